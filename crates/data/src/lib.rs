@@ -1,0 +1,1 @@
+//! Preference and instruction data: readers, tokenisation, truncation, order.

@@ -1,0 +1,1 @@
+//! Suites, runner and degeneration metrics.

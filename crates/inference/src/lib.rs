@@ -1,0 +1,1 @@
+//! Text generation behind one trait, with mistral.rs inside.

@@ -1,0 +1,1 @@
+//! Fused differentiable tensor operations, each beside a naive reference.

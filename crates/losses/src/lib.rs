@@ -1,0 +1,1 @@
+//! Preference losses as pure functions of token log-probs.

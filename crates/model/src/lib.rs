@@ -1,0 +1,1 @@
+//! One trainable decoder, the model families mapped to it, weights and LoRA.

@@ -1,0 +1,1 @@
+//! Leaderboards and verdicts rendered for people.

@@ -1,0 +1,1 @@
+//! The on-disk schema of runs, samples, metrics and verdicts.

@@ -1,0 +1,1 @@
+//! The synthetic instruction world that the demo and the tests train on.
