@@ -1,1 +1,34 @@
-//! The on-disk schema of runs, samples, metrics and verdicts.
+//! The on-disk schema of runs, samples, measurements, verdicts and leaderboards: plain data that every
+//! other crate reads and writes, versioned, with atomic writes and errors that name the line.
+//!
+//! An evaluation directory holds
+//!
+//! | file | type | what |
+//! |---|---|---|
+//! | `run.json` | [`RunManifest`] | what was asked: everything two runs must share to be comparable |
+//! | `samples.jsonl` | [`Sample`] | one completion a line, appended as it finishes |
+//! | `measurements.jsonl` | [`Measurement`] | one prompt a line: each metric's values, by sample; what the gate reads |
+//! | `metrics.json` | [`MetricsFile`] | estimates with intervals, per metric and slice |
+//!
+//! A gate writes `verdict.json` ([`Verdict`]); a leaderboard writes `leaderboard.json` ([`Leaderboard`]).
+
+pub mod files;
+pub mod leaderboard;
+pub mod manifest;
+pub mod measurement;
+pub mod metric;
+pub mod sample;
+pub mod training;
+pub mod verdict;
+
+pub use files::{Error, hash_bytes, hash_file, read_json, read_jsonl, write_atomic, write_json, write_jsonl};
+pub use leaderboard::{Board, BoardEntry, BoardMetric, Comparison, CurvePoint, Leaderboard, LoopSpan, WorstSample};
+pub use manifest::{EvaluationDir, ModelInfo, RunManifest, SamplerInfo, SuiteInfo, TerminatorSet};
+pub use measurement::Measurement;
+pub use metric::{Direction, MetricEstimate, MetricsFile, Unit};
+pub use sample::{FinishReason, Message, Sample};
+pub use training::StepMetrics;
+pub use verdict::{ClaimScope, Decision, MetricVerdict, Requirement, Verdict};
+
+/// The version of every file in this crate. Readers refuse a newer one and say so.
+pub const SCHEMA_VERSION: u32 = 1;

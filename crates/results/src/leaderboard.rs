@@ -1,0 +1,116 @@
+//! `leaderboard.json`: any number of models over the same prompts, ranked, with what a reader needs to doubt it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Direction, RunManifest, Sample, Unit};
+
+/// The metrics of a board, in the order of its columns.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BoardMetric {
+    /// Metric id.
+    pub id: String,
+    /// Unit.
+    pub unit: Unit,
+    /// Which way is better.
+    pub better: Direction,
+    /// Ranks by it.
+    pub primary: bool,
+    /// One sentence for the column's tooltip.
+    pub description: String,
+}
+
+/// A point of a curve over the length in tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct CurvePoint {
+    /// Tokens.
+    pub t: f64,
+    /// Share still running (survival), or stopping now (hazard).
+    pub y: f64,
+}
+
+/// The difference of one entry to the board's baseline, paired by prompt.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Comparison {
+    /// Metric id.
+    pub metric: String,
+    /// entry − baseline.
+    pub difference: f64,
+    /// Lower end of its 95 % interval.
+    pub ci_low: f64,
+    /// Upper end.
+    pub ci_high: f64,
+    /// Non-inferiority margin drawn in the forest plot; none when the policy has none.
+    pub margin: Option<f64>,
+}
+
+/// One model on a board.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BoardEntry {
+    /// The name people see.
+    pub name: String,
+    /// First and last rank of its band (1-based): ranks that the data cannot separate share a band.
+    pub rank_band: (usize, usize),
+    /// All estimates, slices included.
+    pub metrics: Vec<crate::MetricEstimate>,
+    /// Differences to the baseline; empty for the baseline itself.
+    pub comparisons: Vec<Comparison>,
+    /// Kaplan–Meier share of completions still running after t tokens.
+    pub survival: Vec<CurvePoint>,
+    /// Share of running completions that stop at t.
+    pub hazard: Vec<CurvePoint>,
+    /// The worst completions, worst first, for the sample browser.
+    pub worst: Vec<WorstSample>,
+    /// Where every number comes from; one per training seed.
+    pub provenance: Vec<RunManifest>,
+    /// Full samples beside the page, as relative links; empty when they were left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sample_files: Vec<String>,
+}
+
+/// A completion worth reading, with its flaw located.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorstSample {
+    /// The completion; token ids and log-probs may be left out to keep the page small.
+    pub sample: Sample,
+    /// What is wrong: `loop`, `no EOS`, `broken`, …; empty for a sound one shown beside.
+    pub flags: Vec<String>,
+    /// Byte range of the loop in the completion, and the byte length of one period.
+    pub loop_span: Option<LoopSpan>,
+}
+
+/// Where a completion repeats itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoopSpan {
+    /// First byte of the repetition.
+    pub start: usize,
+    /// One past its last byte.
+    pub end: usize,
+    /// Bytes of one period.
+    pub period: usize,
+}
+
+/// One board: models over one suite, one sampler.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Board {
+    /// Suite and sampler, for people.
+    pub title: String,
+    /// Name of the entry that the others are compared with.
+    pub baseline: Option<String>,
+    /// Columns.
+    pub metrics: Vec<BoardMetric>,
+    /// Rows, best first.
+    pub entries: Vec<BoardEntry>,
+}
+
+/// `leaderboard.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Leaderboard {
+    /// [`crate::SCHEMA_VERSION`] of the writer.
+    pub schema: u32,
+    /// Title of the page.
+    pub title: String,
+    /// One board per suite and sampler.
+    pub boards: Vec<Board>,
+    /// Verdicts shown above the boards.
+    pub verdicts: Vec<crate::Verdict>,
+}

@@ -1,0 +1,151 @@
+//! `run.json`: what an evaluation was asked to do, and so what two runs must share to be compared.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// The model that was evaluated.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelInfo {
+    /// Directory, file or URL as it was given.
+    pub source: String,
+    /// The name people see.
+    pub name: String,
+    /// SHA-256 of the weights, where they are local.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights_sha256: Option<String>,
+    /// Arm of an experiment this checkpoint belongs to (`regular`, `modified`…).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arm: Option<String>,
+    /// Training seed of this checkpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training_seed: Option<u64>,
+}
+
+/// The suite: its name, its content hash and its size.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SuiteInfo {
+    /// Name of the suite.
+    pub name: String,
+    /// SHA-256 over prompts, slices and references, in order.
+    pub sha256: String,
+    /// Number of prompts.
+    pub prompts: usize,
+    /// SHA-256 of the held-out preference pairs, when preference accuracy was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pairs_sha256: Option<String>,
+}
+
+/// How tokens were drawn.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SamplerInfo {
+    /// 0 is greedy.
+    pub temperature: f64,
+    /// Keep the k likeliest tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top_k: Option<u32>,
+    /// Nucleus.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top_p: Option<f64>,
+    /// Keep tokens at least this share of the likeliest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_p: Option<f64>,
+}
+
+/// Every token that ends a turn.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TerminatorSet {
+    /// Token ids, ascending.
+    pub ids: Vec<u32>,
+    /// The tokens' text, in the same order.
+    pub tokens: Vec<String>,
+}
+
+/// `run.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunManifest {
+    /// [`crate::SCHEMA_VERSION`] of the writer.
+    pub schema: u32,
+    /// `eval` (sampled here) or `score` (completions that somebody else generated).
+    pub kind: String,
+    /// The model.
+    pub model: ModelInfo,
+    /// The suite.
+    pub suite: SuiteInfo,
+    /// The sampler; absent for scored completions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampler: Option<SamplerInfo>,
+    /// Cap on generated tokens, terminator included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cap: Option<u32>,
+    /// Samples per prompt.
+    pub samples_per_prompt: u32,
+    /// The terminators; absent for scored completions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terminators: Option<TerminatorSet>,
+    /// SHA-256 of the chat template.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template_sha256: Option<String>,
+    /// Sampling seed.
+    pub seed: u64,
+    /// Engine name and version, program versions.
+    pub versions: BTreeMap<String, String>,
+    /// The largest absolute disagreement, in nats, between the engine's log-probs and the project's own
+    /// forward pass on re-scored completions; absent when it was not checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fidelity_max_abs_nats: Option<f64>,
+}
+
+impl RunManifest {
+    /// The first field in which two runs differ that must agree before they may be compared, with both
+    /// values; `None` when they are comparable. The model, its arm and the training seed may differ, the
+    /// sampling seed too.
+    pub fn incomparable(&self, other: &RunManifest) -> Option<(&'static str, String, String)> {
+        fn show<T: Serialize>(value: &T) -> String {
+            serde_json::to_string(value).unwrap_or_else(|error| error.to_string())
+        }
+        let fields = [
+            ("kind", show(&self.kind), show(&other.kind)),
+            ("suite.sha256", show(&self.suite.sha256), show(&other.suite.sha256)),
+            ("suite.pairs_sha256", show(&self.suite.pairs_sha256), show(&other.suite.pairs_sha256)),
+            ("sampler", show(&self.sampler), show(&other.sampler)),
+            ("cap", show(&self.cap), show(&other.cap)),
+            ("samples_per_prompt", show(&self.samples_per_prompt), show(&other.samples_per_prompt)),
+            ("terminators", show(&self.terminators), show(&other.terminators)),
+            ("template_sha256", show(&self.template_sha256), show(&other.template_sha256)),
+        ];
+        fields.into_iter().find(|(_, a, b)| a != b)
+    }
+}
+
+/// The paths inside an evaluation directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EvaluationDir(PathBuf);
+
+impl EvaluationDir {
+    /// Names the directory; touches nothing.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        EvaluationDir(dir.into())
+    }
+    /// The directory itself.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+    /// `run.json`
+    pub fn manifest(&self) -> PathBuf {
+        self.0.join("run.json")
+    }
+    /// `samples.jsonl`
+    pub fn samples(&self) -> PathBuf {
+        self.0.join("samples.jsonl")
+    }
+    /// `measurements.jsonl`
+    pub fn measurements(&self) -> PathBuf {
+        self.0.join("measurements.jsonl")
+    }
+    /// `metrics.json`, written last: a directory that has it is finished.
+    pub fn metrics(&self) -> PathBuf {
+        self.0.join("metrics.json")
+    }
+}

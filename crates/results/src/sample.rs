@@ -1,0 +1,69 @@
+//! One completion, as generated or as somebody else recorded it.
+
+use serde::{Deserialize, Serialize};
+
+/// A chat message, as in every chat template: a role and its text.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Message {
+    /// `system`, `user`, `assistant`, …
+    pub role: String,
+    /// The text.
+    pub content: String,
+}
+
+/// Why a completion ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FinishReason {
+    /// The model emitted a terminator of its full set.
+    Eos,
+    /// A stop string cut it (never in a measured run).
+    Stop,
+    /// It reached the cap: right-censored.
+    Length,
+    /// The engine failed; the text is what had arrived.
+    Error,
+    /// The format it came from cannot say.
+    Unknown,
+}
+
+/// One line of `samples.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    /// [`crate::SCHEMA_VERSION`] of the writer.
+    pub schema: u32,
+    /// Which prompt of the suite.
+    pub prompt_id: String,
+    /// In-distribution, or which kind of out-of-distribution prompt.
+    pub slice: String,
+    /// Which of the K samples of this prompt, from 0.
+    pub sample: u32,
+    /// The prompt.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub messages: Vec<Message>,
+    /// The gold answer, where the suite has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+    /// The completion's text, terminator left out.
+    pub completion: String,
+    /// The completion's token ids, terminator included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_ids: Option<Vec<u32>>,
+    /// log p of each token in nats, under the model's own distribution (temperature 1).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logps: Option<Vec<f32>>,
+    /// log p of the whole terminator set at each step, in nats: the EOS hazard of this very run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terminator_logps: Option<Vec<f32>>,
+    /// Why it ended.
+    pub finish_reason: FinishReason,
+    /// Length in tokens, terminator included; absent when the format cannot say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<u32>,
+    /// The cap in tokens it was sampled under.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cap: Option<u32>,
+    /// What went wrong, for `finish_reason = error`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
