@@ -1,1 +1,30 @@
-fn main() {}
+//! `smpo`: preference-tune language models without breaking them, and prove it.
+//!
+//! This is the only place that prints or exits. Each command is a file in [`commands`].
+
+mod commands;
+mod exit;
+mod interrupt;
+mod output;
+mod progress;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Preference-tune language models without breaking them, and prove it
+#[derive(Parser)]
+#[command(name = "smpo", version, max_term_width = 100, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: commands::Command,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    interrupt::install();
+    match cli.command.run() {
+        Ok(exit) => exit.into(),
+        Err(failure) => failure.report(),
+    }
+}

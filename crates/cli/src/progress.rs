@@ -1,0 +1,79 @@
+//! Progress on standard error: bars on a terminal, a plain line now and then elsewhere.
+
+use std::io::IsTerminal;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+/// Where the progress of a whole command is shown.
+pub struct Progress {
+    bars: Option<MultiProgress>,
+}
+
+/// One stage with a known number of units.
+pub struct Stage {
+    name: String,
+    total: u64,
+    bar: Option<ProgressBar>,
+    last_line: Mutex<Instant>,
+}
+
+/// On a log nobody watches, one line per stage in this time is enough.
+const PLAIN_INTERVAL: Duration = Duration::from_secs(15);
+
+impl Progress {
+    /// Bars when standard error is a terminal.
+    pub fn new() -> Self {
+        Progress { bars: std::io::stderr().is_terminal().then(MultiProgress::new) }
+    }
+
+    /// A line for people, above any bars.
+    pub fn say(&self, line: &str) {
+        match &self.bars {
+            Some(bars) => {
+                let _ = bars.println(line);
+            }
+            None => eprintln!("{line}"),
+        }
+    }
+
+    /// Starts a stage of `total` units.
+    pub fn stage(&self, name: &str, total: u64) -> Stage {
+        let bar = self.bars.as_ref().map(|bars| {
+            let style =
+                ProgressStyle::with_template("{prefix:<26} {bar:24.cyan/dim} {pos:>5}/{len:<5} {elapsed:>4} {msg}")
+                    .unwrap_or_else(|_| ProgressStyle::default_bar());
+            let bar = bars.add(ProgressBar::new(total));
+            bar.set_style(style);
+            bar.set_prefix(name.to_owned());
+            bar.enable_steady_tick(Duration::from_millis(500));
+            bar
+        });
+        Stage { name: name.to_owned(), total, bar, last_line: Mutex::new(Instant::now()) }
+    }
+}
+
+impl Stage {
+    /// Moves to `done` units, with a short message (loss, tokens/s…).
+    pub fn update(&self, done: u64, message: &str) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(done);
+            bar.set_message(message.to_owned());
+            return;
+        }
+        let mut last = self.last_line.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if last.elapsed() >= PLAIN_INTERVAL {
+            *last = Instant::now();
+            eprintln!("{}: {done}/{} {message}", self.name, self.total);
+        }
+    }
+
+    /// Ends the stage; what remains is one line.
+    pub fn finish(&self, message: &str) {
+        match &self.bar {
+            Some(bar) => bar.finish_with_message(message.to_owned()),
+            None => eprintln!("{}: {message}", self.name),
+        }
+    }
+}
