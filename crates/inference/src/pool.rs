@@ -1,0 +1,107 @@
+//! Many generators, one list of requests.
+
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
+
+use crate::{Completion, Generator, InferenceError, Request};
+
+/// Completes every request, each generator on its own thread, and hands over results as they finish with the
+/// request's index. `deliver` runs on the calling thread; when it breaks, no further request is started, those in
+/// flight are still delivered, and the call returns.
+///
+/// Requests start in order and finish in any; what they draw depends on neither ([`crate::Noise`]).
+pub fn generate_each<G: Generator>(
+    generators: &mut [G],
+    requests: &[Request],
+    mut deliver: impl FnMut(usize, Result<Completion, InferenceError>) -> ControlFlow<()>,
+) {
+    let next = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        let (sender, results) = mpsc::channel();
+        for generator in generators {
+            let (sender, next) = (sender.clone(), &next);
+            scope.spawn(move || {
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(request) = requests.get(index) else { break };
+                    if sender.send((index, generator.generate(request))).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        for (index, result) in results {
+            if deliver(index, result).is_break() {
+                // Past the end for every thread; what has started still arrives.
+                next.store(requests.len(), Ordering::Relaxed);
+            }
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{EngineInfo, Sampler, Scripted};
+    use smpo_chat::Message;
+
+    fn requests(count: usize) -> Vec<Request> {
+        (0..count)
+            .map(|index| Request {
+                prompt_id: format!("p{index}"),
+                sample: 0,
+                messages: vec![Message { role: "user".into(), content: "hi".into() }],
+                sampler: Sampler::greedy(),
+                max_tokens: 8,
+                seed: 0,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_request_is_answered_once_whatever_fails() {
+        let script = (0..40).fold(Scripted::new(), |script, index| match index % 7 {
+            3 => script.failure(format!("p{index}"), "scripted failure"),
+            _ => script.text(format!("p{index}"), format!("answer {index}")),
+        });
+        let mut generators = vec![script.clone(), script.clone(), script];
+        let mut seen = vec![0; 40];
+        generate_each(&mut generators, &requests(40), |index, result| {
+            seen[index] += 1;
+            match result {
+                Ok(completion) => assert_eq!(completion.text, format!("answer {index}")),
+                Err(error) => assert_eq!(index % 7, 3, "{error}"),
+            }
+            ControlFlow::Continue(())
+        });
+        assert_eq!(seen, [1; 40]);
+    }
+
+    struct Counting<'a>(&'a AtomicUsize);
+
+    impl Generator for Counting<'_> {
+        fn generate(&mut self, request: &Request) -> Result<Completion, InferenceError> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            thread::sleep(std::time::Duration::from_millis(1));
+            Scripted::new().text(&request.prompt_id, "x").generate(request)
+        }
+        fn engine(&self) -> EngineInfo {
+            Scripted::new().engine()
+        }
+    }
+
+    #[test]
+    fn breaking_starts_nothing_more_and_loses_nothing_started() {
+        let started = AtomicUsize::new(0);
+        let mut delivered = 0;
+        generate_each(&mut [Counting(&started), Counting(&started)], &requests(500), |_, _| {
+            delivered += 1;
+            if delivered < 5 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        });
+        assert_eq!(delivered, started.load(Ordering::SeqCst));
+        assert!(delivered < 50, "{delivered} of 500 ran after the break");
+    }
+}
