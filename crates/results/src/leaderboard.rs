@@ -72,6 +72,9 @@ pub struct BoardEntry {
 pub struct WorstSample {
     /// The completion; token ids and log-probs may be left out to keep the page small.
     pub sample: Sample,
+    /// Bytes cut from the end of `sample.completion` to keep the page small; 0 for a whole one.
+    #[serde(default)]
+    pub omitted_bytes: usize,
     /// What is wrong: `loop`, `no EOS`, `broken`, …; empty for a sound one shown beside.
     pub flags: Vec<String>,
     /// Byte range of the loop in the completion, and the byte length of one period.

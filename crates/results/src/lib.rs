@@ -28,7 +28,7 @@ pub use measurement::Measurement;
 pub use metric::{Direction, MetricEstimate, MetricsFile, Unit};
 pub use sample::{FinishReason, Message, Sample};
 pub use training::StepMetrics;
-pub use verdict::{ClaimScope, Decision, MetricVerdict, Requirement, Verdict};
+pub use verdict::{ClaimScope, Decision, MetricVerdict, PairCounts, Requirement, SkippedRule, Verdict};
 
 /// The version of every file in this crate. Readers refuse a newer one and say so.
 pub const SCHEMA_VERSION: u32 = 1;

@@ -2,13 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The three answers a gate can give.
+/// The three answers a gate can give. Both errors that hurt are bounded by the policy's alpha: crying wolf
+/// (`fail` although the arms do not differ) and sleeping (`pass` although the harm is as large as the margin).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Decision {
-    /// The requirement is shown to hold.
+    /// The requirement is shown to hold: the interval lies wholly on the right side of the margin or bound.
     Pass,
-    /// It is shown not to hold.
+    /// A regression is shown (the arms differ, in the wrong direction) and its estimate exceeds the margin;
+    /// for `superior` and `absolute`: the interval lies wholly on the wrong side.
     Fail,
     /// The data cannot tell.
     Inconclusive,
@@ -24,6 +26,20 @@ pub enum Requirement {
     Superior,
     /// The candidate's own value respects a bound.
     Absolute,
+}
+
+/// A paired binary outcome, counted over prompts. McNemar's test and Tango's interval can be checked from
+/// it by hand. "One" is the metric's value 1: finished for `eos_rate`, looping for `loop_rate`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PairCounts {
+    /// One in both arms.
+    pub both: usize,
+    /// One in the baseline only.
+    pub baseline_only: usize,
+    /// One in the candidate only.
+    pub candidate_only: usize,
+    /// Zero in both arms.
+    pub neither: usize,
 }
 
 /// One metric on one slice.
@@ -49,12 +65,24 @@ pub struct MetricVerdict {
     pub ci_low: Option<f64>,
     /// Upper end.
     pub ci_high: Option<f64>,
-    /// p value of the test named in `test`, adjusted where `adjustment` says so.
+    /// Confidence level of that interval, two-sided.
+    pub level: f64,
+    /// Two-sided p value of "the arms do not differ", by the test named in `test`; not adjusted.
     pub p: Option<f64>,
-    /// The test, by its usual name.
+    /// The exact two-sided p value, where `p` is a mid-p value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p_exact: Option<f64>,
+    /// One-sided p value of the alarm (harm; for `superior` and `absolute`: the requirement is broken),
+    /// adjusted as `adjustment` says: `fail` rests on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p_harm: Option<f64>,
+    /// The test and the interval, by their usual names.
     pub test: String,
-    /// `none`, `holm` or `bh`.
+    /// How `p_harm` was adjusted: `none`, `holm` (over primary metrics) or `bh` (over secondary ones: exploratory).
     pub adjustment: String,
+    /// The paired table, for one binary sample per prompt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pairs: Option<PairCounts>,
     /// The answer.
     pub verdict: Decision,
     /// Why, in one sentence.
@@ -81,6 +109,17 @@ pub enum ClaimScope {
     Methods,
 }
 
+/// A rule of the policy that neither arm has data for, and that the policy allows to be absent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SkippedRule {
+    /// Metric id.
+    pub metric: String,
+    /// Slice.
+    pub slice: String,
+    /// Why it could not be judged.
+    pub reason: String,
+}
+
 /// `verdict.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
@@ -104,7 +143,7 @@ pub struct Verdict {
     pub policy: String,
     /// SHA-256 of the policy.
     pub policy_sha256: String,
-    /// Significance level of every test (two-sided intervals are 1 − 2·alpha for non-inferiority, see the policy's page).
+    /// One-sided significance level of every test; intervals are two-sided at 1 − 2·alpha.
     pub alpha: f64,
     /// Seed of the resampling.
     pub seed: u64,
@@ -112,4 +151,10 @@ pub struct Verdict {
     pub resamples: u32,
     /// Primary metrics first.
     pub metrics: Vec<MetricVerdict>,
+    /// Rules that were not judged, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<SkippedRule>,
+    /// What a reader must know to weigh the answer: what the claim covers, prompts left out, adjustments.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
