@@ -1,1 +1,46 @@
 //! Preference losses as pure functions of token log-probs.
+//!
+//! The gradient of every objective here is a weighted negative log-likelihood: with `w_t = ∂L/∂ℓ_t`,
+//! `∂L/∂logits_t = w_t · (onehot(y_t) − softmax(logits_t))`. So an objective needs no tensors. It takes the log-probs
+//! that the model gave the completion tokens of one optimizer step, and gives back a value, the weights `w` and what
+//! there is to log. The model runs forward, hands over ℓ, and runs backward from `Σ w_t·ℓ_t` with `w` constant.
+//!
+//! ```
+//! use smpo_losses::{Batch, Completion, LossConfig, Objective, Pair, WinsorState};
+//!
+//! let config: LossConfig = serde_json::from_str(r#"{"kind": "smpo", "beta": 1.2, "min_log_prob": -2.3}"#)?;
+//! let objective = Objective::new(config)?;
+//! let terminator = [false, false, true];
+//! let pairs = [Pair::new(
+//!     Completion::new(&[-0.4, -0.9, -0.1], &terminator),
+//!     Completion::new(&[-0.7, -9.0, -0.2], &terminator),
+//! )];
+//! let mut state = WinsorState::default();
+//! let evaluation = objective.evaluate(&Batch::new(&pairs), &mut state)?;
+//! assert!(evaluation.value.is_finite());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Units and names: log-probs in nats; ℓ_t is a token's log-prob; s is the mean of ℓ over a completion and logp its
+//! sum; chosen is y+, rejected y−. Everything is float64 inside. A completion holds completion tokens only, terminator
+//! included: prompt and padding never reach this crate.
+//!
+//! Where to look: one loss is one file in [`loss`]; the four transforms of modified SMPO are one file each in
+//! [`transform`]; [`objective`] puts them together.
+
+pub mod batch;
+pub mod config;
+pub mod error;
+pub mod evaluation;
+pub mod logistic;
+pub mod loss;
+pub mod objective;
+pub mod reduction;
+pub mod transform;
+
+pub use batch::{Batch, Completion, Pair, Side, Totals};
+pub use config::{Loss, LossConfig};
+pub use error::{BatchError, ConfigError};
+pub use evaluation::{Evaluation, Mean, PairEvaluation, Statistics};
+pub use objective::Objective;
+pub use transform::{EosTerm, Transforms, WinsorScope, WinsorState};

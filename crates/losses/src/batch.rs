@@ -1,0 +1,221 @@
+//! What an objective reads: the log-probs of one optimizer step.
+
+use std::fmt;
+
+use crate::error::BatchError;
+
+/// How far above zero a log-prob may lie before it is refused, in nats: float32 rounding of a log-softmax.
+pub const ROUNDING_ABOVE_ZERO: f64 = 1e-4;
+
+/// One side of a preference pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// y+, the preferred completion.
+    Chosen,
+    /// y−, the other one.
+    Rejected,
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Side::Chosen => "chosen",
+            Side::Rejected => "rejected",
+        })
+    }
+}
+
+/// One completion under the policy, and under the reference where the loss needs one. All slices have length `T`, the
+/// number of completion tokens, terminator included.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Completion<'a> {
+    /// ℓ_t, in nats, at most 0 (and [`ROUNDING_ABOVE_ZERO`]).
+    pub logps: &'a [f64],
+    /// Whether token t ends a turn (EOS).
+    pub is_terminator: &'a [bool],
+    /// The reference model's ℓ_t for the same tokens, in nats.
+    pub ref_logps: Option<&'a [f64]>,
+}
+
+impl<'a> Completion<'a> {
+    /// A completion without a reference.
+    pub fn new(logps: &'a [f64], is_terminator: &'a [bool]) -> Self {
+        Self { logps, is_terminator, ref_logps: None }
+    }
+
+    /// The same completion with the reference model's log-probs.
+    pub fn with_reference(self, ref_logps: &'a [f64]) -> Self {
+        Self { ref_logps: Some(ref_logps), ..self }
+    }
+}
+
+/// A preference pair. Unpaired examples (SFT, KTO) leave one side out.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Pair<'a> {
+    /// y+.
+    pub chosen: Option<Completion<'a>>,
+    /// y−.
+    pub rejected: Option<Completion<'a>>,
+}
+
+impl<'a> Pair<'a> {
+    /// Both sides.
+    pub fn new(chosen: Completion<'a>, rejected: Completion<'a>) -> Self {
+        Self { chosen: Some(chosen), rejected: Some(rejected) }
+    }
+
+    /// A desirable completion alone: SFT, KTO.
+    pub fn chosen_only(chosen: Completion<'a>) -> Self {
+        Self { chosen: Some(chosen), rejected: None }
+    }
+
+    /// An undesirable completion alone: KTO.
+    pub fn rejected_only(rejected: Completion<'a>) -> Self {
+        Self { chosen: None, rejected: Some(rejected) }
+    }
+
+    /// The completion of one side.
+    pub fn side(&self, side: Side) -> Option<&Completion<'a>> {
+        match side {
+            Side::Chosen => self.chosen.as_ref(),
+            Side::Rejected => self.rejected.as_ref(),
+        }
+    }
+}
+
+/// Everything one optimizer step knows. Start from [`Batch::new`] and set what else applies:
+///
+/// ```
+/// # use smpo_losses::Batch;
+/// let batch = Batch { microbatches: &[2, 2], target_margin: Some(0.2), step: 17, ..Batch::new(&[]) };
+/// # assert_eq!(batch.step, 17);
+/// ```
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Batch<'a> {
+    /// All pairs of the step, in the order in which the model saw them.
+    pub pairs: &'a [Pair<'a>],
+    /// How many pairs each micro-batch held, in order; empty means one micro-batch. Read by the winsor scope
+    /// `microbatch` alone: every other result is independent of the split.
+    pub microbatches: &'a [usize],
+    /// γ at this step ([`Objective::target_margin`](crate::Objective::target_margin) has the schedule); `None` is the
+    /// configured margin.
+    pub target_margin: Option<f64>,
+    /// The optimizer step, from 0. Only SamPO reads it, to draw fresh tokens each step.
+    pub step: u64,
+    /// Completions of other prompts, under policy and reference: KTO's KL baseline. They get no gradient.
+    pub mismatched: &'a [Completion<'a>],
+    /// What the whole step holds, when `pairs` is only a part of it: see [`Totals`].
+    pub totals: Option<Totals>,
+}
+
+impl<'a> Batch<'a> {
+    /// One micro-batch that is the whole step.
+    pub fn new(pairs: &'a [Pair<'a>]) -> Self {
+        Self { pairs, ..Self::default() }
+    }
+
+    /// Shapes, sides and numbers, before anything is computed from them.
+    pub(crate) fn check(&self, required: &[Side], needs_reference: bool) -> Result<(), BatchError> {
+        if self.pairs.is_empty() {
+            return Err(BatchError::Empty);
+        }
+        let split: usize = self.microbatches.iter().sum();
+        if !self.microbatches.is_empty() && split != self.pairs.len() {
+            return Err(BatchError::Microbatches { sum: split, pairs: self.pairs.len() });
+        }
+        for (index, pair) in self.pairs.iter().enumerate() {
+            if pair.chosen.is_none() && pair.rejected.is_none() {
+                return Err(BatchError::EmptySide { pair: index, side: Side::Chosen });
+            }
+            for side in [Side::Chosen, Side::Rejected] {
+                match pair.side(side) {
+                    Some(completion) => check_completion(completion, index, side, needs_reference)?,
+                    None if required.contains(&side) => return Err(BatchError::EmptySide { pair: index, side }),
+                    None => {}
+                }
+            }
+        }
+        for (index, completion) in self.mismatched.iter().enumerate() {
+            check_completion(completion, index, Side::Chosen, needs_reference)?;
+        }
+        Ok(())
+    }
+}
+
+fn check_completion(
+    completion: &Completion<'_>,
+    pair: usize,
+    side: Side,
+    needs_reference: bool,
+) -> Result<(), BatchError> {
+    let tokens = completion.logps.len();
+    if tokens == 0 {
+        return Err(BatchError::EmptySide { pair, side });
+    }
+    if completion.is_terminator.len() != tokens {
+        return Err(BatchError::Length {
+            pair,
+            side,
+            field: "is_terminator",
+            expected: tokens,
+            got: completion.is_terminator.len(),
+        });
+    }
+    check_logps(completion.logps, pair, side, "logps")?;
+    match completion.ref_logps {
+        Some(reference) if reference.len() != tokens => {
+            Err(BatchError::Length { pair, side, field: "ref_logps", expected: tokens, got: reference.len() })
+        }
+        Some(reference) => check_logps(reference, pair, side, "ref_logps"),
+        None if needs_reference => Err(BatchError::NoReference { pair, side }),
+        None => Ok(()),
+    }
+}
+
+fn check_logps(logps: &[f64], pair: usize, side: Side, field: &'static str) -> Result<(), BatchError> {
+    // A NaN fails both comparisons.
+    let admissible = |logp: &f64| *logp <= ROUNDING_ABOVE_ZERO && *logp >= f64::MIN;
+    // Counting instead of searching lets the compiler use vector instructions on the path that is always taken.
+    if logps.iter().map(|logp| usize::from(admissible(logp))).sum::<usize>() == logps.len() {
+        return Ok(());
+    }
+    let token = logps.iter().position(|logp| !admissible(logp)).unwrap_or_default();
+    Err(BatchError::LogProb { pair, side, field, token, given: logps[token] })
+}
+
+/// How much the whole optimizer step holds: what its means divide by.
+///
+/// A trainer that cannot keep all micro-batches of a step alive evaluates them one by one, each with the totals of the
+/// step; values and weights of the parts then add up to exactly those of the whole. This works for every objective
+/// whose [`needs_whole_step`](crate::Objective::needs_whole_step) is false.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Totals {
+    /// Pairs (or unpaired examples).
+    pub pairs: usize,
+    /// Chosen completions.
+    pub chosen: usize,
+    /// Rejected completions.
+    pub rejected: usize,
+    /// Tokens of all chosen completions.
+    pub chosen_tokens: usize,
+    /// Tokens of all rejected completions.
+    pub rejected_tokens: usize,
+}
+
+impl Totals {
+    /// Counts what `pairs` holds.
+    pub fn of(pairs: &[Pair<'_>]) -> Self {
+        let mut totals = Self { pairs: pairs.len(), ..Self::default() };
+        for pair in pairs {
+            if let Some(chosen) = &pair.chosen {
+                totals.chosen += 1;
+                totals.chosen_tokens += chosen.logps.len();
+            }
+            if let Some(rejected) = &pair.rejected {
+                totals.rejected += 1;
+                totals.rejected_tokens += rejected.logps.len();
+            }
+        }
+        totals
+    }
+}

@@ -1,0 +1,107 @@
+//! What can be wrong with a configuration or a batch.
+
+use crate::batch::{ROUNDING_ABOVE_ZERO, Side};
+
+/// A configuration that no objective can be made of.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum ConfigError {
+    /// A number outside its range.
+    #[error("loss `{kind}`: `{field}` must be {range}, got {given}")]
+    OutOfRange {
+        /// The loss.
+        kind: &'static str,
+        /// The key.
+        field: &'static str,
+        /// What is allowed, in words.
+        range: &'static str,
+        /// What was given.
+        given: f64,
+    },
+    /// A key that means nothing next to the others.
+    #[error("loss `{kind}`: `{field}` has no effect {because}; remove it")]
+    NoEffect {
+        /// The loss.
+        kind: &'static str,
+        /// The key.
+        field: &'static str,
+        /// Why it has none.
+        because: &'static str,
+    },
+}
+
+/// A batch that an objective cannot be evaluated on. Indices are from 0.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum BatchError {
+    /// No pairs at all.
+    #[error("the batch is empty: expected at least one pair, got 0")]
+    Empty,
+    /// A side without tokens: its mean would be NaN.
+    #[error("pair {pair}: {side} is empty: expected at least one completion token, got 0")]
+    EmptySide {
+        /// Index of the pair.
+        pair: usize,
+        /// Which side.
+        side: Side,
+    },
+    /// Slices that should run in step do not.
+    #[error("pair {pair}: {side}: `{field}` has {got} entries, expected {expected}, one per log-prob")]
+    Length {
+        /// Index of the pair.
+        pair: usize,
+        /// Which side.
+        side: Side,
+        /// Which slice.
+        field: &'static str,
+        /// Number of log-probs.
+        expected: usize,
+        /// Its length.
+        got: usize,
+    },
+    /// A log-prob that is none.
+    #[error(
+        "pair {pair}: {side}: `{field}`[{token}]: expected a finite log-prob of at most 0 \
+         (rounding up to {ROUNDING_ABOVE_ZERO} is accepted), got {given}"
+    )]
+    LogProb {
+        /// Index of the pair.
+        pair: usize,
+        /// Which side.
+        side: Side,
+        /// Which slice.
+        field: &'static str,
+        /// Index of the token.
+        token: usize,
+        /// The value.
+        given: f64,
+    },
+    /// The loss compares with a reference, and there is none.
+    #[error("pair {pair}: {side}: this loss needs `ref_logps`, the reference model's log-probs, and got none")]
+    NoReference {
+        /// Index of the pair.
+        pair: usize,
+        /// Which side.
+        side: Side,
+    },
+    /// The micro-batches do not add up to the batch.
+    #[error("micro-batches hold {sum} pairs, expected {pairs}, all pairs of the step")]
+    Microbatches {
+        /// Sum of the sizes.
+        sum: usize,
+        /// Number of pairs.
+        pairs: usize,
+    },
+    /// KTO's KL baseline has nothing to be computed from.
+    #[error(
+        "loss `kto` with `kl_baseline` = \"mismatched\" needs completions of other prompts, got none; \
+         give some, or set `kl_baseline` = \"zero\""
+    )]
+    NoMismatched,
+    /// A margin for a loss that has none.
+    #[error("loss `{kind}` has no target margin, got {given}")]
+    NoMargin {
+        /// The loss.
+        kind: &'static str,
+        /// The margin.
+        given: f64,
+    },
+}

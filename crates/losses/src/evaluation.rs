@@ -1,0 +1,175 @@
+//! What an objective gives back.
+
+/// One objective on one batch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evaluation {
+    /// The whole objective: `po_loss + sft_chosen_loss + sft_rejected_loss`.
+    pub value: f64,
+    /// Mean of the pair loss over pairs (KTO: over completions).
+    pub po_loss: f64,
+    /// Cross-entropy part on chosen, as weighted in the objective.
+    pub sft_chosen_loss: f64,
+    /// Cross-entropy part on rejected, as weighted in the objective.
+    pub sft_rejected_loss: f64,
+    /// One entry per pair, in order.
+    pub pairs: Vec<PairEvaluation>,
+    /// What there is to log.
+    pub statistics: Statistics,
+}
+
+impl Evaluation {
+    /// Adds the next part of the same step, where parts were evaluated with [`Totals`](crate::Totals).
+    pub fn merge(&mut self, part: Evaluation) {
+        self.value += part.value;
+        self.po_loss += part.po_loss;
+        self.sft_chosen_loss += part.sft_chosen_loss;
+        self.sft_rejected_loss += part.sft_rejected_loss;
+        self.pairs.extend(part.pairs);
+        self.statistics.merge(&part.statistics);
+    }
+
+    /// Everything to log, under the names of `metrics.jsonl`; what a loss does not have is left out.
+    pub fn metrics(&self) -> Vec<(&'static str, f64)> {
+        let parts = [
+            ("loss", self.value),
+            ("po_loss", self.po_loss),
+            ("sft_chosen_loss", self.sft_chosen_loss),
+            ("sft_rejected_loss", self.sft_rejected_loss),
+        ];
+        parts.into_iter().chain(self.statistics.named()).collect()
+    }
+}
+
+/// One pair's share of an [`Evaluation`].
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct PairEvaluation {
+    /// The pair loss of this pair, before the mean (KTO: the mean over its sides).
+    pub po_loss: f64,
+    /// The implicit reward of chosen, on transformed ℓ; `None` where the loss has none or the side is absent.
+    pub chosen_reward: Option<f64>,
+    /// The same for rejected.
+    pub rejected_reward: Option<f64>,
+    /// ∂L/∂ℓ_t of the whole objective, one per chosen token; empty where the side is absent.
+    pub chosen_weights: Vec<f64>,
+    /// The same for rejected.
+    pub rejected_weights: Vec<f64>,
+}
+
+/// A mean that remembers its count, so that means of parts add up to the mean of the whole.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Mean {
+    /// Sum of the values.
+    pub total: f64,
+    /// Number of values.
+    pub count: u64,
+}
+
+impl Mean {
+    /// Adds one value.
+    pub fn push(&mut self, value: f64) {
+        self.add(value, 1);
+    }
+
+    /// Adds `count` values that sum up to `total`.
+    pub fn add(&mut self, total: f64, count: u64) {
+        self.total += total;
+        self.count += count;
+    }
+
+    /// The mean; `None` of nothing.
+    pub fn value(&self) -> Option<f64> {
+        (self.count > 0).then(|| self.total / self.count as f64)
+    }
+
+    fn merge(&mut self, other: &Mean) {
+        self.add(other.total, other.count);
+    }
+}
+
+/// What the step looked like. All log-probs here are untransformed, in nats; rewards are the loss's own.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Statistics {
+    /// Mean reward of chosen.
+    pub chosen_reward: Mean,
+    /// Mean reward of rejected.
+    pub rejected_reward: Mean,
+    /// Share of pairs whose chosen reward is the larger.
+    pub accuracy: Mean,
+    /// Mean difference of the rewards.
+    pub margin: Mean,
+    /// Mean over chosen completions of s, the mean token log-prob.
+    pub chosen_logp: Mean,
+    /// The same for rejected.
+    pub rejected_logp: Mean,
+    /// Mean ℓ of terminators on chosen.
+    pub chosen_eos_logp: Mean,
+    /// The same for rejected: the number that falls when a model forgets how to stop.
+    pub rejected_eos_logp: Mean,
+    /// Smallest ℓ of a terminator on chosen.
+    pub chosen_eos_min: Option<f64>,
+    /// The same for rejected.
+    pub rejected_eos_min: Option<f64>,
+    /// Share of the rejected tokens in the pair loss that winsorizing or the floor clipped; of nothing when both are off.
+    pub clip_share_rejected: Mean,
+    /// Share of the chosen tokens clipped from above; of nothing when that is off.
+    pub clip_share_chosen: Mean,
+    /// The effective lower bound on rejected ℓ, max(Q, floor), mean over micro-batches.
+    pub clip_bound: Mean,
+    /// The upper bound on chosen ℓ, mean over micro-batches.
+    pub clip_bound_chosen: Mean,
+    /// γ at this step, for losses with a margin.
+    pub target_margin: Option<f64>,
+}
+
+impl Statistics {
+    /// The names of `metrics.jsonl` with their values; what the step does not have is left out.
+    pub fn named(&self) -> Vec<(&'static str, f64)> {
+        [
+            ("rewards/chosen", self.chosen_reward.value()),
+            ("rewards/rejected", self.rejected_reward.value()),
+            ("rewards/accuracies", self.accuracy.value()),
+            ("rewards/margins", self.margin.value()),
+            ("logps/chosen", self.chosen_logp.value()),
+            ("logps/rejected", self.rejected_logp.value()),
+            ("eos_logp/chosen", self.chosen_eos_logp.value()),
+            ("eos_logp/chosen_min", self.chosen_eos_min),
+            ("eos_logp/rejected", self.rejected_eos_logp.value()),
+            ("eos_logp/rejected_min", self.rejected_eos_min),
+            ("clip/share_rejected", self.clip_share_rejected.value()),
+            ("clip/share_chosen", self.clip_share_chosen.value()),
+            ("clip/bound", self.clip_bound.value()),
+            ("clip/bound_chosen", self.clip_bound_chosen.value()),
+            ("target_margin", self.target_margin),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)))
+        .collect()
+    }
+
+    /// Adds what another part of the same step saw.
+    pub fn merge(&mut self, part: &Statistics) {
+        for (mine, theirs) in [
+            (&mut self.chosen_reward, &part.chosen_reward),
+            (&mut self.rejected_reward, &part.rejected_reward),
+            (&mut self.accuracy, &part.accuracy),
+            (&mut self.margin, &part.margin),
+            (&mut self.chosen_logp, &part.chosen_logp),
+            (&mut self.rejected_logp, &part.rejected_logp),
+            (&mut self.chosen_eos_logp, &part.chosen_eos_logp),
+            (&mut self.rejected_eos_logp, &part.rejected_eos_logp),
+            (&mut self.clip_share_rejected, &part.clip_share_rejected),
+            (&mut self.clip_share_chosen, &part.clip_share_chosen),
+            (&mut self.clip_bound, &part.clip_bound),
+            (&mut self.clip_bound_chosen, &part.clip_bound_chosen),
+        ] {
+            mine.merge(theirs);
+        }
+        self.chosen_eos_min = smaller(self.chosen_eos_min, part.chosen_eos_min);
+        self.rejected_eos_min = smaller(self.rejected_eos_min, part.rejected_eos_min);
+        self.target_margin = self.target_margin.or(part.target_margin);
+    }
+}
+
+fn smaller(a: Option<f64>, b: Option<f64>) -> Option<f64> {
+    a.into_iter().chain(b).reduce(f64::min)
+}

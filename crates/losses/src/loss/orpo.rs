@@ -1,0 +1,81 @@
+//! ORPO (Hong, Lee, Thorne 2024, arXiv 2403.07691): the likelihood of chosen, and an odds ratio.
+
+use serde::{Deserialize, Serialize};
+
+use super::{PairLoss, PairTerms, Score, SftWeights, require};
+use crate::error::ConfigError;
+use crate::logistic::{log_sigmoid, log1mexp, sigmoid};
+use crate::reduction::Reduction;
+
+/// Log-probs come from float32, where a probability nearer to 1 than this cannot be told from 1.
+const NEAREST_TO_ONE: f64 = 1.0 / (1 << 24) as f64;
+
+/// ORPO's own keys. The objective is NLL(y+) − λ·log σ(log odds(y+) − log odds(y−)), odds from e^s.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OrpoConfig {
+    /// λ > 0. TRL calls it `beta`.
+    #[serde(alias = "beta")]
+    pub lambda: f64,
+}
+
+impl Default for OrpoConfig {
+    fn default() -> Self {
+        Self { lambda: 0.1 }
+    }
+}
+
+impl OrpoConfig {
+    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
+        require("orpo", "lambda", "finite and greater than 0", self.lambda, self.lambda > 0.0)
+    }
+
+    pub(crate) fn sft_weights(&self) -> SftWeights {
+        SftWeights { chosen: 1.0, rejected: 0.0 }
+    }
+}
+
+/// log(e^s / (1 − e^s)) and its derivative 1 / (1 − e^s).
+///
+/// Odds end at s = 0. A certain completion gets there, and an inverted EOS term goes past it. From p = 1 − 2⁻²⁴ on the
+/// log-odds therefore continue with slope 1: still monotone, so the term still pushes, and still finite.
+fn log_odds(s: f64) -> (f64, f64) {
+    let edge = -NEAREST_TO_ONE;
+    if s < edge { (s - log1mexp(s), -1.0 / s.exp_m1()) } else { (s - log1mexp(edge), 1.0) }
+}
+
+impl PairLoss for OrpoConfig {
+    fn reduction(&self) -> Reduction {
+        Reduction::Mean
+    }
+
+    fn pair(&self, chosen: Score, rejected: Score, _margin: f64) -> PairTerms {
+        let (chosen_odds, by_chosen) = log_odds(chosen.policy);
+        let (rejected_odds, by_rejected) = log_odds(rejected.policy);
+        let z = chosen_odds - rejected_odds;
+        let slope = -self.lambda * sigmoid(-z);
+        PairTerms {
+            value: -self.lambda * log_sigmoid(z),
+            by_chosen: slope * by_chosen,
+            by_rejected: -slope * by_rejected,
+            chosen_reward: self.lambda * chosen.policy,
+            rejected_reward: self.lambda * rejected.policy,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn log_odds_are_those_of_the_probability_and_continue_past_certainty() {
+        let p = 0.8_f64;
+        let (value, slope) = log_odds(p.ln());
+        assert!((value - (p / (1.0 - p)).ln()).abs() < 1e-12);
+        assert!((slope - 1.0 / (1.0 - p)).abs() < 1e-12);
+        let (certain, slope) = log_odds(0.0);
+        assert!(certain > 16.0 && slope == 1.0);
+        assert!((log_odds(0.5).0 - certain - 0.5).abs() < 1e-12);
+    }
+}

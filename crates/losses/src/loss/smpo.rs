@@ -1,0 +1,157 @@
+//! SMPO, simple margin preference optimization: mean log-probs, a margin, and cross-entropy on both sides.
+//!
+//! Source: VikhrModels, effective_llm_alignment, and the post on QVikhr-2.5-1.5B-Instruct-SMPO. With the
+//! [transforms](crate::transform) it is modified SMPO.
+
+use serde::{Deserialize, Serialize};
+
+use super::{PairLoss, PairTerms, Score, SftWeights, require};
+use crate::error::ConfigError;
+use crate::logistic::{log_sigmoid, sigmoid};
+use crate::reduction::Reduction;
+
+/// Where the margin schedule starts, in nats per token.
+const FIRST_MARGIN: f64 = 0.01;
+
+/// The pair loss as a function of Δ = s(y+) − s(y−) − γ.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SmpoLossType {
+    /// max(0, −βΔ)².
+    #[default]
+    SmoothLowerBound,
+    /// max(0, −βΔ)² + max(0, β(Δ − δ))².
+    SmoothDoubleBound,
+    /// −log σ(βΔ).
+    Sigmoid,
+    /// max(0, −βΔ).
+    Hinge,
+    /// (βΔ)².
+    Ipo,
+}
+
+/// SMPO's own keys.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SmpoConfig {
+    /// The pair loss.
+    pub loss_type: SmpoLossType,
+    /// β > 0.
+    pub beta: f64,
+    /// γ ≥ 0, in nats per token, where the schedule ends. Old files call it `margin_min`.
+    #[serde(alias = "margin_min")]
+    pub target_margin: f64,
+    /// δ > 0, in nats per token: how far above γ the margin may go. Read by `smooth_double_bound` alone, and accepted
+    /// beside the others because every published file sets it.
+    pub margin_delta: f64,
+    /// ρ in [0, 1]: the share of chosen in the cross-entropy part.
+    pub chosen_sft_ratio: f64,
+    /// Whether γ rises linearly from 0.01 over training.
+    pub use_margin_schedule: bool,
+}
+
+impl Default for SmpoConfig {
+    fn default() -> Self {
+        Self {
+            loss_type: SmpoLossType::SmoothLowerBound,
+            beta: 1.2,
+            target_margin: 0.35,
+            margin_delta: 0.2,
+            chosen_sft_ratio: 0.8,
+            use_margin_schedule: true,
+        }
+    }
+}
+
+impl SmpoConfig {
+    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
+        require("smpo", "beta", "finite and greater than 0", self.beta, self.beta > 0.0)?;
+        require("smpo", "target_margin", "finite and at least 0", self.target_margin, self.target_margin >= 0.0)?;
+        require("smpo", "margin_delta", "finite and greater than 0", self.margin_delta, self.margin_delta > 0.0)?;
+        let rho = self.chosen_sft_ratio;
+        require("smpo", "chosen_sft_ratio", "in [0, 1]", rho, (0.0..=1.0).contains(&rho))
+    }
+
+    /// γ at optimizer step `step` (from 0) of `steps`: linear from 0.01 at the first step to the target at the last.
+    pub fn margin_at(&self, step: u64, steps: u64) -> f64 {
+        if !self.use_margin_schedule || steps <= 1 {
+            return self.target_margin;
+        }
+        let first = FIRST_MARGIN.min(self.target_margin);
+        let progress = step as f64 / (steps - 1) as f64;
+        first + (self.target_margin - first) * progress.min(1.0)
+    }
+
+    pub(crate) fn sft_weights(&self) -> SftWeights {
+        SftWeights { chosen: self.chosen_sft_ratio, rejected: 1.0 - self.chosen_sft_ratio }
+    }
+}
+
+impl PairLoss for SmpoConfig {
+    fn reduction(&self) -> Reduction {
+        Reduction::Mean
+    }
+
+    fn pair(&self, chosen: Score, rejected: Score, margin: f64) -> PairTerms {
+        let beta = self.beta;
+        let scaled = beta * (chosen.policy - rejected.policy - margin);
+        let short = (-scaled).max(0.0);
+        // Value and derivative by βΔ.
+        let (value, slope) = match self.loss_type {
+            SmpoLossType::SmoothLowerBound => (short * short, -2.0 * short),
+            SmpoLossType::SmoothDoubleBound => {
+                let over = (scaled - beta * self.margin_delta).max(0.0);
+                (short * short + over * over, 2.0 * over - 2.0 * short)
+            }
+            SmpoLossType::Sigmoid => (-log_sigmoid(scaled), -sigmoid(-scaled)),
+            SmpoLossType::Hinge => (short, if short > 0.0 { -1.0 } else { 0.0 }),
+            SmpoLossType::Ipo => (scaled * scaled, 2.0 * scaled),
+        };
+        PairTerms {
+            value,
+            by_chosen: beta * slope,
+            by_rejected: -beta * slope,
+            chosen_reward: beta * chosen.policy,
+            rejected_reward: beta * rejected.policy,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(config: &SmpoConfig, chosen: f64, rejected: f64, margin: f64) -> f64 {
+        let score = |policy| Score { policy, reference: 0.0 };
+        config.pair(score(chosen), score(rejected), margin).value
+    }
+
+    #[test]
+    fn each_loss_type_has_the_value_of_its_formula() {
+        // β = 2, s+ = −1, s− = −1.1, γ = 0.35: Δ = −0.25, βΔ = −0.5. And with s− = −2: Δ = 0.65, βΔ = 1.3.
+        let expected = [
+            (SmpoLossType::SmoothLowerBound, 0.25, 0.0),
+            (SmpoLossType::SmoothDoubleBound, 0.25, 0.81), // over by β(0.65 − 0.2) = 0.9
+            (SmpoLossType::Sigmoid, 0.974_076_984_180_107, 0.241_008_453_832_985),
+            (SmpoLossType::Hinge, 0.5, 0.0),
+            (SmpoLossType::Ipo, 0.25, 1.69),
+        ];
+        for (loss_type, short, met) in expected {
+            let config = SmpoConfig { loss_type, beta: 2.0, ..SmpoConfig::default() };
+            assert!((value(&config, -1.0, -1.1, 0.35) - short).abs() < 1e-12, "{loss_type:?}");
+            assert!((value(&config, -1.0, -2.0, 0.35) - met).abs() < 1e-12, "{loss_type:?}");
+        }
+    }
+
+    #[test]
+    fn the_margin_rises_from_one_hundredth_to_the_target() {
+        let config = SmpoConfig { target_margin: 0.41, ..SmpoConfig::default() };
+        assert_eq!(config.margin_at(0, 101), 0.01);
+        assert!((config.margin_at(50, 101) - 0.21).abs() < 1e-12);
+        assert!((config.margin_at(100, 101) - 0.41).abs() < 1e-12);
+        assert_eq!(config.margin_at(500, 101), config.margin_at(100, 101));
+        assert_eq!(config.margin_at(0, 1), 0.41);
+        let constant = SmpoConfig { use_margin_schedule: false, ..config };
+        assert_eq!(constant.margin_at(0, 101), 0.41);
+    }
+}

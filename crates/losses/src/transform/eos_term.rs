@@ -1,0 +1,38 @@
+//! The EOS term: what the pair loss sees at terminators of rejected completions.
+
+use serde::{Deserialize, Serialize};
+
+/// The four choices.
+///
+/// A pair loss is rewarded for lowering every rejected token, terminators included, and a terminator at p ≈ 0 is a
+/// model that does not stop. Inverting its sign turns that reward into a penalty.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EosTerm {
+    /// A terminator is a token like any other.
+    #[default]
+    Off,
+    /// Terminators leave the score and the quantile. A completion that is nothing but terminators keeps them.
+    Mask,
+    /// ℓ → −ℓ.
+    Invert,
+    /// ℓ → min(−ℓ, cap): past the cap the gradient is zero, so that the term is itself bounded.
+    Bounded,
+}
+
+impl EosTerm {
+    /// The term as it acts on one completion.
+    pub(crate) fn on(self, is_terminator: &[bool]) -> Self {
+        if self == Self::Mask && is_terminator.iter().all(|terminator| *terminator) { Self::Off } else { self }
+    }
+
+    /// Value and slope at a terminator; `None` where it is masked out.
+    pub(crate) fn apply(self, logp: f64, cap: f64) -> Option<(f64, f64)> {
+        match self {
+            Self::Off => Some((logp, 1.0)),
+            Self::Mask => None,
+            Self::Bounded if -logp > cap => Some((cap, 0.0)),
+            Self::Invert | Self::Bounded => Some((-logp, -1.0)),
+        }
+    }
+}

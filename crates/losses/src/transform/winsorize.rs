@@ -1,0 +1,127 @@
+//! Winsorizing: which tokens a quantile is taken over, and the memory of a moving window.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+
+use super::eos_term::EosTerm;
+use super::quantile::quantile;
+use super::{Bounds, Transforms};
+use crate::batch::{Batch, Completion, Pair};
+
+/// Which tokens a quantile is taken over.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", try_from = "ScopeSpelling")]
+pub enum WinsorScope {
+    /// Those of the micro-batch: the published semantics. At micro-batch size 1 this is a quantile per sequence.
+    #[default]
+    Microbatch,
+    /// Those of the optimizer step: independent of how the step is split.
+    Step,
+    /// The last N seen, the current step's included, in the order of the batch; independent of the split as well.
+    Window(usize),
+}
+
+/// `"step"`, `"window:4096"` or `{ window = 4096 }`.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum ScopeSpelling {
+    Name(String),
+    Table(ScopeTable),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ScopeTable {
+    window: usize,
+}
+
+impl TryFrom<ScopeSpelling> for WinsorScope {
+    type Error = String;
+
+    fn try_from(spelling: ScopeSpelling) -> Result<Self, String> {
+        let name = match spelling {
+            ScopeSpelling::Table(ScopeTable { window }) => return Ok(Self::Window(window)),
+            ScopeSpelling::Name(name) => name,
+        };
+        match name.as_str() {
+            "microbatch" => Ok(Self::Microbatch),
+            "step" => Ok(Self::Step),
+            other => other
+                .strip_prefix("window:")
+                .and_then(|tokens| tokens.trim().parse().ok())
+                .map(Self::Window)
+                .ok_or_else(|| format!("expected `microbatch`, `step` or {{ window = N }}, got `{other}`")),
+        }
+    }
+}
+
+/// What a moving window remembers between steps; part of a checkpoint. Empty under every other scope.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WinsorState {
+    /// The last rejected ℓ, after the EOS term, oldest first, in nats.
+    pub rejected: VecDeque<f64>,
+    /// The last chosen ℓ, oldest first, in nats.
+    pub chosen: VecDeque<f64>,
+}
+
+/// The bounds of every micro-batch, with its number of pairs.
+pub(crate) fn bounds(transforms: &Transforms, batch: &Batch<'_>, state: &mut WinsorState) -> Vec<(usize, Bounds)> {
+    let whole = [batch.pairs.len()];
+    let splits = match transforms.winsor_scope {
+        WinsorScope::Microbatch if !batch.microbatches.is_empty() => batch.microbatches,
+        _ => &whole,
+    };
+    let mut rest = batch.pairs;
+    let mut pool = Vec::new();
+    splits
+        .iter()
+        .map(|&size| {
+            let (pairs, tail) = rest.split_at(size);
+            rest = tail;
+            let mut bounds = Bounds::NONE;
+            if let Some(q) = transforms.lower_clip_percentile {
+                pool.clear();
+                let rejected = pairs.iter().filter_map(|pair: &Pair<'_>| pair.rejected.as_ref());
+                rejected.for_each(|completion| after_eos_term(transforms, completion, &mut pool));
+                let found = scoped_quantile(transforms.winsor_scope, &mut pool, &mut state.rejected, q);
+                bounds.rejected = found.unwrap_or(bounds.rejected);
+            }
+            if let Some(q) = transforms.upper_clip_percentile {
+                pool.clear();
+                pairs.iter().filter_map(|pair| pair.chosen.as_ref()).for_each(|chosen| pool.extend(chosen.logps));
+                let found = scoped_quantile(transforms.winsor_scope, &mut pool, &mut state.chosen, q);
+                bounds.chosen = found.unwrap_or(bounds.chosen);
+            }
+            (size, bounds)
+        })
+        .collect()
+}
+
+fn after_eos_term(transforms: &Transforms, completion: &Completion<'_>, pool: &mut Vec<f64>) {
+    let start = pool.len();
+    pool.extend(completion.logps);
+    let term = transforms.eos_term.on(completion.is_terminator);
+    if term == EosTerm::Off {
+        return;
+    }
+    // Terminators are few, so the common token is copied in bulk and they are patched. Backwards, so that removing one
+    // moves none that is still to come.
+    for (t, _) in completion.is_terminator.iter().enumerate().rev().filter(|(_, terminator)| **terminator) {
+        match term.apply(completion.logps[t], transforms.eos_penalty_cap) {
+            Some((value, _)) => pool[start + t] = value,
+            None => drop(pool.remove(start + t)),
+        }
+    }
+}
+
+fn scoped_quantile(scope: WinsorScope, pool: &mut Vec<f64>, window: &mut VecDeque<f64>, q: f64) -> Option<f64> {
+    if let WinsorScope::Window(tokens) = scope {
+        window.extend(pool.iter());
+        window.drain(..window.len().saturating_sub(tokens));
+        pool.clear();
+        pool.extend(window.iter());
+    }
+    quantile(pool, q)
+}

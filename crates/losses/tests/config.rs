@@ -1,0 +1,152 @@
+//! The `[loss]` table: what it accepts, what it refuses, and in which words.
+
+use smpo_losses::config::{DpoConfig, KtoConfig, SmpoConfig, SmpoLossType};
+use smpo_losses::{EosTerm, Loss, LossConfig, Objective, Transforms, WinsorScope};
+
+fn parse(text: &str) -> Result<LossConfig, String> {
+    toml::from_str(text).map_err(|error| error.message().to_owned())
+}
+
+/// The message of the first complaint, wherever it is raised.
+fn complaint(text: &str) -> String {
+    match parse(text) {
+        Err(message) => message,
+        Ok(config) => Objective::new(config).expect_err(text).to_string(),
+    }
+}
+
+#[test]
+fn the_documented_table_reads_as_documented() {
+    let config = parse(
+        r#"
+        kind = "smpo"
+        loss_type = "smooth_lower_bound"
+        beta = 1.2
+        target_margin = 0.35
+        chosen_sft_ratio = 0.8
+        use_margin_schedule = true
+        eos_term = "invert"
+        lower_clip_percentile = 0.02
+        winsor_scope = { window = 4096 }
+        min_log_prob = -2.3
+        upper_clip_percentile = 0.97
+        "#,
+    )
+    .unwrap();
+    assert_eq!(config.loss, Loss::Smpo(SmpoConfig::default()));
+    let expected = Transforms {
+        winsor_scope: WinsorScope::Window(4096),
+        upper_clip_percentile: Some(0.97),
+        ..Transforms::modified()
+    };
+    assert_eq!(config.transforms, expected);
+    assert_eq!(
+        parse("kind = \"smpo\"\nwinsor_scope = \"window:7\"").unwrap().transforms.winsor_scope,
+        WinsorScope::Window(7)
+    );
+}
+
+#[test]
+fn a_kind_alone_is_the_regular_loss() {
+    for kind in Loss::KINDS {
+        let config = parse(&format!("kind = \"{kind}\"")).unwrap();
+        assert_eq!((config.loss.kind(), config.transforms.is_active()), (kind, false));
+        Objective::new(config).unwrap();
+    }
+}
+
+#[test]
+fn every_config_survives_a_round_trip_through_toml_and_json() {
+    let configs = [
+        LossConfig::smpo().with_transforms(Transforms {
+            winsor_scope: WinsorScope::Window(64),
+            eos_term: EosTerm::Bounded,
+            ..Transforms::modified()
+        }),
+        Loss::Dpo(DpoConfig { ld_alpha: Some(0.5), rpo_alpha: Some(1.0), ..DpoConfig::default() }).into(),
+        Loss::Kto(KtoConfig::default()).into(),
+        LossConfig::from(Loss::Sft(Default::default())),
+    ];
+    for config in configs {
+        let text = toml::to_string(&config).unwrap();
+        assert_eq!(parse(&text).unwrap(), config, "{text}");
+        let text = serde_json::to_string(&config).unwrap();
+        assert_eq!(serde_json::from_str::<LossConfig>(&text).unwrap(), config, "{text}");
+    }
+}
+
+#[test]
+fn old_spellings_are_accepted() {
+    let config = parse(
+        "kind = \"smpo\"\nloss_type = \"smooth_double_bound\"\nmargin_min = 0.5\nmargin_delta = 0.3\n\
+         lower_trim_percentile = 0.02\nupper_trim_percentile = 0.97",
+    )
+    .unwrap();
+    let expected = SmpoConfig {
+        loss_type: SmpoLossType::SmoothDoubleBound,
+        target_margin: 0.5,
+        margin_delta: 0.3,
+        ..SmpoConfig::default()
+    };
+    assert_eq!(config.loss, Loss::Smpo(expected));
+    assert_eq!(config.transforms.lower_clip_percentile, Some(0.02));
+    assert_eq!(config.transforms.upper_clip_percentile, Some(0.97));
+    let both = parse("kind = \"smpo\"\nmargin_min = 0.5\ntarget_margin = 0.5").unwrap_err();
+    assert!(both.contains("duplicate field"), "{both}");
+}
+
+#[test]
+fn a_null_is_an_absent_key() {
+    let config: LossConfig =
+        serde_json::from_str(r#"{"kind": "dpo", "min_log_prob": null, "ld_alpha": null}"#).unwrap();
+    assert_eq!(config, Loss::Dpo(DpoConfig::default()).into());
+}
+
+#[test]
+fn complaints_say_what_where_and_what_instead() {
+    for (text, expected) in [
+        ("beta = 1.0", "`kind` is missing: expected one of `sft`, `smpo`"),
+        (
+            "kind = \"smpoo\"",
+            "unknown loss `smpoo`: expected one of `sft`, `smpo`, `dpo`, `simpo`, `cpo`, `orpo`, `kto`, did you mean `smpo`?",
+        ),
+        ("kind = \"smpo\"\nbetta = 1.0", "loss `smpo`: unknown key `betta`, did you mean `beta`?"),
+        ("kind = \"dpo\"\nmin_logprob = -2.3", "loss `dpo`: unknown key `min_logprob`, did you mean `min_log_prob`?"),
+        ("kind = \"dpo\"\nchosen_sft_ratio = 0.5", "loss `dpo`: unknown key `chosen_sft_ratio`"),
+        ("kind = \"smpo\"\nbeta = \"x\"", "`beta`: invalid type: string \"x\", expected f64"),
+        ("kind = \"smpo\"\nloss_type = \"smooth\"", "`loss_type`: expected one of `smooth_lower_bound`"),
+        ("kind = \"smpo\"\neos_term = \"inverted\"", "got `inverted`, did you mean `invert`?"),
+        (
+            "kind = \"smpo\"\nwinsor_scope = \"steps\"",
+            "`winsor_scope`: expected `microbatch`, `step` or { window = N }, got `steps`",
+        ),
+        ("kind = \"smpo\"\nbeta = 0", "loss `smpo`: `beta` must be finite and greater than 0, got 0"),
+        ("kind = \"smpo\"\nbeta = nan", "`beta` must be finite and greater than 0, got NaN"),
+        ("kind = \"smpo\"\ntarget_margin = -0.1", "`target_margin` must be finite and at least 0, got -0.1"),
+        ("kind = \"smpo\"\nchosen_sft_ratio = 1.5", "`chosen_sft_ratio` must be in [0, 1], got 1.5"),
+        ("kind = \"smpo\"\nmargin_delta = 0", "`margin_delta` must be finite and greater than 0, got 0"),
+        (
+            "kind = \"simpo\"\nlower_clip_percentile = 2",
+            "loss `simpo`: `lower_clip_percentile` must be a quantile in (0, 1), got 2",
+        ),
+        (
+            "kind = \"orpo\"\nmin_log_prob = 2.3",
+            "`min_log_prob` must be a finite log-prob of at most 0, in nats, got 2.3",
+        ),
+        ("kind = \"orpo\"\nlambda = inf", "`lambda` must be finite and greater than 0, got inf"),
+        ("kind = \"cpo\"\neos_penalty_cap = 0", "`eos_penalty_cap` must be finite and greater than 0, in nats, got 0"),
+        ("kind = \"cpo\"\nwinsor_scope = { window = 0 }", "`winsor_scope` must be a window of at least 1 token, got 0"),
+        ("kind = \"dpo\"\nlabel_smoothing = 0.5", "`label_smoothing` must be in [0, 0.5), got 0.5"),
+        (
+            "kind = \"dpo\"\nlabel_smoothing = 0.1\nloss_type = \"ipo\"",
+            "`label_smoothing` has no effect unless `loss_type` is \"sigmoid\"",
+        ),
+        ("kind = \"dpo\"\nld_alpha = 0.1\nsampo_seed = 3", "`sampo_seed` has no effect beside `ld_alpha`"),
+        ("kind = \"dpo\"\nsampo_seed = -3", "`sampo_seed`: invalid value: integer `-3`, expected u64"),
+        ("kind = \"kto\"\ndesirable_weight = -1", "`desirable_weight` must be finite and at least 0, got -1"),
+        ("kind = \"sft\"\nmin_log_prob = -2.3", "loss `sft`: `min_log_prob` has no effect without a pair loss"),
+    ] {
+        let got = complaint(text);
+        assert!(got.contains(expected), "{text}\n  expected {expected}\n  got      {got}");
+    }
+}
