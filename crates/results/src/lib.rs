@@ -18,7 +18,6 @@ pub mod manifest;
 pub mod measurement;
 pub mod metric;
 pub mod sample;
-pub mod training;
 pub mod verdict;
 
 pub use files::{Error, hash_bytes, hash_file, read_json, read_jsonl, write_atomic, write_json, write_jsonl};
@@ -27,7 +26,6 @@ pub use manifest::{EvaluationDir, ModelInfo, RunManifest, SamplerInfo, SuiteInfo
 pub use measurement::Measurement;
 pub use metric::{Direction, MetricEstimate, MetricsFile, Unit};
 pub use sample::{FinishReason, Message, Sample};
-pub use training::StepMetrics;
 pub use verdict::{ClaimScope, Decision, MetricVerdict, PairCounts, Requirement, SkippedRule, Verdict};
 
 /// The version of every file in this crate. Readers refuse a newer one and say so.
