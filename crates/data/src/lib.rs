@@ -1,1 +1,31 @@
 //! Preference and instruction data: readers, tokenisation, truncation, order.
+//!
+//! - [`records`], [`read_pairs`], [`read_examples`], [`read_unpaired`]: files as people have them, one record at a
+//!   time, with the line in every error.
+//! - [`ChatTokenizer`]: a model's tokenizer, chat template and terminators in one, so that a completion is
+//!   render(prompt + completion) − render(prompt) and ends in exactly one terminator.
+//! - [`Truncation`]: what gives way when a row is too long: the prompt first, the terminator never.
+//! - [`order`]: the seeded order of an epoch.
+
+mod chat_tokenizer;
+mod encode_error;
+mod lines;
+mod order;
+mod read_error;
+mod reader;
+mod record;
+mod shape;
+mod split;
+mod tokenize;
+mod truncation;
+
+pub use chat_tokenizer::{ChatTokenizer, PromptCompletion};
+pub use encode_error::EncodeError;
+pub use order::order;
+pub use read_error::{Location, Problem, ReadError};
+pub use reader::{Records, Row, read_examples, read_pairs, read_unpaired, records};
+pub use record::{
+    Example, PreferencePair, Record, TokenizedExample, TokenizedPair, TokenizedUnpaired, UnpairedExample,
+};
+pub use tokenize::{tokenize_examples, tokenize_pairs, tokenize_unpaired};
+pub use truncation::{PromptKeep, Truncated, Truncation};

@@ -1,0 +1,118 @@
+//! Python's `str()` and `repr()` of template values: Jinja prints values with them, so `True`, `None`, `1e+16` and
+//! `{'a': [1]}` must read as they do there.
+
+use std::fmt::Write;
+
+use minijinja::value::{Value, ValueKind};
+
+/// `str(value)`; an undefined value is empty.
+pub(crate) fn str_of(value: &Value) -> String {
+    match value.kind() {
+        ValueKind::Undefined => String::new(),
+        ValueKind::String => value.as_str().unwrap_or_default().to_string(),
+        _ => repr_of(value),
+    }
+}
+
+fn repr_of(value: &Value) -> String {
+    match value.kind() {
+        ValueKind::Undefined => "Undefined".to_string(),
+        ValueKind::None => "None".to_string(),
+        ValueKind::Bool => if value.is_true() { "True" } else { "False" }.to_string(),
+        ValueKind::Number if !value.is_integer() => {
+            f64::try_from(value.clone()).map_or_else(|_| value.to_string(), float)
+        }
+        ValueKind::String => quoted(value.as_str().unwrap_or_default()),
+        ValueKind::Seq => {
+            let items: Vec<_> = value.try_iter().into_iter().flatten().map(|item| repr_of(&item)).collect();
+            format!("[{}]", items.join(", "))
+        }
+        ValueKind::Map => {
+            let items: Vec<_> = value
+                .try_iter()
+                .into_iter()
+                .flatten()
+                .map(|key| {
+                    let item = value.get_item(&key).unwrap_or(Value::UNDEFINED);
+                    format!("{}: {}", repr_of(&key), repr_of(&item))
+                })
+                .collect();
+            format!("{{{}}}", items.join(", "))
+        }
+        _ => value.to_string(),
+    }
+}
+
+/// `repr(float)`: the shortest digits, an exponent below 1e-4 and from 1e16 on.
+pub(crate) fn float(x: f64) -> String {
+    if x.is_nan() {
+        return "nan".to_string();
+    }
+    if x.is_infinite() {
+        return if x > 0.0 { "inf" } else { "-inf" }.to_string();
+    }
+    let scientific = format!("{x:e}");
+    let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    if (-4..16).contains(&exponent) {
+        let plain = format!("{x}");
+        if plain.contains('.') { plain } else { format!("{plain}.0") }
+    } else {
+        let sign = if exponent < 0 { '-' } else { '+' };
+        format!("{digits}e{sign}{:02}", exponent.abs())
+    }
+}
+
+/// `repr(str)`: single quotes unless the text has them and no double ones.
+fn quoted(text: &str) -> String {
+    let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push(quote);
+    for c in text.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            c if c == quote => {
+                out.push('\\');
+                out.push(c);
+            }
+            c if (c as u32) < 0x20 || c as u32 == 0x7f => {
+                // writing into a String cannot fail
+                let _ = write!(out, "\\x{:02x}", c as u32);
+            }
+            c => out.push(c),
+        }
+    }
+    out.push(quote);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{float, str_of};
+    use minijinja::Value;
+
+    #[test]
+    fn floats_read_as_in_python() {
+        for (x, expected) in [
+            (1.0, "1.0"),
+            (0.1, "0.1"),
+            (1e15, "1000000000000000.0"),
+            (1e16, "1e+16"),
+            (1.5e-5, "1.5e-05"),
+            (0.0001, "0.0001"),
+            (-2.5e300, "-2.5e+300"),
+            (-0.0, "-0.0"),
+        ] {
+            assert_eq!(float(x), expected);
+        }
+    }
+
+    #[test]
+    fn containers_read_as_in_python() {
+        let value = Value::from_serialize(serde_json::json!({"a": [1, 2.0, true, null, "it's", "q\"'\n"]}));
+        assert_eq!(str_of(&value), r#"{'a': [1, 2.0, True, None, "it's", 'q"\'\n']}"#);
+    }
+}

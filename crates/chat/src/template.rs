@@ -1,0 +1,333 @@
+//! The chat template of a model directory, rendered as `transformers`' `apply_chat_template` renders it.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use minijinja::value::{Value as TemplateValue, ValueKind};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, State};
+use serde_json::{Map, Value};
+
+use crate::files::{self, ModelFiles, json_kind, malformed};
+use crate::{ChatError, Message, generation_tags, json_text, python_text};
+
+/// Instructions a template may run: a conversation of a thousand turns needs some hundred thousand, and at this
+/// bound a template that loops is refused within about a second.
+const FUEL: u64 = 20_000_000;
+/// Output bytes a template may write, beside sixteen times its input.
+const OUTPUT_BASE: usize = 16 << 20;
+/// What the probe's assistant says, to find what the template writes after it.
+const PROBE: &str = "probe 5c1fd";
+
+/// Names `transformers` hands to every template from the tokenizer's special tokens.
+const SPECIAL_TOKENS: [&str; 7] =
+    ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+
+/// A compiled chat template. Cheap to clone, and safe to render from many threads.
+#[derive(Debug, Clone)]
+pub struct ChatTemplate {
+    environment: Arc<Environment<'static>>,
+    source: Arc<str>,
+    origin: Arc<str>,
+    variables: Map<String, Value>,
+}
+
+/// Everything a template may be given, for conversations that carry more than text.
+#[derive(Debug, Clone, Default)]
+pub struct Conversation<'a> {
+    /// Messages as JSON objects; keys whose value is `null` are left out, as `transformers` does.
+    pub messages: &'a [Value],
+    /// Tool schemas, or `None`.
+    pub tools: Option<&'a [Value]>,
+    /// Documents for retrieval templates, or `None`.
+    pub documents: Option<&'a [Value]>,
+    /// Whether to open the assistant's turn at the end.
+    pub add_generation_prompt: bool,
+}
+
+impl ChatTemplate {
+    /// The template of a model directory: chat_template.jinja, else chat_template.json, else `chat_template` in
+    /// tokenizer_config.json (a string, or a list of named templates, of which `default` is taken).
+    ///
+    /// # Errors
+    /// When there is none, a file is unreadable, or the template does not parse.
+    pub fn from_model_dir(dir: impl AsRef<Path>) -> Result<Self, ChatError> {
+        Self::from_files(&ModelFiles::read(dir.as_ref())?)
+    }
+
+    pub(crate) fn from_files(files: &ModelFiles) -> Result<Self, ChatError> {
+        let (source, origin) = find(files)?;
+        let mut template = Self::from_source(source, &origin)?;
+        for name in SPECIAL_TOKENS {
+            if let Some(token) = files.special_token(name) {
+                template.variables.insert(name.to_string(), Value::String(token));
+            }
+        }
+        Ok(template)
+    }
+
+    /// A template given as text; `origin` names it in errors.
+    ///
+    /// # Errors
+    /// When it does not parse.
+    pub fn from_source(source: impl Into<String>, origin: &str) -> Result<Self, ChatError> {
+        let source = source.into();
+        let mut environment = python_environment();
+        environment
+            .add_template_owned("chat_template", generation_tags::rewrite(&source))
+            .map_err(|error| ChatError::Parse { origin: origin.to_string(), message: chain(&error) })?;
+        Ok(Self {
+            environment: Arc::new(environment),
+            source: source.into(),
+            origin: origin.into(),
+            variables: Map::new(),
+        })
+    }
+
+    /// The same template with one more variable, such as `enable_thinking` or `eos_token`.
+    #[must_use]
+    pub fn with_variable(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.variables.insert(name.to_string(), value.into());
+        self
+    }
+
+    /// The template's text as it stands in the model directory, for hashes and records.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// The file it came from.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// The conversation as text; `add_generation_prompt` opens the assistant's next turn.
+    ///
+    /// # Errors
+    /// When the template refuses the conversation, fails, or does not end.
+    pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, ChatError> {
+        let size = messages.iter().map(|message| message.content.len()).sum();
+        self.run(TemplateValue::from_serialize(messages), size, None, None, add_generation_prompt)
+    }
+
+    /// The same with everything a template may be given: tool calls in messages, tool schemas, documents.
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::render`].
+    pub fn render_conversation(&self, conversation: &Conversation<'_>) -> Result<String, ChatError> {
+        let messages: Vec<Value> = conversation.messages.iter().map(without_nulls).collect();
+        let size = messages.iter().map(text_size).sum();
+        self.run(
+            TemplateValue::from_serialize(messages),
+            size,
+            conversation.tools,
+            conversation.documents,
+            conversation.add_generation_prompt,
+        )
+    }
+
+    /// What the template writes after the last assistant message, such as `"<|im_end|>\n"`; `None` where it
+    /// renders no plain exchange of a user and an assistant.
+    pub fn turn_suffix(&self) -> Option<String> {
+        let exchange = [Message::user("question"), Message::assistant(PROBE)];
+        let led = [Message::system("be brief"), Message::user("question"), Message::assistant(PROBE)];
+        [&exchange[..], &led[..]].into_iter().find_map(|messages| {
+            let text = self.render(messages, false).ok()?;
+            let end = text.rfind(PROBE)? + PROBE.len();
+            Some(text[end..].to_string())
+        })
+    }
+
+    fn run(
+        &self,
+        messages: TemplateValue,
+        size: usize,
+        tools: Option<&[Value]>,
+        documents: Option<&[Value]>,
+        add_generation_prompt: bool,
+    ) -> Result<String, ChatError> {
+        let mut context: BTreeMap<&str, TemplateValue> =
+            self.variables.iter().map(|(name, value)| (name.as_str(), TemplateValue::from_serialize(value))).collect();
+        context.insert("messages", messages);
+        context.insert("tools", TemplateValue::from_serialize(tools));
+        context.insert("documents", TemplateValue::from_serialize(documents));
+        context.insert("add_generation_prompt", add_generation_prompt.into());
+
+        let limit = OUTPUT_BASE + 16 * size;
+        let mut out = BoundedText { bytes: Vec::with_capacity(size + 256), limit, full: false };
+        let result = self
+            .environment
+            .get_template("chat_template")
+            .and_then(|template| template.render_captured_to(context, &mut out).map(drop));
+        match result {
+            // minijinja writes only `str`, so this cannot be anything but UTF-8
+            Ok(()) => String::from_utf8(out.bytes)
+                .map_err(|error| ChatError::Render { origin: self.origin.to_string(), message: error.to_string() }),
+            Err(error) => Err(self.explain(&error, &out)),
+        }
+    }
+
+    fn explain(&self, error: &Error, out: &BoundedText) -> ChatError {
+        let origin = self.origin.to_string();
+        if out.full {
+            return ChatError::Unbounded { origin, bound: format!("{} bytes of output", out.limit) };
+        }
+        match error.kind() {
+            ErrorKind::OutOfFuel => ChatError::Unbounded { origin, bound: format!("{FUEL} instructions") },
+            _ => match refusal(error) {
+                Some(message) => ChatError::Refused { origin, message },
+                None => ChatError::Render { origin, message: chain(error) },
+            },
+        }
+    }
+}
+
+/// The template's text and the file it is in, in the order `transformers` looks.
+fn find(files: &ModelFiles) -> Result<(String, String), ChatError> {
+    let path = files.dir.join("chat_template.jinja");
+    if let Some(text) = files::text(&path)? {
+        return Ok((text, path.display().to_string()));
+    }
+    let path = files.dir.join("chat_template.json");
+    if let Some(text) = files::object(&path)?.get("chat_template").and_then(Value::as_str) {
+        return Ok((text.to_string(), path.display().to_string()));
+    }
+    let path = files.dir.join("tokenizer_config.json");
+    let origin = format!("{} (chat_template)", path.display());
+    match files.tokenizer_config.get("chat_template") {
+        None | Some(Value::Null) => Err(ChatError::NoTemplate { dir: files.dir.clone() }),
+        Some(Value::String(text)) => Ok((text.clone(), origin)),
+        Some(Value::Array(named)) => {
+            let text_of = |entry: &Value| entry.get("template").and_then(Value::as_str).map(str::to_string);
+            let name_of = |entry: &Value| entry.get("name").and_then(Value::as_str).map(str::to_string);
+            let names: Vec<String> = named.iter().filter_map(name_of).collect();
+            let chosen = match named.iter().find(|entry| name_of(entry).as_deref() == Some("default")) {
+                Some(default) => text_of(default),
+                // a lone template needs no name
+                None if named.len() == 1 => text_of(&named[0]),
+                None => None,
+            };
+            match chosen {
+                Some(text) => Ok((text, origin)),
+                None => Err(malformed(&path, "a chat template named `default`", format!("templates named {names:?}"))),
+            }
+        }
+        Some(other) => {
+            Err(malformed(&path, "`chat_template` as a string or a list of named templates", json_kind(other).into()))
+        }
+    }
+}
+
+/// Jinja as `transformers` sets it up, on minijinja.
+fn python_environment() -> Environment<'static> {
+    let mut environment = Environment::new();
+    environment.set_trim_blocks(true);
+    environment.set_lstrip_blocks(true);
+    environment.set_auto_escape_callback(|_| AutoEscape::None);
+    environment.set_fuel(Some(FUEL));
+    environment.set_debug(false);
+    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.set_formatter(|out, _: &State<'_, '_>, value| {
+        match value.as_str() {
+            Some(text) => out.write_str(text)?,
+            None => out.write_str(&python_text::str_of(value))?,
+        }
+        Ok(())
+    });
+    environment.add_filter("tojson", json_text::tojson);
+    environment.add_filter("string", |value: TemplateValue| python_text::str_of(&value));
+    environment.add_function("raise_exception", |message: TemplateValue| -> Result<TemplateValue, Error> {
+        Err(Error::new(ErrorKind::InvalidOperation, "raise_exception")
+            .with_source(Refusal(python_text::str_of(&message))))
+    });
+    environment.add_function("strftime_now", strftime_now);
+    // in Jinja a string has a length and items, so it is a sequence; so is a mapping
+    environment.add_test("sequence", |value: TemplateValue| {
+        matches!(value.kind(), ValueKind::Seq | ValueKind::String | ValueKind::Map)
+    });
+    environment.add_test("iterable", |value: TemplateValue| {
+        matches!(value.kind(), ValueKind::Seq | ValueKind::String | ValueKind::Map | ValueKind::Iterable)
+            || value.is_undefined()
+    });
+    environment
+}
+
+/// The local date and time in a `strftime` format.
+fn strftime_now(format: &str) -> Result<String, Error> {
+    use std::fmt::Write;
+    let mut text = String::new();
+    // chrono reports an unknown directive as a formatting error, where `to_string` would panic
+    write!(text, "{}", chrono::Local::now().format(format)).map_err(|_| {
+        Error::new(ErrorKind::InvalidOperation, format!("strftime_now: cannot use the format {format:?}"))
+    })?;
+    Ok(text)
+}
+
+/// What `raise_exception` was called with, kept apart from the engine's own errors.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Refusal(String);
+
+fn refusal(error: &Error) -> Option<String> {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(error);
+    while let Some(cause) = next {
+        if let Some(Refusal(message)) = cause.downcast_ref() {
+            return Some(message.clone());
+        }
+        next = cause.source();
+    }
+    None
+}
+
+/// An error with its causes on one line.
+fn chain(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut next = std::error::Error::source(error);
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}
+
+fn without_nulls(message: &Value) -> Value {
+    match message {
+        Value::Object(map) => {
+            Value::Object(map.iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k.clone(), v.clone())).collect())
+        }
+        other => other.clone(),
+    }
+}
+
+fn text_size(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(text_size).sum(),
+        Value::Object(map) => map.iter().map(|(key, item)| key.len() + text_size(item)).sum(),
+        _ => 8,
+    }
+}
+
+/// A writer that stops at a limit, so that a template cannot fill the memory.
+struct BoundedText {
+    bytes: Vec<u8>,
+    limit: usize,
+    full: bool,
+}
+
+impl io::Write for BoundedText {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.bytes.len() + bytes.len() > self.limit {
+            self.full = true;
+            return Err(io::Error::other("output limit"));
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,200 @@
+//! Every token that ends a turn.
+//!
+//! Models name their end in up to four places that often disagree: the tokenizer's `eos_token`, the list
+//! `eos_token_id` of generation_config.json, the one of config.json, and what the chat template writes after an
+//! assistant's message. A turn that ends in any of them has ended.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::files::{AddedToken, ModelFiles, json_kind, malformed};
+use crate::{ChatError, ChatTemplate};
+
+/// Where a terminator is named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TerminatorSource {
+    /// What the chat template writes after an assistant's message.
+    TurnEnd,
+    /// `eos_token` of tokenizer_config.json or special_tokens_map.json.
+    Tokenizer,
+    /// `eos_token_id` of generation_config.json.
+    GenerationConfig,
+    /// `eos_token_id` of config.json.
+    Config,
+}
+
+/// One token that ends a turn.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terminator {
+    /// Its id; `None` when only a vocabulary look-up can tell.
+    pub id: Option<u32>,
+    /// Its text; `None` when only a vocabulary look-up can tell.
+    pub token: Option<String>,
+    /// Every place that names it.
+    pub sources: Vec<TerminatorSource>,
+}
+
+/// The set of terminators of a model, the one that ends its turns first.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terminators {
+    entries: Vec<Terminator>,
+}
+
+impl Terminators {
+    /// All terminators a model directory names. A directory without a chat template, or with one that fails, has
+    /// no turn end; the others count all the same. The set is empty where nothing names an end.
+    ///
+    /// # Errors
+    /// When a file is unreadable or `eos_token_id` is neither an id nor a list of ids.
+    pub fn from_model_dir(dir: impl AsRef<Path>) -> Result<Self, ChatError> {
+        let files = ModelFiles::read(dir.as_ref())?;
+        let suffix = ChatTemplate::from_files(&files).ok().and_then(|template| template.turn_suffix());
+        Self::from_files(&files, suffix.as_deref())
+    }
+
+    /// The same for a directory whose own template another one replaces.
+    ///
+    /// # Errors
+    /// As [`Terminators::from_model_dir`].
+    pub fn for_template(dir: impl AsRef<Path>, template: &ChatTemplate) -> Result<Self, ChatError> {
+        Self::from_files(&ModelFiles::read(dir.as_ref())?, template.turn_suffix().as_deref())
+    }
+
+    fn from_files(files: &ModelFiles, turn_suffix: Option<&str>) -> Result<Self, ChatError> {
+        let mut set = Self::default();
+        if let Some(token) = turn_suffix.and_then(|suffix| turn_end(suffix, &files.added_tokens)) {
+            set.add(Some(token.id), Some(token.content.clone()), TerminatorSource::TurnEnd);
+        }
+        if let Some(token) = files.special_token("eos_token") {
+            let id = files.added_tokens.iter().find(|added| added.content == token).map(|added| added.id);
+            set.add(id, Some(token), TerminatorSource::Tokenizer);
+        }
+        let text = files.config.get("text_config").and_then(Value::as_object);
+        for (name, source, map) in [
+            ("generation_config.json", TerminatorSource::GenerationConfig, Some(&files.generation_config)),
+            ("config.json", TerminatorSource::Config, Some(&files.config)),
+            ("config.json", TerminatorSource::Config, text),
+        ] {
+            let Some(map) = map else { continue };
+            for id in eos_ids(map, &files.dir.join(name))? {
+                let token = files.added_tokens.iter().find(|added| added.id == id);
+                set.add(Some(id), token.map(|added| added.content.clone()), source);
+            }
+        }
+        Ok(set)
+    }
+
+    /// Fills the ids and texts that the added-token tables did not have, from a tokenizer's vocabulary, and joins
+    /// entries that turn out to be one token. Entries that the vocabulary does not know are dropped and returned.
+    pub fn resolve(
+        &mut self,
+        id_of: impl Fn(&str) -> Option<u32>,
+        token_of: impl Fn(u32) -> Option<String>,
+    ) -> Vec<Terminator> {
+        let mut unknown = Vec::new();
+        let mut resolved = Self::default();
+        for entry in std::mem::take(&mut self.entries) {
+            let id = entry.id.or_else(|| entry.token.as_deref().and_then(&id_of));
+            let token = id.and_then(&token_of).or_else(|| entry.token.clone());
+            match (id, token) {
+                (Some(id), Some(token)) => {
+                    for source in entry.sources {
+                        resolved.add(Some(id), Some(token.clone()), source);
+                    }
+                }
+                _ => unknown.push(entry),
+            }
+        }
+        *self = resolved;
+        unknown
+    }
+
+    fn add(&mut self, id: Option<u32>, token: Option<String>, source: TerminatorSource) {
+        let same =
+            |entry: &&mut Terminator| (id.is_some() && entry.id == id) || (token.is_some() && entry.token == token);
+        match self.entries.iter_mut().find(same) {
+            Some(entry) => {
+                entry.id = entry.id.or(id);
+                if entry.token.is_none() {
+                    entry.token = token;
+                }
+                if !entry.sources.contains(&source) {
+                    entry.sources.push(source);
+                }
+            }
+            None => self.entries.push(Terminator { id, token, sources: vec![source] }),
+        }
+    }
+
+    /// Every entry, the primary one first.
+    pub fn entries(&self) -> &[Terminator] {
+        &self.entries
+    }
+
+    /// The token that ends this model's turns: the template's turn end, else the tokenizer's EOS, else the first
+    /// id that a configuration lists.
+    pub fn primary(&self) -> Option<&Terminator> {
+        self.entries.first()
+    }
+
+    /// The known ids, the primary one first.
+    pub fn ids(&self) -> Vec<u32> {
+        self.entries.iter().filter_map(|entry| entry.id).collect()
+    }
+
+    /// The known texts, the primary one first.
+    pub fn tokens(&self) -> Vec<&str> {
+        self.entries.iter().filter_map(|entry| entry.token.as_deref()).collect()
+    }
+
+    /// Whether an id ends a turn.
+    pub fn contains(&self, id: u32) -> bool {
+        self.entries.iter().any(|entry| entry.id == Some(id))
+    }
+
+    /// Whether nothing names an end.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The first terminator in a text, as the bytes it covers; the longest where several begin at one place.
+    pub fn find(&self, text: &str) -> Option<std::ops::Range<usize>> {
+        self.tokens()
+            .into_iter()
+            .filter(|token| !token.is_empty())
+            .filter_map(|token| text.find(token).map(|start| start..start + token.len()))
+            .min_by_key(|range| (range.start, usize::MAX - range.end))
+    }
+}
+
+/// The first special token that the template writes after an assistant's message; an added token that is not
+/// marked special where there is no other.
+fn turn_end<'a>(suffix: &str, added: &'a [AddedToken]) -> Option<&'a AddedToken> {
+    let first = |special: bool| {
+        added
+            .iter()
+            .filter(|token| token.special == special && !token.content.trim().is_empty())
+            .filter_map(|token| suffix.find(&token.content).map(|at| (at, token)))
+            .min_by_key(|(at, token)| (*at, usize::MAX - token.content.len()))
+            .map(|(_, token)| token)
+    };
+    first(true).or_else(|| first(false))
+}
+
+fn eos_ids(map: &Map<String, Value>, path: &Path) -> Result<Vec<u32>, ChatError> {
+    const EXPECTED: &str = "`eos_token_id` as a token id or a list of token ids";
+    let id = |value: &Value| {
+        value
+            .as_u64()
+            .and_then(|id| u32::try_from(id).ok())
+            .ok_or_else(|| malformed(path, EXPECTED, format!("{value} ({})", json_kind(value))))
+    };
+    match map.get("eos_token_id") {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::Array(ids)) => ids.iter().filter(|value| !value.is_null()).map(id).collect(),
+        Some(value) => Ok(vec![id(value)?]),
+    }
+}

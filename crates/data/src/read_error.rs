@@ -1,0 +1,137 @@
+//! What can be wrong with a data file, and where.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+/// A place in a file: `path:line`, lines counted from 1.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Location {
+    /// The file.
+    pub path: Arc<Path>,
+    /// The line a row begins on; 0 when the file as a whole is meant.
+    pub line: u64,
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            0 => write!(f, "{}", self.path.display()),
+            line => write!(f, "{}:{line}", self.path.display()),
+        }
+    }
+}
+
+/// A problem and its place.
+#[derive(Debug, thiserror::Error)]
+#[error("{location}: {problem}")]
+pub struct ReadError {
+    /// Where.
+    pub location: Location,
+    /// What.
+    #[source]
+    pub problem: Problem,
+}
+
+impl ReadError {
+    /// Whether rows after this one can still be read.
+    pub fn is_row(&self) -> bool {
+        !matches!(self.problem, Problem::Io(_) | Problem::Gzip(_) | Problem::NotRows { .. })
+    }
+}
+
+/// What is wrong with a file or a row.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// The operating system said no.
+    #[error("cannot read: {0}")]
+    Io(std::io::Error),
+    /// The gzip stream is damaged or ends early.
+    #[error("the gzip stream is damaged or ends early ({0}); fetch the file again")]
+    Gzip(std::io::Error),
+    /// Bytes that are not UTF-8.
+    #[error("expected UTF-8, got the byte 0x{byte:02x} at byte {offset} of the row")]
+    NotUtf8 {
+        /// The first offending byte.
+        byte: u8,
+        /// Its place in the row.
+        offset: usize,
+    },
+    /// A row longer than the reader takes.
+    #[error("a row of more than {limit} bytes; expected at most that")]
+    TooLong {
+        /// The bound, in bytes.
+        limit: usize,
+    },
+    /// A row that is not JSON.
+    #[error("expected one JSON object per line, got invalid JSON: {message}")]
+    NotJson {
+        /// The parser's words, with the column.
+        message: String,
+    },
+    /// A file that is neither lines of objects nor a list of them.
+    #[error("expected JSON lines or one JSON list of objects, got {got}")]
+    NotRows {
+        /// What is there.
+        got: String,
+    },
+    /// A row that is JSON but no object.
+    #[error("expected a JSON object, got {got}")]
+    NotAnObject {
+        /// What is there.
+        got: &'static str,
+    },
+    /// A field that has to be there.
+    #[error("expected `{field}`, got only {keys:?}{}", hint(.nearest))]
+    Missing {
+        /// The field.
+        field: &'static str,
+        /// The fields the row has.
+        keys: Vec<String>,
+        /// A field of nearly that name.
+        nearest: Option<String>,
+    },
+    /// A row of a shape nobody knows.
+    #[error(
+        "expected a preference pair (`chosen` and `rejected`), a conversation (`messages`) or `prompt` and \
+         `completion`, got {keys:?}{}", hint(.nearest)
+    )]
+    UnknownShape {
+        /// The fields the row has.
+        keys: Vec<String>,
+        /// A field that is nearly one of those.
+        nearest: Option<String>,
+    },
+    /// A field of the wrong type.
+    #[error("`{field}`: expected {expected}, got {got}")]
+    WrongType {
+        /// The field, with its index where it is in a list.
+        field: String,
+        /// What was expected.
+        expected: &'static str,
+        /// What is there.
+        got: String,
+    },
+    /// Messages whose roles do not make a prompt and a completion.
+    #[error("`{field}`: roles out of order: expected {expected}, got {got}")]
+    Roles {
+        /// The field.
+        field: &'static str,
+        /// What was expected.
+        expected: &'static str,
+        /// The roles that are there.
+        got: String,
+    },
+    /// A row that is fine but not of the kind asked for.
+    #[error("expected {expected}, got {got}")]
+    WrongKind {
+        /// The kind asked for.
+        expected: &'static str,
+        /// The kind that is there.
+        got: &'static str,
+    },
+}
+
+fn hint(nearest: &Option<String>) -> String {
+    nearest.as_ref().map_or_else(String::new, |name| format!("; did you mean `{name}`?"))
+}

@@ -1,0 +1,127 @@
+//! Records from a file, one at a time.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::lines::RawRows;
+use crate::read_error::{Location, Problem, ReadError};
+use crate::record::{Example, PreferencePair, Record, UnpairedExample};
+use crate::shape;
+
+/// A record and the place it came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row<T> {
+    /// Where it begins.
+    pub location: Location,
+    /// What it holds.
+    pub record: T,
+}
+
+/// The records of a file in order. After an error in a row the next row follows; after an error of the file
+/// nothing does.
+pub struct Records {
+    rows: RawRows,
+}
+
+/// Opens a JSONL or JSON file, gzipped or not (told by its first bytes, not by its name), for reading one record
+/// at a time: memory holds one row, however large the file.
+///
+/// Rows may hold an explicit prompt (`prompt`, `chosen`, `rejected` as texts, messages or lists of messages), whole
+/// conversations in `chosen` and `rejected` that share their beginning, HH-RLHF transcripts, `messages` or
+/// `conversation` for SFT, `prompt` and `completion`, and the same with `label` (KTO).
+///
+/// # Errors
+/// When the file cannot be opened.
+pub fn records(path: impl AsRef<Path>) -> Result<Records, ReadError> {
+    Ok(Records { rows: RawRows::open(path.as_ref())? })
+}
+
+impl Iterator for Records {
+    type Item = Result<Row<Record>, ReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (location, bytes) = match self.rows.next()? {
+            Ok(row) => row,
+            Err(error) => return Some(Err(error)),
+        };
+        Some(match parse(bytes) {
+            Ok(record) => Ok(Row { location, record }),
+            Err(problem) => Err(ReadError { location, problem }),
+        })
+    }
+}
+
+fn parse(bytes: &[u8]) -> Result<Record, Problem> {
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        let offset = error.valid_up_to();
+        Problem::NotUtf8 { byte: bytes[offset], offset }
+    })?;
+    match serde_json::from_str(text) {
+        Ok(Value::Object(row)) => shape::record(&row),
+        Ok(other) => Err(Problem::NotAnObject { got: shape::kind(&other) }),
+        Err(error) => Err(Problem::NotJson { message: error.to_string() }),
+    }
+}
+
+/// All preference pairs of a file.
+///
+/// # Errors
+/// At the first row that is not one.
+pub fn read_pairs(path: impl AsRef<Path>) -> Result<Vec<PreferencePair>, ReadError> {
+    read(path.as_ref(), "a preference pair (`prompt`, `chosen`, `rejected`)", |record| match record {
+        Record::Pair(pair) => Ok(pair),
+        other => Err(other),
+    })
+}
+
+/// All SFT examples of a file. A pair counts as its chosen side, a labelled completion counts where it is wanted.
+///
+/// # Errors
+/// At the first row that is none.
+pub fn read_examples(path: impl AsRef<Path>) -> Result<Vec<Example>, ReadError> {
+    let found = read(path.as_ref(), "an instruction example", |record| match record {
+        Record::Example(example) => Ok(Some(example)),
+        Record::Pair(pair) => Ok(Some(Example { id: pair.id, prompt: pair.prompt, completion: pair.chosen })),
+        Record::Unpaired(row) => {
+            Ok(row.label.then_some(Example { id: row.id, prompt: row.prompt, completion: row.completion }))
+        }
+    })?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+/// All labelled completions of a file. A pair counts as two: its chosen side wanted, its rejected side not.
+///
+/// # Errors
+/// At the first row that is neither.
+pub fn read_unpaired(path: impl AsRef<Path>) -> Result<Vec<UnpairedExample>, ReadError> {
+    let found =
+        read(path.as_ref(), "a labelled completion (`prompt`, `completion`, `label`)", |record| match record {
+            Record::Unpaired(row) => Ok(vec![row]),
+            Record::Pair(pair) => Ok([(pair.chosen, true), (pair.rejected, false)]
+                .into_iter()
+                .map(|(completion, label)| UnpairedExample {
+                    id: format!("{}/{}", pair.id, if label { "chosen" } else { "rejected" }),
+                    prompt: pair.prompt.clone(),
+                    completion,
+                    label,
+                })
+                .collect()),
+            other @ Record::Example(_) => Err(other),
+        })?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+fn read<T>(
+    path: &Path,
+    expected: &'static str,
+    take: impl Fn(Record) -> Result<T, Record>,
+) -> Result<Vec<T>, ReadError> {
+    records(path)?
+        .map(|row| {
+            let Row { location, record } = row?;
+            take(record)
+                .map_err(|other| ReadError { location, problem: Problem::WrongKind { expected, got: other.kind() } })
+        })
+        .collect()
+}

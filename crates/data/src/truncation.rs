@@ -1,0 +1,94 @@
+//! What gives way when a row is too long.
+
+use serde::{Deserialize, Serialize};
+
+use crate::record::{TokenizedExample, TokenizedPair, TokenizedUnpaired};
+
+/// Which end of a prompt that is cut is kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PromptKeep {
+    /// Its end, with the last question and the assistant's header (and BOS, where it begins with it).
+    #[default]
+    KeepEnd,
+    /// Its beginning.
+    KeepStart,
+}
+
+/// Bounds on the length of a row, in tokens. The prompt gives way first, down to one token (two with BOS), since
+/// something must predict the first token of the completion; then the completion loses its end, but never the
+/// terminator.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Truncation {
+    /// Most tokens of prompt and completion together.
+    pub max_length: Option<usize>,
+    /// Most tokens of prompt.
+    pub max_prompt_length: Option<usize>,
+    /// Which end of the prompt is kept.
+    pub keep: PromptKeep,
+    /// The BOS id, kept at the start of a prompt that begins with it.
+    pub bos: Option<u32>,
+}
+
+/// Tokens that were cut from a row.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Truncated {
+    /// From the prompt.
+    pub prompt: usize,
+    /// From the completions, both sides together.
+    pub completion: usize,
+}
+
+impl Truncated {
+    /// Whether anything was cut.
+    pub fn any(self) -> bool {
+        self.prompt + self.completion > 0
+    }
+}
+
+impl Truncation {
+    /// Cuts a pair; both sides keep the same prompt, so the longer completion decides its length.
+    pub fn apply_pair(&self, pair: &mut TokenizedPair) -> Truncated {
+        self.apply(&mut pair.prompt, &mut [&mut pair.chosen, &mut pair.rejected])
+    }
+
+    /// Cuts an SFT example.
+    pub fn apply_example(&self, example: &mut TokenizedExample) -> Truncated {
+        self.apply(&mut example.prompt, &mut [&mut example.completion])
+    }
+
+    /// Cuts a labelled completion.
+    pub fn apply_unpaired(&self, row: &mut TokenizedUnpaired) -> Truncated {
+        self.apply(&mut row.prompt, &mut [&mut row.completion])
+    }
+
+    fn apply(&self, prompt: &mut Vec<u32>, completions: &mut [&mut Vec<u32>]) -> Truncated {
+        let before = prompt.len();
+        let longest = completions.iter().map(|completion| completion.len()).max().unwrap_or(0);
+        let begins_with_bos = self.bos.is_some() && prompt.first().copied() == self.bos;
+        let least = if begins_with_bos { 2 } else { 1 };
+        let room = self.max_length.map_or(usize::MAX, |max| max.saturating_sub(longest));
+        let target = self.max_prompt_length.unwrap_or(usize::MAX).min(room).max(least).min(before);
+        let cut = before - target;
+        match self.keep {
+            PromptKeep::KeepStart => prompt.truncate(target),
+            PromptKeep::KeepEnd => {
+                let from = usize::from(begins_with_bos);
+                prompt.drain(from..from + cut);
+            }
+        }
+        let room = self.max_length.map_or(usize::MAX, |max| max.saturating_sub(prompt.len()).max(1));
+        let mut lost = 0;
+        for completion in completions {
+            if completion.len() > room {
+                lost += completion.len() - room;
+                // the last token is the terminator: it takes the last place that is left
+                if let Some(&terminator) = completion.last() {
+                    completion.truncate(room);
+                    completion[room - 1] = terminator;
+                }
+            }
+        }
+        Truncated { prompt: cut, completion: lost }
+    }
+}
