@@ -90,6 +90,14 @@ pub enum BatchError {
         /// Number of pairs.
         pairs: usize,
     },
+    /// Bounds for another batch.
+    #[error("bounds hold for {sum} pairs, expected {pairs}, all pairs of the batch")]
+    Bounds {
+        /// Sum of their pairs.
+        sum: usize,
+        /// Number of pairs.
+        pairs: usize,
+    },
     /// KTO's KL baseline has nothing to be computed from.
     #[error(
         "loss `kto` with `kl_baseline` = \"mismatched\" needs completions of other prompts, got none; \

@@ -35,7 +35,10 @@ pub mod evaluation;
 pub mod logistic;
 pub mod loss;
 pub mod objective;
+mod reading;
 pub mod reduction;
+mod step;
+mod sum;
 pub mod transform;
 
 pub use batch::{Batch, Completion, Pair, Side, Totals};
@@ -43,4 +46,4 @@ pub use config::{Loss, LossConfig};
 pub use error::{BatchError, ConfigError};
 pub use evaluation::{Evaluation, Mean, PairEvaluation, Statistics};
 pub use objective::Objective;
-pub use transform::{EosTerm, Transforms, WinsorScope, WinsorState};
+pub use transform::{Bounds, EosTerm, Transforms, WinsorScope, WinsorState};

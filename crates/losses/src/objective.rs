@@ -1,14 +1,13 @@
-//! An objective on a batch: transforms, scores, the pair loss, and back from scores to token weights.
+//! An objective: a checked configuration, evaluated on one optimizer step after the other.
 
 use crate::batch::{Batch, Completion, Side, Totals};
-use crate::config::{Loss, LossConfig, SmpoConfig};
+use crate::config::{Loss, LossConfig};
 use crate::error::{BatchError, ConfigError};
-use crate::evaluation::{Evaluation, PairEvaluation, Statistics};
-use crate::loss::kto::KtoConfig;
-use crate::loss::{PairLoss, Score};
-use crate::reduction::{Coefficients, Reduction};
+use crate::evaluation::Evaluation;
+use crate::reading::Reading;
+use crate::step::{Rule, Step};
 use crate::transform::winsorize;
-use crate::transform::{TokenTransform, WinsorScope, WinsorState};
+use crate::transform::{Bounds, WinsorScope, WinsorState};
 
 /// A loss with its transforms, checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,7 +34,7 @@ impl Objective {
     /// γ at optimizer step `step` (from 0) of `steps`; `None` for a loss without a margin.
     pub fn target_margin(&self, step: u64, steps: u64) -> Option<f64> {
         match &self.config.loss {
-            Loss::Smpo(config) => Some(SmpoConfig::margin_at(config, step, steps)),
+            Loss::Smpo(config) => Some(config.margin_at(step, steps)),
             other => other.target_margin(),
         }
     }
@@ -66,281 +65,80 @@ impl Objective {
     /// [`BatchError`] when a side is missing or empty, slices differ in length, a log-prob is not one, or the loss needs
     /// something that the batch does not have.
     pub fn evaluate(&self, batch: &Batch<'_>, state: &mut WinsorState) -> Result<Evaluation, BatchError> {
-        let loss = &self.config.loss;
-        let required: &[Side] = match loss {
+        self.check(batch)?;
+        let (margin, rule) = self.rule(batch)?;
+        let bounds = winsorize::bounds(&self.config.transforms, batch, state);
+        Ok(self.apply(batch, &bounds, margin, rule))
+    }
+
+    /// The first half of [`evaluate`](Self::evaluate): what the step is clipped at. A trainer that cannot hold a step in
+    /// memory, under a scope that needs the whole of it, runs forward without gradients for this, then evaluates one
+    /// micro-batch after the other with [`evaluate_within`](Self::evaluate_within) and [`Totals`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`evaluate`](Self::evaluate).
+    pub fn bounds(&self, batch: &Batch<'_>, state: &mut WinsorState) -> Result<Vec<Bounds>, BatchError> {
+        self.check(batch)?;
+        Ok(winsorize::bounds(&self.config.transforms, batch, state))
+    }
+
+    /// The second half: the objective as a function of ℓ alone, with its bounds held constant.
+    ///
+    /// # Errors
+    ///
+    /// As for [`evaluate`](Self::evaluate), and when `bounds` do not cover the pairs of the batch.
+    pub fn evaluate_within(&self, batch: &Batch<'_>, bounds: &[Bounds]) -> Result<Evaluation, BatchError> {
+        self.check(batch)?;
+        let sum = bounds.iter().map(|bounds| bounds.pairs).sum();
+        if sum != batch.pairs.len() {
+            return Err(BatchError::Bounds { sum, pairs: batch.pairs.len() });
+        }
+        let (margin, rule) = self.rule(batch)?;
+        Ok(self.apply(batch, bounds, margin, rule))
+    }
+
+    fn check(&self, batch: &Batch<'_>) -> Result<(), BatchError> {
+        let required: &[Side] = match &self.config.loss {
             Loss::Kto(_) => &[],
             Loss::Sft(_) => &[Side::Chosen],
             _ => &[Side::Chosen, Side::Rejected],
         };
-        batch.check(required, self.needs_reference())?;
-        let target_margin = match (batch.target_margin, loss.target_margin()) {
+        batch.check(required, self.needs_reference())
+    }
+
+    /// γ of this step, and what scores are compared with.
+    fn rule(&self, batch: &Batch<'_>) -> Result<(Option<f64>, Rule<'_>), BatchError> {
+        let loss = &self.config.loss;
+        let margin = match (batch.target_margin, loss.target_margin()) {
             (Some(given), None) => return Err(BatchError::NoMargin { kind: loss.kind(), given }),
             (given, configured) => given.or(configured),
         };
         let rule = match (loss.pair_loss(), loss) {
-            (Some(pair_loss), _) => Rule::Compare { loss: pair_loss, margin: target_margin.unwrap_or(0.0) },
+            (Some(pair_loss), _) => Rule::Compare { loss: pair_loss, margin: margin.unwrap_or(0.0) },
             (None, Loss::Kto(config)) => Rule::Judge { loss: config, baseline: config.baseline(batch)? },
             (None, _) => Rule::Nothing,
         };
+        Ok((margin, rule))
+    }
 
+    fn apply(&self, batch: &Batch<'_>, bounds: &[Bounds], margin: Option<f64>, rule: Rule<'_>) -> Evaluation {
+        let transforms = &self.config.transforms;
         let totals = batch.totals.unwrap_or_else(|| Totals::of(batch.pairs));
-        let mut step = Step::new(self, batch.step, totals, rule);
-        step.statistics.target_margin = target_margin;
+        let mut step = Step::new(self, batch.step, totals, rule, margin);
         let mut rest = batch.pairs;
-        for (size, bounds) in winsorize::bounds(&self.config.transforms, batch, state) {
-            let (pairs, tail) = rest.split_at(size);
+        for bounds in bounds {
+            let (pairs, tail) = rest.split_at(bounds.pairs);
             rest = tail;
-            let transforms = &self.config.transforms;
-            let lower = bounds.rejected.max(transforms.min_log_prob.unwrap_or(f64::NEG_INFINITY));
-            if lower.is_finite() {
-                step.statistics.clip_bound.push(lower);
-            }
-            if bounds.chosen.is_finite() {
-                step.statistics.clip_bound_chosen.push(bounds.chosen);
-            }
+            step.observe_bounds(bounds);
             for pair in pairs {
                 let read = |side| {
                     let completion: Completion<'_> = *pair.side(side)?;
-                    Some(Reading::new(side, completion, transforms.of(side, &completion, &bounds)))
+                    Some(Reading::new(side, completion, transforms.of(side, &completion, bounds)))
                 };
                 step.add_pair(read(Side::Chosen), read(Side::Rejected));
             }
         }
-        Ok(step.finish())
+        step.finish()
     }
-}
-
-/// What scores are compared with.
-#[derive(Clone, Copy)]
-enum Rule<'a> {
-    /// A pair loss: the sides with each other.
-    Compare { loss: &'a dyn PairLoss, margin: f64 },
-    /// KTO: each side with the baseline.
-    Judge { loss: &'a KtoConfig, baseline: f64 },
-    /// SFT: nothing.
-    Nothing,
-}
-
-impl Rule<'_> {
-    fn reduction(&self) -> Reduction {
-        match self {
-            Self::Compare { loss, .. } => loss.reduction(),
-            Self::Judge { .. } => Reduction::Sum,
-            Self::Nothing => Reduction::Mean,
-        }
-    }
-}
-
-/// A completion on its way through the objective.
-#[derive(Clone, Copy)]
-struct Reading<'a> {
-    side: Side,
-    completion: Completion<'a>,
-    transform: TokenTransform,
-    /// Tokens that the pair loss counts.
-    counted: usize,
-}
-
-impl<'a> Reading<'a> {
-    fn new(side: Side, completion: Completion<'a>, transform: TokenTransform) -> Self {
-        Self { side, completion, transform, counted: transform.counted(completion.is_terminator) }
-    }
-
-    /// Σ c_t·ℓ_t over transformed `logps`, and how many of them were clipped.
-    fn score(&self, logps: &[f64], coefficients: &Coefficients) -> (f64, u64) {
-        let (mut sum, mut clipped, mut k) = (0.0, 0, 0);
-        for (logp, is_terminator) in logps.iter().zip(self.completion.is_terminator) {
-            if let Some(token) = self.transform.apply(*logp, *is_terminator) {
-                sum += coefficients.at(k) * token.value;
-                clipped += u64::from(token.clipped);
-                k += 1;
-            }
-        }
-        (sum, clipped)
-    }
-
-    /// ∂L/∂ℓ_t, where the pair loss has derivative `by_score` and cross-entropy adds `likelihood` to each token.
-    fn weights(&self, coefficients: &Coefficients, by_score: f64, likelihood: f64) -> Vec<f64> {
-        let mut k = 0;
-        let tokens = self.completion.logps.iter().zip(self.completion.is_terminator);
-        tokens
-            .map(|(logp, is_terminator)| match self.transform.apply(*logp, *is_terminator) {
-                Some(token) => {
-                    k += 1;
-                    by_score * coefficients.at(k - 1) * token.slope + likelihood
-                }
-                None => likelihood,
-            })
-            .collect()
-    }
-}
-
-/// The running sums of one step.
-struct Step<'a> {
-    objective: &'a Objective,
-    index: u64,
-    totals: Totals,
-    rule: Rule<'a>,
-    po_sum: f64,
-    /// Σℓ of all chosen tokens.
-    chosen_sum: f64,
-    /// Σℓ of all rejected tokens.
-    rejected_sum: f64,
-    pairs: Vec<PairEvaluation>,
-    statistics: Statistics,
-}
-
-impl<'a> Step<'a> {
-    fn new(objective: &'a Objective, index: u64, totals: Totals, rule: Rule<'a>) -> Self {
-        Self {
-            objective,
-            index,
-            totals,
-            rule,
-            po_sum: 0.0,
-            chosen_sum: 0.0,
-            rejected_sum: 0.0,
-            pairs: Vec::with_capacity(totals.pairs),
-            statistics: Statistics::default(),
-        }
-    }
-
-    fn add_pair(&mut self, chosen: Option<Reading<'_>>, rejected: Option<Reading<'_>>) {
-        for reading in chosen.iter().chain(&rejected) {
-            self.observe(reading);
-        }
-        let reduction = self.rule.reduction();
-        let counted = |reading: &Option<Reading<'_>>| reading.as_ref().map_or(0, |reading| reading.counted);
-        let chosen_c = reduction.coefficients(counted(&chosen), counted(&rejected), self.index);
-        let rejected_c = reduction.coefficients(counted(&rejected), counted(&chosen), self.index);
-
-        let mut pair = PairEvaluation::default();
-        let (mut by_chosen, mut by_rejected) = (0.0, 0.0);
-        match self.rule {
-            Rule::Compare { loss, margin } => {
-                if let (Some(chosen), Some(rejected)) = (&chosen, &rejected) {
-                    let scores = (self.score(chosen, &chosen_c), self.score(rejected, &rejected_c));
-                    let terms = loss.pair(scores.0, scores.1, margin);
-                    pair.po_loss = terms.value;
-                    pair.chosen_reward = Some(terms.chosen_reward);
-                    pair.rejected_reward = Some(terms.rejected_reward);
-                    let share = 1.0 / self.totals.pairs as f64;
-                    (by_chosen, by_rejected) = (share * terms.by_chosen, share * terms.by_rejected);
-                    self.po_sum += terms.value;
-                }
-            }
-            Rule::Judge { loss, baseline } => {
-                let share = 1.0 / (self.totals.chosen + self.totals.rejected) as f64;
-                let mut judge = |reading: &Option<Reading<'_>>, coefficients: &Coefficients| {
-                    let reading = reading.as_ref()?;
-                    let terms = loss.completion(reading.side, self.score(reading, coefficients), baseline);
-                    Some((terms.value, share * terms.by_score, terms.reward))
-                };
-                let (chosen, rejected) = (judge(&chosen, &chosen_c), judge(&rejected, &rejected_c));
-                let values = [chosen, rejected].into_iter().flatten().map(|(value, ..)| value);
-                let (sum, sides) = values.fold((0.0, 0.0), |(sum, sides), value| (sum + value, sides + 1.0));
-                pair.po_loss = sum / sides;
-                self.po_sum += sum;
-                by_chosen = chosen.map_or(0.0, |(_, by_score, _)| by_score);
-                by_rejected = rejected.map_or(0.0, |(_, by_score, _)| by_score);
-                pair.chosen_reward = chosen.map(|(.., reward)| reward);
-                pair.rejected_reward = rejected.map(|(.., reward)| reward);
-            }
-            Rule::Nothing => {}
-        }
-
-        let sft = self.objective.config.loss.sft_weights();
-        if let Some(chosen) = chosen {
-            let likelihood = per_token(sft.chosen, self.totals.chosen_tokens);
-            pair.chosen_weights = chosen.weights(&chosen_c, by_chosen, likelihood);
-        }
-        if let Some(rejected) = rejected {
-            let likelihood = per_token(sft.rejected, self.totals.rejected_tokens);
-            pair.rejected_weights = rejected.weights(&rejected_c, by_rejected, likelihood);
-        }
-        self.observe_rewards(&pair);
-        self.pairs.push(pair);
-    }
-
-    /// The score under policy and reference; notes how many tokens were clipped.
-    fn score(&mut self, reading: &Reading<'_>, coefficients: &Coefficients) -> Score {
-        let (policy, clipped) = reading.score(reading.completion.logps, coefficients);
-        let transforms = &self.objective.config.transforms;
-        let (share, on) = match reading.side {
-            Side::Chosen => (&mut self.statistics.clip_share_chosen, transforms.upper_clip_percentile.is_some()),
-            Side::Rejected => (
-                &mut self.statistics.clip_share_rejected,
-                transforms.lower_clip_percentile.is_some() || transforms.min_log_prob.is_some(),
-            ),
-        };
-        if on {
-            share.add(clipped as f64, reading.counted as u64);
-        }
-        let reference = match reading.completion.ref_logps {
-            Some(logps) if self.objective.needs_reference() => reading.score(logps, coefficients).0,
-            _ => 0.0,
-        };
-        Score { policy, reference }
-    }
-
-    /// Notes the untransformed log-probs of one completion.
-    fn observe(&mut self, reading: &Reading<'_>) {
-        let Completion { logps, is_terminator, .. } = reading.completion;
-        let sum: f64 = logps.iter().sum();
-        let statistics = &mut self.statistics;
-        let (total, logp, eos, eos_min) = match reading.side {
-            Side::Chosen => (
-                &mut self.chosen_sum,
-                &mut statistics.chosen_logp,
-                &mut statistics.chosen_eos_logp,
-                &mut statistics.chosen_eos_min,
-            ),
-            Side::Rejected => (
-                &mut self.rejected_sum,
-                &mut statistics.rejected_logp,
-                &mut statistics.rejected_eos_logp,
-                &mut statistics.rejected_eos_min,
-            ),
-        };
-        *total += sum;
-        logp.push(sum / logps.len() as f64);
-        for (at_terminator, _) in logps.iter().zip(is_terminator).filter(|(_, terminator)| **terminator) {
-            eos.push(*at_terminator);
-            *eos_min = Some(eos_min.map_or(*at_terminator, |min| min.min(*at_terminator)));
-        }
-    }
-
-    fn observe_rewards(&mut self, pair: &PairEvaluation) {
-        let statistics = &mut self.statistics;
-        pair.chosen_reward.into_iter().for_each(|reward| statistics.chosen_reward.push(reward));
-        pair.rejected_reward.into_iter().for_each(|reward| statistics.rejected_reward.push(reward));
-        if let (Some(chosen), Some(rejected)) = (pair.chosen_reward, pair.rejected_reward) {
-            statistics.accuracy.push(if chosen > rejected { 1.0 } else { 0.0 });
-            statistics.margin.push(chosen - rejected);
-        }
-    }
-
-    fn finish(self) -> Evaluation {
-        let sft = self.objective.config.loss.sft_weights();
-        let completions = match self.rule {
-            Rule::Judge { .. } => self.totals.chosen + self.totals.rejected,
-            Rule::Compare { .. } | Rule::Nothing => self.totals.pairs,
-        };
-        let po_loss = self.po_sum / completions as f64;
-        let sft_chosen_loss = per_token(sft.chosen, self.totals.chosen_tokens) * self.chosen_sum;
-        let sft_rejected_loss = per_token(sft.rejected, self.totals.rejected_tokens) * self.rejected_sum;
-        Evaluation {
-            value: po_loss + sft_chosen_loss + sft_rejected_loss,
-            po_loss,
-            sft_chosen_loss,
-            sft_rejected_loss,
-            pairs: self.pairs,
-            statistics: self.statistics,
-        }
-    }
-}
-
-/// ∂(weight·CE)/∂ℓ_t: −weight / tokens, and exactly 0 for a part that is off.
-fn per_token(weight: f64, tokens: usize) -> f64 {
-    if weight == 0.0 { 0.0 } else { -weight / tokens as f64 }
 }

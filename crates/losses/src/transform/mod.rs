@@ -14,10 +14,11 @@ pub mod winsorize;
 use serde::{Deserialize, Serialize};
 
 pub use eos_term::EosTerm;
-pub use winsorize::{WinsorScope, WinsorState};
+pub use winsorize::{Bounds, WinsorScope, WinsorState};
 
 use crate::batch::{Completion, Side};
 use crate::error::ConfigError;
+use crate::sum::sum_of;
 
 /// Which transforms are on. The default is none: the regular loss.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -105,6 +106,11 @@ impl Transforms {
         Ok(())
     }
 
+    /// max(Q, floor), the bound that rejected ℓ end at.
+    pub(crate) fn lower_bound(&self, bounds: &Bounds) -> f64 {
+        bounds.rejected.max(self.min_log_prob.unwrap_or(f64::NEG_INFINITY))
+    }
+
     /// The transform of one completion, given the quantiles of its scope.
     pub(crate) fn of(&self, side: Side, completion: &Completion<'_>, bounds: &Bounds) -> TokenTransform {
         match side {
@@ -114,24 +120,11 @@ impl Transforms {
             Side::Rejected => TokenTransform {
                 eos: self.eos_term.on(completion.is_terminator),
                 cap: self.eos_penalty_cap,
-                lower: bounds.rejected.max(self.min_log_prob.unwrap_or(f64::NEG_INFINITY)),
+                lower: self.lower_bound(bounds),
                 upper: f64::INFINITY,
             },
         }
     }
-}
-
-/// The quantiles that one micro-batch is clipped at; infinite where winsorizing is off.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Bounds {
-    /// Lower bound of rejected ℓ.
-    pub(crate) rejected: f64,
-    /// Upper bound of chosen ℓ.
-    pub(crate) chosen: f64,
-}
-
-impl Bounds {
-    pub(crate) const NONE: Self = Self { rejected: f64::NEG_INFINITY, chosen: f64::INFINITY };
 }
 
 /// All transforms of one completion, as a function of one token.
@@ -155,23 +148,51 @@ pub(crate) struct Transformed {
 }
 
 impl TokenTransform {
-    /// The transformed token; `None` where it is masked out.
-    pub(crate) fn apply(&self, logp: f64, is_terminator: bool) -> Option<Transformed> {
-        let (value, slope) = if is_terminator { self.eos.apply(logp, self.cap)? } else { (logp, 1.0) };
-        Some(if value < self.lower {
-            Transformed { value: self.lower, slope: 0.0, clipped: true }
-        } else if value > self.upper {
-            Transformed { value: self.upper, slope: 0.0, clipped: true }
-        } else {
-            Transformed { value, slope, clipped: false }
-        })
+    /// Whether the EOS term treats terminators unlike other tokens.
+    pub(crate) fn changes_terminators(&self) -> bool {
+        self.eos != EosTerm::Off
     }
 
-    /// How many of a completion's tokens the pair loss counts.
-    pub(crate) fn counted(&self, is_terminator: &[bool]) -> usize {
-        match self.eos {
-            EosTerm::Mask => is_terminator.iter().filter(|terminator| !**terminator).count(),
-            EosTerm::Off | EosTerm::Invert | EosTerm::Bounded => is_terminator.len(),
+    /// Whether terminators are left out.
+    pub(crate) fn masks_terminators(&self) -> bool {
+        self.eos == EosTerm::Mask
+    }
+
+    /// A token that is no terminator.
+    pub(crate) fn plain(&self, logp: f64) -> Transformed {
+        self.bounded(logp, 1.0)
+    }
+
+    /// A terminator; `None` where it is masked out.
+    pub(crate) fn terminator(&self, logp: f64) -> Option<Transformed> {
+        self.eos.apply(logp, self.cap).map(|(value, slope)| self.bounded(value, slope))
+    }
+
+    fn bounded(&self, value: f64, slope: f64) -> Transformed {
+        if self.moves(value) {
+            Transformed { value: self.within(value), slope: 0.0, clipped: true }
+        } else {
+            Transformed { value, slope, clipped: false }
         }
+    }
+
+    /// Whether a bound moves the token. One that lies on the bound stays, and keeps its gradient.
+    pub(crate) fn moves(&self, value: f64) -> bool {
+        value < self.lower || value > self.upper
+    }
+
+    fn within(&self, value: f64) -> f64 {
+        let value = if value < self.lower { self.lower } else { value };
+        if value > self.upper { self.upper } else { value }
+    }
+
+    /// Σ of transformed tokens, none of them a terminator.
+    pub(crate) fn plain_sum(&self, logps: &[f64]) -> f64 {
+        sum_of(logps, |logp| self.within(logp))
+    }
+
+    /// How many of the tokens, none of them a terminator, a bound moves.
+    pub(crate) fn clipped(&self, logps: &[f64]) -> u64 {
+        logps.iter().map(|logp| u64::from(self.moves(*logp))).sum()
     }
 }

@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
+use super::Transforms;
 use super::eos_term::EosTerm;
 use super::quantile::quantile;
-use super::{Bounds, Transforms};
-use crate::batch::{Batch, Completion, Pair};
+use crate::batch::{Batch, Completion};
 
 /// Which tokens a quantile is taken over.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,8 +66,20 @@ pub struct WinsorState {
     pub chosen: VecDeque<f64>,
 }
 
-/// The bounds of every micro-batch, with its number of pairs.
-pub(crate) fn bounds(transforms: &Transforms, batch: &Batch<'_>, state: &mut WinsorState) -> Vec<(usize, Bounds)> {
+/// The quantiles that a run of consecutive pairs is clipped at. They are constants of the objective, not part of its
+/// gradient.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Bounds {
+    /// How many pairs they hold for.
+    pub pairs: usize,
+    /// Lower bound of rejected ℓ, in nats; −∞ where winsorizing is off.
+    pub rejected: f64,
+    /// Upper bound of chosen ℓ, in nats; +∞ where winsorizing is off.
+    pub chosen: f64,
+}
+
+/// The bounds of all pairs, in order.
+pub(crate) fn bounds(transforms: &Transforms, batch: &Batch<'_>, state: &mut WinsorState) -> Vec<Bounds> {
     let whole = [batch.pairs.len()];
     let splits = match transforms.winsor_scope {
         WinsorScope::Microbatch if !batch.microbatches.is_empty() => batch.microbatches,
@@ -75,28 +87,29 @@ pub(crate) fn bounds(transforms: &Transforms, batch: &Batch<'_>, state: &mut Win
     };
     let mut rest = batch.pairs;
     let mut pool = Vec::new();
-    splits
-        .iter()
-        .map(|&size| {
-            let (pairs, tail) = rest.split_at(size);
-            rest = tail;
-            let mut bounds = Bounds::NONE;
-            if let Some(q) = transforms.lower_clip_percentile {
-                pool.clear();
-                let rejected = pairs.iter().filter_map(|pair: &Pair<'_>| pair.rejected.as_ref());
-                rejected.for_each(|completion| after_eos_term(transforms, completion, &mut pool));
-                let found = scoped_quantile(transforms.winsor_scope, &mut pool, &mut state.rejected, q);
-                bounds.rejected = found.unwrap_or(bounds.rejected);
+    let mut of_split = |size: &usize| {
+        let (pairs, tail) = rest.split_at(*size);
+        rest = tail;
+        let mut bounds = Bounds { pairs: *size, rejected: f64::NEG_INFINITY, chosen: f64::INFINITY };
+        if let Some(q) = transforms.lower_clip_percentile {
+            pool.clear();
+            for rejected in pairs.iter().filter_map(|pair| pair.rejected.as_ref()) {
+                after_eos_term(transforms, rejected, &mut pool);
             }
-            if let Some(q) = transforms.upper_clip_percentile {
-                pool.clear();
-                pairs.iter().filter_map(|pair| pair.chosen.as_ref()).for_each(|chosen| pool.extend(chosen.logps));
-                let found = scoped_quantile(transforms.winsor_scope, &mut pool, &mut state.chosen, q);
-                bounds.chosen = found.unwrap_or(bounds.chosen);
+            let found = scoped_quantile(transforms.winsor_scope, &mut pool, &mut state.rejected, q);
+            bounds.rejected = found.unwrap_or(bounds.rejected);
+        }
+        if let Some(q) = transforms.upper_clip_percentile {
+            pool.clear();
+            for chosen in pairs.iter().filter_map(|pair| pair.chosen.as_ref()) {
+                pool.extend(chosen.logps);
             }
-            (size, bounds)
-        })
-        .collect()
+            let found = scoped_quantile(transforms.winsor_scope, &mut pool, &mut state.chosen, q);
+            bounds.chosen = found.unwrap_or(bounds.chosen);
+        }
+        bounds
+    };
+    splits.iter().map(&mut of_split).collect()
 }
 
 fn after_eos_term(transforms: &Transforms, completion: &Completion<'_>, pool: &mut Vec<f64>) {
