@@ -1,0 +1,144 @@
+//! What a kernel refuses, and why.
+
+use candle_core::DType;
+
+/// Why a kernel could not run.
+///
+/// Every variant names the operation, the argument, what was expected and what came instead.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KernelError {
+    /// An argument has the wrong number of dimensions.
+    #[error("{op}: expected `{argument}` with dimensions {expected}, got {got:?}")]
+    Rank {
+        /// The operation.
+        op: &'static str,
+        /// The argument.
+        argument: &'static str,
+        /// The dimensions by their letters, such as `(N, H)`.
+        expected: &'static str,
+        /// The dimensions given.
+        got: Vec<usize>,
+    },
+    /// An argument has the right number of dimensions and the wrong extents.
+    #[error("{op}: expected `{argument}` of shape {expected}, got {got:?}")]
+    Shape {
+        /// The operation.
+        op: &'static str,
+        /// The argument.
+        argument: &'static str,
+        /// The shape that would fit the other arguments.
+        expected: String,
+        /// The shape given.
+        got: Vec<usize>,
+    },
+    /// An argument is not float32.
+    #[error("{op}: expected `{argument}` as f32, got {}; convert it with `to_dtype`", got.as_str())]
+    Type {
+        /// The operation.
+        op: &'static str,
+        /// The argument.
+        argument: &'static str,
+        /// The element type given.
+        got: DType,
+    },
+    /// An argument does not live in host memory.
+    #[error("{op}: expected `{argument}` on the cpu, got {got}; move it with `to_device`")]
+    Device {
+        /// The operation.
+        op: &'static str,
+        /// The argument.
+        argument: &'static str,
+        /// The device given.
+        got: String,
+    },
+    /// An argument that must be a constant carries a gradient.
+    #[error("{op}: `{argument}` must be a constant, got a tensor that requires a gradient; detach it")]
+    NotConstant {
+        /// The operation.
+        op: &'static str,
+        /// The argument.
+        argument: &'static str,
+    },
+    /// A token id is not in the vocabulary.
+    #[error("{op}: {what} {id} at index {index} is outside the vocabulary, expected an id below {vocabulary}")]
+    OutOfVocabulary {
+        /// The operation.
+        op: &'static str,
+        /// What the id is: a token, a target, a terminator.
+        what: &'static str,
+        /// Its place in the list given.
+        index: usize,
+        /// The id.
+        id: u32,
+        /// The vocabulary's size, `V`.
+        vocabulary: usize,
+    },
+    /// An option is outside its range.
+    #[error("{op}: expected option `{option}` {expected}, got {got}")]
+    Option {
+        /// The operation.
+        op: &'static str,
+        /// The option.
+        option: &'static str,
+        /// Its range in words.
+        expected: &'static str,
+        /// The value given.
+        got: String,
+    },
+    /// The spans do not describe packed tokens.
+    #[error("segments: span {span}: {reason}")]
+    Segments {
+        /// The offending span, counted from 0.
+        span: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Two parameters share a name or a tensor.
+    #[error("{op}: parameter `{name}` is given twice")]
+    DuplicateParameter {
+        /// The operation.
+        op: &'static str,
+        /// The parameter.
+        name: String,
+    },
+    /// A parameter to be updated got no gradient.
+    #[error(
+        "adamw: parameter `{name}` has no gradient: nothing of the loss reaches it, or an operation cut the graph; freeze it or repair the graph"
+    )]
+    NoGradient {
+        /// The parameter.
+        name: String,
+    },
+    /// The gradient's norm is infinite or not a number.
+    #[error("adamw: the gradient's norm is {norm}, first seen in parameter `{name}`; nothing was updated")]
+    NonFiniteGradient {
+        /// The first parameter with such a gradient.
+        name: String,
+        /// The norm over all parameters.
+        norm: f64,
+    },
+    /// Saved optimizer state does not fit the parameters.
+    #[error("adamw: saved state of `{name}`: {reason}")]
+    State {
+        /// The parameter.
+        name: String,
+        /// What does not fit.
+        reason: String,
+    },
+    /// candle refused.
+    #[error(transparent)]
+    Candle(#[from] candle_core::Error),
+}
+
+impl From<KernelError> for candle_core::Error {
+    fn from(error: KernelError) -> Self {
+        match error {
+            KernelError::Candle(error) => error,
+            other => candle_core::Error::wrap(other),
+        }
+    }
+}
+
+/// The result of a kernel.
+pub type Result<T> = std::result::Result<T, KernelError>;

@@ -1,0 +1,115 @@
+//! Gated activations: φ(gate) ∘ up (Shazeer, arXiv 2002.05202).
+
+use crate::dense::{Dense, same_shape};
+use crate::error::Result;
+use crate::graph::record2;
+use crate::parallel::{Shared, rows_per_piece, tasks};
+use crate::simd::{fma, sigmoid, simd, tanh};
+use candle_core::Tensor;
+
+/// √(2/π), of the tanh form of GELU.
+const SQRT_2_OVER_PI: f32 = 0.797_884_6;
+/// The cubic's factor in the tanh form of GELU.
+const CUBIC: f32 = 0.044_715;
+
+/// x·σ(x) of `gate` times `up`; any shape, both alike.
+///
+/// # Errors
+///
+/// [`crate::KernelError::Shape`], [`crate::KernelError::Type`], [`crate::KernelError::Device`] for
+/// unfit tensors.
+pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+    gated("swiglu", gate, up, swiglu_forward, swiglu_backward)
+}
+
+/// GELU of `gate`, in its tanh form, times `up`; any shape, both alike.
+///
+/// # Errors
+///
+/// As for [`swiglu`].
+pub fn geglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+    gated("geglu", gate, up, geglu_forward, geglu_backward)
+}
+
+type Forward = fn(gate: &[f32], up: &[f32], out: &mut [f32]);
+type Backward = fn(gate: &[f32], up: &[f32], dy: &[f32], d_gate: &mut [f32], d_up: &mut [f32]);
+
+fn gated(op: &'static str, gate: &Tensor, up: &Tensor, forward: Forward, backward: Backward) -> Result<Tensor> {
+    same_shape(op, "up", gate.dims(), up)?;
+    let (g, u) = (Dense::new(op, "gate", gate)?, Dense::new(op, "up", up)?);
+    let mut values = vec![0.0; gate.elem_count()];
+    {
+        let (g, u) = (g.read(), u.read());
+        let out = Shared::new(&mut values);
+        pieces(g.len(), |range| {
+            // SAFETY: this range belongs to this task alone.
+            let out = unsafe { out.slice(range.start, range.len()) };
+            forward(&g[range.clone()], &u[range], out);
+        });
+    }
+    record2(op, [gate, up], values, gate.dims(), move |node| {
+        let [gate, up] = node.arguments;
+        let (g, u) = (Dense::new(op, "gate", gate)?, Dense::new(op, "up", up)?);
+        let dy = Dense::new(op, "gradient", node.gradient)?;
+        let (g, u, dy) = (g.read(), u.read(), dy.read());
+        let (mut d_gate, mut d_up) = (vec![0.0; g.len()], vec![0.0; g.len()]);
+        let (out_gate, out_up) = (Shared::new(&mut d_gate), Shared::new(&mut d_up));
+        pieces(g.len(), |range| {
+            // SAFETY: this range belongs to this task alone.
+            let (out_gate, out_up) =
+                unsafe { (out_gate.slice(range.start, range.len()), out_up.slice(range.start, range.len())) };
+            backward(&g[range.clone()], &u[range.clone()], &dy[range], out_gate, out_up);
+        });
+        let tensor = |values, like: &Tensor| -> Result<Option<Tensor>> {
+            let wanted = like.track_op();
+            Ok(if wanted { Some(Tensor::from_vec(values, like.shape(), like.device())?) } else { None })
+        };
+        Ok([tensor(d_gate, gate)?, tensor(d_up, up)?])
+    })
+}
+
+fn pieces(len: usize, task: impl Fn(std::ops::Range<usize>) + Send + Sync) {
+    // An exponential costs about four plain operations.
+    let piece = rows_per_piece(4);
+    tasks(len.div_ceil(piece), 4 * len, |index| {
+        task(index * piece..((index + 1) * piece).min(len));
+    });
+}
+
+simd! {
+    fn swiglu_forward(gate: &[f32], up: &[f32], out: &mut [f32]) {
+        for ((out, &g), &u) in out.iter_mut().zip(gate).zip(up) {
+            *out = g * sigmoid::<FMA>(g) * u;
+        }
+    }
+
+    fn swiglu_backward(gate: &[f32], up: &[f32], dy: &[f32], d_gate: &mut [f32], d_up: &mut [f32]) {
+        let len = gate.len();
+        let (up, dy, d_gate, d_up) = (&up[..len], &dy[..len], &mut d_gate[..len], &mut d_up[..len]);
+        for i in 0..len {
+            let g = gate[i];
+            let s = sigmoid::<FMA>(g);
+            d_up[i] = dy[i] * g * s;
+            d_gate[i] = dy[i] * up[i] * s * fma::<FMA>(g, 1.0 - s, 1.0);
+        }
+    }
+
+    fn geglu_forward(gate: &[f32], up: &[f32], out: &mut [f32]) {
+        for ((out, &g), &u) in out.iter_mut().zip(gate).zip(up) {
+            let t = tanh::<FMA>(SQRT_2_OVER_PI * g * fma::<FMA>(CUBIC * g, g, 1.0));
+            *out = 0.5 * g * (1.0 + t) * u;
+        }
+    }
+
+    fn geglu_backward(gate: &[f32], up: &[f32], dy: &[f32], d_gate: &mut [f32], d_up: &mut [f32]) {
+        let len = gate.len();
+        let (up, dy, d_gate, d_up) = (&up[..len], &dy[..len], &mut d_gate[..len], &mut d_up[..len]);
+        for i in 0..len {
+            let g = gate[i];
+            let t = tanh::<FMA>(SQRT_2_OVER_PI * g * fma::<FMA>(CUBIC * g, g, 1.0));
+            let slope = SQRT_2_OVER_PI * fma::<FMA>(3.0 * CUBIC * g, g, 1.0);
+            d_up[i] = dy[i] * 0.5 * g * (1.0 + t);
+            d_gate[i] = dy[i] * up[i] * 0.5 * fma::<FMA>(g * (1.0 - t * t), slope, 1.0 + t);
+        }
+    }
+}

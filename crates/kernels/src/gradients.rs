@@ -1,0 +1,214 @@
+//! Gradients that accumulate in place.
+//!
+//! candle's backward pass gives each variable a fresh gradient: zeros, plus the contribution, into
+//! a third buffer. For a (V, H) embedding that is three times its size at once, and once more for
+//! each micro-batch. [`Gradients`] owns one buffer a parameter. While [`Gradients::backward`] runs,
+//! this crate's operations add straight into those buffers (the matrix products with `β = 1`) and
+//! tell candle that there is nothing to do; contributions of candle's own operations are added
+//! when it returns.
+
+use crate::dense::Dense;
+use crate::error::{KernelError, Result};
+use crate::simd::add_assign;
+use candle_core::backprop::GradStore;
+use candle_core::{Device, Tensor, TensorId, Var};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::collections::HashSet;
+
+/// Named parameters and one float32 gradient buffer for each, allocated when first written.
+#[derive(Debug, Default)]
+pub struct Gradients {
+    slots: Vec<Slot>,
+    index: HashMap<TensorId, usize>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    name: String,
+    var: Var,
+    values: Vec<f32>,
+    filled: bool,
+}
+
+thread_local! {
+    /// The gradients of the innermost [`Gradients::backward`] that runs on this thread.
+    static ACTIVE: RefCell<Option<Gradients>> = const { RefCell::new(None) };
+}
+
+/// Puts the active gradients back where they came from, also when the backward pass panics.
+struct Activation<'a> {
+    owner: &'a mut Gradients,
+    outer: Option<Gradients>,
+}
+
+impl<'a> Activation<'a> {
+    fn new(owner: &'a mut Gradients) -> Self {
+        let outer = ACTIVE.with(|active| active.replace(Some(std::mem::take(owner))));
+        Self { owner, outer }
+    }
+}
+
+impl Drop for Activation<'_> {
+    fn drop(&mut self) {
+        let own = ACTIVE.with(|active| active.replace(self.outer.take()));
+        *self.owner = own.unwrap_or_default();
+    }
+}
+
+impl Gradients {
+    /// Empty gradients for `parameters`.
+    ///
+    /// # Errors
+    ///
+    /// [`KernelError::DuplicateParameter`] if a name or a variable comes twice,
+    /// [`KernelError::Type`] or [`KernelError::Device`] unless all are float32 in host memory.
+    pub fn new<'a>(parameters: impl IntoIterator<Item = (&'a str, &'a Var)>) -> Result<Self> {
+        const OP: &str = "gradients";
+        let mut gradients = Self::default();
+        let mut names = HashSet::new();
+        for (name, var) in parameters {
+            Dense::new(OP, "parameter", var)?;
+            let slot = gradients.slots.len();
+            let fresh = gradients.index.insert(var.id(), slot).is_none();
+            if !fresh || !names.insert(name) {
+                return Err(KernelError::DuplicateParameter { op: OP, name: name.to_owned() });
+            }
+            gradients.slots.push(Slot { name: name.to_owned(), var: var.clone(), values: vec![], filled: false });
+        }
+        Ok(gradients)
+    }
+
+    /// Runs candle's backward pass from the scalar `root` and adds the parameters' gradients to
+    /// what is here already. What is returned holds the gradients of all other variables, such as
+    /// the detached input of a recomputed block.
+    ///
+    /// # Errors
+    ///
+    /// Whatever an operation's backward pass refuses.
+    pub fn backward(&mut self, root: &Tensor) -> Result<GradStore> {
+        let activation = Activation::new(self);
+        let store = root.backward();
+        drop(activation);
+        let mut store = store?;
+        self.absorb(&mut store)?;
+        Ok(store)
+    }
+
+    /// Moves the parameters' gradients out of `store`, adding them to what is here already.
+    ///
+    /// # Errors
+    ///
+    /// [`KernelError::Type`] if one is not float32.
+    pub fn absorb(&mut self, store: &mut GradStore) -> Result<()> {
+        for slot in &mut self.slots {
+            if let Some(gradient) = store.remove(&slot.var) {
+                let gradient = Dense::new("gradients", "gradient", &gradient)?;
+                slot.add(&gradient.read());
+            }
+        }
+        Ok(())
+    }
+
+    /// The gradient of `parameter`, row-major; `None` if it has none yet or is not listed here.
+    pub fn get(&self, parameter: &Tensor) -> Option<&[f32]> {
+        let slot = &self.slots[*self.index.get(&parameter.id())?];
+        slot.filled.then_some(&slot.values[..])
+    }
+
+    /// The gradient of `parameter` as a tensor of its shape.
+    ///
+    /// # Errors
+    ///
+    /// Whatever candle refuses.
+    pub fn tensor(&self, parameter: &Tensor) -> Result<Option<Tensor>> {
+        Ok(match self.get(parameter) {
+            Some(values) => Some(Tensor::from_slice(values, parameter.shape(), &Device::Cpu)?),
+            None => None,
+        })
+    }
+
+    /// Names and gradients in the order given to [`Gradients::new`].
+    pub fn iter(&self) -> impl Iterator<Item = (&str, Option<&[f32]>)> {
+        self.slots.iter().map(|slot| (&slot.name[..], slot.filled.then_some(&slot.values[..])))
+    }
+
+    /// Forgets the gradients and keeps the memory.
+    pub fn clear(&mut self) {
+        for slot in &mut self.slots {
+            slot.filled = false;
+        }
+    }
+
+    /// Forgets the gradients and gives the memory back.
+    pub fn release(&mut self) {
+        for slot in &mut self.slots {
+            slot.filled = false;
+            slot.values = vec![];
+        }
+    }
+}
+
+impl Slot {
+    fn add(&mut self, gradient: &[f32]) {
+        if self.filled {
+            add_assign(&mut self.values, gradient);
+        } else {
+            self.values.clear();
+            self.values.extend_from_slice(gradient);
+            self.filled = true;
+        }
+    }
+}
+
+/// A gradient on its way into a buffer.
+pub(crate) struct Sink<'a> {
+    /// As long as the argument.
+    pub(crate) values: &'a mut [f32],
+    /// Whether to add to `values`; otherwise they hold nothing of use and all must be written.
+    pub(crate) accumulate: bool,
+}
+
+impl Sink<'_> {
+    /// Makes adding right in either case.
+    pub(crate) fn zero_unless_accumulating(&mut self) {
+        if !self.accumulate {
+            self.values.fill(0.0);
+        }
+    }
+}
+
+/// Has `write` produce the gradient of `argument`: straight into the active [`Gradients`] if it is
+/// one of their parameters (the result is then `None`), else into a new tensor. An argument
+/// that needs no gradient costs nothing.
+pub(crate) fn deliver(argument: &Tensor, write: impl FnOnce(Sink<'_>)) -> Result<Option<Tensor>> {
+    if !argument.track_op() {
+        return Ok(None);
+    }
+    let len = argument.elem_count();
+    // The buffer leaves the thread's state while it is written: the write may run other tasks of
+    // the pool on this thread, and those may run backward passes of their own.
+    let taken = ACTIVE.with_borrow_mut(|active| {
+        let gradients = active.as_mut()?;
+        let slot = &mut gradients.slots[*gradients.index.get(&argument.id())?];
+        Some((std::mem::take(&mut slot.values), std::mem::take(&mut slot.filled)))
+    });
+    if let Some((mut values, accumulate)) = taken {
+        if values.len() != len {
+            values = vec![0.0; len];
+        }
+        write(Sink { values: &mut values, accumulate });
+        ACTIVE.with_borrow_mut(|active| {
+            if let Some(gradients) = active
+                && let Some(&slot) = gradients.index.get(&argument.id())
+            {
+                gradients.slots[slot].values = values;
+                gradients.slots[slot].filled = true;
+            }
+        });
+        return Ok(None);
+    }
+    let mut values = vec![0.0; len];
+    write(Sink { values: &mut values, accumulate: false });
+    Ok(Some(Tensor::from_vec(values, argument.shape(), &Device::Cpu)?))
+}

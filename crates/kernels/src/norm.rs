@@ -1,0 +1,231 @@
+//! Root-mean-square normalisation, alone and after a residual sum.
+//!
+//! y = x · r · g with r = (mean(x²) + ε)^−½ (Zhang and Sennrich, arXiv 1910.07467). The backward
+//! pass keeps r alone: dx = r·(g∘dy) − x·r³·⟨g∘dy, x⟩/H, and dg = Σ dy∘x·r over rows.
+
+use crate::dense::{Dense, rows, same_shape};
+use crate::error::{KernelError, Result};
+use crate::gradients::deliver;
+use crate::graph::record2;
+use crate::parallel::{Shared, rows_per_piece, tasks};
+use crate::simd::{add_assign, fma, simd, sum_lanes};
+use candle_core::Tensor;
+use std::sync::Arc;
+
+const OP: &str = "rms_norm";
+
+/// How to normalise.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct NormOptions {
+    /// ε, added to the mean square.
+    pub eps: f64,
+    /// Multiply by 1 + weight instead of weight, as Gemma does.
+    pub unit_offset: bool,
+}
+
+impl From<f64> for NormOptions {
+    fn from(eps: f64) -> Self {
+        Self { eps, unit_offset: false }
+    }
+}
+
+/// What [`add_rms_norm`] returns.
+#[derive(Clone, Debug)]
+pub struct AddRmsNorm {
+    /// x + residual, the residual stream.
+    pub sum: Tensor,
+    /// The sum, normalised.
+    pub normed: Tensor,
+}
+
+/// Normalises the last dimension: `x` (…, H), `weight` (H), to (…, H). An ε alone serves as
+/// options.
+///
+/// # Errors
+///
+/// [`KernelError::Rank`], [`KernelError::Shape`], [`KernelError::Type`], [`KernelError::Device`]
+/// for unfit tensors, [`KernelError::Option`] for an ε that is not positive.
+pub fn rms_norm(x: &Tensor, weight: &Tensor, options: impl Into<NormOptions>) -> Result<Tensor> {
+    let options = options.into();
+    let (count, width) = check(x, weight, options)?;
+    let input = Dense::new(OP, "x", x)?;
+    let scale = scale(weight, options)?;
+    let mut normed = vec![0.0; count * width];
+    let mut inverse = vec![0.0; count];
+    {
+        let input = input.read();
+        let (out, roots) = (Shared::new(&mut normed), Shared::new(&mut inverse));
+        let piece = rows_per_piece(width);
+        tasks(count.div_ceil(piece), count * width, |index| {
+            let first = index * piece;
+            let n = piece.min(count - first);
+            let x = &input[first * width..(first + n) * width];
+            // SAFETY: rows of this piece belong to this task alone.
+            let (out, roots) = unsafe { (out.slice(first * width, n * width), roots.slice(first, n)) };
+            normalise(x, &scale, out, roots, options.eps as f32);
+        });
+    }
+    record_norm(x, weight, normed, inverse, scale)
+}
+
+/// `sum = x + residual` and its norm in one sweep; both (…, H).
+///
+/// # Errors
+///
+/// As for [`rms_norm`].
+pub fn add_rms_norm(
+    x: &Tensor,
+    residual: &Tensor,
+    weight: &Tensor,
+    options: impl Into<NormOptions>,
+) -> Result<AddRmsNorm> {
+    let options = options.into();
+    let (count, width) = check(x, weight, options)?;
+    same_shape(OP, "residual", x.dims(), residual)?;
+    let (left, right) = (Dense::new(OP, "x", x)?, Dense::new(OP, "residual", residual)?);
+    let scale = scale(weight, options)?;
+    let mut sum = vec![0.0; count * width];
+    let mut normed = vec![0.0; count * width];
+    let mut inverse = vec![0.0; count];
+    {
+        let (left, right) = (left.read(), right.read());
+        let totals = Shared::new(&mut sum);
+        let (out, roots) = (Shared::new(&mut normed), Shared::new(&mut inverse));
+        let piece = rows_per_piece(width);
+        tasks(count.div_ceil(piece), 2 * count * width, |index| {
+            let first = index * piece;
+            let n = piece.min(count - first);
+            let range = first * width..(first + n) * width;
+            // SAFETY: rows of this piece belong to this task alone.
+            let (totals, out, roots) = unsafe {
+                (totals.slice(range.start, range.len()), out.slice(range.start, range.len()), roots.slice(first, n))
+            };
+            add(&left[range.clone()], &right[range], totals);
+            normalise(totals, &scale, out, roots, options.eps as f32);
+        });
+    }
+    let sum = record2("add_rms_norm", [x, residual], sum, x.dims(), |node| {
+        Ok(node.arguments.map(|argument| argument.track_op().then(|| node.gradient.clone())))
+    })?;
+    let normed = record_norm(&sum, weight, normed, inverse, scale)?;
+    Ok(AddRmsNorm { sum, normed })
+}
+
+fn check(x: &Tensor, weight: &Tensor, options: NormOptions) -> Result<(usize, usize)> {
+    let (count, width) = rows(OP, "x", "(…, H)", x)?;
+    same_shape(OP, "weight", &[width], weight)?;
+    if options.eps.is_nan() || options.eps <= 0.0 {
+        return Err(KernelError::Option { op: OP, option: "eps", expected: "above 0", got: options.eps.to_string() });
+    }
+    Ok((count, width))
+}
+
+/// The factors g, with Gemma's offset added.
+fn scale(weight: &Tensor, options: NormOptions) -> Result<Arc<[f32]>> {
+    let weight = Dense::new(OP, "weight", weight)?;
+    let offset = if options.unit_offset { 1.0 } else { 0.0 };
+    let scale = weight.read().iter().map(|g| g + offset).collect();
+    Ok(scale)
+}
+
+fn record_norm(x: &Tensor, weight: &Tensor, normed: Vec<f32>, inverse: Vec<f32>, scale: Arc<[f32]>) -> Result<Tensor> {
+    record2(OP, [x, weight], normed, x.dims(), move |node| {
+        let [x, weight] = node.arguments;
+        let (input, gradient) = (Dense::new(OP, "x", x)?, Dense::new(OP, "gradient", node.gradient)?);
+        let (input, gradient) = (input.read(), gradient.read());
+        let width = scale.len();
+        let count = inverse.len();
+        let piece = rows_per_piece(width);
+        let pieces = count.div_ceil(piece);
+        // One row of dg a piece, added up in order below: the pieces do not depend on the threads.
+        let mut partial = vec![0.0; if weight.track_op() { pieces * width } else { 0 }];
+        let partials = Shared::new(&mut partial);
+        let wants_weight = weight.track_op();
+        let sweep = |dx: Option<Shared>| {
+            tasks(pieces, 4 * count * width, |index| {
+                let first = index * piece;
+                let n = piece.min(count - first);
+                let range = first * width..(first + n) * width;
+                let (x, dy) = (&input[range.clone()], &gradient[range.clone()]);
+                let roots = &inverse[first..first + n];
+                if let Some(dx) = dx {
+                    // SAFETY: rows of this piece belong to this task alone.
+                    let dx = unsafe { dx.slice(range.start, range.len()) };
+                    input_gradient(x, dy, &scale, roots, dx);
+                }
+                if wants_weight {
+                    // SAFETY: this piece's row of partial sums belongs to this task alone.
+                    let dg = unsafe { partials.slice(index * width, width) };
+                    scale_gradient(x, dy, roots, dg);
+                }
+            });
+        };
+        let dx = if x.track_op() {
+            let mut dx = vec![0.0; count * width];
+            sweep(Some(Shared::new(&mut dx)));
+            Some(Tensor::from_vec(dx, x.shape(), x.device())?)
+        } else {
+            sweep(None);
+            None
+        };
+        let dg = deliver(weight, |mut sink| {
+            sink.zero_unless_accumulating();
+            for row in partial.chunks_exact(width.max(1)) {
+                add_assign(sink.values, row);
+            }
+        })?;
+        Ok([dx, dg])
+    })
+}
+
+simd! {
+    fn add(a: &[f32], b: &[f32], out: &mut [f32]) {
+        for ((out, a), b) in out.iter_mut().zip(a).zip(b) {
+            *out = a + b;
+        }
+    }
+
+    fn normalise(x: &[f32], g: &[f32], out: &mut [f32], roots: &mut [f32], eps: f32) {
+        let width = g.len();
+        if width == 0 {
+            return;
+        }
+        for ((x, out), root) in
+            x.chunks_exact(width).zip(out.chunks_exact_mut(width)).zip(roots)
+        {
+            let square = sum_lanes(width, |i, sum| fma::<FMA>(x[i], x[i], sum));
+            let r = 1.0 / (square / width as f32 + eps).sqrt();
+            *root = r;
+            for i in 0..width {
+                out[i] = x[i] * r * g[i];
+            }
+        }
+    }
+
+    fn input_gradient(x: &[f32], dy: &[f32], g: &[f32], roots: &[f32], dx: &mut [f32]) {
+        let width = g.len();
+        if width == 0 {
+            return;
+        }
+        let rows = x.chunks_exact(width).zip(dy.chunks_exact(width));
+        for (((x, dy), dx), &r) in rows.zip(dx.chunks_exact_mut(width)).zip(roots) {
+            let inner = sum_lanes(width, |i, sum| fma::<FMA>(dy[i] * g[i], x[i], sum));
+            let back = -inner * r * r * r / width as f32;
+            for i in 0..width {
+                dx[i] = fma::<FMA>(x[i], back, r * (g[i] * dy[i]));
+            }
+        }
+    }
+
+    fn scale_gradient(x: &[f32], dy: &[f32], roots: &[f32], dg: &mut [f32]) {
+        let width = dg.len();
+        if width == 0 {
+            return;
+        }
+        for ((x, dy), &r) in x.chunks_exact(width).zip(dy.chunks_exact(width)).zip(roots) {
+            for i in 0..width {
+                dg[i] = fma::<FMA>(x[i] * r, dy[i], dg[i]);
+            }
+        }
+    }
+}
