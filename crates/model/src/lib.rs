@@ -1,1 +1,34 @@
 //! One trainable decoder, the model families mapped to it, weights and LoRA.
+//!
+//! A [`Config`] is a Hugging Face `config.json`; its [`Family`] turns it into a [`DecoderSpec`], and that alone drives
+//! the [`Decoder`]. Adding a family is adding one file under `families/`.
+//!
+//! Shapes: `N` packed tokens, `M` rows that predict a completion token, `H` hidden size, `V` vocabulary.
+//! Log-probabilities are in nats.
+
+mod angles;
+mod batch;
+mod block;
+mod config;
+mod decoder;
+mod error;
+mod families;
+mod fields;
+mod layout;
+mod linear;
+mod parameter;
+mod rope;
+mod save;
+mod spec;
+mod weights;
+
+pub use batch::{PackedBatch, PackedBatchBuilder};
+pub use config::Config;
+pub use decoder::Decoder;
+pub use error::{ModelError, Result};
+pub use families::Family;
+pub use layout::{Role, Slot, layout};
+pub use rope::{Frequencies, RopeScaling, RopeSpec};
+pub use save::SaveOptions;
+pub use spec::{Activation, Biases, DecoderSpec, LayerSpec, NormPlacement, Projections};
+pub use weights::Element;

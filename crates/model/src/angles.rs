@@ -1,0 +1,44 @@
+//! Cosine and sine for the positions at hand.
+
+use candle_core::{Device, Tensor};
+
+use crate::block::Angles;
+use crate::error::Result;
+use crate::rope::{Frequencies, RopeSpec};
+
+/// The angles of `N` tokens. `lengths` says how long each token's sequence is, which LongRoPE goes by.
+pub(crate) fn angles(rope: &RopeSpec, positions: &[u32], lengths: &[usize]) -> Result<Angles> {
+    let half = rope.rotary_dim / 2;
+    let last = positions.iter().copied().max().unwrap_or(0) as usize;
+    let mut cos = Vec::with_capacity(positions.len() * half);
+    let mut sin = Vec::with_capacity(positions.len() * half);
+    if rope.depends_on_length() {
+        for (position, length) in positions.iter().zip(lengths) {
+            let frequencies = rope.frequencies(*length);
+            for (c, s) in turn(&frequencies, *position) {
+                cos.push(c);
+                sin.push(s);
+            }
+        }
+    } else {
+        // Packed sequences repeat positions: each one's angles are computed once and copied.
+        let frequencies = rope.frequencies(last + 1);
+        let (table_cos, table_sin): (Vec<f32>, Vec<f32>) =
+            (0..=last as u32).flat_map(|position| turn(&frequencies, position)).unzip();
+        for position in positions {
+            let row = *position as usize * half..(*position as usize + 1) * half;
+            cos.extend_from_slice(&table_cos[row.clone()]);
+            sin.extend_from_slice(&table_sin[row]);
+        }
+    }
+    let shape = (positions.len(), half);
+    Ok(Angles { cos: Tensor::from_vec(cos, shape, &Device::Cpu)?, sin: Tensor::from_vec(sin, shape, &Device::Cpu)? })
+}
+
+/// Cosine and sine of one position's angles. The product is rounded to float32 before, as in transformers.
+fn turn(frequencies: &Frequencies, position: u32) -> impl Iterator<Item = (f32, f32)> + '_ {
+    frequencies.inverse.iter().map(move |inverse| {
+        let (sin, cos) = f64::from(position as f32 * inverse).sin_cos();
+        (cos as f32 * frequencies.scale, sin as f32 * frequencies.scale)
+    })
+}

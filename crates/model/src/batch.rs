@@ -1,0 +1,238 @@
+//! Packed batches: sequences side by side without padding, pairs with their prompt once.
+//!
+//! A sequence is a prompt and a completion. Row `t` of the hidden states predicts token `t + 1`, so a completion's last
+//! token never enters the model, and its first one is predicted from the prompt's last row. In a preference pair the
+//! prompt is laid down once and both completions attend to it, their positions restarting after it (prefix sharing,
+//! arXiv 2410.20305): the same values as two separate sequences, with the prompt's share of the work done once.
+
+use std::ops::Range;
+
+use smpo_kernels::{Segments, Span};
+
+use crate::error::{ModelError, Result};
+
+/// `N` packed tokens, and the `M` rows whose predictions count.
+#[derive(Debug, Clone)]
+pub struct PackedBatch {
+    input_ids: Vec<u32>,
+    segments: Segments,
+    rows: Vec<u32>,
+    targets: Vec<u32>,
+    completions: Vec<Range<usize>>,
+    lengths: Vec<usize>,
+}
+
+impl PackedBatch {
+    /// Starts an empty batch.
+    pub fn builder() -> PackedBatchBuilder {
+        PackedBatchBuilder::default()
+    }
+
+    /// One completion a prompt, each a sequence of its own.
+    ///
+    /// # Errors
+    /// When a prompt or a completion is empty, or there is none.
+    pub fn from_sequences<'a>(sequences: impl IntoIterator<Item = (&'a [u32], &'a [u32])>) -> Result<Self> {
+        let mut builder = Self::builder();
+        for (prompt, completion) in sequences {
+            builder.push_sequence(prompt, completion)?;
+        }
+        builder.build()
+    }
+
+    /// Preference pairs `(prompt, chosen, rejected)`, each prompt once; completions come out chosen, rejected, chosen, …
+    ///
+    /// # Errors
+    /// When a prompt or a completion is empty, or there is none.
+    pub fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a [u32], &'a [u32], &'a [u32])>) -> Result<Self> {
+        let mut builder = Self::builder();
+        for (prompt, chosen, rejected) in pairs {
+            builder.push_shared(prompt, &[chosen, rejected])?;
+        }
+        builder.build()
+    }
+
+    /// `N`: tokens that enter the model.
+    pub fn tokens(&self) -> usize {
+        self.input_ids.len()
+    }
+
+    /// The ids of those tokens, (`N`).
+    pub fn input_ids(&self) -> &[u32] {
+        &self.input_ids
+    }
+
+    /// The position of each token in its sequence, (`N`).
+    pub fn positions(&self) -> &[u32] {
+        self.segments.positions()
+    }
+
+    /// Which token attends to which.
+    pub fn segments(&self) -> &Segments {
+        &self.segments
+    }
+
+    /// Rows of the hidden states that predict a completion token, (`M`); a shared prompt's last row comes twice.
+    pub fn rows(&self) -> &[u32] {
+        &self.rows
+    }
+
+    /// The token that each of those rows should predict, (`M`).
+    pub fn targets(&self) -> &[u32] {
+        &self.targets
+    }
+
+    /// Where each completion lies among the `M` rows, in the order they were pushed.
+    pub fn completions(&self) -> &[Range<usize>] {
+        &self.completions
+    }
+
+    /// For each token, how long the sequence it belongs to is, in tokens with the last one counted; where a prompt is shared, the longest.
+    pub(crate) fn lengths(&self) -> &[usize] {
+        &self.lengths
+    }
+}
+
+/// Lays sequences side by side.
+#[derive(Debug, Default)]
+pub struct PackedBatchBuilder {
+    input_ids: Vec<u32>,
+    spans: Vec<Span>,
+    rows: Vec<u32>,
+    targets: Vec<u32>,
+    completions: Vec<Range<usize>>,
+    lengths: Vec<usize>,
+}
+
+impl PackedBatchBuilder {
+    /// Adds one prompt with one completion; returns where the completion lies among the rows.
+    ///
+    /// # Errors
+    /// When the prompt or the completion is empty.
+    pub fn push_sequence(&mut self, prompt: &[u32], completion: &[u32]) -> Result<Range<usize>> {
+        check("prompt", prompt)?;
+        check("completion", completion)?;
+        let start = self.input_ids.len();
+        self.input_ids.extend_from_slice(prompt);
+        self.input_ids.extend(predicting(completion));
+        let end = self.input_ids.len();
+        self.spans.push(Span::new(start..end));
+        self.lengths.resize(end, prompt.len() + completion.len());
+        Ok(self.push_rows(start + prompt.len() - 1, start + prompt.len(), completion))
+    }
+
+    /// Adds one prompt with several completions that share it; returns where each lies among the rows.
+    ///
+    /// # Errors
+    /// When the prompt or a completion is empty, or there is no completion.
+    pub fn push_shared(&mut self, prompt: &[u32], completions: &[&[u32]]) -> Result<Vec<Range<usize>>> {
+        check("prompt", prompt)?;
+        for completion in completions {
+            check("completion", completion)?;
+        }
+        let Some(longest) = completions.iter().map(|c| c.len()).max() else {
+            return Err(ModelError::input("completions of a prompt", "at least one", "none"));
+        };
+        let start = self.input_ids.len();
+        self.input_ids.extend_from_slice(prompt);
+        let shared = start..self.input_ids.len();
+        self.spans.push(Span::new(shared.clone()));
+        let mut placed = Vec::with_capacity(completions.len());
+        for completion in completions {
+            let first = self.input_ids.len();
+            self.input_ids.extend(predicting(completion));
+            let end = self.input_ids.len();
+            // A completion of one token is predicted by the prompt alone.
+            if end > first {
+                self.spans.push(Span::with_prefix(first..end, shared.clone()));
+            }
+            placed.push(self.push_rows(shared.end - 1, first, completion));
+        }
+        self.lengths.resize(self.input_ids.len(), prompt.len() + longest);
+        Ok(placed)
+    }
+
+    /// Tokens so far.
+    pub fn tokens(&self) -> usize {
+        self.input_ids.len()
+    }
+
+    /// Finishes the batch.
+    ///
+    /// # Errors
+    /// When nothing was added.
+    pub fn build(self) -> Result<PackedBatch> {
+        if self.input_ids.is_empty() {
+            return Err(ModelError::input("packed batch", "at least one sequence", "none"));
+        }
+        Ok(PackedBatch {
+            segments: Segments::new(self.spans)?,
+            input_ids: self.input_ids,
+            rows: self.rows,
+            targets: self.targets,
+            completions: self.completions,
+            lengths: self.lengths,
+        })
+    }
+
+    /// The first token is predicted by row `before`, the others by the rows from `first` on.
+    fn push_rows(&mut self, before: usize, first: usize, completion: &[u32]) -> Range<usize> {
+        let start = self.rows.len();
+        self.rows.push(before as u32);
+        self.rows.extend((first..first + completion.len() - 1).map(|row| row as u32));
+        self.targets.extend_from_slice(completion);
+        let range = start..self.rows.len();
+        self.completions.push(range.clone());
+        range
+    }
+}
+
+/// The tokens of a completion that something is predicted from: all but the last.
+fn predicting(completion: &[u32]) -> impl Iterator<Item = u32> + '_ {
+    completion[..completion.len() - 1].iter().copied()
+}
+
+fn check(what: &str, tokens: &[u32]) -> Result<()> {
+    if tokens.is_empty() {
+        return Err(ModelError::input(what, "at least one token", "none"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sequence_is_predicted_from_the_row_before() {
+        let batch = PackedBatch::from_sequences([(&[1, 2, 3][..], &[4, 5, 6][..]), (&[7][..], &[8][..])]).unwrap();
+        assert_eq!(batch.input_ids(), [1, 2, 3, 4, 5, 7]);
+        assert_eq!(batch.positions(), [0, 1, 2, 3, 4, 0]);
+        assert_eq!(batch.rows(), [2, 3, 4, 5]);
+        assert_eq!(batch.targets(), [4, 5, 6, 8]);
+        assert_eq!(batch.completions(), [0..3, 3..4]);
+    }
+
+    #[test]
+    fn a_pair_has_its_prompt_once() {
+        let batch =
+            PackedBatch::from_pairs([(&[1, 2][..], &[3, 4, 9][..], &[9][..]), (&[5][..], &[6, 9][..], &[7, 8, 9][..])])
+                .unwrap();
+        assert_eq!(batch.input_ids(), [1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(batch.positions(), [0, 1, 2, 3, 0, 1, 1, 2]);
+        assert_eq!(batch.rows(), [1, 2, 3, 1, 4, 5, 4, 6, 7]);
+        assert_eq!(batch.targets(), [3, 4, 9, 9, 6, 9, 7, 8, 9]);
+        assert_eq!(batch.completions(), [0..3, 3..4, 4..6, 6..9]);
+        assert_eq!(batch.lengths(), [5, 5, 5, 5, 4, 4, 4, 4]);
+    }
+
+    #[test]
+    fn empty_parts_are_refused() {
+        let refused = |prompt: &[u32], completion: &[u32]| {
+            PackedBatch::from_sequences([(prompt, completion)]).unwrap_err().to_string()
+        };
+        assert_eq!(refused(&[], &[1]), "prompt: expected at least one token, got none");
+        assert_eq!(refused(&[1], &[]), "completion: expected at least one token, got none");
+        assert!(PackedBatch::from_pairs([]).is_err());
+    }
+}

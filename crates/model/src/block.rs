@@ -1,0 +1,267 @@
+//! One block: attention, then the gated feed-forward layer, each on the normalised residual stream.
+
+use candle_core::Tensor;
+use smpo_kernels::{NormOptions, add_rms_norm, embedding, geglu, rms_norm, rotary, swiglu};
+
+use crate::error::Result;
+use crate::linear::Linear;
+use crate::parameter::{Parameter, Parameters};
+use crate::spec::{Activation, DecoderSpec, NormPlacement, Projections};
+
+/// The residual stream with the last layer's update not yet added, so that sum and norm are one sweep.
+pub(crate) struct Stream {
+    residual: Tensor,
+    update: Option<Tensor>,
+}
+
+impl Stream {
+    pub fn new(embedded: Tensor) -> Self {
+        Self { residual: embedded, update: None }
+    }
+
+    /// Adds the pending update and normalises: the sum goes on as the stream, the norm into the next layer.
+    pub fn normed(self, gain: &Parameter, options: NormOptions) -> Result<(Tensor, Tensor)> {
+        match self.update {
+            None => {
+                let normed = rms_norm(&self.residual, &gain.tensor, options)?;
+                Ok((self.residual, normed))
+            }
+            Some(update) => {
+                let both = add_rms_norm(&self.residual, &update, &gain.tensor, options)?;
+                Ok((both.sum, both.normed))
+            }
+        }
+    }
+}
+
+/// Cosine and sine of the rotary angles, one row a token: (`N`, `rotary_dim / 2`) each.
+pub(crate) struct Angles {
+    pub cos: Tensor,
+    pub sin: Tensor,
+}
+
+/// Rotated queries and keys, and values: (`N`, heads, `head_dim`) each.
+pub(crate) struct Heads {
+    pub queries: Tensor,
+    pub keys: Tensor,
+    pub values: Tensor,
+}
+
+#[derive(Debug)]
+pub(crate) struct Block {
+    input_norm: Parameter,
+    projection: AttentionProjection,
+    qk_norm: Option<[Parameter; 2]>,
+    output: Linear,
+    post_attention_norm: Option<Parameter>,
+    feed_forward_norm: Parameter,
+    gate_up: GateUp,
+    down: Linear,
+    post_feed_forward_norm: Option<Parameter>,
+}
+
+#[derive(Debug)]
+enum AttentionProjection {
+    Separate([Linear; 3]),
+    Fused(Linear),
+}
+
+#[derive(Debug)]
+enum GateUp {
+    Separate([Linear; 2]),
+    Fused(Linear),
+}
+
+impl Block {
+    pub fn take(parameters: &mut Parameters, spec: &DecoderSpec, prefix: &str) -> Result<Self> {
+        let name = |tail: &str| format!("{prefix}.{tail}");
+        let mut linear = |tail: &str| Linear::take(parameters, &name(tail));
+        let (projection, gate_up) = match spec.projections {
+            Projections::Separate => (
+                AttentionProjection::Separate([
+                    linear("self_attn.q_proj")?,
+                    linear("self_attn.k_proj")?,
+                    linear("self_attn.v_proj")?,
+                ]),
+                GateUp::Separate([linear("mlp.gate_proj")?, linear("mlp.up_proj")?]),
+            ),
+            Projections::Fused => {
+                (AttentionProjection::Fused(linear("self_attn.qkv_proj")?), GateUp::Fused(linear("mlp.gate_up_proj")?))
+            }
+        };
+        let (output, down) = (linear("self_attn.o_proj")?, linear("mlp.down_proj")?);
+        let mut norm = |tail: &str| parameters.take(&name(&format!("{tail}.weight")));
+        let qk_norm = match spec.qk_norm {
+            true => Some([norm("self_attn.q_norm")?, norm("self_attn.k_norm")?]),
+            false => None,
+        };
+        let input_norm = norm("input_layernorm")?;
+        // The same name means the norm before the feed-forward layer in one placement, and the one after attention in
+        // the other.
+        let after_attention = norm("post_attention_layernorm")?;
+        let (post_attention_norm, feed_forward_norm, post_feed_forward_norm) = match spec.norms {
+            NormPlacement::Pre => (None, after_attention, None),
+            NormPlacement::PreAndPost => {
+                (Some(after_attention), norm("pre_feedforward_layernorm")?, Some(norm("post_feedforward_layernorm")?))
+            }
+        };
+        Ok(Self {
+            input_norm,
+            projection,
+            qk_norm,
+            output,
+            post_attention_norm,
+            feed_forward_norm,
+            gate_up,
+            down,
+            post_feed_forward_norm,
+        })
+    }
+
+    /// Runs the block on `N` rows. `attend` turns heads into attention outputs (`N`, heads, `head_dim`).
+    ///
+    /// With `keep`, only those rows leave: nothing after attention is computed for the others.
+    pub fn forward(
+        &self,
+        spec: &DecoderSpec,
+        stream: Stream,
+        angles: &Angles,
+        attend: impl FnOnce(Heads) -> Result<Tensor>,
+        keep: Option<&[u32]>,
+    ) -> Result<Stream> {
+        let options = norm_options(spec);
+        let (mut residual, normed) = stream.normed(&self.input_norm, options)?;
+        let attended = attend(self.heads(spec, &normed, angles)?)?;
+        let mut attended = attended.reshape(((), spec.query_width()))?;
+        if let Some(rows) = keep {
+            attended = embedding(&attended, rows)?;
+            residual = embedding(&residual, rows)?;
+        }
+        let mut update = self.output.forward(&attended)?;
+        if let Some(norm) = &self.post_attention_norm {
+            update = rms_norm(&update, &norm.tensor, options)?;
+        }
+        let stream = Stream { residual, update: Some(update) };
+        let (residual, normed) = stream.normed(&self.feed_forward_norm, options)?;
+        let (gate, up) = self.gate_and_up(spec, &normed)?;
+        let gated = match spec.activation {
+            Activation::Silu => swiglu(&gate, &up)?,
+            Activation::GeluTanh => geglu(&gate, &up)?,
+        };
+        let mut update = self.down.forward(&gated)?;
+        if let Some(norm) = &self.post_feed_forward_norm {
+            update = rms_norm(&update, &norm.tensor, options)?;
+        }
+        Ok(Stream { residual, update: Some(update) })
+    }
+
+    fn heads(&self, spec: &DecoderSpec, x: &Tensor, angles: &Angles) -> Result<Heads> {
+        let (queries, keys, values) = match &self.projection {
+            AttentionProjection::Separate([q, k, v]) => (q.forward(x)?, k.forward(x)?, v.forward(x)?),
+            AttentionProjection::Fused(qkv) => {
+                let all = qkv.forward(x)?;
+                let (q, kv) = (spec.query_width(), spec.kv_width());
+                (all.narrow(1, 0, q)?, all.narrow(1, q, kv)?, all.narrow(1, q + kv, kv)?)
+            }
+        };
+        let mut queries = queries.reshape(((), spec.heads, spec.head_dim))?;
+        let mut keys = keys.reshape(((), spec.kv_heads, spec.head_dim))?;
+        if let Some([q_norm, k_norm]) = &self.qk_norm {
+            queries = rms_norm(&queries, &q_norm.tensor, norm_options(spec))?;
+            keys = rms_norm(&keys, &k_norm.tensor, norm_options(spec))?;
+        }
+        Ok(Heads {
+            queries: rotary(&queries, &angles.cos, &angles.sin)?,
+            keys: rotary(&keys, &angles.cos, &angles.sin)?,
+            values: values.reshape(((), spec.kv_heads, spec.head_dim))?,
+        })
+    }
+
+    fn gate_and_up(&self, spec: &DecoderSpec, x: &Tensor) -> Result<(Tensor, Tensor)> {
+        match &self.gate_up {
+            GateUp::Separate([gate, up]) => Ok((gate.forward(x)?, up.forward(x)?)),
+            GateUp::Fused(both) => {
+                let both = both.forward(x)?;
+                let width = spec.intermediate_size;
+                Ok((both.narrow(1, 0, width)?, both.narrow(1, width, width)?))
+            }
+        }
+    }
+
+    /// The linear layers, in the layout's order.
+    pub fn linears(&self) -> Vec<&Linear> {
+        let mut all = Vec::new();
+        match &self.projection {
+            AttentionProjection::Separate(three) => all.extend(three),
+            AttentionProjection::Fused(one) => all.push(one),
+        }
+        all.push(&self.output);
+        match &self.gate_up {
+            GateUp::Separate(two) => all.extend(two),
+            GateUp::Fused(one) => all.push(one),
+        }
+        all.push(&self.down);
+        all
+    }
+
+    /// The norms, in the layout's order.
+    pub fn norms(&self) -> impl Iterator<Item = &Parameter> {
+        self.qk_norm
+            .iter()
+            .flatten()
+            .chain([&self.input_norm])
+            .chain(&self.post_attention_norm)
+            .chain([&self.feed_forward_norm])
+            .chain(&self.post_feed_forward_norm)
+    }
+
+    pub fn linears_mut(&mut self) -> Vec<&mut Linear> {
+        let Self { projection, output, gate_up, down, .. } = self;
+        linears_mut(projection, output, gate_up, down)
+    }
+
+    pub fn parameters_mut(&mut self) -> Vec<&mut Parameter> {
+        let Self {
+            input_norm,
+            projection,
+            qk_norm,
+            output,
+            post_attention_norm,
+            feed_forward_norm,
+            gate_up,
+            down,
+            post_feed_forward_norm,
+        } = self;
+        let mut all: Vec<_> =
+            linears_mut(projection, output, gate_up, down).into_iter().flat_map(Linear::parameters_mut).collect();
+        all.extend(qk_norm.iter_mut().flatten());
+        all.extend([input_norm, feed_forward_norm]);
+        all.extend(post_attention_norm);
+        all.extend(post_feed_forward_norm);
+        all
+    }
+}
+
+fn linears_mut<'a>(
+    projection: &'a mut AttentionProjection,
+    output: &'a mut Linear,
+    gate_up: &'a mut GateUp,
+    down: &'a mut Linear,
+) -> Vec<&'a mut Linear> {
+    let mut all = Vec::new();
+    match projection {
+        AttentionProjection::Separate(three) => all.extend(three),
+        AttentionProjection::Fused(one) => all.push(one),
+    }
+    all.push(output);
+    match gate_up {
+        GateUp::Separate(two) => all.extend(two),
+        GateUp::Fused(one) => all.push(one),
+    }
+    all.push(down);
+    all
+}
+
+pub(crate) fn norm_options(spec: &DecoderSpec) -> NormOptions {
+    NormOptions { eps: spec.norm_eps, unit_offset: spec.norm_plus_one }
+}

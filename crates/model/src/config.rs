@@ -1,0 +1,117 @@
+//! A model's `config.json`, as transformers 4 and 5 write it, and what it comes down to.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use crate::error::{ModelError, Result};
+use crate::families::Family;
+use crate::fields::Fields;
+use crate::spec::DecoderSpec;
+
+/// A parsed `config.json`: the family, the spec that drives the decoder, and the fields as they were written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    family: Family,
+    spec: DecoderSpec,
+    fields: Map<String, Value>,
+}
+
+impl Config {
+    /// Reads `config.json` in a model directory.
+    ///
+    /// # Errors
+    /// When the file is missing or not JSON, a field is missing or wrong, or the family or one of its features is not supported.
+    pub fn from_dir(dir: impl AsRef<Path>) -> Result<Self> {
+        let path = dir.as_ref().join("config.json");
+        let text = fs::read_to_string(&path).map_err(ModelError::io(&path))?;
+        let value = serde_json::from_str(&text).map_err(|source| ModelError::Json { path: path.clone(), source })?;
+        Self::parse(&path, value)
+    }
+
+    /// Reads the same from a JSON value, for a model that is not on disk yet.
+    ///
+    /// # Errors
+    /// As [`Config::from_dir`]; the file is then called `config.json`.
+    pub fn from_json(value: Value) -> Result<Self> {
+        Self::parse(Path::new("config.json"), value)
+    }
+
+    fn parse(path: &Path, value: Value) -> Result<Self> {
+        let Value::Object(object) = value else {
+            return Err(ModelError::Field {
+                path: path.to_path_buf(),
+                field: "(whole file)".into(),
+                expected: "an object".into(),
+                got: "another json value".into(),
+            });
+        };
+        let fields = Fields::new(path, &object);
+        let family = Family::from_fields(&fields)?;
+        for name in ["quantization_config", "compression_config"] {
+            if fields.get(name).is_some() {
+                return Err(fields.unsupported(format!("a quantised model (`{name}`)")));
+            }
+        }
+        for name in ["attention_dropout", "resid_pdrop", "embd_pdrop"] {
+            if fields.number(name)?.is_some_and(|p| p != 0.0) {
+                return Err(fields.unsupported(format!("dropout in the base model (`{name}`)")));
+            }
+        }
+        let spec = family.spec(&fields)?;
+        Ok(Self { family, spec, fields: object })
+    }
+
+    /// Which family the model belongs to.
+    pub fn family(&self) -> Family {
+        self.family
+    }
+
+    /// What drives the decoder.
+    pub fn spec(&self) -> &DecoderSpec {
+        &self.spec
+    }
+
+    /// A field as it was written; `None` when absent.
+    pub fn field(&self, name: &str) -> Option<&Value> {
+        self.fields.get(name)
+    }
+
+    /// The fields to save: what was read, and beside it what older and newer readers look for.
+    ///
+    /// transformers 5 moves `rope_theta` and the scaling into `rope_parameters`; transformers 4 and mistral.rs 0.8.1
+    /// need them at the top level, so both are written.
+    pub(crate) fn to_json(&self, dtype: &str) -> Value {
+        let mut fields = self.fields.clone();
+        fields.insert("architectures".into(), json!([self.family.architecture()]));
+        fields.insert("dtype".into(), json!(dtype));
+        fields.insert("torch_dtype".into(), json!(dtype));
+        fields.insert("tie_word_embeddings".into(), json!(self.spec.tied));
+        for (name, value) in self.family.top_level_rope(&self.spec) {
+            fields.insert(name.into(), value);
+        }
+        if let Some(scaling) = self.rope_scaling() {
+            fields.entry("rope_scaling").or_insert(scaling);
+        }
+        Value::Object(fields)
+    }
+
+    /// The stretched rope's parameters under the name transformers 4 uses; `None` when nothing is stretched.
+    fn rope_scaling(&self) -> Option<Value> {
+        let parameters = self.fields.get("rope_parameters")?.as_object()?;
+        let scaled = match parameters.get("full_attention") {
+            Some(nested) => nested.as_object()?,
+            None => parameters,
+        };
+        let kind = scaled.get("rope_type").or_else(|| scaled.get("type"))?;
+        if kind == "default" {
+            return None;
+        }
+        let mut scaling = scaled.clone();
+        scaling.remove("rope_theta");
+        scaling.remove("partial_rotary_factor");
+        scaling.insert("rope_type".into(), kind.clone());
+        Some(Value::Object(scaling))
+    }
+}

@@ -1,0 +1,56 @@
+//! Gemma 2: norms before and after, soft caps, scaled embeddings, a window on every other block.
+
+use super::{Widths, activation, cap_or, sliding_layers, window_or};
+use crate::error::Result;
+use crate::fields::Fields;
+use crate::rope::RopeSpec;
+use crate::spec::{Activation, Biases, DecoderSpec, LayerSpec, NormPlacement, Projections};
+
+pub(super) fn spec(fields: &Fields) -> Result<DecoderSpec> {
+    let widths = Widths::read(fields, Some(256))?;
+    let window = window_or(fields, 4096)?;
+    let layers = sliding_layers(fields, widths.layers, |i| i % 2 == 0)?
+        .into_iter()
+        .map(|slides| LayerSpec { window: window.filter(|_| slides), rope: 0 })
+        .collect();
+    let ropes = vec![widths.rope(fields)?];
+    gemma_spec(fields, &widths, layers, ropes, (Some(50.0), Some(30.0)))
+}
+
+/// What Gemma 2 and 3 share; `caps` are the defaults of attention and logit soft caps.
+pub(super) fn gemma_spec(
+    fields: &Fields,
+    widths: &Widths,
+    layers: Vec<LayerSpec>,
+    ropes: Vec<RopeSpec>,
+    caps: (Option<f64>, Option<f64>),
+) -> Result<DecoderSpec> {
+    if fields.bool("use_bidirectional_attention")? == Some(true) {
+        return Err(fields.unsupported("bidirectional attention (`use_bidirectional_attention`)"));
+    }
+    let attention_bias = fields.bool("attention_bias")?.unwrap_or(false);
+    Ok(DecoderSpec {
+        vocab_size: fields.required_size("vocab_size")?,
+        hidden_size: widths.hidden_size,
+        intermediate_size: fields.required_size("intermediate_size")?,
+        heads: widths.heads,
+        kv_heads: widths.kv_heads,
+        head_dim: widths.head_dim,
+        layers,
+        ropes,
+        norm_eps: fields.positive("rms_norm_eps")?.unwrap_or(1e-6),
+        norm_plus_one: true,
+        norms: NormPlacement::PreAndPost,
+        qk_norm: false,
+        activation: activation(fields, "hidden_activation", Activation::GeluTanh)?,
+        attention_scale: fields.positive("query_pre_attn_scalar")?.unwrap_or(256.0).powf(-0.5),
+        attention_soft_cap: cap_or(fields, "attn_logit_softcapping", caps.0)?,
+        logit_soft_cap: cap_or(fields, "final_logit_softcapping", caps.1)?,
+        embedding_scale: Some((widths.hidden_size as f64).sqrt()),
+        projections: Projections::Separate,
+        biases: Biases { qkv: attention_bias, output: attention_bias, mlp: false },
+        tied: fields.bool("tie_word_embeddings")?.unwrap_or(true),
+        initializer_range: fields.number("initializer_range")?.unwrap_or(0.02),
+        max_positions: fields.size("max_position_embeddings")?,
+    })
+}

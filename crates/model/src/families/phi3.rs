@@ -1,0 +1,22 @@
+//! Phi-3 and Phi-4: fused projections, partly rotating heads, LongRoPE.
+
+use super::{Widths, uniform_layers};
+use crate::error::Result;
+use crate::fields::Fields;
+use crate::rope::{RopeContext, RopeScaling, RopeSpec};
+use crate::spec::{DecoderSpec, Projections};
+
+pub(super) fn spec(fields: &Fields) -> Result<DecoderSpec> {
+    let widths = Widths::read(fields, None)?;
+    let context = RopeContext { yarn_is_longrope: true, ..widths.rope_context() };
+    let rope = RopeSpec::read(fields, &context)?;
+    if !matches!(rope.scaling, RopeScaling::None | RopeScaling::LongRope { .. }) {
+        return Err(fields.unsupported("rope scaling other than longrope in this family"));
+    }
+    Ok(DecoderSpec {
+        projections: Projections::Fused,
+        norm_eps: fields.positive("rms_norm_eps")?.unwrap_or(1e-5),
+        layers: uniform_layers(widths.layers, fields.size("sliding_window")?),
+        ..widths.plain_spec(fields, rope)?
+    })
+}

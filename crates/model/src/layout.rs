@@ -1,0 +1,112 @@
+//! Which tensors a model has: their Hugging Face names, shapes and roles, in the order they are built and saved.
+
+use crate::spec::{DecoderSpec, NormPlacement, Projections};
+
+/// One tensor that the spec asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slot {
+    /// The name in the weight file.
+    pub name: String,
+    /// Its shape; linear weights are (out, in).
+    pub shape: Vec<usize>,
+    /// What it is, which decides how it starts.
+    pub role: Role,
+}
+
+/// What a tensor is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The embedding, (`V`, `H`).
+    Embedding,
+    /// A linear layer's matrix.
+    Weight,
+    /// A linear layer's bias.
+    Bias,
+    /// A norm's gain.
+    Norm,
+}
+
+/// The embedding's name.
+pub(crate) const EMBEDDING: &str = "model.embed_tokens.weight";
+/// The last norm's name.
+pub(crate) const FINAL_NORM: &str = "model.norm.weight";
+/// The head's module name.
+pub(crate) const HEAD: &str = "lm_head";
+
+/// The prefix of all names of block `index`.
+pub(crate) fn block_prefix(index: usize) -> String {
+    format!("model.layers.{index}")
+}
+
+/// All tensors of a model, the head's only when it is not tied.
+pub fn layout(spec: &DecoderSpec) -> Vec<Slot> {
+    let mut slots = Slots::default();
+    let hidden = spec.hidden_size;
+    slots.push(EMBEDDING, &[spec.vocab_size, hidden], Role::Embedding);
+    for index in 0..spec.layers.len() {
+        block(&mut slots, spec, &block_prefix(index));
+    }
+    slots.push(FINAL_NORM, &[hidden], Role::Norm);
+    if !spec.tied {
+        slots.linear(HEAD, spec.vocab_size, hidden, false);
+    }
+    slots.0
+}
+
+fn block(slots: &mut Slots, spec: &DecoderSpec, prefix: &str) {
+    let (hidden, inner) = (spec.hidden_size, spec.intermediate_size);
+    let (queries, keys) = (spec.query_width(), spec.kv_width());
+    let biases = spec.biases;
+    let name = |tail: &str| format!("{prefix}.{tail}");
+    match spec.projections {
+        Projections::Separate => {
+            slots.linear(&name("self_attn.q_proj"), queries, hidden, biases.qkv);
+            slots.linear(&name("self_attn.k_proj"), keys, hidden, biases.qkv);
+            slots.linear(&name("self_attn.v_proj"), keys, hidden, biases.qkv);
+        }
+        Projections::Fused => {
+            let width = queries + 2 * keys;
+            slots.linear(&name("self_attn.qkv_proj"), width, hidden, biases.qkv);
+        }
+    }
+    slots.linear(&name("self_attn.o_proj"), hidden, queries, biases.output);
+    if spec.qk_norm {
+        slots.push(&name("self_attn.q_norm.weight"), &[spec.head_dim], Role::Norm);
+        slots.push(&name("self_attn.k_norm.weight"), &[spec.head_dim], Role::Norm);
+    }
+    match spec.projections {
+        Projections::Separate => {
+            slots.linear(&name("mlp.gate_proj"), inner, hidden, biases.mlp);
+            slots.linear(&name("mlp.up_proj"), inner, hidden, biases.mlp);
+        }
+        Projections::Fused => {
+            slots.linear(&name("mlp.gate_up_proj"), 2 * inner, hidden, biases.mlp);
+        }
+    }
+    slots.linear(&name("mlp.down_proj"), hidden, inner, biases.mlp);
+    let norms: &[&str] = match spec.norms {
+        NormPlacement::Pre => &["input_layernorm", "post_attention_layernorm"],
+        NormPlacement::PreAndPost => {
+            &["input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm"]
+        }
+    };
+    for norm in norms {
+        slots.push(&name(&format!("{norm}.weight")), &[hidden], Role::Norm);
+    }
+}
+
+#[derive(Default)]
+struct Slots(Vec<Slot>);
+
+impl Slots {
+    fn push(&mut self, name: &str, shape: &[usize], role: Role) {
+        self.0.push(Slot { name: name.to_string(), shape: shape.to_vec(), role });
+    }
+
+    fn linear(&mut self, module: &str, out: usize, into: usize, bias: bool) {
+        self.push(&format!("{module}.weight"), &[out, into], Role::Weight);
+        if bias {
+            self.push(&format!("{module}.bias"), &[out], Role::Bias);
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Named tensors, trainable or frozen, and where fresh or stored ones come from.
+
+use std::collections::HashMap;
+
+use candle_core::{Device, Tensor, Var};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::error::{ModelError, Result, list};
+use crate::layout::{EMBEDDING, HEAD, Role, Slot, layout};
+use crate::spec::DecoderSpec;
+use crate::weights::WeightFiles;
+
+/// A tensor under its name in the weight file. A variable is trainable; anything else is frozen.
+#[derive(Debug, Clone)]
+pub(crate) struct Parameter {
+    pub name: String,
+    pub tensor: Tensor,
+}
+
+impl Parameter {
+    /// A trainable parameter; takes the values over without copying them.
+    pub fn trainable(name: String, values: Vec<f32>, shape: &[usize]) -> Result<Self> {
+        let tensor = Var::from_vec(values, shape, &Device::Cpu)?.into_inner();
+        Ok(Self { name, tensor })
+    }
+
+    /// The variable, when trainable.
+    pub fn var(&self) -> Option<Var> {
+        if !self.tensor.is_variable() {
+            return None;
+        }
+        // A variable is returned as it is: no copy, same identity, and so it cannot fail.
+        Var::from_tensor(&self.tensor).ok()
+    }
+
+    /// Makes the parameter trainable or frozen; the values stay.
+    pub fn set_trainable(&mut self, trainable: bool) -> Result<()> {
+        match (self.tensor.is_variable(), trainable) {
+            (true, false) => self.tensor = self.tensor.detach(),
+            (false, true) => self.tensor = Var::from_tensor(&self.tensor)?.into_inner(),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Parameters that wait to be built into a decoder, by name.
+pub(crate) struct Parameters(HashMap<String, Parameter>);
+
+impl Parameters {
+    /// Takes one out. The layout decides both what is made and what is asked for, so it is there.
+    pub fn take(&mut self, name: &str) -> Result<Parameter> {
+        self.0.remove(name).ok_or_else(|| ModelError::input("parameter", name, "nothing of that name"))
+    }
+
+    /// Takes one out when the layout has it.
+    pub fn take_if_there(&mut self, name: &str) -> Option<Parameter> {
+        self.0.remove(name)
+    }
+
+    /// Reads all from a model directory, after checking that exactly these are there.
+    pub fn load(spec: &DecoderSpec, files: &WeightFiles) -> Result<Self> {
+        let slots = layout(spec);
+        check_names(spec, &slots, files)?;
+        let mut parameters = HashMap::with_capacity(slots.len());
+        for slot in slots {
+            let values = files.read(&slot.name, &slot.shape)?;
+            let parameter = Parameter::trainable(slot.name.clone(), values, &slot.shape)?;
+            parameters.insert(slot.name, parameter);
+        }
+        Ok(Self(parameters))
+    }
+
+    /// Draws all afresh: matrices from N(0, std²), gains so that they do nothing, biases zero.
+    pub fn draw(spec: &DecoderSpec, seed: u64, embedding_std: f64) -> Result<Self> {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut parameters = HashMap::new();
+        for Slot { name, shape, role } in layout(spec) {
+            let count = shape.iter().product();
+            let values = match role {
+                Role::Embedding => normal(&mut rng, count, embedding_std),
+                Role::Weight => normal(&mut rng, count, spec.initializer_range),
+                Role::Bias => vec![0.0; count],
+                Role::Norm if spec.norm_plus_one => vec![0.0; count],
+                Role::Norm => vec![1.0; count],
+            };
+            let parameter = Parameter::trainable(name.clone(), values, &shape)?;
+            parameters.insert(name, parameter);
+        }
+        Ok(Self(parameters))
+    }
+}
+
+/// Refuses missing and unexpected tensors, all at once and by name.
+fn check_names(spec: &DecoderSpec, slots: &[Slot], files: &WeightFiles) -> Result<()> {
+    let missing: Vec<&str> = slots.iter().map(|s| s.name.as_str()).filter(|n| !files.contains(n)).collect();
+    if !missing.is_empty() {
+        return Err(ModelError::MissingTensors { path: files.dir().to_path_buf(), names: list(&missing) });
+    }
+    let head = format!("{HEAD}.weight");
+    let expected: std::collections::HashSet<&str> = slots.iter().map(|s| s.name.as_str()).collect();
+    let extra: Vec<&str> = files
+        .names()
+        .filter(|n| !expected.contains(n))
+        .filter(|n| !(spec.tied && *n == head))
+        // A buffer that old exports kept; it follows from the configuration.
+        .filter(|n| !n.ends_with("rotary_emb.inv_freq"))
+        .collect();
+    if !extra.is_empty() {
+        return Err(ModelError::ExtraTensors { path: files.dir().to_path_buf(), names: list(&extra) });
+    }
+    if let Some(file) = files.file_of(&head).filter(|_| spec.tied) {
+        let shape = [spec.vocab_size, spec.hidden_size];
+        if file.read(&head, &shape)? != files.read(EMBEDDING, &shape)? {
+            return Err(ModelError::TiedHeadDiffers {
+                path: file.path().to_path_buf(),
+                head,
+                embedding: EMBEDDING.into(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Draws from N(0, std²) by Box and Muller's transform, which gives two at a time.
+pub(crate) fn normal(rng: &mut ChaCha8Rng, count: usize, std: f64) -> Vec<f32> {
+    let mut values = Vec::with_capacity(count + 1);
+    while values.len() < count {
+        // 1 − u lies in (0, 1], so the logarithm is finite.
+        let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt() * std;
+        let (sin, cos) = (std::f64::consts::TAU * rng.random::<f64>()).sin_cos();
+        values.extend([(radius * cos) as f32, (radius * sin) as f32]);
+    }
+    values.truncate(count);
+    values
+}

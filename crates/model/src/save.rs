@@ -1,0 +1,107 @@
+//! Saving a model as a directory that transformers 4 and 5, vLLM and mistral.rs load.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::decoder::Decoder;
+use crate::error::{ModelError, Result};
+use crate::weights::{Element, StoredTensor, sync, write_safetensors};
+
+/// How to save.
+#[derive(Debug, Clone, Default)]
+pub struct SaveOptions {
+    /// A model directory to take tokenizer, chat template and generation settings from.
+    pub source: Option<PathBuf>,
+    /// The element type of the weights.
+    pub element: Element,
+}
+
+/// What belongs to a model beside its weights; each is copied if the source has it.
+const COMPANIONS: [&str; 9] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "generation_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+];
+
+impl Decoder {
+    /// Writes `config.json`, `model.safetensors` and the source's companions to `dir`, which must be absent or empty.
+    ///
+    /// All is written beside `dir` first, flushed, and renamed as the last step: a directory of that name is whole.
+    ///
+    /// # Errors
+    /// When `dir` holds something, or a file cannot be written.
+    pub fn save(&self, dir: impl AsRef<Path>, options: &SaveOptions) -> Result<()> {
+        write_directory(dir.as_ref(), |staging| {
+            let element = options.element;
+            let tensors = self
+                .parameters()
+                .map(|p| Ok((p.name.clone(), StoredTensor::new(&p.tensor, element)?)))
+                .collect::<Result<Vec<_>>>()?;
+            write_safetensors(&staging.join("model.safetensors"), tensors)?;
+            write_json(&staging.join("config.json"), &self.config().to_json(element.name()))?;
+            match &options.source {
+                Some(source) => copy_companions(source, staging),
+                None => Ok(()),
+            }
+        })
+    }
+}
+
+/// Fills a directory under a temporary name and gives it its own name when it is complete.
+pub(crate) fn write_directory(dir: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    if let Ok(mut entries) = fs::read_dir(dir)
+        && entries.next().is_some()
+    {
+        return Err(ModelError::NotEmpty { path: dir.to_path_buf() });
+    }
+    let parent = match dir.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    fs::create_dir_all(parent).map_err(ModelError::io(parent))?;
+    let staging = tempfile::Builder::new().prefix(".saving-").tempdir_in(parent).map_err(ModelError::io(parent))?;
+    fill(staging.path())?;
+    // A temporary directory is private to its owner; a model need not be.
+    open_to_readers(staging.path())?;
+    fs::rename(staging.path(), dir).map_err(ModelError::io(dir))?;
+    // Renamed away: there is nothing left to clean up.
+    let _ = staging.keep();
+    sync(parent)
+}
+
+#[cfg(unix)]
+fn open_to_readers(dir: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).map_err(ModelError::io(dir))
+}
+
+#[cfg(not(unix))]
+fn open_to_readers(_: &Path) -> Result<()> {
+    Ok(())
+}
+
+pub(crate) fn write_json(path: &Path, value: &serde_json::Value) -> Result<()> {
+    let mut text =
+        serde_json::to_string_pretty(value).map_err(|source| ModelError::Json { path: path.to_path_buf(), source })?;
+    text.push('\n');
+    fs::write(path, text).map_err(ModelError::io(path))?;
+    sync(path)
+}
+
+fn copy_companions(source: &Path, target: &Path) -> Result<()> {
+    for name in COMPANIONS {
+        let from = source.join(name);
+        if from.is_file() {
+            let to = target.join(name);
+            fs::copy(&from, &to).map_err(ModelError::io(&from))?;
+            sync(&to)?;
+        }
+    }
+    Ok(())
+}

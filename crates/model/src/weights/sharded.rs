@@ -1,0 +1,96 @@
+//! The weights of a model directory: `model.safetensors`, or shards listed in `model.safetensors.index.json`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::{Element, WeightFile};
+use crate::error::{ModelError, Result, list};
+
+/// All weight files of a directory, and which of them holds which tensor.
+pub(crate) struct WeightFiles {
+    dir: PathBuf,
+    files: Vec<WeightFile>,
+    by_name: BTreeMap<String, usize>,
+}
+
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+impl WeightFiles {
+    /// Opens `<stem>.safetensors`, or the shards of `<stem>.safetensors.index.json`.
+    pub fn open(dir: &Path, stem: &str) -> Result<Self> {
+        let single = dir.join(format!("{stem}.safetensors"));
+        let index = dir.join(format!("{stem}.safetensors.index.json"));
+        if single.exists() || !index.exists() {
+            let file = WeightFile::open(&single)?;
+            let by_name = file.names().into_iter().map(|n| (n, 0)).collect();
+            return Ok(Self { dir: dir.to_path_buf(), files: vec![file], by_name });
+        }
+        let text = fs::read_to_string(&index).map_err(ModelError::io(&index))?;
+        let Index { weight_map } =
+            serde_json::from_str(&text).map_err(|source| ModelError::Json { path: index.clone(), source })?;
+        let shards: BTreeSet<&String> = weight_map.values().collect();
+        let mut files = Vec::with_capacity(shards.len());
+        let mut by_name = BTreeMap::new();
+        for shard in shards {
+            // A name with a directory in it could lead anywhere on the disk.
+            if Path::new(shard).file_name() != Some(shard.as_ref()) {
+                return Err(ModelError::Field {
+                    path: index,
+                    field: "weight_map".into(),
+                    expected: "names of files in the same directory".into(),
+                    got: shard.clone(),
+                });
+            }
+            let file = WeightFile::open(&dir.join(shard))?;
+            let listed: Vec<&String> = weight_map.iter().filter(|(_, s)| *s == shard).map(|(n, _)| n).collect();
+            let absent: Vec<_> = listed.iter().filter(|n| !file.contains(n)).collect();
+            if !absent.is_empty() {
+                return Err(ModelError::MissingTensors { path: file.path().to_path_buf(), names: list(&absent) });
+            }
+            // What the shard holds beside the index is taken too, so that it can be refused by name.
+            by_name.extend(file.names().into_iter().map(|n| (n, files.len())));
+            files.push(file);
+        }
+        Ok(Self { dir: dir.to_path_buf(), files, by_name })
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// All tensor names, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.by_name.keys().map(String::as_str)
+    }
+
+    pub fn files(&self) -> &[WeightFile] {
+        &self.files
+    }
+
+    pub fn contains(&self, name: &str) -> bool {
+        self.by_name.contains_key(name)
+    }
+
+    pub fn file_of(&self, name: &str) -> Option<&WeightFile> {
+        self.by_name.get(name).map(|i| &self.files[*i])
+    }
+
+    pub fn describe(&self, name: &str) -> Result<(Vec<usize>, Element)> {
+        self.owner(name)?.describe(name)
+    }
+
+    pub fn read(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        self.owner(name)?.read(name, shape)
+    }
+
+    fn owner(&self, name: &str) -> Result<&WeightFile> {
+        self.file_of(name)
+            .ok_or_else(|| ModelError::MissingTensors { path: self.dir.clone(), names: format!("`{name}`") })
+    }
+}

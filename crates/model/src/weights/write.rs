@@ -1,0 +1,54 @@
+//! Writing safetensors, one tensor in memory at a time.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::path::Path;
+
+use candle_core::Tensor;
+use safetensors::{Dtype, View};
+
+use super::Element;
+use crate::error::{ModelError, Result};
+
+/// A tensor to be written in some element type; converted only when its turn comes.
+pub(crate) struct StoredTensor {
+    shape: Vec<usize>,
+    tensor: Tensor,
+    element: Element,
+}
+
+impl StoredTensor {
+    /// The tensor must be float32 on the CPU, which [`Tensor::to_vec1`] needs below.
+    pub fn new(tensor: &Tensor, element: Element) -> Result<Self> {
+        Ok(Self { shape: tensor.dims().to_vec(), tensor: tensor.detach().flatten_all()?, element })
+    }
+}
+
+impl View for StoredTensor {
+    fn dtype(&self) -> Dtype {
+        self.element.dtype()
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        // The trait has no way to fail; every parameter of this crate is float32 on the CPU.
+        let values = self.tensor.to_vec1::<f32>().unwrap_or_default();
+        Cow::Owned(self.element.encode(&values))
+    }
+
+    fn data_len(&self) -> usize {
+        self.tensor.elem_count() * self.element.bytes()
+    }
+}
+
+/// Writes the tensors, sorted as safetensors wants them, and flushes them to the disk.
+pub(crate) fn write_safetensors(path: &Path, tensors: impl IntoIterator<Item = (String, StoredTensor)>) -> Result<()> {
+    // transformers refuses a file that does not say which framework's layout it has.
+    let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
+    safetensors::serialize_to_file(tensors, Some(metadata), path)
+        .map_err(|e| ModelError::Io { path: path.to_path_buf(), source: std::io::Error::other(e) })?;
+    super::sync(path)
+}

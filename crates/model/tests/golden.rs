@@ -1,0 +1,108 @@
+//! Every family against PyTorch and transformers: `golden/generate.py` made the files and says what is in them.
+
+mod reference;
+
+use candle_core::Tensor;
+use reference::{CASES, Expected, case_dir, relative_difference};
+use smpo_kernels::{AdamW, AdamWOptions, Parameter, weighted_sum};
+use smpo_model::{Decoder, PackedBatch};
+
+/// Largest difference allowed, relative to the largest expected value of the same tensor.
+const TOLERANCE: f64 = 1e-5;
+
+fn load(case: &str) -> (Decoder, Expected) {
+    let decoder = Decoder::load(case_dir(case)).unwrap_or_else(|e| panic!("{case}: {e}"));
+    (decoder, Expected::read(case))
+}
+
+fn batch(expected: &Expected) -> PackedBatch {
+    PackedBatch::from_sequences(expected.sequences.iter().map(|s| (&s.prompt[..], &s.completion[..]))).unwrap()
+}
+
+fn constant(values: &[f32]) -> Tensor {
+    Tensor::new(values, &candle_core::Device::Cpu).unwrap()
+}
+
+#[test]
+fn hidden_states_equal_pytorch() {
+    for case in CASES {
+        let (decoder, expected) = load(case);
+        let batch = batch(&expected);
+        let hidden = decoder.hidden(&batch).unwrap().to_vec2::<f32>().unwrap();
+        let mut rows = hidden.into_iter();
+        for (index, sequence) in expected.sequences.iter().enumerate() {
+            // The last token predicts nothing and never enters the model.
+            let tokens = sequence.prompt.len() + sequence.completion.len() - 1;
+            let ours: Vec<f32> = rows.by_ref().take(tokens).flatten().collect();
+            let theirs = &sequence.hidden[..ours.len()];
+            let difference = relative_difference(&ours, theirs);
+            assert!(difference < TOLERANCE, "{case}: sequence {index}: {difference:e}");
+        }
+    }
+}
+
+#[test]
+fn log_probs_and_gradients_equal_pytorch() {
+    for case in CASES {
+        let (decoder, expected) = load(case);
+        check_log_probs_and_gradients(case, &decoder, &expected, &batch(&expected));
+    }
+}
+
+#[test]
+fn a_shared_prompt_changes_nothing() {
+    // LongRoPE turns one shared prompt by one set of frequencies, where these two sequences need both.
+    for case in CASES.into_iter().filter(|c| *c != "longrope") {
+        let (decoder, expected) = load(case);
+        let [chosen, rejected, other] = &expected.sequences[..] else { panic!("{case}: expected three sequences") };
+        let mut builder = PackedBatch::builder();
+        builder.push_shared(&chosen.prompt, &[&chosen.completion, &rejected.completion]).unwrap();
+        builder.push_sequence(&other.prompt, &other.completion).unwrap();
+        check_log_probs_and_gradients(case, &decoder, &expected, &builder.build().unwrap());
+    }
+}
+
+fn check_log_probs_and_gradients(case: &str, decoder: &Decoder, expected: &Expected, batch: &PackedBatch) {
+    let log_probs = decoder.log_probs(batch).unwrap();
+    let theirs: Vec<f32> = expected.sequences.iter().flat_map(|s| s.log_probs.clone()).collect();
+    let difference = relative_difference(&log_probs.to_vec1::<f32>().unwrap(), &theirs);
+    assert!(difference < TOLERANCE, "{case}: log-probs: {difference:e}");
+
+    let weights: Vec<f32> = expected.sequences.iter().flat_map(|s| s.weights.clone()).collect();
+    let trainable = decoder.trainable();
+    let root = weighted_sum(&log_probs, &constant(&weights)).unwrap();
+    let gradients = root.backward().unwrap();
+    assert_eq!(trainable.len(), expected.gradients.len(), "{case}: every parameter is trainable");
+    for (name, variable) in &trainable {
+        let ours = gradients.get(variable).unwrap_or_else(|| panic!("{case}: {name}: no gradient"));
+        let ours = ours.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert!(ours.iter().all(|g| g.is_finite()), "{case}: {name}: not finite");
+        assert!(ours.iter().any(|g| *g != 0.0), "{case}: {name}: all zero");
+        let difference = relative_difference(&ours, &expected.gradients[name]);
+        assert!(difference < TOLERANCE, "{case}: gradient of {name}: {difference:e}");
+    }
+}
+
+#[test]
+fn ten_adamw_steps_follow_pytorch() {
+    for case in CASES {
+        let (decoder, expected) = load(case);
+        let batch = batch(&expected);
+        let parameters =
+            decoder.trainable().into_iter().map(|(name, var)| Parameter { name, var, decay: true }).collect();
+        let options = AdamWOptions { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, max_grad_norm: None };
+        let mut optimizer = AdamW::new(parameters, options).unwrap();
+        let mut gradients = optimizer.gradients().unwrap();
+        for (step, theirs) in expected.adamw_losses.iter().enumerate() {
+            let log_probs = decoder.log_probs(&batch).unwrap();
+            let count = batch.targets().len();
+            let loss = -f64::from(log_probs.sum_all().unwrap().to_scalar::<f32>().unwrap()) / count as f64;
+            let difference = (loss - theirs).abs() / theirs.abs();
+            assert!(difference < 1e-4, "{case}: step {step}: expected {theirs}, got {loss}");
+            gradients.clear();
+            let root = weighted_sum(&log_probs, &constant(&vec![-1.0 / count as f32; count])).unwrap();
+            gradients.backward(&root).unwrap();
+            optimizer.step(&gradients, 1e-2).unwrap();
+        }
+    }
+}

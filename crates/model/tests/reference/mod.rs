@@ -1,0 +1,89 @@
+//! Reading the golden files.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use safetensors::{Dtype, SafeTensors};
+
+/// All cases under `golden/`.
+pub const CASES: [&str; 13] = [
+    "qwen2",
+    "qwen2-tied",
+    "qwen2-window",
+    "llama",
+    "llama3-rope",
+    "linear-rope",
+    "yarn-rope",
+    "mistral",
+    "qwen3",
+    "phi3",
+    "longrope",
+    "gemma2",
+    "gemma3",
+];
+
+pub fn case_dir(case: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(case)
+}
+
+/// What PyTorch computed; `generate.py` says what each field is.
+pub struct Expected {
+    pub sequences: Vec<Sequence>,
+    pub gradients: HashMap<String, Vec<f32>>,
+    pub adamw_losses: Vec<f64>,
+}
+
+pub struct Sequence {
+    pub prompt: Vec<u32>,
+    pub completion: Vec<u32>,
+    pub hidden: Vec<f32>,
+    pub log_probs: Vec<f32>,
+    pub weights: Vec<f32>,
+    pub greedy: Vec<u32>,
+}
+
+impl Expected {
+    pub fn read(case: &str) -> Self {
+        let bytes = std::fs::read(case_dir(case).join("expected.safetensors")).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let numbers = |name: &str| -> Vec<f64> {
+            let tensor = file.tensor(name).unwrap();
+            let data = tensor.data();
+            match tensor.dtype() {
+                Dtype::F32 => data.chunks(4).map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap()))).collect(),
+                Dtype::F64 => data.chunks(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect(),
+                Dtype::I32 => data.chunks(4).map(|b| f64::from(i32::from_le_bytes(b.try_into().unwrap()))).collect(),
+                other => panic!("{name}: {other:?}"),
+            }
+        };
+        let floats = |name: &str| numbers(name).into_iter().map(|x| x as f32).collect::<Vec<f32>>();
+        let ids = |name: &str| numbers(name).into_iter().map(|x| x as u32).collect::<Vec<u32>>();
+        let sequences = (0..3)
+            .map(|i| Sequence {
+                prompt: ids(&format!("s{i}.prompt")),
+                completion: ids(&format!("s{i}.completion")),
+                hidden: floats(&format!("s{i}.hidden")),
+                log_probs: floats(&format!("s{i}.log_probs")),
+                weights: floats(&format!("s{i}.weights")),
+                greedy: ids(&format!("s{i}.greedy")),
+            })
+            .collect();
+        let gradients = file
+            .names()
+            .into_iter()
+            .filter_map(|name| Some((name.strip_prefix("grad.")?.to_string(), floats(name))))
+            .collect();
+        Self { sequences, gradients, adamw_losses: numbers("adamw.losses") }
+    }
+}
+
+/// The largest difference, relative to the largest expected magnitude; infinite when either holds a NaN.
+pub fn relative_difference(ours: &[f32], theirs: &[f32]) -> f64 {
+    assert_eq!(ours.len(), theirs.len(), "lengths");
+    if ours.iter().chain(theirs).any(|x| x.is_nan()) {
+        return f64::INFINITY;
+    }
+    let largest = theirs.iter().fold(0f64, |m, x| m.max(f64::from(x.abs())));
+    let difference = ours.iter().zip(theirs).fold(0f64, |m, (a, b)| m.max(f64::from((a - b).abs())));
+    difference / largest
+}
