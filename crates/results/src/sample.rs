@@ -1,15 +1,7 @@
 //! One completion, as generated or as somebody else recorded it.
 
 use serde::{Deserialize, Serialize};
-
-/// A chat message, as in every chat template: a role and its text.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Message {
-    /// `system`, `user`, `assistant`, …
-    pub role: String,
-    /// The text.
-    pub content: String,
-}
+pub use smpo_chat::Message;
 
 /// Why a completion ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -44,6 +36,12 @@ pub struct Sample {
     /// The gold answer, where the suite has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
+    /// Only the gold answer is right: `exact_match` and `stops_when_right` apply.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub closed: bool,
+    /// BCP 47 tag of the language that the answer is expected in; its scripts are not foreign.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub language: Option<String>,
     /// The completion's text, terminator left out.
     pub completion: String,
     /// The completion's token ids, terminator included.

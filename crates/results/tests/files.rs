@@ -12,6 +12,8 @@ fn sample(id: &str) -> Sample {
         sample: 0,
         messages: vec![],
         reference: None,
+        closed: false,
+        language: None,
         completion: "\u{202e}</script>\0 привет".to_owned(),
         token_ids: Some(vec![3, 2]),
         logps: Some(vec![-0.1, -0.2]),

@@ -1,0 +1,141 @@
+//! One arm's estimates: a value and its 95 % interval, prompts being the unit.
+
+use smpo_results::Sample;
+use smpo_stats::Interval;
+use smpo_stats::distribution::student_quantile;
+use smpo_stats::proportion::wilson;
+
+/// Confidence of every interval of this crate.
+pub const CONFIDENCE: f64 = 0.95;
+/// Groups of the delete-a-group jackknife.
+const GROUPS: usize = 20;
+
+/// A value, its interval, and how many prompts it rests on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Estimate {
+    /// The estimate.
+    pub value: f64,
+    /// Its 95 % interval.
+    pub interval: Interval,
+    /// Prompts.
+    pub n: usize,
+}
+
+/// The mean over prompts with Student's t interval. A single prompt has no spread: its interval is the value.
+pub fn mean(prompts: &[f64]) -> Option<Estimate> {
+    let n = prompts.len();
+    let value = average(prompts)?;
+    let half = if n < 2 { 0.0 } else { t(n - 1) * (variance(prompts, value) / n as f64).sqrt() };
+    Some(Estimate { value, interval: around(value, half), n })
+}
+
+/// The mean over prompts of shares in \[0, 1\] with Wilson's interval. With one sample a prompt the values are 0 and
+/// 1 and it is the ordinary one. With several, the prompts' means spread less than 0 and 1 would, so Wilson's n is
+/// the effective one: the number of independent 0/1 prompts with the same standard error (Korn & Graubard 1998,
+/// Survey Methodology 24:193). At 0 and 1, where nothing spreads, n is the number of prompts.
+pub fn share(prompts: &[f64]) -> Option<Estimate> {
+    let n = prompts.len();
+    let value = average(prompts)?.clamp(0.0, 1.0);
+    let binary = prompts.iter().all(|&prompt| prompt == 0.0 || prompt == 1.0);
+    let spread = if n < 2 { 0.0 } else { variance(prompts, value) };
+    let effective = if binary || spread == 0.0 { n as f64 } else { n as f64 * value * (1.0 - value) / spread };
+    // The arguments are in range by construction.
+    let interval = wilson(value * effective, effective, CONFIDENCE).ok()?;
+    Some(Estimate { value, interval, n })
+}
+
+/// A statistic of a whole run with the interval of the delete-a-group jackknife over prompts: samples of one prompt
+/// stay together. Samples come grouped by prompt.
+pub fn jackknife(samples: &[&Sample], statistic: impl FnMut(&[&Sample]) -> Option<f64>) -> Option<Estimate> {
+    let prompts: Vec<&[&Sample]> = samples.chunk_by(|a, b| a.prompt_id == b.prompt_id).collect();
+    let mut statistic = statistic;
+    delete_a_group(&prompts, |prompts| {
+        statistic(&prompts.iter().copied().copied().flatten().copied().collect::<Vec<_>>())
+    })
+}
+
+/// The statistic of all `units`, and its interval from leaving out one group of units after the other (Kott 2001,
+/// *The Delete-a-Group Jackknife*, J. Official Statistics 17:521). Unit i belongs to group i mod 20.
+pub fn delete_a_group<U>(units: &[U], statistic: impl FnMut(&[&U]) -> Option<f64>) -> Option<Estimate> {
+    let mut statistic = statistic;
+    let value = statistic(&units.iter().collect::<Vec<_>>())?;
+    let groups = GROUPS.min(units.len());
+    let without = |group: usize| -> Vec<&U> {
+        units.iter().enumerate().filter(|(index, _)| index % groups != group).map(|(_, unit)| unit).collect()
+    };
+    let left: Vec<f64> = (0..groups).filter_map(|group| statistic(&without(group))).collect();
+    let half = match average(&left) {
+        Some(centre) if left.len() > 1 => {
+            let g = left.len() as f64;
+            let squares: f64 = left.iter().map(|value| (value - centre).powi(2)).sum();
+            t(left.len() - 1) * (squares * (g - 1.0) / g).sqrt()
+        }
+        _ => 0.0,
+    };
+    Some(Estimate { value, interval: around(value, half), n: units.len() })
+}
+
+fn average(values: &[f64]) -> Option<f64> {
+    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+}
+
+/// With n − 1.
+fn variance(values: &[f64], mean: f64) -> f64 {
+    values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (values.len() - 1) as f64
+}
+
+fn t(degrees_of_freedom: usize) -> f64 {
+    student_quantile(0.5 + 0.5 * CONFIDENCE, degrees_of_freedom as f64)
+}
+
+fn around(value: f64, half: f64) -> Interval {
+    Interval { low: value - half, high: value + half }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn binary_shares_have_the_ordinary_wilson_interval() {
+        // 9 of 10: Wilson 1927, the textbook interval
+        let mut values = vec![1.0; 9];
+        values.push(0.0);
+        let estimate = share(&values).expect("some");
+        assert!((estimate.value - 0.9).abs() < 1e-12);
+        assert!((estimate.interval.low - 0.595_850_0).abs() < 1e-6, "{estimate:?}");
+        assert!((estimate.interval.high - 0.982_123_8).abs() < 1e-6, "{estimate:?}");
+        let none = share(&[1.0; 20]).expect("some");
+        assert!(none.interval.low < 0.9 && none.interval.high == 1.0);
+        assert_eq!(share(&[]), None);
+    }
+
+    #[test]
+    fn several_samples_a_prompt_narrow_the_interval_but_not_below_what_prompts_allow() {
+        let clustered: Vec<f64> = (0..40).map(|i| if i % 4 == 0 { 0.0 } else { 1.0 }).collect();
+        let averaged: Vec<f64> = (0..40).map(|i| if i % 2 == 0 { 0.7 } else { 0.8 }).collect();
+        let (one, many) = (share(&clustered).expect("some"), share(&averaged).expect("some"));
+        assert!((one.value - many.value).abs() < 1e-12);
+        assert!(many.interval.width() < one.interval.width() / 3.0);
+        // t interval of the same values: they agree where the normal approximation is good
+        let plain = mean(&averaged).expect("some");
+        assert!((plain.interval.width() - many.interval.width()).abs() < 0.2 * plain.interval.width());
+    }
+
+    #[test]
+    fn a_mean_has_students_interval() {
+        // 1..5: mean 3, sd sqrt(2.5), t(4) = 2.776445
+        let estimate = mean(&[1.0, 2.0, 3.0, 4.0, 5.0]).expect("some");
+        assert!((estimate.interval.high - (3.0 + 2.776_445_1 * f64::sqrt(0.5))).abs() < 1e-6);
+        assert_eq!(mean(&[7.0]).map(|e| e.interval.width()), Some(0.0));
+    }
+
+    #[test]
+    fn the_jackknife_of_a_mean_is_its_t_interval() {
+        let values: Vec<f64> = (0..20).map(|i| f64::from(i * i % 17)).collect();
+        let by_group =
+            delete_a_group(&values, |values| Some(values.iter().copied().sum::<f64>() / values.len() as f64));
+        let (by_group, plain) = (by_group.expect("some"), mean(&values).expect("some"));
+        assert!((by_group.interval.low - plain.interval.low).abs() < 1e-9);
+    }
+}

@@ -1,0 +1,110 @@
+//! From samples to `measurements.jsonl` and `metrics.json`.
+
+use std::collections::{BTreeMap, HashMap};
+
+use rayon::prelude::*;
+use smpo_results::{Measurement, MetricEstimate, MetricsFile, SCHEMA_VERSION, Sample};
+
+use crate::estimate::{self, Estimate};
+use crate::metrics::{CORPUS_METRICS, MetricInfo, SAMPLE_METRICS, Scratch, all, error_rate, measure_sample};
+use crate::teacher_forced::HELD_OUT;
+
+/// The slice of estimates over every prompt of a suite.
+pub const ALL: &str = "all";
+
+/// What a run comes to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Measured {
+    /// One row a prompt, in the order of the samples, then one a held-out pair.
+    pub measurements: Vec<Measurement>,
+    /// Estimates: slice `all` first, then each slice in the order it appears.
+    pub metrics: MetricsFile,
+}
+
+/// Measures completions. `samples` come grouped by prompt; `teacher_forced` are rows of
+/// [`crate::teacher_forced::measure_gold`], which join the row of their prompt, and of
+/// [`crate::teacher_forced::measure_pairs`], which stand alone.
+pub fn measure(samples: &[Sample], teacher_forced: Vec<Measurement>) -> Measured {
+    let values: Vec<_> =
+        samples.par_iter().map_init(Scratch::default, |scratch, s| measure_sample(s, scratch)).collect();
+    let mut measurements = Vec::new();
+    let mut row_of: HashMap<String, usize> = HashMap::new();
+    let mut start = 0;
+    for prompt in samples.chunk_by(|a, b| a.prompt_id == b.prompt_id) {
+        let rows = &values[start..start + prompt.len()];
+        start += prompt.len();
+        let mut by_metric: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+        for (index, metric) in SAMPLE_METRICS.iter().enumerate() {
+            let of_prompt: Vec<f64> = rows.iter().filter_map(|row| row[index]).collect();
+            if !of_prompt.is_empty() {
+                by_metric.insert(metric.info().id.to_owned(), of_prompt);
+            }
+        }
+        by_metric.insert(error_rate::INFO.id.to_owned(), prompt.iter().map(error_rate::measure).collect());
+        row_of.insert(prompt[0].prompt_id.clone(), measurements.len());
+        measurements.push(Measurement {
+            schema: SCHEMA_VERSION,
+            prompt_id: prompt[0].prompt_id.clone(),
+            slice: prompt[0].slice.clone(),
+            values: by_metric,
+        });
+    }
+    for row in teacher_forced {
+        match row_of.get(&row.prompt_id).filter(|_| row.slice != HELD_OUT) {
+            Some(&index) => measurements[index].values.extend(row.values),
+            None => measurements.push(row),
+        }
+    }
+    let metrics = MetricsFile { schema: SCHEMA_VERSION, metrics: estimates(samples, &measurements) };
+    Measured { measurements, metrics }
+}
+
+fn estimates(samples: &[Sample], measurements: &[Measurement]) -> Vec<MetricEstimate> {
+    let mut slices: Vec<&str> = vec![ALL];
+    for row in measurements {
+        if !slices.contains(&row.slice.as_str()) {
+            slices.push(&row.slice);
+        }
+    }
+    let within = |slice: &str, of: &str| slice == ALL || slice == of;
+    let tasks: Vec<(&str, &MetricInfo)> =
+        slices.iter().flat_map(|&slice| all().into_iter().map(move |info| (slice, info))).collect();
+    tasks
+        .par_iter()
+        .filter_map(|&(slice, info)| {
+            let corpus = CORPUS_METRICS.iter().find(|metric| metric.info().id == info.id);
+            let estimate = match corpus {
+                Some(metric) => {
+                    let of_slice: Vec<&Sample> = samples.iter().filter(|s| within(slice, &s.slice)).collect();
+                    metric.estimate(&of_slice)
+                }
+                None => {
+                    let of_slice = measurements.iter().filter(|row| within(slice, &row.slice));
+                    let prompts: Vec<f64> = of_slice.filter_map(|row| prompt_mean(row, info)).collect();
+                    if info.binary { estimate::share(&prompts) } else { estimate::mean(&prompts) }
+                }
+            };
+            estimate.map(|estimate| written(info, slice, estimate))
+        })
+        .collect()
+}
+
+/// The unit is the prompt: its samples are averaged first (Miller 2024, arXiv 2411.00640).
+fn prompt_mean(row: &Measurement, info: &MetricInfo) -> Option<f64> {
+    let values = row.values.get(info.id).filter(|values| !values.is_empty())?;
+    Some(values.iter().sum::<f64>() / values.len() as f64)
+}
+
+fn written(info: &MetricInfo, slice: &str, estimate: Estimate) -> MetricEstimate {
+    MetricEstimate {
+        metric: info.id.to_owned(),
+        slice: slice.to_owned(),
+        value: estimate.value,
+        ci_low: estimate.interval.low,
+        ci_high: estimate.interval.high,
+        n: estimate.n,
+        unit: info.unit,
+        better: info.better,
+        primary: info.primary,
+    }
+}

@@ -1,0 +1,218 @@
+//! Is the text itself damaged?
+
+use smpo_results::{Direction, FinishReason, Message, Sample, Unit};
+
+use super::{MetricInfo, SampleMetric, Scratch, View, share};
+use crate::text::scripts::{Scripts, count_letters};
+
+/// From this share of foreign letters on, a completion counts as broken.
+pub const FOREIGN_SHARE: f64 = 0.02;
+
+/// What `broken_rate` declares.
+pub static INFO: MetricInfo = MetricInfo {
+    id: "broken_rate",
+    unit: Unit::Share,
+    better: Direction::Lower,
+    primary: false,
+    binary: true,
+    description: "share of completions with a replacement character (U+FFFD), a leaked special token, or 2 % of letters \
+                  in a script that neither prompt nor reference uses",
+    reference: "smpo; scripts: Unicode Standard Annex 24",
+};
+
+/// What `foreign_script` declares.
+pub static FOREIGN_INFO: MetricInfo = MetricInfo {
+    id: "foreign_script",
+    unit: Unit::Share,
+    better: Direction::Lower,
+    primary: false,
+    binary: false,
+    description: "share of a completion's letters in a script that neither prompt nor reference nor the declared \
+                  language uses; Latin and Greek are always allowed",
+    reference: "smpo; scripts: Unicode Standard Annex 24",
+};
+
+/// 1 where [`find`] finds damage.
+pub struct BrokenRate;
+
+impl SampleMetric for BrokenRate {
+    fn info(&self) -> &'static MetricInfo {
+        &INFO
+    }
+
+    fn measure(&self, view: &View<'_>, _: &mut Scratch) -> Option<f64> {
+        Some(share(find(view.sample).is_some()))
+    }
+}
+
+/// Foreign letters / letters; no value where the prompt is unknown.
+pub struct ForeignScript;
+
+impl SampleMetric for ForeignScript {
+    fn info(&self) -> &'static MetricInfo {
+        &FOREIGN_INFO
+    }
+
+    fn measure(&self, view: &View<'_>, _: &mut Scratch) -> Option<f64> {
+        foreign_share(view.sample)
+    }
+}
+
+/// What is wrong with a text.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Damage {
+    /// U+FFFD: bytes that were no UTF-8.
+    ReplacementCharacter,
+    /// A special token in the text that the prompt does not have.
+    LeakedToken(String),
+    /// Share of letters in a foreign script.
+    ForeignScript(f64),
+}
+
+/// The first damage of a completion. A replacement character at the very end is none where the cap may have cut a
+/// character in half.
+pub fn find(sample: &Sample) -> Option<Damage> {
+    let text = match sample.finish_reason {
+        FinishReason::Eos => sample.completion.as_str(),
+        _ => sample.completion.trim_end_matches('\u{fffd}'),
+    };
+    if text.contains('\u{fffd}') {
+        return Some(Damage::ReplacementCharacter);
+    }
+    if let Some(token) = leaked_token(text, &sample.messages) {
+        return Some(Damage::LeakedToken(token.to_owned()));
+    }
+    foreign_share(sample).filter(|&share| share >= FOREIGN_SHARE).map(Damage::ForeignScript)
+}
+
+fn foreign_share(sample: &Sample) -> Option<f64> {
+    if sample.messages.is_empty() {
+        return None;
+    }
+    let prompt = sample.messages.iter().map(|message| message.content.as_str());
+    let language = sample.language.as_deref().map(Scripts::of_language);
+    let allowed = prompt
+        .chain(sample.reference.as_deref())
+        .map(Scripts::of)
+        .chain(language)
+        .fold(Scripts::LATIN.union(Scripts::GREEK), Scripts::union);
+    let letters = count_letters(&sample.completion, allowed);
+    Some(if letters.total == 0 { 0.0 } else { letters.foreign as f64 / letters.total as f64 })
+}
+
+/// Special tokens that are not of the form `<|name|>`.
+const TOKENS: [&str; 17] = [
+    "<s>",
+    "</s>",
+    "<bos>",
+    "<eos>",
+    "<pad>",
+    "<unk>",
+    "<mask>",
+    "<start_of_turn>",
+    "<end_of_turn>",
+    "<end_of_utterance>",
+    "<<SYS>>",
+    "<</SYS>>",
+    "[INST]",
+    "[/INST]",
+    "[BOS]",
+    "[EOS]",
+    "[PAD]",
+];
+
+/// The first special token or byte token (`<0x0A>`) in the text that no message of the prompt contains.
+fn leaked_token<'a>(text: &'a str, prompt: &[Message]) -> Option<&'a str> {
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    while let Some(offset) = bytes[at..].iter().position(|&byte| byte == b'<' || byte == b'[') {
+        at += offset;
+        if let Some(token) = token_at(&text[at..])
+            && !prompt.iter().any(|message| message.content.contains(token))
+        {
+            return Some(token);
+        }
+        at += 1;
+    }
+    None
+}
+
+fn token_at(text: &str) -> Option<&str> {
+    if let Some(token) = TOKENS.iter().find(|token| text.starts_with(**token)) {
+        return Some(&text[..token.len()]);
+    }
+    // <|im_end|>, <｜end▁of▁sentence｜>
+    for (open, close) in [("<|", "|>"), ("<｜", "｜>")] {
+        if let Some(rest) = text.strip_prefix(open) {
+            let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '▁');
+            let name = rest.find(|c| !is_name(c)).filter(|len| (1..=40).contains(len))?;
+            return rest[name..].starts_with(close).then(|| &text[..open.len() + name + close.len()]);
+        }
+    }
+    let byte_token = text.as_bytes().get(..6)?;
+    let is_byte = byte_token.starts_with(b"<0x") && byte_token[3..5].iter().all(u8::is_ascii_hexdigit);
+    (is_byte && byte_token[5] == b'>').then(|| &text[..6])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(prompt: &str, completion: &str) -> Sample {
+        let messages = vec![Message { role: "user".into(), content: prompt.into() }];
+        Sample { messages, ..super::super::sample(completion) }
+    }
+
+    #[test]
+    fn replacement_characters() {
+        assert_eq!(find(&asked("hi", "a \u{fffd} b")), Some(Damage::ReplacementCharacter));
+        let mut cut = asked("hi", "cut by the cap \u{fffd}");
+        cut.finish_reason = FinishReason::Length;
+        assert_eq!(find(&cut), None);
+        cut.finish_reason = FinishReason::Eos;
+        assert_eq!(find(&cut), Some(Damage::ReplacementCharacter));
+    }
+
+    #[test]
+    fn leaked_tokens() {
+        for (completion, token) in [
+            ("Sure.<|im_end|>", "<|im_end|>"),
+            ("<|im_start|>user", "<|im_start|>"),
+            ("ok</s>", "</s>"),
+            ("[INST] and so", "[INST]"),
+            ("line<0x0A>line", "<0x0A>"),
+            ("fin<｜end▁of▁sentence｜>", "<｜end▁of▁sentence｜>"),
+            ("<<|eot_id|>", "<|eot_id|>"),
+        ] {
+            assert_eq!(find(&asked("hi", completion)), Some(Damage::LeakedToken(token.into())), "{completion:?}");
+        }
+        for fine in ["a <| b |> c", "<|", "x[0] < y[1]", "<b>bold</b>", "<0xZZ>", "<", "List<|>", "<｜", "[", "Vec<<|"]
+        {
+            assert_eq!(find(&asked("hi", fine)), None, "{fine:?}");
+        }
+        assert_eq!(find(&asked("What does <|im_end|> mean?", "<|im_end|> ends a turn.")), None);
+    }
+
+    #[test]
+    fn foreign_scripts() {
+        assert!(
+            matches!(find(&asked("Как дела?", "Всё 非常 хорошо")), Some(Damage::ForeignScript(share)) if share > 0.1)
+        );
+        assert_eq!(find(&asked("Как дела?", "Отлично, thanks, α = 2")), None);
+        assert_eq!(find(&asked("What is π?", "About 3.14 — 🥧")), None);
+        let mut translation = asked("Translate into Japanese: cat", "猫");
+        assert!(find(&translation).is_some());
+        translation.language = Some("ja".into());
+        assert_eq!(find(&translation), None);
+        translation.language = None;
+        translation.reference = Some("ねこ".into());
+        assert_eq!(find(&translation), None);
+    }
+
+    #[test]
+    fn without_a_prompt_no_script_is_foreign() {
+        let sample = super::super::sample("日本");
+        assert_eq!(super::super::value(&ForeignScript, &sample), None);
+        assert_eq!(super::super::value(&BrokenRate, &sample), Some(0.0));
+    }
+}

@@ -1,0 +1,162 @@
+//! How long are completions, given that the cap cuts the longest?
+//!
+//! A completion that reached its cap is right-censored: its length is only known to be at least that. A bare mean
+//! would call a model that never stops "as long as the cap". So: the share at the cap, the survival curve
+//! S(t) = P(length > t) (Kaplan & Meier 1958), and its area up to the largest cap, the restricted mean.
+
+use smpo_results::{CurvePoint, Direction, FinishReason, Sample, Unit};
+use smpo_stats::survival::{Curve, Observation};
+
+use super::{CorpusMetric, MetricInfo, SampleMetric, Scratch, View, share};
+use crate::estimate::{Estimate, jackknife};
+
+/// What `length` declares.
+pub static INFO: MetricInfo = MetricInfo {
+    id: "length",
+    unit: Unit::Tokens,
+    better: Direction::Neither,
+    primary: false,
+    binary: false,
+    description: "restricted mean length: the expected number of tokens, terminator included, up to the cap",
+    reference: "Kaplan & Meier 1958; Royston & Parmar 2013, BMC Med Res Methodol 13:152",
+};
+
+/// What `p_cap` declares.
+pub static CAP_INFO: MetricInfo = MetricInfo {
+    id: "p_cap",
+    unit: Unit::Share,
+    better: Direction::Lower,
+    primary: false,
+    binary: true,
+    description: "share of completions that ran into the cap",
+    reference: "smpo",
+};
+
+/// 1 where the cap cut the completion.
+pub struct CapRate;
+
+impl SampleMetric for CapRate {
+    fn info(&self) -> &'static MetricInfo {
+        &CAP_INFO
+    }
+
+    fn measure(&self, view: &View<'_>, _: &mut Scratch) -> Option<f64> {
+        match view.sample.finish_reason {
+            FinishReason::Length => Some(share(true)),
+            FinishReason::Eos | FinishReason::Stop => Some(share(false)),
+            FinishReason::Unknown | FinishReason::Error => None,
+        }
+    }
+}
+
+/// Per sample the tokens seen, censored or not; over a run the restricted mean.
+pub struct Length;
+
+impl SampleMetric for Length {
+    fn info(&self) -> &'static MetricInfo {
+        &INFO
+    }
+
+    fn measure(&self, view: &View<'_>, _: &mut Scratch) -> Option<f64> {
+        Lifetime::of(view.sample).map(|lifetime| f64::from(lifetime.tokens))
+    }
+}
+
+impl CorpusMetric for Length {
+    fn info(&self) -> &'static MetricInfo {
+        &INFO
+    }
+
+    fn estimate(&self, samples: &[&Sample]) -> Option<Estimate> {
+        jackknife(samples, |samples| {
+            let curve = kaplan_meier(samples.iter().copied())?;
+            Some(curve.restricted_mean(curve.last).mean)
+        })
+    }
+}
+
+/// How long a completion ran, and whether it ended itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Lifetime {
+    /// Tokens, terminator included.
+    pub tokens: u32,
+    /// It ended; otherwise it was cut.
+    pub ended: bool,
+}
+
+impl Lifetime {
+    /// Of a sample whose finish and length are known.
+    pub fn of(sample: &Sample) -> Option<Lifetime> {
+        let ids = || sample.token_ids.as_ref().and_then(|ids| u32::try_from(ids.len()).ok());
+        let tokens = sample.tokens.or_else(ids)?;
+        match sample.finish_reason {
+            FinishReason::Eos => Some(Lifetime { tokens, ended: true }),
+            // A stop string cut it: censored there, like at a cap.
+            FinishReason::Length | FinishReason::Stop => Some(Lifetime { tokens, ended: false }),
+            FinishReason::Unknown | FinishReason::Error => None,
+        }
+    }
+}
+
+/// The Kaplan–Meier curve: the share of completions still running after `t` tokens, one point per length at which
+/// any ended. Samples with unknown finish or length are left out.
+pub fn survival<'a>(samples: impl IntoIterator<Item = &'a Sample>) -> Vec<CurvePoint> {
+    let steps = kaplan_meier(samples).map_or_else(Vec::new, |curve| curve.steps);
+    steps.into_iter().map(|step| CurvePoint { t: step.time, y: step.survival }).collect()
+}
+
+/// The curve itself; `None` where no sample has a known lifetime.
+fn kaplan_meier<'a>(samples: impl IntoIterator<Item = &'a Sample>) -> Option<Curve> {
+    let lifetimes = samples.into_iter().filter_map(Lifetime::of);
+    let observations: Vec<Observation> =
+        lifetimes.map(|lifetime| Observation { time: f64::from(lifetime.tokens), ended: lifetime.ended }).collect();
+    smpo_stats::survival::kaplan_meier(&observations).ok() // its only complaints: none, or not finite
+}
+
+#[cfg(test)]
+pub(super) fn lived(tokens: u32, finish_reason: FinishReason) -> Sample {
+    Sample { tokens: Some(tokens), finish_reason, ..super::sample("x") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use FinishReason::{Eos, Length as Cap};
+
+    fn restricted_mean(samples: &[Sample]) -> Option<f64> {
+        Length.estimate(&samples.iter().collect::<Vec<_>>()).map(|estimate| estimate.value)
+    }
+
+    /// Worked by hand: 6 completions, two censored early.
+    #[test]
+    fn kaplan_meier_of_a_small_set() {
+        let samples = [lived(2, Eos), lived(3, Cap), lived(4, Eos), lived(4, Eos), lived(5, Cap), lived(7, Eos)];
+        let curve = survival(&samples);
+        let expected = [(2.0, 5.0 / 6.0), (4.0, 5.0 / 6.0 * 0.5), (7.0, 0.0)];
+        assert_eq!(curve.len(), 3);
+        for (point, (t, y)) in curve.iter().zip(expected) {
+            assert!(point.t == t && (point.y - y).abs() < 1e-12, "{point:?}");
+        }
+        // 2·1 + 2·5/6 + 3·5/12
+        assert!((restricted_mean(&samples).expect("some") - (2.0 + 10.0 / 6.0 + 15.0 / 12.0)).abs() < 1e-12);
+    }
+
+    #[test]
+    fn with_one_cap_the_restricted_mean_is_the_mean_of_what_was_seen() {
+        let samples = [lived(10, Eos), lived(30, Eos), lived(64, Cap), lived(64, Cap)];
+        assert!((restricted_mean(&samples).expect("some") - 42.0).abs() < 1e-12);
+        assert_eq!(restricted_mean(&[lived(64, Cap), lived(64, Cap)]), Some(64.0));
+    }
+
+    #[test]
+    fn unknown_finishes_are_not_guessed() {
+        assert_eq!(restricted_mean(&[lived(10, FinishReason::Unknown)]), None);
+        assert_eq!(super::super::value(&CapRate, &lived(10, FinishReason::Unknown)), None);
+        assert_eq!(super::super::value(&CapRate, &lived(10, Cap)), Some(1.0));
+        let mut counted_by_ids = lived(0, Eos);
+        counted_by_ids.tokens = None;
+        assert_eq!(super::super::value(&Length, &counted_by_ids), None);
+        counted_by_ids.token_ids = Some(vec![4, 5, 0]);
+        assert_eq!(super::super::value(&Length, &counted_by_ids), Some(3.0));
+    }
+}

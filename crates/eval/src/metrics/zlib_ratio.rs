@@ -1,0 +1,109 @@
+//! How compressible is a completion?
+
+use flate2::{Compress, Compression, FlushCompress, Status};
+use smpo_results::{Direction, Unit};
+
+use super::{MetricInfo, SampleMetric, Scratch, View};
+
+/// The last bytes of a completion that are compressed: one deflate window, so that the cost of a runaway completion
+/// is bounded and its ratio is not diluted by what came before.
+pub const WINDOW_BYTES: usize = 32 * 1024;
+const LEVEL: u32 = 1;
+
+/// What it declares.
+pub static INFO: MetricInfo = MetricInfo {
+    id: "zlib_ratio",
+    unit: Unit::Ratio,
+    better: Direction::Neither,
+    primary: false,
+    binary: false,
+    description: "bytes / zlib-compressed bytes (level 1) of the last 32 KiB of a completion; grows with length and \
+                  with repetition",
+    reference: "RFC 1950, RFC 1951",
+};
+
+/// Raw bytes over compressed bytes; no value for an empty completion.
+pub struct ZlibRatio;
+
+impl SampleMetric for ZlibRatio {
+    fn info(&self) -> &'static MetricInfo {
+        &INFO
+    }
+
+    fn measure(&self, view: &View<'_>, scratch: &mut Scratch) -> Option<f64> {
+        let bytes = view.sample.completion.as_bytes();
+        let tail = &bytes[bytes.len().saturating_sub(WINDOW_BYTES)..];
+        let compressed = scratch.deflate.compressed_len(tail)?;
+        (!tail.is_empty()).then(|| tail.len() as f64 / compressed as f64)
+    }
+}
+
+/// A compressor whose tables are reused.
+pub struct Deflate {
+    compress: Compress,
+    output: Vec<u8>,
+}
+
+impl Default for Deflate {
+    fn default() -> Self {
+        Deflate { compress: Compress::new(Compression::new(LEVEL), true), output: Vec::new() }
+    }
+}
+
+impl std::fmt::Debug for Deflate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Deflate").finish_non_exhaustive()
+    }
+}
+
+impl Deflate {
+    /// Length of `bytes` as one zlib stream; `None` should the compressor refuse, which it has no reason to.
+    pub fn compressed_len(&mut self, bytes: &[u8]) -> Option<usize> {
+        // Stored blocks bound the growth: 5 bytes per 16 KiB and the stream's own frame.
+        let bound = bytes.len() + bytes.len() / 1024 + 64;
+        self.output.resize(bound.max(self.output.len()), 0);
+        self.compress.reset();
+        match self.compress.compress(bytes, &mut self.output, FlushCompress::Finish) {
+            Ok(Status::StreamEnd) => usize::try_from(self.compress.total_out()).ok(),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+    use proptest::prelude::*;
+
+    fn ratio(text: &str) -> Option<f64> {
+        super::super::value(&ZlibRatio, &super::super::sample(text))
+    }
+
+    #[test]
+    fn repetition_compresses_and_runaway_length_does_not_hide_it() {
+        assert_eq!(ratio(""), None);
+        assert!(ratio("short").expect("some") < 1.0);
+        let prose = "It was the best of times, it was the worst of times, it was the age of wisdom";
+        let loops = prose.to_owned() + &" again and again".repeat(2_000);
+        assert!(ratio(prose).expect("some") < 2.0);
+        assert!(ratio(&loops).expect("some") > 50.0);
+        // Only the tail counts, so ten times the loop changes nothing.
+        let longer = prose.to_owned() + &" again and again".repeat(20_000);
+        assert!((ratio(&longer).expect("some") - ratio(&"n and again agai".repeat(2_048)).expect("some")).abs() < 5.0);
+    }
+
+    proptest! {
+        #[test]
+        fn the_length_is_of_a_stream_that_decompresses(texts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..4000), 1..4)) {
+            let mut deflate = Deflate::default();
+            for bytes in texts {
+                let len = deflate.compressed_len(&bytes).expect("compresses");
+                let mut back = Vec::new();
+                flate2::read::ZlibDecoder::new(&deflate.output[..len]).read_to_end(&mut back).expect("a zlib stream");
+                prop_assert_eq!(back, bytes);
+            }
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! A suite: prompts, how to sample them, and what else to measure. Suites are data.
+//!
+//! ```toml
+//! name = "ood-chat"
+//! prompts = "ood-chat.jsonl"     # beside this file
+//! slices = ["arithmetic", "poem"] # every slice that the prompts use, no other
+//! cap = 512                       # tokens, terminator included
+//! samples_per_prompt = 1
+//! seed = 17
+//! pairs = "held-out.jsonl"        # optional: preference pairs for pref_accuracy and margin
+//!
+//! [sampler]
+//! temperature = 0.8
+//! ```
+//!
+//! A plain file of prompts (see [`crate::prompts`]) is a suite too, with the defaults of [`Suite::DEFAULT_CAP`] and
+//! temperature 0.8.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use smpo_inference::Sampler;
+use smpo_results::{SamplerInfo, SuiteInfo, hash_bytes, hash_file};
+
+use crate::measure::ALL;
+use crate::prompts::{Prompt, Strictness, read_prompts};
+use crate::teacher_forced::HELD_OUT;
+
+/// Prompts and how to sample them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Suite {
+    /// What reports call it.
+    pub name: String,
+    /// In file order; ids are unique.
+    pub prompts: Vec<Prompt>,
+    /// How tokens are drawn.
+    pub sampler: Sampler,
+    /// Cap on generated tokens, terminator included.
+    pub cap: u32,
+    /// Samples of each prompt.
+    pub samples_per_prompt: u32,
+    /// Sampling seed.
+    pub seed: u64,
+    /// Held-out preference pairs.
+    pub pairs: Option<PathBuf>,
+}
+
+/// The TOML file.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct SuiteFile {
+    name: String,
+    prompts: PathBuf,
+    slices: Vec<String>,
+    cap: u32,
+    #[serde(default = "one")]
+    samples_per_prompt: u32,
+    #[serde(default)]
+    seed: u64,
+    pairs: Option<PathBuf>,
+    sampler: Sampler,
+}
+
+const FIELDS: [&str; 8] = ["name", "prompts", "slices", "cap", "samples_per_prompt", "seed", "pairs", "sampler"];
+
+fn one() -> u32 {
+    1
+}
+
+/// What is wrong with a suite, and where.
+#[derive(Debug, thiserror::Error)]
+pub enum SuiteError {
+    /// The operating system said no.
+    #[error("{}: cannot read: {source}", path.display())]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// The reason.
+        source: std::io::Error,
+    },
+    /// A file of the schema could not be read.
+    #[error(transparent)]
+    File(#[from] smpo_results::Error),
+    /// Not a suite.
+    #[error("{}:{line}: {problem}", path.display())]
+    Line {
+        /// Which file.
+        path: PathBuf,
+        /// 1-based line.
+        line: usize,
+        /// What was expected and found.
+        problem: String,
+    },
+    /// The file as a whole is wrong.
+    #[error("{}: {problem}", path.display())]
+    Whole {
+        /// Which file.
+        path: PathBuf,
+        /// What was expected and found.
+        problem: String,
+    },
+}
+
+impl Suite {
+    /// Cap of a plain file of prompts.
+    pub const DEFAULT_CAP: u32 = 512;
+    /// Temperature of a plain file of prompts.
+    pub const DEFAULT_TEMPERATURE: f64 = 0.8;
+
+    /// Reads a suite: `.toml`, or else a plain file of prompts.
+    ///
+    /// # Errors
+    /// [`SuiteError`], with the line.
+    pub fn read(path: &Path) -> Result<Suite, SuiteError> {
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            Suite::read_toml(path)
+        } else {
+            Suite::read_plain(path)
+        }
+    }
+
+    fn read_toml(path: &Path) -> Result<Suite, SuiteError> {
+        let text = std::fs::read_to_string(path).map_err(|source| SuiteError::Io { path: path.to_owned(), source })?;
+        let file: SuiteFile = toml::from_str(&text).map_err(|error| {
+            let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+            SuiteError::Line { path: path.to_owned(), line, problem: explain(&error) }
+        })?;
+        let whole = |problem: String| SuiteError::Whole { path: path.to_owned(), problem };
+        if let Some(reserved) = file.slices.iter().find(|slice| [ALL, HELD_OUT].contains(&slice.as_str())) {
+            return Err(whole(format!("the slice name {reserved:?} is reserved; choose another")));
+        }
+        let dir = path.parent().unwrap_or(Path::new(""));
+        let prompts = read_prompts(&dir.join(&file.prompts), Strictness::Suite { slices: &file.slices })?;
+        if let Some(unused) = file.slices.iter().find(|slice| !prompts.iter().any(|prompt| prompt.slice == **slice)) {
+            return Err(whole(format!(
+                "the slice {unused:?} is declared, but no prompt is in it; remove it or add prompts"
+            )));
+        }
+        let suite = Suite {
+            name: file.name,
+            prompts,
+            sampler: file.sampler,
+            cap: file.cap,
+            samples_per_prompt: file.samples_per_prompt,
+            seed: file.seed,
+            pairs: file.pairs.map(|pairs| dir.join(pairs)),
+        };
+        suite.check().map_err(whole)?;
+        Ok(suite)
+    }
+
+    fn read_plain(path: &Path) -> Result<Suite, SuiteError> {
+        let name = path.file_stem().map_or_else(|| "prompts".into(), |stem| stem.to_string_lossy().into_owned());
+        Ok(Suite {
+            name,
+            prompts: read_prompts(path, Strictness::Plain)?,
+            sampler: Sampler::temperature(Self::DEFAULT_TEMPERATURE),
+            cap: Self::DEFAULT_CAP,
+            samples_per_prompt: 1,
+            seed: 0,
+            pairs: None,
+        })
+    }
+
+    /// Checks the numbers, also after a caller has changed some: what is wrong, in words.
+    ///
+    /// # Errors
+    /// Field, range and value.
+    pub fn check(&self) -> Result<(), String> {
+        let Sampler { temperature, top_k, top_p, min_p } = self.sampler;
+        let problem = |field: &str, expected: &str, got: &dyn std::fmt::Display| {
+            Err(format!("{field}: expected {expected}, got {got}"))
+        };
+        if self.cap == 0 {
+            return problem("cap", "at least 1 token", &self.cap);
+        }
+        if self.samples_per_prompt == 0 {
+            return problem("samples_per_prompt", "at least 1", &self.samples_per_prompt);
+        }
+        if !(temperature.is_finite() && temperature >= 0.0) {
+            return problem("sampler.temperature", "a finite number of at least 0", &temperature);
+        }
+        if top_k == Some(0) {
+            return problem("sampler.top_k", "at least 1, or absent", &0);
+        }
+        if let Some(p) = top_p.filter(|p| !(*p > 0.0 && *p <= 1.0)) {
+            return problem("sampler.top_p", "above 0 and at most 1", &p);
+        }
+        if let Some(p) = min_p.filter(|p| !(0.0..=1.0).contains(p)) {
+            return problem("sampler.min_p", "from 0 to 1", &p);
+        }
+        Ok(())
+    }
+
+    /// Name, size and hashes for the manifest.
+    ///
+    /// # Errors
+    /// When the file of held-out pairs cannot be read.
+    pub fn info(&self) -> Result<SuiteInfo, SuiteError> {
+        let pairs_sha256 = self.pairs.as_deref().map(hash_file).transpose()?;
+        Ok(SuiteInfo {
+            name: self.name.clone(),
+            sha256: hash_prompts(&self.prompts),
+            prompts: self.prompts.len(),
+            pairs_sha256,
+        })
+    }
+
+    /// The sampler for the manifest.
+    pub fn sampler_info(&self) -> SamplerInfo {
+        let Sampler { temperature, top_k, top_p, min_p } = self.sampler;
+        SamplerInfo { temperature, top_k, top_p, min_p }
+    }
+}
+
+/// SHA-256 over everything about the prompts that shapes a measurement, in order.
+pub fn hash_prompts(prompts: &[Prompt]) -> String {
+    let mut text = String::new();
+    for prompt in prompts {
+        let line = serde_json::json!([
+            prompt.id,
+            prompt.slice,
+            prompt.messages.iter().map(|message| [&message.role, &message.content]).collect::<Vec<_>>(),
+            prompt.reference,
+            prompt.language,
+            prompt.closed,
+        ]);
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "{line}");
+    }
+    hash_bytes(text.as_bytes())
+}
+
+/// The parser's words, with "did you mean" for an unknown field.
+fn explain(error: &toml::de::Error) -> String {
+    let message = error.message().trim().to_owned();
+    let unknown = message.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next());
+    match unknown.and_then(|field| closest(field, FIELDS.iter().chain(&["temperature", "top_k", "top_p", "min_p"]))) {
+        Some(known) => format!("{message}; did you mean `{known}`?"),
+        None => message,
+    }
+}
+
+/// The known name most like a mistyped one, when one is near.
+pub(crate) fn closest<'a, S: AsRef<str> + ?Sized + 'a>(
+    name: &str,
+    known: impl IntoIterator<Item = &'a S>,
+) -> Option<&'a str> {
+    let scored = known.into_iter().map(|known| (strsim::jaro_winkler(name, known.as_ref()), known.as_ref()));
+    scored.filter(|(score, _)| *score > 0.8).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, known)| known)
+}

@@ -1,0 +1,79 @@
+//! Hashed n-grams and a set to count distinct ones, both reused from text to text.
+
+/// Folds a 64 × 64-bit product: a cheap, order-dependent, well-mixed pair hash.
+pub(crate) fn mix(a: u64, b: u64) -> u64 {
+    let product = u128::from(a ^ 0x9e37_79b9_7f4a_7c15) * u128::from(b ^ 0xd1b5_4a32_d192_ed03);
+    (product as u64) ^ (product >> 64) as u64 ^ a.rotate_left(29)
+}
+
+/// The hashes of all n-grams of `units`, in order; none when there are fewer than `n` units.
+pub fn ngrams<U: Copy + Into<u64>>(units: &[U], n: usize) -> impl Iterator<Item = u64> {
+    units.windows(n.max(1)).map(|window| window.iter().fold(window.len() as u64, |hash, &unit| mix(hash, unit.into())))
+}
+
+/// A set of hashes that is cleared in constant time, so that one allocation serves every completion.
+#[derive(Debug, Default)]
+pub struct HashSet64 {
+    slots: Vec<(u64, u32)>,
+    generation: u32,
+}
+
+impl HashSet64 {
+    /// Empties the set and makes room for `len` hashes.
+    pub fn clear_for(&mut self, len: usize) {
+        let needed = (len * 2).next_power_of_two().max(64);
+        if self.slots.len() < needed || self.generation == u32::MAX {
+            let size = needed.max(self.slots.len());
+            self.slots.clear();
+            self.slots.resize(size, (0, 0));
+            self.generation = 0;
+        }
+        self.generation += 1;
+    }
+
+    /// Adds a hash; true when it is new. At most as many hashes may be added as [`Self::clear_for`] made room for.
+    pub fn insert(&mut self, hash: u64) -> bool {
+        let mask = self.slots.len() - 1;
+        let mut slot = (hash ^ hash >> 32) as usize & mask;
+        loop {
+            let (stored, generation) = self.slots[slot];
+            if generation != self.generation {
+                self.slots[slot] = (hash, self.generation);
+                return true;
+            }
+            if stored == hash {
+                return false;
+            }
+            slot = (slot + 1) & mask;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn n_grams_know_order_and_length() {
+        let of = |units: &[u32], n| ngrams(units, n).collect::<Vec<_>>();
+        assert_eq!(of(&[1, 2, 3], 4), Vec::<u64>::new());
+        assert_eq!(of(&[1, 2, 3], 2).len(), 2);
+        assert_ne!(of(&[1, 2], 2), of(&[2, 1], 2));
+        assert_eq!(of(&[1, 2, 1, 2], 2)[0], of(&[1, 2, 1, 2], 2)[2]);
+    }
+
+    proptest! {
+        #[test]
+        fn counts_as_the_standard_set_does(texts in prop::collection::vec(prop::collection::vec(0u64..50, 0..200), 1..8)) {
+            let mut set = HashSet64::default();
+            for text in texts {
+                set.clear_for(text.len());
+                let mut expected = std::collections::HashSet::new();
+                for hash in text {
+                    prop_assert_eq!(set.insert(hash), expected.insert(hash));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! The writing system of each character (Unicode Standard Annex #24).
+
+use std::sync::OnceLock;
+
+use unicode_script::{Script, UnicodeScript};
+
+/// A set of scripts. Letters of no particular script (digits, punctuation, combining marks) belong to none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Scripts(u64);
+
+/// Scripts told apart; all others share one bit.
+const KNOWN: [Script; 32] = [
+    Script::Latin,
+    Script::Cyrillic,
+    Script::Greek,
+    Script::Han,
+    Script::Hiragana,
+    Script::Katakana,
+    Script::Hangul,
+    Script::Arabic,
+    Script::Hebrew,
+    Script::Devanagari,
+    Script::Bengali,
+    Script::Tamil,
+    Script::Telugu,
+    Script::Gujarati,
+    Script::Gurmukhi,
+    Script::Kannada,
+    Script::Malayalam,
+    Script::Oriya,
+    Script::Sinhala,
+    Script::Thai,
+    Script::Lao,
+    Script::Khmer,
+    Script::Myanmar,
+    Script::Tibetan,
+    Script::Georgian,
+    Script::Armenian,
+    Script::Ethiopic,
+    Script::Mongolian,
+    Script::Thaana,
+    Script::Syriac,
+    Script::Cherokee,
+    Script::Bopomofo,
+];
+const OTHER: u8 = KNOWN.len() as u8;
+const NONE: u8 = u8::MAX;
+
+impl Scripts {
+    /// Latin alone.
+    pub const LATIN: Scripts = Scripts(1);
+    /// Greek alone: letters that mathematics uses in every language.
+    pub const GREEK: Scripts = Scripts(1 << 2);
+    const JAPANESE: Scripts = Scripts(1 << 3 | 1 << 4 | 1 << 5);
+
+    /// The scripts that a text uses.
+    pub fn of(text: &str) -> Scripts {
+        let mut scripts = Scripts::default();
+        for c in text.chars() {
+            if let Some(bit) = bit(c) {
+                scripts.0 |= 1 << bit;
+            }
+        }
+        scripts
+    }
+
+    /// The scripts that a language (BCP 47: `ru`, `sr-Latn`, `zh-TW`) is written in; Latin is part of all of them,
+    /// an unknown language has nothing else.
+    pub fn of_language(tag: &str) -> Scripts {
+        let language = tag.split(['-', '_']).next().unwrap_or_default().to_ascii_lowercase();
+        let scripts: &[Script] = match language.as_str() {
+            "ru" | "uk" | "be" | "bg" | "sr" | "mk" | "kk" | "ky" | "tg" | "tt" | "ba" | "cv" | "mn" | "os" => {
+                &[Script::Cyrillic]
+            }
+            "el" => &[Script::Greek],
+            "zh" | "yue" => &[Script::Han, Script::Bopomofo],
+            "ja" => &[Script::Han, Script::Hiragana, Script::Katakana],
+            "ko" => &[Script::Hangul, Script::Han],
+            "ar" | "fa" | "ur" | "ps" | "ug" | "sd" | "ckb" => &[Script::Arabic],
+            "he" | "yi" => &[Script::Hebrew],
+            "hi" | "mr" | "ne" | "sa" => &[Script::Devanagari],
+            "bn" | "as" => &[Script::Bengali],
+            "ta" => &[Script::Tamil],
+            "te" => &[Script::Telugu],
+            "gu" => &[Script::Gujarati],
+            "pa" => &[Script::Gurmukhi],
+            "kn" => &[Script::Kannada],
+            "ml" => &[Script::Malayalam],
+            "or" => &[Script::Oriya],
+            "si" => &[Script::Sinhala],
+            "th" => &[Script::Thai],
+            "lo" => &[Script::Lao],
+            "km" => &[Script::Khmer],
+            "my" => &[Script::Myanmar],
+            "bo" => &[Script::Tibetan],
+            "ka" => &[Script::Georgian],
+            "hy" => &[Script::Armenian],
+            "am" | "ti" => &[Script::Ethiopic],
+            "dv" => &[Script::Thaana],
+            _ => &[],
+        };
+        let bits = KNOWN.iter().enumerate().filter(|(_, known)| scripts.contains(known));
+        bits.fold(Scripts::LATIN, |set, (bit, _)| Scripts(set.0 | 1 << bit))
+    }
+
+    /// Both sets together. Han and the two kana come as one: Japanese mixes them.
+    #[must_use]
+    pub fn union(self, other: Scripts) -> Scripts {
+        let both = self.0 | other.0;
+        Scripts(if both & (1 << 4 | 1 << 5) != 0 { both | Self::JAPANESE.0 } else { both })
+    }
+}
+
+/// Letters of a text: how many there are, and how many are in a script outside `allowed`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Letters {
+    /// Characters that belong to a script.
+    pub total: usize,
+    /// Those among them whose script is not allowed.
+    pub foreign: usize,
+}
+
+/// Counts the letters of `text`.
+pub fn count_letters(text: &str, allowed: Scripts) -> Letters {
+    let mut letters = Letters { total: 0, foreign: 0 };
+    let bytes = text.as_bytes();
+    let latin_is_foreign = usize::from(allowed.0 & Scripts::LATIN.0 == 0);
+    let table = table();
+    let mut at = 0;
+    while at < bytes.len() {
+        let byte = bytes[at];
+        if byte < 0x80 {
+            let letter = usize::from(byte.is_ascii_alphabetic());
+            letters.total += letter;
+            letters.foreign += letter * latin_is_foreign;
+            at += 1;
+            continue;
+        }
+        let Some(c) = text[at..].chars().next() else { break };
+        let bit = table.get(c as usize).copied().unwrap_or_else(|| look_up(c));
+        if bit != NONE {
+            letters.total += 1;
+            letters.foreign += usize::from(allowed.0 >> bit & 1 == 0);
+        }
+        at += c.len_utf8();
+    }
+    letters
+}
+
+fn bit(c: char) -> Option<u8> {
+    let bit = table().get(c as usize).copied().unwrap_or_else(|| look_up(c));
+    (bit != NONE).then_some(bit)
+}
+
+/// The basic multilingual plane, looked up once: the crate's own binary search per character is the slower half of
+/// a metric otherwise.
+fn table() -> &'static [u8] {
+    static TABLE: OnceLock<Vec<u8>> = OnceLock::new();
+    TABLE.get_or_init(|| (0..0x10000).map(|code| char::from_u32(code).map_or(NONE, look_up)).collect())
+}
+
+fn look_up(c: char) -> u8 {
+    match c.script() {
+        Script::Common | Script::Inherited | Script::Unknown => NONE,
+        _ if !c.is_alphabetic() => NONE, // Braille patterns, box drawings: symbols, whatever their script
+        script => KNOWN.iter().position(|&known| known == script).map_or(OTHER, |bit| bit as u8),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn letters_are_counted_by_script() {
+        let russian = Scripts::LATIN.union(Scripts::of("Привет"));
+        assert_eq!(count_letters("Привет, world 12 — 你好!", russian), Letters { total: 13, foreign: 2 });
+        assert_eq!(count_letters("", russian), Letters { total: 0, foreign: 0 });
+        assert_eq!(count_letters("⠀⠀ \0 123", russian), Letters { total: 0, foreign: 0 });
+    }
+
+    #[test]
+    fn languages_bring_their_scripts() {
+        for (language, text) in [
+            ("ru", "да"),
+            ("ja-JP", "日本のカタカナ"),
+            ("zh_TW", "漢字"),
+            ("el", "ναι"),
+            ("xx", "plain"),
+            ("ko", "한국"),
+        ] {
+            assert_eq!(count_letters(text, Scripts::of_language(language)).foreign, 0, "{language}");
+        }
+        assert_eq!(count_letters("да", Scripts::of_language("en")).foreign, 2);
+        // A Japanese prompt in kana alone admits an answer with Han.
+        assert_eq!(count_letters("日本", Scripts::LATIN.union(Scripts::of("ひらがな"))).foreign, 0);
+    }
+}

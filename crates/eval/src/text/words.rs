@@ -1,0 +1,133 @@
+//! Words, for metrics that compare texts whatever tokenizer wrote them.
+//!
+//! A word is a maximal run of letters and digits; white space separates; every other character (punctuation,
+//! symbols, emoji) is a word by itself, and so is every character of a script that is written without spaces. One
+//! pass, no allocation beyond the output.
+
+use super::ngrams::mix;
+
+/// What a character does to the word around it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Class {
+    Space,
+    Letter,
+    Alone,
+}
+
+const ASCII: [Class; 128] = {
+    let mut table = [Class::Alone; 128];
+    let mut byte = 0;
+    while byte < 128 {
+        let c = byte as u8;
+        if c.is_ascii_alphanumeric() {
+            table[byte] = Class::Letter;
+        } else if c.is_ascii_whitespace() || c == 0x0b || c < 0x20 {
+            table[byte] = Class::Space;
+        }
+        byte += 1;
+    }
+    table
+};
+
+fn class(c: char) -> Class {
+    match c as u32 {
+        code @ 0..0x80 => ASCII[code as usize],
+        0x400..0x482 | 0x48a..0x530 => Class::Letter, // Cyrillic, ahead of the slow test
+        // Indic scripts: their vowel signs are marks, which `is_alphanumeric` knows only in part
+        0x0900..0x0964 | 0x0966..0x0e00 => Class::Letter,
+        // Kana, Han, Thai, Lao, Myanmar, Khmer: no spaces between words
+        0x0e00..0x0f00 | 0x1000..0x10a0 | 0x1780..0x1800 | 0x3040..0x3100 | 0x3400..0xa000 | 0xf900..0xfb00 => {
+            Class::Alone
+        }
+        0x20000..0x32000 => Class::Alone,
+        _ if c.is_alphanumeric() => Class::Letter,
+        _ if c.is_whitespace() => Class::Space,
+        // Combining marks belong to the letter before them; `is_alphanumeric` knows only some.
+        0x0300..0x0370 | 0x200c..0x200e => Class::Letter,
+        _ => Class::Alone,
+    }
+}
+
+/// Appends a 64-bit hash of every word to `words`, in order. Two different words collide with probability 2⁻⁶⁴.
+pub fn hash_words(text: &str, words: &mut Vec<u64>) {
+    let bytes = text.as_bytes();
+    let mut word_start: Option<usize> = None;
+    let mut at = 0;
+    while at < bytes.len() {
+        let (class, width) = match bytes[at] {
+            byte @ 0..0x80 => (ASCII[usize::from(byte)], 1),
+            // `at` is always on a character boundary
+            _ => text[at..].chars().next().map_or((Class::Space, 1), |c| (class(c), c.len_utf8())),
+        };
+        match class {
+            Class::Letter => {
+                word_start.get_or_insert(at);
+            }
+            Class::Space | Class::Alone => {
+                if let Some(start) = word_start.take() {
+                    words.push(hash(&bytes[start..at]));
+                }
+                if class == Class::Alone {
+                    words.push(hash(&bytes[at..at + width]));
+                }
+            }
+        }
+        at += width;
+    }
+    if let Some(start) = word_start {
+        words.push(hash(&bytes[start..]));
+    }
+}
+
+fn hash(bytes: &[u8]) -> u64 {
+    let mut state = bytes.len() as u64;
+    let mut chunks = bytes.chunks_exact(8);
+    for chunk in &mut chunks {
+        let mut word = [0; 8];
+        word.copy_from_slice(chunk);
+        state = mix(state, u64::from_le_bytes(word));
+    }
+    let mut last = 0;
+    for &byte in chunks.remainder() {
+        last = last << 8 | u64::from(byte);
+    }
+    mix(state, last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Vec<u64> {
+        let mut words = Vec::new();
+        hash_words(text, &mut words);
+        words
+    }
+
+    #[test]
+    fn splits_as_documented() {
+        for (text, expected) in [
+            ("", vec![]),
+            (" \n\t\u{a0}\0", vec![]),
+            ("Hello, world!", vec!["Hello", ",", "world", "!"]),
+            ("don't", vec!["don", "'", "t"]),
+            ("abcdefghi abcdefghj", vec!["abcdefghi", "abcdefghj"]),
+            ("Съешь ещё, ёж", vec!["Съешь", "ещё", ",", "ёж"]),
+            ("日本語です", vec!["日", "本", "語", "で", "す"]),
+            ("नमस्ते 💖💖", vec!["नमस्ते", "💖", "💖"]),
+            ("e\u{301}te\u{301}", vec!["e\u{301}te\u{301}"]),
+        ] {
+            let expected: Vec<u64> = expected.iter().map(|word| hash(word.as_bytes())).collect();
+            assert_eq!(words(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn different_words_have_different_hashes() {
+        let list: Vec<String> = (0..20_000).map(|i| format!("w{i}")).collect();
+        let mut hashes = words(&list.join(" "));
+        hashes.sort_unstable();
+        hashes.dedup();
+        assert_eq!(hashes.len(), list.len());
+    }
+}
