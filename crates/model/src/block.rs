@@ -47,7 +47,7 @@ pub(crate) struct Heads {
     pub values: Tensor,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Block {
     input_norm: Parameter,
     projection: AttentionProjection,
@@ -60,13 +60,13 @@ pub(crate) struct Block {
     post_feed_forward_norm: Option<Parameter>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum AttentionProjection {
     Separate([Linear; 3]),
     Fused(Linear),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum GateUp {
     Separate([Linear; 2]),
     Fused(Linear),

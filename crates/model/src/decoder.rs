@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use candle_core::{Tensor, Var};
-use smpo_kernels::{AttentionOptions, HeadOptions, attention, embedding, selected_log_probs};
+use smpo_kernels::{AttentionOptions, HeadOptions, Segments, attention, embedding, linear, selected_log_probs};
 
 use crate::angles::angles;
 use crate::batch::PackedBatch;
-use crate::block::{Angles, Block, Stream, norm_options};
+use crate::block::{Angles, Block, Heads, Stream, norm_options};
 use crate::config::Config;
 use crate::error::Result;
 use crate::layout::{EMBEDDING, FINAL_NORM, HEAD, block_prefix};
@@ -17,7 +17,7 @@ use crate::spec::{DecoderSpec, LayerSpec};
 use crate::weights::WeightFiles;
 
 /// A language model whose every parameter can be trained. Weights are float32 on the CPU.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Decoder {
     config: Config,
     embedding: Parameter,
@@ -101,17 +101,27 @@ impl Decoder {
     }
 
     fn hidden_rows(&self, batch: &PackedBatch, rows: Option<&[u32]>) -> Result<Tensor> {
+        self.run(batch.input_ids(), batch.positions(), batch.lengths(), rows, |layer, heads| {
+            attend_packed(self.spec(), layer, &heads, batch.segments())
+        })
+    }
+
+    /// Embeds, runs all blocks with `attend` as their attention, normalises; of the last block only the rows in `keep`.
+    pub(crate) fn run(
+        &self,
+        ids: &[u32],
+        positions: &[u32],
+        lengths: &[usize],
+        keep: Option<&[u32]>,
+        mut attend: impl FnMut(&LayerSpec, Heads) -> Result<Tensor>,
+    ) -> Result<Tensor> {
         let spec = self.spec();
-        let angles = self.angles(batch.positions(), batch.lengths())?;
-        let mut stream = self.embed(batch.input_ids())?;
+        let angles = self.angles(positions, lengths)?;
+        let mut stream = self.embed(ids)?;
         let last = self.blocks.len() - 1;
         for (index, (block, layer)) in self.blocks.iter().zip(&spec.layers).enumerate() {
-            let attend = |heads: crate::block::Heads| {
-                let options = attention_options(spec, layer);
-                Ok(attention(&heads.queries, &heads.keys, &heads.values, batch.segments(), options)?)
-            };
-            let keep = rows.filter(|_| index == last);
-            stream = block.forward(spec, stream, &angles[layer.rope], attend, keep)?;
+            let keep = keep.filter(|_| index == last);
+            stream = block.forward(spec, stream, &angles[layer.rope], |heads| attend(layer, heads), keep)?;
         }
         self.finish(stream)
     }
@@ -133,6 +143,25 @@ impl Decoder {
     /// The angles of each of the spec's ropes.
     fn angles(&self, positions: &[u32], lengths: &[usize]) -> Result<Vec<Angles>> {
         self.spec().ropes.iter().map(|rope| angles(rope, positions, lengths)).collect()
+    }
+
+    /// Logits of hidden states, (`B`, `H`) to (`B`, `V`), capped if the family does.
+    pub(crate) fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
+        let logits = linear(hidden, self.head_weight(), None)?;
+        match self.spec().logit_soft_cap {
+            None => Ok(logits),
+            Some(cap) => Ok(((logits / cap)?.tanh()? * cap)?),
+        }
+    }
+
+    /// The same model with every parameter frozen, sharing the memory: forward passes keep no graph, and updates of
+    /// the original's variables show here too.
+    pub fn frozen(&self) -> Self {
+        let mut copy = self.clone();
+        for parameter in copy.parameters_mut() {
+            parameter.tensor = parameter.tensor.detach();
+        }
+        copy
     }
 
     fn head_weight(&self) -> &Tensor {
@@ -185,6 +214,14 @@ impl Decoder {
     }
 }
 
-fn attention_options(spec: &DecoderSpec, layer: &LayerSpec) -> AttentionOptions {
-    AttentionOptions { scale: spec.attention_scale, soft_cap: spec.attention_soft_cap, window: layer.window }
+/// Attention of packed tokens to their own segments.
+pub(crate) fn attend_packed(
+    spec: &DecoderSpec,
+    layer: &LayerSpec,
+    heads: &Heads,
+    segments: &Segments,
+) -> Result<Tensor> {
+    let options =
+        AttentionOptions { scale: spec.attention_scale, soft_cap: spec.attention_soft_cap, window: layer.window };
+    Ok(attention(&heads.queries, &heads.keys, &heads.values, segments, options)?)
 }

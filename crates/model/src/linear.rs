@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::parameter::{Parameter, Parameters};
 
 /// `y = x·Wᵀ + b`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Linear {
     pub weight: Parameter,
     pub bias: Option<Parameter>,

@@ -5,7 +5,7 @@ mod reference;
 use candle_core::Tensor;
 use reference::{CASES, Expected, case_dir, relative_difference};
 use smpo_kernels::{AdamW, AdamWOptions, Parameter, weighted_sum};
-use smpo_model::{Decoder, PackedBatch};
+use smpo_model::{Decoder, GenerateOptions, PackedBatch};
 
 /// Largest difference allowed, relative to the largest expected value of the same tensor.
 const TOLERANCE: f64 = 1e-5;
@@ -103,6 +103,26 @@ fn ten_adamw_steps_follow_pytorch() {
             let root = weighted_sum(&log_probs, &constant(&vec![-1.0 / count as f32; count])).unwrap();
             gradients.backward(&root).unwrap();
             optimizer.step(&gradients, 1e-2).unwrap();
+        }
+    }
+}
+
+#[test]
+fn greedy_continuations_equal_transformers() {
+    for case in CASES {
+        let (decoder, expected) = load(case);
+        let options = GenerateOptions { max_new_tokens: 8, temperature: 0.0, seed: 0, terminators: vec![] };
+        let prompts: Vec<&[u32]> = expected.sequences.iter().map(|s| &s.prompt[..]).collect();
+        let together = decoder.generate(&prompts, &options).unwrap();
+        for (index, sequence) in expected.sequences.iter().enumerate() {
+            assert_eq!(together[index].ids, sequence.greedy, "{case}: prompt {index}");
+            let alone = decoder.generate(&[&sequence.prompt], &options).unwrap();
+            assert_eq!(alone[0].ids, sequence.greedy, "{case}: prompt {index} alone");
+            // What the cache makes of each step must be what the whole sequence makes of it at once.
+            let whole = PackedBatch::from_sequences([(&sequence.prompt[..], &sequence.greedy[..])]).unwrap();
+            let log_probs = decoder.log_probs(&whole).unwrap().to_vec1::<f32>().unwrap();
+            let difference = relative_difference(&together[index].log_probs, &log_probs);
+            assert!(difference < TOLERANCE, "{case}: prompt {index}: {difference:e}");
         }
     }
 }
