@@ -1,0 +1,382 @@
+"""Golden values for smpo-losses from an independent PyTorch implementation.
+
+Every objective is written here as in its paper, on padded (B, T) float64 tensors with row masks and torch.where, and
+the token weights come from autograd. Nothing is shared with the Rust code but the formulas' sources.
+
+    python generate.py > golden.json      # torch 2.15.0, Python 3.11, seed below
+"""
+
+import json
+import platform
+import sys
+
+import torch
+import torch.nn.functional as F
+
+SEED = 20261123
+torch.manual_seed(SEED)
+torch.set_default_dtype(torch.float64)
+MODIFIED = {"eos_term": "invert", "lower_clip_percentile": 0.02, "min_log_prob": -2.3}
+
+
+# ---------------------------------------------------------------- batches
+
+
+def completion(length, terminators=1, depth=6.0, certain=False):
+    logps = -depth * torch.rand(length).pow(3)
+    if certain:
+        logps = torch.zeros(length)
+    reference = logps + 0.5 * torch.randn(length)
+    reference = torch.minimum(reference, torch.zeros(length))
+    flags = [False] * length
+    for k in range(terminators):
+        flags[length - 1 - k] = True
+    return {"logps": logps.tolist(), "is_terminator": flags, "ref_logps": reference.tolist()}
+
+
+def batches():
+    plain = [(completion(c), completion(r)) for c, r in [(5, 7), (9, 4), (3, 3), (6, 11), (1, 2), (8, 8)]]
+    # Rejected sides that are nothing but terminators, one with two of them, and rejected preferred by far.
+    odd = [
+        (completion(4), completion(1)),
+        (completion(7, depth=12.0), completion(5, terminators=2, depth=0.5)),
+        (completion(2), completion(2, terminators=2)),
+        (completion(3, depth=0.1), completion(6, depth=12.0)),
+    ]
+    ties = []
+    for length in (4, 6):
+        c, r = completion(length), completion(length)
+        r["logps"] = [-3.0] * (length - 1) + [-0.5]
+        ties.append((c, r))
+    as_pairs = lambda sides: [{"chosen": c, "rejected": r} for c, r in sides]
+    return {"plain": as_pairs(plain), "odd": as_pairs(odd), "ties": as_pairs(ties)}
+
+
+def padded(side, pairs, key):
+    """(B, T) values of one side, padded with something that would show if it were read."""
+    width = max(len(pair[side]["logps"]) for pair in pairs) + 1
+    fill = False if key == "is_terminator" else -77.0
+    rows = [pair[side][key] + [fill] * (width - len(pair[side][key])) for pair in pairs]
+    return torch.tensor(rows, dtype=torch.bool if key == "is_terminator" else torch.float64)
+
+
+def row_mask(side, pairs):
+    lengths = torch.tensor([len(pair[side]["logps"]) for pair in pairs])
+    width = int(lengths.max()) + 1
+    return torch.arange(width)[None, :] < lengths[:, None]
+
+
+# ---------------------------------------------------------------- transforms
+
+
+class Side:
+    def __init__(self, name, pairs):
+        self.mask = row_mask(name, pairs)
+        self.raw = padded(name, pairs, "logps").requires_grad_()
+        self.reference = padded(name, pairs, "ref_logps")
+        self.terminator = padded(name, pairs, "is_terminator") & self.mask
+        self.counted = self.mask
+        self.policy = self.raw
+
+    def totals(self, values):
+        return torch.where(self.counted, values, torch.zeros(())).sum(1)
+
+    def lengths(self):
+        return self.counted.sum(1)
+
+
+def eos_term(cfg, values, side):
+    term = cfg.get("eos_term", "off")
+    if term == "invert":
+        return torch.where(side.terminator, -values, values)
+    if term == "bounded":
+        cap = torch.tensor(cfg.get("eos_penalty_cap", 2.3))
+        # where, not minimum: minimum would split the gradient at a tie
+        inverted = torch.where(-values > cap, cap, -values)
+        return torch.where(side.terminator, inverted, values)
+    return values
+
+
+def transform(cfg, chosen, rejected, microbatches, memory):
+    """Sets .policy, .reference and .counted; gives the effective lower bounds and both clipped masks."""
+    if cfg.get("eos_term", "off") == "mask":
+        only = (rejected.mask == rejected.terminator).all(1, keepdim=True)
+        rejected.counted = torch.where(only, rejected.mask, rejected.mask & ~rejected.terminator)
+    rejected.policy = eos_term(cfg, rejected.raw, rejected)
+    rejected.reference = eos_term(cfg, rejected.reference, rejected)
+
+    count = len(rejected.mask)
+    scope = cfg.get("winsor_scope", "microbatch")
+    groups = [list(range(count))]
+    if scope == "microbatch" and microbatches:
+        groups, start = [], 0
+        for size in microbatches:
+            groups.append(list(range(start, start + size)))
+            start += size
+
+    def quantiles(side, q, name):
+        bounds = torch.zeros(count, 1)
+        for rows in groups:
+            seen = torch.cat([side.policy[i][side.counted[i]] for i in rows]).detach()
+            if isinstance(scope, dict):
+                seen = torch.cat([memory.get(name, torch.zeros(0)), seen])[-scope["window"] :]
+                memory[name] = seen
+            bounds[rows] = torch.quantile(seen, q, interpolation="linear")
+        return bounds
+
+    clipped_rejected = torch.zeros_like(rejected.mask)
+    lower = torch.full((count, 1), -torch.inf)
+    if (q := cfg.get("lower_clip_percentile")) is not None:
+        lower = quantiles(rejected, q, "rejected")
+        below = rejected.counted & (rejected.policy < lower)
+        clipped_rejected = clipped_rejected | below
+        rejected.policy = torch.where(below, lower, rejected.policy)
+        rejected.reference = torch.where(rejected.reference < lower, lower, rejected.reference)
+    if (floor := cfg.get("min_log_prob")) is not None:
+        floor = torch.tensor(floor)
+        below = rejected.counted & (rejected.policy < floor)
+        clipped_rejected = clipped_rejected | below
+        rejected.policy = torch.where(below, floor, rejected.policy)
+        rejected.reference = torch.where(rejected.reference < floor, floor, rejected.reference)
+        lower = torch.maximum(lower, floor)
+    clipped_chosen = torch.zeros_like(chosen.mask)
+    if (q := cfg.get("upper_clip_percentile")) is not None:
+        upper = quantiles(chosen, q, "chosen")
+        clipped_chosen = chosen.counted & (chosen.policy > upper)
+        chosen.policy = torch.where(clipped_chosen, upper, chosen.policy)
+        chosen.reference = torch.where(chosen.reference > upper, upper, chosen.reference)
+    on_rejected = cfg.get("lower_clip_percentile") is not None or cfg.get("min_log_prob") is not None
+    return {
+        "bound": lower[[rows[0] for rows in groups]].mean().item() if on_rejected else None,
+        "share_rejected": (clipped_rejected.sum() / rejected.counted.sum()).item() if on_rejected else None,
+        "share_chosen": (clipped_chosen.sum() / chosen.counted.sum()).item() if "upper_clip_percentile" in cfg else None,
+    }
+
+
+# ---------------------------------------------------------------- losses
+
+
+def means(side):
+    return side.totals(side.policy) / side.lengths()
+
+
+def token_nll(side):
+    return -side.raw[side.mask].mean()
+
+
+def smpo(cfg, chosen, rejected, margin):
+    beta = cfg.get("beta", 1.2)
+    gamma = cfg.get("target_margin", 0.35) if margin is None else margin
+    rho = cfg.get("chosen_sft_ratio", 0.8)
+    s_plus, s_minus = means(chosen), means(rejected)
+    delta = s_plus - s_minus - gamma
+    kind = cfg.get("loss_type", "smooth_lower_bound")
+    if kind == "smooth_lower_bound":
+        loss = F.relu(-beta * delta).square()
+    elif kind == "smooth_double_bound":
+        loss = F.relu(-beta * delta).square() + F.relu(beta * (delta - cfg.get("margin_delta", 0.2))).square()
+    elif kind == "sigmoid":
+        loss = -F.logsigmoid(beta * delta)
+    elif kind == "hinge":
+        loss = F.relu(-beta * delta)
+    elif kind == "ipo":
+        loss = (beta * delta).square()
+    sft = (rho * token_nll(chosen), (1 - rho) * token_nll(rejected))
+    return loss, sft, (beta * s_plus, beta * s_minus)
+
+
+def shared_length(values, side, other, alpha):
+    """LD-DPO: full weight up to the shorter of the two lengths, alpha beyond."""
+    shared = torch.minimum(side.lengths(), other.lengths())[:, None]
+    position = side.counted.cumsum(1)
+    weight = torch.where(position <= shared, torch.tensor(1.0), torch.tensor(float(alpha)))
+    return torch.where(side.counted, weight * values, torch.zeros(())).sum(1)
+
+
+def dpo(cfg, chosen, rejected, margin):
+    beta = cfg.get("beta", 0.1)
+
+    def score(side, other, values):
+        if cfg.get("ld_alpha") is not None:
+            return shared_length(values, side, other, cfg["ld_alpha"])
+        total = side.totals(values)
+        return total / side.lengths() if cfg.get("average_log_prob") else total
+
+    pi_plus, pi_minus = score(chosen, rejected, chosen.policy), score(rejected, chosen, rejected.policy)
+    ref_plus, ref_minus = score(chosen, rejected, chosen.reference), score(rejected, chosen, rejected.reference)
+    if cfg.get("reference_free"):
+        ref_plus, ref_minus = torch.zeros_like(ref_plus), torch.zeros_like(ref_minus)
+    h = (pi_plus - pi_minus) - (ref_plus - ref_minus)
+    if (lam := cfg.get("dpop_lambda")) is not None:
+        h = h - lam * F.relu(ref_plus - pi_plus)
+    kind = cfg.get("loss_type", "sigmoid")
+    if kind == "sigmoid":
+        eps = cfg.get("label_smoothing", 0.0)
+        loss = -(1 - eps) * F.logsigmoid(beta * h) - eps * F.logsigmoid(-beta * h)
+    elif kind == "hinge":
+        loss = F.relu(1 - beta * h)
+    elif kind == "ipo":
+        loss = (h - 1 / (2 * beta)).square()
+    sft = (cfg.get("rpo_alpha", 0.0) * token_nll(chosen), torch.zeros(()))
+    return loss, sft, (beta * (pi_plus - ref_plus), beta * (pi_minus - ref_minus))
+
+
+def simpo(cfg, chosen, rejected, margin):
+    beta = cfg.get("beta", 2.0)
+    gamma = cfg.get("gamma", 1.0) if margin is None else margin
+    s_plus, s_minus = means(chosen), means(rejected)
+    loss = -F.logsigmoid(beta * s_plus - beta * s_minus - gamma)
+    return loss, (cfg.get("sft_weight", 0.0) * token_nll(chosen), torch.zeros(())), (beta * s_plus, beta * s_minus)
+
+
+def cpo(cfg, chosen, rejected, margin):
+    beta = cfg.get("beta", 0.1)
+    plus, minus = chosen.totals(chosen.policy), rejected.totals(rejected.policy)
+    loss = -F.logsigmoid(beta * (plus - minus))
+    return loss, (cfg.get("cpo_alpha", 1.0) * token_nll(chosen), torch.zeros(())), (beta * plus, beta * minus)
+
+
+def orpo(cfg, chosen, rejected, margin):
+    lam = cfg.get("lambda", 0.1)
+    s_plus, s_minus = means(chosen), means(rejected)
+
+    def log_odds(s):
+        # Past p = 1 − 2⁻²⁴ the odds go on with slope 1, as the Rust documentation states.
+        edge = torch.tensor(-(2.0**-24))
+        inside = torch.where(s < edge, s, torch.tensor(-1.0))
+        odds = inside - torch.log(-torch.expm1(inside))
+        return torch.where(s < edge, odds, s - torch.log(-torch.expm1(edge)))
+
+    loss = -lam * F.logsigmoid(log_odds(s_plus) - log_odds(s_minus))
+    return loss, (token_nll(chosen), torch.zeros(())), (lam * s_plus, lam * s_minus)
+
+
+def kto(cfg, chosen, rejected, mismatched):
+    beta = cfg.get("beta", 0.1)
+    baseline = torch.zeros(())
+    if cfg.get("kl_baseline", "mismatched") == "mismatched":
+        ratios = [sum(c["logps"]) - sum(c["ref_logps"]) for c in mismatched]
+        baseline = torch.tensor(ratios).mean().clamp(min=0)
+    plus = chosen.totals(chosen.policy) - chosen.totals(chosen.reference)
+    minus = rejected.totals(rejected.policy) - rejected.totals(rejected.reference)
+    good = cfg.get("desirable_weight", 1.0) * (1 - torch.sigmoid(beta * (plus - baseline)))
+    bad = cfg.get("undesirable_weight", 1.0) * (1 - torch.sigmoid(beta * (baseline - minus)))
+    # Here every example has both sides, so the mean over completions is the mean over pairs of the two's mean.
+    return (good + bad) / 2, (torch.zeros(()), torch.zeros(())), (beta * plus, beta * minus)
+
+
+def evaluate(cfg, pairs, microbatches, memory, margin, mismatched):
+    chosen, rejected = Side("chosen", pairs), Side("rejected", pairs)
+    clip = transform(cfg, chosen, rejected, microbatches, memory)
+    kind = cfg["kind"]
+    if kind == "sft":
+        per_pair, sft, rewards = torch.zeros(len(pairs)), (token_nll(chosen), torch.zeros(())), None
+    elif kind == "kto":
+        per_pair, sft, rewards = kto(cfg, chosen, rejected, mismatched)
+    else:
+        losses = {"smpo": smpo, "dpo": dpo, "simpo": simpo, "cpo": cpo, "orpo": orpo}
+        per_pair, sft, rewards = losses[kind](cfg, chosen, rejected, margin)
+    total = per_pair.mean() + sft[0] + sft[1]
+    grads = torch.autograd.grad(total, [chosen.raw, rejected.raw], allow_unused=True)
+
+    def weights(side, grad):
+        grad = torch.zeros_like(side.raw) if grad is None else grad
+        assert not grad[~side.mask].any(), "padding has a gradient"
+        return [grad[i][side.mask[i]].tolist() for i in range(len(pairs))]
+
+    return {
+        "loss": total.item(),
+        "po_loss": per_pair.mean().item(),
+        "sft_chosen_loss": sft[0].item(),
+        "sft_rejected_loss": sft[1].item(),
+        "pairs": per_pair.tolist(),
+        "chosen_rewards": rewards[0].tolist() if rewards else None,
+        "rejected_rewards": rewards[1].tolist() if rewards else None,
+        "chosen_weights": weights(chosen, grads[0]),
+        "rejected_weights": weights(rejected, grads[1]),
+        **clip,
+    }
+
+
+# ---------------------------------------------------------------- cases
+
+
+def cases():
+    smpo_types = ["smooth_lower_bound", "smooth_double_bound", "sigmoid", "hinge", "ipo"]
+    for kind in smpo_types:
+        yield {"config": {"kind": "smpo", "loss_type": kind}, "batch": "plain"}
+        yield {"config": {"kind": "smpo", "loss_type": kind, "beta": 1.6, **MODIFIED}, "batch": "odd"}
+    base = {"kind": "smpo", "loss_type": "sigmoid"}
+    yield {"config": base, "batch": "plain", "margin": 0.01}
+    yield {"config": {**base, "chosen_sft_ratio": 1.0}, "batch": "ties"}
+    for term in ["mask", "invert", "bounded"]:
+        for batch in ["plain", "odd"]:
+            yield {"config": {**base, "eos_term": term, "eos_penalty_cap": 0.4}, "batch": batch}
+    for q in [0.02, 0.2, 0.5]:
+        yield {"config": {**base, "lower_clip_percentile": q}, "batch": "plain", "microbatches": [2, 3, 1]}
+        yield {"config": {**base, "lower_clip_percentile": q, "winsor_scope": "step"}, "batch": "plain", "microbatches": [2, 3, 1]}
+        yield {"config": {**base, "lower_clip_percentile": q, "eos_term": "mask"}, "batch": "odd", "microbatches": [1, 1, 1, 1]}
+        yield {"config": {**base, "lower_clip_percentile": q}, "batch": "ties"}
+    for window in [10, 60]:
+        scope = {"winsor_scope": {"window": window}, "lower_clip_percentile": 0.3, "upper_clip_percentile": 0.8}
+        yield {"config": {**base, **scope}, "batch": "odd", "before": ["plain", "ties"]}
+    yield {"config": {**base, "min_log_prob": -2.3}, "batch": "plain"}
+    yield {"config": {**base, "upper_clip_percentile": 0.9}, "batch": "plain", "microbatches": [3, 3]}
+    everything = {"lower_clip_percentile": 0.3, "upper_clip_percentile": 0.7, "min_log_prob": -2.3, "eos_term": "bounded"}
+    yield {"config": {"kind": "smpo", **everything}, "batch": "plain"}
+
+    dpo_variants = [
+        {},
+        {"label_smoothing": 0.1},
+        {"loss_type": "hinge", "beta": 0.5},
+        {"loss_type": "ipo"},
+        {"loss_type": "ipo", "average_log_prob": True},
+        {"rpo_alpha": 0.7},
+        {"dpop_lambda": 5.0, "beta": 0.3},
+        {"ld_alpha": 0.3, "beta": 0.4},
+        {"reference_free": True},
+    ]
+    others = [
+        {"kind": "simpo"},
+        {"kind": "simpo", "sft_weight": 0.5, "gamma": 0.3},
+        {"kind": "cpo"},
+        {"kind": "orpo"},
+        {"kind": "kto"},
+        {"kind": "kto", "kl_baseline": "zero", "desirable_weight": 1.33, "undesirable_weight": 0.7},
+    ]
+    for config in [{"kind": "dpo", **variant} for variant in dpo_variants] + others:
+        yield {"config": config, "batch": "plain"}
+        yield {"config": {**config, **everything, "winsor_scope": "step"}, "batch": "odd"}
+        yield {"config": {**config, "min_log_prob": -2.3}, "batch": "plain"}
+    yield {"config": {"kind": "sft"}, "batch": "plain"}
+
+
+def rounded(value):
+    if isinstance(value, float):
+        return float(f"{value:.12g}")
+    if isinstance(value, list):
+        return [rounded(item) for item in value]
+    if isinstance(value, dict):
+        return {key: rounded(item) for key, item in value.items()}
+    return value
+
+
+def main():
+    data = rounded(batches())
+    mismatched = rounded([completion(n) for n in (3, 5, 4)])
+    out = []
+    for case in cases():
+        memory = {}
+        for earlier in case.get("before", []):
+            evaluate(case["config"], data[earlier], [], memory, None, mismatched)
+        expected = evaluate(
+            case["config"], data[case["batch"]], case.get("microbatches", []), memory, case.get("margin"), mismatched
+        )
+        out.append({**case, "expected": rounded(expected)})
+    versions = {"torch": torch.__version__, "python": platform.python_version()}
+    document = {"seed": SEED, "versions": versions, "batches": data, "mismatched": mismatched, "cases": out}
+    json.dump(document, sys.stdout, separators=(",", ":"))
+
+
+if __name__ == "__main__":
+    main()

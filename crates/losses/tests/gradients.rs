@@ -1,0 +1,130 @@
+//! The weights are the derivatives of the value, token by token.
+
+mod strategies;
+
+use proptest::prelude::*;
+use smpo_losses::{Batch, Bounds, LossConfig, Objective, WinsorState};
+use strategies::*;
+
+const STEP: f64 = 1e-5;
+
+/// The objective as a function of ℓ, with its detached bounds held at `bounds`.
+fn value(objective: &Objective, pairs: &[Sides], bounds: &[Bounds]) -> f64 {
+    let (pairs, mismatched) = (borrow(pairs), mismatched());
+    let mismatched = [mismatched.borrow()];
+    objective.evaluate_within(&Batch { mismatched: &mismatched, ..Batch::new(&pairs) }, bounds).unwrap().value
+}
+
+fn token(pairs: &mut [Sides], pair: usize, rejected: bool, t: usize) -> &mut f64 {
+    let side = if rejected { &mut pairs[pair].rejected } else { &mut pairs[pair].chosen };
+    &mut side.logps[t]
+}
+
+fn check_weights(config: LossConfig, mut pairs: Vec<Sides>) -> Result<(), TestCaseError> {
+    let objective = Objective::new(config).unwrap();
+    let (evaluation, bounds) = {
+        let (borrowed, mismatched) = (borrow(&pairs), mismatched());
+        let mismatched = [mismatched.borrow()];
+        let batch = Batch { mismatched: &mismatched, ..Batch::new(&borrowed) };
+        let evaluation = objective.evaluate(&batch, &mut WinsorState::default()).unwrap();
+        (evaluation, objective.bounds(&batch, &mut WinsorState::default()).unwrap())
+    };
+    let at = value(&objective, &pairs, &bounds);
+    prop_assert_eq!(at, evaluation.value, "evaluating in two halves is evaluating");
+    let (mut tokens, mut kinks) = (0, 0);
+    for pair in 0..pairs.len() {
+        for rejected in [false, true] {
+            let side = &evaluation.pairs[pair];
+            let weights = if rejected { &side.rejected_weights } else { &side.chosen_weights };
+            for (t, weight) in weights.iter().enumerate() {
+                let logp = *token(&mut pairs, pair, rejected, t);
+                *token(&mut pairs, pair, rejected, t) = logp + STEP;
+                let above = value(&objective, &pairs, &bounds);
+                *token(&mut pairs, pair, rejected, t) = logp - STEP;
+                let below = value(&objective, &pairs, &bounds);
+                *token(&mut pairs, pair, rejected, t) = logp;
+                let (right, left) = ((above - at) / STEP, (at - below) / STEP);
+                tokens += 1;
+                // The token that a quantile falls on sits on its bound: a corner, with a slope on either side.
+                let on = |bound: f64| (logp - bound).abs() < STEP || (-logp - bound).abs() < STEP;
+                if on(bounds[0].rejected) || on(bounds[0].chosen) {
+                    let slack = 1e-3 * (1.0 + left.abs().max(right.abs()));
+                    let (low, high) = (left.min(right) - slack, left.max(right) + slack);
+                    prop_assert!((low..high).contains(weight), "{weight} at a corner of slopes {left}, {right}");
+                    continue;
+                }
+                // Any other corner shows in the value alone: its two slopes differ.
+                if (right - left).abs() > 1e-3 * (1.0 + right.abs()) {
+                    kinks += 1;
+                    continue;
+                }
+                let slope = (above - below) / (2.0 * STEP);
+                prop_assert!(
+                    close(*weight, slope, 1e-5),
+                    "pair {pair} rejected {rejected} token {t}: {weight}, slope {slope}"
+                );
+            }
+        }
+    }
+    prop_assert!(kinks <= tokens / 4 + 1, "{kinks} kinks in {tokens} tokens: the property checks too little");
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(cases(CASES_OVER_LOSSES))]
+
+    #[test]
+    fn weights_are_central_differences(config in configs(), pairs in batch(sides())) {
+        // Log-probs that central differences can step away from without leaving their range.
+        let pairs = pairs.into_iter().map(|mut pair| {
+            for side in [&mut pair.chosen, &mut pair.rejected] {
+                side.logps.iter_mut().for_each(|logp| *logp = logp.min(-0.02));
+            }
+            pair
+        }).collect();
+        check_weights(config, pairs)?;
+    }
+
+    #[test]
+    fn a_clipped_token_has_no_weight_in_the_pair_loss(
+        loss in proptest::sample::select(preference_losses()),
+        transforms in transforms(),
+        pairs in batch(sides()),
+    ) {
+        let config = LossConfig { loss, transforms };
+        let evaluation = evaluate(&config, &pairs);
+        let objective = Objective::new(config.clone()).unwrap();
+        let borrowed = borrow(&pairs);
+        let kl = mismatched();
+        let kl = [kl.borrow()];
+        let bounds = objective.bounds(&Batch { mismatched: &kl, ..Batch::new(&borrowed) }, &mut WinsorState::default()).unwrap();
+        prop_assert_eq!(bounds.len(), 1);
+        let floor = config.transforms.min_log_prob.unwrap_or(f64::NEG_INFINITY);
+        let lower = bounds[0].rejected.max(floor);
+        // What cross-entropy alone gives each token: the weight of a token that the pair loss ignores.
+        let tokens = |side: fn(&Sides) -> usize| pairs.iter().map(side).sum::<usize>() as f64;
+        let cross_entropy = |share: f64, tokens: f64| if share == 0.0 { 0.0 } else { -share / tokens };
+        let (rho_chosen, rho_rejected) = match &config.loss {
+            smpo_losses::Loss::Smpo(smpo) => (smpo.chosen_sft_ratio, 1.0 - smpo.chosen_sft_ratio),
+            smpo_losses::Loss::Dpo(dpo) => (dpo.rpo_alpha.unwrap_or(0.0), 0.0),
+            smpo_losses::Loss::Simpo(simpo) => (simpo.sft_weight, 0.0),
+            smpo_losses::Loss::Cpo(cpo) => (cpo.cpo_alpha, 0.0),
+            smpo_losses::Loss::Orpo(_) => (1.0, 0.0),
+            smpo_losses::Loss::Kto(_) | smpo_losses::Loss::Sft(_) => (0.0, 0.0),
+        };
+        let on_chosen = cross_entropy(rho_chosen, tokens(|pair| pair.chosen.logps.len()));
+        let on_rejected = cross_entropy(rho_rejected, tokens(|pair| pair.rejected.logps.len()));
+        for (pair, evaluation) in pairs.iter().zip(&evaluation.pairs) {
+            for (t, logp) in pair.rejected.logps.iter().enumerate() {
+                if *logp < lower && !pair.rejected.is_terminator[t] {
+                    prop_assert_eq!(evaluation.rejected_weights[t], on_rejected);
+                }
+            }
+            for (t, logp) in pair.chosen.logps.iter().enumerate() {
+                if *logp > bounds[0].chosen {
+                    prop_assert_eq!(evaluation.chosen_weights[t], on_chosen);
+                }
+            }
+        }
+    }
+}

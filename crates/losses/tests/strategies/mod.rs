@@ -1,0 +1,205 @@
+//! What the property tests draw: batches, losses, transforms.
+
+#![allow(dead_code)] // every test file uses its own part
+
+use proptest::prelude::*;
+use proptest::sample::select;
+use smpo_losses::config::{
+    CpoConfig, DpoConfig, DpoLossType, KlBaseline, KtoConfig, OrpoConfig, SftConfig, SimpoConfig, SmpoConfig,
+    SmpoLossType,
+};
+use smpo_losses::{
+    Batch, Completion, EosTerm, Evaluation, Loss, LossConfig, Objective, Pair, Transforms, WinsorScope, WinsorState,
+};
+
+/// A completion that owns its numbers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tokens {
+    pub logps: Vec<f64>,
+    pub is_terminator: Vec<bool>,
+    pub ref_logps: Vec<f64>,
+}
+
+impl Tokens {
+    pub fn borrow(&self) -> Completion<'_> {
+        Completion::new(&self.logps, &self.is_terminator).with_reference(&self.ref_logps)
+    }
+
+    /// Indices of the terminators.
+    pub fn terminators(&self) -> Vec<usize> {
+        (0..self.logps.len()).filter(|t| self.is_terminator[*t]).collect()
+    }
+}
+
+/// A pair that owns its numbers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sides {
+    pub chosen: Tokens,
+    pub rejected: Tokens,
+}
+
+pub fn borrow(pairs: &[Sides]) -> Vec<Pair<'_>> {
+    pairs.iter().map(|pair| Pair::new(pair.chosen.borrow(), pair.rejected.borrow())).collect()
+}
+
+/// What KTO's baseline is computed from in every test: a fixed completion that the policy likes better.
+pub fn mismatched() -> Tokens {
+    Tokens { logps: vec![-0.5, -0.75], is_terminator: vec![false, true], ref_logps: vec![-1.0, -0.5] }
+}
+
+/// One micro-batch that is the whole step, fresh state.
+pub fn evaluate(config: &LossConfig, pairs: &[Sides]) -> Evaluation {
+    evaluate_split(config, pairs, &[])
+}
+
+pub fn evaluate_split(config: &LossConfig, pairs: &[Sides], microbatches: &[usize]) -> Evaluation {
+    let objective = Objective::new(config.clone()).expect("a valid configuration");
+    let (pairs, mismatched) = (borrow(pairs), mismatched());
+    let mismatched = [mismatched.borrow()];
+    let batch = Batch { microbatches, mismatched: &mismatched, ..Batch::new(&pairs) };
+    objective.evaluate(&batch, &mut WinsorState::default()).expect("a valid batch")
+}
+
+/// ℓ as a model gives them: most near 0, some far below.
+pub fn logp() -> impl Strategy<Value = f64> {
+    prop_oneof![3 => -1.0..0.0, 2 => -4.0..-0.5, 1 => -12.0..-2.0]
+}
+
+/// A completion of `length` tokens: no terminator, the usual one at the end, one inside too, or nothing else.
+pub fn tokens(length: impl Strategy<Value = usize>) -> impl Strategy<Value = Tokens> {
+    let flags = select(vec![0u8, 1, 1, 1, 1, 2, 3]);
+    (length, flags).prop_flat_map(|(length, flags)| {
+        let is_terminator: Vec<bool> = (0..length)
+            .map(|t| match flags {
+                0 => false,
+                1 => t + 1 == length,
+                2 => t + 1 == length || t == length / 2,
+                _ => true,
+            })
+            .collect();
+        (prop::collection::vec(logp(), length), prop::collection::vec(logp(), length))
+            .prop_map(move |(logps, ref_logps)| Tokens { logps, is_terminator: is_terminator.clone(), ref_logps })
+    })
+}
+
+pub fn sides() -> impl Strategy<Value = Sides> {
+    (tokens(1..8usize), tokens(1..8usize)).prop_map(|(chosen, rejected)| Sides { chosen, rejected })
+}
+
+/// A pair whose two sides end as completions end: in exactly one terminator.
+pub fn terminated() -> impl Strategy<Value = Sides> {
+    sides().prop_map(|mut pair| {
+        for side in [&mut pair.chosen, &mut pair.rejected] {
+            let last = side.logps.len() - 1;
+            side.is_terminator = (0..=last).map(|t| t == last).collect();
+        }
+        pair
+    })
+}
+
+pub fn batch(pairs: impl Strategy<Value = Sides>) -> impl Strategy<Value = Vec<Sides>> {
+    prop::collection::vec(pairs, 1..5)
+}
+
+fn smpo(loss_type: SmpoLossType) -> Loss {
+    Loss::Smpo(SmpoConfig { loss_type, ..SmpoConfig::default() })
+}
+
+/// Every loss, every variant.
+pub fn all_losses() -> Vec<Loss> {
+    let dpo = DpoConfig::default;
+    vec![
+        smpo(SmpoLossType::SmoothLowerBound),
+        smpo(SmpoLossType::SmoothDoubleBound),
+        smpo(SmpoLossType::Sigmoid),
+        smpo(SmpoLossType::Hinge),
+        smpo(SmpoLossType::Ipo),
+        Loss::Dpo(dpo()),
+        Loss::Dpo(DpoConfig { label_smoothing: 0.1, ..dpo() }),
+        Loss::Dpo(DpoConfig { loss_type: DpoLossType::Hinge, beta: 0.4, ..dpo() }),
+        Loss::Dpo(DpoConfig { loss_type: DpoLossType::Ipo, ..dpo() }),
+        Loss::Dpo(DpoConfig { rpo_alpha: Some(0.5), ..dpo() }),
+        Loss::Dpo(DpoConfig { dpop_lambda: Some(5.0), ..dpo() }),
+        Loss::Dpo(DpoConfig { average_log_prob: true, beta: 1.0, ..dpo() }),
+        Loss::Dpo(DpoConfig { ld_alpha: Some(0.3), ..dpo() }),
+        Loss::Dpo(DpoConfig { sampo_seed: Some(1), ..dpo() }),
+        Loss::Dpo(DpoConfig { reference_free: true, ..dpo() }),
+        Loss::Simpo(SimpoConfig::default()),
+        Loss::Simpo(SimpoConfig { sft_weight: 0.7, ..SimpoConfig::default() }),
+        Loss::Cpo(CpoConfig::default()),
+        Loss::Orpo(OrpoConfig::default()),
+        Loss::Kto(KtoConfig { desirable_weight: 1.5, ..KtoConfig::default() }),
+        Loss::Kto(KtoConfig { kl_baseline: KlBaseline::Zero, ..KtoConfig::default() }),
+        Loss::Sft(SftConfig::default()),
+    ]
+}
+
+/// Those that compare or judge completions, and so see transformed ℓ.
+pub fn preference_losses() -> Vec<Loss> {
+    all_losses().into_iter().filter(|loss| !matches!(loss, Loss::Sft(_))).collect()
+}
+
+/// Those that never reward raising a rejected token: not `ipo`, not the double bound, no label smoothing.
+pub fn monotone_losses() -> Vec<Loss> {
+    let is_monotone = |loss: &Loss| match loss {
+        Loss::Smpo(config) => !matches!(config.loss_type, SmpoLossType::Ipo | SmpoLossType::SmoothDoubleBound),
+        Loss::Dpo(config) => config.loss_type != DpoLossType::Ipo && config.label_smoothing == 0.0,
+        _ => true,
+    };
+    preference_losses().into_iter().filter(is_monotone).collect()
+}
+
+/// Those with a gradient everywhere: what a transform does shows in all of them.
+pub fn strictly_monotone_losses() -> Vec<Loss> {
+    let is_strict = |loss: &Loss| match loss {
+        Loss::Smpo(config) => config.loss_type == SmpoLossType::Sigmoid,
+        Loss::Dpo(config) => {
+            config.loss_type == DpoLossType::Sigmoid && config.ld_alpha.is_none() && config.sampo_seed.is_none()
+        }
+        _ => true,
+    };
+    monotone_losses().into_iter().filter(is_strict).collect()
+}
+
+pub fn scope() -> impl Strategy<Value = WinsorScope> {
+    prop_oneof![Just(WinsorScope::Microbatch), Just(WinsorScope::Step), (1..40usize).prop_map(WinsorScope::Window),]
+}
+
+/// Every combination of the four, in every scope.
+pub fn transforms() -> impl Strategy<Value = Transforms> {
+    let eos_term = select(vec![EosTerm::Off, EosTerm::Mask, EosTerm::Invert, EosTerm::Bounded]);
+    let quantile = || prop::option::of(prop_oneof![Just(0.02), 0.01..0.99]);
+    (eos_term, 0.1..3.0, quantile(), prop::option::of(-4.0..-0.1), quantile(), scope()).prop_map(
+        |(eos_term, eos_penalty_cap, lower_clip_percentile, min_log_prob, upper_clip_percentile, winsor_scope)| {
+            Transforms {
+                eos_term,
+                eos_penalty_cap,
+                lower_clip_percentile,
+                min_log_prob,
+                upper_clip_percentile,
+                winsor_scope,
+            }
+        },
+    )
+}
+
+/// Any loss under any transforms that it takes.
+pub fn configs() -> impl Strategy<Value = LossConfig> {
+    (select(all_losses()), transforms()).prop_map(|(loss, transforms)| {
+        let transforms = if matches!(loss, Loss::Sft(_)) { Transforms::default() } else { transforms };
+        LossConfig { loss, transforms }
+    })
+}
+
+/// Cases of a property over `configs()`: hundreds of each loss.
+pub const CASES_OVER_LOSSES: u32 = 300 * 22;
+
+/// So many cases; a failure prints its shrunk input and writes no file.
+pub fn cases(cases: u32) -> ProptestConfig {
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
+/// `|a − b|` within `tolerance` of their size, or of 1.
+pub fn close(a: f64, b: f64, tolerance: f64) -> bool {
+    (a - b).abs() <= tolerance * a.abs().max(b.abs()).max(1.0)
+}
