@@ -43,6 +43,11 @@ fn repr_of(value: &Value) -> String {
     }
 }
 
+/// What `str.strip()` strips: Unicode white space and the four ASCII separators.
+pub(crate) fn is_space(c: char) -> bool {
+    c.is_whitespace() || ('\x1c'..='\x1f').contains(&c)
+}
+
 /// `repr(float)`: the shortest digits, an exponent below 1e-4 and from 1e16 on.
 pub(crate) fn float(x: f64) -> String {
     if x.is_nan() {

@@ -13,8 +13,8 @@ use crate::files::{self, ModelFiles, json_kind, malformed};
 use crate::{ChatError, Message, generation_tags, json_text, python_text};
 
 /// Instructions a template may run: a conversation of a thousand turns needs some hundred thousand, and at this
-/// bound a template that loops is refused within about a second.
-const FUEL: u64 = 20_000_000;
+/// bound a template that loops is refused within a second.
+const FUEL: u64 = 10_000_000;
 /// Output bytes a template may write, beside sixteen times its input.
 const OUTPUT_BASE: usize = 16 << 20;
 /// What the probe's assistant says, to find what the template writes after it.
@@ -36,7 +36,8 @@ pub struct ChatTemplate {
 /// Everything a template may be given, for conversations that carry more than text.
 #[derive(Debug, Clone, Default)]
 pub struct Conversation<'a> {
-    /// Messages as JSON objects; keys whose value is `null` are left out, as `transformers` does.
+    /// Messages as JSON objects. As in `transformers`, keys whose value is `null` are left out, and reasoning given as
+    /// `reasoning_content`, `thinking` or `reasoning` is found by templates that read either of the first two.
     pub messages: &'a [Value],
     /// Tool schemas, or `None`.
     pub tools: Option<&'a [Value]>,
@@ -56,15 +57,26 @@ impl ChatTemplate {
         Self::from_files(&ModelFiles::read(dir.as_ref())?)
     }
 
+    /// A template given as text in place of a model directory's own; it still sees the directory's special tokens.
+    ///
+    /// # Errors
+    /// When a file is unreadable or the template does not parse.
+    pub fn replacing(dir: impl AsRef<Path>, source: impl Into<String>, origin: &str) -> Result<Self, ChatError> {
+        Ok(Self::from_source(source, origin)?.seeing(&ModelFiles::read(dir.as_ref())?))
+    }
+
     pub(crate) fn from_files(files: &ModelFiles) -> Result<Self, ChatError> {
         let (source, origin) = find(files)?;
-        let mut template = Self::from_source(source, &origin)?;
+        Ok(Self::from_source(source, &origin)?.seeing(files))
+    }
+
+    fn seeing(mut self, files: &ModelFiles) -> Self {
         for name in SPECIAL_TOKENS {
             if let Some(token) = files.special_token(name) {
-                template.variables.insert(name.to_string(), Value::String(token));
+                self.variables.insert(name.to_string(), Value::String(token));
             }
         }
-        Ok(template)
+        self
     }
 
     /// A template given as text; `origin` names it in errors.
@@ -116,7 +128,7 @@ impl ChatTemplate {
     /// # Errors
     /// As [`ChatTemplate::render`].
     pub fn render_conversation(&self, conversation: &Conversation<'_>) -> Result<String, ChatError> {
-        let messages: Vec<Value> = conversation.messages.iter().map(without_nulls).collect();
+        let messages: Vec<Value> = conversation.messages.iter().map(as_transformers_passes).collect();
         let size = messages.iter().map(text_size).sum();
         self.run(
             TemplateValue::from_serialize(messages),
@@ -237,6 +249,13 @@ fn python_environment() -> Environment<'static> {
     });
     environment.add_filter("tojson", json_text::tojson);
     environment.add_filter("string", |value: TemplateValue| python_text::str_of(&value));
+    environment.add_filter("trim", |value: TemplateValue, chars: Option<String>| {
+        let text = python_text::str_of(&value);
+        match chars {
+            Some(chars) => text.trim_matches(|c| chars.contains(c)).to_string(),
+            None => text.trim_matches(python_text::is_space).to_string(),
+        }
+    });
     environment.add_function("raise_exception", |message: TemplateValue| -> Result<TemplateValue, Error> {
         Err(Error::new(ErrorKind::InvalidOperation, "raise_exception")
             .with_source(Refusal(python_text::str_of(&message))))
@@ -292,13 +311,18 @@ fn chain(error: &Error) -> String {
     text
 }
 
-fn without_nulls(message: &Value) -> Value {
-    match message {
-        Value::Object(map) => {
-            Value::Object(map.iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k.clone(), v.clone())).collect())
-        }
-        other => other.clone(),
+/// A message as `transformers` hands it on: keys that are null left out, and reasoning under each name that
+/// templates read it by.
+fn as_transformers_passes(message: &Value) -> Value {
+    const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
+    let Value::Object(map) = message else { return message.clone() };
+    let mut map: Map<String, Value> =
+        map.iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| (key.clone(), value.clone())).collect();
+    if let Some(reasoning) = REASONING.into_iter().find_map(|name| map.get(name)).cloned() {
+        map.entry("thinking").or_insert_with(|| reasoning.clone());
+        map.insert("reasoning_content".to_string(), reasoning);
     }
+    Value::Object(map)
 }
 
 fn text_size(value: &Value) -> usize {

@@ -157,9 +157,7 @@ fn message(value: &Value, field: String) -> Result<Message, Problem> {
     let Value::Object(map) = value else {
         return Err(wrong_type(&field, "a message with `role` and `content`", value));
     };
-    let text = |names: [&'static str; 2]| {
-        names.into_iter().find_map(|name| map.get(name).map(|value| (name, value)))
-    };
+    let text = |names: [&'static str; 2]| names.into_iter().find_map(|name| map.get(name).map(|value| (name, value)));
     let Some((name, role)) = text(["role", "from"]) else {
         return Err(message_field(map, &field, "role"));
     };

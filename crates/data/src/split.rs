@@ -38,19 +38,20 @@ pub(crate) fn render(
 /// only when generating): the header before the assistant's words, or else all that the texts share.
 fn part(template: &ChatTemplate, prompt: &[Message], opened: &str, texts: &[String]) -> Result<usize, EncodeError> {
     let probed = template.render(&[prompt, &[Message::assistant(PROBE)]].concat(), false)?;
-    if let Some(header) = probed.rfind(PROBE).map(|at| &probed[..at])
-        && texts.iter().all(|text| text.starts_with(header))
-    {
-        return Ok(header.len());
-    }
-    let shared = texts.iter().fold(opened.len(), |length, text| length.min(common_prefix(opened, text)));
+    let header = probed.rfind(PROBE).map(|at| &probed[..at]);
+    let split = match header {
+        Some(header) if texts.iter().all(|text| text.starts_with(header)) => header.len(),
+        _ => texts.iter().fold(opened.len(), |length, text| length.min(common_prefix(opened, text))),
+    };
     // a split inside the prompt's own words would train on them
+    let unopened = template.render(prompt, false)?;
+    let said = &opened[..common_prefix(opened, &unopened)];
     let last = prompt.last().map_or("", |message| message.content.trim());
-    let needed = opened.rfind(last).map_or(0, |at| at + last.len());
-    if shared < needed {
-        return Err(EncodeError::PromptChanges { at: shared, length: opened.len() });
+    let needed = said.rfind(last).map_or(0, |at| at + last.len());
+    if split < needed {
+        return Err(EncodeError::PromptChanges { at: split, length: opened.len() });
     }
-    Ok(shared)
+    Ok(split)
 }
 
 fn check_roles(prompt: &[Message], sides: &[&[Message]]) -> Result<(), EncodeError> {

@@ -63,13 +63,12 @@ impl Truncation {
     }
 
     fn apply(&self, prompt: &mut Vec<u32>, completions: &mut [&mut Vec<u32>]) -> Truncated {
-        let before = prompt.len();
         let longest = completions.iter().map(|completion| completion.len()).max().unwrap_or(0);
         let begins_with_bos = self.bos.is_some() && prompt.first().copied() == self.bos;
-        let least = if begins_with_bos { 2 } else { 1 };
         let room = self.max_length.map_or(usize::MAX, |max| max.saturating_sub(longest));
-        let target = self.max_prompt_length.unwrap_or(usize::MAX).min(room).max(least).min(before);
-        let cut = before - target;
+        let least = 1 + usize::from(begins_with_bos);
+        let target = self.max_prompt_length.unwrap_or(usize::MAX).min(room).max(least).min(prompt.len());
+        let cut = prompt.len() - target;
         match self.keep {
             PromptKeep::KeepStart => prompt.truncate(target),
             PromptKeep::KeepEnd => {
@@ -78,17 +77,23 @@ impl Truncation {
             }
         }
         let room = self.max_length.map_or(usize::MAX, |max| max.saturating_sub(prompt.len()).max(1));
-        let mut lost = 0;
-        for completion in completions {
-            if completion.len() > room {
-                lost += completion.len() - room;
-                // the last token is the terminator: it takes the last place that is left
-                if let Some(&terminator) = completion.last() {
-                    completion.truncate(room);
-                    completion[room - 1] = terminator;
-                }
-            }
-        }
+        let lost = completions.iter_mut().map(|completion| shorten(completion, room)).sum();
         Truncated { prompt: cut, completion: lost }
     }
+}
+
+/// Cuts a completion to `room` tokens, the last of them its terminator; returns how many were lost.
+fn shorten(completion: &mut Vec<u32>, room: usize) -> usize {
+    let before = completion.len();
+    if let Some(&terminator) = completion.last()
+        && before > room
+    {
+        completion.truncate(room - 1);
+        // the cut may fall right behind an earlier turn's end
+        while completion.last() == Some(&terminator) {
+            completion.pop();
+        }
+        completion.push(terminator);
+    }
+    before - completion.len()
 }

@@ -1,0 +1,358 @@
+//! Bad input: every row is either read or refused with its line, what was expected and what is there; nothing panics.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use proptest::prelude::*;
+use smpo_chat::{ChatTemplate, Message};
+use smpo_data::{ChatTokenizer, EncodeError, Record, read_examples, read_pairs, read_unpaired, records};
+use tempfile::NamedTempFile;
+
+fn file(bytes: &[u8]) -> NamedTempFile {
+    let mut file = NamedTempFile::new().unwrap();
+    file.write_all(bytes).unwrap();
+    file
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// Every row of a text as `line: kind` or `line: problem`.
+fn outcomes(bytes: &[u8]) -> Vec<String> {
+    let file = file(bytes);
+    records(file.path())
+        .unwrap()
+        .map(|row| match row {
+            Ok(row) => format!("{}: {}", row.location.line, row.record.kind()),
+            Err(error) => format!("{}: {}", error.location.line, error.problem),
+        })
+        .collect()
+}
+
+fn problem(row: &str) -> String {
+    let found = outcomes(row.as_bytes());
+    assert_eq!(found.len(), 1, "{found:?}");
+    found[0].strip_prefix("1: ").unwrap().to_string()
+}
+
+const PAIR: &str = r#"{"prompt": "p", "chosen": "c", "rejected": "r"}"#;
+
+#[test]
+fn every_shape_people_store_is_read() {
+    let rows = [
+        (PAIR, "a preference pair"),
+        (
+            r#"{"prompt": [{"role": "user", "content": "p"}], "chosen": [{"role": "assistant", "content": "c"}], "rejected": {"role": "assistant", "content": "r"}}"#,
+            "a preference pair",
+        ),
+        (
+            r#"{"chosen": [{"role": "user", "content": "p"}, {"role": "assistant", "content": "c"}], "rejected": [{"role": "user", "content": "p"}, {"role": "assistant", "content": "r"}]}"#,
+            "a preference pair",
+        ),
+        (
+            r#"{"prompt": "p", "chosen": [{"role": "user", "content": "p"}, {"role": "assistant", "content": "c"}], "rejected": [{"role": "user", "content": "p"}, {"role": "assistant", "content": "r"}]}"#,
+            "a preference pair",
+        ),
+        (
+            r#"{"chosen": "\n\nHuman: p\n\nAssistant: c", "rejected": "\n\nHuman: p\n\nAssistant: r"}"#,
+            "a preference pair",
+        ),
+        (r#"{"system": "s", "question": "p", "chosen": "c", "rejected": "r"}"#, "a preference pair"),
+        (
+            r#"{"conversations": [{"from": "human", "value": "p"}], "prompt": [{"from": "human", "value": "p"}], "chosen": {"from": "gpt", "value": "c"}, "rejected": {"from": "gpt", "value": "r"}}"#,
+            "a preference pair",
+        ),
+        (
+            r#"{"messages": [{"role": "user", "content": "p"}, {"role": "assistant", "content": "c"}]}"#,
+            "an instruction example",
+        ),
+        (
+            r#"{"conversation": [{"role": "user", "content": [{"type": "text", "text": "p"}]}, {"role": "assistant", "content": "c"}]}"#,
+            "an instruction example",
+        ),
+        (r#"{"instruction": "p", "input": "i", "output": "c"}"#, "an instruction example"),
+        (r#"{"prompt": "p", "completion": "c"}"#, "an instruction example"),
+        (r#"{"prompt": "p", "completion": "c", "label": true}"#, "a labelled completion"),
+        (
+            r#"{"prompt": [{"role": "user", "content": "p"}], "completion": [{"role": "assistant", "content": "c"}], "label": 0}"#,
+            "a labelled completion",
+        ),
+    ];
+    for (row, kind) in rows {
+        assert_eq!(outcomes(row.as_bytes()), [format!("1: {kind}")], "{row}");
+    }
+    let lines = rows.map(|(row, _)| row).join("\n");
+    let list = format!("[\n{}\n]", rows.map(|(row, _)| row).join(",\n"));
+    assert_eq!(outcomes(lines.as_bytes()).len(), rows.len());
+    let from_list = outcomes(list.as_bytes());
+    assert_eq!(from_list.len(), rows.len());
+    assert!(from_list[0].starts_with("2: ") && from_list[12].starts_with("14: "), "{from_list:?}");
+    assert_eq!(outcomes(&gzip(lines.as_bytes())), outcomes(lines.as_bytes()));
+}
+
+#[test]
+fn shapes_that_say_the_same_read_the_same() {
+    let explicit = r#"{"prompt": [{"role": "user", "content": "p"}, {"role": "assistant", "content": "a"}, {"role": "user", "content": "q"}], "chosen": "c", "rejected": "r"}"#;
+    let implicit = r#"{"chosen": [{"role": "user", "content": "p"}, {"role": "assistant", "content": "a"}, {"role": "user", "content": "q"}, {"role": "assistant", "content": "c"}], "rejected": [{"role": "user", "content": "p"}, {"role": "assistant", "content": "a"}, {"role": "user", "content": "q"}, {"role": "assistant", "content": "r"}]}"#;
+    let transcript = r#"{"chosen": "\n\nHuman: p\n\nAssistant: a\n\nHuman: q\n\nAssistant: c", "rejected": "\n\nHuman: p\n\nAssistant: a\n\nHuman: q\n\nAssistant: r"}"#;
+    let open_transcript =
+        r#"{"prompt": "\n\nHuman: p\n\nAssistant: a\n\nHuman: q\n\nAssistant:", "chosen": "c", "rejected": "r"}"#;
+    let file = file([explicit, implicit, transcript, open_transcript].join("\n").as_bytes());
+    let pairs = read_pairs(file.path()).unwrap();
+    assert_eq!(pairs[0].prompt.len(), 3);
+    assert_eq!(pairs[0].chosen, [Message::assistant("c")]);
+    for other in &pairs[1..] {
+        assert_eq!(*other, pairs[0], "the content's hash is the id, so it is the same too");
+    }
+}
+
+#[test]
+fn two_equal_sides_still_part_before_the_last_turn() {
+    let side = r#"[{"role": "user", "content": "p"}, {"role": "assistant", "content": "c"}]"#;
+    let file = file(format!(r#"{{"chosen": {side}, "rejected": {side}}}"#).as_bytes());
+    let pairs = read_pairs(file.path()).unwrap();
+    assert_eq!(pairs[0].prompt, [Message::user("p")]);
+    assert_eq!(pairs[0].chosen, pairs[0].rejected);
+}
+
+#[test]
+fn ids_are_the_rows_own_or_hashes_of_the_content() {
+    let rows = format!(
+        "{}\n{}\n{PAIR}\n\n{PAIR}\n",
+        r#"{"id": "mine", "prompt": "p", "chosen": "c", "rejected": "r"}"#,
+        r#"{"prompt_id": 7, "prompt": "p", "chosen": "c", "rejected": "r"}"#
+    );
+    let file = file(rows.as_bytes());
+    let ids: Vec<_> = read_pairs(file.path()).unwrap().into_iter().map(|pair| pair.id).collect();
+    assert_eq!(ids[..2], ["mine", "7"]);
+    assert_eq!(ids[2], ids[3]);
+    assert_eq!(ids[2], "be3c2ab86b0d3dfb", "a content id never changes between releases");
+}
+
+#[test]
+fn bad_rows_say_what_was_expected_and_what_is_there() {
+    for (row, expected) in [
+        (r#"{"prompt": "p", "rejected": "r"}"#, "expected `chosen`, got only [\"prompt\", \"rejected\"]"),
+        (r#"{"prompt": "p", "chosen": null, "rejected": "r"}"#, "expected `chosen`"),
+        (r#"{"prompt": "p", "choosen": "c", "rejected": "r"}"#, "did you mean `chosen` for `choosen`?"),
+        (r#"{"prompt": "p"}"#, "expected `completion`"),
+        (r#"{"text": "t"}"#, "expected a preference pair"),
+        (r#"{"mesages": []}"#, "did you mean `messages` for `mesages`?"),
+        ("[1, 2]", "expected a JSON object, got a number"),
+        ("3", "expected a JSON object, got a number"),
+        (
+            r#"{"prompt": "p", "chosen": 3, "rejected": "r"}"#,
+            "`chosen`: expected a string or a list of messages, got a number",
+        ),
+        (r#"{"prompt": 3, "chosen": "c", "rejected": "r"}"#, "`prompt`: expected a string or a list of messages"),
+        (r#"{"chosen": "c", "rejected": "r"}"#, "and no `prompt`"),
+        (
+            r#"{"prompt": [], "chosen": "c", "rejected": "r"}"#,
+            "`prompt`: roles out of order: expected a prompt that the assistant answers, got no message",
+        ),
+        (
+            r#"{"prompt": [{"role": "assistant", "content": "p"}], "chosen": "c", "rejected": "r"}"#,
+            "roles out of order",
+        ),
+        (r#"{"prompt": "p", "chosen": [{"role": "user", "content": "c"}], "rejected": "r"}"#, "roles out of order"),
+        (
+            r#"{"prompt": "p", "chosen": [], "rejected": "r"}"#,
+            "`chosen`: roles out of order: expected to begin and end with an assistant message, got no message",
+        ),
+        (
+            r#"{"messages": [{"role": "assistant", "content": "p"}, {"role": "user", "content": "c"}]}"#,
+            "got assistant, user",
+        ),
+        (r#"{"messages": [{"role": "assistant", "content": "alone"}]}"#, "`messages`: roles out of order"),
+        (
+            r#"{"messages": [{"content": "p"}]}"#,
+            "`messages[0]`: expected a message with `role`, got one with [\"content\"]",
+        ),
+        (r#"{"messages": [{"role": "user"}]}"#, "expected a message with `content`"),
+        (r#"{"messages": [{"role": "", "content": "p"}]}"#, "expected a role such as \"user\""),
+        (r#"{"messages": [{"role": 1, "content": "p"}]}"#, "`messages[0].role`: expected a string, got a number"),
+        (r#"{"messages": [{"role": "user", "content": null}]}"#, "`messages[0].content`: expected a string, got null"),
+        (
+            r#"{"messages": [{"role": "user", "content": [{"type": "image"}]}]}"#,
+            "`messages[0].content[0]`: expected a text part",
+        ),
+        (r#"{"messages": ["p"]}"#, "`messages[0]`: expected a message with `role` and `content`, got a string"),
+        (
+            r#"{"messages": [{"role": "user", "content": "p"}, {"role": "assistant", "content": "", "tool_calls": [{}]}]}"#,
+            "tool calls",
+        ),
+        (r#"{"prompt": "p", "completion": "c", "label": "yes"}"#, "`label`: expected true or false, got a string"),
+        (r#"{"system": 3, "prompt": "p", "chosen": "c", "rejected": "r"}"#, "`system`: expected a string"),
+        (r#"{"prompt": "p", "chosen": "c""#, "invalid JSON"),
+        ("{\"prompt\": \"\0\"}", "invalid JSON"),
+        (
+            r#"{"chosen": [{"role": "user", "content": "p"}, {"role": "assistant", "content": "c"}], "rejected": [{"role": "user", "content": "other"}, {"role": "assistant", "content": "r"}]}"#,
+            "begin with the same prompt",
+        ),
+    ] {
+        let got = if row.starts_with('[') { outcomes(row.as_bytes())[0].clone() } else { problem(row) };
+        assert!(got.contains(expected), "{row}\n  expected {expected}\n  got      {got}");
+    }
+}
+
+#[test]
+fn rows_after_a_bad_one_are_read() {
+    let mut bytes = format!("{PAIR}\n{{\"chosen\": 1}}\n").into_bytes();
+    bytes.extend_from_slice(b"{\"prompt\": \"caf\xe9\"}\n");
+    bytes.extend_from_slice(PAIR.as_bytes());
+    let found = outcomes(&bytes);
+    assert_eq!(found[0], "1: a preference pair");
+    assert!(found[1].starts_with("2: expected `rejected`"), "{found:?}");
+    assert_eq!(found[2], "3: expected UTF-8, got the byte 0xe9 at byte 15 of the row");
+    assert_eq!(found[3], "4: a preference pair");
+}
+
+#[test]
+fn reading_everything_stops_at_the_first_bad_row_and_names_it() {
+    let bad = file(format!("{PAIR}\n\n{{\"prompt\": \"p\"}}\n").as_bytes());
+    let error = read_pairs(bad.path()).unwrap_err().to_string();
+    assert!(error.contains(&format!("{}:3: expected `completion`", bad.path().display())), "{error}");
+    let sft = file(br#"{"prompt": "p", "completion": "c"}"#);
+    let error = read_pairs(sft.path()).unwrap_err().to_string();
+    assert!(
+        error.contains(":1: expected a preference pair") && error.contains("got an instruction example"),
+        "{error}"
+    );
+    assert!(read_unpaired(sft.path()).is_err());
+    let absent = read_pairs(Path::new("/nowhere/pairs.jsonl")).unwrap_err().to_string();
+    assert!(absent.starts_with("/nowhere/pairs.jsonl: cannot read"), "{absent}");
+}
+
+#[test]
+fn a_pair_serves_sft_and_kto_too() {
+    let file = file(PAIR.as_bytes());
+    let examples = read_examples(file.path()).unwrap();
+    assert_eq!(examples[0].completion, [Message::assistant("c")]);
+    let unpaired = read_unpaired(file.path()).unwrap();
+    assert_eq!(
+        unpaired.iter().map(|row| (row.completion[0].content.as_str(), row.label)).collect::<Vec<_>>(),
+        [("c", true), ("r", false)]
+    );
+    assert_ne!(unpaired[0].id, unpaired[1].id);
+}
+
+#[test]
+fn a_truncated_gzip_gives_its_whole_rows_and_then_an_error() {
+    let mut noise = String::new();
+    for n in 0..2000u64 {
+        let text = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        noise.push_str(&format!("{{\"prompt\": \"{text:x}\", \"chosen\": \"c\", \"rejected\": \"r\"}}\n"));
+    }
+    let whole = gzip(noise.as_bytes());
+    let found = outcomes(&whole[..whole.len() / 2]);
+    let (last, rows) = found.split_last().unwrap();
+    assert!(last.contains("the gzip stream is damaged or ends early"), "{last}");
+    assert!(rows.len() > 100 && rows.iter().all(|row| row.ends_with("a preference pair")));
+}
+
+#[test]
+fn a_row_of_many_megabytes_is_read_and_tokenised() {
+    let long = "The quick brown fox. ".repeat(600_000);
+    let file = file(format!(r#"{{"prompt": "p", "chosen": "{long}", "rejected": "r"}}"#).as_bytes());
+    let pairs = read_pairs(file.path()).unwrap();
+    assert!(pairs[0].chosen[0].content.len() > 12_000_000);
+    let mut short = pairs[0].clone();
+    short.chosen[0].content.truncate(400_000);
+    let ids = chatml().encode_pair(&short).unwrap();
+    assert!(ids.chosen.len() > 50_000);
+}
+
+#[test]
+fn nul_and_control_characters_are_text() {
+    let file = file(br#"{"prompt": "a\u0000b", "chosen": "\u0000\u001f\u200b", "rejected": "\ud83d\ude42"}"#);
+    let pairs = read_pairs(file.path()).unwrap();
+    let ids = chatml().encode_pair(&pairs[0]).unwrap();
+    assert_eq!(chatml().decode(&ids.chosen).unwrap(), "\0\u{1f}\u{200b}<|im_end|>");
+}
+
+#[test]
+fn a_template_that_raises_or_loops_is_an_error() {
+    let pair = &read_pairs(file(PAIR.as_bytes()).path()).unwrap()[0];
+    for (source, expected) in [
+        ("{{ raise_exception('only poems') }}", "refuses this conversation: only poems"),
+        ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", "did not end within"),
+        ("{% for a in range(99999) %}{{ 'x' * 100000 }}{% endfor %}", "did not end within"),
+        ("{% macro f() %}{{ f() }}{{ f() }}{% endmacro %}{{ f() }}", "the chat template"),
+        ("{{ messages[0].nothing.at_all }}", "the chat template failed"),
+        ("{{ strftime_now('%Q') }}", "cannot use the format"),
+    ] {
+        let template = ChatTemplate::from_source(source, "bad.jinja").unwrap();
+        let tokenizer = ChatTokenizer::with_template(golden("chatml"), template).unwrap();
+        let error = tokenizer.encode_pair(pair).unwrap_err().to_string();
+        assert!(error.starts_with("bad.jinja: ") && error.contains(expected), "{error}");
+    }
+    let error = ChatTemplate::from_source("{% if %}", "bad.jinja").unwrap_err().to_string();
+    assert!(error.contains("does not parse"), "{error}");
+}
+
+#[test]
+fn a_template_that_rewrites_the_prompt_is_refused() {
+    let template = ChatTemplate::from_source(
+        "{% if messages | length > 1 %}{{ messages[-1].content }}{% else %}ask: {{ messages[0].content }}{% endif %}",
+        "backwards.jinja",
+    )
+    .unwrap();
+    let tokenizer = ChatTokenizer::with_template(golden("chatml"), template).unwrap();
+    let pair = &read_pairs(file(PAIR.as_bytes()).path()).unwrap()[0];
+    assert!(matches!(tokenizer.encode_pair(pair), Err(EncodeError::PromptChanges { .. })));
+}
+
+#[test]
+fn a_model_directory_without_what_is_needed_says_so() {
+    let load = |dir: &Path| ChatTokenizer::from_model_dir(dir).unwrap_err().to_string();
+    assert!(load(Path::new("/nowhere")).contains("expected a model directory"));
+    let dir = tempfile::tempdir().unwrap();
+    assert!(load(dir.path()).contains("no chat template"));
+    std::fs::write(dir.path().join("chat_template.jinja"), "{{ messages[0].content }}").unwrap();
+    assert!(load(dir.path()).contains("cannot load the tokenizer"));
+    std::fs::copy(golden("chatml").join("tokenizer.json"), dir.path().join("tokenizer.json")).unwrap();
+    assert!(load(dir.path()).contains("no terminator"));
+    std::fs::write(dir.path().join("config.json"), r#"{"eos_token_id": "2"}"#).unwrap();
+    assert!(load(dir.path()).contains("expected `eos_token_id` as a token id or a list of token ids"));
+    std::fs::write(dir.path().join("config.json"), "[").unwrap();
+    assert!(load(dir.path()).contains("expected a JSON object"));
+    std::fs::write(dir.path().join("config.json"), r#"{"eos_token_id": 2}"#).unwrap();
+    assert!(ChatTokenizer::from_model_dir(dir.path()).is_ok());
+    std::fs::write(dir.path().join("tokenizer_config.json"), b"\xff").unwrap();
+    assert!(load(dir.path()).contains("expected UTF-8 text"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), zip in any::<bool>()) {
+        let bytes = if zip { gzip(&bytes) } else { bytes };
+        outcomes(&bytes);
+    }
+
+    #[test]
+    fn no_damage_to_a_good_file_panics(at in 0usize..400, byte in any::<u8>(), cut in 0usize..400) {
+        let mut bytes = format!("[{PAIR},\n{PAIR}, {{\"messages\": [{{\"role\": \"user\", \"content\": \"é\"}}]}}]").into_bytes();
+        let length = bytes.len();
+        bytes[at % length] = byte;
+        bytes.truncate(length - cut % length);
+        for row in records(file(&bytes).path()).unwrap().flatten() {
+            let pair = matches!(row.record, Record::Pair(_));
+            prop_assert!(pair || !matches!(row.record, Record::Unpaired(_)));
+        }
+    }
+}
+
+fn golden(model: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(model)
+}
+
+fn chatml() -> ChatTokenizer {
+    ChatTokenizer::from_model_dir(golden("chatml")).unwrap()
+}
