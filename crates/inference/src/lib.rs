@@ -8,6 +8,7 @@
 //! | feature | adds |
 //! |---|---|
 //! | *(none)* | the trait, the sampler, the [`Scripted`] fake |
+//! | `mistralrs` | `MistralEngine`: Hugging Face directories, PEFT adapters and GGUF files through mistral.rs |
 //!
 //! Units: log-probs are natural logarithms (nats) of the model's own distribution, at temperature 1 and before any
 //! filter; lengths are tokens. Shapes: `V` is the vocabulary.
@@ -17,6 +18,8 @@ mod draw;
 mod error;
 mod fidelity;
 mod generator;
+#[cfg(feature = "mistralrs")]
+pub mod mistral;
 mod pool;
 mod recorder;
 mod request;
@@ -33,3 +36,6 @@ pub use recorder::{Recorder, Recording, Step};
 pub use request::Request;
 pub use sampler::Sampler;
 pub use scripted::Scripted;
+
+#[cfg(feature = "mistralrs")]
+pub use mistral::{MistralConfig, MistralEngine};

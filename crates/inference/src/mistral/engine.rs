@@ -1,0 +1,222 @@
+//! One engine, one request at a time.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use mistralrs::core::ModelDType;
+use mistralrs::{
+    Constraint, CustomLogitsProcessor, MistralRs, NormalRequest, RequestMessage, Response, SamplingParams, StopTokens,
+    Tensor,
+};
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+use super::checkpoint::Checkpoint;
+use super::load::{ENGINE, Loaded, load};
+use super::prompt::Codec;
+use super::steer::{Steer, only};
+use crate::{Completion, EngineInfo, FinishReason, Generator, InferenceError, Recorder, Request};
+
+/// The version of the engine this crate is built with and its measures were taken on.
+const VERSION: &str = "0.8.1";
+
+/// How a model is loaded.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MistralConfig {
+    /// The directory of the model below a PEFT adapter, where `adapter_config.json` names none that exists.
+    pub base: Option<PathBuf>,
+}
+
+/// One token that ends a turn.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terminator {
+    /// Its id.
+    pub id: u32,
+    /// Its text in the vocabulary.
+    pub token: String,
+}
+
+/// A model loaded into mistral.rs, in float32 on the CPU.
+///
+/// Not for use from inside an asynchronous runtime: [`Generator::generate`] blocks.
+pub struct MistralEngine {
+    runner: Arc<MistralRs>,
+    codec: Codec,
+    terminators: Vec<Terminator>,
+    terminator_ids: Vec<u32>,
+    stop: u32,
+    position_limit: usize,
+}
+
+impl MistralEngine {
+    /// Loads a Hugging Face directory, a PEFT adapter directory or a GGUF file. Nothing is fetched from anywhere.
+    ///
+    /// # Errors
+    /// [`InferenceError::MissingFile`], [`InferenceError::InvalidFile`] and [`InferenceError::Chat`] for what is wrong
+    /// with the files, [`InferenceError::Load`] for what the engine says.
+    pub fn load(model: impl AsRef<Path>, config: &MistralConfig) -> Result<Self, InferenceError> {
+        let checkpoint = Checkpoint::open(model.as_ref(), config.base.as_deref())?;
+        Self::start(&checkpoint)
+    }
+
+    /// Loads the same model `instances` times, for as many threads. Each has its own copy of the weights.
+    ///
+    /// # Errors
+    /// As [`MistralEngine::load`].
+    pub fn load_instances(
+        model: impl AsRef<Path>,
+        config: &MistralConfig,
+        instances: usize,
+    ) -> Result<Vec<Self>, InferenceError> {
+        let checkpoint = Checkpoint::open(model.as_ref(), config.base.as_deref())?;
+        (0..instances.max(1)).map(|_| Self::start(&checkpoint)).collect()
+    }
+
+    fn start(checkpoint: &Checkpoint) -> Result<Self, InferenceError> {
+        let Loaded { runner, codec, terminators, position_limit } = load(checkpoint, ModelDType::F32)?;
+        let terminator_ids: Vec<u32> = terminators.iter().map(|terminator| terminator.id).collect();
+        let mut engine = MistralEngine { runner, codec, terminators, terminator_ids, stop: 0, position_limit };
+        engine.stop = engine.stopping_terminator().ok_or_else(|| InferenceError::Load {
+            path: checkpoint.path().to_path_buf(),
+            engine: ENGINE,
+            message: format!("it stops on none of the terminators {:?}", engine.terminator_ids),
+        })?;
+        Ok(engine)
+    }
+
+    /// Every token that ends a turn of this model: `eos` means any of them.
+    pub fn terminators(&self) -> &[Terminator] {
+        &self.terminators
+    }
+
+    /// The chat template, for hashes and records.
+    pub fn template_source(&self) -> &str {
+        self.codec.template.source()
+    }
+
+    /// The longest prompt and completion together, in tokens.
+    pub fn position_limit(&self) -> usize {
+        self.position_limit
+    }
+
+    /// The token ids of a conversation opened for the assistant's turn, as the model sees them.
+    ///
+    /// # Errors
+    /// [`InferenceError::Prompt`].
+    pub fn encode_prompt(&self, request: &Request) -> Result<Vec<u32>, InferenceError> {
+        self.codec.encode(request)
+    }
+
+    /// The first terminator on which the engine demonstrably stops. It refuses a stop token whose text begins other
+    /// tokens, and then another has to do: every terminator reaches it as this one.
+    fn stopping_terminator(&self) -> Option<u32> {
+        self.terminator_ids.iter().copied().find(|&id| {
+            let force: Arc<dyn CustomLogitsProcessor> =
+                Arc::new(move |logits: &Tensor, _: &[u32]| only(id, vec![0.0; logits.elem_count()]));
+            matches!(self.run(vec![id], 2, id, force), Ok(reason) if reason == "stop")
+        })
+    }
+
+    /// One request through the engine: the reason it gives for ending.
+    fn run(
+        &self,
+        prompt: Vec<u32>,
+        max_tokens: usize,
+        stop: u32,
+        processor: Arc<dyn CustomLogitsProcessor>,
+    ) -> Result<String, String> {
+        let (sender, mut response) = mpsc::channel(1);
+        let request = NormalRequest {
+            messages: RequestMessage::CompletionTokens(prompt),
+            // Temperature 0 makes the engine take the arg max, and only one token is left to take.
+            sampling_params: SamplingParams {
+                temperature: Some(0.0),
+                stop_toks: Some(StopTokens::Ids(vec![stop])),
+                max_len: Some(max_tokens),
+                ..SamplingParams::neutral()
+            },
+            response: sender,
+            return_logprobs: false,
+            is_streaming: false,
+            id: self.runner.next_request_id(),
+            constraint: Constraint::None,
+            suffix: None,
+            tools: None,
+            tool_choice: None,
+            logits_processors: Some(vec![processor]),
+            return_raw_logits: false,
+            web_search_options: None,
+            model_id: None,
+            truncate_sequence: false,
+        };
+        let queue = self.runner.get_sender(None).map_err(|error| error.to_string())?;
+        queue.blocking_send(mistralrs::Request::Normal(Box::new(request))).map_err(|error| error.to_string())?;
+        let answer = response.blocking_recv();
+        // The channel closes when the engine has let go of the sequence, so that the next request runs alone.
+        while response.blocking_recv().is_some() {}
+        match answer {
+            Some(Response::CompletionDone(done)) => {
+                Ok(done.choices.into_iter().next().map(|choice| choice.finish_reason).unwrap_or_default())
+            }
+            Some(Response::InternalError(error) | Response::ValidationError(error)) => Err(error.to_string()),
+            Some(Response::CompletionModelError(message, _)) => Err(message),
+            Some(_) => Err("it answered with something else than a completion".into()),
+            None => Err("it went away without an answer".into()),
+        }
+    }
+}
+
+impl Generator for MistralEngine {
+    fn generate(&mut self, request: &Request) -> Result<Completion, InferenceError> {
+        request.validate()?;
+        let failed = |message: String| InferenceError::Engine {
+            prompt_id: request.prompt_id.clone(),
+            sample: request.sample,
+            engine: ENGINE.into(),
+            message,
+        };
+        let prompt = self.codec.encode(request)?;
+        let room = self.position_limit.saturating_sub(prompt.len());
+        let Some(&last_prompt_token) = prompt.last().filter(|_| room > 0) else {
+            return Err(InferenceError::PromptTooLong {
+                prompt_id: request.prompt_id.clone(),
+                tokens: prompt.len(),
+                limit: self.position_limit,
+            });
+        };
+        let cap = room.min(request.max_tokens as usize);
+        let recorder = Recorder::new(request, &self.terminator_ids);
+        let steer = Arc::new(Steer::new(recorder, self.stop, prompt.len(), cap));
+        let outcome = self.run(prompt, cap, self.stop, steer.clone());
+        // The recorder's own error says more than the engine's echo of it.
+        let recording = steer.take()?;
+        let reason = outcome.map_err(failed)?;
+
+        let ended = recording.token_ids.last().is_some_and(|id| self.terminator_ids.contains(id));
+        let finish = match (ended, recording.token_ids.len()) {
+            (true, _) => FinishReason::Eos,
+            (false, length) if length == cap => FinishReason::Length,
+            (false, length) => {
+                return Err(failed(format!(
+                    "it stopped ({reason}) after {length} of {cap} tokens without a terminator"
+                )));
+            }
+        };
+        let spoken = &recording.token_ids[..recording.token_ids.len() - usize::from(ended)];
+        let text = self.codec.decode(last_prompt_token, spoken).map_err(|error| failed(error.to_string()))?;
+        Ok(Completion {
+            text,
+            tokens: Some(recording.token_ids.len() as u32),
+            token_ids: Some(recording.token_ids),
+            logps: Some(recording.logps),
+            terminator_logps: Some(recording.terminator_logps),
+            cap: cap as u32,
+            finish,
+        })
+    }
+
+    fn engine(&self) -> EngineInfo {
+        EngineInfo { name: ENGINE.into(), version: VERSION.into(), dtype: Some("f32".into()), device: "cpu".into() }
+    }
+}

@@ -1,0 +1,223 @@
+//! Handing a checked checkpoint to mistral.rs, on a thread of its own.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use mistralrs::Device;
+use mistralrs::core::{
+    AdapterPaths, DefaultSchedulerMethod, DeviceMapSetting, GGUFLoaderBuilder, GGUFSpecificConfig, Loader,
+    LocalModelPaths, LoraAdapterPaths, MistralRs, MistralRsBuilder, ModelDType, ModelPaths, NormalLoaderBuilder,
+    NormalSpecificConfig, SchedulerConfig,
+};
+use smpo_chat::{ChatTemplate, Terminators};
+use tempfile::NamedTempFile;
+use tokenizers::Tokenizer;
+
+use super::checkpoint::{Checkpoint, Directory};
+use super::engine::Terminator;
+use super::prompt::Codec;
+use crate::InferenceError;
+
+pub(super) const ENGINE: &str = "mistral.rs";
+
+/// A running engine and what it does not do itself.
+pub(super) struct Loaded {
+    pub runner: Arc<MistralRs>,
+    pub codec: Codec,
+    pub terminators: Vec<Terminator>,
+    pub position_limit: usize,
+}
+
+/// Loads on a fresh thread: mistral.rs keeps the adapters it has merged in a thread-local list that it never clears,
+/// so a second load on the same thread would merge them again; and a panic inside it stays there.
+pub(super) fn load(checkpoint: &Checkpoint, dtype: ModelDType) -> Result<Loaded, InferenceError> {
+    let checkpoint = checkpoint.clone();
+    let path = checkpoint.path().to_path_buf();
+    let loading = std::thread::spawn(move || load_here(&checkpoint, dtype));
+    loading.join().unwrap_or_else(|panic| {
+        let message = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("it panicked");
+        Err(failed(&path, message))
+    })
+}
+
+fn failed(path: &Path, message: impl ToString) -> InferenceError {
+    InferenceError::Load { path: path.to_path_buf(), engine: ENGINE, message: message.to_string() }
+}
+
+fn load_here(checkpoint: &Checkpoint, dtype: ModelDType) -> Result<Loaded, InferenceError> {
+    let path = checkpoint.path();
+    // Template, terminators and tokenizer first: what they find missing needs no weights.
+    let described = match checkpoint {
+        Checkpoint::Directory(Directory { path, .. }) => Some(describe(path)?),
+        Checkpoint::Adapter { base, adapter } => Some(describe(&adapter.path).or_else(|_| describe(&base.path))?),
+        Checkpoint::Gguf { .. } => None,
+    };
+    let tokenizer = match checkpoint {
+        Checkpoint::Directory(directory) | Checkpoint::Adapter { base: directory, .. } => {
+            Some(read_tokenizer(&directory.tokenizer)?)
+        }
+        Checkpoint::Gguf { .. } => None,
+    };
+    let (loader, paths, _config) = loader(checkpoint)?;
+    let mapping = DeviceMapSetting::dummy();
+    let pipeline = loader
+        .load_model_from_path(&paths, &dtype, &Device::Cpu, true, mapping, None, None)
+        .map_err(|error| failed(path, format!("{error:#}")))?;
+
+    let (engine_tokenizer, metadata, engine_template) = {
+        let pipeline = pipeline.try_lock().map_err(|error| failed(path, error))?;
+        (pipeline.tokenizer(), pipeline.get_metadata(), pipeline.get_chat_template())
+    };
+    let tokenizer = match tokenizer {
+        Some(tokenizer) => tokenizer,
+        // The engine's own, which it made from the file's metadata; it uses another version of the same crate.
+        None => {
+            let engine = engine_tokenizer.ok_or_else(|| failed(path, "it has no tokenizer"))?;
+            let json = engine.to_string(false).map_err(|error| failed(path, error))?;
+            json.parse::<Tokenizer>().map_err(|error| failed(path, error))?
+        }
+    };
+    let (template, ids) = match described {
+        Some((template, mut terminators)) => {
+            terminators.resolve(|token| tokenizer.token_to_id(token), |id| tokenizer.id_to_token(id));
+            (template, terminators.ids())
+        }
+        None => {
+            let text = engine_template.as_ref().and_then(|template| template.chat_template.as_ref()?.0.as_ref().left());
+            let text = text.ok_or_else(|| InferenceError::InvalidFile {
+                path: path.to_path_buf(),
+                problem: "no chat template (tokenizer.chat_template)".into(),
+                remedy: "convert the model again from a directory with a chat template".into(),
+            })?;
+            let template =
+                ChatTemplate::from_source(text.as_str(), &path.display().to_string()).map_err(|e| failed(path, e))?;
+            (with_special_tokens(template, engine_template.as_deref()), metadata.eos_tok.clone())
+        }
+    };
+    if ids.is_empty() {
+        return Err(InferenceError::InvalidFile {
+            path: path.to_path_buf(),
+            problem: "no terminator: expected an eos_token, an eos_token_id or a turn end in the template".into(),
+            remedy: "name the token that ends a turn as eos_token in tokenizer_config.json".into(),
+        });
+    }
+    let terminators =
+        ids.iter().map(|&id| Terminator { id, token: tokenizer.id_to_token(id).unwrap_or_default() }).collect();
+
+    let scheduler = SchedulerConfig::DefaultScheduler {
+        method: DefaultSchedulerMethod::Fixed(1.try_into().map_err(|error| failed(path, error))?),
+    };
+    let position_limit = match checkpoint {
+        Checkpoint::Directory(directory) | Checkpoint::Adapter { base: directory, .. } => {
+            directory.config.position_limit
+        }
+        Checkpoint::Gguf { .. } => None,
+    };
+    let position_limit = position_limit.map_or(metadata.max_seq_len, |limit| limit.min(metadata.max_seq_len));
+    let builder =
+        MistralRsBuilder::new(pipeline, scheduler, false, None).with_no_prefix_cache(true).with_disable_eos_stop(true);
+    // A runtime of one thread, for the one await; on a larger one mistral.rs makes a dummy run.
+    let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|error| failed(path, error))?;
+    let runner = runtime.block_on(builder.build());
+    Ok(Loaded { runner, codec: Codec { template, tokenizer }, terminators, position_limit })
+}
+
+/// The tokenizer, without the truncation and padding that some files carry.
+fn read_tokenizer(path: &Path) -> Result<Tokenizer, InferenceError> {
+    let invalid = |error: tokenizers::Error| InferenceError::InvalidFile {
+        path: path.to_path_buf(),
+        problem: format!("expected a tokenizer, got {error}"),
+        remedy: "save the tokenizer again with tokenizers 0.22 or earlier".into(),
+    };
+    let mut tokenizer = Tokenizer::from_file(path).map_err(invalid)?;
+    tokenizer.with_truncation(None).map_err(invalid)?;
+    tokenizer.with_padding(None);
+    Ok(tokenizer)
+}
+
+fn describe(directory: &Path) -> Result<(ChatTemplate, Terminators), InferenceError> {
+    let chat = |error: smpo_chat::ChatError| InferenceError::Chat(Box::new(error));
+    let template = ChatTemplate::from_model_dir(directory).map_err(chat)?;
+    Ok((template, Terminators::from_model_dir(directory).map_err(chat)?))
+}
+
+type Paths = Box<dyn ModelPaths>;
+
+/// The loader, the paths, and the rewritten configuration that must live until the load is over.
+fn loader(checkpoint: &Checkpoint) -> Result<(Box<dyn Loader>, Paths, Option<NamedTempFile>), InferenceError> {
+    let (directory, adapter) = match checkpoint {
+        Checkpoint::Directory(directory) => (directory, None),
+        Checkpoint::Adapter { base, adapter } => (base, Some(adapter)),
+        Checkpoint::Gguf { file } => {
+            let paths = local_paths(PathBuf::new(), PathBuf::new(), vec![file.clone()], AdapterPaths::None);
+            let name = file.display().to_string();
+            let config = GGUFSpecificConfig::default();
+            let loader = GGUFLoaderBuilder::new(None, None, name.clone(), vec![name], config, false, None).build();
+            return Ok((loader, paths, None));
+        }
+    };
+    let rewritten = directory.config.rewritten.as_ref().map(|config| temporary(&directory.path, config)).transpose()?;
+    let config = rewritten.as_ref().map_or(directory.config.path.as_path(), NamedTempFile::path).to_path_buf();
+    let builder = NormalLoaderBuilder::new(
+        NormalSpecificConfig::default(),
+        None,
+        None,
+        Some(directory.path.display().to_string()),
+        false,
+        None,
+    );
+    let (builder, adapters) = match adapter {
+        None => (builder, AdapterPaths::None),
+        Some(adapter) => {
+            let text = fs::read_to_string(&adapter.config).map_err(|error| failed(&adapter.config, error))?;
+            let lora_config = serde_json::from_str(&text).map_err(|error| failed(&adapter.config, error))?;
+            let adapters = vec![LoraAdapterPaths { lora_config, adapter_path: adapter.weights.clone() }];
+            (builder.with_lora(vec![adapter.path.display().to_string()]), AdapterPaths::Lora(adapters))
+        }
+    };
+    let loader = builder.build(None).map_err(|error| failed(&directory.path, format!("{error:#}")))?;
+    let paths = local_paths(directory.tokenizer.clone(), config, directory.weights.clone(), adapters);
+    Ok((loader, paths, rewritten))
+}
+
+/// No template and no generation configuration: the engine renders nothing and ends nothing, and what it would do
+/// with them (reasoning modes, fetching an encoding) is not wanted.
+fn local_paths(tokenizer: PathBuf, config: PathBuf, weights: Vec<PathBuf>, adapters: AdapterPaths) -> Paths {
+    Box::new(LocalModelPaths {
+        tokenizer_filename: tokenizer,
+        config_filename: config,
+        template_filename: None,
+        filenames: weights,
+        adapter_paths: adapters,
+        gen_conf: None,
+        preprocessor_config: None,
+        processor_config: None,
+        chat_template_json_filename: None,
+    })
+}
+
+fn temporary(directory: &Path, config: &serde_json::Value) -> Result<NamedTempFile, InferenceError> {
+    let write = || {
+        let mut file = tempfile::Builder::new().prefix("config-").suffix(".json").tempfile()?;
+        file.write_all(config.to_string().as_bytes())?;
+        file.flush()?;
+        Ok(file)
+    };
+    write().map_err(|error: std::io::Error| failed(directory, format!("cannot write a temporary config.json: {error}")))
+}
+
+/// GGUF templates name the special tokens by variable, too.
+fn with_special_tokens(template: ChatTemplate, engine: Option<&mistralrs::core::ChatTemplate>) -> ChatTemplate {
+    let Some(engine) = engine else { return template };
+    let named = [("bos_token", engine.bos_tok()), ("eos_token", engine.eos_tok()), ("unk_token", engine.unk_tok())];
+    named.into_iter().fold(template, |template, (name, token)| match token {
+        Some(token) => template.with_variable(name, token),
+        None => template,
+    })
+}

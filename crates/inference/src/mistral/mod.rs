@@ -1,0 +1,24 @@
+//! mistral.rs as a [`Generator`].
+//!
+//! mistral.rs 0.8.1 is exact while one request is in flight: its log-probs then equal transformers' to about 2e-6 in
+//! float32. As soon as two sequences of equal length run at once, the earlier ones' key–value caches are overwritten
+//! and log-probs are off by 0.1 nats and more. So an engine here answers one request at a time, keeps no prefix cache,
+//! and speed comes from several engines on several threads ([`MistralEngine::load_instances`]).
+//!
+//! The engine computes logits and nothing else. Prompts are rendered by the model's template and tokenised here; every
+//! step's logits go through a [`crate::Recorder`], which draws the token; the engine is handed a distribution with one
+//! token left in it ([`steer`]); its own end-of-sequence logic, whose set differs from the model's, is off; and the
+//! text is decoded here from the token ids. So nothing is trimmed, no stop string exists, no engine seed matters, and a
+//! completion depends on nothing but the model, the prompt, the sampler and the seed.
+
+mod checkpoint;
+mod config_file;
+mod engine;
+mod load;
+mod prompt;
+mod steer;
+
+pub use engine::{MistralConfig, MistralEngine, Terminator};
+
+#[allow(unused_imports, reason = "linked to from the documentation above")]
+use crate::Generator;
