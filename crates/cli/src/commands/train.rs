@@ -1,0 +1,99 @@
+//! `smpo train`: one training run.
+
+use std::path::PathBuf;
+
+use smpo_trainer::{Event, Finish, TrainConfig, TrainError};
+
+use crate::exit::{Exit, Failure, Outcome, io_is_usage};
+use crate::interrupt;
+use crate::progress::{Progress, Stage};
+
+/// One training run: SFT or any preference loss.
+#[derive(clap::Args)]
+pub struct TrainArgs {
+    /// TOML configuration; paths in it are relative to the working directory
+    config: PathBuf,
+    /// Override a key: `--set learning_rate=1e-5 --set loss.beta=1.2`
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Throw away what an earlier run left in output_dir
+    #[arg(long)]
+    restart: bool,
+    /// Threads to compute with; all cores when absent
+    #[arg(long)]
+    threads: Option<usize>,
+}
+
+/// Runs the command.
+pub fn run(args: TrainArgs) -> Outcome {
+    let config = TrainConfig::read(&args.config, &args.set).map_err(blame)?;
+    super::set_threads(args.threads)?;
+    let progress = Progress::new();
+    let finish = train(&config, args.restart, "train", &progress)?;
+    Ok(match finish {
+        Finish::Done { model, already } => {
+            let note = if already { " (finished before; --restart trains it again)" } else { "" };
+            crate::output::print(&format!("{}{note}", model.display()))?;
+            Exit::Success
+        }
+        Finish::Stopped { step } => {
+            progress.say(&format!("stopped after step {step}; the same command goes on from there"));
+            Exit::Interrupted
+        }
+    })
+}
+
+/// Trains under a progress bar called `name`.
+pub fn train(config: &TrainConfig, restart: bool, name: &str, progress: &Progress) -> Result<Finish, Failure> {
+    let mut stage: Option<Stage> = None;
+    let mut last = String::new();
+    let finish = smpo_trainer::train(config, restart, interrupt::flag(), &mut |event| match event {
+        Event::Data { rows, truncated } => {
+            if truncated.prompts + truncated.completions > 0 {
+                progress.say(&format!(
+                    "{name}: of {rows} rows, {} lost prompt tokens and {} lost completion tokens to max_length",
+                    truncated.prompts, truncated.completions
+                ));
+            }
+        }
+        Event::Reference => progress.say(&format!("{name}: scoring the data with the reference model")),
+        Event::Started { total_steps, done } => {
+            if done > 0 {
+                progress.say(&format!("{name}: going on after step {done}"));
+            }
+            stage = Some(progress.stage(name, total_steps));
+        }
+        Event::Step(record) => {
+            last = format!("loss {:.3}", record.metric("loss").unwrap_or(f64::NAN));
+            if let Some(eos) = record.metric("eos_logp/rejected") {
+                last.push_str(&format!("  EOS on rejected {eos:.2}"));
+            }
+            last.push_str(&format!("  {:.0} tokens/s", record.tokens_per_s));
+            if let Some(stage) = &stage {
+                stage.update(record.step, &last);
+            }
+        }
+        Event::Saved(_) => {}
+    })
+    .map_err(blame)?;
+    if let Some(stage) = &stage {
+        stage.finish(&last);
+    }
+    Ok(finish)
+}
+
+/// A configuration, data or model that is wrong is its author's to mend; the rest is the machine's.
+pub fn blame(error: TrainError) -> Failure {
+    let usage = match &error {
+        TrainError::Config { .. }
+        | TrainError::Data(_)
+        | TrainError::Encode(_)
+        | TrainError::NoRows { .. }
+        | TrainError::Model(_)
+        | TrainError::Loss(_)
+        | TrainError::OtherRun { .. } => true,
+        TrainError::Io { action, .. } => *action == "read" && io_is_usage(&error),
+        _ => false,
+    };
+    if usage { Failure::Usage(error.into()) } else { Failure::Execution(error.into()) }
+}

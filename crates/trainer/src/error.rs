@@ -1,0 +1,97 @@
+//! What can go wrong in a training run.
+
+use std::path::PathBuf;
+
+/// Why a run did not start or did not go on. Nothing that was saved before is lost.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// The configuration is wrong.
+    #[error("{}{}: {message}", origin.display(), line.map(|line| format!(":{line}")).unwrap_or_default())]
+    Config {
+        /// The file.
+        origin: PathBuf,
+        /// 1-based line, where one is to blame.
+        line: Option<usize>,
+        /// What is wrong.
+        message: String,
+    },
+    /// The operating system said no.
+    #[error("{}: cannot {action}: {source}", path.display())]
+    Io {
+        /// Which file or directory.
+        path: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// The reason.
+        source: std::io::Error,
+    },
+    /// A data file is wrong.
+    #[error(transparent)]
+    Data(#[from] smpo_data::ReadError),
+    /// A row cannot be turned into tokens.
+    #[error(transparent)]
+    Encode(#[from] smpo_data::EncodeError),
+    /// There is nothing to train on.
+    #[error("{}: no row to train on: expected at least one preference pair or example", path.display())]
+    NoRows {
+        /// The first data file.
+        path: PathBuf,
+    },
+    /// The model directory is wrong, or the model refused a batch.
+    #[error(transparent)]
+    Model(#[from] smpo_model::ModelError),
+    /// An operation refused its input.
+    #[error(transparent)]
+    Kernel(#[from] smpo_kernels::KernelError),
+    /// candle refused something.
+    #[error(transparent)]
+    Tensor(#[from] candle_core::Error),
+    /// The loss configuration is wrong.
+    #[error(transparent)]
+    Loss(#[from] smpo_losses::ConfigError),
+    /// The loss refused a batch.
+    #[error("step {step}: {source}")]
+    Batch {
+        /// Optimizer step, from 1.
+        step: u64,
+        /// What it said.
+        source: smpo_losses::BatchError,
+    },
+    /// The run directory holds another run.
+    #[error(
+        "{}: holds a run with another configuration ({} differ); choose another output_dir, or start afresh with --restart",
+        dir.display(),
+        keys.join(", ")
+    )]
+    OtherRun {
+        /// The run directory.
+        dir: PathBuf,
+        /// The keys in which the two differ.
+        keys: Vec<String>,
+    },
+    /// Loss or gradient is not a number.
+    #[error(
+        "step {step}: {what} is {value}; lower learning_rate, or look at the data of this step; the last checkpoint is intact"
+    )]
+    NotFinite {
+        /// Optimizer step, from 1.
+        step: u64,
+        /// `the loss` or `the gradient norm`.
+        what: &'static str,
+        /// What it was.
+        value: f64,
+    },
+    /// A checkpoint cannot be read back.
+    #[error("{}: the checkpoint is damaged: {reason}; delete this directory to resume from the one before", dir.display())]
+    Checkpoint {
+        /// Its directory.
+        dir: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+pub(crate) fn io(path: &std::path::Path, action: &'static str) -> impl FnOnce(std::io::Error) -> TrainError {
+    let path = path.to_owned();
+    move |source| TrainError::Io { path, action, source }
+}

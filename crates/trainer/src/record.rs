@@ -1,0 +1,114 @@
+//! `metrics.jsonl`: one JSON object an optimizer step.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+
+use crate::error::{TrainError, io};
+
+/// What one optimizer step saw.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepRecord {
+    /// Optimizer step, from 1.
+    pub step: u64,
+    /// Epochs seen, fractional.
+    pub epoch: f64,
+    /// The loss's own figures, under the names of the file.
+    pub metrics: Vec<(&'static str, f64)>,
+    /// Learning rate of this step.
+    pub lr: f64,
+    /// Global gradient norm before clipping.
+    pub grad_norm: f64,
+    /// Prompt and completion tokens per second, the prompt counted once per side.
+    pub tokens_per_s: f64,
+}
+
+impl StepRecord {
+    /// A figure of the loss by its name.
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        self.metrics.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
+    }
+}
+
+impl Serialize for StepRecord {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("step", &self.step)?;
+        map.serialize_entry("epoch", &self.epoch)?;
+        for (name, value) in &self.metrics {
+            map.serialize_entry(name, value)?;
+        }
+        map.serialize_entry("lr", &self.lr)?;
+        map.serialize_entry("grad_norm", &self.grad_norm)?;
+        map.serialize_entry("tokens_per_s", &self.tokens_per_s)?;
+        map.end()
+    }
+}
+
+/// The open file; a line is on its way to the disk when [`MetricsLog::append`] returns.
+pub(crate) struct MetricsLog {
+    path: PathBuf,
+    file: File,
+}
+
+impl MetricsLog {
+    /// Opens the log of a run that goes on after `step` steps: lines of later steps, which an interrupted run left,
+    /// are dropped, since those steps will be taken again.
+    pub(crate) fn open(path: &Path, step: u64) -> Result<Self, TrainError> {
+        let kept = match std::fs::read_to_string(path) {
+            Ok(text) => {
+                text.lines().filter(|line| is_at_most(line, step)).fold(String::new(), |kept, line| kept + line + "\n")
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(source) => return Err(TrainError::Io { path: path.to_owned(), action: "read", source }),
+        };
+        let partial = path.with_extension("jsonl.partial");
+        std::fs::write(&partial, kept).map_err(io(&partial, "write"))?;
+        std::fs::rename(&partial, path).map_err(io(path, "replace"))?;
+        let file = OpenOptions::new().append(true).open(path).map_err(io(path, "open"))?;
+        Ok(MetricsLog { path: path.to_owned(), file })
+    }
+
+    pub(crate) fn append(&mut self, record: &StepRecord) -> Result<(), TrainError> {
+        let mut line = serde_json::to_vec(record).map_err(std::io::Error::from).map_err(io(&self.path, "write"))?;
+        line.push(b'\n');
+        self.file.write_all(&line).map_err(io(&self.path, "write"))
+    }
+}
+
+fn is_at_most(line: &str, step: u64) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Step {
+        step: u64,
+    }
+    serde_json::from_str::<Step>(line).is_ok_and(|found| found.step <= step)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(step: u64) -> StepRecord {
+        let metrics = vec![("loss", 0.5), ("eos_logp/rejected", -3.0)];
+        StepRecord { step, epoch: 0.1, metrics, lr: 1e-4, grad_norm: 1.0, tokens_per_s: 10.0 }
+    }
+
+    #[test]
+    fn reopening_drops_later_and_broken_lines() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.jsonl");
+        let mut log = MetricsLog::open(&path, 0).unwrap();
+        for step in 1..=3 {
+            log.append(&record(step)).unwrap();
+        }
+        std::fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"step\": 2, \"lo").unwrap();
+        MetricsLog::open(&path, 2).unwrap().append(&record(3)).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let steps: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(steps.iter().map(|line| line["step"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 2, 3]);
+        assert_eq!(steps[0]["eos_logp/rejected"], -3.0);
+    }
+}

@@ -1,0 +1,82 @@
+//! Learning-rate schedules, under the names that published configurations use.
+
+use serde::{Deserialize, Serialize};
+
+/// How the learning rate moves after its warm-up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Schedule {
+    /// It stays.
+    #[serde(alias = "constant_with_warmup")]
+    Constant,
+    /// It falls on a line.
+    Linear,
+    /// It falls on half a cosine (Loshchilov and Hutter, arXiv 1608.03983).
+    #[default]
+    Cosine,
+}
+
+/// The learning rate as a function of the optimizer step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LearningRate {
+    /// The peak.
+    pub peak: f64,
+    /// Shape after the warm-up.
+    pub schedule: Schedule,
+    /// Steps of linear rise from 0.
+    pub warmup_steps: u64,
+    /// All steps of the run.
+    pub total_steps: u64,
+    /// The share of the peak that the schedule ends at, in [0, 1].
+    pub min_ratio: f64,
+}
+
+impl LearningRate {
+    /// The learning rate of optimizer step `step`, counted from 0.
+    pub fn at(&self, step: u64) -> f64 {
+        if step < self.warmup_steps {
+            // The first step already learns: a rate of exactly 0 would waste it.
+            return self.peak * (step + 1) as f64 / (self.warmup_steps + 1) as f64;
+        }
+        let decay_steps = self.total_steps.saturating_sub(self.warmup_steps).max(1);
+        let progress = ((step - self.warmup_steps) as f64 / decay_steps as f64).min(1.0);
+        let shape = match self.schedule {
+            Schedule::Constant => return self.peak,
+            Schedule::Linear => 1.0 - progress,
+            Schedule::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * progress).cos()),
+        };
+        self.peak * (self.min_ratio + (1.0 - self.min_ratio) * shape)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rate(schedule: Schedule) -> LearningRate {
+        LearningRate { peak: 1.0, schedule, warmup_steps: 4, total_steps: 104, min_ratio: 0.1 }
+    }
+
+    #[test]
+    fn warm_up_rises_to_the_peak() {
+        let rises: Vec<f64> = (0..5).map(|step| rate(Schedule::Cosine).at(step)).collect();
+        assert_eq!(rises, [0.2, 0.4, 0.6, 0.8, 1.0]);
+    }
+
+    #[test]
+    fn schedules_pass_their_middle_and_end_at_their_floor() {
+        assert_eq!(rate(Schedule::Constant).at(103), 1.0);
+        assert!((rate(Schedule::Linear).at(54) - 0.55).abs() < 1e-12);
+        assert!((rate(Schedule::Cosine).at(54) - 0.55).abs() < 1e-12);
+        for schedule in [Schedule::Linear, Schedule::Cosine] {
+            assert!((rate(schedule).at(104) - 0.1).abs() < 1e-12);
+            assert!((rate(schedule).at(10_000) - 0.1).abs() < 1e-12);
+        }
+    }
+
+    #[test]
+    fn no_warm_up_starts_at_the_peak() {
+        let rate = LearningRate { warmup_steps: 0, ..rate(Schedule::Linear) };
+        assert_eq!(rate.at(0), 1.0);
+    }
+}
