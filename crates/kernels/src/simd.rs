@@ -101,13 +101,13 @@ pub(crate) fn sum_lanes(len: usize, f: impl Fn(usize, f32) -> f32) -> f32 {
     let whole = len / LANES * LANES;
     let mut start = 0;
     while start < whole {
-        for lane in 0..LANES {
-            lanes[lane] = f(start + lane, lanes[lane]);
+        for (lane, sum) in lanes.iter_mut().enumerate() {
+            *sum = f(start + lane, *sum);
         }
         start += LANES;
     }
-    for lane in 0..len - whole {
-        lanes[lane] = f(whole + lane, lanes[lane]);
+    for (lane, sum) in lanes.iter_mut().enumerate().take(len - whole) {
+        *sum = f(whole + lane, *sum);
     }
     fold_lanes(lanes)
 }
@@ -118,12 +118,12 @@ pub(crate) fn max_lanes(values: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];
     let (whole, rest) = values.as_chunks::<LANES>();
     for chunk in whole {
-        for lane in 0..LANES {
-            lanes[lane] = if chunk[lane] > lanes[lane] { chunk[lane] } else { lanes[lane] };
+        for (lane, &value) in lanes.iter_mut().zip(chunk) {
+            *lane = if value > *lane { value } else { *lane };
         }
     }
-    for (lane, &value) in rest.iter().enumerate() {
-        lanes[lane] = if value > lanes[lane] { value } else { lanes[lane] };
+    for (lane, &value) in lanes.iter_mut().zip(rest) {
+        *lane = if value > *lane { value } else { *lane };
     }
     lanes.into_iter().fold(f32::NEG_INFINITY, f32::max)
 }
@@ -135,7 +135,7 @@ pub(crate) fn max_lanes(values: &[f32]) -> f32 {
 #[inline(always)]
 pub(crate) fn exp<const FMA: bool>(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0; // 1.5·2²³: adding it rounds to the nearest integer
-    const LN2_HIGH: f32 = 0.693_359_375;
+    const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
     let clamped = x.clamp(-87.3, 88.3);
     let shifted = fma::<FMA>(clamped, std::f32::consts::LOG2_E, ROUND);
@@ -167,10 +167,10 @@ pub(crate) fn sigmoid<const FMA: bool>(x: f32) -> f32 {
 pub(crate) fn tanh<const FMA: bool>(x: f32) -> f32 {
     let z = x * x;
     let mut p = -5.704_988_7e-3;
-    p = fma::<FMA>(p, z, 2.063_908_9e-2);
+    p = fma::<FMA>(p, z, 2.063_909e-2);
     p = fma::<FMA>(p, z, -5.373_971_4e-2);
     p = fma::<FMA>(p, z, 1.333_144_2e-1);
-    p = fma::<FMA>(p, z, -3.333_328_2e-1);
+    p = fma::<FMA>(p, z, -3.333_328e-1);
     let small = fma::<FMA>(p * z, x, x);
     let magnitude = x.abs();
     let large = 1.0 - 2.0 / (exp::<FMA>(2.0 * magnitude) + 1.0);

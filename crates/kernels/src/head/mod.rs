@@ -27,7 +27,7 @@ pub struct HeadOptions {
     /// Gemma 2's cap c: logits z become c·tanh(z/c).
     pub soft_cap: Option<f64>,
     /// Rows worked on together: bounds the scratch memory to about `chunk` × 1024 floats a thread.
-    /// Results differ between chunk sizes by rounding in the head weight's gradient alone.
+    /// Chunk sizes change results by rounding alone.
     pub chunk: usize,
 }
 

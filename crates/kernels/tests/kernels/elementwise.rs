@@ -1,0 +1,173 @@
+//! Embedding, norms, rotary, gated units, linear, weighted sum.
+
+use crate::comparison::{Input, LAYOUTS, Source, assert_close, assert_same, flat};
+use candle_core::{Tensor, Var};
+use proptest::prelude::*;
+use smpo_kernels::{self as kernels, NormOptions, reference};
+
+const TOLERANCE: f32 = 2e-5;
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn embedding_is_its_twin(seed: u64, layout in 0..3usize, v in 1..40usize, n in 0..70usize, h in 1..90usize) {
+        let mut source = Source::new(seed);
+        let ids = source.ids(n, v);
+        if n == 0 {
+            let rows = kernels::embedding(&source.tensor(&[v, h]), &ids)?;
+            prop_assert_eq!(rows.dims(), [0, h]);
+            return Ok(());
+        }
+        let inputs = [source.input(&[v, h], LAYOUTS[layout])];
+        assert_same(
+            &mut source,
+            &inputs,
+            TOLERANCE,
+            |x| Ok(vec![kernels::embedding(&x[0], &ids)?]),
+            // candle's own lookup wants a contiguous table.
+            |x| Ok(vec![reference::embedding(&x[0].contiguous()?, &ids)?]),
+        );
+    }
+
+    #[test]
+    fn rms_norm_is_its_twin(
+        seed: u64, layout in 0..3usize, n in 1..150usize, h in 1..140usize, unit_offset: bool,
+    ) {
+        let options = NormOptions { eps: 1e-5, unit_offset };
+        let mut source = Source::new(seed);
+        let inputs = [source.input(&[n, h], LAYOUTS[layout]), source.input(&[h], LAYOUTS[layout])];
+        assert_same(
+            &mut source,
+            &inputs,
+            TOLERANCE,
+            |x| Ok(vec![kernels::rms_norm(&x[0], &x[1], options)?]),
+            |x| Ok(vec![reference::rms_norm(&x[0], &x[1], options)?]),
+        );
+    }
+
+    #[test]
+    fn rms_norm_of_heads_is_its_twin(seed: u64, layout in 0..3usize, n in 1..20usize, d in 1..40usize) {
+        let mut source = Source::new(seed);
+        let inputs = [source.input(&[n, 3, d], LAYOUTS[layout]), source.input(&[d], LAYOUTS[0])];
+        assert_same(
+            &mut source,
+            &inputs,
+            TOLERANCE,
+            |x| Ok(vec![kernels::rms_norm(&x[0], &x[1], 1e-6)?]),
+            |x| Ok(vec![reference::rms_norm(&x[0], &x[1], 1e-6)?]),
+        );
+    }
+
+    #[test]
+    fn add_rms_norm_is_its_twin(
+        seed: u64, layout in 0..3usize, n in 1..150usize, h in 1..140usize, unit_offset: bool,
+    ) {
+        let options = NormOptions { eps: 1e-6, unit_offset };
+        let mut source = Source::new(seed);
+        let inputs = [
+            source.input(&[n, h], LAYOUTS[layout]),
+            source.input(&[n, h], LAYOUTS[(layout + 1) % 3]),
+            source.input(&[h], LAYOUTS[0]),
+        ];
+        let both = |output: kernels::AddRmsNorm| vec![output.sum, output.normed];
+        assert_same(
+            &mut source,
+            &inputs,
+            TOLERANCE,
+            |x| Ok(both(kernels::add_rms_norm(&x[0], &x[1], &x[2], options)?)),
+            |x| Ok(both(reference::add_rms_norm(&x[0], &x[1], &x[2], options)?)),
+        );
+    }
+
+    #[test]
+    fn rotary_is_its_twin(
+        seed: u64, layout in 0..3usize, n in 1..60usize, heads in 1..5usize, half in 1..20usize, tail in 0..9usize,
+    ) {
+        let mut source = Source::new(seed);
+        let (cos, sin) = (source.tensor(&[n, half]), source.tensor(&[half, n]).t()?);
+        let inputs = [source.input(&[n, heads, 2 * half + tail], LAYOUTS[layout])];
+        assert_same(
+            &mut source,
+            &inputs,
+            TOLERANCE,
+            |x| Ok(vec![kernels::rotary(&x[0], &cos, &sin)?]),
+            |x| Ok(vec![reference::rotary(&x[0], &cos, &sin)?]),
+        );
+    }
+
+    #[test]
+    fn gated_units_are_their_twins(seed: u64, layout in 0..3usize, n in 1..90usize, h in 1..90usize) {
+        let mut source = Source::new(seed);
+        let inputs = [
+            source.input(&[n, h], LAYOUTS[layout]),
+            source.input(&[n, h], LAYOUTS[(layout + 1) % 3]),
+        ];
+        assert_same(
+            &mut source,
+            &inputs,
+            TOLERANCE,
+            |x| Ok(vec![kernels::swiglu(&x[0], &x[1])?, kernels::geglu(&x[0], &x[1])?]),
+            |x| Ok(vec![reference::swiglu(&x[0], &x[1])?, reference::geglu(&x[0], &x[1])?]),
+        );
+    }
+
+    #[test]
+    fn linear_is_its_twin(
+        seed: u64, layout in 0..3usize, n in 1..70usize, i in 1..70usize, o in 1..70usize, bias: bool,
+    ) {
+        let mut source = Source::new(seed);
+        let mut inputs = vec![
+            source.input(&[n, i], LAYOUTS[layout]),
+            source.input(&[o, i], LAYOUTS[(layout + 1) % 3]),
+        ];
+        if bias {
+            inputs.push(source.input(&[o], LAYOUTS[0]));
+        }
+        assert_same(
+            &mut source,
+            &inputs,
+            TOLERANCE,
+            |x| Ok(vec![kernels::linear(&x[0], &x[1], x.get(2))?]),
+            |x| Ok(vec![reference::linear(&x[0].contiguous()?, &x[1], x.get(2))?]),
+        );
+    }
+}
+
+#[test]
+fn gated_units_stay_finite_far_out() {
+    let gate = Var::new(&[-1e4f32, -100.0, 100.0, 1e4], &candle_core::Device::Cpu).unwrap();
+    let up = Tensor::new(&[1f32, 1.0, 1.0, 1.0], &candle_core::Device::Cpu).unwrap();
+    for unit in [kernels::swiglu, kernels::geglu] {
+        let y = unit(&gate, &up).unwrap();
+        assert_close("values", &flat(&y), &[0.0, 0.0, 100.0, 1e4], 1e-6);
+        let store = y.sum_all().unwrap().backward().unwrap();
+        assert_close("slopes", &flat(store.get(&gate).unwrap()), &[0.0, 0.0, 1.0, 1.0], 1e-6);
+    }
+}
+
+#[test]
+fn weighted_sum_hands_on_its_weights() {
+    let mut source = Source::new(3);
+    let x = source.input(&[4, 6], LAYOUTS[1]);
+    let weights = source.tensor(&[6, 4]).t().unwrap();
+    let root = (kernels::weighted_sum(&x.view(), &weights).unwrap() * 0.5).unwrap();
+    let want: f32 = flat(&x.view()).iter().zip(flat(&weights)).map(|(x, w)| x * w).sum();
+    assert_close("value", &flat(&root), &[want * 0.5], 1e-6);
+    let store = root.backward().unwrap();
+    let got = store.get(&x.var).unwrap().t().unwrap();
+    assert_close("gradient", &flat(&got), &flat(&(weights * 0.5).unwrap()), 1e-6);
+}
+
+#[test]
+fn a_frozen_argument_costs_no_gradient() {
+    let mut source = Source::new(4);
+    let frozen = source.tensor(&[5, 7]);
+    let x: Input = source.input(&[3, 7], LAYOUTS[0]);
+    let y = kernels::linear(&x.view(), &frozen, None).unwrap();
+    let store = y.sum_all().unwrap().backward().unwrap();
+    assert!(store.get(&frozen).is_none());
+    assert!(store.get(&x.var).is_some());
+    // With nothing to differentiate, nothing is recorded.
+    assert!(!kernels::linear(&source.tensor(&[3, 7]), &frozen, None).unwrap().track_op());
+}

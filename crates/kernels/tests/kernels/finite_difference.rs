@@ -1,0 +1,62 @@
+//! Gradients against central differences of the kernels' own values.
+
+use crate::comparison::{Source, flat};
+use candle_core::{Tensor, Var};
+use smpo_kernels::{self as kernels, AttentionOptions, HeadOptions, NormOptions, Segments, Span};
+
+const STEP: f32 = 1e-2;
+
+/// Compares directional derivatives along random directions.
+fn check(name: &str, vars: &[Var], f: impl Fn(&[Tensor]) -> kernels::Result<Tensor>) {
+    let mut source = Source::new(99);
+    let inputs: Vec<Tensor> = vars.iter().map(|var| var.as_tensor().clone()).collect();
+    let weights = source.tensor(f(&inputs).unwrap().dims());
+    let root = |inputs: &[Tensor]| kernels::weighted_sum(&f(inputs).unwrap(), &weights).unwrap();
+    let value = |inputs: &[Tensor]| {
+        flat(&f(inputs).unwrap()).iter().zip(flat(&weights)).map(|(y, w)| f64::from(*y) * f64::from(w)).sum::<f64>()
+    };
+    let store = root(&inputs).backward().unwrap();
+    for (index, var) in vars.iter().enumerate() {
+        let direction = source.tensor(var.dims());
+        let moved = |step: f32| {
+            let mut inputs = inputs.clone();
+            inputs[index] = (var.as_tensor() + (&direction * f64::from(step)).unwrap()).unwrap();
+            value(&inputs)
+        };
+        // Five points: the error is of fourth order in the step.
+        let slope =
+            (8.0 * (moved(STEP) - moved(-STEP)) - (moved(2.0 * STEP) - moved(-2.0 * STEP))) / (12.0 * f64::from(STEP));
+        let analytic: f64 =
+            flat(store.get(var).unwrap()).iter().zip(flat(&direction)).map(|(g, d)| f64::from(*g) * f64::from(d)).sum();
+        let size = slope.abs().max(1.0);
+        assert!((slope - analytic).abs() < 2e-3 * size, "{name}, input {index}: {analytic}, expected {slope}");
+    }
+}
+
+#[test]
+fn gradients_are_slopes() {
+    let mut source = Source::new(1);
+    let mut vars = |shapes: &[&[usize]]| shapes.iter().map(|shape| source.var(shape)).collect::<Vec<_>>();
+    let norm = NormOptions { eps: 1e-3, unit_offset: true };
+    check("rms_norm", &vars(&[&[5, 7], &[7]]), |x| kernels::rms_norm(&x[0], &x[1], norm));
+    check("swiglu", &vars(&[&[5, 7], &[5, 7]]), |x| kernels::swiglu(&x[0], &x[1]));
+    check("geglu", &vars(&[&[5, 7], &[5, 7]]), |x| kernels::geglu(&x[0], &x[1]));
+    check("linear", &vars(&[&[5, 7], &[3, 7], &[3]]), |x| kernels::linear(&x[0], &x[1], Some(&x[2])));
+    check("embedding", &vars(&[&[6, 4]]), |x| kernels::embedding(&x[0], &[0, 5, 5, 2]));
+    let angles = vars(&[&[5, 2], &[5, 2]]);
+    check("rotary", &vars(&[&[5, 2, 6]]), |x| {
+        kernels::rotary(&x[0], &angles[0].as_detached_tensor(), &angles[1].as_detached_tensor())
+    });
+    let segments =
+        Segments::new(vec![Span::new(0..4), Span::with_prefix(4..6, 0..4), Span::with_prefix(6..9, 0..4)]).unwrap();
+    for (soft_cap, window) in [(None, None), (Some(1.5), Some(3))] {
+        let options = AttentionOptions { scale: 0.5, soft_cap, window };
+        check("attention", &vars(&[&[9, 4, 3], &[9, 2, 3], &[9, 2, 3]]), |x| {
+            kernels::attention(&x[0], &x[1], &x[2], &segments, options)
+        });
+        let options = HeadOptions { soft_cap, chunk: 2 };
+        check("head", &vars(&[&[5, 6], &[11, 6]]), |x| {
+            kernels::selected_log_probs(&x[0], &x[1], &[0, 10, 3, 3, 7], options)
+        });
+    }
+}
