@@ -1,0 +1,363 @@
+//! What the data say about one metric on one slice: estimate, interval, p values. No demand is known here.
+
+use smpo_results::PairCounts;
+use smpo_stats::binary::{PairedTable, mcnemar, tango, tango_z};
+use smpo_stats::bootstrap::{Reach, acceleration, bca};
+use smpo_stats::distribution::{normal_cdf, student_cdf};
+use smpo_stats::hierarchical::{self, Arm, Estimate, Options, Seeds};
+use smpo_stats::permutation::sign_flip;
+use smpo_stats::proportion::wilson;
+use smpo_stats::{Interval, StatsError};
+
+use crate::pairing::Paired;
+
+/// Below this number of prompts that differ, a bootstrap of shares knows too little of the rare ones and a
+/// score interval takes over.
+const FEW: usize = 20;
+
+/// How the numbers are to be computed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Settings {
+    /// Two-sided confidence of intervals.
+    pub level: f64,
+    /// Bootstrap and permutation resamples.
+    pub resamples: usize,
+    /// Seed of the resampling.
+    pub seed: u64,
+    /// How the training seeds of the arms belong together.
+    pub seeds: Seeds,
+    /// The metric lies in 0..=1.
+    pub share: bool,
+    /// `below` and `above` are about this value of the difference (of the candidate, for one arm).
+    pub line: f64,
+}
+
+/// The answer.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Evidence {
+    /// Baseline mean over prompts.
+    pub baseline: Option<f64>,
+    /// Candidate mean over prompts.
+    pub candidate: f64,
+    /// candidate − baseline; the candidate itself for one arm.
+    pub estimate: f64,
+    /// Its interval.
+    pub interval: Interval,
+    /// Its standard error; for shares never 0, so that planning has something to stand on.
+    pub standard_error: f64,
+    /// The part of the squared standard error that only more training seeds would shrink.
+    pub seed_variance: f64,
+    /// Two-sided p value of "no difference"; none for one arm.
+    pub p: Option<f64>,
+    /// The exact one, where `p` is a mid-p value.
+    pub p_exact: Option<f64>,
+    /// One-sided p value of "the estimate is below the line".
+    pub below: f64,
+    /// One-sided p value of "the estimate is above the line".
+    pub above: f64,
+    /// Test and interval by name.
+    pub test: String,
+    /// The paired table of a binary metric with one sample per prompt.
+    pub pairs: Option<PairCounts>,
+    /// Prompts on which the arms differ.
+    pub moved: usize,
+}
+
+/// The data of one comparison, brought into the shape that decides the method.
+#[derive(Debug, Clone)]
+pub(crate) enum Shape {
+    /// One 0/1 sample per prompt and arm, one run per arm.
+    Binary(PairedTable),
+    /// One run per arm: prompt means.
+    Prompts { baseline: Vec<f64>, candidate: Vec<f64>, differences: Vec<f64> },
+    /// Several training seeds in some arm.
+    Seeds,
+    /// One arm, one run, one 0/1 sample per prompt.
+    OneBinary { ones: u64, n: u64 },
+    /// One arm, one run: prompt means.
+    OnePrompts(Vec<f64>),
+    /// One arm, several training seeds.
+    OneSeeds,
+}
+
+impl Shape {
+    pub fn of(paired: &Paired) -> Shape {
+        let one_run = paired.baseline.len() <= 1 && paired.candidate.len() == 1;
+        let binary = |run: &Vec<&[f64]>| run.iter().all(|v| matches!(v, [x] if *x == 0.0 || *x == 1.0));
+        let means = |run: &Vec<&[f64]>| run.iter().map(|values| average(values)).collect::<Vec<f64>>();
+        match (paired.baseline.first(), one_run) {
+            (None, false) => Shape::OneSeeds,
+            (Some(_), false) => Shape::Seeds,
+            (None, true) => {
+                let run = &paired.candidate[0];
+                if binary(run) {
+                    let ones = run.iter().filter(|values| values[0] == 1.0).count() as u64;
+                    Shape::OneBinary { ones, n: run.len() as u64 }
+                } else {
+                    Shape::OnePrompts(means(run))
+                }
+            }
+            (Some(first), true) => {
+                let second = &paired.candidate[0];
+                if binary(first) && binary(second) {
+                    let pairs = first.iter().zip(second).map(|(a, b)| (a[0] == 1.0, b[0] == 1.0));
+                    Shape::Binary(PairedTable::from_pairs(pairs))
+                } else {
+                    let (baseline, candidate) = (means(first), means(second));
+                    let differences = candidate.iter().zip(&baseline).map(|(c, b)| c - b).collect();
+                    Shape::Prompts { baseline, candidate, differences }
+                }
+            }
+        }
+    }
+
+    /// The values to bootstrap, one per prompt, where the method wants a bootstrap over prompts.
+    pub fn column(&self) -> Option<&[f64]> {
+        match self {
+            Shape::Prompts { differences, .. } => Some(differences),
+            Shape::OnePrompts(values) => Some(values),
+            _ => None,
+        }
+    }
+}
+
+/// Analyses at least two prompts. `replicates` are the bootstrap means of [`Shape::column`].
+pub(crate) fn analyse(
+    paired: &Paired,
+    shape: &Shape,
+    replicates: &[f64],
+    settings: Settings,
+) -> Result<Evidence, StatsError> {
+    match shape {
+        Shape::Binary(table) => binary(table, settings),
+        Shape::Prompts { baseline, candidate, differences } => {
+            let (less, greater) = shifted_sign_flip(differences, settings)?;
+            let evidence = mean_over_prompts(differences, replicates, settings, Bounded::Difference)?;
+            let p = sign_flip(differences, settings.resamples, settings.seed)?.two_sided;
+            Ok(Evidence {
+                baseline: Some(average(baseline)),
+                candidate: average(candidate),
+                p: Some(p),
+                below: less,
+                above: greater,
+                test: format!("sign-flip permutation; {}", evidence.test),
+                ..evidence
+            })
+        }
+        Shape::Seeds => several_seeds(paired, settings),
+        Shape::OneBinary { ones, n } => one_binary(*ones as f64, *n as f64, settings),
+        Shape::OnePrompts(values) => {
+            let evidence = mean_over_prompts(values, replicates, settings, Bounded::Share)?;
+            let (below, above) =
+                t_tails(evidence.estimate - settings.line, evidence.standard_error, values.len() as f64 - 1.0);
+            Ok(Evidence { below, above, test: format!("t test against the bound; {}", evidence.test), ..evidence })
+        }
+        Shape::OneSeeds => one_arm_seeds(paired, settings),
+    }
+}
+
+fn binary(table: &PairedTable, settings: Settings) -> Result<Evidence, StatsError> {
+    let (b, c, n) = (table.only_first as f64, table.only_second as f64, table.n() as f64);
+    let test = mcnemar(table);
+    let (below, above) = if settings.line == 0.0 {
+        (test.second_smaller, test.second_larger)
+    } else {
+        let z = tango_z(b, c, n, settings.line);
+        (normal_cdf(z), normal_cdf(-z))
+    };
+    let difference = table.difference();
+    // One more discordant pair than seen: no table proves that there are none.
+    let discordant = (b + c + 1.0) / (n + 2.0);
+    Ok(Evidence {
+        baseline: Some((table.both + table.only_first) as f64 / n),
+        candidate: (table.both + table.only_second) as f64 / n,
+        estimate: difference,
+        interval: tango(b, c, n, settings.level)?,
+        standard_error: ((discordant - difference * difference).max(0.0) / n).sqrt(),
+        seed_variance: 0.0,
+        p: Some(test.mid_p),
+        p_exact: Some(test.exact),
+        below,
+        above,
+        test: "McNemar mid-p; Tango score interval".to_owned(),
+        pairs: Some(PairCounts {
+            both: table.both as usize,
+            baseline_only: table.only_first as usize,
+            candidate_only: table.only_second as usize,
+            neither: table.neither as usize,
+        }),
+        moved: (table.only_first + table.only_second) as usize,
+    })
+}
+
+/// What the values of a column are bounded by when the metric is a share.
+#[derive(Clone, Copy, PartialEq)]
+enum Bounded {
+    /// −1..=1
+    Difference,
+    /// 0..=1
+    Share,
+}
+
+/// Estimate and interval of a mean over prompts; the tests are the caller's.
+fn mean_over_prompts(
+    values: &[f64],
+    replicates: &[f64],
+    settings: Settings,
+    bounded: Bounded,
+) -> Result<Evidence, StatsError> {
+    let n = values.len() as f64;
+    let estimate = average(values);
+    let moved = match bounded {
+        Bounded::Difference => values.iter().filter(|v| **v != 0.0).count(),
+        Bounded::Share => {
+            // Prompts that differ from the commoner of the two extremes.
+            let (zeros, ones) =
+                (values.iter().filter(|v| **v == 0.0).count(), values.iter().filter(|v| **v == 1.0).count());
+            values.len() - zeros.max(ones)
+        }
+    };
+    let (interval, name) = if settings.share && moved < FEW {
+        match bounded {
+            Bounded::Difference => (tango_of_shares(values, settings.level)?, "Tango score interval on shares"),
+            Bounded::Share => {
+                (wilson(values.iter().sum::<f64>().clamp(0.0, n), n, settings.level)?, "Wilson interval on shares")
+            }
+        }
+    } else {
+        let reach = Reach::Expanded { n: values.len() };
+        (bca(estimate, replicates, acceleration(values), settings.level, reach)?, "BCa bootstrap over prompts")
+    };
+    let mut variance = values.iter().map(|v| (v - estimate).powi(2)).sum::<f64>() / (n - 1.0);
+    if settings.share {
+        variance = variance.max(1.0 / (n + 2.0) / FEW as f64);
+    }
+    Ok(Evidence {
+        baseline: None,
+        candidate: estimate,
+        estimate,
+        interval,
+        standard_error: (variance / n).sqrt(),
+        seed_variance: 0.0,
+        p: None,
+        p_exact: None,
+        below: 1.0,
+        above: 1.0,
+        test: name.to_owned(),
+        pairs: None,
+        moved,
+    })
+}
+
+fn tango_of_shares(differences: &[f64], level: f64) -> Result<Interval, StatsError> {
+    let n = differences.len() as f64;
+    let (mut fell, mut rose) = (0.0, 0.0);
+    for d in differences {
+        fell += (-d).max(0.0);
+        rose += d.max(0.0);
+    }
+    tango(fell, rose, n, level)
+}
+
+fn shifted_sign_flip(differences: &[f64], settings: Settings) -> Result<(f64, f64), StatsError> {
+    let shifted: Vec<f64> = differences.iter().map(|d| d - settings.line).collect();
+    let test = sign_flip(&shifted, settings.resamples, settings.seed)?;
+    Ok((test.less, test.greater))
+}
+
+fn t_tails(distance: f64, standard_error: f64, df: f64) -> (f64, f64) {
+    if standard_error > 0.0 {
+        (student_cdf(distance / standard_error, df), student_cdf(-distance / standard_error, df))
+    } else {
+        (f64::from(u8::from(distance >= 0.0)), f64::from(u8::from(distance <= 0.0)))
+    }
+}
+
+fn several_seeds(paired: &Paired, settings: Settings) -> Result<Evidence, StatsError> {
+    let (baseline, candidate) = (Arm { runs: paired.baseline.clone() }, Arm { runs: paired.candidate.clone() });
+    let found = hierarchical::compare(&baseline, &candidate, settings.seeds, options(settings))?;
+    let (before, after) = (prompt_means(&paired.baseline), prompt_means(&paired.candidate));
+    let differences: Vec<f64> = after.iter().zip(&before).map(|(c, b)| c - b).collect();
+    let moved = differences.iter().filter(|d| **d != 0.0).count();
+    let mut interval = found.interval;
+    if settings.share && moved < FEW {
+        interval = interval.hull(tango_of_shares(&differences, settings.level)?);
+    }
+    let evidence = over_seeds(&found, interval, moved, settings, differences.len());
+    Ok(Evidence { baseline: Some(average(&before)), candidate: average(&after), p: Some(found.two_sided), ..evidence })
+}
+
+fn one_arm_seeds(paired: &Paired, settings: Settings) -> Result<Evidence, StatsError> {
+    let found = hierarchical::mean(&Arm { runs: paired.candidate.clone() }, options(settings))?;
+    let means = prompt_means(&paired.candidate);
+    let n = means.len() as f64;
+    let moved = means.iter().filter(|v| **v != means[0]).count();
+    let mut interval = found.interval;
+    if settings.share && moved < FEW {
+        interval = interval.hull(wilson(means.iter().sum::<f64>().clamp(0.0, n), n, settings.level)?);
+    }
+    Ok(over_seeds(&found, interval, moved, settings, means.len()))
+}
+
+fn options(settings: Settings) -> Options {
+    Options { confidence: settings.level, resamples: settings.resamples, seed: settings.seed }
+}
+
+fn over_seeds(found: &Estimate, interval: Interval, moved: usize, settings: Settings, n: usize) -> Evidence {
+    let n = n as f64;
+    let floor = if settings.share { (1.0 / (n + 2.0) / FEW as f64 / n).sqrt() } else { 0.0 };
+    let (below, above) = t_tails(found.value - settings.line, found.standard_error.max(floor), found.df);
+    Evidence {
+        baseline: None,
+        candidate: found.value,
+        estimate: found.value,
+        interval,
+        standard_error: found.standard_error.max(floor),
+        seed_variance: found.seed_variance,
+        p: None,
+        p_exact: None,
+        below,
+        above,
+        test: "hierarchical bootstrap over seeds, prompts and samples; t with Satterthwaite's degrees of freedom"
+            .to_owned(),
+        pairs: None,
+        moved,
+    }
+}
+
+fn one_binary(ones: f64, n: f64, settings: Settings) -> Result<Evidence, StatsError> {
+    let share = ones / n;
+    let bound = settings.line;
+    let error = (bound * (1.0 - bound) / n).max(0.0).sqrt();
+    let (below, above) = if error > 0.0 {
+        let z = (share - bound) / error;
+        (normal_cdf(z), normal_cdf(-z))
+    } else {
+        t_tails(share - bound, 0.0, 1.0)
+    };
+    let smoothed = (ones + 1.0) / (n + 2.0);
+    Ok(Evidence {
+        baseline: None,
+        candidate: share,
+        estimate: share,
+        interval: wilson(ones, n, settings.level)?,
+        standard_error: (smoothed * (1.0 - smoothed) / n).sqrt(),
+        seed_variance: 0.0,
+        p: None,
+        p_exact: None,
+        below,
+        above,
+        test: "score test against the bound; Wilson interval".to_owned(),
+        pairs: None,
+        moved: ones.min(n - ones) as usize,
+    })
+}
+
+fn prompt_means(runs: &[Vec<&[f64]>]) -> Vec<f64> {
+    let prompts = runs.first().map_or(0, Vec::len);
+    (0..prompts).map(|p| runs.iter().map(|run| average(run[p])).sum::<f64>() / runs.len() as f64).collect()
+}
+
+fn average(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}

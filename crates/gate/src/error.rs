@@ -1,0 +1,194 @@
+//! Why no verdict could be reached. All of these are usage errors: the request, the policy or the runs are
+//! wrong, and the text says which.
+
+use std::path::PathBuf;
+
+use smpo_stats::StatsError;
+
+/// No verdict: the inputs do not allow one.
+#[derive(Debug, thiserror::Error)]
+pub enum GateError {
+    /// A file of a run is missing, damaged or newer than this program.
+    #[error(transparent)]
+    Results(#[from] smpo_results::Error),
+    /// The policy is not valid TOML of the expected shape.
+    #[error("{origin}:{line}: {message}")]
+    PolicySyntax {
+        /// File or name of the policy.
+        origin: String,
+        /// 1-based line.
+        line: usize,
+        /// What is wrong, with the nearest valid name where there is one.
+        message: String,
+    },
+    /// A value of the policy is out of range.
+    #[error("{origin}: {what}: expected {expected}, got {got}")]
+    PolicyValue {
+        /// File or name of the policy.
+        origin: String,
+        /// Which field, with the metric it belongs to.
+        what: String,
+        /// What it may be.
+        expected: String,
+        /// What it is.
+        got: String,
+    },
+    /// The policy is neither a file nor one of the shipped ones.
+    #[error("no policy `{name}`: expected a file or one of {}{}", .known.join(", "), did_you_mean(.suggestion))]
+    UnknownPolicy {
+        /// What was asked for.
+        name: String,
+        /// The shipped policies.
+        known: Vec<&'static str>,
+        /// The nearest of them.
+        suggestion: Option<String>,
+    },
+    /// The policy names a metric that nothing measures.
+    #[error("{origin}: unknown metric `{metric}`{}; metrics of these runs: {}", did_you_mean(.suggestion), .measured.join(", "))]
+    UnknownMetric {
+        /// File or name of the policy.
+        origin: String,
+        /// The name.
+        metric: String,
+        /// The nearest known name.
+        suggestion: Option<String>,
+        /// What the runs hold.
+        measured: Vec<String>,
+    },
+    /// The metric is a property of all completions together.
+    #[error(
+        "{origin}: `{metric}` is measured over a whole run, not prompt by prompt, so two runs cannot be paired on it; \
+         gate on another metric and read this one in the leaderboard"
+    )]
+    NotPerPrompt {
+        /// File or name of the policy.
+        origin: String,
+        /// The name.
+        metric: String,
+    },
+    /// Neither more nor less of the metric is better.
+    #[error("{origin}: `{metric}` has no better direction; use `at_least` or `at_most`")]
+    NoDirection {
+        /// File or name of the policy.
+        origin: String,
+        /// The name.
+        metric: String,
+    },
+    /// Two runs were not made the same way.
+    #[error(
+        "{} and {} cannot be compared: `{field}` differs: {left_value} against {right_value}; \
+         evaluate both in the same way", left.display(), right.display()
+    )]
+    Incomparable {
+        /// One run.
+        left: PathBuf,
+        /// The other.
+        right: PathBuf,
+        /// Field of `run.json`.
+        field: String,
+        /// Its value in one.
+        left_value: String,
+        /// Its value in the other.
+        right_value: String,
+    },
+    /// The same id names different prompts.
+    #[error(
+        "{} and {} cannot be compared: prompt `{prompt_id}` is not the same text in both", left.display(), right.display()
+    )]
+    DifferentPrompt {
+        /// One run.
+        left: PathBuf,
+        /// The other.
+        right: PathBuf,
+        /// The prompt.
+        prompt_id: String,
+    },
+    /// No prompt was answered by both arms.
+    #[error("{} and {} cannot be compared: they have no prompt in common", left.display(), right.display())]
+    NoOverlap {
+        /// One run.
+        left: PathBuf,
+        /// The other.
+        right: PathBuf,
+    },
+    /// A prompt occurs twice in `measurements.jsonl`.
+    #[error("{}: prompt `{prompt_id}` of slice `{slice}` occurs twice; evaluate again", path.display())]
+    DuplicatePrompt {
+        /// The file.
+        path: PathBuf,
+        /// The prompt.
+        prompt_id: String,
+        /// Its slice.
+        slice: String,
+    },
+    /// A value that is not a number.
+    #[error("{}: `{metric}` of prompt `{prompt_id}`: expected a finite number, got {got}", path.display())]
+    NotFinite {
+        /// The file.
+        path: PathBuf,
+        /// The prompt.
+        prompt_id: String,
+        /// The metric.
+        metric: String,
+        /// The value.
+        got: f64,
+    },
+    /// Not an evaluation directory, or one that was interrupted.
+    #[error("{}: not a finished evaluation: {missing} is missing; run `smpo eval` or `smpo score` again", dir.display())]
+    Unfinished {
+        /// The directory.
+        dir: PathBuf,
+        /// Which file.
+        missing: &'static str,
+    },
+    /// One checkpoint given as if it were two training seeds.
+    #[error(
+        "{} and {} are the same checkpoint ({why}): an arm's runs must be different training seeds", left.display(), right.display()
+    )]
+    SameCheckpoint {
+        /// One run.
+        left: PathBuf,
+        /// The other.
+        right: PathBuf,
+        /// How it was noticed.
+        why: &'static str,
+    },
+    /// An arm without runs.
+    #[error("the {arm} arm has no evaluation directory")]
+    EmptyArm {
+        /// `baseline` or `candidate`.
+        arm: &'static str,
+    },
+    /// The leaderboard's baseline is not on the board.
+    #[error("no entry `{name}` to compare with{}; entries: {}", did_you_mean(.suggestion), .known.join(", "))]
+    UnknownEntry {
+        /// What was asked for.
+        name: String,
+        /// The nearest entry.
+        suggestion: Option<String>,
+        /// All entries.
+        known: Vec<String>,
+    },
+    /// The numbers do not allow the analysis.
+    #[error("{metric}: {source}")]
+    Stats {
+        /// Which metric.
+        metric: String,
+        /// What is wrong.
+        source: StatsError,
+    },
+}
+
+fn did_you_mean(suggestion: &Option<String>) -> String {
+    suggestion.as_ref().map_or_else(String::new, |name| format!(" (did you mean `{name}`?)"))
+}
+
+/// The candidate most like `name`, if any is like it at all.
+pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    candidates
+        .into_iter()
+        .map(|candidate| (strsim::jaro_winkler(&name.to_lowercase(), &candidate.to_lowercase()), candidate))
+        .filter(|(likeness, _)| *likeness > 0.75)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate.to_owned())
+}

@@ -1,0 +1,253 @@
+//! From evidence and a demand to one of three answers, with the sentence that says why.
+
+use smpo_results::{Decision, Direction, MetricVerdict, Requirement, Unit};
+use smpo_stats::distribution::normal_quantile;
+use smpo_stats::power::{line_n, line_power};
+
+use crate::contrast::Evidence;
+use crate::policy::{Policy, Require, Role, Rule};
+
+/// A metric's unit and its good direction, as +1 or −1.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Scale {
+    pub unit: Unit,
+    pub better: Direction,
+}
+
+impl Scale {
+    fn sign(self) -> f64 {
+        if self.better == Direction::Lower { -1.0 } else { 1.0 }
+    }
+}
+
+/// The value of the estimate that the alarm's p value is about.
+pub(crate) fn alarm_line(require: Require, scale: Scale) -> f64 {
+    match require {
+        Require::NonInferior(_) => 0.0,
+        Require::Superior(margin) => scale.sign() * margin,
+        Require::AtLeast(bound) | Require::AtMost(bound) => bound,
+    }
+}
+
+/// A rule measured but not yet settled: p values still have to be adjusted for each other.
+pub(crate) struct Draft {
+    /// Everything but the answer.
+    pub verdict: MetricVerdict,
+    /// One-sided p value of the alarm, not adjusted; none when nothing could be tested.
+    pub alarm: Option<f64>,
+    /// The interval lies on the right side.
+    shown: bool,
+    /// The estimate lies on the wrong side of the margin or bound.
+    beyond: bool,
+    /// Why a pass is not allowed whatever the interval says.
+    barred: Option<String>,
+    /// What the answer would rest on, in words.
+    account: String,
+    /// Further data that would settle it.
+    wanting: String,
+}
+
+/// A row that was not measured at all.
+pub(crate) fn unmeasured(rule: &Rule, policy: &Policy, scale: Scale, n: usize, reason: String) -> Draft {
+    let n_needed = Some(rule.min_n);
+    let verdict = MetricVerdict {
+        metric: rule.metric.clone(),
+        slice: rule.slice.clone(),
+        primary: rule.role == Role::Primary,
+        requirement: requirement(rule.require),
+        margin: rule.require.value(),
+        baseline: None,
+        candidate: None,
+        difference: None,
+        ci_low: None,
+        ci_high: None,
+        level: 1.0 - 2.0 * policy.alpha,
+        p: None,
+        p_exact: None,
+        p_harm: None,
+        test: "none".to_owned(),
+        adjustment: "none".to_owned(),
+        pairs: None,
+        verdict: Decision::Inconclusive,
+        reason: reason.clone(),
+        n,
+        power: None,
+        n_needed,
+        better: direction(rule.require, scale),
+        unit: scale.unit,
+    };
+    Draft {
+        verdict,
+        alarm: None,
+        shown: false,
+        beyond: false,
+        barred: Some(reason),
+        account: String::new(),
+        wanting: String::new(),
+    }
+}
+
+/// Puts evidence beside the demand.
+pub(crate) fn draft(
+    rule: &Rule,
+    policy: &Policy,
+    scale: Scale,
+    evidence: &Evidence,
+    n: usize,
+    barred: Option<String>,
+) -> Draft {
+    let sign = scale.sign();
+    let (low, high) = (evidence.interval.low, evidence.interval.high);
+    // In units of gain: positive is better.
+    let gain = sign * evidence.estimate;
+    let gain_low = if sign > 0.0 { low } else { -high };
+    let worse = if sign > 0.0 { evidence.below } else { evidence.above };
+    let (shown, beyond, alarm, distance) = match rule.require {
+        Require::NonInferior(margin) => {
+            let distance = if gain >= 0.0 {
+                margin
+            } else if gain > -margin {
+                gain + margin
+            } else {
+                -gain
+            };
+            (gain_low > -margin, gain < -margin, worse, distance)
+        }
+        Require::Superior(margin) => (gain_low > margin, gain < margin, worse, (gain - margin).abs()),
+        Require::AtLeast(bound) => (low >= bound, evidence.estimate < bound, evidence.below, evidence.estimate - bound),
+        Require::AtMost(bound) => (high <= bound, evidence.estimate > bound, evidence.above, evidence.estimate - bound),
+    };
+    let power = match rule.require {
+        Require::NonInferior(margin) if margin > 0.0 => line_power(evidence.standard_error, margin, policy.alpha).ok(),
+        _ => None,
+    };
+    let (needed, wanting) = plan(evidence, n, distance.abs(), policy, rule.min_n);
+    let two_armed = evidence.baseline.is_some();
+    let verdict = MetricVerdict {
+        metric: rule.metric.clone(),
+        slice: rule.slice.clone(),
+        primary: rule.role == Role::Primary,
+        requirement: requirement(rule.require),
+        margin: rule.require.value(),
+        baseline: evidence.baseline,
+        candidate: Some(evidence.candidate),
+        difference: two_armed.then_some(evidence.estimate),
+        ci_low: Some(low),
+        ci_high: Some(high),
+        level: 1.0 - 2.0 * policy.alpha,
+        p: evidence.p,
+        p_exact: evidence.p_exact,
+        p_harm: None,
+        test: evidence.test.clone(),
+        adjustment: "none".to_owned(),
+        pairs: evidence.pairs,
+        verdict: Decision::Inconclusive,
+        reason: String::new(),
+        n,
+        power,
+        n_needed: needed,
+        better: direction(rule.require, scale),
+        unit: scale.unit,
+    };
+    let account = account(rule.require, scale.unit, evidence);
+    Draft { verdict, alarm: Some(alarm), shown, beyond, barred, account, wanting }
+}
+
+impl Draft {
+    /// The answer, given the alarm's p value after adjustment.
+    pub fn settle(mut self, p_harm: Option<f64>, adjustment: &str, alpha: f64) -> MetricVerdict {
+        let fails = self.beyond && p_harm.is_some_and(|p| p <= alpha);
+        self.verdict.p_harm = p_harm;
+        if p_harm.is_some() {
+            self.verdict.adjustment = adjustment.to_owned();
+        }
+        let (decision, reason) = if fails {
+            (Decision::Fail, self.account.clone())
+        } else if let Some(why) = &self.barred {
+            let account = if self.account.is_empty() { String::new() } else { format!("; {}", self.account) };
+            (Decision::Inconclusive, format!("{why}{account}"))
+        } else if self.shown {
+            (Decision::Pass, self.account.clone())
+        } else {
+            (Decision::Inconclusive, format!("{}; {}", self.account, self.wanting))
+        };
+        if decision != Decision::Inconclusive {
+            self.verdict.n_needed = None;
+        }
+        self.verdict.verdict = decision;
+        self.verdict.reason = reason;
+        self.verdict
+    }
+}
+
+/// Prompts that would settle it at the policy's power if the truth is what it looks like (for non-inferiority,
+/// an estimate on the good side plans for equal arms), and the same in words.
+fn plan(evidence: &Evidence, n: usize, distance: f64, policy: &Policy, min_n: usize) -> (Option<usize>, String) {
+    let exactly = "the estimate lies on the line, so no number of prompts is promised to settle it";
+    if distance <= 0.0 {
+        return (None, exactly.to_owned());
+    }
+    let z = normal_quantile(1.0 - policy.alpha) + normal_quantile(policy.power);
+    let target = (distance / z).powi(2);
+    let left = target - evidence.seed_variance;
+    if left <= 0.0 {
+        return (None, "the training seeds differ too much: more seeds are needed, not more prompts".to_owned());
+    }
+    let per_prompt = (evidence.standard_error.powi(2) - evidence.seed_variance).max(0.0) * n as f64;
+    match line_n(per_prompt, z * left.sqrt(), policy.alpha, policy.power) {
+        Ok(needed) if needed < 100_000_000 => {
+            let needed = needed.max(min_n).max(n + 1);
+            (
+                Some(needed),
+                format!("about {needed} prompts would settle it ({:.0} % power), there were {n}", 100.0 * policy.power),
+            )
+        }
+        _ => (None, exactly.to_owned()),
+    }
+}
+
+fn requirement(require: Require) -> Requirement {
+    match require {
+        Require::NonInferior(_) => Requirement::NonInferior,
+        Require::Superior(_) => Requirement::Superior,
+        Require::AtLeast(_) | Require::AtMost(_) => Requirement::Absolute,
+    }
+}
+
+/// For a bound, the side that it asks for; otherwise the metric's own direction.
+fn direction(require: Require, scale: Scale) -> Direction {
+    match require {
+        Require::AtLeast(_) => Direction::Higher,
+        Require::AtMost(_) => Direction::Lower,
+        _ => scale.better,
+    }
+}
+
+fn account(require: Require, unit: Unit, evidence: &Evidence) -> String {
+    let (low, high) = (show(evidence.interval.low, unit), show(evidence.interval.high, unit));
+    let demand = match require {
+        Require::NonInferior(margin) => format!("may be worse by less than {}", show(margin, unit)),
+        Require::Superior(margin) => format!("must be better by more than {}", show(margin, unit)),
+        Require::AtLeast(bound) => format!("must be at least {}", show(bound, unit)),
+        Require::AtMost(bound) => format!("must be at most {}", show(bound, unit)),
+    };
+    let what = if evidence.baseline.is_some() { "difference" } else { "value" };
+    let mut text = format!("{demand}: {what} {} [{low}, {high}]", show(evidence.estimate, unit));
+    if evidence.moved == 0 && evidence.baseline.is_some() {
+        text.push_str(", every prompt ties");
+    }
+    text
+}
+
+fn show(value: f64, unit: Unit) -> String {
+    // Rounding must not print "-0".
+    let plain = |text: String| {
+        if text.trim_start_matches('-').chars().all(|c| matches!(c, '0' | '.')) { text.replace('-', "") } else { text }
+    };
+    match unit {
+        Unit::Share => format!("{} %", plain(format!("{:.2}", 100.0 * value))),
+        Unit::Nats => format!("{} nats", plain(format!("{value:.3}"))),
+        Unit::Tokens => format!("{} tokens", plain(format!("{value:.1}"))),
+        Unit::Ratio | Unit::Rank => plain(format!("{value:.3}")),
+    }
+}

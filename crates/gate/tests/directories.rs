@@ -1,0 +1,72 @@
+//! Evaluation directories that are damaged, unfinished or of another time.
+
+mod runs;
+
+use runs::{Build, ones_first, run};
+use smpo_gate::{DecideOptions, GateError, Policy, Run, decide};
+use smpo_results::write_atomic;
+
+fn refusal(dir: &std::path::Path) -> String {
+    Run::load(dir).unwrap_err().to_string()
+}
+
+#[test]
+fn a_written_run_reads_back() {
+    let root = tempfile::tempdir().unwrap();
+    let made = run("a").with("eos_rate", ones_first(5, 10));
+    let read = Run::load(made.write(root.path())).unwrap();
+    assert_eq!(
+        (&read.manifest, &read.metrics, &read.measurements),
+        (&made.manifest, &made.metrics, &made.measurements)
+    );
+}
+
+#[test]
+fn damage_is_named_with_its_line() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = run("a").with("eos_rate", ones_first(5, 10)).write(root.path());
+    let path = dir.join("measurements.jsonl");
+    let whole = std::fs::read_to_string(&path).unwrap();
+
+    let cut = &whole[..whole.len() - 20];
+    write_atomic(&path, cut.as_bytes()).unwrap();
+    assert!(refusal(&dir).contains("measurements.jsonl:10: not a valid measurement"), "{}", refusal(&dir));
+
+    write_atomic(&path, whole.replace("\"schema\":1", "\"schema\":9").as_bytes()).unwrap();
+    assert!(refusal(&dir).contains(":1: schema version 9 is newer than 1"), "{}", refusal(&dir));
+
+    let line = whole.lines().next().unwrap();
+    write_atomic(&path, format!("{whole}{line}\n").as_bytes()).unwrap();
+    assert!(matches!(Run::load(&dir), Err(GateError::DuplicatePrompt { .. })), "{}", refusal(&dir));
+
+    std::fs::remove_file(&path).unwrap();
+    assert!(refusal(&dir).contains("not a finished evaluation: measurements.jsonl is missing"), "{}", refusal(&dir));
+    assert!(refusal(&root.path().join("nowhere")).contains("run.json is missing"));
+}
+
+#[test]
+fn scored_files_pair_by_prompt_and_check_its_text() {
+    let root = tempfile::tempdir().unwrap();
+    let make = |name: &str, n: usize, last: &str| {
+        let mut made = run(name).with("loop_rate", ones_first(0, n));
+        made.manifest.kind = "score".into();
+        made.manifest.suite.sha256 = name.into();
+        let dir = made.write(root.path());
+        let lines: String = (0..n)
+            .map(|i| {
+                let slice = if i % 2 == 1 { "odd" } else { "even" };
+                let text = if i + 1 == n { last } else { "same" };
+                format!("{{\"prompt_id\":\"p{i:05}\",\"slice\":\"{slice}\",\"messages\":[{{\"role\":\"user\",\"content\":\"{text}\"}}]}}\n")
+            })
+            .collect();
+        write_atomic(&dir.join("samples.jsonl"), lines.as_bytes()).unwrap();
+        vec![Run::load(dir).unwrap()]
+    };
+    let policy = Policy::load("default").unwrap();
+    let verdict = decide(&policy, make("a", 400, "same"), make("b", 398, "same"), DecideOptions::default()).unwrap();
+    let loops = verdict.metrics.iter().find(|m| m.metric == "loop_rate").unwrap();
+    assert_eq!(loops.n, 398);
+    assert!(verdict.notes.iter().any(|note| note.contains("others generated")));
+    let error = decide(&policy, make("a", 400, "same"), make("b", 398, "other"), DecideOptions::default()).unwrap_err();
+    assert!(error.to_string().contains("prompt `p00397` is not the same text in both"), "{error}");
+}

@@ -1,0 +1,99 @@
+//! Policies: the shipped ones, and what is wrong with others.
+
+mod runs;
+
+use runs::{Build, ones_first, run};
+use smpo_gate::policy::SHIPPED;
+use smpo_gate::{DecideOptions, Policy, catalog, decide};
+use smpo_results::Decision;
+
+fn refusal(text: &str) -> String {
+    Policy::parse("my.toml", text).unwrap_err().to_string()
+}
+
+const RULE: &str = "[[metric]]\nid = \"eos_rate\"\nrequire = { non_inferior = 0.02 }\n";
+
+#[test]
+fn every_shipped_policy_loads_and_names_known_metrics() {
+    for (name, _) in SHIPPED {
+        let policy = Policy::load(name).unwrap();
+        assert_eq!(policy.name, *name);
+        assert!(!policy.description.is_empty());
+        for rule in &policy.rules {
+            assert!(catalog::find(&rule.metric).is_some(), "{name}: {}", rule.metric);
+        }
+    }
+}
+
+/// The arms of the tiny-model experiment as the prototype saw them: only the candidate that keeps its terminator passes.
+#[test]
+fn the_demo_policy_passes_modified_against_regular_and_fails_the_reverse() {
+    let noise = |i: usize| ((i * 7919) % 1000) as f64 / 500.0 - 1.0;
+    let arm = |name: &str, gold: f64, finished, salt: usize| {
+        run(name)
+            .with("eos_logp_gold", (0..240).map(|i| gold + noise(i + salt)))
+            .with("eos_rate", ones_first(finished, 240))
+            .with("pref_accuracy", ones_first(239, 240))
+            .with("loop_rate", ones_first(240 - finished, 240))
+    };
+    let policy = Policy::load("demo").unwrap();
+    let (regular, modified) = (|| arm("regular", -6.66, 216, 3), || arm("modified", -0.65, 239, 11));
+    let answer = |a, b| decide(&policy, vec![a], vec![b], DecideOptions::default()).unwrap().verdict;
+    assert_eq!(answer(regular(), modified()), Decision::Pass);
+    assert_eq!(answer(modified(), regular()), Decision::Fail);
+}
+
+#[test]
+fn a_misspelt_field_is_met_with_its_line_and_the_right_name() {
+    let text = refusal(&format!("name = \"x\"\nalhpa = 0.05\n{RULE}"));
+    assert!(
+        text.starts_with("my.toml:2: unknown field `alhpa`") && text.ends_with("(did you mean `alpha`?)"),
+        "{text}"
+    );
+    let text = refusal(&format!("name = \"x\"\n{}", RULE.replace("non_inferior", "noninferior")));
+    assert!(
+        text.starts_with("my.toml:4: unknown variant `noninferior`")
+            && text.ends_with("(did you mean `non_inferior`?)"),
+        "{text}"
+    );
+    let text = refusal(&format!("name = \"x\"\n{RULE}role = \"primry\"\n"));
+    assert!(text.contains("did you mean `primary`"), "{text}");
+}
+
+#[test]
+fn values_out_of_range_are_named() {
+    for (text, expected) in [
+        (format!("name = \"x\"\nalpha = 0.7\n{RULE}"), "my.toml: alpha: expected above 0 and below 0.5, got 0.7"),
+        (format!("name = \"x\"\nresamples = 10\n{RULE}"), "my.toml: resamples: expected 1000 to 1000000, got 10"),
+        (
+            format!("name = \"x\"\n{RULE}min_n = 1\n"),
+            "my.toml: min_n of `eos_rate` on slice `all`: expected at least 2, got 1",
+        ),
+        (
+            format!("name = \"x\"\n{}", RULE.replace("0.02", "-0.02")),
+            "my.toml: require of `eos_rate` on slice `all`: expected a margin of at least 0, got -0.02",
+        ),
+        (
+            format!("name = \"x\"\n{RULE}role = \"secondary\"\n"),
+            "my.toml: metric: expected at least one rule with role = \"primary\", got none",
+        ),
+        (
+            format!("name = \"x\"\n{RULE}{RULE}"),
+            "my.toml: rule of `eos_rate` on slice `all`: expected one of a kind, got two",
+        ),
+    ] {
+        assert_eq!(refusal(&text), expected);
+    }
+    assert!(refusal("name = \"x\"\nmetric = []\n").contains("at least one rule"));
+    assert!(refusal("name = ").starts_with("my.toml:1: "));
+    assert!(refusal("").contains("missing field"));
+}
+
+#[test]
+fn an_unknown_policy_is_met_with_the_shipped_names() {
+    let text = Policy::load("strikt").unwrap_err().to_string();
+    assert_eq!(
+        text,
+        "no policy `strikt`: expected a file or one of default, strict, smoke, demo (did you mean `strict`?)"
+    );
+}

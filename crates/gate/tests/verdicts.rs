@@ -1,0 +1,334 @@
+//! Verdicts on runs whose answer is known.
+
+mod runs;
+
+use runs::{Build, ones_first, run};
+use smpo_gate::{DecideOptions, GateError, OnInconclusive, Policy, Run, decide};
+use smpo_results::{ClaimScope, Decision, Verdict};
+
+fn policy(rules: &str) -> Policy {
+    Policy::parse("test.toml", &format!("name = \"test\"\nmin_n = 20\nresamples = 2000\n{rules}")).unwrap()
+}
+
+fn eos(require: &str) -> Policy {
+    policy(&format!("[[metric]]\nid = \"eos_rate\"\nrequire = {require}\n"))
+}
+
+fn verdict(policy: &Policy, baseline: Run, candidate: Run) -> Verdict {
+    decide(policy, vec![baseline], vec![candidate], DecideOptions::default()).unwrap()
+}
+
+fn answer(policy: &Policy, baseline: Run, candidate: Run) -> (Decision, u8) {
+    let verdict = verdict(policy, baseline, candidate);
+    (verdict.verdict, verdict.exit_code)
+}
+
+#[test]
+fn a_clear_regression_fails_and_its_reverse_passes() {
+    let (good, bad) =
+        (|| run("good").with("eos_rate", ones_first(300, 300)), || run("bad").with("eos_rate", ones_first(255, 300)));
+    let policy = eos("{ non_inferior = 0.05 }");
+    assert_eq!(answer(&policy, good(), bad()), (Decision::Fail, 1));
+    assert_eq!(answer(&policy, bad(), good()), (Decision::Pass, 0));
+    let superior = eos("{ superior = 0.05 }");
+    assert_eq!(answer(&superior, bad(), good()), (Decision::Pass, 0));
+    assert_eq!(answer(&superior, good(), bad()), (Decision::Fail, 1));
+}
+
+#[test]
+fn every_number_of_a_binary_verdict_can_be_checked_by_hand() {
+    let verdict = verdict(
+        &eos("{ non_inferior = 0.05 }"),
+        run("a").with("eos_rate", ones_first(300, 300)),
+        run("b").with("eos_rate", ones_first(255, 300)),
+    );
+    let row = &verdict.metrics[0];
+    let pairs = row.pairs.unwrap();
+    assert_eq!((pairs.both, pairs.baseline_only, pairs.candidate_only, pairs.neither), (255, 45, 0, 0));
+    assert_eq!((row.baseline, row.candidate, row.n), (Some(1.0), Some(0.85), 300));
+    assert!((row.p_exact.unwrap() / (2.0 * 0.5f64.powi(45)) - 1.0).abs() < 1e-9);
+    assert!((row.p.unwrap() / 0.5f64.powi(45) - 1.0).abs() < 1e-9);
+    assert!((row.difference.unwrap() + 0.15).abs() < 1e-12 && (row.level - 0.9).abs() < 1e-12);
+    assert!(row.ci_low.unwrap() < -0.15 && row.ci_high.unwrap() > -0.15);
+    assert_eq!(row.adjustment, "none");
+}
+
+#[test]
+fn few_prompts_are_inconclusive_and_say_how_many_would_do() {
+    let verdict = verdict(
+        &eos("{ non_inferior = 0.02 }"),
+        run("a").with("eos_rate", ones_first(58, 60)),
+        run("b").with("eos_rate", ones_first(57, 60)),
+    );
+    assert_eq!((verdict.verdict, verdict.exit_code), (Decision::Inconclusive, 3));
+    let row = &verdict.metrics[0];
+    assert!(row.n_needed.unwrap() > 60, "{row:?}");
+    assert!(row.reason.contains("would settle it"), "{}", row.reason);
+    assert!(row.power.unwrap() < 0.5);
+}
+
+#[test]
+fn an_inconclusive_verdict_exits_as_told_and_stays_inconclusive() {
+    for (on_inconclusive, code) in [(OnInconclusive::Pass, 0), (OnInconclusive::Fail, 1), (OnInconclusive::Report, 3)] {
+        let (a, b) = (run("a").with("eos_rate", ones_first(58, 60)), run("b").with("eos_rate", ones_first(57, 60)));
+        let options = DecideOptions { on_inconclusive, ..Default::default() };
+        let verdict = decide(&eos("{ non_inferior = 0.02 }"), vec![a], vec![b], options).unwrap();
+        assert_eq!((verdict.verdict, verdict.exit_code), (Decision::Inconclusive, code));
+    }
+}
+
+#[test]
+fn ties_pass_only_with_enough_prompts() {
+    let policy = eos("{ non_inferior = 0.02 }");
+    let tie =
+        |n| answer(&policy, run("a").with("eos_rate", ones_first(n, n)), run("b").with("eos_rate", ones_first(n, n)));
+    assert_eq!(tie(30), (Decision::Inconclusive, 3));
+    assert_eq!(tie(300), (Decision::Pass, 0));
+    // Shares of several samples obey the same rule: a bootstrap of ties would claim certainty.
+    let shares = |n: usize| {
+        let make = |name| run(name).with_samples("eos_rate", (0..n).map(|_| vec![1.0, 1.0, 1.0]));
+        answer(&policy, make("a"), make("b"))
+    };
+    assert_eq!(shares(30), (Decision::Inconclusive, 3));
+    assert_eq!(shares(300), (Decision::Pass, 0));
+}
+
+#[test]
+fn one_prompt_is_inconclusive_not_a_panic() {
+    for n in [1, 2] {
+        let (a, b) = (run("a").with("eos_rate", ones_first(n, n)), run("b").with("eos_rate", ones_first(0, n)));
+        let verdict = verdict(&eos("{ non_inferior = 0.02 }"), a, b);
+        assert_eq!(verdict.verdict, Decision::Inconclusive);
+        assert!(verdict.metrics[0].n_needed.unwrap() >= 20);
+    }
+}
+
+#[test]
+fn continuous_metrics_are_bootstrapped_in_their_direction() {
+    let noise = |i: usize| ((i * 7919) % 1000) as f64 / 1000.0 - 0.5;
+    let nats = |name: &str, mean: f64, salt: usize| {
+        run(name).with("eos_logp_gold", (0..120).map(|i| mean + noise(i) + 0.3 * noise(i * i + salt)))
+    };
+    let policy = policy("[[metric]]\nid = \"eos_logp_gold\"\nrequire = { non_inferior = 0.5 }\n");
+    assert_eq!(answer(&policy, nats("sft", -0.5, 1), nats("modified", -0.65, 2)), (Decision::Pass, 0));
+    assert_eq!(answer(&policy, nats("sft", -0.5, 1), nats("regular", -6.6, 2)), (Decision::Fail, 1));
+    assert_eq!(answer(&policy, nats("sft", -0.5, 1), nats("edge", -1.0, 2)).0, Decision::Inconclusive);
+
+    // loop_rate: less is better, so more loops must fail.
+    let loops = |name: &str, ones| run(name).with("loop_rate", ones_first(ones, 500));
+    let policy = self::policy("[[metric]]\nid = \"loop_rate\"\nrequire = { non_inferior = 0.02 }\n");
+    assert_eq!(answer(&policy, loops("sft", 49), loops("smpo", 3)), (Decision::Pass, 0));
+    assert_eq!(answer(&policy, loops("smpo", 3), loops("sft", 49)), (Decision::Fail, 1));
+}
+
+#[test]
+fn absolute_bounds_look_at_the_candidate_alone() {
+    let policy = eos("{ at_least = 0.9 }");
+    let baseline = || run("a").with("eos_rate", ones_first(10, 400));
+    assert_eq!(answer(&policy, baseline(), run("b").with("eos_rate", ones_first(390, 400))), (Decision::Pass, 0));
+    assert_eq!(answer(&policy, baseline(), run("b").with("eos_rate", ones_first(320, 400))), (Decision::Fail, 1));
+    assert_eq!(
+        answer(&policy, baseline(), run("b").with("eos_rate", ones_first(360, 400))),
+        (Decision::Inconclusive, 3)
+    );
+    let row = &verdict(&policy, baseline(), run("b").with("eos_rate", ones_first(390, 400))).metrics[0];
+    assert_eq!((row.baseline, row.difference, row.p), (None, None, None));
+    let several = run("b").with_samples("eos_rate", (0..400).map(|i| vec![1.0, f64::from(u8::from(i % 50 != 0))]));
+    assert_eq!(answer(&policy, baseline_of_two(), several), (Decision::Pass, 0));
+}
+
+fn baseline_of_two() -> Run {
+    run("a").with_samples("eos_rate", (0..400).map(|_| vec![0.0, 1.0]))
+}
+
+#[test]
+fn all_primary_rules_must_pass_and_secondary_ones_only_report() {
+    let both = "[[metric]]\nid = \"eos_rate\"\nrequire = { non_inferior = 0.05 }\n[[metric]]\nid = \"loop_rate\"\nrequire = { non_inferior = 0.05 }\n";
+    let make = |name: &str, eos, loops| {
+        run(name).with("eos_rate", ones_first(eos, 300)).with("loop_rate", ones_first(loops, 300))
+    };
+    assert_eq!(answer(&policy(both), make("a", 300, 0), make("b", 300, 60)), (Decision::Fail, 1));
+    let secondary = both.replace("id = \"loop_rate\"", "id = \"loop_rate\"\nrole = \"secondary\"");
+    let verdict = verdict(&policy(&secondary), make("a", 300, 0), make("b", 300, 60));
+    assert_eq!(verdict.verdict, Decision::Pass);
+    assert_eq!(verdict.metrics[1].verdict, Decision::Fail);
+    assert!(!verdict.metrics[1].primary);
+}
+
+#[test]
+fn primary_alarms_share_one_alpha() {
+    // Five losses against none: one-sided mid-p 1/64, enough alone, not beside four quiet metrics.
+    let ids = ["eos_rate", "loop_rate", "broken_rate", "seq_rep_4", "p_cap"];
+    let rules: String =
+        ids.iter().map(|id| format!("[[metric]]\nid = \"{id}\"\nrequire = {{ non_inferior = 0.001 }}\n")).collect();
+    let make = |name: &str, eos| {
+        ids[1..]
+            .iter()
+            .fold(run(name).with("eos_rate", ones_first(eos, 300)), |run, id| run.with(id, ones_first(0, 300)))
+    };
+    let alone = eos("{ non_inferior = 0.001 }");
+    assert_eq!(answer(&alone, make("a", 300), make("b", 295)).0, Decision::Fail);
+    let together = verdict(&policy(&rules), make("a", 300), make("b", 295));
+    assert_eq!(together.verdict, Decision::Inconclusive);
+    assert_eq!(together.metrics[0].adjustment, "holm");
+    assert!((together.metrics[0].p_harm.unwrap() - 5.0 * 0.5f64.powi(6)).abs() < 1e-12);
+    assert_eq!(verdict(&policy(&rules), make("a", 300), make("b", 290)).verdict, Decision::Fail);
+}
+
+#[test]
+fn slices_are_judged_apart() {
+    let policy = policy("[[metric]]\nid = \"eos_rate\"\nslice = \"odd\"\nrequire = { non_inferior = 0.05 }\n");
+    // Only even prompts get worse.
+    let worse = run("b").with("eos_rate", (0..400).map(|i| f64::from(u8::from(i % 2 == 1))));
+    let verdict = verdict(&policy, run("a").with("eos_rate", ones_first(400, 400)), worse);
+    assert_eq!((verdict.verdict, verdict.metrics[0].n), (Decision::Pass, 200));
+}
+
+#[test]
+fn an_empty_slice_is_inconclusive_and_names_the_slices() {
+    let policy = policy("[[metric]]\nid = \"eos_rate\"\nslice = \"evn\"\nrequire = { non_inferior = 0.05 }\n");
+    let make = |name| run(name).with("eos_rate", ones_first(400, 400));
+    let verdict = verdict(&policy, make("a"), make("b"));
+    assert_eq!((verdict.verdict, verdict.metrics[0].n), (Decision::Inconclusive, 0));
+    let reason = &verdict.metrics[0].reason;
+    assert!(reason.contains("did you mean `even`") && reason.contains("even, odd"), "{reason}");
+}
+
+#[test]
+fn what_nobody_measured_never_passes_silently() {
+    let rule = "[[metric]]\nid = \"loop_rate\"\nrequire = { non_inferior = 0.05 }\n[[metric]]\nid = \"eos_rate\"\nrequire = { non_inferior = 0.05 }\n";
+    let make = |name| run(name).with("loop_rate", ones_first(0, 300));
+    let open = verdict(&policy(rule), make("a"), make("b"));
+    assert_eq!(open.verdict, Decision::Inconclusive);
+    assert_eq!(open.metrics[1].reason, "not measured");
+    let skipping = policy(&format!("{rule}if_missing = \"skip\"\n"));
+    let skipped = verdict(&skipping, make("a"), make("b"));
+    assert_eq!((skipped.verdict, skipped.skipped.len(), skipped.metrics.len()), (Decision::Pass, 1, 1));
+    // Measured in one arm only is not the same as not measured.
+    let one_sided = verdict(&skipping, make("a").with("eos_rate", ones_first(300, 300)), make("b"));
+    assert_eq!(one_sided.verdict, Decision::Inconclusive);
+    // Nothing left to judge.
+    let only = policy("[[metric]]\nid = \"eos_rate\"\nrequire = { non_inferior = 0.05 }\nif_missing = \"skip\"\n");
+    let nothing = verdict(&only, make("a"), make("b"));
+    assert_eq!((nothing.verdict, nothing.exit_code), (Decision::Inconclusive, 3));
+    assert!(nothing.notes.iter().any(|note| note.contains("nothing was decided")));
+}
+
+#[test]
+fn prompts_that_one_arm_lost_bar_a_pass() {
+    // The candidate answered everything it answered, and failed to answer a fifth.
+    let policy = eos("{ non_inferior = 0.05 }");
+    let partial = run("b").with_samples("eos_rate", (0..400).map(|i| if i % 5 == 0 { vec![] } else { vec![1.0] }));
+    let verdict = verdict(&policy, run("a").with("eos_rate", ones_first(400, 400)), partial);
+    assert_eq!(verdict.verdict, Decision::Inconclusive);
+    assert!(
+        verdict.metrics[0].reason.starts_with("80 of 400 prompts lack `eos_rate`"),
+        "{}",
+        verdict.metrics[0].reason
+    );
+}
+
+#[test]
+fn pooling_samples_as_independent_is_not_what_happens() {
+    // 40 prompts × 10 samples; four prompts break entirely. Pooled, 40 of 400 against 0 would be overwhelming.
+    let make = |name: &str, broken: usize| {
+        run(name).with_samples("eos_rate", (0..40).map(|i| vec![f64::from(u8::from(i >= broken)); 10]))
+    };
+    let row = verdict(&eos("{ non_inferior = 0.02 }"), make("a", 0), make("b", 4)).metrics.remove(0);
+    assert_eq!(row.n, 40);
+    assert!(row.p.unwrap() > 0.1, "{row:?}");
+}
+
+fn seeds(arm: &str, shares: &[f64]) -> Vec<Run> {
+    shares
+        .iter()
+        .enumerate()
+        .map(|(s, share)| {
+            run(arm).seed(arm, s as u64).with(
+                "eos_rate",
+                (0..200).map(|i| f64::from(u8::from((i * 37 + s * 11) % 200 < (share * 200.0) as usize))),
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn several_seeds_make_a_claim_about_methods() {
+    let options = DecideOptions::default();
+    let policy = eos("{ non_inferior = 0.05 }");
+    let (good, bad) = (|| seeds("modified", &[0.99, 1.0, 0.995]), || seeds("regular", &[0.7, 0.65, 0.74]));
+    let fail = decide(&policy, good(), bad(), options).unwrap();
+    assert_eq!((fail.verdict, fail.claim), (Decision::Fail, ClaimScope::Methods));
+    assert_eq!((fail.baseline.as_str(), fail.candidate.as_str()), ("modified", "regular"));
+    assert!(fail.notes[0].contains("share their training seeds"), "{:?}", fail.notes);
+    assert_eq!(decide(&policy, bad(), good(), options).unwrap().verdict, Decision::Pass);
+    // Seeds that disagree: pooled prompts would call this a clear loss.
+    let wild =
+        decide(&policy, seeds("modified", &[0.99, 1.0, 0.995]), seeds("regular", &[0.5, 1.0, 0.99]), options).unwrap();
+    assert_eq!(wild.verdict, Decision::Inconclusive);
+    // The order of directories changes nothing but what is listed.
+    let mut reversed = bad();
+    reversed.reverse();
+    assert_eq!(decide(&policy, good(), reversed, options).unwrap(), fail);
+    // One checkpoint in an arm: the claim is smaller.
+    let one = decide(&policy, good().split_off(2), bad(), options).unwrap();
+    assert_eq!(one.claim, ClaimScope::Checkpoints);
+}
+
+#[test]
+fn unequal_runs_are_refused_by_field_and_value() {
+    let policy = eos("{ non_inferior = 0.05 }");
+    let make = |name| run(name).with("eos_rate", ones_first(300, 300));
+    let mut other = make("b");
+    other.manifest.cap = Some(512);
+    let error = decide(&policy, vec![make("a")], vec![other], DecideOptions::default()).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "a and b cannot be compared: `cap` differs: 240 against 512; evaluate both in the same way"
+    );
+    let mut other = make("b");
+    other.manifest.suite.sha256 = "ef".into();
+    let error = decide(&policy, vec![make("a")], vec![other], DecideOptions::default()).unwrap_err();
+    assert!(error.to_string().contains("`suite.sha256` differs"), "{error}");
+    let mut twice = seeds("m", &[1.0, 1.0]);
+    twice.iter_mut().for_each(|run| run.manifest.model.weights_sha256 = Some("77".into()));
+    let error = decide(&policy, twice, vec![make("b")], DecideOptions::default()).unwrap_err();
+    assert!(matches!(error, GateError::SameCheckpoint { .. }), "{error}");
+    let error = decide(&policy, vec![], vec![make("b")], DecideOptions::default()).unwrap_err();
+    assert_eq!(error.to_string(), "the baseline arm has no evaluation directory");
+    let mut stranger = make("b");
+    stranger.measurements.iter_mut().for_each(|row| row.prompt_id.push('x'));
+    let error = decide(&policy, vec![make("a")], vec![stranger], DecideOptions::default()).unwrap_err();
+    assert!(error.to_string().contains("no prompt in common"), "{error}");
+}
+
+#[test]
+fn unknown_and_unsuitable_metrics_are_named() {
+    let make = |name| {
+        run(name).with("eos_rate", ones_first(300, 300)).declare("distinct_2").with("length", (0..300).map(f64::from))
+    };
+    let refuse = |rules: &str| {
+        decide(&policy(rules), vec![make("a")], vec![make("b")], DecideOptions::default()).unwrap_err().to_string()
+    };
+    let typo = refuse("[[metric]]\nid = \"eos_rat\"\nrequire = { non_inferior = 0.05 }\n");
+    assert!(typo.starts_with("test.toml: unknown metric `eos_rat` (did you mean `eos_rate`?)"), "{typo}");
+    let whole = refuse("[[metric]]\nid = \"distinct_2\"\nrequire = { non_inferior = 0.05 }\n");
+    assert!(whole.contains("measured over a whole run"), "{whole}");
+    let aimless = refuse("[[metric]]\nid = \"length\"\nrequire = { non_inferior = 5 }\n");
+    assert!(aimless.contains("no better direction"), "{aimless}");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_verdict() {
+    let noise = |i: usize| ((i * 7919) % 1000) as f64 / 1000.0;
+    let make = |name: &str, k: usize| run(name).with("eos_logp_gold", (0..150).map(|i| noise(i * k)));
+    let policy = policy("[[metric]]\nid = \"eos_logp_gold\"\nrequire = { non_inferior = 0.1 }\n");
+    let text = |seed, threads| {
+        let options = DecideOptions { seed, ..Default::default() };
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let verdict = pool.install(|| decide(&policy, vec![make("a", 1)], vec![make("b", 3)], options).unwrap());
+        serde_json::to_string_pretty(&verdict).unwrap()
+    };
+    assert_eq!(text(1, 1), text(1, 4));
+    assert_ne!(text(1, 1), text(2, 1).replace("\"seed\": 2", "\"seed\": 1"));
+}
