@@ -136,7 +136,8 @@ impl<'a> Batch<'a> {
             }
         }
         for (index, completion) in self.mismatched.iter().enumerate() {
-            check_completion(completion, index, Side::Chosen, needs_reference)?;
+            check_completion(completion, index, Side::Chosen, needs_reference)
+                .map_err(|source| BatchError::Mismatched { source: Box::new(source) })?;
         }
         Ok(())
     }

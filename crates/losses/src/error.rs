@@ -104,6 +104,12 @@ pub enum BatchError {
          give some, or set `kl_baseline` = \"zero\""
     )]
     NoMismatched,
+    /// One of the mismatched completions, counted as pairs are, is at fault.
+    #[error("among the mismatched completions: {source}")]
+    Mismatched {
+        /// What is wrong with it.
+        source: Box<BatchError>,
+    },
     /// A margin for a loss that has none.
     #[error("loss `{kind}` has no target margin, got {given}")]
     NoMargin {

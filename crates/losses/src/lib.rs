@@ -32,6 +32,8 @@ pub mod batch;
 pub mod config;
 pub mod error;
 pub mod evaluation;
+pub mod explain;
+pub mod import;
 pub mod logistic;
 pub mod loss;
 pub mod objective;

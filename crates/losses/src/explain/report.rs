@@ -1,0 +1,78 @@
+//! The result as data: the JSON of `smpo explain`.
+
+use serde::Serialize;
+
+use super::row::Row;
+use crate::evaluation::Evaluation;
+
+/// One loss on one batch of stored log-probs.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// The whole objective.
+    pub loss: f64,
+    /// Mean of the pair loss.
+    pub po_loss: f64,
+    /// Cross-entropy part on chosen, as weighted in the objective.
+    pub sft_chosen_loss: f64,
+    /// The same on rejected.
+    pub sft_rejected_loss: f64,
+    /// What was clipped.
+    pub clip: Clip,
+    /// One entry per row.
+    pub pairs: Vec<PairReport>,
+}
+
+/// What winsorizing and the floor did.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Clip {
+    /// The effective lower bound on rejected ℓ, max(Q, floor), in nats; `None` when both are off.
+    pub bound: Option<f64>,
+    /// Share of rejected tokens in the pair loss below it.
+    pub share_rejected: f64,
+    /// Share of chosen tokens above the upper bound.
+    pub share_chosen: f64,
+}
+
+/// One pair.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PairReport {
+    /// The row's id.
+    pub id: String,
+    /// Its pair loss.
+    pub po_loss: f64,
+    /// Reward of chosen; `None` for a loss without rewards or an absent side.
+    pub chosen_reward: Option<f64>,
+    /// Reward of rejected.
+    pub rejected_reward: Option<f64>,
+    /// ∂L/∂ℓ_t of the whole objective, one per chosen token.
+    pub chosen_weights: Vec<f64>,
+    /// One per rejected token.
+    pub rejected_weights: Vec<f64>,
+}
+
+impl Report {
+    /// The report of `evaluation`, which [`explain`](super::explain) made of `rows`.
+    pub fn new(rows: &[Row], evaluation: &Evaluation) -> Self {
+        let statistics = &evaluation.statistics;
+        let pairs = rows.iter().zip(&evaluation.pairs).map(|(row, pair)| PairReport {
+            id: row.id.clone(),
+            po_loss: pair.po_loss,
+            chosen_reward: pair.chosen_reward,
+            rejected_reward: pair.rejected_reward,
+            chosen_weights: pair.chosen_weights.clone(),
+            rejected_weights: pair.rejected_weights.clone(),
+        });
+        Self {
+            loss: evaluation.value,
+            po_loss: evaluation.po_loss,
+            sft_chosen_loss: evaluation.sft_chosen_loss,
+            sft_rejected_loss: evaluation.sft_rejected_loss,
+            clip: Clip {
+                bound: statistics.clip_bound.value(),
+                share_rejected: statistics.clip_share_rejected.value().unwrap_or(0.0),
+                share_chosen: statistics.clip_share_chosen.value().unwrap_or(0.0),
+            },
+            pairs: pairs.collect(),
+        }
+    }
+}
