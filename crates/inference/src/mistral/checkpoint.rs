@@ -74,6 +74,15 @@ impl Checkpoint {
             Checkpoint::Gguf { file } => file,
         }
     }
+
+    /// Size of the weights on disk.
+    pub fn weight_bytes(&self) -> u64 {
+        let files = match self {
+            Checkpoint::Directory(directory) | Checkpoint::Adapter { base: directory, .. } => &directory.weights[..],
+            Checkpoint::Gguf { file } => std::slice::from_ref(file),
+        };
+        files.iter().filter_map(|file| fs::metadata(file).ok()).map(|metadata| metadata.len()).sum()
+    }
 }
 
 impl Directory {

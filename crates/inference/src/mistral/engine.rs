@@ -15,6 +15,7 @@ use super::checkpoint::Checkpoint;
 use super::load::{ENGINE, Loaded, load};
 use super::prompt::Codec;
 use super::steer::{Steer, only};
+use super::threads::adopt_current;
 use crate::{Completion, EngineInfo, FinishReason, Generator, InferenceError, Recorder, Request};
 
 /// The version of the engine this crate is built with and its measures were taken on.
@@ -26,7 +27,13 @@ const VERSION: &str = "0.8.1";
 pub struct MistralConfig {
     /// The directory of the model below a PEFT adapter, where `adapter_config.json` names none that exists.
     pub base: Option<PathBuf>,
+    /// Threads that one engine computes with. Absent: one for small weights, where handing work over costs more than
+    /// the work, else the processor's divided by the instances.
+    pub threads: Option<usize>,
 }
+
+/// Bytes of weights from which on several threads pay.
+const LARGE: u64 = 256 << 20;
 
 /// One token that ends a turn.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +54,7 @@ pub struct MistralEngine {
     terminator_ids: Vec<u32>,
     stop: u32,
     position_limit: usize,
+    threads: usize,
 }
 
 impl MistralEngine {
@@ -57,7 +65,7 @@ impl MistralEngine {
     /// with the files, [`InferenceError::Load`] for what the engine says.
     pub fn load(model: impl AsRef<Path>, config: &MistralConfig) -> Result<Self, InferenceError> {
         let checkpoint = Checkpoint::open(model.as_ref(), config.base.as_deref())?;
-        Self::start(&checkpoint)
+        Self::start(&checkpoint, threads(&checkpoint, config, 1))
     }
 
     /// Loads the same model `instances` times, for as many threads. Each has its own copy of the weights.
@@ -70,13 +78,15 @@ impl MistralEngine {
         instances: usize,
     ) -> Result<Vec<Self>, InferenceError> {
         let checkpoint = Checkpoint::open(model.as_ref(), config.base.as_deref())?;
-        (0..instances.max(1)).map(|_| Self::start(&checkpoint)).collect()
+        let instances = instances.max(1);
+        let threads = threads(&checkpoint, config, instances);
+        (0..instances).map(|_| Self::start(&checkpoint, threads)).collect()
     }
 
-    fn start(checkpoint: &Checkpoint) -> Result<Self, InferenceError> {
+    fn start(checkpoint: &Checkpoint, threads: usize) -> Result<Self, InferenceError> {
         let Loaded { runner, codec, terminators, position_limit } = load(checkpoint, ModelDType::F32)?;
         let terminator_ids: Vec<u32> = terminators.iter().map(|terminator| terminator.id).collect();
-        let mut engine = MistralEngine { runner, codec, terminators, terminator_ids, stop: 0, position_limit };
+        let mut engine = MistralEngine { runner, codec, terminators, terminator_ids, stop: 0, position_limit, threads };
         engine.stop = engine.stopping_terminator().ok_or_else(|| InferenceError::Load {
             path: checkpoint.path().to_path_buf(),
             engine: ENGINE,
@@ -112,8 +122,11 @@ impl MistralEngine {
     /// tokens, and then another has to do: every terminator reaches it as this one.
     fn stopping_terminator(&self) -> Option<u32> {
         self.terminator_ids.iter().copied().find(|&id| {
-            let force: Arc<dyn CustomLogitsProcessor> =
-                Arc::new(move |logits: &Tensor, _: &[u32]| only(id, vec![0.0; logits.elem_count()]));
+            let threads = self.threads;
+            let force: Arc<dyn CustomLogitsProcessor> = Arc::new(move |logits: &Tensor, _: &[u32]| {
+                adopt_current(threads);
+                only(id, vec![0.0; logits.elem_count()])
+            });
             matches!(self.run(vec![id], 2, id, force), Ok(reason) if reason == "stop")
         })
     }
@@ -165,6 +178,15 @@ impl MistralEngine {
             None => Err("it went away without an answer".into()),
         }
     }
+}
+
+/// [`MistralConfig::threads`], decided.
+fn threads(checkpoint: &Checkpoint, config: &MistralConfig, instances: usize) -> usize {
+    let chosen = config.threads.unwrap_or_else(|| match checkpoint.weight_bytes() < LARGE {
+        true => 1,
+        false => std::thread::available_parallelism().map_or(1, usize::from) / instances,
+    });
+    chosen.max(1)
 }
 
 impl Generator for MistralEngine {

@@ -17,6 +17,7 @@ mod engine;
 mod load;
 mod prompt;
 mod steer;
+mod threads;
 
 pub use engine::{MistralConfig, MistralEngine, Terminator};
 
