@@ -32,6 +32,14 @@ impl Stream {
             }
         }
     }
+
+    /// The stream with the pending update added, (`N`, `H`).
+    pub fn sum(self) -> Result<Tensor> {
+        match self.update {
+            None => Ok(self.residual),
+            Some(update) => Ok((self.residual + update)?),
+        }
+    }
 }
 
 /// Cosine and sine of the rotary angles, one row a token: (`N`, `rotary_dim / 2`) each.
@@ -128,38 +136,41 @@ impl Block {
         angles: &Angles,
         attend: impl FnOnce(Heads) -> Result<Tensor>,
         keep: Option<&[u32]>,
+        dropout_seed: Option<u64>,
     ) -> Result<Stream> {
         let options = norm_options(spec);
         let (mut residual, normed) = stream.normed(&self.input_norm, options)?;
-        let attended = attend(self.heads(spec, &normed, angles)?)?;
+        let attended = attend(self.heads(spec, &normed, angles, dropout_seed)?)?;
         let mut attended = attended.reshape(((), spec.query_width()))?;
         if let Some(rows) = keep {
             attended = embedding(&attended, rows)?;
             residual = embedding(&residual, rows)?;
         }
-        let mut update = self.output.forward(&attended)?;
+        let mut update = self.output.forward(&attended, dropout_seed)?;
         if let Some(norm) = &self.post_attention_norm {
             update = rms_norm(&update, &norm.tensor, options)?;
         }
         let stream = Stream { residual, update: Some(update) };
         let (residual, normed) = stream.normed(&self.feed_forward_norm, options)?;
-        let (gate, up) = self.gate_and_up(spec, &normed)?;
+        let (gate, up) = self.gate_and_up(spec, &normed, dropout_seed)?;
         let gated = match spec.activation {
             Activation::Silu => swiglu(&gate, &up)?,
             Activation::GeluTanh => geglu(&gate, &up)?,
         };
-        let mut update = self.down.forward(&gated)?;
+        let mut update = self.down.forward(&gated, dropout_seed)?;
         if let Some(norm) = &self.post_feed_forward_norm {
             update = rms_norm(&update, &norm.tensor, options)?;
         }
         Ok(Stream { residual, update: Some(update) })
     }
 
-    fn heads(&self, spec: &DecoderSpec, x: &Tensor, angles: &Angles) -> Result<Heads> {
+    fn heads(&self, spec: &DecoderSpec, x: &Tensor, angles: &Angles, dropout_seed: Option<u64>) -> Result<Heads> {
         let (queries, keys, values) = match &self.projection {
-            AttentionProjection::Separate([q, k, v]) => (q.forward(x)?, k.forward(x)?, v.forward(x)?),
+            AttentionProjection::Separate([q, k, v]) => {
+                (q.forward(x, dropout_seed)?, k.forward(x, dropout_seed)?, v.forward(x, dropout_seed)?)
+            }
             AttentionProjection::Fused(qkv) => {
-                let all = qkv.forward(x)?;
+                let all = qkv.forward(x, dropout_seed)?;
                 let (q, kv) = (spec.query_width(), spec.kv_width());
                 (all.narrow(1, 0, q)?, all.narrow(1, q, kv)?, all.narrow(1, q + kv, kv)?)
             }
@@ -177,11 +188,11 @@ impl Block {
         })
     }
 
-    fn gate_and_up(&self, spec: &DecoderSpec, x: &Tensor) -> Result<(Tensor, Tensor)> {
+    fn gate_and_up(&self, spec: &DecoderSpec, x: &Tensor, dropout_seed: Option<u64>) -> Result<(Tensor, Tensor)> {
         match &self.gate_up {
-            GateUp::Separate([gate, up]) => Ok((gate.forward(x)?, up.forward(x)?)),
+            GateUp::Separate([gate, up]) => Ok((gate.forward(x, dropout_seed)?, up.forward(x, dropout_seed)?)),
             GateUp::Fused(both) => {
-                let both = both.forward(x)?;
+                let both = both.forward(x, dropout_seed)?;
                 let width = spec.intermediate_size;
                 Ok((both.narrow(1, 0, width)?, both.narrow(1, width, width)?))
             }
@@ -215,51 +226,28 @@ impl Block {
             .chain(&self.post_feed_forward_norm)
     }
 
-    pub fn linears_mut(&mut self) -> Vec<&mut Linear> {
-        let Self { projection, output, gate_up, down, .. } = self;
-        linears_mut(projection, output, gate_up, down)
-    }
-
-    pub fn parameters_mut(&mut self) -> Vec<&mut Parameter> {
-        let Self {
-            input_norm,
-            projection,
-            qk_norm,
-            output,
-            post_attention_norm,
-            feed_forward_norm,
-            gate_up,
-            down,
-            post_feed_forward_norm,
-        } = self;
-        let mut all: Vec<_> =
-            linears_mut(projection, output, gate_up, down).into_iter().flat_map(Linear::parameters_mut).collect();
-        all.extend(qk_norm.iter_mut().flatten());
-        all.extend([input_norm, feed_forward_norm]);
-        all.extend(post_attention_norm);
-        all.extend(post_feed_forward_norm);
+    pub fn norms_mut(&mut self) -> Vec<&mut Parameter> {
+        let mut all = vec![&mut self.input_norm, &mut self.feed_forward_norm];
+        all.extend(self.qk_norm.iter_mut().flatten());
+        all.extend(&mut self.post_attention_norm);
+        all.extend(&mut self.post_feed_forward_norm);
         all
     }
-}
 
-fn linears_mut<'a>(
-    projection: &'a mut AttentionProjection,
-    output: &'a mut Linear,
-    gate_up: &'a mut GateUp,
-    down: &'a mut Linear,
-) -> Vec<&'a mut Linear> {
-    let mut all = Vec::new();
-    match projection {
-        AttentionProjection::Separate(three) => all.extend(three),
-        AttentionProjection::Fused(one) => all.push(one),
+    pub fn linears_mut(&mut self) -> Vec<&mut Linear> {
+        let mut all = Vec::new();
+        match &mut self.projection {
+            AttentionProjection::Separate(three) => all.extend(three),
+            AttentionProjection::Fused(one) => all.push(one),
+        }
+        all.push(&mut self.output);
+        match &mut self.gate_up {
+            GateUp::Separate(two) => all.extend(two),
+            GateUp::Fused(one) => all.push(one),
+        }
+        all.push(&mut self.down);
+        all
     }
-    all.push(output);
-    match gate_up {
-        GateUp::Separate(two) => all.extend(two),
-        GateUp::Fused(one) => all.push(one),
-    }
-    all.push(down);
-    all
 }
 
 pub(crate) fn norm_options(spec: &DecoderSpec) -> NormOptions {

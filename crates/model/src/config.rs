@@ -78,6 +78,11 @@ impl Config {
         self.fields.get(name)
     }
 
+    /// The head got a weight of its own.
+    pub(crate) fn untie(&mut self) {
+        self.spec.tied = false;
+    }
+
     /// The fields to save: what was read, and beside it what older and newer readers look for.
     ///
     /// transformers 5 moves `rope_theta` and the scaling into `rope_parameters`; transformers 4 and mistral.rs 0.8.1

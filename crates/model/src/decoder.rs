@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use candle_core::{Tensor, Var};
-use smpo_kernels::{AttentionOptions, HeadOptions, Segments, attention, embedding, linear, selected_log_probs};
+use smpo_kernels::{AttentionOptions, HeadOptions, Segments, attention, embedding};
 
 use crate::angles::angles;
 use crate::batch::PackedBatch;
@@ -12,19 +12,23 @@ use crate::config::Config;
 use crate::error::Result;
 use crate::layout::{EMBEDDING, FINAL_NORM, HEAD, block_prefix};
 use crate::linear::Linear;
+use crate::lora::{Adapter, LoraConfig};
 use crate::parameter::{Parameter, Parameters};
 use crate::spec::{DecoderSpec, LayerSpec};
 use crate::weights::WeightFiles;
 
 /// A language model whose every parameter can be trained. Weights are float32 on the CPU.
+///
+/// Cloning shares the parameters.
 #[derive(Debug, Clone)]
 pub struct Decoder {
     config: Config,
     embedding: Parameter,
     blocks: Vec<Block>,
     norm: Parameter,
-    /// `None` when the head is the embedding.
-    head: Option<Linear>,
+    /// Its weight is the embedding's own tensor when the head is tied.
+    head: Linear,
+    pub(crate) lora: Option<LoraConfig>,
 }
 
 impl Decoder {
@@ -63,11 +67,12 @@ impl Decoder {
         let blocks = (0..spec.layers.len())
             .map(|index| Block::take(&mut parameters, spec, &block_prefix(index)))
             .collect::<Result<_>>()?;
+        let embedding = parameters.take(EMBEDDING)?;
         let head = match spec.tied {
-            true => None,
-            false => Some(Linear::take(&mut parameters, HEAD)?),
+            true => Linear { module: HEAD.into(), weight: embedding.clone(), bias: None, adapter: None },
+            false => Linear::take(&mut parameters, HEAD)?,
         };
-        Ok(Self { embedding: parameters.take(EMBEDDING)?, blocks, norm: parameters.take(FINAL_NORM)?, head, config })
+        Ok(Self { embedding, blocks, norm: parameters.take(FINAL_NORM)?, head, config, lora: None })
     }
 
     /// The configuration it was made from.
@@ -85,69 +90,89 @@ impl Decoder {
     /// # Errors
     /// When a token id is not below `V`.
     pub fn hidden(&self, batch: &PackedBatch) -> Result<Tensor> {
-        self.hidden_rows(batch, None)
+        self.hidden_rows(batch, None, None)
     }
 
-    /// The log-probability of each completion token given everything before it, in nats, (`M`) in the batch's order.
-    ///
-    /// The head runs on the `M` rows only, and what follows the last block's attention too: nothing else reaches them.
-    ///
-    /// # Errors
-    /// When a token id is not below `V`.
-    pub fn log_probs(&self, batch: &PackedBatch) -> Result<Tensor> {
-        let hidden = self.hidden_rows(batch, Some(batch.rows()))?;
-        let options = HeadOptions { soft_cap: self.spec().logit_soft_cap, ..HeadOptions::default() };
-        Ok(selected_log_probs(&hidden, self.head_weight(), batch.targets(), options)?)
+    /// Hidden states of all rows, or of those in `keep` alone: nothing after the last block's attention is then
+    /// computed for the others.
+    pub(crate) fn hidden_rows(
+        &self,
+        batch: &PackedBatch,
+        keep: Option<&[u32]>,
+        dropout_seed: Option<u64>,
+    ) -> Result<Tensor> {
+        let pass = Pass { positions: batch.positions(), lengths: batch.lengths(), keep, dropout_seed };
+        self.run(batch.input_ids(), &pass, |layer, heads| attend_packed(self.spec(), layer, &heads, batch.segments()))
     }
 
-    fn hidden_rows(&self, batch: &PackedBatch, rows: Option<&[u32]>) -> Result<Tensor> {
-        self.run(batch.input_ids(), batch.positions(), batch.lengths(), rows, |layer, heads| {
-            attend_packed(self.spec(), layer, &heads, batch.segments())
-        })
-    }
-
-    /// Embeds, runs all blocks with `attend` as their attention, normalises; of the last block only the rows in `keep`.
+    /// Embeds, runs all blocks with `attend` as their attention, and normalises.
     pub(crate) fn run(
         &self,
         ids: &[u32],
-        positions: &[u32],
-        lengths: &[usize],
-        keep: Option<&[u32]>,
+        pass: &Pass<'_>,
         mut attend: impl FnMut(&LayerSpec, Heads) -> Result<Tensor>,
     ) -> Result<Tensor> {
-        let spec = self.spec();
-        let angles = self.angles(positions, lengths)?;
-        let mut stream = self.embed(ids)?;
-        let last = self.blocks.len() - 1;
-        for (index, (block, layer)) in self.blocks.iter().zip(&spec.layers).enumerate() {
-            let keep = keep.filter(|_| index == last);
-            stream = block.forward(spec, stream, &angles[layer.rope], |heads| attend(layer, heads), keep)?;
+        let angles = self.angles(pass)?;
+        let mut stream = Stream::new(self.embed(ids)?);
+        for index in 0..self.blocks.len() {
+            stream = self.run_block(index, stream, &angles, pass, &mut attend)?;
         }
         self.finish(stream)
     }
 
-    /// Embeddings of the ids, scaled if the family does.
-    fn embed(&self, ids: &[u32]) -> Result<Stream> {
-        let mut x = embedding(&self.embedding.tensor, ids)?;
-        if let Some(scale) = self.spec().embedding_scale {
-            x = (x * scale)?;
-        }
-        Ok(Stream::new(x))
+    /// Runs one block.
+    pub(crate) fn run_block(
+        &self,
+        index: usize,
+        stream: Stream,
+        angles: &[Angles],
+        pass: &Pass<'_>,
+        attend: &mut impl FnMut(&LayerSpec, Heads) -> Result<Tensor>,
+    ) -> Result<Stream> {
+        let layer = &self.spec().layers[index];
+        let keep = pass.keep.filter(|_| index + 1 == self.blocks.len());
+        let attend = |heads| attend(layer, heads);
+        self.blocks[index].forward(self.spec(), stream, &angles[layer.rope], attend, keep, pass.dropout_seed)
     }
 
-    fn finish(&self, stream: Stream) -> Result<Tensor> {
+    /// Embeddings of the ids, (`N`, `H`), scaled if the family does.
+    pub(crate) fn embed(&self, ids: &[u32]) -> Result<Tensor> {
+        let x = embedding(&self.embedding.tensor, ids)?;
+        match self.spec().embedding_scale {
+            Some(scale) => Ok((x * scale)?),
+            None => Ok(x),
+        }
+    }
+
+    /// The last norm.
+    pub(crate) fn finish(&self, stream: Stream) -> Result<Tensor> {
         let (_, normed) = stream.normed(&self.norm, norm_options(self.spec()))?;
         Ok(normed)
     }
 
     /// The angles of each of the spec's ropes.
-    fn angles(&self, positions: &[u32], lengths: &[usize]) -> Result<Vec<Angles>> {
-        self.spec().ropes.iter().map(|rope| angles(rope, positions, lengths)).collect()
+    pub(crate) fn angles(&self, pass: &Pass<'_>) -> Result<Vec<Angles>> {
+        self.spec().ropes.iter().map(|rope| angles(rope, pass.positions, pass.lengths)).collect()
+    }
+
+    /// How many blocks it has.
+    pub(crate) fn depth(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// The head.
+    pub(crate) fn head(&self) -> &Linear {
+        &self.head
+    }
+
+    /// The head's options for the fused log-probabilities.
+    pub(crate) fn head_options(&self) -> HeadOptions {
+        HeadOptions { soft_cap: self.spec().logit_soft_cap, ..HeadOptions::default() }
     }
 
     /// Logits of hidden states, (`B`, `H`) to (`B`, `V`), capped if the family does.
     pub(crate) fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
-        let logits = linear(hidden, self.head_weight(), None)?;
+        let logits = self.head.forward(hidden, None)?;
         match self.spec().logit_soft_cap {
             None => Ok(logits),
             Some(cap) => Ok(((logits / cap)?.tanh()? * cap)?),
@@ -158,22 +183,16 @@ impl Decoder {
     /// the original's variables show here too.
     pub fn frozen(&self) -> Self {
         let mut copy = self.clone();
-        for parameter in copy.parameters_mut() {
-            parameter.tensor = parameter.tensor.detach();
-        }
+        copy.visit_mut(|parameter| parameter.tensor = parameter.tensor.detach());
         copy
-    }
-
-    fn head_weight(&self) -> &Tensor {
-        match &self.head {
-            Some(head) => &head.weight.tensor,
-            None => &self.embedding.tensor,
-        }
     }
 
     /// The variables that training changes, by their names in the weight file.
     pub fn trainable(&self) -> Vec<(String, Var)> {
-        self.parameters().filter_map(|p| Some((p.name.clone(), p.var()?))).collect()
+        self.base_parameters()
+            .chain(self.linears().into_iter().filter_map(|l| l.adapter.as_ref()).flat_map(Adapter::parameters))
+            .filter_map(|p| Some((p.name.clone(), p.var()?)))
+            .collect()
     }
 
     /// Makes exactly the parameters trainable whose names `wanted` accepts. Variables taken before are stale after it.
@@ -181,37 +200,87 @@ impl Decoder {
     /// # Errors
     /// When a tensor cannot be made.
     pub fn set_trainable(&mut self, wanted: impl Fn(&str) -> bool) -> Result<()> {
-        for parameter in self.parameters_mut() {
-            let trainable = wanted(&parameter.name);
-            parameter.set_trainable(trainable)?;
-        }
-        Ok(())
+        let mut result = Ok(());
+        self.visit_mut(|parameter| {
+            if result.is_ok() {
+                result = parameter.set_trainable(wanted(&parameter.name));
+            }
+        });
+        result
     }
 
-    /// How many numbers the model holds; a tied head counts once.
+    /// How many numbers the model holds, adapters not counted; a tied head counts once.
     pub fn parameter_count(&self) -> usize {
-        self.parameters().map(|p| p.tensor.elem_count()).sum()
+        self.base_parameters().map(|p| p.tensor.elem_count()).sum()
     }
 
-    pub(crate) fn parameters(&self) -> impl Iterator<Item = &Parameter> {
+    /// Everything but adapters, in the layout's order.
+    pub(crate) fn base_parameters(&self) -> impl Iterator<Item = &Parameter> {
+        let head = if self.head_is_tied() { None } else { Some(&self.head) };
         [&self.embedding]
             .into_iter()
             .chain(self.blocks.iter().flat_map(|block| {
-                let linears = block.linears().into_iter().flat_map(Linear::parameters);
+                let linears = block.linears().into_iter().flat_map(Linear::base_parameters);
                 linears.chain(block.norms())
             }))
             .chain([&self.norm])
-            .chain(self.head.iter().flat_map(Linear::parameters))
+            .chain(head.into_iter().flat_map(Linear::base_parameters))
     }
 
-    fn parameters_mut(&mut self) -> Vec<&mut Parameter> {
-        let mut all = vec![&mut self.embedding, &mut self.norm];
-        all.extend(self.head.iter_mut().flat_map(Linear::parameters_mut));
+    /// Changes every parameter once, adapters included, and points a tied head at the embedding again.
+    fn visit_mut(&mut self, mut change: impl FnMut(&mut Parameter)) {
+        let tied = self.head_is_tied();
+        change(&mut self.embedding);
+        change(&mut self.norm);
         for block in &mut self.blocks {
-            all.extend(block.parameters_mut());
+            block.norms_mut().into_iter().for_each(&mut change);
         }
-        all
+        for linear in self.linears_mut() {
+            if !(tied && linear.module == HEAD) {
+                linear.base_parameters_mut().for_each(&mut change);
+            }
+            if let Some(adapter) = &mut linear.adapter {
+                adapter.parameters_mut().for_each(&mut change);
+            }
+        }
+        if tied {
+            self.head.weight = self.embedding.clone();
+        }
     }
+
+    /// All linear layers, the head last.
+    pub(crate) fn linears(&self) -> Vec<&Linear> {
+        self.blocks.iter().flat_map(Block::linears).chain([&self.head]).collect()
+    }
+
+    pub(crate) fn linears_mut(&mut self) -> Vec<&mut Linear> {
+        self.blocks.iter_mut().flat_map(Block::linears_mut).chain([&mut self.head]).collect()
+    }
+
+    /// Whether the head is the embedding.
+    pub(crate) fn head_is_tied(&self) -> bool {
+        self.config.spec().tied
+    }
+
+    /// Gives the head a weight of its own, which starts as the embedding.
+    pub(crate) fn untie_head(&mut self) -> Result<()> {
+        let copy = self.embedding.tensor.detach().copy()?;
+        self.head.weight = Parameter { name: format!("{HEAD}.weight"), tensor: Var::from_tensor(&copy)?.into_inner() };
+        self.config.untie();
+        Ok(())
+    }
+}
+
+/// What a forward pass needs beside the ids.
+pub(crate) struct Pass<'a> {
+    /// Each token's position.
+    pub positions: &'a [u32],
+    /// How long each token's sequence is.
+    pub lengths: &'a [usize],
+    /// The rows to keep of the last block; `None` is all.
+    pub keep: Option<&'a [u32]>,
+    /// Seeds the adapters' dropout; `None` drops nothing.
+    pub dropout_seed: Option<u64>,
 }
 
 /// Attention of packed tokens to their own segments.

@@ -124,6 +124,15 @@ pub enum ModelError {
         embedding: String,
     },
 
+    /// An adapter that carries a base weight other than the model's.
+    #[error("{}: tensor `{tensor}` differs from the model's own; was the adapter trained on another base?", path.display())]
+    OtherBase {
+        /// The adapter's weight file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+    },
+
     /// A save would mix with, or replace, what is already there.
     #[error("{}: the output directory is not empty; remove it or choose another", path.display())]
     NotEmpty {

@@ -7,7 +7,7 @@ use smpo_kernels::{Segments, Span};
 
 use crate::block::Heads;
 use crate::cache::{LayerCache, attend_cached};
-use crate::decoder::{Decoder, attend_packed};
+use crate::decoder::{Decoder, Pass, attend_packed};
 use crate::error::{ModelError, Result};
 
 /// How to continue.
@@ -111,7 +111,9 @@ impl Decoder {
         }
         let segments = Segments::new(spans)?;
         let row = self.spec().kv_width();
-        let hidden = self.run(&ids, segments.positions(), &lengths, Some(&last_rows), |layer, heads| {
+        let pass =
+            Pass { positions: segments.positions(), lengths: &lengths, keep: Some(&last_rows), dropout_seed: None };
+        let hidden = self.run(&ids, &pass, |layer, heads| {
             let keys = heads.keys.flatten_all()?.to_vec1::<f32>()?;
             let values = heads.values.flatten_all()?.to_vec1::<f32>()?;
             for (sequence, span) in sequences.iter_mut().zip(segments.spans()) {
@@ -131,7 +133,8 @@ impl Decoder {
         let lengths: Vec<usize> = sequences.iter().map(|s| s.length).collect();
         let row = self.spec().kv_width();
         let mut index = 0;
-        let hidden = self.run(tokens, &positions, &lengths, None, |layer, heads: Heads| {
+        let pass = Pass { positions: &positions, lengths: &lengths, keep: None, dropout_seed: None };
+        let hidden = self.run(tokens, &pass, |layer, heads: Heads| {
             let keys = heads.keys.flatten_all()?.to_vec1::<f32>()?;
             let values = heads.values.flatten_all()?.to_vec1::<f32>()?;
             let rows = keys.chunks_exact(row).zip(values.chunks_exact(row));

@@ -35,12 +35,19 @@ impl Decoder {
     /// All is written beside `dir` first, flushed, and renamed as the last step: a directory of that name is whole.
     ///
     /// # Errors
-    /// When `dir` holds something, or a file cannot be written.
+    /// When the model has adapters, `dir` holds something, or a file cannot be written.
     pub fn save(&self, dir: impl AsRef<Path>, options: &SaveOptions) -> Result<()> {
+        if self.lora().is_some() {
+            return Err(ModelError::input(
+                "model to save whole",
+                "one without adapters; merge them, or save them as an adapter",
+                "one with adapters",
+            ));
+        }
         write_directory(dir.as_ref(), |staging| {
             let element = options.element;
             let tensors = self
-                .parameters()
+                .base_parameters()
                 .map(|p| Ok((p.name.clone(), StoredTensor::new(&p.tensor, element)?)))
                 .collect::<Result<Vec<_>>>()?;
             write_safetensors(&staging.join("model.safetensors"), tensors)?;
@@ -94,7 +101,7 @@ pub(crate) fn write_json(path: &Path, value: &serde_json::Value) -> Result<()> {
     sync(path)
 }
 
-fn copy_companions(source: &Path, target: &Path) -> Result<()> {
+pub(crate) fn copy_companions(source: &Path, target: &Path) -> Result<()> {
     for name in COMPANIONS {
         let from = source.join(name);
         if from.is_file() {

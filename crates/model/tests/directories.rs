@@ -7,8 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use candle_core::Tensor;
-use reference::case_dir;
+use reference::{case_dir, values};
 use safetensors::{Dtype, SafeTensors, View};
 use serde_json::{Value, json};
 use smpo_model::{Config, Decoder, Element, PackedBatch, SaveOptions};
@@ -93,10 +92,6 @@ fn refusal_of(case: &str, damage: impl FnOnce(&mut Scratch)) -> String {
 fn log_probs(decoder: &Decoder) -> Vec<f32> {
     let batch = PackedBatch::from_sequences([(&[1, 2, 3][..], &[4, 5, 6, 7][..])]).unwrap();
     decoder.log_probs(&batch).unwrap().to_vec1().unwrap()
-}
-
-fn values(t: &Tensor) -> Vec<f32> {
-    t.flatten_all().unwrap().to_vec1().unwrap()
 }
 
 #[test]

@@ -3,7 +3,7 @@
 mod reference;
 
 use candle_core::Tensor;
-use reference::{CASES, Expected, case_dir, relative_difference};
+use reference::{CASES, Expected, case_dir, relative_difference, values};
 use smpo_kernels::{AdamW, AdamWOptions, Parameter, weighted_sum};
 use smpo_model::{Decoder, GenerateOptions, PackedBatch};
 
@@ -15,10 +15,6 @@ fn load(case: &str) -> (Decoder, Expected) {
     (decoder, Expected::read(case))
 }
 
-fn batch(expected: &Expected) -> PackedBatch {
-    PackedBatch::from_sequences(expected.sequences.iter().map(|s| (&s.prompt[..], &s.completion[..]))).unwrap()
-}
-
 fn constant(values: &[f32]) -> Tensor {
     Tensor::new(values, &candle_core::Device::Cpu).unwrap()
 }
@@ -27,7 +23,7 @@ fn constant(values: &[f32]) -> Tensor {
 fn hidden_states_equal_pytorch() {
     for case in CASES {
         let (decoder, expected) = load(case);
-        let batch = batch(&expected);
+        let batch = expected.batch();
         let hidden = decoder.hidden(&batch).unwrap().to_vec2::<f32>().unwrap();
         let mut rows = hidden.into_iter();
         for (index, sequence) in expected.sequences.iter().enumerate() {
@@ -45,7 +41,7 @@ fn hidden_states_equal_pytorch() {
 fn log_probs_and_gradients_equal_pytorch() {
     for case in CASES {
         let (decoder, expected) = load(case);
-        check_log_probs_and_gradients(case, &decoder, &expected, &batch(&expected));
+        check_log_probs_and_gradients(case, &decoder, &expected, &expected.batch());
     }
 }
 
@@ -64,18 +60,16 @@ fn a_shared_prompt_changes_nothing() {
 
 fn check_log_probs_and_gradients(case: &str, decoder: &Decoder, expected: &Expected, batch: &PackedBatch) {
     let log_probs = decoder.log_probs(batch).unwrap();
-    let theirs: Vec<f32> = expected.sequences.iter().flat_map(|s| s.log_probs.clone()).collect();
-    let difference = relative_difference(&log_probs.to_vec1::<f32>().unwrap(), &theirs);
+    let difference = relative_difference(&values(&log_probs), &expected.log_probs());
     assert!(difference < TOLERANCE, "{case}: log-probs: {difference:e}");
 
-    let weights: Vec<f32> = expected.sequences.iter().flat_map(|s| s.weights.clone()).collect();
     let trainable = decoder.trainable();
-    let root = weighted_sum(&log_probs, &constant(&weights)).unwrap();
+    let root = weighted_sum(&log_probs, &constant(&expected.weights())).unwrap();
     let gradients = root.backward().unwrap();
     assert_eq!(trainable.len(), expected.gradients.len(), "{case}: every parameter is trainable");
     for (name, variable) in &trainable {
         let ours = gradients.get(variable).unwrap_or_else(|| panic!("{case}: {name}: no gradient"));
-        let ours = ours.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let ours = values(ours);
         assert!(ours.iter().all(|g| g.is_finite()), "{case}: {name}: not finite");
         assert!(ours.iter().any(|g| *g != 0.0), "{case}: {name}: all zero");
         let difference = relative_difference(&ours, &expected.gradients[name]);
@@ -87,7 +81,7 @@ fn check_log_probs_and_gradients(case: &str, decoder: &Decoder, expected: &Expec
 fn ten_adamw_steps_follow_pytorch() {
     for case in CASES {
         let (decoder, expected) = load(case);
-        let batch = batch(&expected);
+        let batch = expected.batch();
         let parameters =
             decoder.trainable().into_iter().map(|(name, var)| Parameter { name, var, decay: true }).collect();
         let options = AdamWOptions { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, max_grad_norm: None };

@@ -1,0 +1,185 @@
+//! One adapter: `y = W·x + b + s·B·A·x`, and DoRA's `m / ‖W + s·B·A‖ · (W + s·B·A)·x + b`.
+
+use candle_core::{D, Device, Tensor};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use smpo_kernels::linear;
+
+use super::LoraConfig;
+use crate::error::Result;
+use crate::parameter::Parameter;
+
+/// The adapter of one linear layer with `K` inputs and `O` outputs.
+#[derive(Debug, Clone)]
+pub(crate) struct Adapter {
+    /// (`r`, `K`).
+    pub a: Parameter,
+    /// (`O`, `r`).
+    pub b: Parameter,
+    /// DoRA's magnitudes, (`O`).
+    pub magnitude: Option<Parameter>,
+    scale: f64,
+    dropout: f64,
+    /// Sets this adapter's dropout masks apart from those of others.
+    stream: u64,
+}
+
+/// What the fused head needs: hidden states and head weight whose product are the logits.
+pub(crate) struct HeadInputs {
+    pub hidden: Tensor,
+    pub weight: Tensor,
+}
+
+impl Adapter {
+    /// The names of A, B and magnitude, as PEFT has them under its own prefix.
+    pub fn names(module: &str) -> [String; 3] {
+        [
+            format!("{module}.lora_A.weight"),
+            format!("{module}.lora_B.weight"),
+            format!("{module}.lora_magnitude_vector"),
+        ]
+    }
+
+    /// A fresh adapter, which changes nothing yet: A uniform as PEFT draws it, B zero, magnitudes the weight's own.
+    pub fn new(module: &str, weight: &Tensor, config: &LoraConfig, stream: u64, rng: &mut ChaCha8Rng) -> Result<Self> {
+        let (outputs, inputs) = weight.dims2()?;
+        // Kaiming's uniform with a = √5, PyTorch's default for linear layers.
+        let bound = (inputs as f32).powf(-0.5);
+        let a = (0..config.r * inputs).map(|_| rng.random_range(-bound..bound)).collect();
+        let magnitude = match config.dora {
+            true => Some(row_norms(&weight.detach())?.to_vec1()?),
+            false => None,
+        };
+        Self::from_values(module, weight, config, stream, a, vec![0.0; outputs * config.r], magnitude)
+    }
+
+    /// An adapter with given values, row-major.
+    pub fn from_values(
+        module: &str,
+        weight: &Tensor,
+        config: &LoraConfig,
+        stream: u64,
+        a: Vec<f32>,
+        b: Vec<f32>,
+        magnitude: Option<Vec<f32>>,
+    ) -> Result<Self> {
+        let (outputs, inputs) = weight.dims2()?;
+        let [a_name, b_name, magnitude_name] = Self::names(module);
+        Ok(Self {
+            a: Parameter::trainable(a_name, a, &[config.r, inputs])?,
+            b: Parameter::trainable(b_name, b, &[outputs, config.r])?,
+            magnitude: match magnitude {
+                Some(values) => Some(Parameter::trainable(magnitude_name, values, &[outputs])?),
+                None => None,
+            },
+            scale: config.scale(),
+            dropout: config.dropout,
+            stream,
+        })
+    }
+
+    /// `x` (`N`, `K`) to (`N`, `O`). With a seed, a share of the adapter's inputs is dropped.
+    pub fn forward(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        dropout_seed: Option<u64>,
+    ) -> Result<Tensor> {
+        let dropped = self.drop_inputs(x, dropout_seed)?;
+        let update = linear(&self.low_rank(dropped.as_ref().unwrap_or(x))?, &self.b.tensor, None)?;
+        let Some(ratio) = self.magnitude_ratio(weight)? else {
+            return Ok((linear(x, weight, bias)? + update)?);
+        };
+        match dropped {
+            None => {
+                let y = (linear(x, weight, None)? + update)?.broadcast_mul(&ratio)?;
+                match bias {
+                    Some(bias) => Ok(y.broadcast_add(bias)?),
+                    None => Ok(y),
+                }
+            }
+            // As in PEFT: only what DoRA adds sees the dropped inputs.
+            Some(dropped) => {
+                let base = linear(&dropped, weight, None)?;
+                let added = ((&base + update)?.broadcast_mul(&ratio)? - base)?;
+                Ok((linear(x, weight, bias)? + added)?)
+            }
+        }
+    }
+
+    /// The adapted head as one product, so that the fused head serves it: `[h, s·A·h] · [W, B]ᵀ`, and with DoRA the
+    /// weight's rows scaled.
+    pub fn head_inputs(&self, hidden: &Tensor, weight: &Tensor, dropout_seed: Option<u64>) -> Result<HeadInputs> {
+        let dropped = self.drop_inputs(hidden, dropout_seed)?;
+        let low = self.low_rank(dropped.as_ref().unwrap_or(hidden))?;
+        let scaled = |w: &Tensor, ratio: &Option<Tensor>| match ratio {
+            Some(ratio) => w.broadcast_mul(&ratio.unsqueeze(1)?),
+            None => Ok(w.clone()),
+        };
+        let ratio = self.magnitude_ratio(weight)?;
+        let low_weight = scaled(&self.b.tensor, &ratio)?;
+        let (hidden, weight) = match (dropped, &ratio) {
+            (Some(dropped), Some(_)) => {
+                let beyond_base = (scaled(weight, &ratio)? - weight)?;
+                (Tensor::cat(&[hidden, &dropped, &low], 1)?, Tensor::cat(&[weight, &beyond_base, &low_weight], 1)?)
+            }
+            _ => (Tensor::cat(&[hidden, &low], 1)?, Tensor::cat(&[&scaled(weight, &ratio)?, &low_weight], 1)?),
+        };
+        Ok(HeadInputs { hidden, weight })
+    }
+
+    /// The weight with the adapter in it, (`O`, `K`).
+    pub fn merged(&self, weight: &Tensor) -> Result<Tensor> {
+        let sum = self.adapted(weight)?;
+        match self.magnitude_ratio(weight)? {
+            Some(ratio) => Ok(sum.broadcast_mul(&ratio.detach().unsqueeze(1)?)?),
+            None => Ok(sum),
+        }
+    }
+
+    /// `s·A·x`, (`N`, `r`): the scale is applied where there is least to scale.
+    fn low_rank(&self, x: &Tensor) -> Result<Tensor> {
+        Ok((linear(x, &self.a.tensor, None)? * self.scale)?)
+    }
+
+    /// `W + s·B·A`, outside any graph.
+    fn adapted(&self, weight: &Tensor) -> Result<Tensor> {
+        let update = self.b.tensor.detach().matmul(&self.a.tensor.detach())?;
+        Ok((weight.detach() + (update * self.scale)?)?)
+    }
+
+    /// `m / ‖W + s·B·A‖` per output, (`O`); the norm is a constant to the gradient (DoRA, section 4.3).
+    fn magnitude_ratio(&self, weight: &Tensor) -> Result<Option<Tensor>> {
+        match &self.magnitude {
+            None => Ok(None),
+            Some(magnitude) => Ok(Some((&magnitude.tensor / row_norms(&self.adapted(weight)?)?)?)),
+        }
+    }
+
+    /// Zeroes a share of the elements and scales the others up; `None` when nothing is dropped.
+    fn drop_inputs(&self, x: &Tensor, seed: Option<u64>) -> Result<Option<Tensor>> {
+        let Some(seed) = seed.filter(|_| self.dropout > 0.0) else {
+            return Ok(None);
+        };
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream(self.stream);
+        let keep = (1.0 - self.dropout) as f32;
+        let mask: Vec<f32> =
+            (0..x.elem_count()).map(|_| if rng.random::<f32>() < keep { 1.0 / keep } else { 0.0 }).collect();
+        Ok(Some((x * Tensor::from_vec(mask, x.shape(), &Device::Cpu)?)?))
+    }
+
+    pub fn parameters(&self) -> impl Iterator<Item = &Parameter> {
+        [&self.a, &self.b].into_iter().chain(&self.magnitude)
+    }
+
+    pub fn parameters_mut(&mut self) -> impl Iterator<Item = &mut Parameter> {
+        [&mut self.a, &mut self.b].into_iter().chain(&mut self.magnitude)
+    }
+}
+
+/// The length of each row, (`O`).
+fn row_norms(weight: &Tensor) -> candle_core::Result<Tensor> {
+    weight.sqr()?.sum(D::Minus1)?.sqrt()
+}

@@ -1,0 +1,102 @@
+//! Putting adapters on a decoder, and folding them into its weights.
+
+use candle_core::Var;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+use super::{Adapter, LoraConfig, targets::resolve};
+use crate::decoder::Decoder;
+use crate::error::{ModelError, Result};
+
+impl Decoder {
+    /// Freezes the model and puts a fresh adapter on every linear layer that the targets name.
+    ///
+    /// # Errors
+    /// When a target names no layer, a range of the configuration is wrong, or there are adapters already.
+    pub fn add_lora(&mut self, config: &LoraConfig, seed: u64) -> Result<()> {
+        config.check()?;
+        self.refuse_second_adapter()?;
+        let chosen = {
+            let linears = self.linears();
+            let modules: Vec<&str> = linears.iter().map(|l| l.module.as_str()).collect();
+            resolve(&config.targets, &modules)?
+        };
+        self.set_trainable(|_| false)?;
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        for (index, (linear, chosen)) in self.linears_mut().into_iter().zip(chosen).enumerate() {
+            if chosen {
+                let adapter = Adapter::new(&linear.module, &linear.weight.tensor, config, index as u64, &mut rng)?;
+                linear.adapter = Some(adapter);
+            }
+        }
+        self.lora = Some(config.clone());
+        Ok(())
+    }
+
+    /// The configuration of the adapters on the model, if there are any.
+    pub fn lora(&self) -> Option<&LoraConfig> {
+        self.lora.as_ref()
+    }
+
+    /// Folds the adapters into the weights and drops them. All parameters are trainable then, as after loading.
+    ///
+    /// # Errors
+    /// When a tensor cannot be made.
+    pub fn merge_lora(&mut self) -> Result<()> {
+        // A tied head that was adapted is no longer the embedding.
+        if self.head_is_tied() && self.head().adapter.is_some() {
+            self.untie_head()?;
+        }
+        for linear in self.linears_mut() {
+            if let Some(adapter) = linear.adapter.take() {
+                let merged = adapter.merged(&linear.weight.tensor)?;
+                linear.weight.tensor = Var::from_tensor(&merged)?.into_inner();
+            }
+        }
+        self.lora = None;
+        self.set_trainable(|_| true)
+    }
+
+    pub(super) fn refuse_second_adapter(&self) -> Result<()> {
+        match self.lora {
+            None => Ok(()),
+            Some(_) => Err(ModelError::input(
+                "model to adapt",
+                "one without adapters; merge them first",
+                "one that has adapters already",
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::batch::PackedBatch;
+
+    #[test]
+    fn frozen_weights_cost_no_gradient() {
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+        for case in ["qwen2", "llama", "phi3", "gemma3"] {
+            for dora in [false, true] {
+                let mut decoder = Decoder::load(golden.join(case)).unwrap();
+                let config = LoraConfig {
+                    r: 2,
+                    alpha: 4.0,
+                    dropout: 0.0,
+                    rslora: false,
+                    dora,
+                    targets: vec!["all-linear".into()],
+                };
+                decoder.add_lora(&config, 0).unwrap();
+                let batch = PackedBatch::from_sequences([(&[1, 2, 3][..], &[4, 5][..])]).unwrap();
+                let store = decoder.log_probs(&batch).unwrap().sum_all().unwrap().backward().unwrap();
+                for parameter in decoder.base_parameters() {
+                    assert!(store.get(&parameter.tensor).is_none(), "{case}: {}", parameter.name);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Low-rank adapters: LoRA (arXiv 2106.09685), rsLoRA (2312.03732), DoRA (2402.09353), as PEFT computes and stores them.
+
+mod adapter;
+mod attach;
+mod peft;
+mod targets;
+
+pub(crate) use adapter::Adapter;
+pub use peft::AdapterSaveOptions;
+pub use targets::matches_pattern;
+
+use crate::error::{ModelError, Result};
+
+/// What adapters to add.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoraConfig {
+    /// Rank.
+    pub r: usize,
+    /// The update is scaled by `alpha / r`, or `alpha / √r` with `rslora`.
+    pub alpha: f64,
+    /// Share of an adapter's inputs that is zeroed in training, in [0, 1).
+    pub dropout: f64,
+    /// Scale by `alpha / √r`, so that high ranks learn as fast as low ones.
+    pub rslora: bool,
+    /// Learn each output's magnitude apart from its direction.
+    pub dora: bool,
+    /// Linear layers by name: `q_proj`, `model.layers.3.mlp.up_proj`, `model.layers.*.self_attn.*`, `lm_head`; or
+    /// `all-linear`, which is all but the head.
+    pub targets: Vec<String>,
+}
+
+impl LoraConfig {
+    /// The factor on the update.
+    pub fn scale(&self) -> f64 {
+        let rank = self.r as f64;
+        self.alpha / if self.rslora { rank.sqrt() } else { rank }
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.r == 0 {
+            return Err(ModelError::input("lora rank", "at least 1", "0"));
+        }
+        if !(self.alpha > 0.0 && self.alpha.is_finite()) {
+            return Err(ModelError::input("lora alpha", "a number above zero", self.alpha.to_string()));
+        }
+        if !(0.0..1.0).contains(&self.dropout) {
+            return Err(ModelError::input("lora dropout", "a share from 0 to below 1", self.dropout.to_string()));
+        }
+        Ok(())
+    }
+}

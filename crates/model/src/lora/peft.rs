@@ -1,0 +1,232 @@
+//! Adapters on disk as PEFT writes them: `adapter_config.json` and `adapter_model.safetensors`.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value, json};
+
+use super::{Adapter, LoraConfig};
+use crate::decoder::Decoder;
+use crate::error::{ModelError, Result, did_you_mean, list};
+use crate::fields::Fields;
+use crate::save::{copy_companions, write_directory, write_json};
+use crate::weights::{Element, StoredTensor, WeightFile, write_safetensors};
+
+/// What PEFT puts before the base model's own names.
+const PREFIX: &str = "base_model.model.";
+const CONFIG: &str = "adapter_config.json";
+const WEIGHTS: &str = "adapter_model.safetensors";
+
+/// How to save an adapter.
+#[derive(Debug, Clone, Default)]
+pub struct AdapterSaveOptions {
+    /// Where the base model is, for whoever loads the adapter.
+    pub base_model: String,
+    /// A model directory to take tokenizer and chat template from.
+    pub source: Option<PathBuf>,
+    /// The element type of the weights.
+    pub element: Element,
+}
+
+impl Decoder {
+    /// Writes the adapters to `dir`, which must be absent or empty, as PEFT does.
+    ///
+    /// # Errors
+    /// When the model has no adapters or trainable weights beside them, `dir` holds something, or a file cannot be
+    /// written.
+    pub fn save_adapter(&self, dir: impl AsRef<Path>, options: &AdapterSaveOptions) -> Result<()> {
+        let Some(config) = self.lora() else {
+            return Err(ModelError::input("model to save as an adapter", "one with adapters", "one without"));
+        };
+        let beside: Vec<&str> =
+            self.base_parameters().filter(|p| p.tensor.is_variable()).map(|p| p.name.as_str()).collect();
+        if !beside.is_empty() {
+            return Err(ModelError::input(
+                "model to save as an adapter",
+                "trainable adapters alone; merge them and save the whole model",
+                format!("trainable weights beside them: {}", list(&beside)),
+            ));
+        }
+        write_directory(dir.as_ref(), |staging| {
+            let tensors = self
+                .linears()
+                .into_iter()
+                .filter_map(|linear| linear.adapter.as_ref())
+                .flat_map(Adapter::parameters)
+                .map(|p| Ok((format!("{PREFIX}{}", p.name), StoredTensor::new(&p.tensor, options.element)?)))
+                .collect::<Result<Vec<_>>>()?;
+            write_safetensors(&staging.join(WEIGHTS), tensors)?;
+            write_json(&staging.join(CONFIG), &self.adapter_config(config, &options.base_model))?;
+            match &options.source {
+                Some(source) => copy_companions(source, staging),
+                None => Ok(()),
+            }
+        })
+    }
+
+    fn adapter_config(&self, config: &LoraConfig, base_model: &str) -> Value {
+        json!({
+            "peft_type": "LORA",
+            "task_type": "CAUSAL_LM",
+            "base_model_name_or_path": base_model,
+            "inference_mode": true,
+            "r": config.r,
+            // PEFT and vLLM read a whole number; it is written as one wherever it is one.
+            "lora_alpha": if config.alpha.fract() == 0.0 { json!(config.alpha as i64) } else { json!(config.alpha) },
+            "lora_dropout": config.dropout,
+            "use_rslora": config.rslora,
+            "use_dora": config.dora,
+            "target_modules": self.adapted_modules(),
+            "bias": "none",
+            "fan_in_fan_out": false,
+            "init_lora_weights": true,
+            "modules_to_save": null,
+            "layers_to_transform": null,
+            "layers_pattern": null,
+            "rank_pattern": {},
+            "alpha_pattern": {}
+        })
+    }
+
+    /// The adapted layers by the shortest names that mean exactly them: `q_proj` if all of that name are adapted.
+    fn adapted_modules(&self) -> BTreeSet<String> {
+        fn end(module: &str) -> &str {
+            module.rsplit('.').next().unwrap_or(module)
+        }
+        let linears = self.linears();
+        let partly: BTreeSet<&str> = linears.iter().filter(|l| l.adapter.is_none()).map(|l| end(&l.module)).collect();
+        linears
+            .iter()
+            .filter(|l| l.adapter.is_some())
+            .map(|l| if partly.contains(end(&l.module)) { l.module.clone() } else { end(&l.module).to_string() })
+            .collect()
+    }
+
+    /// Freezes the model and puts a PEFT adapter on it, which training can go on from.
+    ///
+    /// # Errors
+    /// When a file is missing or damaged, the adapter is of another kind or uses a feature that is not supported, or
+    /// its tensors do not fit this model.
+    pub fn load_adapter(&mut self, dir: impl AsRef<Path>) -> Result<()> {
+        let dir = dir.as_ref();
+        self.refuse_second_adapter()?;
+        let mut config = read_config(&dir.join(CONFIG))?;
+        let file = WeightFile::open(&dir.join(WEIGHTS))?;
+        let adapters = self.read_adapters(&config, &file)?;
+        config.targets = adapters.iter().map(|(index, _)| self.linears()[*index].module.clone()).collect();
+        self.set_trainable(|_| false)?;
+        let mut linears = self.linears_mut();
+        for (index, adapter) in adapters {
+            linears[index].adapter = Some(adapter);
+        }
+        self.lora = Some(config);
+        Ok(())
+    }
+
+    /// The adapters in the file, each with the index of its linear layer; anything else in it is refused.
+    fn read_adapters(&self, config: &LoraConfig, file: &WeightFile) -> Result<Vec<(usize, Adapter)>> {
+        let mut unread: BTreeSet<String> = file.names().into_iter().collect();
+        let mut adapters = Vec::new();
+        let linears = self.linears();
+        for (index, linear) in linears.iter().enumerate() {
+            let [a, b, magnitude] = Adapter::names(&linear.module).map(|name| format!("{PREFIX}{name}"));
+            // PEFT keeps a copy of the head's own weight beside its adapter; it must be this model's.
+            let base = format!("{PREFIX}{}.base_layer.weight", linear.module);
+            if unread.remove(&base)
+                && file.read(&base, linear.weight.tensor.dims())?
+                    != linear.weight.tensor.flatten_all()?.to_vec1::<f32>()?
+            {
+                return Err(ModelError::OtherBase { path: file.path().to_path_buf(), tensor: base });
+            }
+            let parts = [&a, &b].map(|name| unread.remove(name));
+            if parts == [false, false] {
+                continue;
+            }
+            let (outputs, inputs) = linear.weight.tensor.dims2()?;
+            let a = file.read(&a, &[config.r, inputs])?;
+            let b = file.read(&b, &[outputs, config.r])?;
+            let magnitude = match config.dora {
+                true => {
+                    unread.remove(&magnitude);
+                    Some(file.read(&magnitude, &[outputs])?)
+                }
+                false => None,
+            };
+            let (module, weight) = (&linear.module, &linear.weight.tensor);
+            let adapter = Adapter::from_values(module, weight, config, index as u64, a, b, magnitude)?;
+            adapters.push((index, adapter));
+        }
+        if !unread.is_empty() {
+            let names: Vec<&String> = unread.iter().collect();
+            return Err(ModelError::ExtraTensors { path: file.path().to_path_buf(), names: list(&names) });
+        }
+        if adapters.is_empty() {
+            return Err(ModelError::MissingTensors { path: file.path().to_path_buf(), names: "any adapter".into() });
+        }
+        Ok(adapters)
+    }
+}
+
+/// Fields that say nothing about the computation, or that the tensors' names say already.
+const IGNORED: [&str; 13] = [
+    "task_type",
+    "base_model_name_or_path",
+    "inference_mode",
+    "auto_mapping",
+    "revision",
+    "peft_version",
+    "target_modules",
+    "exclude_modules",
+    "layers_to_transform",
+    "layers_pattern",
+    "runtime_config",
+    "megatron_core",
+    "qalora_group_size",
+];
+
+/// Fields that are read.
+const READ: [&str; 8] =
+    ["peft_type", "r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "bias", "init_lora_weights"];
+
+fn read_config(path: &Path) -> Result<LoraConfig> {
+    let text = fs::read_to_string(path).map_err(ModelError::io(path))?;
+    let object: Map<String, Value> =
+        serde_json::from_str(&text).map_err(|source| ModelError::Json { path: path.to_path_buf(), source })?;
+    let fields = Fields::new(path, &object);
+    match fields.str("peft_type")? {
+        Some("LORA") => {}
+        other => return Err(fields.unsupported(format!("adapter type `{}`", other.unwrap_or("none")))),
+    }
+    // What is off is written as null, false or empty; anything else on a field not read here would change the result.
+    for (name, value) in &object {
+        let off = match value {
+            Value::Null | Value::Bool(false) => true,
+            Value::Array(items) => items.is_empty(),
+            Value::Object(items) => items.is_empty(),
+            _ => false,
+        };
+        if !off && !IGNORED.contains(&name.as_str()) && !READ.contains(&name.as_str()) {
+            return Err(fields.unsupported(format!("adapter option `{name}`{}", did_you_mean(name, READ))));
+        }
+    }
+    if let Some(kind @ ("all" | "lora_only")) = fields.str("bias")? {
+        return Err(fields.unsupported(format!("an adapter with trained biases (`bias` = `{kind}`)")));
+    }
+    // These change the base weights too, and the adapter alone does not say how.
+    if let Some(Value::String(method)) = fields.get("init_lora_weights")
+        && !["gaussian", "orthogonal", "eva"].contains(&method.as_str())
+    {
+        return Err(fields.unsupported(format!("an adapter whose base was changed (`init_lora_weights` = `{method}`)")));
+    }
+    let config = LoraConfig {
+        r: fields.required_size("r")?,
+        alpha: fields.positive("lora_alpha")?.unwrap_or(8.0),
+        dropout: fields.number("lora_dropout")?.unwrap_or(0.0),
+        rslora: fields.bool("use_rslora")?.unwrap_or(false),
+        dora: fields.bool("use_dora")?.unwrap_or(false),
+        targets: Vec::new(),
+    };
+    config.check()?;
+    Ok(config)
+}

@@ -1,0 +1,92 @@
+//! Which linear layers a list of targets names.
+
+use crate::error::{ModelError, Result, did_you_mean};
+use crate::layout::HEAD;
+
+/// PEFT's word for every linear layer but the head.
+const ALL_LINEAR: &str = "all-linear";
+
+/// Whether `pattern` names `name`: all of it, its end after a dot, or, with `*` for anything, all of it.
+pub fn matches_pattern(pattern: &str, name: &str) -> bool {
+    if pattern.contains('*') {
+        return matches_wildcard(pattern, name);
+    }
+    name == pattern || name.strip_suffix(pattern).is_some_and(|rest| rest.ends_with('.'))
+}
+
+/// `*` stands for any run of characters, dots included.
+fn matches_wildcard(pattern: &str, name: &str) -> bool {
+    let Some((head, rest)) = pattern.split_once('*') else {
+        return pattern == name;
+    };
+    let Some(mut tail) = name.strip_prefix(head) else {
+        return false;
+    };
+    loop {
+        if matches_wildcard(rest, tail) {
+            return true;
+        }
+        let mut characters = tail.chars();
+        if characters.next().is_none() {
+            return false;
+        }
+        tail = characters.as_str();
+    }
+}
+
+/// For each module, whether a target names it. A target that names none is refused with the nearest name.
+pub(super) fn resolve(targets: &[String], modules: &[&str]) -> Result<Vec<bool>> {
+    if targets.is_empty() {
+        return Err(ModelError::input("lora targets", "at least one name", "none"));
+    }
+    let mut chosen = vec![false; modules.len()];
+    for target in targets {
+        let mut found = false;
+        for (chosen, module) in chosen.iter_mut().zip(modules) {
+            let named = if target == ALL_LINEAR { *module != HEAD } else { matches_pattern(target, module) };
+            *chosen |= named;
+            found |= named;
+        }
+        if !found {
+            let ends = modules.iter().filter_map(|m| m.rsplit('.').next());
+            let hint = did_you_mean(target, ends.chain([ALL_LINEAR]));
+            return Err(ModelError::input("lora target", "the name of a linear layer", format!("`{target}`{hint}")));
+        }
+    }
+    Ok(chosen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MODULES: [&str; 4] =
+        ["model.layers.0.self_attn.q_proj", "model.layers.0.mlp.up_proj", "model.layers.1.self_attn.q_proj", "lm_head"];
+
+    fn resolved(targets: &[&str]) -> Vec<bool> {
+        resolve(&targets.iter().map(|t| t.to_string()).collect::<Vec<_>>(), &MODULES).unwrap()
+    }
+
+    #[test]
+    fn targets_are_names_ends_of_names_or_patterns() {
+        assert_eq!(resolved(&["q_proj"]), [true, false, true, false]);
+        assert_eq!(resolved(&["self_attn.q_proj", "lm_head"]), [true, false, true, true]);
+        assert_eq!(resolved(&["model.layers.1.self_attn.q_proj"]), [false, false, true, false]);
+        assert_eq!(resolved(&["model.layers.0.*"]), [true, true, false, false]);
+        assert_eq!(resolved(&["*_proj"]), [true, true, true, false]);
+        assert_eq!(resolved(&["*.0.*up*"]), [false, true, false, false]);
+        assert_eq!(resolved(&["all-linear"]), [true, true, true, false]);
+    }
+
+    #[test]
+    fn a_target_that_names_nothing_is_refused_with_the_nearest_name() {
+        let refusal = |t: &str| resolve(&[t.to_string()], &MODULES).unwrap_err().to_string();
+        assert_eq!(
+            refusal("q_prj"),
+            "lora target: expected the name of a linear layer, got `q_prj`, did you mean `q_proj`?"
+        );
+        // Half a word is no name: `proj` must not silently take every projection.
+        assert!(refusal("proj").contains("got `proj`"));
+        assert!(resolve(&[], &MODULES).is_err());
+    }
+}

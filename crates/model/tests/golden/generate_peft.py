@@ -1,0 +1,66 @@
+"""Makes the adapters in peft-*/ on the base models of generate.py, and what PEFT computes with them.
+
+    pip install torch==2.15.0 transformers==5.23.0 peft==0.21.0 safetensors==0.8.0
+    python generate.py && python generate_peft.py
+
+A case is a folder: adapter_config.json and adapter_model.safetensors as PEFT saves them, and expected.safetensors with
+the fields of generate.py (no hidden states, no continuations); grad.<name> is by the adapter's names without PEFT's prefix.
+"""
+import json, pathlib, shutil
+import peft, torch, transformers
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+SEED = 20251
+HERE = pathlib.Path(__file__).parent
+CASES = {
+    "peft-lora": ("qwen2", dict(r=3, lora_alpha=6, target_modules=["q_proj", "v_proj", "down_proj", "lm_head"])),
+    "peft-dora": ("qwen2-tied", dict(r=2, lora_alpha=5, use_dora=True, use_rslora=True,
+                                     target_modules=["k_proj", "o_proj", "up_proj"])),
+    "peft-fused": ("phi3", dict(r=2, lora_alpha=4, target_modules=["qkv_proj", "model.layers.1.mlp.gate_up_proj"])),
+}
+
+
+def main():
+    transformers.logging.set_verbosity_error()
+    for name, (base, options) in CASES.items():
+        torch.manual_seed(SEED)
+        model = AutoModelForCausalLM.from_pretrained(HERE / base, attn_implementation="eager", dtype=torch.float32)
+        model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", lora_dropout=0.0, **options)).eval()
+        for key, p in model.named_parameters():  # B starts at zero, where nothing would be seen of it
+            if "lora_B" in key:
+                p.data = 0.3 * torch.randn_like(p)
+            if "magnitude" in key:
+                p.data *= 1 + 0.2 * torch.randn_like(p)
+        out = HERE / name
+        shutil.rmtree(out, ignore_errors=True)
+        model.save_pretrained(out)
+        (out / "README.md").unlink(missing_ok=True)
+        config = json.loads((out / "adapter_config.json").read_text())
+        config["base_model_name_or_path"] = base  # not a path of the machine this ran on
+        config["target_modules"] = sorted(config["target_modules"])
+        (out / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+        sequences = load_file(HERE / base / "expected.safetensors")
+        store, total = {}, 0.0
+        for i in range(3):
+            prompt, completion = (sequences[f"s{i}.{part}"].tolist() for part in ("prompt", "completion"))
+            ids = torch.tensor([prompt + completion])
+            logps = torch.log_softmax(model(input_ids=ids).logits[0].float(), -1)
+            logps = logps[torch.arange(len(prompt) - 1, ids.shape[1] - 1), torch.tensor(completion)]
+            total = total + (sequences[f"s{i}.weights"] * logps).sum()
+            store |= {f"s{i}.{part}": sequences[f"s{i}.{part}"] for part in ("prompt", "completion", "weights")}
+            store[f"s{i}.log_probs"] = logps.detach().clone()
+        total.backward()
+        for key, p in model.named_parameters():
+            if p.requires_grad:
+                key = key.removeprefix("base_model.model.").replace(".default", "")
+                store["grad." + key.replace("magnitude_vector.weight", "magnitude_vector")] = p.grad.clone()
+        save_file({k: v.contiguous() for k, v in store.items()}, out / "expected.safetensors")
+        print(name, sorted(k for k in store if k.startswith("grad"))[:3], sorted(load_file(out / "adapter_model.safetensors"))[:4])
+    versions = json.loads((HERE / "versions.json").read_text())
+    (HERE / "versions.json").write_text(json.dumps({**versions, "peft": peft.__version__, "peft_seed": SEED}, indent=2) + "\n")
+
+
+main()
