@@ -1,1 +1,19 @@
-//! Leaderboards and verdicts rendered for people.
+//! Leaderboards and verdicts rendered for people: one renderer per output format, each a pure function from the
+//! schema of [`smpo_results`] to text. The same input gives the same bytes: no clock, no random name, no map order.
+//!
+//! | document | formats |
+//! |---|---|
+//! | [`smpo_results::Leaderboard`] | [`leaderboard::html`], [`leaderboard::markdown`], [`leaderboard::json`] |
+//! | [`smpo_results::Verdict`] | [`verdict::text`], [`verdict::markdown`], [`verdict::junit`] |
+//!
+//! Completions, prompts, model names and every other string of the input are hostile text. [`inert`] is the one place
+//! that knows what "inert" means in each format.
+
+pub mod error;
+pub mod figure;
+pub mod inert;
+pub mod leaderboard;
+pub mod verdict;
+pub mod wording;
+
+pub use error::Error;

@@ -1,0 +1,207 @@
+//! A completion cut to what a reader needs: its beginning, the loop with its period marked, its end. What is left out
+//! is said, with its size.
+
+use serde::Serialize;
+use smpo_results::{LoopSpan, WorstSample};
+
+use crate::inert::runs::{Run, runs};
+use crate::wording;
+
+/// A part of an excerpt, in reading order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "k", content = "v")]
+pub enum Piece {
+    /// Ordinary text.
+    #[serde(rename = "t")]
+    Text(Vec<Run>),
+    /// One copy of the loop's period (the last one may be partial).
+    #[serde(rename = "p")]
+    Period(Vec<Run>),
+    /// Text of a loop whose copies could not be told apart.
+    #[serde(rename = "l")]
+    Loop(Vec<Run>),
+    /// What was left out, in words.
+    #[serde(rename = "g")]
+    Gap(String),
+}
+
+/// The loop of a completion, measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Cycle {
+    /// Characters of one period.
+    pub chars: usize,
+    /// Whole copies.
+    pub copies: usize,
+}
+
+/// An excerpt and, where the completion loops in exact copies, the measure of its loop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Excerpt {
+    /// The parts.
+    pub pieces: Vec<Piece>,
+    /// The loop.
+    pub cycle: Option<Cycle>,
+}
+
+/// How many characters are kept at the head and the tail of a stretch of text.
+#[derive(Debug, Clone, Copy)]
+struct Keep {
+    head: usize,
+    tail: usize,
+}
+
+const WHOLE: Keep = Keep { head: 1500, tail: 700 };
+const BEFORE_LOOP: Keep = Keep { head: 500, tail: 600 };
+const AFTER_LOOP: Keep = Keep { head: 500, tail: 300 };
+const PERIOD: Keep = Keep { head: 400, tail: 150 };
+const PROMPT: Keep = Keep { head: 900, tail: 500 };
+/// Copies are shown until they fill this many characters, at least three.
+const LOOP_CHARS: usize = 480;
+
+/// Cuts the completion of a sample, and says what its writer had cut before.
+pub fn of(worst: &WorstSample) -> Excerpt {
+    let mut excerpt = completion(&worst.sample.completion, worst.loop_span);
+    if worst.omitted_bytes > 0 {
+        excerpt.pieces.push(Piece::Gap(format!("{} left out", wording::count(worst.omitted_bytes, "more byte"))));
+    }
+    excerpt
+}
+
+/// Cuts a completion. A span that does not fit the text is clamped to it, never trusted.
+pub fn completion(text: &str, span: Option<LoopSpan>) -> Excerpt {
+    let Some(span) = span.and_then(|span| clamp(text, span)) else {
+        let mut pieces = Vec::new();
+        stretch(&mut pieces, text, WHOLE, Piece::Text);
+        return Excerpt { pieces, cycle: None };
+    };
+    let (before, rest) = text.split_at(span.start);
+    let (cycling, after) = rest.split_at(span.end - span.start);
+    let mut pieces = Vec::new();
+    stretch(&mut pieces, before, BEFORE_LOOP, Piece::Text);
+    let cycle = periods(&mut pieces, cycling, span.period);
+    stretch(&mut pieces, after, AFTER_LOOP, Piece::Text);
+    Excerpt { pieces, cycle }
+}
+
+/// Cuts a prompt or a reference.
+pub fn prompt(text: &str) -> Vec<Piece> {
+    let mut pieces = Vec::new();
+    stretch(&mut pieces, text, PROMPT, Piece::Text);
+    pieces
+}
+
+fn clamp(text: &str, span: LoopSpan) -> Option<LoopSpan> {
+    let floor = |mut at: usize| {
+        at = at.min(text.len());
+        while !text.is_char_boundary(at) {
+            at -= 1;
+        }
+        at
+    };
+    let (start, end) = (floor(span.start), floor(span.end));
+    (start < end && span.period > 0).then_some(LoopSpan { start, end, period: span.period })
+}
+
+/// The copies of a loop; `None` when the bytes are not exact copies of the first period.
+fn periods(pieces: &mut Vec<Piece>, cycling: &str, period: usize) -> Option<Cycle> {
+    let bytes = cycling.as_bytes();
+    let exact = period < bytes.len() && bytes[period..] == bytes[..bytes.len() - period];
+    if !exact {
+        stretch(pieces, cycling, WHOLE, Piece::Loop);
+        return None;
+    }
+    // a copy starts with the byte the loop starts with, so every cut is between characters
+    let copy = &cycling[..period];
+    let chars = copy.chars().count();
+    let copies = cycling.len() / period;
+    let rest = &cycling[copies * period..];
+    let shown = (LOOP_CHARS / chars.max(1)).clamp(3, 160);
+    if copies <= shown + 1 {
+        (0..copies).for_each(|_| stretch(pieces, copy, PERIOD, Piece::Period));
+    } else {
+        (0..shown).for_each(|_| stretch(pieces, copy, PERIOD, Piece::Period));
+        let left = copies - shown - 1;
+        let copies_left =
+            if left == 1 { "1 more copy".to_owned() } else { format!("{} more copies", wording::thousands(left)) };
+        pieces.push(Piece::Gap(format!("{copies_left}, {}", wording::count(left * chars, "character"))));
+        stretch(pieces, copy, PERIOD, Piece::Period);
+    }
+    if !rest.is_empty() {
+        stretch(pieces, rest, PERIOD, Piece::Period);
+    }
+    Some(Cycle { chars, copies })
+}
+
+fn stretch(pieces: &mut Vec<Piece>, text: &str, keep: Keep, piece: fn(Vec<Run>) -> Piece) {
+    if text.is_empty() {
+        return;
+    }
+    let total = text.chars().count();
+    // leaving out less than the note would take is no gain
+    if total <= keep.head + keep.tail + 40 {
+        pieces.push(piece(runs(text)));
+        return;
+    }
+    let at = |chars: usize| text.char_indices().nth(chars).map_or(text.len(), |(index, _)| index);
+    pieces.push(piece(runs(&text[..at(keep.head)])));
+    pieces.push(Piece::Gap(wording::count(total - keep.head - keep.tail, "character")));
+    pieces.push(piece(runs(&text[at(total - keep.tail)..])));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(piece: &Piece) -> String {
+        match piece {
+            Piece::Text(runs) | Piece::Period(runs) | Piece::Loop(runs) => runs
+                .iter()
+                .map(|run| match run {
+                    Run::Text(text) => text.as_str(),
+                    Run::Mark([label, _]) => label.as_str(),
+                })
+                .collect(),
+            Piece::Gap(note) => format!("[{note}]"),
+        }
+    }
+
+    #[test]
+    fn a_loop_is_cut_into_its_periods() {
+        let looped = format!("Ответ: {}при", "привет ".repeat(200));
+        let start = "Ответ: ".len();
+        let span = LoopSpan { start, end: looped.len(), period: "привет ".len() };
+        let excerpt = completion(&looped, Some(span));
+        assert_eq!(excerpt.cycle, Some(Cycle { chars: 7, copies: 200 }));
+        assert_eq!(excerpt.pieces[0], Piece::Text(runs("Ответ: ")));
+        assert_eq!(excerpt.pieces[1], Piece::Period(runs("привет ")));
+        assert_eq!(text(excerpt.pieces.last().unwrap()), "при");
+        let gap = excerpt.pieces.iter().find(|piece| matches!(piece, Piece::Gap(_))).unwrap();
+        assert_eq!(text(gap), "[131 more copies, 917 characters]");
+    }
+
+    #[test]
+    fn a_span_that_lies_is_clamped_and_never_panics() {
+        let text = "да да нет";
+        for start in 0..20 {
+            for end in 0..20 {
+                for period in 0..20 {
+                    let excerpt = completion(text, Some(LoopSpan { start, end, period }));
+                    let shown: String = excerpt.pieces.iter().map(self::text).collect();
+                    assert_eq!(shown, text);
+                }
+            }
+        }
+        let inexact = completion("abcabd", Some(LoopSpan { start: 0, end: 6, period: 3 }));
+        assert_eq!(inexact.cycle, None);
+        assert_eq!(inexact.pieces, [Piece::Loop(runs("abcabd"))]);
+    }
+
+    #[test]
+    fn long_text_keeps_both_ends_and_says_what_is_missing() {
+        let long: String = "я".repeat(5000);
+        let excerpt = completion(&long, None);
+        assert_eq!(excerpt.pieces.len(), 3);
+        assert_eq!(text(&excerpt.pieces[1]), "[2,800 characters]");
+        assert_eq!(text(&excerpt.pieces[2]).chars().count(), 700);
+    }
+}

@@ -1,0 +1,135 @@
+//! The leaderboard as one self-contained page: no network, no font, no library. The figures are plain HTML; a small
+//! script adds sorting, the charts and the sample browser from data embedded beside it.
+//!
+//! The page's Content-Security-Policy allows exactly its own style and its own script, by hash, and nothing else: even
+//! markup that slipped through escaping could not run or load anything.
+
+use askama::Template;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use sha2::{Digest, Sha256};
+use smpo_results::{Board, Leaderboard, Verdict};
+
+use super::page_data::{self, PageData};
+use super::provenance::{self, Provenance};
+use super::story::{self, Finding};
+use super::table::{self, Column, TableRow};
+use crate::inert::{script, short_line};
+use crate::verdict::row::Row;
+use crate::{Error, verdict, wording};
+
+/// The page's style, inlined.
+pub const STYLE: &str = include_str!("../../templates/leaderboard.css");
+/// The page's script, inlined.
+pub const SCRIPT: &str = include_str!("../../templates/leaderboard.js");
+/// A page stays below this whatever the completions hold; the rest is in the linked sample files.
+pub const MAX_BYTES: usize = 4_800_000;
+/// Worst completions take at most this much of it.
+const MAX_SAMPLE_BYTES: usize = 2_500_000;
+
+#[derive(Template)]
+#[template(path = "leaderboard.html")]
+struct Page<'a> {
+    title: String,
+    policy: String,
+    style: &'a str,
+    script: &'a str,
+    verdicts: Vec<VerdictView>,
+    boards: Vec<BoardView>,
+    data: String,
+}
+
+struct VerdictView {
+    word: &'static str,
+    sign: &'static str,
+    headline: String,
+    claim: &'static str,
+    basis: String,
+    asides: Vec<String>,
+    open: Vec<Row>,
+    rows: Vec<Row>,
+}
+
+struct BoardView {
+    index: usize,
+    title: String,
+    baseline: Option<String>,
+    findings: Vec<Finding>,
+    columns: Vec<Column>,
+    rows: Vec<TableRow>,
+    slices: Vec<String>,
+    provenance: Provenance,
+    more_metrics: bool,
+    has_forest: bool,
+    has_curves: bool,
+    has_scatter: bool,
+    has_slices: bool,
+    has_samples: bool,
+}
+
+/// Renders `index.html`.
+pub fn render(leaderboard: &Leaderboard) -> Result<String, Error> {
+    let mut data = page_data::without_samples(leaderboard);
+    let bare = page(leaderboard, &data)?.len();
+    let budget = MAX_BYTES.saturating_sub(bare).min(MAX_SAMPLE_BYTES);
+    page_data::add_samples(&mut data, leaderboard, budget)?;
+    page(leaderboard, &data)
+}
+
+fn page(leaderboard: &Leaderboard, data: &PageData) -> Result<String, Error> {
+    let page = Page {
+        title: short_line(&leaderboard.title, 120),
+        policy: policy(),
+        style: STYLE,
+        script: SCRIPT,
+        verdicts: leaderboard.verdicts.iter().map(verdict_view).collect(),
+        boards: leaderboard.boards.iter().enumerate().map(|(index, board)| board_view(index, board, data)).collect(),
+        data: script::json("the page's data", data)?,
+    };
+    Ok(page.render()?)
+}
+
+fn policy() -> String {
+    let hash = |text: &str| STANDARD.encode(Sha256::digest(text.as_bytes()));
+    format!(
+        "default-src 'none'; script-src 'sha256-{}'; style-src 'sha256-{}'; img-src data:; base-uri 'none'; form-action 'none'",
+        hash(SCRIPT),
+        hash(STYLE)
+    )
+}
+
+fn verdict_view(verdict: &Verdict) -> VerdictView {
+    let rows: Vec<Row> = verdict.metrics.iter().map(Row::new).collect();
+    VerdictView {
+        word: wording::decision(verdict.verdict),
+        sign: wording::decision_sign(verdict.verdict),
+        headline: verdict::headline(verdict),
+        claim: wording::claim(verdict.claim),
+        basis: verdict::basis(verdict),
+        asides: verdict::asides(verdict),
+        open: rows.iter().filter(|row| row.primary).take(4).cloned().collect(),
+        rows,
+    }
+}
+
+fn board_view(index: usize, board: &Board, data: &PageData) -> BoardView {
+    let columns = table::columns(board);
+    let has = |metric: &str| board.entries.iter().any(|entry| super::overall(entry, metric).is_some());
+    let slices = page_data::slices(board);
+    BoardView {
+        index,
+        title: short_line(&board.title, 160),
+        baseline: board.baseline.as_deref().map(|name| short_line(name, 80)),
+        findings: story::tell(board),
+        rows: table::rows(board, &columns),
+        more_metrics: columns.iter().any(|column| column.extra),
+        columns,
+        has_slices: slices.len() > 1,
+        slices: slices.iter().map(|slice| wording::slice(slice)).collect(),
+        provenance: provenance::of(board),
+        has_forest: board.entries.iter().any(|entry| !entry.comparisons.is_empty()),
+        has_curves: board.entries.iter().any(|entry| entry.survival.len() > 1 || entry.hazard.len() > 1),
+        has_scatter: has("pref_accuracy") && has("eos_rate"),
+        has_samples: data.boards.get(index).is_some_and(|data| !data.samples.prompts.is_empty()),
+    }
+}

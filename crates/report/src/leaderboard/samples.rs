@@ -1,0 +1,155 @@
+//! Which completions a page embeds: prompt by prompt, worst first, until its share of the page is full.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use smpo_results::{Board, FinishReason, WorstSample};
+
+use super::excerpt::{self, Cycle, Piece};
+use crate::inert::{line, short_line};
+use crate::{Error, wording};
+
+/// One prompt with the completions shown side by side.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct PromptGroup {
+    id: String,
+    slice: String,
+    messages: Vec<(String, Vec<Piece>)>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reference: Option<Vec<Piece>>,
+    arms: Vec<Arm>,
+}
+
+/// One completion.
+#[derive(Debug, Clone, Serialize)]
+struct Arm {
+    /// Index of the entry.
+    e: usize,
+    /// Sample index.
+    s: u32,
+    flags: Vec<String>,
+    finish: &'static str,
+    /// Whether it ended by itself: the sign beside the words.
+    sound: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tokens: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cap: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cycle: Option<Cycle>,
+    text: Vec<Piece>,
+}
+
+/// The sample browser's data.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(crate) struct Browser {
+    pub(crate) prompts: Vec<PromptGroup>,
+    /// `[prompt, arm]`: the list, worst first.
+    worst: Vec<[usize; 2]>,
+    /// Flawed completions of the board that did not fit.
+    left_out: usize,
+}
+
+/// Completions shown for one prompt: more would not be side by side.
+const MAX_ARMS: usize = 8;
+
+/// A completion's place on the board.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    entry: usize,
+    worst: &'a WorstSample,
+}
+
+/// Chooses what fits into `budget` bytes of JSON. The order takes turns: the worst completion of the last-ranked entry,
+/// of the one before it…, then everybody's second worst, so that a page shows every model's flaws.
+pub(crate) fn choose(board: &Board, budget: usize) -> Result<Browser, Error> {
+    let mut by_prompt: BTreeMap<&str, Vec<Place>> = BTreeMap::new();
+    let mut turns: Vec<Place> = Vec::new();
+    let rounds = board.entries.iter().map(|entry| flawed(entry).count()).max().unwrap_or(0);
+    for (entry, row) in board.entries.iter().enumerate() {
+        for worst in &row.worst {
+            by_prompt.entry(&worst.sample.prompt_id).or_default().push(Place { entry, worst });
+        }
+    }
+    for round in 0..rounds {
+        for (entry, row) in board.entries.iter().enumerate().rev() {
+            turns.extend(flawed(row).nth(round).map(|worst| Place { entry, worst }));
+        }
+    }
+    let baseline = board.baseline.as_ref().and_then(|name| board.entries.iter().position(|e| &e.name == name));
+    let mut browser = Browser::default();
+    let mut spent = 0;
+    let mut seen: BTreeMap<&str, Option<usize>> = BTreeMap::new();
+    for turn in turns {
+        let id = turn.worst.sample.prompt_id.as_str();
+        let group = match seen.get(id) {
+            Some(known) => *known,
+            None => {
+                let group = group(turn, &by_prompt[id], baseline);
+                let bytes = crate::inert::script::json("a sample", &group)?.len();
+                let fits = spent + bytes <= budget;
+                if fits {
+                    spent += bytes;
+                    browser.prompts.push(group);
+                }
+                *seen.entry(id).or_insert(fits.then(|| browser.prompts.len() - 1))
+            }
+        };
+        let arm = group.and_then(|group| {
+            let is_turn = |arm: &Arm| arm.e == turn.entry && arm.s == turn.worst.sample.sample;
+            browser.prompts[group].arms.iter().position(is_turn).map(|arm| [group, arm])
+        });
+        match arm {
+            Some(place) if !browser.worst.contains(&place) => browser.worst.push(place),
+            Some(_) => {}
+            None => browser.left_out += 1,
+        }
+    }
+    Ok(browser)
+}
+
+fn flawed(entry: &smpo_results::BoardEntry) -> impl Iterator<Item = &WorstSample> {
+    entry.worst.iter().filter(|worst| !worst.flags.is_empty())
+}
+
+fn group(first: Place, places: &[Place], baseline: Option<usize>) -> PromptGroup {
+    // the one that opened the group, the baseline, other flawed ones, sound ones; then the board's order
+    let mut places: Vec<Place> = places.to_vec();
+    places.sort_by_key(|place| {
+        let is_first = std::ptr::eq(place.worst, first.worst);
+        (!is_first, Some(place.entry) != baseline, place.worst.flags.is_empty(), place.entry)
+    });
+    places.truncate(MAX_ARMS);
+    places.sort_by_key(|place| (Some(place.entry) != baseline, place.entry, place.worst.sample.sample));
+    let sample = &first.worst.sample;
+    PromptGroup {
+        id: short_line(&sample.prompt_id, 120),
+        slice: wording::slice(&sample.slice),
+        messages: sample.messages.iter().map(|m| (short_line(&m.role, 40), excerpt::prompt(&m.content))).collect(),
+        reference: sample.reference.as_deref().map(excerpt::prompt),
+        arms: places.into_iter().map(arm).collect(),
+    }
+}
+
+fn arm(place: Place) -> Arm {
+    let sample = &place.worst.sample;
+    let excerpt = excerpt::of(place.worst);
+    Arm {
+        e: place.entry,
+        s: sample.sample,
+        flags: place.worst.flags.iter().map(|flag| short_line(flag, 40)).collect(),
+        finish: wording::finish(sample.finish_reason),
+        sound: match sample.finish_reason {
+            FinishReason::Eos => Some(true),
+            FinishReason::Length | FinishReason::Error => Some(false),
+            FinishReason::Stop | FinishReason::Unknown => None,
+        },
+        tokens: sample.tokens,
+        cap: sample.cap,
+        error: sample.error.as_deref().map(|error| short_line(&line(error), 300)),
+        cycle: excerpt.cycle,
+        text: excerpt.pieces,
+    }
+}

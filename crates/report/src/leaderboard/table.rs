@@ -1,0 +1,150 @@
+//! The main table: one row per model, the interval of a primary metric drawn beside its numbers.
+
+use smpo_results::{Board, BoardEntry, BoardMetric, Direction, Unit};
+
+use super::{ALL, band, overall, scale};
+use crate::inert::short_line;
+use crate::{figure, wording};
+
+/// A column.
+#[derive(Debug, Clone)]
+pub(crate) struct Column {
+    pub(crate) index: usize,
+    pub(crate) name: String,
+    pub(crate) description: String,
+    pub(crate) primary: bool,
+    /// Hidden until all metrics are asked for.
+    pub(crate) extra: bool,
+    /// Better first: the direction of the first sort.
+    pub(crate) better: &'static str,
+    /// `higher is better`.
+    pub(crate) hint: &'static str,
+    /// Labels of the ends of the axis.
+    pub(crate) axis: Option<(String, String)>,
+}
+
+/// A row.
+#[derive(Debug, Clone)]
+pub(crate) struct TableRow {
+    pub(crate) index: usize,
+    pub(crate) name: String,
+    pub(crate) band: String,
+    pub(crate) baseline: bool,
+    pub(crate) note: String,
+    pub(crate) cells: Vec<Cell>,
+}
+
+/// One value.
+#[derive(Debug, Clone)]
+pub(crate) struct Cell {
+    pub(crate) primary: bool,
+    pub(crate) extra: bool,
+    pub(crate) value: String,
+    pub(crate) interval: String,
+    /// Ends of the interval and the value, in per cent of the axis.
+    pub(crate) glyph: Option<[f64; 3]>,
+}
+
+/// Columns that are shown at once.
+const SHOWN: usize = 6;
+
+pub(crate) fn columns(board: &Board) -> Vec<Column> {
+    let primary = board.metrics.iter().filter(|m| m.primary).count();
+    let mut room = SHOWN.saturating_sub(primary);
+    board
+        .metrics
+        .iter()
+        .enumerate()
+        .map(|(index, metric)| {
+            let extra = !metric.primary && room == 0;
+            if !metric.primary && room > 0 {
+                room -= 1;
+            }
+            Column {
+                index,
+                name: wording::metric(&metric.id).into_owned(),
+                description: short_line(&metric.description, 400),
+                primary: metric.primary,
+                extra,
+                better: match metric.better {
+                    Direction::Higher | Direction::Neither => "descending",
+                    Direction::Lower => "ascending",
+                },
+                hint: match metric.better {
+                    Direction::Higher => "higher is better",
+                    Direction::Lower => "lower is better",
+                    Direction::Neither => "",
+                },
+                axis: metric
+                    .primary
+                    .then(|| shown_slice(board, metric))
+                    .flatten()
+                    .map(|(_, [low, high])| (end_label(metric.unit, low), end_label(metric.unit, high))),
+            }
+        })
+        .collect()
+}
+
+/// The slice whose values the table shows first, with its axis.
+fn shown_slice<'a>(board: &'a Board, metric: &BoardMetric) -> Option<(&'a str, [f64; 2])> {
+    let slice = if scale::of(board, metric, ALL).is_some() {
+        ALL
+    } else {
+        board.entries.iter().find_map(|entry| overall(entry, &metric.id)).map(|e| e.slice.as_str())?
+    };
+    scale::of(board, metric, slice).map(|range| (slice, range))
+}
+
+/// An axis end without needless digits.
+pub(crate) fn end_label(unit: Unit, value: f64) -> String {
+    match unit {
+        Unit::Share => {
+            let text = format!("{:.1}", value * 100.0);
+            format!("{} %", text.trim_end_matches('0').trim_end_matches('.'))
+        }
+        _ => figure::value(unit, value),
+    }
+}
+
+pub(crate) fn rows(board: &Board, columns: &[Column]) -> Vec<TableRow> {
+    let ranges: Vec<Option<[f64; 2]>> =
+        board.metrics.iter().map(|metric| shown_slice(board, metric).map(|(_, range)| range)).collect();
+    board
+        .entries
+        .iter()
+        .enumerate()
+        .map(|(index, entry)| TableRow {
+            index,
+            name: short_line(&entry.name, 120),
+            band: band(entry),
+            baseline: board.baseline.as_deref() == Some(entry.name.as_str()),
+            note: note(entry),
+            cells: columns
+                .iter()
+                .zip(&board.metrics)
+                .zip(&ranges)
+                .map(|((column, metric), range)| cell(entry, column, metric, *range))
+                .collect(),
+        })
+        .collect()
+}
+
+fn note(entry: &BoardEntry) -> String {
+    match entry.provenance.len() {
+        0 | 1 => String::new(),
+        seeds => wording::count(seeds, "training seed"),
+    }
+}
+
+fn cell(entry: &BoardEntry, column: &Column, metric: &BoardMetric, range: Option<[f64; 2]>) -> Cell {
+    let estimate = overall(entry, &metric.id);
+    let (value, interval) = match estimate {
+        None => ("–".to_owned(), String::new()),
+        Some(e) => (figure::value(e.unit, e.value), figure::interval(e.unit, e.ci_low, e.ci_high)),
+    };
+    let glyph = estimate.zip(range).filter(|_| column.primary).map(|(e, range)| {
+        let at = |value: f64| (scale::position(range, value) * 10.0).round() / 10.0;
+        [at(e.ci_low), at(e.ci_high), at(e.value)]
+    });
+    Cell { primary: column.primary, extra: column.extra, value, interval, glyph }
+}

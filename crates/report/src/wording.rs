@@ -1,0 +1,137 @@
+//! The words people see for the schema's identifiers.
+
+use std::borrow::Cow;
+
+use smpo_results::{ClaimScope, Decision, Direction, FinishReason, Requirement, Unit};
+
+/// A metric's short name; an unknown id is its own name with spaces.
+pub fn metric(id: &str) -> Cow<'_, str> {
+    Cow::Borrowed(match id {
+        "eos_rate" => "EOS rate",
+        "loop_rate" => "Loop rate",
+        "seq_rep_1" => "Seq-rep-1",
+        "seq_rep_2" => "Seq-rep-2",
+        "seq_rep_3" => "Seq-rep-3",
+        "seq_rep_4" => "Seq-rep-4",
+        "distinct_1" => "Distinct-1",
+        "distinct_2" => "Distinct-2",
+        "distinct_3" => "Distinct-3",
+        "distinct_4" => "Distinct-4",
+        "self_bleu" => "Self-BLEU",
+        "zlib_ratio" => "Zlib ratio",
+        "broken_rate" => "Broken text",
+        "length" => "Length",
+        "length_restricted_mean" | "length_rmean" => "Restricted mean length",
+        "p_cap" | "cap_rate" => "Reached the cap",
+        "eos_logp_gold" => "Gold EOS log p",
+        "eos_rank_gold" => "Gold EOS rank",
+        "pref_accuracy" => "Preference accuracy",
+        "margin" => "Preference margin",
+        _ => {
+            return match super::inert::short_line(id, 60).replace('_', " ") {
+                same if same == id => Cow::Borrowed(id),
+                spaced => Cow::Owned(spaced),
+            };
+        }
+    })
+}
+
+/// A slice's name: underscores are spaces, the whole suite is "all prompts".
+pub fn slice(id: &str) -> String {
+    match id {
+        "all" => "all prompts".to_owned(),
+        _ => super::inert::short_line(id, 60).replace('_', " "),
+    }
+}
+
+/// Why a completion ended, in a phrase.
+pub fn finish(reason: FinishReason) -> &'static str {
+    match reason {
+        FinishReason::Eos => "ended by itself",
+        FinishReason::Stop => "cut by a stop string",
+        FinishReason::Length => "hit the cap",
+        FinishReason::Error => "engine error",
+        FinishReason::Unknown => "ending unknown",
+    }
+}
+
+/// The decision in one word.
+pub fn decision(decision: Decision) -> &'static str {
+    match decision {
+        Decision::Pass => "pass",
+        Decision::Fail => "fail",
+        Decision::Inconclusive => "inconclusive",
+    }
+}
+
+/// A sign that needs no colour.
+pub fn decision_sign(decision: Decision) -> &'static str {
+    match decision {
+        Decision::Pass => "✓",
+        Decision::Fail => "✗",
+        Decision::Inconclusive => "?",
+    }
+}
+
+/// What the claim covers.
+pub fn claim(scope: ClaimScope) -> &'static str {
+    match scope {
+        ClaimScope::Checkpoints => "a claim about these two checkpoints, not about the methods that made them",
+        ClaimScope::Methods => "a claim about the two methods, over their training seeds",
+    }
+}
+
+/// The demand as a formula a reader can check: `not worse by more than 2 pts`.
+pub fn requirement(requirement: Requirement, margin: f64, better: Direction, unit: Unit) -> String {
+    let amount = crate::figure::margin(unit, margin);
+    match (requirement, better) {
+        (Requirement::NonInferior, _) => format!("not worse by more than {amount}"),
+        (Requirement::Superior, _) if margin == 0.0 => "better".to_owned(),
+        (Requirement::Superior, _) => format!("better by more than {amount}"),
+        (Requirement::Absolute, Direction::Lower) => format!("at most {}", crate::figure::value(unit, margin)),
+        (Requirement::Absolute, _) => format!("at least {}", crate::figure::value(unit, margin)),
+    }
+}
+
+/// The same demand as a bound on the difference (on the candidate, for an absolute one): `≤ +2 pts`.
+pub fn bound(requirement: Requirement, margin: f64, better: Direction, unit: Unit) -> String {
+    let amount = crate::figure::margin(unit, margin);
+    match (requirement, better) {
+        (Requirement::NonInferior, Direction::Lower) => format!("≤ +{amount}"),
+        (Requirement::NonInferior, _) => format!("≥ −{amount}"),
+        (Requirement::Superior, Direction::Lower) => format!("< −{amount}"),
+        (Requirement::Superior, _) => format!("> +{amount}"),
+        (Requirement::Absolute, Direction::Lower) => format!("≤ {}", crate::figure::value(unit, margin)),
+        (Requirement::Absolute, _) => format!("≥ {}", crate::figure::value(unit, margin)),
+    }
+}
+
+/// A count with its noun, plural by adding `s`.
+pub fn count(n: usize, noun: &str) -> String {
+    match n {
+        1 => format!("1 {noun}"),
+        _ => format!("{} {noun}s", thousands(n)),
+    }
+}
+
+/// Digits in groups of three.
+pub fn thousands(n: usize) -> String {
+    let digits = n.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// `a`, `a and b`, `a, b and c`.
+pub fn list(names: &[String]) -> String {
+    match names {
+        [] => String::new(),
+        [one] => one.clone(),
+        [start @ .., last] => format!("{} and {last}", start.join(", ")),
+    }
+}

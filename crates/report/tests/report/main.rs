@@ -1,0 +1,7 @@
+//! Every renderer on one realistic board, on hostile text, and in a browser.
+
+mod fixture;
+mod hostile;
+mod leaderboard_text;
+mod page;
+mod verdict;

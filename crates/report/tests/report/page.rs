@@ -1,0 +1,105 @@
+//! The leaderboard page.
+
+use crate::fixture;
+use smpo_report::leaderboard::html;
+
+/// The page without its style and script, which have their own history.
+fn bones(page: &str) -> String {
+    let policy_end = page.find("img-src").expect("a policy");
+    let policy_start = page.find("default-src").expect("a policy");
+    page.replace(html::STYLE, "/* leaderboard.css */")
+        .replace(html::SCRIPT, "/* leaderboard.js */")
+        .replace(&page[policy_start..policy_end], "default-src 'none'; script-src 'sha256-…'; style-src 'sha256-…'; ")
+}
+
+#[test]
+fn the_page_of_five_arms() {
+    let page = html::render(&fixture::leaderboard()).expect("renders");
+    if let Some(path) = std::env::var_os("SMPO_PAGE_OUT") {
+        std::fs::write(path, &page).expect("writes");
+    }
+    insta::assert_snapshot!(bones(&page));
+}
+
+#[test]
+fn the_same_input_gives_the_same_bytes() {
+    let one = html::render(&fixture::leaderboard()).expect("renders");
+    assert_eq!(one, html::render(&fixture::leaderboard()).expect("renders"));
+}
+
+#[test]
+fn the_page_allows_only_itself() {
+    let page = html::render(&fixture::leaderboard()).expect("renders");
+    assert!(page.contains("default-src &#39;none&#39;; script-src &#39;sha256-"));
+    assert!(!page.contains("unsafe-inline"));
+    for address in ["src=\"", "href=\"http", "href=\"//", "<iframe", "<object", "<base"] {
+        assert!(!bones(&page).contains(address), "{address}");
+    }
+    assert!(!html::STYLE.contains("@import") && !html::STYLE.contains("url("));
+    // the script knows one address, the name space of SVG, and fetches nothing
+    assert_eq!(html::SCRIPT.matches("http").count(), 1);
+    for way in ["fetch(", "XMLHttpRequest", "WebSocket", "innerHTML", "insertAdjacentHTML", "document.write", "eval("] {
+        assert!(!html::SCRIPT.contains(way), "{way}");
+    }
+    assert!(!html::SCRIPT.contains("</script") && !html::STYLE.contains("</style"));
+}
+
+#[test]
+fn two_hundred_models_over_805_prompts_stay_below_five_megabytes() {
+    let mut board = fixture::leaderboard();
+    let entries = std::mem::take(&mut board.boards[0].entries);
+    board.boards[0].entries = (0..200)
+        .map(|index| {
+            let mut entry = entries[index % entries.len()].clone();
+            entry.name = format!("model-{index:03}");
+            let worst = entry.worst.clone();
+            entry.worst = (0..40)
+                .map(|k| {
+                    let mut row = worst[k % worst.len()].clone();
+                    row.sample.prompt_id = format!("prompt-{:03}", (index * 7 + k * 13) % 805);
+                    row.sample.completion = format!("{k} {}", "Это длинный ответ без конца. ".repeat(400));
+                    row.loop_span = None;
+                    row.flags = vec!["no EOS".into()];
+                    row
+                })
+                .collect();
+            entry
+        })
+        .collect();
+    board.boards[0].baseline = Some("model-001".into());
+    let page = html::render(&board).expect("renders");
+    assert!(page.len() < 5_000_000, "{}", page.len());
+    assert!(page.len() > 2_000_000, "the room that is left is used: {}", page.len());
+    assert!(page.contains("\"left_out\":"));
+    if let Some(path) = std::env::var_os("SMPO_BIG_PAGE_OUT") {
+        std::fs::write(path, &page).expect("writes");
+    }
+}
+
+#[test]
+fn odd_boards_render() {
+    let mut empty = fixture::leaderboard();
+    empty.boards[0].entries.clear();
+    assert!(html::render(&empty).expect("renders").contains("No model on this board."));
+    empty.boards.clear();
+    empty.verdicts.clear();
+    html::render(&empty).expect("renders");
+
+    let mut bare = fixture::leaderboard();
+    for entry in &mut bare.boards[0].entries {
+        entry.metrics.retain(|m| m.metric == "loop_rate");
+        entry.comparisons.clear();
+        entry.survival.clear();
+        entry.hazard.clear();
+        entry.worst.clear();
+        entry.provenance.clear();
+        for m in &mut entry.metrics {
+            m.ci_low = f64::NAN;
+            m.ci_high = f64::NAN;
+        }
+    }
+    bare.boards[0].baseline = None;
+    let page = html::render(&bare).expect("renders");
+    assert!(page.contains("these completions do not say how they ended"));
+    assert!(!page.contains("NaN"));
+}
