@@ -1,5 +1,6 @@
 //! The commands, one file each. To add one: write its file with an `Args` and a `run`, then name it here twice.
 
+mod gate;
 mod train;
 
 use anyhow::anyhow;
@@ -9,6 +10,11 @@ use crate::exit::{Failure, Outcome};
 
 #[derive(Subcommand)]
 pub enum Command {
+    /// Decide whether a candidate model is safe to take: exit 0 pass, 1 fail, 3 inconclusive
+    #[command(
+        after_help = "Example:\n  smpo gate --baseline runs/sft/eval --candidate runs/smpo/eval --policy strict --junit gate.xml"
+    )]
+    Gate(gate::GateArgs),
     /// One training run: SFT or any preference loss
     #[command(
         after_help = "Example:\n  smpo train configs/demo/modified.toml --set seed=7 --set output_dir=runs/seed-7"
@@ -19,6 +25,7 @@ pub enum Command {
 impl Command {
     pub fn run(self) -> Outcome {
         match self {
+            Command::Gate(args) => gate::run(args),
             Command::Train(args) => train::run(args),
         }
     }
