@@ -5,7 +5,7 @@ use smpo_stats::binary::{PairedTable, mcnemar, tango, tango_z};
 use smpo_stats::bootstrap::{Reach, acceleration, bca};
 use smpo_stats::distribution::{normal_cdf, student_cdf};
 use smpo_stats::hierarchical::{self, Arm, Estimate, Options, Seeds};
-use smpo_stats::permutation::sign_flip;
+use smpo_stats::permutation::{SignFlip, sign_flip};
 use smpo_stats::proportion::wilson;
 use smpo_stats::{Interval, StatsError};
 
@@ -131,15 +131,15 @@ pub(crate) fn analyse(
     match shape {
         Shape::Binary(table) => binary(table, settings),
         Shape::Prompts { baseline, candidate, differences } => {
-            let (less, greater) = shifted_sign_flip(differences, settings)?;
             let evidence = mean_over_prompts(differences, replicates, settings, Bounded::Difference)?;
-            let p = sign_flip(differences, settings.resamples, settings.seed)?.two_sided;
+            let at_zero = sign_flip(differences, settings.resamples, settings.seed)?;
+            let at_line = if settings.line == 0.0 { at_zero } else { shifted_sign_flip(differences, settings)? };
             Ok(Evidence {
                 baseline: Some(average(baseline)),
                 candidate: average(candidate),
-                p: Some(p),
-                below: less,
-                above: greater,
+                p: Some(at_zero.two_sided),
+                below: at_line.less,
+                above: at_line.greater,
                 test: format!("sign-flip permutation; {}", evidence.test),
                 ..evidence
             })
@@ -259,10 +259,9 @@ fn tango_of_shares(differences: &[f64], level: f64) -> Result<Interval, StatsErr
     tango(fell, rose, n, level)
 }
 
-fn shifted_sign_flip(differences: &[f64], settings: Settings) -> Result<(f64, f64), StatsError> {
+fn shifted_sign_flip(differences: &[f64], settings: Settings) -> Result<SignFlip, StatsError> {
     let shifted: Vec<f64> = differences.iter().map(|d| d - settings.line).collect();
-    let test = sign_flip(&shifted, settings.resamples, settings.seed)?;
-    Ok((test.less, test.greater))
+    sign_flip(&shifted, settings.resamples, settings.seed)
 }
 
 fn t_tails(distance: f64, standard_error: f64, df: f64) -> (f64, f64) {

@@ -286,18 +286,13 @@ fn settle(drafts: Vec<Draft>, alpha: f64) -> Vec<smpo_results::MetricVerdict> {
 fn notes(baseline: &[Run], candidate: &[Run], seeds: Seeds) -> Vec<String> {
     let mut notes = Vec::new();
     let (b, c) = (baseline.len(), candidate.len());
-    if b == 1 && c == 1 {
-        notes.push(
-            "one checkpoint per arm: the answer is about these two checkpoints, not about the methods behind them"
-                .into(),
-        );
-    } else if b > 1 && c > 1 {
+    if b > 1 && c > 1 {
         let how = match seeds {
             Seeds::Paired => "the arms share their training seeds, which were resampled together",
             Seeds::Independent => "the arms' training seeds were resampled apart",
         };
         notes.push(format!("{b} and {c} training seeds: {how}"));
-    } else {
+    } else if b + c > 2 {
         notes.push(format!(
             "{b} baseline and {c} candidate checkpoints: the arm with one stands only for that checkpoint"
         ));

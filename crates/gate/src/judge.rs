@@ -1,8 +1,8 @@
 //! From evidence and a demand to one of three answers, with the sentence that says why.
 
-use smpo_results::{Decision, Direction, MetricVerdict, Requirement, Unit};
+use smpo_results::{Decision, Direction, MetricVerdict, PairCounts, Requirement, Unit};
 use smpo_stats::distribution::normal_quantile;
-use smpo_stats::power::{line_n, line_power};
+use smpo_stats::power::{line_n, line_power, mcnemar_n, tango_n, tango_power};
 
 use crate::contrast::Evidence;
 use crate::policy::{Policy, Require, Role, Rule};
@@ -117,11 +117,26 @@ pub(crate) fn draft(
         Require::AtLeast(bound) => (low >= bound, evidence.estimate < bound, evidence.below, evidence.estimate - bound),
         Require::AtMost(bound) => (high <= bound, evidence.estimate > bound, evidence.above, evidence.estimate - bound),
     };
-    let power = match rule.require {
-        Require::NonInferior(margin) if margin > 0.0 => line_power(evidence.standard_error, margin, policy.alpha).ok(),
+    let discordance = evidence.pairs.map(|pairs| Discordance::of(pairs, sign));
+    let power = match (rule.require, discordance) {
+        (Require::NonInferior(margin), Some(found)) if margin > 0.0 => found.power(margin, n, policy.alpha),
+        (Require::NonInferior(margin), None) if margin > 0.0 => {
+            line_power(evidence.standard_error, margin, policy.alpha).ok()
+        }
         _ => None,
     };
-    let (needed, wanting) = plan(evidence, n, distance.abs(), policy, rule.min_n);
+    let needed = match (rule.require, discordance) {
+        (Require::NonInferior(margin), Some(found)) => found.prompts(gain, margin, policy),
+        _ => plan(evidence, n, distance.abs(), policy),
+    };
+    let (needed, wanting) = match needed {
+        Ok(needed) => {
+            let needed = needed.max(rule.min_n).max(n + 1);
+            let power = 100.0 * policy.power;
+            (Some(needed), format!("about {needed} prompts would settle it ({power:.0} % power), there were {n}"))
+        }
+        Err(why) => (None, why.to_owned()),
+    };
     let two_armed = evidence.baseline.is_some();
     let verdict = MetricVerdict {
         metric: rule.metric.clone(),
@@ -180,29 +195,66 @@ impl Draft {
     }
 }
 
+/// Why no number of prompts can be named.
+const ON_THE_LINE: &str = "the estimate lies on the line, so no number of prompts is promised to settle it";
+const SEEDS_DIFFER: &str = "the training seeds differ too much: more seeds are needed, not more prompts";
+
 /// Prompts that would settle it at the policy's power if the truth is what it looks like (for non-inferiority,
-/// an estimate on the good side plans for equal arms), and the same in words.
-fn plan(evidence: &Evidence, n: usize, distance: f64, policy: &Policy, min_n: usize) -> (Option<usize>, String) {
-    let exactly = "the estimate lies on the line, so no number of prompts is promised to settle it";
+/// an estimate on the good side plans for equal arms).
+fn plan(evidence: &Evidence, n: usize, distance: f64, policy: &Policy) -> Result<usize, &'static str> {
     if distance <= 0.0 {
-        return (None, exactly.to_owned());
+        return Err(ON_THE_LINE);
     }
     let z = normal_quantile(1.0 - policy.alpha) + normal_quantile(policy.power);
-    let target = (distance / z).powi(2);
-    let left = target - evidence.seed_variance;
+    let left = (distance / z).powi(2) - evidence.seed_variance;
     if left <= 0.0 {
-        return (None, "the training seeds differ too much: more seeds are needed, not more prompts".to_owned());
+        return Err(SEEDS_DIFFER);
     }
     let per_prompt = (evidence.standard_error.powi(2) - evidence.seed_variance).max(0.0) * n as f64;
     match line_n(per_prompt, z * left.sqrt(), policy.alpha, policy.power) {
-        Ok(needed) if needed < 100_000_000 => {
-            let needed = needed.max(min_n).max(n + 1);
-            (
-                Some(needed),
-                format!("about {needed} prompts would settle it ({:.0} % power), there were {n}", 100.0 * policy.power),
-            )
+        Ok(needed) if needed < 100_000_000 => Ok(needed),
+        _ => Err(ON_THE_LINE),
+    }
+}
+
+/// Shares of prompts on which only one arm is good, with one more such prompt than was seen: no table proves that
+/// there are none.
+#[derive(Debug, Clone, Copy)]
+struct Discordance {
+    lost: f64,
+    won: f64,
+}
+
+impl Discordance {
+    fn of(pairs: PairCounts, sign: f64) -> Discordance {
+        let n = (pairs.both + pairs.baseline_only + pairs.candidate_only + pairs.neither) as f64;
+        let share = |count: usize| (count as f64 + 0.5) / (n + 2.0);
+        let (baseline_only, candidate_only) = (share(pairs.baseline_only), share(pairs.candidate_only));
+        if sign > 0.0 {
+            Discordance { lost: baseline_only, won: candidate_only }
+        } else {
+            Discordance { lost: candidate_only, won: baseline_only }
         }
-        _ => (None, exactly.to_owned()),
+    }
+
+    fn half(self) -> f64 {
+        0.5 * (self.lost + self.won)
+    }
+
+    /// Power to show non-inferiority if the arms are equal.
+    fn power(self, margin: f64, n: usize, alpha: f64) -> Option<f64> {
+        tango_power(self.half(), self.half(), margin.min(1.0), n, alpha).ok()
+    }
+
+    fn prompts(self, gain: f64, margin: f64, policy: &Policy) -> Result<usize, &'static str> {
+        let planned = if gain >= 0.0 {
+            tango_n(self.half(), self.half(), margin.min(1.0), policy.alpha, policy.power)
+        } else if gain > -margin {
+            tango_n(self.lost, self.won, margin.min(1.0), policy.alpha, policy.power)
+        } else {
+            mcnemar_n(self.lost, self.won, policy.alpha, policy.power).map(Some)
+        };
+        planned.ok().flatten().ok_or(ON_THE_LINE)
     }
 }
 

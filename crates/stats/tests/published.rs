@@ -1,7 +1,7 @@
 //! Worked examples from the papers that the functions cite.
 
 use smpo_stats::binary::{PairedTable, mcnemar, newcombe, tango};
-use smpo_stats::power::{line_n, line_power, mcnemar_n, mcnemar_power};
+use smpo_stats::power::{line_n, line_power, mcnemar_n, mcnemar_power, tango_n, tango_power};
 use smpo_stats::proportion::wilson;
 
 #[track_caller]
@@ -64,4 +64,26 @@ fn all_ties_still_leave_doubt() {
         assert!((interval.high - z2 / (n + z2)).abs() < 1e-9);
         assert!((interval.low + z2 / (n + z2)).abs() < 1e-9);
     }
+}
+
+/// Summed over all tables, the power is what counting the tables one by one gives; and the normal approximation
+/// that takes over for many discordant pairs meets it.
+#[test]
+fn the_power_of_the_score_test_is_exact_where_it_matters() {
+    // n = 4, one discordant cell of probability ½: by hand over 5 tables
+    let shown = |b: u64| smpo_stats::binary::tango_z(b as f64, 0.0, 4.0, -0.5) > 1.281_551_565_544_6;
+    let by_hand: f64 =
+        [1.0, 4.0, 6.0, 4.0, 1.0].iter().zip(0..).filter(|(_, b)| shown(*b)).map(|(ways, _)| ways / 16.0).sum();
+    assert!((tango_power(0.5, 0.0, 0.5, 4, 0.1).unwrap() - by_hand).abs() < 1e-12);
+    for (p, margin, n) in [(0.05, 0.02, 1_400), (0.07, 0.03, 1_000)] {
+        let sum = tango_power(p, p, margin, n, 0.05).unwrap();
+        let approximate = tango_power(p, p, margin, n + 100, 0.05).unwrap();
+        assert!((sum - approximate).abs() < 0.03, "{sum} {approximate}");
+    }
+    let n = tango_n(0.01, 0.01, 0.02, 0.05, 0.8).unwrap().unwrap();
+    let (just, below) =
+        (tango_power(0.01, 0.01, 0.02, n, 0.05).unwrap(), tango_power(0.01, 0.01, 0.02, n - 1, 0.05).unwrap());
+    assert!(just >= 0.8 && below < 0.8, "{n}: {below} {just}");
+    assert!((330..450).contains(&n), "{n}");
+    assert_eq!(tango_n(0.05, 0.01, 0.04, 0.05, 0.8).unwrap(), None);
 }
