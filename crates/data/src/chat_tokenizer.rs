@@ -1,10 +1,10 @@
 //! A model's tokenizer, chat template and terminators in one.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use smpo_chat::{ChatTemplate, Message, Terminators};
-use tokenizers::Tokenizer;
+use tokenizers::{Encoding, Tokenizer};
 
 use crate::EncodeError;
 use crate::record::{Example, PreferencePair, TokenizedExample, TokenizedPair, TokenizedUnpaired, UnpairedExample};
@@ -19,8 +19,9 @@ pub struct ChatTokenizer {
     /// The primary terminator, and its text where the tokenizer reads that text as the one token.
     end: (u32, Option<String>),
     suffix: String,
-    special: HashSet<u32>,
+    special: HashMap<u32, String>,
     bos: Option<u32>,
+    pad: Option<u32>,
 }
 
 /// A prompt and one completion as token ids.
@@ -66,11 +67,14 @@ impl ChatTokenizer {
             .get_added_tokens_decoder()
             .into_iter()
             .filter(|(_, token)| token.special)
-            .map(|(id, _)| id)
+            .map(|(id, token)| (id, token.content))
             .collect();
-        let bos = smpo_chat::special_token(dir, "bos_token")?.and_then(|token| tokenizer.token_to_id(&token));
+        let named = |name| -> Result<Option<u32>, EncodeError> {
+            Ok(smpo_chat::special_token(dir, name)?.and_then(|token| tokenizer.token_to_id(&token)))
+        };
+        let (bos, pad) = (named("bos_token")?, named("pad_token")?);
         let suffix = template.turn_suffix().unwrap_or_default();
-        Ok(Self { tokenizer, template, terminators, end, suffix, special, bos })
+        Ok(Self { tokenizer, template, terminators, end, suffix, special, bos, pad })
     }
 
     /// The prompt, with the header that opens the assistant's turn: what the model is given to answer.
@@ -79,7 +83,7 @@ impl ChatTokenizer {
     /// When the template or the tokenizer fails.
     pub fn encode_prompt(&self, prompt: &[Message]) -> Result<Vec<u32>, EncodeError> {
         let text = self.template.render(prompt, true)?;
-        Ok(self.encode(&text)?.0)
+        Ok(self.encode(&text)?.get_ids().to_vec())
     }
 
     /// A prompt and its completion: render(prompt + completion), split where render(prompt) ends.
@@ -177,6 +181,25 @@ impl ChatTokenizer {
         self.bos
     }
 
+    /// The id of the token that fills batches, where the model names one.
+    pub fn pad(&self) -> Option<u32> {
+        self.pad
+    }
+
+    /// The texts of the tokenizer's special tokens.
+    pub fn special_tokens(&self) -> impl Iterator<Item = &str> {
+        self.special.values().map(String::as_str)
+    }
+
+    /// Whether some completion begins with a token that is a merge of the prompt's last ones with its own text.
+    pub(crate) fn straddles(&self, rest: &[u32], completions: &[Vec<u32>]) -> bool {
+        let Ok(rest) = self.decode(rest) else { return false };
+        completions.iter().any(|ids| {
+            let first = ids.first().map(|&id| self.decode(&[id]).unwrap_or_default());
+            first.is_some_and(|first| first.len() > rest.len() && first.starts_with(&rest))
+        })
+    }
+
     fn render(&self, prompt: &[Message], sides: &[&[Message]]) -> Result<Rendered, EncodeError> {
         let mut rendered = split::render(&self.template, prompt, sides)?;
         for text in &mut rendered.texts {
@@ -190,18 +213,24 @@ impl ChatTokenizer {
         Ok(rendered)
     }
 
-    fn encode_sides(&self, prompt: &[Message], sides: &[&[Message]]) -> Result<(Vec<u32>, Vec<Vec<u32>>), EncodeError> {
+    /// One prompt and any number of sides, split at one point.
+    pub(crate) fn encode_sides(
+        &self,
+        prompt: &[Message],
+        sides: &[&[Message]],
+    ) -> Result<(Vec<u32>, Vec<Vec<u32>>), EncodeError> {
         let rendered = self.render(prompt, sides)?;
         let mut read = Vec::with_capacity(sides.len());
         let mut prompt_length = usize::MAX;
         for text in &rendered.texts {
-            let (mut ids, offsets) = self.encode(text)?;
+            let encoding = self.encode(text)?;
+            let mut ids = encoding.get_ids().to_vec();
             let length = ids
                 .iter()
-                .zip(&offsets)
+                .zip(encoding.get_offsets())
                 .take_while(|(id, (start, end))| {
                     // a special token may swallow white space after it, but it stays the header's
-                    *end <= rendered.split || (*start < rendered.split && self.special.contains(id))
+                    *end <= rendered.split || (*start < rendered.split && self.special.contains_key(id))
                 })
                 .count();
             self.end_in_one_terminator(&mut ids, length);
@@ -233,9 +262,8 @@ impl ChatTokenizer {
     }
 
     /// Ids and byte offsets of a text; the template has written all special tokens, so none are added.
-    fn encode(&self, text: &str) -> Result<(Vec<u32>, Vec<(usize, usize)>), EncodeError> {
-        let read = self.tokenizer.encode(text, false).map_err(|error| EncodeError::Tokenizer(error.to_string()))?;
-        Ok((read.get_ids().to_vec(), read.get_offsets().to_vec()))
+    fn encode(&self, text: &str) -> Result<Encoding, EncodeError> {
+        self.tokenizer.encode(text, false).map_err(|error| EncodeError::Tokenizer(error.to_string()))
     }
 }
 

@@ -5,10 +5,14 @@
 //! - [`ChatTokenizer`]: a model's tokenizer, chat template and terminators in one, so that a completion is
 //!   render(prompt + completion) − render(prompt) and ends in exactly one terminator.
 //! - [`Truncation`]: what gives way when a row is too long: the prompt first, the terminator never.
+//! - [`check`]: the preflight linter; [`lengths`]: histograms; [`convert`]: canonical JSON lines.
 //! - [`order`]: the seeded order of an epoch.
 
 mod chat_tokenizer;
+mod check;
+mod convert;
 mod encode_error;
+mod lengths;
 mod lines;
 mod order;
 mod read_error;
@@ -20,7 +24,10 @@ mod tokenize;
 mod truncation;
 
 pub use chat_tokenizer::{ChatTokenizer, PromptCompletion};
+pub use check::{CheckReport, Finding, Rule, Sample, Severity, check};
+pub use convert::{ConvertError, Converted, convert};
 pub use encode_error::EncodeError;
+pub use lengths::{Bin, LengthReport, Lengths, lengths};
 pub use order::order;
 pub use read_error::{Location, Problem, ReadError};
 pub use reader::{Records, Row, read_examples, read_pairs, read_unpaired, records};

@@ -1,6 +1,7 @@
 //! The rows that training knows, as text and as tokens.
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use smpo_chat::Message;
 
 /// A prompt with a preferred and a rejected completion.
@@ -60,6 +61,47 @@ impl Record {
             Self::Unpaired(row) => &row.id,
             Self::Example(row) => &row.id,
         }
+    }
+
+    /// The conversation before the completion.
+    pub fn prompt(&self) -> &[Message] {
+        match self {
+            Self::Pair(row) => &row.prompt,
+            Self::Unpaired(row) => &row.prompt,
+            Self::Example(row) => &row.prompt,
+        }
+    }
+
+    /// The completions by name: `chosen` and `rejected`, or `completion`.
+    pub fn completions(&self) -> Vec<(&'static str, &[Message])> {
+        match self {
+            Self::Pair(row) => vec![("chosen", &row.chosen), ("rejected", &row.rejected)],
+            Self::Unpaired(row) => vec![("completion", &row.completion)],
+            Self::Example(row) => vec![("completion", &row.completion)],
+        }
+    }
+
+    /// What the row says, apart from its id: 16 hex digits of SHA-256, the same wherever the row stands. It is the id
+    /// of rows that bring none.
+    pub fn content_hash(&self) -> String {
+        let mut hash = Sha256::new();
+        let mut add = |part: &str| {
+            // lengths before parts, so that no two rows run together into the same bytes
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        };
+        if let Self::Unpaired(row) = self {
+            add(if row.label { "1" } else { "0" });
+        }
+        let completions = self.completions().into_iter().map(|(_, messages)| messages);
+        for messages in std::iter::once(self.prompt()).chain(completions) {
+            add(&messages.len().to_string());
+            for message in messages {
+                add(&message.role);
+                add(&message.content);
+            }
+        }
+        hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// What kind of row this is, in words.

@@ -1,7 +1,6 @@
 //! From a JSON object, in any of the shapes people store, to a record.
 
 use serde_json::{Map, Value};
-use sha2::{Digest, Sha256};
 use smpo_chat::Message;
 
 use crate::read_error::Problem;
@@ -33,7 +32,7 @@ pub(crate) fn record(row: &Map<String, Value>) -> Result<Record, Problem> {
         (None, Some(_)) => return Err(missing(row, "chosen")),
         (None, None) => single(row)?,
     };
-    let id = row_id(row).unwrap_or_else(|| content_id(&record));
+    let id = row_id(row).unwrap_or_else(|| record.content_hash());
     match &mut record {
         Record::Pair(row) => row.id = id,
         Record::Unpaired(row) => row.id = id,
@@ -48,8 +47,8 @@ fn pair(row: &Map<String, Value>, chosen: &Value, rejected: &Value) -> Result<Re
     let rejected = side(rejected, "rejected", explicit.is_none())?;
     let whole = |messages: &[Message]| messages.first().is_some_and(|message| message.role != "assistant");
     // with whole conversations on both sides, their common beginning is the prompt, whatever `prompt` repeats of it
-    let (prompt, chosen, rejected) = match explicit {
-        Some(prompt) if !whole(&chosen) && !whole(&rejected) => (prompt, chosen, rejected),
+    let Conversations { prompt, chosen, rejected } = match explicit {
+        Some(prompt) if !whole(&chosen) && !whole(&rejected) => Conversations { prompt, chosen, rejected },
         _ => common_beginning(chosen, rejected)?,
     };
     check_prompt("prompt", &prompt)?;
@@ -231,14 +230,18 @@ fn transcript(text: &str) -> Option<Vec<Message>> {
     Some(messages)
 }
 
+/// A pair before it is checked.
+struct Conversations {
+    prompt: Vec<Message>,
+    chosen: Vec<Message>,
+    rejected: Vec<Message>,
+}
+
 /// Splits two conversations where they part: everything both share is the prompt.
-fn common_beginning(
-    mut chosen: Vec<Message>,
-    mut rejected: Vec<Message>,
-) -> Result<(Vec<Message>, Vec<Message>, Vec<Message>), Problem> {
+fn common_beginning(mut chosen: Vec<Message>, mut rejected: Vec<Message>) -> Result<Conversations, Problem> {
     let shared = chosen.iter().zip(&rejected).take_while(|(a, b)| a == b).count();
     // a prompt ends before an assistant message: two equal conversations still part before their last turn
-    let begins = |at: usize| at > 0 && chosen[at - 1].role != "assistant" && at < chosen.len() && at < rejected.len();
+    let begins = |at: usize| chosen[at - 1].role != "assistant" && at < chosen.len() && at < rejected.len();
     let Some(at) = (1..=shared).rev().find(|&at| begins(at)) else {
         return Err(Problem::Roles {
             field: "chosen",
@@ -246,9 +249,8 @@ fn common_beginning(
             got: format!("{} against {}", roles(&chosen), roles(&rejected)),
         });
     };
-    let completion = chosen.split_off(at);
-    let rejected = rejected.split_off(at);
-    Ok((chosen, completion, rejected))
+    let sides = (chosen.split_off(at), rejected.split_off(at));
+    Ok(Conversations { prompt: chosen, chosen: sides.0, rejected: sides.1 })
 }
 
 fn check_prompt(field: &'static str, messages: &[Message]) -> Result<(), Problem> {
@@ -285,31 +287,6 @@ fn row_id(row: &Map<String, Value>) -> Option<String> {
         Some(Value::Number(id)) => Some(id.to_string()),
         _ => None,
     })
-}
-
-/// An id from what the row says: 16 hex digits of SHA-256, the same wherever the row stands.
-fn content_id(record: &Record) -> String {
-    let mut hash = Sha256::new();
-    let mut add = |part: &str| {
-        hash.update((part.len() as u64).to_le_bytes());
-        hash.update(part);
-    };
-    let (prompt, sides): (_, Vec<&[Message]>) = match record {
-        Record::Pair(row) => (&row.prompt, vec![&row.chosen, &row.rejected]),
-        Record::Unpaired(row) => {
-            add(if row.label { "1" } else { "0" });
-            (&row.prompt, vec![&row.completion])
-        }
-        Record::Example(row) => (&row.prompt, vec![&row.completion]),
-    };
-    for messages in std::iter::once(prompt.as_slice()).chain(sides) {
-        add(&messages.len().to_string());
-        for message in messages {
-            add(&message.role);
-            add(&message.content);
-        }
-    }
-    hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A field that is there and not null.

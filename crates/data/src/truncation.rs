@@ -62,7 +62,7 @@ impl Truncation {
         self.apply(&mut row.prompt, &mut [&mut row.completion])
     }
 
-    fn apply(&self, prompt: &mut Vec<u32>, completions: &mut [&mut Vec<u32>]) -> Truncated {
+    pub(crate) fn apply(&self, prompt: &mut Vec<u32>, completions: &mut [&mut Vec<u32>]) -> Truncated {
         let longest = completions.iter().map(|completion| completion.len()).max().unwrap_or(0);
         let begins_with_bos = self.bos.is_some() && prompt.first().copied() == self.bos;
         let room = self.max_length.map_or(usize::MAX, |max| max.saturating_sub(longest));

@@ -1,0 +1,188 @@
+//! The rules: name, severity, what is wrong, what to do.
+
+use serde::{Deserialize, Serialize};
+use smpo_chat::TerminatorSource;
+
+use crate::ChatTokenizer;
+use crate::check::tally::Tally;
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Training on this teaches something wrong, or cannot start: refused unless told otherwise.
+    Error,
+    /// Probably not meant; training goes on.
+    Warning,
+    /// Worth knowing.
+    Note,
+}
+
+impl Severity {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+            Self::Note => "note",
+        }
+    }
+}
+
+macro_rules! rules {
+    ($($(#[doc = $doc:literal])+ $name:ident, $id:literal, $severity:ident, $what:literal, $remedy:literal;)+) => {
+        /// What is checked.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum Rule {
+            $($(#[doc = $doc])+ $name,)+
+        }
+
+        impl Rule {
+            /// Every rule, the gravest first.
+            pub const ALL: &'static [Rule] = &[$(Rule::$name,)+];
+
+            /// Its name in reports.
+            pub fn id(self) -> &'static str {
+                match self { $(Rule::$name => $id,)+ }
+            }
+
+            /// How bad it is.
+            pub fn severity(self) -> Severity {
+                match self { $(Rule::$name => Severity::$severity,)+ }
+            }
+
+            /// What is wrong.
+            pub fn what(self) -> &'static str {
+                match self { $(Rule::$name => $what,)+ }
+            }
+
+            /// What to do about it.
+            pub fn remedy(self) -> &'static str {
+                match self { $(Rule::$name => $remedy,)+ }
+            }
+        }
+    };
+}
+
+rules! {
+    /// The file itself is damaged.
+    DamagedFile, "damaged_file", Error,
+        "the file cannot be read to its end", "fetch or write the file again";
+    /// There is nothing in the file.
+    NoRows, "no_rows", Error,
+        "no row can be read", "give a file with one JSON object per line, or a JSON list of objects";
+    /// A row cannot be read.
+    UnreadableRow, "unreadable_row", Error,
+        "rows that cannot be read as a pair, an example or a labelled completion",
+        "mend them, or leave them out with `smpo data convert --drop-bad`";
+    /// Rows of several kinds in one file.
+    MixedKinds, "mixed_kinds", Error,
+        "rows of more than one kind in one file", "split the file by kind: pairs, examples, labelled completions";
+    /// The row cannot be rendered or tokenised.
+    NotRenderable, "not_renderable", Error,
+        "rows that the chat template refuses or rewrites",
+        "match the roles to the template, or give another `chat_template`";
+    /// A completion without words.
+    EmptyCompletion, "empty_completion", Error,
+        "completions without any text: the model learns to answer nothing", "drop these rows";
+    /// Both sides say the same.
+    IdenticalSides, "identical_sides", Error,
+        "chosen and rejected are the same text: no preference, only noise", "drop these rows";
+    /// A completion goes on after a terminator.
+    TerminatorInside, "terminator_inside", Error,
+        "completions that go on after a terminator: the model learns that its turn does not end there",
+        "remove the special tokens from the text; the chat template writes them";
+    /// BOS in a completion.
+    BosInCompletion, "bos_in_completion", Error,
+        "completions that contain the BOS token: the text was rendered before, or the template repeats it",
+        "store plain text, not rendered text; check the chat template";
+    /// A terminator already at the end of the text.
+    TerminatorInData, "terminator_in_data", Warning,
+        "completions whose text already ends in a terminator (the second one is left out)",
+        "store plain text; the chat template writes the terminator";
+    /// A special token spelt out in a text.
+    SpecialTokenInText, "special_token_in_text", Warning,
+        "texts that spell out special tokens, which are then read as such",
+        "remove them, unless they are meant";
+    /// The completion is cut.
+    CompletionTruncated, "completion_truncated", Warning,
+        "completions longer than `max_length` allows: they are cut, and the model learns to stop in mid-sentence",
+        "raise `max_length`, or drop these rows";
+    /// The prompt is cut.
+    PromptTruncated, "prompt_truncated", Warning,
+        "prompts longer than `max_prompt_length`, or with no room beside the completion: they are cut",
+        "raise `max_prompt_length` and `max_length`";
+    /// Rows that repeat.
+    DuplicateRow, "duplicate_row", Warning,
+        "rows that say what an earlier row says", "drop the repetitions, unless they are meant as weights";
+    /// The same pair with its sides swapped.
+    Contradiction, "contradiction", Warning,
+        "pairs whose sides an earlier pair has the other way round", "decide which is right, and drop the other";
+    /// Rows that share an id.
+    DuplicateId, "duplicate_id", Warning,
+        "rows with the id of an earlier, different row", "give every row its own id";
+    /// Damaged text.
+    DamagedText, "damaged_text", Warning,
+        "texts with U+FFFD or NUL: bytes were lost before this file was written", "read the source again as UTF-8";
+    /// The turn end is no terminator for others.
+    TurnEndUnlisted, "turn_end_unlisted", Warning,
+        "the chat template ends turns with a token that neither tokenizer nor generation_config.json calls an end: \
+         servers will not stop at it",
+        "add its id to `eos_token_id` in generation_config.json";
+    /// The template writes no terminator.
+    NoTurnEnd, "no_turn_end", Warning,
+        "the chat template ends the assistant's turn without a terminator; the tokenizer's EOS is appended",
+        "use the model's own chat template, or check that it serves with this terminator";
+    /// Padding looks like an end.
+    PadIsTerminator, "pad_is_terminator", Note,
+        "the pad token is the token that ends turns: trainers that mask padding by its id also mask the end of every \
+         completion (this one does not)",
+        "nothing to do here; elsewhere, give the tokenizer another `pad_token`";
+    /// The boundary moved.
+    BoundaryMerge, "boundary_merge", Note,
+        "completions whose first characters merge with the end of the prompt into one token: the model is trained \
+         on a prompt that is a token shorter than the one it will be given",
+        "trim white space at the start of completions";
+    /// One side is much longer.
+    LengthBias, "length_bias", Note,
+        "chosen sides are, on average, more than 1.5 times as long as rejected ones, or the reverse: length alone \
+         separates them",
+        "watch the length on held-out prompts; use a length-normalised loss";
+}
+
+/// What the model directory itself gets wrong.
+pub(crate) fn model_findings(tokenizer: &ChatTokenizer, tally: &mut Tally) {
+    let terminators = tokenizer.terminators();
+    let Some(primary) = terminators.primary() else { return };
+    let name = primary.token.clone().unwrap_or_default();
+    if primary.sources == [TerminatorSource::TurnEnd] {
+        let listed = terminators.tokens()[1..].join(", ");
+        tally.model(Rule::TurnEndUnlisted, format!("the turn ends with {name}; listed: {listed}"));
+    }
+    if !primary.sources.contains(&TerminatorSource::TurnEnd) {
+        tally.model(Rule::NoTurnEnd, format!("{name} is appended"));
+    }
+    if let Some(pad) = tokenizer.pad()
+        && primary.id == Some(pad)
+    {
+        tally.model(Rule::PadIsTerminator, format!("pad id {pad}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Rule;
+
+    #[test]
+    fn names_are_those_that_json_shows() {
+        for rule in Rule::ALL {
+            assert_eq!(serde_json::to_value(rule).unwrap(), rule.id());
+        }
+    }
+
+    #[test]
+    fn the_gravest_come_first() {
+        assert!(Rule::ALL.is_sorted_by_key(|rule| rule.severity()));
+    }
+}

@@ -1,0 +1,179 @@
+//! Findings counted over a file.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::check::rows::Facts;
+use crate::check::{CheckReport, Finding, Rule};
+use crate::read_error::ReadError;
+use crate::reader::Row;
+use crate::record::Record;
+
+/// Offenders that a report names for each rule.
+const SHOWN: usize = 5;
+
+/// One offender.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Sample {
+    /// The line the row begins on; absent for what concerns the model directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<u64>,
+    /// What is there.
+    pub detail: String,
+}
+
+#[derive(Debug, Default)]
+struct Broken {
+    count: u64,
+    first: Vec<Sample>,
+    of_model: bool,
+}
+
+/// Counts per rule, and what has been seen before.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    broken: BTreeMap<Rule, Broken>,
+    unreadable: u64,
+    pairs: u64,
+    labelled: u64,
+    examples: u64,
+    /// Content hash → line of the first row that says it.
+    contents: HashMap<String, u64>,
+    ids: HashMap<String, (String, u64)>,
+    chosen_length: usize,
+    rejected_length: usize,
+}
+
+impl Tally {
+    /// A rule that the model directory breaks.
+    pub fn model(&mut self, rule: Rule, detail: String) {
+        let broken = self.broken.entry(rule).or_default();
+        broken.count += 1;
+        broken.of_model = true;
+        broken.first.push(Sample { line: None, detail });
+    }
+
+    fn add(&mut self, rule: Rule, line: u64, detail: String) {
+        let broken = self.broken.entry(rule).or_default();
+        broken.count += 1;
+        if broken.first.len() < SHOWN {
+            broken.first.push(Sample { line: Some(line), detail });
+        }
+    }
+
+    /// An error of the reader.
+    pub fn unreadable(&mut self, error: &ReadError) {
+        let rule = if error.is_row() { Rule::UnreadableRow } else { Rule::DamagedFile };
+        self.unreadable += u64::from(error.is_row());
+        self.add(rule, error.location.line, error.problem.to_string());
+    }
+
+    /// A row and what was found in it.
+    pub fn row(&mut self, row: &Row<Record>, facts: Facts) {
+        let line = row.location.line;
+        match &row.record {
+            Record::Pair(_) => self.pairs += 1,
+            Record::Unpaired(_) => self.labelled += 1,
+            Record::Example(_) => self.examples += 1,
+        }
+        if let (Record::Pair(_), [chosen, rejected]) = (&row.record, &facts.lengths[..]) {
+            self.chosen_length += chosen;
+            self.rejected_length += rejected;
+        }
+        for (rule, detail) in facts.broken {
+            self.add(rule, line, detail);
+        }
+        self.repeated(&row.record, line);
+    }
+
+    fn repeated(&mut self, record: &Record, line: u64) {
+        let content = record.content_hash();
+        let own = record.id() != content;
+        match self.contents.get(&content) {
+            Some(earlier) => {
+                let detail = format!("as line {earlier}");
+                self.add(Rule::DuplicateRow, line, detail);
+            }
+            None => {
+                if let Record::Pair(pair) = record {
+                    let mut swapped = pair.clone();
+                    std::mem::swap(&mut swapped.chosen, &mut swapped.rejected);
+                    if swapped.chosen != swapped.rejected
+                        && let Some(earlier) = self.contents.get(&Record::Pair(swapped).content_hash())
+                    {
+                        let detail = format!("against line {earlier}");
+                        self.add(Rule::Contradiction, line, detail);
+                    }
+                }
+                self.contents.insert(content.clone(), line);
+            }
+        }
+        if own {
+            match self.ids.get(record.id()) {
+                Some((known, earlier)) if *known != content => {
+                    let detail = format!("{:?}, as line {earlier}", record.id());
+                    self.add(Rule::DuplicateId, line, detail);
+                }
+                Some(_) => {}
+                None => {
+                    self.ids.insert(record.id().to_string(), (content, line));
+                }
+            }
+        }
+    }
+
+    /// Rows seen so far.
+    pub fn rows(&self) -> u64 {
+        self.unreadable + self.pairs + self.labelled + self.examples
+    }
+
+    /// The findings, the gravest first.
+    pub fn report(mut self, path: &Path) -> CheckReport {
+        let kinds = [(self.pairs, "pairs"), (self.labelled, "labelled completions"), (self.examples, "examples")];
+        let found: Vec<String> =
+            kinds.iter().filter(|(count, _)| *count > 0).map(|(count, name)| format!("{count} {name}")).collect();
+        match found.len() {
+            0 => self.add(Rule::NoRows, 0, format!("{} unreadable", self.unreadable)),
+            1 => {}
+            _ => self.add(Rule::MixedKinds, 0, found.join(", ")),
+        }
+        let (shorter, longer) =
+            (self.chosen_length.min(self.rejected_length), self.chosen_length.max(self.rejected_length));
+        if longer * 2 > shorter * 3 {
+            let mean = |total: usize| total as f64 / self.pairs.max(1) as f64;
+            let detail = format!("mean {:.0} against {:.0}", mean(self.chosen_length), mean(self.rejected_length));
+            self.add(Rule::LengthBias, 0, detail);
+        }
+        let rows = self.rows();
+        let findings = std::mem::take(&mut self.broken)
+            .into_iter()
+            .map(|(rule, broken)| {
+                let whole = broken.of_model
+                    || matches!(rule, Rule::DamagedFile | Rule::NoRows | Rule::MixedKinds | Rule::LengthBias);
+                Finding {
+                    rule,
+                    severity: rule.severity(),
+                    count: broken.count,
+                    share: (!whole && rows > 0).then(|| broken.count as f64 / rows as f64),
+                    first: broken
+                        .first
+                        .into_iter()
+                        .map(|sample| Sample { line: sample.line.filter(|&line| line > 0), ..sample })
+                        .collect(),
+                    what: rule.what(),
+                    remedy: rule.remedy(),
+                }
+            })
+            .collect();
+        CheckReport {
+            file: path.display().to_string(),
+            rows,
+            pairs: self.pairs,
+            labelled: self.labelled,
+            examples: self.examples,
+            findings,
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Any readable file to canonical JSON lines: `id`, `prompt`, and the sides as lists of messages.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde::Serialize;
+
+use crate::read_error::ReadError;
+use crate::reader::records;
+
+/// What a conversion wrote.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Converted {
+    /// Rows written.
+    pub written: u64,
+    /// Bad rows left out.
+    pub dropped: u64,
+}
+
+/// Why a conversion stopped; the output file is then as it was before.
+#[derive(Debug, thiserror::Error)]
+pub enum ConvertError {
+    /// A row, or the file, cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The output cannot be written.
+    #[error("{}: cannot write: {source}", path.display())]
+    Write {
+        /// The output.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Writes `from` to `to` as canonical JSON lines, gzipped where `to` ends in `.gz`. The output appears whole or not
+/// at all: it is written beside its place, synced, and renamed. With `drop_bad`, rows that cannot be read are left
+/// out and handed to `bad`; without it the first one is the error.
+///
+/// # Errors
+/// When the input has a bad row that may not be dropped or ends in an error, or the output cannot be written.
+pub fn convert(
+    from: impl AsRef<Path>,
+    to: impl AsRef<Path>,
+    drop_bad: bool,
+    bad: &mut dyn FnMut(&ReadError),
+) -> Result<Converted, ConvertError> {
+    let to = to.as_ref();
+    let rows = records(from)?;
+    let fail = |source| ConvertError::Write { path: to.to_path_buf(), source };
+    let partial = partial(to);
+    let result = write(rows, &partial, to, drop_bad, bad);
+    match result {
+        Ok(converted) => {
+            std::fs::rename(&partial, to).map_err(fail)?;
+            Ok(converted)
+        }
+        Err(error) => {
+            // nothing to keep of a half-written file; the error that led here is the one to tell
+            let _ = std::fs::remove_file(&partial);
+            Err(error)
+        }
+    }
+}
+
+fn write(
+    rows: crate::Records,
+    partial: &Path,
+    to: &Path,
+    drop_bad: bool,
+    bad: &mut dyn FnMut(&ReadError),
+) -> Result<Converted, ConvertError> {
+    let fail = |source| ConvertError::Write { path: to.to_path_buf(), source };
+    let file = BufWriter::new(File::create(partial).map_err(fail)?);
+    let gzip = to.extension().is_some_and(|extension| extension == "gz");
+    let mut out = if gzip { Output::Gzip(GzEncoder::new(file, Compression::default())) } else { Output::Plain(file) };
+    let mut converted = Converted::default();
+    for row in rows {
+        match row {
+            Ok(row) => {
+                serde_json::to_writer(&mut out, &row.record).map_err(|error| fail(error.into()))?;
+                out.write_all(b"\n").map_err(fail)?;
+                converted.written += 1;
+            }
+            Err(error) if drop_bad && error.is_row() => {
+                bad(&error);
+                converted.dropped += 1;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    out.finish().map_err(fail)?;
+    Ok(converted)
+}
+
+enum Output {
+    Plain(BufWriter<File>),
+    Gzip(GzEncoder<BufWriter<File>>),
+}
+
+impl Output {
+    fn finish(self) -> io::Result<()> {
+        let buffered = match self {
+            Output::Plain(file) => file,
+            Output::Gzip(encoder) => encoder.finish()?,
+        };
+        buffered.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Output::Plain(file) => file.write(bytes),
+            Output::Gzip(encoder) => encoder.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Output::Plain(file) => file.flush(),
+            Output::Gzip(encoder) => encoder.flush(),
+        }
+    }
+}
+
+/// A name beside the output that no other process uses.
+fn partial(to: &Path) -> PathBuf {
+    let mut name = to.file_name().unwrap_or_default().to_os_string();
+    name.push(format!(".{}.partial", std::process::id()));
+    to.with_file_name(name)
+}

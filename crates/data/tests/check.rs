@@ -1,0 +1,214 @@
+//! The preflight linter, the histograms and the canonical form.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use smpo_chat::ChatTemplate;
+use smpo_data::{ChatTokenizer, CheckReport, Rule, Severity, Truncation, check, convert, lengths, read_pairs, records};
+use tempfile::NamedTempFile;
+
+fn golden(model: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(model)
+}
+
+fn file(text: &str) -> NamedTempFile {
+    let mut file = NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    file
+}
+
+fn pair(prompt: &str, chosen: &str, rejected: &str) -> String {
+    serde_json::json!({"prompt": prompt, "chosen": chosen, "rejected": rejected}).to_string()
+}
+
+fn found(report: &CheckReport) -> BTreeMap<&'static str, Vec<u64>> {
+    report
+        .findings
+        .iter()
+        .map(|finding| (finding.rule.id(), finding.first.iter().filter_map(|sample| sample.line).collect()))
+        .collect()
+}
+
+fn run(rows: &[String], model: Option<&str>, truncation: &Truncation) -> CheckReport {
+    let file = file(&rows.join("\n"));
+    let tokenizer = model.map(|model| ChatTokenizer::from_model_dir(golden(model)).unwrap());
+    check(file.path(), tokenizer.as_ref(), truncation, &|_| {}).unwrap()
+}
+
+fn clean() -> Vec<String> {
+    vec![pair("a", "The answer is 4.", "I am fine."), pair("b", "fine", "dogs")]
+}
+
+#[test]
+fn a_clean_file_has_no_findings() {
+    for model in [None, Some("chatml"), Some("phi")] {
+        let report = run(&clean(), model, &Truncation::default());
+        assert!(report.findings.is_empty(), "{:?}", report.findings);
+        assert_eq!((report.rows, report.pairs), (2, 2));
+        assert!(!report.has_errors());
+    }
+}
+
+#[test]
+fn every_row_rule_is_found_on_its_line() {
+    let rows = [
+        pair("a", "The answer is 4.", "I am fine."),
+        "{\"chosen\": 1}".to_string(),
+        pair("b", " ", "dogs run"),
+        pair("c", "same", "same "),
+        pair("d", "one<|im_end|>two", "three"),
+        pair("e", "done<|im_end|>\n", "fine, thanks"),
+        pair("f<|im_start|>", "lazy dog", "quick fox"),
+        pair("a", "The answer is 4.", "I am fine."),
+        pair("a", "I am fine.", "The answer is 4."),
+        pair("g", "broken \u{fffd}", "whole text"),
+        pair("h", "\n\nmerged", "not merged"),
+        r#"{"id": "x", "prompt": "i", "chosen": "yes it is", "rejected": "no it is not"}"#.to_string(),
+        r#"{"id": "x", "prompt": "j", "chosen": "yes it is", "rejected": "no it is not"}"#.to_string(),
+    ];
+    let report = run(&rows, Some("chatml"), &Truncation::default());
+    let expected = BTreeMap::from([
+        ("unreadable_row", vec![2]),
+        ("empty_completion", vec![3]),
+        ("identical_sides", vec![4]),
+        ("terminator_inside", vec![5]),
+        ("terminator_in_data", vec![6]),
+        ("special_token_in_text", vec![5, 6, 7]),
+        ("duplicate_row", vec![8]),
+        ("contradiction", vec![9]),
+        ("damaged_text", vec![10]),
+        ("boundary_merge", vec![11]),
+        ("duplicate_id", vec![13]),
+    ]);
+    assert_eq!(found(&report), expected, "{:#?}", report.findings);
+    assert!(report.has_errors());
+    assert_eq!(report.count(Severity::Error), 4);
+    assert!(report.findings.is_sorted_by_key(|finding| finding.severity));
+    let unreadable = &report.findings[0];
+    assert_eq!(unreadable.share, Some(1.0 / 13.0));
+    assert!(unreadable.first[0].detail.contains("expected `rejected`"));
+}
+
+#[test]
+fn truncation_is_foretold() {
+    let long = "The quick brown fox jumps over the lazy dog. ".repeat(20);
+    let rows = [pair("a", "fine", "dogs"), pair(&long, "fine", "dogs"), pair("b", &long, "fine")];
+    let bounds = Truncation { max_length: Some(60), max_prompt_length: Some(30), ..Truncation::default() };
+    let report = run(&rows, Some("chatml"), &bounds);
+    let found = found(&report);
+    assert_eq!(found["prompt_truncated"], [2, 3]);
+    assert_eq!(found["completion_truncated"], [3]);
+    assert!(!report.has_errors());
+    assert!(run(&rows[..2], None, &bounds).findings.is_empty());
+}
+
+#[test]
+fn length_bias_and_mixed_kinds_are_told() {
+    let report = run(&[pair("a", "a much longer answer than the other", "no")], None, &Truncation::default());
+    assert_eq!(found(&report).keys().copied().collect::<Vec<_>>(), ["length_bias"]);
+    let mut rows = clean();
+    rows.push(r#"{"prompt": "p", "completion": "c"}"#.into());
+    let report = run(&rows, None, &Truncation::default());
+    assert_eq!(report.findings[0].rule, Rule::MixedKinds);
+    assert_eq!(report.findings[0].first[0].detail, "2 pairs, 1 examples");
+    let report = run(&[], None, &Truncation::default());
+    assert_eq!(report.findings[0].rule, Rule::NoRows);
+}
+
+#[test]
+fn what_the_model_directory_gets_wrong_is_told() {
+    let report = run(&clean(), Some("plain"), &Truncation::default());
+    assert_eq!(found(&report).keys().copied().collect::<Vec<_>>(), ["boundary_merge", "no_turn_end"]);
+    assert_eq!(report.findings[0].share, None);
+
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["tokenizer.json", "chat_template.jinja"] {
+        std::fs::copy(golden("chatml").join(name), dir.path().join(name)).unwrap();
+    }
+    let settings = r#"{"eos_token": "<|endoftext|>", "pad_token": "<|im_end|>"}"#;
+    std::fs::write(dir.path().join("tokenizer_config.json"), settings).unwrap();
+    let tokenizer = ChatTokenizer::from_model_dir(dir.path()).unwrap();
+    let file = file(&clean().join("\n"));
+    let report = check(file.path(), Some(&tokenizer), &Truncation::default(), &|_| {}).unwrap();
+    let found: Vec<_> = report.findings.iter().map(|finding| finding.rule).collect();
+    assert_eq!(found, [Rule::TurnEndUnlisted, Rule::PadIsTerminator]);
+    assert!(report.findings[0].first[0].detail.contains("<|im_end|>"));
+}
+
+#[test]
+fn rows_that_the_template_refuses_are_errors() {
+    let template =
+        ChatTemplate::from_source("{{ raise_exception('no') if messages[0].content == 'b' }}x", "t.jinja").unwrap();
+    let tokenizer = ChatTokenizer::with_template(golden("chatml"), template).unwrap();
+    let file = file(&clean().join("\n"));
+    let report = check(file.path(), Some(&tokenizer), &Truncation::default(), &|_| {}).unwrap();
+    assert_eq!(found(&report)["not_renderable"], [2]);
+}
+
+#[test]
+fn bos_inside_a_completion_is_an_error() {
+    let rows = vec![pair("a", "</s><s>[INST] again", "fine")];
+    let found = found(&run(&rows, Some("llama"), &Truncation::default())).into_keys().collect::<Vec<_>>();
+    assert!(found.contains(&"bos_in_completion") && found.contains(&"terminator_inside"), "{found:?}");
+}
+
+#[test]
+fn lengths_are_measured_in_tokens_or_characters() {
+    let mut rows = clean();
+    rows.push("not json".into());
+    let file = file(&rows.join("\n"));
+    let characters = lengths(file.path(), None, &|_| {}).unwrap();
+    assert_eq!((characters.unit, characters.rows, characters.skipped), ("characters", 2, 1));
+    let names: Vec<_> = characters.parts.iter().map(|part| part.part).collect();
+    assert_eq!(names, ["prompt", "chosen", "rejected", "row"]);
+    assert_eq!((characters.parts[1].max, characters.parts[2].max, characters.parts[3].max), (16, 10, 17));
+    let tokenizer = ChatTokenizer::from_model_dir(golden("chatml")).unwrap();
+    let tokens = lengths(file.path(), Some(&tokenizer), &|_| {}).unwrap();
+    let pairs: Vec<_> = records(file.path()).unwrap().flatten().collect();
+    assert_eq!(pairs.len(), 2);
+    assert_eq!(tokens.unit, "tokens");
+    assert_eq!(tokens.parts[1].count, 2);
+    assert_eq!(tokens.parts[3].max, {
+        let pairs = [&pairs[0].record, &pairs[1].record].map(|record| match record {
+            smpo_data::Record::Pair(pair) => tokenizer.encode_pair(pair).unwrap(),
+            other => panic!("{other:?}"),
+        });
+        pairs.iter().map(|pair| pair.prompt.len() + pair.chosen.len().max(pair.rejected.len())).max().unwrap()
+    });
+}
+
+#[test]
+fn conversion_keeps_every_row_and_reads_back_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let rows = file(&clean().join("\n"));
+    for name in ["out.jsonl", "out.jsonl.gz"] {
+        let out = dir.path().join(name);
+        let converted = convert(rows.path(), &out, false, &mut |_| {}).unwrap();
+        assert_eq!((converted.written, converted.dropped), (2, 0));
+        assert_eq!(read_pairs(&out).unwrap(), read_pairs(rows.path()).unwrap());
+    }
+    let text = std::fs::read_to_string(dir.path().join("out.jsonl")).unwrap();
+    assert!(text.starts_with(r#"{"id":""#) && text.contains(r#""prompt":[{"role":"user","content":"a"}],"chosen":["#));
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2, "no partial file stays");
+}
+
+#[test]
+fn a_bad_row_stops_a_conversion_unless_it_may_be_dropped() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out.jsonl");
+    std::fs::write(&out, "earlier").unwrap();
+    let mut rows = clean();
+    rows.insert(1, r#"{"prompt": "p", "chosen": "c"}"#.into());
+    let rows = file(&rows.join("\n"));
+    let error = convert(rows.path(), &out, false, &mut |_| {}).unwrap_err().to_string();
+    assert!(error.contains(":2: expected `rejected`"), "{error}");
+    assert_eq!(std::fs::read_to_string(&out).unwrap(), "earlier", "the earlier file is untouched");
+    let mut told = Vec::new();
+    let converted = convert(rows.path(), &out, true, &mut |error| told.push(error.location.line)).unwrap();
+    assert_eq!((converted.written, converted.dropped, told), (2, 1, vec![2]));
+    assert_eq!(read_pairs(&out).unwrap().len(), 2);
+    let nowhere = dir.path().join("absent/out.jsonl");
+    let error = convert(rows.path(), &nowhere, true, &mut |_| {}).unwrap_err().to_string();
+    assert!(error.contains("cannot write"), "{error}");
+}
