@@ -266,7 +266,12 @@
         const left = Math.min(Math.max(...shown.map((row) => textWidth(names[row.i], 600))) + 14, width * (narrow ? 0.34 : 0.24));
         const right = narrow ? 6 : 196;
         const [top, row] = [24, 28];
-        const height = top + shown.length * row + 42;
+        const unit = metric.unit === "share" ? "points" : metric.unit === "ratio" ? "" : metric.unit;
+        const axisTitle = `${narrow ? "difference" : `${metric.name}, difference`}${unit ? " in " + unit : ""}`;
+        const points = limit === null ? 0 : +(margin * 100).toFixed(2);
+        const limitTitle = limit === null ? "" : `margin ${metric.unit === "share" ? `${points} ${points === 1 ? "pt" : "pts"}` : margin}`;
+        const second = narrow && limit !== null ? 18 : 0;
+        const height = top + shown.length * row + 42 + second;
         const x = (v) => left + ((v - low) / (high - low)) * (width - left - right);
         const plotEnd = width - right;
         const bottom = top + shown.length * row;
@@ -280,8 +285,7 @@
           canvas.append(s("line", { class: "grid", x1: x(tick), x2: x(tick), y1: top - 4, y2: bottom + 4 }));
           canvas.append(s("text", { class: "minor", x: x(tick), y: bottom + 18, "text-anchor": "middle" }, tickLabel(metric.unit, tick, axis.step, true)));
         }
-        const unit = metric.unit === "share" ? "points" : metric.unit === "ratio" ? "" : metric.unit;
-        canvas.append(s("text", { x: plotEnd, y: bottom + 36, "text-anchor": "end" }, `${metric.name}, difference${unit ? " in " + unit : ""}`));
+        canvas.append(s("text", { x: plotEnd, y: bottom + 36 + second, "text-anchor": "end" }, axisTitle));
         canvas.append(s("line", { class: "zero", x1: x(0), x2: x(0), y1: top - 4, y2: bottom + 4 }));
         if (metric.better !== "neither") {
           const [a, b] = worseIsHigher(metric) ? ["← better", "worse →"] : ["← worse", "better →"];
@@ -289,9 +293,9 @@
         }
         if (limit !== null) {
           canvas.append(s("line", { class: "limit", x1: x(limit), x2: x(limit), y1: top - 4, y2: bottom + 4 }));
-          const points = +(margin * 100).toFixed(2);
-          const amount = metric.unit === "share" ? `${points} ${points === 1 ? "pt" : "pts"}` : `${margin}`;
-          canvas.append(s("text", { class: "limit-text", x: x(limit), y: bottom + 36, "text-anchor": x(limit) < left + 60 ? "start" : "middle" }, `margin ${amount}`));
+          const half = textWidth(limitTitle) / 2;
+          const at = Math.min(Math.max(x(limit), left + half), second ? plotEnd - half : plotEnd - textWidth(axisTitle) - half - 16);
+          canvas.append(s("text", { class: "limit-text", x: at, y: bottom + 36, "text-anchor": "middle" }, limitTitle));
         }
         shown.forEach((entry, k) => {
           const y = top + k * row + row / 2;
@@ -495,6 +499,7 @@
       const element = find(".heat");
       if (!element) return;
       const select = find(".heat-metric");
+      const readout = element.parentElement.querySelector(".readout");
       const counts = board.metrics.map((_, m) => board.slices.filter((_, i) => entries.some((entry) => entry.est[m][i])).length);
       const offered = board.metrics.map((_, m) => m).filter((m) => counts[m] > 1);
       if (!offered.length) { element.closest(".panel").hidden = true; return; }
@@ -520,15 +525,31 @@
               const value = entry.est[m][i];
               const cell = h("td", { class: "num" }, value ? format(metric.unit, value[0]) : "–");
               if (!value || !known(value[0])) return cell;
-              cell.title = `${entry.name} on ${board.slices[i].name}: ${format(metric.unit, value[0])} [${formatInterval(metric.unit, value[1], value[2])}], ${value[3]} prompts`;
+              const told = `${entry.name} on ${board.slices[i].name}: ${format(metric.unit, value[0])} [${formatInterval(metric.unit, value[1], value[2])}], ${value[3]} prompts`;
               cell.tabIndex = -1;
+              for (const event of ["focus", "pointerenter", "click"]) cell.addEventListener(event, () => { readout.textContent = told; });
               cell.style.background = `rgb(${rgb} / ${(0.55 * badness(value[0])).toFixed(3)})`;
               return cell;
             }));
           return row;
         });
         element.replaceChildren(h("table", {}, h("thead", {}, head), h("tbody", {}, rows)));
+        const entry = element.querySelector("td[tabindex]");
+        if (entry) entry.tabIndex = 0;
       }
+      element.addEventListener("keydown", (event) => {
+        const cell = event.target.closest("td[tabindex]");
+        const moves = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1] };
+        if (!cell || !(event.key in moves)) return;
+        const [dx, dy] = moves[event.key];
+        const row = cell.parentElement.parentElement.rows[cell.parentElement.rowIndex - 1 + dy];
+        const next = row && row.cells[cell.cellIndex + dx];
+        if (!next || !next.matches("[tabindex]")) return;
+        event.preventDefault();
+        cell.tabIndex = -1;
+        next.tabIndex = 0;
+        next.focus();
+      });
       draw();
       select.addEventListener("change", draw);
     }
@@ -605,7 +626,7 @@
         reader.replaceChildren(
           h("div", { class: "reader-head" },
             h("code", { dir: "auto" }, prompt.id), h("span", { class: "dim" }, prompt.slice),
-            h("span", { class: "spring" }), h("span", { class: "dim" }, `${at + 1} of ${shown.length}`), previous, next),
+            h("span", { class: "spring" }), h("span", { class: "pager" }, h("span", { class: "dim" }, `${at + 1} of ${shown.length}`), previous, next)),
           ...prompt.messages.map(([who, pieces]) => h("div", { class: "message" }, h("div", { class: "role" }, who), prose(pieces))),
           prompt.reference ? h("details", { class: "message" }, h("summary", { class: "role" }, "reference answer"), prose(prompt.reference)) : "",
           arms.some((other) => other.cycle) ? h("p", { class: "dim legend" }, "Shaded: the loop, each copy of its ", h("span", { class: "period" }, "period"), " edged.") : "",

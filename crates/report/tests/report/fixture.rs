@@ -538,3 +538,29 @@ pub fn verdict(arm: usize) -> Verdict {
         notes: vec!["all 600 prompts have a partner".into()],
     }
 }
+
+/// A board as large as the page must carry: 200 models over 805 prompts, every worst completion long.
+pub fn two_hundred_models() -> Leaderboard {
+    let mut board = leaderboard();
+    let entries = std::mem::take(&mut board.boards[0].entries);
+    board.boards[0].entries = (0..200)
+        .map(|index| {
+            let mut entry = entries[index % entries.len()].clone();
+            entry.name = format!("model-{index:03}");
+            let worst = entry.worst.clone();
+            entry.worst = (0..40)
+                .map(|k| {
+                    let mut row = worst[k % worst.len()].clone();
+                    row.sample.prompt_id = format!("prompt-{:03}", (index * 7 + k * 13) % 805);
+                    row.sample.completion = format!("{k} {}", "Это длинный ответ без конца. ".repeat(400));
+                    row.loop_span = None;
+                    row.flags = vec!["no EOS".into()];
+                    row
+                })
+                .collect();
+            entry
+        })
+        .collect();
+    board.boards[0].baseline = Some("model-001".into());
+    board
+}

@@ -5,7 +5,7 @@ use smpo_report::leaderboard::{html, markdown as board_markdown};
 use smpo_report::verdict::{junit, markdown, text};
 use smpo_results::{Leaderboard, Verdict};
 
-const ATTACKS: [&str; 8] = [
+pub const ATTACKS: [&str; 8] = [
     "</script><script>window.pwned=1</script>",
     "\"><img src=x onerror=window.pwned=1>",
     "' onmouseover='window.pwned=1",
@@ -53,7 +53,7 @@ fn poison(value: &mut serde_json::Value, attack: &str) {
     }
 }
 
-fn poisoned_board(attack: &str) -> Leaderboard {
+pub fn poisoned_board(attack: &str) -> Leaderboard {
     let mut value = serde_json::to_value(fixture::leaderboard()).expect("serializes");
     poison(&mut value, attack);
     serde_json::from_value(value).expect("still a leaderboard")

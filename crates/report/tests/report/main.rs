@@ -1,7 +1,9 @@
 //! Every renderer on one realistic board, on hostile text, and in a browser.
 
+mod browser;
 mod fixture;
 mod hostile;
 mod leaderboard_text;
 mod page;
 mod verdict;
+mod webdriver;

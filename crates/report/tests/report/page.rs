@@ -15,9 +15,6 @@ fn bones(page: &str) -> String {
 #[test]
 fn the_page_of_five_arms() {
     let page = html::render(&fixture::leaderboard()).expect("renders");
-    if let Some(path) = std::env::var_os("SMPO_PAGE_OUT") {
-        std::fs::write(path, &page).expect("writes");
-    }
     insta::assert_snapshot!(bones(&page));
 }
 
@@ -46,34 +43,11 @@ fn the_page_allows_only_itself() {
 
 #[test]
 fn two_hundred_models_over_805_prompts_stay_below_five_megabytes() {
-    let mut board = fixture::leaderboard();
-    let entries = std::mem::take(&mut board.boards[0].entries);
-    board.boards[0].entries = (0..200)
-        .map(|index| {
-            let mut entry = entries[index % entries.len()].clone();
-            entry.name = format!("model-{index:03}");
-            let worst = entry.worst.clone();
-            entry.worst = (0..40)
-                .map(|k| {
-                    let mut row = worst[k % worst.len()].clone();
-                    row.sample.prompt_id = format!("prompt-{:03}", (index * 7 + k * 13) % 805);
-                    row.sample.completion = format!("{k} {}", "Это длинный ответ без конца. ".repeat(400));
-                    row.loop_span = None;
-                    row.flags = vec!["no EOS".into()];
-                    row
-                })
-                .collect();
-            entry
-        })
-        .collect();
-    board.boards[0].baseline = Some("model-001".into());
+    let board = fixture::two_hundred_models();
     let page = html::render(&board).expect("renders");
     assert!(page.len() < 5_000_000, "{}", page.len());
     assert!(page.len() > 2_000_000, "the room that is left is used: {}", page.len());
     assert!(page.contains("\"left_out\":"));
-    if let Some(path) = std::env::var_os("SMPO_BIG_PAGE_OUT") {
-        std::fs::write(path, &page).expect("writes");
-    }
 }
 
 #[test]
