@@ -8,7 +8,7 @@ use smpo_stats::proportion::wilson;
 /// Confidence of every interval of this crate.
 pub const CONFIDENCE: f64 = 0.95;
 /// Groups of the delete-a-group jackknife.
-const GROUPS: usize = 20;
+pub(crate) const GROUPS: usize = 20;
 
 /// A value, its interval, and how many prompts it rests on.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -64,7 +64,12 @@ pub fn delete_a_group<U>(units: &[U], statistic: impl FnMut(&[&U]) -> Option<f64
         units.iter().enumerate().filter(|(index, _)| index % groups != group).map(|(_, unit)| unit).collect()
     };
     let left: Vec<f64> = (0..groups).filter_map(|group| statistic(&without(group))).collect();
-    let half = match average(&left) {
+    Some(from_left_out(value, &left, units.len()))
+}
+
+/// The jackknife's interval, from the statistic without each group.
+pub(crate) fn from_left_out(value: f64, left: &[f64], n: usize) -> Estimate {
+    let half = match average(left) {
         Some(centre) if left.len() > 1 => {
             let g = left.len() as f64;
             let squares: f64 = left.iter().map(|value| (value - centre).powi(2)).sum();
@@ -72,7 +77,7 @@ pub fn delete_a_group<U>(units: &[U], statistic: impl FnMut(&[&U]) -> Option<f64
         }
         _ => 0.0,
     };
-    Some(Estimate { value, interval: around(value, half), n: units.len() })
+    Estimate { value, interval: around(value, half), n }
 }
 
 fn average(values: &[f64]) -> Option<f64> {

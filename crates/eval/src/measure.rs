@@ -74,6 +74,7 @@ fn estimates(samples: &[Sample], measurements: &[Measurement]) -> Vec<MetricEsti
         .filter_map(|&(slice, info)| {
             let corpus = CORPUS_METRICS.iter().find(|metric| metric.info().id == info.id);
             let estimate = match corpus {
+                Some(metric) if slice != ALL && !metric.by_slice() => None,
                 Some(metric) => {
                     let of_slice: Vec<&Sample> = samples.iter().filter(|s| within(slice, &s.slice)).collect();
                     metric.estimate(&of_slice)

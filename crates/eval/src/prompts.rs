@@ -15,11 +15,13 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use smpo_chat::Message;
 use smpo_results::hash_bytes;
 
-use crate::suite::{SuiteError, closest};
+use crate::closest::closest;
+use crate::input_error::InputError;
+use crate::json_rows::{self, Row, kind, text};
 
 /// One prompt of a suite.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,14 +60,13 @@ const FIELDS: [&str; 7] = ["id", "slice", "messages", "prompt", "reference", "la
 /// Reads a file of prompts.
 ///
 /// # Errors
-/// [`SuiteError`], with the line: not JSON, no prompt, an id twice, an undeclared slice, no prompt at all.
-pub fn read_prompts(path: &Path, strictness: Strictness<'_>) -> Result<Vec<Prompt>, SuiteError> {
-    let bytes = std::fs::read(path).map_err(|source| SuiteError::Io { path: path.to_owned(), source })?;
+/// [`InputError`], with the line: not JSON, no prompt, an id twice, an undeclared slice, no prompt at all.
+pub fn read_prompts(path: &Path, strictness: Strictness<'_>) -> Result<Vec<Prompt>, InputError> {
     let mut prompts = Vec::new();
     let mut first_line_of_id: HashMap<String, usize> = HashMap::new();
     let mut first_line_of_prompt: HashMap<Vec<Message>, usize> = HashMap::new();
-    for (line, row) in rows(path, &bytes)? {
-        let at = |problem: String| SuiteError::Line { path: path.to_owned(), line, problem };
+    for (line, row) in json_rows::read(path)? {
+        let at = |problem: String| InputError::line(path, line, problem);
         let prompt = parse(&row, strictness).map_err(at)?;
         if let Some(first) = first_line_of_id.insert(prompt.id.clone(), line) {
             return Err(at(format!("the id {:?} is already taken by line {first}; ids must be unique", prompt.id)));
@@ -77,51 +78,10 @@ pub fn read_prompts(path: &Path, strictness: Strictness<'_>) -> Result<Vec<Promp
         }
         prompts.push(prompt);
     }
-    if prompts.is_empty() {
-        return Err(SuiteError::Whole { path: path.to_owned(), problem: "expected prompts, got an empty file".into() });
-    }
     Ok(prompts)
 }
 
-/// JSON objects with their lines: one a line, or the elements of one array.
-fn rows(path: &Path, bytes: &[u8]) -> Result<Vec<(usize, Map<String, Value>)>, SuiteError> {
-    let at = |line: usize, problem: String| SuiteError::Line { path: path.to_owned(), line, problem };
-    let object = |line: usize, value: Value| match value {
-        Value::Object(row) => Ok((line, row)),
-        other => Err(at(line, format!("expected a JSON object, got {}", kind(&other)))),
-    };
-    let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
-    if first == Some(&b'[') {
-        let values: Vec<Value> = serde_json::from_slice(bytes)
-            .map_err(|error| at(error.line(), format!("expected a JSON array of prompts: {error}")))?;
-        // The line of an element is lost in an array: its number stands in.
-        return values.into_iter().enumerate().map(|(index, value)| object(index + 1, value)).collect();
-    }
-    let mut rows = Vec::new();
-    for (index, line) in bytes.split(|&byte| byte == b'\n').enumerate() {
-        if line.iter().all(u8::is_ascii_whitespace) {
-            continue;
-        }
-        let value = serde_json::from_slice(line)
-            .map_err(|error| at(index + 1, format!("expected one JSON object a line: {error}")))?;
-        rows.push(object(index + 1, value)?);
-    }
-    Ok(rows)
-}
-
-/// A JSON value's type, for errors.
-pub(crate) fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
-    }
-}
-
-fn parse(row: &Map<String, Value>, strictness: Strictness<'_>) -> Result<Prompt, String> {
+fn parse(row: &Row, strictness: Strictness<'_>) -> Result<Prompt, String> {
     let strict = matches!(strictness, Strictness::Suite { .. });
     if strict && let Some(unknown) = row.keys().find(|key| !FIELDS.contains(&key.as_str())) {
         let hint = closest(unknown, &FIELDS).map_or(String::new(), |known| format!("; did you mean `{known}`?"));
@@ -157,17 +117,10 @@ fn parse(row: &Map<String, Value>, strictness: Strictness<'_>) -> Result<Prompt,
     Ok(Prompt { id, slice, messages, reference, language: text(row, "language")?, closed })
 }
 
-fn text(row: &Map<String, Value>, field: &str) -> Result<Option<String>, String> {
-    match row.get(field) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text.clone())),
-        Some(other) => Err(format!("`{field}`: expected a string, got {}", kind(other))),
-    }
-}
-
 /// The row's own id: a string, or the digits of an integer.
-pub(crate) fn id(row: &Map<String, Value>, strict: bool) -> Result<Option<String>, String> {
-    let names: &[&str] = if strict { &["id"] } else { &["id", "prompt_id", "question_id", "custom_id"] };
+pub(crate) fn id(row: &Row, strict: bool) -> Result<Option<String>, String> {
+    // The more particular first: a row of a batch has an `id` of its own besides.
+    let names: &[&str] = if strict { &["id"] } else { &["custom_id", "prompt_id", "question_id", "id"] };
     for name in names {
         match row.get(*name) {
             None | Some(Value::Null) => {}
@@ -186,7 +139,7 @@ pub(crate) fn prompt_hash(messages: &[Message]) -> String {
     hash_bytes(serde_json::json!(text).to_string().as_bytes())[..16].to_owned()
 }
 
-fn messages(row: &Map<String, Value>, strict: bool) -> Result<Vec<Message>, String> {
+fn messages(row: &Row, strict: bool) -> Result<Vec<Message>, String> {
     let messages = conversation(row, strict)?.ok_or_else(|| {
         let known = if strict {
             "`messages` or `prompt`"
@@ -205,7 +158,7 @@ fn messages(row: &Map<String, Value>, strict: bool) -> Result<Vec<Message>, Stri
 }
 
 /// The conversation of a row under any of the names it goes by; `None` where there is none.
-pub(crate) fn conversation(row: &Map<String, Value>, strict: bool) -> Result<Option<Vec<Message>>, String> {
+pub(crate) fn conversation(row: &Row, strict: bool) -> Result<Option<Vec<Message>>, String> {
     if let Some(Value::Array(messages)) = row.get("messages") {
         return messages.iter().map(message).collect::<Result<_, _>>().map(Some);
     }

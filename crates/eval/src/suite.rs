@@ -23,6 +23,8 @@ use serde::{Deserialize, Serialize};
 use smpo_inference::Sampler;
 use smpo_results::{SamplerInfo, SuiteInfo, hash_bytes, hash_file};
 
+use crate::closest::closest;
+use crate::input_error::InputError;
 use crate::measure::ALL;
 use crate::prompts::{Prompt, Strictness, read_prompts};
 use crate::teacher_forced::HELD_OUT;
@@ -68,40 +70,6 @@ fn one() -> u32 {
     1
 }
 
-/// What is wrong with a suite, and where.
-#[derive(Debug, thiserror::Error)]
-pub enum SuiteError {
-    /// The operating system said no.
-    #[error("{}: cannot read: {source}", path.display())]
-    Io {
-        /// Which file.
-        path: PathBuf,
-        /// The reason.
-        source: std::io::Error,
-    },
-    /// A file of the schema could not be read.
-    #[error(transparent)]
-    File(#[from] smpo_results::Error),
-    /// Not a suite.
-    #[error("{}:{line}: {problem}", path.display())]
-    Line {
-        /// Which file.
-        path: PathBuf,
-        /// 1-based line.
-        line: usize,
-        /// What was expected and found.
-        problem: String,
-    },
-    /// The file as a whole is wrong.
-    #[error("{}: {problem}", path.display())]
-    Whole {
-        /// Which file.
-        path: PathBuf,
-        /// What was expected and found.
-        problem: String,
-    },
-}
-
 impl Suite {
     /// Cap of a plain file of prompts.
     pub const DEFAULT_CAP: u32 = 512;
@@ -111,8 +79,8 @@ impl Suite {
     /// Reads a suite: `.toml`, or else a plain file of prompts.
     ///
     /// # Errors
-    /// [`SuiteError`], with the line.
-    pub fn read(path: &Path) -> Result<Suite, SuiteError> {
+    /// [`InputError`], with the line.
+    pub fn read(path: &Path) -> Result<Suite, InputError> {
         if path.extension().is_some_and(|extension| extension == "toml") {
             Suite::read_toml(path)
         } else {
@@ -120,13 +88,13 @@ impl Suite {
         }
     }
 
-    fn read_toml(path: &Path) -> Result<Suite, SuiteError> {
-        let text = std::fs::read_to_string(path).map_err(|source| SuiteError::Io { path: path.to_owned(), source })?;
+    fn read_toml(path: &Path) -> Result<Suite, InputError> {
+        let text = std::fs::read_to_string(path).map_err(|source| InputError::Io { path: path.to_owned(), source })?;
         let file: SuiteFile = toml::from_str(&text).map_err(|error| {
             let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
-            SuiteError::Line { path: path.to_owned(), line, problem: explain(&error) }
+            InputError::line(path, line, explain(&error))
         })?;
-        let whole = |problem: String| SuiteError::Whole { path: path.to_owned(), problem };
+        let whole = |problem: String| InputError::whole(path, problem);
         if let Some(reserved) = file.slices.iter().find(|slice| [ALL, HELD_OUT].contains(&slice.as_str())) {
             return Err(whole(format!("the slice name {reserved:?} is reserved; choose another")));
         }
@@ -150,7 +118,7 @@ impl Suite {
         Ok(suite)
     }
 
-    fn read_plain(path: &Path) -> Result<Suite, SuiteError> {
+    fn read_plain(path: &Path) -> Result<Suite, InputError> {
         let name = path.file_stem().map_or_else(|| "prompts".into(), |stem| stem.to_string_lossy().into_owned());
         Ok(Suite {
             name,
@@ -197,7 +165,7 @@ impl Suite {
     ///
     /// # Errors
     /// When the file of held-out pairs cannot be read.
-    pub fn info(&self) -> Result<SuiteInfo, SuiteError> {
+    pub fn info(&self) -> Result<SuiteInfo, InputError> {
         let pairs_sha256 = self.pairs.as_deref().map(hash_file).transpose()?;
         Ok(SuiteInfo {
             name: self.name.clone(),
@@ -240,13 +208,4 @@ fn explain(error: &toml::de::Error) -> String {
         Some(known) => format!("{message}; did you mean `{known}`?"),
         None => message,
     }
-}
-
-/// The known name most like a mistyped one, when one is near.
-pub(crate) fn closest<'a, S: AsRef<str> + ?Sized + 'a>(
-    name: &str,
-    known: impl IntoIterator<Item = &'a S>,
-) -> Option<&'a str> {
-    let scored = known.into_iter().map(|known| (strsim::jaro_winkler(name, known.as_ref()), known.as_ref()));
-    scored.filter(|(score, _)| *score > 0.8).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, known)| known)
 }

@@ -41,7 +41,7 @@ impl SampleMetric for BrokenRate {
     }
 
     fn measure(&self, view: &View<'_>, _: &mut Scratch) -> Option<f64> {
-        Some(share(find(view.sample).is_some()))
+        Some(share(damage(view.sample, view.foreign_script).is_some()))
     }
 }
 
@@ -54,7 +54,7 @@ impl SampleMetric for ForeignScript {
     }
 
     fn measure(&self, view: &View<'_>, _: &mut Scratch) -> Option<f64> {
-        foreign_share(view.sample)
+        view.foreign_script
     }
 }
 
@@ -72,6 +72,10 @@ pub enum Damage {
 /// The first damage of a completion. A replacement character at the very end is none where the cap may have cut a
 /// character in half.
 pub fn find(sample: &Sample) -> Option<Damage> {
+    damage(sample, foreign_share(sample))
+}
+
+fn damage(sample: &Sample, foreign_script: Option<f64>) -> Option<Damage> {
     let text = match sample.finish_reason {
         FinishReason::Eos => sample.completion.as_str(),
         _ => sample.completion.trim_end_matches('\u{fffd}'),
@@ -82,10 +86,11 @@ pub fn find(sample: &Sample) -> Option<Damage> {
     if let Some(token) = leaked_token(text, &sample.messages) {
         return Some(Damage::LeakedToken(token.to_owned()));
     }
-    foreign_share(sample).filter(|&share| share >= FOREIGN_SHARE).map(Damage::ForeignScript)
+    foreign_script.filter(|&share| share >= FOREIGN_SHARE).map(Damage::ForeignScript)
 }
 
-fn foreign_share(sample: &Sample) -> Option<f64> {
+/// Foreign letters / letters; `None` where the prompt is unknown.
+pub(super) fn foreign_share(sample: &Sample) -> Option<f64> {
     if sample.messages.is_empty() {
         return None;
     }
@@ -123,16 +128,19 @@ const TOKENS: [&str; 17] = [
 
 /// The first special token or byte token (`<0x0A>`) in the text that no message of the prompt contains.
 fn leaked_token<'a>(text: &'a str, prompt: &[Message]) -> Option<&'a str> {
-    let bytes = text.as_bytes();
-    let mut at = 0;
-    while let Some(offset) = bytes[at..].iter().position(|&byte| byte == b'<' || byte == b'[') {
-        at += offset;
-        if let Some(token) = token_at(&text[at..])
-            && !prompt.iter().any(|message| message.content.contains(token))
-        {
-            return Some(token);
+    // Most blocks of 64 bytes have neither bracket, and a whole block is one vector comparison.
+    let opens = |byte: u8| byte == b'<' || byte == b'[';
+    for (number, block) in text.as_bytes().chunks(64).enumerate() {
+        if !block.iter().fold(false, |found, &byte| found | opens(byte)) {
+            continue;
         }
-        at += 1;
+        for offset in (0..block.len()).filter(|&offset| opens(block[offset])) {
+            if let Some(token) = token_at(&text[number * 64 + offset..])
+                && !prompt.iter().any(|message| message.content.contains(token))
+            {
+                return Some(token);
+            }
+        }
     }
     None
 }

@@ -1,14 +1,16 @@
 //! Do different prompts get different answers?
 
+use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
+
 use smpo_results::{Direction, FinishReason, Sample, Unit};
 
 use super::{CorpusMetric, MetricInfo};
-use crate::estimate::{Estimate, delete_a_group};
-use crate::text::ngrams::{HashSet64, ngrams};
+use crate::estimate::{Estimate, GROUPS, from_left_out};
+use crate::text::ngrams::{AsIs, ngrams};
 use crate::text::words::hash_words;
 
-/// Completions looked at, spread evenly over the run: their distinct n-grams are counted in one set, which would
-/// outgrow every cache on a large run.
+/// Completions looked at, spread evenly over the run: a fixed number bounds the cost and makes runs alike.
 pub const MAX_COMPLETIONS: usize = 200;
 /// Words of each completion that are looked at: a fixed amount of text keeps the length bias small.
 pub const MAX_WORDS: usize = 128;
@@ -44,25 +46,48 @@ impl<const N: usize> CorpusMetric for Distinct<N> {
         &INFOS[N - 1]
     }
 
-    fn estimate(&self, samples: &[&Sample]) -> Option<Estimate> {
-        let mut words: Vec<Vec<u64>> = Vec::new();
-        for sample in spread(samples, MAX_COMPLETIONS) {
-            let mut hashes = Vec::new();
-            hash_words(first_words(&sample.completion), &mut hashes);
-            hashes.truncate(MAX_WORDS);
-            words.push(hashes);
-        }
-        let mut set = HashSet64::default();
-        delete_a_group(&words, |texts| {
-            set.clear_for(MAX_COMPLETIONS * MAX_WORDS);
-            let (mut all, mut distinct) = (0usize, 0usize);
-            for hash in texts.iter().flat_map(|words| ngrams(words, N)) {
-                all += 1;
-                distinct += usize::from(set.insert(hash));
-            }
-            (all > 0).then(|| distinct as f64 / all as f64)
-        })
+    /// Diversity is a property of a whole run; per slice it would cost more than all other metrics together.
+    fn by_slice(&self) -> bool {
+        false
     }
+
+    fn estimate(&self, samples: &[&Sample]) -> Option<Estimate> {
+        let mut words = Vec::new();
+        let texts = spread(samples, MAX_COMPLETIONS);
+        // Who has an n-gram: one group of completions, or several.
+        let mut owner: HashMap<u64, Owner, BuildHasherDefault<AsIs>> = HashMap::default();
+        let mut all_of_group = vec![0usize; GROUPS.min(texts.len())];
+        for (index, sample) in texts.iter().enumerate() {
+            words.clear();
+            hash_words(first_words(&sample.completion), &mut words);
+            words.truncate(MAX_WORDS);
+            let group = index % all_of_group.len();
+            for hash in ngrams(&words, N) {
+                all_of_group[group] += 1;
+                let owner = owner.entry(hash).or_insert(Owner::One(group));
+                if !matches!(owner, Owner::One(one) if *one == group) {
+                    *owner = Owner::Several;
+                }
+            }
+        }
+        let all: usize = all_of_group.iter().sum();
+        let mut own = vec![0usize; all_of_group.len()];
+        for owner in owner.values() {
+            if let Owner::One(group) = owner {
+                own[*group] += 1;
+            }
+        }
+        let value = (all > 0).then(|| owner.len() as f64 / all as f64)?;
+        let left_out = all_of_group.iter().zip(&own).filter(|(of_group, _)| all > **of_group);
+        let left_out = left_out.map(|(of_group, own)| (owner.len() - own) as f64 / (all - of_group) as f64);
+        Some(from_left_out(value, &left_out.collect::<Vec<_>>(), texts.len()))
+    }
+}
+
+/// Groups of completions that have an n-gram.
+enum Owner {
+    One(usize),
+    Several,
 }
 
 /// Enough text to hold the first [`MAX_WORDS`] words of anything but a runaway word.
@@ -94,6 +119,23 @@ mod tests {
         assert_eq!(distinct::<2>(&["a b", "a b", "b a"]), Some(2.0 / 3.0));
         assert_eq!(distinct::<3>(&["a b", "c"]), None);
         assert_eq!(distinct::<1>(&[]), None);
+    }
+
+    /// The interval comes from one pass; leaving out each group and counting again must give the same.
+    #[test]
+    fn the_interval_is_the_delete_a_group_jackknife() {
+        let texts: Vec<String> =
+            (0..70).map(|i| format!("the {} cat w{} sat on {}", i % 7, i, "mat ".repeat(i % 5))).collect();
+        let samples: Vec<Sample> = texts.iter().map(|text| super::super::sample(text)).collect();
+        let all: Vec<&Sample> = samples.iter().collect();
+        let fast = Distinct::<2>.estimate(&all).expect("some");
+        let slow = crate::estimate::delete_a_group(&all, |left| {
+            let left: Vec<&Sample> = left.iter().map(|sample| **sample).collect();
+            Distinct::<2>.estimate(&left).map(|estimate| estimate.value)
+        })
+        .expect("some");
+        assert!((fast.value - slow.value).abs() < 1e-12);
+        assert!((fast.interval.low - slow.interval.low).abs() < 1e-12 && fast.interval.width() > 0.0);
     }
 
     #[test]

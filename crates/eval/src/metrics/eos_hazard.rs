@@ -27,6 +27,10 @@ impl CorpusMetric for EosHazard {
         &INFO
     }
 
+    fn by_slice(&self) -> bool {
+        true
+    }
+
     fn estimate(&self, samples: &[&Sample]) -> Option<Estimate> {
         jackknife(samples, |samples| {
             let lifetimes = samples.iter().filter_map(|sample| Lifetime::of(sample));

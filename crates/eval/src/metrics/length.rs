@@ -67,6 +67,10 @@ impl CorpusMetric for Length {
         &INFO
     }
 
+    fn by_slice(&self) -> bool {
+        true
+    }
+
     fn estimate(&self, samples: &[&Sample]) -> Option<Estimate> {
         jackknife(samples, |samples| {
             let curve = kaplan_meier(samples.iter().copied())?;

@@ -29,6 +29,7 @@ pub mod zlib_ratio;
 
 use smpo_results::{Direction, FinishReason, Sample, Unit};
 
+use crate::closest::closest;
 use crate::estimate::Estimate;
 use crate::text::ngrams::HashSet64;
 use crate::text::words::hash_words;
@@ -61,6 +62,8 @@ pub struct View<'a> {
     pub tokens: Option<&'a [u32]>,
     /// Hashes of its words ([`crate::text::words`]).
     pub words: &'a [u64],
+    /// Share of letters in a foreign script ([`broken_rate::FOREIGN_INFO`]).
+    pub foreign_script: Option<f64>,
 }
 
 /// Buffers that metrics share from completion to completion, one per thread.
@@ -90,6 +93,8 @@ pub trait CorpusMetric: Sync {
     /// Its value over these samples with a 95 % interval, or `None` where it does not apply. Samples come grouped by
     /// prompt.
     fn estimate(&self, samples: &[&Sample]) -> Option<Estimate>;
+    /// Whether slices have estimates of their own.
+    fn by_slice(&self) -> bool;
 }
 
 /// All per-sample metrics, in the order of every report.
@@ -133,10 +138,11 @@ pub fn find(id: &str) -> Option<&'static MetricInfo> {
     all().into_iter().find(|info| info.id == id)
 }
 
-/// The ids most like a mistyped one, best first.
+/// The id nearest to a mistyped one.
 pub fn similar(id: &str) -> Option<&'static str> {
-    let scored = all().into_iter().map(|info| (strsim::jaro_winkler(id, info.id), info.id));
-    scored.filter(|(score, _)| *score > 0.75).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, id)| id)
+    let ids: Vec<&'static str> = all().iter().map(|info| info.id).collect();
+    let near = closest(id, ids.iter().copied())?;
+    ids.into_iter().find(|known| *known == near)
 }
 
 /// Every per-sample value of one completion, by position in [`SAMPLE_METRICS`].
@@ -147,7 +153,8 @@ pub fn measure_sample(sample: &Sample, scratch: &mut Scratch) -> [Option<f64>; S
     let mut words = std::mem::take(&mut scratch.words);
     words.clear();
     hash_words(&sample.completion, &mut words);
-    let view = View { sample, tokens: content_tokens(sample), words: &words };
+    let foreign_script = broken_rate::foreign_share(sample);
+    let view = View { sample, tokens: content_tokens(sample), words: &words, foreign_script };
     let values = std::array::from_fn(|index| SAMPLE_METRICS[index].measure(&view, scratch));
     scratch.words = words;
     values

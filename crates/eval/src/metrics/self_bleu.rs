@@ -6,14 +6,14 @@
 //! time.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::BuildHasherDefault;
 
 use smpo_results::{Direction, Sample, Unit};
 
 use super::distinct_n::spread;
 use super::{CorpusMetric, MetricInfo};
 use crate::estimate::{Estimate, mean};
-use crate::text::ngrams::ngrams;
+use crate::text::ngrams::{AsIs, ngrams};
 use crate::text::words::hash_words;
 
 /// Completions compared with each other, spread evenly over the run. Self-BLEU rises with their number, so runs of
@@ -42,6 +42,11 @@ pub struct SelfBleu;
 impl CorpusMetric for SelfBleu {
     fn info(&self) -> &'static MetricInfo {
         &INFO
+    }
+
+    /// Diversity is a property of a whole run; per slice it would cost more than all other metrics together.
+    fn by_slice(&self) -> bool {
+        false
     }
 
     fn estimate(&self, samples: &[&Sample]) -> Option<Estimate> {
@@ -73,24 +78,6 @@ struct Largest {
     holder: usize,
     first: u32,
     second: u32,
-}
-
-/// The hashes are already mixed.
-#[derive(Default)]
-struct AsIs(u64);
-
-impl Hasher for AsIs {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.0 = self.0 << 8 | u64::from(byte);
-        }
-    }
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
-    }
 }
 
 /// Hashes of a text's n-grams with their counts.

@@ -1,5 +1,7 @@
 //! Hashed n-grams and a set to count distinct ones, both reused from text to text.
 
+use std::hash::Hasher;
+
 /// Folds a 64 × 64-bit product: a cheap, order-dependent, well-mixed pair hash.
 pub(crate) fn mix(a: u64, b: u64) -> u64 {
     let product = u128::from(a ^ 0x9e37_79b9_7f4a_7c15) * u128::from(b ^ 0xd1b5_4a32_d192_ed03);
@@ -9,6 +11,24 @@ pub(crate) fn mix(a: u64, b: u64) -> u64 {
 /// The hashes of all n-grams of `units`, in order; none when there are fewer than `n` units.
 pub fn ngrams<U: Copy + Into<u64>>(units: &[U], n: usize) -> impl Iterator<Item = u64> {
     units.windows(n.max(1)).map(|window| window.iter().fold(window.len() as u64, |hash, &unit| mix(hash, unit.into())))
+}
+
+/// The hasher of maps whose keys are hashes already.
+#[derive(Debug, Default)]
+pub(crate) struct AsIs(u64);
+
+impl Hasher for AsIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.0 = mix(self.0, u64::from(byte));
+        }
+    }
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
 }
 
 /// A set of hashes that is cleared in constant time, so that one allocation serves every completion.

@@ -1,0 +1,316 @@
+//! Completions of others: every format read back, and what is said about what cannot be.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use smpo_eval::Suite;
+use smpo_eval::score::{CompletionFile, InputFormat, ModelCompletions, assemble, write};
+use smpo_results::{EvaluationDir, FinishReason, Message, RunManifest, Sample, read_json, read_jsonl};
+
+struct Files(tempfile::TempDir);
+
+impl Files {
+    fn new(files: &[(&str, &str)]) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        for (name, text) in files {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().expect("a parent")).expect("writable");
+            fs::write(path, text).expect("writable");
+        }
+        Files(dir)
+    }
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+    fn read(&self, name: &str) -> CompletionFile {
+        CompletionFile::read(&self.path(name), None).expect(name)
+    }
+}
+
+fn one(name: &str, text: &str) -> (InputFormat, ModelCompletions) {
+    let files = Files::new(&[(name, text)]);
+    let file = files.read(name);
+    let mut models = assemble(std::slice::from_ref(&file), None).expect("assembles");
+    assert_eq!(models.len(), 1, "{text}");
+    (file.format, models.remove(0))
+}
+
+fn error(name: &str, text: &str) -> String {
+    let files = Files::new(&[(name, text)]);
+    let result = CompletionFile::read(&files.path(name), None).and_then(|file| assemble(&[file], None));
+    result.expect_err("wrong").to_string()
+}
+
+#[test]
+fn fastchat_answers() {
+    let (format, model) = one(
+        "gpt-4.jsonl",
+        concat!(
+            r#"{"question_id": 81, "answer_id": "x", "model_id": "gpt-4", "choices": [{"index": 0, "turns": [{"content": "Hello", "token_len": 1}]}, {"index": 1, "turns": [{"content": "Hi"}]}]}"#,
+            "\n",
+            r#"{"question_id": "82", "model_id": "gpt-4", "choices": [{"index": 0, "turns": ["first", "second"]}]}"#,
+            "\n",
+            r#"{"question_id": 83, "model_id": "gpt-4", "choices": [{"index": 0, "turns": ["$ERROR$"]}]}"#,
+        ),
+    );
+    assert_eq!((format, model.name.as_str(), model.suite.prompts), (InputFormat::FastChat, "gpt-4", 4));
+    let found: Vec<_> = model.samples.iter().map(|s| (s.prompt_id.as_str(), s.sample, s.completion.as_str())).collect();
+    let expected =
+        [("81", 0, "Hello"), ("81", 1, "Hi"), ("82/turn_1", 0, "first"), ("82/turn_2", 0, "second"), ("83", 0, "")];
+    assert_eq!(found, expected);
+    assert_eq!(model.samples[3].slice, "turn_2");
+    assert!(model.samples[..4].iter().all(|s| s.finish_reason == FinishReason::Unknown && s.tokens.is_none()));
+    assert_eq!(model.samples[4].finish_reason, FinishReason::Error);
+}
+
+#[test]
+fn alpaca_eval_outputs() {
+    let text = r#"[{"dataset": "koala", "instruction": "Say hi", "output": "hi", "generator": "phi-2"},
+                   {"dataset": "oasst", "instruction": "Say ho", "output": "", "generator": "phi-2"}]"#;
+    let (format, model) = one("phi.json", text);
+    assert_eq!((format, model.name.as_str()), (InputFormat::AlpacaEval, "phi-2"));
+    assert_eq!((model.samples[0].slice.as_str(), model.samples[1].slice.as_str()), ("koala", "oasst"));
+    assert_eq!(model.samples[0].messages, [Message::user("Say hi")]);
+    assert_eq!(model.samples[0].prompt_id.len(), 16);
+}
+
+#[test]
+fn lm_evaluation_harness_samples() {
+    let list = concat!(
+        r#"{"doc_id": 3, "doc": {"q": "?"}, "target": "18", "arguments": [["Q: ?", {"until": ["\n"], "max_gen_toks": 256}]], "resps": [["18", "19"]], "filtered_resps": ["18"], "filter": "strict"}"#,
+        "\n",
+        r#"{"doc_id": 3, "doc": {"q": "?"}, "target": "18", "arguments": {"gen_args_0": {"arg_0": "Q: ?", "arg_1": {"max_gen_toks": 256}}}, "resps": [["18", "19"]], "filtered_resps": ["x"], "filter": "flexible"}"#,
+    );
+    let (format, model) = one("org__model/samples_gsm8k_cot_2024-06-01T12-00-00.123456.jsonl", list);
+    assert_eq!((format, model.name.as_str()), (InputFormat::LmEval, "org__model"));
+    let found: Vec<_> = model.samples.iter().map(|s| (s.prompt_id.as_str(), s.sample, s.completion.as_str())).collect();
+    assert_eq!(found, [("gsm8k_cot/3", 0, "18"), ("gsm8k_cot/3", 1, "19")]);
+    assert_eq!((model.samples[0].slice.as_str(), model.samples[0].cap), ("gsm8k_cot", Some(256)));
+    assert_eq!(model.samples[0].messages, [Message::user("Q: ?")]);
+    assert_eq!(model.samples[0].reference.as_deref(), Some("18"));
+    let likelihoods = r#"{"doc_id": 0, "doc": {}, "resps": [[["-1.5", "False"]], [["-2.5", "True"]]]}"#;
+    assert!(error("samples_mmlu.jsonl", likelihoods).contains("log-likelihoods"));
+}
+
+#[test]
+fn openai_batches() {
+    let choice =
+        |finish: &str| format!(r#"{{"index": 0, "message": {{"role": "assistant", "content": "hi"}}, {finish}}}"#);
+    let line = |id: &str, choices: &str| {
+        format!(
+            r#"{{"id": "b", "custom_id": "{id}", "response": {{"status_code": 200, "body": {{"model": "m", "choices": [{choices}], "usage": {{"completion_tokens": 7}}}}}}, "error": null}}"#
+        )
+    };
+    let text = [
+        line("a", &choice(r#""finish_reason": "stop""#)),
+        line("b", &choice(r#""finish_reason": "length""#)),
+        line("c", &choice(r#""finish_reason": "stop", "stop_reason": "END""#)),
+        line("d", &choice(r#""finish_reason": "stop", "stop_reason": 151645"#)),
+        line("e", &choice(r#""finish_reason": "content_filter""#)),
+        line(
+            "f",
+            &[choice(r#""finish_reason": "stop""#), r#"{"index": 1, "text": "ho", "finish_reason": "length"}"#.into()]
+                .join(", "),
+        ),
+        r#"{"custom_id": "g", "response": null, "error": {"code": "expired"}}"#.into(),
+        r#"{"custom_id": "h", "response": {"status_code": 429, "body": {}}, "error": null}"#.into(),
+        r#"{"custom_id": "i", "response": {"status_code": 200, "body": {"error": {"message": "no"}}}}"#.into(),
+    ]
+    .join("\n");
+    // Failed rows do not name the model: the file does.
+    let files = Files::new(&[("m.jsonl", &text)]);
+    let file = files.read("m.jsonl");
+    assert_eq!(file.format, InputFormat::OpenAiBatch);
+    let models = assemble(&[file], None).expect("assembles");
+    let model = &models[0];
+    use FinishReason::{Eos, Error, Length, Stop, Unknown};
+    let found: Vec<_> = model.samples.iter().map(|s| (s.prompt_id.as_str(), s.finish_reason, s.tokens)).collect();
+    let expected = [
+        ("a", Eos, Some(7)),
+        ("b", Length, Some(7)),
+        ("c", Stop, Some(7)),
+        ("d", Eos, Some(7)),
+        ("e", Unknown, Some(7)),
+        ("f", Eos, None),
+        ("f", Length, None),
+        ("g", Error, None),
+        ("h", Error, None),
+        ("i", Error, None),
+    ];
+    assert_eq!(found, expected);
+    assert_eq!(model.samples[6].completion, "ho");
+    assert!(model.samples[7].error.as_deref().is_some_and(|error| error.contains("expired")));
+    assert!(model.samples[8].error.as_deref().is_some_and(|error| error.contains("429")));
+}
+
+#[test]
+fn plain_lines() {
+    for (text, completion, finish, messages) in [
+        (r#"{"prompt": "p", "completion": "c"}"#, "c", FinishReason::Unknown, 1),
+        (
+            r#"{"question": "p", "answer": "c", "finish_reason": "length", "max_tokens": 9}"#,
+            "c",
+            FinishReason::Length,
+            1,
+        ),
+        (r#"{"generated_text": "c", "finish_reason": "eos_token"}"#, "c", FinishReason::Eos, 0),
+        (
+            r#"{"prompt": [{"role": "user", "content": "p"}], "response": "c", "finish_reason": "end_turn"}"#,
+            "c",
+            FinishReason::Eos,
+            1,
+        ),
+        (
+            r#"{"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "p"}, {"role": "assistant", "content": "c"}]}"#,
+            "c",
+            FinishReason::Unknown,
+            2,
+        ),
+        (r#"{"prompt": "p", "completion": "", "error": "timeout"}"#, "", FinishReason::Error, 1),
+        // NUL, lone surrogates
+        (r#"{"prompt": "p", "completion": "a\u0000b\ud83d"}"#, "a\0b\u{fffd}", FinishReason::Unknown, 1),
+    ] {
+        let (format, model) = one("mine.jsonl", text);
+        let sample = &model.samples[0];
+        assert_eq!((format, model.name.as_str()), (InputFormat::Plain, "mine"), "{text}");
+        assert_eq!(
+            (sample.completion.as_str(), sample.finish_reason, sample.messages.len()),
+            (completion, finish, messages),
+            "{text}"
+        );
+    }
+    let repeated = "{\"prompt\": \"p\", \"completion\": \"a\"}\n{\"prompt\": \"q\", \"completion\": \"b\"}\n{\"prompt\": \"p\", \"completion\": \"c\"}";
+    let (_, model) = one("m.jsonl", repeated);
+    let found: Vec<_> = model.samples.iter().map(|s| (s.completion.as_str(), s.sample)).collect();
+    assert_eq!(found, [("a", 0), ("c", 1), ("b", 0)]);
+}
+
+#[test]
+fn bytes_that_are_no_text_are_damage_not_an_error() {
+    let files = Files::new(&[]);
+    let path = files.path("m.jsonl");
+    fs::write(&path, b"{\"prompt\": \"p\", \"completion\": \"a\xff\xfeb\"}").expect("writable");
+    let file = CompletionFile::read(&path, None).expect("reads");
+    let models = assemble(&[file], None).expect("assembles");
+    let dir = EvaluationDir::new(files.path("out"));
+    let (_, measured) = write(&dir, &models[0]).expect("writes");
+    assert_eq!(measured.metrics.get("broken_rate", "all").map(|m| m.value), Some(1.0));
+}
+
+#[test]
+fn our_own_samples_come_back_as_they_went() {
+    let files = Files::new(&[(
+        "a.jsonl",
+        "{\"id\": \"x\", \"prompt\": \"p\", \"completion\": \"c c\", \"finish_reason\": \"stop\", \"tokens\": 3, \"max_tokens\": 8, \"reference\": \"c\", \"closed\": true}",
+    )]);
+    let models = assemble(&[files.read("a.jsonl")], None).expect("assembles");
+    let dir = EvaluationDir::new(files.path("run"));
+    let (manifest, measured) = write(&dir, &models[0]).expect("writes");
+    let again = CompletionFile::read(&dir.samples(), None).expect("reads");
+    assert_eq!(again.format, InputFormat::Smpo);
+    let second = assemble(&[again], None).expect("assembles");
+    assert_eq!((second[0].name.as_str(), &second[0].samples), ("run", &models[0].samples));
+    assert_eq!(second[0].suite.sha256, models[0].suite.sha256);
+    assert_eq!(read_json::<RunManifest>(&dir.manifest(), "run manifest").expect("valid"), manifest);
+    assert_eq!(read_jsonl::<Sample>(&dir.samples(), "sample").expect("valid"), models[0].samples);
+    assert_eq!((manifest.cap, manifest.kind.as_str()), (Some(8), "score"));
+    let value = |id| measured.metrics.get(id, "all").map(|m| m.value);
+    assert_eq!((value("eos_rate"), value("exact_match"), value("stops_when_right")), (Some(1.0), Some(0.0), Some(0.0)));
+}
+
+#[test]
+fn what_the_format_cannot_say_is_absent() {
+    let files = Files::new(&[("a.json", r#"[{"instruction": "p", "output": "a b c d e", "generator": "m"}]"#)]);
+    let models = assemble(&[files.read("a.json")], None).expect("assembles");
+    let (_, measured) = write(&EvaluationDir::new(files.path("out")), &models[0]).expect("writes");
+    for absent in ["eos_rate", "p_cap", "length", "eos_hazard", "exact_match", "eos_logp_gold"] {
+        assert!(measured.metrics.get(absent, "all").is_none(), "{absent}");
+    }
+    for present in ["loop_rate", "broken_rate", "seq_rep_4", "zlib_ratio", "distinct_1", "foreign_script", "error_rate"]
+    {
+        assert!(measured.metrics.get(present, "all").is_some(), "{present}");
+    }
+}
+
+#[test]
+fn models_scored_together_are_held_to_the_same_prompts() {
+    let row = |prompt: &str, model: &str| {
+        format!("{{\"prompt\": \"{prompt}\", \"completion\": \"c\", \"model\": \"{model}\"}}")
+    };
+    let files = Files::new(&[
+        ("a.jsonl", &[row("p", "a"), row("q", "a"), row("r", "a")].join("\n")),
+        ("b.jsonl", &[row("r", "b"), row("p", "b")].join("\n")),
+        ("c.jsonl", &row("elsewhere", "c")),
+    ]);
+    let read: Vec<_> = ["a.jsonl", "b.jsonl", "c.jsonl"].map(|name| files.read(name)).into();
+    let models = assemble(&read, None).expect("assembles");
+    assert_eq!(models.iter().map(|model| model.name.as_str()).collect::<Vec<_>>(), ["a", "b", "c"]);
+    assert_eq!(models[0].suite, models[1].suite);
+    assert_eq!((models[0].suite.prompts, models[2].suite.prompts), (3, 1));
+    assert_eq!(models[1].samples.len(), 3);
+    assert_eq!(models[1].samples[1].finish_reason, FinishReason::Error);
+
+    let prompts = Files::new(&[(
+        "q.jsonl",
+        "{\"id\": \"1\", \"prompt\": \"Wie?\", \"slice\": \"de\"}\n{\"id\": \"2\", \"prompt\": \"Wo?\", \"slice\": \"de\"}",
+    )]);
+    let suite = Suite::read(&prompts.path("q.jsonl")).expect("valid");
+    let answers = Files::new(&[(
+        "m.jsonl",
+        r#"{"question_id": 2, "model_id": "m", "choices": [{"index": 0, "turns": ["da"]}]}"#,
+    )]);
+    let models = assemble(&[answers.read("m.jsonl")], Some(&suite)).expect("assembles");
+    let found: Vec<_> = models[0]
+        .samples
+        .iter()
+        .map(|s| (s.prompt_id.as_str(), s.slice.as_str(), s.messages.len(), s.error.is_some()))
+        .collect();
+    assert_eq!(found, [("1", "de", 1, true), ("2", "de", 1, false)]);
+    let stray = Files::new(&[(
+        "m.jsonl",
+        r#"{"question_id": 9, "model_id": "m", "choices": [{"index": 0, "turns": ["da"]}]}"#,
+    )]);
+    let error = assemble(&[stray.read("m.jsonl")], Some(&suite)).expect_err("unknown prompt").to_string();
+    assert!(error.contains("m.jsonl:1: the prompt \"9\" is not among the 2 prompts"), "{error}");
+}
+
+#[test]
+fn wrong_files_are_explained_with_the_line() {
+    for (text, words) in [
+        ("", "expected JSON objects, got an empty file"),
+        ("[]", "expected JSON objects, got an empty file"),
+        ("{\"prompt\": \"p\", \"completion\": \"c\"}\n{\"prompt\"", "m.jsonl:2: expected one JSON object a line"),
+        (
+            "{\"prompt\": \"p\", \"completion\": \"c\"}\n\n{\"prompt\": \"p\"}",
+            "m.jsonl:3: expected a completion in one of",
+        ),
+        (
+            "{\"prompt\": \"p\", \"completion\": \"c\", \"finish_reason\": \"finished\"}",
+            "`finish_reason`: expected stop, eos",
+        ),
+        ("{\"prompt\": \"p\", \"completion\": \"c\", \"tokens\": -1}", "`tokens`: expected an integer from 0"),
+        ("{\"text\": \"p\", \"label\": 1}", "no known format of completions has the fields text, label"),
+        ("{\"schema\": 1, \"prompt_id\": \"a\", \"completion\": \"c\"}", "not a valid sample: missing field"),
+        (
+            "{\"id\": \"a\", \"sample\": 0, \"completion\": \"c\"}\n{\"id\": \"a\", \"sample\": 0, \"completion\": \"d\"}",
+            "m.jsonl:2: sample 0 of prompt \"a\" by \"m\" is already at",
+        ),
+        ("{\"choices\": [{\"turns\": [7]}], \"question_id\": 1}", "a turn: expected a string or an object"),
+        ("{\"choices\": [{\"turns\": [\"x\"]}]}", "expected a `question_id`"),
+        ("{\"custom_id\": \"a\", \"response\": {\"body\": {}}}", "expected a list in `choices`"),
+        ("{\"doc_id\": 1, \"resps\": 3}", "expected a list in `resps`"),
+    ] {
+        let error = error("m.jsonl", text);
+        assert!(error.contains(words), "{error}\nexpected {words}");
+    }
+    assert!(
+        CompletionFile::read(Path::new("/nowhere.jsonl"), None)
+            .expect_err("absent")
+            .to_string()
+            .contains("cannot read")
+    );
+    assert!("fastcat".parse::<InputFormat>().expect_err("unknown").contains("did you mean \"fastchat\"?"));
+    for format in InputFormat::ALL {
+        assert_eq!(format.id().parse::<InputFormat>(), Ok(format));
+    }
+}
