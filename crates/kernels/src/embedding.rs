@@ -2,8 +2,7 @@
 
 use crate::dense::{Dense, matrix};
 use crate::error::{KernelError, Result};
-use crate::gradients::deliver;
-use crate::graph::record1;
+use crate::graph::record;
 use crate::parallel::tasks;
 use crate::simd::add_assign;
 use candle_core::Tensor;
@@ -38,15 +37,11 @@ pub fn embedding(weight: &Tensor, ids: &[u32]) -> Result<Tensor> {
     drop(table);
     let shape = [ids.len(), width];
     let ids = ids.to_vec();
-    record1(OP, [weight], values, &shape, move |node| {
-        let gradient = Dense::new(OP, "gradient", node.gradient)?;
-        let gradient = gradient.read();
-        let [weight] = node.arguments;
-        let weight = deliver(weight, |mut sink| {
-            sink.zero_unless_accumulating();
-            scatter_add(sink.values, &ids, &gradient, width);
-        })?;
-        Ok([weight])
+    record(OP, &[weight], values, &shape, move |gradient, _, out| {
+        out.deliver(0, |buffer| {
+            buffer.zero_unless_accumulating();
+            scatter_add(&mut buffer.values, &ids, gradient, width);
+        })
     })
 }
 

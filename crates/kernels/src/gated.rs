@@ -2,7 +2,8 @@
 
 use crate::dense::{Dense, same_shape};
 use crate::error::Result;
-use crate::graph::record2;
+use crate::graph::record;
+use crate::outlet::Slopes;
 use crate::parallel::{Shared, rows_per_piece, tasks};
 use crate::simd::{fma, sigmoid, simd, tanh};
 use candle_core::Tensor;
@@ -47,24 +48,19 @@ fn gated(op: &'static str, gate: &Tensor, up: &Tensor, forward: Forward, backwar
             forward(&g[range.clone()], &u[range], out);
         });
     }
-    record2(op, [gate, up], values, gate.dims(), move |node| {
-        let [gate, up] = node.arguments;
-        let (g, u) = (Dense::new(op, "gate", gate)?, Dense::new(op, "up", up)?);
-        let dy = Dense::new(op, "gradient", node.gradient)?;
-        let (g, u, dy) = (g.read(), u.read(), dy.read());
-        let (mut d_gate, mut d_up) = (vec![0.0; g.len()], vec![0.0; g.len()]);
-        let (out_gate, out_up) = (Shared::new(&mut d_gate), Shared::new(&mut d_up));
+    record(op, &[gate, up], values, gate.dims(), move |dy, _, out| {
+        let (g, u) = (g.read(), u.read());
+        let mut buffers = [0, 1].map(|index| Slopes::new(out.open(index), g.len()));
+        let [gate, up] = buffers.each_mut().map(|slopes| Shared::new(&mut slopes.fresh));
         pieces(g.len(), |range| {
             // SAFETY: this range belongs to this task alone.
-            let (out_gate, out_up) =
-                unsafe { (out_gate.slice(range.start, range.len()), out_up.slice(range.start, range.len())) };
-            backward(&g[range.clone()], &u[range.clone()], &dy[range], out_gate, out_up);
+            let (gate, up) = unsafe { (gate.slice(range.start, range.len()), up.slice(range.start, range.len())) };
+            backward(&g[range.clone()], &u[range.clone()], &dy[range], gate, up);
         });
-        let tensor = |values, like: &Tensor| -> Result<Option<Tensor>> {
-            let wanted = like.track_op();
-            Ok(if wanted { Some(Tensor::from_vec(values, like.shape(), like.device())?) } else { None })
-        };
-        Ok([tensor(d_gate, gate)?, tensor(d_up, up)?])
+        for (index, slopes) in buffers.into_iter().enumerate() {
+            slopes.close(index, out)?;
+        }
+        Ok(())
     })
 }
 

@@ -9,6 +9,7 @@
 
 use crate::dense::Dense;
 use crate::error::{KernelError, Result};
+use crate::outlet::Buffer;
 use crate::simd::add_assign;
 use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor, TensorId, Var};
@@ -133,6 +134,47 @@ impl Gradients {
         self.slots.iter().map(|slot| (&slot.name[..], slot.filled.then_some(&slot.values[..])))
     }
 
+    /// Takes out the buffer of a parameter, to be given back with [`Gradients::put`].
+    pub(crate) fn take(&mut self, id: TensorId) -> Option<Buffer> {
+        let slot = &mut self.slots[*self.index.get(&id)?];
+        let mut values = std::mem::take(&mut slot.values);
+        let accumulate = std::mem::take(&mut slot.filled);
+        let len = slot.var.elem_count();
+        if values.len() != len {
+            values = vec![0.0; len];
+        }
+        Some(Buffer { values, accumulate })
+    }
+
+    /// Gives back the buffer of a parameter; returns it if there is no such parameter. One parameter
+    /// may be several arguments of an operation: then its buffers add up.
+    pub(crate) fn put(&mut self, id: TensorId, buffer: Buffer) -> Option<Buffer> {
+        match self.index.get(&id) {
+            None => Some(buffer),
+            Some(&slot) => {
+                let slot = &mut self.slots[slot];
+                if slot.filled {
+                    add_assign(&mut slot.values, &buffer.values);
+                } else {
+                    slot.values = buffer.values;
+                    slot.filled = true;
+                }
+                None
+            }
+        }
+    }
+
+    /// Adds to the gradient of a parameter; false if there is no such parameter.
+    pub(crate) fn add(&mut self, id: TensorId, gradient: &[f32]) -> bool {
+        match self.index.get(&id) {
+            None => false,
+            Some(&slot) => {
+                self.slots[slot].add(gradient);
+                true
+            }
+        }
+    }
+
     /// Forgets the gradients and keeps the memory.
     pub fn clear(&mut self) {
         for slot in &mut self.slots {
@@ -161,54 +203,19 @@ impl Slot {
     }
 }
 
-/// A gradient on its way into a buffer.
-pub(crate) struct Sink<'a> {
-    /// As long as the argument.
-    pub(crate) values: &'a mut [f32],
-    /// Whether to add to `values`; otherwise they hold nothing of use and all must be written.
-    pub(crate) accumulate: bool,
+/// The buffer of `argument` if it is a parameter of the active [`Gradients`].
+///
+/// The buffer leaves the thread's state while it is written: the write may run other tasks of
+/// the pool on this thread, and those may run backward passes of their own.
+pub(crate) fn take_active(argument: &Tensor) -> Option<Buffer> {
+    ACTIVE.with_borrow_mut(|active| active.as_mut()?.take(argument.id()))
 }
 
-impl Sink<'_> {
-    /// Makes adding right in either case.
-    pub(crate) fn zero_unless_accumulating(&mut self) {
-        if !self.accumulate {
-            self.values.fill(0.0);
-        }
-    }
-}
-
-/// Has `write` produce the gradient of `argument`: straight into the active [`Gradients`] if it is
-/// one of their parameters (the result is then `None`), else into a new tensor. An argument
-/// that needs no gradient costs nothing.
-pub(crate) fn deliver(argument: &Tensor, write: impl FnOnce(Sink<'_>)) -> Result<Option<Tensor>> {
-    if !argument.track_op() {
-        return Ok(None);
-    }
-    let len = argument.elem_count();
-    // The buffer leaves the thread's state while it is written: the write may run other tasks of
-    // the pool on this thread, and those may run backward passes of their own.
-    let taken = ACTIVE.with_borrow_mut(|active| {
-        let gradients = active.as_mut()?;
-        let slot = &mut gradients.slots[*gradients.index.get(&argument.id())?];
-        Some((std::mem::take(&mut slot.values), std::mem::take(&mut slot.filled)))
-    });
-    if let Some((mut values, accumulate)) = taken {
-        if values.len() != len {
-            values = vec![0.0; len];
-        }
-        write(Sink { values: &mut values, accumulate });
-        ACTIVE.with_borrow_mut(|active| {
-            if let Some(gradients) = active
-                && let Some(&slot) = gradients.index.get(&argument.id())
-            {
-                gradients.slots[slot].values = values;
-                gradients.slots[slot].filled = true;
-            }
-        });
-        return Ok(None);
-    }
-    let mut values = vec![0.0; len];
-    write(Sink { values: &mut values, accumulate: false });
-    Ok(Some(Tensor::from_vec(values, argument.shape(), &Device::Cpu)?))
+/// Gives the buffer of `argument` back; returns it if `argument` is no parameter of the active
+/// [`Gradients`].
+pub(crate) fn put_active(argument: &Tensor, buffer: Buffer) -> Option<Buffer> {
+    ACTIVE.with_borrow_mut(|active| match active {
+        Some(gradients) => gradients.put(argument.id(), buffer),
+        None => Some(buffer),
+    })
 }

@@ -1,31 +1,50 @@
-//! How a kernel enters candle's autograd.
+//! How a kernel is recorded for the backward pass.
 //!
 //! candle's custom operations compute inside a callback that returns one tensor and no state. The
 //! kernels need more: typed errors, values kept for the backward pass, two results from one sweep.
-//! So a kernel computes first, over plain slices, and then records a node that hands candle the
-//! finished values and owns the closure for the backward pass.
+//! So a kernel computes first, over plain slices, and is recorded afterwards with its finished
+//! values and a closure: on the running [`crate::Tape`] if there is one, else as a node of candle's
+//! graph.
 
+use crate::dense::{Dense, Slice};
 use crate::error::Result;
+use crate::outlet::Outlet;
+use crate::tape;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Device, Layout, Shape, Tensor};
-use std::sync::Mutex;
+use std::ops::Deref;
+use std::sync::{Arc, Mutex};
 
-/// What the backward pass of a node sees.
-pub(crate) struct Backward<'a, const ARGUMENTS: usize> {
-    pub(crate) arguments: [&'a Tensor; ARGUMENTS],
-    pub(crate) result: &'a Tensor,
-    pub(crate) gradient: &'a Tensor,
+/// The gradient of a result, row-major.
+pub(crate) enum Incoming<'a> {
+    /// From candle.
+    Tensor(&'a Tensor, Slice<'a>),
+    /// From a tape.
+    Shared(&'a Arc<Vec<f32>>),
 }
 
-/// The gradients of a node's arguments; `None` where none is needed.
-pub(crate) type Gradients<const ARGUMENTS: usize> = [Option<Tensor>; ARGUMENTS];
+impl Deref for Incoming<'_> {
+    type Target = [f32];
 
-struct Node<F> {
+    fn deref(&self) -> &[f32] {
+        match self {
+            Self::Tensor(_, values) => values,
+            Self::Shared(values) => values,
+        }
+    }
+}
+
+/// Given a result's gradient, and the result if it was recorded with [`record_with_result`], puts
+/// the gradients of the arguments into the outlet.
+pub(crate) type Backward = Box<dyn Fn(&Incoming<'_>, &Tensor, &mut Outlet<'_>) -> Result<()> + Send + Sync>;
+
+/// A node of candle's graph.
+struct Node {
     name: &'static str,
     output: Mutex<Option<(Vec<f32>, Shape)>>,
-    backward: F,
+    backward: Backward,
 }
 
-impl<F> Node<F> {
+impl Node {
     fn output(&self) -> candle_core::Result<(CpuStorage, Shape)> {
         let output = match self.output.lock() {
             Ok(mut output) => output.take(),
@@ -36,12 +55,22 @@ impl<F> Node<F> {
             None => candle_core::bail!("{}: a recorded node ran twice", self.name),
         }
     }
+
+    fn gradients<const ARGUMENTS: usize>(
+        &self,
+        arguments: [&Tensor; ARGUMENTS],
+        result: &Tensor,
+        gradient: &Tensor,
+    ) -> candle_core::Result<[Option<Tensor>; ARGUMENTS]> {
+        let dense = Dense::new(self.name, "gradient", gradient)?;
+        let mut out = std::array::from_fn(|_| None);
+        let mut outlet = Outlet::Candle { arguments: &arguments, out: &mut out };
+        (self.backward)(&Incoming::Tensor(gradient, dense.read()), result, &mut outlet)?;
+        Ok(out)
+    }
 }
 
-impl<F> CustomOp1 for Node<F>
-where
-    F: Fn(Backward<'_, 1>) -> Result<Gradients<1>> + Send + Sync,
-{
+impl CustomOp1 for Node {
     fn name(&self) -> &'static str {
         self.name
     }
@@ -51,15 +80,12 @@ where
     }
 
     fn bwd(&self, a: &Tensor, result: &Tensor, gradient: &Tensor) -> candle_core::Result<Option<Tensor>> {
-        let [a] = (self.backward)(Backward { arguments: [a], result, gradient })?;
+        let [a] = self.gradients([a], result, gradient)?;
         Ok(a)
     }
 }
 
-impl<F> CustomOp2 for Node<F>
-where
-    F: Fn(Backward<'_, 2>) -> Result<Gradients<2>> + Send + Sync,
-{
+impl CustomOp2 for Node {
     fn name(&self) -> &'static str {
         self.name
     }
@@ -81,15 +107,12 @@ where
         result: &Tensor,
         gradient: &Tensor,
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
-        let [a, b] = (self.backward)(Backward { arguments: [a, b], result, gradient })?;
+        let [a, b] = self.gradients([a, b], result, gradient)?;
         Ok((a, b))
     }
 }
 
-impl<F> CustomOp3 for Node<F>
-where
-    F: Fn(Backward<'_, 3>) -> Result<Gradients<3>> + Send + Sync,
-{
+impl CustomOp3 for Node {
     fn name(&self) -> &'static str {
         self.name
     }
@@ -114,7 +137,7 @@ where
         result: &Tensor,
         gradient: &Tensor,
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let [a, b, c] = (self.backward)(Backward { arguments: [a, b, c], result, gradient })?;
+        let [a, b, c] = self.gradients([a, b, c], result, gradient)?;
         Ok((a, b, c))
     }
 }
@@ -124,38 +147,52 @@ pub(crate) fn constant(values: Vec<f32>, shape: &[usize]) -> Result<Tensor> {
     Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
 }
 
-macro_rules! record {
-    ($(#[$doc:meta])* $name:ident, $count:literal, $apply:ident, $first:ident $(, $other:ident)*) => {
-        $(#[$doc])*
-        pub(crate) fn $name<F>(
-            name: &'static str,
-            [$first $(, $other)*]: [&Tensor; $count],
-            values: Vec<f32>,
-            shape: &[usize],
-            backward: F,
-        ) -> Result<Tensor>
-        where
-            F: Fn(Backward<'_, $count>) -> Result<Gradients<$count>> + Send + Sync + 'static,
-        {
-            let tracked = $first.track_op() $(|| $other.track_op())*;
-            if !tracked {
-                return constant(values, shape);
-            }
-            let output = Mutex::new(Some((values, Shape::from(shape))));
-            Ok($first.$apply($($other,)* Node { name, output, backward })?)
-        }
-    };
+/// Records a result whose backward pass does not look at the result itself. Arguments come in any
+/// number on a tape, one to three in candle's graph.
+pub(crate) fn record(
+    name: &'static str,
+    arguments: &[&Tensor],
+    values: Vec<f32>,
+    shape: &[usize],
+    backward: impl Fn(&Incoming<'_>, &Tensor, &mut Outlet<'_>) -> Result<()> + Send + Sync + 'static,
+) -> Result<Tensor> {
+    record_any(name, arguments, values, shape, false, Box::new(backward))
 }
 
-record!(
-    /// Records a result of one argument.
-    record1, 1, apply_op1, a
-);
-record!(
-    /// Records a result of two arguments.
-    record2, 2, apply_op2, a, b
-);
-record!(
-    /// Records a result of three arguments.
-    record3, 3, apply_op3, a, b, c
-);
+/// As [`record`], for a backward pass that reads the result.
+pub(crate) fn record_with_result(
+    name: &'static str,
+    arguments: &[&Tensor],
+    values: Vec<f32>,
+    shape: &[usize],
+    backward: impl Fn(&Incoming<'_>, &Tensor, &mut Outlet<'_>) -> Result<()> + Send + Sync + 'static,
+) -> Result<Tensor> {
+    record_any(name, arguments, values, shape, true, Box::new(backward))
+}
+
+fn record_any(
+    name: &'static str,
+    arguments: &[&Tensor],
+    values: Vec<f32>,
+    shape: &[usize],
+    keeps_result: bool,
+    backward: Backward,
+) -> Result<Tensor> {
+    if !arguments.iter().any(|argument| argument.track_op()) {
+        return constant(values, shape);
+    }
+    if tape::is_recording() {
+        return tape::push(arguments, values, shape, keeps_result, backward);
+    }
+    let output = Mutex::new(Some((values, Shape::from(shape))));
+    let node = Node { name, output, backward };
+    Ok(match arguments {
+        [a] => a.apply_op1(node)?,
+        [a, b] => a.apply_op2(b, node)?,
+        [a, b, c] => a.apply_op3(b, c, node)?,
+        _ => {
+            let message = format!("{name}: candle records one to three arguments");
+            return Err(candle_core::Error::Msg(message).into());
+        }
+    })
+}

@@ -20,7 +20,9 @@
 //! # Gradients
 //!
 //! Each operation computes only the gradients its arguments need. [`Gradients`] collects those of
-//! named parameters in place, for [`AdamW`] and across micro-batches.
+//! named parameters in place, for [`AdamW`] and across micro-batches. A forward pass runs either in
+//! candle's graph, which candle's own backward pass understands, or on a [`Tape`], which needs less
+//! time and memory.
 
 mod adamw;
 mod attention;
@@ -34,11 +36,13 @@ mod head;
 mod linear;
 mod matmul;
 mod norm;
+mod outlet;
 mod parallel;
 pub mod reference;
 mod rotary;
 mod segments;
 mod simd;
+mod tape;
 mod weighted_sum;
 
 pub use adamw::{AdamW, AdamWOptions, Moments, MomentsView, Parameter, StepReport};
@@ -50,8 +54,9 @@ pub use gradients::Gradients;
 pub use head::{
     HeadOptions, SelectedLogProbs, TerminatorStanding, selected_log_probs, selected_log_probs_with_terminators,
 };
-pub use linear::linear;
+pub use linear::{add_linear, linear};
 pub use norm::{AddRmsNorm, NormOptions, add_rms_norm, rms_norm};
 pub use rotary::rotary;
 pub use segments::{Segments, Span};
+pub use tape::{OtherGradients, Tape};
 pub use weighted_sum::weighted_sum;

@@ -1,13 +1,13 @@
-//! x·Wᵀ + b with only the gradients that are needed.
+//! x·Wᵀ + b with only the gradients that are needed, and the same added onto something.
 //!
 //! candle's own product computes the gradient of both factors always, so a frozen matrix under
 //! LoRA would cost a third more; and it leaves the weight's gradient transposed, to be copied.
 
 use crate::dense::{Dense, matrix, rows, same_shape};
 use crate::error::{KernelError, Result};
-use crate::gradients::deliver;
-use crate::graph::{Backward, record2, record3};
+use crate::graph::record;
 use crate::matmul::{Target, View, multiply, threads};
+use crate::outlet::Outlet;
 use crate::simd::add_assign;
 use candle_core::Tensor;
 
@@ -20,76 +20,139 @@ const OP: &str = "linear";
 /// [`KernelError::Rank`], [`KernelError::Shape`], [`KernelError::Type`], [`KernelError::Device`]
 /// for unfit tensors.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    let (count, inner) = rows(OP, "x", "(…, I)", x)?;
-    let (outer, weight_inner) = matrix(OP, "weight", "(O, I)", weight)?;
-    if inner != weight_inner {
-        return Err(KernelError::Shape {
-            op: OP,
-            argument: "weight",
-            expected: format!("[O, {inner}]"),
-            got: weight.dims().to_vec(),
-        });
-    }
-    let (input, matrix) = (Dense::new(OP, "x", x)?, Dense::new(OP, "weight", weight)?);
+    let factors = Factors::new(x, weight, 1.0)?;
+    let Extents { count, outer, .. } = factors.extents;
+    let shape = output_shape(x, outer);
     let mut values = vec![0.0; count * outer];
-    multiply(
-        Target::new(&mut values, count, outer),
-        View::new(&input.read(), count, inner),
-        View::new(&matrix.read(), outer, inner).t(),
-        1.0,
-        threads(),
-    );
-    let mut shape = x.dims().to_vec();
-    shape.pop();
-    shape.push(outer);
     let Some(bias) = bias else {
-        return record2(OP, [x, weight], values, &shape, move |node| {
-            let Backward { arguments: [x, weight], gradient, .. } = node;
-            let [dx, dw] = factors(x, weight, gradient)?;
-            Ok([dx, dw])
-        });
+        factors.multiply(&mut values, false);
+        let saved = factors.saved(x, weight);
+        return record(OP, &[x, weight], values, &shape, move |gradient, _, out| saved.backward(gradient, out, [0, 1]));
     };
     same_shape(OP, "bias", &[outer], bias)?;
     let offset = Dense::new(OP, "bias", bias)?;
-    let offset = offset.read();
     for row in values.chunks_exact_mut(outer.max(1)) {
-        add_assign(row, &offset);
+        row.copy_from_slice(&offset.read());
     }
-    record3(OP, [x, weight, bias], values, &shape, move |node| {
-        let Backward { arguments: [x, weight, bias], gradient, .. } = node;
-        let [dx, dw] = factors(x, weight, gradient)?;
-        let gradient = Dense::new(OP, "gradient", gradient)?;
-        let gradient = gradient.read();
-        let db = deliver(bias, |mut sink| {
-            sink.zero_unless_accumulating();
+    factors.multiply(&mut values, true);
+    let saved = factors.saved(x, weight);
+    record(OP, &[x, weight, bias], values, &shape, move |gradient, _, out| {
+        saved.backward(gradient, out, [0, 1])?;
+        out.deliver(2, |buffer| {
+            buffer.zero_unless_accumulating();
             for row in gradient.chunks_exact(outer.max(1)) {
-                add_assign(sink.values, row);
+                add_assign(&mut buffer.values, row);
             }
-        })?;
-        Ok([dx, dw, db])
+        })
     })
 }
 
-fn factors(x: &Tensor, weight: &Tensor, gradient: &Tensor) -> Result<[Option<Tensor>; 2]> {
-    let (outer, inner) = matrix(OP, "weight", "(O, I)", weight)?;
-    let gradient = Dense::new(OP, "gradient", gradient)?;
-    let gradient = gradient.read();
-    let count = x.elem_count() / inner.max(1);
-    let dy = View::new(&gradient, count, outer);
-    let dx = if x.track_op() {
-        let matrix = Dense::new(OP, "weight", weight)?;
-        let mut dx = vec![0.0; count * inner];
-        let target = Target::new(&mut dx, count, inner);
-        multiply(target, dy, View::new(&matrix.read(), outer, inner), 1.0, threads());
-        Some(Tensor::from_vec(dx, x.shape(), x.device())?)
-    } else {
-        None
-    };
-    let input = Dense::new(OP, "x", x)?;
-    let input = input.read();
-    let dw = deliver(weight, |sink| {
-        let target = Target::new(sink.values, outer, inner).accumulate(sink.accumulate);
-        multiply(target, dy.t(), View::new(&input, count, inner), 1.0, threads());
-    })?;
-    Ok([dx, dw])
+fn output_shape(x: &Tensor, outer: usize) -> Vec<usize> {
+    let mut shape = x.dims().to_vec();
+    shape.pop();
+    shape.push(outer);
+    shape
+}
+
+/// `base` (…, O) + `scale` · `x` (…, I) · `weight` (O, I)ᵀ, in one product: the second half of a
+/// low-rank adapter.
+///
+/// # Errors
+///
+/// As for [`linear`]; [`KernelError::Option`] for a scale that is not finite.
+pub fn add_linear(base: &Tensor, x: &Tensor, weight: &Tensor, scale: f64) -> Result<Tensor> {
+    if !scale.is_finite() {
+        return Err(KernelError::Option { op: OP, option: "scale", expected: "finite", got: scale.to_string() });
+    }
+    let factors = Factors::new(x, weight, scale as f32)?;
+    let shape = output_shape(x, factors.extents.outer);
+    same_shape(OP, "base", &shape, base)?;
+    let mut values = Dense::new(OP, "base", base)?.read().to_vec();
+    factors.multiply(&mut values, true);
+    let saved = factors.saved(x, weight);
+    record(OP, &[base, x, weight], values, &shape, move |gradient, _, out| {
+        out.pass(0, gradient)?;
+        saved.backward(gradient, out, [1, 2])
+    })
+}
+
+/// The factors of one product and its extents.
+struct Factors {
+    x: Dense,
+    weight: Dense,
+    extents: Extents,
+}
+
+#[derive(Clone, Copy)]
+struct Extents {
+    count: usize,
+    inner: usize,
+    outer: usize,
+    scale: f32,
+}
+
+impl Factors {
+    fn new(x: &Tensor, weight: &Tensor, scale: f32) -> Result<Self> {
+        let (count, inner) = rows(OP, "x", "(…, I)", x)?;
+        let (outer, weight_inner) = matrix(OP, "weight", "(O, I)", weight)?;
+        if inner != weight_inner {
+            return Err(KernelError::Shape {
+                op: OP,
+                argument: "weight",
+                expected: format!("[O, {inner}]"),
+                got: weight.dims().to_vec(),
+            });
+        }
+        Ok(Self {
+            x: Dense::new(OP, "x", x)?,
+            weight: Dense::new(OP, "weight", weight)?,
+            extents: Extents { count, inner, outer, scale },
+        })
+    }
+
+    fn multiply(&self, values: &mut [f32], accumulate: bool) {
+        let Extents { count, inner, outer, scale } = self.extents;
+        let target = Target::new(values, count, outer).accumulate(accumulate);
+        let (x, weight) = (self.x.read(), self.weight.read());
+        let weight = View::new(&weight, outer, inner).t();
+        multiply(target, View::new(&x, count, inner), weight, scale, threads());
+    }
+
+    /// What the backward pass reads: each factor if the other needs a gradient.
+    fn saved(self, x: &Tensor, weight: &Tensor) -> Saved {
+        Saved {
+            x: weight.track_op().then_some(self.x),
+            weight: x.track_op().then_some(self.weight),
+            extents: self.extents,
+        }
+    }
+}
+
+struct Saved {
+    x: Option<Dense>,
+    weight: Option<Dense>,
+    extents: Extents,
+}
+
+impl Saved {
+    /// Gradients of x and weight, the arguments `index` of the node.
+    fn backward(&self, dy: &[f32], out: &mut Outlet<'_>, index: [usize; 2]) -> Result<()> {
+        let Extents { count, inner, outer, scale } = self.extents;
+        let dy = View::new(dy, count, outer);
+        if let Some(weight) = &self.weight {
+            out.deliver(index[0], |buffer| {
+                let target = Target::new(&mut buffer.values, count, inner).accumulate(buffer.accumulate);
+                let weight = weight.read();
+                multiply(target, dy, View::new(&weight, outer, inner), scale, threads());
+            })?;
+        }
+        if let Some(x) = &self.x {
+            out.deliver(index[1], |buffer| {
+                let target = Target::new(&mut buffer.values, outer, inner).accumulate(buffer.accumulate);
+                let x = x.read();
+                multiply(target, dy.t(), View::new(&x, count, inner), scale, threads());
+            })?;
+        }
+        Ok(())
+    }
 }

@@ -5,12 +5,13 @@
 
 use crate::dense::{Dense, rows, same_shape};
 use crate::error::{KernelError, Result};
-use crate::gradients::deliver;
-use crate::graph::record2;
+use crate::graph::{Incoming, record};
+use crate::outlet::{Buffer, Outlet};
 use crate::parallel::{Shared, rows_per_piece, tasks};
 use crate::simd::{add_assign, fma, simd, sum_lanes};
+use crate::tape;
 use candle_core::Tensor;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 const OP: &str = "rms_norm";
 
@@ -104,10 +105,49 @@ pub fn add_rms_norm(
             normalise(totals, &scale, out, roots, options.eps as f32);
         });
     }
-    let sum = record2("add_rms_norm", [x, residual], sum, x.dims(), |node| {
-        Ok(node.arguments.map(|argument| argument.track_op().then(|| node.gradient.clone())))
+    if tape::is_recording() && [x, residual, weight].iter().any(|tensor| tensor.track_op()) {
+        return record_together([x, residual, weight], sum, normed, inverse, scale);
+    }
+    let sum = record("add_rms_norm", &[x, residual], sum, x.dims(), |gradient, _, out| {
+        out.pass(0, gradient)?;
+        out.pass(1, gradient)
     })?;
     let normed = record_norm(&sum, weight, normed, inverse, scale)?;
+    Ok(AddRmsNorm { sum, normed })
+}
+
+/// Sum and norm as one node of a tape: the gradient of the sum meets the norm's on the way back.
+fn record_together(
+    [x, residual, weight]: [&Tensor; 3],
+    sum: Vec<f32>,
+    normed: Vec<f32>,
+    inverse: Vec<f32>,
+    scale: Arc<[f32]>,
+) -> Result<AddRmsNorm> {
+    let saved: Arc<OnceLock<Dense>> = Arc::default();
+    let kept = Arc::clone(&saved);
+    let backward = move |[d_sum, d_normed]: [Option<&[f32]>; 2], out: &mut Outlet<'_>| {
+        let Some(input) = kept.get() else { return Ok(()) };
+        let input = input.read();
+        let mut total = out.blank(input.len());
+        match d_normed {
+            None => total.copy_from_slice(d_sum.unwrap_or(&[])),
+            Some(dy) => {
+                let wants = [out.wants(0) || out.wants(1), out.wants(2)];
+                let back = Back { input: &input, dy, scale: &scale, inverse: &inverse };
+                let dx = wants[0].then_some(Slope { values: &mut total, base: d_sum, add: false });
+                let partial = back.run(dx, wants[1]);
+                out.deliver(2, |buffer| add_rows(&partial, scale.len(), buffer))?;
+            }
+        }
+        let total = Arc::new(total);
+        out.pass(0, &Incoming::Shared(&total))?;
+        out.pass(1, &Incoming::Shared(&total))
+    };
+    let values = [sum, normed];
+    let [sum, normed] = tape::push_pair(&[x, residual, weight], values, x.dims(), Box::new(backward))?;
+    // The sum is both a result and what the norm's backward pass reads.
+    let _ = saved.set(Dense::new(OP, "sum", &sum)?);
     Ok(AddRmsNorm { sum, normed })
 }
 
@@ -129,53 +169,75 @@ fn scale(weight: &Tensor, options: NormOptions) -> Result<Arc<[f32]>> {
 }
 
 fn record_norm(x: &Tensor, weight: &Tensor, normed: Vec<f32>, inverse: Vec<f32>, scale: Arc<[f32]>) -> Result<Tensor> {
-    record2(OP, [x, weight], normed, x.dims(), move |node| {
-        let [x, weight] = node.arguments;
-        let (input, gradient) = (Dense::new(OP, "x", x)?, Dense::new(OP, "gradient", node.gradient)?);
-        let (input, gradient) = (input.read(), gradient.read());
-        let width = scale.len();
-        let count = inverse.len();
+    let input = Dense::new(OP, "x", x)?;
+    record(OP, &[x, weight], normed, x.dims(), move |dy, _, out| {
+        let input = input.read();
+        let back = Back { input: &input, dy, scale: &scale, inverse: &inverse };
+        let mut dx = out.open(0);
+        let slope = dx.as_mut().map(|buffer| Slope { values: &mut buffer.values, base: None, add: buffer.accumulate });
+        let partial = back.run(slope, out.wants(1));
+        if let Some(buffer) = dx {
+            out.close(0, buffer)?;
+        }
+        out.deliver(1, |buffer| add_rows(&partial, scale.len(), buffer))
+    })
+}
+
+/// A norm's backward pass.
+struct Back<'a> {
+    input: &'a [f32],
+    dy: &'a [f32],
+    scale: &'a [f32],
+    inverse: &'a [f32],
+}
+
+/// Where dx goes: over `values`, onto `base` if there is one, onto `values` if `add`.
+struct Slope<'a> {
+    values: &'a mut [f32],
+    base: Option<&'a [f32]>,
+    add: bool,
+}
+
+impl Back<'_> {
+    /// Writes dx and returns partial sums of dg if wanted: a row for each piece, and the pieces do
+    /// not depend on the threads.
+    fn run(&self, dx: Option<Slope<'_>>, wants_scale: bool) -> Vec<f32> {
+        let (width, count) = (self.scale.len(), self.inverse.len());
         let piece = rows_per_piece(width);
         let pieces = count.div_ceil(piece);
-        // One row of dg a piece, added up in order below: the pieces do not depend on the threads.
-        let mut partial = vec![0.0; if weight.track_op() { pieces * width } else { 0 }];
+        let mut partial = vec![0.0; if wants_scale { pieces * width } else { 0 }];
         let partials = Shared::new(&mut partial);
-        let wants_weight = weight.track_op();
-        let sweep = |dx: Option<Shared>| {
-            tasks(pieces, 4 * count * width, |index| {
-                let first = index * piece;
-                let n = piece.min(count - first);
-                let range = first * width..(first + n) * width;
-                let (x, dy) = (&input[range.clone()], &gradient[range.clone()]);
-                let roots = &inverse[first..first + n];
-                if let Some(dx) = dx {
-                    // SAFETY: rows of this piece belong to this task alone.
-                    let dx = unsafe { dx.slice(range.start, range.len()) };
-                    input_gradient(x, dy, &scale, roots, dx);
+        let dx = dx.map(|slope| (Shared::new(slope.values), slope.base, slope.add));
+        tasks(pieces, 4 * count * width, |index| {
+            let first = index * piece;
+            let n = piece.min(count - first);
+            let range = first * width..(first + n) * width;
+            let (x, dy) = (&self.input[range.clone()], &self.dy[range.clone()]);
+            let roots = &self.inverse[first..first + n];
+            if let Some((dx, base, add)) = dx {
+                // SAFETY: rows of this piece belong to this task alone.
+                let dx = unsafe { dx.slice(range.start, range.len()) };
+                if let Some(base) = base {
+                    dx.copy_from_slice(&base[range]);
                 }
-                if wants_weight {
-                    // SAFETY: this piece's row of partial sums belongs to this task alone.
-                    let dg = unsafe { partials.slice(index * width, width) };
-                    scale_gradient(x, dy, roots, dg);
-                }
-            });
-        };
-        let dx = if x.track_op() {
-            let mut dx = vec![0.0; count * width];
-            sweep(Some(Shared::new(&mut dx)));
-            Some(Tensor::from_vec(dx, x.shape(), x.device())?)
-        } else {
-            sweep(None);
-            None
-        };
-        let dg = deliver(weight, |mut sink| {
-            sink.zero_unless_accumulating();
-            for row in partial.chunks_exact(width.max(1)) {
-                add_assign(sink.values, row);
+                input_gradient(x, dy, self.scale, roots, dx, add || base.is_some());
             }
-        })?;
-        Ok([dx, dg])
-    })
+            if wants_scale {
+                // SAFETY: this piece's row of partial sums belongs to this task alone.
+                let dg = unsafe { partials.slice(index * width, width) };
+                scale_gradient(x, dy, roots, dg);
+            }
+        });
+        partial
+    }
+}
+
+/// Adds rows of `width` elements in order.
+fn add_rows(rows: &[f32], width: usize, buffer: &mut Buffer) {
+    buffer.zero_unless_accumulating();
+    for row in rows.chunks_exact(width.max(1)) {
+        add_assign(&mut buffer.values, row);
+    }
 }
 
 simd! {
@@ -202,7 +264,14 @@ simd! {
         }
     }
 
-    fn input_gradient(x: &[f32], dy: &[f32], g: &[f32], roots: &[f32], dx: &mut [f32]) {
+    fn input_gradient(
+        x: &[f32],
+        dy: &[f32],
+        g: &[f32],
+        roots: &[f32],
+        dx: &mut [f32],
+        add: bool,
+    ) {
         let width = g.len();
         if width == 0 {
             return;
@@ -211,8 +280,14 @@ simd! {
         for (((x, dy), dx), &r) in rows.zip(dx.chunks_exact_mut(width)).zip(roots) {
             let inner = sum_lanes(width, |i, sum| fma::<FMA>(dy[i] * g[i], x[i], sum));
             let back = -inner * r * r * r / width as f32;
-            for i in 0..width {
-                dx[i] = fma::<FMA>(x[i], back, r * (g[i] * dy[i]));
+            if add {
+                for i in 0..width {
+                    dx[i] += fma::<FMA>(x[i], back, r * (g[i] * dy[i]));
+                }
+            } else {
+                for i in 0..width {
+                    dx[i] = fma::<FMA>(x[i], back, r * (g[i] * dy[i]));
+                }
             }
         }
     }

@@ -2,9 +2,9 @@
 
 use crate::dense::{Dense, same_shape};
 use crate::error::{KernelError, Result};
-use crate::graph::record1;
+use crate::graph::record;
 use crate::parallel::{Shared, rows_per_piece, tasks};
-use crate::simd::{fma, simd};
+use crate::simd::{add_assign, fma, simd};
 use candle_core::Tensor;
 
 const OP: &str = "rotary";
@@ -41,13 +41,19 @@ pub fn rotary(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
     }
     let input = Dense::new(OP, "x", x)?;
     let angles = Angles { cos: Dense::new(OP, "cos", cos)?, sin: Dense::new(OP, "sin", sin)?, half };
-    let values = angles.turn(&input.read(), heads, width, 1.0);
-    record1(OP, [x], values, x.dims(), move |node| {
-        let gradient = Dense::new(OP, "gradient", node.gradient)?;
-        // A rotation's transpose turns back.
-        let values = angles.turn(&gradient.read(), heads, width, -1.0);
-        let [x] = node.arguments;
-        Ok([Some(Tensor::from_vec(values, x.shape(), x.device())?)])
+    let mut values = vec![0.0; x.elem_count()];
+    angles.turn(&input.read(), heads, width, 1.0, &mut values);
+    record(OP, &[x], values, x.dims(), move |gradient, _, out| {
+        out.deliver(0, |buffer| {
+            // A rotation's transpose turns back.
+            if buffer.accumulate {
+                let mut turned = vec![0.0; gradient.len()];
+                angles.turn(gradient, heads, width, -1.0, &mut turned);
+                add_assign(&mut buffer.values, &turned);
+            } else {
+                angles.turn(gradient, heads, width, -1.0, &mut buffer.values);
+            }
+        })
     })
 }
 
@@ -58,16 +64,15 @@ struct Angles {
 }
 
 impl Angles {
-    fn turn(&self, x: &[f32], heads: usize, width: usize, sign: f32) -> Vec<f32> {
-        let mut values = vec![0.0; x.len()];
+    fn turn(&self, x: &[f32], heads: usize, width: usize, sign: f32, out: &mut [f32]) {
         let (cos, sin, half) = (self.cos.read(), self.sin.read(), self.half);
         let row = heads * width;
         if row == 0 {
-            return values;
+            return;
         }
         let tokens = x.len() / row;
         let piece = rows_per_piece(row);
-        let out = Shared::new(&mut values);
+        let out = Shared::new(out);
         tasks(tokens.div_ceil(piece), x.len(), |index| {
             let first = index * piece;
             let n = piece.min(tokens - first);
@@ -85,7 +90,6 @@ impl Angles {
                 sign,
             );
         });
-        values
     }
 }
 

@@ -27,24 +27,20 @@ pub(super) struct Input<'a> {
     pub(super) log_sums: &'a [f32],
 }
 
-pub(super) struct Output {
-    pub(super) q: Vec<f32>,
-    pub(super) k: Vec<f32>,
-    pub(super) v: Vec<f32>,
-}
-
-pub(super) fn backward(extents: Extents, input: Input<'_>, segments: &Segments, options: AttentionOptions) -> Output {
+/// Writes the gradients of queries, keys and values over whatever `targets` hold.
+pub(super) fn backward(
+    extents: Extents,
+    input: Input<'_>,
+    segments: &Segments,
+    options: AttentionOptions,
+    targets: [&mut [f32]; 3],
+) {
     let components = segments.components();
-    let mut output = Output { q: vec![0.0; input.q.len()], k: vec![0.0; input.k.len()], v: vec![0.0; input.v.len()] };
-    let pass = Pass {
-        extents,
-        input,
-        segments,
-        options,
-        dq: Shared::new(&mut output.q),
-        dk: Shared::new(&mut output.k),
-        dv: Shared::new(&mut output.v),
-    };
+    let [dq, dk, dv] = targets;
+    dk.fill(0.0);
+    dv.fill(0.0);
+    let pass =
+        Pass { extents, input, segments, options, dq: Shared::new(dq), dk: Shared::new(dk), dv: Shared::new(dv) };
     let work = segments
         .spans()
         .iter()
@@ -60,7 +56,6 @@ pub(super) fn backward(extents: Extents, input: Input<'_>, segments: &Segments, 
         let component = components[index / extents.kv_heads].clone();
         pass.component(component, index % extents.kv_heads);
     });
-    output
 }
 
 struct Pass<'a> {

@@ -11,10 +11,10 @@ mod forward;
 
 use crate::dense::Dense;
 use crate::error::{KernelError, Result};
-use crate::graph::record3;
+use crate::graph::record_with_result;
+use crate::outlet::Slopes;
 use crate::segments::Segments;
 use candle_core::Tensor;
-use std::sync::Arc;
 
 const OP: &str = "attention";
 
@@ -66,30 +66,18 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, segments: &Segments, option
     let forward::Output { mixed, log_sums } =
         forward::forward(extents, &queries.read(), &keys.read(), &values.read(), segments, options);
     let segments = segments.clone();
-    let log_sums: Arc<[f32]> = log_sums.into();
-    record3(OP, [q, k, v], mixed, q.dims(), move |node| {
-        let [q, k, v] = node.arguments;
-        let (queries, keys, values) = (Dense::new(OP, "q", q)?, Dense::new(OP, "k", k)?, Dense::new(OP, "v", v)?);
-        let mixed = Dense::new(OP, "result", node.result)?;
-        let gradient = Dense::new(OP, "gradient", node.gradient)?;
-        let output = backward::backward(
-            extents,
-            backward::Input {
-                q: &queries.read(),
-                k: &keys.read(),
-                v: &values.read(),
-                mixed: &mixed.read(),
-                gradient: &gradient.read(),
-                log_sums: &log_sums,
-            },
-            &segments,
-            options,
-        );
-        let tensor = |values, like: &Tensor| -> Result<Option<Tensor>> {
-            let wanted = like.track_op();
-            Ok(if wanted { Some(Tensor::from_vec(values, like.shape(), like.device())?) } else { None })
-        };
-        Ok([tensor(output.q, q)?, tensor(output.k, k)?, tensor(output.v, v)?])
+    record_with_result(OP, &[q, k, v], mixed, q.dims(), move |gradient, result, out| {
+        let (q, k, v) = (queries.read(), keys.read(), values.read());
+        let lens = [q.len(), k.len(), v.len()];
+        let mut slopes = [0, 1, 2].map(|index| Slopes::new(out.open(index), lens[index]));
+        let mixed = Dense::new(OP, "result", result)?;
+        let input = backward::Input { q: &q, k: &k, v: &v, mixed: &mixed.read(), gradient, log_sums: &log_sums };
+        let targets = slopes.each_mut().map(|slopes| &mut slopes.fresh[..]);
+        backward::backward(extents, input, &segments, options, targets);
+        for (index, slopes) in slopes.into_iter().enumerate() {
+            slopes.close(index, out)?;
+        }
+        Ok(())
     })
 }
 

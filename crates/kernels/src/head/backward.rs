@@ -6,8 +6,8 @@
 
 use super::forward::soft_cap;
 use super::{Head, TILE};
-use crate::gradients::Sink;
 use crate::matmul::{Target, View, multiply};
+use crate::outlet::Buffer;
 use crate::parallel::{Shared, tasks};
 use crate::simd::{add_assign, exp, fma, simd};
 
@@ -24,18 +24,21 @@ pub(super) struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    /// Writes the gradient of the hidden states over zeros and the head weight's into its sink.
-    pub(super) fn run(&self, mut d_hidden: Option<&mut [f32]>, d_weight: Option<Sink<'_>>) {
+    /// Writes the gradients of hidden states and head weight, or adds to them.
+    pub(super) fn run(&self, mut d_hidden: Option<&mut Buffer>, d_weight: Option<&mut Buffer>) {
         let Head { width, vocabulary, chunk, .. } = self.head;
         let rows: Vec<usize> = (0..self.targets.len()).filter(|&row| self.gradient[row] != 0.0).collect();
+        if let Some(d_hidden) = &mut d_hidden {
+            d_hidden.zero_unless_accumulating();
+        }
         let mut accumulate = false;
         let mut weight_out = None;
-        if let Some(mut sink) = d_weight {
+        if let Some(d_weight) = d_weight {
             if rows.is_empty() {
-                sink.zero_unless_accumulating();
+                d_weight.zero_unless_accumulating();
             }
-            accumulate = sink.accumulate;
-            weight_out = Some(Shared::new(sink.values));
+            accumulate = d_weight.accumulate;
+            weight_out = Some(Shared::new(&mut d_weight.values));
         }
         let tiles = self.head.tiles();
         let groups = tiles.clamp(1, GROUPS);
@@ -75,9 +78,9 @@ impl Pass<'_> {
                 }
             });
             accumulate = true;
-            if let Some(out) = d_hidden.as_deref_mut() {
+            if let Some(out) = &mut d_hidden {
                 for (index, &row) in rows.iter().enumerate() {
-                    let out = &mut out[row * width..(row + 1) * width];
+                    let out = &mut out.values[row * width..(row + 1) * width];
                     for group in 0..groups {
                         add_assign(out, &shares[group * share + index * width..][..width]);
                     }

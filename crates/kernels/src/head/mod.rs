@@ -11,10 +11,9 @@ mod forward;
 use crate::dense::{Dense, matrix};
 use crate::embedding::check_ids;
 use crate::error::{KernelError, Result};
-use crate::gradients::deliver;
-use crate::graph::{constant, record2};
+use crate::graph::{Incoming, record};
+use crate::outlet::Outlet;
 use candle_core::Tensor;
-use std::sync::Arc;
 
 const OP: &str = "selected_log_probs";
 
@@ -137,38 +136,21 @@ fn run(
     let head = Head { width, vocabulary, soft_cap: options.soft_cap.map(|cap| cap as f32), chunk: options.chunk };
     let output = forward::forward(head, &states.read(), &weight.read(), targets, terminators);
     let forward::Output { log_probs, log_sums, terminators } = output;
-    if !hidden.track_op() && !head_weight.track_op() {
-        return Ok(SelectedLogProbs { log_probs: constant(log_probs, &[rows])?, terminators });
-    }
-    let targets: Arc<[u32]> = targets.into();
-    let log_probs = record2(OP, [hidden, head_weight], log_probs, &[rows], move |node| {
-        let [hidden, head_weight] = node.arguments;
-        let states = Dense::new(OP, "hidden", hidden)?;
-        let weight = Dense::new(OP, "head_weight", head_weight)?;
-        let gradient = Dense::new(OP, "gradient", node.gradient)?;
-        let (states, weight, gradient) = (states.read(), weight.read(), gradient.read());
-        let mut d_hidden = vec![0.0; if hidden.track_op() { states.len() } else { 0 }];
-        let pass = backward::Pass {
-            head,
-            hidden: &states,
-            weight: &weight,
-            targets: &targets,
-            log_sums: &log_sums,
-            gradient: &gradient,
-        };
-        let wanted = hidden.track_op().then_some(&mut d_hidden[..]);
-        let d_weight = if head_weight.track_op() {
-            deliver(head_weight, |sink| pass.run(wanted, Some(sink)))?
-        } else {
-            pass.run(wanted, None);
-            None
-        };
-        let d_hidden = match hidden.track_op() {
-            true => Some(Tensor::from_vec(d_hidden, hidden.shape(), hidden.device())?),
-            false => None,
-        };
-        Ok([d_hidden, d_weight])
-    })?;
+    let targets: Vec<u32> = targets.into();
+    let backward = move |gradient: &Incoming<'_>, _: &Tensor, out: &mut Outlet<'_>| {
+        let (states, weight) = (states.read(), weight.read());
+        let pass =
+            backward::Pass { head, hidden: &states, weight: &weight, targets: &targets, log_sums: &log_sums, gradient };
+        let (mut hidden, mut weight) = (out.open(0), out.open(1));
+        pass.run(hidden.as_mut(), weight.as_mut());
+        for (index, buffer) in [hidden, weight].into_iter().enumerate() {
+            if let Some(buffer) = buffer {
+                out.close(index, buffer)?;
+            }
+        }
+        Ok(())
+    };
+    let log_probs = record(OP, &[hidden, head_weight], log_probs, &[rows], backward)?;
     Ok(SelectedLogProbs { log_probs, terminators })
 }
 

@@ -3,6 +3,7 @@
 use candle_core::{Device, Result, Tensor, Var};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use smpo_kernels::{Gradients, Tape};
 
 /// How an input lies in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,21 +101,28 @@ pub fn assert_same(
     let got = fused(&views).unwrap();
     let want = naive(&views).unwrap();
     assert_eq!(got.len(), want.len());
-    let mut roots = [vec![], vec![]];
+    let mut weights = vec![];
     for (index, (got, want)) in got.iter().zip(&want).enumerate() {
         assert_eq!(got.dims(), want.dims());
         assert_close(&format!("result {index}"), &flat(got), &flat(want), tolerance);
-        let weights = source.tensor(got.dims());
-        roots[0].push((got * &weights).unwrap().sum_all().unwrap());
-        roots[1].push((want * &weights).unwrap().sum_all().unwrap());
+        weights.push(source.tensor(got.dims()));
     }
-    let [got, want] = roots.map(|roots| {
-        let root = roots.into_iter().reduce(|a, b| (a + b).unwrap()).unwrap();
-        root.backward().unwrap()
-    });
+    let root = |results: &[Tensor]| {
+        let parts = results.iter().zip(&weights).map(|(y, w)| (y * w).unwrap().sum_all().unwrap());
+        parts.reduce(|a, b| (a + b).unwrap()).unwrap()
+    };
+    let want = root(&want).backward().unwrap();
+    // Once through candle's graph, once on a tape.
+    let plain = root(&got).backward().unwrap();
+    let (tape, taped) = Tape::record(|| root(&fused(&views).unwrap()));
+    let one = Tensor::new(1f32, &Device::Cpu).unwrap();
+    let mut taped = tape.backward(&taped, &one, &mut Gradients::default()).unwrap();
     for (index, input) in inputs.iter().enumerate() {
         let want = want.get(&input.var).expect("the naive twin has a gradient");
-        let got = got.get(&input.var).unwrap_or_else(|| panic!("input {index}: no gradient"));
+        let got = plain.get(&input.var).unwrap_or_else(|| panic!("input {index}: no gradient"));
         assert_close(&format!("gradient {index}"), &flat(got), &flat(want), tolerance);
+        let got = taped.remove(&input.var).unwrap();
+        let got = got.unwrap_or_else(|| panic!("input {index}: no gradient on a tape"));
+        assert_close(&format!("gradient {index} on a tape"), &flat(&got), &flat(want), tolerance);
     }
 }

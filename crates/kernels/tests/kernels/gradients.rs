@@ -2,7 +2,7 @@
 
 use crate::comparison::{Source, assert_close, flat};
 use candle_core::{Tensor, Var};
-use smpo_kernels::{self as kernels, AttentionOptions, Gradients, HeadOptions, Segments, reference};
+use smpo_kernels::{self as kernels, AttentionOptions, Gradients, HeadOptions, Segments, Tape, reference};
 
 /// A decoder of one layer, with every kernel in it.
 struct Model {
@@ -138,6 +138,15 @@ fn no_kernel_cuts_the_graph() {
         let shaped = gradients.tensor(var).unwrap().unwrap();
         assert_eq!(shaped.dims(), var.dims());
     }
+    // On a tape every gradient arrives too.
+    let mut taped = model.gradients();
+    let (tape, y) = Tape::record(|| model.fused(&ids, &targets, &cos, &sin));
+    assert_eq!(flat(&y), flat(&fused));
+    tape.backward(&y, &weights, &mut taped).unwrap();
+    for (name, var) in &model.parameters {
+        let got = taped.get(var).unwrap_or_else(|| panic!("{name}: the tape is cut"));
+        assert_close(name, got, gradients.get(var).unwrap(), 1e-6);
+    }
 }
 
 #[test]
@@ -148,16 +157,22 @@ fn gradients_add_up_over_micro_batches() {
     let root = |b: &Batch| kernels::weighted_sum(&model.fused(&b.ids, &b.targets, &b.cos, &b.sin), &b.weights).unwrap();
     let together = batches.iter().map(root).reduce(|a, b| (a + b).unwrap()).unwrap();
     let want = together.backward().unwrap();
-    let mut gradients = model.gradients();
+    let (mut gradients, mut taped) = (model.gradients(), model.gradients());
     for _ in 0..2 {
         gradients.clear();
         assert!(gradients.iter().all(|(_, gradient)| gradient.is_none()));
         for batch in &batches {
             gradients.backward(&root(batch)).unwrap();
         }
+        taped.clear();
+        for b in &batches {
+            let (tape, y) = Tape::record(|| model.fused(&b.ids, &b.targets, &b.cos, &b.sin));
+            tape.backward(&y, &b.weights, &mut taped).unwrap();
+        }
         for (name, var) in &model.parameters {
             let want = flat(want.get(var).unwrap());
             assert_close(name, gradients.get(var).unwrap(), &want, 1e-5);
+            assert_close(name, taped.get(var).unwrap(), &want, 1e-5);
         }
     }
     gradients.release();

@@ -9,3 +9,4 @@ mod gradients;
 mod head;
 mod refusals;
 mod repeatability;
+mod tape;

@@ -3,10 +3,12 @@
 use crate::comparison::{Source, flat};
 use candle_core::Tensor;
 use rayon::ThreadPoolBuilder;
-use smpo_kernels::{self as kernels, AdamW, AdamWOptions, AttentionOptions, HeadOptions, Parameter, Segments, Span};
+use smpo_kernels::{
+    self as kernels, AdamW, AdamWOptions, AttentionOptions, HeadOptions, Parameter, Segments, Span, Tape,
+};
 
 /// Bits of results and gradients of every kernel, at sizes that are cut into several pieces.
-fn everything(threads: usize) -> Vec<Vec<u32>> {
+fn everything(threads: usize, taped: bool) -> Vec<Vec<u32>> {
     let pool = ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     pool.install(|| {
         let mut source = Source::new(42);
@@ -30,24 +32,32 @@ fn everything(threads: usize) -> Vec<Vec<u32>> {
         .unwrap();
         let weights = source.tensor(&[n]);
         let targets = source.ids(n, v);
-        let x = kernels::embedding(&table, &ids).unwrap();
-        let y = kernels::rms_norm(&x, &scale, 1e-6).unwrap();
-        let q = kernels::rotary(&y.reshape((n, 4, 16)).unwrap(), &cos, &sin).unwrap();
-        let k = q.narrow(1, 0, 2).unwrap();
-        let mixed = kernels::attention(&q, &k, &k, &segments, AttentionOptions::for_width(16)).unwrap();
-        let mixed = mixed.reshape((n, h)).unwrap();
-        let step = kernels::add_rms_norm(&mixed, &x, &scale, 1e-6).unwrap();
-        let inner = kernels::swiglu(
-            &kernels::linear(&step.normed, &gate, None).unwrap(),
-            &kernels::linear(&step.normed, &up, None).unwrap(),
-        )
-        .unwrap();
-        let out = kernels::linear(&inner, &down, Some(&bias)).unwrap();
-        let last = kernels::add_rms_norm(&out, &step.sum, &scale, 1e-6).unwrap();
-        let head = kernels::selected_log_probs(&last.normed, &table, &targets, HeadOptions::default()).unwrap();
-        for tensor in [&x, &y, &q, &mixed, &inner, &out, &last.normed, &head] {
+        let forward = || {
+            let x = kernels::embedding(&table, &ids).unwrap();
+            let y = kernels::rms_norm(&x, &scale, 1e-6).unwrap();
+            let q = kernels::rotary(&y.reshape((n, 4, 16)).unwrap(), &cos, &sin).unwrap();
+            let k = q.narrow(1, 0, 2).unwrap();
+            let mixed = kernels::attention(&q, &k, &k, &segments, AttentionOptions::for_width(16)).unwrap();
+            let mixed = mixed.reshape((n, h)).unwrap();
+            let step = kernels::add_rms_norm(&mixed, &x, &scale, 1e-6).unwrap();
+            let inner = kernels::swiglu(
+                &kernels::linear(&step.normed, &gate, None).unwrap(),
+                &kernels::linear(&step.normed, &up, None).unwrap(),
+            )
+            .unwrap();
+            let out = kernels::linear(&inner, &down, Some(&bias)).unwrap();
+            let last = kernels::add_rms_norm(&out, &step.sum, &scale, 1e-6).unwrap();
+            let head = kernels::selected_log_probs(&last.normed, &table, &targets, HeadOptions::default()).unwrap();
+            [x, y, q, mixed, inner, out, last.normed, head]
+        };
+        let (tape, results) = match taped {
+            true => Tape::record(forward),
+            false => (Tape::default(), forward()),
+        };
+        for tensor in &results {
             see(tensor);
         }
+        let head = &results[7];
         let vars = [&table, &scale, &gate, &up, &down, &bias];
         let parameters = vars
             .iter()
@@ -57,7 +67,11 @@ fn everything(threads: usize) -> Vec<Vec<u32>> {
         let options = AdamWOptions { max_grad_norm: Some(1.0), ..AdamWOptions::default() };
         let mut adamw = AdamW::new(parameters, options).unwrap();
         let mut gradients = adamw.gradients().unwrap();
-        gradients.backward(&kernels::weighted_sum(&head, &weights).unwrap()).unwrap();
+        if taped {
+            tape.backward(head, &weights, &mut gradients).unwrap();
+        } else {
+            gradients.backward(&kernels::weighted_sum(head, &weights).unwrap()).unwrap();
+        }
         for var in vars {
             see(&gradients.tensor(var).unwrap().unwrap());
         }
@@ -71,11 +85,13 @@ fn everything(threads: usize) -> Vec<Vec<u32>> {
 
 #[test]
 fn threads_do_not_change_a_bit() {
-    let one = everything(1);
-    assert!(one == everything(1), "two runs differ");
-    for threads in [2, 3, 8] {
-        let many = everything(threads);
-        let differing: Vec<usize> = (0..one.len()).filter(|&index| one[index] != many[index]).collect();
-        assert!(differing.is_empty(), "{threads} threads change results {differing:?}");
+    for taped in [false, true] {
+        let one = everything(1, taped);
+        assert!(one == everything(1, taped), "two runs differ");
+        for threads in [2, 3, 8] {
+            let many = everything(threads, taped);
+            let differing: Vec<usize> = (0..one.len()).filter(|&index| one[index] != many[index]).collect();
+            assert!(differing.is_empty(), "{threads} threads change results {differing:?}");
+        }
     }
 }
