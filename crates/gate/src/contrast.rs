@@ -30,6 +30,8 @@ pub(crate) struct Settings {
     pub share: bool,
     /// `below` and `above` are about this value of the difference (of the candidate, for one arm).
     pub line: f64,
+    /// Whether permutation tests are wanted; without them their p values are 1.
+    pub tests: bool,
 }
 
 /// The answer.
@@ -131,12 +133,17 @@ pub(crate) fn analyse(
     match shape {
         Shape::Binary(table) => binary(table, settings),
         Shape::Prompts { baseline, candidate, differences } => {
-            let evidence = mean_over_prompts(differences, replicates, settings, Bounded::Difference)?;
+            let evidence = Evidence {
+                baseline: Some(average(baseline)),
+                candidate: average(candidate),
+                ..mean_over_prompts(differences, replicates, settings, Bounded::Difference)?
+            };
+            if !settings.tests {
+                return Ok(evidence);
+            }
             let at_zero = sign_flip(differences, settings.resamples, settings.seed)?;
             let at_line = if settings.line == 0.0 { at_zero } else { shifted_sign_flip(differences, settings)? };
             Ok(Evidence {
-                baseline: Some(average(baseline)),
-                candidate: average(candidate),
                 p: Some(at_zero.two_sided),
                 below: at_line.less,
                 above: at_line.greater,

@@ -11,7 +11,7 @@ use crate::contrast::{Settings, Shape, analyse};
 use crate::error::{GateError, nearest};
 use crate::exit::{OnInconclusive, exit_code};
 use crate::judge::{Draft, Scale, alarm_line, draft, unmeasured};
-use crate::pairing::{Paired, PromptKey, check_comparable, order_seeds};
+use crate::pairing::{Paired, PromptKey, check_comparable, seeds_of, training_seed};
 use crate::policy::{IfMissing, Policy, Require, Rule};
 use crate::run::Run;
 
@@ -49,7 +49,9 @@ pub fn decide(
     options: DecideOptions,
 ) -> Result<Verdict, GateError> {
     check_comparable(&baseline, &candidate)?;
-    let seeds = order_seeds(&mut baseline, &mut candidate);
+    baseline.sort_by_key(training_seed);
+    candidate.sort_by_key(training_seed);
+    let seeds = seeds_of(&baseline, &candidate);
     check_names(policy, &baseline, &candidate)?;
 
     let cases: Vec<Case> =
@@ -69,6 +71,7 @@ pub fn decide(
                     seeds,
                     share: scale.unit == Unit::Share,
                     line: alarm_line(rule.require, scale),
+                    tests: true,
                 };
                 let evidence = analyse(&paired, &shape, replicates, settings)
                     .map_err(|source| GateError::Stats { metric: rule.metric.clone(), source })?;

@@ -20,6 +20,7 @@ mod exit;
 mod judge;
 mod pairing;
 pub mod policy;
+pub mod ranking;
 
 mod run;
 

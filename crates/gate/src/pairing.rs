@@ -140,17 +140,19 @@ fn check_same_prompts(left: &Run, right: &Run) -> Result<(), GateError> {
     Ok(())
 }
 
-/// Orders the runs of an arm by training seed, and says whether the seeds of two arms belong together.
-pub(crate) fn order_seeds(baseline: &mut [Run], candidate: &mut [Run]) -> Seeds {
-    let seed = |run: &Run| run.manifest.model.training_seed;
-    baseline.sort_by_key(seed);
-    candidate.sort_by_key(seed);
+/// Whether the training seeds of two arms, each sorted by seed, belong together: the same ones, each known and once.
+pub(crate) fn seeds_of(baseline: &[Run], candidate: &[Run]) -> Seeds {
     let seeds = |runs: &[Run]| -> Option<BTreeSet<u64>> {
-        let set: BTreeSet<u64> = runs.iter().map(seed).collect::<Option<_>>()?;
+        let set: BTreeSet<u64> = runs.iter().map(training_seed).collect::<Option<_>>()?;
         (set.len() == runs.len()).then_some(set)
     };
     match (seeds(baseline), seeds(candidate)) {
         (Some(a), Some(b)) if a == b && a.len() > 1 => Seeds::Paired,
         _ => Seeds::Independent,
     }
+}
+
+/// The training seed that a run's checkpoint came from.
+pub(crate) fn training_seed(run: &Run) -> Option<u64> {
+    run.manifest.model.training_seed
 }

@@ -1,0 +1,68 @@
+//! The primary metrics of all entries on a common list of prompts, so that any two can be paired at once.
+
+use std::collections::BTreeMap;
+
+use smpo_results::{BoardMetric, Direction};
+
+use super::entries::Entry;
+
+/// Everything that ranking looks at.
+pub(super) struct Columns {
+    /// `metrics[metric]`
+    pub metrics: Vec<MetricColumns>,
+    /// Number of entries.
+    pub entries: usize,
+}
+
+/// One primary metric.
+pub(super) struct MetricColumns {
+    /// +1 where more is better, −1 where less is.
+    pub sign: f64,
+    /// `entries[entry][run][prompt]`: mean over samples, NaN where there is none.
+    pub entries: Vec<Vec<Vec<f64>>>,
+    /// One 0/1 sample per prompt and one run in every entry: McNemar's test applies.
+    pub binary: bool,
+}
+
+impl MetricColumns {
+    /// Mean over prompts and runs, as gain; −∞ where there is no value.
+    pub fn mean_gain(&self, entry: usize) -> f64 {
+        let values: Vec<f64> = self.entries[entry].iter().flatten().copied().filter(|v| !v.is_nan()).collect();
+        if values.is_empty() { f64::NEG_INFINITY } else { self.sign * values.iter().sum::<f64>() / values.len() as f64 }
+    }
+}
+
+impl Columns {
+    pub fn new(entries: &[Entry], primary: &[&BoardMetric]) -> Columns {
+        let mut places: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+        for row in entries.iter().flat_map(|entry| &entry.runs).flat_map(|run| &run.measurements) {
+            let next = places.len();
+            places.entry((&row.slice, &row.prompt_id)).or_insert(next);
+        }
+        let metrics = primary
+            .iter()
+            .map(|metric| {
+                let mut binary = true;
+                let columns = entries
+                    .iter()
+                    .map(|entry| {
+                        binary &= entry.runs.len() == 1;
+                        let column = |run: &crate::run::Run| {
+                            let mut column = vec![f64::NAN; places.len()];
+                            for (row, values) in run.rows(&metric.id, "all") {
+                                binary &= matches!(values, [v] if *v == 0.0 || *v == 1.0);
+                                let mean = values.iter().sum::<f64>() / values.len() as f64;
+                                column[places[&(row.slice.as_str(), row.prompt_id.as_str())]] = mean;
+                            }
+                            column
+                        };
+                        entry.runs.iter().map(column).collect()
+                    })
+                    .collect();
+                let sign = if metric.better == Direction::Lower { -1.0 } else { 1.0 };
+                MetricColumns { sign, entries: columns, binary }
+            })
+            .collect();
+        Columns { metrics, entries: entries.len() }
+    }
+}
