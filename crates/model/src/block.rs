@@ -70,13 +70,13 @@ pub(crate) struct Block {
 
 #[derive(Debug, Clone)]
 enum AttentionProjection {
-    Separate([Linear; 3]),
+    Separate(Box<[Linear; 3]>),
     Fused(Linear),
 }
 
 #[derive(Debug, Clone)]
 enum GateUp {
-    Separate([Linear; 2]),
+    Separate(Box<[Linear; 2]>),
     Fused(Linear),
 }
 
@@ -86,12 +86,12 @@ impl Block {
         let mut linear = |tail: &str| Linear::take(parameters, &name(tail));
         let (projection, gate_up) = match spec.projections {
             Projections::Separate => (
-                AttentionProjection::Separate([
+                AttentionProjection::Separate(Box::new([
                     linear("self_attn.q_proj")?,
                     linear("self_attn.k_proj")?,
                     linear("self_attn.v_proj")?,
-                ]),
-                GateUp::Separate([linear("mlp.gate_proj")?, linear("mlp.up_proj")?]),
+                ])),
+                GateUp::Separate(Box::new([linear("mlp.gate_proj")?, linear("mlp.up_proj")?])),
             ),
             Projections::Fused => {
                 (AttentionProjection::Fused(linear("self_attn.qkv_proj")?), GateUp::Fused(linear("mlp.gate_up_proj")?))
@@ -166,7 +166,8 @@ impl Block {
 
     fn heads(&self, spec: &DecoderSpec, x: &Tensor, angles: &Angles, dropout_seed: Option<u64>) -> Result<Heads> {
         let (queries, keys, values) = match &self.projection {
-            AttentionProjection::Separate([q, k, v]) => {
+            AttentionProjection::Separate(three) => {
+                let [q, k, v] = three.as_ref();
                 (q.forward(x, dropout_seed)?, k.forward(x, dropout_seed)?, v.forward(x, dropout_seed)?)
             }
             AttentionProjection::Fused(qkv) => {
@@ -190,7 +191,10 @@ impl Block {
 
     fn gate_and_up(&self, spec: &DecoderSpec, x: &Tensor, dropout_seed: Option<u64>) -> Result<(Tensor, Tensor)> {
         match &self.gate_up {
-            GateUp::Separate([gate, up]) => Ok((gate.forward(x, dropout_seed)?, up.forward(x, dropout_seed)?)),
+            GateUp::Separate(two) => {
+                let [gate, up] = two.as_ref();
+                Ok((gate.forward(x, dropout_seed)?, up.forward(x, dropout_seed)?))
+            }
             GateUp::Fused(both) => {
                 let both = both.forward(x, dropout_seed)?;
                 let width = spec.intermediate_size;
@@ -203,12 +207,12 @@ impl Block {
     pub fn linears(&self) -> Vec<&Linear> {
         let mut all = Vec::new();
         match &self.projection {
-            AttentionProjection::Separate(three) => all.extend(three),
+            AttentionProjection::Separate(three) => all.extend(three.iter()),
             AttentionProjection::Fused(one) => all.push(one),
         }
         all.push(&self.output);
         match &self.gate_up {
-            GateUp::Separate(two) => all.extend(two),
+            GateUp::Separate(two) => all.extend(two.iter()),
             GateUp::Fused(one) => all.push(one),
         }
         all.push(&self.down);
@@ -237,12 +241,12 @@ impl Block {
     pub fn linears_mut(&mut self) -> Vec<&mut Linear> {
         let mut all = Vec::new();
         match &mut self.projection {
-            AttentionProjection::Separate(three) => all.extend(three),
+            AttentionProjection::Separate(three) => all.extend(three.iter_mut()),
             AttentionProjection::Fused(one) => all.push(one),
         }
         all.push(&mut self.output);
         match &mut self.gate_up {
-            GateUp::Separate(two) => all.extend(two),
+            GateUp::Separate(two) => all.extend(two.iter_mut()),
             GateUp::Fused(one) => all.push(one),
         }
         all.push(&mut self.down);

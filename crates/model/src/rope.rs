@@ -110,7 +110,7 @@ impl RopeSpec {
         let theta = theta.unwrap_or(context.default_theta);
         let partial = partial.unwrap_or(1.0);
         let rotary_dim = (context.head_dim as f64 * partial) as usize;
-        if rotary_dim == 0 || rotary_dim % 2 != 0 || rotary_dim > context.head_dim {
+        if rotary_dim == 0 || !rotary_dim.is_multiple_of(2) || rotary_dim > context.head_dim {
             return Err(fields.error(
                 "partial_rotary_factor",
                 &format!("a share of head_dim {} that is even and not zero", context.head_dim),
@@ -225,16 +225,11 @@ impl RopeScaling {
         };
         // The top level wins over the nested object, as in transformers (Phi-3 writes it there).
         let original_length = || -> Result<usize> {
-            for found in [
-                fields.size("original_max_position_embeddings")?,
-                nested.size("original_max_position_embeddings")?,
-                fields.size("max_position_embeddings")?,
-            ] {
-                if let Some(length) = found {
-                    return Ok(length);
-                }
-            }
-            Err(nested.missing("original_max_position_embeddings", "a number of tokens"))
+            let found = fields
+                .size("original_max_position_embeddings")?
+                .or(nested.size("original_max_position_embeddings")?)
+                .or(fields.size("max_position_embeddings")?);
+            found.ok_or_else(|| nested.missing("original_max_position_embeddings", "a number of tokens"))
         };
         // Without a factor, the stretch is how much longer the context became.
         let stretch = |original: usize| -> Result<f64> {

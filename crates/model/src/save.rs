@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::decoder::Decoder;
 use crate::error::{ModelError, Result};
-use crate::weights::{Element, StoredTensor, sync, write_safetensors};
+use crate::weights::{Element, StoredTensor, sync, write_tensors};
 
 /// How to save.
 #[derive(Debug, Clone, Default)]
@@ -50,7 +50,7 @@ impl Decoder {
                 .base_parameters()
                 .map(|p| Ok((p.name.clone(), StoredTensor::new(&p.tensor, element)?)))
                 .collect::<Result<Vec<_>>>()?;
-            write_safetensors(&staging.join("model.safetensors"), tensors)?;
+            write_tensors(&staging.join("model.safetensors"), tensors)?;
             write_json(&staging.join("config.json"), &self.config().to_json(element.name()))?;
             match &options.source {
                 Some(source) => copy_companions(source, staging),

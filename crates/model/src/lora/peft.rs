@@ -11,7 +11,7 @@ use crate::decoder::Decoder;
 use crate::error::{ModelError, Result, did_you_mean, list};
 use crate::fields::Fields;
 use crate::save::{copy_companions, write_directory, write_json};
-use crate::weights::{Element, StoredTensor, WeightFile, write_safetensors};
+use crate::weights::{Element, StoredTensor, WeightFile, write_tensors};
 
 /// What PEFT puts before the base model's own names.
 const PREFIX: &str = "base_model.model.";
@@ -56,7 +56,7 @@ impl Decoder {
                 .flat_map(Adapter::parameters)
                 .map(|p| Ok((format!("{PREFIX}{}", p.name), StoredTensor::new(&p.tensor, options.element)?)))
                 .collect::<Result<Vec<_>>>()?;
-            write_safetensors(&staging.join(WEIGHTS), tensors)?;
+            write_tensors(&staging.join(WEIGHTS), tensors)?;
             write_json(&staging.join(CONFIG), &self.adapter_config(config, &options.base_model))?;
             match &options.source {
                 Some(source) => copy_companions(source, staging),

@@ -55,6 +55,11 @@ impl WeightFile {
         &self.path
     }
 
+    /// Bytes behind the header.
+    pub fn data_bytes(&self) -> usize {
+        self.map.len() - self.data
+    }
+
     pub fn names(&self) -> Vec<String> {
         self.header.offset_keys()
     }

@@ -89,7 +89,8 @@ impl WeightFiles {
         self.owner(name)?.read(name, shape)
     }
 
-    fn owner(&self, name: &str) -> Result<&WeightFile> {
+    /// The file that holds a tensor.
+    pub fn owner(&self, name: &str) -> Result<&WeightFile> {
         self.file_of(name)
             .ok_or_else(|| ModelError::MissingTensors { path: self.dir.clone(), names: format!("`{name}`") })
     }

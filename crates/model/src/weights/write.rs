@@ -7,7 +7,7 @@ use std::path::Path;
 use candle_core::Tensor;
 use safetensors::{Dtype, View};
 
-use super::Element;
+use super::{Element, WeightFile};
 use crate::error::{ModelError, Result};
 
 /// A tensor to be written in some element type; converted only when its turn comes.
@@ -45,10 +45,19 @@ impl View for StoredTensor {
 }
 
 /// Writes the tensors, sorted as safetensors wants them, and flushes them to the disk.
-pub(crate) fn write_safetensors(path: &Path, tensors: impl IntoIterator<Item = (String, StoredTensor)>) -> Result<()> {
+pub(crate) fn write_tensors<V: View>(path: &Path, tensors: Vec<(String, V)>) -> Result<()> {
     // transformers refuses a file that does not say which framework's layout it has.
     let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
+    let expected: usize = tensors.iter().map(|(_, tensor)| tensor.data_len()).sum();
     safetensors::serialize_to_file(tensors, Some(metadata), path)
         .map_err(|e| ModelError::Io { path: path.to_path_buf(), source: std::io::Error::other(e) })?;
+    // A tensor that could not be produced was written short; such a file must not get its name.
+    let header = WeightFile::open(path)?;
+    if header.data_bytes() != expected {
+        return Err(ModelError::Safetensors {
+            path: path.to_path_buf(),
+            reason: format!("expected {expected} bytes of data to be written, got {}", header.data_bytes()),
+        });
+    }
     super::sync(path)
 }

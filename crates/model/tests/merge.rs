@@ -1,0 +1,145 @@
+//! Merging model directories.
+
+mod reference;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use reference::{case_dir, relative_difference, values};
+use smpo_model::{Config, Decoder, Element, MergeMethod, SaveOptions, merge};
+use tempfile::TempDir;
+
+/// Two models of one architecture, and what they came from.
+struct Models {
+    temp: TempDir,
+}
+
+impl Models {
+    fn new() -> Self {
+        let models = Self { temp: TempDir::new().unwrap() };
+        let config = Config::from_dir(case_dir("qwen2")).unwrap();
+        for (seed, name) in ["base", "one", "two"].into_iter().enumerate() {
+            Decoder::init(&config, seed as u64).unwrap().save(models.path(name), &SaveOptions::default()).unwrap();
+        }
+        fs::write(models.path("one").join("tokenizer.json"), "one's").unwrap();
+        models
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.temp.path().join(name)
+    }
+
+    fn merge(&self, method: &MergeMethod, element: Option<Element>) -> Decoder {
+        let out = self.path("out");
+        let _ = fs::remove_dir_all(&out);
+        let report = merge(&[self.path("one"), self.path("two")], method, element, &out).unwrap();
+        let merged = Decoder::load(&out).unwrap();
+        assert_eq!(report.parameters, merged.parameter_count());
+        merged
+    }
+
+    fn all(&self, name: &str) -> Vec<Vec<f32>> {
+        all(&Decoder::load(self.path(name)).unwrap())
+    }
+}
+
+fn all(decoder: &Decoder) -> Vec<Vec<f32>> {
+    decoder.trainable().iter().map(|(_, v)| values(v)).collect()
+}
+
+#[test]
+fn linear_is_the_weighted_mean_of_every_tensor() {
+    let models = Models::new();
+    let merged = all(&models.merge(&MergeMethod::Linear { weights: vec![1.0, 3.0] }, None));
+    for ((merged, one), two) in merged.iter().zip(models.all("one")).zip(models.all("two")) {
+        let expected: Vec<f32> = one.iter().zip(&two).map(|(a, b)| 0.25 * a + 0.75 * b).collect();
+        assert!(merged.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-6));
+    }
+    assert_eq!(fs::read_to_string(models.path("out").join("tokenizer.json")).unwrap(), "one's");
+}
+
+#[test]
+fn the_ends_of_slerp_are_the_models() {
+    let models = Models::new();
+    assert_eq!(all(&models.merge(&MergeMethod::Slerp { t: 0.0 }, None)), models.all("one"));
+    let end = all(&models.merge(&MergeMethod::Slerp { t: 1.0 }, None));
+    for (end, two) in end.iter().zip(models.all("two")) {
+        // Biases are zero in both, and their relative difference has no meaning.
+        assert!(two.iter().all(|x| *x == 0.0) || relative_difference(end, &two) < 1e-6);
+    }
+}
+
+#[test]
+fn ties_with_one_model_and_everything_kept_is_that_model() {
+    let models = Models::new();
+    let method = MergeMethod::Ties { base: models.path("base"), weights: vec![1.0], density: 1.0, lambda: 1.0 };
+    let out = models.path("out");
+    merge(&[models.path("one")], &method, None, &out).unwrap();
+    for (merged, one) in all(&Decoder::load(&out).unwrap()).iter().zip(models.all("one")) {
+        assert!(merged.iter().zip(&one).all(|(a, b)| (a - b).abs() < 1e-6));
+    }
+}
+
+#[test]
+fn ties_changes_no_more_than_the_density_allows() {
+    let models = Models::new();
+    let method = MergeMethod::Ties { base: models.path("base"), weights: vec![1.0, 1.0], density: 0.1, lambda: 1.0 };
+    let merged = all(&models.merge(&method, None));
+    for (merged, base) in merged.iter().zip(models.all("base")) {
+        let changed = merged.iter().zip(&base).filter(|(a, b)| a != b).count();
+        assert!(changed as f64 <= 0.2 * base.len() as f64 + 2.0, "{changed} of {}", base.len());
+    }
+}
+
+#[test]
+fn shards_and_element_types_are_the_first_models_or_as_asked() {
+    let models = Models::new();
+    models.merge(&MergeMethod::Slerp { t: 0.5 }, Some(Element::Bf16));
+    let config = fs::read_to_string(models.path("out").join("config.json")).unwrap();
+    assert!(config.contains("\"torch_dtype\": \"bfloat16\""), "{config}");
+    let size = |path: PathBuf| fs::metadata(path.join("model.safetensors")).unwrap().len();
+    assert!(size(models.path("out")) < size(models.path("one")) * 2 / 3);
+
+    shard(&models.path("one"));
+    let sharded = all(&models.merge(&MergeMethod::Slerp { t: 0.0 }, None));
+    assert_eq!(sharded, models.all("one"));
+    assert!(models.path("out").join("model.safetensors.index.json").exists());
+    assert!(!models.path("out").join("model.safetensors").exists());
+}
+
+/// Splits a model's one file into two with an index.
+fn shard(dir: &Path) {
+    let single = dir.join("model.safetensors");
+    let bytes = fs::read(&single).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let mut map = serde_json::Map::new();
+    for part in 0..2 {
+        let name = format!("model-0000{}-of-00002.safetensors", part + 1);
+        let tensors: Vec<_> =
+            file.tensors().into_iter().enumerate().filter(|(i, _)| i % 2 == part).map(|(_, t)| t).collect();
+        map.extend(tensors.iter().map(|(n, _)| (n.clone(), serde_json::json!(name))));
+        fs::write(dir.join(name), safetensors::serialize(tensors, None).unwrap()).unwrap();
+    }
+    let index = serde_json::json!({"weight_map": map});
+    fs::write(dir.join("model.safetensors.index.json"), index.to_string()).unwrap();
+    fs::remove_file(single).unwrap();
+}
+
+#[test]
+fn models_that_differ_are_refused_and_nothing_is_left() {
+    let models = Models::new();
+    let out = models.path("out");
+    let method = MergeMethod::Linear { weights: vec![1.0, 1.0] };
+    let refusal = |other: PathBuf| merge(&[models.path("one"), other], &method, None, &out).unwrap_err().to_string();
+    let tied = refusal(case_dir("qwen2-tied"));
+    assert!(tied.contains("missing tensors: `lm_head.weight`, "), "{tied}");
+    let extra = refusal(case_dir("qwen3"));
+    assert!(extra.contains("tensors: "), "{extra}");
+    assert!(refusal(models.path("absent")).contains("absent/model.safetensors"));
+    assert!(!out.exists());
+    let left = fs::read_dir(models.temp.path()).unwrap().count();
+    assert_eq!(left, 3, "only the three models are there");
+    fs::create_dir(&out).unwrap();
+    fs::write(out.join("precious"), "").unwrap();
+    assert!(refusal(models.path("two")).contains("not empty"));
+}
