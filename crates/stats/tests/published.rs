@@ -87,3 +87,22 @@ fn the_power_of_the_score_test_is_exact_where_it_matters() {
     assert!((330..450).contains(&n), "{n}");
     assert_eq!(tango_n(0.05, 0.01, 0.04, 0.05, 0.8).unwrap(), None);
 }
+
+/// The table of prompts in docs/ci.md, row by row.
+#[test]
+fn the_table_of_prompts_in_the_documentation() {
+    let table = [
+        (0.01, [268, 804, 1_354, 3_162, 6_215]),
+        (0.02, [133, 255, 401, 819, 1_578]),
+        (0.03, [88, 147, 206, 380, 705]),
+        (0.05, [52, 87, 101, 158, 263]),
+        (0.10, [25, 25, 42, 49, 77]),
+    ];
+    for (margin, row) in table {
+        for (discordant, expected) in [0.0, 0.01, 0.02, 0.05, 0.10].into_iter().zip(row) {
+            let half = discordant / 2.0;
+            assert_eq!(tango_n(half, half, margin, 0.05, 0.8).unwrap(), Some(expected), "{margin} {discordant}");
+        }
+    }
+    assert_eq!(line_n(1.5 * 1.5, 0.5, 0.05, 0.8).unwrap(), 56);
+}
