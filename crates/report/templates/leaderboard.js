@@ -129,8 +129,11 @@
       for (const row of section.querySelectorAll("[data-entry]")) {
         row.classList.toggle("chosen", Number(row.dataset.entry) === index);
       }
+      highlight.value = String(index);
       for (const redraw of redraws) redraw();
     }
+    const highlight = find(".highlight");
+    highlight.addEventListener("change", () => choose(Number(highlight.value)));
     const chooser = (node, index) => {
       node.addEventListener("click", () => choose(index));
       return node;
@@ -151,8 +154,8 @@
 
     table();
     forest();
-    curves(find(".survival"), "survival", "still running", [0, 1]);
-    curves(find(".hazard"), "hazard", "stop at", null);
+    curves(find(".survival"), "survival", "still running");
+    curves(find(".hazard"), "hazard", "stop at");
     scatter();
     heat();
     browser();
@@ -325,23 +328,25 @@
     }
 
     // ---- survival and hazard
-    function curves(element, field, verb, fixed) {
+    /** Step functions: survival holds from its point on, a hazard holds on the bin that ends at its point. */
+    function curves(element, field, verb) {
       if (!element) return;
+      const survival = field === "survival";
       const readout = element.parentElement.querySelector(".readout");
       const resting = readout.textContent;
       const drawn = entries.map((entry, i) => ({ i, points: entry[field] })).filter((curve) => curve.points.length > 1);
       if (!drawn.length) { element.closest(".panel").hidden = true; return; }
       const endOf = (curve) => curve.points[curve.points.length - 1];
-      const heightOf = (curve) => (fixed ? endOf(curve)[1] : Math.max(...curve.points.map((point) => point[1])));
+      const heightOf = (curve) => (survival ? endOf(curve)[1] : Math.max(...curve.points.map((point) => point[1])));
       const xMax = Math.max(...drawn.map((curve) => endOf(curve)[0]));
-      const yTop = fixed ? fixed[1] : Math.max(1e-9, ...drawn.flatMap((curve) => curve.points.map((p) => p[1])));
+      const yTop = survival ? 1 : Math.max(1e-9, ...drawn.flatMap((curve) => curve.points.map((p) => p[1])));
       let near = -1;
       const redraw = chart(element, (width) => {
         const height = 264;
-        const labelled = fixed ? Math.min(150, Math.max(...drawn.map((curve) => textWidth(names[curve.i], 600))) + 12, width * 0.34) : 0;
-        const box = { left: 44, right: width - labelled - (fixed ? 6 : 12), top: fixed ? 8 : 22, bottom: height - 38 };
+        const labelled = survival ? Math.min(150, Math.max(...drawn.map((curve) => textWidth(names[curve.i], 600))) + 12, width * 0.34) : 0;
+        const box = { left: 44, right: width - labelled - (survival ? 6 : 12), top: survival ? 8 : 22, bottom: height - 38 };
         const yTicks = ticks(0, yTop, 4);
-        const yMax = fixed ? fixed[1] : Math.max(yTop, yTicks.values[yTicks.values.length - 1]);
+        const yMax = survival ? 1 : Math.max(yTop, yTicks.values[yTicks.values.length - 1]);
         const x = (t) => box.left + (t / xMax) * (box.right - box.left);
         const y = (v) => box.bottom - (v / yMax) * (box.bottom - box.top);
         const canvas = s("svg", { height, viewBox: `0 0 ${width} ${height}` });
@@ -356,16 +361,19 @@
         canvas.append(s("text", { x: box.right, y: box.bottom + 35, "text-anchor": "end" }, "tokens"));
         const order = drawn.slice().sort((a, b) => rankOf(a.i) - rankOf(b.i));
         for (const curve of order) {
-          // both are step functions: constant until the next event
           let path = "";
-          curve.points.forEach(([t, v], k) => { path += k ? `H${x(t).toFixed(1)}V${y(v).toFixed(1)}` : `M${x(t).toFixed(1)},${y(v).toFixed(1)}`; });
+          curve.points.forEach(([t, v], k) => {
+            const [px, py] = [x(t).toFixed(1), y(v).toFixed(1)];
+            if (survival) path += k ? `H${px}V${py}` : `M${px},${py}`;
+            else path += (k ? `V${py}` : `M${x(0).toFixed(1)},${py}`) + `H${px}`;
+          });
           const line = s("path", { class: "curve" + role(curve.i) + (curve.i === near ? " near" : ""), d: path }, s("title", {}, names[curve.i]));
           canvas.append(chooser(line, curve.i));
         }
         const extremes = drawn.slice().sort((a, b) => heightOf(b) - heightOf(a)).map((curve) => curve.i);
         const weight = (i) => (i === state.chosen ? -3 : i === near ? -2 : i === board.baseline ? -1 : Math.min(extremes.indexOf(i), drawn.length - 1 - extremes.indexOf(i)));
         const labels = drawn.map((curve) => ({ i: curve.i, weight: weight(curve.i), curve })).filter((label) => label.weight < 6);
-        if (fixed) {
+        if (survival) {
           for (const label of labels) label.at = y(endOf(label.curve)[1]);
           for (const label of spread(labels, 15, box.top + 4, box.bottom)) {
             canvas.append(s("path", { class: "leader", fill: "none", d: `M${x(endOf(label.curve)[0]) + 2},${label.at}L${box.right + 8},${label.y}` }));
@@ -380,13 +388,14 @@
             const top = points.reduce((best, point, k) => (point[1] > points[best][1] ? k : best), 0);
             const text = clip(names[label.i], 150, 600);
             const w = textWidth(text, 600);
-            const peak = [(x(points[top][0]) + x(points[Math.min(top + 1, points.length - 1)][0])) / 2, y(points[top][1])];
+            const peak = [(x(points[top][0]) + x(top ? points[top - 1][0] : 0)) / 2, y(points[top][1])];
             const places = [[-w / 2, -6], [8, -6], [-8 - w, -6], [-w / 2, -20], [14, 8], [-14 - w, 8]];
             const place = placeFree(places.map(([dx, dy]) => [peak[0] + dx, peak[1] + dy - 11, peak[0] + dx + w, peak[1] + dy + 3]), taken, [box.left, 0, width, box.bottom]);
             if (place) canvas.append(chooser(s("text", { class: "label halo" + role(label.i), x: place[0], y: place[3] - 3 }, text), label.i));
           }
         }
         const value = (curve, t) => {
+          if (!survival) return (curve.points.find((point) => point[0] >= t) || endOf(curve))[1];
           let at = curve.points[0][1];
           for (const point of curve.points) { if (point[0] > t) break; at = point[1]; }
           return at;
@@ -401,7 +410,7 @@
             const distance = Math.abs(y(value(curve, t)) - py);
             if (!best || distance < best.distance) best = { curve, distance };
           }
-          readout.textContent = `${names[best.curve.i]}: ${percent(value(best.curve, t))} % ${verb} ${field === "survival" ? "after " : ""}${t} tokens`;
+          readout.textContent = `${names[best.curve.i]}: ${percent(value(best.curve, t))} % ${verb} ${survival ? "after " : ""}${t} tokens`;
           if (near !== best.curve.i) {
             near = best.curve.i;
             for (const line of canvas.querySelectorAll(".curve")) line.classList.toggle("near", line.querySelector("title").textContent === names[near]);

@@ -56,7 +56,7 @@ pub struct BoardEntry {
     pub comparisons: Vec<Comparison>,
     /// Kaplan–Meier share of completions still running after t tokens.
     pub survival: Vec<CurvePoint>,
-    /// Share of running completions that stop at t.
+    /// Share of running completions that stop per token, in the bin that ends at t.
     pub hazard: Vec<CurvePoint>,
     /// The worst completions, worst first, for the sample browser.
     pub worst: Vec<WorstSample>,

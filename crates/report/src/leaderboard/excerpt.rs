@@ -58,28 +58,29 @@ const PROMPT: Keep = Keep { head: 900, tail: 500 };
 /// Copies are shown until they fill this many characters, at least three.
 const LOOP_CHARS: usize = 480;
 
-/// Cuts the completion of a sample, and says what its writer had cut before.
-pub fn of(worst: &WorstSample) -> Excerpt {
-    let mut excerpt = completion(&worst.sample.completion, worst.loop_span);
-    if worst.omitted_bytes > 0 {
-        excerpt.pieces.push(Piece::Gap(format!("{} left out", wording::count(worst.omitted_bytes, "more byte"))));
-    }
-    excerpt
-}
-
-/// Cuts a completion. A span that does not fit the text is clamped to it, never trusted.
-pub fn completion(text: &str, span: Option<LoopSpan>) -> Excerpt {
-    let Some(span) = span.and_then(|span| clamp(text, span)) else {
-        let mut pieces = Vec::new();
-        stretch(&mut pieces, text, WHOLE, Piece::Text);
-        return Excerpt { pieces, cycle: None };
-    };
-    let (before, rest) = text.split_at(span.start);
-    let (cycling, after) = rest.split_at(span.end - span.start);
+/// Cuts the completion of a sample. A span that does not fit the text is clamped to it, never trusted. What the
+/// sample's writer had cut before is counted; it continues a loop that reaches the cut, for loops are tails.
+pub fn completion(worst: &WorstSample) -> Excerpt {
+    let text = worst.sample.completion.as_str();
+    let span = worst.loop_span.and_then(|span| clamp(text, span));
     let mut pieces = Vec::new();
-    stretch(&mut pieces, before, BEFORE_LOOP, Piece::Text);
-    let cycle = periods(&mut pieces, cycling, span.period);
-    stretch(&mut pieces, after, AFTER_LOOP, Piece::Text);
+    let mut cycle = None;
+    let mut counted = false;
+    match span {
+        None => stretch(&mut pieces, text, WHOLE, Piece::Text),
+        Some(span) => {
+            let (before, rest) = text.split_at(span.start);
+            let (cycling, after) = rest.split_at(span.end - span.start);
+            let continued = if after.is_empty() { worst.omitted_bytes } else { 0 };
+            stretch(&mut pieces, before, BEFORE_LOOP, Piece::Text);
+            cycle = periods(&mut pieces, cycling, span.period, continued);
+            counted = cycle.is_some() && continued > 0;
+            stretch(&mut pieces, after, AFTER_LOOP, Piece::Text);
+        }
+    }
+    if worst.omitted_bytes > 0 && !counted {
+        pieces.push(Piece::Gap(format!("{} left out", wording::count(worst.omitted_bytes, "more byte"))));
+    }
     Excerpt { pieces, cycle }
 }
 
@@ -102,8 +103,9 @@ fn clamp(text: &str, span: LoopSpan) -> Option<LoopSpan> {
     (start < end && span.period > 0).then_some(LoopSpan { start, end, period: span.period })
 }
 
-/// The copies of a loop; `None` when the bytes are not exact copies of the first period.
-fn periods(pieces: &mut Vec<Piece>, cycling: &str, period: usize) -> Option<Cycle> {
+/// The copies of a loop, `continued` more bytes of it having been cut; `None` when the bytes are not exact copies of
+/// the first period.
+fn periods(pieces: &mut Vec<Piece>, cycling: &str, period: usize, continued: usize) -> Option<Cycle> {
     let bytes = cycling.as_bytes();
     let exact = period < bytes.len() && bytes[period..] == bytes[..bytes.len() - period];
     if !exact {
@@ -113,17 +115,19 @@ fn periods(pieces: &mut Vec<Piece>, cycling: &str, period: usize) -> Option<Cycl
     // a copy starts with the byte the loop starts with, so every cut is between characters
     let copy = &cycling[..period];
     let chars = copy.chars().count();
-    let copies = cycling.len() / period;
-    let rest = &cycling[copies * period..];
+    let copies = (cycling.len() + continued) / period;
+    let rest = if continued == 0 { &cycling[cycling.len() / period * period..] } else { "" };
     let shown = (LOOP_CHARS / chars.max(1)).clamp(3, 160);
     if copies <= shown + 1 {
         (0..copies).for_each(|_| stretch(pieces, copy, PERIOD, Piece::Period));
     } else {
         (0..shown).for_each(|_| stretch(pieces, copy, PERIOD, Piece::Period));
         let left = copies - shown - 1;
-        let copies_left =
-            if left == 1 { "1 more copy".to_owned() } else { format!("{} more copies", wording::thousands(left)) };
-        pieces.push(Piece::Gap(format!("{copies_left}, {}", wording::count(left * chars, "character"))));
+        let more = match left {
+            1 => "1 more copy".to_owned(),
+            _ => format!("{} more copies", wording::thousands(left)),
+        };
+        pieces.push(Piece::Gap(format!("{more}, {}", wording::count(left * chars, "character"))));
         stretch(pieces, copy, PERIOD, Piece::Period);
     }
     if !rest.is_empty() {
@@ -165,12 +169,20 @@ mod tests {
         }
     }
 
+    fn cut(text: &str, loop_span: Option<LoopSpan>, omitted_bytes: usize) -> Excerpt {
+        let sample = serde_json::from_value(serde_json::json!({
+            "schema": 1, "prompt_id": "p", "slice": "s", "sample": 0, "completion": text, "finish_reason": "length",
+        }))
+        .unwrap();
+        completion(&WorstSample { sample, omitted_bytes, flags: Vec::new(), loop_span })
+    }
+
     #[test]
     fn a_loop_is_cut_into_its_periods() {
         let looped = format!("Ответ: {}при", "привет ".repeat(200));
         let start = "Ответ: ".len();
         let span = LoopSpan { start, end: looped.len(), period: "привет ".len() };
-        let excerpt = completion(&looped, Some(span));
+        let excerpt = cut(&looped, Some(span), 0);
         assert_eq!(excerpt.cycle, Some(Cycle { chars: 7, copies: 200 }));
         assert_eq!(excerpt.pieces[0], Piece::Text(runs("Ответ: ")));
         assert_eq!(excerpt.pieces[1], Piece::Period(runs("привет ")));
@@ -180,18 +192,26 @@ mod tests {
     }
 
     #[test]
+    fn a_loop_that_was_cut_keeps_its_count() {
+        let span = LoopSpan { start: 0, end: 12, period: 3 };
+        assert_eq!(cut("abcabcabcabc", Some(span), 3 * 996).cycle, Some(Cycle { chars: 3, copies: 1000 }));
+        let plain = cut("abc", None, 7);
+        assert_eq!(text(&plain.pieces[1]), "[7 more bytes left out]");
+    }
+
+    #[test]
     fn a_span_that_lies_is_clamped_and_never_panics() {
         let text = "да да нет";
         for start in 0..20 {
             for end in 0..20 {
                 for period in 0..20 {
-                    let excerpt = completion(text, Some(LoopSpan { start, end, period }));
+                    let excerpt = cut(text, Some(LoopSpan { start, end, period }), 0);
                     let shown: String = excerpt.pieces.iter().map(self::text).collect();
                     assert_eq!(shown, text);
                 }
             }
         }
-        let inexact = completion("abcabd", Some(LoopSpan { start: 0, end: 6, period: 3 }));
+        let inexact = cut("abcabd", Some(LoopSpan { start: 0, end: 6, period: 3 }), 0);
         assert_eq!(inexact.cycle, None);
         assert_eq!(inexact.pieces, [Piece::Loop(runs("abcabd"))]);
     }
@@ -199,7 +219,7 @@ mod tests {
     #[test]
     fn long_text_keeps_both_ends_and_says_what_is_missing() {
         let long: String = "я".repeat(5000);
-        let excerpt = completion(&long, None);
+        let excerpt = cut(&long, None, 0);
         assert_eq!(excerpt.pieces.len(), 3);
         assert_eq!(text(&excerpt.pieces[1]), "[2,800 characters]");
         assert_eq!(text(&excerpt.pieces[2]).chars().count(), 700);

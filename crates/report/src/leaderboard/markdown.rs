@@ -143,7 +143,7 @@ fn quotes(out: &mut String, board: &Board) {
     let _ = writeln!(out, "<details><summary>Some of the worst completions</summary>\n");
     for (entry, worst) in worst {
         let sample = &worst.sample;
-        let excerpt = excerpt::of(worst);
+        let excerpt = excerpt::completion(worst);
         let flags: Vec<String> = worst.flags.iter().map(|flag| text(&short_line(flag, 40))).collect();
         let tokens = sample.tokens.map(|n| format!(", {}", wording::count(n as usize, "token"))).unwrap_or_default();
         let cycle = excerpt

@@ -65,12 +65,12 @@ struct Place<'a> {
 /// Chooses what fits into `budget` bytes of JSON. The order takes turns: the worst completion of the last-ranked entry,
 /// of the one before it…, then everybody's second worst, so that a page shows every model's flaws.
 pub(crate) fn choose(board: &Board, budget: usize) -> Result<Browser, Error> {
-    let mut by_prompt: BTreeMap<&str, Vec<Place>> = BTreeMap::new();
+    let mut by_prompt: BTreeMap<PromptKey, Vec<Place>> = BTreeMap::new();
     let mut turns: Vec<Place> = Vec::new();
     let rounds = board.entries.iter().map(|entry| flawed(entry).count()).max().unwrap_or(0);
     for (entry, row) in board.entries.iter().enumerate() {
         for worst in &row.worst {
-            by_prompt.entry(&worst.sample.prompt_id).or_default().push(Place { entry, worst });
+            by_prompt.entry(key(worst)).or_default().push(Place { entry, worst });
         }
     }
     for round in 0..rounds {
@@ -81,41 +81,51 @@ pub(crate) fn choose(board: &Board, budget: usize) -> Result<Browser, Error> {
     let baseline = board.baseline.as_ref().and_then(|name| board.entries.iter().position(|e| &e.name == name));
     let mut browser = Browser::default();
     let mut spent = 0;
-    let mut seen: BTreeMap<&str, Option<usize>> = BTreeMap::new();
+    let mut seen: BTreeMap<PromptKey, Option<usize>> = BTreeMap::new();
+    // who stands in which group: two training seeds may share entry, prompt and sample index
+    let mut members: Vec<Vec<&WorstSample>> = Vec::new();
     for turn in turns {
-        let id = turn.worst.sample.prompt_id.as_str();
-        let group = match seen.get(id) {
+        let group = match seen.get(&key(turn.worst)) {
             Some(known) => *known,
             None => {
-                let group = group(turn, &by_prompt[id], baseline);
+                let places = side_by_side(turn, &by_prompt[&key(turn.worst)], baseline);
+                let group = group(turn.worst, &places);
                 let bytes = crate::inert::script::json("a sample", &group)?.len();
                 let fits = spent + bytes <= budget;
                 if fits {
                     spent += bytes;
                     browser.prompts.push(group);
+                    members.push(places.iter().map(|place| place.worst).collect());
                 }
-                *seen.entry(id).or_insert(fits.then(|| browser.prompts.len() - 1))
+                *seen.entry(key(turn.worst)).or_insert(fits.then(|| browser.prompts.len() - 1))
             }
         };
-        let arm = group.and_then(|group| {
-            let is_turn = |arm: &Arm| arm.e == turn.entry && arm.s == turn.worst.sample.sample;
-            browser.prompts[group].arms.iter().position(is_turn).map(|arm| [group, arm])
+        let place = group.and_then(|group| {
+            let arm = members[group].iter().position(|member| std::ptr::eq(*member, turn.worst))?;
+            Some([group, arm])
         });
-        match arm {
-            Some(place) if !browser.worst.contains(&place) => browser.worst.push(place),
-            Some(_) => {}
+        match place {
+            Some(place) => browser.worst.push(place),
             None => browser.left_out += 1,
         }
     }
     Ok(browser)
 }
 
+/// A prompt's identity within a suite: slice and id.
+type PromptKey<'a> = (&'a str, &'a str);
+
+fn key(worst: &WorstSample) -> PromptKey<'_> {
+    (&worst.sample.slice, &worst.sample.prompt_id)
+}
+
 fn flawed(entry: &smpo_results::BoardEntry) -> impl Iterator<Item = &WorstSample> {
     entry.worst.iter().filter(|worst| !worst.flags.is_empty())
 }
 
-fn group(first: Place, places: &[Place], baseline: Option<usize>) -> PromptGroup {
-    // the one that opened the group, the baseline, other flawed ones, sound ones; then the board's order
+/// The completions of a prompt that are shown: the one that opened it, the baseline's, other flawed ones, sound ones,
+/// as far as there is room; in the board's order, the baseline first.
+fn side_by_side<'a>(first: Place<'a>, places: &[Place<'a>], baseline: Option<usize>) -> Vec<Place<'a>> {
     let mut places: Vec<Place> = places.to_vec();
     places.sort_by_key(|place| {
         let is_first = std::ptr::eq(place.worst, first.worst);
@@ -123,19 +133,23 @@ fn group(first: Place, places: &[Place], baseline: Option<usize>) -> PromptGroup
     });
     places.truncate(MAX_ARMS);
     places.sort_by_key(|place| (Some(place.entry) != baseline, place.entry, place.worst.sample.sample));
-    let sample = &first.worst.sample;
+    places
+}
+
+fn group(first: &WorstSample, places: &[Place]) -> PromptGroup {
+    let sample = &first.sample;
     PromptGroup {
         id: short_line(&sample.prompt_id, 120),
         slice: wording::slice(&sample.slice),
         messages: sample.messages.iter().map(|m| (short_line(&m.role, 40), excerpt::prompt(&m.content))).collect(),
         reference: sample.reference.as_deref().map(excerpt::prompt),
-        arms: places.into_iter().map(arm).collect(),
+        arms: places.iter().map(arm).collect(),
     }
 }
 
-fn arm(place: Place) -> Arm {
+fn arm(place: &Place) -> Arm {
     let sample = &place.worst.sample;
-    let excerpt = excerpt::of(place.worst);
+    let excerpt = excerpt::completion(place.worst);
     Arm {
         e: place.entry,
         s: sample.sample,

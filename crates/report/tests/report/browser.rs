@@ -103,6 +103,8 @@ fn browser_links_the_charts_and_keeps_to_its_width() {
     browser.click(".models tbody tr[data-entry='3']");
     assert_eq!(browser.run(chosen), "dpo,dpo,dpo,dpo", "one model, highlighted in every chart");
 
+    browser.run("const s = document.querySelector('.highlight'); s.value = '0'; s.dispatchEvent(new Event('change'))");
+    assert_eq!(browser.run("return document.querySelector('.models tr.chosen .name').textContent"), "smpo-modified");
     browser
         .run("const s = document.querySelector('.forest-metric'); s.value = '0'; s.dispatchEvent(new Event('change'))");
     assert!(

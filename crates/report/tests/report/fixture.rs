@@ -205,7 +205,7 @@ fn curves(arm: &Arm) -> (Vec<CurvePoint>, Vec<CurvePoint>) {
     let survival = (0..=64).map(|k| f64::from(k) * 16.0).map(|t| CurvePoint { t, y: alive(t) }).collect();
     let hazard = (0..32)
         .map(|k| f64::from(k) * 32.0)
-        .map(|t| CurvePoint { t, y: (1.0 - alive(t + 32.0) / alive(t)) / 32.0 })
+        .map(|t| CurvePoint { t: t + 32.0, y: (1.0 - alive(t + 32.0) / alive(t)) / 32.0 })
         .collect();
     (survival, hazard)
 }
