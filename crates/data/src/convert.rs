@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use flate2::Compression;
@@ -38,7 +39,8 @@ pub enum ConvertError {
 
 /// Writes `from` to `to` as canonical JSON lines, gzipped where `to` ends in `.gz`. The output appears whole or not
 /// at all: it is written beside its place, synced, and renamed. With `drop_bad`, rows that cannot be read are left
-/// out and handed to `bad`; without it the first one is the error.
+/// out and handed to `bad`; without it the first one is the error. `done` is told the rows so far, and may break off:
+/// then nothing is written.
 ///
 /// # Errors
 /// When the input has a bad row that may not be dropped or ends in an error, or the output cannot be written.
@@ -47,21 +49,22 @@ pub fn convert(
     to: impl AsRef<Path>,
     drop_bad: bool,
     bad: &mut dyn FnMut(&ReadError),
-) -> Result<Converted, ConvertError> {
+    done: &dyn Fn(u64) -> ControlFlow<()>,
+) -> Result<Option<Converted>, ConvertError> {
     let to = to.as_ref();
     let rows = records(from)?;
     let fail = |source| ConvertError::Write { path: to.to_path_buf(), source };
     let partial = partial(to);
-    let result = write(rows, &partial, to, drop_bad, bad);
+    let result = write(rows, &partial, to, drop_bad, bad, done);
     match result {
-        Ok(converted) => {
+        Ok(Some(converted)) => {
             std::fs::rename(&partial, to).map_err(fail)?;
-            Ok(converted)
+            Ok(Some(converted))
         }
-        Err(error) => {
+        unfinished => {
             // nothing to keep of a half-written file; the error that led here is the one to tell
             let _ = std::fs::remove_file(&partial);
-            Err(error)
+            unfinished
         }
     }
 }
@@ -72,7 +75,8 @@ fn write(
     to: &Path,
     drop_bad: bool,
     bad: &mut dyn FnMut(&ReadError),
-) -> Result<Converted, ConvertError> {
+    done: &dyn Fn(u64) -> ControlFlow<()>,
+) -> Result<Option<Converted>, ConvertError> {
     let fail = |source| ConvertError::Write { path: to.to_path_buf(), source };
     let file = BufWriter::new(File::create(partial).map_err(fail)?);
     let gzip = to.extension().is_some_and(|extension| extension == "gz");
@@ -91,9 +95,12 @@ fn write(
             }
             Err(error) => return Err(error.into()),
         }
+        if done(converted.written + converted.dropped).is_break() {
+            return Ok(None);
+        }
     }
     out.finish().map_err(fail)?;
-    Ok(converted)
+    Ok(Some(converted))
 }
 
 enum Output {

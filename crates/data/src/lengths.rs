@@ -1,6 +1,7 @@
 //! Length histograms: what `max_length` would cut, before it does.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use rayon::prelude::*;
@@ -67,15 +68,16 @@ pub struct LengthReport {
     pub parts: Vec<Lengths>,
 }
 
-/// Measures a file, in tokens with a tokenizer and in characters without. `done` is called with the rows so far.
+/// Measures a file, in tokens with a tokenizer and in characters without. `done` is told the rows
+/// so far, and may break off: then there is no report.
 ///
 /// # Errors
 /// When the file cannot be opened or ends in an error of the file itself; bad rows are counted and skipped.
 pub fn lengths(
     path: impl AsRef<Path>,
     tokenizer: Option<&ChatTokenizer>,
-    done: &dyn Fn(u64),
-) -> Result<LengthReport, ReadError> {
+    done: &dyn Fn(u64) -> ControlFlow<()>,
+) -> Result<Option<LengthReport>, ReadError> {
     let path = path.as_ref();
     let mut parts: BTreeMap<Part, Vec<usize>> = BTreeMap::new();
     let (mut measured, mut skipped) = (0, 0);
@@ -106,18 +108,20 @@ pub fn lengths(
                 }
             }
         }
-        done((measured + skipped) as u64);
+        if done((measured + skipped) as u64).is_break() {
+            return Ok(None);
+        }
         if ended {
             break;
         }
     }
-    Ok(LengthReport {
+    Ok(Some(LengthReport {
         file: path.display().to_string(),
         unit: if tokenizer.is_some() { "tokens" } else { "characters" },
         rows: measured,
         skipped,
         parts: parts.into_iter().map(|(part, lengths)| summary(part, lengths)).collect(),
-    })
+    }))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -30,7 +30,7 @@ pub use encode_error::EncodeError;
 pub use lengths::{Bin, LengthReport, Lengths, lengths};
 pub use order::order;
 pub use read_error::{Location, Problem, ReadError};
-pub use reader::{Records, Row, read_examples, read_pairs, read_unpaired, records};
+pub use reader::{Records, Row, count_rows, read_examples, read_pairs, read_unpaired, records};
 pub use record::{
     Example, PreferencePair, Record, TokenizedExample, TokenizedPair, TokenizedUnpaired, UnpairedExample,
 };

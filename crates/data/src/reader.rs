@@ -37,6 +37,19 @@ pub fn records(path: impl AsRef<Path>) -> Result<Records, ReadError> {
     Ok(Records { rows: RawRows::open(path.as_ref())? })
 }
 
+/// Rows of a file that are not blank, readable or not, without looking into them.
+///
+/// # Errors
+/// When the file cannot be opened.
+pub fn count_rows(path: impl AsRef<Path>) -> Result<u64, ReadError> {
+    let mut rows = RawRows::open(path.as_ref())?;
+    let mut count = 0;
+    while let Some(row) = rows.next() {
+        count += u64::from(row.as_ref().is_ok() || row.is_err_and(|error| error.is_row()));
+    }
+    Ok(count)
+}
+
 impl Iterator for Records {
     type Item = Result<Row<Record>, ReadError>;
 

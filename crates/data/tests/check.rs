@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use smpo_chat::ChatTemplate;
-use smpo_data::{ChatTokenizer, CheckReport, Rule, Severity, Truncation, check, convert, lengths, read_pairs, records};
+use smpo_data::{
+    ChatTokenizer, CheckReport, Rule, Severity, Truncation, check, convert, count_rows, lengths, read_pairs, records,
+};
 use tempfile::NamedTempFile;
 
 fn golden(model: &str) -> PathBuf {
@@ -33,7 +36,11 @@ fn found(report: &CheckReport) -> BTreeMap<&'static str, Vec<u64>> {
 fn run(rows: &[String], model: Option<&str>, truncation: &Truncation) -> CheckReport {
     let file = file(&rows.join("\n"));
     let tokenizer = model.map(|model| ChatTokenizer::from_model_dir(golden(model)).unwrap());
-    check(file.path(), tokenizer.as_ref(), truncation, &|_| {}).unwrap()
+    check(file.path(), tokenizer.as_ref(), truncation, &go_on).unwrap().unwrap()
+}
+
+fn go_on(_: u64) -> ControlFlow<()> {
+    ControlFlow::Continue(())
 }
 
 fn clean() -> Vec<String> {
@@ -130,7 +137,7 @@ fn what_the_model_directory_gets_wrong_is_told() {
     std::fs::write(dir.path().join("tokenizer_config.json"), settings).unwrap();
     let tokenizer = ChatTokenizer::from_model_dir(dir.path()).unwrap();
     let file = file(&clean().join("\n"));
-    let report = check(file.path(), Some(&tokenizer), &Truncation::default(), &|_| {}).unwrap();
+    let report = check(file.path(), Some(&tokenizer), &Truncation::default(), &go_on).unwrap().unwrap();
     let found: Vec<_> = report.findings.iter().map(|finding| finding.rule).collect();
     assert_eq!(found, [Rule::TurnEndUnlisted, Rule::PadIsTerminator]);
     assert!(report.findings[0].first[0].detail.contains("<|im_end|>"));
@@ -142,7 +149,7 @@ fn rows_that_the_template_refuses_are_errors() {
         ChatTemplate::from_source("{{ raise_exception('no') if messages[0].content == 'b' }}x", "t.jinja").unwrap();
     let tokenizer = ChatTokenizer::with_template(golden("chatml"), template).unwrap();
     let file = file(&clean().join("\n"));
-    let report = check(file.path(), Some(&tokenizer), &Truncation::default(), &|_| {}).unwrap();
+    let report = check(file.path(), Some(&tokenizer), &Truncation::default(), &go_on).unwrap().unwrap();
     assert_eq!(found(&report)["not_renderable"], [2]);
 }
 
@@ -158,13 +165,13 @@ fn lengths_are_measured_in_tokens_or_characters() {
     let mut rows = clean();
     rows.push("not json".into());
     let file = file(&rows.join("\n"));
-    let characters = lengths(file.path(), None, &|_| {}).unwrap();
+    let characters = lengths(file.path(), None, &go_on).unwrap().unwrap();
     assert_eq!((characters.unit, characters.rows, characters.skipped), ("characters", 2, 1));
     let names: Vec<_> = characters.parts.iter().map(|part| part.part).collect();
     assert_eq!(names, ["prompt", "chosen", "rejected", "row"]);
     assert_eq!((characters.parts[1].max, characters.parts[2].max, characters.parts[3].max), (16, 10, 17));
     let tokenizer = ChatTokenizer::from_model_dir(golden("chatml")).unwrap();
-    let tokens = lengths(file.path(), Some(&tokenizer), &|_| {}).unwrap();
+    let tokens = lengths(file.path(), Some(&tokenizer), &go_on).unwrap().unwrap();
     let pairs: Vec<_> = records(file.path()).unwrap().flatten().collect();
     assert_eq!(pairs.len(), 2);
     assert_eq!(tokens.unit, "tokens");
@@ -184,7 +191,7 @@ fn conversion_keeps_every_row_and_reads_back_the_same() {
     let rows = file(&clean().join("\n"));
     for name in ["out.jsonl", "out.jsonl.gz"] {
         let out = dir.path().join(name);
-        let converted = convert(rows.path(), &out, false, &mut |_| {}).unwrap();
+        let converted = convert(rows.path(), &out, false, &mut |_| {}, &go_on).unwrap().unwrap();
         assert_eq!((converted.written, converted.dropped), (2, 0));
         assert_eq!(read_pairs(&out).unwrap(), read_pairs(rows.path()).unwrap());
     }
@@ -201,14 +208,27 @@ fn a_bad_row_stops_a_conversion_unless_it_may_be_dropped() {
     let mut rows = clean();
     rows.insert(1, r#"{"prompt": "p", "chosen": "c"}"#.into());
     let rows = file(&rows.join("\n"));
-    let error = convert(rows.path(), &out, false, &mut |_| {}).unwrap_err().to_string();
+    let error = convert(rows.path(), &out, false, &mut |_| {}, &go_on).unwrap_err().to_string();
     assert!(error.contains(":2: expected `rejected`"), "{error}");
     assert_eq!(std::fs::read_to_string(&out).unwrap(), "earlier", "the earlier file is untouched");
     let mut told = Vec::new();
-    let converted = convert(rows.path(), &out, true, &mut |error| told.push(error.location.line)).unwrap();
+    let converted =
+        convert(rows.path(), &out, true, &mut |error| told.push(error.location.line), &go_on).unwrap().unwrap();
     assert_eq!((converted.written, converted.dropped, told), (2, 1, vec![2]));
     assert_eq!(read_pairs(&out).unwrap().len(), 2);
     let nowhere = dir.path().join("absent/out.jsonl");
-    let error = convert(rows.path(), &nowhere, true, &mut |_| {}).unwrap_err().to_string();
+    let error = convert(rows.path(), &nowhere, true, &mut |_| {}, &go_on).unwrap_err().to_string();
     assert!(error.contains("cannot write"), "{error}");
+}
+
+#[test]
+fn work_that_is_broken_off_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let rows = file(&clean().join("\n"));
+    let stop = |_| ControlFlow::Break(());
+    assert!(check(rows.path(), None, &Truncation::default(), &stop).unwrap().is_none());
+    assert!(lengths(rows.path(), None, &stop).unwrap().is_none());
+    assert!(convert(rows.path(), dir.path().join("out.jsonl"), false, &mut |_| {}, &stop).unwrap().is_none());
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    assert_eq!(count_rows(rows.path()).unwrap(), 2);
 }

@@ -5,6 +5,7 @@ mod rows;
 mod rule;
 mod tally;
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use rayon::prelude::*;
@@ -72,7 +73,8 @@ impl CheckReport {
 }
 
 /// Checks a file. Without a tokenizer only what the text itself shows is checked; with one, also terminators,
-/// lengths against `truncation`, and the model directory. `done` is called with the number of rows checked so far.
+/// lengths against `truncation`, and the model directory. `done` is told the rows checked so far, and may break off:
+/// then there is no report.
 ///
 /// # Errors
 /// When the file cannot be opened; everything after that is a finding.
@@ -80,8 +82,8 @@ pub fn check(
     path: impl AsRef<Path>,
     tokenizer: Option<&ChatTokenizer>,
     truncation: &Truncation,
-    done: &dyn Fn(u64),
-) -> Result<CheckReport, ReadError> {
+    done: &dyn Fn(u64) -> ControlFlow<()>,
+) -> Result<Option<CheckReport>, ReadError> {
     let path = path.as_ref();
     let mut tally = Tally::default();
     if let Some(tokenizer) = tokenizer {
@@ -105,9 +107,11 @@ pub fn check(
         for (row, facts) in chunk.iter().zip(facts) {
             tally.row(row, facts);
         }
-        done(tally.rows());
+        if done(tally.rows()).is_break() {
+            return Ok(None);
+        }
         if ended {
-            return Ok(tally.report(path));
+            return Ok(Some(tally.report(path)));
         }
     }
 }
