@@ -73,7 +73,7 @@ impl Build for Run {
                 self.measurements[index].values.insert(metric.into(), values);
             }
         }
-        self.declare(metric)
+        if self.has(metric) { self.declare(metric) } else { self }
     }
 
     /// Lists the metric in `metrics.json`.
