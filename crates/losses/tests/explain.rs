@@ -76,7 +76,11 @@ fn complaints_name_the_line_the_field_and_what_belongs_there() {
     let dpo = "kind = \"dpo\"";
     let cases = [
         (smpo, "", "pairs.jsonl:1: expected a pair on every line, got no line"),
-        (smpo, "nonsense", "pairs.jsonl:1: expected a JSON object, got expected ident"),
+        (
+            smpo,
+            "nonsense",
+            "pairs.jsonl:1: expected a JSON object, got text that is not JSON (column 2: expected ident)",
+        ),
         (smpo, "[1]", "pairs.jsonl:1: expected a JSON object, got a list"),
         (smpo, "{}", "pairs.jsonl:1: `id`: expected a string, got nothing"),
         (smpo, r#"{"id": 3}"#, "pairs.jsonl:1: `id`: expected a string, got 3"),

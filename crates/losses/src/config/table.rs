@@ -30,7 +30,7 @@ pub(super) enum TableError {
     NoKind(String),
     #[error("unknown loss `{given}`: expected one of {known}{suggestion}")]
     UnknownKind { given: String, known: String, suggestion: String },
-    #[error("loss `{kind}`: unknown key `{given}`{suggestion}; its keys are {known}")]
+    #[error("loss `{kind}`: unknown key `{given}`{suggestion} (its keys: {known})")]
     UnknownKey { kind: &'static str, given: String, known: String, suggestion: String },
     #[error("{0}")]
     Value(String),

@@ -136,7 +136,7 @@ impl At<'_> {
             // Python writes NaN and Infinity, which JSON does not have. Quoted, they can be found and named.
             serde_json::from_str::<Value>(&quote_bare_names(line)).map_err(|_| error)
         });
-        let value: Value = parsed.map_err(|error| self.error("", "expected a JSON object", format!("{error}")))?;
+        let value: Value = parsed.map_err(|error| self.error("", "expected a JSON object", not_json(&error)))?;
         let Value::Object(row) = value else {
             return Err(self.error("", "expected a JSON object", shown(&value)));
         };
@@ -220,6 +220,13 @@ fn logp(value: &Value) -> Option<f64> {
 
 fn logp_in_words() -> String {
     format!("a finite log-prob of at most 0 (rounding up to {ROUNDING_ABOVE_ZERO} is accepted)")
+}
+
+/// The parser's complaint. It counts lines within the line it was given, so only its column means something.
+fn not_json(error: &serde_json::Error) -> String {
+    let complaint = error.to_string();
+    let what = complaint.split(" at line ").next().unwrap_or_default();
+    format!("text that is not JSON (column {}: {what})", error.column())
 }
 
 /// A value, short enough for an error message.

@@ -1,0 +1,147 @@
+//! `smpo explain`: what a loss does with stored log-probs.
+
+mod text;
+
+use std::fmt::Display;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow};
+use smpo_losses::explain::{Report, Row, explain, read_rows, summarize};
+use smpo_losses::{LossConfig, Objective};
+use smpo_report::inert::short_line;
+use smpo_trainer::TrainConfig;
+use tokenizers::Tokenizer;
+
+use crate::exit::{Blame, Exit, Failure, Outcome};
+use crate::output::{self, Format};
+
+/// What a loss does with stored log-probs: its parts, clipping, rewards, and the weight of every token.
+#[derive(clap::Args)]
+pub struct ExplainArgs {
+    /// TOML file with a `[loss]` table; a training configuration will do
+    config: PathBuf,
+    /// Log-probs as `smpo logps` writes them; all lines are one batch
+    logps: PathBuf,
+    /// Target margin γ; the configured one, without its schedule, when absent
+    #[arg(long, allow_negative_numbers = true)]
+    margin: Option<f64>,
+    /// Names token ids: a tokenizer.json, or a model directory that has one
+    #[arg(long, value_name = "PATH")]
+    tokenizer: Option<PathBuf>,
+    /// Show every token of this pair (text only; JSON holds all weights of all pairs)
+    #[arg(long, value_name = "ID")]
+    pair: Option<String>,
+    /// How many pairs and tokens to list (text only)
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    top: usize,
+    /// How to print the result
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// Runs the command.
+pub fn run(args: ExplainArgs) -> Outcome {
+    let objective = read_objective(&args.config)?;
+    let rows = read_rows(&args.logps, &read(&args.logps)?).usage()?;
+    if let Some(margin) = args.margin.filter(|margin| !(*margin >= 0.0 && margin.is_finite())) {
+        return Err(Failure::Usage(anyhow!("--margin: expected a finite number of at least 0, got {margin}")));
+    }
+    let tokenizer = args.tokenizer.as_deref().map(read_tokenizer).transpose()?;
+    let evaluation = explain(&objective, &args.logps, &rows, args.margin).usage()?;
+    match args.format {
+        Format::Json => output::print_json(&Report::new(&rows, &evaluation))?,
+        Format::Text => {
+            let view = text::View {
+                objective: &objective,
+                rows: &rows,
+                evaluation: &evaluation,
+                name: &|id| name(tokenizer.as_ref(), id),
+                top: args.top,
+            };
+            let mut shown = view.overview(&summarize(&rows, &evaluation));
+            if let Some(id) = &args.pair {
+                shown.push_str(&view.pair(id).ok_or_else(|| no_such_pair(&args.logps, id, &rows)).usage()?);
+            }
+            output::print(&shown)?;
+        }
+    }
+    Ok(Exit::Success)
+}
+
+fn read(path: &Path) -> Result<String, Failure> {
+    let file = || format!("{}: cannot be read", path.display());
+    fs::read_to_string(path).with_context(file).usage()
+}
+
+/// A file that holds only `[loss]` is enough; one that holds more is checked as the training configuration it must be.
+fn read_objective(path: &Path) -> Result<Objective, Failure> {
+    let text = read(path)?;
+    let at = |line: usize, message: &dyn Display| anyhow!("{}:{line}: {message}", path.display());
+    let mut table: toml::Table = text
+        .parse()
+        .map_err(|error: toml::de::Error| {
+            let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
+            at(line, &error.message())
+        })
+        .usage()?;
+    let objective = match table.remove("loss") {
+        Some(_) if !table.is_empty() => {
+            return Objective::new(TrainConfig::parse(&text, path, &[]).usage()?.loss).usage();
+        }
+        Some(loss) => parse_loss(loss),
+        None => Err(no_loss(&table)),
+    };
+    objective.map_err(|message| at(line_of_quoted(&text, &message), &message)).usage()
+}
+
+fn parse_loss(loss: toml::Value) -> Result<Objective, String> {
+    if !loss.is_table() {
+        return Err(format!("`loss`: expected a table, got {loss}"));
+    }
+    let config: LossConfig = loss.try_into().map_err(|error: toml::de::Error| error.message().to_owned())?;
+    Objective::new(config).map_err(|error| error.to_string())
+}
+
+fn no_loss(table: &toml::Table) -> String {
+    if table.contains_key("kind") {
+        return "`kind` stands outside a table: expected a line [loss] above it".to_owned();
+    }
+    match table.keys().find(|key| strsim::jaro_winkler(key, "loss") > 0.75) {
+        Some(key) => format!("`{key}`: expected a table [loss], did you mean that?"),
+        None => "expected a table [loss], got none".to_owned(),
+    }
+}
+
+/// The line of the first quoted word of `message` that starts a line of `text`, from 1.
+fn line_of_quoted(text: &str, message: &str) -> usize {
+    let starts = |line: &str, word: &str| {
+        let line = line.trim_start().trim_start_matches('[');
+        line.strip_prefix(word).is_some_and(|rest| rest.trim_start().starts_with(['=', ']']))
+    };
+    let words = message.split('`').skip(1).step_by(2);
+    let line = |word: &str| text.lines().position(|line| starts(line, word));
+    // `kind` is there whenever a table is; its value is what most messages quote first.
+    words.chain(["kind"]).find_map(line).map_or(1, |index| index + 1)
+}
+
+fn read_tokenizer(path: &Path) -> Result<Tokenizer, Failure> {
+    let file = if path.is_dir() { path.join("tokenizer.json") } else { path.to_owned() };
+    Tokenizer::from_file(&file).map_err(|error| anyhow!("{}: not a tokenizer: {error}", file.display())).usage()
+}
+
+/// A token as people read it: decoded where that gives text, as spelled in the vocabulary where it is part of a character.
+fn name(tokenizer: Option<&Tokenizer>, id: u32) -> String {
+    let known = tokenizer.and_then(|tokenizer| {
+        let decoded = tokenizer.decode(&[id], false).ok().filter(|text| !text.is_empty() && !text.contains('\u{fffd}'));
+        decoded.or_else(|| tokenizer.id_to_token(id))
+    });
+    known.map_or_else(|| id.to_string(), |text| format!("'{}' {id}", short_line(&text, 24)))
+}
+
+fn no_such_pair(path: &Path, id: &str, rows: &[Row]) -> anyhow::Error {
+    let near = rows.iter().map(|row| (strsim::jaro_winkler(id, &row.id), &row.id));
+    let near = near.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(similarity, _)| *similarity > 0.75);
+    let hint = near.map(|(_, near)| format!(", did you mean `{near}`?"));
+    anyhow!("--pair: {} has no pair `{id}`{}", path.display(), hint.unwrap_or_default())
+}
