@@ -8,7 +8,7 @@ use tokenizers::{Encoding, Tokenizer};
 
 use crate::EncodeError;
 use crate::record::{Example, PreferencePair, TokenizedExample, TokenizedPair, TokenizedUnpaired, UnpairedExample};
-use crate::split::{self, Rendered};
+use crate::turn_split::{self, Rendered};
 
 /// Turns conversations into token ids, as the model will see them when it is used.
 #[derive(Debug, Clone)]
@@ -201,9 +201,9 @@ impl ChatTokenizer {
     }
 
     fn render(&self, prompt: &[Message], sides: &[&[Message]]) -> Result<Rendered, EncodeError> {
-        let mut rendered = split::render(&self.template, prompt, sides)?;
+        let mut rendered = turn_split::render(&self.template, prompt, sides)?;
         for text in &mut rendered.texts {
-            split::end_turn(text, rendered.split, &self.suffix, &self.terminators);
+            turn_split::end_turn(text, rendered.split, &self.suffix, &self.terminators);
             if let (_, Some(end)) = &self.end
                 && !self.terminators.tokens().iter().any(|token| text[rendered.split..].ends_with(token))
             {

@@ -6,7 +6,7 @@
 //!   render(prompt + completion) − render(prompt) and ends in exactly one terminator.
 //! - [`Truncation`]: what gives way when a row is too long: the prompt first, the terminator never.
 //! - [`check`]: the preflight linter; [`lengths`]: histograms; [`convert`]: canonical JSON lines.
-//! - [`order`]: the seeded order of an epoch.
+//! - [`order`], [`split`], [`mix`]: which rows are seen when: fixed by the seed, and by nothing else.
 
 mod chat_tokenizer;
 mod check;
@@ -14,21 +14,23 @@ mod convert;
 mod encode_error;
 mod lengths;
 mod lines;
+mod mixture;
 mod order;
 mod read_error;
 mod reader;
 mod record;
 mod shape;
-mod split;
 mod tokenize;
 mod truncation;
+mod turn_split;
 
 pub use chat_tokenizer::{ChatTokenizer, PromptCompletion};
 pub use check::{CheckReport, Finding, Rule, Sample, Severity, check};
 pub use convert::{ConvertError, Converted, convert};
 pub use encode_error::EncodeError;
 pub use lengths::{Bin, LengthReport, Lengths, lengths};
-pub use order::order;
+pub use mixture::{HoldOut, MixtureError, RowOf, Split, mix, split};
+pub use order::{order, order_by_length};
 pub use read_error::{Location, Problem, ReadError};
 pub use reader::{Records, Row, count_rows, read_examples, read_pairs, read_unpaired, records};
 pub use record::{

@@ -45,7 +45,7 @@ impl ReadError {
 pub enum Problem {
     /// The operating system said no.
     #[error("cannot read: {0}")]
-    Io(std::io::Error),
+    Io(#[source] std::io::Error),
     /// The gzip stream is damaged or ends early.
     #[error("the gzip stream is damaged or ends early ({0}); fetch the file again")]
     Gzip(std::io::Error),

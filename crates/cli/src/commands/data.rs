@@ -1,5 +1,6 @@
 //! `smpo data`: check, measure and convert a file before anything is trained on it.
 
+use std::io::IsTerminal;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -113,6 +114,9 @@ enum TruncationMode {
     KeepEnd,
     KeepStart,
 }
+
+/// Columns of a table that no terminal bounds.
+const PLAIN_WIDTH: u16 = 120;
 
 /// Runs the command.
 pub fn run(args: DataArgs) -> Outcome {
@@ -263,6 +267,10 @@ fn findings(report: &CheckReport) -> String {
     let mut table = Table::new();
     table.load_style(UTF8_HORIZONTAL_ONLY);
     table.set_content_arrangement(ContentArrangement::Dynamic);
+    if !std::io::stdout().is_terminal() {
+        // logs and files have no width of their own; without one the table would never wrap
+        table.set_width(PLAIN_WIDTH);
+    }
     table.set_header(["severity", "rule", "rows", "first lines", "what is wrong, and what to do"]);
     for finding in &report.findings {
         table.add_row([
