@@ -105,6 +105,33 @@ pub enum InferenceError {
         /// What it said.
         message: String,
     },
+    /// A server's address or the way to ask it is out of range.
+    #[error("server{}: {message}", if url.is_empty() { String::new() } else { format!(" {url}") })]
+    Server {
+        /// The server, where it is known.
+        url: String,
+        /// The field, expected and got.
+        message: String,
+    },
+    /// A server did not answer, or not with a completion.
+    #[error(
+        "prompt {prompt_id:?}, sample {sample}: {url}{}: {message} (attempt {attempts})",
+        status.map(|status| format!(" answered {status}")).unwrap_or_default()
+    )]
+    Http {
+        /// The prompt.
+        prompt_id: String,
+        /// The sample.
+        sample: u32,
+        /// The server, without credentials.
+        url: String,
+        /// The last status, where there was an answer.
+        status: Option<u16>,
+        /// How often it was asked.
+        attempts: u32,
+        /// What it said, or what failed.
+        message: String,
+    },
     /// The scripted generator has nothing for this prompt.
     #[error("prompt {prompt_id:?}: no scripted completion (scripted: {known})")]
     Unscripted {

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | *(none)* | the trait, the sampler, the [`Scripted`] fake |
 //! | `mistralrs` | `MistralEngine`: Hugging Face directories, PEFT adapters and GGUF files through mistral.rs |
+//! | `http` | `HttpGenerator`: any OpenAI-compatible server |
 //!
 //! Units: log-probs are natural logarithms (nats) of the model's own distribution, at temperature 1 and before any
 //! filter; lengths are tokens. Shapes: `V` is the vocabulary.
@@ -18,6 +19,8 @@ mod draw;
 mod error;
 mod fidelity;
 mod generator;
+#[cfg(feature = "http")]
+pub mod http;
 #[cfg(feature = "mistralrs")]
 pub mod mistral;
 mod pool;
@@ -37,5 +40,7 @@ pub use request::Request;
 pub use sampler::Sampler;
 pub use scripted::Scripted;
 
+#[cfg(feature = "http")]
+pub use http::{HttpConfig, HttpGenerator};
 #[cfg(feature = "mistralrs")]
 pub use mistral::{MistralConfig, MistralEngine};

@@ -121,12 +121,26 @@ impl Adapter {
             let got = &fields["target_modules"];
             return Err(invalid(format!("expected a list of target_modules, got {got}"), MERGE));
         }
+        if fields["bias"].as_str().is_some_and(|bias| bias != "none") {
+            return Err(invalid(format!("expected bias \"none\", got {}", fields["bias"]), MERGE));
+        }
         for key in ["use_rslora", "use_dora", "fan_in_fan_out", "lora_bias"] {
             if fields[key] == true {
                 return Err(invalid(format!("{key} is true, and mistral.rs would ignore it"), MERGE));
             }
         }
-        for key in ["rank_pattern", "alpha_pattern", "modules_to_save", "layers_to_transform"] {
+        const UNREAD: [&str; 9] = [
+            "rank_pattern",
+            "alpha_pattern",
+            "modules_to_save",
+            "layers_to_transform",
+            "layer_replication",
+            "exclude_modules",
+            "target_parameters",
+            "trainable_token_indices",
+            "alora_invocation_tokens",
+        ];
+        for key in UNREAD {
             let empty = match &fields[key] {
                 Value::Null => true,
                 Value::Array(values) => values.is_empty(),

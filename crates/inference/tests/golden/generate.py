@@ -1,14 +1,14 @@
-"""Writes the tiny model `qwen2/` and `expected.json`: what transformers computes with it, and what the seeded sampler
-must draw, by an implementation of its own.
+"""Writes the tiny model `qwen2/`, a LoRA adapter of it `adapter/`, and `expected.json`: what transformers computes with
+them, and what the seeded sampler must draw, by an implementation of its own.
 
-    pip install torch transformers tokenizers safetensors numpy
-    python generate.py            # torch 2.9, transformers 5, numpy 2; seed below
+    pip install torch transformers tokenizers safetensors numpy peft
+    python generate.py            # the versions are recorded in expected.json; seed below
 
 The model is random, with weights large enough for peaked distributions and a head that likes its two terminators.
 """
 import hashlib, json, pathlib
 import numpy as np
-import torch, transformers
+import peft, torch, transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedTokenizerFast, Qwen2Config
 
@@ -104,6 +104,22 @@ def build(path: pathlib.Path):
     return fast, model
 
 
+def adapt(model, path: pathlib.Path):
+    config = peft.LoraConfig(r=2, lora_alpha=6, target_modules=["q_proj", "v_proj", "down_proj"], task_type="CAUSAL_LM")
+    adapted = peft.get_peft_model(model, config)
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "lora_B" in name:
+                parameter.copy_(0.1 * torch.randn_like(parameter))
+    adapted.save_pretrained(path)
+    fields = json.loads((path / "adapter_config.json").read_text())
+    fields["target_modules"].sort()
+    fields["base_model_name_or_path"] = "../qwen2"  # relative to the adapter
+    (path / "adapter_config.json").write_text(json.dumps(dict(sorted(fields.items())), indent=2) + "\n")
+    (path / "README.md").unlink()
+    return adapted.eval()
+
+
 def logits_of(model, ids):
     with torch.no_grad():
         return model(torch.tensor([ids])).logits[0].double()
@@ -122,11 +138,12 @@ def generate(model, prompt, cap, pick):
     return ids, logps, terminating, "length"
 
 
-def main():
-    fast, model = build(HERE / "qwen2")
+SAMPLERS = [dict(temperature=0.0), dict(temperature=1.0), dict(temperature=0.8), dict(temperature=1.3, top_k=20),
+            dict(temperature=1.0, top_p=0.9), dict(temperature=1.2, min_p=0.05), dict(temperature=1.0, top_k=30, top_p=0.8, min_p=0.02)]
+
+
+def cases_of(fast, model, samplers):
     cases = []
-    samplers = [dict(temperature=0.0), dict(temperature=1.0), dict(temperature=0.8), dict(temperature=1.3, top_k=20),
-                dict(temperature=1.0, top_p=0.9), dict(temperature=1.2, min_p=0.05), dict(temperature=1.0, top_k=30, top_p=0.8, min_p=0.02)]
     for prompt_id, turns in PROMPTS.items():
         messages = [dict(role=role, content=content) for role, content in turns]
         prompt = fast(fast.apply_chat_template(messages, add_generation_prompt=True, tokenize=False), add_special_tokens=False)["input_ids"]
@@ -140,17 +157,24 @@ def main():
                 ids, logps, terminating, finish = generate(model, prompt, 24, pick)
                 spoken = ids[:-1] if finish == "eos" else ids
                 cases.append(dict(prompt_id=prompt_id, messages=messages, prompt_ids=prompt, sampler=sampler, sample=sample, seed=11,
-                                  cap=24, token_ids=ids, logps=logps, terminator_logps=terminating, finish=finish,
+                                  cap=24, token_ids=ids, logps=[round(x, 7) for x in logps], finish=finish,
+                                  terminator_logps=[round(x, 7) for x in terminating],
                                   text=fast.decode(spoken, skip_special_tokens=False, clean_up_tokenization_spaces=False)))
-    rounded = lambda values: [round(value, 7) for value in values]
-    for case in cases:
-        case["logps"], case["terminator_logps"] = rounded(case["logps"]), rounded(case["terminator_logps"])
-    versions = dict(torch=torch.__version__, transformers=transformers.__version__, numpy=np.__version__, seed=SEED)
-    text = ",\n".join("  " + json.dumps(case, ensure_ascii=False, separators=(",", ":")) for case in cases)
-    (HERE / "expected.json").write_text('{"versions": %s,\n "cases": [\n%s\n]}\n' % (json.dumps(versions), text), encoding="utf-8")
+    return cases
+
+
+def main():
+    fast, model = build(HERE / "qwen2")
+    cases = cases_of(fast, model, SAMPLERS)
+    adapted = cases_of(fast, adapt(model, HERE / "adapter"), SAMPLERS[:2])[:12]
+    versions = dict(torch=torch.__version__, transformers=transformers.__version__, peft=peft.__version__, numpy=np.__version__, seed=SEED)
+    lines = lambda cases: ",\n".join("  " + json.dumps(case, ensure_ascii=False, separators=(",", ":")) for case in cases)
+    text = '{"versions": %s,\n "cases": [\n%s\n],\n "adapted": [\n%s\n]}\n' % (json.dumps(versions), lines(cases), lines(adapted))
+    (HERE / "expected.json").write_text(text, encoding="utf-8")
     print({finish: sum(case["finish"] == finish for case in cases) for finish in ("eos", "length")},
           "ended by", {i: sum(case["token_ids"][-1] == i for case in cases) for i in (0, 2)},
-          "distinct greedy tokens", [len(set(c["token_ids"])) for c in cases if c["sampler"]["temperature"] == 0])
+          "distinct greedy tokens", [len(set(c["token_ids"])) for c in cases if c["sampler"]["temperature"] == 0],
+          "changed by the adapter", sum(a["token_ids"] != b["token_ids"] for a, b in zip(adapted, (c for c in cases if c["sampler"] in SAMPLERS[:2]))))
 
 
 main()

@@ -1,0 +1,84 @@
+//! How a server is asked.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// An OpenAI-compatible server and how to treat it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpConfig {
+    /// Up to and including the version: `http://localhost:8000/v1`.
+    pub base_url: String,
+    /// The model's name on the server.
+    pub model: String,
+    /// The environment variable that holds the key; the key itself appears in no configuration, log or error. An
+    /// unset variable means that no key is sent.
+    pub api_key_env: String,
+    /// Requests in flight at once.
+    pub concurrency: usize,
+    /// For one attempt, from connecting to the last byte, in seconds.
+    pub timeout_secs: f64,
+    /// Attempts after the first, for what may pass: connection failures, time-outs, broken answers, 408, 425, 429 and 5xx.
+    pub retries: u32,
+    /// Pause before the first retry, in seconds; it doubles with every further one.
+    pub backoff_secs: f64,
+    /// The longest pause, in seconds. A server that asks for a longer one is given up on.
+    pub max_pause_secs: f64,
+    /// Whether to ask for log-probs. A server that refuses them is asked again without.
+    pub logprobs: bool,
+    /// The base of the server's log-probs; mistralrs-server 0.8.1 reports base 10.
+    pub logprob_base: LogprobBase,
+    /// Further fields of every request's body, `{"chat_template_kwargs": {"enable_thinking": false}}` for example.
+    pub extra_body: Map<String, Value>,
+}
+
+/// The base of reported logarithms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogprobBase {
+    /// Natural.
+    #[default]
+    E,
+    /// Decimal.
+    Ten,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        HttpConfig {
+            base_url: String::new(),
+            model: String::new(),
+            api_key_env: "OPENAI_API_KEY".into(),
+            concurrency: 8,
+            timeout_secs: 300.0,
+            retries: 6,
+            backoff_secs: 0.5,
+            max_pause_secs: 60.0,
+            logprobs: true,
+            logprob_base: LogprobBase::E,
+            extra_body: Map::new(),
+        }
+    }
+}
+
+impl HttpConfig {
+    /// The first field out of range, as `(field, expected, got)`.
+    pub(super) fn check(&self) -> Result<(), (&'static str, &'static str, String)> {
+        let seconds = |value: f64| value.is_finite() && value >= 0.0 && value <= 1e6;
+        if self.model.is_empty() {
+            return Err(("model", "the model's name on the server", "\"\"".into()));
+        }
+        if self.concurrency == 0 {
+            return Err(("concurrency", "at least 1", "0".into()));
+        }
+        if !(seconds(self.timeout_secs) && self.timeout_secs > 0.0) {
+            return Err(("timeout_secs", "seconds above 0", self.timeout_secs.to_string()));
+        }
+        for (field, value) in [("backoff_secs", self.backoff_secs), ("max_pause_secs", self.max_pause_secs)] {
+            if !seconds(value) {
+                return Err((field, "seconds", value.to_string()));
+            }
+        }
+        Ok(())
+    }
+}
