@@ -276,30 +276,34 @@ fn direction(require: Require, scale: Scale) -> Direction {
 }
 
 fn account(require: Require, unit: Unit, evidence: &Evidence) -> String {
-    let (low, high) = (show(evidence.interval.low, unit), show(evidence.interval.high, unit));
+    let relative = evidence.baseline.is_some();
+    let say = |value: f64| show(value, unit, relative);
     let demand = match require {
-        Require::NonInferior(margin) => format!("may be worse by less than {}", show(margin, unit)),
-        Require::Superior(margin) => format!("must be better by more than {}", show(margin, unit)),
-        Require::AtLeast(bound) => format!("must be at least {}", show(bound, unit)),
-        Require::AtMost(bound) => format!("must be at most {}", show(bound, unit)),
+        Require::NonInferior(margin) => format!("may be worse by less than {}", say(margin)),
+        Require::Superior(margin) => format!("must be better by more than {}", say(margin)),
+        Require::AtLeast(bound) => format!("must be at least {}", say(bound)),
+        Require::AtMost(bound) => format!("must be at most {}", say(bound)),
     };
-    let what = if evidence.baseline.is_some() { "difference" } else { "value" };
-    let mut text = format!("{demand}: {what} {} [{low}, {high}]", show(evidence.estimate, unit));
-    if evidence.moved == 0 && evidence.baseline.is_some() {
+    let what = if relative { "difference" } else { "value" };
+    let (low, high) = (say(evidence.interval.low), say(evidence.interval.high));
+    let mut text = format!("{demand}: {what} {} [{low}, {high}]", say(evidence.estimate));
+    if evidence.moved == 0 && relative {
         text.push_str(", every prompt ties");
     }
     text
 }
 
-fn show(value: f64, unit: Unit) -> String {
-    // Rounding must not print "-0".
-    let plain = |text: String| {
-        if text.trim_start_matches('-').chars().all(|c| matches!(c, '0' | '.')) { text.replace('-', "") } else { text }
+/// A value with its unit; differences of shares are in points.
+fn show(value: f64, unit: Unit, relative: bool) -> String {
+    let (number, suffix) = match unit {
+        Unit::Share if relative => (format!("{:.2}", 100.0 * value), " points"),
+        Unit::Share => (format!("{:.2}", 100.0 * value), " %"),
+        Unit::Nats => (format!("{value:.3}"), " nats"),
+        Unit::Tokens => (format!("{value:.1}"), " tokens"),
+        Unit::Ratio | Unit::Rank => (format!("{value:.3}"), ""),
     };
-    match unit {
-        Unit::Share => format!("{} %", plain(format!("{:.2}", 100.0 * value))),
-        Unit::Nats => format!("{} nats", plain(format!("{value:.3}"))),
-        Unit::Tokens => format!("{} tokens", plain(format!("{value:.1}"))),
-        Unit::Ratio | Unit::Rank => plain(format!("{value:.3}")),
-    }
+    // Rounding must not print "-0".
+    let zero = number.trim_start_matches('-').chars().all(|c| matches!(c, '0' | '.'));
+    let number = if zero { number.trim_start_matches('-') } else { &number };
+    format!("{number}{suffix}")
 }

@@ -53,7 +53,7 @@ proptest! {
     }
 
     #[test]
-    fn exact_intervals_hold_score_intervals_roughly(x in 0u64..40, extra in 0u64..40) {
+    fn single_arm_intervals_hold_the_observed_share(x in 0u64..40, extra in 0u64..40) {
         let n = x + extra.max(1);
         let (score, exact) = (wilson(x as f64, n as f64, 0.95).unwrap(), clopper_pearson(x, n, 0.95).unwrap());
         let share = x as f64 / n as f64;
