@@ -109,6 +109,11 @@ impl ChatTemplate {
         &self.source
     }
 
+    /// What it sees beside the conversation: special tokens, and variables that were set.
+    pub fn variables(&self) -> &Map<String, Value> {
+        &self.variables
+    }
+
     /// The file it came from.
     pub fn origin(&self) -> &str {
         &self.origin

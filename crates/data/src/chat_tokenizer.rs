@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest, Sha256};
 use smpo_chat::{ChatTemplate, Message, Terminators};
 use tokenizers::{Encoding, Tokenizer};
 
@@ -154,6 +155,25 @@ impl ChatTokenizer {
     /// When the tokenizer fails.
     pub fn decode(&self, ids: &[u32]) -> Result<String, EncodeError> {
         self.tokenizer.decode(ids, false).map_err(|error| EncodeError::Tokenizer(error.to_string()))
+    }
+
+    /// A hash of all that decides which ids a text gets: the tokenizer, the template with its variables, and the
+    /// terminators. Equal fingerprints give equal ids.
+    pub fn fingerprint(&self) -> String {
+        let mut hash = Sha256::new();
+        let variables = self.template.variables();
+        let parts = [
+            // a tokenizer that loaded also serialises
+            self.tokenizer.to_string(false).unwrap_or_default(),
+            self.template.source().to_string(),
+            serde_json::Value::Object(variables.clone()).to_string(),
+            format!("{:?}", self.terminators.ids()),
+        ];
+        for part in parts {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
+        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Every token that ends a turn; ids and texts are all known.

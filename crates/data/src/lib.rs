@@ -6,8 +6,10 @@
 //!   render(prompt + completion) − render(prompt) and ends in exactly one terminator.
 //! - [`Truncation`]: what gives way when a row is too long: the prompt first, the terminator never.
 //! - [`check`]: the preflight linter; [`lengths`]: histograms; [`convert`]: canonical JSON lines.
+//! - [`TokenCache`]: tokenised rows kept under the hash of everything that shaped them.
 //! - [`order`], [`split`], [`mix`]: which rows are seen when: fixed by the seed, and by nothing else.
 
+mod cache;
 mod chat_tokenizer;
 mod check;
 mod convert;
@@ -24,6 +26,7 @@ mod tokenize;
 mod truncation;
 mod turn_split;
 
+pub use cache::{Cached, TokenCache};
 pub use chat_tokenizer::{ChatTokenizer, PromptCompletion};
 pub use check::{CheckReport, Finding, Rule, Sample, Severity, check};
 pub use convert::{ConvertError, Converted, convert};
