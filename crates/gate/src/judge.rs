@@ -43,13 +43,16 @@ pub(crate) struct Draft {
     barred: Option<String>,
     /// What the answer would rest on, in words.
     account: String,
-    /// Further data that would settle it.
+    /// What is wanting for an answer, in words.
     wanting: String,
+    /// Fewest prompts that allow a pass.
+    min_n: usize,
 }
 
 /// A row that was not measured at all.
 pub(crate) fn unmeasured(rule: &Rule, policy: &Policy, scale: Scale, n: usize, reason: String) -> Draft {
-    let n_needed = Some(rule.min_n);
+    // More prompts help only where some were measured.
+    let n_needed = (n > 0).then_some(rule.min_n);
     let verdict = MetricVerdict {
         metric: rule.metric.clone(),
         slice: rule.slice.clone(),
@@ -84,6 +87,7 @@ pub(crate) fn unmeasured(rule: &Rule, policy: &Policy, scale: Scale, n: usize, r
         barred: Some(reason),
         account: String::new(),
         wanting: String::new(),
+        min_n: rule.min_n,
     }
 }
 
@@ -130,11 +134,7 @@ pub(crate) fn draft(
         _ => plan(evidence, n, distance.abs(), policy),
     };
     let (needed, wanting) = match needed {
-        Ok(needed) => {
-            let needed = needed.max(rule.min_n).max(n + 1);
-            let power = 100.0 * policy.power;
-            (Some(needed), format!("about {needed} prompts would settle it ({power:.0} % power), there were {n}"))
-        }
+        Ok(needed) => (Some(needed.max(rule.min_n).max(n + 1)), format!("{n} prompts do not settle it")),
         Err(why) => (None, why.to_owned()),
     };
     let two_armed = evidence.baseline.is_some();
@@ -165,7 +165,7 @@ pub(crate) fn draft(
         unit: scale.unit,
     };
     let account = account(rule.require, scale.unit, evidence);
-    Draft { verdict, alarm: Some(alarm), shown, beyond, barred, account, wanting }
+    Draft { verdict, alarm: Some(alarm), shown, beyond, barred, account, wanting, min_n: rule.min_n }
 }
 
 impl Draft {
@@ -188,6 +188,9 @@ impl Draft {
         };
         if decision != Decision::Inconclusive {
             self.verdict.n_needed = None;
+        } else if self.shown {
+            // Only the bar stands in the way: too few prompts, or prompts without a partner.
+            self.verdict.n_needed = Some(self.min_n).filter(|min_n| self.verdict.n < *min_n);
         }
         self.verdict.verdict = decision;
         self.verdict.reason = reason;

@@ -215,18 +215,18 @@ fn check_sleep(simulations: u64, sigmas: f64) {
 
 #[test]
 fn no_false_alarm_above_the_nominal_level() {
-    check_null(200, 3.0);
-    check_null_over_seeds(400, 3.0);
+    check_null(150, 3.0);
+    check_null_over_seeds(250, 3.0);
 }
 
 #[test]
 fn planned_effects_are_found() {
-    check_power(300, 3.0);
+    check_power(200, 3.0);
 }
 
 #[test]
 fn harm_at_the_margin_does_not_pass() {
-    check_sleep(300, 3.0);
+    check_sleep(200, 3.0);
 }
 
 #[test]
