@@ -3,10 +3,15 @@
 use crate::error::{KernelError, Result};
 use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
 use std::ops::Deref;
-use std::sync::RwLockReadGuard;
+use std::sync::{Arc, OnceLock, RwLockReadGuard};
 
 /// A float32 tensor in host memory whose elements lie side by side; a strided one is copied once.
-pub(crate) struct Dense(Tensor);
+pub(crate) struct Dense(Elements);
+
+enum Elements {
+    Held(Tensor),
+    Remade(Arc<Remake>),
+}
 
 impl Dense {
     pub(crate) fn new(op: &'static str, argument: &'static str, tensor: &Tensor) -> Result<Self> {
@@ -16,30 +21,61 @@ impl Dense {
         if tensor.dtype() != DType::F32 {
             return Err(KernelError::Type { op, argument, got: tensor.dtype() });
         }
-        Ok(Self(tensor.detach().contiguous()?))
+        Ok(Self(Elements::Held(tensor.detach().contiguous()?)))
+    }
+
+    /// Lets the elements go and makes them again at the next read.
+    pub(crate) fn remade(remake: Arc<Remake>) -> Self {
+        Self(Elements::Remade(remake))
     }
 
     pub(crate) fn read(&self) -> Slice<'_> {
-        let (guard, layout) = self.0.storage_and_layout();
-        Slice { guard, start: layout.start_offset(), len: layout.shape().elem_count() }
+        match &self.0 {
+            Elements::Held(tensor) => {
+                let (guard, layout) = tensor.storage_and_layout();
+                Slice::Locked { guard, start: layout.start_offset(), len: layout.shape().elem_count() }
+            }
+            Elements::Remade(remake) => Slice::Plain(remake.values()),
+        }
     }
 }
 
-/// A read lock on a [`Dense`] tensor.
-pub(crate) struct Slice<'a> {
-    guard: RwLockReadGuard<'a, Storage>,
-    start: usize,
-    len: usize,
+/// A way to make a tensor's elements again, bit by bit the same, and the elements once made. They go when the last
+/// reader does.
+pub(crate) struct Remake {
+    make: Box<dyn Fn() -> Vec<f32> + Send + Sync>,
+    values: OnceLock<Vec<f32>>,
+}
+
+impl Remake {
+    pub(crate) fn new(make: impl Fn() -> Vec<f32> + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self { make: Box::new(make), values: OnceLock::new() })
+    }
+
+    fn values(&self) -> &[f32] {
+        self.values.get_or_init(&self.make)
+    }
+}
+
+/// The elements of a [`Dense`] tensor.
+pub(crate) enum Slice<'a> {
+    /// Under a read lock on the tensor.
+    Locked { guard: RwLockReadGuard<'a, Storage>, start: usize, len: usize },
+    /// Made again.
+    Plain(&'a [f32]),
 }
 
 impl Deref for Slice<'_> {
     type Target = [f32];
 
     fn deref(&self) -> &[f32] {
-        match &*self.guard {
-            Storage::Cpu(CpuStorage::F32(values)) => &values[self.start..self.start + self.len],
-            // `Dense::new` looked at both and a tensor never changes either.
-            _ => unreachable!("a dense tensor is float32 in host memory"),
+        match self {
+            Self::Plain(values) => values,
+            Self::Locked { guard, start, len } => match &**guard {
+                Storage::Cpu(CpuStorage::F32(values)) => &values[*start..start + len],
+                // `Dense::new` looked at both and a tensor never changes either.
+                _ => unreachable!("a dense tensor is float32 in host memory"),
+            },
         }
     }
 }

@@ -1,12 +1,14 @@
 //! Gated activations: φ(gate) ∘ up (Shazeer, arXiv 2002.05202).
 
-use crate::dense::{Dense, same_shape};
+use crate::dense::{Dense, Remake, same_shape};
 use crate::error::Result;
 use crate::graph::record;
 use crate::outlet::Slopes;
 use crate::parallel::{Shared, rows_per_piece, tasks};
 use crate::simd::{fma, sigmoid, simd, tanh};
+use crate::tape::offer_remake;
 use candle_core::Tensor;
+use std::sync::Arc;
 
 /// √(2/π), of the tanh form of GELU.
 const SQRT_2_OVER_PI: f32 = 0.797_884_6;
@@ -37,19 +39,22 @@ type Backward = fn(gate: &[f32], up: &[f32], dy: &[f32], d_gate: &mut [f32], d_u
 
 fn gated(op: &'static str, gate: &Tensor, up: &Tensor, forward: Forward, backward: Backward) -> Result<Tensor> {
     same_shape(op, "up", gate.dims(), up)?;
-    let (g, u) = (Dense::new(op, "gate", gate)?, Dense::new(op, "up", up)?);
-    let mut values = vec![0.0; gate.elem_count()];
-    {
+    let inputs = Arc::new([Dense::new(op, "gate", gate)?, Dense::new(op, "up", up)?]);
+    let run = move |[g, u]: &[Dense; 2]| {
         let (g, u) = (g.read(), u.read());
+        let mut values = vec![0.0; g.len()];
         let out = Shared::new(&mut values);
         pieces(g.len(), |range| {
             // SAFETY: this range belongs to this task alone.
             let out = unsafe { out.slice(range.start, range.len()) };
             forward(&g[range.clone()], &u[range], out);
         });
-    }
-    record(op, &[gate, up], values, gate.dims(), move |dy, _, out| {
-        let (g, u) = (g.read(), u.read());
+        values
+    };
+    let values = run(&inputs);
+    let kept = Arc::clone(&inputs);
+    let result = record(op, &[gate, up], values, gate.dims(), move |dy, _, out| {
+        let [g, u] = kept.each_ref().map(Dense::read);
         let mut buffers = [0, 1].map(|index| Slopes::new(out.open(index), g.len()));
         let [gate, up] = buffers.each_mut().map(|slopes| Shared::new(&mut slopes.fresh));
         pieces(g.len(), |range| {
@@ -61,7 +66,9 @@ fn gated(op: &'static str, gate: &Tensor, up: &Tensor, forward: Forward, backwar
             slopes.close(index, out)?;
         }
         Ok(())
-    })
+    })?;
+    offer_remake(&result, || Remake::new(move || run(&inputs)));
+    Ok(result)
 }
 
 fn pieces(len: usize, task: impl Fn(std::ops::Range<usize>) + Send + Sync) {

@@ -9,6 +9,7 @@ use crate::graph::record;
 use crate::matmul::{Target, View, multiply, threads};
 use crate::outlet::Outlet;
 use crate::simd::add_assign;
+use crate::tape::lightest;
 use candle_core::Tensor;
 
 const OP: &str = "linear";
@@ -121,7 +122,7 @@ impl Factors {
     /// What the backward pass reads: each factor if the other needs a gradient.
     fn saved(self, x: &Tensor, weight: &Tensor) -> Saved {
         Saved {
-            x: weight.track_op().then_some(self.x),
+            x: weight.track_op().then(|| lightest(x, self.x)),
             weight: x.track_op().then_some(self.weight),
             extents: self.extents,
         }

@@ -3,7 +3,7 @@
 //! y = x · r · g with r = (mean(x²) + ε)^−½ (Zhang and Sennrich, arXiv 1910.07467). The backward
 //! pass keeps r alone: dx = r·(g∘dy) − x·r³·⟨g∘dy, x⟩/H, and dg = Σ dy∘x·r over rows.
 
-use crate::dense::{Dense, rows, same_shape};
+use crate::dense::{Dense, Remake, rows, same_shape};
 use crate::error::{KernelError, Result};
 use crate::graph::{Incoming, record};
 use crate::outlet::{Buffer, Outlet};
@@ -11,7 +11,8 @@ use crate::parallel::{Shared, rows_per_piece, tasks};
 use crate::simd::{add_assign, fma, simd, sum_lanes};
 use crate::tape;
 use candle_core::Tensor;
-use std::sync::{Arc, OnceLock};
+use std::ops::Range;
+use std::sync::Arc;
 
 const OP: &str = "rms_norm";
 
@@ -122,32 +123,29 @@ fn record_together(
     sum: Vec<f32>,
     normed: Vec<f32>,
     inverse: Vec<f32>,
-    scale: Arc<[f32]>,
+    scale: Vec<f32>,
 ) -> Result<AddRmsNorm> {
-    let saved: Arc<OnceLock<Dense>> = Arc::default();
-    let kept = Arc::clone(&saved);
+    let [sum, normed] = [sum, normed].map(|values| tape::leaf(values, x.dims()));
+    let kept = Arc::new(Kept { input: Dense::new(OP, "sum", &sum)?, scale, inverse });
+    let remake = Arc::clone(&kept);
     let backward = move |[d_sum, d_normed]: [Option<&[f32]>; 2], out: &mut Outlet<'_>| {
-        let Some(input) = kept.get() else { return Ok(()) };
-        let input = input.read();
+        let input = kept.input.read();
         let mut total = out.blank(input.len());
         match d_normed {
             None => total.copy_from_slice(d_sum.unwrap_or(&[])),
             Some(dy) => {
                 let wants = [out.wants(0) || out.wants(1), out.wants(2)];
-                let back = Back { input: &input, dy, scale: &scale, inverse: &inverse };
                 let dx = wants[0].then_some(Slope { values: &mut total, base: d_sum, add: false });
-                let partial = back.run(dx, wants[1]);
-                out.deliver(2, |buffer| add_rows(&partial, scale.len(), buffer))?;
+                let partial = kept.backward(&input, dy, dx, wants[1]);
+                out.deliver(2, |buffer| add_rows(&partial, kept.scale.len(), buffer))?;
             }
         }
         let total = Arc::new(total);
         out.pass(0, &Incoming::Shared(&total))?;
         out.pass(1, &Incoming::Shared(&total))
     };
-    let values = [sum, normed];
-    let [sum, normed] = tape::push_pair(&[x, residual, weight], values, x.dims(), Box::new(backward))?;
-    // The sum is both a result and what the norm's backward pass reads.
-    let _ = saved.set(Dense::new(OP, "sum", &sum)?);
+    tape::push_pair(&[x, residual, weight], [&sum, &normed], Box::new(backward))?;
+    tape::offer_remake(&normed, || Remake::new(move || remake.normed()));
     Ok(AddRmsNorm { sum, normed })
 }
 
@@ -161,34 +159,34 @@ fn check(x: &Tensor, weight: &Tensor, options: NormOptions) -> Result<(usize, us
 }
 
 /// The factors g, with Gemma's offset added.
-fn scale(weight: &Tensor, options: NormOptions) -> Result<Arc<[f32]>> {
+fn scale(weight: &Tensor, options: NormOptions) -> Result<Vec<f32>> {
     let weight = Dense::new(OP, "weight", weight)?;
     let offset = if options.unit_offset { 1.0 } else { 0.0 };
     let scale = weight.read().iter().map(|g| g + offset).collect();
     Ok(scale)
 }
 
-fn record_norm(x: &Tensor, weight: &Tensor, normed: Vec<f32>, inverse: Vec<f32>, scale: Arc<[f32]>) -> Result<Tensor> {
-    let input = Dense::new(OP, "x", x)?;
-    record(OP, &[x, weight], normed, x.dims(), move |dy, _, out| {
-        let input = input.read();
-        let back = Back { input: &input, dy, scale: &scale, inverse: &inverse };
+fn record_norm(x: &Tensor, weight: &Tensor, normed: Vec<f32>, inverse: Vec<f32>, scale: Vec<f32>) -> Result<Tensor> {
+    let kept = Arc::new(Kept { input: Dense::new(OP, "x", x)?, scale, inverse });
+    let remake = Arc::clone(&kept);
+    let normed = record(OP, &[x, weight], normed, x.dims(), move |dy, _, out| {
         let mut dx = out.open(0);
         let slope = dx.as_mut().map(|buffer| Slope { values: &mut buffer.values, base: None, add: buffer.accumulate });
-        let partial = back.run(slope, out.wants(1));
+        let partial = kept.backward(&kept.input.read(), dy, slope, out.wants(1));
         if let Some(buffer) = dx {
             out.close(0, buffer)?;
         }
-        out.deliver(1, |buffer| add_rows(&partial, scale.len(), buffer))
-    })
+        out.deliver(1, |buffer| add_rows(&partial, kept.scale.len(), buffer))
+    })?;
+    tape::offer_remake(&normed, || Remake::new(move || remake.normed()));
+    Ok(normed)
 }
 
-/// A norm's backward pass.
-struct Back<'a> {
-    input: &'a [f32],
-    dy: &'a [f32],
-    scale: &'a [f32],
-    inverse: &'a [f32],
+/// What a norm's backward pass reads: its input, g, and r of each row.
+struct Kept {
+    input: Dense,
+    scale: Vec<f32>,
+    inverse: Vec<f32>,
 }
 
 /// Where dx goes: over `values`, onto `base` if there is one, onto `values` if `add`.
@@ -198,29 +196,49 @@ struct Slope<'a> {
     add: bool,
 }
 
-impl Back<'_> {
-    /// Writes dx and returns partial sums of dg if wanted: a row for each piece, and the pieces do
-    /// not depend on the threads.
-    fn run(&self, dx: Option<Slope<'_>>, wants_scale: bool) -> Vec<f32> {
+impl Kept {
+    /// Runs `task` on pieces of rows, given by their numbers.
+    fn pieces(&self, task: impl Fn(usize, Range<usize>) + Send + Sync) {
         let (width, count) = (self.scale.len(), self.inverse.len());
         let piece = rows_per_piece(width);
-        let pieces = count.div_ceil(piece);
-        let mut partial = vec![0.0; if wants_scale { pieces * width } else { 0 }];
+        tasks(count.div_ceil(piece), 4 * count * width, |index| {
+            task(index, index * piece..((index + 1) * piece).min(count));
+        });
+    }
+
+    /// The norm's result once more.
+    fn normed(&self) -> Vec<f32> {
+        let width = self.scale.len();
+        let input = self.input.read();
+        let mut normed = vec![0.0; input.len()];
+        let out = Shared::new(&mut normed);
+        self.pieces(|_, rows| {
+            let range = rows.start * width..rows.end * width;
+            // SAFETY: rows of this piece belong to this task alone.
+            let out = unsafe { out.slice(range.start, range.len()) };
+            rescale(&input[range], &self.scale, &self.inverse[rows], out);
+        });
+        normed
+    }
+
+    /// Writes dx and returns partial sums of dg if wanted: a row for each piece, and the pieces do not depend on the
+    /// threads.
+    fn backward(&self, input: &[f32], dy: &[f32], dx: Option<Slope<'_>>, wants_scale: bool) -> Vec<f32> {
+        let (width, count) = (self.scale.len(), self.inverse.len());
+        let mut partial = vec![0.0; if wants_scale { count.div_ceil(rows_per_piece(width)) * width } else { 0 }];
         let partials = Shared::new(&mut partial);
         let dx = dx.map(|slope| (Shared::new(slope.values), slope.base, slope.add));
-        tasks(pieces, 4 * count * width, |index| {
-            let first = index * piece;
-            let n = piece.min(count - first);
-            let range = first * width..(first + n) * width;
-            let (x, dy) = (&self.input[range.clone()], &self.dy[range.clone()]);
-            let roots = &self.inverse[first..first + n];
+        self.pieces(|index, rows| {
+            let range = rows.start * width..rows.end * width;
+            let (x, dy) = (&input[range.clone()], &dy[range.clone()]);
+            let roots = &self.inverse[rows];
             if let Some((dx, base, add)) = dx {
                 // SAFETY: rows of this piece belong to this task alone.
                 let dx = unsafe { dx.slice(range.start, range.len()) };
                 if let Some(base) = base {
                     dx.copy_from_slice(&base[range]);
                 }
-                input_gradient(x, dy, self.scale, roots, dx, add || base.is_some());
+                input_gradient(x, dy, &self.scale, roots, dx, add || base.is_some());
             }
             if wants_scale {
                 // SAFETY: this piece's row of partial sums belongs to this task alone.
@@ -258,6 +276,18 @@ simd! {
             let square = sum_lanes(width, |i, sum| fma::<FMA>(x[i], x[i], sum));
             let r = 1.0 / (square / width as f32 + eps).sqrt();
             *root = r;
+            for i in 0..width {
+                out[i] = x[i] * r * g[i];
+            }
+        }
+    }
+
+    fn rescale(x: &[f32], g: &[f32], roots: &[f32], out: &mut [f32]) {
+        let width = g.len();
+        if width == 0 {
+            return;
+        }
+        for ((x, out), r) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)).zip(roots) {
             for i in 0..width {
                 out[i] = x[i] * r * g[i];
             }

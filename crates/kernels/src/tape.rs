@@ -10,7 +10,7 @@
 //! candle operations in between keep working; the tape takes their part of the way back through
 //! candle. Views that keep the elements in place, such as a reshape, cost nothing.
 
-use crate::dense::{Dense, same_shape};
+use crate::dense::{Dense, Remake, same_shape};
 use crate::error::Result;
 use crate::gradients::Gradients;
 use crate::graph::{Backward, Incoming};
@@ -41,6 +41,8 @@ use std::sync::Arc;
 #[must_use = "a tape that is dropped is a forward pass without a way back"]
 pub struct Tape {
     nodes: Vec<Node>,
+    /// Results that are cheap to make again. Forgotten when recording ends.
+    remakes: HashMap<TensorId, Arc<Remake>>,
 }
 
 struct Node {
@@ -97,7 +99,8 @@ impl Tape {
     pub fn record<T>(forward: impl FnOnce() -> T) -> (Self, T) {
         let restore = Restore(RECORDING.replace(Some(Self::default())));
         let result = forward();
-        let tape = RECORDING.take().unwrap_or_default();
+        let mut tape = RECORDING.take().unwrap_or_default();
+        tape.remakes = HashMap::new();
         drop(restore);
         (tape, result)
     }
@@ -183,6 +186,27 @@ impl OtherGradients {
     }
 }
 
+/// Tells the tape how to make `result` again, so that later operations need not keep it.
+pub(crate) fn offer_remake(result: &Tensor, remake: impl FnOnce() -> Arc<Remake>) {
+    RECORDING.with_borrow_mut(|tape| {
+        if let Some(tape) = tape
+            && result.is_variable()
+        {
+            tape.remakes.insert(result.id(), remake());
+        }
+    });
+}
+
+/// What a backward pass may keep in place of the tensor `argument`, of which `dense` holds the elements.
+pub(crate) fn lightest(argument: &Tensor, dense: Dense) -> Dense {
+    let remake = RECORDING.with_borrow(|tape| {
+        let remakes = &tape.as_ref()?.remakes;
+        let id = if argument.is_variable() { argument.id() } else { viewed_leaf(argument)? };
+        remakes.get(&id).cloned()
+    });
+    remake.map_or(dense, Dense::remade)
+}
+
 /// Records a node with one result and returns the result.
 pub(crate) fn push(
     arguments: &[&Tensor],
@@ -197,17 +221,9 @@ pub(crate) fn push(
     Ok(output)
 }
 
-/// Records a node with two results of the same shape and returns them.
-pub(crate) fn push_pair(
-    arguments: &[&Tensor],
-    values: [Vec<f32>; 2],
-    shape: &[usize],
-    backward: PairBackward,
-) -> Result<[Tensor; 2]> {
-    let outputs = values.map(|values| leaf(values, shape));
-    let ids = [outputs[0].id(), outputs[1].id()];
-    push_node(arguments, Outputs::Two(ids, backward), leaf(vec![], &[0]))?;
-    Ok(outputs)
+/// Records a node with two results.
+pub(crate) fn push_pair(arguments: &[&Tensor], results: [&Tensor; 2], backward: PairBackward) -> Result<()> {
+    push_node(arguments, Outputs::Two(results.map(Tensor::id), backward), leaf(vec![], &[0]))
 }
 
 fn push_node(arguments: &[&Tensor], outputs: Outputs, result: Tensor) -> Result<()> {
@@ -221,7 +237,7 @@ fn push_node(arguments: &[&Tensor], outputs: Outputs, result: Tensor) -> Result<
 }
 
 /// A result that candle takes for a variable.
-fn leaf(values: Vec<f32>, shape: &[usize]) -> Tensor {
+pub(crate) fn leaf(values: Vec<f32>, shape: &[usize]) -> Tensor {
     let storage = Storage::Cpu(CpuStorage::F32(values));
     Tensor::from_storage(storage, Shape::from(shape), BackpropOp::none(), true)
 }
@@ -271,8 +287,9 @@ pub(crate) struct Pending {
     spare: Vec<Vec<f32>>,
 }
 
-/// Buffers kept for use again.
-const SPARES: usize = 8;
+/// Elements kept for use again: enough for the small gradients whose memory is not worth asking the system for each
+/// time, and no weight beside the large ones.
+const SPARE_ELEMENTS: usize = 1 << 24;
 
 impl Pending {
     /// Memory of `len` elements that hold anything.
@@ -286,10 +303,10 @@ impl Pending {
 
     fn recycle(&mut self, values: Arc<Vec<f32>>) {
         if let Ok(values) = Arc::try_unwrap(values) {
-            if self.spare.len() == SPARES {
+            self.spare.push(values);
+            while self.spare.iter().map(Vec::len).sum::<usize>() > SPARE_ELEMENTS {
                 self.spare.remove(0);
             }
-            self.spare.push(values);
         }
     }
 
