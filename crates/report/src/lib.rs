@@ -3,7 +3,7 @@
 //!
 //! | document | formats |
 //! |---|---|
-//! | [`smpo_results::Leaderboard`] | [`leaderboard::html`], [`leaderboard::markdown`], [`leaderboard::json`] |
+//! | [`smpo_results::Leaderboard`] | [`leaderboard::html`], [`leaderboard::markdown`], [`leaderboard::json`], [`leaderboard::text`] |
 //! | [`smpo_results::Verdict`] | [`verdict::text`], [`verdict::markdown`], [`verdict::junit`] |
 //!
 //! Completions, prompts, model names and every other string of the input are hostile text. [`inert`] is the one place

@@ -124,7 +124,8 @@ fn board_view(index: usize, board: &Board, data: &PageData) -> BoardView {
         rows: table::rows(board, &columns),
         more_metrics: columns.iter().any(|column| column.extra),
         columns,
-        has_slices: slices.len() > 1,
+        // one slice of prompts says the same as all of them
+        has_slices: slices.iter().filter(|slice| !matches!(slice.as_str(), super::ALL | super::HELD_OUT)).count() > 1,
         slices: slices.iter().map(|slice| wording::slice(slice)).collect(),
         provenance: provenance::of(board),
         has_forest: board.entries.iter().any(|entry| !entry.comparisons.is_empty()),

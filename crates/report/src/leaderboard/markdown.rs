@@ -203,15 +203,15 @@ fn origins(out: &mut String, board: &Board) {
     for run in &provenance.runs {
         let weights = if run.weights.is_empty() { "–".to_owned() } else { code(&run.weights) };
         let training = if run.training_seed.is_empty() { "–" } else { &run.training_seed };
+        let seed = if run.seed.is_empty() { "–" } else { &run.seed };
         let samples = run.samples.as_ref().map(|link| format!("[file]({link})")).unwrap_or_else(|| "–".to_owned());
         let own: Vec<String> = run.own.iter().map(|f| format!("; {} {}", text(&f.field), code(&f.value))).collect();
         let _ = writeln!(
             out,
-            "| {} | {}{} | {weights} | {training} | {} | {samples} |",
+            "| {} | {}{} | {weights} | {training} | {seed} | {samples} |",
             text(&run.entry),
             code(&run.source),
             own.concat(),
-            run.seed,
         );
     }
     out.push_str("\n</details>\n\n");

@@ -11,11 +11,14 @@ mod samples;
 mod scale;
 pub mod story;
 mod table;
+pub mod text;
 
 use smpo_results::{BoardEntry, MetricEstimate};
 
 /// The slice that holds every prompt.
 pub(crate) const ALL: &str = "all";
+/// The slice of held-out preference pairs.
+pub(crate) const HELD_OUT: &str = "held_out";
 
 /// The estimate of a metric on a slice, if it is a number.
 pub(crate) fn estimate<'a>(entry: &'a BoardEntry, metric: &str, slice: &str) -> Option<&'a MetricEstimate> {

@@ -22,7 +22,7 @@ pub(crate) struct Run {
     pub(crate) arm: String,
     pub(crate) training_seed: String,
     pub(crate) weights: String,
-    pub(crate) seed: u64,
+    pub(crate) seed: String,
     pub(crate) fidelity: String,
     /// Facts that not all runs share.
     pub(crate) own: Vec<Fact>,
@@ -116,7 +116,8 @@ pub(crate) fn of(board: &Board) -> Provenance {
             arm: run.model.arm.as_deref().map(|arm| short_line(arm, 60)).unwrap_or_default(),
             training_seed: run.model.training_seed.map(|seed| seed.to_string()).unwrap_or_default(),
             weights: run.model.weights_sha256.as_deref().map(|hash| short_line(hash, 64)).unwrap_or_default(),
-            seed: run.seed,
+            // completions from elsewhere were drawn with a seed that nobody knows
+            seed: if run.kind == "score" { String::new() } else { run.seed.to_string() },
             fidelity: run.fidelity_max_abs_nats.map(|nats| format!("{nats:.1e} nats")).unwrap_or_default(),
             own: facts.iter().filter(|fact| !is_shared(fact)).cloned().collect(),
             samples: samples.and_then(|link| relative_link(link)),

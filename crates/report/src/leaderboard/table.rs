@@ -47,19 +47,20 @@ pub(crate) struct Cell {
 
 /// Columns that are shown at once.
 const SHOWN: usize = 6;
+/// Secondary metrics that are shown first; others follow in the board's order.
+const TELLING: [&str; 6] = ["seq_rep_4", "p_cap", "broken_rate", "length", "eos_logp_gold", "zlib_ratio"];
 
 pub(crate) fn columns(board: &Board) -> Vec<Column> {
-    let primary = board.metrics.iter().filter(|m| m.primary).count();
-    let mut room = SHOWN.saturating_sub(primary);
+    let mut secondary: Vec<&str> = board.metrics.iter().filter(|m| !m.primary).map(|m| m.id.as_str()).collect();
+    secondary.sort_by_key(|id| TELLING.iter().position(|telling| telling == id).unwrap_or(TELLING.len()));
+    let room = SHOWN.saturating_sub(board.metrics.len() - secondary.len());
+    let hidden = secondary.split_off(room.min(secondary.len()));
     board
         .metrics
         .iter()
         .enumerate()
         .map(|(index, metric)| {
-            let extra = !metric.primary && room == 0;
-            if !metric.primary && room > 0 {
-                room -= 1;
-            }
+            let extra = !metric.primary && hidden.contains(&metric.id.as_str());
             Column {
                 index,
                 name: wording::metric(&metric.id).into_owned(),

@@ -1,7 +1,7 @@
 //! Text that attacks: every string of the input, in every format, stays text.
 
 use crate::fixture;
-use smpo_report::leaderboard::{html, markdown as board_markdown};
+use smpo_report::leaderboard::{html, markdown as board_markdown, text as board_text};
 use smpo_report::verdict::{junit, markdown, text};
 use smpo_results::{Leaderboard, Verdict};
 
@@ -197,7 +197,8 @@ fn junit_stays_well_formed_and_xml_legal() {
 fn terminals_get_no_control_sequence() {
     for attack in ATTACKS {
         let style = text::Style { colour: false, width: Some(120) };
-        let shown = text::render(&poisoned_verdict(attack), style);
+        let shown =
+            text::render(&poisoned_verdict(attack), style) + &board_text::render(&poisoned_board(attack), style);
         assert!(shown.chars().all(|c| c == '\n' || !c.is_control()), "{attack:?}");
         assert!(!shown.contains(['\u{202e}', '\u{2066}', '\u{2028}']), "{attack:?}");
     }

@@ -1,11 +1,19 @@
-//! The leaderboard as Markdown and JSON.
+//! The leaderboard as text, Markdown and JSON.
 
 use crate::fixture;
-use smpo_report::leaderboard::{json, markdown};
+use smpo_report::leaderboard::{json, markdown, text};
+use smpo_report::verdict::text::Style;
 
 #[test]
 fn markdown_of_five_arms() {
     insta::assert_snapshot!(markdown::render(&fixture::leaderboard()));
+}
+
+#[test]
+fn text_of_five_arms() {
+    let shown = text::render(&fixture::leaderboard(), Style::default());
+    assert!(!shown.contains('\u{1b}'));
+    insta::assert_snapshot!(shown);
 }
 
 #[test]
