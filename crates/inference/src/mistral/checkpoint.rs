@@ -16,8 +16,9 @@ pub(super) enum Checkpoint {
     Directory(Directory),
     /// The same with a PEFT LoRA adapter merged in while loading.
     Adapter { base: Directory, adapter: Adapter },
-    /// One GGUF file, its tokenizer and template inside.
-    Gguf { file: PathBuf },
+    /// One GGUF file. Its tokenizer and template come from a directory beside it: mistral.rs 0.8.1 rebuilds the
+    /// tokenizer inside with one pre-tokenizer for all models, and a prompt cut up differently is another prompt.
+    Gguf { file: PathBuf, directory: PathBuf, tokenizer: PathBuf },
 }
 
 /// A Hugging Face directory.
@@ -42,11 +43,18 @@ const COPY_THE_BASE: &str =
 
 impl Checkpoint {
     /// Finds out what `path` is. `base` names the model below an adapter where `adapter_config.json` does not name a
-    /// directory.
+    /// directory, and the directory of a GGUF file's tokenizer where it is not the file's own.
     pub fn open(path: &Path, base: Option<&Path>) -> Result<Self, InferenceError> {
         if path.is_file() && path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf")) {
             check_gguf(path)?;
-            return Ok(Checkpoint::Gguf { file: path.to_path_buf() });
+            let directory = base.or(path.parent()).unwrap_or(Path::new("."));
+            let tokenizer = directory.join("tokenizer.json");
+            require(
+                &tokenizer,
+                "the tokenizer of a GGUF model",
+                "put tokenizer.json and the chat template of the original model beside the file, or name their directory",
+            )?;
+            return Ok(Checkpoint::Gguf { file: path.to_path_buf(), directory: directory.to_path_buf(), tokenizer });
         }
         if !path.is_dir() {
             return Err(InferenceError::MissingFile {
@@ -66,12 +74,20 @@ impl Checkpoint {
         Directory::open(path).map(Checkpoint::Directory)
     }
 
-    /// The directory that has the template, or the file.
+    /// What was asked for, for errors.
     pub fn path(&self) -> &Path {
         match self {
             Checkpoint::Directory(directory) => &directory.path,
             Checkpoint::Adapter { adapter, .. } => &adapter.path,
-            Checkpoint::Gguf { file } => file,
+            Checkpoint::Gguf { file, .. } => file,
+        }
+    }
+
+    /// The tokenizer file.
+    pub fn tokenizer(&self) -> &Path {
+        match self {
+            Checkpoint::Directory(directory) | Checkpoint::Adapter { base: directory, .. } => &directory.tokenizer,
+            Checkpoint::Gguf { tokenizer, .. } => tokenizer,
         }
     }
 
@@ -79,7 +95,7 @@ impl Checkpoint {
     pub fn weight_bytes(&self) -> u64 {
         let files = match self {
             Checkpoint::Directory(directory) | Checkpoint::Adapter { base: directory, .. } => &directory.weights[..],
-            Checkpoint::Gguf { file } => std::slice::from_ref(file),
+            Checkpoint::Gguf { file, .. } => std::slice::from_ref(file),
         };
         files.iter().filter_map(|file| fs::metadata(file).ok()).map(|metadata| metadata.len()).sum()
     }

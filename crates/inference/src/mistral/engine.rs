@@ -25,7 +25,8 @@ const VERSION: &str = "0.8.1";
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MistralConfig {
-    /// The directory of the model below a PEFT adapter, where `adapter_config.json` names none that exists.
+    /// The directory of the model below a PEFT adapter, where `adapter_config.json` names none that exists; for a GGUF
+    /// file, the directory of the tokenizer and the chat template, where that is not the file's own.
     pub base: Option<PathBuf>,
     /// Threads that one engine computes with. Absent: one for small weights, where handing work over costs more than
     /// the work, else the processor's divided by the instances.
@@ -44,7 +45,7 @@ pub struct Terminator {
     pub token: String,
 }
 
-/// A model loaded into mistral.rs, in float32 on the CPU.
+/// A model loaded into mistral.rs on the CPU: in float32, or a GGUF file as it is quantised.
 ///
 /// Not for use from inside an asynchronous runtime: [`Generator::generate`] blocks.
 pub struct MistralEngine {
@@ -55,6 +56,7 @@ pub struct MistralEngine {
     stop: u32,
     position_limit: usize,
     threads: usize,
+    dtype: &'static str,
 }
 
 impl MistralEngine {
@@ -86,7 +88,9 @@ impl MistralEngine {
     fn start(checkpoint: &Checkpoint, threads: usize) -> Result<Self, InferenceError> {
         let Loaded { runner, codec, terminators, position_limit } = load(checkpoint, ModelDType::F32)?;
         let terminator_ids: Vec<u32> = terminators.iter().map(|terminator| terminator.id).collect();
-        let mut engine = MistralEngine { runner, codec, terminators, terminator_ids, stop: 0, position_limit, threads };
+        let dtype = if matches!(checkpoint, Checkpoint::Gguf { .. }) { "gguf" } else { "f32" };
+        let mut engine =
+            MistralEngine { runner, codec, terminators, terminator_ids, stop: 0, position_limit, threads, dtype };
         engine.stop = engine.stopping_terminator().ok_or_else(|| InferenceError::Load {
             path: checkpoint.path().to_path_buf(),
             engine: ENGINE,
@@ -239,6 +243,11 @@ impl Generator for MistralEngine {
     }
 
     fn engine(&self) -> EngineInfo {
-        EngineInfo { name: ENGINE.into(), version: VERSION.into(), dtype: Some("f32".into()), device: "cpu".into() }
+        EngineInfo {
+            name: ENGINE.into(),
+            version: VERSION.into(),
+            dtype: Some(self.dtype.into()),
+            device: "cpu".into(),
+        }
     }
 }

@@ -53,73 +53,41 @@ fn failed(path: &Path, message: impl ToString) -> InferenceError {
 fn load_here(checkpoint: &Checkpoint, dtype: ModelDType) -> Result<Loaded, InferenceError> {
     let path = checkpoint.path();
     // Template, terminators and tokenizer first: what they find missing needs no weights.
-    let described = match checkpoint {
-        Checkpoint::Directory(Directory { path, .. }) => Some(describe(path)?),
-        Checkpoint::Adapter { base, adapter } => Some(describe(&adapter.path).or_else(|_| describe(&base.path))?),
-        Checkpoint::Gguf { .. } => None,
+    let (template, mut terminators) = match checkpoint {
+        Checkpoint::Directory(Directory { path, .. }) | Checkpoint::Gguf { directory: path, .. } => describe(path)?,
+        Checkpoint::Adapter { base, adapter } => describe(&adapter.path).or_else(|_| describe(&base.path))?,
     };
-    let tokenizer = match checkpoint {
-        Checkpoint::Directory(directory) | Checkpoint::Adapter { base: directory, .. } => {
-            Some(read_tokenizer(&directory.tokenizer)?)
-        }
-        Checkpoint::Gguf { .. } => None,
-    };
-    let (loader, paths, _config) = loader(checkpoint)?;
-    let mapping = DeviceMapSetting::dummy();
-    let pipeline = loader
-        .load_model_from_path(&paths, &dtype, &Device::Cpu, true, mapping, None, None)
-        .map_err(|error| failed(path, format!("{error:#}")))?;
-
-    let (engine_tokenizer, metadata, engine_template) = {
-        let pipeline = pipeline.try_lock().map_err(|error| failed(path, error))?;
-        (pipeline.tokenizer(), pipeline.get_metadata(), pipeline.get_chat_template())
-    };
-    let tokenizer = match tokenizer {
-        Some(tokenizer) => tokenizer,
-        // The engine's own, which it made from the file's metadata; it uses another version of the same crate.
-        None => {
-            let engine = engine_tokenizer.ok_or_else(|| failed(path, "it has no tokenizer"))?;
-            let json = engine.to_string(false).map_err(|error| failed(path, error))?;
-            json.parse::<Tokenizer>().map_err(|error| failed(path, error))?
-        }
-    };
-    let (template, ids) = match described {
-        Some((template, mut terminators)) => {
-            terminators.resolve(|token| tokenizer.token_to_id(token), |id| tokenizer.id_to_token(id));
-            (template, terminators.ids())
-        }
-        None => {
-            let text = engine_template.as_ref().and_then(|template| template.chat_template.as_ref()?.0.as_ref().left());
-            let text = text.ok_or_else(|| InferenceError::InvalidFile {
-                path: path.to_path_buf(),
-                problem: "no chat template (tokenizer.chat_template)".into(),
-                remedy: "convert the model again from a directory with a chat template".into(),
-            })?;
-            let template =
-                ChatTemplate::from_source(text.as_str(), &path.display().to_string()).map_err(|e| failed(path, e))?;
-            (with_special_tokens(template, engine_template.as_deref()), metadata.eos_tok.clone())
-        }
-    };
-    if ids.is_empty() {
+    let tokenizer = read_tokenizer(checkpoint.tokenizer())?;
+    terminators.resolve(|token| tokenizer.token_to_id(token), |id| tokenizer.id_to_token(id));
+    if terminators.is_empty() {
         return Err(InferenceError::InvalidFile {
             path: path.to_path_buf(),
             problem: "no terminator: expected an eos_token, an eos_token_id or a turn end in the template".into(),
             remedy: "name the token that ends a turn as eos_token in tokenizer_config.json".into(),
         });
     }
-    let terminators =
-        ids.iter().map(|&id| Terminator { id, token: tokenizer.id_to_token(id).unwrap_or_default() }).collect();
+    let terminators = terminators
+        .ids()
+        .into_iter()
+        .map(|id| Terminator { id, token: tokenizer.id_to_token(id).unwrap_or_default() })
+        .collect();
+    let (loader, paths, _config) = loader(checkpoint)?;
+    let mapping = DeviceMapSetting::dummy();
+    let pipeline = loader
+        .load_model_from_path(&paths, &dtype, &Device::Cpu, true, mapping, None, None)
+        .map_err(|error| failed(path, format!("{error:#}")))?;
 
+    let engine_limit = pipeline.try_lock().map_err(|error| failed(path, error))?.get_metadata().max_seq_len;
     let scheduler = SchedulerConfig::DefaultScheduler {
         method: DefaultSchedulerMethod::Fixed(1.try_into().map_err(|error| failed(path, error))?),
     };
-    let position_limit = match checkpoint {
+    let own_limit = match checkpoint {
         Checkpoint::Directory(directory) | Checkpoint::Adapter { base: directory, .. } => {
             directory.config.position_limit
         }
         Checkpoint::Gguf { .. } => None,
     };
-    let position_limit = position_limit.map_or(metadata.max_seq_len, |limit| limit.min(metadata.max_seq_len));
+    let position_limit = own_limit.map_or(engine_limit, |limit| limit.min(engine_limit));
     let builder =
         MistralRsBuilder::new(pipeline, scheduler, false, None).with_no_prefix_cache(true).with_disable_eos_stop(true);
     // A runtime of one thread, for the one await; on a larger one mistral.rs makes a dummy run.
@@ -154,8 +122,8 @@ fn loader(checkpoint: &Checkpoint) -> Result<(Box<dyn Loader>, Paths, Option<Nam
     let (directory, adapter) = match checkpoint {
         Checkpoint::Directory(directory) => (directory, None),
         Checkpoint::Adapter { base, adapter } => (base, Some(adapter)),
-        Checkpoint::Gguf { file } => {
-            let paths = local_paths(PathBuf::new(), PathBuf::new(), vec![file.clone()], AdapterPaths::None);
+        Checkpoint::Gguf { file, tokenizer, .. } => {
+            let paths = local_paths(tokenizer.clone(), PathBuf::new(), vec![file.clone()], AdapterPaths::None);
             let name = file.display().to_string();
             let config = GGUFSpecificConfig::default();
             let loader = GGUFLoaderBuilder::new(None, None, name.clone(), vec![name], config, false, None).build();
@@ -210,14 +178,4 @@ fn temporary(directory: &Path, config: &serde_json::Value) -> Result<NamedTempFi
         Ok(file)
     };
     write().map_err(|error: std::io::Error| failed(directory, format!("cannot write a temporary config.json: {error}")))
-}
-
-/// GGUF templates name the special tokens by variable, too.
-fn with_special_tokens(template: ChatTemplate, engine: Option<&mistralrs::core::ChatTemplate>) -> ChatTemplate {
-    let Some(engine) = engine else { return template };
-    let named = [("bos_token", engine.bos_tok()), ("eos_token", engine.eos_tok()), ("unk_token", engine.unk_tok())];
-    named.into_iter().fold(template, |template, (name, token)| match token {
-        Some(token) => template.with_variable(name, token),
-        None => template,
-    })
 }
