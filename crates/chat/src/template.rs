@@ -147,10 +147,30 @@ impl ChatTemplate {
     /// What the template writes after the last assistant message, such as `"<|im_end|>\n"`; `None` where it
     /// renders no plain exchange of a user and an assistant.
     pub fn turn_suffix(&self) -> Option<String> {
+        self.after_probe(&[])
+    }
+
+    /// The part of [`ChatTemplate::turn_suffix`] that it also writes when another turn follows: what ends the turn, not
+    /// the conversation.
+    pub(crate) fn turn_closing(&self) -> Option<String> {
+        let last = self.turn_suffix()?;
+        let followed = self.after_probe(&[Message::user("again")])?;
+        let shared = last.chars().zip(followed.chars()).take_while(|(a, b)| a == b);
+        Some(shared.map(|(c, _)| c).collect())
+    }
+
+    /// Whether it renders a plain exchange but leaves out what the assistant says, as templates for content in parts
+    /// (images and text) do with messages of plain text.
+    pub fn drops_text(&self) -> bool {
+        let exchange = [Message::user("question"), Message::assistant(PROBE)];
+        self.render(&exchange, false).is_ok_and(|text| !text.contains(PROBE))
+    }
+
+    fn after_probe(&self, next: &[Message]) -> Option<String> {
         let exchange = [Message::user("question"), Message::assistant(PROBE)];
         let led = [Message::system("be brief"), Message::user("question"), Message::assistant(PROBE)];
         [&exchange[..], &led[..]].into_iter().find_map(|messages| {
-            let text = self.render(messages, false).ok()?;
+            let text = self.render(&[messages, next].concat(), false).ok()?;
             let end = text.rfind(PROBE)? + PROBE.len();
             Some(text[end..].to_string())
         })

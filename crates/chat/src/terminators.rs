@@ -51,8 +51,7 @@ impl Terminators {
     /// When a file is unreadable or `eos_token_id` is neither an id nor a list of ids.
     pub fn from_model_dir(dir: impl AsRef<Path>) -> Result<Self, ChatError> {
         let files = ModelFiles::read(dir.as_ref())?;
-        let suffix = ChatTemplate::from_files(&files).ok().and_then(|template| template.turn_suffix());
-        Self::from_files(&files, suffix.as_deref())
+        Self::from_files(&files, ChatTemplate::from_files(&files).ok().as_ref())
     }
 
     /// The same for a directory whose own template another one replaces.
@@ -60,12 +59,12 @@ impl Terminators {
     /// # Errors
     /// As [`Terminators::from_model_dir`].
     pub fn for_template(dir: impl AsRef<Path>, template: &ChatTemplate) -> Result<Self, ChatError> {
-        Self::from_files(&ModelFiles::read(dir.as_ref())?, template.turn_suffix().as_deref())
+        Self::from_files(&ModelFiles::read(dir.as_ref())?, Some(template))
     }
 
-    fn from_files(files: &ModelFiles, turn_suffix: Option<&str>) -> Result<Self, ChatError> {
+    fn from_files(files: &ModelFiles, template: Option<&ChatTemplate>) -> Result<Self, ChatError> {
         let mut set = Self::default();
-        if let Some(token) = turn_suffix.and_then(|suffix| turn_end(suffix, &files.added_tokens)) {
+        if let Some(token) = template.and_then(|template| turn_end(template, &files.added_tokens)) {
             set.add(Some(token.id), Some(token.content.clone()), TerminatorSource::TurnEnd);
         }
         if let Some(token) = files.special_token("eos_token") {
@@ -170,18 +169,27 @@ impl Terminators {
     }
 }
 
-/// The first special token that the template writes after an assistant's message; an added token that is not
-/// marked special where there is no other.
-fn turn_end<'a>(suffix: &str, added: &'a [AddedToken]) -> Option<&'a AddedToken> {
-    let first = |special: bool| {
-        added
-            .iter()
-            .filter(|token| token.special == special && !token.content.trim().is_empty())
-            .filter_map(|token| suffix.find(&token.content).map(|at| (at, token)))
-            .min_by_key(|(at, token)| (*at, usize::MAX - token.content.len()))
-            .map(|(_, token)| token)
+/// The token that ends an assistant's turn: the last special one that the template writes after the message whether or
+/// not another turn follows (`<|END_RESPONSE|><|END_OF_TURN_TOKEN|>` ends with the second; what Phi-3 adds at the end of
+/// the conversation is no turn end). Where nothing is common to both, the first one after the last message. Added tokens
+/// that are not marked special count where no special one is there.
+fn turn_end<'a>(template: &ChatTemplate, added: &'a [AddedToken]) -> Option<&'a AddedToken> {
+    let found = |text: &str, special: bool| -> Vec<(usize, &'a AddedToken)> {
+        let named = added.iter().filter(|token| token.special == special && !token.content.trim().is_empty());
+        named
+            .flat_map(|token| text.match_indices(&token.content).map(|(at, _)| (at, token)).collect::<Vec<_>>())
+            .collect()
     };
-    first(true).or_else(|| first(false))
+    let longest = |(at, token): &(usize, &AddedToken)| (*at, usize::MAX - token.content.len());
+    let closing = template.turn_closing().unwrap_or_default();
+    let suffix = template.turn_suffix()?;
+    [true, false].into_iter().find_map(|special| {
+        let last = found(&closing, special)
+            .into_iter()
+            .max_by_key(|(at, token)| (at + token.content.len(), token.content.len()));
+        let first = || found(&suffix, special).into_iter().min_by_key(longest);
+        last.or_else(first).map(|(_, token)| token)
+    })
 }
 
 fn eos_ids(map: &Map<String, Value>, path: &Path) -> Result<Vec<u32>, ChatError> {

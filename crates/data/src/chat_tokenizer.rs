@@ -38,7 +38,7 @@ impl ChatTokenizer {
     /// Reads tokenizer.json, the chat template and the terminators of a model directory.
     ///
     /// # Errors
-    /// When a file is missing or malformed, or nothing names a terminator.
+    /// When a file is missing or malformed, the template leaves out plain text, or nothing names a terminator.
     pub fn from_model_dir(dir: impl AsRef<Path>) -> Result<Self, EncodeError> {
         let dir = dir.as_ref();
         let template = ChatTemplate::from_model_dir(dir)?;
@@ -51,6 +51,9 @@ impl ChatTokenizer {
     /// As [`ChatTokenizer::from_model_dir`].
     pub fn with_template(dir: impl AsRef<Path>, template: ChatTemplate) -> Result<Self, EncodeError> {
         let dir = dir.as_ref();
+        if template.drops_text() {
+            return Err(EncodeError::DropsText { origin: template.origin().to_string() });
+        }
         let tokenizer = load(&dir.join("tokenizer.json"))?;
         let mut terminators = Terminators::for_template(dir, &template)?;
         terminators.resolve(|token| tokenizer.token_to_id(token), |id| tokenizer.id_to_token(id));

@@ -19,6 +19,15 @@ pub enum EncodeError {
     /// The tokenizer failed on a text.
     #[error("the tokenizer failed: {0}")]
     Tokenizer(String),
+    /// The template renders messages without their text.
+    #[error(
+        "{origin}: the chat template leaves out what plain text messages say; expected one that writes \
+         `message.content`, got one for content in parts (images and text): give another `chat_template`"
+    )]
+    DropsText {
+        /// Where the template came from.
+        origin: String,
+    },
     /// Nothing in the model directory names a token that ends a turn.
     #[error(
         "{}: no terminator: expected `eos_token` in tokenizer_config.json, `eos_token_id` in generation_config.json \

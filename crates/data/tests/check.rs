@@ -145,8 +145,11 @@ fn what_the_model_directory_gets_wrong_is_told() {
 
 #[test]
 fn rows_that_the_template_refuses_are_errors() {
-    let template =
-        ChatTemplate::from_source("{{ raise_exception('no') if messages[0].content == 'b' }}x", "t.jinja").unwrap();
+    let template = ChatTemplate::from_source(
+        "{{ raise_exception('no') if messages[0].content == 'b' }}{% for m in messages %}{{ m.content }};{% endfor %}",
+        "t.jinja",
+    )
+    .unwrap();
     let tokenizer = ChatTokenizer::with_template(golden("chatml"), template).unwrap();
     let file = file(&clean().join("\n"));
     let report = check(file.path(), Some(&tokenizer), &Truncation::default(), &go_on).unwrap().unwrap();

@@ -291,6 +291,10 @@ fn a_template_that_raises_or_loops_is_an_error() {
         let error = tokenizer.encode_pair(pair).unwrap_err().to_string();
         assert!(error.starts_with("bad.jinja: ") && error.contains(expected), "{error}");
     }
+    let parts = "{% for m in messages %}{% for part in m.content if part.type == 'text' %}{{ part.text }}{% endfor %}{% endfor %}";
+    let template = ChatTemplate::from_source(parts, "parts.jinja").unwrap();
+    let error = ChatTokenizer::with_template(golden("chatml"), template).unwrap_err().to_string();
+    assert!(error.starts_with("parts.jinja: the chat template leaves out what plain text messages say"), "{error}");
     let error = ChatTemplate::from_source("{% if %}", "bad.jinja").unwrap_err().to_string();
     assert!(error.contains("does not parse"), "{error}");
 }
@@ -313,7 +317,7 @@ fn a_model_directory_without_what_is_needed_says_so() {
     assert!(load(Path::new("/nowhere")).contains("expected a model directory"));
     let dir = tempfile::tempdir().unwrap();
     assert!(load(dir.path()).contains("no chat template"));
-    std::fs::write(dir.path().join("chat_template.jinja"), "{{ messages[0].content }}").unwrap();
+    std::fs::write(dir.path().join("chat_template.jinja"), "{{ messages[-1].content }}").unwrap();
     assert!(load(dir.path()).contains("cannot load the tokenizer"));
     std::fs::copy(golden("chatml").join("tokenizer.json"), dir.path().join("tokenizer.json")).unwrap();
     assert!(load(dir.path()).contains("no terminator"));

@@ -1,0 +1,62 @@
+//! Which token ends a turn, for the ways templates end theirs.
+
+use std::fs;
+
+use smpo_chat::{TerminatorSource, Terminators};
+
+/// A model directory with one template; tokens `<a>`, `<b>`, `<eos>`, `<user>` have the ids 0, 1, 2, 3.
+fn terminators(template: &str, eos: &str) -> Terminators {
+    let dir = tempfile::tempdir().unwrap();
+    let added = ["<a>", "<b>", "<eos>", "<user>"].iter().enumerate();
+    let added: Vec<_> =
+        added.map(|(id, content)| serde_json::json!({"id": id, "content": content, "special": true})).collect();
+    fs::write(dir.path().join("tokenizer.json"), serde_json::json!({"added_tokens": added}).to_string()).unwrap();
+    fs::write(dir.path().join("tokenizer_config.json"), serde_json::json!({"eos_token": eos}).to_string()).unwrap();
+    fs::write(dir.path().join("chat_template.jinja"), template).unwrap();
+    Terminators::from_model_dir(dir.path()).unwrap()
+}
+
+/// A template that writes `after` each assistant message and `last` at the end of a conversation.
+fn template(after: &str, last: &str) -> String {
+    format!(
+        "{{% for m in messages %}}{{% if m.role == 'user' %}}<user>{{{{ m.content }}}}{{% else %}}{{{{ m.content }}}}{after}\
+         {{% endif %}}{{% endfor %}}{{% if not add_generation_prompt %}}{last}{{% endif %}}"
+    )
+}
+
+#[test]
+fn the_turn_end_is_what_closes_every_turn() {
+    for (after, last, eos, ids) in [
+        // ChatML: one token, which the tokenizer may or may not call its EOS
+        ("<a>", "", "<a>", vec![0]),
+        ("<a>", "", "<eos>", vec![0, 2]),
+        // Cohere: the answer ends, then the turn
+        ("<a><b>", "", "<eos>", vec![1, 2]),
+        // Phi-3: the conversation's end is no turn's end
+        ("<a>", "<eos>", "<eos>", vec![0, 2]),
+        // GLM: nothing; the tokenizer's EOS is all there is
+        ("", "", "<eos>", vec![2]),
+        ("", "<b>", "<eos>", vec![1, 2]),
+    ] {
+        let found = terminators(&template(after, last), eos);
+        assert_eq!(found.ids(), ids, "{after} {last} {eos}");
+        assert_eq!(found.primary().unwrap().id, Some(ids[0]));
+    }
+}
+
+#[test]
+fn a_last_turn_that_ends_otherwise_counts() {
+    let gpt_oss = "{% for m in messages %}<user>{{ m.content }}{{ '<a>' if loop.last else '<b>' }}{% endfor %}";
+    let found = terminators(gpt_oss, "<eos>");
+    assert_eq!(found.ids(), [0, 2]);
+    assert_eq!(found.primary().unwrap().sources, [TerminatorSource::TurnEnd]);
+}
+
+#[test]
+fn sources_of_one_token_are_joined_and_the_first_in_a_text_is_found() {
+    let found = terminators(&template("<eos>", ""), "<eos>");
+    assert_eq!(found.entries().len(), 1);
+    assert_eq!(found.entries()[0].sources, [TerminatorSource::TurnEnd, TerminatorSource::Tokenizer]);
+    assert_eq!(found.find("x<a><eos><eos>"), Some(4..9));
+    assert_eq!(found.find("x<a>"), None);
+}
