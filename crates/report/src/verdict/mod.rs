@@ -13,11 +13,12 @@ use crate::wording;
 pub(crate) fn headline(verdict: &Verdict) -> String {
     let primary: Vec<_> = verdict.metrics.iter().filter(|m| m.primary).map(|m| m.verdict).collect();
     let total = wording::count(primary.len(), "primary metric");
+    let one = primary.len() == 1;
     let of = |decision| primary.iter().filter(|other| **other == decision).count();
     let standing = match verdict.verdict {
         _ if primary.is_empty() => "no primary metric was judged".to_owned(),
-        Decision::Pass => format!("{} of {total} pass", of(Decision::Pass)),
-        Decision::Fail => format!("{} of {total} fail", of(Decision::Fail)),
+        Decision::Pass => format!("{} of {total} {}", of(Decision::Pass), if one { "passes" } else { "pass" }),
+        Decision::Fail => format!("{} of {total} {}", of(Decision::Fail), if one { "fails" } else { "fail" }),
         Decision::Inconclusive => format!("{} of {total} undecided", of(Decision::Inconclusive)),
     };
     format!(
