@@ -114,9 +114,17 @@ impl Config {
             return None;
         }
         let mut scaling = scaled.clone();
+        // Both are at the top level.
         scaling.remove("rope_theta");
         scaling.remove("partial_rotary_factor");
-        scaling.insert("rope_type".into(), kind.clone());
+        if self.family == Family::Phi3 {
+            // transformers 4 takes `type` and the two lists and nothing else; the length is at the top level too.
+            scaling.remove("rope_type");
+            scaling.remove("original_max_position_embeddings");
+            scaling.insert("type".into(), kind.clone());
+        } else {
+            scaling.insert("rope_type".into(), kind.clone());
+        }
         Some(Value::Object(scaling))
     }
 }

@@ -76,12 +76,12 @@ impl<'a> Fields<'a> {
     /// A whole number above zero.
     pub fn size(&self, name: &str) -> Result<Option<usize>> {
         // Sizes beyond this are no model's; refusing them keeps later products from overflowing.
-        const LARGEST: u64 = 1 << 31;
+        const LARGEST: u64 = 1 << 24;
         match self.get(name) {
             None => Ok(None),
             Some(v) => match v.as_u64().filter(|n| (1..=LARGEST).contains(n)) {
                 Some(n) => Ok(Some(n as usize)),
-                None => Err(self.wrong(name, "a whole number from 1 to 2^31", v)),
+                None => Err(self.wrong(name, "a whole number from 1 to 2^24", v)),
             },
         }
     }

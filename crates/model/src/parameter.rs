@@ -63,6 +63,7 @@ impl Parameters {
     pub fn load(spec: &DecoderSpec, files: &WeightFiles) -> Result<Self> {
         let slots = layout(spec);
         check_names(spec, &slots, files)?;
+        check_tied_head(spec, files)?;
         let mut parameters = HashMap::with_capacity(slots.len());
         for slot in slots {
             let values = files.read(&slot.name, &slot.shape)?;
@@ -93,7 +94,7 @@ impl Parameters {
 }
 
 /// Refuses missing and unexpected tensors, all at once and by name.
-fn check_names(spec: &DecoderSpec, slots: &[Slot], files: &WeightFiles) -> Result<()> {
+pub(crate) fn check_names(spec: &DecoderSpec, slots: &[Slot], files: &WeightFiles) -> Result<()> {
     let missing: Vec<&str> = slots.iter().map(|s| s.name.as_str()).filter(|n| !files.contains(n)).collect();
     if !missing.is_empty() {
         return Err(ModelError::MissingTensors { path: files.dir().to_path_buf(), names: list(&missing) });
@@ -110,6 +111,12 @@ fn check_names(spec: &DecoderSpec, slots: &[Slot], files: &WeightFiles) -> Resul
     if !extra.is_empty() {
         return Err(ModelError::ExtraTensors { path: files.dir().to_path_buf(), names: list(&extra) });
     }
+    Ok(())
+}
+
+/// A tied head may be stored all the same, but then as the embedding.
+fn check_tied_head(spec: &DecoderSpec, files: &WeightFiles) -> Result<()> {
+    let head = format!("{HEAD}.weight");
     if let Some(file) = files.file_of(&head).filter(|_| spec.tied) {
         let shape = [spec.vocab_size, spec.hidden_size];
         if file.read(&head, &shape)? != files.read(EMBEDDING, &shape)? {

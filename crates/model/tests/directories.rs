@@ -130,6 +130,11 @@ fn a_saved_config_serves_old_and_new_readers() {
     let gemma3 = save("gemma3");
     assert_eq!((&gemma3["rope_theta"], &gemma3["rope_local_base_freq"]), (&json!(1000000.0), &json!(10000.0)));
     assert_eq!(save("phi3")["partial_rotary_factor"], json!(0.5));
+    // transformers 4 takes these three fields and no other.
+    let longrope = save("longrope");
+    let expected =
+        json!({"type": "longrope", "short_factor": [1.0, 1.1, 1.2, 1.3], "long_factor": [1.5, 2.0, 3.0, 4.0]});
+    assert_eq!((&longrope["rope_scaling"], &longrope["original_max_position_embeddings"]), (&expected, &json!(16)));
 }
 
 #[test]
@@ -375,7 +380,7 @@ fn configs_that_would_have_to_be_approximated_are_refused_by_name() {
     );
     assert_eq!(
         refusal("llama", "hidden_size", json!(-4)),
-        "DIR/config.json: field `hidden_size`: expected a whole number from 1 to 2^31, got -4"
+        "DIR/config.json: field `hidden_size`: expected a whole number from 1 to 2^24, got -4"
     );
     assert_eq!(
         refusal("llama", "num_key_value_heads", json!(3)),
@@ -389,6 +394,7 @@ fn configs_that_would_have_to_be_approximated_are_refused_by_name() {
         ),
         "DIR/config.json: field `rope_scaling.short_factor`: expected 4 numbers above zero, got 1 numbers"
     );
+    assert!(refusal("llama", "num_hidden_layers", json!(1_000_000)).contains("expected at most 4096, got 1000000"));
     let scratch = Scratch::new("qwen2");
     scratch.write();
     fs::write(scratch.path().join("config.json"), "{\"model_type\": ").unwrap();

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::error::{ModelError, Result, did_you_mean};
 use crate::fields::Fields;
-use crate::rope::{RopeContext, RopeSpec};
+use crate::rope::{RopeContext, RopeScaling, RopeSpec};
 use crate::spec::{Activation, Biases, DecoderSpec, LayerSpec, NormPlacement, Projections};
 
 /// The families this crate maps, by `model_type`.
@@ -91,7 +91,7 @@ impl Family {
             Self::Gemma2 => gemma2::spec(fields),
             Self::Gemma3Text => gemma3::spec(fields),
         }?;
-        if spec.heads % spec.kv_heads != 0 {
+        if !spec.heads.is_multiple_of(spec.kv_heads) {
             return Err(fields.error(
                 "num_key_value_heads",
                 &format!("a divisor of num_attention_heads {}", spec.heads),
@@ -107,12 +107,20 @@ impl Family {
         let mut fields = vec![("rope_theta", json!(rope.theta))];
         match self {
             Self::Gemma3Text => fields.push(("rope_local_base_freq", json!(spec.ropes[1].theta))),
-            Self::Phi3 => fields.push(("partial_rotary_factor", json!(rope.rotary_dim as f64 / spec.head_dim as f64))),
+            Self::Phi3 => {
+                fields.push(("partial_rotary_factor", json!(rope.rotary_dim as f64 / spec.head_dim as f64)));
+                if let RopeScaling::LongRope { original_length, .. } = &rope.scaling {
+                    fields.push(("original_max_position_embeddings", json!(original_length)));
+                }
+            }
             _ => {}
         }
         fields
     }
 }
+
+/// More blocks than any model has.
+const MOST_LAYERS: usize = 4096;
 
 /// Widths that every family reads alike.
 struct Widths {
@@ -141,7 +149,12 @@ impl Widths {
                 ));
             }
         };
-        Ok(Self { hidden_size, heads, kv_heads, head_dim, layers: fields.required_size("num_hidden_layers")? })
+        // Every block is listed before weights are looked at: a wrong number must not fill the memory.
+        let layers = fields.required_size("num_hidden_layers")?;
+        if layers > MOST_LAYERS {
+            return Err(fields.error("num_hidden_layers", &format!("at most {MOST_LAYERS}"), layers.to_string()));
+        }
+        Ok(Self { hidden_size, heads, kv_heads, head_dim, layers })
     }
 
     fn rope(&self, fields: &Fields) -> Result<RopeSpec> {

@@ -8,6 +8,7 @@ mod targets;
 pub(crate) use adapter::Adapter;
 pub use peft::AdapterSaveOptions;
 pub use targets::matches_pattern;
+pub(crate) use targets::resolve as chosen_modules;
 
 use crate::error::{ModelError, Result};
 

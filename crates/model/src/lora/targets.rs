@@ -35,7 +35,7 @@ fn matches_wildcard(pattern: &str, name: &str) -> bool {
 }
 
 /// For each module, whether a target names it. A target that names none is refused with the nearest name.
-pub(super) fn resolve(targets: &[String], modules: &[&str]) -> Result<Vec<bool>> {
+pub(crate) fn resolve(targets: &[String], modules: &[&str]) -> Result<Vec<bool>> {
     if targets.is_empty() {
         return Err(ModelError::input("lora targets", "at least one name", "none"));
     }

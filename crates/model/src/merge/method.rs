@@ -112,7 +112,7 @@ fn slerp(a: &[f32], b: &[f32], t: f64) -> Vec<f32> {
     let lengths = (dot(a, a) * dot(b, b)).sqrt();
     let cosine = dot(a, b) / lengths;
     // Nearly parallel, opposite, or of no length: the quotient of sines is then noise.
-    let (wa, wb) = if !(cosine.abs() < 0.9995) {
+    let (wa, wb) = if cosine.is_nan() || cosine.abs() >= 0.9995 {
         (1.0 - t, t)
     } else {
         let angle = cosine.acos();

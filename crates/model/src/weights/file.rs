@@ -82,8 +82,8 @@ impl WeightFile {
         Ok((info.shape.clone(), element))
     }
 
-    /// The values in float32, row-major, if the tensor has that shape.
-    pub fn read(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+    /// The element type, if the tensor has that shape.
+    pub fn expect(&self, name: &str, shape: &[usize]) -> Result<Element> {
         let (got, element) = self.describe(name)?;
         if got != shape {
             return Err(ModelError::Shape {
@@ -93,7 +93,12 @@ impl WeightFile {
                 got,
             });
         }
-        Ok(element.decode(self.bytes(name)))
+        Ok(element)
+    }
+
+    /// The values in float32, row-major, if the tensor has that shape.
+    pub fn read(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        Ok(self.expect(name, shape)?.decode(self.bytes(name)))
     }
 
     fn bytes(&self, name: &str) -> &[u8] {

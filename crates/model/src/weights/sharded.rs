@@ -85,6 +85,10 @@ impl WeightFiles {
         self.owner(name)?.describe(name)
     }
 
+    pub fn expect(&self, name: &str, shape: &[usize]) -> Result<Element> {
+        self.owner(name)?.expect(name, shape)
+    }
+
     pub fn read(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         self.owner(name)?.read(name, shape)
     }

@@ -1,0 +1,32 @@
+"""Loads what `tests/interop.rs` wrote with transformers and PEFT and compares log-probabilities.
+
+    pip install torch transformers peft
+    python check.py DIR
+"""
+import json, pathlib, sys
+import torch, transformers
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+transformers.logging.set_verbosity_error()
+worst = 0.0
+for case in sorted(pathlib.Path(sys.argv[1]).iterdir()):
+    for kind in ("full", "adapter", "merged"):
+        load = lambda path: AutoModelForCausalLM.from_pretrained(path, attn_implementation="eager", output_loading_info=True)
+        model, info = load(case / ("full" if kind == "adapter" else kind))
+        assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys")), info
+        assert model.dtype == torch.float32
+        if kind == "adapter":
+            model = PeftModel.from_pretrained(model, case / kind)
+        model.eval()
+        for side in json.loads((case / kind / "expected.json").read_text()):
+            ids = torch.tensor([side["prompt"] + side["completion"]])
+            with torch.no_grad():
+                logps = torch.log_softmax(model(input_ids=ids).logits[0], -1)
+            rows = torch.arange(len(side["prompt"]) - 1, ids.shape[1] - 1)
+            theirs = logps[rows, torch.tensor(side["completion"])]
+            ours = torch.tensor(side["log_probs"])
+            difference = ((ours - theirs).abs().max() / theirs.abs().max()).item()
+            worst = max(worst, difference)
+            assert difference < 1e-5, (case.name, kind, difference)
+print(f"transformers {transformers.__version__}: all equal, largest relative difference {worst:.1e}")
