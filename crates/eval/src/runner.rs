@@ -5,7 +5,7 @@
 //! each sample draws depends on (seed, prompt, sample) alone. An interrupted run is resumed by running it again:
 //! finished samples are kept, failed ones tried again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::ops::ControlFlow;
@@ -218,10 +218,10 @@ fn resume(suite: &Suite, dir: &EvaluationDir, manifest: &RunManifest) -> Result<
         return Ok(Vec::new());
     }
     cut_torn_line(&path)?;
+    let known: HashSet<&str> = suite.prompts.iter().map(|prompt| prompt.id.as_str()).collect();
     let mut by_key: HashMap<(String, u32), Sample> = HashMap::new();
     for sample in files::read_jsonl::<Sample>(&path, "sample")? {
-        let known = suite.prompts.iter().any(|prompt| prompt.id == sample.prompt_id);
-        if !known || sample.sample >= suite.samples_per_prompt {
+        if !known.contains(sample.prompt_id.as_str()) || sample.sample >= suite.samples_per_prompt {
             let problem =
                 format!("sample {} of prompt {:?} is none that this suite asks for", sample.sample, sample.prompt_id);
             return Err(RunError::ForeignSample { path, problem });
@@ -264,8 +264,7 @@ fn cut_torn_line(path: &Path) -> Result<(), RunError> {
 }
 
 fn missing(suite: &Suite, samples: &[Sample]) -> Vec<Request> {
-    let there: std::collections::HashSet<(&str, u32)> =
-        samples.iter().map(|sample| (sample.prompt_id.as_str(), sample.sample)).collect();
+    let there: HashSet<(&str, u32)> = samples.iter().map(|sample| (sample.prompt_id.as_str(), sample.sample)).collect();
     let wanted = suite.prompts.iter().flat_map(|prompt| (0..suite.samples_per_prompt).map(move |k| (prompt, k)));
     wanted
         .filter(|(prompt, sample)| !there.contains(&(prompt.id.as_str(), *sample)))

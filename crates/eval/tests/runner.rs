@@ -77,12 +77,14 @@ fn script(suite: &Suite) -> Scripted {
     })
 }
 
+type Before = Arc<dyn Fn(&Request) -> Result<(), InferenceError> + Send + Sync>;
+
 /// Answers by script, counts requests, and does something first.
 #[derive(Clone)]
 struct Spy {
     script: Scripted,
     asked: Arc<Mutex<Vec<(String, u32)>>>,
-    before: Arc<dyn Fn(&Request) -> Result<(), InferenceError> + Send + Sync>,
+    before: Before,
 }
 
 impl Spy {

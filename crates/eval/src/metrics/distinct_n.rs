@@ -8,7 +8,7 @@ use smpo_results::{Direction, FinishReason, Sample, Unit};
 use super::{CorpusMetric, MetricInfo};
 use crate::estimate::{Estimate, GROUPS, from_left_out};
 use crate::text::ngrams::{AsIs, ngrams};
-use crate::text::words::hash_words;
+use crate::text::words::hash_first_words;
 
 /// Completions looked at, spread evenly over the run: a fixed number bounds the cost and makes runs alike.
 pub const MAX_COMPLETIONS: usize = 200;
@@ -59,8 +59,7 @@ impl<const N: usize> CorpusMetric for Distinct<N> {
         let mut all_of_group = vec![0usize; GROUPS.min(texts.len())];
         for (index, sample) in texts.iter().enumerate() {
             words.clear();
-            hash_words(first_words(&sample.completion), &mut words);
-            words.truncate(MAX_WORDS);
+            hash_first_words(&sample.completion, MAX_WORDS, &mut words);
             let group = index % all_of_group.len();
             for hash in ngrams(&words, N) {
                 all_of_group[group] += 1;
@@ -88,12 +87,6 @@ impl<const N: usize> CorpusMetric for Distinct<N> {
 enum Owner {
     One(usize),
     Several,
-}
-
-/// Enough text to hold the first [`MAX_WORDS`] words of anything but a runaway word.
-fn first_words(text: &str) -> &str {
-    let end = (MAX_WORDS * 32).min(text.len());
-    &text[..text.floor_char_boundary(end)]
 }
 
 /// At most `limit` samples that did not fail, evenly spread over the run.

@@ -14,7 +14,7 @@ use super::distinct_n::spread;
 use super::{CorpusMetric, MetricInfo};
 use crate::estimate::{Estimate, mean};
 use crate::text::ngrams::{AsIs, ngrams};
-use crate::text::words::hash_words;
+use crate::text::words::hash_first_words;
 
 /// Completions compared with each other, spread evenly over the run. Self-BLEU rises with their number, so runs of
 /// fewer completions have lower values; a fixed number bounds the cost too.
@@ -53,10 +53,8 @@ impl CorpusMetric for SelfBleu {
         let texts: Vec<Vec<u64>> = first_of_each_prompt(samples)
             .iter()
             .map(|sample| {
-                let end = sample.completion.floor_char_boundary(MAX_WORDS * 32);
                 let mut words = Vec::new();
-                hash_words(&sample.completion[..end], &mut words);
-                words.truncate(MAX_WORDS);
+                hash_first_words(&sample.completion, MAX_WORDS, &mut words);
                 words
             })
             .filter(|words| !words.is_empty())

@@ -136,7 +136,7 @@ pub fn count_letters(text: &str, allowed: Scripts) -> Letters {
             rest = &rest[BLOCK..];
         }
         // Then one block of anything, character by character.
-        let end = rest.ceil_char_boundary(BLOCK.min(rest.len()));
+        let end = (BLOCK.min(rest.len())..).find(|&at| rest.is_char_boundary(at)).unwrap_or(0);
         if end == 0 {
             return letters;
         }

@@ -50,10 +50,16 @@ fn class(c: char) -> Class {
 
 /// Appends a 64-bit hash of every word to `words`, in order. Two different words collide with probability 2⁻⁶⁴.
 pub fn hash_words(text: &str, words: &mut Vec<u64>) {
+    hash_first_words(text, usize::MAX, words);
+}
+
+/// The same for the first `limit` words alone.
+pub fn hash_first_words(text: &str, limit: usize, words: &mut Vec<u64>) {
+    let limit = words.len().saturating_add(limit);
     let bytes = text.as_bytes();
     let mut word_start: Option<usize> = None;
     let mut at = 0;
-    while at < bytes.len() {
+    while at < bytes.len() && words.len() < limit {
         let (class, width) = match bytes[at] {
             byte @ 0..0x80 => (ASCII[usize::from(byte)], 1),
             // `at` is always on a character boundary
@@ -77,6 +83,8 @@ pub fn hash_words(text: &str, words: &mut Vec<u64>) {
     if let Some(start) = word_start {
         words.push(hash(&bytes[start..]));
     }
+    // A word and the punctuation after it come together.
+    words.truncate(limit);
 }
 
 fn hash(bytes: &[u8]) -> u64 {
@@ -119,6 +127,17 @@ mod tests {
         ] {
             let expected: Vec<u64> = expected.iter().map(|word| hash(word.as_bytes())).collect();
             assert_eq!(words(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_first_words_are_the_first_of_all() {
+        let text = "One, two; three! 日本 four.";
+        let all = words(text);
+        for limit in 0..=all.len() + 1 {
+            let mut first = vec![7];
+            hash_first_words(text, limit, &mut first);
+            assert_eq!(first[1..], all[..limit.min(all.len())], "{limit}");
         }
     }
 
