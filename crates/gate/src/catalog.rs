@@ -37,6 +37,7 @@ pub const METRICS: &[Metric] = &[
     metric("eos_logp_gold", Unit::Nats, Direction::Higher),
     metric("eos_rank_gold", Unit::Rank, Direction::Lower),
     metric("pref_accuracy", Unit::Share, Direction::Higher),
+    metric("pref_accuracy_without_eos", Unit::Share, Direction::Higher),
     metric("margin", Unit::Nats, Direction::Higher),
     metric("eos_hazard", Unit::Share, Direction::Neither),
     metric("distinct_1", Unit::Share, Direction::Higher),
