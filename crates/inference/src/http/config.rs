@@ -64,7 +64,7 @@ impl Default for HttpConfig {
 impl HttpConfig {
     /// The first field out of range, as `(field, expected, got)`.
     pub(super) fn check(&self) -> Result<(), (&'static str, &'static str, String)> {
-        let seconds = |value: f64| value.is_finite() && value >= 0.0 && value <= 1e6;
+        let seconds = |value: f64| (0.0..=1e6).contains(&value);
         if self.model.is_empty() {
             return Err(("model", "the model's name on the server", "\"\"".into()));
         }

@@ -71,7 +71,7 @@ fn load_here(checkpoint: &Checkpoint, dtype: ModelDType) -> Result<Loaded, Infer
         .into_iter()
         .map(|id| Terminator { id, token: tokenizer.id_to_token(id).unwrap_or_default() })
         .collect();
-    let (loader, paths, _config) = loader(checkpoint)?;
+    let Plan { loader, paths, _config } = plan(checkpoint)?;
     let mapping = DeviceMapSetting::dummy();
     let pipeline = loader
         .load_model_from_path(&paths, &dtype, &Device::Cpu, true, mapping, None, None)
@@ -117,8 +117,15 @@ fn describe(directory: &Path) -> Result<(ChatTemplate, Terminators), InferenceEr
 
 type Paths = Box<dyn ModelPaths>;
 
-/// The loader, the paths, and the rewritten configuration that must live until the load is over.
-fn loader(checkpoint: &Checkpoint) -> Result<(Box<dyn Loader>, Paths, Option<NamedTempFile>), InferenceError> {
+/// A load that is ready to be done.
+struct Plan {
+    loader: Box<dyn Loader>,
+    paths: Paths,
+    /// The rewritten configuration, which must be there until the load is over.
+    _config: Option<NamedTempFile>,
+}
+
+fn plan(checkpoint: &Checkpoint) -> Result<Plan, InferenceError> {
     let (directory, adapter) = match checkpoint {
         Checkpoint::Directory(directory) => (directory, None),
         Checkpoint::Adapter { base, adapter } => (base, Some(adapter)),
@@ -127,7 +134,7 @@ fn loader(checkpoint: &Checkpoint) -> Result<(Box<dyn Loader>, Paths, Option<Nam
             let name = file.display().to_string();
             let config = GGUFSpecificConfig::default();
             let loader = GGUFLoaderBuilder::new(None, None, name.clone(), vec![name], config, false, None).build();
-            return Ok((loader, paths, None));
+            return Ok(Plan { loader, paths, _config: None });
         }
     };
     let rewritten = directory.config.rewritten.as_ref().map(|config| temporary(&directory.path, config)).transpose()?;
@@ -151,7 +158,7 @@ fn loader(checkpoint: &Checkpoint) -> Result<(Box<dyn Loader>, Paths, Option<Nam
     };
     let loader = builder.build(None).map_err(|error| failed(&directory.path, format!("{error:#}")))?;
     let paths = local_paths(directory.tokenizer.clone(), config, directory.weights.clone(), adapters);
-    Ok((loader, paths, rewritten))
+    Ok(Plan { loader, paths, _config: rewritten })
 }
 
 /// No template and no generation configuration: the engine renders nothing and ends nothing, and what it would do
