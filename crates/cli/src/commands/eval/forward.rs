@@ -1,0 +1,110 @@
+//! This program's own forward pass over given completions: what the engine is checked against, and what gives
+//! teacher-forced measures.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow};
+use smpo_data::ChatTokenizer;
+use smpo_eval::teacher_forced::{Item, ScorerError, TeacherForced, TokenScores};
+use smpo_model::{Decoder, PackedBatch, ScoreOptions};
+use smpo_results::{Message, TerminatorSet};
+
+/// Tokens packed into one forward pass.
+const BATCH_TOKENS: usize = 8192;
+
+/// A model and its tokenizer.
+pub struct Forward {
+    decoder: Decoder,
+    tokenizer: ChatTokenizer,
+    terminators: Vec<u32>,
+}
+
+impl Forward {
+    /// Loads a Hugging Face directory or a PEFT adapter on one.
+    pub fn load(model: &Path, base: Option<&Path>) -> anyhow::Result<Self> {
+        if model.is_file() {
+            return Err(anyhow!("{}: expected a directory of safetensors, got a file", model.display()));
+        }
+        let is_adapter = model.join("adapter_config.json").is_file();
+        let weights = if is_adapter {
+            base.map_or_else(|| base_of(model), |base| Ok(base.to_owned()))?
+        } else {
+            model.to_owned()
+        };
+        let mut decoder = Decoder::load(&weights)?;
+        if is_adapter {
+            decoder.load_adapter(model)?;
+        }
+        let tokenizer = ChatTokenizer::from_model_dir(model).or_else(|_| ChatTokenizer::from_model_dir(&weights))?;
+        let terminators = tokenizer.terminators().ids();
+        Ok(Forward { decoder: decoder.frozen(), tokenizer, terminators })
+    }
+
+    /// Every token that ends a turn.
+    pub fn terminators(&self) -> TerminatorSet {
+        let entries = self.tokenizer.terminators().entries().iter();
+        let mut known: Vec<(u32, String)> =
+            entries.filter_map(|entry| Some((entry.id?, entry.token.clone().unwrap_or_default()))).collect();
+        known.sort();
+        let (ids, tokens) = known.into_iter().unzip();
+        TerminatorSet { ids, tokens }
+    }
+
+    /// log p of each token of a completion that somebody else sampled, terminator included, in nats.
+    pub fn rescore(&self, messages: &[Message], ids: &[u32]) -> anyhow::Result<Vec<f32>> {
+        let prompt = self.tokenizer.encode_prompt(messages)?;
+        let batch = PackedBatch::from_sequences([(prompt.as_slice(), ids)])?;
+        Ok(self.decoder.log_probs(&batch)?.to_vec1()?)
+    }
+
+    fn score_packed(&self, batch: Vec<(Vec<u32>, Vec<u32>)>, scores: &mut Vec<TokenScores>) -> anyhow::Result<()> {
+        let sequences = batch.iter().map(|(prompt, completion)| (prompt.as_slice(), completion.as_slice()));
+        let packed = PackedBatch::from_sequences(sequences)?;
+        let options = ScoreOptions { terminators: &self.terminators, ..ScoreOptions::default() };
+        let scored = self.decoder.score(&packed, &options)?;
+        let log_probs = scored.log_probs().to_vec1::<f32>()?;
+        for rows in packed.completions() {
+            let end = scored.terminators().get(rows.end - 1).context("no standing of the terminators")?;
+            scores.push(TokenScores {
+                logps: log_probs[rows.clone()].iter().map(|&logp| f64::from(logp)).collect(),
+                terminator_logp: f64::from(end.log_prob),
+                terminator_rank: end.rank,
+            });
+        }
+        Ok(())
+    }
+}
+
+impl TeacherForced for Forward {
+    fn score(&mut self, items: &[Item<'_>]) -> Result<Vec<TokenScores>, ScorerError> {
+        let mut scores = Vec::with_capacity(items.len());
+        let (mut batch, mut tokens) = (Vec::new(), 0);
+        for item in items {
+            let ids = self.tokenizer.encode_completion(item.prompt, item.completion)?;
+            let len = ids.prompt_ids.len() + ids.completion_ids.len();
+            if tokens + len > BATCH_TOKENS && !batch.is_empty() {
+                self.score_packed(std::mem::take(&mut batch), &mut scores)?;
+                tokens = 0;
+            }
+            tokens += len;
+            batch.push((ids.prompt_ids, ids.completion_ids));
+        }
+        if !batch.is_empty() {
+            self.score_packed(batch, &mut scores)?;
+        }
+        Ok(scores)
+    }
+}
+
+/// The directory that an adapter names as its base.
+fn base_of(adapter: &Path) -> anyhow::Result<PathBuf> {
+    let path = adapter.join("adapter_config.json");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("{}: cannot read", path.display()))?;
+    let config: serde_json::Value =
+        serde_json::from_str(&text).with_context(|| format!("{}: not valid JSON", path.display()))?;
+    let named = config["base_model_name_or_path"].as_str().unwrap_or_default();
+    let candidates = [PathBuf::from(named), adapter.join(named)];
+    candidates.into_iter().find(|base| !named.is_empty() && base.join("config.json").is_file()).ok_or_else(|| {
+        anyhow!("{}: base_model_name_or_path {named:?} is no directory here; give --base", path.display())
+    })
+}
