@@ -25,7 +25,9 @@
 //! time and memory.
 
 mod adamw;
+mod add;
 mod attention;
+mod columns;
 mod dense;
 mod embedding;
 mod error;
@@ -46,7 +48,9 @@ mod tape;
 mod weighted_sum;
 
 pub use adamw::{AdamW, AdamWOptions, Moments, MomentsView, Parameter, StepReport};
+pub use add::add;
 pub use attention::{AttentionOptions, attention};
+pub use columns::columns;
 pub use embedding::embedding;
 pub use error::{KernelError, Result};
 pub use gated::{geglu, swiglu};

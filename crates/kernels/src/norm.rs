@@ -3,12 +3,13 @@
 //! y = x · r · g with r = (mean(x²) + ε)^−½ (Zhang and Sennrich, arXiv 1910.07467). The backward
 //! pass keeps r alone: dx = r·(g∘dy) − x·r³·⟨g∘dy, x⟩/H, and dg = Σ dy∘x·r over rows.
 
+use crate::add::sum as sum_of;
 use crate::dense::{Dense, Remake, rows, same_shape};
 use crate::error::{KernelError, Result};
 use crate::graph::{Incoming, record};
 use crate::outlet::{Buffer, Outlet};
 use crate::parallel::{Shared, rows_per_piece, tasks};
-use crate::simd::{add_assign, fma, simd, sum_lanes};
+use crate::simd::{add_assign, fma, simd, sum1, sum3};
 use crate::tape;
 use candle_core::Tensor;
 use std::ops::Range;
@@ -102,7 +103,7 @@ pub fn add_rms_norm(
             let (totals, out, roots) = unsafe {
                 (totals.slice(range.start, range.len()), out.slice(range.start, range.len()), roots.slice(first, n))
             };
-            add(&left[range.clone()], &right[range], totals);
+            sum_of(&left[range.clone()], &right[range], totals);
             normalise(totals, &scale, out, roots, options.eps as f32);
         });
     }
@@ -259,12 +260,6 @@ fn add_rows(rows: &[f32], width: usize, buffer: &mut Buffer) {
 }
 
 simd! {
-    fn add(a: &[f32], b: &[f32], out: &mut [f32]) {
-        for ((out, a), b) in out.iter_mut().zip(a).zip(b) {
-            *out = a + b;
-        }
-    }
-
     fn normalise(x: &[f32], g: &[f32], out: &mut [f32], roots: &mut [f32], eps: f32) {
         let width = g.len();
         if width == 0 {
@@ -273,7 +268,7 @@ simd! {
         for ((x, out), root) in
             x.chunks_exact(width).zip(out.chunks_exact_mut(width)).zip(roots)
         {
-            let square = sum_lanes(width, |i, sum| fma::<FMA>(x[i], x[i], sum));
+            let square = sum1(x, |sum, x| fma::<FMA>(x, x, sum));
             let r = 1.0 / (square / width as f32 + eps).sqrt();
             *root = r;
             for i in 0..width {
@@ -308,7 +303,7 @@ simd! {
         }
         let rows = x.chunks_exact(width).zip(dy.chunks_exact(width));
         for (((x, dy), dx), &r) in rows.zip(dx.chunks_exact_mut(width)).zip(roots) {
-            let inner = sum_lanes(width, |i, sum| fma::<FMA>(dy[i] * g[i], x[i], sum));
+            let inner = sum3(dy, g, x, |sum, dy, g, x| fma::<FMA>(dy * g, x, sum));
             let back = -inner * r * r * r / width as f32;
             if add {
                 for i in 0..width {

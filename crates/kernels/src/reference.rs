@@ -17,7 +17,6 @@ pub fn embedding(weight: &Tensor, ids: &[u32]) -> Result<Tensor> {
 }
 
 /// See [`crate::linear`].
-#[allow(missing_docs)]
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let y = x.broadcast_matmul(&weight.t()?)?;
     match bias {

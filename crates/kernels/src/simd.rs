@@ -94,20 +94,51 @@ pub(crate) fn fold_lanes(mut lanes: [f32; LANES]) -> f32 {
     lanes[0]
 }
 
-/// `Σ f(i)` over `0..len`, lane by lane.
+/// Folds `f(sum, x)` over the elements, lane by lane.
 #[inline(always)]
-pub(crate) fn sum_lanes(len: usize, f: impl Fn(usize, f32) -> f32) -> f32 {
+pub(crate) fn sum1(x: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
     let mut lanes = [0f32; LANES];
-    let whole = len / LANES * LANES;
-    let mut start = 0;
-    while start < whole {
-        for (lane, sum) in lanes.iter_mut().enumerate() {
-            *sum = f(start + lane, *sum);
+    let (whole, rest) = x.as_chunks::<LANES>();
+    for x in whole {
+        for lane in 0..LANES {
+            lanes[lane] = f(lanes[lane], x[lane]);
         }
-        start += LANES;
     }
-    for (lane, sum) in lanes.iter_mut().enumerate().take(len - whole) {
-        *sum = f(whole + lane, *sum);
+    for (sum, &x) in lanes.iter_mut().zip(rest) {
+        *sum = f(*sum, x);
+    }
+    fold_lanes(lanes)
+}
+
+/// Folds `f(sum, x, y)` over pairs of elements, lane by lane.
+#[inline(always)]
+pub(crate) fn sum2(x: &[f32], y: &[f32], f: impl Fn(f32, f32, f32) -> f32) -> f32 {
+    let mut lanes = [0f32; LANES];
+    let ((whole_x, rest_x), (whole_y, rest_y)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
+    for (x, y) in whole_x.iter().zip(whole_y) {
+        for lane in 0..LANES {
+            lanes[lane] = f(lanes[lane], x[lane], y[lane]);
+        }
+    }
+    for ((sum, &x), &y) in lanes.iter_mut().zip(rest_x).zip(rest_y) {
+        *sum = f(*sum, x, y);
+    }
+    fold_lanes(lanes)
+}
+
+/// Folds `f(sum, x, y, z)` over triples of elements, lane by lane.
+#[inline(always)]
+pub(crate) fn sum3(x: &[f32], y: &[f32], z: &[f32], f: impl Fn(f32, f32, f32, f32) -> f32) -> f32 {
+    let mut lanes = [0f32; LANES];
+    let ((whole_x, rest_x), (whole_y, rest_y)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
+    let (whole_z, rest_z) = z.as_chunks::<LANES>();
+    for ((x, y), z) in whole_x.iter().zip(whole_y).zip(whole_z) {
+        for lane in 0..LANES {
+            lanes[lane] = f(lanes[lane], x[lane], y[lane], z[lane]);
+        }
+    }
+    for (((sum, &x), &y), &z) in lanes.iter_mut().zip(rest_x).zip(rest_y).zip(rest_z) {
+        *sum = f(*sum, x, y, z);
     }
     fold_lanes(lanes)
 }
@@ -180,8 +211,7 @@ pub(crate) fn tanh<const FMA: bool>(x: f32) -> f32 {
 simd! {
     /// `Σ aᵢ·bᵢ`.
     pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
-        let b = &b[..a.len()];
-        sum_lanes(a.len(), |i, sum| fma::<FMA>(a[i], b[i], sum))
+        sum2(a, b, |sum, a, b| fma::<FMA>(a, b, sum))
     }
 
     /// `a += b`.

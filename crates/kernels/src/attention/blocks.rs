@@ -3,7 +3,7 @@
 use super::{AttentionOptions, Extents};
 use crate::matmul::{Target, View, multiply};
 use crate::segments::{Segments, Span};
-use crate::simd::{exp, fma, max_lanes, simd, sum_lanes, tanh};
+use crate::simd::{exp, fma, max_lanes, simd, sum1, tanh};
 use std::ops::Range;
 
 /// Rows of one block: query heads of a group times tokens.
@@ -175,7 +175,7 @@ simd! {
             for score in scores.iter_mut() {
                 *score = exp::<FMA>(*score - new);
             }
-            let sum = sum_lanes(columns, |i, sum| sum + scores[i]);
+            let sum = sum1(scores, |sum, weight| sum + weight);
             if new > old {
                 let shrink = exp::<FMA>(old - new);
                 sums[row] *= shrink;

@@ -6,7 +6,7 @@
 use super::{Head, TILE, TerminatorStanding};
 use crate::matmul::{Target, View, multiply};
 use crate::parallel::{Shared, tasks};
-use crate::simd::{dot, exp, max_lanes, simd, sum_lanes, tanh};
+use crate::simd::{dot, exp, max_lanes, simd, sum1, tanh};
 
 pub(super) struct Output {
     pub(super) log_probs: Vec<f32>,
@@ -139,7 +139,7 @@ simd! {
             let old = part[0];
             let tile = max_lanes(logits);
             let new = if tile > old { tile } else { old };
-            let sum = sum_lanes(columns, |i, sum| sum + exp::<FMA>(logits[i] - new));
+            let sum = sum1(logits, |sum, logit| sum + exp::<FMA>(logit - new));
             part[1] = part[1] * exp::<FMA>(old - new) + sum;
             part[0] = new;
         }

@@ -18,21 +18,21 @@ use candle_core::Tensor;
 const OP: &str = "selected_log_probs";
 
 /// Vocabulary entries of one tile.
-const TILE: usize = 1024;
+const TILE: usize = 512;
 
 /// How the head is applied.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct HeadOptions {
     /// Gemma 2's cap c: logits z become c·tanh(z/c).
     pub soft_cap: Option<f64>,
-    /// Rows worked on together: bounds the scratch memory to about `chunk` × 1024 floats a thread.
+    /// Rows worked on together: bounds the scratch memory to about `chunk` × 512 floats a thread.
     /// Chunk sizes change results by rounding alone.
     pub chunk: usize,
 }
 
 impl Default for HeadOptions {
     fn default() -> Self {
-        Self { soft_cap: None, chunk: 256 }
+        Self { soft_cap: None, chunk: 512 }
     }
 }
 

@@ -113,6 +113,28 @@ proptest! {
     }
 
     #[test]
+    fn sums_and_columns_are_their_twins(seed: u64, layout in 0..3usize, n in 1..60usize, cuts in (0..9usize, 1..9usize, 0..9usize)) {
+        let (before, kept, after) = cuts;
+        let width = before + kept + after;
+        let mut source = Source::new(seed);
+        let inputs = [source.input(&[n, width], LAYOUTS[layout]), source.input(&[n, width], LAYOUTS[(layout + 1) % 3])];
+        assert_same(
+            &mut source,
+            &inputs,
+            TOLERANCE,
+            |x| {
+                let sum = kernels::add(&x[0], &x[1])?;
+                let parts = [0..before + kept, before..before + kept, 0..width].map(|range| kernels::columns(&sum, range));
+                parts.into_iter().collect::<kernels::Result<Vec<_>>>()
+            },
+            |x| {
+                let sum = (&x[0] + &x[1])?;
+                Ok(vec![sum.narrow(1, 0, before + kept)?, sum.narrow(1, before, kept)?, sum])
+            },
+        );
+    }
+
+    #[test]
     fn linear_is_its_twin(
         seed: u64, layout in 0..3usize, n in 1..70usize, i in 1..70usize, o in 1..70usize, bias: bool,
     ) {

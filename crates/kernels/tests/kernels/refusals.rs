@@ -50,6 +50,14 @@ fn refusals_name_operation_argument_and_shapes() {
     assert!(text(kernels::linear(&scalar, &matrix, None)).contains("(…, I)"));
     assert!(text(kernels::weighted_sum(&matrix, &cube)).contains("`weights` of shape [4, 6]"));
 
+    assert!(text(kernels::add(&matrix, &cube)).contains("add: expected `b` of shape [4, 6], got [4, 2, 6]"));
+    assert!(text(kernels::columns(&matrix, 2..7)).contains("`range` within the columns, got 2..7 of 6"));
+    #[allow(clippy::reversed_empty_ranges)]
+    let reversed = 4..2;
+    assert!(text(kernels::columns(&matrix, reversed)).contains("got 4..2 of 6"));
+    assert!(text(kernels::add_linear(&matrix, &matrix, &tensor(&[5, 6]), 1.0)).contains("`base` of shape [4, 5]"));
+    assert!(text(kernels::add_linear(&matrix, &matrix, &matrix, f64::NAN)).contains("`scale` finite, got NaN"));
+
     let segments = Segments::causal(4).unwrap();
     let options = AttentionOptions::for_width(6);
     let attend = |q, k, v, options| text(kernels::attention(q, k, v, &segments, options));
