@@ -7,8 +7,8 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
+use smpo_eval::measure;
 use smpo_eval::metrics::{SAMPLE_METRICS, Scratch, View, measure_sample};
-use smpo_eval::{measure, text::words::hash_words};
 use smpo_results::{FinishReason, Message, SCHEMA_VERSION, Sample};
 
 const ENGLISH: &str = "the of and to in a is that it was for on are with as his they be at one have this from or had by \
@@ -86,21 +86,13 @@ fn benches(criterion: &mut Criterion) {
         });
     }
     let samples = corpus("english", 400);
-    let words: Vec<Vec<u64>> = samples
-        .iter()
-        .map(|sample| {
-            let mut words = Vec::new();
-            hash_words(&sample.completion, &mut words);
-            words
-        })
-        .collect();
     group.throughput(Throughput::Bytes(samples.iter().map(|sample| sample.completion.len() as u64).sum()));
     for metric in SAMPLE_METRICS {
         group.bench_function(BenchmarkId::new(metric.info().id, "english"), |bench| {
             let mut scratch = Scratch::default();
             bench.iter(|| {
-                for (sample, words) in samples.iter().zip(&words) {
-                    let view = View { sample, tokens: None, words, foreign_script: Some(0.0) };
+                for sample in &samples {
+                    let view = View { sample, tokens: None, seq_rep: [None; 4], foreign_script: Some(0.0) };
                     black_box(metric.measure(&view, &mut scratch));
                 }
             });

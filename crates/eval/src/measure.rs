@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use rayon::prelude::*;
-use smpo_results::{Measurement, MetricEstimate, MetricsFile, SCHEMA_VERSION, Sample};
+use smpo_results::{FinishReason, Measurement, MetricEstimate, MetricsFile, SCHEMA_VERSION, Sample};
 
 use crate::estimate::{self, Estimate};
 use crate::metrics::{CORPUS_METRICS, MetricInfo, SAMPLE_METRICS, Scratch, all, error_rate, measure_sample};
@@ -76,7 +76,8 @@ fn estimates(samples: &[Sample], measurements: &[Measurement]) -> Vec<MetricEsti
             let estimate = match corpus {
                 Some(metric) if slice != ALL && !metric.by_slice() => None,
                 Some(metric) => {
-                    let of_slice: Vec<&Sample> = samples.iter().filter(|s| within(slice, &s.slice)).collect();
+                    let sound = samples.iter().filter(|sample| sample.finish_reason != FinishReason::Error);
+                    let of_slice: Vec<&Sample> = sound.filter(|sample| within(slice, &sample.slice)).collect();
                     metric.estimate(&of_slice)
                 }
                 None => {

@@ -55,7 +55,8 @@ impl<const N: usize> CorpusMetric for Distinct<N> {
         let mut words = Vec::new();
         let texts = spread(samples, MAX_COMPLETIONS);
         // Who has an n-gram: one group of completions, or several.
-        let mut owner: HashMap<u64, Owner, BuildHasherDefault<AsIs>> = HashMap::default();
+        let mut owner: HashMap<u64, Owner, BuildHasherDefault<AsIs>> =
+            HashMap::with_capacity_and_hasher(texts.len() * MAX_WORDS, BuildHasherDefault::default());
         let mut all_of_group = vec![0usize; GROUPS.min(texts.len())];
         for (index, sample) in texts.iter().enumerate() {
             words.clear();

@@ -60,8 +60,8 @@ pub struct View<'a> {
     pub sample: &'a Sample,
     /// Its token ids without the terminator, where they are known.
     pub tokens: Option<&'a [u32]>,
-    /// Hashes of its words ([`crate::text::words`]).
-    pub words: &'a [u64],
+    /// Repeated n-grams for n = 1 to 4 ([`seq_rep::seq_rep`]).
+    pub seq_rep: [Option<f64>; seq_rep::MAX_N],
     /// Share of letters in a foreign script ([`broken_rate::FOREIGN_INFO`]).
     pub foreign_script: Option<f64>,
 }
@@ -70,8 +70,8 @@ pub struct View<'a> {
 #[derive(Debug, Default)]
 pub struct Scratch {
     words: Vec<u64>,
-    /// Distinct n-grams of one completion.
-    pub ngrams: HashSet64,
+    grams: Vec<u64>,
+    distinct: HashSet64,
     /// Suffix matches of the loop detector.
     pub matches: Vec<u32>,
     /// Compressor and its output buffer.
@@ -150,14 +150,18 @@ pub fn measure_sample(sample: &Sample, scratch: &mut Scratch) -> [Option<f64>; S
     if sample.finish_reason == FinishReason::Error {
         return [None; SAMPLE_METRICS.len()];
     }
-    let mut words = std::mem::take(&mut scratch.words);
-    words.clear();
-    hash_words(&sample.completion, &mut words);
     let foreign_script = broken_rate::foreign_share(sample);
-    let view = View { sample, tokens: content_tokens(sample), words: &words, foreign_script };
-    let values = std::array::from_fn(|index| SAMPLE_METRICS[index].measure(&view, scratch));
-    scratch.words = words;
-    values
+    let tokens = content_tokens(sample);
+    let seq_rep = match tokens {
+        Some(tokens) => seq_rep::seq_rep(tokens, &mut scratch.grams, &mut scratch.distinct),
+        None => {
+            scratch.words.clear();
+            hash_words(&sample.completion, &mut scratch.words);
+            seq_rep::seq_rep(&scratch.words, &mut scratch.grams, &mut scratch.distinct)
+        }
+    };
+    let view = View { sample, tokens, seq_rep, foreign_script };
+    std::array::from_fn(|index| SAMPLE_METRICS[index].measure(&view, scratch))
 }
 
 /// Token ids without the terminator.

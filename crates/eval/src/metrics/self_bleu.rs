@@ -93,7 +93,8 @@ pub fn self_bleu(texts: &[Vec<u64>]) -> Vec<f64> {
     let mut log_precision = vec![0.0; texts.len()];
     for n in 1..=ORDER {
         let counts: Vec<_> = texts.iter().map(|words| counted(words, n)).collect();
-        let mut largest: HashMap<u64, Largest, BuildHasherDefault<AsIs>> = HashMap::default();
+        let mut largest: HashMap<u64, Largest, BuildHasherDefault<AsIs>> =
+            HashMap::with_capacity_and_hasher(texts.len() * MAX_WORDS, BuildHasherDefault::default());
         for (holder, grams) in counts.iter().enumerate() {
             for &(hash, count) in grams {
                 let entry = largest.entry(hash).or_insert(Largest { holder, first: 0, second: 0 });

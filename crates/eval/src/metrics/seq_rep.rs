@@ -3,7 +3,7 @@
 use smpo_results::{Direction, Unit};
 
 use super::{MetricInfo, SampleMetric, Scratch, View};
-use crate::text::ngrams::{HashSet64, ngrams};
+use crate::text::ngrams::{HashSet64, mix};
 
 const fn info(id: &'static str, description: &'static str) -> MetricInfo {
     MetricInfo {
@@ -30,24 +30,36 @@ pub struct SeqRep<const N: usize>;
 
 impl<const N: usize> SampleMetric for SeqRep<N> {
     fn info(&self) -> &'static MetricInfo {
-        const { assert!(N >= 1 && N <= 4) };
+        const { assert!(N >= 1 && N <= MAX_N) };
         &INFOS[N - 1]
     }
 
-    fn measure(&self, view: &View<'_>, scratch: &mut Scratch) -> Option<f64> {
-        match view.tokens {
-            Some(tokens) => seq_rep(tokens, N, &mut scratch.ngrams),
-            None => seq_rep(view.words, N, &mut scratch.ngrams),
-        }
+    fn measure(&self, view: &View<'_>, _: &mut Scratch) -> Option<f64> {
+        view.seq_rep[N - 1]
     }
 }
 
-/// 1 − distinct / all n-grams; `None` when there is no n-gram.
-pub fn seq_rep<U: Copy + Into<u64>>(units: &[U], n: usize, set: &mut HashSet64) -> Option<f64> {
-    let all = (units.len() + 1).checked_sub(n).filter(|&all| all > 0)?;
-    set.clear_for(all);
-    let distinct = ngrams(units, n).filter(|&hash| set.insert(hash)).count();
-    Some(1.0 - distinct as f64 / all as f64)
+/// The longest n-grams counted.
+pub const MAX_N: usize = 4;
+
+/// 1 − distinct / all n-grams for n = 1 to 4; `None` where there is no n-gram. Each round extends the hashes of the
+/// one before by one unit.
+pub fn seq_rep<U: Copy + Into<u64>>(units: &[U], grams: &mut Vec<u64>, set: &mut HashSet64) -> [Option<f64>; MAX_N] {
+    let mut shares = [None; MAX_N];
+    grams.clear();
+    grams.resize(units.len(), 0);
+    for (index, share) in shares.iter_mut().enumerate() {
+        let Some(ends) = units.get(index..).filter(|ends| !ends.is_empty()) else { break };
+        grams.truncate(ends.len());
+        set.clear_for(ends.len());
+        let mut distinct = 0;
+        for (gram, &end) in grams.iter_mut().zip(ends) {
+            *gram = mix(*gram, end.into());
+            distinct += usize::from(set.insert(*gram));
+        }
+        *share = Some(1.0 - distinct as f64 / ends.len() as f64);
+    }
+    shares
 }
 
 #[cfg(test)]
@@ -57,7 +69,7 @@ mod tests {
 
     #[test]
     fn known_values() {
-        let rep = |units: &[u32], n| seq_rep(units, n, &mut HashSet64::default());
+        let rep = |units: &[u32], n: usize| seq_rep(units, &mut Vec::new(), &mut HashSet64::default())[n - 1];
         assert_eq!(rep(&[], 1), None);
         assert_eq!(rep(&[1, 2, 3], 4), None);
         assert_eq!(rep(&[1, 2, 3, 4], 4), Some(0.0));
@@ -77,11 +89,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn equals_the_definition(units in prop::collection::vec(0u32..6, 0..60), n in 1usize..5) {
-            let grams: Vec<_> = units.windows(n).collect();
-            let distinct: std::collections::HashSet<_> = grams.iter().collect();
-            let expected = (!grams.is_empty()).then(|| 1.0 - distinct.len() as f64 / grams.len() as f64);
-            prop_assert_eq!(seq_rep(&units, n, &mut HashSet64::default()), expected);
+        fn equals_the_definition(units in prop::collection::vec(0u32..6, 0..60)) {
+            let shares = seq_rep(&units, &mut vec![9], &mut HashSet64::default());
+            for n in 1..=MAX_N {
+                let grams: Vec<_> = units.windows(n).collect();
+                let distinct: std::collections::HashSet<_> = grams.iter().collect();
+                let expected = (!grams.is_empty()).then(|| 1.0 - distinct.len() as f64 / grams.len() as f64);
+                prop_assert_eq!(shares[n - 1], expected);
+            }
         }
     }
 }
