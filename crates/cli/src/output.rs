@@ -3,6 +3,7 @@
 use std::io::{ErrorKind, IsTerminal, Write};
 
 use serde::Serialize;
+use smpo_report::verdict::text;
 
 use crate::exit::{Blame, Failure};
 
@@ -33,4 +34,9 @@ pub fn print_json<T: Serialize>(value: &T) -> Result<(), Failure> {
 /// Whether standard output may carry colours: a terminal, and `NO_COLOR` unset or empty (no-color.org).
 pub fn colours() -> bool {
     std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// How verdicts are printed: colours and wrapping only for a terminal.
+pub fn verdict_style() -> text::Style {
+    text::Style { colour: colours(), width: comfy_table::Table::new().width() }
 }

@@ -92,6 +92,9 @@ pub struct TrainConfig {
     /// Global gradient norm to clip at; 0 is off.
     #[serde(default = "defaults::max_grad_norm")]
     pub max_grad_norm: f64,
+    /// Keep each layer's input only and compute the layer again on the way back: less memory, one more forward pass.
+    #[serde(default)]
+    pub gradient_checkpointing: bool,
     /// Steps between checkpoints; none but the last when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub save_steps: Option<u64>,
@@ -159,6 +162,7 @@ const KEYS: &[&str] = &[
     "adam_beta2",
     "adam_epsilon",
     "max_grad_norm",
+    "gradient_checkpointing",
     "save_steps",
     "save_total_limit",
     "seed",

@@ -1,9 +1,8 @@
 //! One optimizer step: log-probs forward, the loss as a pure function of them, its weights backward, AdamW.
 
-use candle_core::{Device, Tensor};
-use smpo_kernels::{AdamW, AdamWOptions, Gradients, KernelError, Parameter, StepReport, weighted_sum};
+use smpo_kernels::{AdamW, AdamWOptions, Gradients, KernelError, Parameter, StepReport};
 use smpo_losses::{Batch, Completion, Evaluation, Objective, Pair, PairEvaluation, Totals, WinsorState};
-use smpo_model::{Decoder, PackedBatch};
+use smpo_model::{Decoder, PackedBatch, ScoreOptions};
 
 use crate::config::TrainConfig;
 use crate::error::TrainError;
@@ -44,6 +43,7 @@ pub struct Learner {
     gradients: Gradients,
     winsor: WinsorState,
     micro_batch: usize,
+    checkpointing: bool,
     /// Kept only for objectives that score completions the data does not pair with their prompt (KTO's KL baseline).
     reference: Option<Decoder>,
 }
@@ -80,6 +80,7 @@ impl Learner {
             gradients,
             winsor: WinsorState::default(),
             micro_batch: config.per_device_train_batch_size,
+            checkpointing: config.gradient_checkpointing,
             reference: None,
         })
     }
@@ -109,7 +110,7 @@ impl Learner {
     }
 
     pub(crate) fn keep_reference(&mut self, reference: Decoder) {
-        self.reference = Some(reference);
+        self.reference = Some(reference.frozen());
     }
 
     /// One optimizer step, number `step` from 0, over all its rows; `margin` is γ of this step.
@@ -156,10 +157,11 @@ impl Learner {
         let mut whole: Option<Evaluation> = None;
         for rows in batches {
             let packed = pack(rows)?;
-            let logps = self.decoder.log_probs(&packed)?;
-            let read = Readings::new(rows, &packed, &logps.to_vec1::<f32>()?, is_terminator);
+            let decoder = self.decoder.clone();
+            let scored = decoder.score(&packed, &self.score_options())?;
+            let read = Readings::new(rows, &packed, &scored.log_probs().to_vec1::<f32>()?, is_terminator);
             let evaluation = self.evaluate(&[rows], &read, is_terminator, step, margin, Some(totals))?;
-            self.backward(&logps, &evaluation.pairs)?;
+            scored.backward(&weights(&evaluation.pairs), &mut self.gradients)?;
             match &mut whole {
                 Some(whole) => whole.merge(evaluation),
                 None => whole = Some(evaluation),
@@ -178,9 +180,10 @@ impl Learner {
         margin: Option<f64>,
     ) -> Result<Evaluation, TrainError> {
         let mut read = Readings::default();
+        let frozen = self.decoder.frozen();
         for rows in batches {
             let packed = pack(rows)?;
-            let logps = self.decoder.log_probs(&packed)?.to_vec1::<f32>()?;
+            let logps = frozen.log_probs(&packed)?.to_vec1::<f32>()?;
             read.extend(Readings::new(rows, &packed, &logps, is_terminator));
         }
         let evaluation = self.evaluate(batches, &read, is_terminator, step, margin, None)?;
@@ -188,8 +191,8 @@ impl Learner {
         for rows in batches {
             let (mine, rest) = pairs.split_at(rows.len());
             pairs = rest;
-            let logps = self.decoder.log_probs(&pack(rows)?)?;
-            self.backward(&logps, mine)?;
+            let packed = pack(rows)?;
+            self.decoder.score(&packed, &self.score_options())?.backward(&weights(mine), &mut self.gradients)?;
         }
         Ok(evaluation)
     }
@@ -213,16 +216,8 @@ impl Learner {
         self.objective.evaluate(&batch, &mut self.winsor).map_err(|source| TrainError::Batch { step: step + 1, source })
     }
 
-    /// Backward from Σ w_t·ℓ_t, w constant.
-    fn backward(&mut self, logps: &Tensor, pairs: &[PairEvaluation]) -> Result<(), TrainError> {
-        let weights: Vec<f32> = pairs
-            .iter()
-            .flat_map(|pair| pair.chosen_weights.iter().chain(&pair.rejected_weights))
-            .map(|weight| *weight as f32)
-            .collect();
-        let weights = Tensor::from_vec(weights, logps.dims(), &Device::Cpu)?;
-        self.gradients.backward(&weighted_sum(logps, &weights)?)?;
-        Ok(())
+    fn score_options(&self) -> ScoreOptions<'static> {
+        ScoreOptions { checkpointing: self.checkpointing, ..ScoreOptions::default() }
     }
 
     /// Each prompt with the completion of the next row: KTO's estimate of the KL divergence.
@@ -238,10 +233,11 @@ impl Learner {
         let completions = rows.iter().map(|row| row.row.completions().next().unwrap_or_default());
         let shifted = completions.clone().cycle().skip(1);
         let sequences: Vec<(&[u32], &[u32])> = rows.iter().map(|row| row.row.prompt.as_slice()).zip(shifted).collect();
+        let policy_model = self.decoder.frozen();
         let mut found = Vec::with_capacity(sequences.len());
         for chunk in sequences.chunks(self.micro_batch) {
             let packed = PackedBatch::from_sequences(chunk.iter().copied())?;
-            let policy = to_f64(&self.decoder.log_probs(&packed)?.to_vec1::<f32>()?);
+            let policy = to_f64(&policy_model.log_probs(&packed)?.to_vec1::<f32>()?);
             let reference = to_f64(&reference.log_probs(&packed)?.to_vec1::<f32>()?);
             for (range, (_, completion)) in packed.completions().iter().zip(chunk) {
                 found.push(Mismatched {
@@ -255,11 +251,18 @@ impl Learner {
     }
 }
 
+/// ∂L/∂ℓ of every row's completions, in the order of the packed batch.
+fn weights(pairs: &[PairEvaluation]) -> Vec<f32> {
+    let both = pairs.iter().flat_map(|pair| pair.chosen_weights.iter().chain(&pair.rejected_weights));
+    both.map(|weight| *weight as f32).collect()
+}
+
 /// Log-probs of rows under a model, without keeping a graph: the reference of DPO and KTO, held-out evaluation.
 ///
 /// # Errors
 /// When the model refuses a row.
 pub fn row_logps(decoder: &Decoder, rows: &[Row], micro_batch: usize) -> Result<Vec<RowLogps>, TrainError> {
+    let decoder = decoder.frozen();
     let mut all = Vec::with_capacity(rows.len());
     for chunk in rows.chunks(micro_batch) {
         let step_rows: Vec<StepRow<'_>> = chunk.iter().map(|row| StepRow { row, reference: None }).collect();

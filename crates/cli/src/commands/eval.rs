@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{CellAlignment, Table};
+use comfy_table::{CellAlignment, Table, TableComponent};
 use serde::Serialize;
 use smpo_eval::runner::write_results;
 use smpo_eval::teacher_forced::{TeacherForcedError, measure_gold, measure_pairs, read_held_out};
@@ -491,7 +491,7 @@ fn blame_engine(error: InferenceError) -> Failure {
 fn blame_run(error: RunError) -> Failure {
     match error {
         RunError::OtherRun { .. } | RunError::ForeignSample { .. } | RunError::Locked { .. } => {
-            Failure::Usage(anyhow::Error::from(error).context("--out"))
+            Failure::Usage(anyhow::Error::from(error).context("--out (--restart clears it)"))
         }
         error => Failure::Execution(error.into()),
     }

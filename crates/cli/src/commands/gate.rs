@@ -65,7 +65,7 @@ pub fn run(args: GateArgs) -> Outcome {
     let verdict = decide(&policy, load(&args.baseline)?, load(&args.candidate)?, options).map_err(blame)?;
     write_reports(&args, &verdict)?;
     match args.format {
-        Format::Text => output::print(&text::render(&verdict, style()))?,
+        Format::Text => output::print(&text::render(&verdict, output::verdict_style()))?,
         Format::Json => output::print_json(&verdict)?,
     }
     Ok(match verdict.exit_code {
@@ -90,11 +90,6 @@ fn write_reports(args: &GateArgs, verdict: &Verdict) -> Result<(), Failure> {
 
 fn write_text(path: &Path, text: &str) -> Result<(), Failure> {
     write_atomic(path, text.as_bytes()).execution()
-}
-
-/// Colours and wrapping only for a terminal.
-fn style() -> text::Style {
-    text::Style { colour: output::colours(), width: comfy_table::Table::new().width() }
 }
 
 /// What is wrong with a policy or a run is its author's to mend; a disk that fails is not.

@@ -1,6 +1,14 @@
 //! The commands, one file each. To add one: write its file with an `Args` and a `run`, then name it here twice.
 
+mod data;
+#[cfg(feature = "mistralrs")]
+mod demo;
+#[cfg(feature = "mistralrs")]
+mod eval;
+mod explain;
 mod gate;
+mod leaderboard;
+mod score;
 mod train;
 
 use anyhow::anyhow;
@@ -10,11 +18,33 @@ use crate::exit::{Failure, Outcome};
 
 #[derive(Subcommand)]
 pub enum Command {
+    /// Check, measure and convert training data before anything is trained on it
+    #[command(after_help = "Example:\n  smpo data check pairs.jsonl --model Qwen2.5-1.5B-Instruct --max-length 2048")]
+    Data(data::DataArgs),
+    /// From training to verdict on shipped data, in a few minutes on a CPU
+    #[cfg(feature = "mistralrs")]
+    #[command(after_help = "Example:\n  smpo demo --out smpo-demo --seeds 3")]
+    Demo(demo::DemoArgs),
+    /// Sample a suite from a model and measure what comes back
+    #[cfg(feature = "mistralrs")]
+    #[command(after_help = "Example:\n  smpo eval runs/smpo/model --suite evals/ood-chat.toml --out runs/smpo/eval")]
+    Eval(eval::EvalArgs),
+    /// What a loss does with stored log-probs: parts, clipping, and the tokens that carry the gradient
+    #[command(
+        after_help = "Example:\n  smpo explain configs/demo/modified.toml logps.jsonl --tokenizer runs/smpo/model"
+    )]
+    Explain(explain::ExplainArgs),
     /// Decide whether a candidate model is safe to take: exit 0 pass, 1 fail, 3 inconclusive
     #[command(
         after_help = "Example:\n  smpo gate --baseline runs/sft/eval --candidate runs/smpo/eval --policy strict --junit gate.xml"
     )]
     Gate(gate::GateArgs),
+    /// Rank models by their evaluations, on one self-contained page
+    #[command(after_help = "Example:\n  smpo leaderboard runs/*/eval --baseline sft --out leaderboard")]
+    Leaderboard(leaderboard::LeaderboardArgs),
+    /// Measure completions that already exist, whoever generated them
+    #[command(after_help = "Example:\n  smpo score model_answer/*.jsonl --prompts question.jsonl --out scored")]
+    Score(score::ScoreArgs),
     /// One training run: SFT or any preference loss
     #[command(
         after_help = "Example:\n  smpo train configs/demo/modified.toml --set seed=7 --set output_dir=runs/seed-7"
@@ -25,7 +55,15 @@ pub enum Command {
 impl Command {
     pub fn run(self) -> Outcome {
         match self {
+            Command::Data(args) => data::run(args),
+            #[cfg(feature = "mistralrs")]
+            Command::Demo(args) => demo::run(args),
+            #[cfg(feature = "mistralrs")]
+            Command::Eval(args) => eval::run(args),
+            Command::Explain(args) => explain::run(args),
             Command::Gate(args) => gate::run(args),
+            Command::Leaderboard(args) => leaderboard::run(args),
+            Command::Score(args) => score::run(args),
             Command::Train(args) => train::run(args),
         }
     }

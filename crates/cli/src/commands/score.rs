@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{CellAlignment, Table};
+use comfy_table::{CellAlignment, Table, TableComponent};
 use serde::Serialize;
 use smpo_eval::score::{CompletionFile, InputFormat, ModelCompletions, assemble, write};
 use smpo_eval::{ALL, InputError, Suite};
@@ -131,11 +131,13 @@ fn text(scored: &[Scored]) -> String {
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    let written: Vec<String> = scored.iter().map(|model| model.out.display().to_string()).collect();
-    format!(
-        "{table}\nvalue [95 % interval over prompts]; all metrics and slices: metrics.json in {}",
-        written.join(", ")
-    )
+    let place = match scored {
+        [one] => one.out.display().to_string(),
+        several => {
+            format!("{}/MODEL", several.first().and_then(|one| one.out.parent()).unwrap_or(Path::new("")).display())
+        }
+    };
+    format!("{table}\nvalue [95 % interval over prompts]; all metrics and slices: {place}/metrics.json")
 }
 
 /// `4.2 % [2.7, 6.4]` or `1.873 [1.851, 1.895]`.

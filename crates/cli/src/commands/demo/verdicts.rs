@@ -1,0 +1,86 @@
+//! The gate on the demo's arms.
+
+use std::path::Path;
+
+use smpo_gate::{DecideOptions, GateError, Policy, Run, decide as decide_gate};
+use smpo_report::verdict::text;
+use smpo_results::{Decision, Verdict};
+
+use super::arms::Arm;
+use super::evaluations::Evaluations;
+use super::inputs::Inputs;
+use crate::exit::{Blame, Exit, Failure};
+
+/// Three comparisons under the demo's policy.
+pub struct Verdicts {
+    /// Modified against regular: the one the demo is about, and the one in `verdict.json`.
+    pub over_regular: Verdict,
+    /// Modified against the base model: what preference tuning cost.
+    pub over_base: Verdict,
+    /// Regular against modified: a gate that cannot fail is none.
+    pub reverse: Verdict,
+}
+
+impl Verdicts {
+    /// With their file names.
+    pub fn all(&self) -> [(&'static str, &Verdict); 3] {
+        [
+            ("modified-over-regular", &self.over_regular),
+            ("modified-over-base", &self.over_base),
+            ("regular-over-modified", &self.reverse),
+        ]
+    }
+
+    /// The demo's exit code: that of modified against regular and against the base model, the worse of the two.
+    pub fn exit(&self) -> Exit {
+        let decisions = [self.over_regular.verdict, self.over_base.verdict];
+        if decisions.contains(&Decision::Fail) {
+            Exit::Fail
+        } else if decisions.contains(&Decision::Inconclusive) {
+            Exit::Inconclusive
+        } else {
+            Exit::Success
+        }
+    }
+}
+
+/// The demo's policy.
+pub fn policy(inputs: &Inputs) -> Result<Policy, Failure> {
+    Policy::load(&inputs.path("evals/gates/demo.toml").display().to_string()).usage()
+}
+
+/// Decides all three.
+pub fn decide(inputs: &Inputs, evaluations: &Evaluations) -> Result<Verdicts, Failure> {
+    let policy = policy(inputs)?;
+    let runs = |arm: Arm| {
+        let dirs = evaluations.of(arm).map(|row| row.sampled.dir.as_path());
+        dirs.map(|dir: &Path| Run::load(dir)).collect::<Result<Vec<Run>, GateError>>().usage()
+    };
+    let gate = |baseline: Arm, candidate: Arm| {
+        decide_gate(&policy, runs(baseline)?, runs(candidate)?, DecideOptions::default()).execution()
+    };
+    Ok(Verdicts {
+        over_regular: gate(Arm::Regular, Arm::Modified)?,
+        over_base: gate(Arm::Base, Arm::Modified)?,
+        reverse: gate(Arm::Modified, Arm::Regular)?,
+    })
+}
+
+/// For a terminal: the verdict the demo is about in full, the others in a line.
+pub fn render(verdicts: &Verdicts) -> String {
+    let style = crate::output::verdict_style();
+    let line = |verdict: &Verdict| {
+        let decision = match verdict.verdict {
+            Decision::Pass => "pass",
+            Decision::Fail => "fail",
+            Decision::Inconclusive => "inconclusive",
+        };
+        format!("  {} over {}: {decision} (exit {})", verdict.candidate, verdict.baseline, verdict.exit_code)
+    };
+    format!(
+        "{}\nThe same policy on other pairs:\n{}\n{}\n",
+        text::render(&verdicts.over_regular, style),
+        line(&verdicts.over_base),
+        line(&verdicts.reverse)
+    )
+}
