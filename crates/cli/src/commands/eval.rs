@@ -321,8 +321,8 @@ fn evaluate_with(
             manifest.fidelity_max_abs_nats = check_engine(engine, forward, suite, name, progress)?;
         }
         (Err(error), _) => progress.say(&format!(
-            "{name}: no teacher-forced measures and no fidelity check: this program's own forward pass cannot load the \
-             model: {error:#}"
+            "{name}: no teacher-forced measures and no fidelity check, for want of this program's own forward pass: \
+             {error:#}"
         )),
         _ => {}
     }
