@@ -8,7 +8,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use smpo_kernels::{
-    self as kernels, AdamW, AdamWOptions, AttentionOptions, Gradients, HeadOptions, Parameter, Segments, Span,
+    self as kernels, AdamW, AdamWOptions, AttentionOptions, Gradients, HeadOptions, Parameter, Segments, Span, Tape,
     reference,
 };
 
@@ -42,7 +42,7 @@ impl Source {
     }
 }
 
-/// Times the forward pass alone, and both passes with every gradient.
+/// Times the forward pass alone, and both passes with every gradient: on a tape, through candle's graph, in plain candle.
 fn compare(
     criterion: &mut Criterion,
     name: &str,
@@ -55,22 +55,23 @@ fn compare(
     group.sample_size(10).throughput(Throughput::Elements(size.tokens as u64));
     let mut gradients = Gradients::new(["a", "b", "c", "d"].iter().copied().zip(vars.iter().copied())).unwrap();
     let weights = Tensor::randn(0f32, 1.0, fused().dims(), &candle_core::Device::Cpu).unwrap();
-    let mut both = |y: Tensor, in_place: bool| {
-        let root = kernels::weighted_sum(&y, &weights).unwrap();
-        if in_place {
-            gradients.clear();
-            gradients.backward(&root).unwrap();
-        } else {
-            root.backward().unwrap();
-        }
-    };
     group.bench_function(BenchmarkId::new("forward/fused", size.hidden), |b| b.iter(&fused));
     group.bench_function(BenchmarkId::new("forward/naive", size.hidden), |b| b.iter(&naive));
-    group.bench_function(BenchmarkId::new("both/fused", size.hidden), |b| {
-        b.iter(|| both(fused(), true));
+    group.bench_function(BenchmarkId::new("both/tape", size.hidden), |b| {
+        b.iter(|| {
+            gradients.clear();
+            let (tape, y) = Tape::record(&fused);
+            tape.backward(&y, &weights, &mut gradients).unwrap()
+        });
+    });
+    group.bench_function(BenchmarkId::new("both/graph", size.hidden), |b| {
+        b.iter(|| {
+            gradients.clear();
+            gradients.backward(&kernels::weighted_sum(&fused(), &weights).unwrap()).unwrap()
+        });
     });
     group.bench_function(BenchmarkId::new("both/naive", size.hidden), |b| {
-        b.iter(|| both(naive(), false));
+        b.iter(|| kernels::weighted_sum(&naive(), &weights).unwrap().backward().unwrap());
     });
     group.finish();
 }
