@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{CellAlignment, Table, TableComponent};
+use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
 use smpo_eval::runner::write_results;
 use smpo_eval::teacher_forced::{TeacherForcedError, measure_gold, measure_pairs, read_held_out};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{CellAlignment, Table, TableComponent};
+use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
 use smpo_eval::score::{CompletionFile, InputFormat, ModelCompletions, assemble, write};
 use smpo_eval::{ALL, InputError, Suite};

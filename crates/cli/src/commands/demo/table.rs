@@ -48,8 +48,9 @@ pub fn render(evaluations: &Evaluations) -> String {
         table.add_row(cells);
     }
     let seeds = evaluations.of(Arm::Modified).count();
-    let prompts = "240 out-of-distribution prompts, cap 64 tokens";
-    format!("\n{table}\n{prompts}; mean over {seeds} training seed(s), ± sd between them\n")
+    let spread =
+        if seeds > 1 { format!("mean ± sd over {seeds} training seeds") } else { "one training seed".to_owned() };
+    format!("\n{table}\n240 out-of-distribution prompts, cap 64 tokens; {spread}\n")
 }
 
 /// The same for programs.

@@ -31,15 +31,12 @@ impl Verdicts {
         ]
     }
 
-    /// The demo's exit code: that of modified against regular and against the base model, the worse of the two.
+    /// The demo's exit code: that of the verdict in `verdict.json`.
     pub fn exit(&self) -> Exit {
-        let decisions = [self.over_regular.verdict, self.over_base.verdict];
-        if decisions.contains(&Decision::Fail) {
-            Exit::Fail
-        } else if decisions.contains(&Decision::Inconclusive) {
-            Exit::Inconclusive
-        } else {
-            Exit::Success
+        match self.over_regular.verdict {
+            Decision::Pass => Exit::Success,
+            Decision::Fail => Exit::Fail,
+            Decision::Inconclusive => Exit::Inconclusive,
         }
     }
 }
@@ -70,12 +67,19 @@ pub fn decide(inputs: &Inputs, evaluations: &Evaluations) -> Result<Verdicts, Fa
 pub fn render(verdicts: &Verdicts) -> String {
     let style = crate::output::verdict_style();
     let line = |verdict: &Verdict| {
+        let open = verdict.metrics.iter().filter(|metric| metric.primary && metric.verdict == verdict.verdict);
+        let reasons: Vec<&str> = match verdict.verdict {
+            Decision::Pass => Vec::new(),
+            Decision::Fail | Decision::Inconclusive => open.map(|metric| metric.reason.as_str()).collect(),
+        };
         let decision = match verdict.verdict {
             Decision::Pass => "pass",
             Decision::Fail => "fail",
             Decision::Inconclusive => "inconclusive",
         };
-        format!("  {} over {}: {decision} (exit {})", verdict.candidate, verdict.baseline, verdict.exit_code)
+        let head =
+            format!("  {} over {}: {decision} (exit {})", verdict.candidate, verdict.baseline, verdict.exit_code);
+        std::iter::once(head).chain(reasons.iter().map(|reason| format!("    {reason}"))).collect::<Vec<_>>().join("\n")
     };
     format!(
         "{}\nThe same policy on other pairs:\n{}\n{}\n",
