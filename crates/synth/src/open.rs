@@ -39,11 +39,11 @@ pub fn describe(rng: &mut Stream, world: &World, entity: Entity) -> Answer {
     let mut sentences = vec![entity.first_sentence(world)];
     let mut fillers = 0;
     while sentences.len() < count {
-        if !rng.random_bool(FILL) {
-            if let Some(fact) = facts.pop() {
-                sentences.push(fact);
-                continue;
-            }
+        if !rng.random_bool(FILL)
+            && let Some(fact) = facts.pop()
+        {
+            sentences.push(fact);
+            continue;
         }
         sentences.push(pick(rng, &FILLER).to_owned());
         fillers += 1;

@@ -132,25 +132,29 @@ fn moments_to_bytes(learner: &Learner) -> Result<Vec<u8>, TrainError> {
 
 fn moments_from_bytes(bytes: &[u8]) -> Result<Vec<Moments>, String> {
     let stored = safetensors::SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
-    let mut found: BTreeMap<String, (Option<Vec<f32>>, Option<Vec<f32>>)> = BTreeMap::new();
+    let (mut first, mut second) = (BTreeMap::new(), BTreeMap::new());
     for (name, view) in stored.tensors() {
         if view.dtype() != Dtype::F32 {
             return Err(format!("{name}: expected F32, got {:?}", view.dtype()));
         }
-        let values = Some(view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect());
+        let values: Vec<f32> =
+            view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
         if let Some(parameter) = name.strip_suffix(FIRST) {
-            found.entry(parameter.to_owned()).or_default().0 = values;
+            first.insert(parameter.to_owned(), values);
         } else if let Some(parameter) = name.strip_suffix(SECOND) {
-            found.entry(parameter.to_owned()).or_default().1 = values;
+            second.insert(parameter.to_owned(), values);
         } else {
             return Err(format!("{name}: expected a name that ends in {FIRST} or {SECOND}"));
         }
     }
-    found
+    if let Some(name) = second.keys().find(|name| !first.contains_key(*name)) {
+        return Err(format!("{name}: its first moment is missing"));
+    }
+    first
         .into_iter()
-        .map(|(name, moments)| match moments {
-            (Some(first), Some(second)) => Ok(Moments { name, first, second }),
-            _ => Err(format!("{name}: one of its two moments is missing")),
+        .map(|(name, first)| match second.remove(&name) {
+            Some(second) => Ok(Moments { name, first, second }),
+            None => Err(format!("{name}: its second moment is missing")),
         })
         .collect()
 }

@@ -28,7 +28,7 @@ pub enum Command {
     /// Sample a suite from a model and measure what comes back
     #[cfg(feature = "mistralrs")]
     #[command(after_help = "Example:\n  smpo eval runs/smpo/model --suite evals/ood-chat.toml --out runs/smpo/eval")]
-    Eval(eval::EvalArgs),
+    Eval(Box<eval::EvalArgs>),
     /// What a loss does with stored log-probs: parts, clipping, and the tokens that carry the gradient
     #[command(
         after_help = "Example:\n  smpo explain configs/demo/modified.toml logps.jsonl --tokenizer runs/smpo/model"
@@ -59,7 +59,7 @@ impl Command {
             #[cfg(feature = "mistralrs")]
             Command::Demo(args) => demo::run(args),
             #[cfg(feature = "mistralrs")]
-            Command::Eval(args) => eval::run(args),
+            Command::Eval(args) => eval::run(*args),
             Command::Explain(args) => explain::run(args),
             Command::Gate(args) => gate::run(args),
             Command::Leaderboard(args) => leaderboard::run(args),

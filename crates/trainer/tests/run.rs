@@ -1,0 +1,197 @@
+//! Whole runs on the demo's base model: stopping and going on, accumulation, every objective, refusals.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use smpo_trainer::{Event, Finish, StepRecord, TrainConfig, TrainError, train};
+use tempfile::TempDir;
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn config(out: &Path, loss: &str, overrides: &[&str]) -> TrainConfig {
+    let demo = repository().join("datasets/demo");
+    let text = format!(
+        "model_name_or_path = {:?}\noutput_dir = {:?}\ndataset = {:?}\ndataset_sample = 24\nmax_length = 256\n\
+         per_device_train_batch_size = 8\nnum_train_epochs = 2\nlearning_rate = 5e-4\nwarmup_ratio = 0.1\nseed = 3\n\
+         [loss]\n{loss}\n",
+        demo.join("base"),
+        out,
+        demo.join("preferences.jsonl"),
+    );
+    let overrides: Vec<String> = overrides.iter().map(|set| (*set).to_owned()).collect();
+    TrainConfig::parse(&text, Path::new("test.toml"), &overrides).unwrap()
+}
+
+const REGULAR: &str = "kind = \"smpo\"\nloss_type = \"sigmoid\"\nbeta = 1.4";
+const MODIFIED: &str = "kind = \"smpo\"\nloss_type = \"sigmoid\"\nbeta = 1.4\neos_term = \"invert\"\n\
+                        lower_clip_percentile = 0.02\nmin_log_prob = -2.3";
+
+fn run(config: &TrainConfig) -> Vec<StepRecord> {
+    let mut records = Vec::new();
+    let finish = train(config, false, &AtomicBool::new(false), &mut |event| {
+        if let Event::Step(record) = event {
+            records.push(record.clone());
+        }
+    });
+    assert!(matches!(finish.unwrap(), Finish::Done { already: false, .. }));
+    records
+}
+
+fn weights(config: &TrainConfig) -> Vec<u8> {
+    std::fs::read(config.output_dir.join("model/model.safetensors")).unwrap()
+}
+
+/// A run's file without the one figure that depends on the clock.
+fn metrics(config: &TrainConfig) -> Vec<serde_json::Value> {
+    let text = std::fs::read_to_string(config.output_dir.join("metrics.jsonl")).unwrap();
+    let timeless = |line: &str| {
+        let mut record: serde_json::Value = serde_json::from_str(line).unwrap();
+        record.as_object_mut().unwrap().remove("tokens_per_s").unwrap();
+        record
+    };
+    text.lines().map(timeless).collect()
+}
+
+#[test]
+fn a_run_stopped_at_any_step_ends_bit_identical() {
+    let dir = TempDir::new().unwrap();
+    let loss = format!("{MODIFIED}\nwinsor_scope = {{ window = 300 }}");
+    let whole = config(&dir.path().join("whole"), &loss, &[]);
+    run(&whole);
+    let stopped = config(&dir.path().join("stopped"), &loss, &[]);
+    for stop_after in [1, 3, 4] {
+        let stop = AtomicBool::new(false);
+        let finish = train(&stopped, false, &stop, &mut |event| {
+            if matches!(event, Event::Step(record) if record.step == stop_after) {
+                stop.store(true, Ordering::SeqCst);
+            }
+        });
+        assert_eq!(finish.unwrap(), Finish::Stopped { step: stop_after });
+    }
+    run(&stopped);
+    assert!(weights(&whole) == weights(&stopped), "the weights differ");
+    assert_eq!(metrics(&whole), metrics(&stopped));
+    let again = train(&stopped, false, &AtomicBool::new(false), &mut |event| panic!("{event:?}"));
+    assert!(matches!(again.unwrap(), Finish::Done { already: true, .. }));
+}
+
+#[test]
+fn the_modified_loss_is_not_the_regular_one() {
+    let dir = TempDir::new().unwrap();
+    let regular = run(&config(&dir.path().join("regular"), REGULAR, &[]));
+    let modified = run(&config(&dir.path().join("modified"), MODIFIED, &[]));
+    // The first step sees the same weights: value and gradient differ by the transforms alone.
+    assert_ne!(regular[0].metric("po_loss"), modified[0].metric("po_loss"));
+    assert_ne!(regular[0].grad_norm, modified[0].grad_norm);
+    assert_eq!(regular[0].metric("sft_chosen_loss"), modified[0].metric("sft_chosen_loss"));
+    let eos = |records: &[StepRecord]| records.last().unwrap().metric("eos_logp/rejected").unwrap();
+    assert!(eos(&regular) < eos(&modified), "{} {}", eos(&regular), eos(&modified));
+}
+
+#[test]
+fn splitting_a_step_changes_rounding_only() {
+    let dir = TempDir::new().unwrap();
+    let loss = format!("{MODIFIED}\nwinsor_scope = \"step\"");
+    let mut reference: Option<Vec<StepRecord>> = None;
+    for (micro, accumulation) in [(8, 1), (4, 2), (2, 4)] {
+        let sets = [
+            format!("per_device_train_batch_size={micro}"),
+            format!("gradient_accumulation_steps={accumulation}"),
+            "gradient_checkpointing=true".to_owned(),
+        ];
+        let sets: Vec<&str> = sets.iter().map(String::as_str).collect();
+        let records = run(&config(&dir.path().join(format!("{micro}x{accumulation}")), &loss, &sets));
+        match &reference {
+            None => reference = Some(records),
+            Some(reference) => {
+                for (a, b) in reference.iter().zip(&records) {
+                    let (x, y) = (a.metric("loss").unwrap(), b.metric("loss").unwrap());
+                    assert!((x - y).abs() < 1e-4, "{micro}x{accumulation}, step {}: {x} {y}", a.step);
+                    assert!((a.grad_norm / b.grad_norm - 1.0).abs() < 1e-3, "step {}", a.step);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_objective_trains() {
+    let dir = TempDir::new().unwrap();
+    for kind in ["sft", "smpo", "dpo", "simpo", "cpo", "orpo", "kto"] {
+        let loss = format!("kind = \"{kind}\"");
+        let records = run(&config(&dir.path().join(kind), &loss, &["num_train_epochs=4"]));
+        let loss = |record: &StepRecord| record.metric("loss").unwrap();
+        let (first, last) = (loss(&records[0]), loss(records.last().unwrap()));
+        assert!(last < first, "{kind}: {first} to {last}");
+    }
+}
+
+#[test]
+fn dpo_starts_at_ln_2() {
+    let dir = TempDir::new().unwrap();
+    let records = run(&config(&dir.path().join("dpo"), "kind = \"dpo\"", &["max_steps=1"]));
+    assert!((records[0].metric("loss").unwrap() - std::f64::consts::LN_2).abs() < 1e-6);
+}
+
+#[test]
+fn what_cannot_work_is_refused_and_loses_nothing() {
+    let dir = TempDir::new().unwrap();
+    let out = dir.path().join("run");
+    let good = config(&out, REGULAR, &["max_steps=1"]);
+    run(&good);
+    let before = weights(&good);
+    let refuse =
+        |config: &TrainConfig| train(config, false, &AtomicBool::new(false), &mut |_| {}).unwrap_err().to_string();
+    let other = refuse(&config(&out, REGULAR, &["max_steps=1", "seed=4"]));
+    assert!(other.contains("seed") && other.contains("--restart"), "{other}");
+    assert!(weights(&good) == before);
+
+    let long = refuse(&config(&dir.path().join("long"), REGULAR, &["max_length=4096"]));
+    assert!(long.contains("1024 positions"), "{long}");
+    let many = refuse(&config(&dir.path().join("many"), REGULAR, &["dataset_sample=99999"]));
+    assert!(many.contains("only 1200 rows"), "{many}");
+
+    let broken = dir.path().join("broken.jsonl");
+    std::fs::write(&broken, "{\"prompt\": \"a\", \"chosen\": \"b\", \"rejected\": \"c\"}\n{\"prompt\": \"a\", \"cho")
+        .unwrap();
+    let sets = [format!("dataset={:?}", broken.display().to_string()), "dataset_sample=1".to_owned()];
+    let error = refuse(&config(&dir.path().join("b"), REGULAR, &sets.iter().map(String::as_str).collect::<Vec<_>>()));
+    assert!(error.contains("broken.jsonl:2"), "{error}");
+
+    let hot = config(&dir.path().join("hot"), REGULAR, &["learning_rate=1e30", "max_grad_norm=0"]);
+    let error = train(&hot, false, &AtomicBool::new(false), &mut |_| {}).unwrap_err();
+    let diverged = matches!(error, TrainError::NotFinite { .. } | TrainError::Batch { .. });
+    assert!(diverged, "{error}");
+    assert!(!hot.output_dir.join("model").exists());
+}
+
+#[test]
+fn a_half_written_checkpoint_is_no_checkpoint() {
+    let dir = TempDir::new().unwrap();
+    let out = dir.path().join("run");
+    let config = config(&out, REGULAR, &["save_steps=2"]);
+    let stop = AtomicBool::new(false);
+    let finish = train(&config, false, &stop, &mut |event| {
+        if matches!(event, Event::Step(record) if record.step == 4) {
+            stop.store(true, Ordering::SeqCst);
+        }
+    });
+    assert_eq!(finish.unwrap(), Finish::Stopped { step: 4 });
+    std::fs::create_dir(out.join("checkpoints/.step-5.partial")).unwrap();
+    let optimizer = out.join("checkpoints/step-4/optimizer.safetensors");
+    let bytes = std::fs::read(&optimizer).unwrap();
+    std::fs::write(&optimizer, &bytes[..bytes.len() / 2]).unwrap();
+    let error = train(&config, false, &AtomicBool::new(false), &mut |_| {}).unwrap_err().to_string();
+    assert!(error.contains("step-4") && error.contains("damaged"), "{error}");
+    std::fs::remove_dir_all(out.join("checkpoints/step-4")).unwrap();
+    let mut resumed_from = None;
+    let finish = train(&config, false, &AtomicBool::new(false), &mut |event| {
+        if let Event::Started { done, .. } = event {
+            resumed_from = Some(done);
+        }
+    });
+    assert!(matches!(finish.unwrap(), Finish::Done { .. }));
+    assert_eq!(resumed_from, Some(2));
+}
