@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, IsTerminal, Write};
 
+use comfy_table::{ContentArrangement, LineStyle, Table, presets};
 use serde::Serialize;
 use smpo_report::verdict::text;
 
@@ -34,6 +35,14 @@ pub fn print_json<T: Serialize>(value: &T) -> Result<(), Failure> {
 /// Whether standard output may carry colours: a terminal, and `NO_COLOR` unset or empty (no-color.org).
 pub fn colours() -> bool {
     std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// A table with a line below its header and no others; it never wraps.
+pub fn table() -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING.header_separator(LineStyle::none().fill('─').junction('─')));
+    table.set_content_arrangement(ContentArrangement::Disabled);
+    table
 }
 
 /// How verdicts are printed: colours and wrapping only for a terminal.

@@ -5,8 +5,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{CellAlignment, ContentArrangement, Table};
+use comfy_table::{CellAlignment, ContentArrangement};
 use serde::Serialize;
 use smpo_chat::ChatTemplate;
 use smpo_data::{
@@ -264,8 +263,7 @@ fn findings(report: &CheckReport) -> String {
     if report.findings.is_empty() {
         return summary;
     }
-    let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY);
+    let mut table = output::table();
     table.set_content_arrangement(ContentArrangement::Dynamic);
     if !std::io::stdout().is_terminal() {
         // logs and files have no width of their own; without one the table would never wrap
@@ -317,8 +315,7 @@ fn histograms(report: &LengthReport) -> String {
         0 => String::new(),
         skipped => format!("; {skipped} rows skipped (see `smpo data check`)"),
     };
-    let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY);
+    let mut table = output::table();
     table.set_header(["part", "total", "mean", "min", "p50", "p90", "p95", "p99", "max"]);
     for part in &report.parts {
         let Lengths { total, mean, min, p50, p90, p95, p99, max, .. } = part;

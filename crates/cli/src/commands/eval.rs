@@ -7,8 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{CellAlignment, Table};
+use comfy_table::CellAlignment;
 use serde::Serialize;
 use smpo_eval::runner::write_results;
 use smpo_eval::teacher_forced::{TeacherForcedError, measure_gold, measure_pairs, read_held_out};
@@ -465,8 +464,7 @@ fn check_engine(
 }
 
 fn text(name: &str, metrics: &MetricsFile, out: &Path) -> String {
-    let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY);
+    let mut table = output::table();
     table.set_header([name, "value [95 % interval]", "prompts"]);
     for info in metrics::all() {
         if let Some(estimate) = metrics.get(info.id, ALL) {

@@ -4,8 +4,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{CellAlignment, Table};
+use comfy_table::CellAlignment;
 use serde::Serialize;
 use smpo_eval::score::{CompletionFile, InputFormat, ModelCompletions, assemble, write};
 use smpo_eval::{ALL, InputError, Suite};
@@ -120,8 +119,7 @@ const COLUMNS: [&str; 9] = [
 fn text(scored: &[Scored]) -> String {
     let has = |id: &str| scored.iter().any(|model| model.metrics.get(id, ALL).is_some());
     let columns: Vec<&str> = COLUMNS.into_iter().filter(|id| has(id)).collect();
-    let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY);
+    let mut table = output::table();
     table.set_header(["model", "prompts"].into_iter().chain(columns.iter().copied()));
     for model in scored {
         let prompts = model.metrics.get("error_rate", ALL).map_or(0, |estimate| estimate.n);

@@ -1,7 +1,6 @@
 //! One table that says it all: a row an arm, the mean over its seeds.
 
-use comfy_table::presets;
-use comfy_table::{Cell, CellAlignment, ContentArrangement, LineStyle, Table};
+use comfy_table::{Cell, CellAlignment};
 use serde_json::{Value, json};
 
 use super::arms::Arm;
@@ -34,9 +33,7 @@ const COLUMNS: [Column; 10] = [
 
 /// The table for a terminal.
 pub fn render(evaluations: &Evaluations) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING.header_separator(LineStyle::none().fill('─').junction('─')));
-    table.set_content_arrangement(ContentArrangement::Disabled);
+    let mut table = crate::output::table();
     let headings = std::iter::once("").chain(COLUMNS.iter().map(|column| column.heading));
     table.set_header(headings.map(|heading| Cell::new(heading).set_alignment(CellAlignment::Right)));
     for arm in Arm::ALL {

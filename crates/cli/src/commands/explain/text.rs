@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use comfy_table::{Cell, CellAlignment, LineStyle, Table, presets};
+use comfy_table::{Cell, CellAlignment, Table};
 use smpo_losses::explain::{Row, RowTokens, TokenSummary};
 use smpo_losses::{Evaluation, Mean, Objective, PairEvaluation, Side};
 use smpo_report::inert::short_line;
@@ -213,8 +213,7 @@ fn percent(share: f64) -> String {
 
 /// A table of names on the left and numbers on the right.
 fn plain(heads: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING.header_separator(LineStyle::none().fill('─').junction('─')));
+    let mut table = crate::output::table();
     table.force_no_tty();
     if heads.iter().any(|head| !head.is_empty()) {
         table.set_header(heads.iter().enumerate().map(|(column, head)| aligned(column, (*head).to_owned())));
