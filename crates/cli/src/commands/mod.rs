@@ -8,6 +8,7 @@ mod eval;
 mod explain;
 mod gate;
 mod leaderboard;
+mod logps;
 mod score;
 mod train;
 
@@ -42,6 +43,9 @@ pub enum Command {
     /// Rank models by their evaluations, on one self-contained page
     #[command(after_help = "Example:\n  smpo leaderboard runs/*/eval --baseline sft --out leaderboard")]
     Leaderboard(leaderboard::LeaderboardArgs),
+    /// Teacher-forced log-probs of preference pairs, for `smpo explain`
+    #[command(after_help = "Example:\n  smpo logps runs/smpo/model pairs.jsonl --out logps.jsonl")]
+    Logps(logps::LogpsArgs),
     /// Measure completions that already exist, whoever generated them
     #[command(after_help = "Example:\n  smpo score model_answer/*.jsonl --prompts question.jsonl --out scored")]
     Score(score::ScoreArgs),
@@ -63,6 +67,7 @@ impl Command {
             Command::Explain(args) => explain::run(args),
             Command::Gate(args) => gate::run(args),
             Command::Leaderboard(args) => leaderboard::run(args),
+            Command::Logps(args) => logps::run(args),
             Command::Score(args) => score::run(args),
             Command::Train(args) => train::run(args),
         }

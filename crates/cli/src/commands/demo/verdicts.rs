@@ -68,9 +68,11 @@ pub fn render(verdicts: &Verdicts) -> String {
     let style = crate::output::verdict_style();
     let line = |verdict: &Verdict| {
         let open = verdict.metrics.iter().filter(|metric| metric.primary && metric.verdict == verdict.verdict);
-        let reasons: Vec<&str> = match verdict.verdict {
+        let reasons: Vec<String> = match verdict.verdict {
             Decision::Pass => Vec::new(),
-            Decision::Fail | Decision::Inconclusive => open.map(|metric| metric.reason.as_str()).collect(),
+            Decision::Fail | Decision::Inconclusive => {
+                open.map(|metric| format!("{}: {}", metric.metric, metric.reason)).collect()
+            }
         };
         let decision = match verdict.verdict {
             Decision::Pass => "pass",

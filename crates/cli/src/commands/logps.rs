@@ -1,0 +1,135 @@
+//! `smpo logps`: what a model gives to the completions of preference pairs, token by token.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::anyhow;
+use serde::Serialize;
+use smpo_data::{ChatTokenizer, Truncation, read_pairs};
+use smpo_model::Decoder;
+use smpo_results::write_jsonl;
+use smpo_trainer::{Row, RowLogps, row_logps};
+
+use crate::exit::{Blame, Exit, Failure, Outcome};
+use crate::interrupt;
+use crate::output;
+use crate::progress::Progress;
+
+/// Teacher-forced log-probs of the completion tokens of preference pairs, in nats, terminator included.
+#[derive(clap::Args)]
+pub struct LogpsArgs {
+    /// Model directory in Hugging Face format
+    model: PathBuf,
+    /// Preference pairs, in any form that `smpo train` reads
+    pairs: PathBuf,
+    /// JSONL file to write, one pair a line
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Also score under this model, as `ref_logps`
+    #[arg(long, value_name = "DIR")]
+    reference: Option<PathBuf>,
+    /// Longest prompt and completion together, in tokens; the model's positions when absent
+    #[arg(long, value_name = "TOKENS")]
+    max_length: Option<usize>,
+    /// Threads to compute with; all cores when absent
+    #[arg(long)]
+    threads: Option<usize>,
+}
+
+/// One line.
+#[derive(Serialize)]
+struct Line<'a> {
+    id: &'a str,
+    chosen: Side<'a>,
+    rejected: Side<'a>,
+}
+
+#[derive(Serialize)]
+struct Side<'a> {
+    ids: &'a [u32],
+    logps: Vec<f64>,
+    is_terminator: Vec<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ref_logps: Option<Vec<f64>>,
+}
+
+/// Pairs scored at once: bounds the memory, and how long Ctrl-C waits.
+const CHUNK: usize = 8;
+
+/// Runs the command.
+pub fn run(args: LogpsArgs) -> Outcome {
+    super::set_threads(args.threads)?;
+    let tokenizer = ChatTokenizer::from_model_dir(&args.model).usage()?;
+    let decoder = Decoder::load(&args.model).usage()?;
+    let reference = args.reference.as_deref().map(|dir| reference(dir, &tokenizer)).transpose()?;
+    let positions = decoder.spec().max_positions;
+    if let (Some(given), Some(positions)) = (args.max_length, positions)
+        && given > positions
+    {
+        return Err(Failure::Usage(anyhow!(
+            "--max-length: expected at most the model's {positions} positions, got {given}"
+        )));
+    }
+    let truncation =
+        Truncation { max_length: args.max_length.or(positions), bos: tokenizer.bos(), ..Truncation::default() };
+    let progress = Progress::new();
+    let (mut rows, mut cut): (Vec<Row>, usize) = (Vec::new(), 0);
+    for pair in read_pairs(&args.pairs).usage()? {
+        let mut tokenized = tokenizer.encode_pair(&pair).usage()?;
+        cut += usize::from(truncation.apply_pair(&mut tokenized).any());
+        rows.push(tokenized.into());
+    }
+    if cut > 0 {
+        progress.say(&format!("{cut} of {} pairs were cut to fit", rows.len()));
+    }
+
+    let stage = progress.stage("logps", rows.len() as u64);
+    let mut lines = Vec::with_capacity(rows.len());
+    for chunk in rows.chunks(CHUNK) {
+        if interrupt::requested() {
+            progress.say("stopped; nothing was written");
+            return Ok(Exit::Interrupted);
+        }
+        let policy = row_logps(&decoder, chunk, CHUNK).execution()?;
+        let other = match &reference {
+            Some(reference) => row_logps(reference, chunk, CHUNK).execution()?,
+            None => vec![RowLogps::default(); chunk.len()],
+        };
+        for ((row, policy), other) in chunk.iter().zip(policy).zip(other) {
+            lines.push(line(row, policy, other, &tokenizer));
+        }
+        stage.update(lines.len() as u64, "");
+    }
+    write_jsonl(&args.out, "pair of log-probs", &lines).execution()?;
+    stage.finish("done");
+    output::print(&format!("{}: {} pairs", args.out.display(), lines.len()))?;
+    Ok(Exit::Success)
+}
+
+fn line<'a>(row: &'a Row, policy: RowLogps, reference: RowLogps, tokenizer: &ChatTokenizer) -> Line<'a> {
+    let side = |ids: &'a Option<Vec<u32>>, logps: Option<Vec<f64>>, ref_logps| {
+        let ids = ids.as_deref().unwrap_or_default();
+        Side {
+            ids,
+            logps: logps.unwrap_or_default(),
+            is_terminator: ids.iter().map(|id| tokenizer.is_terminator(*id)).collect(),
+            ref_logps,
+        }
+    };
+    Line {
+        id: &row.id,
+        chosen: side(&row.chosen, policy.chosen, reference.chosen),
+        rejected: side(&row.rejected, policy.rejected, reference.rejected),
+    }
+}
+
+/// A reference must read the same ids: same vocabulary, same tokens.
+fn reference(dir: &Path, tokenizer: &ChatTokenizer) -> Result<Decoder, Failure> {
+    let other = ChatTokenizer::from_model_dir(dir).usage()?;
+    if other.tokenizer().get_vocab(true) != tokenizer.tokenizer().get_vocab(true) {
+        return Err(Failure::Usage(anyhow!(
+            "{}: expected a reference with the model's own vocabulary, got another one",
+            dir.display()
+        )));
+    }
+    Decoder::load(dir).usage()
+}
