@@ -26,7 +26,7 @@ pub enum ChatError {
     /// The directory has no chat template.
     #[error(
         "{}: no chat template: expected chat_template.jinja, chat_template.json or `chat_template` in \
-         tokenizer_config.json; give one with `chat_template`, or use a chat model", dir.display()
+         tokenizer_config.json; put a chat_template.jinja beside config.json, or use a chat model", dir.display()
     )]
     NoTemplate {
         /// The model directory.

@@ -79,18 +79,27 @@ impl<T, E: Into<anyhow::Error>> Blame<T> for Result<T, E> {
     }
 }
 
+/// Whether the operating system said no.
+#[must_use]
+pub fn is_io(error: &(dyn Error + 'static)) -> bool {
+    io_kind(error).is_some()
+}
+
 /// An I/O error is the machine's fault, unless it says that what was named does not exist or may not be read.
 #[must_use]
 pub fn io_is_usage(error: &(dyn Error + 'static)) -> bool {
+    use std::io::ErrorKind::{InvalidData, IsADirectory, NotFound, UnexpectedEof};
+    io_kind(error).is_some_and(|kind| matches!(kind, NotFound | IsADirectory | InvalidData | UnexpectedEof))
+}
+
+/// The kind of the I/O error that an error is or comes from.
+fn io_kind(error: &(dyn Error + 'static)) -> Option<std::io::ErrorKind> {
     let mut cause = Some(error);
     while let Some(error) = cause {
         if let Some(io) = error.downcast_ref::<std::io::Error>() {
-            return matches!(
-                io.kind(),
-                std::io::ErrorKind::NotFound | std::io::ErrorKind::IsADirectory | std::io::ErrorKind::InvalidData
-            );
+            return Some(io.kind());
         }
         cause = error.source();
     }
-    false
+    None
 }

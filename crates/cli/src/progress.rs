@@ -71,6 +71,7 @@ impl Stage {
 
     /// Ends the stage; what remains is one line.
     pub fn finish(&self, message: &str) {
+        let message = if message.is_empty() { "done" } else { message };
         match &self.bar {
             Some(bar) => bar.finish_with_message(message.to_owned()),
             None => eprintln!("{}: {message}", self.name),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use smpo_trainer::{Event, Finish, TrainConfig, TrainError};
 
-use crate::exit::{Exit, Failure, Outcome, io_is_usage};
+use crate::exit::{Exit, Failure, Outcome, io_is_usage, is_io};
 use crate::interrupt;
 use crate::progress::{Progress, Stage};
 
@@ -82,9 +82,9 @@ pub fn train(config: &TrainConfig, restart: bool, name: &str, progress: &Progres
     Ok(finish)
 }
 
-/// A configuration, data or model that is wrong is its author's to mend; the rest is the machine's.
+/// A configuration, data or model that is wrong is its author's to mend; a disk that fails is not.
 pub fn blame(error: TrainError) -> Failure {
-    let usage = match &error {
+    let wrong_input = match &error {
         TrainError::Config { .. }
         | TrainError::Data(_)
         | TrainError::Encode(_)
@@ -92,8 +92,9 @@ pub fn blame(error: TrainError) -> Failure {
         | TrainError::Model(_)
         | TrainError::Loss(_)
         | TrainError::OtherRun { .. } => true,
-        TrainError::Io { action, .. } => *action == "read" && io_is_usage(&error),
+        TrainError::Io { action, .. } => *action == "read",
         _ => false,
     };
-    if usage { Failure::Usage(error.into()) } else { Failure::Execution(error.into()) }
+    let machine = is_io(&error) && !io_is_usage(&error);
+    if wrong_input && !machine { Failure::Usage(error.into()) } else { Failure::Execution(error.into()) }
 }
