@@ -243,6 +243,20 @@
       for (const row of rows) chooser(row, Number(row.dataset.entry));
     }
 
+    // Which metric a panel opens on: the first of those about endings in which the models differ by more than their
+    // intervals are wide. A board on which all of them agree opens on loops.
+    const separated = (m) => {
+      const points = entries.map((entry) => entry.est[m].find(Boolean)).filter((point) => point && known(point[0]));
+      const values = points.map((point) => point[0]);
+      const width = points.reduce((sum, point) => sum + point[2] - point[1], 0) / Math.max(points.length, 1);
+      return points.length > 1 && Math.max(...values) - Math.min(...values) > width;
+    };
+    const opening = (offered) => {
+      const named = (id) => offered.find((m) => board.metrics[m].id === id);
+      const telling = ["eos_rate", "loop_rate", "eos_logp_gold"].map(named).find((m) => m !== undefined && separated(m));
+      return telling ?? named("loop_rate") ?? offered.find((m) => board.metrics[m].primary) ?? offered[0];
+    };
+
     // ---- forest plot
     function forest() {
       const element = find(".forest");
@@ -250,8 +264,7 @@
       const select = find(".forest-metric");
       const note = find(".forest-note");
       const available = board.metrics.map((_, i) => i).filter((i) => entries.some((entry) => entry.diff[i]));
-      const preferred = available.find((i) => board.metrics[i].id === "loop_rate") ?? available.find((i) => board.metrics[i].primary) ?? available[0];
-      fill(select, available.map((i) => [i, board.metrics[i].name]), preferred);
+      fill(select, available.map((i) => [i, board.metrics[i].name]), opening(available));
       const LIMIT = 40;
       const redraw = chart(element, (width) => {
         const index = Number(select.value);
@@ -512,8 +525,7 @@
       const counts = board.metrics.map((_, m) => board.slices.filter((_, i) => entries.some((entry) => entry.est[m][i])).length);
       const offered = board.metrics.map((_, m) => m).filter((m) => counts[m] > 1);
       if (!offered.length) { element.closest(".panel").hidden = true; return; }
-      const preferred = offered.find((m) => board.metrics[m].id === "loop_rate") ?? offered[0];
-      fill(select, offered.map((m) => [m, board.metrics[m].name]), preferred);
+      fill(select, offered.map((m) => [m, board.metrics[m].name]), opening(offered));
       function draw() {
         const m = Number(select.value);
         const metric = board.metrics[m];
