@@ -245,17 +245,17 @@
 
     // Which metric a panel opens on: the first of those about endings in which the models differ by more than their
     // intervals are wide. A board on which all of them agree opens on loops.
-    const separated = (m) => {
+    function separated(m) {
       const points = entries.map((entry) => entry.est[m].find(Boolean)).filter((point) => point && known(point[0]));
       const values = points.map((point) => point[0]);
       const width = points.reduce((sum, point) => sum + point[2] - point[1], 0) / Math.max(points.length, 1);
       return points.length > 1 && Math.max(...values) - Math.min(...values) > width;
-    };
-    const opening = (offered) => {
+    }
+    function opening(offered) {
       const named = (id) => offered.find((m) => board.metrics[m].id === id);
       const telling = ["eos_rate", "loop_rate", "eos_logp_gold"].map(named).find((m) => m !== undefined && separated(m));
       return telling ?? named("loop_rate") ?? offered.find((m) => board.metrics[m].primary) ?? offered[0];
-    };
+    }
 
     // ---- forest plot
     function forest() {
