@@ -21,6 +21,8 @@ fn token(pairs: &mut [Sides], pair: usize, rejected: bool, t: usize) -> &mut f64
 }
 
 fn check_weights(config: LossConfig, mut pairs: Vec<Sides>) -> Result<(), TestCaseError> {
+    let floor = config.transforms.min_log_prob.unwrap_or(f64::NEG_INFINITY);
+    let cap = config.transforms.eos_penalty_cap;
     let objective = Objective::new(config).unwrap();
     let (evaluation, bounds) = {
         let (borrowed, mismatched) = (borrow(&pairs), mismatched());
@@ -45,9 +47,10 @@ fn check_weights(config: LossConfig, mut pairs: Vec<Sides>) -> Result<(), TestCa
                 *token(&mut pairs, pair, rejected, t) = logp;
                 let (right, left) = ((above - at) / STEP, (at - below) / STEP);
                 tokens += 1;
-                // The token that a quantile falls on sits on its bound: a corner, with a slope on either side.
+                // The token that a quantile falls on sits on its bound, and one may fall within a step of the floor or
+                // of the EOS term's cap: a corner, with a slope on either side.
                 let on = |bound: f64| (logp - bound).abs() < STEP || (-logp - bound).abs() < STEP;
-                if on(bounds[0].rejected) || on(bounds[0].chosen) {
+                if [bounds[0].rejected, bounds[0].chosen, floor, cap].into_iter().any(on) {
                     let slack = 1e-3 * (1.0 + left.abs().max(right.abs()));
                     let (low, high) = (left.min(right) - slack, left.max(right) + slack);
                     prop_assert!((low..high).contains(weight), "{weight} at a corner of slopes {left}, {right}");

@@ -90,6 +90,11 @@ impl Learner {
         &self.decoder
     }
 
+    /// The objective.
+    pub fn objective(&self) -> &Objective {
+        &self.objective
+    }
+
     /// The optimizer, for checkpoints.
     pub fn optimizer(&self) -> &AdamW {
         &self.optimizer
@@ -157,6 +162,7 @@ impl Learner {
         let mut whole: Option<Evaluation> = None;
         for rows in batches {
             let packed = pack(rows)?;
+            // A second handle on the same memory: the tape borrows it while the rest of the learner evaluates.
             let decoder = self.decoder.clone();
             let scored = decoder.score(&packed, &self.score_options())?;
             let read = Readings::new(rows, &packed, &scored.log_probs().to_vec1::<f32>()?, is_terminator);

@@ -216,8 +216,11 @@ impl Steps<'_> {
     fn take(&mut self, done: u64, stop: &AtomicBool, watch: &mut dyn FnMut(Event<'_>)) -> Result<Finish, TrainError> {
         let total_steps = self.config.total_steps(self.rows.len());
         let rate = self.config.learning_rate(total_steps);
-        let objective = Objective::new(self.config.loss.clone())?;
         let mut log = MetricsLog::open(&self.dir.metrics(), done)?;
+        let per_epoch = self.config.steps_per_epoch(self.rows.len());
+        let batch_size = self.config.batch_size();
+        // The rows of a step are a slice of its epoch's order, which is drawn once an epoch.
+        let mut shuffled: Option<(u64, Vec<usize>)> = None;
         watch(Event::Started { total_steps, done });
         for step in done..total_steps {
             if stop.load(Ordering::SeqCst) {
@@ -225,19 +228,22 @@ impl Steps<'_> {
                 return Ok(Finish::Stopped { step });
             }
             let began = Instant::now();
-            let indices = self.rows_of(step);
+            let (epoch, within) = (step / per_epoch, (step % per_epoch) as usize);
+            if shuffled.as_ref().is_none_or(|(of, _)| *of != epoch) {
+                shuffled = Some((epoch, order(self.rows.len(), epoch, self.config.seed)));
+            }
+            let indices = shuffled.iter().flat_map(|(_, order)| order.chunks(batch_size).nth(within)).flatten();
             let rows: Vec<StepRow<'_>> = indices
-                .iter()
                 .map(|&index| StepRow { row: &self.rows[index], reference: self.references.get(index) })
                 .collect();
             let tokenizer = self.tokenizer;
             let lr = rate.at(step);
-            let margin = objective.target_margin(step, total_steps);
+            let margin = self.learner.objective().target_margin(step, total_steps);
             let outcome = self.learner.step(&rows, &|id| tokenizer.is_terminator(id), step, margin, lr)?;
             let tokens: usize = rows.iter().map(|row| row.row.tokens()).sum();
             let record = StepRecord {
                 step: step + 1,
-                epoch: (step + 1) as f64 / self.config.steps_per_epoch(self.rows.len()) as f64,
+                epoch: (step + 1) as f64 / per_epoch as f64,
                 metrics: outcome.evaluation.metrics(),
                 lr,
                 grad_norm: outcome.grad_norm,
@@ -251,14 +257,6 @@ impl Steps<'_> {
             }
         }
         self.finish()
-    }
-
-    /// The rows of a step: a slice of its epoch's order.
-    fn rows_of(&self, step: u64) -> Vec<usize> {
-        let per_epoch = self.config.steps_per_epoch(self.rows.len());
-        let order = order(self.rows.len(), step / per_epoch, self.config.seed);
-        let batch = self.config.batch_size();
-        order.chunks(batch).nth((step % per_epoch) as usize).unwrap_or_default().to_vec()
     }
 
     fn save(&self, step: u64, watch: &mut dyn FnMut(Event<'_>)) -> Result<(), TrainError> {
