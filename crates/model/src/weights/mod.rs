@@ -11,7 +11,7 @@ use std::path::Path;
 pub use element::Element;
 pub(crate) use file::WeightFile;
 pub(crate) use sharded::WeightFiles;
-pub(crate) use write::{StoredTensor, write_tensors};
+pub(crate) use write::{StoredTensor, write_tensors, write_tensors_with};
 
 use crate::error::{ModelError, Result};
 
