@@ -152,6 +152,10 @@ pub enum ModelError {
         path: PathBuf,
     },
 
+    /// Whoever asked for long work has stopped it.
+    #[error("stopped; nothing was written")]
+    Stopped,
+
     /// A batch or a request that has no meaning.
     #[error("{what}: expected {expected}, got {got}")]
     Input {

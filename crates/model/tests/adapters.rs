@@ -112,7 +112,7 @@ fn an_adapter_knows_the_base_it_was_trained_on() {
     let temp = TempDir::new().unwrap();
     let path = |name: &str| temp.path().join(name);
     let mut decoder = Decoder::load(case_dir("qwen2")).unwrap();
-    decoder.save(path("half"), &SaveOptions { element: Element::Bf16, source: None }).unwrap();
+    decoder.save(path("half"), &SaveOptions { element: Element::Bf16, ..Default::default() }).unwrap();
     decoder.add_lora(&lora(&["up_proj"]), 0).unwrap();
     perturb(&decoder);
     decoder.save_adapter(path("adapter"), &AdapterSaveOptions::default()).unwrap();

@@ -3,10 +3,12 @@
 mod adapter;
 mod attach;
 mod fingerprint;
+mod info;
 mod peft;
 mod targets;
 
 pub(crate) use adapter::Adapter;
+pub use info::AdapterInfo;
 pub use peft::AdapterSaveOptions;
 pub(crate) use peft::CONFIG as ADAPTER_CONFIG;
 pub(crate) use targets::resolve as chosen_modules;

@@ -15,9 +15,9 @@ use crate::save::{copy_companions, write_directory, write_json};
 use crate::weights::{Element, StoredTensor, WeightFile, write_tensors_with};
 
 /// What PEFT puts before the base model's own names.
-const PREFIX: &str = "base_model.model.";
+pub(super) const PREFIX: &str = "base_model.model.";
 pub(crate) const CONFIG: &str = "adapter_config.json";
-const WEIGHTS: &str = "adapter_model.safetensors";
+pub(super) const WEIGHTS: &str = "adapter_model.safetensors";
 
 /// How to save an adapter.
 #[derive(Debug, Clone, Default)]
@@ -198,7 +198,7 @@ const IGNORED: [&str; 13] = [
 const READ: [&str; 8] =
     ["peft_type", "r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "bias", "init_lora_weights"];
 
-fn read_config(path: &Path) -> Result<LoraConfig> {
+pub(super) fn read_config(path: &Path) -> Result<LoraConfig> {
     let text = fs::read_to_string(path).map_err(ModelError::io(path))?;
     let object: Map<String, Value> =
         serde_json::from_str(&text).map_err(|source| ModelError::Json { path: path.to_path_buf(), source })?;

@@ -36,7 +36,9 @@ impl View for StoredTensor {
     fn data(&self) -> Cow<'_, [u8]> {
         // The trait has no way to fail; every parameter of this crate is float32 on the CPU.
         let values = self.tensor.to_vec1::<f32>().unwrap_or_default();
-        Cow::Owned(self.element.encode(&values))
+        let mut bytes = Vec::with_capacity(self.data_len());
+        self.element.encode(&values, &mut bytes);
+        Cow::Owned(bytes)
     }
 
     fn data_len(&self) -> usize {
