@@ -1,6 +1,6 @@
 //! Every family as this project saves it, under mistral.rs: it loads the directory, and continues prompts greedily token
 //! for token as the project's own forward pass does. Left out is what it runs otherwise than transformers or not at all:
-//! windows shorter than the prompt, biases of Llama, YaRN, Gemma 3.
+//! windows shorter than the sequence, biases of Llama, YaRN, Gemma 3.
 #![cfg(feature = "mistralrs")]
 
 use std::fs;
@@ -100,7 +100,7 @@ fn changed(case: &str, changes: &Value) -> Decoder {
     Decoder::load(temp.path()).unwrap()
 }
 
-/// mistral.rs 0.8.1 masks no sliding window while it reads a prompt: windows here are longer than what is read.
+/// Once a sequence is longer than its window, mistral.rs 0.8.1 is not transformers: windows here are longer than that.
 const NO_WINDOW: u32 = 128;
 
 #[test]
@@ -116,7 +116,7 @@ fn mistral_rs_continues_every_family_it_runs_as_the_decoder_does() {
         ("mistral", json!({"sliding_window": null})),
         ("mistral", json!({"sliding_window": NO_WINDOW})),
         ("phi3", json!({})),
-        // It chooses between short and long factors by the model's length, transformers by the sequence's.
+        // Where the original length is less than the model's, its LongRoPE is not transformers' either.
         ("longrope", json!({"original_max_position_embeddings": 64})),
         ("gemma2", json!({"sliding_window": NO_WINDOW})),
     ];
