@@ -280,10 +280,11 @@ mod defaults {
     }
 }
 
-/// What a key of several values may be given as.
-#[derive(Deserialize, JsonSchema)]
+/// What a key of several values may be given as: only its schema is of use, [`one_or_many`] reads it.
+#[derive(JsonSchema)]
 #[serde(untagged)]
 #[schemars(inline)]
+#[expect(dead_code)]
 enum OneOrMany<T> {
     One(T),
     Many(Vec<T>),

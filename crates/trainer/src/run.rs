@@ -158,6 +158,7 @@ pub fn train(
         learner,
         memory,
         rules: Rules::new(config),
+        not_finite: None,
     };
     run.take(resumed.map(|checkpoint| checkpoint.step), stop, watch)
 }

@@ -33,6 +33,8 @@ pub(crate) struct Steps<'a> {
     pub learner: Learner,
     pub memory: Memory,
     pub rules: Rules,
+    /// What was not finite in the last step, if it was skipped.
+    pub not_finite: Option<(&'static str, f64)>,
 }
 
 /// Where a run's figures are written.
@@ -100,6 +102,7 @@ impl Steps<'_> {
             let step = step + 1;
             let (mut metrics, grad_norm) = match outcome {
                 Ok(StepOutcome { evaluation, grad_norm }) => {
+                    self.not_finite = None;
                     let named = evaluation.metrics().into_iter();
                     (named.map(|(name, value)| (name.into(), value)).collect(), grad_norm)
                 }
@@ -120,11 +123,12 @@ impl Steps<'_> {
             }
             let save = self.judge(&record);
             let due = step < total_steps && self.config.save_steps.is_some_and(|every| step % every == 0);
-            if save || due {
+            // A model that gave no finite step may be broken: it must not take the place of one that is not.
+            if save || due && self.not_finite.is_none() {
                 self.save(step, watch)?;
             }
         }
-        self.finish()
+        self.finish(total_steps)
     }
 
     /// What is measured before training.
@@ -191,6 +195,7 @@ impl Steps<'_> {
         if self.memory.skipped > self.config.max_skipped_steps {
             return Err(TrainError::NotFinite { step, what, value });
         }
+        self.not_finite = Some((what, value));
         Ok((vec![("skipped_steps".into(), self.memory.skipped as f64)], f64::NAN))
     }
 
@@ -215,20 +220,20 @@ impl Steps<'_> {
     }
 
     /// Writes `model/`: the model as it is, or that of the checkpoint which is the result.
-    fn finish(&self) -> Result<Finish, TrainError> {
+    fn finish(&self, last: u64) -> Result<Finish, TrainError> {
         let model = self.dir.model();
-        match self.memory.judge.result(&self.rules) {
-            Some(step) => {
+        let of_step = self.memory.judge.result(&self.rules);
+        match (of_step, self.not_finite) {
+            (Some(step), _) => {
                 let checkpoint = self.dir.checkpoints().join(format!("step-{step}"));
                 checkpoint::copy_model(&checkpoint.join("model"), &model)?;
             }
-            None => {
-                let last = self.config.total_steps(self.rows.len());
+            (None, Some((what, value))) => return Err(TrainError::NotFinite { step: last, what, value }),
+            (None, None) => {
                 self.learner.check_finite(last)?;
                 checkpoint::save_model(self.learner.decoder(), &model, self.sources())?;
             }
         }
-        let result = self.memory.judge.result(&self.rules);
-        Ok(Finish::Done { model, already: false, of_step: result, stopped: self.memory.judge.stopped() })
+        Ok(Finish::Done { model, already: false, of_step, stopped: self.memory.judge.stopped() })
     }
 }
