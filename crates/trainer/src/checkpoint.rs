@@ -128,13 +128,7 @@ pub(crate) fn save(
     written.map(|()| dir)
 }
 
-fn fill(
-    partial: &Path,
-    step: u64,
-    learner: &Learner,
-    memory: &Memory,
-    sources: Sources<'_>,
-) -> Result<(), TrainError> {
+fn fill(partial: &Path, step: u64, learner: &Learner, memory: &Memory, sources: Sources<'_>) -> Result<(), TrainError> {
     if partial.exists() {
         fs::remove_dir_all(partial).map_err(io(partial, "remove"))?;
     }

@@ -238,7 +238,7 @@ pub struct TrainConfig {
     pub seed: u64,
     /// The objective.
     pub loss: LossConfig,
-    /// When to warn.
+    /// When to warn. Each alarm speaks once, with the figure and what to do about it; none of them stops a run.
     #[serde(default)]
     pub alarms: AlarmConfig,
     /// Completions of prompts unlike the training data, watched while training goes on; off when absent.

@@ -69,10 +69,8 @@ impl HeldOut {
         };
         // A window remembers training alone.
         let mut winsor = learner.winsor().clone();
-        let evaluation = learner
-            .objective()
-            .evaluate(&batch, &mut winsor)
-            .map_err(|source| TrainError::Batch { step, source })?;
+        let evaluation =
+            learner.objective().evaluate(&batch, &mut winsor).map_err(|source| TrainError::Batch { step, source })?;
         let figures = evaluation.metrics().into_iter().filter(|(name, _)| *name != "target_margin");
         Ok(figures.map(|(name, value)| (format!("eval_{name}").into(), value)).collect())
     }

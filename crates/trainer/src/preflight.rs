@@ -25,8 +25,7 @@ pub(crate) fn run(
         return Ok(true);
     }
     for path in config.dataset.iter().chain(&config.eval_dataset) {
-        let go_on =
-            |_| if stop.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+        let go_on = |_| if stop.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
         let Some(report) = check(path, Some(tokenizer), truncation, &go_on)? else { return Ok(false) };
         watch(Event::Checked(&report));
         if config.data_check == DataCheck::Refuse && report.has_errors() {

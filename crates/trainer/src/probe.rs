@@ -90,7 +90,8 @@ impl<'a> Probe<'a> {
         let completions = self.complete(decoder)?;
         if targets.0.is_empty() {
             let own = |completion: &Continuation| completion.terminated.then(|| completion.ids.clone());
-            let target = |(prompt, completion): (&Prompt, &Continuation)| prompt.gold.clone().or_else(|| own(completion));
+            let target =
+                |(prompt, completion): (&Prompt, &Continuation)| prompt.gold.clone().or_else(|| own(completion));
             targets.0 = self.prompts.iter().zip(&completions).map(target).collect();
         }
         let mut lines = Vec::with_capacity(completions.len());
@@ -105,9 +106,8 @@ impl<'a> Probe<'a> {
             });
         }
         write(dir, step, &lines)?;
-        let share = |holds: fn(&Line<'_>) -> bool| {
-            lines.iter().filter(|line| holds(line)).count() as f64 / lines.len() as f64
-        };
+        let share =
+            |holds: fn(&Line<'_>) -> bool| lines.iter().filter(|line| holds(line)).count() as f64 / lines.len() as f64;
         let length = lines.iter().map(|line| line.tokens as f64).sum::<f64>() / lines.len() as f64;
         let mut figures: Vec<Figure> = vec![
             ("probe/eos_rate".into(), share(|line| line.terminated)),

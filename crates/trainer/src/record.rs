@@ -46,9 +46,9 @@ impl StepRecord {
 
     /// Every figure but step and epoch, in the order of the file.
     pub fn figures(&self) -> Vec<Figure> {
-        let update = self.update.map(|update| {
-            [("lr", update.lr), ("grad_norm", update.grad_norm), ("tokens_per_s", update.tokens_per_s)]
-        });
+        let update = self
+            .update
+            .map(|update| [("lr", update.lr), ("grad_norm", update.grad_norm), ("tokens_per_s", update.tokens_per_s)]);
         let update = update.into_iter().flatten().map(|(name, value)| (Cow::Borrowed(name), value));
         self.metrics.iter().cloned().chain(update).collect()
     }

@@ -9,6 +9,7 @@ mod explain;
 mod gate;
 mod leaderboard;
 mod logps;
+mod plot;
 mod score;
 mod train;
 
@@ -46,6 +47,9 @@ pub enum Command {
     /// Teacher-forced log-probs of preference pairs, for `smpo explain`
     #[command(after_help = "Example:\n  smpo logps runs/smpo/model pairs.jsonl --out logps.jsonl")]
     Logps(logps::LogpsArgs),
+    /// The figures of training runs over their steps, several runs over each other, on one page
+    #[command(after_help = "Example:\n  smpo plot runs/regular runs/modified --out curves.html")]
+    Plot(plot::PlotArgs),
     /// Measure completions that already exist, whoever generated them
     #[command(after_help = "Example:\n  smpo score model_answer/*.jsonl --prompts question.jsonl --out scored")]
     Score(score::ScoreArgs),
@@ -68,6 +72,7 @@ impl Command {
             Command::Gate(args) => gate::run(args),
             Command::Leaderboard(args) => leaderboard::run(args),
             Command::Logps(args) => logps::run(args),
+            Command::Plot(args) => plot::run(args),
             Command::Score(args) => score::run(args),
             Command::Train(args) => train::run(args),
         }

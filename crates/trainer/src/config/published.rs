@@ -155,7 +155,8 @@ impl Reading<'_> {
             known.iter().chain(WITHOUT_MEANING).chain(HANDLED).copied().chain(renamed)
         };
         if let Some(key) = self.keys.keys().find(|key| !everything().any(|known| known == *key)) {
-            let hint = nearest(key, everything()).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+            let near = nearest(key, everything().chain(smpo_losses::import::published_keys()));
+            let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
             return Err(self.error_at(key, format!("unknown key `{key}`{hint}")));
         }
         self.keys.retain(|_, value| !value.is_null());

@@ -64,8 +64,10 @@ struct Page {
 
 impl Page {
     fn rows(&self, schema: &Value, hidden: &[&str]) -> String {
-        let required: Vec<&str> =
-            schema["required"].as_array().map(|keys| keys.iter().filter_map(Value::as_str).collect()).unwrap_or_default();
+        let required: Vec<&str> = schema["required"]
+            .as_array()
+            .map(|keys| keys.iter().filter_map(Value::as_str).collect())
+            .unwrap_or_default();
         let none = Map::new();
         let properties = schema["properties"].as_object().unwrap_or(&none);
         if properties.keys().all(|key| hidden.contains(&key.as_str())) {
@@ -108,7 +110,12 @@ impl Page {
             return format!("`{constant}`");
         }
         if let Some(values) = schema["enum"].as_array() {
-            return values.iter().filter(|value| !value.is_null()).map(|v| format!("`{v}`")).collect::<Vec<_>>().join(", ");
+            return values
+                .iter()
+                .filter(|value| !value.is_null())
+                .map(|v| format!("`{v}`"))
+                .collect::<Vec<_>>()
+                .join(", ");
         }
         let several = alternatives(&schema);
         if !several.is_empty() {
