@@ -69,6 +69,38 @@ pub enum TrainError {
         /// The keys in which the two differ.
         keys: Vec<String>,
     },
+    /// Another process writes to the run directory.
+    #[error("{}: another process trains here; wait for it, or choose another output_dir", dir.display())]
+    Busy {
+        /// The run directory.
+        dir: PathBuf,
+    },
+    /// The preflight check found errors.
+    #[error(
+        "{}: {} in the data: {}; mend the file, or train all the same with data_check = \"warn\"",
+        file.display(),
+        if findings.len() == 1 { "an error".to_owned() } else { format!("{} errors", findings.len()) },
+        findings.join("; ")
+    )]
+    Preflight {
+        /// The data file.
+        file: PathBuf,
+        /// The errors, with their first place and their remedy.
+        findings: Vec<String>,
+    },
+    /// Rows cannot be held out.
+    #[error(transparent)]
+    HoldOut(#[from] smpo_data::MixtureError),
+    /// The figure that checkpoints are compared by does not exist.
+    #[error("metric_for_best_model: `{name}` is not among the figures of step {step}: {known}")]
+    NoSuchMetric {
+        /// The name asked for.
+        name: String,
+        /// The step that should have had it.
+        step: u64,
+        /// What there is.
+        known: String,
+    },
     /// Loss or gradient is not a number.
     #[error(
         "step {step}: {what} is {value}; lower learning_rate, or look at the data of this step; the last checkpoint is intact"
@@ -76,7 +108,7 @@ pub enum TrainError {
     NotFinite {
         /// Optimizer step, from 1.
         step: u64,
-        /// `the loss` or `the gradient norm`.
+        /// `the loss`, `the gradient norm`, `a log-prob` or `a weight`.
         what: &'static str,
         /// What it was.
         value: f64,

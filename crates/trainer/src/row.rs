@@ -65,17 +65,22 @@ pub struct TruncatedRows {
     pub completions: usize,
 }
 
+/// How rows are cut.
+pub(crate) fn truncation(config: &TrainConfig, tokenizer: &ChatTokenizer) -> Truncation {
+    Truncation {
+        max_length: Some(config.max_length),
+        max_prompt_length: Some(config.max_prompt_length.unwrap_or(config.max_length / 2)),
+        bos: tokenizer.bos(),
+        ..Truncation::default()
+    }
+}
+
 /// Reads, samples, tokenises and truncates the rows that the objective trains on.
 ///
 /// # Errors
 /// At the first row that cannot be read or tokenised, with its place; when no row is left.
 pub(crate) fn load(config: &TrainConfig, tokenizer: &ChatTokenizer) -> Result<(Vec<Row>, TruncatedRows), TrainError> {
-    let truncation = Truncation {
-        max_length: Some(config.max_length),
-        max_prompt_length: Some(config.max_prompt_length.unwrap_or(config.max_length / 2)),
-        bos: tokenizer.bos(),
-        ..Truncation::default()
-    };
+    let truncation = truncation(config, tokenizer);
     match config.loss.loss {
         Loss::Sft(_) => tokenize(
             sampled(config, |path| Ok(read_examples(path)?))?,

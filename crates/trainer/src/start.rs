@@ -1,0 +1,63 @@
+//! Which weights a run starts from or goes on from, and which of them it trains.
+
+use smpo_model::{Config, Decoder};
+
+use crate::checkpoint::Checkpoint;
+use crate::config::{AdapterStart, Init, TrainConfig};
+use crate::error::TrainError;
+
+/// The models of a run.
+pub(crate) struct Models {
+    /// What is trained: as step 0 sees it, or as the checkpoint left it.
+    pub policy: Decoder,
+    /// What a reference is: the model before training, adapters off. It shares the policy's memory where the policy's
+    /// own weights are frozen; otherwise it is loaded when asked for.
+    base: Option<Decoder>,
+}
+
+impl Models {
+    /// Loads what step 0 or the step after `resumed` needs.
+    pub(crate) fn load(
+        config: &TrainConfig,
+        model_config: &Config,
+        resumed: Option<&Checkpoint>,
+    ) -> Result<Self, TrainError> {
+        let Some(adapter) = config.adapter() else {
+            let mut policy = match resumed {
+                Some(checkpoint) => Decoder::load(checkpoint.model())?,
+                None => initial(config, model_config)?,
+            };
+            if !config.unfreeze_layers_patterns.is_empty() {
+                policy.train_only(&config.unfreeze_layers_patterns)?;
+            }
+            return Ok(Models { policy, base: None });
+        };
+        let base = initial(config, model_config)?;
+        let mut policy = base.clone();
+        match (resumed, adapter) {
+            (Some(checkpoint), _) => policy.load_adapter(checkpoint.model())?,
+            (None, AdapterStart::From(dir)) => policy.load_adapter(dir)?,
+            (None, AdapterStart::Fresh(lora)) => policy.add_lora(&lora, config.seed)?,
+        }
+        Ok(Models { policy, base: Some(base.frozen()) })
+    }
+
+    /// The reference model.
+    pub(crate) fn reference(&self, config: &TrainConfig, model_config: &Config) -> Result<Decoder, TrainError> {
+        match &self.base {
+            Some(base) => Ok(base.clone()),
+            None => initial(config, model_config),
+        }
+    }
+}
+
+/// The weights that step 0 sees, adapters aside.
+fn initial(config: &TrainConfig, model_config: &Config) -> Result<Decoder, TrainError> {
+    Ok(match config.init {
+        Init::Pretrained => Decoder::load(&config.model_name_or_path)?,
+        Init::Random => {
+            let std = config.embedding_std.unwrap_or(model_config.spec().initializer_range);
+            Decoder::init_with_embedding_std(model_config, config.seed, std)?
+        }
+    })
+}
