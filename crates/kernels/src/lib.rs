@@ -58,7 +58,7 @@ pub use gradients::Gradients;
 pub use head::{
     HeadOptions, SelectedLogProbs, TerminatorStanding, selected_log_probs, selected_log_probs_with_terminators,
 };
-pub use linear::{add_linear, linear};
+pub use linear::{add_linear, linear, linear_for_backward};
 pub use norm::{AddRmsNorm, NormOptions, add_rms_norm, rms_norm};
 pub use rotary::rotary;
 pub use segments::{Segments, Span};

@@ -5,7 +5,7 @@ mod attach;
 mod peft;
 mod targets;
 
-pub(crate) use adapter::Adapter;
+pub(crate) use adapter::{Adapter, Dropout};
 pub use peft::AdapterSaveOptions;
 pub use targets::matches_pattern;
 pub(crate) use targets::resolve as chosen_modules;
