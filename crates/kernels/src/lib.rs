@@ -42,6 +42,7 @@ mod outlet;
 mod parallel;
 pub mod reference;
 mod rotary;
+pub mod rows;
 mod segments;
 mod simd;
 mod tape;
