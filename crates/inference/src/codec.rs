@@ -82,19 +82,27 @@ impl Codec {
         self.template.source()
     }
 
-    /// The rendered conversation, opened for the assistant's turn. The template writes every special token itself, so
-    /// the tokenizer adds none (as transformers' `apply_chat_template`).
+    /// The conversation opened for the assistant's turn, as text and as token ids. The template writes every special
+    /// token itself, so the tokenizer adds none (as transformers' `apply_chat_template`).
+    ///
+    /// # Errors
+    /// [`InferenceError::Prompt`].
+    pub fn render(&self, request: &Request) -> Result<(String, Vec<u32>), InferenceError> {
+        let failed = |message: String| InferenceError::Prompt { prompt_id: request.prompt_id.clone(), message };
+        let text = self.template.render(&request.messages, true).map_err(|error| failed(error.to_string()))?;
+        let encoding = self.tokenizer.encode_fast(text.as_str(), false).map_err(|error| failed(error.to_string()))?;
+        match encoding.get_ids() {
+            [] => Err(failed("it renders to no token at all".into())),
+            ids => Ok((text, ids.to_vec())),
+        }
+    }
+
+    /// The token ids of [`Codec::render`].
     ///
     /// # Errors
     /// [`InferenceError::Prompt`].
     pub fn encode(&self, request: &Request) -> Result<Vec<u32>, InferenceError> {
-        let failed = |message: String| InferenceError::Prompt { prompt_id: request.prompt_id.clone(), message };
-        let text = self.template.render(&request.messages, true).map_err(|error| failed(error.to_string()))?;
-        let encoding = self.tokenizer.encode_fast(text, false).map_err(|error| failed(error.to_string()))?;
-        match encoding.get_ids() {
-            [] => Err(failed("it renders to no token at all".into())),
-            ids => Ok(ids.to_vec()),
-        }
+        self.render(request).map(|(_, ids)| ids)
     }
 
     /// As [`Codec::encode`], with the cap under a limit of so many tokens for prompt and completion together.
