@@ -145,9 +145,40 @@ impl Codec {
             token_ids: Some(recording.token_ids),
             logps: Some(recording.logps),
             terminator_logps: Some(recording.terminator_logps),
+            pieces: None,
             cap: prompt.cap as u32,
             finish: if ended { FinishReason::Eos } else { FinishReason::Length },
         })
+    }
+
+    /// The ids of a completion that a server shows as `pieces`, the text of one token each; `None` where they do not
+    /// determine it (halves of characters, for one).
+    pub fn token_ids(&self, pieces: &[String]) -> Option<Vec<u32>> {
+        let one = |piece: &String| {
+            if let Some(id) = self.tokenizer.token_to_id(piece).filter(|id| self.terminator_ids.contains(id)) {
+                return Some(id);
+            }
+            match self.tokenizer.encode_fast(piece.as_str(), false).ok()?.get_ids() {
+                [id] if self.shows_as(*id, piece) => Some(*id),
+                _ => None,
+            }
+        };
+        pieces.iter().map(one).collect::<Option<_>>().or_else(|| self.retokenised(pieces))
+    }
+
+    /// Tokenizers that mark the beginnings of words (SentencePiece) lose them in single pieces: the whole text, read
+    /// again, serves where it falls into the same pieces.
+    fn retokenised(&self, pieces: &[String]) -> Option<Vec<u32>> {
+        let encoding = self.tokenizer.encode_fast(pieces.concat(), false).ok()?;
+        let ids = encoding.get_ids();
+        let same = ids.len() == pieces.len() && ids.iter().zip(pieces).all(|(id, piece)| self.shows_as(*id, piece));
+        same.then(|| ids.to_vec())
+    }
+
+    fn shows_as(&self, id: u32, piece: &str) -> bool {
+        let blank = |c: char| c == ' ' || c == '▁';
+        let decoded = self.tokenizer.decode(&[id], false).unwrap_or_default();
+        decoded.trim_start_matches(blank) == piece.trim_start_matches(blank) && !decoded.contains('\u{fffd}')
     }
 
     /// The text of tokens. Decoders strip the space before a text's first word; it is kept here by decoding after the
@@ -182,4 +213,28 @@ fn describe(directory: &Path) -> Result<(ChatTemplate, Terminators), InferenceEr
     let chat = |error: smpo_chat::ChatError| InferenceError::Chat(Box::new(error));
     let template = ChatTemplate::from_model_dir(directory).map_err(chat)?;
     Ok((template, Terminators::from_model_dir(directory).map_err(chat)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_become_the_ids_they_were() {
+        let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/demo/base");
+        let codec = Codec::read(&model.join("tokenizer.json"), &[&model]).expect("valid");
+        let text = "Oslo is a short city, near the beach.";
+        let ids = codec.tokenizer.encode_fast(text, false).expect("encodes").get_ids().to_vec();
+        let piece = |id: &u32| codec.tokenizer.decode(&[*id], false).expect("decodes");
+        let mut pieces: Vec<String> = ids.iter().map(piece).collect();
+        assert!(pieces.len() > 5);
+        assert_eq!(codec.token_ids(&pieces), Some(ids.clone()));
+        pieces.push(codec.terminators()[0].token.clone());
+        assert_eq!(codec.token_ids(&pieces).expect("all known").last(), Some(&codec.terminator_ids()[0]));
+        // Another cut of the same text than the tokenizer's own is its own sequence.
+        assert_eq!(codec.token_ids(&["O".into(), "s".into()]).map(|ids| ids.len()), Some(2));
+        for unclear in ["Oslo is", "\u{fffd}"] {
+            assert_eq!(codec.token_ids(&["a".into(), unclear.into()]), None, "{unclear:?}");
+        }
+    }
 }

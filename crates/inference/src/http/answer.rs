@@ -66,13 +66,17 @@ pub(super) fn completion(bytes: &[u8], config: &HttpConfig, request: &Request) -
         Some("length") => FinishReason::Length,
         _ => FinishReason::Unknown,
     };
-    let (logps, ids) = choice.logprobs.map(Logprobs::split).unwrap_or_default();
+    let Shown { logps, ids, pieces } = choice.logprobs.map(Logprobs::shown).unwrap_or_default();
     let scale = match config.logprob_base {
         LogprobBase::E => 1.0,
         LogprobBase::Ten => std::f64::consts::LN_10,
     };
-    let logps: Option<Vec<f32>> = logps.map(|logps| logps.into_iter().map(|logp| (logp * scale) as f32).collect());
+    let logps: Option<Vec<f32>> = logps
+        .map(|logps| logps.into_iter().map(|logp| (logp * scale) as f32).collect())
+        // mistralrs-server 0.8.1 reports logits at temperature 0; no probability is above 1.
+        .filter(|logps: &Vec<f32>| logps.iter().all(|logp| *logp <= 1e-3));
     let token_ids = choice.token_ids.or(ids);
+    let pieces = pieces.filter(|_| token_ids.is_none());
     // Some servers report a usage that cannot be: more than the cap, or nothing for some text.
     let reported = answer.usage.and_then(|usage| usage.completion_tokens).and_then(|tokens| u32::try_from(tokens).ok());
     let tokens = token_ids
@@ -81,24 +85,33 @@ pub(super) fn completion(bytes: &[u8], config: &HttpConfig, request: &Request) -
         .or(reported.filter(|&tokens| tokens <= request.max_tokens && (tokens > 0 || text.is_empty())));
     // Without ids of the same length log-probs say nothing about which token is which, but still how likely each was.
     let token_ids = token_ids.filter(|ids| logps.as_ref().is_none_or(|logps| logps.len() == ids.len()));
-    Ok(Completion { text, token_ids, logps, terminator_logps: None, tokens, cap: request.max_tokens, finish })
+    let cap = request.max_tokens;
+    Ok(Completion { text, token_ids, logps, terminator_logps: None, pieces, tokens, cap, finish })
+}
+
+/// What a server says of each token: everything of all of them, or nothing.
+#[derive(Default)]
+struct Shown {
+    logps: Option<Vec<f64>>,
+    ids: Option<Vec<u32>>,
+    pieces: Option<Vec<String>>,
 }
 
 impl Logprobs {
-    /// The log-prob of every token, and its id where the server gives one; either for all or for none.
-    fn split(self) -> (Option<Vec<f64>>, Option<Vec<u32>>) {
-        let (logps, ids): (Option<Vec<f64>>, Option<Vec<u32>>) = match (self.content, self.token_logprobs) {
-            (Some(tokens), _) => (
-                tokens.iter().map(|token| token.logprob).collect(),
-                tokens.iter().map(|token| token.id.or_else(|| named_id(token.token.as_deref()?))).collect(),
-            ),
-            (None, Some(logps)) => (
-                logps.into_iter().collect(),
-                self.tokens.and_then(|tokens| tokens.iter().map(|token| named_id(token)).collect()),
-            ),
-            (None, None) => (None, None),
-        };
-        (logps, ids.filter(|ids| !ids.is_empty()))
+    fn shown(self) -> Shown {
+        match (self.content, self.token_logprobs) {
+            (Some(tokens), _) => Shown {
+                logps: tokens.iter().map(|token| token.logprob).collect(),
+                ids: tokens.iter().map(|token| token.id.or_else(|| named_id(token.token.as_deref()?))).collect(),
+                pieces: tokens.into_iter().map(|token| token.token).collect(),
+            },
+            (None, Some(logps)) => Shown {
+                logps: logps.into_iter().collect(),
+                ids: self.tokens.as_ref().and_then(|tokens| tokens.iter().map(|token| named_id(token)).collect()),
+                pieces: self.tokens,
+            },
+            (None, None) => Shown::default(),
+        }
     }
 }
 
@@ -208,6 +221,13 @@ mod tests {
         for broken in [json!({}), json!({"choices": []}), json!({"choices": [{}]}), json!("no")] {
             assert!(natural(broken.clone()).is_err(), "{broken}");
         }
+    }
+
+    #[test]
+    fn log_probs_above_zero_are_none() {
+        let answer = json!({"choices": [{"text": "x", "logprobs": {"content": [{"token": "x", "logprob": 1.05}]}}]});
+        let read = natural(answer).expect("valid");
+        assert_eq!((read.logps, read.pieces), (None, Some(vec!["x".to_owned()])));
     }
 
     #[test]

@@ -67,6 +67,9 @@ enum Retry {
 }
 
 impl HttpGenerator {
+    /// What manifests call it.
+    pub const ENGINE: &str = "openai-compatible";
+
     /// Through `/chat/completions`: the server renders conversations by its own template. Checks the configuration and
     /// reads the key; nothing is sent.
     ///
@@ -139,12 +142,7 @@ impl Generator for HttpGenerator {
     }
 
     fn engine(&self) -> EngineInfo {
-        EngineInfo {
-            name: "openai-compatible".into(),
-            version: String::new(),
-            dtype: None,
-            device: self.shared.shown.clone(),
-        }
+        EngineInfo { name: Self::ENGINE.into(), version: String::new(), dtype: None, device: self.shared.shown.clone() }
     }
 }
 

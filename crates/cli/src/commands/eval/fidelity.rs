@@ -9,8 +9,8 @@ use std::ops::ControlFlow;
 use anyhow::{Context, anyhow};
 use smpo_eval::Suite;
 use smpo_inference::{
-    Completion, Fidelity, FinishReason, Generator, InferenceError, Request, check_fidelity, default_tolerance,
-    generate_each,
+    Codec, Completion, Fidelity, Generator, HttpGenerator, InferenceError, Request, Sampler, check_fidelity,
+    default_tolerance, generate_each,
 };
 
 use super::forward::Forward;
@@ -89,6 +89,10 @@ fn compare(
     let prompts: Vec<_> = suite.prompts.iter().step_by(step).collect();
     // Samples of one prompt side by side: sequences of equal length are what mistral.rs confuses.
     let samples = generators.len().div_ceil(prompts.len().max(1)).max(1) as u32;
+    // A server may give the log-probs of what it draws from: at temperature 1 those are the model's own. A local engine
+    // records the model's own always.
+    let served = generators.first().is_some_and(|one| one.engine().name == HttpGenerator::ENGINE);
+    let sampler = if served { Sampler::temperature(1.0) } else { suite.sampler };
     let requests: Vec<Request> = prompts
         .iter()
         .flat_map(|prompt| {
@@ -96,17 +100,19 @@ fn compare(
                 prompt_id: prompt.id.clone(),
                 sample,
                 messages: prompt.messages.clone(),
-                sampler: suite.sampler,
+                sampler,
                 max_tokens: suite.cap.min(TOKENS),
                 seed: suite.seed,
             })
         })
         .collect();
+    // It is asked for only where a server gives no ids; where it cannot be read, nothing is checked that needs it.
+    let codec = forward.codec().ok();
     let mut completions = Vec::new();
     generate_each(generators, &requests, |index, result| {
         // What fails, too long for the model for one, is recorded by the run as a failed sample.
         if let Ok(completion) = result {
-            completions.push((&requests[index], with_ids(forward, &requests[index], completion)));
+            completions.push((&requests[index], with_ids(codec.as_ref(), completion)));
         }
         ControlFlow::Continue(())
     });
@@ -118,17 +124,10 @@ fn compare(
     }
 }
 
-/// Servers give log-probs and a text, seldom ids. Where the text comes to as many tokens as there are log-probs, those
-/// are the ids; where it does not, the sampled tokens were others and nothing can be said.
-fn with_ids(forward: &Forward, request: &Request, mut completion: Completion) -> Completion {
-    if let (None, Some(logps)) = (&completion.token_ids, &completion.logps)
-        && let Ok(mut ids) = forward.completion_ids(&request.messages, &completion.text)
-    {
-        // A server may leave the terminator out, and one that was cut has none.
-        if completion.finish == FinishReason::Length || ids.len() == logps.len() + 1 {
-            ids.pop();
-        }
-        completion.token_ids = Some(ids).filter(|ids| ids.len() == logps.len());
+/// A server that shows the text of each token in place of its id is as good, where that says which token it was.
+fn with_ids(codec: Option<&Codec>, mut completion: Completion) -> Completion {
+    if let (None, Some(codec), Some(pieces)) = (&completion.token_ids, codec, &completion.pieces) {
+        completion.token_ids = codec.token_ids(pieces);
     }
     completion
 }

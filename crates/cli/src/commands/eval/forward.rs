@@ -65,11 +65,6 @@ impl Forward {
         Codec::read(&self.weights.join("tokenizer.json"), &[&self.model, &self.weights])
     }
 
-    /// The token ids of a completion, its terminator last, as the tokenizer reads its text.
-    pub fn completion_ids(&self, messages: &[Message], text: &str) -> anyhow::Result<Vec<u32>> {
-        Ok(self.tokenizer.encode_completion(messages, &[Message::assistant(text)])?.completion_ids)
-    }
-
     /// log p of each token of a completion that somebody else sampled, terminator included, in nats.
     pub fn rescore(&self, messages: &[Message], ids: &[u32]) -> anyhow::Result<Vec<f32>> {
         let prompt = self.tokenizer.encode_prompt(messages)?;
