@@ -1,5 +1,7 @@
 //! One arm's estimates: a value and its 95 % interval, prompts being the unit.
 
+use std::cell::Cell;
+
 use smpo_results::Sample;
 use smpo_stats::Interval;
 use smpo_stats::distribution::student_quantile;
@@ -89,8 +91,18 @@ fn variance(values: &[f64], mean: f64) -> f64 {
     values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (values.len() - 1) as f64
 }
 
+/// Student's quantile, remembered: slices of one size ask for it again and again, and it is a root that is searched for.
 fn t(degrees_of_freedom: usize) -> f64 {
-    student_quantile(0.5 + 0.5 * CONFIDENCE, degrees_of_freedom as f64)
+    thread_local! {
+        static LAST: Cell<(usize, f64)> = const { Cell::new((0, f64::NAN)) };
+    }
+    let (known, quantile) = LAST.get();
+    if known == degrees_of_freedom {
+        return quantile;
+    }
+    let quantile = student_quantile(0.5 + 0.5 * CONFIDENCE, degrees_of_freedom as f64);
+    LAST.set((degrees_of_freedom, quantile));
+    quantile
 }
 
 fn around(value: f64, half: f64) -> Interval {

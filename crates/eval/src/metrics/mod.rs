@@ -31,7 +31,6 @@ use smpo_results::{Direction, FinishReason, Sample, Unit};
 
 use crate::closest::closest;
 use crate::estimate::Estimate;
-use crate::text::ngrams::HashSet64;
 use crate::text::words::hash_words;
 
 /// What a metric declares about itself.
@@ -70,8 +69,7 @@ pub struct View<'a> {
 #[derive(Debug, Default)]
 pub struct Scratch {
     words: Vec<u64>,
-    grams: Vec<u64>,
-    distinct: HashSet64,
+    repeats: seq_rep::Repeats,
     /// Suffix matches of the loop detector.
     pub matches: Vec<u32>,
     /// Compressor and its output buffer.
@@ -153,11 +151,11 @@ pub fn measure_sample(sample: &Sample, scratch: &mut Scratch) -> [Option<f64>; S
     let foreign_script = broken_rate::foreign_share(sample);
     let tokens = content_tokens(sample);
     let seq_rep = match tokens {
-        Some(tokens) => seq_rep::seq_rep(tokens, &mut scratch.grams, &mut scratch.distinct),
+        Some(tokens) => seq_rep::seq_rep(tokens, &mut scratch.repeats),
         None => {
             scratch.words.clear();
             hash_words(&sample.completion, &mut scratch.words);
-            seq_rep::seq_rep(&scratch.words, &mut scratch.grams, &mut scratch.distinct)
+            seq_rep::seq_rep(&scratch.words, &mut scratch.repeats)
         }
     };
     let view = View { sample, tokens, seq_rep, foreign_script };

@@ -1,4 +1,4 @@
-//! Hashed n-grams and a set to count distinct ones, both reused from text to text.
+//! Hashed n-grams, and where each was first seen.
 
 use std::hash::Hasher;
 
@@ -31,41 +31,47 @@ impl Hasher for AsIs {
     }
 }
 
-/// A set of hashes that is cleared in constant time, so that one allocation serves every completion.
+/// Hashes with the place where each was first seen; cleared in constant time, so that one allocation serves every
+/// completion.
 #[derive(Debug, Default)]
-pub struct HashSet64 {
-    slots: Vec<(u64, u32)>,
+pub struct FirstSeen {
+    slots: Vec<Slot>,
     generation: u32,
 }
 
-impl HashSet64 {
-    /// Empties the set and makes room for `len` hashes.
+#[derive(Debug, Clone, Copy, Default)]
+struct Slot {
+    hash: u64,
+    generation: u32,
+    place: u32,
+}
+
+impl FirstSeen {
+    /// Empties it and makes room for `len` hashes.
     pub fn clear_for(&mut self, len: usize) {
         let needed = (len * 2).next_power_of_two().max(64);
         if self.slots.len() < needed || self.generation == u32::MAX {
             let size = needed.max(self.slots.len());
             self.slots.clear();
-            self.slots.resize(size, (0, 0));
+            self.slots.resize(size, Slot::default());
             self.generation = 0;
         }
         self.generation += 1;
     }
 
-    /// Adds a hash; true when it is new. At most as many hashes may be added as [`Self::clear_for`] made room for.
-    pub fn insert(&mut self, hash: u64) -> bool {
+    /// The place where the hash was first seen: `place` itself when it is new. At most as many hashes may be new as
+    /// [`Self::clear_for`] made room for.
+    pub fn insert(&mut self, hash: u64, place: u32) -> u32 {
         let mask = self.slots.len() - 1;
-        let mut slot = (hash ^ hash >> 32) as usize & mask;
-        loop {
-            let (stored, generation) = self.slots[slot];
-            if generation != self.generation {
-                self.slots[slot] = (hash, self.generation);
-                return true;
-            }
-            if stored == hash {
-                return false;
-            }
-            slot = (slot + 1) & mask;
+        let mut index = (hash ^ hash >> 32) as usize & mask;
+        // Few slots are taken by another hash; new or old is anybody's guess and no branch.
+        while self.slots[index].generation == self.generation && self.slots[index].hash != hash {
+            index = (index + 1) & mask;
         }
+        let slot = &mut self.slots[index];
+        let first = if slot.generation == self.generation { slot.place } else { place };
+        *slot = Slot { hash, generation: self.generation, place: first };
+        first
     }
 }
 
@@ -85,13 +91,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn counts_as_the_standard_set_does(texts in prop::collection::vec(prop::collection::vec(0u64..50, 0..200), 1..8)) {
-            let mut set = HashSet64::default();
+        fn remembers_as_the_standard_map_does(texts in prop::collection::vec(prop::collection::vec(0u64..50, 0..200), 1..8)) {
+            let mut seen = FirstSeen::default();
             for text in texts {
-                set.clear_for(text.len());
-                let mut expected = std::collections::HashSet::new();
-                for hash in text {
-                    prop_assert_eq!(set.insert(hash), expected.insert(hash));
+                seen.clear_for(text.len());
+                let mut expected = std::collections::HashMap::new();
+                for (place, hash) in (0..).zip(text) {
+                    prop_assert_eq!(seen.insert(hash, place), *expected.entry(hash).or_insert(place));
                 }
             }
         }
