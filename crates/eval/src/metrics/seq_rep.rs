@@ -75,7 +75,7 @@ pub fn seq_rep<U: Copy + Into<u64>>(units: &[U], repeats: &mut Repeats) -> [Opti
         for &start in candidates.iter() {
             let place = start as usize;
             grams[place] = mix(grams[place], ends[place].into());
-            let first = seen.insert(grams[place], start);
+            let first = seen.insert(grams, start);
             let is_repeated = first != start;
             again += usize::from(is_repeated);
             repeated[first as usize] |= is_repeated;

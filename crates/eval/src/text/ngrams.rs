@@ -31,47 +31,36 @@ impl Hasher for AsIs {
     }
 }
 
-/// Hashes with the place where each was first seen; cleared in constant time, so that one allocation serves every
-/// completion.
+/// Where each of a list of hashes was first seen; one allocation serves every completion.
 #[derive(Debug, Default)]
 pub struct FirstSeen {
-    slots: Vec<Slot>,
-    generation: u32,
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-struct Slot {
-    hash: u64,
-    generation: u32,
-    place: u32,
+    /// Places in the list; `u32::MAX` is none.
+    slots: Vec<u32>,
 }
 
 impl FirstSeen {
     /// Empties it and makes room for `len` hashes.
     pub fn clear_for(&mut self, len: usize) {
-        let needed = (len * 2).next_power_of_two().max(64);
-        if self.slots.len() < needed || self.generation == u32::MAX {
-            let size = needed.max(self.slots.len());
-            self.slots.clear();
-            self.slots.resize(size, Slot::default());
-            self.generation = 0;
-        }
-        self.generation += 1;
+        self.slots.clear();
+        self.slots.resize((len * 4).next_power_of_two().max(64), u32::MAX);
     }
 
-    /// The place where the hash was first seen: `place` itself when it is new. At most as many hashes may be new as
-    /// [`Self::clear_for`] made room for.
-    pub fn insert(&mut self, hash: u64, place: u32) -> u32 {
+    /// The place where the hash at `place` was first seen: `place` itself when it is new. Places come in ascending
+    /// order, at most as many as [`Self::clear_for`] made room for.
+    #[inline]
+    pub fn insert(&mut self, hashes: &[u64], place: u32) -> u32 {
+        let hash = hashes[place as usize];
         let mask = self.slots.len() - 1;
-        let mut index = (hash ^ hash >> 32) as usize & mask;
-        // Few slots are taken by another hash; new or old is anybody's guess and no branch.
-        while self.slots[index].generation == self.generation && self.slots[index].hash != hash {
-            index = (index + 1) & mask;
+        let mut slot = (hash ^ hash >> 32) as usize & mask;
+        loop {
+            // New or old is anybody's guess, and no branch: an empty slot stands for `place`, whose hash is this one.
+            let first = self.slots[slot].min(place);
+            if hashes[first as usize] == hash {
+                self.slots[slot] = first;
+                return first;
+            }
+            slot = (slot + 1) & mask;
         }
-        let slot = &mut self.slots[index];
-        let first = if slot.generation == self.generation { slot.place } else { place };
-        *slot = Slot { hash, generation: self.generation, place: first };
-        first
     }
 }
 
@@ -96,8 +85,8 @@ mod tests {
             for text in texts {
                 seen.clear_for(text.len());
                 let mut expected = std::collections::HashMap::new();
-                for (place, hash) in (0..).zip(text) {
-                    prop_assert_eq!(seen.insert(hash, place), *expected.entry(hash).or_insert(place));
+                for (place, hash) in (0..).zip(&text) {
+                    prop_assert_eq!(seen.insert(&text, place), *expected.entry(hash).or_insert(place));
                 }
             }
         }

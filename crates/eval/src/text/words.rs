@@ -97,6 +97,7 @@ pub fn hash_first_words(text: &str, limit: usize, words: &mut Vec<u64>) {
 
 /// The hash of one word of a text. Most are read as one number of eight bytes, what follows the word masked out: their
 /// lengths are all alike to the processor then.
+#[inline]
 fn hash(text: &[u8], word: Range<usize>) -> u64 {
     let len = word.len();
     if let (1..=8, Some(eight)) = (len, text[word.start..].first_chunk()) {
