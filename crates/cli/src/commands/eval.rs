@@ -257,7 +257,7 @@ fn refuse_misplaced(args: &EvalArgs, kind: Kind) -> anyhow::Result<()> {
             return Err(anyhow!("{option}: expected at least 1, got 0"));
         }
     }
-    if let Some(nats) = args.fidelity_tolerance.filter(|nats| !(*nats >= 0.0)) {
+    if let Some(nats) = args.fidelity_tolerance.filter(|nats| nats.is_nan() || *nats < 0.0) {
         return Err(anyhow!("--fidelity-tolerance: expected nats of at least 0, got {nats}"));
     }
     if server && args.model.is_none() {
