@@ -176,6 +176,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// Scales the last norm: the same tokens, other probabilities.
+#[cfg(feature = "mistralrs")]
 fn scale_norm(weights: &Path, factor: f32) {
     let mut bytes = fs::read(weights).unwrap();
     let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;

@@ -1,11 +1,12 @@
 //! What samples, and what is known of it.
 
+#[cfg(feature = "mistralrs")]
+mod mistral;
+
 use std::path::Path;
 
 use anyhow::{Context, anyhow};
 use smpo_inference::{Codec, EngineInfo, Generator, HttpGenerator, InferenceError, Terminator};
-#[cfg(feature = "mistralrs")]
-use smpo_inference::{MistralConfig, MistralEngine};
 use smpo_native::{NativeGenerator, NativeOptions};
 use smpo_results::{TerminatorSet, hash_bytes};
 
@@ -50,31 +51,9 @@ impl Engines {
         let weights_sha256 = Some(weights::sha256(model).map_err(|error| blame_weights(model, error))?);
         match evaluation.engine {
             #[cfg(feature = "mistralrs")]
-            LocalEngine::Mistralrs => Self::mistralrs(model, evaluation, forward, weights_sha256),
+            LocalEngine::Mistralrs => mistral::engines(model, evaluation, forward, weights_sha256),
             LocalEngine::Native => Self::native(evaluation, forward.usage()?, weights_sha256),
         }
-    }
-
-    #[cfg(feature = "mistralrs")]
-    fn mistralrs(
-        model: &Path,
-        evaluation: &Evaluation,
-        forward: anyhow::Result<Forward>,
-        weights_sha256: Option<String>,
-    ) -> Result<Self, Failure> {
-        let config = MistralConfig { base: evaluation.base.clone(), threads: evaluation.threads };
-        let instances = evaluation.instances.unwrap_or_else(|| weights::instances(model));
-        let engines = MistralEngine::load_instances(model, &config, instances).map_err(blame_engine)?;
-        let first = engines.first().context("expected at least one engine").execution()?;
-        Ok(Engines {
-            info: first.engine(),
-            terminators: Some(terminator_set(first.terminators())),
-            template_sha256: Some(hash_bytes(first.template_source().as_bytes())),
-            weights_sha256,
-            forward,
-            generators: boxed(engines),
-            one_unless_checked: false,
-        })
     }
 
     fn native(evaluation: &Evaluation, forward: Forward, weights_sha256: Option<String>) -> Result<Self, Failure> {

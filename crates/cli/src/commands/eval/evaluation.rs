@@ -31,6 +31,7 @@ pub struct Evaluation {
     /// Forget what is there.
     pub restart: bool,
     /// mistral.rs engines side by side.
+    #[cfg_attr(not(feature = "mistralrs"), expect(dead_code, reason = "no other engine has instances"))]
     pub instances: Option<usize>,
     /// Sequences in a batch of the native engine.
     pub batch: Option<usize>,
