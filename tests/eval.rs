@@ -13,6 +13,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use assert_cmd::Command;
+use predicates::prelude::PredicateBooleanExt as _;
 use predicates::str::contains;
 use serde_json::{Value, json};
 use server::{Answer, Server, serve};
@@ -122,6 +123,29 @@ fn an_adapter_is_checked_and_measured_on_its_base() {
 
 #[test]
 #[cfg(feature = "mistralrs")]
+fn what_mistralrs_would_get_wrong_runs_natively() {
+    let dir = tempfile::tempdir().unwrap();
+    let suite = suite(dir.path(), 6);
+    let adapter = dir.path().join("rslora");
+    copy(&golden("adapter"), &adapter);
+    let path = adapter.join("adapter_config.json");
+    let config = fs::read_to_string(&path).unwrap();
+    let mut config: Value = serde_json::from_str(&config).unwrap();
+    config["use_rslora"] = true.into();
+    fs::write(&path, config.to_string()).unwrap();
+    let out = dir.path().join("out");
+    let run = |engine: &str| {
+        let mut command = eval(&adapter, &suite, &out);
+        command.args(["--engine", engine]).arg("--base").arg(golden("qwen2"));
+        command
+    };
+    run("mistralrs").assert().code(2).stderr(contains("use_rslora").and(contains("--engine native")));
+    run("native").assert().success();
+    check_complete(&out, 6, 1e-3);
+}
+
+#[test]
+#[cfg(feature = "mistralrs")]
 fn a_gguf_file_is_checked_against_the_directory_it_was_made_from() {
     let dir = tempfile::tempdir().unwrap();
     let suite = suite(dir.path(), 6);
@@ -163,9 +187,6 @@ fn a_gguf_file_is_checked_against_the_directory_it_was_made_from() {
     }
     eval(&file, &suite, &out).args(["--engine", "native"]).assert().code(2).stderr(contains("mistral.rs"));
 }
-
-#[cfg(feature = "mistralrs")]
-use predicates::prelude::PredicateBooleanExt as _;
 
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
@@ -411,7 +432,8 @@ fn a_server_that_lies_and_one_that_fails_lose_nothing() {
 
     let server = serve(|_, _| ("401 Unauthorized", json!({"error": {"message": "who are you"}}).to_string()));
     let out = dir.path().join("refused");
-    served(&server, &suite, &out).assert().success();
+    served(&server, &suite, &out).assert().code(4).stderr(contains("every sample").and(contains("who are you")));
+    assert!(!out.join("metrics.json").exists());
     assert!(crate::samples(&out).iter().all(|sample| sample.finish_reason == FinishReason::Error));
 }
 

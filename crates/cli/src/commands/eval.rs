@@ -68,7 +68,8 @@ pub struct EvalArgs {
     /// Base of the server's log-probs; mistralrs-server 0.8.1 gives decimal ones
     #[arg(long, value_enum, default_value_t, help_heading = "Servers")]
     logprob_base: Base,
-    /// Further fields of every request, as a JSON object: {"chat_template_kwargs": {"enable_thinking": false}}
+    /// Further fields of every request, as a JSON object; they are recorded in run.json:
+    /// {"chat_template_kwargs": {"enable_thinking": false}}
     #[arg(long, value_name = "JSON", help_heading = "Servers")]
     extra_body: Option<String>,
     /// Seconds to wait for one answer [default: 300]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use smpo_eval::runner::write_results;
 use smpo_eval::teacher_forced::{TeacherForcedError, measure_gold, measure_pairs, read_held_out};
 use smpo_eval::{Measured, RunError, Sampled, Suite, sample_suite};
@@ -91,6 +91,12 @@ pub fn evaluate_with(
     };
     stage.finish(&last);
     let failed = samples.iter().filter(|sample| sample.finish_reason == FinishReason::Error).count();
+    if failed == samples.len() {
+        let why = samples.iter().find_map(|sample| sample.error.clone()).unwrap_or_default();
+        return Err(Failure::Execution(anyhow!(
+            "{name}: the engine failed on every sample, so nothing is measured; the same command tries again: {why}"
+        )));
+    }
     if failed > 0 {
         progress.say(&format!(
             "{name}: the engine failed on {failed} of {} samples; the same command tries them again",

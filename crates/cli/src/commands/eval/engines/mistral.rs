@@ -24,7 +24,8 @@ pub fn engines(
 ) -> Result<Engines, Failure> {
     let config = MistralConfig { base: evaluation.base.clone(), threads: evaluation.threads };
     let instances = evaluation.instances.unwrap_or_else(|| instances(model));
-    let engines = MistralEngine::load_instances(model, &config, instances).map_err(blame_engine)?;
+    let engines = MistralEngine::load_instances(model, &config, instances)
+        .map_err(|error| point_to_native(blame_engine(error), forward.is_ok()))?;
     let first = engines.first().context("expected at least one engine").execution()?;
     Ok(Engines {
         info: first.engine(),
@@ -35,6 +36,18 @@ pub fn engines(
         generators: boxed(engines),
         one_unless_checked: false,
     })
+}
+
+/// What mistral.rs refuses or would get wrong, this program's own decoder may know.
+fn point_to_native(failure: Failure, known: bool) -> Failure {
+    let hint = |error: anyhow::Error| match known {
+        true => anyhow::anyhow!("{error:#}; --engine native reads this model"),
+        false => error,
+    };
+    match failure {
+        Failure::Usage(error) => Failure::Usage(hint(error)),
+        Failure::Execution(error) => Failure::Execution(hint(error)),
+    }
 }
 
 /// One per core for small weights, else one.
