@@ -1,6 +1,7 @@
 //! One arm's estimates: a value and its 95 % interval, prompts being the unit.
 
-use std::cell::Cell;
+use std::cell::RefCell;
+use std::collections::HashMap;
 
 use smpo_results::Sample;
 use smpo_stats::Interval;
@@ -91,18 +92,16 @@ fn variance(values: &[f64], mean: f64) -> f64 {
     values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (values.len() - 1) as f64
 }
 
-/// Student's quantile, remembered: slices of one size ask for it again and again, and it is a root that is searched for.
+/// Student's quantile, remembered: it is a root that is searched for, and every metric of a slice asks for the same.
 fn t(degrees_of_freedom: usize) -> f64 {
     thread_local! {
-        static LAST: Cell<(usize, f64)> = const { Cell::new((0, f64::NAN)) };
+        static KNOWN: RefCell<HashMap<usize, f64>> = RefCell::default();
     }
-    let (known, quantile) = LAST.get();
-    if known == degrees_of_freedom {
-        return quantile;
-    }
-    let quantile = student_quantile(0.5 + 0.5 * CONFIDENCE, degrees_of_freedom as f64);
-    LAST.set((degrees_of_freedom, quantile));
-    quantile
+    KNOWN.with_borrow_mut(|known| {
+        *known
+            .entry(degrees_of_freedom)
+            .or_insert_with(|| student_quantile(0.5 + 0.5 * CONFIDENCE, degrees_of_freedom as f64))
+    })
 }
 
 fn around(value: f64, half: f64) -> Interval {

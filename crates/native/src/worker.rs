@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::Sender;
 
-use smpo_inference::{Recorder, Recording};
+use smpo_inference::{InferenceError, Recorder, Recording};
 use smpo_model::{Feed, ModelError, PackedDecoder, Scratch, Sequence};
 
 use crate::queue::{Failure, Job, Queue};
@@ -25,6 +25,8 @@ struct Running {
     room: usize,
     cap: usize,
     recorder: Recorder,
+    /// What the recorder refused.
+    refused: Option<InferenceError>,
     reply: Sender<Result<Recording, Failure>>,
 }
 
@@ -44,7 +46,10 @@ fn answer_all(decoder: &PackedDecoder, queue: &Queue, limits: Limits) {
         if let Err(error) = step(decoder, &mut running, &mut scratch) {
             // It does not say whose fault it was, and the caches may be half written.
             let message = error.to_string();
-            running.drain(..).for_each(|one| one.answer(Err(Failure::Model(message.clone()))));
+            for one in running.drain(..) {
+                // The one who asked may be gone.
+                let _ = one.reply.send(Err(Failure::Model(message.clone())));
+            }
         }
     }
 }
@@ -58,7 +63,8 @@ fn admit(decoder: &PackedDecoder, queue: &Queue, limits: Limits, running: &mut V
         let fits = |job: &Job| alone || job.prompt.len() + job.cap <= free;
         let Some(Job { prompt, cap, recorder, reply }) = queue.pop(alone, fits) else { return };
         let room = prompt.len() + cap;
-        running.push(Running { sequence: decoder.sequence(room), next: prompt, room, cap, recorder, reply });
+        let sequence = decoder.sequence(room);
+        running.push(Running { sequence, next: prompt, room, cap, recorder, refused: None, reply });
     }
 }
 
@@ -69,10 +75,7 @@ fn step(decoder: &PackedDecoder, running: &mut Vec<Running>, scratch: &mut Scrat
     let logits = decoder.advance(&mut feeds, scratch)?;
     let mut rows = logits.chunks_exact(decoder.spec().vocab_size);
     let finished = running.extract_if(.., |one| rows.next().is_none_or(|logits| one.draw(logits)));
-    finished.for_each(|one| {
-        let result = Ok(one.recorder.recording().clone());
-        one.answer(result);
-    });
+    finished.for_each(Running::answer);
     Ok(())
 }
 
@@ -86,15 +89,18 @@ impl Running {
                 step.terminates || self.recorder.recording().token_ids.len() == self.cap
             }
             Err(error) => {
-                // The one who asked may be gone.
-                let _ = self.reply.send(Err(Failure::Recorder(error)));
+                self.refused = Some(error);
                 true
             }
         }
     }
 
-    fn answer(self, result: Result<Recording, Failure>) {
-        // As above; and where the recorder has failed, its word came first.
+    fn answer(self) {
+        let result = match self.refused {
+            None => Ok(self.recorder.into_recording()),
+            Some(error) => Err(Failure::Recorder(error)),
+        };
+        // The one who asked may be gone.
         let _ = self.reply.send(result);
     }
 }

@@ -27,6 +27,8 @@ pub mod seq_rep;
 pub mod stops_when_right;
 pub mod zlib_ratio;
 
+use std::sync::OnceLock;
+
 use smpo_results::{Direction, FinishReason, Sample, Unit};
 
 use crate::closest::closest;
@@ -84,13 +86,33 @@ pub trait SampleMetric: Sync {
     fn measure(&self, view: &View<'_>, scratch: &mut Scratch) -> Option<f64>;
 }
 
+/// Completions that are measured together.
+#[derive(Debug)]
+pub struct Corpus<'a> {
+    /// Grouped by prompt.
+    pub samples: Vec<&'a Sample>,
+    /// See [`distinct_n::first_words`]; three metrics share them.
+    first_words: OnceLock<Vec<Vec<u64>>>,
+}
+
+impl<'a> Corpus<'a> {
+    /// Of samples grouped by prompt.
+    pub fn new(samples: impl IntoIterator<Item = &'a Sample>) -> Self {
+        Corpus { samples: samples.into_iter().collect(), first_words: OnceLock::new() }
+    }
+
+    /// The hashed words of a part of the completions, evenly spread.
+    fn first_words(&self) -> &[Vec<u64>] {
+        self.first_words.get_or_init(|| distinct_n::first_words(&self.samples))
+    }
+}
+
 /// A metric of all completions of a run together.
 pub trait CorpusMetric: Sync {
     /// Id, unit, direction, source.
     fn info(&self) -> &'static MetricInfo;
-    /// Its value over these samples with a 95 % interval, or `None` where it does not apply. Samples come grouped by
-    /// prompt.
-    fn estimate(&self, samples: &[&Sample]) -> Option<Estimate>;
+    /// Its value over these samples with a 95 % interval, or `None` where it does not apply.
+    fn estimate(&self, corpus: &Corpus<'_>) -> Option<Estimate>;
     /// Whether slices have estimates of their own.
     fn by_slice(&self) -> bool;
 }
