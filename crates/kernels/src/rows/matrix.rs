@@ -1,5 +1,7 @@
 //! `x·Wᵀ` over a matrix packed once, each row of `x` by itself.
 
+use std::cell::RefCell;
+
 use candle_core::Tensor;
 
 use crate::dense::{Dense, matrix};
@@ -78,88 +80,168 @@ impl PackedMatrix {
         let panels = usize::div_ceil(outputs, WIDTH);
         let together = (PIECE / (rows * inputs * WIDTH).max(1)).clamp(1, panels.max(1));
         let target = Shared::new(y);
-        // Fewer operations than these elements' work: each is one lane of a fused instruction.
-        tasks(panels.div_ceil(together), rows * inputs * outputs / 16, |piece| {
-            for panel in piece * together..((piece + 1) * together).min(panels) {
-                let weights = &self.panels[panel * inputs * WIDTH..(panel + 1) * inputs * WIDTH];
-                let first = panel * WIDTH;
-                let width = WIDTH.min(outputs - first);
-                panel_rows(x, weights.as_chunks().0, inputs, |row, values| {
-                    // SAFETY: these outputs of this row belong to this panel's task alone.
-                    let out = unsafe { target.slice(row * outputs + first, width) };
-                    out.copy_from_slice(&values[..width]);
-                });
-            }
+        BLOCKS.with_borrow_mut(|blocks| {
+            interleave(x, inputs, blocks);
+            let blocks = &blocks[..];
+            // Fewer operations than these elements' work: each is one lane of a fused instruction.
+            tasks(panels.div_ceil(together), rows * inputs * outputs / 16, |piece| {
+                for panel in piece * together..((piece + 1) * together).min(panels) {
+                    let weights = &self.panels[panel * inputs * WIDTH..(panel + 1) * inputs * WIDTH];
+                    let first = panel * WIDTH;
+                    let width = WIDTH.min(outputs - first);
+                    panel_rows(blocks, weights.as_chunks().0, rows, |row, values| {
+                        // SAFETY: these outputs of this row belong to this panel's task alone.
+                        let out = unsafe { target.slice(row * outputs + first, width) };
+                        out.copy_from_slice(&values[..width]);
+                    });
+                }
+            });
         });
     }
 }
 
-/// All rows against one panel (I, 32), as many at once as the registers hold.
-fn panel_rows(x: &[f32], panel: &[[f32; WIDTH]], inputs: usize, mut store: impl FnMut(usize, &[f32; WIDTH])) {
+/// Rows of `x` that go through a panel together.
+const ROWS: usize = 8;
+
+thread_local! {
+    /// Room for [`interleave`].
+    static BLOCKS: RefCell<Vec<[f32; ROWS]>> = const { RefCell::new(Vec::new()) };
+}
+
+/// `x` (N, I) as (⌈N / 8⌉, I, 8): what one sweep over a panel needs next lies next. Rows beyond N are left as they are.
+fn interleave(x: &[f32], inputs: usize, blocks: &mut Vec<[f32; ROWS]>) {
     let rows = x.len() / inputs.max(1);
-    let most = if level() == Level::Avx512 { 8 } else { 2 };
-    let mut out = [[0.0; WIDTH]; 8];
-    let mut row = 0;
-    while row < rows {
-        let x = &x[row * inputs..];
-        let count = match (rows - row).min(most) {
-            8 => {
-                eight(x, panel, &mut out);
-                8
-            }
-            4..8 => {
-                four(x, panel, &mut out);
-                4
-            }
-            2 | 3 => {
-                two(x, panel, &mut out);
-                2
-            }
-            _ => {
-                one(x, panel, &mut out);
-                1
-            }
-        };
-        for (index, values) in out[..count].iter().enumerate() {
-            store(row + index, values);
+    blocks.resize(rows.div_ceil(ROWS) * inputs, [0.0; ROWS]);
+    for (row, x) in x.chunks_exact(inputs.max(1)).enumerate() {
+        let block = &mut blocks[row / ROWS * inputs..][..inputs];
+        for (entry, &value) in block.iter_mut().zip(x) {
+            entry[row % ROWS] = value;
         }
-        row += count;
     }
+}
+
+/// All rows against one panel (I, 32), as many at once as the registers hold.
+fn panel_rows(
+    blocks: &[[f32; ROWS]],
+    panel: &[[f32; WIDTH]],
+    rows: usize,
+    mut store: impl FnMut(usize, &[f32; WIDTH]),
+) {
+    let level = level();
+    let mut out = [[0.0; WIDTH]; ROWS];
+    for (index, x) in blocks.chunks_exact(panel.len().max(1)).enumerate() {
+        let here = ROWS.min(rows - index * ROWS);
+        let mut at = 0;
+        while at < here {
+            let count = products(level, x, at, here - at, panel, &mut out);
+            for (row, values) in out[..count].iter().enumerate() {
+                store(index * ROWS + at + row, values);
+            }
+            at += count;
+        }
+    }
+}
+
+/// Some rows of a block, from row `at` on, against the panel: one chain of additions an output, input after input. How
+/// many rows it was.
+fn products(
+    level: Level,
+    x: &[[f32; ROWS]],
+    at: usize,
+    left: usize,
+    panel: &[[f32; WIDTH]],
+    out: &mut [[f32; WIDTH]; ROWS],
+) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    match (level, left) {
+        // SAFETY: `level` asked the processor, here and below.
+        (Level::Avx512, 8..) => return unsafe { wide::avx512::<8>(x, at, panel, out) },
+        (Level::Avx512, 4..) => return unsafe { wide::avx512::<4>(x, at, panel, out) },
+        (Level::Avx512, 2..) => return unsafe { wide::avx512::<2>(x, at, panel, out) },
+        (Level::Avx512, _) => return unsafe { wide::avx512::<1>(x, at, panel, out) },
+        (Level::Avx2, 2..) => return unsafe { wide::avx2::<2>(x, at, panel, out) },
+        (Level::Avx2, _) => return unsafe { wide::avx2::<1>(x, at, panel, out) },
+        (Level::Plain, _) => {}
+    }
+    let _ = (level, left);
+    one(x, at, panel, &mut out[0]);
+    1
 }
 
 simd! {
-    fn eight(x: &[f32], panel: &[[f32; WIDTH]], out: &mut [[f32; WIDTH]; 8]) {
-        products::<FMA, 8>(x, panel, out);
-    }
-
-    fn four(x: &[f32], panel: &[[f32; WIDTH]], out: &mut [[f32; WIDTH]; 8]) {
-        products::<FMA, 4>(x, panel, out);
-    }
-
-    fn two(x: &[f32], panel: &[[f32; WIDTH]], out: &mut [[f32; WIDTH]; 8]) {
-        products::<FMA, 2>(x, panel, out);
-    }
-
-    fn one(x: &[f32], panel: &[[f32; WIDTH]], out: &mut [[f32; WIDTH]; 8]) {
-        products::<FMA, 1>(x, panel, out);
+    fn one(x: &[[f32; ROWS]], at: usize, panel: &[[f32; WIDTH]], out: &mut [f32; WIDTH]) {
+        let mut sums = [0f32; WIDTH];
+        for (x, weights) in x.iter().zip(panel) {
+            let value = x[at % ROWS];
+            for lane in 0..WIDTH {
+                sums[lane] = fma::<FMA>(value, weights[lane], sums[lane]);
+            }
+        }
+        *out = sums;
     }
 }
 
-/// `ROWS` rows of `x` (…, I) against the panel: one chain of additions an output, input after input.
-#[inline(always)]
-fn products<const FMA: bool, const ROWS: usize>(x: &[f32], panel: &[[f32; WIDTH]], out: &mut [[f32; WIDTH]; 8]) {
-    let inputs = panel.len();
-    let x: [&[f32]; ROWS] = std::array::from_fn(|row| &x[row * inputs..(row + 1) * inputs]);
-    let mut sums = [[0f32; WIDTH]; ROWS];
-    for (input, weights) in panel.iter().enumerate() {
-        for row in 0..ROWS {
-            let value = x[row][input];
-            for lane in 0..WIDTH {
-                sums[row][lane] = fma::<FMA>(value, weights[lane], sums[row][lane]);
+/// The same by hand. Left to itself the compiler lays its registers across the rows, twelve times slower.
+#[cfg(target_arch = "x86_64")]
+mod wide {
+    use std::arch::x86_64::*;
+
+    use super::{ROWS, WIDTH};
+
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn avx512<const COUNT: usize>(
+        x: &[[f32; ROWS]],
+        at: usize,
+        panel: &[[f32; WIDTH]],
+        out: &mut [[f32; WIDTH]; ROWS],
+    ) -> usize {
+        let mut sums = [[_mm512_setzero_ps(); 2]; COUNT];
+        for (x, weights) in x.iter().zip(panel) {
+            // SAFETY: 16 floats from the start of 32, and from their middle.
+            let weights = unsafe { [_mm512_loadu_ps(weights.as_ptr()), _mm512_loadu_ps(weights.as_ptr().add(16))] };
+            for (row, sums) in sums.iter_mut().enumerate() {
+                let value = _mm512_set1_ps(x[(at + row) % ROWS]);
+                for (sum, weights) in sums.iter_mut().zip(weights) {
+                    *sum = _mm512_fmadd_ps(value, weights, *sum);
+                }
             }
         }
+        for (out, sums) in out.iter_mut().zip(sums) {
+            // SAFETY: as above.
+            unsafe {
+                _mm512_storeu_ps(out.as_mut_ptr(), sums[0]);
+                _mm512_storeu_ps(out.as_mut_ptr().add(16), sums[1]);
+            }
+        }
+        COUNT
     }
-    out[..ROWS].copy_from_slice(&sums);
+
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) fn avx2<const COUNT: usize>(
+        x: &[[f32; ROWS]],
+        at: usize,
+        panel: &[[f32; WIDTH]],
+        out: &mut [[f32; WIDTH]; ROWS],
+    ) -> usize {
+        let mut sums = [[_mm256_setzero_ps(); 4]; COUNT];
+        for (x, weights) in x.iter().zip(panel) {
+            let (weights, _) = weights.as_chunks::<8>();
+            for (row, sums) in sums.iter_mut().enumerate() {
+                let value = _mm256_set1_ps(x[(at + row) % ROWS]);
+                for (sum, weights) in sums.iter_mut().zip(weights) {
+                    // SAFETY: 8 floats of 8.
+                    *sum = _mm256_fmadd_ps(value, unsafe { _mm256_loadu_ps(weights.as_ptr()) }, *sum);
+                }
+            }
+        }
+        for (out, sums) in out.iter_mut().zip(sums) {
+            for (out, sum) in out.as_chunks_mut::<8>().0.iter_mut().zip(sums) {
+                // SAFETY: as above.
+                unsafe { _mm256_storeu_ps(out.as_mut_ptr(), sum) };
+            }
+        }
+        COUNT
+    }
 }
 
 #[cfg(test)]
@@ -222,6 +304,38 @@ mod tests {
             y
         };
         assert_eq!(run(1), run(3));
+    }
+
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn instruction_sets_with_a_fused_multiply_add_agree_to_the_last_bit() {
+        if level() == Level::Plain {
+            return;
+        }
+        let mut rng = ChaCha8Rng::seed_from_u64(5);
+        let inputs = 77;
+        let x: Vec<[f32; ROWS]> = (0..inputs).map(|_| std::array::from_fn(|_| rng.random_range(-1.0..1.0))).collect();
+        let panel: Vec<[f32; WIDTH]> =
+            (0..inputs).map(|_| std::array::from_fn(|_| rng.random_range(-1.0..1.0))).collect();
+        let run = |level: Level, at: usize, left: usize| {
+            let mut out = [[f32::NAN; WIDTH]; ROWS];
+            let count = products(level, &x, at, left, &panel, &mut out);
+            (count, out)
+        };
+        for at in 0..ROWS {
+            // `one` picks its own instruction set, and stays with one row.
+            let (_, alone) = run(Level::Plain, at, 1);
+            for (level, left) in
+                [(Level::Avx2, 1), (Level::Avx2, 2), (level(), 1), (level(), 3), (level(), 5), (level(), 8)]
+            {
+                if left > ROWS - at {
+                    continue;
+                }
+                let (count, out) = run(level, at, left);
+                assert!((1..=left).contains(&count));
+                assert_eq!(out[0], alone[0], "row {at} of {left}");
+            }
+        }
     }
 
     #[test]
