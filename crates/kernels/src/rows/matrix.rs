@@ -1,6 +1,6 @@
 //! `x·Wᵀ` over a matrix packed once, each row of `x` by itself.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 
 use candle_core::Tensor;
 
@@ -80,23 +80,23 @@ impl PackedMatrix {
         let panels = usize::div_ceil(outputs, WIDTH);
         let together = (PIECE / (rows * inputs * WIDTH).max(1)).clamp(1, panels.max(1));
         let target = Shared::new(y);
-        BLOCKS.with_borrow_mut(|blocks| {
-            interleave(x, inputs, blocks);
-            let blocks = &blocks[..];
-            // Fewer operations than these elements' work: each is one lane of a fused instruction.
-            tasks(panels.div_ceil(together), rows * inputs * outputs / 16, |piece| {
-                for panel in piece * together..((piece + 1) * together).min(panels) {
-                    let weights = &self.panels[panel * inputs * WIDTH..(panel + 1) * inputs * WIDTH];
-                    let first = panel * WIDTH;
-                    let width = WIDTH.min(outputs - first);
-                    panel_rows(blocks, weights.as_chunks().0, rows, |row, values| {
-                        // SAFETY: these outputs of this row belong to this panel's task alone.
-                        let out = unsafe { target.slice(row * outputs + first, width) };
-                        out.copy_from_slice(&values[..width]);
-                    });
-                }
-            });
+        // Taken, not borrowed: while this thread waits for others it may be given another product.
+        let mut blocks = BLOCKS.take();
+        interleave(x, inputs, &mut blocks);
+        // Fewer operations than these elements' work: each is one lane of a fused instruction.
+        tasks(panels.div_ceil(together), rows * inputs * outputs / 16, |piece| {
+            for panel in piece * together..((piece + 1) * together).min(panels) {
+                let weights = &self.panels[panel * inputs * WIDTH..(panel + 1) * inputs * WIDTH];
+                let first = panel * WIDTH;
+                let width = WIDTH.min(outputs - first);
+                panel_rows(&blocks, weights.as_chunks().0, rows, |row, values| {
+                    // SAFETY: these outputs of this row belong to this panel's task alone.
+                    let out = unsafe { target.slice(row * outputs + first, width) };
+                    out.copy_from_slice(&values[..width]);
+                });
+            }
         });
+        BLOCKS.set(blocks);
     }
 }
 
@@ -105,7 +105,7 @@ const ROWS: usize = 8;
 
 thread_local! {
     /// Room for [`interleave`].
-    static BLOCKS: RefCell<Vec<[f32; ROWS]>> = const { RefCell::new(Vec::new()) };
+    static BLOCKS: Cell<Vec<[f32; ROWS]>> = const { Cell::new(Vec::new()) };
 }
 
 /// `x` (N, I) as (⌈N / 8⌉, I, 8): what one sweep over a panel needs next lies next. Rows beyond N are left as they are.
@@ -304,6 +304,25 @@ mod tests {
             y
         };
         assert_eq!(run(1), run(3));
+    }
+
+    #[test]
+    fn products_side_by_side_in_one_pool_do_not_meet() {
+        use rayon::prelude::*;
+        let mut rng = ChaCha8Rng::seed_from_u64(4);
+        let (inputs, outputs, rows) = (128, 640, 30);
+        let packed = PackedMatrix::stack(&[&tensor(&random(&mut rng, inputs * outputs), inputs)]).unwrap();
+        let xs: Vec<Vec<f32>> = (0..64).map(|_| random(&mut rng, rows * inputs)).collect();
+        let one = |x: &Vec<f32>| {
+            let mut y = vec![0.0; rows * outputs];
+            packed.multiply(x, &mut y);
+            y
+        };
+        let expected: Vec<_> = xs.iter().map(one).collect();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(4).build().unwrap();
+        for _ in 0..10 {
+            assert_eq!(pool.install(|| xs.par_iter().map(one).collect::<Vec<_>>()), expected);
+        }
     }
 
     #[test]
