@@ -23,11 +23,11 @@ use crate::weights::WeightFiles;
 #[derive(Debug, Clone)]
 pub struct Decoder {
     config: Config,
-    embedding: Parameter,
-    blocks: Vec<Block>,
-    norm: Parameter,
+    pub(crate) embedding: Parameter,
+    pub(crate) blocks: Vec<Block>,
+    pub(crate) norm: Parameter,
     /// Its weight is the embedding's own tensor when the head is tied.
-    head: Linear,
+    pub(crate) head: Linear,
     pub(crate) lora: Option<LoraConfig>,
 }
 
@@ -239,15 +239,6 @@ impl Decoder {
     /// The head's options for the fused log-probabilities.
     pub(crate) fn head_options(&self) -> HeadOptions {
         HeadOptions { soft_cap: self.spec().logit_soft_cap, ..HeadOptions::default() }
-    }
-
-    /// Logits of hidden states, (`B`, `H`) to (`B`, `V`), capped if the family does.
-    pub(crate) fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
-        let logits = self.head.forward(hidden, None, Product::Computed)?;
-        match self.spec().logit_soft_cap {
-            None => Ok(logits),
-            Some(cap) => Ok(((logits / cap)?.tanh()? * cap)?),
-        }
     }
 
     /// The same model with every parameter frozen, sharing the memory: forward passes keep no graph, and updates of

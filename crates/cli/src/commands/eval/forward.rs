@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow};
 use smpo_data::ChatTokenizer;
 use smpo_eval::teacher_forced::{Item, ScorerError, TeacherForced, TokenScores};
-use smpo_model::{Decoder, PackedBatch, ScoreOptions};
+use smpo_inference::{Codec, InferenceError};
+use smpo_model::{Decoder, PackedBatch, PackedDecoder, ScoreOptions};
 use smpo_results::{Message, TerminatorSet};
 
 /// Tokens packed into one forward pass.
@@ -14,6 +15,10 @@ const BATCH_TOKENS: usize = 8192;
 
 /// A model and its tokenizer.
 pub struct Forward {
+    /// What was asked for: the directory, or that of an adapter.
+    model: PathBuf,
+    /// The directory of the weights.
+    weights: PathBuf,
     decoder: Decoder,
     tokenizer: ChatTokenizer,
     terminators: Vec<u32>,
@@ -37,7 +42,7 @@ impl Forward {
         }
         let tokenizer = ChatTokenizer::from_model_dir(model).or_else(|_| ChatTokenizer::from_model_dir(&weights))?;
         let terminators = tokenizer.terminators().ids();
-        Ok(Forward { decoder: decoder.frozen(), tokenizer, terminators })
+        Ok(Forward { model: model.to_owned(), weights, decoder: decoder.frozen(), tokenizer, terminators })
     }
 
     /// Every token that ends a turn.
@@ -48,6 +53,16 @@ impl Forward {
         known.sort();
         let (ids, tokens) = known.into_iter().unzip();
         TerminatorSet { ids, tokens }
+    }
+
+    /// The same model, to sample from.
+    pub fn pack(&self) -> anyhow::Result<PackedDecoder> {
+        Ok(self.decoder.pack()?)
+    }
+
+    /// Template and tokenizer to sample with: read as every engine's are, apart from those that check.
+    pub fn codec(&self) -> Result<Codec, InferenceError> {
+        Codec::read(&self.weights.join("tokenizer.json"), &[&self.model, &self.weights])
     }
 
     /// log p of each token of a completion that somebody else sampled, terminator included, in nats.
