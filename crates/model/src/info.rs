@@ -9,7 +9,7 @@ use crate::layout::{HEAD, Role, layout};
 use crate::lora::{LoraConfig, chosen_modules};
 use crate::parameter::check_names;
 use crate::spec::{DecoderSpec, NormPlacement, Projections};
-use crate::weights::{Element, WeightFiles};
+use crate::weights::{Element, ElementCounts, WeightFiles};
 
 /// A model directory at a glance.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,21 +40,15 @@ impl ModelInfo {
         let files = WeightFiles::open(dir.as_ref(), "model")?;
         let slots = layout(config.spec());
         check_names(config.spec(), &slots, &files)?;
-        let (mut parameters, mut stored_bytes) = (0, 0);
-        let mut counts = [(Element::F32, 0), (Element::Bf16, 0), (Element::F16, 0)];
+        let mut counts = ElementCounts::default();
         for slot in &slots {
-            let element = files.expect(&slot.name, &slot.shape)?;
-            let count: usize = slot.shape.iter().product();
-            parameters += count;
-            stored_bytes += (count * element.bytes()) as u64;
-            counts.iter_mut().filter(|(e, _)| *e == element).for_each(|(_, n)| *n += count);
+            counts.add(files.expect(&slot.name, &slot.shape)?, slot.shape.iter().product());
         }
-        counts.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
         Ok(Self {
             family: config.family(),
-            parameters,
-            elements: counts.into_iter().filter(|(_, n)| *n > 0).map(|(e, _)| e).collect(),
-            stored_bytes,
+            parameters: counts.total(),
+            elements: counts.commonest_first(),
+            stored_bytes: counts.bytes(),
             shards: files.files().len(),
             context: config.field("max_position_embeddings").and_then(|v| v.as_u64()).map(|n| n as usize),
             spec: config.spec().clone(),

@@ -45,6 +45,38 @@ fn log_probs_and_gradients_equal_pytorch() {
     }
 }
 
+/// Against arithmetic in bfloat16, whose 8 bits of precision are rounded to after every operation, forward and back.
+const BFLOAT16_TOLERANCE: f64 = 0.05;
+/// The same for the direction of the gradient of all parameters together.
+const BFLOAT16_COSINE: f64 = 0.99;
+
+#[test]
+fn bfloat16_directories_equal_pytorch() {
+    for case in ["llama", "qwen2", "qwen3", "mistral", "phi3", "gemma2", "gemma3"] {
+        let case = format!("bfloat16/{case}");
+        let (decoder, expected) = load(&case);
+        let batch = expected.batch();
+        // In float32 on the rounded weights nothing else is rounded.
+        check_log_probs_and_gradients(&case, &decoder, &expected, &batch);
+        let rounded = Expected::read_with_prefix(&case, "bf16.");
+        let log_probs = decoder.log_probs(&batch).unwrap();
+        let difference = relative_difference(&values(&log_probs), &rounded.log_probs());
+        println!("{case}: log-probs: {difference:.1e}");
+        assert!(difference < BFLOAT16_TOLERANCE, "{case}: log-probs: {difference:e}");
+        let root = weighted_sum(&log_probs, &constant(&rounded.weights())).unwrap();
+        let gradients = root.backward().unwrap();
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for (name, variable) in decoder.trainable() {
+            ours.extend(values(gradients.get(&variable).unwrap()));
+            theirs.extend_from_slice(&rounded.gradients[&name]);
+        }
+        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>();
+        let cosine = dot(&ours, &theirs) / (dot(&ours, &ours) * dot(&theirs, &theirs)).sqrt();
+        println!("{case}: cosine of the gradients: {cosine:.5}");
+        assert!(cosine > BFLOAT16_COSINE, "{case}: cosine of the gradients: {cosine}");
+    }
+}
+
 #[test]
 fn a_shared_prompt_changes_nothing() {
     // LongRoPE turns one shared prompt by one set of frequencies, where these two sequences need both.

@@ -3,11 +3,15 @@
 mod data;
 #[cfg(feature = "mistralrs")]
 mod demo;
+mod dtype;
 mod eval;
 mod explain;
+mod export;
 mod gate;
 mod leaderboard;
 mod logps;
+mod merge;
+mod model;
 mod score;
 mod train;
 
@@ -33,6 +37,11 @@ pub enum Command {
         after_help = "Example:\n  smpo explain configs/demo/modified.toml logps.jsonl --tokenizer runs/smpo/model"
     )]
     Explain(explain::ExplainArgs),
+    /// Fold an adapter into its base, or write it as PEFT has it
+    #[command(after_help = "Examples:
+  smpo export runs/smpo/model --out exported
+  smpo export runs/smpo/model --as adapter --base Qwen2.5-1.5B-Instruct --dtype bfloat16 --out adapter")]
+    Export(export::ExportArgs),
     /// Decide whether a candidate model is safe to take: exit 0 pass, 1 fail, 3 inconclusive
     #[command(
         after_help = "Example:\n  smpo gate --baseline runs/sft/eval --candidate runs/smpo/eval --policy strict --junit gate.xml"
@@ -42,8 +51,18 @@ pub enum Command {
     #[command(after_help = "Example:\n  smpo leaderboard runs/*/eval --baseline sft --out leaderboard")]
     Leaderboard(leaderboard::LeaderboardArgs),
     /// Teacher-forced log-probs of preference pairs, for `smpo explain`
-    #[command(after_help = "Example:\n  smpo logps runs/smpo/model pairs.jsonl --out logps.jsonl")]
+    #[command(
+        after_help = "Example:\n  smpo logps runs/smpo/model pairs.jsonl --reference runs/sft/model --out logps.jsonl"
+    )]
     Logps(logps::LogpsArgs),
+    /// Merge checkpoints: linear, slerp or TIES, shard by shard
+    #[command(after_help = "Examples:
+  smpo merge runs/sft/model runs/smpo/model --weights 0.3,0.7 --out merged
+  smpo merge runs/sft/model runs/smpo/model --method slerp --t 0.6 --out merged
+  smpo merge runs/sft/model runs/smpo/model --method ties --base Qwen2.5-1.5B --density 0.2 --out merged")]
+    Merge(merge::MergeArgs),
+    /// Look at a model directory: family, parameters, terminators, memory to train it
+    Model(model::ModelArgs),
     /// Measure completions that already exist, whoever generated them
     #[command(after_help = "Example:\n  smpo score model_answer/*.jsonl --prompts question.jsonl --out scored")]
     Score(score::ScoreArgs),
@@ -62,9 +81,12 @@ impl Command {
             Command::Demo(args) => demo::run(args),
             Command::Eval(args) => eval::run(*args),
             Command::Explain(args) => explain::run(args),
+            Command::Export(args) => export::run(args),
             Command::Gate(args) => gate::run(args),
             Command::Leaderboard(args) => leaderboard::run(args),
             Command::Logps(args) => logps::run(args),
+            Command::Merge(args) => merge::run(args),
+            Command::Model(args) => model::run(args),
             Command::Score(args) => score::run(args),
             Command::Train(args) => train::run(args),
         }
