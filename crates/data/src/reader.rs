@@ -6,8 +6,9 @@ use serde_json::Value;
 
 use crate::lines::RawRows;
 use crate::read_error::{Location, Problem, ReadError};
-use crate::record::{Example, PreferencePair, Record, UnpairedExample};
+use crate::record::{PreferencePair, Record};
 use crate::shape;
+use crate::training_row::TrainingRow;
 
 /// A record and the place it came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,64 +78,33 @@ fn parse(bytes: &[u8]) -> Result<Record, Problem> {
     }
 }
 
+/// All rows of a file that an objective trains on, with their places.
+///
+/// # Errors
+/// At the first row that is none.
+pub fn read<T: TrainingRow>(path: impl AsRef<Path>) -> Result<Vec<Row<T>>, ReadError> {
+    let mut rows = Vec::new();
+    for row in records(path)? {
+        rows.extend(training_rows(row?)?);
+    }
+    Ok(rows)
+}
+
+/// The rows that a record gives, each with the record's place.
+pub(crate) fn training_rows<T: TrainingRow>(row: Row<Record>) -> Result<impl Iterator<Item = Row<T>>, ReadError> {
+    let Row { location, record } = row;
+    match T::from_record(record) {
+        Ok(records) => Ok(records.into_iter().map(move |record| Row { location: location.clone(), record })),
+        Err(other) => {
+            Err(ReadError { location, problem: Problem::WrongKind { expected: T::EXPECTED, got: other.kind() } })
+        }
+    }
+}
+
 /// All preference pairs of a file.
 ///
 /// # Errors
 /// At the first row that is not one.
 pub fn read_pairs(path: impl AsRef<Path>) -> Result<Vec<PreferencePair>, ReadError> {
-    read(path.as_ref(), "a preference pair (`prompt`, `chosen`, `rejected`)", |record| match record {
-        Record::Pair(pair) => Ok(pair),
-        other => Err(other),
-    })
-}
-
-/// All SFT examples of a file. A pair counts as its chosen side, a labelled completion counts where it is wanted.
-///
-/// # Errors
-/// At the first row that is none.
-pub fn read_examples(path: impl AsRef<Path>) -> Result<Vec<Example>, ReadError> {
-    let found = read(path.as_ref(), "an instruction example", |record| match record {
-        Record::Example(example) => Ok(Some(example)),
-        Record::Pair(pair) => Ok(Some(Example { id: pair.id, prompt: pair.prompt, completion: pair.chosen })),
-        Record::Unpaired(row) => {
-            Ok(row.label.then_some(Example { id: row.id, prompt: row.prompt, completion: row.completion }))
-        }
-    })?;
-    Ok(found.into_iter().flatten().collect())
-}
-
-/// All labelled completions of a file. A pair counts as two: its chosen side wanted, its rejected side not.
-///
-/// # Errors
-/// At the first row that is neither.
-pub fn read_unpaired(path: impl AsRef<Path>) -> Result<Vec<UnpairedExample>, ReadError> {
-    let found =
-        read(path.as_ref(), "a labelled completion (`prompt`, `completion`, `label`)", |record| match record {
-            Record::Unpaired(row) => Ok(vec![row]),
-            Record::Pair(pair) => Ok([(pair.chosen, true), (pair.rejected, false)]
-                .into_iter()
-                .map(|(completion, label)| UnpairedExample {
-                    id: format!("{}/{}", pair.id, if label { "chosen" } else { "rejected" }),
-                    prompt: pair.prompt.clone(),
-                    completion,
-                    label,
-                })
-                .collect()),
-            other @ Record::Example(_) => Err(other),
-        })?;
-    Ok(found.into_iter().flatten().collect())
-}
-
-fn read<T>(
-    path: &Path,
-    expected: &'static str,
-    take: impl Fn(Record) -> Result<T, Record>,
-) -> Result<Vec<T>, ReadError> {
-    records(path)?
-        .map(|row| {
-            let Row { location, record } = row?;
-            take(record)
-                .map_err(|other| ReadError { location, problem: Problem::WrongKind { expected, got: other.kind() } })
-        })
-        .collect()
+    Ok(read(path)?.into_iter().map(|row| row.record).collect())
 }

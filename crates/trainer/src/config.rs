@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use smpo_data::{HoldOut, OnBadRows, PromptKeep};
 use smpo_losses::LossConfig;
 
 use crate::error::TrainError;
@@ -21,6 +22,19 @@ pub enum Init {
     Pretrained,
     /// At random from `seed`: only configuration and tokenizer are taken from the model directory.
     Random,
+}
+
+/// What becomes of errors that the data check finds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DataCheck {
+    /// They end the run before it starts.
+    #[default]
+    Refuse,
+    /// They are shown, and the run goes on.
+    Report,
+    /// Nothing is checked.
+    Off,
 }
 
 /// A training run. Paths are relative to the working directory.
@@ -42,6 +56,24 @@ pub struct TrainConfig {
     /// Files to train on: preference pairs, or instructions for `sft`.
     #[serde(deserialize_with = "one_or_many")]
     pub dataset: Vec<PathBuf>,
+    /// Share of each file that is taken, one number per file: 0.5 draws half of its rows, 2 takes them twice. All rows when
+    /// absent.
+    #[serde(default, deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
+    pub dataset_ratio: Vec<f64>,
+    /// Rows of each file that are held out to evaluate on: a share such as 0.05, or a number of rows. Drawn by a seed of
+    /// their own, so that runs which differ in `seed` are evaluated on the same rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_size: Option<HoldOut>,
+    /// What is done about rows that cannot be read or rendered: `fail` at the first, or `drop` and list them.
+    #[serde(default)]
+    pub on_bad_rows: OnBadRows,
+    /// What `smpo data check` finds before the first step: `refuse` to train on errors, `report` them, or `off`.
+    #[serde(default)]
+    pub data_check: DataCheck,
+    /// Folder for tokenised rows, under the hash of all that shaped them; `tokens` in the run directory when absent. Runs
+    /// that share it tokenise once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_cache: Option<PathBuf>,
     /// Train on this many rows, drawn with the seed; all rows when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dataset_sample: Option<usize>,
@@ -51,6 +83,9 @@ pub struct TrainConfig {
     /// Longest prompt, in tokens; `max_length / 2` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_prompt_length: Option<usize>,
+    /// Which end of a prompt that is too long is kept: `keep_end` or `keep_start`.
+    #[serde(default)]
+    pub truncation_mode: PromptKeep,
     /// Pairs (or examples) of a micro-batch: what is in memory at once.
     #[serde(default = "defaults::one")]
     pub per_device_train_batch_size: usize,
@@ -145,9 +180,15 @@ const KEYS: &[&str] = &[
     "output_dir",
     "save_dir",
     "dataset",
+    "dataset_ratio",
     "dataset_sample",
+    "test_size",
+    "on_bad_rows",
+    "data_check",
+    "token_cache",
     "max_length",
     "max_prompt_length",
+    "truncation_mode",
     "per_device_train_batch_size",
     "gradient_accumulation_steps",
     "num_train_epochs",
@@ -169,16 +210,16 @@ const KEYS: &[&str] = &[
     "loss",
 ];
 
-fn one_or_many<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<PathBuf>, D::Error> {
+fn one_or_many<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
-    enum OneOrMany {
-        One(PathBuf),
-        Many(Vec<PathBuf>),
+    enum OneOrMany<T> {
+        One(T),
+        Many(Vec<T>),
     }
     Ok(match OneOrMany::deserialize(deserializer)? {
-        OneOrMany::One(path) => vec![path],
-        OneOrMany::Many(paths) => paths,
+        OneOrMany::One(one) => vec![one],
+        OneOrMany::Many(many) => many,
     })
 }
 
@@ -272,6 +313,16 @@ impl TrainConfig {
         range("save_steps", self.save_steps != Some(0), "at least 1", 0)?;
         range("save_total_limit", self.save_total_limit > 0, "at least 1", 0)?;
         range("dataset", !self.dataset.is_empty(), "at least one file", "none")?;
+        if !self.dataset_ratio.is_empty() {
+            let (ratios, files) = (self.dataset_ratio.len(), self.dataset.len());
+            range("dataset_ratio", ratios == files, &format!("one number per file ({files})"), ratios)?;
+            for ratio in &self.dataset_ratio {
+                range("dataset_ratio", *ratio >= 0.0 && ratio.is_finite(), "0 or more", ratio)?;
+            }
+        }
+        if let Some(HoldOut::Share(share)) = self.test_size {
+            range("test_size", unit(share), "a share from 0 up to but not 1, or a number of rows", share)?;
+        }
         range("dataset_sample", self.dataset_sample != Some(0), "at least 1", 0)?;
         range("min_lr_ratio", (0.0..=1.0).contains(&self.min_lr_ratio), "from 0 to 1", self.min_lr_ratio)?;
         range(

@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+/// What else helps where rows cannot be read.
+const DROP_HINT: &str = "; on_bad_rows = \"drop\" leaves out rows that cannot be read or rendered";
+
 /// Why a run did not start or did not go on. Nothing that was saved before is lost.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
@@ -25,18 +28,21 @@ pub enum TrainError {
         /// The reason.
         source: std::io::Error,
     },
-    /// A data file is wrong.
+    /// A data file is wrong, or leaves nothing to train on.
     #[error(transparent)]
-    Data(#[from] smpo_data::ReadError),
-    /// A row cannot be turned into tokens.
+    Data(#[from] smpo_data::DatasetError),
+    /// The data check speaks against training.
+    #[error(
+        "{}: the data check found errors; mend them (`smpo data check` lists them), or train all the same with \
+         data_check = \"report\"{}", files.join(", "), DROP_HINT
+    )]
+    DataCheck {
+        /// The files with errors.
+        files: Vec<String>,
+    },
+    /// The model directory's tokenizer or chat template is wrong.
     #[error(transparent)]
     Encode(#[from] smpo_data::EncodeError),
-    /// There is nothing to train on.
-    #[error("{}: no row to train on: expected at least one preference pair or example", path.display())]
-    NoRows {
-        /// The first data file.
-        path: PathBuf,
-    },
     /// The model directory is wrong, or the model refused a batch.
     #[error(transparent)]
     Model(#[from] smpo_model::ModelError),

@@ -1,11 +1,12 @@
 //! A training run from its configuration to a model directory, resumable at any step.
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use smpo_data::{ChatTokenizer, order};
+use smpo_data::{ChatTokenizer, CheckReport, DatasetError, order};
 use smpo_losses::Objective;
 use smpo_model::{Config, Decoder, ModelError, SaveOptions};
 
@@ -13,19 +14,24 @@ use crate::checkpoint::{self, Checkpoint};
 use crate::config::{Init, TrainConfig};
 use crate::error::{TrainError, io};
 use crate::learner::{Learner, RowLogps, StepRow, row_logps};
+use crate::preflight;
 use crate::record::{MetricsLog, StepRecord};
-use crate::row::{self, Row, TruncatedRows};
+use crate::row::{self, Row, Rows};
 
 /// What a run tells whoever watches it. Watching decides nothing.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// The rows are tokenised.
-    Data {
-        /// How many there are.
-        rows: usize,
-        /// What was cut.
-        truncated: TruncatedRows,
+    /// The data was checked; not told when a run goes on.
+    Checked(&'a [CheckReport]),
+    /// Rows are being tokenised.
+    Tokenizing {
+        /// Rows so far.
+        done: u64,
+        /// Rows in all.
+        total: u64,
     },
+    /// The rows are tokenised.
+    Data(&'a Rows),
     /// The reference model scores the rows.
     Reference,
     /// The first step is next.
@@ -120,11 +126,25 @@ pub fn train(
         });
     }
     let tokenizer = ChatTokenizer::from_model_dir(source)?;
-    let (rows, truncated) = row::load(config, &tokenizer)?;
-    watch(Event::Data { rows: rows.len(), truncated });
+    let resumed = checkpoint::list(&dir.checkpoints())?.pop();
+    let step = resumed.as_ref().map_or(0, |checkpoint| checkpoint.step);
+    let go_on = || if stop.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+    if resumed.is_none() {
+        let Some(reports) = preflight::preflight(config, &tokenizer, &|_| go_on()).map_err(DatasetError::from)? else {
+            return Ok(Finish::Stopped { step });
+        };
+        watch(Event::Checked(&reports));
+        preflight::refuse(config, &reports)?;
+    }
+    let rows = row::load(config, &tokenizer, &mut |done, total| {
+        watch(Event::Tokenizing { done, total });
+        go_on()
+    })?;
+    let Some(rows) = rows else { return Ok(Finish::Stopped { step }) };
+    watch(Event::Data(&rows));
+    let rows = rows.train;
 
     let start = || initial(config, &model_config);
-    let resumed = checkpoint::list(&dir.checkpoints())?.pop();
     let decoder = match &resumed {
         Some(checkpoint) => checkpoint.decoder()?,
         None => start()?,

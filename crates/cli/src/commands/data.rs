@@ -247,7 +247,8 @@ struct Measured<'a> {
     files: &'a [LengthReport],
 }
 
-fn findings(report: &CheckReport) -> String {
+/// One file's findings as a table and a line.
+pub(super) fn findings(report: &CheckReport) -> String {
     let kinds = [(report.pairs, "pairs"), (report.labelled, "labelled completions"), (report.examples, "examples")];
     let kinds: Vec<String> =
         kinds.iter().filter(|(count, _)| *count > 0).map(|(count, name)| format!("{count} {name}")).collect();

@@ -1,0 +1,46 @@
+//! The data check before the first step: what would teach the model the wrong thing ends the run before it costs hours.
+
+use std::ops::ControlFlow;
+
+use smpo_data::{ChatTokenizer, CheckReport, ReadError, check};
+
+use crate::config::{DataCheck, TrainConfig};
+use crate::error::TrainError;
+use crate::row;
+
+/// Checks every file of a run against its model and lengths, as `smpo data check` does; no report with
+/// `data_check = "off"`. `done` is told the rows of the current file so far, and may break off: then there is no result.
+///
+/// # Errors
+/// When a file cannot be opened; what is wrong in it is in the reports.
+pub fn preflight(
+    config: &TrainConfig,
+    tokenizer: &ChatTokenizer,
+    done: &dyn Fn(u64) -> ControlFlow<()>,
+) -> Result<Option<Vec<CheckReport>>, ReadError> {
+    if config.data_check == DataCheck::Off {
+        return Ok(Some(Vec::new()));
+    }
+    let truncation = row::truncation(config, tokenizer);
+    let mut reports = Vec::with_capacity(config.dataset.len());
+    for file in &config.dataset {
+        match check(file, Some(tokenizer), &truncation, done)? {
+            Some(report) => reports.push(report),
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(reports))
+}
+
+/// Refuses a run that its data check speaks against.
+///
+/// # Errors
+/// When a report has errors that the run neither drops nor was told to train on.
+pub fn refuse(config: &TrainConfig, reports: &[CheckReport]) -> Result<(), TrainError> {
+    let refused: Vec<String> =
+        reports.iter().filter(|report| report.refuses(config.on_bad_rows)).map(|report| report.file.clone()).collect();
+    if refused.is_empty() || config.data_check != DataCheck::Refuse {
+        return Ok(());
+    }
+    Err(TrainError::DataCheck { files: refused })
+}
