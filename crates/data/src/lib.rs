@@ -9,16 +9,19 @@
 //! - [`TokenCache`]: tokenised rows kept under the hash of everything that shaped them.
 //! - [`order`], [`split`], [`mix`], [`sample`]: which rows are seen when: fixed by the seed, and by nothing else.
 
+mod byte_level;
 mod cache;
 mod chat_tokenizer;
 mod check;
 mod convert;
 mod dataset;
 mod encode_error;
+mod encoded;
 mod lengths;
 mod lines;
 mod mixture;
 mod order;
+mod parquet_rows;
 mod read_error;
 mod reader;
 mod record;

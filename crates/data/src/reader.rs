@@ -1,10 +1,14 @@
 //! Records from a file, one at a time.
 
+use std::fs::File;
+use std::io::{Read, Seek};
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::Value;
 
 use crate::lines::RawRows;
+use crate::parquet_rows::{MAGIC, ParquetRows};
 use crate::read_error::{Location, Problem, ReadError};
 use crate::record::{PreferencePair, Record};
 use crate::shape;
@@ -22,11 +26,16 @@ pub struct Row<T> {
 /// The records of a file in order. After an error in a row the next row follows; after an error of the file
 /// nothing does.
 pub struct Records {
-    rows: RawRows,
+    rows: Source,
 }
 
-/// Opens a JSONL or JSON file, gzipped or not (told by its first bytes, not by its name), for reading one record
-/// at a time: memory holds one row, however large the file.
+enum Source {
+    Text(RawRows),
+    Parquet(ParquetRows),
+}
+
+/// Opens a JSONL or JSON file, gzipped or not, or a Parquet file (told by its first bytes, not by its name), for
+/// reading one record at a time: memory holds one row, however large the file.
 ///
 /// Rows may hold an explicit prompt (`prompt`, `chosen`, `rejected` as texts, messages or lists of messages), whole
 /// conversations in `chosen` and `rejected` that share their beginning, HH-RLHF transcripts, `messages` or
@@ -35,7 +44,27 @@ pub struct Records {
 /// # Errors
 /// When the file cannot be opened.
 pub fn records(path: impl AsRef<Path>) -> Result<Records, ReadError> {
-    Ok(Records { rows: RawRows::open(path.as_ref())? })
+    let path: Arc<Path> = path.as_ref().into();
+    let rows = match parquet(&path)? {
+        Some(file) => Source::Parquet(ParquetRows::open(file, path)?),
+        None => Source::Text(RawRows::open(&path)?),
+    };
+    Ok(Records { rows })
+}
+
+/// The file, where it is Parquet.
+fn parquet(path: &Arc<Path>) -> Result<Option<File>, ReadError> {
+    let fail = |error| ReadError { location: Location { path: path.clone(), line: 0 }, problem: Problem::Io(error) };
+    let metadata = std::fs::metadata(path).map_err(fail)?;
+    if !metadata.is_file() {
+        // a pipe cannot be looked into without taking from it, and Parquet has to be read from its end
+        return Ok(None);
+    }
+    let mut file = File::open(path).map_err(fail)?;
+    let mut start = Vec::new();
+    file.by_ref().take(MAGIC.len() as u64).read_to_end(&mut start).map_err(fail)?;
+    file.rewind().map_err(fail)?;
+    Ok((start == MAGIC).then_some(file))
 }
 
 /// Rows of a file that are not blank, readable or not, without looking into them.
@@ -43,7 +72,11 @@ pub fn records(path: impl AsRef<Path>) -> Result<Records, ReadError> {
 /// # Errors
 /// When the file cannot be opened.
 pub fn count_rows(path: impl AsRef<Path>) -> Result<u64, ReadError> {
-    let mut rows = RawRows::open(path.as_ref())?;
+    let path: Arc<Path> = path.as_ref().into();
+    if let Some(file) = parquet(&path)? {
+        return ParquetRows::count(file, path);
+    }
+    let mut rows = RawRows::open(&path)?;
     let mut count = 0;
     while let Some(row) = rows.next() {
         count += u64::from(row.as_ref().is_ok() || row.is_err_and(|error| error.is_row()));
@@ -55,11 +88,17 @@ impl Iterator for Records {
     type Item = Result<Row<Record>, ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (location, bytes) = match self.rows.next()? {
-            Ok(row) => row,
-            Err(error) => return Some(Err(error)),
+        let (location, record) = match &mut self.rows {
+            Source::Text(rows) => match rows.next()? {
+                Ok((location, bytes)) => (location, parse(bytes)),
+                Err(error) => return Some(Err(error)),
+            },
+            Source::Parquet(rows) => match rows.next()? {
+                Ok((location, row)) => (location, shape::record(&row)),
+                Err(error) => return Some(Err(error)),
+            },
         };
-        Some(match parse(bytes) {
+        Some(match record {
             Ok(record) => Ok(Row { location, record }),
             Err(problem) => Err(ReadError { location, problem }),
         })

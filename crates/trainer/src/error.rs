@@ -2,9 +2,6 @@
 
 use std::path::PathBuf;
 
-/// What else helps where rows cannot be read.
-const DROP_HINT: &str = "; on_bad_rows = \"drop\" leaves out rows that cannot be read or rendered";
-
 /// Why a run did not start or did not go on. Nothing that was saved before is lost.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
@@ -33,12 +30,12 @@ pub enum TrainError {
     Data(#[from] smpo_data::DatasetError),
     /// The data check speaks against training.
     #[error(
-        "{}: the data check found errors; mend them (`smpo data check` lists them), or train all the same with \
-         data_check = \"report\"{}", files.join(", "), DROP_HINT
+        "{}; `smpo data check` lists all that is wrong: mend it, leave out rows that cannot be read or rendered with \
+         on_bad_rows = \"drop\", or train all the same with data_check = \"report\"", first.join("; ")
     )]
     DataCheck {
-        /// The files with errors.
-        files: Vec<String>,
+        /// The first error of each file, with its place.
+        first: Vec<String>,
     },
     /// The model directory's tokenizer or chat template is wrong.
     #[error(transparent)]

@@ -42,5 +42,5 @@ pub fn refuse(config: &TrainConfig, reports: &[CheckReport]) -> Result<(), Train
     if refused.is_empty() || config.data_check != DataCheck::Refuse {
         return Ok(());
     }
-    Err(TrainError::DataCheck { files: refused })
+    Err(TrainError::DataCheck { first: refused })
 }

@@ -42,7 +42,7 @@ enum DataCommand {
 
 #[derive(Args)]
 struct CheckArgs {
-    /// JSONL or JSON, gzipped or not
+    /// JSONL or JSON, gzipped or not, or Parquet
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     #[command(flatten)]
@@ -62,7 +62,7 @@ struct CheckArgs {
 
 #[derive(Args)]
 struct StatsArgs {
-    /// JSONL or JSON, gzipped or not
+    /// JSONL or JSON, gzipped or not, or Parquet
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     #[command(flatten)]
@@ -73,7 +73,7 @@ struct StatsArgs {
 
 #[derive(Args)]
 struct ConvertArgs {
-    /// JSONL or JSON, gzipped or not
+    /// JSONL or JSON, gzipped or not, or Parquet
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// Where the lines go; gzipped when the name ends in .gz
