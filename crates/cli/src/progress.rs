@@ -18,6 +18,8 @@ pub struct Stage {
     total: AtomicU64,
     bar: Option<ProgressBar>,
     last_line: Mutex<Instant>,
+    /// When the first unit was reported, and which one it was: what came before is no measure of speed.
+    first: Mutex<Option<(Instant, u64)>>,
 }
 
 /// On a log nobody watches, one line per stage in this time is enough.
@@ -51,7 +53,7 @@ impl Progress {
             bar.enable_steady_tick(Duration::from_millis(500));
             bar
         });
-        Stage { name: name.to_owned(), total: total.into(), bar, last_line: Mutex::new(Instant::now()) }
+        Stage { name: name.to_owned(), total: total.into(), bar, last_line: Mutex::new(Instant::now()), first: Mutex::new(None) }
     }
 }
 
@@ -76,6 +78,18 @@ impl Stage {
             *last = Instant::now();
             eprintln!("{}: {done}/{} {message}", self.name, self.total.load(Ordering::Relaxed));
         }
+    }
+
+    /// How long the rest takes at the speed so far, in words; empty while there is nothing to tell it from.
+    pub fn remaining(&self, done: u64) -> String {
+        let mut first = self.first.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let (since, at) = *first.get_or_insert_with(|| (Instant::now(), done));
+        let total = self.total.load(Ordering::Relaxed);
+        if done <= at || done >= total {
+            return String::new();
+        }
+        let left = since.elapsed().as_secs_f64() / (done - at) as f64 * (total - done) as f64;
+        format!("{} left", indicatif::HumanDuration(Duration::from_secs_f64(left)))
     }
 
     /// Ends the stage; what remains is one line.

@@ -109,6 +109,11 @@ pub struct Imported {
     pub notes: Vec<String>,
 }
 
+/// Every key of a loss that a flat file may have, some more than once.
+pub fn published_keys() -> impl Iterator<Item = &'static str> {
+    SPELLINGS.into_iter().flat_map(|(_, spellings)| spellings).map(|(theirs, _)| *theirs)
+}
+
 /// Which loss a flat file is for, told from its keys; `None` where they do not tell.
 pub fn kind_of(keys: &Map<String, Value>) -> Option<&'static str> {
     // CPO-SimPO is spelled as TRL's CPO with this loss type.

@@ -4,7 +4,7 @@
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The page template failed.
-    #[error("cannot render the leaderboard page: {0}")]
+    #[error("cannot render the page: {0}")]
     Page(#[from] askama::Error),
     /// The data could not be written as JSON.
     #[error("cannot write {what} as JSON: {source}")]

@@ -5,10 +5,12 @@
 //! |---|---|
 //! | [`smpo_results::Leaderboard`] | [`leaderboard::html`], [`leaderboard::markdown`], [`leaderboard::json`], [`leaderboard::text`] |
 //! | [`smpo_results::Verdict`] | [`verdict::text`], [`verdict::markdown`], [`verdict::junit`] |
+//! | [`curves::Run`]: the figures of training runs | [`curves::html`] |
 //!
 //! Completions, prompts, model names and every other string of the input are hostile text. [`inert`] is the one place
 //! that knows what "inert" means in each format.
 
+pub mod curves;
 pub mod error;
 pub mod figure;
 pub mod inert;

@@ -1,7 +1,7 @@
 //! Checkpoints: everything a run needs to go on as if it had never stopped.
 //!
-//! `checkpoints/step-N/` holds `model/` (a Hugging Face directory), `optimizer.safetensors` and `state.json`. It is
-//! written under another name, flushed and renamed: a directory of that name is whole.
+//! `checkpoints/step-N/` holds `model/` (a Hugging Face directory, or a PEFT adapter), `optimizer.safetensors` and
+//! `state.json`. It is written under another name, flushed and renamed: a directory of that name is whole.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,21 +11,41 @@ use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 use smpo_kernels::Moments;
 use smpo_losses::WinsorState;
-use smpo_model::{Decoder, SaveOptions};
+use smpo_model::{AdapterSaveOptions, Decoder, ModelError, SaveOptions};
 
+use crate::alarm::Alarms;
 use crate::error::{TrainError, io};
+use crate::judge::Judge;
 use crate::learner::Learner;
+use crate::probe::Targets;
 
-const SCHEMA_VERSION: u32 = 1;
+const SCHEMA_VERSION: u32 = 2;
+
+/// What a run remembers beside its model: part of a checkpoint, so that a resumed run decides as one never stopped.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Memory {
+    /// Best evaluation, patience, last good probe.
+    pub judge: Judge,
+    /// Which alarms have spoken, and what the others have seen.
+    pub alarms: Alarms,
+    /// Steps that were skipped because something was not finite.
+    pub skipped: u64,
+    /// What the probe reads the terminator after.
+    pub probe: Targets,
+}
 
 /// `state.json`. The sampler needs no state of its own: its order is a function of seed and step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct State {
     schema: u32,
-    /// Optimizer steps taken.
+    /// Steps taken, those skipped included.
     step: u64,
+    /// Updates of the optimizer.
+    updates: u64,
     winsor: WinsorState,
+    memory: Memory,
 }
 
 /// A whole checkpoint on the disk.
@@ -56,42 +76,102 @@ pub(crate) fn list(checkpoints: &Path) -> Result<Vec<Checkpoint>, TrainError> {
     Ok(found)
 }
 
-/// Which checkpoints to delete so that the newest `keep` remain.
-pub(crate) fn superseded(checkpoints: &[Checkpoint], keep: usize) -> &[Checkpoint] {
-    &checkpoints[..checkpoints.len().saturating_sub(keep)]
+/// Removes a checkpoint.
+pub(crate) fn remove(checkpoints: &Path, step: u64) -> Result<(), TrainError> {
+    let dir = checkpoints.join(format!("step-{step}"));
+    fs::remove_dir_all(&dir).map_err(io(&dir, "remove"))
 }
 
-/// Writes the checkpoint after `step` steps. `source` is the model directory that tokenizer and template come from.
-pub(crate) fn save(checkpoints: &Path, step: u64, learner: &Learner, source: &Path) -> Result<PathBuf, TrainError> {
+/// Where models are saved from and to, whichever kind they are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sources<'a> {
+    /// The base model, as an adapter names it.
+    pub base: &'a Path,
+    /// The directory that tokenizer and template come from.
+    pub tokenizer: &'a Path,
+}
+
+/// Writes the model, or its adapter where it has one, to a directory that is whole or absent.
+pub(crate) fn save_model(decoder: &Decoder, dir: &Path, sources: Sources<'_>) -> Result<(), ModelError> {
+    let source = Some(sources.tokenizer.to_owned());
+    if decoder.lora().is_some() {
+        let base_model = sources.base.display().to_string();
+        return decoder.save_adapter(dir, &AdapterSaveOptions { base_model, source, ..AdapterSaveOptions::default() });
+    }
+    decoder.save(dir, &SaveOptions { source, ..SaveOptions::default() })
+}
+
+/// Writes the checkpoint after `step` steps.
+///
+/// # Errors
+/// When a weight is not finite, or a file cannot be written. What was there before stays; what was half written goes.
+pub(crate) fn save(
+    checkpoints: &Path,
+    step: u64,
+    learner: &Learner,
+    memory: &Memory,
+    sources: Sources<'_>,
+) -> Result<PathBuf, TrainError> {
     let dir = checkpoints.join(format!("step-{step}"));
     if dir.is_dir() {
         return Ok(dir); // the same step of the same run: already whole
     }
+    learner.check_finite(step)?;
     let partial = checkpoints.join(format!(".step-{step}.partial"));
+    let written = fill(&partial, step, learner, memory, sources)
+        .and_then(|()| fs::rename(&partial, &dir).map_err(io(&dir, "create")))
+        .and_then(|()| sync(checkpoints));
+    if written.is_err() {
+        // half a checkpoint is of no use and fills the disk; the first error is the one to tell
+        let _ = fs::remove_dir_all(&partial);
+    }
+    written.map(|()| dir)
+}
+
+fn fill(partial: &Path, step: u64, learner: &Learner, memory: &Memory, sources: Sources<'_>) -> Result<(), TrainError> {
+    if partial.exists() {
+        fs::remove_dir_all(partial).map_err(io(partial, "remove"))?;
+    }
+    fs::create_dir_all(partial).map_err(io(partial, "create"))?;
+    save_model(learner.decoder(), &partial.join("model"), sources)?;
+    write(&partial.join("optimizer.safetensors"), &moments_to_bytes(learner)?)?;
+    let state = State {
+        schema: SCHEMA_VERSION,
+        step,
+        updates: learner.optimizer().steps(),
+        winsor: learner.winsor().clone(),
+        memory: memory.clone(),
+    };
+    let state = serde_json::to_vec_pretty(&state).map_err(std::io::Error::from);
+    write(&partial.join("state.json"), &state.map_err(io(partial, "describe"))?)?;
+    sync(partial)
+}
+
+/// Makes a checkpoint's model the run's result: copied beside its place, flushed and renamed.
+pub(crate) fn copy_model(from: &Path, to: &Path) -> Result<(), TrainError> {
+    let partial = to.with_file_name(".saving-model");
     if partial.exists() {
         fs::remove_dir_all(&partial).map_err(io(&partial, "remove"))?;
     }
     fs::create_dir_all(&partial).map_err(io(&partial, "create"))?;
-    let options = SaveOptions { source: Some(source.to_owned()), ..SaveOptions::default() };
-    learner.decoder().save(partial.join("model"), &options)?;
-    write(&partial.join("optimizer.safetensors"), &moments_to_bytes(learner)?)?;
-    let state = State { schema: SCHEMA_VERSION, step, winsor: learner.winsor().clone() };
-    let state = serde_json::to_vec_pretty(&state).map_err(std::io::Error::from);
-    write(&partial.join("state.json"), &state.map_err(io(&partial, "describe"))?)?;
-    sync(&partial)?;
-    fs::rename(&partial, &dir).map_err(io(&dir, "create"))?;
-    sync(checkpoints)?;
-    Ok(dir)
+    for entry in fs::read_dir(from).map_err(io(from, "list"))? {
+        let entry = entry.map_err(io(from, "list"))?;
+        let target = partial.join(entry.file_name());
+        fs::copy(entry.path(), &target).map_err(io(&target, "write"))?;
+        sync(&target)?;
+    }
+    fs::rename(&partial, to).map_err(io(to, "create"))?;
+    to.parent().map_or(Ok(()), sync)
 }
 
 impl Checkpoint {
-    /// The model as it was.
-    pub(crate) fn decoder(&self) -> Result<Decoder, TrainError> {
-        Ok(Decoder::load(self.dir.join("model"))?)
+    /// The model directory, or the adapter's.
+    pub(crate) fn model(&self) -> PathBuf {
+        self.dir.join("model")
     }
 
-    /// Puts optimizer and winsor window back.
-    pub(crate) fn restore(&self, learner: &mut Learner) -> Result<(), TrainError> {
+    /// Puts optimizer and winsor window back; returns what the run remembers.
+    pub(crate) fn restore(&self, learner: &mut Learner) -> Result<Memory, TrainError> {
         let damaged = |reason: String| TrainError::Checkpoint { dir: self.dir.clone(), reason };
         let path = self.dir.join("state.json");
         let state = fs::read(&path).map_err(io(&path, "read"))?;
@@ -103,9 +183,9 @@ impl Checkpoint {
         let bytes = fs::read(&path).map_err(io(&path, "read"))?;
         let moments =
             moments_from_bytes(&bytes).map_err(|reason| damaged(format!("optimizer.safetensors: {reason}")))?;
-        learner.optimizer_mut().restore(state.step, moments).map_err(|error| damaged(error.to_string()))?;
+        learner.optimizer_mut().restore(state.updates, moments).map_err(|error| damaged(error.to_string()))?;
         learner.set_winsor(state.winsor);
-        Ok(())
+        Ok(state.memory)
     }
 }
 
@@ -173,15 +253,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_whole_checkpoints_count_and_the_newest_stay() {
+    fn only_whole_checkpoints_count() {
         let dir = tempfile::tempdir().unwrap();
         for name in ["step-10", "step-9", ".step-11.partial", "step-x", "notes"] {
             fs::create_dir(dir.path().join(name)).unwrap();
         }
         let found = list(dir.path()).unwrap();
         assert_eq!(found.iter().map(|checkpoint| checkpoint.step).collect::<Vec<_>>(), [9, 10]);
-        assert_eq!(superseded(&found, 1), &found[..1]);
-        assert!(superseded(&found, 5).is_empty());
         assert!(list(&dir.path().join("absent")).unwrap().is_empty());
     }
 }

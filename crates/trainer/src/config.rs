@@ -1,19 +1,39 @@
-//! What a training run is asked to do: one TOML file, checked as a whole before anything is touched.
+//! What a training run is asked to do: one TOML or YAML file, checked as a whole before anything is touched.
 //!
-//! Field names are those of transformers' `TrainingArguments` and of effective_llm_alignment, so that people need
-//! no dictionary.
+//! Field names are those of transformers' `TrainingArguments`, PEFT and effective_llm_alignment, so that people need
+//! no dictionary. The doc comments here are the text of `docs/configuration.md` and of the JSON schema.
+//!
+//! * [`adapter`](self::adapter): the LoRA keys together
+//! * [`probe`], [`alarms`]: the two tables beside `[loss]`
+//! * [`published`]: effective_llm_alignment's YAML
+//! * [`reference`]: the page and the schema
+
+mod adapter;
+pub mod alarms;
+mod check;
+mod keys;
+pub mod probe;
+mod published;
+pub mod reference;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use smpo_data::{HoldOut, OnBadRows, PromptKeep};
 use smpo_losses::LossConfig;
+
+pub use adapter::AdapterStart;
+pub use alarms::AlarmConfig;
+pub use probe::{OnDrop, ProbeConfig};
 
 use crate::error::TrainError;
 use crate::schedule::{LearningRate, Schedule};
+use keys::{known_keys, nearest};
 
 /// Where the weights of a run start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Init {
     /// From the model directory's weights.
@@ -23,8 +43,29 @@ pub enum Init {
     Random,
 }
 
+/// What becomes of errors that the data check finds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DataCheck {
+    /// They end the run before it starts.
+    #[default]
+    Refuse,
+    /// They are shown, and the run goes on.
+    Report,
+    /// Nothing is checked.
+    Off,
+}
+
+/// Who else is told the figures of `metrics.jsonl`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Reporter {
+    /// Event files in `tensorboard/`, which TensorBoard and `wandb sync` read.
+    Tensorboard,
+}
+
 /// A training run. Paths are relative to the working directory.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrainConfig {
     /// Model directory in Hugging Face format.
@@ -41,16 +82,52 @@ pub struct TrainConfig {
     pub output_dir: PathBuf,
     /// Files to train on: preference pairs, or instructions for `sft`.
     #[serde(deserialize_with = "one_or_many")]
+    #[schemars(with = "OneOrMany<PathBuf>")]
     pub dataset: Vec<PathBuf>,
+    /// Share of each file that is taken, one number per file: 0.5 draws half of its rows, 2 takes them twice. All rows when
+    /// absent.
+    #[serde(default, deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "OneOrMany<f64>")]
+    pub dataset_ratio: Vec<f64>,
+    /// What is done about rows that cannot be read or rendered.
+    #[serde(default)]
+    pub on_bad_rows: OnBadRows,
+    /// Folder for tokenised rows, under the hash of all that shaped them; `tokens` in the run directory when absent. Runs
+    /// that share it tokenise once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_cache: Option<PathBuf>,
     /// Train on this many rows, drawn with the seed; all rows when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dataset_sample: Option<usize>,
+    /// What becomes of errors that `smpo data check` finds before the first step.
+    #[serde(default)]
+    pub data_check: DataCheck,
+    /// Jinja text in place of the model's chat template, or a path that ends in `.jinja`. Used where the model has no
+    /// template, or with `force_chat_template`. The trained model carries it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chat_template: Option<String>,
+    /// Use `chat_template` although the model has one.
+    #[serde(default)]
+    pub force_chat_template: bool,
+    /// The token that ends a turn, in place of the tokenizer's; it must be in the vocabulary. The trained model carries
+    /// it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eos_token: Option<String>,
+    /// The token that begins a text, in place of the tokenizer's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bos_token: Option<String>,
+    /// The token that the trained model's users pad with. Nothing is padded here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pad_token: Option<String>,
     /// Longest prompt and completion together, in tokens.
     #[serde(default = "defaults::max_length")]
     pub max_length: usize,
     /// Longest prompt, in tokens; `max_length / 2` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_prompt_length: Option<usize>,
+    /// Which end of a prompt that is too long is kept.
+    #[serde(default)]
+    pub truncation_mode: PromptKeep,
     /// Pairs (or examples) of a micro-batch: what is in memory at once.
     #[serde(default = "defaults::one")]
     pub per_device_train_batch_size: usize,
@@ -68,6 +145,9 @@ pub struct TrainConfig {
     /// Its schedule.
     #[serde(default)]
     pub lr_scheduler_type: Schedule,
+    /// Share of all steps in which `warmup_stable_decay` falls, at the end of the run.
+    #[serde(default = "defaults::lr_decay_ratio")]
+    pub lr_decay_ratio: f64,
     /// Share of the peak that a falling schedule ends at.
     #[serde(default)]
     pub min_lr_ratio: f64,
@@ -98,14 +178,90 @@ pub struct TrainConfig {
     /// Steps between checkpoints; none but the last when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub save_steps: Option<u64>,
-    /// Checkpoints to keep.
+    /// Checkpoints to keep; the best one and the last good one stay beside them.
     #[serde(default = "defaults::save_total_limit")]
     pub save_total_limit: usize,
+    /// Files to evaluate on; excludes `test_size`.
+    #[serde(default, deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "OneOrMany<PathBuf>")]
+    pub eval_dataset: Vec<PathBuf>,
+    /// Rows of each file that are held out to evaluate on: a share such as 0.05, or a number of rows. Drawn by a seed of
+    /// their own, so that runs which differ in `seed` are evaluated on the same rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<f64>")]
+    pub test_size: Option<HoldOut>,
+    /// Steps between evaluations on held-out rows; an epoch when absent. Step 0 and the last are always evaluated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eval_steps: Option<u64>,
+    /// Rows of a micro-batch in evaluation; `per_device_train_batch_size` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_device_eval_batch_size: Option<usize>,
+    /// The figure of `metrics.jsonl` that tells which checkpoint is best: one of `eval_…` or `probe/…`; `eval_loss` when
+    /// absent. `eval_` may be left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metric_for_best_model: Option<String>,
+    /// Whether more of that figure is better; told by its name when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub greater_is_better: Option<bool>,
+    /// Whether `model/` is the best checkpoint instead of the last one. Every evaluation that is the best so far is
+    /// then followed by a checkpoint.
+    #[serde(default)]
+    pub load_best_model_at_end: bool,
+    /// Stop after this many evaluations in a row that were not better than the best.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub early_stopping_patience: Option<u64>,
+    /// By how much an evaluation must beat the best to count as better.
+    #[serde(default)]
+    pub early_stopping_threshold: f64,
+    /// Steps whose loss or gradient is not finite are skipped; one more than this many in the run stops it.
+    #[serde(default = "defaults::max_skipped_steps")]
+    pub max_skipped_steps: u64,
+    /// Train LoRA adapters instead of the weights; `model/` is then a PEFT adapter.
+    #[serde(default)]
+    pub use_peft: bool,
+    /// A PEFT adapter of the model to go on from. A reference (DPO, KTO) is the model without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter_name_or_path: Option<PathBuf>,
+    /// Rank of the adapters; 16 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lora_r: Option<usize>,
+    /// The update is scaled by `lora_alpha / lora_r`; 32 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lora_alpha: Option<f64>,
+    /// Share of an adapter's inputs that is dropped in training; 0.05 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lora_dropout: Option<f64>,
+    /// Layers to adapt: names such as `q_proj`, patterns with `*`, or `all-linear`, which is the default and leaves the
+    /// head out.
+    #[serde(default, deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "OneOrMany<String>")]
+    pub lora_target_modules: Vec<String>,
+    /// Scale by `lora_alpha / √lora_r` (rsLoRA).
+    #[serde(default)]
+    pub use_rslora: bool,
+    /// Learn magnitudes apart from directions (DoRA).
+    #[serde(default)]
+    pub use_dora: bool,
+    /// Train only the modules that these names or patterns with `*` match (`*.mlp.up_proj`, `model.layers.3`), the rest
+    /// stays frozen; all is trained when empty. Excludes `use_peft`.
+    #[serde(default, deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "OneOrMany<String>")]
+    pub unfreeze_layers_patterns: Vec<String>,
+    /// Who is told the figures of `metrics.jsonl` too.
+    #[serde(default, deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "OneOrMany<Reporter>")]
+    pub report_to: Vec<Reporter>,
     /// Seed of initial weights, sample and order.
     #[serde(default)]
     pub seed: u64,
     /// The objective.
     pub loss: LossConfig,
+    /// When to warn. Each alarm speaks once, with the figure and what to do about it; none of them stops a run.
+    #[serde(default)]
+    pub alarms: AlarmConfig,
+    /// Completions of prompts unlike the training data, watched while training goes on; off when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<ProbeConfig>,
 }
 
 /// Default values, in one place.
@@ -134,94 +290,100 @@ mod defaults {
     pub fn save_total_limit() -> usize {
         2
     }
+    pub fn lr_decay_ratio() -> f64 {
+        0.2
+    }
+    pub fn max_skipped_steps() -> u64 {
+        10
+    }
 }
 
-/// Every key of the top level, aliases included: what "did you mean" chooses from.
-const KEYS: &[&str] = &[
-    "model_name_or_path",
-    "model",
-    "init",
-    "embedding_std",
-    "output_dir",
-    "save_dir",
-    "dataset",
-    "dataset_sample",
-    "max_length",
-    "max_prompt_length",
-    "per_device_train_batch_size",
-    "gradient_accumulation_steps",
-    "num_train_epochs",
-    "max_steps",
-    "learning_rate",
-    "lr_scheduler_type",
-    "min_lr_ratio",
-    "warmup_steps",
-    "warmup_ratio",
-    "weight_decay",
-    "adam_beta1",
-    "adam_beta2",
-    "adam_epsilon",
-    "max_grad_norm",
-    "gradient_checkpointing",
-    "save_steps",
-    "save_total_limit",
-    "seed",
-    "loss",
-];
+/// What a key of several values may be given as: only its schema is of use, [`one_or_many`] reads it.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[schemars(inline)]
+#[expect(dead_code)]
+enum OneOrMany<T> {
+    One(T),
+    Many(Vec<T>),
+}
 
-fn one_or_many<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<PathBuf>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum OneOrMany {
-        One(PathBuf),
-        Many(Vec<PathBuf>),
-    }
-    Ok(match OneOrMany::deserialize(deserializer)? {
-        OneOrMany::One(path) => vec![path],
-        OneOrMany::Many(paths) => paths,
-    })
+fn one_or_many<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: serde::de::DeserializeOwned,
+{
+    // Through a value, so that the error of one element is told and not that no variant matched.
+    let value = serde_json::Value::deserialize(deserializer)?;
+    let values = if let serde_json::Value::Array(values) = value { values } else { vec![value] };
+    values.into_iter().map(|value| serde_json::from_value(value).map_err(serde::de::Error::custom)).collect()
+}
+
+/// A configuration, and what its reader should know about how it was read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReadConfig {
+    /// The configuration.
+    pub config: TrainConfig,
+    /// Sentences: settings that mean nothing here, or something else than where the file comes from.
+    pub notes: Vec<String>,
 }
 
 impl TrainConfig {
-    /// Reads a TOML file, applies `key=value` overrides (dotted keys reach into tables) and checks the whole.
+    /// Reads a TOML file, or with the ending `.yaml` or `.yml` a YAML file, in which effective_llm_alignment's flat keys
+    /// are understood too; applies `key=value` overrides (dotted keys reach into tables) and checks the whole.
     ///
     /// # Errors
-    /// When the file cannot be read, is not TOML, has an unknown key or a value out of range; with the place.
-    pub fn read(path: &Path, overrides: &[String]) -> Result<Self, TrainError> {
+    /// When the file cannot be read, is not TOML or YAML, has an unknown key or a value out of range; with the place.
+    pub fn read(path: &Path, overrides: &[String]) -> Result<ReadConfig, TrainError> {
         let text = std::fs::read_to_string(path).map_err(|source| TrainError::Io {
             path: path.to_owned(),
             action: "read",
             source,
         })?;
-        Self::parse(&text, path, overrides)
+        if path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml") {
+            return published::parse(&text, path, overrides);
+        }
+        Ok(ReadConfig { config: Self::parse(&text, path, overrides)?, notes: Vec::new() })
     }
 
-    /// The same for text that came from `origin`.
+    /// The same for TOML text that came from `origin`.
     ///
     /// # Errors
     /// As [`TrainConfig::read`].
     pub fn parse(text: &str, origin: &Path, overrides: &[String]) -> Result<Self, TrainError> {
-        let fail =
-            |line: Option<usize>, message: String| TrainError::Config { origin: origin.to_owned(), line, message };
+        let source = Source { text, origin };
         let mut table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-            fail(error.span().map(|span| line_of(text, span.start)), error.message().to_owned())
+            let line = error.span().map(|span| line_of(text, span.start));
+            source.error(line, error.message().to_owned())
         })?;
         for assignment in overrides {
-            set(&mut table, assignment).map_err(|message| fail(None, format!("--set {assignment}: {message}")))?;
+            set(&mut table, assignment)
+                .map_err(|message| source.error(None, format!("--set {assignment}: {message}")))?;
         }
-        for key in table.keys() {
-            if !KEYS.contains(&key.as_str()) {
-                let hint = nearest(key, KEYS.iter().copied()).map(|near| format!("; did you mean `{near}`?"));
-                let message = format!("unknown key `{key}`{}", hint.unwrap_or_default());
-                return Err(fail(line_of_key(text, key), message));
+        Self::from_table(table, &source)
+    }
+
+    fn from_table(table: toml::Table, source: &Source<'_>) -> Result<Self, TrainError> {
+        let refuse = |key: &str, known: &[&'static str], place: &str| {
+            let hint = nearest(key, known.iter().copied()).map(|near| format!("; did you mean `{near}`?"));
+            source.error(source.line_of_key(key), format!("unknown key `{key}`{place}{}", hint.unwrap_or_default()))
+        };
+        // The loss table reports for itself: it knows its kinds and their keys.
+        let tables = [("probe", known_keys::<ProbeConfig>()), ("alarms", known_keys::<AlarmConfig>())];
+        let known = known_keys::<TrainConfig>();
+        if let Some(key) = table.keys().find(|key| !known.contains(&key.as_str())) {
+            return Err(refuse(key, known, ""));
+        }
+        for (name, known) in tables {
+            let inner = table.get(name).and_then(toml::Value::as_table);
+            if let Some(key) = inner.and_then(|table| table.keys().find(|key| !known.contains(&key.as_str()))) {
+                return Err(refuse(key, known, &format!(" in [{name}]")));
             }
         }
-        // The loss table reports for itself: it knows its kinds and their keys.
-        let config: TrainConfig = toml::Value::Table(table).try_into().map_err(|error: toml::de::Error| {
-            let message = error.message().to_owned();
-            fail(quoted(&message).and_then(|key| line_of_key(text, key)), message)
-        })?;
-        config.check().map_err(|message| fail(quoted(&message).and_then(|key| line_of_key(text, key)), message))?;
+        let at = |message: String| source.error(quoted(&message).and_then(|key| source.line_of_key(key)), message);
+        let config: TrainConfig =
+            toml::Value::Table(table).try_into().map_err(|error: toml::de::Error| at(error.message().to_owned()))?;
+        config.check().map_err(at)?;
         Ok(config)
     }
 
@@ -250,62 +412,37 @@ impl TrainConfig {
         LearningRate {
             peak: self.learning_rate,
             schedule: self.lr_scheduler_type,
+            decay_ratio: self.lr_decay_ratio,
             warmup_steps,
             total_steps,
             min_ratio: self.min_lr_ratio,
         }
     }
 
-    /// Ranges, and fields that exclude each other. Messages quote the field.
-    fn check(&self) -> Result<(), String> {
-        fn range(field: &str, holds: bool, range: &str, given: impl std::fmt::Display) -> Result<(), String> {
-            if holds { Ok(()) } else { Err(format!("`{field}` must be {range}, got {given}")) }
+    /// Rows of a micro-batch in evaluation.
+    pub fn eval_batch_size(&self) -> usize {
+        self.per_device_eval_batch_size.unwrap_or(self.per_device_train_batch_size)
+    }
+
+    /// The figure that tells which checkpoint is best, as `metrics.jsonl` spells it.
+    pub fn best_metric(&self) -> String {
+        match self.metric_for_best_model.as_deref() {
+            None => "eval_loss".to_owned(),
+            Some(name) if name.starts_with("eval_") || name.starts_with("probe/") => name.to_owned(),
+            Some(name) => format!("eval_{name}"),
         }
-        let unit = |x: f64| (0.0..1.0).contains(&x);
-        let positive = |x: f64| x > 0.0 && x.is_finite();
-        range("learning_rate", positive(self.learning_rate), "a positive number", self.learning_rate)?;
-        range("num_train_epochs", positive(self.num_train_epochs), "a positive number", self.num_train_epochs)?;
-        range("max_steps", self.max_steps != Some(0), "at least 1", 0)?;
-        range("per_device_train_batch_size", self.per_device_train_batch_size > 0, "at least 1", 0)?;
-        range("gradient_accumulation_steps", self.gradient_accumulation_steps > 0, "at least 1", 0)?;
-        range("max_length", self.max_length >= 2, "at least 2", self.max_length)?;
-        range("save_steps", self.save_steps != Some(0), "at least 1", 0)?;
-        range("save_total_limit", self.save_total_limit > 0, "at least 1", 0)?;
-        range("dataset", !self.dataset.is_empty(), "at least one file", "none")?;
-        range("dataset_sample", self.dataset_sample != Some(0), "at least 1", 0)?;
-        range("min_lr_ratio", (0.0..=1.0).contains(&self.min_lr_ratio), "from 0 to 1", self.min_lr_ratio)?;
-        range(
-            "weight_decay",
-            self.weight_decay >= 0.0 && self.weight_decay.is_finite(),
-            "0 or more",
-            self.weight_decay,
-        )?;
-        range("adam_beta1", unit(self.adam_beta1), "from 0 up to but not 1", self.adam_beta1)?;
-        range("adam_beta2", unit(self.adam_beta2), "from 0 up to but not 1", self.adam_beta2)?;
-        range("adam_epsilon", positive(self.adam_epsilon), "a positive number", self.adam_epsilon)?;
-        range(
-            "max_grad_norm",
-            self.max_grad_norm >= 0.0 && self.max_grad_norm.is_finite(),
-            "0 (off) or more",
-            self.max_grad_norm,
-        )?;
-        if let Some(ratio) = self.warmup_ratio {
-            range("warmup_ratio", (0.0..=1.0).contains(&ratio), "from 0 to 1", ratio)?;
-            if self.warmup_steps.is_some() {
-                return Err("`warmup_ratio` and `warmup_steps` exclude each other: give one".to_owned());
-            }
-        }
-        if let Some(prompt) = self.max_prompt_length {
-            let holds = prompt >= 1 && prompt < self.max_length;
-            range("max_prompt_length", holds, &format!("from 1 to max_length - 1 = {}", self.max_length - 1), prompt)?;
-        }
-        if let Some(std) = self.embedding_std {
-            range("embedding_std", positive(std), "a positive number", std)?;
-            if self.init != Init::Random {
-                return Err("`embedding_std` needs init = \"random\"".to_owned());
-            }
-        }
-        Ok(())
+    }
+
+    /// Whether more of [`TrainConfig::best_metric`] is better.
+    pub fn best_is_greatest(&self) -> bool {
+        let name = self.best_metric();
+        let falls = ["loss", "rewards/rejected", "logps/rejected", "loop_rate", "length"];
+        self.greater_is_better.unwrap_or_else(|| !falls.iter().any(|end| name.ends_with(end)))
+    }
+
+    /// Whether rows are held out.
+    pub fn evaluates(&self) -> bool {
+        self.test_size.is_some() || !self.eval_dataset.is_empty()
     }
 
     /// The keys in which two configurations differ.
@@ -338,24 +475,29 @@ fn line_of(text: &str, offset: usize) -> usize {
     text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count() + 1
 }
 
-/// The first line that assigns `key`.
-fn line_of_key(text: &str, key: &str) -> Option<usize> {
-    let assigns =
-        |line: &str| line.trim_start().strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('='));
-    text.lines().position(assigns).map(|index| index + 1)
+/// Where a configuration came from, for errors.
+struct Source<'a> {
+    text: &'a str,
+    origin: &'a Path,
+}
+
+impl Source<'_> {
+    fn error(&self, line: Option<usize>, message: String) -> TrainError {
+        TrainError::Config { origin: self.origin.to_owned(), line, message }
+    }
+
+    /// The first line that assigns `key`, in TOML or in YAML.
+    fn line_of_key(&self, key: &str) -> Option<usize> {
+        let assigns = |line: &str| {
+            line.trim_start().strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with(['=', ':']))
+        };
+        self.text.lines().position(assigns).map(|index| index + 1)
+    }
 }
 
 /// What a message quotes first.
 fn quoted(message: &str) -> Option<&str> {
     message.split('`').nth(1)
-}
-
-fn nearest<'a>(given: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    known
-        .map(|name| (strsim::damerau_levenshtein(given, name), name))
-        .min()
-        .filter(|(distance, name)| *distance <= name.len().max(given.len()) / 3)
-        .map(|(_, name)| name)
 }
 
 #[cfg(test)]

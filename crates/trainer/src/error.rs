@@ -25,18 +25,21 @@ pub enum TrainError {
         /// The reason.
         source: std::io::Error,
     },
-    /// A data file is wrong.
+    /// A data file is wrong, or leaves nothing to train on.
     #[error(transparent)]
-    Data(#[from] smpo_data::ReadError),
-    /// A row cannot be turned into tokens.
+    Data(#[from] smpo_data::DatasetError),
+    /// The data check speaks against training.
+    #[error(
+        "{}; `smpo data check` lists all that is wrong: mend it, leave out rows that cannot be read or rendered with \
+         on_bad_rows = \"drop\", or train all the same with data_check = \"report\"", first.join("; ")
+    )]
+    DataCheck {
+        /// The first error of each file, with its place.
+        first: Vec<String>,
+    },
+    /// The model directory's tokenizer or chat template is wrong.
     #[error(transparent)]
     Encode(#[from] smpo_data::EncodeError),
-    /// There is nothing to train on.
-    #[error("{}: no row to train on: expected at least one preference pair or example", path.display())]
-    NoRows {
-        /// The first data file.
-        path: PathBuf,
-    },
     /// The model directory is wrong, or the model refused a batch.
     #[error(transparent)]
     Model(#[from] smpo_model::ModelError),
@@ -69,6 +72,30 @@ pub enum TrainError {
         /// The keys in which the two differ.
         keys: Vec<String>,
     },
+    /// Another process writes to the run directory.
+    #[error("{}: another process trains here; wait for it, or choose another output_dir", dir.display())]
+    Busy {
+        /// The run directory.
+        dir: PathBuf,
+    },
+    /// A pattern of `unfreeze_layers_patterns` that matches nothing.
+    #[error("unfreeze_layers_patterns: expected the name of a module of the model, got `{pattern}`{hint}")]
+    NoSuchModule {
+        /// The pattern.
+        pattern: String,
+        /// The end of a question, or nothing.
+        hint: String,
+    },
+    /// The figure that checkpoints are compared by does not exist.
+    #[error("metric_for_best_model: `{name}` is not among the figures of step {step}: {known}")]
+    NoSuchMetric {
+        /// The name asked for.
+        name: String,
+        /// The step that should have had it.
+        step: u64,
+        /// What there is.
+        known: String,
+    },
     /// Loss or gradient is not a number.
     #[error(
         "step {step}: {what} is {value}; lower learning_rate, or look at the data of this step; the last checkpoint is intact"
@@ -76,7 +103,7 @@ pub enum TrainError {
     NotFinite {
         /// Optimizer step, from 1.
         step: u64,
-        /// `the loss` or `the gradient norm`.
+        /// `the loss`, `the gradient norm`, `a log-prob` or `a weight`.
         what: &'static str,
         /// What it was.
         value: f64,

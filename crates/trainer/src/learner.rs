@@ -44,6 +44,8 @@ pub struct Learner {
     winsor: WinsorState,
     micro_batch: usize,
     checkpointing: bool,
+    /// Seeds the adapters' dropout, together with the step.
+    seed: u64,
     /// Kept only for objectives that score completions the data does not pair with their prompt (KTO's KL baseline).
     reference: Option<Decoder>,
 }
@@ -81,6 +83,7 @@ impl Learner {
             winsor: WinsorState::default(),
             micro_batch: config.per_device_train_batch_size,
             checkpointing: config.gradient_checkpointing,
+            seed: config.seed,
             reference: None,
         })
     }
@@ -116,6 +119,18 @@ impl Learner {
 
     pub(crate) fn keep_reference(&mut self, reference: Decoder) {
         self.reference = Some(reference.frozen());
+    }
+
+    /// Refuses a model that has a trained weight which is not finite: such a model must not replace one that is.
+    pub(crate) fn check_finite(&self, step: u64) -> Result<(), TrainError> {
+        for (_, var) in self.decoder.trainable() {
+            // NaN and infinity both make the sum of absolute values not finite; so does an overflow, which is as bad.
+            let sum = var.abs()?.sum_all()?.to_scalar::<f32>()?;
+            if !sum.is_finite() {
+                return Err(TrainError::NotFinite { step, what: "a weight", value: f64::from(sum) });
+            }
+        }
+        Ok(())
     }
 
     /// One optimizer step, number `step` from 0, over all its rows; `margin` is γ of this step.
@@ -160,11 +175,11 @@ impl Learner {
     ) -> Result<Evaluation, TrainError> {
         let totals = totals(batches.iter().copied().flatten());
         let mut whole: Option<Evaluation> = None;
-        for rows in batches {
+        for (index, rows) in batches.iter().enumerate() {
             let packed = pack(rows)?;
             // A second handle on the same memory: the tape borrows it while the rest of the learner evaluates.
             let decoder = self.decoder.clone();
-            let scored = decoder.score(&packed, &self.score_options())?;
+            let scored = decoder.score(&packed, &self.score_options(step, index))?;
             let read = Readings::new(rows, &packed, &scored.log_probs().to_vec1::<f32>()?, is_terminator);
             let evaluation = self.evaluate(&[rows], &read, is_terminator, step, margin, Some(totals))?;
             scored.backward(&weights(&evaluation.pairs), &mut self.gradients)?;
@@ -187,18 +202,20 @@ impl Learner {
     ) -> Result<Evaluation, TrainError> {
         let mut read = Readings::default();
         let frozen = self.decoder.frozen();
-        for rows in batches {
+        for (index, rows) in batches.iter().enumerate() {
             let packed = pack(rows)?;
-            let logps = frozen.log_probs(&packed)?.to_vec1::<f32>()?;
+            let scored = frozen.score(&packed, &self.score_options(step, index))?;
+            let logps = scored.log_probs().to_vec1::<f32>()?;
             read.extend(Readings::new(rows, &packed, &logps, is_terminator));
         }
         let evaluation = self.evaluate(batches, &read, is_terminator, step, margin, None)?;
         let mut pairs = evaluation.pairs.as_slice();
-        for rows in batches {
+        for (index, rows) in batches.iter().enumerate() {
             let (mine, rest) = pairs.split_at(rows.len());
             pairs = rest;
             let packed = pack(rows)?;
-            self.decoder.score(&packed, &self.score_options())?.backward(&weights(mine), &mut self.gradients)?;
+            let scored = self.decoder.score(&packed, &self.score_options(step, index))?;
+            scored.backward(&weights(mine), &mut self.gradients)?;
         }
         Ok(evaluation)
     }
@@ -222,12 +239,15 @@ impl Learner {
         self.objective.evaluate(&batch, &mut self.winsor).map_err(|source| TrainError::Batch { step: step + 1, source })
     }
 
-    fn score_options(&self) -> ScoreOptions<'static> {
-        ScoreOptions { checkpointing: self.checkpointing, ..ScoreOptions::default() }
+    /// The dropout of a micro-batch depends on seed, step and its place in the step alone, so that a resumed run draws
+    /// the same and both passes over one micro-batch drop the same.
+    fn score_options(&self, step: u64, index: usize) -> ScoreOptions<'static> {
+        let seed = self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add((step << 20) + index as u64);
+        ScoreOptions { checkpointing: self.checkpointing, dropout_seed: Some(seed), ..ScoreOptions::default() }
     }
 
     /// Each prompt with the completion of the next row: KTO's estimate of the KL divergence.
-    fn mismatched(
+    pub(crate) fn mismatched(
         &self,
         rows: &[&StepRow<'_>],
         is_terminator: &(dyn Fn(u32) -> bool + Sync),
@@ -287,14 +307,14 @@ pub fn row_logps(decoder: &Decoder, rows: &[Row], micro_batch: usize) -> Result<
     Ok(all)
 }
 
-struct Mismatched {
+pub(crate) struct Mismatched {
     logps: Vec<f64>,
     ref_logps: Vec<f64>,
     is_terminator: Vec<bool>,
 }
 
 impl Mismatched {
-    fn completion(&self) -> Completion<'_> {
+    pub(crate) fn completion(&self) -> Completion<'_> {
         Completion::new(&self.logps, &self.is_terminator).with_reference(&self.ref_logps)
     }
 }

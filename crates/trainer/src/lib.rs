@@ -1,26 +1,42 @@
 //! The training loop: rows in, metrics and a model directory out, resumable at any step.
 //!
-//! * [`config`]: what a run is asked to do, one TOML file
+//! * [`config`]: what a run is asked to do, one TOML or YAML file
+//! * [`preflight`]: the data check before the first step
 //! * [`row`]: what a step is made of, whatever the objective
 //! * [`learner`]: one optimizer step; the seam between the model (ℓ forward, w backward) and the losses
-//! * [`run`]: the loop, the run directory, stopping and going on
-//! * [`checkpoint`], [`record`], [`schedule`]: one idea each
+//! * [`run`]: a run from its configuration to a model, stopping and going on; its loop is in `steps`
+//! * [`judge`] decides (best checkpoint, early stop, the probe's rule), [`alarm`] warns, the loop carries out
+//! * [`checkpoint`], [`record`], [`run_dir`], [`schedule`] and the private modules: one idea each
 //!
 //! The loop emits [`Event`]s and observers show them; nothing here prints.
 
+pub mod alarm;
 pub mod checkpoint;
 pub mod config;
 pub mod error;
+mod held_out;
+pub mod judge;
 pub mod learner;
+pub mod preflight;
+mod probe;
 pub mod record;
+mod reference;
 pub mod row;
 pub mod run;
+pub mod run_dir;
 pub mod schedule;
+mod start;
+mod steps;
+mod tensorboard;
+mod tokenizer_dir;
 
-pub use config::{Init, TrainConfig};
+pub use alarm::{Alarm, AlarmKind};
+pub use config::{DataCheck, Init, ReadConfig, TrainConfig};
 pub use error::TrainError;
+pub use judge::StopReason;
 pub use learner::{Learner, RowLogps, StepOutcome, StepRow, row_logps};
-pub use record::StepRecord;
-pub use row::{Row, TruncatedRows};
-pub use run::{Event, Finish, RunDir, train};
+pub use record::{Figure, StepRecord, Update};
+pub use row::{Row, Rows};
+pub use run::{Event, Finish, train};
+pub use run_dir::RunDir;
 pub use schedule::{LearningRate, Schedule};

@@ -1,5 +1,6 @@
-//! `metrics.jsonl`: one JSON object an optimizer step.
+//! `metrics.jsonl`: one JSON object an optimizer step, and one of step 0 for what was measured before training.
 
+use std::borrow::Cow;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -9,15 +10,26 @@ use serde::{Serialize, Serializer};
 
 use crate::error::{TrainError, io};
 
+/// A named value.
+pub type Figure = (Cow<'static, str>, f64);
+
 /// What one optimizer step saw.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StepRecord {
-    /// Optimizer step, from 1.
+    /// Optimizer step, from 1; 0 is before training.
     pub step: u64,
     /// Epochs seen, fractional.
     pub epoch: f64,
-    /// The loss's own figures, under the names of the file.
-    pub metrics: Vec<(&'static str, f64)>,
+    /// The loss's own figures, those of evaluation (`eval_…`) and probe (`probe/…`), under the names of the file. A
+    /// figure that is not finite is written as null.
+    pub metrics: Vec<Figure>,
+    /// What the optimizer did; absent at step 0.
+    pub update: Option<Update>,
+}
+
+/// What the optimizer did in a step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Update {
     /// Learning rate of this step.
     pub lr: f64,
     /// Global gradient norm before clipping.
@@ -27,9 +39,18 @@ pub struct StepRecord {
 }
 
 impl StepRecord {
-    /// A figure of the loss by its name.
+    /// A figure by its name.
     pub fn metric(&self, name: &str) -> Option<f64> {
-        self.metrics.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
+        self.figures().into_iter().find(|(known, _)| known == name).map(|(_, value)| value)
+    }
+
+    /// Every figure but step and epoch, in the order of the file.
+    pub fn figures(&self) -> Vec<Figure> {
+        let update = self
+            .update
+            .map(|update| [("lr", update.lr), ("grad_norm", update.grad_norm), ("tokens_per_s", update.tokens_per_s)]);
+        let update = update.into_iter().flatten().map(|(name, value)| (Cow::Borrowed(name), value));
+        self.metrics.iter().cloned().chain(update).collect()
     }
 }
 
@@ -38,12 +59,9 @@ impl Serialize for StepRecord {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("step", &self.step)?;
         map.serialize_entry("epoch", &self.epoch)?;
-        for (name, value) in &self.metrics {
-            map.serialize_entry(name, value)?;
+        for (name, value) in self.figures() {
+            map.serialize_entry(&name, &value)?;
         }
-        map.serialize_entry("lr", &self.lr)?;
-        map.serialize_entry("grad_norm", &self.grad_norm)?;
-        map.serialize_entry("tokens_per_s", &self.tokens_per_s)?;
         map.end()
     }
 }
@@ -55,15 +73,16 @@ pub(crate) struct MetricsLog {
 }
 
 impl MetricsLog {
-    /// Opens the log of a run that goes on after `step` steps: lines of later steps, which an interrupted run left,
-    /// are dropped, since those steps will be taken again.
-    pub(crate) fn open(path: &Path, step: u64) -> Result<Self, TrainError> {
-        let kept = match std::fs::read_to_string(path) {
-            Ok(text) => {
+    /// Opens the log of a run that goes on after the steps of a checkpoint: lines of later steps, which an interrupted
+    /// run left, are dropped, since those steps will be taken again. Without a checkpoint the run begins anew.
+    pub(crate) fn open(path: &Path, resumed: Option<u64>) -> Result<Self, TrainError> {
+        let kept = match (std::fs::read_to_string(path), resumed) {
+            (Ok(text), Some(step)) => {
                 text.lines().filter(|line| is_at_most(line, step)).fold(String::new(), |kept, line| kept + line + "\n")
             }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-            Err(source) => return Err(TrainError::Io { path: path.to_owned(), action: "read", source }),
+            (Ok(_), None) => String::new(),
+            (Err(error), _) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            (Err(source), _) => return Err(TrainError::Io { path: path.to_owned(), action: "read", source }),
         };
         let partial = path.with_extension("jsonl.partial");
         std::fs::write(&partial, kept).map_err(io(&partial, "write"))?;
@@ -92,23 +111,27 @@ mod tests {
     use super::*;
 
     fn record(step: u64) -> StepRecord {
-        let metrics = vec![("loss", 0.5), ("eos_logp/rejected", -3.0)];
-        StepRecord { step, epoch: 0.1, metrics, lr: 1e-4, grad_norm: 1.0, tokens_per_s: 10.0 }
+        let metrics = vec![("loss".into(), 0.5), ("eos_logp/rejected".into(), -3.0)];
+        let update = Some(Update { lr: 1e-4, grad_norm: f64::NAN, tokens_per_s: 10.0 });
+        StepRecord { step, epoch: 0.1, metrics, update }
     }
 
     #[test]
     fn reopening_drops_later_and_broken_lines() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("metrics.jsonl");
-        let mut log = MetricsLog::open(&path, 0).unwrap();
-        for step in 1..=3 {
+        let mut log = MetricsLog::open(&path, None).unwrap();
+        for step in 0..=3 {
             log.append(&record(step)).unwrap();
         }
-        std::fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"step\": 2, \"lo").unwrap();
-        MetricsLog::open(&path, 2).unwrap().append(&record(3)).unwrap();
+        OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"step\": 2, \"lo").unwrap();
+        MetricsLog::open(&path, Some(2)).unwrap().append(&record(3)).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         let steps: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        assert_eq!(steps.iter().map(|line| line["step"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 2, 3]);
+        assert_eq!(steps.iter().map(|line| line["step"].as_u64().unwrap()).collect::<Vec<_>>(), [0, 1, 2, 3]);
         assert_eq!(steps[0]["eos_logp/rejected"], -3.0);
+        assert!(steps[0]["grad_norm"].is_null());
+        MetricsLog::open(&path, None).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "");
     }
 }

@@ -1,33 +1,51 @@
 //! A training run from its configuration to a model directory, resumable at any step.
 
-use std::fs;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
-use smpo_data::{ChatTokenizer, order};
+use smpo_data::{ChatTokenizer, CheckReport, DatasetError};
 use smpo_losses::Objective;
-use smpo_model::{Config, Decoder, ModelError, SaveOptions};
+use smpo_model::Config;
 
-use crate::checkpoint::{self, Checkpoint};
-use crate::config::{Init, TrainConfig};
-use crate::error::{TrainError, io};
-use crate::learner::{Learner, RowLogps, StepRow, row_logps};
-use crate::record::{MetricsLog, StepRecord};
-use crate::row::{self, Row, TruncatedRows};
+use crate::alarm::Alarm;
+use crate::checkpoint::{self, Checkpoint, Memory};
+use crate::config::TrainConfig;
+use crate::error::TrainError;
+use crate::held_out::HeldOut;
+use crate::judge::{Rules, StopReason};
+use crate::learner::{Learner, RowLogps};
+use crate::preflight;
+use crate::probe::Probe;
+use crate::record::StepRecord;
+use crate::reference::ReferenceCache;
+use crate::row::{self, Rows};
+use crate::run_dir::RunDir;
+use crate::start::Models;
+use crate::steps::Steps;
+use crate::tokenizer_dir;
 
 /// What a run tells whoever watches it. Watching decides nothing.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// The rows are tokenised.
-    Data {
-        /// How many there are.
-        rows: usize,
-        /// What was cut.
-        truncated: TruncatedRows,
+    /// The data was checked; not told when a run goes on.
+    Checked(&'a [CheckReport]),
+    /// Rows are being tokenised.
+    Tokenizing {
+        /// Rows so far.
+        done: u64,
+        /// Rows in all.
+        total: u64,
     },
+    /// The rows are tokenised.
+    Data(&'a Rows),
     /// The reference model scores the rows.
-    Reference,
+    Reference {
+        /// Rows done.
+        done: usize,
+        /// All rows.
+        rows: usize,
+    },
     /// The first step is next.
     Started {
         /// Steps of the whole run.
@@ -35,14 +53,16 @@ pub enum Event<'a> {
         /// Steps taken before, by the checkpoint that the run goes on from.
         done: u64,
     },
-    /// A step is done.
+    /// A step is done; step 0 is what was measured before training.
     Step(&'a StepRecord),
+    /// Something its owner should know.
+    Alarm(&'a Alarm),
     /// A checkpoint is on the disk.
     Saved(&'a Path),
 }
 
 /// How a run ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Finish {
     /// `model/` is there; it was there before when `already` is set.
     Done {
@@ -50,39 +70,16 @@ pub enum Finish {
         model: PathBuf,
         /// Nothing had to be done.
         already: bool,
+        /// The step whose checkpoint it is; `None` is the last step.
+        of_step: Option<u64>,
+        /// Why the run ended before its last step, if it did.
+        stopped: Option<StopReason>,
     },
     /// Asked to stop; a checkpoint after `step` steps is on the disk.
     Stopped {
         /// Steps taken.
         step: u64,
     },
-}
-
-/// The paths inside a run directory.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RunDir(PathBuf);
-
-impl RunDir {
-    /// Names the directory; touches nothing.
-    pub fn new(dir: impl Into<PathBuf>) -> Self {
-        RunDir(dir.into())
-    }
-    /// The resolved configuration.
-    pub fn config(&self) -> PathBuf {
-        self.0.join("config.toml")
-    }
-    /// One line a step.
-    pub fn metrics(&self) -> PathBuf {
-        self.0.join("metrics.jsonl")
-    }
-    /// One directory a checkpoint.
-    pub fn checkpoints(&self) -> PathBuf {
-        self.0.join("checkpoints")
-    }
-    /// The trained model; its presence means that the run is finished.
-    pub fn model(&self) -> PathBuf {
-        self.0.join("model")
-    }
 }
 
 /// Trains, or goes on with a run that was stopped. `restart` throws an earlier run in the directory away first. When
@@ -97,189 +94,134 @@ pub fn train(
     watch: &mut dyn FnMut(Event<'_>),
 ) -> Result<Finish, TrainError> {
     let objective = Objective::new(config.loss.clone())?;
+    let model_config = read_model_config(config)?;
     let dir = RunDir::new(&config.output_dir);
+    let _lock = dir.lock()?;
     if restart {
-        discard(&dir)?;
+        dir.discard()?;
     }
-    claim(&dir, config)?;
+    dir.claim(config)?;
     if dir.model().is_dir() {
-        return Ok(Finish::Done { model: dir.model(), already: true });
+        return Ok(Finish::Done { model: dir.model(), already: true, of_step: None, stopped: None });
     }
+    dir.sweep()?;
 
-    let source = &config.model_name_or_path;
-    let model_config = Config::from_dir(source)?;
-    if let Some(positions) = model_config.spec().max_positions.filter(|positions| config.max_length > *positions) {
-        return Err(TrainError::Config {
-            origin: dir.config(),
-            line: None,
-            message: format!(
-                "`max_length` is {}, but {} has {positions} positions; set max_length = {positions} or less",
-                config.max_length,
-                source.display()
-            ),
-        });
-    }
-    let tokenizer = ChatTokenizer::from_model_dir(source)?;
-    let (rows, truncated) = row::load(config, &tokenizer)?;
-    watch(Event::Data { rows: rows.len(), truncated });
-
-    let start = || initial(config, &model_config);
+    let tokenizer_dir = tokenizer_dir::prepare(config, &dir.tokenizer())?;
+    let tokenizer = ChatTokenizer::from_model_dir(&tokenizer_dir)?;
     let resumed = checkpoint::list(&dir.checkpoints())?.pop();
-    let decoder = match &resumed {
-        Some(checkpoint) => checkpoint.decoder()?,
-        None => start()?,
-    };
-    let needs_reference = objective.needs_reference();
-    let needs_mismatched = objective.needs_mismatched();
-    let mut learner = Learner::new(decoder, objective, config)?;
-    if let Some(checkpoint) = &resumed {
-        checkpoint.restore(&mut learner)?;
+    let done = resumed.as_ref().map_or(0, |checkpoint: &Checkpoint| checkpoint.step);
+    let go_on = || if stop.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+    // A run that goes on was checked when it began.
+    if resumed.is_none() {
+        let Some(reports) = preflight::preflight(config, &tokenizer, &|_| go_on()).map_err(DatasetError::from)? else {
+            return Ok(Finish::Stopped { step: done });
+        };
+        watch(Event::Checked(&reports));
+        preflight::refuse(config, &reports)?;
     }
-    let mut references: Vec<RowLogps> = Vec::new();
+    let mut tokenized = |done, total| {
+        watch(Event::Tokenizing { done, total });
+        go_on()
+    };
+    let Some(loaded) = load_rows(config, &tokenizer, &mut tokenized)? else {
+        return Ok(Finish::Stopped { step: done });
+    };
+    watch(Event::Data(&loaded));
+    let Rows { train: rows, held_out, .. } = loaded;
+    let probe = Probe::load(config, &tokenizer, model_config.spec().max_positions)?;
+
+    let models = Models::load(config, &model_config, resumed.as_ref())?;
+    let (needs_reference, needs_mismatched) = (objective.needs_reference(), objective.needs_mismatched());
+    let mut learner = Learner::new(models.policy.clone(), objective, config)?;
+    let memory = match &resumed {
+        Some(checkpoint) => checkpoint.restore(&mut learner)?,
+        None => Memory::default(),
+    };
+    let reference = || models.reference(config, &model_config);
+    let mut references: [Vec<RowLogps>; 2] = Default::default();
     if needs_reference {
-        watch(Event::Reference);
-        let reference = start()?;
-        references = row_logps(&reference, &rows, config.per_device_train_batch_size)?;
-        if needs_mismatched {
-            learner.keep_reference(reference);
+        let batches = [config.per_device_train_batch_size, config.eval_batch_size()];
+        for (index, rows) in [&rows, &held_out].into_iter().enumerate() {
+            let cache = ReferenceCache::new(&dir.reference(), config, rows, batches[index]);
+            let mut scored = |done| watch(Event::Reference { done, rows: rows.len() });
+            match cache.fill(rows, batches[index], reference, stop, &mut scored)? {
+                Some(found) => references[index] = found,
+                None => return Ok(Finish::Stopped { step: done }),
+            }
         }
     }
-
-    let done = resumed.map_or(0, |checkpoint: Checkpoint| checkpoint.step);
-    let mut run = Steps { config, dir: &dir, rows: &rows, references: &references, tokenizer: &tokenizer, learner };
-    run.take(done, stop, watch)
-}
-
-/// The weights that step 0 sees.
-fn initial(config: &TrainConfig, model_config: &Config) -> Result<Decoder, TrainError> {
-    Ok(match config.init {
-        Init::Pretrained => Decoder::load(&config.model_name_or_path)?,
-        Init::Random => {
-            let std = config.embedding_std.unwrap_or(model_config.spec().initializer_range);
-            Decoder::init_with_embedding_std(model_config, config.seed, std)?
-        }
-    })
-}
-
-/// Removes what an earlier run left; anything else in the directory stays.
-fn discard(dir: &RunDir) -> Result<(), TrainError> {
-    let remove = |path: PathBuf, outcome: std::io::Result<()>| match outcome {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io(&path, "remove")(error)),
-        _ => Ok(()),
+    if needs_mismatched {
+        learner.keep_reference(reference()?);
+    }
+    let [references, held_out_references] = references;
+    let held_out = (!held_out.is_empty()).then(|| HeldOut {
+        rows: held_out,
+        references: held_out_references,
+        micro_batch: config.eval_batch_size(),
+    });
+    let mut run = Steps {
+        config,
+        dir: &dir,
+        rows: &rows,
+        references: &references,
+        held_out,
+        probe,
+        tokenizer: &tokenizer,
+        tokenizer_dir: &tokenizer_dir,
+        learner,
+        memory,
+        rules: Rules::new(config),
+        not_finite: None,
     };
-    for path in [dir.checkpoints(), dir.model()] {
-        let outcome = fs::remove_dir_all(&path);
-        remove(path, outcome)?;
-    }
-    for path in [dir.metrics(), dir.config()] {
-        let outcome = fs::remove_file(&path);
-        remove(path, outcome)?;
-    }
-    Ok(())
+    run.take(resumed.map(|checkpoint| checkpoint.step), stop, watch)
 }
 
-/// Writes the resolved configuration, or refuses a directory that holds another run.
-fn claim(dir: &RunDir, config: &TrainConfig) -> Result<(), TrainError> {
-    let path = dir.config();
-    match fs::read_to_string(&path) {
-        Ok(text) => {
-            let earlier = TrainConfig::parse(&text, &path, &[])?;
-            let keys = config.differing_keys(&earlier);
-            if keys.is_empty() { Ok(()) } else { Err(TrainError::OtherRun { dir: config.output_dir.clone(), keys }) }
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            fs::create_dir_all(&config.output_dir).map_err(io(&config.output_dir, "create"))?;
-            let text = toml::to_string(config).map_err(|error| TrainError::Config {
-                origin: path.clone(),
-                line: None,
-                message: error.to_string(),
-            })?;
-            let partial = path.with_extension("toml.partial");
-            fs::write(&partial, text).map_err(io(&partial, "write"))?;
-            fs::rename(&partial, &path).map_err(io(&path, "create"))
-        }
-        Err(source) => Err(TrainError::Io { path, action: "read", source }),
+/// The model's configuration, before anything is written for it.
+fn read_model_config(config: &TrainConfig) -> Result<Config, TrainError> {
+    let source = &config.model_name_or_path;
+    if !source.is_dir() {
+        let message = format!(
+            "`model_name_or_path` is {}: expected a model directory, got none; a model of the Hugging Face Hub has to \
+             be downloaded first (hf download NAME --local-dir DIR)",
+            source.display()
+        );
+        return Err(TrainError::Config { origin: source.clone(), line: None, message });
     }
+    if source.join("adapter_config.json").is_file() && !source.join("config.json").is_file() {
+        let message = "`model_name_or_path` is an adapter: expected the model it adapts; give the adapter as \
+                       `adapter_name_or_path` beside it"
+            .to_owned();
+        return Err(TrainError::Config { origin: source.clone(), line: None, message });
+    }
+    let model = Config::from_dir(source)?;
+    if let Some(positions) = model.spec().max_positions.filter(|positions| config.max_length > *positions) {
+        let message = format!(
+            "`max_length` is {}, but {} has {positions} positions; set max_length = {positions} or less",
+            config.max_length,
+            source.display()
+        );
+        return Err(TrainError::Config { origin: config.output_dir.join("config.toml"), line: None, message });
+    }
+    Ok(model)
 }
 
-/// The loop.
-struct Steps<'a> {
-    config: &'a TrainConfig,
-    dir: &'a RunDir,
-    rows: &'a [Row],
-    references: &'a [RowLogps],
-    tokenizer: &'a ChatTokenizer,
-    learner: Learner,
-}
-
-impl Steps<'_> {
-    fn take(&mut self, done: u64, stop: &AtomicBool, watch: &mut dyn FnMut(Event<'_>)) -> Result<Finish, TrainError> {
-        let total_steps = self.config.total_steps(self.rows.len());
-        let rate = self.config.learning_rate(total_steps);
-        let mut log = MetricsLog::open(&self.dir.metrics(), done)?;
-        let per_epoch = self.config.steps_per_epoch(self.rows.len());
-        let batch_size = self.config.batch_size();
-        // The rows of a step are a slice of its epoch's order, which is drawn once an epoch.
-        let mut shuffled: Option<(u64, Vec<usize>)> = None;
-        watch(Event::Started { total_steps, done });
-        for step in done..total_steps {
-            if stop.load(Ordering::SeqCst) {
-                self.save(step, watch)?;
-                return Ok(Finish::Stopped { step });
-            }
-            let began = Instant::now();
-            let (epoch, within) = (step / per_epoch, (step % per_epoch) as usize);
-            if shuffled.as_ref().is_none_or(|(of, _)| *of != epoch) {
-                shuffled = Some((epoch, order(self.rows.len(), epoch, self.config.seed)));
-            }
-            let indices = shuffled.iter().flat_map(|(_, order)| order.chunks(batch_size).nth(within)).flatten();
-            let rows: Vec<StepRow<'_>> = indices
-                .map(|&index| StepRow { row: &self.rows[index], reference: self.references.get(index) })
-                .collect();
-            let tokenizer = self.tokenizer;
-            let lr = rate.at(step);
-            let margin = self.learner.objective().target_margin(step, total_steps);
-            let outcome = self.learner.step(&rows, &|id| tokenizer.is_terminator(id), step, margin, lr)?;
-            let tokens: usize = rows.iter().map(|row| row.row.tokens()).sum();
-            let record = StepRecord {
-                step: step + 1,
-                epoch: (step + 1) as f64 / per_epoch as f64,
-                metrics: outcome.evaluation.metrics(),
-                lr,
-                grad_norm: outcome.grad_norm,
-                tokens_per_s: tokens as f64 / began.elapsed().as_secs_f64(),
-            };
-            log.append(&record)?;
-            watch(Event::Step(&record));
-            let due = self.config.save_steps.is_some_and(|every| (step + 1) % every == 0);
-            if due && step + 1 < total_steps {
-                self.save(step + 1, watch)?;
-            }
-        }
-        self.finish()
+/// The rows to train on and those that are held out: a part of the same files, or files of their own.
+fn load_rows(
+    config: &TrainConfig,
+    tokenizer: &ChatTokenizer,
+    done: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
+) -> Result<Option<Rows>, TrainError> {
+    let Some(mut rows) = row::load(config, tokenizer, done)? else { return Ok(None) };
+    if !config.eval_dataset.is_empty() {
+        let files = config.eval_dataset.clone();
+        let eval = TrainConfig { dataset: files, dataset_ratio: Vec::new(), dataset_sample: None, ..config.clone() };
+        let Some(held_out) = row::load(&eval, tokenizer, done)? else { return Ok(None) };
+        rows.truncated.prompts += held_out.truncated.prompts;
+        rows.truncated.completions += held_out.truncated.completions;
+        rows.bad.count += held_out.bad.count;
+        rows.bad.first.extend(held_out.bad.first);
+        rows.not_kept = rows.not_kept.or(held_out.not_kept);
+        rows.held_out = held_out.train;
     }
-
-    fn save(&self, step: u64, watch: &mut dyn FnMut(Event<'_>)) -> Result<(), TrainError> {
-        let checkpoints = self.dir.checkpoints();
-        let path = checkpoint::save(&checkpoints, step, &self.learner, &self.config.model_name_or_path)?;
-        let all = checkpoint::list(&checkpoints)?;
-        for old in checkpoint::superseded(&all, self.config.save_total_limit) {
-            fs::remove_dir_all(&old.dir).map_err(io(&old.dir, "remove"))?;
-        }
-        watch(Event::Saved(&path));
-        Ok(())
-    }
-
-    fn finish(&self) -> Result<Finish, TrainError> {
-        let model = self.dir.model();
-        let options = SaveOptions { source: Some(self.config.model_name_or_path.clone()), ..SaveOptions::default() };
-        match self.learner.decoder().save(&model, &options) {
-            Ok(()) => Ok(Finish::Done { model, already: false }),
-            Err(ModelError::NotEmpty { path }) => Err(TrainError::Checkpoint {
-                dir: path,
-                reason: "expected no model directory of an unfinished run".to_owned(),
-            }),
-            Err(other) => Err(other.into()),
-        }
-    }
+    Ok(Some(rows))
 }

@@ -1,9 +1,10 @@
 //! Learning-rate schedules, under the names that published configurations use.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How the learning rate moves after its warm-up.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Schedule {
     /// It stays.
@@ -13,7 +14,11 @@ pub enum Schedule {
     Linear,
     /// It falls on half a cosine (Loshchilov and Hutter, arXiv 1608.03983).
     #[default]
+    #[serde(alias = "cosine_with_min_lr")]
     Cosine,
+    /// It stays, then falls on a line in the last `lr_decay_ratio` of the steps (WSD; Hu et al. 2024, arXiv 2404.06395).
+    #[serde(alias = "wsd")]
+    WarmupStableDecay,
 }
 
 /// The learning rate as a function of the optimizer step.
@@ -29,6 +34,8 @@ pub struct LearningRate {
     pub total_steps: u64,
     /// The share of the peak that the schedule ends at, in [0, 1].
     pub min_ratio: f64,
+    /// The share of all steps in which [`Schedule::WarmupStableDecay`] falls, in [0, 1].
+    pub decay_ratio: f64,
 }
 
 impl LearningRate {
@@ -44,6 +51,11 @@ impl LearningRate {
             Schedule::Constant => return self.peak,
             Schedule::Linear => 1.0 - progress,
             Schedule::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * progress).cos()),
+            Schedule::WarmupStableDecay => {
+                let falling = self.decay_ratio * self.total_steps as f64;
+                let left = self.total_steps.saturating_sub(step) as f64;
+                if left >= falling { 1.0 } else { left / falling }
+            }
         };
         self.peak * (self.min_ratio + (1.0 - self.min_ratio) * shape)
     }
@@ -54,7 +66,7 @@ mod tests {
     use super::*;
 
     fn rate(schedule: Schedule) -> LearningRate {
-        LearningRate { peak: 1.0, schedule, warmup_steps: 4, total_steps: 104, min_ratio: 0.1 }
+        LearningRate { peak: 1.0, schedule, warmup_steps: 4, total_steps: 104, min_ratio: 0.1, decay_ratio: 0.25 }
     }
 
     #[test]
@@ -68,7 +80,10 @@ mod tests {
         assert_eq!(rate(Schedule::Constant).at(103), 1.0);
         assert!((rate(Schedule::Linear).at(54) - 0.55).abs() < 1e-12);
         assert!((rate(Schedule::Cosine).at(54) - 0.55).abs() < 1e-12);
-        for schedule in [Schedule::Linear, Schedule::Cosine] {
+        assert_eq!(rate(Schedule::WarmupStableDecay).at(4), 1.0);
+        assert_eq!(rate(Schedule::WarmupStableDecay).at(78), 1.0); // 26 of 104 steps are left to fall in
+        assert!((rate(Schedule::WarmupStableDecay).at(91) - 0.55).abs() < 1e-12);
+        for schedule in [Schedule::Linear, Schedule::Cosine, Schedule::WarmupStableDecay] {
             assert!((rate(schedule).at(104) - 0.1).abs() < 1e-12);
             assert!((rate(schedule).at(10_000) - 0.1).abs() < 1e-12);
         }

@@ -39,6 +39,10 @@ fn run(config: &TrainConfig) -> Vec<StepRecord> {
     records
 }
 
+fn grad_norm(record: &StepRecord) -> f64 {
+    record.update.unwrap().grad_norm
+}
+
 fn weights(config: &TrainConfig) -> Vec<u8> {
     std::fs::read(config.output_dir.join("model/model.safetensors")).unwrap()
 }
@@ -48,7 +52,7 @@ fn metrics(config: &TrainConfig) -> Vec<serde_json::Value> {
     let text = std::fs::read_to_string(config.output_dir.join("metrics.jsonl")).unwrap();
     let timeless = |line: &str| {
         let mut record: serde_json::Value = serde_json::from_str(line).unwrap();
-        record.as_object_mut().unwrap().remove("tokens_per_s").unwrap();
+        record.as_object_mut().unwrap().remove("tokens_per_s");
         record
     };
     text.lines().map(timeless).collect()
@@ -84,7 +88,7 @@ fn the_modified_loss_is_not_the_regular_one() {
     let modified = run(&config(&dir.path().join("modified"), MODIFIED, &[]));
     // The first step sees the same weights: value and gradient differ by the transforms alone.
     assert_ne!(regular[0].metric("po_loss"), modified[0].metric("po_loss"));
-    assert_ne!(regular[0].grad_norm, modified[0].grad_norm);
+    assert_ne!(grad_norm(&regular[0]), grad_norm(&modified[0]));
     assert_eq!(regular[0].metric("sft_chosen_loss"), modified[0].metric("sft_chosen_loss"));
     let eos = |records: &[StepRecord]| records.last().unwrap().metric("eos_logp/rejected").unwrap();
     assert!(eos(&regular) < eos(&modified), "{} {}", eos(&regular), eos(&modified));
@@ -109,7 +113,7 @@ fn splitting_a_step_changes_rounding_only() {
                 for (a, b) in reference.iter().zip(&records) {
                     let (x, y) = (a.metric("loss").unwrap(), b.metric("loss").unwrap());
                     assert!((x - y).abs() < 1e-4, "{micro}x{accumulation}, step {}: {x} {y}", a.step);
-                    assert!((a.grad_norm / b.grad_norm - 1.0).abs() < 1e-3, "step {}", a.step);
+                    assert!((grad_norm(a) / grad_norm(b) - 1.0).abs() < 1e-3, "step {}", a.step);
                 }
             }
         }
@@ -151,7 +155,7 @@ fn what_cannot_work_is_refused_and_loses_nothing() {
     let long = refuse(&config(&dir.path().join("long"), REGULAR, &["max_length=4096"]));
     assert!(long.contains("1024 positions"), "{long}");
     let many = refuse(&config(&dir.path().join("many"), REGULAR, &["dataset_sample=99999"]));
-    assert!(many.contains("only 1200 rows"), "{many}");
+    assert!(many.contains("at most the 1200 rows"), "{many}");
 
     let broken = dir.path().join("broken.jsonl");
     std::fs::write(&broken, "{\"prompt\": \"a\", \"chosen\": \"b\", \"rejected\": \"c\"}\n{\"prompt\": \"a\", \"cho")

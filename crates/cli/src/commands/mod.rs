@@ -12,6 +12,7 @@ mod leaderboard;
 mod logps;
 mod merge;
 mod model;
+mod plot;
 mod score;
 mod train;
 
@@ -63,6 +64,9 @@ pub enum Command {
     Merge(merge::MergeArgs),
     /// Look at a model directory: family, parameters, terminators, memory to train it
     Model(model::ModelArgs),
+    /// The figures of training runs over their steps, several runs over each other, on one page
+    #[command(after_help = "Example:\n  smpo plot runs/regular runs/modified --out curves.html")]
+    Plot(plot::PlotArgs),
     /// Measure completions that already exist, whoever generated them
     #[command(after_help = "Example:\n  smpo score model_answer/*.jsonl --prompts question.jsonl --out scored")]
     Score(score::ScoreArgs),
@@ -87,6 +91,7 @@ impl Command {
             Command::Logps(args) => logps::run(args),
             Command::Merge(args) => merge::run(args),
             Command::Model(args) => model::run(args),
+            Command::Plot(args) => plot::run(args),
             Command::Score(args) => score::run(args),
             Command::Train(args) => train::run(args),
         }

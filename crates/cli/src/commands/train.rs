@@ -2,16 +2,18 @@
 
 use std::path::PathBuf;
 
-use smpo_trainer::{Event, Finish, TrainConfig, TrainError};
+use smpo_data::{CheckReport, Severity};
+use smpo_trainer::{Event, Finish, ReadConfig, Rows, StepRecord, TrainConfig, TrainError};
 
 use crate::exit::{Exit, Failure, Outcome, io_is_usage, is_io};
-use crate::interrupt;
 use crate::progress::{Progress, Stage};
+use crate::{interrupt, memory};
 
 /// One training run: SFT or any preference loss.
 #[derive(clap::Args)]
 pub struct TrainArgs {
-    /// TOML configuration; paths in it are relative to the working directory
+    /// TOML or YAML configuration; effective_llm_alignment's files run as they are. Paths in it are relative to the
+    /// working directory
     config: PathBuf,
     /// Override a key: `--set learning_rate=1e-5 --set loss.beta=1.2`
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -26,13 +28,23 @@ pub struct TrainArgs {
 
 /// Runs the command.
 pub fn run(args: TrainArgs) -> Outcome {
-    let config = TrainConfig::read(&args.config, &args.set).map_err(blame)?;
+    let ReadConfig { config, notes } = TrainConfig::read(&args.config, &args.set).map_err(blame)?;
     super::set_threads(args.threads)?;
     let progress = Progress::new();
+    for note in notes {
+        progress.say(&format!("{}: {note}", args.config.display()));
+    }
     let finish = train(&config, args.restart, "train", &progress)?;
     Ok(match finish {
-        Finish::Done { model, already } => {
-            let note = if already { " (finished before; --restart trains it again)" } else { "" };
+        Finish::Done { model, already, of_step, stopped } => {
+            if let Some(reason) = stopped {
+                progress.say(&format!("stopped early: {reason}"));
+            }
+            let note = match of_step {
+                _ if already => " (finished before; --restart trains it again)".to_owned(),
+                Some(step) => format!(" (of step {step})"),
+                None => String::new(),
+            };
             crate::output::print(&format!("{}{note}", model.display()))?;
             Exit::Success
         }
@@ -45,18 +57,30 @@ pub fn run(args: TrainArgs) -> Outcome {
 
 /// Trains under a progress bar called `name`.
 pub fn train(config: &TrainConfig, restart: bool, name: &str, progress: &Progress) -> Result<Finish, Failure> {
+    let mut tokenizing: Option<Stage> = None;
     let mut stage: Option<Stage> = None;
+    let mut scoring: Option<Stage> = None;
     let mut last = String::new();
     let finish = smpo_trainer::train(config, restart, interrupt::flag(), &mut |event| match event {
-        Event::Data { rows, truncated } => {
-            if truncated.prompts + truncated.completions > 0 {
-                progress.say(&format!(
-                    "{name}: of {rows} rows, {} lost prompt tokens and {} lost completion tokens to max_length",
-                    truncated.prompts, truncated.completions
-                ));
+        Event::Checked(reports) => tell_findings(name, reports, progress),
+        Event::Tokenizing { done, total } => {
+            let stage = tokenizing.get_or_insert_with(|| progress.stage(&format!("{name}: tokenise"), total));
+            stage.update(done, "rows");
+            if done == total {
+                stage.finish("");
+                tokenizing = None;
             }
         }
-        Event::Reference => progress.say(&format!("{name}: scoring the data with the reference model")),
+        Event::Data(rows) => tell_rows(name, rows, progress),
+        Event::Reference { done, rows } => {
+            let stage =
+                scoring.get_or_insert_with(|| progress.stage(&format!("{name}: reference log-probs"), rows as u64));
+            stage.update(done as u64, "");
+            if done == rows {
+                stage.finish("");
+                scoring = None;
+            }
+        }
         Event::Started { total_steps, done } => {
             if done > 0 {
                 progress.say(&format!("{name}: going on after step {done}"));
@@ -64,14 +88,17 @@ pub fn train(config: &TrainConfig, restart: bool, name: &str, progress: &Progres
             stage = Some(progress.stage(name, total_steps));
         }
         Event::Step(record) => {
-            last = format!("loss {:.3}", record.metric("loss").unwrap_or(f64::NAN));
-            if let Some(eos) = record.metric("eos_logp/rejected") {
-                last.push_str(&format!("  EOS on rejected {eos:.2}"));
+            if let Some(line) = measured(record) {
+                progress.say(&format!("{name}: step {}: {line}", record.step));
             }
-            last.push_str(&format!("  {:.0} tokens/s", record.tokens_per_s));
-            if let Some(stage) = &stage {
-                stage.update(record.step, &last);
+            if let (Some(stage), Some(line)) = (&stage, figures(record)) {
+                last = line;
+                let eta = stage.remaining(record.step);
+                stage.update(record.step, &[last.as_str(), eta.as_str(), memory::resident().as_str()].join("  "));
             }
+        }
+        Event::Alarm(alarm) => {
+            progress.say(&format!("{name}: alarm at step {}: {}; {}", alarm.step, alarm.what, alarm.remedy));
         }
         Event::Saved(_) => {}
     })
@@ -82,15 +109,91 @@ pub fn train(config: &TrainConfig, restart: bool, name: &str, progress: &Progres
     Ok(finish)
 }
 
+/// The figures of a step for the bar; `None` at step 0, which has none of training.
+fn figures(record: &StepRecord) -> Option<String> {
+    let update = record.update?;
+    let mut parts = vec![match record.metric("loss") {
+        Some(loss) => format!("loss {loss:.3}"),
+        None => "skipped".to_owned(),
+    }];
+    parts.extend(record.metric("rewards/margins").map(|margin| format!("margin {margin:.2}")));
+    parts.extend(record.metric("eos_logp/rejected").map(|eos| format!("EOS on rejected {eos:.2}")));
+    parts.push(format!("{:.0} tokens/s", update.tokens_per_s));
+    Some(parts.join("  "))
+}
+
+/// What evaluation and probe found, for a line of its own.
+fn measured(record: &StepRecord) -> Option<String> {
+    let mut parts = Vec::new();
+    let mut add = |name: &str, label: &str, decimals: usize| {
+        parts.extend(record.metric(name).map(|value| format!("{label} {value:.decimals$}")));
+    };
+    add("eval_loss", "held-out loss", 4);
+    add("eval_rewards/accuracies", "accuracy", 3);
+    add("eval_rewards/margins", "margin", 3);
+    add("probe/eos_rate", "probe: completions that end", 3);
+    add("probe/loop_rate", "loops", 3);
+    add("probe/length", "tokens", 1);
+    add("probe/eos_logp", "log p of EOS", 2);
+    (!parts.is_empty()).then(|| parts.join(", "))
+}
+
+/// The table where the data has errors, a line where it has less.
+fn tell_findings(name: &str, reports: &[CheckReport], progress: &Progress) {
+    for report in reports {
+        let warnings = report.count(Severity::Warning);
+        if report.has_errors() {
+            progress.say(&super::data::findings(report));
+        } else if warnings > 0 {
+            let rules: Vec<&str> = report
+                .findings
+                .iter()
+                .filter(|finding| finding.severity == Severity::Warning)
+                .map(|finding| finding.rule.id())
+                .collect();
+            progress.say(&format!("{name}: {}: {warnings} warnings ({})", report.file, rules.join(", ")));
+        }
+    }
+}
+
+/// What became of the data on its way to tokens.
+fn tell_rows(name: &str, rows: &Rows, progress: &Progress) {
+    let truncated = rows.truncated;
+    let total = rows.train.len() + rows.held_out.len();
+    if !rows.held_out.is_empty() {
+        progress.say(&format!("{name}: {} rows to train on, {} held out", rows.train.len(), rows.held_out.len()));
+    }
+    if truncated.prompts + truncated.completions > 0 {
+        progress.say(&format!(
+            "{name}: of {total} rows, {} lost prompt tokens and {} lost completion tokens to max_length",
+            truncated.prompts, truncated.completions
+        ));
+    }
+    if rows.bad.count > 0 {
+        progress.say(&format!("{name}: {} bad rows dropped (on_bad_rows):", rows.bad.count));
+        for bad in &rows.bad.first {
+            progress.say(&format!("  {bad}"));
+        }
+        if rows.bad.count as usize > rows.bad.first.len() {
+            progress.say("  …; `smpo data check` counts them by kind");
+        }
+    }
+    if let Some(error) = &rows.not_kept {
+        progress.say(&format!("{name}: the tokens cannot be kept for the next run: {error}"));
+    }
+}
+
 /// A configuration, data or model that is wrong is its author's to mend; a disk that fails is not.
 pub fn blame(error: TrainError) -> Failure {
     let wrong_input = match &error {
         TrainError::Config { .. }
         | TrainError::Data(_)
         | TrainError::Encode(_)
-        | TrainError::NoRows { .. }
         | TrainError::Model(_)
         | TrainError::Loss(_)
+        | TrainError::DataCheck { .. }
+        | TrainError::NoSuchModule { .. }
+        | TrainError::NoSuchMetric { .. }
         | TrainError::OtherRun { .. } => true,
         TrainError::Io { action, .. } => *action == "read",
         _ => false,

@@ -5,22 +5,18 @@
 //! any period, one token or a whole paragraph; a last copy cut by the cap counts with what is there of it. The
 //! terminator, white space at the end and a character cut in half by the cap are no part of the tail.
 //!
-//! The longest tail of period p is p + Z\[p\], where Z is the Z-function of the reversed sequence (Gusfield 1997,
-//! *Algorithms on Strings, Trees and Sequences*, §1.4): every period in one linear pass.
+//! The tail is found by `smpo_loops`, which the trainer's probe asks too.
 //!
 //! The bounds were set on 6,830 completions of ten public models (AlpacaEval, Russian Arena), where every completion
 //! that they flag was read. Of 170, 165 are loops to any reader; two are ASCII drawings that are one blank canvas, two
 //! short poems of one stanza, one a list of hashtags three times over. What two copies or shorter tails would add are
 //! refrains, closing lines of tables and more drawings.
 
+use smpo_loops::{MIN_COPIES, MIN_TOKENS, tail};
 use smpo_results::{Direction, LoopSpan, Sample, Unit};
 
 use super::{MetricInfo, SampleMetric, Scratch, View, content_tokens, share};
 
-/// Copies of the cycle that make a loop.
-pub const MIN_COPIES: usize = 3;
-/// Length of the looping tail in tokens.
-pub const MIN_TOKENS: usize = 32;
 /// Length of the looping tail in characters, where token ids are unknown.
 pub const MIN_CHARACTERS: usize = 128;
 
@@ -51,15 +47,6 @@ impl SampleMetric for LoopRate {
             None => text_tail(&view.sample.completion, &mut scratch.matches).is_some(),
         }))
     }
-}
-
-/// A periodic tail, in units of the sequence it was found in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tail {
-    /// Units of one cycle; the smallest period of the tail.
-    pub period: usize,
-    /// Units covered, the partial copy included.
-    pub covered: usize,
 }
 
 /// Where a completion loops, in bytes of its text, by the same rule as the metric; `None` where it does not.
@@ -97,41 +84,11 @@ fn text_tail_of(text: &str, copies: usize, characters: usize, matches: &mut Vec<
     span(whole, matches).or_else(|| if trimmed.len() < whole.len() { span(trimmed, matches) } else { None })
 }
 
-/// The longest periodic tail of `units` with at least `copies` copies and `covered` units, its smallest period; linear
-/// time. `matches` is a buffer.
-pub fn tail<U: PartialEq>(units: &[U], copies: usize, covered: usize, matches: &mut Vec<u32>) -> Option<Tail> {
-    let len = units.len();
-    let longest_period = len / copies.max(2);
-    if longest_period == 0 || len < covered || u32::try_from(len).is_err() {
-        return None;
-    }
-    let unit = |index: usize| &units[len - 1 - index];
-    // matches[p]: how many units before the last p equal the units at the end, read backwards: Z of the reversal.
-    matches.clear();
-    matches.resize(longest_period + 1, 0);
-    let (mut left, mut right) = (0, 0);
-    let mut best: Option<Tail> = None;
-    for period in 1..=longest_period {
-        let mut matched = if period < right { (matches[period - left] as usize).min(right - period) } else { 0 };
-        while period + matched < len && unit(matched) == unit(period + matched) {
-            matched += 1;
-        }
-        if period + matched > right {
-            (left, right) = (period, period + matched);
-        }
-        matches[period] = matched as u32;
-        let cover = period + matched;
-        if cover >= covered && cover >= copies * period && best.is_none_or(|best| cover > best.covered) {
-            best = Some(Tail { period, covered: cover });
-        }
-    }
-    best
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use smpo_loops::Tail;
     use smpo_results::FinishReason;
 
     fn in_text(text: &str) -> Option<LoopSpan> {

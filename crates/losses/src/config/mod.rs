@@ -2,6 +2,7 @@
 
 mod table;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -166,6 +167,48 @@ impl LossConfig {
             }
         }
         Ok(())
+    }
+}
+
+/// One object a kind, each with the loss's own keys and those of the transforms.
+impl JsonSchema for LossConfig {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Loss".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let transforms = Transforms::json_schema(generator);
+        let mut table = |kind: &str| {
+            let own = match kind {
+                "sft" => SftConfig::json_schema(generator),
+                "smpo" => SmpoConfig::json_schema(generator),
+                "dpo" => DpoConfig::json_schema(generator),
+                "simpo" => SimpoConfig::json_schema(generator),
+                "cpo" => CpoConfig::json_schema(generator),
+                "orpo" => OrpoConfig::json_schema(generator),
+                _ => KtoConfig::json_schema(generator),
+            };
+            let mut properties = serde_json::json!({"kind": {"const": kind}});
+            // cross-entropy never sees transformed log-probs
+            let shared = Some(&transforms).filter(|_| kind != "sft");
+            for schema in [Some(&own), shared].into_iter().flatten() {
+                if let (Some(all), Some(more)) =
+                    (properties.as_object_mut(), schema.get("properties").and_then(|p| p.as_object()))
+                {
+                    all.extend(more.clone());
+                }
+            }
+            serde_json::json!({
+                "type": "object",
+                "title": kind,
+                "description": own.get("description"),
+                "properties": properties,
+                "required": ["kind"],
+                "additionalProperties": false
+            })
+        };
+        let tables: Vec<serde_json::Value> = Loss::KINDS.into_iter().map(&mut table).collect();
+        json_schema!({ "oneOf": tables })
     }
 }
 

@@ -1,5 +1,6 @@
 //! CPO (Xu et al. 2024, arXiv 2401.08417): DPO without a reference, and the likelihood of chosen.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{PairLoss, PairTerms, Score, SftWeights, require};
@@ -8,7 +9,7 @@ use crate::logistic::{log_sigmoid, sigmoid};
 use crate::reduction::Reduction;
 
 /// CPO's own keys. The objective is −log σ(β(logp(y+) − logp(y−))) + α·NLL(y+).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CpoConfig {
     /// β > 0.

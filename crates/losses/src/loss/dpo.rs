@@ -1,6 +1,7 @@
 //! DPO (Rafailov et al. 2023, arXiv 2305.18290) and its variants, as functions of the difference of log-ratios
 //! h = (logp(y+) − ref(y+)) − (logp(y−) − ref(y−)).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{PairLoss, PairTerms, Score, SftWeights, require};
@@ -9,7 +10,7 @@ use crate::logistic::{log_sigmoid, sigmoid};
 use crate::reduction::Reduction;
 
 /// The pair loss as a function of h.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DpoLossType {
     /// −(1 − ε)·log σ(βh) − ε·log σ(−βh), ε = `label_smoothing` (Mitchell 2023, conservative DPO).
@@ -22,7 +23,7 @@ pub enum DpoLossType {
 }
 
 /// DPO's own keys. At most one of `average_log_prob`, `ld_alpha` and `sampo_seed`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DpoConfig {
     /// The pair loss.

@@ -1,5 +1,6 @@
 //! KTO (Ethayarajh et al. 2024, arXiv 2402.01306): unpaired, each completion against a KL baseline.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Score, require};
@@ -8,7 +9,7 @@ use crate::error::{BatchError, ConfigError};
 use crate::logistic::sigmoid;
 
 /// Where the baseline z comes from.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum KlBaseline {
     /// max(0, mean of logp − ref over completions of *other* prompts), detached: the paper's estimate.
@@ -20,7 +21,7 @@ pub enum KlBaseline {
 
 /// KTO's own keys. With r = logp − ref, a chosen completion costs λ₊·(1 − σ(β(r − z))) and a rejected one
 /// λ₋·(1 − σ(β(z − r))); the loss is the mean over completions.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct KtoConfig {
     /// β > 0.

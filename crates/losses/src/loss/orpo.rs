@@ -1,5 +1,6 @@
 //! ORPO (Hong, Lee, Thorne 2024, arXiv 2403.07691): the likelihood of chosen, and an odds ratio.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{PairLoss, PairTerms, Score, SftWeights, require};
@@ -11,7 +12,7 @@ use crate::reduction::Reduction;
 const NEAREST_TO_ONE: f64 = 1.0 / (1 << 24) as f64;
 
 /// ORPO's own keys. The objective is NLL(y+) − λ·log σ(log odds(y+) − log odds(y−)), odds from e^s.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct OrpoConfig {
     /// λ > 0. TRL calls it `beta`.

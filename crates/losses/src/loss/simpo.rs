@@ -1,5 +1,6 @@
 //! SimPO (Meng, Xia, Chen 2024, arXiv 2405.14734): mean log-probs and a margin, no reference.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{PairLoss, PairTerms, Score, SftWeights, require};
@@ -8,7 +9,7 @@ use crate::logistic::{log_sigmoid, sigmoid};
 use crate::reduction::Reduction;
 
 /// SimPO's own keys. The pair loss is −log σ(β(s(y+) − s(y−)) − γ).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SimpoConfig {
     /// β > 0.

@@ -3,6 +3,7 @@
 //! Source: VikhrModels, effective_llm_alignment, and the post on QVikhr-2.5-1.5B-Instruct-SMPO. With the
 //! [transforms](crate::transform) it is modified SMPO.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{PairLoss, PairTerms, Score, SftWeights, require};
@@ -14,7 +15,7 @@ use crate::reduction::Reduction;
 const FIRST_MARGIN: f64 = 0.01;
 
 /// The pair loss as a function of Δ = s(y+) − s(y−) − γ.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SmpoLossType {
     /// max(0, −βΔ)².
@@ -31,7 +32,7 @@ pub enum SmpoLossType {
 }
 
 /// SMPO's own keys.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SmpoConfig {
     /// The pair loss.

@@ -1,12 +1,13 @@
 //! The EOS term: what the pair loss sees at terminators of rejected completions.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The four choices.
 ///
 /// A pair loss is rewarded for lowering every rejected token, terminators included, and a terminator at p ≈ 0 is a
 /// model that does not stop. Inverting its sign turns that reward into a penalty.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum EosTerm {
     /// A terminator is a token like any other.

@@ -11,6 +11,7 @@ pub mod eos_term;
 pub mod quantile;
 pub mod winsorize;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use eos_term::EosTerm;
@@ -21,7 +22,7 @@ use crate::error::ConfigError;
 use crate::sum::sum_of;
 
 /// Which transforms are on. The default is none: the regular loss.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Transforms {
     /// What happens to terminators of rejected completions.

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::Transforms;
@@ -34,6 +35,24 @@ enum ScopeSpelling {
 #[serde(deny_unknown_fields)]
 struct ScopeTable {
     window: usize,
+}
+
+impl JsonSchema for WinsorScope {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "WinsorScope".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"oneOf": [
+            {"type": "string", "pattern": "^(microbatch|step|window: *[0-9]+)$"},
+            {
+                "type": "object",
+                "properties": {"window": {"type": "integer", "minimum": 1}},
+                "required": ["window"],
+                "additionalProperties": false
+            }
+        ]})
+    }
 }
 
 impl TryFrom<ScopeSpelling> for WinsorScope {

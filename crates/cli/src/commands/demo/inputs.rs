@@ -69,7 +69,7 @@ impl Inputs {
     /// A shipped recipe on the unpacked data. `name` is the run's directory below `runs`.
     pub fn recipe(&self, recipe: &str, name: &str, model: &Path, seed: Option<u64>) -> Result<TrainConfig, Failure> {
         let path = self.path(&format!("configs/demo/{recipe}.toml"));
-        let mut config = TrainConfig::read(&path, &[]).map_err(blame)?;
+        let mut config = TrainConfig::read(&path, &[]).map_err(blame)?.config;
         config.model_name_or_path = model.to_owned();
         config.output_dir = self.dir("runs").join(name);
         for dataset in &mut config.dataset {

@@ -1,0 +1,171 @@
+//! One figure of all runs as an SVG.
+
+use super::axis::{figure, label, ticks};
+use super::{Point, Run, class};
+
+const WIDTH: f64 = 420.0;
+const HEIGHT: f64 = 210.0;
+const LEFT: f64 = 46.0;
+const RIGHT: f64 = 10.0;
+const TOP: f64 = 8.0;
+const BOTTOM: f64 = 22.0;
+
+/// Points that a curve of this width can show.
+const DRAWN: usize = 420;
+/// From so many points on, a curve is smoothed, with the values themselves faint behind it.
+const SMOOTHED: usize = 60;
+
+/// A chart, ready for the template.
+pub(super) struct Chart {
+    pub title: String,
+    pub name: String,
+    pub view: String,
+    pub grid: Vec<Tick>,
+    pub steps: Vec<Tick>,
+    pub curves: Vec<Curve>,
+    pub plot: Plot,
+}
+
+/// The plot's edges, for the template.
+pub(super) struct Plot {
+    pub left: f64,
+    pub right: f64,
+    pub bottom: f64,
+}
+
+pub(super) struct Tick {
+    pub at: f64,
+    pub label: String,
+}
+
+pub(super) struct Curve {
+    pub class: String,
+    pub run: String,
+    /// The values as they are; empty where the line is they.
+    pub raw: String,
+    pub line: String,
+    /// Single measurements are marked.
+    pub marks: Vec<Mark>,
+    pub last: String,
+}
+
+pub(super) struct Mark {
+    pub x: String,
+    pub y: String,
+    pub about: String,
+}
+
+impl Chart {
+    /// The figure `name` of every run that has it; `None` where none has.
+    pub(super) fn new(title: &str, name: &str, runs: &[Run]) -> Option<Self> {
+        let of = |run: &Run| -> Vec<Point> {
+            let series = run.series.iter().filter(|series| series.name == name).flat_map(|series| &series.points);
+            series.copied().filter(|point| point.value.is_finite() && point.step.is_finite()).collect()
+        };
+        let found: Vec<(usize, &Run, Vec<Point>)> = runs
+            .iter()
+            .enumerate()
+            .map(|(index, run)| (index, run, of(run)))
+            .filter(|(_, _, points)| !points.is_empty())
+            .collect();
+        let all = || found.iter().flat_map(|(_, _, points)| points);
+        let first = all().next()?;
+        let bounds = |of: fn(&Point) -> f64| {
+            all().map(of).fold((of(first), of(first)), |(low, high), x| (low.min(x), high.max(x)))
+        };
+        let (values, steps) = (ticks_of(bounds(|p| p.value)), ticks_of(bounds(|p| p.step)));
+        let (low, high) = (values[0], values[values.len() - 1]);
+        let end = bounds(|p| p.step).1.max(1.0);
+        let x = |step: f64| LEFT + (WIDTH - LEFT - RIGHT) * step / end;
+        let y = |value: f64| TOP + (HEIGHT - TOP - BOTTOM) * (high - value) / (high - low);
+        let path = |points: &[Point]| {
+            let pairs = points.iter().map(|point| format!("{:.1},{:.1}", x(point.step), y(point.value)));
+            pairs.collect::<Vec<_>>().join(" ")
+        };
+        let curves = found
+            .iter()
+            .map(|(index, run, points)| {
+                let smooth = points.len() >= SMOOTHED;
+                let mark = |point: &Point| Mark {
+                    x: format!("{:.1}", x(point.step)),
+                    y: format!("{:.1}", y(point.value)),
+                    about: format!("{}, step {:.0}: {}", run.name, point.step, figure(point.value)),
+                };
+                Curve {
+                    class: class(*index),
+                    run: run.name.clone(),
+                    raw: if smooth { path(&thinned(points)) } else { String::new() },
+                    line: if smooth { path(&thinned(&smoothed(points))) } else { path(points) },
+                    marks: if smooth { Vec::new() } else { points.iter().map(mark).collect() },
+                    last: points.last().map_or(String::new(), |point| figure(point.value)),
+                }
+            })
+            .collect();
+        let width = |ticks: &[f64]| ticks[1] - ticks[0];
+        Some(Chart {
+            title: title.to_owned(),
+            name: name.to_owned(),
+            view: format!("0 0 {WIDTH} {HEIGHT}"),
+            grid: values.iter().map(|value| Tick { at: y(*value), label: label(*value, width(&values)) }).collect(),
+            steps: steps
+                .iter()
+                .filter(|step| (0.0..=end).contains(*step))
+                .map(|step| Tick { at: x(*step), label: label(*step, width(&steps)) })
+                .collect(),
+            curves,
+            plot: Plot { left: LEFT, right: WIDTH - RIGHT, bottom: HEIGHT - BOTTOM },
+        })
+    }
+}
+
+fn ticks_of((low, high): (f64, f64)) -> Vec<f64> {
+    ticks(low, high)
+}
+
+/// An exponential mean over about a thirtieth of the curve, corrected for its start.
+fn smoothed(points: &[Point]) -> Vec<Point> {
+    let keep = 1.0 - 1.0 / (points.len() as f64 / 30.0).max(2.0);
+    let (mut sum, mut weight) = (0.0, 0.0);
+    let mut next = |point: &Point| {
+        sum = keep * sum + (1.0 - keep) * point.value;
+        weight = keep * weight + (1.0 - keep);
+        Point { step: point.step, value: sum / weight }
+    };
+    points.iter().map(&mut next).collect()
+}
+
+/// At most so many points as can be shown: of each stretch the lowest and the highest, so that no spike is lost.
+fn thinned(points: &[Point]) -> Vec<Point> {
+    if points.len() <= DRAWN {
+        return points.to_vec();
+    }
+    let stretch = points.len().div_ceil(DRAWN / 2);
+    let ends = |part: &[Point]| {
+        let low = part.iter().min_by(|a, b| a.value.total_cmp(&b.value)).copied();
+        let high = part.iter().max_by(|a, b| a.value.total_cmp(&b.value)).copied();
+        let mut ends: Vec<Point> = low.into_iter().chain(high).collect();
+        ends.sort_by(|a, b| a.step.total_cmp(&b.step));
+        ends
+    };
+    points.chunks(stretch).flat_map(ends).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thinning_keeps_spikes() {
+        let mut points: Vec<Point> = (0..10_000).map(|step| Point { step: f64::from(step), value: 0.0 }).collect();
+        points[4_321].value = 9.0;
+        let drawn = thinned(&points);
+        assert!(drawn.len() <= DRAWN && drawn.iter().any(|point| point.value == 9.0));
+        assert!(drawn.windows(2).all(|pair| pair[0].step <= pair[1].step));
+    }
+
+    #[test]
+    fn smoothing_a_constant_changes_nothing() {
+        let points: Vec<Point> = (0..100).map(|step| Point { step: f64::from(step), value: 2.5 }).collect();
+        assert!(smoothed(&points).iter().all(|point| (point.value - 2.5).abs() < 1e-12));
+    }
+}

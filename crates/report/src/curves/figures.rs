@@ -1,0 +1,97 @@
+//! Which figures stand where, and what they are called. What is not listed comes last under its own name.
+
+use std::collections::BTreeSet;
+
+use super::chart::Chart;
+use super::{Run, Section};
+
+type Listed = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+
+const SECTIONS: &[Listed] = &[
+    (
+        "Does the model still stop?",
+        "The terminator on rejected answers is what a preference loss pushes down first; the probe shows what comes of it \
+         on prompts unlike the training data.",
+        &[
+            ("eos_logp/rejected", "log p of EOS on rejected, nats"),
+            ("eos_logp/chosen", "log p of EOS on chosen, nats"),
+            ("eos_logp/rejected_min", "lowest log p of EOS on rejected, nats"),
+            ("probe/eos_rate", "probe: completions that end"),
+            ("probe/loop_rate", "probe: completions that loop"),
+            ("probe/length", "probe: length, tokens"),
+            ("probe/eos_logp", "probe: log p of EOS, teacher-forced, nats"),
+        ],
+    ),
+    (
+        "Is the preference learned?",
+        "On training rows, and on rows that are never trained on.",
+        &[
+            ("rewards/accuracies", "pairs with the larger reward on chosen"),
+            ("rewards/margins", "margin of the rewards"),
+            ("eval_rewards/accuracies", "held out: accuracy"),
+            ("eval_rewards/margins", "held out: margin of the rewards"),
+            ("eval_loss", "held out: loss"),
+            ("eval_eos_logp/rejected", "held out: log p of EOS on rejected, nats"),
+        ],
+    ),
+    (
+        "Loss",
+        "The objective and its parts, as weighted in it.",
+        &[
+            ("loss", "loss"),
+            ("po_loss", "pair loss"),
+            ("sft_chosen_loss", "cross-entropy on chosen"),
+            ("sft_rejected_loss", "cross-entropy on rejected"),
+        ],
+    ),
+    (
+        "Log-probs",
+        "Mean per token, in nats. Both falling together is displacement: the model prefers neither answer.",
+        &[
+            ("logps/chosen", "log p of chosen"),
+            ("logps/rejected", "log p of rejected"),
+            ("rewards/chosen", "reward of chosen"),
+            ("rewards/rejected", "reward of rejected"),
+        ],
+    ),
+    (
+        "Clipping and optimizer",
+        "",
+        &[
+            ("clip/share_rejected", "share of rejected tokens clipped"),
+            ("clip/bound", "lower bound on rejected, nats"),
+            ("clip/share_chosen", "share of chosen tokens clipped"),
+            ("target_margin", "target margin γ"),
+            ("lr", "learning rate"),
+            ("grad_norm", "gradient norm before clipping"),
+            ("tokens_per_s", "tokens per second"),
+            ("skipped_steps", "steps skipped"),
+        ],
+    ),
+];
+
+/// Of no interest as a curve.
+const NOT_DRAWN: &[&str] = &["step", "epoch"];
+
+pub(super) fn sections(runs: &[Run]) -> Vec<Section> {
+    let listed: BTreeSet<&str> =
+        SECTIONS.iter().flat_map(|(_, _, figures)| figures.iter().map(|(name, _)| *name)).collect();
+    let rest: BTreeSet<&str> = runs
+        .iter()
+        .flat_map(|run| &run.series)
+        .map(|series| series.name.as_str())
+        .filter(|name| !listed.contains(name) && !NOT_DRAWN.contains(name))
+        .collect();
+    let mut sections: Vec<Section> = SECTIONS
+        .iter()
+        .map(|(title, about, figures)| Section {
+            title,
+            about,
+            charts: figures.iter().filter_map(|(name, title)| Chart::new(title, name, runs)).collect(),
+        })
+        .collect();
+    let charts = rest.into_iter().filter_map(|name| Chart::new(name, name, runs)).collect();
+    sections.push(Section { title: "Everything else", about: "", charts });
+    sections.retain(|section| !section.charts.is_empty());
+    sections
+}

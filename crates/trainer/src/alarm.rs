@@ -1,0 +1,258 @@
+//! Alarms: what a run should tell its owner once, with the figure and the remedy, while it can still be mended.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use smpo_losses::Loss;
+
+use crate::config::{AlarmConfig, TrainConfig};
+use crate::record::StepRecord;
+
+/// What is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AlarmKind {
+    /// The learning rate is far above what was published for the method.
+    LearningRate,
+    /// Chosen and rejected log-probs fall together.
+    LogpsFall,
+    /// The terminator on rejected answers is nearly gone.
+    EosOnRejected,
+    /// Too much of the rejected side is clipped.
+    ClipShare,
+    /// A step's loss or gradient was not finite.
+    NotFinite,
+}
+
+/// An alarm, as it is told.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Alarm {
+    /// What is wrong.
+    pub kind: AlarmKind,
+    /// The step it was seen at; 0 is before training.
+    pub step: u64,
+    /// What is wrong, with the figure.
+    pub what: String,
+    /// What to do about it.
+    pub remedy: &'static str,
+}
+
+/// What has been seen, and which alarms have spoken. Part of a checkpoint.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Alarms {
+    spoken: BTreeSet<AlarmKind>,
+    chosen: Windowed,
+    rejected: Windowed,
+    eos: Windowed,
+    clipped: Windowed,
+}
+
+impl Alarms {
+    /// Looks at a run before its first step.
+    pub fn before(&mut self, config: &TrainConfig, parameters: usize) -> Option<Alarm> {
+        let rules = &config.alarms;
+        let published = highest_published(&config.loss.loss, config.adapter().is_some())?;
+        let times = config.learning_rate / published;
+        if !rules.enabled || parameters < SMALLEST_JUDGED || times <= rules.learning_rate_factor {
+            return None;
+        }
+        let kind = config.loss.loss.kind();
+        let how = if config.adapter().is_some() { "with LoRA" } else { "on all weights" };
+        let what = format!(
+            "learning_rate is {:e}, {times:.0} times the highest published for {kind} {how} ({published:e})",
+            config.learning_rate
+        );
+        self.speak(AlarmKind::LearningRate, 0, what, "lower learning_rate; the first thing to go is the end of answers")
+    }
+
+    /// Looks at a step.
+    pub fn observe(&mut self, rules: &AlarmConfig, record: &StepRecord) -> Vec<Alarm> {
+        if !rules.enabled {
+            return Vec::new();
+        }
+        for (series, name) in [
+            (&mut self.chosen, "logps/chosen"),
+            (&mut self.rejected, "logps/rejected"),
+            (&mut self.eos, "eos_logp/rejected"),
+            (&mut self.clipped, "clip/share_rejected"),
+        ] {
+            if let Some(value) = record.metric(name).filter(|value| value.is_finite()) {
+                series.push(value, rules.window);
+            }
+        }
+        let step = record.step;
+        let mut alarms = Vec::new();
+        if let (Some(chosen), Some(rejected)) = (self.chosen.change(rules.window), self.rejected.change(rules.window))
+            && chosen.max(rejected) <= -rules.logps_fall
+        {
+            alarms.extend(self.speak(
+                AlarmKind::LogpsFall,
+                step,
+                format!(
+                    "chosen and rejected log-probs fall together: by {:.2} and {:.2} nats per token since the first \
+                     {} steps",
+                    -chosen, -rejected, rules.window
+                ),
+                "lower learning_rate or beta, or raise the weight of cross-entropy on chosen (chosen_sft_ratio, \
+                 rpo_alpha, cpo_alpha)",
+            ));
+        }
+        if let (Some(now), Some(change)) = (self.eos.now(rules.window), self.eos.change(rules.window))
+            && now < rules.eos_on_rejected
+            && change < -1.0
+        {
+            alarms.extend(self.speak(
+                AlarmKind::EosOnRejected,
+                step,
+                format!(
+                    "the log-prob of the terminator on rejected answers is {now:.2} (p = {:.1e}), {:.2} nats below the \
+                     first steps: the model unlearns to stop",
+                    now.exp(),
+                    -change
+                ),
+                "set loss.eos_term = \"invert\" and loss.min_log_prob = -2.3, or stop at an earlier checkpoint",
+            ));
+        }
+        if let Some(share) = self.clipped.now(rules.window).filter(|share| *share > rules.clip_share) {
+            alarms.extend(self.speak(
+                AlarmKind::ClipShare,
+                step,
+                format!("{:.0} % of the rejected tokens are clipped: most of that side has no gradient", 100.0 * share),
+                "lower loss.min_log_prob, or lower loss.lower_clip_percentile",
+            ));
+        }
+        alarms
+    }
+
+    /// Tells of a step that was skipped.
+    pub fn not_finite(&mut self, rules: &AlarmConfig, step: u64, what: &str) -> Option<Alarm> {
+        let remedy = "lower learning_rate, or look at the data of this step; such steps change nothing";
+        rules.enabled.then(|| self.speak(AlarmKind::NotFinite, step, what.to_owned(), remedy)).flatten()
+    }
+
+    fn speak(&mut self, kind: AlarmKind, step: u64, what: String, remedy: &'static str) -> Option<Alarm> {
+        self.spoken.insert(kind).then_some(Alarm { kind, step, what, remedy })
+    }
+}
+
+/// A series: the mean of its first values, and its last ones.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+struct Windowed {
+    first: Vec<f64>,
+    last: Vec<f64>,
+}
+
+impl Windowed {
+    fn push(&mut self, value: f64, window: usize) {
+        if self.first.len() < window {
+            self.first.push(value);
+        }
+        if self.last.len() == window {
+            self.last.remove(0);
+        }
+        self.last.push(value);
+    }
+
+    /// The mean of the last values, once there are enough.
+    fn now(&self, window: usize) -> Option<f64> {
+        (self.last.len() >= window).then(|| mean(&self.last))
+    }
+
+    /// How much that is above the mean of the first ones.
+    fn change(&self, window: usize) -> Option<f64> {
+        Some(self.now(window)? - mean(&self.first))
+    }
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+/// Published learning rates are of models with more than a billion parameters; small ones take far higher rates.
+const SMALLEST_JUDGED: usize = 100_000_000;
+
+/// The highest peak learning rate of a published recipe, for all weights or for LoRA; `None` where none is known.
+fn highest_published(loss: &Loss, adapters: bool) -> Option<f64> {
+    Some(match (loss, adapters) {
+        // Alpaca, Vicuna; QLoRA (arXiv 2305.14314) for its smaller models.
+        (Loss::Sft(_), false) => 2e-5,
+        (Loss::Sft(_), true) => 2e-4,
+        // VikhrModels' recipes, all with LoRA; nothing is published for all weights.
+        (Loss::Smpo(_), _) => 2e-5,
+        // Zephyr (arXiv 2310.16944) and Tulu 3 (2411.15124) take 5e-7, the paper (2305.18290) 1e-6; LoRA: the
+        // alignment-handbook and effective_llm_alignment 5e-6.
+        (Loss::Dpo(_), false) => 1e-6,
+        (Loss::Dpo(_), true) => 5e-6,
+        // SimPO (arXiv 2405.14734) 3e-7 to 1e-6; effective_llm_alignment 8e-6 with LoRA.
+        (Loss::Simpo(_), false) => 1e-6,
+        (Loss::Simpo(_), true) => 8e-6,
+        // ALMA-R (arXiv 2401.08417), with LoRA.
+        (Loss::Cpo(_), true) => 1e-4,
+        (Loss::Cpo(_), false) => return None,
+        // ORPO (arXiv 2403.07691).
+        (Loss::Orpo(_), _) => 8e-6,
+        // KTO (arXiv 2402.01306): 5e-7 to 5e-6.
+        (Loss::Kto(_), _) => 5e-6,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn record(step: u64, metrics: &[(&'static str, f64)]) -> StepRecord {
+        let metrics = metrics.iter().map(|(name, value)| ((*name).into(), *value)).collect();
+        StepRecord { step, epoch: 0.0, metrics, update: None }
+    }
+
+    fn spoken(rules: &AlarmConfig, series: impl Fn(u64) -> Vec<(&'static str, f64)>) -> Vec<Alarm> {
+        let mut alarms = Alarms::default();
+        (1..=40).flat_map(|step| alarms.observe(rules, &record(step, &series(step)))).collect()
+    }
+
+    #[test]
+    fn each_speaks_once_when_its_bound_is_passed() {
+        let rules = AlarmConfig::default();
+        let falls = |from: f64, by: f64| move |step: u64| from - by * step as f64;
+        let both = spoken(&rules, |step| {
+            vec![("logps/chosen", falls(-1.0, 0.05)(step)), ("logps/rejected", falls(-1.0, 0.2)(step))]
+        });
+        assert_eq!(both.iter().map(|alarm| alarm.kind).collect::<Vec<_>>(), [AlarmKind::LogpsFall]);
+        // Means of steps 1–10 and 11–20 are 10 steps apart: 0.05 a step has fallen by 0.5 then.
+        assert_eq!(both[0].step, 20);
+        // A margin that opens by rejected alone is what is wanted.
+        let wanted = spoken(&rules, |step| vec![("logps/chosen", -1.0), ("logps/rejected", falls(-1.0, 0.2)(step))]);
+        assert_eq!(wanted, []);
+
+        let eos = spoken(&rules, |step| vec![("eos_logp/rejected", falls(0.0, 0.3)(step))]);
+        assert_eq!(eos.iter().map(|alarm| alarm.kind).collect::<Vec<_>>(), [AlarmKind::EosOnRejected]);
+        assert!(eos[0].what.contains("-4.65"), "{}", eos[0].what);
+        // Low from the start is the data's doing.
+        assert_eq!(spoken(&rules, |_| vec![("eos_logp/rejected", -9.0)]), []);
+
+        let clipped = spoken(&rules, |_| vec![("clip/share_rejected", 0.7)]);
+        assert_eq!(clipped.len(), 1);
+        assert_eq!(clipped[0].step, 10);
+        let off = AlarmConfig { enabled: false, ..rules };
+        assert_eq!(spoken(&off, |_| vec![("clip/share_rejected", 0.7)]), []);
+    }
+
+    #[test]
+    fn a_learning_rate_is_judged_by_method_and_size() {
+        let config = |lr: &str, lora: bool| {
+            let text = format!(
+                "model_name_or_path = \"m\"\noutput_dir = \"o\"\ndataset = \"d\"\nlearning_rate = {lr}\n\
+                 use_peft = {lora}\n[loss]\nkind = \"dpo\"\n"
+            );
+            TrainConfig::parse(&text, Path::new("run.toml"), &[]).unwrap()
+        };
+        let alarm = |lr, lora, size| Alarms::default().before(&config(lr, lora), size);
+        let said = alarm("2e-5", false, 1_500_000_000).unwrap();
+        assert!(said.what.contains("20 times the highest published for dpo on all weights"), "{}", said.what);
+        assert_eq!(alarm("2e-5", true, 1_500_000_000), None);
+        assert_eq!(alarm("2e-5", false, 649_000), None);
+    }
+}

@@ -1,0 +1,86 @@
+//! The objective on held-out rows, under the names that transformers gives them: `eval_loss`, `eval_rewards/margins`…
+
+use smpo_losses::{Batch, Completion, Pair};
+
+use crate::error::TrainError;
+use crate::learner::{Learner, RowLogps, StepRow, row_logps};
+use crate::record::Figure;
+use crate::row::Row;
+
+/// Rows that are never trained on.
+pub(crate) struct HeldOut {
+    /// Tokens.
+    pub rows: Vec<Row>,
+    /// What the reference model says about each; empty where the objective does not ask.
+    pub references: Vec<RowLogps>,
+    /// Rows of a micro-batch.
+    pub micro_batch: usize,
+}
+
+impl HeldOut {
+    /// Evaluates the model as it is. The margin is the target and not the schedule's, so that evaluations compare.
+    ///
+    /// # Errors
+    /// When the model or the loss refuses a row.
+    pub(crate) fn evaluate(
+        &self,
+        learner: &Learner,
+        is_terminator: &(dyn Fn(u32) -> bool + Sync),
+        step: u64,
+    ) -> Result<Vec<Figure>, TrainError> {
+        let logps = row_logps(learner.decoder(), &self.rows, self.micro_batch)?;
+        let flags: Vec<[Vec<bool>; 2]> = self
+            .rows
+            .iter()
+            .map(|row| {
+                let of = |side: &Option<Vec<u32>>| side.iter().flatten().map(|id| is_terminator(*id)).collect();
+                [of(&row.chosen), of(&row.rejected)]
+            })
+            .collect();
+        let pairs: Vec<Pair<'_>> = logps
+            .iter()
+            .zip(&flags)
+            .enumerate()
+            .map(|(index, (logps, [chosen, rejected]))| {
+                let reference = self.references.get(index);
+                Pair {
+                    chosen: completion(&logps.chosen, chosen, reference.and_then(|r| r.chosen.as_ref())),
+                    rejected: completion(&logps.rejected, rejected, reference.and_then(|r| r.rejected.as_ref())),
+                }
+            })
+            .collect();
+        let rows: Vec<StepRow<'_>> = self
+            .rows
+            .iter()
+            .enumerate()
+            .map(|(index, row)| StepRow { row, reference: self.references.get(index) })
+            .collect();
+        let rows: Vec<&StepRow<'_>> = rows.iter().collect();
+        let mismatched = learner.mismatched(&rows, is_terminator)?;
+        let mismatched: Vec<Completion<'_>> = mismatched.iter().map(crate::learner::Mismatched::completion).collect();
+        let sizes: Vec<usize> = self.rows.chunks(self.micro_batch).map(<[Row]>::len).collect();
+        let batch = Batch {
+            pairs: &pairs,
+            microbatches: &sizes,
+            target_margin: None,
+            step,
+            mismatched: &mismatched,
+            totals: None,
+        };
+        // A window remembers training alone.
+        let mut winsor = learner.winsor().clone();
+        let evaluation =
+            learner.objective().evaluate(&batch, &mut winsor).map_err(|source| TrainError::Batch { step, source })?;
+        let figures = evaluation.metrics().into_iter().filter(|(name, _)| *name != "target_margin");
+        Ok(figures.map(|(name, value)| (format!("eval_{name}").into(), value)).collect())
+    }
+}
+
+fn completion<'a>(
+    logps: &'a Option<Vec<f64>>,
+    is_terminator: &'a [bool],
+    reference: Option<&'a Vec<f64>>,
+) -> Option<Completion<'a>> {
+    let logps = logps.as_ref()?;
+    Some(Completion { logps, is_terminator, ref_logps: reference.map(Vec::as_slice) })
+}

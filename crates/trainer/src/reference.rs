@@ -1,0 +1,137 @@
+//! Log-probs of all rows under the reference model: computed once, kept in the run directory, gone on with.
+//!
+//! `reference/<key>-<n>.safetensors` holds a block of rows. The key is a hash of everything that shaped the values, so a
+//! block of other rows or of another model is never found; a block is written under another name and renamed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use safetensors::tensor::{Dtype, TensorView};
+use sha2::{Digest, Sha256};
+use smpo_model::Decoder;
+
+use crate::config::TrainConfig;
+use crate::error::{TrainError, io};
+use crate::learner::{RowLogps, row_logps};
+use crate::row::Row;
+
+/// Rows of a block: what an interruption costs at most.
+const BLOCK: usize = 256;
+
+/// Where the values of some rows are kept.
+pub(crate) struct ReferenceCache {
+    dir: PathBuf,
+    key: String,
+}
+
+impl ReferenceCache {
+    /// Names the cache of `rows` under a configuration's reference model.
+    pub(crate) fn new(dir: &Path, config: &TrainConfig, rows: &[Row], micro_batch: usize) -> Self {
+        let mut hash = Sha256::new();
+        let mut add = |part: &[u8]| {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        };
+        add(format!("{:?} {} {micro_batch}", config.init, config.seed).as_bytes());
+        for (name, size, modified) in weight_files(&config.model_name_or_path) {
+            add(format!("{name} {size} {modified:?}").as_bytes());
+        }
+        for row in rows {
+            for ids in [Some(&row.prompt), row.chosen.as_ref(), row.rejected.as_ref()] {
+                add(&ids.into_iter().flatten().flat_map(|id| id.to_le_bytes()).collect::<Vec<u8>>());
+            }
+        }
+        let key = hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        ReferenceCache { dir: dir.to_owned(), key }
+    }
+
+    /// The values of all rows; `None` when stopped on the way. `reference` is asked for when a block is missing; `watch`
+    /// is told how many rows are done.
+    pub(crate) fn fill(
+        &self,
+        rows: &[Row],
+        micro_batch: usize,
+        reference: impl Fn() -> Result<Decoder, TrainError>,
+        stop: &AtomicBool,
+        watch: &mut dyn FnMut(usize),
+    ) -> Result<Option<Vec<RowLogps>>, TrainError> {
+        let mut all = Vec::with_capacity(rows.len());
+        let mut model: Option<Decoder> = None;
+        for (index, block) in rows.chunks(BLOCK.next_multiple_of(micro_batch)).enumerate() {
+            let path = self.dir.join(format!("{}-{index}.safetensors", self.key));
+            if let Some(found) = read(&path, block) {
+                all.extend(found);
+                continue;
+            }
+            if stop.load(Ordering::SeqCst) {
+                return Ok(None);
+            }
+            watch(all.len());
+            let decoder = match &model {
+                Some(model) => model,
+                None => model.insert(reference()?),
+            };
+            let made = row_logps(decoder, block, micro_batch)?;
+            fs::create_dir_all(&self.dir).map_err(io(&self.dir, "create"))?;
+            write(&path, &made).map_err(io(&path, "write"))?;
+            all.extend(made);
+        }
+        watch(all.len());
+        Ok(Some(all))
+    }
+}
+
+fn weight_files(dir: &Path) -> Vec<(String, u64, Option<std::time::SystemTime>)> {
+    let mut found: Vec<_> = fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| Some((entry.file_name().to_string_lossy().into_owned(), entry.metadata().ok()?)))
+        .filter(|(name, _)| name.ends_with(".safetensors") || name == "config.json")
+        .map(|(name, about)| (name, about.len(), about.modified().ok()))
+        .collect();
+    found.sort();
+    found
+}
+
+fn sides(row: &RowLogps) -> impl Iterator<Item = &f64> {
+    row.chosen.iter().chain(&row.rejected).flatten()
+}
+
+/// One vector: row after row, chosen before rejected. The rows say how it is cut.
+fn write(path: &Path, block: &[RowLogps]) -> std::io::Result<()> {
+    // The model gives float32.
+    let bytes: Vec<u8> = block.iter().flat_map(sides).flat_map(|value| (*value as f32).to_le_bytes()).collect();
+    let view = TensorView::new(Dtype::F32, vec![bytes.len() / 4], &bytes).map_err(std::io::Error::other)?;
+    let file = safetensors::serialize([("logps", view)], None).map_err(std::io::Error::other)?;
+    let partial = path.with_extension("partial");
+    let written = fs::write(&partial, file)
+        .and_then(|()| fs::File::open(&partial)?.sync_all())
+        .and_then(|()| fs::rename(&partial, path));
+    if written.is_err() {
+        // half a file is of no use; the first error is the one to tell
+        let _ = fs::remove_file(&partial);
+    }
+    written
+}
+
+/// A block that is whole; anything else counts as absent.
+fn read(path: &Path, rows: &[Row]) -> Option<Vec<RowLogps>> {
+    let bytes = fs::read(path).ok()?;
+    let file = safetensors::SafeTensors::deserialize(&bytes).ok()?;
+    let view = file.tensor("logps").ok().filter(|view| view.dtype() == Dtype::F32)?;
+    let mut values = view.data().chunks_exact(4).map(|b| f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]])));
+    let mut take = |ids: &Option<Vec<u32>>| -> Option<Option<Vec<f64>>> {
+        let Some(ids) = ids else { return Some(None) };
+        let side: Vec<f64> = values.by_ref().take(ids.len()).collect();
+        (side.len() == ids.len()).then_some(Some(side))
+    };
+    let mut block = Vec::with_capacity(rows.len());
+    for row in rows {
+        let chosen = take(&row.chosen)?;
+        let rejected = take(&row.rejected)?;
+        block.push(RowLogps { chosen, rejected });
+    }
+    values.next().is_none().then_some(block)
+}

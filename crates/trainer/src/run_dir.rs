@@ -1,0 +1,127 @@
+//! The run directory: what is where, whose it is, and that one process writes to it.
+
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use crate::config::TrainConfig;
+use crate::error::{TrainError, io};
+
+/// The paths inside a run directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunDir(PathBuf);
+
+impl RunDir {
+    /// Names the directory; touches nothing.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        RunDir(dir.into())
+    }
+    /// The resolved configuration.
+    pub fn config(&self) -> PathBuf {
+        self.0.join("config.toml")
+    }
+    /// One line a step.
+    pub fn metrics(&self) -> PathBuf {
+        self.0.join("metrics.jsonl")
+    }
+    /// One directory a checkpoint.
+    pub fn checkpoints(&self) -> PathBuf {
+        self.0.join("checkpoints")
+    }
+    /// The trained model; its presence means that the run is finished.
+    pub fn model(&self) -> PathBuf {
+        self.0.join("model")
+    }
+    /// The tokenizer, where the configuration changes the model's.
+    pub fn tokenizer(&self) -> PathBuf {
+        self.0.join("tokenizer")
+    }
+    /// Rows as tokens, unless `token_cache` names another folder.
+    pub fn tokens(&self) -> PathBuf {
+        self.0.join("tokens")
+    }
+    /// Log-probs under the reference model.
+    pub fn reference(&self) -> PathBuf {
+        self.0.join("reference")
+    }
+    /// Completions of the probe, one file a probe.
+    pub fn probe(&self) -> PathBuf {
+        self.0.join("probe")
+    }
+    /// Event files.
+    pub fn tensorboard(&self) -> PathBuf {
+        self.0.join("tensorboard")
+    }
+
+    /// Takes the directory for one process; it is given back when the file is dropped, however the process ends.
+    pub(crate) fn lock(&self) -> Result<File, TrainError> {
+        fs::create_dir_all(&self.0).map_err(io(&self.0, "create"))?;
+        let path = self.0.join(".lock");
+        let file = File::create(&path).map_err(io(&path, "create"))?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(TryLockError::WouldBlock) => Err(TrainError::Busy { dir: self.0.clone() }),
+            // A file system without locks is no reason not to train.
+            Err(TryLockError::Error(error)) if error.kind() == std::io::ErrorKind::Unsupported => Ok(file),
+            Err(TryLockError::Error(error)) => Err(io(&path, "lock")(error)),
+        }
+    }
+
+    /// Removes what an earlier run left; anything else in the directory stays.
+    pub(crate) fn discard(&self) -> Result<(), TrainError> {
+        // Tokens stay: their names say what they are of.
+        let dirs =
+            [self.checkpoints(), self.model(), self.tokenizer(), self.reference(), self.probe(), self.tensorboard()];
+        for path in dirs {
+            gone(&path, fs::remove_dir_all(&path))?;
+        }
+        for path in [self.metrics(), self.config()] {
+            gone(&path, fs::remove_file(&path))?;
+        }
+        Ok(())
+    }
+
+    /// Removes what a process left that died while it wrote.
+    pub(crate) fn sweep(&self) -> Result<(), TrainError> {
+        for dir in [self.0.clone(), self.checkpoints()] {
+            let Ok(entries) = fs::read_dir(&dir) else { continue };
+            for entry in entries.flatten() {
+                let name = entry.file_name();
+                let name = name.to_string_lossy();
+                if name.starts_with(".saving-") || (name.starts_with(".step-") && name.ends_with(".partial")) {
+                    gone(&entry.path(), fs::remove_dir_all(entry.path()))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the resolved configuration, or refuses a directory that holds another run.
+    pub(crate) fn claim(&self, config: &TrainConfig) -> Result<(), TrainError> {
+        let path = self.config();
+        match fs::read_to_string(&path) {
+            Ok(text) => {
+                let earlier = TrainConfig::parse(&text, &path, &[])?;
+                let keys = config.differing_keys(&earlier);
+                if keys.is_empty() { Ok(()) } else { Err(TrainError::OtherRun { dir: self.0.clone(), keys }) }
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let text = toml::to_string(config).map_err(|error| TrainError::Config {
+                    origin: path.clone(),
+                    line: None,
+                    message: error.to_string(),
+                })?;
+                let partial = path.with_extension("toml.partial");
+                fs::write(&partial, text).map_err(io(&partial, "write"))?;
+                fs::rename(&partial, &path).map_err(io(&path, "create"))
+            }
+            Err(source) => Err(TrainError::Io { path, action: "read", source }),
+        }
+    }
+}
+
+fn gone(path: &Path, outcome: std::io::Result<()>) -> Result<(), TrainError> {
+    match outcome {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io(path, "remove")(error)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,239 @@
+//! The loop: a step, its figures, what follows from them.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use smpo_data::{ChatTokenizer, order};
+use smpo_losses::BatchError;
+
+use crate::checkpoint::{self, Memory, Sources};
+use crate::config::{Reporter, TrainConfig};
+use crate::error::TrainError;
+use crate::held_out::HeldOut;
+use crate::judge::{Action, Rules};
+use crate::learner::{Learner, RowLogps, StepOutcome, StepRow};
+use crate::probe::Probe;
+use crate::record::{Figure, MetricsLog, StepRecord, Update};
+use crate::row::Row;
+use crate::run::{Event, Finish};
+use crate::run_dir::RunDir;
+use crate::tensorboard::EventFile;
+
+/// A run, ready to take steps.
+pub(crate) struct Steps<'a> {
+    pub config: &'a TrainConfig,
+    pub dir: &'a RunDir,
+    pub rows: &'a [Row],
+    pub references: &'a [RowLogps],
+    pub held_out: Option<HeldOut>,
+    pub probe: Option<Probe<'a>>,
+    pub tokenizer: &'a ChatTokenizer,
+    pub tokenizer_dir: &'a Path,
+    pub learner: Learner,
+    pub memory: Memory,
+    pub rules: Rules,
+    /// What was not finite in the last step, if it was skipped.
+    pub not_finite: Option<(&'static str, f64)>,
+}
+
+/// Where a run's figures are written.
+struct Logs {
+    metrics: MetricsLog,
+    events: Option<EventFile>,
+}
+
+impl Logs {
+    fn append(&mut self, record: &StepRecord) -> Result<(), TrainError> {
+        self.metrics.append(record)?;
+        self.events.as_mut().map_or(Ok(()), |events| events.append(record))
+    }
+}
+
+impl Steps<'_> {
+    /// Takes the steps after those of a checkpoint, or all of them, until the last one or until `stop`.
+    pub(crate) fn take(
+        &mut self,
+        resumed: Option<u64>,
+        stop: &AtomicBool,
+        watch: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Finish, TrainError> {
+        let total_steps = self.config.total_steps(self.rows.len());
+        let rate = self.config.learning_rate(total_steps);
+        let per_epoch = self.config.steps_per_epoch(self.rows.len());
+        let batch_size = self.config.batch_size();
+        let done = resumed.unwrap_or(0);
+        let mut logs = Logs {
+            metrics: MetricsLog::open(&self.dir.metrics(), resumed)?,
+            events: match self.config.report_to.contains(&Reporter::Tensorboard) {
+                true => Some(EventFile::create(&self.dir.tensorboard(), resumed.map_or(0, |step| step + 1))?),
+                false => None,
+            },
+        };
+        watch(Event::Started { total_steps, done });
+        if resumed.is_none() {
+            self.before(&mut logs, watch)?;
+        }
+        // The rows of a step are a slice of its epoch's order, which is drawn once an epoch.
+        let mut shuffled: Option<(u64, Vec<usize>)> = None;
+        for step in done..total_steps {
+            if self.memory.judge.stopped().is_some() {
+                break;
+            }
+            if stop.load(Ordering::SeqCst) {
+                self.save(step, watch)?;
+                return Ok(Finish::Stopped { step });
+            }
+            let began = Instant::now();
+            let (epoch, within) = (step / per_epoch, (step % per_epoch) as usize);
+            if shuffled.as_ref().is_none_or(|(of, _)| *of != epoch) {
+                shuffled = Some((epoch, order(self.rows.len(), epoch, self.config.seed)));
+            }
+            let indices = shuffled.iter().flat_map(|(_, order)| order.chunks(batch_size).nth(within)).flatten();
+            let rows: Vec<StepRow<'_>> = indices
+                .map(|&index| StepRow { row: &self.rows[index], reference: self.references.get(index) })
+                .collect();
+            let tokenizer = self.tokenizer;
+            let lr = rate.at(step);
+            let margin = self.learner.objective().target_margin(step, total_steps);
+            let outcome = self.learner.step(&rows, &|id| tokenizer.is_terminator(id), step, margin, lr);
+            let tokens: usize = rows.iter().map(|row| row.row.tokens()).sum();
+            let seconds = began.elapsed().as_secs_f64();
+            let step = step + 1;
+            let (mut metrics, grad_norm) = match outcome {
+                Ok(StepOutcome { evaluation, grad_norm }) => {
+                    self.not_finite = None;
+                    let named = evaluation.metrics().into_iter();
+                    (named.map(|(name, value)| (name.into(), value)).collect(), grad_norm)
+                }
+                Err(error) => self.skip(step, error, watch)?,
+            };
+            metrics.extend(self.measure(step, Some(total_steps), per_epoch)?);
+            let record = StepRecord {
+                step,
+                epoch: step as f64 / per_epoch as f64,
+                metrics,
+                update: Some(Update { lr, grad_norm, tokens_per_s: tokens as f64 / seconds }),
+            };
+            // The line first: were the checkpoint first, a run killed in between would never write the line.
+            logs.append(&record)?;
+            watch(Event::Step(&record));
+            for alarm in self.memory.alarms.observe(&self.config.alarms, &record) {
+                watch(Event::Alarm(&alarm));
+            }
+            let save = self.judge(&record);
+            let due = step < total_steps && self.config.save_steps.is_some_and(|every| step % every == 0);
+            // A model that gave no finite step may be broken: it must not take the place of one that is not.
+            if save || due && self.not_finite.is_none() {
+                self.save(step, watch)?;
+            }
+        }
+        self.finish(total_steps)
+    }
+
+    /// What is measured before training.
+    fn before(&mut self, logs: &mut Logs, watch: &mut dyn FnMut(Event<'_>)) -> Result<(), TrainError> {
+        let parameters = self.learner.decoder().parameter_count();
+        if let Some(alarm) = self.memory.alarms.before(self.config, parameters) {
+            watch(Event::Alarm(&alarm));
+        }
+        let metrics = self.measure(0, None, 1)?;
+        if metrics.is_empty() {
+            return Ok(());
+        }
+        let record = StepRecord { step: 0, epoch: 0.0, metrics, update: None };
+        logs.append(&record)?;
+        watch(Event::Step(&record));
+        if self.judge(&record) {
+            self.save(0, watch)?;
+        }
+        Ok(())
+    }
+
+    /// Evaluates and probes where it is time to. Step 0 and the last always are.
+    fn measure(&mut self, step: u64, last: Option<u64>, per_epoch: u64) -> Result<Vec<Figure>, TrainError> {
+        let due = |every: u64| step % every == 0 || last == Some(step);
+        let mut figures = Vec::new();
+        let tokenizer = self.tokenizer;
+        if let Some(held_out) = self.held_out.as_ref().filter(|_| due(self.config.eval_steps.unwrap_or(per_epoch))) {
+            figures.extend(held_out.evaluate(&self.learner, &|id| tokenizer.is_terminator(id), step)?);
+        }
+        if let Some(probe) = self.probe.as_ref().filter(|probe| due(probe.steps())) {
+            let decoder = self.learner.decoder();
+            figures.extend(probe.run(decoder, step, &mut self.memory.probe, &self.dir.probe())?);
+        }
+        let name = &self.rules.best_metric;
+        let judged = self.rules.keep_best || self.rules.patience.is_some();
+        let family = if name.starts_with("probe/") { "probe/" } else { "eval_" };
+        let names = || figures.iter().map(|(name, _)| name.as_ref()).filter(|name| name.starts_with(family));
+        if judged && names().next().is_some() && names().all(|known| known != name) {
+            let known = names().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+            return Err(TrainError::NoSuchMetric { name: name.clone(), step, known });
+        }
+        Ok(figures)
+    }
+
+    /// Lets a step that is not finite pass without an update, unless there were too many.
+    fn skip(
+        &mut self,
+        step: u64,
+        error: TrainError,
+        watch: &mut dyn FnMut(Event<'_>),
+    ) -> Result<(Vec<Figure>, f64), TrainError> {
+        let (what, value) = match &error {
+            TrainError::NotFinite { what, value, .. } => (*what, *value),
+            TrainError::Batch { source: BatchError::LogProb { given, .. }, .. } if !given.is_finite() => {
+                ("a log-prob", *given)
+            }
+            _ => return Err(error),
+        };
+        self.memory.skipped += 1;
+        let said = format!("{what} is {value}: the step is skipped");
+        if let Some(alarm) = self.memory.alarms.not_finite(&self.config.alarms, step, &said) {
+            watch(Event::Alarm(&alarm));
+        }
+        if self.memory.skipped > self.config.max_skipped_steps {
+            return Err(TrainError::NotFinite { step, what, value });
+        }
+        self.not_finite = Some((what, value));
+        Ok((vec![("skipped_steps".into(), self.memory.skipped as f64)], f64::NAN))
+    }
+
+    /// Whether a checkpoint follows. Whether the run ends is in the judge's memory, which the checkpoint holds.
+    fn judge(&mut self, record: &StepRecord) -> bool {
+        self.memory.judge.observe(&self.rules, record).contains(&Action::Save)
+    }
+
+    fn sources(&self) -> Sources<'_> {
+        Sources { base: &self.config.model_name_or_path, tokenizer: self.tokenizer_dir }
+    }
+
+    fn save(&self, step: u64, watch: &mut dyn FnMut(Event<'_>)) -> Result<(), TrainError> {
+        let checkpoints = self.dir.checkpoints();
+        let path = checkpoint::save(&checkpoints, step, &self.learner, &self.memory, self.sources())?;
+        let steps: Vec<u64> = checkpoint::list(&checkpoints)?.into_iter().map(|found| found.step).collect();
+        for old in self.memory.judge.superseded(&self.rules, &steps, self.config.save_total_limit) {
+            checkpoint::remove(&checkpoints, old)?;
+        }
+        watch(Event::Saved(&path));
+        Ok(())
+    }
+
+    /// Writes `model/`: the model as it is, or that of the checkpoint which is the result.
+    fn finish(&self, last: u64) -> Result<Finish, TrainError> {
+        let model = self.dir.model();
+        let of_step = self.memory.judge.result(&self.rules);
+        match (of_step, self.not_finite) {
+            (Some(step), _) => {
+                let checkpoint = self.dir.checkpoints().join(format!("step-{step}"));
+                checkpoint::copy_model(&checkpoint.join("model"), &model)?;
+            }
+            (None, Some((what, value))) => return Err(TrainError::NotFinite { step: last, what, value }),
+            (None, None) => {
+                self.learner.check_finite(last)?;
+                checkpoint::save_model(self.learner.decoder(), &model, self.sources())?;
+            }
+        }
+        Ok(Finish::Done { model, already: false, of_step, stopped: self.memory.judge.stopped() })
+    }
+}

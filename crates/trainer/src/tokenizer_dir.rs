@@ -1,0 +1,116 @@
+//! The tokenizer of a run: the model's, under the tokens and the template that the configuration asks for.
+//!
+//! It is a directory of its own, `tokenizer/` in the run directory, which rows are encoded with and which every saved
+//! model gets its files from. So a model never leaves a run with another template or end than it was trained with.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value, json};
+use smpo_chat::ChatTemplate;
+use smpo_data::ChatTokenizer;
+
+use crate::config::TrainConfig;
+use crate::error::{TrainError, io};
+
+/// The files that say how text becomes ids, and how a turn ends.
+const FILES: [&str; 11] = [
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "generation_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.json",
+];
+
+/// Where the run's tokenizer is: the model's own directory where nothing is changed, else `dir`, which is written.
+///
+/// # Errors
+/// When a token is not in the vocabulary, or a file cannot be read or written.
+pub(crate) fn prepare(config: &TrainConfig, dir: &Path) -> Result<PathBuf, TrainError> {
+    let source = &config.model_name_or_path;
+    let named = [("eos_token", &config.eos_token), ("bos_token", &config.bos_token), ("pad_token", &config.pad_token)];
+    if config.chat_template.is_none() && named.iter().all(|(_, token)| token.is_none()) {
+        return Ok(source.clone());
+    }
+    fs::create_dir_all(dir).map_err(io(dir, "create"))?;
+    for name in FILES {
+        let from = source.join(name);
+        if from.is_file() {
+            fs::copy(&from, dir.join(name)).map_err(io(&from, "copy"))?;
+        }
+    }
+    if let Some(template) = &config.chat_template {
+        write_template(config, template, dir)?;
+    }
+    let given = || named.into_iter().filter_map(|(key, token)| Some((key, token.as_ref()?)));
+    edit(&dir.join("tokenizer_config.json"), |object| {
+        for (key, token) in given() {
+            object.insert(key.to_owned(), json!(token));
+        }
+    })?;
+    // The same names under another file's authority would contradict these.
+    remove_if_there(&dir.join("special_tokens_map.json"))?;
+    let read = ChatTokenizer::from_model_dir(dir)?;
+    let mut ids = Vec::new();
+    for (key, token) in given() {
+        let Some(id) = read.tokenizer().token_to_id(token) else {
+            let message = format!("`{key}` is {token:?}, which is not in the vocabulary; expected a token that is");
+            return Err(TrainError::Config { origin: source.join("tokenizer.json"), line: None, message });
+        };
+        ids.push((format!("{key}_id"), id));
+    }
+    edit(&dir.join("generation_config.json"), |object| {
+        for (key, id) in &ids {
+            object.insert(key.clone(), json!(id));
+        }
+    })?;
+    Ok(dir.to_owned())
+}
+
+fn write_template(config: &TrainConfig, template: &str, dir: &Path) -> Result<(), TrainError> {
+    if ChatTemplate::from_model_dir(dir).is_ok() && !config.force_chat_template {
+        return Ok(());
+    }
+    let text = if template.trim_end().ends_with(".jinja") {
+        let path = Path::new(template);
+        fs::read_to_string(path).map_err(io(path, "read"))?
+    } else {
+        template.to_owned()
+    };
+    remove_if_there(&dir.join("chat_template.json"))?;
+    let path = dir.join("chat_template.jinja");
+    fs::write(&path, text).map_err(io(&path, "write"))?;
+    // transformers 4 keeps it here too, and the two must not differ.
+    edit(&dir.join("tokenizer_config.json"), |object| {
+        object.remove("chat_template");
+    })
+}
+
+/// Changes the JSON object in a file; an absent file is an empty object.
+fn edit(path: &Path, change: impl FnOnce(&mut Map<String, Value>)) -> Result<(), TrainError> {
+    let mut object = match fs::read(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| TrainError::Config {
+            origin: path.to_owned(),
+            line: Some(error.line()),
+            message: format!("expected a JSON object: {error}"),
+        })?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Map::new(),
+        Err(source) => return Err(TrainError::Io { path: path.to_owned(), action: "read", source }),
+    };
+    change(&mut object);
+    let text = serde_json::to_vec_pretty(&Value::Object(object)).map_err(std::io::Error::from);
+    fs::write(path, text.map_err(io(path, "describe"))?).map_err(io(path, "write"))
+}
+
+fn remove_if_there(path: &Path) -> Result<(), TrainError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io(path, "remove")(error)),
+        _ => Ok(()),
+    }
+}
