@@ -163,6 +163,23 @@ fn info_estimates_a_training_configuration() {
     assert_eq!(plans.len(), 1);
     assert_eq!((&plans[0]["tokens"], &plans[0]["completion_tokens"]), (&json!(16 * 768), &json!(16 * 512)));
     assert_eq!(plans[0]["training"], "all weights");
+    // The same with the keys that train less.
+    let desk = Desk::new();
+    let text = fs::read_to_string(&config).unwrap();
+    for (keys, training, trained) in [
+        ("use_peft = true\nlora_r = 8\nlora_target_modules = [\"q_proj\"]", "LoRA r 8", 3 * 8 * (128 + 128)),
+        (
+            "unfreeze_layers_patterns = [\"model.norm\", \"layers.2.mlp.down_proj\"]",
+            "model.norm, layers.2.mlp.down_proj",
+            128 + 320 * 128,
+        ),
+    ] {
+        let path = desk.path("train.toml");
+        fs::write(&path, format!("{keys}\n{text}")).unwrap();
+        let facts = json_of(smpo().args(["model", "info"]).arg(base()).arg("--config").arg(&path));
+        let plan = &facts["memory"][0];
+        assert_eq!((&plan["training"], &plan["gradients_bytes"]), (&json!(training), &json!(4 * trained)));
+    }
     smpo()
         .args(["model", "info"])
         .arg(base())

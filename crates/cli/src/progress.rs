@@ -53,7 +53,13 @@ impl Progress {
             bar.enable_steady_tick(Duration::from_millis(500));
             bar
         });
-        Stage { name: name.to_owned(), total: total.into(), bar, last_line: Mutex::new(Instant::now()), first: Mutex::new(None) }
+        Stage {
+            name: name.to_owned(),
+            total: total.into(),
+            bar,
+            last_line: Mutex::new(Instant::now()),
+            first: Mutex::new(None),
+        }
     }
 }
 

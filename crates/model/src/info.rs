@@ -5,10 +5,11 @@ use std::path::Path;
 use crate::config::Config;
 use crate::error::Result;
 use crate::families::Family;
-use crate::layout::{HEAD, Role, layout};
+use crate::layout::{HEAD, Role, Slot, layout};
 use crate::lora::{LoraConfig, chosen_modules};
 use crate::parameter::check_names;
 use crate::spec::{DecoderSpec, NormPlacement, Projections};
+use crate::trainable::NamedParameters;
 use crate::weights::{Element, ElementCounts, WeightFiles};
 
 /// A model directory at a glance.
@@ -63,8 +64,10 @@ pub struct TrainingShape<'a> {
     pub tokens: usize,
     /// `M`: completion tokens.
     pub completion_tokens: usize,
-    /// Adapters; without them all weights are trained.
+    /// Adapters; without them the weights are trained.
     pub lora: Option<&'a LoraConfig>,
+    /// The weights that are trained, as [`crate::Decoder::train_only`] takes them; all when empty. Adapters exclude it.
+    pub layers: &'a [String],
     /// Whether blocks are computed again on the way back.
     pub checkpointing: bool,
 }
@@ -86,9 +89,11 @@ impl MemoryEstimate {
     /// Estimates from shapes alone.
     ///
     /// # Errors
-    /// When a target of the adapters names no layer.
+    /// When a target of the adapters or a pattern names no layer.
     pub fn new(spec: &DecoderSpec, shape: &TrainingShape<'_>) -> Result<Self> {
-        let base: usize = layout(spec).iter().map(|slot| slot.shape.iter().product::<usize>()).sum();
+        let slots = layout(spec);
+        let count = |slot: &Slot| slot.shape.iter().product::<usize>();
+        let base: usize = slots.iter().map(count).sum();
         let adapters = match shape.lora {
             Some(config) => adapted(spec, config)?,
             None => Vec::new(),
@@ -100,7 +105,15 @@ impl MemoryEstimate {
                 .sum(),
             None => 0,
         };
-        let trained = if shape.lora.is_some() { added } else { base };
+        let trained = match (shape.lora, shape.layers) {
+            (Some(_), _) => added,
+            (None, []) => base,
+            (None, patterns) => {
+                let names: Vec<&str> = slots.iter().map(|slot| slot.name.as_str()).collect();
+                let named = NamedParameters::new(patterns, &names, spec.tied)?;
+                slots.iter().filter(|slot| named.contain(&slot.name)).map(count).sum()
+            }
+        };
         let bytes = |numbers: usize| numbers as u64 * Element::F32.bytes() as u64;
         Ok(Self {
             weights: bytes(base + added),
@@ -244,6 +257,7 @@ mod tests {
                     tokens: batch.tokens(),
                     completion_tokens: batch.targets().len(),
                     lora: lora.then_some(&config),
+                    layers: &[],
                     checkpointing: false,
                 };
                 let estimate = MemoryEstimate::new(decoder.spec(), &shape).unwrap();
@@ -256,6 +270,14 @@ mod tests {
                 let less =
                     MemoryEstimate::new(decoder.spec(), &TrainingShape { checkpointing: true, ..shape }).unwrap();
                 assert!(less.activations < estimate.activations);
+                if !lora {
+                    let layers = ["down_proj".to_string(), "model.norm".to_string()];
+                    decoder.train_only(&layers).unwrap();
+                    let part =
+                        MemoryEstimate::new(decoder.spec(), &TrainingShape { layers: &layers, ..shape }).unwrap();
+                    let trained: usize = decoder.trainable().iter().map(|(_, v)| v.elem_count()).sum();
+                    assert_eq!((part.gradients, part.weights), (4 * trained as u64, estimate.weights));
+                }
             }
         }
     }

@@ -41,7 +41,6 @@ pub use layout::{Role, Slot, layout};
 pub use lora::{AdapterInfo, AdapterSaveOptions, LoraConfig};
 pub use merge::{MergeMethod, MergeReport, merge};
 pub use model_dir::ModelDir;
-pub use name_pattern::matches_pattern;
 pub use rope::{Frequencies, RopeScaling, RopeSpec};
 pub use save::SaveOptions;
 pub use score::{ScoreOptions, Scored};

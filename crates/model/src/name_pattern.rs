@@ -41,11 +41,6 @@ impl NamePattern {
     }
 }
 
-/// Whether `pattern` names `name`; one whose wildcards make no sense names nothing.
-pub fn matches_pattern(pattern: &str, name: &str) -> bool {
-    NamePattern::new("pattern", pattern).is_ok_and(|pattern| pattern.names(name))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

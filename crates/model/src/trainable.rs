@@ -5,6 +5,45 @@ use crate::error::{ModelError, Result, did_you_mean};
 use crate::layout::{EMBEDDING, HEAD};
 use crate::name_pattern::NamePattern;
 
+/// The parameters that patterns name.
+pub(crate) struct NamedParameters {
+    patterns: Vec<NamePattern>,
+    tied_head: Option<String>,
+}
+
+impl NamedParameters {
+    /// A pattern that names none of `parameters` is refused with the nearest name. `lm_head` is the embedding where the
+    /// head is `tied`.
+    pub fn new(patterns: &[String], parameters: &[&str], tied: bool) -> Result<Self> {
+        const WHAT: &str = "unfreeze_layers_patterns";
+        if patterns.is_empty() {
+            return Err(ModelError::input(WHAT, "at least one", "none"));
+        }
+        let tied_head = tied.then(|| format!("{HEAD}.weight"));
+        let mut checked = Self { patterns: Vec::with_capacity(patterns.len()), tied_head };
+        for text in patterns {
+            let pattern = NamePattern::new(WHAT, text)?;
+            if !parameters.iter().any(|parameter| checked.names(&pattern, parameter)) {
+                let parts = parameters.iter().flat_map(|name| name.split('.')).filter(|part| *part != "weight");
+                let hint = did_you_mean(text, parts.chain([HEAD]));
+                return Err(ModelError::input(WHAT, "the name of a layer or parameter", format!("`{text}`{hint}")));
+            }
+            checked.patterns.push(pattern);
+        }
+        Ok(checked)
+    }
+
+    /// Whether a pattern names the parameter or a module that it is in.
+    pub fn contain(&self, parameter: &str) -> bool {
+        self.patterns.iter().any(|pattern| self.names(pattern, parameter))
+    }
+
+    fn names(&self, pattern: &NamePattern, parameter: &str) -> bool {
+        let alias = self.tied_head.as_deref().filter(|_| parameter == EMBEDDING);
+        pattern.names_part_of(parameter) || alias.is_some_and(|head| pattern.names_part_of(head))
+    }
+}
+
 impl Decoder {
     /// Makes exactly those parameters trainable that a pattern names, or that lie in a module a pattern names; all
     /// others are frozen. `lm_head` is the embedding where the head is tied.
@@ -15,26 +54,11 @@ impl Decoder {
     /// # Errors
     /// When there is no pattern, or one names nothing; the nearest name is in the error, and nothing has changed.
     pub fn train_only(&mut self, patterns: &[String]) -> Result<()> {
-        const WHAT: &str = "pattern of layers to train";
-        if patterns.is_empty() {
-            return Err(ModelError::input(WHAT, "at least one", "none"));
-        }
-        let tied_head = self.head_is_tied().then(|| format!("{HEAD}.weight"));
-        let named = |pattern: &NamePattern, parameter: &str| {
-            let alias = tied_head.as_deref().filter(|_| parameter == EMBEDDING);
-            pattern.names_part_of(parameter) || alias.is_some_and(|head| pattern.names_part_of(head))
+        let named = {
+            let names: Vec<&str> = self.base_parameters().map(|p| p.name.as_str()).collect();
+            NamedParameters::new(patterns, &names, self.head_is_tied())?
         };
-        let mut checked = Vec::with_capacity(patterns.len());
-        for text in patterns {
-            let pattern = NamePattern::new(WHAT, text)?;
-            if !self.base_parameters().any(|p| named(&pattern, &p.name)) {
-                let parts = self.base_parameters().flat_map(|p| p.name.split('.')).filter(|part| *part != "weight");
-                let hint = did_you_mean(text, parts.chain([HEAD]));
-                return Err(ModelError::input(WHAT, "the name of a layer or parameter", format!("`{text}`{hint}")));
-            }
-            checked.push(pattern);
-        }
-        self.set_trainable(|name| checked.iter().any(|pattern| named(pattern, name)))
+        self.set_trainable(|name| named.contain(name))
     }
 }
 
@@ -74,7 +98,7 @@ mod tests {
         let error = decoder.train_only(&["lm_head".into(), "up_prj".into()]).unwrap_err().to_string();
         assert_eq!(
             error,
-            "pattern of layers to train: expected the name of a layer or parameter, got `up_prj`, did you mean `up_proj`?"
+            "unfreeze_layers_patterns: expected the name of a layer or parameter, got `up_prj`, did you mean `up_proj`?"
         );
         assert!(decoder.train_only(&["model.layers.2.*".into()]).is_err());
         assert!(decoder.train_only(&[]).is_err());

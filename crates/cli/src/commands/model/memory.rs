@@ -4,8 +4,9 @@ use std::path::Path;
 
 use serde::Serialize;
 use smpo_losses::Loss;
-use smpo_model::{DecoderSpec, LoraConfig, MemoryEstimate, TrainingShape};
+use smpo_model::{AdapterInfo, DecoderSpec, LoraConfig, MemoryEstimate, TrainingShape};
 use smpo_trainer::TrainConfig;
+use smpo_trainer::config::AdapterStart;
 
 use crate::exit::{Blame, Failure, blame_model};
 
@@ -40,7 +41,7 @@ pub fn usual(spec: &DecoderSpec, adapter: Option<&LoraConfig>, tokens: usize) ->
     for lora in [None, Some(&lora)] {
         for checkpointing in [false, true] {
             let completion_tokens = tokens.div_ceil(2);
-            plans.push(plan(spec, &TrainingShape { tokens, completion_tokens, lora, checkpointing })?);
+            plans.push(plan(spec, &TrainingShape { tokens, completion_tokens, lora, layers: &[], checkpointing })?);
         }
     }
     Ok(plans)
@@ -48,7 +49,7 @@ pub fn usual(spec: &DecoderSpec, adapter: Option<&LoraConfig>, tokens: usize) ->
 
 /// The micro-batch of a training configuration, all of whose rows are as long as it allows.
 pub fn configured(spec: &DecoderSpec, path: &Path) -> Result<Plan, Failure> {
-    let config = TrainConfig::read(path, &[]).usage()?;
+    let config = TrainConfig::read(path, &[]).usage()?.config;
     let prompt = config.max_prompt_length.unwrap_or(config.max_length / 2).min(config.max_length);
     let sides = match config.loss.loss {
         Loss::Sft(_) | Loss::Kto(_) => 1,
@@ -56,10 +57,16 @@ pub fn configured(spec: &DecoderSpec, path: &Path) -> Result<Plan, Failure> {
     };
     let rows = config.per_device_train_batch_size;
     let completion_tokens = rows * sides * (config.max_length - prompt);
+    let lora = match config.adapter() {
+        None => None,
+        Some(AdapterStart::Fresh(lora)) => Some(lora),
+        Some(AdapterStart::From(dir)) => Some(AdapterInfo::read(dir).map_err(blame_model)?.config),
+    };
     let shape = TrainingShape {
         tokens: rows * prompt + completion_tokens,
         completion_tokens,
-        lora: None,
+        lora: lora.as_ref(),
+        layers: &config.unfreeze_layers_patterns,
         checkpointing: config.gradient_checkpointing,
     };
     plan(spec, &shape)
@@ -67,9 +74,10 @@ pub fn configured(spec: &DecoderSpec, path: &Path) -> Result<Plan, Failure> {
 
 fn plan(spec: &DecoderSpec, shape: &TrainingShape<'_>) -> Result<Plan, Failure> {
     let estimate = MemoryEstimate::new(spec, shape).map_err(blame_model)?;
-    let training = match shape.lora {
-        None => "all weights".to_string(),
-        Some(lora) => format!("{} r {}", if lora.dora { "DoRA" } else { "LoRA" }, lora.r),
+    let training = match (shape.lora, shape.layers) {
+        (None, []) => "all weights".to_string(),
+        (None, patterns) => patterns.join(", "),
+        (Some(lora), _) => format!("{} r {}", if lora.dora { "DoRA" } else { "LoRA" }, lora.r),
     };
     Ok(Plan {
         training,
