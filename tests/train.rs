@@ -220,7 +220,7 @@ fn bad_configurations_exit_with_2_and_say_where() {
         ("eos_token = \"<|stop|>\"", "`eos_token` is \"<|stop|>\", which is not in the vocabulary"),
     ];
     for (keys, expected) in cases {
-        let said = contains(expected).and(predicate::str::starts_with("error: "));
+        let said = contains(expected).and(predicate::str::is_match("(?m)^error: ").unwrap());
         refused(keys, &loss).code(2).stdout("").stderr(said);
     }
     let probe = |keys: &str| format!("{loss}[probe]\n{keys}");
