@@ -2,20 +2,19 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::record::{
-    Example, PreferencePair, Record, TokenizedExample, TokenizedPair, TokenizedUnpaired, UnpairedExample,
-};
-use crate::tokenize::{tokenize_examples, tokenize_pairs, tokenize_unpaired};
+use crate::reader::Row;
+use crate::training_row::{TrainingRow, tokenize};
 use crate::{ChatTokenizer, EncodeError};
 
 /// Changes when the same text and tokenizer would give other ids than an earlier release gave.
-const FORMAT: &str = "smpo tokens 1";
+const FORMAT: &str = "smpo tokens 2";
 
 /// A folder of tokenised data sets. A file's name is the hash of the rows' text and order, the tokenizer, the chat
 /// template and the terminators, so a stale one is never found, and its last line is the hash of its content, so a
@@ -42,60 +41,31 @@ impl TokenCache {
         Self { dir: dir.into() }
     }
 
-    /// Pairs as tokens: found, or made and kept when every row could be tokenised. `done` is called after each row made.
-    pub fn pairs(
+    /// Rows as tokens: found, or made and kept. Rows that could not be tokenised are made again, so that their error is
+    /// known. `done` is told the rows made so far, and may break off: then there is no result.
+    pub fn tokenize<T: TrainingRow>(
         &self,
         tokenizer: &ChatTokenizer,
-        pairs: &[PreferencePair],
-        done: &(dyn Fn() + Sync),
-    ) -> Cached<TokenizedPair> {
-        let records = pairs.iter().cloned().map(Record::Pair);
-        self.take(tokenizer, records, || tokenize_pairs(tokenizer, pairs, done))
-    }
-
-    /// SFT examples as tokens, as [`TokenCache::pairs`].
-    pub fn examples(
-        &self,
-        tokenizer: &ChatTokenizer,
-        examples: &[Example],
-        done: &(dyn Fn() + Sync),
-    ) -> Cached<TokenizedExample> {
-        let records = examples.iter().cloned().map(Record::Example);
-        self.take(tokenizer, records, || tokenize_examples(tokenizer, examples, done))
-    }
-
-    /// Labelled completions as tokens, as [`TokenCache::pairs`].
-    pub fn unpaired(
-        &self,
-        tokenizer: &ChatTokenizer,
-        rows: &[UnpairedExample],
-        done: &(dyn Fn() + Sync),
-    ) -> Cached<TokenizedUnpaired> {
-        let records = rows.iter().cloned().map(Record::Unpaired);
-        self.take(tokenizer, records, || tokenize_unpaired(tokenizer, rows, done))
-    }
-
-    fn take<T: Serialize + DeserializeOwned>(
-        &self,
-        tokenizer: &ChatTokenizer,
-        records: impl Iterator<Item = Record>,
-        make: impl FnOnce() -> Vec<Result<T, EncodeError>>,
-    ) -> Cached<T> {
+        rows: &[Row<T>],
+        done: &mut dyn FnMut(u64) -> ControlFlow<()>,
+    ) -> Option<Cached<T::Tokens>> {
         if tokenizer.template().source().contains("strftime_now") {
-            return Cached { rows: make(), found: false, not_kept: None };
+            return Some(Cached { rows: tokenize(tokenizer, rows, done)?, found: false, not_kept: None });
         }
-        let path = self.dir.join(format!("{}.jsonl", key(tokenizer, records)));
-        if let Some(rows) = read(&path) {
-            return Cached { rows: rows.into_iter().map(Ok).collect(), found: true, not_kept: None };
+        let path = self.dir.join(format!("{}.jsonl", key(tokenizer, rows)));
+        if let Some(found) = read::<T::Tokens>(&path).filter(|found| found.len() == rows.len()) {
+            let again = |row: &Row<T>| row.record.encode(tokenizer);
+            let rows = found.into_iter().zip(rows).map(|(tokens, row)| tokens.map_or_else(|| again(row), Ok)).collect();
+            return Some(Cached { rows, found: true, not_kept: None });
         }
-        let rows = make();
-        let good: Option<Vec<&T>> = rows.iter().map(|row| row.as_ref().ok()).collect();
-        let not_kept = good.and_then(|rows| self.keep(&path, &rows).err());
-        Cached { rows, found: false, not_kept }
+        let rows = tokenize(tokenizer, rows, done)?;
+        let kept: Vec<Option<&T::Tokens>> = rows.iter().map(|row| row.as_ref().ok()).collect();
+        let not_kept = self.keep(&path, &kept).err();
+        Some(Cached { rows, found: false, not_kept })
     }
 
     /// Written beside its place, synced and renamed: a file with the final name is whole.
-    fn keep<T: Serialize>(&self, path: &Path, rows: &[&T]) -> io::Result<()> {
+    fn keep<T: Serialize>(&self, path: &Path, rows: &[Option<&T>]) -> io::Result<()> {
         std::fs::create_dir_all(&self.dir)?;
         let partial = path.with_extension(format!("{}.partial", std::process::id()));
         let kept = write(&partial, rows).and_then(|()| std::fs::rename(&partial, path));
@@ -114,7 +84,7 @@ struct Seal {
     sha256: String,
 }
 
-fn write<T: Serialize>(path: &Path, rows: &[&T]) -> io::Result<()> {
+fn write<T: Serialize>(path: &Path, rows: &[Option<&T>]) -> io::Result<()> {
     let mut file = BufWriter::new(File::create(path)?);
     let mut hash = Sha256::new();
     let mut line = Vec::new();
@@ -131,8 +101,8 @@ fn write<T: Serialize>(path: &Path, rows: &[&T]) -> io::Result<()> {
     file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
 }
 
-/// The rows of a file that is whole; anything else counts as absent.
-fn read<T: DeserializeOwned>(path: &Path) -> Option<Vec<T>> {
+/// The rows of a file that is whole, `None` for those that could not be tokenised; any other file counts as absent.
+fn read<T: DeserializeOwned>(path: &Path) -> Option<Vec<Option<T>>> {
     let mut file = BufReader::new(File::open(path).ok()?);
     let mut hash = Sha256::new();
     let mut rows = Vec::new();
@@ -153,7 +123,7 @@ fn read<T: DeserializeOwned>(path: &Path) -> Option<Vec<T>> {
     }
 }
 
-fn key(tokenizer: &ChatTokenizer, records: impl Iterator<Item = Record>) -> String {
+fn key<T: TrainingRow>(tokenizer: &ChatTokenizer, rows: &[Row<T>]) -> String {
     let mut hash = Sha256::new();
     let mut add = |part: &str| {
         hash.update((part.len() as u64).to_le_bytes());
@@ -161,10 +131,10 @@ fn key(tokenizer: &ChatTokenizer, records: impl Iterator<Item = Record>) -> Stri
     };
     add(FORMAT);
     add(&tokenizer.fingerprint());
-    for record in records {
-        add(record.kind());
+    add(T::EXPECTED);
+    for Row { record, .. } in rows {
         add(record.id());
-        add(&record.content_hash());
+        add(&format!("{:016x}", record.content_hash()));
     }
     hex(hash)
 }

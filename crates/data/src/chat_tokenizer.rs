@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 use smpo_chat::{ChatTemplate, Message, Terminators};
-use tokenizers::{Encoding, Tokenizer};
+use tokenizers::{PostProcessorWrapper, Tokenizer};
 
 use crate::EncodeError;
+use crate::byte_level::ByteLevel;
+use crate::encoded::Encoded;
 use crate::record::{Example, PreferencePair, TokenizedExample, TokenizedPair, TokenizedUnpaired, UnpairedExample};
 use crate::turn_split::{self, Rendered};
 
@@ -15,6 +17,8 @@ use crate::turn_split::{self, Rendered};
 #[derive(Debug, Clone)]
 pub struct ChatTokenizer {
     tokenizer: Tokenizer,
+    /// A short way to the ids that the tokenizer gives.
+    byte_level: Option<ByteLevel>,
     template: ChatTemplate,
     terminators: Terminators,
     /// The primary terminator, and its text where the tokenizer reads that text as the one token.
@@ -78,7 +82,8 @@ impl ChatTokenizer {
         };
         let (bos, pad) = (named("bos_token")?, named("pad_token")?);
         let suffix = template.turn_suffix().unwrap_or_default();
-        Ok(Self { tokenizer, template, terminators, end, suffix, special, bos, pad })
+        let byte_level = ByteLevel::of(&tokenizer);
+        Ok(Self { tokenizer, byte_level, template, terminators, end, suffix, special, bos, pad })
     }
 
     /// The prompt, with the header that opens the assistant's turn: what the model is given to answer.
@@ -87,7 +92,7 @@ impl ChatTokenizer {
     /// When the template or the tokenizer fails.
     pub fn encode_prompt(&self, prompt: &[Message]) -> Result<Vec<u32>, EncodeError> {
         let text = self.template.render(prompt, true)?;
-        Ok(self.encode(&text)?.get_ids().to_vec())
+        Ok(self.encode(&[&text])?.swap_remove(0).ids)
     }
 
     /// A prompt and its completion: render(prompt + completion), split where render(prompt) ends.
@@ -243,19 +248,12 @@ impl ChatTokenizer {
         sides: &[&[Message]],
     ) -> Result<(Vec<u32>, Vec<Vec<u32>>), EncodeError> {
         let rendered = self.render(prompt, sides)?;
+        let texts: Vec<&str> = rendered.texts.iter().map(String::as_str).collect();
         let mut read = Vec::with_capacity(sides.len());
         let mut prompt_length = usize::MAX;
-        for text in &rendered.texts {
-            let encoding = self.encode(text)?;
-            let mut ids = encoding.get_ids().to_vec();
-            let length = ids
-                .iter()
-                .zip(encoding.get_offsets())
-                .take_while(|(id, (start, end))| {
-                    // a special token may swallow white space after it, but it stays the header's
-                    *end <= rendered.split || (*start < rendered.split && self.special.contains_key(id))
-                })
-                .count();
+        for encoded in self.encode(&texts)? {
+            let length = encoded.before(rendered.split, |id| self.special.contains_key(&id));
+            let mut ids = encoded.ids;
             self.end_in_one_terminator(&mut ids, length);
             prompt_length = prompt_length.min(length);
             read.push(ids);
@@ -284,9 +282,13 @@ impl ChatTokenizer {
         ids.push(last);
     }
 
-    /// Ids and byte offsets of a text; the template has written all special tokens, so none are added.
-    fn encode(&self, text: &str) -> Result<Encoding, EncodeError> {
-        self.tokenizer.encode(text, false).map_err(|error| EncodeError::Tokenizer(error.to_string()))
+    /// Ids and byte offsets of texts; the template has written all special tokens, so none are added.
+    fn encode(&self, texts: &[&str]) -> Result<Vec<Encoded>, EncodeError> {
+        if let Some(encoded) = self.byte_level.as_ref().and_then(|short| short.encode(&self.tokenizer, texts)) {
+            return Ok(encoded);
+        }
+        let whole = |text: &&str| self.tokenizer.encode(*text, false).map(Encoded::from);
+        texts.iter().map(whole).collect::<Result<_, _>>().map_err(|error| EncodeError::Tokenizer(error.to_string()))
     }
 }
 
@@ -296,5 +298,7 @@ fn load(path: &Path) -> Result<Tokenizer, EncodeError> {
     // a tokenizer.json may carry the padding and truncation of whoever saved it
     tokenizer.with_padding(None);
     tokenizer.with_truncation(None).map_err(|error| wrong(error.to_string()))?;
+    // adds special tokens, which the template does here, and trims white space off offsets, which then lie about it
+    tokenizer.with_post_processor(None::<PostProcessorWrapper>);
     Ok(tokenizer)
 }

@@ -1,18 +1,48 @@
 //! Which rows of which files make up a run: held-out rows, and shares of several files.
 
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, de};
+
 use crate::order::order;
 
 /// Epoch numbers no training epoch has, so that these draws share no stream with an epoch's order.
-const HOLD_OUT: u64 = u64::MAX;
+const SAMPLE: u64 = u64::MAX;
 const MIX: u64 = u64::MAX - 1;
+const HOLD_OUT: u64 = u64::MAX - 2;
 
-/// How many rows are held out for evaluation: `test_size` of the published configs.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// How many rows are held out for evaluation: `test_size` of the published configs. A number below 1 is a share, a
+/// whole number counts rows.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(untagged)]
 pub enum HoldOut {
     /// A share of the rows, in 0..1; rounded up, as scikit-learn and datasets do.
     Share(f64),
     /// So many rows.
     Rows(usize),
+}
+
+impl<'de> Deserialize<'de> for HoldOut {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Number;
+        impl de::Visitor<'_> for Number {
+            type Value = HoldOut;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a share of the rows such as 0.05, or a number of rows such as 200")
+            }
+            fn visit_f64<E: de::Error>(self, share: f64) -> Result<HoldOut, E> {
+                Ok(HoldOut::Share(share))
+            }
+            fn visit_u64<E: de::Error>(self, rows: u64) -> Result<HoldOut, E> {
+                usize::try_from(rows).map(HoldOut::Rows).map_err(|_| E::custom("too many rows"))
+            }
+            fn visit_i64<E: de::Error>(self, rows: i64) -> Result<HoldOut, E> {
+                let negative = |_| E::invalid_value(de::Unexpected::Signed(rows), &self);
+                usize::try_from(rows).map(HoldOut::Rows).map_err(negative)
+            }
+        }
+        deserializer.deserialize_any(Number)
+    }
 }
 
 /// Rows for training and rows held out, each in file order.
@@ -34,6 +64,14 @@ pub enum MixtureError {
         rows: usize,
         /// Rows asked for.
         held_out: usize,
+    },
+    /// More rows asked for than there are.
+    #[error("dataset sample: expected at most the {rows} rows there are, got {wanted}")]
+    Sample {
+        /// Rows there are.
+        rows: usize,
+        /// Rows asked for.
+        wanted: usize,
     },
     /// A share that is none.
     #[error("{what}: expected {expected}, got {got}")]
@@ -87,8 +125,8 @@ pub struct RowOf {
 }
 
 /// Takes from each file its ratio of rows: 0.5 draws half of them, 2.5 takes all of them twice and draws half of them
-/// once more. Counts are rounded to the nearest row, and a ratio above 0 takes at least one. The result is in file
-/// order; [`order`] shuffles it epoch by epoch.
+/// once more. Counts are rounded down, as the published `int(ratio * rows)`, but a ratio above 0 takes at least one row.
+/// The result is in file order; [`order`] shuffles it epoch by epoch.
 ///
 /// # Errors
 /// When there is not one ratio per file, or one is negative or not finite.
@@ -108,7 +146,7 @@ pub fn mix(files: &[usize], ratios: &[f64], seed: u64) -> Result<Vec<RowOf>, Mix
         if rows == 0 || ratio == 0.0 {
             continue;
         }
-        let wanted = ((rows as f64 * ratio).round() as usize).max(1);
+        let wanted = ((rows as f64 * ratio) as usize).max(1);
         let mut taken: Vec<usize> = (0..wanted / rows).flat_map(|_| 0..rows).collect();
         // each file draws from its own seed, so that adding a file changes no other file's rows
         let drawn = order(rows, MIX, seed.wrapping_add(file as u64));
@@ -119,9 +157,23 @@ pub fn mix(files: &[usize], ratios: &[f64], seed: u64) -> Result<Vec<RowOf>, Mix
     Ok(mixed)
 }
 
+/// Draws `wanted` of `rows` rows; the result is in order.
+///
+/// # Errors
+/// When there are fewer.
+pub fn sample(rows: usize, wanted: usize, seed: u64) -> Result<Vec<usize>, MixtureError> {
+    if wanted > rows {
+        return Err(MixtureError::Sample { rows, wanted });
+    }
+    let mut drawn = order(rows, SAMPLE, seed);
+    drawn.truncate(wanted);
+    drawn.sort_unstable();
+    Ok(drawn)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{HoldOut, MixtureError, RowOf, mix, split};
+    use super::{HoldOut, MixtureError, RowOf, mix, sample, split};
 
     #[test]
     fn a_split_loses_and_repeats_no_row() {
@@ -163,6 +215,27 @@ mod tests {
         let one = mix(&[50], &[0.5], 9).unwrap();
         let two = mix(&[50, 20], &[0.5, 0.5], 9).unwrap();
         assert_eq!(two[..one.len()], one);
+    }
+
+    #[test]
+    fn a_sample_is_drawn_once_each_and_in_order() {
+        let drawn = sample(100, 30, 4).unwrap();
+        assert_eq!(drawn.len(), 30);
+        assert!(drawn.is_sorted_by(|a, b| a < b));
+        assert_ne!(drawn, sample(100, 30, 5).unwrap());
+        assert_eq!(sample(5, 6, 0), Err(MixtureError::Sample { rows: 5, wanted: 6 }));
+    }
+
+    #[test]
+    fn a_number_below_one_is_a_share_and_a_whole_one_counts_rows() {
+        let read = |text: &str| serde_json::from_str::<HoldOut>(text);
+        assert_eq!(read("0.05").unwrap(), HoldOut::Share(0.05));
+        assert_eq!(read("200").unwrap(), HoldOut::Rows(200));
+        assert!(read("\"some\"").unwrap_err().to_string().contains("expected a share of the rows such as 0.05"));
+        assert!(read("-3").unwrap_err().to_string().contains("expected a share of the rows"));
+        for given in [HoldOut::Share(0.05), HoldOut::Rows(200)] {
+            assert_eq!(read(&serde_json::to_string(&given).unwrap()).unwrap(), given);
+        }
     }
 
     #[test]

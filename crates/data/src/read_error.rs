@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-/// A place in a file: `path:line`, lines counted from 1.
+/// A place in a file: `path:line`, lines counted from 1; rows, in a Parquet file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Location {
     /// The file.
@@ -36,7 +36,7 @@ pub struct ReadError {
 impl ReadError {
     /// Whether rows after this one can still be read.
     pub fn is_row(&self) -> bool {
-        !matches!(self.problem, Problem::Io(_) | Problem::Gzip(_) | Problem::NotRows { .. })
+        !matches!(self.problem, Problem::Io(_) | Problem::Gzip(_) | Problem::Parquet { .. } | Problem::NotRows { .. })
     }
 }
 
@@ -49,6 +49,12 @@ pub enum Problem {
     /// The gzip stream is damaged or ends early.
     #[error("the gzip stream is damaged or ends early ({0}); fetch the file again")]
     Gzip(std::io::Error),
+    /// The Parquet file is damaged, or uses what the reader does not know.
+    #[error("cannot read this Parquet file further: {message}; write it again, or as JSON lines")]
+    Parquet {
+        /// The reader's words.
+        message: String,
+    },
     /// Bytes that are not UTF-8.
     #[error("expected UTF-8, got the byte 0x{byte:02x} at byte {offset} of the row")]
     NotUtf8 {

@@ -1,13 +1,18 @@
 //! Records from a file, one at a time.
 
+use std::fs::File;
+use std::io::{Read, Seek};
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::Value;
 
 use crate::lines::RawRows;
+use crate::parquet_rows::{MAGIC, ParquetRows};
 use crate::read_error::{Location, Problem, ReadError};
-use crate::record::{Example, PreferencePair, Record, UnpairedExample};
+use crate::record::{PreferencePair, Record};
 use crate::shape;
+use crate::training_row::TrainingRow;
 
 /// A record and the place it came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,11 +26,16 @@ pub struct Row<T> {
 /// The records of a file in order. After an error in a row the next row follows; after an error of the file
 /// nothing does.
 pub struct Records {
-    rows: RawRows,
+    rows: Source,
 }
 
-/// Opens a JSONL or JSON file, gzipped or not (told by its first bytes, not by its name), for reading one record
-/// at a time: memory holds one row, however large the file.
+enum Source {
+    Text(RawRows),
+    Parquet(ParquetRows),
+}
+
+/// Opens a JSONL or JSON file, gzipped or not, or a Parquet file (told by its first bytes, not by its name), for
+/// reading one record at a time: memory holds one row, however large the file.
 ///
 /// Rows may hold an explicit prompt (`prompt`, `chosen`, `rejected` as texts, messages or lists of messages), whole
 /// conversations in `chosen` and `rejected` that share their beginning, HH-RLHF transcripts, `messages` or
@@ -34,15 +44,42 @@ pub struct Records {
 /// # Errors
 /// When the file cannot be opened.
 pub fn records(path: impl AsRef<Path>) -> Result<Records, ReadError> {
-    Ok(Records { rows: RawRows::open(path.as_ref())? })
+    let path: Arc<Path> = path.as_ref().into();
+    let rows = match parquet(&path)? {
+        Some(file) => Source::Parquet(ParquetRows::open(file, path)?),
+        None => Source::Text(RawRows::open(&path)?),
+    };
+    Ok(Records { rows })
 }
 
-/// Rows of a file that are not blank, readable or not, without looking into them.
+/// The file, where it is Parquet.
+fn parquet(path: &Arc<Path>) -> Result<Option<File>, ReadError> {
+    let fail = |error| ReadError { location: Location { path: path.clone(), line: 0 }, problem: Problem::Io(error) };
+    let metadata = std::fs::metadata(path).map_err(fail)?;
+    if !metadata.is_file() {
+        // a pipe cannot be looked into without taking from it, and Parquet has to be read from its end
+        return Ok(None);
+    }
+    let mut file = File::open(path).map_err(fail)?;
+    let mut start = Vec::new();
+    file.by_ref().take(MAGIC.len() as u64).read_to_end(&mut start).map_err(fail)?;
+    file.rewind().map_err(fail)?;
+    Ok((start == MAGIC).then_some(file))
+}
+
+/// Rows of a file that are not blank, readable or not, without looking into them; 0 for a pipe, which would be used up.
 ///
 /// # Errors
 /// When the file cannot be opened.
 pub fn count_rows(path: impl AsRef<Path>) -> Result<u64, ReadError> {
-    let mut rows = RawRows::open(path.as_ref())?;
+    let path: Arc<Path> = path.as_ref().into();
+    if let Some(file) = parquet(&path)? {
+        return ParquetRows::count(file, path);
+    }
+    if std::fs::metadata(&path).is_ok_and(|metadata| !metadata.is_file()) {
+        return Ok(0);
+    }
+    let mut rows = RawRows::open(&path)?;
     let mut count = 0;
     while let Some(row) = rows.next() {
         count += u64::from(row.as_ref().is_ok() || row.is_err_and(|error| error.is_row()));
@@ -54,11 +91,17 @@ impl Iterator for Records {
     type Item = Result<Row<Record>, ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (location, bytes) = match self.rows.next()? {
-            Ok(row) => row,
-            Err(error) => return Some(Err(error)),
+        let (location, record) = match &mut self.rows {
+            Source::Text(rows) => match rows.next()? {
+                Ok((location, bytes)) => (location, parse(bytes)),
+                Err(error) => return Some(Err(error)),
+            },
+            Source::Parquet(rows) => match rows.next()? {
+                Ok((location, row)) => (location, shape::record(&row)),
+                Err(error) => return Some(Err(error)),
+            },
         };
-        Some(match parse(bytes) {
+        Some(match record {
             Ok(record) => Ok(Row { location, record }),
             Err(problem) => Err(ReadError { location, problem }),
         })
@@ -77,64 +120,33 @@ fn parse(bytes: &[u8]) -> Result<Record, Problem> {
     }
 }
 
+/// All rows of a file that an objective trains on, with their places.
+///
+/// # Errors
+/// At the first row that is none.
+pub fn read<T: TrainingRow>(path: impl AsRef<Path>) -> Result<Vec<Row<T>>, ReadError> {
+    let mut rows = Vec::new();
+    for row in records(path)? {
+        rows.extend(training_rows(row?)?);
+    }
+    Ok(rows)
+}
+
+/// The rows that a record gives, each with the record's place.
+pub(crate) fn training_rows<T: TrainingRow>(row: Row<Record>) -> Result<impl Iterator<Item = Row<T>>, ReadError> {
+    let Row { location, record } = row;
+    match T::from_record(record) {
+        Ok(records) => Ok(records.into_iter().map(move |record| Row { location: location.clone(), record })),
+        Err(other) => {
+            Err(ReadError { location, problem: Problem::WrongKind { expected: T::EXPECTED, got: other.kind() } })
+        }
+    }
+}
+
 /// All preference pairs of a file.
 ///
 /// # Errors
 /// At the first row that is not one.
 pub fn read_pairs(path: impl AsRef<Path>) -> Result<Vec<PreferencePair>, ReadError> {
-    read(path.as_ref(), "a preference pair (`prompt`, `chosen`, `rejected`)", |record| match record {
-        Record::Pair(pair) => Ok(pair),
-        other => Err(other),
-    })
-}
-
-/// All SFT examples of a file. A pair counts as its chosen side, a labelled completion counts where it is wanted.
-///
-/// # Errors
-/// At the first row that is none.
-pub fn read_examples(path: impl AsRef<Path>) -> Result<Vec<Example>, ReadError> {
-    let found = read(path.as_ref(), "an instruction example", |record| match record {
-        Record::Example(example) => Ok(Some(example)),
-        Record::Pair(pair) => Ok(Some(Example { id: pair.id, prompt: pair.prompt, completion: pair.chosen })),
-        Record::Unpaired(row) => {
-            Ok(row.label.then_some(Example { id: row.id, prompt: row.prompt, completion: row.completion }))
-        }
-    })?;
-    Ok(found.into_iter().flatten().collect())
-}
-
-/// All labelled completions of a file. A pair counts as two: its chosen side wanted, its rejected side not.
-///
-/// # Errors
-/// At the first row that is neither.
-pub fn read_unpaired(path: impl AsRef<Path>) -> Result<Vec<UnpairedExample>, ReadError> {
-    let found =
-        read(path.as_ref(), "a labelled completion (`prompt`, `completion`, `label`)", |record| match record {
-            Record::Unpaired(row) => Ok(vec![row]),
-            Record::Pair(pair) => Ok([(pair.chosen, true), (pair.rejected, false)]
-                .into_iter()
-                .map(|(completion, label)| UnpairedExample {
-                    id: format!("{}/{}", pair.id, if label { "chosen" } else { "rejected" }),
-                    prompt: pair.prompt.clone(),
-                    completion,
-                    label,
-                })
-                .collect()),
-            other @ Record::Example(_) => Err(other),
-        })?;
-    Ok(found.into_iter().flatten().collect())
-}
-
-fn read<T>(
-    path: &Path,
-    expected: &'static str,
-    take: impl Fn(Record) -> Result<T, Record>,
-) -> Result<Vec<T>, ReadError> {
-    records(path)?
-        .map(|row| {
-            let Row { location, record } = row?;
-            take(record)
-                .map_err(|other| ReadError { location, problem: Problem::WrongKind { expected, got: other.kind() } })
-        })
-        .collect()
+    Ok(read(path)?.into_iter().map(|row| row.record).collect())
 }

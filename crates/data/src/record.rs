@@ -81,27 +81,14 @@ impl Record {
         }
     }
 
-    /// What the row says, apart from its id: 16 hex digits of SHA-256, the same wherever the row stands. It is the id
-    /// of rows that bring none.
-    pub fn content_hash(&self) -> String {
-        let mut hash = Sha256::new();
-        let mut add = |part: &str| {
-            // lengths before parts, so that no two rows run together into the same bytes
-            hash.update((part.len() as u64).to_le_bytes());
-            hash.update(part);
-        };
-        if let Self::Unpaired(row) = self {
-            add(if row.label { "1" } else { "0" });
+    /// What the row says, apart from its id: 64 bits of SHA-256, the same wherever the row stands. In hexadecimal it is the
+    /// id of rows that bring none.
+    pub fn content_hash(&self) -> u64 {
+        match self {
+            Self::Pair(row) => content_hash(None, &[&row.prompt, &row.chosen, &row.rejected]),
+            Self::Unpaired(row) => content_hash(Some(row.label), &[&row.prompt, &row.completion]),
+            Self::Example(row) => content_hash(None, &[&row.prompt, &row.completion]),
         }
-        let completions = self.completions().into_iter().map(|(_, messages)| messages);
-        for messages in std::iter::once(self.prompt()).chain(completions) {
-            add(&messages.len().to_string());
-            for message in messages {
-                add(&message.role);
-                add(&message.content);
-            }
-        }
-        hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// What kind of row this is, in words.
@@ -112,6 +99,26 @@ impl Record {
             Self::Example(_) => "an instruction example",
         }
     }
+}
+
+pub(crate) fn content_hash(label: Option<bool>, parts: &[&[Message]]) -> u64 {
+    let mut hash = Sha256::new();
+    let mut add = |part: &str| {
+        // lengths before parts, so that no two rows run together into the same bytes
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    };
+    if let Some(label) = label {
+        add(if label { "1" } else { "0" });
+    }
+    for messages in parts {
+        add(&messages.len().to_string());
+        for message in *messages {
+            add(&message.role);
+            add(&message.content);
+        }
+    }
+    hash.finalize().iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
 }
 
 /// A preference pair as token ids: one prompt, two completions that each end in exactly one terminator.

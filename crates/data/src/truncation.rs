@@ -1,11 +1,12 @@
 //! What gives way when a row is too long.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::record::{TokenizedExample, TokenizedPair, TokenizedUnpaired};
 
 /// Which end of a prompt that is cut is kept.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PromptKeep {
     /// Its end, with the last question and the assistant's header (and BOS, where it begins with it).

@@ -7,7 +7,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use proptest::prelude::*;
 use smpo_chat::{ChatTemplate, Message};
-use smpo_data::{ChatTokenizer, EncodeError, Record, read_examples, read_pairs, read_unpaired, records};
+use smpo_data::{ChatTokenizer, EncodeError, Example, Record, UnpairedExample, read, read_pairs, records};
 use tempfile::NamedTempFile;
 
 fn file(bytes: &[u8]) -> NamedTempFile {
@@ -223,7 +223,7 @@ fn reading_everything_stops_at_the_first_bad_row_and_names_it() {
         error.contains(":1: expected a preference pair") && error.contains("got an instruction example"),
         "{error}"
     );
-    assert!(read_unpaired(sft.path()).is_err());
+    assert!(read::<UnpairedExample>(sft.path()).is_err());
     let absent = read_pairs(Path::new("/nowhere/pairs.jsonl")).unwrap_err().to_string();
     assert!(absent.starts_with("/nowhere/pairs.jsonl: cannot read"), "{absent}");
 }
@@ -231,14 +231,18 @@ fn reading_everything_stops_at_the_first_bad_row_and_names_it() {
 #[test]
 fn a_pair_serves_sft_and_kto_too() {
     let file = file(PAIR.as_bytes());
-    let examples = read_examples(file.path()).unwrap();
-    assert_eq!(examples[0].completion, [Message::assistant("c")]);
-    let unpaired = read_unpaired(file.path()).unwrap();
+    let examples = read::<Example>(file.path()).unwrap();
+    assert_eq!(examples[0].record.completion, [Message::assistant("c")]);
+    let unpaired = read::<UnpairedExample>(file.path()).unwrap();
     assert_eq!(
-        unpaired.iter().map(|row| (row.completion[0].content.as_str(), row.label)).collect::<Vec<_>>(),
+        unpaired
+            .iter()
+            .map(|row| &row.record)
+            .map(|row| (row.completion[0].content.as_str(), row.label))
+            .collect::<Vec<_>>(),
         [("c", true), ("r", false)]
     );
-    assert_ne!(unpaired[0].id, unpaired[1].id);
+    assert_ne!(unpaired[0].record.id, unpaired[1].record.id);
 }
 
 #[test]

@@ -4,9 +4,10 @@
 //! SMPO_MODEL_DIR=… SMPO_PREFERENCE_FILES=a.jsonl:b.jsonl cargo test --release -p smpo-data --test real_files -- --ignored --nocapture
 //! ```
 
+use std::ops::ControlFlow;
 use std::time::Instant;
 
-use smpo_data::{ChatTokenizer, read_pairs, tokenize_pairs};
+use smpo_data::{ChatTokenizer, PreferencePair, read, tokenize};
 
 #[test]
 #[ignore = "needs SMPO_MODEL_DIR and SMPO_PREFERENCE_FILES"]
@@ -16,17 +17,17 @@ fn real_pairs_are_read_and_tokenised() {
     let tokenizer = ChatTokenizer::from_model_dir(model).unwrap();
     for file in files.split(':') {
         let begun = Instant::now();
-        let pairs = read_pairs(file).unwrap();
+        let pairs = read::<PreferencePair>(file).unwrap();
         let read = begun.elapsed().as_secs_f64();
         let begun = Instant::now();
-        let rows = tokenize_pairs(&tokenizer, &pairs, &|| {});
+        let rows = tokenize(&tokenizer, &pairs, &mut |_| ControlFlow::Continue(())).unwrap();
         let tokenised = begun.elapsed().as_secs_f64();
         let mut tokens = 0;
         for (pair, row) in pairs.iter().zip(rows) {
-            let row = row.unwrap_or_else(|error| panic!("{}: {error}", pair.id));
+            let row = row.unwrap_or_else(|error| panic!("{}: {error}", pair.location));
             tokens += row.prompt.len() + row.chosen.len() + row.rejected.len();
             for side in [&row.chosen, &row.rejected] {
-                assert_eq!(side.iter().filter(|&&id| tokenizer.is_terminator(id)).count(), 1, "{}", pair.id);
+                assert_eq!(side.iter().filter(|&&id| tokenizer.is_terminator(id)).count(), 1, "{}", pair.location);
                 assert!(tokenizer.is_terminator(side[side.len() - 1]));
             }
         }

@@ -8,7 +8,7 @@ use crate::families::Family;
 use crate::layout::{HEAD, Role, Slot, layout};
 use crate::lora::{LoraConfig, chosen_modules};
 use crate::parameter::check_names;
-use crate::spec::{DecoderSpec, NormPlacement};
+use crate::spec::{DecoderSpec, NormPlacement, Projections};
 use crate::trainable::NamedParameters;
 use crate::weights::{Element, ElementCounts, WeightFiles};
 
@@ -167,9 +167,9 @@ fn activations(spec: &DecoderSpec, shape: &TrainingShape<'_>, adapters: &[Adapte
     let (tokens, rows, hidden) = (shape.tokens, shape.completion_tokens, spec.hidden_size);
     let (queries, keys, inner) = (spec.query_width(), spec.kv_width(), spec.intermediate_size);
     let last = spec.layers.len() - 1;
-    // A, its scaled output, B, the sum with the base; DoRA's rescaled sum on top.
+    // What A gives, the sum with the base; DoRA's rescaled sum on top.
     let adapter = |module: &AdaptedModule| match shape.lora {
-        Some(config) => 2 * config.r + (2 + usize::from(config.dora)) * module.outputs,
+        Some(config) => config.r + (1 + usize::from(config.dora)) * module.outputs,
         None => 0,
     };
     let in_block = |index: usize, after_attention: bool| -> usize {
@@ -177,11 +177,22 @@ fn activations(spec: &DecoderSpec, shape: &TrainingShape<'_>, adapters: &[Adapte
     };
     let block = |index: usize| {
         let qk_norm = if spec.qk_norm { queries + keys } else { 0 };
+        // Columns of a fused projection are copied out of it.
+        let (fused_heads, fused_gate) = match spec.projections {
+            Projections::Fused => (queries + 2 * keys, 2 * inner),
+            Projections::Separate => (0, 0),
+        };
         // Residual sum and its norm, projections, their norms and rotations, attention's output.
-        let before = 2 * hidden + (queries + 2 * keys) + qk_norm + (queries + keys) + queries + in_block(index, false);
+        let before = 2 * hidden
+            + (queries + 2 * keys)
+            + qk_norm
+            + (queries + keys)
+            + queries
+            + fused_heads
+            + in_block(index, false);
         let post_norms = if spec.norms == NormPlacement::PreAndPost { 2 * hidden } else { 0 };
         // Output projection, sum, norm, gate, up, their product, down.
-        let after = 4 * hidden + 3 * inner + post_norms + in_block(index, true);
+        let after = 4 * hidden + 3 * inner + fused_gate + post_norms + in_block(index, true);
         let (after_rows, gathered) = if index == last { (rows, queries + hidden) } else { (tokens, 0) };
         tokens * before + after_rows * (after + gathered)
     };

@@ -9,7 +9,6 @@
 mod angles;
 mod batch;
 mod block;
-mod cache;
 mod config;
 mod decoder;
 mod error;
@@ -36,7 +35,7 @@ pub use config::Config;
 pub use decoder::Decoder;
 pub use error::{ModelError, Result};
 pub use families::Family;
-pub use generate::{Continuation, GenerateOptions};
+pub use generate::{Continuation, Feed, GenerateOptions, PackedDecoder, Scratch, Sequence};
 pub use info::{MemoryEstimate, ModelInfo, TrainingShape};
 pub use layout::{Role, Slot, layout};
 pub use lora::{AdapterInfo, AdapterSaveOptions, LoraConfig};

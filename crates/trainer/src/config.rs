@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use smpo_data::{HoldOut, OnBadRows, PromptKeep};
 use smpo_losses::LossConfig;
 
 pub use adapter::AdapterStart;
@@ -42,15 +43,15 @@ pub enum Init {
     Random,
 }
 
-/// What happens to errors that the preflight check finds in the data.
+/// What becomes of errors that the data check finds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DataCheck {
-    /// The run does not start.
+    /// They end the run before it starts.
     #[default]
     Refuse,
-    /// They are told, and the run starts.
-    Warn,
+    /// They are shown, and the run goes on.
+    Report,
     /// Nothing is checked.
     Off,
 }
@@ -83,10 +84,22 @@ pub struct TrainConfig {
     #[serde(deserialize_with = "one_or_many")]
     #[schemars(with = "OneOrMany<PathBuf>")]
     pub dataset: Vec<PathBuf>,
+    /// Share of each file that is taken, one number per file: 0.5 draws half of its rows, 2 takes them twice. All rows when
+    /// absent.
+    #[serde(default, deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "OneOrMany<f64>")]
+    pub dataset_ratio: Vec<f64>,
+    /// What is done about rows that cannot be read or rendered.
+    #[serde(default)]
+    pub on_bad_rows: OnBadRows,
+    /// Folder for tokenised rows, under the hash of all that shaped them; `tokens` in the run directory when absent. Runs
+    /// that share it tokenise once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_cache: Option<PathBuf>,
     /// Train on this many rows, drawn with the seed; all rows when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dataset_sample: Option<usize>,
-    /// What happens to errors that `smpo data check` finds in the data.
+    /// What becomes of errors that `smpo data check` finds before the first step.
     #[serde(default)]
     pub data_check: DataCheck,
     /// Jinja text in place of the model's chat template, or a path that ends in `.jinja`. Used where the model has no
@@ -112,6 +125,9 @@ pub struct TrainConfig {
     /// Longest prompt, in tokens; `max_length / 2` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_prompt_length: Option<usize>,
+    /// Which end of a prompt that is too long is kept.
+    #[serde(default)]
+    pub truncation_mode: PromptKeep,
     /// Pairs (or examples) of a micro-batch: what is in memory at once.
     #[serde(default = "defaults::one")]
     pub per_device_train_batch_size: usize,
@@ -169,9 +185,11 @@ pub struct TrainConfig {
     #[serde(default, deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "OneOrMany<PathBuf>")]
     pub eval_dataset: Vec<PathBuf>,
-    /// Rows of `dataset` to hold out for evaluation, drawn with the seed: a share below 1, or a number of rows.
+    /// Rows of each file that are held out to evaluate on: a share such as 0.05, or a number of rows. Drawn by a seed of
+    /// their own, so that runs which differ in `seed` are evaluated on the same rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub test_size: Option<f64>,
+    #[schemars(with = "Option<f64>")]
+    pub test_size: Option<HoldOut>,
     /// Steps between evaluations on held-out rows; an epoch when absent. Step 0 and the last are always evaluated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eval_steps: Option<u64>,

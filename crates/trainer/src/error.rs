@@ -25,18 +25,21 @@ pub enum TrainError {
         /// The reason.
         source: std::io::Error,
     },
-    /// A data file is wrong.
+    /// A data file is wrong, or leaves nothing to train on.
     #[error(transparent)]
-    Data(#[from] smpo_data::ReadError),
-    /// A row cannot be turned into tokens.
+    Data(#[from] smpo_data::DatasetError),
+    /// The data check speaks against training.
+    #[error(
+        "{}; `smpo data check` lists all that is wrong: mend it, leave out rows that cannot be read or rendered with \
+         on_bad_rows = \"drop\", or train all the same with data_check = \"report\"", first.join("; ")
+    )]
+    DataCheck {
+        /// The first error of each file, with its place.
+        first: Vec<String>,
+    },
+    /// The model directory's tokenizer or chat template is wrong.
     #[error(transparent)]
     Encode(#[from] smpo_data::EncodeError),
-    /// There is nothing to train on.
-    #[error("{}: no row to train on: expected at least one preference pair or example", path.display())]
-    NoRows {
-        /// The first data file.
-        path: PathBuf,
-    },
     /// The model directory is wrong, or the model refused a batch.
     #[error(transparent)]
     Model(#[from] smpo_model::ModelError),
@@ -75,22 +78,6 @@ pub enum TrainError {
         /// The run directory.
         dir: PathBuf,
     },
-    /// The preflight check found errors.
-    #[error(
-        "{}: {} in the data: {}; mend the file, or train all the same with data_check = \"warn\"",
-        file.display(),
-        if findings.len() == 1 { "an error".to_owned() } else { format!("{} errors", findings.len()) },
-        findings.join("; ")
-    )]
-    Preflight {
-        /// The data file.
-        file: PathBuf,
-        /// The errors, with their first place and their remedy.
-        findings: Vec<String>,
-    },
-    /// Rows cannot be held out.
-    #[error(transparent)]
-    HoldOut(#[from] smpo_data::MixtureError),
     /// The figure that checkpoints are compared by does not exist.
     #[error("metric_for_best_model: `{name}` is not among the figures of step {step}: {known}")]
     NoSuchMetric {

@@ -1,6 +1,7 @@
 //! The training loop: rows in, metrics and a model directory out, resumable at any step.
 //!
 //! * [`config`]: what a run is asked to do, one TOML or YAML file
+//! * [`preflight`]: the data check before the first step
 //! * [`row`]: what a step is made of, whatever the objective
 //! * [`learner`]: one optimizer step; the seam between the model (ℓ forward, w backward) and the losses
 //! * [`run`]: a run from its configuration to a model, stopping and going on; its loop is in `steps`
@@ -16,7 +17,7 @@ pub mod error;
 mod held_out;
 pub mod judge;
 pub mod learner;
-mod preflight;
+pub mod preflight;
 mod probe;
 pub mod record;
 mod reference;
@@ -30,12 +31,12 @@ mod tensorboard;
 mod tokenizer_dir;
 
 pub use alarm::{Alarm, AlarmKind};
-pub use config::{Init, ReadConfig, TrainConfig};
+pub use config::{DataCheck, Init, ReadConfig, TrainConfig};
 pub use error::TrainError;
 pub use judge::StopReason;
 pub use learner::{Learner, RowLogps, StepOutcome, StepRow, row_logps};
 pub use record::{Figure, StepRecord, Update};
-pub use row::{Row, TruncatedRows};
+pub use row::{Row, Rows};
 pub use run::{Event, Finish, train};
 pub use run_dir::RunDir;
 pub use schedule::{LearningRate, Schedule};

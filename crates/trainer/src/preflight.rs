@@ -1,47 +1,53 @@
-//! The check that `smpo data check` does, before anything is trained on a file.
+//! The data check before the first step: what would teach the model the wrong thing ends the run before it costs hours.
 
 use std::ops::ControlFlow;
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use smpo_data::{ChatTokenizer, CheckReport, Finding, Severity, Truncation, check};
+use smpo_data::{ChatTokenizer, CheckReport, ReadError, Severity, check};
 
 use crate::config::{DataCheck, TrainConfig};
 use crate::error::TrainError;
-use crate::run::Event;
+use crate::row;
 
-/// Checks every file that the run reads. `false` when stopped on the way.
+/// Checks every file of a run against its model and lengths, as `smpo data check` does; no report with
+/// `data_check = "off"`. `done` is told the rows of the current file so far, and may break off: then there is no result.
 ///
 /// # Errors
-/// When a file cannot be opened, or has errors that the configuration does not accept.
-pub(crate) fn run(
+/// When a file cannot be opened; what is wrong in it is in the reports.
+pub fn preflight(
     config: &TrainConfig,
     tokenizer: &ChatTokenizer,
-    truncation: &Truncation,
-    stop: &AtomicBool,
-    watch: &mut dyn FnMut(Event<'_>),
-) -> Result<bool, TrainError> {
+    done: &dyn Fn(u64) -> ControlFlow<()>,
+) -> Result<Option<Vec<CheckReport>>, ReadError> {
     if config.data_check == DataCheck::Off {
-        return Ok(true);
+        return Ok(Some(Vec::new()));
     }
-    for path in config.dataset.iter().chain(&config.eval_dataset) {
-        let go_on = |_| if stop.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
-        let Some(report) = check(path, Some(tokenizer), truncation, &go_on)? else { return Ok(false) };
-        watch(Event::Checked(&report));
-        if config.data_check == DataCheck::Refuse && report.has_errors() {
-            return Err(refusal(path, &report));
+    let truncation = row::truncation(config, tokenizer);
+    let mut reports = Vec::with_capacity(config.dataset.len() + config.eval_dataset.len());
+    for file in config.dataset.iter().chain(&config.eval_dataset) {
+        match check(file, Some(tokenizer), &truncation, done)? {
+            Some(report) => reports.push(report),
+            None => return Ok(None),
         }
     }
-    Ok(true)
+    Ok(Some(reports))
 }
 
-fn refusal(path: &Path, report: &CheckReport) -> TrainError {
-    let errors = report.findings.iter().filter(|finding| finding.severity == Severity::Error);
-    TrainError::Preflight { file: path.to_owned(), findings: errors.map(|finding| told(path, finding)).collect() }
+/// Refuses a run that its data check speaks against.
+///
+/// # Errors
+/// When a report has errors that the run neither drops nor was told to train on.
+pub fn refuse(config: &TrainConfig, reports: &[CheckReport]) -> Result<(), TrainError> {
+    let refused: Vec<String> =
+        reports.iter().filter(|report| report.refuses(config.on_bad_rows)).filter_map(gravest).collect();
+    if refused.is_empty() || config.data_check != DataCheck::Refuse {
+        return Ok(());
+    }
+    Err(TrainError::DataCheck { first: refused })
 }
 
-fn told(path: &Path, finding: &Finding) -> String {
-    let place = finding.first.iter().find_map(|sample| sample.line);
-    let place = place.map_or(String::new(), |line| format!(", first at {}:{line}", path.display()));
-    format!("{} ({} times{place}): {}", finding.what, finding.count, finding.remedy)
+/// The gravest error of a file, with its first place.
+fn gravest(report: &CheckReport) -> Option<String> {
+    let finding = report.findings.iter().find(|finding| finding.severity == Severity::Error)?;
+    let line = finding.first.iter().find_map(|sample| sample.line).map_or(String::new(), |line| format!(":{line}"));
+    Some(format!("{}{line}: {} ({} times): {}", report.file, finding.what, finding.count, finding.remedy))
 }

@@ -1,16 +1,16 @@
 //! What an optimizer step is made of, whatever the objective: a prompt with one or two completions.
 
-use std::path::Path;
+use std::ops::ControlFlow;
 
-use rayon::prelude::*;
 use smpo_data::{
-    ChatTokenizer, EncodeError, TokenizedExample, TokenizedPair, TokenizedUnpaired, Truncation, order, read_examples,
-    read_pairs, read_unpaired,
+    BadRows, ChatTokenizer, Dataset, Example, PreferencePair, TokenCache, TokenizedExample, TokenizedPair,
+    TokenizedUnpaired, TrainingRow, TruncatedRows, Truncation, UnpairedExample,
 };
 use smpo_losses::Loss;
 
 use crate::config::TrainConfig;
 use crate::error::TrainError;
+use crate::run_dir::RunDir;
 
 /// A prompt and its completions as token ids; every completion ends in exactly one terminator.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,94 +56,73 @@ impl From<TokenizedUnpaired> for Row {
     }
 }
 
-/// What was cut to fit `max_length` and `max_prompt_length`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct TruncatedRows {
-    /// Rows whose prompt lost tokens.
-    pub prompts: usize,
-    /// Rows of which a completion lost tokens; it still ends in its terminator.
-    pub completions: usize,
+/// The rows of a run.
+#[derive(Debug)]
+pub struct Rows {
+    /// To train on.
+    pub train: Vec<Row>,
+    /// To evaluate on: `test_size` of the data.
+    pub held_out: Vec<Row>,
+    /// What was cut to fit `max_length` and `max_prompt_length`.
+    pub truncated: TruncatedRows,
+    /// Rows left out, where `on_bad_rows` says so.
+    pub bad: BadRows,
+    /// Why the tokens could not be kept for the next run; they are good all the same.
+    pub not_kept: Option<std::io::Error>,
 }
 
-/// How rows are cut.
-pub(crate) fn truncation(config: &TrainConfig, tokenizer: &ChatTokenizer) -> Truncation {
+/// Which rows of which files a configuration asks for.
+pub fn dataset(config: &TrainConfig) -> Dataset {
+    Dataset {
+        files: config.dataset.clone(),
+        ratios: config.dataset_ratio.clone(),
+        test_size: config.test_size,
+        sample: config.dataset_sample,
+        seed: config.seed,
+        on_bad_rows: config.on_bad_rows,
+    }
+}
+
+/// The lengths that a configuration bounds.
+pub fn truncation(config: &TrainConfig, tokenizer: &ChatTokenizer) -> Truncation {
     Truncation {
         max_length: Some(config.max_length),
         max_prompt_length: Some(config.max_prompt_length.unwrap_or(config.max_length / 2)),
+        keep: config.truncation_mode,
         bos: tokenizer.bos(),
-        ..Truncation::default()
     }
 }
 
-/// Reads, samples, tokenises and truncates the rows that the objective trains on.
+/// Reads, splits, mixes, tokenises and truncates the rows that the objective trains on. `done` is told the rows
+/// tokenised so far and how many there are, and may break off: then there is no result.
 ///
 /// # Errors
-/// At the first row that cannot be read or tokenised, with its place; when no row is left.
-pub(crate) fn load(config: &TrainConfig, tokenizer: &ChatTokenizer) -> Result<(Vec<Row>, TruncatedRows), TrainError> {
-    let truncation = truncation(config, tokenizer);
+/// At the first row that cannot be read or tokenised, with its place, unless it may be dropped; when no row is left.
+pub fn load(
+    config: &TrainConfig,
+    tokenizer: &ChatTokenizer,
+    done: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
+) -> Result<Option<Rows>, TrainError> {
     match config.loss.loss {
-        Loss::Sft(_) => tokenize(
-            sampled(config, |path| Ok(read_examples(path)?))?,
-            |example| tokenizer.encode_example(example),
-            |row| truncation.apply_example(row),
-        ),
-        Loss::Kto(_) => tokenize(
-            sampled(config, |path| Ok(read_unpaired(path)?))?,
-            |row| tokenizer.encode_unpaired(row),
-            |row| truncation.apply_unpaired(row),
-        ),
-        _ => tokenize(
-            sampled(config, |path| Ok(read_pairs(path)?))?,
-            |pair| tokenizer.encode_pair(pair),
-            |row| truncation.apply_pair(row),
-        ),
+        Loss::Sft(_) => tokens::<Example>(config, tokenizer, done),
+        Loss::Kto(_) => tokens::<UnpairedExample>(config, tokenizer, done),
+        _ => tokens::<PreferencePair>(config, tokenizer, done),
     }
 }
 
-/// Epoch number under which the sample is drawn: no training epoch has it.
-const SAMPLE_EPOCH: u64 = u64::MAX;
-
-fn sampled<T>(config: &TrainConfig, read: impl Fn(&Path) -> Result<Vec<T>, TrainError>) -> Result<Vec<T>, TrainError> {
-    let mut rows = Vec::new();
-    for path in &config.dataset {
-        rows.extend(read(path)?);
-    }
-    if rows.is_empty() {
-        return Err(TrainError::NoRows { path: config.dataset[0].clone() });
-    }
-    match config.dataset_sample {
-        Some(wanted) if wanted > rows.len() => Err(TrainError::Config {
-            origin: config.dataset[0].clone(),
-            line: None,
-            message: format!("`dataset_sample` is {wanted}, but there are only {} rows", rows.len()),
-        }),
-        Some(wanted) => {
-            let mut keep = order(rows.len(), SAMPLE_EPOCH, config.seed);
-            keep.truncate(wanted);
-            keep.sort_unstable();
-            let mut keep = keep.into_iter().peekable();
-            let kept = rows.into_iter().enumerate().filter(|(index, _)| keep.next_if_eq(index).is_some());
-            Ok(kept.map(|(_, row)| row).collect())
-        }
-        None => Ok(rows),
-    }
-}
-
-fn tokenize<T: Sync, U: Into<Row> + Send>(
-    rows: Vec<T>,
-    encode: impl Fn(&T) -> Result<U, EncodeError> + Sync + Send,
-    truncate: impl Fn(&mut U) -> smpo_data::Truncated,
-) -> Result<(Vec<Row>, TruncatedRows), TrainError> {
-    let encoded: Vec<U> = rows.par_iter().map(encode).collect::<Result<_, _>>()?;
-    let mut truncated = TruncatedRows::default();
-    let rows = encoded
-        .into_iter()
-        .map(|mut row| {
-            let cut = truncate(&mut row);
-            truncated.prompts += usize::from(cut.prompt > 0);
-            truncated.completions += usize::from(cut.completion > 0);
-            row.into()
-        })
-        .collect();
-    Ok((rows, truncated))
+fn tokens<T: TrainingRow<Tokens: Into<Row>> + Clone>(
+    config: &TrainConfig,
+    tokenizer: &ChatTokenizer,
+    done: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
+) -> Result<Option<Rows>, TrainError> {
+    let cache = TokenCache::new(config.token_cache.clone().unwrap_or_else(|| RunDir::new(&config.output_dir).tokens()));
+    let truncation = truncation(config, tokenizer);
+    let tokens = dataset(config).tokens::<T>(tokenizer, &truncation, Some(&cache), done)?;
+    Ok(tokens.map(|tokens| Rows {
+        train: tokens.train.into_iter().map(Into::into).collect(),
+        held_out: tokens.held_out.into_iter().map(Into::into).collect(),
+        truncated: tokens.truncated,
+        bad: tokens.bad,
+        not_kept: tokens.not_kept,
+    }))
 }

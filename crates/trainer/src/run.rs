@@ -1,9 +1,10 @@
 //! A training run from its configuration to a model directory, resumable at any step.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use smpo_data::{ChatTokenizer, CheckReport, HoldOut, split};
+use smpo_data::{ChatTokenizer, CheckReport, DatasetError};
 use smpo_losses::Objective;
 use smpo_model::Config;
 
@@ -18,7 +19,7 @@ use crate::preflight;
 use crate::probe::Probe;
 use crate::record::StepRecord;
 use crate::reference::ReferenceCache;
-use crate::row::{self, Row, TruncatedRows};
+use crate::row::{self, Rows};
 use crate::run_dir::RunDir;
 use crate::start::Models;
 use crate::steps::Steps;
@@ -27,17 +28,17 @@ use crate::tokenizer_dir;
 /// What a run tells whoever watches it. Watching decides nothing.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// A data file was checked.
-    Checked(&'a CheckReport),
-    /// The rows are tokenised.
-    Data {
-        /// How many are trained on.
-        rows: usize,
-        /// How many are held out.
-        held_out: usize,
-        /// What was cut, of both.
-        truncated: TruncatedRows,
+    /// The data was checked; not told when a run goes on.
+    Checked(&'a [CheckReport]),
+    /// Rows are being tokenised.
+    Tokenizing {
+        /// Rows so far.
+        done: u64,
+        /// Rows in all.
+        total: u64,
     },
+    /// The rows are tokenised.
+    Data(&'a Rows),
     /// The reference model scores the rows.
     Reference {
         /// Rows done.
@@ -109,12 +110,24 @@ pub fn train(
     let tokenizer = ChatTokenizer::from_model_dir(&tokenizer_dir)?;
     let resumed = checkpoint::list(&dir.checkpoints())?.pop();
     let done = resumed.as_ref().map_or(0, |checkpoint: &Checkpoint| checkpoint.step);
+    let go_on = || if stop.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
     // A run that goes on was checked when it began.
-    if resumed.is_none() && !preflight::run(config, &tokenizer, &row::truncation(config, &tokenizer), stop, watch)? {
-        return Ok(Finish::Stopped { step: 0 });
+    if resumed.is_none() {
+        let Some(reports) = preflight::preflight(config, &tokenizer, &|_| go_on()).map_err(DatasetError::from)? else {
+            return Ok(Finish::Stopped { step: done });
+        };
+        watch(Event::Checked(&reports));
+        preflight::refuse(config, &reports)?;
     }
-    let Rows { train: rows, held_out, truncated } = load_rows(config, &tokenizer)?;
-    watch(Event::Data { rows: rows.len(), held_out: held_out.len(), truncated });
+    let mut tokenized = |done, total| {
+        watch(Event::Tokenizing { done, total });
+        go_on()
+    };
+    let Some(loaded) = load_rows(config, &tokenizer, &mut tokenized)? else {
+        return Ok(Finish::Stopped { step: done });
+    };
+    watch(Event::Data(&loaded));
+    let Rows { train: rows, held_out, .. } = loaded;
     let probe = Probe::load(config, &tokenizer, model_config.spec().max_positions)?;
 
     let models = Models::load(config, &model_config, resumed.as_ref())?;
@@ -192,30 +205,23 @@ fn read_model_config(config: &TrainConfig) -> Result<Config, TrainError> {
     Ok(model)
 }
 
-struct Rows {
-    train: Vec<Row>,
-    held_out: Vec<Row>,
-    truncated: TruncatedRows,
-}
-
 /// The rows to train on and those that are held out: a part of the same files, or files of their own.
-fn load_rows(config: &TrainConfig, tokenizer: &ChatTokenizer) -> Result<Rows, TrainError> {
-    let (mut train, mut truncated) = row::load(config, tokenizer)?;
-    let mut held_out = Vec::new();
-    if let Some(size) = config.test_size {
-        let size = if size < 1.0 { HoldOut::Share(size) } else { HoldOut::Rows(size as usize) };
-        let apart = split(train.len(), size, config.seed)?;
-        let mut rows: Vec<Option<Row>> = train.into_iter().map(Some).collect();
-        let mut take = |indices: &[usize]| -> Vec<Row> { indices.iter().filter_map(|&i| rows[i].take()).collect() };
-        held_out = take(&apart.held_out);
-        train = take(&apart.train);
-    }
+fn load_rows(
+    config: &TrainConfig,
+    tokenizer: &ChatTokenizer,
+    done: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
+) -> Result<Option<Rows>, TrainError> {
+    let Some(mut rows) = row::load(config, tokenizer, done)? else { return Ok(None) };
     if !config.eval_dataset.is_empty() {
-        let eval = TrainConfig { dataset: config.eval_dataset.clone(), dataset_sample: None, ..config.clone() };
-        let (rows, cut) = row::load(&eval, tokenizer)?;
-        truncated.prompts += cut.prompts;
-        truncated.completions += cut.completions;
-        held_out = rows;
+        let files = config.eval_dataset.clone();
+        let eval = TrainConfig { dataset: files, dataset_ratio: Vec::new(), dataset_sample: None, ..config.clone() };
+        let Some(held_out) = row::load(&eval, tokenizer, done)? else { return Ok(None) };
+        rows.truncated.prompts += held_out.truncated.prompts;
+        rows.truncated.completions += held_out.truncated.completions;
+        rows.bad.count += held_out.bad.count;
+        rows.bad.first.extend(held_out.bad.first);
+        rows.not_kept = rows.not_kept.or(held_out.not_kept);
+        rows.held_out = held_out.train;
     }
-    Ok(Rows { train, held_out, truncated })
+    Ok(Some(rows))
 }

@@ -35,6 +35,10 @@ impl RunDir {
     pub fn tokenizer(&self) -> PathBuf {
         self.0.join("tokenizer")
     }
+    /// Rows as tokens, unless `token_cache` names another folder.
+    pub fn tokens(&self) -> PathBuf {
+        self.0.join("tokens")
+    }
     /// Log-probs under the reference model.
     pub fn reference(&self) -> PathBuf {
         self.0.join("reference")
@@ -64,6 +68,7 @@ impl RunDir {
 
     /// Removes what an earlier run left; anything else in the directory stays.
     pub(crate) fn discard(&self) -> Result<(), TrainError> {
+        // Tokens stay: their names say what they are of.
         let dirs =
             [self.checkpoints(), self.model(), self.tokenizer(), self.reference(), self.probe(), self.tensorboard()];
         for path in dirs {

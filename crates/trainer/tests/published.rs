@@ -75,7 +75,10 @@ fn every_field_of_a_published_smpo_file_is_mapped() {
     assert_eq!((loss.beta, loss.target_margin, loss.margin_delta, loss.chosen_sft_ratio), (1.6, 0.5, 0.2, 0.9));
     assert!(loss.use_margin_schedule && !config.loss.transforms.is_active());
     assert_eq!((config.per_device_train_batch_size, config.gradient_accumulation_steps), (1, 4));
-    assert_eq!((config.eval_batch_size(), config.eval_steps, config.test_size), (2, Some(50), Some(0.05)));
+    assert_eq!(
+        (config.eval_batch_size(), config.eval_steps, config.test_size),
+        (2, Some(50), Some(smpo_data::HoldOut::Share(0.05)))
+    );
     assert_eq!((config.max_length, config.max_prompt_length), (8192, Some(4096)));
     assert_eq!((config.num_train_epochs, config.learning_rate, config.warmup_steps), (1.2, 2e-5, Some(20)));
     assert_eq!((config.save_steps, config.save_total_limit, config.seed), (Some(50), 20, 42));

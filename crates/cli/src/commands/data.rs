@@ -42,7 +42,7 @@ enum DataCommand {
 
 #[derive(Args)]
 struct CheckArgs {
-    /// JSONL or JSON, gzipped or not
+    /// JSONL or JSON, gzipped or not, or Parquet
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     #[command(flatten)]
@@ -62,7 +62,7 @@ struct CheckArgs {
 
 #[derive(Args)]
 struct StatsArgs {
-    /// JSONL or JSON, gzipped or not
+    /// JSONL or JSON, gzipped or not, or Parquet
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     #[command(flatten)]
@@ -73,7 +73,7 @@ struct StatsArgs {
 
 #[derive(Args)]
 struct ConvertArgs {
-    /// JSONL or JSON, gzipped or not
+    /// JSONL or JSON, gzipped or not, or Parquet
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// Where the lines go; gzipped when the name ends in .gz
@@ -247,7 +247,8 @@ struct Measured<'a> {
     files: &'a [LengthReport],
 }
 
-fn findings(report: &CheckReport) -> String {
+/// One file's findings as a table and a line.
+pub(super) fn findings(report: &CheckReport) -> String {
     let kinds = [(report.pairs, "pairs"), (report.labelled, "labelled completions"), (report.examples, "examples")];
     let kinds: Vec<String> =
         kinds.iter().filter(|(count, _)| *count > 0).map(|(count, name)| format!("{count} {name}")).collect();

@@ -4,7 +4,6 @@ mod data;
 #[cfg(feature = "mistralrs")]
 mod demo;
 mod dtype;
-#[cfg(feature = "mistralrs")]
 mod eval;
 mod explain;
 mod export;
@@ -32,7 +31,6 @@ pub enum Command {
     #[command(after_help = "Example:\n  smpo demo --out smpo-demo --seeds 3")]
     Demo(demo::DemoArgs),
     /// Sample a suite from a model and measure what comes back
-    #[cfg(feature = "mistralrs")]
     #[command(after_help = "Example:\n  smpo eval runs/smpo/model --suite evals/ood-chat.toml --out runs/smpo/eval")]
     Eval(Box<eval::EvalArgs>),
     /// What a loss does with stored log-probs: parts, clipping, and the tokens that carry the gradient
@@ -85,7 +83,6 @@ impl Command {
             Command::Data(args) => data::run(args),
             #[cfg(feature = "mistralrs")]
             Command::Demo(args) => demo::run(args),
-            #[cfg(feature = "mistralrs")]
             Command::Eval(args) => eval::run(*args),
             Command::Explain(args) => explain::run(args),
             Command::Export(args) => export::run(args),

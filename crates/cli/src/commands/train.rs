@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use smpo_data::{CheckReport, Severity};
-use smpo_trainer::{Event, Finish, ReadConfig, StepRecord, TrainConfig, TrainError};
+use smpo_trainer::{Event, Finish, ReadConfig, Rows, StepRecord, TrainConfig, TrainError};
 
 use crate::exit::{Exit, Failure, Outcome, io_is_usage, is_io};
 use crate::progress::{Progress, Stage};
@@ -57,28 +57,21 @@ pub fn run(args: TrainArgs) -> Outcome {
 
 /// Trains under a progress bar called `name`.
 pub fn train(config: &TrainConfig, restart: bool, name: &str, progress: &Progress) -> Result<Finish, Failure> {
+    let mut tokenizing: Option<Stage> = None;
     let mut stage: Option<Stage> = None;
     let mut scoring: Option<Stage> = None;
     let mut last = String::new();
     let finish = smpo_trainer::train(config, restart, interrupt::flag(), &mut |event| match event {
-        Event::Checked(report) => {
-            for line in findings(report) {
-                progress.say(&format!("{name}: {line}"));
+        Event::Checked(reports) => tell_findings(name, reports, progress),
+        Event::Tokenizing { done, total } => {
+            let stage = tokenizing.get_or_insert_with(|| progress.stage(&format!("{name}: tokenise"), total));
+            stage.update(done, "rows");
+            if done == total {
+                stage.finish("");
+                tokenizing = None;
             }
         }
-        Event::Data { rows, held_out, truncated } => {
-            if held_out > 0 {
-                progress.say(&format!("{name}: {rows} rows to train on, {held_out} held out"));
-            }
-            if truncated.prompts + truncated.completions > 0 {
-                progress.say(&format!(
-                    "{name}: of {} rows, {} lost prompt tokens and {} lost completion tokens to max_length",
-                    rows + held_out,
-                    truncated.prompts,
-                    truncated.completions
-                ));
-            }
-        }
+        Event::Data(rows) => tell_rows(name, rows, progress),
         Event::Reference { done, rows } => {
             let stage =
                 scoring.get_or_insert_with(|| progress.stage(&format!("{name}: reference log-probs"), rows as u64));
@@ -145,21 +138,49 @@ fn measured(record: &StepRecord) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join(", "))
 }
 
-/// Errors and warnings of the preflight check, a line each; notes are for `smpo data check`.
-fn findings(report: &CheckReport) -> Vec<String> {
-    let told = report.findings.iter().filter(|finding| finding.severity != Severity::Note);
-    told.map(|finding| {
-        let place = finding.first.iter().find_map(|sample| sample.line).map(|line| format!(":{line}"));
-        format!(
-            "{}{}: {}: {} ({} times)",
-            report.file,
-            place.unwrap_or_default(),
-            finding.severity.name(),
-            finding.what,
-            finding.count
-        )
-    })
-    .collect()
+/// The table where the data has errors, a line where it has less.
+fn tell_findings(name: &str, reports: &[CheckReport], progress: &Progress) {
+    for report in reports {
+        let warnings = report.count(Severity::Warning);
+        if report.has_errors() {
+            progress.say(&super::data::findings(report));
+        } else if warnings > 0 {
+            let rules: Vec<&str> = report
+                .findings
+                .iter()
+                .filter(|finding| finding.severity == Severity::Warning)
+                .map(|finding| finding.rule.id())
+                .collect();
+            progress.say(&format!("{name}: {}: {warnings} warnings ({})", report.file, rules.join(", ")));
+        }
+    }
+}
+
+/// What became of the data on its way to tokens.
+fn tell_rows(name: &str, rows: &Rows, progress: &Progress) {
+    let truncated = rows.truncated;
+    let total = rows.train.len() + rows.held_out.len();
+    if !rows.held_out.is_empty() {
+        progress.say(&format!("{name}: {} rows to train on, {} held out", rows.train.len(), rows.held_out.len()));
+    }
+    if truncated.prompts + truncated.completions > 0 {
+        progress.say(&format!(
+            "{name}: of {total} rows, {} lost prompt tokens and {} lost completion tokens to max_length",
+            truncated.prompts, truncated.completions
+        ));
+    }
+    if rows.bad.count > 0 {
+        progress.say(&format!("{name}: {} bad rows dropped (on_bad_rows):", rows.bad.count));
+        for bad in &rows.bad.first {
+            progress.say(&format!("  {bad}"));
+        }
+        if rows.bad.count as usize > rows.bad.first.len() {
+            progress.say("  …; `smpo data check` counts them by kind");
+        }
+    }
+    if let Some(error) = &rows.not_kept {
+        progress.say(&format!("{name}: the tokens cannot be kept for the next run: {error}"));
+    }
 }
 
 /// A configuration, data or model that is wrong is its author's to mend; a disk that fails is not.
@@ -168,11 +189,9 @@ pub fn blame(error: TrainError) -> Failure {
         TrainError::Config { .. }
         | TrainError::Data(_)
         | TrainError::Encode(_)
-        | TrainError::NoRows { .. }
         | TrainError::Model(_)
         | TrainError::Loss(_)
-        | TrainError::Preflight { .. }
-        | TrainError::HoldOut(_)
+        | TrainError::DataCheck { .. }
         | TrainError::NoSuchMetric { .. }
         | TrainError::OtherRun { .. } => true,
         TrainError::Io { action, .. } => *action == "read",

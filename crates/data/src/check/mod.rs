@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::read_error::ReadError;
 use crate::reader::{Row, records};
 use crate::record::Record;
-use crate::{ChatTokenizer, Truncation};
+use crate::{ChatTokenizer, OnBadRows, Truncation};
 
 pub use rule::{Rule, Severity};
 pub use tally::Sample;
@@ -69,6 +69,13 @@ impl CheckReport {
     /// Whether training on this file should be refused.
     pub fn has_errors(&self) -> bool {
         self.count(Severity::Error) > 0
+    }
+
+    /// The same for a run that may leave out rows: what it drops anyway is no reason to refuse.
+    pub fn refuses(&self, on_bad_rows: OnBadRows) -> bool {
+        let dropped =
+            |rule| on_bad_rows == OnBadRows::Drop && matches!(rule, Rule::UnreadableRow | Rule::NotRenderable);
+        self.findings.iter().any(|finding| finding.severity == Severity::Error && !dropped(finding.rule))
     }
 }
 

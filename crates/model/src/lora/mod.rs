@@ -7,7 +7,7 @@ mod info;
 mod peft;
 mod targets;
 
-pub(crate) use adapter::Adapter;
+pub(crate) use adapter::{Adapter, Dropout};
 pub use info::AdapterInfo;
 pub use peft::AdapterSaveOptions;
 pub(crate) use peft::CONFIG as ADAPTER_CONFIG;

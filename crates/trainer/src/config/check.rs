@@ -1,5 +1,7 @@
 //! Ranges, and keys that exclude each other.
 
+use smpo_data::HoldOut;
+
 use super::{Init, TrainConfig};
 
 impl TrainConfig {
@@ -16,6 +18,13 @@ impl TrainConfig {
         range("save_steps", self.save_steps != Some(0), "at least 1", 0)?;
         range("save_total_limit", self.save_total_limit > 0, "at least 1", 0)?;
         range("dataset", !self.dataset.is_empty(), "at least one file", "none")?;
+        if !self.dataset_ratio.is_empty() {
+            let (ratios, files) = (self.dataset_ratio.len(), self.dataset.len());
+            range("dataset_ratio", ratios == files, &format!("one number per file ({files})"), ratios)?;
+            for ratio in &self.dataset_ratio {
+                range("dataset_ratio", *ratio >= 0.0 && ratio.is_finite(), "0 or more", ratio)?;
+            }
+        }
         range("dataset_sample", self.dataset_sample != Some(0), "at least 1", 0)?;
         range("min_lr_ratio", (0.0..=1.0).contains(&self.min_lr_ratio), "from 0 to 1", self.min_lr_ratio)?;
         range(
@@ -57,12 +66,12 @@ impl TrainConfig {
     }
 
     fn check_evaluation(&self) -> Result<(), String> {
-        if let Some(size) = self.test_size {
-            let holds = size > 0.0 && (size < 1.0 || size.fract() == 0.0) && size.is_finite();
-            range("test_size", holds, "a share above 0 and below 1, or a whole number of rows", size)?;
-            if !self.eval_dataset.is_empty() {
-                return Err("`test_size` and `eval_dataset` exclude each other: give one".to_owned());
-            }
+        if let Some(HoldOut::Share(share)) = self.test_size {
+            let expected = "a share from 0 up to but not 1, or a whole number of rows";
+            range("test_size", (0.0..1.0).contains(&share), expected, share)?;
+        }
+        if self.test_size.is_some() && !self.eval_dataset.is_empty() {
+            return Err("`test_size` and `eval_dataset` exclude each other: give one".to_owned());
         }
         range("eval_steps", self.eval_steps != Some(0), "at least 1", 0)?;
         range("per_device_eval_batch_size", self.per_device_eval_batch_size != Some(0), "at least 1", 0)?;

@@ -1,12 +1,13 @@
 //! This program's own forward pass over given completions: what the engine is checked against, and what gives
 //! teacher-forced measures.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use smpo_data::ChatTokenizer;
 use smpo_eval::teacher_forced::{Item, ScorerError, TeacherForced, TokenScores};
-use smpo_model::{Decoder, ModelDir, PackedBatch, ScoreOptions};
+use smpo_inference::{Codec, InferenceError};
+use smpo_model::{Decoder, ModelDir, PackedBatch, PackedDecoder, ScoreOptions};
 use smpo_results::{Message, TerminatorSet};
 
 /// Tokens packed into one forward pass.
@@ -14,6 +15,10 @@ const BATCH_TOKENS: usize = 8192;
 
 /// A model and its tokenizer.
 pub struct Forward {
+    /// What was asked for: the directory, or that of an adapter.
+    model: PathBuf,
+    /// The directory of the weights.
+    weights: PathBuf,
     decoder: Decoder,
     tokenizer: ChatTokenizer,
     terminators: Vec<u32>,
@@ -26,7 +31,8 @@ impl Forward {
         let decoder = dir.load()?;
         let tokenizer = ChatTokenizer::from_model_dir(dir.companions())?;
         let terminators = tokenizer.terminators().ids();
-        Ok(Forward { decoder: decoder.frozen(), tokenizer, terminators })
+        let weights = dir.weights().to_owned();
+        Ok(Forward { model: model.to_owned(), weights, decoder: decoder.frozen(), tokenizer, terminators })
     }
 
     /// Every token that ends a turn.
@@ -37,6 +43,16 @@ impl Forward {
         known.sort();
         let (ids, tokens) = known.into_iter().unzip();
         TerminatorSet { ids, tokens }
+    }
+
+    /// The same model, to sample from.
+    pub fn pack(&self) -> anyhow::Result<PackedDecoder> {
+        Ok(self.decoder.pack()?)
+    }
+
+    /// Template and tokenizer to sample with: read as every engine's are, apart from those that check.
+    pub fn codec(&self) -> Result<Codec, InferenceError> {
+        Codec::read(&self.weights.join("tokenizer.json"), &[&self.model, &self.weights])
     }
 
     /// log p of each token of a completion that somebody else sampled, terminator included, in nats.

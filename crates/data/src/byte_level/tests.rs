@@ -1,0 +1,175 @@
+//! The short way against the library itself: the same cuts, ids and offsets, for every pattern and any text.
+
+use std::path::Path;
+use std::sync::LazyLock;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, Tokenizer};
+
+use super::pattern::{Cuts, KNOWN};
+use super::{ByteLevel, patterns};
+use crate::encoded::Encoded;
+
+/// A tokenizer of 420 tokens with other stages than its own.
+fn tokenizer(change: impl Fn(&mut Value)) -> Tokenizer {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/chatml/tokenizer.json");
+    let mut json: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    json["post_processor"] = Value::Null;
+    change(&mut json);
+    Tokenizer::from_bytes(json.to_string()).unwrap()
+}
+
+fn split(pattern: &str, behavior: &str, invert: bool) -> Value {
+    json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": behavior, "invert": invert})
+}
+
+fn stages(splits: &[Value], use_regex: bool) -> Value {
+    let bytes = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex});
+    let all = [splits, &[bytes]].concat();
+    json!({"type": "Sequence", "pretokenizers": all})
+}
+
+/// Every known pattern alone and under NFC, some in stages, inverted, with the older `Removed`, and added tokens that swallow
+/// white space or are looked for in normalized text.
+static ALL: LazyLock<Vec<(Tokenizer, ByteLevel)>> = LazyLock::new(|| {
+    let mut all = Vec::new();
+    for (at, pattern) in KNOWN.iter().enumerate() {
+        all.push(tokenizer(|json| {
+            json["pre_tokenizer"] = stages(&[split(pattern, "Isolated", false)], false);
+            if at % 2 == 0 {
+                json["normalizer"] = json!({"type": "NFC"});
+            }
+        }));
+    }
+    let deepseek: Vec<Value> = KNOWN[7..10].iter().map(|pattern| split(pattern, "Isolated", false)).collect();
+    all.push(tokenizer(|json| {
+        json["pre_tokenizer"] = stages(&deepseek, false);
+        json["normalizer"] = json!({"type": "Sequence", "normalizers": []});
+    }));
+    all.push(tokenizer(|json| json["pre_tokenizer"] = stages(&[split(KNOWN[1], "Removed", true)], false)));
+    all.push(tokenizer(|json| json["pre_tokenizer"] = stages(&[split(KNOWN[10], "Isolated", false)], true)));
+    for (lstrip, rstrip, normalized) in [(true, false, false), (false, true, false), (true, true, true)] {
+        all.push(tokenizer(|json| {
+            json["added_tokens"].as_array_mut().unwrap().extend([
+                json!({"id": 420, "content": "<tool>", "single_word": false, "lstrip": lstrip, "rstrip": rstrip,
+                       "normalized": normalized, "special": false}),
+                json!({"id": 421, "content": "<tool>s", "single_word": false, "lstrip": false, "rstrip": false,
+                       "normalized": !normalized, "special": true}),
+                json!({"id": 422, "content": "  ", "single_word": false, "lstrip": false, "rstrip": false,
+                       "normalized": true, "special": false}),
+            ]);
+        }));
+    }
+    all.into_iter().map(|tokenizer| (tokenizer.clone(), ByteLevel::of(&tokenizer).expect("a short way"))).collect()
+});
+
+/// Where the library cuts a text.
+fn library_cuts(tokenizer: &Tokenizer, text: &str) -> Vec<(usize, usize)> {
+    let mut pieces = PreTokenizedString::from(text);
+    tokenizer.get_pre_tokenizer().unwrap().pre_tokenize(&mut pieces).unwrap();
+    pieces.get_splits(OffsetReferential::Original, OffsetType::Byte).into_iter().map(|(_, at, _)| at).collect()
+}
+
+#[test]
+fn every_character_is_of_the_classes_that_the_library_puts_it_in() {
+    // assigned planes; what lies beyond is private or empty
+    let characters = (0..0x32400).chain(0xe0000..0xe0200).chain(0x10_0000..0x10_0010).filter_map(char::from_u32);
+    let texts: Vec<String> = characters
+        .collect::<Vec<_>>()
+        .chunks(16)
+        .map(|some| some.iter().map(|c| format!("a{c}1 {c}{c}\n'{c}e'l{c}.{c} \t{c}  x")).collect())
+        .collect();
+    std::thread::scope(|scope| {
+        for pattern in KNOWN {
+            let texts = &texts;
+            scope.spawn(move || {
+                let tokenizer =
+                    tokenizer(|json| json["pre_tokenizer"] = stages(&[split(pattern, "Isolated", false)], false));
+                let patterns = patterns(tokenizer.get_pre_tokenizer().unwrap()).unwrap();
+                let mut scratch: Vec<_> = patterns.iter().map(super::Pattern::scratch).collect();
+                for text in texts {
+                    let mut cuts = Vec::new();
+                    Cuts { patterns: &patterns, scratch: &mut scratch, text }
+                        .each(0, 0, text.len(), &mut |start, end| {
+                            cuts.push((start, end));
+                            Some(())
+                        })
+                        .unwrap();
+                    assert_eq!(cuts, library_cuts(&tokenizer, text), "{pattern} on {text:?}");
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn what_is_not_known_is_left_to_the_library() {
+    let other = |change: &dyn Fn(&mut Value)| ByteLevel::of(&tokenizer(change)).is_none();
+    assert!(other(&|json| json["pre_tokenizer"] = stages(&[split(r"\w+", "Isolated", false)], false)));
+    assert!(other(&|json| json["pre_tokenizer"] = stages(&[split(KNOWN[1], "MergedWithNext", false)], false)));
+    assert!(other(&|json| json["pre_tokenizer"] = json!({"type": "Whitespace"})));
+    assert!(other(&|json| json["pre_tokenizer"]["add_prefix_space"] = json!(true)));
+    assert!(other(&|json| json["normalizer"] = json!({"type": "NFKC"})));
+    assert!(other(&|json| json["normalizer"] = json!({"type": "Lowercase"})));
+    assert!(other(&|json| json["model"]["dropout"] = json!(0.1)));
+    assert!(other(&|json| json["added_tokens"][0]["single_word"] = json!(true)));
+    let (nfc, short) = &ALL[0];
+    assert!(short.encode(nfc, &["e\u{301}"]).is_none(), "a text that NFC changes");
+    assert!(short.encode(nfc, &["\u{e9}"]).is_some());
+}
+
+fn text() -> impl Strategy<Value = String> {
+    let piece = prop_oneof![
+        "[ \t\n\r]{1,4}",
+        "[a-zA-Z]{1,6}",
+        "[0-9]{1,7}",
+        "[!-/:-@]{1,3}",
+        Just("'S'll 'Re'Ve'ſ".to_string()),
+        Just("<tool>".to_string()),
+        Just("<tool>s".to_string()),
+        Just("<|im_end|>".to_string()),
+        Just("<|im_start|>".to_string()),
+        Just("<|im".to_string()),
+        Just("Привет, мир".to_string()),
+        Just("日本語テキスト一".to_string()),
+        Just("\u{a0}\u{2003}\u{85}".to_string()),
+        Just("cafe\u{301}".to_string()),
+        Just("the quick brown fox".to_string()),
+        any::<char>().prop_map(String::from),
+    ];
+    proptest::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn ids_and_offsets_are_the_librarys(start in text(), texts in proptest::collection::vec(text(), 1..4)) {
+        let texts: Vec<String> = texts.iter().map(|text| format!("{start}{text}")).collect();
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        for (at, (tokenizer, short)) in ALL.iter().enumerate() {
+            let Some(encoded) = short.encode(tokenizer, &texts) else { continue };
+            for (text, encoded) in texts.iter().zip(encoded) {
+                let whole = tokenizer.encode(*text, false).unwrap();
+                prop_assert_eq!(&encoded.ids, whole.get_ids(), "tokenizer {} on {:?}", at, text);
+                let whole = Encoded::from(whole);
+                for split in (0..=text.len()).filter(|&split| text.is_char_boundary(split)) {
+                    prop_assert_eq!(
+                        encoded.before(split, |id| id < 3), whole.before(split, |id| id < 3), "{:?} at {}", text, split
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_memory_that_was_filled_and_cleared_changes_nothing(texts in proptest::collection::vec(text(), 1..20)) {
+        let (tokenizer, short) = &ALL[1];
+        for text in &texts {
+            let once = short.encode(tokenizer, &[text]);
+            prop_assert_eq!(&once, &short.encode(tokenizer, &[text]));
+            prop_assert_eq!(&once, &ByteLevel::of(tokenizer).unwrap().encode(tokenizer, &[text]));
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! Event files as TensorBoard itself reads them: `cargo test -p smpo-trainer --test tensorboard -- --ignored`, with a
+//! Python that has the package `tensorboard` in `SMPO_PYTHON` (python3 when absent).
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use smpo_trainer::{Event, TrainConfig, train};
+
+const READ: &str = "
+import json, sys
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+events = EventAccumulator(sys.argv[1], size_guidance={'scalars': 0}); events.Reload()
+print(json.dumps({tag: [[e.step, e.value] for e in events.Scalars(tag)] for tag in events.Tags()['scalars']}))
+";
+
+#[test]
+#[ignore = "needs the Python package tensorboard"]
+fn tensorboard_reads_what_metrics_jsonl_says_across_an_interruption() {
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/demo");
+    let dir = tempfile::tempdir().unwrap();
+    let text = format!(
+        "model_name_or_path = {:?}\noutput_dir = {:?}\ndataset = {:?}\ndataset_sample = 24\nmax_length = 256\n\
+         per_device_train_batch_size = 4\nmax_steps = 6\nlearning_rate = 1e-3\nreport_to = \"tensorboard\"\n\
+         [loss]\nkind = \"smpo\"\n",
+        demo.join("base"),
+        dir.path().join("run"),
+        demo.join("preferences.jsonl"),
+    );
+    let config = TrainConfig::parse(&text, Path::new("test.toml"), &[]).unwrap();
+    for stop_after in [3, 6] {
+        let stop = AtomicBool::new(false);
+        train(&config, false, &stop, &mut |event| {
+            if let Event::Step(record) = event {
+                stop.store(record.step == stop_after, Ordering::SeqCst);
+            }
+        })
+        .unwrap();
+    }
+    let python = std::env::var("SMPO_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let output = Command::new(python).args(["-c", READ]).arg(config.output_dir.join("tensorboard")).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let read: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let metrics = std::fs::read_to_string(config.output_dir.join("metrics.jsonl")).unwrap();
+    let mut compared = 0;
+    for line in metrics.lines() {
+        let record: serde_json::Map<String, serde_json::Value> = serde_json::from_str(line).unwrap();
+        for (name, value) in record.iter().filter(|(name, _)| *name != "step") {
+            let points = read[name].as_array().unwrap_or_else(|| panic!("no {name}"));
+            let of_step: Vec<f64> =
+                points.iter().filter(|p| p[0] == record["step"]).map(|p| p[1].as_f64().unwrap()).collect();
+            assert_eq!(of_step, [f64::from(value.as_f64().unwrap() as f32)], "{name}, step {}", record["step"]);
+            compared += 1;
+        }
+    }
+    assert!(compared > 60, "{compared}");
+}
