@@ -152,7 +152,7 @@ impl Steps<'_> {
 
     /// Evaluates and probes where it is time to. Step 0 and the last always are.
     fn measure(&mut self, step: u64, last: Option<u64>, per_epoch: u64) -> Result<Vec<Figure>, TrainError> {
-        let due = |every: u64| step % every == 0 || last == Some(step);
+        let due = |every: u64| step.is_multiple_of(every) || last == Some(step);
         let mut figures = Vec::new();
         let tokenizer = self.tokenizer;
         if let Some(held_out) = self.held_out.as_ref().filter(|_| due(self.config.eval_steps.unwrap_or(per_epoch))) {
