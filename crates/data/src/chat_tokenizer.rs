@@ -1,8 +1,10 @@
 //! A model's tokenizer, chat template and terminators in one.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use aho_corasick::{AhoCorasick, MatchKind};
 use sha2::{Digest, Sha256};
 use smpo_chat::{ChatTemplate, Message, Terminators};
 use tokenizers::{PostProcessorWrapper, Tokenizer};
@@ -24,7 +26,10 @@ pub struct ChatTokenizer {
     /// The primary terminator, and its text where the tokenizer reads that text as the one token.
     end: (u32, Option<String>),
     suffix: String,
-    special: HashMap<u32, String>,
+    special: HashSet<u32>,
+    /// Finds the texts of special tokens; some tokenizers have a thousand.
+    spelt: AhoCorasick,
+    spelt_texts: Arc<[String]>,
     bos: Option<u32>,
     pad: Option<u32>,
 }
@@ -71,19 +76,35 @@ impl ChatTokenizer {
             }
             _ => return Err(EncodeError::NoTerminator { dir: dir.to_path_buf() }),
         };
-        let special = tokenizer
+        let (special, spelt_texts): (HashSet<u32>, Vec<String>) = tokenizer
             .get_added_tokens_decoder()
             .into_iter()
-            .filter(|(_, token)| token.special)
+            .filter(|(_, token)| token.special && !token.content.is_empty())
             .map(|(id, token)| (id, token.content))
-            .collect();
+            .unzip();
+        let spelt = AhoCorasick::builder()
+            .match_kind(MatchKind::LeftmostLongest)
+            .build(&spelt_texts)
+            .map_err(|error| EncodeError::Tokenizer(error.to_string()))?;
         let named = |name| -> Result<Option<u32>, EncodeError> {
             Ok(smpo_chat::special_token(dir, name)?.and_then(|token| tokenizer.token_to_id(&token)))
         };
         let (bos, pad) = (named("bos_token")?, named("pad_token")?);
         let suffix = template.turn_suffix().unwrap_or_default();
         let byte_level = ByteLevel::of(&tokenizer);
-        Ok(Self { tokenizer, byte_level, template, terminators, end, suffix, special, bos, pad })
+        Ok(Self {
+            tokenizer,
+            byte_level,
+            template,
+            terminators,
+            end,
+            suffix,
+            special,
+            spelt,
+            spelt_texts: spelt_texts.into(),
+            bos,
+            pad,
+        })
     }
 
     /// The prompt, with the header that opens the assistant's turn: what the model is given to answer.
@@ -214,9 +235,10 @@ impl ChatTokenizer {
         self.pad
     }
 
-    /// The texts of the tokenizer's special tokens.
-    pub fn special_tokens(&self) -> impl Iterator<Item = &str> {
-        self.special.values().map(String::as_str)
+    /// The first special token that a text spells out.
+    pub fn special_token_in(&self, text: &str) -> Option<&str> {
+        let found = self.spelt.find(text)?;
+        Some(&self.spelt_texts[found.pattern().as_usize()])
     }
 
     /// Whether some completion begins with a token that is a merge of the prompt's last ones with its own text.
@@ -252,7 +274,7 @@ impl ChatTokenizer {
         let mut read = Vec::with_capacity(sides.len());
         let mut prompt_length = usize::MAX;
         for encoded in self.encode(&texts)? {
-            let length = encoded.before(rendered.split, |id| self.special.contains_key(&id));
+            let length = encoded.before(rendered.split, |id| self.special.contains(&id));
             let mut ids = encoded.ids;
             self.end_in_one_terminator(&mut ids, length);
             prompt_length = prompt_length.min(length);

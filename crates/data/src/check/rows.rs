@@ -64,7 +64,7 @@ fn spelt_out(record: &Record, tokenizer: &ChatTokenizer, facts: &mut Facts) {
     let texts = record.prompt().iter().chain(completions.iter().flat_map(|(_, messages)| messages.iter()));
     for message in texts {
         let text = message.content.trim_end();
-        if let Some(token) = tokenizer.special_tokens().find(|token| text.contains(token)) {
+        if let Some(token) = tokenizer.special_token_in(text) {
             facts.add(Rule::SpecialTokenInText, format!("{token} in a text of role {}", message.role));
         }
     }
