@@ -122,7 +122,7 @@ impl Steps<'_> {
                 watch(Event::Alarm(&alarm));
             }
             let save = self.judge(&record);
-            let due = step < total_steps && self.config.save_steps.is_some_and(|every| step % every == 0);
+            let due = step < total_steps && self.config.save_steps.is_some_and(|every| step.is_multiple_of(every));
             // A model that gave no finite step may be broken: it must not take the place of one that is not.
             if save || due && self.not_finite.is_none() {
                 self.save(step, watch)?;
@@ -152,7 +152,7 @@ impl Steps<'_> {
 
     /// Evaluates and probes where it is time to. Step 0 and the last always are.
     fn measure(&mut self, step: u64, last: Option<u64>, per_epoch: u64) -> Result<Vec<Figure>, TrainError> {
-        let due = |every: u64| step % every == 0 || last == Some(step);
+        let due = |every: u64| step.is_multiple_of(every) || last == Some(step);
         let mut figures = Vec::new();
         let tokenizer = self.tokenizer;
         if let Some(held_out) = self.held_out.as_ref().filter(|_| due(self.config.eval_steps.unwrap_or(per_epoch))) {
