@@ -128,7 +128,8 @@ fn every_completion_of_the_demo_data_ends_in_exactly_one_terminator() {
         check(&ids.chosen, &pair.id);
         check(&ids.rejected, &pair.id);
     }
-    for example in smpo_data::read_examples(root().join("datasets/demo/sft.jsonl.gz")).unwrap().iter().step_by(20) {
-        check(&tokenizer.encode_example(example).unwrap().completion, &example.id);
+    let examples = smpo_data::read::<smpo_data::Example>(root().join("datasets/demo/sft.jsonl.gz")).unwrap();
+    for row in examples.iter().step_by(20) {
+        check(&tokenizer.encode_example(&row.record).unwrap().completion, &row.record.id);
     }
 }

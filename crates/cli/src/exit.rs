@@ -4,6 +4,8 @@
 use std::error::Error;
 use std::process::ExitCode;
 
+use smpo_model::ModelError;
+
 /// How a command ended when nothing went wrong with running it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
@@ -77,6 +79,17 @@ impl<T, E: Into<anyhow::Error>> Blame<T> for Result<T, E> {
     fn execution(self) -> Result<T, Failure> {
         self.map_err(|error| Failure::Execution(error.into()))
     }
+}
+
+/// A model that is damaged, unsupported or not there is its author's to mend; a disk that fails or a tensor that cannot
+/// be made is not.
+pub fn blame_model(error: ModelError) -> Failure {
+    let machine = match &error {
+        ModelError::Io { .. } => !io_is_usage(&error),
+        ModelError::Tensor(_) | ModelError::Kernel(_) => true,
+        _ => false,
+    };
+    if machine { Failure::Execution(error.into()) } else { Failure::Usage(error.into()) }
 }
 
 /// Whether the operating system said no.

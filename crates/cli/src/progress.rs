@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -14,7 +15,7 @@ pub struct Progress {
 /// One stage with a known number of units.
 pub struct Stage {
     name: String,
-    total: u64,
+    total: AtomicU64,
     bar: Option<ProgressBar>,
     last_line: Mutex<Instant>,
     /// When the first unit was reported, and which one it was: what came before is no measure of speed.
@@ -52,11 +53,25 @@ impl Progress {
             bar.enable_steady_tick(Duration::from_millis(500));
             bar
         });
-        Stage { name: name.to_owned(), total, bar, last_line: Mutex::new(Instant::now()), first: Mutex::new(None) }
+        Stage {
+            name: name.to_owned(),
+            total: total.into(),
+            bar,
+            last_line: Mutex::new(Instant::now()),
+            first: Mutex::new(None),
+        }
     }
 }
 
 impl Stage {
+    /// Sets the number of units, where it is known only later.
+    pub fn resize(&self, total: u64) {
+        self.total.store(total, Ordering::Relaxed);
+        if let Some(bar) = &self.bar {
+            bar.set_length(total);
+        }
+    }
+
     /// Moves to `done` units, with a short message (loss, tokens/s…).
     pub fn update(&self, done: u64, message: &str) {
         if let Some(bar) = &self.bar {
@@ -67,7 +82,7 @@ impl Stage {
         let mut last = self.last_line.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if last.elapsed() >= PLAIN_INTERVAL {
             *last = Instant::now();
-            eprintln!("{}: {done}/{} {message}", self.name, self.total);
+            eprintln!("{}: {done}/{} {message}", self.name, self.total.load(Ordering::Relaxed));
         }
     }
 
@@ -75,10 +90,11 @@ impl Stage {
     pub fn remaining(&self, done: u64) -> String {
         let mut first = self.first.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let (since, at) = *first.get_or_insert_with(|| (Instant::now(), done));
-        if done <= at || done >= self.total {
+        let total = self.total.load(Ordering::Relaxed);
+        if done <= at || done >= total {
             return String::new();
         }
-        let left = since.elapsed().as_secs_f64() / (done - at) as f64 * (self.total - done) as f64;
+        let left = since.elapsed().as_secs_f64() / (done - at) as f64 * (total - done) as f64;
         format!("{} left", indicatif::HumanDuration(Duration::from_secs_f64(left)))
     }
 

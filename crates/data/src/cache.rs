@@ -134,7 +134,7 @@ fn key<T: TrainingRow>(tokenizer: &ChatTokenizer, rows: &[Row<T>]) -> String {
     add(T::EXPECTED);
     for Row { record, .. } in rows {
         add(record.id());
-        add(&record.content_hash());
+        add(&format!("{:016x}", record.content_hash()));
     }
     hex(hash)
 }

@@ -79,7 +79,8 @@ pub fn lengths(
     done: &dyn Fn(u64) -> ControlFlow<()>,
 ) -> Result<Option<LengthReport>, ReadError> {
     let path = path.as_ref();
-    let mut parts: BTreeMap<Part, Vec<usize>> = BTreeMap::new();
+    // counted, not listed: memory grows with the longest row, not with the file
+    let mut parts: BTreeMap<Part, BTreeMap<usize, usize>> = BTreeMap::new();
     let (mut measured, mut skipped) = (0, 0);
     let mut rows = records(path)?;
     loop {
@@ -103,7 +104,7 @@ pub fn lengths(
                 Some(row) => {
                     measured += 1;
                     for (part, length) in row {
-                        parts.entry(part).or_default().push(length);
+                        *parts.entry(part).or_default().entry(length).or_default() += 1;
                     }
                 }
             }
@@ -120,7 +121,7 @@ pub fn lengths(
         unit: if tokenizer.is_some() { "tokens" } else { "characters" },
         rows: measured,
         skipped,
-        parts: parts.into_iter().map(|(part, lengths)| summary(part, lengths)).collect(),
+        parts: parts.iter().map(|(part, lengths)| summary(*part, lengths)).collect(),
     }))
 }
 
@@ -170,27 +171,34 @@ fn characters(messages: &[Message]) -> usize {
     messages.iter().map(|message| message.content.chars().count()).sum()
 }
 
-fn summary(part: Part, mut lengths: Vec<usize>) -> Lengths {
-    lengths.sort_unstable();
-    let count = lengths.len();
-    let total: u64 = lengths.iter().map(|&length| length as u64).sum();
-    let at = |percent: usize| lengths[(count * percent).div_ceil(100).max(1) - 1];
+/// The distribution of lengths, given how often each occurs; at least one does.
+fn summary(part: Part, lengths: &BTreeMap<usize, usize>) -> Lengths {
+    let count: usize = lengths.values().sum();
+    let total: u64 = lengths.iter().map(|(&length, &times)| length as u64 * times as u64).sum();
+    let at = |percent: usize| {
+        let mut left = (count * percent).div_ceil(100).max(1);
+        let reached = lengths.iter().find(|(_, times)| {
+            left = left.saturating_sub(**times);
+            left == 0
+        });
+        reached.map_or(0, |(length, _)| *length)
+    };
     let mut bins: BTreeMap<usize, Bin> = BTreeMap::new();
-    for &length in &lengths {
+    for (&length, &times) in lengths {
         // 0, 1, 2–3, 4–7, …
         let (from, to) = match length {
             0 => (0, 1),
             length => (1 << length.ilog2(), (1usize << length.ilog2()).saturating_mul(2)),
         };
-        bins.entry(from).or_insert(Bin { from, to, count: 0 }).count += 1;
+        bins.entry(from).or_insert(Bin { from, to, count: 0 }).count += times;
     }
     Lengths {
         part: part.name(),
         count,
         total,
         mean: total as f64 / count as f64,
-        min: lengths[0],
-        max: lengths[count - 1],
+        min: lengths.keys().next().copied().unwrap_or(0),
+        max: lengths.keys().next_back().copied().unwrap_or(0),
         p50: at(50),
         p90: at(90),
         p95: at(95),
@@ -201,7 +209,17 @@ fn summary(part: Part, mut lengths: Vec<usize>) -> Lengths {
 
 #[cfg(test)]
 mod tests {
-    use super::{Bin, Part, summary};
+    use std::collections::BTreeMap;
+
+    use super::{Bin, Lengths, Part};
+
+    fn summary(part: Part, lengths: impl IntoIterator<Item = usize>) -> Lengths {
+        let mut counts = BTreeMap::new();
+        for length in lengths {
+            *counts.entry(length).or_default() += 1;
+        }
+        super::summary(part, &counts)
+    }
 
     #[test]
     fn quantiles_are_lengths_that_occur() {

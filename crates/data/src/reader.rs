@@ -67,7 +67,7 @@ fn parquet(path: &Arc<Path>) -> Result<Option<File>, ReadError> {
     Ok((start == MAGIC).then_some(file))
 }
 
-/// Rows of a file that are not blank, readable or not, without looking into them.
+/// Rows of a file that are not blank, readable or not, without looking into them; 0 for a pipe, which would be used up.
 ///
 /// # Errors
 /// When the file cannot be opened.
@@ -75,6 +75,9 @@ pub fn count_rows(path: impl AsRef<Path>) -> Result<u64, ReadError> {
     let path: Arc<Path> = path.as_ref().into();
     if let Some(file) = parquet(&path)? {
         return ParquetRows::count(file, path);
+    }
+    if std::fs::metadata(&path).is_ok_and(|metadata| !metadata.is_file()) {
+        return Ok(0);
     }
     let mut rows = RawRows::open(&path)?;
     let mut count = 0;

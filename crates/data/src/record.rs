@@ -81,9 +81,9 @@ impl Record {
         }
     }
 
-    /// What the row says, apart from its id: 16 hex digits of SHA-256, the same wherever the row stands. It is the id
-    /// of rows that bring none.
-    pub fn content_hash(&self) -> String {
+    /// What the row says, apart from its id: 64 bits of SHA-256, the same wherever the row stands. In hexadecimal it is the
+    /// id of rows that bring none.
+    pub fn content_hash(&self) -> u64 {
         match self {
             Self::Pair(row) => content_hash(None, &[&row.prompt, &row.chosen, &row.rejected]),
             Self::Unpaired(row) => content_hash(Some(row.label), &[&row.prompt, &row.completion]),
@@ -101,7 +101,7 @@ impl Record {
     }
 }
 
-pub(crate) fn content_hash(label: Option<bool>, parts: &[&[Message]]) -> String {
+pub(crate) fn content_hash(label: Option<bool>, parts: &[&[Message]]) -> u64 {
     let mut hash = Sha256::new();
     let mut add = |part: &str| {
         // lengths before parts, so that no two rows run together into the same bytes
@@ -118,7 +118,7 @@ pub(crate) fn content_hash(label: Option<bool>, parts: &[&[Message]]) -> String 
             add(&message.content);
         }
     }
-    hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    hash.finalize().iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
 }
 
 /// A preference pair as token ids: one prompt, two completions that each end in exactly one terminator.

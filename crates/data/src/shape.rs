@@ -32,7 +32,7 @@ pub(crate) fn record(row: &Map<String, Value>) -> Result<Record, Problem> {
         (None, Some(_)) => return Err(missing(row, "chosen")),
         (None, None) => single(row)?,
     };
-    let id = row_id(row).unwrap_or_else(|| record.content_hash());
+    let id = row_id(row).unwrap_or_else(|| format!("{:016x}", record.content_hash()));
     match &mut record {
         Record::Pair(row) => row.id = id,
         Record::Unpaired(row) => row.id = id,

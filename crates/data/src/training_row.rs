@@ -33,7 +33,7 @@ pub trait TrainingRow: Sync + Send + Sized {
     fn id(&self) -> &str;
 
     /// What the row says, apart from its id, as [`Record::content_hash`].
-    fn content_hash(&self) -> String;
+    fn content_hash(&self) -> u64;
 
     /// The row as tokens; every completion ends in exactly one terminator.
     ///
@@ -61,7 +61,7 @@ impl TrainingRow for PreferencePair {
         &self.id
     }
 
-    fn content_hash(&self) -> String {
+    fn content_hash(&self) -> u64 {
         content_hash(None, &[&self.prompt, &self.chosen, &self.rejected])
     }
 
@@ -95,7 +95,7 @@ impl TrainingRow for Example {
         &self.id
     }
 
-    fn content_hash(&self) -> String {
+    fn content_hash(&self) -> u64 {
         content_hash(None, &[&self.prompt, &self.completion])
     }
 
@@ -134,7 +134,7 @@ impl TrainingRow for UnpairedExample {
         &self.id
     }
 
-    fn content_hash(&self) -> String {
+    fn content_hash(&self) -> u64 {
         content_hash(Some(self.label), &[&self.prompt, &self.completion])
     }
 

@@ -1,5 +1,8 @@
 //! One arm's estimates: a value and its 95 % interval, prompts being the unit.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+
 use smpo_results::Sample;
 use smpo_stats::Interval;
 use smpo_stats::distribution::student_quantile;
@@ -89,8 +92,16 @@ fn variance(values: &[f64], mean: f64) -> f64 {
     values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (values.len() - 1) as f64
 }
 
+/// Student's quantile, remembered: it is a root that is searched for, and every metric of a slice asks for the same.
 fn t(degrees_of_freedom: usize) -> f64 {
-    student_quantile(0.5 + 0.5 * CONFIDENCE, degrees_of_freedom as f64)
+    thread_local! {
+        static KNOWN: RefCell<HashMap<usize, f64>> = RefCell::default();
+    }
+    KNOWN.with_borrow_mut(|known| {
+        *known
+            .entry(degrees_of_freedom)
+            .or_insert_with(|| student_quantile(0.5 + 0.5 * CONFIDENCE, degrees_of_freedom as f64))
+    })
 }
 
 fn around(value: f64, half: f64) -> Interval {

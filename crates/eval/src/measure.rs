@@ -6,7 +6,9 @@ use rayon::prelude::*;
 use smpo_results::{FinishReason, Measurement, MetricEstimate, MetricsFile, SCHEMA_VERSION, Sample};
 
 use crate::estimate::{self, Estimate};
-use crate::metrics::{CORPUS_METRICS, MetricInfo, SAMPLE_METRICS, Scratch, all, error_rate, measure_sample};
+use crate::metrics::{
+    CORPUS_METRICS, Corpus, CorpusMetric, MetricInfo, SAMPLE_METRICS, Scratch, all, error_rate, measure_sample,
+};
 use crate::teacher_forced::HELD_OUT;
 
 /// The slice of estimates over every prompt of a suite.
@@ -66,29 +68,50 @@ fn estimates(samples: &[Sample], measurements: &[Measurement]) -> Vec<MetricEsti
             slices.push(&row.slice);
         }
     }
-    let within = |slice: &str, of: &str| slice == ALL || slice == of;
-    let tasks: Vec<(&str, &MetricInfo)> =
-        slices.iter().flat_map(|&slice| all().into_iter().map(move |info| (slice, info))).collect();
-    tasks
-        .par_iter()
-        .filter_map(|&(slice, info)| {
-            let corpus = CORPUS_METRICS.iter().find(|metric| metric.info().id == info.id);
-            let estimate = match corpus {
-                Some(metric) if slice != ALL && !metric.by_slice() => None,
-                Some(metric) => {
-                    let sound = samples.iter().filter(|sample| sample.finish_reason != FinishReason::Error);
-                    let of_slice: Vec<&Sample> = sound.filter(|sample| within(slice, &sample.slice)).collect();
-                    metric.estimate(&of_slice)
-                }
-                None => {
-                    let of_slice = measurements.iter().filter(|row| within(slice, &row.slice));
-                    let prompts: Vec<f64> = of_slice.filter_map(|row| prompt_mean(row, info)).collect();
-                    if info.binary { estimate::share(&prompts) } else { estimate::mean(&prompts) }
-                }
+    let whole = Corpus::new(samples.iter().filter(|sample| sample.finish_reason != FinishReason::Error));
+    // By metric, since a row is asked for it once; written by slice.
+    let by_metric: Vec<Vec<Option<MetricEstimate>>> = all()
+        .into_par_iter()
+        .map(|info| {
+            let estimates = match CORPUS_METRICS.iter().find(|metric| metric.info().id == info.id) {
+                Some(metric) => of_corpus(*metric, &whole, &slices),
+                None => of_prompts(info, measurements, &slices),
             };
-            estimate.map(|estimate| written(info, slice, estimate))
+            let named = slices.iter().zip(estimates);
+            named.map(|(slice, estimate)| estimate.map(|estimate| written(info, slice, estimate))).collect()
         })
-        .collect()
+        .collect();
+    let mut by_slice = Vec::new();
+    for slice in 0..slices.len() {
+        by_slice.extend(by_metric.iter().filter_map(|of_metric| of_metric[slice].clone()));
+    }
+    by_slice
+}
+
+/// A metric of a whole run, over each slice that it is estimated over.
+fn of_corpus(metric: &dyn CorpusMetric, whole: &Corpus<'_>, slices: &[&str]) -> Vec<Option<Estimate>> {
+    let over = |slice: &&str| match *slice {
+        ALL => metric.estimate(whole),
+        slice if metric.by_slice() => {
+            metric.estimate(&Corpus::new(whole.samples.iter().copied().filter(|sample| sample.slice == slice)))
+        }
+        _ => None,
+    };
+    slices.iter().map(over).collect()
+}
+
+/// A metric of each prompt, over all of them and over each slice.
+fn of_prompts(info: &MetricInfo, measurements: &[Measurement], slices: &[&str]) -> Vec<Option<Estimate>> {
+    let mut values: Vec<Vec<f64>> = vec![Vec::new(); slices.len()];
+    for row in measurements {
+        if let Some(mean) = prompt_mean(row, info) {
+            values[0].push(mean);
+            if let Some(slice) = slices.iter().skip(1).position(|slice| *slice == row.slice) {
+                values[slice + 1].push(mean);
+            }
+        }
+    }
+    values.iter().map(|prompts| if info.binary { estimate::share(prompts) } else { estimate::mean(prompts) }).collect()
 }
 
 /// The unit is the prompt: its samples are averaged first (Miller 2024, arXiv 2411.00640).

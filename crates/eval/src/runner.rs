@@ -37,6 +37,8 @@ pub struct Progress {
     pub failed: usize,
     /// Tokens generated per second since this call began; 0 before the first.
     pub tokens_per_second: f64,
+    /// Seconds until all samples exist, at the pace of this call; absent before its first.
+    pub eta_secs: Option<f64>,
 }
 
 /// What sampling came to.
@@ -126,7 +128,8 @@ pub fn sample_suite(
     let mut samples = resume(suite, dir, manifest)?;
     let requests: Vec<Request> = missing(suite, &samples);
     let total = suite.prompts.len() * suite.samples_per_prompt as usize;
-    let mut state = Progress { done: samples.len(), total, failed: 0, tokens_per_second: 0.0 };
+    let mut state = Progress { done: samples.len(), total, failed: 0, tokens_per_second: 0.0, eta_secs: None };
+    let resumed = state.done;
     progress(state);
 
     let prompts: HashMap<&str, &Prompt> = suite.prompts.iter().map(|prompt| (prompt.id.as_str(), prompt)).collect();
@@ -150,7 +153,9 @@ pub fn sample_suite(
             }
             state.done += 1;
             tokens += u64::from(sample.tokens.unwrap_or(0));
-            state.tokens_per_second = tokens as f64 / started.elapsed().as_secs_f64().max(1e-9);
+            let elapsed = started.elapsed().as_secs_f64().max(1e-9);
+            state.tokens_per_second = tokens as f64 / elapsed;
+            state.eta_secs = Some(elapsed * (total - state.done) as f64 / (state.done - resumed) as f64);
             samples.push(sample);
             match result {
                 Ok(_) => failures_in_a_row = 0,

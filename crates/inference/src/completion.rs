@@ -28,6 +28,9 @@ pub struct Completion {
     /// log p of the whole terminator set before each generated token, in nats.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub terminator_logps: Option<Vec<f32>>,
+    /// The text of each token, where a server shows that in place of ids.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pieces: Option<Vec<String>>,
     /// Number of generated tokens, terminator included, where the engine says or shows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<u32>,

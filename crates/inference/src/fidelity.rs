@@ -134,8 +134,16 @@ mod tests {
         };
         let tokens = ids.as_ref().map(|ids| ids.len() as u32);
         let finish = FinishReason::Eos;
-        let completion =
-            Completion { text: String::new(), token_ids: ids, logps, terminator_logps: None, tokens, cap: 8, finish };
+        let completion = Completion {
+            text: String::new(),
+            token_ids: ids,
+            logps,
+            terminator_logps: None,
+            pieces: None,
+            tokens,
+            cap: 8,
+            finish,
+        };
         (request, completion)
     }
 

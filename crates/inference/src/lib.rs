@@ -8,12 +8,15 @@
 //! | feature | adds |
 //! |---|---|
 //! | *(none)* | the trait, the sampler, the [`Scripted`] fake |
+//! | `codec` | `Codec`: chat template and tokenizer, for engines that know token ids only |
 //! | `mistralrs` | `MistralEngine`: Hugging Face directories, PEFT adapters and GGUF files through mistral.rs |
 //! | `http` | `HttpGenerator`: any OpenAI-compatible server |
 //!
 //! Units: log-probs are natural logarithms (nats) of the model's own distribution, at temperature 1 and before any
 //! filter; lengths are tokens. Shapes: `V` is the vocabulary.
 
+#[cfg(feature = "codec")]
+mod codec;
 mod completion;
 mod draw;
 mod error;
@@ -40,6 +43,8 @@ pub use request::Request;
 pub use sampler::Sampler;
 pub use scripted::Scripted;
 
+#[cfg(feature = "codec")]
+pub use codec::{Codec, EncodedPrompt, Terminator};
 #[cfg(feature = "http")]
 pub use http::{HttpConfig, HttpGenerator};
 #[cfg(feature = "mistralrs")]

@@ -29,6 +29,7 @@ impl Scripted {
             token_ids: None,
             logps: None,
             terminator_logps: None,
+            pieces: None,
             tokens: None,
             cap: u32::MAX,
             finish: FinishReason::Eos,

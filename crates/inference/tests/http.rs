@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use smpo_chat::Message;
 use smpo_inference::{
-    FinishReason, Generator, HttpConfig, HttpGenerator, InferenceError, Request, Sampler, generate_each,
+    Codec, FinishReason, Generator, HttpConfig, HttpGenerator, InferenceError, Request, Sampler, generate_each,
 };
 
 /// One scripted answer.
@@ -153,6 +153,28 @@ fn a_completion_arrives_untouched() {
     assert!(!seen[0].head.to_ascii_lowercase().contains("authorization"), "{}", seen[0].head);
     assert_eq!(seen[0].body["messages"][1], json!({"role": "user", "content": "p"}));
     assert_eq!(generator.engine().device, server.url);
+}
+
+#[test]
+fn a_prompt_rendered_here_goes_to_completions() {
+    // As mistralrs-server: no ids, and it says so once.
+    let server = serve(|_, body| match &body["prompt"] {
+        Value::Array(_) => say("422 Unprocessable Entity", "prompt: invalid type: sequence, expected a string"),
+        _ => say("200 OK", r#"{"choices": [{"text": " yes", "finish_reason": "stop"}]}"#),
+    });
+    let model = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/qwen2");
+    let codec = Codec::read(&model.join("tokenizer.json"), &[&model]).expect("valid");
+    let (text, ids) = codec.render(&request("p")).expect("renders");
+    let mut generator = HttpGenerator::completing(config(&server.url), codec).expect("valid");
+    for prompt in ["p", "q"] {
+        let completion = generator.generate(&request(prompt)).expect("answered");
+        assert_eq!((completion.text.as_str(), completion.finish), (" yes", FinishReason::Eos));
+    }
+    let seen = server.seen.lock().expect("unpoisoned");
+    assert_eq!(seen.len(), 3, "one refusal, two answers");
+    assert!(seen.iter().all(|seen| seen.head.starts_with("POST /v1/completions ")), "{}", seen[0].head);
+    assert_eq!((&seen[0].body["prompt"], &seen[1].body["prompt"]), (&json!(ids), &json!(text)));
+    assert!(seen.iter().all(|seen| seen.body["messages"].is_null() && seen.body["logprobs"] == 1));
 }
 
 #[test]

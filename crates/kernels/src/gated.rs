@@ -80,7 +80,7 @@ fn pieces(len: usize, task: impl Fn(std::ops::Range<usize>) + Send + Sync) {
 }
 
 simd! {
-    fn swiglu_forward(gate: &[f32], up: &[f32], out: &mut [f32]) {
+    pub(crate) fn swiglu_forward(gate: &[f32], up: &[f32], out: &mut [f32]) {
         for ((out, &g), &u) in out.iter_mut().zip(gate).zip(up) {
             *out = g * sigmoid::<FMA>(g) * u;
         }
@@ -97,7 +97,7 @@ simd! {
         }
     }
 
-    fn geglu_forward(gate: &[f32], up: &[f32], out: &mut [f32]) {
+    pub(crate) fn geglu_forward(gate: &[f32], up: &[f32], out: &mut [f32]) {
         for ((out, &g), &u) in out.iter_mut().zip(gate).zip(up) {
             let t = tanh::<FMA>(SQRT_2_OVER_PI * g * fma::<FMA>(CUBIC * g, g, 1.0));
             *out = 0.5 * g * (1.0 + t) * u;

@@ -4,6 +4,8 @@
 //! written with `N` packed tokens, `M` rows of the head, `V` vocabulary, `H` width of a hidden
 //! state, `D` width of a head. Every operation has a naive twin in [`mod@reference`].
 //!
+//! [`rows`] are the forward-only operations of sampling, on plain slices.
+//!
 //! # Threads
 //!
 //! Everything runs on the current rayon pool: `pool.install(|| …)` bounds it, and two trainings
@@ -42,6 +44,7 @@ mod outlet;
 mod parallel;
 pub mod reference;
 mod rotary;
+pub mod rows;
 mod segments;
 mod simd;
 mod tape;
@@ -58,7 +61,7 @@ pub use gradients::Gradients;
 pub use head::{
     HeadOptions, SelectedLogProbs, TerminatorStanding, selected_log_probs, selected_log_probs_with_terminators,
 };
-pub use linear::{add_linear, linear};
+pub use linear::{add_linear, linear, linear_for_backward};
 pub use norm::{AddRmsNorm, NormOptions, add_rms_norm, rms_norm};
 pub use rotary::rotary;
 pub use segments::{Segments, Span};

@@ -23,20 +23,33 @@ const OP: &str = "linear";
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let factors = Factors::new(x, weight, 1.0)?;
     let Extents { count, outer, .. } = factors.extents;
-    let shape = output_shape(x, outer);
     let mut values = vec![0.0; count * outer];
+    if let Some(bias) = bias {
+        same_shape(OP, "bias", &[outer], bias)?;
+        let offset = Dense::new(OP, "bias", bias)?;
+        for row in values.chunks_exact_mut(outer.max(1)) {
+            row.copy_from_slice(&offset.read());
+        }
+    }
+    factors.multiply(&mut values, bias.is_some());
+    record_linear(factors, x, weight, bias, values)
+}
+
+/// Records a product with its finished values.
+fn record_linear(
+    factors: Factors,
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    values: Vec<f32>,
+) -> Result<Tensor> {
+    let outer = factors.extents.outer;
+    let shape = output_shape(x, outer);
+    let saved = factors.saved(x, weight);
     let Some(bias) = bias else {
-        factors.multiply(&mut values, false);
-        let saved = factors.saved(x, weight);
         return record(OP, &[x, weight], values, &shape, move |gradient, _, out| saved.backward(gradient, out, [0, 1]));
     };
     same_shape(OP, "bias", &[outer], bias)?;
-    let offset = Dense::new(OP, "bias", bias)?;
-    for row in values.chunks_exact_mut(outer.max(1)) {
-        row.copy_from_slice(&offset.read());
-    }
-    factors.multiply(&mut values, true);
-    let saved = factors.saved(x, weight);
     record(OP, &[x, weight, bias], values, &shape, move |gradient, _, out| {
         saved.backward(gradient, out, [0, 1])?;
         out.deliver(2, |buffer| {
@@ -46,6 +59,20 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
             }
         })
     })
+}
+
+/// As [`linear`] for a result that nobody reads: it holds zeros, and only the way back is computed. A block that is
+/// computed again from its input (arXiv 1604.06174) ends in such a product, and one product of a gated block is a third
+/// of its feed-forward layer.
+///
+/// # Errors
+///
+/// As for [`linear`].
+pub fn linear_for_backward(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let factors = Factors::new(x, weight, 1.0)?;
+    let Extents { count, outer, .. } = factors.extents;
+    // Zeroed pages that are never written take no memory.
+    record_linear(factors, x, weight, bias, vec![0.0; count * outer])
 }
 
 fn output_shape(x: &Tensor, outer: usize) -> Vec<usize> {

@@ -160,7 +160,7 @@ fn check(x: &Tensor, weight: &Tensor, options: NormOptions) -> Result<(usize, us
 }
 
 /// The factors g, with Gemma's offset added.
-fn scale(weight: &Tensor, options: NormOptions) -> Result<Vec<f32>> {
+pub(crate) fn scale(weight: &Tensor, options: NormOptions) -> Result<Vec<f32>> {
     let weight = Dense::new(OP, "weight", weight)?;
     let offset = if options.unit_offset { 1.0 } else { 0.0 };
     let scale = weight.read().iter().map(|g| g + offset).collect();
@@ -260,7 +260,7 @@ fn add_rows(rows: &[f32], width: usize, buffer: &mut Buffer) {
 }
 
 simd! {
-    fn normalise(x: &[f32], g: &[f32], out: &mut [f32], roots: &mut [f32], eps: f32) {
+    pub(crate) fn normalise(x: &[f32], g: &[f32], out: &mut [f32], roots: &mut [f32], eps: f32) {
         let width = g.len();
         if width == 0 {
             return;

@@ -121,4 +121,17 @@ simd! {
             }
         }
     }
+
+    /// One token's heads, turned where they are.
+    pub(crate) fn turn_in_place(x: &mut [f32], cos: &[f32], sin: &[f32], width: usize) {
+        let half = cos.len();
+        for x in x.chunks_exact_mut(width) {
+            let (low, rest) = x.split_at_mut(half);
+            for i in 0..half {
+                let (a, b) = (low[i], rest[i]);
+                low[i] = fma::<FMA>(a, cos[i], -(b * sin[i]));
+                rest[i] = fma::<FMA>(b, cos[i], a * sin[i]);
+            }
+        }
+    }
 }

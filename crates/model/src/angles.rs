@@ -15,7 +15,7 @@ pub(crate) fn angles(rope: &RopeSpec, positions: &[u32], lengths: &[usize]) -> R
     if rope.depends_on_length() {
         for (position, length) in positions.iter().zip(lengths) {
             let frequencies = rope.frequencies(*length);
-            for (c, s) in turn(&frequencies, *position) {
+            for (c, s) in turns(&frequencies, *position) {
                 cos.push(c);
                 sin.push(s);
             }
@@ -24,7 +24,7 @@ pub(crate) fn angles(rope: &RopeSpec, positions: &[u32], lengths: &[usize]) -> R
         // Packed sequences repeat positions: each one's angles are computed once and copied.
         let frequencies = rope.frequencies(last + 1);
         let (table_cos, table_sin): (Vec<f32>, Vec<f32>) =
-            (0..=last as u32).flat_map(|position| turn(&frequencies, position)).unzip();
+            (0..=last as u32).flat_map(|position| turns(&frequencies, position)).unzip();
         for position in positions {
             let row = *position as usize * half..(*position as usize + 1) * half;
             cos.extend_from_slice(&table_cos[row.clone()]);
@@ -36,7 +36,7 @@ pub(crate) fn angles(rope: &RopeSpec, positions: &[u32], lengths: &[usize]) -> R
 }
 
 /// Cosine and sine of one position's angles. The product is rounded to float32 before, as in transformers.
-fn turn(frequencies: &Frequencies, position: u32) -> impl Iterator<Item = (f32, f32)> + '_ {
+pub(crate) fn turns(frequencies: &Frequencies, position: u32) -> impl Iterator<Item = (f32, f32)> + '_ {
     frequencies.inverse.iter().map(move |inverse| {
         let (sin, cos) = f64::from(position as f32 * inverse).sin_cos();
         (cos as f32 * frequencies.scale, sin as f32 * frequencies.scale)

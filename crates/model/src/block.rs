@@ -1,10 +1,11 @@
 //! One block: attention, then the gated feed-forward layer, each on the normalised residual stream.
 
 use candle_core::Tensor;
-use smpo_kernels::{NormOptions, add_rms_norm, embedding, geglu, rms_norm, rotary, swiglu};
+use smpo_kernels::{NormOptions, add, add_rms_norm, columns, embedding, geglu, rms_norm, rotary, swiglu};
 
 use crate::error::Result;
-use crate::linear::Linear;
+use crate::linear::{Linear, Product};
+use crate::lora::Dropout;
 use crate::parameter::{Parameter, Parameters};
 use crate::spec::{Activation, DecoderSpec, NormPlacement, Projections};
 
@@ -33,11 +34,16 @@ impl Stream {
         }
     }
 
+    /// `N`.
+    pub fn rows(&self) -> usize {
+        self.residual.dims().first().copied().unwrap_or(0)
+    }
+
     /// The stream with the pending update added, (`N`, `H`).
     pub fn sum(self) -> Result<Tensor> {
         match self.update {
             None => Ok(self.residual),
-            Some(update) => Ok((self.residual + update)?),
+            Some(update) => Ok(add(&self.residual, &update)?),
         }
     }
 }
@@ -126,54 +132,74 @@ impl Block {
         })
     }
 
-    /// Runs the block on `N` rows. `attend` turns heads into attention outputs (`N`, heads, `head_dim`).
+    /// The first half, on `N` rows. `attend` turns heads into attention outputs (`N`, heads, `head_dim`).
     ///
     /// With `keep`, only those rows leave: nothing after attention is computed for the others.
-    pub fn forward(
+    pub fn attention_half(
         &self,
         spec: &DecoderSpec,
         stream: Stream,
         angles: &Angles,
         attend: impl FnOnce(Heads) -> Result<Tensor>,
         keep: Option<&[u32]>,
-        dropout_seed: Option<u64>,
+        dropout: Option<Dropout>,
     ) -> Result<Stream> {
         let options = norm_options(spec);
         let (mut residual, normed) = stream.normed(&self.input_norm, options)?;
-        let attended = attend(self.heads(spec, &normed, angles, dropout_seed)?)?;
+        let attended = attend(self.heads(spec, &normed, angles, dropout)?)?;
         let mut attended = attended.reshape(((), spec.query_width()))?;
         if let Some(rows) = keep {
             attended = embedding(&attended, rows)?;
             residual = embedding(&residual, rows)?;
         }
-        let mut update = self.output.forward(&attended, dropout_seed)?;
+        let mut update = self.output.forward(&attended, dropout, Product::Computed)?;
         if let Some(norm) = &self.post_attention_norm {
             update = rms_norm(&update, &norm.tensor, options)?;
         }
-        let stream = Stream { residual, update: Some(update) };
+        Ok(Stream { residual, update: Some(update) })
+    }
+
+    /// The second half, row by row: any part of the rows can go through it alone.
+    ///
+    /// With [`Product::ForBackward`] the values that leave are not to be read: only the way back is wanted, and it does
+    /// not need the last product.
+    pub fn feed_forward_half(
+        &self,
+        spec: &DecoderSpec,
+        stream: Stream,
+        dropout: Option<Dropout>,
+        last: Product,
+    ) -> Result<Stream> {
+        let options = norm_options(spec);
         let (residual, normed) = stream.normed(&self.feed_forward_norm, options)?;
-        let (gate, up) = self.gate_and_up(spec, &normed, dropout_seed)?;
+        let (gate, up) = self.gate_and_up(spec, &normed, dropout)?;
         let gated = match spec.activation {
             Activation::Silu => swiglu(&gate, &up)?,
             Activation::GeluTanh => geglu(&gate, &up)?,
         };
-        let mut update = self.down.forward(&gated, dropout_seed)?;
+        // A norm after it reads the product.
+        let last = if self.post_feed_forward_norm.is_some() { Product::Computed } else { last };
+        let mut update = self.down.forward(&gated, dropout, last)?;
         if let Some(norm) = &self.post_feed_forward_norm {
             update = rms_norm(&update, &norm.tensor, options)?;
         }
         Ok(Stream { residual, update: Some(update) })
     }
 
-    fn heads(&self, spec: &DecoderSpec, x: &Tensor, angles: &Angles, dropout_seed: Option<u64>) -> Result<Heads> {
+    fn heads(&self, spec: &DecoderSpec, x: &Tensor, angles: &Angles, dropout: Option<Dropout>) -> Result<Heads> {
         let (queries, keys, values) = match &self.projection {
             AttentionProjection::Separate(three) => {
                 let [q, k, v] = three.as_ref();
-                (q.forward(x, dropout_seed)?, k.forward(x, dropout_seed)?, v.forward(x, dropout_seed)?)
+                (
+                    q.forward(x, dropout, Product::Computed)?,
+                    k.forward(x, dropout, Product::Computed)?,
+                    v.forward(x, dropout, Product::Computed)?,
+                )
             }
             AttentionProjection::Fused(qkv) => {
-                let all = qkv.forward(x, dropout_seed)?;
+                let all = qkv.forward(x, dropout, Product::Computed)?;
                 let (q, kv) = (spec.query_width(), spec.kv_width());
-                (all.narrow(1, 0, q)?, all.narrow(1, q, kv)?, all.narrow(1, q + kv, kv)?)
+                (columns(&all, 0..q)?, columns(&all, q..q + kv)?, columns(&all, q + kv..q + 2 * kv)?)
             }
         };
         let mut queries = queries.reshape(((), spec.heads, spec.head_dim))?;
@@ -189,18 +215,24 @@ impl Block {
         })
     }
 
-    fn gate_and_up(&self, spec: &DecoderSpec, x: &Tensor, dropout_seed: Option<u64>) -> Result<(Tensor, Tensor)> {
+    fn gate_and_up(&self, spec: &DecoderSpec, x: &Tensor, dropout: Option<Dropout>) -> Result<(Tensor, Tensor)> {
         match &self.gate_up {
             GateUp::Separate(two) => {
                 let [gate, up] = two.as_ref();
-                Ok((gate.forward(x, dropout_seed)?, up.forward(x, dropout_seed)?))
+                Ok((gate.forward(x, dropout, Product::Computed)?, up.forward(x, dropout, Product::Computed)?))
             }
             GateUp::Fused(both) => {
-                let both = both.forward(x, dropout_seed)?;
+                let both = both.forward(x, dropout, Product::Computed)?;
                 let width = spec.intermediate_size;
-                Ok((both.narrow(1, 0, width)?, both.narrow(1, width, width)?))
+                Ok((columns(&both, 0..width)?, columns(&both, width..2 * width)?))
             }
         }
+    }
+
+    /// Whether nothing in it is trained.
+    pub fn is_frozen(&self) -> bool {
+        let trained = |parameter: &Parameter| parameter.tensor.is_variable();
+        !self.norms().any(trained) && !self.linears().into_iter().flat_map(Linear::parameters).any(trained)
     }
 
     /// The linear layers, in the layout's order.

@@ -11,8 +11,8 @@ use crate::block::{Angles, Block, Heads, Stream, norm_options};
 use crate::config::Config;
 use crate::error::Result;
 use crate::layout::{EMBEDDING, FINAL_NORM, HEAD, block_prefix};
-use crate::linear::Linear;
-use crate::lora::{Adapter, LoraConfig};
+use crate::linear::{Linear, Product};
+use crate::lora::{Adapter, Dropout, LoraConfig};
 use crate::parameter::{Parameter, Parameters};
 use crate::spec::{DecoderSpec, LayerSpec};
 use crate::weights::WeightFiles;
@@ -23,11 +23,11 @@ use crate::weights::WeightFiles;
 #[derive(Debug, Clone)]
 pub struct Decoder {
     config: Config,
-    embedding: Parameter,
-    blocks: Vec<Block>,
-    norm: Parameter,
+    pub(crate) embedding: Parameter,
+    pub(crate) blocks: Vec<Block>,
+    pub(crate) norm: Parameter,
     /// Its weight is the embedding's own tensor when the head is tied.
-    head: Linear,
+    pub(crate) head: Linear,
     pub(crate) lora: Option<LoraConfig>,
 }
 
@@ -132,7 +132,78 @@ impl Decoder {
         let layer = &self.spec().layers[index];
         let keep = pass.keep.filter(|_| index + 1 == self.blocks.len());
         let attend = |heads| attend(layer, heads);
-        self.blocks[index].forward(self.spec(), stream, &angles[layer.rope], attend, keep, pass.dropout_seed)
+        let block = &self.blocks[index];
+        let dropout = pass.dropout();
+        let stream = block.attention_half(self.spec(), stream, &angles[layer.rope], attend, keep, dropout)?;
+        if block.is_frozen() && stream.rows() > self.feed_forward_rows() {
+            return self.feed_forward_in_parts(block, stream, dropout);
+        }
+        block.feed_forward_half(self.spec(), stream, dropout, Product::Computed)
+    }
+
+    /// Runs a block up to its feed-forward layer, (`N`, `H`).
+    pub(crate) fn run_attention(
+        &self,
+        index: usize,
+        input: &Tensor,
+        angles: &[Angles],
+        pass: &Pass<'_>,
+        segments: &Segments,
+    ) -> Result<Tensor> {
+        let layer = &self.spec().layers[index];
+        let keep = pass.keep.filter(|_| index + 1 == self.blocks.len());
+        let attend = |heads| attend_packed(self.spec(), layer, &heads, segments);
+        let stream = Stream::new(input.clone());
+        self.blocks[index].attention_half(self.spec(), stream, &angles[layer.rope], attend, keep, pass.dropout())?.sum()
+    }
+
+    /// The feed-forward layer on some rows, from `first_row` on, of what [`Decoder::run_attention`] gave; recorded for
+    /// its way back alone, so its values are not to be read.
+    pub(crate) fn feed_forward_for_backward(
+        &self,
+        index: usize,
+        rows: &Tensor,
+        first_row: usize,
+        pass: &Pass<'_>,
+    ) -> Result<Tensor> {
+        let dropout = pass.dropout().map(|dropout| dropout.at_row(first_row));
+        let stream = Stream::new(rows.clone());
+        self.blocks[index].feed_forward_half(self.spec(), stream, dropout, Product::ForBackward)?.sum()
+    }
+
+    /// The feed-forward layer part by part: its intermediate values, several times wider than what comes in, never exist
+    /// for all rows.
+    fn feed_forward_in_parts(&self, block: &Block, stream: Stream, dropout: Option<Dropout>) -> Result<Stream> {
+        let whole = stream.sum()?;
+        let rows = whole.dim(0)?;
+        let mut parts = Vec::new();
+        for first in (0..rows).step_by(self.feed_forward_rows()) {
+            let part = whole.narrow(0, first, self.feed_forward_rows().min(rows - first))?;
+            let dropout = dropout.map(|dropout| dropout.at_row(first));
+            parts.push(block.feed_forward_half(self.spec(), Stream::new(part), dropout, Product::Computed)?.sum()?);
+        }
+        Ok(Stream::new(Tensor::cat(&parts, 0)?))
+    }
+
+    /// Rows of one part of the feed-forward layer: some megabytes of intermediate values, and enough for full speed.
+    pub(crate) fn feed_forward_rows(&self) -> usize {
+        const VALUES: usize = 1 << 21;
+        // DoRA's norms of a whole weight are computed once a part.
+        let dora = self.lora.as_ref().is_some_and(|lora| lora.dora);
+        if dora { usize::MAX } else { (VALUES / self.spec().intermediate_size).max(512) }
+    }
+
+    /// The first block in which something is trained, or the depth; the embedding comes before the first.
+    pub(crate) fn first_trained_block(&self) -> usize {
+        if self.embedding.tensor.is_variable() {
+            return 0;
+        }
+        self.blocks.iter().position(|block| !block.is_frozen()).unwrap_or(self.blocks.len())
+    }
+
+    /// Whether the embedding is trained.
+    pub(crate) fn embedding_is_trained(&self) -> bool {
+        self.embedding.tensor.is_variable()
     }
 
     /// Embeddings of the ids, (`N`, `H`), scaled if the family does.
@@ -168,15 +239,6 @@ impl Decoder {
     /// The head's options for the fused log-probabilities.
     pub(crate) fn head_options(&self) -> HeadOptions {
         HeadOptions { soft_cap: self.spec().logit_soft_cap, ..HeadOptions::default() }
-    }
-
-    /// Logits of hidden states, (`B`, `H`) to (`B`, `V`), capped if the family does.
-    pub(crate) fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
-        let logits = self.head.forward(hidden, None)?;
-        match self.spec().logit_soft_cap {
-            None => Ok(logits),
-            Some(cap) => Ok(((logits / cap)?.tanh()? * cap)?),
-        }
     }
 
     /// The same model with every parameter frozen, sharing the memory: forward passes keep no graph, and updates of
@@ -281,6 +343,13 @@ pub(crate) struct Pass<'a> {
     pub keep: Option<&'a [u32]>,
     /// Seeds the adapters' dropout; `None` drops nothing.
     pub dropout_seed: Option<u64>,
+}
+
+impl Pass<'_> {
+    /// The adapters' dropout on all rows.
+    pub fn dropout(&self) -> Option<Dropout> {
+        self.dropout_seed.map(|seed| Dropout { seed, first_row: 0 })
+    }
 }
 
 /// Attention of packed tokens to their own segments.

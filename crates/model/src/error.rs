@@ -59,6 +59,15 @@ pub enum ModelError {
         feature: String,
     },
 
+    /// A path that holds no model.
+    #[error("{}: expected a model directory, got {got}", path.display())]
+    NoModel {
+        /// What was named.
+        path: PathBuf,
+        /// What is there.
+        got: &'static str,
+    },
+
     /// A weight file is damaged or is no safetensors file.
     #[error("{}: not a readable safetensors file: {reason}", path.display())]
     Safetensors {
@@ -124,8 +133,11 @@ pub enum ModelError {
         embedding: String,
     },
 
-    /// An adapter that carries a base weight other than the model's.
-    #[error("{}: tensor `{tensor}` differs from the model's own; was the adapter trained on another base?", path.display())]
+    /// An adapter that was trained on another base.
+    #[error(
+        "{}: tensor `{tensor}`: the adapter was trained on another base, whose weight differs from this model's",
+        path.display()
+    )]
     OtherBase {
         /// The adapter's weight file.
         path: PathBuf,
@@ -139,6 +151,10 @@ pub enum ModelError {
         /// The directory.
         path: PathBuf,
     },
+
+    /// Whoever asked for long work has stopped it.
+    #[error("stopped; nothing was written")]
+    Stopped,
 
     /// A batch or a request that has no meaning.
     #[error("{what}: expected {expected}, got {got}")]

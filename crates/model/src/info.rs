@@ -5,11 +5,12 @@ use std::path::Path;
 use crate::config::Config;
 use crate::error::Result;
 use crate::families::Family;
-use crate::layout::{HEAD, Role, layout};
+use crate::layout::{HEAD, Role, Slot, layout};
 use crate::lora::{LoraConfig, chosen_modules};
 use crate::parameter::check_names;
-use crate::spec::{DecoderSpec, NormPlacement};
-use crate::weights::{Element, WeightFiles};
+use crate::spec::{DecoderSpec, NormPlacement, Projections};
+use crate::trainable::NamedParameters;
+use crate::weights::{Element, ElementCounts, WeightFiles};
 
 /// A model directory at a glance.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,21 +41,15 @@ impl ModelInfo {
         let files = WeightFiles::open(dir.as_ref(), "model")?;
         let slots = layout(config.spec());
         check_names(config.spec(), &slots, &files)?;
-        let (mut parameters, mut stored_bytes) = (0, 0);
-        let mut counts = [(Element::F32, 0), (Element::Bf16, 0), (Element::F16, 0)];
+        let mut counts = ElementCounts::default();
         for slot in &slots {
-            let element = files.expect(&slot.name, &slot.shape)?;
-            let count: usize = slot.shape.iter().product();
-            parameters += count;
-            stored_bytes += (count * element.bytes()) as u64;
-            counts.iter_mut().filter(|(e, _)| *e == element).for_each(|(_, n)| *n += count);
+            counts.add(files.expect(&slot.name, &slot.shape)?, slot.shape.iter().product());
         }
-        counts.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
         Ok(Self {
             family: config.family(),
-            parameters,
-            elements: counts.into_iter().filter(|(_, n)| *n > 0).map(|(e, _)| e).collect(),
-            stored_bytes,
+            parameters: counts.total(),
+            elements: counts.commonest_first(),
+            stored_bytes: counts.bytes(),
             shards: files.files().len(),
             context: config.field("max_position_embeddings").and_then(|v| v.as_u64()).map(|n| n as usize),
             spec: config.spec().clone(),
@@ -69,8 +64,10 @@ pub struct TrainingShape<'a> {
     pub tokens: usize,
     /// `M`: completion tokens.
     pub completion_tokens: usize,
-    /// Adapters; without them all weights are trained.
+    /// Adapters; without them the weights are trained.
     pub lora: Option<&'a LoraConfig>,
+    /// The weights that are trained, as [`crate::Decoder::train_only`] takes them; all when empty. Adapters exclude it.
+    pub layers: &'a [String],
     /// Whether blocks are computed again on the way back.
     pub checkpointing: bool,
 }
@@ -92,9 +89,11 @@ impl MemoryEstimate {
     /// Estimates from shapes alone.
     ///
     /// # Errors
-    /// When a target of the adapters names no layer.
+    /// When a target of the adapters or a pattern names no layer.
     pub fn new(spec: &DecoderSpec, shape: &TrainingShape<'_>) -> Result<Self> {
-        let base: usize = layout(spec).iter().map(|slot| slot.shape.iter().product::<usize>()).sum();
+        let slots = layout(spec);
+        let count = |slot: &Slot| slot.shape.iter().product::<usize>();
+        let base: usize = slots.iter().map(count).sum();
         let adapters = match shape.lora {
             Some(config) => adapted(spec, config)?,
             None => Vec::new(),
@@ -106,7 +105,15 @@ impl MemoryEstimate {
                 .sum(),
             None => 0,
         };
-        let trained = if shape.lora.is_some() { added } else { base };
+        let trained = match (shape.lora, shape.layers) {
+            (Some(_), _) => added,
+            (None, []) => base,
+            (None, patterns) => {
+                let names: Vec<&str> = slots.iter().map(|slot| slot.name.as_str()).collect();
+                let named = NamedParameters::new(patterns, &names, spec.tied)?;
+                slots.iter().filter(|slot| named.contain(&slot.name)).map(count).sum()
+            }
+        };
         let bytes = |numbers: usize| numbers as u64 * Element::F32.bytes() as u64;
         Ok(Self {
             weights: bytes(base + added),
@@ -160,9 +167,9 @@ fn activations(spec: &DecoderSpec, shape: &TrainingShape<'_>, adapters: &[Adapte
     let (tokens, rows, hidden) = (shape.tokens, shape.completion_tokens, spec.hidden_size);
     let (queries, keys, inner) = (spec.query_width(), spec.kv_width(), spec.intermediate_size);
     let last = spec.layers.len() - 1;
-    // A, its scaled output, B, the sum with the base; DoRA's rescaled sum on top.
+    // What A gives, the sum with the base; DoRA's rescaled sum on top.
     let adapter = |module: &AdaptedModule| match shape.lora {
-        Some(config) => 2 * config.r + (2 + usize::from(config.dora)) * module.outputs,
+        Some(config) => config.r + (1 + usize::from(config.dora)) * module.outputs,
         None => 0,
     };
     let in_block = |index: usize, after_attention: bool| -> usize {
@@ -170,11 +177,22 @@ fn activations(spec: &DecoderSpec, shape: &TrainingShape<'_>, adapters: &[Adapte
     };
     let block = |index: usize| {
         let qk_norm = if spec.qk_norm { queries + keys } else { 0 };
+        // Columns of a fused projection are copied out of it.
+        let (fused_heads, fused_gate) = match spec.projections {
+            Projections::Fused => (queries + 2 * keys, 2 * inner),
+            Projections::Separate => (0, 0),
+        };
         // Residual sum and its norm, projections, their norms and rotations, attention's output.
-        let before = 2 * hidden + (queries + 2 * keys) + qk_norm + (queries + keys) + queries + in_block(index, false);
+        let before = 2 * hidden
+            + (queries + 2 * keys)
+            + qk_norm
+            + (queries + keys)
+            + queries
+            + fused_heads
+            + in_block(index, false);
         let post_norms = if spec.norms == NormPlacement::PreAndPost { 2 * hidden } else { 0 };
         // Output projection, sum, norm, gate, up, their product, down.
-        let after = 4 * hidden + 3 * inner + post_norms + in_block(index, true);
+        let after = 4 * hidden + 3 * inner + fused_gate + post_norms + in_block(index, true);
         let (after_rows, gathered) = if index == last { (rows, queries + hidden) } else { (tokens, 0) };
         tokens * before + after_rows * (after + gathered)
     };
@@ -239,6 +257,7 @@ mod tests {
                     tokens: batch.tokens(),
                     completion_tokens: batch.targets().len(),
                     lora: lora.then_some(&config),
+                    layers: &[],
                     checkpointing: false,
                 };
                 let estimate = MemoryEstimate::new(decoder.spec(), &shape).unwrap();
@@ -251,6 +270,14 @@ mod tests {
                 let less =
                     MemoryEstimate::new(decoder.spec(), &TrainingShape { checkpointing: true, ..shape }).unwrap();
                 assert!(less.activations < estimate.activations);
+                if !lora {
+                    let layers = ["down_proj".to_string(), "model.norm".to_string()];
+                    decoder.train_only(&layers).unwrap();
+                    let part =
+                        MemoryEstimate::new(decoder.spec(), &TrainingShape { layers: &layers, ..shape }).unwrap();
+                    let trained: usize = decoder.trainable().iter().map(|(_, v)| v.elem_count()).sum();
+                    assert_eq!((part.gradients, part.weights), (4 * trained as u64, estimate.weights));
+                }
             }
         }
     }

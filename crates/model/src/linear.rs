@@ -1,11 +1,20 @@
 //! A linear layer of the decoder, with or without an adapter.
 
 use candle_core::Tensor;
-use smpo_kernels::linear;
+use smpo_kernels::{linear, linear_for_backward};
 
 use crate::error::Result;
-use crate::lora::Adapter;
+use crate::lora::{Adapter, Dropout};
 use crate::parameter::{Parameter, Parameters};
+
+/// Whether anybody reads the values of a product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Product {
+    /// They are computed.
+    Computed,
+    /// They are not: it is recorded for its way back alone.
+    ForBackward,
+}
 
 /// `y = x·Wᵀ + b`, and what an adapter adds.
 #[derive(Debug, Clone)]
@@ -29,18 +38,24 @@ impl Linear {
         })
     }
 
-    /// `x` (`N`, in) to (`N`, out). `dropout_seed` is that of the adapters' masks; without one nothing is dropped.
-    pub fn forward(&self, x: &Tensor, dropout_seed: Option<u64>) -> Result<Tensor> {
+    /// `x` (`N`, in) to (`N`, out). `dropout` is that of the adapters; without it nothing is dropped.
+    pub fn forward(&self, x: &Tensor, dropout: Option<Dropout>, product: Product) -> Result<Tensor> {
         let bias = self.bias.as_ref().map(|b| &b.tensor);
-        match &self.adapter {
-            None => Ok(linear(x, &self.weight.tensor, bias)?),
-            Some(adapter) => adapter.forward(x, &self.weight.tensor, bias, dropout_seed),
+        match (&self.adapter, product) {
+            (None, Product::Computed) => Ok(linear(x, &self.weight.tensor, bias)?),
+            (None, Product::ForBackward) => Ok(linear_for_backward(x, &self.weight.tensor, bias)?),
+            (Some(adapter), _) => adapter.forward(x, &self.weight.tensor, bias, dropout, product),
         }
     }
 
     /// Weight and bias.
     pub fn base_parameters(&self) -> impl Iterator<Item = &Parameter> {
         std::iter::once(&self.weight).chain(&self.bias)
+    }
+
+    /// Those of an adapter too.
+    pub fn parameters(&self) -> impl Iterator<Item = &Parameter> {
+        self.base_parameters().chain(self.adapter.iter().flat_map(Adapter::parameters))
     }
 
     pub fn base_parameters_mut(&mut self) -> impl Iterator<Item = &mut Parameter> {

@@ -3,17 +3,23 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use safetensors::View;
+
 use crate::decoder::Decoder;
 use crate::error::{ModelError, Result};
-use crate::weights::{Element, StoredTensor, sync, write_tensors};
+use crate::weights::{Element, ShardIndex, StoredTensor, sync, write_tensors};
 
 /// How to save.
 #[derive(Debug, Clone, Default)]
 pub struct SaveOptions {
     /// A model directory to take tokenizer, chat template and generation settings from.
     pub source: Option<PathBuf>,
+    /// A directory whose files of these names are taken instead: what an adapter brings beside itself.
+    pub overlay: Option<PathBuf>,
     /// The element type of the weights.
     pub element: Element,
+    /// Weights beyond so many bytes are split into files of at most that size, with an index; a tensor is never split.
+    pub shard_bytes: Option<u64>,
 }
 
 /// What belongs to a model beside its weights; each is copied if the source has it.
@@ -30,7 +36,7 @@ const COMPANIONS: [&str; 9] = [
 ];
 
 impl Decoder {
-    /// Writes `config.json`, `model.safetensors` and the source's companions to `dir`, which must be absent or empty.
+    /// Writes `config.json`, the weights and the source's companions to `dir`, which must be absent or empty.
     ///
     /// All is written beside `dir` first, flushed, and renamed as the last step: a directory of that name is whole.
     ///
@@ -50,14 +56,39 @@ impl Decoder {
                 .base_parameters()
                 .map(|p| Ok((p.name.clone(), StoredTensor::new(&p.tensor, element)?)))
                 .collect::<Result<Vec<_>>>()?;
-            write_tensors(&staging.join("model.safetensors"), tensors)?;
+            write_weights(staging, tensors, options.shard_bytes)?;
             write_json(&staging.join("config.json"), &self.config().to_json(element.name()))?;
-            match &options.source {
-                Some(source) => copy_companions(source, staging),
-                None => Ok(()),
-            }
+            options.source.iter().chain(&options.overlay).try_for_each(|source| copy_companions(source, staging))
         })
     }
+}
+
+/// Writes one file, or as many as the limit asks for and their index.
+fn write_weights(staging: &Path, tensors: Vec<(String, StoredTensor)>, shard_bytes: Option<u64>) -> Result<()> {
+    let mut shards: Vec<(u64, Vec<(String, StoredTensor)>)> = vec![(0, Vec::new())];
+    for (name, tensor) in tensors {
+        let bytes = tensor.data_len() as u64;
+        match shards.last_mut() {
+            Some((used, shard)) if shard.is_empty() || *used + bytes <= shard_bytes.unwrap_or(u64::MAX) => {
+                *used += bytes;
+                shard.push((name, tensor));
+            }
+            _ => shards.push((bytes, vec![(name, tensor)])),
+        }
+    }
+    let count = shards.len();
+    let mut index = ShardIndex::default();
+    for (number, (_, shard)) in shards.into_iter().enumerate() {
+        let file = match count {
+            1 => "model.safetensors".to_string(),
+            _ => format!("model-{:05}-of-{count:05}.safetensors", number + 1),
+        };
+        for (name, tensor) in &shard {
+            index.add(name, &file, tensor);
+        }
+        write_tensors(&staging.join(file), shard)?;
+    }
+    if count > 1 { index.write(staging) } else { Ok(()) }
 }
 
 /// Fills a directory under a temporary name and gives it its own name when it is complete.

@@ -2,14 +2,15 @@
 
 use candle_core::{Device, Tensor, Var};
 use smpo_kernels::{
-    Gradients, SelectedLogProbs, TerminatorStanding, selected_log_probs, selected_log_probs_with_terminators,
-    weighted_sum,
+    Gradients, OtherGradients, SelectedLogProbs, Tape, TerminatorStanding, selected_log_probs,
+    selected_log_probs_with_terminators,
 };
 
 use crate::batch::PackedBatch;
-use crate::block::Stream;
+use crate::block::{Angles, Stream};
 use crate::decoder::{Decoder, Pass, attend_packed};
-use crate::error::{ModelError, Result};
+use crate::error::Result;
+use crate::lora::Dropout;
 
 /// How to score a batch.
 #[derive(Debug, Clone, Copy, Default)]
@@ -28,14 +29,14 @@ pub struct ScoreOptions<'a> {
 pub struct Scored<'a> {
     log_probs: Tensor,
     terminators: Vec<TerminatorStanding>,
-    tape: Tape<'a>,
+    way_back: WayBack<'a>,
 }
 
-enum Tape<'a> {
-    /// candle holds the whole graph.
-    Graph,
-    /// The input of each block, then that of the last norm.
-    Checkpoints { decoder: &'a Decoder, batch: &'a PackedBatch, inputs: Vec<Tensor>, dropout_seed: Option<u64> },
+enum WayBack<'a> {
+    /// Every operation of the forward pass.
+    Recorded(Tape),
+    /// The input of each block; last norm and head are recorded, they hold little.
+    Checkpoints { recomputation: Recomputation<'a>, inputs: Vec<Tensor>, head_input: Var, head: Tape },
 }
 
 impl Decoder {
@@ -57,29 +58,39 @@ impl Decoder {
     /// When a token id or a terminator is not below `V`.
     pub fn score<'a>(&'a self, batch: &'a PackedBatch, options: &ScoreOptions<'_>) -> Result<Scored<'a>> {
         if !options.checkpointing {
-            let hidden = self.hidden_rows(batch, Some(batch.rows()), options.dropout_seed)?;
-            let SelectedLogProbs { log_probs, terminators } = self.select(&hidden, batch, options)?;
-            return Ok(Scored { log_probs, terminators, tape: Tape::Graph });
+            let (tape, selected) = Tape::record(|| {
+                let hidden = self.hidden_rows(batch, Some(batch.rows()), options.dropout_seed)?;
+                self.select(&hidden, batch, options)
+            });
+            let SelectedLogProbs { log_probs, terminators } = selected?;
+            return Ok(Scored { log_probs, terminators, way_back: WayBack::Recorded(tape) });
         }
         let model = self.frozen();
         let pass = pass(batch, options.dropout_seed);
         let angles = model.angles(&pass)?;
-        let mut inputs = vec![model.embed(batch.input_ids())?];
+        let mut inputs = Vec::with_capacity(model.depth());
+        let mut stream = model.embed(batch.input_ids())?;
         for index in 0..model.depth() {
-            let stream = Stream::new(inputs[index].clone());
             let mut attend = |layer: &_, heads| attend_packed(model.spec(), layer, &heads, batch.segments());
-            inputs.push(model.run_block(index, stream, &angles, &pass, &mut attend)?.sum()?);
+            let output = model.run_block(index, Stream::new(stream.clone()), &angles, &pass, &mut attend)?.sum()?;
+            inputs.push(std::mem::replace(&mut stream, output));
         }
-        let hidden = model.finish(Stream::new(inputs[model.depth()].clone()))?;
-        let SelectedLogProbs { log_probs, terminators } = model.select(&hidden, batch, options)?;
-        let tape = Tape::Checkpoints { decoder: self, batch, inputs, dropout_seed: options.dropout_seed };
-        Ok(Scored { log_probs, terminators, tape })
+        let head_input = Var::from_tensor(&stream)?;
+        let (head, selected) = Tape::record(|| {
+            let hidden = self.finish(Stream::new(head_input.as_tensor().clone()))?;
+            self.select(&hidden, batch, options)
+        });
+        let SelectedLogProbs { log_probs, terminators } = selected?;
+        let recomputation = Recomputation { decoder: self, batch, pass, angles };
+        let way_back = WayBack::Checkpoints { recomputation, inputs, head_input, head };
+        Ok(Scored { log_probs, terminators, way_back })
     }
 
     fn select(&self, hidden: &Tensor, batch: &PackedBatch, options: &ScoreOptions<'_>) -> Result<SelectedLogProbs> {
         let head = self.head();
+        let dropout = options.dropout_seed.map(|seed| Dropout { seed, first_row: 0 });
         let adapted = match &head.adapter {
-            Some(adapter) => Some(adapter.head_inputs(hidden, &head.weight.tensor, options.dropout_seed)?),
+            Some(adapter) => Some(adapter.head_inputs(hidden, &head.weight.tensor, dropout)?),
             None => None,
         };
         let (hidden, weight) = match &adapted {
@@ -117,57 +128,92 @@ impl Scored<'_> {
     /// When there is not one weight a row.
     pub fn backward(self, weights: &[f32], gradients: &mut Gradients) -> Result<()> {
         let weights = Tensor::from_slice(weights, weights.len(), &Device::Cpu)?;
-        match self.tape {
-            Tape::Graph => {
-                gradients.backward(&weighted_sum(&self.log_probs, &weights)?)?;
+        match self.way_back {
+            WayBack::Recorded(tape) => {
+                tape.backward(&self.log_probs, &weights, gradients)?;
                 Ok(())
             }
-            Tape::Checkpoints { decoder, batch, inputs, dropout_seed } => {
-                recompute(decoder, batch, inputs, dropout_seed, &weights, gradients)
+            WayBack::Checkpoints { recomputation, inputs, head_input, head } => {
+                let mut others = head.backward(&self.log_probs, &weights, gradients)?;
+                let gradient = gradient_of(&head_input, &mut others)?;
+                recomputation.back(inputs, gradient, gradients)
             }
         }
     }
 }
 
 /// Goes back block by block: each is computed again from its input, and hands the gradient of that input on.
-fn recompute(
-    decoder: &Decoder,
-    batch: &PackedBatch,
-    mut inputs: Vec<Tensor>,
-    dropout_seed: Option<u64>,
-    weights: &Tensor,
-    gradients: &mut Gradients,
-) -> Result<()> {
-    let pass = pass(batch, dropout_seed);
-    let angles = decoder.angles(&pass)?;
-    let mut next_input = || -> Result<Var> {
-        let input =
-            inputs.pop().ok_or_else(|| ModelError::input("checkpointed blocks", "one input a block", "fewer"))?;
-        Ok(Var::from_tensor(&input)?)
-    };
-
-    let input = next_input()?;
-    let hidden = decoder.finish(Stream::new(input.as_tensor().clone()))?;
-    let options = ScoreOptions { dropout_seed, ..ScoreOptions::default() };
-    let log_probs = decoder.select(&hidden, batch, &options)?.log_probs;
-    let mut gradient = back(&weighted_sum(&log_probs, weights)?, &input, gradients)?;
-    for index in (0..decoder.depth()).rev() {
-        let input = next_input()?;
-        let stream = Stream::new(input.as_tensor().clone());
-        let mut attend = |layer: &_, heads| attend_packed(decoder.spec(), layer, &heads, batch.segments());
-        let output = decoder.run_block(index, stream, &angles, &pass, &mut attend)?.sum()?;
-        gradient = back(&weighted_sum(&output, &gradient)?, &input, gradients)?;
-    }
-    let embedded = decoder.embed(batch.input_ids())?;
-    gradients.backward(&weighted_sum(&embedded, &gradient)?)?;
-    Ok(())
+struct Recomputation<'a> {
+    decoder: &'a Decoder,
+    batch: &'a PackedBatch,
+    pass: Pass<'a>,
+    angles: Vec<Angles>,
 }
 
-/// Runs a backward pass and returns the gradient of `input`.
-fn back(root: &Tensor, input: &Var, gradients: &mut Gradients) -> Result<Tensor> {
-    match gradients.backward(root)?.remove(input) {
+impl Recomputation<'_> {
+    /// From the gradient of what the last block gave to those of everything trained.
+    fn back(&self, inputs: Vec<Tensor>, mut gradient: Tensor, gradients: &mut Gradients) -> Result<()> {
+        let embedding = self.decoder.embedding_is_trained();
+        let first = self.decoder.first_trained_block();
+        for (index, input) in inputs.into_iter().enumerate().skip(first).rev() {
+            if index == first && !embedding {
+                // Nothing below is trained, so nobody asks for the gradient of this input.
+                self.block(index, &input, &gradient, gradients)?;
+                return Ok(());
+            }
+            let input = Var::from_tensor(&input)?;
+            let mut others = self.block(index, &input, &gradient, gradients)?;
+            gradient = gradient_of(&input, &mut others)?;
+        }
+        if embedding {
+            let (tape, embedded) = Tape::record(|| self.decoder.embed(self.batch.input_ids()));
+            tape.backward(&embedded?, &gradient, gradients)?;
+        }
+        Ok(())
+    }
+
+    /// One block. What comes back holds the gradient of `input`, if that is a variable.
+    fn block(
+        &self,
+        index: usize,
+        input: &Tensor,
+        gradient: &Tensor,
+        gradients: &mut Gradients,
+    ) -> Result<OtherGradients> {
+        let (decoder, segments) = (self.decoder, self.batch.segments());
+        let (tape, attended) = Tape::record(|| decoder.run_attention(index, input, &self.angles, &self.pass, segments));
+        let attended = attended?;
+        let gradient = self.feed_forward(index, &attended.detach(), gradient, gradients)?;
+        Ok(tape.backward(&attended, &gradient, gradients)?)
+    }
+
+    /// The feed-forward layer, part by part: back and forth on one part of the rows, then on the next.
+    fn feed_forward(
+        &self,
+        index: usize,
+        attended: &Tensor,
+        gradient: &Tensor,
+        gradients: &mut Gradients,
+    ) -> Result<Tensor> {
+        let rows = attended.dim(0)?;
+        let most = self.decoder.feed_forward_rows();
+        let mut parts = Vec::new();
+        for first in (0..rows).step_by(most) {
+            let count = most.min(rows - first);
+            let part = Var::from_tensor(&attended.narrow(0, first, count)?)?;
+            let (tape, output) =
+                Tape::record(|| self.decoder.feed_forward_for_backward(index, &part, first, &self.pass));
+            let mut others = tape.backward(&output?, &gradient.narrow(0, first, count)?, gradients)?;
+            parts.push(gradient_of(&part, &mut others)?);
+        }
+        Ok(Tensor::cat(&parts, 0)?)
+    }
+}
+
+/// The gradient of a recomputed part's input: zero if nothing reached it.
+fn gradient_of(input: &Var, others: &mut OtherGradients) -> Result<Tensor> {
+    match others.remove(input)? {
         Some(gradient) => Ok(gradient),
-        // Every block adds its input to its output, so a path always exists.
         None => Ok(input.zeros_like()?),
     }
 }

@@ -10,7 +10,7 @@ use reference::{CASES, Expected, case_dir, relative_difference, values};
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
 use smpo_kernels::Gradients;
-use smpo_model::{AdapterSaveOptions, Config, Decoder, LoraConfig, PackedBatch, SaveOptions, ScoreOptions};
+use smpo_model::{AdapterSaveOptions, Config, Decoder, Element, LoraConfig, PackedBatch, SaveOptions, ScoreOptions};
 use tempfile::TempDir;
 
 const TOLERANCE: f64 = 1e-5;
@@ -105,6 +105,31 @@ fn a_saved_adapter_loads_as_it_was_and_names_what_peft_names() {
             assert_eq!(ours[field], theirs[field], "{case}: {field}");
         }
     }
+}
+
+#[test]
+fn an_adapter_knows_the_base_it_was_trained_on() {
+    let temp = TempDir::new().unwrap();
+    let path = |name: &str| temp.path().join(name);
+    let mut decoder = Decoder::load(case_dir("qwen2")).unwrap();
+    decoder.save(path("half"), &SaveOptions { element: Element::Bf16, ..Default::default() }).unwrap();
+    decoder.add_lora(&lora(&["up_proj"]), 0).unwrap();
+    perturb(&decoder);
+    decoder.save_adapter(path("adapter"), &AdapterSaveOptions::default()).unwrap();
+    // The same base in bfloat16 is the same base.
+    Decoder::load(path("half")).unwrap().load_adapter(path("adapter")).unwrap();
+    let mut tuned = Decoder::load(case_dir("qwen2")).unwrap();
+    tuned.train_only(&["up_proj".into()]).unwrap();
+    perturb(&tuned);
+    let error = tuned.load_adapter(path("adapter")).unwrap_err().to_string();
+    assert!(
+        error.ends_with(
+            "adapter_model.safetensors: tensor `model.layers.0.mlp.up_proj.weight`: the adapter was trained on another \
+             base, whose weight differs from this model's"
+        ),
+        "{error}"
+    );
+    assert_eq!(tuned.lora(), None);
 }
 
 #[test]
@@ -254,7 +279,7 @@ fn terminators_are_rated_with_and_without_checkpointing() {
 #[test]
 fn part_of_the_weights_can_be_trained() {
     let mut decoder = Decoder::load(case_dir("qwen2")).unwrap();
-    decoder.set_trainable(|name| smpo_model::matches_pattern("model.layers.1.*", name)).unwrap();
+    decoder.train_only(&["model.layers.1.*".into()]).unwrap();
     let batch = Expected::read("qwen2").batch();
     let (_, gradients) = score(&decoder, &batch, &ScoreOptions::default());
     assert!(!gradients.is_empty() && gradients.keys().all(|n| n.starts_with("model.layers.1.")));
@@ -293,7 +318,7 @@ fn adapters_that_do_not_fit_are_refused_by_name() {
     let mut same_shapes = Decoder::load(case_dir("qwen2")).unwrap();
     perturb(&same_shapes);
     let error = same_shapes.load_adapter(case_dir("peft-lora")).unwrap_err().to_string();
-    assert!(error.contains("`base_model.model.lm_head.base_layer.weight` differs from the model's own"), "{error}");
+    assert!(error.contains("tensor `lm_head.weight`: the adapter was trained on another base"), "{error}");
     let fewer_layers = refusal("peft-fused", "longrope", &unchanged);
     assert!(
         fewer_layers.contains("unexpected tensors: `base_model.model.model.layers.1.mlp.gate_up_proj.lora_A.weight`")

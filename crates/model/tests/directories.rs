@@ -266,6 +266,30 @@ fn shards_with_an_index_are_one_model() {
 }
 
 #[test]
+fn a_model_is_saved_in_shards_when_it_is_large() {
+    let decoder = Decoder::load(case_dir("gemma2")).unwrap();
+    let temp = TempDir::new().unwrap();
+    let dir = temp.path().join("model");
+    const LIMIT: u64 = 4000;
+    decoder.save(&dir, &SaveOptions { shard_bytes: Some(LIMIT), ..SaveOptions::default() }).unwrap();
+    let index: Value =
+        serde_json::from_str(&fs::read_to_string(dir.join("model.safetensors.index.json")).unwrap()).unwrap();
+    assert_eq!(index["metadata"]["total_parameters"], json!(decoder.parameter_count()));
+    assert_eq!(index["metadata"]["total_size"], json!(4 * decoder.parameter_count()));
+    let mut files: Vec<&str> = index["weight_map"].as_object().unwrap().values().map(|f| f.as_str().unwrap()).collect();
+    files.sort_unstable();
+    files.dedup();
+    assert!(files.len() > 2);
+    for (number, file) in files.iter().enumerate() {
+        assert_eq!(*file, format!("model-{:05}-of-{:05}.safetensors", number + 1, files.len()));
+        let bytes = fs::read(dir.join(file)).unwrap();
+        let data: usize = SafeTensors::deserialize(&bytes).unwrap().iter().map(|(_, t)| t.data().len()).sum();
+        assert!(data as u64 <= LIMIT, "{file}: {data}");
+    }
+    assert_eq!(log_probs(&Decoder::load(&dir).unwrap()), log_probs(&decoder));
+}
+
+#[test]
 fn damaged_weight_files_are_refused() {
     let scratch = Scratch::new("qwen2");
     scratch.write();

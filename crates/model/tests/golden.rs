@@ -5,7 +5,7 @@ mod reference;
 use candle_core::Tensor;
 use reference::{CASES, Expected, case_dir, relative_difference, values};
 use smpo_kernels::{AdamW, AdamWOptions, Parameter, weighted_sum};
-use smpo_model::{Decoder, GenerateOptions, PackedBatch};
+use smpo_model::{Decoder, Feed, GenerateOptions, PackedBatch, PackedDecoder, Scratch};
 
 /// Largest difference allowed, relative to the largest expected value of the same tensor.
 const TOLERANCE: f64 = 1e-5;
@@ -42,6 +42,38 @@ fn log_probs_and_gradients_equal_pytorch() {
     for case in CASES {
         let (decoder, expected) = load(case);
         check_log_probs_and_gradients(case, &decoder, &expected, &expected.batch());
+    }
+}
+
+/// Against arithmetic in bfloat16, whose 8 bits of precision are rounded to after every operation, forward and back.
+const BFLOAT16_TOLERANCE: f64 = 0.05;
+/// The same for the direction of the gradient of all parameters together.
+const BFLOAT16_COSINE: f64 = 0.99;
+
+#[test]
+fn bfloat16_directories_equal_pytorch() {
+    for case in ["llama", "qwen2", "qwen3", "mistral", "phi3", "gemma2", "gemma3"] {
+        let case = format!("bfloat16/{case}");
+        let (decoder, expected) = load(&case);
+        let batch = expected.batch();
+        // In float32 on the rounded weights nothing else is rounded.
+        check_log_probs_and_gradients(&case, &decoder, &expected, &batch);
+        let rounded = Expected::read_with_prefix(&case, "bf16.");
+        let log_probs = decoder.log_probs(&batch).unwrap();
+        let difference = relative_difference(&values(&log_probs), &rounded.log_probs());
+        println!("{case}: log-probs: {difference:.1e}");
+        assert!(difference < BFLOAT16_TOLERANCE, "{case}: log-probs: {difference:e}");
+        let root = weighted_sum(&log_probs, &constant(&rounded.weights())).unwrap();
+        let gradients = root.backward().unwrap();
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for (name, variable) in decoder.trainable() {
+            ours.extend(values(gradients.get(&variable).unwrap()));
+            theirs.extend_from_slice(&rounded.gradients[&name]);
+        }
+        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>();
+        let cosine = dot(&ours, &theirs) / (dot(&ours, &ours) * dot(&theirs, &theirs)).sqrt();
+        println!("{case}: cosine of the gradients: {cosine:.5}");
+        assert!(cosine > BFLOAT16_COSINE, "{case}: cosine of the gradients: {cosine}");
     }
 }
 
@@ -118,5 +150,84 @@ fn greedy_continuations_equal_transformers() {
             let difference = relative_difference(&together[index].log_probs, &log_probs);
             assert!(difference < TOLERANCE, "{case}: prompt {index}: {difference:e}");
         }
+    }
+}
+
+/// The logits (V) after each token that feeds of these lengths end with, for one sequence.
+fn fed_in(decoder: &PackedDecoder, tokens: &[u32], lengths: &[usize]) -> Vec<Vec<f32>> {
+    let (mut sequence, mut scratch, mut start) = (decoder.sequence(40), Scratch::default(), 0);
+    let mut logits = Vec::new();
+    for length in lengths {
+        let tokens = &tokens[start..start + length];
+        start += length;
+        let mut feeds = [Feed { sequence: &mut sequence, tokens }];
+        logits.push(decoder.advance(&mut feeds, &mut scratch).unwrap().to_vec());
+    }
+    logits
+}
+
+#[test]
+fn what_a_sequence_is_given_depends_on_it_alone_to_the_last_bit() {
+    for case in CASES {
+        let decoder = Decoder::load(case_dir(case)).unwrap().pack().unwrap();
+        let texts: Vec<Vec<u32>> = (0..11).map(|i| (0..3 + 3 * i).map(|t| (i * 7 + t * 5) % 32).collect()).collect();
+        let alone: Vec<Vec<f32>> = texts.iter().map(|t| fed_in(&decoder, t, &[t.len()]).remove(0)).collect();
+        // In one batch of any size and order.
+        for batch in [1, 2, 7, 11] {
+            for reversed in [false, true] {
+                let mut order: Vec<usize> = (0..texts.len()).collect();
+                if reversed {
+                    order.reverse();
+                }
+                for some in order.chunks(batch) {
+                    let mut sequences: Vec<_> = some.iter().map(|_| decoder.sequence(40)).collect();
+                    let mut feeds: Vec<Feed> = sequences
+                        .iter_mut()
+                        .zip(some)
+                        .map(|(sequence, index)| Feed { sequence, tokens: &texts[*index] })
+                        .collect();
+                    let mut scratch = Scratch::default();
+                    let logits = decoder.advance(&mut feeds, &mut scratch).unwrap();
+                    for (logits, index) in logits.chunks_exact(decoder.spec().vocab_size).zip(some) {
+                        assert_eq!(logits, alone[*index], "{case}: text {index}, batches of {batch}");
+                    }
+                }
+            }
+        }
+        // In pieces of any size.
+        let text = &texts[10];
+        for pieces in [vec![1; text.len()], vec![5, 1, 20, text.len() - 26]] {
+            assert_eq!(fed_in(&decoder, text, &pieces).pop(), Some(alone[10].clone()), "{case}: {pieces:?}");
+        }
+    }
+}
+
+#[test]
+fn long_prompts_go_through_in_parts_that_change_nothing() {
+    let decoder = Decoder::load(case_dir("gemma3")).unwrap().pack().unwrap();
+    let text: Vec<u32> = (0..700).map(|t| t * t % 32).collect();
+    let room = |tokens: &[&[u32]]| {
+        let mut sequence = decoder.sequence(700);
+        let mut scratch = Scratch::default();
+        let mut logits = Vec::new();
+        for tokens in tokens {
+            let mut feeds = [Feed { sequence: &mut sequence, tokens }];
+            logits = decoder.advance(&mut feeds, &mut scratch).unwrap().to_vec();
+        }
+        logits
+    };
+    assert_eq!(room(&[&text]), room(&[&text[..300], &text[300..301], &text[301..]]));
+}
+
+#[test]
+fn what_cannot_be_taken_in_is_refused_before_anything_is() {
+    let decoder = Decoder::load(case_dir("llama")).unwrap().pack().unwrap();
+    let mut scratch = Scratch::default();
+    let mut sequence = decoder.sequence(3);
+    for (tokens, word) in [(&[][..], "at least one"), (&[1, 32], "32"), (&[1, 2, 3, 4], "at most 3")] {
+        let mut feeds = [Feed { sequence: &mut sequence, tokens }];
+        let error = decoder.advance(&mut feeds, &mut scratch).unwrap_err().to_string();
+        assert!(error.contains(word), "{error}");
+        assert_eq!(sequence.tokens(), 0);
     }
 }

@@ -3,6 +3,7 @@
 mod reference;
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use reference::{case_dir, relative_difference, values};
@@ -32,7 +33,7 @@ impl Models {
     fn merge(&self, method: &MergeMethod, element: Option<Element>) -> Decoder {
         let out = self.path("out");
         let _ = fs::remove_dir_all(&out);
-        let report = merge(&[self.path("one"), self.path("two")], method, element, &out).unwrap();
+        let report = merge(&[self.path("one"), self.path("two")], method, element, &out, go_on).unwrap();
         let merged = Decoder::load(&out).unwrap();
         assert_eq!(report.parameters, merged.parameter_count());
         merged
@@ -41,6 +42,10 @@ impl Models {
     fn all(&self, name: &str) -> Vec<Vec<f32>> {
         all(&Decoder::load(self.path(name)).unwrap())
     }
+}
+
+fn go_on(_: usize, _: usize) -> ControlFlow<()> {
+    ControlFlow::Continue(())
 }
 
 fn all(decoder: &Decoder) -> Vec<Vec<f32>> {
@@ -74,7 +79,7 @@ fn ties_with_one_model_and_everything_kept_is_that_model() {
     let models = Models::new();
     let method = MergeMethod::Ties { base: models.path("base"), weights: vec![1.0], density: 1.0, lambda: 1.0 };
     let out = models.path("out");
-    merge(&[models.path("one")], &method, None, &out).unwrap();
+    merge(&[models.path("one")], &method, None, &out, go_on).unwrap();
     for (merged, one) in all(&Decoder::load(&out).unwrap()).iter().zip(models.all("one")) {
         assert!(merged.iter().zip(&one).all(|(a, b)| (a - b).abs() < 1e-6));
     }
@@ -130,16 +135,37 @@ fn models_that_differ_are_refused_and_nothing_is_left() {
     let models = Models::new();
     let out = models.path("out");
     let method = MergeMethod::Linear { weights: vec![1.0, 1.0] };
-    let refusal = |other: PathBuf| merge(&[models.path("one"), other], &method, None, &out).unwrap_err().to_string();
+    let refusal =
+        |other: PathBuf| merge(&[models.path("one"), other], &method, None, &out, go_on).unwrap_err().to_string();
     let tied = refusal(case_dir("qwen2-tied"));
     assert!(tied.contains("missing tensors: `lm_head.weight`, "), "{tied}");
     let extra = refusal(case_dir("qwen3"));
     assert!(extra.contains("tensors: "), "{extra}");
     assert!(refusal(models.path("absent")).contains("absent/model.safetensors"));
+    let config = models.path("two").join("config.json");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replace("10000.0", "20000.0")).unwrap();
+    let other_rope = refusal(models.path("two"));
+    assert!(other_rope.contains("expected configurations that compute the same as"), "{other_rope}");
+    fs::write(&config, text).unwrap();
     assert!(!out.exists());
     let left = fs::read_dir(models.temp.path()).unwrap().count();
     assert_eq!(left, 3, "only the three models are there");
     fs::create_dir(&out).unwrap();
     fs::write(out.join("precious"), "").unwrap();
     assert!(refusal(models.path("two")).contains("not empty"));
+}
+
+#[test]
+fn a_merge_can_be_stopped_and_leaves_nothing() {
+    let models = Models::new();
+    let out = models.path("out");
+    let method = MergeMethod::Slerp { t: 0.5 };
+    let stop = |done: usize, total: usize| {
+        assert!(done <= 3 && total == 27, "{done} of {total}");
+        if done == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    let error = merge(&[models.path("one"), models.path("two")], &method, None, &out, stop).unwrap_err();
+    assert_eq!(error.to_string(), "stopped; nothing was written");
+    assert_eq!(fs::read_dir(models.temp.path()).unwrap().count(), 3, "only the three models are there");
 }

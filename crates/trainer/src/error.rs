@@ -78,14 +78,6 @@ pub enum TrainError {
         /// The run directory.
         dir: PathBuf,
     },
-    /// A pattern of `unfreeze_layers_patterns` that matches nothing.
-    #[error("unfreeze_layers_patterns: expected the name of a module of the model, got `{pattern}`{hint}")]
-    NoSuchModule {
-        /// The pattern.
-        pattern: String,
-        /// The end of a question, or nothing.
-        hint: String,
-    },
     /// The figure that checkpoints are compared by does not exist.
     #[error("metric_for_best_model: `{name}` is not among the figures of step {step}: {known}")]
     NoSuchMetric {

@@ -1,6 +1,6 @@
 //! Which weights a run starts from or goes on from, and which of them it trains.
 
-use smpo_model::{Config, Decoder, matches_pattern};
+use smpo_model::{Config, Decoder};
 
 use crate::checkpoint::Checkpoint;
 use crate::config::{AdapterStart, Init, TrainConfig};
@@ -27,7 +27,9 @@ impl Models {
                 Some(checkpoint) => Decoder::load(checkpoint.model())?,
                 None => initial(config, model_config)?,
             };
-            unfreeze(&mut policy, &config.unfreeze_layers_patterns)?;
+            if !config.unfreeze_layers_patterns.is_empty() {
+                policy.train_only(&config.unfreeze_layers_patterns)?;
+            }
             return Ok(Models { policy, base: None });
         };
         let base = initial(config, model_config)?;
@@ -58,46 +60,4 @@ fn initial(config: &TrainConfig, model_config: &Config) -> Result<Decoder, Train
             Decoder::init_with_embedding_std(model_config, config.seed, std)?
         }
     })
-}
-
-/// Freezes all but the modules that the patterns match; trains everything where there are none.
-fn unfreeze(decoder: &mut Decoder, patterns: &[String]) -> Result<(), TrainError> {
-    if patterns.is_empty() {
-        return Ok(());
-    }
-    let names: Vec<String> = decoder.trainable().into_iter().map(|(name, _)| name).collect();
-    let idle = patterns.iter().find(|pattern| !names.iter().any(|name| in_module(pattern, name)));
-    if let Some(pattern) = idle {
-        let modules = names.iter().flat_map(|name| modules(name)).flat_map(|module| module.rsplit('.').next());
-        let near = modules.map(|end| (strsim::damerau_levenshtein(pattern, end), end)).min();
-        let hint = near.filter(|(distance, _)| *distance <= 3).map(|(_, end)| format!(", did you mean `{end}`?"));
-        return Err(TrainError::NoSuchModule { pattern: pattern.clone(), hint: hint.unwrap_or_default() });
-    }
-    Ok(decoder.set_trainable(|name| patterns.iter().any(|pattern| in_module(pattern, name)))?)
-}
-
-/// Whether a pattern matches a module that holds the parameter.
-fn in_module(pattern: &str, parameter: &str) -> bool {
-    modules(parameter).any(|module| matches_pattern(pattern, module))
-}
-
-/// `a.b.c.weight` is in `a.b.c`, `a.b` and `a`.
-fn modules(parameter: &str) -> impl Iterator<Item = &str> {
-    parameter.match_indices('.').map(|(at, _)| &parameter[..at])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_pattern_names_a_module_around_the_parameter() {
-        let parameter = "model.layers.3.mlp.up_proj.weight";
-        for pattern in ["up_proj", "*.mlp.up_proj", "model.layers.3", "model.layers.3.*", "mlp", "model"] {
-            assert!(in_module(pattern, parameter), "{pattern}");
-        }
-        for pattern in ["weight", "down_proj", "model.layers.30", "proj", "layers.3.mlp.up_proj.weight"] {
-            assert!(!in_module(pattern, parameter), "{pattern}");
-        }
-    }
 }

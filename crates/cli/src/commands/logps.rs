@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use anyhow::anyhow;
 use serde::Serialize;
 use smpo_data::{ChatTokenizer, Truncation, read_pairs};
-use smpo_model::Decoder;
+use smpo_model::{Decoder, ModelDir};
 use smpo_results::write_jsonl;
 use smpo_trainer::{Row, RowLogps, row_logps};
 
-use crate::exit::{Blame, Exit, Failure, Outcome};
+use crate::exit::{Blame, Exit, Failure, Outcome, blame_model};
 use crate::interrupt;
 use crate::output;
 use crate::progress::Progress;
@@ -17,16 +17,19 @@ use crate::progress::Progress;
 /// Teacher-forced log-probs of the completion tokens of preference pairs, in nats, terminator included.
 #[derive(clap::Args)]
 pub struct LogpsArgs {
-    /// Model directory in Hugging Face format
+    /// Model directory in Hugging Face format, or a PEFT adapter directory
     model: PathBuf,
     /// Preference pairs, in any form that `smpo train` reads
     pairs: PathBuf,
     /// JSONL file to write, one pair a line
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// Also score under this model, as `ref_logps`
+    /// Also score under this model or adapter, as `ref_logps`
     #[arg(long, value_name = "DIR")]
     reference: Option<PathBuf>,
+    /// The base of MODEL, where it is an adapter that does not name a directory
+    #[arg(long, value_name = "DIR")]
+    base: Option<PathBuf>,
     /// Longest prompt and completion together, in tokens; the model's positions when absent
     #[arg(long, value_name = "TOKENS")]
     max_length: Option<usize>,
@@ -58,8 +61,9 @@ const CHUNK: usize = 8;
 /// Runs the command.
 pub fn run(args: LogpsArgs) -> Outcome {
     super::set_threads(args.threads)?;
-    let tokenizer = ChatTokenizer::from_model_dir(&args.model).usage()?;
-    let decoder = Decoder::load(&args.model).usage()?;
+    let model = ModelDir::open(&args.model, args.base.as_deref()).map_err(blame_model)?;
+    let tokenizer = ChatTokenizer::from_model_dir(model.companions()).usage()?;
+    let decoder = model.load().map_err(blame_model)?.frozen();
     let reference = args.reference.as_deref().map(|dir| reference(dir, &tokenizer)).transpose()?;
     let positions = decoder.spec().max_positions;
     if let (Some(given), Some(positions)) = (args.max_length, positions)
@@ -124,12 +128,13 @@ fn line<'a>(row: &'a Row, policy: RowLogps, reference: RowLogps, tokenizer: &Cha
 
 /// A reference must read the same ids: same vocabulary, same tokens.
 fn reference(dir: &Path, tokenizer: &ChatTokenizer) -> Result<Decoder, Failure> {
-    let other = ChatTokenizer::from_model_dir(dir).usage()?;
+    let model = ModelDir::open(dir, None).map_err(blame_model)?;
+    let other = ChatTokenizer::from_model_dir(model.companions()).usage()?;
     if other.tokenizer().get_vocab(true) != tokenizer.tokenizer().get_vocab(true) {
         return Err(Failure::Usage(anyhow!(
             "{}: expected a reference with the model's own vocabulary, got another one",
             dir.display()
         )));
     }
-    Decoder::load(dir).usage()
+    Ok(model.load().map_err(blame_model)?.frozen())
 }

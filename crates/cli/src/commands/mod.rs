@@ -3,12 +3,15 @@
 mod data;
 #[cfg(feature = "mistralrs")]
 mod demo;
-#[cfg(feature = "mistralrs")]
+mod dtype;
 mod eval;
 mod explain;
+mod export;
 mod gate;
 mod leaderboard;
 mod logps;
+mod merge;
+mod model;
 mod plot;
 mod score;
 mod train;
@@ -28,7 +31,6 @@ pub enum Command {
     #[command(after_help = "Example:\n  smpo demo --out smpo-demo --seeds 3")]
     Demo(demo::DemoArgs),
     /// Sample a suite from a model and measure what comes back
-    #[cfg(feature = "mistralrs")]
     #[command(after_help = "Example:\n  smpo eval runs/smpo/model --suite evals/ood-chat.toml --out runs/smpo/eval")]
     Eval(Box<eval::EvalArgs>),
     /// What a loss does with stored log-probs: parts, clipping, and the tokens that carry the gradient
@@ -36,6 +38,11 @@ pub enum Command {
         after_help = "Example:\n  smpo explain configs/demo/modified.toml logps.jsonl --tokenizer runs/smpo/model"
     )]
     Explain(explain::ExplainArgs),
+    /// Fold an adapter into its base, or write it as PEFT has it
+    #[command(after_help = "Examples:
+  smpo export runs/smpo/model --out exported
+  smpo export runs/smpo/model --as adapter --base Qwen2.5-1.5B-Instruct --dtype bfloat16 --out adapter")]
+    Export(export::ExportArgs),
     /// Decide whether a candidate model is safe to take: exit 0 pass, 1 fail, 3 inconclusive
     #[command(
         after_help = "Example:\n  smpo gate --baseline runs/sft/eval --candidate runs/smpo/eval --policy strict --junit gate.xml"
@@ -45,8 +52,18 @@ pub enum Command {
     #[command(after_help = "Example:\n  smpo leaderboard runs/*/eval --baseline sft --out leaderboard")]
     Leaderboard(leaderboard::LeaderboardArgs),
     /// Teacher-forced log-probs of preference pairs, for `smpo explain`
-    #[command(after_help = "Example:\n  smpo logps runs/smpo/model pairs.jsonl --out logps.jsonl")]
+    #[command(
+        after_help = "Example:\n  smpo logps runs/smpo/model pairs.jsonl --reference runs/sft/model --out logps.jsonl"
+    )]
     Logps(logps::LogpsArgs),
+    /// Merge checkpoints: linear, slerp or TIES, shard by shard
+    #[command(after_help = "Examples:
+  smpo merge runs/sft/model runs/smpo/model --weights 0.3,0.7 --out merged
+  smpo merge runs/sft/model runs/smpo/model --method slerp --t 0.6 --out merged
+  smpo merge runs/sft/model runs/smpo/model --method ties --base Qwen2.5-1.5B --density 0.2 --out merged")]
+    Merge(merge::MergeArgs),
+    /// Look at a model directory: family, parameters, terminators, memory to train it
+    Model(model::ModelArgs),
     /// The figures of training runs over their steps, several runs over each other, on one page
     #[command(after_help = "Example:\n  smpo plot runs/regular runs/modified --out curves.html")]
     Plot(plot::PlotArgs),
@@ -66,12 +83,14 @@ impl Command {
             Command::Data(args) => data::run(args),
             #[cfg(feature = "mistralrs")]
             Command::Demo(args) => demo::run(args),
-            #[cfg(feature = "mistralrs")]
             Command::Eval(args) => eval::run(*args),
             Command::Explain(args) => explain::run(args),
+            Command::Export(args) => export::run(args),
             Command::Gate(args) => gate::run(args),
             Command::Leaderboard(args) => leaderboard::run(args),
             Command::Logps(args) => logps::run(args),
+            Command::Merge(args) => merge::run(args),
+            Command::Model(args) => model::run(args),
             Command::Plot(args) => plot::run(args),
             Command::Score(args) => score::run(args),
             Command::Train(args) => train::run(args),

@@ -192,7 +192,6 @@ pub fn blame(error: TrainError) -> Failure {
         | TrainError::Model(_)
         | TrainError::Loss(_)
         | TrainError::DataCheck { .. }
-        | TrainError::NoSuchModule { .. }
         | TrainError::NoSuchMetric { .. }
         | TrainError::OtherRun { .. } => true,
         TrainError::Io { action, .. } => *action == "read",

@@ -1,6 +1,8 @@
 //! Findings counted over a file.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
+use std::hash::BuildHasher;
 use std::path::Path;
 
 use serde::Serialize;
@@ -9,7 +11,7 @@ use crate::check::rows::Facts;
 use crate::check::{CheckReport, Finding, Rule};
 use crate::read_error::ReadError;
 use crate::reader::Row;
-use crate::record::Record;
+use crate::record::{Record, content_hash};
 
 /// Offenders that a report names for each rule.
 const SHOWN: usize = 5;
@@ -39,9 +41,10 @@ pub(crate) struct Tally {
     pairs: u64,
     labelled: u64,
     examples: u64,
-    /// Content hash → line of the first row that says it.
-    contents: HashMap<String, u64>,
-    ids: HashMap<String, (String, u64)>,
+    /// Content hash → line of the first row that says it. Hashes, not texts, so that a row costs some bytes of memory.
+    contents: HashMap<u64, u64>,
+    /// Hash of an id → content hash and line of the first row that has it.
+    ids: HashMap<u64, (u64, u64)>,
     chosen_length: usize,
     rejected_length: usize,
 }
@@ -90,36 +93,36 @@ impl Tally {
 
     fn repeated(&mut self, record: &Record, line: u64) {
         let content = record.content_hash();
-        let own = record.id() != content;
         match self.contents.get(&content) {
             Some(earlier) => {
                 let detail = format!("as line {earlier}");
                 self.add(Rule::DuplicateRow, line, detail);
             }
             None => {
-                if let Record::Pair(pair) = record {
-                    let mut swapped = pair.clone();
-                    std::mem::swap(&mut swapped.chosen, &mut swapped.rejected);
-                    if swapped.chosen != swapped.rejected
-                        && let Some(earlier) = self.contents.get(&Record::Pair(swapped).content_hash())
-                    {
-                        let detail = format!("against line {earlier}");
-                        self.add(Rule::Contradiction, line, detail);
-                    }
+                if let Record::Pair(pair) = record
+                    && pair.chosen != pair.rejected
+                    && let swapped = content_hash(None, &[&pair.prompt, &pair.rejected, &pair.chosen])
+                    && let Some(earlier) = self.contents.get(&swapped)
+                {
+                    let detail = format!("against line {earlier}");
+                    self.add(Rule::Contradiction, line, detail);
                 }
-                self.contents.insert(content.clone(), line);
+                self.contents.insert(content, line);
             }
         }
-        if own {
-            match self.ids.get(record.id()) {
-                Some((known, earlier)) if *known != content => {
+        if record.id() == format!("{content:016x}") {
+            return;
+        }
+        match self.ids.entry(self.ids.hasher().hash_one(record.id())) {
+            Entry::Occupied(known) => {
+                let (said, earlier) = *known.get();
+                if said != content {
                     let detail = format!("{:?}, as line {earlier}", record.id());
                     self.add(Rule::DuplicateId, line, detail);
                 }
-                Some(_) => {}
-                None => {
-                    self.ids.insert(record.id().to_string(), (content, line));
-                }
+            }
+            Entry::Vacant(new) => {
+                new.insert((content, line));
             }
         }
     }

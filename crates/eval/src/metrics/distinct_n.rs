@@ -5,7 +5,7 @@ use std::hash::BuildHasherDefault;
 
 use smpo_results::{Direction, FinishReason, Sample, Unit};
 
-use super::{CorpusMetric, MetricInfo};
+use super::{Corpus, CorpusMetric, MetricInfo};
 use crate::estimate::{Estimate, GROUPS, from_left_out};
 use crate::text::ngrams::{AsIs, ngrams};
 use crate::text::words::hash_first_words;
@@ -51,18 +51,15 @@ impl<const N: usize> CorpusMetric for Distinct<N> {
         false
     }
 
-    fn estimate(&self, samples: &[&Sample]) -> Option<Estimate> {
-        let mut words = Vec::new();
-        let texts = spread(samples, MAX_COMPLETIONS);
+    fn estimate(&self, corpus: &Corpus<'_>) -> Option<Estimate> {
+        let texts = corpus.first_words();
         // Who has an n-gram: one group of completions, or several.
         let mut owner: HashMap<u64, Owner, BuildHasherDefault<AsIs>> =
             HashMap::with_capacity_and_hasher(texts.len() * MAX_WORDS, BuildHasherDefault::default());
         let mut all_of_group = vec![0usize; GROUPS.min(texts.len())];
-        for (index, sample) in texts.iter().enumerate() {
-            words.clear();
-            hash_first_words(&sample.completion, MAX_WORDS, &mut words);
+        for (index, words) in texts.iter().enumerate() {
             let group = index % all_of_group.len();
-            for hash in ngrams(&words, N) {
+            for hash in ngrams(words, N) {
                 all_of_group[group] += 1;
                 let owner = owner.entry(hash).or_insert(Owner::One(group));
                 if !matches!(owner, Owner::One(one) if *one == group) {
@@ -90,6 +87,17 @@ enum Owner {
     Several,
 }
 
+/// The first [`MAX_WORDS`] words of at most [`MAX_COMPLETIONS`] completions, hashed.
+pub(super) fn first_words(samples: &[&Sample]) -> Vec<Vec<u64>> {
+    let texts = spread(samples, MAX_COMPLETIONS);
+    let hashed = texts.iter().map(|sample| {
+        let mut words = Vec::with_capacity(MAX_WORDS);
+        hash_first_words(&sample.completion, MAX_WORDS, &mut words);
+        words
+    });
+    hashed.collect()
+}
+
 /// At most `limit` samples that did not fail, evenly spread over the run.
 pub(super) fn spread<'a>(samples: &[&'a Sample], limit: usize) -> Vec<&'a Sample> {
     let sound: Vec<&Sample> =
@@ -104,7 +112,7 @@ mod tests {
 
     fn distinct<const N: usize>(texts: &[&str]) -> Option<f64> {
         let samples: Vec<Sample> = texts.iter().map(|text| super::super::sample(text)).collect();
-        Distinct::<N>.estimate(&samples.iter().collect::<Vec<_>>()).map(|estimate| estimate.value)
+        Distinct::<N>.estimate(&Corpus::new(&samples)).map(|estimate| estimate.value)
     }
 
     #[test]
@@ -122,10 +130,10 @@ mod tests {
             (0..70).map(|i| format!("the {} cat w{} sat on {}", i % 7, i, "mat ".repeat(i % 5))).collect();
         let samples: Vec<Sample> = texts.iter().map(|text| super::super::sample(text)).collect();
         let all: Vec<&Sample> = samples.iter().collect();
-        let fast = Distinct::<2>.estimate(&all).expect("some");
+        let fast = Distinct::<2>.estimate(&Corpus::new(all.iter().copied())).expect("some");
         let slow = crate::estimate::delete_a_group(&all, |left| {
             let left: Vec<&Sample> = left.iter().map(|sample| **sample).collect();
-            Distinct::<2>.estimate(&left).map(|estimate| estimate.value)
+            Distinct::<2>.estimate(&Corpus::new(left)).map(|estimate| estimate.value)
         })
         .expect("some");
         assert!((fast.value - slow.value).abs() < 1e-12);

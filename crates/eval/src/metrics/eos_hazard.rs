@@ -3,7 +3,7 @@
 use smpo_results::{CurvePoint, Direction, Sample, Unit};
 
 use super::length::Lifetime;
-use super::{CorpusMetric, MetricInfo};
+use super::{Corpus, CorpusMetric, MetricInfo};
 use crate::estimate::{Estimate, jackknife};
 
 /// What it declares.
@@ -31,8 +31,8 @@ impl CorpusMetric for EosHazard {
         true
     }
 
-    fn estimate(&self, samples: &[&Sample]) -> Option<Estimate> {
-        jackknife(samples, |samples| {
+    fn estimate(&self, corpus: &Corpus<'_>) -> Option<Estimate> {
+        jackknife(&corpus.samples, |samples| {
             let lifetimes = samples.iter().filter_map(|sample| Lifetime::of(sample));
             let (ends, tokens) = lifetimes.fold((0u64, 0u64), |(ends, tokens), lifetime| {
                 (ends + u64::from(lifetime.ended), tokens + u64::from(lifetime.tokens))
@@ -87,8 +87,8 @@ mod tests {
     fn ends_per_token() {
         let samples = [lived(3, Eos), lived(5, Length), lived(2, Eos), lived(9, Unknown)];
         let all: Vec<_> = samples.iter().collect();
-        assert_eq!(EosHazard.estimate(&all).map(|estimate| estimate.value), Some(0.2));
-        assert!(EosHazard.estimate(&[]).is_none());
+        assert_eq!(EosHazard.estimate(&Corpus::new(all.iter().copied())).map(|estimate| estimate.value), Some(0.2));
+        assert!(EosHazard.estimate(&Corpus::new([])).is_none());
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use smpo_results::{CurvePoint, Direction, FinishReason, Sample, Unit};
 use smpo_stats::survival::{Curve, Observation};
 
-use super::{CorpusMetric, MetricInfo, SampleMetric, Scratch, View, share};
+use super::{Corpus, CorpusMetric, MetricInfo, SampleMetric, Scratch, View, share};
 use crate::estimate::{Estimate, jackknife};
 
 /// What `length` declares.
@@ -71,8 +71,8 @@ impl CorpusMetric for Length {
         true
     }
 
-    fn estimate(&self, samples: &[&Sample]) -> Option<Estimate> {
-        jackknife(samples, |samples| {
+    fn estimate(&self, corpus: &Corpus<'_>) -> Option<Estimate> {
+        jackknife(&corpus.samples, |samples| {
             let curve = kaplan_meier(samples.iter().copied())?;
             Some(curve.restricted_mean(curve.last).mean)
         })
@@ -128,7 +128,7 @@ mod tests {
     use FinishReason::{Eos, Length as Cap};
 
     fn restricted_mean(samples: &[Sample]) -> Option<f64> {
-        Length.estimate(&samples.iter().collect::<Vec<_>>()).map(|estimate| estimate.value)
+        Length.estimate(&Corpus::new(samples)).map(|estimate| estimate.value)
     }
 
     /// Worked by hand: 6 completions, two censored early.

@@ -27,11 +27,12 @@ pub mod seq_rep;
 pub mod stops_when_right;
 pub mod zlib_ratio;
 
+use std::sync::OnceLock;
+
 use smpo_results::{Direction, FinishReason, Sample, Unit};
 
 use crate::closest::closest;
 use crate::estimate::Estimate;
-use crate::text::ngrams::HashSet64;
 use crate::text::words::hash_words;
 
 /// What a metric declares about itself.
@@ -70,8 +71,7 @@ pub struct View<'a> {
 #[derive(Debug, Default)]
 pub struct Scratch {
     words: Vec<u64>,
-    grams: Vec<u64>,
-    distinct: HashSet64,
+    repeats: seq_rep::Repeats,
     /// Suffix matches of the loop detector.
     pub matches: Vec<u32>,
     /// Compressor and its output buffer.
@@ -86,13 +86,33 @@ pub trait SampleMetric: Sync {
     fn measure(&self, view: &View<'_>, scratch: &mut Scratch) -> Option<f64>;
 }
 
+/// Completions that are measured together.
+#[derive(Debug)]
+pub struct Corpus<'a> {
+    /// Grouped by prompt.
+    pub samples: Vec<&'a Sample>,
+    /// See [`distinct_n::first_words`]; three metrics share them.
+    first_words: OnceLock<Vec<Vec<u64>>>,
+}
+
+impl<'a> Corpus<'a> {
+    /// Of samples grouped by prompt.
+    pub fn new(samples: impl IntoIterator<Item = &'a Sample>) -> Self {
+        Corpus { samples: samples.into_iter().collect(), first_words: OnceLock::new() }
+    }
+
+    /// The hashed words of a part of the completions, evenly spread.
+    fn first_words(&self) -> &[Vec<u64>] {
+        self.first_words.get_or_init(|| distinct_n::first_words(&self.samples))
+    }
+}
+
 /// A metric of all completions of a run together.
 pub trait CorpusMetric: Sync {
     /// Id, unit, direction, source.
     fn info(&self) -> &'static MetricInfo;
-    /// Its value over these samples with a 95 % interval, or `None` where it does not apply. Samples come grouped by
-    /// prompt.
-    fn estimate(&self, samples: &[&Sample]) -> Option<Estimate>;
+    /// Its value over these samples with a 95 % interval, or `None` where it does not apply.
+    fn estimate(&self, corpus: &Corpus<'_>) -> Option<Estimate>;
     /// Whether slices have estimates of their own.
     fn by_slice(&self) -> bool;
 }
@@ -153,11 +173,11 @@ pub fn measure_sample(sample: &Sample, scratch: &mut Scratch) -> [Option<f64>; S
     let foreign_script = broken_rate::foreign_share(sample);
     let tokens = content_tokens(sample);
     let seq_rep = match tokens {
-        Some(tokens) => seq_rep::seq_rep(tokens, &mut scratch.grams, &mut scratch.distinct),
+        Some(tokens) => seq_rep::seq_rep(tokens, &mut scratch.repeats),
         None => {
             scratch.words.clear();
             hash_words(&sample.completion, &mut scratch.words);
-            seq_rep::seq_rep(&scratch.words, &mut scratch.grams, &mut scratch.distinct)
+            seq_rep::seq_rep(&scratch.words, &mut scratch.repeats)
         }
     };
     let view = View { sample, tokens, seq_rep, foreign_script };

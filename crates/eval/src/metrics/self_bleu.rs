@@ -11,7 +11,7 @@ use std::hash::BuildHasherDefault;
 use smpo_results::{Direction, Sample, Unit};
 
 use super::distinct_n::spread;
-use super::{CorpusMetric, MetricInfo};
+use super::{Corpus, CorpusMetric, MetricInfo};
 use crate::estimate::{Estimate, mean};
 use crate::text::ngrams::{AsIs, ngrams};
 use crate::text::words::hash_first_words;
@@ -49,8 +49,8 @@ impl CorpusMetric for SelfBleu {
         false
     }
 
-    fn estimate(&self, samples: &[&Sample]) -> Option<Estimate> {
-        let texts: Vec<Vec<u64>> = first_of_each_prompt(samples)
+    fn estimate(&self, corpus: &Corpus<'_>) -> Option<Estimate> {
+        let texts: Vec<Vec<u64>> = first_of_each_prompt(&corpus.samples)
             .iter()
             .map(|sample| {
                 let mut words = Vec::new();
@@ -199,8 +199,7 @@ mod tests {
     #[test]
     fn samples_of_one_prompt_are_not_compared() {
         let of = |prompt: &str| Sample { prompt_id: prompt.into(), ..super::super::sample("the same words here") };
-        let value =
-            |samples: &[Sample]| SelfBleu.estimate(&samples.iter().collect::<Vec<_>>()).map(|estimate| estimate.value);
+        let value = |samples: &[Sample]| SelfBleu.estimate(&Corpus::new(samples)).map(|estimate| estimate.value);
         assert_eq!(value(&[of("a"), of("a")]), None);
         assert!((value(&[of("a"), of("a"), of("b")]).expect("two prompts") - 1.0).abs() < 1e-12);
     }

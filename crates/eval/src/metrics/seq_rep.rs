@@ -3,7 +3,7 @@
 use smpo_results::{Direction, Unit};
 
 use super::{MetricInfo, SampleMetric, Scratch, View};
-use crate::text::ngrams::{HashSet64, mix};
+use crate::text::ngrams::{FirstSeen, mix};
 
 const fn info(id: &'static str, description: &'static str) -> MetricInfo {
     MetricInfo {
@@ -42,22 +42,54 @@ impl<const N: usize> SampleMetric for SeqRep<N> {
 /// The longest n-grams counted.
 pub const MAX_N: usize = 4;
 
-/// 1 − distinct / all n-grams for n = 1 to 4; `None` where there is no n-gram. Each round extends the hashes of the
-/// one before by one unit.
-pub fn seq_rep<U: Copy + Into<u64>>(units: &[U], grams: &mut Vec<u64>, set: &mut HashSet64) -> [Option<f64>; MAX_N] {
+/// Buffers of [`seq_rep`].
+#[derive(Debug, Default)]
+pub struct Repeats {
+    /// The hash of the n-gram that begins at each unit.
+    grams: Vec<u64>,
+    /// Whether the n-gram that begins there occurs elsewhere too.
+    repeated: Vec<bool>,
+    /// Where n-grams begin that may occur elsewhere.
+    candidates: Vec<u32>,
+    seen: FirstSeen,
+}
+
+/// 1 − distinct / all n-grams for n = 1 to 4; `None` where there is no n-gram.
+///
+/// An n-gram can only occur twice where its first n − 1 units do, so each round looks at those alone: in prose, about
+/// all units, then half of them, then few.
+pub fn seq_rep<U: Copy + Into<u64>>(units: &[U], repeats: &mut Repeats) -> [Option<f64>; MAX_N] {
     let mut shares = [None; MAX_N];
+    let Ok(len) = u32::try_from(units.len()) else { return shares };
+    let Repeats { grams, repeated, candidates, seen } = repeats;
     grams.clear();
     grams.resize(units.len(), 0);
+    candidates.clear();
+    candidates.extend(0..len);
     for (index, share) in shares.iter_mut().enumerate() {
         let Some(ends) = units.get(index..).filter(|ends| !ends.is_empty()) else { break };
-        grams.truncate(ends.len());
-        set.clear_for(ends.len());
-        let mut distinct = 0;
-        for (gram, &end) in grams.iter_mut().zip(ends) {
-            *gram = mix(*gram, end.into());
-            distinct += usize::from(set.insert(*gram));
+        seen.clear_for(candidates.len());
+        repeated.clear();
+        repeated.resize(units.len(), false);
+        let mut again = 0;
+        for &start in candidates.iter() {
+            let place = start as usize;
+            grams[place] = mix(grams[place], ends[place].into());
+            let first = seen.insert(grams, start);
+            let is_repeated = first != start;
+            again += usize::from(is_repeated);
+            repeated[first as usize] |= is_repeated;
+            repeated[place] = is_repeated;
         }
-        *share = Some(1.0 - distinct as f64 / ends.len() as f64);
+        *share = Some(1.0 - (ends.len() - again) as f64 / ends.len() as f64);
+        // Without a branch: which are kept cannot be foreseen.
+        let mut kept = 0;
+        for read in 0..candidates.len() {
+            let start = candidates[read];
+            candidates[kept] = start;
+            kept += usize::from(repeated[start as usize] & (start as usize + 1 < ends.len()));
+        }
+        candidates.truncate(kept);
     }
     shares
 }
@@ -69,7 +101,7 @@ mod tests {
 
     #[test]
     fn known_values() {
-        let rep = |units: &[u32], n: usize| seq_rep(units, &mut Vec::new(), &mut HashSet64::default())[n - 1];
+        let rep = |units: &[u32], n: usize| seq_rep(units, &mut Repeats::default())[n - 1];
         assert_eq!(rep(&[], 1), None);
         assert_eq!(rep(&[1, 2, 3], 4), None);
         assert_eq!(rep(&[1, 2, 3, 4], 4), Some(0.0));
@@ -90,7 +122,7 @@ mod tests {
     proptest! {
         #[test]
         fn equals_the_definition(units in prop::collection::vec(0u32..6, 0..60)) {
-            let shares = seq_rep(&units, &mut vec![9], &mut HashSet64::default());
+            let shares = seq_rep(&units, &mut Repeats::default());
             for n in 1..=MAX_N {
                 let grams: Vec<_> = units.windows(n).collect();
                 let distinct: std::collections::HashSet<_> = grams.iter().collect();

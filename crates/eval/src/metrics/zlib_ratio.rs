@@ -1,6 +1,6 @@
 //! How compressible is a completion?
 
-use flate2::{Compress, Compression, FlushCompress, Status};
+use libdeflater::{CompressionLvl, Compressor};
 use smpo_results::{Direction, Unit};
 
 use super::{MetricInfo, SampleMetric, Scratch, View};
@@ -8,7 +8,7 @@ use super::{MetricInfo, SampleMetric, Scratch, View};
 /// The last bytes of a completion that are compressed: one deflate window, so that the cost of a runaway completion
 /// is bounded and its ratio is not diluted by what came before.
 pub const WINDOW_BYTES: usize = 32 * 1024;
-const LEVEL: u32 = 1;
+const LEVEL: i32 = 1;
 
 /// What it declares.
 pub static INFO: MetricInfo = MetricInfo {
@@ -17,8 +17,8 @@ pub static INFO: MetricInfo = MetricInfo {
     better: Direction::Neither,
     primary: false,
     binary: false,
-    description: "bytes / zlib-compressed bytes (level 1) of the last 32 KiB of a completion; grows with length and \
-                  with repetition",
+    description: "bytes / zlib-compressed bytes (libdeflate, level 1) of the last 32 KiB of a completion; grows with \
+                  length and with repetition",
     reference: "RFC 1950, RFC 1951",
 };
 
@@ -39,14 +39,18 @@ impl SampleMetric for ZlibRatio {
 }
 
 /// A compressor whose tables are reused.
+///
+/// libdeflate takes a whole buffer at once, which is what there is: twice as fast as zlib on a kilobyte or two, where
+/// the cost is not in the matches but in the tables, and a little tighter.
 pub struct Deflate {
-    compress: Compress,
+    compressor: Compressor,
     output: Vec<u8>,
 }
 
 impl Default for Deflate {
     fn default() -> Self {
-        Deflate { compress: Compress::new(Compression::new(LEVEL), true), output: Vec::new() }
+        let level = CompressionLvl::new(LEVEL).unwrap_or_default();
+        Deflate { compressor: Compressor::new(level), output: Vec::new() }
     }
 }
 
@@ -59,21 +63,16 @@ impl std::fmt::Debug for Deflate {
 impl Deflate {
     /// Length of `bytes` as one zlib stream; `None` should the compressor refuse, which it has no reason to.
     pub fn compressed_len(&mut self, bytes: &[u8]) -> Option<usize> {
-        // Stored blocks bound the growth: 5 bytes per 16 KiB and the stream's own frame.
-        let bound = bytes.len() + bytes.len() / 1024 + 64;
-        self.output.resize(bound.max(self.output.len()), 0);
-        self.compress.reset();
-        match self.compress.compress(bytes, &mut self.output, FlushCompress::Finish) {
-            Ok(Status::StreamEnd) => usize::try_from(self.compress.total_out()).ok(),
-            _ => None,
+        let bound = self.compressor.zlib_compress_bound(bytes.len());
+        if self.output.len() < bound {
+            self.output.resize(bound, 0);
         }
+        self.compressor.zlib_compress(bytes, &mut self.output).ok()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
-
     use super::*;
     use proptest::prelude::*;
 
@@ -100,8 +99,9 @@ mod tests {
             let mut deflate = Deflate::default();
             for bytes in texts {
                 let len = deflate.compressed_len(&bytes).expect("compresses");
-                let mut back = Vec::new();
-                flate2::read::ZlibDecoder::new(&deflate.output[..len]).read_to_end(&mut back).expect("a zlib stream");
+                let mut back = vec![0; bytes.len()];
+                let read = libdeflater::Decompressor::new().zlib_decompress(&deflate.output[..len], &mut back);
+                prop_assert_eq!(read, Ok(bytes.len()));
                 prop_assert_eq!(back, bytes);
             }
         }

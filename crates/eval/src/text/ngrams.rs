@@ -1,4 +1,4 @@
-//! Hashed n-grams and a set to count distinct ones, both reused from text to text.
+//! Hashed n-grams, and where each was first seen.
 
 use std::hash::Hasher;
 
@@ -31,38 +31,33 @@ impl Hasher for AsIs {
     }
 }
 
-/// A set of hashes that is cleared in constant time, so that one allocation serves every completion.
+/// Where each of a list of hashes was first seen; one allocation serves every completion.
 #[derive(Debug, Default)]
-pub struct HashSet64 {
-    slots: Vec<(u64, u32)>,
-    generation: u32,
+pub struct FirstSeen {
+    /// Places in the list; `u32::MAX` is none.
+    slots: Vec<u32>,
 }
 
-impl HashSet64 {
-    /// Empties the set and makes room for `len` hashes.
+impl FirstSeen {
+    /// Empties it and makes room for `len` hashes.
     pub fn clear_for(&mut self, len: usize) {
-        let needed = (len * 2).next_power_of_two().max(64);
-        if self.slots.len() < needed || self.generation == u32::MAX {
-            let size = needed.max(self.slots.len());
-            self.slots.clear();
-            self.slots.resize(size, (0, 0));
-            self.generation = 0;
-        }
-        self.generation += 1;
+        self.slots.clear();
+        self.slots.resize((len * 4).next_power_of_two().max(64), u32::MAX);
     }
 
-    /// Adds a hash; true when it is new. At most as many hashes may be added as [`Self::clear_for`] made room for.
-    pub fn insert(&mut self, hash: u64) -> bool {
+    /// The place where the hash at `place` was first seen: `place` itself when it is new. Places come in ascending
+    /// order, at most as many as [`Self::clear_for`] made room for.
+    #[inline]
+    pub fn insert(&mut self, hashes: &[u64], place: u32) -> u32 {
+        let hash = hashes[place as usize];
         let mask = self.slots.len() - 1;
         let mut slot = (hash ^ hash >> 32) as usize & mask;
         loop {
-            let (stored, generation) = self.slots[slot];
-            if generation != self.generation {
-                self.slots[slot] = (hash, self.generation);
-                return true;
-            }
-            if stored == hash {
-                return false;
+            // New or old is anybody's guess, and no branch: an empty slot stands for `place`, whose hash is this one.
+            let first = self.slots[slot].min(place);
+            if hashes[first as usize] == hash {
+                self.slots[slot] = first;
+                return first;
             }
             slot = (slot + 1) & mask;
         }
@@ -85,13 +80,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn counts_as_the_standard_set_does(texts in prop::collection::vec(prop::collection::vec(0u64..50, 0..200), 1..8)) {
-            let mut set = HashSet64::default();
+        fn remembers_as_the_standard_map_does(texts in prop::collection::vec(prop::collection::vec(0u64..50, 0..200), 1..8)) {
+            let mut seen = FirstSeen::default();
             for text in texts {
-                set.clear_for(text.len());
-                let mut expected = std::collections::HashSet::new();
-                for hash in text {
-                    prop_assert_eq!(set.insert(hash), expected.insert(hash));
+                seen.clear_for(text.len());
+                let mut expected = std::collections::HashMap::new();
+                for (place, hash) in (0..).zip(&text) {
+                    prop_assert_eq!(seen.insert(&text, place), *expected.entry(hash).or_insert(place));
                 }
             }
         }

@@ -10,11 +10,12 @@ use reqwest::Url;
 use reqwest::blocking::{Client, Response};
 use reqwest::header::{AUTHORIZATION, RETRY_AFTER};
 
+use super::answer::{completion, error_message, out_of_quota};
+use super::body::{Asked, Refusals, body, seed};
 use super::config::HttpConfig;
 use super::key::Key;
-use super::protocol::{Refusals, body, completion, error_message, out_of_quota, seed};
 use super::retry::{Gate, backoff, may_pass, retry_after};
-use crate::{Completion, EngineInfo, Generator, InferenceError, Request};
+use crate::{Codec, Completion, EngineInfo, Generator, InferenceError, Request};
 
 /// The longest answer that is read, in bytes.
 const LONGEST_ANSWER: u64 = 64 << 20;
@@ -34,6 +35,8 @@ struct Shared {
     /// The base URL as it may be shown: without user, password and query.
     shown: String,
     client: Client,
+    /// Renders prompts for `/completions`; without it conversations go to `/chat/completions`.
+    codec: Option<Codec>,
     key: Option<Key>,
     gate: Gate,
     refusals: Mutex<Refusals>,
@@ -64,11 +67,28 @@ enum Retry {
 }
 
 impl HttpGenerator {
-    /// Checks the configuration and reads the key. Nothing is sent.
+    /// What manifests call it.
+    pub const ENGINE: &str = "openai-compatible";
+
+    /// Through `/chat/completions`: the server renders conversations by its own template. Checks the configuration and
+    /// reads the key; nothing is sent.
     ///
     /// # Errors
     /// [`InferenceError::Server`], naming the field.
     pub fn new(config: HttpConfig) -> Result<Self, InferenceError> {
+        Self::connect(config, None)
+    }
+
+    /// Through `/completions`: conversations are rendered and tokenised here, so that nothing of the server's own
+    /// template, default system prompt or second beginning-of-sequence token gets in between.
+    ///
+    /// # Errors
+    /// As [`HttpGenerator::new`].
+    pub fn completing(config: HttpConfig, codec: Codec) -> Result<Self, InferenceError> {
+        Self::connect(config, Some(codec))
+    }
+
+    fn connect(config: HttpConfig, codec: Option<Codec>) -> Result<Self, InferenceError> {
         let invalid = |field: &str, expected: &str, got: &str| InferenceError::Server {
             url: String::new(),
             message: format!("{field} must be {expected}, got {got}"),
@@ -87,7 +107,8 @@ impl HttpGenerator {
         let _ = shown.set_password(None);
         shown.set_query(None);
         let mut endpoint = base.clone();
-        endpoint.set_path(&format!("{}/chat/completions", base.path().trim_end_matches('/')));
+        let path = if codec.is_some() { "completions" } else { "chat/completions" };
+        endpoint.set_path(&format!("{}/{path}", base.path().trim_end_matches('/')));
         let client = Client::builder()
             .timeout(Duration::from_secs_f64(config.timeout_secs))
             .user_agent(concat!("smpo/", env!("CARGO_PKG_VERSION")))
@@ -99,8 +120,13 @@ impl HttpGenerator {
         }
         let refusals = Mutex::default();
         let shown = shown.to_string();
-        let shared = Shared { config, endpoint, shown, client, key, gate: Gate::default(), refusals };
+        let shared = Shared { config, endpoint, shown, client, codec, key, gate: Gate::default(), refusals };
         Ok(HttpGenerator { shared: Arc::new(shared) })
+    }
+
+    /// The template that prompts are rendered with here; `None` where the server renders them.
+    pub fn template_source(&self) -> Option<&str> {
+        self.shared.codec.as_ref().map(Codec::template_source)
     }
 
     /// As many clones as requests may be in flight ([`HttpConfig::concurrency`]), for [`crate::generate_each`].
@@ -116,21 +142,21 @@ impl Generator for HttpGenerator {
     }
 
     fn engine(&self) -> EngineInfo {
-        EngineInfo {
-            name: "openai-compatible".into(),
-            version: String::new(),
-            dtype: None,
-            device: self.shared.shown.clone(),
-        }
+        EngineInfo { name: Self::ENGINE.into(), version: String::new(), dtype: None, device: self.shared.shown.clone() }
     }
 }
 
 impl Shared {
     fn complete(&self, request: &Request) -> Result<Completion, InferenceError> {
+        let rendered = self.codec.as_ref().map(|codec| codec.render(request)).transpose()?;
+        let asked = match &rendered {
+            None => Asked::Chat,
+            Some((text, ids)) => Asked::Prompt { text, ids },
+        };
         let mut attempt = 0;
         loop {
             self.gate.pass();
-            let failure = match self.attempt(request) {
+            let failure = match self.attempt(request, &asked) {
                 Ok(completion) => return Ok(completion),
                 Err(failure) => failure,
             };
@@ -169,9 +195,9 @@ impl Shared {
         }
     }
 
-    fn attempt(&self, request: &Request) -> Result<Completion, Failure> {
+    fn attempt(&self, request: &Request, asked: &Asked<'_>) -> Result<Completion, Failure> {
         let refusals = *self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut post = self.client.post(self.endpoint.clone()).json(&body(&self.config, request, refusals));
+        let mut post = self.client.post(self.endpoint.clone()).json(&body(&self.config, request, asked, refusals));
         if let Some(header) = self.key.as_ref().and_then(Key::header) {
             post = post.header(AUTHORIZATION, header);
         }
@@ -188,8 +214,7 @@ impl Shared {
         let retry = match status {
             400 | 422 => refusals.learn(&message).map(|learned| {
                 let mut known = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-                known.logprobs |= learned.logprobs;
-                known.max_tokens |= learned.max_tokens;
+                *known = known.and(learned);
                 Retry::Changed
             }),
             429 if out_of_quota(&bytes) => None,

@@ -13,10 +13,9 @@ use tokio::sync::mpsc;
 
 use super::checkpoint::Checkpoint;
 use super::load::{ENGINE, Loaded, load};
-use super::prompt::Codec;
 use super::steer::{Steer, only};
 use super::threads::adopt_current;
-use crate::{Completion, EngineInfo, FinishReason, Generator, InferenceError, Recorder, Request};
+use crate::{Codec, Completion, EngineInfo, Generator, InferenceError, Recorder, Request, Terminator};
 
 /// The version of the engine this crate is built with and its measures were taken on.
 const VERSION: &str = "0.8.1";
@@ -36,23 +35,12 @@ pub struct MistralConfig {
 /// Bytes of weights from which on several threads pay.
 const LARGE: u64 = 256 << 20;
 
-/// One token that ends a turn.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Terminator {
-    /// Its id.
-    pub id: u32,
-    /// Its text in the vocabulary.
-    pub token: String,
-}
-
 /// A model loaded into mistral.rs on the CPU: in float32, or a GGUF file as it is quantised.
 ///
 /// Not for use from inside an asynchronous runtime: [`Generator::generate`] blocks.
 pub struct MistralEngine {
     runner: Arc<MistralRs>,
     codec: Codec,
-    terminators: Vec<Terminator>,
-    terminator_ids: Vec<u32>,
     stop: u32,
     position_limit: usize,
     threads: usize,
@@ -86,27 +74,25 @@ impl MistralEngine {
     }
 
     fn start(checkpoint: &Checkpoint, threads: usize) -> Result<Self, InferenceError> {
-        let Loaded { runner, codec, terminators, position_limit } = load(checkpoint, ModelDType::F32)?;
-        let terminator_ids: Vec<u32> = terminators.iter().map(|terminator| terminator.id).collect();
+        let Loaded { runner, codec, position_limit } = load(checkpoint, ModelDType::F32)?;
         let dtype = if matches!(checkpoint, Checkpoint::Gguf { .. }) { "gguf" } else { "f32" };
-        let mut engine =
-            MistralEngine { runner, codec, terminators, terminator_ids, stop: 0, position_limit, threads, dtype };
+        let mut engine = MistralEngine { runner, codec, stop: 0, position_limit, threads, dtype };
         engine.stop = engine.stopping_terminator().ok_or_else(|| InferenceError::Load {
             path: checkpoint.path().to_path_buf(),
             engine: ENGINE,
-            message: format!("it stops on none of the terminators {:?}", engine.terminator_ids),
+            message: format!("it stops on none of the terminators {:?}", engine.codec.terminator_ids()),
         })?;
         Ok(engine)
     }
 
     /// Every token that ends a turn of this model: `eos` means any of them.
     pub fn terminators(&self) -> &[Terminator] {
-        &self.terminators
+        self.codec.terminators()
     }
 
     /// The chat template, for hashes and records.
     pub fn template_source(&self) -> &str {
-        self.codec.template.source()
+        self.codec.template_source()
     }
 
     /// The longest prompt and completion together, in tokens.
@@ -125,7 +111,7 @@ impl MistralEngine {
     /// The first terminator on which the engine demonstrably stops. It refuses a stop token whose text begins other
     /// tokens, and then another has to do: every terminator reaches it as this one.
     fn stopping_terminator(&self) -> Option<u32> {
-        self.terminator_ids.iter().copied().find(|&id| {
+        self.codec.terminator_ids().iter().copied().find(|&id| {
             let threads = self.threads;
             let force: Arc<dyn CustomLogitsProcessor> = Arc::new(move |logits: &Tensor, _: &[u32]| {
                 adopt_current(threads);
@@ -202,44 +188,22 @@ impl Generator for MistralEngine {
             engine: ENGINE.into(),
             message,
         };
-        let prompt = self.codec.encode(request)?;
-        let room = self.position_limit.saturating_sub(prompt.len());
-        let Some(&last_prompt_token) = prompt.last().filter(|_| room > 0) else {
-            return Err(InferenceError::PromptTooLong {
-                prompt_id: request.prompt_id.clone(),
-                tokens: prompt.len(),
-                limit: self.position_limit,
-            });
-        };
-        let cap = room.min(request.max_tokens as usize);
-        let recorder = Recorder::new(request, &self.terminator_ids);
-        let steer = Arc::new(Steer::new(recorder, self.stop, prompt.len(), cap));
-        let outcome = self.run(prompt, cap, self.stop, steer.clone());
+        let prompt = self.codec.prompt(request, self.position_limit)?;
+        let terminators = self.codec.terminator_ids();
+        let recorder = Recorder::new(request, terminators);
+        let steer = Arc::new(Steer::new(recorder, self.stop, prompt.ids.len(), prompt.cap));
+        let outcome = self.run(prompt.ids.clone(), prompt.cap, self.stop, steer.clone());
         // The recorder's own error says more than the engine's echo of it.
         let recording = steer.take()?;
         let reason = outcome.map_err(failed)?;
-
-        let ended = recording.token_ids.last().is_some_and(|id| self.terminator_ids.contains(id));
-        let finish = match (ended, recording.token_ids.len()) {
-            (true, _) => FinishReason::Eos,
-            (false, length) if length == cap => FinishReason::Length,
-            (false, length) => {
-                return Err(failed(format!(
-                    "it stopped ({reason}) after {length} of {cap} tokens without a terminator"
-                )));
-            }
-        };
-        let spoken = &recording.token_ids[..recording.token_ids.len() - usize::from(ended)];
-        let text = self.codec.decode(last_prompt_token, spoken).map_err(|error| failed(error.to_string()))?;
-        Ok(Completion {
-            text,
-            tokens: Some(recording.token_ids.len() as u32),
-            token_ids: Some(recording.token_ids),
-            logps: Some(recording.logps),
-            terminator_logps: Some(recording.terminator_logps),
-            cap: cap as u32,
-            finish,
-        })
+        let length = recording.token_ids.len();
+        if length < prompt.cap && recording.token_ids.last().is_none_or(|id| !terminators.contains(id)) {
+            return Err(failed(format!(
+                "it stopped ({reason}) after {length} of {} tokens without a terminator",
+                prompt.cap
+            )));
+        }
+        self.codec.completion(request, &prompt, recording)
     }
 
     fn engine(&self) -> EngineInfo {

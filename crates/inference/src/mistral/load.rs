@@ -11,14 +11,10 @@ use mistralrs::core::{
     LocalModelPaths, LoraAdapterPaths, MistralRs, MistralRsBuilder, ModelDType, ModelPaths, NormalLoaderBuilder,
     NormalSpecificConfig, SchedulerConfig,
 };
-use smpo_chat::{ChatTemplate, Terminators};
 use tempfile::NamedTempFile;
-use tokenizers::Tokenizer;
 
 use super::checkpoint::{Checkpoint, Directory};
-use super::engine::Terminator;
-use super::prompt::Codec;
-use crate::InferenceError;
+use crate::{Codec, InferenceError};
 
 pub(super) const ENGINE: &str = "mistral.rs";
 
@@ -26,7 +22,6 @@ pub(super) const ENGINE: &str = "mistral.rs";
 pub(super) struct Loaded {
     pub runner: Arc<MistralRs>,
     pub codec: Codec,
-    pub terminators: Vec<Terminator>,
     pub position_limit: usize,
 }
 
@@ -53,24 +48,12 @@ fn failed(path: &Path, message: impl ToString) -> InferenceError {
 fn load_here(checkpoint: &Checkpoint, dtype: ModelDType) -> Result<Loaded, InferenceError> {
     let path = checkpoint.path();
     // Template, terminators and tokenizer first: what they find missing needs no weights.
-    let (template, mut terminators) = match checkpoint {
-        Checkpoint::Directory(Directory { path, .. }) | Checkpoint::Gguf { directory: path, .. } => describe(path)?,
-        Checkpoint::Adapter { base, adapter } => describe(&adapter.path).or_else(|_| describe(&base.path))?,
+    let codec = match checkpoint {
+        Checkpoint::Directory(Directory { path, .. }) | Checkpoint::Gguf { directory: path, .. } => {
+            Codec::read(checkpoint.tokenizer(), &[path])?
+        }
+        Checkpoint::Adapter { base, adapter } => Codec::read(checkpoint.tokenizer(), &[&adapter.path, &base.path])?,
     };
-    let tokenizer = read_tokenizer(checkpoint.tokenizer())?;
-    terminators.resolve(|token| tokenizer.token_to_id(token), |id| tokenizer.id_to_token(id));
-    if terminators.is_empty() {
-        return Err(InferenceError::InvalidFile {
-            path: path.to_path_buf(),
-            problem: "no terminator: expected an eos_token, an eos_token_id or a turn end in the template".into(),
-            remedy: "name the token that ends a turn as eos_token in tokenizer_config.json".into(),
-        });
-    }
-    let terminators = terminators
-        .ids()
-        .into_iter()
-        .map(|id| Terminator { id, token: tokenizer.id_to_token(id).unwrap_or_default() })
-        .collect();
     let Plan { loader, paths, _config } = plan(checkpoint)?;
     let mapping = DeviceMapSetting::dummy();
     let pipeline = loader
@@ -93,26 +76,7 @@ fn load_here(checkpoint: &Checkpoint, dtype: ModelDType) -> Result<Loaded, Infer
     // A runtime of one thread, for the one await; on a larger one mistral.rs makes a dummy run.
     let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|error| failed(path, error))?;
     let runner = runtime.block_on(builder.build());
-    Ok(Loaded { runner, codec: Codec { template, tokenizer }, terminators, position_limit })
-}
-
-/// The tokenizer, without the truncation and padding that some files carry.
-fn read_tokenizer(path: &Path) -> Result<Tokenizer, InferenceError> {
-    let invalid = |error: tokenizers::Error| InferenceError::InvalidFile {
-        path: path.to_path_buf(),
-        problem: format!("expected a tokenizer, got {error}"),
-        remedy: "save the tokenizer again with tokenizers 0.22 or earlier".into(),
-    };
-    let mut tokenizer = Tokenizer::from_file(path).map_err(invalid)?;
-    tokenizer.with_truncation(None).map_err(invalid)?;
-    tokenizer.with_padding(None);
-    Ok(tokenizer)
-}
-
-fn describe(directory: &Path) -> Result<(ChatTemplate, Terminators), InferenceError> {
-    let chat = |error: smpo_chat::ChatError| InferenceError::Chat(Box::new(error));
-    let template = ChatTemplate::from_model_dir(directory).map_err(chat)?;
-    Ok((template, Terminators::from_model_dir(directory).map_err(chat)?))
+    Ok(Loaded { runner, codec, position_limit })
 }
 
 type Paths = Box<dyn ModelPaths>;

@@ -15,11 +15,10 @@ mod checkpoint;
 mod config_file;
 mod engine;
 mod load;
-mod prompt;
 mod steer;
 mod threads;
 
-pub use engine::{MistralConfig, MistralEngine, Terminator};
+pub use engine::{MistralConfig, MistralEngine};
 
 #[allow(unused_imports, reason = "linked to from the documentation above")]
 use crate::Generator;

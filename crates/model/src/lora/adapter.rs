@@ -3,10 +3,11 @@
 use candle_core::{D, Device, Tensor};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use smpo_kernels::linear;
+use smpo_kernels::{add_linear, linear, linear_for_backward};
 
 use super::LoraConfig;
 use crate::error::Result;
+use crate::linear::Product;
 use crate::parameter::Parameter;
 
 /// The adapter of one linear layer with `K` inputs and `O` outputs.
@@ -22,6 +23,22 @@ pub(crate) struct Adapter {
     dropout: f64,
     /// Sets this adapter's dropout masks apart from those of others.
     stream: u64,
+}
+
+/// Which of an adapter's inputs are zeroed in a forward pass.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Dropout {
+    pub seed: u64,
+    /// Where the rows at hand start among those of the batch, so that a part of the rows loses what it would lose among
+    /// all.
+    pub first_row: usize,
+}
+
+impl Dropout {
+    /// The same for the rows from `first_row` on.
+    pub fn at_row(self, first_row: usize) -> Self {
+        Self { first_row, ..self }
+    }
 }
 
 /// What the fused head needs: hidden states and head weight whose product are the logits.
@@ -78,22 +95,28 @@ impl Adapter {
         })
     }
 
-    /// `x` (`N`, `K`) to (`N`, `O`). With a seed, a share of the adapter's inputs is dropped.
+    /// `x` (`N`, `K`) to (`N`, `O`).
     pub fn forward(
         &self,
         x: &Tensor,
         weight: &Tensor,
         bias: Option<&Tensor>,
-        dropout_seed: Option<u64>,
+        dropout: Option<Dropout>,
+        product: Product,
     ) -> Result<Tensor> {
-        let dropped = self.drop_inputs(x, dropout_seed)?;
-        let update = linear(&self.low_rank(dropped.as_ref().unwrap_or(x))?, &self.b.tensor, None)?;
+        let dropped = self.drop_inputs(x, dropout)?;
+        let low = linear(dropped.as_ref().unwrap_or(x), &self.a.tensor, None)?;
         let Some(ratio) = self.magnitude_ratio(weight)? else {
-            return Ok((linear(x, weight, bias)? + update)?);
+            let base = match product {
+                Product::Computed => linear(x, weight, bias)?,
+                Product::ForBackward => linear_for_backward(x, weight, bias)?,
+            };
+            return Ok(add_linear(&base, &low, &self.b.tensor, self.scale)?);
         };
         match dropped {
             None => {
-                let y = (linear(x, weight, None)? + update)?.broadcast_mul(&ratio)?;
+                let base = linear(x, weight, None)?;
+                let y = add_linear(&base, &low, &self.b.tensor, self.scale)?.broadcast_mul(&ratio)?;
                 match bias {
                     Some(bias) => Ok(y.broadcast_add(bias)?),
                     None => Ok(y),
@@ -102,7 +125,8 @@ impl Adapter {
             // As in PEFT: only what DoRA adds sees the dropped inputs.
             Some(dropped) => {
                 let base = linear(&dropped, weight, None)?;
-                let added = ((&base + update)?.broadcast_mul(&ratio)? - base)?;
+                let sum = add_linear(&base, &low, &self.b.tensor, self.scale)?;
+                let added = (sum.broadcast_mul(&ratio)? - base)?;
                 Ok((linear(x, weight, bias)? + added)?)
             }
         }
@@ -110,8 +134,8 @@ impl Adapter {
 
     /// The adapted head as one product, so that the fused head serves it: `[h, s·A·h] · [W, B]ᵀ`, and with DoRA the
     /// weight's rows scaled.
-    pub fn head_inputs(&self, hidden: &Tensor, weight: &Tensor, dropout_seed: Option<u64>) -> Result<HeadInputs> {
-        let dropped = self.drop_inputs(hidden, dropout_seed)?;
+    pub fn head_inputs(&self, hidden: &Tensor, weight: &Tensor, dropout: Option<Dropout>) -> Result<HeadInputs> {
+        let dropped = self.drop_inputs(hidden, dropout)?;
         let low = self.low_rank(dropped.as_ref().unwrap_or(hidden))?;
         let scaled = |w: &Tensor, ratio: &Option<Tensor>| match ratio {
             Some(ratio) => w.broadcast_mul(&ratio.unsqueeze(1)?),
@@ -158,12 +182,15 @@ impl Adapter {
     }
 
     /// Zeroes a share of the elements and scales the others up; `None` when nothing is dropped.
-    fn drop_inputs(&self, x: &Tensor, seed: Option<u64>) -> Result<Option<Tensor>> {
-        let Some(seed) = seed.filter(|_| self.dropout > 0.0) else {
+    fn drop_inputs(&self, x: &Tensor, dropout: Option<Dropout>) -> Result<Option<Tensor>> {
+        let Some(Dropout { seed, first_row }) = dropout.filter(|_| self.dropout > 0.0) else {
             return Ok(None);
         };
+        let (_, width) = x.dims2()?;
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(self.stream);
+        // One word an element, so that a row's mask does not depend on the rows before it being drawn.
+        rng.set_word_pos(first_row as u128 * width as u128);
         let keep = (1.0 - self.dropout) as f32;
         let mask: Vec<f32> =
             (0..x.elem_count()).map(|_| if rng.random::<f32>() < keep { 1.0 / keep } else { 0.0 }).collect();

@@ -79,7 +79,7 @@ mod tests {
     #[test]
     fn frozen_weights_cost_no_gradient() {
         let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-        for case in ["qwen2", "llama", "phi3", "gemma3"] {
+        for case in ["llama", "qwen2", "qwen3", "mistral", "phi3", "gemma2", "gemma3"] {
             for dora in [false, true] {
                 let mut decoder = Decoder::load(golden.join(case)).unwrap();
                 let config = LoraConfig {

@@ -2,12 +2,15 @@
 
 mod adapter;
 mod attach;
+mod fingerprint;
+mod info;
 mod peft;
 mod targets;
 
-pub(crate) use adapter::Adapter;
+pub(crate) use adapter::{Adapter, Dropout};
+pub use info::AdapterInfo;
 pub use peft::AdapterSaveOptions;
-pub use targets::matches_pattern;
+pub(crate) use peft::CONFIG as ADAPTER_CONFIG;
 pub(crate) use targets::resolve as chosen_modules;
 
 use crate::error::{ModelError, Result};
@@ -25,8 +28,8 @@ pub struct LoraConfig {
     pub rslora: bool,
     /// Learn each output's magnitude apart from its direction.
     pub dora: bool,
-    /// Linear layers by name: `q_proj`, `model.layers.3.mlp.up_proj`, `model.layers.*.self_attn.*`, `lm_head`; or
-    /// `all-linear`, which is all but the head.
+    /// Linear layers by name: `q_proj`, `model.layers.3.mlp.up_proj`, `model.layers.[0-7].self_attn.*`, `lm_head`;
+    /// or `all-linear`, which is all but the head.
     pub targets: Vec<String>,
 }
 

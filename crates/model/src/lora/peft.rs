@@ -1,22 +1,23 @@
 //! Adapters on disk as PEFT writes them: `adapter_config.json` and `adapter_model.safetensors`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
+use super::fingerprint::{fingerprint, key};
 use super::{Adapter, LoraConfig};
 use crate::decoder::Decoder;
 use crate::error::{ModelError, Result, did_you_mean, list};
 use crate::fields::Fields;
 use crate::save::{copy_companions, write_directory, write_json};
-use crate::weights::{Element, StoredTensor, WeightFile, write_tensors};
+use crate::weights::{Element, StoredTensor, WeightFile, write_tensors_with};
 
 /// What PEFT puts before the base model's own names.
-const PREFIX: &str = "base_model.model.";
-const CONFIG: &str = "adapter_config.json";
-const WEIGHTS: &str = "adapter_model.safetensors";
+pub(super) const PREFIX: &str = "base_model.model.";
+pub(crate) const CONFIG: &str = "adapter_config.json";
+pub(super) const WEIGHTS: &str = "adapter_model.safetensors";
 
 /// How to save an adapter.
 #[derive(Debug, Clone, Default)]
@@ -49,14 +50,16 @@ impl Decoder {
             ));
         }
         write_directory(dir.as_ref(), |staging| {
-            let tensors = self
-                .linears()
-                .into_iter()
-                .filter_map(|linear| linear.adapter.as_ref())
-                .flat_map(Adapter::parameters)
-                .map(|p| Ok((format!("{PREFIX}{}", p.name), StoredTensor::new(&p.tensor, options.element)?)))
-                .collect::<Result<Vec<_>>>()?;
-            write_tensors(&staging.join(WEIGHTS), tensors)?;
+            let (mut tensors, mut bases) = (Vec::new(), HashMap::new());
+            for linear in self.linears() {
+                let Some(adapter) = &linear.adapter else { continue };
+                bases.insert(key(&linear.module), fingerprint(&linear.weight.tensor)?);
+                for part in adapter.parameters() {
+                    let stored = StoredTensor::new(&part.tensor, options.element)?;
+                    tensors.push((format!("{PREFIX}{}", part.name), stored));
+                }
+            }
+            write_tensors_with(&staging.join(WEIGHTS), tensors, bases)?;
             write_json(&staging.join(CONFIG), &self.adapter_config(config, &options.base_model))?;
             match &options.source {
                 Some(source) => copy_companions(source, staging),
@@ -133,19 +136,25 @@ impl Decoder {
             let [a, b, magnitude] = Adapter::names(&linear.module).map(|name| format!("{PREFIX}{name}"));
             // PEFT keeps a copy of the head's own weight beside its adapter; it must be this model's.
             let base = format!("{PREFIX}{}.base_layer.weight", linear.module);
-            if unread.remove(&base)
+            let copy_differs = unread.remove(&base)
                 && file.read(&base, linear.weight.tensor.dims())?
-                    != linear.weight.tensor.flatten_all()?.to_vec1::<f32>()?
-            {
-                return Err(ModelError::OtherBase { path: file.path().to_path_buf(), tensor: base });
-            }
+                    != linear.weight.tensor.flatten_all()?.to_vec1::<f32>()?;
             let parts = [&a, &b].map(|name| unread.remove(name));
             if parts == [false, false] {
                 continue;
             }
+            let trained_on = file.metadata(&key(&linear.module));
+            let fingerprint_differs = match trained_on {
+                Some(trained_on) => trained_on != fingerprint(&linear.weight.tensor)?,
+                None => false,
+            };
             let (outputs, inputs) = linear.weight.tensor.dims2()?;
             let a = file.read(&a, &[config.r, inputs])?;
             let b = file.read(&b, &[outputs, config.r])?;
+            if copy_differs || fingerprint_differs {
+                let tensor = linear.weight.name.clone();
+                return Err(ModelError::OtherBase { path: file.path().to_path_buf(), tensor });
+            }
             let magnitude = match config.dora {
                 true => {
                     unread.remove(&magnitude);
@@ -189,7 +198,7 @@ const IGNORED: [&str; 13] = [
 const READ: [&str; 8] =
     ["peft_type", "r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "bias", "init_lora_weights"];
 
-fn read_config(path: &Path) -> Result<LoraConfig> {
+pub(super) fn read_config(path: &Path) -> Result<LoraConfig> {
     let text = fs::read_to_string(path).map_err(ModelError::io(path))?;
     let object: Map<String, Value> =
         serde_json::from_str(&text).map_err(|source| ModelError::Json { path: path.to_path_buf(), source })?;

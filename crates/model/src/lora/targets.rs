@@ -2,37 +2,10 @@
 
 use crate::error::{ModelError, Result, did_you_mean};
 use crate::layout::HEAD;
+use crate::name_pattern::NamePattern;
 
 /// PEFT's word for every linear layer but the head.
 const ALL_LINEAR: &str = "all-linear";
-
-/// Whether `pattern` names `name`: all of it, its end after a dot, or, with `*` for anything, all of it.
-pub fn matches_pattern(pattern: &str, name: &str) -> bool {
-    if pattern.contains('*') {
-        return matches_wildcard(pattern, name);
-    }
-    name == pattern || name.strip_suffix(pattern).is_some_and(|rest| rest.ends_with('.'))
-}
-
-/// `*` stands for any run of characters, dots included.
-fn matches_wildcard(pattern: &str, name: &str) -> bool {
-    let Some((head, rest)) = pattern.split_once('*') else {
-        return pattern == name;
-    };
-    let Some(mut tail) = name.strip_prefix(head) else {
-        return false;
-    };
-    loop {
-        if matches_wildcard(rest, tail) {
-            return true;
-        }
-        let mut characters = tail.chars();
-        if characters.next().is_none() {
-            return false;
-        }
-        tail = characters.as_str();
-    }
-}
 
 /// For each module, whether a target names it. A target that names none is refused with the nearest name.
 pub(crate) fn resolve(targets: &[String], modules: &[&str]) -> Result<Vec<bool>> {
@@ -41,9 +14,10 @@ pub(crate) fn resolve(targets: &[String], modules: &[&str]) -> Result<Vec<bool>>
     }
     let mut chosen = vec![false; modules.len()];
     for target in targets {
+        let pattern = NamePattern::new("lora target", target)?;
         let mut found = false;
         for (chosen, module) in chosen.iter_mut().zip(modules) {
-            let named = if target == ALL_LINEAR { *module != HEAD } else { matches_pattern(target, module) };
+            let named = if target == ALL_LINEAR { *module != HEAD } else { pattern.names(module) };
             *chosen |= named;
             found |= named;
         }

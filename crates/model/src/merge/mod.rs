@@ -1,23 +1,29 @@
-//! Merging checkpoints of one architecture, tensor by tensor: no more than one tensor of each model is in memory.
+//! Merging checkpoints of one architecture, tensor by tensor: no more than one merged tensor, and a part of it from each
+//! model, is in memory.
 //!
 //! Merging the model before and after preference tuning is one of the known mitigations for what the tuning breaks.
 //! Nothing here knows a family: whatever has the same tensors can be merged.
 
 mod method;
+mod rule;
 mod tensor;
+mod trim;
 
-use std::collections::BTreeMap;
+use std::cell::{Cell, RefCell};
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
 pub use method::MergeMethod;
-use tensor::MergedTensor;
+use tensor::{Merge, MergedTensor};
 
+use crate::config::Config;
 use crate::error::{ModelError, Result, list};
 use crate::save::{copy_companions, write_directory, write_json};
-use crate::weights::{Element, WeightFiles, write_tensors};
+use crate::spec::DecoderSpec;
+use crate::weights::{Element, ShardIndex, WeightFiles, write_tensors};
 
 /// What a merge wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,16 +39,18 @@ pub struct MergeReport {
 /// Merges model directories into `out`, which must be absent or empty.
 ///
 /// Configuration, tokenizer and the division into shards are the first model's, and so are the element types unless
-/// `element` names one.
+/// `element` names one. `progress` hears of each tensor when its turn comes, the how manieth of how many, and may stop
+/// the merge.
 ///
 /// # Errors
-/// When the method does not fit the number of models, the models differ in tensors or shapes, a file is damaged, or
-/// `out` holds something.
+/// [`ModelError::Stopped`] when it does. When the method does not fit the number of models, the models differ in tensors, shapes or what their configurations
+/// compute, a file is damaged, or `out` holds something.
 pub fn merge(
     models: &[PathBuf],
     method: &MergeMethod,
     element: Option<Element>,
     out: impl AsRef<Path>,
+    progress: impl Fn(usize, usize) -> ControlFlow<()>,
 ) -> Result<MergeReport> {
     let weights = method.checked_weights(models.len())?;
     let sources = models.iter().map(|dir| WeightFiles::open(dir, "model")).collect::<Result<Vec<_>>>()?;
@@ -53,28 +61,40 @@ pub fn merge(
     for other in sources.iter().skip(1).chain(&base) {
         check_alike(first, other)?;
     }
-    let mut report = MergeReport { tensors: 0, parameters: 0, shards: first.files().len() };
-    let mut shards = BTreeMap::new();
+    check_configurations(models.iter().map(PathBuf::as_path).chain(method.base()))?;
+    let total = first.names().count();
+    let done = Cell::new(0);
+    let merge = Merge {
+        sources: &sources,
+        base: base.as_ref(),
+        method,
+        weights: &weights,
+        element,
+        go_on: &|| {
+            done.set(done.get() + 1);
+            progress(done.get(), total)
+        },
+        failure: RefCell::default(),
+    };
+    let mut index = ShardIndex::default();
     write_directory(out.as_ref(), |staging| {
         for file in first.files() {
             let mut tensors = Vec::new();
             for name in file.names() {
-                let tensor = MergedTensor::new(name, &sources, base.as_ref(), method, &weights, element)?;
-                report.tensors += 1;
-                report.parameters += tensor.count();
-                shards.insert(tensor.name().to_string(), file_name(file.path()));
-                tensors.push((tensor.name().to_string(), tensor));
+                let tensor = MergedTensor::new(&name, &merge)?;
+                index.add(&name, &file_name(file.path()), &tensor);
+                tensors.push((name, tensor));
             }
-            write_tensors(&staging.join(file_name(file.path())), tensors)?;
+            let written = write_tensors(&staging.join(file_name(file.path())), tensors);
+            written.map_err(|error| merge.failure.take().unwrap_or(error))?;
         }
-        if report.shards > 1 {
-            let index = json!({"metadata": {"total_parameters": report.parameters}, "weight_map": shards});
-            write_json(&staging.join("model.safetensors.index.json"), &index)?;
+        if first.files().len() > 1 {
+            index.write(staging)?;
         }
         write_config(&models[0], staging, element)?;
         copy_companions(&models[0], staging)
     })?;
-    Ok(report)
+    Ok(MergeReport { tensors: total, parameters: index.parameters(), shards: first.files().len() })
 }
 
 fn file_name(path: &Path) -> String {
@@ -97,6 +117,32 @@ fn check_alike(first: &WeightFiles, other: &WeightFiles) -> Result<()> {
         if expected != got {
             let path = other.dir().to_path_buf();
             return Err(ModelError::Shape { path, tensor: name.to_string(), expected, got });
+        }
+    }
+    Ok(())
+}
+
+/// Refuses models whose equal tensors mean different things, as far as their family is known here.
+fn check_configurations<'a>(models: impl Iterator<Item = &'a Path>) -> Result<()> {
+    let mut first: Option<(&Path, DecoderSpec)> = None;
+    for dir in models {
+        let mut spec = match Config::from_dir(dir) {
+            Ok(config) => config.spec().clone(),
+            Err(ModelError::UnknownFamily { .. } | ModelError::Unsupported { .. }) => continue,
+            Err(error) => return Err(error),
+        };
+        // How it was drawn and how long its sequences may be is no part of what it computes.
+        (spec.initializer_range, spec.max_positions) = (0.0, None);
+        match &first {
+            None => first = Some((dir, spec)),
+            Some((other, expected)) if *expected != spec => {
+                return Err(ModelError::input(
+                    "models to merge",
+                    format!("configurations that compute the same as {}", other.join("config.json").display()),
+                    format!("another one in {}", dir.join("config.json").display()),
+                ));
+            }
+            Some(_) => {}
         }
     }
     Ok(())

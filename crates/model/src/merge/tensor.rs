@@ -1,51 +1,80 @@
 //! One tensor of the merged model, computed only while it is being written.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
+use std::ops::{ControlFlow, Range};
 
 use safetensors::{Dtype, View};
 
 use super::MergeMethod;
-use crate::error::Result;
+use super::rule::{Parts, merge_parts};
+use crate::error::{ModelError, Result};
 use crate::weights::{Element, WeightFile, WeightFiles};
 
+/// What all tensors of a merge have in common.
+pub(super) struct Merge<'a> {
+    pub sources: &'a [WeightFiles],
+    pub base: Option<&'a WeightFiles>,
+    pub method: &'a MergeMethod,
+    pub weights: &'a [f64],
+    /// The element type asked for; the first model's when none.
+    pub element: Option<Element>,
+    /// Asked before each tensor.
+    pub go_on: &'a dyn Fn() -> ControlFlow<()>,
+    /// Why a tensor could not be computed.
+    pub failure: RefCell<Option<ModelError>>,
+}
+
 pub(super) struct MergedTensor<'a> {
+    merge: &'a Merge<'a>,
     name: String,
     shape: Vec<usize>,
     element: Element,
     sources: Vec<&'a WeightFile>,
     base: Option<&'a WeightFile>,
-    method: &'a MergeMethod,
-    weights: &'a [f64],
 }
 
 impl<'a> MergedTensor<'a> {
-    pub fn new(
-        name: String,
-        sources: &'a [WeightFiles],
-        base: Option<&'a WeightFiles>,
-        method: &'a MergeMethod,
-        weights: &'a [f64],
-        element: Option<Element>,
-    ) -> Result<Self> {
-        let owners = sources.iter().map(|s| s.owner(&name)).collect::<Result<Vec<_>>>()?;
-        let base = base.map(|b| b.owner(&name)).transpose()?;
-        let (shape, stored) = sources[0].describe(&name)?;
-        let element = element.unwrap_or(stored);
-        Ok(Self { name, shape, element, sources: owners, base, method, weights })
+    pub fn new(name: &str, merge: &'a Merge<'a>) -> Result<Self> {
+        let sources = merge.sources.iter().map(|s| s.owner(name)).collect::<Result<Vec<_>>>()?;
+        let base = merge.base.map(|b| b.owner(name)).transpose()?;
+        let (shape, stored) = sources[0].describe(name)?;
+        let element = merge.element.unwrap_or(stored);
+        Ok(Self { merge, name: name.to_string(), shape, element, sources, base })
     }
 
-    pub fn name(&self) -> &str {
-        &self.name
+    fn encoded(&self) -> Result<Vec<u8>> {
+        // Once something failed, nothing more is computed for a file that is thrown away.
+        if self.merge.failure.borrow().is_some() {
+            return Ok(Vec::new());
+        }
+        if (self.merge.go_on)().is_break() {
+            return Err(ModelError::Stopped);
+        }
+        let mut bytes = Vec::with_capacity(self.data_len());
+        merge_parts(self, self.merge.method, self.merge.weights, |part| self.element.encode(part, &mut bytes))?;
+        Ok(bytes)
     }
+}
 
-    pub fn count(&self) -> usize {
+impl Parts for MergedTensor<'_> {
+    fn count(&self) -> usize {
         self.shape.iter().product()
     }
 
-    fn values(&self) -> Result<Vec<f32>> {
-        let models = self.sources.iter().map(|s| s.read(&self.name, &self.shape)).collect::<Result<Vec<_>>>()?;
-        let base = self.base.map(|b| b.read(&self.name, &self.shape)).transpose()?;
-        Ok(self.method.apply(models, base, self.weights))
+    fn models(&self) -> usize {
+        self.sources.len()
+    }
+
+    fn model(&self, index: usize, part: Range<usize>) -> Result<Vec<f32>> {
+        self.sources[index].read_part(&self.name, part)
+    }
+
+    fn base(&self, part: Range<usize>) -> Result<Vec<f32>> {
+        match self.base {
+            Some(base) => base.read_part(&self.name, part),
+            None => Ok(vec![0.0; part.len()]),
+        }
     }
 }
 
@@ -59,9 +88,11 @@ impl View for MergedTensor<'_> {
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        // The trait has no way to fail. Reading cannot: the files are mapped, and names, shapes and element types were
-        // compared before. Should it all the same, the writer sees a tensor of the wrong length and refuses the file.
-        Cow::Owned(self.element.encode(&self.values().unwrap_or_default()))
+        // The trait has no way to fail: the reason is kept, and the writer refuses a tensor of the wrong length.
+        Cow::Owned(self.encoded().unwrap_or_else(|error| {
+            self.merge.failure.replace(Some(error));
+            Vec::new()
+        }))
     }
 
     fn data_len(&self) -> usize {

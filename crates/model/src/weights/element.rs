@@ -50,23 +50,48 @@ impl Element {
         }
     }
 
-    /// Reads little-endian elements; a trailing partial one is not there (safetensors checks lengths).
-    pub(crate) fn decode(self, bytes: &[u8]) -> Vec<f32> {
+    /// Appends little-endian elements to `values`; a trailing partial one is not there (safetensors checks lengths).
+    pub(crate) fn decode(self, bytes: &[u8], values: &mut Vec<f32>) {
         match self {
-            Self::F32 => bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
-            Self::Bf16 => bytes.chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
-            Self::F16 => bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
+            Self::F32 => values.extend(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))),
+            Self::Bf16 => values.extend(bytes.chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32())),
+            Self::F16 => values.extend(bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32())),
         }
     }
 
-    /// Writes little-endian elements, rounded to nearest even.
-    pub(crate) fn encode(self, values: &[f32]) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(values.len() * self.bytes());
+    /// Appends the values as little-endian elements, rounded to nearest even.
+    pub(crate) fn encode(self, values: &[f32], bytes: &mut Vec<u8>) {
         match self {
             Self::F32 => values.iter().for_each(|v| bytes.extend_from_slice(&v.to_le_bytes())),
             Self::Bf16 => values.iter().for_each(|v| bytes.extend_from_slice(&bf16::from_f32(*v).to_le_bytes())),
             Self::F16 => values.iter().for_each(|v| bytes.extend_from_slice(&f16::from_f32(*v).to_le_bytes())),
         }
-        bytes
+    }
+}
+
+/// How many numbers are stored in which element type.
+#[derive(Default)]
+pub(crate) struct ElementCounts([usize; 3]);
+
+impl ElementCounts {
+    const ORDER: [Element; 3] = [Element::F32, Element::Bf16, Element::F16];
+
+    pub fn add(&mut self, element: Element, count: usize) {
+        Self::ORDER.iter().zip(&mut self.0).filter(|(e, _)| **e == element).for_each(|(_, n)| *n += count);
+    }
+
+    pub fn total(&self) -> usize {
+        self.0.iter().sum()
+    }
+
+    pub fn bytes(&self) -> u64 {
+        Self::ORDER.iter().zip(self.0).map(|(element, count)| (element.bytes() * count) as u64).sum()
+    }
+
+    /// Those that are there.
+    pub fn commonest_first(&self) -> Vec<Element> {
+        let mut found: Vec<_> = Self::ORDER.into_iter().zip(self.0).filter(|(_, count)| *count > 0).collect();
+        found.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        found.into_iter().map(|(element, _)| element).collect()
     }
 }

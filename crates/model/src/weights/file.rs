@@ -1,11 +1,13 @@
-//! One memory-mapped safetensors file, checked before anything in it is believed.
+//! One safetensors file, checked before anything in it is believed, and read piece by piece.
 
 use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
-use memmap2::Mmap;
-use safetensors::SafeTensors;
 use safetensors::tensor::Metadata;
+use safetensors::{SafeTensorError, SafeTensors};
 
 use super::Element;
 use crate::error::{ModelError, Result};
@@ -13,42 +15,58 @@ use crate::error::{ModelError, Result};
 /// A safetensors file whose header has been read.
 pub(crate) struct WeightFile {
     path: PathBuf,
-    map: Mmap,
+    file: Mutex<File>,
     header: Metadata,
     /// Where the data begins.
-    data: usize,
+    data: u64,
 }
+
+/// Bytes of the header's length, which begins the file.
+const PREFIX: u64 = 8;
+
+/// Longer headers are refused, as the reference implementation does.
+const LONGEST_HEADER: u64 = 100_000_000;
+
+/// Bytes read at once: what reading takes beside the values themselves.
+const PIECE: usize = 1 << 20;
 
 impl WeightFile {
     pub fn open(path: &Path) -> Result<Self> {
         let damaged = |reason: String| ModelError::Safetensors { path: path.to_path_buf(), reason };
-        let file = File::open(path).map_err(ModelError::io(path))?;
+        let mut file = File::open(path).map_err(ModelError::io(path))?;
         let length = file.metadata().map_err(ModelError::io(path))?.len();
-        if length < 8 {
+        if length < PREFIX {
             return Err(damaged(format!("expected at least 8 bytes, got {length}; the file is truncated or empty")));
         }
-        // SAFETY: the map is only read. As with every mapped file, another process that shortens it while it is
-        // being read takes this one down; weight files are not written in place.
-        let map = unsafe { Mmap::map(&file) }.map_err(ModelError::io(path))?;
-        let mut prefix = [0; 8];
-        prefix.copy_from_slice(&map[..8]);
-        let header_length = u64::from_le_bytes(prefix);
-        if header_length > length - 8 {
+        let mut start = vec![0; PREFIX as usize];
+        file.read_exact(&mut start).map_err(ModelError::io(path))?;
+        let header_length = start.iter().rev().fold(0, |n, byte| n << 8 | u64::from(*byte));
+        if header_length > length - PREFIX {
             return Err(damaged(format!(
                 "its header is said to take {header_length} bytes, but {} follow; truncated, or no safetensors file",
-                length - 8
+                length - PREFIX
             )));
         }
-        let (header_length, header) = SafeTensors::read_metadata(&map).map_err(|e| {
-            let hint = match e {
-                safetensors::SafeTensorError::MetadataIncompleteBuffer => {
-                    "; the data is shorter or longer than its header says: truncated?"
-                }
-                _ => "",
-            };
-            damaged(format!("{e}{hint}"))
-        })?;
-        Ok(Self { path: path.to_path_buf(), map, header, data: header_length + 8 })
+        if header_length > LONGEST_HEADER {
+            return Err(damaged(format!("expected a header of at most {LONGEST_HEADER} bytes, got {header_length}")));
+        }
+        file.by_ref().take(header_length).read_to_end(&mut start).map_err(ModelError::io(path))?;
+        // With the header alone this checks everything but that the data is there, which comes next.
+        match SafeTensors::read_metadata(&start) {
+            Ok(_) | Err(SafeTensorError::MetadataIncompleteBuffer) => {}
+            Err(error) => return Err(damaged(error.to_string())),
+        }
+        let header: Metadata =
+            serde_json::from_slice(&start[PREFIX as usize..]).map_err(|error| damaged(error.to_string()))?;
+        let data = PREFIX + header_length;
+        if header.data_len() as u64 != length - data {
+            return Err(damaged(format!(
+                "its header promises {} bytes of data, but {} follow; truncated?",
+                header.data_len(),
+                length - data
+            )));
+        }
+        Ok(Self { path: path.to_path_buf(), file: Mutex::new(file), header, data })
     }
 
     pub fn path(&self) -> &Path {
@@ -57,11 +75,16 @@ impl WeightFile {
 
     /// Bytes behind the header.
     pub fn data_bytes(&self) -> usize {
-        self.map.len() - self.data
+        self.header.data_len()
     }
 
     pub fn names(&self) -> Vec<String> {
         self.header.offset_keys()
+    }
+
+    /// A value of the header's metadata.
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        self.header.metadata().as_ref()?.get(key).map(String::as_str)
     }
 
     pub fn contains(&self, name: &str) -> bool {
@@ -70,16 +93,7 @@ impl WeightFile {
 
     /// Shape and element type; an element type that is no weight's is refused.
     pub fn describe(&self, name: &str) -> Result<(Vec<usize>, Element)> {
-        let info = self
-            .header
-            .info(name)
-            .ok_or_else(|| ModelError::MissingTensors { path: self.path.clone(), names: format!("`{name}`") })?;
-        let element = Element::from_dtype(info.dtype).ok_or_else(|| ModelError::Dtype {
-            path: self.path.clone(),
-            tensor: name.to_string(),
-            got: format!("{:?}", info.dtype),
-        })?;
-        Ok((info.shape.clone(), element))
+        self.locate(name).map(|tensor| (tensor.shape.to_vec(), tensor.element))
     }
 
     /// The element type, if the tensor has that shape.
@@ -98,17 +112,46 @@ impl WeightFile {
 
     /// The values in float32, row-major, if the tensor has that shape.
     pub fn read(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        Ok(self.expect(name, shape)?.decode(self.bytes(name)))
+        self.expect(name, shape)?;
+        self.read_part(name, 0..shape.iter().product())
     }
 
-    fn bytes(&self, name: &str) -> &[u8] {
-        // `read_metadata` has checked that all offsets lie within the file.
-        match self.header.info(name) {
-            Some(info) => {
-                let (start, end) = info.data_offsets;
-                &self.map[self.data + start..self.data + end]
-            }
-            None => &[],
+    /// Some of the values in float32, by their row-major places, which must lie in the tensor.
+    pub fn read_part(&self, name: &str, part: Range<usize>) -> Result<Vec<f32>> {
+        let Located { element, begin, .. } = self.locate(name)?;
+        let mut values = Vec::with_capacity(part.len());
+        let mut left = part.len() * element.bytes();
+        let mut piece = vec![0; left.min(PIECE)];
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let begin = self.data + (begin + part.start * element.bytes()) as u64;
+        file.seek(SeekFrom::Start(begin)).map_err(ModelError::io(&self.path))?;
+        while left > 0 {
+            piece.truncate(left);
+            file.read_exact(&mut piece).map_err(ModelError::io(&self.path))?;
+            element.decode(&piece, &mut values);
+            left -= piece.len();
         }
+        Ok(values)
     }
+
+    fn locate(&self, name: &str) -> Result<Located<'_>> {
+        let info = self
+            .header
+            .info(name)
+            .ok_or_else(|| ModelError::MissingTensors { path: self.path.clone(), names: format!("`{name}`") })?;
+        let element = Element::from_dtype(info.dtype).ok_or_else(|| ModelError::Dtype {
+            path: self.path.clone(),
+            tensor: name.to_string(),
+            got: format!("{:?}", info.dtype),
+        })?;
+        Ok(Located { shape: &info.shape, element, begin: info.data_offsets.0 })
+    }
+}
+
+/// A tensor in the file.
+struct Located<'a> {
+    shape: &'a [usize],
+    element: Element,
+    /// Where its bytes begin, from the beginning of the data.
+    begin: usize,
 }

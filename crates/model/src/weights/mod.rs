@@ -9,9 +9,10 @@ use std::fs::File;
 use std::path::Path;
 
 pub use element::Element;
+pub(crate) use element::ElementCounts;
 pub(crate) use file::WeightFile;
-pub(crate) use sharded::WeightFiles;
-pub(crate) use write::{StoredTensor, write_tensors};
+pub(crate) use sharded::{ShardIndex, WeightFiles};
+pub(crate) use write::{StoredTensor, write_tensors, write_tensors_with};
 
 use crate::error::{ModelError, Result};
 

@@ -4,10 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use safetensors::View;
+use serde::{Deserialize, Serialize};
 
 use super::{Element, WeightFile};
 use crate::error::{ModelError, Result, list};
+use crate::save::write_json;
+
+/// What follows the stem in the index's name.
+const INDEX: &str = ".safetensors.index.json";
 
 /// All weight files of a directory, and which of them holds which tensor.
 pub(crate) struct WeightFiles {
@@ -25,7 +30,7 @@ impl WeightFiles {
     /// Opens `<stem>.safetensors`, or the shards of `<stem>.safetensors.index.json`.
     pub fn open(dir: &Path, stem: &str) -> Result<Self> {
         let single = dir.join(format!("{stem}.safetensors"));
-        let index = dir.join(format!("{stem}.safetensors.index.json"));
+        let index = dir.join(format!("{stem}{INDEX}"));
         if single.exists() || !index.exists() {
             let file = WeightFile::open(&single)?;
             let by_name = file.names().into_iter().map(|n| (n, 0)).collect();
@@ -97,5 +102,39 @@ impl WeightFiles {
     pub fn owner(&self, name: &str) -> Result<&WeightFile> {
         self.file_of(name)
             .ok_or_else(|| ModelError::MissingTensors { path: self.dir.clone(), names: format!("`{name}`") })
+    }
+}
+
+/// The index of a model's shards, while they are written.
+#[derive(Default, Serialize)]
+pub(crate) struct ShardIndex {
+    metadata: Totals,
+    weight_map: BTreeMap<String, String>,
+}
+
+#[derive(Default, Serialize)]
+struct Totals {
+    total_parameters: usize,
+    total_size: usize,
+}
+
+impl ShardIndex {
+    /// Says which file a tensor lies in.
+    pub fn add(&mut self, name: &str, file: &str, tensor: &impl View) {
+        self.metadata.total_parameters += tensor.shape().iter().product::<usize>();
+        self.metadata.total_size += tensor.data_len();
+        self.weight_map.insert(name.to_string(), file.to_string());
+    }
+
+    /// Numbers in all tensors together.
+    pub fn parameters(&self) -> usize {
+        self.metadata.total_parameters
+    }
+
+    /// Writes `model.safetensors.index.json`.
+    pub fn write(&self, dir: &Path) -> Result<()> {
+        let path = dir.join(format!("model{INDEX}"));
+        let value = serde_json::to_value(self).map_err(|source| ModelError::Json { path: path.clone(), source })?;
+        write_json(&path, &value)
     }
 }

@@ -36,7 +36,9 @@ impl View for StoredTensor {
     fn data(&self) -> Cow<'_, [u8]> {
         // The trait has no way to fail; every parameter of this crate is float32 on the CPU.
         let values = self.tensor.to_vec1::<f32>().unwrap_or_default();
-        Cow::Owned(self.element.encode(&values))
+        let mut bytes = Vec::with_capacity(self.data_len());
+        self.element.encode(&values, &mut bytes);
+        Cow::Owned(bytes)
     }
 
     fn data_len(&self) -> usize {
@@ -46,8 +48,17 @@ impl View for StoredTensor {
 
 /// Writes the tensors, sorted as safetensors wants them, and flushes them to the disk.
 pub(crate) fn write_tensors<V: View>(path: &Path, tensors: Vec<(String, V)>) -> Result<()> {
+    write_tensors_with(path, tensors, HashMap::new())
+}
+
+/// The same with more metadata in the header.
+pub(crate) fn write_tensors_with<V: View>(
+    path: &Path,
+    tensors: Vec<(String, V)>,
+    mut metadata: HashMap<String, String>,
+) -> Result<()> {
     // transformers refuses a file that does not say which framework's layout it has.
-    let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
+    metadata.insert("format".into(), "pt".into());
     let expected: usize = tensors.iter().map(|(_, tensor)| tensor.data_len()).sum();
     safetensors::serialize_to_file(tensors, Some(metadata), path)
         .map_err(|e| ModelError::Io { path: path.to_path_buf(), source: std::io::Error::other(e) })?;

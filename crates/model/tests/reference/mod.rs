@@ -60,6 +60,11 @@ impl Expected {
     }
 
     pub fn read(case: &str) -> Self {
+        Self::read_with_prefix(case, "")
+    }
+
+    /// What was computed another way; its fields have a prefix.
+    pub fn read_with_prefix(case: &str, prefix: &str) -> Self {
         let bytes = std::fs::read(case_dir(case).join("expected.safetensors")).unwrap();
         let file = SafeTensors::deserialize(&bytes).unwrap();
         let numbers = |name: &str| -> Vec<f64> {
@@ -80,8 +85,8 @@ impl Expected {
             .map(|i| Sequence {
                 prompt: ids(&format!("s{i}.prompt")),
                 completion: ids(&format!("s{i}.completion")),
-                hidden: known(format!("s{i}.hidden")).map(|n| floats(&n)).unwrap_or_default(),
-                log_probs: floats(&format!("s{i}.log_probs")),
+                hidden: known(format!("{prefix}s{i}.hidden")).map(|n| floats(&n)).unwrap_or_default(),
+                log_probs: floats(&format!("{prefix}s{i}.log_probs")),
                 weights: floats(&format!("s{i}.weights")),
                 greedy: known(format!("s{i}.greedy")).map(|n| ids(&n)).unwrap_or_default(),
             })
@@ -89,7 +94,7 @@ impl Expected {
         let gradients = file
             .names()
             .into_iter()
-            .filter_map(|name| Some((name.strip_prefix("grad.")?.to_string(), floats(name))))
+            .filter_map(|name| Some((name.strip_prefix(prefix)?.strip_prefix("grad.")?.to_string(), floats(name))))
             .collect();
         Self {
             sequences,

@@ -1,5 +1,6 @@
 //! Sampling and measuring every model, at temperature 0.8 and greedily.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use smpo_eval::Suite;
@@ -7,7 +8,7 @@ use smpo_results::{EvaluationDir, MetricsFile, ModelInfo, RunManifest, read_json
 
 use super::arms::{Arm, Model};
 use super::inputs::Inputs;
-use crate::commands::eval::{Evaluated, Evaluation, evaluate as evaluate_model, weights};
+use crate::commands::eval::{Evaluated, Evaluation, LocalEngine, evaluate as evaluate_model, weights};
 use crate::exit::{Blame, Failure};
 use crate::progress::Progress;
 
@@ -85,12 +86,17 @@ pub fn evaluate(
                     arm: Some(model.arm.id().to_owned()),
                     training_seed: model.seed,
                 },
+                engine: LocalEngine::Mistralrs,
                 base: None,
+                weights: None,
                 out: out.clone(),
                 restart: false,
                 instances: Some(threads),
+                batch: None,
                 threads: Some(1),
                 fidelity_check: true,
+                fidelity_tolerance: None,
+                asked: BTreeMap::new(),
             };
             if let Some(metrics) = finished(&evaluation, suite)? {
                 return Ok(Some(DecodedRun { dir: out, metrics }));

@@ -3,10 +3,11 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use smpo_data::ChatTokenizer;
 use smpo_eval::teacher_forced::{Item, ScorerError, TeacherForced, TokenScores};
-use smpo_model::{Decoder, PackedBatch, ScoreOptions};
+use smpo_inference::{Codec, InferenceError};
+use smpo_model::{Decoder, ModelDir, PackedBatch, PackedDecoder, ScoreOptions};
 use smpo_results::{Message, TerminatorSet};
 
 /// Tokens packed into one forward pass.
@@ -14,6 +15,10 @@ const BATCH_TOKENS: usize = 8192;
 
 /// A model and its tokenizer.
 pub struct Forward {
+    /// What was asked for: the directory, or that of an adapter.
+    model: PathBuf,
+    /// The directory of the weights.
+    weights: PathBuf,
     decoder: Decoder,
     tokenizer: ChatTokenizer,
     terminators: Vec<u32>,
@@ -22,22 +27,12 @@ pub struct Forward {
 impl Forward {
     /// Loads a Hugging Face directory or a PEFT adapter on one.
     pub fn load(model: &Path, base: Option<&Path>) -> anyhow::Result<Self> {
-        if model.is_file() {
-            return Err(anyhow!("{}: expected a directory of safetensors, got a file", model.display()));
-        }
-        let is_adapter = model.join("adapter_config.json").is_file();
-        let weights = if is_adapter {
-            base.map_or_else(|| base_of(model), |base| Ok(base.to_owned()))?
-        } else {
-            model.to_owned()
-        };
-        let mut decoder = Decoder::load(&weights)?;
-        if is_adapter {
-            decoder.load_adapter(model)?;
-        }
-        let tokenizer = ChatTokenizer::from_model_dir(model).or_else(|_| ChatTokenizer::from_model_dir(&weights))?;
+        let dir = ModelDir::open(model, base)?;
+        let decoder = dir.load()?;
+        let tokenizer = ChatTokenizer::from_model_dir(dir.companions())?;
         let terminators = tokenizer.terminators().ids();
-        Ok(Forward { decoder: decoder.frozen(), tokenizer, terminators })
+        let weights = dir.weights().to_owned();
+        Ok(Forward { model: model.to_owned(), weights, decoder: decoder.frozen(), tokenizer, terminators })
     }
 
     /// Every token that ends a turn.
@@ -48,6 +43,16 @@ impl Forward {
         known.sort();
         let (ids, tokens) = known.into_iter().unzip();
         TerminatorSet { ids, tokens }
+    }
+
+    /// The same model, to sample from.
+    pub fn pack(&self) -> anyhow::Result<PackedDecoder> {
+        Ok(self.decoder.pack()?)
+    }
+
+    /// Template and tokenizer to sample with: read as every engine's are, apart from those that check.
+    pub fn codec(&self) -> Result<Codec, InferenceError> {
+        Codec::read(&self.weights.join("tokenizer.json"), &[&self.model, &self.weights])
     }
 
     /// log p of each token of a completion that somebody else sampled, terminator included, in nats.
@@ -94,17 +99,4 @@ impl TeacherForced for Forward {
         }
         Ok(scores)
     }
-}
-
-/// The directory that an adapter names as its base.
-fn base_of(adapter: &Path) -> anyhow::Result<PathBuf> {
-    let path = adapter.join("adapter_config.json");
-    let text = std::fs::read_to_string(&path).with_context(|| format!("{}: cannot read", path.display()))?;
-    let config: serde_json::Value =
-        serde_json::from_str(&text).with_context(|| format!("{}: not valid JSON", path.display()))?;
-    let named = config["base_model_name_or_path"].as_str().unwrap_or_default();
-    let candidates = [PathBuf::from(named), adapter.join(named)];
-    candidates.into_iter().find(|base| !named.is_empty() && base.join("config.json").is_file()).ok_or_else(|| {
-        anyhow!("{}: base_model_name_or_path {named:?} is no directory here; give --base", path.display())
-    })
 }

@@ -1,17 +1,8 @@
-//! Files of a model: their size and their hash.
+//! The weight files of a model.
 
 use std::path::{Path, PathBuf};
 
 use smpo_results::{Error, hash_bytes, hash_file};
-
-/// Weights up to here are small enough to be loaded once per core.
-const SMALL_BYTES: u64 = 256 << 20;
-
-/// Engines side by side for a model: one per core when it is small, else one.
-pub fn instances(model: &Path) -> usize {
-    let bytes: u64 = files(model).iter().filter_map(|file| std::fs::metadata(file).ok()).map(|meta| meta.len()).sum();
-    if bytes <= SMALL_BYTES { std::thread::available_parallelism().map_or(1, usize::from) } else { 1 }
-}
 
 /// SHA-256 of the weights: of the file where there is one, else of the names and hashes of all, in order.
 ///
@@ -31,7 +22,7 @@ pub fn sha256(model: &Path) -> Result<String, Error> {
 }
 
 /// The weight files of a directory, sorted by name, or the file itself.
-fn files(model: &Path) -> Vec<PathBuf> {
+pub fn files(model: &Path) -> Vec<PathBuf> {
     if model.is_file() {
         return vec![model.to_owned()];
     }

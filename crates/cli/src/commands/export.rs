@@ -1,0 +1,136 @@
+//! `smpo export`: an adapter folded into its base, or written anew as PEFT has it.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::anyhow;
+use clap::ValueEnum;
+use serde::Serialize;
+use smpo_model::{AdapterInfo, AdapterSaveOptions, ModelDir, ModelInfo, SaveOptions};
+
+use super::dtype::Dtype;
+use crate::exit::{Exit, Failure, Outcome, blame_model};
+use crate::output::{self, Format};
+use crate::progress::Progress;
+
+/// Write a model for other programs: transformers, PEFT, vLLM, mistral.rs.
+#[derive(clap::Args)]
+pub struct ExportArgs {
+    /// PEFT adapter directory, or model directory in Hugging Face format
+    model: PathBuf,
+    /// Directory to write
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// What to write
+    #[arg(long = "as", value_enum, default_value_t)]
+    kind: Kind,
+    /// The adapter's base, where the adapter does not name a directory; an exported adapter names it from then on
+    #[arg(long, value_name = "DIR")]
+    base: Option<PathBuf>,
+    /// Element type to write; that of the weights at hand when absent
+    #[arg(long, value_enum)]
+    dtype: Option<Dtype>,
+    /// Split full weights into files of at most so many gigabytes
+    #[arg(long, value_name = "GB", default_value_t = 5.0)]
+    max_shard_size: f64,
+    /// How to print the result
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    /// Threads to compute with; all cores when absent
+    #[arg(long)]
+    threads: Option<usize>,
+}
+
+/// What is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+enum Kind {
+    /// Full weights: the adapter is folded into its base
+    #[default]
+    Full,
+    /// A PEFT adapter
+    Adapter,
+}
+
+/// What was written.
+#[derive(Serialize)]
+struct Written<'a> {
+    schema: u32,
+    out: &'a Path,
+    kind: &'static str,
+    parameters: usize,
+    dtype: &'static str,
+}
+
+/// Version of the JSON.
+const SCHEMA: u32 = 1;
+
+/// Runs the command.
+pub fn run(args: ExportArgs) -> Outcome {
+    super::set_threads(args.threads)?;
+    if !(args.max_shard_size > 0.0 && args.max_shard_size.is_finite()) {
+        return Err(Failure::Usage(anyhow!(
+            "--max-shard-size: expected a number of gigabytes above zero, got {}",
+            args.max_shard_size
+        )));
+    }
+    let dir = ModelDir::open(&args.model, args.base.as_deref()).map_err(blame_model)?;
+    let progress = Progress::new();
+    let written = match args.kind {
+        Kind::Full => full(&args, &dir, &progress)?,
+        Kind::Adapter => adapter(&args, &dir, &progress)?,
+    };
+    match args.format {
+        Format::Json => output::print_json(&written)?,
+        Format::Text => output::print(&format!(
+            "{}: {} of {} parameters in {}",
+            args.out.display(),
+            if args.kind == Kind::Full { "full weights" } else { "an adapter" },
+            written.parameters,
+            written.dtype
+        ))?,
+    }
+    Ok(Exit::Success)
+}
+
+fn full<'a>(args: &'a ExportArgs, dir: &ModelDir, progress: &Progress) -> Result<Written<'a>, Failure> {
+    let info = ModelInfo::read(dir.weights()).map_err(blame_model)?;
+    let element = match args.dtype {
+        Some(dtype) => dtype.element(),
+        None => info.elements.first().copied().unwrap_or_default(),
+    };
+    progress.say(&format!("loading {}", args.model.display()));
+    let mut decoder = dir.load().map_err(blame_model)?;
+    decoder.merge_lora().map_err(blame_model)?;
+    progress.say(&format!("writing {}", args.out.display()));
+    let options = SaveOptions {
+        source: Some(dir.weights().to_path_buf()),
+        overlay: dir.adapter().map(Path::to_path_buf),
+        element,
+        shard_bytes: Some((args.max_shard_size * 1e9) as u64),
+    };
+    decoder.save(&args.out, &options).map_err(blame_model)?;
+    let parameters = decoder.parameter_count();
+    Ok(Written { schema: SCHEMA, out: &args.out, kind: "full", parameters, dtype: element.name() })
+}
+
+fn adapter<'a>(args: &'a ExportArgs, dir: &ModelDir, progress: &Progress) -> Result<Written<'a>, Failure> {
+    let Some(source) = dir.adapter() else {
+        return Err(Failure::Usage(anyhow!(
+            "{}: expected an adapter to export as one, got full weights",
+            args.model.display()
+        )));
+    };
+    let info = AdapterInfo::read(source).map_err(blame_model)?;
+    let element = match args.dtype {
+        Some(dtype) => dtype.element(),
+        None => info.elements.first().copied().unwrap_or_default(),
+    };
+    progress.say(&format!("loading {}", args.model.display()));
+    let decoder = dir.load().map_err(blame_model)?;
+    let options = AdapterSaveOptions {
+        base_model: dir.weights().display().to_string(),
+        source: Some(dir.companions().to_path_buf()),
+        element,
+    };
+    decoder.save_adapter(&args.out, &options).map_err(blame_model)?;
+    Ok(Written { schema: SCHEMA, out: &args.out, kind: "adapter", parameters: info.parameters, dtype: element.name() })
+}

@@ -1,0 +1,133 @@
+//! `smpo model info`: the facts of a model directory.
+
+use anyhow::anyhow;
+use serde::Serialize;
+use smpo_chat::Terminators;
+use smpo_data::ChatTokenizer;
+use smpo_model::{AdapterInfo, Element, ModelDir, ModelInfo};
+
+use super::memory::{self, Plan};
+use super::{InfoArgs, text};
+use crate::exit::{Exit, Failure, Outcome, blame_model};
+use crate::output::{self, Format};
+
+/// Version of the JSON.
+const SCHEMA: u32 = 1;
+
+/// All that is known of a model.
+#[derive(Serialize)]
+pub struct Facts {
+    schema: u32,
+    pub model: String,
+    pub family: &'static str,
+    pub architecture: &'static str,
+    /// Numbers in the weights; a tied head counts once.
+    pub parameters: usize,
+    pub tied: bool,
+    pub layers: usize,
+    pub hidden_size: usize,
+    pub intermediate_size: usize,
+    pub heads: usize,
+    pub kv_heads: usize,
+    pub head_dim: usize,
+    pub vocab_size: usize,
+    /// Longest sequence it was made for, in tokens.
+    pub context: Option<usize>,
+    /// Element types of the weights, the commonest first.
+    pub dtypes: Vec<&'static str>,
+    pub stored_bytes: u64,
+    pub shards: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<Adapter>,
+    #[serde(flatten)]
+    pub chat: Chat,
+    pub memory: Vec<Plan>,
+}
+
+/// A PEFT adapter on the model.
+#[derive(Serialize)]
+pub struct Adapter {
+    pub base: String,
+    pub parameters: usize,
+    pub r: usize,
+    pub alpha: f64,
+    pub dropout: f64,
+    pub use_rslora: bool,
+    pub use_dora: bool,
+    /// Layers it adapts.
+    pub modules: Vec<String>,
+}
+
+/// What turns conversations into tokens; or what is wrong with it, which stops no training of the weights.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub enum Chat {
+    Usable { terminators: Terminators, bos: Option<String>, pad: Option<String>, template: String },
+    Unusable { chat_error: String },
+}
+
+/// Runs the command.
+pub fn run(args: InfoArgs) -> Outcome {
+    if args.tokens == 0 {
+        return Err(Failure::Usage(anyhow!("--tokens: expected at least 1, got 0")));
+    }
+    let dir = ModelDir::open(&args.model, args.base.as_deref()).map_err(blame_model)?;
+    let info = ModelInfo::read(dir.weights()).map_err(blame_model)?;
+    let adapter = dir.adapter().map(AdapterInfo::read).transpose().map_err(blame_model)?;
+    let memory = match &args.config {
+        Some(path) => vec![memory::configured(&info.spec, path)?],
+        None => memory::usual(&info.spec, adapter.as_ref().map(|adapter| &adapter.config), args.tokens)?,
+    };
+    let spec = &info.spec;
+    let facts = Facts {
+        schema: SCHEMA,
+        model: args.model.display().to_string(),
+        family: info.family.model_type(),
+        architecture: info.family.architecture(),
+        parameters: info.parameters,
+        tied: spec.tied,
+        layers: spec.layers.len(),
+        hidden_size: spec.hidden_size,
+        intermediate_size: spec.intermediate_size,
+        heads: spec.heads,
+        kv_heads: spec.kv_heads,
+        head_dim: spec.head_dim,
+        vocab_size: spec.vocab_size,
+        context: info.context,
+        dtypes: info.elements.iter().map(|element| Element::name(*element)).collect(),
+        stored_bytes: info.stored_bytes,
+        shards: info.shards,
+        adapter: adapter.map(|adapter| Adapter {
+            base: dir.weights().display().to_string(),
+            parameters: adapter.parameters,
+            r: adapter.config.r,
+            alpha: adapter.config.alpha,
+            dropout: adapter.config.dropout,
+            use_rslora: adapter.config.rslora,
+            use_dora: adapter.config.dora,
+            modules: adapter.config.targets,
+        }),
+        chat: chat(&dir),
+        memory,
+    };
+    match args.format {
+        Format::Json => output::print_json(&facts)?,
+        Format::Text => output::print(&text::page(&facts))?,
+    }
+    Ok(Exit::Success)
+}
+
+fn chat(dir: &ModelDir) -> Chat {
+    match ChatTokenizer::from_model_dir(dir.companions()) {
+        Ok(tokenizer) => {
+            let token = |id: Option<u32>| id.and_then(|id| tokenizer.tokenizer().id_to_token(id));
+            Chat::Usable {
+                terminators: tokenizer.terminators().clone(),
+                bos: token(tokenizer.bos()),
+                pad: token(tokenizer.pad()),
+                template: tokenizer.template().origin().to_string(),
+            }
+        }
+        Err(error) => Chat::Unusable { chat_error: error.to_string() },
+    }
+}

@@ -1,0 +1,152 @@
+//! The facts of a model, for people.
+
+use comfy_table::CellAlignment;
+use smpo_chat::{Terminator, TerminatorSource};
+use smpo_report::inert::short_line;
+
+use super::info::{Adapter, Chat, Facts};
+use super::memory::Plan;
+use crate::output;
+
+/// Longest piece of a model's own text that is shown.
+const WIDEST: usize = 60;
+
+/// The whole page.
+pub fn page(facts: &Facts) -> String {
+    let mut rows: Vec<(&str, String)> = vec![
+        ("family", format!("{} ({})", facts.family, facts.architecture)),
+        ("parameters", parameters(facts)),
+        ("weights", weights(facts)),
+        ("blocks", blocks(facts)),
+        ("vocabulary", facts.vocab_size.to_string()),
+        ("context", facts.context.map_or("not said".into(), |tokens| format!("{tokens} tokens"))),
+    ];
+    rows.extend(facts.adapter.as_ref().map(|adapter| ("adapter", describe(adapter))));
+    match &facts.chat {
+        Chat::Usable { terminators, bos, pad, template } => {
+            let or_none = |token: &Option<String>| token.as_deref().map_or("none".into(), shown);
+            let ends: Vec<String> = terminators.entries().iter().map(terminator).collect();
+            rows.extend([
+                ("terminators", ends.join("\n")),
+                ("bos, pad", format!("{}, {}", or_none(bos), or_none(pad))),
+                ("template", short_line(template, WIDEST)),
+            ]);
+        }
+        Chat::Unusable { chat_error } => rows.push(("no chat", chat_error.clone())),
+    }
+    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let mut page = format!("{}\n", facts.model);
+    for (name, value) in rows {
+        for (index, line) in value.lines().enumerate() {
+            let name = if index == 0 { name } else { "" };
+            page.push_str(&format!("  {name:width$}  {line}\n"));
+        }
+    }
+    page.push_str(&memory(&facts.memory));
+    page
+}
+
+fn parameters(facts: &Facts) -> String {
+    let tied = if facts.tied { ", the head is the embedding" } else { "" };
+    format!("{}{tied}", grouped(facts.parameters))
+}
+
+fn weights(facts: &Facts) -> String {
+    let files = if facts.shards == 1 { "1 file".into() } else { format!("{} files", facts.shards) };
+    format!("{}, {files}, {}", facts.dtypes.join(" and "), size(facts.stored_bytes))
+}
+
+fn blocks(facts: &Facts) -> String {
+    format!(
+        "{} × {} wide, feed-forward {}, {} heads of {} ({} for keys and values)",
+        facts.layers, facts.hidden_size, facts.intermediate_size, facts.heads, facts.head_dim, facts.kv_heads
+    )
+}
+
+fn describe(adapter: &Adapter) -> String {
+    let kind = match (adapter.use_dora, adapter.use_rslora) {
+        (false, false) => "LoRA",
+        (false, true) => "rsLoRA",
+        (true, false) => "DoRA",
+        (true, true) => "DoRA with rsLoRA's scale",
+    };
+    format!(
+        "{kind}, r {}, alpha {}, dropout {}: {} parameters on {} layers of {}",
+        adapter.r,
+        adapter.alpha,
+        adapter.dropout,
+        grouped(adapter.parameters),
+        adapter.modules.len(),
+        adapter.base
+    )
+}
+
+fn terminator(entry: &Terminator) -> String {
+    let token = entry.token.as_deref().map_or("?".into(), shown);
+    let id = entry.id.map_or("?".into(), |id| id.to_string());
+    let sources: Vec<&str> = entry
+        .sources
+        .iter()
+        .map(|source| match source {
+            TerminatorSource::TurnEnd => "the template's turn end",
+            TerminatorSource::Tokenizer => "eos_token",
+            TerminatorSource::GenerationConfig => "generation_config.json",
+            TerminatorSource::Config => "config.json",
+        })
+        .collect();
+    format!("{token} {id}: {}", sources.join(", "))
+}
+
+/// A token's text comes from the model: nothing in it may steer the terminal.
+fn shown(token: &str) -> String {
+    format!("'{}'", short_line(token, WIDEST))
+}
+
+fn memory(plans: &[Plan]) -> String {
+    let Some(first) = plans.first() else { return String::new() };
+    let mut table = output::table();
+    table.set_header(["training", "weights", "gradients", "AdamW", "activations", "total"]);
+    for plan in plans {
+        let checkpointing = if plan.gradient_checkpointing { ", checkpointing" } else { "" };
+        let bytes =
+            [plan.weights_bytes, plan.gradients_bytes, plan.optimizer_bytes, plan.activations_bytes, plan.total_bytes];
+        let mut row = vec![format!("{}{checkpointing}", plan.training)];
+        row.extend(bytes.map(size));
+        table.add_row(row);
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    format!(
+        "\nMemory to train in float32, a micro-batch of {} tokens, {} of them completions:\n{table}\n",
+        first.tokens, first.completion_tokens
+    )
+}
+
+/// 1234567 as 1,234,567.
+fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let groups: Vec<&str> = digits.as_bytes().rchunks(3).rev().filter_map(|g| std::str::from_utf8(g).ok()).collect();
+    groups.join(",")
+}
+
+/// Bytes in decimal units.
+fn size(bytes: u64) -> String {
+    const UNITS: [(f64, &str); 3] = [(1e9, "GB"), (1e6, "MB"), (1e3, "kB")];
+    let found = UNITS.into_iter().find(|(unit, _)| bytes as f64 >= *unit);
+    found.map_or(format!("{bytes} B"), |(unit, name)| format!("{:.1} {name}", bytes as f64 / unit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped_and_sizes_have_units() {
+        assert_eq!([grouped(0), grouped(999), grouped(1000), grouped(1234567)], ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!(
+            [size(0), size(1500), size(2_600_000), size(29_500_000_000)],
+            ["0 B", "1.5 kB", "2.6 MB", "29.5 GB"]
+        );
+    }
+}

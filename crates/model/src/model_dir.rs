@@ -1,0 +1,148 @@
+//! A model on disk: a directory of weights, or a PEFT adapter on one.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use crate::decoder::Decoder;
+use crate::error::{ModelError, Result};
+use crate::fields::Fields;
+use crate::lora::ADAPTER_CONFIG;
+
+/// Where a model lies: a directory in Hugging Face format, with or without a PEFT adapter on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelDir {
+    weights: PathBuf,
+    adapter: Option<PathBuf>,
+}
+
+impl ModelDir {
+    /// Finds out what `dir` is. An adapter's base is `base`, or else the directory that its configuration names: as it
+    /// is written there, or relative to the adapter.
+    ///
+    /// # Errors
+    /// When `dir` is neither, its base is not found, or a base is given for what is no adapter.
+    pub fn open(dir: impl AsRef<Path>, base: Option<&Path>) -> Result<Self> {
+        let dir = dir.as_ref();
+        let config = dir.join(ADAPTER_CONFIG);
+        if config.is_file() {
+            let weights = match base {
+                Some(base) if base.join("config.json").is_file() => base.to_path_buf(),
+                Some(base) => return Err(no_model(base)),
+                None => named_base(dir, &config)?,
+            };
+            return Ok(Self { weights, adapter: Some(dir.to_path_buf()) });
+        }
+        if !dir.join("config.json").is_file() {
+            return Err(no_model(dir));
+        }
+        match base {
+            None => Ok(Self { weights: dir.to_path_buf(), adapter: None }),
+            Some(_) => Err(ModelError::input(
+                "base model",
+                "an adapter to put on it",
+                format!("a directory without {ADAPTER_CONFIG}: {}", dir.display()),
+            )),
+        }
+    }
+
+    /// The directory of the full weights: the base where there is an adapter.
+    pub fn weights(&self) -> &Path {
+        &self.weights
+    }
+
+    /// The adapter's directory.
+    pub fn adapter(&self) -> Option<&Path> {
+        self.adapter.as_deref()
+    }
+
+    /// The directory to take tokenizer and chat template from: the adapter's own where it brings them.
+    pub fn companions(&self) -> &Path {
+        self.adapter().filter(|dir| dir.join("tokenizer.json").is_file()).unwrap_or(&self.weights)
+    }
+
+    /// Loads the weights, and the adapter on them; then it alone is trainable.
+    ///
+    /// # Errors
+    /// As [`Decoder::load`] and [`Decoder::load_adapter`].
+    pub fn load(&self) -> Result<Decoder> {
+        let mut decoder = Decoder::load(&self.weights)?;
+        if let Some(adapter) = &self.adapter {
+            decoder.load_adapter(adapter)?;
+        }
+        Ok(decoder)
+    }
+}
+
+fn no_model(dir: &Path) -> ModelError {
+    let got = match (dir.is_dir(), dir.exists()) {
+        (true, _) => "a directory without config.json and adapter_config.json",
+        (false, true) => "a file",
+        (false, false) => "nothing of that name",
+    };
+    ModelError::NoModel { path: dir.to_path_buf(), got }
+}
+
+/// The directory that an adapter names as its base.
+fn named_base(adapter: &Path, config: &Path) -> Result<PathBuf> {
+    let text = fs::read_to_string(config).map_err(ModelError::io(config))?;
+    let object: Map<String, Value> =
+        serde_json::from_str(&text).map_err(|source| ModelError::Json { path: config.to_path_buf(), source })?;
+    let fields = Fields::new(config, &object);
+    const FIELD: &str = "base_model_name_or_path";
+    let expected = "the directory of the base model; name it with --base";
+    let named = fields.str(FIELD)?.filter(|name| !name.is_empty()).ok_or_else(|| fields.missing(FIELD, expected))?;
+    let candidates = [PathBuf::from(named), adapter.join(named)];
+    candidates
+        .into_iter()
+        .find(|dir| dir.join("config.json").is_file())
+        .ok_or_else(|| fields.error(FIELD, expected, format!("{named:?}, which is no model directory here")))
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn golden(case: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(case)
+    }
+
+    #[test]
+    fn an_adapter_is_found_with_its_base() {
+        let plain = ModelDir::open(golden("qwen2"), None).unwrap();
+        assert_eq!((plain.weights(), plain.adapter()), (&*golden("qwen2"), None));
+        assert_eq!(plain.load().unwrap().lora(), None);
+        let given = ModelDir::open(golden("peft-lora"), Some(&golden("qwen2"))).unwrap();
+        assert_eq!((given.weights(), given.adapter()), (&*golden("qwen2"), Some(&*golden("peft-lora"))));
+        assert!(given.load().unwrap().lora().is_some());
+        // It names "qwen2"; a base beside the adapter is found by a relative name.
+        let temp = TempDir::new().unwrap();
+        let (adapter, base) = (temp.path().join("adapter"), temp.path().join("adapter/qwen2"));
+        fs::create_dir_all(&base).unwrap();
+        fs::copy(golden("peft-lora").join(ADAPTER_CONFIG), adapter.join(ADAPTER_CONFIG)).unwrap();
+        let refusal = ModelDir::open(&adapter, None).unwrap_err().to_string();
+        assert!(
+            refusal.contains("field `base_model_name_or_path`: expected the directory of the base model"),
+            "{refusal}"
+        );
+        fs::write(base.join("config.json"), "{}").unwrap();
+        let found = ModelDir::open(&adapter, None).unwrap();
+        assert_eq!((found.weights(), found.companions()), (&*base, &*base));
+        fs::write(adapter.join("tokenizer.json"), "{}").unwrap();
+        assert_eq!(found.companions(), adapter);
+    }
+
+    #[test]
+    fn what_is_no_model_is_refused() {
+        let refusal = |dir: &Path, base: Option<&Path>| ModelDir::open(dir, base).unwrap_err().to_string();
+        let absent = golden("absent");
+        assert!(refusal(&absent, None).ends_with("absent: expected a model directory, got nothing of that name"));
+        let parent = golden("");
+        assert!(refusal(&parent, None).contains("got a directory without config.json and adapter_config.json"));
+        assert!(refusal(&golden("peft-lora"), Some(&absent)).contains("absent: expected a model directory"));
+        assert!(refusal(&golden("qwen2"), Some(&golden("qwen3"))).starts_with("base model: expected an adapter"));
+    }
+}

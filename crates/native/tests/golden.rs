@@ -1,0 +1,197 @@
+//! The native engine against transformers, and against itself in other company: the golden files are those of
+//! mistral.rs (`crates/inference/tests/golden`), drawn by a reference sampler in Python.
+
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use smpo_chat::Message;
+use smpo_inference::{Codec, Completion, FinishReason, Generator, InferenceError, Request, Sampler, generate_each};
+use smpo_model::Decoder;
+use smpo_native::{NativeGenerator, NativeOptions};
+
+/// Nats, for a log p of about 1: float32 logits lose digits with their size.
+const TOLERANCE: f64 = 1e-5;
+
+#[derive(Deserialize)]
+struct Golden {
+    cases: Vec<Case>,
+    adapted: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    prompt_id: String,
+    messages: Vec<Message>,
+    sampler: Sampler,
+    sample: u32,
+    seed: u64,
+    cap: u32,
+    token_ids: Vec<u32>,
+    logps: Vec<f32>,
+    terminator_logps: Vec<f32>,
+    finish: FinishReason,
+    text: String,
+}
+
+impl Case {
+    fn request(&self) -> Request {
+        Request {
+            prompt_id: self.prompt_id.clone(),
+            sample: self.sample,
+            messages: self.messages.clone(),
+            sampler: self.sampler,
+            max_tokens: self.cap,
+            seed: self.seed,
+        }
+    }
+
+    fn check(&self, completion: &Completion) {
+        let name = format!("{} {:?} sample {}", self.prompt_id, self.sampler, self.sample);
+        assert_eq!(completion.token_ids.as_deref(), Some(&self.token_ids[..]), "{name}");
+        assert_eq!(completion.text, self.text, "{name}");
+        assert_eq!((completion.finish, completion.cap), (self.finish, self.cap), "{name}");
+        for (got, expected) in
+            [(&completion.logps, &self.logps), (&completion.terminator_logps, &self.terminator_logps)]
+        {
+            let got = got.as_ref().expect("recorded");
+            assert_eq!(got.len(), expected.len(), "{name}");
+            for (step, (got, expected)) in got.iter().zip(expected).enumerate() {
+                let difference = (f64::from(*got) - f64::from(*expected)).abs();
+                let allowed = TOLERANCE * (1.0 + 0.1 * f64::from(expected.abs()));
+                assert!(difference < allowed, "{name}, step {step}: {got} vs {expected}");
+            }
+        }
+    }
+}
+
+fn golden_dir() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../inference/tests/golden")
+}
+
+fn golden() -> Golden {
+    serde_json::from_str(&fs::read_to_string(golden_dir().join("expected.json")).expect("readable")).expect("valid")
+}
+
+fn codec() -> Codec {
+    let model = golden_dir().join("qwen2");
+    Codec::read(&model.join("tokenizer.json"), &[&model]).expect("valid")
+}
+
+fn decoder() -> Decoder {
+    Decoder::load(golden_dir().join("qwen2")).expect("loads")
+}
+
+fn start(decoder: &Decoder, threads: usize, batch: usize) -> Vec<NativeGenerator> {
+    NativeGenerator::start(decoder.pack().expect("packed"), codec(), NativeOptions { threads, batch }).expect("started")
+}
+
+fn complete(generators: &mut [NativeGenerator], requests: &[Request]) -> Vec<Completion> {
+    let mut completions = vec![None; requests.len()];
+    generate_each(generators, requests, |index, completion| {
+        completions[index] = Some(completion.expect("generates"));
+        ControlFlow::Continue(())
+    });
+    completions.into_iter().map(|completion| completion.expect("answered")).collect()
+}
+
+#[test]
+fn equals_transformers_token_by_token() {
+    let golden = golden();
+    let mut adapted = decoder();
+    adapted.load_adapter(golden_dir().join("adapter")).expect("loads");
+    for (decoder, cases) in [(decoder(), golden.cases), (adapted, golden.adapted)] {
+        let requests: Vec<Request> = cases.iter().map(Case::request).collect();
+        let completions = complete(&mut start(&decoder, 2, 5), &requests);
+        cases.iter().zip(&completions).for_each(|(case, completion)| case.check(completion));
+    }
+}
+
+#[test]
+fn a_completion_is_the_same_to_the_last_bit_in_any_company() {
+    let decoder = decoder();
+    let samplers = [
+        Sampler::temperature(0.9),
+        Sampler { top_k: Some(9), top_p: Some(0.95), ..Sampler::temperature(1.2) },
+        Sampler { min_p: Some(0.02), ..Sampler::temperature(1.0) },
+        Sampler::greedy(),
+    ];
+    let mut requests: Vec<Request> = (0..60)
+        .map(|index| Request {
+            prompt_id: format!("p{index}"),
+            sample: index % 3,
+            messages: vec![Message::user("word ".repeat(1 + (index as usize * 7) % 40))],
+            sampler: samplers[index as usize % samplers.len()],
+            max_tokens: 1 + (index * 11) % 50,
+            seed: 3,
+        })
+        .collect();
+    let one_by_one = complete(&mut start(&decoder, 1, 1), &requests);
+    let lengths: std::collections::BTreeSet<_> = one_by_one.iter().map(|completion| completion.tokens).collect();
+    assert!(lengths.len() > 10, "they leave the batch at different steps");
+    for (threads, batch) in [(1, 7), (2, 3), (3, 64)] {
+        assert_eq!(complete(&mut start(&decoder, threads, batch), &requests), one_by_one, "{threads} × {batch}");
+    }
+    requests.reverse();
+    let mut backwards = complete(&mut start(&decoder, 2, 7), &requests);
+    backwards.reverse();
+    assert_eq!(backwards, one_by_one);
+}
+
+#[test]
+fn one_bad_request_harms_no_other() {
+    let decoder = decoder();
+    let mut generators = start(&decoder, 1, 4);
+    let good = Request {
+        prompt_id: "good".into(),
+        sample: 0,
+        messages: vec![Message::user("hi")],
+        sampler: Sampler::temperature(1.0),
+        max_tokens: 30,
+        seed: 1,
+    };
+    let expected = generators[0].generate(&good).expect("generates");
+    let bad = [
+        Request { max_tokens: 0, ..good.clone() },
+        Request { messages: vec![], ..good.clone() },
+        Request { messages: vec![Message::user("🜁".repeat(200))], ..good.clone() },
+        good.clone(),
+        good.clone(),
+    ];
+    let mut errors = Vec::new();
+    generate_each(&mut generators, &bad, |_, result| {
+        match result {
+            Ok(completion) => assert_eq!(completion, expected),
+            Err(error) => errors.push(error),
+        }
+        ControlFlow::Continue(())
+    });
+    assert_eq!(errors.len(), 3, "{errors:?}");
+    assert!(errors.iter().any(|e| matches!(e, InferenceError::PromptTooLong { limit: 512, .. })), "{errors:?}");
+    // A cap that the position limit cuts.
+    let close =
+        Request {
+            messages: vec![Message::user("🜁".repeat(120))], sampler: Sampler::greedy(), max_tokens: 64, ..good
+        };
+    let completion = generators[0].generate(&close).expect("generates");
+    assert!((1..64).contains(&completion.cap) && completion.tokens <= Some(completion.cap), "{completion:?}");
+}
+
+#[test]
+fn weights_that_give_no_distribution_fail_each_request_with_its_place() {
+    let decoder = decoder();
+    let (_, head) = decoder.trainable().into_iter().find(|(name, _)| name == "lm_head.weight").expect("untied");
+    let broken = head.as_tensor().affine(f64::INFINITY, 0.0).expect("a product");
+    head.set(&broken).expect("same shape");
+    let mut generators = start(&decoder, 2, 2);
+    let request = golden().cases[0].request();
+    let mut seen = 0;
+    generate_each(&mut generators, &vec![request; 9], |_, result| {
+        let error = result.expect_err("no distribution");
+        assert!(matches!(error, InferenceError::BrokenLogits { step: 0, .. }), "{error}");
+        seen += 1;
+        ControlFlow::Continue(())
+    });
+    assert_eq!(seen, 9);
+}
