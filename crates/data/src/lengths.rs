@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn quantiles_are_lengths_that_occur() {
-        let found = summary(Part::Prompt, (1..=100).rev().collect());
+        let found = summary(Part::Prompt, (1..=100).rev());
         assert_eq!((found.p50, found.p90, found.p95, found.p99), (50, 90, 95, 99));
         assert_eq!((found.min, found.max, found.total), (1, 100, 5050));
         let one = summary(Part::Row, vec![7]);

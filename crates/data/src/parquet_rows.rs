@@ -20,6 +20,9 @@ pub(crate) const MAGIC: &[u8] = b"PAR1";
 /// The reader's own messages may quote whole values.
 const MESSAGE: usize = 300;
 
+/// A row with its place.
+type LocatedRow = (Location, Map<String, Value>);
+
 /// Rows with their numbers, from 1.
 pub(crate) struct ParquetRows {
     rows: RowIter<'static>,
@@ -50,7 +53,7 @@ impl ParquetRows {
     }
 
     /// The next row, with its place; nothing follows an error.
-    pub fn next(&mut self) -> Option<Result<(Location, Map<String, Value>), ReadError>> {
+    pub fn next(&mut self) -> Option<Result<LocatedRow, ReadError>> {
         if self.done {
             return None;
         }

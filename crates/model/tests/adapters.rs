@@ -116,6 +116,11 @@ fn an_adapter_knows_the_base_it_was_trained_on() {
     decoder.add_lora(&lora(&["up_proj"]), 0).unwrap();
     perturb(&decoder);
     decoder.save_adapter(path("adapter"), &AdapterSaveOptions::default()).unwrap();
+    decoder.save_adapter(path("again"), &AdapterSaveOptions::default()).unwrap();
+    for entry in fs::read_dir(path("adapter")).unwrap() {
+        let name = entry.unwrap().file_name();
+        assert_eq!(fs::read(path("adapter").join(&name)).unwrap(), fs::read(path("again").join(&name)).unwrap());
+    }
     // The same base in bfloat16 is the same base.
     Decoder::load(path("half")).unwrap().load_adapter(path("adapter")).unwrap();
     let mut tuned = Decoder::load(case_dir("qwen2")).unwrap();

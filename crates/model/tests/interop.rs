@@ -18,13 +18,14 @@ fn write_models_and_adapters() {
     for case in CASES {
         let sequences = Expected::read(case).sequences;
         let batch = PackedBatch::from_sequences(sequences.iter().map(|s| (&s.prompt[..], &s.completion[..]))).unwrap();
-        let write = |name: &str, decoder: &Decoder, adapter: bool| {
+        let write = |name: &str, decoder: &Decoder| {
             let dir = root.join(case).join(name);
-            if adapter {
+            let shard_bytes = (name == "sharded").then_some(4000);
+            if name == "adapter" {
                 let base_model = root.join(case).join("full").display().to_string();
                 decoder.save_adapter(&dir, &AdapterSaveOptions { base_model, ..Default::default() }).unwrap();
             } else {
-                decoder.save(&dir, &SaveOptions::default()).unwrap();
+                decoder.save(&dir, &SaveOptions { shard_bytes, ..Default::default() }).unwrap();
             }
             let log_probs = values(&decoder.log_probs(&batch).unwrap());
             let sides: Vec<_> = sequences
@@ -39,7 +40,8 @@ fn write_models_and_adapters() {
         // Other weights than the golden file's, so that nothing can be read from there.
         let config = Config::from_dir(case_dir(case)).unwrap();
         let mut decoder = Decoder::init(&config, 7).unwrap();
-        write("full", &decoder, false);
+        write("full", &decoder);
+        write("sharded", &decoder);
         let lora = LoraConfig {
             r: 3,
             alpha: 5.0,
@@ -54,8 +56,8 @@ fn write_models_and_adapters() {
                 values(variable).iter().enumerate().map(|(i, x)| x + 0.1 * ((i + 5 * index) as f32).cos()).collect();
             variable.set(&candle_core::Tensor::from_vec(moved, variable.shape(), variable.device()).unwrap()).unwrap();
         }
-        write("adapter", &decoder, true);
+        write("adapter", &decoder);
         decoder.merge_lora().unwrap();
-        write("merged", &decoder, false);
+        write("merged", &decoder);
     }
 }

@@ -1,24 +1,74 @@
-//! Telling the base that an adapter was trained on from another of the same shapes, which PEFT's format cannot.
+//! Telling the base that an adapter was trained on from another of the same shapes, which PEFT's two files cannot. A
+//! third file beside them can; whoever does not know it passes over it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
 
 use candle_core::Tensor;
 use half::bf16;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::error::Result;
+use crate::error::{ModelError, Result};
+use crate::save::write_json;
+
+/// The file's name.
+pub(super) const BASE_FILE: &str = "smpo_base.json";
+
+/// Version of the file.
+const SCHEMA: u32 = 1;
 
 /// Rows looked at: training a model changes all of them.
 const ROWS: usize = 16;
 
-/// Digits kept of the hash.
-const DIGITS: usize = 16;
+/// Bytes kept of a hash.
+const BYTES: usize = 8;
 
-/// The key of a layer's fingerprint in the metadata of an adapter's weight file.
-pub(super) fn key(module: &str) -> String {
-    format!("smpo.base.{module}")
+/// A fingerprint of the base's weight for each adapted layer.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct BaseFingerprints {
+    schema: u32,
+    layers: BTreeMap<String, String>,
+}
+
+impl BaseFingerprints {
+    /// Reads those beside an adapter; there are none where another program wrote it.
+    pub fn read(dir: &Path) -> Result<Self> {
+        let path = dir.join(BASE_FILE);
+        match fs::read_to_string(&path) {
+            Ok(text) => serde_json::from_str(&text).map_err(|source| ModelError::Json { path, source }),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(ModelError::io(path)(error)),
+        }
+    }
+
+    /// Writes them beside an adapter.
+    pub fn write(&self, dir: &Path) -> Result<()> {
+        let path = dir.join(BASE_FILE);
+        let value = serde_json::to_value(self).map_err(|source| ModelError::Json { path: path.clone(), source })?;
+        write_json(&path, &value)
+    }
+
+    /// Takes a layer's weight down.
+    pub fn add(&mut self, module: &str, weight: &Tensor) -> Result<()> {
+        self.schema = SCHEMA;
+        self.layers.insert(module.to_string(), fingerprint(weight)?);
+        Ok(())
+    }
+
+    /// Whether a layer's weight is another than the one taken down.
+    pub fn contradict(&self, module: &str, weight: &Tensor) -> Result<bool> {
+        match self.layers.get(module) {
+            Some(expected) => Ok(*expected != fingerprint(weight)?),
+            None => Ok(false),
+        }
+    }
 }
 
 /// A hash of some rows of a base weight (`O`, `K`), rounded to bfloat16 first: the base in bfloat16 is the same base.
-pub(super) fn fingerprint(weight: &Tensor) -> Result<String> {
+fn fingerprint(weight: &Tensor) -> Result<String> {
     let rows = weight.dim(0)?;
     let mut hash = Sha256::new();
     for index in 0..rows.min(ROWS) {
@@ -27,5 +77,5 @@ pub(super) fn fingerprint(weight: &Tensor) -> Result<String> {
             hash.update(bf16::from_f32(value).to_le_bytes());
         }
     }
-    Ok(hash.finalize().iter().take(DIGITS / 2).map(|byte| format!("{byte:02x}")).collect())
+    Ok(hash.finalize().iter().take(BYTES).map(|byte| format!("{byte:02x}")).collect())
 }

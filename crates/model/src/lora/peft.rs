@@ -1,18 +1,18 @@
 //! Adapters on disk as PEFT writes them: `adapter_config.json` and `adapter_model.safetensors`.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use super::fingerprint::{fingerprint, key};
+use super::fingerprint::BaseFingerprints;
 use super::{Adapter, LoraConfig};
 use crate::decoder::Decoder;
 use crate::error::{ModelError, Result, did_you_mean, list};
 use crate::fields::Fields;
 use crate::save::{copy_companions, write_directory, write_json};
-use crate::weights::{Element, StoredTensor, WeightFile, write_tensors_with};
+use crate::weights::{Element, StoredTensor, WeightFile, write_tensors};
 
 /// What PEFT puts before the base model's own names.
 pub(super) const PREFIX: &str = "base_model.model.";
@@ -31,7 +31,8 @@ pub struct AdapterSaveOptions {
 }
 
 impl Decoder {
-    /// Writes the adapters to `dir`, which must be absent or empty, as PEFT does.
+    /// Writes the adapters to `dir`, which must be absent or empty, as PEFT does, and beside them what tells their base
+    /// from another.
     ///
     /// # Errors
     /// When the model has no adapters or trainable weights beside them, `dir` holds something, or a file cannot be
@@ -50,16 +51,17 @@ impl Decoder {
             ));
         }
         write_directory(dir.as_ref(), |staging| {
-            let (mut tensors, mut bases) = (Vec::new(), HashMap::new());
+            let (mut tensors, mut bases) = (Vec::new(), BaseFingerprints::default());
             for linear in self.linears() {
                 let Some(adapter) = &linear.adapter else { continue };
-                bases.insert(key(&linear.module), fingerprint(&linear.weight.tensor)?);
+                bases.add(&linear.module, &linear.weight.tensor)?;
                 for part in adapter.parameters() {
                     let stored = StoredTensor::new(&part.tensor, options.element)?;
                     tensors.push((format!("{PREFIX}{}", part.name), stored));
                 }
             }
-            write_tensors_with(&staging.join(WEIGHTS), tensors, bases)?;
+            write_tensors(&staging.join(WEIGHTS), tensors)?;
+            bases.write(staging)?;
             write_json(&staging.join(CONFIG), &self.adapter_config(config, &options.base_model))?;
             match &options.source {
                 Some(source) => copy_companions(source, staging),
@@ -116,7 +118,7 @@ impl Decoder {
         self.refuse_second_adapter()?;
         let mut config = read_config(&dir.join(CONFIG))?;
         let file = WeightFile::open(&dir.join(WEIGHTS))?;
-        let adapters = self.read_adapters(&config, &file)?;
+        let adapters = self.read_adapters(&config, &file, &BaseFingerprints::read(dir)?)?;
         config.targets = adapters.iter().map(|(index, _)| self.linears()[*index].module.clone()).collect();
         self.set_trainable(|_| false)?;
         let mut linears = self.linears_mut();
@@ -128,7 +130,12 @@ impl Decoder {
     }
 
     /// The adapters in the file, each with the index of its linear layer; anything else in it is refused.
-    fn read_adapters(&self, config: &LoraConfig, file: &WeightFile) -> Result<Vec<(usize, Adapter)>> {
+    fn read_adapters(
+        &self,
+        config: &LoraConfig,
+        file: &WeightFile,
+        bases: &BaseFingerprints,
+    ) -> Result<Vec<(usize, Adapter)>> {
         let mut unread: BTreeSet<String> = file.names().into_iter().collect();
         let mut adapters = Vec::new();
         let linears = self.linears();
@@ -143,15 +150,10 @@ impl Decoder {
             if parts == [false, false] {
                 continue;
             }
-            let trained_on = file.metadata(&key(&linear.module));
-            let fingerprint_differs = match trained_on {
-                Some(trained_on) => trained_on != fingerprint(&linear.weight.tensor)?,
-                None => false,
-            };
             let (outputs, inputs) = linear.weight.tensor.dims2()?;
             let a = file.read(&a, &[config.r, inputs])?;
             let b = file.read(&b, &[outputs, config.r])?;
-            if copy_differs || fingerprint_differs {
+            if copy_differs || bases.contradict(&linear.module, &linear.weight.tensor)? {
                 let tensor = linear.weight.name.clone();
                 return Err(ModelError::OtherBase { path: file.path().to_path_buf(), tensor });
             }

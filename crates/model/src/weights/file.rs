@@ -82,11 +82,6 @@ impl WeightFile {
         self.header.offset_keys()
     }
 
-    /// A value of the header's metadata.
-    pub fn metadata(&self, key: &str) -> Option<&str> {
-        self.header.metadata().as_ref()?.get(key).map(String::as_str)
-    }
-
     pub fn contains(&self, name: &str) -> bool {
         self.header.info(name).is_some()
     }

@@ -12,7 +12,7 @@ pub use element::Element;
 pub(crate) use element::ElementCounts;
 pub(crate) use file::WeightFile;
 pub(crate) use sharded::{ShardIndex, WeightFiles};
-pub(crate) use write::{StoredTensor, write_tensors, write_tensors_with};
+pub(crate) use write::{StoredTensor, write_tensors};
 
 use crate::error::{ModelError, Result};
 

@@ -48,17 +48,9 @@ impl View for StoredTensor {
 
 /// Writes the tensors, sorted as safetensors wants them, and flushes them to the disk.
 pub(crate) fn write_tensors<V: View>(path: &Path, tensors: Vec<(String, V)>) -> Result<()> {
-    write_tensors_with(path, tensors, HashMap::new())
-}
-
-/// The same with more metadata in the header.
-pub(crate) fn write_tensors_with<V: View>(
-    path: &Path,
-    tensors: Vec<(String, V)>,
-    mut metadata: HashMap<String, String>,
-) -> Result<()> {
-    // transformers refuses a file that does not say which framework's layout it has.
-    metadata.insert("format".into(), "pt".into());
+    // transformers refuses a file that does not say which framework's layout it has. One entry and no more: several
+    // would be written in any order, and equal models as different files.
+    let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
     let expected: usize = tensors.iter().map(|(_, tensor)| tensor.data_len()).sum();
     safetensors::serialize_to_file(tensors, Some(metadata), path)
         .map_err(|e| ModelError::Io { path: path.to_path_buf(), source: std::io::Error::other(e) })?;

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 transformers.logging.set_verbosity_error()
 worst = 0.0
 for case in sorted(pathlib.Path(sys.argv[1]).iterdir()):
-    for kind in ("full", "adapter", "merged"):
+    for kind in ("full", "sharded", "adapter", "merged"):
         load = lambda path: AutoModelForCausalLM.from_pretrained(path, attn_implementation="eager", output_loading_info=True)
         model, info = load(case / ("full" if kind == "adapter" else kind))
         assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys")), info
