@@ -122,7 +122,7 @@ impl Steps<'_> {
                 watch(Event::Alarm(&alarm));
             }
             let save = self.judge(&record);
-            let due = step < total_steps && self.config.save_steps.is_some_and(|every| step % every == 0);
+            let due = step < total_steps && self.config.save_steps.is_some_and(|every| step.is_multiple_of(every));
             // A model that gave no finite step may be broken: it must not take the place of one that is not.
             if save || due && self.not_finite.is_none() {
                 self.save(step, watch)?;

@@ -56,7 +56,7 @@ pub(super) struct Mark {
 }
 
 impl Chart {
-    /// The figure `name` of every run that has it; `None` where none has.
+    /// The figure `name` of every run that has it; `None` where none has, or it is 0 throughout.
     pub(super) fn new(title: &str, name: &str, runs: &[Run]) -> Option<Self> {
         let of = |run: &Run| -> Vec<Point> {
             let series = run.series.iter().filter(|series| series.name == name).flat_map(|series| &series.points);
@@ -69,7 +69,9 @@ impl Chart {
             .filter(|(_, _, points)| !points.is_empty())
             .collect();
         let all = || found.iter().flat_map(|(_, _, points)| points);
-        let first = all().next()?;
+        // A part of the objective that is off is no curve.
+        let first =
+            all().find(|point| point.value != 0.0).or_else(|| all().next().filter(|_| name.starts_with("probe/")))?;
         let bounds = |of: fn(&Point) -> f64| {
             all().map(of).fold((of(first), of(first)), |(low, high), x| (low.min(x), high.max(x)))
         };
