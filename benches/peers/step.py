@@ -37,7 +37,7 @@ def run(command, **more):
 def ours(trainer, workload, args, pairs, model, work):
     config = work / "run.toml"
     lines = [f'model_name_or_path = "{model}"', f'output_dir = "{work / "run"}"', f'dataset = "{pairs}"',
-             f"max_length = {workload.max_length}", f"max_prompt_length = {workload.max_length // 2 * 2 - 8}",
+             f"max_length = {workload.max_length}", f"max_prompt_length = {workload.max_length - 8}",
              f"per_device_train_batch_size = {workload.batch}", "learning_rate = 1e-5",
              f"max_steps = {workload.steps}", f"gradient_checkpointing = {str(workload.checkpointing).lower()}"]
     if workload.lora:

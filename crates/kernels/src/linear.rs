@@ -21,11 +21,10 @@ const OP: &str = "linear";
 /// [`KernelError::Rank`], [`KernelError::Shape`], [`KernelError::Type`], [`KernelError::Device`]
 /// for unfit tensors.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    let factors = Factors::new(x, weight, 1.0)?;
+    let factors = Factors::with_bias(x, weight, bias)?;
     let Extents { count, outer, .. } = factors.extents;
     let mut values = vec![0.0; count * outer];
     if let Some(bias) = bias {
-        same_shape(OP, "bias", &[outer], bias)?;
         let offset = Dense::new(OP, "bias", bias)?;
         for row in values.chunks_exact_mut(outer.max(1)) {
             row.copy_from_slice(&offset.read());
@@ -49,7 +48,6 @@ fn record_linear(
     let Some(bias) = bias else {
         return record(OP, &[x, weight], values, &shape, move |gradient, _, out| saved.backward(gradient, out, [0, 1]));
     };
-    same_shape(OP, "bias", &[outer], bias)?;
     record(OP, &[x, weight, bias], values, &shape, move |gradient, _, out| {
         saved.backward(gradient, out, [0, 1])?;
         out.deliver(2, |buffer| {
@@ -69,7 +67,7 @@ fn record_linear(
 ///
 /// As for [`linear`].
 pub fn linear_for_backward(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    let factors = Factors::new(x, weight, 1.0)?;
+    let factors = Factors::with_bias(x, weight, bias)?;
     let Extents { count, outer, .. } = factors.extents;
     // Zeroed pages that are never written take no memory.
     record_linear(factors, x, weight, bias, vec![0.0; count * outer])
@@ -136,6 +134,15 @@ impl Factors {
             weight: Dense::new(OP, "weight", weight)?,
             extents: Extents { count, inner, outer, scale },
         })
+    }
+
+    /// The same, and that the bias fits.
+    fn with_bias(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Self> {
+        let factors = Self::new(x, weight, 1.0)?;
+        if let Some(bias) = bias {
+            same_shape(OP, "bias", &[factors.extents.outer], bias)?;
+        }
+        Ok(factors)
     }
 
     fn multiply(&self, values: &mut [f32], accumulate: bool) {

@@ -129,16 +129,27 @@ impl Decoder {
         pass: &Pass<'_>,
         attend: &mut impl FnMut(&LayerSpec, Heads) -> Result<Tensor>,
     ) -> Result<Stream> {
-        let layer = &self.spec().layers[index];
-        let keep = pass.keep.filter(|_| index + 1 == self.blocks.len());
-        let attend = |heads| attend(layer, heads);
-        let block = &self.blocks[index];
         let dropout = pass.dropout();
-        let stream = block.attention_half(self.spec(), stream, &angles[layer.rope], attend, keep, dropout)?;
+        let stream = self.attention_half(index, stream, angles, pass, attend)?;
+        let block = &self.blocks[index];
         if block.is_frozen() && stream.rows() > self.feed_forward_rows() {
             return self.feed_forward_in_parts(block, stream, dropout);
         }
         block.feed_forward_half(self.spec(), stream, dropout, Product::Computed)
+    }
+
+    fn attention_half(
+        &self,
+        index: usize,
+        stream: Stream,
+        angles: &[Angles],
+        pass: &Pass<'_>,
+        attend: &mut impl FnMut(&LayerSpec, Heads) -> Result<Tensor>,
+    ) -> Result<Stream> {
+        let layer = &self.spec().layers[index];
+        let keep = pass.keep.filter(|_| index + 1 == self.blocks.len());
+        let attend = |heads| attend(layer, heads);
+        self.blocks[index].attention_half(self.spec(), stream, &angles[layer.rope], attend, keep, pass.dropout())
     }
 
     /// Runs a block up to its feed-forward layer, (`N`, `H`).
@@ -150,11 +161,8 @@ impl Decoder {
         pass: &Pass<'_>,
         segments: &Segments,
     ) -> Result<Tensor> {
-        let layer = &self.spec().layers[index];
-        let keep = pass.keep.filter(|_| index + 1 == self.blocks.len());
-        let attend = |heads| attend_packed(self.spec(), layer, &heads, segments);
-        let stream = Stream::new(input.clone());
-        self.blocks[index].attention_half(self.spec(), stream, &angles[layer.rope], attend, keep, pass.dropout())?.sum()
+        let mut attend = |layer: &_, heads| attend_packed(self.spec(), layer, &heads, segments);
+        self.attention_half(index, Stream::new(input.clone()), angles, pass, &mut attend)?.sum()
     }
 
     /// The feed-forward layer on some rows, from `first_row` on, of what [`Decoder::run_attention`] gave; recorded for
@@ -195,7 +203,7 @@ impl Decoder {
 
     /// The first block in which something is trained, or the depth; the embedding comes before the first.
     pub(crate) fn first_trained_block(&self) -> usize {
-        if self.embedding.tensor.is_variable() {
+        if self.embedding_is_trained() {
             return 0;
         }
         self.blocks.iter().position(|block| !block.is_frozen()).unwrap_or(self.blocks.len())
@@ -229,11 +237,6 @@ impl Decoder {
     /// How many blocks it has.
     pub(crate) fn depth(&self) -> usize {
         self.blocks.len()
-    }
-
-    /// The head.
-    pub(crate) fn head(&self) -> &Linear {
-        &self.head
     }
 
     /// The head's options for the fused log-probabilities.

@@ -42,7 +42,7 @@ pub use lora::{AdapterInfo, AdapterSaveOptions, LoraConfig};
 pub use merge::{MergeMethod, MergeReport, merge};
 pub use model_dir::ModelDir;
 pub use rope::{Frequencies, RopeScaling, RopeSpec};
-pub use save::SaveOptions;
+pub use save::{COMPANIONS, SaveOptions};
 pub use score::{ScoreOptions, Scored};
 pub use spec::{Activation, Biases, DecoderSpec, LayerSpec, NormPlacement, Projections};
 pub use weights::Element;

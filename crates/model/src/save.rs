@@ -22,8 +22,8 @@ pub struct SaveOptions {
     pub shard_bytes: Option<u64>,
 }
 
-/// What belongs to a model beside its weights; each is copied if the source has it.
-const COMPANIONS: [&str; 9] = [
+/// The files that belong to a model beside its weights and its configuration; saving copies each that the source has.
+pub const COMPANIONS: [&str; 9] = [
     "tokenizer.json",
     "tokenizer_config.json",
     "chat_template.jinja",

@@ -87,7 +87,7 @@ impl Decoder {
     }
 
     fn select(&self, hidden: &Tensor, batch: &PackedBatch, options: &ScoreOptions<'_>) -> Result<SelectedLogProbs> {
-        let head = self.head();
+        let head = &self.head;
         let dropout = options.dropout_seed.map(|seed| Dropout { seed, first_row: 0 });
         let adapted = match &head.adapter {
             Some(adapter) => Some(adapter.head_inputs(hidden, &head.weight.tensor, dropout)?),

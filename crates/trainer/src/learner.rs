@@ -204,7 +204,9 @@ impl Learner {
         let frozen = self.decoder.frozen();
         for (index, rows) in batches.iter().enumerate() {
             let packed = pack(rows)?;
-            let scored = frozen.score(&packed, &self.score_options(step, index))?;
+            // No way back is taken from here, so no inputs of blocks are kept for one.
+            let options = ScoreOptions { checkpointing: false, ..self.score_options(step, index) };
+            let scored = frozen.score(&packed, &options)?;
             let logps = scored.log_probs().to_vec1::<f32>()?;
             read.extend(Readings::new(rows, &packed, &logps, is_terminator));
         }

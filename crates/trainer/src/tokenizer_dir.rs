@@ -9,24 +9,14 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 use smpo_chat::ChatTemplate;
 use smpo_data::ChatTokenizer;
+use smpo_model::COMPANIONS;
 
 use crate::config::TrainConfig;
 use crate::error::{TrainError, io};
 
-/// The files that say how text becomes ids, and how a turn ends.
-const FILES: [&str; 11] = [
-    "config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "chat_template.jinja",
-    "generation_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "tokenizer.model",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.json",
-];
+/// What tells how text becomes ids and how a turn ends, beside a model's companions: the configuration names the
+/// terminators too, and transformers 4 may keep a template in a file of its own.
+const MORE_FILES: [&str; 2] = ["config.json", "chat_template.json"];
 
 /// Where the run's tokenizer is: the model's own directory where nothing is changed, else `dir`, which is written.
 ///
@@ -39,7 +29,7 @@ pub(crate) fn prepare(config: &TrainConfig, dir: &Path) -> Result<PathBuf, Train
         return Ok(source.clone());
     }
     fs::create_dir_all(dir).map_err(io(dir, "create"))?;
-    for name in FILES {
+    for name in COMPANIONS.into_iter().chain(MORE_FILES) {
         let from = source.join(name);
         if from.is_file() {
             fs::copy(&from, dir.join(name)).map_err(io(&from, "copy"))?;

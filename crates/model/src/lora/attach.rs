@@ -44,7 +44,7 @@ impl Decoder {
     /// When a tensor cannot be made.
     pub fn merge_lora(&mut self) -> Result<()> {
         // A tied head that was adapted is no longer the embedding.
-        if self.head_is_tied() && self.head().adapter.is_some() {
+        if self.head_is_tied() && self.head.adapter.is_some() {
             self.untie_head()?;
         }
         for linear in self.linears_mut() {
