@@ -41,7 +41,7 @@ def ours(trainer, workload, args, pairs, model, work):
              f"per_device_train_batch_size = {workload.batch}", "learning_rate = 1e-5",
              f"max_steps = {workload.steps}", f"gradient_checkpointing = {str(workload.checkpointing).lower()}"]
     if workload.lora:
-        lines += ["use_peft = true", f"lora_r = {workload.lora}", f"lora_alpha = {workload.lora}"]
+        lines += ["use_peft = true", "lora_dropout = 0.0", f"lora_r = {workload.lora}", f"lora_alpha = {workload.lora}"]
     lines += args.set
     config.write_text("\n".join(lines) + f"\n[loss]\n{LOSSES[trainer]}\n")
     command = [args.smpo, "train", config, "--restart", "--threads", str(args.threads)]
