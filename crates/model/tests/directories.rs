@@ -381,7 +381,7 @@ fn configs_that_would_have_to_be_approximated_are_refused_by_name() {
     let refusal = |case: &str, field: &str, value: Value| refusal_of(case, |s| s.config[field] = value);
     assert_eq!(
         refusal("qwen2", "model_type", json!("qwen22")),
-        "DIR/config.json: model family `qwen22` is not supported, did you mean `qwen2`?; \
+        "DIR/config.json: model family `qwen22` is not supported (did you mean `qwen2`?); \
          supported are llama, qwen2, qwen3, mistral, phi3, gemma2, gemma3_text"
     );
     assert!(

@@ -136,7 +136,7 @@ fn other_losses_and_other_spellings() {
 fn what_cannot_be_meant_is_refused_with_its_line() {
     let refused = |text: &str, sets: &[&str]| read(text, sets).unwrap_err();
     let typo = refused(&SMPO.replace("lora_target_modules", "lora_target_module"), &[]);
-    assert_eq!(typo, "run.yaml:42: unknown key `lora_target_module`; did you mean `lora_target_modules`?");
+    assert_eq!(typo, "run.yaml:42: unknown key `lora_target_module` (did you mean `lora_target_modules`?)");
     let loss = refused(&SMPO.replace("smooth_lower_bound", "smooth_lower_bond"), &[]);
     assert!(loss.contains("did you mean `smooth_lower_bound`?"), "{loss}");
     let range = refused(&SMPO.replace("learning_rate: 0.00002", "learning_rate: -1"), &[]);

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::fingerprint::BaseFingerprints;
 use super::{Adapter, LoraConfig};
 use crate::decoder::Decoder;
-use crate::error::{ModelError, Result, did_you_mean, list};
+use crate::error::{ModelError, Result, list};
 use crate::fields::Fields;
 use crate::save::{copy_companions, write_directory, write_json};
 use crate::weights::{Element, StoredTensor, WeightFile, write_tensors};
@@ -218,7 +218,9 @@ pub(super) fn read_config(path: &Path) -> Result<LoraConfig> {
             _ => false,
         };
         if !off && !IGNORED.contains(&name.as_str()) && !READ.contains(&name.as_str()) {
-            return Err(fields.unsupported(format!("adapter option `{name}`{}", did_you_mean(name, READ))));
+            return Err(
+                fields.unsupported(format!("adapter option `{name}`{}", smpo_suggest::did_you_mean(name, READ)))
+            );
         }
     }
     if let Some(kind @ ("all" | "lora_only")) = fields.str("bias")? {
