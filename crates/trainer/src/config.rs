@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use smpo_data::{HoldOut, OnBadRows, PromptKeep};
+use smpo_devices::Choice;
 use smpo_losses::LossConfig;
 
 pub use adapter::AdapterStart;
@@ -175,6 +176,19 @@ pub struct TrainConfig {
     /// Keep each layer's input only and compute the layer again on the way back: less memory, one more forward pass.
     #[serde(default)]
     pub gradient_checkpointing: bool,
+    /// Where to train: `auto` (a GPU where the build and the machine have one), `cpu`, `cuda` or `cuda:N`; `emulated` runs
+    /// the GPU's kernels on the processor, for checks. A run may go on on another device.
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub device: Choice,
+    /// Compute in bfloat16 on a GPU, with float32 master weights and moments. The processor trains in float32. Excludes
+    /// `fp16`.
+    #[serde(default)]
+    pub bf16: bool,
+    /// Compute in float16 on a GPU, with float32 master weights and moments, and with loss scaling. The processor trains in
+    /// float32. Excludes `bf16`.
+    #[serde(default)]
+    pub fp16: bool,
     /// Steps between checkpoints; none but the last when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub save_steps: Option<u64>,
@@ -445,12 +459,13 @@ impl TrainConfig {
         self.test_size.is_some() || !self.eval_dataset.is_empty()
     }
 
-    /// The keys in which two configurations differ.
+    /// The keys in which two configurations differ, but for the device: a run may go on on another machine.
     pub(crate) fn differing_keys(&self, other: &Self) -> Vec<String> {
         let table = |config: &Self| toml::Table::try_from(config).unwrap_or_default();
         let (mine, theirs) = (table(self), table(other));
         let keys: BTreeSet<&String> = mine.keys().chain(theirs.keys()).collect();
-        keys.into_iter().filter(|key| mine.get(*key) != theirs.get(*key)).cloned().collect()
+        let differ = |key: &&String| key.as_str() != "device" && mine.get(*key) != theirs.get(*key);
+        keys.into_iter().filter(differ).cloned().collect()
     }
 }
 

@@ -1,5 +1,6 @@
 //! One optimizer step: log-probs forward, the loss as a pure function of them, its weights backward, AdamW.
 
+use candle_core::DType;
 use smpo_kernels::{AdamW, AdamWOptions, Gradients, KernelError, Parameter, StepReport};
 use smpo_losses::{Batch, Completion, Evaluation, Objective, Pair, PairEvaluation, Totals, WinsorState};
 use smpo_model::{Decoder, PackedBatch, ScoreOptions};
@@ -125,7 +126,7 @@ impl Learner {
     pub(crate) fn check_finite(&self, step: u64) -> Result<(), TrainError> {
         for (_, var) in self.decoder.trainable() {
             // NaN and infinity both make the sum of absolute values not finite; so does an overflow, which is as bad.
-            let sum = var.abs()?.sum_all()?.to_scalar::<f32>()?;
+            let sum = var.to_dtype(DType::F32)?.abs()?.sum_all()?.to_scalar::<f32>()?;
             if !sum.is_finite() {
                 return Err(TrainError::NotFinite { step, what: "a weight", value: f64::from(sum) });
             }

@@ -17,6 +17,7 @@ pub mod error;
 mod held_out;
 pub mod judge;
 pub mod learner;
+mod precision;
 pub mod preflight;
 mod probe;
 pub mod record;
