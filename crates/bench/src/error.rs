@@ -13,6 +13,9 @@ pub enum BenchError {
         /// What it was.
         got: String,
     },
+    /// The device cannot be used.
+    #[error(transparent)]
+    Device(#[from] smpo_devices::DeviceError),
     /// The model could not be made.
     #[error(transparent)]
     Model(#[from] smpo_model::ModelError),

@@ -3,10 +3,11 @@
 use candle_core::DType;
 use smpo_kernels::{AdamW, AdamWOptions, Gradients, KernelError, Parameter, StepReport};
 use smpo_losses::{Batch, Completion, Evaluation, Objective, Pair, PairEvaluation, Totals, WinsorState};
-use smpo_model::{Decoder, PackedBatch, ScoreOptions};
+use smpo_model::{Decoder, Element, PackedBatch, ScoreOptions};
 
 use crate::config::TrainConfig;
 use crate::error::TrainError;
+use crate::loss_scale::LossScale;
 use crate::row::Row;
 
 /// Log-probs of a row's completions, in nats, one per token.
@@ -32,8 +33,10 @@ pub struct StepRow<'a> {
 pub struct StepOutcome {
     /// The objective on the step's rows, before the update.
     pub evaluation: Evaluation,
-    /// Global gradient norm before clipping.
+    /// Global gradient norm before clipping; not finite where the loss scale was too large.
     pub grad_norm: f64,
+    /// What the loss was multiplied by, in float16.
+    pub loss_scale: Option<f64>,
 }
 
 /// A model with its objective and optimizer.
@@ -43,6 +46,8 @@ pub struct Learner {
     optimizer: AdamW,
     gradients: Gradients,
     winsor: WinsorState,
+    /// In float16.
+    loss_scale: Option<LossScale>,
     micro_batch: usize,
     checkpointing: bool,
     /// Seeds the adapters' dropout, together with the step.
@@ -74,6 +79,7 @@ impl Learner {
             weight_decay: config.weight_decay,
             max_grad_norm: (config.max_grad_norm > 0.0).then_some(config.max_grad_norm),
         };
+        let loss_scale = (decoder.placement().element == Element::F16).then(LossScale::default);
         let optimizer = AdamW::new(parameters, options)?;
         let gradients = optimizer.gradients()?;
         Ok(Learner {
@@ -82,6 +88,7 @@ impl Learner {
             optimizer,
             gradients,
             winsor: WinsorState::default(),
+            loss_scale,
             micro_batch: config.per_device_train_batch_size,
             checkpointing: config.gradient_checkpointing,
             seed: config.seed,
@@ -118,6 +125,15 @@ impl Learner {
         self.winsor = winsor;
     }
 
+    /// The loss scale of a float16 run, for checkpoints.
+    pub fn loss_scale(&self) -> Option<LossScale> {
+        self.loss_scale
+    }
+
+    pub(crate) fn set_loss_scale(&mut self, loss_scale: Option<LossScale>) {
+        self.loss_scale = loss_scale;
+    }
+
     pub(crate) fn keep_reference(&mut self, reference: Decoder) {
         self.reference = Some(reference.frozen());
     }
@@ -137,7 +153,8 @@ impl Learner {
     /// One optimizer step, number `step` from 0, over all its rows; `margin` is γ of this step.
     ///
     /// # Errors
-    /// When the model or the loss refuses a row, or loss or gradient is not finite; nothing is updated then.
+    /// When the model or the loss refuses a row, or loss or gradient is not finite; nothing is updated then. A gradient
+    /// that is not finite because the loss scale was too large is no error: the step is skipped and the scale halved.
     pub fn step(
         &mut self,
         rows: &[StepRow<'_>],
@@ -156,14 +173,22 @@ impl Learner {
         if !evaluation.value.is_finite() {
             return Err(TrainError::NotFinite { step: step + 1, what: "the loss", value: evaluation.value });
         }
-        let StepReport { grad_norm, .. } =
-            self.optimizer.step(&self.gradients, learning_rate).map_err(|error| match error {
-                KernelError::NonFiniteGradient { norm, .. } => {
-                    TrainError::NotFinite { step: step + 1, what: "the gradient norm", value: norm }
+        let loss_scale = self.loss_scale.map(|scale| scale.factor());
+        let factor = loss_scale.unwrap_or(1.0);
+        let grad_norm = match self.optimizer.step_scaled(&self.gradients, learning_rate, factor) {
+            Ok(StepReport { grad_norm, .. }) => {
+                self.loss_scale.iter_mut().for_each(LossScale::good);
+                grad_norm
+            }
+            Err(KernelError::NonFiniteGradient { norm, .. }) => {
+                if !self.loss_scale.as_mut().is_some_and(LossScale::overflowed) {
+                    return Err(TrainError::NotFinite { step: step + 1, what: "the gradient norm", value: norm });
                 }
-                other => other.into(),
-            })?;
-        Ok(StepOutcome { evaluation, grad_norm })
+                norm
+            }
+            Err(other) => return Err(other.into()),
+        };
+        Ok(StepOutcome { evaluation, grad_norm, loss_scale })
     }
 
     /// Each micro-batch forward and backward at once: one is in memory at a time.
@@ -183,7 +208,7 @@ impl Learner {
             let scored = decoder.score(&packed, &self.score_options(step, index))?;
             let read = Readings::new(rows, &packed, &scored.log_probs().to_vec1::<f32>()?, is_terminator);
             let evaluation = self.evaluate(&[rows], &read, is_terminator, step, margin, Some(totals))?;
-            scored.backward(&weights(&evaluation.pairs), &mut self.gradients)?;
+            scored.backward(&self.weights(&evaluation.pairs), &mut self.gradients)?;
             match &mut whole {
                 Some(whole) => whole.merge(evaluation),
                 None => whole = Some(evaluation),
@@ -218,7 +243,7 @@ impl Learner {
             pairs = rest;
             let packed = pack(rows)?;
             let scored = self.decoder.score(&packed, &self.score_options(step, index))?;
-            scored.backward(&weights(mine), &mut self.gradients)?;
+            scored.backward(&self.weights(mine), &mut self.gradients)?;
         }
         Ok(evaluation)
     }
@@ -247,6 +272,13 @@ impl Learner {
     fn score_options(&self, step: u64, index: usize) -> ScoreOptions<'static> {
         let seed = self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add((step << 20) + index as u64);
         ScoreOptions { checkpointing: self.checkpointing, dropout_seed: Some(seed), ..ScoreOptions::default() }
+    }
+
+    /// ∂L/∂ℓ of every row's completions, in the order of the packed batch, times the loss scale.
+    fn weights(&self, pairs: &[PairEvaluation]) -> Vec<f32> {
+        let factor = self.loss_scale.map_or(1.0, |scale| scale.factor());
+        let both = pairs.iter().flat_map(|pair| pair.chosen_weights.iter().chain(&pair.rejected_weights));
+        both.map(|weight| (*weight * factor) as f32).collect()
     }
 
     /// Each prompt with the completion of the next row: KTO's estimate of the KL divergence.
@@ -278,12 +310,6 @@ impl Learner {
         }
         Ok(found)
     }
-}
-
-/// ∂L/∂ℓ of every row's completions, in the order of the packed batch.
-fn weights(pairs: &[PairEvaluation]) -> Vec<f32> {
-    let both = pairs.iter().flat_map(|pair| pair.chosen_weights.iter().chain(&pair.rejected_weights));
-    both.map(|weight| *weight as f32).collect()
 }
 
 /// Log-probs of rows under a model, without keeping a graph: the reference of DPO and KTO, held-out evaluation.
