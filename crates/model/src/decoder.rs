@@ -224,12 +224,11 @@ impl Decoder {
         Ok(Stream::new(Tensor::cat(&parts, 0)?))
     }
 
-    /// Rows of one part of the feed-forward layer: some megabytes of intermediate values, and enough for full speed.
+    /// Rows of one part of the feed-forward layer.
     pub(crate) fn feed_forward_rows(&self) -> usize {
-        const VALUES: usize = 1 << 21;
         // DoRA's norms of a whole weight are computed once a part.
         let dora = self.lora.as_ref().is_some_and(|lora| lora.dora);
-        if dora { usize::MAX } else { (VALUES / self.spec().intermediate_size).max(512) }
+        if dora { usize::MAX } else { feed_forward_rows(self.spec().intermediate_size) }
     }
 
     /// The first block in which something is trained, or the depth; the embedding comes before the first.
@@ -366,6 +365,13 @@ impl Decoder {
         self.config.untie();
         Ok(())
     }
+}
+
+/// Rows of one part of a feed-forward layer of width `inner`: some megabytes of intermediate values, and enough for full
+/// speed.
+pub(crate) fn feed_forward_rows(inner: usize) -> usize {
+    const VALUES: usize = 1 << 21;
+    (VALUES / inner).max(512)
 }
 
 /// What a forward pass needs beside the ids.

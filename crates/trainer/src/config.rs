@@ -57,6 +57,17 @@ pub enum DataCheck {
     Off,
 }
 
+/// What becomes of a run that is estimated to need more memory than is free.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MemoryCheck {
+    /// It ends before it starts.
+    #[default]
+    Refuse,
+    /// Nothing is estimated.
+    Off,
+}
+
 /// Who else is told the figures of `metrics.jsonl`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -129,9 +140,14 @@ pub struct TrainConfig {
     /// Which end of a prompt that is too long is kept.
     #[serde(default)]
     pub truncation_mode: PromptKeep,
-    /// Pairs (or examples) of a micro-batch: what is in memory at once.
+    /// Pairs (or examples) of a micro-batch. It shapes the optimizer step and the winsor scope `microbatch`; what is in
+    /// memory at once is `max_tokens_per_pack`'s business.
     #[serde(default = "defaults::one")]
     pub per_device_train_batch_size: usize,
+    /// Tokens that go through the model at once, packed without padding, shared prompts counted once. When absent, as
+    /// many as take no more memory than weights, gradients and moments together, from 1,024 to 8,192.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_tokens_per_pack: Option<usize>,
     /// Micro-batches of an optimizer step.
     #[serde(default = "defaults::one")]
     pub gradient_accumulation_steps: usize,
@@ -207,7 +223,10 @@ pub struct TrainConfig {
     /// Steps between evaluations on held-out rows; an epoch when absent. Step 0 and the last are always evaluated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eval_steps: Option<u64>,
-    /// Rows of a micro-batch in evaluation; `per_device_train_batch_size` when absent.
+    /// What becomes of a run that is estimated to need more memory than is free.
+    #[serde(default)]
+    pub memory_check: MemoryCheck,
+    /// Rows of a micro-batch in evaluation, for the winsor scope `microbatch`; `per_device_train_batch_size` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub per_device_eval_batch_size: Option<usize>,
     /// The figure of `metrics.jsonl` that tells which checkpoint is best: one of `eval_…` or `probe/…`; `eval_loss` when

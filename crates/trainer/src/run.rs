@@ -15,13 +15,15 @@ use crate::config::TrainConfig;
 use crate::error::TrainError;
 use crate::held_out::HeldOut;
 use crate::judge::{Rules, StopReason};
-use crate::learner::{Learner, RowLogps};
+use crate::learner::Learner;
+use crate::memory;
 use crate::preflight;
 use crate::probe::Probe;
 use crate::record::StepRecord;
 use crate::reference::ReferenceCache;
 use crate::row::{self, Rows};
 use crate::run_dir::RunDir;
+use crate::scoring::RowLogps;
 use crate::start::Models;
 use crate::steps::Steps;
 use crate::tokenizer_dir;
@@ -133,6 +135,8 @@ pub fn train(
     };
     watch(Event::Data(&loaded));
     let Rows { train: rows, held_out, .. } = loaded;
+    row::check_vocabulary(rows.iter().chain(&held_out), model_config.spec().vocab_size)?;
+    memory::check(config, model_config.spec(), &rows)?;
     let probe = Probe::load(config, &tokenizer, model_config.spec().max_positions)?;
 
     let placement = Placement { device: device.device().clone(), element: config.element(device.kind()) };
@@ -146,11 +150,10 @@ pub fn train(
     let reference = || models.reference(config, &model_config, &placement);
     let mut references: [Vec<RowLogps>; 2] = Default::default();
     if needs_reference {
-        let batches = [config.per_device_train_batch_size, config.eval_batch_size()];
         for (index, rows) in [&rows, &held_out].into_iter().enumerate() {
-            let cache = ReferenceCache::new(&dir.reference(), config, rows, batches[index]);
+            let cache = ReferenceCache::new(&dir.reference(), config, rows, learner.max_tokens());
             let mut scored = |done| watch(Event::Reference { done, rows: rows.len() });
-            match cache.fill(rows, batches[index], reference, stop, &mut scored)? {
+            match cache.fill(rows, learner.max_tokens(), reference, stop, &mut scored)? {
                 Some(found) => references[index] = found,
                 None => return Ok(Finish::Stopped { step: done }),
             }

@@ -12,12 +12,13 @@ use crate::config::{Reporter, TrainConfig};
 use crate::error::TrainError;
 use crate::held_out::HeldOut;
 use crate::judge::{Action, Rules};
-use crate::learner::{Learner, RowLogps, StepOutcome, StepRow};
+use crate::learner::{Learner, StepOutcome, StepRow};
 use crate::probe::Probe;
 use crate::record::{Figure, MetricsLog, StepRecord, Update};
 use crate::row::Row;
 use crate::run::{Event, Finish};
 use crate::run_dir::RunDir;
+use crate::scoring::RowLogps;
 use crate::tensorboard::EventFile;
 
 /// A run, ready to take steps.

@@ -58,8 +58,11 @@ struct Side<'a> {
     ref_logps: Option<Vec<f64>>,
 }
 
-/// Pairs scored at once: bounds the memory, and how long Ctrl-C waits.
+/// Pairs between two looks for Ctrl-C.
 const CHUNK: usize = 8;
+
+/// Tokens scored at once: bounds the memory.
+const MAX_TOKENS: usize = 4096;
 
 /// Runs the command.
 pub fn run(args: LogpsArgs) -> Outcome {
@@ -98,9 +101,9 @@ pub fn run(args: LogpsArgs) -> Outcome {
             progress.say("stopped; nothing was written");
             return Ok(Exit::Interrupted);
         }
-        let policy = row_logps(&decoder, chunk, CHUNK).execution()?;
+        let policy = row_logps(&decoder, chunk, MAX_TOKENS).execution()?;
         let other = match &reference {
-            Some(reference) => row_logps(reference, chunk, CHUNK).execution()?,
+            Some(reference) => row_logps(reference, chunk, MAX_TOKENS).execution()?,
             None => vec![RowLogps::default(); chunk.len()],
         };
         for ((row, policy), other) in chunk.iter().zip(policy).zip(other) {
