@@ -134,6 +134,24 @@ impl AdamW {
     /// [`KernelError::Option`] for a learning rate that is negative or not finite. Nothing is
     /// updated then.
     pub fn step(&mut self, gradients: &Gradients, learning_rate: f64) -> Result<StepReport> {
+        self.step_scaled(gradients, learning_rate, 1.0)
+    }
+
+    /// As [`AdamW::step`], for gradients that are `gradient_scale` times as large as they should be: those of a scaled
+    /// loss. They are divided on the way, and the norm reported is that of the quotients.
+    ///
+    /// # Errors
+    ///
+    /// As for [`AdamW::step`]; [`KernelError::Option`] for a scale that is not finite and above 0.
+    pub fn step_scaled(
+        &mut self,
+        gradients: &Gradients,
+        learning_rate: f64,
+        gradient_scale: f64,
+    ) -> Result<StepReport> {
+        if !(gradient_scale.is_finite() && gradient_scale > 0.0) {
+            return Err(option("gradient_scale", "finite and above 0", gradient_scale));
+        }
         if !(learning_rate.is_finite() && learning_rate >= 0.0) {
             return Err(option("learning_rate", "finite and not negative", learning_rate));
         }
@@ -147,7 +165,7 @@ impl AdamW {
             })
             .collect::<Result<Vec<_>>>()?;
         let squares: Vec<f64> = given.iter().map(|gradient| sum_of_squares(gradient)).collect();
-        let grad_norm = squares.iter().sum::<f64>().sqrt();
+        let grad_norm = squares.iter().sum::<f64>().sqrt() / gradient_scale;
         if !grad_norm.is_finite() {
             let first = squares.iter().position(|square| !square.is_finite()).unwrap_or(0);
             let name = self.states[first].parameter.name.clone();
@@ -159,7 +177,8 @@ impl AdamW {
         };
         self.step += 1;
         for (state, gradient) in self.states.iter_mut().zip(given) {
-            let factors = Factors::new(self.options, self.step, learning_rate, clip_scale, state.parameter.decay);
+            let scale = clip_scale / gradient_scale;
+            let factors = Factors::new(self.options, self.step, learning_rate, scale, state.parameter.decay);
             let update = Update {
                 factors,
                 gradient,

@@ -1,6 +1,6 @@
 //! Log-probabilities of completions, and the way back from their weights to gradients.
 
-use candle_core::{Device, Tensor, Var};
+use candle_core::{Tensor, Var};
 use smpo_kernels::{
     Gradients, OtherGradients, SelectedLogProbs, Tape, TerminatorStanding, selected_log_probs,
     selected_log_probs_with_terminators,
@@ -127,7 +127,7 @@ impl Scored<'_> {
     /// # Errors
     /// When there is not one weight a row.
     pub fn backward(self, weights: &[f32], gradients: &mut Gradients) -> Result<()> {
-        let weights = Tensor::from_slice(weights, weights.len(), &Device::Cpu)?;
+        let weights = Tensor::from_slice(weights, weights.len(), self.log_probs.device())?;
         match self.way_back {
             WayBack::Recorded(tape) => {
                 tape.backward(&self.log_probs, &weights, gradients)?;

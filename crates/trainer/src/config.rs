@@ -25,6 +25,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use smpo_data::{HoldOut, OnBadRows, PromptKeep};
+use smpo_devices::Choice;
 use smpo_losses::LossConfig;
 
 pub use adapter::AdapterStart;
@@ -194,6 +195,19 @@ pub struct TrainConfig {
     /// Keep each layer's input only and compute the layer again on the way back: less memory, one more forward pass.
     #[serde(default)]
     pub gradient_checkpointing: bool,
+    /// Where to train: `auto` (a GPU where the build and the machine have one), `cpu`, `cuda` or `cuda:N`; `emulated` runs
+    /// the GPU's kernels on the processor, for checks. A run may go on on another device.
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub device: Choice,
+    /// Compute in bfloat16 on a GPU, with float32 master weights and moments. The processor trains in float32. Excludes
+    /// `fp16`.
+    #[serde(default)]
+    pub bf16: bool,
+    /// Compute in float16 on a GPU, with float32 master weights and moments, and with loss scaling. The processor trains in
+    /// float32. Excludes `bf16`.
+    #[serde(default)]
+    pub fp16: bool,
     /// Steps between checkpoints; none but the last when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub save_steps: Option<u64>,

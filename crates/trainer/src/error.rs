@@ -42,6 +42,9 @@ pub enum TrainError {
     /// The model directory's tokenizer or chat template is wrong.
     #[error(transparent)]
     Encode(#[from] smpo_data::EncodeError),
+    /// The device cannot be used.
+    #[error(transparent)]
+    Device(#[from] smpo_devices::DeviceError),
     /// The model directory is wrong, or the model refused a batch.
     #[error(transparent)]
     Model(#[from] smpo_model::ModelError),

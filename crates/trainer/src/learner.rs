@@ -1,11 +1,13 @@
 //! One optimizer step: log-probs forward, the loss as a pure function of them, its weights backward, AdamW.
 
+use candle_core::DType;
 use smpo_kernels::{AdamW, AdamWOptions, Gradients, KernelError, Parameter, StepReport};
 use smpo_losses::{Batch, Completion, Evaluation, Objective, Pair, PairEvaluation, Totals, WinsorState};
-use smpo_model::{Decoder, ScoreOptions};
+use smpo_model::{Decoder, Element, ScoreOptions};
 
 use crate::config::TrainConfig;
 use crate::error::TrainError;
+use crate::loss_scale::LossScale;
 use crate::memory;
 use crate::packing::{Unit, units};
 use crate::row::Row;
@@ -25,8 +27,10 @@ pub struct StepRow<'a> {
 pub struct StepOutcome {
     /// The objective on the step's rows, before the update.
     pub evaluation: Evaluation,
-    /// Global gradient norm before clipping.
+    /// Global gradient norm before clipping; not finite where the loss scale was too large.
     pub grad_norm: f64,
+    /// What the loss was multiplied by, in float16.
+    pub loss_scale: Option<f64>,
 }
 
 /// A model with its objective and optimizer.
@@ -36,6 +40,8 @@ pub struct Learner {
     optimizer: AdamW,
     gradients: Gradients,
     winsor: WinsorState,
+    /// In float16.
+    loss_scale: Option<LossScale>,
     /// Rows of a micro-batch of the configuration, over which an objective may take quantiles.
     micro_batch: usize,
     max_tokens: usize,
@@ -69,6 +75,7 @@ impl Learner {
             weight_decay: config.weight_decay,
             max_grad_norm: (config.max_grad_norm > 0.0).then_some(config.max_grad_norm),
         };
+        let loss_scale = (decoder.placement().element == Element::F16).then(LossScale::default);
         let max_tokens = memory::max_tokens(config, decoder.spec())?;
         let optimizer = AdamW::new(parameters, options)?;
         let gradients = optimizer.gradients()?;
@@ -78,6 +85,7 @@ impl Learner {
             optimizer,
             gradients,
             winsor: WinsorState::default(),
+            loss_scale,
             micro_batch: config.per_device_train_batch_size,
             max_tokens,
             checkpointing: config.gradient_checkpointing,
@@ -115,6 +123,15 @@ impl Learner {
         self.winsor = winsor;
     }
 
+    /// The loss scale of a float16 run, for checkpoints.
+    pub fn loss_scale(&self) -> Option<LossScale> {
+        self.loss_scale
+    }
+
+    pub(crate) fn set_loss_scale(&mut self, loss_scale: Option<LossScale>) {
+        self.loss_scale = loss_scale;
+    }
+
     pub(crate) fn keep_reference(&mut self, reference: Decoder) {
         self.reference = Some(reference.frozen());
     }
@@ -123,7 +140,7 @@ impl Learner {
     pub(crate) fn check_finite(&self, step: u64) -> Result<(), TrainError> {
         for (_, var) in self.decoder.trainable() {
             // NaN and infinity both make the sum of absolute values not finite; so does an overflow, which is as bad.
-            let sum = var.abs()?.sum_all()?.to_scalar::<f32>()?;
+            let sum = var.to_dtype(DType::F32)?.abs()?.sum_all()?.to_scalar::<f32>()?;
             if !sum.is_finite() {
                 return Err(TrainError::NotFinite { step, what: "a weight", value: f64::from(sum) });
             }
@@ -134,7 +151,8 @@ impl Learner {
     /// One optimizer step, number `step` from 0, over all its rows; `margin` is γ of this step.
     ///
     /// # Errors
-    /// When the model or the loss refuses a row, or loss or gradient is not finite; nothing is updated then.
+    /// When the model or the loss refuses a row, or loss or gradient is not finite; nothing is updated then. A gradient
+    /// that is not finite because the loss scale was too large is no error: the step is skipped and the scale halved.
     pub fn step(
         &mut self,
         rows: &[StepRow<'_>],
@@ -165,14 +183,22 @@ impl Learner {
         if !evaluation.value.is_finite() {
             return Err(TrainError::NotFinite { step: step + 1, what: "the loss", value: evaluation.value });
         }
-        let StepReport { grad_norm, .. } =
-            self.optimizer.step(&self.gradients, learning_rate).map_err(|error| match error {
-                KernelError::NonFiniteGradient { norm, .. } => {
-                    TrainError::NotFinite { step: step + 1, what: "the gradient norm", value: norm }
+        let loss_scale = self.loss_scale.map(|scale| scale.factor());
+        let factor = loss_scale.unwrap_or(1.0);
+        let grad_norm = match self.optimizer.step_scaled(&self.gradients, learning_rate, factor) {
+            Ok(StepReport { grad_norm, .. }) => {
+                self.loss_scale.iter_mut().for_each(LossScale::good);
+                grad_norm
+            }
+            Err(KernelError::NonFiniteGradient { norm, .. }) => {
+                if !self.loss_scale.as_mut().is_some_and(LossScale::overflowed) {
+                    return Err(TrainError::NotFinite { step: step + 1, what: "the gradient norm", value: norm });
                 }
-                other => other.into(),
-            })?;
-        Ok(StepOutcome { evaluation, grad_norm })
+                norm
+            }
+            Err(other) => return Err(other.into()),
+        };
+        Ok(StepOutcome { evaluation, grad_norm, loss_scale })
     }
 
     /// Forward, weights, backward for rows that are evaluated together. One pack at a time is in memory: where there
@@ -187,7 +213,7 @@ impl Learner {
             let scored = decoder.score(&packed, &self.score_options(context.step, packs_before))?;
             let logps = row_logps_of(&of(only), &packed, &scored.log_probs().to_vec1()?);
             let evaluation = self.evaluate(context, unit, &rows, &logps)?;
-            scored.backward(&weights(&evaluation.pairs), &mut self.gradients)?;
+            scored.backward(&self.weights(&evaluation.pairs), &mut self.gradients)?;
             return Ok(evaluation);
         }
         let frozen = decoder.frozen();
@@ -205,7 +231,7 @@ impl Learner {
             let packed = pack(&of(members))?;
             let scored = decoder.score(&packed, &self.score_options(context.step, number))?;
             let place = |row: &usize| rows.binary_search(row).ok().and_then(|place| evaluation.pairs.get(place));
-            scored.backward(&weights(members.iter().filter_map(place)), &mut self.gradients)?;
+            scored.backward(&self.weights(members.iter().filter_map(place)), &mut self.gradients)?;
         }
         Ok(evaluation)
     }
@@ -243,6 +269,13 @@ impl Learner {
         ScoreOptions { checkpointing: self.checkpointing, dropout_seed: Some(seed), ..ScoreOptions::default() }
     }
 
+    /// ∂L/∂ℓ of completions in the order of a packed batch, times the loss scale.
+    fn weights<'a>(&self, pairs: impl IntoIterator<Item = &'a PairEvaluation>) -> Vec<f32> {
+        let factor = self.loss_scale.map_or(1.0, |scale| scale.factor());
+        let both = pairs.into_iter().flat_map(|pair| pair.chosen_weights.iter().chain(&pair.rejected_weights));
+        both.map(|weight| (*weight * factor) as f32).collect()
+    }
+
     /// Each prompt with the completion of the next row, where the objective asks: KTO's estimate of the KL divergence.
     pub(crate) fn mismatched(
         &self,
@@ -270,12 +303,6 @@ struct Context<'a> {
     step: u64,
     margin: Option<f64>,
     totals: Totals,
-}
-
-/// ∂L/∂ℓ of every row's completions, in the order of the packed batch.
-fn weights<'a>(pairs: impl IntoIterator<Item = &'a PairEvaluation>) -> Vec<f32> {
-    let both = pairs.into_iter().flat_map(|pair| pair.chosen_weights.iter().chain(&pair.rejected_weights));
-    both.map(|weight| *weight as f32).collect()
 }
 
 /// Sorts `values` by the place that each has in `order`.

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use smpo_data::{ChatTokenizer, CheckReport, DatasetError};
+use smpo_devices::OpenDevice;
 use smpo_losses::Objective;
-use smpo_model::Config;
+use smpo_model::{Config, Placement};
 
 use crate::alarm::Alarm;
 use crate::checkpoint::{self, Checkpoint, Memory};
@@ -30,6 +31,8 @@ use crate::tokenizer_dir;
 /// What a run tells whoever watches it. Watching decides nothing.
 #[derive(Debug)]
 pub enum Event<'a> {
+    /// Where the run trains; told first.
+    Device(&'a OpenDevice),
     /// The data was checked; not told when a run goes on.
     Checked(&'a [CheckReport]),
     /// Rows are being tokenised.
@@ -107,6 +110,8 @@ pub fn train(
         return Ok(Finish::Done { model: dir.model(), already: true, of_step: None, stopped: None });
     }
     dir.sweep()?;
+    let device = config.device.open()?;
+    watch(Event::Device(&device));
 
     let tokenizer_dir = tokenizer_dir::prepare(config, &dir.tokenizer())?;
     let tokenizer = ChatTokenizer::from_model_dir(&tokenizer_dir)?;
@@ -134,14 +139,15 @@ pub fn train(
     memory::check(config, model_config.spec(), &rows)?;
     let probe = Probe::load(config, &tokenizer, model_config.spec().max_positions)?;
 
-    let models = Models::load(config, &model_config, resumed.as_ref())?;
+    let placement = Placement { device: device.device().clone(), element: config.element(device.kind()) };
+    let models = Models::load(config, &model_config, resumed.as_ref(), &placement)?;
     let (needs_reference, needs_mismatched) = (objective.needs_reference(), objective.needs_mismatched());
     let mut learner = Learner::new(models.policy.clone(), objective, config)?;
     let memory = match &resumed {
         Some(checkpoint) => checkpoint.restore(&mut learner)?,
         None => Memory::default(),
     };
-    let reference = || models.reference(config, &model_config);
+    let reference = || models.reference(config, &model_config, &placement);
     let mut references: [Vec<RowLogps>; 2] = Default::default();
     if needs_reference {
         for (index, rows) in [&rows, &held_out].into_iter().enumerate() {

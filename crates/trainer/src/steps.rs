@@ -102,9 +102,10 @@ impl Steps<'_> {
             let seconds = began.elapsed().as_secs_f64();
             let step = step + 1;
             let (mut metrics, grad_norm) = match outcome {
-                Ok(StepOutcome { evaluation, grad_norm }) => {
+                Ok(StepOutcome { evaluation, grad_norm, loss_scale }) => {
                     self.not_finite = None;
-                    let named = evaluation.metrics().into_iter();
+                    let scale = loss_scale.map(|scale| ("loss_scale", scale));
+                    let named = evaluation.metrics().into_iter().chain(scale);
                     (named.map(|(name, value)| (name.into(), value)).collect(), grad_norm)
                 }
                 Err(error) => self.skip(step, error, watch)?,

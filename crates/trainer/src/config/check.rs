@@ -49,6 +49,9 @@ impl TrainConfig {
                 return Err("`warmup_ratio` and `warmup_steps` exclude each other: give one".to_owned());
             }
         }
+        if self.bf16 && self.fp16 {
+            return Err("`bf16` and `fp16` exclude each other: give one".to_owned());
+        }
         if let Some(prompt) = self.max_prompt_length {
             let holds = prompt >= 1 && prompt < self.max_length;
             range("max_prompt_length", holds, &format!("from 1 to max_length - 1 = {}", self.max_length - 1), prompt)?;

@@ -64,12 +64,13 @@ impl TrainConfig {
         self.test_size.is_some() || !self.eval_dataset.is_empty()
     }
 
-    /// The keys in which two configurations differ.
+    /// The keys in which two configurations differ, but for the device: a run may go on on another machine.
     pub(crate) fn differing_keys(&self, other: &Self) -> Vec<String> {
         let table = |config: &Self| toml::Table::try_from(config).unwrap_or_default();
         let (mine, theirs) = (table(self), table(other));
         let keys: BTreeSet<&String> = mine.keys().chain(theirs.keys()).collect();
-        keys.into_iter().filter(|key| mine.get(*key) != theirs.get(*key)).cloned().collect()
+        let differ = |key: &&String| key.as_str() != "device" && mine.get(*key) != theirs.get(*key);
+        keys.into_iter().filter(differ).cloned().collect()
     }
 }
 

@@ -16,7 +16,6 @@ use crate::error::TrainError;
 /// Keys that say how a trainer on a GPU goes about its work, and nothing about what comes out of it.
 const WITHOUT_MEANING: &[&str] = &[
     "attn_implementation",
-    "bf16",
     "dataloader_num_workers",
     "dataloader_pin_memory",
     "dataset_num_proc",
@@ -27,7 +26,6 @@ const WITHOUT_MEANING: &[&str] = &[
     "disable_tqdm",
     "do_eval",
     "do_train",
-    "fp16",
     "generate_during_eval",
     "generate_eval_examples",
     "gradient_checkpointing_kwargs",
