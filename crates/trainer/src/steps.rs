@@ -194,8 +194,9 @@ impl Steps<'_> {
         if let Some(alarm) = self.memory.alarms.not_finite(&self.config.alarms, step, &said) {
             watch(Event::Alarm(&alarm));
         }
-        if self.memory.skipped > self.config.max_skipped_steps {
-            return Err(TrainError::NotFinite { step, what, value });
+        let allowed = self.config.max_skipped_steps;
+        if self.memory.skipped > allowed {
+            return Err(TrainError::TooManySkipped { step, what, value, allowed });
         }
         self.not_finite = Some((what, value));
         Ok((vec![("skipped_steps".into(), self.memory.skipped as f64)], f64::NAN))
