@@ -122,8 +122,31 @@ impl Stage {
         }
     }
 
-    /// Beside the bar where the message fits there, else on a line of its own below.
     fn placed(&self, message: &str) -> String {
-        if message.chars().count() <= self.beside { message.to_owned() } else { format!("\n  {message}") }
+        placed(message, self.beside)
+    }
+}
+
+/// A message beside its bar where it fits into the columns there, else on a line of its own below.
+fn placed(message: &str, columns: usize) -> String {
+    if message.chars().count() <= columns { message.to_owned() } else { format!("\n  {message}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_line_is_longer_than_the_terminal() {
+        let message = "loss 1.015  margin 1.37  EOS on rejected -16.59  32607 tok/s  59s left  49 MB";
+        for columns in [60, 80, 100, 140, 200] {
+            let width = bar_width(columns);
+            let frame = FRAME + width;
+            let shown = placed(message, columns.saturating_sub(frame));
+            let (beside, below) = shown.split_once('\n').unwrap_or((&shown, ""));
+            assert!(frame + beside.len() <= columns, "{columns}");
+            assert!(below.len() <= columns.max(80), "{columns}: {}", below.len());
+        }
+        assert!(placed("done", 80 - FRAME - bar_width(80)) == "done");
     }
 }

@@ -171,7 +171,7 @@ pub struct TrainConfig {
     /// Share of the peak that a falling schedule ends at.
     #[serde(default)]
     pub min_lr_ratio: f64,
-    /// Steps of linear warm-up; excludes `warmup_ratio`.
+    /// Steps of linear warm-up, from 1/(n + 1) of the peak in the first step; excludes `warmup_ratio`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warmup_steps: Option<u64>,
     /// Share of all steps used to warm up.
