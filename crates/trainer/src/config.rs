@@ -77,6 +77,9 @@ pub enum MemoryCheck {
 pub enum Reporter {
     /// Event files in `tensorboard/`, which TensorBoard and `wandb sync` read.
     Tensorboard,
+    /// `metrics.prom`, the last step's figures as OpenMetrics text: for Prometheus, through node_exporter's textfile
+    /// collector or any web server.
+    Openmetrics,
 }
 
 /// A training run. Paths are relative to the working directory.
