@@ -127,6 +127,19 @@ fn what_is_not_known_is_left_to_the_library() {
     assert!(short.encode(nfc, &["\u{e9}"]).is_some());
 }
 
+#[test]
+fn a_byte_that_the_vocabulary_lacks_is_left_to_the_library_each_time() {
+    let lacking = tokenizer(|json| {
+        json["pre_tokenizer"] = stages(&[split(KNOWN[1], "Isolated", false)], false);
+        json["model"]["vocab"].as_object_mut().unwrap().remove("\u{f4}").unwrap();
+    });
+    let short = ByteLevel::of(&lacking).unwrap();
+    for _ in 0..2 {
+        assert!(short.encode(&lacking, &["a \u{100000}"]).is_none());
+        assert!(short.encode(&lacking, &["a"]).is_some());
+    }
+}
+
 fn text() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         "[ \t\n\r]{1,4}",

@@ -74,13 +74,14 @@ impl Words {
             let length = token.value.chars().count();
             end += length;
             encoded.push(token.id, end);
-            if word.len() <= LONGEST {
-                self.tokens.push((token.id, length as u32));
-            }
+            self.tokens.push((token.id, length as u32));
         }
-        if word.len() <= LONGEST {
+        let covered = end == start + word.len();
+        if covered && word.len() <= LONGEST {
             self.known.insert(word.into(), (from as u32, self.tokens.len() as u32));
+        } else {
+            self.tokens.truncate(from);
         }
-        (end == start + word.len()).then_some(())
+        covered.then_some(())
     }
 }
