@@ -15,4 +15,4 @@ pub mod step;
 
 pub use error::BenchError;
 pub use shape::Shape;
-pub use step::{Spread, StepBench, StepReport};
+pub use step::{Prepared, Spread, StepBench, StepReport};

@@ -119,11 +119,11 @@ pub struct StepReport {
 }
 
 impl StepBench {
-    /// Runs it. `told` is given the number of steps done, warm-up included.
+    /// Makes what a step needs: the model, the learner and the pairs.
     ///
     /// # Errors
-    /// When an option is out of range, the model does not fit the device, or a step fails.
-    pub fn run(&self, device: &OpenDevice, told: &mut dyn FnMut(usize)) -> Result<StepReport, BenchError> {
+    /// When an option is out of range, or the model does not fit the device.
+    pub fn prepare(&self, device: &OpenDevice) -> Result<Prepared, BenchError> {
         self.check(device)?;
         let model_config = self.shape.config()?;
         let placement = Placement { device: device.device().clone(), element: self.element };
@@ -133,31 +133,40 @@ impl StepBench {
             let lora = LoraConfig { r, alpha: 2.0 * r as f64, dropout: 0.0, rslora: false, dora: false, targets };
             decoder.add_lora(&lora, self.seed)?;
         }
+        let config = self.train_config()?;
+        let learner = Learner::new(decoder, Objective::new(config.loss.clone())?, &config)?;
+        let rows = made::pairs(self.batch_size, self.length, model_config.spec().vocab_size, self.seed);
+        Ok(Prepared { learner, rows, learning_rate: config.learning_rate, steps: 0 })
+    }
+
+    /// Runs it. `told` is given the number of steps done, warm-up included.
+    ///
+    /// # Errors
+    /// When an option is out of range, the model does not fit the device, or a step fails.
+    pub fn run(&self, device: &OpenDevice, told: &mut dyn FnMut(usize)) -> Result<StepReport, BenchError> {
+        let mut prepared = self.prepare(device)?;
+        let decoder = prepared.learner.decoder();
         let parameters = decoder.parameter_count();
         let trained_parameters = decoder.trainable().iter().map(|(_, var)| var.elem_count()).sum();
-        let config = self.train_config()?;
-        let mut learner = Learner::new(decoder, Objective::new(config.loss.clone())?, &config)?;
-        let rows = made::pairs(self.batch_size, self.length, model_config.spec().vocab_size, self.seed);
-        let batches = rows.chunks(self.micro_batch_size).map(packed).collect::<Result<Vec<_>, _>>()?;
-        let flops: Flops = batches.iter().map(|batch| learner.decoder().flops(batch)).sum();
-        let step_rows: Vec<StepRow<'_>> = rows.iter().map(|row| StepRow { row, reference: None }).collect();
+        let batches = prepared.rows.chunks(self.micro_batch_size).map(packed).collect::<Result<Vec<_>, _>>()?;
+        let flops: Flops = batches.iter().map(|batch| decoder.flops(batch)).sum();
         let mut seconds = Vec::with_capacity(self.steps);
         let mut losses = [f64::NAN; 2];
         device.reset_peak_memory();
         for step in 0..self.warmup + self.steps {
             device.synchronize()?;
             let began = Instant::now();
-            let outcome = learner.step(&step_rows, &|_| false, step as u64, None, config.learning_rate)?;
+            let loss = prepared.step()?;
             device.synchronize()?;
             if step >= self.warmup {
                 seconds.push(began.elapsed().as_secs_f64());
             }
-            losses = [if step == 0 { outcome.evaluation.value } else { losses[0] }, outcome.evaluation.value];
+            losses = [if step == 0 { loss } else { losses[0] }, loss];
             told(step + 1);
         }
         let peak_memory_bytes = device.peak_memory();
         let (peak_flops_per_s, peak_from) = self.peak(device)?;
-        let tokens: usize = rows.iter().map(Row::tokens).sum();
+        let tokens = prepared.tokens();
         let tokens_per_s = Spread::of(seconds.iter().map(|seconds| tokens as f64 / seconds).collect());
         let seconds = Spread::of(seconds);
         let flops_per_s = flops.total() as f64 / seconds.median;
@@ -242,6 +251,32 @@ impl StepBench {
             Kind::Cpu => (Some(rate::measured(device)?), Some("measured")),
             Kind::Emulated => (None, None),
         })
+    }
+}
+
+/// A learner and the pairs that each of its steps takes.
+pub struct Prepared {
+    learner: Learner,
+    rows: Vec<Row>,
+    learning_rate: f64,
+    steps: u64,
+}
+
+impl Prepared {
+    /// Takes one optimizer step; returns its loss.
+    ///
+    /// # Errors
+    /// When the step fails.
+    pub fn step(&mut self) -> Result<f64, BenchError> {
+        let rows: Vec<StepRow<'_>> = self.rows.iter().map(|row| StepRow { row, reference: None }).collect();
+        let outcome = self.learner.step(&rows, &|_| false, self.steps, None, self.learning_rate)?;
+        self.steps += 1;
+        Ok(outcome.evaluation.value)
+    }
+
+    /// Tokens of a step: prompt and completion, the prompt once a side.
+    pub fn tokens(&self) -> usize {
+        self.rows.iter().map(Row::tokens).sum()
     }
 }
 

@@ -8,6 +8,7 @@ use crate::error::{KernelError, Result};
 use crate::gradients::Gradients;
 use crate::parallel::{Shared, tasks};
 use crate::simd::{fma, simd};
+use crate::untouched::{BLOCK, all_zero};
 use candle_core::{CpuStorage, InplaceOp1, Layout, Var};
 
 /// Elements of one piece of work; also the granularity of the norm's partial sums.
@@ -340,7 +341,17 @@ impl InplaceOp1 for Update<'_> {
             // SAFETY: this piece belongs to this task alone; the moments are exclusive to `step`.
             let (parameter, first, second) =
                 unsafe { (parameter.slice(start, n), self.first.slice(start, n), self.second.slice(start, n)) };
-            update(self.factors, &self.gradient[start..start + n], parameter, first, second);
+            let gradient = &self.gradient[start..start + n];
+            for start in (0..n).step_by(BLOCK) {
+                let block = start..n.min(start + BLOCK);
+                let (gradient, parameter) = (&gradient[block.clone()], &mut parameter[block.clone()]);
+                let (first, second) = (&mut first[block.clone()], &mut second[block]);
+                if all_zero(second) && all_zero(first) && all_zero(gradient) {
+                    decay(self.factors, parameter);
+                } else {
+                    update(self.factors, gradient, parameter, first, second);
+                }
+            }
         });
         Ok(())
     }
@@ -358,6 +369,13 @@ fn sum_of_squares(values: &[f32]) -> f64 {
         out[0] = crate::simd::dot(piece, piece);
     });
     partial.into_iter().map(f64::from).sum()
+}
+
+/// What [`update`] comes to where gradient and moments are zero. It leaves them alone, see [`crate::untouched`].
+fn decay(factors: Factors, parameter: &mut [f32]) {
+    if factors.keep != 1.0 {
+        parameter.iter_mut().for_each(|value| *value *= factors.keep);
+    }
 }
 
 simd! {

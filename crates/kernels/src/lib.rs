@@ -48,6 +48,7 @@ pub mod rows;
 mod segments;
 mod simd;
 mod tape;
+mod untouched;
 mod weighted_sum;
 
 pub use adamw::{AdamW, AdamWOptions, Moments, MomentsView, Parameter, StepReport};

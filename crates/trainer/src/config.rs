@@ -151,7 +151,7 @@ pub struct TrainConfig {
     #[serde(default = "defaults::one")]
     pub per_device_train_batch_size: usize,
     /// Tokens that go through the model at once, packed without padding, shared prompts counted once. When absent, as
-    /// many as take no more memory than weights, gradients and moments together, from 1,024 to 8,192.
+    /// many as take no more memory than weights, gradients and moments together, from 1,024 to 2,048 (8,192 on a GPU).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_tokens_per_pack: Option<usize>,
     /// Micro-batches of an optimizer step.

@@ -1,7 +1,6 @@
 //! `smpo bench step`: whole optimizer steps, timed.
 
-use clap::ValueEnum;
-use clap::builder::PossibleValue;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use smpo_bench::{BenchError, Shape, Spread, StepBench, StepReport};
 use smpo_devices::{Kind, OpenDevice};
 use smpo_model::Element;
@@ -17,8 +16,8 @@ use crate::progress::Progress;
 #[derive(clap::Args)]
 pub struct StepArgs {
     /// The model's sizes
-    #[arg(long, value_enum, default_value_t = ShapeName(Shape::Tiny))]
-    shape: ShapeName,
+    #[arg(long, value_parser = shape(), default_value = Shape::Tiny.name())]
+    shape: Shape,
     #[command(flatten)]
     device: DeviceArgs,
     /// Element type of weights and activations; bfloat16 on a GPU and float32 on the processor when absent
@@ -56,22 +55,10 @@ pub struct StepArgs {
     format: Format,
 }
 
-/// A shape by its name.
-#[derive(Debug, Clone, Copy)]
-struct ShapeName(Shape);
-
-impl ValueEnum for ShapeName {
-    fn value_variants<'a>() -> &'a [Self] {
-        const ALL: [ShapeName; 4] = {
-            let [a, b, c, d] = Shape::ALL;
-            [ShapeName(a), ShapeName(b), ShapeName(c), ShapeName(d)]
-        };
-        &ALL
-    }
-
-    fn to_possible_value(&self) -> Option<PossibleValue> {
-        Some(PossibleValue::new(self.0.name()))
-    }
+/// Reads a shape by its name.
+fn shape() -> impl TypedValueParser<Value = Shape> {
+    let named = |name: String| Shape::ALL.into_iter().find(|shape| shape.name() == name).ok_or("no such shape");
+    PossibleValuesParser::new(Shape::ALL.map(Shape::name)).try_map(named)
 }
 
 /// Runs the command.
@@ -84,7 +71,7 @@ pub fn run(args: StepArgs) -> Outcome {
         Kind::Cpu | Kind::Emulated => Element::F32,
     };
     let bench = StepBench {
-        shape: args.shape.0,
+        shape: args.shape,
         lora_r: args.lora_r,
         element: args.dtype.map_or(usual, Dtype::element),
         length: args.length,
