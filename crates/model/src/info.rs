@@ -201,8 +201,8 @@ fn activations(spec: &DecoderSpec, shape: &TrainingShape<'_>, adapters: &[Adapte
     let finish = rows * (2 * hidden + head);
     let rows_after = |index: usize| if index == last { rows } else { tokens };
     if shape.checkpointing {
-        // One input a block, and a block computed again in halves, the second part by part.
-        let inputs = (last + 1) * tokens * hidden + rows * hidden;
+        // One input a block but the first, and a block computed again in halves, the second part by part.
+        let inputs = last * tokens * hidden + rows * hidden;
         let part = crate::decoder::feed_forward_rows(inner).min(tokens);
         let block = |index: usize| {
             let kept = tokens * (attention(index) + hidden);
