@@ -23,10 +23,11 @@ pub struct SaveOptions {
 }
 
 /// The files that belong to a model beside its weights and its configuration; saving copies each that the source has.
-pub const COMPANIONS: [&str; 9] = [
+pub const COMPANIONS: [&str; 10] = [
     "tokenizer.json",
     "tokenizer_config.json",
     "chat_template.jinja",
+    "chat_template.json",
     "generation_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
