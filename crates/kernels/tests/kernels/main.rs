@@ -3,6 +3,7 @@
 mod adamw;
 mod attention;
 mod comparison;
+mod device;
 mod elementwise;
 mod finite_difference;
 mod gradients;
