@@ -5,18 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// One module a file.
-const MODULES: [&str; 10] = [
-    "adamw",
-    "column_sums",
-    "dropout",
-    "elementwise",
-    "gated",
-    "head",
-    "rms_norm",
-    "rotary",
-    "rows",
-    "weighted_sum",
-];
+const MODULES: [&str; 10] =
+    ["adamw", "column_sums", "dropout", "elementwise", "gated", "head", "rms_norm", "rotary", "rows", "weighted_sum"];
+
+/// One module a file and padded width of a head: a driver compiles a module as a whole, and a model has one width.
+const ATTENTION: [&str; 2] = ["attention_backward", "attention_forward"];
+const ATTENTION_WIDTHS: [u32; 5] = [32, 64, 96, 128, 256];
 
 /// The least compute capability: bfloat16 on tensor cores and asynchronous copies came with it.
 const LEAST_CAPABILITY: u32 = 80;
@@ -62,10 +56,15 @@ fn gpu() -> Result<(), String> {
     }
     let nvcc = nvcc();
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
-    for module in MODULES {
-        let source = Path::new("src/device/cuda").join(module).with_extension("cu");
+    let plain = MODULES.iter().map(|module| (*module, module.to_string(), None));
+    let by_width = ATTENTION.iter().flat_map(|module| {
+        ATTENTION_WIDTHS.map(|width| (*module, format!("{module}_{width}"), Some(format!("-DATTENTION_WIDTH={width}"))))
+    });
+    for (file, module, definition) in plain.chain(by_width) {
+        let source = Path::new("src/device/cuda").join(file).with_extension("cu");
         let ptx = out.join(module).with_extension("ptx");
         let status = Command::new(&nvcc)
+            .args(definition)
             .args(["--ptx", "--std=c++17", "-O3", "--fmad=true", "--generate-line-info"])
             .arg(format!("--gpu-architecture=compute_{capability}"))
             .arg("--output-file")

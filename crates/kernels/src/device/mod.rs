@@ -12,7 +12,7 @@
 mod adamw;
 mod add;
 mod address;
-//mod attention;
+mod attention;
 mod columns;
 #[cfg(feature = "cuda")]
 mod cuda_engine;
@@ -36,7 +36,7 @@ mod weighted_sum;
 pub(crate) use adamw::{DeviceState, sums_of_squares};
 pub(crate) use add::{accumulate, add, cast_into};
 pub(crate) use address::start_of;
-//pub(crate) use attention::{Plans, attention};
+pub(crate) use attention::{Plans, attention};
 pub(crate) use columns::columns;
 pub(crate) use dropout::dropout;
 pub(crate) use embedding::embedding;

@@ -25,7 +25,7 @@ pub(super) struct Case {
     pub(super) weights: Vec<Tensor>,
 }
 
-struct Cases {
+pub(super) struct Cases {
     rng: ChaCha8Rng,
     all: Vec<Case>,
 }
@@ -41,7 +41,7 @@ impl Cases {
     }
 
     /// A case with inputs of `shapes` and results of `results`, all drawn.
-    fn push(
+    pub(super) fn push(
         &mut self,
         name: &'static str,
         shapes: &[&[usize]],
@@ -77,6 +77,7 @@ pub(super) fn all() -> Result<Vec<Case>> {
     products(&mut cases)?;
     rows(&mut cases)?;
     head(&mut cases)?;
+    super::attention::push(&mut cases)?;
     Ok(cases.all)
 }
 

@@ -20,7 +20,7 @@ struct Outcome {
 /// Adds a check of the values and one of the gradients.
 pub(super) fn compare(case: &Case, device: &Device, dtype: DType, checks: &mut Vec<Check>) -> Result<()> {
     // Both start from what the short type can hold.
-    let inputs = case.inputs.iter().map(|x| x.to_dtype(dtype)?.to_dtype(DType::F32)).collect::<Result<Vec<_>, _>>()?;
+    let inputs = case.inputs.iter().map(|x| Ok(x.to_dtype(dtype)?.to_dtype(DType::F32)?)).collect::<Result<Vec<_>>>()?;
     let want = on_host(|| run(case, &inputs, &Device::Cpu, DType::F32))?;
     let got = run(case, &inputs, device, dtype)?;
     let bound = bound(dtype);

@@ -1,6 +1,7 @@
 //! The device's operations against the CPU's, on the machine at hand.
 
 mod adamw;
+mod attention;
 mod cases;
 mod compare;
 

@@ -4,6 +4,7 @@ mod adamw;
 mod attention;
 mod comparison;
 mod device;
+mod device_attention;
 mod elementwise;
 mod finite_difference;
 mod gradients;

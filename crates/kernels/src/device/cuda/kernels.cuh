@@ -2,6 +2,8 @@
 #pragma once
 
 #include "adamw.cu"
+#include "attention_backward.cu"
+#include "attention_forward.cu"
 #include "column_sums.cu"
 #include "dropout.cu"
 #include "elementwise.cu"
