@@ -329,7 +329,15 @@ struct List {
 
 /// Plans that were made for segments: all layers of a pass have the same, or one of two windows.
 #[derive(Debug, Default)]
-pub(crate) struct Plans(Mutex<Vec<(Option<usize>, DeviceLocation, Arc<Plan>)>>);
+pub(crate) struct Plans(Mutex<Vec<Made>>);
+
+/// A plan and what it was made for.
+#[derive(Debug)]
+struct Made {
+    window: Option<usize>,
+    location: DeviceLocation,
+    plan: Arc<Plan>,
+}
 
 impl PartialEq for Plans {
     /// Plans follow from what they are kept with.
@@ -344,8 +352,8 @@ impl Plans {
     fn plan(&self, engine: &Engine, segments: &Segments, window: Option<usize>) -> Result<Arc<Plan>> {
         let location = engine.device().location();
         let mut plans = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, _, plan)) = plans.iter().find(|(made, at, _)| (*made, *at) == (window, location)) {
-            return Ok(Arc::clone(plan));
+        if let Some(made) = plans.iter().find(|made| (made.window, made.location) == (window, location)) {
+            return Ok(Arc::clone(&made.plan));
         }
         let tiles = tiles(segments);
         let pairs = pairs(segments, &tiles, window);
@@ -353,7 +361,7 @@ impl Plans {
             queries: List::upload(engine, &tiles, &pairs, |pair| pair.query)?,
             keys: List::upload(engine, &tiles, &pairs, |pair| pair.key)?,
         });
-        plans.push((window, location, Arc::clone(&plan)));
+        plans.push(Made { window, location, plan: Arc::clone(&plan) });
         Ok(plan)
     }
 }

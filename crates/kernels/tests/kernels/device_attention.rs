@@ -1,8 +1,10 @@
 //! What attention on a device promises beyond agreement with the CPU, which the self-test compares.
 
-use crate::comparison::Source;
+use crate::attention::spans;
+use crate::comparison::{Input, LAYOUTS, Source, assert_close, flat};
 use candle_core::{DType, Device, Tensor, Var};
 use half::bf16;
+use proptest::prelude::*;
 use smpo_kernels::{AttentionOptions, Gradients, Segments, Span, Tape, attention, emulate};
 
 fn segments() -> Segments {
@@ -26,6 +28,45 @@ fn run(inputs: &[Tensor; 3], options: AttentionOptions) -> Vec<Vec<bf16>> {
         let host = |x: &Tensor| x.flatten_all().unwrap().to_vec1().unwrap();
         [&out].into_iter().chain(&slopes).map(host).collect()
     })
+}
+
+/// The result, and the gradients of q, k and v for `weights` as the result's gradient.
+fn slopes(inputs: &[Input; 3], weights: &Tensor, segments: &Segments, options: AttentionOptions) -> Vec<Vec<f32>> {
+    let [q, k, v] = inputs.each_ref().map(Input::view);
+    let (tape, out) = Tape::record(|| attention(&q, &k, &v, segments, options));
+    let out = out.unwrap();
+    let mut others = tape.backward(&out, weights, &mut Gradients::default()).unwrap();
+    let slopes = inputs.each_ref().map(|input| flat(&others.remove(&input.var).unwrap().unwrap()));
+    [flat(&out)].into_iter().chain(slopes).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn any_spans_heads_and_options_agree_with_the_cpu(
+        seed: u64,
+        layout in 0..3usize,
+        lengths in prop::collection::vec((1..150usize, 0..6usize), 1..5),
+        kv_heads in 1..3usize,
+        group in prop::sample::select(vec![1, 2, 6]),
+        eighths in 1..33usize,
+        soft_cap in prop::option::of(0.5..4f64),
+        window in prop::option::of(1..120usize),
+    ) {
+        let segments = Segments::new(spans(&lengths))?;
+        let (n, width) = (segments.tokens(), 8 * eighths);
+        let options = AttentionOptions { soft_cap, window, ..AttentionOptions::for_width(width) };
+        let mut source = Source::new(seed);
+        let shapes = [[n, kv_heads * group, width], [n, kv_heads, width], [n, kv_heads, width]];
+        let inputs = [0, 1, 2].map(|index| source.input(&shapes[index], LAYOUTS[(layout + index) % 3]));
+        let weights = source.tensor(&shapes[0]);
+        let want = slopes(&inputs, &weights, &segments, options);
+        let got = emulate(|| slopes(&inputs, &weights, &segments, options));
+        for ((what, got), want) in ["result", "dq", "dk", "dv"].iter().zip(&got).zip(&want) {
+            assert_close(what, got, want, 1e-5);
+        }
+    }
 }
 
 fn inputs() -> [Tensor; 3] {
