@@ -477,7 +477,7 @@ fn what_cannot_be_evaluated_is_said_with_file_and_remedy() {
     let first = lines.lines().next().unwrap();
     for (bad, word) in [
         (format!("{lines}\n{first}"), "already taken by line 1"),
-        (first.replacen(":\"closed\"", ":\"clsoed\"", 1), "did you mean \"closed\""),
+        (first.replacen(":\"closed\"", ":\"clsoed\"", 1), "did you mean `closed`"),
         ("{\"prompt\": ".into(), "prompts.jsonl:1"),
         (String::new(), "empty"),
     ] {

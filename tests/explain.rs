@@ -74,7 +74,7 @@ fn bad_input_exits_with_2_and_says_where() {
         (
             "[loss]\nkind = \"smpo\"\nbetta = 1\n",
             PAIR,
-            "loss.toml:3: loss `smpo`: unknown key `betta`, did you mean `beta`?",
+            "loss.toml:3: loss `smpo`: unknown key `betta` (did you mean `beta`?)",
         ),
         (
             "[loss]\nkind = \"smpo\"\n\nbeta = -1\n",

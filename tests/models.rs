@@ -150,7 +150,7 @@ fn info_says_what_a_model_is_and_what_training_it_takes() {
         .stdout(contains("family       qwen2 (Qwen2ForCausalLM)"))
         .stdout(contains("parameters   648,832, the head is the embedding"))
         .stdout(contains("'<|im_end|>' 2: the template's turn end, eos_token, generation_config.json, config.json"))
-        .stdout(contains("Memory to train in float32, a micro-batch of 2048 tokens, 1024 of them completions"))
+        .stdout(contains("Memory to train in float32, a pack of 2048 tokens, 1024 of them completions"))
         .stdout(contains("all weights, checkpointing"));
 }
 
@@ -159,9 +159,9 @@ fn info_estimates_a_training_configuration() {
     let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/demo/modified.toml");
     let facts = json_of(smpo().args(["model", "info"]).arg(base()).arg("--config").arg(&config));
     let plans = facts["memory"].as_array().unwrap();
-    // 16 pairs of prompts of 256 tokens and two completions of 256.
+    // 16 pairs of prompts of 256 tokens and two completions of 256 go through the model in packs.
     assert_eq!(plans.len(), 1);
-    assert_eq!((&plans[0]["tokens"], &plans[0]["completion_tokens"]), (&json!(16 * 768), &json!(16 * 512)));
+    assert_eq!((&plans[0]["tokens"], &plans[0]["completion_tokens"]), (&json!(8192), &json!(8192 * 2 / 3 + 1)));
     assert_eq!(plans[0]["training"], "all weights");
     // The same with the keys that train less.
     let desk = Desk::new();
@@ -448,7 +448,7 @@ const DAMAGES: [Damage; 9] = [
     Damage {
         name: "family",
         harm: |model| edit_config(model, "model_type", json!("qwen2_moe")),
-        said: "config.json: model family `qwen2_moe` is not supported, did you mean `qwen2`?",
+        said: "config.json: model family `qwen2_moe` is not supported (did you mean `qwen2`?)",
     },
     Damage {
         name: "weights",

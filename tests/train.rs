@@ -210,7 +210,7 @@ fn bad_configurations_exit_with_2_and_say_where() {
         ("lora_r = 8", "run.toml:12: `lora_r` has no effect without use_peft = true"),
         ("use_peft = true\nlora_target_modules = \"q_prj\"", "did you mean `q_proj`?"),
         ("unfreeze_layers_patterns = \"up_prj\"", "did you mean `up_proj`?"),
-        ("eval_step = 3", "run.toml:12: unknown key `eval_step`; did you mean `eval_steps`?"),
+        ("eval_step = 3", "run.toml:12: unknown key `eval_step` (did you mean `eval_steps`?)"),
         ("load_best_model_at_end = true", "needs `test_size` or `eval_dataset`"),
         ("test_size = 1.5", "`test_size` must be a share from 0 up to but not 1, or a whole number of rows, got 1.5"),
         ("test_size = 1200", "expected fewer than the 1200 rows"),
@@ -227,7 +227,7 @@ fn bad_configurations_exit_with_2_and_say_where() {
     refused("", &probe("prompts = \"nowhere.jsonl\"")).code(2).stderr(contains("nowhere.jsonl: cannot read"));
     refused("", &probe("prompt = \"x\""))
         .code(2)
-        .stderr(contains("unknown key `prompt` in [probe]; did you mean `prompts`?"));
+        .stderr(contains("unknown key `prompt` in [probe] (did you mean `prompts`?)"));
     refused("", &probe("prompts = \"x\"\nsteps = 0")).code(2).stderr(contains("`steps` must be at least 1"));
 }
 
@@ -301,7 +301,9 @@ fn published_yaml_runs_as_it_is() {
     assert!(resolved.contains("target_margin = 0.5") && resolved.contains("seed = 42"), "{resolved}");
 
     fs::write(&path, text.replace("margin_min", "margin_mn")).unwrap();
-    train(&["kind=smpo"]).code(2).stderr(contains("smpo.yaml:28: unknown key `margin_mn`; did you mean `margin_min`?"));
+    train(&["kind=smpo"])
+        .code(2)
+        .stderr(contains("smpo.yaml:28: unknown key `margin_mn` (did you mean `margin_min`?)"));
     fs::write(&path, text.replace("beta: 1.1", "beta: [")).unwrap();
     train(&[]).code(2).stderr(contains("smpo.yaml:"));
 }

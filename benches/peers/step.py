@@ -41,7 +41,7 @@ def ours(trainer, workload, args, pairs, model, work):
              f"per_device_train_batch_size = {workload.batch}", "learning_rate = 1e-5",
              f"max_steps = {workload.steps}", f"gradient_checkpointing = {str(workload.checkpointing).lower()}"]
     if workload.lora:
-        lines += ["use_peft = true", f"lora_r = {workload.lora}", f"lora_alpha = {workload.lora}"]
+        lines += ["use_peft = true", "lora_dropout = 0.0", f"lora_r = {workload.lora}", f"lora_alpha = {workload.lora}"]
     lines += args.set
     config.write_text("\n".join(lines) + f"\n[loss]\n{LOSSES[trainer]}\n")
     command = [args.smpo, "train", config, "--restart", "--threads", str(args.threads)]
@@ -66,14 +66,16 @@ def peer(trainer, workload, args, pairs, model, work):
 def token_counts(workload, pairs, model, cache={}):
     """Tokens of each step, in file order."""
     if model not in cache:
-        from transformers import AutoTokenizer
-        tokenizer = AutoTokenizer.from_pretrained(model)
-        count = lambda messages: len(tokenizer.apply_chat_template(messages, return_dict=True)["input_ids"])
-        rows = [json.loads(line) for line in open(pairs, encoding="utf-8")]
-        lengths = [sum(min(count(row["prompt"] + row[side]), workload.max_length) for side in ("chosen", "rejected"))
-                   for row in rows]
-        cache[model] = [sum(lengths[i:i + workload.batch]) for i in range(0, len(lengths), workload.batch)]
+        cache[model] = apart(f"count_tokens({str(model)!r}, {str(pairs)!r}, {workload.max_length}, {workload.batch})")
     return cache[model]
+
+
+def apart(call):
+    """A function of `workloads`, called in a process of its own: a process starts with its parent's peak memory as its
+    own, so this one must stay small."""
+    code = f"import json; from workloads import *; print(json.dumps({call}))"
+    made = subprocess.run([sys.executable, "-c", code], cwd=pathlib.Path(__file__).parent, stdout=subprocess.PIPE, check=True)
+    return json.loads(made.stdout.splitlines()[-1])
 
 
 def main():
@@ -101,9 +103,7 @@ def main():
         else:
             make_pairs(pairs, workload)
     if not model.exists():
-        # In a process of its own: what it takes is no peer's.
-        code = (f"from workloads import *; print(make_model({str(model)!r}, WORKLOADS[{args.workload!r}], {str(pairs)!r}))")
-        run([sys.executable, "-c", code], cwd=pathlib.Path(__file__).parent)
+        apart(f"make_model({str(model)!r}, WORKLOADS[{args.workload!r}], {str(pairs)!r})")
     print(f"workload {args.workload}: {workload.text}; {args.threads} threads; "
           f"{statistics.median(token_counts(workload, pairs, model)):.0f} tokens a step")
     rates, memory = {t: [] for t in args.trainers}, {t: 0.0 for t in args.trainers}

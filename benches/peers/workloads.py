@@ -102,3 +102,14 @@ def make_model(directory, workload, pairs, seed=0):
     fast.save_pretrained(directory)
     GenerationConfig(eos_token_id=fast.eos_token_id, pad_token_id=fast.pad_token_id).save_pretrained(directory)
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+def count_tokens(model, pairs, max_length, batch):
+    """Tokens of each `batch` of pairs, in file order: prompt and completion, cut to `max_length`, the prompt once a side."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    count = lambda messages: len(tokenizer.apply_chat_template(messages, return_dict=True)["input_ids"])
+    rows = [json.loads(line) for line in open(pairs, encoding="utf-8")]
+    lengths = [sum(min(count(row["prompt"] + row[side]), max_length) for side in ("chosen", "rejected")) for row in rows]
+    return [sum(lengths[i:i + batch]) for i in range(0, len(lengths), batch)]

@@ -11,7 +11,7 @@ use crate::mixture::{HoldOut, MixtureError, RowOf, mix, sample, split};
 use crate::read_error::{Location, ReadError};
 use crate::reader::{Row, records, training_rows};
 use crate::training_row::{TrainingRow, tokenize};
-use crate::{ChatTokenizer, EncodeError, Truncation};
+use crate::{ChatTokenizer, EncodeError, Truncated, Truncation};
 
 /// The seed of held-out rows, whatever the run's own: runs that differ in their seed are measured on the same rows.
 const HOLD_OUT_SEED: u64 = 42;
@@ -107,6 +107,17 @@ pub enum DatasetError {
         location: Location,
         /// Why.
         source: EncodeError,
+    },
+    /// A completion does not fit at all.
+    #[error(
+        "{location}: cut to {max_length} tokens, a completion keeps nothing but its terminator; expected room for at \
+         least one token of it: raise max_length"
+    )]
+    Vanished {
+        /// Where the row begins.
+        location: Location,
+        /// The most tokens of prompt and completion together.
+        max_length: usize,
     },
     /// Rows cannot be split, mixed or drawn as asked.
     #[error("{file}: {source}", file = file.display())]
@@ -233,20 +244,19 @@ impl Dataset {
             tokens.cached &= made.found;
             tokens.not_kept = tokens.not_kept.or(made.not_kept);
             for (row, result) in rows.into_iter().zip(made.rows) {
-                match result {
-                    Ok(mut row) => {
-                        let cut = T::truncate(&mut row, truncation);
+                let location = row.location;
+                let fitted = match result {
+                    Ok(row) => fit::<T>(row, truncation, &location),
+                    Err(source) => Err(DatasetError::Encode { location, source }),
+                };
+                match (fitted, self.on_bad_rows) {
+                    (Ok((row, cut)), _) => {
                         tokens.truncated.prompts += usize::from(cut.prompt > 0);
                         tokens.truncated.completions += usize::from(cut.completion > 0);
                         if training { tokens.train.push(row) } else { tokens.held_out.push(row) }
                     }
-                    Err(source) => {
-                        let error = DatasetError::Encode { location: row.location, source };
-                        match self.on_bad_rows {
-                            OnBadRows::Fail => return Err(error),
-                            OnBadRows::Drop => tokens.bad.add(error),
-                        }
-                    }
+                    (Err(error), OnBadRows::Fail) => return Err(error),
+                    (Err(error), OnBadRows::Drop) => tokens.bad.add(error),
                 }
             }
         }
@@ -297,6 +307,19 @@ impl Dataset {
 
     fn no_rows<T: TrainingRow>(&self, bad: u64) -> DatasetError {
         DatasetError::NoRows { file: self.files.first().cloned().unwrap_or_default(), expected: T::EXPECTED, bad }
+    }
+}
+
+/// Cuts a row to length, unless nothing of a completion would be left.
+fn fit<T: TrainingRow>(
+    mut row: T::Tokens,
+    truncation: &Truncation,
+    location: &Location,
+) -> Result<(T::Tokens, Truncated), DatasetError> {
+    let cut = T::truncate(&mut row, truncation);
+    match truncation.max_length {
+        Some(max_length) if cut.vanished => Err(DatasetError::Vanished { location: location.clone(), max_length }),
+        _ => Ok((row, cut)),
     }
 }
 

@@ -306,10 +306,8 @@ fn nearest<'a>(names: impl IntoIterator<Item = &'a str>, wanted: &[&str]) -> Opt
     names
         .into_iter()
         .filter(|name| !KNOWN.contains(name))
-        .flat_map(|name| wanted.iter().map(move |wanted| (strsim::jaro_winkler(name, wanted), name, *wanted)))
-        .filter(|(score, ..)| *score > 0.85)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, name, wanted)| format!("{wanted}` for `{name}"))
+        .find_map(|name| Some((name, smpo_suggest::nearest(name, wanted.iter().copied())?)))
+        .map(|(name, wanted)| format!("{wanted}` for `{name}"))
 }
 
 fn missing(row: &Map<String, Value>, field: &'static str) -> Problem {

@@ -38,6 +38,8 @@ pub struct Truncated {
     pub prompt: usize,
     /// From the completions, both sides together.
     pub completion: usize,
+    /// Whether a completion lost all but its terminator: the row would teach nothing but to say nothing.
+    pub vanished: bool,
 }
 
 impl Truncated {
@@ -78,8 +80,13 @@ impl Truncation {
             }
         }
         let room = self.max_length.map_or(usize::MAX, |max| max.saturating_sub(prompt.len()).max(1));
-        let lost = completions.iter_mut().map(|completion| shorten(completion, room)).sum();
-        Truncated { prompt: cut, completion: lost }
+        let mut truncated = Truncated { prompt: cut, ..Truncated::default() };
+        for completion in completions {
+            let lost = shorten(completion, room);
+            truncated.completion += lost;
+            truncated.vanished |= lost > 0 && completion.len() == 1;
+        }
+        truncated
     }
 }
 

@@ -146,6 +146,19 @@ fn tokens_are_cut_counted_and_found_again() {
 }
 
 #[test]
+fn a_completion_that_would_vanish_is_refused_or_left_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let strict = Dataset::all(vec![pairs(dir.path(), "a", 3)]);
+    let cut = Truncation { max_length: Some(2), ..Truncation::default() };
+    let go_on = &mut |_, _| ControlFlow::Continue(());
+    let error = strict.tokens::<PreferencePair>(&model(), &cut, None, go_on).unwrap_err().to_string();
+    assert!(error.contains("a:1: cut to 2 tokens, a completion keeps nothing but its terminator"), "{error}");
+    let lenient = Dataset { on_bad_rows: OnBadRows::Drop, ..strict };
+    let error = lenient.tokens::<PreferencePair>(&model(), &cut, None, go_on).unwrap_err().to_string();
+    assert!(error.contains("got 3 bad rows"), "{error}");
+}
+
+#[test]
 fn what_cannot_be_selected_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let dataset = Dataset::all(vec![pairs(dir.path(), "a", 5)]);

@@ -8,7 +8,6 @@
 //!
 //! The unit of every estimate is the prompt: samples of one prompt are averaged first.
 
-mod closest;
 pub mod estimate;
 mod input_error;
 mod json_rows;

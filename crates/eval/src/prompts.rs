@@ -19,7 +19,6 @@ use serde_json::Value;
 use smpo_chat::Message;
 use smpo_results::hash_bytes;
 
-use crate::closest::closest;
 use crate::input_error::InputError;
 use crate::json_rows::{self, Row, kind, text};
 
@@ -84,7 +83,7 @@ pub fn read_prompts(path: &Path, strictness: Strictness<'_>) -> Result<Vec<Promp
 fn parse(row: &Row, strictness: Strictness<'_>) -> Result<Prompt, String> {
     let strict = matches!(strictness, Strictness::Suite { .. });
     if strict && let Some(unknown) = row.keys().find(|key| !FIELDS.contains(&key.as_str())) {
-        let hint = closest(unknown, &FIELDS).map_or(String::new(), |known| format!("; did you mean `{known}`?"));
+        let hint = smpo_suggest::did_you_mean(unknown, FIELDS);
         return Err(format!("unknown field `{unknown}`{hint} (known: {})", FIELDS.join(", ")));
     }
     let messages = messages(row, strict)?;
@@ -95,7 +94,7 @@ fn parse(row: &Row, strictness: Strictness<'_>) -> Result<Prompt, String> {
     };
     let slice = match (text(row, "slice")?, strictness) {
         (Some(slice), Strictness::Suite { slices }) if !slices.contains(&slice) => {
-            let hint = closest(&slice, slices).map_or(String::new(), |known| format!("; did you mean {known:?}?"));
+            let hint = smpo_suggest::did_you_mean(&slice, slices.iter().map(String::as_str));
             return Err(format!(
                 "the slice {slice:?} is not declared in the suite{hint} (declared: {})",
                 slices.join(", ")

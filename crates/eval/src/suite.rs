@@ -23,7 +23,6 @@ use serde::{Deserialize, Serialize};
 use smpo_inference::Sampler;
 use smpo_results::{SamplerInfo, SuiteInfo, hash_bytes, hash_file};
 
-use crate::closest::closest;
 use crate::input_error::InputError;
 use crate::measure::ALL;
 use crate::prompts::{Prompt, Strictness, read_prompts};
@@ -204,8 +203,7 @@ pub fn hash_prompts(prompts: &[Prompt]) -> String {
 fn explain(error: &toml::de::Error) -> String {
     let message = error.message().trim().to_owned();
     let unknown = message.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next());
-    match unknown.and_then(|field| closest(field, FIELDS.iter().chain(&["temperature", "top_k", "top_p", "min_p"]))) {
-        Some(known) => format!("{message}; did you mean `{known}`?"),
-        None => message,
-    }
+    let known = FIELDS.into_iter().chain(["temperature", "top_k", "top_p", "min_p"]);
+    let hint = unknown.map(|field| smpo_suggest::did_you_mean(field, known)).unwrap_or_default();
+    message + &hint
 }

@@ -309,7 +309,7 @@ fn wrong_files_are_explained_with_the_line() {
             .to_string()
             .contains("cannot read")
     );
-    assert!("fastcat".parse::<InputFormat>().expect_err("unknown").contains("did you mean \"fastchat\"?"));
+    assert!("fastcat".parse::<InputFormat>().expect_err("unknown").contains("did you mean `fastchat`?"));
     for format in InputFormat::ALL {
         assert_eq!(format.id().parse::<InputFormat>(), Ok(format));
     }

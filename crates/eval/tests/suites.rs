@@ -71,7 +71,7 @@ fn wrong_suites_are_explained_with_the_line() {
         ),
         (SUITE.replace("\"poem\"", "\"poem\", \"all\""), PROMPTS.to_owned(), "s.toml:", "\"all\" is reserved"),
         (SUITE.to_owned(), PROMPTS.replace("\"b\"", "\"a\""), "p.jsonl:3:", "the id \"a\" is already taken by line 1"),
-        (SUITE.to_owned(), PROMPTS.replace("\"math\"", "\"maths\""), "p.jsonl:1:", "did you mean \"math\"?"),
+        (SUITE.to_owned(), PROMPTS.replace("\"math\"", "\"maths\""), "p.jsonl:1:", "did you mean `math`?"),
         (SUITE.to_owned(), PROMPTS.replace("\"slice\": \"math\", ", ""), "p.jsonl:1:", "expected a `slice`"),
         (SUITE.to_owned(), PROMPTS.replace("\"id\": \"b\", ", ""), "p.jsonl:3:", "expected an `id`"),
         (SUITE.to_owned(), PROMPTS.replace("reference", "referense"), "p.jsonl:1:", "did you mean `reference`?"),

@@ -8,7 +8,7 @@ use smpo_stats::{bootstrap, multiplicity};
 
 use crate::catalog;
 use crate::contrast::{Settings, Shape, analyse};
-use crate::error::{GateError, nearest};
+use crate::error::GateError;
 use crate::exit::{OnInconclusive, exit_code};
 use crate::judge::{Draft, Scale, alarm_line, draft, unmeasured};
 use crate::pairing::{Paired, PromptKey, check_comparable, seeds_of, training_seed};
@@ -154,7 +154,7 @@ fn check_names(policy: &Policy, baseline: &[Run], candidate: &[Run]) -> Result<(
             return Err(GateError::UnknownMetric {
                 origin: policy.origin.clone(),
                 metric: rule.metric.clone(),
-                suggestion: nearest(&rule.metric, known),
+                suggestion: smpo_suggest::did_you_mean(&rule.metric, known),
                 measured,
             });
         }
@@ -232,8 +232,7 @@ fn slice_hint(rule: &Rule, baseline: &[Run], candidate: &[Run]) -> String {
     if rule.slice == "all" || slices.contains(&rule.slice.as_str()) {
         return String::new();
     }
-    let suggestion =
-        nearest(&rule.slice, slices.iter().copied()).map_or(String::new(), |s| format!(" (did you mean `{s}`?)"));
+    let suggestion = smpo_suggest::did_you_mean(&rule.slice, slices.iter().copied());
     format!("{suggestion}; slices of these runs: {}", slices.join(", "))
 }
 

@@ -34,24 +34,24 @@ pub enum GateError {
         got: String,
     },
     /// The policy is neither a file nor one of the shipped ones.
-    #[error("no policy `{name}`: expected a file or one of {}{}", .known.join(", "), did_you_mean(.suggestion))]
+    #[error("no policy `{name}`: expected a file or one of {}{suggestion}", .known.join(", "))]
     UnknownPolicy {
         /// What was asked for.
         name: String,
         /// The shipped policies.
         known: Vec<&'static str>,
-        /// The nearest of them.
-        suggestion: Option<String>,
+        /// Empty, or the nearest of them.
+        suggestion: String,
     },
     /// The policy names a metric that nothing measures.
-    #[error("{origin}: unknown metric `{metric}`{}; metrics of these runs: {}", did_you_mean(.suggestion), .measured.join(", "))]
+    #[error("{origin}: unknown metric `{metric}`{suggestion}; metrics of these runs: {}", .measured.join(", "))]
     UnknownMetric {
         /// File or name of the policy.
         origin: String,
         /// The name.
         metric: String,
-        /// The nearest known name.
-        suggestion: Option<String>,
+        /// Empty, or the nearest known name.
+        suggestion: String,
         /// What the runs hold.
         measured: Vec<String>,
     },
@@ -160,12 +160,12 @@ pub enum GateError {
         arm: &'static str,
     },
     /// The leaderboard's baseline is not on the board.
-    #[error("no entry `{name}` to compare with{}; entries: {}", did_you_mean(.suggestion), .known.join(", "))]
+    #[error("no entry `{name}` to compare with{suggestion}; entries: {}", .known.join(", "))]
     UnknownEntry {
         /// What was asked for.
         name: String,
-        /// The nearest entry.
-        suggestion: Option<String>,
+        /// Empty, or the nearest entry.
+        suggestion: String,
         /// All entries.
         known: Vec<String>,
     },
@@ -177,18 +177,4 @@ pub enum GateError {
         /// What is wrong.
         source: StatsError,
     },
-}
-
-fn did_you_mean(suggestion: &Option<String>) -> String {
-    suggestion.as_ref().map_or_else(String::new, |name| format!(" (did you mean `{name}`?)"))
-}
-
-/// The candidate most like `name`, if any is like it at all.
-pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
-    candidates
-        .into_iter()
-        .map(|candidate| (strsim::jaro_winkler(&name.to_lowercase(), &candidate.to_lowercase()), candidate))
-        .filter(|(likeness, _)| *likeness > 0.75)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, candidate)| candidate.to_owned())
 }

@@ -21,7 +21,7 @@ use std::path::Path;
 use serde::Deserialize;
 use smpo_results::hash_bytes;
 
-use crate::error::{GateError, nearest};
+use crate::error::GateError;
 
 /// The shipped policies: name and text.
 pub const SHIPPED: &[(&str, &str)] = &[
@@ -185,7 +185,7 @@ impl Policy {
             Ok(text) => Policy::parse(name_or_path, &text),
             Err(source) if source.kind() == std::io::ErrorKind::NotFound => {
                 let known: Vec<&'static str> = SHIPPED.iter().map(|(name, _)| *name).collect();
-                let suggestion = nearest(name_or_path, known.iter().copied());
+                let suggestion = smpo_suggest::did_you_mean(name_or_path, known.iter().copied());
                 Err(GateError::UnknownPolicy { name: name_or_path.to_owned(), known, suggestion })
             }
             Err(source) => Err(smpo_results::Error::Io { path: path.to_owned(), action: "read", source }.into()),
@@ -266,9 +266,8 @@ fn syntax(origin: &str, text: &str, error: &toml::de::Error) -> GateError {
     let mut quoted = message.split('`').skip(1).step_by(2);
     if message.starts_with("unknown ")
         && let Some(name) = quoted.next()
-        && let Some(suggestion) = nearest(name, quoted)
     {
-        message.push_str(&format!(" (did you mean `{suggestion}`?)"));
+        message.push_str(&smpo_suggest::did_you_mean(name, quoted));
     }
     GateError::PolicySyntax { origin: origin.to_owned(), line, message }
 }

@@ -10,6 +10,7 @@ use crate::error::{KernelError, Result};
 use crate::gradients::Gradients;
 use crate::parallel::{Shared, tasks};
 use crate::simd::{fma, simd};
+use crate::untouched::{BLOCK, all_zero};
 use candle_core::{CpuStorage, InplaceOp1, Layout, Tensor, Var};
 use std::borrow::Cow;
 
@@ -154,22 +155,27 @@ impl AdamW {
         self.step_scaled(gradients, learning_rate, 1.0)
     }
 
-    /// As [`AdamW::step`], with gradients that are `loss_scale` times the true ones: a loss is scaled up so that small
-    /// gradients are numbers of float16 (arXiv 1710.03740). The norm that is reported and clipped is the true one.
+    /// As [`AdamW::step`], for gradients that are `gradient_scale` times as large as they should be: those of a scaled
+    /// loss (arXiv 1710.03740). They are divided on the way, and the norm reported and clipped is that of the quotients.
     ///
     /// # Errors
     ///
-    /// As for [`AdamW::step`]; [`KernelError::Option`] for a scale that is not positive.
-    pub fn step_scaled(&mut self, gradients: &Gradients, learning_rate: f64, loss_scale: f64) -> Result<StepReport> {
+    /// As for [`AdamW::step`]; [`KernelError::Option`] for a scale that is not finite and above 0.
+    pub fn step_scaled(
+        &mut self,
+        gradients: &Gradients,
+        learning_rate: f64,
+        gradient_scale: f64,
+    ) -> Result<StepReport> {
+        if !(gradient_scale.is_finite() && gradient_scale > 0.0) {
+            return Err(option("gradient_scale", "finite and above 0", gradient_scale));
+        }
         if !(learning_rate.is_finite() && learning_rate >= 0.0) {
             return Err(option("learning_rate", "finite and not negative", learning_rate));
         }
-        if !(loss_scale.is_finite() && loss_scale > 0.0) {
-            return Err(option("loss_scale", "finite and above 0", loss_scale));
-        }
         let given = self.states.iter().map(|state| state.gradient(gradients)).collect::<Result<Vec<_>>>()?;
         let squares = squares(&self.states, &given)?;
-        let grad_norm = squares.iter().sum::<f64>().sqrt() / loss_scale;
+        let grad_norm = squares.iter().sum::<f64>().sqrt() / gradient_scale;
         if !grad_norm.is_finite() {
             let first = squares.iter().position(|square| !square.is_finite()).unwrap_or(0);
             let name = self.states[first].parameter.name.clone();
@@ -180,7 +186,7 @@ impl AdamW {
             _ => 1.0,
         };
         self.step += 1;
-        let scale = clip_scale / loss_scale;
+        let scale = clip_scale / gradient_scale;
         for (state, gradient) in self.states.iter_mut().zip(given) {
             let factors = Factors::new(self.options, self.step, learning_rate, scale, state.parameter.decay);
             state.update(gradient, factors)?;
@@ -419,7 +425,17 @@ impl InplaceOp1 for Update<'_> {
             // SAFETY: this piece belongs to this task alone; the moments are exclusive to `step`.
             let (parameter, first, second) =
                 unsafe { (parameter.slice(start, n), self.first.slice(start, n), self.second.slice(start, n)) };
-            update(self.factors, &self.gradient[start..start + n], parameter, first, second);
+            let gradient = &self.gradient[start..start + n];
+            for start in (0..n).step_by(BLOCK) {
+                let block = start..n.min(start + BLOCK);
+                let (gradient, parameter) = (&gradient[block.clone()], &mut parameter[block.clone()]);
+                let (first, second) = (&mut first[block.clone()], &mut second[block]);
+                if all_zero(second) && all_zero(first) && all_zero(gradient) {
+                    decay(self.factors, parameter);
+                } else {
+                    update(self.factors, gradient, parameter, first, second);
+                }
+            }
         });
         Ok(())
     }
@@ -437,6 +453,13 @@ fn sum_of_squares(values: &[f32]) -> f64 {
         out[0] = crate::simd::dot(piece, piece);
     });
     partial.into_iter().map(f64::from).sum()
+}
+
+/// What [`update`] comes to where gradient and moments are zero. It leaves them alone, see [`crate::untouched`].
+fn decay(factors: Factors, parameter: &mut [f32]) {
+    if factors.keep != 1.0 {
+        parameter.iter_mut().for_each(|value| *value *= factors.keep);
+    }
 }
 
 simd! {

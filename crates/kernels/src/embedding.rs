@@ -6,6 +6,7 @@ use crate::error::{KernelError, Result};
 use crate::graph::record;
 use crate::parallel::tasks;
 use crate::simd::add_assign;
+use crate::untouched;
 use candle_core::Tensor;
 
 const OP: &str = "embedding";
@@ -43,7 +44,9 @@ pub fn embedding(weight: &Tensor, ids: &[u32]) -> Result<Tensor> {
     let ids = ids.to_vec();
     record(OP, &[weight], values, &shape, move |gradient, _, out| {
         out.deliver(0, |buffer| {
-            buffer.zero_unless_accumulating();
+            if !buffer.accumulate {
+                untouched::clear(&mut buffer.values);
+            }
             scatter_add(&mut buffer.values, &ids, gradient, width);
         })
     })

@@ -77,7 +77,9 @@ pub enum KernelError {
         got: String,
     },
     /// An operation on a device whose result requires a gradient, outside a tape.
-    #[error("{op}: on a device gradients exist on a tape alone; call it inside `Tape::record`, or detach its arguments")]
+    #[error(
+        "{op}: on a device gradients exist on a tape alone; call it inside `Tape::record`, or detach its arguments"
+    )]
     NoTape {
         /// The operation.
         op: &'static str,

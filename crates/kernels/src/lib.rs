@@ -51,6 +51,7 @@ mod segments;
 mod selftest;
 mod simd;
 mod tape;
+mod untouched;
 mod weighted_sum;
 
 pub use adamw::{AdamW, AdamWOptions, Moments, MomentsView, Parameter, StepReport};

@@ -137,7 +137,7 @@ pub fn published(kind: Option<&str>, mut keys: Map<String, Value>) -> Result<Imp
         let known = SPELLINGS.map(|(name, _)| name);
         return Err(ImportError::UnknownKind {
             given: kind.to_owned(),
-            suggestion: crate::config::did_you_mean(kind, &known),
+            suggestion: smpo_suggest::did_you_mean(kind, known),
             known: crate::config::quoted(&known),
         });
     };

@@ -53,8 +53,13 @@ impl Objective {
     /// micro-batches can be evaluated one by one with [`Totals`].
     pub fn needs_whole_step(&self) -> bool {
         let transforms = &self.config.transforms;
-        let winsorizes = transforms.lower_clip_percentile.is_some() || transforms.upper_clip_percentile.is_some();
-        self.needs_mismatched() || winsorizes && transforms.winsor_scope != WinsorScope::Microbatch
+        self.needs_mismatched() || transforms.winsorizes() && transforms.winsor_scope != WinsorScope::Microbatch
+    }
+
+    /// Whether all ℓ of a micro-batch must be known before any of its weights is: the winsor scope `microbatch`. If
+    /// neither this nor [`needs_whole_step`](Self::needs_whole_step), pairs can be evaluated in any groups.
+    pub fn needs_whole_microbatch(&self) -> bool {
+        self.config.transforms.winsorizes() && self.config.transforms.winsor_scope == WinsorScope::Microbatch
     }
 
     /// Value, weights and statistics of one optimizer step. `state` is the memory of the winsor scope `window`: hand

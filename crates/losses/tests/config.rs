@@ -108,14 +108,14 @@ fn complaints_say_what_where_and_what_instead() {
         ("beta = 1.0", "`kind` is missing: expected one of `sft`, `smpo`"),
         (
             "kind = \"smpoo\"",
-            "unknown loss `smpoo`: expected one of `sft`, `smpo`, `dpo`, `simpo`, `cpo`, `orpo`, `kto`, did you mean `smpo`?",
+            "unknown loss `smpoo`: expected one of `sft`, `smpo`, `dpo`, `simpo`, `cpo`, `orpo`, `kto` (did you mean `smpo`?)",
         ),
-        ("kind = \"smpo\"\nbetta = 1.0", "loss `smpo`: unknown key `betta`, did you mean `beta`?"),
-        ("kind = \"dpo\"\nmin_logprob = -2.3", "loss `dpo`: unknown key `min_logprob`, did you mean `min_log_prob`?"),
+        ("kind = \"smpo\"\nbetta = 1.0", "loss `smpo`: unknown key `betta` (did you mean `beta`?)"),
+        ("kind = \"dpo\"\nmin_logprob = -2.3", "loss `dpo`: unknown key `min_logprob` (did you mean `min_log_prob`?)"),
         ("kind = \"dpo\"\nchosen_sft_ratio = 0.5", "loss `dpo`: unknown key `chosen_sft_ratio`"),
         ("kind = \"smpo\"\nbeta = \"x\"", "`beta`: invalid type: string \"x\", expected f64"),
         ("kind = \"smpo\"\nloss_type = \"smooth\"", "`loss_type`: expected one of `smooth_lower_bound`"),
-        ("kind = \"smpo\"\neos_term = \"inverted\"", "got `inverted`, did you mean `invert`?"),
+        ("kind = \"smpo\"\neos_term = \"inverted\"", "got `inverted` (did you mean `invert`?)"),
         (
             "kind = \"smpo\"\nwinsor_scope = \"steps\"",
             "`winsor_scope`: expected `microbatch`, `step` or { window = N }, got `steps`",

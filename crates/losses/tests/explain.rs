@@ -137,13 +137,13 @@ fn complaints_name_the_line_the_field_and_what_belongs_there() {
             smpo,
             "\"logps\"",
             "\"logp\"",
-            "`chosen.logp`: expected one of `ids`, `logps`, `is_terminator`, `ref_logps`, got an unknown key, did you mean `logps`?",
+            "`chosen.logp`: expected one of `ids`, `logps`, `is_terminator`, `ref_logps`, got an unknown key (did you mean `logps`?)",
         ),
         (
             smpo,
             "\"rejected\"",
             "\"reject\"",
-            "`reject`: expected one of `id`, `chosen`, `rejected`, `kl`, got an unknown key, did you mean `rejected`?",
+            "`reject`: expected one of `id`, `chosen`, `rejected`, `kl`, got an unknown key (did you mean `rejected`?)",
         ),
         (
             dpo,

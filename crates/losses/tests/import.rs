@@ -67,7 +67,7 @@ fn what_cannot_be_imported_says_so() {
     assert_eq!(published(None, keys(json!({"beta": 1.0}))).unwrap_err(), ImportError::NoKind);
     let complaint = |kind, value| published(kind, keys(value)).unwrap_err().to_string();
     let unknown = complaint(Some("smppo"), json!({}));
-    assert!(unknown.contains("unknown loss `smppo`, did you mean `smpo`?"), "{unknown}");
+    assert!(unknown.contains("unknown loss `smppo` (did you mean `smpo`?)"), "{unknown}");
     let old = complaint(None, json!({"gamma_beta_ratio": 0.8, "loss_type": "smooth_ipo"}));
     assert!(old.contains("`loss_type`: expected none or one of `simpo`, `sigmoid`, got \"smooth_ipo\""), "{old}");
     let typo = complaint(None, json!({"margin_min": 0.4, "loss_type": "smooth_lower"}));

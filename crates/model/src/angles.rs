@@ -6,8 +6,8 @@ use crate::block::Angles;
 use crate::error::Result;
 use crate::rope::{Frequencies, RopeSpec};
 
-/// The angles of `N` tokens. `lengths` says how long each token's sequence is, which LongRoPE goes by.
-pub(crate) fn angles(rope: &RopeSpec, positions: &[u32], lengths: &[usize]) -> Result<Angles> {
+/// The angles of `N` tokens, in float32 on `device`. `lengths` says how long each token's sequence is, which LongRoPE goes by.
+pub(crate) fn angles(rope: &RopeSpec, positions: &[u32], lengths: &[usize], device: &Device) -> Result<Angles> {
     let half = rope.rotary_dim / 2;
     let last = positions.iter().copied().max().unwrap_or(0) as usize;
     let mut cos = Vec::with_capacity(positions.len() * half);
@@ -32,7 +32,7 @@ pub(crate) fn angles(rope: &RopeSpec, positions: &[u32], lengths: &[usize]) -> R
         }
     }
     let shape = (positions.len(), half);
-    Ok(Angles { cos: Tensor::from_vec(cos, shape, &Device::Cpu)?, sin: Tensor::from_vec(sin, shape, &Device::Cpu)? })
+    Ok(Angles { cos: Tensor::from_vec(cos, shape, device)?, sin: Tensor::from_vec(sin, shape, device)? })
 }
 
 /// Cosine and sine of one position's angles. The product is rounded to float32 before, as in transformers.

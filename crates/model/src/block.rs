@@ -237,18 +237,31 @@ impl Block {
 
     /// The linear layers, in the layout's order.
     pub fn linears(&self) -> Vec<&Linear> {
-        let mut all = Vec::new();
-        match &self.projection {
-            AttentionProjection::Separate(three) => all.extend(three.iter()),
-            AttentionProjection::Fused(one) => all.push(one),
-        }
-        all.push(&self.output);
-        match &self.gate_up {
-            GateUp::Separate(two) => all.extend(two.iter()),
-            GateUp::Fused(one) => all.push(one),
-        }
-        all.push(&self.down);
-        all
+        let (before, after) = self.linears_around_attention();
+        before.into_iter().chain(after.into_iter().flatten()).collect()
+    }
+
+    /// Those before attention, which read the same; those after it, stage by stage.
+    pub fn linears_around_attention(&self) -> (Vec<&Linear>, [Vec<&Linear>; 3]) {
+        let before = match &self.projection {
+            AttentionProjection::Separate(three) => three.iter().collect(),
+            AttentionProjection::Fused(one) => vec![one],
+        };
+        let gate_up = match &self.gate_up {
+            GateUp::Separate(two) => two.iter().collect(),
+            GateUp::Fused(one) => vec![one],
+        };
+        (before, [vec![&self.output], gate_up, vec![&self.down]])
+    }
+
+    /// The norm that attention's projections read through.
+    pub fn norm_before_attention(&self) -> &Parameter {
+        &self.input_norm
+    }
+
+    /// The norms of queries and keys.
+    pub fn norms_of_heads(&self) -> impl Iterator<Item = &Parameter> {
+        self.qk_norm.iter().flatten()
     }
 
     /// The norms, in the layout's order.

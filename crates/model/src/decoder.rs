@@ -14,10 +14,11 @@ use crate::layout::{EMBEDDING, FINAL_NORM, HEAD, block_prefix};
 use crate::linear::{Linear, Product};
 use crate::lora::{Adapter, Dropout, LoraConfig};
 use crate::parameter::{Parameter, Parameters};
+use crate::placement::Placement;
 use crate::spec::{DecoderSpec, LayerSpec};
 use crate::weights::WeightFiles;
 
-/// A language model whose every parameter can be trained. Weights are float32 on the CPU.
+/// A language model whose every parameter can be trained. Weights are float32 in host memory unless placed elsewhere.
 ///
 /// Cloning shares the parameters.
 #[derive(Debug, Clone)]
@@ -37,10 +38,18 @@ impl Decoder {
     /// # Errors
     /// When the configuration is not supported, or the weights are damaged or not those it describes.
     pub fn load(dir: impl AsRef<Path>) -> Result<Self> {
+        Self::load_on(dir, &Placement::default())
+    }
+
+    /// As [`Decoder::load`], to a device and an element type. One tensor at a time is in host memory.
+    ///
+    /// # Errors
+    /// As [`Decoder::load`], and when the device has not enough memory.
+    pub fn load_on(dir: impl AsRef<Path>, placement: &Placement) -> Result<Self> {
         let dir = dir.as_ref();
         let config = Config::from_dir(dir)?;
         let files = WeightFiles::open(dir, "model")?;
-        let parameters = Parameters::load(config.spec(), &files)?;
+        let parameters = Parameters::load(config.spec(), &files, placement)?;
         Self::build(config, parameters)
     }
 
@@ -49,16 +58,17 @@ impl Decoder {
     /// # Errors
     /// When a tensor cannot be made.
     pub fn init(config: &Config, seed: u64) -> Result<Self> {
-        let std = config.spec().initializer_range;
-        Self::init_with_embedding_std(config, seed, std)
+        Self::init_on(config, seed, None, &Placement::default())
     }
 
-    /// As [`Decoder::init`], with another standard deviation for the embedding.
+    /// As [`Decoder::init`], with another standard deviation for the embedding, if one is given, and to a device and an
+    /// element type.
     ///
     /// # Errors
     /// When a tensor cannot be made.
-    pub fn init_with_embedding_std(config: &Config, seed: u64, embedding_std: f64) -> Result<Self> {
-        let parameters = Parameters::draw(config.spec(), seed, embedding_std)?;
+    pub fn init_on(config: &Config, seed: u64, embedding_std: Option<f64>, placement: &Placement) -> Result<Self> {
+        let embedding_std = embedding_std.unwrap_or(config.spec().initializer_range);
+        let parameters = Parameters::draw(config.spec(), seed, embedding_std, placement)?;
         Self::build(config.clone(), parameters)
     }
 
@@ -83,6 +93,27 @@ impl Decoder {
     /// What drives it.
     pub fn spec(&self) -> &DecoderSpec {
         self.config.spec()
+    }
+
+    /// Where its tensors lie: base and adapters lie in one place.
+    pub fn placement(&self) -> Placement {
+        Placement::of(&self.embedding.tensor)
+    }
+
+    /// The same model elsewhere, or in another element type: a copy, with variables of its own where this one has
+    /// variables.
+    ///
+    /// # Errors
+    /// When there is not enough memory.
+    pub fn placed(&self, placement: &Placement) -> Result<Self> {
+        let mut copy = self.clone();
+        let mut result = Ok(());
+        copy.visit_mut(|parameter| {
+            if result.is_ok() {
+                result = parameter.place(placement);
+            }
+        });
+        result.map(|()| copy)
     }
 
     /// Hidden states after the last norm, (`N`, `H`).
@@ -193,12 +224,11 @@ impl Decoder {
         Ok(Stream::new(Tensor::cat(&parts, 0)?))
     }
 
-    /// Rows of one part of the feed-forward layer: some megabytes of intermediate values, and enough for full speed.
+    /// Rows of one part of the feed-forward layer.
     pub(crate) fn feed_forward_rows(&self) -> usize {
-        const VALUES: usize = 1 << 21;
         // DoRA's norms of a whole weight are computed once a part.
         let dora = self.lora.as_ref().is_some_and(|lora| lora.dora);
-        if dora { usize::MAX } else { (VALUES / self.spec().intermediate_size).max(512) }
+        if dora { usize::MAX } else { feed_forward_rows(self.spec().intermediate_size) }
     }
 
     /// The first block in which something is trained, or the depth; the embedding comes before the first.
@@ -231,7 +261,8 @@ impl Decoder {
 
     /// The angles of each of the spec's ropes.
     pub(crate) fn angles(&self, pass: &Pass<'_>) -> Result<Vec<Angles>> {
-        self.spec().ropes.iter().map(|rope| angles(rope, pass.positions, pass.lengths)).collect()
+        let device = self.embedding.tensor.device();
+        self.spec().ropes.iter().map(|rope| angles(rope, pass.positions, pass.lengths, device)).collect()
     }
 
     /// How many blocks it has.
@@ -334,6 +365,13 @@ impl Decoder {
         self.config.untie();
         Ok(())
     }
+}
+
+/// Rows of one part of a feed-forward layer of width `inner`: some megabytes of intermediate values, and enough for full
+/// speed.
+pub(crate) fn feed_forward_rows(inner: usize) -> usize {
+    const VALUES: usize = 1 << 21;
+    (VALUES / inner).max(512)
 }
 
 /// What a forward pass needs beside the ids.

@@ -199,14 +199,3 @@ pub(crate) fn list<S: AsRef<str>>(names: &[S]) -> String {
         more => format!("{} and {more} more", shown.join(", ")),
     }
 }
-
-/// `, did you mean X?` for the nearest of `known`, or nothing when none is near.
-pub(crate) fn did_you_mean<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
-    known
-        .into_iter()
-        .map(|k| (strsim::jaro_winkler(name, k), k))
-        .filter(|(score, _)| *score > 0.75)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, k)| format!(", did you mean `{k}`?"))
-        .unwrap_or_default()
-}

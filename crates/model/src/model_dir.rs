@@ -9,6 +9,7 @@ use crate::decoder::Decoder;
 use crate::error::{ModelError, Result};
 use crate::fields::Fields;
 use crate::lora::ADAPTER_CONFIG;
+use crate::placement::Placement;
 
 /// Where a model lies: a directory in Hugging Face format, with or without a PEFT adapter on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,7 +68,15 @@ impl ModelDir {
     /// # Errors
     /// As [`Decoder::load`] and [`Decoder::load_adapter`].
     pub fn load(&self) -> Result<Decoder> {
-        let mut decoder = Decoder::load(&self.weights)?;
+        self.load_on(&Placement::default())
+    }
+
+    /// As [`ModelDir::load`], to a device and an element type.
+    ///
+    /// # Errors
+    /// As [`Decoder::load_on`] and [`Decoder::load_adapter`].
+    pub fn load_on(&self, placement: &Placement) -> Result<Decoder> {
+        let mut decoder = Decoder::load_on(&self.weights, placement)?;
         if let Some(adapter) = &self.adapter {
             decoder.load_adapter(adapter)?;
         }

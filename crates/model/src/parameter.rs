@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 
-use candle_core::{Device, Tensor, Var};
+use candle_core::{Tensor, Var};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::error::{ModelError, Result, list};
 use crate::layout::{EMBEDDING, HEAD, Role, Slot, layout};
+use crate::placement::Placement;
 use crate::spec::DecoderSpec;
 use crate::weights::WeightFiles;
 
@@ -19,10 +20,17 @@ pub(crate) struct Parameter {
 }
 
 impl Parameter {
-    /// A trainable parameter; takes the values over without copying them.
-    pub fn trainable(name: String, values: Vec<f32>, shape: &[usize]) -> Result<Self> {
-        let tensor = Var::from_vec(values, shape, &Device::Cpu)?.into_inner();
+    /// A trainable parameter.
+    pub fn trainable(name: String, values: Vec<f32>, shape: &[usize], placement: &Placement) -> Result<Self> {
+        let tensor = placement.variable(values, shape)?.into_inner();
         Ok(Self { name, tensor })
+    }
+
+    /// Moves the values; a variable becomes another variable.
+    pub fn place(&mut self, placement: &Placement) -> Result<()> {
+        let placed = placement.place(&self.tensor)?;
+        self.tensor = if self.tensor.is_variable() { Var::from_tensor(&placed)?.into_inner() } else { placed };
+        Ok(())
     }
 
     /// The variable, when trainable.
@@ -60,21 +68,21 @@ impl Parameters {
     }
 
     /// Reads all from a model directory, after checking that exactly these are there.
-    pub fn load(spec: &DecoderSpec, files: &WeightFiles) -> Result<Self> {
+    pub fn load(spec: &DecoderSpec, files: &WeightFiles, placement: &Placement) -> Result<Self> {
         let slots = layout(spec);
         check_names(spec, &slots, files)?;
         check_tied_head(spec, files)?;
         let mut parameters = HashMap::with_capacity(slots.len());
         for slot in slots {
             let values = files.read(&slot.name, &slot.shape)?;
-            let parameter = Parameter::trainable(slot.name.clone(), values, &slot.shape)?;
+            let parameter = Parameter::trainable(slot.name.clone(), values, &slot.shape, placement)?;
             parameters.insert(slot.name, parameter);
         }
         Ok(Self(parameters))
     }
 
     /// Draws all afresh: matrices from N(0, std²), gains so that they do nothing, biases zero.
-    pub fn draw(spec: &DecoderSpec, seed: u64, embedding_std: f64) -> Result<Self> {
+    pub fn draw(spec: &DecoderSpec, seed: u64, embedding_std: f64, placement: &Placement) -> Result<Self> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut parameters = HashMap::new();
         for Slot { name, shape, role } in layout(spec) {
@@ -86,7 +94,7 @@ impl Parameters {
                 Role::Norm if spec.norm_plus_one => vec![0.0; count],
                 Role::Norm => vec![1.0; count],
             };
-            let parameter = Parameter::trainable(name.clone(), values, &shape)?;
+            let parameter = Parameter::trainable(name.clone(), values, &shape, placement)?;
             parameters.insert(name, parameter);
         }
         Ok(Self(parameters))

@@ -1,6 +1,6 @@
 //! Log-probabilities of completions, and the way back from their weights to gradients.
 
-use candle_core::{Device, Tensor, Var};
+use candle_core::{Tensor, Var};
 use smpo_kernels::{
     Gradients, OtherGradients, SelectedLogProbs, Tape, TerminatorStanding, selected_log_probs,
     selected_log_probs_with_terminators,
@@ -35,7 +35,7 @@ pub struct Scored<'a> {
 enum WayBack<'a> {
     /// Every operation of the forward pass.
     Recorded(Tape),
-    /// The input of each block; last norm and head are recorded, they hold little.
+    /// The input of each block but the first; last norm and head are recorded, they hold little.
     Checkpoints { recomputation: Recomputation<'a>, inputs: Vec<Tensor>, head_input: Var, head: Tape },
 }
 
@@ -73,7 +73,11 @@ impl Decoder {
         for index in 0..model.depth() {
             let mut attend = |layer: &_, heads| attend_packed(model.spec(), layer, &heads, batch.segments());
             let output = model.run_block(index, Stream::new(stream.clone()), &angles, &pass, &mut attend)?.sum()?;
-            inputs.push(std::mem::replace(&mut stream, output));
+            let input = std::mem::replace(&mut stream, output);
+            // The first block's is a lookup away.
+            if index > 0 {
+                inputs.push(input);
+            }
         }
         let head_input = Var::from_tensor(&stream)?;
         let (head, selected) = Tape::record(|| {
@@ -127,7 +131,7 @@ impl Scored<'_> {
     /// # Errors
     /// When there is not one weight a row.
     pub fn backward(self, weights: &[f32], gradients: &mut Gradients) -> Result<()> {
-        let weights = Tensor::from_slice(weights, weights.len(), &Device::Cpu)?;
+        let weights = Tensor::from_slice(weights, weights.len(), self.log_probs.device())?;
         match self.way_back {
             WayBack::Recorded(tape) => {
                 tape.backward(&self.log_probs, &weights, gradients)?;
@@ -151,19 +155,26 @@ struct Recomputation<'a> {
 }
 
 impl Recomputation<'_> {
-    /// From the gradient of what the last block gave to those of everything trained.
-    fn back(&self, inputs: Vec<Tensor>, mut gradient: Tensor, gradients: &mut Gradients) -> Result<()> {
+    /// From the gradient of what the last block gave to those of everything trained. What is read no more is dropped at
+    /// once: each tensor of the stream is as large as a block's kept input.
+    fn back(&self, mut inputs: Vec<Tensor>, mut gradient: Tensor, gradients: &mut Gradients) -> Result<()> {
         let embedding = self.decoder.embedding_is_trained();
         let first = self.decoder.first_trained_block();
-        for (index, input) in inputs.into_iter().enumerate().skip(first).rev() {
+        for index in (first..self.decoder.depth()).rev() {
+            let kept = if index > 0 { inputs.pop() } else { None };
+            let input = match kept {
+                Some(input) => input,
+                None => self.decoder.frozen().embed(self.batch.input_ids())?,
+            };
             if index == first && !embedding {
                 // Nothing below is trained, so nobody asks for the gradient of this input.
-                self.block(index, &input, &gradient, gradients)?;
+                self.block(index, &input, gradient, gradients)?;
                 return Ok(());
             }
-            let input = Var::from_tensor(&input)?;
-            let mut others = self.block(index, &input, &gradient, gradients)?;
-            gradient = gradient_of(&input, &mut others)?;
+            let variable = Var::from_tensor(&input)?;
+            drop(input);
+            let mut others = self.block(index, &variable, gradient, gradients)?;
+            gradient = gradient_of(&variable, &mut others)?;
         }
         if embedding {
             let (tape, embedded) = Tape::record(|| self.decoder.embed(self.batch.input_ids()));
@@ -177,7 +188,7 @@ impl Recomputation<'_> {
         &self,
         index: usize,
         input: &Tensor,
-        gradient: &Tensor,
+        gradient: Tensor,
         gradients: &mut Gradients,
     ) -> Result<OtherGradients> {
         let (decoder, segments) = (self.decoder, self.batch.segments());
@@ -192,7 +203,7 @@ impl Recomputation<'_> {
         &self,
         index: usize,
         attended: &Tensor,
-        gradient: &Tensor,
+        gradient: Tensor,
         gradients: &mut Gradients,
     ) -> Result<Tensor> {
         let rows = attended.dim(0)?;
@@ -206,6 +217,7 @@ impl Recomputation<'_> {
             let mut others = tape.backward(&output?, &gradient.narrow(0, first, count)?, gradients)?;
             parts.push(gradient_of(&part, &mut others)?);
         }
+        drop(gradient);
         Ok(Tensor::cat(&parts, 0)?)
     }
 }

@@ -1,7 +1,7 @@
 //! Training part of the weights.
 
 use crate::decoder::Decoder;
-use crate::error::{ModelError, Result, did_you_mean};
+use crate::error::{ModelError, Result};
 use crate::layout::{EMBEDDING, HEAD};
 use crate::name_pattern::NamePattern;
 
@@ -25,7 +25,7 @@ impl NamedParameters {
             let pattern = NamePattern::new(WHAT, text)?;
             if !parameters.iter().any(|parameter| checked.names(&pattern, parameter)) {
                 let parts = parameters.iter().flat_map(|name| name.split('.')).filter(|part| *part != "weight");
-                let hint = did_you_mean(text, parts.chain([HEAD]));
+                let hint = smpo_suggest::did_you_mean(text, parts.chain([HEAD]));
                 return Err(ModelError::input(WHAT, "the name of a layer or parameter", format!("`{text}`{hint}")));
             }
             checked.patterns.push(pattern);
@@ -98,7 +98,7 @@ mod tests {
         let error = decoder.train_only(&["lm_head".into(), "up_prj".into()]).unwrap_err().to_string();
         assert_eq!(
             error,
-            "unfreeze_layers_patterns: expected the name of a layer or parameter, got `up_prj`, did you mean `up_proj`?"
+            "unfreeze_layers_patterns: expected the name of a layer or parameter, got `up_prj` (did you mean `up_proj`?)"
         );
         assert!(decoder.train_only(&["model.layers.2.*".into()]).is_err());
         assert!(decoder.train_only(&[]).is_err());

@@ -10,7 +10,7 @@ use std::path::Path;
 use reference::{case_dir, values};
 use safetensors::{Dtype, SafeTensors, View};
 use serde_json::{Value, json};
-use smpo_model::{Config, Decoder, Element, PackedBatch, SaveOptions};
+use smpo_model::{Config, Decoder, Element, PackedBatch, Placement, SaveOptions};
 use tempfile::TempDir;
 
 /// A tensor as it lies in a file.
@@ -381,7 +381,7 @@ fn configs_that_would_have_to_be_approximated_are_refused_by_name() {
     let refusal = |case: &str, field: &str, value: Value| refusal_of(case, |s| s.config[field] = value);
     assert_eq!(
         refusal("qwen2", "model_type", json!("qwen22")),
-        "DIR/config.json: model family `qwen22` is not supported, did you mean `qwen2`?; \
+        "DIR/config.json: model family `qwen22` is not supported (did you mean `qwen2`?); \
          supported are llama, qwen2, qwen3, mistral, phi3, gemma2, gemma3_text"
     );
     assert!(
@@ -451,7 +451,7 @@ fn fresh_weights_depend_on_the_seed_alone() {
     let std = |v: &[f32]| (v.iter().map(|x| f64::from(x * x)).sum::<f64>() / v.len() as f64).sqrt();
     // 512 draws: the sample's standard deviation is within 15 % of 0.3 but for one case in 10^6.
     assert!((std(&one["lm_head.weight"]) / 0.3 - 1.0).abs() < 0.15);
-    let wide = all(&Decoder::init_with_embedding_std(&config, 1, 3.0).unwrap());
+    let wide = all(&Decoder::init_on(&config, 1, Some(3.0), &Placement::default()).unwrap());
     assert!((std(&wide["model.embed_tokens.weight"]) / 3.0 - 1.0).abs() < 0.15);
     assert!((std(&wide["lm_head.weight"]) / 0.3 - 1.0).abs() < 0.15);
 }

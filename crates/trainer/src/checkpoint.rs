@@ -17,6 +17,7 @@ use crate::alarm::Alarms;
 use crate::error::{TrainError, io};
 use crate::judge::Judge;
 use crate::learner::Learner;
+use crate::loss_scale::LossScale;
 use crate::probe::Targets;
 
 const SCHEMA_VERSION: u32 = 2;
@@ -45,6 +46,9 @@ struct State {
     /// Updates of the optimizer.
     updates: u64,
     winsor: WinsorState,
+    /// Of float16 runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    loss_scale: Option<LossScale>,
     memory: Memory,
 }
 
@@ -140,6 +144,7 @@ fn fill(partial: &Path, step: u64, learner: &Learner, memory: &Memory, sources: 
         step,
         updates: learner.optimizer().steps(),
         winsor: learner.winsor().clone(),
+        loss_scale: learner.loss_scale(),
         memory: memory.clone(),
     };
     let state = serde_json::to_vec_pretty(&state).map_err(std::io::Error::from);
@@ -185,6 +190,8 @@ impl Checkpoint {
             moments_from_bytes(&bytes).map_err(|reason| damaged(format!("optimizer.safetensors: {reason}")))?;
         learner.optimizer_mut().restore(state.updates, moments).map_err(|error| damaged(error.to_string()))?;
         learner.set_winsor(state.winsor);
+        // A run that goes on in float16 after another device's float32 starts with a fresh scale.
+        learner.set_loss_scale(learner.loss_scale().map(|fresh| state.loss_scale.unwrap_or(fresh)));
         Ok(state.memory)
     }
 }

@@ -5,32 +5,36 @@
 //!
 //! * [`adapter`](self::adapter): the LoRA keys together
 //! * [`probe`], [`alarms`]: the two tables beside `[loss]`
+//! * [`read`]: from a file to a checked configuration; [`check`]: its ranges; [`derived`]: what follows from it
 //! * [`published`]: effective_llm_alignment's YAML
 //! * [`reference`]: the page and the schema
 
 mod adapter;
 pub mod alarms;
 mod check;
+mod derived;
 mod keys;
+mod one_or_many;
 pub mod probe;
 mod published;
+mod read;
 pub mod reference;
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use smpo_data::{HoldOut, OnBadRows, PromptKeep};
+use smpo_devices::Choice;
 use smpo_losses::LossConfig;
 
 pub use adapter::AdapterStart;
 pub use alarms::AlarmConfig;
 pub use probe::{OnDrop, ProbeConfig};
+pub use read::ReadConfig;
 
-use crate::error::TrainError;
-use crate::schedule::{LearningRate, Schedule};
-use keys::{known_keys, nearest};
+use crate::schedule::Schedule;
+use one_or_many::{OneOrMany, one_or_many};
 
 /// Where the weights of a run start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -53,6 +57,17 @@ pub enum DataCheck {
     /// They are shown, and the run goes on.
     Report,
     /// Nothing is checked.
+    Off,
+}
+
+/// What becomes of a run that is estimated to need more memory than is free.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MemoryCheck {
+    /// It ends before it starts.
+    #[default]
+    Refuse,
+    /// Nothing is estimated.
     Off,
 }
 
@@ -128,9 +143,14 @@ pub struct TrainConfig {
     /// Which end of a prompt that is too long is kept.
     #[serde(default)]
     pub truncation_mode: PromptKeep,
-    /// Pairs (or examples) of a micro-batch: what is in memory at once.
+    /// Pairs (or examples) of a micro-batch. It shapes the optimizer step and the winsor scope `microbatch`; what is in
+    /// memory at once is `max_tokens_per_pack`'s business.
     #[serde(default = "defaults::one")]
     pub per_device_train_batch_size: usize,
+    /// Tokens that go through the model at once, packed without padding, shared prompts counted once. When absent, as
+    /// many as take no more memory than weights, gradients and moments together, from 1,024 to 2,048 (8,192 on a GPU).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_tokens_per_pack: Option<usize>,
     /// Micro-batches of an optimizer step.
     #[serde(default = "defaults::one")]
     pub gradient_accumulation_steps: usize,
@@ -175,6 +195,19 @@ pub struct TrainConfig {
     /// Keep each layer's input only and compute the layer again on the way back: less memory, one more forward pass.
     #[serde(default)]
     pub gradient_checkpointing: bool,
+    /// Where to train: `auto` (a GPU where the build and the machine have one), `cpu`, `cuda` or `cuda:N`; `emulated` runs
+    /// the GPU's kernels on the processor, for checks. A run may go on on another device.
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub device: Choice,
+    /// Compute in bfloat16 on a GPU, with float32 master weights and moments. The processor trains in float32. Excludes
+    /// `fp16`.
+    #[serde(default)]
+    pub bf16: bool,
+    /// Compute in float16 on a GPU, with float32 master weights and moments, and with loss scaling. The processor trains in
+    /// float32. Excludes `bf16`.
+    #[serde(default)]
+    pub fp16: bool,
     /// Steps between checkpoints; none but the last when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub save_steps: Option<u64>,
@@ -193,7 +226,10 @@ pub struct TrainConfig {
     /// Steps between evaluations on held-out rows; an epoch when absent. Step 0 and the last are always evaluated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eval_steps: Option<u64>,
-    /// Rows of a micro-batch in evaluation; `per_device_train_batch_size` when absent.
+    /// What becomes of a run that is estimated to need more memory than is free.
+    #[serde(default)]
+    pub memory_check: MemoryCheck,
+    /// Rows of a micro-batch in evaluation, for the winsor scope `microbatch`; `per_device_train_batch_size` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub per_device_eval_batch_size: Option<usize>,
     /// The figure of `metrics.jsonl` that tells which checkpoint is best: one of `eval_…` or `probe/…`; `eval_loss` when
@@ -295,274 +331,5 @@ mod defaults {
     }
     pub fn max_skipped_steps() -> u64 {
         10
-    }
-}
-
-/// What a key of several values may be given as: only its schema is of use, [`one_or_many`] reads it.
-#[derive(JsonSchema)]
-#[serde(untagged)]
-#[schemars(inline)]
-#[expect(dead_code)]
-enum OneOrMany<T> {
-    One(T),
-    Many(Vec<T>),
-}
-
-fn one_or_many<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
-where
-    D: serde::Deserializer<'de>,
-    T: serde::de::DeserializeOwned,
-{
-    // Through a value, so that the error of one element is told and not that no variant matched.
-    let value = serde_json::Value::deserialize(deserializer)?;
-    let values = if let serde_json::Value::Array(values) = value { values } else { vec![value] };
-    values.into_iter().map(|value| serde_json::from_value(value).map_err(serde::de::Error::custom)).collect()
-}
-
-/// A configuration, and what its reader should know about how it was read.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ReadConfig {
-    /// The configuration.
-    pub config: TrainConfig,
-    /// Sentences: settings that mean nothing here, or something else than where the file comes from.
-    pub notes: Vec<String>,
-}
-
-impl TrainConfig {
-    /// Reads a TOML file, or with the ending `.yaml` or `.yml` a YAML file, in which effective_llm_alignment's flat keys
-    /// are understood too; applies `key=value` overrides (dotted keys reach into tables) and checks the whole.
-    ///
-    /// # Errors
-    /// When the file cannot be read, is not TOML or YAML, has an unknown key or a value out of range; with the place.
-    pub fn read(path: &Path, overrides: &[String]) -> Result<ReadConfig, TrainError> {
-        let text = std::fs::read_to_string(path).map_err(|source| TrainError::Io {
-            path: path.to_owned(),
-            action: "read",
-            source,
-        })?;
-        if path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml") {
-            return published::parse(&text, path, overrides);
-        }
-        Ok(ReadConfig { config: Self::parse(&text, path, overrides)?, notes: Vec::new() })
-    }
-
-    /// The same for TOML text that came from `origin`.
-    ///
-    /// # Errors
-    /// As [`TrainConfig::read`].
-    pub fn parse(text: &str, origin: &Path, overrides: &[String]) -> Result<Self, TrainError> {
-        let source = Source { text, origin };
-        let mut table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-            let line = error.span().map(|span| line_of(text, span.start));
-            source.error(line, error.message().to_owned())
-        })?;
-        for assignment in overrides {
-            set(&mut table, assignment)
-                .map_err(|message| source.error(None, format!("--set {assignment}: {message}")))?;
-        }
-        Self::from_table(table, &source)
-    }
-
-    fn from_table(table: toml::Table, source: &Source<'_>) -> Result<Self, TrainError> {
-        let refuse = |key: &str, known: &[&'static str], place: &str| {
-            let hint = nearest(key, known.iter().copied()).map(|near| format!("; did you mean `{near}`?"));
-            source.error(source.line_of_key(key), format!("unknown key `{key}`{place}{}", hint.unwrap_or_default()))
-        };
-        // The loss table reports for itself: it knows its kinds and their keys.
-        let tables = [("probe", known_keys::<ProbeConfig>()), ("alarms", known_keys::<AlarmConfig>())];
-        let known = known_keys::<TrainConfig>();
-        if let Some(key) = table.keys().find(|key| !known.contains(&key.as_str())) {
-            return Err(refuse(key, known, ""));
-        }
-        for (name, known) in tables {
-            let inner = table.get(name).and_then(toml::Value::as_table);
-            if let Some(key) = inner.and_then(|table| table.keys().find(|key| !known.contains(&key.as_str()))) {
-                return Err(refuse(key, known, &format!(" in [{name}]")));
-            }
-        }
-        let at = |message: String| source.error(quoted(&message).and_then(|key| source.line_of_key(key)), message);
-        let config: TrainConfig =
-            toml::Value::Table(table).try_into().map_err(|error: toml::de::Error| at(error.message().to_owned()))?;
-        config.check().map_err(at)?;
-        Ok(config)
-    }
-
-    /// Pairs of an optimizer step.
-    pub fn batch_size(&self) -> usize {
-        self.per_device_train_batch_size * self.gradient_accumulation_steps
-    }
-
-    /// Optimizer steps of an epoch over `rows` rows; the last one may be smaller.
-    pub fn steps_per_epoch(&self, rows: usize) -> u64 {
-        rows.div_ceil(self.batch_size()) as u64
-    }
-
-    /// Optimizer steps of the run over `rows` rows.
-    pub fn total_steps(&self, rows: usize) -> u64 {
-        self.max_steps.unwrap_or_else(|| {
-            let steps = self.steps_per_epoch(rows) as f64 * self.num_train_epochs;
-            (steps.ceil() as u64).max(1)
-        })
-    }
-
-    /// The learning rate of a run of `total_steps`.
-    pub fn learning_rate(&self, total_steps: u64) -> LearningRate {
-        let warmup_steps =
-            self.warmup_steps.unwrap_or_else(|| (self.warmup_ratio.unwrap_or(0.0) * total_steps as f64).ceil() as u64);
-        LearningRate {
-            peak: self.learning_rate,
-            schedule: self.lr_scheduler_type,
-            decay_ratio: self.lr_decay_ratio,
-            warmup_steps,
-            total_steps,
-            min_ratio: self.min_lr_ratio,
-        }
-    }
-
-    /// Rows of a micro-batch in evaluation.
-    pub fn eval_batch_size(&self) -> usize {
-        self.per_device_eval_batch_size.unwrap_or(self.per_device_train_batch_size)
-    }
-
-    /// The figure that tells which checkpoint is best, as `metrics.jsonl` spells it.
-    pub fn best_metric(&self) -> String {
-        match self.metric_for_best_model.as_deref() {
-            None => "eval_loss".to_owned(),
-            Some(name) if name.starts_with("eval_") || name.starts_with("probe/") => name.to_owned(),
-            Some(name) => format!("eval_{name}"),
-        }
-    }
-
-    /// Whether more of [`TrainConfig::best_metric`] is better.
-    pub fn best_is_greatest(&self) -> bool {
-        let name = self.best_metric();
-        let falls = ["loss", "rewards/rejected", "logps/rejected", "loop_rate", "length"];
-        self.greater_is_better.unwrap_or_else(|| !falls.iter().any(|end| name.ends_with(end)))
-    }
-
-    /// Whether rows are held out.
-    pub fn evaluates(&self) -> bool {
-        self.test_size.is_some() || !self.eval_dataset.is_empty()
-    }
-
-    /// The keys in which two configurations differ.
-    pub(crate) fn differing_keys(&self, other: &Self) -> Vec<String> {
-        let table = |config: &Self| toml::Table::try_from(config).unwrap_or_default();
-        let (mine, theirs) = (table(self), table(other));
-        let keys: BTreeSet<&String> = mine.keys().chain(theirs.keys()).collect();
-        keys.into_iter().filter(|key| mine.get(*key) != theirs.get(*key)).cloned().collect()
-    }
-}
-
-/// `a.b=value`: the value as TOML where it parses, as a string otherwise.
-fn set(table: &mut toml::Table, assignment: &str) -> Result<(), String> {
-    let (key, value) = assignment.split_once('=').ok_or("expected key=value")?;
-    let value = value.trim();
-    let parsed = format!("value = {value}").parse::<toml::Table>().ok().and_then(|mut parsed| parsed.remove("value"));
-    let value = parsed.unwrap_or_else(|| toml::Value::String(value.to_owned()));
-    let mut path: Vec<&str> = key.trim().split('.').collect();
-    let last = path.pop().filter(|last| !last.is_empty()).ok_or("expected a key before `=`")?;
-    let mut table = table;
-    for part in path {
-        let entry = table.entry(part.to_owned()).or_insert_with(|| toml::Value::Table(toml::Table::new()));
-        table = entry.as_table_mut().ok_or_else(|| format!("`{part}` is not a table"))?;
-    }
-    table.insert(last.to_owned(), value);
-    Ok(())
-}
-
-fn line_of(text: &str, offset: usize) -> usize {
-    text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count() + 1
-}
-
-/// Where a configuration came from, for errors.
-struct Source<'a> {
-    text: &'a str,
-    origin: &'a Path,
-}
-
-impl Source<'_> {
-    fn error(&self, line: Option<usize>, message: String) -> TrainError {
-        TrainError::Config { origin: self.origin.to_owned(), line, message }
-    }
-
-    /// The first line that assigns `key`, in TOML or in YAML.
-    fn line_of_key(&self, key: &str) -> Option<usize> {
-        let assigns = |line: &str| {
-            line.trim_start().strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with(['=', ':']))
-        };
-        self.text.lines().position(assigns).map(|index| index + 1)
-    }
-}
-
-/// What a message quotes first.
-fn quoted(message: &str) -> Option<&str> {
-    message.split('`').nth(1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MINIMAL: &str = r#"
-model_name_or_path = "base"
-output_dir = "out"
-dataset = "pairs.jsonl"
-learning_rate = 1e-4
-
-[loss]
-kind = "smpo"
-"#;
-
-    fn parse(text: &str, overrides: &[&str]) -> Result<TrainConfig, String> {
-        let overrides: Vec<String> = overrides.iter().map(|s| (*s).to_owned()).collect();
-        TrainConfig::parse(text, Path::new("run.toml"), &overrides).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn a_minimal_file_is_enough() {
-        let config = parse(MINIMAL, &[]).unwrap();
-        assert_eq!(config.dataset, [PathBuf::from("pairs.jsonl")]);
-        assert_eq!(config.batch_size(), 1);
-        assert_eq!(config.total_steps(10), 10);
-    }
-
-    #[test]
-    fn a_resolved_configuration_reads_back_the_same() {
-        let config = parse(MINIMAL, &["warmup_ratio=0.1", "loss.beta=1.5"]).unwrap();
-        let text = toml::to_string(&config).unwrap();
-        assert_eq!(parse(&text, &[]).unwrap(), config);
-    }
-
-    #[test]
-    fn unknown_keys_are_refused_with_the_line_and_the_nearest() {
-        let text = format!("learning_rat = 1\n{MINIMAL}");
-        let error = parse(&text, &[]).unwrap_err();
-        assert_eq!(error, "run.toml:1: unknown key `learning_rat`; did you mean `learning_rate`?");
-    }
-
-    #[test]
-    fn overrides_reach_into_tables_and_are_checked() {
-        let config = parse(MINIMAL, &["seed=7", "output_dir=else where", "max_steps=3"]).unwrap();
-        assert_eq!((config.seed, config.max_steps), (7, Some(3)));
-        assert_eq!(config.output_dir, PathBuf::from("else where"));
-        assert!(parse(MINIMAL, &["seed.x=7"]).is_err());
-        assert!(parse(MINIMAL, &["nonsense"]).unwrap_err().contains("expected key=value"));
-    }
-
-    #[test]
-    fn ranges_name_field_range_and_value() {
-        let error = parse(MINIMAL, &["learning_rate=-1"]).unwrap_err();
-        assert_eq!(error, "run.toml:5: `learning_rate` must be a positive number, got -1");
-        let error = parse(MINIMAL, &["warmup_ratio=0.1", "warmup_steps=3"]).unwrap_err();
-        assert!(error.contains("exclude each other"), "{error}");
-    }
-
-    #[test]
-    fn steps_count_a_partial_last_batch() {
-        let config = parse(MINIMAL, &["per_device_train_batch_size=4", "gradient_accumulation_steps=2"]).unwrap();
-        assert_eq!(config.total_steps(17), 3);
-        let config = TrainConfig { num_train_epochs: 1.2, ..config };
-        assert_eq!(config.total_steps(17), 4);
     }
 }

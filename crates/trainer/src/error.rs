@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::memory::MemoryShortage;
+
 /// Why a run did not start or did not go on. Nothing that was saved before is lost.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
@@ -40,6 +42,9 @@ pub enum TrainError {
     /// The model directory's tokenizer or chat template is wrong.
     #[error(transparent)]
     Encode(#[from] smpo_data::EncodeError),
+    /// The device cannot be used.
+    #[error(transparent)]
+    Device(#[from] smpo_devices::DeviceError),
     /// The model directory is wrong, or the model refused a batch.
     #[error(transparent)]
     Model(#[from] smpo_model::ModelError),
@@ -59,6 +64,22 @@ pub enum TrainError {
         step: u64,
         /// What it said.
         source: smpo_losses::BatchError,
+    },
+    /// The run would not fit into memory.
+    #[error("{0}")]
+    Memory(Box<MemoryShortage>),
+    /// A row holds a token that the model does not know.
+    #[error(
+        "row {row}: token {token} is outside the model's vocabulary of {vocabulary}; expected a tokenizer that belongs \
+         to the model: use the model's own, or enlarge the model's embedding to fit"
+    )]
+    Vocabulary {
+        /// The row.
+        row: String,
+        /// The token.
+        token: u32,
+        /// How many tokens the model knows.
+        vocabulary: usize,
     },
     /// The run directory holds another run.
     #[error(

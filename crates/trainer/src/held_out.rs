@@ -3,9 +3,10 @@
 use smpo_losses::{Batch, Completion, Pair};
 
 use crate::error::TrainError;
-use crate::learner::{Learner, RowLogps, StepRow, row_logps};
+use crate::learner::{Learner, StepRow};
 use crate::record::Figure;
 use crate::row::Row;
+use crate::scoring::{Mismatched, RowLogps, TerminatorFlags, row_logps};
 
 /// Rows that are never trained on.
 pub(crate) struct HeldOut {
@@ -13,7 +14,7 @@ pub(crate) struct HeldOut {
     pub rows: Vec<Row>,
     /// What the reference model says about each; empty where the objective does not ask.
     pub references: Vec<RowLogps>,
-    /// Rows of a micro-batch.
+    /// Rows of a micro-batch, over which an objective may take quantiles.
     pub micro_batch: usize,
 }
 
@@ -28,26 +29,14 @@ impl HeldOut {
         is_terminator: &(dyn Fn(u32) -> bool + Sync),
         step: u64,
     ) -> Result<Vec<Figure>, TrainError> {
-        let logps = row_logps(learner.decoder(), &self.rows, self.micro_batch)?;
-        let flags: Vec<[Vec<bool>; 2]> = self
-            .rows
-            .iter()
-            .map(|row| {
-                let of = |side: &Option<Vec<u32>>| side.iter().flatten().map(|id| is_terminator(*id)).collect();
-                [of(&row.chosen), of(&row.rejected)]
-            })
-            .collect();
+        let logps = row_logps(learner.decoder(), &self.rows, learner.max_tokens())?;
+        let flags: Vec<TerminatorFlags> =
+            self.rows.iter().map(|row| TerminatorFlags::new(row, is_terminator)).collect();
         let pairs: Vec<Pair<'_>> = logps
             .iter()
             .zip(&flags)
             .enumerate()
-            .map(|(index, (logps, [chosen, rejected]))| {
-                let reference = self.references.get(index);
-                Pair {
-                    chosen: completion(&logps.chosen, chosen, reference.and_then(|r| r.chosen.as_ref())),
-                    rejected: completion(&logps.rejected, rejected, reference.and_then(|r| r.rejected.as_ref())),
-                }
-            })
+            .map(|(index, (logps, flags))| flags.pair(logps, self.references.get(index)))
             .collect();
         let rows: Vec<StepRow<'_>> = self
             .rows
@@ -57,7 +46,7 @@ impl HeldOut {
             .collect();
         let rows: Vec<&StepRow<'_>> = rows.iter().collect();
         let mismatched = learner.mismatched(&rows, is_terminator)?;
-        let mismatched: Vec<Completion<'_>> = mismatched.iter().map(crate::learner::Mismatched::completion).collect();
+        let mismatched: Vec<Completion<'_>> = mismatched.iter().map(Mismatched::completion).collect();
         let sizes: Vec<usize> = self.rows.chunks(self.micro_batch).map(<[Row]>::len).collect();
         let batch = Batch {
             pairs: &pairs,
@@ -74,13 +63,4 @@ impl HeldOut {
         let figures = evaluation.metrics().into_iter().filter(|(name, _)| *name != "target_margin");
         Ok(figures.map(|(name, value)| (format!("eval_{name}").into(), value)).collect())
     }
-}
-
-fn completion<'a>(
-    logps: &'a Option<Vec<f64>>,
-    is_terminator: &'a [bool],
-    reference: Option<&'a Vec<f64>>,
-) -> Option<Completion<'a>> {
-    let logps = logps.as_ref()?;
-    Some(Completion { logps, is_terminator, ref_logps: reference.map(Vec::as_slice) })
 }

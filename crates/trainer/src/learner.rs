@@ -1,21 +1,17 @@
 //! One optimizer step: log-probs forward, the loss as a pure function of them, its weights backward, AdamW.
 
+use candle_core::DType;
 use smpo_kernels::{AdamW, AdamWOptions, Gradients, KernelError, Parameter, StepReport};
 use smpo_losses::{Batch, Completion, Evaluation, Objective, Pair, PairEvaluation, Totals, WinsorState};
-use smpo_model::{Decoder, PackedBatch, ScoreOptions};
+use smpo_model::{Decoder, Element, ScoreOptions};
 
 use crate::config::TrainConfig;
 use crate::error::TrainError;
+use crate::loss_scale::LossScale;
+use crate::memory;
+use crate::packing::{Unit, units};
 use crate::row::Row;
-
-/// Log-probs of a row's completions, in nats, one per token.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct RowLogps {
-    /// Of the chosen side.
-    pub chosen: Option<Vec<f64>>,
-    /// Of the rejected side.
-    pub rejected: Option<Vec<f64>>,
-}
+use crate::scoring::{Mismatched, RowLogps, TerminatorFlags, mismatched, pack, row_logps_of};
 
 /// A row with what the reference model says about it, where the objective asks.
 #[derive(Debug, Clone, Copy)]
@@ -31,8 +27,10 @@ pub struct StepRow<'a> {
 pub struct StepOutcome {
     /// The objective on the step's rows, before the update.
     pub evaluation: Evaluation,
-    /// Global gradient norm before clipping.
+    /// Global gradient norm before clipping; not finite where the loss scale was too large.
     pub grad_norm: f64,
+    /// What the loss was multiplied by, in float16.
+    pub loss_scale: Option<f64>,
 }
 
 /// A model with its objective and optimizer.
@@ -42,7 +40,11 @@ pub struct Learner {
     optimizer: AdamW,
     gradients: Gradients,
     winsor: WinsorState,
+    /// In float16.
+    loss_scale: Option<LossScale>,
+    /// Rows of a micro-batch of the configuration, over which an objective may take quantiles.
     micro_batch: usize,
+    max_tokens: usize,
     checkpointing: bool,
     /// Seeds the adapters' dropout, together with the step.
     seed: u64,
@@ -73,6 +75,8 @@ impl Learner {
             weight_decay: config.weight_decay,
             max_grad_norm: (config.max_grad_norm > 0.0).then_some(config.max_grad_norm),
         };
+        let loss_scale = (decoder.placement().element == Element::F16).then(LossScale::default);
+        let max_tokens = memory::max_tokens(config, decoder.spec())?;
         let optimizer = AdamW::new(parameters, options)?;
         let gradients = optimizer.gradients()?;
         Ok(Learner {
@@ -81,7 +85,9 @@ impl Learner {
             optimizer,
             gradients,
             winsor: WinsorState::default(),
+            loss_scale,
             micro_batch: config.per_device_train_batch_size,
+            max_tokens,
             checkpointing: config.gradient_checkpointing,
             seed: config.seed,
             reference: None,
@@ -117,6 +123,15 @@ impl Learner {
         self.winsor = winsor;
     }
 
+    /// The loss scale of a float16 run, for checkpoints.
+    pub fn loss_scale(&self) -> Option<LossScale> {
+        self.loss_scale
+    }
+
+    pub(crate) fn set_loss_scale(&mut self, loss_scale: Option<LossScale>) {
+        self.loss_scale = loss_scale;
+    }
+
     pub(crate) fn keep_reference(&mut self, reference: Decoder) {
         self.reference = Some(reference.frozen());
     }
@@ -125,7 +140,7 @@ impl Learner {
     pub(crate) fn check_finite(&self, step: u64) -> Result<(), TrainError> {
         for (_, var) in self.decoder.trainable() {
             // NaN and infinity both make the sum of absolute values not finite; so does an overflow, which is as bad.
-            let sum = var.abs()?.sum_all()?.to_scalar::<f32>()?;
+            let sum = var.to_dtype(DType::F32)?.abs()?.sum_all()?.to_scalar::<f32>()?;
             if !sum.is_finite() {
                 return Err(TrainError::NotFinite { step, what: "a weight", value: f64::from(sum) });
             }
@@ -136,7 +151,8 @@ impl Learner {
     /// One optimizer step, number `step` from 0, over all its rows; `margin` is γ of this step.
     ///
     /// # Errors
-    /// When the model or the loss refuses a row, or loss or gradient is not finite; nothing is updated then.
+    /// When the model or the loss refuses a row, or loss or gradient is not finite; nothing is updated then. A gradient
+    /// that is not finite because the loss scale was too large is no error: the step is skipped and the scale halved.
     pub fn step(
         &mut self,
         rows: &[StepRow<'_>],
@@ -146,249 +162,159 @@ impl Learner {
         learning_rate: f64,
     ) -> Result<StepOutcome, TrainError> {
         self.gradients.clear();
-        let batches: Vec<&[StepRow<'_>]> = rows.chunks(self.micro_batch).collect();
-        let evaluation = if batches.len() > 1 && self.objective.needs_whole_step() {
-            self.forward_twice(&batches, is_terminator, step, margin)?
-        } else {
-            self.forward_once(&batches, is_terminator, step, margin)?
-        };
-        if !evaluation.value.is_finite() {
-            return Err(TrainError::NotFinite { step: step + 1, what: "the loss", value: evaluation.value });
-        }
-        let StepReport { grad_norm, .. } =
-            self.optimizer.step(&self.gradients, learning_rate).map_err(|error| match error {
-                KernelError::NonFiniteGradient { norm, .. } => {
-                    TrainError::NotFinite { step: step + 1, what: "the gradient norm", value: norm }
-                }
-                other => other.into(),
-            })?;
-        Ok(StepOutcome { evaluation, grad_norm })
-    }
-
-    /// Each micro-batch forward and backward at once: one is in memory at a time.
-    fn forward_once(
-        &mut self,
-        batches: &[&[StepRow<'_>]],
-        is_terminator: &(dyn Fn(u32) -> bool + Sync),
-        step: u64,
-        margin: Option<f64>,
-    ) -> Result<Evaluation, TrainError> {
-        let totals = totals(batches.iter().copied().flatten());
+        let context = Context { rows, is_terminator, step, margin, totals: totals(rows) };
+        let tokens: Vec<usize> = rows.iter().map(|row| row.row.packed_tokens()).collect();
         let mut whole: Option<Evaluation> = None;
-        for (index, rows) in batches.iter().enumerate() {
-            let packed = pack(rows)?;
-            // A second handle on the same memory: the tape borrows it while the rest of the learner evaluates.
-            let decoder = self.decoder.clone();
-            let scored = decoder.score(&packed, &self.score_options(step, index))?;
-            let read = Readings::new(rows, &packed, &scored.log_probs().to_vec1::<f32>()?, is_terminator);
-            let evaluation = self.evaluate(&[rows], &read, is_terminator, step, margin, Some(totals))?;
-            scored.backward(&weights(&evaluation.pairs), &mut self.gradients)?;
+        let mut order: Vec<usize> = Vec::with_capacity(rows.len());
+        let mut packs_before = 0;
+        for unit in units(&self.objective, &tokens, self.micro_batch, self.max_tokens) {
+            let evaluation = self.unit(&context, &unit, packs_before)?;
+            packs_before += unit.packs.len() as u64;
+            order.extend(unit.rows());
             match &mut whole {
                 Some(whole) => whole.merge(evaluation),
                 None => whole = Some(evaluation),
             }
         }
-        whole.ok_or(TrainError::Batch { step: step + 1, source: smpo_losses::BatchError::Empty })
+        let Some(mut evaluation) = whole else {
+            return Err(TrainError::Batch { step: step + 1, source: smpo_losses::BatchError::Empty });
+        };
+        evaluation.pairs = in_order(evaluation.pairs, &order);
+        if !evaluation.value.is_finite() {
+            return Err(TrainError::NotFinite { step: step + 1, what: "the loss", value: evaluation.value });
+        }
+        let loss_scale = self.loss_scale.map(|scale| scale.factor());
+        let factor = loss_scale.unwrap_or(1.0);
+        let grad_norm = match self.optimizer.step_scaled(&self.gradients, learning_rate, factor) {
+            Ok(StepReport { grad_norm, .. }) => {
+                self.loss_scale.iter_mut().for_each(LossScale::good);
+                grad_norm
+            }
+            Err(KernelError::NonFiniteGradient { norm, .. }) => {
+                if !self.loss_scale.as_mut().is_some_and(LossScale::overflowed) {
+                    return Err(TrainError::NotFinite { step: step + 1, what: "the gradient norm", value: norm });
+                }
+                norm
+            }
+            Err(other) => return Err(other.into()),
+        };
+        Ok(StepOutcome { evaluation, grad_norm, loss_scale })
     }
 
-    /// All log-probs first, then the weights, then each micro-batch again with its graph: for objectives in which
-    /// every token's weight depends on all rows of the step.
-    fn forward_twice(
-        &mut self,
-        batches: &[&[StepRow<'_>]],
-        is_terminator: &(dyn Fn(u32) -> bool + Sync),
-        step: u64,
-        margin: Option<f64>,
-    ) -> Result<Evaluation, TrainError> {
-        let mut read = Readings::default();
-        let frozen = self.decoder.frozen();
-        for (index, rows) in batches.iter().enumerate() {
-            let packed = pack(rows)?;
-            // No way back is taken from here, so no inputs of blocks are kept for one.
-            let options = ScoreOptions { checkpointing: false, ..self.score_options(step, index) };
-            let scored = frozen.score(&packed, &options)?;
-            let logps = scored.log_probs().to_vec1::<f32>()?;
-            read.extend(Readings::new(rows, &packed, &logps, is_terminator));
+    /// Forward, weights, backward for rows that are evaluated together. One pack at a time is in memory: where there
+    /// are several, all log-probs come first, and each pack goes forward again for its way back.
+    fn unit(&mut self, context: &Context<'_>, unit: &Unit, packs_before: u64) -> Result<Evaluation, TrainError> {
+        let of = |pack: &[usize]| -> Vec<&Row> { pack.iter().map(|&row| context.rows[row].row).collect() };
+        let rows = unit.rows();
+        // A second handle on the same memory: the tape borrows it while the rest of the learner evaluates.
+        let decoder = self.decoder.clone();
+        if let [only] = &unit.packs[..] {
+            let packed = pack(&of(only))?;
+            let scored = decoder.score(&packed, &self.score_options(context.step, packs_before))?;
+            let logps = row_logps_of(&of(only), &packed, &scored.log_probs().to_vec1()?);
+            let evaluation = self.evaluate(context, unit, &rows, &logps)?;
+            scored.backward(&self.weights(&evaluation.pairs), &mut self.gradients)?;
+            return Ok(evaluation);
         }
-        let evaluation = self.evaluate(batches, &read, is_terminator, step, margin, None)?;
-        let mut pairs = evaluation.pairs.as_slice();
-        for (index, rows) in batches.iter().enumerate() {
-            let (mine, rest) = pairs.split_at(rows.len());
-            pairs = rest;
-            let packed = pack(rows)?;
-            let scored = self.decoder.score(&packed, &self.score_options(step, index))?;
-            scored.backward(&weights(mine), &mut self.gradients)?;
+        let frozen = decoder.frozen();
+        let mut logps = Vec::with_capacity(rows.len());
+        for (number, members) in (packs_before..).zip(&unit.packs) {
+            let packed = pack(&of(members))?;
+            // No way back is taken from here, so no inputs of blocks are kept for one.
+            let options = ScoreOptions { checkpointing: false, ..self.score_options(context.step, number) };
+            let scored = frozen.score(&packed, &options)?;
+            logps.extend(row_logps_of(&of(members), &packed, &scored.log_probs().to_vec1()?));
+        }
+        let logps = in_order(logps, &unit.packs.concat());
+        let evaluation = self.evaluate(context, unit, &rows, &logps)?;
+        for (number, members) in (packs_before..).zip(&unit.packs) {
+            let packed = pack(&of(members))?;
+            let scored = decoder.score(&packed, &self.score_options(context.step, number))?;
+            let place = |row: &usize| rows.binary_search(row).ok().and_then(|place| evaluation.pairs.get(place));
+            scored.backward(&self.weights(members.iter().filter_map(place)), &mut self.gradients)?;
         }
         Ok(evaluation)
     }
 
+    /// The objective on some of a step's rows, with their log-probs.
     fn evaluate(
         &mut self,
-        batches: &[&[StepRow<'_>]],
-        read: &Readings,
-        is_terminator: &(dyn Fn(u32) -> bool + Sync),
-        step: u64,
-        margin: Option<f64>,
-        totals: Option<Totals>,
+        context: &Context<'_>,
+        unit: &Unit,
+        rows: &[usize],
+        logps: &[RowLogps],
     ) -> Result<Evaluation, TrainError> {
-        let rows: Vec<&StepRow<'_>> = batches.iter().copied().flatten().collect();
+        let Context { is_terminator, step, margin, totals, .. } = *context;
+        let rows: Vec<&StepRow<'_>> = rows.iter().map(|&row| &context.rows[row]).collect();
         let mismatched = self.mismatched(&rows, is_terminator)?;
         let mismatched: Vec<Completion<'_>> = mismatched.iter().map(Mismatched::completion).collect();
-        let pairs: Vec<Pair<'_>> = rows.iter().zip(&read.rows).map(|(row, reading)| reading.pair(row)).collect();
-        let sizes: Vec<usize> = batches.iter().map(|rows| rows.len()).collect();
-        let batch =
-            Batch { pairs: &pairs, microbatches: &sizes, target_margin: margin, step, mismatched: &mismatched, totals };
+        let flags: Vec<TerminatorFlags> = rows.iter().map(|row| TerminatorFlags::new(row.row, is_terminator)).collect();
+        let pairs: Vec<Pair<'_>> =
+            rows.iter().zip(logps).zip(&flags).map(|((row, logps), flags)| flags.pair(logps, row.reference)).collect();
+        let batch = Batch {
+            pairs: &pairs,
+            microbatches: &unit.microbatches,
+            target_margin: margin,
+            step,
+            mismatched: &mismatched,
+            totals: Some(totals),
+        };
         self.objective.evaluate(&batch, &mut self.winsor).map_err(|source| TrainError::Batch { step: step + 1, source })
     }
 
-    /// The dropout of a micro-batch depends on seed, step and its place in the step alone, so that a resumed run draws
-    /// the same and both passes over one micro-batch drop the same.
-    fn score_options(&self, step: u64, index: usize) -> ScoreOptions<'static> {
-        let seed = self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add((step << 20) + index as u64);
+    /// The dropout of a pack depends on seed, step and its place in the step alone, so that a resumed run draws the same
+    /// and both passes over one pack drop the same.
+    fn score_options(&self, step: u64, pack: u64) -> ScoreOptions<'static> {
+        let seed = self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add((step << 20) + pack);
         ScoreOptions { checkpointing: self.checkpointing, dropout_seed: Some(seed), ..ScoreOptions::default() }
     }
 
-    /// Each prompt with the completion of the next row: KTO's estimate of the KL divergence.
+    /// ∂L/∂ℓ of completions in the order of a packed batch, times the loss scale.
+    fn weights<'a>(&self, pairs: impl IntoIterator<Item = &'a PairEvaluation>) -> Vec<f32> {
+        let factor = self.loss_scale.map_or(1.0, |scale| scale.factor());
+        let both = pairs.into_iter().flat_map(|pair| pair.chosen_weights.iter().chain(&pair.rejected_weights));
+        both.map(|weight| (*weight * factor) as f32).collect()
+    }
+
+    /// Each prompt with the completion of the next row, where the objective asks: KTO's estimate of the KL divergence.
     pub(crate) fn mismatched(
         &self,
         rows: &[&StepRow<'_>],
         is_terminator: &(dyn Fn(u32) -> bool + Sync),
     ) -> Result<Vec<Mismatched>, TrainError> {
-        if !self.objective.needs_mismatched() {
-            return Ok(Vec::new());
-        }
-        let Some(reference) = &self.reference else { return Ok(Vec::new()) };
-        let completions = rows.iter().map(|row| row.row.completions().next().unwrap_or_default());
-        let shifted = completions.clone().cycle().skip(1);
-        let sequences: Vec<(&[u32], &[u32])> = rows.iter().map(|row| row.row.prompt.as_slice()).zip(shifted).collect();
-        let policy_model = self.decoder.frozen();
-        let mut found = Vec::with_capacity(sequences.len());
-        for chunk in sequences.chunks(self.micro_batch) {
-            let packed = PackedBatch::from_sequences(chunk.iter().copied())?;
-            let policy = to_f64(&policy_model.log_probs(&packed)?.to_vec1::<f32>()?);
-            let reference = to_f64(&reference.log_probs(&packed)?.to_vec1::<f32>()?);
-            for (range, (_, completion)) in packed.completions().iter().zip(chunk) {
-                found.push(Mismatched {
-                    logps: policy[range.clone()].to_vec(),
-                    ref_logps: reference[range.clone()].to_vec(),
-                    is_terminator: completion.iter().map(|id| is_terminator(*id)).collect(),
-                });
+        match &self.reference {
+            Some(reference) if self.objective.needs_mismatched() => {
+                mismatched(&self.decoder, reference, rows, is_terminator, self.max_tokens)
             }
-        }
-        Ok(found)
-    }
-}
-
-/// ∂L/∂ℓ of every row's completions, in the order of the packed batch.
-fn weights(pairs: &[PairEvaluation]) -> Vec<f32> {
-    let both = pairs.iter().flat_map(|pair| pair.chosen_weights.iter().chain(&pair.rejected_weights));
-    both.map(|weight| *weight as f32).collect()
-}
-
-/// Log-probs of rows under a model, without keeping a graph: the reference of DPO and KTO, held-out evaluation.
-///
-/// # Errors
-/// When the model refuses a row.
-pub fn row_logps(decoder: &Decoder, rows: &[Row], micro_batch: usize) -> Result<Vec<RowLogps>, TrainError> {
-    let decoder = decoder.frozen();
-    let mut all = Vec::with_capacity(rows.len());
-    for chunk in rows.chunks(micro_batch) {
-        let step_rows: Vec<StepRow<'_>> = chunk.iter().map(|row| StepRow { row, reference: None }).collect();
-        let packed = pack(&step_rows)?;
-        let logps = to_f64(&decoder.log_probs(&packed)?.to_vec1::<f32>()?);
-        let mut ranges = packed.completions().iter();
-        let mut next = |side: &Option<Vec<u32>>| {
-            side.as_ref().and_then(|_| ranges.next()).map(|range| logps[range.clone()].to_vec())
-        };
-        for row in chunk {
-            let chosen = next(&row.chosen);
-            let rejected = next(&row.rejected);
-            all.push(RowLogps { chosen, rejected });
+            _ => Ok(Vec::new()),
         }
     }
-    Ok(all)
-}
 
-pub(crate) struct Mismatched {
-    logps: Vec<f64>,
-    ref_logps: Vec<f64>,
-    is_terminator: Vec<bool>,
-}
-
-impl Mismatched {
-    pub(crate) fn completion(&self) -> Completion<'_> {
-        Completion::new(&self.logps, &self.is_terminator).with_reference(&self.ref_logps)
+    /// Tokens of a pack at most.
+    pub(crate) fn max_tokens(&self) -> usize {
+        self.max_tokens
     }
 }
 
-/// What the model said about the rows of a step.
-#[derive(Default)]
-struct Readings {
-    rows: Vec<Reading>,
+/// What the evaluation of a step's parts has in common.
+struct Context<'a> {
+    rows: &'a [StepRow<'a>],
+    is_terminator: &'a (dyn Fn(u32) -> bool + Sync),
+    step: u64,
+    margin: Option<f64>,
+    totals: Totals,
 }
 
-struct Reading {
-    chosen: Option<(Vec<f64>, Vec<bool>)>,
-    rejected: Option<(Vec<f64>, Vec<bool>)>,
+/// Sorts `values` by the place that each has in `order`.
+fn in_order<T>(values: Vec<T>, order: &[usize]) -> Vec<T> {
+    let mut placed: Vec<(usize, T)> = order.iter().copied().zip(values).collect();
+    placed.sort_by_key(|(place, _)| *place);
+    placed.into_iter().map(|(_, value)| value).collect()
 }
 
-impl Readings {
-    fn new(
-        rows: &[StepRow<'_>],
-        packed: &PackedBatch,
-        logps: &[f32],
-        is_terminator: &(dyn Fn(u32) -> bool + Sync),
-    ) -> Self {
-        let mut ranges = packed.completions().iter();
-        let mut next = |side: &Option<Vec<u32>>| {
-            let (ids, range) = (side.as_ref()?, ranges.next()?);
-            Some((to_f64(&logps[range.clone()]), ids.iter().map(|id| is_terminator(*id)).collect()))
-        };
-        let rows = rows
-            .iter()
-            .map(|row| {
-                let chosen = next(&row.row.chosen);
-                let rejected = next(&row.row.rejected);
-                Reading { chosen, rejected }
-            })
-            .collect();
-        Readings { rows }
-    }
-
-    fn extend(&mut self, other: Readings) {
-        self.rows.extend(other.rows);
-    }
-}
-
-impl Reading {
-    fn pair<'a>(&'a self, row: &StepRow<'a>) -> Pair<'a> {
-        fn side<'a>(
-            reading: &'a Option<(Vec<f64>, Vec<bool>)>,
-            reference: Option<&'a Vec<f64>>,
-        ) -> Option<Completion<'a>> {
-            let (logps, is_terminator) = reading.as_ref()?;
-            Some(Completion { logps, is_terminator, ref_logps: reference.map(Vec::as_slice) })
-        }
-        Pair {
-            chosen: side(&self.chosen, row.reference.and_then(|reference| reference.chosen.as_ref())),
-            rejected: side(&self.rejected, row.reference.and_then(|reference| reference.rejected.as_ref())),
-        }
-    }
-}
-
-fn pack(rows: &[StepRow<'_>]) -> Result<PackedBatch, TrainError> {
-    let mut builder = PackedBatch::builder();
-    for row in rows {
-        let completions: Vec<&[u32]> = row.row.completions().collect();
-        builder.push_shared(&row.row.prompt, &completions)?;
-    }
-    Ok(builder.build()?)
-}
-
-fn totals<'a>(rows: impl Iterator<Item = &'a StepRow<'a>>) -> Totals {
-    let mut totals = Totals::default();
+fn totals(rows: &[StepRow<'_>]) -> Totals {
+    let mut totals = Totals { pairs: rows.len(), ..Totals::default() };
     for StepRow { row, .. } in rows {
-        totals.pairs += 1;
         if let Some(chosen) = &row.chosen {
             totals.chosen += 1;
             totals.chosen_tokens += chosen.len();
@@ -399,8 +325,4 @@ fn totals<'a>(rows: impl Iterator<Item = &'a StepRow<'a>>) -> Totals {
         }
     }
     totals
-}
-
-fn to_f64(values: &[f32]) -> Vec<f64> {
-    values.iter().copied().map(f64::from).collect()
 }

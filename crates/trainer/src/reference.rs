@@ -13,8 +13,8 @@ use smpo_model::Decoder;
 
 use crate::config::TrainConfig;
 use crate::error::{TrainError, io};
-use crate::learner::{RowLogps, row_logps};
 use crate::row::Row;
+use crate::scoring::{RowLogps, row_logps};
 
 /// Rows of a block: what an interruption costs at most.
 const BLOCK: usize = 256;
@@ -27,13 +27,13 @@ pub(crate) struct ReferenceCache {
 
 impl ReferenceCache {
     /// Names the cache of `rows` under a configuration's reference model.
-    pub(crate) fn new(dir: &Path, config: &TrainConfig, rows: &[Row], micro_batch: usize) -> Self {
+    pub(crate) fn new(dir: &Path, config: &TrainConfig, rows: &[Row], max_tokens: usize) -> Self {
         let mut hash = Sha256::new();
         let mut add = |part: &[u8]| {
             hash.update((part.len() as u64).to_le_bytes());
             hash.update(part);
         };
-        add(format!("{:?} {} {micro_batch}", config.init, config.seed).as_bytes());
+        add(format!("{:?} {} {max_tokens}", config.init, config.seed).as_bytes());
         for (name, size, modified) in weight_files(&config.model_name_or_path) {
             add(format!("{name} {size} {modified:?}").as_bytes());
         }
@@ -51,14 +51,14 @@ impl ReferenceCache {
     pub(crate) fn fill(
         &self,
         rows: &[Row],
-        micro_batch: usize,
+        max_tokens: usize,
         reference: impl Fn() -> Result<Decoder, TrainError>,
         stop: &AtomicBool,
         watch: &mut dyn FnMut(usize),
     ) -> Result<Option<Vec<RowLogps>>, TrainError> {
         let mut all = Vec::with_capacity(rows.len());
         let mut model: Option<Decoder> = None;
-        for (index, block) in rows.chunks(BLOCK.next_multiple_of(micro_batch)).enumerate() {
+        for (index, block) in rows.chunks(BLOCK).enumerate() {
             let path = self.dir.join(format!("{}-{index}.safetensors", self.key));
             if let Some(found) = read(&path, block) {
                 all.extend(found);
@@ -72,7 +72,7 @@ impl ReferenceCache {
                 Some(model) => model,
                 None => model.insert(reference()?),
             };
-            let made = row_logps(decoder, block, micro_batch)?;
+            let made = row_logps(decoder, block, max_tokens)?;
             fs::create_dir_all(&self.dir).map_err(io(&self.dir, "create"))?;
             write(&path, &made).map_err(io(&path, "write"))?;
             all.extend(made);

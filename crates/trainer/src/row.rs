@@ -31,6 +31,11 @@ impl Row {
         self.chosen.iter().chain(&self.rejected).map(Vec::as_slice)
     }
 
+    /// Tokens that enter the model: the prompt once, and each completion but its last token.
+    pub(crate) fn packed_tokens(&self) -> usize {
+        self.prompt.len() + self.completions().map(|completion| completion.len().saturating_sub(1)).sum::<usize>()
+    }
+
     /// Prompt and completion tokens, the prompt counted once per side, as a trainer without shared prompts feeds it.
     pub fn tokens(&self) -> usize {
         self.completions().map(|completion| self.prompt.len() + completion.len()).sum()
@@ -69,6 +74,20 @@ pub struct Rows {
     pub bad: BadRows,
     /// Why the tokens could not be kept for the next run; they are good all the same.
     pub not_kept: Option<std::io::Error>,
+}
+
+/// Refuses tokens that the model has no embedding for: a tokenizer that is not the model's.
+///
+/// # Errors
+/// [`TrainError::Vocabulary`] names the first row.
+pub(crate) fn check_vocabulary<'a>(rows: impl Iterator<Item = &'a Row>, vocabulary: usize) -> Result<(), TrainError> {
+    for row in rows {
+        let outside = row.prompt.iter().chain(row.completions().flatten()).find(|id| **id as usize >= vocabulary);
+        if let Some(&token) = outside {
+            return Err(TrainError::Vocabulary { row: row.id.clone(), token, vocabulary });
+        }
+    }
+    Ok(())
 }
 
 /// Which rows of which files a configuration asks for.

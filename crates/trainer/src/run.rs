@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use smpo_data::{ChatTokenizer, CheckReport, DatasetError};
+use smpo_devices::OpenDevice;
 use smpo_losses::Objective;
-use smpo_model::Config;
+use smpo_model::{Config, Placement};
 
 use crate::alarm::Alarm;
 use crate::checkpoint::{self, Checkpoint, Memory};
@@ -14,13 +15,15 @@ use crate::config::TrainConfig;
 use crate::error::TrainError;
 use crate::held_out::HeldOut;
 use crate::judge::{Rules, StopReason};
-use crate::learner::{Learner, RowLogps};
+use crate::learner::Learner;
+use crate::memory;
 use crate::preflight;
 use crate::probe::Probe;
 use crate::record::StepRecord;
 use crate::reference::ReferenceCache;
 use crate::row::{self, Rows};
 use crate::run_dir::RunDir;
+use crate::scoring::RowLogps;
 use crate::start::Models;
 use crate::steps::Steps;
 use crate::tokenizer_dir;
@@ -28,6 +31,8 @@ use crate::tokenizer_dir;
 /// What a run tells whoever watches it. Watching decides nothing.
 #[derive(Debug)]
 pub enum Event<'a> {
+    /// Where the run trains; told first.
+    Device(&'a OpenDevice),
     /// The data was checked; not told when a run goes on.
     Checked(&'a [CheckReport]),
     /// Rows are being tokenised.
@@ -105,6 +110,8 @@ pub fn train(
         return Ok(Finish::Done { model: dir.model(), already: true, of_step: None, stopped: None });
     }
     dir.sweep()?;
+    let device = config.device.open()?;
+    watch(Event::Device(&device));
 
     let tokenizer_dir = tokenizer_dir::prepare(config, &dir.tokenizer())?;
     let tokenizer = ChatTokenizer::from_model_dir(&tokenizer_dir)?;
@@ -128,23 +135,25 @@ pub fn train(
     };
     watch(Event::Data(&loaded));
     let Rows { train: rows, held_out, .. } = loaded;
+    row::check_vocabulary(rows.iter().chain(&held_out), model_config.spec().vocab_size)?;
+    memory::check(config, model_config.spec(), &rows)?;
     let probe = Probe::load(config, &tokenizer, model_config.spec().max_positions)?;
 
-    let models = Models::load(config, &model_config, resumed.as_ref())?;
+    let placement = Placement { device: device.device().clone(), element: config.element(device.kind()) };
+    let models = Models::load(config, &model_config, resumed.as_ref(), &placement)?;
     let (needs_reference, needs_mismatched) = (objective.needs_reference(), objective.needs_mismatched());
     let mut learner = Learner::new(models.policy.clone(), objective, config)?;
     let memory = match &resumed {
         Some(checkpoint) => checkpoint.restore(&mut learner)?,
         None => Memory::default(),
     };
-    let reference = || models.reference(config, &model_config);
+    let reference = || models.reference(config, &model_config, &placement);
     let mut references: [Vec<RowLogps>; 2] = Default::default();
     if needs_reference {
-        let batches = [config.per_device_train_batch_size, config.eval_batch_size()];
         for (index, rows) in [&rows, &held_out].into_iter().enumerate() {
-            let cache = ReferenceCache::new(&dir.reference(), config, rows, batches[index]);
+            let cache = ReferenceCache::new(&dir.reference(), config, rows, learner.max_tokens());
             let mut scored = |done| watch(Event::Reference { done, rows: rows.len() });
-            match cache.fill(rows, batches[index], reference, stop, &mut scored)? {
+            match cache.fill(rows, learner.max_tokens(), reference, stop, &mut scored)? {
                 Some(found) => references[index] = found,
                 None => return Ok(Finish::Stopped { step: done }),
             }

@@ -1,6 +1,6 @@
 //! Which weights a run starts from or goes on from, and which of them it trains.
 
-use smpo_model::{Config, Decoder};
+use smpo_model::{Config, Decoder, Placement};
 
 use crate::checkpoint::Checkpoint;
 use crate::config::{AdapterStart, Init, TrainConfig};
@@ -21,18 +21,19 @@ impl Models {
         config: &TrainConfig,
         model_config: &Config,
         resumed: Option<&Checkpoint>,
+        placement: &Placement,
     ) -> Result<Self, TrainError> {
         let Some(adapter) = config.adapter() else {
             let mut policy = match resumed {
-                Some(checkpoint) => Decoder::load(checkpoint.model())?,
-                None => initial(config, model_config)?,
+                Some(checkpoint) => Decoder::load_on(checkpoint.model(), placement)?,
+                None => initial(config, model_config, placement)?,
             };
             if !config.unfreeze_layers_patterns.is_empty() {
                 policy.train_only(&config.unfreeze_layers_patterns)?;
             }
             return Ok(Models { policy, base: None });
         };
-        let base = initial(config, model_config)?;
+        let base = initial(config, model_config, placement)?;
         let mut policy = base.clone();
         match (resumed, adapter) {
             (Some(checkpoint), _) => policy.load_adapter(checkpoint.model())?,
@@ -43,21 +44,23 @@ impl Models {
     }
 
     /// The reference model.
-    pub(crate) fn reference(&self, config: &TrainConfig, model_config: &Config) -> Result<Decoder, TrainError> {
+    pub(crate) fn reference(
+        &self,
+        config: &TrainConfig,
+        model_config: &Config,
+        placement: &Placement,
+    ) -> Result<Decoder, TrainError> {
         match &self.base {
             Some(base) => Ok(base.clone()),
-            None => initial(config, model_config),
+            None => initial(config, model_config, placement),
         }
     }
 }
 
 /// The weights that step 0 sees, adapters aside.
-fn initial(config: &TrainConfig, model_config: &Config) -> Result<Decoder, TrainError> {
+fn initial(config: &TrainConfig, model_config: &Config, placement: &Placement) -> Result<Decoder, TrainError> {
     Ok(match config.init {
-        Init::Pretrained => Decoder::load(&config.model_name_or_path)?,
-        Init::Random => {
-            let std = config.embedding_std.unwrap_or(model_config.spec().initializer_range);
-            Decoder::init_with_embedding_std(model_config, config.seed, std)?
-        }
+        Init::Pretrained => Decoder::load_on(&config.model_name_or_path, placement)?,
+        Init::Random => Decoder::init_on(model_config, config.seed, config.embedding_std, placement)?,
     })
 }

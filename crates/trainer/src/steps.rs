@@ -12,12 +12,13 @@ use crate::config::{Reporter, TrainConfig};
 use crate::error::TrainError;
 use crate::held_out::HeldOut;
 use crate::judge::{Action, Rules};
-use crate::learner::{Learner, RowLogps, StepOutcome, StepRow};
+use crate::learner::{Learner, StepOutcome, StepRow};
 use crate::probe::Probe;
 use crate::record::{Figure, MetricsLog, StepRecord, Update};
 use crate::row::Row;
 use crate::run::{Event, Finish};
 use crate::run_dir::RunDir;
+use crate::scoring::RowLogps;
 use crate::tensorboard::EventFile;
 
 /// A run, ready to take steps.
@@ -101,9 +102,10 @@ impl Steps<'_> {
             let seconds = began.elapsed().as_secs_f64();
             let step = step + 1;
             let (mut metrics, grad_norm) = match outcome {
-                Ok(StepOutcome { evaluation, grad_norm }) => {
+                Ok(StepOutcome { evaluation, grad_norm, loss_scale }) => {
                     self.not_finite = None;
-                    let named = evaluation.metrics().into_iter();
+                    let scale = loss_scale.map(|scale| ("loss_scale", scale));
+                    let named = evaluation.metrics().into_iter().chain(scale);
                     (named.map(|(name, value)| (name.into(), value)).collect(), grad_norm)
                 }
                 Err(error) => self.skip(step, error, watch)?,

@@ -13,6 +13,7 @@ use anyhow::anyhow;
 use comfy_table::CellAlignment;
 use serde::Serialize;
 use serde_json::{Map, Value};
+use smpo_devices::Choice;
 use smpo_eval::{ALL, Suite, metrics};
 use smpo_inference::http::LogprobBase;
 use smpo_inference::{Generator, HttpConfig, HttpGenerator};
@@ -123,6 +124,10 @@ pub struct EvalArgs {
     /// How to print the result
     #[arg(long, value_enum, default_value_t)]
     format: Format,
+    /// Where a model on this disk computes: auto (a GPU where the build and the machine have one), cpu, cuda or cuda:N;
+    /// the native engine samples on the processor [default: auto]
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<Choice>,
     /// Threads that an engine computes with
     #[arg(long)]
     threads: Option<usize>,
@@ -177,6 +182,7 @@ pub fn run(args: EvalArgs) -> Outcome {
         restart: args.restart,
         instances: args.instances,
         batch: args.batch,
+        device: args.device.unwrap_or_default(),
         threads: args.threads,
         fidelity_check: !args.no_fidelity_check,
         fidelity_tolerance: args.fidelity_tolerance,
@@ -241,6 +247,7 @@ fn refuse_misplaced(args: &EvalArgs, kind: Kind) -> anyhow::Result<()> {
         ("--weights", args.weights.is_some(), kind != Kind::Directory, "a server's URL or a GGUF file"),
         ("--base", args.base.is_some(), local, "a model on this disk"),
         ("--engine", args.engine.is_some(), local, "a model on this disk"),
+        ("--device", args.device.is_some(), local, "a model on this disk"),
         ("--threads", args.threads.is_some(), local, "a model on this disk"),
         ("--instances", args.instances.is_some(), local && !native, "a model on this disk, through mistral.rs"),
         ("--batch", args.batch.is_some(), local && native, "a model on this disk, with --engine native"),
@@ -269,6 +276,13 @@ fn refuse_misplaced(args: &EvalArgs, kind: Kind) -> anyhow::Result<()> {
     }
     if args.api == Api::Completions && args.template.is_none() && args.weights.is_none() {
         return Err(anyhow!("--api completions needs --template or --weights, to render conversations"));
+    }
+    match args.device {
+        Some(Choice::Cuda(_)) if native => {
+            return Err(anyhow!("--engine native samples on the processor; --device cuda is for mistral.rs"));
+        }
+        Some(Choice::Emulated) => return Err(anyhow!("--device emulated is for `bench`, `selftest` and `train`")),
+        _ => {}
     }
     if kind == Kind::Gguf && native {
         return Err(anyhow!(

@@ -107,7 +107,7 @@ fn no_loss(table: &toml::Table) -> String {
     if table.contains_key("kind") {
         return "`kind` stands outside a table: expected a line [loss] above it".to_owned();
     }
-    match table.keys().find(|key| strsim::jaro_winkler(key, "loss") > 0.75) {
+    match table.keys().find(|key| smpo_suggest::nearest(key, ["loss"]).is_some()) {
         Some(key) => format!("`{key}`: expected a table [loss], did you mean that?"),
         None => "expected a table [loss], got none".to_owned(),
     }
@@ -140,8 +140,6 @@ fn name(tokenizer: Option<&Tokenizer>, id: u32) -> String {
 }
 
 fn no_such_pair(path: &Path, id: &str, rows: &[Row]) -> anyhow::Error {
-    let near = rows.iter().map(|row| (strsim::jaro_winkler(id, &row.id), &row.id));
-    let near = near.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(similarity, _)| *similarity > 0.75);
-    let hint = near.map(|(_, near)| format!(", did you mean `{near}`?"));
-    anyhow!("--pair: {} has no pair `{id}`{}", path.display(), hint.unwrap_or_default())
+    let hint = smpo_suggest::did_you_mean(id, rows.iter().map(|row| row.id.as_str()));
+    anyhow!("--pair: {} has no pair `{id}`{hint}", path.display())
 }

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use anyhow::anyhow;
 use serde::Serialize;
 use smpo_data::{ChatTokenizer, Truncation, read_pairs};
-use smpo_model::{Decoder, ModelDir};
+use smpo_model::{Decoder, ModelDir, Placement};
 use smpo_results::write_jsonl;
 use smpo_trainer::{Row, RowLogps, row_logps};
 
+use crate::commands::device::DeviceArgs;
 use crate::exit::{Blame, Exit, Failure, Outcome, blame_model};
 use crate::interrupt;
 use crate::output;
@@ -33,6 +34,8 @@ pub struct LogpsArgs {
     /// Longest prompt and completion together, in tokens; the model's positions when absent
     #[arg(long, value_name = "TOKENS")]
     max_length: Option<usize>,
+    #[command(flatten)]
+    device: DeviceArgs,
     /// Threads to compute with; all cores when absent
     #[arg(long)]
     threads: Option<usize>,
@@ -55,16 +58,22 @@ struct Side<'a> {
     ref_logps: Option<Vec<f64>>,
 }
 
-/// Pairs scored at once: bounds the memory, and how long Ctrl-C waits.
+/// Pairs between two looks for Ctrl-C.
 const CHUNK: usize = 8;
+
+/// Tokens scored at once: bounds the memory.
+const MAX_TOKENS: usize = 4096;
 
 /// Runs the command.
 pub fn run(args: LogpsArgs) -> Outcome {
     super::set_threads(args.threads)?;
     let model = ModelDir::open(&args.model, args.base.as_deref()).map_err(blame_model)?;
     let tokenizer = ChatTokenizer::from_model_dir(model.companions()).usage()?;
-    let decoder = model.load().map_err(blame_model)?.frozen();
-    let reference = args.reference.as_deref().map(|dir| reference(dir, &tokenizer)).transpose()?;
+    let progress = Progress::new();
+    let device = args.device.open(&progress)?;
+    let placement = Placement { device: device.device().clone(), ..Placement::default() };
+    let decoder = model.load_on(&placement).map_err(blame_model)?.frozen();
+    let reference = args.reference.as_deref().map(|dir| reference(dir, &tokenizer, &placement)).transpose()?;
     let positions = decoder.spec().max_positions;
     if let (Some(given), Some(positions)) = (args.max_length, positions)
         && given > positions
@@ -75,7 +84,6 @@ pub fn run(args: LogpsArgs) -> Outcome {
     }
     let truncation =
         Truncation { max_length: args.max_length.or(positions), bos: tokenizer.bos(), ..Truncation::default() };
-    let progress = Progress::new();
     let (mut rows, mut cut): (Vec<Row>, usize) = (Vec::new(), 0);
     for pair in read_pairs(&args.pairs).usage()? {
         let mut tokenized = tokenizer.encode_pair(&pair).usage()?;
@@ -93,9 +101,9 @@ pub fn run(args: LogpsArgs) -> Outcome {
             progress.say("stopped; nothing was written");
             return Ok(Exit::Interrupted);
         }
-        let policy = row_logps(&decoder, chunk, CHUNK).execution()?;
+        let policy = row_logps(&decoder, chunk, MAX_TOKENS).execution()?;
         let other = match &reference {
-            Some(reference) => row_logps(reference, chunk, CHUNK).execution()?,
+            Some(reference) => row_logps(reference, chunk, MAX_TOKENS).execution()?,
             None => vec![RowLogps::default(); chunk.len()],
         };
         for ((row, policy), other) in chunk.iter().zip(policy).zip(other) {
@@ -127,7 +135,7 @@ fn line<'a>(row: &'a Row, policy: RowLogps, reference: RowLogps, tokenizer: &Cha
 }
 
 /// A reference must read the same ids: same vocabulary, same tokens.
-fn reference(dir: &Path, tokenizer: &ChatTokenizer) -> Result<Decoder, Failure> {
+fn reference(dir: &Path, tokenizer: &ChatTokenizer, placement: &Placement) -> Result<Decoder, Failure> {
     let model = ModelDir::open(dir, None).map_err(blame_model)?;
     let other = ChatTokenizer::from_model_dir(model.companions()).usage()?;
     if other.tokenizer().get_vocab(true) != tokenizer.tokenizer().get_vocab(true) {
@@ -136,5 +144,5 @@ fn reference(dir: &Path, tokenizer: &ChatTokenizer) -> Result<Decoder, Failure> 
             dir.display()
         )));
     }
-    Ok(model.load().map_err(blame_model)?.frozen())
+    Ok(model.load_on(placement).map_err(blame_model)?.frozen())
 }

@@ -1,8 +1,10 @@
 //! The commands, one file each. To add one: write its file with an `Args` and a `run`, then name it here twice.
 
+mod bench;
 mod data;
 #[cfg(feature = "mistralrs")]
 mod demo;
+mod device;
 mod dtype;
 mod eval;
 mod explain;
@@ -23,6 +25,9 @@ use crate::exit::{Failure, Outcome};
 
 #[derive(Subcommand)]
 pub enum Command {
+    /// Time whole training steps of known shapes on this machine
+    #[command(after_help = "Example:\n  smpo bench step --shape tiny --device cpu")]
+    Bench(bench::BenchArgs),
     /// Check, measure and convert training data before anything is trained on it
     #[command(after_help = "Example:\n  smpo data check pairs.jsonl --model Qwen2.5-1.5B-Instruct --max-length 2048")]
     Data(data::DataArgs),
@@ -80,6 +85,7 @@ pub enum Command {
 impl Command {
     pub fn run(self) -> Outcome {
         match self {
+            Command::Bench(args) => bench::run(args),
             Command::Data(args) => data::run(args),
             #[cfg(feature = "mistralrs")]
             Command::Demo(args) => demo::run(args),

@@ -38,7 +38,7 @@ pub struct InfoArgs {
     /// Estimate the memory of this training configuration; without it, of the usual ways to train
     #[arg(long, value_name = "FILE", conflicts_with = "tokens")]
     config: Option<PathBuf>,
-    /// Tokens of a micro-batch to estimate the memory for
+    /// Tokens of a pack to estimate the memory for
     #[arg(long, value_name = "N", default_value_t = 2048)]
     tokens: usize,
     /// How to print the result

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use smpo_data::{CheckReport, Severity};
+use smpo_devices::{Choice, OpenDevice};
 use smpo_trainer::{Event, Finish, ReadConfig, Rows, StepRecord, TrainConfig, TrainError};
 
 use crate::exit::{Exit, Failure, Outcome, io_is_usage, is_io};
@@ -18,6 +19,10 @@ pub struct TrainArgs {
     /// Override a key: `--set learning_rate=1e-5 --set loss.beta=1.2`
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
+    /// Where to train: auto (a GPU where the build and the machine have one), cpu, cuda or cuda:N; `device` of the
+    /// configuration when absent
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<Choice>,
     /// Throw away what an earlier run left in output_dir
     #[arg(long)]
     restart: bool,
@@ -28,7 +33,8 @@ pub struct TrainArgs {
 
 /// Runs the command.
 pub fn run(args: TrainArgs) -> Outcome {
-    let ReadConfig { config, notes } = TrainConfig::read(&args.config, &args.set).map_err(blame)?;
+    let ReadConfig { mut config, notes } = TrainConfig::read(&args.config, &args.set).map_err(blame)?;
+    config.device = args.device.unwrap_or(config.device);
     super::set_threads(args.threads)?;
     let progress = Progress::new();
     for note in notes {
@@ -62,6 +68,7 @@ pub fn train(config: &TrainConfig, restart: bool, name: &str, progress: &Progres
     let mut scoring: Option<Stage> = None;
     let mut last = String::new();
     let finish = smpo_trainer::train(config, restart, interrupt::flag(), &mut |event| match event {
+        Event::Device(device) => tell_device(name, config, device, progress),
         Event::Checked(reports) => tell_findings(name, reports, progress),
         Event::Tokenizing { done, total } => {
             let stage = tokenizing.get_or_insert_with(|| progress.stage(&format!("{name}: tokenise"), total));
@@ -138,6 +145,19 @@ fn measured(record: &StepRecord) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join(", "))
 }
 
+/// Which device it is where that was left open, and what it does not compute in.
+fn tell_device(name: &str, config: &TrainConfig, device: &OpenDevice, progress: &Progress) {
+    if config.device == Choice::Auto {
+        progress.say(&format!("{name}: {}", super::device::describe(device)));
+    }
+    let (wanted, element) = (config.wanted_element(), config.element(device.kind()));
+    if wanted != element {
+        let key = if config.bf16 { "bf16" } else { "fp16" };
+        let (wanted, element) = (wanted.name(), element.name());
+        progress.say(&format!("{name}: `{key}` is for GPUs: the processor trains in {element} instead of {wanted}"));
+    }
+}
+
 /// The table where the data has errors, a line where it has less.
 fn tell_findings(name: &str, reports: &[CheckReport], progress: &Progress) {
     for report in reports {
@@ -185,6 +205,10 @@ fn tell_rows(name: &str, rows: &Rows, progress: &Progress) {
 
 /// A configuration, data or model that is wrong is its author's to mend; a disk that fails is not.
 pub fn blame(error: TrainError) -> Failure {
+    let error = match error {
+        TrainError::Device(error) => return super::device::blame(error),
+        error => error,
+    };
     let wrong_input = match &error {
         TrainError::Config { .. }
         | TrainError::Data(_)

@@ -31,7 +31,6 @@ use std::sync::OnceLock;
 
 use smpo_results::{Direction, FinishReason, Sample, Unit};
 
-use crate::closest::closest;
 use crate::estimate::Estimate;
 use crate::text::words::hash_words;
 
@@ -160,9 +159,7 @@ pub fn find(id: &str) -> Option<&'static MetricInfo> {
 
 /// The id nearest to a mistyped one.
 pub fn similar(id: &str) -> Option<&'static str> {
-    let ids: Vec<&'static str> = all().iter().map(|info| info.id).collect();
-    let near = closest(id, ids.iter().copied())?;
-    ids.into_iter().find(|known| *known == near)
+    smpo_suggest::nearest(id, all().iter().map(|info| info.id))
 }
 
 /// Every per-sample value of one completion, by position in [`SAMPLE_METRICS`].

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use smpo_results::{SCHEMA_VERSION, Sample, SuiteInfo};
 
 use super::{CompletionFile, Record};
-use crate::closest::closest;
 use crate::input_error::InputError;
 use crate::prompts::{PLAIN_SLICE, Prompt, prompt_hash};
 use crate::suite::{Suite, hash_prompts};
@@ -150,7 +149,7 @@ fn check_known(model: &Model, prompts: &[Prompt]) -> Result<(), InputError> {
     for placed in &model.completions {
         let id = placed.sample.prompt_id.as_str();
         if !known.contains(id) {
-            let hint = closest(id, &known).map_or(String::new(), |known| format!("; did you mean {known:?}?"));
+            let hint = smpo_suggest::did_you_mean(id, known.iter().copied());
             let problem = format!("the prompt {id:?} is not among the {} prompts given{hint}", prompts.len());
             return Err(InputError::line(&placed.path, placed.line, problem));
         }

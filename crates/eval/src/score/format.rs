@@ -4,7 +4,6 @@ use std::str::FromStr;
 
 use serde_json::Value;
 
-use crate::closest::closest;
 use crate::json_rows::Row;
 use crate::score::plain;
 
@@ -81,7 +80,7 @@ impl FromStr for InputFormat {
     fn from_str(name: &str) -> Result<Self, String> {
         Self::ALL.into_iter().find(|format| format.id() == name).ok_or_else(|| {
             let known = Self::ALL.map(Self::id);
-            let hint = closest(name, &known).map_or(String::new(), |known| format!(" (did you mean {known:?}?)"));
+            let hint = smpo_suggest::did_you_mean(name, known);
             format!("unknown format {name:?}{hint}: expected one of {}", known.join(", "))
         })
     }

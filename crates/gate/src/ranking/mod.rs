@@ -11,7 +11,7 @@ mod worst;
 
 use smpo_results::{Board, BoardEntry, BoardMetric, Direction, LoopSpan, Sample, SamplerInfo};
 
-use crate::error::{GateError, nearest};
+use crate::error::GateError;
 use crate::policy::Policy;
 use crate::run::Run;
 use columns::Columns;
@@ -51,7 +51,7 @@ pub fn boards(runs: Vec<Run>, options: &RankingOptions) -> Result<Vec<Board>, Ga
     if let Some(name) = options.baseline {
         let known: Vec<String> = groups.iter().flatten().map(|entry| entry.name.clone()).collect();
         if !known.iter().any(|other| other == name) {
-            let suggestion = nearest(name, known.iter().map(String::as_str));
+            let suggestion = smpo_suggest::did_you_mean(name, known.iter().map(String::as_str));
             return Err(GateError::UnknownEntry { name: name.to_owned(), suggestion, known });
         }
     }

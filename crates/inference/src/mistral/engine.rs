@@ -30,12 +30,14 @@ pub struct MistralConfig {
     /// Threads that one engine computes with. Absent: one for small weights, where handing work over costs more than
     /// the work, else the processor's divided by the instances.
     pub threads: Option<usize>,
+    /// Index of the CUDA device to compute on; needs the feature `cuda`. The processor when absent.
+    pub cuda: Option<usize>,
 }
 
 /// Bytes of weights from which on several threads pay.
 const LARGE: u64 = 256 << 20;
 
-/// A model loaded into mistral.rs on the CPU: in float32, or a GGUF file as it is quantised.
+/// A model loaded into mistral.rs: in float32, or a GGUF file as it is quantised.
 ///
 /// Not for use from inside an asynchronous runtime: [`Generator::generate`] blocks.
 pub struct MistralEngine {
@@ -45,6 +47,7 @@ pub struct MistralEngine {
     position_limit: usize,
     threads: usize,
     dtype: &'static str,
+    cuda: Option<usize>,
 }
 
 impl MistralEngine {
@@ -55,7 +58,7 @@ impl MistralEngine {
     /// with the files, [`InferenceError::Load`] for what the engine says.
     pub fn load(model: impl AsRef<Path>, config: &MistralConfig) -> Result<Self, InferenceError> {
         let checkpoint = Checkpoint::open(model.as_ref(), config.base.as_deref())?;
-        Self::start(&checkpoint, threads(&checkpoint, config, 1))
+        Self::start(&checkpoint, threads(&checkpoint, config, 1), config.cuda)
     }
 
     /// Loads the same model `instances` times, for as many threads. Each has its own copy of the weights.
@@ -70,13 +73,13 @@ impl MistralEngine {
         let checkpoint = Checkpoint::open(model.as_ref(), config.base.as_deref())?;
         let instances = instances.max(1);
         let threads = threads(&checkpoint, config, instances);
-        (0..instances).map(|_| Self::start(&checkpoint, threads)).collect()
+        (0..instances).map(|_| Self::start(&checkpoint, threads, config.cuda)).collect()
     }
 
-    fn start(checkpoint: &Checkpoint, threads: usize) -> Result<Self, InferenceError> {
-        let Loaded { runner, codec, position_limit } = load(checkpoint, ModelDType::F32)?;
+    fn start(checkpoint: &Checkpoint, threads: usize, cuda: Option<usize>) -> Result<Self, InferenceError> {
+        let Loaded { runner, codec, position_limit } = load(checkpoint, ModelDType::F32, cuda)?;
         let dtype = if matches!(checkpoint, Checkpoint::Gguf { .. }) { "gguf" } else { "f32" };
-        let mut engine = MistralEngine { runner, codec, stop: 0, position_limit, threads, dtype };
+        let mut engine = MistralEngine { runner, codec, stop: 0, position_limit, threads, dtype, cuda };
         engine.stop = engine.stopping_terminator().ok_or_else(|| InferenceError::Load {
             path: checkpoint.path().to_path_buf(),
             engine: ENGINE,
@@ -115,7 +118,7 @@ impl MistralEngine {
             let threads = self.threads;
             let force: Arc<dyn CustomLogitsProcessor> = Arc::new(move |logits: &Tensor, _: &[u32]| {
                 adopt_current(threads);
-                only(id, vec![0.0; logits.elem_count()])
+                only(id, vec![0.0; logits.elem_count()], logits.device())
             });
             matches!(self.run(vec![id], 2, id, force), Ok(reason) if reason == "stop")
         })
@@ -211,7 +214,7 @@ impl Generator for MistralEngine {
             name: ENGINE.into(),
             version: VERSION.into(),
             dtype: Some(self.dtype.into()),
-            device: "cpu".into(),
+            device: self.cuda.map_or("cpu".into(), |index| format!("cuda:{index}")),
         }
     }
 }

@@ -27,10 +27,10 @@ pub(super) struct Loaded {
 
 /// Loads on a fresh thread: mistral.rs keeps the adapters it has merged in a thread-local list that it never clears,
 /// so a second load on the same thread would merge them again; and a panic inside it stays there.
-pub(super) fn load(checkpoint: &Checkpoint, dtype: ModelDType) -> Result<Loaded, InferenceError> {
+pub(super) fn load(checkpoint: &Checkpoint, dtype: ModelDType, cuda: Option<usize>) -> Result<Loaded, InferenceError> {
     let checkpoint = checkpoint.clone();
     let path = checkpoint.path().to_path_buf();
-    let loading = std::thread::spawn(move || load_here(&checkpoint, dtype));
+    let loading = std::thread::spawn(move || load_here(&checkpoint, dtype, cuda));
     loading.join().unwrap_or_else(|panic| {
         let message = panic
             .downcast_ref::<String>()
@@ -45,7 +45,7 @@ fn failed(path: &Path, message: impl ToString) -> InferenceError {
     InferenceError::Load { path: path.to_path_buf(), engine: ENGINE, message: message.to_string() }
 }
 
-fn load_here(checkpoint: &Checkpoint, dtype: ModelDType) -> Result<Loaded, InferenceError> {
+fn load_here(checkpoint: &Checkpoint, dtype: ModelDType, cuda: Option<usize>) -> Result<Loaded, InferenceError> {
     let path = checkpoint.path();
     // Template, terminators and tokenizer first: what they find missing needs no weights.
     let codec = match checkpoint {
@@ -55,9 +55,13 @@ fn load_here(checkpoint: &Checkpoint, dtype: ModelDType) -> Result<Loaded, Infer
         Checkpoint::Adapter { base, adapter } => Codec::read(checkpoint.tokenizer(), &[&adapter.path, &base.path])?,
     };
     let Plan { loader, paths, _config } = plan(checkpoint)?;
+    let device = match cuda {
+        None => Device::Cpu,
+        Some(index) => Device::new_cuda(index).map_err(|error| failed(path, error))?,
+    };
     let mapping = DeviceMapSetting::dummy();
     let pipeline = loader
-        .load_model_from_path(&paths, &dtype, &Device::Cpu, true, mapping, None, None)
+        .load_model_from_path(&paths, &dtype, &device, true, mapping, None, None)
         .map_err(|error| failed(path, format!("{error:#}")))?;
 
     let engine_limit = pipeline.try_lock().map_err(|error| failed(path, error))?.get_metadata().max_seq_len;

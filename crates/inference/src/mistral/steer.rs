@@ -46,7 +46,7 @@ impl CustomLogitsProcessor for Steer {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let State { recorder, ended, failure } = &mut *state;
         if *ended {
-            return only(self.stop, vec![0.0; vocabulary]);
+            return only(self.stop, vec![0.0; vocabulary], logits.device());
         }
         // The engine must be continuing from what was drawn here, or its logits belong to another text.
         let drawn = &recorder.recording().token_ids;
@@ -58,7 +58,7 @@ impl CustomLogitsProcessor for Steer {
         match recorder.step(&values) {
             Ok(step) => {
                 *ended = step.terminates || recorder.recording().token_ids.len() == self.cap;
-                only(if step.terminates { self.stop } else { step.token }, values)
+                only(if step.terminates { self.stop } else { step.token }, values, logits.device())
             }
             Err(error) => {
                 let message = error.to_string();
@@ -69,12 +69,12 @@ impl CustomLogitsProcessor for Steer {
     }
 }
 
-/// Logits (V) with which nothing but `token` can be drawn, in the room of `values` (V).
-pub(super) fn only(token: u32, mut values: Vec<f32>) -> mistralrs::Result<Tensor> {
+/// Logits (V) on `device` with which nothing but `token` can be drawn, in the room of `values` (V).
+pub(super) fn only(token: u32, mut values: Vec<f32>, device: &Device) -> mistralrs::Result<Tensor> {
     values.fill(f32::NEG_INFINITY);
     if let Some(value) = values.get_mut(token as usize) {
         *value = 0.0;
     }
     let vocabulary = values.len();
-    Tensor::from_vec(values, vocabulary, &Device::Cpu)
+    Tensor::from_vec(values, vocabulary, device)
 }

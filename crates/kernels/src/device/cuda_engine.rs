@@ -136,7 +136,8 @@ pub(super) fn multiply(
     accumulate: bool,
 ) -> Result<()> {
     let ((m, k), (_, n)) = (left.extents(), right.extents());
-    let failed = |reason: String| KernelError::Launch { kernel: format!("product of {m} × {k} by {k} × {n}"), reason };
+    let failed =
+        |reason: String| KernelError::Launch { kernel: format!("product of {m} × {k} by {k} × {n}"), reason };
     let int = |value: usize| i32::try_from(value).map_err(|_| failed("an extent is above 2^31".to_owned()));
     let at = |matrix: &Matrix<'_>, start: u64| {
         (start + (matrix.start * matrix.tensor.dtype().size_in_bytes()) as u64) as *mut c_void

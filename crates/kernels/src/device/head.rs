@@ -286,8 +286,7 @@ impl Head {
         let (hidden, dtype) = (self.hidden.tensor(), self.hidden.tensor().dtype());
         // The weights come from the host, after the one wait of a step: reading them back waits for nothing.
         let weights: Vec<f32> = gradient.to_vec1()?;
-        let places: Vec<u32> =
-            (0..weights.len() as u32).filter(|&row| weights[row as usize] != 0.0).collect();
+        let places: Vec<u32> = (0..weights.len() as u32).filter(|&row| weights[row as usize] != 0.0).collect();
         let all = places.len() == weights.len();
         let d_hidden = outlet.open(0, dtype)?;
         let d_weight = outlet.open(1, dtype)?;

@@ -76,8 +76,6 @@ impl Angles {
         };
         // SAFETY: `Rotary` is the kernel's struct; x and out are (tokens, heads, width) of its type, the angles
         // (tokens, half), as `crate::rotary` has checked.
-        unsafe {
-            self.engine.launch(MODULE, &typed("rotary", out.dtype()), Grid::of_threads(count, 256)?, &arguments)
-        }
+        unsafe { self.engine.launch(MODULE, &typed("rotary", out.dtype()), Grid::of_threads(count, 256)?, &arguments) }
     }
 }

@@ -8,7 +8,7 @@ use super::forward::soft_cap;
 use super::{Head, TILE};
 use crate::matmul::{Target, View, multiply};
 use crate::outlet::Buffer;
-use crate::parallel::{Shared, tasks};
+use crate::parallel::{Shared, rows_per_piece, tasks};
 use crate::simd::{add_assign, exp, fma, simd};
 
 /// Most groups of tiles: each keeps a chunk's share of the hidden states' gradient.
@@ -21,6 +21,24 @@ pub(super) struct Pass<'a> {
     pub(super) targets: &'a [u32],
     pub(super) log_sums: &'a [f32],
     pub(super) gradient: &'a [f32],
+}
+
+/// Writes w·∂ℓ/∂h of every row, or adds it.
+pub(super) fn along(directions: &[f32], gradient: &[f32], d_hidden: &mut Buffer) {
+    let width = directions.len() / gradient.len().max(1);
+    let accumulate = d_hidden.accumulate;
+    let out = Shared::new(&mut d_hidden.values);
+    let piece = rows_per_piece(width);
+    tasks(gradient.len().div_ceil(piece), directions.len(), |index| {
+        let first = index * piece;
+        let gradient = &gradient[first..gradient.len().min(first + piece)];
+        // SAFETY: rows of this piece belong to this task alone.
+        let out = unsafe { out.slice(first * width, gradient.len() * width) };
+        for (row, &w) in gradient.iter().enumerate() {
+            let at = row * width..(row + 1) * width;
+            scale_into(&mut out[at.clone()], &directions[first * width..][at], w, accumulate);
+        }
+    });
 }
 
 impl Pass<'_> {
@@ -122,6 +140,12 @@ simd! {
         for logit in logits {
             let t = *logit * inverse;
             *logit = -w * exp::<FMA>(*logit - log_sum) * fma::<FMA>(-t, t, 1.0);
+        }
+    }
+    fn scale_into(out: &mut [f32], values: &[f32], scale: f32, accumulate: bool) {
+        for (out, value) in out.iter_mut().zip(values) {
+            let before = if accumulate { *out } else { 0.0 };
+            *out = fma::<FMA>(*value, scale, before);
         }
     }
 }

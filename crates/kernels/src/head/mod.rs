@@ -3,7 +3,8 @@
 //! Logits exist for one tile (some rows by some of the vocabulary) a thread at a time, in both
 //! passes; what is kept is a log-sum-exp a row. With w = ∂L/∂ℓ the backward pass recomputes a tile
 //! and adds w·(onehot − softmax) through to hidden states and head weight (Cut Cross-Entropy,
-//! arXiv 2411.09009; Liger Kernel, arXiv 2410.10989). Rows with w = 0 cost nothing.
+//! arXiv 2411.09009; Liger Kernel, arXiv 2410.10989). Rows with w = 0 cost nothing. With a frozen weight the forward
+//! pass leaves the direction of each row's gradient, and the backward pass only scales it.
 
 mod backward;
 mod forward;
@@ -138,8 +139,16 @@ fn run(
     }
     let (states, weight) = (Dense::new(OP, "hidden", hidden)?, Dense::new(OP, "head_weight", head_weight)?);
     let head = Head { width, vocabulary, soft_cap: options.soft_cap.map(|cap| cap as f32), chunk: options.chunk };
-    let output = forward::forward(head, &states.read(), &weight.read(), targets, terminators);
-    let forward::Output { log_probs, log_sums, terminators } = output;
+    // The way back through a frozen weight is all but known on the way forth.
+    let frozen = hidden.track_op() && !head_weight.track_op();
+    let output = forward::forward(head, &states.read(), &weight.read(), targets, terminators, frozen);
+    let forward::Output { log_probs, log_sums, terminators, directions } = output;
+    if let Some(directions) = directions {
+        let log_probs = record(OP, &[hidden], log_probs, &[rows], move |gradient, _, out| {
+            out.deliver(0, |buffer| backward::along(&directions, gradient, buffer))
+        })?;
+        return Ok(SelectedLogProbs { log_probs, terminators });
+    }
     let targets: Vec<u32> = targets.into();
     let backward = move |gradient: &Incoming<'_>, _: &Tensor, out: &mut Outlet<'_>| {
         let (states, weight) = (states.read(), weight.read());

@@ -37,10 +37,7 @@ fn run(device: &Device, dtype: DType) -> Result<(Vec<Vec<f32>>, f64)> {
         }
         norm = adamw.step_scaled(&gradients, 0.01, 2.0)?.grad_norm;
     }
-    let values = vars
-        .iter()
-        .map(|var| Ok(var.to_dtype(DType::F32)?.to_vec1()?))
-        .collect::<Result<Vec<_>>>()?;
+    let values = vars.iter().map(|var| Ok(var.to_dtype(DType::F32)?.to_vec1()?)).collect::<Result<Vec<_>>>()?;
     Ok((values, norm))
 }
 

@@ -20,7 +20,8 @@ struct Outcome {
 /// Adds a check of the values and one of the gradients.
 pub(super) fn compare(case: &Case, device: &Device, dtype: DType, checks: &mut Vec<Check>) -> Result<()> {
     // Both start from what the short type can hold.
-    let inputs = case.inputs.iter().map(|x| Ok(x.to_dtype(dtype)?.to_dtype(DType::F32)?)).collect::<Result<Vec<_>>>()?;
+    let inputs =
+        case.inputs.iter().map(|x| Ok(x.to_dtype(dtype)?.to_dtype(DType::F32)?)).collect::<Result<Vec<_>>>()?;
     let want = on_host(|| run(case, &inputs, &Device::Cpu, DType::F32))?;
     let got = run(case, &inputs, device, dtype)?;
     let bound = bound(dtype);
@@ -67,7 +68,11 @@ fn run(case: &Case, inputs: &[Tensor], device: &Device, dtype: DType) -> Result<
     let arguments: Vec<Tensor> = vars
         .iter()
         .enumerate()
-        .map(|(index, var)| if case.constants.contains(&index) { var.as_detached_tensor() } else { var.as_tensor().clone() })
+        .map(
+            |(index, var)| {
+                if case.constants.contains(&index) { var.as_detached_tensor() } else { var.as_tensor().clone() }
+            },
+        )
         .collect();
     let names: Vec<String> = case.parameters.iter().map(|index| index.to_string()).collect();
     let parameters = names.iter().zip(&case.parameters).map(|(name, &index)| (&name[..], &vars[index]));

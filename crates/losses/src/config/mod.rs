@@ -18,7 +18,7 @@ use crate::error::ConfigError;
 use crate::loss::{PairLoss, SftWeights};
 use crate::transform::Transforms;
 use table::Table;
-pub(crate) use table::{did_you_mean, quoted};
+pub(crate) use table::quoted;
 
 /// Which loss, with its own keys.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -57,7 +57,7 @@ impl Table {
             }
         };
         kinds.iter().copied().find(|kind| *kind == given).ok_or_else(|| {
-            let suggestion = did_you_mean(&given, kinds);
+            let suggestion = smpo_suggest::did_you_mean(&given, kinds.iter().copied());
             TableError::UnknownKind { given, known, suggestion }
         })
     }
@@ -75,18 +75,9 @@ impl Table {
                 kind,
                 given: given.clone(),
                 known: quoted(&self.known),
-                suggestion: did_you_mean(given, &self.known),
+                suggestion: smpo_suggest::did_you_mean(given, self.known.iter().copied()),
             }),
         }
-    }
-}
-
-/// The nearest of `known`, as the end of a sentence; empty when none is near.
-pub(crate) fn did_you_mean(given: &str, known: &[&str]) -> String {
-    let near = known.iter().map(|name| (strsim::jaro_winkler(given, name), name));
-    match near.max_by(|a, b| a.0.total_cmp(&b.0)) {
-        Some((similarity, name)) if similarity > 0.75 => format!(", did you mean `{name}`?"),
-        _ => String::new(),
     }
 }
 
@@ -183,7 +174,8 @@ impl<'de> Deserializer<'de> for Value {
     ) -> Result<V::Value, ValueError> {
         match self {
             Self::Text(given) if !variants.contains(&given.as_str()) => {
-                let (known, suggestion) = (quoted(variants), did_you_mean(&given, variants));
+                let (known, suggestion) =
+                    (quoted(variants), smpo_suggest::did_you_mean(&given, variants.iter().copied()));
                 Err(ValueError::custom(format_args!("expected one of {known}, got `{given}`{suggestion}")))
             }
             Self::Text(variant) => variant.into_deserializer().deserialize_enum(name, variants, visitor),

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use crate::batch::{Completion, ROUNDING_ABOVE_ZERO, Side};
-use crate::config::did_you_mean;
 use crate::config::quoted;
 use crate::objective::Objective;
 
@@ -153,7 +152,7 @@ impl At<'_> {
         match object.keys().find(|key| !known.contains(&key.as_str())) {
             None => Ok(()),
             Some(key) => {
-                let got = format!("an unknown key{}", did_you_mean(key, known));
+                let got = format!("an unknown key{}", smpo_suggest::did_you_mean(key, known.iter().copied()));
                 Err(self.error(&format!("{parent}{key}"), format!("expected one of {}", quoted(known)), got))
             }
         }

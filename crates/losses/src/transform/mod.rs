@@ -66,6 +66,11 @@ impl Transforms {
         }
     }
 
+    /// Whether a bound is a quantile of log-probs.
+    pub(crate) fn winsorizes(&self) -> bool {
+        self.lower_clip_percentile.is_some() || self.upper_clip_percentile.is_some()
+    }
+
     /// Whether any transform is on.
     pub fn is_active(&self) -> bool {
         self.eos_term != EosTerm::Off

@@ -12,7 +12,7 @@ mod qwen3;
 
 use serde_json::{Value, json};
 
-use crate::error::{ModelError, Result, did_you_mean};
+use crate::error::{ModelError, Result};
 use crate::fields::Fields;
 use crate::rope::{RopeContext, RopeScaling, RopeSpec};
 use crate::spec::{Activation, Biases, DecoderSpec, LayerSpec, NormPlacement, Projections};
@@ -75,7 +75,7 @@ impl Family {
             ModelError::UnknownFamily {
                 path: fields.path.to_path_buf(),
                 name: name.to_string(),
-                hint: did_you_mean(name, known),
+                hint: smpo_suggest::did_you_mean(name, known),
                 supported: known.join(", "),
             }
         })

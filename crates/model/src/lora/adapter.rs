@@ -1,6 +1,6 @@
 //! One adapter: `y = W·x + b + s·B·A·x`, and DoRA's `m / ‖W + s·B·A‖ · (W + s·B·A)·x + b`.
 
-use candle_core::{D, Device, Tensor};
+use candle_core::{D, DType, Tensor};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use smpo_kernels::{add_linear, linear, linear_for_backward};
@@ -9,6 +9,7 @@ use super::LoraConfig;
 use crate::error::Result;
 use crate::linear::Product;
 use crate::parameter::Parameter;
+use crate::placement::Placement;
 
 /// The adapter of one linear layer with `K` inputs and `O` outputs.
 #[derive(Debug, Clone)]
@@ -64,7 +65,7 @@ impl Adapter {
         let bound = (inputs as f32).powf(-0.5);
         let a = (0..config.r * inputs).map(|_| rng.random_range(-bound..bound)).collect();
         let magnitude = match config.dora {
-            true => Some(row_norms(&weight.detach())?.to_vec1()?),
+            true => Some(row_norms(&weight.detach().to_dtype(DType::F32)?)?.to_vec1()?),
             false => None,
         };
         Self::from_values(module, weight, config, stream, a, vec![0.0; outputs * config.r], magnitude)
@@ -81,12 +82,13 @@ impl Adapter {
         magnitude: Option<Vec<f32>>,
     ) -> Result<Self> {
         let (outputs, inputs) = weight.dims2()?;
+        let placement = Placement::of(weight);
         let [a_name, b_name, magnitude_name] = Self::names(module);
         Ok(Self {
-            a: Parameter::trainable(a_name, a, &[config.r, inputs])?,
-            b: Parameter::trainable(b_name, b, &[outputs, config.r])?,
+            a: Parameter::trainable(a_name, a, &[config.r, inputs], &placement)?,
+            b: Parameter::trainable(b_name, b, &[outputs, config.r], &placement)?,
             magnitude: match magnitude {
-                Some(values) => Some(Parameter::trainable(magnitude_name, values, &[outputs])?),
+                Some(values) => Some(Parameter::trainable(magnitude_name, values, &[outputs], &placement)?),
                 None => None,
             },
             scale: config.scale(),
@@ -194,7 +196,7 @@ impl Adapter {
         let keep = (1.0 - self.dropout) as f32;
         let mask: Vec<f32> =
             (0..x.elem_count()).map(|_| if rng.random::<f32>() < keep { 1.0 / keep } else { 0.0 }).collect();
-        Ok(Some((x * Tensor::from_vec(mask, x.shape(), &Device::Cpu)?)?))
+        Ok(Some((x * Tensor::from_vec(mask, x.shape(), x.device())?.to_dtype(x.dtype())?)?))
     }
 
     pub fn parameters(&self) -> impl Iterator<Item = &Parameter> {

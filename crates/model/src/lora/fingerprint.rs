@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::{ModelError, Result};
+use crate::placement::host_values;
 use crate::save::write_json;
 
 /// The file's name.
@@ -72,7 +73,7 @@ fn fingerprint(weight: &Tensor) -> Result<String> {
     let rows = weight.dim(0)?;
     let mut hash = Sha256::new();
     for index in 0..rows.min(ROWS) {
-        let row = weight.get(index * rows / rows.min(ROWS))?.to_vec1::<f32>()?;
+        let row = host_values(&weight.get(index * rows / rows.min(ROWS))?)?;
         for value in row {
             hash.update(bf16::from_f32(value).to_le_bytes());
         }

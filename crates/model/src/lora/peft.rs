@@ -9,8 +9,9 @@ use serde_json::{Map, Value, json};
 use super::fingerprint::BaseFingerprints;
 use super::{Adapter, LoraConfig};
 use crate::decoder::Decoder;
-use crate::error::{ModelError, Result, did_you_mean, list};
+use crate::error::{ModelError, Result, list};
 use crate::fields::Fields;
+use crate::placement::host_values;
 use crate::save::{copy_companions, write_directory, write_json};
 use crate::weights::{Element, StoredTensor, WeightFile, write_tensors};
 
@@ -144,8 +145,7 @@ impl Decoder {
             // PEFT keeps a copy of the head's own weight beside its adapter; it must be this model's.
             let base = format!("{PREFIX}{}.base_layer.weight", linear.module);
             let copy_differs = unread.remove(&base)
-                && file.read(&base, linear.weight.tensor.dims())?
-                    != linear.weight.tensor.flatten_all()?.to_vec1::<f32>()?;
+                && file.read(&base, linear.weight.tensor.dims())? != host_values(&linear.weight.tensor)?;
             let parts = [&a, &b].map(|name| unread.remove(name));
             if parts == [false, false] {
                 continue;
@@ -218,7 +218,9 @@ pub(super) fn read_config(path: &Path) -> Result<LoraConfig> {
             _ => false,
         };
         if !off && !IGNORED.contains(&name.as_str()) && !READ.contains(&name.as_str()) {
-            return Err(fields.unsupported(format!("adapter option `{name}`{}", did_you_mean(name, READ))));
+            return Err(
+                fields.unsupported(format!("adapter option `{name}`{}", smpo_suggest::did_you_mean(name, READ)))
+            );
         }
     }
     if let Some(kind @ ("all" | "lora_only")) = fields.str("bias")? {

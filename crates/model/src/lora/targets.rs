@@ -1,6 +1,6 @@
 //! Which linear layers a list of targets names.
 
-use crate::error::{ModelError, Result, did_you_mean};
+use crate::error::{ModelError, Result};
 use crate::layout::HEAD;
 use crate::name_pattern::NamePattern;
 
@@ -23,7 +23,7 @@ pub(crate) fn resolve(targets: &[String], modules: &[&str]) -> Result<Vec<bool>>
         }
         if !found {
             let ends = modules.iter().filter_map(|m| m.rsplit('.').next());
-            let hint = did_you_mean(target, ends.chain([ALL_LINEAR]));
+            let hint = smpo_suggest::did_you_mean(target, ends.chain([ALL_LINEAR]));
             return Err(ModelError::input("lora target", "the name of a linear layer", format!("`{target}`{hint}")));
         }
     }
@@ -57,7 +57,7 @@ mod tests {
         let refusal = |t: &str| resolve(&[t.to_string()], &MODULES).unwrap_err().to_string();
         assert_eq!(
             refusal("q_prj"),
-            "lora target: expected the name of a linear layer, got `q_prj`, did you mean `q_proj`?"
+            "lora target: expected the name of a linear layer, got `q_prj` (did you mean `q_proj`?)"
         );
         // Half a word is no name: `proj` must not silently take every projection.
         assert!(refusal("proj").contains("got `proj`"));

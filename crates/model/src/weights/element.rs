@@ -1,5 +1,6 @@
 //! The element types weights are stored in.
 
+use candle_core::DType;
 use half::{bf16, f16};
 use safetensors::Dtype;
 
@@ -22,6 +23,15 @@ impl Element {
             Dtype::BF16 => Some(Self::Bf16),
             Dtype::F16 => Some(Self::F16),
             _ => None,
+        }
+    }
+
+    /// candle's name for it.
+    pub(crate) fn tensor_dtype(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::Bf16 => DType::BF16,
+            Self::F16 => DType::F16,
         }
     }
 

@@ -9,6 +9,7 @@ use safetensors::{Dtype, View};
 
 use super::{Element, WeightFile};
 use crate::error::{ModelError, Result};
+use crate::placement::host_values;
 
 /// A tensor to be written in some element type; converted only when its turn comes.
 pub(crate) struct StoredTensor {
@@ -18,7 +19,6 @@ pub(crate) struct StoredTensor {
 }
 
 impl StoredTensor {
-    /// The tensor must be float32 on the CPU, which [`Tensor::to_vec1`] needs below.
     pub fn new(tensor: &Tensor, element: Element) -> Result<Self> {
         Ok(Self { shape: tensor.dims().to_vec(), tensor: tensor.detach().flatten_all()?, element })
     }
@@ -34,8 +34,8 @@ impl View for StoredTensor {
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        // The trait has no way to fail; every parameter of this crate is float32 on the CPU.
-        let values = self.tensor.to_vec1::<f32>().unwrap_or_default();
+        // The trait has no way to fail: what a device does not give back is written short, which the writer notices.
+        let values = host_values(&self.tensor).unwrap_or_default();
         let mut bytes = Vec::with_capacity(self.data_len());
         self.element.encode(&values, &mut bytes);
         Cow::Owned(bytes)

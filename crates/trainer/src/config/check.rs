@@ -12,6 +12,7 @@ impl TrainConfig {
         range("learning_rate", positive(self.learning_rate), "a positive number", self.learning_rate)?;
         range("num_train_epochs", positive(self.num_train_epochs), "a positive number", self.num_train_epochs)?;
         range("max_steps", self.max_steps != Some(0), "at least 1", 0)?;
+        range("max_tokens_per_pack", self.max_tokens_per_pack != Some(0), "at least 1", 0)?;
         range("per_device_train_batch_size", self.per_device_train_batch_size > 0, "at least 1", 0)?;
         range("gradient_accumulation_steps", self.gradient_accumulation_steps > 0, "at least 1", 0)?;
         range("max_length", self.max_length >= 2, "at least 2", self.max_length)?;
@@ -47,6 +48,9 @@ impl TrainConfig {
             if self.warmup_steps.is_some() {
                 return Err("`warmup_ratio` and `warmup_steps` exclude each other: give one".to_owned());
             }
+        }
+        if self.bf16 && self.fp16 {
+            return Err("`bf16` and `fp16` exclude each other: give one".to_owned());
         }
         if let Some(prompt) = self.max_prompt_length {
             let holds = prompt >= 1 && prompt < self.max_length;

@@ -1,4 +1,4 @@
-//! Which keys a struct is read from, and the nearest of them.
+//! Which keys a struct is read from.
 
 use serde::de::value::Error;
 use serde::de::{DeserializeOwned, Error as _, Visitor};
@@ -36,13 +36,4 @@ impl<'de> Deserializer<'de> for AskForKeys<'_> {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
         newtype_struct seq tuple tuple_struct map enum identifier ignored_any
     }
-}
-
-/// The nearest of `known` that is near enough to be meant.
-pub(super) fn nearest<'a>(given: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    known
-        .map(|name| (strsim::damerau_levenshtein(given, name), name))
-        .min()
-        .filter(|(distance, name)| *distance <= name.len().max(given.len()) / 3)
-        .map(|(_, name)| name)
 }

@@ -8,13 +8,14 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::{ReadConfig, Source, TrainConfig, known_keys, nearest, set};
+use super::TrainConfig;
+use super::keys::known_keys;
+use super::read::{ReadConfig, Source, quoted, set};
 use crate::error::TrainError;
 
 /// Keys that say how a trainer on a GPU goes about its work, and nothing about what comes out of it.
 const WITHOUT_MEANING: &[&str] = &[
     "attn_implementation",
-    "bf16",
     "dataloader_num_workers",
     "dataloader_pin_memory",
     "dataset_num_proc",
@@ -25,7 +26,6 @@ const WITHOUT_MEANING: &[&str] = &[
     "disable_tqdm",
     "do_eval",
     "do_train",
-    "fp16",
     "generate_during_eval",
     "generate_eval_examples",
     "gradient_checkpointing_kwargs",
@@ -139,7 +139,7 @@ impl Reading<'_> {
                 }
                 other => other.to_string(),
             };
-            let line = super::quoted(&message).and_then(|key| self.source.line_of_key(key));
+            let line = quoted(&message).and_then(|key| self.source.line_of_key(key));
             self.source.error(line, message)
         })?;
         self.notes.extend(imported.notes);
@@ -155,8 +155,7 @@ impl Reading<'_> {
             known.iter().chain(WITHOUT_MEANING).chain(HANDLED).copied().chain(renamed)
         };
         if let Some(key) = self.keys.keys().find(|key| !everything().any(|known| known == *key)) {
-            let near = nearest(key, everything().chain(smpo_losses::import::published_keys()));
-            let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+            let hint = smpo_suggest::did_you_mean(key, everything().chain(smpo_losses::import::published_keys()));
             return Err(self.error_at(key, format!("unknown key `{key}`{hint}")));
         }
         self.keys.retain(|_, value| !value.is_null());

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use smpo_devices::Choice;
 use smpo_eval::Suite;
 use smpo_results::{EvaluationDir, MetricsFile, ModelInfo, RunManifest, read_json};
 
@@ -79,6 +80,7 @@ pub fn evaluate(
         let one = |suite: &Suite, decoding: &str| -> Result<Option<DecodedRun>, Failure> {
             let out = dir.join(decoding);
             let evaluation = Evaluation {
+                device: Choice::Cpu,
                 model: ModelInfo {
                     source: model.dir.display().to_string(),
                     name: model.name(),

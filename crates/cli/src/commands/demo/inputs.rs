@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use smpo_devices::Choice;
 use smpo_results::write_atomic;
 use smpo_trainer::TrainConfig;
 
@@ -75,6 +76,8 @@ impl Inputs {
         for dataset in &mut config.dataset {
             *dataset = self.path(&dataset.to_string_lossy());
         }
+        // Several runs side by side, too small for a GPU; and the figures that ship with it are the processor's.
+        config.device = Choice::Cpu;
         config.seed = seed.unwrap_or(config.seed);
         Ok(config)
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Context, anyhow};
+use smpo_devices::Choice;
 use smpo_eval::runner::write_results;
 use smpo_eval::teacher_forced::{TeacherForcedError, measure_gold, measure_pairs, read_held_out};
 use smpo_eval::{Measured, RunError, Sampled, Suite, sample_suite};
@@ -35,6 +36,9 @@ pub struct Evaluation {
     pub instances: Option<usize>,
     /// Sequences in a batch of the native engine.
     pub batch: Option<usize>,
+    /// Where mistral.rs computes; the native engine samples on the processor.
+    #[cfg_attr(not(feature = "mistralrs"), expect(dead_code, reason = "no other engine leaves the processor"))]
+    pub device: Choice,
     /// Threads of each engine.
     pub threads: Option<usize>,
     /// Compare the engine with this program's own forward pass first.

@@ -3,10 +3,8 @@
 use std::path::Path;
 
 use serde::Serialize;
-use smpo_losses::Loss;
-use smpo_model::{AdapterInfo, DecoderSpec, LoraConfig, MemoryEstimate, TrainingShape};
-use smpo_trainer::TrainConfig;
-use smpo_trainer::config::AdapterStart;
+use smpo_model::{DecoderSpec, LoraConfig, MemoryEstimate, TrainingShape};
+use smpo_trainer::{MemoryPlan, TrainConfig};
 
 use crate::exit::{Blame, Failure, blame_model};
 
@@ -16,13 +14,15 @@ pub struct Plan {
     /// What is trained.
     pub training: String,
     pub gradient_checkpointing: bool,
-    /// Tokens of a micro-batch, and how many of them are completion tokens.
+    /// Tokens of a pack, and how many of them are completion tokens.
     pub tokens: usize,
     pub completion_tokens: usize,
     pub weights_bytes: u64,
     pub gradients_bytes: u64,
     pub optimizer_bytes: u64,
     pub activations_bytes: u64,
+    /// A second model kept beside the one that is trained (KTO).
+    pub reference_bytes: u64,
     pub total_bytes: u64,
 }
 
@@ -47,47 +47,39 @@ pub fn usual(spec: &DecoderSpec, adapter: Option<&LoraConfig>, tokens: usize) ->
     Ok(plans)
 }
 
-/// The micro-batch of a training configuration, all of whose rows are as long as it allows.
+/// The largest pack of a training configuration, all of whose rows are as long as it allows.
 pub fn configured(spec: &DecoderSpec, path: &Path) -> Result<Plan, Failure> {
     let config = TrainConfig::read(path, &[]).usage()?.config;
-    let prompt = config.max_prompt_length.unwrap_or(config.max_length / 2).min(config.max_length);
-    let sides = match config.loss.loss {
-        Loss::Sft(_) | Loss::Kto(_) => 1,
-        _ => 2,
-    };
-    let rows = config.per_device_train_batch_size;
-    let completion_tokens = rows * sides * (config.max_length - prompt);
-    let lora = match config.adapter() {
-        None => None,
-        Some(AdapterStart::Fresh(lora)) => Some(lora),
-        Some(AdapterStart::From(dir)) => Some(AdapterInfo::read(dir).map_err(blame_model)?.config),
-    };
-    let shape = TrainingShape {
-        tokens: rows * prompt + completion_tokens,
-        completion_tokens,
-        lora: lora.as_ref(),
-        layers: &config.unfreeze_layers_patterns,
-        checkpointing: config.gradient_checkpointing,
-    };
-    plan(spec, &shape)
+    let plan = MemoryPlan::of_longest(&config, spec).map_err(blame_model)?;
+    let layers = &config.unfreeze_layers_patterns;
+    Ok(Plan::new(plan.lora.as_ref(), layers, config.gradient_checkpointing, &plan))
 }
 
 fn plan(spec: &DecoderSpec, shape: &TrainingShape<'_>) -> Result<Plan, Failure> {
     let estimate = MemoryEstimate::new(spec, shape).map_err(blame_model)?;
-    let training = match (shape.lora, shape.layers) {
-        (None, []) => "all weights".to_string(),
-        (None, patterns) => patterns.join(", "),
-        (Some(lora), _) => format!("{} r {}", if lora.dora { "DoRA" } else { "LoRA" }, lora.r),
-    };
-    Ok(Plan {
-        training,
-        gradient_checkpointing: shape.checkpointing,
-        tokens: shape.tokens,
-        completion_tokens: shape.completion_tokens,
-        weights_bytes: estimate.weights,
-        gradients_bytes: estimate.gradients,
-        optimizer_bytes: estimate.optimizer,
-        activations_bytes: estimate.activations,
-        total_bytes: estimate.total(),
-    })
+    let TrainingShape { tokens, completion_tokens, .. } = *shape;
+    let plan = MemoryPlan { tokens, completion_tokens, lora: shape.lora.cloned(), estimate, reference: 0 };
+    Ok(Plan::new(shape.lora, shape.layers, shape.checkpointing, &plan))
+}
+
+impl Plan {
+    fn new(lora: Option<&LoraConfig>, layers: &[String], gradient_checkpointing: bool, plan: &MemoryPlan) -> Self {
+        let training = match (lora, layers) {
+            (None, []) => "all weights".to_string(),
+            (None, patterns) => patterns.join(", "),
+            (Some(lora), _) => format!("{} r {}", if lora.dora { "DoRA" } else { "LoRA" }, lora.r),
+        };
+        Self {
+            training,
+            gradient_checkpointing,
+            tokens: plan.tokens,
+            completion_tokens: plan.completion_tokens,
+            weights_bytes: plan.estimate.weights,
+            gradients_bytes: plan.estimate.gradients,
+            optimizer_bytes: plan.estimate.optimizer,
+            activations_bytes: plan.estimate.activations,
+            reference_bytes: plan.reference,
+            total_bytes: plan.total(),
+        }
+    }
 }

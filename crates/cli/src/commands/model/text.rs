@@ -105,11 +105,15 @@ fn shown(token: &str) -> String {
 fn memory(plans: &[Plan]) -> String {
     let Some(first) = plans.first() else { return String::new() };
     let mut table = output::table();
-    table.set_header(["training", "weights", "gradients", "AdamW", "activations", "total"]);
+    let second = plans.iter().any(|plan| plan.reference_bytes > 0);
+    let header = ["training", "weights", "gradients", "AdamW", "activations"].into_iter();
+    table.set_header(header.chain(second.then_some("reference")).chain(["total"]));
     for plan in plans {
         let checkpointing = if plan.gradient_checkpointing { ", checkpointing" } else { "" };
-        let bytes =
-            [plan.weights_bytes, plan.gradients_bytes, plan.optimizer_bytes, plan.activations_bytes, plan.total_bytes];
+        let bytes = [plan.weights_bytes, plan.gradients_bytes, plan.optimizer_bytes, plan.activations_bytes]
+            .into_iter()
+            .chain(second.then_some(plan.reference_bytes))
+            .chain([plan.total_bytes]);
         let mut row = vec![format!("{}{checkpointing}", plan.training)];
         row.extend(bytes.map(size));
         table.add_row(row);
@@ -118,7 +122,7 @@ fn memory(plans: &[Plan]) -> String {
         column.set_cell_alignment(CellAlignment::Right);
     }
     format!(
-        "\nMemory to train in float32, a micro-batch of {} tokens, {} of them completions:\n{table}\n",
+        "\nMemory to train in float32, a pack of {} tokens, {} of them completions:\n{table}\n",
         first.tokens, first.completion_tokens
     )
 }

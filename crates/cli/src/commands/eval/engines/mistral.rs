@@ -3,10 +3,12 @@
 use std::path::Path;
 
 use anyhow::Context;
+use smpo_devices::Kind;
 use smpo_inference::{Generator, MistralConfig, MistralEngine};
 use smpo_results::hash_bytes;
 
 use super::{Engines, blame_engine, boxed, terminator_set};
+use crate::commands::device;
 use crate::commands::eval::evaluation::Evaluation;
 use crate::commands::eval::forward::Forward;
 use crate::commands::eval::weights;
@@ -22,8 +24,13 @@ pub fn engines(
     forward: anyhow::Result<Forward>,
     weights_sha256: Option<String>,
 ) -> Result<Engines, Failure> {
-    let config = MistralConfig { base: evaluation.base.clone(), threads: evaluation.threads };
-    let instances = evaluation.instances.unwrap_or_else(|| instances(model));
+    let cuda = match evaluation.device.open().map_err(device::blame)?.kind() {
+        Kind::Cuda(index) => Some(index),
+        Kind::Cpu | Kind::Emulated => None,
+    };
+    let config = MistralConfig { base: evaluation.base.clone(), threads: evaluation.threads, cuda };
+    // Copies of the weights side by side are for cores, not for one GPU.
+    let instances = evaluation.instances.unwrap_or_else(|| if cuda.is_some() { 1 } else { instances(model) });
     let engines = MistralEngine::load_instances(model, &config, instances)
         .map_err(|error| point_to_native(blame_engine(error), forward.is_ok()))?;
     let first = engines.first().context("expected at least one engine").execution()?;

@@ -1,0 +1,344 @@
+//! Optimizer steps, timed: the learner of `smpo train`, on random weights and made pairs.
+
+use std::time::Instant;
+
+use serde::Serialize;
+use smpo_devices::{Arithmetic, Kind, OpenDevice, peak_flops};
+use smpo_losses::Objective;
+use smpo_model::{Decoder, Element, Flops, LoraConfig, PackedBatch, Placement};
+use smpo_trainer::{Learner, Row, StepRow, TrainConfig};
+
+use crate::error::BenchError;
+use crate::shape::Shape;
+use crate::{made, rate};
+
+/// Version of the report's JSON.
+const SCHEMA: u32 = 1;
+
+/// What is timed.
+#[derive(Debug, Clone, Copy)]
+pub struct StepBench {
+    /// The model's sizes.
+    pub shape: Shape,
+    /// Rank of adapters on every linear layer but the head; all weights are trained without.
+    pub lora_r: Option<usize>,
+    /// Element type of weights and activations.
+    pub element: Element,
+    /// Tokens of a side, prompt included.
+    pub length: usize,
+    /// Pairs of a step.
+    pub batch_size: usize,
+    /// Pairs of a micro-batch.
+    pub micro_batch_size: usize,
+    /// Steps that are timed.
+    pub steps: usize,
+    /// Steps before them.
+    pub warmup: usize,
+    /// Whether blocks are computed again on the way back.
+    pub checkpointing: bool,
+    /// Draws weights and tokens.
+    pub seed: u64,
+}
+
+/// Of the timed steps.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Spread {
+    /// Half of the steps gave less.
+    pub median: f64,
+    /// The slowest step's.
+    pub min: f64,
+    /// The fastest step's.
+    pub max: f64,
+}
+
+impl Spread {
+    /// Of at least one value.
+    fn of(mut values: Vec<f64>) -> Self {
+        values.sort_by(f64::total_cmp);
+        let middle = values.len() / 2;
+        let median = match values.len() % 2 {
+            1 => values[middle],
+            _ => (values[middle - 1] + values[middle]) / 2.0,
+        };
+        Self { median, min: values[0], max: values[values.len() - 1] }
+    }
+}
+
+/// What came out.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StepReport {
+    schema: u32,
+    /// The model's sizes by name.
+    pub shape: &'static str,
+    /// The device as `--device` spells it.
+    pub device: String,
+    /// What it calls itself.
+    pub device_name: String,
+    /// Element type of weights and activations.
+    pub dtype: &'static str,
+    /// Rank of the adapters.
+    pub lora_r: Option<usize>,
+    /// Whether blocks were computed again.
+    pub checkpointing: bool,
+    /// Tokens of a side.
+    pub length: usize,
+    /// Pairs of a step.
+    pub batch_size: usize,
+    /// Pairs of a micro-batch.
+    pub micro_batch_size: usize,
+    /// Numbers in the weights, adapters not counted.
+    pub parameters: usize,
+    /// Numbers that are trained.
+    pub trained_parameters: usize,
+    /// Timed steps.
+    pub steps: usize,
+    /// Steps before them.
+    pub warmup: usize,
+    /// Tokens of a step as a trainer without shared prompts feeds them: prompt and completion, the prompt once a side.
+    pub tokens: usize,
+    /// Tokens of a step that entered the model: the prompt once a pair.
+    pub packed_tokens: usize,
+    /// Seconds a step.
+    pub seconds: Spread,
+    /// `tokens` a second.
+    pub tokens_per_s: Spread,
+    /// Operations that a step must do.
+    pub flops: u64,
+    /// Operations a second, by the median step.
+    pub flops_per_s: f64,
+    /// What they are compared with.
+    pub peak_flops_per_s: Option<f64>,
+    /// Where that comes from: `data sheet` or `measured`.
+    pub peak_from: Option<&'static str>,
+    /// Model FLOPs utilisation: the share of the peak that the median step reached.
+    pub mfu: Option<f64>,
+    /// The most memory in use, in bytes: of the device's allocations for a GPU, of the process for the processor.
+    pub peak_memory_bytes: Option<u64>,
+    /// The loss of the first step and of the last, which show that something was trained.
+    pub losses: [f64; 2],
+}
+
+impl StepBench {
+    /// Makes what a step needs: the model, the learner and the pairs.
+    ///
+    /// # Errors
+    /// When an option is out of range, or the model does not fit the device.
+    pub fn prepare(&self, device: &OpenDevice) -> Result<Prepared, BenchError> {
+        self.check(device)?;
+        let model_config = self.shape.config()?;
+        let placement = Placement { device: device.device().clone(), element: self.element };
+        let mut decoder = Decoder::init_on(&model_config, self.seed, None, &placement)?;
+        if let Some(r) = self.lora_r {
+            let targets = vec!["all-linear".to_owned()];
+            let lora = LoraConfig { r, alpha: 2.0 * r as f64, dropout: 0.0, rslora: false, dora: false, targets };
+            decoder.add_lora(&lora, self.seed)?;
+        }
+        let config = self.train_config()?;
+        let learner = Learner::new(decoder, Objective::new(config.loss.clone())?, &config)?;
+        let rows = made::pairs(self.batch_size, self.length, model_config.spec().vocab_size, self.seed);
+        Ok(Prepared { learner, rows, learning_rate: config.learning_rate, steps: 0 })
+    }
+
+    /// Runs it. `told` is given the number of steps done, warm-up included.
+    ///
+    /// # Errors
+    /// When an option is out of range, the model does not fit the device, or a step fails.
+    pub fn run(&self, device: &OpenDevice, told: &mut dyn FnMut(usize)) -> Result<StepReport, BenchError> {
+        let mut prepared = self.prepare(device)?;
+        let decoder = prepared.learner.decoder();
+        let parameters = decoder.parameter_count();
+        let trained_parameters = decoder.trainable().iter().map(|(_, var)| var.elem_count()).sum();
+        let batches = prepared.rows.chunks(self.micro_batch_size).map(packed).collect::<Result<Vec<_>, _>>()?;
+        let flops: Flops = batches.iter().map(|batch| decoder.flops(batch)).sum();
+        let mut seconds = Vec::with_capacity(self.steps);
+        let mut losses = [f64::NAN; 2];
+        device.reset_peak_memory();
+        for step in 0..self.warmup + self.steps {
+            device.synchronize()?;
+            let began = Instant::now();
+            let loss = prepared.step()?;
+            device.synchronize()?;
+            if step >= self.warmup {
+                seconds.push(began.elapsed().as_secs_f64());
+            }
+            losses = [if step == 0 { loss } else { losses[0] }, loss];
+            told(step + 1);
+        }
+        let peak_memory_bytes = device.peak_memory();
+        let (peak_flops_per_s, peak_from) = self.peak(device)?;
+        let tokens = prepared.tokens();
+        let tokens_per_s = Spread::of(seconds.iter().map(|seconds| tokens as f64 / seconds).collect());
+        let seconds = Spread::of(seconds);
+        let flops_per_s = flops.total() as f64 / seconds.median;
+        Ok(StepReport {
+            schema: SCHEMA,
+            shape: self.shape.name(),
+            device: device.choice().to_string(),
+            device_name: device.name().to_owned(),
+            dtype: self.element.name(),
+            lora_r: self.lora_r,
+            checkpointing: self.checkpointing,
+            length: self.length,
+            batch_size: self.batch_size,
+            micro_batch_size: self.micro_batch_size,
+            parameters,
+            trained_parameters,
+            steps: self.steps,
+            warmup: self.warmup,
+            tokens,
+            packed_tokens: batches.iter().map(PackedBatch::tokens).sum(),
+            seconds,
+            tokens_per_s,
+            flops: flops.total(),
+            flops_per_s,
+            peak_flops_per_s,
+            peak_from,
+            mfu: peak_flops_per_s.map(|peak| flops_per_s / peak),
+            peak_memory_bytes,
+            losses,
+        })
+    }
+
+    fn check(&self, device: &OpenDevice) -> Result<(), BenchError> {
+        let refuse = |option, expected: &str, got: String| {
+            Err(BenchError::Option { option, expected: expected.to_owned(), got })
+        };
+        if self.length < 2 {
+            return refuse("--length", "at least 2", self.length.to_string());
+        }
+        let counts =
+            [("--batch-size", self.batch_size), ("--micro-batch-size", self.micro_batch_size), ("--steps", self.steps)];
+        if let Some((option, _)) = counts.into_iter().find(|(_, count)| *count == 0) {
+            return refuse(option, "at least 1", "0".to_owned());
+        }
+        if self.lora_r == Some(0) {
+            return refuse("--lora-r", "at least 1", "0".to_owned());
+        }
+        if device.kind() == Kind::Cpu && self.element != Element::F32 {
+            return refuse("--dtype", "float32, which is what the processor trains in", self.element.name().to_owned());
+        }
+        Ok(())
+    }
+
+    /// The settings of `smpo train` that the learner goes by.
+    fn train_config(&self) -> Result<TrainConfig, BenchError> {
+        let text = format!(
+            "model_name_or_path = \"random\"\noutput_dir = \"none\"\ndataset = \"made\"\nlearning_rate = 1e-5\n\
+             max_length = {}\nbf16 = {}\nfp16 = {}\nper_device_train_batch_size = {}\ngradient_checkpointing = {}\nseed = {}\n\
+             [loss]\nkind = \"smpo\"\n",
+            self.length,
+            self.element == Element::Bf16,
+            self.element == Element::F16,
+            self.micro_batch_size,
+            self.checkpointing,
+            self.seed
+        );
+        Ok(TrainConfig::parse(&text, "bench".as_ref(), &[])?)
+    }
+
+    /// The peak to compare with, and where it comes from.
+    fn peak(&self, device: &OpenDevice) -> Result<(Option<f64>, Option<&'static str>), BenchError> {
+        Ok(match device.kind() {
+            Kind::Cuda(_) => {
+                let arithmetic = match self.element {
+                    Element::F32 => Arithmetic::F32,
+                    Element::Bf16 => Arithmetic::Bf16,
+                    Element::F16 => Arithmetic::F16,
+                };
+                let peak = peak_flops(device.name(), arithmetic);
+                (peak, peak.map(|_| "data sheet"))
+            }
+            Kind::Cpu => (Some(rate::measured(device)?), Some("measured")),
+            Kind::Emulated => (None, None),
+        })
+    }
+}
+
+/// A learner and the pairs that each of its steps takes.
+pub struct Prepared {
+    learner: Learner,
+    rows: Vec<Row>,
+    learning_rate: f64,
+    steps: u64,
+}
+
+impl Prepared {
+    /// Takes one optimizer step; returns its loss.
+    ///
+    /// # Errors
+    /// When the step fails.
+    pub fn step(&mut self) -> Result<f64, BenchError> {
+        let rows: Vec<StepRow<'_>> = self.rows.iter().map(|row| StepRow { row, reference: None }).collect();
+        let outcome = self.learner.step(&rows, &|_| false, self.steps, None, self.learning_rate)?;
+        self.steps += 1;
+        Ok(outcome.evaluation.value)
+    }
+
+    /// Tokens of a step: prompt and completion, the prompt once a side.
+    pub fn tokens(&self) -> usize {
+        self.rows.iter().map(Row::tokens).sum()
+    }
+}
+
+fn packed(rows: &[Row]) -> Result<PackedBatch, BenchError> {
+    let mut builder = PackedBatch::builder();
+    for row in rows {
+        builder.push_shared(&row.prompt, &row.completions().collect::<Vec<_>>())?;
+    }
+    Ok(builder.build()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use smpo_devices::Choice;
+
+    use super::*;
+
+    fn tiny() -> StepBench {
+        StepBench {
+            shape: Shape::Tiny,
+            lora_r: None,
+            element: Element::F32,
+            length: 16,
+            batch_size: 3,
+            micro_batch_size: 2,
+            steps: 3,
+            warmup: 1,
+            checkpointing: false,
+            seed: 0,
+        }
+    }
+
+    #[test]
+    fn a_tiny_bench_counts_what_it_does() {
+        let device = Choice::Cpu.open().unwrap();
+        let mut told = Vec::new();
+        let report = tiny().run(&device, &mut |step| told.push(step)).unwrap();
+        assert_eq!(told, [1, 2, 3, 4]);
+        assert_eq!((report.tokens, report.packed_tokens), (3 * 32, 3 * (8 + 7 + 7)));
+        assert_eq!(report.trained_parameters, report.parameters);
+        let [first, last] = report.losses;
+        assert!(last < first, "{first} {last}: the same pairs again must be learnt");
+        assert!(report.seconds.min <= report.seconds.median && report.seconds.median <= report.seconds.max);
+        assert!(report.mfu.unwrap() > 0.0);
+        let adapted = StepBench { lora_r: Some(4), checkpointing: true, ..tiny() };
+        let adapted = adapted.run(&device, &mut |_| {}).unwrap();
+        assert!(adapted.trained_parameters < report.parameters && adapted.flops < report.flops);
+    }
+
+    #[test]
+    fn what_cannot_be_timed_is_refused() {
+        let device = Choice::Cpu.open().unwrap();
+        let refusal = |bench: StepBench| bench.run(&device, &mut |_| {}).unwrap_err().to_string();
+        assert_eq!(refusal(StepBench { length: 1, ..tiny() }), "--length: expected at least 2, got 1");
+        assert_eq!(refusal(StepBench { steps: 0, ..tiny() }), "--steps: expected at least 1, got 0");
+        let refused = refusal(StepBench { element: Element::Bf16, ..tiny() });
+        assert_eq!(refused, "--dtype: expected float32, which is what the processor trains in, got bfloat16");
+    }
+
+    #[test]
+    fn a_median_lies_in_the_middle() {
+        assert_eq!(Spread::of(vec![3.0, 1.0, 2.0]), Spread { median: 2.0, min: 1.0, max: 3.0 });
+        assert_eq!(Spread::of(vec![4.0, 1.0, 2.0, 3.0]), Spread { median: 2.5, min: 1.0, max: 4.0 });
+    }
+}

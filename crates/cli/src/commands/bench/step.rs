@@ -1,0 +1,138 @@
+//! `smpo bench step`: whole optimizer steps, timed.
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use smpo_bench::{BenchError, Shape, Spread, StepBench, StepReport};
+use smpo_devices::{Kind, OpenDevice};
+use smpo_model::Element;
+
+use crate::commands::device::DeviceArgs;
+use crate::commands::dtype::Dtype;
+use crate::commands::{set_threads, train};
+use crate::exit::{Exit, Failure, Outcome, blame_model};
+use crate::output::{self, Format};
+use crate::progress::Progress;
+
+/// Time whole optimizer steps.
+#[derive(clap::Args)]
+pub struct StepArgs {
+    /// The model's sizes
+    #[arg(long, value_parser = shape(), default_value = Shape::Tiny.name())]
+    shape: Shape,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// Element type of weights and activations; bfloat16 on a GPU and float32 on the processor when absent
+    #[arg(long, value_enum)]
+    dtype: Option<Dtype>,
+    /// Train adapters of this rank on every linear layer; all weights when absent
+    #[arg(long, value_name = "RANK")]
+    lora_r: Option<usize>,
+    /// Tokens of each side of a pair, prompt included
+    #[arg(long, value_name = "TOKENS", default_value_t = 512)]
+    length: usize,
+    /// Pairs of a step
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    batch_size: usize,
+    /// Pairs of a micro-batch; all of a step's when absent
+    #[arg(long, value_name = "N")]
+    micro_batch_size: Option<usize>,
+    /// Steps to time
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    steps: usize,
+    /// Steps to take before
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    warmup: usize,
+    /// Compute each block again on the way back: less memory, one more forward pass
+    #[arg(long)]
+    checkpointing: bool,
+    /// Draws weights and tokens
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Threads to compute with; all cores when absent
+    #[arg(long)]
+    threads: Option<usize>,
+    /// How to print the result
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// Reads a shape by its name.
+fn shape() -> impl TypedValueParser<Value = Shape> {
+    let named = |name: String| Shape::ALL.into_iter().find(|shape| shape.name() == name).ok_or("no such shape");
+    PossibleValuesParser::new(Shape::ALL.map(Shape::name)).try_map(named)
+}
+
+/// Runs the command.
+pub fn run(args: StepArgs) -> Outcome {
+    set_threads(args.threads)?;
+    let progress = Progress::new();
+    let device = args.device.open(&progress)?;
+    let usual = match device.kind() {
+        Kind::Cuda(_) => Element::Bf16,
+        Kind::Cpu | Kind::Emulated => Element::F32,
+    };
+    let bench = StepBench {
+        shape: args.shape,
+        lora_r: args.lora_r,
+        element: args.dtype.map_or(usual, Dtype::element),
+        length: args.length,
+        batch_size: args.batch_size,
+        micro_batch_size: args.micro_batch_size.unwrap_or(args.batch_size),
+        steps: args.steps,
+        warmup: args.warmup,
+        checkpointing: args.checkpointing,
+        seed: args.seed,
+    };
+    let stage = progress.stage("bench", (args.warmup + args.steps) as u64);
+    let report = bench.run(&device, &mut |done| stage.update(done as u64, "steps")).map_err(blame)?;
+    stage.finish("");
+    match args.format {
+        Format::Json => output::print_json(&report)?,
+        Format::Text => output::print(&text(&report, &device))?,
+    }
+    Ok(Exit::Success)
+}
+
+fn text(report: &StepReport, device: &OpenDevice) -> String {
+    let spread = |spread: &Spread, unit: &str, decimals: usize| {
+        let Spread { median, min, max } = spread;
+        format!("{median:.decimals$}{unit} ({min:.decimals$} to {max:.decimals$})")
+    };
+    let tera = |flops: f64| format!("{:.3} TFLOP/s", flops / 1e12);
+    let trained = match report.lora_r {
+        Some(r) => format!("LoRA r {r}: {} of {}", report.trained_parameters, report.parameters),
+        None => format!("all {}", report.parameters),
+    };
+    let mut table = output::table();
+    let mut row = |name: &str, value: String| {
+        table.add_row([name, &value]);
+    };
+    row("shape", report.shape.to_owned());
+    row("device", format!("{} ({})", report.device, device.name()));
+    row("numbers trained", trained);
+    row("dtype", report.dtype.to_owned());
+    row("pairs a step", format!("{}, of 2 × {} tokens", report.batch_size, report.length));
+    row("checkpointing", if report.checkpointing { "on" } else { "off" }.to_owned());
+    row("tokens a step", format!("{}, {} with each prompt once", report.tokens, report.packed_tokens));
+    row("steps", format!("{} after {} to warm up", report.steps, report.warmup));
+    row("tokens/s", spread(&report.tokens_per_s, "", 0));
+    row("seconds a step", spread(&report.seconds, "", 4));
+    row("model FLOPs a step", format!("{:.3e}", report.flops as f64));
+    row("reached", tera(report.flops_per_s));
+    if let (Some(mfu), Some(peak), Some(from)) = (report.mfu, report.peak_flops_per_s, report.peak_from) {
+        row("utilisation", format!("{:.1} % of {} ({from})", 100.0 * mfu, tera(peak)));
+    }
+    if let Some(bytes) = report.peak_memory_bytes {
+        row("peak memory", format!("{:.2} GB", bytes as f64 / 1e9));
+    }
+    table.to_string()
+}
+
+/// An option is the caller's to mend; a device or a step that fails is not.
+fn blame(error: BenchError) -> Failure {
+    match error {
+        BenchError::Option { .. } => Failure::Usage(error.into()),
+        BenchError::Model(error) => blame_model(error),
+        BenchError::Train(error) => train::blame(error),
+        error => Failure::Execution(error.into()),
+    }
+}

@@ -1,0 +1,110 @@
+//! A CUDA device: found, judged and opened through the driver, one question after the other, so that each way it can
+//! fail has its own answer.
+
+use candle_core::cuda_backend::CudaDevice;
+use candle_core::cuda_backend::cudarc::driver::{DriverError, result, sys};
+use candle_core::{Device, backend::BackendDevice};
+
+use crate::{Choice, DeviceError, driver};
+
+/// The compute capability that the kernels were compiled for; they run on newer devices too, never on older ones.
+/// Unset at build time, it is that of the GPU of the machine that built this, and candle finds out by itself.
+const BUILT_FOR: Option<&str> = option_env!("CUDA_COMPUTE_CAP");
+
+/// What the driver answers where it sees no device.
+const NO_DEVICE: sys::CUresult = sys::CUresult::CUDA_ERROR_NO_DEVICE;
+
+/// Opens the device of an index; returns it with its name.
+pub(crate) fn open(index: usize) -> Result<(Device, String), DeviceError> {
+    let asked = Choice::Cuda(index).to_string();
+    driver::load(&asked)?;
+    let refused = |error: DriverError| match error.0 {
+        NO_DEVICE => DeviceError::NoDevice { asked: asked.clone() },
+        code => DeviceError::Driver { asked: asked.clone(), code: format!("{code:?} ({})", code as i32) },
+    };
+    result::init().map_err(refused)?;
+    let (driver, built) = (driver_version().map_err(refused)?, split(sys::CUDA_VERSION as i32));
+    // Minor versions of one major version understand each other (CUDA's minor version compatibility).
+    if driver.0 < built.0 {
+        return Err(DeviceError::OldDriver { asked, driver, built });
+    }
+    let count = result::device::get_count().map_err(refused)? as usize;
+    if count == 0 {
+        return Err(DeviceError::NoDevice { asked });
+    }
+    if index >= count {
+        return Err(DeviceError::NoSuchIndex { index, count });
+    }
+    let device = result::device::get(index as i32).map_err(refused)?;
+    let name = result::device::get_name(device).map_err(refused)?;
+    let found = capability(device).map_err(refused)?;
+    if let Some(needed) = BUILT_FOR.and_then(|text| text.parse().ok()).map(|number: u32| (number / 10, number % 10))
+        && found < needed
+    {
+        return Err(DeviceError::TooOld { asked, name, found, needed });
+    }
+    let opened = CudaDevice::new(index).map_err(|error| DeviceError::Other { asked, reason: error.to_string() })?;
+    keep_freed_memory(&opened);
+    Ok((Device::Cuda(opened), name))
+}
+
+/// The newest CUDA version that the driver knows.
+fn driver_version() -> Result<(u32, u32), DriverError> {
+    let mut version = 0;
+    // SAFETY: the function writes one integer to the address given.
+    unsafe { sys::cuDriverGetVersion(&mut version) }.result()?;
+    Ok(split(version))
+}
+
+/// 13020 is 13.2.
+fn split(version: i32) -> (u32, u32) {
+    (version as u32 / 1000, version as u32 % 1000 / 10)
+}
+
+fn capability(device: sys::CUdevice) -> Result<(u32, u32), DriverError> {
+    use sys::CUdevice_attribute_enum as Attribute;
+    // SAFETY: the device comes from the driver.
+    let attribute = |of| unsafe { result::device::get_attribute(device, of) }.map(|value| value as u32);
+    Ok((
+        attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
+        attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
+    ))
+}
+
+/// The pool that candle's stream-ordered allocations come from; `None` where the device has none.
+fn pool(device: &CudaDevice) -> Option<sys::CUmemoryPool> {
+    let context = device.cuda_stream().context().clone();
+    context.bind_to_thread().ok()?;
+    // SAFETY: the device handle belongs to the context, which is alive.
+    unsafe { result::device::get_default_mem_pool(context.cu_device()) }.ok()
+}
+
+/// By default the pool gives everything free back to the system whenever the host waits for the device, and every
+/// step would ask for all its memory again.
+fn keep_freed_memory(device: &CudaDevice) {
+    let threshold = u64::MAX;
+    set(device, sys::CUmemPool_attribute_enum::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, threshold);
+}
+
+/// The most memory that was in use at once since the last [`reset_peak`], in bytes.
+pub(crate) fn peak(device: &CudaDevice) -> Option<u64> {
+    let pool = pool(device)?;
+    let mut value = 0u64;
+    let attribute = sys::CUmemPool_attribute_enum::CU_MEMPOOL_ATTR_USED_MEM_HIGH;
+    // SAFETY: this attribute is a 64-bit integer, written to the address given.
+    unsafe { result::mem_pool::get_attribute(pool, attribute, (&raw mut value).cast()) }.ok()?;
+    Some(value)
+}
+
+/// Begins a new peak.
+pub(crate) fn reset_peak(device: &CudaDevice) {
+    set(device, sys::CUmemPool_attribute_enum::CU_MEMPOOL_ATTR_USED_MEM_HIGH, 0);
+}
+
+/// Where a pool does not take it, training is slower or a peak is not told; neither stops anything.
+fn set(device: &CudaDevice, attribute: sys::CUmemPool_attribute_enum, mut value: u64) {
+    if let Some(pool) = pool(device) {
+        // SAFETY: both attributes are 64-bit integers, read from the address given.
+        let _ = unsafe { result::mem_pool::set_attribute(pool, attribute, (&raw mut value).cast()) };
+    }
+}

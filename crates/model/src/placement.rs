@@ -1,0 +1,58 @@
+//! Where a model's tensors lie, and in which element type.
+
+use candle_core::{DType, Device, Tensor, Var};
+
+use crate::error::Result;
+use crate::weights::Element;
+
+/// A device and the element type of weights and activations on it. Log-probs are float32 everywhere.
+#[derive(Debug, Clone)]
+pub struct Placement {
+    /// The device.
+    pub device: Device,
+    /// The element type.
+    pub element: Element,
+}
+
+impl Default for Placement {
+    /// float32 in host memory.
+    fn default() -> Self {
+        Self { device: Device::Cpu, element: Element::F32 }
+    }
+}
+
+impl Placement {
+    /// Where a tensor lies.
+    pub(crate) fn of(tensor: &Tensor) -> Self {
+        let element = match tensor.dtype() {
+            DType::BF16 => Element::Bf16,
+            DType::F16 => Element::F16,
+            _ => Element::F32,
+        };
+        Self { device: tensor.device().clone(), element }
+    }
+
+    /// Whether it is float32 in host memory.
+    pub(crate) fn is_host(&self) -> bool {
+        self.element == Element::F32 && matches!(self.device, Device::Cpu)
+    }
+
+    /// A variable from float32 values, rounded to the element type.
+    pub(crate) fn variable(&self, values: Vec<f32>, shape: &[usize]) -> Result<Var> {
+        if self.is_host() {
+            // Takes the values over without copying them.
+            return Ok(Var::from_vec(values, shape, &Device::Cpu)?);
+        }
+        Ok(Var::from_tensor(&self.place(&Tensor::from_vec(values, shape, &Device::Cpu)?)?)?)
+    }
+
+    /// The tensor's values there, outside any graph; rounded on the side that has less to send.
+    pub(crate) fn place(&self, tensor: &Tensor) -> Result<Tensor> {
+        Ok(tensor.detach().to_dtype(self.element.tensor_dtype())?.to_device(&self.device)?)
+    }
+}
+
+/// The values in float32 in host memory, row-major.
+pub(crate) fn host_values(tensor: &Tensor) -> candle_core::Result<Vec<f32>> {
+    tensor.detach().flatten_all()?.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.to_vec1()
+}

@@ -1,0 +1,54 @@
+//! The known name that a mistyped one was meant to be: one rule and one wording for every message.
+
+/// The name most like `given`, if any is like it: at most a third of its letters are wrong, missing, too many or
+/// swapped, or it begins alike and goes on otherwise (`qwen2_moe` for `qwen2`). Case does not count.
+pub fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let given = given.to_lowercase();
+    let like = |known: &str| {
+        let known = known.to_lowercase();
+        let edits = strsim::damerau_levenshtein(&given, &known);
+        let letters = known.chars().count().max(given.chars().count());
+        let similarity = strsim::jaro_winkler(&given, &known);
+        (edits <= letters / 3 || similarity > 0.9).then_some((edits, similarity))
+    };
+    let near = known.into_iter().filter_map(|known| Some((like(known)?, known)));
+    // The fewest edits; where they are equal, the one that begins alike.
+    near.min_by(|((edits, likeness), _), ((other, than), _)| edits.cmp(other).then(than.total_cmp(likeness)))
+        .map(|(_, known)| known)
+}
+
+/// ` (did you mean X?)`, to end a message or a part of it with; empty when no name is near.
+pub fn did_you_mean<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    nearest(given, known).map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn near_names_are_found_and_far_ones_are_not() {
+        let known = ["cap", "sampler", "samples_per_prompt", "qwen2", "min_log_prob", "metric"];
+        for (given, expected) in [
+            ("cpa", Some("cap")),
+            ("smapler", Some("sampler")),
+            ("samples_per_promt", Some("samples_per_prompt")),
+            ("qwen2_moe", Some("qwen2")),
+            ("MIN_LOGPROB", Some("min_log_prob")),
+            ("metrics", Some("metric")),
+            ("xyz", None),
+            ("temperature", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest(given, known), expected, "{given}");
+        }
+        assert_eq!(nearest("a", []), None);
+    }
+
+    #[test]
+    fn of_equally_near_names_the_one_that_begins_alike_is_meant() {
+        assert_eq!(nearest("eval_step", ["val_steps", "eval_steps"]), Some("eval_steps"));
+        assert_eq!(did_you_mean("eval_step", ["eval_steps"]), " (did you mean `eval_steps`?)");
+        assert_eq!(did_you_mean("eval_step", ["seed"]), "");
+    }
+}
