@@ -159,9 +159,9 @@ fn info_estimates_a_training_configuration() {
     let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/demo/modified.toml");
     let facts = json_of(smpo().args(["model", "info"]).arg(base()).arg("--config").arg(&config));
     let plans = facts["memory"].as_array().unwrap();
-    // 16 pairs of prompts of 256 tokens and two completions of 256 go through the model in packs.
+    // 16 pairs of prompts of 256 tokens and two completions of 256 go through the model in packs of 2,048 tokens.
     assert_eq!(plans.len(), 1);
-    assert_eq!((&plans[0]["tokens"], &plans[0]["completion_tokens"]), (&json!(8192), &json!(8192 * 2 / 3 + 1)));
+    assert_eq!((&plans[0]["tokens"], &plans[0]["completion_tokens"]), (&json!(2048), &json!(2048 * 2 / 3 + 1)));
     assert_eq!(plans[0]["training"], "all weights");
     // The same with the keys that train less.
     let desk = Desk::new();

@@ -10,6 +10,8 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 /// Where the progress of a whole command is shown.
 pub struct Progress {
     bars: Option<MultiProgress>,
+    /// Columns of the terminal.
+    columns: usize,
 }
 
 /// One stage with a known number of units.
@@ -17,6 +19,8 @@ pub struct Stage {
     name: String,
     total: AtomicU64,
     bar: Option<ProgressBar>,
+    /// Columns that are left for a message beside the bar.
+    beside: usize,
     last_line: Mutex<Instant>,
     /// When the first unit was reported, and which one it was: what came before is no measure of speed.
     first: Mutex<Option<(Instant, u64)>>,
@@ -25,10 +29,19 @@ pub struct Stage {
 /// On a log nobody watches, one line per stage in this time is enough.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(15);
 
+/// Columns of a bar without its message, beside the bar's own width: name, spaces, `12345/12345` and the time.
+const FRAME: usize = 26 + 1 + 1 + 11 + 1 + 4 + 1;
+
+/// Width of the bar itself in a terminal that wide.
+fn bar_width(columns: usize) -> usize {
+    columns.saturating_sub(FRAME).clamp(4, 24)
+}
+
 impl Progress {
     /// Bars when standard error is a terminal.
     pub fn new() -> Self {
-        Progress { bars: std::io::stderr().is_terminal().then(MultiProgress::new) }
+        let bars = std::io::stderr().is_terminal().then(MultiProgress::new);
+        Progress { bars, columns: usize::from(console::Term::stderr().size().1) }
     }
 
     /// A line for people, above any bars.
@@ -43,10 +56,11 @@ impl Progress {
 
     /// Starts a stage of `total` units.
     pub fn stage(&self, name: &str, total: u64) -> Stage {
+        let width = bar_width(self.columns);
         let bar = self.bars.as_ref().map(|bars| {
-            let style =
-                ProgressStyle::with_template("{prefix:<26} {bar:24.cyan/dim} {pos:>5}/{len:<5} {elapsed:>4} {msg}")
-                    .unwrap_or_else(|_| ProgressStyle::default_bar());
+            let template =
+                format!("{{prefix:<26}} {{bar:{width}.cyan/dim}} {{pos:>5}}/{{len:<5}} {{elapsed:>4}} {{msg}}");
+            let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
             let bar = bars.add(ProgressBar::new(total));
             bar.set_style(style);
             bar.set_prefix(name.to_owned());
@@ -57,6 +71,7 @@ impl Progress {
             name: name.to_owned(),
             total: total.into(),
             bar,
+            beside: self.columns.saturating_sub(FRAME + width),
             last_line: Mutex::new(Instant::now()),
             first: Mutex::new(None),
         }
@@ -76,7 +91,7 @@ impl Stage {
     pub fn update(&self, done: u64, message: &str) {
         if let Some(bar) = &self.bar {
             bar.set_position(done);
-            bar.set_message(message.to_owned());
+            bar.set_message(self.placed(message));
             return;
         }
         let mut last = self.last_line.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -95,15 +110,43 @@ impl Stage {
             return String::new();
         }
         let left = since.elapsed().as_secs_f64() / (done - at) as f64 * (total - done) as f64;
-        format!("{} left", indicatif::HumanDuration(Duration::from_secs_f64(left)))
+        format!("{:#} left", indicatif::HumanDuration(Duration::from_secs_f64(left)))
     }
 
     /// Ends the stage; what remains is one line.
     pub fn finish(&self, message: &str) {
         let message = if message.is_empty() { "done" } else { message };
         match &self.bar {
-            Some(bar) => bar.finish_with_message(message.to_owned()),
+            Some(bar) => bar.finish_with_message(self.placed(message)),
             None => eprintln!("{}: {message}", self.name),
         }
+    }
+
+    fn placed(&self, message: &str) -> String {
+        placed(message, self.beside)
+    }
+}
+
+/// A message beside its bar where it fits into the columns there, else on a line of its own below.
+fn placed(message: &str, columns: usize) -> String {
+    if message.chars().count() <= columns { message.to_owned() } else { format!("\n  {message}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_line_is_longer_than_the_terminal() {
+        let message = "loss 1.015  margin 1.37  EOS on rejected -16.59  32607 tok/s  59s left  49 MB";
+        for columns in [60, 80, 100, 140, 200] {
+            let width = bar_width(columns);
+            let frame = FRAME + width;
+            let shown = placed(message, columns.saturating_sub(frame));
+            let (beside, below) = shown.split_once('\n').unwrap_or((&shown, ""));
+            assert!(frame + beside.len() <= columns, "{columns}");
+            assert!(below.len() <= columns.max(80), "{columns}: {}", below.len());
+        }
+        assert!(placed("done", 80 - FRAME - bar_width(80)) == "done");
     }
 }

@@ -95,8 +95,10 @@ pub struct Statistics {
     pub rejected_reward: Mean,
     /// Share of pairs whose chosen reward is the larger.
     pub accuracy: Mean,
-    /// Mean difference of the rewards.
+    /// Mean difference of the rewards of a pair.
     pub margin: Mean,
+    /// KTO's baseline z, in nats.
+    pub kl: Mean,
     /// Mean over chosen completions of s, the mean token log-prob.
     pub chosen_logp: Mean,
     /// The same for rejected.
@@ -128,7 +130,8 @@ impl Statistics {
             ("rewards/chosen", self.chosen_reward.value()),
             ("rewards/rejected", self.rejected_reward.value()),
             ("rewards/accuracies", self.accuracy.value()),
-            ("rewards/margins", self.margin.value()),
+            ("rewards/margins", self.margin()),
+            ("kl", self.kl.value()),
             ("logps/chosen", self.chosen_logp.value()),
             ("logps/rejected", self.rejected_logp.value()),
             ("eos_logp/chosen", self.chosen_eos_logp.value()),
@@ -146,6 +149,11 @@ impl Statistics {
         .collect()
     }
 
+    /// The mean difference of a pair's rewards; of unpaired completions the difference of the mean rewards.
+    fn margin(&self) -> Option<f64> {
+        self.margin.value().or_else(|| Some(self.chosen_reward.value()? - self.rejected_reward.value()?))
+    }
+
     /// Adds what another part of the same step saw.
     pub fn merge(&mut self, part: &Statistics) {
         for (mine, theirs) in [
@@ -153,6 +161,7 @@ impl Statistics {
             (&mut self.rejected_reward, &part.rejected_reward),
             (&mut self.accuracy, &part.accuracy),
             (&mut self.margin, &part.margin),
+            (&mut self.kl, &part.kl),
             (&mut self.chosen_logp, &part.chosen_logp),
             (&mut self.rejected_logp, &part.rejected_logp),
             (&mut self.chosen_eos_logp, &part.chosen_eos_logp),

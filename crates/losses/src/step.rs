@@ -54,6 +54,10 @@ impl<'a> Step<'a> {
         rule: Rule<'a>,
         margin: Option<f64>,
     ) -> Self {
+        let mut statistics = Statistics { target_margin: margin, ..Statistics::default() };
+        if let Rule::Judge { baseline, .. } = rule {
+            statistics.kl.push(baseline);
+        }
         Self {
             objective,
             index,
@@ -63,7 +67,7 @@ impl<'a> Step<'a> {
             chosen_sum: 0.0,
             rejected_sum: 0.0,
             pairs: Vec::with_capacity(totals.pairs),
-            statistics: Statistics { target_margin: margin, ..Statistics::default() },
+            statistics,
         }
     }
 
@@ -200,8 +204,9 @@ impl<'a> Step<'a> {
             Rule::Compare { .. } | Rule::Nothing => self.totals.pairs,
         };
         let po_loss = self.po_sum / completions as f64;
-        let sft_chosen_loss = per_token(sft.chosen, self.totals.chosen_tokens) * self.chosen_sum;
-        let sft_rejected_loss = per_token(sft.rejected, self.totals.rejected_tokens) * self.rejected_sum;
+        // a part that is off is 0 and not −0
+        let sft_chosen_loss = per_token(sft.chosen, self.totals.chosen_tokens) * self.chosen_sum + 0.0;
+        let sft_rejected_loss = per_token(sft.rejected, self.totals.rejected_tokens) * self.rejected_sum + 0.0;
         Evaluation {
             value: po_loss + sft_chosen_loss + sft_rejected_loss,
             po_loss,

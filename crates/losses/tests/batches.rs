@@ -87,6 +87,9 @@ fn kto_takes_unpaired_examples_and_means_over_completions() {
     assert_eq!((unpaired.pairs[0].chosen_reward, unpaired.statistics.margin.value()), (None, None));
     // r = 1 and −2, β = 0.1: 1 − σ(0.1) and 1 − σ(0.2), and their mean.
     assert!(close(unpaired.value, (0.475_020_812_521_06 + 0.450_166_002_687_522) / 2.0, 1e-12));
+    let metrics: std::collections::BTreeMap<_, _> = unpaired.metrics().into_iter().collect();
+    assert!(close(metrics["rewards/margins"], 0.1 + 0.2, 1e-12), "means of either side, as there are no pairs");
+    assert_eq!((metrics["kl"], metrics["sft_chosen_loss"].is_sign_positive()), (0.0, true));
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, TensorView};
@@ -65,7 +66,7 @@ pub struct Checkpoint {
 pub(crate) fn list(checkpoints: &Path) -> Result<Vec<Checkpoint>, TrainError> {
     let entries = match fs::read_dir(checkpoints) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         Err(source) => return Err(TrainError::Io { path: checkpoints.to_owned(), action: "list", source }),
     };
     let mut found = Vec::new();
@@ -175,19 +176,37 @@ impl Checkpoint {
         self.dir.join("model")
     }
 
+    fn damaged(&self, reason: impl ToString) -> TrainError {
+        TrainError::Checkpoint { dir: self.dir.clone(), reason: reason.to_string() }
+    }
+
+    /// Files that are not there or not what they were are damage; a device or a disk that says no is not.
+    pub(crate) fn unreadable(&self, error: ModelError) -> TrainError {
+        match &error {
+            ModelError::Io { source, .. } if source.kind() != ErrorKind::NotFound => error.into(),
+            ModelError::Tensor(_) | ModelError::Kernel(_) => error.into(),
+            _ => self.damaged(error),
+        }
+    }
+
+    fn read(&self, name: &str) -> Result<Vec<u8>, TrainError> {
+        let path = self.dir.join(name);
+        fs::read(&path).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => self.damaged(format!("{name} is missing")),
+            _ => io(&path, "read")(error),
+        })
+    }
+
     /// Puts optimizer and winsor window back; returns what the run remembers.
     pub(crate) fn restore(&self, learner: &mut Learner) -> Result<Memory, TrainError> {
-        let damaged = |reason: String| TrainError::Checkpoint { dir: self.dir.clone(), reason };
-        let path = self.dir.join("state.json");
-        let state = fs::read(&path).map_err(io(&path, "read"))?;
+        let damaged = |reason: String| self.damaged(reason);
+        let state = self.read("state.json")?;
         let state: State = serde_json::from_slice(&state).map_err(|error| damaged(format!("state.json: {error}")))?;
         if state.schema != SCHEMA_VERSION {
             return Err(damaged(format!("state.json: expected schema {SCHEMA_VERSION}, got {}", state.schema)));
         }
-        let path = self.dir.join("optimizer.safetensors");
-        let bytes = fs::read(&path).map_err(io(&path, "read"))?;
-        let moments =
-            moments_from_bytes(&bytes).map_err(|reason| damaged(format!("optimizer.safetensors: {reason}")))?;
+        let moments = moments_from_bytes(&self.read("optimizer.safetensors")?)
+            .map_err(|reason| damaged(format!("optimizer.safetensors: {reason}")))?;
         learner.optimizer_mut().restore(state.updates, moments).map_err(|error| damaged(error.to_string()))?;
         learner.set_winsor(state.winsor);
         // A run that goes on in float16 after another device's float32 starts with a fresh scale.

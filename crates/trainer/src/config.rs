@@ -77,6 +77,9 @@ pub enum MemoryCheck {
 pub enum Reporter {
     /// Event files in `tensorboard/`, which TensorBoard and `wandb sync` read.
     Tensorboard,
+    /// `metrics.prom`, the last step's figures as OpenMetrics text: for Prometheus, through node_exporter's textfile
+    /// collector or any web server.
+    Openmetrics,
 }
 
 /// A training run. Paths are relative to the working directory.
@@ -171,7 +174,7 @@ pub struct TrainConfig {
     /// Share of the peak that a falling schedule ends at.
     #[serde(default)]
     pub min_lr_ratio: f64,
-    /// Steps of linear warm-up; excludes `warmup_ratio`.
+    /// Steps of linear warm-up, from 1/(n + 1) of the peak in the first step; excludes `warmup_ratio`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warmup_steps: Option<u64>,
     /// Share of all steps used to warm up.

@@ -1,5 +1,6 @@
 //! What can go wrong in a training run.
 
+use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 
 use crate::memory::MemoryShortage;
@@ -18,14 +19,14 @@ pub enum TrainError {
         message: String,
     },
     /// The operating system said no.
-    #[error("{}: cannot {action}: {source}", path.display())]
+    #[error("{}: cannot {action}: {source}{}", path.display(), remedy(action, source))]
     Io {
         /// Which file or directory.
         path: PathBuf,
         /// What was tried.
         action: &'static str,
         /// The reason.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// A data file is wrong, or leaves nothing to train on.
     #[error(transparent)]
@@ -121,6 +122,21 @@ pub enum TrainError {
         /// What it was.
         value: f64,
     },
+    /// More steps than allowed were skipped because something was not finite.
+    #[error(
+        "step {step}: {what} is {value}, and {} skipped before it (max_skipped_steps = {allowed}); lower learning_rate, \
+         or look at the data of these steps; the last checkpoint is intact", counted(*allowed)
+    )]
+    TooManySkipped {
+        /// Optimizer step, from 1.
+        step: u64,
+        /// What was not finite, as in [`TrainError::NotFinite`].
+        what: &'static str,
+        /// What it was.
+        value: f64,
+        /// Steps that may be skipped, all of which were.
+        allowed: u64,
+    },
     /// A checkpoint cannot be read back.
     #[error("{}: the checkpoint is damaged: {reason}; delete this directory to resume from the one before", dir.display())]
     Checkpoint {
@@ -131,7 +147,27 @@ pub enum TrainError {
     },
 }
 
-pub(crate) fn io(path: &std::path::Path, action: &'static str) -> impl FnOnce(std::io::Error) -> TrainError {
+/// What to do where a disk takes nothing; empty where the operating system's words are enough.
+fn remedy(action: &str, error: &io::Error) -> &'static str {
+    if ["read", "list"].contains(&action) {
+        return "";
+    }
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            "; make room, or keep fewer checkpoints (save_total_limit): the same command goes on from the last whole one"
+        }
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            "; make the directory writable, or choose another output_dir"
+        }
+        _ => "",
+    }
+}
+
+fn counted(steps: u64) -> String {
+    if steps == 1 { "1 step was".to_owned() } else { format!("{steps} steps were") }
+}
+
+pub(crate) fn io(path: &std::path::Path, action: &'static str) -> impl FnOnce(io::Error) -> TrainError {
     let path = path.to_owned();
     move |source| TrainError::Io { path, action, source }
 }

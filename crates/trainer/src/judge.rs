@@ -45,10 +45,7 @@ impl std::fmt::Display for StopReason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::EarlyStopping { best_step, best, patience } => {
-                write!(
-                    f,
-                    "early stopping: {patience} evaluations without a better one than {best:.4} at step {best_step}"
-                )
+                write!(f, "{patience} evaluations without a better one than {best:.4} at step {best_step}")
             }
             Self::EosRate { rate, start, last_good } => write!(
                 f,

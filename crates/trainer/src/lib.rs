@@ -20,6 +20,7 @@ pub mod judge;
 pub mod learner;
 mod loss_scale;
 pub mod memory;
+mod openmetrics;
 mod packing;
 mod precision;
 pub mod preflight;

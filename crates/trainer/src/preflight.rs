@@ -45,9 +45,13 @@ pub fn refuse(config: &TrainConfig, reports: &[CheckReport]) -> Result<(), Train
     Err(TrainError::DataCheck { first: refused })
 }
 
-/// The gravest error of a file, with its first place.
+/// The gravest error of a file: its first place, and what is there.
 fn gravest(report: &CheckReport) -> Option<String> {
     let finding = report.findings.iter().find(|finding| finding.severity == Severity::Error)?;
-    let line = finding.first.iter().find_map(|sample| sample.line).map_or(String::new(), |line| format!(":{line}"));
-    Some(format!("{}{line}: {} ({} times): {}", report.file, finding.what, finding.count, finding.remedy))
+    let first = finding.first.iter().find(|sample| sample.line.is_some()).or(finding.first.first());
+    let line = first.and_then(|sample| sample.line).map_or(String::new(), |line| format!(":{line}"));
+    let here = first.map_or("", |sample| sample.detail.as_str());
+    let here = if here.is_empty() { String::new() } else { format!("{here}; ") };
+    let times = if finding.count == 1 { "once".to_owned() } else { format!("{} times", finding.count) };
+    Some(format!("{}{line}: {here}{} ({times}): {}", report.file, finding.what, finding.remedy))
 }

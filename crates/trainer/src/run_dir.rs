@@ -52,6 +52,16 @@ impl RunDir {
         self.0.join("tensorboard")
     }
 
+    /// The last step's figures for a scraper.
+    pub fn openmetrics(&self) -> PathBuf {
+        self.0.join("metrics.prom")
+    }
+    /// The directory's own name, which tells runs apart where figures of several come together.
+    pub fn name(&self) -> String {
+        let path = std::path::absolute(&self.0).unwrap_or_else(|_| self.0.clone());
+        path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+    }
+
     /// Takes the directory for one process; it is given back when the file is dropped, however the process ends.
     pub(crate) fn lock(&self) -> Result<File, TrainError> {
         fs::create_dir_all(&self.0).map_err(io(&self.0, "create"))?;
@@ -74,7 +84,7 @@ impl RunDir {
         for path in dirs {
             gone(&path, fs::remove_dir_all(&path))?;
         }
-        for path in [self.metrics(), self.config()] {
+        for path in [self.metrics(), self.openmetrics(), self.config()] {
             gone(&path, fs::remove_file(&path))?;
         }
         Ok(())

@@ -25,7 +25,9 @@ impl Models {
     ) -> Result<Self, TrainError> {
         let Some(adapter) = config.adapter() else {
             let mut policy = match resumed {
-                Some(checkpoint) => Decoder::load_on(checkpoint.model(), placement)?,
+                Some(checkpoint) => {
+                    Decoder::load_on(checkpoint.model(), placement).map_err(|error| checkpoint.unreadable(error))?
+                }
                 None => initial(config, model_config, placement)?,
             };
             if !config.unfreeze_layers_patterns.is_empty() {
@@ -36,7 +38,9 @@ impl Models {
         let base = initial(config, model_config, placement)?;
         let mut policy = base.clone();
         match (resumed, adapter) {
-            (Some(checkpoint), _) => policy.load_adapter(checkpoint.model())?,
+            (Some(checkpoint), _) => {
+                policy.load_adapter(checkpoint.model()).map_err(|error| checkpoint.unreadable(error))?;
+            }
             (None, AdapterStart::From(dir)) => policy.load_adapter(dir)?,
             (None, AdapterStart::Fresh(lora)) => policy.add_lora(&lora, config.seed)?,
         }

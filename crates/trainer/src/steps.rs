@@ -13,6 +13,7 @@ use crate::error::TrainError;
 use crate::held_out::HeldOut;
 use crate::judge::{Action, Rules};
 use crate::learner::{Learner, StepOutcome, StepRow};
+use crate::openmetrics::Snapshot;
 use crate::probe::Probe;
 use crate::record::{Figure, MetricsLog, StepRecord, Update};
 use crate::row::Row;
@@ -42,12 +43,28 @@ pub(crate) struct Steps<'a> {
 struct Logs {
     metrics: MetricsLog,
     events: Option<EventFile>,
+    snapshot: Option<Snapshot>,
 }
 
 impl Logs {
+    /// Opens those that the configuration names, for a run that goes on after `resumed` steps.
+    fn open(config: &TrainConfig, dir: &RunDir, resumed: Option<u64>) -> Result<Self, TrainError> {
+        let told = |reporter| config.report_to.contains(&reporter);
+        let next = resumed.map_or(0, |step| step + 1);
+        let events = told(Reporter::Tensorboard).then(|| EventFile::create(&dir.tensorboard(), next));
+        Ok(Logs {
+            metrics: MetricsLog::open(&dir.metrics(), resumed)?,
+            events: events.transpose()?,
+            snapshot: told(Reporter::Openmetrics).then(|| Snapshot::new(dir.openmetrics(), &dir.name())),
+        })
+    }
+
     fn append(&mut self, record: &StepRecord) -> Result<(), TrainError> {
         self.metrics.append(record)?;
-        self.events.as_mut().map_or(Ok(()), |events| events.append(record))
+        if let Some(events) = &mut self.events {
+            events.append(record)?;
+        }
+        self.snapshot.as_mut().map_or(Ok(()), |snapshot| snapshot.write(record))
     }
 }
 
@@ -64,13 +81,7 @@ impl Steps<'_> {
         let per_epoch = self.config.steps_per_epoch(self.rows.len());
         let batch_size = self.config.batch_size();
         let done = resumed.unwrap_or(0);
-        let mut logs = Logs {
-            metrics: MetricsLog::open(&self.dir.metrics(), resumed)?,
-            events: match self.config.report_to.contains(&Reporter::Tensorboard) {
-                true => Some(EventFile::create(&self.dir.tensorboard(), resumed.map_or(0, |step| step + 1))?),
-                false => None,
-            },
-        };
+        let mut logs = Logs::open(self.config, self.dir, resumed)?;
         watch(Event::Started { total_steps, done });
         if resumed.is_none() {
             self.before(&mut logs, watch)?;
@@ -194,8 +205,9 @@ impl Steps<'_> {
         if let Some(alarm) = self.memory.alarms.not_finite(&self.config.alarms, step, &said) {
             watch(Event::Alarm(&alarm));
         }
-        if self.memory.skipped > self.config.max_skipped_steps {
-            return Err(TrainError::NotFinite { step, what, value });
+        let allowed = self.config.max_skipped_steps;
+        if self.memory.skipped > allowed {
+            return Err(TrainError::TooManySkipped { step, what, value, allowed });
         }
         self.not_finite = Some((what, value));
         Ok((vec![("skipped_steps".into(), self.memory.skipped as f64)], f64::NAN))

@@ -14,9 +14,13 @@ use smpo_model::COMPANIONS;
 use crate::config::TrainConfig;
 use crate::error::{TrainError, io};
 
+/// Where transformers 4 may keep a template: a file that serving engines do not read and saved models do not carry.
+const TEMPLATE_JSON: &str = "chat_template.json";
+const TEMPLATE_JINJA: &str = "chat_template.jinja";
+
 /// What tells how text becomes ids and how a turn ends, beside a model's companions: the configuration names the
-/// terminators too, and transformers 4 may keep a template in a file of its own.
-const MORE_FILES: [&str; 2] = ["config.json", "chat_template.json"];
+/// terminators too.
+const MORE_FILES: [&str; 2] = ["config.json", TEMPLATE_JSON];
 
 /// Where the run's tokenizer is: the model's own directory where nothing is changed, else `dir`, which is written.
 ///
@@ -25,7 +29,8 @@ const MORE_FILES: [&str; 2] = ["config.json", "chat_template.json"];
 pub(crate) fn prepare(config: &TrainConfig, dir: &Path) -> Result<PathBuf, TrainError> {
     let source = &config.model_name_or_path;
     let named = [("eos_token", &config.eos_token), ("bos_token", &config.bos_token), ("pad_token", &config.pad_token)];
-    if config.chat_template.is_none() && named.iter().all(|(_, token)| token.is_none()) {
+    let apart = source.join(TEMPLATE_JSON).is_file() && !source.join(TEMPLATE_JINJA).is_file();
+    if config.chat_template.is_none() && named.iter().all(|(_, token)| token.is_none()) && !apart {
         return Ok(source.clone());
     }
     fs::create_dir_all(dir).map_err(io(dir, "create"))?;
@@ -35,8 +40,11 @@ pub(crate) fn prepare(config: &TrainConfig, dir: &Path) -> Result<PathBuf, Train
             fs::copy(&from, dir.join(name)).map_err(io(&from, "copy"))?;
         }
     }
-    if let Some(template) = &config.chat_template {
-        write_template(config, template, dir)?;
+    let own = ChatTemplate::from_model_dir(dir).ok();
+    match (&config.chat_template, own) {
+        (Some(given), own) if own.is_none() || config.force_chat_template => write_template(&text_of(given)?, dir)?,
+        (_, Some(own)) if apart => write_template(own.source(), dir)?,
+        _ => {}
     }
     let given = || named.into_iter().filter_map(|(key, token)| Some((key, token.as_ref()?)));
     edit(&dir.join("tokenizer_config.json"), |object| {
@@ -63,28 +71,28 @@ pub(crate) fn prepare(config: &TrainConfig, dir: &Path) -> Result<PathBuf, Train
     Ok(dir.to_owned())
 }
 
-fn write_template(config: &TrainConfig, template: &str, dir: &Path) -> Result<(), TrainError> {
-    if ChatTemplate::from_model_dir(dir).is_ok() && !config.force_chat_template {
-        return Ok(());
+/// The template that a configuration gives: the text itself, or that of a file.
+fn text_of(given: &str) -> Result<String, TrainError> {
+    if !given.trim_end().ends_with(".jinja") {
+        return Ok(given.to_owned());
     }
-    let text = if template.trim_end().ends_with(".jinja") {
-        let path = Path::new(template);
-        fs::read_to_string(path).map_err(io(path, "read"))?
-    } else {
-        template.to_owned()
-    };
-    remove_if_there(&dir.join("chat_template.json"))?;
-    let path = dir.join("chat_template.jinja");
+    let path = Path::new(given);
+    fs::read_to_string(path).map_err(io(path, "read"))
+}
+
+/// Makes it the one template of the directory: places that differ would be read by one program and not by another.
+fn write_template(text: &str, dir: &Path) -> Result<(), TrainError> {
+    remove_if_there(&dir.join(TEMPLATE_JSON))?;
+    let path = dir.join(TEMPLATE_JINJA);
     fs::write(&path, text).map_err(io(&path, "write"))?;
-    // transformers 4 keeps it here too, and the two must not differ.
     edit(&dir.join("tokenizer_config.json"), |object| {
         object.remove("chat_template");
     })
 }
 
-/// Changes the JSON object in a file; an absent file is an empty object.
+/// Changes the JSON object in a file; an absent file is an empty object, and stays absent where nothing changes.
 fn edit(path: &Path, change: impl FnOnce(&mut Map<String, Value>)) -> Result<(), TrainError> {
-    let mut object = match fs::read(path) {
+    let before: Map<String, Value> = match fs::read(path) {
         Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| TrainError::Config {
             origin: path.to_owned(),
             line: Some(error.line()),
@@ -93,7 +101,11 @@ fn edit(path: &Path, change: impl FnOnce(&mut Map<String, Value>)) -> Result<(),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Map::new(),
         Err(source) => return Err(TrainError::Io { path: path.to_owned(), action: "read", source }),
     };
+    let mut object = before.clone();
     change(&mut object);
+    if object == before {
+        return Ok(());
+    }
     let text = serde_json::to_vec_pretty(&Value::Object(object)).map_err(std::io::Error::from);
     fs::write(path, text.map_err(io(path, "describe"))?).map_err(io(path, "write"))
 }

@@ -106,6 +106,30 @@ fn every_objective_trains() {
     }
 }
 
+/// transformers 4 keeps some models' templates where no serving engine looks.
+#[test]
+fn a_template_in_a_json_file_leaves_as_jinja() {
+    let dir = TempDir::new().unwrap();
+    let base = dir.path().join("base");
+    std::fs::create_dir(&base).unwrap();
+    let demo = repository().join("datasets/demo/base");
+    for entry in std::fs::read_dir(&demo).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), base.join(entry.file_name())).unwrap();
+    }
+    let template = std::fs::read_to_string(base.join("chat_template.jinja")).unwrap();
+    std::fs::remove_file(base.join("chat_template.jinja")).unwrap();
+    let json = serde_json::json!({"chat_template": template}).to_string();
+    std::fs::write(base.join("chat_template.json"), json).unwrap();
+    let set = format!("model_name_or_path={:?}", base.display().to_string());
+    let config = config(&dir.path().join("run"), REGULAR, &["max_steps=1", &set]);
+    run(&config);
+    let model = config.output_dir.join("model");
+    assert_eq!(std::fs::read_to_string(model.join("chat_template.jinja")).unwrap(), template);
+    let read = |name: &str| std::fs::read(model.join(name)).unwrap();
+    assert!(read("generation_config.json") == std::fs::read(demo.join("generation_config.json")).unwrap());
+}
+
 #[test]
 fn dpo_starts_at_ln_2() {
     let dir = TempDir::new().unwrap();
@@ -161,8 +185,20 @@ fn a_half_written_checkpoint_is_no_checkpoint() {
     let optimizer = out.join("checkpoints/step-4/optimizer.safetensors");
     let bytes = std::fs::read(&optimizer).unwrap();
     std::fs::write(&optimizer, &bytes[..bytes.len() / 2]).unwrap();
-    let error = train(&config, false, &AtomicBool::new(false), &mut |_| {}).unwrap_err().to_string();
-    assert!(error.contains("step-4") && error.contains("damaged"), "{error}");
+    let refused = || train(&config, false, &AtomicBool::new(false), &mut |_| {}).unwrap_err().to_string();
+    let error = refused();
+    assert!(error.contains("step-4") && error.contains("damaged") && error.contains("optimizer"), "{error}");
+    for file in ["model/model.safetensors", "model/config.json", "state.json"] {
+        let file = out.join("checkpoints/step-4").join(file);
+        let bytes = std::fs::read(&file).unwrap();
+        std::fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
+        let error = refused();
+        assert!(error.contains("step-4: the checkpoint is damaged") && error.contains("delete this"), "{error}");
+        std::fs::remove_file(&file).unwrap();
+        let error = refused();
+        assert!(error.contains("step-4: the checkpoint is damaged") && error.contains("delete this"), "{error}");
+        std::fs::write(&file, &bytes).unwrap();
+    }
     std::fs::remove_dir_all(out.join("checkpoints/step-4")).unwrap();
     let mut resumed_from = None;
     let finish = train(&config, false, &AtomicBool::new(false), &mut |event| {

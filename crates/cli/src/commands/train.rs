@@ -100,8 +100,9 @@ pub fn train(config: &TrainConfig, restart: bool, name: &str, progress: &Progres
             }
             if let (Some(stage), Some(line)) = (&stage, figures(record)) {
                 last = line;
-                let eta = stage.remaining(record.step);
-                stage.update(record.step, &[last.as_str(), eta.as_str(), memory::resident().as_str()].join("  "));
+                let parts = [last.clone(), stage.remaining(record.step), memory::resident()];
+                let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+                stage.update(record.step, &parts.join("  "));
             }
         }
         Event::Alarm(alarm) => {
@@ -125,7 +126,7 @@ fn figures(record: &StepRecord) -> Option<String> {
     }];
     parts.extend(record.metric("rewards/margins").map(|margin| format!("margin {margin:.2}")));
     parts.extend(record.metric("eos_logp/rejected").map(|eos| format!("EOS on rejected {eos:.2}")));
-    parts.push(format!("{:.0} tokens/s", update.tokens_per_s));
+    parts.push(format!("{:.0} tok/s", update.tokens_per_s));
     Some(parts.join("  "))
 }
 

@@ -1,14 +1,16 @@
 //! The short way against the library itself: the same cuts, ids and offsets, for every pattern and any text.
 
 use std::path::Path;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock, Mutex};
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, Tokenizer};
+use tokenizers::utils::SysRegex;
+use tokenizers::{PreTokenizerWrapper, Tokenizer};
 
-use super::pattern::{Cuts, KNOWN};
-use super::{ByteLevel, patterns};
+use super::pattern::{Cuts, KNOWN, Pattern};
+use super::words::Words;
+use super::{ByteLevel, Memory};
 use crate::encoded::Encoded;
 
 /// A tokenizer of 420 tokens with other stages than its own.
@@ -64,11 +66,15 @@ static ALL: LazyLock<Vec<(Tokenizer, ByteLevel)>> = LazyLock::new(|| {
     all.into_iter().map(|tokenizer| (tokenizer.clone(), ByteLevel::of(&tokenizer).expect("a short way"))).collect()
 });
 
-/// Where the library cuts a text.
-fn library_cuts(tokenizer: &Tokenizer, text: &str) -> Vec<(usize, usize)> {
-    let mut pieces = PreTokenizedString::from(text);
-    tokenizer.get_pre_tokenizer().unwrap().pre_tokenize(&mut pieces).unwrap();
-    pieces.get_splits(OffsetReferential::Original, OffsetType::Byte).into_iter().map(|(_, at, _)| at).collect()
+/// Where the library's regex engine cuts a text: its matches, and what lies between them.
+fn library_cuts(regex: &SysRegex, text: &str) -> Vec<(usize, usize)> {
+    let mut cuts = Vec::new();
+    let mut before = 0;
+    for (start, end) in regex.find_iter(text).chain([(text.len(), text.len())]) {
+        cuts.extend([(before, start), (start, end)].into_iter().filter(|(from, to)| from < to));
+        before = end;
+    }
+    cuts
 }
 
 #[test]
@@ -87,10 +93,9 @@ fn every_character_is_of_the_classes_that_the_library_puts_it_in() {
         for pattern in KNOWN {
             let texts = &texts;
             scope.spawn(move || {
-                let tokenizer =
-                    tokenizer(|json| json["pre_tokenizer"] = stages(&[split(pattern, "Isolated", false)], false));
-                let patterns = patterns(tokenizer.get_pre_tokenizer().unwrap()).unwrap();
-                let mut scratch: Vec<_> = patterns.iter().map(super::Pattern::scratch).collect();
+                let split: PreTokenizerWrapper = serde_json::from_value(split(pattern, "Isolated", false)).unwrap();
+                let (regex, patterns) = (SysRegex::new(pattern).unwrap(), [Pattern::of(&split).unwrap()]);
+                let mut scratch: Vec<_> = patterns.iter().map(Pattern::scratch).collect();
                 for text in texts {
                     let mut cuts = Vec::new();
                     Cuts { patterns: &patterns, scratch: &mut scratch, text }
@@ -99,7 +104,7 @@ fn every_character_is_of_the_classes_that_the_library_puts_it_in() {
                             Some(())
                         })
                         .unwrap();
-                    assert_eq!(cuts, library_cuts(&tokenizer, text), "{pattern} on {text:?}");
+                    assert_eq!(cuts, library_cuts(&regex, text), "{pattern} on {text:?}");
                 }
             });
         }
@@ -120,6 +125,19 @@ fn what_is_not_known_is_left_to_the_library() {
     let (nfc, short) = &ALL[0];
     assert!(short.encode(nfc, &["e\u{301}"]).is_none(), "a text that NFC changes");
     assert!(short.encode(nfc, &["\u{e9}"]).is_some());
+}
+
+#[test]
+fn a_byte_that_the_vocabulary_lacks_is_left_to_the_library_each_time() {
+    let lacking = tokenizer(|json| {
+        json["pre_tokenizer"] = stages(&[split(KNOWN[1], "Isolated", false)], false);
+        json["model"]["vocab"].as_object_mut().unwrap().remove("\u{f4}").unwrap();
+    });
+    let short = ByteLevel::of(&lacking).unwrap();
+    for _ in 0..2 {
+        assert!(short.encode(&lacking, &["a \u{100000}"]).is_none());
+        assert!(short.encode(&lacking, &["a"]).is_some());
+    }
 }
 
 fn text() -> impl Strategy<Value = String> {
@@ -169,10 +187,18 @@ proptest! {
     #[test]
     fn a_memory_that_was_filled_and_cleared_changes_nothing(texts in proptest::collection::vec(text(), 1..20)) {
         let (tokenizer, short) = &ALL[1];
+        let remembering = |limit| {
+            let scratch = short.patterns.iter().map(Pattern::scratch).collect();
+            let memory = Memory { words: Words::remembering(limit), scratch };
+            ByteLevel { memories: Arc::new(Mutex::new(vec![memory])), ..short.clone() }
+        };
+        // One never forgets, one forgets at every other word, one has nothing to remember.
+        let (full, cleared) = (remembering(usize::MAX), remembering(3));
         for text in &texts {
-            let once = short.encode(tokenizer, &[text]);
-            prop_assert_eq!(&once, &short.encode(tokenizer, &[text]));
-            prop_assert_eq!(&once, &ByteLevel::of(tokenizer).unwrap().encode(tokenizer, &[text]));
+            let fresh = remembering(usize::MAX).encode(tokenizer, &[text]);
+            prop_assert_eq!(&fresh, &full.encode(tokenizer, &[text]));
+            prop_assert_eq!(&fresh, &full.encode(tokenizer, &[text]));
+            prop_assert_eq!(&fresh, &cleared.encode(tokenizer, &[text]));
         }
     }
 }

@@ -26,7 +26,7 @@ static CHARACTERS: LazyLock<[char; 256]> = LazyLock::new(|| {
 });
 
 /// The tokens of words.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Words {
     /// Word → the range of its tokens.
     known: HashMap<Box<str>, (u32, u32), RandomState>,
@@ -34,9 +34,22 @@ pub(crate) struct Words {
     tokens: Vec<(u32, u32)>,
     /// The word as the model reads it.
     characters: String,
+    /// Tokens after which all is forgotten.
+    limit: usize,
+}
+
+impl Default for Words {
+    fn default() -> Self {
+        Words::remembering(REMEMBERED)
+    }
 }
 
 impl Words {
+    /// None yet, and at most about `limit` tokens of them.
+    pub fn remembering(limit: usize) -> Self {
+        Words { known: HashMap::default(), tokens: Vec::new(), characters: String::new(), limit }
+    }
+
     /// Appends the tokens of a word that begins at byte `start`. `None` where the model does not cover its bytes, since it
     /// then drops or replaces some.
     pub fn encode(&mut self, tokenizer: &Tokenizer, word: &str, start: usize, encoded: &mut Encoded) -> Option<()> {
@@ -51,7 +64,7 @@ impl Words {
         self.characters.clear();
         self.characters.extend(word.bytes().map(|byte| CHARACTERS[usize::from(byte)]));
         let tokens = tokenizer.get_model().tokenize(&self.characters).ok()?;
-        if self.tokens.len() > REMEMBERED {
+        if self.tokens.len() > self.limit {
             self.known.clear();
             self.tokens.clear();
         }
@@ -61,13 +74,14 @@ impl Words {
             let length = token.value.chars().count();
             end += length;
             encoded.push(token.id, end);
-            if word.len() <= LONGEST {
-                self.tokens.push((token.id, length as u32));
-            }
+            self.tokens.push((token.id, length as u32));
         }
-        if word.len() <= LONGEST {
+        let covered = end == start + word.len();
+        if covered && word.len() <= LONGEST {
             self.known.insert(word.into(), (from as u32, self.tokens.len() as u32));
+        } else {
+            self.tokens.truncate(from);
         }
-        (end == start + word.len()).then_some(())
+        covered.then_some(())
     }
 }

@@ -4,7 +4,7 @@ mod table;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use crate::loss::cpo::CpoConfig;
 pub use crate::loss::dpo::{DpoConfig, DpoLossType};
@@ -111,14 +111,27 @@ impl Loss {
 
 /// The `[loss]` table. Reading it refuses unknown keys by name; [`validate`](Self::validate), which
 /// [`Objective::new`](crate::Objective::new) calls, checks the ranges.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct LossConfig {
     /// The loss.
-    #[serde(flatten)]
     pub loss: Loss,
     /// The transforms that the pair loss sees ℓ through.
-    #[serde(flatten)]
     pub transforms: Transforms,
+}
+
+/// One flat table; the transforms mean nothing to SFT, whose schema has none.
+impl Serialize for LossConfig {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Flat<'a> {
+            #[serde(flatten)]
+            loss: &'a Loss,
+            #[serde(flatten)]
+            transforms: Option<&'a Transforms>,
+        }
+        let said = !matches!(self.loss, Loss::Sft(_)) || self.transforms != Transforms::default();
+        Flat { loss: &self.loss, transforms: said.then_some(&self.transforms) }.serialize(serializer)
+    }
 }
 
 impl From<Loss> for LossConfig {

@@ -247,12 +247,14 @@ impl Reading<'_> {
 
     /// Reporters that are none of ours are told where the figures are.
     fn reporters(&mut self, idle: &mut Vec<String>) {
+        const OURS: [&str; 2] = ["tensorboard", "openmetrics"];
         let given = match self.take("report_to") {
             None => return,
             Some(Value::Array(given)) => given,
             Some(one) => vec![one],
         };
-        let (ours, others): (Vec<Value>, Vec<Value>) = given.into_iter().partition(|name| *name == "tensorboard");
+        let (ours, others): (Vec<Value>, Vec<Value>) =
+            given.into_iter().partition(|name| OURS.iter().any(|ours| name == ours));
         if !ours.is_empty() {
             self.keys.insert("report_to".to_owned(), Value::Array(ours));
         }
