@@ -5,6 +5,7 @@ use smpo_losses::Objective;
 use smpo_model::{Decoder, LoraConfig, Placement};
 use smpo_trainer::{Learner, StepRow, TrainConfig};
 
+use crate::emulation::on_device;
 use crate::error::BenchError;
 use crate::made;
 use crate::shape::Shape;
@@ -48,7 +49,7 @@ pub fn ten_steps(device: &OpenDevice) -> Result<Vec<Parity>, BenchError> {
     let mut found = Vec::new();
     for (trained, adapters) in [("all weights", false), ("adapters, checkpointed", true)] {
         let expected = losses(&processor, adapters)?;
-        let got = losses(device, adapters)?;
+        let got = on_device(device, || losses(device, adapters))?;
         found.push(Parity { trained, expected, got });
     }
     Ok(found)

@@ -8,6 +8,7 @@ use smpo_losses::Objective;
 use smpo_model::{Decoder, Element, Flops, LoraConfig, PackedBatch, Placement};
 use smpo_trainer::{Learner, Row, StepRow, TrainConfig};
 
+use crate::emulation::on_device;
 use crate::error::BenchError;
 use crate::shape::Shape;
 use crate::{made, rate};
@@ -144,6 +145,10 @@ impl StepBench {
     /// # Errors
     /// When an option is out of range, the model does not fit the device, or a step fails.
     pub fn run(&self, device: &OpenDevice, told: &mut dyn FnMut(usize)) -> Result<StepReport, BenchError> {
+        on_device(device, || self.time(device, told))
+    }
+
+    fn time(&self, device: &OpenDevice, told: &mut dyn FnMut(usize)) -> Result<StepReport, BenchError> {
         let mut prepared = self.prepare(device)?;
         let decoder = prepared.learner.decoder();
         let parameters = decoder.parameter_count();

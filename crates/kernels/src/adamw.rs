@@ -2,14 +2,17 @@
 //!
 //! Loshchilov and Hutter, arXiv 1711.05101: with bias-corrected moments m̂ and v̂ of the gradient,
 //! θ ← θ − η·(m̂ / (√v̂ + ε) + λ·θ). Gradients are clipped by their global norm on the way, without
-//! a scaled copy. Moments are float32 and can be saved and put back.
+//! a scaled copy. Moments are float32 and can be saved and put back. A parameter of fewer bits, which only a device has,
+//! also has a float32 master copy: updates smaller than its rounding would be lost (arXiv 1710.03740).
 
+use crate::device::{DeviceState, engine, sums_of_squares};
 use crate::error::{KernelError, Result};
 use crate::gradients::Gradients;
 use crate::parallel::{Shared, tasks};
 use crate::simd::{fma, simd};
 use crate::untouched::{BLOCK, all_zero};
-use candle_core::{CpuStorage, InplaceOp1, Layout, Var};
+use candle_core::{CpuStorage, InplaceOp1, Layout, Tensor, Var};
+use std::borrow::Cow;
 
 /// Elements of one piece of work; also the granularity of the norm's partial sums.
 const PIECE: usize = 1 << 14;
@@ -40,7 +43,7 @@ impl Default for AdamWOptions {
 pub struct Parameter {
     /// Names it in errors and saved state.
     pub name: String,
-    /// The variable, contiguous float32.
+    /// The variable, contiguous: float32, or on a device also bfloat16 or float16.
     pub var: Var,
     /// Whether weight decay applies: usually not to norms and biases.
     pub decay: bool,
@@ -57,17 +60,19 @@ pub struct StepReport {
     pub clip_scale: f64,
 }
 
-/// A parameter's moments, borrowed for saving.
-#[derive(Clone, Copy, Debug)]
+/// A parameter's moments, for saving: borrowed, or copied from a device.
+#[derive(Clone, Debug)]
 pub struct MomentsView<'a> {
     /// The parameter.
     pub name: &'a str,
     /// Its dimensions.
     pub shape: &'a [usize],
     /// First moment m, row-major.
-    pub first: &'a [f32],
+    pub first: Cow<'a, [f32]>,
     /// Second moment v, row-major.
-    pub second: &'a [f32],
+    pub second: Cow<'a, [f32]>,
+    /// The parameter in float32, where it has fewer bits itself.
+    pub master: Option<Vec<f32>>,
 }
 
 /// A parameter's moments, to be put back.
@@ -79,6 +84,8 @@ pub struct Moments {
     pub first: Vec<f32>,
     /// Second moment v, row-major.
     pub second: Vec<f32>,
+    /// The parameter in float32, where it has fewer bits itself. Without it the parameter's own values are taken.
+    pub master: Option<Vec<f32>>,
 }
 
 /// The optimizer: parameters, their moments, and the number of steps.
@@ -92,8 +99,14 @@ pub struct AdamW {
 #[derive(Debug)]
 struct State {
     parameter: Parameter,
-    first: Vec<f32>,
-    second: Vec<f32>,
+    moments: Stored,
+}
+
+/// Where a parameter's moments lie: beside it.
+#[derive(Debug)]
+enum Stored {
+    Host { first: Vec<f32>, second: Vec<f32> },
+    Device(DeviceState),
 }
 
 impl AdamW {
@@ -111,9 +124,13 @@ impl AdamW {
             .into_iter()
             .map(|parameter| {
                 let len = parameter.var.elem_count();
-                State { parameter, first: vec![0.0; len], second: vec![0.0; len] }
+                let moments = match engine(&parameter.var) {
+                    Some(engine) => Stored::Device(DeviceState::new(engine, &parameter.var)?),
+                    None => Stored::Host { first: vec![0.0; len], second: vec![0.0; len] },
+                };
+                Ok(State { parameter, moments })
             })
-            .collect();
+            .collect::<Result<_>>()?;
         Ok(Self { options, step: 0, states })
     }
 
@@ -139,7 +156,7 @@ impl AdamW {
     }
 
     /// As [`AdamW::step`], for gradients that are `gradient_scale` times as large as they should be: those of a scaled
-    /// loss. They are divided on the way, and the norm reported is that of the quotients.
+    /// loss (arXiv 1710.03740). They are divided on the way, and the norm reported and clipped is that of the quotients.
     ///
     /// # Errors
     ///
@@ -156,16 +173,8 @@ impl AdamW {
         if !(learning_rate.is_finite() && learning_rate >= 0.0) {
             return Err(option("learning_rate", "finite and not negative", learning_rate));
         }
-        let given = self
-            .states
-            .iter()
-            .map(|state| {
-                gradients
-                    .get(&state.parameter.var)
-                    .ok_or_else(|| KernelError::NoGradient { name: state.parameter.name.clone() })
-            })
-            .collect::<Result<Vec<_>>>()?;
-        let squares: Vec<f64> = given.iter().map(|gradient| sum_of_squares(gradient)).collect();
+        let given = self.states.iter().map(|state| state.gradient(gradients)).collect::<Result<Vec<_>>>()?;
+        let squares = squares(&self.states, &given)?;
         let grad_norm = squares.iter().sum::<f64>().sqrt() / gradient_scale;
         if !grad_norm.is_finite() {
             let first = squares.iter().position(|square| !square.is_finite()).unwrap_or(0);
@@ -177,16 +186,10 @@ impl AdamW {
             _ => 1.0,
         };
         self.step += 1;
+        let scale = clip_scale / gradient_scale;
         for (state, gradient) in self.states.iter_mut().zip(given) {
-            let scale = clip_scale / gradient_scale;
             let factors = Factors::new(self.options, self.step, learning_rate, scale, state.parameter.decay);
-            let update = Update {
-                factors,
-                gradient,
-                first: Shared::new(&mut state.first),
-                second: Shared::new(&mut state.second),
-            };
-            state.parameter.var.inplace_op1(&update)?;
+            state.update(gradient, factors)?;
         }
         Ok(StepReport { step: self.step, grad_norm, clip_scale })
     }
@@ -202,13 +205,12 @@ impl AdamW {
     }
 
     /// The moments of every parameter, for saving; put back with [`AdamW::restore`].
-    pub fn moments(&self) -> impl Iterator<Item = MomentsView<'_>> {
-        self.states.iter().map(|state| MomentsView {
-            name: &state.parameter.name,
-            shape: state.parameter.var.dims(),
-            first: &state.first,
-            second: &state.second,
-        })
+    ///
+    /// # Errors
+    ///
+    /// Of an item: what a device refuses when its moments are copied to the host.
+    pub fn moments(&self) -> impl Iterator<Item = Result<MomentsView<'_>>> {
+        self.states.iter().map(State::view)
     }
 
     /// Goes on from saved moments after `step` steps.
@@ -228,9 +230,13 @@ impl AdamW {
         }
         for state in &self.states {
             let name = &state.parameter.name;
-            let len = state.first.len();
+            let len = state.parameter.var.elem_count();
             match saved.get(name) {
                 None => return Err(refuse(name, "missing".to_owned())),
+                Some(Moments { master: Some(master), .. }) if master.len() != len => {
+                    let got = format!("expected a master copy of {len} elements, got {}", master.len());
+                    return Err(refuse(name, got));
+                }
                 Some(Moments { first, second, .. }) if first.len() != len || second.len() != len => {
                     let got = format!("{} and {}", first.len(), second.len());
                     return Err(refuse(name, format!("expected {len} elements, got {got}")));
@@ -247,14 +253,92 @@ impl AdamW {
             }
         }
         for state in &mut self.states {
-            if let Some(Moments { first, second, .. }) = saved.remove(&state.parameter.name) {
-                state.first = first;
-                state.second = second;
+            if let Some(moments) = saved.remove(&state.parameter.name) {
+                state.restore(moments)?;
             }
         }
         self.step = step;
         Ok(())
     }
+}
+
+/// A parameter's gradient, where the parameter lies.
+#[derive(Clone, Copy)]
+enum Given<'a> {
+    Host(&'a [f32]),
+    Device(&'a Tensor),
+}
+
+impl State {
+    fn gradient<'a>(&self, gradients: &'a Gradients) -> Result<Given<'a>> {
+        let var = &self.parameter.var;
+        let given = match &self.moments {
+            Stored::Host { .. } => gradients.get(var).map(Given::Host),
+            Stored::Device(_) => gradients.on_device(var).map(Given::Device),
+        };
+        given.ok_or_else(|| KernelError::NoGradient { name: self.parameter.name.clone() })
+    }
+
+    fn update(&mut self, gradient: Given<'_>, factors: Factors) -> Result<()> {
+        match (&mut self.moments, gradient) {
+            (Stored::Host { first, second }, Given::Host(gradient)) => {
+                let (first, second) = (Shared::new(first), Shared::new(second));
+                self.parameter.var.inplace_op1(&Update { factors, gradient, first, second })?;
+                Ok(())
+            }
+            (Stored::Device(state), Given::Device(gradient)) => state.update(&self.parameter.var, gradient, factors),
+            // `State::gradient` gives what lies beside the moments.
+            _ => Err(KernelError::NoGradient { name: self.parameter.name.clone() }),
+        }
+    }
+
+    fn view(&self) -> Result<MomentsView<'_>> {
+        let (first, second, master) = match &self.moments {
+            Stored::Host { first, second } => (Cow::Borrowed(&first[..]), Cow::Borrowed(&second[..]), None),
+            Stored::Device(state) => {
+                let host = |tensor: &Tensor| tensor.flatten_all()?.to_vec1();
+                let master = state.master.as_ref().map(host).transpose()?;
+                (Cow::Owned(host(&state.first)?), Cow::Owned(host(&state.second)?), master)
+            }
+        };
+        Ok(MomentsView { name: &self.parameter.name, shape: self.parameter.var.dims(), first, second, master })
+    }
+
+    fn restore(&mut self, saved: Moments) -> Result<()> {
+        match &mut self.moments {
+            Stored::Host { first, second } => (*first, *second) = (saved.first, saved.second),
+            Stored::Device(state) => state.restore(&self.parameter.var, saved.first, saved.second, saved.master)?,
+        }
+        Ok(())
+    }
+}
+
+/// Σ g² of each gradient: of those on a device in one go.
+fn squares(states: &[State], given: &[Given<'_>]) -> Result<Vec<f64>> {
+    let on_device = |given: &Given<'_>| matches!(given, Given::Device(_));
+    let mut squares: Vec<f64> = given
+        .iter()
+        .map(|given| match given {
+            Given::Host(gradient) => sum_of_squares(gradient),
+            Given::Device(_) => 0.0,
+        })
+        .collect();
+    let Some(first) = given.iter().position(on_device) else { return Ok(squares) };
+    let Some(engine) = engine(&states[first].parameter.var) else { return Ok(squares) };
+    let tensors: Vec<&Tensor> = given
+        .iter()
+        .filter_map(|given| match given {
+            Given::Host(_) => None,
+            Given::Device(tensor) => Some(*tensor),
+        })
+        .collect();
+    let mut sums = sums_of_squares(&engine, &tensors)?.into_iter();
+    for (square, given) in squares.iter_mut().zip(given) {
+        if on_device(given) {
+            *square = sums.next().unwrap_or(f64::NAN);
+        }
+    }
+    Ok(squares)
 }
 
 fn option(option: &'static str, expected: &'static str, got: f64) -> KernelError {
@@ -281,19 +365,19 @@ fn check(options: AdamWOptions) -> Result<()> {
 
 /// The update's constants at one step, in float32.
 #[derive(Clone, Copy)]
-struct Factors {
-    clip: f32,
-    beta1: f32,
-    one_minus_beta1: f32,
-    beta2: f32,
-    one_minus_beta2: f32,
+pub(crate) struct Factors {
+    pub(crate) clip: f32,
+    pub(crate) beta1: f32,
+    pub(crate) one_minus_beta1: f32,
+    pub(crate) beta2: f32,
+    pub(crate) one_minus_beta2: f32,
     /// 1 / √(1 − β₂ᵗ).
-    second_correction: f32,
-    eps: f32,
+    pub(crate) second_correction: f32,
+    pub(crate) eps: f32,
     /// η / (1 − β₁ᵗ).
-    rate: f32,
+    pub(crate) rate: f32,
     /// 1 − η·λ.
-    keep: f32,
+    pub(crate) keep: f32,
 }
 
 impl Factors {

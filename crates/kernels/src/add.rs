@@ -1,6 +1,7 @@
 //! The residual sum.
 
 use crate::dense::{Dense, same_shape};
+use crate::device::{self, engine};
 use crate::error::Result;
 use crate::graph::record;
 use crate::parallel::{Shared, rows_per_piece, tasks};
@@ -16,6 +17,9 @@ const OP: &str = "add";
 /// [`crate::KernelError::Shape`], [`crate::KernelError::Type`], [`crate::KernelError::Device`] for unfit tensors.
 pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     same_shape(OP, "b", a.dims(), b)?;
+    if let Some(engine) = engine(a) {
+        return device::add(&engine, OP, a, b);
+    }
     let (left, right) = (Dense::new(OP, "a", a)?, Dense::new(OP, "b", b)?);
     let (left, right) = (left.read(), right.read());
     let mut values = vec![0.0; left.len()];

@@ -1,6 +1,7 @@
 //! Columns out of a fused projection.
 
 use crate::dense::{Dense, matrix};
+use crate::device::{self, engine};
 use crate::error::{KernelError, Result};
 use crate::graph::record;
 use crate::simd::add_assign;
@@ -21,6 +22,9 @@ pub fn columns(x: &Tensor, range: Range<usize>) -> Result<Tensor> {
     if range.start > range.end || range.end > width {
         let got = format!("{range:?} of {width}");
         return Err(KernelError::Option { op: OP, option: "range", expected: "within the columns", got });
+    }
+    if let Some(engine) = engine(x) {
+        return device::columns(&engine, x, range);
     }
     let dense = Dense::new(OP, "x", x)?;
     let mut values = Vec::with_capacity(count * range.len());

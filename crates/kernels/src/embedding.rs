@@ -1,6 +1,7 @@
 //! Rows of a table by token id.
 
 use crate::dense::{Dense, matrix};
+use crate::device::{self, engine};
 use crate::error::{KernelError, Result};
 use crate::graph::record;
 use crate::parallel::tasks;
@@ -28,6 +29,9 @@ pub(crate) fn check_ids(op: &'static str, what: &'static str, ids: &[u32], vocab
 pub fn embedding(weight: &Tensor, ids: &[u32]) -> Result<Tensor> {
     let (vocabulary, width) = matrix(OP, "weight", "(V, H)", weight)?;
     check_ids(OP, "token", ids, vocabulary)?;
+    if let Some(engine) = engine(weight) {
+        return device::embedding(&engine, weight, ids);
+    }
     let table = Dense::new(OP, "weight", weight)?;
     let table = table.read();
     let mut values = Vec::with_capacity(ids.len() * width);

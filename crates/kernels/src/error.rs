@@ -52,6 +52,58 @@ pub enum KernelError {
         /// The device given.
         got: String,
     },
+    /// An argument has another element type than the operation's first one, or one that no kernel is made for.
+    #[error("{op}: expected `{argument}` as {}, got {}; convert it with `to_dtype`", expected.as_str(), got.as_str())]
+    OtherType {
+        /// The operation.
+        op: &'static str,
+        /// The argument.
+        argument: &'static str,
+        /// The element type that would fit.
+        expected: DType,
+        /// The element type given.
+        got: DType,
+    },
+    /// An argument lives on another device than the operation's first one.
+    #[error("{op}: expected `{argument}` on {expected}, got {got}; move it with `to_device`")]
+    OtherDevice {
+        /// The operation.
+        op: &'static str,
+        /// The argument.
+        argument: &'static str,
+        /// The device of the first argument.
+        expected: String,
+        /// The device given.
+        got: String,
+    },
+    /// An operation on a device whose result requires a gradient, outside a tape.
+    #[error(
+        "{op}: on a device gradients exist on a tape alone; call it inside `Tape::record`, or detach its arguments"
+    )]
+    NoTape {
+        /// The operation.
+        op: &'static str,
+    },
+    /// A kernel could not be started.
+    #[error("kernel {kernel}: {reason}")]
+    Launch {
+        /// Its file and name.
+        kernel: String,
+        /// Why.
+        reason: String,
+    },
+    /// The device has not enough memory.
+    #[error(
+        "the device is out of memory: asked for {asked} bytes, {free} of {total} are free; lower `per_device_train_batch_size` or `max_length`, or set `gradient_checkpointing`"
+    )]
+    OutOfMemory {
+        /// Bytes asked for.
+        asked: u64,
+        /// Bytes free then.
+        free: u64,
+        /// Bytes the device has.
+        total: u64,
+    },
     /// An argument that must be a constant carries a gradient.
     #[error("{op}: `{argument}` must be a constant, got a tensor that requires a gradient; detach it")]
     NotConstant {

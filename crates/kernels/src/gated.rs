@@ -1,6 +1,7 @@
 //! Gated activations: φ(gate) ∘ up (Shazeer, arXiv 2002.05202).
 
 use crate::dense::{Dense, Remake, same_shape};
+use crate::device::{self, engine};
 use crate::error::Result;
 use crate::graph::record;
 use crate::outlet::Slopes;
@@ -39,6 +40,9 @@ type Backward = fn(gate: &[f32], up: &[f32], dy: &[f32], d_gate: &mut [f32], d_u
 
 fn gated(op: &'static str, gate: &Tensor, up: &Tensor, forward: Forward, backward: Backward) -> Result<Tensor> {
     same_shape(op, "up", gate.dims(), up)?;
+    if let Some(engine) = engine(gate) {
+        return device::gated(&engine, op, gate, up);
+    }
     let inputs = Arc::new([Dense::new(op, "gate", gate)?, Dense::new(op, "up", up)?]);
     let run = move |[g, u]: &[Dense; 2]| {
         let (g, u) = (g.read(), u.read());

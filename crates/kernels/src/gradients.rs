@@ -8,6 +8,7 @@
 //! when it returns.
 
 use crate::dense::Dense;
+use crate::device::{DeviceSlot, Engine, Open, engine, floating};
 use crate::error::{KernelError, Result};
 use crate::outlet::Buffer;
 use crate::simd::add_assign;
@@ -30,6 +31,7 @@ struct Slot {
     var: Var,
     values: Vec<f32>,
     filled: bool,
+    device: DeviceSlot,
 }
 
 thread_local! {
@@ -63,19 +65,26 @@ impl Gradients {
     /// # Errors
     ///
     /// [`KernelError::DuplicateParameter`] if a name or a variable comes twice,
-    /// [`KernelError::Type`] or [`KernelError::Device`] unless all are float32 in host memory.
+    /// [`KernelError::Type`] or [`KernelError::Device`] unless all are float32 in host memory, or of 16 or 32 bits where
+    /// this crate has a device's way.
     pub fn new<'a>(parameters: impl IntoIterator<Item = (&'a str, &'a Var)>) -> Result<Self> {
         const OP: &str = "gradients";
         let mut gradients = Self::default();
         let mut names = HashSet::new();
         for (name, var) in parameters {
-            Dense::new(OP, "parameter", var)?;
+            match engine(var) {
+                Some(_) => floating(OP, "parameter", var)?,
+                None => {
+                    Dense::new(OP, "parameter", var)?;
+                }
+            }
             let slot = gradients.slots.len();
             let fresh = gradients.index.insert(var.id(), slot).is_none();
             if !fresh || !names.insert(name) {
                 return Err(KernelError::DuplicateParameter { op: OP, name: name.to_owned() });
             }
-            gradients.slots.push(Slot { name: name.to_owned(), var: var.clone(), values: vec![], filled: false });
+            let (name, var) = (name.to_owned(), var.clone());
+            gradients.slots.push(Slot { name, var, values: vec![], filled: false, device: DeviceSlot::default() });
         }
         Ok(gradients)
     }
@@ -104,6 +113,10 @@ impl Gradients {
     pub fn absorb(&mut self, store: &mut GradStore) -> Result<()> {
         for slot in &mut self.slots {
             if let Some(gradient) = store.remove(&slot.var) {
+                if let Some(engine) = engine(&gradient) {
+                    slot.device.add(&engine, &gradient.contiguous()?)?;
+                    continue;
+                }
                 let gradient = Dense::new("gradients", "gradient", &gradient)?;
                 slot.add(&gradient.read());
             }
@@ -111,25 +124,49 @@ impl Gradients {
         Ok(())
     }
 
-    /// The gradient of `parameter`, row-major; `None` if it has none yet or is not listed here.
+    /// The gradient of `parameter`, row-major; `None` if it has none yet, is not listed here, or lies on a device:
+    /// [`Gradients::tensor`] has that too.
     pub fn get(&self, parameter: &Tensor) -> Option<&[f32]> {
         let slot = &self.slots[*self.index.get(&parameter.id())?];
         slot.filled.then_some(&slot.values[..])
     }
 
-    /// The gradient of `parameter` as a tensor of its shape.
+    /// The gradient of `parameter` as a float32 tensor of its shape, where the parameter lies.
     ///
     /// # Errors
     ///
     /// Whatever candle refuses.
     pub fn tensor(&self, parameter: &Tensor) -> Result<Option<Tensor>> {
+        if let Some(gradient) = self.on_device(parameter) {
+            return Ok(Some(gradient.reshape(parameter.shape())?.copy()?));
+        }
         Ok(match self.get(parameter) {
             Some(values) => Some(Tensor::from_slice(values, parameter.shape(), &Device::Cpu)?),
             None => None,
         })
     }
 
-    /// Names and gradients in the order given to [`Gradients::new`].
+    /// The gradient of a parameter on a device, its elements in order.
+    pub(crate) fn on_device(&self, parameter: &Tensor) -> Option<&Tensor> {
+        self.slots[*self.index.get(&parameter.id())?].device.get()
+    }
+
+    /// As [`Gradients::take`], on a device.
+    pub(crate) fn take_on(&mut self, engine: &Engine, id: TensorId) -> Result<Option<Open>> {
+        let Some(&slot) = self.index.get(&id) else { return Ok(None) };
+        let slot = &mut self.slots[slot];
+        slot.device.take(engine, slot.var.dims()).map(Some)
+    }
+
+    /// As [`Gradients::put`], on a device.
+    pub(crate) fn put_on(&mut self, engine: &Engine, id: TensorId, gradient: Tensor) -> Result<Option<Tensor>> {
+        match self.index.get(&id) {
+            None => Ok(Some(gradient)),
+            Some(&slot) => self.slots[slot].device.put(engine, gradient).map(|()| None),
+        }
+    }
+
+    /// Names and gradients in the order given to [`Gradients::new`], of those in host memory.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Option<&[f32]>)> {
         self.slots.iter().map(|slot| (&slot.name[..], slot.filled.then_some(&slot.values[..])))
     }
@@ -179,6 +216,7 @@ impl Gradients {
     pub fn clear(&mut self) {
         for slot in &mut self.slots {
             slot.filled = false;
+            slot.device.clear();
         }
     }
 
@@ -187,6 +225,7 @@ impl Gradients {
         for slot in &mut self.slots {
             slot.filled = false;
             slot.values = vec![];
+            slot.device.release();
         }
     }
 }

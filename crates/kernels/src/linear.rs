@@ -4,6 +4,7 @@
 //! LoRA would cost a third more; and it leaves the weight's gradient transposed, to be copied.
 
 use crate::dense::{Dense, matrix, rows, same_shape};
+use crate::device::{self, engine};
 use crate::error::{KernelError, Result};
 use crate::graph::record;
 use crate::matmul::{Target, View, multiply, threads};
@@ -21,7 +22,11 @@ const OP: &str = "linear";
 /// [`KernelError::Rank`], [`KernelError::Shape`], [`KernelError::Type`], [`KernelError::Device`]
 /// for unfit tensors.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    let factors = Factors::with_bias(x, weight, bias)?;
+    check(x, weight, bias)?;
+    if let Some(engine) = engine(x) {
+        return device::linear(&engine, x, weight, bias, true);
+    }
+    let factors = Factors::new(x, weight, 1.0)?;
     let Extents { count, outer, .. } = factors.extents;
     let mut values = vec![0.0; count * outer];
     if let Some(bias) = bias {
@@ -59,7 +64,7 @@ fn record_linear(
     })
 }
 
-/// As [`linear`] for a result that nobody reads: it holds zeros, and only the way back is computed. A block that is
+/// As [`linear`] for a result that nobody reads: it holds anything, and only the way back is computed. A block that is
 /// computed again from its input (arXiv 1604.06174) ends in such a product, and one product of a gated block is a third
 /// of its feed-forward layer.
 ///
@@ -67,7 +72,11 @@ fn record_linear(
 ///
 /// As for [`linear`].
 pub fn linear_for_backward(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    let factors = Factors::with_bias(x, weight, bias)?;
+    check(x, weight, bias)?;
+    if let Some(engine) = engine(x) {
+        return device::linear(&engine, x, weight, bias, false);
+    }
+    let factors = Factors::new(x, weight, 1.0)?;
     let Extents { count, outer, .. } = factors.extents;
     // Zeroed pages that are never written take no memory.
     record_linear(factors, x, weight, bias, vec![0.0; count * outer])
@@ -90,9 +99,13 @@ pub fn add_linear(base: &Tensor, x: &Tensor, weight: &Tensor, scale: f64) -> Res
     if !scale.is_finite() {
         return Err(KernelError::Option { op: OP, option: "scale", expected: "finite", got: scale.to_string() });
     }
-    let factors = Factors::new(x, weight, scale as f32)?;
-    let shape = output_shape(x, factors.extents.outer);
+    let Extents { outer, .. } = check(x, weight, None)?;
+    let shape = output_shape(x, outer);
     same_shape(OP, "base", &shape, base)?;
+    if let Some(engine) = engine(x) {
+        return device::add_linear(&engine, base, x, weight, scale as f32);
+    }
+    let factors = Factors::new(x, weight, scale as f32)?;
     let mut values = Dense::new(OP, "base", base)?.read().to_vec();
     factors.multiply(&mut values, true);
     let saved = factors.saved(x, weight);
@@ -100,6 +113,24 @@ pub fn add_linear(base: &Tensor, x: &Tensor, weight: &Tensor, scale: f64) -> Res
         out.pass(0, gradient)?;
         saved.backward(gradient, out, [1, 2])
     })
+}
+
+/// The extents of a product whose arguments fit.
+fn check(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Extents> {
+    let (count, inner) = rows(OP, "x", "(…, I)", x)?;
+    let (outer, weight_inner) = matrix(OP, "weight", "(O, I)", weight)?;
+    if inner != weight_inner {
+        return Err(KernelError::Shape {
+            op: OP,
+            argument: "weight",
+            expected: format!("[O, {inner}]"),
+            got: weight.dims().to_vec(),
+        });
+    }
+    if let Some(bias) = bias {
+        same_shape(OP, "bias", &[outer], bias)?;
+    }
+    Ok(Extents { count, inner, outer, scale: 1.0 })
 }
 
 /// The factors of one product and its extents.
@@ -118,31 +149,13 @@ struct Extents {
 }
 
 impl Factors {
+    /// Of arguments that [`check`] let pass.
     fn new(x: &Tensor, weight: &Tensor, scale: f32) -> Result<Self> {
-        let (count, inner) = rows(OP, "x", "(…, I)", x)?;
-        let (outer, weight_inner) = matrix(OP, "weight", "(O, I)", weight)?;
-        if inner != weight_inner {
-            return Err(KernelError::Shape {
-                op: OP,
-                argument: "weight",
-                expected: format!("[O, {inner}]"),
-                got: weight.dims().to_vec(),
-            });
-        }
         Ok(Self {
             x: Dense::new(OP, "x", x)?,
             weight: Dense::new(OP, "weight", weight)?,
-            extents: Extents { count, inner, outer, scale },
+            extents: Extents { scale, ..check(x, weight, None)? },
         })
-    }
-
-    /// The same, and that the bias fits.
-    fn with_bias(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Self> {
-        let factors = Self::new(x, weight, 1.0)?;
-        if let Some(bias) = bias {
-            same_shape(OP, "bias", &[factors.extents.outer], bias)?;
-        }
-        Ok(factors)
     }
 
     fn multiply(&self, values: &mut [f32], accumulate: bool) {

@@ -5,6 +5,7 @@
 
 use crate::add::sum as sum_of;
 use crate::dense::{Dense, Remake, rows, same_shape};
+use crate::device::{self, engine};
 use crate::error::{KernelError, Result};
 use crate::graph::{Incoming, record};
 use crate::outlet::{Buffer, Outlet};
@@ -51,6 +52,9 @@ pub struct AddRmsNorm {
 pub fn rms_norm(x: &Tensor, weight: &Tensor, options: impl Into<NormOptions>) -> Result<Tensor> {
     let options = options.into();
     let (count, width) = check(x, weight, options)?;
+    if let Some(engine) = engine(x) {
+        return device::rms_norm(&engine, x, weight, options);
+    }
     let input = Dense::new(OP, "x", x)?;
     let scale = scale(weight, options)?;
     let mut normed = vec![0.0; count * width];
@@ -85,6 +89,9 @@ pub fn add_rms_norm(
     let options = options.into();
     let (count, width) = check(x, weight, options)?;
     same_shape(OP, "residual", x.dims(), residual)?;
+    if let Some(engine) = engine(x) {
+        return device::add_rms_norm(&engine, x, residual, weight, options);
+    }
     let (left, right) = (Dense::new(OP, "x", x)?, Dense::new(OP, "residual", residual)?);
     let scale = scale(weight, options)?;
     let mut sum = vec![0.0; count * width];

@@ -1,6 +1,7 @@
 //! Rotary position embedding (Su and others, arXiv 2104.09864), half-split as Llama and Qwen store it.
 
 use crate::dense::{Dense, same_shape};
+use crate::device::{self, engine};
 use crate::error::{KernelError, Result};
 use crate::graph::record;
 use crate::parallel::{Shared, rows_per_piece, tasks};
@@ -38,6 +39,9 @@ pub fn rotary(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
         if tensor.track_op() {
             return Err(KernelError::NotConstant { op: OP, argument });
         }
+    }
+    if let Some(engine) = engine(x) {
+        return device::rotary(&engine, x, cos, sin);
     }
     let input = Dense::new(OP, "x", x)?;
     let angles = Angles { cos: Dense::new(OP, "cos", cos)?, sin: Dense::new(OP, "sin", sin)?, half };

@@ -6,6 +6,7 @@
 //! prompt as its prefix, and the rejected completion with the same prefix (prefix sharing,
 //! arXiv 2410.20305).
 
+use crate::device::Plans;
 use crate::error::{KernelError, Result};
 use std::ops::Range;
 use std::sync::Arc;
@@ -42,6 +43,8 @@ struct Inner {
     spans: Vec<Span>,
     positions: Vec<u32>,
     components: Vec<Range<usize>>,
+    /// What attention on a device works out once for all layers.
+    plans: Plans,
 }
 
 impl Segments {
@@ -104,7 +107,7 @@ impl Segments {
 
     fn build(spans: Vec<Span>, positions: Vec<u32>) -> Self {
         let components = components(&spans);
-        Self(Arc::new(Inner { spans, positions, components }))
+        Self(Arc::new(Inner { spans, positions, components, plans: Plans::default() }))
     }
 
     /// The spans, in order of their tokens.
@@ -125,6 +128,10 @@ impl Segments {
     /// Ranges of spans that share no keys with each other, in order.
     pub(crate) fn components(&self) -> &[Range<usize>] {
         &self.0.components
+    }
+
+    pub(crate) fn plans(&self) -> &Plans {
+        &self.0.plans
     }
 }
 

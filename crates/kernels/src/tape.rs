@@ -11,7 +11,8 @@
 //! candle. Views that keep the elements in place, such as a reshape, cost nothing.
 
 use crate::dense::{Dense, Remake, same_shape};
-use crate::error::Result;
+use crate::device::{self, Engine, engine};
+use crate::error::{KernelError, Result};
 use crate::gradients::Gradients;
 use crate::graph::{Backward, Incoming};
 use crate::outlet::{Buffer, Outlet};
@@ -55,6 +56,8 @@ struct Node {
 enum Outputs {
     One(TensorId, Backward),
     Two([TensorId; 2], PairBackward),
+    /// Of an operation on a device.
+    Device(Engine, Vec<TensorId>, device::Backward),
 }
 
 /// The backward pass of a node with two results, either of which may have got no gradient.
@@ -62,11 +65,11 @@ pub(crate) type PairBackward = Box<dyn Fn([Option<&[f32]>; 2], &mut Outlet<'_>) 
 
 /// Where the gradient of an argument goes.
 pub(crate) struct Argument {
-    len: usize,
-    route: Route,
+    pub(crate) len: usize,
+    pub(crate) route: Route,
 }
 
-enum Route {
+pub(crate) enum Route {
     /// Nowhere: it needs none.
     None,
     /// To a variable or a result on a tape, which has the same elements.
@@ -125,15 +128,27 @@ impl Tape {
     /// whatever an operation's backward pass refuses.
     pub fn backward(mut self, root: &Tensor, gradient: &Tensor, gradients: &mut Gradients) -> Result<OtherGradients> {
         same_shape("backward", "gradient", root.dims(), gradient)?;
-        let seed = Dense::new("backward", "gradient", gradient)?.read().to_vec();
         // Backward passes record nothing.
         let _restore = Restore(RECORDING.take());
         let mut pending = Pending::default();
         let start = [Argument::new(root)?];
-        let mut outlet = TapeOutlet { arguments: &start, pending: &mut pending, gradients };
-        if outlet.wants(0) {
-            outlet.share(0, &Arc::new(seed))?;
-        }
+        // While this is held nobody adds to it in place: it may be the caller's own memory.
+        let _seed = match engine(root) {
+            Some(engine) => {
+                let seed = gradient.detach().to_device(&engine.device())?.to_dtype(root.dtype())?.contiguous()?;
+                let seed = Arc::new(seed);
+                pending.outlet(&engine, &start, gradients).pass(0, &seed)?;
+                Some(seed)
+            }
+            None => {
+                let seed = Dense::new("backward", "gradient", gradient)?.read().to_vec();
+                let mut outlet = TapeOutlet { arguments: &start, pending: &mut pending, gradients };
+                if outlet.wants(0) {
+                    outlet.share(0, &Arc::new(seed))?;
+                }
+                None
+            }
+        };
         while let Some(node) = self.nodes.pop() {
             let Node { outputs, arguments, result } = node;
             match outputs {
@@ -153,9 +168,15 @@ impl Tape {
                     backward(slices, &mut Outlet::Tape(tape))?;
                     given.into_iter().flatten().for_each(|values| pending.recycle(values));
                 }
+                Outputs::Device(engine, ids, backward) => {
+                    let given: Vec<_> = ids.iter().map(|id| pending.device.0.remove(id)).collect();
+                    if given.iter().any(Option::is_some) {
+                        backward(&given, &mut pending.outlet(&engine, &arguments, gradients))?;
+                    }
+                }
             }
         }
-        Ok(OtherGradients(pending.sums))
+        Ok(OtherGradients { host: pending.sums, device: pending.device })
     }
 }
 
@@ -167,7 +188,10 @@ impl std::fmt::Debug for Tape {
 
 /// Gradients of variables that are no parameters of the [`Gradients`] given to [`Tape::backward`].
 #[derive(Debug, Default)]
-pub struct OtherGradients(HashMap<TensorId, Arc<Vec<f32>>>);
+pub struct OtherGradients {
+    host: HashMap<TensorId, Arc<Vec<f32>>>,
+    device: device::Pending,
+}
 
 impl OtherGradients {
     /// Takes out the gradient of `variable`, in its shape; `None` if nothing reached it.
@@ -176,7 +200,10 @@ impl OtherGradients {
     ///
     /// Whatever candle refuses.
     pub fn remove(&mut self, variable: &Tensor) -> Result<Option<Tensor>> {
-        match self.0.remove(&variable.id()) {
+        if let Some(gradient) = self.device.0.remove(&variable.id()) {
+            return Ok(Some(gradient.reshape(variable.shape())?));
+        }
+        match self.host.remove(&variable.id()) {
             None => Ok(None),
             Some(values) => {
                 let values = Arc::unwrap_or_clone(values);
@@ -226,6 +253,34 @@ pub(crate) fn push_pair(arguments: &[&Tensor], results: [&Tensor; 2], backward: 
     push_node(arguments, Outputs::Two(results.map(Tensor::id), backward), leaf(vec![], &[0]))
 }
 
+/// Whether a result of `arguments` is to be recorded.
+///
+/// # Errors
+///
+/// [`KernelError::NoTape`] if it is and no tape records: candle's graph knows nothing of operations on a device, and its
+/// gradient would be cut silently.
+pub(crate) fn tracks(op: &'static str, arguments: &[&Tensor]) -> Result<bool> {
+    let tracked = arguments.iter().any(|argument| argument.track_op());
+    if tracked && !is_recording() {
+        return Err(KernelError::NoTape { op });
+    }
+    Ok(tracked)
+}
+
+/// Records a node of a device's operation, if its results are leaves.
+pub(crate) fn push_on(
+    engine: &Engine,
+    arguments: &[&Tensor],
+    results: &[&Tensor],
+    backward: impl Fn(device::Incoming<'_>, &mut device::Outlet<'_>) -> Result<()> + Send + Sync + 'static,
+) -> Result<()> {
+    if !results.iter().any(|result| result.is_variable()) {
+        return Ok(());
+    }
+    let ids = results.iter().map(|result| result.id()).collect();
+    push_node(arguments, Outputs::Device(engine.clone(), ids, Box::new(backward)), leaf(vec![], &[0]))
+}
+
 fn push_node(arguments: &[&Tensor], outputs: Outputs, result: Tensor) -> Result<()> {
     let arguments = arguments.iter().map(|argument| Argument::new(argument)).collect::<Result<Vec<_>>>()?;
     RECORDING.with_borrow_mut(|tape| {
@@ -261,23 +316,12 @@ impl Argument {
 
 /// The variable of which `tensor` is a view with all elements in place: a chain of reshapes.
 fn viewed_leaf(tensor: &Tensor) -> Option<TensorId> {
-    let start = start_of(tensor)?;
+    let start = device::start_of(tensor)?;
     let nodes = tensor.sorted_nodes();
     let (last, rest) = nodes.split_last()?;
-    let same = |node: &Tensor| node.elem_count() == tensor.elem_count() && start_of(node) == Some(start);
+    let same = |node: &Tensor| node.elem_count() == tensor.elem_count() && device::start_of(node) == Some(start);
     let chain = last.is_variable() && same(last);
     (chain && rest.iter().all(|node| !node.is_variable() && same(node))).then(|| last.id())
-}
-
-/// Where a contiguous tensor's elements start in memory.
-fn start_of(tensor: &Tensor) -> Option<*const f32> {
-    let (storage, layout) = tensor.storage_and_layout();
-    match &*storage {
-        Storage::Cpu(CpuStorage::F32(values)) if layout.is_contiguous() => {
-            values.get(layout.start_offset()..).map(<[f32]>::as_ptr)
-        }
-        _ => None,
-    }
 }
 
 /// Gradients on their way: sums so far of results and variables, and memory to use again.
@@ -285,6 +329,7 @@ fn start_of(tensor: &Tensor) -> Option<*const f32> {
 pub(crate) struct Pending {
     sums: HashMap<TensorId, Arc<Vec<f32>>>,
     spare: Vec<Vec<f32>>,
+    device: device::Pending,
 }
 
 /// Elements kept for use again: enough for the small gradients whose memory is not worth asking the system for each
@@ -292,6 +337,16 @@ pub(crate) struct Pending {
 const SPARE_ELEMENTS: usize = 1 << 24;
 
 impl Pending {
+    /// The way of a device node's gradients.
+    fn outlet<'a>(
+        &'a mut self,
+        engine: &'a Engine,
+        arguments: &'a [Argument],
+        gradients: &'a mut Gradients,
+    ) -> device::Outlet<'a> {
+        device::Outlet { engine, arguments, pending: &mut self.device, gradients }
+    }
+
     /// Memory of `len` elements that hold anything.
     fn blank(&mut self, len: usize) -> Vec<f32> {
         let fit = self.spare.iter().position(|spare| spare.len() == len);

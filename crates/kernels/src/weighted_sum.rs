@@ -1,6 +1,7 @@
 //! The root of a backward pass with a given gradient.
 
 use crate::dense::{Dense, same_shape};
+use crate::device::{self, engine};
 use crate::error::{KernelError, Result};
 use crate::graph::record;
 use candle_core::Tensor;
@@ -20,6 +21,9 @@ pub fn weighted_sum(x: &Tensor, weights: &Tensor) -> Result<Tensor> {
     same_shape(OP, "weights", x.dims(), weights)?;
     if weights.track_op() {
         return Err(KernelError::NotConstant { op: OP, argument: "weights" });
+    }
+    if let Some(engine) = engine(x) {
+        return device::weighted_sum(&engine, x, weights);
     }
     let (input, factors) = (Dense::new(OP, "x", x)?, Dense::new(OP, "weights", weights)?);
     let sum: f64 = {

@@ -217,11 +217,14 @@ impl Checkpoint {
 
 const FIRST: &str = ".first_moment";
 const SECOND: &str = ".second_moment";
+const MASTER: &str = ".master";
 
 fn moments_to_bytes(learner: &Learner) -> Result<Vec<u8>, TrainError> {
     let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
     for moments in learner.optimizer().moments() {
-        for (suffix, values) in [(FIRST, moments.first), (SECOND, moments.second)] {
+        let moments = moments?;
+        let master = moments.master.map(|values| (MASTER, values.into()));
+        for (suffix, values) in [(FIRST, moments.first), (SECOND, moments.second)].into_iter().chain(master) {
             let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
             tensors.push((format!("{}{suffix}", moments.name), moments.shape.to_vec(), bytes));
         }
@@ -238,7 +241,7 @@ fn moments_to_bytes(learner: &Learner) -> Result<Vec<u8>, TrainError> {
 
 fn moments_from_bytes(bytes: &[u8]) -> Result<Vec<Moments>, String> {
     let stored = safetensors::SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
-    let (mut first, mut second) = (BTreeMap::new(), BTreeMap::new());
+    let (mut first, mut second, mut masters) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     for (name, view) in stored.tensors() {
         if view.dtype() != Dtype::F32 {
             return Err(format!("{name}: expected F32, got {:?}", view.dtype()));
@@ -249,17 +252,25 @@ fn moments_from_bytes(bytes: &[u8]) -> Result<Vec<Moments>, String> {
             first.insert(parameter.to_owned(), values);
         } else if let Some(parameter) = name.strip_suffix(SECOND) {
             second.insert(parameter.to_owned(), values);
+        } else if let Some(parameter) = name.strip_suffix(MASTER) {
+            masters.insert(parameter.to_owned(), values);
         } else {
-            return Err(format!("{name}: expected a name that ends in {FIRST} or {SECOND}"));
+            return Err(format!("{name}: expected a name that ends in {FIRST}, {SECOND} or {MASTER}"));
         }
     }
     if let Some(name) = second.keys().find(|name| !first.contains_key(*name)) {
         return Err(format!("{name}: its first moment is missing"));
     }
+    if let Some(name) = masters.keys().find(|name| !first.contains_key(*name)) {
+        return Err(format!("{name}: its moments are missing"));
+    }
     first
         .into_iter()
         .map(|(name, first)| match second.remove(&name) {
-            Some(second) => Ok(Moments { name, first, second }),
+            Some(second) => {
+                let master = masters.remove(&name);
+                Ok(Moments { name, first, second, master })
+            }
             None => Err(format!("{name}: its second moment is missing")),
         })
         .collect()

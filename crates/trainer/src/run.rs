@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use smpo_data::{ChatTokenizer, CheckReport, DatasetError};
-use smpo_devices::OpenDevice;
+use smpo_devices::{Choice, OpenDevice};
 use smpo_losses::Objective;
 use smpo_model::{Config, Placement};
 
@@ -93,6 +93,19 @@ pub enum Finish {
 /// # Errors
 /// [`TrainError`]; whatever checkpoint was there before still is.
 pub fn train(
+    config: &TrainConfig,
+    restart: bool,
+    stop: &AtomicBool,
+    watch: &mut dyn FnMut(Event<'_>),
+) -> Result<Finish, TrainError> {
+    match config.device {
+        // Its tensors lie in the host's memory like the processor's: this scope sends their operations elsewhere.
+        Choice::Emulated => smpo_kernels::emulate(|| run(config, restart, stop, watch)),
+        Choice::Auto | Choice::Cpu | Choice::Cuda(_) => run(config, restart, stop, watch),
+    }
+}
+
+fn run(
     config: &TrainConfig,
     restart: bool,
     stop: &AtomicBool,

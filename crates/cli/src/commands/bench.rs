@@ -4,6 +4,8 @@ mod step;
 
 use clap::{Args, Subcommand};
 
+pub use step::blame;
+
 use crate::exit::Outcome;
 
 /// Measure this program on this machine.

@@ -16,6 +16,7 @@ mod merge;
 mod model;
 mod plot;
 mod score;
+mod selftest;
 mod train;
 
 use anyhow::anyhow;
@@ -75,6 +76,11 @@ pub enum Command {
     /// Measure completions that already exist, whoever generated them
     #[command(after_help = "Example:\n  smpo score model_answer/*.jsonl --prompts question.jsonl --out scored")]
     Score(score::ScoreArgs),
+    /// Compare a device with the processor: every kernel, then whole training steps
+    #[command(after_help = "Exit codes: 0 all within their bounds, 1 one is not, 4 the device cannot be used.
+
+Example:\n  smpo selftest --device cuda")]
+    Selftest(selftest::SelfTestArgs),
     /// One training run: SFT or any preference loss
     #[command(
         after_help = "Example:\n  smpo train configs/demo/modified.toml --set seed=7 --set output_dir=runs/seed-7"
@@ -99,6 +105,7 @@ impl Command {
             Command::Model(args) => model::run(args),
             Command::Plot(args) => plot::run(args),
             Command::Score(args) => score::run(args),
+            Command::Selftest(args) => selftest::run(args),
             Command::Train(args) => train::run(args),
         }
     }

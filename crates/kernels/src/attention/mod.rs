@@ -10,6 +10,7 @@ mod blocks;
 mod forward;
 
 use crate::dense::Dense;
+use crate::device::{self, engine};
 use crate::error::{KernelError, Result};
 use crate::graph::record_with_result;
 use crate::outlet::Slopes;
@@ -38,11 +39,11 @@ impl AttentionOptions {
 
 /// Extents of one call.
 #[derive(Clone, Copy, Debug)]
-struct Extents {
-    tokens: usize,
-    heads: usize,
-    kv_heads: usize,
-    width: usize,
+pub(crate) struct Extents {
+    pub(crate) tokens: usize,
+    pub(crate) heads: usize,
+    pub(crate) kv_heads: usize,
+    pub(crate) width: usize,
 }
 
 impl Extents {
@@ -59,9 +60,12 @@ impl Extents {
 ///
 /// [`KernelError::Rank`], [`KernelError::Shape`], [`KernelError::Type`], [`KernelError::Device`]
 /// for unfit tensors, [`KernelError::Option`] for a scale that is not finite, a cap that is not
-/// positive, or a window of 0.
+/// positive, or a window of 0; on a device also for a D that is no multiple of 8 or above 256.
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, segments: &Segments, options: AttentionOptions) -> Result<Tensor> {
     let extents = check(q, k, v, segments, options)?;
+    if let Some(engine) = engine(q) {
+        return device::attention(&engine, [q, k, v], extents, segments, options);
+    }
     let (queries, keys, values) = (Dense::new(OP, "q", q)?, Dense::new(OP, "k", k)?, Dense::new(OP, "v", v)?);
     let forward::Output { mixed, log_sums } =
         forward::forward(extents, &queries.read(), &keys.read(), &values.read(), segments, options);

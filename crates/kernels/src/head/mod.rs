@@ -10,6 +10,7 @@ mod backward;
 mod forward;
 
 use crate::dense::{Dense, matrix};
+use crate::device::{self, engine};
 use crate::embedding::check_ids;
 use crate::error::{KernelError, Result};
 use crate::graph::{Incoming, record};
@@ -26,8 +27,8 @@ const TILE: usize = 512;
 pub struct HeadOptions {
     /// Gemma 2's cap c: logits z become c·tanh(z/c).
     pub soft_cap: Option<f64>,
-    /// Rows worked on together: bounds the scratch memory to about `chunk` × 512 floats a thread.
-    /// Chunk sizes change results by rounding alone.
+    /// Rows worked on together: bounds the scratch memory to about `chunk` × 512 floats a thread; on a device four times
+    /// as many rows are. Chunk sizes change results by rounding alone.
     pub chunk: usize,
 }
 
@@ -132,6 +133,9 @@ fn run(
     }
     if options.chunk == 0 {
         return refuse("chunk", "of at least 1", "0".to_owned());
+    }
+    if let Some(engine) = engine(hidden) {
+        return device::selected_log_probs(&engine, hidden, head_weight, targets, terminators, options);
     }
     let (states, weight) = (Dense::new(OP, "hidden", hidden)?, Dense::new(OP, "head_weight", head_weight)?);
     let head = Head { width, vocabulary, soft_cap: options.soft_cap.map(|cap| cap as f32), chunk: options.chunk };

@@ -8,7 +8,7 @@ use smpo_kernels::{self as kernels, AttentionOptions, Segments, Span, reference}
 const TOLERANCE: f32 = 5e-5;
 
 /// Spans of the given lengths; an odd `link` makes a span read the one `link / 2` before it.
-fn spans(lengths: &[(usize, usize)]) -> Vec<Span> {
+pub fn spans(lengths: &[(usize, usize)]) -> Vec<Span> {
     let mut spans: Vec<Span> = vec![];
     let mut start = 0;
     for &(length, link) in lengths {

@@ -3,6 +3,8 @@
 mod adamw;
 mod attention;
 mod comparison;
+mod device;
+mod device_attention;
 mod elementwise;
 mod finite_difference;
 mod gradients;

@@ -8,6 +8,7 @@ use crate::decoder::Decoder;
 use crate::error::{ModelError, Result};
 use crate::linear::Linear;
 use crate::parameter::Parameter;
+use crate::placement::Placement;
 use crate::spec::{Activation, DecoderSpec, LayerSpec};
 
 /// A [`Decoder`] to sample from. Its matrices are copies in another layout, so it takes about as much memory as the
@@ -49,11 +50,14 @@ pub(super) struct Projection {
 }
 
 impl Decoder {
-    /// A copy to sample from.
+    /// A copy to sample from, on the processor in float32 wherever the weights lie.
     ///
     /// # Errors
     /// When a tensor cannot be made.
     pub fn pack(&self) -> Result<PackedDecoder> {
+        if !self.placement().is_host() {
+            return self.placed(&Placement::default())?.pack();
+        }
         let spec = self.spec().clone();
         let blocks = self.blocks.iter().zip(&spec.layers);
         Ok(PackedDecoder {

@@ -128,7 +128,7 @@ fn text(report: &StepReport, device: &OpenDevice) -> String {
 }
 
 /// An option is the caller's to mend; a device or a step that fails is not.
-fn blame(error: BenchError) -> Failure {
+pub fn blame(error: BenchError) -> Failure {
     match error {
         BenchError::Option { .. } => Failure::Usage(error.into()),
         BenchError::Model(error) => blame_model(error),

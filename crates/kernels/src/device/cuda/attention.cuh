@@ -1,0 +1,231 @@
+// What the forward and the backward pass of attention share: tiles of tokens, their masks, and products of tiles.
+//
+// A tile is up to 64 neighbouring tokens of one span. A warp owns 16 rows of a tile and holds a product's sums as the
+// tensor cores' m16n8k16 leaves them: with g = lane / 4 and t = lane % 4, element e of sums[n] is row g + 8·(e / 2),
+// column 8n + 2t + e % 2. Float32 is multiplied in the same places without tensor cores.
+#pragma once
+
+#include "elements.cuh"
+
+constexpr int ATTENTION_TILE = 64;
+
+// A tile whose rows a block owns, and its pairs.
+struct AttentionTile {
+    int32_t first; // token
+    int32_t count;
+    int32_t pairs_first;
+    int32_t pairs_last;
+};
+
+// A tile of queries and a tile of keys of which it sees some. Query i and key j, counted from the tiles' starts, see
+// each other if key_first <= j < key_last and i + near <= j <= i + causal.
+struct AttentionPair {
+    int32_t query_tile; // first token
+    int32_t query_count;
+    int32_t key_tile; // first token
+    int32_t key_count;
+    int32_t key_first;
+    int32_t key_last;
+    int32_t causal;
+    int32_t near;
+};
+
+__device__ __forceinline__ bool attention_sees(const AttentionPair& pair, int i, int j) {
+    return j >= pair.key_first && j < pair.key_last && j <= i + pair.causal && j >= i + pair.near;
+}
+
+// Whether some of `rows` queries from i sees some of `columns` keys from j, taken one condition at a time.
+__device__ __forceinline__ bool attention_meets(const AttentionPair& pair, int i, int rows, int j, int columns) {
+    return i < pair.query_count && j < pair.key_last && j + columns > pair.key_first &&
+           j <= i + rows - 1 + pair.causal && j + columns - 1 >= i + pair.near;
+}
+
+// Whether all of them do.
+__device__ __forceinline__ bool attention_sees_all(const AttentionPair& pair, int i, int rows, int j, int columns) {
+    return j >= pair.key_first && j + columns <= pair.key_last && j + columns - 1 <= i + pair.causal &&
+           j >= i + rows - 1 + pair.near;
+}
+
+// Rows a block owns and rows it reads at a time; attention.rs has the same numbers for the size of shared memory.
+template <class T, int WIDTH> struct AttentionExtents {
+    static constexpr bool wide_elements = sizeof(T) == 4;
+    static constexpr int rows = wide_elements && WIDTH == 256 ? 32 : 64;
+    static constexpr int threads = 2 * rows;
+    static constexpr int forward_step = wide_elements ? (WIDTH == 256 ? 16 : 32) : (WIDTH == 256 ? 32 : 64);
+    static constexpr int backward_step = wide_elements || WIDTH == 256 ? 16 : 32;
+    // 16 bytes more than a row keep neighbouring rows in different banks.
+    static constexpr int stride = WIDTH + 16 / int(sizeof(T));
+    // Sums of 2 · 256 columns do not fit a thread's registers.
+    static constexpr bool keys_and_values_together = WIDTH < 256;
+};
+
+// `ROWS` rows from `first` of one head on their way to shared memory; what lies beyond `count` rows or `width` is 0.
+template <class T, int WIDTH, int ROWS>
+__device__ __forceinline__ void attention_load(T* to, const void* from, int first, int count, uint32_t heads,
+                                               uint32_t head, uint32_t width) {
+    using Extents = AttentionExtents<T, WIDTH>;
+    constexpr int each = Wide<T>::count, chunks = WIDTH / each;
+    const T* base = static_cast<const T*>(from);
+    const T* start = base + (uint64_t(first) * heads + head) * width;
+// More copies at a time than two cost registers that the sums need.
+#pragma unroll 2
+    for (int index = threadIdx.x; index < ROWS * chunks; index += Extents::threads) {
+        int row = index / chunks, column = index % chunks * each;
+        bool there = row < count && column < int(width);
+        const T* at = there ? start + uint64_t(row) * heads * width + column : base;
+        copy_async_16(to + row * Extents::stride + column, at, there);
+    }
+}
+
+template <int TILES> __device__ __forceinline__ void attention_clear(float (&sums)[TILES][4]) {
+#pragma unroll
+    for (int n = 0; n < TILES; ++n) {
+#pragma unroll
+        for (int e = 0; e < 4; ++e) {
+            sums[n][e] = 0;
+        }
+    }
+}
+
+// sums = a · bᵀ with a (16, WIDTH) and b (8 · TILES, WIDTH) in shared memory.
+template <class T, int WIDTH, int TILES>
+__device__ __forceinline__ void attention_scores(float (&sums)[TILES][4], const T* a, const T* b) {
+    constexpr int stride = AttentionExtents<T, WIDTH>::stride;
+    int lane = threadIdx.x % 32;
+    attention_clear(sums);
+    if constexpr (sizeof(T) == 2) {
+        const T* left_at = a + lane % 16 * stride + lane / 16 * 8;
+        const T* right_at = b + (lane % 8 + lane / 16 * 8) * stride + lane / 8 % 2 * 8;
+#pragma unroll
+        for (int k = 0; k < WIDTH; k += 16) {
+            uint32_t left[4];
+            load_matrix_x4(left, left_at + k);
+#pragma unroll
+            for (int n = 0; n < TILES; n += 2) {
+                uint32_t right[4];
+                load_matrix_x4(right, right_at + n * 8 * stride + k);
+                const uint32_t low[2] = {right[0], right[1]}, high[2] = {right[2], right[3]};
+                mma_16816<T>(sums[n], left, low);
+                mma_16816<T>(sums[n + 1], left, high);
+            }
+        }
+    } else {
+        const T* left_at = a + lane / 4 * stride;
+        const T* right_at = b + lane % 4 * 2 * stride;
+#pragma unroll 2
+        for (int k = 0; k < WIDTH; k += 4) {
+            float top[4], bottom[4];
+            load<T, 4>(left_at + k, top);
+            load<T, 4>(left_at + 8 * stride + k, bottom);
+#pragma unroll
+            for (int n = 0; n < TILES; ++n) {
+                float even[4], odd[4];
+                load<T, 4>(right_at + n * 8 * stride + k, even);
+                load<T, 4>(right_at + (n * 8 + 1) * stride + k, odd);
+#pragma unroll
+                for (int i = 0; i < 4; ++i) {
+                    sums[n][0] += top[i] * even[i];
+                    sums[n][1] += top[i] * odd[i];
+                    sums[n][2] += bottom[i] * even[i];
+                    sums[n][3] += bottom[i] * odd[i];
+                }
+            }
+        }
+    }
+}
+
+// sums (16, WIDTH) += weights · b with weights (16, 8 · TILES) in the places of sums and b (8 · TILES, WIDTH) in shared
+// memory. Weights are rounded to T.
+template <class T, int WIDTH, int TILES>
+__device__ __forceinline__ void attention_mix(float (&sums)[WIDTH / 8][4], const float (&weights)[TILES][4],
+                                              const T* b) {
+    constexpr int stride = AttentionExtents<T, WIDTH>::stride;
+    int lane = threadIdx.x % 32;
+    if constexpr (sizeof(T) == 2) {
+        const T* right_at = b + lane % 16 * stride + lane / 16 * 8;
+#pragma unroll
+        for (int k = 0; k < TILES; k += 2) {
+            // Where a sum of columns 16k.. lies is where the left factor's column belongs.
+            const uint32_t left[4] = {
+                pack_two<T>(weights[k][0], weights[k][1]), pack_two<T>(weights[k][2], weights[k][3]),
+                pack_two<T>(weights[k + 1][0], weights[k + 1][1]), pack_two<T>(weights[k + 1][2], weights[k + 1][3])};
+#pragma unroll
+            for (int n = 0; n < WIDTH / 8; n += 2) {
+                uint32_t right[4];
+                load_matrix_x4_transposed(right, right_at + k * 8 * stride + n * 8);
+                const uint32_t low[2] = {right[0], right[1]}, high[2] = {right[2], right[3]};
+                mma_16816<T>(sums[n], left, low);
+                mma_16816<T>(sums[n + 1], left, high);
+            }
+        }
+    } else {
+        const T* right_at = b + lane % 4 * 2;
+#pragma unroll
+        for (int k = 0; k < TILES; ++k) {
+#pragma unroll
+            for (int j = 0; j < 8; ++j) {
+                // A row's weights are spread over four neighbouring lanes.
+                int holder = lane / 4 * 4 + j / 2;
+                float top = __shfl_sync(0xffffffffu, weights[k][j % 2], holder);
+                float bottom = __shfl_sync(0xffffffffu, weights[k][2 + j % 2], holder);
+                const T* right = right_at + (k * 8 + j) * stride;
+#pragma unroll
+                for (int n = 0; n < WIDTH / 8; ++n) {
+                    float even = right[n * 8], odd = right[n * 8 + 1];
+                    sums[n][0] += top * even;
+                    sums[n][1] += top * odd;
+                    sums[n][2] += bottom * even;
+                    sums[n][3] += bottom * odd;
+                }
+            }
+        }
+    }
+}
+
+// Writes the warp's rows times `scales`, one for row g and one for g + 8; `out` is the warp's first row, of which
+// there are `count`.
+template <class T, int WIDTH>
+__device__ __forceinline__ void attention_store(T* out, const float (&sums)[WIDTH / 8][4], const float (&scales)[2],
+                                                int count, uint64_t row_stride, uint32_t width) {
+    int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+        int row = lane / 4 + 8 * half;
+        if (row >= count) {
+            continue;
+        }
+        T* at = out + row * row_stride + lane % 4 * 2;
+#pragma unroll
+        for (int n = 0; n < WIDTH / 8; ++n) {
+            if (n * 8 < int(width)) {
+                float low = sums[n][2 * half] * scales[half], high = sums[n][2 * half + 1] * scales[half];
+                if constexpr (sizeof(T) == 2) {
+                    *reinterpret_cast<uint32_t*>(at + n * 8) = pack_two<T>(low, high);
+                } else {
+                    at[n * 8] = low;
+                    at[n * 8 + 1] = high;
+                }
+            }
+        }
+    }
+}
+
+__device__ __forceinline__ float attention_capped(float score, float cap) {
+    return cap > 0 ? cap * tanhf(score / cap) : score;
+}
+
+// A kernel for each width that heads are filled up to with zeros. nvcc compiles a module for one of them at a time.
+#define ATTENTION_KERNELS_OF(name, Arguments, padded)                                                                  \
+    template <class T> __device__ void name##_##padded(const Arguments& a) { name<T, padded>(a); }                     \
+    KERNELS(name##_##padded, Arguments, 128, name##_##padded)
+#ifdef ATTENTION_WIDTH
+#define ATTENTION_KERNELS_EXPANDED(name, Arguments, padded) ATTENTION_KERNELS_OF(name, Arguments, padded)
+#define ATTENTION_KERNELS(name, Arguments) ATTENTION_KERNELS_EXPANDED(name, Arguments, ATTENTION_WIDTH)
+#else
+#define ATTENTION_KERNELS(name, Arguments)                                                                             \
+    ATTENTION_KERNELS_OF(name, Arguments, 32)                                                                          \
+    ATTENTION_KERNELS_OF(name, Arguments, 64)                                                                          \
+    ATTENTION_KERNELS_OF(name, Arguments, 96)                                                                          \
+    ATTENTION_KERNELS_OF(name, Arguments, 128)                                                                         \
+    ATTENTION_KERNELS_OF(name, Arguments, 256)
+#endif

@@ -1,0 +1,102 @@
+// Elements of any type in and out as floats, one by one or 16 bytes at a time, and sums over a block.
+#pragma once
+
+#include "platform.cuh"
+
+// Elements of 16 bytes.
+template <class T> struct Wide {
+    static constexpr int count = 16 / sizeof(T);
+};
+
+template <class T> union WideBits {
+    uint4 bits;
+    T values[Wide<T>::count];
+    __device__ WideBits() {}
+};
+
+// N elements from `from`: one, or as many as 16 bytes hold.
+template <class T, int N> __device__ __forceinline__ void load(const T* from, float (&to)[N]) {
+    if constexpr (N == 1) {
+        to[0] = to_float(*from);
+    } else {
+        static_assert(N == Wide<T>::count);
+        WideBits<T> wide;
+        wide.bits = *reinterpret_cast<const uint4*>(from);
+#pragma unroll
+        for (int i = 0; i < N; ++i) {
+            to[i] = to_float(wide.values[i]);
+        }
+    }
+}
+
+template <class T, int N> __device__ __forceinline__ void store(T* to, const float (&from)[N]) {
+    if constexpr (N == 1) {
+        *to = from_float<T>(from[0]);
+    } else {
+        static_assert(N == Wide<T>::count);
+        WideBits<T> wide;
+#pragma unroll
+        for (int i = 0; i < N; ++i) {
+            wide.values[i] = from_float<T>(from[i]);
+        }
+        *reinterpret_cast<uint4*>(to) = wide.bits;
+    }
+}
+
+__device__ __forceinline__ float warp_sum(float value) {
+#pragma unroll
+    for (int step = 16; step > 0; step /= 2) {
+        value += __shfl_xor_sync(0xffffffffu, value, step);
+    }
+    return value;
+}
+
+__device__ __forceinline__ float warp_max(float value) {
+#pragma unroll
+    for (int step = 16; step > 0; step /= 2) {
+        value = fmaxf(value, __shfl_xor_sync(0xffffffffu, value, step));
+    }
+    return value;
+}
+
+// The sum over `warps` neighbouring warps of a block, to all their threads; `warps` divides the block's warps, of which
+// there are at most 32. All threads of the block call it together.
+__device__ __forceinline__ float group_sum(float value, int warps) {
+    __shared__ float parts[32];
+    value = warp_sum(value);
+    if (warps == 1) {
+        return value;
+    }
+    int warp = threadIdx.x / 32;
+    __syncthreads();
+    if (threadIdx.x % 32 == 0) {
+        parts[warp] = value;
+    }
+    __syncthreads();
+    int first = warp / warps * warps;
+    float sum = 0;
+    for (int i = 0; i < warps; ++i) {
+        sum += parts[first + i];
+    }
+    return sum;
+}
+
+__device__ __forceinline__ float group_max(float value, int warps) {
+    __shared__ float parts[32];
+    value = warp_max(value);
+    if (warps == 1) {
+        return value;
+    }
+    int warp = threadIdx.x / 32;
+    __syncthreads();
+    if (threadIdx.x % 32 == 0) {
+        parts[warp] = value;
+    }
+    __syncthreads();
+    int first = warp / warps * warps;
+    float best = parts[first];
+    for (int i = 1; i < warps; ++i) {
+        best = fmaxf(best, parts[first + i]);
+    }
+    return best;
+}

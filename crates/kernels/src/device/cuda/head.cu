@@ -1,0 +1,202 @@
+// The language-model head: log-sum-exp, target and terminators out of tiles of logits, and their gradient.
+//
+// A tile is some rows by some of the vocabulary, in float32, written by a matrix product.
+
+#include "elements.cuh"
+
+__device__ __forceinline__ float capped(float logit, float cap) {
+    return cap > 0 ? cap * tanhf(logit / cap) : logit;
+}
+
+struct HeadFold {
+    const float* logits;           // (rows, columns), not capped yet
+    const uint32_t* targets;       // (rows)
+    const uint32_t* terminators;   // (terminator count)
+    const float* bars;             // (rows): the likeliest terminator's logit, capped
+    float* maxima;                 // (rows), and so are the next four
+    float* sums;
+    float* target_logits;
+    float* above;                  // tokens above the bar
+    float* terminator_sums;        // of e^(logit - bar)
+    uint32_t rows;
+    uint32_t columns;
+    uint32_t first;                // the tile's first vocabulary entry
+    uint32_t terminator_count;
+    float cap;                     // 0: none
+    uint32_t unused;
+};
+
+// A block takes one row of a tile into the row's running state.
+KERNEL(head_fold, HeadFold, 256) {
+    const HeadFold& a = arguments;
+    uint32_t row = blockIdx.x;
+    const float* logits = a.logits + uint64_t(row) * a.columns;
+    float best = -INFINITY, sum = 0;
+    for (uint32_t i = threadIdx.x; i < a.columns; i += 256) {
+        float logit = capped(logits[i], a.cap);
+        if (logit > best) {
+            sum = sum * __expf(best - logit) + 1.0f;
+            best = logit;
+        } else {
+            sum += __expf(logit - best);
+        }
+    }
+    float tile = group_max(best, 8);
+    sum = group_sum(best == -INFINITY ? 0.0f : sum * __expf(best - tile), 8);
+    float above = 0;
+    if (a.terminator_count > 0) {
+        float bar = a.bars[row];
+        for (uint32_t i = threadIdx.x; i < a.columns; i += 256) {
+            above += capped(logits[i], a.cap) > bar ? 1.0f : 0.0f;
+        }
+        above = group_sum(above, 8);
+    }
+    if (threadIdx.x != 0) {
+        return;
+    }
+    float old = a.maxima[row];
+    float best_so_far = fmaxf(old, tile);
+    a.sums[row] = (old == -INFINITY ? 0.0f : a.sums[row] * expf(old - best_so_far)) + sum * expf(tile - best_so_far);
+    a.maxima[row] = best_so_far;
+    uint32_t target = a.targets[row] - a.first;
+    if (a.targets[row] >= a.first && target < a.columns) {
+        a.target_logits[row] = capped(logits[target], a.cap);
+    }
+    if (a.terminator_count > 0) {
+        float bar = a.bars[row];
+        float sum_here = 0;
+        for (uint32_t i = 0; i < a.terminator_count; ++i) {
+            uint32_t at = a.terminators[i] - a.first;
+            if (a.terminators[i] >= a.first && at < a.columns) {
+                float logit = capped(logits[at], a.cap);
+                sum_here += expf(logit - bar);
+                above -= logit > bar ? 1.0f : 0.0f;
+            }
+        }
+        a.above[row] += above;
+        a.terminator_sums[row] += sum_here;
+    }
+}
+
+struct HeadStart {
+    const float* terminator_logits; // (rows, terminator count), not capped yet
+    float* bars;
+    float* maxima;
+    float* sums;
+    float* target_logits;
+    float* above;
+    float* terminator_sums;
+    uint32_t rows;
+    uint32_t terminator_count;
+    float cap;
+    uint32_t unused;
+};
+
+KERNEL(head_start, HeadStart, 256) {
+    const HeadStart& a = arguments;
+    uint32_t row = blockIdx.x * 256 + threadIdx.x;
+    if (row >= a.rows) {
+        return;
+    }
+    float bar = -INFINITY;
+    for (uint32_t i = 0; i < a.terminator_count; ++i) {
+        bar = fmaxf(bar, capped(a.terminator_logits[uint64_t(row) * a.terminator_count + i], a.cap));
+    }
+    a.bars[row] = bar;
+    a.maxima[row] = -INFINITY;
+    a.sums[row] = 0;
+    a.target_logits[row] = 0;
+    a.above[row] = 0;
+    a.terminator_sums[row] = 0;
+}
+
+struct HeadFinish {
+    const float* maxima;
+    const float* sums;
+    const float* target_logits;
+    const float* bars;
+    const float* terminator_sums;
+    float* log_sums;  // (rows)
+    float* log_probs; // (rows)
+    float* terminator_log_probs; // (rows)
+    uint32_t rows;
+    uint32_t terminator_count;
+};
+
+KERNEL(head_finish, HeadFinish, 256) {
+    const HeadFinish& a = arguments;
+    uint32_t row = blockIdx.x * 256 + threadIdx.x;
+    if (row >= a.rows) {
+        return;
+    }
+    float log_of_sum = logf(a.sums[row]);
+    a.log_sums[row] = a.maxima[row] + log_of_sum;
+    // Differences first: logits are large, their differences are not.
+    a.log_probs[row] = (a.target_logits[row] - a.maxima[row]) - log_of_sum;
+    if (a.terminator_count > 0) {
+        a.terminator_log_probs[row] = (a.bars[row] - a.maxima[row]) + logf(a.terminator_sums[row]) - log_of_sum;
+    }
+}
+
+struct HeadSlopes {
+    const float* logits;     // (rows, columns), not capped yet
+    const uint32_t* places;  // (rows): which row of the next three
+    const uint32_t* targets;
+    const float* log_sums;
+    const float* weights;
+    void* slopes;            // (rows, columns); may be the logits themselves
+    uint32_t columns;
+    uint32_t first;
+    float cap;
+    uint32_t unused;
+};
+
+// dL/d logits = w·(onehot − softmax), through the cap. A block takes 1,024 columns of a row.
+template <class T> __device__ void head_slopes(const HeadSlopes& a) {
+    uint32_t place = a.places[blockIdx.y];
+    uint32_t target = a.targets[place];
+    float log_sum = a.log_sums[place], w = a.weights[place];
+    const float* logits = a.logits + uint64_t(blockIdx.y) * a.columns;
+    T* slopes = static_cast<T*>(a.slopes) + uint64_t(blockIdx.y) * a.columns;
+#pragma unroll
+    for (int step = 0; step < 4; ++step) {
+        uint32_t i = blockIdx.x * 1024 + step * 256 + threadIdx.x;
+        if (i < a.columns) {
+            float logit = capped(logits[i], a.cap);
+            float slope = -w * __expf(logit - log_sum);
+            if (a.first + i == target) {
+                slope += w;
+            }
+            if (a.cap > 0) {
+                float t = logit / a.cap;
+                slope *= 1.0f - t * t;
+            }
+            slopes[i] = from_float<T>(slope);
+        }
+    }
+}
+
+KERNELS(head_slopes, HeadSlopes, 256, head_slopes)
+
+struct Scatter {
+    const float* from;      // (rows, width)
+    const uint32_t* places; // (rows), all different
+    void* to;
+    uint64_t rows;
+    uint32_t width;
+    uint32_t accumulate;
+};
+
+template <class T> __device__ void scatter_rows(const Scatter& a) {
+    uint64_t row = uint64_t(blockIdx.x) * 8 + threadIdx.x / 32;
+    if (row >= a.rows) {
+        return;
+    }
+    const float* from = a.from + row * a.width;
+    T* to = static_cast<T*>(a.to) + uint64_t(a.places[row]) * a.width;
+    for (uint32_t i = threadIdx.x % 32; i < a.width; i += 32) {
+        to[i] = from_float<T>(a.accumulate ? to_float(to[i]) + from[i] : from[i]);
+    }
+}
+
+KERNELS(scatter_rows, Scatter, 256, scatter_rows)

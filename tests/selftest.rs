@@ -1,0 +1,34 @@
+//! `smpo selftest`: a device against the processor. The GPU's kernels are emulated here; `--device cuda` runs the same.
+
+use assert_cmd::Command;
+use predicates::str::contains;
+use serde_json::Value;
+
+fn smpo(args: &[&str]) -> assert_cmd::assert::Assert {
+    Command::new(env!("CARGO_BIN_EXE_smpo")).args(args).assert()
+}
+
+#[test]
+fn the_emulated_kernels_agree_with_the_processor() {
+    let report = smpo(&["selftest", "--device", "emulated", "--format", "json"]).success();
+    let report: Value = serde_json::from_slice(&report.get_output().stdout).unwrap();
+    let checks = report["checks"].as_array().unwrap();
+    for dtype in ["f32", "bf16", "f16"] {
+        for operation in ["attention", "rms_norm", "rotary", "swiglu", "linear", "head", "adamw"] {
+            let found = checks.iter().filter(|check| check["dtype"] == dtype);
+            let found = found.filter(|check| check["name"].as_str().unwrap().starts_with(operation)).count();
+            assert!(found > 0, "{operation} in {dtype} is not compared");
+        }
+    }
+    let steps = checks.iter().filter(|check| check["name"] == "10 training steps").collect::<Vec<_>>();
+    assert_eq!(steps.len(), 2);
+    // Not the processor against itself: the kernels add in another order.
+    assert!(steps.iter().all(|check| check["largest_difference"].as_f64().unwrap() > 0.0), "{steps:?}");
+}
+
+#[test]
+fn what_cannot_be_tested_is_refused() {
+    #[cfg(not(feature = "cuda"))]
+    smpo(&["selftest", "--device", "cuda"]).code(2).stderr(contains("built without CUDA"));
+    smpo(&["selftest", "--device", "gpu"]).code(2).stderr(contains("expected auto, cpu, cuda"));
+}
