@@ -30,5 +30,28 @@ fn the_emulated_kernels_agree_with_the_processor() {
 fn what_cannot_be_tested_is_refused() {
     #[cfg(not(feature = "cuda"))]
     smpo(&["selftest", "--device", "cuda"]).code(2).stderr(contains("built without CUDA"));
+    smpo(&["selftest", "--device", "cpu"]).code(2).stderr(contains("expected cuda, cuda:N or emulated"));
     smpo(&["selftest", "--device", "gpu"]).code(2).stderr(contains("expected auto, cpu, cuda"));
+}
+
+#[test]
+fn half_precision_trains_as_float32_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let loss = |device: &str, precision: &str| {
+        let out = dir.path().join(format!("{device}-{precision}"));
+        let out_key = format!("output_dir={}", out.display());
+        let (device, precision) = (format!("device={device}"), format!("{precision}=true"));
+        let sets = [&out_key, &device, &precision, "model_name_or_path=datasets/demo/base", "max_steps=2"];
+        let sets = sets.iter().flat_map(|set| ["--set", set]);
+        smpo(&["train", "configs/demo/modified.toml"].into_iter().chain(sets).collect::<Vec<_>>()).success();
+        let metrics = std::fs::read_to_string(out.join("metrics.jsonl")).unwrap();
+        let last: Value = serde_json::from_str(metrics.lines().last().unwrap()).unwrap();
+        last["loss"].as_f64().unwrap()
+    };
+    // The processor has no short types and says so.
+    let expected = loss("cpu", "bf16");
+    for precision in ["bf16", "fp16"] {
+        let got = loss("emulated", precision);
+        assert!(got != expected && (got - expected).abs() < 0.01 * expected, "{precision}: {got}, float32 {expected}");
+    }
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use serde::Serialize;
+use smpo_bench::on_device;
 use smpo_data::{ChatTokenizer, Truncation, read_pairs};
 use smpo_model::{Decoder, ModelDir, Placement};
 use smpo_results::write_jsonl;
@@ -101,9 +102,9 @@ pub fn run(args: LogpsArgs) -> Outcome {
             progress.say("stopped; nothing was written");
             return Ok(Exit::Interrupted);
         }
-        let policy = row_logps(&decoder, chunk, MAX_TOKENS).execution()?;
+        let policy = on_device(&device, || row_logps(&decoder, chunk, MAX_TOKENS)).execution()?;
         let other = match &reference {
-            Some(reference) => row_logps(reference, chunk, MAX_TOKENS).execution()?,
+            Some(reference) => on_device(&device, || row_logps(reference, chunk, MAX_TOKENS)).execution()?,
             None => vec![RowLogps::default(); chunk.len()],
         };
         for ((row, policy), other) in chunk.iter().zip(policy).zip(other) {

@@ -1,12 +1,14 @@
 //! `smpo selftest`: does this device compute what the processor does?
 
+use anyhow::anyhow;
 use comfy_table::CellAlignment;
 use smpo_bench::SelfTest;
+use smpo_devices::Kind;
 
 use crate::commands::bench::blame;
 use crate::commands::device::DeviceArgs;
 use crate::commands::set_threads;
-use crate::exit::{Exit, Outcome};
+use crate::exit::{Exit, Failure, Outcome};
 use crate::output::{self, Format};
 use crate::progress::Progress;
 
@@ -31,6 +33,11 @@ pub fn run(args: SelfTestArgs) -> Outcome {
     set_threads(args.threads)?;
     let progress = Progress::new();
     let device = args.device.open(&progress)?;
+    if device.kind() == Kind::Cpu {
+        return Err(Failure::Usage(anyhow!(
+            "--device: expected cuda, cuda:N or emulated, got cpu, which is what those are compared with"
+        )));
+    }
     let report = SelfTest::run(&device).map_err(blame)?;
     match args.format {
         Format::Json => output::print_json(&report)?,

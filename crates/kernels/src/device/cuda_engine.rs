@@ -3,7 +3,6 @@
 use super::launch::{Arguments, Grid, Module};
 use super::multiply::Matrix;
 use crate::error::{KernelError, Result};
-use candle_core::backend::BackendDevice;
 use candle_core::cuda_backend::cudarc::cublas::{result as blas, sys as blas_sys};
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, DevicePtr, DeviceRepr, DriverError, PushKernelArg};
 use candle_core::cuda_backend::cudarc::driver::{LaunchConfig, ValidAsZeroBits, sys};
