@@ -8,8 +8,11 @@ use candle_core::{Device, backend::BackendDevice};
 use crate::{Choice, DeviceError, driver};
 
 /// The compute capability that the kernels were compiled for; they run on newer devices too, never on older ones.
-/// Unset at build time, it is that of the GPU of the machine that built this, and candle finds out by itself.
-const BUILT_FOR: Option<&str> = option_env!("CUDA_COMPUTE_CAP");
+/// Unset at build time, the project's own are compiled for 8.0, the least that has their instructions.
+const BUILT_FOR: &str = match option_env!("CUDA_COMPUTE_CAP") {
+    Some(capability) => capability,
+    None => "80",
+};
 
 /// What the driver answers where it sees no device.
 const NO_DEVICE: sys::CUresult = sys::CUresult::CUDA_ERROR_NO_DEVICE;
@@ -38,7 +41,9 @@ pub(crate) fn open(index: usize) -> Result<(Device, String), DeviceError> {
     let device = result::device::get(index as i32).map_err(refused)?;
     let name = result::device::get_name(device).map_err(refused)?;
     let found = capability(device).map_err(refused)?;
-    if let Some(needed) = BUILT_FOR.and_then(|text| text.parse().ok()).map(|number: u32| (number / 10, number % 10))
+    // `90a` and `100f` name features beside the number.
+    let needed = BUILT_FOR.trim_end_matches(['a', 'f']).parse().map(|number: u32| (number / 10, number % 10));
+    if let Ok(needed) = needed
         && found < needed
     {
         return Err(DeviceError::TooOld { asked, name, found, needed });
