@@ -7,7 +7,6 @@
 //! * [`selftest`]: every kernel and those steps, in one report
 //! * [`rate`]: what a device's matrix products reach, to compare with
 
-mod emulation;
 mod error;
 pub mod made;
 pub mod parity;
@@ -16,7 +15,6 @@ pub mod selftest;
 pub mod shape;
 pub mod step;
 
-pub use emulation::on_device;
 pub use error::BenchError;
 pub use selftest::SelfTest;
 pub use shape::Shape;

@@ -3,9 +3,8 @@
 use smpo_devices::{Choice, OpenDevice};
 use smpo_losses::Objective;
 use smpo_model::{Decoder, LoraConfig, Placement};
-use smpo_trainer::{Learner, StepRow, TrainConfig};
+use smpo_trainer::{Learner, StepRow, TrainConfig, on_device};
 
-use crate::emulation::on_device;
 use crate::error::BenchError;
 use crate::made;
 use crate::shape::Shape;

@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 use smpo_devices::OpenDevice;
+use smpo_trainer::on_device;
 
-use crate::emulation::on_device;
 use crate::error::BenchError;
 use crate::parity::{self, ten_steps};
 

@@ -6,9 +6,8 @@ use serde::Serialize;
 use smpo_devices::{Arithmetic, Kind, OpenDevice, peak_flops};
 use smpo_losses::Objective;
 use smpo_model::{Decoder, Element, Flops, LoraConfig, PackedBatch, Placement};
-use smpo_trainer::{Learner, Row, StepRow, TrainConfig};
+use smpo_trainer::{Learner, Row, StepRow, TrainConfig, on_device};
 
-use crate::emulation::on_device;
 use crate::error::BenchError;
 use crate::shape::Shape;
 use crate::{made, rate};

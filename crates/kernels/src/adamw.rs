@@ -174,7 +174,7 @@ impl AdamW {
             return Err(option("learning_rate", "finite and not negative", learning_rate));
         }
         let given = self.states.iter().map(|state| state.gradient(gradients)).collect::<Result<Vec<_>>>()?;
-        let squares = squares(&self.states, &given)?;
+        let squares = squares(&given)?;
         let grad_norm = squares.iter().sum::<f64>().sqrt() / gradient_scale;
         if !grad_norm.is_finite() {
             let first = squares.iter().position(|square| !square.is_finite()).unwrap_or(0);
@@ -314,31 +314,24 @@ impl State {
 }
 
 /// Σ g² of each gradient: of those on a device in one go.
-fn squares(states: &[State], given: &[Given<'_>]) -> Result<Vec<f64>> {
-    let on_device = |given: &Given<'_>| matches!(given, Given::Device(_));
-    let mut squares: Vec<f64> = given
-        .iter()
-        .map(|given| match given {
-            Given::Host(gradient) => sum_of_squares(gradient),
-            Given::Device(_) => 0.0,
-        })
-        .collect();
-    let Some(first) = given.iter().position(on_device) else { return Ok(squares) };
-    let Some(engine) = engine(&states[first].parameter.var) else { return Ok(squares) };
-    let tensors: Vec<&Tensor> = given
+fn squares(given: &[Given<'_>]) -> Result<Vec<f64>> {
+    let on_device: Vec<&Tensor> = given
         .iter()
         .filter_map(|given| match given {
             Given::Host(_) => None,
-            Given::Device(tensor) => Some(*tensor),
+            Given::Device(gradient) => Some(*gradient),
         })
         .collect();
-    let mut sums = sums_of_squares(&engine, &tensors)?.into_iter();
-    for (square, given) in squares.iter_mut().zip(given) {
-        if on_device(given) {
-            *square = sums.next().unwrap_or(f64::NAN);
-        }
-    }
-    Ok(squares)
+    let sums = match on_device.first().and_then(|gradient| engine(gradient)) {
+        Some(engine) => sums_of_squares(&engine, &on_device)?,
+        None => Vec::new(),
+    };
+    let mut sums = sums.into_iter();
+    let square = |given: &Given<'_>| match given {
+        Given::Host(gradient) => sum_of_squares(gradient),
+        Given::Device(_) => sums.next().unwrap_or(f64::NAN),
+    };
+    Ok(given.iter().map(square).collect())
 }
 
 fn option(option: &'static str, expected: &'static str, got: f64) -> KernelError {

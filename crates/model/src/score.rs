@@ -161,10 +161,10 @@ impl Recomputation<'_> {
         let embedding = self.decoder.embedding_is_trained();
         let first = self.decoder.first_trained_block();
         for index in (first..self.decoder.depth()).rev() {
-            let kept = if index > 0 { inputs.pop() } else { None };
-            let input = match kept {
+            // None is left for the first block.
+            let input = match inputs.pop() {
                 Some(input) => input,
-                None => self.decoder.frozen().embed(self.batch.input_ids())?,
+                None => self.decoder.embed(self.batch.input_ids())?.detach(),
             };
             if index == first && !embedding {
                 // Nothing below is trained, so nobody asks for the gradient of this input.

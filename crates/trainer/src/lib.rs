@@ -14,6 +14,7 @@
 pub mod alarm;
 pub mod checkpoint;
 pub mod config;
+mod emulation;
 pub mod error;
 mod held_out;
 pub mod judge;
@@ -39,6 +40,7 @@ mod tokenizer_dir;
 
 pub use alarm::{Alarm, AlarmKind};
 pub use config::{DataCheck, Init, MemoryCheck, ReadConfig, TrainConfig};
+pub use emulation::on_device;
 pub use error::TrainError;
 pub use judge::StopReason;
 pub use learner::{Learner, StepOutcome, StepRow};

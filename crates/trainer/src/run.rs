@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use smpo_data::{ChatTokenizer, CheckReport, DatasetError};
-use smpo_devices::{Choice, OpenDevice};
+use smpo_devices::OpenDevice;
 use smpo_losses::Objective;
 use smpo_model::{Config, Placement};
 
 use crate::alarm::Alarm;
 use crate::checkpoint::{self, Checkpoint, Memory};
 use crate::config::TrainConfig;
+use crate::emulation::on_device;
 use crate::error::TrainError;
 use crate::held_out::HeldOut;
 use crate::judge::{Rules, StopReason};
@@ -98,19 +99,6 @@ pub fn train(
     stop: &AtomicBool,
     watch: &mut dyn FnMut(Event<'_>),
 ) -> Result<Finish, TrainError> {
-    match config.device {
-        // Its tensors lie in the host's memory like the processor's: this scope sends their operations elsewhere.
-        Choice::Emulated => smpo_kernels::emulate(|| run(config, restart, stop, watch)),
-        Choice::Auto | Choice::Cpu | Choice::Cuda(_) => run(config, restart, stop, watch),
-    }
-}
-
-fn run(
-    config: &TrainConfig,
-    restart: bool,
-    stop: &AtomicBool,
-    watch: &mut dyn FnMut(Event<'_>),
-) -> Result<Finish, TrainError> {
     let objective = Objective::new(config.loss.clone())?;
     let model_config = read_model_config(config)?;
     let dir = RunDir::new(&config.output_dir);
@@ -125,7 +113,19 @@ fn run(
     dir.sweep()?;
     let device = config.device.open()?;
     watch(Event::Device(&device));
+    on_device(&device, || run(config, objective, &model_config, &dir, &device, stop, watch))
+}
 
+/// The run itself, in a directory that is this run's own.
+fn run(
+    config: &TrainConfig,
+    objective: Objective,
+    model_config: &Config,
+    dir: &RunDir,
+    device: &OpenDevice,
+    stop: &AtomicBool,
+    watch: &mut dyn FnMut(Event<'_>),
+) -> Result<Finish, TrainError> {
     let tokenizer_dir = tokenizer_dir::prepare(config, &dir.tokenizer())?;
     let tokenizer = ChatTokenizer::from_model_dir(&tokenizer_dir)?;
     let resumed = checkpoint::list(&dir.checkpoints())?.pop();
@@ -153,14 +153,14 @@ fn run(
     let probe = Probe::load(config, &tokenizer, model_config.spec().max_positions)?;
 
     let placement = Placement { device: device.device().clone(), element: config.element(device.kind()) };
-    let models = Models::load(config, &model_config, resumed.as_ref(), &placement)?;
+    let models = Models::load(config, model_config, resumed.as_ref(), &placement)?;
     let (needs_reference, needs_mismatched) = (objective.needs_reference(), objective.needs_mismatched());
     let mut learner = Learner::new(models.policy.clone(), objective, config)?;
     let memory = match &resumed {
         Some(checkpoint) => checkpoint.restore(&mut learner)?,
         None => Memory::default(),
     };
-    let reference = || models.reference(config, &model_config, &placement);
+    let reference = || models.reference(config, model_config, &placement);
     let mut references: [Vec<RowLogps>; 2] = Default::default();
     if needs_reference {
         for (index, rows) in [&rows, &held_out].into_iter().enumerate() {
@@ -183,7 +183,7 @@ fn run(
     });
     let mut run = Steps {
         config,
-        dir: &dir,
+        dir,
         rows: &rows,
         references: &references,
         held_out,

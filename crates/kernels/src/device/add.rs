@@ -75,7 +75,8 @@ pub(crate) fn cast_into(engine: &Engine, from: &Tensor, to: &Tensor) -> Result<(
     convert(engine, from, to, false)
 }
 
-fn convert(engine: &Engine, from: &Tensor, to: &Tensor, accumulate: bool) -> Result<()> {
+/// `to` = `from`, or += with `accumulate`; both contiguous, of one length and any types.
+pub(crate) fn convert(engine: &Engine, from: &Tensor, to: &Tensor, accumulate: bool) -> Result<()> {
     assert_eq!(from.elem_count(), to.elem_count(), "lengths differ");
     let name = |dtype: DType| dtype.as_str();
     let kernel = format!("convert_{}_{}", name(from.dtype()), name(to.dtype()));

@@ -1,11 +1,11 @@
 //! Columns out of a fused projection.
 
 use super::address::{Address, reading, writing};
+use super::convert;
 use super::engine::{Engine, Role};
 use super::launch::{Grid, Module, arguments, module, typed};
 use super::operand::Operand;
 use super::outlet::{Open, single};
-use super::{accumulate, cast_into};
 use crate::error::Result;
 use crate::tape;
 use candle_core::{DType, Tensor};
@@ -59,10 +59,7 @@ pub(crate) fn columns(engine: &Engine, x: &Tensor, range: Range<usize>) -> Resul
             return outlet.close(0, whole);
         }
         // A parameter's own gradient, in float32.
-        match add {
-            true => accumulate(&own, &tensor, &whole)?,
-            false => cast_into(&own, &whole, &tensor)?,
-        }
+        convert(&own, &whole, &tensor, add)?;
         outlet.close(0, tensor)
     })?;
     Ok(out)

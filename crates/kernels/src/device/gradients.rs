@@ -2,7 +2,7 @@
 
 use super::engine::{Engine, Role};
 use super::outlet::Open;
-use super::{accumulate, cast_into};
+use super::{accumulate, convert};
 use crate::error::Result;
 use candle_core::{DType, Tensor};
 
@@ -40,11 +40,8 @@ impl DeviceSlot {
 
     /// Adds a gradient of any type.
     pub(crate) fn add(&mut self, engine: &Engine, gradient: &Tensor) -> Result<()> {
-        let Open { tensor, accumulate: add } = self.take(engine, gradient.dims())?;
-        match add {
-            true => accumulate(engine, &tensor, gradient)?,
-            false => cast_into(engine, gradient, &tensor)?,
-        }
+        let Open { tensor, accumulate } = self.take(engine, gradient.dims())?;
+        convert(engine, gradient, &tensor, accumulate)?;
         self.put(engine, tensor)
     }
 

@@ -4,13 +4,13 @@
 //! takes it into the rows' running log-sum-exp, or turns it into its own gradient, which two products read.
 
 use super::address::{Address, reading, writing};
+use super::convert;
 use super::embedding::gather;
 use super::engine::{Engine, Role};
 use super::launch::{Grid, Module, arguments, blocks, module, typed};
 use super::multiply::Matrix;
 use super::operand::Operand;
 use super::outlet::{Open, Outlet, single};
-use super::{accumulate, cast_into};
 use crate::error::Result;
 use crate::head::{HeadOptions, SelectedLogProbs, TerminatorStanding};
 use crate::tape;
@@ -348,12 +348,9 @@ impl Head {
         if let Some(Open { tensor, .. }) = d_hidden {
             outlet.close(0, tensor)?;
         }
-        if let Some(Open { tensor, accumulate: add }) = d_weight {
+        if let Some(Open { tensor, accumulate }) = d_weight {
             if let Some(sums) = weight_sums.filter(|_| !places.is_empty()) {
-                match add {
-                    true => accumulate(&self.engine, &tensor, &sums)?,
-                    false => cast_into(&self.engine, &sums, &tensor)?,
-                }
+                convert(&self.engine, &sums, &tensor, accumulate)?;
             }
             outlet.close(1, tensor)?;
         }

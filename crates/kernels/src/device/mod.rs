@@ -34,7 +34,7 @@ mod sums;
 mod weighted_sum;
 
 pub(crate) use adamw::{DeviceState, sums_of_squares};
-pub(crate) use add::{accumulate, add, cast_into};
+pub(crate) use add::{accumulate, add, cast_into, convert};
 pub(crate) use address::start_of;
 pub(crate) use attention::{Plans, attention};
 pub(crate) use columns::columns;

@@ -1,7 +1,7 @@
 //! The way of gradients between the nodes of a tape, on a device.
 
 use super::engine::{Engine, Role};
-use super::{accumulate, add, cast_into};
+use super::{accumulate, add, convert};
 use crate::error::{KernelError, Result};
 use crate::gradients::Gradients;
 use crate::tape::{Argument, Route};
@@ -115,19 +115,19 @@ impl Outlet<'_> {
     pub(crate) fn pass(&mut self, index: usize, gradient: &Sum) -> Result<()> {
         match &self.arguments[index].route {
             Route::None => Ok(()),
-            Route::Leaf(id) => {
-                let Some(Open { tensor, accumulate: add }) = self.gradients.take_on(self.engine, *id)? else {
-                    return self.pending.add(self.engine, *id, gradient);
-                };
-                match add {
-                    true => accumulate(self.engine, &tensor, gradient)?,
-                    false => cast_into(self.engine, gradient, &tensor)?,
-                }
-                self.gradients.put_on(self.engine, *id, tensor)?;
-                Ok(())
-            }
+            Route::Leaf(id) => self.add(*id, gradient),
             Route::Graph(graph) => self.through_candle(&graph.clone(), gradient),
         }
+    }
+
+    /// Adds to the gradient of a leaf.
+    fn add(&mut self, id: TensorId, gradient: &Sum) -> Result<()> {
+        let Some(Open { tensor, accumulate }) = self.gradients.take_on(self.engine, id)? else {
+            return self.pending.add(self.engine, id, gradient);
+        };
+        convert(self.engine, gradient, &tensor, accumulate)?;
+        self.gradients.put_on(self.engine, id, tensor)?;
+        Ok(())
     }
 
     /// Goes back from `tensor` to the leaves of candle's graph.
@@ -136,17 +136,7 @@ impl Outlet<'_> {
         let store = (tensor * weights)?.sum_all()?.backward()?;
         for &id in store.get_ids() {
             let Some(gradient) = store.get_id(id) else { continue };
-            let gradient = Arc::new(gradient.detach().contiguous()?);
-            match self.gradients.take_on(self.engine, id)? {
-                None => self.pending.add(self.engine, id, &gradient)?,
-                Some(Open { tensor, accumulate: add }) => {
-                    match add {
-                        true => accumulate(self.engine, &tensor, &gradient)?,
-                        false => cast_into(self.engine, &gradient, &tensor)?,
-                    }
-                    self.gradients.put_on(self.engine, id, tensor)?;
-                }
-            }
+            self.add(id, &Arc::new(gradient.detach().contiguous()?))?;
         }
         Ok(())
     }

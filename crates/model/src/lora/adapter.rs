@@ -1,9 +1,9 @@
 //! One adapter: `y = W·x + b + s·B·A·x`, and DoRA's `m / ‖W + s·B·A‖ · (W + s·B·A)·x + b`.
 
 use candle_core::{D, DType, Tensor};
-use rand::{Rng, SeedableRng};
+use rand::Rng;
 use rand_chacha::ChaCha8Rng;
-use smpo_kernels::{add_linear, linear, linear_for_backward};
+use smpo_kernels::{DropoutMask, add_linear, dropout, linear, linear_for_backward};
 
 use super::LoraConfig;
 use crate::error::Result;
@@ -184,19 +184,13 @@ impl Adapter {
     }
 
     /// Zeroes a share of the elements and scales the others up; `None` when nothing is dropped.
-    fn drop_inputs(&self, x: &Tensor, dropout: Option<Dropout>) -> Result<Option<Tensor>> {
-        let Some(Dropout { seed, first_row }) = dropout.filter(|_| self.dropout > 0.0) else {
+    fn drop_inputs(&self, x: &Tensor, dropped: Option<Dropout>) -> Result<Option<Tensor>> {
+        let Some(Dropout { seed, first_row }) = dropped.filter(|_| self.dropout > 0.0) else {
             return Ok(None);
         };
         let (_, width) = x.dims2()?;
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        rng.set_stream(self.stream);
-        // One word an element, so that a row's mask does not depend on the rows before it being drawn.
-        rng.set_word_pos(first_row as u128 * width as u128);
-        let keep = (1.0 - self.dropout) as f32;
-        let mask: Vec<f32> =
-            (0..x.elem_count()).map(|_| if rng.random::<f32>() < keep { 1.0 / keep } else { 0.0 }).collect();
-        Ok(Some((x * Tensor::from_vec(mask, x.shape(), x.device())?.to_dtype(x.dtype())?)?))
+        let first_element = first_row as u64 * width as u64;
+        Ok(Some(dropout(x, DropoutMask { share: self.dropout, seed, stream: self.stream, first_element })?))
     }
 
     pub fn parameters(&self) -> impl Iterator<Item = &Parameter> {

@@ -59,6 +59,26 @@ template <class T, int WIDTH> struct AttentionExtents {
     static constexpr bool keys_and_values_together = WIDTH < 256;
 };
 
+// The rows that a block owns, a part of a tile; warps own 16 of them each. A tile's last parts may have none.
+template <int ROWS> struct AttentionRows {
+    AttentionTile tile;
+    int first;    // row of the tile
+    int count;    // rows that exist, of ROWS
+    int token;    // of the first row
+    int lane;     // of the thread
+    int warp_row; // first of the warp's rows, of ROWS
+
+    __device__ __forceinline__ explicit AttentionRows(const AttentionTile* tiles) {
+        constexpr int parts = ATTENTION_TILE / ROWS;
+        tile = tiles[blockIdx.x / parts];
+        first = int(blockIdx.x % parts) * ROWS;
+        count = tile.count - first;
+        token = tile.first + first;
+        lane = threadIdx.x % 32;
+        warp_row = int(threadIdx.x / 32) * 16;
+    }
+};
+
 // `ROWS` rows from `first` of one head on their way to shared memory; what lies beyond `count` rows or `width` is 0.
 template <class T, int WIDTH, int ROWS>
 __device__ __forceinline__ void attention_load(T* to, const void* from, int first, int count, uint32_t heads,

@@ -71,35 +71,34 @@ __device__ __forceinline__ void attention_slope(float& product, float& slope, bo
 template <class T, int WIDTH> __device__ void attention_backward_queries(const AttentionBackward& a) {
     using Extents = AttentionExtents<T, WIDTH>;
     constexpr int rows = Extents::rows, step = Extents::backward_step, stride = Extents::stride;
-    constexpr int parts = ATTENTION_TILE / rows, tiles = step / 8;
+    constexpr int tiles = step / 8;
     DYNAMIC_SHARED(bytes);
     T* q = reinterpret_cast<T*>(bytes);
     T* d_out = q + rows * stride;
     T* k = d_out + rows * stride;
     T* v = k + step * stride;
 
-    const AttentionTile tile = a.tiles[blockIdx.x / parts];
-    int first_row = int(blockIdx.x % parts) * rows, count = tile.count - first_row;
-    if (count <= 0) {
+    const AttentionRows<rows> own(a.tiles);
+    if (own.count <= 0) {
         return;
     }
     uint32_t head = blockIdx.y, kv_head = head / (a.heads / a.kv_heads);
-    int lane = threadIdx.x % 32, warp_row = int(threadIdx.x / 32) * 16;
-    attention_load<T, WIDTH, rows>(q, a.q, tile.first + first_row, count, a.heads, head, a.width);
-    attention_load<T, WIDTH, rows>(d_out, a.d_out, tile.first + first_row, count, a.heads, head, a.width);
+    const int first_row = own.first, count = own.count, lane = own.lane, warp_row = own.warp_row;
+    attention_load<T, WIDTH, rows>(q, a.q, own.token, count, a.heads, head, a.width);
+    attention_load<T, WIDTH, rows>(d_out, a.d_out, own.token, count, a.heads, head, a.width);
 
     float log_sums[2], inner[2];
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
         int row = warp_row + lane / 4 + 8 * half;
-        uint64_t at = uint64_t(tile.first + first_row + row) * a.heads + head;
+        uint64_t at = uint64_t(own.token + row) * a.heads + head;
         // Rows that do not exist get weights of 0.
         log_sums[half] = row < count ? a.log_sums[at] : INFINITY;
         inner[half] = row < count ? a.inner[at] : 0.0f;
     }
     float dq[WIDTH / 8][4];
     attention_clear(dq);
-    for (int index = tile.pairs_first; index < tile.pairs_last; ++index) {
+    for (int index = own.tile.pairs_first; index < own.tile.pairs_last; ++index) {
         const AttentionPair pair = a.pairs[index];
         for (int key = 0; key < pair.key_last; key += step) {
             if (!attention_meets(pair, first_row, rows, key, step)) {
@@ -130,7 +129,7 @@ template <class T, int WIDTH> __device__ void attention_backward_queries(const A
     }
     const float scales[2] = {a.scale, a.scale};
     uint64_t row_stride = uint64_t(a.heads) * a.width;
-    T* out = static_cast<T*>(a.dq) + uint64_t(tile.first + first_row + warp_row) * row_stride + head * a.width;
+    T* out = static_cast<T*>(a.dq) + uint64_t(own.token + warp_row) * row_stride + head * a.width;
     attention_store<T, WIDTH>(out, dq, scales, count - warp_row, row_stride, a.width);
 }
 
@@ -141,7 +140,7 @@ template <class T, int WIDTH, bool KEYS, bool VALUES>
 __device__ __forceinline__ void attention_backward_owned_keys(const AttentionBackward& a) {
     using Extents = AttentionExtents<T, WIDTH>;
     constexpr int rows = Extents::rows, step = Extents::backward_step, stride = Extents::stride;
-    constexpr int parts = ATTENTION_TILE / rows, tiles = step / 8;
+    constexpr int tiles = step / 8;
     DYNAMIC_SHARED(bytes);
     T* k = reinterpret_cast<T*>(bytes);
     T* v = k + rows * stride;
@@ -150,21 +149,20 @@ __device__ __forceinline__ void attention_backward_owned_keys(const AttentionBac
     float* log_sums = reinterpret_cast<float*>(d_out + step * stride);
     float* inner = log_sums + step;
 
-    const AttentionTile tile = a.tiles[blockIdx.x / parts];
-    int first_row = int(blockIdx.x % parts) * rows, count = tile.count - first_row;
-    if (count <= 0) {
+    const AttentionRows<rows> own(a.tiles);
+    if (own.count <= 0) {
         return;
     }
     uint32_t kv_head = blockIdx.y, group = a.heads / a.kv_heads;
-    int lane = threadIdx.x % 32, warp_row = int(threadIdx.x / 32) * 16;
-    attention_load<T, WIDTH, rows>(k, a.k, tile.first + first_row, count, a.kv_heads, kv_head, a.width);
-    attention_load<T, WIDTH, rows>(v, a.v, tile.first + first_row, count, a.kv_heads, kv_head, a.width);
+    const int first_row = own.first, count = own.count, lane = own.lane, warp_row = own.warp_row;
+    attention_load<T, WIDTH, rows>(k, a.k, own.token, count, a.kv_heads, kv_head, a.width);
+    attention_load<T, WIDTH, rows>(v, a.v, own.token, count, a.kv_heads, kv_head, a.width);
 
     float dk[KEYS ? WIDTH / 8 : 1][4], dv[VALUES ? WIDTH / 8 : 1][4];
     attention_clear(dk);
     attention_clear(dv);
     for (uint32_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
-        for (int index = tile.pairs_first; index < tile.pairs_last; ++index) {
+        for (int index = own.tile.pairs_first; index < own.tile.pairs_last; ++index) {
             const AttentionPair pair = a.pairs[index];
             for (int query = 0; query < pair.query_count; query += step) {
                 if (!attention_meets(pair, query, step, first_row, rows)) {
@@ -213,7 +211,7 @@ __device__ __forceinline__ void attention_backward_owned_keys(const AttentionBac
     }
     const float one[2] = {1, 1}, scales[2] = {a.scale, a.scale};
     uint64_t row_stride = uint64_t(a.kv_heads) * a.width;
-    uint64_t at = uint64_t(tile.first + first_row + warp_row) * row_stride + kv_head * a.width;
+    uint64_t at = uint64_t(own.token + warp_row) * row_stride + kv_head * a.width;
     if constexpr (KEYS) {
         attention_store<T, WIDTH>(static_cast<T*>(a.dk) + at, dk, scales, count - warp_row, row_stride, a.width);
     }

@@ -23,8 +23,8 @@ template <int ROWS, int STEP> struct AttentionKeySteps {
     const AttentionPair* pairs;
     int index, last, row, key;
 
-    __device__ __forceinline__ AttentionKeySteps(const AttentionPair* all, const AttentionTile& tile, int first_row)
-        : pairs(all), index(tile.pairs_first), last(tile.pairs_last), row(first_row), key(0) {
+    __device__ __forceinline__ AttentionKeySteps(const AttentionPair* all, const AttentionRows<ROWS>& own)
+        : pairs(all), index(own.tile.pairs_first), last(own.tile.pairs_last), row(own.first), key(0) {
         settle();
     }
     __device__ __forceinline__ bool more() const { return index < last; }
@@ -47,22 +47,21 @@ template <int ROWS, int STEP> struct AttentionKeySteps {
 template <class T, int WIDTH> __device__ void attention_forward(const AttentionForward& a) {
     using Extents = AttentionExtents<T, WIDTH>;
     constexpr int rows = Extents::rows, step = Extents::forward_step, stride = Extents::stride;
-    constexpr int parts = ATTENTION_TILE / rows, tiles = step / 8;
+    constexpr int tiles = step / 8;
     DYNAMIC_SHARED(bytes);
     T* q = reinterpret_cast<T*>(bytes);
     T* k = q + rows * stride;
     T* v = k + step * stride;
 
-    const AttentionTile tile = a.tiles[blockIdx.x / parts];
-    int first_row = int(blockIdx.x % parts) * rows, count = tile.count - first_row;
-    if (count <= 0) {
+    const AttentionRows<rows> own(a.tiles);
+    if (own.count <= 0) {
         return;
     }
     uint32_t head = blockIdx.y, kv_head = head / (a.heads / a.kv_heads);
-    int lane = threadIdx.x % 32, warp_row = int(threadIdx.x / 32) * 16;
+    const int first_row = own.first, count = own.count, lane = own.lane, warp_row = own.warp_row;
 
-    AttentionKeySteps<rows, step> steps(a.pairs, tile, first_row);
-    attention_load<T, WIDTH, rows>(q, a.q, tile.first + first_row, count, a.heads, head, a.width);
+    AttentionKeySteps<rows, step> steps(a.pairs, own);
+    attention_load<T, WIDTH, rows>(q, a.q, own.token, count, a.heads, head, a.width);
     auto load_keys = [&](T* to, const void* from) {
         const AttentionPair& pair = a.pairs[steps.index];
         attention_load<T, WIDTH, step>(to, from, pair.key_tile + steps.key, pair.key_count - steps.key, a.kv_heads,
@@ -142,11 +141,11 @@ template <class T, int WIDTH> __device__ void attention_forward(const AttentionF
         inverse[half] = 1.0f / sums[half];
         int row = warp_row + lane / 4 + 8 * half;
         if (lane % 4 == 0 && row < count) {
-            a.log_sums[uint64_t(tile.first + first_row + row) * a.heads + head] = maxima[half] + logf(sums[half]);
+            a.log_sums[uint64_t(own.token + row) * a.heads + head] = maxima[half] + logf(sums[half]);
         }
     }
     uint64_t row_stride = uint64_t(a.heads) * a.width;
-    T* out = static_cast<T*>(a.out) + uint64_t(tile.first + first_row + warp_row) * row_stride + head * a.width;
+    T* out = static_cast<T*>(a.out) + uint64_t(own.token + warp_row) * row_stride + head * a.width;
     attention_store<T, WIDTH>(out, mixed, inverse, count - warp_row, row_stride, a.width);
 }
 

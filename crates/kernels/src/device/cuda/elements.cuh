@@ -59,11 +59,11 @@ __device__ __forceinline__ float warp_max(float value) {
     return value;
 }
 
-// The sum over `warps` neighbouring warps of a block, to all their threads; `warps` divides the block's warps, of which
-// there are at most 32. All threads of the block call it together.
-__device__ __forceinline__ float group_sum(float value, int warps) {
+// `fold` over the `warps` neighbouring warps of a block, each of which has folded its own into `value`; the result goes
+// to all their threads. `warps` divides the block's warps, of which there are at most 32. All threads of the block call
+// it together.
+template <class Fold> __device__ __forceinline__ float group_fold(float value, int warps, Fold fold) {
     __shared__ float parts[32];
-    value = warp_sum(value);
     if (warps == 1) {
         return value;
     }
@@ -74,29 +74,28 @@ __device__ __forceinline__ float group_sum(float value, int warps) {
     }
     __syncthreads();
     int first = warp / warps * warps;
-    float sum = 0;
-    for (int i = 0; i < warps; ++i) {
-        sum += parts[first + i];
+    float folded = parts[first];
+    for (int i = 1; i < warps; ++i) {
+        folded = fold(folded, parts[first + i]);
     }
-    return sum;
+    return folded;
+}
+
+__device__ __forceinline__ float group_sum(float value, int warps) {
+    return group_fold(warp_sum(value), warps, [](float a, float b) { return a + b; });
 }
 
 __device__ __forceinline__ float group_max(float value, int warps) {
-    __shared__ float parts[32];
-    value = warp_max(value);
-    if (warps == 1) {
-        return value;
-    }
-    int warp = threadIdx.x / 32;
-    __syncthreads();
-    if (threadIdx.x % 32 == 0) {
-        parts[warp] = value;
-    }
-    __syncthreads();
-    int first = warp / warps * warps;
-    float best = parts[first];
-    for (int i = 1; i < warps; ++i) {
-        best = fmaxf(best, parts[first + i]);
-    }
-    return best;
+    return group_fold(warp_max(value), warps, [](float a, float b) { return fmaxf(a, b); });
 }
+
+// A kernel for each element type, of `body<T, N>`: 16 bytes at a time where the arguments say that this can be.
+#define KERNELS_WIDE(name, Arguments, threads, body)                                                                   \
+    template <class T> __device__ void name(const Arguments& a) {                                                      \
+        if (a.wide) {                                                                                                  \
+            body<T, Wide<T>::count>(a);                                                                                \
+        } else {                                                                                                       \
+            body<T, 1>(a);                                                                                             \
+        }                                                                                                              \
+    }                                                                                                                  \
+    KERNELS(name, Arguments, threads, name)

@@ -26,15 +26,7 @@ template <class T, int N> __device__ void add_elements(const Add& a) {
     store<T, N>(static_cast<T*>(a.out) + i, left);
 }
 
-template <class T> __device__ void add(const Add& a) {
-    if (a.wide) {
-        add_elements<T, Wide<T>::count>(a);
-    } else {
-        add_elements<T, 1>(a);
-    }
-}
-
-KERNELS(add, Add, 256, add)
+KERNELS_WIDE(add, Add, 256, add_elements)
 
 struct Convert {
     const void* from;

@@ -69,15 +69,7 @@ template <class T, int N> __device__ void rms_norm_rows(const RmsNorm& a) {
     }
 }
 
-template <class T> __device__ void rms_norm(const RmsNorm& a) {
-    if (a.wide) {
-        rms_norm_rows<T, Wide<T>::count>(a);
-    } else {
-        rms_norm_rows<T, 1>(a);
-    }
-}
-
-KERNELS(rms_norm, RmsNorm, 256, rms_norm)
+KERNELS_WIDE(rms_norm, RmsNorm, 256, rms_norm_rows)
 
 struct RmsNormBackward {
     const void* x;
@@ -139,12 +131,4 @@ template <class T, int N> __device__ void rms_norm_backward_rows(const RmsNormBa
     }
 }
 
-template <class T> __device__ void rms_norm_backward(const RmsNormBackward& a) {
-    if (a.wide) {
-        rms_norm_backward_rows<T, Wide<T>::count>(a);
-    } else {
-        rms_norm_backward_rows<T, 1>(a);
-    }
-}
-
-KERNELS(rms_norm_backward, RmsNormBackward, 256, rms_norm_backward)
+KERNELS_WIDE(rms_norm_backward, RmsNormBackward, 256, rms_norm_backward_rows)
