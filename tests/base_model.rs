@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use smpo_chat::Message;
-use smpo_data::ChatTokenizer;
+use smpo_data::TrainingRow;
 use smpo_model::{Decoder, GenerateOptions, PackedBatch};
+use smpo_tokenizer::ChatTokenizer;
 
 #[derive(Deserialize)]
 struct Golden {
@@ -124,12 +125,12 @@ fn every_completion_of_the_demo_data_ends_in_exactly_one_terminator() {
     let pairs: Vec<_> = read("preferences.jsonl").into_iter().chain(read("held_out.jsonl")).collect();
     assert_eq!(pairs.len(), 1360);
     for pair in &pairs {
-        let ids = tokenizer.encode_pair(pair).unwrap();
+        let ids = pair.encode(&tokenizer).unwrap();
         check(&ids.chosen, &pair.id);
         check(&ids.rejected, &pair.id);
     }
     let examples = smpo_data::read::<smpo_data::Example>(root().join("datasets/demo/sft.jsonl.gz")).unwrap();
     for row in examples.iter().step_by(20) {
-        check(&tokenizer.encode_example(&row.record).unwrap().completion, &row.record.id);
+        check(&row.record.encode(&tokenizer).unwrap().completion, &row.record.id);
     }
 }

@@ -26,9 +26,9 @@ pub enum InferenceError {
         /// What to do.
         remedy: String,
     },
-    /// The chat template, or what the files say about terminators, cannot be used.
+    /// Tokenizer, chat template or terminators cannot be used.
     #[error(transparent)]
-    Chat(#[from] Box<smpo_chat::ChatError>),
+    Tokenizer(#[from] Box<smpo_tokenizer::TokenizerError>),
     /// The engine refused the model.
     #[error("{}: {engine} could not load it: {message}", path.display())]
     Load {

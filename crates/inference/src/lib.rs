@@ -7,16 +7,13 @@
 //!
 //! | feature | adds |
 //! |---|---|
-//! | *(none)* | the trait, the sampler, the [`Scripted`] fake |
-//! | `codec` | `Codec`: chat template and tokenizer, for engines that know token ids only |
+//! | *(none)* | the trait, [`EncodedPrompt`] for engines that read token ids only, the [`Scripted`] fake |
 //! | `mistralrs` | `MistralEngine`: Hugging Face directories, PEFT adapters and GGUF files through mistral.rs |
 //! | `http` | `HttpGenerator`: any OpenAI-compatible server |
 //!
 //! Units: log-probs are natural logarithms (nats) of the model's own distribution, at temperature 1 and before any
 //! filter; lengths are tokens. Shapes: `V` is the vocabulary.
 
-#[cfg(feature = "codec")]
-mod codec;
 mod completion;
 mod draw;
 mod error;
@@ -27,6 +24,7 @@ pub mod http;
 #[cfg(feature = "mistralrs")]
 pub mod mistral;
 mod pool;
+mod prompt;
 mod recorder;
 mod request;
 mod sampler;
@@ -38,13 +36,12 @@ pub use error::InferenceError;
 pub use fidelity::{Disagreement, Fidelity, check_fidelity, default_tolerance};
 pub use generator::{EngineInfo, Generator};
 pub use pool::generate_each;
+pub use prompt::EncodedPrompt;
 pub use recorder::{Recorder, Recording, Step};
 pub use request::Request;
 pub use sampler::Sampler;
 pub use scripted::Scripted;
 
-#[cfg(feature = "codec")]
-pub use codec::{Codec, EncodedPrompt, Terminator};
 #[cfg(feature = "http")]
 pub use http::{HttpConfig, HttpGenerator};
 #[cfg(feature = "mistralrs")]

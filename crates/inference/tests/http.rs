@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use smpo_chat::Message;
 use smpo_inference::{
-    Codec, FinishReason, Generator, HttpConfig, HttpGenerator, InferenceError, Request, Sampler, generate_each,
+    FinishReason, Generator, HttpConfig, HttpGenerator, InferenceError, Request, Sampler, generate_each,
 };
+use smpo_tokenizer::ChatTokenizer;
 
 /// One scripted answer.
 enum Answer {
@@ -163,9 +164,10 @@ fn a_prompt_rendered_here_goes_to_completions() {
         _ => say("200 OK", r#"{"choices": [{"text": " yes", "finish_reason": "stop"}]}"#),
     });
     let model = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/qwen2");
-    let codec = Codec::read(&model.join("tokenizer.json"), &[&model]).expect("valid");
-    let (text, ids) = codec.render(&request("p")).expect("renders");
-    let mut generator = HttpGenerator::completing(config(&server.url), codec).expect("valid");
+    let tokenizer = ChatTokenizer::from_model_dir(&model).expect("valid");
+    let text = tokenizer.render_prompt(&request("p").messages).expect("renders");
+    let ids = tokenizer.encode_text(&text).expect("encodes");
+    let mut generator = HttpGenerator::completing(config(&server.url), tokenizer).expect("valid");
     for prompt in ["p", "q"] {
         let completion = generator.generate(&request(prompt)).expect("answered");
         assert_eq!((completion.text.as_str(), completion.finish), (" yes", FinishReason::Eos));

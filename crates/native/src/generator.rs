@@ -4,8 +4,9 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
 use rayon::ThreadPoolBuilder;
-use smpo_inference::{Codec, Completion, EngineInfo, Generator, InferenceError, Recorder, Request};
+use smpo_inference::{Completion, EncodedPrompt, EngineInfo, Generator, InferenceError, Recorder, Request};
 use smpo_model::PackedDecoder;
+use smpo_tokenizer::ChatTokenizer;
 
 use crate::queue::{Failure, Job, Queue};
 use crate::worker::{Limits, work};
@@ -44,7 +45,7 @@ pub struct NativeGenerator {
 }
 
 struct Engine {
-    codec: Codec,
+    tokenizer: Arc<ChatTokenizer>,
     position_limit: usize,
     queue: Arc<Queue>,
     workers: Vec<JoinHandle<()>>,
@@ -55,7 +56,11 @@ impl NativeGenerator {
     ///
     /// # Errors
     /// [`InferenceError::Engine`] when a thread cannot be started.
-    pub fn start(decoder: PackedDecoder, codec: Codec, options: NativeOptions) -> Result<Vec<Self>, InferenceError> {
+    pub fn start(
+        decoder: PackedDecoder,
+        tokenizer: impl Into<Arc<ChatTokenizer>>,
+        options: NativeOptions,
+    ) -> Result<Vec<Self>, InferenceError> {
         let threads = options.threads.max(1);
         let batches = if decoder.weight_bytes() <= CACHED_BYTES { threads } else { 1 };
         let spec = decoder.spec();
@@ -63,7 +68,7 @@ impl NativeGenerator {
         let limits = Limits { sequences: options.batch.max(1), tokens: CACHE_BYTES / batches / token_bytes.max(1) };
         let position_limit = spec.max_positions.unwrap_or(usize::MAX);
         let (decoder, queue) = (Arc::new(decoder), Arc::new(Queue::default()));
-        let mut engine = Engine { codec, position_limit, queue, workers: Vec::new() };
+        let mut engine = Engine { tokenizer: tokenizer.into(), position_limit, queue, workers: Vec::new() };
         for index in 0..batches {
             let (decoder, queue) = (decoder.clone(), engine.queue.clone());
             let failed = |error: &dyn std::fmt::Display| InferenceError::Engine {
@@ -83,18 +88,18 @@ impl NativeGenerator {
         Ok(vec![NativeGenerator { engine: Arc::new(engine) }; batches * limits.sequences])
     }
 
-    /// Template, tokenizer and terminators.
-    pub fn codec(&self) -> &Codec {
-        &self.engine.codec
+    /// Tokenizer, chat template and terminators of the model.
+    pub fn tokenizer(&self) -> &ChatTokenizer {
+        &self.engine.tokenizer
     }
 }
 
 impl Generator for NativeGenerator {
     fn generate(&mut self, request: &Request) -> Result<Completion, InferenceError> {
         request.validate()?;
-        let Engine { codec, position_limit, queue, .. } = &*self.engine;
-        let prompt = codec.prompt(request, *position_limit)?;
-        let recorder = Recorder::new(request, codec.terminator_ids());
+        let Engine { tokenizer, position_limit, queue, .. } = &*self.engine;
+        let prompt = EncodedPrompt::new(tokenizer, request, *position_limit)?;
+        let recorder = Recorder::new(request, tokenizer.terminator_ids());
         let (reply, answer) = mpsc::channel();
         queue.push(Job { prompt: prompt.ids.clone(), cap: prompt.cap, recorder, reply });
         let failed = |message: String| InferenceError::Engine {
@@ -104,7 +109,7 @@ impl Generator for NativeGenerator {
             message,
         };
         match answer.recv() {
-            Ok(Ok(recording)) => codec.completion(request, &prompt, recording),
+            Ok(Ok(recording)) => prompt.completion(tokenizer, request, recording),
             Ok(Err(Failure::Recorder(error))) => Err(error),
             Ok(Err(Failure::Model(message))) => Err(failed(message)),
             Err(_) => Err(failed("its worker went away without an answer".into())),

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use smpo_chat::Message;
-use smpo_inference::{Codec, Completion, FinishReason, Generator, InferenceError, Request, Sampler, generate_each};
+use smpo_inference::{Completion, FinishReason, Generator, InferenceError, Request, Sampler, generate_each};
 use smpo_model::Decoder;
 use smpo_native::{NativeGenerator, NativeOptions};
+use smpo_tokenizer::ChatTokenizer;
 
 /// Nats, for a log p of about 1: float32 logits lose digits with their size.
 const TOLERANCE: f64 = 1e-5;
@@ -74,9 +75,8 @@ fn golden() -> Golden {
     serde_json::from_str(&fs::read_to_string(golden_dir().join("expected.json")).expect("readable")).expect("valid")
 }
 
-fn codec() -> Codec {
-    let model = golden_dir().join("qwen2");
-    Codec::read(&model.join("tokenizer.json"), &[&model]).expect("valid")
+fn tokenizer() -> ChatTokenizer {
+    ChatTokenizer::from_model_dir(golden_dir().join("qwen2")).expect("valid")
 }
 
 fn decoder() -> Decoder {
@@ -84,7 +84,7 @@ fn decoder() -> Decoder {
 }
 
 fn start(decoder: &Decoder, threads: usize, batch: usize) -> Vec<NativeGenerator> {
-    NativeGenerator::start(decoder.pack().expect("packed"), codec(), NativeOptions { threads, batch }).expect("started")
+    NativeGenerator::start(decoder.pack().expect("packed"), tokenizer(), NativeOptions { threads, batch }).expect("started")
 }
 
 fn complete(generators: &mut [NativeGenerator], requests: &[Request]) -> Vec<Completion> {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use smpo_chat::Terminators;
 
 /// The model that was evaluated.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -60,6 +61,18 @@ pub struct TerminatorSet {
     pub ids: Vec<u32>,
     /// The tokens' text, in the same order.
     pub tokens: Vec<String>,
+}
+
+impl From<&Terminators> for TerminatorSet {
+    /// The tokens whose id is known.
+    fn from(terminators: &Terminators) -> Self {
+        let entries = terminators.entries().iter();
+        let mut known: Vec<(u32, String)> =
+            entries.filter_map(|entry| Some((entry.id?, entry.token.clone().unwrap_or_default()))).collect();
+        known.sort();
+        let (ids, tokens) = known.into_iter().unzip();
+        TerminatorSet { ids, tokens }
+    }
 }
 
 /// `run.json`.

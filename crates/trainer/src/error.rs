@@ -42,7 +42,7 @@ pub enum TrainError {
     },
     /// The model directory's tokenizer or chat template is wrong.
     #[error(transparent)]
-    Encode(#[from] smpo_data::EncodeError),
+    Encode(#[from] smpo_tokenizer::TokenizerError),
     /// The device cannot be used.
     #[error(transparent)]
     Device(#[from] smpo_devices::DeviceError),

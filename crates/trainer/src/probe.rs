@@ -10,8 +10,8 @@ use std::fs;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use smpo_data::ChatTokenizer;
 use smpo_model::{Continuation, Decoder, GenerateOptions, PackedBatch};
+use smpo_tokenizer::ChatTokenizer;
 
 use crate::config::{ProbeConfig, TrainConfig};
 use crate::error::{TrainError, io};

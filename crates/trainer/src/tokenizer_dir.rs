@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 use smpo_chat::ChatTemplate;
-use smpo_data::ChatTokenizer;
+use smpo_tokenizer::ChatTokenizer;
 use smpo_model::COMPANIONS;
 
 use crate::config::TrainConfig;

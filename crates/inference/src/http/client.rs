@@ -9,13 +9,15 @@ use std::time::{Duration, SystemTime};
 use reqwest::Url;
 use reqwest::blocking::{Client, Response};
 use reqwest::header::{AUTHORIZATION, RETRY_AFTER};
+use smpo_tokenizer::ChatTokenizer;
 
 use super::answer::{completion, error_message, out_of_quota};
 use super::body::{Asked, Refusals, body, seed};
 use super::config::HttpConfig;
 use super::key::Key;
 use super::retry::{Gate, backoff, may_pass, retry_after};
-use crate::{Codec, Completion, EngineInfo, Generator, InferenceError, Request};
+use crate::prompt::render;
+use crate::{Completion, EngineInfo, Generator, InferenceError, Request};
 
 /// The longest answer that is read, in bytes.
 const LONGEST_ANSWER: u64 = 64 << 20;
@@ -36,7 +38,7 @@ struct Shared {
     shown: String,
     client: Client,
     /// Renders prompts for `/completions`; without it conversations go to `/chat/completions`.
-    codec: Option<Codec>,
+    tokenizer: Option<ChatTokenizer>,
     key: Option<Key>,
     gate: Gate,
     refusals: Mutex<Refusals>,
@@ -84,11 +86,11 @@ impl HttpGenerator {
     ///
     /// # Errors
     /// As [`HttpGenerator::new`].
-    pub fn completing(config: HttpConfig, codec: Codec) -> Result<Self, InferenceError> {
-        Self::connect(config, Some(codec))
+    pub fn completing(config: HttpConfig, tokenizer: ChatTokenizer) -> Result<Self, InferenceError> {
+        Self::connect(config, Some(tokenizer))
     }
 
-    fn connect(config: HttpConfig, codec: Option<Codec>) -> Result<Self, InferenceError> {
+    fn connect(config: HttpConfig, tokenizer: Option<ChatTokenizer>) -> Result<Self, InferenceError> {
         let invalid = |field: &str, expected: &str, got: &str| InferenceError::Server {
             url: String::new(),
             message: format!("{field} must be {expected}, got {got}"),
@@ -107,7 +109,7 @@ impl HttpGenerator {
         let _ = shown.set_password(None);
         shown.set_query(None);
         let mut endpoint = base.clone();
-        let path = if codec.is_some() { "completions" } else { "chat/completions" };
+        let path = if tokenizer.is_some() { "completions" } else { "chat/completions" };
         endpoint.set_path(&format!("{}/{path}", base.path().trim_end_matches('/')));
         let client = Client::builder()
             .timeout(Duration::from_secs_f64(config.timeout_secs))
@@ -120,13 +122,13 @@ impl HttpGenerator {
         }
         let refusals = Mutex::default();
         let shown = shown.to_string();
-        let shared = Shared { config, endpoint, shown, client, codec, key, gate: Gate::default(), refusals };
+        let shared = Shared { config, endpoint, shown, client, tokenizer, key, gate: Gate::default(), refusals };
         Ok(HttpGenerator { shared: Arc::new(shared) })
     }
 
     /// The template that prompts are rendered with here; `None` where the server renders them.
     pub fn template_source(&self) -> Option<&str> {
-        self.shared.codec.as_ref().map(Codec::template_source)
+        self.shared.tokenizer.as_ref().map(|tokenizer| tokenizer.template().source())
     }
 
     /// As many clones as requests may be in flight ([`HttpConfig::concurrency`]), for [`crate::generate_each`].
@@ -148,7 +150,7 @@ impl Generator for HttpGenerator {
 
 impl Shared {
     fn complete(&self, request: &Request) -> Result<Completion, InferenceError> {
-        let rendered = self.codec.as_ref().map(|codec| codec.render(request)).transpose()?;
+        let rendered = self.tokenizer.as_ref().map(|tokenizer| render(tokenizer, request)).transpose()?;
         let asked = match &rendered {
             None => Asked::Chat,
             Some((text, ids)) => Asked::Prompt { text, ids },

@@ -9,13 +9,14 @@ use mistralrs::{
     Tensor,
 };
 use serde::{Deserialize, Serialize};
+use smpo_tokenizer::ChatTokenizer;
 use tokio::sync::mpsc;
 
 use super::checkpoint::Checkpoint;
 use super::load::{ENGINE, Loaded, load};
 use super::steer::{Steer, only};
 use super::threads::adopt_current;
-use crate::{Codec, Completion, EngineInfo, Generator, InferenceError, Recorder, Request, Terminator};
+use crate::{Completion, EncodedPrompt, EngineInfo, Generator, InferenceError, Recorder, Request};
 
 /// The version of the engine this crate is built with and its measures were taken on.
 const VERSION: &str = "0.8.1";
@@ -42,7 +43,7 @@ const LARGE: u64 = 256 << 20;
 /// Not for use from inside an asynchronous runtime: [`Generator::generate`] blocks.
 pub struct MistralEngine {
     runner: Arc<MistralRs>,
-    codec: Codec,
+    tokenizer: ChatTokenizer,
     stop: u32,
     position_limit: usize,
     threads: usize,
@@ -54,8 +55,8 @@ impl MistralEngine {
     /// Loads a Hugging Face directory, a PEFT adapter directory or a GGUF file. Nothing is fetched from anywhere.
     ///
     /// # Errors
-    /// [`InferenceError::MissingFile`], [`InferenceError::InvalidFile`] and [`InferenceError::Chat`] for what is wrong
-    /// with the files, [`InferenceError::Load`] for what the engine says.
+    /// [`InferenceError::MissingFile`], [`InferenceError::InvalidFile`] and [`InferenceError::Tokenizer`] for files
+    /// that cannot be used, [`InferenceError::Load`] for what the engine says.
     pub fn load(model: impl AsRef<Path>, config: &MistralConfig) -> Result<Self, InferenceError> {
         let checkpoint = Checkpoint::open(model.as_ref(), config.base.as_deref())?;
         Self::start(&checkpoint, threads(&checkpoint, config, 1), config.cuda)
@@ -77,25 +78,20 @@ impl MistralEngine {
     }
 
     fn start(checkpoint: &Checkpoint, threads: usize, cuda: Option<usize>) -> Result<Self, InferenceError> {
-        let Loaded { runner, codec, position_limit } = load(checkpoint, ModelDType::F32, cuda)?;
+        let Loaded { runner, tokenizer, position_limit } = load(checkpoint, ModelDType::F32, cuda)?;
         let dtype = if matches!(checkpoint, Checkpoint::Gguf { .. }) { "gguf" } else { "f32" };
-        let mut engine = MistralEngine { runner, codec, stop: 0, position_limit, threads, dtype, cuda };
+        let mut engine = MistralEngine { runner, tokenizer, stop: 0, position_limit, threads, dtype, cuda };
         engine.stop = engine.stopping_terminator().ok_or_else(|| InferenceError::Load {
             path: checkpoint.path().to_path_buf(),
             engine: ENGINE,
-            message: format!("it stops on none of the terminators {:?}", engine.codec.terminator_ids()),
+            message: format!("it stops on none of the terminators {:?}", engine.tokenizer.terminator_ids()),
         })?;
         Ok(engine)
     }
 
-    /// Every token that ends a turn of this model: `eos` means any of them.
-    pub fn terminators(&self) -> &[Terminator] {
-        self.codec.terminators()
-    }
-
-    /// The chat template, for hashes and records.
-    pub fn template_source(&self) -> &str {
-        self.codec.template_source()
+    /// Tokenizer, chat template and terminators of the model.
+    pub fn tokenizer(&self) -> &ChatTokenizer {
+        &self.tokenizer
     }
 
     /// The longest prompt and completion together, in tokens.
@@ -103,18 +99,10 @@ impl MistralEngine {
         self.position_limit
     }
 
-    /// The token ids of a conversation opened for the assistant's turn, as the model sees them.
-    ///
-    /// # Errors
-    /// [`InferenceError::Prompt`].
-    pub fn encode_prompt(&self, request: &Request) -> Result<Vec<u32>, InferenceError> {
-        self.codec.encode(request)
-    }
-
     /// The first terminator on which the engine demonstrably stops. It refuses a stop token whose text begins other
     /// tokens, and then another has to do: every terminator reaches it as this one.
     fn stopping_terminator(&self) -> Option<u32> {
-        self.codec.terminator_ids().iter().copied().find(|&id| {
+        self.tokenizer.terminator_ids().iter().copied().find(|&id| {
             let threads = self.threads;
             let force: Arc<dyn CustomLogitsProcessor> = Arc::new(move |logits: &Tensor, _: &[u32]| {
                 adopt_current(threads);
@@ -191,8 +179,8 @@ impl Generator for MistralEngine {
             engine: ENGINE.into(),
             message,
         };
-        let prompt = self.codec.prompt(request, self.position_limit)?;
-        let terminators = self.codec.terminator_ids();
+        let prompt = EncodedPrompt::new(&self.tokenizer, request, self.position_limit)?;
+        let terminators = self.tokenizer.terminator_ids();
         let recorder = Recorder::new(request, terminators);
         let steer = Arc::new(Steer::new(recorder, self.stop, prompt.ids.len(), prompt.cap));
         let outcome = self.run(prompt.ids.clone(), prompt.cap, self.stop, steer.clone());
@@ -206,7 +194,7 @@ impl Generator for MistralEngine {
                 prompt.cap
             )));
         }
-        self.codec.completion(request, &prompt, recording)
+        prompt.completion(&self.tokenizer, request, recording)
     }
 
     fn engine(&self) -> EngineInfo {

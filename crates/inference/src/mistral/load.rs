@@ -11,17 +11,18 @@ use mistralrs::core::{
     LocalModelPaths, LoraAdapterPaths, MistralRs, MistralRsBuilder, ModelDType, ModelPaths, NormalLoaderBuilder,
     NormalSpecificConfig, SchedulerConfig,
 };
+use smpo_tokenizer::ChatTokenizer;
 use tempfile::NamedTempFile;
 
 use super::checkpoint::{Checkpoint, Directory};
-use crate::{Codec, InferenceError};
+use crate::InferenceError;
 
 pub(super) const ENGINE: &str = "mistral.rs";
 
 /// A running engine and what it does not do itself.
 pub(super) struct Loaded {
     pub runner: Arc<MistralRs>,
-    pub codec: Codec,
+    pub tokenizer: ChatTokenizer,
     pub position_limit: usize,
 }
 
@@ -48,12 +49,11 @@ fn failed(path: &Path, message: impl ToString) -> InferenceError {
 fn load_here(checkpoint: &Checkpoint, dtype: ModelDType, cuda: Option<usize>) -> Result<Loaded, InferenceError> {
     let path = checkpoint.path();
     // Template, terminators and tokenizer first: what they find missing needs no weights.
-    let codec = match checkpoint {
-        Checkpoint::Directory(Directory { path, .. }) | Checkpoint::Gguf { directory: path, .. } => {
-            Codec::read(checkpoint.tokenizer(), &[path])?
-        }
-        Checkpoint::Adapter { base, adapter } => Codec::read(checkpoint.tokenizer(), &[&adapter.path, &base.path])?,
+    let (directory, fallback) = match checkpoint {
+        Checkpoint::Directory(Directory { path, .. }) | Checkpoint::Gguf { directory: path, .. } => (path, None),
+        Checkpoint::Adapter { base, adapter } => (&adapter.path, Some(base.path.as_path())),
     };
+    let tokenizer = ChatTokenizer::from_files(checkpoint.tokenizer(), directory, fallback).map_err(Box::new)?;
     let Plan { loader, paths, _config } = plan(checkpoint)?;
     let device = match cuda {
         None => Device::Cpu,
@@ -80,7 +80,7 @@ fn load_here(checkpoint: &Checkpoint, dtype: ModelDType, cuda: Option<usize>) ->
     // A runtime of one thread, for the one await; on a larger one mistral.rs makes a dummy run.
     let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|error| failed(path, error))?;
     let runner = runtime.block_on(builder.build());
-    Ok(Loaded { runner, codec, position_limit })
+    Ok(Loaded { runner, tokenizer, position_limit })
 }
 
 type Paths = Box<dyn ModelPaths>;
