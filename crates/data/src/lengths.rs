@@ -152,7 +152,8 @@ fn measure(record: &Record, tokenizer: Option<&ChatTokenizer>) -> Option<Vec<(Pa
         None => (characters(record.prompt()), sides.iter().map(|(_, side)| characters(side)).collect()),
         Some(tokenizer) => {
             let messages: Vec<&[Message]> = sides.iter().map(|(_, side)| *side).collect();
-            let PromptCompletions { prompt_ids: prompt, completion_ids: completions } = tokenizer.encode_completions(record.prompt(), &messages).ok()?;
+            let PromptCompletions { prompt_ids: prompt, completion_ids: completions } =
+                tokenizer.encode_completions(record.prompt(), &messages).ok()?;
             (prompt.len(), completions.iter().map(Vec::len).collect())
         }
     };

@@ -5,13 +5,13 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use smpo_data::{
-    Dataset, Example, HoldOut, OnBadRows, PreferencePair, Row, Rows, TokenCache, Truncation,
-    UnpairedExample,
+    Dataset, Example, HoldOut, OnBadRows, PreferencePair, Row, Rows, TokenCache, Truncation, UnpairedExample,
 };
 use smpo_tokenizer::ChatTokenizer;
 
 fn model() -> ChatTokenizer {
-    ChatTokenizer::from_model_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../tokenizer/tests/golden/chatml")).unwrap()
+    ChatTokenizer::from_model_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../tokenizer/tests/golden/chatml"))
+        .unwrap()
 }
 
 fn pairs(dir: &Path, name: &str, rows: usize) -> PathBuf {

@@ -43,14 +43,13 @@ impl EncodedPrompt {
         recording: Recording,
     ) -> Result<Completion, InferenceError> {
         let ended = recording.token_ids.last().is_some_and(|&id| tokenizer.is_terminator(id));
-        let text = tokenizer.decode_completion(&self.ids, &recording.token_ids).map_err(|error| {
-            InferenceError::Engine {
+        let text =
+            tokenizer.decode_completion(&self.ids, &recording.token_ids).map_err(|error| InferenceError::Engine {
                 prompt_id: request.prompt_id.clone(),
                 sample: request.sample,
                 engine: "tokenizer".into(),
                 message: error.to_string(),
-            }
-        })?;
+            })?;
         Ok(Completion {
             text,
             tokens: Some(recording.token_ids.len() as u32),

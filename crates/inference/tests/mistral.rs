@@ -125,7 +125,12 @@ fn equals_transformers_token_by_token_in_any_order_on_one_engine() {
     let cases = cases();
     assert!(cases.iter().any(|case| case.messages.len() > 1), "the golden file has a multi-turn prompt");
     for case in cases.iter().chain(cases.iter().rev()) {
-        assert_eq!(engine.tokenizer().encode_prompt(&case.messages).expect("encodes"), case.prompt_ids, "{}", case.prompt_id);
+        assert_eq!(
+            engine.tokenizer().encode_prompt(&case.messages).expect("encodes"),
+            case.prompt_ids,
+            "{}",
+            case.prompt_id
+        );
         case.check(&engine.generate(&case.request()).expect("generates"));
     }
     let terminators = engine.tokenizer().terminators();

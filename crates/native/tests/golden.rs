@@ -84,7 +84,8 @@ fn decoder() -> Decoder {
 }
 
 fn start(decoder: &Decoder, threads: usize, batch: usize) -> Vec<NativeGenerator> {
-    NativeGenerator::start(decoder.pack().expect("packed"), tokenizer(), NativeOptions { threads, batch }).expect("started")
+    NativeGenerator::start(decoder.pack().expect("packed"), tokenizer(), NativeOptions { threads, batch })
+        .expect("started")
 }
 
 fn complete(generators: &mut [NativeGenerator], requests: &[Request]) -> Vec<Completion> {

@@ -20,5 +20,5 @@ mod special_tokens;
 mod turn_split;
 
 pub use chat_tokenizer::ChatTokenizer;
-pub use encode::{PromptCompletions, PromptCompletion};
+pub use encode::{PromptCompletion, PromptCompletions};
 pub use error::TokenizerError;

@@ -3,8 +3,8 @@
 use std::ops::ControlFlow;
 
 use smpo_data::{
-    BadRows, Dataset, Example, PreferencePair, TokenCache, TokenizedExample, TokenizedPair,
-    TokenizedUnpaired, TrainingRow, TruncatedRows, Truncation, UnpairedExample,
+    BadRows, Dataset, Example, PreferencePair, TokenCache, TokenizedExample, TokenizedPair, TokenizedUnpaired,
+    TrainingRow, TruncatedRows, Truncation, UnpairedExample,
 };
 use smpo_losses::Loss;
 use smpo_tokenizer::ChatTokenizer;

@@ -9,8 +9,8 @@ use comfy_table::{CellAlignment, ContentArrangement};
 use serde::Serialize;
 use smpo_chat::ChatTemplate;
 use smpo_data::{
-    CheckReport, ConvertError, Finding, LengthReport, Lengths, Problem, PromptKeep,
-    ReadError, Severity, Truncation, check, convert, count_rows, lengths,
+    CheckReport, ConvertError, Finding, LengthReport, Lengths, Problem, PromptKeep, ReadError, Severity, Truncation,
+    check, convert, count_rows, lengths,
 };
 use smpo_tokenizer::{ChatTokenizer, TokenizerError};
 

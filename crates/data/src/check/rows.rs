@@ -3,8 +3,8 @@
 use smpo_chat::Message;
 use smpo_tokenizer::{ChatTokenizer, PromptCompletions};
 
-use crate::check::Rule;
 use crate::Truncation;
+use crate::check::Rule;
 use crate::record::Record;
 
 /// What was found in a row.

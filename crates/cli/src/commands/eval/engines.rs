@@ -66,7 +66,8 @@ impl Engines {
         };
         let terminators = Some(tokenizer.terminators().into());
         let template_sha256 = Some(hash_bytes(tokenizer.template().source().as_bytes()));
-        let generators = NativeGenerator::start(forward.pack().execution()?, tokenizer, options).map_err(blame_engine)?;
+        let generators =
+            NativeGenerator::start(forward.pack().execution()?, tokenizer, options).map_err(blame_engine)?;
         let info = generators.first().context("expected at least one generator").execution()?.engine();
         Ok(Engines {
             info,
