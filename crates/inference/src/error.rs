@@ -39,17 +39,13 @@ pub enum InferenceError {
         /// What it said.
         message: String,
     },
-    /// A request that no engine should be asked.
-    #[error("prompt {prompt_id:?}: {field} must be {expected}, got {got}")]
+    /// A field of [`crate::Request`] is out of range.
+    #[error("prompt {prompt_id:?}: {problem}")]
     InvalidRequest {
         /// The prompt.
         prompt_id: String,
-        /// The field of [`crate::Request`].
-        field: &'static str,
-        /// What is allowed.
-        expected: &'static str,
-        /// What it was.
-        got: String,
+        /// Field, range and value.
+        problem: smpo_sampling::OutOfRange,
     },
     /// The chat template or the tokenizer failed on this conversation.
     #[error("prompt {prompt_id:?}: could not be turned into tokens: {message}")]
@@ -72,27 +68,9 @@ pub enum InferenceError {
         /// The model's `max_position_embeddings`.
         limit: usize,
     },
-    /// The model's forward pass gave something that is no distribution.
-    #[error(
-        "step {step}: the logit of token {token} is {value}, expected a finite number or -inf; \
-         the weights or the arithmetic (dtype) are broken"
-    )]
-    BrokenLogits {
-        /// Generated tokens before this one.
-        step: usize,
-        /// The first token concerned.
-        token: usize,
-        /// Its logit.
-        value: f32,
-    },
-    /// Every token has probability 0.
-    #[error("step {step}: all {vocabulary} logits are -inf; the weights or the arithmetic (dtype) are broken")]
-    NoToken {
-        /// Generated tokens before this one.
-        step: usize,
-        /// `V`.
-        vocabulary: usize,
-    },
+    /// The model's forward pass gave logits that are no distribution.
+    #[error(transparent)]
+    Logits(#[from] smpo_sampling::LogitsError),
     /// The engine failed on this request; the next may succeed.
     #[error("prompt {prompt_id:?}, sample {sample}: {engine}: {message}")]
     Engine {

@@ -1,9 +1,8 @@
 //! Text generation behind one trait, with mistral.rs inside.
 //!
-//! A [`Generator`] answers one [`Request`] with one [`Completion`]. What every generator has in common is kept free
-//! of engines: how a token is drawn ([`Sampler`], [`Noise`]), what is recorded at each step ([`Recorder`]), how
-//! many generators share a list of requests ([`generate_each`]) and how an engine is held against another forward
-//! pass before its numbers are believed ([`check_fidelity`]).
+//! A [`Generator`] returns one [`Completion`] for one [`Request`]. Independent of any engine: drawing and recording
+//! (`smpo_sampling`), several generators on one list of requests ([`generate_each`]), and the comparison of an engine's
+//! log-probs with those of a reference forward pass ([`check_fidelity`]).
 //!
 //! | feature | adds |
 //! |---|---|
@@ -15,7 +14,6 @@
 //! filter; lengths are tokens. Shapes: `V` is the vocabulary.
 
 mod completion;
-mod draw;
 mod error;
 mod fidelity;
 mod generator;
@@ -25,22 +23,18 @@ pub mod http;
 pub mod mistral;
 mod pool;
 mod prompt;
-mod recorder;
 mod request;
-mod sampler;
 mod scripted;
 
-pub use completion::{Completion, FinishReason};
-pub use draw::{Noise, draw, log_normalizer};
+pub use completion::Completion;
 pub use error::InferenceError;
 pub use fidelity::{Disagreement, Fidelity, check_fidelity, default_tolerance};
 pub use generator::{EngineInfo, Generator};
 pub use pool::generate_each;
 pub use prompt::EncodedPrompt;
-pub use recorder::{Recorder, Recording, Step};
 pub use request::Request;
-pub use sampler::Sampler;
 pub use scripted::Scripted;
+pub use smpo_sampling::{FinishReason, Sampler};
 
 #[cfg(feature = "http")]
 pub use http::{HttpConfig, HttpGenerator};

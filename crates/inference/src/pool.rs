@@ -11,7 +11,7 @@ use crate::{Completion, Generator, InferenceError, Request};
 /// request's index. `deliver` runs on the calling thread; when it breaks, no further request is started, those in
 /// flight are still delivered, and the call returns.
 ///
-/// Requests start in order and finish in any; what they draw depends on neither ([`crate::Noise`]).
+/// Requests start in order and finish in any; what they draw depends on neither (`smpo_sampling::Noise`).
 pub fn generate_each<G: Generator>(
     generators: &mut [G],
     requests: &[Request],

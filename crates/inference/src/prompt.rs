@@ -1,8 +1,9 @@
 //! From a request to the token ids an engine continues, and from the recorded ids to a completion.
 
+use smpo_sampling::{FinishReason, Noise, Recorder, Recording};
 use smpo_tokenizer::ChatTokenizer;
 
-use crate::{Completion, FinishReason, InferenceError, Recording, Request};
+use crate::{Completion, InferenceError, Request};
 
 /// A request's conversation as token ids, for engines that read ids only.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +31,13 @@ impl EncodedPrompt {
             }),
             room => Ok(EncodedPrompt { cap: room.min(request.max_tokens as usize), ids }),
         }
+    }
+
+    /// The recorder that draws the completion of this prompt: `request`'s sampler, its random stream, the model's full
+    /// terminator set, the cap.
+    pub fn recorder(&self, tokenizer: &ChatTokenizer, request: &Request) -> Recorder {
+        let noise = Noise::new(request.seed, &request.prompt_id, request.sample);
+        Recorder::new(request.sampler, noise, tokenizer.terminator_ids(), self.cap)
     }
 
     /// `recording`, drawn after this prompt, as a completion.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use smpo_chat::Message;
+use smpo_sampling::LogitsError;
 use smpo_inference::{
     Completion, FinishReason, Generator, InferenceError, MistralConfig, MistralEngine, Request, Sampler,
     check_fidelity, default_tolerance, generate_each,
@@ -303,7 +304,7 @@ fn weights_that_give_no_distribution_fail_the_request_and_not_the_engine() {
     let mut engine = load(dir.path()).expect("loads");
     for _ in 0..2 {
         let error = engine.generate(&user("p", "hi", Sampler::greedy(), 4)).expect_err("NaN");
-        assert!(matches!(error, InferenceError::BrokenLogits { step: 0, token: 0, .. }), "{error}");
+        assert!(matches!(error, InferenceError::Logits(LogitsError::NotFinite { step: 0, token: 0, .. })), "{error}");
     }
 }
 

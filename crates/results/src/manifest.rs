@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use smpo_chat::Terminators;
+use smpo_sampling::Sampler;
 
 /// The model that was evaluated.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -36,22 +37,6 @@ pub struct SuiteInfo {
     /// SHA-256 of the held-out preference pairs, when preference accuracy was measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pairs_sha256: Option<String>,
-}
-
-/// How tokens were drawn.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct SamplerInfo {
-    /// 0 is greedy.
-    pub temperature: f64,
-    /// Keep the k likeliest tokens.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub top_k: Option<u32>,
-    /// Nucleus.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub top_p: Option<f64>,
-    /// Keep tokens at least this share of the likeliest.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub min_p: Option<f64>,
 }
 
 /// Every token that ends a turn.
@@ -88,7 +73,7 @@ pub struct RunManifest {
     pub suite: SuiteInfo,
     /// The sampler; absent for scored completions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sampler: Option<SamplerInfo>,
+    pub sampler: Option<Sampler>,
     /// Cap on generated tokens, terminator included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cap: Option<u32>,

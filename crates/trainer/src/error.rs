@@ -49,6 +49,9 @@ pub enum TrainError {
     /// The model directory is wrong, or the model refused a batch.
     #[error(transparent)]
     Model(#[from] smpo_model::ModelError),
+    /// The probe's prompts could not be completed.
+    #[error("probe: {0}")]
+    Probe(#[from] smpo_native::CompleteError),
     /// An operation refused its input.
     #[error(transparent)]
     Kernel(#[from] smpo_kernels::KernelError),

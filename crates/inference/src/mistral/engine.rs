@@ -14,9 +14,9 @@ use tokio::sync::mpsc;
 
 use super::checkpoint::Checkpoint;
 use super::load::{ENGINE, Loaded, load};
-use super::steer::{Steer, only};
+use super::recording_sampler::{RecordingSampler, only};
 use super::threads::adopt_current;
-use crate::{Completion, EncodedPrompt, EngineInfo, Generator, InferenceError, Recorder, Request};
+use crate::{Completion, EncodedPrompt, EngineInfo, Generator, InferenceError, Request};
 
 /// The version of the engine this crate is built with and its measures were taken on.
 const VERSION: &str = "0.8.1";
@@ -180,15 +180,14 @@ impl Generator for MistralEngine {
             message,
         };
         let prompt = EncodedPrompt::new(&self.tokenizer, request, self.position_limit)?;
-        let terminators = self.tokenizer.terminator_ids();
-        let recorder = Recorder::new(request, terminators);
-        let steer = Arc::new(Steer::new(recorder, self.stop, prompt.ids.len(), prompt.cap));
-        let outcome = self.run(prompt.ids.clone(), prompt.cap, self.stop, steer.clone());
+        let recorder = prompt.recorder(&self.tokenizer, request);
+        let sampler = Arc::new(RecordingSampler::new(recorder, self.stop, prompt.ids.len()));
+        let outcome = self.run(prompt.ids.clone(), prompt.cap, self.stop, sampler.clone());
         // The recorder's own error says more than the engine's echo of it.
-        let recording = steer.take()?;
+        let recording = sampler.take()?;
         let reason = outcome.map_err(failed)?;
         let length = recording.token_ids.len();
-        if length < prompt.cap && recording.token_ids.last().is_none_or(|id| !terminators.contains(id)) {
+        if length < prompt.cap && recording.token_ids.last().is_none_or(|&id| !self.tokenizer.is_terminator(id)) {
             return Err(failed(format!(
                 "it stopped ({reason}) after {length} of {} tokens without a terminator",
                 prompt.cap
