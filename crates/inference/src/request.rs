@@ -7,7 +7,7 @@ use smpo_sampling::{OutOfRange, Sampler};
 use crate::InferenceError;
 
 /// One completion to be sampled. `(seed, prompt_id, sample)` determines the random numbers, so a request can be
-/// repeated, in any order and on any instance, and two models asked the same share them.
+/// repeated, in any order and on any instance, and two models share them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Request {
     /// Id of the prompt in its suite.

@@ -20,7 +20,7 @@ use smpo_tokenizer::ChatTokenizer;
 enum Answer {
     /// Status line after `HTTP/1.1`, further headers, body.
     Say(&'static str, String, String),
-    /// Accepts, reads, and says nothing for this long.
+    /// Accepts, reads, and sends nothing for this long.
     Hang(Duration),
     /// Closes in the middle of the body.
     BreakOff,
@@ -39,7 +39,7 @@ fn say(status: &'static str, body: &str) -> Answer {
     Answer::Say(status, String::new(), body.into())
 }
 
-/// What a request carried.
+/// Head and body of a request.
 struct Seen {
     head: String,
     body: Value,
@@ -158,7 +158,7 @@ fn a_completion_arrives_untouched() {
 
 #[test]
 fn a_prompt_rendered_here_goes_to_completions() {
-    // As mistralrs-server: no ids, and it says so once.
+    // As mistralrs-server: no ids, which it refuses once.
     let server = serve(|_, body| match &body["prompt"] {
         Value::Array(_) => say("422 Unprocessable Entity", "prompt: invalid type: sequence, expected a string"),
         _ => say("200 OK", r#"{"choices": [{"text": " yes", "finish_reason": "stop"}]}"#),

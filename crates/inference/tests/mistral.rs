@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use smpo_chat::Message;
-use smpo_sampling::LogitsError;
 use smpo_inference::{
     Completion, FinishReason, Generator, InferenceError, MistralConfig, MistralEngine, Request, Sampler,
     check_fidelity, default_tolerance, generate_each,
 };
+use smpo_sampling::LogitsError;
 
 /// Nats, for a log p of about 1: float32 logits lose digits with their size.
 const TOLERANCE: f64 = 1e-5;
@@ -251,7 +251,7 @@ fn adapters_that_would_be_merged_wrongly_are_refused() {
     }
 }
 
-/// What is wrong, the file that must be named, and how to break it.
+/// Text of the error, the file that it must name, and the damage.
 type Damage = (&'static str, &'static str, fn(&Path));
 
 #[test]

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use smpo_chat::Message;
-use smpo_inference::{Completion, EncodedPrompt, FinishReason, Generator, InferenceError, Request, Sampler, generate_each};
+use smpo_inference::{
+    Completion, EncodedPrompt, FinishReason, Generator, InferenceError, Request, Sampler, generate_each,
+};
 use smpo_model::Decoder;
 use smpo_native::{CompleteError, NativeGenerator, NativeOptions, TokenPrompt, complete};
 use smpo_sampling::{LogitsError, Noise, Recorder};

@@ -1,10 +1,10 @@
-//! Where a rendered prompt ends and its completions begin, and where a completion's turn ends.
+//! The split between a rendered prompt and its completions, and the end of a completion's turn.
 
 use smpo_chat::{ChatTemplate, Message, Terminators};
 
 use crate::TokenizerError;
 
-/// What stands in for a completion while the template's header is measured.
+/// Placeholder for a completion while the template's header is measured.
 const PROBE: &str = "probe 9be07";
 
 /// A rendered prompt and its completions, all cut at one point: `text[..split]` is the prompt of every side.

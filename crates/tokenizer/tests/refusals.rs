@@ -1,4 +1,4 @@
-//! Templates and model directories that cannot be used, and what is said about them.
+//! Templates and model directories that cannot be used, and their errors.
 
 use std::path::{Path, PathBuf};
 

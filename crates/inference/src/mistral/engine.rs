@@ -18,20 +18,20 @@ use super::recording_sampler::{RecordingSampler, only};
 use super::threads::adopt_current;
 use crate::{Completion, EncodedPrompt, EngineInfo, Generator, InferenceError, Request};
 
-/// The version of the engine this crate is built with and its measures were taken on.
+/// Version of mistral.rs that this crate is built with and was validated on.
 const VERSION: &str = "0.8.1";
 
-/// How a model is loaded.
+/// Options of loading a model.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MistralConfig {
     /// The directory of the model below a PEFT adapter, where `adapter_config.json` names none that exists; for a GGUF
     /// file, the directory of the tokenizer and the chat template, where that is not the file's own.
     pub base: Option<PathBuf>,
-    /// Threads that one engine computes with. Absent: one for small weights, where handing work over costs more than
-    /// the work, else the processor's divided by the instances.
+    /// Threads that one engine computes with. Absent: one for small weights, where distributing the work costs more
+    /// than the work, else the CPU's cores divided by the instances.
     pub threads: Option<usize>,
-    /// Index of the CUDA device to compute on; needs the feature `cuda`. The processor when absent.
+    /// Index of the CUDA device to compute on; needs the feature `cuda`. The CPU when absent.
     pub cuda: Option<usize>,
 }
 
@@ -56,7 +56,7 @@ impl MistralEngine {
     ///
     /// # Errors
     /// [`InferenceError::MissingFile`], [`InferenceError::InvalidFile`] and [`InferenceError::Tokenizer`] for files
-    /// that cannot be used, [`InferenceError::Load`] for what the engine says.
+    /// that cannot be used, [`InferenceError::Load`] for errors of the engine.
     pub fn load(model: impl AsRef<Path>, config: &MistralConfig) -> Result<Self, InferenceError> {
         let checkpoint = Checkpoint::open(model.as_ref(), config.base.as_deref())?;
         Self::start(&checkpoint, threads(&checkpoint, config, 1), config.cuda)
@@ -94,13 +94,13 @@ impl MistralEngine {
         &self.tokenizer
     }
 
-    /// The longest prompt and completion together, in tokens.
+    /// Maximum length of prompt and completion together, in tokens.
     pub fn position_limit(&self) -> usize {
         self.position_limit
     }
 
-    /// The first terminator on which the engine demonstrably stops. It refuses a stop token whose text begins other
-    /// tokens, and then another has to do: every terminator reaches it as this one.
+    /// The first terminator on which the engine stops when it is forced. It refuses a stop token whose text begins other
+    /// tokens; then the next one is used, since every terminator reaches the engine as this one.
     fn stopping_terminator(&self) -> Option<u32> {
         self.tokenizer.terminator_ids().iter().copied().find(|&id| {
             let threads = self.threads;
@@ -112,7 +112,7 @@ impl MistralEngine {
         })
     }
 
-    /// One request through the engine: the reason it gives for ending.
+    /// Runs one request; the engine's finish reason.
     fn run(
         &self,
         prompt: Vec<u32>,
@@ -155,13 +155,13 @@ impl MistralEngine {
             }
             Some(Response::InternalError(error) | Response::ValidationError(error)) => Err(error.to_string()),
             Some(Response::CompletionModelError(message, _)) => Err(message),
-            Some(_) => Err("it answered with something else than a completion".into()),
-            None => Err("it went away without an answer".into()),
+            Some(_) => Err("it returned something else than a completion".into()),
+            None => Err("it ended without a response".into()),
         }
     }
 }
 
-/// [`MistralConfig::threads`], decided.
+/// [`MistralConfig::threads`] with its default.
 fn threads(checkpoint: &Checkpoint, config: &MistralConfig, instances: usize) -> usize {
     let chosen = config.threads.unwrap_or_else(|| match checkpoint.weight_bytes() < LARGE {
         true => 1,
@@ -183,7 +183,7 @@ impl Generator for MistralEngine {
         let recorder = prompt.recorder(&self.tokenizer, request);
         let sampler = Arc::new(RecordingSampler::new(recorder, self.stop, prompt.ids.len()));
         let outcome = self.run(prompt.ids.clone(), prompt.cap, self.stop, sampler.clone());
-        // The recorder's own error says more than the engine's echo of it.
+        // The recorder's own error is more precise than the engine's echo of it.
         let recording = sampler.take()?;
         let reason = outcome.map_err(failed)?;
         let length = recording.token_ids.len();

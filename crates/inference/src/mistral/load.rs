@@ -1,4 +1,4 @@
-//! Handing a checked checkpoint to mistral.rs, on a thread of its own.
+//! Loading a checked checkpoint into mistral.rs, on a thread of its own.
 
 use std::fs;
 use std::io::Write;
@@ -19,7 +19,7 @@ use crate::InferenceError;
 
 pub(super) const ENGINE: &str = "mistral.rs";
 
-/// A running engine and what it does not do itself.
+/// A running engine with tokenizer and position limit.
 pub(super) struct Loaded {
     pub runner: Arc<MistralRs>,
     pub tokenizer: ChatTokenizer,
@@ -48,7 +48,7 @@ fn failed(path: &Path, message: impl ToString) -> InferenceError {
 
 fn load_here(checkpoint: &Checkpoint, dtype: ModelDType, cuda: Option<usize>) -> Result<Loaded, InferenceError> {
     let path = checkpoint.path();
-    // Template, terminators and tokenizer first: what they find missing needs no weights.
+    // Tokenizer, template and terminators first: their errors need no weights.
     let (directory, fallback) = match checkpoint {
         Checkpoint::Directory(Directory { path, .. }) | Checkpoint::Gguf { directory: path, .. } => (path, None),
         Checkpoint::Adapter { base, adapter } => (&adapter.path, Some(base.path.as_path())),
@@ -85,7 +85,7 @@ fn load_here(checkpoint: &Checkpoint, dtype: ModelDType, cuda: Option<usize>) ->
 
 type Paths = Box<dyn ModelPaths>;
 
-/// A load that is ready to be done.
+/// Arguments of a load.
 struct Plan {
     loader: Box<dyn Loader>,
     paths: Paths,
@@ -129,8 +129,8 @@ fn plan(checkpoint: &Checkpoint) -> Result<Plan, InferenceError> {
     Ok(Plan { loader, paths, _config: rewritten })
 }
 
-/// No template and no generation configuration: the engine renders nothing and ends nothing, and what it would do
-/// with them (reasoning modes, fetching an encoding) is not wanted.
+/// No template and no generation configuration: the engine neither renders nor ends anything, and its use of them
+/// (reasoning modes, fetching an encoding) is to be avoided.
 fn local_paths(tokenizer: PathBuf, config: PathBuf, weights: Vec<PathBuf>, adapters: AdapterPaths) -> Paths {
     Box::new(LocalModelPaths {
         tokenizer_filename: tokenizer,
