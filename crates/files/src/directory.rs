@@ -18,7 +18,7 @@ pub fn write_dir_whole<E: From<FileError>>(dir: &Path, fill: impl FnOnce(&Path) 
     let parent = parent(&target);
     fs::create_dir_all(parent).map_err(FileError::at(parent, "create the directory"))?;
     let staging = temporary(&mut OsString::new(), &target, 0o777).tempdir_in(parent);
-    let staging = staging.map_err(FileError::at(&target, "create"))?;
+    let staging = staging.map_err(FileError::at(&target, "write"))?;
     fill(staging.path())?;
     sync_tree(staging.path())?;
     rename(staging.path(), &target)?;

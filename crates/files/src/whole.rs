@@ -14,7 +14,12 @@ use crate::sync::{sync_dir, sync_file, trace};
 /// # Errors
 /// When a directory or the file cannot be written; the path then holds what it held before.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    let mut file = WholeFile::create(path)?;
+    let destination = Destination::of(path)?;
+    if let Destination::File { path: target, .. } = &destination {
+        let dir = parent(target);
+        fs::create_dir_all(dir).map_err(FileError::at(dir, "create the directory"))?;
+    }
+    let mut file = WholeFile::open(path, destination)?;
     file.write_all(bytes).map_err(FileError::at(path, "write"))?;
     file.commit()
 }
@@ -36,21 +41,22 @@ enum Output {
 }
 
 impl WholeFile {
-    /// Opens a temporary file beside `path` and creates missing parent directories; a device, pipe or file descriptor is
-    /// opened itself.
+    /// Opens a temporary file beside `path`, whose directory exists; a device, pipe or file descriptor is opened itself.
     ///
     /// # Errors
     /// When the path cannot be written.
     pub fn create(path: &Path) -> Result<Self, FileError> {
+        WholeFile::open(path, Destination::of(path)?)
+    }
+
+    fn open(path: &Path, destination: Destination) -> Result<Self, FileError> {
         let open = |options: &mut OpenOptions, through: &Path| {
             options.open(through).map(Output::Through).map_err(FileError::at(path, "open"))
         };
-        let output = match Destination::of(path)? {
+        let output = match destination {
             Destination::File { path: target, permissions } => {
-                let dir = parent(&target);
-                fs::create_dir_all(dir).map_err(FileError::at(dir, "create the directory"))?;
-                let temporary = temporary(&mut OsString::new(), &target, 0o666).tempfile_in(dir);
-                let temporary = temporary.map_err(FileError::at(&target, "create"))?;
+                let temporary = temporary(&mut OsString::new(), &target, 0o666).tempfile_in(parent(&target));
+                let temporary = temporary.map_err(FileError::at(&target, "write"))?;
                 Output::Replacing { temporary, target, permissions }
             }
             Destination::Stdout => Output::Stdout(io::stdout()),
@@ -70,8 +76,8 @@ impl WholeFile {
         match self.output {
             Output::Replacing { temporary, target, permissions } => {
                 if let Some(permissions) = permissions {
-                    let set = temporary.as_file().set_permissions(permissions);
-                    set.map_err(FileError::at(&target, "keep the permissions of"))?;
+                    keep_permissions(temporary.as_file(), permissions)
+                        .map_err(FileError::at(&target, "keep the permissions of"))?;
                 }
                 sync_file(temporary.as_file(), &target)?;
                 trace::record("rename", &target);
@@ -83,6 +89,11 @@ impl WholeFile {
             Output::Through(mut file) => file.flush().map_err(flushed),
         }
     }
+}
+
+/// Sets permissions where they differ: some filesystems refuse to set any.
+fn keep_permissions(file: &File, permissions: fs::Permissions) -> io::Result<()> {
+    if file.metadata()?.permissions() == permissions { Ok(()) } else { file.set_permissions(permissions) }
 }
 
 impl WholeFile {

@@ -38,6 +38,14 @@ fn a_file_dropped_before_its_commit_leaves_the_path_as_it_was() {
 }
 
 #[test]
+fn a_file_that_grows_needs_its_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let error = WholeFile::create(&dir.path().join("absent/out.jsonl")).unwrap_err().to_string();
+    assert!(error.contains("absent/out.jsonl: cannot write: "), "{error}");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn readers_see_the_old_content_or_the_new() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("metrics.prom");
@@ -209,9 +217,9 @@ mod unix {
     fn a_directory_that_takes_no_files_is_named() {
         // Nobody, root included, creates files there.
         let error = write_whole(Path::new("/proc/self/run.json"), b"x").unwrap_err().to_string();
-        assert!(error.starts_with("/proc/self/run.json: cannot create: "), "{error}");
+        assert!(error.starts_with("/proc/self/run.json: cannot write: "), "{error}");
         let error = write_dir_whole(Path::new("/proc/self/model"), |_| Ok::<(), FileError>(())).unwrap_err();
-        assert!(error.to_string().starts_with("/proc/self/model: cannot create: "), "{error}");
+        assert!(error.to_string().starts_with("/proc/self/model: cannot write: "), "{error}");
     }
 
     #[test]
