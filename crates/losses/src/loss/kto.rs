@@ -59,7 +59,7 @@ impl LossFunction for KtoConfig {
     ];
     const LEARNING_RATES: PublishedRates = PublishedRates {
         full: Some(PublishedRate { highest: 5e-6, source: "arXiv 2402.01306 and TRL, from 5e-7" }),
-        lora: Some(PublishedRate { highest: 5e-6, source: "that of all weights" }),
+        lora: Some(PublishedRate { highest: 5e-6, source: "that of all weights; none is published" }),
     };
 
     fn variants() -> Vec<Self> {

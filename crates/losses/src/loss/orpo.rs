@@ -39,7 +39,7 @@ impl LossFunction for OrpoConfig {
         &[UsualRange { key: "lambda", from: 0.1, to: 0.25, source: "arXiv 2403.07691: 0.1 for Mistral 7B" }];
     const LEARNING_RATES: PublishedRates = PublishedRates {
         full: Some(PublishedRate { highest: 8e-6, source: "arXiv 2403.07691" }),
-        lora: Some(PublishedRate { highest: 8e-6, source: "that of all weights" }),
+        lora: Some(PublishedRate { highest: 8e-6, source: "that of all weights; none is published" }),
     };
 
     fn variants() -> Vec<Self> {

@@ -97,7 +97,7 @@ impl LossFunction for SmpoConfig {
     ];
     // Nothing is published for all weights; the rate for LoRA stands in.
     const LEARNING_RATES: PublishedRates = PublishedRates {
-        full: Some(PublishedRate { highest: 2e-5, source: "that with LoRA" }),
+        full: Some(PublishedRate { highest: 2e-5, source: "that of LoRA; none is published" }),
         lora: Some(PublishedRate { highest: 2e-5, source: RECIPES }),
     };
 
