@@ -102,19 +102,76 @@ pub fn similar(id: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use smpo_results::Direction;
+
     use super::*;
+
+    fn infos() -> impl Iterator<Item = &'static MetricInfo> {
+        all().iter().map(|metric| metric.info)
+    }
 
     #[test]
     fn every_id_is_declared_once_and_found() {
-        let mut ids: Vec<_> = all().iter().map(|metric| metric.info.id).collect();
-        for id in &ids {
-            assert_eq!(find(id).expect("found").id, *id);
+        let mut ids = BTreeSet::new();
+        for info in infos() {
+            assert!(ids.insert(info.id), "{} is declared twice", info.id);
+            assert_eq!(find(info.id), Some(info));
         }
-        let count = ids.len();
-        ids.sort_unstable();
-        ids.dedup();
-        assert_eq!(ids.len(), count);
         assert_eq!(similar("loop_rat"), Some("loop_rate"));
         assert_eq!(similar("zzz"), None);
+    }
+
+    #[test]
+    fn ids_are_ascii_snake_case() {
+        for MetricInfo { id, .. } in infos() {
+            let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+            assert!(id.starts_with(|c: char| c.is_ascii_lowercase()) && id.chars().all(legal), "{id}");
+            assert!(!id.contains("__") && !id.ends_with('_'), "{id}");
+        }
+    }
+
+    #[test]
+    fn short_names_differ_and_fit_a_column() {
+        let mut names = BTreeSet::new();
+        for MetricInfo { id, name, .. } in infos() {
+            assert!(names.insert(name), "{id}: the name {name:?} is taken");
+            assert!((1..=MetricInfo::MAX_NAME).contains(&name.chars().count()), "{id}: {name:?}");
+            assert!(name.starts_with(char::is_uppercase) && *name == name.trim(), "{id}: {name:?}");
+        }
+    }
+
+    #[test]
+    fn descriptions_are_one_sentence_with_a_source() {
+        for MetricInfo { id, description, reference, .. } in infos() {
+            let one_line = |text: &str| !text.is_empty() && !text.contains('\n') && !text.contains("  ");
+            assert!(one_line(description) && !description.ends_with('.'), "{id}: {description:?}");
+            assert!(one_line(reference), "{id}: {reference:?}");
+        }
+    }
+
+    #[test]
+    fn primary_metrics_have_a_direction_and_binary_ones_are_shares() {
+        for info in infos() {
+            assert!(!info.primary || info.better != Direction::Neither, "{}: primary without a direction", info.id);
+            assert!(!info.binary || info.unit == smpo_results::Unit::Share, "{}: binary, but no share", info.id);
+        }
+    }
+
+    #[test]
+    fn leaderboard_columns_have_an_order_without_ties() {
+        let mut positions: Vec<u8> = infos().filter_map(|info| info.leaderboard).collect();
+        positions.sort_unstable();
+        assert_eq!(positions, (0..positions.len() as u8).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn every_metric_is_computed_once() {
+        for metric in all() {
+            let teacher_forced = eos_gold::METRICS.iter().chain(preference::METRICS).any(|m| m.info == metric.info);
+            let computed = metric.sample.is_some() || metric.corpus.is_some();
+            assert!(computed != teacher_forced, "{}: a function of samples, or teacher-forced", metric.info.id);
+        }
     }
 }
