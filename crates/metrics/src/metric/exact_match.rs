@@ -36,7 +36,6 @@ pub(super) fn gold<'a>(view: &View<'a>) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
 
     #[test]
     fn needs_a_closed_prompt_and_the_whole_answer() {
