@@ -9,7 +9,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use smpo_kernels::{
     self as kernels, AdamW, AdamWOptions, AttentionOptions, Gradients, HeadOptions, Parameter, Segments, Span, Tape,
-    reference,
+    naive,
 };
 
 struct Size {
@@ -91,7 +91,7 @@ fn bench(criterion: &mut Criterion) {
             size,
             &[&table],
             || kernels::embedding(&table, &ids).unwrap(),
-            || reference::embedding(&table, &ids).unwrap(),
+            || naive::embedding(&table, &ids).unwrap(),
         );
         compare(
             criterion,
@@ -99,7 +99,7 @@ fn bench(criterion: &mut Criterion) {
             size,
             &[&x, &scale],
             || kernels::rms_norm(&x, &scale, 1e-6).unwrap(),
-            || reference::rms_norm(&x, &scale, 1e-6).unwrap(),
+            || naive::rms_norm(&x, &scale, 1e-6).unwrap(),
         );
         compare(
             criterion,
@@ -107,7 +107,7 @@ fn bench(criterion: &mut Criterion) {
             size,
             &[&x, &residual, &scale],
             || kernels::add_rms_norm(&x, &residual, &scale, 1e-6).unwrap().normed,
-            || reference::add_rms_norm(&x, &residual, &scale, 1e-6).unwrap().normed,
+            || naive::add_rms_norm(&x, &residual, &scale, 1e-6).unwrap().normed,
         );
         let angles = [source.var(&[n, width / 2]), source.var(&[n, width / 2])];
         let [cos, sin] = angles.map(|angle| angle.as_detached_tensor());
@@ -119,7 +119,7 @@ fn bench(criterion: &mut Criterion) {
             size,
             &[&q],
             || kernels::rotary(&q, &cos, &sin).unwrap(),
-            || reference::rotary(&q, &cos, &sin).unwrap(),
+            || naive::rotary(&q, &cos, &sin).unwrap(),
         );
         let (gate, up) = (source.var(&[n, inner]), source.var(&[n, inner]));
         compare(
@@ -128,7 +128,7 @@ fn bench(criterion: &mut Criterion) {
             size,
             &[&gate, &up],
             || kernels::swiglu(&gate, &up).unwrap(),
-            || reference::swiglu(&gate, &up).unwrap(),
+            || naive::swiglu(&gate, &up).unwrap(),
         );
         compare(
             criterion,
@@ -136,7 +136,7 @@ fn bench(criterion: &mut Criterion) {
             size,
             &[&gate, &up],
             || kernels::geglu(&gate, &up).unwrap(),
-            || reference::geglu(&gate, &up).unwrap(),
+            || naive::geglu(&gate, &up).unwrap(),
         );
         let weight = source.var(&[inner, h]);
         compare(
@@ -145,7 +145,7 @@ fn bench(criterion: &mut Criterion) {
             size,
             &[&x, &weight],
             || kernels::linear(&x, &weight, None).unwrap(),
-            || reference::linear(&x, &weight, None).unwrap(),
+            || naive::linear(&x, &weight, None).unwrap(),
         );
         // The naive twin keeps N × N scores a head, so it works sequence by sequence.
         let spans = (0..n / SEQUENCE).map(|i| Span::new(i * SEQUENCE..(i + 1) * SEQUENCE));
@@ -161,7 +161,7 @@ fn bench(criterion: &mut Criterion) {
                 let parts: Vec<Tensor> = (0..n / SEQUENCE)
                     .map(|i| {
                         let part = |x: &Var| x.narrow(0, i * SEQUENCE, SEQUENCE).unwrap();
-                        reference::attention(&part(&q), &part(&k), &part(&values), &alone, options).unwrap()
+                        naive::attention(&part(&q), &part(&k), &part(&values), &alone, options).unwrap()
                     })
                     .collect();
                 Tensor::cat(&parts, 0).unwrap()
@@ -173,7 +173,7 @@ fn bench(criterion: &mut Criterion) {
             size,
             &[&x, &table],
             || kernels::selected_log_probs(&x, &table, &targets, HeadOptions::default()).unwrap(),
-            || reference::selected_log_probs(&x, &table, &targets, None).unwrap(),
+            || naive::selected_log_probs(&x, &table, &targets, None).unwrap(),
         );
         adamw(criterion, size, &mut source);
     }

@@ -2,10 +2,9 @@
 
 use super::Check;
 use super::cases::Case;
+use crate::autograd::{Gradients, Tape};
 use crate::device::on_host;
 use crate::error::{KernelError, Result};
-use crate::gradients::Gradients;
-use crate::tape::Tape;
 use candle_core::{DType, Device, Tensor, Var};
 use std::time::Instant;
 

@@ -3,7 +3,7 @@
 use crate::comparison::{Input, LAYOUTS, Source, assert_close, assert_same, flat};
 use candle_core::{Tensor, Var};
 use proptest::prelude::*;
-use smpo_kernels::{self as kernels, NormOptions, reference};
+use smpo_kernels::{self as kernels, NormOptions, naive};
 
 const TOLERANCE: f32 = 2e-5;
 
@@ -26,7 +26,7 @@ proptest! {
             TOLERANCE,
             |x| Ok(vec![kernels::embedding(&x[0], &ids)?]),
             // candle's own lookup wants a contiguous table.
-            |x| Ok(vec![reference::embedding(&x[0].contiguous()?, &ids)?]),
+            |x| Ok(vec![naive::embedding(&x[0].contiguous()?, &ids)?]),
         );
     }
 
@@ -42,7 +42,7 @@ proptest! {
             &inputs,
             TOLERANCE,
             |x| Ok(vec![kernels::rms_norm(&x[0], &x[1], options)?]),
-            |x| Ok(vec![reference::rms_norm(&x[0], &x[1], options)?]),
+            |x| Ok(vec![naive::rms_norm(&x[0], &x[1], options)?]),
         );
     }
 
@@ -55,7 +55,7 @@ proptest! {
             &inputs,
             TOLERANCE,
             |x| Ok(vec![kernels::rms_norm(&x[0], &x[1], 1e-6)?]),
-            |x| Ok(vec![reference::rms_norm(&x[0], &x[1], 1e-6)?]),
+            |x| Ok(vec![naive::rms_norm(&x[0], &x[1], 1e-6)?]),
         );
     }
 
@@ -76,7 +76,7 @@ proptest! {
             &inputs,
             TOLERANCE,
             |x| Ok(both(kernels::add_rms_norm(&x[0], &x[1], &x[2], options)?)),
-            |x| Ok(both(reference::add_rms_norm(&x[0], &x[1], &x[2], options)?)),
+            |x| Ok(both(naive::add_rms_norm(&x[0], &x[1], &x[2], options)?)),
         );
     }
 
@@ -92,7 +92,7 @@ proptest! {
             &inputs,
             TOLERANCE,
             |x| Ok(vec![kernels::rotary(&x[0], &cos, &sin)?]),
-            |x| Ok(vec![reference::rotary(&x[0], &cos, &sin)?]),
+            |x| Ok(vec![naive::rotary(&x[0], &cos, &sin)?]),
         );
     }
 
@@ -108,7 +108,7 @@ proptest! {
             &inputs,
             TOLERANCE,
             |x| Ok(vec![kernels::swiglu(&x[0], &x[1])?, kernels::geglu(&x[0], &x[1])?]),
-            |x| Ok(vec![reference::swiglu(&x[0], &x[1])?, reference::geglu(&x[0], &x[1])?]),
+            |x| Ok(vec![naive::swiglu(&x[0], &x[1])?, naive::geglu(&x[0], &x[1])?]),
         );
     }
 
@@ -151,7 +151,7 @@ proptest! {
             &inputs,
             TOLERANCE,
             |x| Ok(vec![kernels::linear(&x[0], &x[1], x.get(2))?]),
-            |x| Ok(vec![reference::linear(&x[0].contiguous()?, &x[1], x.get(2))?]),
+            |x| Ok(vec![naive::linear(&x[0].contiguous()?, &x[1], x.get(2))?]),
         );
     }
 }

@@ -3,7 +3,7 @@
 use crate::comparison::{LAYOUTS, Source, assert_close, assert_same, flat};
 use candle_core::{Device, Tensor, Var};
 use proptest::prelude::*;
-use smpo_kernels::{self as kernels, Gradients, Tape, reference};
+use smpo_kernels::{self as kernels, Gradients, Tape, naive};
 
 /// Runs on a tape and returns the gradients of the variables.
 fn taped(vars: &[&Var], gradient: &Tensor, f: impl FnOnce() -> Tensor) -> Vec<Vec<f32>> {
@@ -48,7 +48,7 @@ proptest! {
             2e-5,
             |x| Ok(vec![kernels::add_linear(&x[0], &x[1], &x[2], scale)?]),
             |x| {
-                let product = reference::linear(&x[1].contiguous()?, &x[2], None)?;
+                let product = naive::linear(&x[1].contiguous()?, &x[2], None)?;
                 Ok(vec![(&x[0] + (product * scale)?)?])
             },
         );
