@@ -4,16 +4,17 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// One module a file.
+/// Files that are one module each.
 const MODULES: [&str; 10] =
     ["adamw", "column_sums", "dropout", "elementwise", "gated", "head", "rms_norm", "rotary", "rows", "weighted_sum"];
 
-/// One module a file and padded width of a head: a driver compiles a module as a whole, and a model has one width.
+/// Files that are one module for each padded width of a head: a driver compiles a module as a whole, and a model has one
+/// width.
 const ATTENTION: [&str; 2] = ["attention_backward", "attention_forward"];
 const ATTENTION_WIDTHS: [u32; 5] = [32, 64, 96, 128, 256];
 
-/// The least compute capability: bfloat16 on tensor cores and asynchronous copies came with it.
-const LEAST_CAPABILITY: u32 = 80;
+/// The minimum compute capability: the first with bfloat16 on tensor cores and asynchronous copies.
+const MIN_CAPABILITY: u32 = 80;
 
 fn main() {
     println!("cargo::rerun-if-changed=src/device/cuda");
@@ -30,7 +31,7 @@ fn main() {
     }
 }
 
-/// The kernels as C++ for the processor.
+/// The kernels as C++ for the CPU.
 fn emulator() {
     cc::Build::new()
         .cpp(true)
@@ -38,7 +39,7 @@ fn emulator() {
         .opt_level(2)
         .define("SMPO_EMULATOR", None)
         .file("src/device/emulator/emulator.cpp")
-        // Kernels are CUDA C++: `#pragma unroll` means nothing here.
+        // Kernels are CUDA C++: `#pragma unroll` is unknown to a C++ compiler.
         .flag_if_supported("-Wno-unknown-pragmas")
         .flag_if_supported("-ffp-contract=off")
         .compile("smpo_emulator");
@@ -46,13 +47,13 @@ fn emulator() {
 
 /// The kernels as PTX, which a driver compiles for the GPU at hand.
 fn gpu() -> Result<(), String> {
-    let capability = env::var("CUDA_COMPUTE_CAP").unwrap_or_else(|_| LEAST_CAPABILITY.to_string());
+    let capability = env::var("CUDA_COMPUTE_CAP").unwrap_or_else(|_| MIN_CAPABILITY.to_string());
     let number: u32 = capability
         .trim_end_matches(['a', 'f'])
         .parse()
         .map_err(|_| format!("CUDA_COMPUTE_CAP: expected a number such as 90, got `{capability}`"))?;
-    if number < LEAST_CAPABILITY {
-        return Err(format!("CUDA_COMPUTE_CAP: expected at least {LEAST_CAPABILITY} (Ampere), got {number}"));
+    if number < MIN_CAPABILITY {
+        return Err(format!("CUDA_COMPUTE_CAP: expected at least {MIN_CAPABILITY} (Ampere), got {number}"));
     }
     let nvcc = nvcc();
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
@@ -76,8 +77,8 @@ fn gpu() -> Result<(), String> {
                 return Err(format!("{}: {error}; install the CUDA toolkit or set NVCC or CUDA_HOME", nvcc.display()));
             }
             Ok(output) if !output.status.success() => {
-                let said = String::from_utf8_lossy(&output.stderr).replace('\n', " | ");
-                return Err(format!("{} {}: {said}", nvcc.display(), source.display()));
+                let message = String::from_utf8_lossy(&output.stderr).replace('\n', " | ");
+                return Err(format!("{} {}: {message}", nvcc.display(), source.display()));
             }
             Ok(_) => {}
         }

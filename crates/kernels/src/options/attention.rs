@@ -1,6 +1,6 @@
 //! Options and extents of attention.
 
-/// How scores become weights.
+/// Scale, cap and window of attention scores.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AttentionOptions {
     /// Multiplies q·k; usually 1/√D.

@@ -1,6 +1,6 @@
 //! Options and terminator scores of the language-model head.
 
-/// How the head is applied.
+/// Soft cap and chunk size of the head.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct HeadOptions {
     /// Gemma 2's cap c: logits z become c·tanh(z/c).

@@ -1,4 +1,4 @@
-//! The device's operations against the CPU's, on the machine at hand.
+//! Every operation of a device against the CPU.
 
 mod adamw;
 mod attention;
@@ -7,32 +7,41 @@ mod compare;
 
 use crate::error::Result;
 use candle_core::{DType, Device};
+use serde::Serialize;
 
-/// One comparison.
-#[derive(Clone, Debug)]
+/// One comparison of a device with the CPU.
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Check {
-    /// The operation, and whether values or gradients were compared.
+    /// The operation, or the run; with `, backward` if its gradients were compared.
     pub name: String,
-    /// The elements' type on the device.
-    pub dtype: DType,
-    /// Extents and options.
+    /// The dtype on the device: `f32`, `bf16` or `f16`.
+    pub dtype: String,
+    /// Shapes and options.
     pub shape: String,
-    /// The largest difference from the CPU's float32, relative to the largest element; NaN for what is no number.
-    pub max_error: f64,
-    /// What it may be.
+    /// Largest difference from the CPU's float32: relative to the largest element, or in nats for losses. `None` for NaN
+    /// or infinity.
+    pub largest_difference: Option<f64>,
+    /// Largest difference that passes.
     pub bound: f64,
-    /// Whether it is.
+    /// True if the difference is within the bound.
     pub passed: bool,
-    /// Seconds on the device.
-    pub seconds: f64,
 }
 
-/// Runs every operation on `device`, forward and backward, in every type of elements, and compares with the CPU. Inside
-/// [`crate::emulate`] the CPU's own memory is such a device.
+impl Check {
+    /// A check that passes if `difference` is at most `bound`.
+    pub fn new(name: String, dtype: DType, shape: String, difference: f64, bound: f64) -> Self {
+        let largest_difference = difference.is_finite().then_some(difference);
+        let dtype = dtype.as_str().to_owned();
+        Self { name, dtype, shape, largest_difference, bound, passed: difference <= bound }
+    }
+}
+
+/// Runs every operation on `device`, forward and backward, in float32, bfloat16 and float16, and compares it with the
+/// CPU's float32. Inside [`crate::emulate`] the host's memory is such a device.
 ///
 /// # Errors
 ///
-/// What a device or an operation refuses; a difference is no error but a check that did not pass.
+/// Those of the device and the operations; a difference is no error but a check that did not pass.
 pub fn selftest(device: &Device) -> Result<Vec<Check>> {
     let mut checks = vec![];
     for case in cases::all()? {

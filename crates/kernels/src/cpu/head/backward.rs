@@ -27,7 +27,7 @@ pub(crate) struct Backward<'a> {
 /// One chunk of packed rows and the memory its tasks write.
 #[derive(Clone, Copy)]
 struct Chunk<'a> {
-    /// Which rows of the call.
+    /// Row indices of the call.
     rows: &'a [usize],
     /// Their hidden states, (rows, H).
     states: View<'a>,
