@@ -6,23 +6,24 @@ mod mistral;
 use std::path::Path;
 
 use anyhow::{Context, anyhow};
+use smpo_files::sha256;
 use smpo_inference::{Codec, EngineInfo, Generator, HttpGenerator, InferenceError, Terminator};
 use smpo_native::{NativeGenerator, NativeOptions};
-use smpo_results::{TerminatorSet, hash_bytes};
+use smpo_results::TerminatorSet;
 
 use super::evaluation::Evaluation;
 use super::forward::Forward;
 use super::weights;
 use crate::exit::{Blame, Failure};
 
-/// What computes a local model.
+/// Inference engine for a local model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum LocalEngine {
     /// mistral.rs: Hugging Face directories, PEFT adapters, GGUF files
     #[cfg(feature = "mistralrs")]
     #[default]
     Mistralrs,
-    /// This program's own decoder: directories and adapters of the families it trains, several times faster
+    /// smpo's own decoder, CPU: directories and adapters of the model families it trains; several times faster there
     #[cfg_attr(not(feature = "mistralrs"), default)]
     Native,
 }
@@ -64,7 +65,7 @@ impl Engines {
             batch: evaluation.batch.unwrap_or(default.batch),
         };
         let terminators = Some(terminator_set(codec.terminators()));
-        let template_sha256 = Some(hash_bytes(codec.template_source().as_bytes()));
+        let template_sha256 = Some(sha256(codec.template_source().as_bytes()));
         let generators = NativeGenerator::start(forward.pack().execution()?, codec, options).map_err(blame_engine)?;
         let info = generators.first().context("expected at least one generator").execution()?.engine();
         Ok(Engines {
@@ -87,7 +88,7 @@ impl Engines {
         Ok(Engines {
             info: server.engine(),
             terminators: forward.as_ref().ok().map(Forward::terminators),
-            template_sha256: server.template_source().map(|source| hash_bytes(source.as_bytes())),
+            template_sha256: server.template_source().map(|source| sha256(source.as_bytes())),
             weights_sha256: weights.map(weights::sha256).transpose().execution()?,
             forward,
             generators: boxed(server.instances()),
