@@ -3,8 +3,9 @@
 //! Arguments are checked by candle alone.
 
 use crate::ops::AddRmsNorm;
-use crate::options::{AttentionOptions, NormOptions, Segments};
+use crate::options::{AttentionOptions, DropoutMask, NormOptions, Segments};
 use candle_core::{D, Device, Result, Tensor};
+use std::ops::Range;
 
 /// See [`crate::embedding`].
 ///
@@ -13,6 +14,31 @@ use candle_core::{D, Device, Result, Tensor};
 /// candle's, here and in all functions of this module.
 pub fn embedding(weight: &Tensor, ids: &[u32]) -> Result<Tensor> {
     weight.index_select(&Tensor::new(ids, weight.device())?, 0)
+}
+
+/// See [`crate::add`].
+pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    a + b
+}
+
+/// See [`crate::columns`].
+pub fn columns(x: &Tensor, range: Range<usize>) -> Result<Tensor> {
+    x.narrow(1, range.start, range.len())
+}
+
+/// See [`crate::dropout`].
+pub fn dropout(x: &Tensor, mask: DropoutMask) -> Result<Tensor> {
+    x * Tensor::from_vec(mask.factors(x.elem_count()), x.shape(), x.device())?.to_dtype(x.dtype())?
+}
+
+/// See [`crate::weighted_sum`]; added in the dtype of `x`.
+pub fn weighted_sum(x: &Tensor, weights: &Tensor) -> Result<Tensor> {
+    (x * weights)?.sum_all()
+}
+
+/// See [`crate::add_linear`].
+pub fn add_linear(base: &Tensor, x: &Tensor, weight: &Tensor, scale: f64) -> Result<Tensor> {
+    base + (linear(x, weight, None)? * scale)?
 }
 
 /// See [`crate::linear`].

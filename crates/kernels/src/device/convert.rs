@@ -47,7 +47,7 @@ arguments! {
     }
 }
 
-/// `sum` += `gradient`, both contiguous, of one length and any dtypes.
+/// `sum` += `gradient`, both contiguous, of one length; between float32 and any dtype, or of one dtype.
 pub(crate) fn accumulate(engine: &Engine, sum: &Tensor, gradient: &Tensor) -> Result<()> {
     convert(engine, gradient, sum, true)
 }
@@ -57,7 +57,7 @@ pub(crate) fn cast_into(engine: &Engine, from: &Tensor, to: &Tensor) -> Result<(
     convert(engine, from, to, false)
 }
 
-/// `to` = `from`, or += with `accumulate`; both contiguous, of one length and any dtypes.
+/// `to` = `from`, or += with `accumulate`; both contiguous, of one length; between float32 and any dtype, or of one dtype.
 pub(crate) fn convert(engine: &Engine, from: &Tensor, to: &Tensor, accumulate: bool) -> Result<()> {
     assert_eq!(from.elem_count(), to.elem_count(), "lengths differ");
     let name = |dtype: DType| dtype.as_str();

@@ -1,17 +1,7 @@
-//! Operations on a device, in the emulator, against the CPU.
+//! Refusals on a device, in the emulator; the self-test compares it with the CPU.
 
 use candle_core::{DType, Device, Tensor, Var};
-use smpo_kernels::{Check, emulate, selftest};
-
-#[test]
-fn every_operation_agrees_with_the_cpu() {
-    let checks: Vec<Check> = emulate(|| selftest(&Device::Cpu)).unwrap();
-    let failed: Vec<String> = checks.iter().filter(|check| !check.passed).map(|check| format!("{check:?}")).collect();
-    assert!(failed.is_empty(), "{} of {} failed:\n{}", failed.len(), checks.len(), failed.join("\n"));
-    for dtype in ["f32", "bf16", "f16"] {
-        assert!(checks.iter().any(|check| check.dtype == dtype));
-    }
-}
+use smpo_kernels::emulate;
 
 #[test]
 fn outside_a_tape_a_gradient_is_not_cut_silently() {

@@ -3,7 +3,7 @@
 use crate::comparison::{Input, LAYOUTS, Source, assert_close, assert_same, flat};
 use candle_core::{Tensor, Var};
 use proptest::prelude::*;
-use smpo_kernels::{self as kernels, NormOptions, naive};
+use smpo_kernels::{self as kernels, DropoutMask, NormOptions, naive};
 
 const TOLERANCE: f32 = 2e-5;
 
@@ -128,9 +128,40 @@ proptest! {
                 parts.into_iter().collect::<kernels::Result<Vec<_>>>()
             },
             |x| {
-                let sum = (&x[0] + &x[1])?;
-                Ok(vec![sum.narrow(1, 0, before + kept)?, sum.narrow(1, before, kept)?, sum])
+                let sum = naive::add(&x[0], &x[1])?;
+                let parts = [0..before + kept, before..before + kept, 0..width].map(|range| naive::columns(&sum, range));
+                parts.into_iter().collect()
             },
+        );
+    }
+
+    #[test]
+    fn dropout_is_its_twin(
+        seed: u64, layout in 0..3usize, n in 1..60usize, h in 1..40usize, share in 0.0..0.9f64, first_element in 0..99u64,
+    ) {
+        let mask = DropoutMask { share, seed, stream: 3, first_element };
+        let mut source = Source::new(seed);
+        let inputs = [source.input(&[n, h], LAYOUTS[layout])];
+        assert_same(
+            &mut source,
+            &inputs,
+            TOLERANCE,
+            |x| Ok(vec![kernels::dropout(&x[0], mask)?]),
+            |x| Ok(vec![naive::dropout(&x[0], mask)?]),
+        );
+    }
+
+    #[test]
+    fn weighted_sum_is_its_twin(seed: u64, layout in 0..3usize, n in 1..60usize, h in 1..40usize) {
+        let mut source = Source::new(seed);
+        let weights = source.tensor(&[n, h]);
+        let inputs = [source.input(&[n, h], LAYOUTS[layout])];
+        assert_same(
+            &mut source,
+            &inputs,
+            TOLERANCE,
+            |x| Ok(vec![kernels::weighted_sum(&x[0], &weights)?]),
+            |x| Ok(vec![naive::weighted_sum(&x[0], &weights)?]),
         );
     }
 
@@ -164,7 +195,7 @@ fn gated_units_stay_finite_far_out() {
         let y = unit(&gate, &up).unwrap();
         assert_close("values", &flat(&y), &[0.0, 0.0, 100.0, 1e4], 1e-6);
         let store = y.sum_all().unwrap().backward().unwrap();
-        assert_close("slopes", &flat(store.get(&gate).unwrap()), &[0.0, 0.0, 1.0, 1.0], 1e-6);
+        assert_close("gradients", &flat(store.get(&gate).unwrap()), &[0.0, 0.0, 1.0, 1.0], 1e-6);
     }
 }
 

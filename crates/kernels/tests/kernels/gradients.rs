@@ -112,7 +112,7 @@ fn batch(source: &mut Source) -> Batch {
     }
 }
 
-/// candle has operations that end the graph without a word; through a whole layer of ours every
+/// Some of candle's operations cut the graph silently; through a whole layer of ours every
 /// parameter gets its gradient, the one that the naive twins give it.
 #[test]
 fn no_kernel_cuts_the_graph() {

@@ -37,7 +37,7 @@ proptest! {
         );
     }
 
-    /// Its gradient is taken on the way forth.
+    /// The forward pass computes the direction of its gradient.
     #[test]
     fn a_frozen_head_is_its_twin(
         seed: u64,
@@ -62,7 +62,7 @@ proptest! {
     }
 
     #[test]
-    fn terminators_stand_where_all_logits_put_them(
+    fn terminator_scores_are_those_of_all_logits(
         seed: u64, m in 1..20usize, v in prop_oneof![3..60usize, 1000..3000usize], count in 1..4usize,
         soft_cap in prop::option::of(0.5..5f64),
     ) {
@@ -79,16 +79,16 @@ proptest! {
         let logits = naive::logits(&hidden, &weight, soft_cap)?;
         let total = logits.exp()?.sum(D::Minus1)?.log()?;
         let (logits, total) = (logits.to_vec2::<f32>()?, total.to_vec1::<f32>()?);
-        for (row, standing) in got.terminators.iter().enumerate() {
+        for (row, score) in got.terminators.iter().enumerate() {
             let of = |id: &u32| logits[row][*id as usize];
             let mass: f32 = terminators.iter().map(|id| of(id).exp()).sum();
-            assert_close("log p", &[standing.log_prob], &[mass.ln() - total[row]], 3e-5);
+            assert_close("log p", &[score.log_prob], &[mass.ln() - total[row]], 3e-5);
             let best = terminators.iter().map(of).fold(f32::NEG_INFINITY, f32::max);
             let others = || (0..v as u32).filter(|id| !terminators.contains(id));
             // Rounding may swap neighbours.
-            let least = others().filter(|id| of(id) > best + 1e-4).count() as u32;
-            let most = others().filter(|id| of(id) > best - 1e-4).count() as u32;
-            prop_assert!((least..=most).contains(&standing.rank), "{} not in {least}..={most}", standing.rank);
+            let min = others().filter(|id| of(id) > best + 1e-4).count() as u32;
+            let max = others().filter(|id| of(id) > best - 1e-4).count() as u32;
+            prop_assert!((min..=max).contains(&score.rank), "{} not in {min}..={max}", score.rank);
         }
     }
 }

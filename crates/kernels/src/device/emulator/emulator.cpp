@@ -2,6 +2,7 @@
 
 #include "platform.h"
 
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
@@ -187,8 +188,9 @@ bool run_block(unsigned threads, bool backwards) {
 }
 
 struct Kernel {
-    unsigned size;
-    Entry entry;
+    unsigned size = 0;
+    Entry entry = nullptr;
+    std::atomic<bool> launched{false};
 };
 
 std::map<std::string, Kernel>& kernels() {
@@ -294,7 +296,11 @@ void load_matrices(uint32_t* registers, const void* row, bool transposed) {
     wait_for_warp();
 }
 
-Registration::Registration(const char* name, unsigned size, Entry entry) { kernels()[name] = Kernel{size, entry}; }
+Registration::Registration(const char* name, unsigned size, Entry entry) {
+    Kernel& kernel = kernels()[name];
+    kernel.size = size;
+    kernel.entry = entry;
+}
 
 } // namespace emulator
 
@@ -310,6 +316,7 @@ extern "C" int smpo_emulator_launch(const char* name, const void* arguments, uns
     if (found->second.size != size) {
         return 2;
     }
+    found->second.launched.store(true, std::memory_order_relaxed);
     Block& own = block;
     while (own.fibers.size() < threads) {
         own.fibers.emplace_back();
@@ -332,4 +339,14 @@ extern "C" int smpo_emulator_launch(const char* name, const void* arguments, uns
     return 0;
 }
 
-#include "../cuda/kernels.cuh"
+// Calls `visit` with the name of every kernel that was never launched.
+extern "C" void smpo_emulator_unlaunched(void (*visit)(void* context, const char* name), void* context) {
+    for (auto& [name, kernel] : emulator::kernels()) {
+        if (!kernel.launched.load(std::memory_order_relaxed)) {
+            visit(context, name.c_str());
+        }
+    }
+}
+
+// All .cu files; written by the build script.
+#include "kernels.cuh"
