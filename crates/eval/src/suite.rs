@@ -20,8 +20,9 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use smpo_files::{line_at, sha256, sha256_file};
 use smpo_inference::Sampler;
-use smpo_results::{SamplerInfo, SuiteInfo, hash_bytes, hash_file};
+use smpo_results::SuiteInfo;
 
 use crate::input_error::InputError;
 use crate::measure::ALL;
@@ -90,7 +91,7 @@ impl Suite {
     fn read_toml(path: &Path) -> Result<Suite, InputError> {
         let text = std::fs::read_to_string(path).map_err(|source| InputError::Io { path: path.to_owned(), source })?;
         let file: SuiteFile = toml::from_str(&text).map_err(|error| {
-            let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+            let line = error.span().map_or(1, |span| line_at(&text, span.start));
             InputError::line(path, line, explain(&error))
         })?;
         let whole = |problem: String| InputError::whole(path, problem);
@@ -135,7 +136,6 @@ impl Suite {
     /// # Errors
     /// Field, range and value.
     pub fn check(&self) -> Result<(), String> {
-        let Sampler { temperature, top_k, top_p, min_p } = self.sampler;
         let problem = |field: &str, expected: &str, got: &dyn std::fmt::Display| {
             Err(format!("{field}: expected {expected}, got {got}"))
         };
@@ -145,19 +145,7 @@ impl Suite {
         if self.samples_per_prompt == 0 {
             return problem("samples_per_prompt", "at least 1", &self.samples_per_prompt);
         }
-        if !(temperature.is_finite() && temperature >= 0.0) {
-            return problem("sampler.temperature", "a finite number of at least 0", &temperature);
-        }
-        if top_k == Some(0) {
-            return problem("sampler.top_k", "at least 1, or absent", &0);
-        }
-        if let Some(p) = top_p.filter(|p| !(*p > 0.0 && *p <= 1.0)) {
-            return problem("sampler.top_p", "above 0 and at most 1", &p);
-        }
-        if let Some(p) = min_p.filter(|p| !(0.0..=1.0).contains(p)) {
-            return problem("sampler.min_p", "from 0 to 1", &p);
-        }
-        Ok(())
+        self.sampler.check().map_err(|error| error.to_string())
     }
 
     /// Name, size and hashes for the manifest.
@@ -165,19 +153,13 @@ impl Suite {
     /// # Errors
     /// When the file of held-out pairs cannot be read.
     pub fn info(&self) -> Result<SuiteInfo, InputError> {
-        let pairs_sha256 = self.pairs.as_deref().map(hash_file).transpose()?;
+        let pairs_sha256 = self.pairs.as_deref().map(sha256_file).transpose().map_err(smpo_results::Error::from)?;
         Ok(SuiteInfo {
             name: self.name.clone(),
             sha256: hash_prompts(&self.prompts),
             prompts: self.prompts.len(),
             pairs_sha256,
         })
-    }
-
-    /// The sampler for the manifest.
-    pub fn sampler_info(&self) -> SamplerInfo {
-        let Sampler { temperature, top_k, top_p, min_p } = self.sampler;
-        SamplerInfo { temperature, top_k, top_p, min_p }
     }
 }
 
@@ -196,7 +178,7 @@ pub fn hash_prompts(prompts: &[Prompt]) -> String {
         // Writing to a string does not fail.
         let _ = writeln!(text, "{line}");
     }
-    hash_bytes(text.as_bytes())
+    sha256(text.as_bytes())
 }
 
 /// The parser's words, with "did you mean" for an unknown field.

@@ -5,7 +5,7 @@ use std::hint::black_box;
 use criterion::{Criterion, criterion_group, criterion_main};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use smpo_losses::config::{DpoConfig, SmpoConfig};
+use smpo_losses::loss::{DpoConfig, SmpoConfig};
 use smpo_losses::{Batch, Completion, Loss, LossConfig, Objective, Pair, Transforms, WinsorScope, WinsorState};
 
 const PAIRS: usize = 64;
@@ -42,7 +42,7 @@ fn bench(c: &mut Criterion) {
         ("DPO, all four, step", LossConfig::from(Loss::Dpo(DpoConfig::default())).with_transforms(everything)),
     ] {
         let objective = Objective::new(config).expect("a valid configuration");
-        let batch = Batch { target_margin: None, ..Batch::new(&pairs) };
+        let batch = Batch::new(&pairs);
         let mut state = WinsorState::default();
         group.bench_function(name, |b| {
             b.iter(|| objective.evaluate(black_box(&batch), &mut state).expect("a valid batch"))

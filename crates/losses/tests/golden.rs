@@ -2,7 +2,7 @@
 //! weights from autograd. `golden/generate.py` says how the numbers were made.
 
 use serde::Deserialize;
-use smpo_losses::{Batch, Completion, LossConfig, Objective, Pair, WinsorState};
+use smpo_losses::{Batch, Completion, Loss, LossConfig, Objective, Pair, WinsorState};
 use std::collections::BTreeMap;
 
 const TOLERANCE: f64 = 1e-6;
@@ -76,25 +76,29 @@ fn assert_close(what: &str, got: impl IntoIterator<Item = f64>, expected: impl I
 fn agrees_with_pytorch() {
     let golden: Golden = serde_json::from_str(include_str!("golden/golden.json")).unwrap();
     assert!(golden.cases.len() >= 80, "the golden file lost cases");
+    for kind in Loss::KINDS {
+        assert!(
+            golden.cases.iter().any(|case| case.config["kind"] == *kind),
+            "no golden case of `{kind}`: generate.py"
+        );
+    }
     let mismatched: Vec<_> = golden.mismatched.iter().map(GoldenCompletion::borrow).collect();
     let pairs_of = |name: &str| -> Vec<Pair<'_>> {
         golden.batches[name].iter().map(|pair| Pair::new(pair.chosen.borrow(), pair.rejected.borrow())).collect()
     };
     for case in &golden.cases {
         let config: LossConfig = serde_json::from_value(case.config.clone()).unwrap();
-        let objective = Objective::new(config).unwrap();
+        let mut objective = Objective::new(config).unwrap();
+        if let Some(margin) = case.margin {
+            objective = objective.with_target_margin(margin).unwrap();
+        }
         let mut state = WinsorState::default();
         for earlier in &case.before {
             let pairs = pairs_of(earlier);
             objective.evaluate(&Batch { mismatched: &mismatched, ..Batch::new(&pairs) }, &mut state).unwrap();
         }
         let pairs = pairs_of(&case.batch);
-        let batch = Batch {
-            microbatches: &case.microbatches,
-            target_margin: case.margin,
-            mismatched: &mismatched,
-            ..Batch::new(&pairs)
-        };
+        let batch = Batch { microbatches: &case.microbatches, mismatched: &mismatched, ..Batch::new(&pairs) };
         let got = objective.evaluate(&batch, &mut state).unwrap();
 
         let expected = &case.expected;

@@ -4,42 +4,15 @@ use std::borrow::Cow;
 
 use smpo_results::{ClaimScope, Decision, Direction, FinishReason, Requirement, Unit};
 
-/// A metric's short name; an unknown id is its own name with spaces.
+/// A metric's short name in the catalogue; an unknown id with underscores as spaces.
 pub fn metric(id: &str) -> Cow<'_, str> {
-    Cow::Borrowed(match id {
-        "eos_rate" => "EOS rate",
-        "loop_rate" => "Loop rate",
-        "seq_rep_1" => "Seq-rep-1",
-        "seq_rep_2" => "Seq-rep-2",
-        "seq_rep_3" => "Seq-rep-3",
-        "seq_rep_4" => "Seq-rep-4",
-        "distinct_1" => "Distinct-1",
-        "distinct_2" => "Distinct-2",
-        "distinct_3" => "Distinct-3",
-        "distinct_4" => "Distinct-4",
-        "self_bleu" => "Self-BLEU",
-        "zlib_ratio" => "Zlib ratio",
-        "broken_rate" => "Broken text",
-        "foreign_script" => "Foreign script",
-        "error_rate" => "Engine errors",
-        "exact_match" => "Exact match",
-        "stops_when_right" => "Stops when right",
-        "eos_hazard" => "EOS hazard",
-        "pref_accuracy_without_eos" => "Preference without EOS",
-        "length" => "Length",
-        "length_restricted_mean" | "length_rmean" => "Restricted mean length",
-        "p_cap" | "cap_rate" => "Reached the cap",
-        "eos_logp_gold" => "Gold EOS log p",
-        "eos_rank_gold" => "Gold EOS rank",
-        "pref_accuracy" => "Preference accuracy",
-        "margin" => "Preference margin",
-        _ => {
-            return match super::inert::short_line(id, 60).replace('_', " ") {
-                same if same == id => Cow::Borrowed(id),
-                spaced => Cow::Owned(spaced),
-            };
-        }
-    })
+    if let Some(info) = smpo_metrics::find(id) {
+        return Cow::Borrowed(info.name);
+    }
+    match super::inert::short_line(id, 60).replace('_', " ") {
+        same if same == id => Cow::Borrowed(id),
+        spaced => Cow::Owned(spaced),
+    }
 }
 
 /// A slice's name: underscores are spaces, the whole suite is "all prompts".
@@ -87,19 +60,7 @@ pub fn claim(scope: ClaimScope) -> &'static str {
     }
 }
 
-/// The demand as a formula a reader can check: `not worse by more than 2 pts`.
-pub fn requirement(requirement: Requirement, margin: f64, better: Direction, unit: Unit) -> String {
-    let amount = crate::figure::margin(unit, margin);
-    match (requirement, better) {
-        (Requirement::NonInferior, _) => format!("not worse by more than {amount}"),
-        (Requirement::Superior, _) if margin == 0.0 => "better".to_owned(),
-        (Requirement::Superior, _) => format!("better by more than {amount}"),
-        (Requirement::Absolute, Direction::Lower) => format!("at most {}", crate::figure::value(unit, margin)),
-        (Requirement::Absolute, _) => format!("at least {}", crate::figure::value(unit, margin)),
-    }
-}
-
-/// The same demand as a bound on the difference (on the candidate, for an absolute one): `≤ +2 pts`.
+/// The requirement as a bound on the difference (on the candidate, for an absolute one): `≤ +2 points`.
 pub fn bound(requirement: Requirement, margin: f64, better: Direction, unit: Unit) -> String {
     let amount = crate::figure::margin(unit, margin);
     match (requirement, better) {

@@ -1,32 +1,37 @@
 //! The on-disk schema of runs, samples, measurements, verdicts and leaderboards: plain data that every
-//! other crate reads and writes, versioned, with atomic writes and errors that name the line.
+//! other crate reads and writes, versioned, written whole, read with errors that name the line.
 //!
 //! An evaluation directory holds
 //!
 //! | file | type | what |
 //! |---|---|---|
-//! | `run.json` | [`RunManifest`] | what was asked: everything two runs must share to be comparable |
+//! | `run.json` | [`RunManifest`] | model, suite, sampler: everything two runs must share to be comparable |
 //! | `samples.jsonl` | [`Sample`] | one completion a line, appended as it finishes |
-//! | `measurements.jsonl` | [`Measurement`] | one prompt a line: each metric's values, by sample; what the gate reads |
+//! | `measurements.jsonl` | [`Measurement`] | one prompt a line: each metric's values, by sample; input of the gate |
 //! | `metrics.json` | [`MetricsFile`] | estimates with intervals, per metric and slice |
 //!
-//! A gate writes `verdict.json` ([`Verdict`]); a leaderboard writes `leaderboard.json` ([`Leaderboard`]).
+//! `smpo logps` writes token log-probs of pairs, one [`LogpsRow`] a line. A gate writes `verdict.json` ([`Verdict`]); a leaderboard writes `leaderboard.json` ([`Leaderboard`]).
 
 pub mod files;
 pub mod leaderboard;
+pub mod logps;
 pub mod manifest;
 pub mod measurement;
 pub mod metric;
+
 pub mod sample;
 pub mod verdict;
+mod wording;
 
-pub use files::{Error, hash_bytes, hash_file, read_json, read_jsonl, write_atomic, write_json, write_jsonl};
+pub use files::{Error, read_json, read_jsonl, write_json, write_jsonl};
 pub use leaderboard::{Board, BoardEntry, BoardMetric, Comparison, CurvePoint, Leaderboard, LoopSpan, WorstSample};
-pub use manifest::{EvaluationDir, ModelInfo, RunManifest, SamplerInfo, SuiteInfo, TerminatorSet};
+pub use logps::{LogpsError, LogpsRow, TokenLogps, parse_logps};
+pub use manifest::{EvaluationDir, ModelInfo, RunManifest, SuiteInfo, TerminatorSet};
 pub use measurement::Measurement;
 pub use metric::{Direction, MetricEstimate, MetricsFile, Unit};
 pub use sample::{FinishReason, Message, Sample};
-pub use verdict::{ClaimScope, Decision, MetricVerdict, PairCounts, Requirement, SkippedRule, Verdict};
+pub use smpo_sampling::Sampler;
+pub use verdict::{ClaimScope, Decision, ExitCode, MetricVerdict, PairCounts, Requirement, SkippedRule, Verdict};
 
 /// The version of every file in this crate. Readers refuse a newer one and say so.
 pub const SCHEMA_VERSION: u32 = 1;

@@ -4,8 +4,9 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use smpo_data::{ChatTokenizer, order};
+use smpo_data::order;
 use smpo_losses::BatchError;
+use smpo_tokenizer::ChatTokenizer;
 
 use crate::checkpoint::{self, Memory, Sources};
 use crate::config::{Reporter, TrainConfig};
@@ -107,8 +108,7 @@ impl Steps<'_> {
                 .collect();
             let tokenizer = self.tokenizer;
             let lr = rate.at(step);
-            let margin = self.learner.objective().target_margin(step, total_steps);
-            let outcome = self.learner.step(&rows, &|id| tokenizer.is_terminator(id), step, margin, lr);
+            let outcome = self.learner.step(&rows, &|id| tokenizer.is_terminator(id), step, Some(total_steps), lr);
             let tokens: usize = rows.iter().map(|row| row.row.tokens()).sum();
             let seconds = began.elapsed().as_secs_f64();
             let step = step + 1;

@@ -7,48 +7,55 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
-use smpo_losses::explain::{Report, Row, explain, read_rows, summarize};
-use smpo_losses::{LossConfig, Objective};
+use smpo_losses::batch::ROUNDING_ABOVE_ZERO;
+use smpo_losses::explain::{ExplainError, Report, Row, RowTokens, explain, summarize};
+use smpo_losses::{Completion, LossConfig, Objective};
 use smpo_report::inert::short_line;
+use smpo_results::{LogpsRow, TokenLogps, parse_logps};
 use smpo_trainer::TrainConfig;
 use tokenizers::Tokenizer;
 
 use crate::exit::{Blame, Exit, Failure, Outcome};
 use crate::output::{self, Format};
 
-/// What a loss does with stored log-probs: its parts, clipping, rewards, and the weight of every token.
+/// Explain a loss on stored log-probs: its terms, clipping, rewards, and the gradient weight of every token.
 #[derive(clap::Args)]
+#[command(after_help = "Example:\n  smpo explain configs/demo/modified.toml logps.jsonl --tokenizer runs/smpo/model")]
 pub struct ExplainArgs {
-    /// TOML file with a `[loss]` table; a training configuration will do
+    /// TOML file with a `[loss]` table, such as a training configuration
     config: PathBuf,
-    /// Log-probs as `smpo logps` writes them; all lines are one batch
+    /// Log-probs from `smpo logps`; all lines form one batch
     logps: PathBuf,
-    /// Target margin γ; the configured one, without its schedule, when absent
+    /// Target margin γ [default: the configured one, without its schedule]
     #[arg(long, allow_negative_numbers = true)]
     margin: Option<f64>,
-    /// Names token ids: a tokenizer.json, or a model directory that has one
+    /// Tokenizer to decode token ids with: tokenizer.json, or a model directory that has one
     #[arg(long, value_name = "PATH")]
     tokenizer: Option<PathBuf>,
-    /// Show every token of this pair (text only; JSON holds all weights of all pairs)
+    /// Show every token of this pair (text only; JSON has every token of every pair)
     #[arg(long, value_name = "ID")]
     pair: Option<String>,
-    /// How many pairs and tokens to list (text only)
+    /// Number of pairs and tokens to list (text only)
     #[arg(long, value_name = "N", default_value_t = 10)]
     top: usize,
-    /// How to print the result
+    /// Output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
 
 /// Runs the command.
 pub fn run(args: ExplainArgs) -> Outcome {
-    let objective = read_objective(&args.config)?;
-    let rows = read_rows(&args.logps, &read(&args.logps)?).usage()?;
+    let mut objective = read_objective(&args.config)?;
+    let stored = parse_logps(&args.logps, &read(&args.logps)?, ROUNDING_ABOVE_ZERO).usage()?;
+    let rows: Vec<Row<'_>> = stored.iter().map(row).collect();
     if let Some(margin) = args.margin.filter(|margin| !(*margin >= 0.0 && margin.is_finite())) {
         return Err(Failure::Usage(anyhow!("--margin: expected a finite number of at least 0, got {margin}")));
     }
+    if let Some(margin) = args.margin {
+        objective = objective.with_target_margin(margin).usage()?;
+    }
     let tokenizer = args.tokenizer.as_deref().map(read_tokenizer).transpose()?;
-    let evaluation = explain(&objective, &args.logps, &rows, args.margin).usage()?;
+    let evaluation = explain(&objective, &rows).map_err(|error| placed(&args.logps, &stored, error)).usage()?;
     match args.format {
         Format::Json => output::print_json(&Report::new(&rows, &evaluation))?,
         Format::Text => {
@@ -69,6 +76,30 @@ pub fn run(args: ExplainArgs) -> Outcome {
     Ok(Exit::Success)
 }
 
+fn row(stored: &LogpsRow) -> Row<'_> {
+    fn completion(tokens: &TokenLogps) -> Completion<'_> {
+        let TokenLogps { logps, is_terminator, ref_logps, .. } = tokens;
+        Completion { logps, is_terminator, ref_logps: ref_logps.as_deref() }
+    }
+    fn tokens(tokens: &TokenLogps) -> RowTokens<'_> {
+        RowTokens { ids: &tokens.ids, completion: completion(tokens) }
+    }
+    Row {
+        id: &stored.id,
+        chosen: stored.chosen.as_ref().map(tokens),
+        rejected: stored.rejected.as_ref().map(tokens),
+        kl: stored.kl.as_ref().map(completion),
+    }
+}
+
+/// The error with its file, and its line if one row is at fault.
+fn placed(path: &Path, stored: &[LogpsRow], error: ExplainError) -> anyhow::Error {
+    match &error {
+        ExplainError::Missing { row, .. } => anyhow!("{}:{}: {error}", path.display(), stored[*row].line),
+        ExplainError::Batch(_) => anyhow!("{}: {error}", path.display()),
+    }
+}
+
 fn read(path: &Path) -> Result<String, Failure> {
     let file = || format!("{}: cannot be read", path.display());
     fs::read_to_string(path).with_context(file).usage()
@@ -81,7 +112,7 @@ fn read_objective(path: &Path) -> Result<Objective, Failure> {
     let mut table: toml::Table = text
         .parse()
         .map_err(|error: toml::de::Error| {
-            let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
+            let line = error.span().map_or(1, |span| smpo_files::line_at(&text, span.start));
             at(line, &error.message())
         })
         .usage()?;
@@ -139,7 +170,7 @@ fn name(tokenizer: Option<&Tokenizer>, id: u32) -> String {
     known.map_or_else(|| id.to_string(), |text| format!("'{}' {id}", short_line(&text, 24)))
 }
 
-fn no_such_pair(path: &Path, id: &str, rows: &[Row]) -> anyhow::Error {
-    let hint = smpo_suggest::did_you_mean(id, rows.iter().map(|row| row.id.as_str()));
+fn no_such_pair(path: &Path, id: &str, rows: &[Row<'_>]) -> anyhow::Error {
+    let hint = smpo_suggest::did_you_mean(id, rows.iter().map(|row| row.id));
     anyhow!("--pair: {} has no pair `{id}`{hint}", path.display())
 }

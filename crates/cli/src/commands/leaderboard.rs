@@ -4,43 +4,44 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use smpo_eval::metrics;
+use smpo_files::write_whole;
 use smpo_gate::ranking::{RankingOptions, boards};
 use smpo_gate::{GateError, Policy, Run};
 use smpo_report::leaderboard::{html, json, markdown, text};
-use smpo_results::{Board, EvaluationDir, Leaderboard, RunManifest, SCHEMA_VERSION, Verdict, read_json, write_atomic};
+use smpo_results::{Board, EvaluationDir, Leaderboard, RunManifest, SCHEMA_VERSION, Verdict, read_json};
 
 use crate::exit::{Blame, Exit, Failure, Outcome, io_is_usage};
 use crate::output::{self, Format};
 
-/// Rank models by their evaluations, on one self-contained page.
+/// Rank models by their evaluations, on one self-contained HTML page.
 #[derive(clap::Args)]
+#[command(after_help = "Example:\n  smpo leaderboard runs/*/eval --baseline sft --out leaderboard")]
 pub struct LeaderboardArgs {
-    /// Evaluation directories; runs of one arm with different training seeds become one entry
+    /// Evaluation directories; training seeds of one arm are pooled into one entry
     #[arg(required = true, value_name = "DIR")]
     dirs: Vec<PathBuf>,
-    /// Where index.html, leaderboard.json, leaderboard.md and samples/ go
+    /// Output directory: index.html, leaderboard.json, leaderboard.md and samples/
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// The entry that the others are compared with; the first of each board when absent
+    /// Entry to compare the others with [default: the first of each board]
     #[arg(long, value_name = "NAME")]
     baseline: Option<String>,
     /// Title of the page
     #[arg(long, default_value = "Leaderboard")]
     title: String,
-    /// Policy file, or a shipped policy, whose margins the forest plot draws
+    /// Gate policy whose margins the forest plot shows: a TOML file, or a shipped policy
     #[arg(long, value_name = "FILE|NAME", default_value = "default")]
     policy: String,
-    /// Verdicts of `smpo gate --out` to show on top
+    /// Verdicts (`smpo gate --out`) to show at the top of the page
     #[arg(long, value_name = "FILE", num_args = 1..)]
     verdict: Vec<PathBuf>,
-    /// How to print the result
+    /// Output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-    /// Seed of all resampling; the same seed gives the same bytes
+    /// Seed of the bootstrap; the same seed gives byte-identical output
     #[arg(long, default_value_t = 42)]
     seed: u64,
-    /// Threads to compute with; all cores when absent
+    /// CPU threads [default: all cores]
     #[arg(long)]
     threads: Option<usize>,
 }
@@ -104,8 +105,8 @@ pub(super) fn write(site: Site) -> Result<Leaderboard, Failure> {
         seed: site.seed,
         worst_per_entry: (240 / runs.len().max(1)).clamp(4, 12),
         completion_bytes: COMPLETION_BYTES,
-        describe: &|id| metrics::find(id).map(|info| info.description.to_owned()),
-        find_loop: &metrics::loop_rate::find,
+        describe: &|id| smpo_metrics::find(id).map(|info| info.description.to_owned()),
+        find_loop: &smpo_metrics::metric::loop_rate::find,
     };
     let mut boards = boards(runs, &options).map_err(blame)?;
     let mut names = BTreeSet::new();
@@ -118,7 +119,7 @@ pub(super) fn write(site: Site) -> Result<Leaderboard, Failure> {
         ("leaderboard.md", markdown::render(&board)),
         ("index.html", html::render(&board).execution()?),
     ] {
-        write_atomic(&site.out.join(file), text.as_bytes()).execution()?;
+        write_whole(&site.out.join(file), text.as_bytes()).execution()?;
     }
     Ok(board)
 }
@@ -152,7 +153,7 @@ fn copy_samples(
             source.taken = true;
             let link = format!("samples/{}.jsonl", file_name(manifest, names));
             let bytes = std::fs::read(&source.samples).execution()?;
-            write_atomic(&out.join(&link), &bytes).execution()?;
+            write_whole(&out.join(&link), &bytes).execution()?;
             entry.sample_files.push(link);
         }
     }

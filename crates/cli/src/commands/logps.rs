@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
-use serde::Serialize;
-use smpo_data::{ChatTokenizer, Truncation, read_pairs};
+use smpo_data::{TrainingRow, Truncation, read_pairs};
 use smpo_model::{Decoder, ModelDir, Placement};
-use smpo_results::write_jsonl;
+use smpo_results::{LogpsRow, TokenLogps, write_jsonl};
+use smpo_tokenizer::ChatTokenizer;
 use smpo_trainer::{Row, RowLogps, on_device, row_logps};
 
 use crate::commands::device::DeviceArgs;
@@ -15,47 +15,33 @@ use crate::interrupt;
 use crate::output;
 use crate::progress::Progress;
 
-/// Teacher-forced log-probs of the completion tokens of preference pairs, in nats, terminator included.
+/// Compute teacher-forced log-probs of preference pairs, token by token, in nats, terminator included.
 #[derive(clap::Args)]
+#[command(
+    after_help = "Example:\n  smpo logps runs/smpo/model pairs.jsonl --reference runs/sft/model --out logps.jsonl"
+)]
 pub struct LogpsArgs {
     /// Model directory in Hugging Face format, or a PEFT adapter directory
     model: PathBuf,
-    /// Preference pairs, in any form that `smpo train` reads
+    /// Preference pairs, in any format that `smpo train` reads
     pairs: PathBuf,
-    /// JSONL file to write, one pair a line
+    /// JSONL file to write, one pair per line
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// Also score under this model or adapter, as `ref_logps`
+    /// Reference model or adapter; its log-probs are written as `ref_logps`
     #[arg(long, value_name = "DIR")]
     reference: Option<PathBuf>,
-    /// The base of MODEL, where it is an adapter that does not name a directory
+    /// Base model of MODEL, if it is an adapter whose adapter_config.json does not name a directory
     #[arg(long, value_name = "DIR")]
     base: Option<PathBuf>,
-    /// Longest prompt and completion together, in tokens; the model's positions when absent
+    /// Maximum tokens of prompt and completion together [default: the model's context length]
     #[arg(long, value_name = "TOKENS")]
     max_length: Option<usize>,
     #[command(flatten)]
     device: DeviceArgs,
-    /// Threads to compute with; all cores when absent
+    /// CPU threads [default: all cores]
     #[arg(long)]
     threads: Option<usize>,
-}
-
-/// One line.
-#[derive(Serialize)]
-struct Line<'a> {
-    id: &'a str,
-    chosen: Side<'a>,
-    rejected: Side<'a>,
-}
-
-#[derive(Serialize)]
-struct Side<'a> {
-    ids: &'a [u32],
-    logps: Vec<f64>,
-    is_terminator: Vec<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ref_logps: Option<Vec<f64>>,
 }
 
 /// Pairs between two looks for Ctrl-C.
@@ -86,7 +72,7 @@ pub fn run(args: LogpsArgs) -> Outcome {
         Truncation { max_length: args.max_length.or(positions), bos: tokenizer.bos(), ..Truncation::default() };
     let (mut rows, mut cut): (Vec<Row>, usize) = (Vec::new(), 0);
     for pair in read_pairs(&args.pairs).usage()? {
-        let mut tokenized = tokenizer.encode_pair(&pair).usage()?;
+        let mut tokenized = pair.encode(&tokenizer).usage()?;
         cut += usize::from(truncation.apply_pair(&mut tokenized).any());
         rows.push(tokenized.into());
     }
@@ -117,20 +103,17 @@ pub fn run(args: LogpsArgs) -> Outcome {
     Ok(Exit::Success)
 }
 
-fn line<'a>(row: &'a Row, policy: RowLogps, reference: RowLogps, tokenizer: &ChatTokenizer) -> Line<'a> {
-    let side = |ids: &'a Option<Vec<u32>>, logps: Option<Vec<f64>>, ref_logps| {
-        let ids = ids.as_deref().unwrap_or_default();
-        Side {
-            ids,
-            logps: logps.unwrap_or_default(),
-            is_terminator: ids.iter().map(|id| tokenizer.is_terminator(*id)).collect(),
-            ref_logps,
-        }
+fn line(row: &Row, policy: RowLogps, reference: RowLogps, tokenizer: &ChatTokenizer) -> LogpsRow {
+    let side = |ids: &Option<Vec<u32>>, logps: Option<Vec<f64>>, ref_logps| {
+        let ids = ids.clone().unwrap_or_default();
+        let is_terminator = ids.iter().map(|id| tokenizer.is_terminator(*id)).collect();
+        Some(TokenLogps { ids, logps: logps.unwrap_or_default(), is_terminator, ref_logps })
     };
-    Line {
-        id: &row.id,
+    LogpsRow {
+        id: row.id.clone(),
         chosen: side(&row.chosen, policy.chosen, reference.chosen),
         rejected: side(&row.rejected, policy.rejected, reference.rejected),
+        ..LogpsRow::default()
     }
 }
 

@@ -10,16 +10,17 @@ use smpo_report::curves::{self, Point, Run, Series};
 use crate::exit::{Blame, Exit, Failure, Outcome};
 use crate::output::print;
 
-/// The figures of training runs over their steps, on one self-contained page.
+/// Plot the training metrics of one or more runs over their steps, on one self-contained HTML page.
 #[derive(clap::Args)]
+#[command(after_help = "Example:\n  smpo plot runs/regular runs/modified --out curves.html")]
 pub struct PlotArgs {
-    /// Run directories, or their metrics.jsonl; several lie over each other
+    /// Run directories, or their metrics.jsonl; several runs are overlaid
     #[arg(required = true, value_name = "RUN")]
     runs: Vec<PathBuf>,
-    /// Where the page goes
+    /// HTML file to write
     #[arg(long, value_name = "FILE", default_value = "curves.html")]
     out: PathBuf,
-    /// The same figures as a table with the columns run, step, figure, value: for spreadsheets, pandas, MLflow, W&B
+    /// Also write the metrics as CSV (run, step, figure, value), for pandas, MLflow or W&B
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
 }
@@ -34,10 +35,10 @@ pub fn run(args: PlotArgs) -> Outcome {
         runs.push(Run { name, series: read(path)? });
     }
     let page = curves::html(&runs).execution()?;
-    smpo_results::write_atomic(&args.out, page.as_bytes()).execution()?;
+    smpo_files::write_whole(&args.out, page.as_bytes()).execution()?;
     print(&args.out.display().to_string())?;
     if let Some(path) = &args.csv {
-        smpo_results::write_atomic(path, table(&runs).as_bytes()).execution()?;
+        smpo_files::write_whole(path, table(&runs).as_bytes()).execution()?;
         print(&path.display().to_string())?;
     }
     Ok(Exit::Success)

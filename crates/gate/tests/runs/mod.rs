@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use smpo_gate::{Run, catalog};
+use smpo_gate::Run;
 use smpo_results::{
-    Measurement, MetricEstimate, MetricsFile, ModelInfo, RunManifest, SCHEMA_VERSION, SamplerInfo, SuiteInfo,
+    Measurement, MetricEstimate, MetricsFile, ModelInfo, RunManifest, SCHEMA_VERSION, Sampler, SuiteInfo,
     TerminatorSet, write_json, write_jsonl,
 };
 
@@ -22,7 +22,7 @@ pub fn manifest(name: &str) -> RunManifest {
             training_seed: None,
         },
         suite: SuiteInfo { name: "ood".into(), sha256: "ab".into(), prompts: 240, pairs_sha256: None },
-        sampler: Some(SamplerInfo { temperature: 0.8, top_k: None, top_p: None, min_p: None }),
+        sampler: Some(Sampler { temperature: 0.8, top_k: None, top_p: None, min_p: None }),
         cap: Some(240),
         samples_per_prompt: 1,
         terminators: Some(TerminatorSet { ids: vec![2], tokens: vec!["<|im_end|>".into()] }),
@@ -78,7 +78,7 @@ impl Build for Run {
 
     /// Lists the metric in `metrics.json`.
     fn declare(mut self, metric: &str) -> Run {
-        if let Some(known) = catalog::find(metric) {
+        if let Some(known) = smpo_metrics::find(metric) {
             self.metrics.metrics.push(MetricEstimate {
                 metric: metric.into(),
                 slice: "all".into(),

@@ -1,0 +1,122 @@
+//! One completion in an objective: forward from tokens to a score, backward from a score to token weights.
+
+use std::ops::Range;
+
+use crate::batch::{Completion, Side};
+use crate::reduction::Coefficients;
+use crate::transform::{TokenTransform, Transformed};
+
+/// A completion with its transform.
+#[derive(Debug, Clone)]
+pub(crate) struct ScoredCompletion<'a> {
+    pub(crate) side: Side,
+    pub(crate) completion: Completion<'a>,
+    /// Number of tokens in the pair loss.
+    pub(crate) counted: usize,
+    /// Indices of the terminators.
+    pub(crate) terminators: Vec<usize>,
+    transform: TokenTransform,
+}
+
+/// Consecutive tokens under one transform, or one terminator.
+enum Run {
+    Plain(Range<usize>),
+    Terminator(usize),
+}
+
+impl<'a> ScoredCompletion<'a> {
+    pub(crate) fn new(side: Side, completion: Completion<'a>, transform: TokenTransform) -> Self {
+        let terminators = positions(completion.is_terminator);
+        let masked = if transform.masks_terminators() { terminators.len() } else { 0 };
+        Self { side, completion, counted: completion.logps.len() - masked, terminators, transform }
+    }
+
+    /// Σ c_t·ℓ_t over transformed `logps` (those of policy or reference), and how many of them a bound moved.
+    pub(crate) fn score(&self, logps: &[f64], coefficients: &Coefficients) -> (f64, u64) {
+        let (mut sum, mut clipped, mut k) = (0.0, 0, 0);
+        for run in self.runs() {
+            match (run, coefficients) {
+                (Run::Plain(tokens), Coefficients::Uniform(c)) => {
+                    let tokens = &logps[tokens];
+                    sum += c * self.transform.plain_sum(tokens);
+                    clipped += self.transform.clipped(tokens);
+                    k += tokens.len();
+                }
+                (Run::Plain(tokens), _) => {
+                    for token in logps[tokens].iter().map(|logp| self.transform.plain(*logp)) {
+                        sum += coefficients.at(k) * token.value;
+                        clipped += u64::from(token.clipped);
+                        k += 1;
+                    }
+                }
+                (Run::Terminator(t), _) => {
+                    if let Some(token) = self.transform.terminator(logps[t]) {
+                        sum += coefficients.at(k) * token.value;
+                        clipped += u64::from(token.clipped);
+                        k += 1;
+                    }
+                }
+            }
+        }
+        (sum, clipped)
+    }
+
+    /// ∂L/∂ℓ_t, `[T]`, from `d_score`, the pair loss's derivative by the score, and `likelihood`, the weight of each token
+    /// in cross-entropy.
+    pub(crate) fn weights(&self, coefficients: &Coefficients, d_score: f64, likelihood: f64) -> Vec<f64> {
+        let logps = self.completion.logps;
+        let mut weights = Vec::with_capacity(logps.len());
+        let mut k = 0;
+        for run in self.runs() {
+            match (run, coefficients) {
+                (Run::Plain(tokens), Coefficients::Uniform(c)) => {
+                    k += tokens.len();
+                    let kept = d_score * c + likelihood;
+                    let transform = self.transform;
+                    let weight = |logp: &f64| if transform.moves(*logp) { likelihood } else { kept };
+                    weights.extend(logps[tokens].iter().map(weight));
+                }
+                (Run::Plain(tokens), _) => {
+                    for token in logps[tokens].iter().map(|logp| self.transform.plain(*logp)) {
+                        weights.push(d_score * coefficients.at(k) * token.grad + likelihood);
+                        k += 1;
+                    }
+                }
+                (Run::Terminator(t), _) => match self.transform.terminator(logps[t]) {
+                    Some(Transformed { grad, .. }) => {
+                        weights.push(d_score * coefficients.at(k) * grad + likelihood);
+                        k += 1;
+                    }
+                    None => weights.push(likelihood),
+                },
+            }
+        }
+        weights
+    }
+
+    /// The completion in order. Terminators are runs of their own only if they are transformed differently.
+    fn runs(&self) -> impl Iterator<Item = Run> {
+        let apart: &[usize] = if self.transform.changes_terminators() { &self.terminators } else { &[] };
+        let mut start = 0;
+        let mut runs = Vec::with_capacity(2 * apart.len() + 1);
+        for &t in apart {
+            runs.extend([Run::Plain(start..t), Run::Terminator(t)]);
+            start = t + 1;
+        }
+        runs.push(Run::Plain(start..self.completion.logps.len()));
+        runs.into_iter()
+    }
+}
+
+/// Indices of set `flags`. They are few, so blocks without any are skipped whole.
+fn positions(flags: &[bool]) -> Vec<usize> {
+    const BLOCK: usize = 32;
+    let mut positions = Vec::new();
+    for (index, block) in flags.chunks(BLOCK).enumerate() {
+        if block.iter().fold(false, |any, flag| any | flag) {
+            let set = block.iter().enumerate().filter(|(_, flag)| **flag);
+            positions.extend(set.map(|(offset, _)| index * BLOCK + offset));
+        }
+    }
+    positions
+}
