@@ -98,7 +98,7 @@ pub fn line(text: &str) -> String {
     visible(text).replace('\n', "⏎").replace('\t', " ")
 }
 
-/// [`line`], cut to at most `limit` characters with an ellipsis.
+/// [`line()`], cut to at most `limit` characters with an ellipsis.
 pub fn short_line(text: &str, limit: usize) -> String {
     // a line is at most one character longer than `limit` needs to be looked at: hostile names may be megabytes
     let head: String = text.chars().take(limit + 1).collect();

@@ -6,7 +6,7 @@
 //! | JSON inside `<script>` | [`script`] |
 //! | Markdown text, code, fences | [`markdown`] |
 //! | XML | quick-junit escapes; [`visible`] first, so nothing that XML forbids is left |
-//! | terminals | [`line`]: no control character is left |
+//! | terminals | [`line()`]: no control character is left |
 
 pub mod control;
 pub mod markdown;
