@@ -5,7 +5,6 @@
 mod commands;
 mod exit;
 mod interrupt;
-mod memory;
 mod output;
 mod progress;
 #[cfg(test)]

@@ -22,9 +22,7 @@ pub enum DeviceError {
         reason: String,
     },
     /// The driver is installed and fails to start.
-    #[error(
-        "{asked}: the driver failed with {code}; check that `nvidia-smi` works, or use --device cpu"
-    )]
+    #[error("{asked}: the driver failed with {code}; check that `nvidia-smi` works, or use --device cpu")]
     Driver {
         /// Requested device.
         asked: String,

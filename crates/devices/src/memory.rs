@@ -4,7 +4,9 @@
 pub fn format_bytes(bytes: u64) -> String {
     const UNITS: [(u32, &str); 3] = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
     let unit = UNITS.into_iter().find(|(exponent, _)| bytes >> exponent > 0);
-    unit.map_or(format!("{bytes} B"), |(exponent, name)| format!("{:.1} {name}", bytes as f64 / (1u64 << exponent) as f64))
+    unit.map_or(format!("{bytes} B"), |(exponent, name)| {
+        format!("{:.1} {name}", bytes as f64 / (1u64 << exponent) as f64)
+    })
 }
 
 /// Resident memory, in bytes; `None` where the system does not report it.

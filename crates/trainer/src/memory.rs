@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use smpo_devices::Choice;
+use smpo_devices::{Choice, format_bytes};
 use smpo_losses::Loss;
 use smpo_model::{AdapterInfo, DecoderSpec, LoraConfig, MemoryEstimate, ModelError, TrainingShape};
 use sysinfo::System;
@@ -193,24 +193,29 @@ pub struct MemoryShortage {
 
 impl fmt::Display for MemoryShortage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let gib = |bytes: u64| format!("{:.1} GiB", bytes as f64 / (1u64 << 30) as f64);
         let MemoryPlan { tokens, estimate, reference, .. } = &self.needed;
         write!(
             f,
             "training would take about {} of memory (weights {}, gradients {}, moments {}, activations of a pack of \
              {tokens} tokens {}",
-            gib(self.needed.total()),
-            gib(estimate.weights),
-            gib(estimate.gradients),
-            gib(estimate.optimizer),
-            gib(estimate.activations)
+            format_bytes(self.needed.total()),
+            format_bytes(estimate.weights),
+            format_bytes(estimate.gradients),
+            format_bytes(estimate.optimizer),
+            format_bytes(estimate.activations)
         )?;
         if *reference > 0 {
-            write!(f, ", reference model {}", gib(*reference))?;
+            write!(f, ", reference model {}", format_bytes(*reference))?;
         }
-        write!(f, "), {} are free; the longest row is {} with {} tokens; ", gib(self.free), self.row, self.row_tokens)?;
+        write!(
+            f,
+            "), {} are free; the longest row is {} with {} tokens; ",
+            format_bytes(self.free),
+            self.row,
+            self.row_tokens
+        )?;
         match self.remedy {
-            Some((change, total)) => write!(f, "with {change} it would take about {}", gib(total))?,
+            Some((change, total)) => write!(f, "with {change} it would take about {}", format_bytes(total))?,
             None => f.write_str(
                 "lower max_length, or use a smaller model or a machine with more memory: no other setting is enough",
             )?,

@@ -5,14 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use smpo_data::{ChatTokenizer, CheckReport, DatasetError};
-use smpo_devices::OpenDevice;
+use smpo_devices::{OpenDevice, on_device};
 use smpo_losses::Objective;
 use smpo_model::{Config, Placement};
 
 use crate::alarm::Alarm;
 use crate::checkpoint::{self, Checkpoint, Memory};
 use crate::config::TrainConfig;
-use crate::emulation::on_device;
 use crate::error::TrainError;
 use crate::held_out::HeldOut;
 use crate::judge::{Rules, StopReason};

@@ -26,7 +26,7 @@ impl DeviceArgs {
 
 /// Which device it is, and why it is no GPU, where one was looked for.
 pub fn describe(device: &OpenDevice) -> String {
-    let reason = match device.instead() {
+    let reason = match device.fallback_reason() {
         // Nobody who built without it waits for a GPU.
         None | Some(DeviceError::NotBuilt { .. }) => String::new(),
         Some(reason) => format!("; {reason}"),

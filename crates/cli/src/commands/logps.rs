@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use anyhow::anyhow;
 use serde::Serialize;
 use smpo_data::{ChatTokenizer, Truncation, read_pairs};
+use smpo_devices::on_device;
 use smpo_model::{Decoder, ModelDir, Placement};
 use smpo_results::write_jsonl;
-use smpo_trainer::{Row, RowLogps, on_device, row_logps};
+use smpo_trainer::{Row, RowLogps, row_logps};
 
 use crate::commands::device::DeviceArgs;
 use crate::exit::{Blame, Exit, Failure, Outcome, blame_model};

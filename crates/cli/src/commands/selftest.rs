@@ -2,13 +2,12 @@
 
 use anyhow::anyhow;
 use comfy_table::CellAlignment;
-use smpo_bench::SelfTest;
 use smpo_devices::Kind;
+use smpo_trainer::SelfTest;
 
-use crate::commands::bench::blame;
 use crate::commands::device::DeviceArgs;
 use crate::commands::set_threads;
-use crate::exit::{Exit, Failure, Outcome};
+use crate::exit::{Blame, Exit, Failure, Outcome};
 use crate::output::{self, Format};
 use crate::progress::Progress;
 
@@ -43,7 +42,7 @@ pub fn run(args: SelfTestArgs) -> Outcome {
             "--device: expected cuda, cuda:N or emulated, got cpu, which is what those are compared with"
         )));
     }
-    let report = SelfTest::run(&device).map_err(blame)?;
+    let report = SelfTest::run(&device).execution()?;
     match args.format {
         Format::Json => output::print_json(&report)?,
         Format::Text => output::print(&text(&report, args.all))?,
@@ -86,5 +85,5 @@ fn text(report: &SelfTest, all: bool) -> String {
         0 => format!("{} comparisons, all within their bounds", report.checks.len()),
         _ => format!("{failed} of {} comparisons FAILED", report.checks.len()),
     };
-    format!("{} ({}) against the processor\n\n{table}\n\n{verdict}", report.device, report.device_name)
+    format!("{} ({}) against the CPU\n\n{table}\n\n{verdict}", report.device, report.device_name)
 }

@@ -7,8 +7,8 @@ use smpo_devices::{Choice, OpenDevice};
 use smpo_trainer::{Event, Finish, ReadConfig, Rows, StepRecord, TrainConfig, TrainError};
 
 use crate::exit::{Exit, Failure, Outcome, io_is_usage, is_io};
+use crate::interrupt;
 use crate::progress::{Progress, Stage};
-use crate::{interrupt, memory};
 
 /// Train a model with SFT or a preference loss (DPO, SimPO, ORPO, KTO, SMPO, …).
 #[derive(clap::Args)]
@@ -101,7 +101,7 @@ pub fn train(config: &TrainConfig, restart: bool, name: &str, progress: &Progres
             }
             if let (Some(stage), Some(line)) = (&stage, figures(record)) {
                 last = line;
-                let parts = [last.clone(), stage.remaining(record.step), memory::resident()];
+                let parts = [last.clone(), stage.remaining(record.step), resident_memory()];
                 let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
                 stage.update(record.step, &parts.join("  "));
             }
@@ -203,6 +203,11 @@ fn tell_rows(name: &str, rows: &Rows, progress: &Progress) {
     if let Some(error) = &rows.not_kept {
         progress.say(&format!("{name}: the tokens cannot be kept for the next run: {error}"));
     }
+}
+
+/// Resident memory, such as `1.4 GiB`; empty where the system does not report it.
+fn resident_memory() -> String {
+    smpo_devices::resident().map(smpo_devices::format_bytes).unwrap_or_default()
 }
 
 /// A configuration, data or model that is wrong is its author's to mend; a disk that fails is not.

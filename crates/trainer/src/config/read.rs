@@ -40,7 +40,7 @@ impl TrainConfig {
     pub fn parse(text: &str, origin: &Path, overrides: &[String]) -> Result<Self, TrainError> {
         let source = Source { text, origin };
         let mut table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-            let line = error.span().map(|span| line_of(text, span.start));
+            let line = error.span().map(|span| smpo_files::line_at(text, span.start));
             source.error(line, error.message().to_owned())
         })?;
         for assignment in overrides {
@@ -90,10 +90,6 @@ pub(super) fn set(table: &mut toml::Table, assignment: &str) -> Result<(), Strin
     }
     table.insert(last.to_owned(), value);
     Ok(())
-}
-
-fn line_of(text: &str, offset: usize) -> usize {
-    text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count() + 1
 }
 
 /// Where a configuration came from, for errors.

@@ -122,13 +122,13 @@ fn text(report: &StepReport, device: &OpenDevice) -> String {
         row("utilisation", format!("{:.1} % of {} ({from})", 100.0 * mfu, tera(peak)));
     }
     if let Some(bytes) = report.peak_memory_bytes {
-        row("peak memory", format!("{:.2} GB", bytes as f64 / 1e9));
+        row("peak memory", smpo_devices::format_bytes(bytes));
     }
     table.to_string()
 }
 
 /// An option is the caller's to mend; a device or a step that fails is not.
-pub fn blame(error: BenchError) -> Failure {
+fn blame(error: BenchError) -> Failure {
     match error {
         BenchError::Option { .. } => Failure::Usage(error.into()),
         BenchError::Model(error) => blame_model(error),

@@ -2,6 +2,7 @@
 
 use comfy_table::CellAlignment;
 use smpo_chat::{Terminator, TerminatorSource};
+use smpo_devices::format_bytes;
 use smpo_report::inert::short_line;
 
 use super::info::{Adapter, Chat, Facts};
@@ -53,7 +54,7 @@ fn parameters(facts: &Facts) -> String {
 
 fn weights(facts: &Facts) -> String {
     let files = if facts.shards == 1 { "1 file".into() } else { format!("{} files", facts.shards) };
-    format!("{}, {files}, {}", facts.dtypes.join(" and "), size(facts.stored_bytes))
+    format!("{}, {files}, {}", facts.dtypes.join(" and "), format_bytes(facts.stored_bytes))
 }
 
 fn blocks(facts: &Facts) -> String {
@@ -115,7 +116,7 @@ fn memory(plans: &[Plan]) -> String {
             .chain(second.then_some(plan.reference_bytes))
             .chain([plan.total_bytes]);
         let mut row = vec![format!("{}{checkpointing}", plan.training)];
-        row.extend(bytes.map(size));
+        row.extend(bytes.map(format_bytes));
         table.add_row(row);
     }
     for column in table.column_iter_mut().skip(1) {
@@ -134,23 +135,12 @@ fn grouped(number: usize) -> String {
     groups.join(",")
 }
 
-/// Bytes in decimal units.
-fn size(bytes: u64) -> String {
-    const UNITS: [(f64, &str); 3] = [(1e9, "GB"), (1e6, "MB"), (1e3, "kB")];
-    let found = UNITS.into_iter().find(|(unit, _)| bytes as f64 >= *unit);
-    found.map_or(format!("{bytes} B"), |(unit, name)| format!("{:.1} {name}", bytes as f64 / unit))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_grouped_and_sizes_have_units() {
+    fn numbers_are_grouped() {
         assert_eq!([grouped(0), grouped(999), grouped(1000), grouped(1234567)], ["0", "999", "1,000", "1,234,567"]);
-        assert_eq!(
-            [size(0), size(1500), size(2_600_000), size(29_500_000_000)],
-            ["0 B", "1.5 kB", "2.6 MB", "29.5 GB"]
-        );
     }
 }

@@ -1,51 +1,51 @@
-//! Whether a device computes what the processor does: every kernel, then whole training steps.
+//! Self-test of a device against the CPU: every kernel, then whole training steps.
+
+mod parity;
 
 use serde::Serialize;
-use smpo_devices::OpenDevice;
-use smpo_trainer::on_device;
+use smpo_devices::{OpenDevice, on_device};
 
-use crate::error::BenchError;
-use crate::parity::{self, ten_steps};
+use crate::error::TrainError;
 
 /// Version of the report's JSON.
 const SCHEMA: u32 = 1;
 
-/// What was compared.
+/// Results of all comparisons of a device with the CPU.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SelfTest {
     schema: u32,
     /// The device as `--device` spells it.
     pub device: String,
-    /// What it calls itself.
+    /// Device name.
     pub device_name: String,
-    /// Each comparison.
+    /// Comparisons, kernels first.
     pub checks: Vec<Checked>,
 }
 
 /// One comparison.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Checked {
-    /// The operation, or the run.
+    /// Operation, or training run.
     pub name: String,
-    /// The elements' type on the device.
+    /// dtype on the device.
     pub dtype: String,
-    /// Extents and options.
+    /// Shape and options.
     pub shape: String,
-    /// The largest difference from the processor's float32: relative to the largest element, or in nats for losses.
-    /// Absent where something was no number.
+    /// Maximum absolute difference from the CPU's float32, divided by the largest absolute value; for losses, in nats.
+    /// Absent where a value is not finite.
     pub largest_difference: Option<f64>,
-    /// What it may be.
+    /// Largest difference that passes.
     pub bound: f64,
-    /// Whether it is.
+    /// True if within the bound.
     pub passed: bool,
 }
 
 impl SelfTest {
-    /// Compares all there is.
+    /// Runs every comparison.
     ///
     /// # Errors
-    /// When an operation or a step fails outright; a difference is no error.
-    pub fn run(device: &OpenDevice) -> Result<Self, BenchError> {
+    /// When an operation or a step fails; a difference is no error.
+    pub fn run(device: &OpenDevice) -> Result<Self, TrainError> {
         let finite = |value: f64| value.is_finite().then_some(value);
         let kernels = on_device(device, || smpo_kernels::selftest(device.device()))?;
         let mut checks: Vec<Checked> = kernels
@@ -59,7 +59,7 @@ impl SelfTest {
                 passed: check.passed,
             })
             .collect();
-        checks.extend(ten_steps(device)?.into_iter().map(|run| Checked {
+        checks.extend(parity::ten_steps(device)?.into_iter().map(|run| Checked {
             name: format!("{} training steps", parity::STEPS),
             dtype: "f32".into(),
             shape: run.trained.into(),
@@ -71,7 +71,7 @@ impl SelfTest {
         Ok(Self { schema: SCHEMA, device, device_name, checks })
     }
 
-    /// Whether all passed.
+    /// True if every comparison passed.
     pub fn passed(&self) -> bool {
         self.checks.iter().all(|check| check.passed)
     }
