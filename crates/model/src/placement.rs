@@ -1,16 +1,16 @@
-//! Where a model's tensors lie, and in which element type.
+//! Device and dtype of a model's tensors.
 
 use candle_core::{DType, Device, Tensor, Var};
 
 use crate::error::Result;
 use crate::weights::Element;
 
-/// A device and the element type of weights and activations on it. Log-probs are float32 everywhere.
+/// A device, and the dtype of weights and activations on it. Log-probs are always float32.
 #[derive(Debug, Clone)]
 pub struct Placement {
-    /// The device.
+    /// Device.
     pub device: Device,
-    /// The element type.
+    /// dtype.
     pub element: Element,
 }
 
@@ -22,7 +22,7 @@ impl Default for Placement {
 }
 
 impl Placement {
-    /// Where a tensor lies.
+    /// Placement of a tensor.
     pub(crate) fn of(tensor: &Tensor) -> Self {
         let element = match tensor.dtype() {
             DType::BF16 => Element::Bf16,
@@ -32,21 +32,21 @@ impl Placement {
         Self { device: tensor.device().clone(), element }
     }
 
-    /// Whether it is float32 in host memory.
+    /// True for float32 in host memory.
     pub(crate) fn is_host(&self) -> bool {
         self.element == Element::F32 && matches!(self.device, Device::Cpu)
     }
 
-    /// A variable from float32 values, rounded to the element type.
+    /// A variable from float32 values, rounded to the dtype.
     pub(crate) fn variable(&self, values: Vec<f32>, shape: &[usize]) -> Result<Var> {
         if self.is_host() {
-            // Takes the values over without copying them.
+            // Moves the values without a copy.
             return Ok(Var::from_vec(values, shape, &Device::Cpu)?);
         }
         Ok(Var::from_tensor(&self.place(&Tensor::from_vec(values, shape, &Device::Cpu)?)?)?)
     }
 
-    /// The tensor's values there, outside any graph; rounded on the side that has less to send.
+    /// The tensor's values there, outside any graph; converted on the side where fewer bytes are transferred.
     pub(crate) fn place(&self, tensor: &Tensor) -> Result<Tensor> {
         Ok(tensor.detach().to_dtype(self.element.tensor_dtype())?.to_device(&self.device)?)
     }

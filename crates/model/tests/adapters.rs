@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
-use reference::{CASES, Expected, case_dir, relative_difference, values};
+use reference::{Expected, case_dir, cases, relative_difference, values};
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
 use smpo_kernels::Gradients;
@@ -212,7 +212,7 @@ fn a_fresh_adapter_changes_nothing_and_depends_on_the_seed() {
 /// is not zero, nothing else has one, and checkpointing changes neither values nor gradients.
 #[test]
 fn gradients_reach_what_is_trained_and_nothing_else() {
-    for case in CASES {
+    for case in cases() {
         let batch = Expected::read(case).batch();
         for kind in ["full", "lora", "dora", "head"] {
             let mut decoder = Decoder::load(case_dir(case)).unwrap();

@@ -131,7 +131,7 @@ fn adapter<'a>(args: &'a ExportArgs, dir: &ModelDir, progress: &Progress) -> Res
     let decoder = dir.load().map_err(blame_model)?;
     let options = AdapterSaveOptions {
         base_model: dir.weights().display().to_string(),
-        source: Some(dir.companions().to_path_buf()),
+        source: Some(dir.tokenizer_dir().to_path_buf()),
         element,
     };
     decoder.save_adapter(&args.out, &options).map_err(blame_model)?;

@@ -72,7 +72,7 @@ const MAX_TOKENS: usize = 4096;
 pub fn run(args: LogpsArgs) -> Outcome {
     super::set_threads(args.threads)?;
     let model = ModelDir::open(&args.model, args.base.as_deref()).map_err(blame_model)?;
-    let tokenizer = ChatTokenizer::from_model_dir(model.companions()).usage()?;
+    let tokenizer = ChatTokenizer::from_model_dir(model.tokenizer_dir()).usage()?;
     let progress = Progress::new();
     let device = args.device.open(&progress)?;
     let placement = Placement { device: device.device().clone(), ..Placement::default() };
@@ -141,7 +141,7 @@ fn line<'a>(row: &'a Row, policy: RowLogps, reference: RowLogps, tokenizer: &Cha
 /// A reference must read the same ids: same vocabulary, same tokens.
 fn reference(dir: &Path, tokenizer: &ChatTokenizer, placement: &Placement) -> Result<Decoder, Failure> {
     let model = ModelDir::open(dir, None).map_err(blame_model)?;
-    let other = ChatTokenizer::from_model_dir(model.companions()).usage()?;
+    let other = ChatTokenizer::from_model_dir(model.tokenizer_dir()).usage()?;
     if other.tokenizer().get_vocab(true) != tokenizer.tokenizer().get_vocab(true) {
         return Err(Failure::Usage(anyhow!(
             "{}: expected a reference with the model's own vocabulary, got another one",

@@ -17,7 +17,7 @@ use crate::error::{ModelError, Result};
 /// prompts, and waits for nobody. Beyond, threads share each sweep.
 const CACHED_BYTES: usize = 16 << 20;
 
-/// How to continue.
+/// Options of generation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GenerateOptions {
     /// Most tokens to add to a prompt.
@@ -30,14 +30,14 @@ pub struct GenerateOptions {
     pub terminators: Vec<u32>,
 }
 
-/// What a prompt was continued with.
+/// Continuation of a prompt.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Continuation {
     /// The new tokens, with the terminator if one came.
     pub ids: Vec<u32>,
     /// Log-probability of each under the model (temperature 1), in nats.
     pub log_probs: Vec<f32>,
-    /// Whether a terminator came; otherwise the limit did.
+    /// True if it ended in a terminator; false at the token limit.
     pub terminated: bool,
 }
 
@@ -120,9 +120,9 @@ impl PackedDecoder {
 }
 
 struct Running {
-    /// Where the prompt stands in its share.
+    /// Index of the prompt in its share.
     index: usize,
-    /// What the model has not seen yet: the prompt, then the token drawn last.
+    /// Tokens not yet fed: the prompt, then the last token drawn.
     next: Vec<u32>,
     sequence: Sequence,
     rng: ChaCha8Rng,

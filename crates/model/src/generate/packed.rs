@@ -14,7 +14,7 @@ use crate::spec::{Activation, DecoderSpec, LayerSpec};
 /// A [`Decoder`] to sample from. Its matrices are copies in another layout, so it takes about as much memory as the
 /// decoder again, and later training does not reach it; the embedding is shared.
 ///
-/// What it gives a sequence depends on that sequence alone, to the last bit: not on the batch, the order or the
+/// A sequence's logits depend on that sequence alone, to the last bit: not on the batch, the order or the
 /// threads.
 #[derive(Debug, Clone)]
 pub struct PackedDecoder {
@@ -53,7 +53,7 @@ impl Decoder {
     /// A copy to sample from, on the processor in float32 wherever the weights lie.
     ///
     /// # Errors
-    /// When a tensor cannot be made.
+    /// When a tensor cannot be created.
     pub fn pack(&self) -> Result<PackedDecoder> {
         if !self.placement().is_host() {
             return self.placed(&Placement::default())?.pack();
@@ -71,7 +71,7 @@ impl Decoder {
 }
 
 impl PackedDecoder {
-    /// What drives it.
+    /// Decoder specification.
     pub fn spec(&self) -> &DecoderSpec {
         &self.spec
     }

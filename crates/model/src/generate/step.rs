@@ -27,7 +27,7 @@ pub struct Sequence {
 /// Tokens for one sequence: its whole prompt at first, the token just drawn later.
 #[derive(Debug)]
 pub struct Feed<'a> {
-    /// Where they go.
+    /// Sequence that they extend.
     pub sequence: &'a mut Sequence,
     /// At least one.
     pub tokens: &'a [u32],

@@ -1,4 +1,4 @@
-//! One tensor of the merged model, computed only while it is being written.
+//! One tensor of the merged model, computed while it is written.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -11,17 +11,17 @@ use super::rule::{Parts, merge_parts};
 use crate::error::{ModelError, Result};
 use crate::weights::{Element, WeightFile, WeightFiles};
 
-/// What all tensors of a merge have in common.
+/// State shared by all tensors of a merge.
 pub(super) struct Merge<'a> {
     pub sources: &'a [WeightFiles],
     pub base: Option<&'a WeightFiles>,
     pub method: &'a MergeMethod,
     pub weights: &'a [f64],
-    /// The element type asked for; the first model's when none.
+    /// dtype; `None` is the first model's.
     pub element: Option<Element>,
-    /// Asked before each tensor.
+    /// Called before each tensor.
     pub go_on: &'a dyn Fn() -> ControlFlow<()>,
-    /// Why a tensor could not be computed.
+    /// Error of computing a tensor.
     pub failure: RefCell<Option<ModelError>>,
 }
 
@@ -44,7 +44,7 @@ impl<'a> MergedTensor<'a> {
     }
 
     fn encoded(&self) -> Result<Vec<u8>> {
-        // Once something failed, nothing more is computed for a file that is thrown away.
+        // After a failure nothing more is computed: the file is discarded.
         if self.merge.failure.borrow().is_some() {
             return Ok(Vec::new());
         }
@@ -88,7 +88,7 @@ impl View for MergedTensor<'_> {
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        // The trait has no way to fail: the reason is kept, and the writer refuses a tensor of the wrong length.
+        // The trait is infallible: the error is kept, and the writer refuses a tensor of the wrong length.
         Cow::Owned(self.encoded().unwrap_or_else(|error| {
             self.merge.failure.replace(Some(error));
             Vec::new()

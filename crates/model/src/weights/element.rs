@@ -1,13 +1,13 @@
-//! The element types weights are stored in.
+//! dtypes of stored weights.
 
 use candle_core::DType;
 use half::{bf16, f16};
 use safetensors::Dtype;
 
-/// An element type that can be read as, and written from, float32.
+/// A dtype of weights, convertible from and to float32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Element {
-    /// 32-bit floats: nothing is lost.
+    /// float32.
     #[default]
     F32,
     /// bfloat16: 8 bits of precision.
@@ -26,7 +26,7 @@ impl Element {
         }
     }
 
-    /// candle's name for it.
+    /// candle's dtype.
     pub(crate) fn tensor_dtype(self) -> DType {
         match self {
             Self::F32 => DType::F32,
@@ -43,7 +43,7 @@ impl Element {
         }
     }
 
-    /// The name in a `config.json`.
+    /// Name in `config.json`.
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "float32",
@@ -52,7 +52,7 @@ impl Element {
         }
     }
 
-    /// Bytes an element takes.
+    /// Size of a value, in bytes.
     pub fn bytes(self) -> usize {
         match self {
             Self::F32 => 4,
@@ -60,7 +60,7 @@ impl Element {
         }
     }
 
-    /// Appends little-endian elements to `values`; a trailing partial one is not there (safetensors checks lengths).
+    /// Appends little-endian values to `values`; there is no trailing partial one (safetensors checks lengths).
     pub(crate) fn decode(self, bytes: &[u8], values: &mut Vec<f32>) {
         match self {
             Self::F32 => values.extend(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))),
@@ -69,7 +69,7 @@ impl Element {
         }
     }
 
-    /// Appends the values as little-endian elements, rounded to nearest even.
+    /// Appends the values in little-endian, rounded to nearest even.
     pub(crate) fn encode(self, values: &[f32], bytes: &mut Vec<u8>) {
         match self {
             Self::F32 => values.iter().for_each(|v| bytes.extend_from_slice(&v.to_le_bytes())),
@@ -79,7 +79,7 @@ impl Element {
     }
 }
 
-/// How many numbers are stored in which element type.
+/// Number of values per dtype.
 #[derive(Default)]
 pub(crate) struct ElementCounts([usize; 3]);
 
@@ -98,7 +98,7 @@ impl ElementCounts {
         Self::ORDER.iter().zip(self.0).map(|(element, count)| (element.bytes() * count) as u64).sum()
     }
 
-    /// Those that are there.
+    /// dtypes with at least one value.
     pub fn commonest_first(&self) -> Vec<Element> {
         let mut found: Vec<_> = Self::ORDER.into_iter().zip(self.0).filter(|(_, count)| *count > 0).collect();
         found.sort_by_key(|(_, count)| std::cmp::Reverse(*count));

@@ -29,7 +29,7 @@ impl Forward {
     pub fn load(model: &Path, base: Option<&Path>) -> anyhow::Result<Self> {
         let dir = ModelDir::open(model, base)?;
         let decoder = dir.load()?;
-        let tokenizer = ChatTokenizer::from_model_dir(dir.companions())?;
+        let tokenizer = ChatTokenizer::from_model_dir(dir.tokenizer_dir())?;
         let terminators = tokenizer.terminators().ids();
         let weights = dir.weights().to_owned();
         Ok(Forward { model: model.to_owned(), weights, decoder: decoder.frozen(), tokenizer, terminators })

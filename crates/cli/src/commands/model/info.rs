@@ -118,7 +118,7 @@ pub fn run(args: InfoArgs) -> Outcome {
 }
 
 fn chat(dir: &ModelDir) -> Chat {
-    match ChatTokenizer::from_model_dir(dir.companions()) {
+    match ChatTokenizer::from_model_dir(dir.tokenizer_dir()) {
         Ok(tokenizer) => {
             let token = |id: Option<u32>| id.and_then(|id| tokenizer.tokenizer().id_to_token(id));
             Chat::Usable {
