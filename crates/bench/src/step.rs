@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde::Serialize;
 use smpo_devices::{Kind, OpenDevice, on_device};
 use smpo_losses::Objective;
-use smpo_model::{Decoder, Element, Flops, LoraConfig, PackedBatch, Placement};
+use smpo_model::{Decoder, Flops, LoraConfig, PackedBatch, Placement, WeightDtype};
 use smpo_trainer::{Learner, Row, StepRow, TrainConfig, synthetic};
 
 use crate::error::BenchError;
@@ -24,7 +24,7 @@ pub struct StepBench {
     /// Rank of adapters on every linear layer except the head; `None` trains all weights.
     pub lora_r: Option<usize>,
     /// dtype of weights and activations.
-    pub element: Element,
+    pub dtype: WeightDtype,
     /// Tokens per side, prompt included.
     pub length: usize,
     /// Pairs per step.
@@ -127,7 +127,7 @@ impl StepBench {
     pub fn prepare(&self, device: &OpenDevice) -> Result<Prepared, BenchError> {
         self.check(device)?;
         let model_config = self.shape.config()?;
-        let placement = Placement { device: device.device().clone(), element: self.element };
+        let placement = Placement { device: device.device().clone(), dtype: self.dtype };
         let mut decoder = Decoder::init_on(&model_config, self.seed, None, &placement)?;
         if let Some(r) = self.lora_r {
             let targets = vec!["all-linear".to_owned()];
@@ -180,7 +180,7 @@ impl StepBench {
             shape: self.shape.name(),
             device: device.choice().to_string(),
             device_name: device.name().to_owned(),
-            dtype: self.element.name(),
+            dtype: self.dtype.name(),
             lora_r: self.lora_r,
             checkpointing: self.checkpointing,
             length: self.length,
@@ -219,8 +219,8 @@ impl StepBench {
         if self.lora_r == Some(0) {
             return refuse("--lora-r", "at least 1", "0".to_owned());
         }
-        if device.kind() == Kind::Cpu && self.element != Element::F32 {
-            return refuse("--dtype", "float32, the only dtype trained on the CPU", self.element.name().to_owned());
+        if device.kind() == Kind::Cpu && self.dtype != WeightDtype::F32 {
+            return refuse("--dtype", "float32, the only dtype trained on the CPU", self.dtype.name().to_owned());
         }
         Ok(())
     }
@@ -232,8 +232,8 @@ impl StepBench {
              max_length = {}\nbf16 = {}\nfp16 = {}\nper_device_train_batch_size = {}\ngradient_checkpointing = {}\nseed = {}\n\
              [loss]\nkind = \"smpo\"\n",
             self.length,
-            self.element == Element::Bf16,
-            self.element == Element::F16,
+            self.dtype == WeightDtype::Bf16,
+            self.dtype == WeightDtype::F16,
             self.micro_batch_size,
             self.checkpointing,
             self.seed
@@ -245,10 +245,10 @@ impl StepBench {
     fn peak(&self, device: &OpenDevice) -> Result<(Option<f64>, Option<&'static str>), BenchError> {
         Ok(match device.kind() {
             Kind::Cuda(_) => {
-                let arithmetic = match self.element {
-                    Element::F32 => Arithmetic::F32,
-                    Element::Bf16 => Arithmetic::Bf16,
-                    Element::F16 => Arithmetic::F16,
+                let arithmetic = match self.dtype {
+                    WeightDtype::F32 => Arithmetic::F32,
+                    WeightDtype::Bf16 => Arithmetic::Bf16,
+                    WeightDtype::F16 => Arithmetic::F16,
                 };
                 let peak = peak_flops(device.name(), arithmetic);
                 (peak, peak.map(|_| "data sheet"))
@@ -303,7 +303,7 @@ mod tests {
         StepBench {
             shape: Shape::Tiny,
             lora_r: None,
-            element: Element::F32,
+            dtype: WeightDtype::F32,
             length: 16,
             batch_size: 3,
             micro_batch_size: 2,
@@ -337,7 +337,7 @@ mod tests {
         let refusal = |bench: StepBench| bench.run(&device, &mut |_| {}).unwrap_err().to_string();
         assert_eq!(refusal(StepBench { length: 1, ..tiny() }), "--length: expected at least 2, got 1");
         assert_eq!(refusal(StepBench { steps: 0, ..tiny() }), "--steps: expected at least 1, got 0");
-        let refused = refusal(StepBench { element: Element::Bf16, ..tiny() });
+        let refused = refusal(StepBench { dtype: WeightDtype::Bf16, ..tiny() });
         assert_eq!(refused, "--dtype: expected float32, the only dtype trained on the CPU, got bfloat16");
     }
 

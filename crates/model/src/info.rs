@@ -8,7 +8,7 @@ use crate::families::Family;
 use crate::layout::layout;
 use crate::parameter::check_names;
 use crate::spec::DecoderSpec;
-use crate::weights::{Element, ElementCounts, WeightFiles};
+use crate::weights::{DtypeCounts, WeightDtype, WeightFiles};
 
 /// Summary of a model directory.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,7 +18,7 @@ pub struct ModelInfo {
     /// Number of parameters; a tied head counts once.
     pub parameters: usize,
     /// dtypes of the stored weights, most common first.
-    pub elements: Vec<Element>,
+    pub dtypes: Vec<WeightDtype>,
     /// Size of the stored tensors, in bytes.
     pub stored_bytes: u64,
     /// Number of weight files.
@@ -39,14 +39,14 @@ impl ModelInfo {
         let files = WeightFiles::open(dir.as_ref(), "model")?;
         let slots = layout(config.spec());
         check_names(config.spec(), &slots, &files)?;
-        let mut counts = ElementCounts::default();
+        let mut counts = DtypeCounts::default();
         for slot in &slots {
             counts.add(files.expect(&slot.name, &slot.shape)?, slot.shape.iter().product());
         }
         Ok(Self {
             family: config.family(),
             parameters: counts.total(),
-            elements: counts.commonest_first(),
+            dtypes: counts.commonest_first(),
             stored_bytes: counts.bytes(),
             shards: files.files().len(),
             context: config.field("max_position_embeddings").and_then(|v| v.as_u64()).map(|n| n as usize),
@@ -72,6 +72,6 @@ mod tests {
         let decoder = Decoder::load(case_dir("gemma2")).unwrap();
         assert_eq!(info.parameters, decoder.parameter_count());
         assert_eq!((info.family, info.shards, info.context), (Family::Gemma2, 1, Some(128)));
-        assert_eq!((info.elements, info.stored_bytes), (vec![Element::F32], 4 * info.parameters as u64));
+        assert_eq!((info.dtypes, info.stored_bytes), (vec![WeightDtype::F32], 4 * info.parameters as u64));
     }
 }

@@ -51,4 +51,4 @@ pub use rope::{Frequencies, RopeScaling, RopeSpec};
 pub use save::{SaveOptions, TOKENIZER_FILES};
 pub use score::{ScoreOptions, Scored};
 pub use spec::{Activation, Biases, DecoderSpec, LayerSpec, NormPlacement, Projections};
-pub use weights::Element;
+pub use weights::WeightDtype;

@@ -5,7 +5,7 @@ use crate::layout::{HEAD, Role, Slot, layout};
 use crate::lora::{LoraConfig, chosen_modules};
 use crate::spec::{DecoderSpec, NormPlacement, Projections};
 use crate::trainable::NamedParameters;
-use crate::weights::Element;
+use crate::weights::WeightDtype;
 
 /// A pack, and how it is trained on.
 #[derive(Debug, Clone, Copy)]
@@ -64,7 +64,7 @@ impl MemoryEstimate {
                 slots.iter().filter(|slot| named.contain(&slot.name)).map(count).sum()
             }
         };
-        let bytes = |numbers: usize| numbers as u64 * Element::F32.bytes() as u64;
+        let bytes = |numbers: usize| numbers as u64 * WeightDtype::F32.bytes() as u64;
         Ok(Self {
             weights: bytes(base + added),
             gradients: bytes(trained),

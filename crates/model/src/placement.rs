@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Tensor, Var};
 
 use crate::error::Result;
-use crate::weights::Element;
+use crate::weights::WeightDtype;
 
 /// A device, and the dtype of weights and activations on it. Log-probs are always float32.
 #[derive(Debug, Clone)]
@@ -11,30 +11,30 @@ pub struct Placement {
     /// Device.
     pub device: Device,
     /// dtype.
-    pub element: Element,
+    pub dtype: WeightDtype,
 }
 
 impl Default for Placement {
     /// float32 in host memory.
     fn default() -> Self {
-        Self { device: Device::Cpu, element: Element::F32 }
+        Self { device: Device::Cpu, dtype: WeightDtype::F32 }
     }
 }
 
 impl Placement {
     /// Placement of a tensor.
     pub(crate) fn of(tensor: &Tensor) -> Self {
-        let element = match tensor.dtype() {
-            DType::BF16 => Element::Bf16,
-            DType::F16 => Element::F16,
-            _ => Element::F32,
+        let dtype = match tensor.dtype() {
+            DType::BF16 => WeightDtype::Bf16,
+            DType::F16 => WeightDtype::F16,
+            _ => WeightDtype::F32,
         };
-        Self { device: tensor.device().clone(), element }
+        Self { device: tensor.device().clone(), dtype }
     }
 
     /// True for float32 in host memory.
     pub(crate) fn is_host(&self) -> bool {
-        self.element == Element::F32 && matches!(self.device, Device::Cpu)
+        self.dtype == WeightDtype::F32 && matches!(self.device, Device::Cpu)
     }
 
     /// A variable from float32 values, rounded to the dtype.
@@ -48,7 +48,7 @@ impl Placement {
 
     /// The tensor's values there, outside any graph; converted on the side where fewer bytes are transferred.
     pub(crate) fn place(&self, tensor: &Tensor) -> Result<Tensor> {
-        Ok(tensor.detach().to_dtype(self.element.tensor_dtype())?.to_device(&self.device)?)
+        Ok(tensor.detach().to_dtype(self.dtype.candle())?.to_device(&self.device)?)
     }
 }
 

@@ -8,7 +8,7 @@ use smpo_files::FileError;
 
 use crate::decoder::Decoder;
 use crate::error::{ModelError, Result};
-use crate::weights::{Element, ShardIndex, StoredTensor, write_tensors};
+use crate::weights::{ShardIndex, StoredTensor, WeightDtype, write_tensors};
 
 /// Options of saving a model.
 #[derive(Debug, Clone, Default)]
@@ -18,7 +18,7 @@ pub struct SaveOptions {
     /// Directory whose [`TOKENIZER_FILES`] take precedence: an adapter's own.
     pub overlay: Option<PathBuf>,
     /// dtype of the weights.
-    pub element: Element,
+    pub dtype: WeightDtype,
     /// Maximum size of a weight file, in bytes: larger weights are split into shards with an index. A tensor is never split.
     pub shard_bytes: Option<u64>,
 }
@@ -54,13 +54,13 @@ impl Decoder {
             ));
         }
         write_directory(dir.as_ref(), |staging| {
-            let element = options.element;
+            let dtype = options.dtype;
             let tensors = self
                 .base_parameters()
-                .map(|p| Ok((p.name.clone(), StoredTensor::new(&p.tensor, element)?)))
+                .map(|p| Ok((p.name.clone(), StoredTensor::new(&p.tensor, dtype)?)))
                 .collect::<Result<Vec<_>>>()?;
             write_weights(staging, tensors, options.shard_bytes)?;
-            write_json(&staging.join("config.json"), &self.config().to_json(element.name()))?;
+            write_json(&staging.join("config.json"), &self.config().to_json(dtype.name()))?;
             options.source.iter().chain(&options.overlay).try_for_each(|source| copy_tokenizer_files(source, staging))
         })
     }

@@ -10,7 +10,9 @@ use reference::{Expected, case_dir, cases, relative_difference, values};
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
 use smpo_kernels::Gradients;
-use smpo_model::{AdapterSaveOptions, Config, Decoder, Element, LoraConfig, PackedBatch, SaveOptions, ScoreOptions};
+use smpo_model::{
+    AdapterSaveOptions, Config, Decoder, LoraConfig, PackedBatch, SaveOptions, ScoreOptions, WeightDtype,
+};
 use tempfile::TempDir;
 
 const TOLERANCE: f64 = 1e-5;
@@ -112,7 +114,7 @@ fn an_adapter_knows_the_base_it_was_trained_on() {
     let temp = TempDir::new().unwrap();
     let path = |name: &str| temp.path().join(name);
     let mut decoder = Decoder::load(case_dir("qwen2")).unwrap();
-    decoder.save(path("half"), &SaveOptions { element: Element::Bf16, ..Default::default() }).unwrap();
+    decoder.save(path("half"), &SaveOptions { dtype: WeightDtype::Bf16, ..Default::default() }).unwrap();
     decoder.add_lora(&lora(&["up_proj"]), 0).unwrap();
     perturb(&decoder);
     decoder.save_adapter(path("adapter"), &AdapterSaveOptions::default()).unwrap();

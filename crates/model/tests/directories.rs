@@ -10,7 +10,7 @@ use std::path::Path;
 use reference::{case_dir, values};
 use safetensors::{Dtype, SafeTensors, View};
 use serde_json::{Value, json};
-use smpo_model::{Config, Decoder, Element, Family, PackedBatch, Placement, SaveOptions};
+use smpo_model::{Config, Decoder, Family, PackedBatch, Placement, SaveOptions, WeightDtype};
 use tempfile::TempDir;
 
 /// A tensor as it lies in a file.
@@ -201,14 +201,14 @@ fn companions_come_along_and_a_full_directory_is_left_alone() {
 #[test]
 fn half_precision_is_read_and_written_by_rounding_to_nearest() {
     let exact = Decoder::load(case_dir("llama")).unwrap();
-    for (element, dtype, precision) in
-        [(Element::Bf16, Dtype::BF16, 2f32.powi(-8)), (Element::F16, Dtype::F16, 2f32.powi(-11))]
+    for (dtype, stored, precision) in
+        [(WeightDtype::Bf16, Dtype::BF16, 2f32.powi(-8)), (WeightDtype::F16, Dtype::F16, 2f32.powi(-11))]
     {
         let temp = TempDir::new().unwrap();
         let dir = temp.path().join("model");
-        exact.save(&dir, &SaveOptions { element, ..SaveOptions::default() }).unwrap();
+        exact.save(&dir, &SaveOptions { dtype, ..SaveOptions::default() }).unwrap();
         let bytes = fs::read(dir.join("model.safetensors")).unwrap();
-        assert!(SafeTensors::deserialize(&bytes).unwrap().iter().all(|(_, t)| t.dtype() == dtype));
+        assert!(SafeTensors::deserialize(&bytes).unwrap().iter().all(|(_, t)| t.dtype() == stored));
         let rounded = Decoder::load(&dir).unwrap();
         for ((name, a), (_, b)) in exact.trainable().iter().zip(rounded.trainable()) {
             for (a, b) in values(a).into_iter().zip(values(&b)) {
@@ -218,7 +218,7 @@ fn half_precision_is_read_and_written_by_rounding_to_nearest() {
         }
         // What is already rounded survives another round trip bit for bit.
         let twice = temp.path().join("twice");
-        rounded.save(&twice, &SaveOptions { element, ..SaveOptions::default() }).unwrap();
+        rounded.save(&twice, &SaveOptions { dtype, ..SaveOptions::default() }).unwrap();
         assert_eq!(fs::read(twice.join("model.safetensors")).unwrap(), bytes);
     }
 }

@@ -151,7 +151,7 @@ fn run(
     memory::check(config, model_config.spec(), &rows)?;
     let probe = Probe::load(config, &tokenizer, model_config.spec().max_positions)?;
 
-    let placement = Placement { device: device.device().clone(), element: config.element(device.kind()) };
+    let placement = Placement { device: device.device().clone(), dtype: config.dtype(device.kind()) };
     let models = Models::load(config, model_config, resumed.as_ref(), &placement)?;
     let (needs_reference, needs_mismatched) = (objective.needs_reference(), objective.needs_mismatched());
     let mut learner = Learner::new(models.policy.clone(), objective, config)?;

@@ -1,9 +1,9 @@
-//! Element types of weights, as an option.
+//! dtype of weights, as an option.
 
 use clap::ValueEnum;
-use smpo_model::Element;
+use smpo_model::WeightDtype;
 
-/// The element type of weights that are written.
+/// dtype of saved weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Dtype {
     Float32,
@@ -12,11 +12,11 @@ pub enum Dtype {
 }
 
 impl Dtype {
-    pub fn element(self) -> Element {
+    pub fn weight_dtype(self) -> WeightDtype {
         match self {
-            Dtype::Float32 => Element::F32,
-            Dtype::Bfloat16 => Element::Bf16,
-            Dtype::Float16 => Element::F16,
+            Dtype::Float32 => WeightDtype::F32,
+            Dtype::Bfloat16 => WeightDtype::Bf16,
+            Dtype::Float16 => WeightDtype::F16,
         }
     }
 }

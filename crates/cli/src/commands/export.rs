@@ -96,9 +96,9 @@ pub fn run(args: ExportArgs) -> Outcome {
 
 fn full<'a>(args: &'a ExportArgs, dir: &ModelDir, progress: &Progress) -> Result<Written<'a>, Failure> {
     let info = ModelInfo::read(dir.weights()).map_err(blame_model)?;
-    let element = match args.dtype {
-        Some(dtype) => dtype.element(),
-        None => info.elements.first().copied().unwrap_or_default(),
+    let dtype = match args.dtype {
+        Some(dtype) => dtype.weight_dtype(),
+        None => info.dtypes.first().copied().unwrap_or_default(),
     };
     progress.say(&format!("loading {}", args.model.display()));
     let mut decoder = dir.load().map_err(blame_model)?;
@@ -107,12 +107,12 @@ fn full<'a>(args: &'a ExportArgs, dir: &ModelDir, progress: &Progress) -> Result
     let options = SaveOptions {
         source: Some(dir.weights().to_path_buf()),
         overlay: dir.adapter().map(Path::to_path_buf),
-        element,
+        dtype,
         shard_bytes: Some((args.max_shard_size * 1e9) as u64),
     };
     decoder.save(&args.out, &options).map_err(blame_model)?;
     let parameters = decoder.parameter_count();
-    Ok(Written { schema: SCHEMA, out: &args.out, kind: "full", parameters, dtype: element.name() })
+    Ok(Written { schema: SCHEMA, out: &args.out, kind: "full", parameters, dtype: dtype.name() })
 }
 
 fn adapter<'a>(args: &'a ExportArgs, dir: &ModelDir, progress: &Progress) -> Result<Written<'a>, Failure> {
@@ -123,17 +123,17 @@ fn adapter<'a>(args: &'a ExportArgs, dir: &ModelDir, progress: &Progress) -> Res
         )));
     };
     let info = AdapterInfo::read(source).map_err(blame_model)?;
-    let element = match args.dtype {
-        Some(dtype) => dtype.element(),
-        None => info.elements.first().copied().unwrap_or_default(),
+    let dtype = match args.dtype {
+        Some(dtype) => dtype.weight_dtype(),
+        None => info.dtypes.first().copied().unwrap_or_default(),
     };
     progress.say(&format!("loading {}", args.model.display()));
     let decoder = dir.load().map_err(blame_model)?;
     let options = AdapterSaveOptions {
         base_model: dir.weights().display().to_string(),
         source: Some(dir.tokenizer_dir().to_path_buf()),
-        element,
+        dtype,
     };
     decoder.save_adapter(&args.out, &options).map_err(blame_model)?;
-    Ok(Written { schema: SCHEMA, out: &args.out, kind: "adapter", parameters: info.parameters, dtype: element.name() })
+    Ok(Written { schema: SCHEMA, out: &args.out, kind: "adapter", parameters: info.parameters, dtype: dtype.name() })
 }

@@ -98,7 +98,7 @@ pub fn run(args: MergeArgs) -> Outcome {
     let progress = Progress::new();
     warn_of_other_tokenizers(&args.models, &progress);
     let stage = progress.stage("merge", 0);
-    let report = merge(&args.models, &method, args.dtype.map(Dtype::element), &args.out, |done, total| {
+    let report = merge(&args.models, &method, args.dtype.map(Dtype::weight_dtype), &args.out, |done, total| {
         stage.resize(total as u64);
         stage.update(done as u64, "");
         if interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }

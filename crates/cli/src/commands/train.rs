@@ -152,11 +152,11 @@ fn tell_device(name: &str, config: &TrainConfig, device: &OpenDevice, progress: 
     if config.device == Choice::Auto {
         progress.say(&format!("{name}: {}", super::device::describe(device)));
     }
-    let (wanted, element) = (config.wanted_element(), config.element(device.kind()));
-    if wanted != element {
+    let (wanted, dtype) = (config.requested_dtype(), config.dtype(device.kind()));
+    if wanted != dtype {
         let key = if config.bf16 { "bf16" } else { "fp16" };
-        let (wanted, element) = (wanted.name(), element.name());
-        progress.say(&format!("{name}: `{key}` is for GPUs: the processor trains in {element} instead of {wanted}"));
+        let (wanted, dtype) = (wanted.name(), dtype.name());
+        progress.say(&format!("{name}: `{key}` is for GPUs: the processor trains in {dtype} instead of {wanted}"));
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::LoraConfig;
 use super::peft::{CONFIG, PREFIX, WEIGHTS, read_config};
 use crate::error::Result;
-use crate::weights::{Element, ElementCounts, WeightFile};
+use crate::weights::{DtypeCounts, WeightDtype, WeightFile};
 
 /// Summary of an adapter.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,7 +15,7 @@ pub struct AdapterInfo {
     /// Number of parameters.
     pub parameters: usize,
     /// dtypes of its weights, most common first.
-    pub elements: Vec<Element>,
+    pub dtypes: Vec<WeightDtype>,
 }
 
 impl AdapterInfo {
@@ -26,18 +26,18 @@ impl AdapterInfo {
     pub fn read(dir: impl AsRef<Path>) -> Result<Self> {
         let mut config = read_config(&dir.as_ref().join(CONFIG))?;
         let file = WeightFile::open(&dir.as_ref().join(WEIGHTS))?;
-        let mut counts = ElementCounts::default();
+        let mut counts = DtypeCounts::default();
         for name in file.names() {
             let Some((module, _)) = name.strip_prefix(PREFIX).and_then(|name| name.split_once(".lora_")) else {
                 continue;
             };
-            let (shape, element) = file.describe(&name)?;
-            counts.add(element, shape.iter().product());
+            let (shape, dtype) = file.describe(&name)?;
+            counts.add(dtype, shape.iter().product());
             if name.ends_with(".lora_A.weight") {
                 config.targets.push(module.to_string());
             }
         }
-        Ok(Self { config, parameters: counts.total(), elements: counts.commonest_first() })
+        Ok(Self { config, parameters: counts.total(), dtypes: counts.commonest_first() })
     }
 }
 

@@ -14,7 +14,7 @@ use crate::error::{ModelError, Result, list};
 use crate::fields::Fields;
 use crate::placement::host_values;
 use crate::save::{copy_tokenizer_files, write_directory, write_json};
-use crate::weights::{Element, StoredTensor, WeightFile, write_tensors};
+use crate::weights::{StoredTensor, WeightDtype, WeightFile, write_tensors};
 
 /// PEFT's prefix of the base model's names.
 pub(super) const PREFIX: &str = "base_model.model.";
@@ -29,7 +29,7 @@ pub struct AdapterSaveOptions {
     /// Model directory of the tokenizer and chat template to copy.
     pub source: Option<PathBuf>,
     /// dtype of the weights.
-    pub element: Element,
+    pub dtype: WeightDtype,
 }
 
 impl Decoder {
@@ -58,7 +58,7 @@ impl Decoder {
                 let Some(adapter) = &linear.adapter else { continue };
                 bases.add(&linear.module, &linear.weight.tensor)?;
                 for part in adapter.parameters() {
-                    let stored = StoredTensor::new(&part.tensor, options.element)?;
+                    let stored = StoredTensor::new(&part.tensor, options.dtype)?;
                     tensors.push((format!("{PREFIX}{}", part.name), stored));
                 }
             }

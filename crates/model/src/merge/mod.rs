@@ -24,7 +24,7 @@ use crate::config::Config;
 use crate::error::{ModelError, Result, list};
 use crate::save::{copy_tokenizer_files, write_directory, write_json};
 use crate::spec::DecoderSpec;
-use crate::weights::{Element, ShardIndex, WeightFiles, write_tensors};
+use crate::weights::{ShardIndex, WeightDtype, WeightFiles, write_tensors};
 
 /// Summary of a merge.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,8 +39,8 @@ pub struct MergeReport {
 
 /// Merges model directories into `out`, which must be absent or empty.
 ///
-/// Configuration, tokenizer and the division into shards are the first model's, and so are the element types unless
-/// `element` names one. `progress` is called before each tensor with its index and their number, and may stop the
+/// Configuration, tokenizer and the division into shards are the first model's, and so are the dtypes unless
+/// `dtype` is given. `progress` is called before each tensor with its index and their number, and may stop the
 /// merge.
 ///
 /// # Errors
@@ -49,7 +49,7 @@ pub struct MergeReport {
 pub fn merge(
     models: &[PathBuf],
     method: &MergeMethod,
-    element: Option<Element>,
+    dtype: Option<WeightDtype>,
     out: impl AsRef<Path>,
     progress: impl Fn(usize, usize) -> ControlFlow<()>,
 ) -> Result<MergeReport> {
@@ -70,7 +70,7 @@ pub fn merge(
         base: base.as_ref(),
         method,
         weights: &weights,
-        element,
+        dtype,
         go_on: &|| {
             done.set(done.get() + 1);
             progress(done.get(), total)
@@ -92,7 +92,7 @@ pub fn merge(
         if first.files().len() > 1 {
             index.write(staging)?;
         }
-        write_config(&models[0], staging, element)?;
+        write_config(&models[0], staging, dtype)?;
         copy_tokenizer_files(&models[0], staging)
     })?;
     Ok(MergeReport { tensors: total, parameters: index.parameters(), shards: first.files().len() })
@@ -150,14 +150,14 @@ fn check_configurations<'a>(models: impl Iterator<Item = &'a Path>) -> Result<()
 }
 
 /// Writes the first model's configuration with the merged dtype.
-fn write_config(source: &Path, staging: &Path, element: Option<Element>) -> Result<()> {
+fn write_config(source: &Path, staging: &Path, dtype: Option<WeightDtype>) -> Result<()> {
     let path = source.join("config.json");
     let text = fs::read_to_string(&path).map_err(FileError::at(&path, "read"))?;
     let mut config: Value =
         serde_json::from_str(&text).map_err(|source| ModelError::Json { path: path.clone(), source })?;
-    if let (Some(element), Some(fields)) = (element, config.as_object_mut()) {
-        fields.insert("dtype".into(), json!(element.name()));
-        fields.insert("torch_dtype".into(), json!(element.name()));
+    if let (Some(dtype), Some(fields)) = (dtype, config.as_object_mut()) {
+        fields.insert("dtype".into(), json!(dtype.name()));
+        fields.insert("torch_dtype".into(), json!(dtype.name()));
     }
     write_json(&staging.join("config.json"), &config)
 }

@@ -9,7 +9,7 @@ use safetensors::{Dtype, View};
 use super::MergeMethod;
 use super::rule::{Parts, merge_parts};
 use crate::error::{ModelError, Result};
-use crate::weights::{Element, WeightFile, WeightFiles};
+use crate::weights::{WeightDtype, WeightFile, WeightFiles};
 
 /// State shared by all tensors of a merge.
 pub(super) struct Merge<'a> {
@@ -18,7 +18,7 @@ pub(super) struct Merge<'a> {
     pub method: &'a MergeMethod,
     pub weights: &'a [f64],
     /// dtype; `None` is the first model's.
-    pub element: Option<Element>,
+    pub dtype: Option<WeightDtype>,
     /// Called before each tensor.
     pub go_on: &'a dyn Fn() -> ControlFlow<()>,
     /// Error of computing a tensor.
@@ -29,7 +29,7 @@ pub(super) struct MergedTensor<'a> {
     merge: &'a Merge<'a>,
     name: String,
     shape: Vec<usize>,
-    element: Element,
+    dtype: WeightDtype,
     sources: Vec<&'a WeightFile>,
     base: Option<&'a WeightFile>,
 }
@@ -39,8 +39,8 @@ impl<'a> MergedTensor<'a> {
         let sources = merge.sources.iter().map(|s| s.owner(name)).collect::<Result<Vec<_>>>()?;
         let base = merge.base.map(|b| b.owner(name)).transpose()?;
         let (shape, stored) = sources[0].describe(name)?;
-        let element = merge.element.unwrap_or(stored);
-        Ok(Self { merge, name: name.to_string(), shape, element, sources, base })
+        let dtype = merge.dtype.unwrap_or(stored);
+        Ok(Self { merge, name: name.to_string(), shape, dtype, sources, base })
     }
 
     fn encoded(&self) -> Result<Vec<u8>> {
@@ -52,7 +52,7 @@ impl<'a> MergedTensor<'a> {
             return Err(ModelError::Stopped);
         }
         let mut bytes = Vec::with_capacity(self.data_len());
-        merge_parts(self, self.merge.method, self.merge.weights, |part| self.element.encode(part, &mut bytes))?;
+        merge_parts(self, self.merge.method, self.merge.weights, |part| self.dtype.encode(part, &mut bytes))?;
         Ok(bytes)
     }
 }
@@ -80,7 +80,7 @@ impl Parts for MergedTensor<'_> {
 
 impl View for MergedTensor<'_> {
     fn dtype(&self) -> Dtype {
-        self.element.dtype()
+        self.dtype.safetensors()
     }
 
     fn shape(&self) -> &[usize] {
@@ -96,6 +96,6 @@ impl View for MergedTensor<'_> {
     }
 
     fn data_len(&self) -> usize {
-        self.count() * self.element.bytes()
+        self.count() * self.dtype.bytes()
     }
 }

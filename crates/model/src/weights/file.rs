@@ -10,7 +10,7 @@ use safetensors::tensor::Metadata;
 use safetensors::{SafeTensorError, SafeTensors};
 use smpo_files::FileError;
 
-use super::Element;
+use super::WeightDtype;
 use crate::error::{ModelError, Result};
 
 /// A safetensors file whose header has been read.
@@ -88,13 +88,13 @@ impl WeightFile {
     }
 
     /// Shape and dtype; a dtype not supported for weights is refused.
-    pub fn describe(&self, name: &str) -> Result<(Vec<usize>, Element)> {
-        self.locate(name).map(|tensor| (tensor.shape.to_vec(), tensor.element))
+    pub fn describe(&self, name: &str) -> Result<(Vec<usize>, WeightDtype)> {
+        self.locate(name).map(|tensor| (tensor.shape.to_vec(), tensor.dtype))
     }
 
     /// dtype, if the tensor has that shape.
-    pub fn expect(&self, name: &str, shape: &[usize]) -> Result<Element> {
-        let (got, element) = self.describe(name)?;
+    pub fn expect(&self, name: &str, shape: &[usize]) -> Result<WeightDtype> {
+        let (got, dtype) = self.describe(name)?;
         if got != shape {
             return Err(ModelError::Shape {
                 path: self.path.clone(),
@@ -103,7 +103,7 @@ impl WeightFile {
                 got,
             });
         }
-        Ok(element)
+        Ok(dtype)
     }
 
     /// The values in float32, row-major, if the tensor has that shape.
@@ -114,17 +114,17 @@ impl WeightFile {
 
     /// A range of the values in float32, row-major, within the tensor.
     pub fn read_part(&self, name: &str, part: Range<usize>) -> Result<Vec<f32>> {
-        let Located { element, begin, .. } = self.locate(name)?;
+        let Located { dtype, begin, .. } = self.locate(name)?;
         let mut values = Vec::with_capacity(part.len());
-        let mut left = part.len() * element.bytes();
+        let mut left = part.len() * dtype.bytes();
         let mut piece = vec![0; left.min(PIECE)];
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        let begin = self.data + (begin + part.start * element.bytes()) as u64;
+        let begin = self.data + (begin + part.start * dtype.bytes()) as u64;
         file.seek(SeekFrom::Start(begin)).map_err(FileError::at(&self.path, "read"))?;
         while left > 0 {
             piece.truncate(left);
             file.read_exact(&mut piece).map_err(FileError::at(&self.path, "read"))?;
-            element.decode(&piece, &mut values);
+            dtype.decode(&piece, &mut values);
             left -= piece.len();
         }
         Ok(values)
@@ -135,19 +135,19 @@ impl WeightFile {
             .header
             .info(name)
             .ok_or_else(|| ModelError::MissingTensors { path: self.path.clone(), names: format!("`{name}`") })?;
-        let element = Element::from_dtype(info.dtype).ok_or_else(|| ModelError::Dtype {
+        let dtype = WeightDtype::from_safetensors(info.dtype).ok_or_else(|| ModelError::Dtype {
             path: self.path.clone(),
             tensor: name.to_string(),
             got: format!("{:?}", info.dtype),
         })?;
-        Ok(Located { shape: &info.shape, element, begin: info.data_offsets.0 })
+        Ok(Located { shape: &info.shape, dtype, begin: info.data_offsets.0 })
     }
 }
 
 /// A tensor in the file.
 struct Located<'a> {
     shape: &'a [usize],
-    element: Element,
+    dtype: WeightDtype,
     /// Offset of its bytes in the data.
     begin: usize,
 }

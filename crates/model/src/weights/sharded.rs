@@ -8,7 +8,7 @@ use safetensors::View;
 use serde::{Deserialize, Serialize};
 use smpo_files::FileError;
 
-use super::{Element, WeightFile};
+use super::{WeightDtype, WeightFile};
 use crate::error::{ModelError, Result, list};
 use crate::save::write_json;
 
@@ -87,11 +87,11 @@ impl WeightFiles {
         self.by_name.get(name).map(|i| &self.files[*i])
     }
 
-    pub fn describe(&self, name: &str) -> Result<(Vec<usize>, Element)> {
+    pub fn describe(&self, name: &str) -> Result<(Vec<usize>, WeightDtype)> {
         self.owner(name)?.describe(name)
     }
 
-    pub fn expect(&self, name: &str, shape: &[usize]) -> Result<Element> {
+    pub fn expect(&self, name: &str, shape: &[usize]) -> Result<WeightDtype> {
         self.owner(name)?.expect(name, shape)
     }
 

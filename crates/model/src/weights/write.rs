@@ -8,7 +8,7 @@ use candle_core::Tensor;
 use safetensors::{Dtype, View};
 use smpo_files::FileError;
 
-use super::{Element, WeightFile};
+use super::{WeightDtype, WeightFile};
 use crate::error::{ModelError, Result};
 use crate::placement::host_values;
 
@@ -16,18 +16,18 @@ use crate::placement::host_values;
 pub(crate) struct StoredTensor {
     shape: Vec<usize>,
     tensor: Tensor,
-    element: Element,
+    dtype: WeightDtype,
 }
 
 impl StoredTensor {
-    pub fn new(tensor: &Tensor, element: Element) -> Result<Self> {
-        Ok(Self { shape: tensor.dims().to_vec(), tensor: tensor.detach().flatten_all()?, element })
+    pub fn new(tensor: &Tensor, dtype: WeightDtype) -> Result<Self> {
+        Ok(Self { shape: tensor.dims().to_vec(), tensor: tensor.detach().flatten_all()?, dtype })
     }
 }
 
 impl View for StoredTensor {
     fn dtype(&self) -> Dtype {
-        self.element.dtype()
+        self.dtype.safetensors()
     }
 
     fn shape(&self) -> &[usize] {
@@ -38,12 +38,12 @@ impl View for StoredTensor {
         // The trait is infallible: values that a device fails to return are written short, which the writer detects.
         let values = host_values(&self.tensor).unwrap_or_default();
         let mut bytes = Vec::with_capacity(self.data_len());
-        self.element.encode(&values, &mut bytes);
+        self.dtype.encode(&values, &mut bytes);
         Cow::Owned(bytes)
     }
 
     fn data_len(&self) -> usize {
-        self.tensor.elem_count() * self.element.bytes()
+        self.tensor.elem_count() * self.dtype.bytes()
     }
 }
 

@@ -3,7 +3,7 @@
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use smpo_bench::{BenchError, Shape, Spread, StepBench, StepReport};
 use smpo_devices::{Kind, OpenDevice};
-use smpo_model::Element;
+use smpo_model::WeightDtype;
 
 use crate::commands::device::DeviceArgs;
 use crate::commands::dtype::Dtype;
@@ -67,13 +67,13 @@ pub fn run(args: StepArgs) -> Outcome {
     let progress = Progress::new();
     let device = args.device.open(&progress)?;
     let usual = match device.kind() {
-        Kind::Cuda(_) => Element::Bf16,
-        Kind::Cpu | Kind::Emulated => Element::F32,
+        Kind::Cuda(_) => WeightDtype::Bf16,
+        Kind::Cpu | Kind::Emulated => WeightDtype::F32,
     };
     let bench = StepBench {
         shape: args.shape,
         lora_r: args.lora_r,
-        element: args.dtype.map_or(usual, Dtype::element),
+        dtype: args.dtype.map_or(usual, Dtype::weight_dtype),
         length: args.length,
         batch_size: args.batch_size,
         micro_batch_size: args.micro_batch_size.unwrap_or(args.batch_size),

@@ -4,7 +4,7 @@ use anyhow::anyhow;
 use serde::Serialize;
 use smpo_chat::Terminators;
 use smpo_data::ChatTokenizer;
-use smpo_model::{AdapterInfo, Element, ModelDir, ModelInfo};
+use smpo_model::{AdapterInfo, ModelDir, ModelInfo, WeightDtype};
 
 use super::memory::{self, Plan};
 use super::{InfoArgs, text};
@@ -33,7 +33,7 @@ pub struct Facts {
     pub vocab_size: usize,
     /// Longest sequence it was made for, in tokens.
     pub context: Option<usize>,
-    /// Element types of the weights, the commonest first.
+    /// dtypes of the weights, most common first.
     pub dtypes: Vec<&'static str>,
     pub stored_bytes: u64,
     pub shards: usize,
@@ -94,7 +94,7 @@ pub fn run(args: InfoArgs) -> Outcome {
         head_dim: spec.head_dim,
         vocab_size: spec.vocab_size,
         context: info.context,
-        dtypes: info.elements.iter().map(|element| Element::name(*element)).collect(),
+        dtypes: info.dtypes.iter().map(|dtype| WeightDtype::name(*dtype)).collect(),
         stored_bytes: info.stored_bytes,
         shards: info.shards,
         adapter: adapter.map(|adapter| Adapter {

@@ -6,7 +6,7 @@ use safetensors::Dtype;
 
 /// A dtype of weights, convertible from and to float32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Element {
+pub enum WeightDtype {
     /// float32.
     #[default]
     F32,
@@ -16,8 +16,8 @@ pub enum Element {
     F16,
 }
 
-impl Element {
-    pub(crate) fn from_dtype(dtype: Dtype) -> Option<Self> {
+impl WeightDtype {
+    pub(crate) fn from_safetensors(dtype: Dtype) -> Option<Self> {
         match dtype {
             Dtype::F32 => Some(Self::F32),
             Dtype::BF16 => Some(Self::Bf16),
@@ -27,7 +27,7 @@ impl Element {
     }
 
     /// candle's dtype.
-    pub(crate) fn tensor_dtype(self) -> DType {
+    pub(crate) fn candle(self) -> DType {
         match self {
             Self::F32 => DType::F32,
             Self::Bf16 => DType::BF16,
@@ -35,7 +35,7 @@ impl Element {
         }
     }
 
-    pub(crate) fn dtype(self) -> Dtype {
+    pub(crate) fn safetensors(self) -> Dtype {
         match self {
             Self::F32 => Dtype::F32,
             Self::Bf16 => Dtype::BF16,
@@ -81,13 +81,13 @@ impl Element {
 
 /// Number of values per dtype.
 #[derive(Default)]
-pub(crate) struct ElementCounts([usize; 3]);
+pub(crate) struct DtypeCounts([usize; 3]);
 
-impl ElementCounts {
-    const ORDER: [Element; 3] = [Element::F32, Element::Bf16, Element::F16];
+impl DtypeCounts {
+    const ORDER: [WeightDtype; 3] = [WeightDtype::F32, WeightDtype::Bf16, WeightDtype::F16];
 
-    pub fn add(&mut self, element: Element, count: usize) {
-        Self::ORDER.iter().zip(&mut self.0).filter(|(e, _)| **e == element).for_each(|(_, n)| *n += count);
+    pub fn add(&mut self, dtype: WeightDtype, count: usize) {
+        Self::ORDER.iter().zip(&mut self.0).filter(|(e, _)| **e == dtype).for_each(|(_, n)| *n += count);
     }
 
     pub fn total(&self) -> usize {
@@ -95,13 +95,13 @@ impl ElementCounts {
     }
 
     pub fn bytes(&self) -> u64 {
-        Self::ORDER.iter().zip(self.0).map(|(element, count)| (element.bytes() * count) as u64).sum()
+        Self::ORDER.iter().zip(self.0).map(|(dtype, count)| (dtype.bytes() * count) as u64).sum()
     }
 
     /// dtypes with at least one value.
-    pub fn commonest_first(&self) -> Vec<Element> {
+    pub fn commonest_first(&self) -> Vec<WeightDtype> {
         let mut found: Vec<_> = Self::ORDER.into_iter().zip(self.0).filter(|(_, count)| *count > 0).collect();
         found.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-        found.into_iter().map(|(element, _)| element).collect()
+        found.into_iter().map(|(dtype, _)| dtype).collect()
     }
 }
