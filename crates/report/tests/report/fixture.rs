@@ -229,7 +229,7 @@ fn provenance(arm: &Arm) -> Vec<RunManifest> {
                 prompts: 600,
                 pairs_sha256: Some(sha256(b"pairs")),
             },
-            sampler: Some(SamplerInfo { temperature: 0.7, top_k: None, top_p: Some(0.95), min_p: None }),
+            sampler: Some(Sampler { temperature: 0.7, top_k: None, top_p: Some(0.95), min_p: None }),
             cap: Some(CAP),
             samples_per_prompt: 1,
             terminators: Some(TerminatorSet {
@@ -510,11 +510,11 @@ pub fn verdict(arm: usize) -> Verdict {
         .collect();
     let worst = |decision| metrics.iter().any(|m| m.primary && m.verdict == decision);
     let (decision, exit_code) = if worst(Decision::Fail) {
-        (Decision::Fail, 1)
+        (Decision::Fail, ExitCode::Fail)
     } else if worst(Decision::Inconclusive) {
-        (Decision::Inconclusive, 3)
+        (Decision::Inconclusive, ExitCode::Inconclusive)
     } else {
-        (Decision::Pass, 0)
+        (Decision::Pass, ExitCode::Pass)
     };
     Verdict {
         schema: SCHEMA_VERSION,
