@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 
-use crate::memory::MemoryShortage;
+use crate::memory::{MemoryShortage, gib};
 
 /// Why a run did not start or did not go on. Nothing that was saved before is lost.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +69,20 @@ pub enum TrainError {
     /// The run would not fit into memory.
     #[error("{0}")]
     Memory(Box<MemoryShortage>),
+    /// A GPU ran out of memory during training.
+    #[error(
+        "the GPU is out of memory: asked for {}, {} of {} are free; {remedy}", gib(*asked), gib(*free), gib(*total)
+    )]
+    DeviceMemory {
+        /// Bytes asked for.
+        asked: u64,
+        /// Bytes free then.
+        free: u64,
+        /// Bytes that the GPU has.
+        total: u64,
+        /// Changes of the configuration that save memory.
+        remedy: String,
+    },
     /// A row holds a token that the model does not know.
     #[error(
         "row {row}: token {token} is outside the model's vocabulary of {vocabulary}; expected a tokenizer that belongs \

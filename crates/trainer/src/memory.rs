@@ -178,6 +178,34 @@ fn remedies(config: &TrainConfig) -> Vec<(&'static str, TrainConfig)> {
     all
 }
 
+/// `error` with the configuration's remedies if a GPU ran out of memory; other errors as they are.
+pub(crate) fn with_remedy(error: TrainError, config: &TrainConfig, spec: &DecoderSpec) -> TrainError {
+    let (TrainError::Kernel(kernel) | TrainError::Model(ModelError::Kernel(kernel))) = &error else { return error };
+    let KernelError::OutOfMemory { asked, free, total } = *kernel else { return error };
+    let mut changes = Vec::new();
+    if let Ok(tokens) = max_tokens(config, spec)
+        && tokens > FEWEST_TOKENS
+    {
+        changes.push(format!("max_tokens_per_pack = {} (now {tokens})", (tokens / 2).max(FEWEST_TOKENS)));
+    }
+    if !config.gradient_checkpointing {
+        changes.push("gradient_checkpointing = true".to_owned());
+    }
+    if config.adapter().is_none() && config.unfreeze_layers_patterns.is_empty() {
+        changes.push("use_peft = true".to_owned());
+    }
+    let remedy = match &changes[..] {
+        [] => "lower max_length, or use a smaller model or a GPU with more memory".to_owned(),
+        _ => format!("set {}, or lower max_length", changes.join(" or ")),
+    };
+    TrainError::DeviceMemory { asked, free, total, remedy }
+}
+
+/// Bytes in words.
+pub(crate) fn gib(bytes: u64) -> String {
+    format!("{:.1} GiB", bytes as f64 / (1u64 << 30) as f64)
+}
+
 /// More memory is needed than is free.
 #[derive(Debug, PartialEq)]
 pub struct MemoryShortage {
@@ -193,7 +221,6 @@ pub struct MemoryShortage {
 
 impl fmt::Display for MemoryShortage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let gib = |bytes: u64| format!("{:.1} GiB", bytes as f64 / (1u64 << 30) as f64);
         let MemoryPlan { tokens, estimate, reference, .. } = &self.needed;
         write!(
             f,
@@ -271,6 +298,23 @@ mod tests {
             text.contains("about") && text.contains("lower max_length") && text.contains("1.0 GiB are free"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn an_exhausted_gpu_names_the_settings_that_save_memory() {
+        let failed = |extra: &str| {
+            let error = KernelError::OutOfMemory { asked: GIB, free: GIB / 2, total: 80 * GIB };
+            with_remedy(ModelError::Kernel(error).into(), &config(extra), &spec()).to_string()
+        };
+        assert_eq!(
+            failed("device = \"cuda\""),
+            "the GPU is out of memory: asked for 1.0 GiB, 0.5 GiB of 80.0 GiB are free; set max_tokens_per_pack = 4096 \
+             (now 8192) or gradient_checkpointing = true or use_peft = true, or lower max_length"
+        );
+        let least = "max_tokens_per_pack = 1024\ngradient_checkpointing = true\nuse_peft = true";
+        assert!(failed(least).ends_with("lower max_length, or use a smaller model or a GPU with more memory"));
+        let other = TrainError::Kernel(KernelError::NoTape { op: "linear" });
+        assert!(matches!(with_remedy(other, &config(""), &spec()), TrainError::Kernel(_)));
     }
 
     #[test]

@@ -114,6 +114,7 @@ pub fn train(
     let device = config.device.open()?;
     watch(Event::Device(&device));
     on_device(&device, || run(config, objective, &model_config, &dir, &device, stop, watch))
+        .map_err(|error| memory::with_remedy(error, config, model_config.spec()))
 }
 
 /// The run itself, in a directory that is this run's own.
