@@ -3,6 +3,7 @@
 use std::fmt;
 
 use smpo_devices::Choice;
+use smpo_kernels::KernelError;
 use smpo_losses::Pairing;
 use smpo_model::{AdapterInfo, DecoderSpec, LoraConfig, MemoryEstimate, ModelError, TrainingShape};
 use sysinfo::System;
