@@ -8,7 +8,7 @@
 //! | [`curves::Run`]: the figures of training runs | [`curves::html`] |
 //!
 //! Completions, prompts, model names and every other string of the input are hostile text. [`inert`] is the one place
-//! that knows what "inert" means in each format.
+//! that escapes them for each format.
 
 pub mod curves;
 pub mod error;

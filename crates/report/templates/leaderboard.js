@@ -546,9 +546,9 @@
               const value = entry.est[m][i];
               const cell = h("td", { class: "num" }, value ? format(metric.unit, value[0]) : "–");
               if (!value || !known(value[0])) return cell;
-              const told = `${entry.name} on ${board.slices[i].name}: ${format(metric.unit, value[0])} [${formatInterval(metric.unit, value[1], value[2])}], ${value[3]} prompts`;
+              const text = `${entry.name} on ${board.slices[i].name}: ${format(metric.unit, value[0])} [${formatInterval(metric.unit, value[1], value[2])}], ${value[3]} prompts`;
               cell.tabIndex = -1;
-              for (const event of ["focus", "pointerenter", "click"]) cell.addEventListener(event, () => { readout.textContent = told; });
+              for (const event of ["focus", "pointerenter", "click"]) cell.addEventListener(event, () => { readout.textContent = text; });
               cell.style.background = `rgb(${rgb} / ${(0.55 * badness(value[0])).toFixed(3)})`;
               return cell;
             }));

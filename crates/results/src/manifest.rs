@@ -1,4 +1,4 @@
-//! `run.json`: what an evaluation was asked to do, and so what two runs must share to be compared.
+//! `run.json`: the settings of an evaluation, which two runs must share to be compared.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 pub struct ModelInfo {
     /// Directory, file or URL as it was given.
     pub source: String,
-    /// The name people see.
+    /// Display name.
     pub name: String,
-    /// SHA-256 of the weights, where they are local.
+    /// SHA-256 of local weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights_sha256: Option<String>,
     /// Arm of an experiment this checkpoint belongs to (`regular`, `modified`…).
@@ -32,28 +32,28 @@ pub struct SuiteInfo {
     pub sha256: String,
     /// Number of prompts.
     pub prompts: usize,
-    /// SHA-256 of the held-out preference pairs, when preference accuracy was measured.
+    /// SHA-256 of the held-out preference pairs, if preference accuracy was measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pairs_sha256: Option<String>,
 }
 
-/// How tokens were drawn.
+/// Sampling parameters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SamplerInfo {
-    /// 0 is greedy.
+    /// Temperature; 0 is greedy.
     pub temperature: f64,
-    /// Keep the k likeliest tokens.
+    /// Top-k: the k likeliest tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub top_k: Option<u32>,
-    /// Nucleus.
+    /// Top-p (nucleus): the smallest set of tokens with this cumulative probability.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub top_p: Option<f64>,
-    /// Keep tokens at least this share of the likeliest.
+    /// Min-p: tokens with at least this share of the likeliest one's probability.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_p: Option<f64>,
 }
 
-/// Every token that ends a turn.
+/// Tokens that end a turn.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TerminatorSet {
     /// Token ids, ascending.
@@ -67,7 +67,7 @@ pub struct TerminatorSet {
 pub struct RunManifest {
     /// [`crate::SCHEMA_VERSION`] of the writer.
     pub schema: u32,
-    /// `eval` (sampled here) or `score` (completions that somebody else generated).
+    /// `eval` (sampled here) or `score` (completions of another generator).
     pub kind: String,
     /// The model.
     pub model: ModelInfo,
@@ -92,16 +92,16 @@ pub struct RunManifest {
     /// Engine name and version, program versions.
     pub versions: BTreeMap<String, String>,
     /// The largest absolute disagreement, in nats, between the engine's log-probs and the project's own
-    /// forward pass on re-scored completions; absent when it was not checked.
+    /// forward pass on re-scored completions; absent if it was not checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fidelity_max_abs_nats: Option<f64>,
 }
 
 impl RunManifest {
     /// The first field in which two runs differ that must agree before they may be compared, with both
-    /// values; `None` when they are comparable. The model, its arm and the training seed may differ, the
-    /// sampling seed too. Two scored files may hold different prompts (somebody else's answers are seldom
-    /// complete): whoever compares them pairs by prompt and counts what has no partner.
+    /// values; `None` if they are comparable. The model, its arm and the training seed may differ, the
+    /// sampling seed too. Two scored files may hold different prompts (answers of other generators are
+    /// seldom complete): a comparison pairs by prompt and counts prompts without a partner.
     pub fn incomparable(&self, other: &RunManifest) -> Option<(&'static str, String, String)> {
         fn show<T: Serialize>(value: &T) -> String {
             serde_json::to_string(value).unwrap_or_else(|error| error.to_string())
