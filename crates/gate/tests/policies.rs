@@ -25,7 +25,15 @@ fn every_shipped_policy_loads_and_names_known_metrics() {
     }
 }
 
-/// A policy is shipped by its file and its line in `SHIPPED`.
+#[test]
+fn every_shipped_policy_is_documented() {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/ci.md")).unwrap();
+    for name in shipped_names() {
+        assert!(text.contains(&format!("\n| `{name}` |")), "docs/ci.md: no row for the policy `{name}`");
+    }
+}
+
+/// A policy is shipped by its file and its name in `SHIPPED`.
 #[test]
 fn every_policy_of_the_directory_is_shipped() {
     let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../../evals/gates");
