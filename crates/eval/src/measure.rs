@@ -9,10 +9,7 @@ use crate::estimate::{self, Estimate};
 use crate::metrics::{
     CORPUS_METRICS, Corpus, CorpusMetric, MetricInfo, SAMPLE_METRICS, Scratch, all, error_rate, measure_sample,
 };
-use crate::teacher_forced::HELD_OUT;
-
-/// The slice of estimates over every prompt of a suite.
-pub const ALL: &str = "all";
+use crate::slices::{ALL, HELD_OUT};
 
 /// What a run comes to.
 #[derive(Debug, Clone, PartialEq)]

@@ -21,6 +21,7 @@ use smpo_results::hash_bytes;
 
 use crate::input_error::InputError;
 use crate::json_rows::{self, Row, kind, text};
+use crate::slices;
 
 /// One prompt of a suite.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,9 +39,6 @@ pub struct Prompt {
     /// Only the gold answer is right.
     pub closed: bool,
 }
-
-/// Slice of prompts that name none.
-pub const PLAIN_SLICE: &str = "prompts";
 
 /// How much a file of prompts must say.
 #[derive(Debug, Clone, Copy)]
@@ -102,7 +100,7 @@ fn parse(row: &Row, strictness: Strictness<'_>) -> Result<Prompt, String> {
         }
         (Some(slice), _) => slice,
         (None, Strictness::Suite { .. }) => return Err("expected a `slice`, got none".into()),
-        (None, Strictness::Plain) => PLAIN_SLICE.into(),
+        (None, Strictness::Plain) => slices::PLAIN.into(),
     };
     let closed = match row.get("closed") {
         None | Some(Value::Null) => false,

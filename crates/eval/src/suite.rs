@@ -24,9 +24,8 @@ use smpo_inference::Sampler;
 use smpo_results::{SamplerInfo, SuiteInfo, hash_bytes, hash_file};
 
 use crate::input_error::InputError;
-use crate::measure::ALL;
 use crate::prompts::{Prompt, Strictness, read_prompts};
-use crate::teacher_forced::HELD_OUT;
+use crate::slices::{ALL, HELD_OUT};
 
 /// Prompts and how to sample them.
 #[derive(Debug, Clone, PartialEq)]

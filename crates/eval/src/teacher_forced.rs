@@ -1,4 +1,4 @@
-//! What a model gives to completions that it did not write: gold answers and held-out preference pairs.
+//! Teacher-forced scores of gold answers and held-out preference pairs.
 //!
 //! The forward pass comes from the caller, through [`TeacherForced`].
 
@@ -10,10 +10,9 @@ use smpo_data::PreferencePair;
 use smpo_results::{Measurement, SCHEMA_VERSION};
 
 use crate::metrics::{eos_gold, preference};
+use crate::slices::HELD_OUT;
 use crate::suite::Suite;
 
-/// The slice of held-out preference pairs in `measurements.jsonl`.
-pub const HELD_OUT: &str = "held_out";
 /// Completions handed to the scorer at once; it may split them further.
 const BATCH: usize = 64;
 
@@ -37,30 +36,43 @@ pub struct TokenScores {
     pub terminator_rank: u32,
 }
 
-/// Whatever error a scorer has.
+/// Error of a scorer.
 pub type ScorerError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A model that scores given completions.
+/// A model that scores given completions: the reference forward pass of an evaluation.
 pub trait TeacherForced {
-    /// Scores for every item, in order.
+    /// Scores of every item, in order.
     ///
     /// # Errors
     /// The scorer's own.
     fn score(&mut self, items: &[Item<'_>]) -> Result<Vec<TokenScores>, ScorerError>;
+
+    /// log p of each token of a completion after `prompt`, in nats, terminator included: the fidelity check of an
+    /// engine that sampled `token_ids`.
+    ///
+    /// # Errors
+    /// The scorer's own.
+    fn log_probs(&mut self, prompt: &[Message], token_ids: &[u32]) -> Result<Vec<f32>, ScorerError>;
+
+    /// Token ids of a completion that a server reports as the text of each token; `None` if they are ambiguous or no
+    /// tokenizer is at hand.
+    fn token_ids(&self, pieces: &[String]) -> Option<Vec<u32>> {
+        let _ = pieces;
+        None
+    }
 }
 
-/// Why gold answers or pairs could not be measured.
+/// Errors of scoring gold answers or pairs.
 #[derive(Debug, thiserror::Error)]
 pub enum TeacherForcedError {
     /// The scorer failed.
-    #[error("{what} {first:?} and those after it could not be scored")]
+    #[error("{what} {first:?} and those after it could not be scored: {source}")]
     Scorer {
         /// `prompt` or `pair`.
         what: &'static str,
         /// The first id of the batch.
         first: String,
-        /// Its words.
-        #[source]
+        /// The scorer's error.
         source: ScorerError,
     },
     /// The scorer broke its contract.
@@ -75,14 +87,14 @@ pub enum TeacherForcedError {
         /// Scores that came back.
         got: usize,
     },
-    /// A number that is none.
+    /// A log-prob is not finite.
     #[error(
         "{what} {id:?}: expected finite log-probs of at least one token, got {got}; the weights or the arithmetic are broken"
     )]
     NotFinite {
         /// `prompt` or `pair`.
         what: &'static str,
-        /// Which.
+        /// Id of the prompt or pair.
         id: String,
         /// The offending scores.
         got: String,
@@ -92,14 +104,15 @@ pub enum TeacherForcedError {
     Pairs(#[from] smpo_data::ReadError),
 }
 
-/// `eos_logp_gold` and `eos_rank_gold` of every prompt of the suite that has a gold answer.
+/// `eos_logp_gold` and `eos_rank_gold` of every prompt of the suite that has a gold answer. `on_progress` is called with
+/// the prompts done and in total.
 ///
 /// # Errors
 /// The scorer's.
 pub fn measure_gold(
     suite: &Suite,
     scorer: &mut dyn TeacherForced,
-    mut progress: impl FnMut(usize, usize),
+    mut on_progress: impl FnMut(usize, usize),
 ) -> Result<Vec<Measurement>, TeacherForcedError> {
     let gold: Vec<_> = suite
         .prompts
@@ -115,19 +128,19 @@ pub fn measure_gold(
             let values = eos_gold::INFOS.iter().zip(eos_gold::measure(&scores));
             measurements.push(measurement(&prompt.id, &prompt.slice, values));
         }
-        progress(measurements.len(), gold.len());
+        on_progress(measurements.len(), gold.len());
     }
     Ok(measurements)
 }
 
-/// Preference accuracy and margin of every held-out pair.
+/// Preference accuracy and margin of every held-out pair. `on_progress` is called with the pairs done and in total.
 ///
 /// # Errors
 /// The scorer's.
 pub fn measure_pairs(
     pairs: &[PreferencePair],
     scorer: &mut dyn TeacherForced,
-    mut progress: impl FnMut(usize, usize),
+    mut on_progress: impl FnMut(usize, usize),
 ) -> Result<Vec<Measurement>, TeacherForcedError> {
     let mut measurements = Vec::with_capacity(pairs.len());
     for batch in pairs.chunks(BATCH / 2) {
@@ -141,12 +154,12 @@ pub fn measure_pairs(
             let values = preference::INFOS.iter().zip(preference::measure(&sides[0], &sides[1]));
             measurements.push(measurement(&pair.id, HELD_OUT, values));
         }
-        progress(measurements.len(), pairs.len());
+        on_progress(measurements.len(), pairs.len());
     }
     Ok(measurements)
 }
 
-/// The held-out pairs of a suite, none where it has none.
+/// Held-out pairs of a suite; empty if it has none.
 ///
 /// # Errors
 /// At the first line that is no preference pair.

@@ -4,8 +4,6 @@ mod step;
 
 use clap::{Args, Subcommand};
 
-pub use step::blame;
-
 use crate::exit::Outcome;
 
 /// Measure training speed and memory on this machine.

@@ -9,11 +9,11 @@ use comfy_table::{CellAlignment, ContentArrangement};
 use serde::Serialize;
 use smpo_chat::ChatTemplate;
 use smpo_data::{
-    ChatTokenizer, CheckReport, ConvertError, EncodeError, Finding, LengthReport, Lengths, Problem, PromptKeep,
-    ReadError, Severity, Truncation, check, convert, count_rows, lengths,
+    ChatTokenizer, CheckReport, EncodeError, Finding, LengthReport, Lengths, PromptKeep, ReadError, Severity,
+    Truncation, check, convert, count_rows, lengths,
 };
 
-use crate::exit::{Blame, Exit, Failure, Outcome, io_is_usage};
+use crate::exit::{Exit, Failure, OrFail, Outcome};
 use crate::output::{self, Format};
 use crate::progress::{Progress, Stage};
 use crate::{interrupt, output::print};
@@ -142,7 +142,7 @@ fn run_check(args: &CheckArgs) -> Outcome {
     let mut reports = Vec::new();
     for file in &args.files {
         let watch = Watch::new(file, "check")?;
-        match check(file, tokenizer.as_ref(), &truncation, &|rows| watch.rows(rows)).map_err(blame_read)? {
+        match check(file, tokenizer.as_ref(), &truncation, &|rows| watch.rows(rows))? {
             Some(report) => reports.push(report),
             None => return Ok(Exit::Interrupted),
         }
@@ -161,7 +161,7 @@ fn run_stats(args: &StatsArgs) -> Outcome {
     let mut reports = Vec::new();
     for file in &args.files {
         let watch = Watch::new(file, "measure")?;
-        match lengths(file, tokenizer.as_ref(), &|rows| watch.rows(rows)).map_err(blame_read)? {
+        match lengths(file, tokenizer.as_ref(), &|rows| watch.rows(rows))? {
             Some(report) => reports.push(report),
             None => return Ok(Exit::Interrupted),
         }
@@ -178,7 +178,7 @@ fn run_convert(args: &ConvertArgs) -> Outcome {
     let watch = Watch::new(&args.file, "convert")?;
     let mut bad = |error: &ReadError| watch.progress.say(&format!("left out: {error}"));
     let converted = convert(&args.file, &args.out, args.drop_bad, &mut bad, &|rows| watch.rows(rows));
-    let Some(converted) = converted.map_err(blame_convert)? else { return Ok(Exit::Interrupted) };
+    let Some(converted) = converted? else { return Ok(Exit::Interrupted) };
     watch.finish();
     match args.format {
         Format::Text => {
@@ -200,14 +200,14 @@ impl ModelArgs {
             None => ChatTokenizer::from_model_dir(dir),
             Some(path) => {
                 let text = std::fs::read_to_string(path)
-                    .map_err(|error| anyhow::anyhow!("{}: cannot read: {error}", path.display()))
-                    .usage()?;
+                    .map_err(|error| format!("{}: cannot read: {error}", path.display()))
+                    .or_user_error()?;
                 ChatTemplate::replacing(dir, text, &path.display().to_string())
                     .map_err(EncodeError::from)
                     .and_then(|template| ChatTokenizer::with_template(dir, template))
             }
         };
-        tokenizer.map(Some).usage()
+        tokenizer.map(Some).or_user_error()
     }
 }
 
@@ -219,7 +219,7 @@ struct Watch {
 
 impl Watch {
     fn new(file: &Path, verb: &str) -> Result<Self, Failure> {
-        let total = count_rows(file).map_err(blame_read)?;
+        let total = count_rows(file)?;
         let progress = Progress::new();
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         let stage = progress.stage(&format!("{verb} {name}"), total);
@@ -341,18 +341,4 @@ fn histogram(part: &Lengths, unit: &str) -> String {
         lines.push(format!("  {:>8} – {:<8} {:>8} {bar}", bin.from, bin.to - 1, bin.count));
     }
     lines.join("\n")
-}
-
-/// A file that is wrong or not there is its author's to mend; a disk that fails is not.
-fn blame_read(error: ReadError) -> Failure {
-    let machine = matches!(&error.problem, Problem::Io(_)) && !io_is_usage(&error);
-    if machine { Failure::Execution(error.into()) } else { Failure::Usage(error.into()) }
-}
-
-fn blame_convert(error: ConvertError) -> Failure {
-    match error {
-        ConvertError::Read(error) => blame_read(error),
-        ConvertError::Write { .. } if io_is_usage(&error) => Failure::Usage(error.into()),
-        ConvertError::Write { .. } => Failure::Execution(error.into()),
-    }
 }

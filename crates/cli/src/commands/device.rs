@@ -16,7 +16,7 @@ pub struct DeviceArgs {
 impl DeviceArgs {
     /// Opens it; says which it is where that was left open.
     pub fn open(self, progress: &Progress) -> Result<OpenDevice, Failure> {
-        let device = self.device.open().map_err(blame)?;
+        let device = self.device.open()?;
         if self.device == Choice::Auto {
             progress.say(&describe(&device));
         }
@@ -32,12 +32,4 @@ pub fn describe(device: &OpenDevice) -> String {
         Some(reason) => format!("; {reason}"),
     };
     format!("device: {} ({}){reason}", device.choice(), device.name())
-}
-
-/// A device that this program or machine cannot have was asked for by mistake; one that fails was not.
-pub fn blame(error: DeviceError) -> Failure {
-    match error {
-        DeviceError::NotBuilt { .. } | DeviceError::NoSuchIndex { .. } => Failure::Usage(error.into()),
-        error => Failure::Execution(error.into()),
-    }
 }

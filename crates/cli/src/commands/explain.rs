@@ -1,19 +1,17 @@
 //! `smpo explain`: what a loss does with stored log-probs.
 
-mod text;
-
 use std::fmt::Display;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, anyhow};
 use smpo_losses::explain::{Report, Row, explain, read_rows, summarize};
 use smpo_losses::{LossConfig, Objective};
+use smpo_report::explanation::Explanation;
 use smpo_report::inert::short_line;
 use smpo_trainer::TrainConfig;
 use tokenizers::Tokenizer;
 
-use crate::exit::{Blame, Exit, Failure, Outcome};
+use crate::exit::{Exit, Failure, OrFail, Outcome};
 use crate::output::{self, Format};
 
 /// Explain a loss on stored log-probs: its terms, clipping, rewards, and the gradient weight of every token.
@@ -44,25 +42,25 @@ pub struct ExplainArgs {
 /// Runs the command.
 pub fn run(args: ExplainArgs) -> Outcome {
     let objective = read_objective(&args.config)?;
-    let rows = read_rows(&args.logps, &read(&args.logps)?).usage()?;
+    let rows = read_rows(&args.logps, &read(&args.logps)?).or_user_error()?;
     if let Some(margin) = args.margin.filter(|margin| !(*margin >= 0.0 && margin.is_finite())) {
-        return Err(Failure::Usage(anyhow!("--margin: expected a finite number of at least 0, got {margin}")));
+        return Err(Failure::user(format!("--margin: expected a finite number of at least 0, got {margin}")));
     }
     let tokenizer = args.tokenizer.as_deref().map(read_tokenizer).transpose()?;
-    let evaluation = explain(&objective, &args.logps, &rows, args.margin).usage()?;
+    let evaluation = explain(&objective, &args.logps, &rows, args.margin).or_user_error()?;
     match args.format {
         Format::Json => output::print_json(&Report::new(&rows, &evaluation))?,
         Format::Text => {
-            let view = text::View {
+            let explanation = Explanation {
                 objective: &objective,
                 rows: &rows,
                 evaluation: &evaluation,
                 name: &|id| name(tokenizer.as_ref(), id),
                 top: args.top,
             };
-            let mut shown = view.overview(&summarize(&rows, &evaluation));
+            let mut shown = explanation.overview(&summarize(&rows, &evaluation));
             if let Some(id) = &args.pair {
-                shown.push_str(&view.pair(id).ok_or_else(|| no_such_pair(&args.logps, id, &rows)).usage()?);
+                shown.push_str(&explanation.pair(id).ok_or_else(|| no_such_pair(&args.logps, id, &rows)).or_user_error()?);
             }
             output::print(&shown)?;
         }
@@ -71,29 +69,29 @@ pub fn run(args: ExplainArgs) -> Outcome {
 }
 
 fn read(path: &Path) -> Result<String, Failure> {
-    let file = || format!("{}: cannot be read", path.display());
-    fs::read_to_string(path).with_context(file).usage()
+    let named = |error| format!("{}: cannot read: {error}", path.display());
+    fs::read_to_string(path).map_err(named).or_user_error()
 }
 
 /// A file that holds only `[loss]` is enough; one that holds more is checked as the training configuration it must be.
 fn read_objective(path: &Path) -> Result<Objective, Failure> {
     let text = read(path)?;
-    let at = |line: usize, message: &dyn Display| anyhow!("{}:{line}: {message}", path.display());
+    let at = |line: usize, message: &dyn Display| format!("{}:{line}: {message}", path.display());
     let mut table: toml::Table = text
         .parse()
         .map_err(|error: toml::de::Error| {
             let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
             at(line, &error.message())
         })
-        .usage()?;
+        .or_user_error()?;
     let objective = match table.remove("loss") {
         Some(_) if !table.is_empty() => {
-            return Objective::new(TrainConfig::parse(&text, path, &[]).usage()?.loss).usage();
+            return Objective::new(TrainConfig::parse(&text, path, &[]).or_user_error()?.loss).or_user_error();
         }
         Some(loss) => parse_loss(loss),
         None => Err(no_loss(&table)),
     };
-    objective.map_err(|message| at(line_of_quoted(&text, &message), &message)).usage()
+    objective.map_err(|message| at(line_of_quoted(&text, &message), &message)).or_user_error()
 }
 
 fn parse_loss(loss: toml::Value) -> Result<Objective, String> {
@@ -128,7 +126,7 @@ fn line_of_quoted(text: &str, message: &str) -> usize {
 
 fn read_tokenizer(path: &Path) -> Result<Tokenizer, Failure> {
     let file = if path.is_dir() { path.join("tokenizer.json") } else { path.to_owned() };
-    Tokenizer::from_file(&file).map_err(|error| anyhow!("{}: not a tokenizer: {error}", file.display())).usage()
+    Tokenizer::from_file(&file).map_err(|error| format!("{}: not a tokenizer: {error}", file.display())).or_user_error()
 }
 
 /// A token as people read it: decoded where that gives text, as spelled in the vocabulary where it is part of a character.
@@ -140,7 +138,7 @@ fn name(tokenizer: Option<&Tokenizer>, id: u32) -> String {
     known.map_or_else(|| id.to_string(), |text| format!("'{}' {id}", short_line(&text, 24)))
 }
 
-fn no_such_pair(path: &Path, id: &str, rows: &[Row]) -> anyhow::Error {
+fn no_such_pair(path: &Path, id: &str, rows: &[Row]) -> String {
     let hint = smpo_suggest::did_you_mean(id, rows.iter().map(|row| row.id.as_str()));
-    anyhow!("--pair: {} has no pair `{id}`{hint}", path.display())
+    format!("--pair: {} has no pair `{id}`{hint}", path.display())
 }

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use smpo_eval::metrics;
 use smpo_gate::ranking::{RankingOptions, boards};
-use smpo_gate::{GateError, Policy, Run};
+use smpo_gate::{Policy, Run};
 use smpo_report::leaderboard::{html, json, markdown, text};
 use smpo_results::{Board, EvaluationDir, Leaderboard, RunManifest, SCHEMA_VERSION, Verdict, read_json, write_atomic};
 
-use crate::exit::{Blame, Exit, Failure, Outcome, io_is_usage};
+use crate::exit::{Exit, Failure, OrFail, Outcome};
 use crate::output::{self, Format};
 
 /// Rank models by their evaluations, on one self-contained HTML page.
@@ -72,8 +72,9 @@ const COMPLETION_BYTES: usize = 12_000;
 /// Runs the command.
 pub fn run(args: LeaderboardArgs) -> Outcome {
     super::set_threads(args.threads)?;
-    let policy = Policy::load(&args.policy).map_err(blame)?;
-    let verdicts = args.verdict.iter().map(|path| read_json(path, "verdict")).collect::<Result<_, _>>().usage()?;
+    let policy = Policy::load(&args.policy)?;
+    let verdicts =
+        args.verdict.iter().map(|path| read_json(path, "verdict")).collect::<Result<_, _>>().or_user_error()?;
     let site = Site {
         dirs: &args.dirs,
         out: &args.out,
@@ -96,7 +97,7 @@ pub fn run(args: LeaderboardArgs) -> Outcome {
 
 /// Ranks, renders and writes everything; gives what `leaderboard.json` holds.
 pub(super) fn write(site: Site) -> Result<Leaderboard, Failure> {
-    let runs: Vec<Run> = site.dirs.iter().map(Run::load).collect::<Result<_, _>>().map_err(blame)?;
+    let runs: Vec<Run> = site.dirs.iter().map(Run::load).collect::<Result<_, _>>()?;
     let mut sources: Vec<Source> = runs.iter().map(Source::new).collect();
     let options = RankingOptions {
         baseline: site.baseline,
@@ -108,18 +109,18 @@ pub(super) fn write(site: Site) -> Result<Leaderboard, Failure> {
         describe: &|id| metrics::find(id).map(|info| info.description.to_owned()),
         find_loop: &metrics::loop_rate::find,
     };
-    let mut boards = boards(runs, &options).map_err(blame)?;
+    let mut boards = boards(runs, &options)?;
     let mut names = BTreeSet::new();
     for board in &mut boards {
         copy_samples(board, &mut sources, &mut names, site.out)?;
     }
     let board = Leaderboard { schema: SCHEMA_VERSION, title: site.title.to_owned(), boards, verdicts: site.verdicts };
     for (file, text) in [
-        ("leaderboard.json", json::render(&board).execution()?),
+        ("leaderboard.json", json::render(&board).or_execution_error()?),
         ("leaderboard.md", markdown::render(&board)),
-        ("index.html", html::render(&board).execution()?),
+        ("index.html", html::render(&board).or_execution_error()?),
     ] {
-        write_atomic(&site.out.join(file), text.as_bytes()).execution()?;
+        write_atomic(&site.out.join(file), text.as_bytes()).or_execution_error()?;
     }
     Ok(board)
 }
@@ -152,8 +153,8 @@ fn copy_samples(
             };
             source.taken = true;
             let link = format!("samples/{}.jsonl", file_name(manifest, names));
-            let bytes = std::fs::read(&source.samples).execution()?;
-            write_atomic(&out.join(&link), &bytes).execution()?;
+            let bytes = std::fs::read(&source.samples).or_execution_error()?;
+            write_atomic(&out.join(&link), &bytes).or_execution_error()?;
             entry.sample_files.push(link);
         }
     }
@@ -212,10 +213,4 @@ fn outline<'a>(board: &'a Leaderboard, out: &Path) -> Outline<'a> {
             })
             .collect(),
     }
-}
-
-/// What is wrong with a policy or a run is its author's to mend; a disk that fails is not.
-fn blame(error: GateError) -> Failure {
-    let machine = matches!(&error, GateError::Results(smpo_results::Error::Io { .. })) && !io_is_usage(&error);
-    if machine { Failure::Execution(error.into()) } else { Failure::Usage(error.into()) }
 }

@@ -4,13 +4,12 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use anyhow::anyhow;
 use clap::ValueEnum;
 use serde::Serialize;
 use smpo_model::{MergeMethod, ModelDir, ModelError, merge};
 
 use super::dtype::Dtype;
-use crate::exit::{Exit, Failure, Outcome, blame_model};
+use crate::exit::{Exit, Failure, Outcome};
 use crate::interrupt;
 use crate::output::{self, Format};
 use crate::progress::Progress;
@@ -87,9 +86,9 @@ pub fn run(args: MergeArgs) -> Outcome {
     super::set_threads(args.threads)?;
     let method = method(&args)?;
     for model in args.models.iter().chain(&args.base) {
-        let dir = ModelDir::open(model, None).map_err(blame_model)?;
+        let dir = ModelDir::open(model, None)?;
         if dir.adapter().is_some() {
-            return Err(Failure::Usage(anyhow!(
+            return Err(Failure::user(format!(
                 "{}: expected full weights, got an adapter; `smpo export` folds it into its base",
                 model.display()
             )));
@@ -108,7 +107,7 @@ pub fn run(args: MergeArgs) -> Outcome {
             progress.say(&ModelError::Stopped.to_string());
             return Ok(Exit::Interrupted);
         }
-        other => other.map_err(blame_model)?,
+        other => other?,
     };
     stage.finish("done");
     let written = Written {
@@ -151,7 +150,7 @@ fn method(args: &MergeArgs) -> Result<MergeMethod, Failure> {
     };
     if let Some((option, _)) = of_others.iter().find(|(_, given)| *given) {
         let name = args.method.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
-        return Err(Failure::Usage(anyhow!("{option}: is no option of --method {name}")));
+        return Err(Failure::user(format!("{option}: is no option of --method {name}")));
     }
     let weights = if args.weights.is_empty() { vec![1.0; args.models.len()] } else { args.weights.clone() };
     Ok(match args.method {
@@ -159,7 +158,7 @@ fn method(args: &MergeArgs) -> Result<MergeMethod, Failure> {
         Method::Slerp => MergeMethod::Slerp { t: args.t.unwrap_or(0.5) },
         Method::Ties => MergeMethod::Ties {
             base: args.base.clone().ok_or_else(|| {
-                Failure::Usage(anyhow!("--base: --method ties needs the model that all were tuned from"))
+                Failure::user(format!("--base: --method ties needs the model that all were tuned from"))
             })?,
             weights,
             density: args.density.unwrap_or(0.2),

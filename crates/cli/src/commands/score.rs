@@ -3,14 +3,13 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use anyhow::anyhow;
 use comfy_table::CellAlignment;
 use serde::Serialize;
 use smpo_eval::score::{CompletionFile, InputFormat, ModelCompletions, assemble, write};
-use smpo_eval::{ALL, InputError, Suite};
+use smpo_eval::{ALL, Suite};
 use smpo_results::{EvaluationDir, FinishReason, MetricEstimate, MetricsFile, Unit};
 
-use crate::exit::{Blame, Exit, Failure, Outcome, io_is_usage};
+use crate::exit::{Exit, Failure, OrFail, Outcome};
 use crate::output::{self, Format};
 use crate::progress::Progress;
 
@@ -55,10 +54,10 @@ struct Scored {
 /// Runs the command.
 pub fn run(args: ScoreArgs) -> Outcome {
     super::set_threads(args.threads)?;
-    let suite = args.prompts.as_deref().map(Suite::read).transpose().map_err(blame)?;
+    let suite = args.prompts.as_deref().map(Suite::read).transpose()?;
     let files = args.files.iter().map(|path| CompletionFile::read(path, args.input_format));
-    let files = files.collect::<Result<Vec<_>, _>>().map_err(blame)?;
-    let models = assemble(&files, suite.as_ref()).map_err(blame)?;
+    let files = files.collect::<Result<Vec<_>, _>>()?;
+    let models = assemble(&files, suite.as_ref())?;
     let directories = directories(&args.out, &models)?;
     let progress = Progress::new();
     let mut scored = Vec::new();
@@ -71,7 +70,7 @@ pub fn run(args: ScoreArgs) -> Outcome {
                 model.samples.len()
             ));
         }
-        let (_, measured) = write(&EvaluationDir::new(&dir), model).execution()?;
+        let (_, measured) = write(&EvaluationDir::new(&dir), model).or_execution_error()?;
         scored.push(Scored { model: model.name.clone(), out: dir, metrics: measured.metrics });
     }
     match args.format {
@@ -95,7 +94,7 @@ fn directories(out: &Path, models: &[ModelCompletions]) -> Result<Vec<PathBuf>, 
         if taken.insert(name.clone()) {
             Ok(out.join(name))
         } else {
-            Err(Failure::Usage(anyhow!(
+            Err(Failure::user(format!(
                 "two models would both go to {}; score them one by one",
                 out.join(name).display()
             )))
@@ -147,11 +146,4 @@ pub fn cell(estimate: &MetricEstimate) -> String {
         Unit::Tokens | Unit::Rank => format!("{value:.1} [{ci_low:.1}, {ci_high:.1}]"),
         Unit::Nats | Unit::Ratio => format!("{value:.3} [{ci_low:.3}, {ci_high:.3}]"),
     }
-}
-
-/// A file that is wrong or not there is its author's to mend.
-pub fn blame(error: InputError) -> Failure {
-    let machine = matches!(&error, InputError::Io { .. } | InputError::File(smpo_results::Error::Io { .. }))
-        && !io_is_usage(&error);
-    if machine { Failure::Execution(error.into()) } else { Failure::Usage(error.into()) }
 }

@@ -1,11 +1,9 @@
 //! `smpo selftest`: does this device compute what the processor does?
 
-use anyhow::anyhow;
 use comfy_table::CellAlignment;
 use smpo_bench::SelfTest;
 use smpo_devices::Kind;
 
-use crate::commands::bench::blame;
 use crate::commands::device::DeviceArgs;
 use crate::commands::set_threads;
 use crate::exit::{Exit, Failure, Outcome};
@@ -39,11 +37,11 @@ pub fn run(args: SelfTestArgs) -> Outcome {
     let progress = Progress::new();
     let device = args.device.open(&progress)?;
     if device.kind() == Kind::Cpu {
-        return Err(Failure::Usage(anyhow!(
+        return Err(Failure::user(format!(
             "--device: expected cuda, cuda:N or emulated, got cpu, which is what those are compared with"
         )));
     }
-    let report = SelfTest::run(&device).map_err(blame)?;
+    let report = SelfTest::run(&device)?;
     match args.format {
         Format::Json => output::print_json(&report)?,
         Format::Text => output::print(&text(&report, args.all))?,

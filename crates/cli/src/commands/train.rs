@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use smpo_data::{CheckReport, Severity};
 use smpo_devices::{Choice, OpenDevice};
-use smpo_trainer::{Event, Finish, ReadConfig, Rows, StepRecord, TrainConfig, TrainError};
+use smpo_trainer::{Event, Finish, ReadConfig, Rows, StepRecord, TrainConfig};
 
-use crate::exit::{Exit, Failure, Outcome, io_is_usage, is_io};
+use crate::exit::{Exit, Failure, Outcome};
 use crate::progress::{Progress, Stage};
 use crate::{interrupt, memory};
 
@@ -34,7 +34,7 @@ pub struct TrainArgs {
 
 /// Runs the command.
 pub fn run(args: TrainArgs) -> Outcome {
-    let ReadConfig { mut config, notes } = TrainConfig::read(&args.config, &args.set).map_err(blame)?;
+    let ReadConfig { mut config, notes } = TrainConfig::read(&args.config, &args.set)?;
     config.device = args.device.unwrap_or(config.device);
     super::set_threads(args.threads)?;
     let progress = Progress::new();
@@ -110,8 +110,7 @@ pub fn train(config: &TrainConfig, restart: bool, name: &str, progress: &Progres
             progress.say(&format!("{name}: alarm at step {}: {}; {}", alarm.step, alarm.what, alarm.remedy));
         }
         Event::Saved(_) => {}
-    })
-    .map_err(blame)?;
+    })?;
     if let Some(stage) = &stage {
         stage.finish(&last);
     }
@@ -203,26 +202,4 @@ fn tell_rows(name: &str, rows: &Rows, progress: &Progress) {
     if let Some(error) = &rows.not_kept {
         progress.say(&format!("{name}: the tokens cannot be kept for the next run: {error}"));
     }
-}
-
-/// A configuration, data or model that is wrong is its author's to mend; a disk that fails is not.
-pub fn blame(error: TrainError) -> Failure {
-    let error = match error {
-        TrainError::Device(error) => return super::device::blame(error),
-        error => error,
-    };
-    let wrong_input = match &error {
-        TrainError::Config { .. }
-        | TrainError::Data(_)
-        | TrainError::Encode(_)
-        | TrainError::Model(_)
-        | TrainError::Loss(_)
-        | TrainError::DataCheck { .. }
-        | TrainError::NoSuchMetric { .. }
-        | TrainError::OtherRun { .. } => true,
-        TrainError::Io { action, .. } => *action == "read",
-        _ => false,
-    };
-    let machine = is_io(&error) && !io_is_usage(&error);
-    if wrong_input && !machine { Failure::Usage(error.into()) } else { Failure::Execution(error.into()) }
 }

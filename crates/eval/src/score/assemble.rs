@@ -7,7 +7,8 @@ use smpo_results::{SCHEMA_VERSION, Sample, SuiteInfo};
 
 use super::{CompletionFile, Record};
 use crate::input_error::InputError;
-use crate::prompts::{PLAIN_SLICE, Prompt, prompt_hash};
+use crate::prompts::{Prompt, prompt_hash};
+use crate::slices;
 use crate::suite::{Suite, hash_prompts};
 
 /// One model's completions.
@@ -127,7 +128,7 @@ fn sample(record: &Record, prompt_id: String, sample: u32) -> Sample {
     Sample {
         schema: SCHEMA_VERSION,
         prompt_id,
-        slice: record.slice.clone().unwrap_or_else(|| PLAIN_SLICE.into()),
+        slice: record.slice.clone().unwrap_or_else(|| slices::PLAIN.into()),
         sample,
         messages: record.messages.clone(),
         reference: record.reference.clone(),
@@ -187,7 +188,7 @@ fn all_prompts<'a>(models: impl Iterator<Item = &'a Model>) -> Vec<Prompt> {
         let index = *index_of.entry(&sample.prompt_id).or_insert_with(|| {
             let prompt = Prompt {
                 id: sample.prompt_id.clone(),
-                slice: PLAIN_SLICE.into(),
+                slice: slices::PLAIN.into(),
                 messages: Vec::new(),
                 reference: None,
                 language: None,

@@ -1,14 +1,14 @@
 //! `smpo bench step`: whole optimizer steps, timed.
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use smpo_bench::{BenchError, Shape, Spread, StepBench, StepReport};
+use smpo_bench::{Shape, Spread, StepBench, StepReport};
 use smpo_devices::{Kind, OpenDevice};
 use smpo_model::Element;
 
 use crate::commands::device::DeviceArgs;
 use crate::commands::dtype::Dtype;
 use crate::commands::{set_threads, train};
-use crate::exit::{Exit, Failure, Outcome, blame_model};
+use crate::exit::{Exit, Failure, Outcome};
 use crate::output::{self, Format};
 use crate::progress::Progress;
 
@@ -83,7 +83,7 @@ pub fn run(args: StepArgs) -> Outcome {
         seed: args.seed,
     };
     let stage = progress.stage("bench", (args.warmup + args.steps) as u64);
-    let report = bench.run(&device, &mut |done| stage.update(done as u64, "steps")).map_err(blame)?;
+    let report = bench.run(&device, &mut |done| stage.update(done as u64, "steps"))?;
     stage.finish("");
     match args.format {
         Format::Json => output::print_json(&report)?,
@@ -125,14 +125,4 @@ fn text(report: &StepReport, device: &OpenDevice) -> String {
         row("peak memory", format!("{:.2} GB", bytes as f64 / 1e9));
     }
     table.to_string()
-}
-
-/// An option is the caller's to mend; a device or a step that fails is not.
-pub fn blame(error: BenchError) -> Failure {
-    match error {
-        BenchError::Option { .. } => Failure::Usage(error.into()),
-        BenchError::Model(error) => blame_model(error),
-        BenchError::Train(error) => train::blame(error),
-        error => Failure::Execution(error.into()),
-    }
 }

@@ -1,6 +1,5 @@
 //! `smpo model info`: the facts of a model directory.
 
-use anyhow::anyhow;
 use serde::Serialize;
 use smpo_chat::Terminators;
 use smpo_data::ChatTokenizer;
@@ -8,7 +7,7 @@ use smpo_model::{AdapterInfo, Element, ModelDir, ModelInfo};
 
 use super::memory::{self, Plan};
 use super::{InfoArgs, text};
-use crate::exit::{Exit, Failure, Outcome, blame_model};
+use crate::exit::{Exit, Failure, Outcome};
 use crate::output::{self, Format};
 
 /// Version of the JSON.
@@ -69,11 +68,11 @@ pub enum Chat {
 /// Runs the command.
 pub fn run(args: InfoArgs) -> Outcome {
     if args.tokens == 0 {
-        return Err(Failure::Usage(anyhow!("--tokens: expected at least 1, got 0")));
+        return Err(Failure::user(format!("--tokens: expected at least 1, got 0")));
     }
-    let dir = ModelDir::open(&args.model, args.base.as_deref()).map_err(blame_model)?;
-    let info = ModelInfo::read(dir.weights()).map_err(blame_model)?;
-    let adapter = dir.adapter().map(AdapterInfo::read).transpose().map_err(blame_model)?;
+    let dir = ModelDir::open(&args.model, args.base.as_deref())?;
+    let info = ModelInfo::read(dir.weights())?;
+    let adapter = dir.adapter().map(AdapterInfo::read).transpose()?;
     let memory = match &args.config {
         Some(path) => vec![memory::configured(&info.spec, path)?],
         None => memory::usual(&info.spec, adapter.as_ref().map(|adapter| &adapter.config), args.tokens)?,

@@ -6,7 +6,7 @@ use serde::Serialize;
 use smpo_model::{DecoderSpec, LoraConfig, MemoryEstimate, TrainingShape};
 use smpo_trainer::{MemoryPlan, TrainConfig};
 
-use crate::exit::{Blame, Failure, blame_model};
+use crate::exit::{Failure, OrFail};
 
 /// One way to train, and the bytes it takes in float32.
 #[derive(Serialize)]
@@ -49,14 +49,14 @@ pub fn usual(spec: &DecoderSpec, adapter: Option<&LoraConfig>, tokens: usize) ->
 
 /// The largest pack of a training configuration, all of whose rows are as long as it allows.
 pub fn configured(spec: &DecoderSpec, path: &Path) -> Result<Plan, Failure> {
-    let config = TrainConfig::read(path, &[]).usage()?.config;
-    let plan = MemoryPlan::of_longest(&config, spec).map_err(blame_model)?;
+    let config = TrainConfig::read(path, &[]).or_user_error()?.config;
+    let plan = MemoryPlan::of_longest(&config, spec)?;
     let layers = &config.unfreeze_layers_patterns;
     Ok(Plan::new(plan.lora.as_ref(), layers, config.gradient_checkpointing, &plan))
 }
 
 fn plan(spec: &DecoderSpec, shape: &TrainingShape<'_>) -> Result<Plan, Failure> {
-    let estimate = MemoryEstimate::new(spec, shape).map_err(blame_model)?;
+    let estimate = MemoryEstimate::new(spec, shape)?;
     let TrainingShape { tokens, completion_tokens, .. } = *shape;
     let plan = MemoryPlan { tokens, completion_tokens, lora: shape.lora.cloned(), estimate, reference: 0 };
     Ok(Plan::new(shape.lora, shape.layers, shape.checkpointing, &plan))

@@ -1,27 +1,31 @@
-//! The explanation for people.
+//! A loss on stored log-probs: its parts, clipping, rewards, and the tokens with the largest gradient weights.
 
 use std::fmt::Write;
 
 use comfy_table::{Cell, CellAlignment, Table};
 use smpo_losses::explain::{Row, RowTokens, TokenSummary};
 use smpo_losses::{Evaluation, Mean, Objective, PairEvaluation, Side};
-use smpo_report::inert::short_line;
+
+use crate::inert::short_line;
 
 const ID_WIDTH: usize = 40;
 
-/// What there is to show.
-pub struct View<'a> {
+/// An evaluation of a loss on log-probs, with what its rendering needs.
+pub struct Explanation<'a> {
+    /// The loss.
     pub objective: &'a Objective,
+    /// The pairs.
     pub rows: &'a [Row],
+    /// Value, gradient weights and statistics.
     pub evaluation: &'a Evaluation,
-    /// How a token id is shown.
+    /// Text of a token id.
     pub name: &'a dyn Fn(u32) -> String,
-    /// How many pairs and tokens are listed.
+    /// Maximum number of pairs and tokens to list.
     pub top: usize,
 }
 
-impl View<'_> {
-    /// Parts, clipping, the pairs with the largest loss, the tokens that pull most.
+impl Explanation<'_> {
+    /// Loss terms, clipping, the pairs with the largest loss, the tokens with the largest gradient weights.
     pub fn overview(&self, tokens: &[TokenSummary]) -> String {
         let mut out = String::new();
         self.parts(&mut out);
@@ -213,7 +217,7 @@ fn percent(share: f64) -> String {
 
 /// A table of names on the left and numbers on the right.
 fn plain(heads: &[&str]) -> Table {
-    let mut table = crate::output::table();
+    let mut table = crate::plain_table();
     table.force_no_tty();
     if heads.iter().any(|head| !head.is_empty()) {
         table.set_header(heads.iter().enumerate().map(|(column, head)| aligned(column, (*head).to_owned())));

@@ -1,20 +1,20 @@
-//! What a reader should see in the numbers, checked: each expectation with what was observed. Nothing is tuned to make
-//! them hold; one that does not is printed as such.
+//! Expectations of the demo, each with what was observed. Nothing is tuned to make them hold; one that does not is
+//! printed as such.
 
 use serde::Serialize;
 
-use super::arms::Arm;
-use super::evaluations::{Decoding, Evaluations};
-use super::table::mean;
+use crate::arms::Arm;
+use crate::evaluations::{Decoding, Evaluations};
+use crate::table::mean;
 
 /// An expectation and what was observed.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Finding {
-    /// What was expected.
+    /// Expectation.
     pub expectation: String,
-    /// What came out.
+    /// Observed values.
     pub observed: String,
-    /// Whether it holds.
+    /// True if it was observed.
     pub holds: bool,
 }
 

@@ -6,10 +6,9 @@ use smpo_gate::{DecideOptions, GateError, Policy, Run, decide as decide_gate};
 use smpo_report::verdict::text;
 use smpo_results::{Decision, Verdict};
 
-use super::arms::Arm;
-use super::evaluations::Evaluations;
-use super::inputs::Inputs;
-use crate::exit::{Blame, Exit, Failure};
+use crate::arms::Arm;
+use crate::evaluations::Evaluations;
+use crate::inputs::Inputs;
 
 /// Three comparisons under the demo's policy.
 pub struct Verdicts {
@@ -30,31 +29,22 @@ impl Verdicts {
             ("regular-over-modified", &self.reverse),
         ]
     }
-
-    /// The demo's exit code: that of the verdict in `verdict.json`.
-    pub fn exit(&self) -> Exit {
-        match self.over_regular.verdict {
-            Decision::Pass => Exit::Success,
-            Decision::Fail => Exit::Fail,
-            Decision::Inconclusive => Exit::Inconclusive,
-        }
-    }
 }
 
 /// The demo's policy.
-pub fn policy(inputs: &Inputs) -> Result<Policy, Failure> {
-    Policy::load(&inputs.path("evals/gates/demo.toml").display().to_string()).usage()
+pub fn policy(inputs: &Inputs) -> Result<Policy, GateError> {
+    Policy::load(&inputs.path("evals/gates/demo.toml").display().to_string())
 }
 
 /// Decides all three.
-pub fn decide(inputs: &Inputs, evaluations: &Evaluations) -> Result<Verdicts, Failure> {
+pub fn decide(inputs: &Inputs, evaluations: &Evaluations) -> Result<Verdicts, GateError> {
     let policy = policy(inputs)?;
     let runs = |arm: Arm| {
         let dirs = evaluations.of(arm).map(|row| row.sampled.dir.as_path());
-        dirs.map(|dir: &Path| Run::load(dir)).collect::<Result<Vec<Run>, GateError>>().usage()
+        dirs.map(|dir: &Path| Run::load(dir)).collect::<Result<Vec<Run>, GateError>>()
     };
     let gate = |baseline: Arm, candidate: Arm| {
-        decide_gate(&policy, runs(baseline)?, runs(candidate)?, DecideOptions::default()).execution()
+        decide_gate(&policy, runs(baseline)?, runs(candidate)?, DecideOptions::default())
     };
     Ok(Verdicts {
         over_regular: gate(Arm::Regular, Arm::Modified)?,
@@ -64,8 +54,7 @@ pub fn decide(inputs: &Inputs, evaluations: &Evaluations) -> Result<Verdicts, Fa
 }
 
 /// For a terminal: the verdict the demo is about in full, the others in a line.
-pub fn render(verdicts: &Verdicts) -> String {
-    let style = crate::output::verdict_style();
+pub fn render(verdicts: &Verdicts, style: text::Style) -> String {
     let line = |verdict: &Verdict| {
         let open = verdict.metrics.iter().filter(|metric| metric.primary && metric.verdict == verdict.verdict);
         let reasons: Vec<String> = match verdict.verdict {

@@ -1,13 +1,14 @@
-//! One table that says it all: a row an arm, the mean over its seeds.
+//! The demo's table: a row per arm, the mean over its seeds.
 
 use comfy_table::{Cell, CellAlignment};
 use serde_json::{Value, json};
 
-use super::arms::Arm;
-use super::evaluations::{Decoding, Evaluations};
+use crate::arms::Arm;
+use crate::evaluations::{Decoding, Evaluations};
 
-/// A column: its heading, where its values come from, how they are written.
+/// A column: its heading, the source of its values, their digits.
 struct Column {
+    /// `{cap}` stands for the suite's cap.
     heading: &'static str,
     decoding: Decoding,
     metric: &'static str,
@@ -21,8 +22,8 @@ const fn column(heading: &'static str, decoding: Decoding, metric: &'static str,
 const COLUMNS: [Column; 10] = [
     column("held-out\naccuracy", Decoding::Sampled, "pref_accuracy", 3),
     column("log p of EOS\nafter gold", Decoding::Sampled, "eos_logp_gold", 2),
-    column("ends by 64\nT 0.8", Decoding::Sampled, "eos_rate", 3),
-    column("ends by 64\ngreedy", Decoding::Greedy, "eos_rate", 3),
+    column("ends by {cap}\nT 0.8", Decoding::Sampled, "eos_rate", 3),
+    column("ends by {cap}\ngreedy", Decoding::Greedy, "eos_rate", 3),
     column("loops\ngreedy", Decoding::Greedy, "loop_rate", 3),
     column("seq-rep-4\ngreedy", Decoding::Greedy, "seq_rep_4", 3),
     column("tokens\nT 0.8", Decoding::Sampled, "length", 1),
@@ -33,8 +34,10 @@ const COLUMNS: [Column; 10] = [
 
 /// The table for a terminal.
 pub fn render(evaluations: &Evaluations) -> String {
-    let mut table = crate::output::table();
-    let headings = std::iter::once("").chain(COLUMNS.iter().map(|column| column.heading));
+    let suite = &evaluations.suite;
+    let cap = suite.cap.to_string();
+    let mut table = smpo_report::plain_table();
+    let headings = std::iter::once(String::new()).chain(COLUMNS.iter().map(|column| column.heading.replace("{cap}", &cap)));
     table.set_header(headings.map(|heading| Cell::new(heading).set_alignment(CellAlignment::Right)));
     for arm in Arm::ALL {
         let mut cells = vec![Cell::new(arm.title())];
@@ -47,10 +50,10 @@ pub fn render(evaluations: &Evaluations) -> String {
     let seeds = evaluations.of(Arm::Modified).count();
     let spread =
         if seeds > 1 { format!("mean ± sd over {seeds} training seeds") } else { "one training seed".to_owned() };
-    format!("\n{table}\n240 out-of-distribution prompts, cap 64 tokens; {spread}\n")
+    format!("\n{table}\n{} out-of-distribution prompts, cap {cap} tokens; {spread}\n", suite.prompts.len())
 }
 
-/// The same for programs.
+/// The table for programs: a row per arm, a list of values over seeds per column.
 pub fn rows(evaluations: &Evaluations) -> Vec<Value> {
     Arm::ALL
         .into_iter()
@@ -80,7 +83,7 @@ fn mean_and_spread(values: &[f64], digits: usize) -> String {
     format!("{mean:.digits$} ±{:.digits$}", variance.sqrt())
 }
 
-/// The mean; none of nothing.
+/// Mean; `None` without values.
 pub fn mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }

@@ -1,13 +1,14 @@
-//! The weight files of a model.
+//! Weight files of a local model and their hash.
 
 use std::path::{Path, PathBuf};
 
 use smpo_results::{Error, hash_bytes, hash_file};
 
-/// SHA-256 of the weights: of the file where there is one, else of the names and hashes of all, in order.
+/// SHA-256 of a model's weights: of the file if there is one, else of the names and hashes of all files, sorted by
+/// name.
 ///
 /// # Errors
-/// When a file cannot be read.
+/// A file that cannot be read.
 pub fn sha256(model: &Path) -> Result<String, Error> {
     let files = files(model);
     if let [file] = files.as_slice() {
@@ -21,7 +22,7 @@ pub fn sha256(model: &Path) -> Result<String, Error> {
     Ok(hash_bytes(list.as_bytes()))
 }
 
-/// The weight files of a directory, sorted by name, or the file itself.
+/// Safetensors files of a model directory, sorted by name; a file is its own only weight file.
 pub fn files(model: &Path) -> Vec<PathBuf> {
     if model.is_file() {
         return vec![model.to_owned()];

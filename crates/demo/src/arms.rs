@@ -4,19 +4,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use smpo_trainer::{Finish, TrainConfig};
+use smpo_trainer::{Finish, RunDir, TrainConfig};
 
-use super::inputs::Inputs;
-use crate::commands::train;
-use crate::exit::{Blame, Failure};
-use crate::progress::Progress;
+use crate::inputs::Inputs;
+use crate::{DemoError, Stages};
 
-/// A way to train on from the base model.
+/// An arm of the experiment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arm {
     /// The base model itself.
     Base,
-    /// Cross-entropy on chosen: what the preference loss must be measured against.
+    /// SFT on chosen: the control for the preference losses.
     Control,
     /// Regular SMPO.
     Regular,
@@ -52,7 +50,7 @@ impl Arm {
 /// A trained checkpoint.
 #[derive(Debug, Clone)]
 pub struct Model {
-    /// How it was trained.
+    /// Its arm.
     pub arm: Arm,
     /// Its training seed; none for the base model.
     pub seed: Option<u64>,
@@ -71,13 +69,13 @@ impl Model {
 }
 
 /// The base model: the shipped one, or one trained here by the shipped recipe. `None` when stopped by Ctrl-C.
-pub fn base(inputs: &Inputs, from_scratch: bool, progress: &Progress) -> Result<Option<Model>, Failure> {
+pub fn base<S: Stages>(inputs: &Inputs, from_scratch: bool, stages: &S) -> Result<Option<Model>, S::Error> {
     let shipped = inputs.path("datasets/demo/base");
     if !from_scratch {
         return Ok(Some(Model { arm: Arm::Base, seed: None, dir: shipped }));
     }
     let config = inputs.recipe("sft", "base", &shipped, None)?;
-    Ok(match train::train(&config, false, "base", progress)? {
+    Ok(match stages.train(&config, "base")? {
         Finish::Done { model, .. } => Some(Model { arm: Arm::Base, seed: None, dir: model }),
         Finish::Stopped { .. } => None,
     })
@@ -86,31 +84,31 @@ pub fn base(inputs: &Inputs, from_scratch: bool, progress: &Progress) -> Result<
 /// All arms under all seeds, the base model first. `None` when stopped by Ctrl-C.
 ///
 /// The model is so small that several runs side by side, each on one thread, are faster than one on all threads.
-pub fn train(
+pub fn train<S: Stages>(
     inputs: &Inputs,
     base: &Model,
     seeds: &[u64],
     threads: usize,
-    progress: &Progress,
-) -> Result<Option<Vec<Model>>, Failure> {
+    stages: &S,
+) -> Result<Option<Vec<Model>>, S::Error> {
     let mut jobs: Vec<(Model, TrainConfig)> = Vec::new();
     for &seed in seeds {
         for arm in [Arm::Control, Arm::Regular, Arm::Modified] {
             let mut model = Model { arm, seed: Some(seed), dir: PathBuf::new() };
             let config = inputs.recipe(arm.id(), &model.name(), &base.dir, Some(seed))?;
-            model.dir = smpo_trainer::RunDir::new(&config.output_dir).model();
+            model.dir = RunDir::new(&config.output_dir).model();
             jobs.push((model, config));
         }
     }
     write_recipes(inputs, &jobs)?;
 
     let next = AtomicUsize::new(0);
-    let outcomes: Mutex<Vec<Result<Finish, Failure>>> = Mutex::new(Vec::new());
+    let outcomes: Mutex<Vec<Result<Finish, S::Error>>> = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..threads.min(jobs.len()) {
             scope.spawn(|| {
                 while let Some((model, config)) = jobs.get(next.fetch_add(1, Ordering::SeqCst)) {
-                    let outcome = on_one_thread(|| train::train(config, false, &model.name(), progress));
+                    let outcome = on_one_thread(|| stages.train(config, &model.name()));
                     let failed = outcome.is_err();
                     outcomes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(outcome);
                     if failed {
@@ -131,24 +129,24 @@ pub fn train(
     Ok(Some(models))
 }
 
-fn on_one_thread<T: Send>(work: impl FnOnce() -> Result<T, Failure> + Send) -> Result<T, Failure> {
-    rayon::ThreadPoolBuilder::new().num_threads(1).build().execution()?.install(work)
+fn on_one_thread<T: Send, E: From<DemoError> + Send>(work: impl FnOnce() -> Result<T, E> + Send) -> Result<T, E> {
+    rayon::ThreadPoolBuilder::new().num_threads(1).build().map_err(DemoError::from)?.install(work)
 }
 
 /// The recipes with the paths of this demo in them, for people to run and change.
-fn write_recipes(inputs: &Inputs, jobs: &[(Model, TrainConfig)]) -> Result<(), Failure> {
+fn write_recipes(inputs: &Inputs, jobs: &[(Model, TrainConfig)]) -> Result<(), DemoError> {
     for (model, config) in jobs {
         let path = recipe_path(inputs, model.arm);
         if path.exists() {
             continue;
         }
-        let text = toml::to_string(config).execution()?;
-        smpo_results::write_atomic(&path, text.as_bytes()).execution()?;
+        let text = toml::to_string(config)?;
+        smpo_results::write_atomic(&path, text.as_bytes())?;
     }
     Ok(())
 }
 
-/// Where the recipe of an arm is written.
+/// Path of an arm's recipe.
 pub fn recipe_path(inputs: &Inputs, arm: Arm) -> PathBuf {
     Path::new(&inputs.dir("configs")).join(format!("{}.toml", arm.id()))
 }

@@ -2,23 +2,27 @@
 
 use std::path::PathBuf;
 
-use super::evaluations::Evaluations;
-use super::inputs::Inputs;
-use super::verdicts::{Verdicts, policy};
-use crate::commands::leaderboard::{Site, write as write_site};
-use crate::exit::Failure;
+use crate::evaluations::Evaluations;
+use crate::inputs::Inputs;
+use crate::verdicts::{Verdicts, policy};
+use crate::{Ranking, Stages};
 
-/// Writes the page and what lies beside it; gives the page.
-pub fn write(inputs: &Inputs, evaluations: &Evaluations, verdicts: &Verdicts) -> Result<PathBuf, Failure> {
+/// Writes the page and the files beside it; gives the page.
+pub fn write<S: Stages>(
+    inputs: &Inputs,
+    evaluations: &Evaluations,
+    verdicts: &Verdicts,
+    stages: &S,
+) -> Result<PathBuf, S::Error> {
     let out = inputs.dir("leaderboard");
-    let rows = evaluations.0.iter();
+    let rows = evaluations.rows.iter();
     let dirs: Vec<PathBuf> =
         rows.clone().map(|row| row.sampled.dir.clone()).chain(rows.map(|row| row.greedy.dir.clone())).collect();
-    write_site(Site {
+    stages.leaderboard(Ranking {
         dirs: &dirs,
         out: &out,
         title: "Regular and modified SMPO on a tiny model",
-        baseline: Some("base"),
+        baseline: "base",
         policy: &policy(inputs)?,
         verdicts: verdicts.all().map(|(_, verdict)| verdict.clone()).to_vec(),
         seed: 42,

@@ -1,18 +1,15 @@
-//! What ships inside the program: data, base model, recipes, suites, policy. Unpacked, so that every stage of the demo
-//! is an ordinary command on ordinary files.
+//! Files that ship inside the program: data, base model, recipes, suites, policy. Unpacked, so that every stage of the
+//! demo works on ordinary files.
 
 use std::path::{Path, PathBuf};
 
 use smpo_devices::Choice;
 use smpo_results::write_atomic;
-use smpo_trainer::TrainConfig;
-
-use crate::commands::train::blame;
-use crate::exit::{Blame, Failure};
+use smpo_trainer::{TrainConfig, TrainError};
 
 macro_rules! shipped {
     ($($path:literal),* $(,)?) => {
-        &[$(($path, include_bytes!(concat!("../../../../../", $path)))),*]
+        &[$(($path, include_bytes!(concat!("../../../", $path)))),*]
     };
 }
 
@@ -45,19 +42,19 @@ pub struct Inputs {
 
 impl Inputs {
     /// Writes what is missing or differs.
-    pub fn unpack(out: &Path) -> Result<Self, Failure> {
+    pub fn unpack(out: &Path) -> Result<Self, smpo_results::Error> {
         let inputs = Inputs { out: out.to_owned() };
         for (path, bytes) in FILES {
             let target = inputs.path(path);
             if std::fs::read(&target).is_ok_and(|there| there == *bytes) {
                 continue;
             }
-            write_atomic(&target, bytes).execution()?;
+            write_atomic(&target, bytes)?;
         }
         Ok(inputs)
     }
 
-    /// Where a shipped file lies.
+    /// Path of a shipped file.
     pub fn path(&self, shipped: &str) -> PathBuf {
         self.out.join("inputs").join(shipped)
     }
@@ -68,15 +65,15 @@ impl Inputs {
     }
 
     /// A shipped recipe on the unpacked data. `name` is the run's directory below `runs`.
-    pub fn recipe(&self, recipe: &str, name: &str, model: &Path, seed: Option<u64>) -> Result<TrainConfig, Failure> {
+    pub fn recipe(&self, recipe: &str, name: &str, model: &Path, seed: Option<u64>) -> Result<TrainConfig, TrainError> {
         let path = self.path(&format!("configs/demo/{recipe}.toml"));
-        let mut config = TrainConfig::read(&path, &[]).map_err(blame)?.config;
+        let mut config = TrainConfig::read(&path, &[])?.config;
         config.model_name_or_path = model.to_owned();
         config.output_dir = self.dir("runs").join(name);
         for dataset in &mut config.dataset {
             *dataset = self.path(&dataset.to_string_lossy());
         }
-        // Several runs side by side, too small for a GPU; and the figures that ship with it are the processor's.
+        // Several runs side by side, too small for a GPU; and the figures that ship with it are from a CPU.
         config.device = Choice::Cpu;
         config.seed = seed.unwrap_or(config.seed);
         Ok(config)

@@ -1,9 +1,9 @@
-//! Where everything is, and what to try next.
+//! Paths of the results, and commands to continue with.
 
 use std::path::Path;
 
-use super::arms::{Arm, recipe_path};
-use super::inputs::Inputs;
+use crate::arms::{Arm, recipe_path};
+use crate::inputs::Inputs;
 
 /// For a terminal. The commands work as they are; people put their own model and data in.
 pub fn render(out: &Path, inputs: &Inputs, page: &Path) -> String {

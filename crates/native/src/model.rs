@@ -1,0 +1,124 @@
+//! The decoder with its tokenizer, as generators and as teacher-forced scorer.
+
+use std::path::{Path, PathBuf};
+
+use smpo_data::ChatTokenizer;
+use smpo_eval::teacher_forced::{Item, ScorerError, TeacherForced, TokenScores};
+use smpo_eval::{Engines, evaluate::terminator_set};
+use smpo_inference::{Codec, InferenceError};
+use smpo_model::{Decoder, ModelDir, PackedBatch, ScoreOptions};
+use smpo_results::{Message, TerminatorSet, hash_bytes};
+
+use crate::{NativeError, NativeGenerator, NativeOptions};
+
+/// Maximum tokens packed into one forward pass.
+const BATCH_TOKENS: usize = 8192;
+
+/// A model directory or adapter, loaded: generates ([`NativeModel::generators`]) and scores ([`TeacherForced`]).
+pub struct NativeModel {
+    /// The directory that was loaded, or that of the adapter.
+    model: PathBuf,
+    /// The directory of the weights.
+    weights: PathBuf,
+    decoder: Decoder,
+    tokenizer: ChatTokenizer,
+    terminators: Vec<u32>,
+    /// Template and tokenizer as the generators have them, where they can be read: for [`TeacherForced::token_ids`].
+    codec: Option<Codec>,
+}
+
+impl NativeModel {
+    /// Loads a Hugging Face directory, or a PEFT adapter on `base` (default: the base that the adapter names).
+    ///
+    /// # Errors
+    /// [`NativeError`].
+    pub fn load(model: &Path, base: Option<&Path>) -> Result<Self, NativeError> {
+        let dir = ModelDir::open(model, base)?;
+        let decoder = dir.load()?;
+        let tokenizer = ChatTokenizer::from_model_dir(dir.companions())?;
+        let terminators = tokenizer.terminators().ids();
+        let weights = dir.weights().to_owned();
+        let codec = read_codec(model, &weights).ok();
+        Ok(NativeModel { model: model.to_owned(), weights, decoder: decoder.frozen(), tokenizer, terminators, codec })
+    }
+
+    /// Every token that ends a turn.
+    pub fn terminators(&self) -> TerminatorSet {
+        let entries = self.tokenizer.terminators().entries().iter();
+        terminator_set(entries.filter_map(|entry| Some((entry.id?, entry.token.clone().unwrap_or_default()))))
+    }
+
+    /// Generators of this model.
+    ///
+    /// # Errors
+    /// [`NativeError`]: the decoder cannot be packed, the tokenizer cannot be read, a thread cannot be started.
+    pub fn generators(&self, options: NativeOptions) -> Result<Vec<NativeGenerator>, NativeError> {
+        let codec = read_codec(&self.model, &self.weights)?;
+        Ok(NativeGenerator::start(self.decoder.pack()?, codec, options)?)
+    }
+
+    /// Generators and scorer of this model, for [`smpo_eval::evaluate()`](fn@smpo_eval::evaluate).
+    ///
+    /// # Errors
+    /// As [`NativeModel::generators`].
+    pub fn engines(self, options: NativeOptions) -> Result<Engines, NativeError> {
+        let generators = self.generators(options)?;
+        let codec = generators.first().map(NativeGenerator::codec);
+        let entries = codec.into_iter().flat_map(|codec| codec.terminators().iter().map(|t| (t.id, t.token.clone())));
+        let terminators = Some(terminator_set(entries));
+        let template_sha256 = codec.map(|codec| hash_bytes(codec.template_source().as_bytes()));
+        Ok(Engines { terminators, template_sha256, ..Engines::new(generators).with_scorer(self) })
+    }
+
+    fn score_packed(&self, batch: Vec<(Vec<u32>, Vec<u32>)>, scores: &mut Vec<TokenScores>) -> Result<(), ScorerError> {
+        let sequences = batch.iter().map(|(prompt, completion)| (prompt.as_slice(), completion.as_slice()));
+        let packed = PackedBatch::from_sequences(sequences)?;
+        let options = ScoreOptions { terminators: &self.terminators, ..ScoreOptions::default() };
+        let scored = self.decoder.score(&packed, &options)?;
+        let log_probs = scored.log_probs().to_vec1::<f32>()?;
+        for rows in packed.completions() {
+            let end = scored.terminators().get(rows.end - 1).ok_or("the decoder gave no terminator scores")?;
+            scores.push(TokenScores {
+                logps: log_probs[rows.clone()].iter().map(|&logp| f64::from(logp)).collect(),
+                terminator_logp: f64::from(end.log_prob),
+                terminator_rank: end.rank,
+            });
+        }
+        Ok(())
+    }
+}
+
+fn read_codec(model: &Path, weights: &Path) -> Result<Codec, InferenceError> {
+    Codec::read(&weights.join("tokenizer.json"), &[model, weights])
+}
+
+impl TeacherForced for NativeModel {
+    fn score(&mut self, items: &[Item<'_>]) -> Result<Vec<TokenScores>, ScorerError> {
+        let mut scores = Vec::with_capacity(items.len());
+        let (mut batch, mut tokens) = (Vec::new(), 0);
+        for item in items {
+            let ids = self.tokenizer.encode_completion(item.prompt, item.completion)?;
+            let len = ids.prompt_ids.len() + ids.completion_ids.len();
+            if tokens + len > BATCH_TOKENS && !batch.is_empty() {
+                self.score_packed(std::mem::take(&mut batch), &mut scores)?;
+                tokens = 0;
+            }
+            tokens += len;
+            batch.push((ids.prompt_ids, ids.completion_ids));
+        }
+        if !batch.is_empty() {
+            self.score_packed(batch, &mut scores)?;
+        }
+        Ok(scores)
+    }
+
+    fn log_probs(&mut self, prompt: &[Message], token_ids: &[u32]) -> Result<Vec<f32>, ScorerError> {
+        let prompt = self.tokenizer.encode_prompt(prompt)?;
+        let batch = PackedBatch::from_sequences([(prompt.as_slice(), token_ids)])?;
+        Ok(self.decoder.log_probs(&batch)?.to_vec1()?)
+    }
+
+    fn token_ids(&self, pieces: &[String]) -> Option<Vec<u32>> {
+        self.codec.as_ref()?.token_ids(pieces)
+    }
+}
