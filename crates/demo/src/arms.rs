@@ -141,7 +141,7 @@ fn write_recipes(inputs: &Inputs, jobs: &[(Model, TrainConfig)]) -> Result<(), D
             continue;
         }
         let text = toml::to_string(config)?;
-        smpo_results::write_atomic(&path, text.as_bytes())?;
+        smpo_files::write_whole(&path, text.as_bytes())?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use smpo_devices::Choice;
-use smpo_results::write_atomic;
+use smpo_files::{FileError, write_whole};
 use smpo_trainer::{TrainConfig, TrainError};
 
 macro_rules! shipped {
@@ -42,14 +42,14 @@ pub struct Inputs {
 
 impl Inputs {
     /// Writes what is missing or differs.
-    pub fn unpack(out: &Path) -> Result<Self, smpo_results::Error> {
+    pub fn unpack(out: &Path) -> Result<Self, FileError> {
         let inputs = Inputs { out: out.to_owned() };
         for (path, bytes) in FILES {
             let target = inputs.path(path);
             if std::fs::read(&target).is_ok_and(|there| there == *bytes) {
                 continue;
             }
-            write_atomic(&target, bytes)?;
+            write_whole(&target, bytes)?;
         }
         Ok(inputs)
     }

@@ -16,6 +16,7 @@ mod verdicts;
 use std::path::{Path, PathBuf};
 
 use smpo_eval::{InputError, Options, Suite};
+use smpo_files::FileError;
 use smpo_gate::{GateError, Policy};
 use smpo_report::verdict::text;
 use smpo_results::{Decision, MetricsFile, Verdict, write_json};
@@ -72,9 +73,12 @@ pub struct Ranking<'a> {
 /// Errors of the demo's own files.
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
+    /// A file that could not be written or hashed.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A file of the schema.
     #[error(transparent)]
-    File(#[from] smpo_results::Error),
+    Results(#[from] smpo_results::Error),
     /// A suite.
     #[error(transparent)]
     Suite(#[from] InputError),

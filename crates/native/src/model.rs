@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use smpo_data::ChatTokenizer;
 use smpo_eval::teacher_forced::{Item, ScorerError, TeacherForced, TokenScores};
 use smpo_eval::{Engines, evaluate::terminator_set};
+use smpo_files::sha256;
 use smpo_inference::{Codec, InferenceError};
 use smpo_model::{Decoder, ModelDir, PackedBatch, ScoreOptions};
-use smpo_results::{Message, TerminatorSet, hash_bytes};
+use smpo_results::{Message, TerminatorSet};
 
 use crate::{NativeError, NativeGenerator, NativeOptions};
 
@@ -66,7 +67,7 @@ impl NativeModel {
         let codec = generators.first().map(NativeGenerator::codec);
         let entries = codec.into_iter().flat_map(|codec| codec.terminators().iter().map(|t| (t.id, t.token.clone())));
         let terminators = Some(terminator_set(entries));
-        let template_sha256 = codec.map(|codec| hash_bytes(codec.template_source().as_bytes()));
+        let template_sha256 = codec.map(|codec| sha256(codec.template_source().as_bytes()));
         Ok(Engines { terminators, template_sha256, ..Engines::new(generators).with_scorer(self) })
     }
 

@@ -41,13 +41,13 @@ pub struct ExplainArgs {
 
 /// Runs the command.
 pub fn run(args: ExplainArgs) -> Outcome {
-    let objective = read_objective(&args.config)?;
-    let rows = read_rows(&args.logps, &read(&args.logps)?).or_user_error()?;
-    if let Some(margin) = args.margin.filter(|margin| !(*margin >= 0.0 && margin.is_finite())) {
-        return Err(Failure::user(format!("--margin: expected a finite number of at least 0, got {margin}")));
+    let mut objective = read_objective(&args.config)?;
+    if let Some(margin) = args.margin {
+        objective = objective.with_target_margin(margin).or_user_error()?;
     }
+    let rows = read_rows(&args.logps, &read(&args.logps)?).or_user_error()?;
     let tokenizer = args.tokenizer.as_deref().map(read_tokenizer).transpose()?;
-    let evaluation = explain(&objective, &args.logps, &rows, args.margin).or_user_error()?;
+    let evaluation = explain(&objective, &args.logps, &rows).or_user_error()?;
     match args.format {
         Format::Json => output::print_json(&Report::new(&rows, &evaluation))?,
         Format::Text => {
@@ -80,7 +80,7 @@ fn read_objective(path: &Path) -> Result<Objective, Failure> {
     let mut table: toml::Table = text
         .parse()
         .map_err(|error: toml::de::Error| {
-            let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
+            let line = error.span().map_or(1, |span| smpo_files::line_at(&text, span.start));
             at(line, &error.message())
         })
         .or_user_error()?;

@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use smpo_files::write_whole;
 use smpo_gate::{DecideOptions, GateError, OnInconclusive, Policy, Run, decide};
 use smpo_report::verdict::{junit, markdown, text};
-use smpo_results::{Verdict, write_atomic, write_json};
+use smpo_results::{Verdict, write_json};
 
 use crate::exit::{Exit, Failure, OrFail, Outcome};
 use crate::output::{self, Format};
@@ -91,5 +92,5 @@ fn write_reports(args: &GateArgs, verdict: &Verdict) -> Result<(), Failure> {
 }
 
 fn write_text(path: &Path, text: &str) -> Result<(), Failure> {
-    write_atomic(path, text.as_bytes()).or_execution_error()
+    write_whole(path, text.as_bytes()).or_execution_error()
 }

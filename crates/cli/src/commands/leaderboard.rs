@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use smpo_eval::metrics;
+use smpo_files::write_whole;
 use smpo_gate::ranking::{RankingOptions, boards};
 use smpo_gate::{Policy, Run};
 use smpo_report::leaderboard::{html, json, markdown, text};
-use smpo_results::{Board, EvaluationDir, Leaderboard, RunManifest, SCHEMA_VERSION, Verdict, read_json, write_atomic};
+use smpo_results::{Board, EvaluationDir, Leaderboard, RunManifest, SCHEMA_VERSION, Verdict, read_json};
 
 use crate::exit::{Exit, Failure, OrFail, Outcome};
 use crate::output::{self, Format};
@@ -120,7 +121,7 @@ pub(super) fn write(site: Site) -> Result<Leaderboard, Failure> {
         ("leaderboard.md", markdown::render(&board)),
         ("index.html", html::render(&board).or_execution_error()?),
     ] {
-        write_atomic(&site.out.join(file), text.as_bytes()).or_execution_error()?;
+        write_whole(&site.out.join(file), text.as_bytes()).or_execution_error()?;
     }
     Ok(board)
 }
@@ -154,7 +155,7 @@ fn copy_samples(
             source.taken = true;
             let link = format!("samples/{}.jsonl", file_name(manifest, names));
             let bytes = std::fs::read(&source.samples).or_execution_error()?;
-            write_atomic(&out.join(&link), &bytes).or_execution_error()?;
+            write_whole(&out.join(&link), &bytes).or_execution_error()?;
             entry.sample_files.push(link);
         }
     }

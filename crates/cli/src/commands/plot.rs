@@ -26,10 +26,10 @@ pub struct PlotArgs {
 pub fn run(args: PlotArgs) -> Outcome {
     let runs = curves::read(&args.runs)?;
     let page = curves::html(&runs).or_execution_error()?;
-    smpo_results::write_atomic(&args.out, page.as_bytes()).or_execution_error()?;
+    smpo_files::write_whole(&args.out, page.as_bytes()).or_execution_error()?;
     print(&args.out.display().to_string())?;
     if let Some(path) = &args.csv {
-        smpo_results::write_atomic(path, curves::csv(&runs).as_bytes()).or_execution_error()?;
+        smpo_files::write_whole(path, curves::csv(&runs).as_bytes()).or_execution_error()?;
         print(&path.display().to_string())?;
     }
     Ok(Exit::Success)

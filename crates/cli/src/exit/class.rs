@@ -9,6 +9,7 @@ use smpo_data::{ConvertError, DatasetError, EncodeError, Problem, ReadError};
 use smpo_devices::DeviceError;
 use smpo_eval::teacher_forced::TeacherForcedError;
 use smpo_eval::{EvaluateError, InputError, RunError};
+use smpo_files::FileError;
 use smpo_gate::GateError;
 use smpo_inference::InferenceError;
 use smpo_losses::ConfigError;
@@ -36,11 +37,17 @@ impl Classify for std::io::Error {
 }
 
 /// Errors of reading; errors of writing are turned into execution errors where they occur.
+impl Classify for FileError {
+    fn exit_class(&self) -> ExitClass {
+        self.source.exit_class()
+    }
+}
+
 impl Classify for smpo_results::Error {
     fn exit_class(&self) -> ExitClass {
         use smpo_results::Error as E;
         match self {
-            E::Io { source, .. } => source.exit_class(),
+            E::Io(error) => error.exit_class(),
             E::Parse { .. } | E::NewerSchema { .. } => User,
         }
     }
@@ -74,7 +81,7 @@ impl Classify for ConvertError {
     fn exit_class(&self) -> ExitClass {
         match self {
             ConvertError::Read(error) => error.exit_class(),
-            ConvertError::Write { source, .. } => source.exit_class(),
+            ConvertError::Write(error) => error.exit_class(),
         }
     }
 }
@@ -125,7 +132,7 @@ impl Classify for ModelError {
     fn exit_class(&self) -> ExitClass {
         use ModelError as E;
         match self {
-            E::Io { source, .. } => source.exit_class(),
+            E::Io(error) => error.exit_class(),
             E::Kernel(_) | E::Tensor(_) => Execution,
             E::Json { .. }
             | E::Field { .. }
@@ -152,7 +159,18 @@ impl Classify for InferenceError {
         match self {
             E::Chat(error) => error.exit_class(),
             E::MissingFile { .. } | E::InvalidFile { .. } | E::Server { .. } => User,
-            _ => Execution,
+            E::Load { .. }
+            | E::InvalidRequest { .. }
+            | E::Prompt { .. }
+            | E::PromptTooLong { .. }
+            | E::BrokenLogits { .. }
+            | E::NoToken { .. }
+            | E::Engine { .. }
+            | E::Http { .. }
+            | E::Unscripted { .. }
+            | E::RescoredLength { .. }
+            | E::Rescore { .. }
+            | E::NothingToRescore { .. } => Execution,
         }
     }
 }
@@ -266,6 +284,7 @@ impl Classify for smpo_demo::DemoError {
         use smpo_demo::DemoError as E;
         match self {
             E::File(error) => error.exit_class(),
+            E::Results(error) => error.exit_class(),
             E::Suite(error) => error.exit_class(),
             E::Recipe(_) | E::Threads(_) => Execution,
         }

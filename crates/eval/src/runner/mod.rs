@@ -8,7 +8,6 @@
 mod error;
 mod guarded;
 mod journal;
-mod lock;
 mod resume;
 mod row;
 
@@ -17,6 +16,7 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use smpo_files::DirLock;
 use smpo_inference::{Completion, Generator, InferenceError, Request, generate_each};
 use smpo_results::{EvaluationDir, Measurement, RunManifest, Sample, files};
 
@@ -24,7 +24,6 @@ pub use error::RunError;
 
 use self::guarded::Guarded;
 use self::journal::Journal;
-use self::lock::Lock;
 use crate::measure::{Measured, measure};
 use crate::prompts::Prompt;
 use crate::suite::Suite;
@@ -74,7 +73,8 @@ pub fn sample_suite(
     if generators.is_empty() {
         return Err(RunError::NoGenerator);
     }
-    let _lock = Lock::take(dir)?;
+    let lock = DirLock::take(dir.path()).map_err(files::Error::from)?;
+    let Some(_lock) = lock else { return Err(RunError::Locked { dir: dir.path().to_owned() }) };
     let samples = resume::resume(suite, dir, manifest)?;
     let requests: Vec<Request> = resume::missing(suite, &samples);
     let mut run = Run::new(suite, dir, samples)?;

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use smpo_devices::Choice;
 use smpo_eval::{Engines, weights};
+use smpo_files::sha256;
 use smpo_inference::{Codec, Generator as _, HttpGenerator};
 use smpo_native::{NativeModel, NativeOptions};
-use smpo_results::hash_bytes;
 
 use crate::exit::{Failure, OrFail};
 
@@ -106,7 +106,7 @@ impl Local<'_> {
         let engines = MistralEngine::load_instances(model, &config, instances)?;
         let first = engines.first().ok_or("mistral.rs: expected at least one engine").or_execution_error()?;
         let terminators = terminator_set(first.terminators().iter().map(|one| (one.id, one.token.clone())));
-        let template_sha256 = Some(hash_bytes(first.template_source().as_bytes()));
+        let template_sha256 = Some(sha256(first.template_source().as_bytes()));
         Ok(Engines { terminators: Some(terminators), template_sha256, ..Engines::new(engines) })
     }
 }
@@ -120,7 +120,7 @@ pub fn served(server: &HttpGenerator, weights: Option<&Path>, concurrency: bool)
     };
     let engines = Engines {
         terminators: scorer.as_ref().ok().map(NativeModel::terminators),
-        template_sha256: server.template_source().map(|source| hash_bytes(source.as_bytes())),
+        template_sha256: server.template_source().map(|source| sha256(source.as_bytes())),
         sampled_log_probs: true,
         sequential_unless_checked: !concurrency,
         ..Engines::new(server.instances())
