@@ -37,7 +37,8 @@ pub fn render(evaluations: &Evaluations) -> String {
     let suite = &evaluations.suite;
     let cap = suite.cap.to_string();
     let mut table = smpo_report::plain_table();
-    let headings = std::iter::once(String::new()).chain(COLUMNS.iter().map(|column| column.heading.replace("{cap}", &cap)));
+    let headings =
+        std::iter::once(String::new()).chain(COLUMNS.iter().map(|column| column.heading.replace("{cap}", &cap)));
     table.set_header(headings.map(|heading| Cell::new(heading).set_alignment(CellAlignment::Right)));
     for arm in Arm::ALL {
         let mut cells = vec![Cell::new(arm.title())];

@@ -8,33 +8,30 @@
 //! - [`runner`]: sampling alone, streaming to disk, resumable.
 //! - [`teacher_forced`]: scores of gold answers and held-out pairs.
 //! - [`score`]: the same metrics on completions from elsewhere.
-//! - [`metrics`]: one file per metric; [`measure`](mod@measure): all of them, with intervals.
+//! - [`measure`](mod@measure): every metric of [`smpo_metrics`], with intervals.
 //!
 //! The unit of every estimate is the prompt: samples of one prompt are averaged first.
 
-pub mod estimate;
 pub mod evaluate;
 pub mod fidelity;
 mod input_error;
 mod json_rows;
 pub mod measure;
-pub mod metrics;
 pub mod prompts;
 pub mod runner;
 pub mod score;
 pub mod slices;
 pub mod suite;
 pub mod teacher_forced;
-pub mod text;
 pub mod weights;
 
 pub use evaluate::{Engines, EvaluateError, Evaluated, Event, FidelityCheck, Options, Report, evaluate};
 pub use fidelity::FidelityError;
 pub use input_error::InputError;
 pub use measure::{Measured, measure};
-pub use metrics::MetricInfo;
 pub use prompts::Prompt;
 pub use runner::{Progress, RunError, Sampled, sample_suite, write_results};
 pub use slices::{ALL, HELD_OUT};
+pub use smpo_metrics::TokenScores;
 pub use suite::Suite;
-pub use teacher_forced::{Item, TeacherForced, TokenScores};
+pub use teacher_forced::{Item, TeacherForced};

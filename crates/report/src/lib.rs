@@ -13,9 +13,9 @@
 
 pub mod curves;
 pub mod error;
+pub mod explanation;
 pub mod figure;
 pub mod inert;
-pub mod explanation;
 pub mod leaderboard;
 mod plain;
 pub mod verdict;

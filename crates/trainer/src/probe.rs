@@ -101,7 +101,7 @@ impl<'a> Probe<'a> {
                 completion: self.tokenizer.decode(&completion.ids)?,
                 tokens: completion.ids.len(),
                 terminated: completion.terminated,
-                looped: smpo_loops::loops(content),
+                looped: smpo_metrics::periodic::ends_in_loop(content),
             });
         }
         write(dir, step, &lines)?;

@@ -60,7 +60,9 @@ pub fn run(args: ExplainArgs) -> Outcome {
             };
             let mut shown = explanation.overview(&summarize(&rows, &evaluation));
             if let Some(id) = &args.pair {
-                shown.push_str(&explanation.pair(id).ok_or_else(|| no_such_pair(&args.logps, id, &rows)).or_user_error()?);
+                shown.push_str(
+                    &explanation.pair(id).ok_or_else(|| no_such_pair(&args.logps, id, &rows)).or_user_error()?,
+                );
             }
             output::print(&shown)?;
         }
