@@ -37,6 +37,11 @@ pub fn colours() -> bool {
     std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
+/// Columns of the terminal; `None` if standard output is none.
+pub fn width() -> Option<u16> {
+    if std::io::stdout().is_terminal() { comfy_table::Table::new().width() } else { None }
+}
+
 /// Style of verdicts: colours and wrapping only on a terminal.
 pub fn verdict_style() -> text::Style {
     text::Style { colour: colours(), width: comfy_table::Table::new().width() }

@@ -1,14 +1,12 @@
 //! `smpo explain`: what a loss does with stored log-probs.
 
-use std::fmt::Display;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use smpo_losses::explain::{Report, Row, explain, read_rows, summarize};
-use smpo_losses::{LossConfig, Objective};
 use smpo_report::explanation::Explanation;
 use smpo_report::inert::short_line;
-use smpo_trainer::TrainConfig;
+use smpo_trainer::config::read_objective;
 use tokenizers::Tokenizer;
 
 use crate::exit::{Exit, Failure, OrFail, Outcome};
@@ -47,7 +45,7 @@ pub fn run(args: ExplainArgs) -> Outcome {
     }
     let rows = read_rows(&args.logps, &read(&args.logps)?).or_user_error()?;
     let tokenizer = args.tokenizer.as_deref().map(read_tokenizer).transpose()?;
-    let evaluation = explain(&objective, &args.logps, &rows).or_user_error()?;
+    let evaluation = explain(&objective, &args.logps, &rows)?;
     match args.format {
         Format::Json => output::print_json(&Report::new(&rows, &evaluation))?,
         Format::Text => {
@@ -73,57 +71,6 @@ pub fn run(args: ExplainArgs) -> Outcome {
 fn read(path: &Path) -> Result<String, Failure> {
     let named = |error| format!("{}: cannot read: {error}", path.display());
     fs::read_to_string(path).map_err(named).or_user_error()
-}
-
-/// A file that holds only `[loss]` is enough; one that holds more is checked as the training configuration it must be.
-fn read_objective(path: &Path) -> Result<Objective, Failure> {
-    let text = read(path)?;
-    let at = |line: usize, message: &dyn Display| format!("{}:{line}: {message}", path.display());
-    let mut table: toml::Table = text
-        .parse()
-        .map_err(|error: toml::de::Error| {
-            let line = error.span().map_or(1, |span| smpo_files::line_at(&text, span.start));
-            at(line, &error.message())
-        })
-        .or_user_error()?;
-    let objective = match table.remove("loss") {
-        Some(_) if !table.is_empty() => {
-            return Objective::new(TrainConfig::parse(&text, path, &[]).or_user_error()?.loss).or_user_error();
-        }
-        Some(loss) => parse_loss(loss),
-        None => Err(no_loss(&table)),
-    };
-    objective.map_err(|message| at(line_of_quoted(&text, &message), &message)).or_user_error()
-}
-
-fn parse_loss(loss: toml::Value) -> Result<Objective, String> {
-    if !loss.is_table() {
-        return Err(format!("`loss`: expected a table, got {loss}"));
-    }
-    let config: LossConfig = loss.try_into().map_err(|error: toml::de::Error| error.message().to_owned())?;
-    Objective::new(config).map_err(|error| error.to_string())
-}
-
-fn no_loss(table: &toml::Table) -> String {
-    if table.contains_key("kind") {
-        return "`kind` stands outside a table: expected a line [loss] above it".to_owned();
-    }
-    match table.keys().find(|key| smpo_suggest::nearest(key, ["loss"]).is_some()) {
-        Some(key) => format!("`{key}`: expected a table [loss], did you mean that?"),
-        None => "expected a table [loss], got none".to_owned(),
-    }
-}
-
-/// The line of the first quoted word of `message` that starts a line of `text`, from 1.
-fn line_of_quoted(text: &str, message: &str) -> usize {
-    let starts = |line: &str, word: &str| {
-        let line = line.trim_start().trim_start_matches('[');
-        line.strip_prefix(word).is_some_and(|rest| rest.trim_start().starts_with(['=', ']']))
-    };
-    let words = message.split('`').skip(1).step_by(2);
-    let line = |word: &str| text.lines().position(|line| starts(line, word));
-    // `kind` is there whenever a table is; its value is what most messages quote first.
-    words.chain(["kind"]).find_map(line).map_or(1, |index| index + 1)
 }
 
 fn read_tokenizer(path: &Path) -> Result<Tokenizer, Failure> {

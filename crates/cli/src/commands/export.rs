@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use serde::Serialize;
-use smpo_model::{AdapterInfo, AdapterSaveOptions, ModelDir, ModelInfo, SaveOptions};
+use smpo_model::{AdapterInfo, AdapterSaveOptions, Element, ModelDir, ModelInfo, SaveOptions};
 
-use super::dtype::Dtype;
+use super::named;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::{self, Format};
 use crate::progress::Progress;
@@ -29,8 +29,8 @@ pub struct ExportArgs {
     #[arg(long, value_name = "DIR")]
     base: Option<PathBuf>,
     /// Dtype of the saved weights [default: unchanged]
-    #[arg(long, value_enum)]
-    dtype: Option<Dtype>,
+    #[arg(long, value_parser = named::dtype())]
+    dtype: Option<Element>,
     /// Maximum size of a weight shard, in GB
     #[arg(long, value_name = "GB", default_value_t = 5.0)]
     max_shard_size: f64,
@@ -95,10 +95,7 @@ pub fn run(args: ExportArgs) -> Outcome {
 
 fn full<'a>(args: &'a ExportArgs, dir: &ModelDir, progress: &Progress) -> Result<Written<'a>, Failure> {
     let info = ModelInfo::read(dir.weights())?;
-    let element = match args.dtype {
-        Some(dtype) => dtype.element(),
-        None => info.elements.first().copied().unwrap_or_default(),
-    };
+    let element = args.dtype.or(info.elements.first().copied()).unwrap_or_default();
     progress.say(&format!("loading {}", args.model.display()));
     let mut decoder = dir.load()?;
     decoder.merge_lora()?;
@@ -122,10 +119,7 @@ fn adapter<'a>(args: &'a ExportArgs, dir: &ModelDir, progress: &Progress) -> Res
         )));
     };
     let info = AdapterInfo::read(source)?;
-    let element = match args.dtype {
-        Some(dtype) => dtype.element(),
-        None => info.elements.first().copied().unwrap_or_default(),
-    };
+    let element = args.dtype.or(info.elements.first().copied()).unwrap_or_default();
     progress.say(&format!("loading {}", args.model.display()));
     let decoder = dir.load()?;
     let options = AdapterSaveOptions {

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use serde::Serialize;
-use smpo_model::{MergeMethod, ModelDir, ModelError, merge};
+use smpo_model::{Element, MergeMethod, ModelDir, ModelError, merge};
 
-use super::dtype::Dtype;
+use super::named;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::interrupt;
 use crate::output::{self, Format};
@@ -46,8 +46,8 @@ pub struct MergeArgs {
     #[arg(long, allow_negative_numbers = true)]
     lambda: Option<f64>,
     /// Dtype of the saved weights [default: the first model's]
-    #[arg(long, value_enum)]
-    dtype: Option<Dtype>,
+    #[arg(long, value_parser = named::dtype())]
+    dtype: Option<Element>,
     /// Output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -97,7 +97,7 @@ pub fn run(args: MergeArgs) -> Outcome {
     let progress = Progress::new();
     warn_of_other_tokenizers(&args.models, &progress);
     let stage = progress.stage("merge", 0);
-    let report = merge(&args.models, &method, args.dtype.map(Dtype::element), &args.out, |done, total| {
+    let report = merge(&args.models, &method, args.dtype, &args.out, |done, total| {
         stage.resize(total as u64);
         stage.update(done as u64, "");
         if interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }

@@ -6,7 +6,6 @@ mod data;
 #[cfg(feature = "mistralrs")]
 mod demo;
 mod device;
-mod dtype;
 mod eval;
 mod explain;
 mod export;
@@ -15,6 +14,7 @@ mod leaderboard;
 mod logps;
 mod merge;
 mod model;
+mod named;
 mod plot;
 mod score;
 mod selftest;

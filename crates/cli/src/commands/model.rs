@@ -1,7 +1,6 @@
 //! `smpo model`: what a model directory holds, without loading a weight.
 
 mod info;
-mod memory;
 mod text;
 
 use std::path::PathBuf;

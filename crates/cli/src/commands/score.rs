@@ -1,11 +1,10 @@
 //! `smpo score`: the measures on completions that others generated.
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use comfy_table::CellAlignment;
 use serde::Serialize;
-use smpo_eval::score::{CompletionFile, InputFormat, ModelCompletions, assemble, write};
+use smpo_eval::score::{CompletionFile, InputFormat, assemble, directories, write};
 use smpo_eval::{ALL, Suite};
 use smpo_results::{EvaluationDir, FinishReason, MetricEstimate, MetricsFile, Unit};
 
@@ -58,7 +57,7 @@ pub fn run(args: ScoreArgs) -> Outcome {
     let files = args.files.iter().map(|path| CompletionFile::read(path, args.input_format));
     let files = files.collect::<Result<Vec<_>, _>>()?;
     let models = assemble(&files, suite.as_ref())?;
-    let directories = directories(&args.out, &models)?;
+    let directories = directories(&args.out, &models).or_user_error()?;
     let progress = Progress::new();
     let mut scored = Vec::new();
     for (model, dir) in models.iter().zip(directories) {
@@ -78,29 +77,6 @@ pub fn run(args: ScoreArgs) -> Outcome {
         Format::Json => output::print_json(&scored)?,
     }
     Ok(Exit::Success)
-}
-
-/// One model goes into the directory itself, several into one below it each.
-fn directories(out: &Path, models: &[ModelCompletions]) -> Result<Vec<PathBuf>, Failure> {
-    if let [_] = models {
-        return Ok(vec![out.to_owned()]);
-    }
-    let mut taken = HashSet::new();
-    let place = |model: &ModelCompletions| {
-        let safe = |c: char| if c.is_alphanumeric() || matches!(c, '.' | '-' | '_') { c } else { '_' };
-        let name: String = model.name.chars().map(safe).collect();
-        // A name of dots alone would leave the directory.
-        let name = if name.trim_matches('.').is_empty() { format!("model{name}") } else { name };
-        if taken.insert(name.clone()) {
-            Ok(out.join(name))
-        } else {
-            Err(Failure::user(format!(
-                "two models would both go to {}; score them one by one",
-                out.join(name).display()
-            )))
-        }
-    };
-    models.iter().map(place).collect()
 }
 
 fn text(scored: &[Scored]) -> String {

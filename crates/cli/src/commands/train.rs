@@ -8,7 +8,7 @@ use smpo_trainer::{Event, Finish, ReadConfig, Rows, StepRecord, TrainConfig};
 
 use crate::exit::{Exit, Failure, Outcome};
 use crate::progress::{Progress, Stage};
-use crate::{interrupt, memory};
+use crate::{interrupt, memory, output};
 
 /// Train a model with SFT or a preference loss (DPO, SimPO, ORPO, KTO, SMPO, …).
 #[derive(clap::Args)]
@@ -52,7 +52,7 @@ pub fn run(args: TrainArgs) -> Outcome {
                 Some(step) => format!(" (of step {step})"),
                 None => String::new(),
             };
-            crate::output::print(&format!("{}{note}", model.display()))?;
+            output::print(&format!("{}{note}", model.display()))?;
             Exit::Success
         }
         Finish::Stopped { step } => {
@@ -164,7 +164,7 @@ fn tell_findings(name: &str, reports: &[CheckReport], progress: &Progress) {
     for report in reports {
         let warnings = report.count(Severity::Warning);
         if report.has_errors() {
-            progress.say(&super::data::findings(report));
+            progress.say(&smpo_report::data::findings(report, output::width()));
         } else if warnings > 0 {
             let rules: Vec<&str> = report
                 .findings

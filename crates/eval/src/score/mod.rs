@@ -13,6 +13,7 @@
 
 mod alpaca_eval;
 mod assemble;
+mod directories;
 mod fastchat;
 mod finish;
 mod format;
@@ -26,6 +27,7 @@ use std::path::{Path, PathBuf};
 use smpo_results::{EvaluationDir, FinishReason, Message, ModelInfo, RunManifest, SCHEMA_VERSION, Sample, files};
 
 pub use assemble::{ModelCompletions, assemble};
+pub use directories::directories;
 pub use format::InputFormat;
 
 use crate::input_error::InputError;

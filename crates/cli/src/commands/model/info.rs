@@ -5,10 +5,10 @@ use smpo_chat::Terminators;
 use smpo_data::ChatTokenizer;
 use smpo_model::{AdapterInfo, Element, ModelDir, ModelInfo};
 
-use super::memory::{self, Plan};
 use super::{InfoArgs, text};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::{self, Format};
+use smpo_trainer::memory_plans::{self, NamedPlan};
 
 /// Version of the JSON.
 const SCHEMA: u32 = 1;
@@ -40,7 +40,7 @@ pub struct Facts {
     pub adapter: Option<Adapter>,
     #[serde(flatten)]
     pub chat: Chat,
-    pub memory: Vec<Plan>,
+    pub memory: Vec<NamedPlan>,
 }
 
 /// A PEFT adapter on the model.
@@ -74,8 +74,8 @@ pub fn run(args: InfoArgs) -> Outcome {
     let info = ModelInfo::read(dir.weights())?;
     let adapter = dir.adapter().map(AdapterInfo::read).transpose()?;
     let memory = match &args.config {
-        Some(path) => vec![memory::configured(&info.spec, path)?],
-        None => memory::usual(&info.spec, adapter.as_ref().map(|adapter| &adapter.config), args.tokens)?,
+        Some(path) => vec![memory_plans::configured(&info.spec, path)?],
+        None => memory_plans::usual(&info.spec, adapter.as_ref().map(|adapter| &adapter.config), args.tokens)?,
     };
     let spec = &info.spec;
     let facts = Facts {

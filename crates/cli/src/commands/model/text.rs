@@ -5,8 +5,8 @@ use smpo_chat::{Terminator, TerminatorSource};
 use smpo_report::inert::short_line;
 
 use super::info::{Adapter, Chat, Facts};
-use super::memory::Plan;
 use crate::output;
+use smpo_trainer::memory_plans::NamedPlan;
 
 /// Longest piece of a model's own text that is shown.
 const WIDEST: usize = 60;
@@ -102,7 +102,7 @@ fn shown(token: &str) -> String {
     format!("'{}'", short_line(token, WIDEST))
 }
 
-fn memory(plans: &[Plan]) -> String {
+fn memory(plans: &[NamedPlan]) -> String {
     let Some(first) = plans.first() else { return String::new() };
     let mut table = output::table();
     let second = plans.iter().any(|plan| plan.reference_bytes > 0);

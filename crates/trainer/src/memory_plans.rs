@@ -1,34 +1,45 @@
-//! What training a model would take of memory.
+//! Memory estimates of the usual ways to train a model, and of a configuration.
 
 use std::path::Path;
 
 use serde::Serialize;
-use smpo_model::{DecoderSpec, LoraConfig, MemoryEstimate, TrainingShape};
-use smpo_trainer::{MemoryPlan, TrainConfig};
+use smpo_model::{DecoderSpec, LoraConfig, MemoryEstimate, ModelError, TrainingShape};
 
-use crate::exit::{Failure, OrFail};
+use crate::config::TrainConfig;
+use crate::error::TrainError;
+use crate::memory::MemoryPlan;
 
-/// One way to train, and the bytes it takes in float32.
-#[derive(Serialize)]
-pub struct Plan {
-    /// What is trained.
+/// One way to train, and its memory in bytes, in float32.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct NamedPlan {
+    /// `all weights`, `LoRA r 16`, or the patterns of the trained parameters.
     pub training: String,
+    /// Activations are recomputed in the backward pass.
     pub gradient_checkpointing: bool,
-    /// Tokens of a pack, and how many of them are completion tokens.
+    /// Tokens of a pack.
     pub tokens: usize,
+    /// Completion tokens among them.
     pub completion_tokens: usize,
+    /// Weights.
     pub weights_bytes: u64,
+    /// Gradients.
     pub gradients_bytes: u64,
+    /// AdamW's moments.
     pub optimizer_bytes: u64,
+    /// Activations of a pack.
     pub activations_bytes: u64,
-    /// A second model kept beside the one that is trained (KTO).
+    /// Reference model beside the one that is trained (KTO).
     pub reference_bytes: u64,
+    /// Sum.
     pub total_bytes: u64,
 }
 
 /// All weights and LoRA (the adapter at hand, or a rank in common use), with and without checkpointing; half of the
 /// tokens are completions.
-pub fn usual(spec: &DecoderSpec, adapter: Option<&LoraConfig>, tokens: usize) -> Result<Vec<Plan>, Failure> {
+///
+/// # Errors
+/// A target of the adapter names no layer.
+pub fn usual(spec: &DecoderSpec, adapter: Option<&LoraConfig>, tokens: usize) -> Result<Vec<NamedPlan>, ModelError> {
     let lora = adapter.cloned().unwrap_or(LoraConfig {
         r: 16,
         alpha: 32.0,
@@ -47,22 +58,25 @@ pub fn usual(spec: &DecoderSpec, adapter: Option<&LoraConfig>, tokens: usize) ->
     Ok(plans)
 }
 
-/// The largest pack of a training configuration, all of whose rows are as long as it allows.
-pub fn configured(spec: &DecoderSpec, path: &Path) -> Result<Plan, Failure> {
-    let config = TrainConfig::read(path, &[]).or_user_error()?.config;
+/// The largest pack of a training configuration, with all rows as long as it allows.
+///
+/// # Errors
+/// The configuration is wrong, or names layers that the model does not have.
+pub fn configured(spec: &DecoderSpec, path: &Path) -> Result<NamedPlan, TrainError> {
+    let config = TrainConfig::read(path, &[])?.config;
     let plan = MemoryPlan::of_longest(&config, spec)?;
     let layers = &config.unfreeze_layers_patterns;
-    Ok(Plan::new(plan.lora.as_ref(), layers, config.gradient_checkpointing, &plan))
+    Ok(NamedPlan::new(plan.lora.as_ref(), layers, config.gradient_checkpointing, &plan))
 }
 
-fn plan(spec: &DecoderSpec, shape: &TrainingShape<'_>) -> Result<Plan, Failure> {
+fn plan(spec: &DecoderSpec, shape: &TrainingShape<'_>) -> Result<NamedPlan, ModelError> {
     let estimate = MemoryEstimate::new(spec, shape)?;
     let TrainingShape { tokens, completion_tokens, .. } = *shape;
     let plan = MemoryPlan { tokens, completion_tokens, lora: shape.lora.cloned(), estimate, reference: 0 };
-    Ok(Plan::new(shape.lora, shape.layers, shape.checkpointing, &plan))
+    Ok(NamedPlan::new(shape.lora, shape.layers, shape.checkpointing, &plan))
 }
 
-impl Plan {
+impl NamedPlan {
     fn new(lora: Option<&LoraConfig>, layers: &[String], gradient_checkpointing: bool, plan: &MemoryPlan) -> Self {
         let training = match (lora, layers) {
             (None, []) => "all weights".to_string(),
