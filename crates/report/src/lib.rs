@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`smpo_results::Leaderboard`] | [`leaderboard::html`], [`leaderboard::markdown`], [`leaderboard::json`], [`leaderboard::text`] |
 //! | [`smpo_results::Verdict`] | [`verdict::text`], [`verdict::markdown`], [`verdict::junit`] |
+//! | [`smpo_results::MetricsFile`] | text: [`estimates`] |
 //! | [`curves::Run`]: the metrics of training runs | [`curves::html`], [`curves::csv`] |
 //! | [`smpo_data::CheckReport`], [`smpo_data::LengthReport`] | text: [`data`] |
 //! | [`explanation::Explanation`]: a loss on stored log-probs | text |
@@ -15,6 +16,7 @@
 pub mod curves;
 pub mod data;
 pub mod error;
+pub mod estimates;
 pub mod explanation;
 pub mod figure;
 pub mod inert;

@@ -8,19 +8,18 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use comfy_table::CellAlignment;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use smpo_devices::Choice;
 use smpo_eval::{ALL, EvaluateError, Evaluated, FidelityCheck, FidelityError, Options, RunError, Suite, evaluate};
 use smpo_inference::http::LogprobBase;
 use smpo_inference::{Generator, HttpConfig, HttpGenerator};
+use smpo_report::estimates;
 use smpo_results::{MetricsFile, ModelInfo};
 
 use self::check::Kind;
 pub use self::display::Display;
 pub use self::engines::{Loaded, Local, LocalEngine};
-use super::score::cell;
 use crate::exit::{Exit, Failure, OrFail, Outcome};
 use crate::interrupt;
 use crate::output::{self, Format};
@@ -200,7 +199,10 @@ pub fn run(args: EvalArgs) -> Outcome {
     };
     let name = &options.model.name;
     match args.format {
-        Format::Text => output::print(&text(name, &metrics, &args.out))?,
+        Format::Text => {
+            let table = estimates::one(name, &metrics);
+            output::print(&format!("{table}\nslices and all files: {}", args.out.display()))?;
+        }
         Format::Json => output::print_json(&Printed { model: name, out: &args.out, metrics: &metrics })?,
     }
     Ok(Exit::Success)
@@ -315,18 +317,4 @@ fn override_suite(suite: &mut Suite, args: &EvalArgs) -> Result<(), Failure> {
     suite.sampler.top_p = args.top_p.or(suite.sampler.top_p);
     suite.sampler.min_p = args.min_p.or(suite.sampler.min_p);
     suite.check().map_err(|problem| Failure::user(format!("{}: {problem}", args.suite.display())))
-}
-
-fn text(name: &str, metrics: &MetricsFile, out: &Path) -> String {
-    let mut table = output::table();
-    table.set_header([name, "value [95 % interval]", "prompts"]);
-    for info in smpo_metrics::all().iter().map(|metric| metric.info) {
-        if let Some(estimate) = metrics.get(info.id, ALL) {
-            table.add_row([info.id.to_owned(), cell(estimate), estimate.n.to_string()]);
-        }
-    }
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    format!("{table}\nslices and all files: {}", out.display())
 }

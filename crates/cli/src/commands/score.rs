@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use comfy_table::CellAlignment;
 use serde::Serialize;
+use smpo_eval::Suite;
 use smpo_eval::score::{CompletionFile, InputFormat, assemble, directories, write};
-use smpo_eval::{ALL, Suite};
-use smpo_results::{EvaluationDir, FinishReason, MetricEstimate, MetricsFile, Unit};
+use smpo_report::estimates;
+use smpo_results::{EvaluationDir, FinishReason, MetricsFile};
 
 use crate::exit::{Exit, Failure, OrFail, Outcome};
 use crate::output::{self, Format};
@@ -80,34 +80,11 @@ pub fn run(args: ScoreArgs) -> Outcome {
 }
 
 fn text(scored: &[Scored]) -> String {
-    let has = |id: &str| scored.iter().any(|model| model.metrics.get(id, ALL).is_some());
-    let summary = smpo_metrics::all().iter().map(|metric| metric.info).filter(|info| info.summary);
-    let columns: Vec<&str> = summary.map(|info| info.id).filter(|id| has(id)).collect();
-    let mut table = output::table();
-    table.set_header(["model", "prompts"].into_iter().chain(columns.iter().copied()));
-    for model in scored {
-        let prompts = model.metrics.get("error_rate", ALL).map_or(0, |estimate| estimate.n);
-        let values = columns.iter().map(|id| model.metrics.get(id, ALL).map_or_else(|| "–".into(), cell));
-        table.add_row([model.model.clone(), prompts.to_string()].into_iter().chain(values));
-    }
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
+    let models: Vec<_> = scored.iter().map(|model| (model.model.as_str(), &model.metrics)).collect();
     let place = match scored {
-        [one] => one.out.display().to_string(),
-        several => {
-            format!("{}/MODEL", several.first().and_then(|one| one.out.parent()).unwrap_or(Path::new("")).display())
-        }
+        [one] => one.out.clone(),
+        several => several.first().and_then(|one| one.out.parent()).unwrap_or(Path::new("")).join("MODEL"),
     };
+    let (table, place) = (estimates::several(&models), place.display());
     format!("{table}\nvalue [95 % interval over prompts]; all metrics and slices: {place}/metrics.json")
-}
-
-/// `4.2 % [2.7, 6.4]` or `1.873 [1.851, 1.895]`.
-pub fn cell(estimate: &MetricEstimate) -> String {
-    let MetricEstimate { value, ci_low, ci_high, .. } = estimate;
-    match estimate.unit {
-        Unit::Share => format!("{:.1} % [{:.1}, {:.1}]", value * 100.0, ci_low * 100.0, ci_high * 100.0),
-        Unit::Tokens | Unit::Rank => format!("{value:.1} [{ci_low:.1}, {ci_high:.1}]"),
-        Unit::Nats | Unit::Ratio => format!("{value:.3} [{ci_low:.3}, {ci_high:.3}]"),
-    }
 }
