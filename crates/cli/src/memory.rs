@@ -1,6 +1,6 @@
-//! How much memory the program takes, in words.
+//! Resident memory of the program.
 
-/// Resident memory in words, such as `1.4 GB`; empty where it cannot be told.
+/// Resident memory, such as `1.4 GB`; empty if it is unknown.
 pub fn resident() -> String {
     const GIGABYTE: f64 = 1e9;
     smpo_devices::resident().map_or(String::new(), |bytes| match bytes as f64 {

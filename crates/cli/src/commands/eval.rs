@@ -11,14 +11,14 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use smpo_devices::Choice;
-use smpo_eval::{ALL, EvaluateError, Evaluated, FidelityCheck, FidelityError, Options, RunError, Suite, evaluate};
+use smpo_eval::{EvaluateError, Evaluated, FidelityCheck, FidelityError, Options, RunError, Suite, evaluate};
 use smpo_inference::http::LogprobBase;
 use smpo_inference::{Generator, HttpConfig, HttpGenerator};
 use smpo_report::estimates;
 use smpo_results::{MetricsFile, ModelInfo};
 
 use self::check::Kind;
-pub use self::display::Display;
+use self::display::Display;
 pub use self::engines::{Loaded, Local, LocalEngine};
 use crate::exit::{Exit, Failure, OrFail, Outcome};
 use crate::interrupt;

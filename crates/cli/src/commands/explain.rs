@@ -1,4 +1,4 @@
-//! `smpo explain`: what a loss does with stored log-probs.
+//! `smpo explain`: a loss evaluated on stored log-probs.
 
 use std::fs;
 use std::path::{Path, PathBuf};

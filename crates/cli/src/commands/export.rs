@@ -1,4 +1,4 @@
-//! `smpo export`: an adapter folded into its base, or written anew as PEFT has it.
+//! `smpo export`: an adapter merged into its base, or saved as a PEFT adapter.
 
 use std::path::{Path, PathBuf};
 
@@ -52,7 +52,7 @@ enum Kind {
     Adapter,
 }
 
-/// What was written.
+/// The result as JSON.
 #[derive(Serialize)]
 struct Written<'a> {
     schema: u32,

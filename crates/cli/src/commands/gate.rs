@@ -1,4 +1,4 @@
-//! `smpo gate`: a verdict on two arms.
+//! `smpo gate`: a candidate tested for regressions against a baseline.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! `smpo logps`: what a model gives to the completions of preference pairs, token by token.
+//! `smpo logps`: teacher-forced log-probs of preference pairs, token by token.
 
 use std::path::{Path, PathBuf};
 
@@ -43,7 +43,7 @@ pub struct LogpsArgs {
     threads: Option<usize>,
 }
 
-/// One line.
+/// A line of the output.
 #[derive(Serialize)]
 struct Line<'a> {
     id: &'a str,
@@ -60,10 +60,10 @@ struct Side<'a> {
     ref_logps: Option<Vec<f64>>,
 }
 
-/// Pairs between two looks for Ctrl-C.
+/// Pairs per chunk; Ctrl-C is checked between chunks.
 const CHUNK: usize = 8;
 
-/// Tokens scored at once: bounds the memory.
+/// Maximum tokens per forward pass.
 const MAX_TOKENS: usize = 4096;
 
 /// Runs the command.
@@ -81,7 +81,7 @@ pub fn run(args: LogpsArgs) -> Outcome {
         && given > positions
     {
         return Err(Failure::user(format!(
-            "--max-length: expected at most the model's {positions} positions, got {given}"
+            "--max-length: expected at most the model's context length of {positions} tokens, got {given}"
         )));
     }
     let truncation =
@@ -93,7 +93,7 @@ pub fn run(args: LogpsArgs) -> Outcome {
         rows.push(tokenized.into());
     }
     if cut > 0 {
-        progress.say(&format!("{cut} of {} pairs were cut to fit", rows.len()));
+        progress.say(&format!("{cut} of {} pairs were truncated", rows.len()));
     }
 
     let stage = progress.stage("logps", rows.len() as u64);
@@ -136,13 +136,13 @@ fn line<'a>(row: &'a Row, policy: RowLogps, reference: RowLogps, tokenizer: &Cha
     }
 }
 
-/// A reference must read the same ids: same vocabulary, same tokens.
+/// Loads the reference; its vocabulary must be the model's.
 fn reference(dir: &Path, tokenizer: &ChatTokenizer, placement: &Placement) -> Result<Decoder, Failure> {
     let model = ModelDir::open(dir, None)?;
     let other = ChatTokenizer::from_model_dir(model.companions()).or_user_error()?;
     if other.tokenizer().get_vocab(true) != tokenizer.tokenizer().get_vocab(true) {
         return Err(Failure::user(format!(
-            "{}: expected a reference with the model's own vocabulary, got another one",
+            "{}: expected a reference with the same vocabulary as the model, got another one",
             dir.display()
         )));
     }

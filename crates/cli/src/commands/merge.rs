@@ -68,7 +68,7 @@ enum Method {
     Ties,
 }
 
-/// What was written.
+/// The result as JSON.
 #[derive(Serialize)]
 struct Written<'a> {
     schema: u32,
@@ -131,7 +131,7 @@ pub fn run(args: MergeArgs) -> Outcome {
     Ok(Exit::Success)
 }
 
-/// The method with its numbers; one that belongs to another method is refused.
+/// The method with its parameters; parameters of another method are refused.
 fn method(args: &MergeArgs) -> Result<MergeMethod, Failure> {
     let of_others: &[(&str, bool)] = match args.method {
         Method::Linear => &[
@@ -150,16 +150,17 @@ fn method(args: &MergeArgs) -> Result<MergeMethod, Failure> {
     };
     if let Some((option, _)) = of_others.iter().find(|(_, given)| *given) {
         let name = args.method.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
-        return Err(Failure::user(format!("{option}: is no option of --method {name}")));
+        return Err(Failure::user(format!("{option} has no effect with --method {name}")));
     }
     let weights = if args.weights.is_empty() { vec![1.0; args.models.len()] } else { args.weights.clone() };
     Ok(match args.method {
         Method::Linear => MergeMethod::Linear { weights },
         Method::Slerp => MergeMethod::Slerp { t: args.t.unwrap_or(0.5) },
         Method::Ties => MergeMethod::Ties {
-            base: args.base.clone().ok_or_else(|| {
-                Failure::user(format!("--base: --method ties needs the model that all were tuned from"))
-            })?,
+            base: args
+                .base
+                .clone()
+                .ok_or_else(|| Failure::user(format!("--method ties needs --base, the common base model")))?,
             weights,
             density: args.density.unwrap_or(0.2),
             lambda: args.lambda.unwrap_or(1.0),
@@ -167,14 +168,14 @@ fn method(args: &MergeArgs) -> Result<MergeMethod, Failure> {
     })
 }
 
-/// Rows of an embedding mean tokens: another tokenizer may be right, but somebody should know.
+/// Warns about models with another tokenizer: embedding rows of equal index may belong to different tokens.
 fn warn_of_other_tokenizers(models: &[PathBuf], progress: &Progress) {
     let tokenizer = |dir: &Path| fs::read(dir.join("tokenizer.json")).ok();
     let Some((first, others)) = models.split_first() else { return };
     let expected = tokenizer(first);
     for other in others.iter().filter(|other| tokenizer(other) != expected) {
         progress.say(&format!(
-            "warning: tokenizer.json of {} is not that of {}, which the merged model gets",
+            "warning: tokenizer.json of {} differs from that of {}, which the merged model gets",
             other.display(),
             first.display()
         ));

@@ -1,4 +1,4 @@
-//! `smpo model`: what a model directory holds, without loading a weight.
+//! `smpo model`: a model directory, without loading its weights.
 
 mod info;
 mod text;

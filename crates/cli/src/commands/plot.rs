@@ -1,4 +1,4 @@
-//! `smpo plot`: the figures of training runs over their steps.
+//! `smpo plot`: metrics of training runs over their steps.
 
 use std::path::PathBuf;
 

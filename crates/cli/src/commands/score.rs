@@ -1,4 +1,4 @@
-//! `smpo score`: the measures on completions that others generated.
+//! `smpo score`: metrics on existing completions.
 
 use std::path::{Path, PathBuf};
 

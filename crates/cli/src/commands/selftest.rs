@@ -1,4 +1,4 @@
-//! `smpo selftest`: does this device compute what the processor does?
+//! `smpo selftest`: the results of a device against those of the CPU.
 
 use comfy_table::CellAlignment;
 use smpo_bench::SelfTest;
@@ -38,7 +38,7 @@ pub fn run(args: SelfTestArgs) -> Outcome {
     let device = args.device.open(&progress)?;
     if device.kind() == Kind::Cpu {
         return Err(Failure::user(format!(
-            "--device: expected cuda, cuda:N or emulated, got cpu, which is what those are compared with"
+            "--device: expected cuda, cuda:N or emulated, got cpu, the reference of the comparison"
         )));
     }
     let report = SelfTest::run(&device)?;
@@ -51,7 +51,7 @@ pub fn run(args: SelfTestArgs) -> Outcome {
 
 fn text(report: &SelfTest, all: bool) -> String {
     let mut table = output::table();
-    table.set_header(["operation", "type", "shapes", "difference", "may be", ""]);
+    table.set_header(["operation", "dtype", "shapes", "difference", "bound", ""]);
     for column in table.column_iter_mut().skip(3).take(2) {
         column.set_cell_alignment(CellAlignment::Right);
     }
@@ -84,5 +84,5 @@ fn text(report: &SelfTest, all: bool) -> String {
         0 => format!("{} comparisons, all within their bounds", report.checks.len()),
         _ => format!("{failed} of {} comparisons FAILED", report.checks.len()),
     };
-    format!("{} ({}) against the processor\n\n{table}\n\n{verdict}", report.device, report.device_name)
+    format!("{} ({}) against the CPU\n\n{table}\n\n{verdict}", report.device, report.device_name)
 }

@@ -48,7 +48,7 @@ pub fn run(args: TrainArgs) -> Outcome {
                 progress.say(&format!("stopped early: {reason}"));
             }
             let note = match of_step {
-                _ if already => " (finished before; --restart trains it again)".to_owned(),
+                _ if already => " (already finished; --restart trains it again)".to_owned(),
                 Some(step) => format!(" (of step {step})"),
                 None => String::new(),
             };
@@ -56,7 +56,7 @@ pub fn run(args: TrainArgs) -> Outcome {
             Exit::Success
         }
         Finish::Stopped { step } => {
-            progress.say(&format!("stopped after step {step}; the same command goes on from there"));
+            progress.say(&format!("stopped after step {step}; the same command resumes"));
             Exit::Interrupted
         }
     })
@@ -69,8 +69,8 @@ pub fn train(config: &TrainConfig, restart: bool, name: &str, progress: &Progres
     let mut scoring: Option<Stage> = None;
     let mut last = String::new();
     let finish = smpo_trainer::train(config, restart, interrupt::flag(), &mut |event| match event {
-        Event::Device(device) => tell_device(name, config, device, progress),
-        Event::Checked(reports) => tell_findings(name, reports, progress),
+        Event::Device(device) => say_device(name, config, device, progress),
+        Event::Checked(reports) => say_findings(name, reports, progress),
         Event::Tokenizing { done, total } => {
             let stage = tokenizing.get_or_insert_with(|| progress.stage(&format!("{name}: tokenise"), total));
             stage.update(done, "rows");
@@ -79,7 +79,7 @@ pub fn train(config: &TrainConfig, restart: bool, name: &str, progress: &Progres
                 tokenizing = None;
             }
         }
-        Event::Data(rows) => tell_rows(name, rows, progress),
+        Event::Data(rows) => say_rows(name, rows, progress),
         Event::Reference { done, rows } => {
             let stage =
                 scoring.get_or_insert_with(|| progress.stage(&format!("{name}: reference log-probs"), rows as u64));
@@ -91,7 +91,7 @@ pub fn train(config: &TrainConfig, restart: bool, name: &str, progress: &Progres
         }
         Event::Started { total_steps, done } => {
             if done > 0 {
-                progress.say(&format!("{name}: going on after step {done}"));
+                progress.say(&format!("{name}: resuming after step {done}"));
             }
             stage = Some(progress.stage(name, total_steps));
         }
@@ -117,7 +117,7 @@ pub fn train(config: &TrainConfig, restart: bool, name: &str, progress: &Progres
     Ok(finish)
 }
 
-/// The figures of a step for the bar; `None` at step 0, which has none of training.
+/// Metrics of a step for the bar; `None` at step 0, before training.
 fn figures(record: &StepRecord) -> Option<String> {
     let update = record.update?;
     let mut parts = vec![match record.metric("loss") {
@@ -130,7 +130,7 @@ fn figures(record: &StepRecord) -> Option<String> {
     Some(parts.join("  "))
 }
 
-/// What evaluation and probe found, for a line of its own.
+/// Results of evaluation and probe, in a line.
 fn measured(record: &StepRecord) -> Option<String> {
     let mut parts = Vec::new();
     let mut add = |name: &str, label: &str, decimals: usize| {
@@ -146,8 +146,8 @@ fn measured(record: &StepRecord) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join(", "))
 }
 
-/// Which device it is where that was left open, and what it does not compute in.
-fn tell_device(name: &str, config: &TrainConfig, device: &OpenDevice, progress: &Progress) {
+/// The device that `auto` chose, and the dtype if it is not the configured one.
+fn say_device(name: &str, config: &TrainConfig, device: &OpenDevice, progress: &Progress) {
     if config.device == Choice::Auto {
         progress.say(&format!("{name}: {}", super::device::describe(device)));
     }
@@ -155,12 +155,12 @@ fn tell_device(name: &str, config: &TrainConfig, device: &OpenDevice, progress: 
     if wanted != element {
         let key = if config.bf16 { "bf16" } else { "fp16" };
         let (wanted, element) = (wanted.name(), element.name());
-        progress.say(&format!("{name}: `{key}` is for GPUs: the processor trains in {element} instead of {wanted}"));
+        progress.say(&format!("{name}: `{key}` is for GPUs: the CPU trains in {element} instead of {wanted}"));
     }
 }
 
-/// The table where the data has errors, a line where it has less.
-fn tell_findings(name: &str, reports: &[CheckReport], progress: &Progress) {
+/// A table if the data has errors, a line if it has warnings.
+fn say_findings(name: &str, reports: &[CheckReport], progress: &Progress) {
     for report in reports {
         let warnings = report.count(Severity::Warning);
         if report.has_errors() {
@@ -177,8 +177,8 @@ fn tell_findings(name: &str, reports: &[CheckReport], progress: &Progress) {
     }
 }
 
-/// What became of the data on its way to tokens.
-fn tell_rows(name: &str, rows: &Rows, progress: &Progress) {
+/// Held-out, truncated and dropped rows.
+fn say_rows(name: &str, rows: &Rows, progress: &Progress) {
     let truncated = rows.truncated;
     let total = rows.train.len() + rows.held_out.len();
     if !rows.held_out.is_empty() {

@@ -166,7 +166,7 @@ impl<'a> Run<'a> {
 /// Measures the samples and writes `run.json`, `measurements.jsonl` and, last, `metrics.json`.
 ///
 /// # Errors
-/// When a file cannot be written.
+/// [`files::Error`]: a file cannot be written.
 pub fn write_results(
     dir: &EvaluationDir,
     manifest: &RunManifest,

@@ -13,14 +13,14 @@ use smpo_trainer::memory_plans::{self, NamedPlan};
 /// Version of the JSON.
 const SCHEMA: u32 = 1;
 
-/// All that is known of a model.
+/// Facts of a model directory.
 #[derive(Serialize)]
 pub struct Facts {
     schema: u32,
     pub model: String,
     pub family: &'static str,
     pub architecture: &'static str,
-    /// Numbers in the weights; a tied head counts once.
+    /// Number of parameters; a tied head counts once.
     pub parameters: usize,
     pub tied: bool,
     pub layers: usize,
@@ -30,9 +30,9 @@ pub struct Facts {
     pub kv_heads: usize,
     pub head_dim: usize,
     pub vocab_size: usize,
-    /// Longest sequence it was made for, in tokens.
+    /// Context length, in tokens.
     pub context: Option<usize>,
-    /// Element types of the weights, the commonest first.
+    /// Dtypes of the weights, the most frequent first.
     pub dtypes: Vec<&'static str>,
     pub stored_bytes: u64,
     pub shards: usize,
@@ -53,11 +53,11 @@ pub struct Adapter {
     pub dropout: f64,
     pub use_rslora: bool,
     pub use_dora: bool,
-    /// Layers it adapts.
+    /// Adapted layers.
     pub modules: Vec<String>,
 }
 
-/// What turns conversations into tokens; or what is wrong with it, which stops no training of the weights.
+/// Tokenizer and chat template; or the error, which does not keep the weights from being trained.
 #[derive(Serialize)]
 #[serde(untagged)]
 pub enum Chat {
