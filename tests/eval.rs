@@ -168,13 +168,16 @@ fn a_gguf_file_is_checked_against_the_directory_it_was_made_from() {
     copy(&golden("qwen2"), &other);
     scale_norm(&other.join("model.safetensors"), 1.5);
     let wrong = dir.path().join("wrong");
-    gguf(&other, &wrong).assert().code(4).stderr(contains("nats").and(contains("another model's")));
+    gguf(&other, &wrong)
+        .assert()
+        .code(4)
+        .stderr(contains("nats").and(contains("does not reproduce this model's log-probs")));
     assert!(!wrong.join("metrics.json").exists());
 
     // Without them there is no check, and it says so.
     let alone = dir.path().join("alone");
     let run = eval(&file, &suite, &alone).arg("--base").arg(&tokenizer).assert().success();
-    run.stderr(contains("no fidelity check"));
+    run.stderr(contains("skipping fidelity check"));
     assert_eq!(manifest(&alone).fidelity_max_abs_nats, None);
 
     // A tokenizer that is not there, and a file that is cut.
@@ -329,7 +332,7 @@ fn requests_go_one_by_one_where_batching_cannot_be_checked() {
     assert_eq!(server.most_at_once.load(Ordering::SeqCst), 1);
     // Weights alone do not help where the server gives no log-probs.
     let mut command = served(&server, &suite, &dir.path().join("unchecked"));
-    command.arg("--weights").arg(demo_base()).assert().success().stderr(contains("not checked"));
+    command.arg("--weights").arg(demo_base()).assert().success().stderr(contains("fidelity not checked"));
     let server = serve(slow);
     served(&server, &suite, &dir.path().join("four")).args(["--concurrency", "4"]).assert().success();
     assert_eq!(server.most_at_once.load(Ordering::SeqCst), 4);
@@ -391,7 +394,7 @@ fn failed_samples_are_recorded_and_tried_again_alone() {
     });
     let out = dir.path().join("out");
     let run = served(&server, &suite, &out).assert().success();
-    run.stderr(contains("the same command tries them again"));
+    run.stderr(contains("the same command retries them"));
     let failed: Vec<Sample> = samples(&out).into_iter().filter(|s| s.finish_reason == FinishReason::Error).collect();
     assert!((1..12).contains(&failed.len()), "{}", failed.len());
     assert!(

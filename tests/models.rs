@@ -348,9 +348,9 @@ fn a_merge_that_makes_no_sense_is_refused_and_leaves_nothing() {
     let before = desk.names();
     let base_name = base().display().to_string();
     let cases: [(&[&Path], &[&str], &str); 9] = [
-        (&[&one, &two], &["--t", "0.5"], "--t: is no option of --method linear"),
-        (&[&one, &two], &["--method", "slerp", "--weights", "1,2"], "--weights: is no option of --method slerp"),
-        (&[&one, &two], &["--method", "ties"], "--base: --method ties needs the model that all were tuned from"),
+        (&[&one, &two], &["--t", "0.5"], "--t has no effect with --method linear"),
+        (&[&one, &two], &["--method", "slerp", "--weights", "1,2"], "--weights has no effect with --method slerp"),
+        (&[&one, &two], &["--method", "ties"], "--method ties needs --base, the common base model"),
         (&[&one, &two], &["--weights", "1,2,3"], "merge weights: expected 2, one a model, got 3"),
         (&[&one], &["--method", "slerp"], "models to merge by slerp: expected 2, got 1"),
         (&[&one, &two], &["--method", "ties", "--base", &base_name, "--density", "2"], "ties density: expected"),

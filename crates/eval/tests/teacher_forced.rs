@@ -24,6 +24,10 @@ impl TeacherForced for Arithmetic {
             })
             .collect())
     }
+
+    fn log_probs(&mut self, _: &[Message], token_ids: &[u32]) -> Result<Vec<f32>, ScorerError> {
+        Ok(vec![-0.1; token_ids.len()])
+    }
 }
 
 fn suite(count: usize) -> Suite {
@@ -87,6 +91,10 @@ struct Broken(fn(usize) -> Result<Vec<TokenScores>, ScorerError>);
 impl TeacherForced for Broken {
     fn score(&mut self, items: &[Item<'_>]) -> Result<Vec<TokenScores>, ScorerError> {
         (self.0)(items.len())
+    }
+
+    fn log_probs(&mut self, _: &[Message], _: &[u32]) -> Result<Vec<f32>, ScorerError> {
+        Err("not needed here".into())
     }
 }
 

@@ -41,7 +41,10 @@ pub struct ExplainArgs {
 pub fn run(args: ExplainArgs) -> Outcome {
     let mut objective = read_objective(&args.config)?;
     if let Some(margin) = args.margin {
-        objective = objective.with_target_margin(margin).or_user_error()?;
+        if !(margin >= 0.0 && margin.is_finite()) {
+            return Err(Failure::user(format!("--margin: expected a finite number of at least 0, got {margin}")));
+        }
+        objective = objective.with_target_margin(margin)?;
     }
     let rows = read_rows(&args.logps, &read(&args.logps)?).or_user_error()?;
     let tokenizer = args.tokenizer.as_deref().map(read_tokenizer).transpose()?;
