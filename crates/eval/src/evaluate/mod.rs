@@ -5,7 +5,7 @@ mod error;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use smpo_results::{EvaluationDir, FinishReason, Measurement, MetricsFile, ModelInfo, RunManifest, SCHEMA_VERSION};
@@ -16,7 +16,7 @@ pub use error::EvaluateError;
 use crate::fidelity;
 use crate::runner::{Progress, RunError, Sampled, sample_suite, write_results};
 use crate::suite::Suite;
-use crate::teacher_forced::{TeacherForcedError, measure_gold, measure_pairs, read_held_out};
+use crate::teacher_forced::{measure_gold, measure_pairs, read_held_out};
 
 /// Options of [`evaluate`].
 #[derive(Debug, Clone)]
