@@ -1,10 +1,12 @@
 //! A loss on stored log-probs: its parts, clipping, rewards, and the tokens with the largest gradient weights.
 
 use std::fmt::Write;
+use std::path::Path;
 
 use comfy_table::{Cell, CellAlignment, Table};
-use smpo_losses::explain::{Row, RowTokens, TokenSummary};
-use smpo_losses::{Evaluation, Mean, Objective, PairEvaluation, Side};
+use smpo_losses::explain::{ExplainError, Row, RowTokens, TokenSummary};
+use smpo_losses::{Completion, Evaluation, Mean, Objective, PairEvaluation, Side};
+use smpo_results::{LogpsRow, TokenLogps};
 
 use crate::inert::short_line;
 
@@ -15,13 +17,41 @@ pub struct Explanation<'a> {
     /// The loss.
     pub objective: &'a Objective,
     /// The pairs.
-    pub rows: &'a [Row],
+    pub rows: &'a [Row<'a>],
     /// Value, gradient weights and statistics.
     pub evaluation: &'a Evaluation,
     /// Text of a token id.
     pub name: &'a dyn Fn(u32) -> String,
     /// Maximum number of pairs and tokens to list.
     pub top: usize,
+}
+
+/// Rows of `logps.jsonl` as the loss reads them.
+pub fn rows(stored: &[LogpsRow]) -> Vec<Row<'_>> {
+    fn completion(tokens: &TokenLogps) -> Completion<'_> {
+        let TokenLogps { logps, is_terminator, ref_logps, .. } = tokens;
+        Completion { logps, is_terminator, ref_logps: ref_logps.as_deref() }
+    }
+    fn tokens(tokens: &TokenLogps) -> RowTokens<'_> {
+        RowTokens { ids: &tokens.ids, completion: completion(tokens) }
+    }
+    fn row(row: &LogpsRow) -> Row<'_> {
+        Row {
+            id: &row.id,
+            chosen: row.chosen.as_ref().map(tokens),
+            rejected: row.rejected.as_ref().map(tokens),
+            kl: row.kl.as_ref().map(completion),
+        }
+    }
+    stored.iter().map(row).collect()
+}
+
+/// The error with its file, and with its line if one row is at fault.
+pub fn located(path: &Path, stored: &[LogpsRow], error: &ExplainError) -> String {
+    match error {
+        ExplainError::Missing { row, .. } => format!("{}:{}: {error}", path.display(), stored[*row].line),
+        ExplainError::Batch(_) => format!("{}: {error}", path.display()),
+    }
 }
 
 impl Explanation<'_> {
@@ -37,8 +67,9 @@ impl Explanation<'_> {
     }
 
     fn parts(&self, out: &mut String) {
-        let count =
-            |side| self.rows.iter().filter_map(|row| row.side(side)).map(|tokens| tokens.logps.len()).sum::<usize>();
+        let count = |side| {
+            self.rows.iter().filter_map(|row| row.side(side)).map(|tokens| tokens.completion.logps.len()).sum::<usize>()
+        };
         let (chosen, rejected) = (count(Side::Chosen), count(Side::Rejected));
         let kind = self.objective.config().loss.kind();
         let _ = write!(out, "{kind}: {} pairs, {chosen} chosen and {rejected} rejected tokens", self.rows.len());
@@ -84,7 +115,7 @@ impl Explanation<'_> {
     }
 
     fn largest_pairs(&self, out: &mut String) {
-        let mut pairs: Vec<(&Row, &PairEvaluation)> = self.rows.iter().zip(&self.evaluation.pairs).collect();
+        let mut pairs: Vec<(&Row<'_>, &PairEvaluation)> = self.rows.iter().zip(&self.evaluation.pairs).collect();
         pairs.sort_by(|a, b| b.1.po_loss.total_cmp(&a.1.po_loss));
         let mut table = plain(&["pair", "po_loss", "chosen reward", "rejected reward", "margin"]);
         for (pair, evaluation) in pairs.iter().take(self.top) {
@@ -94,7 +125,7 @@ impl Explanation<'_> {
             row(
                 &mut table,
                 vec![
-                    short_line(&pair.id, ID_WIDTH),
+                    short_line(pair.id, ID_WIDTH),
                     number(evaluation.po_loss),
                     reward(evaluation.chosen_reward),
                     reward(evaluation.rejected_reward),
@@ -166,7 +197,8 @@ impl Explanation<'_> {
         for (side, weights) in
             [(Side::Chosen, &evaluation.chosen_weights), (Side::Rejected, &evaluation.rejected_weights)]
         {
-            let Some(RowTokens { ids, logps, is_terminator, .. }) = pair.side(side) else { continue };
+            let Some(RowTokens { ids, completion }) = pair.side(side) else { continue };
+            let Completion { logps, is_terminator, .. } = completion;
             let mut table = plain(&["#", "token", "log-prob", "weight", "a step"]);
             for (t, weight) in weights.iter().enumerate() {
                 let mark = if is_terminator[t] { " ■" } else { "" };

@@ -3,9 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use smpo_losses::explain::{Report, Row, explain, read_rows, summarize};
-use smpo_report::explanation::Explanation;
+use smpo_losses::batch::ROUNDING_ABOVE_ZERO;
+use smpo_losses::explain::{Report, Row, explain, summarize};
+use smpo_report::explanation::{self, Explanation};
 use smpo_report::inert::short_line;
+use smpo_results::parse_logps;
 use smpo_trainer::config::read_objective;
 use tokenizers::Tokenizer;
 
@@ -46,9 +48,12 @@ pub fn run(args: ExplainArgs) -> Outcome {
         }
         objective = objective.with_target_margin(margin)?;
     }
-    let rows = read_rows(&args.logps, &read(&args.logps)?).or_user_error()?;
+    let stored = parse_logps(&args.logps, &read(&args.logps)?, ROUNDING_ABOVE_ZERO).or_user_error()?;
+    let rows = explanation::rows(&stored);
     let tokenizer = args.tokenizer.as_deref().map(read_tokenizer).transpose()?;
-    let evaluation = explain(&objective, &args.logps, &rows)?;
+    let evaluation = explain(&objective, &rows)
+        .map_err(|error| explanation::located(&args.logps, &stored, &error))
+        .or_user_error()?;
     match args.format {
         Format::Json => output::print_json(&Report::new(&rows, &evaluation))?,
         Format::Text => {
@@ -90,7 +95,7 @@ fn name(tokenizer: Option<&Tokenizer>, id: u32) -> String {
     known.map_or_else(|| id.to_string(), |text| format!("'{}' {id}", short_line(&text, 24)))
 }
 
-fn no_such_pair(path: &Path, id: &str, rows: &[Row]) -> String {
-    let hint = smpo_suggest::did_you_mean(id, rows.iter().map(|row| row.id.as_str()));
+fn no_such_pair(path: &Path, id: &str, rows: &[Row<'_>]) -> String {
+    let hint = smpo_suggest::did_you_mean(id, rows.iter().map(|row| row.id));
     format!("--pair: {} has no pair `{id}`{hint}", path.display())
 }

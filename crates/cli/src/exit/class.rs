@@ -13,7 +13,6 @@ use smpo_files::FileError;
 use smpo_gate::GateError;
 use smpo_inference::InferenceError;
 use smpo_losses::ConfigError;
-use smpo_losses::explain::ExplainError;
 use smpo_model::ModelError;
 use smpo_native::NativeError;
 use smpo_trainer::TrainError;
@@ -186,12 +185,6 @@ impl Classify for NativeError {
 }
 
 impl Classify for ConfigError {
-    fn exit_class(&self) -> ExitClass {
-        User
-    }
-}
-
-impl Classify for ExplainError {
     fn exit_class(&self) -> ExitClass {
         User
     }
