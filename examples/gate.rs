@@ -26,5 +26,5 @@ fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [baseline, candidate, policy] = &arguments[..] else { return Err("expected BASELINE CANDIDATE POLICY".into()) };
     let verdict = run(Path::new(baseline), Path::new(candidate), policy)?;
-    std::process::exit(i32::from(verdict.exit_code))
+    std::process::exit(u8::from(verdict.exit_code).into())
 }
