@@ -7,6 +7,7 @@ use smpo_model::Element;
 use crate::commands::device::DeviceArgs;
 use crate::commands::{named, set_threads};
 use crate::exit::{Exit, Failure, Outcome};
+use crate::memory;
 use crate::output::{self, Format};
 use crate::progress::Progress;
 
@@ -114,7 +115,7 @@ fn text(report: &StepReport, device: &OpenDevice) -> String {
         row("utilisation", format!("{:.1} % of {} ({from})", 100.0 * mfu, tera(peak)));
     }
     if let Some(bytes) = report.peak_memory_bytes {
-        row("peak memory", format!("{:.2} GB", bytes as f64 / 1e9));
+        row("peak memory", memory::size(bytes));
     }
     table.to_string()
 }

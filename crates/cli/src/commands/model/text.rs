@@ -5,6 +5,7 @@ use smpo_chat::{Terminator, TerminatorSource};
 use smpo_report::inert::short_line;
 
 use super::info::{Adapter, Chat, Facts};
+use crate::memory::size;
 use crate::output;
 use smpo_trainer::memory_plans::NamedPlan;
 
@@ -134,23 +135,12 @@ fn grouped(number: usize) -> String {
     groups.join(",")
 }
 
-/// Bytes in decimal units.
-fn size(bytes: u64) -> String {
-    const UNITS: [(f64, &str); 3] = [(1e9, "GB"), (1e6, "MB"), (1e3, "kB")];
-    let found = UNITS.into_iter().find(|(unit, _)| bytes as f64 >= *unit);
-    found.map_or(format!("{bytes} B"), |(unit, name)| format!("{:.1} {name}", bytes as f64 / unit))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_grouped_and_sizes_have_units() {
+    fn numbers_are_grouped() {
         assert_eq!([grouped(0), grouped(999), grouped(1000), grouped(1234567)], ["0", "999", "1,000", "1,234,567"]);
-        assert_eq!(
-            [size(0), size(1500), size(2_600_000), size(29_500_000_000)],
-            ["0 B", "1.5 kB", "2.6 MB", "29.5 GB"]
-        );
     }
 }
