@@ -8,12 +8,12 @@ use std::fmt::Write as _;
 use std::ops::ControlFlow;
 
 use smpo_inference::{
-    Completion, Fidelity, Generator, InferenceError, Request, Sampler, check_fidelity, default_tolerance, generate_each,
+    Completion, Fidelity, Generator, InferenceError, Request, Sampler, TeacherForced, check_fidelity,
+    default_tolerance, generate_each,
 };
 
 use crate::evaluate::Engines;
 use crate::suite::Suite;
-use crate::teacher_forced::TeacherForced;
 
 /// Prompts whose completions are re-scored, spread over the suite.
 const PROMPTS: usize = 3;

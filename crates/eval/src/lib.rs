@@ -32,6 +32,5 @@ pub use measure::{Measured, measure};
 pub use prompts::Prompt;
 pub use runner::{Progress, RunError, Sampled, sample_suite, write_results};
 pub use slices::{ALL, HELD_OUT};
-pub use smpo_metrics::TokenScores;
+pub use smpo_inference::{Item, ScorerError, TeacherForced, TokenScores};
 pub use suite::Suite;
-pub use teacher_forced::{Item, TeacherForced};

@@ -1,8 +1,8 @@
 //! Errors of loading and running the native model.
 
-use smpo_data::EncodeError;
 use smpo_inference::InferenceError;
 use smpo_model::ModelError;
+use smpo_tokenizer::TokenizerError;
 
 /// Errors of [`crate::NativeModel`].
 #[derive(Debug, thiserror::Error)]
@@ -12,7 +12,7 @@ pub enum NativeError {
     Model(#[from] ModelError),
     /// The tokenizer or chat template.
     #[error(transparent)]
-    Encode(#[from] EncodeError),
+    Tokenizer(#[from] TokenizerError),
     /// The generators.
     #[error(transparent)]
     Inference(#[from] InferenceError),

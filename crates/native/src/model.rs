@@ -2,13 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use smpo_data::ChatTokenizer;
-use smpo_eval::teacher_forced::{Item, ScorerError, TeacherForced, TokenScores};
-use smpo_eval::{Engines, evaluate::terminator_set};
-use smpo_files::sha256;
-use smpo_inference::{Codec, InferenceError};
+use smpo_chat::Message;
+use smpo_inference::{Item, ScorerError, TeacherForced, TokenScores};
 use smpo_model::{Decoder, ModelDir, PackedBatch, ScoreOptions};
-use smpo_results::{Message, TerminatorSet};
+use smpo_tokenizer::{ChatTokenizer, TokenizerError};
 
 use crate::{NativeError, NativeGenerator, NativeOptions};
 
@@ -23,9 +20,8 @@ pub struct NativeModel {
     weights: PathBuf,
     decoder: Decoder,
     tokenizer: ChatTokenizer,
-    terminators: Vec<u32>,
-    /// Template and tokenizer as the generators have them, where they can be read: for [`TeacherForced::token_ids`].
-    codec: Option<Codec>,
+    /// Tokenizer of the generators, if it can be read: for [`TeacherForced::token_ids`].
+    sampling_tokenizer: Option<ChatTokenizer>,
 }
 
 impl NativeModel {
@@ -35,18 +31,16 @@ impl NativeModel {
     /// [`NativeError`].
     pub fn load(model: &Path, base: Option<&Path>) -> Result<Self, NativeError> {
         let dir = ModelDir::open(model, base)?;
-        let decoder = dir.load()?;
+        let decoder = dir.load()?.frozen();
         let tokenizer = ChatTokenizer::from_model_dir(dir.companions())?;
-        let terminators = tokenizer.terminators().ids();
-        let weights = dir.weights().to_owned();
-        let codec = read_codec(model, &weights).ok();
-        Ok(NativeModel { model: model.to_owned(), weights, decoder: decoder.frozen(), tokenizer, terminators, codec })
+        let (model, weights) = (model.to_owned(), dir.weights().to_owned());
+        let sampling_tokenizer = sampling_tokenizer(&model, &weights).ok();
+        Ok(NativeModel { model, weights, decoder, tokenizer, sampling_tokenizer })
     }
 
-    /// Every token that ends a turn.
-    pub fn terminators(&self) -> TerminatorSet {
-        let entries = self.tokenizer.terminators().entries().iter();
-        terminator_set(entries.filter_map(|entry| Some((entry.id?, entry.token.clone().unwrap_or_default()))))
+    /// Tokenizer, chat template and terminators of the model.
+    pub fn tokenizer(&self) -> &ChatTokenizer {
+        &self.tokenizer
     }
 
     /// Generators of this model.
@@ -54,27 +48,14 @@ impl NativeModel {
     /// # Errors
     /// [`NativeError`]: the decoder cannot be packed, the tokenizer cannot be read, a thread cannot be started.
     pub fn generators(&self, options: NativeOptions) -> Result<Vec<NativeGenerator>, NativeError> {
-        let codec = read_codec(&self.model, &self.weights)?;
-        Ok(NativeGenerator::start(self.decoder.pack()?, codec, options)?)
-    }
-
-    /// Generators and scorer of this model, for [`smpo_eval::evaluate()`](fn@smpo_eval::evaluate).
-    ///
-    /// # Errors
-    /// As [`NativeModel::generators`].
-    pub fn engines(self, options: NativeOptions) -> Result<Engines, NativeError> {
-        let generators = self.generators(options)?;
-        let codec = generators.first().map(NativeGenerator::codec);
-        let entries = codec.into_iter().flat_map(|codec| codec.terminators().iter().map(|t| (t.id, t.token.clone())));
-        let terminators = Some(terminator_set(entries));
-        let template_sha256 = codec.map(|codec| sha256(codec.template_source().as_bytes()));
-        Ok(Engines { terminators, template_sha256, ..Engines::new(generators).with_scorer(self) })
+        let tokenizer = sampling_tokenizer(&self.model, &self.weights)?;
+        Ok(NativeGenerator::start(self.decoder.pack()?, tokenizer, options)?)
     }
 
     fn score_packed(&self, batch: Vec<(Vec<u32>, Vec<u32>)>, scores: &mut Vec<TokenScores>) -> Result<(), ScorerError> {
         let sequences = batch.iter().map(|(prompt, completion)| (prompt.as_slice(), completion.as_slice()));
         let packed = PackedBatch::from_sequences(sequences)?;
-        let options = ScoreOptions { terminators: &self.terminators, ..ScoreOptions::default() };
+        let options = ScoreOptions { terminators: self.tokenizer.terminator_ids(), ..ScoreOptions::default() };
         let scored = self.decoder.score(&packed, &options)?;
         let log_probs = scored.log_probs().to_vec1::<f32>()?;
         for rows in packed.completions() {
@@ -89,8 +70,9 @@ impl NativeModel {
     }
 }
 
-fn read_codec(model: &Path, weights: &Path) -> Result<Codec, InferenceError> {
-    Codec::read(&weights.join("tokenizer.json"), &[model, weights])
+/// Tokenizer to sample with: the base's, with the template of an adapter if it has one, as for every engine.
+fn sampling_tokenizer(model: &Path, weights: &Path) -> Result<ChatTokenizer, TokenizerError> {
+    ChatTokenizer::from_files(&weights.join("tokenizer.json"), model, Some(weights))
 }
 
 impl TeacherForced for NativeModel {
@@ -120,6 +102,6 @@ impl TeacherForced for NativeModel {
     }
 
     fn token_ids(&self, pieces: &[String]) -> Option<Vec<u32>> {
-        self.codec.as_ref()?.token_ids(pieces)
+        self.sampling_tokenizer.as_ref()?.ids_of_pieces(pieces)
     }
 }

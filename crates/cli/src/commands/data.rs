@@ -6,11 +6,9 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use smpo_chat::ChatTemplate;
-use smpo_data::{
-    ChatTokenizer, CheckReport, EncodeError, LengthReport, PromptKeep, ReadError, Truncation, check, convert,
-    count_rows, lengths,
-};
+use smpo_data::{CheckReport, LengthReport, PromptKeep, ReadError, Truncation, check, convert, count_rows, lengths};
 use smpo_report::data::{findings, histograms};
+use smpo_tokenizer::{ChatTokenizer, TokenizerError};
 
 use super::named::named;
 use crate::exit::{Exit, Failure, OrFail, Outcome};
@@ -192,7 +190,7 @@ impl ModelArgs {
                     .map_err(|error| format!("{}: cannot read: {error}", path.display()))
                     .or_user_error()?;
                 ChatTemplate::replacing(dir, text, &path.display().to_string())
-                    .map_err(EncodeError::from)
+                    .map_err(TokenizerError::from)
                     .and_then(|template| ChatTokenizer::with_template(dir, template))
             }
         };

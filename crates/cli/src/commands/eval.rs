@@ -16,6 +16,7 @@ use smpo_inference::http::LogprobBase;
 use smpo_inference::{Generator, HttpConfig, HttpGenerator};
 use smpo_report::estimates;
 use smpo_results::{MetricsFile, ModelInfo};
+use smpo_tokenizer::ChatTokenizer;
 
 use self::check::Kind;
 use self::display::Display;
@@ -268,8 +269,8 @@ fn server(args: &EvalArgs) -> Result<HttpGenerator, Failure> {
         ..HttpConfig::default()
     };
     match args.template.as_deref().or(args.weights.as_deref()).filter(|_| args.api == Api::Completions) {
-        Some(directory) => HttpGenerator::completing(config, engines::codec(directory)?).or_user_error(),
-        None => HttpGenerator::new(config).or_user_error(),
+        Some(directory) => Ok(HttpGenerator::completing(config, ChatTokenizer::from_model_dir(directory)?)?),
+        None => Ok(HttpGenerator::new(config)?),
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use smpo_data::{ChatTokenizer, Truncation, read_pairs};
+use smpo_data::{TrainingRow, Truncation, read_pairs};
 use smpo_model::{Decoder, ModelDir, Placement};
 use smpo_results::{LogpsRow, TokenLogps, write_jsonl};
+use smpo_tokenizer::ChatTokenizer;
 use smpo_trainer::{Row, RowLogps, on_device, row_logps};
 
 use crate::commands::device::DeviceArgs;
@@ -69,8 +70,8 @@ pub fn run(args: LogpsArgs) -> Outcome {
     let truncation =
         Truncation { max_length: args.max_length.or(positions), bos: tokenizer.bos(), ..Truncation::default() };
     let (mut rows, mut cut): (Vec<Row>, usize) = (Vec::new(), 0);
-    for pair in read_pairs(&args.pairs).or_user_error()? {
-        let mut tokenized = tokenizer.encode_pair(&pair).or_user_error()?;
+    for pair in read_pairs(&args.pairs)? {
+        let mut tokenized = pair.encode(&tokenizer)?;
         cut += usize::from(truncation.apply_pair(&mut tokenized).any());
         rows.push(tokenized.into());
     }

@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 
 use smpo_bench::BenchError;
 use smpo_chat::ChatError;
-use smpo_data::{ConvertError, DatasetError, EncodeError, Problem, ReadError};
+use smpo_data::{ConvertError, DatasetError, Problem, ReadError};
 use smpo_devices::DeviceError;
 use smpo_eval::teacher_forced::TeacherForcedError;
 use smpo_eval::{EvaluateError, InputError, RunError};
@@ -14,7 +14,8 @@ use smpo_gate::GateError;
 use smpo_inference::InferenceError;
 use smpo_losses::ConfigError;
 use smpo_model::ModelError;
-use smpo_native::NativeError;
+use smpo_native::{CompleteError, NativeError};
+use smpo_tokenizer::TokenizerError;
 use smpo_trainer::TrainError;
 
 use super::ExitClass::{self, Execution, User};
@@ -85,9 +86,9 @@ impl Classify for ConvertError {
     }
 }
 
-impl Classify for EncodeError {
+impl Classify for TokenizerError {
     fn exit_class(&self) -> ExitClass {
-        use EncodeError as E;
+        use TokenizerError as E;
         match self {
             E::Chat(error) => error.exit_class(),
             E::Load { .. }
@@ -156,14 +157,13 @@ impl Classify for InferenceError {
     fn exit_class(&self) -> ExitClass {
         use InferenceError as E;
         match self {
-            E::Chat(error) => error.exit_class(),
+            E::Tokenizer(error) => error.exit_class(),
             E::MissingFile { .. } | E::InvalidFile { .. } | E::Server { .. } => User,
             E::Load { .. }
             | E::InvalidRequest { .. }
             | E::Prompt { .. }
             | E::PromptTooLong { .. }
-            | E::BrokenLogits { .. }
-            | E::NoToken { .. }
+            | E::Logits(_)
             | E::Engine { .. }
             | E::Http { .. }
             | E::Unscripted { .. }
@@ -178,7 +178,7 @@ impl Classify for NativeError {
     fn exit_class(&self) -> ExitClass {
         match self {
             NativeError::Model(error) => error.exit_class(),
-            NativeError::Encode(error) => error.exit_class(),
+            NativeError::Tokenizer(error) => error.exit_class(),
             NativeError::Inference(error) => error.exit_class(),
         }
     }
@@ -199,8 +199,10 @@ impl Classify for TrainError {
             E::Encode(error) => error.exit_class(),
             E::Device(error) => error.exit_class(),
             E::Model(error) => error.exit_class(),
+            E::Probe(CompleteError::Model(_)) => User,
             E::Config { .. } | E::Loss(_) | E::DataCheck { .. } | E::NoSuchMetric { .. } | E::OtherRun { .. } => User,
             E::Io { .. }
+            | E::Probe(_)
             | E::Kernel(_)
             | E::Tensor(_)
             | E::Batch { .. }

@@ -1,9 +1,7 @@
 //! The engines of one model: generators, and a scorer that is independent of them.
 
-use smpo_inference::Generator;
+use smpo_inference::{Generator, TeacherForced};
 use smpo_results::TerminatorSet;
-
-use crate::teacher_forced::TeacherForced;
 
 /// Everything that runs the model under evaluation.
 pub struct Engines {
@@ -40,12 +38,4 @@ impl Engines {
     pub fn with_scorer(self, scorer: impl TeacherForced + 'static) -> Self {
         Engines { scorer: Some(Box::new(scorer)), ..self }
     }
-}
-
-/// Terminators in the order of their ids.
-pub fn terminator_set(entries: impl IntoIterator<Item = (u32, String)>) -> TerminatorSet {
-    let mut entries: Vec<(u32, String)> = entries.into_iter().collect();
-    entries.sort();
-    let (ids, tokens) = entries.into_iter().unzip();
-    TerminatorSet { ids, tokens }
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use smpo_results::{EvaluationDir, FinishReason, Measurement, MetricsFile, ModelInfo, RunManifest, SCHEMA_VERSION};
 
-pub use engines::{Engines, terminator_set};
+pub use engines::Engines;
 pub use error::EvaluateError;
 
 use crate::fidelity;
@@ -220,7 +220,7 @@ fn manifest(suite: &Suite, options: &Options, engines: &Engines) -> Result<RunMa
         kind: "eval".into(),
         model: options.model.clone(),
         suite: suite.info()?,
-        sampler: Some(suite.sampler_info()),
+        sampler: Some(suite.sampler),
         cap: Some(suite.cap),
         samples_per_prompt: suite.samples_per_prompt,
         terminators: engines.terminators.clone(),

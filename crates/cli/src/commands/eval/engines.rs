@@ -5,8 +5,8 @@ use std::path::Path;
 use smpo_devices::Choice;
 use smpo_eval::{Engines, weights};
 use smpo_files::sha256;
-use smpo_inference::{Codec, Generator as _, HttpGenerator};
-use smpo_native::{NativeModel, NativeOptions};
+use smpo_inference::HttpGenerator;
+use smpo_native::{NativeGenerator, NativeModel, NativeOptions};
 
 use crate::exit::{Failure, OrFail};
 
@@ -82,8 +82,15 @@ impl Local<'_> {
                     threads: self.threads.unwrap_or(default.threads),
                     batch: self.batch.unwrap_or(default.batch),
                 };
-                let engines = scorer?.engines(options)?;
-                Ok(Loaded { engines, weights_sha256, no_scorer: None })
+                let scorer = scorer?;
+                let generators = scorer.generators(options)?;
+                let tokenizer = generators.first().map(NativeGenerator::tokenizer);
+                let engines = Engines {
+                    terminators: tokenizer.map(|tokenizer| tokenizer.terminators().into()),
+                    template_sha256: tokenizer.map(|tokenizer| sha256(tokenizer.template().source().as_bytes())),
+                    ..Engines::new(generators)
+                };
+                Ok(Loaded::new(engines, Ok::<_, Failure>(scorer), weights_sha256))
             }
         }
     }
@@ -92,7 +99,6 @@ impl Local<'_> {
     #[cfg(feature = "mistralrs")]
     fn mistral(&self) -> Result<Engines, Failure> {
         use smpo_devices::Kind;
-        use smpo_eval::evaluate::terminator_set;
         use smpo_inference::{MistralConfig, MistralEngine};
 
         let model = Path::new(self.model);
@@ -105,9 +111,10 @@ impl Local<'_> {
         let instances = self.instances.unwrap_or_else(|| if cuda.is_some() { 1 } else { instances(model) });
         let engines = MistralEngine::load_instances(model, &config, instances)?;
         let first = engines.first().ok_or("mistral.rs: expected at least one engine").or_execution_error()?;
-        let terminators = terminator_set(first.terminators().iter().map(|one| (one.id, one.token.clone())));
-        let template_sha256 = Some(sha256(first.template_source().as_bytes()));
-        Ok(Engines { terminators: Some(terminators), template_sha256, ..Engines::new(engines) })
+        let tokenizer = first.tokenizer();
+        let terminators = Some(tokenizer.terminators().into());
+        let template_sha256 = Some(sha256(tokenizer.template().source().as_bytes()));
+        Ok(Engines { terminators, template_sha256, ..Engines::new(engines) })
     }
 }
 
@@ -119,7 +126,7 @@ pub fn served(server: &HttpGenerator, weights: Option<&Path>, concurrency: bool)
         None => Err("no --weights given"),
     };
     let engines = Engines {
-        terminators: scorer.as_ref().ok().map(NativeModel::terminators),
+        terminators: scorer.as_ref().ok().map(|scorer| scorer.tokenizer().terminators().into()),
         template_sha256: server.template_source().map(|source| sha256(source.as_bytes())),
         sampled_log_probs: true,
         sequential_unless_checked: !concurrency,
@@ -139,11 +146,6 @@ impl Loaded {
             Err(error) => Loaded { engines, weights_sha256, no_scorer: Some(error.to_string()) },
         }
     }
-}
-
-/// Chat template and tokenizer for prompts to `/completions`.
-pub fn codec(directory: &Path) -> Result<Codec, Failure> {
-    Ok(Codec::read(&directory.join("tokenizer.json"), &[directory])?)
 }
 
 /// One engine per core for small weights, else one.

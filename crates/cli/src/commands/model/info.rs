@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 use smpo_chat::Terminators;
-use smpo_data::ChatTokenizer;
 use smpo_model::{AdapterInfo, Element, ModelDir, ModelInfo};
+use smpo_tokenizer::ChatTokenizer;
 
 use super::{InfoArgs, text};
 use crate::exit::{Exit, Failure, Outcome};

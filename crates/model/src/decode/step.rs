@@ -1,0 +1,254 @@
+//! One decoding step of many sequences: tokens in, each sequence's next logits out.
+
+use rayon::prelude::*;
+use smpo_kernels::decode::{KeyValueCache, add, gate, normalise, soft_cap, turn};
+use smpo_kernels::embedding;
+
+use super::packed::{PackedBlock, PackedDecoder, Projection};
+use crate::angles::turns;
+use crate::error::{ModelError, Result};
+use crate::rope::Frequencies;
+
+/// Rows computed at once: bounds the memory for intermediate values of a long prompt.
+const ROWS: usize = 256;
+
+/// Queries times keys from which on attention is shared among threads.
+const SHARED_ATTENTION: usize = 1 << 12;
+
+/// Keys and values of the tokens of one sequence.
+#[derive(Debug, Clone)]
+pub struct Sequence {
+    caches: Vec<KeyValueCache>,
+    frequencies: Vec<Frequencies>,
+    tokens: usize,
+    room: usize,
+}
+
+/// Tokens for one sequence: its whole prompt at first, the token just drawn later.
+#[derive(Debug)]
+pub struct Feed<'a> {
+    /// The sequence they are appended to.
+    pub sequence: &'a mut Sequence,
+    /// Token ids; at least one.
+    pub tokens: &'a [u32],
+}
+
+/// Buffers for intermediate values, reused from step to step.
+#[derive(Debug, Clone, Default)]
+pub struct Scratch {
+    rows: Vec<Row>,
+    ids: Vec<u32>,
+    angles: Vec<Vec<f32>>,
+    residual: Vec<f32>,
+    normed: Vec<f32>,
+    qkv: Vec<f32>,
+    attended: Vec<f32>,
+    update: Vec<f32>,
+    gate_up: Vec<f32>,
+    gated: Vec<f32>,
+    scores: Vec<f32>,
+    last: Vec<f32>,
+    logits: Vec<f32>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Row {
+    feed: usize,
+    position: usize,
+    last: bool,
+}
+
+impl Sequence {
+    /// Number of tokens in the cache.
+    pub fn tokens(&self) -> usize {
+        self.tokens
+    }
+}
+
+impl PackedDecoder {
+    /// An empty sequence that may grow to `room` tokens. A rope that depends on length (LongRoPE) goes by `room`, so
+    /// that one sequence never mixes two sets of frequencies.
+    pub fn sequence(&self, room: usize) -> Sequence {
+        Sequence {
+            caches: self.blocks.iter().map(|block| KeyValueCache::new(block.cache, room)).collect(),
+            frequencies: self.spec.ropes.iter().map(|rope| rope.frequencies(room)).collect(),
+            tokens: 0,
+            room,
+        }
+    }
+
+    /// Appends the tokens and returns the logits after each feed's last, (`B`, `V`) in the order of the feeds.
+    ///
+    /// # Errors
+    /// Before anything is appended: when a feed has no token, a token is not below `V`, or a sequence has no room.
+    pub fn advance<'s>(&self, feeds: &mut [Feed<'_>], scratch: &'s mut Scratch) -> Result<&'s [f32]> {
+        self.check(feeds)?;
+        scratch.last.clear();
+        let mut pending = std::mem::take(&mut scratch.rows);
+        pending.clear();
+        for (index, feed) in feeds.iter().enumerate() {
+            let tokens = feed.tokens.len();
+            pending.extend((0..tokens).map(|offset| Row {
+                feed: index,
+                position: feed.sequence.tokens + offset,
+                last: offset + 1 == tokens,
+            }));
+        }
+        let before: Vec<usize> = feeds.iter().map(|feed| feed.sequence.tokens).collect();
+        for rows in pending.chunks(ROWS) {
+            scratch.ids.clear();
+            scratch.ids.extend(rows.iter().map(|row| feeds[row.feed].tokens[row.position - before[row.feed]]));
+            self.run(rows, feeds, scratch)?;
+        }
+        feeds.iter_mut().for_each(|feed| feed.sequence.tokens += feed.tokens.len());
+        scratch.rows = pending;
+        resize(&mut scratch.logits, feeds.len() * self.spec.vocab_size);
+        self.head.multiply(&scratch.last, &mut scratch.logits);
+        if let Some(cap) = self.spec.logit_soft_cap {
+            soft_cap(&mut scratch.logits, cap as f32);
+        }
+        Ok(&scratch.logits)
+    }
+
+    fn check(&self, feeds: &[Feed<'_>]) -> Result<()> {
+        for feed in feeds {
+            if feed.tokens.is_empty() {
+                return Err(ModelError::input("tokens of a sequence", "at least one", "none"));
+            }
+            if let Some(id) = feed.tokens.iter().find(|id| **id as usize >= self.spec.vocab_size) {
+                let expected = format!("an id below the vocabulary of {}", self.spec.vocab_size);
+                return Err(ModelError::input("token", expected, id.to_string()));
+            }
+            let length = feed.sequence.tokens + feed.tokens.len();
+            if length > feed.sequence.room {
+                let expected = format!("at most {} tokens", feed.sequence.room);
+                return Err(ModelError::input("sequence", expected, length.to_string()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs all blocks on some rows and appends the normalised hidden states of each feed's last row to `scratch.last`.
+    fn run(&self, rows: &[Row], feeds: &mut [Feed<'_>], scratch: &mut Scratch) -> Result<()> {
+        scratch.residual = embedding(&self.embedding, &scratch.ids)?.flatten_all()?.to_vec1()?;
+        if let Some(scale) = self.spec.embedding_scale {
+            scratch.residual.iter_mut().for_each(|x| *x *= scale as f32);
+        }
+        self.set_angles(rows, feeds, scratch);
+        let count = self.blocks.len();
+        for (index, block) in self.blocks.iter().enumerate() {
+            self.attend(index, block, rows, feeds, scratch);
+            if index + 1 == count {
+                keep_last(rows, self.spec.hidden_size, &mut scratch.residual);
+                keep_last(rows, self.spec.query_width(), &mut scratch.attended);
+            }
+            self.feed_forward(block, scratch);
+        }
+        resize(&mut scratch.normed, scratch.residual.len());
+        normalise(&scratch.residual, &self.norm, self.spec.norm_eps, &mut scratch.normed);
+        scratch.last.extend_from_slice(&scratch.normed);
+        Ok(())
+    }
+
+    /// Cosines, then sines, of each row, for each rope.
+    fn set_angles(&self, rows: &[Row], feeds: &[Feed<'_>], scratch: &mut Scratch) {
+        scratch.angles.resize_with(self.spec.ropes.len(), Vec::new);
+        for (rope, angles) in scratch.angles.iter_mut().enumerate() {
+            angles.clear();
+            for row in rows {
+                let frequencies = &feeds[row.feed].sequence.frequencies[rope];
+                angles.extend(turns(frequencies, row.position as u32).map(|(cos, _)| cos));
+                angles.extend(turns(frequencies, row.position as u32).map(|(_, sin)| sin));
+            }
+        }
+    }
+
+    /// Attention of one block through the caches: `scratch.residual` to `scratch.attended`, (rows, heads, `head_dim`).
+    fn attend(&self, index: usize, block: &PackedBlock, rows: &[Row], feeds: &mut [Feed<'_>], scratch: &mut Scratch) {
+        let spec = &self.spec;
+        let (query, kv, dim) = (spec.query_width(), spec.kv_width(), spec.head_dim);
+        resize(&mut scratch.normed, scratch.residual.len());
+        normalise(&scratch.residual, &block.input_norm, spec.norm_eps, &mut scratch.normed);
+        block.qkv.run(&scratch.normed, &mut scratch.qkv);
+        let angles = &scratch.angles[block.rope];
+        let half = spec.ropes[block.rope].rotary_dim / 2;
+        for (slot, (row, qkv)) in rows.iter().zip(scratch.qkv.chunks_exact_mut(query + 2 * kv)).enumerate() {
+            let (queries, rest) = qkv.split_at_mut(query);
+            let (keys, values) = rest.split_at_mut(kv);
+            let (cos, sin) = angles[slot * 2 * half..(slot + 1) * 2 * half].split_at(half);
+            for (heads, norm) in [(&mut *queries, 0), (&mut *keys, 1)] {
+                if let Some(gains) = &block.qk_norm {
+                    resize(&mut scratch.update, heads.len());
+                    normalise(heads, &gains[norm], spec.norm_eps, &mut scratch.update);
+                    heads.copy_from_slice(&scratch.update);
+                }
+                turn(heads, dim, cos, sin);
+            }
+            feeds[row.feed].sequence.caches[index].push(keys, values);
+        }
+        resize(&mut scratch.attended, rows.len() * query);
+        let seen: usize = rows.iter().map(|row| row.position + 1).sum();
+        let one = |(row, (qkv, out)): (&Row, (&[f32], &mut [f32])), scores: &mut Vec<f32>| {
+            feeds[row.feed].sequence.caches[index].attend(&qkv[..query], row.position, scores, out);
+        };
+        if seen < SHARED_ATTENTION || rayon::current_num_threads() == 1 {
+            let heads = scratch.qkv.chunks_exact(query + 2 * kv).zip(scratch.attended.chunks_exact_mut(query));
+            rows.iter().zip(heads).for_each(|row| one(row, &mut scratch.scores));
+        } else {
+            let heads = scratch.qkv.par_chunks_exact(query + 2 * kv).zip(scratch.attended.par_chunks_exact_mut(query));
+            rows.par_iter().zip(heads).for_each_init(Vec::new, |scores, row| one(row, scores));
+        }
+    }
+
+    /// The rest of a block: adds the outputs of attention and of the feed-forward layer to `scratch.residual`.
+    fn feed_forward(&self, block: &PackedBlock, scratch: &mut Scratch) {
+        let (spec, eps) = (&self.spec, self.spec.norm_eps);
+        let Scratch { residual, normed, attended, update, gate_up, gated, .. } = scratch;
+        resize(normed, residual.len());
+        let add_update = |residual: &mut [f32], update: &[f32], post: &Option<Vec<f32>>, normed: &mut [f32]| match post
+        {
+            None => add(residual, update),
+            Some(gain) => {
+                normalise(update, gain, eps, normed);
+                add(residual, normed);
+            }
+        };
+        block.output.run(attended, update);
+        add_update(residual, update, &block.post_attention_norm, normed);
+        normalise(residual, &block.feed_forward_norm, eps, normed);
+        block.gate_up.run(normed, gate_up);
+        resize(gated, gate_up.len() / 2);
+        let pairs =
+            gate_up.chunks_exact(2 * spec.intermediate_size).zip(gated.chunks_exact_mut(spec.intermediate_size));
+        pairs.for_each(|(gate_up, out)| gate(block.gate, gate_up, out));
+        block.down.run(gated, update);
+        add_update(residual, update, &block.post_feed_forward_norm, normed);
+    }
+}
+
+impl Projection {
+    /// `x·Wᵀ + b` for all rows.
+    fn run(&self, x: &[f32], y: &mut Vec<f32>) {
+        let rows = x.len() / self.matrix.inputs().max(1);
+        resize(y, rows * self.matrix.outputs());
+        self.matrix.multiply(x, y);
+        if let Some(bias) = &self.bias {
+            add(y, bias);
+        }
+    }
+}
+
+/// Moves the rows that are last to the front and drops the others.
+fn keep_last(rows: &[Row], width: usize, values: &mut Vec<f32>) {
+    let mut kept = 0;
+    for (index, _) in rows.iter().enumerate().filter(|(_, row)| row.last) {
+        values.copy_within(index * width..(index + 1) * width, kept * width);
+        kept += 1;
+    }
+    values.truncate(kept * width);
+}
+
+/// Sets the length; the values are overwritten next.
+fn resize(values: &mut Vec<f32>, len: usize) {
+    values.resize(len, 0.0);
+}

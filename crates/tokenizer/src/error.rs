@@ -1,0 +1,67 @@
+//! Errors of loading a tokenizer, and between a conversation and its tokens.
+
+use std::path::PathBuf;
+
+use smpo_chat::ChatError;
+
+/// An error of this crate.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenizerError {
+    /// The chat template or a configuration file of the model directory cannot be used.
+    #[error(transparent)]
+    Chat(#[from] ChatError),
+    /// `tokenizer.json` is missing or malformed.
+    #[error(
+        "{}: cannot load the tokenizer: {message}; expected a tokenizer.json that tokenizers 0.22 reads: save the \
+         tokenizer again with that release or an earlier one", path.display()
+    )]
+    Load {
+        /// The file.
+        path: PathBuf,
+        /// Message of the `tokenizers` crate.
+        message: String,
+    },
+    /// The tokenizer failed on a text or on ids.
+    #[error("the tokenizer failed: {0}")]
+    Tokenizer(String),
+    /// The template renders messages without their text.
+    #[error(
+        "{origin}: the chat template leaves out what plain text messages say; expected one that writes \
+         `message.content`, got one for content in parts (images and text): give another `chat_template`"
+    )]
+    DropsText {
+        /// File of the template.
+        origin: String,
+    },
+    /// Nothing in the model directory names a token that ends a turn.
+    #[error(
+        "{}: no terminator: expected `eos_token` in tokenizer_config.json, `eos_token_id` in generation_config.json \
+         or config.json, or a chat template that ends the assistant's turn with a special token; without one no \
+         completion can end", dir.display()
+    )]
+    NoTerminator {
+        /// The model directory.
+        dir: PathBuf,
+    },
+    /// The prompt renders differently once a completion follows.
+    #[error(
+        "the chat template changes the prompt when a completion follows it: the texts part at byte {at} of {length}, \
+         before the last prompt message ends; expected render(prompt + completion) to begin with render(prompt)"
+    )]
+    PromptChanges {
+        /// Byte at which the texts part.
+        at: usize,
+        /// Length of the rendered prompt in bytes.
+        length: usize,
+    },
+    /// Roles that cannot be split into a prompt and a completion.
+    #[error("{list}: expected {expected}, got {got}")]
+    Roles {
+        /// List of messages: `prompt` or `completion`.
+        list: &'static str,
+        /// Roles that are allowed.
+        expected: &'static str,
+        /// Role that is there.
+        got: String,
+    },
+}
