@@ -8,23 +8,24 @@ use std::error::Error;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use smpo_eval::{ALL, Evaluated, Event, Options, Suite, evaluate};
+use smpo_eval::{ALL, Engines, Event, Options, Suite, evaluate};
 use smpo_native::{NativeModel, NativeOptions};
 
 /// Samples `suite` from `model`, scores its gold answers, and writes an evaluation directory to `out`.
 pub fn run(model: &Path, suite: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
     let suite = Suite::read(suite)?;
-    // Any `Generator` will do, with or without a `TeacherForced` scorer: `Engines::new(generators).with_scorer(scorer)`.
-    let engines = NativeModel::load(model, None)?.engines(NativeOptions::default())?;
+    let native = NativeModel::load(model, None)?;
+    // Any `Generator` samples; any `TeacherForced` scorer checks it and scores gold answers.
+    let engines = Engines::new(native.generators(NativeOptions::default())?).with_scorer(native);
     let source = model.display().to_string();
     let options = Options::new(out, &source, "my-model");
-    let evaluated = evaluate(&suite, engines, &options, &mut |event| {
+    let report = evaluate(&suite, engines, &options, &mut |event| {
         if let Event::Sampling(state) = event {
             eprint!("\r{} of {} samples", state.done, state.total);
         }
         ControlFlow::Continue(())
     })?;
-    let Evaluated::Done(report) = evaluated else { return Err("stopped".into()) };
+    let report = report.ok_or("stopped")?;
     eprintln!();
     for metric in ["eos_rate", "loop_rate", "eos_logp_gold"] {
         let estimate = report.metrics.get(metric, ALL).ok_or("not measured")?;

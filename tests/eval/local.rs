@@ -7,7 +7,6 @@ mod gguf_file;
 use std::fs;
 #[cfg(feature = "mistralrs")]
 use std::path::Path;
-use std::path::PathBuf;
 
 #[cfg(feature = "mistralrs")]
 use predicates::prelude::PredicateBooleanExt as _;

@@ -3,10 +3,9 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use smpo_eval::teacher_forced::{Item, ScorerError};
 use smpo_eval::{
-    ALL, Engines, EvaluateError, Evaluated, Event, FidelityCheck, FidelityError, Options, Prompt, Report, Suite,
-    TeacherForced, TokenScores, evaluate,
+    ALL, Engines, EvaluateError, Event, FidelityCheck, FidelityError, Item, Options, Prompt, Report, ScorerError,
+    Suite, TeacherForced, TokenScores, evaluate,
 };
 use smpo_inference::{Completion, FinishReason, Sampler, Scripted};
 use smpo_results::{EvaluationDir, Message, Sample, read_jsonl};
@@ -72,10 +71,7 @@ fn run(suite: &Suite, engines: Engines, options: &Options) -> Result<(Report, Ve
         events.push(event);
         ControlFlow::Continue(())
     })?;
-    match evaluated {
-        Evaluated::Done(report) => Ok((report, events)),
-        Evaluated::Stopped => panic!("nobody stopped it"),
-    }
+    Ok((evaluated.expect("nobody stopped it"), events))
 }
 
 #[test]
@@ -135,7 +131,7 @@ fn a_break_stops_and_the_same_call_resumes() {
         Event::Sampling(state) if state.done >= 5 => ControlFlow::Break(()),
         _ => ControlFlow::Continue(()),
     });
-    assert_eq!(stopped.expect("stops"), Evaluated::Stopped);
+    assert_eq!(stopped.expect("stops"), None);
     let files = EvaluationDir::new(dir.path());
     let kept: Vec<Sample> = read_jsonl(&files.samples(), "sample").expect("valid");
     assert!((5..40).contains(&kept.len()), "{}", kept.len());

@@ -1,8 +1,8 @@
 //! Gold answers and held-out pairs through a scorer that is arithmetic, not a model.
 
 use smpo_data::PreferencePair;
-use smpo_eval::teacher_forced::{Item, ScorerError, TeacherForcedError, measure_gold, measure_pairs};
-use smpo_eval::{ALL, HELD_OUT, Prompt, Suite, TeacherForced, TokenScores, measure};
+use smpo_eval::teacher_forced::{TeacherForcedError, measure_gold, measure_pairs};
+use smpo_eval::{ALL, HELD_OUT, Item, Prompt, ScorerError, Suite, TeacherForced, TokenScores, measure};
 use smpo_inference::Sampler;
 use smpo_results::Message;
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use smpo_devices::Choice;
-use smpo_eval::{EvaluateError, Evaluated, FidelityCheck, FidelityError, Options, RunError, Suite, evaluate};
+use smpo_eval::{EvaluateError, FidelityCheck, FidelityError, Options, RunError, Suite, evaluate};
 use smpo_inference::http::LogprobBase;
 use smpo_inference::{Generator, HttpConfig, HttpGenerator};
 use smpo_report::estimates;
@@ -21,7 +21,7 @@ use smpo_tokenizer::ChatTokenizer;
 use self::check::Kind;
 use self::display::Display;
 pub use self::engines::{Loaded, Local, LocalEngine};
-use crate::exit::{Exit, Failure, OrFail, Outcome};
+use crate::exit::{Exit, Failure, Outcome};
 use crate::interrupt;
 use crate::output::{self, Format};
 use crate::progress::Progress;
@@ -226,11 +226,8 @@ pub fn evaluate_shown(
         display.show(event);
         if interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
-    match evaluated {
-        Ok(Evaluated::Done(report)) => Ok(Some(report.metrics)),
-        Ok(Evaluated::Stopped) => Ok(None),
-        Err(error) => Err(with_flags(error).prefixed(format_args!("{name}: "))),
-    }
+    let report = evaluated.map_err(|error| with_flags(error).prefixed(format_args!("{name}: ")))?;
+    Ok(report.map(|report| report.metrics))
 }
 
 /// The error, with the flags that help.

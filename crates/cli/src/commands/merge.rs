@@ -160,7 +160,7 @@ fn method(args: &MergeArgs) -> Result<MergeMethod, Failure> {
             base: args
                 .base
                 .clone()
-                .ok_or_else(|| Failure::user(format!("--method ties needs --base, the common base model")))?,
+                .ok_or_else(|| Failure::user("--method ties needs --base, the common base model"))?,
             weights,
             density: args.density.unwrap_or(0.2),
             lambda: args.lambda.unwrap_or(1.0),

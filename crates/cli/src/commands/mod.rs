@@ -72,7 +72,7 @@ fn threads() -> usize {
 /// Sets the size of the global thread pool; called once, before anything computes.
 fn set_threads(threads: Option<usize>) -> Result<(), Failure> {
     match threads {
-        Some(0) => Err(Failure::user(format!("--threads: expected at least 1, got 0"))),
+        Some(0) => Err(Failure::user("--threads: expected at least 1, got 0")),
         Some(threads) => rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().or_execution_error(),
         None => Ok(()),
     }

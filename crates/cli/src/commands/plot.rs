@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use smpo_report::curves;
 
-use crate::exit::{Exit, Failure, OrFail, Outcome};
+use crate::exit::{Exit, OrFail, Outcome};
 use crate::output::print;
 
 /// Plot the training metrics of one or more runs over their steps, on one self-contained HTML page.

@@ -8,7 +8,7 @@ use smpo_eval::score::{CompletionFile, InputFormat, assemble, directories, write
 use smpo_report::estimates;
 use smpo_results::{EvaluationDir, FinishReason, MetricsFile};
 
-use crate::exit::{Exit, Failure, OrFail, Outcome};
+use crate::exit::{Exit, OrFail, Outcome};
 use crate::output::{self, Format};
 use crate::progress::Progress;
 

@@ -37,9 +37,9 @@ pub fn run(args: SelfTestArgs) -> Outcome {
     let progress = Progress::new();
     let device = args.device.open(&progress)?;
     if device.kind() == Kind::Cpu {
-        return Err(Failure::user(format!(
-            "--device: expected cuda, cuda:N or emulated, got cpu, the reference of the comparison"
-        )));
+        return Err(Failure::user(
+            "--device: expected cuda, cuda:N or emulated, got cpu, the reference of the comparison",
+        ));
     }
     let report = SelfTest::run(&device)?;
     match args.format {

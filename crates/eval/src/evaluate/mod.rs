@@ -91,15 +91,6 @@ pub enum Event {
     },
 }
 
-/// Outcome of an evaluation.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Evaluated {
-    /// Complete: the report of what is now on disk.
-    Done(Report),
-    /// Stopped by the callback; the same call resumes.
-    Stopped,
-}
-
 /// Results of a complete evaluation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {
@@ -113,7 +104,7 @@ pub struct Report {
 /// pairs, and writes `run.json`, `samples.jsonl`, `measurements.jsonl` and `metrics.json` to `options.out`.
 ///
 /// `on_event` is called after every sample and every batch of scores; [`ControlFlow::Break`] stops sampling after the
-/// requests in flight.
+/// requests in flight and returns `None`; the same call resumes.
 ///
 /// # Errors
 /// [`EvaluateError`]. Samples that exist stay on disk.
@@ -122,7 +113,7 @@ pub fn evaluate(
     mut engines: Engines,
     options: &Options,
     on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
-) -> Result<Evaluated, EvaluateError> {
+) -> Result<Option<Report>, EvaluateError> {
     let dir = EvaluationDir::new(&options.out);
     if options.restart {
         remove(&dir)?;
@@ -140,7 +131,7 @@ pub fn evaluate(
     })?;
     let samples = match sampled {
         Sampled::All(samples) => samples,
-        Sampled::Stopped(_) => return Ok(Evaluated::Stopped),
+        Sampled::Stopped(_) => return Ok(None),
     };
     let mut failures = samples.iter().filter(|sample| sample.finish_reason == FinishReason::Error).peekable();
     if let Some(first) = failures.peek() {
@@ -165,7 +156,7 @@ pub fn evaluate(
         );
     }
     let measured = write_results(&dir, &manifest, &samples, rows)?;
-    Ok(Evaluated::Done(Report { manifest, metrics: measured.metrics }))
+    Ok(Some(Report { manifest, metrics: measured.metrics }))
 }
 
 /// The fidelity check, if there can be one.

@@ -6,7 +6,7 @@ use smpo_model::Element;
 
 use crate::commands::device::DeviceArgs;
 use crate::commands::{named, set_threads};
-use crate::exit::{Exit, Failure, Outcome};
+use crate::exit::{Exit, Outcome};
 use crate::memory;
 use crate::output::{self, Format};
 use crate::progress::Progress;

@@ -90,7 +90,7 @@ impl Local<'_> {
                     template_sha256: tokenizer.map(|tokenizer| sha256(tokenizer.template().source().as_bytes())),
                     ..Engines::new(generators)
                 };
-                Ok(Loaded::new(engines, Ok::<_, Failure>(scorer), weights_sha256))
+                Ok(Loaded::new(engines, Ok::<_, String>(scorer), weights_sha256))
             }
         }
     }

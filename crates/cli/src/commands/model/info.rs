@@ -68,7 +68,7 @@ pub enum Chat {
 /// Runs the command.
 pub fn run(args: InfoArgs) -> Outcome {
     if args.tokens == 0 {
-        return Err(Failure::user(format!("--tokens: expected at least 1, got 0")));
+        return Err(Failure::user("--tokens: expected at least 1, got 0"));
     }
     let dir = ModelDir::open(&args.model, args.base.as_deref())?;
     let info = ModelInfo::read(dir.weights())?;
