@@ -199,8 +199,6 @@ fn highest_published(loss: &Loss, adapters: bool) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     fn record(step: u64, metrics: &[(&'static str, f64)]) -> StepRecord {
@@ -242,17 +240,14 @@ mod tests {
 
     #[test]
     fn a_learning_rate_is_judged_by_method_and_size() {
-        let config = |lr: &str, lora: bool| {
-            let text = format!(
-                "model_name_or_path = \"m\"\noutput_dir = \"o\"\ndataset = \"d\"\nlearning_rate = {lr}\n\
-                 use_peft = {lora}\n[loss]\nkind = \"dpo\"\n"
-            );
-            TrainConfig::parse(&text, Path::new("run.toml"), &[]).unwrap()
+        let config = |lr: f64, lora: bool| {
+            let builder = TrainConfig::builder(Loss::Dpo(Default::default())).model("m").output_dir("o");
+            builder.train_files(["d"]).learning_rate(lr).use_peft(lora).build().unwrap()
         };
         let alarm = |lr, lora, size| Alarms::default().before(&config(lr, lora), size);
-        let said = alarm("2e-5", false, 1_500_000_000).unwrap();
+        let said = alarm(2e-5, false, 1_500_000_000).unwrap();
         assert!(said.what.contains("20 times the highest published for dpo on all weights"), "{}", said.what);
-        assert_eq!(alarm("2e-5", true, 1_500_000_000), None);
-        assert_eq!(alarm("2e-5", false, 649_000), None);
+        assert_eq!(alarm(2e-5, true, 1_500_000_000), None);
+        assert_eq!(alarm(2e-5, false, 649_000), None);
     }
 }

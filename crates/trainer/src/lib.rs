@@ -23,7 +23,6 @@ mod loss_scale;
 pub mod memory;
 mod openmetrics;
 mod packing;
-mod precision;
 pub mod preflight;
 mod probe;
 pub mod record;
@@ -39,7 +38,7 @@ mod tensorboard;
 mod tokenizer_dir;
 
 pub use alarm::{Alarm, AlarmKind};
-pub use config::{DataCheck, Init, MemoryCheck, ReadConfig, TrainConfig};
+pub use config::{DataCheck, Init, MemoryCheck, ReadConfig, TrainConfig, TrainConfigBuilder};
 pub use emulation::on_device;
 pub use error::TrainError;
 pub use judge::StopReason;

@@ -221,8 +221,7 @@ impl fmt::Display for MemoryShortage {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
+    use smpo_losses::LossConfig;
     use smpo_model::Config;
 
     use super::*;
@@ -240,11 +239,9 @@ mod tests {
         Config::from_dir(dir.path()).unwrap().spec().clone()
     }
 
-    fn config(extra: &str) -> TrainConfig {
-        let text = format!(
-            "model_name_or_path = \"m\"\ndataset = \"d.jsonl\"\noutput_dir = \"o\"\nlearning_rate = 1e-5\n{extra}\n[loss]\nkind = \"smpo\""
-        );
-        TrainConfig::parse(&text, Path::new("c.toml"), &[]).unwrap()
+    fn config() -> TrainConfig {
+        let builder = TrainConfig::builder(LossConfig::smpo()).model("m").output_dir("o").train_files(["d.jsonl"]);
+        builder.learning_rate(1e-5).build().unwrap()
     }
 
     fn row(tokens: usize) -> Row {
@@ -254,7 +251,7 @@ mod tests {
 
     #[test]
     fn the_cheapest_remedy_that_fits_is_named() {
-        let (spec, config, row) = (spec(), config(""), row(1000));
+        let (spec, config, row) = (spec(), config(), row(1000));
         let found = |free| shortage(&config, &spec, &row, free).unwrap();
         assert_eq!(found(64 * GIB), None);
         let weights = 1_543_714_304u64 * 4;
@@ -276,14 +273,17 @@ mod tests {
     #[test]
     fn packs_take_no_more_than_what_is_there_anyway() {
         let spec = spec();
-        let plain = max_tokens(&config(""), &spec).unwrap();
+        let plain = max_tokens(&config(), &spec).unwrap();
         assert_eq!(plain, MOST_TOKENS);
-        assert_eq!(max_tokens(&config("device = \"cuda\""), &spec).unwrap(), MOST_TOKENS_ON_A_GPU);
-        assert_eq!(max_tokens(&config("max_tokens_per_pack = 77"), &spec).unwrap(), 77);
-        let estimate = MemoryPlan::new(&config("per_device_train_batch_size = 64"), &spec, 512, 512).unwrap();
+        let gpu = TrainConfig { device: Choice::Cuda(0), ..config() };
+        assert_eq!(max_tokens(&gpu, &spec).unwrap(), MOST_TOKENS_ON_A_GPU);
+        let given = TrainConfig { max_tokens_per_pack: Some(77), ..config() };
+        assert_eq!(max_tokens(&given, &spec).unwrap(), 77);
+        let batch = TrainConfig { per_device_train_batch_size: 64, ..config() };
+        let estimate = MemoryPlan::new(&batch, &spec, 512, 512).unwrap();
         assert_eq!(estimate.tokens, plain);
         // A row that is longer is a pack of its own.
-        let long = MemoryPlan::new(&config("max_length = 20000"), &spec, 20_000, 10_000).unwrap();
+        let long = MemoryPlan::new(&TrainConfig { max_length: 20_000, ..config() }, &spec, 20_000, 10_000).unwrap();
         assert_eq!((long.tokens, long.completion_tokens), (20_000, 10_000));
     }
 }

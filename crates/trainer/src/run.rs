@@ -207,13 +207,13 @@ fn read_model_config(config: &TrainConfig) -> Result<Config, TrainError> {
              be downloaded first (hf download NAME --local-dir DIR)",
             source.display()
         );
-        return Err(TrainError::Config { origin: source.clone(), line: None, message });
+        return Err(TrainError::config(source, None, message));
     }
     if source.join("adapter_config.json").is_file() && !source.join("config.json").is_file() {
         let message = "`model_name_or_path` is an adapter: expected the model it adapts; give the adapter as \
                        `adapter_name_or_path` beside it"
             .to_owned();
-        return Err(TrainError::Config { origin: source.clone(), line: None, message });
+        return Err(TrainError::config(source, None, message));
     }
     let model = Config::from_dir(source)?;
     if let Some(positions) = model.spec().max_positions.filter(|positions| config.max_length > *positions) {
@@ -222,7 +222,7 @@ fn read_model_config(config: &TrainConfig) -> Result<Config, TrainError> {
             config.max_length,
             source.display()
         );
-        return Err(TrainError::Config { origin: config.output_dir.join("config.toml"), line: None, message });
+        return Err(TrainError::config(&config.output_dir.join("config.toml"), None, message));
     }
     Ok(model)
 }

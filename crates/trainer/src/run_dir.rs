@@ -115,11 +115,8 @@ impl RunDir {
                 if keys.is_empty() { Ok(()) } else { Err(TrainError::OtherRun { dir: self.0.clone(), keys }) }
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let text = toml::to_string(config).map_err(|error| TrainError::Config {
-                    origin: path.clone(),
-                    line: None,
-                    message: error.to_string(),
-                })?;
+                let text =
+                    toml::to_string(config).map_err(|error| TrainError::config(&path, None, error.to_string()))?;
                 let partial = path.with_extension("toml.partial");
                 fs::write(&partial, text).map_err(io(&partial, "write"))?;
                 fs::rename(&partial, &path).map_err(io(&path, "create"))

@@ -59,7 +59,7 @@ pub(crate) fn prepare(config: &TrainConfig, dir: &Path) -> Result<PathBuf, Train
     for (key, token) in given() {
         let Some(id) = read.tokenizer().token_to_id(token) else {
             let message = format!("`{key}` is {token:?}, which is not in the vocabulary; expected a token that is");
-            return Err(TrainError::Config { origin: source.join("tokenizer.json"), line: None, message });
+            return Err(TrainError::config(&source.join("tokenizer.json"), None, message));
         };
         ids.push((format!("{key}_id"), id));
     }
@@ -93,10 +93,8 @@ fn write_template(text: &str, dir: &Path) -> Result<(), TrainError> {
 /// Changes the JSON object in a file; an absent file is an empty object, and stays absent where nothing changes.
 fn edit(path: &Path, change: impl FnOnce(&mut Map<String, Value>)) -> Result<(), TrainError> {
     let before: Map<String, Value> = match fs::read(path) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| TrainError::Config {
-            origin: path.to_owned(),
-            line: Some(error.line()),
-            message: format!("expected a JSON object: {error}"),
+        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| {
+            TrainError::config(path, Some(error.line()), format!("expected a JSON object: {error}"))
         })?,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Map::new(),
         Err(source) => return Err(TrainError::Io { path: path.to_owned(), action: "read", source }),

@@ -212,7 +212,7 @@ pub fn blame(error: TrainError) -> Failure {
         error => error,
     };
     let wrong_input = match &error {
-        TrainError::Config { .. }
+        TrainError::Config(_)
         | TrainError::Data(_)
         | TrainError::Encode(_)
         | TrainError::Model(_)
