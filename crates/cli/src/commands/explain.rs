@@ -43,13 +43,16 @@ pub struct ExplainArgs {
 
 /// Runs the command.
 pub fn run(args: ExplainArgs) -> Outcome {
-    let objective = read_objective(&args.config)?;
+    let mut objective = read_objective(&args.config)?;
     let rows = read_rows(&args.logps, &read(&args.logps)?).usage()?;
     if let Some(margin) = args.margin.filter(|margin| !(*margin >= 0.0 && margin.is_finite())) {
         return Err(Failure::Usage(anyhow!("--margin: expected a finite number of at least 0, got {margin}")));
     }
+    if let Some(margin) = args.margin {
+        objective = objective.with_target_margin(margin).usage()?;
+    }
     let tokenizer = args.tokenizer.as_deref().map(read_tokenizer).transpose()?;
-    let evaluation = explain(&objective, &args.logps, &rows, args.margin).usage()?;
+    let evaluation = explain(&objective, &args.logps, &rows).usage()?;
     match args.format {
         Format::Json => output::print_json(&Report::new(&rows, &evaluation))?,
         Format::Text => {
