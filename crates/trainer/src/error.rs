@@ -3,6 +3,9 @@
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
+use smpo_kernels::KernelError;
+use smpo_model::ModelError;
+
 use crate::config::{ConfigErrors, ConfigProblem};
 use crate::memory::MemoryShortage;
 
@@ -42,10 +45,13 @@ pub enum TrainError {
     Device(#[from] smpo_devices::DeviceError),
     /// The model directory is wrong, or the model refused a batch.
     #[error(transparent)]
-    Model(#[from] smpo_model::ModelError),
+    Model(ModelError),
     /// An operation refused its input.
     #[error(transparent)]
-    Kernel(#[from] smpo_kernels::KernelError),
+    Kernel(KernelError),
+    /// The device ran out of memory.
+    #[error("{0}; lower max_tokens_per_pack or max_length, or set gradient_checkpointing = true")]
+    OutOfMemory(KernelError),
     /// An error of candle.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
@@ -161,6 +167,24 @@ fn counted(steps: u64) -> String {
     if steps == 1 { "1 step was".to_owned() } else { format!("{steps} steps were") }
 }
 
+impl From<KernelError> for TrainError {
+    fn from(error: KernelError) -> Self {
+        match error {
+            KernelError::OutOfMemory { .. } => Self::OutOfMemory(error),
+            other => Self::Kernel(other),
+        }
+    }
+}
+
+impl From<ModelError> for TrainError {
+    fn from(error: ModelError) -> Self {
+        match error {
+            ModelError::Kernel(error @ KernelError::OutOfMemory { .. }) => Self::OutOfMemory(error),
+            other => Self::Model(other),
+        }
+    }
+}
+
 impl TrainError {
     /// One error of the configuration, or of a file that it names.
     pub(crate) fn config(origin: &Path, line: Option<usize>, message: String) -> Self {
@@ -172,4 +196,18 @@ impl TrainError {
 pub(crate) fn io(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> TrainError {
     let path = path.to_owned();
     move |source| TrainError::Io { path, action, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_out_of_memory_comes_with_the_keys_that_help() {
+        let full = || KernelError::OutOfMemory { asked: 8, free: 4, total: 6 };
+        for error in [TrainError::from(full()), ModelError::from(full()).into()] {
+            assert!(matches!(error, TrainError::OutOfMemory(_)), "{error:?}");
+            assert!(error.to_string().contains("lower max_tokens_per_pack or max_length"), "{error}");
+        }
+    }
 }

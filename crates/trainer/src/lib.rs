@@ -14,6 +14,7 @@
 pub mod alarm;
 pub mod checkpoint;
 pub mod config;
+mod dry_run;
 mod emulation;
 pub mod error;
 mod held_out;
@@ -39,6 +40,7 @@ mod tokenizer_dir;
 
 pub use alarm::{Alarm, AlarmKind};
 pub use config::{DataCheck, Init, MemoryCheck, ReadConfig, TrainConfig, TrainConfigBuilder};
+pub use dry_run::{DryRun, RowCounts, dry_run};
 pub use emulation::on_device;
 pub use error::TrainError;
 pub use judge::StopReason;

@@ -199,7 +199,7 @@ fn run(
 }
 
 /// The model's configuration, before anything is written for it.
-fn read_model_config(config: &TrainConfig) -> Result<Config, TrainError> {
+pub(crate) fn read_model_config(config: &TrainConfig) -> Result<Config, TrainError> {
     let source = &config.model_name_or_path;
     if !source.is_dir() {
         let message = format!(
@@ -228,7 +228,7 @@ fn read_model_config(config: &TrainConfig) -> Result<Config, TrainError> {
 }
 
 /// The rows to train on and those that are held out: a part of the same files, or files of their own.
-fn load_rows(
+pub(crate) fn load_rows(
     config: &TrainConfig,
     tokenizer: &ChatTokenizer,
     done: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,

@@ -108,21 +108,29 @@ impl RunDir {
     /// Writes the resolved configuration, or refuses a directory that holds another run.
     pub(crate) fn claim(&self, config: &TrainConfig) -> Result<(), TrainError> {
         let path = self.config();
-        match fs::read_to_string(&path) {
-            Ok(text) => {
-                let earlier = TrainConfig::parse(&text, &path, &[])?;
-                let keys = config.differing_keys(&earlier);
-                if keys.is_empty() { Ok(()) } else { Err(TrainError::OtherRun { dir: self.0.clone(), keys }) }
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let text =
-                    toml::to_string(config).map_err(|error| TrainError::config(&path, None, error.to_string()))?;
-                let partial = path.with_extension("toml.partial");
-                fs::write(&partial, text).map_err(io(&partial, "write"))?;
-                fs::rename(&partial, &path).map_err(io(&path, "create"))
-            }
-            Err(source) => Err(TrainError::Io { path, action: "read", source }),
+        if self.refuse_other_run(config)? {
+            return Ok(());
         }
+        let text = toml::to_string(config).map_err(|error| TrainError::config(&path, None, error.to_string()))?;
+        let partial = path.with_extension("toml.partial");
+        fs::write(&partial, text).map_err(io(&partial, "write"))?;
+        fs::rename(&partial, &path).map_err(io(&path, "create"))
+    }
+
+    /// True if the directory holds this run, false if it holds none.
+    ///
+    /// # Errors
+    /// [`TrainError::OtherRun`] if it holds another one.
+    pub(crate) fn refuse_other_run(&self, config: &TrainConfig) -> Result<bool, TrainError> {
+        let path = self.config();
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            Err(source) => return Err(TrainError::Io { path, action: "read", source }),
+        };
+        let earlier = TrainConfig::parse(&text, &path, &[])?;
+        let keys = config.differing_keys(&earlier);
+        if keys.is_empty() { Ok(true) } else { Err(TrainError::OtherRun { dir: self.0.clone(), keys }) }
     }
 }
 
