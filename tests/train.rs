@@ -260,6 +260,48 @@ fn all_errors_of_a_configuration_are_reported_at_once() {
         .stderr(said);
 }
 
+/// A dry run of the configuration in a directory; its report and exit code.
+fn checked(run: &Run, arguments: &[&str]) -> (Option<i32>, Value, String) {
+    let mut command = run.command();
+    let output = command.args(["--check", "--format", "json"]).args(arguments).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code(), serde_json::from_slice(&output.stdout).unwrap_or_default(), said)
+}
+
+#[test]
+fn a_check_counts_rows_and_memory_and_trains_nothing() {
+    let dir = TempDir::new().unwrap();
+    let run = Run::new(dir.path(), "run", "test_size = 4\neos_token = \"<|im_end|>\"", &format!("[loss]\n{SMPO}"));
+    let (code, report, said) = checked(&run, &[]);
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!((report["schema"].as_u64(), report["steps"].as_u64()), (Some(1), Some(20)));
+    assert_eq!((report["rows"]["train"].as_u64(), report["rows"]["held_out"].as_u64()), (Some(24), Some(4)));
+    assert_eq!(report["data"][0]["rows"].as_u64(), Some(1200));
+    assert!(report["memory"]["total_bytes"].as_u64() > Some(1_000_000), "{report}");
+    assert_eq!(report["errors"], serde_json::json!([]));
+    for name in ["config.toml", "metrics.jsonl", "model", "tokenizer", "checkpoints"] {
+        assert!(!run.dir.join(name).exists(), "{name}");
+    }
+    let said = contains("1200 rows").and(contains("24 to train on, 4 held out")).and(contains("memory  about"));
+    assert_cmd::Command::from_std(run.command()).arg("--check").assert().code(0).stdout(said);
+}
+
+#[test]
+fn a_check_reports_every_error_that_would_end_the_run() {
+    let dir = TempDir::new().unwrap();
+    let pairs = dir.path().join("pairs.jsonl");
+    let same = r#"{"prompt": "a?", "chosen": "Yes, it is.", "rejected": "Yes, it is."}"#;
+    fs::write(&pairs, format!("{same}\n").repeat(24)).unwrap();
+    let probe = format!("[loss]\n{SMPO}[probe]\nprompts = \"nowhere.jsonl\"\n");
+    let run = Run::new(dir.path(), "run", "", &probe);
+    let (code, report, said) = checked(&run, &["--set", &format!("dataset={}", pairs.display())]);
+    assert_eq!(code, Some(2), "{said}");
+    let errors: Vec<&str> = report["errors"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    assert_eq!(errors.len(), 2, "{errors:?}");
+    assert!(errors[0].contains("pairs.jsonl:1") && errors[1].contains("nowhere.jsonl: cannot read"), "{errors:?}");
+    assert!(said.contains("the run cannot start: 2 errors") && said.contains("nowhere.jsonl"), "{said}");
+}
+
 #[test]
 fn a_directory_that_cannot_be_written_is_reported() {
     let dir = TempDir::new().unwrap();

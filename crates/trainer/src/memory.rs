@@ -222,7 +222,13 @@ impl fmt::Display for MemoryShortage {
         if *reference > 0 {
             write!(f, ", reference model {}", gigabytes(*reference))?;
         }
-        write!(f, "), {} are free; the longest row is {} with {} tokens; ", gigabytes(self.free), self.row, self.row_tokens)?;
+        write!(
+            f,
+            "), {} are free; the longest row is {} with {} tokens; ",
+            gigabytes(self.free),
+            self.row,
+            self.row_tokens
+        )?;
         match self.remedy {
             Some((change, total)) => write!(f, "with {change} it would take about {}", gigabytes(total))?,
             None => f.write_str(
