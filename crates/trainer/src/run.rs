@@ -10,14 +10,15 @@ use smpo_losses::Objective;
 use smpo_model::{Config, Placement};
 
 use crate::alarm::Alarm;
-use crate::checkpoint::{self, Checkpoint, Memory};
+use crate::checkpoint::{self, Checkpoint, LoopState};
 use crate::config::TrainConfig;
+use crate::early_stopping::{Rules, StopReason};
 use crate::emulation::on_device;
 use crate::error::TrainError;
 use crate::held_out::HeldOut;
-use crate::judge::{Rules, StopReason};
 use crate::learner::Learner;
 use crate::memory;
+use crate::models::Models;
 use crate::preflight;
 use crate::probe::Probe;
 use crate::record::StepRecord;
@@ -25,7 +26,6 @@ use crate::reference::ReferenceCache;
 use crate::row::{self, Rows};
 use crate::run_dir::RunDir;
 use crate::scoring::RowLogps;
-use crate::start::Models;
 use crate::steps::Steps;
 use crate::tokenizer_dir;
 
@@ -156,9 +156,9 @@ fn run(
     let models = Models::load(config, model_config, resumed.as_ref(), &placement)?;
     let (needs_reference, needs_mismatched) = (objective.needs_reference(), objective.needs_mismatched());
     let mut learner = Learner::new(models.policy.clone(), objective, config)?;
-    let memory = match &resumed {
+    let state = match &resumed {
         Some(checkpoint) => checkpoint.restore(&mut learner)?,
-        None => Memory::default(),
+        None => LoopState::default(),
     };
     let reference = || models.reference(config, model_config, &placement);
     let mut references: [Vec<RowLogps>; 2] = Default::default();
@@ -191,7 +191,7 @@ fn run(
         tokenizer: &tokenizer,
         tokenizer_dir: &tokenizer_dir,
         learner,
-        memory,
+        state,
         rules: Rules::new(config),
         not_finite: None,
     };

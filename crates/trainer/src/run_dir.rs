@@ -19,23 +19,23 @@ impl RunDir {
     pub fn config(&self) -> PathBuf {
         self.0.join("config.toml")
     }
-    /// One line a step.
+    /// Metrics, one line per step.
     pub fn metrics(&self) -> PathBuf {
         self.0.join("metrics.jsonl")
     }
-    /// One directory a checkpoint.
+    /// Checkpoints, one directory each.
     pub fn checkpoints(&self) -> PathBuf {
         self.0.join("checkpoints")
     }
-    /// The trained model; its presence means that the run is finished.
+    /// The trained model; it exists once the run is finished.
     pub fn model(&self) -> PathBuf {
         self.0.join("model")
     }
-    /// The tokenizer, where the configuration changes the model's.
+    /// The tokenizer, if the configuration changes the model's.
     pub fn tokenizer(&self) -> PathBuf {
         self.0.join("tokenizer")
     }
-    /// Rows as tokens, unless `token_cache` names another folder.
+    /// Tokenised rows, unless `token_cache` names another directory.
     pub fn tokens(&self) -> PathBuf {
         self.0.join("tokens")
     }
@@ -43,7 +43,7 @@ impl RunDir {
     pub fn reference(&self) -> PathBuf {
         self.0.join("reference")
     }
-    /// Completions of the probe, one file a probe.
+    /// Completions of the probe, one file per probe.
     pub fn probe(&self) -> PathBuf {
         self.0.join("probe")
     }
@@ -52,17 +52,17 @@ impl RunDir {
         self.0.join("tensorboard")
     }
 
-    /// The last step's figures for a scraper.
+    /// The last step's metrics for a scraper.
     pub fn openmetrics(&self) -> PathBuf {
         self.0.join("metrics.prom")
     }
-    /// The directory's own name, which tells runs apart where figures of several come together.
+    /// The directory's own name, which labels the metrics of this run.
     pub fn name(&self) -> String {
         let path = std::path::absolute(&self.0).unwrap_or_else(|_| self.0.clone());
         path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
     }
 
-    /// Takes the directory for one process; it is given back when the file is dropped, however the process ends.
+    /// Locks the directory for one process, until the file is dropped or the process ends.
     pub(crate) fn lock(&self) -> Result<File, TrainError> {
         fs::create_dir_all(&self.0).map_err(io(&self.0, "create"))?;
         let path = self.0.join(".lock");
@@ -70,15 +70,15 @@ impl RunDir {
         match file.try_lock() {
             Ok(()) => Ok(file),
             Err(TryLockError::WouldBlock) => Err(TrainError::Busy { dir: self.0.clone() }),
-            // A file system without locks is no reason not to train.
+            // File systems without locks are tolerated.
             Err(TryLockError::Error(error)) if error.kind() == std::io::ErrorKind::Unsupported => Ok(file),
             Err(TryLockError::Error(error)) => Err(io(&path, "lock")(error)),
         }
     }
 
-    /// Removes what an earlier run left; anything else in the directory stays.
+    /// Removes the files of an earlier run; others in the directory stay.
     pub(crate) fn discard(&self) -> Result<(), TrainError> {
-        // Tokens stay: their names say what they are of.
+        // Tokens stay: their names are hashes of their origin.
         let dirs =
             [self.checkpoints(), self.model(), self.tokenizer(), self.reference(), self.probe(), self.tensorboard()];
         for path in dirs {
@@ -90,7 +90,7 @@ impl RunDir {
         Ok(())
     }
 
-    /// Removes what a process left that died while it wrote.
+    /// Removes incomplete files of a process that was killed.
     pub(crate) fn sweep(&self) -> Result<(), TrainError> {
         for dir in [self.0.clone(), self.checkpoints()] {
             let Ok(entries) = fs::read_dir(&dir) else { continue };

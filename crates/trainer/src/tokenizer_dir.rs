@@ -1,7 +1,7 @@
 //! The tokenizer of a run: the model's, under the tokens and the template that the configuration asks for.
 //!
-//! It is a directory of its own, `tokenizer/` in the run directory, which rows are encoded with and which every saved
-//! model gets its files from. So a model never leaves a run with another template or end than it was trained with.
+//! It is a directory of its own, `tokenizer/` in the run directory, from which rows are encoded and every saved model gets
+//! its files, so that a model is saved with the template and terminator it was trained with.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,18 +14,17 @@ use smpo_model::COMPANIONS;
 use crate::config::TrainConfig;
 use crate::error::{TrainError, io};
 
-/// Where transformers 4 may keep a template: a file that serving engines do not read and saved models do not carry.
+/// File in which transformers 4 may keep a template; serving engines do not read it and saved models do not have it.
 const TEMPLATE_JSON: &str = "chat_template.json";
 const TEMPLATE_JINJA: &str = "chat_template.jinja";
 
-/// What tells how text becomes ids and how a turn ends, beside a model's companions: the configuration names the
-/// terminators too.
+/// Files that the tokenizer depends on, beside a model's companions: the configuration names the terminators too.
 const MORE_FILES: [&str; 2] = ["config.json", TEMPLATE_JSON];
 
-/// Where the run's tokenizer is: the model's own directory where nothing is changed, else `dir`, which is written.
+/// Directory of the run's tokenizer: the model's own if nothing is changed, else `dir`, which is written.
 ///
 /// # Errors
-/// When a token is not in the vocabulary, or a file cannot be read or written.
+/// If a token is not in the vocabulary, or a file cannot be read or written.
 pub(crate) fn prepare(config: &TrainConfig, dir: &Path) -> Result<PathBuf, TrainError> {
     let source = &config.model_name_or_path;
     let named = [("eos_token", &config.eos_token), ("bos_token", &config.bos_token), ("pad_token", &config.pad_token)];
@@ -52,7 +51,7 @@ pub(crate) fn prepare(config: &TrainConfig, dir: &Path) -> Result<PathBuf, Train
             object.insert(key.to_owned(), json!(token));
         }
     })?;
-    // The same names under another file's authority would contradict these.
+    // Its names would contradict these.
     remove_if_there(&dir.join("special_tokens_map.json"))?;
     let read = ChatTokenizer::from_model_dir(dir)?;
     let mut ids = Vec::new();
