@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use smpo_files::{FileError, WholeFile, hex};
 
 use crate::reader::Row;
 use crate::training_row::{TrainingRow, tokenize};
@@ -60,20 +61,8 @@ impl TokenCache {
         }
         let rows = tokenize(tokenizer, rows, done)?;
         let kept: Vec<Option<&T::Tokens>> = rows.iter().map(|row| row.as_ref().ok()).collect();
-        let not_kept = self.keep(&path, &kept).err();
+        let not_kept = write(&path, &kept).err().map(|error| error.source);
         Some(Cached { rows, found: false, not_kept })
-    }
-
-    /// Written beside its place, synced and renamed: a file with the final name is whole.
-    fn keep<T: Serialize>(&self, path: &Path, rows: &[Option<&T>]) -> io::Result<()> {
-        std::fs::create_dir_all(&self.dir)?;
-        let partial = path.with_extension(format!("{}.partial", std::process::id()));
-        let kept = write(&partial, rows).and_then(|()| std::fs::rename(&partial, path));
-        if kept.is_err() {
-            // what is left of it is of no use; the first error is the one to tell
-            let _ = std::fs::remove_file(&partial);
-        }
-        kept
     }
 }
 
@@ -84,8 +73,16 @@ struct Seal {
     sha256: String,
 }
 
-fn write<T: Serialize>(path: &Path, rows: &[Option<&T>]) -> io::Result<()> {
-    let mut file = BufWriter::new(File::create(path)?);
+fn write<T: Serialize>(path: &Path, rows: &[Option<&T>]) -> Result<(), FileError> {
+    let dir = path.parent().unwrap_or(path);
+    std::fs::create_dir_all(dir).map_err(FileError::at(dir, "create the directory"))?;
+    let mut file = BufWriter::new(WholeFile::create(path)?);
+    write_lines(&mut file, rows).map_err(FileError::at(path, "write"))?;
+    let file = file.into_inner().map_err(io::IntoInnerError::into_error);
+    file.map_err(FileError::at(path, "write"))?.commit()
+}
+
+fn write_lines<T: Serialize>(file: &mut impl Write, rows: &[Option<&T>]) -> io::Result<()> {
     let mut hash = Sha256::new();
     let mut line = Vec::new();
     for row in rows {
@@ -95,10 +92,9 @@ fn write<T: Serialize>(path: &Path, rows: &[Option<&T>]) -> io::Result<()> {
         hash.update(&line);
         file.write_all(&line)?;
     }
-    let seal = Seal { rows: rows.len(), sha256: hex(hash) };
-    serde_json::to_writer(&mut file, &seal)?;
-    file.write_all(b"\n")?;
-    file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
+    let seal = Seal { rows: rows.len(), sha256: hex(&hash.finalize()) };
+    serde_json::to_writer(&mut *file, &seal)?;
+    file.write_all(b"\n")
 }
 
 /// The rows of a file that is whole, `None` for those that could not be tokenised; any other file counts as absent.
@@ -112,7 +108,7 @@ fn read<T: DeserializeOwned>(path: &Path) -> Option<Vec<Option<T>>> {
         file.read_until(b'\n', &mut line).ok()?;
         match serde_json::from_slice::<Seal>(&line) {
             Ok(seal) => {
-                let whole = seal.rows == rows.len() && seal.sha256 == hex(hash);
+                let whole = seal.rows == rows.len() && seal.sha256 == hex(&hash.finalize());
                 return whole.then_some(rows);
             }
             Err(_) => {
@@ -136,9 +132,5 @@ fn key<T: TrainingRow>(tokenizer: &ChatTokenizer, rows: &[Row<T>]) -> String {
         add(record.id());
         add(&format!("{:016x}", record.content_hash()));
     }
-    hex(hash)
-}
-
-fn hex(hash: Sha256) -> String {
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&hash.finalize())
 }

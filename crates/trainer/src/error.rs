@@ -193,6 +193,12 @@ impl TrainError {
     }
 }
 
+impl From<smpo_files::FileError> for TrainError {
+    fn from(error: smpo_files::FileError) -> Self {
+        TrainError::Io { path: error.path, action: error.action, source: error.source }
+    }
+}
+
 pub(crate) fn io(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> TrainError {
     let path = path.to_owned();
     move |source| TrainError::Io { path, action, source }

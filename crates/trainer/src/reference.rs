@@ -42,7 +42,7 @@ impl ReferenceCache {
                 add(&ids.into_iter().flatten().flat_map(|id| id.to_le_bytes()).collect::<Vec<u8>>());
             }
         }
-        let key = hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let key = smpo_files::hex(&hash.finalize()[..8]);
         ReferenceCache { dir: dir.to_owned(), key }
     }
 
@@ -73,8 +73,7 @@ impl ReferenceCache {
                 None => model.insert(reference()?),
             };
             let computed = row_logps(decoder, block, max_tokens)?;
-            fs::create_dir_all(&self.dir).map_err(io(&self.dir, "create"))?;
-            write(&path, &computed).map_err(io(&path, "write"))?;
+            write(&path, &computed)?;
             all.extend(computed);
         }
         watch(all.len());
@@ -100,20 +99,13 @@ fn sides(row: &RowLogps) -> impl Iterator<Item = &f64> {
 }
 
 /// One vector: row after row, chosen before rejected, cut by the lengths of the rows.
-fn write(path: &Path, block: &[RowLogps]) -> std::io::Result<()> {
+fn write(path: &Path, block: &[RowLogps]) -> Result<(), TrainError> {
+    let other = |error: safetensors::SafeTensorError| io(path, "write")(std::io::Error::other(error));
     // The model gives float32.
     let bytes: Vec<u8> = block.iter().flat_map(sides).flat_map(|value| (*value as f32).to_le_bytes()).collect();
-    let view = TensorView::new(Dtype::F32, vec![bytes.len() / 4], &bytes).map_err(std::io::Error::other)?;
-    let file = safetensors::serialize([("logps", view)], None).map_err(std::io::Error::other)?;
-    let partial = path.with_extension("partial");
-    let written = fs::write(&partial, file)
-        .and_then(|()| fs::File::open(&partial)?.sync_all())
-        .and_then(|()| fs::rename(&partial, path));
-    if written.is_err() {
-        // An incomplete file is of no use; the first error is the one to report.
-        let _ = fs::remove_file(&partial);
-    }
-    written
+    let view = TensorView::new(Dtype::F32, vec![bytes.len() / 4], &bytes).map_err(other)?;
+    let file = safetensors::serialize([("logps", view)], None).map_err(other)?;
+    Ok(smpo_files::write_whole(path, &file)?)
 }
 
 /// A complete block; any other file counts as absent.

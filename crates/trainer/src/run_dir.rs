@@ -1,7 +1,9 @@
 //! The run directory: what is where, whose it is, and that one process writes to it.
 
-use std::fs::{self, File, TryLockError};
+use std::fs;
 use std::path::{Path, PathBuf};
+
+use smpo_files::{DirLock, remove_leftovers, write_whole};
 
 use crate::config::TrainConfig;
 use crate::error::{TrainError, io};
@@ -62,18 +64,9 @@ impl RunDir {
         path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
     }
 
-    /// Locks the directory for one process, until the file is dropped or the process ends.
-    pub(crate) fn lock(&self) -> Result<File, TrainError> {
-        fs::create_dir_all(&self.0).map_err(io(&self.0, "create"))?;
-        let path = self.0.join(".lock");
-        let file = File::create(&path).map_err(io(&path, "create"))?;
-        match file.try_lock() {
-            Ok(()) => Ok(file),
-            Err(TryLockError::WouldBlock) => Err(TrainError::Busy { dir: self.0.clone() }),
-            // File systems without locks are tolerated.
-            Err(TryLockError::Error(error)) if error.kind() == std::io::ErrorKind::Unsupported => Ok(file),
-            Err(TryLockError::Error(error)) => Err(io(&path, "lock")(error)),
-        }
+    /// Locks the directory for one process, until the lock is dropped or the process ends.
+    pub(crate) fn lock(&self) -> Result<DirLock, TrainError> {
+        DirLock::take(&self.0)?.ok_or_else(|| TrainError::Busy { dir: self.0.clone() })
     }
 
     /// Removes the files of an earlier run; others in the directory stay.
@@ -90,19 +83,10 @@ impl RunDir {
         Ok(())
     }
 
-    /// Removes incomplete files of a process that was killed.
+    /// Removes temporary files of a killed process. The caller holds the lock.
     pub(crate) fn sweep(&self) -> Result<(), TrainError> {
-        for dir in [self.0.clone(), self.checkpoints()] {
-            let Ok(entries) = fs::read_dir(&dir) else { continue };
-            for entry in entries.flatten() {
-                let name = entry.file_name();
-                let name = name.to_string_lossy();
-                if name.starts_with(".saving-") || (name.starts_with(".step-") && name.ends_with(".partial")) {
-                    gone(&entry.path(), fs::remove_dir_all(entry.path()))?;
-                }
-            }
-        }
-        Ok(())
+        let dirs = [self.0.clone(), self.checkpoints(), self.reference(), self.probe()];
+        dirs.iter().try_for_each(|dir| Ok(remove_leftovers(dir)?))
     }
 
     /// Writes the resolved configuration, or refuses a directory that holds another run.
@@ -112,9 +96,7 @@ impl RunDir {
             return Ok(());
         }
         let text = toml::to_string(config).map_err(|error| TrainError::config(&path, None, error.to_string()))?;
-        let partial = path.with_extension("toml.partial");
-        fs::write(&partial, text).map_err(io(&partial, "write"))?;
-        fs::rename(&partial, &path).map_err(io(&path, "create"))
+        Ok(write_whole(&path, text.as_bytes())?)
     }
 
     /// True if the directory holds this run, false if it holds none.
