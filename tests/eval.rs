@@ -3,7 +3,6 @@
 #[cfg(feature = "mistralrs")]
 #[path = "../crates/inference/tests/gguf_file/mod.rs"]
 mod gguf_file;
-mod server;
 
 use std::collections::HashMap;
 use std::fs;
@@ -16,25 +15,18 @@ use assert_cmd::Command;
 use predicates::prelude::PredicateBooleanExt as _;
 use predicates::str::contains;
 use serde_json::{Value, json};
-use server::{Answer, Server, serve};
+use smpo_fixtures::http::Server;
+use smpo_fixtures::{demo, golden};
 use smpo_results::{FinishReason, MetricsFile, RunManifest, Sample, read_json, read_jsonl};
 use tokenizers::Tokenizer;
 
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-}
-
 fn demo_base() -> PathBuf {
-    root().join("datasets/demo/base")
-}
-
-fn golden(name: &str) -> PathBuf {
-    root().join("crates/inference/tests/golden").join(name)
+    demo("base")
 }
 
 /// A suite of some of the demo's prompts, spread over its slices, gold answers and all.
 fn suite(dir: &Path, prompts: usize) -> PathBuf {
-    let text = fs::read_to_string(root().join("datasets/demo/ood.jsonl")).unwrap();
+    let text = fs::read_to_string(demo("ood.jsonl")).unwrap();
     let lines: Vec<&str> = text.lines().collect();
     let some: Vec<&str> = lines.iter().step_by(lines.len() / prompts).take(prompts).copied().collect();
     fs::write(dir.join("prompts.jsonl"), some.join("\n")).unwrap();
@@ -110,12 +102,12 @@ fn an_adapter_is_checked_and_measured_on_its_base() {
     let mut ids = Vec::new();
     for engine in engines {
         let out = dir.path().join(engine);
-        eval(golden("adapter"), &suite, &out).args(["--engine", engine]).assert().success();
+        eval(golden("inference", "adapter"), &suite, &out).args(["--engine", engine]).assert().success();
         check_complete(&out, 6, 1e-3);
         ids.push(samples(&out).into_iter().map(|sample| sample.token_ids).collect::<Vec<_>>());
     }
     let base = dir.path().join("base");
-    eval(golden("qwen2"), &suite, &base).args(["--engine", "native"]).assert().success();
+    eval(golden("inference", "qwen2"), &suite, &base).args(["--engine", "native"]).assert().success();
     ids.dedup();
     assert_eq!(ids.len(), 1, "both engines sample the same");
     assert_ne!(ids[0], samples(&base).into_iter().map(|sample| sample.token_ids).collect::<Vec<_>>());
@@ -127,7 +119,7 @@ fn what_mistralrs_would_get_wrong_runs_natively() {
     let dir = tempfile::tempdir().unwrap();
     let suite = suite(dir.path(), 6);
     let adapter = dir.path().join("rslora");
-    copy(&golden("adapter"), &adapter);
+    copy(&golden("inference", "adapter"), &adapter);
     let path = adapter.join("adapter_config.json");
     let config = fs::read_to_string(&path).unwrap();
     let mut config: Value = serde_json::from_str(&config).unwrap();
@@ -136,7 +128,7 @@ fn what_mistralrs_would_get_wrong_runs_natively() {
     let out = dir.path().join("out");
     let run = |engine: &str| {
         let mut command = eval(&adapter, &suite, &out);
-        command.args(["--engine", engine]).arg("--base").arg(golden("qwen2"));
+        command.args(["--engine", engine]).arg("--base").arg(golden("inference", "qwen2"));
         command
     };
     run("mistralrs").assert().code(2).stderr(contains("use_rslora").and(contains("--engine native")));
@@ -150,22 +142,22 @@ fn a_gguf_file_is_checked_against_the_directory_it_was_made_from() {
     let dir = tempfile::tempdir().unwrap();
     let suite = suite(dir.path(), 6);
     let file = dir.path().join("tiny.gguf");
-    let whole = gguf_file::gguf(&golden("qwen2"));
+    let whole = gguf_file::gguf(&golden("inference", "qwen2"));
     fs::write(&file, &whole).unwrap();
     let out = dir.path().join("out");
-    let tokenizer = golden("qwen2");
+    let tokenizer = golden("inference", "qwen2");
     let gguf = |weights: &Path, out: &Path| {
         let mut command = eval(&file, &suite, out);
         command.arg("--base").arg(&tokenizer).arg("--weights").arg(weights);
         command
     };
-    gguf(&golden("qwen2"), &out).assert().success();
+    gguf(&golden("inference", "qwen2"), &out).assert().success();
     check_complete(&out, 6, 1e-3);
     assert_eq!(manifest(&out).model.name, "tiny");
 
     // Another model's weights: the check says so, by how much, and nothing is measured.
     let other = dir.path().join("other");
-    copy(&golden("qwen2"), &other);
+    copy(&golden("inference", "qwen2"), &other);
     scale_norm(&other.join("model.safetensors"), 1.5);
     let wrong = dir.path().join("wrong");
     gguf(&other, &wrong).assert().code(4).stderr(contains("nats").and(contains("another model's")));
@@ -240,7 +232,7 @@ impl Replies {
     }
 
     /// The reply to a chat, or to a prompt as text; ids are refused, as mistralrs-server does.
-    fn answer(&self, body: &Value) -> Answer {
+    fn answer(&self, body: &Value) -> (&'static str, String) {
         if body["prompt"].is_array() {
             return ("422 Unprocessable Entity", "prompt: invalid type: sequence, expected a string".into());
         }
@@ -265,7 +257,7 @@ fn a_server_is_checked_against_local_weights_through_either_api() {
     let dir = tempfile::tempdir().unwrap();
     let suite = suite(dir.path(), 6);
     let replies = Replies::sample(dir.path(), &suite);
-    let server = serve(move |_, body| replies.answer(body));
+    let server = Server::start(move |_, body| replies.answer(body));
     for api in ["chat", "completions"] {
         let out = dir.path().join(api);
         let mut command = served(&server, &suite, &out);
@@ -277,9 +269,9 @@ fn a_server_is_checked_against_local_weights_through_either_api() {
             assert!(!fs::read_to_string(out.join(file)).unwrap().contains("sk-secret"), "{file}");
         }
     }
-    let seen = server.seen.lock().unwrap();
-    assert!(seen.iter().all(|(head, _)| head.contains("Bearer sk-secret-of-the-test")));
-    assert!(seen.iter().any(|(head, body)| head.starts_with("POST /v1/completions") && body["prompt"].is_string()));
+    let seen = server.seen();
+    assert!(seen.iter().all(|seen| seen.head.contains("Bearer sk-secret-of-the-test")));
+    assert!(seen.iter().any(|seen| seen.head.starts_with("POST /v1/completions") && seen.body["prompt"].is_string()));
 }
 
 #[test]
@@ -297,7 +289,7 @@ fn a_server_that_is_another_model_stops_the_run_with_the_figure() {
         changed
     };
     let contaminated = change(1.0, 0.2);
-    let server = serve(move |_, body| contaminated.answer(body));
+    let server = Server::start(move |_, body| contaminated.answer(body));
     let out = dir.path().join("contaminated");
     let run = served(&server, &suite, &out).arg("--weights").arg(demo_base()).assert().code(4);
     run.stderr(contains("0.200 nats"));
@@ -307,7 +299,7 @@ fn a_server_that_is_another_model_stops_the_run_with_the_figure() {
     command.arg("--weights").arg(demo_base()).arg("--no-fidelity-check").assert().success();
 
     let decimal = change(std::f64::consts::LN_10.recip(), 0.0);
-    let server = serve(move |_, body| decimal.answer(body));
+    let server = Server::start(move |_, body| decimal.answer(body));
     let out = dir.path().join("decimal");
     let mut command = served(&server, &suite, &out);
     command.arg("--weights").arg(demo_base()).assert().code(4).stderr(contains("--logprob-base ten"));
@@ -324,29 +316,29 @@ fn requests_go_one_by_one_where_batching_cannot_be_checked() {
         std::thread::sleep(Duration::from_millis(30));
         ("200 OK", json!({"choices": [{"message": {"content": "yes"}, "finish_reason": "stop"}]}).to_string())
     };
-    let server = serve(slow);
+    let server = Server::start(slow);
     served(&server, &suite, &dir.path().join("one")).assert().success().stderr(contains("--concurrency N allows more"));
-    assert_eq!(server.most_at_once.load(Ordering::SeqCst), 1);
+    assert_eq!(server.max_in_flight(), 1);
     // Weights alone do not help where the server gives no log-probs.
     let mut command = served(&server, &suite, &dir.path().join("unchecked"));
     command.arg("--weights").arg(demo_base()).assert().success().stderr(contains("not checked"));
-    let server = serve(slow);
+    let server = Server::start(slow);
     served(&server, &suite, &dir.path().join("four")).args(["--concurrency", "4"]).assert().success();
-    assert_eq!(server.most_at_once.load(Ordering::SeqCst), 4);
+    assert_eq!(server.max_in_flight(), 4);
 }
 
 #[test]
 fn ctrl_c_loses_nothing_and_nothing_is_sampled_twice() {
     let dir = tempfile::tempdir().unwrap();
     let suite = suite(dir.path(), 24);
-    let server = serve(|_, body| {
+    let server = Server::start(|_, body| {
         std::thread::sleep(Duration::from_millis(60));
         let text = format!("About {}", body["messages"][0]["content"].as_str().unwrap());
         ("200 OK", json!({"choices": [{"message": {"content": text}, "finish_reason": "stop"}]}).to_string())
     });
     let whole = dir.path().join("whole");
     served(&server, &suite, &whole).args(["--concurrency", "8"]).assert().success();
-    server.seen.lock().unwrap().clear();
+    server.seen().clear();
 
     let out = dir.path().join("out");
     let mut child = Process::new(env!("CARGO_BIN_EXE_smpo"))
@@ -358,7 +350,7 @@ fn ctrl_c_loses_nothing_and_nothing_is_sampled_twice() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    while server.seen.lock().unwrap().len() < 6 {
+    while server.seen().len() < 6 {
         std::thread::sleep(Duration::from_millis(5));
     }
     assert!(Process::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
@@ -366,11 +358,10 @@ fn ctrl_c_loses_nothing_and_nothing_is_sampled_twice() {
     let kept = samples(&out).len();
     assert!((5..24).contains(&kept), "{kept}");
     assert!(!out.join("metrics.json").exists());
-    assert_eq!(server.seen.lock().unwrap().len(), kept, "what was in flight was kept");
+    assert_eq!(server.seen().len(), kept, "what was in flight was kept");
 
     served(&server, &suite, &out).assert().success();
-    let questions: Vec<String> =
-        server.seen.lock().unwrap().iter().map(|(_, body)| body["messages"].to_string()).collect();
+    let questions: Vec<String> = server.seen().iter().map(|seen| seen.body["messages"].to_string()).collect();
     assert_eq!(questions.len(), 24, "nothing was sampled twice");
     let bytes = |out: &Path| fs::read(out.join("samples.jsonl")).unwrap();
     assert_eq!(bytes(&out), bytes(&whole));
@@ -382,7 +373,7 @@ fn failed_samples_are_recorded_and_tried_again_alone() {
     let suite = suite(dir.path(), 12);
     let healthy = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
     let switch = healthy.clone();
-    let server = serve(move |_, body| {
+    let server = Server::start(move |_, body| {
         let asked = body["messages"][0]["content"].as_str().unwrap().len();
         if asked.is_multiple_of(3) && !switch.load(Ordering::SeqCst) {
             return ("400 Bad Request", json!({"error": {"message": "prompt is cursed"}}).to_string());
@@ -401,9 +392,9 @@ fn failed_samples_are_recorded_and_tried_again_alone() {
     assert!((rate - failed.len() as f64 / 12.0).abs() < 1e-12);
 
     healthy.store(true, Ordering::SeqCst);
-    server.seen.lock().unwrap().clear();
+    server.seen().clear();
     served(&server, &suite, &out).assert().success();
-    assert_eq!(server.seen.lock().unwrap().len(), failed.len());
+    assert_eq!(server.seen().len(), failed.len());
     assert_eq!(metrics(&out).get("error_rate", "all").unwrap().value, 0.0);
 }
 
@@ -412,7 +403,7 @@ fn a_server_that_lies_and_one_that_fails_lose_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let suite = suite(dir.path(), 6);
     let long = "a".repeat(10_000_000);
-    let server = serve(move |index, _| {
+    let server = Server::start(move |index, _| {
         let text = ["fine", "nul \0 and \u{fffd}", long.as_str(), "", "more", "\u{202e}evil"][index % 6];
         let usage = [json!(1u64 << 50), json!(-3), json!(0), json!(99), json!("many"), json!(null)][index % 6].clone();
         let finish = ["stop", "length", "bored"][index % 3];
@@ -430,7 +421,7 @@ fn a_server_that_lies_and_one_that_fails_lose_nothing() {
     assert!(samples.iter().any(|sample| sample.completion.len() == 10_000_000));
     assert_eq!(metrics(&out).get("loop_rate", "all").map(|rate| rate.value > 0.0), Some(true));
 
-    let server = serve(|_, _| ("401 Unauthorized", json!({"error": {"message": "who are you"}}).to_string()));
+    let server = Server::start(|_, _| ("401 Unauthorized", json!({"error": {"message": "who are you"}}).to_string()));
     let out = dir.path().join("refused");
     served(&server, &suite, &out).assert().code(4).stderr(contains("every sample").and(contains("who are you")));
     assert!(!out.join("metrics.json").exists());
@@ -464,7 +455,7 @@ fn what_cannot_be_evaluated_is_said_with_file_and_remedy() {
     for engine in engines {
         for (missing, word) in [("chat_template.jinja", "template"), ("tokenizer.json", "tokenizer.json")] {
             let model = dir.path().join(format!("{engine}-{missing}"));
-            copy(&golden("qwen2"), &model);
+            copy(&golden("inference", "qwen2"), &model);
             fs::remove_file(model.join(missing)).unwrap();
             let run = eval(&model, &suite, &out).args(["--engine", engine]).assert().code(2);
             run.stderr(contains(word));

@@ -15,7 +15,7 @@ fn smpo() -> Command {
 }
 
 fn base() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("datasets/demo/base")
+    smpo_fixtures::demo("base")
 }
 
 /// A directory to work in, with an adapter on the demo's base and a few pairs.
@@ -156,7 +156,7 @@ fn info_says_what_a_model_is_and_what_training_it_takes() {
 
 #[test]
 fn info_estimates_a_training_configuration() {
-    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/demo/modified.toml");
+    let config = smpo_fixtures::repository().join("configs/demo/modified.toml");
     let facts = json_of(smpo().args(["model", "info"]).arg(base()).arg("--config").arg(&config));
     let plans = facts["memory"].as_array().unwrap();
     // 16 pairs of prompts of 256 tokens and two completions of 256 go through the model in packs of 2,048 tokens.
@@ -344,7 +344,7 @@ fn a_merge_that_makes_no_sense_is_refused_and_leaves_nothing() {
     let desk = Desk::new();
     let (one, two) = (desk.tuned("one", 0.01), desk.tuned("two", -0.02));
     let adapter = desk.adapter("adapter", false, &base().display().to_string());
-    let other = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/model/tests/golden/qwen3");
+    let other = smpo_fixtures::golden("model", "qwen3");
     let before = desk.names();
     let base_name = base().display().to_string();
     let cases: [(&[&Path], &[&str], &str); 9] = [
@@ -501,7 +501,7 @@ fn a_missing_tokenizer_and_another_base_are_refused() {
     let said = "adapter_model.safetensors: tensor `model.layers.0.self_attn.q_proj.weight`: the adapter was trained on another base";
     logps(&adapter).stderr(contains(said));
     smpo().arg("export").arg(&adapter).arg("--out").arg(desk.path("out")).assert().code(2).stderr(contains(said));
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/model/tests/golden");
+    let golden = smpo_fixtures::golden("model", "");
     smpo()
         .arg("export")
         .arg(golden.join("peft-lora"))
