@@ -2,7 +2,6 @@
 //! `cargo bench -p smpo-model --bench decode`.
 
 use std::hint::black_box;
-use std::path::Path;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use smpo_model::{Decoder, Feed, PackedDecoder, Scratch, Sequence};
