@@ -42,7 +42,7 @@ fn every_key_is_documented() {
     let page = documentation::page();
     for key in [
         "| `learning_rate` | number | required |",
-        "`\"warmup_stable_decay\"`: It stays",
+        "`\"warmup_stable_decay\"`: Constant, then",
         "| `max_eos_drop` |",
         "| `min_log_prob` |",
     ] {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Display;
 
-use smpo_losses::{ConfigError, LossConfig};
+use smpo_losses::LossConfig;
 
 use super::{ConfigErrors, ConfigProblem, TrainConfig};
 
@@ -133,8 +133,10 @@ fn check_loss(loss: &LossConfig, problems: &mut Problems) {
     let mut table = toml::Table::try_from(loss).unwrap_or_default();
     let mut loss = loss.clone();
     while let Err(error) = loss.validate() {
-        let (ConfigError::OutOfRange { field, .. } | ConfigError::NoEffect { field, .. }) = error;
-        problems.refuse(&[field], error.to_string());
+        // The message quotes the loss's kind, then the key.
+        let message = error.to_string();
+        let Some(field) = message.split('`').nth(3) else { return problems.refuse(&["kind"], message) };
+        problems.refuse(&[field], message.clone());
         let reset = table.remove(field).and_then(|_| toml::Value::Table(table.clone()).try_into().ok());
         match reset {
             Some(reset) => loss = reset,
