@@ -6,7 +6,7 @@ use smpo_data::{
     BadRows, ChatTokenizer, Dataset, Example, PreferencePair, TokenCache, TokenizedExample, TokenizedPair,
     TokenizedUnpaired, TrainingRow, TruncatedRows, Truncation, UnpairedExample,
 };
-use smpo_losses::Loss;
+use smpo_losses::Pairing;
 
 use crate::config::TrainConfig;
 use crate::error::TrainError;
@@ -122,10 +122,10 @@ pub fn load(
     tokenizer: &ChatTokenizer,
     done: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
 ) -> Result<Option<Rows>, TrainError> {
-    match config.loss.loss {
-        Loss::Sft(_) => tokens::<Example>(config, tokenizer, done),
-        Loss::Kto(_) => tokens::<UnpairedExample>(config, tokenizer, done),
-        _ => tokens::<PreferencePair>(config, tokenizer, done),
+    match config.loss.loss.pairing() {
+        Pairing::SftOnly => tokens::<Example>(config, tokenizer, done),
+        Pairing::Unpaired(_) => tokens::<UnpairedExample>(config, tokenizer, done),
+        Pairing::Pairwise(_) => tokens::<PreferencePair>(config, tokenizer, done),
     }
 }
 

@@ -3,10 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
-use serde::Serialize;
 use smpo_data::{ChatTokenizer, Truncation, read_pairs};
 use smpo_model::{Decoder, ModelDir, Placement};
-use smpo_results::write_jsonl;
+use smpo_results::{LogpsRow, TokenLogps, write_jsonl};
 use smpo_trainer::{Row, RowLogps, on_device, row_logps};
 
 use crate::commands::device::DeviceArgs;
@@ -42,23 +41,6 @@ pub struct LogpsArgs {
     /// CPU threads [default: all cores]
     #[arg(long)]
     threads: Option<usize>,
-}
-
-/// One line.
-#[derive(Serialize)]
-struct Line<'a> {
-    id: &'a str,
-    chosen: Side<'a>,
-    rejected: Side<'a>,
-}
-
-#[derive(Serialize)]
-struct Side<'a> {
-    ids: &'a [u32],
-    logps: Vec<f64>,
-    is_terminator: Vec<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ref_logps: Option<Vec<f64>>,
 }
 
 /// Pairs between two looks for Ctrl-C.
@@ -120,20 +102,17 @@ pub fn run(args: LogpsArgs) -> Outcome {
     Ok(Exit::Success)
 }
 
-fn line<'a>(row: &'a Row, policy: RowLogps, reference: RowLogps, tokenizer: &ChatTokenizer) -> Line<'a> {
-    let side = |ids: &'a Option<Vec<u32>>, logps: Option<Vec<f64>>, ref_logps| {
-        let ids = ids.as_deref().unwrap_or_default();
-        Side {
-            ids,
-            logps: logps.unwrap_or_default(),
-            is_terminator: ids.iter().map(|id| tokenizer.is_terminator(*id)).collect(),
-            ref_logps,
-        }
+fn line(row: &Row, policy: RowLogps, reference: RowLogps, tokenizer: &ChatTokenizer) -> LogpsRow {
+    let side = |ids: &Option<Vec<u32>>, logps: Option<Vec<f64>>, ref_logps| {
+        let ids = ids.clone().unwrap_or_default();
+        let is_terminator = ids.iter().map(|id| tokenizer.is_terminator(*id)).collect();
+        Some(TokenLogps { ids, logps: logps.unwrap_or_default(), is_terminator, ref_logps })
     };
-    Line {
-        id: &row.id,
+    LogpsRow {
+        id: row.id.clone(),
         chosen: side(&row.chosen, policy.chosen, reference.chosen),
         rejected: side(&row.rejected, policy.rejected, reference.rejected),
+        ..LogpsRow::default()
     }
 }
 
