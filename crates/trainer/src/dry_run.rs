@@ -3,9 +3,10 @@
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use smpo_data::{ChatTokenizer, CheckReport, DatasetError, TruncatedRows};
+use smpo_data::{CheckReport, DatasetError, TruncatedRows};
 use smpo_losses::Objective;
 use smpo_model::Config;
+use smpo_tokenizer::ChatTokenizer;
 
 use crate::config::TrainConfig;
 use crate::error::{TrainError, io};

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use smpo_devices::Choice;
+use smpo_native::CompleteError;
 use smpo_trainer::{Finish, ReadConfig, TrainConfig, TrainError};
 
 use crate::exit::{Exit, Failure, Outcome, io_is_usage, is_io};
@@ -126,6 +127,7 @@ pub fn blame(error: TrainError) -> Failure {
         | TrainError::Data(_)
         | TrainError::Encode(_)
         | TrainError::Model(_)
+        | TrainError::Probe(CompleteError::Model(_))
         | TrainError::Loss(_)
         | TrainError::DataCheck { .. }
         | TrainError::NoSuchMetric { .. }
