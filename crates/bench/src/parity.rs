@@ -1,7 +1,7 @@
 //! Ten float32 training steps on a device and on the processor: the losses must be the same.
 
 use smpo_devices::{Choice, OpenDevice};
-use smpo_losses::{EosTerm, LossConfig, Objective, Transforms};
+use smpo_losses::{EosTerm, Loss, LossConfig, Objective, Transforms};
 use smpo_model::{Decoder, LoraConfig, Placement};
 use smpo_trainer::{Learner, StepRow, TrainConfig, TrainError, on_device};
 
@@ -64,7 +64,7 @@ fn losses(device: &OpenDevice, adapters: bool) -> Result<Vec<f64>, BenchError> {
         decoder.add_lora(&lora, 1)?;
     }
     let transforms = Transforms { eos_term: EosTerm::Invert, min_log_prob: Some(-2.3), ..Transforms::default() };
-    let settings = TrainConfig::builder(LossConfig::smpo().with_transforms(transforms))
+    let settings = TrainConfig::builder(LossConfig::from(Loss::Smpo(Default::default())).with_transforms(transforms))
         .model("random")
         .output_dir("none")
         .train_files(["synthetic"])

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 use smpo_devices::{Arithmetic, Kind, OpenDevice, peak_flops};
-use smpo_losses::{LossConfig, Objective};
+use smpo_losses::{Loss, Objective};
 use smpo_model::{Decoder, Element, Flops, LoraConfig, PackedBatch, Placement};
 use smpo_trainer::{Learner, Row, StepRow, TrainConfig, TrainError, on_device};
 
@@ -226,7 +226,7 @@ impl StepBench {
 
     /// The settings of `smpo train` that the learner goes by.
     fn train_config(&self) -> Result<TrainConfig, BenchError> {
-        let config = TrainConfig::builder(LossConfig::smpo())
+        let config = TrainConfig::builder(Loss::Smpo(Default::default()))
             .model("random")
             .output_dir("none")
             .train_files(["synthetic"])

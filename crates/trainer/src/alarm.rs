@@ -222,7 +222,7 @@ mod tests {
     #[test]
     fn a_learning_rate_is_judged_by_method_and_size() {
         let config = |lr: f64, lora: bool| {
-            let builder = TrainConfig::builder(Loss::Dpo(Default::default())).model("m").output_dir("o");
+            let builder = TrainConfig::builder(smpo_losses::Loss::Dpo(Default::default())).model("m").output_dir("o");
             builder.train_files(["d"]).learning_rate(lr).use_peft(lora).build().unwrap()
         };
         let alarm = |lr, lora, size| Alarms::default().before(&config(lr, lora), size);

@@ -54,7 +54,7 @@ impl LossScale {
 
 #[cfg(test)]
 mod tests {
-    use smpo_losses::{LossConfig, Objective};
+    use smpo_losses::{Loss, Objective};
     use smpo_model::Decoder;
 
     use super::*;
@@ -64,7 +64,7 @@ mod tests {
 
     /// A small model under SMPO, with a scale although it is float32.
     fn learner(scale: Option<f64>) -> Learner {
-        let config = TrainConfig::builder(LossConfig::smpo()).model("m").output_dir("o").train_files(["d"]);
+        let config = TrainConfig::builder(Loss::Smpo(Default::default())).model("m").output_dir("o").train_files(["d"]);
         let config = config.learning_rate(1e-2).max_length(32).max_grad_norm(0.1).build().unwrap();
         let objective = Objective::new(config.loss.clone()).unwrap();
         let decoder = Decoder::load(smpo_fixtures::golden("model", "qwen2")).unwrap();
@@ -112,15 +112,15 @@ mod tests {
     fn it_doubles_after_two_thousand_good_steps_and_halves_at_once() {
         let mut scale = LossScale::default();
         assert_eq!(scale.factor(), 65_536.0);
-        (0..1_999).for_each(|_| scale.good());
+        (0..1_999).for_each(|_| scale.count_finite_step());
         assert_eq!(scale.factor(), 65_536.0);
-        scale.good();
+        scale.count_finite_step();
         assert_eq!(scale.factor(), 131_072.0);
-        (0..1_999).for_each(|_| scale.good());
+        (0..1_999).for_each(|_| scale.count_finite_step());
         // What was counted is lost with the first bad one.
         assert!(scale.back_off());
         assert_eq!(scale.factor(), 65_536.0);
-        scale.good();
+        scale.count_finite_step();
         assert_eq!(scale.factor(), 65_536.0);
     }
 

@@ -241,7 +241,7 @@ impl fmt::Display for MemoryShortage {
 
 #[cfg(test)]
 mod tests {
-    use smpo_losses::LossConfig;
+    use smpo_losses::Loss;
     use smpo_model::Config;
 
     use super::*;
@@ -261,7 +261,8 @@ mod tests {
     }
 
     fn config() -> TrainConfig {
-        let builder = TrainConfig::builder(LossConfig::smpo()).model("m").output_dir("o").train_files(["d.jsonl"]);
+        let builder =
+            TrainConfig::builder(Loss::Smpo(Default::default())).model("m").output_dir("o").train_files(["d.jsonl"]);
         builder.learning_rate(1e-5).build().unwrap()
     }
 

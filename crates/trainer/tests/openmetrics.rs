@@ -6,7 +6,7 @@ mod support;
 use std::process::Command;
 
 use smpo_data::HoldOut;
-use smpo_losses::LossConfig;
+use smpo_losses::Loss;
 use smpo_trainer::config::Reporter;
 use support::{demo_run, run};
 
@@ -24,7 +24,7 @@ print(json.dumps(read(openmetrics)))
 #[ignore = "needs the Python package prometheus_client"]
 fn prometheus_reads_the_last_step() {
     let dir = tempfile::tempdir().unwrap();
-    let config = demo_run(&dir.path().join("a \"run\""), 24, LossConfig::smpo())
+    let config = demo_run(&dir.path().join("a \"run\""), 24, Loss::Smpo(Default::default()))
         .test_size(HoldOut::Rows(4))
         .eval_steps(3)
         .per_device_train_batch_size(4)

@@ -5,7 +5,7 @@ mod support;
 use std::path::Path;
 
 use smpo_fixtures::demo;
-use smpo_losses::{LossConfig, Transforms, WinsorScope};
+use smpo_losses::{Loss, LossConfig, Transforms, WinsorScope};
 use smpo_model::Decoder;
 use smpo_trainer::{Schedule, TrainConfigBuilder};
 use support::{demo_run, loss, run};
@@ -13,7 +13,8 @@ use tempfile::TempDir;
 
 /// Modified SMPO with quantiles over a scope.
 fn modified(winsor_scope: WinsorScope) -> LossConfig {
-    LossConfig::smpo().with_transforms(Transforms { winsor_scope, ..Transforms::modified() })
+    LossConfig::from(Loss::Smpo(Default::default()))
+        .with_transforms(Transforms { winsor_scope, ..Transforms::modified() })
 }
 
 /// Loss and gradient of one step over 8 rows. An ε far above every gradient and a learning rate as large make AdamW's
@@ -71,7 +72,7 @@ fn micro_batches_change_rounding_only() {
 #[test]
 fn packs_change_rounding_only() {
     let losses = [
-        ("regular", LossConfig::smpo()),
+        ("regular", Loss::Smpo(Default::default()).into()),
         ("microbatch", modified(WinsorScope::Microbatch)),
         ("step", modified(WinsorScope::Step)),
         ("window", modified(WinsorScope::Window(64))),

@@ -6,7 +6,7 @@ mod support;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use smpo_losses::LossConfig;
+use smpo_losses::Loss;
 use smpo_trainer::config::Reporter;
 use smpo_trainer::{Event, train};
 use support::demo_run;
@@ -22,7 +22,7 @@ print(json.dumps({tag: [[e.step, e.value] for e in events.Scalars(tag)] for tag 
 #[ignore = "needs the Python package tensorboard"]
 fn tensorboard_reads_what_metrics_jsonl_says_across_an_interruption() {
     let dir = tempfile::tempdir().unwrap();
-    let config = demo_run(&dir.path().join("run"), 24, LossConfig::smpo())
+    let config = demo_run(&dir.path().join("run"), 24, Loss::Smpo(Default::default()))
         .per_device_train_batch_size(4)
         .max_steps(6)
         .learning_rate(1e-3)

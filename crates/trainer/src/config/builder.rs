@@ -10,10 +10,10 @@ use super::{ConfigErrors, ConfigProblem, TrainConfig};
 /// Builds a [`TrainConfig`]; every key that is not set has the default of `docs/configuration.md`.
 ///
 /// ```
-/// use smpo_losses::LossConfig;
+/// use smpo_losses::Loss;
 /// use smpo_trainer::TrainConfig;
 ///
-/// let config = TrainConfig::builder(LossConfig::smpo())
+/// let config = TrainConfig::builder(Loss::Smpo(Default::default()))
 ///     .model("Qwen2.5-1.5B-Instruct")
 ///     .train_files(["pairs.jsonl"])
 ///     .output_dir("runs/first")
@@ -22,7 +22,7 @@ use super::{ConfigErrors, ConfigProblem, TrainConfig};
 ///     .build()?;
 /// assert_eq!(config.batch_size(), 1);
 ///
-/// let errors = TrainConfig::builder(LossConfig::smpo()).learning_rate(-1.0).max_steps(0).build().unwrap_err();
+/// let errors = TrainConfig::builder(Loss::Smpo(Default::default())).learning_rate(-1.0).max_steps(0).build().unwrap_err();
 /// assert_eq!(errors.problems.len(), 5); // two ranges and three keys that are missing
 /// # Ok::<(), smpo_trainer::config::ConfigErrors>(())
 /// ```

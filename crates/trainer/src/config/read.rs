@@ -370,7 +370,7 @@ max_eos_drop = true
 
     #[test]
     fn a_configuration_built_in_code_is_the_one_read_from_a_file() {
-        let builder = TrainConfig::builder(smpo_losses::LossConfig::smpo()).model("base").output_dir("out");
+        let builder = TrainConfig::builder(smpo_losses::Loss::Smpo(Default::default())).model("base").output_dir("out");
         let built = builder.train_files(["pairs.jsonl"]).learning_rate(1e-4).build().unwrap();
         assert_eq!(built, parse(MINIMAL, &[]).unwrap());
     }

@@ -18,7 +18,7 @@ pub fn loss(keys: &str) -> LossConfig {
 pub const MODIFIED: &str = "kind = \"smpo\"\neos_term = \"invert\"\nlower_clip_percentile = 0.02\nmin_log_prob = -2.3";
 
 /// A run over some of the demo's pairs.
-pub fn demo_run(out: &Path, rows: usize, loss: LossConfig) -> TrainConfigBuilder {
+pub fn demo_run(out: &Path, rows: usize, loss: impl Into<LossConfig>) -> TrainConfigBuilder {
     TrainConfig::builder(loss)
         .model(demo("base"))
         .output_dir(out)

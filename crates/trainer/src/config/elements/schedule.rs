@@ -65,13 +65,14 @@ impl TrainConfig {
 
 #[cfg(test)]
 mod tests {
-    use smpo_losses::LossConfig;
+    use smpo_losses::Loss;
 
     use super::*;
 
     #[test]
     fn steps_count_a_partial_last_batch() {
-        let builder = TrainConfig::builder(LossConfig::smpo()).model("m").output_dir("o").train_files(["d"]);
+        let builder =
+            TrainConfig::builder(Loss::Smpo(Default::default())).model("m").output_dir("o").train_files(["d"]);
         let builder = builder.learning_rate(1e-4).per_device_train_batch_size(4).gradient_accumulation_steps(2);
         let config = builder.build().unwrap();
         assert_eq!(config.total_steps(17), 3);
