@@ -7,6 +7,7 @@ use smpo_data::HoldOut;
 use smpo_losses::{Loss, LossConfig, Transforms};
 use smpo_trainer::{Event, Finish, Schedule, TrainConfig, TrainError, train};
 
+#[allow(dead_code, reason = "the tests include this file for `run` alone")]
 fn main() -> Result<(), TrainError> {
     let out = std::env::args().nth(1).unwrap_or_else(|| "runs/example".to_owned());
     let model = run(Path::new(&out), 60)?;

@@ -17,6 +17,7 @@ mod elements;
 mod error;
 mod file;
 mod keys;
+mod loss_file;
 mod one_or_many;
 mod published;
 mod read;
@@ -38,6 +39,7 @@ pub use elements::model::Init;
 pub use elements::probe::{OnDrop, ProbeConfig};
 pub use elements::reporting::Reporter;
 pub use error::{ConfigErrors, ConfigProblem};
+pub use loss_file::read_objective;
 pub use read::ReadConfig;
 
 use crate::schedule::Schedule;

@@ -24,6 +24,7 @@ mod held_out;
 pub mod learner;
 mod loss_scale;
 pub mod memory;
+pub mod memory_plans;
 mod models;
 mod openmetrics;
 mod packing;

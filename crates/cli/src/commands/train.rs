@@ -7,10 +7,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use smpo_devices::Choice;
-use smpo_native::CompleteError;
-use smpo_trainer::{Finish, ReadConfig, TrainConfig, TrainError};
+use smpo_trainer::{Finish, ReadConfig, TrainConfig};
 
-use crate::exit::{Exit, Failure, Outcome, io_is_usage, is_io};
+use crate::exit::{Exit, Failure, Outcome};
 use crate::interrupt;
 use crate::output::{self, Format};
 use crate::progress::Progress;
@@ -46,7 +45,7 @@ pub struct TrainArgs {
 
 /// Runs the command.
 pub fn run(args: TrainArgs) -> Outcome {
-    let ReadConfig { mut config, notes } = TrainConfig::read(&args.config, &args.set).map_err(blame)?;
+    let ReadConfig { mut config, notes } = TrainConfig::read(&args.config, &args.set)?;
     config.device = args.device.unwrap_or(config.device);
     super::set_threads(args.threads)?;
     let progress = Progress::new();
@@ -67,8 +66,7 @@ pub fn run(args: TrainArgs) -> Outcome {
 /// Trains under a progress bar called `name`.
 pub fn train(config: &TrainConfig, restart: bool, name: &str, progress: &Progress) -> Result<Finish, Failure> {
     let mut watch = Watch::new(name, config, progress);
-    let finish =
-        smpo_trainer::train(config, restart, interrupt::flag(), &mut |event| watch.show(event)).map_err(blame)?;
+    let finish = smpo_trainer::train(config, restart, interrupt::flag(), &mut |event| watch.show(event))?;
     watch.finish();
     Ok(finish)
 }
@@ -107,34 +105,11 @@ fn print(finish: &Finish, format: Format, progress: &Progress) -> Result<(), Fai
         (Format::Text, None) => Ok(()),
         (Format::Text, Some(model)) => {
             let note = match result.step {
-                _ if result.already => " (finished before; --restart trains it again)".to_owned(),
+                _ if result.already => " (already finished; --restart trains it again)".to_owned(),
                 Some(step) => format!(" (of step {step})"),
                 None => String::new(),
             };
             output::print(&format!("{}{note}", model.display()))
         }
     }
-}
-
-/// A configuration, data or model that is wrong is its author's to mend; a disk that fails is not.
-pub fn blame(error: TrainError) -> Failure {
-    let error = match error {
-        TrainError::Device(error) => return super::device::blame(error),
-        error => error,
-    };
-    let wrong_input = match &error {
-        TrainError::Config(_)
-        | TrainError::Data(_)
-        | TrainError::Encode(_)
-        | TrainError::Model(_)
-        | TrainError::Probe(CompleteError::Model(_))
-        | TrainError::Loss(_)
-        | TrainError::DataCheck { .. }
-        | TrainError::NoSuchMetric { .. }
-        | TrainError::OtherRun { .. } => true,
-        TrainError::Io { action, .. } => *action == "read",
-        _ => false,
-    };
-    let machine = is_io(&error) && !io_is_usage(&error);
-    if wrong_input && !machine { Failure::Usage(error.into()) } else { Failure::Execution(error.into()) }
 }

@@ -32,7 +32,7 @@ impl ConfigFile<'_> {
 
     /// 1-based line that holds a byte.
     pub(super) fn line_of_byte(&self, offset: usize) -> usize {
-        self.text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count() + 1
+        smpo_files::line_at(self.text, offset)
     }
 
     /// 1-based line that assigns a key: inside its table, else anywhere (a published file has the loss's keys at the

@@ -1,13 +1,11 @@
 //! `smpo train --check`: a run up to its first step.
 
-use anyhow::anyhow;
 use serde::Serialize;
 use smpo_data::{CheckReport, Severity};
 use smpo_trainer::{DryRun, MemoryPlan, TrainConfig, dry_run};
 
-use super::blame;
 use super::watch::Watch;
-use crate::exit::{Exit, Failure, Outcome};
+use crate::exit::{Classify, Exit, ExitClass, Failure, Outcome};
 use crate::interrupt;
 use crate::output::{self, Format};
 use crate::progress::Progress;
@@ -15,7 +13,7 @@ use crate::progress::Progress;
 /// Checks the run and prints what was found; fails with all errors.
 pub fn run(config: &TrainConfig, format: Format, progress: &Progress) -> Outcome {
     let mut watch = Watch::new("check", config, progress);
-    let Some(found) = dry_run(config, interrupt::flag(), &mut |event| watch.show(event)).map_err(blame)? else {
+    let Some(found) = dry_run(config, interrupt::flag(), &mut |event| watch.show(event))? else {
         return Ok(Exit::Interrupted);
     };
     match format {
@@ -30,18 +28,14 @@ pub fn run(config: &TrainConfig, format: Format, progress: &Progress) -> Outcome
 
 /// All errors as one: a user error if one of them is.
 fn failure(found: DryRun) -> Option<Failure> {
-    let mut messages = Vec::new();
-    let mut usage = false;
-    for error in found.errors {
-        messages.push(error.to_string());
-        usage |= matches!(blame(error), Failure::Usage(_));
-    }
+    let user = found.errors.iter().any(|error| error.exit_class() == ExitClass::User);
+    let messages: Vec<String> = found.errors.iter().map(ToString::to_string).collect();
     let error = match &messages[..] {
         [] => return None,
-        [only] => anyhow!("{only}"),
-        several => anyhow!("the run cannot start: {} errors\n  {}", several.len(), several.join("\n  ")),
+        [only] => only.clone(),
+        several => format!("the run cannot start: {} errors\n  {}", several.len(), several.join("\n  ")),
     };
-    Some(if usage { Failure::Usage(error) } else { Failure::Execution(error) })
+    Some(if user { Failure::user(error) } else { Failure::execution(error) })
 }
 
 fn text(config: &TrainConfig, found: &DryRun) -> String {

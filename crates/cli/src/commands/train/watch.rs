@@ -4,8 +4,8 @@ use smpo_data::{CheckReport, Severity};
 use smpo_devices::{Choice, OpenDevice};
 use smpo_trainer::{Event, Rows, StepRecord, TrainConfig};
 
-use crate::memory;
 use crate::progress::{Progress, Stage};
+use crate::{memory, output};
 
 /// Shows the events of a run.
 pub struct Watch<'a> {
@@ -131,7 +131,7 @@ fn show_findings(name: &str, reports: &[CheckReport], progress: &Progress) {
     for report in reports {
         let warnings = report.count(Severity::Warning);
         if report.has_errors() {
-            progress.say(&crate::commands::data::findings(report));
+            progress.say(&smpo_report::data::findings(report, output::width()));
         } else if warnings > 0 {
             let rules: Vec<&str> = report
                 .findings
