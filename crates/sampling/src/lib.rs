@@ -13,7 +13,7 @@ mod finish;
 mod recorder;
 mod sampler;
 
-pub use draw::{Noise, draw, log_normalizer};
+pub use draw::Noise;
 pub use finish::FinishReason;
 pub use recorder::{LogitsError, Recorder, Recording, Step};
 pub use sampler::{OutOfRange, Sampler};
