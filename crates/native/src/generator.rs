@@ -59,6 +59,11 @@ impl NativeGenerator {
         }
         Ok(vec![NativeGenerator { engine: Arc::new(engine) }; layout.workers * layout.sequences])
     }
+
+    /// Tokenizer, chat template and terminators of the model.
+    pub fn tokenizer(&self) -> &ChatTokenizer {
+        &self.engine.tokenizer
+    }
 }
 
 impl Generator for NativeGenerator {
