@@ -123,7 +123,7 @@ pub fn blame_engine(error: InferenceError) -> Failure {
 }
 
 /// A model that is not there is a mistake in the command.
-fn blame_weights(model: &Path, error: smpo_results::Error) -> Failure {
+fn blame_weights(model: &Path, error: smpo_files::FileError) -> Failure {
     match model.exists() {
         true => Failure::Execution(error.into()),
         false => Failure::Usage(anyhow!(

@@ -4,7 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use smpo_eval::teacher_forced::{Item, ScorerError, TeacherForced, TokenScores};
+use smpo_eval::teacher_forced::{Item, ScorerError, TeacherForced};
+use smpo_metrics::TokenScores;
 use smpo_model::{Decoder, ModelDir, PackedBatch, PackedDecoder, ScoreOptions};
 use smpo_results::{Message, TerminatorSet};
 use smpo_tokenizer::{ChatTokenizer, TokenizerError};
