@@ -41,6 +41,7 @@ pub(crate) struct Draft<'a> {
 }
 
 /// Evidence against the requirement, where there is any.
+#[expect(clippy::large_enum_variant, reason = "one for each rule of a policy")]
 enum Finding {
     /// Too little was measured to analyse.
     NotMeasured {
