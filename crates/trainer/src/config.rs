@@ -14,6 +14,7 @@ pub mod alarms;
 mod check;
 mod derived;
 mod keys;
+mod loss_file;
 mod one_or_many;
 pub mod probe;
 mod published;
@@ -30,6 +31,7 @@ use smpo_losses::LossConfig;
 
 pub use adapter::AdapterStart;
 pub use alarms::AlarmConfig;
+pub use loss_file::read_objective;
 pub use probe::{OnDrop, ProbeConfig};
 pub use read::ReadConfig;
 

@@ -21,6 +21,7 @@ pub mod judge;
 pub mod learner;
 mod loss_scale;
 pub mod memory;
+pub mod memory_plans;
 mod openmetrics;
 mod packing;
 mod precision;

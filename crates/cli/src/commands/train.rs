@@ -4,12 +4,11 @@ use std::path::PathBuf;
 
 use smpo_data::{CheckReport, Severity};
 use smpo_devices::{Choice, OpenDevice};
-use smpo_native::CompleteError;
-use smpo_trainer::{Event, Finish, ReadConfig, Rows, StepRecord, TrainConfig, TrainError};
+use smpo_trainer::{Event, Finish, ReadConfig, Rows, StepRecord, TrainConfig};
 
-use crate::exit::{Exit, Failure, Outcome, io_is_usage, is_io};
+use crate::exit::{Exit, Failure, Outcome};
 use crate::progress::{Progress, Stage};
-use crate::{interrupt, memory};
+use crate::{interrupt, memory, output};
 
 /// Train a model with SFT or a preference loss (DPO, SimPO, ORPO, KTO, SMPO, …).
 #[derive(clap::Args)]
@@ -35,7 +34,7 @@ pub struct TrainArgs {
 
 /// Runs the command.
 pub fn run(args: TrainArgs) -> Outcome {
-    let ReadConfig { mut config, notes } = TrainConfig::read(&args.config, &args.set).map_err(blame)?;
+    let ReadConfig { mut config, notes } = TrainConfig::read(&args.config, &args.set)?;
     config.device = args.device.unwrap_or(config.device);
     super::set_threads(args.threads)?;
     let progress = Progress::new();
@@ -49,15 +48,15 @@ pub fn run(args: TrainArgs) -> Outcome {
                 progress.say(&format!("stopped early: {reason}"));
             }
             let note = match of_step {
-                _ if already => " (finished before; --restart trains it again)".to_owned(),
+                _ if already => " (already finished; --restart trains it again)".to_owned(),
                 Some(step) => format!(" (of step {step})"),
                 None => String::new(),
             };
-            crate::output::print(&format!("{}{note}", model.display()))?;
+            output::print(&format!("{}{note}", model.display()))?;
             Exit::Success
         }
         Finish::Stopped { step } => {
-            progress.say(&format!("stopped after step {step}; the same command goes on from there"));
+            progress.say(&format!("stopped after step {step}; the same command resumes"));
             Exit::Interrupted
         }
     })
@@ -70,8 +69,8 @@ pub fn train(config: &TrainConfig, restart: bool, name: &str, progress: &Progres
     let mut scoring: Option<Stage> = None;
     let mut last = String::new();
     let finish = smpo_trainer::train(config, restart, interrupt::flag(), &mut |event| match event {
-        Event::Device(device) => tell_device(name, config, device, progress),
-        Event::Checked(reports) => tell_findings(name, reports, progress),
+        Event::Device(device) => say_device(name, config, device, progress),
+        Event::Checked(reports) => say_findings(name, reports, progress),
         Event::Tokenizing { done, total } => {
             let stage = tokenizing.get_or_insert_with(|| progress.stage(&format!("{name}: tokenise"), total));
             stage.update(done, "rows");
@@ -80,7 +79,7 @@ pub fn train(config: &TrainConfig, restart: bool, name: &str, progress: &Progres
                 tokenizing = None;
             }
         }
-        Event::Data(rows) => tell_rows(name, rows, progress),
+        Event::Data(rows) => say_rows(name, rows, progress),
         Event::Reference { done, rows } => {
             let stage =
                 scoring.get_or_insert_with(|| progress.stage(&format!("{name}: reference log-probs"), rows as u64));
@@ -92,7 +91,7 @@ pub fn train(config: &TrainConfig, restart: bool, name: &str, progress: &Progres
         }
         Event::Started { total_steps, done } => {
             if done > 0 {
-                progress.say(&format!("{name}: going on after step {done}"));
+                progress.say(&format!("{name}: resuming after step {done}"));
             }
             stage = Some(progress.stage(name, total_steps));
         }
@@ -111,15 +110,14 @@ pub fn train(config: &TrainConfig, restart: bool, name: &str, progress: &Progres
             progress.say(&format!("{name}: alarm at step {}: {}; {}", alarm.step, alarm.what, alarm.remedy));
         }
         Event::Saved(_) => {}
-    })
-    .map_err(blame)?;
+    })?;
     if let Some(stage) = &stage {
         stage.finish(&last);
     }
     Ok(finish)
 }
 
-/// The figures of a step for the bar; `None` at step 0, which has none of training.
+/// Metrics of a step for the bar; `None` at step 0, before training.
 fn figures(record: &StepRecord) -> Option<String> {
     let update = record.update?;
     let mut parts = vec![match record.metric("loss") {
@@ -132,7 +130,7 @@ fn figures(record: &StepRecord) -> Option<String> {
     Some(parts.join("  "))
 }
 
-/// What evaluation and probe found, for a line of its own.
+/// Results of evaluation and probe, in a line.
 fn measured(record: &StepRecord) -> Option<String> {
     let mut parts = Vec::new();
     let mut add = |name: &str, label: &str, decimals: usize| {
@@ -148,8 +146,8 @@ fn measured(record: &StepRecord) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join(", "))
 }
 
-/// Which device it is where that was left open, and what it does not compute in.
-fn tell_device(name: &str, config: &TrainConfig, device: &OpenDevice, progress: &Progress) {
+/// The device that `auto` chose, and the dtype if it is not the configured one.
+fn say_device(name: &str, config: &TrainConfig, device: &OpenDevice, progress: &Progress) {
     if config.device == Choice::Auto {
         progress.say(&format!("{name}: {}", super::device::describe(device)));
     }
@@ -157,16 +155,16 @@ fn tell_device(name: &str, config: &TrainConfig, device: &OpenDevice, progress: 
     if wanted != element {
         let key = if config.bf16 { "bf16" } else { "fp16" };
         let (wanted, element) = (wanted.name(), element.name());
-        progress.say(&format!("{name}: `{key}` is for GPUs: the processor trains in {element} instead of {wanted}"));
+        progress.say(&format!("{name}: `{key}` is for GPUs: the CPU trains in {element} instead of {wanted}"));
     }
 }
 
-/// The table where the data has errors, a line where it has less.
-fn tell_findings(name: &str, reports: &[CheckReport], progress: &Progress) {
+/// A table if the data has errors, a line if it has warnings.
+fn say_findings(name: &str, reports: &[CheckReport], progress: &Progress) {
     for report in reports {
         let warnings = report.count(Severity::Warning);
         if report.has_errors() {
-            progress.say(&super::data::findings(report));
+            progress.say(&smpo_report::data::findings(report, output::width()));
         } else if warnings > 0 {
             let rules: Vec<&str> = report
                 .findings
@@ -179,8 +177,8 @@ fn tell_findings(name: &str, reports: &[CheckReport], progress: &Progress) {
     }
 }
 
-/// What became of the data on its way to tokens.
-fn tell_rows(name: &str, rows: &Rows, progress: &Progress) {
+/// Held-out, truncated and dropped rows.
+fn say_rows(name: &str, rows: &Rows, progress: &Progress) {
     let truncated = rows.truncated;
     let total = rows.train.len() + rows.held_out.len();
     if !rows.held_out.is_empty() {
@@ -204,27 +202,4 @@ fn tell_rows(name: &str, rows: &Rows, progress: &Progress) {
     if let Some(error) = &rows.not_kept {
         progress.say(&format!("{name}: the tokens cannot be kept for the next run: {error}"));
     }
-}
-
-/// A configuration, data or model that is wrong is its author's to mend; a disk that fails is not.
-pub fn blame(error: TrainError) -> Failure {
-    let error = match error {
-        TrainError::Device(error) => return super::device::blame(error),
-        error => error,
-    };
-    let wrong_input = match &error {
-        TrainError::Config { .. }
-        | TrainError::Data(_)
-        | TrainError::Encode(_)
-        | TrainError::Model(_)
-        | TrainError::Probe(CompleteError::Model(_))
-        | TrainError::Loss(_)
-        | TrainError::DataCheck { .. }
-        | TrainError::NoSuchMetric { .. }
-        | TrainError::OtherRun { .. } => true,
-        TrainError::Io { action, .. } => *action == "read",
-        _ => false,
-    };
-    let machine = is_io(&error) && !io_is_usage(&error);
-    if wrong_input && !machine { Failure::Usage(error.into()) } else { Failure::Execution(error.into()) }
 }
