@@ -12,7 +12,6 @@ type Forward = fn(gate: &[f32], up: &[f32], out: &mut [f32]);
 type Backward = fn(gate: &[f32], up: &[f32], dy: &[f32], d_gate: &mut [f32], d_up: &mut [f32]);
 
 /// The loops of one activation; all slices have one length.
-#[expect(clippy::type_complexity, reason = "the arguments' names say more than a type alias")]
 #[derive(Clone, Copy)]
 pub(crate) struct Gated {
     forward: Forward,
