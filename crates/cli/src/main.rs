@@ -8,6 +8,7 @@ mod interrupt;
 mod output;
 mod progress;
 #[cfg(test)]
+#[path = "../tests/help.rs"]
 mod tests;
 
 use std::process::ExitCode;

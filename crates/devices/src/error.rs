@@ -2,7 +2,6 @@
 
 /// The reason why a device cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum DeviceError {
     /// The program was built without CUDA.
     #[error(

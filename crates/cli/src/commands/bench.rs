@@ -1,4 +1,4 @@
-//! `smpo bench`: what this program reaches on this machine.
+//! `smpo bench`: speed and memory on this machine.
 
 mod step;
 

@@ -1,13 +1,12 @@
-//! `smpo selftest`: does this device compute what the processor does?
+//! `smpo selftest`: the results of a device against those of the CPU.
 
-use anyhow::anyhow;
 use comfy_table::CellAlignment;
 use smpo_devices::Kind;
 use smpo_trainer::SelfTest;
 
 use crate::commands::device::DeviceArgs;
 use crate::commands::set_threads;
-use crate::exit::{Blame, Exit, Failure, Outcome};
+use crate::exit::{Exit, Failure, Outcome};
 use crate::output::{self, Format};
 use crate::progress::Progress;
 
@@ -38,11 +37,11 @@ pub fn run(args: SelfTestArgs) -> Outcome {
     let progress = Progress::new();
     let device = args.device.open(&progress)?;
     if device.kind() == Kind::Cpu {
-        return Err(Failure::Usage(anyhow!(
-            "--device: expected cuda, cuda:N or emulated, got cpu, which is what those are compared with"
-        )));
+        return Err(Failure::user(
+            "--device: expected cuda, cuda:N or emulated, got cpu, the reference of the comparison",
+        ));
     }
-    let report = SelfTest::run(&device).execution()?;
+    let report = SelfTest::run(&device)?;
     match args.format {
         Format::Json => output::print_json(&report)?,
         Format::Text => output::print(&text(&report, args.all))?,
@@ -52,7 +51,7 @@ pub fn run(args: SelfTestArgs) -> Outcome {
 
 fn text(report: &SelfTest, all: bool) -> String {
     let mut table = output::table();
-    table.set_header(["operation", "type", "shapes", "difference", "may be", ""]);
+    table.set_header(["operation", "dtype", "shapes", "difference", "bound", ""]);
     for column in table.column_iter_mut().skip(3).take(2) {
         column.set_cell_alignment(CellAlignment::Right);
     }

@@ -71,18 +71,15 @@ impl Decoder {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
     use crate::batch::PackedBatch;
     use crate::families::Family;
 
     #[test]
     fn frozen_weights_cost_no_gradient() {
-        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
         for case in Family::ALL.iter().map(|family| family.module()) {
             for dora in [false, true] {
-                let mut decoder = Decoder::load(golden.join(case)).unwrap();
+                let mut decoder = Decoder::load(smpo_fixtures::golden("model", case)).unwrap();
                 let config = LoraConfig {
                     r: 2,
                     alpha: 4.0,

@@ -17,6 +17,9 @@ pub enum WeightDtype {
 }
 
 impl WeightDtype {
+    /// Every dtype.
+    pub const ALL: [WeightDtype; 3] = [WeightDtype::F32, WeightDtype::Bf16, WeightDtype::F16];
+
     pub(crate) fn from_safetensors(dtype: Dtype) -> Option<Self> {
         match dtype {
             Dtype::F32 => Some(Self::F32),

@@ -24,7 +24,7 @@ pub fn models_in(folder: &str) -> Vec<&'static str> {
 }
 
 pub fn case_dir(case: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(case)
+    smpo_fixtures::golden("model", case)
 }
 
 /// Results of PyTorch; `generate.py` documents each field.

@@ -1,4 +1,4 @@
-//! The facts of a model, for people.
+//! Facts of a model for a terminal.
 
 use comfy_table::CellAlignment;
 use smpo_chat::{Terminator, TerminatorSource};
@@ -6,10 +6,10 @@ use smpo_devices::format_bytes;
 use smpo_report::inert::short_line;
 
 use super::info::{Adapter, Chat, Facts};
-use super::memory::Plan;
 use crate::output;
+use smpo_trainer::memory_plans::NamedPlan;
 
-/// Longest piece of a model's own text that is shown.
+/// Maximum characters of a token or template name.
 const WIDEST: usize = 60;
 
 /// The whole page.
@@ -20,7 +20,7 @@ pub fn page(facts: &Facts) -> String {
         ("weights", weights(facts)),
         ("blocks", blocks(facts)),
         ("vocabulary", facts.vocab_size.to_string()),
-        ("context", facts.context.map_or("not said".into(), |tokens| format!("{tokens} tokens"))),
+        ("context", facts.context.map_or("unknown".into(), |tokens| format!("{tokens} tokens"))),
     ];
     rows.extend(facts.adapter.as_ref().map(|adapter| ("adapter", describe(adapter))));
     match &facts.chat {
@@ -103,7 +103,7 @@ fn shown(token: &str) -> String {
     format!("'{}'", short_line(token, WIDEST))
 }
 
-fn memory(plans: &[Plan]) -> String {
+fn memory(plans: &[NamedPlan]) -> String {
     let Some(first) = plans.first() else { return String::new() };
     let mut table = output::table();
     let second = plans.iter().any(|plan| plan.reference_bytes > 0);
