@@ -2,31 +2,26 @@
 
 mod local;
 mod served;
-#[path = "../server/mod.rs"]
-mod server;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
 use serde_json::Value;
+use smpo_fixtures::demo;
 use smpo_results::{MetricsFile, RunManifest, Sample, read_json, read_jsonl};
 
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-}
-
 fn demo_base() -> PathBuf {
-    root().join("datasets/demo/base")
+    demo("base")
 }
 
 fn golden(name: &str) -> PathBuf {
-    root().join("crates/inference/tests/golden").join(name)
+    smpo_fixtures::golden("inference", name)
 }
 
 /// A suite of some of the demo's prompts, spread over its slices, gold answers and all.
 fn suite(dir: &Path, prompts: usize) -> PathBuf {
-    let text = fs::read_to_string(root().join("datasets/demo/ood.jsonl")).unwrap();
+    let text = fs::read_to_string(demo("ood.jsonl")).unwrap();
     let lines: Vec<&str> = text.lines().collect();
     let some: Vec<&str> = lines.iter().step_by(lines.len() / prompts).take(prompts).copied().collect();
     fs::write(dir.join("prompts.jsonl"), some.join("\n")).unwrap();

@@ -11,10 +11,10 @@ use assert_cmd::Command;
 use predicates::prelude::PredicateBooleanExt as _;
 use predicates::str::contains;
 use serde_json::{Value, json};
+use smpo_fixtures::http::Server;
 use smpo_results::{FinishReason, Sample};
 use tokenizers::Tokenizer;
 
-use crate::server::{Answer, Server, serve};
 use crate::{check_complete, demo_base, eval, manifest, metrics, samples, suite};
 
 /// What the demo's model says, as a server would say it.
@@ -46,7 +46,7 @@ impl Replies {
     }
 
     /// The reply to a chat, or to a prompt as text; ids are refused, as mistralrs-server does.
-    fn answer(&self, body: &Value) -> Answer {
+    fn answer(&self, body: &Value) -> (&'static str, String) {
         if body["prompt"].is_array() {
             return ("422 Unprocessable Entity", "prompt: invalid type: sequence, expected a string".into());
         }
@@ -71,7 +71,7 @@ fn a_server_is_checked_against_local_weights_through_either_api() {
     let dir = tempfile::tempdir().unwrap();
     let suite = suite(dir.path(), 6);
     let replies = Replies::sample(dir.path(), &suite);
-    let server = serve(move |_, body| replies.answer(body));
+    let server = Server::start(move |_, body| replies.answer(body));
     for api in ["chat", "completions"] {
         let out = dir.path().join(api);
         let mut command = served(&server, &suite, &out);
@@ -83,9 +83,9 @@ fn a_server_is_checked_against_local_weights_through_either_api() {
             assert!(!fs::read_to_string(out.join(file)).unwrap().contains("sk-secret"), "{file}");
         }
     }
-    let seen = server.seen.lock().unwrap();
-    assert!(seen.iter().all(|(head, _)| head.contains("Bearer sk-secret-of-the-test")));
-    assert!(seen.iter().any(|(head, body)| head.starts_with("POST /v1/completions") && body["prompt"].is_string()));
+    let seen = server.seen();
+    assert!(seen.iter().all(|seen| seen.head.contains("Bearer sk-secret-of-the-test")));
+    assert!(seen.iter().any(|seen| seen.head.starts_with("POST /v1/completions") && seen.body["prompt"].is_string()));
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn a_server_that_is_another_model_stops_the_run_with_the_figure() {
         changed
     };
     let contaminated = change(1.0, 0.2);
-    let server = serve(move |_, body| contaminated.answer(body));
+    let server = Server::start(move |_, body| contaminated.answer(body));
     let out = dir.path().join("contaminated");
     let run = served(&server, &suite, &out).arg("--weights").arg(demo_base()).assert().code(4);
     run.stderr(contains("0.200 nats"));
@@ -113,7 +113,7 @@ fn a_server_that_is_another_model_stops_the_run_with_the_figure() {
     command.arg("--weights").arg(demo_base()).arg("--no-fidelity-check").assert().success();
 
     let decimal = change(std::f64::consts::LN_10.recip(), 0.0);
-    let server = serve(move |_, body| decimal.answer(body));
+    let server = Server::start(move |_, body| decimal.answer(body));
     let out = dir.path().join("decimal");
     let mut command = served(&server, &suite, &out);
     command.arg("--weights").arg(demo_base()).assert().code(4).stderr(contains("--logprob-base ten"));
@@ -130,29 +130,29 @@ fn requests_go_one_by_one_where_batching_cannot_be_checked() {
         std::thread::sleep(Duration::from_millis(30));
         ("200 OK", json!({"choices": [{"message": {"content": "yes"}, "finish_reason": "stop"}]}).to_string())
     };
-    let server = serve(slow);
+    let server = Server::start(slow);
     served(&server, &suite, &dir.path().join("one")).assert().success().stderr(contains("--concurrency N allows more"));
-    assert_eq!(server.most_at_once.load(Ordering::SeqCst), 1);
+    assert_eq!(server.max_in_flight(), 1);
     // Weights alone do not help where the server gives no log-probs.
     let mut command = served(&server, &suite, &dir.path().join("unchecked"));
     command.arg("--weights").arg(demo_base()).assert().success().stderr(contains("fidelity not checked"));
-    let server = serve(slow);
+    let server = Server::start(slow);
     served(&server, &suite, &dir.path().join("four")).args(["--concurrency", "4"]).assert().success();
-    assert_eq!(server.most_at_once.load(Ordering::SeqCst), 4);
+    assert_eq!(server.max_in_flight(), 4);
 }
 
 #[test]
 fn ctrl_c_loses_nothing_and_nothing_is_sampled_twice() {
     let dir = tempfile::tempdir().unwrap();
     let suite = suite(dir.path(), 24);
-    let server = serve(|_, body| {
+    let server = Server::start(|_, body| {
         std::thread::sleep(Duration::from_millis(60));
         let text = format!("About {}", body["messages"][0]["content"].as_str().unwrap());
         ("200 OK", json!({"choices": [{"message": {"content": text}, "finish_reason": "stop"}]}).to_string())
     });
     let whole = dir.path().join("whole");
     served(&server, &suite, &whole).args(["--concurrency", "8"]).assert().success();
-    server.seen.lock().unwrap().clear();
+    server.seen().clear();
 
     let out = dir.path().join("out");
     let mut child = Process::new(env!("CARGO_BIN_EXE_smpo"))
@@ -164,7 +164,7 @@ fn ctrl_c_loses_nothing_and_nothing_is_sampled_twice() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    while server.seen.lock().unwrap().len() < 6 {
+    while server.seen().len() < 6 {
         std::thread::sleep(Duration::from_millis(5));
     }
     assert!(Process::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
@@ -172,11 +172,10 @@ fn ctrl_c_loses_nothing_and_nothing_is_sampled_twice() {
     let kept = samples(&out).len();
     assert!((5..24).contains(&kept), "{kept}");
     assert!(!out.join("metrics.json").exists());
-    assert_eq!(server.seen.lock().unwrap().len(), kept, "what was in flight was kept");
+    assert_eq!(server.seen().len(), kept, "what was in flight was kept");
 
     served(&server, &suite, &out).assert().success();
-    let questions: Vec<String> =
-        server.seen.lock().unwrap().iter().map(|(_, body)| body["messages"].to_string()).collect();
+    let questions: Vec<String> = server.seen().iter().map(|seen| seen.body["messages"].to_string()).collect();
     assert_eq!(questions.len(), 24, "nothing was sampled twice");
     let bytes = |out: &Path| fs::read(out.join("samples.jsonl")).unwrap();
     assert_eq!(bytes(&out), bytes(&whole));
@@ -188,7 +187,7 @@ fn failed_samples_are_recorded_and_tried_again_alone() {
     let suite = suite(dir.path(), 12);
     let healthy = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
     let switch = healthy.clone();
-    let server = serve(move |_, body| {
+    let server = Server::start(move |_, body| {
         let asked = body["messages"][0]["content"].as_str().unwrap().len();
         if asked.is_multiple_of(3) && !switch.load(Ordering::SeqCst) {
             return ("400 Bad Request", json!({"error": {"message": "prompt is cursed"}}).to_string());
@@ -207,9 +206,9 @@ fn failed_samples_are_recorded_and_tried_again_alone() {
     assert!((rate - failed.len() as f64 / 12.0).abs() < 1e-12);
 
     healthy.store(true, Ordering::SeqCst);
-    server.seen.lock().unwrap().clear();
+    server.seen().clear();
     served(&server, &suite, &out).assert().success();
-    assert_eq!(server.seen.lock().unwrap().len(), failed.len());
+    assert_eq!(server.seen().len(), failed.len());
     assert_eq!(metrics(&out).get("error_rate", "all").unwrap().value, 0.0);
 }
 
@@ -218,7 +217,7 @@ fn a_server_that_lies_and_one_that_fails_lose_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let suite = suite(dir.path(), 6);
     let long = "a".repeat(10_000_000);
-    let server = serve(move |index, _| {
+    let server = Server::start(move |index, _| {
         let text = ["fine", "nul \0 and \u{fffd}", long.as_str(), "", "more", "\u{202e}evil"][index % 6];
         let usage = [json!(1u64 << 50), json!(-3), json!(0), json!(99), json!("many"), json!(null)][index % 6].clone();
         let finish = ["stop", "length", "bored"][index % 3];
@@ -236,7 +235,7 @@ fn a_server_that_lies_and_one_that_fails_lose_nothing() {
     assert!(samples.iter().any(|sample| sample.completion.len() == 10_000_000));
     assert_eq!(metrics(&out).get("loop_rate", "all").map(|rate| rate.value > 0.0), Some(true));
 
-    let server = serve(|_, _| ("401 Unauthorized", json!({"error": {"message": "who are you"}}).to_string()));
+    let server = Server::start(|_, _| ("401 Unauthorized", json!({"error": {"message": "who are you"}}).to_string()));
     let out = dir.path().join("refused");
     served(&server, &suite, &out).assert().code(4).stderr(contains("every sample").and(contains("who are you")));
     assert!(!out.join("metrics.json").exists());

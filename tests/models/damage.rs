@@ -126,7 +126,7 @@ fn a_missing_tokenizer_and_another_base_are_refused() {
     let said = "adapter_model.safetensors: tensor `model.layers.0.self_attn.q_proj.weight`: the adapter was trained on another base";
     logps(&adapter).stderr(contains(said));
     smpo().arg("export").arg(&adapter).arg("--out").arg(desk.path("out")).assert().code(2).stderr(contains(said));
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/model/tests/golden");
+    let golden = smpo_fixtures::golden("model", "");
     smpo()
         .arg("export")
         .arg(golden.join("peft-lora"))

@@ -1,7 +1,6 @@
 //! `smpo model info`.
 
 use std::fs;
-use std::path::Path;
 
 use predicates::prelude::*;
 use predicates::str::contains;
@@ -45,7 +44,7 @@ fn info_says_what_a_model_is_and_what_training_it_takes() {
 
 #[test]
 fn info_estimates_a_training_configuration() {
-    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/demo/modified.toml");
+    let config = smpo_fixtures::repository().join("configs/demo/modified.toml");
     let facts = json_of(smpo().args(["model", "info"]).arg(base()).arg("--config").arg(&config));
     let plans = facts["memory"].as_array().unwrap();
     // 16 pairs of prompts of 256 tokens and two completions of 256 go through the model in packs of 2,048 tokens.

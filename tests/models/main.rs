@@ -19,7 +19,7 @@ fn smpo() -> Command {
 }
 
 fn base() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("datasets/demo/base")
+    smpo_fixtures::demo("base")
 }
 
 /// A directory to work in, with an adapter on the demo's base and a few pairs.

@@ -45,7 +45,7 @@ fn a_merge_that_makes_no_sense_is_refused_and_leaves_nothing() {
     let desk = Desk::new();
     let (one, two) = (desk.tuned("one", 0.01), desk.tuned("two", -0.02));
     let adapter = desk.adapter("adapter", false, &base().display().to_string());
-    let other = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/model/tests/golden/qwen3");
+    let other = smpo_fixtures::golden("model", "qwen3");
     let before = desk.names();
     let base_name = base().display().to_string();
     let cases: [(&[&Path], &[&str], &str); 9] = [

@@ -200,10 +200,11 @@ impl Classify for TrainError {
             E::Device(error) => error.exit_class(),
             E::Model(error) => error.exit_class(),
             E::Probe(CompleteError::Model(_)) => User,
-            E::Config { .. } | E::Loss(_) | E::DataCheck { .. } | E::NoSuchMetric { .. } | E::OtherRun { .. } => User,
+            E::Config(_) | E::Loss(_) | E::DataCheck { .. } | E::NoSuchMetric { .. } | E::OtherRun { .. } => User,
             E::Io { .. }
             | E::Probe(_)
             | E::Kernel(_)
+            | E::OutOfMemory(_)
             | E::Tensor(_)
             | E::Batch { .. }
             | E::Memory(_)

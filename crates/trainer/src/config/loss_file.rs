@@ -5,7 +5,7 @@ use std::path::Path;
 use smpo_losses::{LossConfig, Objective};
 
 use super::TrainConfig;
-use super::read::Source;
+use super::file::ConfigFile;
 use crate::error::TrainError;
 
 /// Reads a TOML file with a `[loss]` table. A file with more than that must be a valid training configuration.
@@ -14,17 +14,17 @@ use crate::error::TrainError;
 /// [`TrainError`] with the line.
 pub fn read_objective(path: &Path) -> Result<Objective, TrainError> {
     let text = std::fs::read_to_string(path).map_err(crate::error::io(path, "read"))?;
-    let source = Source { text: &text, origin: path };
+    let file = ConfigFile { text: &text, path };
     let mut table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
         let line = error.span().map_or(1, |span| smpo_files::line_at(&text, span.start));
-        source.error(Some(line), error.message().to_owned())
+        file.error(Some(line), error.message().to_owned())
     })?;
     let objective = match table.remove("loss") {
         Some(_) if !table.is_empty() => return Ok(Objective::new(TrainConfig::parse(&text, path, &[])?.loss)?),
         Some(loss) => parse_loss(loss),
         None => Err(no_loss(&table)),
     };
-    objective.map_err(|message| source.error(Some(line_of_quoted(&text, &message)), message))
+    objective.map_err(|message| file.error(Some(line_of_quoted(&text, &message)), message))
 }
 
 fn parse_loss(loss: toml::Value) -> Result<Objective, String> {

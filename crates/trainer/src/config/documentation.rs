@@ -9,7 +9,7 @@ pub fn schema() -> Value {
     let mut schema = schemars::schema_for!(TrainConfig).to_value();
     if let Some(object) = schema.as_object_mut() {
         object.insert("title".to_owned(), Value::from("smpo train"));
-        // Every schema says where it is from; a file may too.
+        // A file may name its schema.
         if let Some(properties) = object.get_mut("properties").and_then(Value::as_object_mut) {
             properties.insert("$schema".to_owned(), serde_json::json!({"type": "string"}));
         }
@@ -29,7 +29,7 @@ pub fn page() -> String {
         text += &format!("\n## `[{table}]`\n\n{}\n\n", description(&definition));
         text += &page.rows(&definition, &[]);
     }
-    text += "\n## `[loss]`\n\nOne table a loss; `kind` names it.\n";
+    text += "\n## `[loss]`\n\nOne table per loss; `kind` names it.\n";
     let losses = page.resolve(&schema["properties"]["loss"]);
     let losses = losses["oneOf"].as_array().cloned().unwrap_or_default();
     let transforms = Value::from(schemars::schema_for!(smpo_losses::Transforms));
@@ -41,7 +41,7 @@ pub fn page() -> String {
         hidden.push("kind");
         text += &page.rows(loss, &hidden);
     }
-    text += "\n### Transforms\n\nKeys of `[loss]` too, for every loss but `sft`; all off is the regular loss.\n\n";
+    text += "\n### Transforms\n\nKeys of `[loss]` too, for every loss except `sft`; all off is the regular loss.\n\n";
     text += &page.rows(&transforms, &[]);
     text
 }
@@ -49,12 +49,12 @@ pub fn page() -> String {
 const HEAD: &str = "\
 # Configuration of `smpo train`
 
-Generated from the source by `UPDATE_DOCS=1 cargo test --release -p smpo-trainer --test reference`; a test keeps it
+Generated from the source by `UPDATE_DOCS=1 cargo test --release -p smpo-trainer --test documentation`; a test keeps it
 current. For completion and checks in an editor, put the schema beside it to use: `#:schema docs/train.schema.json` as a
 TOML file's first line, `# yaml-language-server: $schema=docs/train.schema.json` in YAML.
 
 A file is TOML, or YAML with the ending `.yaml`. effective_llm_alignment's YAML files run as they are: their flat keys
-are understood, what means nothing here is listed in one warning, unknown keys are refused. `--set key=value` overrides
+are understood, ignored keys are listed in one note, unknown keys are refused. `--set key=value` overrides
 a key, `--set loss.beta=1.2` one in a table. Paths are relative to the working directory.
 ";
 
@@ -89,7 +89,7 @@ impl Page {
     fn resolve(&self, schema: &Value) -> Value {
         if let Some(found) = schema["$ref"].as_str().and_then(|name| name.strip_prefix("#/$defs/")) {
             let mut found = self.definitions[found].clone();
-            // What stands beside a reference says more than what it refers to.
+            // The description beside a reference is more specific than that of its target.
             if let (Some(target), Some(beside)) = (found.as_object_mut(), schema.as_object()) {
                 let beside = beside.iter().filter(|(key, _)| *key != "$ref");
                 target.extend(beside.map(|(key, value)| (key.clone(), value.clone())));
@@ -103,7 +103,7 @@ impl Page {
         }
     }
 
-    /// A type in words.
+    /// Name of a type.
     fn kind(&self, schema: &Value) -> String {
         let schema = self.resolve(schema);
         if let Some(constant) = schema.get("const") {
@@ -139,7 +139,7 @@ impl Page {
         }
     }
 
-    /// The description, with that of each named value.
+    /// Description, with that of each named value.
     fn explained(&self, property: &Value) -> String {
         let mut text = one_line(&description(property));
         let schema = self.resolve(property);

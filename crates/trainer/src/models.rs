@@ -1,4 +1,4 @@
-//! Which weights a run starts from or goes on from, and which of them it trains.
+//! The models of a run: the policy, from its initial weights or a checkpoint, and the reference.
 
 use smpo_model::{Config, Decoder, Placement};
 
@@ -8,15 +8,15 @@ use crate::error::TrainError;
 
 /// The models of a run.
 pub(crate) struct Models {
-    /// What is trained: as step 0 sees it, or as the checkpoint left it.
+    /// The model that is trained: at step 0, or of the checkpoint.
     pub policy: Decoder,
-    /// What a reference is: the model before training, adapters off. It shares the policy's memory where the policy's
-    /// own weights are frozen; otherwise it is loaded when asked for.
+    /// The reference: the model before training, adapters off. It shares the policy's memory if the policy's own weights
+    /// are frozen; otherwise it is loaded when needed.
     base: Option<Decoder>,
 }
 
 impl Models {
-    /// Loads what step 0 or the step after `resumed` needs.
+    /// Loads the models for step 0, or for the step after `resumed`.
     pub(crate) fn load(
         config: &TrainConfig,
         model_config: &Config,
@@ -61,7 +61,7 @@ impl Models {
     }
 }
 
-/// The weights that step 0 sees, adapters aside.
+/// The model at step 0, without adapters.
 fn initial(config: &TrainConfig, model_config: &Config, placement: &Placement) -> Result<Decoder, TrainError> {
     Ok(match config.init {
         Init::Pretrained => Decoder::load_on(&config.model_name_or_path, placement)?,

@@ -1,16 +1,13 @@
 //! The generated documentation is current, and every shipped configuration is one.
 //!
-//! `cargo test -p smpo-trainer --test reference -- --ignored` validates them against the JSON schema too, with a Python
+//! `cargo test -p smpo-trainer --test documentation -- --ignored` validates them against the JSON schema too, with a Python
 //! that has the package `jsonschema` in `SMPO_PYTHON` (python3 when absent).
 
 use std::path::{Path, PathBuf};
 
+use smpo_fixtures::repository;
 use smpo_trainer::TrainConfig;
-use smpo_trainer::config::reference;
-
-fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
+use smpo_trainer::config::documentation;
 
 fn current(name: &str, generated: &str) {
     let path = repository().join("docs").join(name);
@@ -20,32 +17,32 @@ fn current(name: &str, generated: &str) {
     let committed = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(
         committed == generated,
-        "docs/{name} is not current: UPDATE_DOCS=1 cargo test -p smpo-trainer --test reference"
+        "docs/{name} is not current: UPDATE_DOCS=1 cargo test -p smpo-trainer --test documentation"
     );
 }
 
 #[test]
 fn the_reference_page_is_current() {
-    current("configuration.md", &reference::page());
+    current("configuration.md", &documentation::page());
 }
 
 #[test]
 fn the_schema_is_current() {
-    let schema = serde_json::to_string_pretty(&reference::schema()).unwrap() + "\n";
+    let schema = serde_json::to_string_pretty(&documentation::schema()).unwrap() + "\n";
     current("train.schema.json", &schema);
 }
 
 #[test]
 fn every_key_is_documented() {
-    let schema = reference::schema();
+    let schema = documentation::schema();
     for (name, property) in schema["properties"].as_object().unwrap() {
         let described = property["description"].is_string() || name == "$schema" || property.get("$ref").is_some();
         assert!(described, "{name} has no description");
     }
-    let page = reference::page();
+    let page = documentation::page();
     for key in [
         "| `learning_rate` | number | required |",
-        "`\"warmup_stable_decay\"`: It stays",
+        "`\"warmup_stable_decay\"`: Constant, then",
         "| `max_eos_drop` |",
         "| `min_log_prob` |",
     ] {

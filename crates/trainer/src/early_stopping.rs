@@ -1,14 +1,14 @@
-//! What follows from evaluations and probes: a checkpoint worth keeping, or the end of the run.
+//! Early stopping, by evaluations that stop improving and by the probe's EOS rate.
 //!
-//! A [`Judge`] only decides. It sees figures and returns [`Action`]s, which the loop carries out, so that every decision
-//! is tested without a model or a disk. Its memory is part of a checkpoint.
+//! [`EarlyStopping`] decides only: it is given metrics and returns [`Action`]s, which the loop carries out, so that every
+//! decision is tested without a model or a disk. Its state is part of a checkpoint.
 
 use serde::{Deserialize, Serialize};
 
 use crate::config::{OnDrop, TrainConfig};
 use crate::record::StepRecord;
 
-/// What the loop shall do after a step.
+/// Action of the loop after a step.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     /// Write a checkpoint.
@@ -17,26 +17,26 @@ pub enum Action {
     Stop(StopReason),
 }
 
-/// Why a run ends before its last step.
+/// Reason for the end of a run before its last step.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StopReason {
-    /// The best evaluation is too long ago.
+    /// No evaluation improved on the best one for `patience` evaluations.
     EarlyStopping {
         /// Step of the best one.
         best_step: u64,
-        /// Its figure.
+        /// Its value.
         best: f64,
-        /// Evaluations since.
+        /// Number of evaluations since.
         patience: u64,
     },
-    /// Too few completions of the probe end.
+    /// The EOS rate of the probe fell below its bound.
     EosRate {
-        /// The share now.
+        /// EOS rate now, as a share.
         rate: f64,
-        /// The share before training.
+        /// EOS rate before training.
         start: f64,
-        /// The last step at which it was good enough.
+        /// Last step at which it was within the bound.
         last_good: u64,
     },
 }
@@ -45,11 +45,11 @@ impl std::fmt::Display for StopReason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::EarlyStopping { best_step, best, patience } => {
-                write!(f, "{patience} evaluations without a better one than {best:.4} at step {best_step}")
+                write!(f, "no improvement in {patience} evaluations on {best:.4} at step {best_step}")
             }
             Self::EosRate { rate, start, last_good } => write!(
                 f,
-                "only {:.1} % of the probe's completions end, {:.1} % did before training; the last good step is {last_good}",
+                "the probe's EOS rate is {:.1} %, it was {:.1} % before training; the last step within the bound is {last_good}",
                 100.0 * rate,
                 100.0 * start
             ),
@@ -57,25 +57,25 @@ impl std::fmt::Display for StopReason {
     }
 }
 
-/// The rules.
+/// Rules of early stopping.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rules {
-    /// The figure that evaluations are compared by.
+    /// Metric that evaluations are compared by.
     pub best_metric: String,
-    /// Whether more of it is better.
+    /// True if more of it is better.
     pub greater: bool,
-    /// By how much the best must be beaten.
+    /// Minimum improvement over the best.
     pub threshold: f64,
-    /// Whether the best checkpoint is the run's result.
+    /// True if the best checkpoint is the run's result.
     pub keep_best: bool,
-    /// Evaluations in a row without a better one that end the run.
+    /// Evaluations in a row without improvement that end the run.
     pub patience: Option<u64>,
-    /// How far the probe's EOS rate may fall, as a share, and what ending the run means then.
+    /// Maximum fall of the probe's EOS rate, as a share, and the run's result after a larger one.
     pub eos_drop: Option<(f64, OnDrop)>,
 }
 
 impl Rules {
-    /// Those of a configuration.
+    /// Rules of a configuration.
     pub fn new(config: &TrainConfig) -> Self {
         let probe = config.probe.as_ref();
         Rules {
@@ -89,10 +89,10 @@ impl Rules {
     }
 }
 
-/// What a judge remembers.
+/// State of early stopping.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Judge {
+pub struct EarlyStopping {
     best: Option<Best>,
     since_best: u64,
     eos_rate_at_start: Option<f64>,
@@ -106,8 +106,8 @@ struct Best {
     value: f64,
 }
 
-impl Judge {
-    /// Looks at a step's figures. Step 0 is the model before training: it sets what later steps are compared with.
+impl EarlyStopping {
+    /// Decides on a step's metrics. Step 0 is the model before training, the baseline of later steps.
     pub fn observe(&mut self, rules: &Rules, record: &StepRecord) -> Vec<Action> {
         let mut save = false;
         if let Some(value) = record.metric(&rules.best_metric).filter(|value| value.is_finite()) {
@@ -144,27 +144,19 @@ impl Judge {
         gain > rules.threshold
     }
 
-    /// Why the run has ended, if it has.
+    /// Reason for the end of the run, if it has ended.
     pub fn stopped(&self) -> Option<StopReason> {
         self.stopped
     }
 
-    /// The step whose model is the run's result; `None` is the one after the last step taken.
-    pub fn result(&self, rules: &Rules) -> Option<u64> {
-        match (self.stopped, rules.eos_drop) {
-            (Some(StopReason::EosRate { last_good, .. }), Some((_, OnDrop::KeepLastGood))) => Some(last_good),
-            _ if rules.keep_best => self.best.map(|best| best.step),
-            _ => None,
-        }
+    /// Step of the best evaluation.
+    pub(crate) fn best_step(&self) -> Option<u64> {
+        self.best.map(|best| best.step)
     }
 
-    /// Which of the checkpoints at `steps` (ascending) go, so that the newest `keep` remain, and beside them those that
-    /// may still become the result.
-    pub fn superseded(&self, rules: &Rules, steps: &[u64], keep: usize) -> Vec<u64> {
-        let best = self.best.filter(|_| rules.keep_best).map(|best| best.step);
-        let good = self.last_good.filter(|_| matches!(rules.eos_drop, Some((_, OnDrop::KeepLastGood))));
-        let old = &steps[..steps.len().saturating_sub(keep)];
-        old.iter().copied().filter(|step| Some(*step) != best && Some(*step) != good).collect()
+    /// Last step whose EOS rate was within the bound.
+    pub(crate) fn last_good(&self) -> Option<u64> {
+        self.last_good
     }
 }
 
@@ -189,46 +181,46 @@ mod tests {
 
     #[test]
     fn the_best_is_saved_kept_and_returned_and_patience_ends_the_run() {
-        let (rules, mut judge) = (rules(), Judge::default());
-        let mut see = |step, value| judge.observe(&rules, &record(step, "eval_loss", value));
+        let (rules, mut state) = (rules(), EarlyStopping::default());
+        let mut see = |step, value| state.observe(&rules, &record(step, "eval_loss", value));
         assert_eq!(see(0, 1.0), [Action::Save]);
         assert_eq!(see(10, 0.5), [Action::Save]);
         assert_eq!(see(20, 0.6), []);
         assert_eq!(see(25, f64::NAN), []);
         let reason = StopReason::EarlyStopping { best_step: 10, best: 0.5, patience: 2 };
         assert_eq!(see(30, 0.5), [Action::Save, Action::Stop(reason)]);
-        assert_eq!(judge.result(&rules), Some(10));
-        assert_eq!(judge.superseded(&rules, &[0, 10, 20, 25, 30], 2), [0, 20]);
+        assert_eq!(state.result(&rules), Some(10));
+        assert_eq!(state.superseded(&rules, &[0, 10, 20, 25, 30], 2), [0, 20]);
     }
 
     #[test]
     fn a_threshold_and_a_direction_decide_what_is_better() {
         let rules = Rules { greater: true, threshold: 0.1, patience: None, ..rules() };
-        let mut judge = Judge::default();
+        let mut state = EarlyStopping::default();
         for (step, value, saved) in [(0, 0.5, true), (1, 0.58, false), (2, 0.61, true), (3, 0.1, false)] {
-            assert_eq!(!judge.observe(&rules, &record(step, "eval_loss", value)).is_empty(), saved, "step {step}");
+            assert_eq!(!state.observe(&rules, &record(step, "eval_loss", value)).is_empty(), saved, "step {step}");
         }
-        assert_eq!(judge.result(&rules), Some(2));
+        assert_eq!(state.result(&rules), Some(2));
     }
 
     #[test]
     fn a_fall_of_the_eos_rate_ends_the_run_at_the_last_good_step() {
         let rules = Rules { eos_drop: Some((0.05, OnDrop::KeepLastGood)), keep_best: false, ..rules() };
-        let mut judge = Judge::default();
-        let mut see = |step, rate| judge.observe(&rules, &record(step, "probe/eos_rate", rate));
+        let mut state = EarlyStopping::default();
+        let mut see = |step, rate| state.observe(&rules, &record(step, "probe/eos_rate", rate));
         assert_eq!(see(0, 0.95), [Action::Save]);
         assert_eq!(see(5, 0.90), [Action::Save]);
         assert!(matches!(see(10, 0.89)[..], [Action::Save, Action::Stop(StopReason::EosRate { last_good: 5, .. })]));
-        assert_eq!(judge.result(&rules), Some(5));
-        assert_eq!(judge.superseded(&rules, &[0, 5, 10], 1), [0]);
-        // The memory survives a checkpoint.
-        let kept: Judge = serde_json::from_str(&serde_json::to_string(&judge).unwrap()).unwrap();
-        assert_eq!(kept, judge);
+        assert_eq!(state.result(&rules), Some(5));
+        assert_eq!(state.superseded(&rules, &[0, 5, 10], 1), [0]);
+        // The state survives a checkpoint.
+        let kept: EarlyStopping = serde_json::from_str(&serde_json::to_string(&state).unwrap()).unwrap();
+        assert_eq!(kept, state);
 
         let stop = Rules { eos_drop: Some((0.05, OnDrop::Stop)), ..rules };
-        let mut judge = Judge::default();
-        assert_eq!(judge.observe(&stop, &record(0, "probe/eos_rate", 1.0)), []);
-        assert_eq!(judge.observe(&stop, &record(5, "probe/eos_rate", 0.5)).len(), 2);
-        assert_eq!(judge.result(&stop), None);
+        let mut state = EarlyStopping::default();
+        assert_eq!(state.observe(&stop, &record(0, "probe/eos_rate", 1.0)), []);
+        assert_eq!(state.observe(&stop, &record(5, "probe/eos_rate", 0.5)).len(), 2);
+        assert_eq!(state.result(&stop), None);
     }
 }
