@@ -5,6 +5,7 @@
 mod commands;
 mod exit;
 mod interrupt;
+mod memory;
 mod output;
 mod progress;
 #[cfg(test)]
