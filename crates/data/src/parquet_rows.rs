@@ -29,16 +29,19 @@ pub(crate) struct ParquetRows {
     path: Arc<Path>,
     row: u64,
     done: bool,
+    /// Number of rows by the file's footer.
+    total: u64,
 }
 
 impl ParquetRows {
     pub fn open(file: File, path: Arc<Path>) -> Result<Self, ReadError> {
         let rows = guarded(|| {
             let reader = SerializedFileReader::new(file)?;
-            Ok(RowIter::from_file_into(Box::new(reader)))
+            let total = reader.metadata().file_metadata().num_rows();
+            Ok((RowIter::from_file_into(Box::new(reader)), u64::try_from(total).unwrap_or(0)))
         });
         match rows {
-            Ok(rows) => Ok(Self { rows, path, row: 0, done: false }),
+            Ok((rows, total)) => Ok(Self { rows, path, row: 0, done: false, total }),
             Err(problem) => Err(ReadError { location: Location { path, line: 0 }, problem }),
         }
     }
@@ -50,6 +53,11 @@ impl ParquetRows {
             Ok(rows) => Ok(u64::try_from(rows).unwrap_or(0)),
             Err(problem) => Err(ReadError { location: Location { path, line: 0 }, problem }),
         }
+    }
+
+    /// Share of the rows that has been read, 0 to 1.
+    pub fn share(&self) -> f64 {
+        self.row.min(self.total) as f64 / self.total.max(1) as f64
     }
 
     /// The next row, with its place; nothing follows an error.
