@@ -8,6 +8,8 @@ mod interrupt;
 mod memory;
 mod output;
 mod progress;
+#[cfg(test)]
+mod tests;
 
 use std::process::ExitCode;
 

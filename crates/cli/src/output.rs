@@ -8,13 +8,13 @@ use smpo_report::verdict::text;
 
 use crate::exit::{Blame, Failure};
 
-/// How a result is printed.
+/// Format of a command's result on standard output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Format {
-    /// For people.
+    /// Human-readable text
     #[default]
     Text,
-    /// For programs.
+    /// JSON
     Json,
 }
 

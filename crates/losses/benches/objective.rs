@@ -42,7 +42,7 @@ fn bench(c: &mut Criterion) {
         ("DPO, all four, step", LossConfig::from(Loss::Dpo(DpoConfig::default())).with_transforms(everything)),
     ] {
         let objective = Objective::new(config).expect("a valid configuration");
-        let batch = Batch { target_margin: None, ..Batch::new(&pairs) };
+        let batch = Batch::new(&pairs);
         let mut state = WinsorState::default();
         group.bench_function(name, |b| {
             b.iter(|| objective.evaluate(black_box(&batch), &mut state).expect("a valid batch"))

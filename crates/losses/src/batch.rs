@@ -87,7 +87,7 @@ impl<'a> Pair<'a> {
 ///
 /// ```
 /// # use smpo_losses::Batch;
-/// let batch = Batch { microbatches: &[2, 2], target_margin: Some(0.2), step: 17, ..Batch::new(&[]) };
+/// let batch = Batch { microbatches: &[2, 2], step: 17, steps: Some(200), ..Batch::new(&[]) };
 /// # assert_eq!(batch.step, 17);
 /// ```
 #[derive(Debug, Clone, Copy, Default)]
@@ -97,11 +97,10 @@ pub struct Batch<'a> {
     /// How many pairs each micro-batch held, in order; empty means one micro-batch. Read by the winsor scope
     /// `microbatch` alone: every other result is independent of the split.
     pub microbatches: &'a [usize],
-    /// γ at this step ([`Objective::target_margin`](crate::Objective::target_margin) has the schedule); `None` is the
-    /// configured margin.
-    pub target_margin: Option<f64>,
-    /// The optimizer step, from 0. Only SamPO reads it, to draw fresh tokens each step.
+    /// The optimizer step, from 0: the position in the objective's schedules; SamPO also draws fresh tokens by it.
     pub step: u64,
+    /// Optimizer steps of the whole run; `None` evaluates every schedule at its end.
+    pub steps: Option<u64>,
     /// Completions of other prompts, under policy and reference: KTO's KL baseline. They get no gradient.
     pub mismatched: &'a [Completion<'a>],
     /// What the whole step holds, when `pairs` is only a part of it: see [`Totals`].
@@ -204,17 +203,26 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Counts what `pairs` holds.
+    /// Totals of `pairs`.
     pub fn of(pairs: &[Pair<'_>]) -> Self {
-        let mut totals = Self { pairs: pairs.len(), ..Self::default() };
-        for pair in pairs {
-            if let Some(chosen) = &pair.chosen {
+        let tokens = |completion: &Completion<'_>| completion.logps.len();
+        Self::of_lengths(
+            pairs.iter().map(|pair| (pair.chosen.as_ref().map(tokens), pair.rejected.as_ref().map(tokens))),
+        )
+    }
+
+    /// Totals of pairs given as completion lengths (chosen, rejected) in tokens; `None` for an absent side.
+    pub fn of_lengths(pairs: impl IntoIterator<Item = (Option<usize>, Option<usize>)>) -> Self {
+        let mut totals = Self::default();
+        for (chosen, rejected) in pairs {
+            totals.pairs += 1;
+            if let Some(tokens) = chosen {
                 totals.chosen += 1;
-                totals.chosen_tokens += chosen.logps.len();
+                totals.chosen_tokens += tokens;
             }
-            if let Some(rejected) = &pair.rejected {
+            if let Some(tokens) = rejected {
                 totals.rejected += 1;
-                totals.rejected_tokens += rejected.logps.len();
+                totals.rejected_tokens += tokens;
             }
         }
         totals

@@ -27,6 +27,14 @@ pub enum ConfigError {
         /// Why it has none.
         because: &'static str,
     },
+    /// A margin for a loss that has none.
+    #[error("loss `{kind}` has no target margin, got {given}")]
+    NoMargin {
+        /// The loss.
+        kind: &'static str,
+        /// The margin.
+        given: f64,
+    },
 }
 
 /// A batch that an objective cannot be evaluated on. Indices are from 0.
@@ -109,13 +117,5 @@ pub enum BatchError {
     Mismatched {
         /// What is wrong with it.
         source: Box<BatchError>,
-    },
-    /// A margin for a loss that has none.
-    #[error("loss `{kind}` has no target margin, got {given}")]
-    NoMargin {
-        /// The loss.
-        kind: &'static str,
-        /// The margin.
-        given: f64,
     },
 }

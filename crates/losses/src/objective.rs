@@ -31,11 +31,16 @@ impl Objective {
         &self.config
     }
 
-    /// γ at optimizer step `step` (from 0) of `steps`; `None` for a loss without a margin.
-    pub fn target_margin(&self, step: u64, steps: u64) -> Option<f64> {
-        match &self.config.loss {
-            Loss::Smpo(config) => Some(config.margin_at(step, steps)),
-            other => other.target_margin(),
+    /// The same objective with the constant margin `margin`, in the unit of the loss's own.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] for a loss without a margin, and for a margin out of its range.
+    pub fn with_target_margin(self, margin: f64) -> Result<Self, ConfigError> {
+        let LossConfig { loss, transforms } = self.config;
+        match loss.with_target_margin(margin) {
+            Some(loss) => Self::new(LossConfig { loss, transforms }),
+            None => Err(ConfigError::NoMargin { kind: loss.kind(), given: margin }),
         }
     }
 
@@ -71,9 +76,10 @@ impl Objective {
     /// something that the batch does not have.
     pub fn evaluate(&self, batch: &Batch<'_>, state: &mut WinsorState) -> Result<Evaluation, BatchError> {
         self.check(batch)?;
-        let (margin, rule) = self.rule(batch)?;
+        let loss = self.loss_at(batch);
+        let rule = rule(&loss, batch)?;
         let bounds = winsorize::bounds(&self.config.transforms, batch, state);
-        Ok(self.apply(batch, &bounds, margin, rule))
+        Ok(self.apply(batch, &bounds, loss.target_margin(), rule))
     }
 
     /// The first half of [`evaluate`](Self::evaluate): what the step is clipped at. A trainer that cannot hold a step in
@@ -99,8 +105,9 @@ impl Objective {
         if sum != batch.pairs.len() {
             return Err(BatchError::Bounds { sum, pairs: batch.pairs.len() });
         }
-        let (margin, rule) = self.rule(batch)?;
-        Ok(self.apply(batch, bounds, margin, rule))
+        let loss = self.loss_at(batch);
+        let rule = rule(&loss, batch)?;
+        Ok(self.apply(batch, bounds, loss.target_margin(), rule))
     }
 
     fn check(&self, batch: &Batch<'_>) -> Result<(), BatchError> {
@@ -112,19 +119,10 @@ impl Objective {
         batch.check(required, self.needs_reference())
     }
 
-    /// γ of this step, and what scores are compared with.
-    fn rule(&self, batch: &Batch<'_>) -> Result<(Option<f64>, Rule<'_>), BatchError> {
+    /// The loss at the batch's position in its schedules.
+    fn loss_at(&self, batch: &Batch<'_>) -> Loss {
         let loss = &self.config.loss;
-        let margin = match (batch.target_margin, loss.target_margin()) {
-            (Some(given), None) => return Err(BatchError::NoMargin { kind: loss.kind(), given }),
-            (given, configured) => given.or(configured),
-        };
-        let rule = match (loss.pair_loss(), loss) {
-            (Some(pair_loss), _) => Rule::Compare { loss: pair_loss, margin: margin.unwrap_or(0.0) },
-            (None, Loss::Kto(config)) => Rule::Judge { loss: config, baseline: config.baseline(batch)? },
-            (None, _) => Rule::Nothing,
-        };
-        Ok((margin, rule))
+        batch.steps.map_or_else(|| loss.clone(), |steps| loss.at_step(batch.step, steps))
     }
 
     fn apply(&self, batch: &Batch<'_>, bounds: &[Bounds], margin: Option<f64>, rule: Rule<'_>) -> Evaluation {
@@ -146,4 +144,12 @@ impl Objective {
         }
         step.finish()
     }
+}
+
+fn rule<'a>(loss: &'a Loss, batch: &Batch<'_>) -> Result<Rule<'a>, BatchError> {
+    Ok(match (loss.pair_loss(), loss) {
+        (Some(loss), _) => Rule::Compare { loss },
+        (None, Loss::Kto(config)) => Rule::Judge { loss: config, baseline: config.baseline(batch)? },
+        (None, _) => Rule::Nothing,
+    })
 }

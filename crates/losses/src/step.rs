@@ -14,7 +14,7 @@ use crate::transform::Bounds;
 #[derive(Clone, Copy)]
 pub(crate) enum Rule<'a> {
     /// A pair loss: the sides with each other.
-    Compare { loss: &'a dyn PairLoss, margin: f64 },
+    Compare { loss: &'a dyn PairLoss },
     /// KTO: each side with the baseline.
     Judge { loss: &'a KtoConfig, baseline: f64 },
     /// SFT: nothing.
@@ -83,10 +83,10 @@ impl<'a> Step<'a> {
         let mut pair = PairEvaluation::default();
         let (mut by_chosen, mut by_rejected) = (0.0, 0.0);
         match self.rule {
-            Rule::Compare { loss, margin } => {
+            Rule::Compare { loss } => {
                 if let (Some(chosen), Some(rejected)) = (&chosen, &rejected) {
                     let scores = (self.score(chosen, &chosen_c), self.score(rejected, &rejected_c));
-                    let terms = loss.pair(scores.0, scores.1, margin);
+                    let terms = loss.pair(scores.0, scores.1);
                     pair.po_loss = terms.value;
                     pair.chosen_reward = Some(terms.chosen_reward);
                     pair.rejected_reward = Some(terms.rejected_reward);

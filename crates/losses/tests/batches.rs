@@ -3,7 +3,7 @@
 mod strategies;
 
 use smpo_losses::config::{DpoConfig, KlBaseline, KtoConfig, SftConfig};
-use smpo_losses::{Batch, BatchError, Completion, Loss, LossConfig, Objective, Pair, Side, WinsorState};
+use smpo_losses::{Batch, BatchError, Completion, ConfigError, Loss, LossConfig, Objective, Pair, Side, WinsorState};
 use strategies::close;
 
 const END: [bool; 2] = [false, true];
@@ -51,9 +51,8 @@ fn bad_batches_are_refused_by_name() {
     let dpo = objective(Loss::Dpo(DpoConfig::default()));
     let chosen = BatchError::NoReference { pair: 0, side: Side::Chosen };
     assert_eq!(refusal(&dpo, &Batch::new(&pairs)), chosen);
-    let with_margin = Batch { target_margin: Some(0.1), ..Batch::new(&pairs) };
     let free = objective(Loss::Dpo(DpoConfig { reference_free: true, ..DpoConfig::default() }));
-    assert_eq!(refusal(&free, &with_margin), BatchError::NoMargin { kind: "dpo", given: 0.1 });
+    assert_eq!(free.with_target_margin(0.1).unwrap_err(), ConfigError::NoMargin { kind: "dpo", given: 0.1 });
     let kto = objective(Loss::Kto(KtoConfig::default()));
     let referenced = [Pair::chosen_only(good.with_reference(&[-1.0, -1.0]))];
     assert_eq!(refusal(&kto, &Batch::new(&referenced)), BatchError::NoMismatched);
@@ -122,8 +121,8 @@ fn a_step_reports_what_metrics_jsonl_wants() {
     let rejected = Completion::new(&[-4.0, -1.0, -0.5], &[false, false, true]);
     let other = Completion::new(&[-2.5, -1.5], &END);
     let pairs = [Pair::new(chosen, rejected), Pair::new(chosen, other)];
-    let batch = Batch { target_margin: Some(0.2), ..Batch::new(&pairs) };
-    let got = objective(config).evaluate(&batch, &mut WinsorState::default()).unwrap();
+    let objective = objective(config).with_target_margin(0.2).unwrap();
+    let got = objective.evaluate(&Batch::new(&pairs), &mut WinsorState::default()).unwrap();
     let metrics: std::collections::BTreeMap<_, _> = got.metrics().into_iter().collect();
     // Rejected after the EOS term: −4, −1, 0.5, −2.5, 1.5. Q at position 1 is −2.5, below the floor.
     let expected = [

@@ -16,7 +16,7 @@ fn complaint(table: &str, rows: &str) -> String {
     let path = Path::new("pairs.jsonl");
     match read_rows(path, rows) {
         Err(error) => error.to_string(),
-        Ok(rows) => explain(&objective(table), path, &rows, None).expect_err(table).to_string(),
+        Ok(rows) => explain(&objective(table), path, &rows).expect_err(table).to_string(),
     }
 }
 
@@ -24,8 +24,9 @@ fn complaint(table: &str, rows: &str) -> String {
 fn the_report_has_the_documented_keys_and_the_numbers_of_the_loss() {
     let rows = read_rows(Path::new("p"), &format!("{GOOD}\n\n{GOOD}\n")).unwrap();
     assert_eq!((rows.len(), rows[1].line), (2, 3), "blank lines are skipped and counted");
-    let objective = objective("kind = \"smpo\"\nmin_log_prob = -2.3\nchosen_sft_ratio = 1.0");
-    let evaluation = explain(&objective, Path::new("p"), &rows, Some(0.1)).unwrap();
+    let objective =
+        objective("kind = \"smpo\"\nmin_log_prob = -2.3\nchosen_sft_ratio = 1.0").with_target_margin(0.1).unwrap();
+    let evaluation = explain(&objective, Path::new("p"), &rows).unwrap();
     let report = serde_json::to_value(Report::new(&rows, &evaluation)).unwrap();
 
     let keys = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
@@ -47,8 +48,7 @@ fn the_tokens_that_pull_are_found() {
     // A certain token has the weight of the others and pulls at nothing.
     let row = GOOD.replace("[-0.5, -1.0]", "[0.0, -3.0]");
     let rows = read_rows(Path::new("p"), &row).unwrap();
-    let evaluation =
-        explain(&objective("kind = \"smpo\"\nloss_type = \"sigmoid\""), Path::new("p"), &rows, None).unwrap();
+    let evaluation = explain(&objective("kind = \"smpo\"\nloss_type = \"sigmoid\""), Path::new("p"), &rows).unwrap();
     let summaries = summarize(&rows, &evaluation);
     assert_eq!(summaries.len(), 5);
     let total = |part: fn(&smpo_losses::explain::TokenSummary) -> f64| summaries.iter().map(part).sum::<f64>();
@@ -66,7 +66,7 @@ fn the_tokens_that_pull_are_found() {
 fn a_kto_row_brings_its_own_baseline() {
     let side = r#"{"ids": [5, 2], "logps": [-0.5, -1.0], "is_terminator": [false, true], "ref_logps": [-1.0, -1.0]}"#;
     let rows = read_rows(Path::new("p"), &format!(r#"{{"id": "a", "rejected": {side}, "kl": {side}}}"#)).unwrap();
-    let evaluation = explain(&objective("kind = \"kto\""), Path::new("p"), &rows, None).unwrap();
+    let evaluation = explain(&objective("kind = \"kto\""), Path::new("p"), &rows).unwrap();
     assert_eq!(evaluation.po_loss, 0.5, "rejected is exactly as likely as the baseline");
 }
 
@@ -158,13 +158,8 @@ fn complaints_name_the_line_the_field_and_what_belongs_there() {
         assert!(got.contains(expected), "{to}\n  expected {expected}\n  got      {got}");
         assert!(got.starts_with("pairs.jsonl:2: ") || table == dpo, "{got}");
     }
-    let margin = explain(
-        &objective("kind = \"cpo\""),
-        Path::new("pairs.jsonl"),
-        &read_rows(Path::new("p"), GOOD).unwrap(),
-        Some(0.1),
-    );
-    assert_eq!(margin.unwrap_err().to_string(), "pairs.jsonl: loss `cpo` has no target margin, got 0.1");
+    let margin = objective("kind = \"cpo\"").with_target_margin(0.1);
+    assert_eq!(margin.unwrap_err().to_string(), "loss `cpo` has no target margin, got 0.1");
 }
 
 #[test]

@@ -148,7 +148,8 @@ impl Learner {
         Ok(())
     }
 
-    /// One optimizer step, number `step` from 0, over all its rows; `margin` is γ of this step.
+    /// One optimizer step, number `step` from 0 of `steps`, over all its rows; the objective's schedules are evaluated
+    /// there, or at their end when `steps` is absent.
     ///
     /// # Errors
     /// When the model or the loss refuses a row, or loss or gradient is not finite; nothing is updated then. A gradient
@@ -158,11 +159,13 @@ impl Learner {
         rows: &[StepRow<'_>],
         is_terminator: &(dyn Fn(u32) -> bool + Sync),
         step: u64,
-        margin: Option<f64>,
+        steps: Option<u64>,
         learning_rate: f64,
     ) -> Result<StepOutcome, TrainError> {
         self.gradients.clear();
-        let context = Context { rows, is_terminator, step, margin, totals: totals(rows) };
+        let tokens = |side: &Option<Vec<u32>>| side.as_ref().map(Vec::len);
+        let totals = Totals::of_lengths(rows.iter().map(|row| (tokens(&row.row.chosen), tokens(&row.row.rejected))));
+        let context = Context { rows, is_terminator, step, steps, totals };
         let tokens: Vec<usize> = rows.iter().map(|row| row.row.packed_tokens()).collect();
         let mut whole: Option<Evaluation> = None;
         let mut order: Vec<usize> = Vec::with_capacity(rows.len());
@@ -244,7 +247,7 @@ impl Learner {
         rows: &[usize],
         logps: &[RowLogps],
     ) -> Result<Evaluation, TrainError> {
-        let Context { is_terminator, step, margin, totals, .. } = *context;
+        let Context { is_terminator, step, steps, totals, .. } = *context;
         let rows: Vec<&StepRow<'_>> = rows.iter().map(|&row| &context.rows[row]).collect();
         let mismatched = self.mismatched(&rows, is_terminator)?;
         let mismatched: Vec<Completion<'_>> = mismatched.iter().map(Mismatched::completion).collect();
@@ -254,8 +257,8 @@ impl Learner {
         let batch = Batch {
             pairs: &pairs,
             microbatches: &unit.microbatches,
-            target_margin: margin,
             step,
+            steps,
             mismatched: &mismatched,
             totals: Some(totals),
         };
@@ -301,7 +304,7 @@ struct Context<'a> {
     rows: &'a [StepRow<'a>],
     is_terminator: &'a (dyn Fn(u32) -> bool + Sync),
     step: u64,
-    margin: Option<f64>,
+    steps: Option<u64>,
     totals: Totals,
 }
 
@@ -310,19 +313,4 @@ fn in_order<T>(values: Vec<T>, order: &[usize]) -> Vec<T> {
     let mut placed: Vec<(usize, T)> = order.iter().copied().zip(values).collect();
     placed.sort_by_key(|(place, _)| *place);
     placed.into_iter().map(|(_, value)| value).collect()
-}
-
-fn totals(rows: &[StepRow<'_>]) -> Totals {
-    let mut totals = Totals { pairs: rows.len(), ..Totals::default() };
-    for StepRow { row, .. } in rows {
-        if let Some(chosen) = &row.chosen {
-            totals.chosen += 1;
-            totals.chosen_tokens += chosen.len();
-        }
-        if let Some(rejected) = &row.rejected {
-            totals.rejected += 1;
-            totals.rejected_tokens += rejected.len();
-        }
-    }
-    totals
 }

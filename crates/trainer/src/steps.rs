@@ -107,8 +107,7 @@ impl Steps<'_> {
                 .collect();
             let tokenizer = self.tokenizer;
             let lr = rate.at(step);
-            let margin = self.learner.objective().target_margin(step, total_steps);
-            let outcome = self.learner.step(&rows, &|id| tokenizer.is_terminator(id), step, margin, lr);
+            let outcome = self.learner.step(&rows, &|id| tokenizer.is_terminator(id), step, Some(total_steps), lr);
             let tokens: usize = rows.iter().map(|row| row.row.tokens()).sum();
             let seconds = began.elapsed().as_secs_f64();
             let step = step + 1;

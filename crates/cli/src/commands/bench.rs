@@ -8,8 +8,9 @@ pub use step::blame;
 
 use crate::exit::Outcome;
 
-/// Measure this program on this machine.
+/// Measure training speed and memory on this machine.
 #[derive(Args)]
+#[command(after_help = "Example:\n  smpo bench step --shape tiny --device cpu")]
 pub struct BenchArgs {
     #[command(subcommand)]
     command: BenchCommand,
@@ -17,7 +18,7 @@ pub struct BenchArgs {
 
 #[derive(Subcommand)]
 enum BenchCommand {
-    /// Time whole optimizer steps of a known shape, with random weights on made pairs
+    /// Time whole optimizer steps of a known model shape, with random weights and synthetic pairs
     #[command(after_help = "Examples:
   smpo bench step --shape tiny --device cpu
   smpo bench step --shape qwen2.5-1.5b --lora-r 128 --dtype bfloat16 --length 2048 --batch-size 8 --device cuda")]

@@ -20,6 +20,7 @@ use crate::{interrupt, output::print};
 
 /// Check, measure and convert training data.
 #[derive(Args)]
+#[command(after_help = "Example:\n  smpo data check pairs.jsonl --model Qwen2.5-1.5B-Instruct --max-length 2048")]
 pub struct DataArgs {
     #[command(subcommand)]
     command: DataCommand,
@@ -27,33 +28,33 @@ pub struct DataArgs {
 
 #[derive(Subcommand)]
 enum DataCommand {
-    /// Find what would teach the model the wrong thing: exit 1 when there are errors
+    /// Find problems in training data before training on it: exit 1 if there are errors
     #[command(
         after_help = "Example:\n  smpo data check pairs.jsonl --model Qwen2.5-1.5B-Instruct --max-length 2048 --max-prompt-length 1024"
     )]
     Check(CheckArgs),
-    /// Print histograms of the lengths of prompts and completions
+    /// Print length statistics and histograms of prompts and completions
     #[command(after_help = "Example:\n  smpo data stats pairs.jsonl.gz --model Qwen2.5-1.5B-Instruct")]
     Stats(StatsArgs),
-    /// Write any readable file as canonical JSON lines
+    /// Convert any supported format to canonical JSON lines
     #[command(after_help = "Example:\n  smpo data convert hh-rlhf.jsonl.gz --out pairs.jsonl --drop-bad")]
     Convert(ConvertArgs),
 }
 
 #[derive(Args)]
 struct CheckArgs {
-    /// JSONL or JSON, gzipped or not, or Parquet
+    /// Data file: JSONL or JSON (optionally gzipped), or Parquet
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     #[command(flatten)]
     model: ModelArgs,
-    /// Most tokens of prompt and completion together
+    /// Maximum tokens of prompt and completion together, as in training
     #[arg(long, value_name = "TOKENS", requires = "model")]
     max_length: Option<usize>,
-    /// Most tokens of prompt
+    /// Maximum tokens of the prompt, as in training
     #[arg(long, value_name = "TOKENS", requires = "model")]
     max_prompt_length: Option<usize>,
-    /// Which end of a long prompt is kept
+    /// Side of a long prompt that truncation keeps
     #[arg(long, value_enum, default_value = "keep_end")]
     truncation_mode: TruncationMode,
     #[command(flatten)]
@@ -62,7 +63,7 @@ struct CheckArgs {
 
 #[derive(Args)]
 struct StatsArgs {
-    /// JSONL or JSON, gzipped or not, or Parquet
+    /// Data file: JSONL or JSON (optionally gzipped), or Parquet
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     #[command(flatten)]
@@ -73,36 +74,36 @@ struct StatsArgs {
 
 #[derive(Args)]
 struct ConvertArgs {
-    /// JSONL or JSON, gzipped or not, or Parquet
+    /// Data file: JSONL or JSON (optionally gzipped), or Parquet
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Where the lines go; gzipped when the name ends in .gz
+    /// JSONL file to write; gzipped if the name ends in .gz
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// Leave out rows that cannot be read, listing each, instead of stopping at the first
+    /// Drop unreadable rows, listing each, instead of stopping at the first
     #[arg(long)]
     drop_bad: bool,
-    /// How to print the result
+    /// Output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
 
 #[derive(Args)]
 struct ModelArgs {
-    /// Model directory: its tokenizer, chat template and terminators are what the file is checked against
+    /// Model directory whose tokenizer, chat template and EOS tokens the rows are checked with
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
-    /// Jinja file in place of the model's chat template
+    /// Jinja chat template to use instead of the model's
     #[arg(long, value_name = "FILE", requires = "model")]
     chat_template: Option<PathBuf>,
 }
 
 #[derive(Args)]
 struct CommonArgs {
-    /// How to print the result
+    /// Output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-    /// Threads to compute with; all cores when absent
+    /// CPU threads [default: all cores]
     #[arg(long)]
     threads: Option<usize>,
 }

@@ -5,10 +5,10 @@ use smpo_devices::{Choice, DeviceError, OpenDevice};
 use crate::exit::Failure;
 use crate::progress::Progress;
 
-/// Where to compute.
+/// Device to compute on.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub struct DeviceArgs {
-    /// Where to compute: auto (a GPU where the build and the machine have one), cpu, cuda or cuda:N
+    /// Device: auto (a GPU if this build and machine have one), cpu, cuda or cuda:N
     #[arg(long, value_name = "DEVICE", default_value_t)]
     pub device: Choice,
 }

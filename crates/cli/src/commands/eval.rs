@@ -28,112 +28,116 @@ use crate::exit::{Blame, Exit, Failure, Outcome};
 use crate::output::{self, Format};
 use crate::progress::Progress;
 
-/// Sample a suite from a model and measure what comes back.
+/// Generate completions for an evaluation suite and compute metrics on them.
 #[derive(clap::Args)]
+#[command(after_help = "Example:\n  smpo eval runs/smpo/model --suite evals/ood-chat.toml --out runs/smpo/eval")]
 pub struct EvalArgs {
-    /// Hugging Face directory, PEFT adapter directory, .gguf file, or a server's URL (http://localhost:8000/v1)
+    /// Model: Hugging Face directory, PEFT adapter directory, .gguf file, or base URL of an OpenAI-compatible server
+    /// such as vLLM (http://localhost:8000/v1)
     #[arg(value_name = "MODEL")]
     source: String,
-    /// A suite (TOML), or any JSONL file of prompts
+    /// Evaluation suite (TOML), or any JSONL file of prompts
     #[arg(long, value_name = "FILE")]
     suite: PathBuf,
-    /// Where the evaluation goes; the same command goes on with what is there
+    /// Output directory; an interrupted evaluation resumes when the same command is run again
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Throw away what an earlier run left in --out
+    /// Delete existing results in --out and start over
     #[arg(long)]
     restart: bool,
-    /// What computes a model on this disk [default: the first]
+    /// Inference engine for a local model [default: the first listed]
     #[arg(long, value_enum)]
     engine: Option<LocalEngine>,
-    /// The model below a PEFT adapter, where the adapter names no directory; for a GGUF file, the directory of its
-    /// tokenizer and template
+    /// Base model of a PEFT adapter, if adapter_config.json does not name a directory; for a GGUF file, the directory
+    /// with its tokenizer and chat template
     #[arg(long, value_name = "DIR")]
     base: Option<PathBuf>,
-    /// The same model as a Hugging Face directory, for a server or a GGUF file: checks its log-probs and gives the
-    /// teacher-forced measures
+    /// The same model as a Hugging Face directory, for a server or a GGUF file: enables the fidelity check and the
+    /// teacher-forced metrics
     #[arg(long, value_name = "DIR")]
     weights: Option<PathBuf>,
-    /// The model's name on the server
+    /// Model name to request from the server
     #[arg(long, value_name = "NAME", help_heading = "Servers")]
     model: Option<String>,
-    /// What to ask: `chat` lets the server render conversations; `completions` sends prompts rendered here
+    /// Endpoint: `chat` lets the server apply the chat template; `completions` sends prompts rendered here
     #[arg(long, value_enum, default_value_t, help_heading = "Servers")]
     api: Api,
-    /// Directory with the tokenizer and chat template for `--api completions` [default: --weights]
+    /// Directory with the tokenizer and chat template for --api completions [default: --weights]
     #[arg(long, value_name = "DIR", help_heading = "Servers")]
     template: Option<PathBuf>,
-    /// Requests in flight at once [default: 8 where --weights lets them be checked, else 1]
+    /// Maximum concurrent requests [default: 8 if --weights allows a fidelity check, else 1]
     #[arg(long, value_name = "N", help_heading = "Servers")]
     concurrency: Option<usize>,
-    /// Base of the server's log-probs; mistralrs-server 0.8.1 gives decimal ones
+    /// Base of the server's log-probs; mistralrs-server 0.8.1 reports base 10
     #[arg(long, value_enum, default_value_t, help_heading = "Servers")]
     logprob_base: Base,
-    /// Further fields of every request, as a JSON object; they are recorded in run.json:
+    /// Extra fields for every request body, as a JSON object, recorded in run.json:
     /// {"chat_template_kwargs": {"enable_thinking": false}}
     #[arg(long, value_name = "JSON", help_heading = "Servers")]
     extra_body: Option<String>,
-    /// Seconds to wait for one answer [default: 300]
+    /// Timeout of one request, in seconds [default: 300]
     #[arg(long, value_name = "SECONDS", help_heading = "Servers")]
     timeout_secs: Option<f64>,
-    /// Environment variable that holds the key [default: OPENAI_API_KEY]
+    /// Environment variable with the API key [default: OPENAI_API_KEY]
     #[arg(long, value_name = "VARIABLE", help_heading = "Servers")]
     api_key_env: Option<String>,
-    /// What reports call the model; its file name or name on the server when absent
+    /// Model name in reports [default: its file name, or --model]
     #[arg(long)]
     name: Option<String>,
-    /// Arm of an experiment that this checkpoint belongs to
+    /// Experiment arm of this checkpoint, recorded in run.json; runs of one arm are pooled by gate and leaderboard
     #[arg(long)]
     arm: Option<String>,
-    /// Training seed of this checkpoint
+    /// Training seed of this checkpoint, recorded in run.json
     #[arg(long, value_name = "SEED")]
     training_seed: Option<u64>,
-    /// Cap on generated tokens, instead of the suite's
+    /// Maximum new tokens per completion [default: the suite's]
     #[arg(long, value_name = "TOKENS")]
     cap: Option<u32>,
-    /// Samples of each prompt, instead of the suite's
+    /// Completions per prompt [default: the suite's]
     #[arg(long, value_name = "K")]
     samples: Option<u32>,
-    /// Sampling seed, instead of the suite's
+    /// Sampling seed [default: the suite's]
     #[arg(long)]
     seed: Option<u64>,
-    /// Temperature, instead of the suite's; 0 is greedy
+    /// Sampling temperature; 0 is greedy [default: the suite's]
     #[arg(long)]
     temperature: Option<f64>,
-    /// Keep the likeliest tokens, instead of the suite's number
+    /// Top-k sampling: keep the K most likely tokens [default: the suite's]
     #[arg(long, value_name = "K")]
     top_k: Option<u32>,
-    /// Keep the likeliest tokens that hold this share, instead of the suite's
+    /// Top-p (nucleus) sampling: keep the smallest set of tokens with cumulative probability ≥ P
+    /// [default: the suite's]
     #[arg(long, value_name = "P")]
     top_p: Option<f64>,
-    /// Keep tokens at least this share as likely as the likeliest, instead of the suite's
+    /// Min-p sampling: keep tokens with probability ≥ P × that of the most likely token [default: the suite's]
     #[arg(long, value_name = "P")]
     min_p: Option<f64>,
-    /// mistral.rs engines side by side, each with its own copy of the weights; one per core for small models, else one
+    /// Parallel mistral.rs engines, each with its own copy of the weights [default: one per core for small models,
+    /// else one]
     #[arg(long, value_name = "N")]
     instances: Option<usize>,
-    /// Sequences in each batch of the native engine [default: 16]
+    /// Maximum sequences per batch of the native engine [default: 16]
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
-    /// Do not compare the engine with this program's own forward pass first
+    /// Skip the fidelity check, which compares the engine's log-probs with a reference forward pass before sampling
     #[arg(long)]
     no_fidelity_check: bool,
-    /// Largest disagreement that passes [default: 0.001 in float32, else 0.05]
+    /// Maximum |Δ log-prob| between engine and reference forward pass, in nats [default: 0.001 in float32, else 0.05]
     #[arg(long, value_name = "NATS", conflicts_with = "no_fidelity_check")]
     fidelity_tolerance: Option<f64>,
-    /// How to print the result
+    /// Output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-    /// Where a model on this disk computes: auto (a GPU where the build and the machine have one), cpu, cuda or cuda:N;
-    /// the native engine samples on the processor [default: auto]
+    /// Device for a local model: auto (a GPU if this build and machine have one), cpu, cuda or cuda:N; the native
+    /// engine samples on the CPU [default: auto]
     #[arg(long, value_name = "DEVICE")]
     device: Option<Choice>,
-    /// Threads that an engine computes with
+    /// CPU threads per engine
     #[arg(long)]
     threads: Option<usize>,
 }
 
-/// What a server is asked.
+/// Endpoint of an OpenAI-compatible server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 enum Api {
     /// /chat/completions
@@ -143,13 +147,13 @@ enum Api {
     Completions,
 }
 
-/// Base of a server's log-probs.
+/// Logarithm base of a server's log-probs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 enum Base {
-    /// Natural.
+    /// Natural logarithm
     #[default]
     E,
-    /// Decimal.
+    /// Base 10
     Ten,
 }
 

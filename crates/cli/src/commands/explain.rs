@@ -16,39 +16,43 @@ use tokenizers::Tokenizer;
 use crate::exit::{Blame, Exit, Failure, Outcome};
 use crate::output::{self, Format};
 
-/// What a loss does with stored log-probs: its parts, clipping, rewards, and the weight of every token.
+/// Explain a loss on stored log-probs: its terms, clipping, rewards, and the gradient weight of every token.
 #[derive(clap::Args)]
+#[command(after_help = "Example:\n  smpo explain configs/demo/modified.toml logps.jsonl --tokenizer runs/smpo/model")]
 pub struct ExplainArgs {
-    /// TOML file with a `[loss]` table; a training configuration will do
+    /// TOML file with a `[loss]` table, such as a training configuration
     config: PathBuf,
-    /// Log-probs as `smpo logps` writes them; all lines are one batch
+    /// Log-probs from `smpo logps`; all lines form one batch
     logps: PathBuf,
-    /// Target margin γ; the configured one, without its schedule, when absent
+    /// Target margin γ [default: the configured one, without its schedule]
     #[arg(long, allow_negative_numbers = true)]
     margin: Option<f64>,
-    /// Names token ids: a tokenizer.json, or a model directory that has one
+    /// Tokenizer to decode token ids with: tokenizer.json, or a model directory that has one
     #[arg(long, value_name = "PATH")]
     tokenizer: Option<PathBuf>,
-    /// Show every token of this pair (text only; JSON holds all weights of all pairs)
+    /// Show every token of this pair (text only; JSON has every token of every pair)
     #[arg(long, value_name = "ID")]
     pair: Option<String>,
-    /// How many pairs and tokens to list (text only)
+    /// Number of pairs and tokens to list (text only)
     #[arg(long, value_name = "N", default_value_t = 10)]
     top: usize,
-    /// How to print the result
+    /// Output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
 
 /// Runs the command.
 pub fn run(args: ExplainArgs) -> Outcome {
-    let objective = read_objective(&args.config)?;
+    let mut objective = read_objective(&args.config)?;
     let rows = read_rows(&args.logps, &read(&args.logps)?).usage()?;
     if let Some(margin) = args.margin.filter(|margin| !(*margin >= 0.0 && margin.is_finite())) {
         return Err(Failure::Usage(anyhow!("--margin: expected a finite number of at least 0, got {margin}")));
     }
+    if let Some(margin) = args.margin {
+        objective = objective.with_target_margin(margin).usage()?;
+    }
     let tokenizer = args.tokenizer.as_deref().map(read_tokenizer).transpose()?;
-    let evaluation = explain(&objective, &args.logps, &rows, args.margin).usage()?;
+    let evaluation = explain(&objective, &args.logps, &rows).usage()?;
     match args.format {
         Format::Json => output::print_json(&Report::new(&rows, &evaluation))?,
         Format::Text => {

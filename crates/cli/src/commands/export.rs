@@ -12,41 +12,44 @@ use crate::exit::{Exit, Failure, Outcome, blame_model};
 use crate::output::{self, Format};
 use crate::progress::Progress;
 
-/// Write a model for other programs: transformers, PEFT, vLLM, mistral.rs.
+/// Merge a LoRA adapter into its base model, or save it as a PEFT adapter.
 #[derive(clap::Args)]
+#[command(after_help = "Examples:
+  smpo export runs/smpo/model --out exported
+  smpo export runs/smpo/model --as adapter --base Qwen2.5-1.5B-Instruct --dtype bfloat16 --out adapter")]
 pub struct ExportArgs {
     /// PEFT adapter directory, or model directory in Hugging Face format
     model: PathBuf,
-    /// Directory to write
+    /// Output directory
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// What to write
+    /// Export full weights or an adapter
     #[arg(long = "as", value_enum, default_value_t)]
     kind: Kind,
-    /// The adapter's base, where the adapter does not name a directory; an exported adapter names it from then on
+    /// Base model of the adapter, if adapter_config.json does not name a directory; an exported adapter records it
     #[arg(long, value_name = "DIR")]
     base: Option<PathBuf>,
-    /// Element type to write; that of the weights at hand when absent
+    /// Dtype of the saved weights [default: unchanged]
     #[arg(long, value_enum)]
     dtype: Option<Dtype>,
-    /// Split full weights into files of at most so many gigabytes
+    /// Maximum size of a weight shard, in GB
     #[arg(long, value_name = "GB", default_value_t = 5.0)]
     max_shard_size: f64,
-    /// How to print the result
+    /// Output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-    /// Threads to compute with; all cores when absent
+    /// CPU threads [default: all cores]
     #[arg(long)]
     threads: Option<usize>,
 }
 
-/// What is written.
+/// Kind of model to export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 enum Kind {
-    /// Full weights: the adapter is folded into its base
+    /// Full weights, adapter merged into its base
     #[default]
     Full,
-    /// A PEFT adapter
+    /// PEFT adapter
     Adapter,
 }
 

@@ -10,37 +10,40 @@ use smpo_results::{Verdict, write_atomic, write_json};
 use crate::exit::{Blame, Exit, Failure, Outcome, io_is_usage};
 use crate::output::{self, Format};
 
-/// Decide whether a candidate is safe to take: exit 0 pass, 1 fail, 3 inconclusive.
+/// Test a candidate model for regressions against a baseline: exit 0 pass, 1 fail, 3 inconclusive.
 #[derive(clap::Args)]
+#[command(after_help = "Exit codes: 0 pass, 1 regression, 2 usage or input error, 3 inconclusive, 4 execution error.
+
+Example:\n  smpo gate --baseline runs/sft/eval --candidate runs/smpo/eval --policy strict --junit gate.xml")]
 pub struct GateArgs {
-    /// Evaluation directories of the baseline, one per training seed
+    /// Evaluation directories (`smpo eval --out`) of the baseline, one per training seed
     #[arg(long, value_name = "DIR", num_args = 1.., required = true)]
     baseline: Vec<PathBuf>,
-    /// Evaluation directories of the candidate, one per training seed
+    /// Evaluation directories (`smpo eval --out`) of the candidate, one per training seed
     #[arg(long, value_name = "DIR", num_args = 1.., required = true)]
     candidate: Vec<PathBuf>,
-    /// Policy file, or a shipped policy: default, strict, smoke, demo
+    /// Gate policy (metrics, margins, error rates): a TOML file, or a shipped policy: default, strict, smoke, demo
     #[arg(long, value_name = "FILE|NAME", default_value = "default")]
     policy: String,
     /// Write the verdict as JUnit XML
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
-    /// Write the verdict as Markdown, fit for a CI step summary
+    /// Write the verdict as Markdown, for a CI job summary
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
     /// Write the verdict as JSON
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Exit as if an inconclusive verdict had passed or failed, instead of with 3
+    /// Treat an inconclusive verdict as pass (exit 0) or fail (exit 1) [default: exit 3]
     #[arg(long, value_name = "AS")]
     inconclusive: Option<Inconclusive>,
-    /// How to print the verdict
+    /// Output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-    /// Seed of all resampling; the same seed gives the same bytes
+    /// Seed of the bootstrap; the same seed gives byte-identical output
     #[arg(long, default_value_t = 42)]
     seed: u64,
-    /// Threads to compute with; all cores when absent
+    /// CPU threads [default: all cores]
     #[arg(long)]
     threads: Option<usize>,
 }

@@ -13,34 +13,35 @@ use smpo_results::{Board, EvaluationDir, Leaderboard, RunManifest, SCHEMA_VERSIO
 use crate::exit::{Blame, Exit, Failure, Outcome, io_is_usage};
 use crate::output::{self, Format};
 
-/// Rank models by their evaluations, on one self-contained page.
+/// Rank models by their evaluations, on one self-contained HTML page.
 #[derive(clap::Args)]
+#[command(after_help = "Example:\n  smpo leaderboard runs/*/eval --baseline sft --out leaderboard")]
 pub struct LeaderboardArgs {
-    /// Evaluation directories; runs of one arm with different training seeds become one entry
+    /// Evaluation directories; training seeds of one arm are pooled into one entry
     #[arg(required = true, value_name = "DIR")]
     dirs: Vec<PathBuf>,
-    /// Where index.html, leaderboard.json, leaderboard.md and samples/ go
+    /// Output directory: index.html, leaderboard.json, leaderboard.md and samples/
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// The entry that the others are compared with; the first of each board when absent
+    /// Entry to compare the others with [default: the first of each board]
     #[arg(long, value_name = "NAME")]
     baseline: Option<String>,
     /// Title of the page
     #[arg(long, default_value = "Leaderboard")]
     title: String,
-    /// Policy file, or a shipped policy, whose margins the forest plot draws
+    /// Gate policy whose margins the forest plot shows: a TOML file, or a shipped policy
     #[arg(long, value_name = "FILE|NAME", default_value = "default")]
     policy: String,
-    /// Verdicts of `smpo gate --out` to show on top
+    /// Verdicts (`smpo gate --out`) to show at the top of the page
     #[arg(long, value_name = "FILE", num_args = 1..)]
     verdict: Vec<PathBuf>,
-    /// How to print the result
+    /// Output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-    /// Seed of all resampling; the same seed gives the same bytes
+    /// Seed of the bootstrap; the same seed gives byte-identical output
     #[arg(long, default_value_t = 42)]
     seed: u64,
-    /// Threads to compute with; all cores when absent
+    /// CPU threads [default: all cores]
     #[arg(long)]
     threads: Option<usize>,
 }

@@ -15,28 +15,31 @@ use crate::interrupt;
 use crate::output;
 use crate::progress::Progress;
 
-/// Teacher-forced log-probs of the completion tokens of preference pairs, in nats, terminator included.
+/// Compute teacher-forced log-probs of preference pairs, token by token, in nats, terminator included.
 #[derive(clap::Args)]
+#[command(
+    after_help = "Example:\n  smpo logps runs/smpo/model pairs.jsonl --reference runs/sft/model --out logps.jsonl"
+)]
 pub struct LogpsArgs {
     /// Model directory in Hugging Face format, or a PEFT adapter directory
     model: PathBuf,
-    /// Preference pairs, in any form that `smpo train` reads
+    /// Preference pairs, in any format that `smpo train` reads
     pairs: PathBuf,
-    /// JSONL file to write, one pair a line
+    /// JSONL file to write, one pair per line
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// Also score under this model or adapter, as `ref_logps`
+    /// Reference model or adapter; its log-probs are written as `ref_logps`
     #[arg(long, value_name = "DIR")]
     reference: Option<PathBuf>,
-    /// The base of MODEL, where it is an adapter that does not name a directory
+    /// Base model of MODEL, if it is an adapter whose adapter_config.json does not name a directory
     #[arg(long, value_name = "DIR")]
     base: Option<PathBuf>,
-    /// Longest prompt and completion together, in tokens; the model's positions when absent
+    /// Maximum tokens of prompt and completion together [default: the model's context length]
     #[arg(long, value_name = "TOKENS")]
     max_length: Option<usize>,
     #[command(flatten)]
     device: DeviceArgs,
-    /// Threads to compute with; all cores when absent
+    /// CPU threads [default: all cores]
     #[arg(long)]
     threads: Option<usize>,
 }

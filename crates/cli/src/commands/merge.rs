@@ -15,53 +15,57 @@ use crate::interrupt;
 use crate::output::{self, Format};
 use crate::progress::Progress;
 
-/// Merge checkpoints of one architecture, the model before preference tuning with the one after it for example.
+/// Merge checkpoints of one architecture: linear, SLERP or TIES.
 #[derive(clap::Args)]
+#[command(after_help = "Examples:
+  smpo merge runs/sft/model runs/smpo/model --weights 0.3,0.7 --out merged
+  smpo merge runs/sft/model runs/smpo/model --method slerp --t 0.6 --out merged
+  smpo merge runs/sft/model runs/smpo/model --method ties --base Qwen2.5-1.5B --density 0.2 --out merged")]
 pub struct MergeArgs {
-    /// Model directories in Hugging Face format; configuration, tokenizer and shards are the first one's
+    /// Model directories in Hugging Face format; configuration, tokenizer and sharding are taken from the first
     #[arg(required = true, value_name = "MODEL")]
     models: Vec<PathBuf>,
-    /// Directory to write
+    /// Output directory
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// How to merge
+    /// Merge method
     #[arg(long, value_enum, default_value_t)]
     method: Method,
-    /// One weight a model (linear, ties); all alike when absent
+    /// Weight of each model (linear, ties) [default: equal]
     #[arg(long, value_name = "W,W", value_delimiter = ',', allow_negative_numbers = true)]
     weights: Vec<f64>,
-    /// Where between the two models, 0 the first and 1 the second (slerp); 0.5 when absent
+    /// Interpolation factor between the two models: 0 is the first, 1 the second (slerp) [default: 0.5]
     #[arg(long)]
     t: Option<f64>,
-    /// What all the models were tuned from (ties)
+    /// Common base model of the fine-tuned models (ties)
     #[arg(long, value_name = "DIR")]
     base: Option<PathBuf>,
-    /// Share of each difference from the base that is kept, the largest first (ties); 0.2 when absent
+    /// Fraction of each task vector to keep, largest magnitudes first (ties) [default: 0.2]
     #[arg(long)]
     density: Option<f64>,
-    /// Factor on the merged difference (ties); 1 when absent
+    /// Scale of the merged task vector (ties) [default: 1]
     #[arg(long, allow_negative_numbers = true)]
     lambda: Option<f64>,
-    /// Element type to write; the first model's own when absent
+    /// Dtype of the saved weights [default: the first model's]
     #[arg(long, value_enum)]
     dtype: Option<Dtype>,
-    /// How to print the result
+    /// Output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-    /// Threads to compute with; all cores when absent
+    /// CPU threads [default: all cores]
     #[arg(long)]
     threads: Option<usize>,
 }
 
-/// A method by name.
+/// Merge method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 enum Method {
-    /// The weighted mean (model soups, arXiv 2203.05482)
+    /// Weighted mean (model soups, arXiv 2203.05482)
     #[default]
     Linear,
-    /// Along the great circle between two models, each tensor for itself
+    /// Spherical linear interpolation between two models, per tensor
     Slerp,
-    /// Trimmed differences from a base whose signs agree (arXiv 2306.01708)
+    /// TIES: task vectors trimmed, sign-elected and merged (arXiv 2306.01708)
     Ties,
 }
 

@@ -11,8 +11,9 @@ use clap::{Args, Subcommand};
 use crate::exit::Outcome;
 use crate::output::Format;
 
-/// Look at model directories.
+/// Inspect a model directory without loading its weights.
 #[derive(Args)]
+#[command(after_help = "Example:\n  smpo model info Qwen2.5-1.5B-Instruct")]
 pub struct ModelArgs {
     #[command(subcommand)]
     command: ModelCommand,
@@ -20,28 +21,28 @@ pub struct ModelArgs {
 
 #[derive(Subcommand)]
 enum ModelCommand {
-    /// Family, parameters, terminators, template, and the memory that training it takes
+    /// Show family, number of parameters, EOS tokens, chat template, and the memory needed to train it
     #[command(after_help = "Examples:
   smpo model info Qwen2.5-1.5B-Instruct
   smpo model info Qwen2.5-1.5B-Instruct --config smpo.toml --format json")]
     Info(InfoArgs),
 }
 
-/// What to look at.
+/// Show family, number of parameters, EOS tokens, chat template, and the memory needed to train it.
 #[derive(Args)]
 pub struct InfoArgs {
     /// Model directory in Hugging Face format, or a PEFT adapter directory
     model: PathBuf,
-    /// The adapter's base, where the adapter does not name a directory
+    /// Base model of the adapter, if adapter_config.json does not name a directory
     #[arg(long, value_name = "DIR")]
     base: Option<PathBuf>,
-    /// Estimate the memory of this training configuration; without it, of the usual ways to train
+    /// Estimate memory for this training configuration [default: full fine-tuning and LoRA]
     #[arg(long, value_name = "FILE", conflicts_with = "tokens")]
     config: Option<PathBuf>,
-    /// Tokens of a pack to estimate the memory for
+    /// Tokens per pack (one forward pass) to estimate memory for
     #[arg(long, value_name = "N", default_value_t = 2048)]
     tokens: usize,
-    /// How to print the result
+    /// Output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }

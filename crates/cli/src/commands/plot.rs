@@ -10,16 +10,17 @@ use smpo_report::curves::{self, Point, Run, Series};
 use crate::exit::{Blame, Exit, Failure, Outcome};
 use crate::output::print;
 
-/// The figures of training runs over their steps, on one self-contained page.
+/// Plot the training metrics of one or more runs over their steps, on one self-contained HTML page.
 #[derive(clap::Args)]
+#[command(after_help = "Example:\n  smpo plot runs/regular runs/modified --out curves.html")]
 pub struct PlotArgs {
-    /// Run directories, or their metrics.jsonl; several lie over each other
+    /// Run directories, or their metrics.jsonl; several runs are overlaid
     #[arg(required = true, value_name = "RUN")]
     runs: Vec<PathBuf>,
-    /// Where the page goes
+    /// HTML file to write
     #[arg(long, value_name = "FILE", default_value = "curves.html")]
     out: PathBuf,
-    /// The same figures as a table with the columns run, step, figure, value: for spreadsheets, pandas, MLflow, W&B
+    /// Also write the metrics as CSV (run, step, figure, value), for pandas, MLflow or W&B
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
 }

@@ -14,32 +14,33 @@ use crate::exit::{Blame, Exit, Failure, Outcome, io_is_usage};
 use crate::output::{self, Format};
 use crate::progress::Progress;
 
-/// Measure completions that already exist, whoever generated them.
+/// Compute metrics on existing completions, from any generator.
 #[derive(clap::Args)]
+#[command(after_help = "Example:\n  smpo score model_answer/*.jsonl --prompts question.jsonl --out scored")]
 pub struct ScoreArgs {
     /// Files of completions: smpo, FastChat, AlpacaEval, lm-evaluation-harness, OpenAI batch, plain JSONL
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Where the evaluation goes; with several models, one directory each below it
+    /// Output directory; with several models, one subdirectory per model
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Format of all files, instead of detecting each by its content
+    /// Format of all files
     #[arg(long, value_name = "FORMAT", help = formats())]
     input_format: Option<InputFormat>,
-    /// Prompts that were answered, by id: a suite, FastChat's question.jsonl, a batch's input
+    /// Prompts of the completions, joined by id: a suite, FastChat's question.jsonl, or an OpenAI batch input
     #[arg(long, value_name = "FILE")]
     prompts: Option<PathBuf>,
-    /// How to print the result
+    /// Output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-    /// Threads to compute with; all cores when absent
+    /// CPU threads [default: all cores]
     #[arg(long)]
     threads: Option<usize>,
 }
 
 fn formats() -> String {
     let known = InputFormat::ALL.map(InputFormat::id).join(", ");
-    format!("Format of all files, instead of detecting each by its content: {known}")
+    format!("Format of all files: {known} [default: detected from the content]")
 }
 
 /// One model's result.

@@ -12,18 +12,23 @@ use crate::exit::{Exit, Failure, Outcome};
 use crate::output::{self, Format};
 use crate::progress::Progress;
 
-/// Compare a device with the processor.
+/// Compare a GPU's results with the CPU's: every kernel, then whole training steps.
 #[derive(clap::Args)]
+#[command(
+    after_help = "Exit codes: 0 every difference within its bound, 1 at least one beyond it, 2 usage error, 4 execution error.
+
+Example:\n  smpo selftest --device cuda"
+)]
 pub struct SelfTestArgs {
     #[command(flatten)]
     device: DeviceArgs,
-    /// Print every comparison instead of one line for all shapes of an operation; those that fail are printed anyway
+    /// Print every comparison instead of one line per operation; failures are always printed
     #[arg(long)]
     all: bool,
-    /// Threads to compute with; all cores when absent
+    /// CPU threads [default: all cores]
     #[arg(long)]
     threads: Option<usize>,
-    /// How to print the result
+    /// Output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }

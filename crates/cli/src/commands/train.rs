@@ -10,23 +10,24 @@ use crate::exit::{Exit, Failure, Outcome, io_is_usage, is_io};
 use crate::progress::{Progress, Stage};
 use crate::{interrupt, memory};
 
-/// One training run: SFT or any preference loss.
+/// Train a model with SFT or a preference loss (DPO, SimPO, ORPO, KTO, SMPO, …).
 #[derive(clap::Args)]
+#[command(after_help = "Example:\n  smpo train configs/demo/modified.toml --set seed=7 --set output_dir=runs/seed-7")]
 pub struct TrainArgs {
-    /// TOML or YAML configuration; effective_llm_alignment's files run as they are. Paths in it are relative to the
-    /// working directory
+    /// Configuration file, TOML or YAML (effective_llm_alignment's configs run unchanged); paths in it are relative to
+    /// the working directory
     config: PathBuf,
-    /// Override a key: `--set learning_rate=1e-5 --set loss.beta=1.2`
+    /// Override a configuration key; repeatable: `--set learning_rate=1e-5 --set loss.beta=1.2`
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Where to train: auto (a GPU where the build and the machine have one), cpu, cuda or cuda:N; `device` of the
-    /// configuration when absent
+    /// Device to train on: auto (a GPU if this build and machine have one), cpu, cuda or cuda:N
+    /// [default: `device` of the configuration]
     #[arg(long, value_name = "DEVICE")]
     device: Option<Choice>,
-    /// Throw away what an earlier run left in output_dir
+    /// Delete existing results in output_dir and start over instead of resuming
     #[arg(long)]
     restart: bool,
-    /// Threads to compute with; all cores when absent
+    /// CPU threads [default: all cores]
     #[arg(long)]
     threads: Option<usize>,
 }

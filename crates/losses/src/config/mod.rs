@@ -66,6 +66,23 @@ impl Loss {
         }
     }
 
+    /// The loss with each schedule fixed at its value at optimizer step `step` (from 0) of `steps`.
+    pub(crate) fn at_step(&self, step: u64, steps: u64) -> Self {
+        match self {
+            Self::Smpo(config) => Self::Smpo(config.with_target_margin(config.margin_at(step, steps))),
+            other => other.clone(),
+        }
+    }
+
+    /// The loss with the constant margin `margin`; `None` for a loss without one.
+    pub(crate) fn with_target_margin(&self, margin: f64) -> Option<Self> {
+        match self {
+            Self::Smpo(config) => Some(Self::Smpo(config.with_target_margin(margin))),
+            Self::Simpo(config) => Some(Self::Simpo(SimpoConfig { gamma: margin, ..config.clone() })),
+            Self::Sft(_) | Self::Dpo(_) | Self::Cpo(_) | Self::Orpo(_) | Self::Kto(_) => None,
+        }
+    }
+
     /// Whether completions must come with the reference model's log-probs.
     pub fn needs_reference(&self) -> bool {
         match self {

@@ -33,17 +33,12 @@ pub enum ExplainError {
     },
 }
 
-/// Evaluates `objective` on all rows as one batch; `margin` is γ, where it is not the configured one.
+/// Evaluates `objective` on all rows as one batch, at the end of its schedules.
 ///
 /// # Errors
 ///
 /// [`ExplainError`] with path and line where one row is at fault.
-pub fn explain(
-    objective: &Objective,
-    path: &std::path::Path,
-    rows: &[Row],
-    margin: Option<f64>,
-) -> Result<Evaluation, ExplainError> {
+pub fn explain(objective: &Objective, path: &std::path::Path, rows: &[Row]) -> Result<Evaluation, ExplainError> {
     for row in rows {
         row.check(path, objective)?;
     }
@@ -55,7 +50,7 @@ pub fn explain(
         })
         .collect();
     let mismatched: Vec<_> = rows.iter().filter_map(|row| row.kl.as_ref()).map(RowTokens::completion).collect();
-    let batch = Batch { target_margin: margin, mismatched: &mismatched, ..Batch::new(&pairs) };
+    let batch = Batch { mismatched: &mismatched, ..Batch::new(&pairs) };
     objective
         .evaluate(&batch, &mut WinsorState::default())
         .map_err(|source| ExplainError::Batch { path: path.to_owned(), source })

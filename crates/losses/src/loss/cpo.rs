@@ -40,7 +40,7 @@ impl PairLoss for CpoConfig {
         Reduction::Sum
     }
 
-    fn pair(&self, chosen: Score, rejected: Score, _margin: f64) -> PairTerms {
+    fn pair(&self, chosen: Score, rejected: Score) -> PairTerms {
         let z = self.beta * (chosen.policy - rejected.policy);
         let slope = -sigmoid(-z) * self.beta;
         PairTerms {

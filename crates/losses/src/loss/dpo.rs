@@ -111,7 +111,7 @@ impl PairLoss for DpoConfig {
         }
     }
 
-    fn pair(&self, chosen: Score, rejected: Score, _margin: f64) -> PairTerms {
+    fn pair(&self, chosen: Score, rejected: Score) -> PairTerms {
         let beta = self.beta;
         let fallen = (-chosen.ratio()).max(0.0);
         let positive = self.dpop_lambda.unwrap_or(0.0);
@@ -159,7 +159,7 @@ mod tests {
             [(DpoLossType::Sigmoid, 0.313_261_687_518_223), (DpoLossType::Hinge, 0.0), (DpoLossType::Ipo, 1.0)];
         for (loss_type, value) in expected {
             let config = DpoConfig { loss_type, beta: 0.5, ..DpoConfig::default() };
-            assert!((config.pair(chosen, rejected, 0.0).value - value).abs() < 1e-12, "{loss_type:?}");
+            assert!((config.pair(chosen, rejected).value - value).abs() < 1e-12, "{loss_type:?}");
         }
     }
 
@@ -168,9 +168,9 @@ mod tests {
         let config = DpoConfig { beta: 1.0, dpop_lambda: Some(5.0), ..DpoConfig::default() };
         let plain = DpoConfig { dpop_lambda: None, ..config.clone() };
         let above = (score(-3.0, -4.0), score(-6.0, -5.0));
-        assert_eq!(config.pair(above.0, above.1, 0.0), plain.pair(above.0, above.1, 0.0));
+        assert_eq!(config.pair(above.0, above.1), plain.pair(above.0, above.1));
         // Fallen by 0.1: h = −0.1 + 1 − 5·0.1 = 0.4.
-        let value = config.pair(score(-4.1, -4.0), score(-6.0, -5.0), 0.0).value;
+        let value = config.pair(score(-4.1, -4.0), score(-6.0, -5.0)).value;
         assert!((value + log_sigmoid(0.4)).abs() < 1e-12);
     }
 }

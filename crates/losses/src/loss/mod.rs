@@ -46,8 +46,8 @@ pub(crate) trait PairLoss {
     /// How a completion becomes a score.
     fn reduction(&self) -> Reduction;
 
-    /// The loss of one pair; `margin` is γ at this step where the loss has one.
-    fn pair(&self, chosen: Score, rejected: Score, margin: f64) -> PairTerms;
+    /// The loss of one pair.
+    fn pair(&self, chosen: Score, rejected: Score) -> PairTerms;
 }
 
 /// Weights of the cross-entropy parts in the whole objective.

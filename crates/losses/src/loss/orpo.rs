@@ -50,7 +50,7 @@ impl PairLoss for OrpoConfig {
         Reduction::Mean
     }
 
-    fn pair(&self, chosen: Score, rejected: Score, _margin: f64) -> PairTerms {
+    fn pair(&self, chosen: Score, rejected: Score) -> PairTerms {
         let (chosen_odds, by_chosen) = log_odds(chosen.policy);
         let (rejected_odds, by_rejected) = log_odds(rejected.policy);
         let z = chosen_odds - rejected_odds;

@@ -45,8 +45,8 @@ impl PairLoss for SimpoConfig {
         Reduction::Mean
     }
 
-    fn pair(&self, chosen: Score, rejected: Score, margin: f64) -> PairTerms {
-        let z = self.beta * (chosen.policy - rejected.policy) - margin;
+    fn pair(&self, chosen: Score, rejected: Score) -> PairTerms {
+        let z = self.beta * (chosen.policy - rejected.policy) - self.gamma;
         let slope = -sigmoid(-z) * self.beta;
         PairTerms {
             value: -log_sigmoid(z),

@@ -83,6 +83,11 @@ impl SmpoConfig {
         first + (self.target_margin - first) * progress.min(1.0)
     }
 
+    /// The same loss with a constant margin.
+    pub(crate) fn with_target_margin(&self, margin: f64) -> Self {
+        Self { target_margin: margin, use_margin_schedule: false, ..self.clone() }
+    }
+
     pub(crate) fn sft_weights(&self) -> SftWeights {
         SftWeights { chosen: self.chosen_sft_ratio, rejected: 1.0 - self.chosen_sft_ratio }
     }
@@ -93,9 +98,9 @@ impl PairLoss for SmpoConfig {
         Reduction::Mean
     }
 
-    fn pair(&self, chosen: Score, rejected: Score, margin: f64) -> PairTerms {
+    fn pair(&self, chosen: Score, rejected: Score) -> PairTerms {
         let beta = self.beta;
-        let scaled = beta * (chosen.policy - rejected.policy - margin);
+        let scaled = beta * (chosen.policy - rejected.policy - self.target_margin);
         let short = (-scaled).max(0.0);
         // Value and derivative by βΔ.
         let (value, slope) = match self.loss_type {
@@ -122,9 +127,9 @@ impl PairLoss for SmpoConfig {
 mod tests {
     use super::*;
 
-    fn value(config: &SmpoConfig, chosen: f64, rejected: f64, margin: f64) -> f64 {
+    fn value(config: &SmpoConfig, chosen: f64, rejected: f64) -> f64 {
         let score = |policy| Score { policy, reference: 0.0 };
-        config.pair(score(chosen), score(rejected), margin).value
+        config.pair(score(chosen), score(rejected)).value
     }
 
     #[test]
@@ -138,9 +143,9 @@ mod tests {
             (SmpoLossType::Ipo, 0.25, 1.69),
         ];
         for (loss_type, short, met) in expected {
-            let config = SmpoConfig { loss_type, beta: 2.0, ..SmpoConfig::default() };
-            assert!((value(&config, -1.0, -1.1, 0.35) - short).abs() < 1e-12, "{loss_type:?}");
-            assert!((value(&config, -1.0, -2.0, 0.35) - met).abs() < 1e-12, "{loss_type:?}");
+            let config = SmpoConfig { loss_type, beta: 2.0, target_margin: 0.35, ..SmpoConfig::default() };
+            assert!((value(&config, -1.0, -1.1) - short).abs() < 1e-12, "{loss_type:?}");
+            assert!((value(&config, -1.0, -2.0) - met).abs() < 1e-12, "{loss_type:?}");
         }
     }
 

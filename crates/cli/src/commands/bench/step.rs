@@ -12,45 +12,45 @@ use crate::exit::{Exit, Failure, Outcome, blame_model};
 use crate::output::{self, Format};
 use crate::progress::Progress;
 
-/// Time whole optimizer steps.
+/// Time whole optimizer steps of a known model shape, with random weights and synthetic pairs.
 #[derive(clap::Args)]
 pub struct StepArgs {
-    /// The model's sizes
+    /// Model shape
     #[arg(long, value_parser = shape(), default_value = Shape::Tiny.name())]
     shape: Shape,
     #[command(flatten)]
     device: DeviceArgs,
-    /// Element type of weights and activations; bfloat16 on a GPU and float32 on the processor when absent
+    /// Dtype of weights and activations [default: bfloat16 on a GPU, float32 on the CPU]
     #[arg(long, value_enum)]
     dtype: Option<Dtype>,
-    /// Train adapters of this rank on every linear layer; all weights when absent
+    /// LoRA rank, on every linear layer [default: full fine-tuning]
     #[arg(long, value_name = "RANK")]
     lora_r: Option<usize>,
-    /// Tokens of each side of a pair, prompt included
+    /// Tokens of each side (chosen, rejected) of a pair, prompt included
     #[arg(long, value_name = "TOKENS", default_value_t = 512)]
     length: usize,
-    /// Pairs of a step
+    /// Pairs per optimizer step
     #[arg(long, value_name = "N", default_value_t = 8)]
     batch_size: usize,
-    /// Pairs of a micro-batch; all of a step's when absent
+    /// Pairs per micro-batch [default: --batch-size]
     #[arg(long, value_name = "N")]
     micro_batch_size: Option<usize>,
-    /// Steps to time
+    /// Timed steps
     #[arg(long, value_name = "N", default_value_t = 10)]
     steps: usize,
-    /// Steps to take before
+    /// Warm-up steps, not timed
     #[arg(long, value_name = "N", default_value_t = 3)]
     warmup: usize,
-    /// Compute each block again on the way back: less memory, one more forward pass
+    /// Gradient checkpointing: recompute activations in the backward pass
     #[arg(long)]
     checkpointing: bool,
-    /// Draws weights and tokens
+    /// Random seed of weights and tokens
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// Threads to compute with; all cores when absent
+    /// CPU threads [default: all cores]
     #[arg(long)]
     threads: Option<usize>,
-    /// How to print the result
+    /// Output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }

@@ -18,25 +18,26 @@ use crate::exit::{Blame, Exit, Failure, Outcome};
 use crate::output::{self, Format};
 use crate::progress::Progress;
 
-/// From training to verdict on shipped data: what preference tuning does to EOS, and what modified SMPO undoes.
+/// Run the whole pipeline on shipped data: train, evaluate, gate, leaderboard; a few minutes on a CPU.
 #[derive(clap::Args)]
+#[command(after_help = "Example:\n  smpo demo --out smpo-demo --seeds 3")]
 pub struct DemoArgs {
-    /// Directory for everything that is made; a second call goes on from what is there
+    /// Output directory; an interrupted demo resumes when the same command is run again
     #[arg(long, value_name = "DIR", default_value = "smpo-demo")]
     out: PathBuf,
     /// Training seeds per arm
     #[arg(long, value_name = "N", default_value_t = 3)]
     seeds: u64,
-    /// The first training seed
+    /// First training seed
     #[arg(long, value_name = "SEED", default_value_t = 1)]
     seed: u64,
-    /// Train the base model again, instead of taking the shipped one
+    /// Train the base model too, instead of using the shipped one
     #[arg(long)]
     from_scratch: bool,
-    /// Threads to compute with; all cores when absent
+    /// CPU threads [default: all cores]
     #[arg(long)]
     threads: Option<usize>,
-    /// How to print the result
+    /// Output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }

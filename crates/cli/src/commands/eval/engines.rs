@@ -15,14 +15,14 @@ use super::forward::Forward;
 use super::weights;
 use crate::exit::{Blame, Failure};
 
-/// What computes a local model.
+/// Inference engine for a local model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum LocalEngine {
     /// mistral.rs: Hugging Face directories, PEFT adapters, GGUF files
     #[cfg(feature = "mistralrs")]
     #[default]
     Mistralrs,
-    /// This program's own decoder: directories and adapters of the families it trains, several times faster
+    /// smpo's own decoder, CPU: directories and adapters of the model families it trains; several times faster there
     #[cfg_attr(not(feature = "mistralrs"), default)]
     Native,
 }
