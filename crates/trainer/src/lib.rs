@@ -1,8 +1,7 @@
 //! The training loop: rows in, metrics and a model directory out, resumable at any step.
 //!
 //! * [`config`]: what a run is asked to do, one TOML or YAML file
-//! * [`preflight`]: the data check before the first step
-//! * [`row`]: what a step is made of, whatever the objective
+//! * [`data`]: the data set of a configuration; the private `preflight` refuses one with errors
 //! * [`learner`]: one optimizer step; the seam between the model (ℓ forward, w backward) and the losses
 //! * [`memory`]: how much a run takes, before it takes it; `packing`: which rows go through the model together
 //! * [`run`]: a run from its configuration to a model, stopping and going on; its loop is in `steps`
@@ -14,21 +13,23 @@
 pub mod alarm;
 pub mod checkpoint;
 pub mod config;
+pub mod data;
 mod emulation;
 pub mod error;
+pub mod event;
 mod held_out;
 pub mod judge;
 pub mod learner;
+mod learner_options;
 mod loss_scale;
 pub mod memory;
 mod openmetrics;
 mod packing;
 mod precision;
-pub mod preflight;
+mod preflight;
 mod probe;
 pub mod record;
 mod reference;
-pub mod row;
 pub mod run;
 pub mod run_dir;
 pub mod schedule;
@@ -42,13 +43,15 @@ pub use alarm::{Alarm, AlarmKind};
 pub use config::{DataCheck, Init, MemoryCheck, ReadConfig, TrainConfig};
 pub use emulation::on_device;
 pub use error::TrainError;
+pub use event::{Event, Finish};
 pub use judge::StopReason;
-pub use learner::{Learner, StepOutcome, StepRow};
+pub use learner::{Learner, StepOutcome};
+pub use learner_options::LearnerOptions;
 pub use loss_scale::LossScale;
 pub use memory::MemoryPlan;
 pub use record::{Figure, StepRecord, Update};
-pub use row::{Row, Rows};
-pub use run::{Event, Finish, train};
+pub use run::train;
 pub use run_dir::RunDir;
 pub use schedule::{LearningRate, Schedule};
-pub use scoring::{RowLogps, row_logps};
+pub use scoring::{RowLogps, StepRow, row_logps};
+pub use smpo_data::{Row, Rows};

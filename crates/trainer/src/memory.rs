@@ -2,14 +2,13 @@
 
 use std::fmt;
 
+use smpo_data::{Row, TokenizedCompletion};
 use smpo_devices::Choice;
 use smpo_losses::Loss;
 use smpo_model::{AdapterInfo, DecoderSpec, LoraConfig, MemoryEstimate, ModelError, TrainingShape};
 use sysinfo::System;
 
 use crate::config::{AdapterStart, MemoryCheck, TrainConfig};
-use crate::error::TrainError;
-use crate::row::Row;
 
 /// Bounds of the default of `max_tokens_per_pack`: fewer tokens starve the matrix products, more gain nothing, which a
 /// GPU comes to later than a processor (`benches/README.md`).
@@ -116,18 +115,21 @@ fn lora(config: &TrainConfig) -> Result<Option<LoraConfig>, ModelError> {
     })
 }
 
-/// Refuses a run that would not fit into the memory that is free.
+/// The shortage of a run on `rows` that would not fit into the memory that is free, with the first change of the
+/// configuration that would make it fit; `None` without the memory check.
 ///
 /// # Errors
-/// [`TrainError::Memory`], with the first change of the configuration that would make it fit.
-pub(crate) fn check(config: &TrainConfig, spec: &DecoderSpec, rows: &[Row]) -> Result<(), TrainError> {
-    let Some(longest) = rows.iter().max_by_key(|row| row.packed_tokens()) else { return Ok(()) };
-    if config.memory_check == MemoryCheck::Off {
-        return Ok(());
-    }
-    match shortage(config, spec, longest, free_memory())? {
-        Some(shortage) => Err(TrainError::Memory(Box::new(shortage))),
-        None => Ok(()),
+/// As for [`MemoryPlan::new`].
+pub(crate) fn shortage(
+    config: &TrainConfig,
+    spec: &DecoderSpec,
+    rows: &[Row],
+) -> Result<Option<MemoryShortage>, ModelError> {
+    match rows.iter().max_by_key(|row| row.packed_tokens()) {
+        Some(longest) if config.memory_check != MemoryCheck::Off => {
+            shortage_of(config, spec, longest, free_memory())
+        }
+        _ => Ok(None),
     }
 }
 
@@ -139,13 +141,13 @@ fn free_memory() -> u64 {
     system.cgroup_limits().map_or(available, |limits| available.min(limits.free_memory))
 }
 
-fn shortage(
+fn shortage_of(
     config: &TrainConfig,
     spec: &DecoderSpec,
     longest: &Row,
     free: u64,
-) -> Result<Option<MemoryShortage>, TrainError> {
-    let completions = longest.completions().map(<[u32]>::len).sum();
+) -> Result<Option<MemoryShortage>, ModelError> {
+    let completions = longest.completions().map(TokenizedCompletion::len).sum();
     let plan = |config: &TrainConfig| MemoryPlan::new(config, spec, longest.packed_tokens(), completions);
     let needed = plan(config)?;
     if needed.total() <= free {
@@ -248,14 +250,14 @@ mod tests {
     }
 
     fn row(tokens: usize) -> Row {
-        let side = vec![0; tokens / 2];
+        let side = TokenizedCompletion::new(vec![0; tokens / 2], |_| false);
         Row { id: "pairs.jsonl:7".into(), prompt: vec![0], chosen: Some(side.clone()), rejected: Some(side) }
     }
 
     #[test]
     fn the_cheapest_remedy_that_fits_is_named() {
         let (spec, config, row) = (spec(), config(""), row(1000));
-        let found = |free| shortage(&config, &spec, &row, free).unwrap();
+        let found = |free| shortage_of(&config, &spec, &row, free).unwrap();
         assert_eq!(found(64 * GIB), None);
         let weights = 1_543_714_304u64 * 4;
         let shortage = found(4 * weights + GIB).unwrap();
