@@ -46,7 +46,8 @@ fn packages() -> Vec<Value> {
 /// The names of a package's dependencies of one kind: `None` is a normal one, else `dev` or `build`.
 fn dependencies<'a>(package: &'a Value, kind: Option<&'a str>) -> impl Iterator<Item = &'a str> {
     let all = package["dependencies"].as_array().unwrap().iter();
-    all.filter(move |dependency| dependency["kind"].as_str() == kind).map(|dependency| dependency["name"].as_str().unwrap())
+    all.filter(move |dependency| dependency["kind"].as_str() == kind)
+        .map(|dependency| dependency["name"].as_str().unwrap())
 }
 
 /// `smpo` is `cli`, `smpo-x` is `x`; none for other packages.

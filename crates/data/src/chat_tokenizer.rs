@@ -202,7 +202,7 @@ impl ChatTokenizer {
             hash.update((part.len() as u64).to_le_bytes());
             hash.update(part);
         }
-        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        smpo_files::hex(&hash.finalize())
     }
 
     /// Every token that ends a turn; ids and texts are all known.

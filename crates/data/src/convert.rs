@@ -1,13 +1,13 @@
 //! Any readable file to canonical JSON lines: `id`, `prompt`, and the sides as lists of messages.
 
-use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde::Serialize;
+use smpo_files::{FileError, WholeFile};
 
 use crate::read_error::ReadError;
 use crate::reader::records;
@@ -28,17 +28,12 @@ pub enum ConvertError {
     #[error(transparent)]
     Read(#[from] ReadError),
     /// The output cannot be written.
-    #[error("{}: cannot write: {source}", path.display())]
-    Write {
-        /// The output.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Write(#[from] FileError),
 }
 
 /// Writes `from` to `to` as canonical JSON lines, gzipped where `to` ends in `.gz`. The output appears whole or not
-/// at all: it is written beside its place, synced, and renamed. With `drop_bad`, rows that cannot be read are left
+/// at all; a device or pipe is written through ([`WholeFile`]). With `drop_bad`, rows that cannot be read are left
 /// out and handed to `bad`; without it the first one is the error. `done` is told the rows so far, and may break off:
 /// then nothing is written.
 ///
@@ -53,32 +48,8 @@ pub fn convert(
 ) -> Result<Option<Converted>, ConvertError> {
     let to = to.as_ref();
     let rows = records(from)?;
-    let fail = |source| ConvertError::Write { path: to.to_path_buf(), source };
-    let partial = partial(to);
-    let result = write(rows, &partial, to, drop_bad, bad, done);
-    match result {
-        Ok(Some(converted)) => {
-            std::fs::rename(&partial, to).map_err(fail)?;
-            Ok(Some(converted))
-        }
-        unfinished => {
-            // nothing to keep of a half-written file; the error that led here is the one to tell
-            let _ = std::fs::remove_file(&partial);
-            unfinished
-        }
-    }
-}
-
-fn write(
-    rows: crate::Records,
-    partial: &Path,
-    to: &Path,
-    drop_bad: bool,
-    bad: &mut dyn FnMut(&ReadError),
-    done: &dyn Fn(u64) -> ControlFlow<()>,
-) -> Result<Option<Converted>, ConvertError> {
-    let fail = |source| ConvertError::Write { path: to.to_path_buf(), source };
-    let file = BufWriter::new(File::create(partial).map_err(fail)?);
+    let fail = |source| FileError::at(to, "write")(source);
+    let file = BufWriter::new(WholeFile::create(to)?);
     let gzip = to.extension().is_some_and(|extension| extension == "gz");
     let mut out = if gzip { Output::Gzip(GzEncoder::new(file, Compression::default())) } else { Output::Plain(file) };
     let mut converted = Converted::default();
@@ -99,22 +70,22 @@ fn write(
             return Ok(None);
         }
     }
-    out.finish().map_err(fail)?;
+    out.finish().map_err(fail)?.commit()?;
     Ok(Some(converted))
 }
 
 enum Output {
-    Plain(BufWriter<File>),
-    Gzip(GzEncoder<BufWriter<File>>),
+    Plain(BufWriter<WholeFile>),
+    Gzip(GzEncoder<BufWriter<WholeFile>>),
 }
 
 impl Output {
-    fn finish(self) -> io::Result<()> {
+    fn finish(self) -> io::Result<WholeFile> {
         let buffered = match self {
             Output::Plain(file) => file,
             Output::Gzip(encoder) => encoder.finish()?,
         };
-        buffered.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
+        buffered.into_inner().map_err(io::IntoInnerError::into_error)
     }
 }
 
@@ -132,11 +103,4 @@ impl Write for Output {
             Output::Gzip(encoder) => encoder.flush(),
         }
     }
-}
-
-/// A name beside the output that no other process uses.
-fn partial(to: &Path) -> PathBuf {
-    let mut name = to.file_name().unwrap_or_default().to_os_string();
-    name.push(format!(".{}.partial", std::process::id()));
-    to.with_file_name(name)
 }

@@ -17,7 +17,7 @@ use std::path::Path;
 
 use serde_json::Value;
 use smpo_chat::Message;
-use smpo_results::hash_bytes;
+use smpo_files::sha256;
 
 use crate::input_error::InputError;
 use crate::json_rows::{self, Row, kind, text};
@@ -135,7 +135,7 @@ pub(crate) fn id(row: &Row, strict: bool) -> Result<Option<String>, String> {
 pub(crate) fn prompt_hash(messages: &[Message]) -> String {
     let text: Vec<[&str; 2]> =
         messages.iter().map(|message| [message.role.as_str(), message.content.as_str()]).collect();
-    hash_bytes(serde_json::json!(text).to_string().as_bytes())[..16].to_owned()
+    sha256(serde_json::json!(text).to_string().as_bytes())[..16].to_owned()
 }
 
 fn messages(row: &Row, strict: bool) -> Result<Vec<Message>, String> {

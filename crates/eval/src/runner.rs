@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use smpo_files::DirLock;
 use smpo_inference::{
     Completion, EngineInfo, FinishReason as Finish, Generator, InferenceError, Request, generate_each,
 };
@@ -124,7 +125,8 @@ pub fn sample_suite(
     if generators.is_empty() {
         return Err(RunError::NoGenerator);
     }
-    let _lock = Lock::take(dir)?;
+    let lock = DirLock::take(dir.path()).map_err(files::Error::from)?;
+    let Some(_lock) = lock else { return Err(RunError::Locked { dir: dir.path().to_owned() }) };
     let mut samples = resume(suite, dir, manifest)?;
     let requests: Vec<Request> = missing(suite, &samples);
     let total = suite.prompts.len() * suite.samples_per_prompt as usize;
@@ -338,36 +340,6 @@ impl Journal {
         let mut line = serde_json::to_vec(sample).map_err(|error| io(error.into()))?;
         line.push(b'\n');
         self.file.write_all(&line).map_err(io)
-    }
-}
-
-/// One sampling process per directory.
-struct Lock {
-    path: PathBuf,
-    _file: File,
-}
-
-impl Lock {
-    fn take(dir: &EvaluationDir) -> Result<Self, RunError> {
-        let path = dir.path().join("sampling.lock");
-        let io = |action| {
-            let path = path.clone();
-            move |source| RunError::Io { path, action, source }
-        };
-        std::fs::create_dir_all(dir.path()).map_err(io("create the directory of"))?;
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(io("create"))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Lock { path, _file: file }),
-            Err(std::fs::TryLockError::WouldBlock) => Err(RunError::Locked { dir: dir.path().to_owned() }),
-            Err(std::fs::TryLockError::Error(source)) => Err(io("lock")(source)),
-        }
-    }
-}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        // Left behind it would do no harm.
-        let _ = std::fs::remove_file(&self.path);
     }
 }
 

@@ -20,8 +20,9 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use smpo_files::{line_at, sha256, sha256_file};
 use smpo_inference::Sampler;
-use smpo_results::{SamplerInfo, SuiteInfo, hash_bytes, hash_file};
+use smpo_results::{SamplerInfo, SuiteInfo};
 
 use crate::input_error::InputError;
 use crate::measure::ALL;
@@ -90,7 +91,7 @@ impl Suite {
     fn read_toml(path: &Path) -> Result<Suite, InputError> {
         let text = std::fs::read_to_string(path).map_err(|source| InputError::Io { path: path.to_owned(), source })?;
         let file: SuiteFile = toml::from_str(&text).map_err(|error| {
-            let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+            let line = error.span().map_or(1, |span| line_at(&text, span.start));
             InputError::line(path, line, explain(&error))
         })?;
         let whole = |problem: String| InputError::whole(path, problem);
@@ -165,7 +166,7 @@ impl Suite {
     /// # Errors
     /// When the file of held-out pairs cannot be read.
     pub fn info(&self) -> Result<SuiteInfo, InputError> {
-        let pairs_sha256 = self.pairs.as_deref().map(hash_file).transpose()?;
+        let pairs_sha256 = self.pairs.as_deref().map(sha256_file).transpose().map_err(smpo_results::Error::from)?;
         Ok(SuiteInfo {
             name: self.name.clone(),
             sha256: hash_prompts(&self.prompts),
@@ -196,7 +197,7 @@ pub fn hash_prompts(prompts: &[Prompt]) -> String {
         // Writing to a string does not fail.
         let _ = writeln!(text, "{line}");
     }
-    hash_bytes(text.as_bytes())
+    sha256(text.as_bytes())
 }
 
 /// The parser's words, with "did you mean" for an unknown field.

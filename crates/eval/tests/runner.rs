@@ -156,7 +156,7 @@ fn every_sample_is_taken_once_and_the_bytes_do_not_depend_on_threads() {
             for file in [dir.measurements(), dir.metrics(), dir.manifest()] {
                 bytes.extend(fs::read(file).expect("written"));
             }
-            assert!(!dir.path().join("sampling.lock").exists());
+            assert!(smpo_files::DirLock::take(dir.path()).expect("writable").is_some(), "the lock is released");
             bytes
         })
         .into();

@@ -19,7 +19,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde::Deserialize;
-use smpo_results::hash_bytes;
+use smpo_files::{FileError, line_at, sha256};
 
 use crate::error::GateError;
 
@@ -188,7 +188,7 @@ impl Policy {
                 let suggestion = smpo_suggest::did_you_mean(name_or_path, known.iter().copied());
                 Err(GateError::UnknownPolicy { name: name_or_path.to_owned(), known, suggestion })
             }
-            Err(source) => Err(smpo_results::Error::Io { path: path.to_owned(), action: "read", source }.into()),
+            Err(source) => Err(smpo_results::Error::from(FileError::at(path, "read")(source)).into()),
         }
     }
 
@@ -252,7 +252,7 @@ impl Policy {
             power: file.power,
             resamples: file.resamples,
             rules,
-            sha256: hash_bytes(text.as_bytes()),
+            sha256: sha256(text.as_bytes()),
             origin: origin.to_owned(),
         })
     }
@@ -260,7 +260,7 @@ impl Policy {
 
 /// The parser's words, with the line and the nearest valid name.
 fn syntax(origin: &str, text: &str, error: &toml::de::Error) -> GateError {
-    let line = error.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
+    let line = error.span().map_or(1, |span| line_at(text, span.start));
     let mut message = error.message().to_owned();
     // serde lists the valid names in backticks after the offending one
     let mut quoted = message.split('`').skip(1).step_by(2);

@@ -3,8 +3,8 @@
 mod runs;
 
 use runs::{Build, ones_first, run};
+use smpo_files::write_whole;
 use smpo_gate::{DecideOptions, GateError, Policy, Run, decide};
-use smpo_results::write_atomic;
 
 fn refusal(dir: &std::path::Path) -> String {
     Run::load(dir).unwrap_err().to_string()
@@ -29,14 +29,14 @@ fn damage_is_named_with_its_line() {
     let whole = std::fs::read_to_string(&path).unwrap();
 
     let cut = &whole[..whole.len() - 20];
-    write_atomic(&path, cut.as_bytes()).unwrap();
+    write_whole(&path, cut.as_bytes()).unwrap();
     assert!(refusal(&dir).contains("measurements.jsonl:10: not a valid measurement"), "{}", refusal(&dir));
 
-    write_atomic(&path, whole.replace("\"schema\":1", "\"schema\":9").as_bytes()).unwrap();
+    write_whole(&path, whole.replace("\"schema\":1", "\"schema\":9").as_bytes()).unwrap();
     assert!(refusal(&dir).contains(":1: schema version 9 is newer than 1"), "{}", refusal(&dir));
 
     let line = whole.lines().next().unwrap();
-    write_atomic(&path, format!("{whole}{line}\n").as_bytes()).unwrap();
+    write_whole(&path, format!("{whole}{line}\n").as_bytes()).unwrap();
     assert!(matches!(Run::load(&dir), Err(GateError::DuplicatePrompt { .. })), "{}", refusal(&dir));
 
     std::fs::remove_file(&path).unwrap();
@@ -59,7 +59,7 @@ fn scored_files_pair_by_prompt_and_check_its_text() {
                 format!("{{\"prompt_id\":\"p{i:05}\",\"slice\":\"{slice}\",\"messages\":[{{\"role\":\"user\",\"content\":\"{text}\"}}]}}\n")
             })
             .collect();
-        write_atomic(&dir.join("samples.jsonl"), lines.as_bytes()).unwrap();
+        write_whole(&dir.join("samples.jsonl"), lines.as_bytes()).unwrap();
         vec![Run::load(dir).unwrap()]
     };
     let policy = Policy::load("default").unwrap();

@@ -5,6 +5,8 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
+use smpo_files::FileError;
+
 use crate::error::{ModelError, Result};
 use crate::families::Family;
 use crate::fields::Fields;
@@ -25,7 +27,7 @@ impl Config {
     /// When the file is missing or not JSON, a field is missing or wrong, or the family or one of its features is not supported.
     pub fn from_dir(dir: impl AsRef<Path>) -> Result<Self> {
         let path = dir.as_ref().join("config.json");
-        let text = fs::read_to_string(&path).map_err(ModelError::io(&path))?;
+        let text = fs::read_to_string(&path).map_err(FileError::at(&path, "read"))?;
         let value = serde_json::from_str(&text).map_err(|source| ModelError::Json { path: path.clone(), source })?;
         Self::parse(&path, value)
     }

@@ -6,14 +6,9 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ModelError {
-    /// A file could not be read or written.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// The file or directory.
-        path: PathBuf,
-        /// What the operating system said.
-        source: std::io::Error,
-    },
+    /// I/O error.
+    #[error(transparent)]
+    Io(#[from] smpo_files::FileError),
 
     /// A file is not the JSON it should be.
     #[error("{}: not valid json: {source}", path.display())]
@@ -180,11 +175,6 @@ pub enum ModelError {
 pub type Result<T> = std::result::Result<T, ModelError>;
 
 impl ModelError {
-    pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
-        let path = path.into();
-        move |source| Self::Io { path, source }
-    }
-
     pub(crate) fn input(what: impl Into<String>, expected: impl Into<String>, got: impl Into<String>) -> Self {
         Self::Input { what: what.into(), expected: expected.into(), got: got.into() }
     }

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
+use smpo_files::FileError;
+
 use crate::decoder::Decoder;
 use crate::error::{ModelError, Result};
 use crate::fields::Fields;
@@ -95,7 +97,7 @@ fn no_model(dir: &Path) -> ModelError {
 
 /// The directory that an adapter names as its base.
 fn named_base(adapter: &Path, config: &Path) -> Result<PathBuf> {
-    let text = fs::read_to_string(config).map_err(ModelError::io(config))?;
+    let text = fs::read_to_string(config).map_err(FileError::at(config, "read"))?;
     let object: Map<String, Value> =
         serde_json::from_str(&text).map_err(|source| ModelError::Json { path: config.to_path_buf(), source })?;
     let fields = Fields::new(config, &object);

@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 
 use safetensors::View;
 
+use smpo_files::FileError;
+
 use crate::decoder::Decoder;
 use crate::error::{ModelError, Result};
-use crate::weights::{Element, ShardIndex, StoredTensor, sync, write_tensors};
+use crate::weights::{Element, ShardIndex, StoredTensor, write_tensors};
 
 /// How to save.
 #[derive(Debug, Clone, Default)]
@@ -99,38 +101,14 @@ pub(crate) fn write_directory(dir: &Path, fill: impl FnOnce(&Path) -> Result<()>
     {
         return Err(ModelError::NotEmpty { path: dir.to_path_buf() });
     }
-    let parent = match dir.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    fs::create_dir_all(parent).map_err(ModelError::io(parent))?;
-    let staging = tempfile::Builder::new().prefix(".saving-").tempdir_in(parent).map_err(ModelError::io(parent))?;
-    fill(staging.path())?;
-    // A temporary directory is private to its owner; a model need not be.
-    open_to_readers(staging.path())?;
-    fs::rename(staging.path(), dir).map_err(ModelError::io(dir))?;
-    // Renamed away: there is nothing left to clean up.
-    let _ = staging.keep();
-    sync(parent)
-}
-
-#[cfg(unix)]
-fn open_to_readers(dir: &Path) -> Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).map_err(ModelError::io(dir))
-}
-
-#[cfg(not(unix))]
-fn open_to_readers(_: &Path) -> Result<()> {
-    Ok(())
+    smpo_files::write_dir_whole(dir, fill)
 }
 
 pub(crate) fn write_json(path: &Path, value: &serde_json::Value) -> Result<()> {
     let mut text =
         serde_json::to_string_pretty(value).map_err(|source| ModelError::Json { path: path.to_path_buf(), source })?;
     text.push('\n');
-    fs::write(path, text).map_err(ModelError::io(path))?;
-    sync(path)
+    Ok(fs::write(path, text).map_err(FileError::at(path, "write"))?)
 }
 
 pub(crate) fn copy_companions(source: &Path, target: &Path) -> Result<()> {
@@ -138,8 +116,7 @@ pub(crate) fn copy_companions(source: &Path, target: &Path) -> Result<()> {
         let from = source.join(name);
         if from.is_file() {
             let to = target.join(name);
-            fs::copy(&from, &to).map_err(ModelError::io(&from))?;
-            sync(&to)?;
+            fs::copy(&from, &to).map_err(FileError::at(&from, "copy"))?;
         }
     }
     Ok(())

@@ -1,5 +1,5 @@
 //! The on-disk schema of runs, samples, measurements, verdicts and leaderboards: plain data that every
-//! other crate reads and writes, versioned, with atomic writes and errors that name the line.
+//! other crate reads and writes, versioned, written whole, read with errors that name the line.
 //!
 //! An evaluation directory holds
 //!
@@ -20,7 +20,7 @@ pub mod metric;
 pub mod sample;
 pub mod verdict;
 
-pub use files::{Error, hash_bytes, hash_file, read_json, read_jsonl, write_atomic, write_json, write_jsonl};
+pub use files::{Error, read_json, read_jsonl, write_json, write_jsonl};
 pub use leaderboard::{Board, BoardEntry, BoardMetric, Comparison, CurvePoint, Leaderboard, LoopSpan, WorstSample};
 pub use manifest::{EvaluationDir, ModelInfo, RunManifest, SamplerInfo, SuiteInfo, TerminatorSet};
 pub use measurement::Measurement;

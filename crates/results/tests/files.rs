@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use smpo_results::{Error, FinishReason, Sample, hash_bytes, read_json, read_jsonl, write_json, write_jsonl};
+use smpo_results::{Error, FinishReason, Sample, read_json, read_jsonl, write_json, write_jsonl};
 
 fn sample(id: &str) -> Sample {
     Sample {
@@ -60,9 +60,4 @@ fn a_failed_write_leaves_the_old_file() {
     let below_a_file = path.join("run.json");
     assert!(matches!(write_json(&below_a_file, "number", &2), Err(Error::Io { .. })));
     assert_eq!(read_json::<i32>(&path, "number").unwrap(), 1);
-}
-
-#[test]
-fn hashes_are_sha256() {
-    assert_eq!(hash_bytes(b"abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
 }

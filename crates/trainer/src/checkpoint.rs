@@ -1,7 +1,7 @@
 //! Checkpoints: everything a run needs to go on as if it had never stopped.
 //!
 //! `checkpoints/step-N/` holds `model/` (a Hugging Face directory, or a PEFT adapter), `optimizer.safetensors` and
-//! `state.json`. It is written under another name, flushed and renamed: a directory of that name is whole.
+//! `state.json`. It is written whole ([`smpo_files::write_dir_whole`]): a directory of that name is complete.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
+use smpo_files::write_dir_whole;
 use smpo_kernels::Moments;
 use smpo_losses::WinsorState;
 use smpo_model::{AdapterSaveOptions, Decoder, ModelError, SaveOptions};
@@ -122,22 +123,11 @@ pub(crate) fn save(
         return Ok(dir); // the same step of the same run: already whole
     }
     learner.check_finite(step)?;
-    let partial = checkpoints.join(format!(".step-{step}.partial"));
-    let written = fill(&partial, step, learner, memory, sources)
-        .and_then(|()| fs::rename(&partial, &dir).map_err(io(&dir, "create")))
-        .and_then(|()| sync(checkpoints));
-    if written.is_err() {
-        // half a checkpoint is of no use and fills the disk; the first error is the one to tell
-        let _ = fs::remove_dir_all(&partial);
-    }
-    written.map(|()| dir)
+    write_dir_whole(&dir, |staging| fill(staging, step, learner, memory, sources))?;
+    Ok(dir)
 }
 
 fn fill(partial: &Path, step: u64, learner: &Learner, memory: &Memory, sources: Sources<'_>) -> Result<(), TrainError> {
-    if partial.exists() {
-        fs::remove_dir_all(partial).map_err(io(partial, "remove"))?;
-    }
-    fs::create_dir_all(partial).map_err(io(partial, "create"))?;
     save_model(learner.decoder(), &partial.join("model"), sources)?;
     write(&partial.join("optimizer.safetensors"), &moments_to_bytes(learner)?)?;
     let state = State {
@@ -149,25 +139,19 @@ fn fill(partial: &Path, step: u64, learner: &Learner, memory: &Memory, sources: 
         memory: memory.clone(),
     };
     let state = serde_json::to_vec_pretty(&state).map_err(std::io::Error::from);
-    write(&partial.join("state.json"), &state.map_err(io(partial, "describe"))?)?;
-    sync(partial)
+    write(&partial.join("state.json"), &state.map_err(io(partial, "describe"))?)
 }
 
-/// Makes a checkpoint's model the run's result: copied beside its place, flushed and renamed.
+/// Makes a checkpoint's model the run's result: copied beside its place, synced and renamed.
 pub(crate) fn copy_model(from: &Path, to: &Path) -> Result<(), TrainError> {
-    let partial = to.with_file_name(".saving-model");
-    if partial.exists() {
-        fs::remove_dir_all(&partial).map_err(io(&partial, "remove"))?;
-    }
-    fs::create_dir_all(&partial).map_err(io(&partial, "create"))?;
-    for entry in fs::read_dir(from).map_err(io(from, "list"))? {
-        let entry = entry.map_err(io(from, "list"))?;
-        let target = partial.join(entry.file_name());
-        fs::copy(entry.path(), &target).map_err(io(&target, "write"))?;
-        sync(&target)?;
-    }
-    fs::rename(&partial, to).map_err(io(to, "create"))?;
-    to.parent().map_or(Ok(()), sync)
+    write_dir_whole(to, |staging| {
+        for entry in fs::read_dir(from).map_err(io(from, "list"))? {
+            let entry = entry.map_err(io(from, "list"))?;
+            let target = staging.join(entry.file_name());
+            fs::copy(entry.path(), &target).map_err(io(&target, "write"))?;
+        }
+        Ok(())
+    })
 }
 
 impl Checkpoint {
@@ -183,7 +167,7 @@ impl Checkpoint {
     /// Files that are not there or not what they were are damage; a device or a disk that says no is not.
     pub(crate) fn unreadable(&self, error: ModelError) -> TrainError {
         match &error {
-            ModelError::Io { source, .. } if source.kind() != ErrorKind::NotFound => error.into(),
+            ModelError::Io(io) if io.source.kind() != ErrorKind::NotFound => error.into(),
             ModelError::Tensor(_) | ModelError::Kernel(_) => error.into(),
             _ => self.damaged(error),
         }
@@ -277,12 +261,7 @@ fn moments_from_bytes(bytes: &[u8]) -> Result<Vec<Moments>, String> {
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
-    fs::write(path, bytes).map_err(io(path, "write"))?;
-    sync(path)
-}
-
-fn sync(path: &Path) -> Result<(), TrainError> {
-    fs::File::open(path).and_then(|file| file.sync_all()).map_err(io(path, "flush"))
+    fs::write(path, bytes).map_err(io(path, "write"))
 }
 
 #[cfg(test)]

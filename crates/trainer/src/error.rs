@@ -167,6 +167,12 @@ fn counted(steps: u64) -> String {
     if steps == 1 { "1 step was".to_owned() } else { format!("{steps} steps were") }
 }
 
+impl From<smpo_files::FileError> for TrainError {
+    fn from(error: smpo_files::FileError) -> Self {
+        TrainError::Io { path: error.path, action: error.action, source: error.source }
+    }
+}
+
 pub(crate) fn io(path: &std::path::Path, action: &'static str) -> impl FnOnce(io::Error) -> TrainError {
     let path = path.to_owned();
     move |source| TrainError::Io { path, action, source }

@@ -5,10 +5,9 @@
 //! with for gauges without timestamps.)
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::PathBuf;
 
-use crate::error::{TrainError, io};
+use crate::error::TrainError;
 use crate::record::StepRecord;
 
 /// The file, rewritten whole at every step: who reads it never sees half of it.
@@ -30,9 +29,7 @@ impl Snapshot {
         for (name, value) in record.figures().into_iter().chain(progress) {
             self.gauges.insert(gauge(&name), value);
         }
-        let partial = self.path.with_extension("prom.partial");
-        fs::write(&partial, self.text()).map_err(io(&partial, "write"))?;
-        fs::rename(&partial, &self.path).map_err(io(&self.path, "replace"))
+        Ok(smpo_files::write_whole(&self.path, self.text().as_bytes())?)
     }
 
     fn text(&self) -> String {
@@ -81,6 +78,6 @@ mod tests {
                         # TYPE smpo_eval_eos_logp_rejected gauge\nsmpo_eval_eos_logp_rejected{run=\"a \\\"run\\\"\"} -3.25\n\
                         # TYPE smpo_loss gauge\nsmpo_loss{run=\"a \\\"run\\\"\"} NaN\n\
                         # TYPE smpo_step gauge\nsmpo_step{run=\"a \\\"run\\\"\"} 2\n# EOF\n";
-        assert_eq!(fs::read_to_string(path).unwrap(), expected);
+        assert_eq!(std::fs::read_to_string(path).unwrap(), expected);
     }
 }

@@ -6,7 +6,6 @@
 
 mod prompts;
 
-use std::fs;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -153,14 +152,11 @@ impl<'a> Probe<'a> {
 }
 
 fn write(dir: &Path, step: u64, lines: &[Line<'_>]) -> Result<(), TrainError> {
-    fs::create_dir_all(dir).map_err(io(dir, "create"))?;
     let path = dir.join(format!("step-{step}.jsonl"));
     let mut text = Vec::new();
     for line in lines {
         serde_json::to_writer(&mut text, line).map_err(std::io::Error::from).map_err(io(&path, "describe"))?;
         text.push(b'\n');
     }
-    let partial = path.with_extension("partial");
-    fs::write(&partial, text).map_err(io(&partial, "write"))?;
-    fs::rename(&partial, &path).map_err(io(&path, "create"))
+    Ok(smpo_files::write_whole(&path, &text)?)
 }

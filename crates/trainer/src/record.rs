@@ -84,9 +84,7 @@ impl MetricsLog {
             (Err(error), _) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
             (Err(source), _) => return Err(TrainError::Io { path: path.to_owned(), action: "read", source }),
         };
-        let partial = path.with_extension("jsonl.partial");
-        std::fs::write(&partial, kept).map_err(io(&partial, "write"))?;
-        std::fs::rename(&partial, path).map_err(io(path, "replace"))?;
+        smpo_files::write_whole(path, kept.as_bytes())?;
         let file = OpenOptions::new().append(true).open(path).map_err(io(path, "open"))?;
         Ok(MetricsLog { path: path.to_owned(), file })
     }

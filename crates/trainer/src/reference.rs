@@ -43,7 +43,7 @@ impl ReferenceCache {
                 add(&ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<u8>>());
             }
         }
-        let key = hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let key = smpo_files::hex(&hash.finalize()[..8]);
         ReferenceCache { dir: dir.to_owned(), key }
     }
 
@@ -74,8 +74,7 @@ impl ReferenceCache {
                 None => model.insert(reference()?),
             };
             let made = row_logps(decoder, block, max_tokens)?;
-            fs::create_dir_all(&self.dir).map_err(io(&self.dir, "create"))?;
-            write(&path, &made).map_err(io(&path, "write"))?;
+            write(&path, &made)?;
             all.extend(made);
         }
         watch(all.len());
@@ -101,20 +100,13 @@ fn sides(row: &RowLogps) -> impl Iterator<Item = &f64> {
 }
 
 /// One vector: row after row, chosen before rejected. The rows say how it is cut.
-fn write(path: &Path, block: &[RowLogps]) -> std::io::Result<()> {
+fn write(path: &Path, block: &[RowLogps]) -> Result<(), TrainError> {
+    let other = |error: safetensors::SafeTensorError| io(path, "write")(std::io::Error::other(error));
     // The model gives float32.
     let bytes: Vec<u8> = block.iter().flat_map(sides).flat_map(|value| (*value as f32).to_le_bytes()).collect();
-    let view = TensorView::new(Dtype::F32, vec![bytes.len() / 4], &bytes).map_err(std::io::Error::other)?;
-    let file = safetensors::serialize([("logps", view)], None).map_err(std::io::Error::other)?;
-    let partial = path.with_extension("partial");
-    let written = fs::write(&partial, file)
-        .and_then(|()| fs::File::open(&partial)?.sync_all())
-        .and_then(|()| fs::rename(&partial, path));
-    if written.is_err() {
-        // half a file is of no use; the first error is the one to tell
-        let _ = fs::remove_file(&partial);
-    }
-    written
+    let view = TensorView::new(Dtype::F32, vec![bytes.len() / 4], &bytes).map_err(other)?;
+    let file = safetensors::serialize([("logps", view)], None).map_err(other)?;
+    Ok(smpo_files::write_whole(path, &file)?)
 }
 
 /// A block that is whole; anything else counts as absent.

@@ -1,7 +1,9 @@
 //! The run directory: what is where, whose it is, and that one process writes to it.
 
-use std::fs::{self, File, TryLockError};
+use std::fs;
 use std::path::{Path, PathBuf};
+
+use smpo_files::{DirLock, remove_leftovers, write_whole};
 
 use crate::config::TrainConfig;
 use crate::error::{TrainError, io};
@@ -62,18 +64,9 @@ impl RunDir {
         path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
     }
 
-    /// Takes the directory for one process; it is given back when the file is dropped, however the process ends.
-    pub(crate) fn lock(&self) -> Result<File, TrainError> {
-        fs::create_dir_all(&self.0).map_err(io(&self.0, "create"))?;
-        let path = self.0.join(".lock");
-        let file = File::create(&path).map_err(io(&path, "create"))?;
-        match file.try_lock() {
-            Ok(()) => Ok(file),
-            Err(TryLockError::WouldBlock) => Err(TrainError::Busy { dir: self.0.clone() }),
-            // A file system without locks is no reason not to train.
-            Err(TryLockError::Error(error)) if error.kind() == std::io::ErrorKind::Unsupported => Ok(file),
-            Err(TryLockError::Error(error)) => Err(io(&path, "lock")(error)),
-        }
+    /// Takes the directory for one process; it is released when dropped, and however the process ends.
+    pub(crate) fn lock(&self) -> Result<DirLock, TrainError> {
+        DirLock::take(&self.0)?.ok_or_else(|| TrainError::Busy { dir: self.0.clone() })
     }
 
     /// Removes what an earlier run left; anything else in the directory stays.
@@ -90,19 +83,10 @@ impl RunDir {
         Ok(())
     }
 
-    /// Removes what a process left that died while it wrote.
+    /// Removes temporary files of a killed process. The caller holds the lock.
     pub(crate) fn sweep(&self) -> Result<(), TrainError> {
-        for dir in [self.0.clone(), self.checkpoints()] {
-            let Ok(entries) = fs::read_dir(&dir) else { continue };
-            for entry in entries.flatten() {
-                let name = entry.file_name();
-                let name = name.to_string_lossy();
-                if name.starts_with(".saving-") || (name.starts_with(".step-") && name.ends_with(".partial")) {
-                    gone(&entry.path(), fs::remove_dir_all(entry.path()))?;
-                }
-            }
-        }
-        Ok(())
+        let dirs = [self.0.clone(), self.checkpoints(), self.reference(), self.probe()];
+        dirs.iter().try_for_each(|dir| Ok(remove_leftovers(dir)?))
     }
 
     /// Writes the resolved configuration, or refuses a directory that holds another run.
@@ -120,9 +104,7 @@ impl RunDir {
                     line: None,
                     message: error.to_string(),
                 })?;
-                let partial = path.with_extension("toml.partial");
-                fs::write(&partial, text).map_err(io(&partial, "write"))?;
-                fs::rename(&partial, &path).map_err(io(&path, "create"))
+                Ok(write_whole(&path, text.as_bytes())?)
             }
             Err(source) => Err(TrainError::Io { path, action: "read", source }),
         }

@@ -85,7 +85,7 @@ fn read_objective(path: &Path) -> Result<Objective, Failure> {
     let mut table: toml::Table = text
         .parse()
         .map_err(|error: toml::de::Error| {
-            let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
+            let line = error.span().map_or(1, |span| smpo_files::line_at(&text, span.start));
             at(line, &error.message())
         })
         .usage()?;

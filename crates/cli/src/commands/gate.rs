@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use smpo_files::write_whole;
 use smpo_gate::{DecideOptions, GateError, OnInconclusive, Policy, Run, decide};
 use smpo_report::verdict::{junit, markdown, text};
-use smpo_results::{Verdict, write_atomic, write_json};
+use smpo_results::{Verdict, write_json};
 
 use crate::exit::{Blame, Exit, Failure, Outcome, io_is_usage};
 use crate::output::{self, Format};
@@ -92,7 +93,7 @@ fn write_reports(args: &GateArgs, verdict: &Verdict) -> Result<(), Failure> {
 }
 
 fn write_text(path: &Path, text: &str) -> Result<(), Failure> {
-    write_atomic(path, text.as_bytes()).execution()
+    write_whole(path, text.as_bytes()).execution()
 }
 
 /// What is wrong with a policy or a run is its author's to mend; a disk that fails is not.

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use smpo_eval::metrics;
+use smpo_files::write_whole;
 use smpo_gate::ranking::{RankingOptions, boards};
 use smpo_gate::{GateError, Policy, Run};
 use smpo_report::leaderboard::{html, json, markdown, text};
-use smpo_results::{Board, EvaluationDir, Leaderboard, RunManifest, SCHEMA_VERSION, Verdict, read_json, write_atomic};
+use smpo_results::{Board, EvaluationDir, Leaderboard, RunManifest, SCHEMA_VERSION, Verdict, read_json};
 
 use crate::exit::{Blame, Exit, Failure, Outcome, io_is_usage};
 use crate::output::{self, Format};
@@ -119,7 +120,7 @@ pub(super) fn write(site: Site) -> Result<Leaderboard, Failure> {
         ("leaderboard.md", markdown::render(&board)),
         ("index.html", html::render(&board).execution()?),
     ] {
-        write_atomic(&site.out.join(file), text.as_bytes()).execution()?;
+        write_whole(&site.out.join(file), text.as_bytes()).execution()?;
     }
     Ok(board)
 }
@@ -153,7 +154,7 @@ fn copy_samples(
             source.taken = true;
             let link = format!("samples/{}.jsonl", file_name(manifest, names));
             let bytes = std::fs::read(&source.samples).execution()?;
-            write_atomic(&out.join(&link), &bytes).execution()?;
+            write_whole(&out.join(&link), &bytes).execution()?;
             entry.sample_files.push(link);
         }
     }

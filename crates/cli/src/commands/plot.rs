@@ -35,10 +35,10 @@ pub fn run(args: PlotArgs) -> Outcome {
         runs.push(Run { name, series: read(path)? });
     }
     let page = curves::html(&runs).execution()?;
-    smpo_results::write_atomic(&args.out, page.as_bytes()).execution()?;
+    smpo_files::write_whole(&args.out, page.as_bytes()).execution()?;
     print(&args.out.display().to_string())?;
     if let Some(path) = &args.csv {
-        smpo_results::write_atomic(path, table(&runs).as_bytes()).execution()?;
+        smpo_files::write_whole(path, table(&runs).as_bytes()).execution()?;
         print(&path.display().to_string())?;
     }
     Ok(Exit::Success)

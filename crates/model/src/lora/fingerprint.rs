@@ -11,6 +11,8 @@ use half::bf16;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use smpo_files::FileError;
+
 use crate::error::{ModelError, Result};
 use crate::placement::host_values;
 use crate::save::write_json;
@@ -41,7 +43,7 @@ impl BaseFingerprints {
         match fs::read_to_string(&path) {
             Ok(text) => serde_json::from_str(&text).map_err(|source| ModelError::Json { path, source }),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(Self::default()),
-            Err(error) => Err(ModelError::io(path)(error)),
+            Err(error) => Err(FileError::at(path, "read")(error).into()),
         }
     }
 
@@ -78,5 +80,5 @@ fn fingerprint(weight: &Tensor) -> Result<String> {
             hash.update(bf16::from_f32(value).to_le_bytes());
         }
     }
-    Ok(hash.finalize().iter().take(BYTES).map(|byte| format!("{byte:02x}")).collect())
+    Ok(smpo_files::hex(&hash.finalize()[..BYTES]))
 }

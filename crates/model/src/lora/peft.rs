@@ -8,6 +8,8 @@ use serde_json::{Map, Value, json};
 
 use super::fingerprint::BaseFingerprints;
 use super::{Adapter, LoraConfig};
+use smpo_files::FileError;
+
 use crate::decoder::Decoder;
 use crate::error::{ModelError, Result, list};
 use crate::fields::Fields;
@@ -201,7 +203,7 @@ const READ: [&str; 8] =
     ["peft_type", "r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "bias", "init_lora_weights"];
 
 pub(super) fn read_config(path: &Path) -> Result<LoraConfig> {
-    let text = fs::read_to_string(path).map_err(ModelError::io(path))?;
+    let text = fs::read_to_string(path).map_err(FileError::at(path, "read"))?;
     let object: Map<String, Value> =
         serde_json::from_str(&text).map_err(|source| ModelError::Json { path: path.to_path_buf(), source })?;
     let fields = Fields::new(path, &object);

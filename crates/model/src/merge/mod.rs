@@ -19,6 +19,8 @@ use serde_json::{Value, json};
 pub use method::MergeMethod;
 use tensor::{Merge, MergedTensor};
 
+use smpo_files::FileError;
+
 use crate::config::Config;
 use crate::error::{ModelError, Result, list};
 use crate::save::{copy_companions, write_directory, write_json};
@@ -151,7 +153,7 @@ fn check_configurations<'a>(models: impl Iterator<Item = &'a Path>) -> Result<()
 /// The first model's configuration, with the element type it now has.
 fn write_config(source: &Path, staging: &Path, element: Option<Element>) -> Result<()> {
     let path = source.join("config.json");
-    let text = fs::read_to_string(&path).map_err(ModelError::io(&path))?;
+    let text = fs::read_to_string(&path).map_err(FileError::at(&path, "read"))?;
     let mut config: Value =
         serde_json::from_str(&text).map_err(|source| ModelError::Json { path: path.clone(), source })?;
     if let (Some(element), Some(fields)) = (element, config.as_object_mut()) {

@@ -10,6 +10,8 @@ use safetensors::tensor::Metadata;
 use safetensors::{SafeTensorError, SafeTensors};
 
 use super::Element;
+use smpo_files::FileError;
+
 use crate::error::{ModelError, Result};
 
 /// A safetensors file whose header has been read.
@@ -33,13 +35,13 @@ const PIECE: usize = 1 << 20;
 impl WeightFile {
     pub fn open(path: &Path) -> Result<Self> {
         let damaged = |reason: String| ModelError::Safetensors { path: path.to_path_buf(), reason };
-        let mut file = File::open(path).map_err(ModelError::io(path))?;
-        let length = file.metadata().map_err(ModelError::io(path))?.len();
+        let mut file = File::open(path).map_err(FileError::at(path, "open"))?;
+        let length = file.metadata().map_err(FileError::at(path, "read"))?.len();
         if length < PREFIX {
             return Err(damaged(format!("expected at least 8 bytes, got {length}; the file is truncated or empty")));
         }
         let mut start = vec![0; PREFIX as usize];
-        file.read_exact(&mut start).map_err(ModelError::io(path))?;
+        file.read_exact(&mut start).map_err(FileError::at(path, "read"))?;
         let header_length = start.iter().rev().fold(0, |n, byte| n << 8 | u64::from(*byte));
         if header_length > length - PREFIX {
             return Err(damaged(format!(
@@ -50,7 +52,7 @@ impl WeightFile {
         if header_length > LONGEST_HEADER {
             return Err(damaged(format!("expected a header of at most {LONGEST_HEADER} bytes, got {header_length}")));
         }
-        file.by_ref().take(header_length).read_to_end(&mut start).map_err(ModelError::io(path))?;
+        file.by_ref().take(header_length).read_to_end(&mut start).map_err(FileError::at(path, "read"))?;
         // With the header alone this checks everything but that the data is there, which comes next.
         match SafeTensors::read_metadata(&start) {
             Ok(_) | Err(SafeTensorError::MetadataIncompleteBuffer) => {}
@@ -119,10 +121,10 @@ impl WeightFile {
         let mut piece = vec![0; left.min(PIECE)];
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         let begin = self.data + (begin + part.start * element.bytes()) as u64;
-        file.seek(SeekFrom::Start(begin)).map_err(ModelError::io(&self.path))?;
+        file.seek(SeekFrom::Start(begin)).map_err(FileError::at(&self.path, "read"))?;
         while left > 0 {
             piece.truncate(left);
-            file.read_exact(&mut piece).map_err(ModelError::io(&self.path))?;
+            file.read_exact(&mut piece).map_err(FileError::at(&self.path, "read"))?;
             element.decode(&piece, &mut values);
             left -= piece.len();
         }

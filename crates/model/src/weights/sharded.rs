@@ -8,6 +8,8 @@ use safetensors::View;
 use serde::{Deserialize, Serialize};
 
 use super::{Element, WeightFile};
+use smpo_files::FileError;
+
 use crate::error::{ModelError, Result, list};
 use crate::save::write_json;
 
@@ -36,7 +38,7 @@ impl WeightFiles {
             let by_name = file.names().into_iter().map(|n| (n, 0)).collect();
             return Ok(Self { dir: dir.to_path_buf(), files: vec![file], by_name });
         }
-        let text = fs::read_to_string(&index).map_err(ModelError::io(&index))?;
+        let text = fs::read_to_string(&index).map_err(FileError::at(&index, "read"))?;
         let Index { weight_map } =
             serde_json::from_str(&text).map_err(|source| ModelError::Json { path: index.clone(), source })?;
         let shards: BTreeSet<&String> = weight_map.values().collect();

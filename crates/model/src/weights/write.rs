@@ -8,6 +8,8 @@ use candle_core::Tensor;
 use safetensors::{Dtype, View};
 
 use super::{Element, WeightFile};
+use smpo_files::FileError;
+
 use crate::error::{ModelError, Result};
 use crate::placement::host_values;
 
@@ -46,14 +48,14 @@ impl View for StoredTensor {
     }
 }
 
-/// Writes the tensors, sorted as safetensors wants them, and flushes them to the disk.
+/// Writes the tensors, sorted as safetensors wants them.
 pub(crate) fn write_tensors<V: View>(path: &Path, tensors: Vec<(String, V)>) -> Result<()> {
     // transformers refuses a file that does not say which framework's layout it has. One entry and no more: several
     // would be written in any order, and equal models as different files.
     let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
     let expected: usize = tensors.iter().map(|(_, tensor)| tensor.data_len()).sum();
     safetensors::serialize_to_file(tensors, Some(metadata), path)
-        .map_err(|e| ModelError::Io { path: path.to_path_buf(), source: std::io::Error::other(e) })?;
+        .map_err(|error| FileError::at(path, "write")(std::io::Error::other(error)))?;
     // A tensor that could not be produced was written short; such a file must not get its name.
     let header = WeightFile::open(path)?;
     if header.data_bytes() != expected {
@@ -62,5 +64,5 @@ pub(crate) fn write_tensors<V: View>(path: &Path, tensors: Vec<(String, V)>) -> 
             reason: format!("expected {expected} bytes of data to be written, got {}", header.data_bytes()),
         });
     }
-    super::sync(path)
+    Ok(())
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use smpo_files::sha256;
 use smpo_results::*;
 
 /// An arm's true behaviour.
@@ -218,15 +219,15 @@ fn provenance(arm: &Arm) -> Vec<RunManifest> {
             model: ModelInfo {
                 source: format!("runs/{}-{seed}/model", arm.name),
                 name: arm.name.into(),
-                weights_sha256: Some(hash_bytes(format!("{}{seed}", arm.name).as_bytes())),
+                weights_sha256: Some(sha256(format!("{}{seed}", arm.name).as_bytes())),
                 arm: Some(arm.name.into()),
                 training_seed: Some(seed),
             },
             suite: SuiteInfo {
                 name: "ood-mixed".into(),
-                sha256: hash_bytes(b"suite"),
+                sha256: sha256(b"suite"),
                 prompts: 600,
-                pairs_sha256: Some(hash_bytes(b"pairs")),
+                pairs_sha256: Some(sha256(b"pairs")),
             },
             sampler: Some(SamplerInfo { temperature: 0.7, top_k: None, top_p: Some(0.95), min_p: None }),
             cap: Some(CAP),
@@ -235,7 +236,7 @@ fn provenance(arm: &Arm) -> Vec<RunManifest> {
                 ids: vec![128001, 128009],
                 tokens: vec!["<|end_of_text|>".into(), "<|eot_id|>".into()],
             }),
-            template_sha256: Some(hash_bytes(b"template")),
+            template_sha256: Some(sha256(b"template")),
             seed: 17,
             versions: BTreeMap::from([("mistralrs".into(), "0.8.1".into()), ("smpo".into(), "0.1.0".into())]),
             fidelity_max_abs_nats: Some(3.1e-5),
@@ -525,7 +526,7 @@ pub fn verdict(arm: usize) -> Verdict {
         candidate_runs: (0..candidate.seeds).map(|seed| format!("runs/{}-{seed}/eval", candidate.name)).collect(),
         claim: ClaimScope::Checkpoints,
         policy: "default".into(),
-        policy_sha256: hash_bytes(b"policy"),
+        policy_sha256: sha256(b"policy"),
         alpha: 0.05,
         seed: 20,
         resamples: 10_000,

@@ -143,7 +143,7 @@ fn write_recipes(inputs: &Inputs, jobs: &[(Model, TrainConfig)]) -> Result<(), F
             continue;
         }
         let text = toml::to_string(config).execution()?;
-        smpo_results::write_atomic(&path, text.as_bytes()).execution()?;
+        smpo_files::write_whole(&path, text.as_bytes()).execution()?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use smpo_devices::Choice;
-use smpo_results::write_atomic;
+use smpo_files::write_whole;
 use smpo_trainer::TrainConfig;
 
 use crate::commands::train::blame;
@@ -52,7 +52,7 @@ impl Inputs {
             if std::fs::read(&target).is_ok_and(|there| there == *bytes) {
                 continue;
             }
-            write_atomic(&target, bytes).execution()?;
+            write_whole(&target, bytes).execution()?;
         }
         Ok(inputs)
     }

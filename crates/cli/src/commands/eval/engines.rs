@@ -6,9 +6,10 @@ mod mistral;
 use std::path::Path;
 
 use anyhow::{Context, anyhow};
+use smpo_files::sha256;
 use smpo_inference::{Codec, EngineInfo, Generator, HttpGenerator, InferenceError, Terminator};
 use smpo_native::{NativeGenerator, NativeOptions};
-use smpo_results::{TerminatorSet, hash_bytes};
+use smpo_results::TerminatorSet;
 
 use super::evaluation::Evaluation;
 use super::forward::Forward;
@@ -64,7 +65,7 @@ impl Engines {
             batch: evaluation.batch.unwrap_or(default.batch),
         };
         let terminators = Some(terminator_set(codec.terminators()));
-        let template_sha256 = Some(hash_bytes(codec.template_source().as_bytes()));
+        let template_sha256 = Some(sha256(codec.template_source().as_bytes()));
         let generators = NativeGenerator::start(forward.pack().execution()?, codec, options).map_err(blame_engine)?;
         let info = generators.first().context("expected at least one generator").execution()?.engine();
         Ok(Engines {
@@ -87,7 +88,7 @@ impl Engines {
         Ok(Engines {
             info: server.engine(),
             terminators: forward.as_ref().ok().map(Forward::terminators),
-            template_sha256: server.template_source().map(|source| hash_bytes(source.as_bytes())),
+            template_sha256: server.template_source().map(|source| sha256(source.as_bytes())),
             weights_sha256: weights.map(weights::sha256).transpose().execution()?,
             forward,
             generators: boxed(server.instances()),

@@ -2,23 +2,23 @@
 
 use std::path::{Path, PathBuf};
 
-use smpo_results::{Error, hash_bytes, hash_file};
+use smpo_files::{FileError, sha256_file};
 
 /// SHA-256 of the weights: of the file where there is one, else of the names and hashes of all, in order.
 ///
 /// # Errors
 /// When a file cannot be read.
-pub fn sha256(model: &Path) -> Result<String, Error> {
+pub fn sha256(model: &Path) -> Result<String, FileError> {
     let files = files(model);
     if let [file] = files.as_slice() {
-        return hash_file(file);
+        return sha256_file(file);
     }
     let mut list = String::new();
     for file in &files {
         let name = file.file_name().unwrap_or_default().to_string_lossy();
-        list.push_str(&format!("{name} {}\n", hash_file(file)?));
+        list.push_str(&format!("{name} {}\n", sha256_file(file)?));
     }
-    Ok(hash_bytes(list.as_bytes()))
+    Ok(smpo_files::sha256(list.as_bytes()))
 }
 
 /// The weight files of a directory, sorted by name, or the file itself.

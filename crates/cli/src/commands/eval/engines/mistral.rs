@@ -4,8 +4,8 @@ use std::path::Path;
 
 use anyhow::Context;
 use smpo_devices::Kind;
+use smpo_files::sha256;
 use smpo_inference::{Generator, MistralConfig, MistralEngine};
-use smpo_results::hash_bytes;
 
 use super::{Engines, blame_engine, boxed, terminator_set};
 use crate::commands::device;
@@ -37,7 +37,7 @@ pub fn engines(
     Ok(Engines {
         info: first.engine(),
         terminators: Some(terminator_set(first.terminators())),
-        template_sha256: Some(hash_bytes(first.template_source().as_bytes())),
+        template_sha256: Some(sha256(first.template_source().as_bytes())),
         weights_sha256,
         forward,
         generators: boxed(engines),

@@ -1,0 +1,87 @@
+use std::ffi::OsString;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use crate::FileError;
+use crate::destination::{SUFFIX, parent, temporary};
+use crate::sync::{rename, sync_dir, sync_tree};
+
+/// Writes a directory whole: `fill` writes into a temporary directory beside `dir`, every file of which is synced before
+/// it is renamed to `dir`, which must be absent or empty. A symbolic link to a directory stays; what it points to is
+/// written.
+///
+/// # Errors
+/// The error of `fill`, or when a directory cannot be written or `dir` holds something. Nothing is left behind then.
+pub fn write_dir_whole<E: From<FileError>>(dir: &Path, fill: impl FnOnce(&Path) -> Result<(), E>) -> Result<(), E> {
+    let target = resolved(dir)?;
+    let parent = parent(&target);
+    fs::create_dir_all(parent).map_err(FileError::at(parent, "create the directory"))?;
+    let staging = temporary(&mut OsString::new(), &target, 0o777).tempdir_in(parent);
+    let staging = staging.map_err(FileError::at(&target, "write"))?;
+    fill(staging.path())?;
+    sync_tree(staging.path())?;
+    rename(staging.path(), &target)?;
+    // Renamed away: there is nothing left to clean up.
+    let _ = staging.keep();
+    Ok(sync_dir(parent)?)
+}
+
+/// The directory a symbolic link points to, be it there or not; any other path itself.
+fn resolved(dir: &Path) -> Result<PathBuf, FileError> {
+    match fs::canonicalize(dir) {
+        Ok(target) if dir.is_symlink() => Ok(target),
+        Err(error) if error.kind() == ErrorKind::NotFound && dir.is_symlink() => {
+            let target = fs::read_link(dir).map_err(FileError::at(dir, "follow"))?;
+            resolved(&parent(dir).join(target))
+        }
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(FileError::at(dir, "follow")(error)),
+        _ => Ok(dir.to_owned()),
+    }
+}
+
+/// Removes the temporary files and directories that killed processes left in `dir`. The caller holds the directory's
+/// [lock](crate::DirLock): another process may be writing them otherwise. An absent directory has none.
+///
+/// # Errors
+/// When the directory cannot be listed or an entry cannot be removed.
+pub fn remove_leftovers(dir: &Path) -> Result<(), FileError> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(FileError::at(dir, "list"))?,
+    };
+    for entry in entries {
+        let entry = entry.map_err(FileError::at(dir, "list"))?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with('.') && name.ends_with(SUFFIX) {
+            let path = entry.path();
+            let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            let removed = if is_dir { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            removed.map_err(FileError::at(&path, "remove"))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sync::trace;
+
+    #[test]
+    fn every_file_is_on_the_disk_before_the_directory_has_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let runs = dir.path().join("runs");
+        fs::create_dir(&runs).unwrap();
+        trace::take();
+        let fill = |staging: &Path| {
+            fs::create_dir(staging.join("model")).unwrap();
+            fs::write(staging.join("model/weights"), b"weights").unwrap();
+            Ok::<(), FileError>(())
+        };
+        write_dir_whole(&runs.join("step-1"), fill).unwrap();
+        let order = ["sync file weights", "sync directory model", "sync directory (temporary)", "rename step-1"];
+        assert_eq!(trace::take(), [&order[..], &["sync directory runs"]].concat());
+    }
+}

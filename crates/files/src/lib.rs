@@ -1,0 +1,41 @@
+//! Files and directories written whole, directory locks, SHA-256.
+//!
+//! [`write_whole`] and [`WholeFile`] write a file under a temporary name in its directory, sync it, rename it and sync
+//! the directory: after a crash or a power loss the path holds the old content or the new, never a part. An existing
+//! file keeps its permissions. [`write_dir_whole`] does the same for a directory and everything in it.
+//!
+//! A path that is no regular file is never replaced:
+//!
+//! | path | effect of a write |
+//! |---|---|
+//! | device, pipe, `/dev/stdout`, `/dev/fd/N` | bytes go through it as they are written |
+//! | symbolic link to a file | the file it points to is replaced, in its own directory; the link stays |
+//! | symbolic link to nothing | the file it points to is created; the link stays |
+//! | directory | refused |
+//!
+//! A process that is killed may leave temporary files, `.NAME.RANDOM.partial`; nothing reads them, and
+//! [`remove_leftovers`] removes them under the directory's lock.
+//!
+//! ```
+//! # let dir = tempfile::tempdir().unwrap();
+//! let path = dir.path().join("run/config.json");
+//! smpo_files::write_whole(&path, b"{}\n")?;
+//! assert_eq!(std::fs::read(&path).unwrap(), b"{}\n");
+//! # Ok::<(), smpo_files::FileError>(())
+//! ```
+
+mod destination;
+mod directory;
+mod error;
+mod hash;
+mod line;
+mod lock;
+mod sync;
+mod whole;
+
+pub use directory::{remove_leftovers, write_dir_whole};
+pub use error::FileError;
+pub use hash::{hex, sha256, sha256_file};
+pub use line::line_at;
+pub use lock::DirLock;
+pub use whole::{WholeFile, write_whole};

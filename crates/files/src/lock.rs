@@ -1,0 +1,56 @@
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::path::Path;
+
+use crate::FileError;
+
+/// Name of the lock file in its directory.
+const LOCK_FILE: &str = ".lock";
+
+/// A directory taken by one holder among all processes, released when dropped or when the process ends, however it
+/// ends.
+///
+/// The lock is held on the file `.lock`, which stays: were it removed, a process that had opened it before could lock
+/// the removed file while another creates and locks a new one.
+#[derive(Debug)]
+pub struct DirLock {
+    _file: File,
+}
+
+impl DirLock {
+    /// Takes the lock of `dir`, which is created if missing; `None` while another holder has it. On a filesystem without
+    /// locks the directory counts as taken.
+    ///
+    /// # Errors
+    /// When the directory or the lock file cannot be created, or locking fails for another reason.
+    pub fn take(dir: &Path) -> Result<Option<Self>, FileError> {
+        fs::create_dir_all(dir).map_err(FileError::at(dir, "create the directory"))?;
+        let path = dir.join(LOCK_FILE);
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let file = file.map_err(FileError::at(&path, "create"))?;
+        let held = outcome(file.try_lock()).map_err(FileError::at(&path, "lock"))?;
+        Ok(held.then_some(DirLock { _file: file }))
+    }
+}
+
+/// True if the lock is held, or the filesystem has none.
+fn outcome(tried: Result<(), TryLockError>) -> io::Result<bool> {
+    match tried {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(true),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filesystem_without_locks_refuses_nothing() {
+        assert!(outcome(Err(TryLockError::Error(io::ErrorKind::Unsupported.into()))).unwrap());
+        assert!(!outcome(Err(TryLockError::WouldBlock)).unwrap());
+        assert!(outcome(Err(TryLockError::Error(io::ErrorKind::PermissionDenied.into()))).is_err());
+    }
+}
