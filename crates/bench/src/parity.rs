@@ -3,7 +3,7 @@
 use smpo_devices::{Choice, OpenDevice};
 use smpo_losses::Objective;
 use smpo_model::{Decoder, LoraConfig, Placement};
-use smpo_trainer::{Learner, StepRow, TrainConfig, on_device};
+use smpo_trainer::{Learner, LearnerOptions, StepRow, TrainConfig, on_device};
 
 use crate::error::BenchError;
 use crate::made;
@@ -69,11 +69,11 @@ fn losses(device: &OpenDevice, adapters: bool) -> Result<Vec<f64>, BenchError> {
          [loss]\nkind = \"smpo\"\neos_term = \"invert\"\nmin_log_prob = -2.3\n"
     );
     let settings = TrainConfig::parse(&text, "selftest".as_ref(), &[])?;
-    let mut learner = Learner::new(decoder, Objective::new(settings.loss.clone())?, &settings)?;
-    let rows = made::pairs(4, 48, config.spec().vocab_size, 1);
+    let options = LearnerOptions::of(&settings, decoder.spec(), None)?;
+    let mut learner = Learner::new(decoder, Objective::new(settings.loss.clone())?, options)?;
+    let rows = made::pairs(4, 48, config.spec().vocab_size, |id| id % 97 == 0, 1);
     let rows: Vec<StepRow<'_>> = rows.iter().map(|row| StepRow { row, reference: None }).collect();
-    let is_terminator = |id| id % 97 == 0;
-    let step = |step| Ok(learner.step(&rows, &is_terminator, step, None, settings.learning_rate)?.evaluation.value);
+    let step = |step| Ok(learner.step(&rows, step, settings.learning_rate)?.evaluation.value);
     (0..STEPS).map(step).collect()
 }
 

@@ -54,4 +54,4 @@ pub use run::train;
 pub use run_dir::RunDir;
 pub use schedule::{LearningRate, Schedule};
 pub use scoring::{RowLogps, StepRow, row_logps};
-pub use smpo_data::{Row, Rows};
+pub use smpo_data::{Row, Rows, TokenizedCompletion};

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use serde::Serialize;
-use smpo_data::{ChatTokenizer, Truncation, read_pairs};
+use smpo_data::{Truncation, encode_pair, read_pairs};
 use smpo_model::{Decoder, ModelDir, Placement};
 use smpo_results::write_jsonl;
-use smpo_trainer::{Row, RowLogps, on_device, row_logps};
+use smpo_tokenizer::ChatTokenizer;
+use smpo_trainer::{Row, RowLogps, TokenizedCompletion, on_device, row_logps};
 
 use crate::commands::device::DeviceArgs;
 use crate::exit::{Blame, Exit, Failure, Outcome, blame_model};
@@ -56,7 +57,7 @@ struct Line<'a> {
 struct Side<'a> {
     ids: &'a [u32],
     logps: Vec<f64>,
-    is_terminator: Vec<bool>,
+    is_terminator: &'a [bool],
     #[serde(skip_serializing_if = "Option::is_none")]
     ref_logps: Option<Vec<f64>>,
 }
@@ -89,9 +90,9 @@ pub fn run(args: LogpsArgs) -> Outcome {
         Truncation { max_length: args.max_length.or(positions), bos: tokenizer.bos(), ..Truncation::default() };
     let (mut rows, mut cut): (Vec<Row>, usize) = (Vec::new(), 0);
     for pair in read_pairs(&args.pairs).usage()? {
-        let mut tokenized = tokenizer.encode_pair(&pair).usage()?;
-        cut += usize::from(truncation.apply_pair(&mut tokenized).any());
-        rows.push(tokenized.into());
+        let (row, truncated) = encode_pair(&pair, &tokenizer, &truncation).usage()?;
+        cut += usize::from(truncated.any());
+        rows.push(row);
     }
     if cut > 0 {
         progress.say(&format!("{cut} of {} pairs were cut to fit", rows.len()));
@@ -110,7 +111,7 @@ pub fn run(args: LogpsArgs) -> Outcome {
             None => vec![RowLogps::default(); chunk.len()],
         };
         for ((row, policy), other) in chunk.iter().zip(policy).zip(other) {
-            lines.push(line(row, policy, other, &tokenizer));
+            lines.push(line(row, policy, other));
         }
         stage.update(lines.len() as u64, "");
     }
@@ -120,20 +121,23 @@ pub fn run(args: LogpsArgs) -> Outcome {
     Ok(Exit::Success)
 }
 
-fn line<'a>(row: &'a Row, policy: RowLogps, reference: RowLogps, tokenizer: &ChatTokenizer) -> Line<'a> {
-    let side = |ids: &'a Option<Vec<u32>>, logps: Option<Vec<f64>>, ref_logps| {
-        let ids = ids.as_deref().unwrap_or_default();
+fn line(row: &Row, policy: RowLogps, reference: RowLogps) -> Line<'_> {
+    fn side(
+        completion: Option<&TokenizedCompletion>,
+        logps: Option<Vec<f64>>,
+        ref_logps: Option<Vec<f64>>,
+    ) -> Side<'_> {
         Side {
-            ids,
+            ids: completion.map_or(&[], TokenizedCompletion::ids),
             logps: logps.unwrap_or_default(),
-            is_terminator: ids.iter().map(|id| tokenizer.is_terminator(*id)).collect(),
+            is_terminator: completion.map_or(&[], TokenizedCompletion::is_terminator),
             ref_logps,
         }
-    };
+    }
     Line {
         id: &row.id,
-        chosen: side(&row.chosen, policy.chosen, reference.chosen),
-        rejected: side(&row.rejected, policy.rejected, reference.rejected),
+        chosen: side(row.chosen.as_ref(), policy.chosen, reference.chosen),
+        rejected: side(row.rejected.as_ref(), policy.rejected, reference.rejected),
     }
 }
 

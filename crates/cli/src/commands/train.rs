@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use smpo_data::{CheckReport, Severity};
+use smpo_data::{CheckReport, FileProgress, Severity};
 use smpo_devices::{Choice, OpenDevice};
 use smpo_trainer::{Event, Finish, ReadConfig, Rows, StepRecord, TrainConfig, TrainError};
 
@@ -64,22 +64,20 @@ pub fn run(args: TrainArgs) -> Outcome {
 
 /// Trains under a progress bar called `name`.
 pub fn train(config: &TrainConfig, restart: bool, name: &str, progress: &Progress) -> Result<Finish, Failure> {
-    let mut tokenizing: Option<Stage> = None;
+    let mut reading: Option<(PathBuf, Stage)> = None;
     let mut stage: Option<Stage> = None;
     let mut scoring: Option<Stage> = None;
     let mut last = String::new();
     let finish = smpo_trainer::train(config, restart, interrupt::flag(), &mut |event| match event {
         Event::Device(device) => tell_device(name, config, device, progress),
         Event::Checked(reports) => tell_findings(name, reports, progress),
-        Event::Tokenizing { done, total } => {
-            let stage = tokenizing.get_or_insert_with(|| progress.stage(&format!("{name}: tokenise"), total));
-            stage.update(done, "rows");
-            if done == total {
+        Event::Reading(file) => show_reading(name, file, &mut reading, progress),
+        Event::Data(rows) => {
+            if let Some((_, stage)) = reading.take() {
                 stage.finish("");
-                tokenizing = None;
             }
+            tell_rows(name, rows, progress);
         }
-        Event::Data(rows) => tell_rows(name, rows, progress),
         Event::Reference { done, rows } => {
             let stage =
                 scoring.get_or_insert_with(|| progress.stage(&format!("{name}: reference log-probs"), rows as u64));
@@ -178,6 +176,25 @@ fn tell_findings(name: &str, reports: &[CheckReport], progress: &Progress) {
     }
 }
 
+/// A stage per data file that is read, in percent of the file.
+fn show_reading(
+    name: &str,
+    file: FileProgress<'_>,
+    reading: &mut Option<(PathBuf, Stage)>,
+    progress: &Progress,
+) {
+    if reading.as_ref().is_none_or(|(path, _)| path != file.file) {
+        if let Some((_, stage)) = reading.take() {
+            stage.finish("");
+        }
+        let file_name = file.file.file_name().unwrap_or_default().to_string_lossy();
+        *reading = Some((file.file.to_owned(), progress.stage(&format!("{name}: read {file_name}"), 100)));
+    }
+    if let Some((_, stage)) = reading {
+        stage.update((100.0 * file.share) as u64, &format!("% {} rows", file.rows));
+    }
+}
+
 /// What became of the data on its way to tokens.
 fn tell_rows(name: &str, rows: &Rows, progress: &Progress) {
     let truncated = rows.truncated;
@@ -200,8 +217,8 @@ fn tell_rows(name: &str, rows: &Rows, progress: &Progress) {
             progress.say("  …; `smpo data check` counts them by kind");
         }
     }
-    if let Some(error) = &rows.not_kept {
-        progress.say(&format!("{name}: the tokens cannot be kept for the next run: {error}"));
+    if let Some(error) = &rows.cache_write_error {
+        progress.say(&format!("{name}: the tokens cannot be cached for the next run: {error}"));
     }
 }
 
