@@ -1,10 +1,10 @@
-//! Where a rendered prompt ends and its completions begin, and where a completion's turn ends.
+//! The split between a rendered prompt and its completions, and the end of a completion's turn.
 
 use smpo_chat::{ChatTemplate, Message, Terminators};
 
-use crate::EncodeError;
+use crate::TokenizerError;
 
-/// What stands in for a completion while the template's header is measured.
+/// Placeholder for a completion while the template's header is measured.
 const PROBE: &str = "probe 9be07";
 
 /// A rendered prompt and its completions, all cut at one point: `text[..split]` is the prompt of every side.
@@ -14,6 +14,8 @@ pub(crate) struct Rendered {
     pub split: usize,
     /// One text per side: prompt, completion, and the template's turn end.
     pub texts: Vec<String>,
+    /// True if every side by itself is split at the same place.
+    pub is_one_split: bool,
 }
 
 /// Renders `prompt + side` for every side and finds the one point that splits them all.
@@ -21,42 +23,47 @@ pub(crate) fn render(
     template: &ChatTemplate,
     prompt: &[Message],
     sides: &[&[Message]],
-) -> Result<Rendered, EncodeError> {
+) -> Result<Rendered, TokenizerError> {
     check_roles(prompt, sides)?;
     let opened = template.render(prompt, true)?;
     let texts: Vec<String> =
         sides.iter().map(|side| template.render(&[prompt, side].concat(), false)).collect::<Result<_, _>>()?;
-    let split = if texts.iter().all(|text| text.starts_with(&opened)) {
-        opened.len()
-    } else {
-        part(template, prompt, &opened, &texts)?
-    };
-    Ok(Rendered { split, texts })
+    let begun = texts.iter().filter(|text| text.starts_with(&opened)).count();
+    if begun == texts.len() {
+        return Ok(Rendered { split: opened.len(), texts, is_one_split: true });
+    }
+    let (split, is_header) = part(template, prompt, &opened, &texts)?;
+    Ok(Rendered { split, is_one_split: texts.len() == 1 || (is_header && begun == 0), texts })
 }
 
 /// The split where the generation prompt is no prefix of the finished turn (templates that open a thinking block
-/// only when generating): the header before the assistant's words, or else all that the texts share.
-fn part(template: &ChatTemplate, prompt: &[Message], opened: &str, texts: &[String]) -> Result<usize, EncodeError> {
+/// only when generating): the header before the assistant's words, or else all that the texts share. With it, true for
+/// the header.
+fn part(
+    template: &ChatTemplate,
+    prompt: &[Message],
+    opened: &str,
+    texts: &[String],
+) -> Result<(usize, bool), TokenizerError> {
     let probed = template.render(&[prompt, &[Message::assistant(PROBE)]].concat(), false)?;
     let header = probed.rfind(PROBE).map(|at| &probed[..at]);
-    let split = match header {
-        Some(header) if texts.iter().all(|text| text.starts_with(header)) => header.len(),
-        _ => texts.iter().fold(opened.len(), |length, text| length.min(common_prefix(opened, text))),
-    };
+    let header = header.filter(|header| texts.iter().all(|text| text.starts_with(header)));
+    let shared = || texts.iter().fold(opened.len(), |length, text| length.min(common_prefix(opened, text)));
+    let split = header.map_or_else(shared, str::len);
     // a split inside the prompt's own words would train on them
     let unopened = template.render(prompt, false)?;
     let said = &opened[..common_prefix(opened, &unopened)];
     let last = prompt.last().map_or("", |message| message.content.trim());
     let needed = said.rfind(last).map_or(0, |at| at + last.len());
     if split < needed {
-        return Err(EncodeError::PromptChanges { at: split, length: opened.len() });
+        return Err(TokenizerError::PromptChanges { at: split, length: opened.len() });
     }
-    Ok(split)
+    Ok((split, header.is_some()))
 }
 
-fn check_roles(prompt: &[Message], sides: &[&[Message]]) -> Result<(), EncodeError> {
-    let wrong = |what, expected, got: Option<&Message>| EncodeError::Roles {
-        what,
+fn check_roles(prompt: &[Message], sides: &[&[Message]]) -> Result<(), TokenizerError> {
+    let wrong = |list, expected, got: Option<&Message>| TokenizerError::Roles {
+        list,
         expected,
         got: got.map_or("no message".to_string(), |message| format!("role {:?}", message.role)),
     };
