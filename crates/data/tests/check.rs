@@ -182,10 +182,13 @@ fn lengths_are_measured_in_tokens_or_characters() {
     assert_eq!(tokens.parts[1].count, 2);
     assert_eq!(tokens.parts[3].max, {
         let pairs = [&pairs[0].record, &pairs[1].record].map(|record| match record {
-            smpo_data::Record::Pair(pair) => pair.encode(&tokenizer).unwrap(),
+            smpo_data::Record::Pair(pair) => {
+                tokenizer.encode_completions(&pair.prompt, &[&pair.chosen, &pair.rejected]).unwrap()
+            }
             other => panic!("{other:?}"),
         });
-        pairs.iter().map(|pair| pair.prompt.len() + pair.chosen.len().max(pair.rejected.len())).max().unwrap()
+        let longest = |ids: &[Vec<u32>]| ids.iter().map(Vec::len).max().unwrap();
+        pairs.iter().map(|pair| pair.prompt_ids.len() + longest(&pair.completion_ids)).max().unwrap()
     });
 }
 

@@ -1,13 +1,14 @@
 //! Bad input: every row is either read or refused with its line, what was expected and what is there; nothing panics.
 
 use std::io::Write;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use proptest::prelude::*;
 use smpo_chat::Message;
-use smpo_data::{Example, Record, TrainingRow, UnpairedExample, read, read_pairs, records};
+use smpo_data::{Dataset, DatasetError, FileProgress, Record, RowKind, Rows, TokenCache, read_pairs, records};
 use smpo_tokenizer::ChatTokenizer;
 use tempfile::NamedTempFile;
 
@@ -29,7 +30,7 @@ fn outcomes(bytes: &[u8]) -> Vec<String> {
     records(file.path())
         .unwrap()
         .map(|row| match row {
-            Ok(row) => format!("{}: {}", row.location.line, row.record.kind()),
+            Ok(row) => format!("{}: {}", row.location.line, row.record.kind().name()),
             Err(error) => format!("{}: {}", error.location.line, error.problem),
         })
         .collect()
@@ -224,7 +225,8 @@ fn reading_everything_stops_at_the_first_bad_row_and_names_it() {
         error.contains(":1: expected a preference pair") && error.contains("got an instruction example"),
         "{error}"
     );
-    assert!(read::<UnpairedExample>(sft.path()).is_err());
+    let error = rows(sft.path(), RowKind::Labelled).unwrap_err().to_string();
+    assert!(error.contains(":1: expected a labelled completion"), "{error}");
     let absent = read_pairs(Path::new("/nowhere/pairs.jsonl")).unwrap_err().to_string();
     assert!(absent.starts_with("/nowhere/pairs.jsonl: cannot read"), "{absent}");
 }
@@ -232,18 +234,21 @@ fn reading_everything_stops_at_the_first_bad_row_and_names_it() {
 #[test]
 fn a_pair_serves_sft_and_kto_too() {
     let file = file(PAIR.as_bytes());
-    let examples = read::<Example>(file.path()).unwrap();
-    assert_eq!(examples[0].record.completion, [Message::assistant("c")]);
-    let unpaired = read::<UnpairedExample>(file.path()).unwrap();
-    assert_eq!(
-        unpaired
-            .iter()
-            .map(|row| &row.record)
-            .map(|row| (row.completion[0].content.as_str(), row.label))
-            .collect::<Vec<_>>(),
-        [("c", true), ("r", false)]
-    );
-    assert_ne!(unpaired[0].record.id, unpaired[1].record.id);
+    let model = chatml();
+    let pair = &read_pairs(file.path()).unwrap()[0];
+    let alone = |side: &[Message]| model.encode_completion(&pair.prompt, side).unwrap();
+    let examples = rows(file.path(), RowKind::Examples).unwrap().train;
+    let labelled = rows(file.path(), RowKind::Labelled).unwrap().train;
+    assert_eq!((examples.len(), labelled.len()), (1, 2));
+    let (chosen, rejected) = (alone(&pair.chosen), alone(&pair.rejected));
+    for (row, ids, desirable) in
+        [(&examples[0], &chosen, true), (&labelled[0], &chosen, true), (&labelled[1], &rejected, false)]
+    {
+        assert_eq!((row.chosen.is_some(), row.rejected.is_some()), (desirable, !desirable));
+        assert_eq!(row.prompt, ids.prompt_ids);
+        assert_eq!(row.completions().next().unwrap().ids(), ids.completion_ids);
+    }
+    assert_ne!(labelled[0].id, labelled[1].id);
 }
 
 #[test]
@@ -268,16 +273,16 @@ fn a_row_of_many_megabytes_is_read_and_tokenised() {
     assert!(pairs[0].chosen[0].content.len() > 12_000_000);
     let mut short = pairs[0].clone();
     short.chosen[0].content.truncate(400_000);
-    let ids = short.encode(&chatml()).unwrap();
-    assert!(ids.chosen.len() > 50_000);
+    let ids = chatml().encode_completion(&short.prompt, &short.chosen).unwrap();
+    assert!(ids.completion_ids.len() > 50_000);
 }
 
 #[test]
 fn nul_and_control_characters_are_text() {
     let file = file(br#"{"prompt": "a\u0000b", "chosen": "\u0000\u001f\u200b", "rejected": "\ud83d\ude42"}"#);
     let pairs = read_pairs(file.path()).unwrap();
-    let ids = pairs[0].encode(&chatml()).unwrap();
-    assert_eq!(chatml().decode(&ids.chosen).unwrap(), "\0\u{1f}\u{200b}<|im_end|>");
+    let ids = chatml().encode_completion(&pairs[0].prompt, &pairs[0].chosen).unwrap();
+    assert_eq!(chatml().decode(&ids.completion_ids).unwrap(), "\0\u{1f}\u{200b}<|im_end|>");
 }
 
 proptest! {
@@ -304,6 +309,14 @@ proptest! {
 
 fn golden(model: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tokenizer/tests/golden").join(model)
+}
+
+/// The rows of a file for training.
+fn rows(file: &Path, kind: RowKind) -> Result<Rows, DatasetError> {
+    let dir = tempfile::tempdir().unwrap();
+    let dataset = Dataset::new(kind, vec![file.to_owned()]);
+    let go_on = &mut |_: FileProgress<'_>| ControlFlow::Continue(());
+    dataset.tokenize(&chatml(), &TokenCache::new(dir.path()), false, go_on)?.unwrap().rows()
 }
 
 fn chatml() -> ChatTokenizer {
