@@ -47,7 +47,8 @@ impl DataFile {
         let fail_fast = !check && dataset.on_bad_rows == OnBadRows::Fail;
         let tokenizer = opener.tokenizer;
         let empty = || check.then(|| Tally::of_model(Some(tokenizer)));
-        let mut reader = Reader { path: path.into(), dataset, fail_fast, empty: &empty, tally: None, contents: Contents::default() };
+        let mut reader =
+            Reader { path: path.into(), dataset, fail_fast, empty: &empty, tally: None, contents: Contents::default() };
         let Opened { file, tokenized, parsed, write_error } = opener.open(path, &mut reader)?;
         let Reader { tally, contents, .. } = reader;
         let report = tally.map(|tally| tally.report(path));

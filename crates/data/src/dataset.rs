@@ -289,12 +289,7 @@ impl Collector<'_> {
     }
 
     /// Refuses a row of which nothing but a terminator is left of a completion.
-    fn fit(
-        &self,
-        row: Row,
-        cut: Truncated,
-        location: &Location,
-    ) -> Result<(Row, Truncated), DatasetError> {
+    fn fit(&self, row: Row, cut: Truncated, location: &Location) -> Result<(Row, Truncated), DatasetError> {
         match self.dataset.truncation.max_length {
             Some(max_length) if cut.vanished => Err(DatasetError::Vanished { location: location.clone(), max_length }),
             _ => Ok((row, cut)),

@@ -6,7 +6,7 @@
 //! - [`Row`]: a prompt with its completions as token ids, for every objective.
 //! - [`Truncation`]: rows cut to length: the prompt first, the terminator never.
 //! - [`check`]: the data check; [`lengths`]: histograms; [`convert`]: canonical JSON lines.
-//! - [`order`], [`split`], [`mix`], [`sample`]: the rows of an epoch, fixed by the seed alone.
+//! - [`order`]: the order of an epoch, fixed by the seed alone.
 
 mod cache;
 mod check;
@@ -34,8 +34,8 @@ pub use convert::{ConvertError, Converted, convert};
 pub use dataset::{BadRows, Dataset, OnBadRows, Rows, TokenizedFiles, TruncatedRows, Work};
 pub use dataset_error::DatasetError;
 pub use lengths::{Bin, LengthReport, Lengths, lengths};
-pub use mixture::{HoldOut, MixtureError, RowOf, Split, mix, sample, split};
-pub use order::{order, order_by_length};
+pub use mixture::{HoldOut, MixtureError};
+pub use order::order;
 pub use read_error::{Location, Problem, ReadError};
 pub use reader::{Located, Records, count_rows, read_pairs, records};
 pub use record::{Example, PreferencePair, Record, RecordKind, UnpairedExample};

@@ -10,7 +10,7 @@ use flate2::bufread::MultiGzDecoder;
 
 use crate::read_error::{Location, Problem, ReadError};
 
-/// The longest row that is read: far above any conversation, below what would exhaust a machine.
+/// Maximum bytes of a row: far above any conversation, below what would exhaust a machine.
 const MAX_ROW: usize = 1 << 30;
 
 /// Raw rows with the line each begins on.

@@ -15,9 +15,9 @@ use serde_json::{Map, Number, Value};
 
 use crate::read_error::{Location, Problem, ReadError};
 
-/// How a Parquet file begins.
+/// First bytes of a Parquet file.
 pub(crate) const MAGIC: &[u8] = b"PAR1";
-/// The reader's own messages may quote whole values.
+/// Maximum characters of the reader's own messages, which may quote whole values.
 const MESSAGE: usize = 300;
 
 /// A row with its place.
@@ -82,7 +82,7 @@ impl ParquetRows {
     }
 }
 
-/// The reader takes a file at its word in places and panics where that was wrong; a damaged file is an error all the same.
+/// Turns a panic of the reader into an error: it trusts a file's footer in places and panics where that is wrong.
 fn guarded<T>(read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, Problem> {
     let message = match catch_unwind(AssertUnwindSafe(read)) {
         Ok(Ok(value)) => return Ok(value),

@@ -1,4 +1,4 @@
-//! From a JSON object, in any of the shapes people store, to a record.
+//! A record from a JSON object of any common shape.
 
 use serde_json::{Map, Value};
 use smpo_chat::{Message, json_kind};

@@ -274,8 +274,7 @@ impl TokenFile {
                 return Ok(());
             }
             let read = chunk.len();
-            let chunk: Vec<(usize, Vec<u8>)> =
-                (first..).zip(chunk).filter(|(index, _)| wanted(*index)).collect();
+            let chunk: Vec<(usize, Vec<u8>)> = (first..).zip(chunk).filter(|(index, _)| wanted(*index)).collect();
             let entries: Vec<(usize, Result<Entry, _>)> =
                 chunk.par_iter().map(|(index, line)| (*index, serde_json::from_slice(line))).collect();
             for (index, entry) in entries {

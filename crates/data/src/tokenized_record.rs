@@ -117,8 +117,9 @@ impl TokenizedRecord {
                 self.alone(0).map(|side| side.row(format!("{id}/chosen"), true)),
                 self.alone(1).map(|side| side.row(format!("{id}/rejected"), false)),
             ],
-            (RecordKind::Pair | RecordKind::Example, RowKind::Examples)
-            | (RecordKind::Labelled, RowKind::Labelled) => vec![self.alone(0).map(|side| side.row(id, desirable))],
+            (RecordKind::Pair | RecordKind::Example, RowKind::Examples) | (RecordKind::Labelled, RowKind::Labelled) => {
+                vec![self.alone(0).map(|side| side.row(id, desirable))]
+            }
             (RecordKind::Labelled, RowKind::Examples) if desirable => {
                 vec![self.alone(0).map(|side| side.row(id, true))]
             }

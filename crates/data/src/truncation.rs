@@ -14,7 +14,7 @@ pub enum PromptKeep {
     KeepStart,
 }
 
-/// Bounds on the length of a row, in tokens. The prompt gives way first, down to one token (two with BOS), since
+/// Maximum lengths of a row, in tokens. The prompt is cut first, down to one token (two with BOS), since
 /// something must predict the first token of the completion; then the completion loses its end, but never the
 /// terminator.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -52,12 +52,8 @@ fn ids(rows: &[Row]) -> Vec<String> {
 fn files_are_split_then_taken_by_ratio_and_joined() {
     let dir = tempfile::tempdir().unwrap();
     let files = vec![pairs(dir.path(), "a", 100), pairs(dir.path(), "b", 40)];
-    let run = Dataset {
-        ratios: vec![0.25, 2.0],
-        test_size: Some(HoldOut::Share(0.1)),
-        seed: 3,
-        ..dataset(files.clone())
-    };
+    let run =
+        Dataset { ratios: vec![0.25, 2.0], test_size: Some(HoldOut::Share(0.1)), seed: 3, ..dataset(files.clone()) };
     let Rows { train, held_out, bad, .. } = rows(&run).unwrap();
     assert_eq!(bad.count, 0);
     // 90 and 36 rows are left to train on: int(0.25 · 90) = 22 of them, and 36 twice

@@ -136,67 +136,67 @@ fn ids_are_the_rows_own_or_hashes_of_the_content() {
     assert_eq!(ids[2], "be3c2ab86b0d3dfb", "a content id never changes between releases");
 }
 
+/// Bad rows, each with a part of the message.
+const BAD_ROWS: &[(&str, &str)] = &[
+    (r#"{"prompt": "p", "rejected": "r"}"#, "expected `chosen`, got only [\"prompt\", \"rejected\"]"),
+    (r#"{"prompt": "p", "chosen": null, "rejected": "r"}"#, "expected `chosen`"),
+    (r#"{"prompt": "p", "choosen": "c", "rejected": "r"}"#, "did you mean `chosen` for `choosen`?"),
+    (r#"{"prompt": "p"}"#, "expected `completion`"),
+    (r#"{"text": "t"}"#, "expected a preference pair"),
+    (r#"{"mesages": []}"#, "did you mean `messages` for `mesages`?"),
+    ("[1, 2]", "expected a JSON object, got a number"),
+    ("3", "expected a JSON object, got a number"),
+    (
+        r#"{"prompt": "p", "chosen": 3, "rejected": "r"}"#,
+        "`chosen`: expected a string or a list of messages, got a number",
+    ),
+    (r#"{"prompt": 3, "chosen": "c", "rejected": "r"}"#, "`prompt`: expected a string or a list of messages"),
+    (r#"{"chosen": "c", "rejected": "r"}"#, "and no `prompt`"),
+    (
+        r#"{"prompt": [], "chosen": "c", "rejected": "r"}"#,
+        "`prompt`: roles out of order: expected a prompt that the assistant answers, got no message",
+    ),
+    (r#"{"prompt": [{"role": "assistant", "content": "p"}], "chosen": "c", "rejected": "r"}"#, "roles out of order"),
+    (r#"{"prompt": "p", "chosen": [{"role": "user", "content": "c"}], "rejected": "r"}"#, "roles out of order"),
+    (
+        r#"{"prompt": "p", "chosen": [], "rejected": "r"}"#,
+        "`chosen`: roles out of order: expected to begin and end with an assistant message, got no message",
+    ),
+    (
+        r#"{"messages": [{"role": "assistant", "content": "p"}, {"role": "user", "content": "c"}]}"#,
+        "got assistant, user",
+    ),
+    (r#"{"messages": [{"role": "assistant", "content": "alone"}]}"#, "`messages`: roles out of order"),
+    (
+        r#"{"messages": [{"content": "p"}]}"#,
+        "`messages[0]`: expected a message with `role`, got one with [\"content\"]",
+    ),
+    (r#"{"messages": [{"role": "user"}]}"#, "expected a message with `content`"),
+    (r#"{"messages": [{"role": "", "content": "p"}]}"#, "expected a role such as \"user\""),
+    (r#"{"messages": [{"role": 1, "content": "p"}]}"#, "`messages[0].role`: expected a string, got a number"),
+    (r#"{"messages": [{"role": "user", "content": null}]}"#, "`messages[0].content`: expected a string, got null"),
+    (
+        r#"{"messages": [{"role": "user", "content": [{"type": "image"}]}]}"#,
+        "`messages[0].content[0]`: expected a text part",
+    ),
+    (r#"{"messages": ["p"]}"#, "`messages[0]`: expected a message with `role` and `content`, got a string"),
+    (
+        r#"{"messages": [{"role": "user", "content": "p"}, {"role": "assistant", "content": "", "tool_calls": [{}]}]}"#,
+        "tool calls",
+    ),
+    (r#"{"prompt": "p", "completion": "c", "label": "yes"}"#, "`label`: expected true or false, got a string"),
+    (r#"{"system": 3, "prompt": "p", "chosen": "c", "rejected": "r"}"#, "`system`: expected a string"),
+    (r#"{"prompt": "p", "chosen": "c""#, "invalid JSON"),
+    ("{\"prompt\": \"\0\"}", "invalid JSON"),
+    (
+        r#"{"chosen": [{"role": "user", "content": "p"}, {"role": "assistant", "content": "c"}], "rejected": [{"role": "user", "content": "other"}, {"role": "assistant", "content": "r"}]}"#,
+        "begin with the same prompt",
+    ),
+];
+
 #[test]
 fn bad_rows_say_what_was_expected_and_what_is_there() {
-    for (row, expected) in [
-        (r#"{"prompt": "p", "rejected": "r"}"#, "expected `chosen`, got only [\"prompt\", \"rejected\"]"),
-        (r#"{"prompt": "p", "chosen": null, "rejected": "r"}"#, "expected `chosen`"),
-        (r#"{"prompt": "p", "choosen": "c", "rejected": "r"}"#, "did you mean `chosen` for `choosen`?"),
-        (r#"{"prompt": "p"}"#, "expected `completion`"),
-        (r#"{"text": "t"}"#, "expected a preference pair"),
-        (r#"{"mesages": []}"#, "did you mean `messages` for `mesages`?"),
-        ("[1, 2]", "expected a JSON object, got a number"),
-        ("3", "expected a JSON object, got a number"),
-        (
-            r#"{"prompt": "p", "chosen": 3, "rejected": "r"}"#,
-            "`chosen`: expected a string or a list of messages, got a number",
-        ),
-        (r#"{"prompt": 3, "chosen": "c", "rejected": "r"}"#, "`prompt`: expected a string or a list of messages"),
-        (r#"{"chosen": "c", "rejected": "r"}"#, "and no `prompt`"),
-        (
-            r#"{"prompt": [], "chosen": "c", "rejected": "r"}"#,
-            "`prompt`: roles out of order: expected a prompt that the assistant answers, got no message",
-        ),
-        (
-            r#"{"prompt": [{"role": "assistant", "content": "p"}], "chosen": "c", "rejected": "r"}"#,
-            "roles out of order",
-        ),
-        (r#"{"prompt": "p", "chosen": [{"role": "user", "content": "c"}], "rejected": "r"}"#, "roles out of order"),
-        (
-            r#"{"prompt": "p", "chosen": [], "rejected": "r"}"#,
-            "`chosen`: roles out of order: expected to begin and end with an assistant message, got no message",
-        ),
-        (
-            r#"{"messages": [{"role": "assistant", "content": "p"}, {"role": "user", "content": "c"}]}"#,
-            "got assistant, user",
-        ),
-        (r#"{"messages": [{"role": "assistant", "content": "alone"}]}"#, "`messages`: roles out of order"),
-        (
-            r#"{"messages": [{"content": "p"}]}"#,
-            "`messages[0]`: expected a message with `role`, got one with [\"content\"]",
-        ),
-        (r#"{"messages": [{"role": "user"}]}"#, "expected a message with `content`"),
-        (r#"{"messages": [{"role": "", "content": "p"}]}"#, "expected a role such as \"user\""),
-        (r#"{"messages": [{"role": 1, "content": "p"}]}"#, "`messages[0].role`: expected a string, got a number"),
-        (r#"{"messages": [{"role": "user", "content": null}]}"#, "`messages[0].content`: expected a string, got null"),
-        (
-            r#"{"messages": [{"role": "user", "content": [{"type": "image"}]}]}"#,
-            "`messages[0].content[0]`: expected a text part",
-        ),
-        (r#"{"messages": ["p"]}"#, "`messages[0]`: expected a message with `role` and `content`, got a string"),
-        (
-            r#"{"messages": [{"role": "user", "content": "p"}, {"role": "assistant", "content": "", "tool_calls": [{}]}]}"#,
-            "tool calls",
-        ),
-        (r#"{"prompt": "p", "completion": "c", "label": "yes"}"#, "`label`: expected true or false, got a string"),
-        (r#"{"system": 3, "prompt": "p", "chosen": "c", "rejected": "r"}"#, "`system`: expected a string"),
-        (r#"{"prompt": "p", "chosen": "c""#, "invalid JSON"),
-        ("{\"prompt\": \"\0\"}", "invalid JSON"),
-        (
-            r#"{"chosen": [{"role": "user", "content": "p"}, {"role": "assistant", "content": "c"}], "rejected": [{"role": "user", "content": "other"}, {"role": "assistant", "content": "r"}]}"#,
-            "begin with the same prompt",
-        ),
-    ] {
+    for &(row, expected) in BAD_ROWS {
         let got = if row.starts_with('[') { outcomes(row.as_bytes())[0].clone() } else { problem(row) };
         assert!(got.contains(expected), "{row}\n  expected {expected}\n  got      {got}");
     }

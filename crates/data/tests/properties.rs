@@ -1,4 +1,4 @@
-//! What holds for every row, whatever its text: the end of a turn, the split, and what truncation may take.
+//! Properties of every row, whatever its text: the end of a turn, the split, and the limits of truncation.
 
 use std::path::Path;
 use std::sync::LazyLock;

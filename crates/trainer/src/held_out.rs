@@ -36,14 +36,8 @@ impl HeldOut {
         let mismatched = learner.mismatched(&rows)?;
         let mismatched: Vec<Completion<'_>> = mismatched.iter().map(Mismatched::completion).collect();
         let sizes: Vec<usize> = self.rows.chunks(self.micro_batch).map(<[Row]>::len).collect();
-        let batch = Batch {
-            pairs: &pairs,
-            microbatches: &sizes,
-            step,
-            steps: None,
-            mismatched: &mismatched,
-            totals: None,
-        };
+        let batch =
+            Batch { pairs: &pairs, microbatches: &sizes, step, steps: None, mismatched: &mismatched, totals: None };
         // A copy: the window holds training batches only.
         let mut winsor = learner.winsor().clone();
         let evaluation =

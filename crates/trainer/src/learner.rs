@@ -127,12 +127,7 @@ impl Learner {
     /// # Errors
     /// When the model or the loss refuses a row, or loss or gradient is not finite; nothing is updated then. A gradient
     /// that is not finite because the loss scale was too large is no error: the step is skipped and the scale halved.
-    pub fn step(
-        &mut self,
-        rows: &[StepRow<'_>],
-        step: u64,
-        learning_rate: f64,
-    ) -> Result<StepOutcome, TrainError> {
+    pub fn step(&mut self, rows: &[StepRow<'_>], step: u64, learning_rate: f64) -> Result<StepOutcome, TrainError> {
         self.gradients.clear();
         let length = |side: &Option<TokenizedCompletion>| side.as_ref().map(TokenizedCompletion::len);
         let totals = Totals::of_lengths(rows.iter().map(|row| (length(&row.row.chosen), length(&row.row.rejected))));

@@ -126,9 +126,7 @@ pub(crate) fn shortage(
     rows: &[Row],
 ) -> Result<Option<MemoryShortage>, ModelError> {
     match rows.iter().max_by_key(|row| row.packed_tokens()) {
-        Some(longest) if config.memory_check != MemoryCheck::Off => {
-            shortage_of(config, spec, longest, free_memory())
-        }
+        Some(longest) if config.memory_check != MemoryCheck::Off => shortage_of(config, spec, longest, free_memory()),
         _ => Ok(None),
     }
 }

@@ -1,7 +1,7 @@
-//! Which rows of a step go through the model together.
+//! Packing of a step's rows into batches.
 //!
 //! A pack is bounded by its tokens and has no padding, so memory does not depend on how a step is cut into rows, and
-//! short rows do not leave the processor idle. Which rows must be *evaluated* together is the objective's business: a
+//! short rows do not leave the CPU idle. The objective decides which rows must be *evaluated* together: a
 //! [`Unit`] is as many packs as that takes, mostly one.
 
 use std::cmp::Reverse;
@@ -12,7 +12,7 @@ use smpo_losses::Objective;
 /// Rows that the objective evaluates together.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Unit {
-    /// How many of its rows each micro-batch of the configuration has, in order.
+    /// Number of its rows in each micro-batch of the configuration, in order.
     pub microbatches: Vec<usize>,
     /// Rows by their place in the step, rising, that are packed into one batch.
     pub packs: Vec<Vec<usize>>,
@@ -61,8 +61,8 @@ pub(crate) fn units(objective: &Objective, tokens: &[usize], micro_batch: usize,
         .collect()
 }
 
-/// Spreads things of some `sizes` over as few packs of at most `most` as can be, about equally full: the largest first,
-/// each into the pack that holds least (Graham's longest-processing-time rule, 1969). Packs and their members are in
+/// Spreads rows of some `sizes` over as few packs of at most `most` as possible, about equally full: the largest first,
+/// each into the emptiest pack (Graham's longest-processing-time rule, 1969). Packs and their members are in
 /// rising order.
 pub(crate) fn packs(sizes: &[usize], most: usize) -> Vec<Vec<usize>> {
     struct Pack {

@@ -38,7 +38,8 @@ impl ReferenceCache {
             add(format!("{name} {size} {modified:?}").as_bytes());
         }
         for row in rows {
-            let sides = [&row.chosen, &row.rejected].map(|side| side.as_ref().map_or(&[][..], TokenizedCompletion::ids));
+            let sides =
+                [&row.chosen, &row.rejected].map(|side| side.as_ref().map_or(&[][..], TokenizedCompletion::ids));
             for ids in [&row.prompt, sides[0], sides[1]] {
                 add(&ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<u8>>());
             }

@@ -178,9 +178,8 @@ impl Run<'_> {
 /// The model's configuration, before anything is written for it.
 fn read_model_config(config: &TrainConfig) -> Result<Config, TrainError> {
     let source = &config.model_name_or_path;
-    let refuse = |origin: &Path, message: String| {
-        Err(TrainError::Config { origin: origin.to_owned(), line: None, message })
-    };
+    let refuse =
+        |origin: &Path, message: String| Err(TrainError::Config { origin: origin.to_owned(), line: None, message });
     if !source.is_dir() {
         let message = format!(
             "`model_name_or_path` is {}: expected a model directory, got none; a model of the Hugging Face Hub has to \

@@ -1,5 +1,5 @@
-//! The preflight linter: what in a file, or in a model directory, would teach a model the wrong thing, found before
-//! hours are spent on it.
+//! The data check: errors in a data file, or in a model directory, that would train a model on the wrong thing, found
+//! before hours are spent on it.
 
 mod inspection;
 mod rule;
@@ -27,29 +27,29 @@ pub(crate) use tally::Tally;
 
 use inspection::characters;
 
-/// Rows that are read before they are checked in parallel; bounds memory.
+/// Rows that are checked in parallel; bounds memory.
 const CHUNK: usize = 512;
 
 /// One rule that was broken.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Finding {
-    /// Which rule.
+    /// The rule.
     pub rule: Rule,
-    /// How bad it is.
+    /// Severity of the rule.
     pub severity: Severity,
     /// Rows (or sides of rows) that break it; 1 for what concerns the model directory.
     pub count: u64,
     /// The same as a share of all rows; absent for what concerns the model directory.
     pub share: Option<f64>,
-    /// The first offenders.
+    /// The first rows that break it.
     pub first: Vec<Sample>,
-    /// What is wrong.
+    /// Description of the problem.
     pub what: &'static str,
-    /// What to do about it.
+    /// Remedy.
     pub remedy: &'static str,
 }
 
-/// What a check found in one file.
+/// Findings in one file.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CheckReport {
     /// The file.
@@ -67,17 +67,17 @@ pub struct CheckReport {
 }
 
 impl CheckReport {
-    /// How many findings are of a severity.
+    /// Number of findings of a severity.
     pub fn count(&self, severity: Severity) -> usize {
         self.findings.iter().filter(|finding| finding.severity == severity).count()
     }
 
-    /// Whether training on this file should be refused.
+    /// True if training on this file should be refused.
     pub fn has_errors(&self) -> bool {
         self.count(Severity::Error) > 0
     }
 
-    /// The same for a run that may leave out rows: what it drops anyway is no reason to refuse.
+    /// As [`CheckReport::has_errors`], apart from errors in rows that the run drops.
     pub fn refuses(&self, on_bad_rows: OnBadRows) -> bool {
         let dropped =
             |rule| on_bad_rows == OnBadRows::Drop && matches!(rule, Rule::UnreadableRow | Rule::NotRenderable);
@@ -85,8 +85,7 @@ impl CheckReport {
     }
 }
 
-/// Checks a file. Without a tokenizer only what the text itself shows is checked; with one, also terminators,
-/// lengths against `truncation`, and the model directory. `on_progress` is called with the rows checked so far; no report
+/// Checks a file. Without a tokenizer only the text is checked; with one, also terminators, lengths against `truncation`, and the model directory. `on_progress` is called with the rows checked so far; no report
 /// follows a break.
 ///
 /// # Errors

@@ -15,16 +15,16 @@ use crate::read_error::ReadError;
 use crate::record::RecordKind;
 use crate::tokenized_record::Entry;
 
-/// Offenders that a report names for each rule.
+/// Rows that a report names for each rule.
 const SHOWN: usize = 5;
 
-/// One offender.
+/// One row that breaks a rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Sample {
-    /// The line the row begins on; absent for what concerns the model directory.
+    /// Line that the row begins on; absent for the model directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub line: Option<u64>,
-    /// What is there.
+    /// Detail of the finding.
     pub detail: String,
 }
 
@@ -35,7 +35,7 @@ struct Broken {
     of_model: bool,
 }
 
-/// Counts per rule, and what has been seen before.
+/// Findings per rule, and hashes of the rows so far.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     broken: BTreeMap<Rule, Broken>,
@@ -43,7 +43,7 @@ pub(crate) struct Tally {
     pairs: u64,
     labelled: u64,
     examples: u64,
-    /// Content hash → line of the first row that says it. Hashes, not texts, so that a row costs some bytes of memory.
+    /// Content hash → line of the first row with that content. Hashes, not texts, so that a row costs some bytes.
     contents: HashMap<u64, u64>,
     /// Hash of an id → content hash and line of the first row that has it.
     ids: HashMap<u64, (u64, u64)>,
@@ -61,7 +61,7 @@ impl Tally {
         tally
     }
 
-    /// A rule that the model directory breaks.
+    /// Adds a finding in the model directory.
     pub fn model(&mut self, rule: Rule, detail: String) {
         let broken = self.broken.entry(rule).or_default();
         broken.count += 1;
@@ -151,7 +151,7 @@ impl Tally {
         }
     }
 
-    /// Rows seen so far.
+    /// Rows so far.
     pub fn rows(&self) -> u64 {
         self.unreadable + self.pairs + self.labelled + self.examples
     }
