@@ -4,11 +4,13 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use smpo_tokenizer::ChatTokenizer;
+
 use crate::check::{CheckReport, Tally};
 use crate::dataset::{BadRows, Dataset, OnBadRows};
 use crate::dataset_error::DatasetError;
 use crate::read_error::{Location, ReadError};
-use crate::token_file::{Opened, Opener, Stop, TokenFile, Visitor};
+use crate::token_file::{Opened, Opener, TokenFile, Visitor};
 use crate::tokenized_record::Entry;
 
 /// A tokenised data file with the entries of it that a run can use.
@@ -24,7 +26,7 @@ pub(crate) struct DataFile {
     pub write_error: Option<io::Error>,
 }
 
-/// What a run can use of a file.
+/// The usable entries of a file, and its problems.
 #[derive(Debug, Default)]
 struct Contents {
     /// Per entry: true if it gives rows of the run's kind.
@@ -37,22 +39,22 @@ struct Contents {
 }
 
 impl DataFile {
-    /// Reads a data file once and, with `check`, checks it.
+    /// Reads a data file once and, with `check`, checks it; `None` when interrupted.
     pub fn open(
         path: &Path,
         dataset: &Dataset,
         check: bool,
         opener: &mut Opener<'_>,
-    ) -> Result<(Self, Option<CheckReport>), Stop> {
+    ) -> Result<Option<(Self, Option<CheckReport>)>, DatasetError> {
         let fail_fast = !check && dataset.on_bad_rows == OnBadRows::Fail;
-        let tokenizer = opener.tokenizer;
-        let empty = || check.then(|| Tally::of_model(Some(tokenizer)));
+        let checked_by = check.then_some(opener.tokenizer);
         let mut reader =
-            Reader { path: path.into(), dataset, fail_fast, empty: &empty, tally: None, contents: Contents::default() };
-        let Opened { file, tokenized, parsed, write_error } = opener.open(path, &mut reader)?;
+            Reader { path: path.into(), dataset, fail_fast, checked_by, tally: None, contents: Contents::default() };
+        let Some(opened) = opener.open(path, &mut reader)? else { return Ok(None) };
+        let Opened { file, tokenized, parsed, write_error } = opened;
         let Reader { tally, contents, .. } = reader;
         let report = tally.map(|tally| tally.report(path));
-        Ok((Self { tokens: file, contents, parsed, tokenized, write_error }, report))
+        Ok(Some((Self { tokens: file, contents, parsed, tokenized, write_error }, report)))
     }
 
     /// Number of entries that can be used.
@@ -105,15 +107,15 @@ struct Reader<'a> {
     dataset: &'a Dataset,
     /// True if the first bad row ends the reading.
     fail_fast: bool,
-    /// A tally before the first row; `None` without a check.
-    empty: &'a dyn Fn() -> Option<Tally>,
+    /// The tokenizer that the model directory is checked by; `None` without a check.
+    checked_by: Option<&'a ChatTokenizer>,
     tally: Option<Tally>,
     contents: Contents,
 }
 
 impl Visitor for Reader<'_> {
     fn begin(&mut self) {
-        self.tally = (self.empty)();
+        self.tally = self.checked_by.map(|tokenizer| Tally::of_model(Some(tokenizer)));
         self.contents = Contents::default();
     }
 

@@ -14,7 +14,7 @@ use crate::dataset_error::DatasetError;
 use crate::mixture::{HoldOut, RowOf, Split, mix, sample, split};
 use crate::read_error::Location;
 use crate::row::{Row, RowKind};
-use crate::token_file::{FileProgress, Opener, Stop};
+use crate::token_file::{FileProgress, Opener};
 use crate::tokenized_record::Entry;
 use crate::{Truncated, Truncation};
 
@@ -171,11 +171,7 @@ impl Dataset {
         };
         for (paths, is_eval) in [(&self.files, false), (&self.eval_files, true)] {
             for path in paths {
-                let (file, report) = match DataFile::open(path, self, check, &mut opener) {
-                    Ok(opened) => opened,
-                    Err(Stop::Interrupted) => return Ok(None),
-                    Err(Stop::Error(error)) => return Err(error),
-                };
+                let Some((file, report)) = DataFile::open(path, self, check, &mut opener)? else { return Ok(None) };
                 tokenized.work.parsed_files += usize::from(file.parsed);
                 tokenized.work.tokenized_records += file.tokenized;
                 tokenized.reports.extend(report);

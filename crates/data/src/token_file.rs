@@ -40,18 +40,18 @@ pub(crate) struct TokenFile {
     lines: Lines,
 }
 
-/// The entries as JSON lines.
+/// Storage of the entries, as JSON lines.
 #[derive(Debug)]
 enum Lines {
     /// An entry of the token cache.
     Cached(PathBuf),
-    /// A temporary file without a name, for what is not cached.
+    /// A temporary file without a name, for entries that are not cached.
     Unnamed(File),
-    /// Memory, where no file can be written.
+    /// Memory, for pipes and where no file can be written.
     Memory(Vec<u8>),
 }
 
-/// A data file with an account of how it was read.
+/// A data file after its first reading.
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub file: TokenFile,
@@ -64,7 +64,7 @@ pub(crate) struct Opened {
 }
 
 /// Reason why a data file was not read to its end.
-pub(crate) enum Stop {
+enum Stop {
     /// The progress callback asked for it.
     Interrupted,
     /// An error, of the file or of the visitor.
@@ -91,7 +91,7 @@ pub(crate) trait Visitor {
     fn damage(&mut self, error: ReadError) -> Result<(), DatasetError>;
 }
 
-/// All that opening a data file takes.
+/// The tokenizer, cache and progress callback that data files are opened with.
 pub(crate) struct Opener<'a> {
     pub tokenizer: &'a ChatTokenizer,
     pub fingerprint: &'a str,
@@ -100,13 +100,25 @@ pub(crate) struct Opener<'a> {
 }
 
 impl Opener<'_> {
-    /// Passes every entry of a data file to `visitor`: from the cache, or parsed and tokenised, and cached then.
-    pub fn open(&mut self, path: &Path, visitor: &mut dyn Visitor) -> Result<Opened, Stop> {
-        let path: Arc<Path> = path.into();
-        let stamp = Stamp::of(&path).map_err(|error| unreadable(&path, error))?;
-        let regular = stamp.as_ref().filter(|_| cache::is_cacheable(self.tokenizer));
-        let entry = regular.map(|_| self.cache.entry(&path, self.fingerprint)).transpose();
-        let entry = entry.map_err(|error| unreadable(&path, error))?;
+    /// Passes every entry of a data file to `visitor`: from the cache, or parsed and tokenised, and cached then. `None`
+    /// when interrupted.
+    pub fn open(&mut self, path: &Path, visitor: &mut dyn Visitor) -> Result<Option<Opened>, DatasetError> {
+        match self.read(path.into(), visitor) {
+            Ok(opened) => Ok(Some(opened)),
+            Err(Stop::Interrupted) => Ok(None),
+            Err(Stop::Error(error)) => Err(error),
+            Err(Stop::Write(source)) => Err(DatasetError::Tokens { file: path.to_path_buf(), source }),
+        }
+    }
+
+    fn read(&mut self, path: Arc<Path>, visitor: &mut dyn Visitor) -> Result<Opened, Stop> {
+        let stamp = Stamp::of(&path)?;
+        let entry = match &stamp {
+            Some(_) if cache::is_cacheable(self.tokenizer) => {
+                Some(self.cache.entry(&path, self.fingerprint).map_err(|error| unreadable(&path, error))?)
+            }
+            _ => None,
+        };
         if let Some(entry) = &entry
             && let Some(lines) = cache::open_entry(entry)
             && visit(lines, visitor)?
@@ -114,22 +126,20 @@ impl Opener<'_> {
             let file = TokenFile { path, lines: Lines::Cached(entry.clone()) };
             return Ok(Opened { file, tokenized: 0, parsed: false, write_error: None });
         }
-        let written = match &entry {
-            Some(entry) => self.to_cache(&path, entry, visitor),
-            None => self.to_unnamed(&path, visitor),
+        let written = match (&entry, &stamp) {
+            (Some(entry), _) => self.to_cache(&path, entry, visitor),
+            (None, Some(_)) => self.to_unnamed(&path, visitor),
+            // read once only: a write that fails half-way could not be made good
+            (None, None) => self.to_memory(&path, visitor),
         };
-        let (lines, tokenized, write_error) = match written {
-            Ok((lines, tokenized)) => (lines, tokenized, None),
-            Err(Stop::Write(error)) => {
-                let mut memory = Vec::new();
-                let (tokenized, _) = self.tokenize(&path, &mut memory, visitor)?;
-                (Lines::Memory(memory), tokenized, Some(error))
-            }
-            Err(stop) => return Err(stop),
+        let (written, write_error) = match written {
+            Err(Stop::Write(error)) => (self.to_memory(&path, visitor)?, Some(error)),
+            written => (written?, None),
         };
-        if stamp != Stamp::of(&path).map_err(|error| unreadable(&path, error))? {
+        if stamp != Stamp::of(&path)? {
             return Err(DatasetError::Changed { file: path.to_path_buf() }.into());
         }
+        let (lines, tokenized) = written;
         Ok(Opened { file: TokenFile { path, lines }, tokenized, parsed: true, write_error })
     }
 
@@ -149,17 +159,17 @@ impl Opener<'_> {
 
     fn to_unnamed(&mut self, path: &Arc<Path>, visitor: &mut dyn Visitor) -> Result<(Lines, u64), Stop> {
         let dir = self.cache.dir();
-        let file = std::fs::create_dir_all(dir).and_then(|()| tempfile::tempfile_in(dir));
-        // a pipe is used up by reading it: what cannot be a file is memory from the beginning
-        let Ok(file) = file else {
-            let mut memory = Vec::new();
-            let (tokenized, _) = self.tokenize(path, &mut memory, visitor)?;
-            return Ok((Lines::Memory(memory), tokenized));
-        };
+        let file = std::fs::create_dir_all(dir).and_then(|()| tempfile::tempfile_in(dir)).map_err(Stop::Write)?;
         let mut out = BufWriter::new(file);
         let (tokenized, _) = self.tokenize(path, &mut out, visitor)?;
         let file = out.into_inner().map_err(|error| Stop::Write(error.into_error()))?;
         Ok((Lines::Unnamed(file), tokenized))
+    }
+
+    fn to_memory(&mut self, path: &Arc<Path>, visitor: &mut dyn Visitor) -> Result<(Lines, u64), Stop> {
+        let mut memory = Vec::new();
+        let (tokenized, _) = self.tokenize(path, &mut memory, visitor)?;
+        Ok((Lines::Memory(memory), tokenized))
     }
 
     /// Parses, tokenises and checks a data file; returns the rows tokenised, and true if it could be read to its end.
@@ -312,8 +322,9 @@ struct Stamp {
 
 impl Stamp {
     /// `None` for a pipe.
-    fn of(path: &Path) -> io::Result<Option<Self>> {
-        let regular = Some(std::fs::metadata(path)?).filter(Metadata::is_file);
+    fn of(path: &Arc<Path>) -> Result<Option<Self>, Stop> {
+        let metadata = std::fs::metadata(path).map_err(|error| unreadable(path, error))?;
+        let regular = Some(metadata).filter(Metadata::is_file);
         Ok(regular.map(|metadata| Stamp { bytes: metadata.len(), modified: metadata.modified().ok() }))
     }
 }

@@ -16,6 +16,8 @@ pub(crate) struct Rendered {
     pub texts: Vec<String>,
     /// True if every side by itself is split at the same place.
     pub is_one_split: bool,
+    /// True if the split is the end of the generation prompt.
+    pub is_opened: bool,
 }
 
 /// Renders `prompt + side` for every side and finds the one point that splits them all.
@@ -30,10 +32,11 @@ pub(crate) fn render(
         sides.iter().map(|side| template.render(&[prompt, side].concat(), false)).collect::<Result<_, _>>()?;
     let begun = texts.iter().filter(|text| text.starts_with(&opened)).count();
     if begun == texts.len() {
-        return Ok(Rendered { split: opened.len(), texts, is_one_split: true });
+        return Ok(Rendered { split: opened.len(), texts, is_one_split: true, is_opened: true });
     }
     let (split, is_header) = part(template, prompt, &opened, &texts)?;
-    Ok(Rendered { split, is_one_split: texts.len() == 1 || (is_header && begun == 0), texts })
+    let is_one_split = texts.len() == 1 || (is_header && begun == 0);
+    Ok(Rendered { split, texts, is_one_split, is_opened: false })
 }
 
 /// The split where the generation prompt is no prefix of the finished turn (templates that open a thinking block

@@ -94,7 +94,8 @@ impl Inspection {
                 self.add(Rule::BosInCompletion, *name);
             }
         }
-        if let Ok(opened) = tokenizer.encode_prompt(record.prompt())
+        if !encoded.is_prompt_whole
+            && let Ok(opened) = tokenizer.encode_prompt(record.prompt())
             && opened.len() > prompt.len()
             && opened.starts_with(prompt)
             && straddles(tokenizer, &opened[prompt.len()..], completions)
