@@ -41,4 +41,4 @@ pub use reader::{Located, Records, count_rows, read_pairs, records};
 pub use record::{Example, PreferencePair, Record, RecordKind, UnpairedExample};
 pub use row::{Row, RowKind, TokenizedCompletion, encode_pair};
 pub use token_file::FileProgress;
-pub use truncation::{PromptKeep, Truncated, Truncation};
+pub use truncation::{Truncated, Truncation, TruncationMode};

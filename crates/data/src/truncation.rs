@@ -6,12 +6,25 @@ use serde::{Deserialize, Serialize};
 /// The end of a prompt that is kept when it is cut.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum PromptKeep {
+pub enum TruncationMode {
     /// Its end, with the last question and the assistant's header (and BOS, where it begins with it).
     #[default]
     KeepEnd,
     /// Its beginning.
     KeepStart,
+}
+
+impl TruncationMode {
+    /// Both modes.
+    pub const ALL: [Self; 2] = [Self::KeepEnd, Self::KeepStart];
+
+    /// Name in configurations.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::KeepEnd => "keep_end",
+            Self::KeepStart => "keep_start",
+        }
+    }
 }
 
 /// Maximum lengths of a row, in tokens. The prompt is cut first, down to one token (two with BOS), since
@@ -24,7 +37,7 @@ pub struct Truncation {
     /// Maximum tokens of the prompt.
     pub max_prompt_length: Option<usize>,
     /// The end of the prompt that is kept.
-    pub keep: PromptKeep,
+    pub keep: TruncationMode,
     /// The BOS id, kept at the start of a prompt that begins with it.
     pub bos: Option<u32>,
 }
@@ -57,8 +70,8 @@ impl Truncation {
         let target = self.max_prompt_length.unwrap_or(usize::MAX).min(room).max(least).min(prompt.len());
         let cut = prompt.len() - target;
         match self.keep {
-            PromptKeep::KeepStart => prompt.truncate(target),
-            PromptKeep::KeepEnd => {
+            TruncationMode::KeepStart => prompt.truncate(target),
+            TruncationMode::KeepEnd => {
                 let from = usize::from(begins_with_bos);
                 prompt.drain(from..from + cut);
             }

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use proptest::prelude::*;
 use smpo_chat::Message;
-use smpo_data::{PreferencePair, PromptKeep, Truncated, Truncation, order};
+use smpo_data::{PreferencePair, Truncated, Truncation, TruncationMode, order};
 use smpo_tokenizer::{ChatTokenizer, PromptCompletions};
 
 static MODELS: LazyLock<Vec<ChatTokenizer>> = LazyLock::new(|| {
@@ -128,7 +128,7 @@ proptest! {
     ) {
         for model in MODELS.iter() {
             let whole = encode(model, &pair);
-            let keep = if keep_start { PromptKeep::KeepStart } else { PromptKeep::KeepEnd };
+            let keep = if keep_start { TruncationMode::KeepStart } else { TruncationMode::KeepEnd };
             let bounds = Truncation { max_length, max_prompt_length, keep, bos: model.bos() };
             let mut cut = whole.clone();
             let lost = truncate(&bounds, &mut cut);
@@ -164,8 +164,8 @@ fn check_bounds(
         prop_assert!(cut_prompt.len() <= max.max(least));
     }
     match bounds.keep {
-        PromptKeep::KeepStart => prop_assert!(prompt.starts_with(cut_prompt)),
-        PromptKeep::KeepEnd => prop_assert!(prompt.ends_with(&cut_prompt[usize::from(begins_with_bos)..])),
+        TruncationMode::KeepStart => prop_assert!(prompt.starts_with(cut_prompt)),
+        TruncationMode::KeepEnd => prop_assert!(prompt.ends_with(&cut_prompt[usize::from(begins_with_bos)..])),
     }
     for (before, after) in whole.completion_ids.iter().zip(&cut.completion_ids) {
         prop_assert!(ends_once(model, after), "{after:?}");

@@ -24,7 +24,7 @@ use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use smpo_data::{HoldOut, OnBadRows, PromptKeep};
+use smpo_data::{HoldOut, OnBadRows, TruncationMode};
 use smpo_devices::Choice;
 use smpo_losses::LossConfig;
 
@@ -145,7 +145,7 @@ pub struct TrainConfig {
     pub max_prompt_length: Option<usize>,
     /// Which end of a prompt that is too long is kept.
     #[serde(default)]
-    pub truncation_mode: PromptKeep,
+    pub truncation_mode: TruncationMode,
     /// Pairs (or examples) of a micro-batch. It shapes the optimizer step and the winsor scope `microbatch`; what is in
     /// memory at once is `max_tokens_per_pack`'s business.
     #[serde(default = "defaults::one")]

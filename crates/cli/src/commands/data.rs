@@ -4,13 +4,14 @@ use std::io::IsTerminal;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Subcommand};
 use comfy_table::{CellAlignment, ContentArrangement};
 use serde::Serialize;
 use smpo_chat::ChatTemplate;
 use smpo_data::{
-    CheckReport, ConvertError, Finding, LengthReport, Lengths, Problem, PromptKeep, ReadError, Severity, Truncation,
-    check, convert, count_rows, lengths,
+    CheckReport, ConvertError, Finding, LengthReport, Lengths, Problem, ReadError, Severity, Truncation,
+    TruncationMode, check, convert, count_rows, lengths,
 };
 use smpo_tokenizer::{ChatTokenizer, TokenizerError};
 
@@ -56,7 +57,7 @@ struct CheckArgs {
     #[arg(long, value_name = "TOKENS", requires = "model")]
     max_prompt_length: Option<usize>,
     /// Side of a long prompt that truncation keeps
-    #[arg(long, value_enum, default_value = "keep_end")]
+    #[arg(long, value_parser = truncation_mode(), default_value = TruncationMode::default().name())]
     truncation_mode: TruncationMode,
     #[command(flatten)]
     common: CommonArgs,
@@ -109,11 +110,10 @@ struct CommonArgs {
     threads: Option<usize>,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-#[value(rename_all = "snake_case")]
-enum TruncationMode {
-    KeepEnd,
-    KeepStart,
+/// Reads a truncation mode by its name.
+fn truncation_mode() -> impl TypedValueParser<Value = TruncationMode> {
+    let named = |name: String| TruncationMode::ALL.into_iter().find(|mode| mode.name() == name).ok_or("no such mode");
+    PossibleValuesParser::new(TruncationMode::ALL.map(TruncationMode::name)).try_map(named)
 }
 
 /// Columns of a table that no terminal bounds.
@@ -134,10 +134,7 @@ fn run_check(args: &CheckArgs) -> Outcome {
     let truncation = Truncation {
         max_length: args.max_length,
         max_prompt_length: args.max_prompt_length,
-        keep: match args.truncation_mode {
-            TruncationMode::KeepEnd => PromptKeep::KeepEnd,
-            TruncationMode::KeepStart => PromptKeep::KeepStart,
-        },
+        keep: args.truncation_mode,
         bos: tokenizer.as_ref().and_then(ChatTokenizer::bos),
     };
     let mut reports = Vec::new();

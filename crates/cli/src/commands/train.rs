@@ -178,12 +178,7 @@ fn tell_findings(name: &str, reports: &[CheckReport], progress: &Progress) {
 }
 
 /// A stage per data file that is read, in percent of the file.
-fn show_reading(
-    name: &str,
-    file: FileProgress<'_>,
-    reading: &mut Option<(PathBuf, Stage)>,
-    progress: &Progress,
-) {
+fn show_reading(name: &str, file: FileProgress<'_>, reading: &mut Option<(PathBuf, Stage)>, progress: &Progress) {
     if reading.as_ref().is_none_or(|(path, _)| path != file.file) {
         if let Some((_, stage)) = reading.take() {
             stage.finish("");
