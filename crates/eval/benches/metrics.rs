@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use smpo_eval::measure;
-use smpo_eval::metrics::{SAMPLE_METRICS, Scratch, View, measure_sample};
+use smpo_metrics::{Scratch, View, measure_sample, sample_metrics};
 use smpo_results::{FinishReason, Message, SCHEMA_VERSION, Sample};
 
 const ENGLISH: &str = "the of and to in a is that it was for on are with as his they be at one have this from or had by \
@@ -87,13 +87,14 @@ fn benches(criterion: &mut Criterion) {
     }
     let samples = corpus("english", 400);
     group.throughput(Throughput::Bytes(samples.iter().map(|sample| sample.completion.len() as u64).sum()));
-    for metric in SAMPLE_METRICS {
-        group.bench_function(BenchmarkId::new(metric.info().id, "english"), |bench| {
+    for metric in sample_metrics() {
+        let Some(measure) = metric.sample else { continue };
+        group.bench_function(BenchmarkId::new(metric.info.id, "english"), |bench| {
             let mut scratch = Scratch::default();
             bench.iter(|| {
                 for sample in &samples {
                     let view = View { sample, tokens: None, seq_rep: [None; 4], foreign_script: Some(0.0) };
-                    black_box(metric.measure(&view, &mut scratch));
+                    black_box(measure(&view, &mut scratch));
                 }
             });
         });

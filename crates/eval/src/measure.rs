@@ -3,12 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 
 use rayon::prelude::*;
+use smpo_metrics::estimate::{self, Estimate};
+use smpo_metrics::metric::CorpusFn;
+use smpo_metrics::{Corpus, Metric, MetricInfo, Scratch, all, measure_sample, sample_metrics};
 use smpo_results::{FinishReason, Measurement, MetricEstimate, MetricsFile, SCHEMA_VERSION, Sample};
 
-use crate::estimate::{self, Estimate};
-use crate::metrics::{
-    CORPUS_METRICS, Corpus, CorpusMetric, MetricInfo, SAMPLE_METRICS, Scratch, all, error_rate, measure_sample,
-};
 use crate::teacher_forced::HELD_OUT;
 
 /// The slice of estimates over every prompt of a suite.
@@ -36,13 +35,12 @@ pub fn measure(samples: &[Sample], teacher_forced: Vec<Measurement>) -> Measured
         let rows = &values[start..start + prompt.len()];
         start += prompt.len();
         let mut by_metric: BTreeMap<String, Vec<f64>> = BTreeMap::new();
-        for (index, metric) in SAMPLE_METRICS.iter().enumerate() {
+        for (index, metric) in sample_metrics().enumerate() {
             let of_prompt: Vec<f64> = rows.iter().filter_map(|row| row[index]).collect();
             if !of_prompt.is_empty() {
-                by_metric.insert(metric.info().id.to_owned(), of_prompt);
+                by_metric.insert(metric.info.id.to_owned(), of_prompt);
             }
         }
-        by_metric.insert(error_rate::INFO.id.to_owned(), prompt.iter().map(error_rate::measure).collect());
         row_of.insert(prompt[0].prompt_id.clone(), measurements.len());
         measurements.push(Measurement {
             schema: SCHEMA_VERSION,
@@ -72,9 +70,10 @@ fn estimates(samples: &[Sample], measurements: &[Measurement]) -> Vec<MetricEsti
     // By metric, since a row is asked for it once; written by slice.
     let by_metric: Vec<Vec<Option<MetricEstimate>>> = all()
         .into_par_iter()
-        .map(|info| {
-            let estimates = match CORPUS_METRICS.iter().find(|metric| metric.info().id == info.id) {
-                Some(metric) => of_corpus(*metric, &whole, &slices),
+        .map(|metric| {
+            let info = metric.info;
+            let estimates = match metric.corpus {
+                Some(estimate) => of_corpus(metric, estimate, &whole, &slices),
                 None => of_prompts(info, measurements, &slices),
             };
             let named = slices.iter().zip(estimates);
@@ -89,11 +88,11 @@ fn estimates(samples: &[Sample], measurements: &[Measurement]) -> Vec<MetricEsti
 }
 
 /// A metric of a whole run, over each slice that it is estimated over.
-fn of_corpus(metric: &dyn CorpusMetric, whole: &Corpus<'_>, slices: &[&str]) -> Vec<Option<Estimate>> {
+fn of_corpus(metric: &Metric, estimate: CorpusFn, whole: &Corpus<'_>, slices: &[&str]) -> Vec<Option<Estimate>> {
     let over = |slice: &&str| match *slice {
-        ALL => metric.estimate(whole),
-        slice if metric.by_slice() => {
-            metric.estimate(&Corpus::new(whole.samples.iter().copied().filter(|sample| sample.slice == slice)))
+        ALL => estimate(whole),
+        slice if metric.by_slice => {
+            estimate(&Corpus::new(whole.samples.iter().copied().filter(|sample| sample.slice == slice)))
         }
         _ => None,
     };

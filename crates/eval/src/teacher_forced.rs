@@ -7,9 +7,10 @@ use std::path::Path;
 
 use smpo_chat::Message;
 use smpo_data::PreferencePair;
+use smpo_metrics::metric::{eos_gold, preference};
+use smpo_metrics::{MetricInfo, TokenScores};
 use smpo_results::{Measurement, SCHEMA_VERSION};
 
-use crate::metrics::{eos_gold, preference};
 use crate::suite::Suite;
 
 /// The slice of held-out preference pairs in `measurements.jsonl`.
@@ -24,17 +25,6 @@ pub struct Item<'a> {
     pub prompt: &'a [Message],
     /// The completion: begins and ends with an assistant message.
     pub completion: &'a [Message],
-}
-
-/// Log-probs of one completion, in nats.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TokenScores {
-    /// log p of each completion token, the terminator last.
-    pub logps: Vec<f64>,
-    /// log p of the whole terminator set in the terminator's place.
-    pub terminator_logp: f64,
-    /// Tokens strictly likelier there than the likeliest terminator.
-    pub terminator_rank: u32,
 }
 
 /// Whatever error a scorer has.
@@ -154,11 +144,7 @@ pub fn read_held_out(path: Option<&Path>) -> Result<Vec<PreferencePair>, Teacher
     Ok(path.map(smpo_data::read_pairs).transpose()?.unwrap_or_default())
 }
 
-fn measurement<'a>(
-    id: &str,
-    slice: &str,
-    values: impl Iterator<Item = (&'a crate::metrics::MetricInfo, f64)>,
-) -> Measurement {
+fn measurement<'a>(id: &str, slice: &str, values: impl Iterator<Item = (&'a MetricInfo, f64)>) -> Measurement {
     let values: BTreeMap<_, _> = values.map(|(info, value)| (info.id.to_owned(), vec![value])).collect();
     Measurement { schema: SCHEMA_VERSION, prompt_id: id.to_owned(), slice: slice.to_owned(), values }
 }

@@ -6,7 +6,6 @@ use smpo_results::{ClaimScope, Decision, Direction, SCHEMA_VERSION, SkippedRule,
 use smpo_stats::hierarchical::Seeds;
 use smpo_stats::{bootstrap, multiplicity};
 
-use crate::catalog;
 use crate::contrast::{Settings, Shape, analyse};
 use crate::error::GateError;
 use crate::exit::{OnInconclusive, exit_code};
@@ -149,8 +148,8 @@ fn check_names(policy: &Policy, baseline: &[Run], candidate: &[Run]) -> Result<(
         }
     }
     for rule in &policy.rules {
-        if catalog::find(&rule.metric).is_none() && !measured.contains(&rule.metric) {
-            let known = measured.iter().map(String::as_str).chain(catalog::METRICS.iter().map(|m| m.id));
+        if smpo_metrics::find(&rule.metric).is_none() && !measured.contains(&rule.metric) {
+            let known = measured.iter().map(String::as_str).chain(smpo_metrics::all().iter().map(|m| m.info.id));
             return Err(GateError::UnknownMetric {
                 origin: policy.origin.clone(),
                 metric: rule.metric.clone(),
@@ -170,7 +169,7 @@ fn check_names(policy: &Policy, baseline: &[Run], candidate: &[Run]) -> Result<(
 fn scale(rule: &Rule, policy: &Policy, baseline: &[Run], candidate: &[Run]) -> Result<Scale, GateError> {
     let declared = baseline.iter().chain(candidate).find_map(|run| run.declared(&rule.metric));
     let (unit, better) = declared
-        .or_else(|| catalog::find(&rule.metric).map(|m| (m.unit, m.better)))
+        .or_else(|| smpo_metrics::find(&rule.metric).map(|m| (m.unit, m.better)))
         .unwrap_or((Unit::Ratio, Direction::Neither));
     let needs_direction = matches!(rule.require, Require::NonInferior(_) | Require::Superior(_));
     if needs_direction && better == Direction::Neither {

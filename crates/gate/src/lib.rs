@@ -12,7 +12,6 @@
 //!
 //! What lies between is `inconclusive`, with the number of prompts that would settle it.
 
-pub mod catalog;
 mod contrast;
 mod decide;
 mod error;

@@ -4,7 +4,7 @@ mod runs;
 
 use runs::{Build, ones_first, run};
 use smpo_gate::policy::SHIPPED;
-use smpo_gate::{DecideOptions, Policy, catalog, decide};
+use smpo_gate::{DecideOptions, Policy, decide};
 use smpo_results::Decision;
 
 fn refusal(text: &str) -> String {
@@ -20,7 +20,7 @@ fn every_shipped_policy_loads_and_names_known_metrics() {
         assert_eq!(policy.name, *name);
         assert!(!policy.description.is_empty());
         for rule in &policy.rules {
-            assert!(catalog::find(&rule.metric).is_some(), "{name}: {}", rule.metric);
+            assert!(smpo_metrics::find(&rule.metric).is_some(), "{name}: {}", rule.metric);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::hint::black_box;
 use criterion::{Criterion, criterion_group, criterion_main};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use smpo_losses::config::{DpoConfig, SmpoConfig};
+use smpo_losses::loss::{DpoConfig, SmpoConfig};
 use smpo_losses::{Batch, Completion, Loss, LossConfig, Objective, Pair, Transforms, WinsorScope, WinsorState};
 
 const PAIRS: usize = 64;

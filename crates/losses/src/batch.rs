@@ -64,16 +64,6 @@ impl<'a> Pair<'a> {
         Self { chosen: Some(chosen), rejected: Some(rejected) }
     }
 
-    /// A desirable completion alone: SFT, KTO.
-    pub fn chosen_only(chosen: Completion<'a>) -> Self {
-        Self { chosen: Some(chosen), rejected: None }
-    }
-
-    /// An undesirable completion alone: KTO.
-    pub fn rejected_only(rejected: Completion<'a>) -> Self {
-        Self { chosen: None, rejected: Some(rejected) }
-    }
-
     /// The completion of one side.
     pub fn side(&self, side: Side) -> Option<&Completion<'a>> {
         match side {

@@ -2,8 +2,8 @@
 //!
 //! The gradient of every objective here is a weighted negative log-likelihood: with `w_t = ∂L/∂ℓ_t`,
 //! `∂L/∂logits_t = w_t · (onehot(y_t) − softmax(logits_t))`. So an objective needs no tensors. It takes the log-probs
-//! that the model gave the completion tokens of one optimizer step, and gives back a value, the weights `w` and what
-//! there is to log. The model runs forward, hands over ℓ, and runs backward from `Σ w_t·ℓ_t` with `w` constant.
+//! that the model gave the completion tokens of one optimizer step, and returns a value, the weights `w` and statistics.
+//! The model runs forward, passes ℓ on, and runs backward from `Σ w_t·ℓ_t` with `w` constant.
 //!
 //! ```
 //! use smpo_losses::{Batch, Completion, LossConfig, Objective, Pair, WinsorState};
@@ -25,27 +25,32 @@
 //! sum; chosen is y+, rejected y−. Everything is float64 inside. A completion holds completion tokens only, terminator
 //! included: prompt and padding never reach this crate.
 //!
-//! Where to look: one loss is one file in [`loss`]; the four transforms of modified SMPO are one file each in
-//! [`transform`]; [`objective`] puts them together.
+//! Layout: one loss is one file in [`loss`], with one line in the table there; [`function`] is the interface that it
+//! implements, [`catalog`] the table's columns. The four transforms of modified SMPO are one file each in [`transform`];
+//! [`objective`] applies both to a batch.
 
+mod accumulator;
 pub mod batch;
+pub mod catalog;
 pub mod config;
 pub mod error;
 pub mod evaluation;
 pub mod explain;
+pub mod function;
 pub mod import;
 pub mod logistic;
 pub mod loss;
 pub mod objective;
-mod reading;
 pub mod reduction;
-mod step;
+mod scored;
 mod sum;
 pub mod transform;
 
 pub use batch::{Batch, Completion, Pair, Side, Totals};
-pub use config::{Loss, LossConfig};
+pub use config::LossConfig;
 pub use error::{BatchError, ConfigError};
 pub use evaluation::{Evaluation, Mean, PairEvaluation, Statistics};
+pub use function::{Direction, Pairing};
+pub use loss::{LOSSES, Loss};
 pub use objective::Objective;
 pub use transform::{Bounds, EosTerm, Transforms, WinsorScope, WinsorState};

@@ -1,22 +1,23 @@
-//! An objective: a checked configuration, evaluated on one optimizer step after the other.
+//! An objective: a validated configuration, evaluated on one optimizer step after the other.
 
-use crate::batch::{Batch, Completion, Side, Totals};
-use crate::config::{Loss, LossConfig};
+use crate::accumulator::Accumulator;
+use crate::batch::{Batch, Completion, Side};
+use crate::config::LossConfig;
 use crate::error::{BatchError, ConfigError};
 use crate::evaluation::Evaluation;
-use crate::reading::Reading;
-use crate::step::{Rule, Step};
+use crate::loss::Loss;
+use crate::scored::ScoredCompletion;
 use crate::transform::winsorize;
 use crate::transform::{Bounds, WinsorScope, WinsorState};
 
-/// A loss with its transforms, checked.
+/// A loss with its transforms and schedules, validated.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Objective {
     config: LossConfig,
 }
 
 impl Objective {
-    /// Checks the configuration.
+    /// Validates the configuration.
     ///
     /// # Errors
     ///
@@ -26,7 +27,7 @@ impl Objective {
         Ok(Self { config })
     }
 
-    /// What it was made of.
+    /// Its configuration.
     pub fn config(&self) -> &LossConfig {
         &self.config
     }
@@ -44,47 +45,48 @@ impl Objective {
         }
     }
 
-    /// Whether completions must come with the reference model's log-probs.
+    /// True if completions must come with the reference model's log-probs.
     pub fn needs_reference(&self) -> bool {
         self.config.loss.needs_reference()
     }
 
-    /// Whether [`Batch::mismatched`] must be given.
+    /// True if [`Batch::mismatched`] must be given.
     pub fn needs_mismatched(&self) -> bool {
         self.config.loss.needs_mismatched()
     }
 
-    /// Whether all ℓ of a step must be known before any weight is: a winsor scope wider than the micro-batch. If not,
-    /// micro-batches can be evaluated one by one with [`Totals`].
+    /// True if all ℓ of a step must be known before any weight is: a winsor scope wider than the micro-batch. If not,
+    /// micro-batches can be evaluated one by one with [`Totals`](crate::Totals).
     pub fn needs_whole_step(&self) -> bool {
         let transforms = &self.config.transforms;
         self.needs_mismatched() || transforms.winsorizes() && transforms.winsor_scope != WinsorScope::Microbatch
     }
 
-    /// Whether all ℓ of a micro-batch must be known before any of its weights is: the winsor scope `microbatch`. If
+    /// True if all ℓ of a micro-batch must be known before any of its weights is: the winsor scope `microbatch`. If
     /// neither this nor [`needs_whole_step`](Self::needs_whole_step), pairs can be evaluated in any groups.
     pub fn needs_whole_microbatch(&self) -> bool {
         self.config.transforms.winsorizes() && self.config.transforms.winsor_scope == WinsorScope::Microbatch
     }
 
-    /// Value, weights and statistics of one optimizer step. `state` is the memory of the winsor scope `window`: hand
-    /// the same one to every step and keep it in checkpoints. Other scopes leave it alone, and so does an error.
+    /// Value, weights and statistics of one optimizer step. `state` holds the tokens of the winsor scope `window`: pass
+    /// the same one to every step and save it in checkpoints. Other scopes do not change it, nor does an error.
     ///
     /// # Errors
     ///
-    /// [`BatchError`] when a side is missing or empty, slices differ in length, a log-prob is not one, or the loss needs
-    /// something that the batch does not have.
+    /// [`BatchError`] when a side is missing or empty, slices differ in length, a log-prob is positive or not finite, or
+    /// the batch lacks reference log-probs or mismatched completions that the loss needs.
     pub fn evaluate(&self, batch: &Batch<'_>, state: &mut WinsorState) -> Result<Evaluation, BatchError> {
         self.check(batch)?;
         let loss = self.loss_at(batch);
-        let rule = rule(&loss, batch)?;
+        let sums = Accumulator::new(&loss, &self.config.transforms, batch)?;
         let bounds = winsorize::bounds(&self.config.transforms, batch, state);
-        Ok(self.apply(batch, &bounds, loss.target_margin(), rule))
+        Ok(self.apply(sums, batch, &bounds))
     }
 
-    /// The first half of [`evaluate`](Self::evaluate): what the step is clipped at. A trainer that cannot hold a step in
-    /// memory, under a scope that needs the whole of it, runs forward without gradients for this, then evaluates one
-    /// micro-batch after the other with [`evaluate_within`](Self::evaluate_within) and [`Totals`].
+    /// The first half of [`evaluate`](Self::evaluate): the bounds that the step is clipped at. A trainer that cannot hold
+    /// a step in memory, under a scope that needs the whole of it, runs a forward pass without gradients for this, then
+    /// evaluates one micro-batch after the other with [`evaluate_within`](Self::evaluate_within) and
+    /// [`Totals`](crate::Totals).
     ///
     /// # Errors
     ///
@@ -106,17 +108,12 @@ impl Objective {
             return Err(BatchError::Bounds { sum, pairs: batch.pairs.len() });
         }
         let loss = self.loss_at(batch);
-        let rule = rule(&loss, batch)?;
-        Ok(self.apply(batch, bounds, loss.target_margin(), rule))
+        let sums = Accumulator::new(&loss, &self.config.transforms, batch)?;
+        Ok(self.apply(sums, batch, bounds))
     }
 
     fn check(&self, batch: &Batch<'_>) -> Result<(), BatchError> {
-        let required: &[Side] = match &self.config.loss {
-            Loss::Kto(_) => &[],
-            Loss::Sft(_) => &[Side::Chosen],
-            _ => &[Side::Chosen, Side::Rejected],
-        };
-        batch.check(required, self.needs_reference())
+        batch.check(self.config.loss.pairing().required_sides(), self.needs_reference())
     }
 
     /// The loss at the batch's position in its schedules.
@@ -125,31 +122,21 @@ impl Objective {
         batch.steps.map_or_else(|| loss.clone(), |steps| loss.at_step(batch.step, steps))
     }
 
-    fn apply(&self, batch: &Batch<'_>, bounds: &[Bounds], margin: Option<f64>, rule: Rule<'_>) -> Evaluation {
-        let transforms = &self.config.transforms;
-        let totals = batch.totals.unwrap_or_else(|| Totals::of(batch.pairs));
-        let mut step = Step::new(self, batch.step, totals, rule, margin);
+    fn apply(&self, mut sums: Accumulator<'_>, batch: &Batch<'_>, bounds: &[Bounds]) -> Evaluation {
         let mut rest = batch.pairs;
         for bounds in bounds {
             let (pairs, tail) = rest.split_at(bounds.pairs);
             rest = tail;
-            step.observe_bounds(bounds);
+            sums.observe_bounds(bounds);
             for pair in pairs {
-                let read = |side| {
+                let scored = |side| {
                     let completion: Completion<'_> = *pair.side(side)?;
-                    Some(Reading::new(side, completion, transforms.of(side, &completion, bounds)))
+                    let transform = self.config.transforms.of(side, &completion, bounds);
+                    Some(ScoredCompletion::new(side, completion, transform))
                 };
-                step.add_pair(read(Side::Chosen), read(Side::Rejected));
+                sums.add_pair(scored(Side::Chosen), scored(Side::Rejected));
             }
         }
-        step.finish()
+        sums.finish()
     }
-}
-
-fn rule<'a>(loss: &'a Loss, batch: &Batch<'_>) -> Result<Rule<'a>, BatchError> {
-    Ok(match (loss.pair_loss(), loss) {
-        (Some(loss), _) => Rule::Compare { loss },
-        (None, Loss::Kto(config)) => Rule::Judge { loss: config, baseline: config.baseline(batch)? },
-        (None, _) => Rule::Nothing,
-    })
 }

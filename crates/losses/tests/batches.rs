@@ -2,7 +2,8 @@
 
 mod strategies;
 
-use smpo_losses::config::{DpoConfig, KlBaseline, KtoConfig, SftConfig};
+use smpo_losses::loss::kto::{KlBaseline, KtoConfig};
+use smpo_losses::loss::{DpoConfig, SftConfig, SmpoConfig};
 use smpo_losses::{Batch, BatchError, Completion, ConfigError, Loss, LossConfig, Objective, Pair, Side, WinsorState};
 use strategies::close;
 
@@ -10,6 +11,14 @@ const END: [bool; 2] = [false, true];
 
 fn objective(loss: impl Into<LossConfig>) -> Objective {
     Objective::new(loss.into()).unwrap()
+}
+
+fn chosen_only(chosen: Completion<'_>) -> Pair<'_> {
+    Pair { chosen: Some(chosen), rejected: None }
+}
+
+fn rejected_only(rejected: Completion<'_>) -> Pair<'_> {
+    Pair { chosen: None, rejected: Some(rejected) }
 }
 
 fn refusal(objective: &Objective, batch: &Batch<'_>) -> BatchError {
@@ -21,7 +30,7 @@ fn refusal(objective: &Objective, batch: &Batch<'_>) -> BatchError {
 
 #[test]
 fn bad_batches_are_refused_by_name() {
-    let smpo = objective(LossConfig::smpo());
+    let smpo = objective(Loss::Smpo(SmpoConfig::default()));
     let good = Completion::new(&[-1.0, -2.0], &END);
     let pair = |rejected| [Pair::new(good, rejected)];
     let rejected = Side::Rejected;
@@ -29,7 +38,7 @@ fn bad_batches_are_refused_by_name() {
     assert_eq!(refusal(&smpo, &Batch::new(&[])), BatchError::Empty);
     let empty = pair(Completion::new(&[], &[]));
     assert_eq!(refusal(&smpo, &Batch::new(&empty)), BatchError::EmptySide { pair: 0, side: rejected });
-    let alone = [Pair::chosen_only(good)];
+    let alone = [chosen_only(good)];
     assert_eq!(refusal(&smpo, &Batch::new(&alone)), BatchError::EmptySide { pair: 0, side: rejected });
     let short = pair(Completion::new(&[-1.0], &END));
     let length = BatchError::Length { pair: 0, side: rejected, field: "is_terminator", expected: 1, got: 2 };
@@ -54,7 +63,7 @@ fn bad_batches_are_refused_by_name() {
     let free = objective(Loss::Dpo(DpoConfig { reference_free: true, ..DpoConfig::default() }));
     assert_eq!(free.with_target_margin(0.1).unwrap_err(), ConfigError::NoMargin { kind: "dpo", given: 0.1 });
     let kto = objective(Loss::Kto(KtoConfig::default()));
-    let referenced = [Pair::chosen_only(good.with_reference(&[-1.0, -1.0]))];
+    let referenced = [chosen_only(good.with_reference(&[-1.0, -1.0]))];
     assert_eq!(refusal(&kto, &Batch::new(&referenced)), BatchError::NoMismatched);
 }
 
@@ -62,7 +71,7 @@ fn bad_batches_are_refused_by_name() {
 fn sft_is_the_token_mean_and_leaves_rejected_alone() {
     let sft = objective(Loss::Sft(SftConfig::default()));
     let pairs = [
-        Pair::chosen_only(Completion::new(&[-1.0, -2.0], &END)),
+        chosen_only(Completion::new(&[-1.0, -2.0], &END)),
         Pair::new(Completion::new(&[-6.0], &[true]), Completion::new(&[-1.0], &[true])),
     ];
     let got = sft.evaluate(&Batch::new(&pairs), &mut WinsorState::default()).unwrap();
@@ -79,7 +88,7 @@ fn kto_takes_unpaired_examples_and_means_over_completions() {
     let bad = Completion::new(&[-3.0], &[true]).with_reference(&[-1.0]);
     let evaluate = |pairs: &[Pair<'_>]| kto.evaluate(&Batch::new(pairs), &mut WinsorState::default()).unwrap();
     let paired = evaluate(&[Pair::new(good, bad)]);
-    let unpaired = evaluate(&[Pair::rejected_only(bad), Pair::chosen_only(good)]);
+    let unpaired = evaluate(&[rejected_only(bad), chosen_only(good)]);
     assert!(close(paired.value, unpaired.value, 1e-15));
     assert_eq!(paired.pairs[0].chosen_weights, unpaired.pairs[1].chosen_weights);
     assert_eq!(paired.pairs[0].rejected_weights, unpaired.pairs[0].rejected_weights);

@@ -1,6 +1,7 @@
 //! The `[loss]` table: what it accepts, what it refuses, and in which words.
 
-use smpo_losses::config::{DpoConfig, KtoConfig, SmpoConfig, SmpoLossType};
+use smpo_losses::loss::smpo::{SmpoConfig, SmpoLossType};
+use smpo_losses::loss::{DpoConfig, KtoConfig};
 use smpo_losses::{EosTerm, Loss, LossConfig, Objective, Transforms, WinsorScope};
 
 fn parse(text: &str) -> Result<LossConfig, String> {
@@ -48,7 +49,7 @@ fn the_documented_table_reads_as_documented() {
 
 #[test]
 fn a_kind_alone_is_the_regular_loss() {
-    for kind in Loss::KINDS {
+    for &kind in Loss::KINDS {
         let config = parse(&format!("kind = \"{kind}\"")).unwrap();
         assert_eq!((config.loss.kind(), config.transforms.is_active()), (kind, false));
         Objective::new(config).unwrap();
@@ -58,7 +59,7 @@ fn a_kind_alone_is_the_regular_loss() {
 #[test]
 fn every_config_survives_a_round_trip_through_toml_and_json() {
     let configs = [
-        LossConfig::smpo().with_transforms(Transforms {
+        LossConfig::from(Loss::Smpo(SmpoConfig::default())).with_transforms(Transforms {
             winsor_scope: WinsorScope::Window(64),
             eos_term: EosTerm::Bounded,
             ..Transforms::modified()

@@ -1,10 +1,10 @@
-//! Which way the losses push: the exploit that modified SMPO exists for, and its cure.
+//! The direction of the gradients: the exploit that modified SMPO exists for, and its cure.
 
 mod strategies;
 
 use proptest::prelude::*;
 use proptest::sample::select;
-use smpo_losses::config::{DpoConfig, SmpoConfig};
+use smpo_losses::loss::{DpoConfig, SmpoConfig};
 use smpo_losses::{Batch, EosTerm, Loss, LossConfig, Objective, Transforms};
 use strategies::*;
 
@@ -27,7 +27,7 @@ fn with_eos_term(loss: Loss, eos_term: EosTerm) -> LossConfig {
 }
 
 proptest! {
-    #![proptest_config(cases(CASES_OVER_LOSSES / 2))]
+    #![proptest_config(cases(cases_over_losses() / 2))]
 
     /// The exploit: nothing stops a loss from paying for a terminator at p ≈ 0.
     #[test]
@@ -63,9 +63,9 @@ proptest! {
     /// The derivative says the same as the difference: on a rejected terminator w ≥ 0 lets a step lower it, and the
     /// inverted term turns its sign.
     #[test]
-    fn the_eos_term_turns_the_sign_of_the_weight(loss in select(strictly_monotone_losses()), pairs in batch(terminated())) {
-        let regular = evaluate(&without_likelihood(loss.clone()), &pairs);
-        let inverted = evaluate(&without_likelihood(loss.clone()).with_transforms(with_eos_term(loss, EosTerm::Invert).transforms), &pairs);
+    fn the_eos_term_turns_the_sign_of_the_weight(loss in select(strictly_monotone_losses_of_rejected()), pairs in batch(terminated())) {
+        let regular = evaluate(&loss.clone().into(), &pairs);
+        let inverted = evaluate(&with_eos_term(loss, EosTerm::Invert), &pairs);
         for ((pair, regular), inverted) in pairs.iter().zip(&regular.pairs).zip(&inverted.pairs) {
             for t in pair.rejected.terminators() {
                 prop_assert!(regular.rejected_weights[t] > 0.0);
@@ -119,8 +119,8 @@ proptest! {
     /// A completion whose tokens all count alike: an unclipped rejected token next to the quantile weighs as much as any
     /// other. A bound with a gradient would load it with the weight of all that it clips.
     #[test]
-    fn a_bound_carries_no_gradient(loss in select(strictly_monotone_losses()), pair in terminated(), q in 0.05..0.95) {
-        let mut config = without_likelihood(loss);
+    fn a_bound_carries_no_gradient(loss in select(strictly_monotone_losses_of_rejected()), pair in terminated(), q in 0.05..0.95) {
+        let mut config = LossConfig::from(loss);
         config.transforms.lower_clip_percentile = Some(q);
         let evaluation = evaluate(&config, std::slice::from_ref(&pair));
         let weights = &evaluation.pairs[0].rejected_weights;
@@ -163,7 +163,7 @@ proptest! {
     #[test]
     fn each_transform_touches_its_own_side_only(loss in select(preference_losses()), pairs in batch(sides()), transforms in transforms()) {
         // A length control looks at both sides by design.
-        prop_assume!(!matches!(&loss, Loss::Dpo(config) if config.ld_alpha.is_some() || config.sampo_seed.is_some()));
+        prop_assume!(has_no_length_control(&loss));
         let regular = evaluate(&loss.clone().into(), &pairs);
         let on_rejected = Transforms { upper_clip_percentile: None, ..transforms.clone() };
         let on_chosen = Transforms { upper_clip_percentile: transforms.upper_clip_percentile, winsor_scope: transforms.winsor_scope, ..Transforms::default() };
@@ -173,14 +173,5 @@ proptest! {
             prop_assert_eq!(rejected.chosen_reward, regular.chosen_reward);
             prop_assert_eq!(chosen.rejected_reward, regular.rejected_reward);
         }
-    }
-}
-
-/// The same loss without its cross-entropy part.
-fn without_likelihood(loss: Loss) -> LossConfig {
-    match loss {
-        // ρ = 1 leaves rejected alone, and rejected is all that is looked at.
-        Loss::Smpo(config) => Loss::Smpo(SmpoConfig { chosen_sft_ratio: 1.0, ..config }).into(),
-        other => other.into(),
     }
 }

@@ -66,7 +66,7 @@ fn check_finite(evaluation: &Evaluation) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(cases(CASES_OVER_LOSSES))]
+    #![proptest_config(cases(cases_over_losses()))]
 
     #[test]
     fn everything_is_finite(config in configs(), pairs in batch(any_sides(1..12))) {

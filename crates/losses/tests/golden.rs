@@ -2,7 +2,7 @@
 //! weights from autograd. `golden/generate.py` says how the numbers were made.
 
 use serde::Deserialize;
-use smpo_losses::{Batch, Completion, LossConfig, Objective, Pair, WinsorState};
+use smpo_losses::{Batch, Completion, Loss, LossConfig, Objective, Pair, WinsorState};
 use std::collections::BTreeMap;
 
 const TOLERANCE: f64 = 1e-6;
@@ -76,6 +76,12 @@ fn assert_close(what: &str, got: impl IntoIterator<Item = f64>, expected: impl I
 fn agrees_with_pytorch() {
     let golden: Golden = serde_json::from_str(include_str!("golden/golden.json")).unwrap();
     assert!(golden.cases.len() >= 80, "the golden file lost cases");
+    for kind in Loss::KINDS {
+        assert!(
+            golden.cases.iter().any(|case| case.config["kind"] == *kind),
+            "no golden case of `{kind}`: generate.py"
+        );
+    }
     let mismatched: Vec<_> = golden.mismatched.iter().map(GoldenCompletion::borrow).collect();
     let pairs_of = |name: &str| -> Vec<Pair<'_>> {
         golden.batches[name].iter().map(|pair| Pair::new(pair.chosen.borrow(), pair.rejected.borrow())).collect()

@@ -48,23 +48,26 @@ fn check_weights(config: LossConfig, mut pairs: Vec<Sides>) -> Result<(), TestCa
                 let (right, left) = ((above - at) / STEP, (at - below) / STEP);
                 tokens += 1;
                 // The token that a quantile falls on sits on its bound, and one may fall within a step of the floor or
-                // of the EOS term's cap: a corner, with a slope on either side.
+                // of the EOS term's cap: a corner, with a derivative on either side.
                 let on = |bound: f64| (logp - bound).abs() < STEP || (-logp - bound).abs() < STEP;
                 if [bounds[0].rejected, bounds[0].chosen, floor, cap].into_iter().any(on) {
                     let slack = 1e-3 * (1.0 + left.abs().max(right.abs()));
                     let (low, high) = (left.min(right) - slack, left.max(right) + slack);
-                    prop_assert!((low..high).contains(weight), "{weight} at a corner of slopes {left}, {right}");
+                    prop_assert!(
+                        (low..high).contains(weight),
+                        "{weight} at a corner between derivatives {left}, {right}"
+                    );
                     continue;
                 }
-                // Any other corner shows in the value alone: its two slopes differ.
+                // Any other corner shows in the value alone: its one-sided derivatives differ.
                 if (right - left).abs() > 1e-3 * (1.0 + right.abs()) {
                     kinks += 1;
                     continue;
                 }
-                let slope = (above - below) / (2.0 * STEP);
+                let derivative = (above - below) / (2.0 * STEP);
                 prop_assert!(
-                    close(*weight, slope, 1e-5),
-                    "pair {pair} rejected {rejected} token {t}: {weight}, slope {slope}"
+                    close(*weight, derivative, 1e-5),
+                    "pair {pair} rejected {rejected} token {t}: {weight}, derivative {derivative}"
                 );
             }
         }
@@ -74,7 +77,7 @@ fn check_weights(config: LossConfig, mut pairs: Vec<Sides>) -> Result<(), TestCa
 }
 
 proptest! {
-    #![proptest_config(cases(CASES_OVER_LOSSES))]
+    #![proptest_config(cases(cases_over_losses()))]
 
     #[test]
     fn weights_are_central_differences(config in configs(), pairs in batch(sides())) {
@@ -104,19 +107,12 @@ proptest! {
         prop_assert_eq!(bounds.len(), 1);
         let floor = config.transforms.min_log_prob.unwrap_or(f64::NEG_INFINITY);
         let lower = bounds[0].rejected.max(floor);
-        // What cross-entropy alone gives each token: the weight of a token that the pair loss ignores.
+        // The weight from cross-entropy alone: that of a token that the pair loss ignores.
         let tokens = |side: fn(&Sides) -> usize| pairs.iter().map(side).sum::<usize>() as f64;
         let cross_entropy = |share: f64, tokens: f64| if share == 0.0 { 0.0 } else { -share / tokens };
-        let (rho_chosen, rho_rejected) = match &config.loss {
-            smpo_losses::Loss::Smpo(smpo) => (smpo.chosen_sft_ratio, 1.0 - smpo.chosen_sft_ratio),
-            smpo_losses::Loss::Dpo(dpo) => (dpo.rpo_alpha.unwrap_or(0.0), 0.0),
-            smpo_losses::Loss::Simpo(simpo) => (simpo.sft_weight, 0.0),
-            smpo_losses::Loss::Cpo(cpo) => (cpo.cpo_alpha, 0.0),
-            smpo_losses::Loss::Orpo(_) => (1.0, 0.0),
-            smpo_losses::Loss::Kto(_) | smpo_losses::Loss::Sft(_) => (0.0, 0.0),
-        };
-        let on_chosen = cross_entropy(rho_chosen, tokens(|pair| pair.chosen.logps.len()));
-        let on_rejected = cross_entropy(rho_rejected, tokens(|pair| pair.rejected.logps.len()));
+        let sft = config.loss.sft_weights();
+        let on_chosen = cross_entropy(sft.chosen, tokens(|pair| pair.chosen.logps.len()));
+        let on_rejected = cross_entropy(sft.rejected, tokens(|pair| pair.rejected.logps.len()));
         for (pair, evaluation) in pairs.iter().zip(&evaluation.pairs) {
             for (t, logp) in pair.rejected.logps.iter().enumerate() {
                 if *logp < lower && !pair.rejected.is_terminator[t] {

@@ -1,8 +1,9 @@
 //! Published training files, as far as the loss goes.
 
 use serde_json::{Map, Value, json};
-use smpo_losses::config::{DpoConfig, DpoLossType, SimpoConfig, SmpoConfig};
 use smpo_losses::import::{ImportError, kind_of, published};
+use smpo_losses::loss::dpo::{DpoConfig, DpoLossType};
+use smpo_losses::loss::{SimpoConfig, SmpoConfig};
 use smpo_losses::{Loss, Objective, Transforms};
 
 fn keys(value: Value) -> Map<String, Value> {

@@ -3,7 +3,8 @@
 mod strategies;
 
 use proptest::prelude::*;
-use smpo_losses::{Batch, Completion, Evaluation, LossConfig, Objective, Pair, Totals, WinsorScope, WinsorState};
+use smpo_losses::loss::SmpoConfig;
+use smpo_losses::{Batch, Completion, Evaluation, Loss, LossConfig, Objective, Pair, Totals, WinsorScope, WinsorState};
 use strategies::*;
 
 fn check_close(a: &Evaluation, b: &Evaluation) -> Result<(), TestCaseError> {
@@ -47,7 +48,7 @@ fn widened(mut config: LossConfig) -> LossConfig {
 }
 
 proptest! {
-    #![proptest_config(cases(CASES_OVER_LOSSES / 4))]
+    #![proptest_config(cases(cases_over_losses() / 4))]
 
     #[test]
     fn what_surrounds_a_completion_is_never_read(
@@ -155,7 +156,7 @@ fn a_microbatch_quantile_is_its_own() {
     let deep = side(vec![-7.0, -8.0, -9.0]);
     let pairs =
         [Sides { chosen: shallow.clone(), rejected: shallow.clone() }, Sides { chosen: shallow, rejected: deep }];
-    let mut config = LossConfig::smpo();
+    let mut config = LossConfig::from(Loss::Smpo(SmpoConfig::default()));
     config.transforms.lower_clip_percentile = Some(0.5);
     let per_microbatch = evaluate_split(&config, &pairs, &[1, 1]);
     assert!(close(per_microbatch.statistics.clip_bound.value().unwrap(), (-0.2 - 8.0) / 2.0, 1e-12));

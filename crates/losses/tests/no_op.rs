@@ -5,7 +5,7 @@ mod strategies;
 
 use proptest::prelude::*;
 use proptest::sample::select;
-use smpo_losses::config::SmpoConfig;
+use smpo_losses::loss::SmpoConfig;
 use smpo_losses::{EosTerm, Evaluation, Loss, LossConfig, Transforms};
 use strategies::*;
 
@@ -41,7 +41,7 @@ fn eventful() -> impl Strategy<Value = Sides> {
 }
 
 proptest! {
-    #![proptest_config(cases(CASES_OVER_LOSSES / 2))]
+    #![proptest_config(cases(cases_over_losses() / 2))]
 
     #[test]
     fn each_transform_changes_value_and_gradient(loss in select(strictly_monotone_losses()), pairs in batch(eventful())) {

@@ -4,42 +4,15 @@ use std::borrow::Cow;
 
 use smpo_results::{ClaimScope, Decision, Direction, FinishReason, Requirement, Unit};
 
-/// A metric's short name; an unknown id is its own name with spaces.
+/// A metric's short name in the catalogue; an unknown id with underscores as spaces.
 pub fn metric(id: &str) -> Cow<'_, str> {
-    Cow::Borrowed(match id {
-        "eos_rate" => "EOS rate",
-        "loop_rate" => "Loop rate",
-        "seq_rep_1" => "Seq-rep-1",
-        "seq_rep_2" => "Seq-rep-2",
-        "seq_rep_3" => "Seq-rep-3",
-        "seq_rep_4" => "Seq-rep-4",
-        "distinct_1" => "Distinct-1",
-        "distinct_2" => "Distinct-2",
-        "distinct_3" => "Distinct-3",
-        "distinct_4" => "Distinct-4",
-        "self_bleu" => "Self-BLEU",
-        "zlib_ratio" => "Zlib ratio",
-        "broken_rate" => "Broken text",
-        "foreign_script" => "Foreign script",
-        "error_rate" => "Engine errors",
-        "exact_match" => "Exact match",
-        "stops_when_right" => "Stops when right",
-        "eos_hazard" => "EOS hazard",
-        "pref_accuracy_without_eos" => "Preference without EOS",
-        "length" => "Length",
-        "length_restricted_mean" | "length_rmean" => "Restricted mean length",
-        "p_cap" | "cap_rate" => "Reached the cap",
-        "eos_logp_gold" => "Gold EOS log p",
-        "eos_rank_gold" => "Gold EOS rank",
-        "pref_accuracy" => "Preference accuracy",
-        "margin" => "Preference margin",
-        _ => {
-            return match super::inert::short_line(id, 60).replace('_', " ") {
-                same if same == id => Cow::Borrowed(id),
-                spaced => Cow::Owned(spaced),
-            };
-        }
-    })
+    if let Some(info) = smpo_metrics::find(id) {
+        return Cow::Borrowed(info.name);
+    }
+    match super::inert::short_line(id, 60).replace('_', " ") {
+        same if same == id => Cow::Borrowed(id),
+        spaced => Cow::Owned(spaced),
+    }
 }
 
 /// A slice's name: underscores are spaces, the whole suite is "all prompts".

@@ -10,10 +10,11 @@
 //! | `measurements.jsonl` | [`Measurement`] | one prompt a line: each metric's values, by sample; what the gate reads |
 //! | `metrics.json` | [`MetricsFile`] | estimates with intervals, per metric and slice |
 //!
-//! A gate writes `verdict.json` ([`Verdict`]); a leaderboard writes `leaderboard.json` ([`Leaderboard`]).
+//! `smpo logps` writes token log-probs of pairs, one [`LogpsRow`] a line. A gate writes `verdict.json` ([`Verdict`]); a leaderboard writes `leaderboard.json` ([`Leaderboard`]).
 
 pub mod files;
 pub mod leaderboard;
+pub mod logps;
 pub mod manifest;
 pub mod measurement;
 pub mod metric;
@@ -22,6 +23,7 @@ pub mod verdict;
 
 pub use files::{Error, read_json, read_jsonl, write_json, write_jsonl};
 pub use leaderboard::{Board, BoardEntry, BoardMetric, Comparison, CurvePoint, Leaderboard, LoopSpan, WorstSample};
+pub use logps::{LogpsError, LogpsRow, TokenLogps, parse_logps};
 pub use manifest::{EvaluationDir, ModelInfo, RunManifest, SuiteInfo, TerminatorSet};
 pub use measurement::Measurement;
 pub use metric::{Direction, MetricEstimate, MetricsFile, Unit};

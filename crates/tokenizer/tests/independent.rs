@@ -78,7 +78,7 @@ proptest! {
             .enumerate()
             .map(|(at, turn)| if at % 2 == 0 { Message::user(turn) } else { Message::assistant(turn) })
             .collect();
-        if prompt.len() % 2 == 0 {
+        if prompt.len().is_multiple_of(2) {
             prompt.pop();
         }
         for dir in model_dirs() {

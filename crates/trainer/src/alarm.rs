@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
-use smpo_losses::Loss;
 
 use crate::config::{AlarmConfig, TrainConfig};
 use crate::record::StepRecord;
@@ -52,7 +51,8 @@ impl Alarms {
     /// Looks at a run before its first step.
     pub fn before(&mut self, config: &TrainConfig, parameters: usize) -> Option<Alarm> {
         let rules = &config.alarms;
-        let published = highest_published(&config.loss.loss, config.adapter().is_some())?;
+        let rates = config.loss.loss.learning_rates();
+        let published = if config.adapter().is_some() { rates.lora } else { rates.full }?.highest;
         let times = config.learning_rate / published;
         if !rules.enabled || parameters < SMALLEST_JUDGED || times <= rules.learning_rate_factor {
             return None;
@@ -171,31 +171,6 @@ fn mean(values: &[f64]) -> f64 {
 
 /// Published learning rates are of models with more than a billion parameters; small ones take far higher rates.
 const SMALLEST_JUDGED: usize = 100_000_000;
-
-/// The highest peak learning rate of a published recipe, for all weights or for LoRA; `None` where none is known.
-fn highest_published(loss: &Loss, adapters: bool) -> Option<f64> {
-    Some(match (loss, adapters) {
-        // Alpaca, Vicuna; QLoRA (arXiv 2305.14314) for its smaller models.
-        (Loss::Sft(_), false) => 2e-5,
-        (Loss::Sft(_), true) => 2e-4,
-        // VikhrModels' recipes, all with LoRA; nothing is published for all weights.
-        (Loss::Smpo(_), _) => 2e-5,
-        // Zephyr (arXiv 2310.16944) and Tulu 3 (2411.15124) take 5e-7, the paper (2305.18290) 1e-6; LoRA: the
-        // alignment-handbook and effective_llm_alignment 5e-6.
-        (Loss::Dpo(_), false) => 1e-6,
-        (Loss::Dpo(_), true) => 5e-6,
-        // SimPO (arXiv 2405.14734) 3e-7 to 1e-6; effective_llm_alignment 8e-6 with LoRA.
-        (Loss::Simpo(_), false) => 1e-6,
-        (Loss::Simpo(_), true) => 8e-6,
-        // ALMA-R (arXiv 2401.08417), with LoRA.
-        (Loss::Cpo(_), true) => 1e-4,
-        (Loss::Cpo(_), false) => return None,
-        // ORPO (arXiv 2403.07691).
-        (Loss::Orpo(_), _) => 8e-6,
-        // KTO (arXiv 2402.01306): 5e-7 to 5e-6.
-        (Loss::Kto(_), _) => 5e-6,
-    })
-}
 
 #[cfg(test)]
 mod tests {

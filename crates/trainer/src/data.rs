@@ -1,7 +1,7 @@
 //! The rows of a run, as its configuration describes them.
 
 use smpo_data::{Dataset, Row, RowKind, Truncation};
-use smpo_losses::Loss;
+use smpo_losses::{Loss, Pairing};
 
 use crate::config::TrainConfig;
 use crate::error::TrainError;
@@ -28,10 +28,10 @@ pub fn dataset(config: &TrainConfig, bos: Option<u32>) -> Dataset {
 
 /// Kind of rows that a loss is computed on.
 fn kind(loss: &Loss) -> RowKind {
-    match loss {
-        Loss::Sft(_) => RowKind::Examples,
-        Loss::Kto(_) => RowKind::Labelled,
-        _ => RowKind::Pairs,
+    match loss.pairing() {
+        Pairing::SftOnly => RowKind::Examples,
+        Pairing::Unpaired(_) => RowKind::Labelled,
+        Pairing::Pairwise(_) => RowKind::Pairs,
     }
 }
 

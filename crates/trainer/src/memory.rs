@@ -4,7 +4,7 @@ use std::fmt;
 
 use smpo_data::{Row, TokenizedCompletion};
 use smpo_devices::Choice;
-use smpo_losses::Loss;
+use smpo_losses::Pairing;
 use smpo_model::{AdapterInfo, DecoderSpec, LoraConfig, MemoryEstimate, ModelError, TrainingShape};
 use sysinfo::System;
 
@@ -50,7 +50,7 @@ impl MemoryPlan {
         let tokens = max_tokens(config, spec)?.min(step).max(longest);
         let completion_tokens = (tokens as f64 * completions as f64 / longest as f64).ceil() as usize;
         let estimate = MemoryEstimate::new(spec, &shape(config, lora.as_ref(), tokens, completion_tokens))?;
-        let second = matches!(config.loss.loss, Loss::Kto(_)) && lora.is_none();
+        let second = config.loss.loss.needs_mismatched() && lora.is_none();
         let reference = if second { estimate.weights } else { 0 };
         Ok(MemoryPlan { tokens, completion_tokens, lora, estimate, reference })
     }
@@ -61,9 +61,9 @@ impl MemoryPlan {
     /// As for [`MemoryPlan::new`].
     pub fn of_longest(config: &TrainConfig, spec: &DecoderSpec) -> Result<Self, ModelError> {
         let prompt = config.max_prompt_length.unwrap_or(config.max_length / 2).min(config.max_length);
-        let sides = match config.loss.loss {
-            Loss::Sft(_) | Loss::Kto(_) => 1,
-            _ => 2,
+        let sides = match config.loss.loss.pairing() {
+            Pairing::SftOnly | Pairing::Unpaired(_) => 1,
+            Pairing::Pairwise(_) => 2,
         };
         let completions = sides * (config.max_length - prompt);
         Self::new(config, spec, prompt + completions, completions)

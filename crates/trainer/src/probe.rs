@@ -104,7 +104,7 @@ impl<'a> Probe<'a> {
                 completion: self.tokenizer.decode(ids)?,
                 tokens: ids.len(),
                 terminated,
-                looped: smpo_loops::loops(content),
+                looped: smpo_metrics::periodic::ends_in_loop(content),
             });
         }
         write(dir, step, &lines)?;

@@ -125,7 +125,7 @@ fn the_modified_loss_is_not_the_regular_one() {
 #[test]
 fn every_objective_trains() {
     let dir = TempDir::new().unwrap();
-    for kind in ["sft", "smpo", "dpo", "simpo", "cpo", "orpo", "kto"] {
+    for kind in smpo_losses::Loss::KINDS {
         let loss = format!("kind = \"{kind}\"");
         let records = run(&config(&dir.path().join(kind), &loss, &["num_train_epochs=4"]));
         let loss = |record: &StepRecord| record.metric("loss").unwrap();

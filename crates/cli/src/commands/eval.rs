@@ -14,7 +14,7 @@ use comfy_table::CellAlignment;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use smpo_devices::Choice;
-use smpo_eval::{ALL, Suite, metrics};
+use smpo_eval::{ALL, Suite};
 use smpo_inference::http::LogprobBase;
 use smpo_inference::{Generator, HttpConfig, HttpGenerator};
 use smpo_results::{MetricsFile, ModelInfo};
@@ -366,7 +366,7 @@ fn override_suite(suite: &mut Suite, args: &EvalArgs) -> anyhow::Result<()> {
 fn text(name: &str, metrics: &MetricsFile, out: &Path) -> String {
     let mut table = output::table();
     table.set_header([name, "value [95 % interval]", "prompts"]);
-    for info in metrics::all() {
+    for info in smpo_metrics::all().iter().map(|metric| metric.info) {
         if let Some(estimate) = metrics.get(info.id, ALL) {
             table.add_row([info.id.to_owned(), cell(estimate), estimate.n.to_string()]);
         }

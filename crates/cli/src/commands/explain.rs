@@ -7,9 +7,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
-use smpo_losses::explain::{Report, Row, explain, read_rows, summarize};
-use smpo_losses::{LossConfig, Objective};
+use smpo_losses::batch::ROUNDING_ABOVE_ZERO;
+use smpo_losses::explain::{ExplainError, Report, Row, RowTokens, explain, summarize};
+use smpo_losses::{Completion, LossConfig, Objective};
 use smpo_report::inert::short_line;
+use smpo_results::{LogpsRow, TokenLogps, parse_logps};
 use smpo_trainer::TrainConfig;
 use tokenizers::Tokenizer;
 
@@ -44,7 +46,8 @@ pub struct ExplainArgs {
 /// Runs the command.
 pub fn run(args: ExplainArgs) -> Outcome {
     let mut objective = read_objective(&args.config)?;
-    let rows = read_rows(&args.logps, &read(&args.logps)?).usage()?;
+    let stored = parse_logps(&args.logps, &read(&args.logps)?, ROUNDING_ABOVE_ZERO).usage()?;
+    let rows: Vec<Row<'_>> = stored.iter().map(row).collect();
     if let Some(margin) = args.margin.filter(|margin| !(*margin >= 0.0 && margin.is_finite())) {
         return Err(Failure::Usage(anyhow!("--margin: expected a finite number of at least 0, got {margin}")));
     }
@@ -52,7 +55,7 @@ pub fn run(args: ExplainArgs) -> Outcome {
         objective = objective.with_target_margin(margin).usage()?;
     }
     let tokenizer = args.tokenizer.as_deref().map(read_tokenizer).transpose()?;
-    let evaluation = explain(&objective, &args.logps, &rows).usage()?;
+    let evaluation = explain(&objective, &rows).map_err(|error| placed(&args.logps, &stored, error)).usage()?;
     match args.format {
         Format::Json => output::print_json(&Report::new(&rows, &evaluation))?,
         Format::Text => {
@@ -71,6 +74,30 @@ pub fn run(args: ExplainArgs) -> Outcome {
         }
     }
     Ok(Exit::Success)
+}
+
+fn row(stored: &LogpsRow) -> Row<'_> {
+    fn completion(tokens: &TokenLogps) -> Completion<'_> {
+        let TokenLogps { logps, is_terminator, ref_logps, .. } = tokens;
+        Completion { logps, is_terminator, ref_logps: ref_logps.as_deref() }
+    }
+    fn tokens(tokens: &TokenLogps) -> RowTokens<'_> {
+        RowTokens { ids: &tokens.ids, completion: completion(tokens) }
+    }
+    Row {
+        id: &stored.id,
+        chosen: stored.chosen.as_ref().map(tokens),
+        rejected: stored.rejected.as_ref().map(tokens),
+        kl: stored.kl.as_ref().map(completion),
+    }
+}
+
+/// The error with its file, and its line if one row is at fault.
+fn placed(path: &Path, stored: &[LogpsRow], error: ExplainError) -> anyhow::Error {
+    match &error {
+        ExplainError::Missing { row, .. } => anyhow!("{}:{}: {error}", path.display(), stored[*row].line),
+        ExplainError::Batch(_) => anyhow!("{}: {error}", path.display()),
+    }
 }
 
 fn read(path: &Path) -> Result<String, Failure> {
@@ -143,7 +170,7 @@ fn name(tokenizer: Option<&Tokenizer>, id: u32) -> String {
     known.map_or_else(|| id.to_string(), |text| format!("'{}' {id}", short_line(&text, 24)))
 }
 
-fn no_such_pair(path: &Path, id: &str, rows: &[Row]) -> anyhow::Error {
-    let hint = smpo_suggest::did_you_mean(id, rows.iter().map(|row| row.id.as_str()));
+fn no_such_pair(path: &Path, id: &str, rows: &[Row<'_>]) -> anyhow::Error {
+    let hint = smpo_suggest::did_you_mean(id, rows.iter().map(|row| row.id));
     anyhow!("--pair: {} has no pair `{id}`{hint}", path.display())
 }

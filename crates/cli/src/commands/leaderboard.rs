@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use smpo_eval::metrics;
 use smpo_files::write_whole;
 use smpo_gate::ranking::{RankingOptions, boards};
 use smpo_gate::{GateError, Policy, Run};
@@ -106,8 +105,8 @@ pub(super) fn write(site: Site) -> Result<Leaderboard, Failure> {
         seed: site.seed,
         worst_per_entry: (240 / runs.len().max(1)).clamp(4, 12),
         completion_bytes: COMPLETION_BYTES,
-        describe: &|id| metrics::find(id).map(|info| info.description.to_owned()),
-        find_loop: &metrics::loop_rate::find,
+        describe: &|id| smpo_metrics::find(id).map(|info| info.description.to_owned()),
+        find_loop: &smpo_metrics::metric::loop_rate::find,
     };
     let mut boards = boards(runs, &options).map_err(blame)?;
     let mut names = BTreeSet::new();

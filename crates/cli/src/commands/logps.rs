@@ -3,10 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
-use serde::Serialize;
 use smpo_data::{Truncation, encode_pair, read_pairs};
 use smpo_model::{Decoder, ModelDir, Placement};
-use smpo_results::write_jsonl;
+use smpo_results::{LogpsRow, TokenLogps, write_jsonl};
 use smpo_tokenizer::ChatTokenizer;
 use smpo_trainer::{Row, RowLogps, TokenizedCompletion, on_device, row_logps};
 
@@ -43,23 +42,6 @@ pub struct LogpsArgs {
     /// CPU threads [default: all cores]
     #[arg(long)]
     threads: Option<usize>,
-}
-
-/// One line.
-#[derive(Serialize)]
-struct Line<'a> {
-    id: &'a str,
-    chosen: Side<'a>,
-    rejected: Side<'a>,
-}
-
-#[derive(Serialize)]
-struct Side<'a> {
-    ids: &'a [u32],
-    logps: Vec<f64>,
-    is_terminator: &'a [bool],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ref_logps: Option<Vec<f64>>,
 }
 
 /// Pairs between two looks for Ctrl-C.
@@ -121,23 +103,17 @@ pub fn run(args: LogpsArgs) -> Outcome {
     Ok(Exit::Success)
 }
 
-fn line(row: &Row, policy: RowLogps, reference: RowLogps) -> Line<'_> {
-    fn side(
-        completion: Option<&TokenizedCompletion>,
-        logps: Option<Vec<f64>>,
-        ref_logps: Option<Vec<f64>>,
-    ) -> Side<'_> {
-        Side {
-            ids: completion.map_or(&[], TokenizedCompletion::ids),
-            logps: logps.unwrap_or_default(),
-            is_terminator: completion.map_or(&[], TokenizedCompletion::is_terminator),
-            ref_logps,
-        }
-    }
-    Line {
-        id: &row.id,
-        chosen: side(row.chosen.as_ref(), policy.chosen, reference.chosen),
-        rejected: side(row.rejected.as_ref(), policy.rejected, reference.rejected),
+fn line(row: &Row, policy: RowLogps, reference: RowLogps) -> LogpsRow {
+    let side = |completion: &Option<TokenizedCompletion>, logps: Option<Vec<f64>>, ref_logps| {
+        let completion = completion.as_ref()?;
+        let (ids, is_terminator) = (completion.ids().to_vec(), completion.is_terminator().to_vec());
+        Some(TokenLogps { ids, logps: logps.unwrap_or_default(), is_terminator, ref_logps })
+    };
+    LogpsRow {
+        id: row.id.clone(),
+        chosen: side(&row.chosen, policy.chosen, reference.chosen),
+        rejected: side(&row.rejected, policy.rejected, reference.rejected),
+        ..LogpsRow::default()
     }
 }
 

@@ -104,22 +104,10 @@ fn directories(out: &Path, models: &[ModelCompletions]) -> Result<Vec<PathBuf>, 
     models.iter().map(place).collect()
 }
 
-/// Columns of the table, where any model has them.
-const COLUMNS: [&str; 9] = [
-    "eos_rate",
-    "loop_rate",
-    "exact_match",
-    "stops_when_right",
-    "broken_rate",
-    "seq_rep_4",
-    "zlib_ratio",
-    "self_bleu",
-    "error_rate",
-];
-
 fn text(scored: &[Scored]) -> String {
     let has = |id: &str| scored.iter().any(|model| model.metrics.get(id, ALL).is_some());
-    let columns: Vec<&str> = COLUMNS.into_iter().filter(|id| has(id)).collect();
+    let summary = smpo_metrics::all().iter().map(|metric| metric.info).filter(|info| info.summary);
+    let columns: Vec<&str> = summary.map(|info| info.id).filter(|id| has(id)).collect();
     let mut table = output::table();
     table.set_header(["model", "prompts"].into_iter().chain(columns.iter().copied()));
     for model in scored {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use smpo_gate::{Run, catalog};
+use smpo_gate::Run;
 use smpo_results::{
     Measurement, MetricEstimate, MetricsFile, ModelInfo, RunManifest, SCHEMA_VERSION, Sampler, SuiteInfo,
     TerminatorSet, write_json, write_jsonl,
@@ -78,7 +78,7 @@ impl Build for Run {
 
     /// Lists the metric in `metrics.json`.
     fn declare(mut self, metric: &str) -> Run {
-        if let Some(known) = catalog::find(metric) {
+        if let Some(known) = smpo_metrics::find(metric) {
             self.metrics.metrics.push(MetricEstimate {
                 metric: metric.into(),
                 slice: "all".into(),

@@ -1,57 +1,49 @@
-//! What a loss does with stored log-probs: its parts, its clipping, the weight of every token, and the tokens that carry
-//! most of the gradient. All rows are one batch.
+//! Explanation of a loss on given log-probs: its parts, its clipping, the weight of every token, and the tokens that
+//! carry most of the gradient. All rows are one batch.
 
 mod report;
 mod row;
 mod tokens;
 
-use std::path::PathBuf;
-
 pub use report::{Clip, PairReport, Report};
-pub use row::{Row, RowError, RowTokens, read_rows};
+pub use row::{Row, RowTokens};
 pub use tokens::{TokenSummary, summarize};
 
-use crate::batch::{Batch, Pair, Side};
+use crate::batch::{Batch, Pair};
 use crate::error::BatchError;
 use crate::evaluation::Evaluation;
 use crate::objective::Objective;
 use crate::transform::WinsorState;
 
-/// Why stored log-probs cannot be explained.
+/// Rows that do not fit a loss.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum ExplainError {
-    /// A row lacks what this loss needs.
-    #[error(transparent)]
-    Row(#[from] RowError),
-    /// The batch as a whole does not fit the loss.
-    #[error("{}: {source}", path.display())]
-    Batch {
-        /// The file.
-        path: PathBuf,
-        /// What does not fit.
-        source: BatchError,
+    /// A row lacks a completion or log-probs that this loss needs.
+    #[error("`{field}`: expected {expected}, got nothing")]
+    Missing {
+        /// Index of the row.
+        row: usize,
+        /// The absent field, as in `chosen.ref_logps`.
+        field: String,
+        /// Description of the expected value.
+        expected: String,
     },
+    /// The batch as a whole does not fit the loss.
+    #[error(transparent)]
+    Batch(#[from] BatchError),
 }
 
 /// Evaluates `objective` on all rows as one batch, at the end of its schedules.
 ///
 /// # Errors
 ///
-/// [`ExplainError`] with path and line where one row is at fault.
-pub fn explain(objective: &Objective, path: &std::path::Path, rows: &[Row]) -> Result<Evaluation, ExplainError> {
-    for row in rows {
-        row.check(path, objective)?;
+/// [`ExplainError`] with the index of a row that does not fit the loss.
+pub fn explain(objective: &Objective, rows: &[Row<'_>]) -> Result<Evaluation, ExplainError> {
+    for (index, row) in rows.iter().enumerate() {
+        row.check(index, objective)?;
     }
-    let pairs: Vec<Pair<'_>> = rows
-        .iter()
-        .map(|row| Pair {
-            chosen: row.side(Side::Chosen).map(RowTokens::completion),
-            rejected: row.side(Side::Rejected).map(RowTokens::completion),
-        })
-        .collect();
-    let mismatched: Vec<_> = rows.iter().filter_map(|row| row.kl.as_ref()).map(RowTokens::completion).collect();
+    let pairs: Vec<Pair<'_>> = rows.iter().map(Row::pair).collect();
+    let mismatched: Vec<_> = rows.iter().filter_map(|row| row.kl).collect();
     let batch = Batch { mismatched: &mismatched, ..Batch::new(&pairs) };
-    objective
-        .evaluate(&batch, &mut WinsorState::default())
-        .map_err(|source| ExplainError::Batch { path: path.to_owned(), source })
+    Ok(objective.evaluate(&batch, &mut WinsorState::default())?)
 }

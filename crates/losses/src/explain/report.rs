@@ -1,4 +1,4 @@
-//! The result as data: the JSON of `smpo explain`.
+//! The JSON of `smpo explain`.
 
 use serde::Serialize;
 
@@ -16,13 +16,13 @@ pub struct Report {
     pub sft_chosen_loss: f64,
     /// The same on rejected.
     pub sft_rejected_loss: f64,
-    /// What was clipped.
+    /// Clipping.
     pub clip: Clip,
     /// One entry per row.
     pub pairs: Vec<PairReport>,
 }
 
-/// What winsorizing and the floor did.
+/// Clipping by winsorizing and the floor.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Clip {
     /// The effective lower bound on rejected ℓ, max(Q, floor), in nats; `None` when both are off.
@@ -51,11 +51,11 @@ pub struct PairReport {
 }
 
 impl Report {
-    /// The report of `evaluation`, which [`explain`](super::explain) made of `rows`.
-    pub fn new(rows: &[Row], evaluation: &Evaluation) -> Self {
+    /// The report of `evaluation`, the result of [`explain`](super::explain) on `rows`.
+    pub fn new(rows: &[Row<'_>], evaluation: &Evaluation) -> Self {
         let statistics = &evaluation.statistics;
         let pairs = rows.iter().zip(&evaluation.pairs).map(|(row, pair)| PairReport {
-            id: row.id.clone(),
+            id: row.id.to_owned(),
             po_loss: pair.po_loss,
             chosen_reward: pair.chosen_reward,
             rejected_reward: pair.rejected_reward,

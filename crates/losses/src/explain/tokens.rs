@@ -1,9 +1,9 @@
-//! Which tokens carry the gradient.
+//! The tokens that carry the gradient.
 
 use std::collections::BTreeMap;
 
 use super::row::Row;
-use crate::batch::Side;
+use crate::batch::{Completion, Side};
 use crate::evaluation::Evaluation;
 
 /// All occurrences of one token on one side.
@@ -13,9 +13,9 @@ pub struct TokenSummary {
     pub side: Side,
     /// The token.
     pub id: u32,
-    /// Whether it ends a turn there.
+    /// True if it ends a turn there.
     pub is_terminator: bool,
-    /// How often it occurs.
+    /// Number of occurrences.
     pub count: usize,
     /// Mean ℓ, in nats.
     pub mean_logp: f64,
@@ -24,7 +24,7 @@ pub struct TokenSummary {
     /// Share of Σ|∂L/∂ℓ| over the batch.
     pub weight_share: f64,
     /// Share of Σ|∂L/∂z| over the batch, z the token's own logit: ∂L/∂z = w·(1 − e^ℓ). A mean gives every token of a
-    /// completion the same w, yet a token that is already certain pulls at nothing; this tells them apart.
+    /// completion the same w, yet the gradient at the logit of a token that is already certain vanishes.
     pub pull_share: f64,
     /// Mean of ℓ − ref over the occurrences that have a reference, in nats.
     pub mean_change: Option<f64>,
@@ -42,20 +42,21 @@ struct Sums {
 }
 
 /// Every token of the batch by side and kind, the largest pull first.
-pub fn summarize(rows: &[Row], evaluation: &Evaluation) -> Vec<TokenSummary> {
+pub fn summarize(rows: &[Row<'_>], evaluation: &Evaluation) -> Vec<TokenSummary> {
     let mut sums: BTreeMap<(u32, bool, bool), Sums> = BTreeMap::new();
     for (row, pair) in rows.iter().zip(&evaluation.pairs) {
         for (side, weights) in [(Side::Chosen, &pair.chosen_weights), (Side::Rejected, &pair.rejected_weights)] {
             let Some(tokens) = row.side(side) else { continue };
-            for (t, (weight, logp)) in weights.iter().zip(&tokens.logps).enumerate() {
-                let key = (tokens.ids[t], side == Side::Rejected, tokens.is_terminator[t]);
+            let Completion { logps, is_terminator, ref_logps } = tokens.completion;
+            for (t, (weight, logp)) in weights.iter().zip(logps).enumerate() {
+                let key = (tokens.ids[t], side == Side::Rejected, is_terminator[t]);
                 let sums = sums.entry(key).or_default();
                 sums.count += 1;
                 sums.logp += logp;
                 sums.weight += weight;
                 sums.size += weight.abs();
                 sums.pull += weight.abs() * -logp.min(0.0).exp_m1();
-                if let Some(reference) = &tokens.ref_logps {
+                if let Some(reference) = ref_logps {
                     sums.change += logp - reference[t];
                     sums.referenced += 1;
                 }

@@ -4,8 +4,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{PairLoss, PairTerms, Score, SftWeights, require};
+use crate::catalog::{FlatKeys, PublishedRate, PublishedRates, Spelling, UsualRange};
 use crate::error::ConfigError;
+use crate::function::{Direction, LossFunction, PairTerms, Pairing, PairwiseLoss, Score, SftWeights, require};
 use crate::logistic::{log_sigmoid, sigmoid};
 use crate::reduction::Reduction;
 
@@ -22,7 +23,7 @@ pub enum DpoLossType {
     Ipo,
 }
 
-/// DPO's own keys. At most one of `average_log_prob`, `ld_alpha` and `sampo_seed`.
+/// DPO and its variants. At most one of `average_log_prob`, `ld_alpha` and `sampo_seed`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DpoConfig {
@@ -67,20 +68,65 @@ impl Default for DpoConfig {
     }
 }
 
-impl DpoConfig {
-    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
-        require("dpo", "beta", "finite and greater than 0", self.beta, self.beta > 0.0)?;
+const BETAS: &str = "0.1 in arXiv 2305.18290, 0.01 in the alignment-handbook, 0.1 to 0.5 in torchtune";
+
+impl LossFunction for DpoConfig {
+    const KIND: &'static str = "dpo";
+    const FLAT_KEYS: FlatKeys = FlatKeys {
+        spellings: &[
+            Spelling::same("beta"),
+            Spelling::same("loss_type"),
+            Spelling::same("label_smoothing"),
+            Spelling::same("reference_free"),
+            Spelling::same("rpo_alpha"),
+            Spelling::same("ld_alpha"),
+        ],
+        distinctive: &[],
+        // TRL's other trainers began as copies of its DPO trainer.
+        suggestive: &["rpo_alpha", "reference_free"],
+        loss_types: &[],
+    };
+    const USUAL: &'static [UsualRange] = &[
+        UsualRange { key: "beta", from: 0.01, to: 0.5, source: BETAS },
+        UsualRange { key: "rpo_alpha", from: 1.0, to: 1.0, source: "arXiv 2404.19733" },
+    ];
+    const LEARNING_RATES: PublishedRates = PublishedRates {
+        full: Some(PublishedRate {
+            highest: 1e-6,
+            source: "arXiv 2305.18290; 5e-7 in Zephyr, arXiv 2310.16944, and Tulu 3, arXiv 2411.15124",
+        }),
+        lora: Some(PublishedRate { highest: 5e-6, source: "the alignment-handbook, effective_llm_alignment" }),
+    };
+
+    fn variants() -> Vec<Self> {
+        let default = Self::default;
+        vec![
+            default(),
+            Self { label_smoothing: 0.1, ..default() },
+            Self { loss_type: DpoLossType::Hinge, beta: 0.4, ..default() },
+            Self { loss_type: DpoLossType::Ipo, ..default() },
+            Self { rpo_alpha: Some(0.5), ..default() },
+            Self { dpop_lambda: Some(5.0), ..default() },
+            Self { average_log_prob: true, beta: 1.0, ..default() },
+            Self { ld_alpha: Some(0.3), ..default() },
+            Self { sampo_seed: Some(1), ..default() },
+            Self { reference_free: true, ..default() },
+        ]
+    }
+
+    fn validate(&self) -> Result<(), ConfigError> {
+        require(Self::KIND, "beta", "finite and greater than 0", self.beta, self.beta > 0.0)?;
         let epsilon = self.label_smoothing;
-        require("dpo", "label_smoothing", "in [0, 0.5)", epsilon, (0.0..0.5).contains(&epsilon))?;
+        require(Self::KIND, "label_smoothing", "in [0, 0.5)", epsilon, (0.0..0.5).contains(&epsilon))?;
         for (field, weight) in [("rpo_alpha", self.rpo_alpha), ("dpop_lambda", self.dpop_lambda)] {
             if let Some(weight) = weight {
-                require("dpo", field, "finite and at least 0", weight, weight >= 0.0)?;
+                require(Self::KIND, field, "finite and at least 0", weight, weight >= 0.0)?;
             }
         }
         if let Some(alpha) = self.ld_alpha {
-            require("dpo", "ld_alpha", "in [0, 1]", alpha, (0.0..=1.0).contains(&alpha))?;
+            require(Self::KIND, "ld_alpha", "in [0, 1]", alpha, (0.0..=1.0).contains(&alpha))?;
         }
-        let no_effect = |field, because| Err(ConfigError::NoEffect { kind: "dpo", field, because });
+        let no_effect = |field, because| Err(ConfigError::NoEffect { kind: Self::KIND, field, because });
         if epsilon > 0.0 && self.loss_type != DpoLossType::Sigmoid {
             return no_effect("label_smoothing", "unless `loss_type` is \"sigmoid\"");
         }
@@ -96,12 +142,29 @@ impl DpoConfig {
         Ok(())
     }
 
-    pub(crate) fn sft_weights(&self) -> SftWeights {
+    fn pairing(&self) -> Pairing<'_> {
+        Pairing::Pairwise(self)
+    }
+
+    fn needs_reference(&self) -> bool {
+        !self.reference_free
+    }
+
+    fn sft_weights(&self) -> SftWeights {
         SftWeights { chosen: self.rpo_alpha.unwrap_or(0.0), rejected: 0.0 }
+    }
+
+    fn direction(&self) -> Direction {
+        match self.loss_type {
+            DpoLossType::Sigmoid if self.label_smoothing > 0.0 => Direction::Both,
+            DpoLossType::Sigmoid => Direction::AlwaysDown,
+            DpoLossType::Hinge => Direction::DownOrZero,
+            DpoLossType::Ipo => Direction::Both,
+        }
     }
 }
 
-impl PairLoss for DpoConfig {
+impl PairwiseLoss for DpoConfig {
     fn reduction(&self) -> Reduction {
         match (self.ld_alpha, self.sampo_seed) {
             (Some(alpha), _) => Reduction::LengthDesensitized { alpha },
@@ -116,9 +179,9 @@ impl PairLoss for DpoConfig {
         let fallen = (-chosen.ratio()).max(0.0);
         let positive = self.dpop_lambda.unwrap_or(0.0);
         let h = chosen.ratio() - rejected.ratio() - positive * fallen;
-        let h_by_chosen = if fallen > 0.0 { 1.0 + positive } else { 1.0 };
+        let d_h_chosen = if fallen > 0.0 { 1.0 + positive } else { 1.0 };
         // Value and derivative by h.
-        let (value, slope) = match self.loss_type {
+        let (value, d_h) = match self.loss_type {
             DpoLossType::Sigmoid => {
                 let (z, epsilon) = (beta * h, self.label_smoothing);
                 let value = -(1.0 - epsilon) * log_sigmoid(z) - epsilon * log_sigmoid(-z);
@@ -135,8 +198,8 @@ impl PairLoss for DpoConfig {
         };
         PairTerms {
             value,
-            by_chosen: slope * h_by_chosen,
-            by_rejected: -slope,
+            d_chosen: d_h * d_h_chosen,
+            d_rejected: -d_h,
             chosen_reward: beta * chosen.ratio(),
             rejected_reward: beta * rejected.ratio(),
         }

@@ -3,12 +3,14 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Score, require};
 use crate::batch::{Batch, Side};
+use crate::catalog::{FlatKeys, PublishedRate, PublishedRates, Spelling, UsualRange};
 use crate::error::{BatchError, ConfigError};
+use crate::function::{CompletionTerms, Direction, LossFunction, Pairing, Score, SftWeights, UnpairedLoss, require};
 use crate::logistic::sigmoid;
+use crate::reduction::Reduction;
 
-/// Where the baseline z comes from.
+/// Estimate of the baseline z.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum KlBaseline {
@@ -19,7 +21,7 @@ pub enum KlBaseline {
     Zero,
 }
 
-/// KTO's own keys. With r = logp − ref, a chosen completion costs λ₊·(1 − σ(β(r − z))) and a rejected one
+/// KTO. With r = logp − ref, a chosen completion costs λ₊·(1 − σ(β(r − z))) and a rejected one
 /// λ₋·(1 − σ(β(z − r))); the loss is the mean over completions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -40,27 +42,71 @@ impl Default for KtoConfig {
     }
 }
 
-/// One completion's loss.
-pub(crate) struct CompletionTerms {
-    pub(crate) value: f64,
-    /// ∂value/∂(policy score).
-    pub(crate) by_score: f64,
-    pub(crate) reward: f64,
-}
+const BALANCE: &str = "TRL, for as many completions of each kind: λ₊·n₊ to λ₋·n₋ is 1:1 to 4:3";
 
-impl KtoConfig {
-    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
-        require("kto", "beta", "finite and greater than 0", self.beta, self.beta > 0.0)?;
+impl LossFunction for KtoConfig {
+    const KIND: &'static str = "kto";
+    const FLAT_KEYS: FlatKeys = FlatKeys {
+        spellings: &[Spelling::same("beta"), Spelling::same("desirable_weight"), Spelling::same("undesirable_weight")],
+        distinctive: &["desirable_weight", "undesirable_weight"],
+        suggestive: &[],
+        loss_types: &["kto"],
+    };
+    const USUAL: &'static [UsualRange] = &[
+        UsualRange { key: "beta", from: 0.1, to: 0.1, source: "arXiv 2402.01306 and TRL" },
+        UsualRange { key: "desirable_weight", from: 1.0, to: 1.33, source: BALANCE },
+        UsualRange { key: "undesirable_weight", from: 1.0, to: 1.33, source: BALANCE },
+    ];
+    const LEARNING_RATES: PublishedRates = PublishedRates {
+        full: Some(PublishedRate { highest: 5e-6, source: "arXiv 2402.01306 and TRL, from 5e-7" }),
+        lora: Some(PublishedRate { highest: 5e-6, source: "that of all weights; none is published" }),
+    };
+
+    fn variants() -> Vec<Self> {
+        vec![
+            Self::default(),
+            Self { desirable_weight: 1.5, ..Self::default() },
+            Self { kl_baseline: KlBaseline::Zero, ..Self::default() },
+        ]
+    }
+
+    fn validate(&self) -> Result<(), ConfigError> {
+        require(Self::KIND, "beta", "finite and greater than 0", self.beta, self.beta > 0.0)?;
         for (field, weight) in
             [("desirable_weight", self.desirable_weight), ("undesirable_weight", self.undesirable_weight)]
         {
-            require("kto", field, "finite and at least 0", weight, weight >= 0.0)?;
+            require(Self::KIND, field, "finite and at least 0", weight, weight >= 0.0)?;
         }
         Ok(())
     }
 
-    /// z of the step, in nats.
-    pub(crate) fn baseline(&self, batch: &Batch<'_>) -> Result<f64, BatchError> {
+    fn pairing(&self) -> Pairing<'_> {
+        Pairing::Unpaired(self)
+    }
+
+    fn needs_reference(&self) -> bool {
+        true
+    }
+
+    fn sft_weights(&self) -> SftWeights {
+        SftWeights::default()
+    }
+
+    fn direction(&self) -> Direction {
+        Direction::AlwaysDown
+    }
+}
+
+impl UnpairedLoss for KtoConfig {
+    fn reduction(&self) -> Reduction {
+        Reduction::Sum
+    }
+
+    fn needs_mismatched(&self) -> bool {
+        self.kl_baseline == KlBaseline::Mismatched
+    }
+
+    fn baseline(&self, batch: &Batch<'_>) -> Result<f64, BatchError> {
         if self.kl_baseline == KlBaseline::Zero {
             return Ok(0.0);
         }
@@ -73,7 +119,7 @@ impl KtoConfig {
         Ok((log_ratios.sum::<f64>() / batch.mismatched.len() as f64).max(0.0))
     }
 
-    pub(crate) fn completion(&self, side: Side, score: Score, baseline: f64) -> CompletionTerms {
+    fn completion(&self, side: Side, score: Score, baseline: f64) -> CompletionTerms {
         let (sign, weight) = match side {
             Side::Chosen => (1.0, self.desirable_weight),
             Side::Rejected => (-1.0, self.undesirable_weight),
@@ -82,7 +128,7 @@ impl KtoConfig {
         // 1 − σ(z) = σ(−z), and σ' = σ(z)·σ(−z).
         CompletionTerms {
             value: weight * sigmoid(-z),
-            by_score: -sign * self.beta * weight * sigmoid(z) * sigmoid(-z),
+            d_score: -sign * self.beta * weight * sigmoid(z) * sigmoid(-z),
             reward: self.beta * score.ratio(),
         }
     }

@@ -1,8 +1,4 @@
-//! The losses: one file each.
-//!
-//! A pair loss sees one score per completion ([`Reduction`]) and gives a value and its
-//! derivative by either score; the chain from scores to tokens is the same for all and lives in
-//! [`objective`](crate::objective).
+//! The losses: one file each, one line each in the table below.
 
 pub mod cpo;
 pub mod dpo;
@@ -12,58 +8,32 @@ pub mod sft;
 pub mod simpo;
 pub mod smpo;
 
+use serde::{Serialize, Serializer};
+
+use crate::catalog::{LossEntry, PublishedRates, losses};
 use crate::error::ConfigError;
-use crate::reduction::Reduction;
+use crate::function::{Direction, LossFunction, Pairing, SftWeights};
 
-/// One completion's score under the policy and under the reference (0 where the loss has none), in nats.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Score {
-    pub(crate) policy: f64,
-    pub(crate) reference: f64,
+losses! {
+    /// Supervised fine-tuning: likelihood of completions.
+    Sft(sft::SftConfig),
+    /// Simple margin preference optimization.
+    Smpo(smpo::SmpoConfig),
+    /// Direct preference optimization and variants.
+    Dpo(dpo::DpoConfig),
+    /// Simple preference optimization.
+    Simpo(simpo::SimpoConfig),
+    /// Contrastive preference optimization.
+    Cpo(cpo::CpoConfig),
+    /// Odds-ratio preference optimization.
+    Orpo(orpo::OrpoConfig),
+    /// Kahneman–Tversky optimization.
+    Kto(kto::KtoConfig),
 }
 
-impl Score {
-    /// log π − log ref.
-    pub(crate) fn ratio(&self) -> f64 {
-        self.policy - self.reference
+impl Loss {
+    /// True if [`Batch::mismatched`](crate::Batch) must be given.
+    pub fn needs_mismatched(&self) -> bool {
+        matches!(self.pairing(), Pairing::Unpaired(loss) if loss.needs_mismatched())
     }
-}
-
-/// A pair loss at one pair of scores.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct PairTerms {
-    pub(crate) value: f64,
-    /// ∂value/∂(policy score of chosen).
-    pub(crate) by_chosen: f64,
-    /// ∂value/∂(policy score of rejected).
-    pub(crate) by_rejected: f64,
-    pub(crate) chosen_reward: f64,
-    pub(crate) rejected_reward: f64,
-}
-
-/// A loss that compares the two sides of a pair.
-pub(crate) trait PairLoss {
-    /// How a completion becomes a score.
-    fn reduction(&self) -> Reduction;
-
-    /// The loss of one pair.
-    fn pair(&self, chosen: Score, rejected: Score) -> PairTerms;
-}
-
-/// Weights of the cross-entropy parts in the whole objective.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(crate) struct SftWeights {
-    pub(crate) chosen: f64,
-    pub(crate) rejected: f64,
-}
-
-/// A field's range check, shared by all losses.
-pub(crate) fn require(
-    kind: &'static str,
-    field: &'static str,
-    range: &'static str,
-    given: f64,
-    holds: bool,
-) -> Result<(), ConfigError> {
-    if holds && given.is_finite() { Ok(()) } else { Err(ConfigError::OutOfRange { kind, field, range, given }) }
 }

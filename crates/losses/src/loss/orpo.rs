@@ -3,15 +3,16 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{PairLoss, PairTerms, Score, SftWeights, require};
+use crate::catalog::{FlatKeys, PublishedRate, PublishedRates, Spelling, UsualRange};
 use crate::error::ConfigError;
+use crate::function::{Direction, LossFunction, PairTerms, Pairing, PairwiseLoss, Score, SftWeights, require};
 use crate::logistic::{log_sigmoid, log1mexp, sigmoid};
 use crate::reduction::Reduction;
 
 /// Log-probs come from float32, where a probability nearer to 1 than this cannot be told from 1.
 const NEAREST_TO_ONE: f64 = 1.0 / (1 << 24) as f64;
 
-/// ORPO's own keys. The objective is NLL(y+) − λ·log σ(log odds(y+) − log odds(y−)), odds from e^s.
+/// ORPO. The objective is NLL(y+) − λ·log σ(log odds(y+) − log odds(y−)), odds from e^s.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct OrpoConfig {
@@ -26,39 +27,69 @@ impl Default for OrpoConfig {
     }
 }
 
-impl OrpoConfig {
-    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
-        require("orpo", "lambda", "finite and greater than 0", self.lambda, self.lambda > 0.0)
+impl LossFunction for OrpoConfig {
+    const KIND: &'static str = "orpo";
+    const FLAT_KEYS: FlatKeys = FlatKeys {
+        spellings: &[Spelling::renamed("beta", "lambda")],
+        distinctive: &[],
+        suggestive: &[],
+        loss_types: &[],
+    };
+    const USUAL: &'static [UsualRange] =
+        &[UsualRange { key: "lambda", from: 0.1, to: 0.25, source: "arXiv 2403.07691: 0.1 for Mistral 7B" }];
+    const LEARNING_RATES: PublishedRates = PublishedRates {
+        full: Some(PublishedRate { highest: 8e-6, source: "arXiv 2403.07691" }),
+        lora: Some(PublishedRate { highest: 8e-6, source: "that of all weights; none is published" }),
+    };
+
+    fn variants() -> Vec<Self> {
+        vec![Self::default()]
     }
 
-    pub(crate) fn sft_weights(&self) -> SftWeights {
+    fn validate(&self) -> Result<(), ConfigError> {
+        require(Self::KIND, "lambda", "finite and greater than 0", self.lambda, self.lambda > 0.0)
+    }
+
+    fn pairing(&self) -> Pairing<'_> {
+        Pairing::Pairwise(self)
+    }
+
+    fn needs_reference(&self) -> bool {
+        false
+    }
+
+    fn sft_weights(&self) -> SftWeights {
         SftWeights { chosen: 1.0, rejected: 0.0 }
+    }
+
+    fn direction(&self) -> Direction {
+        Direction::AlwaysDown
     }
 }
 
 /// log(e^s / (1 − e^s)) and its derivative 1 / (1 − e^s).
 ///
 /// Odds end at s = 0. A certain completion gets there, and an inverted EOS term goes past it. From p = 1 − 2⁻²⁴ on the
-/// log-odds therefore continue with slope 1: still monotone, so the term still pushes, and still finite.
+/// log-odds therefore continue with derivative 1: still monotone, so the term still pushes, and still finite.
 fn log_odds(s: f64) -> (f64, f64) {
     let edge = -NEAREST_TO_ONE;
     if s < edge { (s - log1mexp(s), -1.0 / s.exp_m1()) } else { (s - log1mexp(edge), 1.0) }
 }
 
-impl PairLoss for OrpoConfig {
+impl PairwiseLoss for OrpoConfig {
     fn reduction(&self) -> Reduction {
         Reduction::Mean
     }
 
     fn pair(&self, chosen: Score, rejected: Score) -> PairTerms {
-        let (chosen_odds, by_chosen) = log_odds(chosen.policy);
-        let (rejected_odds, by_rejected) = log_odds(rejected.policy);
+        let (chosen_odds, d_odds_chosen) = log_odds(chosen.policy);
+        let (rejected_odds, d_odds_rejected) = log_odds(rejected.policy);
         let z = chosen_odds - rejected_odds;
-        let slope = -self.lambda * sigmoid(-z);
+        let grad = -self.lambda * sigmoid(-z);
         PairTerms {
             value: -self.lambda * log_sigmoid(z),
-            by_chosen: slope * by_chosen,
-            by_rejected: -slope * by_rejected,
+            d_chosen: grad * d_odds_chosen,
+            d_rejected: -grad * d_odds_rejected,
             chosen_reward: self.lambda * chosen.policy,
             rejected_reward: self.lambda * rejected.policy,
         }
@@ -72,11 +103,11 @@ mod tests {
     #[test]
     fn log_odds_are_those_of_the_probability_and_continue_past_certainty() {
         let p = 0.8_f64;
-        let (value, slope) = log_odds(p.ln());
+        let (value, derivative) = log_odds(p.ln());
         assert!((value - (p / (1.0 - p)).ln()).abs() < 1e-12);
-        assert!((slope - 1.0 / (1.0 - p)).abs() < 1e-12);
-        let (certain, slope) = log_odds(0.0);
-        assert!(certain > 16.0 && slope == 1.0);
+        assert!((derivative - 1.0 / (1.0 - p)).abs() < 1e-12);
+        let (certain, derivative) = log_odds(0.0);
+        assert!(certain > 16.0 && derivative == 1.0);
         assert!((log_odds(0.5).0 - certain - 0.5).abs() < 1e-12);
     }
 }

@@ -6,12 +6,13 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{PairLoss, PairTerms, Score, SftWeights, require};
+use crate::catalog::{FlatKeys, PublishedRate, PublishedRates, Spelling, UsualRange};
 use crate::error::ConfigError;
+use crate::function::{Direction, LossFunction, PairTerms, Pairing, PairwiseLoss, Score, SftWeights, require};
 use crate::logistic::{log_sigmoid, sigmoid};
 use crate::reduction::Reduction;
 
-/// Where the margin schedule starts, in nats per token.
+/// Start of the margin schedule, in nats per token.
 const FIRST_MARGIN: f64 = 0.01;
 
 /// The pair loss as a function of Δ = s(y+) − s(y−) − γ.
@@ -31,7 +32,7 @@ pub enum SmpoLossType {
     Ipo,
 }
 
-/// SMPO's own keys.
+/// SMPO. The objective is the mean pair loss + ρ·NLL(y+) + (1 − ρ)·NLL(y−).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SmpoConfig {
@@ -47,7 +48,7 @@ pub struct SmpoConfig {
     pub margin_delta: f64,
     /// ρ in [0, 1]: the share of chosen in the cross-entropy part.
     pub chosen_sft_ratio: f64,
-    /// Whether γ rises linearly from 0.01 over training.
+    /// True: γ rises linearly from 0.01 over training.
     pub use_margin_schedule: bool,
 }
 
@@ -64,15 +65,96 @@ impl Default for SmpoConfig {
     }
 }
 
-impl SmpoConfig {
-    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
-        require("smpo", "beta", "finite and greater than 0", self.beta, self.beta > 0.0)?;
-        require("smpo", "target_margin", "finite and at least 0", self.target_margin, self.target_margin >= 0.0)?;
-        require("smpo", "margin_delta", "finite and greater than 0", self.margin_delta, self.margin_delta > 0.0)?;
-        let rho = self.chosen_sft_ratio;
-        require("smpo", "chosen_sft_ratio", "in [0, 1]", rho, (0.0..=1.0).contains(&rho))
+/// QVikhr-2.5-1.5B, Vikhr-Nemo 12B and Phi-4 14B v14, all with LoRA.
+const RECIPES: &str = "VikhrModels' recipes";
+
+impl LossFunction for SmpoConfig {
+    const KIND: &'static str = "smpo";
+    const FLAT_KEYS: FlatKeys = FlatKeys {
+        spellings: &[
+            Spelling::same("beta"),
+            Spelling::same("loss_type"),
+            Spelling::same("target_margin"),
+            Spelling::renamed("margin_min", "target_margin"),
+            Spelling::same("margin_delta"),
+            Spelling::same("chosen_sft_ratio"),
+            Spelling::same("use_margin_schedule"),
+            Spelling::same("lower_clip_percentile"),
+            Spelling::renamed("lower_trim_percentile", "lower_clip_percentile"),
+            Spelling::same("upper_clip_percentile"),
+            Spelling::renamed("upper_trim_percentile", "upper_clip_percentile"),
+            Spelling::same("min_log_prob"),
+        ],
+        distinctive: &["margin_min", "target_margin", "chosen_sft_ratio"],
+        suggestive: &[],
+        loss_types: &[],
+    };
+    const USUAL: &'static [UsualRange] = &[
+        UsualRange { key: "beta", from: 1.1, to: 1.6, source: RECIPES },
+        UsualRange { key: "target_margin", from: 0.35, to: 0.5, source: RECIPES },
+        UsualRange { key: "margin_delta", from: 0.2, to: 0.2, source: RECIPES },
+        UsualRange { key: "chosen_sft_ratio", from: 0.75, to: 1.0, source: RECIPES },
+    ];
+    // Nothing is published for all weights; the rate for LoRA stands in.
+    const LEARNING_RATES: PublishedRates = PublishedRates {
+        full: Some(PublishedRate { highest: 2e-5, source: "that of LoRA; none is published" }),
+        lora: Some(PublishedRate { highest: 2e-5, source: RECIPES }),
+    };
+
+    fn variants() -> Vec<Self> {
+        let of = |loss_type| Self { loss_type, ..Self::default() };
+        vec![
+            of(SmpoLossType::SmoothLowerBound),
+            of(SmpoLossType::SmoothDoubleBound),
+            of(SmpoLossType::Sigmoid),
+            of(SmpoLossType::Hinge),
+            of(SmpoLossType::Ipo),
+            Self { chosen_sft_ratio: 1.0, ..of(SmpoLossType::Sigmoid) },
+        ]
     }
 
+    fn validate(&self) -> Result<(), ConfigError> {
+        require(Self::KIND, "beta", "finite and greater than 0", self.beta, self.beta > 0.0)?;
+        require(Self::KIND, "target_margin", "finite and at least 0", self.target_margin, self.target_margin >= 0.0)?;
+        require(Self::KIND, "margin_delta", "finite and greater than 0", self.margin_delta, self.margin_delta > 0.0)?;
+        let rho = self.chosen_sft_ratio;
+        require(Self::KIND, "chosen_sft_ratio", "in [0, 1]", rho, (0.0..=1.0).contains(&rho))
+    }
+
+    fn pairing(&self) -> Pairing<'_> {
+        Pairing::Pairwise(self)
+    }
+
+    fn needs_reference(&self) -> bool {
+        false
+    }
+
+    fn sft_weights(&self) -> SftWeights {
+        SftWeights { chosen: self.chosen_sft_ratio, rejected: 1.0 - self.chosen_sft_ratio }
+    }
+
+    fn direction(&self) -> Direction {
+        match self.loss_type {
+            SmpoLossType::Sigmoid => Direction::AlwaysDown,
+            SmpoLossType::SmoothLowerBound | SmpoLossType::Hinge => Direction::DownOrZero,
+            SmpoLossType::SmoothDoubleBound | SmpoLossType::Ipo => Direction::Both,
+        }
+    }
+
+    fn at_step(&self, step: u64, steps: u64) -> Self {
+        Self { target_margin: self.margin_at(step, steps), use_margin_schedule: false, ..self.clone() }
+    }
+
+    fn target_margin(&self) -> Option<f64> {
+        Some(self.target_margin)
+    }
+
+    fn with_target_margin(&self, margin: f64) -> Option<Self> {
+        Some(Self { target_margin: margin, use_margin_schedule: false, ..self.clone() })
+    }
+}
+
+impl SmpoConfig {
     /// γ at optimizer step `step` (from 0) of `steps`: linear from 0.01 at the first step to the target at the last.
     pub fn margin_at(&self, step: u64, steps: u64) -> f64 {
         if !self.use_margin_schedule || steps <= 1 {
@@ -82,18 +164,9 @@ impl SmpoConfig {
         let progress = step as f64 / (steps - 1) as f64;
         first + (self.target_margin - first) * progress.min(1.0)
     }
-
-    /// The same loss with a constant margin.
-    pub(crate) fn with_target_margin(&self, margin: f64) -> Self {
-        Self { target_margin: margin, use_margin_schedule: false, ..self.clone() }
-    }
-
-    pub(crate) fn sft_weights(&self) -> SftWeights {
-        SftWeights { chosen: self.chosen_sft_ratio, rejected: 1.0 - self.chosen_sft_ratio }
-    }
 }
 
-impl PairLoss for SmpoConfig {
+impl PairwiseLoss for SmpoConfig {
     fn reduction(&self) -> Reduction {
         Reduction::Mean
     }
@@ -103,7 +176,7 @@ impl PairLoss for SmpoConfig {
         let scaled = beta * (chosen.policy - rejected.policy - self.target_margin);
         let short = (-scaled).max(0.0);
         // Value and derivative by βΔ.
-        let (value, slope) = match self.loss_type {
+        let (value, d_scaled) = match self.loss_type {
             SmpoLossType::SmoothLowerBound => (short * short, -2.0 * short),
             SmpoLossType::SmoothDoubleBound => {
                 let over = (scaled - beta * self.margin_delta).max(0.0);
@@ -115,8 +188,8 @@ impl PairLoss for SmpoConfig {
         };
         PairTerms {
             value,
-            by_chosen: beta * slope,
-            by_rejected: -beta * slope,
+            d_chosen: beta * d_scaled,
+            d_rejected: -beta * d_scaled,
             chosen_reward: beta * chosen.policy,
             rejected_reward: beta * rejected.policy,
         }

@@ -1,9 +1,9 @@
-//! The EOS term: what the pair loss sees at terminators of rejected completions.
+//! The EOS term: the log-prob in the pair loss at terminators of rejected completions.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The four choices.
+/// Treatment of terminators of rejected completions in the pair loss.
 ///
 /// A pair loss is rewarded for lowering every rejected token, terminators included, and a terminator at p ≈ 0 is a
 /// model that does not stop. Inverting its sign turns that reward into a penalty.
@@ -22,12 +22,12 @@ pub enum EosTerm {
 }
 
 impl EosTerm {
-    /// The term as it acts on one completion.
+    /// The term as it applies to one completion.
     pub(crate) fn on(self, is_terminator: &[bool]) -> Self {
         if self == Self::Mask && is_terminator.iter().all(|terminator| *terminator) { Self::Off } else { self }
     }
 
-    /// Value and slope at a terminator; `None` where it is masked out.
+    /// Value and derivative at a terminator; `None` if it is masked out.
     pub(crate) fn apply(self, logp: f64, cap: f64) -> Option<(f64, f64)> {
         match self {
             Self::Off => Some((logp, 1.0)),

@@ -21,11 +21,11 @@ use crate::batch::{Completion, Side};
 use crate::error::ConfigError;
 use crate::sum::sum_of;
 
-/// Which transforms are on. The default is none: the regular loss.
+/// The transforms that are on; by default none: the regular loss.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Transforms {
-    /// What happens to terminators of rejected completions.
+    /// Treatment of terminators of rejected completions.
     pub eos_term: EosTerm,
     /// Cap on −ℓ under `eos_term = "bounded"`, in nats.
     pub eos_penalty_cap: f64,
@@ -38,7 +38,7 @@ pub struct Transforms {
     /// Winsorize chosen from above at this quantile, in (0, 1); absent is off.
     #[serde(alias = "upper_trim_percentile", skip_serializing_if = "Option::is_none")]
     pub upper_clip_percentile: Option<f64>,
-    /// Which tokens the quantiles are taken over.
+    /// Tokens that the quantiles are taken over.
     pub winsor_scope: WinsorScope,
 }
 
@@ -56,7 +56,7 @@ impl Default for Transforms {
 }
 
 impl Transforms {
-    /// All that the published modified SMPO intends: inverted EOS term, winsorizing at 0.02, floor at −2.3.
+    /// Modified SMPO as published: inverted EOS term, winsorizing at 0.02, floor at −2.3.
     pub fn modified() -> Self {
         Self {
             eos_term: EosTerm::Invert,
@@ -66,17 +66,25 @@ impl Transforms {
         }
     }
 
-    /// Whether a bound is a quantile of log-probs.
+    /// True if a bound is a quantile of log-probs.
     pub(crate) fn winsorizes(&self) -> bool {
         self.lower_clip_percentile.is_some() || self.upper_clip_percentile.is_some()
     }
 
-    /// Whether any transform is on.
+    /// Keys that switch a transform on.
+    pub(crate) fn active_keys(&self) -> impl Iterator<Item = &'static str> {
+        let switches = [
+            ("eos_term", self.eos_term != EosTerm::Off),
+            ("lower_clip_percentile", self.lower_clip_percentile.is_some()),
+            ("min_log_prob", self.min_log_prob.is_some()),
+            ("upper_clip_percentile", self.upper_clip_percentile.is_some()),
+        ];
+        switches.into_iter().filter_map(|(key, on)| on.then_some(key))
+    }
+
+    /// True if any transform is on.
     pub fn is_active(&self) -> bool {
-        self.eos_term != EosTerm::Off
-            || self.lower_clip_percentile.is_some()
-            || self.min_log_prob.is_some()
-            || self.upper_clip_percentile.is_some()
+        self.active_keys().next().is_some()
     }
 
     pub(crate) fn validate(&self, kind: &'static str) -> Result<(), ConfigError> {
@@ -142,24 +150,24 @@ pub(crate) struct TokenTransform {
     upper: f64,
 }
 
-/// A token after the transforms.
+/// A token's log-prob after the transforms.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Transformed {
-    /// The ℓ that the pair loss sees.
+    /// ℓ in the pair loss.
     pub(crate) value: f64,
-    /// Its derivative with respect to ℓ: 1, −1 or 0.
-    pub(crate) slope: f64,
-    /// Whether a bound moved it.
+    /// ∂value/∂ℓ: 1, −1 or 0.
+    pub(crate) grad: f64,
+    /// True if a bound moved it.
     pub(crate) clipped: bool,
 }
 
 impl TokenTransform {
-    /// Whether the EOS term treats terminators unlike other tokens.
+    /// True if the EOS term treats terminators unlike other tokens.
     pub(crate) fn changes_terminators(&self) -> bool {
         self.eos != EosTerm::Off
     }
 
-    /// Whether terminators are left out.
+    /// True if terminators are left out.
     pub(crate) fn masks_terminators(&self) -> bool {
         self.eos == EosTerm::Mask
     }
@@ -171,18 +179,18 @@ impl TokenTransform {
 
     /// A terminator; `None` where it is masked out.
     pub(crate) fn terminator(&self, logp: f64) -> Option<Transformed> {
-        self.eos.apply(logp, self.cap).map(|(value, slope)| self.bounded(value, slope))
+        self.eos.apply(logp, self.cap).map(|(value, grad)| self.bounded(value, grad))
     }
 
-    fn bounded(&self, value: f64, slope: f64) -> Transformed {
+    fn bounded(&self, value: f64, grad: f64) -> Transformed {
         if self.moves(value) {
-            Transformed { value: self.within(value), slope: 0.0, clipped: true }
+            Transformed { value: self.within(value), grad: 0.0, clipped: true }
         } else {
-            Transformed { value, slope, clipped: false }
+            Transformed { value, grad, clipped: false }
         }
     }
 
-    /// Whether a bound moves the token. One that lies on the bound stays, and keeps its gradient.
+    /// True if a bound moves the token. One that lies on the bound stays, and keeps its gradient.
     pub(crate) fn moves(&self, value: f64) -> bool {
         value < self.lower || value > self.upper
     }
@@ -197,7 +205,7 @@ impl TokenTransform {
         sum_of(logps, |logp| self.within(logp))
     }
 
-    /// How many of the tokens, none of them a terminator, a bound moves.
+    /// Number of tokens, none of them a terminator, that a bound moves.
     pub(crate) fn clipped(&self, logps: &[f64]) -> u64 {
         logps.iter().map(|logp| u64::from(self.moves(*logp))).sum()
     }

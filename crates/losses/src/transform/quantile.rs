@@ -1,9 +1,9 @@
 //! Quantiles by selection.
 
-/// From here on a sample pays for itself.
+/// Number of values from which sampling is faster than plain selection.
 const SAMPLE_FROM: usize = 8192;
 const SAMPLE: usize = 512;
-/// How far past the quantile the sample is cut: four of its standard deviations at worst, 4·√(SAMPLE/4).
+/// Ranks past the quantile at which the sample is cut: four of its standard deviations at worst, 4·√(SAMPLE/4).
 const SLACK: usize = 46;
 
 /// The `q` quantile of `values` with linear interpolation between order statistics (Hyndman and Fan's type 7, the
@@ -23,7 +23,7 @@ pub fn quantile(values: &mut Vec<f64>, q: f64) -> Option<f64> {
     Some(low + part * (high - low))
 }
 
-/// Drops values that are neither order statistic `below` nor the next one, and says how many smaller ones went.
+/// Drops values that are neither order statistic `below` nor the next one; returns the number of smaller ones dropped.
 fn cut(values: &mut Vec<f64>, q: f64, below: usize) -> usize {
     let mut sample: Vec<f64> = values.iter().copied().step_by(values.len() / SAMPLE).collect();
     let rank = (q * sample.len() as f64) as usize;

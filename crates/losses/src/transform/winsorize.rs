@@ -1,4 +1,4 @@
-//! Winsorizing: which tokens a quantile is taken over, and the memory of a moving window.
+//! Winsorizing: the tokens that a quantile is taken over, and the state of a moving window.
 
 use std::collections::VecDeque;
 
@@ -10,7 +10,7 @@ use super::eos_term::EosTerm;
 use super::quantile::quantile;
 use crate::batch::{Batch, Completion};
 
-/// Which tokens a quantile is taken over.
+/// Tokens that a quantile is taken over.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", try_from = "ScopeSpelling")]
 pub enum WinsorScope {
@@ -75,7 +75,7 @@ impl TryFrom<ScopeSpelling> for WinsorScope {
     }
 }
 
-/// What a moving window remembers between steps; part of a checkpoint. Empty under every other scope.
+/// Contents of a moving window between steps; part of a checkpoint. Empty under every other scope.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WinsorState {
@@ -89,11 +89,11 @@ pub struct WinsorState {
 /// gradient.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Bounds {
-    /// How many pairs they hold for.
+    /// Number of pairs that they apply to.
     pub pairs: usize,
-    /// Lower bound of rejected ℓ, in nats; −∞ where winsorizing is off.
+    /// Lower bound of rejected ℓ, in nats; −∞ if winsorizing is off.
     pub rejected: f64,
-    /// Upper bound of chosen ℓ, in nats; +∞ where winsorizing is off.
+    /// Upper bound of chosen ℓ, in nats; +∞ if winsorizing is off.
     pub chosen: f64,
 }
 

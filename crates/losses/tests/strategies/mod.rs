@@ -1,15 +1,13 @@
-//! What the property tests draw: batches, losses, transforms.
+//! Inputs of the property tests: batches, losses, transforms.
 
 #![allow(dead_code)] // every test file uses its own part
 
 use proptest::prelude::*;
 use proptest::sample::select;
-use smpo_losses::config::{
-    CpoConfig, DpoConfig, DpoLossType, KlBaseline, KtoConfig, OrpoConfig, SftConfig, SimpoConfig, SmpoConfig,
-    SmpoLossType,
-};
+use smpo_losses::reduction::Reduction;
 use smpo_losses::{
-    Batch, Completion, EosTerm, Evaluation, Loss, LossConfig, Objective, Pair, Transforms, WinsorScope, WinsorState,
+    Batch, Completion, Direction, EosTerm, Evaluation, LOSSES, Loss, LossConfig, Objective, Pair, Pairing, Transforms,
+    WinsorScope, WinsorState,
 };
 
 /// A completion that owns its numbers.
@@ -42,7 +40,7 @@ pub fn borrow(pairs: &[Sides]) -> Vec<Pair<'_>> {
     pairs.iter().map(|pair| Pair::new(pair.chosen.borrow(), pair.rejected.borrow())).collect()
 }
 
-/// What KTO's baseline is computed from in every test: a fixed completion that the policy likes better.
+/// The completion that KTO's baseline is estimated from in every test, more likely under the policy than the reference.
 pub fn mismatched() -> Tokens {
     Tokens { logps: vec![-0.5, -0.75], is_terminator: vec![false, true], ref_logps: vec![-1.0, -0.5] }
 }
@@ -101,64 +99,35 @@ pub fn batch(pairs: impl Strategy<Value = Sides>) -> impl Strategy<Value = Vec<S
     prop::collection::vec(pairs, 1..5)
 }
 
-fn smpo(loss_type: SmpoLossType) -> Loss {
-    Loss::Smpo(SmpoConfig { loss_type, ..SmpoConfig::default() })
-}
-
-/// Every loss, every variant.
+/// Every variant of every loss in the table.
 pub fn all_losses() -> Vec<Loss> {
-    let dpo = DpoConfig::default;
-    vec![
-        smpo(SmpoLossType::SmoothLowerBound),
-        smpo(SmpoLossType::SmoothDoubleBound),
-        smpo(SmpoLossType::Sigmoid),
-        smpo(SmpoLossType::Hinge),
-        smpo(SmpoLossType::Ipo),
-        Loss::Dpo(dpo()),
-        Loss::Dpo(DpoConfig { label_smoothing: 0.1, ..dpo() }),
-        Loss::Dpo(DpoConfig { loss_type: DpoLossType::Hinge, beta: 0.4, ..dpo() }),
-        Loss::Dpo(DpoConfig { loss_type: DpoLossType::Ipo, ..dpo() }),
-        Loss::Dpo(DpoConfig { rpo_alpha: Some(0.5), ..dpo() }),
-        Loss::Dpo(DpoConfig { dpop_lambda: Some(5.0), ..dpo() }),
-        Loss::Dpo(DpoConfig { average_log_prob: true, beta: 1.0, ..dpo() }),
-        Loss::Dpo(DpoConfig { ld_alpha: Some(0.3), ..dpo() }),
-        Loss::Dpo(DpoConfig { sampo_seed: Some(1), ..dpo() }),
-        Loss::Dpo(DpoConfig { reference_free: true, ..dpo() }),
-        Loss::Simpo(SimpoConfig::default()),
-        Loss::Simpo(SimpoConfig { sft_weight: 0.7, ..SimpoConfig::default() }),
-        Loss::Cpo(CpoConfig::default()),
-        Loss::Orpo(OrpoConfig::default()),
-        Loss::Kto(KtoConfig { desirable_weight: 1.5, ..KtoConfig::default() }),
-        Loss::Kto(KtoConfig { kl_baseline: KlBaseline::Zero, ..KtoConfig::default() }),
-        Loss::Sft(SftConfig::default()),
-    ]
+    LOSSES.iter().flat_map(|entry| (entry.variants)()).collect()
 }
 
-/// Those that compare or judge completions, and so see transformed ℓ.
+/// Those with a pair loss, which sees transformed ℓ.
 pub fn preference_losses() -> Vec<Loss> {
-    all_losses().into_iter().filter(|loss| !matches!(loss, Loss::Sft(_))).collect()
+    all_losses().into_iter().filter(|loss| !matches!(loss.pairing(), Pairing::SftOnly)).collect()
 }
 
-/// Those that never reward raising a rejected token: not `ipo`, not the double bound, no label smoothing.
+/// Those that never raise a rejected token.
 pub fn monotone_losses() -> Vec<Loss> {
-    let is_monotone = |loss: &Loss| match loss {
-        Loss::Smpo(config) => !matches!(config.loss_type, SmpoLossType::Ipo | SmpoLossType::SmoothDoubleBound),
-        Loss::Dpo(config) => config.loss_type != DpoLossType::Ipo && config.label_smoothing == 0.0,
-        _ => true,
-    };
-    preference_losses().into_iter().filter(is_monotone).collect()
+    preference_losses().into_iter().filter(|loss| loss.direction() != Direction::Both).collect()
 }
 
-/// Those with a gradient everywhere: what a transform does shows in all of them.
+/// Those with a gradient at every score and every token: all tokens of a completion count alike.
 pub fn strictly_monotone_losses() -> Vec<Loss> {
-    let is_strict = |loss: &Loss| match loss {
-        Loss::Smpo(config) => config.loss_type == SmpoLossType::Sigmoid,
-        Loss::Dpo(config) => {
-            config.loss_type == DpoLossType::Sigmoid && config.ld_alpha.is_none() && config.sampo_seed.is_none()
-        }
-        _ => true,
-    };
+    let is_strict = |loss: &Loss| loss.direction() == Direction::AlwaysDown && has_no_length_control(loss);
     monotone_losses().into_iter().filter(is_strict).collect()
+}
+
+/// Those of them without cross-entropy on rejected: its tokens' weights are those of the pair loss.
+pub fn strictly_monotone_losses_of_rejected() -> Vec<Loss> {
+    strictly_monotone_losses().into_iter().filter(|loss| loss.sft_weights().rejected == 0.0).collect()
+}
+
+/// True if a completion's score does not depend on the length of the other side.
+pub fn has_no_length_control(loss: &Loss) -> bool {
+    matches!(loss.pairing().reduction(), Reduction::Mean | Reduction::Sum)
 }
 
 pub fn scope() -> impl Strategy<Value = WinsorScope> {
@@ -186,15 +155,17 @@ pub fn transforms() -> impl Strategy<Value = Transforms> {
 /// Any loss under any transforms that it takes.
 pub fn configs() -> impl Strategy<Value = LossConfig> {
     (select(all_losses()), transforms()).prop_map(|(loss, transforms)| {
-        let transforms = if matches!(loss, Loss::Sft(_)) { Transforms::default() } else { transforms };
+        let transforms = if matches!(loss.pairing(), Pairing::SftOnly) { Transforms::default() } else { transforms };
         LossConfig { loss, transforms }
     })
 }
 
-/// Cases of a property over `configs()`: hundreds of each loss.
-pub const CASES_OVER_LOSSES: u32 = 300 * 22;
+/// Number of cases of a property over `configs()`: hundreds per variant of a loss.
+pub fn cases_over_losses() -> u32 {
+    300 * all_losses().len() as u32
+}
 
-/// So many cases; a failure prints its shrunk input and writes no file.
+/// A configuration with this number of cases; a failure prints its shrunk input and writes no file.
 pub fn cases(cases: u32) -> ProptestConfig {
     ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
 }

@@ -45,15 +45,15 @@ pub(crate) struct Cell {
     pub(crate) glyph: Option<[f64; 3]>,
 }
 
-/// Columns that are shown at once.
-const SHOWN: usize = 6;
-/// Secondary metrics that are shown first; others follow in the board's order.
-const TELLING: [&str; 6] = ["seq_rep_4", "p_cap", "broken_rate", "length", "eos_logp_gold", "zlib_ratio"];
+/// Number of columns shown at once.
+const DEFAULT_COLUMNS: usize = 6;
 
 pub(crate) fn columns(board: &Board) -> Vec<Column> {
     let mut secondary: Vec<&str> = board.metrics.iter().filter(|m| !m.primary).map(|m| m.id.as_str()).collect();
-    secondary.sort_by_key(|id| TELLING.iter().position(|telling| telling == id).unwrap_or(TELLING.len()));
-    let room = SHOWN.saturating_sub(board.metrics.len() - secondary.len());
+    // The catalogue's order of columns first, then the board's.
+    let column = |id: &str| smpo_metrics::find(id).and_then(|info| info.leaderboard);
+    secondary.sort_by_key(|id| column(id).unwrap_or(u8::MAX));
+    let room = DEFAULT_COLUMNS.saturating_sub(board.metrics.len() - secondary.len());
     let hidden = secondary.split_off(room.min(secondary.len()));
     board
         .metrics

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use comfy_table::{Cell, CellAlignment, Table};
 use smpo_losses::explain::{Row, RowTokens, TokenSummary};
-use smpo_losses::{Evaluation, Mean, Objective, PairEvaluation, Side};
+use smpo_losses::{Completion, Evaluation, Mean, Objective, PairEvaluation, Side};
 use smpo_report::inert::short_line;
 
 const ID_WIDTH: usize = 40;
@@ -12,7 +12,7 @@ const ID_WIDTH: usize = 40;
 /// What there is to show.
 pub struct View<'a> {
     pub objective: &'a Objective,
-    pub rows: &'a [Row],
+    pub rows: &'a [Row<'a>],
     pub evaluation: &'a Evaluation,
     /// How a token id is shown.
     pub name: &'a dyn Fn(u32) -> String,
@@ -33,8 +33,9 @@ impl View<'_> {
     }
 
     fn parts(&self, out: &mut String) {
-        let count =
-            |side| self.rows.iter().filter_map(|row| row.side(side)).map(|tokens| tokens.logps.len()).sum::<usize>();
+        let count = |side| {
+            self.rows.iter().filter_map(|row| row.side(side)).map(|tokens| tokens.completion.logps.len()).sum::<usize>()
+        };
         let (chosen, rejected) = (count(Side::Chosen), count(Side::Rejected));
         let kind = self.objective.config().loss.kind();
         let _ = write!(out, "{kind}: {} pairs, {chosen} chosen and {rejected} rejected tokens", self.rows.len());
@@ -80,7 +81,7 @@ impl View<'_> {
     }
 
     fn largest_pairs(&self, out: &mut String) {
-        let mut pairs: Vec<(&Row, &PairEvaluation)> = self.rows.iter().zip(&self.evaluation.pairs).collect();
+        let mut pairs: Vec<(&Row<'_>, &PairEvaluation)> = self.rows.iter().zip(&self.evaluation.pairs).collect();
         pairs.sort_by(|a, b| b.1.po_loss.total_cmp(&a.1.po_loss));
         let mut table = plain(&["pair", "po_loss", "chosen reward", "rejected reward", "margin"]);
         for (pair, evaluation) in pairs.iter().take(self.top) {
@@ -90,7 +91,7 @@ impl View<'_> {
             row(
                 &mut table,
                 vec![
-                    short_line(&pair.id, ID_WIDTH),
+                    short_line(pair.id, ID_WIDTH),
                     number(evaluation.po_loss),
                     reward(evaluation.chosen_reward),
                     reward(evaluation.rejected_reward),
@@ -162,7 +163,8 @@ impl View<'_> {
         for (side, weights) in
             [(Side::Chosen, &evaluation.chosen_weights), (Side::Rejected, &evaluation.rejected_weights)]
         {
-            let Some(RowTokens { ids, logps, is_terminator, .. }) = pair.side(side) else { continue };
+            let Some(RowTokens { ids, completion }) = pair.side(side) else { continue };
+            let Completion { logps, is_terminator, .. } = completion;
             let mut table = plain(&["#", "token", "log-prob", "weight", "a step"]);
             for (t, weight) in weights.iter().enumerate() {
                 let mark = if is_terminator[t] { " ■" } else { "" };

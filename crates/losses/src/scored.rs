@@ -1,4 +1,4 @@
-//! One completion on its way through an objective: forward to a score, backward to token weights.
+//! One completion in an objective: forward from tokens to a score, backward from a score to token weights.
 
 use std::ops::Range;
 
@@ -6,25 +6,25 @@ use crate::batch::{Completion, Side};
 use crate::reduction::Coefficients;
 use crate::transform::{TokenTransform, Transformed};
 
-/// A completion with the transform that it goes through.
+/// A completion with its transform.
 #[derive(Debug, Clone)]
-pub(crate) struct Reading<'a> {
+pub(crate) struct ScoredCompletion<'a> {
     pub(crate) side: Side,
     pub(crate) completion: Completion<'a>,
-    /// Tokens that the pair loss counts.
+    /// Number of tokens in the pair loss.
     pub(crate) counted: usize,
-    /// Where the terminators are.
+    /// Indices of the terminators.
     pub(crate) terminators: Vec<usize>,
     transform: TokenTransform,
 }
 
-/// Consecutive tokens that are all treated alike, or one terminator.
+/// Consecutive tokens under one transform, or one terminator.
 enum Run {
     Plain(Range<usize>),
     Terminator(usize),
 }
 
-impl<'a> Reading<'a> {
+impl<'a> ScoredCompletion<'a> {
     pub(crate) fn new(side: Side, completion: Completion<'a>, transform: TokenTransform) -> Self {
         let terminators = positions(completion.is_terminator);
         let masked = if transform.masks_terminators() { terminators.len() } else { 0 };
@@ -61,8 +61,9 @@ impl<'a> Reading<'a> {
         (sum, clipped)
     }
 
-    /// ∂L/∂ℓ_t, where the pair loss has derivative `by_score` and cross-entropy adds `likelihood` to each token.
-    pub(crate) fn weights(&self, coefficients: &Coefficients, by_score: f64, likelihood: f64) -> Vec<f64> {
+    /// ∂L/∂ℓ_t, `[T]`, from `d_score`, the pair loss's derivative by the score, and `likelihood`, the weight of each token
+    /// in cross-entropy.
+    pub(crate) fn weights(&self, coefficients: &Coefficients, d_score: f64, likelihood: f64) -> Vec<f64> {
         let logps = self.completion.logps;
         let mut weights = Vec::with_capacity(logps.len());
         let mut k = 0;
@@ -70,20 +71,20 @@ impl<'a> Reading<'a> {
             match (run, coefficients) {
                 (Run::Plain(tokens), Coefficients::Uniform(c)) => {
                     k += tokens.len();
-                    let kept = by_score * c + likelihood;
+                    let kept = d_score * c + likelihood;
                     let transform = self.transform;
                     let weight = |logp: &f64| if transform.moves(*logp) { likelihood } else { kept };
                     weights.extend(logps[tokens].iter().map(weight));
                 }
                 (Run::Plain(tokens), _) => {
                     for token in logps[tokens].iter().map(|logp| self.transform.plain(*logp)) {
-                        weights.push(by_score * coefficients.at(k) * token.slope + likelihood);
+                        weights.push(d_score * coefficients.at(k) * token.grad + likelihood);
                         k += 1;
                     }
                 }
                 (Run::Terminator(t), _) => match self.transform.terminator(logps[t]) {
-                    Some(Transformed { slope, .. }) => {
-                        weights.push(by_score * coefficients.at(k) * slope + likelihood);
+                    Some(Transformed { grad, .. }) => {
+                        weights.push(d_score * coefficients.at(k) * grad + likelihood);
                         k += 1;
                     }
                     None => weights.push(likelihood),
@@ -93,7 +94,7 @@ impl<'a> Reading<'a> {
         weights
     }
 
-    /// The completion in order. Terminators stand apart only where they are treated apart.
+    /// The completion in order. Terminators are runs of their own only if they are transformed differently.
     fn runs(&self) -> impl Iterator<Item = Run> {
         let apart: &[usize] = if self.transform.changes_terminators() { &self.terminators } else { &[] };
         let mut start = 0;
@@ -107,7 +108,7 @@ impl<'a> Reading<'a> {
     }
 }
 
-/// Where `flags` are set. They are few, so whole blocks without any are skipped at once.
+/// Indices of set `flags`. They are few, so blocks without any are skipped whole.
 fn positions(flags: &[bool]) -> Vec<usize> {
     const BLOCK: usize = 32;
     let mut positions = Vec::new();

@@ -1,4 +1,4 @@
-//! How like each other are the answers to different prompts?
+//! Self-BLEU: likeness of the answers to different prompts.
 //!
 //! The BLEU-4 of each completion against all the others as references, averaged (Zhu et al. 2018). Taken literally
 //! this is quadratic. The clipped count of an n-gram needs only the largest count in any *other* completion, so the
@@ -11,7 +11,7 @@ use std::hash::BuildHasherDefault;
 use smpo_results::{Direction, Sample, Unit};
 
 use super::distinct_n::spread;
-use super::{Corpus, CorpusMetric, MetricInfo};
+use super::{Corpus, Metric, MetricInfo};
 use crate::estimate::{Estimate, mean};
 use crate::text::ngrams::{AsIs, ngrams};
 use crate::text::words::hash_first_words;
@@ -23,33 +23,28 @@ pub const MAX_COMPLETIONS: usize = 100;
 pub const MAX_WORDS: usize = 128;
 const ORDER: usize = 4;
 
-/// What it declares.
+/// `self_bleu`.
 pub static INFO: MetricInfo = MetricInfo {
     id: "self_bleu",
+    name: "Self-BLEU",
     unit: Unit::Share,
     better: Direction::Lower,
     primary: false,
     binary: false,
+    leaderboard: None,
+    summary: true,
     description: "mean BLEU-4 of a completion against the completions of other prompts; high where all answers are \
                   alike; rises with their number and length",
     reference: "Zhu et al. 2018, Texygen, arXiv 1802.01886; BLEU: Papineni et al. 2002, add-one smoothing of Lin & Och \
                 2004 for n > 1; on the first 128 words of at most 100 completions",
 };
 
+/// The entry of the catalogue. Diversity is a property of a whole run; per slice it would cost more than all other
+/// metrics together.
+pub static METRICS: &[Metric] = &[Metric { by_slice: false, ..Metric::of_corpus(&INFO, estimate) }];
+
 /// Mean BLEU-4 against the rest.
-pub struct SelfBleu;
-
-impl CorpusMetric for SelfBleu {
-    fn info(&self) -> &'static MetricInfo {
-        &INFO
-    }
-
-    /// Diversity is a property of a whole run; per slice it would cost more than all other metrics together.
-    fn by_slice(&self) -> bool {
-        false
-    }
-
-    fn estimate(&self, corpus: &Corpus<'_>) -> Option<Estimate> {
+fn estimate(corpus: &Corpus<'_>) -> Option<Estimate> {
         let texts: Vec<Vec<u64>> = first_of_each_prompt(&corpus.samples)
             .iter()
             .map(|sample| {
@@ -60,17 +55,16 @@ impl CorpusMetric for SelfBleu {
             .filter(|words| !words.is_empty())
             .collect();
         mean(&self_bleu(&texts))
-    }
 }
 
-/// Several samples of one prompt are alike for a good reason.
+/// The first sample of each prompt: samples of one prompt are expected to be alike.
 fn first_of_each_prompt<'a>(samples: &[&'a Sample]) -> Vec<&'a Sample> {
     let mut firsts: Vec<&Sample> = samples.to_vec();
     firsts.dedup_by(|a, b| a.prompt_id == b.prompt_id);
     spread(&firsts, MAX_COMPLETIONS)
 }
 
-/// The two largest counts of one n-gram in any text, and who holds the largest.
+/// The two largest counts of one n-gram in any text, and the index of the text with the largest.
 #[derive(Clone, Copy)]
 struct Largest {
     holder: usize,
@@ -198,8 +192,8 @@ mod tests {
 
     #[test]
     fn samples_of_one_prompt_are_not_compared() {
-        let of = |prompt: &str| Sample { prompt_id: prompt.into(), ..super::super::sample("the same words here") };
-        let value = |samples: &[Sample]| SelfBleu.estimate(&Corpus::new(samples)).map(|estimate| estimate.value);
+        let of = |prompt: &str| Sample { prompt_id: prompt.into(), ..crate::sample::sample("the same words here") };
+        let value = |samples: &[Sample]| estimate(&Corpus::new(samples)).map(|estimate| estimate.value);
         assert_eq!(value(&[of("a"), of("a")]), None);
         assert!((value(&[of("a"), of("a"), of("b")]).expect("two prompts") - 1.0).abs() < 1e-12);
     }

@@ -1,8 +1,8 @@
-//! Does a sequence end in a loop?
+//! Periodic tails of a sequence.
 //!
-//! A sequence loops when its tail is at least [`MIN_COPIES`] exact copies of one cycle and at least [`MIN_TOKENS`] units
-//! long. The cycle may be of any period, one token or a whole paragraph; a last copy that was cut counts with what is
-//! there of it.
+//! A sequence loops if its tail is at least [`MIN_COPIES`] exact copies of one cycle and at least [`MIN_TOKENS`] units
+//! long. The cycle may be of any period, one token or a whole paragraph; of a last copy that was cut, the units that are
+//! there count.
 //!
 //! The longest tail of period p is p + Z\[p\], where Z is the Z-function of the reversed sequence (Gusfield 1997,
 //! *Algorithms on Strings, Trees and Sequences*, §1.4): every period in one linear pass.
@@ -21,8 +21,8 @@ pub struct Tail {
     pub covered: usize,
 }
 
-/// Whether token ids, the terminator left out, end in a loop.
-pub fn loops(ids: &[u32]) -> bool {
+/// True if token ids, the terminator left out, end in a loop.
+pub fn ends_in_loop(ids: &[u32]) -> bool {
     tail(ids, MIN_COPIES, MIN_TOKENS, &mut Vec::new()).is_some()
 }
 
@@ -35,7 +35,7 @@ pub fn tail<U: PartialEq>(units: &[U], copies: usize, covered: usize, matches: &
         return None;
     }
     let unit = |index: usize| &units[len - 1 - index];
-    // matches[p]: how many units before the last p equal the units at the end, read backwards: Z of the reversal.
+    // matches[p]: number of units before the last p that equal the units at the end, read backwards: Z of the reversal.
     matches.clear();
     matches.resize(longest_period + 1, 0);
     let (mut left, mut right) = (0, 0);
@@ -63,7 +63,7 @@ mod tests {
 
     use super::*;
 
-    /// The definition, read off: every period, compared unit by unit.
+    /// The definition: every period, compared unit by unit.
     fn by_definition(units: &[u8], copies: usize, covered: usize) -> Option<Tail> {
         let len = units.len();
         let mut best: Option<Tail> = None;
@@ -97,10 +97,10 @@ mod tests {
 
     #[test]
     fn three_copies_over_thirty_two_tokens_make_a_loop() {
-        assert!(loops(&[7; 32]));
-        assert!(!loops(&[7; 31]));
+        assert!(ends_in_loop(&[7; 32]));
+        assert!(!ends_in_loop(&[7; 31]));
         let cycle: Vec<u32> = (0..20).collect();
-        assert!(!loops(&cycle.repeat(2)));
-        assert!(loops(&cycle.repeat(3)));
+        assert!(!ends_in_loop(&cycle.repeat(2)));
+        assert!(ends_in_loop(&cycle.repeat(3)));
     }
 }

@@ -1,4 +1,4 @@
-//! How long are completions, given that the cap cuts the longest?
+//! Length of completions, right-censored at the cap.
 //!
 //! A completion that reached its cap is right-censored: its length is only known to be at least that. A bare mean
 //! would call a model that never stops "as long as the cap". So: the share at the cap, the survival curve
@@ -7,89 +7,77 @@
 use smpo_results::{CurvePoint, Direction, FinishReason, Sample, Unit};
 use smpo_stats::survival::{Curve, Observation};
 
-use super::{Corpus, CorpusMetric, MetricInfo, SampleMetric, Scratch, View, share};
+use super::{Corpus, Metric, MetricInfo, Scratch, View};
 use crate::estimate::{Estimate, jackknife};
+use crate::sample::share;
 
-/// What `length` declares.
+/// `length`.
 pub static INFO: MetricInfo = MetricInfo {
     id: "length",
+    name: "Length",
     unit: Unit::Tokens,
     better: Direction::Neither,
     primary: false,
     binary: false,
+    leaderboard: Some(3),
+    summary: false,
     description: "restricted mean length: the expected number of tokens, terminator included, up to the cap",
     reference: "Kaplan & Meier 1958; Royston & Parmar 2013, BMC Med Res Methodol 13:152",
 };
 
-/// What `p_cap` declares.
+/// `p_cap`.
 pub static CAP_INFO: MetricInfo = MetricInfo {
     id: "p_cap",
+    name: "Reached the cap",
     unit: Unit::Share,
     better: Direction::Lower,
     primary: false,
     binary: true,
+    leaderboard: Some(1),
+    summary: false,
     description: "share of completions that ran into the cap",
     reference: "smpo",
 };
 
-/// 1 where the cap cut the completion.
-pub struct CapRate;
+/// The entries of the catalogue.
+pub static METRICS: &[Metric] = &[
+    Metric::of_sample(&CAP_INFO, at_cap),
+    Metric { corpus: Some(restricted_mean), ..Metric::of_sample(&INFO, tokens) },
+];
 
-impl SampleMetric for CapRate {
-    fn info(&self) -> &'static MetricInfo {
-        &CAP_INFO
-    }
-
-    fn measure(&self, view: &View<'_>, _: &mut Scratch) -> Option<f64> {
-        match view.sample.finish_reason {
-            FinishReason::Length => Some(share(true)),
-            FinishReason::Eos | FinishReason::Stop => Some(share(false)),
-            FinishReason::Unknown | FinishReason::Error => None,
-        }
+/// 1 if the cap cut the completion.
+fn at_cap(view: &View<'_>, _: &mut Scratch) -> Option<f64> {
+    match view.sample.finish_reason {
+        FinishReason::Length => Some(share(true)),
+        FinishReason::Eos | FinishReason::Stop => Some(share(false)),
+        FinishReason::Unknown | FinishReason::Error => None,
     }
 }
 
-/// Per sample the tokens seen, censored or not; over a run the restricted mean.
-pub struct Length;
-
-impl SampleMetric for Length {
-    fn info(&self) -> &'static MetricInfo {
-        &INFO
-    }
-
-    fn measure(&self, view: &View<'_>, _: &mut Scratch) -> Option<f64> {
-        Lifetime::of(view.sample).map(|lifetime| f64::from(lifetime.tokens))
-    }
+/// Tokens generated, censored or not.
+fn tokens(view: &View<'_>, _: &mut Scratch) -> Option<f64> {
+    Lifetime::of(view.sample).map(|lifetime| f64::from(lifetime.tokens))
 }
 
-impl CorpusMetric for Length {
-    fn info(&self) -> &'static MetricInfo {
-        &INFO
-    }
-
-    fn by_slice(&self) -> bool {
-        true
-    }
-
-    fn estimate(&self, corpus: &Corpus<'_>) -> Option<Estimate> {
-        jackknife(&corpus.samples, |samples| {
-            let curve = kaplan_meier(samples.iter().copied())?;
-            Some(curve.restricted_mean(curve.last).mean)
-        })
-    }
+/// Area under the survival curve up to the longest observation.
+fn restricted_mean(corpus: &Corpus<'_>) -> Option<Estimate> {
+    jackknife(&corpus.samples, |samples| {
+        let curve = kaplan_meier(samples.iter().copied())?;
+        Some(curve.restricted_mean(curve.last).mean)
+    })
 }
 
-/// How long a completion ran, and whether it ended itself.
+/// Length of a completion in tokens, observed or censored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Lifetime {
     /// Tokens, terminator included.
     pub tokens: u32,
-    /// It ended; otherwise it was cut.
+    /// True if the completion ended in a terminator; false if it was cut (censored).
     pub ended: bool,
 }
 
 impl Lifetime {
-    /// Of a sample whose finish and length are known.
+    /// `None` if finish or length is unknown.
     pub fn of(sample: &Sample) -> Option<Lifetime> {
         let ids = || sample.token_ids.as_ref().and_then(|ids| u32::try_from(ids.len()).ok());
         let tokens = sample.tokens.or_else(ids)?;
@@ -109,17 +97,17 @@ pub fn survival<'a>(samples: impl IntoIterator<Item = &'a Sample>) -> Vec<CurveP
     steps.into_iter().map(|step| CurvePoint { t: step.time, y: step.survival }).collect()
 }
 
-/// The curve itself; `None` where no sample has a known lifetime.
+/// The curve itself; `None` if no sample has a known lifetime.
 fn kaplan_meier<'a>(samples: impl IntoIterator<Item = &'a Sample>) -> Option<Curve> {
     let lifetimes = samples.into_iter().filter_map(Lifetime::of);
     let observations: Vec<Observation> =
         lifetimes.map(|lifetime| Observation { time: f64::from(lifetime.tokens), ended: lifetime.ended }).collect();
-    smpo_stats::survival::kaplan_meier(&observations).ok() // its only complaints: none, or not finite
+    smpo_stats::survival::kaplan_meier(&observations).ok() // its only errors: no observation, or one that is not finite
 }
 
 #[cfg(test)]
 pub(super) fn lived(tokens: u32, finish_reason: FinishReason) -> Sample {
-    Sample { tokens: Some(tokens), finish_reason, ..super::sample("x") }
+    Sample { tokens: Some(tokens), finish_reason, ..crate::sample::sample("x") }
 }
 
 #[cfg(test)]
@@ -128,7 +116,7 @@ mod tests {
     use FinishReason::{Eos, Length as Cap};
 
     fn restricted_mean(samples: &[Sample]) -> Option<f64> {
-        Length.estimate(&Corpus::new(samples)).map(|estimate| estimate.value)
+        super::restricted_mean(&Corpus::new(samples)).map(|estimate| estimate.value)
     }
 
     /// Worked by hand: 6 completions, two censored early.
@@ -155,12 +143,12 @@ mod tests {
     #[test]
     fn unknown_finishes_are_not_guessed() {
         assert_eq!(restricted_mean(&[lived(10, FinishReason::Unknown)]), None);
-        assert_eq!(super::super::value(&CapRate, &lived(10, FinishReason::Unknown)), None);
-        assert_eq!(super::super::value(&CapRate, &lived(10, Cap)), Some(1.0));
+        assert_eq!(crate::sample::value("p_cap", &lived(10, FinishReason::Unknown)), None);
+        assert_eq!(crate::sample::value("p_cap", &lived(10, Cap)), Some(1.0));
         let mut counted_by_ids = lived(0, Eos);
         counted_by_ids.tokens = None;
-        assert_eq!(super::super::value(&Length, &counted_by_ids), None);
+        assert_eq!(crate::sample::value("length", &counted_by_ids), None);
         counted_by_ids.token_ids = Some(vec![4, 5, 0]);
-        assert_eq!(super::super::value(&Length, &counted_by_ids), Some(3.0));
+        assert_eq!(crate::sample::value("length", &counted_by_ids), Some(3.0));
     }
 }

@@ -1,55 +1,52 @@
-//! Does a completion end in a loop?
+//! Share of completions that end in a loop.
 //!
-//! A completion loops when its tail is at least [`MIN_COPIES`] exact copies of one cycle and the tail is at least
-//! [`MIN_TOKENS`] tokens long, or, where token ids are unknown, [`MIN_CHARACTERS`] characters. The cycle may be of
+//! A completion loops if its tail is at least [`MIN_COPIES`] exact copies of one cycle and the tail is at least
+//! [`MIN_TOKENS`] tokens long, or, if token ids are unknown, [`MIN_CHARACTERS`] characters. The cycle may be of
 //! any period, one token or a whole paragraph; a last copy cut by the cap counts with what is there of it. The
 //! terminator, white space at the end and a character cut in half by the cap are no part of the tail.
-//!
-//! The tail is found by `smpo_loops`, which the trainer's probe asks too.
 //!
 //! The bounds were set on 6,830 completions of ten public models (AlpacaEval, Russian Arena), where every completion
 //! that they flag was read. Of 170, 165 are loops to any reader; two are ASCII drawings that are one blank canvas, two
 //! short poems of one stanza, one a list of hashtags three times over. What two copies or shorter tails would add are
 //! refrains, closing lines of tables and more drawings.
 
-use smpo_loops::{MIN_COPIES, MIN_TOKENS, tail};
 use smpo_results::{Direction, LoopSpan, Sample, Unit};
 
-use super::{MetricInfo, SampleMetric, Scratch, View, content_tokens, share};
+use super::{Metric, MetricInfo, Scratch, View};
+use crate::periodic::{MIN_COPIES, MIN_TOKENS, tail};
+use crate::sample::{content_tokens, share};
 
-/// Length of the looping tail in characters, where token ids are unknown.
+/// Length of the looping tail in characters, for unknown token ids.
 pub const MIN_CHARACTERS: usize = 128;
 
-/// What it declares.
+/// `loop_rate`.
 pub static INFO: MetricInfo = MetricInfo {
     id: "loop_rate",
+    name: "Loop rate",
     unit: Unit::Share,
     better: Direction::Lower,
     primary: true,
     binary: true,
+    leaderboard: None,
+    summary: true,
     description: "share of completions whose tail is three or more exact copies of a cycle, over at least 32 tokens \
                   (128 characters where token ids are unknown)",
     reference: "Holtzman et al. 2019, The Curious Case of Neural Text Degeneration, arXiv 1904.09751; Z-function: \
                 Gusfield 1997",
 };
 
-/// 1 where the completion ends in a loop.
-pub struct LoopRate;
+/// The entry of the catalogue.
+pub static METRICS: &[Metric] = &[Metric::of_sample(&INFO, measure)];
 
-impl SampleMetric for LoopRate {
-    fn info(&self) -> &'static MetricInfo {
-        &INFO
-    }
-
-    fn measure(&self, view: &View<'_>, scratch: &mut Scratch) -> Option<f64> {
-        Some(share(match view.tokens {
-            Some(tokens) => tail(tokens, MIN_COPIES, MIN_TOKENS, &mut scratch.matches).is_some(),
-            None => text_tail(&view.sample.completion, &mut scratch.matches).is_some(),
-        }))
-    }
+/// 1 if the completion ends in a loop.
+fn measure(view: &View<'_>, scratch: &mut Scratch) -> Option<f64> {
+    Some(share(match view.tokens {
+        Some(tokens) => tail(tokens, MIN_COPIES, MIN_TOKENS, &mut scratch.matches).is_some(),
+        None => text_tail(&view.sample.completion, &mut scratch.matches).is_some(),
+    }))
 }
 
-/// Where a completion loops, in bytes of its text, by the same rule as the metric; `None` where it does not.
+/// Byte range of a completion's loop in its text, by the same rule as the metric; `None` if it does not loop.
 ///
 /// A loop found in the tokens is looked up in the text, where it must show as a periodic tail too. Should decoding
 /// hide it (a tokenizer that is not reversible), the whole text is reported as one period.
@@ -58,7 +55,7 @@ pub fn find(sample: &Sample) -> Option<LoopSpan> {
     let mut matches = Vec::new();
     let Some(tokens) = content_tokens(sample) else { return text_tail(text, &mut matches) };
     let found = tail(tokens, MIN_COPIES, MIN_TOKENS, &mut matches)?;
-    // The first copy may start in the middle of a character or with another spacing: ask for one copy less.
+    // The first copy may start in the middle of a character or with another spacing: one copy less is required.
     let copies = (found.covered / found.period - 1).clamp(2, MIN_COPIES);
     let whole = LoopSpan { start: 0, end: text.len(), period: text.len() };
     Some(text_tail_of(text, copies, 1, &mut matches).unwrap_or(whole))
@@ -68,7 +65,7 @@ fn text_tail(text: &str, matches: &mut Vec<u32>) -> Option<LoopSpan> {
     text_tail_of(text, MIN_COPIES, MIN_CHARACTERS, matches)
 }
 
-/// The same on text: once as it ends, and, where it ends in white space, once without that.
+/// The looping tail of a text: once as it ends, and, if it ends in white space, once without that.
 fn text_tail_of(text: &str, copies: usize, characters: usize, matches: &mut Vec<u32>) -> Option<LoopSpan> {
     let whole = text.trim_end_matches('\u{fffd}');
     let trimmed = whole.trim_end();
@@ -88,11 +85,11 @@ fn text_tail_of(text: &str, copies: usize, characters: usize, matches: &mut Vec<
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use smpo_loops::Tail;
+    use crate::periodic::Tail;
     use smpo_results::FinishReason;
 
     fn in_text(text: &str) -> Option<LoopSpan> {
-        find(&super::super::sample(text))
+        find(&crate::sample::sample(text))
     }
 
     fn in_tokens(units: &[u32]) -> Option<Tail> {
@@ -277,18 +274,18 @@ mod tests {
 
     #[test]
     fn tokens_decide_where_they_are_known() {
-        let mut sample = super::super::sample(&format!("So: {}", "go on ".repeat(20)));
+        let mut sample = crate::sample::sample(&format!("So: {}", "go on ".repeat(20)));
         let mut ids = vec![9, 8];
         ids.extend([1, 2].repeat(20));
         ids.push(0);
         sample.token_ids = Some(ids.clone());
         sample.finish_reason = FinishReason::Eos;
         // 40 looping tokens before the terminator: a loop, though 120 characters alone would be none.
-        assert_eq!(super::super::value(&LoopRate, &sample), Some(1.0));
+        assert_eq!(crate::sample::value("loop_rate", &sample), Some(1.0));
         assert_eq!(find(&sample).map(|span| (span.start, span.period)), Some((3, 6)));
         // Without a terminator the last id is content, and it breaks the cycle.
         sample.finish_reason = FinishReason::Length;
-        assert_eq!(super::super::value(&LoopRate, &sample), Some(0.0));
+        assert_eq!(crate::sample::value("loop_rate", &sample), Some(0.0));
         assert_eq!(find(&sample), None);
         // Ids whose text does not show the loop.
         sample.finish_reason = FinishReason::Eos;

@@ -1,13 +1,15 @@
 //! A flat table that several structs read their own keys from.
 //!
 //! serde's `flatten` and `deny_unknown_fields` exclude each other, and its message for an unknown key would list the
-//! keys of one struct only. Here every struct takes the keys it knows, and what is left at the end is unknown.
+//! keys of one struct only. Here every struct takes the keys of its own fields; a key left at the end is unknown.
 
 use std::collections::BTreeMap;
 
 use serde::de::value::{Error as ValueError, MapDeserializer};
 use serde::de::{DeserializeOwned, DeserializeSeed, Error as _, IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, forward_to_deserialize_any};
+
+use crate::catalog::LossEntry;
 
 /// A value of any config format.
 #[derive(Debug, Clone, Deserialize)]
@@ -23,9 +25,9 @@ enum Value {
     Null(()),
 }
 
-/// What is wrong with a table, in words.
+/// A table that does not fit, in words.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum TableError {
+pub(crate) enum FlatError {
     #[error("`kind` is missing: expected one of {0}")]
     NoKind(String),
     #[error("unknown loss `{given}`: expected one of {known}{suggestion}")]
@@ -39,39 +41,40 @@ pub(super) enum TableError {
 /// A table that is being read.
 #[derive(Debug, Deserialize)]
 #[serde(transparent)]
-pub(super) struct Table {
+pub(crate) struct FlatTable {
     rest: BTreeMap<String, Value>,
     #[serde(skip)]
     known: Vec<&'static str>,
 }
 
-impl Table {
-    /// Takes `kind` out.
-    pub(super) fn take_kind(&mut self, kinds: &[&'static str]) -> Result<&'static str, TableError> {
-        let known = quoted(kinds);
+impl FlatTable {
+    /// Takes `kind` out, and finds its loss.
+    pub(crate) fn take_kind(&mut self, losses: &'static [LossEntry]) -> Result<&'static LossEntry, FlatError> {
+        let kinds: Vec<&str> = losses.iter().map(|entry| entry.kind).collect();
+        let known = quoted(&kinds);
         let given = match self.rest.remove("kind") {
-            None => return Err(TableError::NoKind(known)),
+            None => return Err(FlatError::NoKind(known)),
             Some(Value::Text(given)) => given,
             Some(other) => {
-                return Err(TableError::Value(format!("`kind`: expected a string, one of {known}, got {other:?}")));
+                return Err(FlatError::Value(format!("`kind`: expected a string, one of {known}, got {other:?}")));
             }
         };
-        kinds.iter().copied().find(|kind| *kind == given).ok_or_else(|| {
-            let suggestion = smpo_suggest::did_you_mean(&given, kinds.iter().copied());
-            TableError::UnknownKind { given, known, suggestion }
+        losses.iter().find(|entry| entry.kind == given).ok_or_else(|| {
+            let suggestion = smpo_suggest::did_you_mean(&given, kinds);
+            FlatError::UnknownKind { given, known, suggestion }
         })
     }
 
     /// Takes the keys of `T` out.
-    pub(super) fn take<T: DeserializeOwned>(&mut self) -> Result<T, TableError> {
-        T::deserialize(TakeStruct(self)).map_err(|error| TableError::Value(error.to_string()))
+    pub(crate) fn take<T: DeserializeOwned>(&mut self) -> Result<T, FlatError> {
+        T::deserialize(TakeStruct(self)).map_err(|error| FlatError::Value(error.to_string()))
     }
 
-    /// Refuses what nobody took.
-    pub(super) fn finish(&self, kind: &'static str) -> Result<(), TableError> {
+    /// Refuses keys that no struct took.
+    pub(crate) fn finish(&self, kind: &'static str) -> Result<(), FlatError> {
         match self.rest.keys().next() {
             None => Ok(()),
-            Some(given) => Err(TableError::UnknownKey {
+            Some(given) => Err(FlatError::UnknownKey {
                 kind,
                 given: given.clone(),
                 known: quoted(&self.known),
@@ -81,13 +84,13 @@ impl Table {
     }
 }
 
-/// Names as they are listed in messages.
+/// Names in backquotes, with commas, for messages.
 pub(crate) fn quoted(names: &[&str]) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
-/// Deserializes one struct from the keys it names.
-struct TakeStruct<'a>(&'a mut Table);
+/// Deserializes one struct from the keys that it has fields for.
+struct TakeStruct<'a>(&'a mut FlatTable);
 
 impl<'de> Deserializer<'de> for TakeStruct<'_> {
     type Error = ValueError;
@@ -113,7 +116,7 @@ impl<'de> Deserializer<'de> for TakeStruct<'_> {
     }
 }
 
-/// Entries that name the key of a value that does not fit.
+/// Entries of a struct; an error names the key whose value does not fit.
 struct Entries {
     rest: std::vec::IntoIter<(&'static str, Value)>,
     pending: Option<(&'static str, Value)>,

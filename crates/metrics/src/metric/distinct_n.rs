@@ -1,11 +1,11 @@
-//! Do different prompts get different answers?
+//! Distinct n-grams across completions.
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 
 use smpo_results::{Direction, FinishReason, Sample, Unit};
 
-use super::{Corpus, CorpusMetric, MetricInfo};
+use super::{Corpus, CorpusFn, Metric, MetricInfo};
 use crate::estimate::{Estimate, GROUPS, from_left_out};
 use crate::text::ngrams::{AsIs, ngrams};
 use crate::text::words::hash_first_words;
@@ -15,13 +15,16 @@ pub const MAX_COMPLETIONS: usize = 200;
 /// Words of each completion that are looked at: a fixed amount of text keeps the length bias small.
 pub const MAX_WORDS: usize = 128;
 
-const fn info(id: &'static str, description: &'static str) -> MetricInfo {
+const fn info(id: &'static str, name: &'static str, description: &'static str) -> MetricInfo {
     MetricInfo {
         id,
+        name,
         unit: Unit::Share,
         better: Direction::Higher,
         primary: false,
         binary: false,
+        leaderboard: None,
+        summary: false,
         description,
         reference: "Li et al. 2016, A Diversity-Promoting Objective Function, arXiv 1510.03055; on the first 128 words \
                     of at most 200 completions",
@@ -31,29 +34,26 @@ const fn info(id: &'static str, description: &'static str) -> MetricInfo {
 static INFOS: [MetricInfo; 3] = [
     info(
         "distinct_1",
+        "Distinct-1",
         "distinct / all words across completions; falls with length, so only runs of like length compare",
     ),
-    info("distinct_2", "distinct / all word 2-grams across completions"),
-    info("distinct_3", "distinct / all word 3-grams across completions"),
+    info("distinct_2", "Distinct-2", "distinct / all word 2-grams across completions"),
+    info("distinct_3", "Distinct-3", "distinct / all word 3-grams across completions"),
 ];
 
+/// The entries of the catalogue.
+pub static METRICS: &[Metric] =
+    &[of_run(&INFOS[0], estimate::<1>), of_run(&INFOS[1], estimate::<2>), of_run(&INFOS[2], estimate::<3>)];
+
+/// Diversity is a property of a whole run; per slice it would cost more than all other metrics together.
+const fn of_run(info: &'static MetricInfo, corpus: CorpusFn) -> Metric {
+    Metric { by_slice: false, ..Metric::of_corpus(info, corpus) }
+}
+
 /// |distinct n-grams| / |n-grams| over completions.
-pub struct Distinct<const N: usize>;
-
-impl<const N: usize> CorpusMetric for Distinct<N> {
-    fn info(&self) -> &'static MetricInfo {
-        const { assert!(N >= 1 && N <= 3) };
-        &INFOS[N - 1]
-    }
-
-    /// Diversity is a property of a whole run; per slice it would cost more than all other metrics together.
-    fn by_slice(&self) -> bool {
-        false
-    }
-
-    fn estimate(&self, corpus: &Corpus<'_>) -> Option<Estimate> {
+fn estimate<const N: usize>(corpus: &Corpus<'_>) -> Option<Estimate> {
         let texts = corpus.first_words();
-        // Who has an n-gram: one group of completions, or several.
+        // The groups of completions that have an n-gram: one, or several.
         let mut owner: HashMap<u64, Owner, BuildHasherDefault<AsIs>> =
             HashMap::with_capacity_and_hasher(texts.len() * MAX_WORDS, BuildHasherDefault::default());
         let mut all_of_group = vec![0usize; GROUPS.min(texts.len())];
@@ -78,7 +78,6 @@ impl<const N: usize> CorpusMetric for Distinct<N> {
         let left_out = all_of_group.iter().zip(&own).filter(|(of_group, _)| all > **of_group);
         let left_out = left_out.map(|(of_group, own)| (owner.len() - own) as f64 / (all - of_group) as f64);
         Some(from_left_out(value, &left_out.collect::<Vec<_>>(), texts.len()))
-    }
 }
 
 /// Groups of completions that have an n-gram.
@@ -88,7 +87,7 @@ enum Owner {
 }
 
 /// The first [`MAX_WORDS`] words of at most [`MAX_COMPLETIONS`] completions, hashed.
-pub(super) fn first_words(samples: &[&Sample]) -> Vec<Vec<u64>> {
+pub(crate) fn first_words(samples: &[&Sample]) -> Vec<Vec<u64>> {
     let texts = spread(samples, MAX_COMPLETIONS);
     let hashed = texts.iter().map(|sample| {
         let mut words = Vec::with_capacity(MAX_WORDS);
@@ -111,8 +110,8 @@ mod tests {
     use super::*;
 
     fn distinct<const N: usize>(texts: &[&str]) -> Option<f64> {
-        let samples: Vec<Sample> = texts.iter().map(|text| super::super::sample(text)).collect();
-        Distinct::<N>.estimate(&Corpus::new(&samples)).map(|estimate| estimate.value)
+        let samples: Vec<Sample> = texts.iter().map(|text| crate::sample::sample(text)).collect();
+        estimate::<N>(&Corpus::new(&samples)).map(|estimate| estimate.value)
     }
 
     #[test]
@@ -128,12 +127,12 @@ mod tests {
     fn the_interval_is_the_delete_a_group_jackknife() {
         let texts: Vec<String> =
             (0..70).map(|i| format!("the {} cat w{} sat on {}", i % 7, i, "mat ".repeat(i % 5))).collect();
-        let samples: Vec<Sample> = texts.iter().map(|text| super::super::sample(text)).collect();
+        let samples: Vec<Sample> = texts.iter().map(|text| crate::sample::sample(text)).collect();
         let all: Vec<&Sample> = samples.iter().collect();
-        let fast = Distinct::<2>.estimate(&Corpus::new(all.iter().copied())).expect("some");
+        let fast = estimate::<2>(&Corpus::new(all.iter().copied())).expect("some");
         let slow = crate::estimate::delete_a_group(&all, |left| {
             let left: Vec<&Sample> = left.iter().map(|sample| **sample).collect();
-            Distinct::<2>.estimate(&Corpus::new(left)).map(|estimate| estimate.value)
+            estimate::<2>(&Corpus::new(left)).map(|estimate| estimate.value)
         })
         .expect("some");
         assert!((fast.value - slow.value).abs() < 1e-12);
@@ -143,7 +142,7 @@ mod tests {
     #[test]
     fn only_so_much_text_is_read_evenly_spread() {
         let texts: Vec<String> = (0..1000).map(|i| format!("w{i}")).collect();
-        let samples: Vec<Sample> = texts.iter().map(|text| super::super::sample(text)).collect();
+        let samples: Vec<Sample> = texts.iter().map(|text| crate::sample::sample(text)).collect();
         let all: Vec<&Sample> = samples.iter().collect();
         let chosen = spread(&all, 200);
         assert_eq!((chosen.len(), chosen[0].completion.as_str(), chosen[199].completion.as_str()), (200, "w0", "w995"));

@@ -1,45 +1,39 @@
-//! At each token, how likely is a running completion to end?
+//! EOS hazard: the probability that a running completion ends at the next token.
 
 use smpo_results::{CurvePoint, Direction, Sample, Unit};
 
 use super::length::Lifetime;
-use super::{Corpus, CorpusMetric, MetricInfo};
+use super::{Corpus, Metric, MetricInfo};
 use crate::estimate::{Estimate, jackknife};
 
-/// What it declares.
+/// `eos_hazard`.
 pub static INFO: MetricInfo = MetricInfo {
     id: "eos_hazard",
+    name: "EOS hazard",
     unit: Unit::Share,
     better: Direction::Neither,
     primary: false,
     binary: false,
+    leaderboard: None,
+    summary: false,
     description: "terminators per generated token: the chance that a running completion ends at the next token, \
                   averaged over all tokens generated",
     reference: "occurrence / exposure rate, e.g. Kalbfleisch & Prentice 2002, The Statistical Analysis of Failure Time \
                 Data, ch. 3",
 };
 
+/// The entry of the catalogue.
+pub static METRICS: &[Metric] = &[Metric::of_corpus(&INFO, estimate)];
+
 /// Ends / tokens at risk.
-pub struct EosHazard;
-
-impl CorpusMetric for EosHazard {
-    fn info(&self) -> &'static MetricInfo {
-        &INFO
-    }
-
-    fn by_slice(&self) -> bool {
-        true
-    }
-
-    fn estimate(&self, corpus: &Corpus<'_>) -> Option<Estimate> {
-        jackknife(&corpus.samples, |samples| {
-            let lifetimes = samples.iter().filter_map(|sample| Lifetime::of(sample));
-            let (ends, tokens) = lifetimes.fold((0u64, 0u64), |(ends, tokens), lifetime| {
-                (ends + u64::from(lifetime.ended), tokens + u64::from(lifetime.tokens))
-            });
-            (tokens > 0).then(|| ends as f64 / tokens as f64)
-        })
-    }
+fn estimate(corpus: &Corpus<'_>) -> Option<Estimate> {
+    jackknife(&corpus.samples, |samples| {
+        let lifetimes = samples.iter().filter_map(|sample| Lifetime::of(sample));
+        let (ends, tokens) = lifetimes.fold((0u64, 0u64), |(ends, tokens), lifetime| {
+            (ends + u64::from(lifetime.ended), tokens + u64::from(lifetime.tokens))
+        });
+        (tokens > 0).then(|| ends as f64 / tokens as f64)
+    })
 }
 
 /// The hazard in bins of `width` tokens: ends in the bin / tokens that running completions spent in it. `t` is the
@@ -87,8 +81,8 @@ mod tests {
     fn ends_per_token() {
         let samples = [lived(3, Eos), lived(5, Length), lived(2, Eos), lived(9, Unknown)];
         let all: Vec<_> = samples.iter().collect();
-        assert_eq!(EosHazard.estimate(&Corpus::new(all.iter().copied())).map(|estimate| estimate.value), Some(0.2));
-        assert!(EosHazard.estimate(&Corpus::new([])).is_none());
+        assert_eq!(estimate(&Corpus::new(all.iter().copied())).map(|estimate| estimate.value), Some(0.2));
+        assert!(estimate(&Corpus::new([])).is_none());
     }
 
     #[test]

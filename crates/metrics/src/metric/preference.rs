@@ -1,41 +1,58 @@
-//! Did training achieve what it was for? A model that keeps its terminator by learning nothing must be seen.
+//! Accuracy and margin on held-out preference pairs: they show a model that keeps its terminator because it learned
+//! nothing.
 //!
 //! s(y) is the mean log p per token of a completion, its terminator included: the reward of SMPO and SimPO (Meng et
 //! al. 2024, arXiv 2405.14734, eq. 3) without its scale β.
 
 use smpo_results::{Direction, Unit};
 
-use super::{MetricInfo, share};
-use crate::teacher_forced::TokenScores;
+use super::{Metric, MetricInfo};
+use crate::sample::share;
+use crate::token_scores::TokenScores;
 
-const fn info(id: &'static str, unit: Unit, primary: bool, description: &'static str) -> MetricInfo {
+const fn info(
+    id: &'static str,
+    name: &'static str,
+    unit: Unit,
+    primary: bool,
+    description: &'static str,
+) -> MetricInfo {
     MetricInfo {
         id,
+        name,
         unit,
         better: Direction::Higher,
         primary,
         binary: matches!(unit, Unit::Share),
+        leaderboard: None,
+        summary: false,
         description,
         reference: "Meng et al. 2024, SimPO, arXiv 2405.14734, eq. 3",
     }
 }
 
-/// What `pref_accuracy`, `pref_accuracy_without_eos` and `margin` declare.
+/// `pref_accuracy`, `pref_accuracy_without_eos` and `margin`.
 pub static INFOS: [MetricInfo; 3] = [
     info(
         "pref_accuracy",
+        "Preference accuracy",
         Unit::Share,
         true,
         "share of held-out pairs whose chosen side has the larger mean log p per token",
     ),
     info(
         "pref_accuracy_without_eos",
+        "Preference without EOS",
         Unit::Share,
         false,
         "the same with the terminators left out: an accuracy that falls here was bought with the terminator",
     ),
-    info("margin", Unit::Nats, false, "mean over held-out pairs of chosen minus rejected mean log p per token"),
+    info("margin", "Preference margin", Unit::Nats, false, "mean over held-out pairs of chosen minus rejected mean log p per token"),
 ];
+
+/// The entries of the catalogue.
+pub static METRICS: &[Metric] =
+    &[Metric::teacher_forced(&INFOS[0]), Metric::teacher_forced(&INFOS[1]), Metric::teacher_forced(&INFOS[2])];
 
 /// The values of one pair, in the order of [`INFOS`]. A side that is nothing but its terminator has mean log p 0
 /// without it.

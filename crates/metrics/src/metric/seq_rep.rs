@@ -1,42 +1,45 @@
-//! How much of a completion repeats itself.
+//! Share of repeated n-grams within a completion.
 
 use smpo_results::{Direction, Unit};
 
-use super::{MetricInfo, SampleMetric, Scratch, View};
+use super::{Metric, MetricInfo, Scratch, View};
 use crate::text::ngrams::{FirstSeen, mix};
 
-const fn info(id: &'static str, description: &'static str) -> MetricInfo {
+const fn info(id: &'static str, name: &'static str, leaderboard: Option<u8>, description: &'static str) -> MetricInfo {
     MetricInfo {
         id,
+        name,
         unit: Unit::Share,
         better: Direction::Lower,
         primary: false,
         binary: false,
+        leaderboard,
+        summary: leaderboard.is_some(),
         description,
         reference: "Welleck et al. 2019, Neural Text Generation with Unlikelihood Training, arXiv 1908.04319, eq. 8",
     }
 }
 
-static INFOS: [MetricInfo; 4] = [
-    info("seq_rep_1", "1 - distinct / all tokens within a completion (words where token ids are unknown)"),
-    info("seq_rep_2", "1 - distinct / all 2-grams within a completion"),
-    info("seq_rep_3", "1 - distinct / all 3-grams within a completion"),
-    info("seq_rep_4", "1 - distinct / all 4-grams within a completion"),
+static INFOS: [MetricInfo; MAX_N] = [
+    info("seq_rep_1", "Seq-rep-1", None, "1 - distinct / all tokens within a completion (words where token ids are unknown)"),
+    info("seq_rep_2", "Seq-rep-2", None, "1 - distinct / all 2-grams within a completion"),
+    info("seq_rep_3", "Seq-rep-3", None, "1 - distinct / all 3-grams within a completion"),
+    info("seq_rep_4", "Seq-rep-4", Some(0), "1 - distinct / all 4-grams within a completion"),
 ];
 
-/// seq-rep-n = 1 − |distinct n-grams| / |n-grams|, over token ids where they are known, words otherwise; no value
-/// for a completion of fewer than n units.
-pub struct SeqRep<const N: usize>;
+/// The entries of the catalogue.
+pub static METRICS: &[Metric] = &[
+    Metric::of_sample(&INFOS[0], measure::<1>),
+    Metric::of_sample(&INFOS[1], measure::<2>),
+    Metric::of_sample(&INFOS[2], measure::<3>),
+    Metric::of_sample(&INFOS[3], measure::<4>),
+];
 
-impl<const N: usize> SampleMetric for SeqRep<N> {
-    fn info(&self) -> &'static MetricInfo {
-        const { assert!(N >= 1 && N <= MAX_N) };
-        &INFOS[N - 1]
-    }
-
-    fn measure(&self, view: &View<'_>, _: &mut Scratch) -> Option<f64> {
-        view.seq_rep[N - 1]
-    }
+/// seq-rep-n = 1 − |distinct n-grams| / |n-grams|, over token ids if they are known, words otherwise; no value for a
+/// completion of fewer than n units.
+fn measure<const N: usize>(view: &View<'_>, _: &mut Scratch) -> Option<f64> {
+    const { assert!(N >= 1 && N <= MAX_N) };
+    view.seq_rep[N - 1]
 }
 
 /// The longest n-grams counted.
@@ -47,17 +50,17 @@ pub const MAX_N: usize = 4;
 pub struct Repeats {
     /// The hash of the n-gram that begins at each unit.
     grams: Vec<u64>,
-    /// Whether the n-gram that begins there occurs elsewhere too.
+    /// True if the n-gram that begins there occurs elsewhere too.
     repeated: Vec<bool>,
-    /// Where n-grams begin that may occur elsewhere.
+    /// Starts of n-grams that may occur elsewhere.
     candidates: Vec<u32>,
     seen: FirstSeen,
 }
 
-/// 1 − distinct / all n-grams for n = 1 to 4; `None` where there is no n-gram.
+/// 1 − distinct / all n-grams for n = 1 to 4; `None` if there is no n-gram.
 ///
-/// An n-gram can only occur twice where its first n − 1 units do, so each round looks at those alone: in prose, about
-/// all units, then half of them, then few.
+/// An n-gram can only occur twice if its first n − 1 units do, so each round looks at those alone: in prose, about all
+/// units, then half of them, then few.
 pub fn seq_rep<U: Copy + Into<u64>>(units: &[U], repeats: &mut Repeats) -> [Option<f64>; MAX_N] {
     let mut shares = [None; MAX_N];
     let Ok(len) = u32::try_from(units.len()) else { return shares };
@@ -112,11 +115,11 @@ mod tests {
 
     #[test]
     fn words_stand_in_for_unknown_tokens_and_the_terminator_is_left_out() {
-        let mut sample = super::super::sample("one two one");
-        assert_eq!(super::super::value(&SeqRep::<1>, &sample), Some(1.0 - 2.0 / 3.0));
+        let mut sample = crate::sample::sample("one two one");
+        assert_eq!(crate::sample::value("seq_rep_1", &sample), Some(1.0 - 2.0 / 3.0));
         sample.token_ids = Some(vec![5, 5, 0]);
         sample.finish_reason = smpo_results::FinishReason::Eos;
-        assert_eq!(super::super::value(&SeqRep::<1>, &sample), Some(0.5));
+        assert_eq!(crate::sample::value("seq_rep_1", &sample), Some(0.5));
     }
 
     proptest! {

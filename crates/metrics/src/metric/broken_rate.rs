@@ -1,64 +1,54 @@
-//! Is the text itself damaged?
+//! Damaged text: replacement characters, leaked special tokens, letters of a foreign script.
 
 use smpo_results::{Direction, FinishReason, Message, Sample, Unit};
 
-use super::{MetricInfo, SampleMetric, Scratch, View, share};
+use super::{Metric, MetricInfo, Scratch, View};
+use crate::sample::share;
 use crate::text::scripts::{Scripts, count_letters};
 
 /// From this share of foreign letters on, a completion counts as broken.
 pub const FOREIGN_SHARE: f64 = 0.02;
 
-/// What `broken_rate` declares.
+/// `broken_rate`.
 pub static INFO: MetricInfo = MetricInfo {
     id: "broken_rate",
+    name: "Broken text",
     unit: Unit::Share,
     better: Direction::Lower,
     primary: false,
     binary: true,
+    leaderboard: Some(2),
+    summary: true,
     description: "share of completions with a replacement character (U+FFFD), a leaked special token, or 2 % of letters \
                   in a script that neither prompt nor reference uses",
     reference: "smpo; scripts: Unicode Standard Annex 24",
 };
 
-/// What `foreign_script` declares.
+/// `foreign_script`.
 pub static FOREIGN_INFO: MetricInfo = MetricInfo {
     id: "foreign_script",
+    name: "Foreign script",
     unit: Unit::Share,
     better: Direction::Lower,
     primary: false,
     binary: false,
+    leaderboard: None,
+    summary: false,
     description: "share of a completion's letters in a script that neither prompt nor reference nor the declared \
                   language uses; Latin and Greek are always allowed",
     reference: "smpo; scripts: Unicode Standard Annex 24",
 };
 
-/// 1 where [`find`] finds damage.
-pub struct BrokenRate;
+/// The entries of the catalogue.
+pub static METRICS: &[Metric] =
+    &[Metric::of_sample(&INFO, broken), Metric::of_sample(&FOREIGN_INFO, |view, _| view.foreign_script)];
 
-impl SampleMetric for BrokenRate {
-    fn info(&self) -> &'static MetricInfo {
-        &INFO
-    }
-
-    fn measure(&self, view: &View<'_>, _: &mut Scratch) -> Option<f64> {
-        Some(share(damage(view.sample, view.foreign_script).is_some()))
-    }
+/// 1 if [`find`] finds damage.
+fn broken(view: &View<'_>, _: &mut Scratch) -> Option<f64> {
+    Some(share(damage(view.sample, view.foreign_script).is_some()))
 }
 
-/// Foreign letters / letters; no value where the prompt is unknown.
-pub struct ForeignScript;
-
-impl SampleMetric for ForeignScript {
-    fn info(&self) -> &'static MetricInfo {
-        &FOREIGN_INFO
-    }
-
-    fn measure(&self, view: &View<'_>, _: &mut Scratch) -> Option<f64> {
-        view.foreign_script
-    }
-}
-
-/// What is wrong with a text.
+/// Damage of a text.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Damage {
     /// U+FFFD: bytes that were no UTF-8.
@@ -69,7 +59,7 @@ pub enum Damage {
     ForeignScript(f64),
 }
 
-/// The first damage of a completion. A replacement character at the very end is none where the cap may have cut a
+/// The first damage of a completion. A replacement character at the very end is none if the cap may have cut a
 /// character in half.
 pub fn find(sample: &Sample) -> Option<Damage> {
     damage(sample, foreign_share(sample))
@@ -89,8 +79,8 @@ fn damage(sample: &Sample, foreign_script: Option<f64>) -> Option<Damage> {
     foreign_script.filter(|&share| share >= FOREIGN_SHARE).map(Damage::ForeignScript)
 }
 
-/// Foreign letters / letters; `None` where the prompt is unknown.
-pub(super) fn foreign_share(sample: &Sample) -> Option<f64> {
+/// Foreign letters / letters; `None` for an unknown prompt.
+pub(crate) fn foreign_share(sample: &Sample) -> Option<f64> {
     if sample.messages.is_empty() {
         return None;
     }
@@ -168,7 +158,7 @@ mod tests {
 
     fn asked(prompt: &str, completion: &str) -> Sample {
         let messages = vec![Message { role: "user".into(), content: prompt.into() }];
-        Sample { messages, ..super::super::sample(completion) }
+        Sample { messages, ..crate::sample::sample(completion) }
     }
 
     #[test]
@@ -219,8 +209,8 @@ mod tests {
 
     #[test]
     fn without_a_prompt_no_script_is_foreign() {
-        let sample = super::super::sample("日本");
-        assert_eq!(super::super::value(&ForeignScript, &sample), None);
-        assert_eq!(super::super::value(&BrokenRate, &sample), Some(0.0));
+        let sample = crate::sample::sample("日本");
+        assert_eq!(crate::sample::value("foreign_script", &sample), None);
+        assert_eq!(crate::sample::value("broken_rate", &sample), Some(0.0));
     }
 }

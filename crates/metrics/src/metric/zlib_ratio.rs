@@ -1,41 +1,39 @@
-//! How compressible is a completion?
+//! Compressibility of a completion.
 
 use libdeflater::{CompressionLvl, Compressor};
 use smpo_results::{Direction, Unit};
 
-use super::{MetricInfo, SampleMetric, Scratch, View};
+use super::{Metric, MetricInfo, Scratch, View};
 
 /// The last bytes of a completion that are compressed: one deflate window, so that the cost of a runaway completion
 /// is bounded and its ratio is not diluted by what came before.
 pub const WINDOW_BYTES: usize = 32 * 1024;
 const LEVEL: i32 = 1;
 
-/// What it declares.
+/// `zlib_ratio`.
 pub static INFO: MetricInfo = MetricInfo {
     id: "zlib_ratio",
+    name: "Zlib ratio",
     unit: Unit::Ratio,
     better: Direction::Neither,
     primary: false,
     binary: false,
+    leaderboard: Some(5),
+    summary: true,
     description: "bytes / zlib-compressed bytes (libdeflate, level 1) of the last 32 KiB of a completion; grows with \
                   length and with repetition",
     reference: "RFC 1950, RFC 1951",
 };
 
+/// The entry of the catalogue.
+pub static METRICS: &[Metric] = &[Metric::of_sample(&INFO, measure)];
+
 /// Raw bytes over compressed bytes; no value for an empty completion.
-pub struct ZlibRatio;
-
-impl SampleMetric for ZlibRatio {
-    fn info(&self) -> &'static MetricInfo {
-        &INFO
-    }
-
-    fn measure(&self, view: &View<'_>, scratch: &mut Scratch) -> Option<f64> {
-        let bytes = view.sample.completion.as_bytes();
-        let tail = &bytes[bytes.len().saturating_sub(WINDOW_BYTES)..];
-        let compressed = scratch.deflate.compressed_len(tail)?;
-        (!tail.is_empty()).then(|| tail.len() as f64 / compressed as f64)
-    }
+fn measure(view: &View<'_>, scratch: &mut Scratch) -> Option<f64> {
+    let bytes = view.sample.completion.as_bytes();
+    let tail = &bytes[bytes.len().saturating_sub(WINDOW_BYTES)..];
+    let compressed = scratch.deflate.compressed_len(tail)?;
+    (!tail.is_empty()).then(|| tail.len() as f64 / compressed as f64)
 }
 
 /// A compressor whose tables are reused.
@@ -77,7 +75,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn ratio(text: &str) -> Option<f64> {
-        super::super::value(&ZlibRatio, &super::super::sample(text))
+        crate::sample::value("zlib_ratio", &crate::sample::sample(text))
     }
 
     #[test]

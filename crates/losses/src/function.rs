@@ -1,0 +1,204 @@
+//! The interface of a loss, and the terms that it gives back.
+//!
+//! A pairwise or unpaired loss is a function of one score per completion ([`Reduction`]): it gives a value and the
+//! derivative by each score. The chain rule from scores to tokens is the same for all and lives in
+//! [`objective`](crate::objective).
+
+use std::fmt::Debug;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::batch::{Batch, Side};
+use crate::catalog::{FlatKeys, PublishedRates, UsualRange};
+use crate::error::{BatchError, ConfigError};
+use crate::reduction::Reduction;
+
+/// One loss: the type of its keys in `[loss]`, with everything that is particular to the loss. Its file implements this
+/// trait; its line in the table of [`loss`](crate::loss) makes the rest: the variant of [`Loss`](crate::Loss), reading,
+/// writing, JSON schema, documentation, importer and alarms.
+pub trait LossFunction:
+    Debug + Clone + Default + PartialEq + Serialize + DeserializeOwned + JsonSchema + Into<crate::Loss> + 'static
+{
+    /// Value of `kind`; the name of the file in `src/loss/`.
+    const KIND: &'static str;
+
+    /// Keys and spellings in the flat configuration files of other trainers.
+    const FLAT_KEYS: FlatKeys;
+
+    /// Usual ranges of the loss's numbers, with sources. They become part of each key's documentation.
+    const USUAL: &'static [UsualRange];
+
+    /// Highest published learning rates.
+    const LEARNING_RATES: PublishedRates;
+
+    /// One configuration per branch of the formula, the default included: the property tests run over all of them.
+    fn variants() -> Vec<Self>;
+
+    /// Checks every range.
+    ///
+    /// # Errors
+    ///
+    /// The first field that is out of its range, or has no effect beside the others.
+    fn validate(&self) -> Result<(), ConfigError>;
+
+    /// Comparison that the loss makes, and the function that makes it.
+    fn pairing(&self) -> Pairing<'_>;
+
+    /// True if completions must come with the reference model's log-probs.
+    fn needs_reference(&self) -> bool;
+
+    /// Weights of the cross-entropy parts.
+    fn sft_weights(&self) -> SftWeights;
+
+    /// Sign of the pair loss's gradient on rejected tokens, transforms aside. The direction tests check it.
+    fn direction(&self) -> Direction;
+
+    /// The loss with each schedule fixed at its value at optimizer step `step` (from 0) of `steps`.
+    fn at_step(&self, _step: u64, _steps: u64) -> Self {
+        self.clone()
+    }
+
+    /// γ, at the end of its schedule; `None` for a loss without a margin.
+    fn target_margin(&self) -> Option<f64> {
+        None
+    }
+
+    /// The loss with the constant margin γ; `None` for a loss without a margin.
+    fn with_target_margin(&self, _margin: f64) -> Option<Self> {
+        None
+    }
+}
+
+/// The completions that a loss compares.
+#[derive(Clone, Copy)]
+pub enum Pairing<'a> {
+    /// The two sides of a pair with each other. Rows are preference pairs.
+    Pairwise(&'a dyn PairwiseLoss),
+    /// Each completion with a baseline of the step. Rows are single completions with a label.
+    Unpaired(&'a dyn UnpairedLoss),
+    /// None: cross-entropy is the whole objective. Rows are single completions.
+    SftOnly,
+}
+
+impl Pairing<'_> {
+    /// Reduction from token log-probs to the score of a completion.
+    pub fn reduction(&self) -> Reduction {
+        match self {
+            Self::Pairwise(loss) => loss.reduction(),
+            Self::Unpaired(loss) => loss.reduction(),
+            Self::SftOnly => Reduction::Mean,
+        }
+    }
+
+    /// Sides that every row must have.
+    pub fn required_sides(&self) -> &'static [Side] {
+        match self {
+            Self::Pairwise(_) => &[Side::Chosen, Side::Rejected],
+            Self::Unpaired(_) => &[],
+            Self::SftOnly => &[Side::Chosen],
+        }
+    }
+}
+
+/// A loss of the scores of a pair.
+pub trait PairwiseLoss {
+    /// Reduction from token log-probs to the score of a completion.
+    fn reduction(&self) -> Reduction;
+
+    /// The loss of one pair, with its derivatives.
+    fn pair(&self, chosen: Score, rejected: Score) -> PairTerms;
+}
+
+/// A loss of the score of one completion.
+pub trait UnpairedLoss {
+    /// Reduction from token log-probs to the score of a completion.
+    fn reduction(&self) -> Reduction;
+
+    /// True if [`Batch::mismatched`] must be given.
+    fn needs_mismatched(&self) -> bool;
+
+    /// The baseline z of the step, a constant of its gradient, in nats.
+    ///
+    /// # Errors
+    ///
+    /// [`BatchError::NoMismatched`] when it is estimated from completions that the batch does not have.
+    fn baseline(&self, batch: &Batch<'_>) -> Result<f64, BatchError>;
+
+    /// The loss of one completion, with its derivative.
+    fn completion(&self, side: Side, score: Score, baseline: f64) -> CompletionTerms;
+}
+
+/// One completion's score under the policy and under the reference (0 for a loss without one), in nats.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Score {
+    /// Score under the policy.
+    pub policy: f64,
+    /// Score under the reference.
+    pub reference: f64,
+}
+
+impl Score {
+    /// The log-ratio log π − log ref.
+    pub fn ratio(&self) -> f64 {
+        self.policy - self.reference
+    }
+}
+
+/// A pairwise loss at one pair of scores.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PairTerms {
+    /// The loss.
+    pub value: f64,
+    /// ∂value/∂(policy score of chosen).
+    pub d_chosen: f64,
+    /// ∂value/∂(policy score of rejected).
+    pub d_rejected: f64,
+    /// Implicit reward of chosen.
+    pub chosen_reward: f64,
+    /// Implicit reward of rejected.
+    pub rejected_reward: f64,
+}
+
+/// An unpaired loss at one score.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CompletionTerms {
+    /// The loss.
+    pub value: f64,
+    /// ∂value/∂(policy score).
+    pub d_score: f64,
+    /// Implicit reward.
+    pub reward: f64,
+}
+
+/// Weights of the cross-entropy parts in the whole objective, each the token mean over the optimizer step.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct SftWeights {
+    /// Weight of NLL(y+).
+    pub chosen: f64,
+    /// Weight of NLL(y−).
+    pub rejected: f64,
+}
+
+/// Sign of ∂L/∂ℓ on rejected tokens in the pair loss, without transforms. Positive: a training step lowers them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// Positive at every score: no margin is ever enough, and a terminator on rejected falls without bound.
+    AlwaysDown,
+    /// Positive until the margin is met, then 0.
+    DownOrZero,
+    /// Negative past some margin: rejected is pulled back up.
+    Both,
+}
+
+/// Refuses a field that is out of its range.
+pub(crate) fn require(
+    kind: &'static str,
+    field: &'static str,
+    range: &'static str,
+    given: f64,
+    holds: bool,
+) -> Result<(), ConfigError> {
+    if holds && given.is_finite() { Ok(()) } else { Err(ConfigError::OutOfRange { kind, field, range, given }) }
+}

@@ -1,0 +1,21 @@
+//! Degeneration metrics: pure functions of token ids, text and teacher-forced log-probs. No model, no IO.
+//!
+//! - [`metric`]: the catalogue, one file a metric.
+//! - [`sample`], [`corpus`]: the metrics of one completion and of a whole run.
+//! - [`estimate`]: means and shares over prompts with 95 % intervals.
+//! - [`periodic`]: periodic tails of a sequence; [`text`]: words, n-grams, scripts.
+
+pub mod corpus;
+pub mod estimate;
+mod info;
+pub mod metric;
+pub mod periodic;
+pub mod sample;
+pub mod text;
+mod token_scores;
+
+pub use corpus::Corpus;
+pub use info::MetricInfo;
+pub use metric::{Metric, all, find, similar};
+pub use sample::{Scratch, View, measure_sample, sample_metrics};
+pub use token_scores::TokenScores;
