@@ -127,13 +127,13 @@ impl Opener<'_> {
             return Ok(Opened { file, tokenized: 0, parsed: false, write_error: None });
         }
         let written = match (&entry, &stamp) {
-            (Some(entry), _) => self.to_cache(&path, entry, visitor),
-            (None, Some(_)) => self.to_unnamed(&path, visitor),
+            (Some(entry), _) => self.write_entry(&path, entry, visitor),
+            (None, Some(_)) => self.write_unnamed(&path, visitor),
             // read once only: a write that fails half-way could not be made good
-            (None, None) => self.to_memory(&path, visitor),
+            (None, None) => self.write_memory(&path, visitor),
         };
         let (written, write_error) = match written {
-            Err(Stop::Write(error)) => (self.to_memory(&path, visitor)?, Some(error)),
+            Err(Stop::Write(error)) => (self.write_memory(&path, visitor)?, Some(error)),
             written => (written?, None),
         };
         if stamp != Stamp::of(&path)? {
@@ -143,7 +143,7 @@ impl Opener<'_> {
         Ok(Opened { file: TokenFile { path, lines }, tokenized, parsed: true, write_error })
     }
 
-    fn to_cache(&mut self, path: &Arc<Path>, entry: &Path, visitor: &mut dyn Visitor) -> Result<(Lines, u64), Stop> {
+    fn write_entry(&mut self, path: &Arc<Path>, entry: &Path, visitor: &mut dyn Visitor) -> Result<(Lines, u64), Stop> {
         let file = WholeFile::create(entry).map_err(|error| Stop::Write(error.source))?;
         let mut out = Hashed { out: BufWriter::new(file), hash: Sha256::new() };
         let (tokenized, whole) = self.tokenize(path, &mut out, visitor)?;
@@ -157,7 +157,7 @@ impl Opener<'_> {
         Ok((Lines::Cached(entry.to_path_buf()), tokenized))
     }
 
-    fn to_unnamed(&mut self, path: &Arc<Path>, visitor: &mut dyn Visitor) -> Result<(Lines, u64), Stop> {
+    fn write_unnamed(&mut self, path: &Arc<Path>, visitor: &mut dyn Visitor) -> Result<(Lines, u64), Stop> {
         let dir = self.cache.dir();
         let file = std::fs::create_dir_all(dir).and_then(|()| tempfile::tempfile_in(dir)).map_err(Stop::Write)?;
         let mut out = BufWriter::new(file);
@@ -166,7 +166,7 @@ impl Opener<'_> {
         Ok((Lines::Unnamed(file), tokenized))
     }
 
-    fn to_memory(&mut self, path: &Arc<Path>, visitor: &mut dyn Visitor) -> Result<(Lines, u64), Stop> {
+    fn write_memory(&mut self, path: &Arc<Path>, visitor: &mut dyn Visitor) -> Result<(Lines, u64), Stop> {
         let mut memory = Vec::new();
         let (tokenized, _) = self.tokenize(path, &mut memory, visitor)?;
         Ok((Lines::Memory(memory), tokenized))

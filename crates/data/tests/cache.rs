@@ -103,9 +103,9 @@ fn one_entry_serves_every_kind_of_rows_and_every_draw() {
 #[test]
 fn work_that_is_broken_off_keeps_nothing() {
     let files = Files::new();
-    let dataset = files.dataset(RowKind::Pairs);
+    let (dataset, model) = (files.dataset(RowKind::Pairs), tokenizer("chatml"));
     let stop = &mut |_: FileProgress<'_>| ControlFlow::Break(());
-    let stopped = dataset.tokenize(&tokenizer("chatml"), &TokenCache::new(files.cache()), true, stop).unwrap();
+    let stopped = dataset.tokenize(&model, &TokenCache::new(files.cache()), true, stop).unwrap();
     assert!(stopped.is_none());
     assert!(files.cached().is_empty());
 }

@@ -6,9 +6,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use smpo_chat::ChatTemplate;
-use smpo_data::{
-    CheckReport, Rule, Severity, TrainingRow, Truncation, check, convert, count_rows, lengths, read_pairs, records,
-};
+use smpo_data::{CheckReport, Rule, Severity, Truncation, check, convert, count_rows, lengths, read_pairs, records};
 use smpo_tokenizer::ChatTokenizer;
 use tempfile::NamedTempFile;
 

@@ -210,7 +210,7 @@ fn tokens_are_cut_counted_and_found_again() {
     };
     let model = model();
     let mut seen = Vec::new();
-    let mut read = |seen: &mut Vec<u64>| {
+    let read = |seen: &mut Vec<u64>| {
         let on_progress = &mut |progress: FileProgress<'_>| {
             seen.push(progress.rows);
             ControlFlow::Continue(())
