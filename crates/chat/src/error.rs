@@ -1,4 +1,4 @@
-//! What can go wrong between a model directory and a rendered conversation.
+//! Errors between a model directory and a rendered conversation.
 
 use std::path::PathBuf;
 
@@ -10,17 +10,17 @@ pub enum ChatError {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The I/O error.
         source: std::io::Error,
     },
-    /// A file of the model directory is not what its name says.
+    /// A file of the model directory has another content than its name says.
     #[error("{}: expected {expected}, got {got}", path.display())]
     Malformed {
         /// The file.
         path: PathBuf,
-        /// What was expected there.
+        /// Description of the expected content.
         expected: &'static str,
-        /// What is there.
+        /// Description of the content.
         got: String,
     },
     /// The directory has no chat template.
@@ -35,33 +35,33 @@ pub enum ChatError {
     /// The template is not valid Jinja.
     #[error("{origin}: the chat template does not parse: {message}")]
     Parse {
-        /// Where the template came from.
+        /// File or setting that the template comes from.
         origin: String,
-        /// The parser's words, with the line.
+        /// The parser's message, with the line.
         message: String,
     },
     /// The template itself refused the conversation (`raise_exception`).
     #[error("{origin}: the chat template refuses this conversation: {message}")]
     Refused {
-        /// Where the template came from.
+        /// File or setting that the template comes from.
         origin: String,
-        /// The template's words.
+        /// The template's message.
         message: String,
     },
     /// Rendering failed.
     #[error("{origin}: the chat template failed: {message}")]
     Render {
-        /// Where the template came from.
+        /// File or setting that the template comes from.
         origin: String,
-        /// The engine's words, with the line.
+        /// The engine's message, with the line.
         message: String,
     },
-    /// The template ran past the bound on instructions or output.
+    /// The template exceeded the bound on instructions or output.
     #[error("{origin}: the chat template did not end within {bound}; it loops, or repeats its input without bound")]
     Unbounded {
-        /// Where the template came from.
+        /// File or setting that the template comes from.
         origin: String,
-        /// The bound it ran into.
+        /// The exceeded bound.
         bound: String,
     },
 }

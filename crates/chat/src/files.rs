@@ -17,7 +17,7 @@ pub(crate) struct AddedToken {
     pub special: bool,
 }
 
-/// What this crate reads of a model directory.
+/// Parsed files of a model directory.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ModelFiles {
     pub dir: PathBuf,
@@ -56,12 +56,12 @@ impl ModelFiles {
 /// The text of a named special token of a model directory, such as `bos_token`.
 ///
 /// # Errors
-/// When a file is unreadable or malformed.
+/// If a file is unreadable or malformed.
 pub fn special_token(dir: impl AsRef<Path>, name: &str) -> Result<Option<String>, ChatError> {
     Ok(ModelFiles::read(dir.as_ref())?.special_token(name))
 }
 
-/// A file's text, or `None` where there is no such file.
+/// A file's text, or `None` if there is no such file.
 pub(crate) fn text(path: &Path) -> Result<Option<String>, ChatError> {
     match std::fs::read(path) {
         Ok(bytes) => match String::from_utf8(bytes) {
@@ -77,7 +77,7 @@ pub(crate) fn text(path: &Path) -> Result<Option<String>, ChatError> {
     }
 }
 
-/// The JSON object in a file; empty where there is no such file.
+/// The JSON object in a file; empty if there is no such file.
 pub(crate) fn object(path: &Path) -> Result<Map<String, Value>, ChatError> {
     let Some(text) = text(path)? else { return Ok(Map::new()) };
     match serde_json::from_str(&text) {

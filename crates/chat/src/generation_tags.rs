@@ -1,10 +1,10 @@
-//! `{% generation %}…{% endgeneration %}`, the block `transformers` adds to Jinja to mark what the assistant wrote.
+//! `{% generation %}…{% endgeneration %}`, the block `transformers` adds to Jinja to mark the assistant's tokens.
 //!
 //! It renders its body in a scope of its own and nothing else, so before parsing the tag becomes an empty
 //! `{% with %}`, which does just that. Only real block tags change: comments, raw blocks, expressions, and
 //! strings inside tags are stepped over.
 
-/// Rewrites the tags; everything else, whitespace control included, stays as it is.
+/// Rewrites the tags; everything else, whitespace control included, is unchanged.
 pub(crate) fn rewrite(source: &str) -> String {
     let mut out = String::with_capacity(source.len());
     let mut rest = source;

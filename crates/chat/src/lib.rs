@@ -1,10 +1,10 @@
-//! Chat messages, templates and terminators: what a model directory says about how a conversation becomes text,
-//! and how a turn ends.
+//! Chat messages, templates and terminators: rendering a conversation to text as a model directory defines it, and the
+//! tokens that end a turn.
 //!
 //! - [`Message`]: a role and its text.
 //! - [`ChatTemplate`]: the Jinja template of a model directory, rendered as `transformers`'
 //!   `apply_chat_template` renders it (same block trimming, same `tojson`, same Python text of values), inside
-//!   bounds of work and size, since a template is somebody else's program.
+//!   bounds of work and size, since a template is untrusted code.
 //! - [`Terminators`]: every token that ends a turn, from every place that names one.
 //!
 //! No tokenizer is needed here: ids come from the files that list added tokens.

@@ -1,11 +1,13 @@
+//! One message of a conversation.
+
 use serde::{Deserialize, Serialize};
 
 /// One turn of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Message {
-    /// Who speaks: `system`, `user`, `assistant`, or what the template knows beside them.
+    /// Role: `system`, `user`, `assistant`, or another one of the template's.
     pub role: String,
-    /// What is said.
+    /// Text.
     pub content: String,
 }
 

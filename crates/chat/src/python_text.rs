@@ -43,7 +43,7 @@ fn repr_of(value: &Value) -> String {
     }
 }
 
-/// What `str.strip()` strips: Unicode white space and the four ASCII separators.
+/// Characters that `str.strip()` strips: Unicode white space and the four ASCII separators.
 pub(crate) fn is_space(c: char) -> bool {
     c.is_whitespace() || ('\x1c'..='\x1f').contains(&c)
 }

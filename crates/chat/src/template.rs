@@ -17,10 +17,10 @@ use crate::{ChatError, Message, generation_tags, json_text, python_text};
 const FUEL: u64 = 10_000_000;
 /// Output bytes a template may write, beside sixteen times its input.
 const OUTPUT_BASE: usize = 16 << 20;
-/// What the probe's assistant says, to find what the template writes after it.
+/// Content of the probe's assistant message, to find the text that the template writes after it.
 const PROBE: &str = "probe 5c1fd";
 
-/// Names `transformers` hands to every template from the tokenizer's special tokens.
+/// Variables that `transformers` passes to every template from the tokenizer's special tokens.
 const SPECIAL_TOKENS: [&str; 7] =
     ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
@@ -33,17 +33,17 @@ pub struct ChatTemplate {
     variables: Map<String, Value>,
 }
 
-/// Everything a template may be given, for conversations that carry more than text.
+/// All inputs of a template, for conversations that hold more than text.
 #[derive(Debug, Clone, Default)]
 pub struct Conversation<'a> {
     /// Messages as JSON objects. As in `transformers`, keys whose value is `null` are left out, and reasoning given as
-    /// `reasoning_content`, `thinking` or `reasoning` is found by templates that read either of the first two.
+    /// `reasoning_content`, `thinking` or `reasoning` is passed under both of the first two.
     pub messages: &'a [Value],
     /// Tool schemas, or `None`.
     pub tools: Option<&'a [Value]>,
     /// Documents for retrieval templates, or `None`.
     pub documents: Option<&'a [Value]>,
-    /// Whether to open the assistant's turn at the end.
+    /// True: open the assistant's turn at the end.
     pub add_generation_prompt: bool,
 }
 
@@ -52,25 +52,25 @@ impl ChatTemplate {
     /// tokenizer_config.json (a string, or a list of named templates, of which `default` is taken).
     ///
     /// # Errors
-    /// When there is none, a file is unreadable, or the template does not parse.
+    /// If there is none, a file is unreadable, or the template does not parse.
     pub fn from_model_dir(dir: impl AsRef<Path>) -> Result<Self, ChatError> {
         Self::from_files(&ModelFiles::read(dir.as_ref())?)
     }
 
-    /// A template given as text in place of a model directory's own; it still sees the directory's special tokens.
+    /// A template given as text in place of a model directory's own, with the directory's special tokens as variables.
     ///
     /// # Errors
-    /// When a file is unreadable or the template does not parse.
+    /// If a file is unreadable or the template does not parse.
     pub fn replacing(dir: impl AsRef<Path>, source: impl Into<String>, origin: &str) -> Result<Self, ChatError> {
-        Ok(Self::from_source(source, origin)?.seeing(&ModelFiles::read(dir.as_ref())?))
+        Ok(Self::from_source(source, origin)?.with_special_tokens(&ModelFiles::read(dir.as_ref())?))
     }
 
     pub(crate) fn from_files(files: &ModelFiles) -> Result<Self, ChatError> {
         let (source, origin) = find(files)?;
-        Ok(Self::from_source(source, &origin)?.seeing(files))
+        Ok(Self::from_source(source, &origin)?.with_special_tokens(files))
     }
 
-    fn seeing(mut self, files: &ModelFiles) -> Self {
+    fn with_special_tokens(mut self, files: &ModelFiles) -> Self {
         for name in SPECIAL_TOKENS {
             if let Some(token) = files.special_token(name) {
                 self.variables.insert(name.to_string(), Value::String(token));
@@ -82,7 +82,7 @@ impl ChatTemplate {
     /// A template given as text; `origin` names it in errors.
     ///
     /// # Errors
-    /// When it does not parse.
+    /// If it does not parse.
     pub fn from_source(source: impl Into<String>, origin: &str) -> Result<Self, ChatError> {
         let source = source.into();
         let mut environment = python_environment();
@@ -104,12 +104,12 @@ impl ChatTemplate {
         self
     }
 
-    /// The template's text as it stands in the model directory, for hashes and records.
+    /// The template's text as in the model directory, for hashes and records.
     pub fn source(&self) -> &str {
         &self.source
     }
 
-    /// What it sees beside the conversation: special tokens, and variables that were set.
+    /// Variables beside the conversation: special tokens, and those set by [`ChatTemplate::with_variable`].
     pub fn variables(&self) -> &Map<String, Value> {
         &self.variables
     }
@@ -122,13 +122,13 @@ impl ChatTemplate {
     /// The conversation as text; `add_generation_prompt` opens the assistant's next turn.
     ///
     /// # Errors
-    /// When the template refuses the conversation, fails, or does not end.
+    /// If the template refuses the conversation, fails, or does not terminate.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, ChatError> {
         let size = messages.iter().map(|message| message.content.len()).sum();
         self.run(TemplateValue::from_serialize(messages), size, None, None, add_generation_prompt)
     }
 
-    /// The same with everything a template may be given: tool calls in messages, tool schemas, documents.
+    /// The conversation as text, with all inputs of a template: tool calls in messages, tool schemas, documents.
     ///
     /// # Errors
     /// As [`ChatTemplate::render`].
@@ -144,14 +144,14 @@ impl ChatTemplate {
         )
     }
 
-    /// What the template writes after the last assistant message, such as `"<|im_end|>\n"`; `None` where it
-    /// renders no plain exchange of a user and an assistant.
+    /// Text that the template writes after the last assistant message, such as `"<|im_end|>\n"`; `None` if it renders no
+    /// plain exchange of a user and an assistant.
     pub fn turn_suffix(&self) -> Option<String> {
         self.after_probe(&[])
     }
 
-    /// The part of [`ChatTemplate::turn_suffix`] that it also writes when another turn follows: what ends the turn, not
-    /// the conversation.
+    /// The part of [`ChatTemplate::turn_suffix`] that it also writes when another turn follows: the end of the turn, not
+    /// of the conversation.
     pub(crate) fn turn_closing(&self) -> Option<String> {
         let last = self.turn_suffix()?;
         let followed = self.after_probe(&[Message::user("again")])?;
@@ -159,8 +159,8 @@ impl ChatTemplate {
         Some(shared.map(|(c, _)| c).collect())
     }
 
-    /// Whether it renders a plain exchange but leaves out what the assistant says, as templates for content in parts
-    /// (images and text) do with messages of plain text.
+    /// True if it renders a plain exchange without the assistant's content, as templates for content in parts (images and
+    /// text) do with messages of plain text.
     pub fn drops_text(&self) -> bool {
         let exchange = [Message::user("question"), Message::assistant(PROBE)];
         self.render(&exchange, false).is_ok_and(|text| !text.contains(PROBE))
@@ -220,7 +220,7 @@ impl ChatTemplate {
     }
 }
 
-/// The template's text and the file it is in, in the order `transformers` looks.
+/// The template's text and its file, searched in the order of `transformers`.
 fn find(files: &ModelFiles) -> Result<(String, String), ChatError> {
     let path = files.dir.join("chat_template.jinja");
     if let Some(text) = files::text(&path)? {
@@ -308,7 +308,7 @@ fn strftime_now(format: &str) -> Result<String, Error> {
     Ok(text)
 }
 
-/// What `raise_exception` was called with, kept apart from the engine's own errors.
+/// Argument of `raise_exception`; distinguishes a refusal from the engine's own errors.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Refusal(String);
@@ -336,8 +336,8 @@ fn chain(error: &Error) -> String {
     text
 }
 
-/// A message as `transformers` hands it on: keys that are null left out, and reasoning under each name that
-/// templates read it by.
+/// A message as `transformers` passes it to the template: without null keys, and with the reasoning under each of the
+/// keys that templates use.
 fn as_transformers_passes(message: &Value) -> Value {
     const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
     let Value::Object(map) = message else { return message.clone() };
@@ -359,7 +359,7 @@ fn text_size(value: &Value) -> usize {
     }
 }
 
-/// A writer that stops at a limit, so that a template cannot fill the memory.
+/// A writer with an output limit, which bounds the memory that a template can use.
 struct BoundedText {
     bytes: Vec<u8>,
     limit: usize,

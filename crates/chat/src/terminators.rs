@@ -1,8 +1,8 @@
 //! Every token that ends a turn.
 //!
-//! Models name their end in up to four places that often disagree: the tokenizer's `eos_token`, the list
-//! `eos_token_id` of generation_config.json, the one of config.json, and what the chat template writes after an
-//! assistant's message. A turn that ends in any of them has ended.
+//! A model directory defines its end-of-turn tokens in up to four places that often disagree: the tokenizer's
+//! `eos_token`, the list `eos_token_id` of generation_config.json, the one of config.json, and the text that the chat
+//! template writes after an assistant's message. A turn that ends in any of them has ended.
 
 use std::path::Path;
 
@@ -12,11 +12,11 @@ use serde_json::{Map, Value};
 use crate::files::{AddedToken, ModelFiles, json_kind, malformed};
 use crate::{ChatError, ChatTemplate};
 
-/// Where a terminator is named.
+/// Origin of a terminator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TerminatorSource {
-    /// What the chat template writes after an assistant's message.
+    /// The text that the chat template writes after an assistant's message.
     TurnEnd,
     /// `eos_token` of tokenizer_config.json or special_tokens_map.json.
     Tokenizer,
@@ -33,7 +33,7 @@ pub struct Terminator {
     pub id: Option<u32>,
     /// Its text; `None` when only a vocabulary look-up can tell.
     pub token: Option<String>,
-    /// Every place that names it.
+    /// Every place that defines it.
     pub sources: Vec<TerminatorSource>,
 }
 
@@ -44,17 +44,17 @@ pub struct Terminators {
 }
 
 impl Terminators {
-    /// All terminators a model directory names. A directory without a chat template, or with one that fails, has
-    /// no turn end; the others count all the same. The set is empty where nothing names an end.
+    /// All terminators of a model directory. A directory without a chat template, or with one that fails, has no turn
+    /// end; the other sources still count. The set is empty if no source defines a terminator.
     ///
     /// # Errors
-    /// When a file is unreadable or `eos_token_id` is neither an id nor a list of ids.
+    /// If a file is unreadable or `eos_token_id` is neither an id nor a list of ids.
     pub fn from_model_dir(dir: impl AsRef<Path>) -> Result<Self, ChatError> {
         let files = ModelFiles::read(dir.as_ref())?;
         Self::from_files(&files, ChatTemplate::from_files(&files).ok().as_ref())
     }
 
-    /// The same for a directory whose own template another one replaces.
+    /// All terminators of a directory under another template than its own.
     ///
     /// # Errors
     /// As [`Terminators::from_model_dir`].
@@ -87,7 +87,7 @@ impl Terminators {
     }
 
     /// Fills the ids and texts that the added-token tables did not have, from a tokenizer's vocabulary, and joins
-    /// entries that turn out to be one token. Entries that the vocabulary does not know are dropped and returned.
+    /// entries that turn out to be one token. Entries missing in the vocabulary are dropped and returned.
     pub fn resolve(
         &mut self,
         id_of: impl Fn(&str) -> Option<u32>,
@@ -149,17 +149,17 @@ impl Terminators {
         self.entries.iter().filter_map(|entry| entry.token.as_deref()).collect()
     }
 
-    /// Whether an id ends a turn.
+    /// True if an id ends a turn.
     pub fn contains(&self, id: u32) -> bool {
         self.entries.iter().any(|entry| entry.id == Some(id))
     }
 
-    /// Whether nothing names an end.
+    /// True if there are none.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// The first terminator in a text, as the bytes it covers; the longest where several begin at one place.
+    /// The first terminator in a text, as the bytes it covers; the longest if several begin at one place.
     pub fn find(&self, text: &str) -> Option<std::ops::Range<usize>> {
         self.tokens()
             .into_iter()

@@ -1,4 +1,4 @@
-//! Which token ends a turn, for the ways templates end theirs.
+//! The token that ends a turn, for the ways in which templates end theirs.
 
 use std::fs;
 

@@ -62,7 +62,7 @@ pub(crate) struct Evidence {
     /// The paired table of a binary metric with one sample per prompt.
     pub pairs: Option<PairCounts>,
     /// Prompts on which the arms differ.
-    pub moved: usize,
+    pub differing: usize,
 }
 
 /// The data of one comparison, brought into the shape that decides the method.
@@ -193,7 +193,7 @@ fn binary(table: &PairedTable, settings: Settings) -> Result<Evidence, StatsErro
             candidate_only: table.only_second as usize,
             neither: table.neither as usize,
         }),
-        moved: (table.only_first + table.only_second) as usize,
+        differing: (table.only_first + table.only_second) as usize,
     })
 }
 
@@ -215,7 +215,7 @@ fn mean_over_prompts(
 ) -> Result<Evidence, StatsError> {
     let n = values.len() as f64;
     let estimate = average(values);
-    let moved = match bounded {
+    let differing = match bounded {
         Bounded::Difference => values.iter().filter(|v| **v != 0.0).count(),
         Bounded::Share => {
             // Prompts that differ from the commoner of the two extremes.
@@ -224,7 +224,7 @@ fn mean_over_prompts(
             values.len() - zeros.max(ones)
         }
     };
-    let (interval, name) = if settings.share && moved < FEW {
+    let (interval, name) = if settings.share && differing < FEW {
         match bounded {
             Bounded::Difference => (tango_of_shares(values, settings.level)?, "Tango score interval on shares"),
             Bounded::Share => {
@@ -252,7 +252,7 @@ fn mean_over_prompts(
         above: 1.0,
         test: name.to_owned(),
         pairs: None,
-        moved,
+        differing,
     })
 }
 
@@ -284,12 +284,12 @@ fn several_seeds(paired: &Paired, settings: Settings) -> Result<Evidence, StatsE
     let found = hierarchical::compare(&baseline, &candidate, settings.seeds, options(settings))?;
     let (before, after) = (prompt_means(&paired.baseline), prompt_means(&paired.candidate));
     let differences: Vec<f64> = after.iter().zip(&before).map(|(c, b)| c - b).collect();
-    let moved = differences.iter().filter(|d| **d != 0.0).count();
+    let differing = differences.iter().filter(|d| **d != 0.0).count();
     let mut interval = found.interval;
-    if settings.share && moved < FEW {
+    if settings.share && differing < FEW {
         interval = interval.hull(tango_of_shares(&differences, settings.level)?);
     }
-    let evidence = over_seeds(&found, interval, moved, settings, differences.len());
+    let evidence = over_seeds(&found, interval, differing, settings, differences.len());
     Ok(Evidence { baseline: Some(average(&before)), candidate: average(&after), p: Some(found.two_sided), ..evidence })
 }
 
@@ -297,19 +297,19 @@ fn one_arm_seeds(paired: &Paired, settings: Settings) -> Result<Evidence, StatsE
     let found = hierarchical::mean(&Arm { runs: paired.candidate.clone() }, options(settings))?;
     let means = prompt_means(&paired.candidate);
     let n = means.len() as f64;
-    let moved = means.iter().filter(|v| **v != means[0]).count();
+    let differing = means.iter().filter(|v| **v != means[0]).count();
     let mut interval = found.interval;
-    if settings.share && moved < FEW {
+    if settings.share && differing < FEW {
         interval = interval.hull(wilson(means.iter().sum::<f64>().clamp(0.0, n), n, settings.level)?);
     }
-    Ok(over_seeds(&found, interval, moved, settings, means.len()))
+    Ok(over_seeds(&found, interval, differing, settings, means.len()))
 }
 
 fn options(settings: Settings) -> Options {
     Options { confidence: settings.level, resamples: settings.resamples, seed: settings.seed }
 }
 
-fn over_seeds(found: &Estimate, interval: Interval, moved: usize, settings: Settings, n: usize) -> Evidence {
+fn over_seeds(found: &Estimate, interval: Interval, differing: usize, settings: Settings, n: usize) -> Evidence {
     let n = n as f64;
     let floor = if settings.share { (1.0 / (n + 2.0) / FEW as f64 / n).sqrt() } else { 0.0 };
     let (below, above) = t_tails(found.value - settings.line, found.standard_error.max(floor), found.df);
@@ -327,7 +327,7 @@ fn over_seeds(found: &Estimate, interval: Interval, moved: usize, settings: Sett
         test: "hierarchical bootstrap over seeds, prompts and samples; t with Satterthwaite's degrees of freedom"
             .to_owned(),
         pairs: None,
-        moved,
+        differing,
     }
 }
 
@@ -355,7 +355,7 @@ fn one_binary(ones: f64, n: f64, settings: Settings) -> Result<Evidence, StatsEr
         above,
         test: "score test against the bound; Wilson interval".to_owned(),
         pairs: None,
-        moved: ones.min(n - ones) as usize,
+        differing: ones.min(n - ones) as usize,
     })
 }
 

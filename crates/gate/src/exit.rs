@@ -1,8 +1,8 @@
-//! The exit code of a verdict, in one place.
+//! The exit code of a verdict, decided in one place.
 
-use smpo_results::Decision;
+use smpo_results::{Decision, ExitCode};
 
-/// What an inconclusive verdict means to whoever called.
+/// Exit code of an inconclusive verdict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnInconclusive {
     /// Its own exit code, 3.
@@ -14,12 +14,11 @@ pub enum OnInconclusive {
     Fail,
 }
 
-/// 0 pass, 1 fail, 3 inconclusive unless told otherwise. (2, a usage error, and 4, an execution error, are
-/// not verdicts.)
-pub fn exit_code(decision: Decision, inconclusive: OnInconclusive) -> u8 {
+/// Exit code of a decision.
+pub fn exit_code(decision: Decision, inconclusive: OnInconclusive) -> ExitCode {
     match (decision, inconclusive) {
-        (Decision::Pass, _) | (Decision::Inconclusive, OnInconclusive::Pass) => 0,
-        (Decision::Fail, _) | (Decision::Inconclusive, OnInconclusive::Fail) => 1,
-        (Decision::Inconclusive, OnInconclusive::Report) => 3,
+        (Decision::Pass, _) | (Decision::Inconclusive, OnInconclusive::Pass) => ExitCode::Pass,
+        (Decision::Fail, _) | (Decision::Inconclusive, OnInconclusive::Fail) => ExitCode::Fail,
+        (Decision::Inconclusive, OnInconclusive::Report) => ExitCode::Inconclusive,
     }
 }

@@ -5,7 +5,7 @@ mod runs;
 use proptest::prelude::*;
 use runs::{Build, run};
 use smpo_gate::{DecideOptions, GateError, Policy, Run, decide};
-use smpo_results::{Decision, Verdict};
+use smpo_results::{Decision, ExitCode, Verdict};
 
 const METRICS: [&str; 4] = ["eos_rate", "loop_rate", "eos_logp_gold", "seq_rep_4"];
 
@@ -64,9 +64,9 @@ fn hangs_together(verdict: &Verdict) {
     assert_eq!(
         verdict.exit_code,
         match verdict.verdict {
-            Decision::Pass => 0,
-            Decision::Fail => 1,
-            Decision::Inconclusive => 3,
+            Decision::Pass => ExitCode::Pass,
+            Decision::Fail => ExitCode::Fail,
+            Decision::Inconclusive => ExitCode::Inconclusive,
         }
     );
     for row in &verdict.metrics {

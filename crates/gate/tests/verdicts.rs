@@ -20,7 +20,7 @@ fn verdict(policy: &Policy, baseline: Run, candidate: Run) -> Verdict {
 
 fn answer(policy: &Policy, baseline: Run, candidate: Run) -> (Decision, u8) {
     let verdict = verdict(policy, baseline, candidate);
-    (verdict.verdict, verdict.exit_code)
+    (verdict.verdict, u8::from(verdict.exit_code))
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn few_prompts_are_inconclusive_and_say_how_many_would_do() {
         run("a").with("eos_rate", ones_first(58, 60)),
         run("b").with("eos_rate", ones_first(57, 60)),
     );
-    assert_eq!((verdict.verdict, verdict.exit_code), (Decision::Inconclusive, 3));
+    assert_eq!((verdict.verdict, u8::from(verdict.exit_code)), (Decision::Inconclusive, 3));
     let row = &verdict.metrics[0];
     assert!(row.n_needed.unwrap() > 60, "{row:?}");
     assert!(row.reason.ends_with("; 60 prompts do not settle it"), "{}", row.reason);
@@ -68,12 +68,12 @@ fn few_prompts_are_inconclusive_and_say_how_many_would_do() {
 }
 
 #[test]
-fn an_inconclusive_verdict_exits_as_told_and_stays_inconclusive() {
+fn an_inconclusive_verdict_exits_as_requested_and_stays_inconclusive() {
     for (on_inconclusive, code) in [(OnInconclusive::Pass, 0), (OnInconclusive::Fail, 1), (OnInconclusive::Report, 3)] {
         let (a, b) = (run("a").with("eos_rate", ones_first(58, 60)), run("b").with("eos_rate", ones_first(57, 60)));
         let options = DecideOptions { on_inconclusive, ..Default::default() };
         let verdict = decide(&eos("{ non_inferior = 0.02 }"), vec![a], vec![b], options).unwrap();
-        assert_eq!((verdict.verdict, verdict.exit_code), (Decision::Inconclusive, code));
+        assert_eq!((verdict.verdict, u8::from(verdict.exit_code)), (Decision::Inconclusive, code));
     }
 }
 
@@ -210,7 +210,7 @@ fn what_nobody_measured_never_passes_silently() {
     // Nothing left to judge.
     let only = policy("[[metric]]\nid = \"eos_rate\"\nrequire = { non_inferior = 0.05 }\nif_missing = \"skip\"\n");
     let nothing = verdict(&only, make("a"), make("b"));
-    assert_eq!((nothing.verdict, nothing.exit_code), (Decision::Inconclusive, 3));
+    assert_eq!((nothing.verdict, u8::from(nothing.exit_code)), (Decision::Inconclusive, 3));
     assert!(nothing.notes.iter().any(|note| note.contains("nothing was decided")));
 }
 

@@ -9,7 +9,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use smpo_kernels::{
     self as kernels, AdamW, AdamWOptions, AttentionOptions, Gradients, HeadOptions, Parameter, Segments, Span, Tape,
-    reference,
+    naive,
 };
 
 struct Size {
@@ -49,14 +49,14 @@ fn compare(
     size: &Size,
     vars: &[&Var],
     fused: impl Fn() -> Tensor,
-    naive: impl Fn() -> Tensor,
+    twin: impl Fn() -> Tensor,
 ) {
     let mut group = criterion.benchmark_group(name);
     group.sample_size(10).throughput(Throughput::Elements(size.tokens as u64));
     let mut gradients = Gradients::new(["a", "b", "c", "d"].iter().copied().zip(vars.iter().copied())).unwrap();
     let weights = Tensor::randn(0f32, 1.0, fused().dims(), &candle_core::Device::Cpu).unwrap();
     group.bench_function(BenchmarkId::new("forward/fused", size.hidden), |b| b.iter(&fused));
-    group.bench_function(BenchmarkId::new("forward/naive", size.hidden), |b| b.iter(&naive));
+    group.bench_function(BenchmarkId::new("forward/naive", size.hidden), |b| b.iter(&twin));
     group.bench_function(BenchmarkId::new("both/tape", size.hidden), |b| {
         b.iter(|| {
             gradients.clear();
@@ -71,112 +71,144 @@ fn compare(
         });
     });
     group.bench_function(BenchmarkId::new("both/naive", size.hidden), |b| {
-        b.iter(|| kernels::weighted_sum(&naive(), &weights).unwrap().backward().unwrap());
+        b.iter(|| kernels::weighted_sum(&twin(), &weights).unwrap().backward().unwrap());
     });
     group.finish();
 }
 
 fn bench(criterion: &mut Criterion) {
     for size in &SIZES {
-        let &Size { hidden: h, tokens: n, vocabulary: v, heads, kv_heads, inner } = size;
-        let width = h / heads;
         let mut source = Source(ChaCha8Rng::seed_from_u64(1));
-        let (table, scale) = (source.var(&[v, h]), source.var(&[h]));
-        let (x, residual) = (source.var(&[n, h]), source.var(&[n, h]));
-        let (ids, targets) = (source.ids(n, v), source.ids(n, v));
-
-        compare(
-            criterion,
-            "embedding",
-            size,
-            &[&table],
-            || kernels::embedding(&table, &ids).unwrap(),
-            || reference::embedding(&table, &ids).unwrap(),
-        );
-        compare(
-            criterion,
-            "rms_norm",
-            size,
-            &[&x, &scale],
-            || kernels::rms_norm(&x, &scale, 1e-6).unwrap(),
-            || reference::rms_norm(&x, &scale, 1e-6).unwrap(),
-        );
-        compare(
-            criterion,
-            "add_rms_norm",
-            size,
-            &[&x, &residual, &scale],
-            || kernels::add_rms_norm(&x, &residual, &scale, 1e-6).unwrap().normed,
-            || reference::add_rms_norm(&x, &residual, &scale, 1e-6).unwrap().normed,
-        );
-        let angles = [source.var(&[n, width / 2]), source.var(&[n, width / 2])];
-        let [cos, sin] = angles.map(|angle| angle.as_detached_tensor());
-        let q = source.var(&[n, heads, width]);
-        let (k, values) = (source.var(&[n, kv_heads, width]), source.var(&[n, kv_heads, width]));
-        compare(
-            criterion,
-            "rotary",
-            size,
-            &[&q],
-            || kernels::rotary(&q, &cos, &sin).unwrap(),
-            || reference::rotary(&q, &cos, &sin).unwrap(),
-        );
-        let (gate, up) = (source.var(&[n, inner]), source.var(&[n, inner]));
-        compare(
-            criterion,
-            "swiglu",
-            size,
-            &[&gate, &up],
-            || kernels::swiglu(&gate, &up).unwrap(),
-            || reference::swiglu(&gate, &up).unwrap(),
-        );
-        compare(
-            criterion,
-            "geglu",
-            size,
-            &[&gate, &up],
-            || kernels::geglu(&gate, &up).unwrap(),
-            || reference::geglu(&gate, &up).unwrap(),
-        );
-        let weight = source.var(&[inner, h]);
-        compare(
-            criterion,
-            "linear",
-            size,
-            &[&x, &weight],
-            || kernels::linear(&x, &weight, None).unwrap(),
-            || reference::linear(&x, &weight, None).unwrap(),
-        );
-        // The naive twin keeps N × N scores a head, so it works sequence by sequence.
-        let spans = (0..n / SEQUENCE).map(|i| Span::new(i * SEQUENCE..(i + 1) * SEQUENCE));
-        let (packed, alone) = (Segments::new(spans.collect()).unwrap(), Segments::causal(SEQUENCE).unwrap());
-        let options = AttentionOptions::for_width(width);
-        compare(
-            criterion,
-            "attention",
-            size,
-            &[&q, &k, &values],
-            || kernels::attention(&q, &k, &values, &packed, options).unwrap(),
-            || {
-                let parts: Vec<Tensor> = (0..n / SEQUENCE)
-                    .map(|i| {
-                        let part = |x: &Var| x.narrow(0, i * SEQUENCE, SEQUENCE).unwrap();
-                        reference::attention(&part(&q), &part(&k), &part(&values), &alone, options).unwrap()
-                    })
-                    .collect();
-                Tensor::cat(&parts, 0).unwrap()
-            },
-        );
-        compare(
-            criterion,
-            "selected_log_probs",
-            size,
-            &[&x, &table],
-            || kernels::selected_log_probs(&x, &table, &targets, HeadOptions::default()).unwrap(),
-            || reference::selected_log_probs(&x, &table, &targets, None).unwrap(),
-        );
+        rows(criterion, size, &mut source);
+        activations(criterion, size, &mut source);
+        attention(criterion, size, &mut source);
+        products(criterion, size, &mut source);
         adamw(criterion, size, &mut source);
     }
+}
+
+/// Embedding and norms.
+fn rows(criterion: &mut Criterion, size: &Size, source: &mut Source) {
+    let &Size { hidden: h, tokens: n, vocabulary: v, .. } = size;
+    let (table, scale) = (source.var(&[v, h]), source.var(&[h]));
+    let (x, residual) = (source.var(&[n, h]), source.var(&[n, h]));
+    let ids = source.ids(n, v);
+    compare(
+        criterion,
+        "embedding",
+        size,
+        &[&table],
+        || kernels::embedding(&table, &ids).unwrap(),
+        || naive::embedding(&table, &ids).unwrap(),
+    );
+    compare(
+        criterion,
+        "rms_norm",
+        size,
+        &[&x, &scale],
+        || kernels::rms_norm(&x, &scale, 1e-6).unwrap(),
+        || naive::rms_norm(&x, &scale, 1e-6).unwrap(),
+    );
+    compare(
+        criterion,
+        "add_rms_norm",
+        size,
+        &[&x, &residual, &scale],
+        || kernels::add_rms_norm(&x, &residual, &scale, 1e-6).unwrap().normed,
+        || naive::add_rms_norm(&x, &residual, &scale, 1e-6).unwrap().normed,
+    );
+}
+
+/// Gated activations.
+fn activations(criterion: &mut Criterion, size: &Size, source: &mut Source) {
+    let &Size { tokens: n, inner, .. } = size;
+    let (gate, up) = (source.var(&[n, inner]), source.var(&[n, inner]));
+    compare(
+        criterion,
+        "swiglu",
+        size,
+        &[&gate, &up],
+        || kernels::swiglu(&gate, &up).unwrap(),
+        || naive::swiglu(&gate, &up).unwrap(),
+    );
+    compare(
+        criterion,
+        "geglu",
+        size,
+        &[&gate, &up],
+        || kernels::geglu(&gate, &up).unwrap(),
+        || naive::geglu(&gate, &up).unwrap(),
+    );
+}
+
+/// Rotary embedding and attention.
+fn attention(criterion: &mut Criterion, size: &Size, source: &mut Source) {
+    let &Size { hidden, tokens: n, heads, kv_heads, .. } = size;
+    let width = hidden / heads;
+    let angles = [source.var(&[n, width / 2]), source.var(&[n, width / 2])];
+    let [cos, sin] = angles.map(|angle| angle.as_detached_tensor());
+    let q = source.var(&[n, heads, width]);
+    let (k, values) = (source.var(&[n, kv_heads, width]), source.var(&[n, kv_heads, width]));
+    compare(
+        criterion,
+        "rotary",
+        size,
+        &[&q],
+        || kernels::rotary(&q, &cos, &sin).unwrap(),
+        || naive::rotary(&q, &cos, &sin).unwrap(),
+    );
+    // The naive twin keeps N × N scores a head, so it works sequence by sequence.
+    let spans = (0..n / SEQUENCE).map(|i| Span::new(i * SEQUENCE..(i + 1) * SEQUENCE));
+    let (packed, alone) = (Segments::new(spans.collect()).unwrap(), Segments::causal(SEQUENCE).unwrap());
+    let options = AttentionOptions::for_width(width);
+    compare(
+        criterion,
+        "attention",
+        size,
+        &[&q, &k, &values],
+        || kernels::attention(&q, &k, &values, &packed, options).unwrap(),
+        || {
+            let parts: Vec<Tensor> = (0..n / SEQUENCE)
+                .map(|i| {
+                    let part = |x: &Var| x.narrow(0, i * SEQUENCE, SEQUENCE).unwrap();
+                    naive::attention(&part(&q), &part(&k), &part(&values), &alone, options).unwrap()
+                })
+                .collect();
+            Tensor::cat(&parts, 0).unwrap()
+        },
+    );
+}
+
+/// A projection, and the head with a trained and with a frozen weight.
+fn products(criterion: &mut Criterion, size: &Size, source: &mut Source) {
+    let &Size { hidden: h, tokens: n, vocabulary: v, inner, .. } = size;
+    let (x, weight, table) = (source.var(&[n, h]), source.var(&[inner, h]), source.var(&[v, h]));
+    let targets = source.ids(n, v);
+    compare(
+        criterion,
+        "linear",
+        size,
+        &[&x, &weight],
+        || kernels::linear(&x, &weight, None).unwrap(),
+        || naive::linear(&x, &weight, None).unwrap(),
+    );
+    compare(
+        criterion,
+        "selected_log_probs",
+        size,
+        &[&x, &table],
+        || kernels::selected_log_probs(&x, &table, &targets, HeadOptions::default()).unwrap(),
+        || naive::selected_log_probs(&x, &table, &targets, None).unwrap(),
+    );
+    let frozen = table.as_detached_tensor();
+    compare(
+        criterion,
+        "selected_log_probs_frozen",
+        size,
+        &[&x],
+        || kernels::selected_log_probs(&x, &frozen, &targets, HeadOptions::default()).unwrap(),
+        || naive::selected_log_probs(&x, &frozen, &targets, None).unwrap(),
+    );
 }
 
 /// One step over six layers' worth of parameters; its twin is the formula in candle operations.

@@ -1,10 +1,10 @@
-//! What a kernel refuses, and why.
+//! Errors of the operations.
 
 use candle_core::DType;
 
-/// Why a kernel could not run.
+/// Error of an operation.
 ///
-/// Every variant names the operation, the argument, what was expected and what came instead.
+/// Each names the operation, the argument, the expected and the actual value.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum KernelError {
@@ -39,11 +39,11 @@ pub enum KernelError {
         op: &'static str,
         /// The argument.
         argument: &'static str,
-        /// The element type given.
+        /// The dtype given.
         got: DType,
     },
-    /// An argument does not live in host memory.
-    #[error("{op}: expected `{argument}` on the cpu, got {got}; move it with `to_device`")]
+    /// An argument is not in host memory.
+    #[error("{op}: expected `{argument}` on the CPU, got {got}; move it with `to_device`")]
     Device {
         /// The operation.
         op: &'static str,
@@ -52,19 +52,19 @@ pub enum KernelError {
         /// The device given.
         got: String,
     },
-    /// An argument has another element type than the operation's first one, or one that no kernel is made for.
+    /// An argument has another dtype than the operation's first one, or one without a kernel.
     #[error("{op}: expected `{argument}` as {}, got {}; convert it with `to_dtype`", expected.as_str(), got.as_str())]
     OtherType {
         /// The operation.
         op: &'static str,
         /// The argument.
         argument: &'static str,
-        /// The element type that would fit.
+        /// The dtype that would fit.
         expected: DType,
-        /// The element type given.
+        /// The dtype given.
         got: DType,
     },
-    /// An argument lives on another device than the operation's first one.
+    /// An argument is on another device than the operation's first one.
     #[error("{op}: expected `{argument}` on {expected}, got {got}; move it with `to_device`")]
     OtherDevice {
         /// The operation.
@@ -77,25 +77,21 @@ pub enum KernelError {
         got: String,
     },
     /// An operation on a device whose result requires a gradient, outside a tape.
-    #[error(
-        "{op}: on a device gradients exist on a tape alone; call it inside `Tape::record`, or detach its arguments"
-    )]
+    #[error("{op}: GPU tensors get gradients only on a tape; call it inside `Tape::record`, or detach its arguments")]
     NoTape {
         /// The operation.
         op: &'static str,
     },
-    /// A kernel could not be started.
+    /// A kernel could not be launched.
     #[error("kernel {kernel}: {reason}")]
     Launch {
-        /// Its file and name.
+        /// The kernel, `file/name`.
         kernel: String,
-        /// Why.
+        /// The cause.
         reason: String,
     },
     /// The device has not enough memory.
-    #[error(
-        "the device is out of memory: asked for {asked} bytes, {free} of {total} are free; lower `per_device_train_batch_size` or `max_length`, or set `gradient_checkpointing`"
-    )]
+    #[error("the GPU is out of memory: asked for {asked} bytes, {free} of {total} bytes are free")]
     OutOfMemory {
         /// Bytes asked for.
         asked: u64,
@@ -117,9 +113,9 @@ pub enum KernelError {
     OutOfVocabulary {
         /// The operation.
         op: &'static str,
-        /// What the id is: a token, a target, a terminator.
+        /// Kind of the id: a token, a target, a terminator.
         what: &'static str,
-        /// Its place in the list given.
+        /// Its index in the list given.
         index: usize,
         /// The id.
         id: u32,
@@ -138,12 +134,12 @@ pub enum KernelError {
         /// The value given.
         got: String,
     },
-    /// The spans do not describe packed tokens.
+    /// The spans are no partition of the packed tokens, or a prefix is invalid.
     #[error("segments: span {span}: {reason}")]
     Segments {
         /// The offending span, counted from 0.
         span: usize,
-        /// What is wrong with it.
+        /// The defect.
         reason: String,
     },
     /// Two parameters share a name or a tensor.
@@ -156,7 +152,7 @@ pub enum KernelError {
     },
     /// A parameter to be updated got no gradient.
     #[error(
-        "adamw: parameter `{name}` has no gradient: nothing of the loss reaches it, or an operation cut the graph; freeze it or repair the graph"
+        "adamw: parameter `{name}` has no gradient: the loss does not depend on it, or an operation cut the graph; freeze it or repair the graph"
     )]
     NoGradient {
         /// The parameter.
@@ -175,10 +171,10 @@ pub enum KernelError {
     State {
         /// The parameter.
         name: String,
-        /// What does not fit.
+        /// The mismatch.
         reason: String,
     },
-    /// candle refused.
+    /// An error of candle.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
 }

@@ -1,14 +1,25 @@
-//! Fused, differentiable tensor operations for training a decoder on the CPU in float32.
+//! Fused, differentiable tensor operations for training and sampling a decoder: on the CPU in float32, on NVIDIA GPUs
+//! (feature `cuda`) in float32, bfloat16 and float16.
 //!
-//! candle tensors go in and come out, and candle's own backward pass runs through them. Shapes are
-//! written with `N` packed tokens, `M` rows of the head, `V` vocabulary, `H` width of a hidden
-//! state, `D` width of a head. Every operation has a naive twin in [`mod@reference`].
+//! candle tensors go in and come out. Shapes are written with `N` packed tokens, `M` rows of the head, `V` vocabulary,
+//! `H` width of a hidden state, `D` width of a head. Every operation has a naive twin in [`mod@naive`]; [`decode`] are
+//! the forward-only operations of sampling, on plain slices.
 //!
-//! [`rows`] are the forward-only operations of sampling, on plain slices.
+//! # Gradients
+//!
+//! Each operation computes only the gradients its arguments need. [`Gradients`] collects those of named parameters in
+//! place, for [`AdamW`] and across micro-batches. A forward pass on the CPU runs either in candle's graph, through which
+//! candle's own backward pass goes, or on a [`Tape`], which takes less time and memory. On a GPU gradients exist on a
+//! tape only: an operation with a tracked argument outside of one is refused ([`KernelError::NoTape`]).
+//!
+//! # Devices
+//!
+//! An operation runs where its first tensor is. Inside [`emulate`] tensors in host memory run through the GPU's kernels,
+//! the same `.cu` files compiled as C++; [`selftest`] compares a device, or the emulator, with the CPU.
 //!
 //! # Threads
 //!
-//! Everything runs on the current rayon pool: `pool.install(|| …)` bounds it, and two trainings
+//! Everything on the CPU runs on the current rayon pool: `pool.install(|| …)` bounds it, and two trainings
 //! can run side by side in two pools. candle's own matrix product also works in the current pool; the
 //! variable `RAYON_NUM_THREADS` (read by candle and by rayon's global pool) only sets how
 //! many pieces it is cut into. Small inputs stay on the calling thread.
@@ -16,61 +27,48 @@
 //! # Repeatability
 //!
 //! Work is cut into pieces by shape alone and partial sums join in a fixed order, so on one machine
-//! results are bit-equal from run to run and for any number of threads. Other processors may have
-//! other instruction sets (AVX-512, AVX2, neither) and differ by rounding.
+//! results are bit-equal from run to run and for any number of threads. Other CPUs may have
+//! other instruction sets (AVX-512, AVX2, neither) and differ by rounding, as do GPUs.
 //!
-//! # Gradients
+//! # Modules
 //!
-//! Each operation computes only the gradients its arguments need. [`Gradients`] collects those of
-//! named parameters in place, for [`AdamW`] and across micro-batches. A forward pass runs either in
-//! candle's graph, which candle's own backward pass understands, or on a [`Tape`], which needs less
-//! time and memory.
+//! Each uses only modules below it, never one beside or above; `tests/layers.rs` checks the list:
+//!
+//! ```text
+//! selftest    every operation of a device against the CPU
+//! naive       twins of the operations in plain candle
+//! ops         the public operations: arguments checked, dispatched, recorded     decode    sampling, row by row
+//! optim       AdamW
+//! autograd    tape, candle's graph, gradients and the sinks that they go to
+//! device      operations as CUDA kernels on a GPU or in the emulator
+//! cpu         operations on slices: SIMD loops, matrix products, threads
+//! options     options, dropout masks, packed segments
+//! checks      refusals that operations share
+//! error       error type
+//! ```
 
-mod adamw;
-mod add;
-mod attention;
-mod columns;
-mod dense;
+mod autograd;
+mod checks;
+mod cpu;
+pub mod decode;
 mod device;
-mod dropout;
-mod embedding;
 mod error;
-mod gated;
-mod gradients;
-mod graph;
-mod head;
-mod linear;
-mod matmul;
-mod norm;
-mod outlet;
-mod parallel;
-pub mod reference;
-mod rotary;
-pub mod rows;
-mod segments;
+pub mod naive;
+mod ops;
+mod optim;
+mod options;
 mod selftest;
-mod simd;
-mod tape;
-mod untouched;
-mod weighted_sum;
 
-pub use adamw::{AdamW, AdamWOptions, Moments, MomentsView, Parameter, StepReport};
-pub use add::add;
-pub use attention::{AttentionOptions, attention};
-pub use columns::columns;
+pub use autograd::{Gradients, OtherGradients, Tape};
 pub use device::{emulate, is_emulating};
-pub use dropout::{DropoutMask, dropout};
-pub use embedding::embedding;
 pub use error::{KernelError, Result};
-pub use gated::{geglu, swiglu};
-pub use gradients::Gradients;
-pub use head::{
-    HeadOptions, SelectedLogProbs, TerminatorStanding, selected_log_probs, selected_log_probs_with_terminators,
+pub use ops::{
+    AddRmsNorm, SelectedLogProbs, add, add_linear, add_rms_norm, attention, columns, dropout, embedding, geglu, linear,
+    linear_for_backward, rms_norm, rotary, selected_log_probs, selected_log_probs_with_terminators, swiglu,
+    weighted_sum,
 };
-pub use linear::{add_linear, linear, linear_for_backward};
-pub use norm::{AddRmsNorm, NormOptions, add_rms_norm, rms_norm};
-pub use rotary::rotary;
-pub use segments::{Segments, Span};
+pub use optim::{AdamW, Moments, MomentsView, Parameter, StepReport};
+pub use options::{
+    AdamWOptions, AttentionOptions, DropoutMask, HeadOptions, NormOptions, Segments, Span, TerminatorScore,
+};
 pub use selftest::{Check, selftest};
-pub use tape::{OtherGradients, Tape};
-pub use weighted_sum::weighted_sum;

@@ -1,4 +1,4 @@
-//! What the kernels promise never to keep, measured: an allocator that counts.
+//! Peak memory of head, attention and tape, measured by an allocator that counts.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -70,8 +70,8 @@ fn nothing_of_full_size_is_ever_kept() {
         });
         assert!(used < 8.0, "attention took {used:.1} MiB");
 
-        // Sixteen blocks of 1 MiB results: candle's graph keeps every result, a tape makes norms and gated units again and
-        // frees the rest on the way back.
+        // Sixteen blocks of 1 MiB results: candle's graph keeps every result, a tape recomputes norms and gated units
+        // and frees the rest during the backward pass.
         let (n, h) = (1024, 256);
         let (x, gain, matrix) = (var(&[n, h]), var(&[h]), var(&[h, h]));
         let forward = || {

@@ -1,10 +1,10 @@
-//! What an objective reads: the log-probs of one optimizer step.
+//! The input of an objective: the log-probs of one optimizer step.
 
 use std::fmt;
 
 use crate::error::BatchError;
 
-/// How far above zero a log-prob may lie before it is refused, in nats: float32 rounding of a log-softmax.
+/// Largest log-prob that is accepted, in nats: float32 rounding of a log-softmax.
 pub const ROUNDING_ABOVE_ZERO: f64 = 1e-4;
 
 /// One side of a preference pair.
@@ -25,13 +25,13 @@ impl fmt::Display for Side {
     }
 }
 
-/// One completion under the policy, and under the reference where the loss needs one. All slices have length `T`, the
+/// One completion under the policy, and under the reference if the loss needs one. All slices have length `T`, the
 /// number of completion tokens, terminator included.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Completion<'a> {
     /// ℓ_t, in nats, at most 0 (and [`ROUNDING_ABOVE_ZERO`]).
     pub logps: &'a [f64],
-    /// Whether token t ends a turn (EOS).
+    /// True where token t ends a turn (EOS).
     pub is_terminator: &'a [bool],
     /// The reference model's ℓ_t for the same tokens, in nats.
     pub ref_logps: Option<&'a [f64]>,
@@ -73,7 +73,7 @@ impl<'a> Pair<'a> {
     }
 }
 
-/// Everything one optimizer step knows. Start from [`Batch::new`] and set what else applies:
+/// The input of one optimizer step. Start from [`Batch::new`] and set the other fields as needed:
 ///
 /// ```
 /// # use smpo_losses::Batch;
@@ -84,16 +84,16 @@ impl<'a> Pair<'a> {
 pub struct Batch<'a> {
     /// All pairs of the step, in the order in which the model saw them.
     pub pairs: &'a [Pair<'a>],
-    /// How many pairs each micro-batch held, in order; empty means one micro-batch. Read by the winsor scope
+    /// Number of pairs of each micro-batch, in order; empty means one micro-batch. Used by the winsor scope
     /// `microbatch` alone: every other result is independent of the split.
     pub microbatches: &'a [usize],
     /// The optimizer step, from 0: the position in the objective's schedules; SamPO also draws fresh tokens by it.
     pub step: u64,
     /// Optimizer steps of the whole run; `None` evaluates every schedule at its end.
     pub steps: Option<u64>,
-    /// Completions of other prompts, under policy and reference: KTO's KL baseline. They get no gradient.
+    /// Completions of other prompts, under policy and reference, for KTO's KL baseline. They get no gradient.
     pub mismatched: &'a [Completion<'a>],
-    /// What the whole step holds, when `pairs` is only a part of it: see [`Totals`].
+    /// Totals of the whole step, when `pairs` is only a part of it.
     pub totals: Option<Totals>,
 }
 
@@ -103,7 +103,7 @@ impl<'a> Batch<'a> {
         Self { pairs, ..Self::default() }
     }
 
-    /// Shapes, sides and numbers, before anything is computed from them.
+    /// Checks shapes, sides and numbers.
     pub(crate) fn check(&self, required: &[Side], needs_reference: bool) -> Result<(), BatchError> {
         if self.pairs.is_empty() {
             return Err(BatchError::Empty);
@@ -173,9 +173,9 @@ fn check_logps(logps: &[f64], pair: usize, side: Side, field: &'static str) -> R
     Err(BatchError::LogProb { pair, side, field, token, given: logps[token] })
 }
 
-/// How much the whole optimizer step holds: what its means divide by.
+/// Numbers of pairs, completions and tokens in a whole optimizer step: the denominators of its means.
 ///
-/// A trainer that cannot keep all micro-batches of a step alive evaluates them one by one, each with the totals of the
+/// A trainer that cannot hold all micro-batches of a step in memory evaluates them one by one, each with the totals of the
 /// step; values and weights of the parts then add up to exactly those of the whole. This works for every objective
 /// whose [`needs_whole_step`](crate::Objective::needs_whole_step) is false.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -1,8 +1,8 @@
-//! What can be wrong with a configuration or a batch.
+//! Errors of configurations and batches.
 
 use crate::batch::{ROUNDING_ABOVE_ZERO, Side};
 
-/// A configuration that no objective can be made of.
+/// An invalid configuration.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum ConfigError {
     /// A number outside its range.
@@ -12,22 +12,22 @@ pub enum ConfigError {
         kind: &'static str,
         /// The key.
         field: &'static str,
-        /// What is allowed, in words.
+        /// The allowed range, in words.
         range: &'static str,
-        /// What was given.
+        /// The value given.
         given: f64,
     },
-    /// A key that means nothing next to the others.
+    /// A key without effect beside the others.
     #[error("loss `{kind}`: `{field}` has no effect {because}; remove it")]
     NoEffect {
         /// The loss.
         kind: &'static str,
         /// The key.
         field: &'static str,
-        /// Why it has none.
+        /// Reason, in words.
         because: &'static str,
     },
-    /// A margin for a loss that has none.
+    /// A margin for a loss without one.
     #[error("loss `{kind}` has no target margin, got {given}")]
     NoMargin {
         /// The loss.
@@ -37,7 +37,7 @@ pub enum ConfigError {
     },
 }
 
-/// A batch that an objective cannot be evaluated on. Indices are from 0.
+/// An invalid batch. Indices are from 0.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum BatchError {
     /// No pairs at all.
@@ -48,24 +48,24 @@ pub enum BatchError {
     EmptySide {
         /// Index of the pair.
         pair: usize,
-        /// Which side.
+        /// The side.
         side: Side,
     },
-    /// Slices that should run in step do not.
+    /// Slices of different lengths.
     #[error("pair {pair}: {side}: `{field}` has {got} entries, expected {expected}, one per log-prob")]
     Length {
         /// Index of the pair.
         pair: usize,
-        /// Which side.
+        /// The side.
         side: Side,
-        /// Which slice.
+        /// The slice.
         field: &'static str,
         /// Number of log-probs.
         expected: usize,
         /// Its length.
         got: usize,
     },
-    /// A log-prob that is none.
+    /// A log-prob that is positive or not finite.
     #[error(
         "pair {pair}: {side}: `{field}`[{token}]: expected a finite log-prob of at most 0 \
          (rounding up to {ROUNDING_ABOVE_ZERO} is accepted), got {given}"
@@ -73,21 +73,21 @@ pub enum BatchError {
     LogProb {
         /// Index of the pair.
         pair: usize,
-        /// Which side.
+        /// The side.
         side: Side,
-        /// Which slice.
+        /// The slice.
         field: &'static str,
         /// Index of the token.
         token: usize,
         /// The value.
         given: f64,
     },
-    /// The loss compares with a reference, and there is none.
+    /// Reference log-probs are missing.
     #[error("pair {pair}: {side}: this loss needs `ref_logps`, the reference model's log-probs, and got none")]
     NoReference {
         /// Index of the pair.
         pair: usize,
-        /// Which side.
+        /// The side.
         side: Side,
     },
     /// The micro-batches do not add up to the batch.
@@ -106,16 +106,16 @@ pub enum BatchError {
         /// Number of pairs.
         pairs: usize,
     },
-    /// KTO's KL baseline has nothing to be computed from.
+    /// Completions for KTO's KL baseline are missing.
     #[error(
         "loss `kto` with `kl_baseline` = \"mismatched\" needs completions of other prompts, got none; \
          give some, or set `kl_baseline` = \"zero\""
     )]
     NoMismatched,
-    /// One of the mismatched completions, counted as pairs are, is at fault.
+    /// An invalid mismatched completion; its index is given as that of a pair.
     #[error("among the mismatched completions: {source}")]
     Mismatched {
-        /// What is wrong with it.
+        /// Its error.
         source: Box<BatchError>,
     },
 }

@@ -1,4 +1,4 @@
-//! What an objective gives back.
+//! The output of an objective.
 
 /// One objective on one batch.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,12 +13,12 @@ pub struct Evaluation {
     pub sft_rejected_loss: f64,
     /// One entry per pair, in order.
     pub pairs: Vec<PairEvaluation>,
-    /// What there is to log.
+    /// Statistics to log.
     pub statistics: Statistics,
 }
 
 impl Evaluation {
-    /// Adds the next part of the same step, where parts were evaluated with [`Totals`](crate::Totals).
+    /// Adds the next part of the same step, if parts were evaluated with [`Totals`](crate::Totals).
     pub fn merge(&mut self, part: Evaluation) {
         self.value += part.value;
         self.po_loss += part.po_loss;
@@ -28,7 +28,7 @@ impl Evaluation {
         self.statistics.merge(&part.statistics);
     }
 
-    /// Everything to log, under the names of `metrics.jsonl`; what a loss does not have is left out.
+    /// Everything to log, under the names of `metrics.jsonl`; metrics that the loss does not have are absent.
     pub fn metrics(&self) -> Vec<(&'static str, f64)> {
         let parts = [
             ("loss", self.value),
@@ -45,17 +45,17 @@ impl Evaluation {
 pub struct PairEvaluation {
     /// The pair loss of this pair, before the mean (KTO: the mean over its sides).
     pub po_loss: f64,
-    /// The implicit reward of chosen, on transformed ℓ; `None` where the loss has none or the side is absent.
+    /// The implicit reward of chosen, on transformed ℓ; `None` if the loss has none or the side is absent.
     pub chosen_reward: Option<f64>,
     /// The same for rejected.
     pub rejected_reward: Option<f64>,
-    /// ∂L/∂ℓ_t of the whole objective, one per chosen token; empty where the side is absent.
+    /// ∂L/∂ℓ_t of the whole objective, one per chosen token; empty if the side is absent.
     pub chosen_weights: Vec<f64>,
     /// The same for rejected.
     pub rejected_weights: Vec<f64>,
 }
 
-/// A mean that remembers its count, so that means of parts add up to the mean of the whole.
+/// A mean with its count, so that means of parts add up to the mean of the whole.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Mean {
     /// Sum of the values.
@@ -86,7 +86,7 @@ impl Mean {
     }
 }
 
-/// What the step looked like. All log-probs here are untransformed, in nats; rewards are the loss's own.
+/// Statistics of a step. All log-probs here are untransformed, in nats; rewards are the loss's own.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Statistics {
     /// Mean reward of chosen.
@@ -105,7 +105,7 @@ pub struct Statistics {
     pub rejected_logp: Mean,
     /// Mean ℓ of terminators on chosen.
     pub chosen_eos_logp: Mean,
-    /// The same for rejected: the number that falls when a model forgets how to stop.
+    /// The same for rejected: it falls when a model unlearns to stop.
     pub rejected_eos_logp: Mean,
     /// Smallest ℓ of a terminator on chosen.
     pub chosen_eos_min: Option<f64>,
@@ -124,7 +124,7 @@ pub struct Statistics {
 }
 
 impl Statistics {
-    /// The names of `metrics.jsonl` with their values; what the step does not have is left out.
+    /// The names of `metrics.jsonl` with their values; metrics that the step does not have are absent.
     pub fn named(&self) -> Vec<(&'static str, f64)> {
         [
             ("rewards/chosen", self.chosen_reward.value()),
@@ -154,7 +154,7 @@ impl Statistics {
         self.margin.value().or_else(|| Some(self.chosen_reward.value()? - self.rejected_reward.value()?))
     }
 
-    /// Adds what another part of the same step saw.
+    /// Adds the statistics of another part of the same step.
     pub fn merge(&mut self, part: &Statistics) {
         for (mine, theirs) in [
             (&mut self.chosen_reward, &part.chosen_reward),

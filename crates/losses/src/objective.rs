@@ -21,7 +21,7 @@ impl Objective {
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] names the field, its range and what was given.
+    /// [`ConfigError`] names the field, its range and the value given.
     pub fn new(config: LossConfig) -> Result<Self, ConfigError> {
         config.validate()?;
         Ok(Self { config })

@@ -4,7 +4,7 @@ use rand::SeedableRng;
 use rand::seq::index;
 use rand_chacha::ChaCha8Rng;
 
-/// How a completion's ℓ become its score. Every reduction is linear: score = Σ c_t·ℓ_t.
+/// Reduction of a completion's ℓ to its score. Every reduction is linear: score = Σ c_t·ℓ_t.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Reduction {
     /// s, the mean.
@@ -60,7 +60,7 @@ impl Reduction {
             Self::LengthDesensitized { alpha } => Coefficients::Leading { shared: tokens.min(other), beyond: alpha },
             Self::DownSampled { .. } if tokens <= other => Coefficients::Uniform(1.0),
             Self::DownSampled { seed } => {
-                // Keyed by what the pair is, not by where it stands, so that neither the order of pairs nor the split
+                // Seeded by the pair's lengths and not by its index, so that neither the order of pairs nor the split
                 // into micro-batches changes the draw.
                 let mut key = [0; 32];
                 for (bytes, part) in key.chunks_exact_mut(8).zip([seed, step, tokens as u64, other as u64]) {

@@ -1,4 +1,4 @@
-//! Batches that are refused, unpaired ones, and what a step reports.
+//! Batches that are refused, unpaired ones, and the statistics of a step.
 
 mod strategies;
 

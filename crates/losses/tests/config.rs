@@ -1,4 +1,4 @@
-//! The `[loss]` table: what it accepts, what it refuses, and in which words.
+//! The `[loss]` table: accepted and refused keys and values, and the messages.
 
 use smpo_losses::loss::smpo::{SmpoConfig, SmpoLossType};
 use smpo_losses::loss::{DpoConfig, KtoConfig};

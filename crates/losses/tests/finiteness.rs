@@ -1,4 +1,4 @@
-//! No input that a model can produce gives NaN or infinity.
+//! No log-probs that a model can produce give NaN or infinity.
 
 mod strategies;
 

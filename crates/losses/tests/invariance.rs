@@ -1,4 +1,4 @@
-//! What must not matter: memory around a completion, the order of pairs, the split into micro-batches.
+//! Invariances: memory around a completion, the order of pairs, the split into micro-batches.
 
 mod strategies;
 

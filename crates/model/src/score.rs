@@ -2,7 +2,7 @@
 
 use candle_core::{Tensor, Var};
 use smpo_kernels::{
-    Gradients, OtherGradients, SelectedLogProbs, Tape, TerminatorStanding, selected_log_probs,
+    Gradients, OtherGradients, SelectedLogProbs, Tape, TerminatorScore, selected_log_probs,
     selected_log_probs_with_terminators,
 };
 
@@ -28,7 +28,7 @@ pub struct ScoreOptions<'a> {
 #[must_use]
 pub struct Scored<'a> {
     log_probs: Tensor,
-    terminators: Vec<TerminatorStanding>,
+    terminators: Vec<TerminatorScore>,
     way_back: WayBack<'a>,
 }
 
@@ -122,7 +122,7 @@ impl Scored<'_> {
     }
 
     /// How each row rates the terminators; empty when none were asked for.
-    pub fn terminators(&self) -> &[TerminatorStanding] {
+    pub fn terminators(&self) -> &[TerminatorScore] {
         &self.terminators
     }
 

@@ -91,7 +91,7 @@ fn start(decoder: &Decoder, threads: usize, batch: usize) -> Vec<NativeGenerator
         .expect("started")
 }
 
-fn complete(generators: &mut [NativeGenerator], requests: &[Request]) -> Vec<Completion> {
+fn generate_all(generators: &mut [NativeGenerator], requests: &[Request]) -> Vec<Completion> {
     let mut completions = vec![None; requests.len()];
     generate_each(generators, requests, |index, completion| {
         completions[index] = Some(completion.expect("generates"));
@@ -107,7 +107,7 @@ fn equals_transformers_token_by_token() {
     adapted.load_adapter(golden_dir().join("adapter")).expect("loads");
     for (decoder, cases) in [(decoder(), golden.cases), (adapted, golden.adapted)] {
         let requests: Vec<Request> = cases.iter().map(Case::request).collect();
-        let completions = complete(&mut start(&decoder, 2, 5), &requests);
+        let completions = generate_all(&mut start(&decoder, 2, 5), &requests);
         cases.iter().zip(&completions).for_each(|(case, completion)| case.check(completion));
     }
 }
@@ -131,14 +131,14 @@ fn a_completion_is_the_same_to_the_last_bit_in_any_company() {
             seed: 3,
         })
         .collect();
-    let one_by_one = complete(&mut start(&decoder, 1, 1), &requests);
+    let one_by_one = generate_all(&mut start(&decoder, 1, 1), &requests);
     let lengths: std::collections::BTreeSet<_> = one_by_one.iter().map(|completion| completion.tokens).collect();
     assert!(lengths.len() > 10, "they leave the batch at different steps");
     for (threads, batch) in [(1, 7), (2, 3), (3, 64)] {
-        assert_eq!(complete(&mut start(&decoder, threads, batch), &requests), one_by_one, "{threads} × {batch}");
+        assert_eq!(generate_all(&mut start(&decoder, threads, batch), &requests), one_by_one, "{threads} × {batch}");
     }
     requests.reverse();
-    let mut backwards = complete(&mut start(&decoder, 2, 7), &requests);
+    let mut backwards = generate_all(&mut start(&decoder, 2, 7), &requests);
     backwards.reverse();
     assert_eq!(backwards, one_by_one);
 }

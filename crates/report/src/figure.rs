@@ -1,4 +1,4 @@
-//! Numbers as people read them: shares in per cent, differences of shares in points, nats with a true minus sign.
+//! Number formatting: shares in per cent, differences of shares in points, nats with a true minus sign.
 
 use smpo_results::Unit;
 
@@ -11,7 +11,7 @@ pub fn value(unit: Unit, value: f64) -> String {
     }
 }
 
-/// `low – high` without repeating the unit; empty-handed intervals are a dash.
+/// `low – high`, the unit once; a dash if an end is not finite.
 pub fn interval(unit: Unit, low: f64, high: f64) -> String {
     if !low.is_finite() || !high.is_finite() {
         return "–".to_owned();
@@ -22,31 +22,31 @@ pub fn interval(unit: Unit, low: f64, high: f64) -> String {
     }
 }
 
-/// A signed difference: `+11.8 pts` for shares, `−0.42` otherwise.
+/// A signed difference: `+11.8 points` for shares, `−0.42` otherwise.
 pub fn difference(unit: Unit, value: f64) -> String {
     match unit {
         _ if !value.is_finite() => "–".to_owned(),
-        Unit::Share => format!("{} pts", signed(value * 100.0, 1)),
+        Unit::Share => format!("{} points", signed(value * 100.0, 1)),
         _ => signed(value, decimals(unit)),
     }
 }
 
-/// The interval of a difference: `−1.2 … +3.4 pts`.
+/// The interval of a difference, in the unit of the difference beside it: `−1.2 … +3.4` (points, for shares).
 pub fn difference_interval(unit: Unit, low: f64, high: f64) -> String {
     if !low.is_finite() || !high.is_finite() {
         return "–".to_owned();
     }
     match unit {
-        Unit::Share => format!("{} … {} pts", signed(low * 100.0, 1), signed(high * 100.0, 1)),
+        Unit::Share => format!("{} … {}", signed(low * 100.0, 1), signed(high * 100.0, 1)),
         _ => format!("{} … {}", signed(low, decimals(unit)), signed(high, decimals(unit))),
     }
 }
 
-/// A margin, unsigned: `2 pts`, `0.1`.
+/// A margin, unsigned: `2 points`, `0.1`.
 pub fn margin(unit: Unit, value: f64) -> String {
     match unit {
-        Unit::Share if trimmed(value * 100.0) == "1" => "1 pt".to_owned(),
-        Unit::Share => format!("{} pts", trimmed(value * 100.0)),
+        Unit::Share if trimmed(value * 100.0) == "1" => "1 point".to_owned(),
+        Unit::Share => format!("{} points", trimmed(value * 100.0)),
         _ => trimmed(value),
     }
 }
@@ -118,11 +118,11 @@ mod tests {
 
     #[test]
     fn differences_carry_their_sign() {
-        assert_eq!(difference(Unit::Share, 0.118), "+11.8 pts");
+        assert_eq!(difference(Unit::Share, 0.118), "+11.8 points");
         assert_eq!(difference(Unit::Nats, -0.421), "−0.42");
-        assert_eq!(difference(Unit::Share, -0.0001), "0.0 pts");
-        assert_eq!(difference_interval(Unit::Share, -0.012, 0.034), "−1.2 … +3.4 pts");
-        assert_eq!(margin(Unit::Share, 0.02), "2 pts");
+        assert_eq!(difference(Unit::Share, -0.0001), "0.0 points");
+        assert_eq!(difference_interval(Unit::Share, -0.012, 0.034), "−1.2 … +3.4");
+        assert_eq!(margin(Unit::Share, 0.02), "2 points");
     }
 
     #[test]

@@ -60,19 +60,7 @@ pub fn claim(scope: ClaimScope) -> &'static str {
     }
 }
 
-/// The demand as a formula a reader can check: `not worse by more than 2 pts`.
-pub fn requirement(requirement: Requirement, margin: f64, better: Direction, unit: Unit) -> String {
-    let amount = crate::figure::margin(unit, margin);
-    match (requirement, better) {
-        (Requirement::NonInferior, _) => format!("not worse by more than {amount}"),
-        (Requirement::Superior, _) if margin == 0.0 => "better".to_owned(),
-        (Requirement::Superior, _) => format!("better by more than {amount}"),
-        (Requirement::Absolute, Direction::Lower) => format!("at most {}", crate::figure::value(unit, margin)),
-        (Requirement::Absolute, _) => format!("at least {}", crate::figure::value(unit, margin)),
-    }
-}
-
-/// The same demand as a bound on the difference (on the candidate, for an absolute one): `≤ +2 pts`.
+/// The requirement as a bound on the difference (on the candidate, for an absolute one): `≤ +2 points`.
 pub fn bound(requirement: Requirement, margin: f64, better: Direction, unit: Unit) -> String {
     let amount = crate::figure::margin(unit, margin);
     match (requirement, better) {

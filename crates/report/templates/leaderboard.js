@@ -46,7 +46,7 @@
   }
   function formatDifference(unit, value) {
     if (!known(value)) return "–";
-    return unit === "share" ? signed(value * 100, 1) + " pts" : signed(value, DECIMALS[unit]);
+    return unit === "share" ? signed(value * 100, 1) + " points" : signed(value, DECIMALS[unit]);
   }
   function tickLabel(unit, value, step, sign) {
     const scaled = unit === "share" ? value * 100 : value;
@@ -285,7 +285,7 @@
         const unit = metric.unit === "share" ? "points" : metric.unit === "ratio" ? "" : metric.unit;
         const axisTitle = `${narrow ? "difference" : `${metric.name}, difference`}${unit ? " in " + unit : ""}`;
         const points = limit === null ? 0 : +(margin * 100).toFixed(2);
-        const limitTitle = limit === null ? "" : `margin ${metric.unit === "share" ? `${points} ${points === 1 ? "pt" : "pts"}` : margin}`;
+        const limitTitle = limit === null ? "" : `margin ${metric.unit === "share" ? `${points} ${points === 1 ? "point" : "points"}` : margin}`;
         const second = narrow && limit !== null ? 18 : 0;
         const height = top + shown.length * row + 42 + second;
         const x = (v) => left + ((v - low) / (high - low)) * (width - left - right);
@@ -320,7 +320,7 @@
           const g = s("g", { class: "mark" + role(entry.i) + (clear ? "" : " open") },
             known(from) ? s("line", { x1: x(from), x2: x(to), y1: y, y2: y }) : null,
             s("circle", { cx: x(value), cy: y, r: 4.5 }));
-          const text = `${formatDifference(metric.unit, value)}  [${formatDifference(metric.unit, from).replace(" pts", "")} … ${formatDifference(metric.unit, to).replace(" pts", "")}]`;
+          const text = `${formatDifference(metric.unit, value)}  [${formatDifference(metric.unit, from).replace(" points", "")} … ${formatDifference(metric.unit, to).replace(" points", "")}]`;
           if (entry.i === state.chosen) {
             canvas.append(s("rect", { class: "row-hit chosen", x: 0, y: y - row / 2 + 1, width: left - 4, height: row - 2, rx: 4 }));
           }

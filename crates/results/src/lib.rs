@@ -5,9 +5,9 @@
 //!
 //! | file | type | what |
 //! |---|---|---|
-//! | `run.json` | [`RunManifest`] | what was asked: everything two runs must share to be comparable |
+//! | `run.json` | [`RunManifest`] | model, suite, sampler: everything two runs must share to be comparable |
 //! | `samples.jsonl` | [`Sample`] | one completion a line, appended as it finishes |
-//! | `measurements.jsonl` | [`Measurement`] | one prompt a line: each metric's values, by sample; what the gate reads |
+//! | `measurements.jsonl` | [`Measurement`] | one prompt a line: each metric's values, by sample; input of the gate |
 //! | `metrics.json` | [`MetricsFile`] | estimates with intervals, per metric and slice |
 //!
 //! `smpo logps` writes token log-probs of pairs, one [`LogpsRow`] a line. A gate writes `verdict.json` ([`Verdict`]); a leaderboard writes `leaderboard.json` ([`Leaderboard`]).
@@ -18,8 +18,10 @@ pub mod logps;
 pub mod manifest;
 pub mod measurement;
 pub mod metric;
+
 pub mod sample;
 pub mod verdict;
+mod wording;
 
 pub use files::{Error, read_json, read_jsonl, write_json, write_jsonl};
 pub use leaderboard::{Board, BoardEntry, BoardMetric, Comparison, CurvePoint, Leaderboard, LoopSpan, WorstSample};
@@ -29,7 +31,7 @@ pub use measurement::Measurement;
 pub use metric::{Direction, MetricEstimate, MetricsFile, Unit};
 pub use sample::{FinishReason, Message, Sample};
 pub use smpo_sampling::Sampler;
-pub use verdict::{ClaimScope, Decision, MetricVerdict, PairCounts, Requirement, SkippedRule, Verdict};
+pub use verdict::{ClaimScope, Decision, ExitCode, MetricVerdict, PairCounts, Requirement, SkippedRule, Verdict};
 
 /// The version of every file in this crate. Readers refuse a newer one and say so.
 pub const SCHEMA_VERSION: u32 = 1;

@@ -1,4 +1,4 @@
-//! `measurements.jsonl`: what was measured on one prompt. The unit of every comparison is the prompt.
+//! `measurements.jsonl`: the metric values of one prompt. The unit of every comparison is the prompt.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub struct Measurement {
     /// [`crate::SCHEMA_VERSION`] of the writer.
     pub schema: u32,
-    /// Which prompt (or held-out pair).
+    /// Id of the prompt (or held-out pair).
     pub prompt_id: String,
     /// Its slice; held-out preference pairs have the slice `held_out`.
     pub slice: String,

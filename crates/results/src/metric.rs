@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Which way is better.
+/// Direction in which a metric is better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
@@ -43,11 +43,11 @@ pub struct MetricEstimate {
     pub ci_low: f64,
     /// Upper end of the 95 % interval.
     pub ci_high: f64,
-    /// Prompts behind it.
+    /// Number of prompts.
     pub n: usize,
     /// Unit of the value.
     pub unit: Unit,
-    /// Which way is better.
+    /// Direction in which the metric is better.
     pub better: Direction,
     /// Primary metrics rank and gate; the others explain.
     pub primary: bool,

@@ -1,9 +1,9 @@
-//! `verdict.json`: the gate's answer, per metric and as a whole, with every number it rests on.
+//! `verdict.json`: the gate's decision, per metric and as a whole, with every number behind it.
 
 use serde::{Deserialize, Serialize};
 
-/// The three answers a gate can give. Both errors that hurt are bounded by the policy's alpha: crying wolf
-/// (`fail` although the arms do not differ) and sleeping (`pass` although the harm is as large as the margin).
+/// The three decisions of a gate. The policy's alpha bounds both errors: a false alarm (type I: `fail` although the arms
+/// do not differ) and a missed regression (type II: `pass` although the harm is as large as the margin).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Decision {
@@ -12,11 +12,49 @@ pub enum Decision {
     /// A regression is shown (the arms differ, in the wrong direction) and its estimate exceeds the margin;
     /// for `superior` and `absolute`: the interval lies wholly on the wrong side.
     Fail,
-    /// The data cannot tell.
+    /// The data decide neither.
     Inconclusive,
 }
 
-/// What a policy demands of a metric.
+/// Exit code of a gate: 0, 1 or 3. (2, a usage error, and 4, an execution error, come with no verdict.)
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "u8", try_from = "u8")]
+pub enum ExitCode {
+    /// 0
+    Pass,
+    /// 1
+    Fail,
+    /// 3
+    Inconclusive,
+}
+
+impl From<ExitCode> for u8 {
+    fn from(code: ExitCode) -> u8 {
+        match code {
+            ExitCode::Pass => 0,
+            ExitCode::Fail => 1,
+            ExitCode::Inconclusive => 3,
+        }
+    }
+}
+
+impl TryFrom<u8> for ExitCode {
+    type Error = String;
+
+    fn try_from(code: u8) -> Result<ExitCode, String> {
+        let codes = [ExitCode::Pass, ExitCode::Fail, ExitCode::Inconclusive];
+        let known = codes.into_iter().find(|known| u8::from(*known) == code);
+        known.ok_or_else(|| format!("expected the exit code of a gate (0, 1 or 3), got {code}"))
+    }
+}
+
+impl std::fmt::Display for ExitCode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        u8::from(*self).fmt(f)
+    }
+}
+
+/// Kind of a policy's requirement on a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Requirement {
@@ -28,8 +66,8 @@ pub enum Requirement {
     Absolute,
 }
 
-/// A paired binary outcome, counted over prompts. McNemar's test and Tango's interval can be checked from
-/// it by hand. "One" is the metric's value 1: finished for `eos_rate`, looping for `loop_rate`.
+/// A 2 × 2 table of paired binary outcomes over prompts, from which McNemar's test and Tango's interval can be
+/// recomputed. "One" is the metric's value 1: finished for `eos_rate`, looping for `loop_rate`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PairCounts {
     /// One in both arms.
@@ -51,7 +89,7 @@ pub struct MetricVerdict {
     pub slice: String,
     /// Primary metrics decide; secondary ones are reported.
     pub primary: bool,
-    /// What was demanded.
+    /// Kind of the requirement.
     pub requirement: Requirement,
     /// The margin or bound, in the metric's unit.
     pub margin: f64,
@@ -67,9 +105,9 @@ pub struct MetricVerdict {
     pub ci_high: Option<f64>,
     /// Confidence level of that interval, two-sided.
     pub level: f64,
-    /// Two-sided p value of "the arms do not differ", by the test named in `test`; not adjusted.
+    /// Two-sided p value of the null hypothesis "the arms do not differ", by the test named in `test`; not adjusted.
     pub p: Option<f64>,
-    /// The exact two-sided p value, where `p` is a mid-p value.
+    /// The exact two-sided p value, if `p` is a mid-p value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub p_exact: Option<f64>,
     /// One-sided p value of the alarm (harm; for `superior` and `absolute`: the requirement is broken),
@@ -78,28 +116,28 @@ pub struct MetricVerdict {
     pub p_harm: Option<f64>,
     /// The test and the interval, by their usual names.
     pub test: String,
-    /// How `p_harm` was adjusted: `none`, `holm` (over primary metrics) or `bh` (over secondary ones: exploratory).
+    /// Adjustment of `p_harm` for multiple testing: `none`, `holm` (over primary metrics) or `bh` (over secondary ones: exploratory).
     pub adjustment: String,
     /// The paired table, for one binary sample per prompt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pairs: Option<PairCounts>,
-    /// The answer.
+    /// The decision.
     pub verdict: Decision,
-    /// Why, in one sentence.
+    /// Reason in one sentence.
     pub reason: String,
     /// Prompts compared.
     pub n: usize,
-    /// Power the comparison had at the margin, from 0 to 1.
+    /// Power of the comparison at the margin, from 0 to 1.
     pub power: Option<f64>,
     /// Prompts needed for 80 % power.
     pub n_needed: Option<usize>,
-    /// `higher`, `lower`.
+    /// Direction in which the metric is better: `higher` or `lower`.
     pub better: crate::Direction,
     /// Unit of the values.
     pub unit: crate::Unit,
 }
 
-/// How far the verdict reaches.
+/// Scope of a verdict's claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ClaimScope {
@@ -116,7 +154,7 @@ pub struct SkippedRule {
     pub metric: String,
     /// Slice.
     pub slice: String,
-    /// Why it could not be judged.
+    /// Reason for which it could not be judged.
     pub reason: String,
 }
 
@@ -125,10 +163,10 @@ pub struct SkippedRule {
 pub struct Verdict {
     /// [`crate::SCHEMA_VERSION`] of the writer.
     pub schema: u32,
-    /// The whole answer.
+    /// The decision over all primary metrics.
     pub verdict: Decision,
-    /// Exit code that goes with it.
-    pub exit_code: u8,
+    /// Exit code of the gate.
+    pub exit_code: ExitCode,
     /// Name of the baseline.
     pub baseline: String,
     /// Name of the candidate.
@@ -137,7 +175,7 @@ pub struct Verdict {
     pub baseline_runs: Vec<String>,
     /// Evaluation directories of the candidate.
     pub candidate_runs: Vec<String>,
-    /// What the verdict is about.
+    /// Scope of the claim.
     pub claim: ClaimScope,
     /// Name of the policy.
     pub policy: String,
@@ -151,10 +189,10 @@ pub struct Verdict {
     pub resamples: u32,
     /// Primary metrics first.
     pub metrics: Vec<MetricVerdict>,
-    /// Rules that were not judged, and why.
+    /// Rules that were not judged, with reasons.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub skipped: Vec<SkippedRule>,
-    /// What a reader must know to weigh the answer: what the claim covers, prompts left out, adjustments.
+    /// Caveats: scope of the claim, prompts left out, adjustments.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
 }

@@ -95,7 +95,7 @@ pub fn acceleration(values: &[f64]) -> f64 {
     if square > 0.0 { cube / (6.0 * square.powf(1.5)) } else { 0.0 }
 }
 
-/// How far into the tails a percentile interval reaches.
+/// Tail quantiles of a percentile interval.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reach {
     /// Normal quantiles, as published and as SciPy and R do it.
@@ -121,7 +121,7 @@ impl Reach {
 }
 
 /// Bias-corrected and accelerated interval of `estimate` from bootstrap replicates. Equal replicates give an
-/// interval of width 0: the data hold no information on spread, and the caller must know what that means.
+/// interval of width 0: the data hold no information on spread.
 pub fn bca(
     estimate: f64,
     replicates: &[f64],

@@ -1,6 +1,6 @@
-//! What can be wrong with the numbers handed in.
+//! Errors of the inputs.
 
-/// The input cannot be analysed as asked.
+/// An invalid input.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum StatsError {
     /// Fewer observations than the method needs.
@@ -8,25 +8,25 @@ pub enum StatsError {
     TooFew {
         /// The method.
         what: &'static str,
-        /// Fewest it works with.
+        /// Smallest number allowed.
         expected: usize,
-        /// How many there were.
+        /// Number given.
         got: usize,
     },
     /// A number outside its range, NaN included.
     #[error("{what}: expected {expected}, got {got}")]
     OutOfRange {
-        /// Which argument.
+        /// The argument.
         what: &'static str,
         /// Its range, in words.
         expected: &'static str,
-        /// What it was.
+        /// The value given.
         got: f64,
     },
     /// Two inputs that must be equally long.
     #[error("{what}: expected {expected} values, got {got}")]
     Unequal {
-        /// Which argument.
+        /// The argument.
         what: &'static str,
         /// Length of the first.
         expected: usize,

@@ -27,7 +27,7 @@ pub struct Arm<'a> {
     pub runs: Vec<Vec<&'a [f64]>>,
 }
 
-/// How the training seeds of two arms belong together.
+/// Pairing of the training seeds of two arms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Seeds {
     /// Run `s` of both arms shares its seed (same data order, same starting checkpoint): drawn together.
@@ -36,7 +36,7 @@ pub enum Seeds {
     Independent,
 }
 
-/// How to resample.
+/// Resampling options.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Options {
     /// Confidence level of the interval.

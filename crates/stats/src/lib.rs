@@ -1,8 +1,7 @@
 //! Estimates, intervals, tests and power for paired evaluations of language models.
 //!
 //! The unit is the prompt: two models answer the same prompts, so everything here is paired by prompt.
-//! Averaging the samples of a prompt first and resampling prompts afterwards is what keeps standard errors
-//! honest (Miller, *Adding Error Bars to Evals*, arXiv:2411.00640).
+//! Averaging the samples of a prompt first and resampling prompts afterwards keeps standard errors honest (Miller, *Adding Error Bars to Evals*, arXiv:2411.00640).
 //!
 //! | question | function |
 //! |---|---|

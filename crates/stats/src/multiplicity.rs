@@ -1,4 +1,4 @@
-//! Adjusted p values for several tests. NaN is treated as 1: a test that could not be made rejects nothing.
+//! Adjusted p values for several tests. NaN is treated as 1: a test that could not be computed rejects nothing.
 
 /// Holm's step-down adjustment: controls the chance of any false rejection, whatever the dependence (Holm
 /// 1979, Scand J Stat 6:65).

@@ -1,6 +1,6 @@
 //! Planning: the power of a paired comparison, and the prompts it needs. `alpha` is one-sided everywhere (a
 //! two-sided test at 5 % has `alpha` = 0.025). Normal approximations, save for [`tango_power`]: with a handful
-//! of discordant pairs they promise far too much (80 % on paper is 62 % in truth for a margin of 2 points at 2 %
+//! of discordant pairs they are far too optimistic (a nominal 80 % is 62 % for a margin of 2 points at 2 %
 //! discordance).
 
 use crate::StatsError;

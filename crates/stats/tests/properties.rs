@@ -1,4 +1,4 @@
-//! What must hold for any input: no panic, intervals around estimates, symmetry, bytes without threads.
+//! Properties for any input: no panic, intervals around estimates, symmetry, bytes without threads.
 
 use proptest::prelude::*;
 use smpo_stats::binary::{PairedTable, mcnemar, newcombe, tango};

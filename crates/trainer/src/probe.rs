@@ -5,6 +5,7 @@
 //! engine ((seed, prompt id, sample), as in `smpo eval`), and the terminator's log-prob is measured teacher-forced,
 //! which moves first.
 
+mod figures;
 mod prompts;
 
 use std::path::Path;
@@ -12,6 +13,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use smpo_model::{Decoder, PackedBatch};
 use smpo_native::{NativeOptions, TokenPrompt, complete};
+use smpo_results::{FinishReason, Sample};
 use smpo_sampling::{Noise, Recorder, Recording, Sampler};
 use smpo_tokenizer::ChatTokenizer;
 
@@ -40,8 +42,8 @@ pub(crate) struct Targets(Vec<Option<Vec<u32>>>);
 #[derive(Serialize)]
 struct Line<'a> {
     id: &'a str,
-    completion: String,
-    tokens: usize,
+    completion: &'a str,
+    tokens: u32,
     terminated: bool,
     looped: bool,
 }
@@ -95,27 +97,14 @@ impl<'a> Probe<'a> {
             let target = |(prompt, ids): (&Prompt, &Vec<u32>)| prompt.gold.clone().or_else(|| own(ids));
             targets.0 = self.prompts.iter().zip(&completions).map(target).collect();
         }
-        let mut lines = Vec::with_capacity(completions.len());
-        for (prompt, ids) in self.prompts.iter().zip(&completions) {
-            let terminated = self.terminated(ids);
-            let content = &ids[..ids.len() - usize::from(terminated)];
-            lines.push(Line {
-                id: &prompt.id,
-                completion: self.tokenizer.decode(ids)?,
-                tokens: ids.len(),
-                terminated,
-                looped: smpo_metrics::periodic::ends_in_loop(content),
-            });
+        let mut samples = Vec::with_capacity(completions.len());
+        for (prompt, ids) in self.prompts.iter().zip(completions) {
+            let (text, terminated) = (self.tokenizer.decode(&ids)?, self.terminated(&ids));
+            samples.push(figures::sample(prompt, ids, text, terminated, self.config.max_new_tokens));
         }
-        write(dir, step, &lines)?;
-        let share =
-            |holds: fn(&Line<'_>) -> bool| lines.iter().filter(|line| holds(line)).count() as f64 / lines.len() as f64;
-        let length = lines.iter().map(|line| line.tokens as f64).sum::<f64>() / lines.len() as f64;
-        let mut figures: Vec<Figure> = vec![
-            ("probe/eos_rate".into(), share(|line| line.terminated)),
-            ("probe/loop_rate".into(), share(|line| line.looped)),
-            ("probe/length".into(), length),
-        ];
+        let values = figures::measure(&samples);
+        write(dir, step, &samples, &figures::holds(&values, "loop_rate"))?;
+        let mut figures = figures::figures(&values);
         figures.extend(self.eos_logp(decoder, targets)?.map(|value| ("probe/eos_logp".into(), value)));
         Ok(figures)
     }
@@ -161,11 +150,18 @@ impl<'a> Probe<'a> {
     }
 }
 
-fn write(dir: &Path, step: u64, lines: &[Line<'_>]) -> Result<(), TrainError> {
+fn write(dir: &Path, step: u64, samples: &[Sample], looped: &[bool]) -> Result<(), TrainError> {
     let path = dir.join(format!("step-{step}.jsonl"));
     let mut text = Vec::new();
-    for line in lines {
-        serde_json::to_writer(&mut text, line).map_err(std::io::Error::from).map_err(io(&path, "describe"))?;
+    for (sample, &looped) in samples.iter().zip(looped) {
+        let line = Line {
+            id: &sample.prompt_id,
+            completion: &sample.completion,
+            tokens: sample.tokens.unwrap_or_default(),
+            terminated: sample.finish_reason == FinishReason::Eos,
+            looped,
+        };
+        serde_json::to_writer(&mut text, &line).map_err(std::io::Error::from).map_err(io(&path, "describe"))?;
         text.push(b'\n');
     }
     Ok(smpo_files::write_whole(&path, &text)?)

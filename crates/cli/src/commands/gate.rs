@@ -6,7 +6,7 @@ use anyhow::Context;
 use smpo_files::write_whole;
 use smpo_gate::{DecideOptions, GateError, OnInconclusive, Policy, Run, decide};
 use smpo_report::verdict::{junit, markdown, text};
-use smpo_results::{Verdict, write_json};
+use smpo_results::{ExitCode, Verdict, write_json};
 
 use crate::exit::{Blame, Exit, Failure, Outcome, io_is_usage};
 use crate::output::{self, Format};
@@ -73,9 +73,9 @@ pub fn run(args: GateArgs) -> Outcome {
         Format::Json => output::print_json(&verdict)?,
     }
     Ok(match verdict.exit_code {
-        0 => Exit::Success,
-        1 => Exit::Fail,
-        _ => Exit::Inconclusive,
+        ExitCode::Pass => Exit::Success,
+        ExitCode::Fail => Exit::Fail,
+        ExitCode::Inconclusive => Exit::Inconclusive,
     })
 }
 

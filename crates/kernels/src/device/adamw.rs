@@ -1,11 +1,11 @@
-//! AdamW's state and update on a device: float32 moments, and a float32 master copy of shorter parameters.
+//! AdamW's state and update on a device: float32 moments, and a float32 master copy of 16-bit parameters.
 
 use super::address::{Address, reading, writing};
 use super::cast_into;
 use super::engine::{Engine, Role};
 use super::launch::{Grid, Module, arguments, module, typed};
-use crate::adamw::Factors;
 use crate::error::Result;
+use crate::options::UpdateFactors;
 use candle_core::{DType, Tensor};
 
 const MODULE: Module = module!("adamw");
@@ -55,7 +55,7 @@ pub(crate) struct DeviceState {
     engine: Engine,
     pub(crate) first: Tensor,
     pub(crate) second: Tensor,
-    /// The parameter before rounding to its type; none for one that is float32.
+    /// The parameter before rounding to its dtype; `None` for one that is float32.
     pub(crate) master: Option<Tensor>,
 }
 
@@ -75,7 +75,7 @@ impl DeviceState {
         Ok(Self { engine, first, second, master })
     }
 
-    /// Replaces everything by saved values; without a saved master copy the parameter's own values are that.
+    /// Replaces everything by saved values; without a saved master copy it starts as the parameter.
     pub(crate) fn restore(
         &mut self,
         parameter: &Tensor,
@@ -99,7 +99,7 @@ impl DeviceState {
     }
 
     /// One step of `parameter` along `gradient`.
-    pub(crate) fn update(&mut self, parameter: &Tensor, gradient: &Tensor, factors: Factors) -> Result<()> {
+    pub(crate) fn update(&mut self, parameter: &Tensor, gradient: &Tensor, factors: UpdateFactors) -> Result<()> {
         let count = parameter.elem_count();
         let arguments = AdamW {
             gradient: reading(gradient)?,
@@ -120,7 +120,7 @@ impl DeviceState {
             unused: 0,
         };
         let kernel = typed("adamw", parameter.dtype());
-        // SAFETY: `AdamW` is the kernel's struct; all tensors have `count` elements, the parameter of its type, the
+        // SAFETY: `AdamW` is the kernel's struct; all tensors have `count` elements, the parameter of its dtype, the
         // others float32.
         unsafe { self.engine.launch(MODULE, &kernel, Grid::of_threads(count, 256)?, &arguments) }
     }

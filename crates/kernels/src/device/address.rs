@@ -1,4 +1,4 @@
-//! Where a tensor's elements lie.
+//! Addresses of tensors in memory.
 
 use super::engine::Engine;
 use crate::error::{KernelError, Result};
@@ -19,7 +19,7 @@ impl Address {
     }
 }
 
-/// Where a contiguous tensor starts, to be read.
+/// Address of a contiguous tensor, to be read.
 pub(crate) fn reading(tensor: &Tensor) -> Result<Address> {
     let (storage, layout) = tensor.storage_and_layout();
     if !layout.is_contiguous() {
@@ -31,22 +31,20 @@ pub(crate) fn reading(tensor: &Tensor) -> Result<Address> {
             let (first, size) = host_start(storage)?;
             Ok(Address(first as u64 + (start * size) as u64))
         }
-        #[cfg(feature = "cuda")]
         Storage::Cuda(storage) => {
             let (first, size) = super::cuda_engine::start(storage)?;
             Ok(Address(first + (start * size) as u64))
         }
-        #[allow(unreachable_patterns)] // which devices there are depends on candle's features
-        _ => Err(unknown()),
+        Storage::Metal(_) => Err(unknown()),
     }
 }
 
-/// Where a contiguous tensor's elements start in memory; `None` for a strided one.
+/// Address of a contiguous tensor in memory; `None` for a strided one.
 pub(crate) fn start_of(tensor: &Tensor) -> Option<u64> {
     reading(tensor).ok().map(|address| address.0)
 }
 
-/// Where a contiguous tensor starts, to be written. Everything that shares its storage sees what is written.
+/// Address of a contiguous tensor, to be written. Everything that shares its storage sees what is written.
 pub(crate) fn writing(tensor: &Tensor) -> Result<Address> {
     let probe = Probe(Cell::new(Address::NONE));
     tensor.inplace_op1(&probe)?;
@@ -70,7 +68,6 @@ impl InplaceOp1 for Probe {
         Ok(())
     }
 
-    #[cfg(feature = "cuda")]
     fn cuda_fwd(&self, storage: &mut candle_core::CudaStorage, layout: &Layout) -> candle_core::Result<()> {
         if !layout.is_contiguous() {
             return Err(strided(layout).into());
@@ -85,7 +82,7 @@ fn strided(layout: &Layout) -> KernelError {
     KernelError::Candle(candle_core::Error::Msg(format!("expected a contiguous tensor, got {layout:?}")).bt())
 }
 
-fn unknown() -> KernelError {
+pub(super) fn unknown() -> KernelError {
     KernelError::Candle(candle_core::Error::Msg("expected f32, bf16, f16, f64 or u32 on a known device".into()).bt())
 }
 
@@ -112,7 +109,7 @@ fn host_start_mut(storage: &mut CpuStorage) -> Result<(*mut u8, usize)> {
 }
 
 impl Engine {
-    /// Where `tensor` starts, or [`Address::NONE`].
+    /// Address of `tensor`, or [`Address::NONE`].
     pub(crate) fn reading_if(tensor: Option<&Tensor>) -> Result<Address> {
         tensor.map_or(Ok(Address::NONE), reading)
     }

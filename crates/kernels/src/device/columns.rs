@@ -2,16 +2,13 @@
 
 use super::address::{Address, reading, writing};
 use super::convert;
-use super::engine::{Engine, Role};
+use super::engine::Engine;
+use super::grad::DeviceGrad;
 use super::launch::{Grid, Module, arguments, module, typed};
-use super::operand::Operand;
-use super::outlet::{Open, single};
 use crate::error::Result;
-use crate::tape;
 use candle_core::{DType, Tensor};
 use std::ops::Range;
 
-const OP: &str = "columns";
 const MODULE: Module = module!("rows");
 
 arguments! {
@@ -38,31 +35,36 @@ impl Part {
     }
 }
 
-/// As [`crate::columns`], the range checked.
-pub(crate) fn columns(engine: &Engine, x: &Tensor, range: Range<usize>) -> Result<Tensor> {
-    let tracked = tape::tracks(OP, &[x])?;
-    let input = Operand::first(engine, OP, "x", x)?;
+/// Columns `range` of `x` (rows, width), copied to `out` (rows, range).
+pub(crate) fn take_columns(engine: &Engine, x: &Tensor, range: Range<usize>, out: &Tensor) -> Result<()> {
     let (rows, width) = x.dims2()?;
-    let (dtype, narrow) = (x.dtype(), range.len());
-    let out = engine.allocate(dtype, &[rows, narrow], Role::leaf_if(tracked))?;
-    let from = Part::new(input.address()?, dtype, range.start, width);
-    copy(engine, dtype, from, Part::new(writing(&out)?, dtype, 0, narrow), [rows, narrow], false)?;
-    let own = engine.clone();
-    tape::push_on(engine, &[x], &[&out], move |gradients, outlet| {
-        let gradient = single(gradients, OP)?;
-        let Some(Open { tensor, accumulate: add }) = outlet.open(0, dtype)? else { return Ok(()) };
-        let whole = if add && tensor.dtype() == dtype { tensor.clone() } else { own.zeros(dtype, &[rows, width])? };
-        let from = Part::new(reading(gradient)?, dtype, 0, narrow);
-        let to = Part::new(writing(&whole)?, dtype, range.start, width);
-        copy(&own, dtype, from, to, [rows, narrow], add)?;
-        if tensor.dtype() == dtype {
-            return outlet.close(0, whole);
-        }
-        // A parameter's own gradient, in float32.
-        convert(&own, &whole, &tensor, add)?;
-        outlet.close(0, tensor)
-    })?;
-    Ok(out)
+    let (dtype, narrow) = (out.dtype(), range.len());
+    let from = Part::new(reading(x)?, dtype, range.start, width);
+    copy(engine, dtype, from, Part::new(writing(out)?, dtype, 0, narrow), [rows, narrow], false)
+}
+
+/// The gradient of `x` (rows, width) from `dy`, that of its columns `range`: added to those columns, the others zero if
+/// there was no gradient.
+pub(crate) fn columns_backward(
+    engine: &Engine,
+    dy: &Tensor,
+    range: Range<usize>,
+    [rows, width]: [usize; 2],
+    grad: &DeviceGrad,
+) -> Result<Option<Tensor>> {
+    let dtype = dy.dtype();
+    let DeviceGrad { tensor, accumulate } = grad;
+    let whole =
+        if *accumulate && tensor.dtype() == dtype { tensor.clone() } else { engine.zeros(dtype, &[rows, width])? };
+    let from = Part::new(reading(dy)?, dtype, 0, range.len());
+    let to = Part::new(writing(&whole)?, dtype, range.start, width);
+    copy(engine, dtype, from, to, [rows, range.len()], *accumulate)?;
+    if tensor.dtype() == dtype {
+        return Ok(Some(whole));
+    }
+    // A parameter's own gradient, in float32.
+    convert(engine, &whole, tensor, *accumulate)?;
+    Ok(None)
 }
 
 fn copy(

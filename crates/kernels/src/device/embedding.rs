@@ -1,15 +1,11 @@
 //! Rows of a table by id, and their gradients summed by id.
 
 use super::address::{Address, reading, writing};
-use super::engine::{Engine, Role};
+use super::engine::Engine;
 use super::launch::{Grid, Module, arguments, blocks, module, typed};
-use super::operand::Operand;
-use super::outlet::{Open, single};
 use crate::error::Result;
-use crate::tape;
 use candle_core::Tensor;
 
-const OP: &str = "embedding";
 const MODULE: Module = module!("rows");
 
 arguments! {
@@ -36,32 +32,8 @@ arguments! {
     }
 }
 
-/// As [`crate::embedding`], the ids checked.
-pub(crate) fn embedding(engine: &Engine, weight: &Tensor, ids: &[u32]) -> Result<Tensor> {
-    let tracked = tape::tracks(OP, &[weight])?;
-    let table = Operand::first(engine, OP, "weight", weight)?;
-    let (_, width) = weight.dims2()?;
-    let dtype = weight.dtype();
-    let out = engine.allocate(dtype, &[ids.len(), width], Role::leaf_if(tracked))?;
-    gather(engine, table.tensor(), &engine.upload(ids)?, &out)?;
-    if !tracked {
-        return Ok(out);
-    }
-    let (own, by_id) = (engine.clone(), ById::new(ids));
-    tape::push_on(engine, &[weight], &[&out], move |gradients, outlet| {
-        let gradient = single(gradients, OP)?;
-        let Some(Open { tensor, accumulate }) = outlet.open(0, dtype)? else { return Ok(()) };
-        if !accumulate {
-            tensor.zero_set()?;
-        }
-        by_id.add(&own, gradient, &tensor, width)?;
-        outlet.close(0, tensor)
-    })?;
-    Ok(out)
-}
-
 /// `out` (n, W) = rows `ids` (n) of `table` (…, W).
-pub(super) fn gather(engine: &Engine, table: &Tensor, ids: &Tensor, out: &Tensor) -> Result<()> {
+pub(crate) fn gather(engine: &Engine, table: &Tensor, ids: &Tensor, out: &Tensor) -> Result<()> {
     let (rows, width) = out.dims2()?;
     let (table_at, out_at) = (reading(table)?, writing(out)?);
     let arguments = Gather {
@@ -77,21 +49,22 @@ pub(super) fn gather(engine: &Engine, table: &Tensor, ids: &Tensor, out: &Tensor
     unsafe { engine.launch(MODULE, &typed("gather_rows", out.dtype()), grid, &arguments) }
 }
 
-/// Places sorted by what they hold.
-struct ById {
+/// Row indices sorted by id.
+pub(crate) struct ById {
     order: Vec<u32>,
     starts: Vec<u32>,
     ids: Vec<u32>,
 }
 
 impl ById {
-    fn new(ids: &[u32]) -> Self {
+    /// `ids` of the rows, in order.
+    pub(crate) fn new(ids: &[u32]) -> Self {
         let mut order: Vec<u32> = (0..ids.len() as u32).collect();
-        // Stable: places of one id stay in order.
-        order.sort_by_key(|&place| ids[place as usize]);
+        // Stable: rows of one id stay in order.
+        order.sort_by_key(|&row| ids[row as usize]);
         let mut sorted = Self { order, starts: vec![], ids: vec![] };
-        for (at, &place) in sorted.order.iter().enumerate() {
-            let id = ids[place as usize];
+        for (at, &row) in sorted.order.iter().enumerate() {
+            let id = ids[row as usize];
             if sorted.ids.last() != Some(&id) {
                 sorted.ids.push(id);
                 sorted.starts.push(at as u32);
@@ -102,7 +75,7 @@ impl ById {
     }
 
     /// Adds each of `rows` to the row of its id in `table`.
-    fn add(&self, engine: &Engine, rows: &Tensor, table: &Tensor, width: usize) -> Result<()> {
+    pub(crate) fn add(&self, engine: &Engine, rows: &Tensor, table: &Tensor, width: usize) -> Result<()> {
         let lists = [engine.upload(&self.order)?, engine.upload(&self.starts)?, engine.upload(&self.ids)?];
         let arguments = SumById {
             rows: reading(rows)?,
@@ -116,7 +89,7 @@ impl ById {
         };
         let kernel = format!("{}_{}", typed("sum_by_id", rows.dtype()), table.dtype().as_str());
         let grid = Grid { blocks: [blocks(self.ids.len())?, 1, 1], threads: 128, shared: 0 };
-        // SAFETY: `SumById` is the kernel's struct; the places are those of `rows`, the ids rows of the table.
+        // SAFETY: `SumById` is the kernel's struct; the order names rows of `rows`, the ids rows of the table.
         unsafe { engine.launch(MODULE, &kernel, grid, &arguments) }
     }
 }
@@ -126,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_of_one_id_stay_in_order() {
+    fn rows_of_one_id_stay_in_order() {
         let by_id = ById::new(&[5, 2, 5, 9, 2, 5]);
         assert_eq!(by_id.ids, [2, 5, 9]);
         assert_eq!(by_id.starts, [0, 2, 5, 6]);

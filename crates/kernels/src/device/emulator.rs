@@ -1,4 +1,4 @@
-//! The kernels on the processor: `emulator/emulator.cpp` and the same `.cu` files, compiled by the build script.
+//! Kernels on the CPU: `emulator/emulator.cpp` and the same `.cu` files, compiled by the build script.
 
 use super::launch::{Arguments, Grid, Module};
 use crate::error::{KernelError, Result};

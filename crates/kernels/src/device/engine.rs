@@ -1,6 +1,7 @@
-//! What runs kernels: a GPU or the emulator.
+//! Engines: a GPU or the emulator.
 
 use super::address::Address;
+use super::cuda_engine::Cuda;
 use super::is_emulating;
 use crate::error::{KernelError, Result};
 use candle_core::op::BackpropOp;
@@ -10,24 +11,13 @@ use half::{bf16, f16};
 /// Allocates, copies, launches and multiplies.
 #[derive(Clone, Debug)]
 pub(crate) enum Engine {
-    /// Kernels on the processor, over tensors in host memory.
+    /// Kernels on the CPU, over tensors in host memory.
     Emulator,
     /// A GPU, over tensors in its memory.
-    #[cfg(feature = "cuda")]
-    Cuda(candle_core::CudaDevice),
+    Cuda(Cuda),
 }
 
-/// The engine of a tensor's operations; `None` for those of the CPU.
-pub(crate) fn engine(tensor: &Tensor) -> Option<Engine> {
-    match tensor.device() {
-        Device::Cpu => is_emulating().then_some(Engine::Emulator),
-        #[cfg(feature = "cuda")]
-        Device::Cuda(device) => Some(Engine::Cuda(device.clone())),
-        _ => None,
-    }
-}
-
-/// What a fresh tensor is to candle.
+/// The role of a fresh tensor in candle's graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     /// A constant.
@@ -43,20 +33,27 @@ impl Role {
 }
 
 impl Engine {
-    pub(crate) fn device(&self) -> Device {
-        match self {
-            Self::Emulator => Device::Cpu,
-            #[cfg(feature = "cuda")]
-            Self::Cuda(device) => Device::Cuda(device.clone()),
+    /// The engine of a tensor's operations; `None` for those of the CPU.
+    pub(crate) fn of(tensor: &Tensor) -> Option<Self> {
+        match tensor.device() {
+            Device::Cpu => is_emulating().then_some(Self::Emulator),
+            device => Cuda::of(device).map(Self::Cuda),
         }
     }
 
-    /// Whether a tensor lies where this engine computes.
+    pub(crate) fn device(&self) -> Device {
+        match self {
+            Self::Emulator => Device::Cpu,
+            Self::Cuda(cuda) => cuda.device(),
+        }
+    }
+
+    /// True if the tensor lies in this engine's memory.
     pub(crate) fn holds(&self, tensor: &Tensor) -> bool {
         tensor.device().same_device(&self.device())
     }
 
-    /// A tensor that holds anything; in the emulator what is no number.
+    /// Uninitialized tensor; filled with NaN in the emulator.
     pub(crate) fn allocate(&self, dtype: DType, shape: &[usize], role: Role) -> Result<Tensor> {
         self.fresh(dtype, shape, role, false)
     }
@@ -70,13 +67,12 @@ impl Engine {
         let len: usize = shape.iter().product();
         let storage = match self {
             Self::Emulator => Storage::Cpu(host_storage(dtype, len, zeroed)?),
-            #[cfg(feature = "cuda")]
-            Self::Cuda(device) => Storage::Cuda(super::cuda_engine::storage(device, dtype, len, zeroed)?),
+            Self::Cuda(cuda) => cuda.storage(dtype, len, zeroed)?,
         };
         Ok(Tensor::from_storage(storage, Shape::from(shape), BackpropOp::none(), role == Role::Leaf))
     }
 
-    /// Ids or places, from the host.
+    /// Ids or row indices, copied from the host.
     pub(crate) fn upload(&self, values: &[u32]) -> Result<Tensor> {
         Ok(Tensor::from_slice(values, values.len(), &self.device())?)
     }
@@ -88,7 +84,7 @@ impl Engine {
         Ok(copy)
     }
 
-    /// Whether rows of `width` elements can be read 16 bytes at a time from all of `starts`.
+    /// 1 if rows of `width` elements can be read 16 bytes at a time from all of `starts`, else 0.
     pub(crate) fn wide(dtype: DType, width: usize, starts: &[Address]) -> u32 {
         let count = 16 / dtype.size_in_bytes();
         let aligned = starts.iter().all(|start| start.is_aligned_to(16));

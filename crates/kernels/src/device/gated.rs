@@ -1,12 +1,10 @@
 //! Gated activations: φ(gate) ∘ up.
 
-use super::address::{Address, reading, writing};
+use super::address::{Address, writing};
 use super::engine::{Engine, Role};
 use super::launch::{Grid, Module, arguments, module, typed};
 use super::operand::Operand;
-use super::outlet::single;
 use crate::error::Result;
-use crate::tape;
 use candle_core::Tensor;
 
 const MODULE: Module = module!("gated");
@@ -24,24 +22,18 @@ arguments! {
     }
 }
 
-/// As [`crate::swiglu`] and [`crate::geglu`], whose name `op` is.
-pub(crate) fn gated(engine: &Engine, op: &'static str, gate: &Tensor, up: &Tensor) -> Result<Tensor> {
-    let tracked = tape::tracks(op, &[gate, up])?;
-    let kept = [Operand::first(engine, op, "gate", gate)?, Operand::new(engine, op, "up", up, gate.dtype())?];
-    let out = engine.allocate(gate.dtype(), gate.dims(), Role::leaf_if(tracked))?;
-    launch(engine, op, &kept, None, [&out, &out])?;
-    let own = engine.clone();
-    tape::push_on(engine, &[gate, up], &[&out], move |gradients, outlet| {
-        let gradient = single(gradients, op)?;
-        let like = kept[0].tensor();
-        let slopes = [(); 2].map(|()| own.allocate(like.dtype(), like.dims(), Role::Constant));
-        let [d_gate, d_up] = slopes;
-        let (d_gate, d_up) = (d_gate?, d_up?);
-        launch(&own, &format!("{op}_backward"), &kept, Some(gradient), [&d_gate, &d_up])?;
-        outlet.give(0, d_gate)?;
-        outlet.give(1, d_up)
-    })?;
-    Ok(out)
+/// `out` = φ(gate) ∘ up of the activation `op`.
+pub(crate) fn forward(engine: &Engine, op: &str, inputs: &[Operand; 2], out: &Tensor) -> Result<()> {
+    launch(engine, op, inputs, None, [out, out])
+}
+
+/// The gradients of gate and up of the activation `op` from `dy`.
+pub(crate) fn backward(engine: &Engine, op: &str, inputs: &[Operand; 2], dy: &Tensor) -> Result<[Tensor; 2]> {
+    let like = inputs[0].tensor();
+    let [d_gate, d_up] = [(); 2].map(|()| engine.allocate(like.dtype(), like.dims(), Role::Constant));
+    let (d_gate, d_up) = (d_gate?, d_up?);
+    launch(engine, &format!("{op}_backward"), inputs, Some(dy), [&d_gate, &d_up])?;
+    Ok([d_gate, d_up])
 }
 
 fn launch(
@@ -52,11 +44,11 @@ fn launch(
     [out, out_up]: [&Tensor; 2],
 ) -> Result<()> {
     let (count, dtype) = (out.elem_count(), out.dtype());
-    let (gate, up, dy) = (gate.address()?, up.address()?, dy.map_or(Ok(Address::NONE), reading)?);
+    let (gate, up, dy) = (gate.address()?, up.address()?, Engine::reading_if(dy)?);
     let (out, out_up) = (writing(out)?, writing(out_up)?);
     let wide = Engine::wide(dtype, count, &[gate, up, dy, out, out_up]);
     let each = if wide == 1 { 16 / dtype.size_in_bytes() } else { 1 };
     let arguments = Gated { gate, up, dy, out, out_up, count: count as u64, wide, unused: 0 };
-    // SAFETY: `Gated` is the kernel's struct, and all tensors have `count` elements of its type.
+    // SAFETY: `Gated` is the kernel's struct, and all tensors have `count` elements of its dtype.
     unsafe { engine.launch(MODULE, &typed(name, dtype), Grid::of_threads(count / each, 256)?, &arguments) }
 }

@@ -1,28 +1,28 @@
 //! The language-model head and the log-probability of one token a row, fused.
 //!
 //! Logits exist for one tile, some rows by some of the vocabulary, in both passes: a matrix product writes it, a kernel
-//! takes it into the rows' running log-sum-exp, or turns it into its own gradient, which two products read.
+//! folds it into the rows' running log-sum-exp, or turns it into its own gradient, which two products read.
 
 use super::address::{Address, reading, writing};
 use super::convert;
 use super::embedding::gather;
 use super::engine::{Engine, Role};
+use super::grad::DeviceGrad;
 use super::launch::{Grid, Module, arguments, blocks, module, typed};
 use super::multiply::Matrix;
 use super::operand::Operand;
-use super::outlet::{Open, Outlet, single};
 use crate::error::Result;
-use crate::head::{HeadOptions, SelectedLogProbs, TerminatorStanding};
-use crate::tape;
+use crate::options::{HeadOptions, TerminatorScore};
 use candle_core::{DType, Tensor};
+use std::ops::Range;
 
 const OP: &str = "selected_log_probs";
 const MODULE: Module = module!("head");
 
-/// Rows of a tile for each of [`HeadOptions::chunk`]: a GPU wants larger products than a core.
+/// Rows of a tile for each of [`HeadOptions::chunk`]: a GPU is efficient at larger products than a core.
 const ROWS_OF_CHUNK: usize = 4;
-/// Blocks of a grid along y at most.
-const GRID_LIMIT: usize = 65535;
+/// Most blocks of a grid along y.
+const MAX_GRID_Y: usize = 65535;
 /// Logits of a tile: 128 MiB in float32.
 const TILE: usize = 1 << 25;
 
@@ -78,13 +78,13 @@ arguments! {
 }
 
 arguments! {
-    struct HeadSlopes {
+    struct HeadGrads {
         logits: Address,
-        places: Address,
+        rows: Address,
         targets: Address,
         log_sums: Address,
         weights: Address,
-        slopes: Address,
+        grads: Address,
         columns: u32,
         first: u32,
         cap: f32,
@@ -95,9 +95,9 @@ arguments! {
 arguments! {
     struct Scatter {
         from: Address,
-        places: Address,
+        rows: Address,
         to: Address,
-        rows: u64,
+        count: u64,
         width: u32,
         accumulate: u32,
     }
@@ -116,61 +116,23 @@ struct Extents {
 }
 
 impl Extents {
-    fn new(rows: usize, width: usize, vocabulary: usize, options: HeadOptions, tile: usize) -> Self {
-        let tile_rows = options.chunk.saturating_mul(ROWS_OF_CHUNK).min(rows).clamp(1, GRID_LIMIT);
+    fn new(rows: usize, width: usize, vocabulary: usize, options: HeadOptions) -> Self {
+        let tile_rows = options.chunk.saturating_mul(ROWS_OF_CHUNK).min(rows).clamp(1, MAX_GRID_Y);
         // Whole multiples of a product's own tiles, where there is more than one.
-        let columns = (tile / tile_rows / 128 * 128).max(128).min(vocabulary);
+        let columns = (TILE / tile_rows / 128 * 128).max(128).min(vocabulary);
         let cap = options.soft_cap.map_or(0.0, |cap| cap as f32);
         Self { rows, width, vocabulary, cap, tile: [tile_rows, columns] }
     }
 
     /// Ranges of the vocabulary.
-    fn columns(&self) -> impl Iterator<Item = std::ops::Range<usize>> + use<> {
+    fn columns(&self) -> impl Iterator<Item = Range<usize>> + use<> {
         let Self { vocabulary, tile: [_, columns], .. } = *self;
         (0..vocabulary).step_by(columns.max(1)).map(move |first| first..(first + columns).min(vocabulary))
     }
 }
 
-/// As [`crate::selected_log_probs_with_terminators`], everything checked; terminators may be none.
-pub(crate) fn selected_log_probs(
-    engine: &Engine,
-    hidden: &Tensor,
-    weight: &Tensor,
-    targets: &[u32],
-    terminators: &[u32],
-    options: HeadOptions,
-) -> Result<SelectedLogProbs> {
-    run(engine, hidden, weight, targets, terminators, options, TILE)
-}
-
-fn run(
-    engine: &Engine,
-    hidden: &Tensor,
-    weight: &Tensor,
-    targets: &[u32],
-    terminators: &[u32],
-    options: HeadOptions,
-    tile: usize,
-) -> Result<SelectedLogProbs> {
-    let tracked = tape::tracks(OP, &[hidden, weight])?;
-    let (rows, width) = hidden.dims2()?;
-    let head = Head {
-        engine: engine.clone(),
-        hidden: Operand::first(engine, OP, "hidden", hidden)?,
-        weight: Operand::new(engine, OP, "head_weight", weight, hidden.dtype())?,
-        targets: engine.upload(targets)?,
-        extents: Extents::new(rows, width, weight.dim(0)?, options, tile),
-    };
-    let log_probs = engine.allocate(DType::F32, &[rows], Role::leaf_if(tracked))?;
-    let log_sums = engine.allocate(DType::F32, &[rows], Role::Constant)?;
-    let terminators = head.forward(terminators, &log_probs, &log_sums)?;
-    tape::push_on(engine, &[hidden, weight], &[&log_probs], move |gradients, outlet| {
-        head.backward(single(gradients, OP)?, &log_sums, outlet)
-    })?;
-    Ok(SelectedLogProbs { log_probs, terminators })
-}
-
-struct Head {
+/// Inputs of one call in an engine's memory.
+pub(crate) struct Head {
     engine: Engine,
     hidden: Operand,
     weight: Operand,
@@ -178,230 +140,345 @@ struct Head {
     extents: Extents,
 }
 
+/// Numbers of each row that the sweep over tiles updates, as kernels address them: see head.cu.
+#[derive(Clone, Copy)]
+struct RowState {
+    start: Address,
+    rows: usize,
+}
+
+impl RowState {
+    /// Bars, maxima, sums, target logits, tokens above the bar, terminators' sums.
+    const PARTS: usize = 6;
+    const BARS: usize = 0;
+    const MAXIMA: usize = 1;
+    const SUMS: usize = 2;
+    const TARGET_LOGITS: usize = 3;
+    const ABOVE: usize = 4;
+    const TERMINATOR_SUMS: usize = 5;
+
+    /// Address of one number of row `row`.
+    fn at(self, part: usize, row: usize) -> Address {
+        Address(self.start.0 + 4 * (part * self.rows + row) as u64)
+    }
+}
+
+/// Terminator ids in an engine's memory.
+struct Terminators {
+    count: usize,
+    /// (count), uint32; `None` without terminators.
+    ids: Option<Tensor>,
+}
+
 impl Head {
+    /// `hidden` (M, H), `weight` (V, H), M targets, all checked.
+    pub(crate) fn new(
+        engine: &Engine,
+        hidden: &Tensor,
+        weight: &Tensor,
+        targets: &[u32],
+        options: HeadOptions,
+    ) -> Result<Self> {
+        let (rows, width) = hidden.dims2()?;
+        Ok(Self {
+            engine: engine.clone(),
+            hidden: Operand::first(engine, OP, "hidden", hidden)?,
+            weight: Operand::new(engine, OP, "head_weight", weight, hidden.dtype())?,
+            targets: engine.upload(targets)?,
+            extents: Extents::new(rows, width, weight.dim(0)?, options),
+        })
+    }
+
     fn float(&self, count: usize) -> Result<Tensor> {
         self.engine.allocate(DType::F32, &[count], Role::Constant)
     }
 
-    /// Writes log-probabilities and log-sums.
-    fn forward(&self, ids: &[u32], log_probs: &Tensor, log_sums: &Tensor) -> Result<Vec<TerminatorStanding>> {
-        let Extents { rows, width, cap, tile, .. } = self.extents;
+    /// Writes `log_probs` and `log_sums`, (M); returns the scores of the terminators `ids`, one a row, if there are any.
+    pub(crate) fn forward(&self, ids: &[u32], log_probs: &Tensor, log_sums: &Tensor) -> Result<Vec<TerminatorScore>> {
+        let rows = self.extents.rows;
         if rows == 0 {
             return Ok(vec![]);
         }
-        let (hidden, weight) = (self.hidden.tensor(), self.weight.tensor());
-        let terminator_count = ids.len() as u32;
-        let terminators = if ids.is_empty() { None } else { Some(self.engine.upload(ids)?) };
-        let terminator_logits = match &terminators {
-            None => None,
-            Some(list) => {
-                let entries = self.engine.allocate(weight.dtype(), &[ids.len(), width], Role::Constant)?;
-                gather(&self.engine, weight, list, &entries)?;
-                let logits = self.float(rows * ids.len())?;
-                let entries = Matrix::new(&entries, ids.len(), width);
-                let states = Matrix::new(hidden, rows, width);
-                self.engine.multiply(Matrix::new(&logits, rows, ids.len()), states, entries.t(), 1.0, false)?;
-                Some(logits)
-            }
-        };
-        // Bars, maxima, sums, target logits, tokens above, terminators' sums: a row of each for all rows.
-        let state = self.float(6 * rows)?;
-        let at = writing(&state)?;
-        let part = |index: usize, first: usize| Address(at.0 + 4 * (index * rows + first) as u64);
-        let start = HeadStart {
-            terminator_logits: Engine::reading_if(terminator_logits.as_ref())?,
-            bars: part(0, 0),
-            maxima: part(1, 0),
-            sums: part(2, 0),
-            target_logits: part(3, 0),
-            above: part(4, 0),
-            terminator_sums: part(5, 0),
-            rows: rows as u32,
-            terminator_count,
-            cap,
-            unused: 0,
-        };
-        let by_row = Grid::of_threads(rows, 256)?;
-        // SAFETY: `HeadStart` is the kernel's struct; the state has six numbers a row, the terminators' logits one for
-        // each of them.
-        unsafe { self.engine.launch(MODULE, "head_start", by_row, &start)? };
-        let logits = self.float(tile[0] * tile[1])?;
-        let targets = reading(&self.targets)?;
-        for first_row in (0..rows).step_by(tile[0]) {
-            let count = tile[0].min(rows - first_row);
+        let terminators =
+            Terminators { count: ids.len(), ids: if ids.is_empty() { None } else { Some(self.engine.upload(ids)?) } };
+        let memory = self.float(RowState::PARTS * rows)?;
+        let state = RowState { start: writing(&memory)?, rows };
+        self.start(&terminators, state)?;
+        let [tile_rows, tile_columns] = self.extents.tile;
+        let logits = self.float(tile_rows * tile_columns)?;
+        for first in (0..rows).step_by(tile_rows) {
             for range in self.extents.columns() {
-                let columns = range.len();
-                let states = Matrix::from_row(hidden, first_row, count, width);
-                let entries = Matrix::from_row(weight, range.start, columns, width);
-                self.engine.multiply(Matrix::new(&logits, count, columns), states, entries.t(), 1.0, false)?;
-                let fold = HeadFold {
-                    logits: reading(&logits)?,
-                    targets: Address(targets.0 + 4 * first_row as u64),
-                    terminators: Engine::reading_if(terminators.as_ref())?,
-                    bars: part(0, first_row),
-                    maxima: part(1, first_row),
-                    sums: part(2, first_row),
-                    target_logits: part(3, first_row),
-                    above: part(4, first_row),
-                    terminator_sums: part(5, first_row),
-                    rows: count as u32,
-                    columns: columns as u32,
-                    first: range.start as u32,
-                    terminator_count,
-                    cap,
-                    unused: 0,
-                };
-                let grid = Grid { blocks: [blocks(count)?, 1, 1], threads: 256, shared: 0 };
-                // SAFETY: `HeadFold` is the kernel's struct; the tile has `count` × `columns` logits, everything else
-                // `count` entries from this tile's first row on.
-                unsafe { self.engine.launch(MODULE, "head_fold", grid, &fold)? };
+                self.fold_tile(&logits, first..rows.min(first + tile_rows), range, &terminators, state)?;
             }
         }
-        let standings = self.float(if ids.is_empty() { 0 } else { rows })?;
-        let finish = HeadFinish {
-            maxima: part(1, 0),
-            sums: part(2, 0),
-            target_logits: part(3, 0),
-            bars: part(0, 0),
-            terminator_sums: part(5, 0),
-            log_sums: writing(log_sums)?,
-            log_probs: writing(log_probs)?,
-            terminator_log_probs: writing(&standings)?,
-            rows: rows as u32,
-            terminator_count,
-        };
-        // SAFETY: `HeadFinish` is the kernel's struct; everything has one entry a row.
-        unsafe { self.engine.launch(MODULE, "head_finish", by_row, &finish)? };
+        let terminator_log_probs = self.float(if ids.is_empty() { 0 } else { rows })?;
+        self.finish(&terminators, state, [log_sums, log_probs, &terminator_log_probs])?;
         if ids.is_empty() {
             return Ok(vec![]);
         }
-        let above: Vec<f32> = state.narrow(0, 4 * rows, rows)?.to_vec1()?;
-        let log_probs: Vec<f32> = standings.to_vec1()?;
-        let standing = |(log_prob, above): (f32, f32)| TerminatorStanding { log_prob, rank: above as u32 };
-        Ok(log_probs.into_iter().zip(above).map(standing).collect())
+        let above: Vec<f32> = memory.narrow(0, RowState::ABOVE * rows, rows)?.to_vec1()?;
+        let log_probs: Vec<f32> = terminator_log_probs.to_vec1()?;
+        let score = |(log_prob, above): (f32, f32)| TerminatorScore { log_prob, rank: above as u32 };
+        Ok(log_probs.into_iter().zip(above).map(score).collect())
     }
 
-    fn backward(&self, gradient: &Tensor, log_sums: &Tensor, outlet: &mut Outlet<'_>) -> Result<()> {
-        let Extents { width, tile, .. } = self.extents;
-        let (hidden, dtype) = (self.hidden.tensor(), self.hidden.tensor().dtype());
-        // The weights come from the host, after the one wait of a step: reading them back waits for nothing.
+    /// Logits of the terminators, (M, count), not capped; `None` without terminators.
+    fn terminator_logits(&self, terminators: &Terminators) -> Result<Option<Tensor>> {
+        let Some(ids) = &terminators.ids else { return Ok(None) };
+        let (Extents { rows, width, .. }, count) = (self.extents, terminators.count);
+        let weight = self.weight.tensor();
+        let entries = self.engine.allocate(weight.dtype(), &[count, width], Role::Constant)?;
+        gather(&self.engine, weight, ids, &entries)?;
+        let logits = self.float(rows * count)?;
+        let entries = Matrix::new(&entries, count, width);
+        let states = Matrix::new(self.hidden.tensor(), rows, width);
+        self.engine.multiply(Matrix::new(&logits, rows, count), states, entries.t(), 1.0, false)?;
+        Ok(Some(logits))
+    }
+
+    /// Sets the state of every row before the first tile.
+    fn start(&self, terminators: &Terminators, state: RowState) -> Result<()> {
+        let rows = self.extents.rows;
+        let terminator_logits = self.terminator_logits(terminators)?;
+        let arguments = HeadStart {
+            terminator_logits: Engine::reading_if(terminator_logits.as_ref())?,
+            bars: state.at(RowState::BARS, 0),
+            maxima: state.at(RowState::MAXIMA, 0),
+            sums: state.at(RowState::SUMS, 0),
+            target_logits: state.at(RowState::TARGET_LOGITS, 0),
+            above: state.at(RowState::ABOVE, 0),
+            terminator_sums: state.at(RowState::TERMINATOR_SUMS, 0),
+            rows: rows as u32,
+            terminator_count: terminators.count as u32,
+            cap: self.extents.cap,
+            unused: 0,
+        };
+        // SAFETY: `HeadStart` is the kernel's struct; the state has six numbers a row, the terminators' logits one for
+        // each of them.
+        unsafe { self.engine.launch(MODULE, "head_start", Grid::of_threads(rows, 256)?, &arguments) }
+    }
+
+    /// Computes the logits of `rows` by the vocabulary entries `range` and folds them into the rows' state.
+    fn fold_tile(
+        &self,
+        logits: &Tensor,
+        rows: Range<usize>,
+        range: Range<usize>,
+        terminators: &Terminators,
+        state: RowState,
+    ) -> Result<()> {
+        let (width, count, columns) = (self.extents.width, rows.len(), range.len());
+        let states = Matrix::from_row(self.hidden.tensor(), rows.start, count, width);
+        let entries = Matrix::from_row(self.weight.tensor(), range.start, columns, width);
+        self.engine.multiply(Matrix::new(logits, count, columns), states, entries.t(), 1.0, false)?;
+        let arguments = HeadFold {
+            logits: reading(logits)?,
+            targets: Address(reading(&self.targets)?.0 + 4 * rows.start as u64),
+            terminators: Engine::reading_if(terminators.ids.as_ref())?,
+            bars: state.at(RowState::BARS, rows.start),
+            maxima: state.at(RowState::MAXIMA, rows.start),
+            sums: state.at(RowState::SUMS, rows.start),
+            target_logits: state.at(RowState::TARGET_LOGITS, rows.start),
+            above: state.at(RowState::ABOVE, rows.start),
+            terminator_sums: state.at(RowState::TERMINATOR_SUMS, rows.start),
+            rows: count as u32,
+            columns: columns as u32,
+            first: range.start as u32,
+            terminator_count: terminators.count as u32,
+            cap: self.extents.cap,
+            unused: 0,
+        };
+        let grid = Grid { blocks: [blocks(count)?, 1, 1], threads: 256, shared: 0 };
+        // SAFETY: `HeadFold` is the kernel's struct; the tile has `count` × `columns` logits, everything else
+        // `count` entries from this tile's first row on.
+        unsafe { self.engine.launch(MODULE, "head_fold", grid, &arguments) }
+    }
+
+    /// Writes the results of every row after the last tile.
+    fn finish(
+        &self,
+        terminators: &Terminators,
+        state: RowState,
+        [log_sums, log_probs, terminator_log_probs]: [&Tensor; 3],
+    ) -> Result<()> {
+        let rows = self.extents.rows;
+        let arguments = HeadFinish {
+            maxima: state.at(RowState::MAXIMA, 0),
+            sums: state.at(RowState::SUMS, 0),
+            target_logits: state.at(RowState::TARGET_LOGITS, 0),
+            bars: state.at(RowState::BARS, 0),
+            terminator_sums: state.at(RowState::TERMINATOR_SUMS, 0),
+            log_sums: writing(log_sums)?,
+            log_probs: writing(log_probs)?,
+            terminator_log_probs: writing(terminator_log_probs)?,
+            rows: rows as u32,
+            terminator_count: terminators.count as u32,
+        };
+        // SAFETY: `HeadFinish` is the kernel's struct; everything has one entry a row.
+        unsafe { self.engine.launch(MODULE, "head_finish", Grid::of_threads(rows, 256)?, &arguments) }
+    }
+
+    /// The gradients of hidden states and weight, where they are wanted, from `gradient` = ∂L/∂log_probs (M).
+    pub(crate) fn backward(
+        &self,
+        gradient: &Tensor,
+        log_sums: &Tensor,
+        d_hidden: Option<&DeviceGrad>,
+        d_weight: Option<&DeviceGrad>,
+    ) -> Result<()> {
+        // The weights come from the host, after the one synchronisation of a step: reading them back waits for nothing.
         let weights: Vec<f32> = gradient.to_vec1()?;
-        let places: Vec<u32> = (0..weights.len() as u32).filter(|&row| weights[row as usize] != 0.0).collect();
-        let all = places.len() == weights.len();
-        let d_hidden = outlet.open(0, dtype)?;
-        let d_weight = outlet.open(1, dtype)?;
-        for open in [&d_hidden, &d_weight].into_iter().flatten() {
-            // Rows without a weight are not written, nor is anything where there is none.
-            if !open.accumulate && (!all || places.is_empty()) {
-                open.tensor.zero_set()?;
+        let rows: Vec<u32> = (0..weights.len() as u32).filter(|&row| weights[row as usize] != 0.0).collect();
+        let all = rows.len() == weights.len();
+        for grad in [d_hidden, d_weight].into_iter().flatten() {
+            // Rows with a weight of 0 are not written, nor is anything where all are 0.
+            if !grad.accumulate && (!all || rows.is_empty()) {
+                grad.tensor.zero_set()?;
             }
         }
-        let list = self.engine.upload(&places)?;
+        let list = self.engine.upload(&rows)?;
         // Sums over many tiles are kept in float32 also where the result is not.
-        let weight_sums = match &d_weight {
-            Some(Open { tensor, .. }) if tensor.dtype() != DType::F32 => Some(self.float(tensor.elem_count())?),
+        let weight_sums = match d_weight {
+            Some(DeviceGrad { tensor, .. }) if tensor.dtype() != DType::F32 => Some(self.float(tensor.elem_count())?),
             _ => None,
         };
-        let tile_rows = tile[0].min(places.len()).max(1);
-        let logits = self.float(tile_rows * tile[1])?;
-        let slopes = match dtype {
-            DType::F32 => logits.clone(),
-            _ => self.engine.allocate(dtype, &[tile_rows * tile[1]], Role::Constant)?,
-        };
-        let packed = match all {
-            true => None,
-            false => Some(self.engine.allocate(dtype, &[tile_rows, width], Role::Constant)?),
-        };
-        let share = self.float(if d_hidden.is_some() { tile_rows * width } else { 0 })?;
-        for first in (0..places.len()).step_by(tile_rows) {
-            let count = tile_rows.min(places.len() - first);
-            let chosen = list.narrow(0, first, count)?;
-            let states = match &packed {
-                None => Matrix::from_row(hidden, first, count, width),
-                Some(packed) => {
-                    gather(&self.engine, hidden, &chosen, &packed.narrow(0, 0, count)?)?;
-                    Matrix::new(packed, count, width)
-                }
+        let scratch = self.scratch(rows.len(), all, d_hidden.is_some())?;
+        for first in (0..rows.len()).step_by(scratch.rows) {
+            let chosen = list.narrow(0, first, scratch.rows.min(rows.len() - first))?;
+            let states = self.chosen_states(&scratch, first, &chosen)?;
+            let weight_target = match (&weight_sums, d_weight) {
+                (Some(sums), _) => Some((sums, first > 0)),
+                (None, Some(DeviceGrad { tensor, accumulate })) => Some((tensor, *accumulate || first > 0)),
+                (None, None) => None,
             };
             for (index, range) in self.extents.columns().enumerate() {
-                let columns = range.len();
-                let entries = Matrix::from_row(self.weight.tensor(), range.start, columns, width);
-                self.engine.multiply(Matrix::new(&logits, count, columns), states, entries.t(), 1.0, false)?;
-                self.slopes(&logits, &slopes, &chosen, log_sums, gradient, range.clone())?;
-                let tile = Matrix::new(&slopes, count, columns);
-                if let Some(Open { tensor, accumulate }) = &d_weight {
-                    let (target, add) = match &weight_sums {
-                        Some(sums) => (sums, first > 0),
-                        None => (tensor, *accumulate || first > 0),
-                    };
-                    let target = Matrix::from_row(target, range.start, columns, width);
-                    self.engine.multiply(target, tile.t(), states, 1.0, add)?;
-                }
-                if d_hidden.is_some() {
-                    self.engine.multiply(Matrix::new(&share, count, width), tile, entries, 1.0, index > 0)?;
-                }
+                self.logit_grads(&scratch, states, &chosen, [log_sums, gradient], range.clone())?;
+                self.multiply_grads(&scratch, states, index, range, d_hidden.is_some(), weight_target)?;
             }
-            if let Some(Open { tensor, accumulate }) = &d_hidden {
-                self.scatter(&share, &chosen, tensor, *accumulate)?;
+            if let Some(DeviceGrad { tensor, accumulate }) = d_hidden {
+                self.scatter(&scratch.share, &chosen, tensor, *accumulate)?;
             }
         }
-        if let Some(Open { tensor, .. }) = d_hidden {
-            outlet.close(0, tensor)?;
-        }
-        if let Some(Open { tensor, accumulate }) = d_weight {
-            if let Some(sums) = weight_sums.filter(|_| !places.is_empty()) {
-                convert(&self.engine, &sums, &tensor, accumulate)?;
-            }
-            outlet.close(1, tensor)?;
+        if let (Some(DeviceGrad { tensor, accumulate }), Some(sums)) = (d_weight, weight_sums)
+            && !rows.is_empty()
+        {
+            convert(&self.engine, &sums, tensor, *accumulate)?;
         }
         Ok(())
     }
 
-    /// Turns a tile of logits into their gradients.
-    fn slopes(
+    /// Memory of the backward pass over `count` rows; `all` of the call's or some.
+    fn scratch(&self, count: usize, all: bool, wants_hidden: bool) -> Result<Scratch> {
+        let Extents { width, tile: [tile_rows, columns], .. } = self.extents;
+        let dtype = self.hidden.tensor().dtype();
+        let rows = tile_rows.min(count).max(1);
+        let logits = self.float(rows * columns)?;
+        let grads = match dtype {
+            DType::F32 => logits.clone(),
+            _ => self.engine.allocate(dtype, &[rows * columns], Role::Constant)?,
+        };
+        let packed = match all {
+            true => None,
+            false => Some(self.engine.allocate(dtype, &[rows, width], Role::Constant)?),
+        };
+        let share = self.float(if wants_hidden { rows * width } else { 0 })?;
+        Ok(Scratch { rows, logits, grads, packed, share })
+    }
+
+    /// Hidden states of the rows `chosen`, from the `first` of all with a weight on.
+    fn chosen_states<'a>(&'a self, scratch: &'a Scratch, first: usize, chosen: &Tensor) -> Result<Matrix<'a>> {
+        let (width, count) = (self.extents.width, chosen.elem_count());
+        Ok(match &scratch.packed {
+            None => Matrix::from_row(self.hidden.tensor(), first, count, width),
+            Some(packed) => {
+                gather(&self.engine, self.hidden.tensor(), chosen, &packed.narrow(0, 0, count)?)?;
+                Matrix::new(packed, count, width)
+            }
+        })
+    }
+
+    /// Computes the logits of the rows `chosen` by the vocabulary entries `range` and turns them into their gradients.
+    fn logit_grads(
         &self,
-        logits: &Tensor,
-        slopes: &Tensor,
+        scratch: &Scratch,
+        states: Matrix<'_>,
         chosen: &Tensor,
-        log_sums: &Tensor,
-        gradient: &Tensor,
-        range: std::ops::Range<usize>,
+        [log_sums, gradient]: [&Tensor; 2],
+        range: Range<usize>,
     ) -> Result<()> {
-        let arguments = HeadSlopes {
-            logits: reading(logits)?,
-            places: reading(chosen)?,
+        let (count, columns) = (chosen.elem_count(), range.len());
+        let entries = Matrix::from_row(self.weight.tensor(), range.start, columns, self.extents.width);
+        let target = Matrix::new(&scratch.logits, count, columns);
+        self.engine.multiply(target, states, entries.t(), 1.0, false)?;
+        let arguments = HeadGrads {
+            logits: reading(&scratch.logits)?,
+            rows: reading(chosen)?,
             targets: reading(&self.targets)?,
             log_sums: reading(log_sums)?,
             weights: reading(gradient)?,
-            slopes: writing(slopes)?,
-            columns: range.len() as u32,
+            grads: writing(&scratch.grads)?,
+            columns: columns as u32,
             first: range.start as u32,
             cap: self.extents.cap,
             unused: 0,
         };
-        let grid = Grid {
-            blocks: [blocks(range.len().div_ceil(1024))?, chosen.elem_count() as u32, 1],
-            threads: 256,
-            shared: 0,
-        };
-        // SAFETY: `HeadSlopes` is the kernel's struct; the tile has a row for each place, and targets, log-sums and
-        // weights one entry for each row that a place names. A thread reads a logit before it writes its gradient.
-        unsafe { self.engine.launch(MODULE, &typed("head_slopes", slopes.dtype()), grid, &arguments) }
+        let grid = Grid { blocks: [blocks(columns.div_ceil(1024))?, count as u32, 1], threads: 256, shared: 0 };
+        let kernel = typed("head_grads", scratch.grads.dtype());
+        // SAFETY: `HeadGrads` is the kernel's struct; the tile has a row for each of `chosen`, and targets, log-sums and
+        // weights one entry for each row that these name. A thread reads a logit before it writes its gradient.
+        unsafe { self.engine.launch(MODULE, &kernel, grid, &arguments) }
     }
 
-    /// Rows of `from` to those of `to` that `places` name.
-    fn scatter(&self, from: &Tensor, places: &Tensor, to: &Tensor, accumulate: bool) -> Result<()> {
-        let rows = places.elem_count();
+    /// The products of tile `index`'s logit gradients: with the states into the weight's gradient, with the weight's
+    /// entries `range` into the share of the hidden states'.
+    fn multiply_grads(
+        &self,
+        scratch: &Scratch,
+        states: Matrix<'_>,
+        index: usize,
+        range: Range<usize>,
+        wants_hidden: bool,
+        weight_target: Option<(&Tensor, bool)>,
+    ) -> Result<()> {
+        let (width, (count, _), columns) = (self.extents.width, states.extents(), range.len());
+        let grads = Matrix::new(&scratch.grads, count, columns);
+        if let Some((target, accumulate)) = weight_target {
+            let target = Matrix::from_row(target, range.start, columns, width);
+            self.engine.multiply(target, grads.t(), states, 1.0, accumulate)?;
+        }
+        if wants_hidden {
+            let entries = Matrix::from_row(self.weight.tensor(), range.start, columns, width);
+            self.engine.multiply(Matrix::new(&scratch.share, count, width), grads, entries, 1.0, index > 0)?;
+        }
+        Ok(())
+    }
+
+    /// Rows of `from` to the rows `chosen` of `to`.
+    fn scatter(&self, from: &Tensor, chosen: &Tensor, to: &Tensor, accumulate: bool) -> Result<()> {
+        let count = chosen.elem_count();
         let arguments = Scatter {
             from: reading(from)?,
-            places: reading(places)?,
+            rows: reading(chosen)?,
             to: writing(to)?,
-            rows: rows as u64,
+            count: count as u64,
             width: self.extents.width as u32,
             accumulate: u32::from(accumulate),
         };
-        let grid = Grid::of_elements(rows, 8, 256)?;
-        // SAFETY: `Scatter` is the kernel's struct; `from` has `rows` rows, and places are different rows of `to`.
+        let grid = Grid::of_elements(count, 8, 256)?;
+        // SAFETY: `Scatter` is the kernel's struct; `from` has `count` rows, and `chosen` are different rows of `to`.
         unsafe { self.engine.launch(MODULE, &typed("scatter_rows", to.dtype()), grid, &arguments) }
     }
+}
+
+/// Memory of the backward pass, for one tile.
+struct Scratch {
+    rows: usize,
+    /// (rows, columns), float32.
+    logits: Tensor,
+    /// Their gradients in the dtype of the hidden states; the logits' own memory in float32.
+    grads: Tensor,
+    /// Hidden states of the rows with a weight, (rows, H); `None` where all rows have one.
+    packed: Option<Tensor>,
+    /// A tile's share of the hidden states' gradient, (rows, H), float32.
+    share: Tensor,
 }

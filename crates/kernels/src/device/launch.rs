@@ -1,4 +1,4 @@
-//! Starting a kernel.
+//! Kernel launches.
 
 use super::emulator;
 use super::engine::Engine;
@@ -35,23 +35,19 @@ pub(crate) use arguments;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Module {
     pub(super) name: &'static str,
-    #[cfg(feature = "cuda")]
+    /// Empty in a build without the feature `cuda`.
     pub(super) ptx: &'static str,
 }
 
 /// The module of `cuda/<name>.cu`.
 macro_rules! module {
     ($name:literal) => {
-        $crate::device::launch::Module {
-            name: $name,
-            #[cfg(feature = "cuda")]
-            ptx: include_str!(concat!(env!("OUT_DIR"), "/", $name, ".ptx")),
-        }
+        $crate::device::launch::Module { name: $name, ptx: $crate::device::cuda_engine::ptx!($name) }
     };
 }
 pub(crate) use module;
 
-/// How many blocks of how many threads.
+/// Numbers of blocks and of threads.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Grid {
     pub(crate) blocks: [u32; 3],
@@ -66,13 +62,13 @@ impl Grid {
         Ok(Self { blocks: [blocks(count.div_ceil(threads as usize))?, 1, 1], threads, shared: 0 })
     }
 
-    /// `threads` a block, each doing the work of several elements: enough blocks for `each` elements a block.
+    /// `threads` a block, enough blocks for `count` elements, `each` a block.
     pub(crate) fn of_elements(count: usize, each: usize, threads: u32) -> Result<Self> {
         Ok(Self { blocks: [blocks(count.div_ceil(each))?, 1, 1], threads, shared: 0 })
     }
 }
 
-/// A number of blocks along x, where a grid's limit is.
+/// A number of blocks along x, checked against a grid's limit.
 pub(crate) fn blocks(count: usize) -> Result<u32> {
     match u32::try_from(count) {
         Ok(count) if count <= i32::MAX as u32 => Ok(count),
@@ -83,13 +79,13 @@ pub(crate) fn blocks(count: usize) -> Result<u32> {
     }
 }
 
-/// What a kernel for elements of `dtype` is called.
+/// Name of the kernel `name` for `dtype`.
 pub(crate) fn typed(name: &str, dtype: DType) -> String {
     format!("{name}_{}", dtype.as_str())
 }
 
 impl Engine {
-    /// Runs a kernel after everything that was started before. Nothing happens for an empty grid.
+    /// Launches a kernel, ordered after everything launched before. An empty grid launches nothing.
     ///
     /// # Safety
     ///
@@ -109,9 +105,8 @@ impl Engine {
         match self {
             // SAFETY: passed on to the caller.
             Self::Emulator => unsafe { emulator::launch(module, kernel, grid, arguments) },
-            #[cfg(feature = "cuda")]
             // SAFETY: passed on to the caller.
-            Self::Cuda(device) => unsafe { super::cuda_engine::launch(device, module, kernel, grid, arguments) },
+            Self::Cuda(cuda) => unsafe { cuda.launch(module, kernel, grid, arguments) },
         }
     }
 }

@@ -1,55 +1,45 @@
-//! The same operations on a GPU, or on an emulator of one.
+//! Operations as CUDA kernels on a GPU, or in an emulator of one. Nothing here records gradients.
 //!
-//! A tensor in GPU memory takes this way by itself. So does one in host memory inside [`emulate`]: there the kernels,
-//! the same `.cu` files, run on the processor, so that everything but the driver's own calls is tested on any machine.
+//! The operations run here for tensors in GPU memory, and inside [`emulate`] for tensors in host memory: there the
+//! kernels, the same `.cu` files, run on the CPU, so that everything but the driver's own calls is tested on any machine.
 //!
-//! Elements are float32, bfloat16 or float16; sums, softmax and norms are taken in float32 whatever they are. Gradients
-//! of activations have the activations' type, those of the parameters of a [`crate::Gradients`] are float32. No
+//! Tensors are float32, bfloat16 or float16; sums, softmax and norms are computed in float32 for every dtype. Gradients
+//! of activations have the activations' dtype, those of the parameters of a [`crate::Gradients`] are float32. No
 //! operation uses atomic additions: on one device, results are bit-equal from run to run.
 //!
-//! Under everything is an [`Engine`] with four verbs: allocate, copy, launch, multiply.
+//! All of it stands on an [`Engine`] with four methods: allocate, copy, launch, multiply.
 
-mod adamw;
-mod add;
+pub(crate) mod adamw;
 mod address;
-mod attention;
-mod columns;
-#[cfg(feature = "cuda")]
+pub(crate) mod attention;
+mod attention_plan;
+pub(crate) mod columns;
+mod convert;
+// Without the feature `cuda` the GPU's engine is a type without values.
+#[cfg_attr(feature = "cuda", path = "cuda_engine.rs")]
+#[cfg_attr(not(feature = "cuda"), path = "no_cuda_engine.rs")]
 mod cuda_engine;
-mod dropout;
-mod embedding;
+pub(crate) mod dropout;
+pub(crate) mod embedding;
 mod emulator;
 mod engine;
-mod gated;
-mod gradients;
-mod head;
+pub(crate) mod gated;
+mod grad;
+pub(crate) mod head;
 mod launch;
-mod linear;
+pub(crate) mod linear;
 mod multiply;
-mod norm;
+pub(crate) mod norm;
 mod operand;
-mod outlet;
-mod rotary;
-mod sums;
-mod weighted_sum;
+pub(crate) mod rotary;
+pub(crate) mod sums;
+pub(crate) mod weighted_sum;
 
-pub(crate) use adamw::{DeviceState, sums_of_squares};
-pub(crate) use add::{accumulate, add, cast_into, convert};
 pub(crate) use address::start_of;
-pub(crate) use attention::{Plans, attention};
-pub(crate) use columns::columns;
-pub(crate) use dropout::dropout;
-pub(crate) use embedding::embedding;
-pub(crate) use engine::{Engine, engine};
-pub(crate) use gated::gated;
-pub(crate) use gradients::DeviceSlot;
-pub(crate) use head::selected_log_probs;
-pub(crate) use linear::{add_linear, linear};
-pub(crate) use norm::{add_rms_norm, rms_norm};
-pub(crate) use operand::floating;
-pub(crate) use outlet::{Backward, Incoming, Open, Outlet, Pending};
-pub(crate) use rotary::rotary;
-pub(crate) use weighted_sum::weighted_sum;
+pub(crate) use convert::{accumulate, cast_into, convert, sum_into};
+pub(crate) use engine::{Engine, Role};
+pub(crate) use grad::DeviceGrad;
+pub(crate) use operand::{Operand, check_dtype};
 
 use std::cell::Cell;
 
@@ -57,8 +47,8 @@ thread_local! {
     static EMULATING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `f` with this crate's operations on host tensors taking the device's way on this thread, through the emulator.
-/// Slow; for tests and checks. What is recorded or created inside is to be used inside.
+/// Runs `f` with this crate's operations on host tensors running as CUDA kernels in the emulator, on this thread. Slow;
+/// for tests and checks. Tapes, gradients and optimizers created inside are to be used inside.
 ///
 /// ```
 /// # use candle_core::{Device, Tensor};
@@ -72,13 +62,13 @@ pub fn emulate<T>(f: impl FnOnce() -> T) -> T {
     with_emulating(true, f)
 }
 
-/// Runs `f` with host tensors taking the CPU's way, also inside [`emulate`].
+/// Runs `f` with operations on host tensors running on the CPU, also inside [`emulate`].
 pub(crate) fn on_host<T>(f: impl FnOnce() -> T) -> T {
     with_emulating(false, f)
 }
 
 fn with_emulating<T>(emulating: bool, f: impl FnOnce() -> T) -> T {
-    /// Puts back what was, also after a panic.
+    /// Restores the previous value, also after a panic.
     struct Restore(bool);
     impl Drop for Restore {
         fn drop(&mut self) {
@@ -89,7 +79,7 @@ fn with_emulating<T>(emulating: bool, f: impl FnOnce() -> T) -> T {
     f()
 }
 
-/// Whether this thread is inside [`emulate`]. Work handed to another thread has to enter it again there.
+/// True inside [`emulate`], on this thread alone: work handed to another thread has to enter it again there.
 pub fn is_emulating() -> bool {
     EMULATING.get()
 }

@@ -1,9 +1,9 @@
-//! Matrix products: cuBLAS on a GPU, `gemm` in the emulator. Elements are multiplied as they are and added in float32.
+//! Matrix products: cuBLAS on a GPU, `gemm` in the emulator. Factors are multiplied in their dtype and added in float32.
 
 use super::address::{reading, writing};
 use super::engine::Engine;
+use crate::cpu::matmul::{self, Target, View, threads};
 use crate::error::Result;
-use crate::matmul::{self, Target, View, threads};
 use candle_core::{DType, Tensor};
 use half::{bf16, f16};
 use std::borrow::Cow;
@@ -43,9 +43,19 @@ impl<'a> Matrix<'a> {
     }
 }
 
+/// `target` = `scale` · `left` · `right`, or += with `accumulate`. Both factors have one dtype; the target has theirs or
+/// float32 and is not transposed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Product<'a> {
+    pub(crate) target: Matrix<'a>,
+    pub(crate) left: Matrix<'a>,
+    pub(crate) right: Matrix<'a>,
+    pub(crate) scale: f32,
+    pub(crate) accumulate: bool,
+}
+
 impl Engine {
-    /// `target` = `scale` · `left` · `right`, or += with `accumulate`. Both factors have one type of elements; the
-    /// target has theirs or float32 and is not transposed.
+    /// Computes a [`Product`].
     pub(crate) fn multiply(
         &self,
         target: Matrix<'_>,
@@ -56,25 +66,20 @@ impl Engine {
     ) -> Result<()> {
         let ((m, k), (inner, n)) = (left.extents(), right.extents());
         assert!(k == inner && target.extents() == (m, n) && !target.transposed, "matrices that do not fit");
-        assert!(left.tensor.dtype() == right.tensor.dtype(), "factors of two types");
+        assert!(left.tensor.dtype() == right.tensor.dtype(), "factors of two dtypes");
         if m == 0 || n == 0 {
             return Ok(());
         }
+        let product = Product { target, left, right, scale, accumulate };
         match self {
-            Self::Emulator => multiply_on_host(target, left, right, scale, accumulate),
-            #[cfg(feature = "cuda")]
-            Self::Cuda(device) => super::cuda_engine::multiply(device, target, left, right, scale, accumulate),
+            Self::Emulator => multiply_on_host(product),
+            Self::Cuda(cuda) => cuda.multiply(product),
         }
     }
 }
 
-fn multiply_on_host(
-    target: Matrix<'_>,
-    left: Matrix<'_>,
-    right: Matrix<'_>,
-    scale: f32,
-    accumulate: bool,
-) -> Result<()> {
+fn multiply_on_host(product: Product<'_>) -> Result<()> {
+    let Product { target, left, right, scale, accumulate } = product;
     let (left_values, right_values) = (floats(left)?, floats(right)?);
     let (rows, columns) = target.extents();
     let mut values = if accumulate { floats(target)?.into_owned() } else { vec![0.0; rows * columns] };
@@ -87,7 +92,7 @@ fn multiply_on_host(
     matmul::multiply(product, left, right, scale, threads());
     let start = writing(target.tensor)?.0;
     let len = values.len();
-    // SAFETY: the matrix lies in the tensor (`Matrix::from_row`), its elements are of the type looked at, and nobody
+    // SAFETY: the matrix lies in the tensor (`Matrix::from_row`), its dtype is the one matched, and nobody
     // else writes a tensor that an operation writes.
     unsafe {
         match target.tensor.dtype() {

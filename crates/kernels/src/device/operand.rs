@@ -1,16 +1,16 @@
-//! Tensors as kernels read them.
+//! Tensors that kernels read.
 
 use super::address::{Address, reading};
 use super::engine::Engine;
 use crate::error::{KernelError, Result};
 use candle_core::{DType, Tensor};
 
-/// A tensor on an engine whose elements lie side by side; a strided one is copied once.
+/// A contiguous tensor in an engine's memory; a strided one is copied once.
 #[derive(Clone, Debug)]
 pub(crate) struct Operand(Tensor);
 
 impl Operand {
-    /// `tensor`, which must have elements of `dtype`.
+    /// `tensor`, refused unless it has `dtype`.
     pub(crate) fn new(
         engine: &Engine,
         op: &'static str,
@@ -29,9 +29,9 @@ impl Operand {
         Ok(Self(tensor.detach().contiguous()?))
     }
 
-    /// `tensor`, which decides the elements' type of the operation.
+    /// `tensor`, whose dtype is that of the operation.
     pub(crate) fn first(engine: &Engine, op: &'static str, argument: &'static str, tensor: &Tensor) -> Result<Self> {
-        floating(op, argument, tensor)?;
+        check_dtype(op, argument, tensor)?;
         Self::new(engine, op, argument, tensor, tensor.dtype())
     }
 
@@ -45,7 +45,7 @@ impl Operand {
 }
 
 /// Refuses elements that no kernel is made for.
-pub(crate) fn floating(op: &'static str, argument: &'static str, tensor: &Tensor) -> Result<()> {
+pub(crate) fn check_dtype(op: &'static str, argument: &'static str, tensor: &Tensor) -> Result<()> {
     match tensor.dtype() {
         DType::F32 | DType::BF16 | DType::F16 => Ok(()),
         got => Err(KernelError::OtherType { op, argument, expected: DType::F32, got }),

@@ -2,8 +2,8 @@
 
 use super::address::{Address, reading, writing};
 use super::engine::{Engine, Role};
+use super::grad::DeviceGrad;
 use super::launch::{Grid, Module, arguments, blocks, module, typed};
-use super::outlet::{Open, Outlet};
 use crate::error::Result;
 use candle_core::{DType, Tensor};
 
@@ -36,37 +36,32 @@ arguments! {
     }
 }
 
-/// Σ over rows of `values`·`factors`·scale of the row, (`width`): the gradient of argument `index`.
-pub(super) fn give_column_sums(
-    engine: &Engine,
-    outlet: &mut Outlet<'_>,
-    index: usize,
-    values: &Tensor,
-    [factors, scales]: [Option<&Tensor>; 2],
-    width: usize,
-) -> Result<()> {
-    // Always in float32: the outlet adds it to what there is, of any type.
-    let Some(Open { tensor: target, accumulate }) = outlet.open(index, DType::F32)? else {
-        return Ok(());
-    };
-    if target.dtype() != DType::F32 {
-        let sums = engine.zeros(DType::F32, &[width])?;
-        column_sums(engine, values, [factors, scales], width, &sums, false)?;
-        super::accumulate(engine, &target, &sums)?;
-        return outlet.close(index, target);
-    }
-    column_sums(engine, values, [factors, scales], width, &target, accumulate)?;
-    outlet.close(index, target)
+/// A matrix of rows, with optional factors of its elements and of its rows.
+#[derive(Clone, Copy)]
+pub(crate) struct Summands<'a> {
+    /// (rows, width).
+    pub(crate) values: &'a Tensor,
+    /// (rows, width), of the dtype of `values`.
+    pub(crate) factors: Option<&'a Tensor>,
+    /// (rows), float32.
+    pub(crate) scales: Option<&'a Tensor>,
+    pub(crate) width: usize,
 }
 
-fn column_sums(
-    engine: &Engine,
-    values: &Tensor,
-    [factors, scales]: [Option<&Tensor>; 2],
-    width: usize,
-    out: &Tensor,
-    accumulate: bool,
-) -> Result<()> {
+/// Σ over rows of values·factors·scale of the row, (width), written to `grad` or added to it. Sums are float32; a `grad`
+/// of another dtype gets them rounded.
+pub(crate) fn column_sum_grad(engine: &Engine, summands: Summands<'_>, grad: &DeviceGrad) -> Result<()> {
+    let DeviceGrad { tensor: target, accumulate } = grad;
+    if target.dtype() != DType::F32 {
+        let sums = engine.zeros(DType::F32, &[summands.width])?;
+        column_sums(engine, summands, &sums, false)?;
+        return super::convert(engine, &sums, target, *accumulate);
+    }
+    column_sums(engine, summands, target, *accumulate)
+}
+
+fn column_sums(engine: &Engine, summands: Summands<'_>, out: &Tensor, accumulate: bool) -> Result<()> {
+    let Summands { values, factors, scales, width } = summands;
     let rows = values.elem_count().checked_div(width).unwrap_or(0);
     let rows_each = rows.div_ceil(SHARES).max(ROWS);
     let count = rows.div_ceil(rows_each);
@@ -83,7 +78,7 @@ fn column_sums(
         unused: 0,
     };
     let grid = Grid { blocks: [blocks(width.div_ceil(32))?, count as u32, 1], threads: 256, shared: 0 };
-    // SAFETY: `ColumnSums` is the kernel's struct; values and factors have `rows` × `width` elements of one type, the
+    // SAFETY: `ColumnSums` is the kernel's struct; values and factors have `rows` × `width` elements of one dtype, the
     // scales `rows`, the shares a row of `width` for each block along y.
     unsafe { engine.launch(MODULE, &typed("column_sums", values.dtype()), grid, &arguments)? };
     let arguments = AddShares {

@@ -16,7 +16,7 @@ pub(super) fn push(cases: &mut Cases) -> Result<()> {
     for tokens in [2, 23, 64, 150] {
         case(cases, vec![Span::new(0..tokens)], [2, 1, 32], plain(32))?;
     }
-    // A prompt and two completions; heads that share keys; every width that a kernel is made for, and some between.
+    // A prompt and two completions; heads that share keys; every padded width of a kernel, and some between.
     let shared = || vec![Span::new(0..70), Span::with_prefix(70..101, 0..70), Span::with_prefix(101..180, 0..70)];
     for heads in [[2, 2, 64], [6, 1, 40], [2, 1, 96], [4, 2, 80], [2, 1, 128], [2, 1, 104], [1, 1, 256], [2, 1, 136]] {
         case(cases, shared(), heads, plain(heads[2]))?;

@@ -1,4 +1,4 @@
-//! What is compared: every operation at shapes that are even and odd, small and of several blocks.
+//! The compared operations: all of them, at shapes that are even and odd, small and of several blocks.
 
 use crate::error::Result;
 use crate::{
@@ -18,10 +18,10 @@ pub(super) struct Case {
     pub(super) inputs: Vec<Tensor>,
     /// Inputs that are float32 always and have no gradient.
     pub(super) constants: Vec<usize>,
-    /// Inputs whose gradients are a [`crate::Gradients`]'s; those of others are an activation's.
+    /// Inputs that are parameters of a [`crate::Gradients`]; the others count as activations.
     pub(super) parameters: Vec<usize>,
     pub(super) run: Run,
-    /// What each result's elements are weighted by for the gradient.
+    /// ∂L/∂result of each result.
     pub(super) weights: Vec<Tensor>,
 }
 
@@ -89,7 +89,7 @@ fn elementwise(cases: &mut Cases) -> Result<()> {
         let mask = DropoutMask { share: 0.3, seed: 5, stream: 2, first_element: 13 };
         cases.push("dropout", &[shape], [&[], &[]], &[shape], "0.3", move |x| Ok(vec![dropout(&x[0], mask)?]))?;
     }
-    // The weights of the sum are a constant, of x's own type.
+    // The weights of the sum are a constant, of x's dtype.
     cases.push("weighted_sum", &[&[5, 70]], [&[], &[]], &[&[]], "", |x| {
         let weights = x[0].detach().affine(0.5, 0.25)?;
         Ok(vec![weighted_sum(&x[0], &weights)?])
@@ -181,10 +181,10 @@ fn head(cases: &mut Cases) -> Result<()> {
         cases.push("head", &shapes, [&[], parameters], &[&[rows], &[rows], &[rows]], &text, move |x| {
             let both = selected_log_probs_with_terminators(&x[0], &x[1], &targets, &[3, 97], options)?;
             let column = |values: Vec<f32>| Tensor::from_vec(values, targets.len(), x[0].device());
-            let log_probs = column(both.terminators.iter().map(|standing| standing.log_prob).collect())?;
+            let log_probs = column(both.terminators.iter().map(|score| score.log_prob).collect())?;
             // The share of the vocabulary above the likeliest terminator: near ties may fall either way.
             let share = |rank: u32| rank as f32 / 97.0;
-            let ranks = column(both.terminators.iter().map(|standing| share(standing.rank)).collect())?;
+            let ranks = column(both.terminators.iter().map(|score| share(score.rank)).collect())?;
             Ok(vec![both.log_probs, log_probs, ranks])
         })?;
     }

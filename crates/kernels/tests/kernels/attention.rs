@@ -3,7 +3,7 @@
 use crate::comparison::{LAYOUTS, Source, assert_close, assert_same, flat};
 use candle_core::Tensor;
 use proptest::prelude::*;
-use smpo_kernels::{self as kernels, AttentionOptions, Segments, Span, reference};
+use smpo_kernels::{self as kernels, AttentionOptions, Segments, Span, naive};
 
 const TOLERANCE: f32 = 5e-5;
 
@@ -51,7 +51,7 @@ proptest! {
             &inputs,
             TOLERANCE,
             |x| Ok(vec![kernels::attention(&x[0], &x[1], &x[2], &segments, options)?]),
-            |x| Ok(vec![reference::attention(&x[0], &x[1], &x[2], &segments, options)?]),
+            |x| Ok(vec![naive::attention(&x[0], &x[1], &x[2], &segments, options)?]),
         );
     }
 }
@@ -81,7 +81,7 @@ fn long_spans_are_their_twin() {
             &inputs,
             TOLERANCE,
             |x| Ok(vec![kernels::attention(&x[0], &x[1], &x[2], &segments, options)?]),
-            |x| Ok(vec![reference::attention(&x[0], &x[1], &x[2], &segments, options)?]),
+            |x| Ok(vec![naive::attention(&x[0], &x[1], &x[2], &segments, options)?]),
         );
     }
 }

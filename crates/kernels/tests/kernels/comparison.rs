@@ -5,7 +5,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use smpo_kernels::{Gradients, Tape};
 
-/// How an input lies in memory.
+/// Memory layout of an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
     Contiguous,
@@ -77,7 +77,7 @@ pub fn flat(tensor: &Tensor) -> Vec<f32> {
     tensor.flatten_all().unwrap().to_vec1().unwrap()
 }
 
-/// Fails unless both lie within `tolerance` of each other, relative to the largest element.
+/// Fails unless both are within `tolerance` of each other, relative to the largest element.
 #[track_caller]
 pub fn assert_close(what: &str, got: &[f32], want: &[f32], tolerance: f32) {
     assert_eq!(got.len(), want.len(), "{what}: lengths differ");

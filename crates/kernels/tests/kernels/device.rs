@@ -1,17 +1,7 @@
-//! The device's way, in the emulator, against the CPU's.
+//! Refusals on a device, in the emulator; the self-test compares it with the CPU.
 
 use candle_core::{DType, Device, Tensor, Var};
-use smpo_kernels::{Check, emulate, selftest};
-
-#[test]
-fn every_operation_agrees_with_the_cpu() {
-    let checks: Vec<Check> = emulate(|| selftest(&Device::Cpu)).unwrap();
-    let failed: Vec<String> = checks.iter().filter(|check| !check.passed).map(|check| format!("{check:?}")).collect();
-    assert!(failed.is_empty(), "{} of {} failed:\n{}", failed.len(), checks.len(), failed.join("\n"));
-    for dtype in [DType::F32, DType::BF16, DType::F16] {
-        assert!(checks.iter().any(|check| check.dtype == dtype));
-    }
-}
+use smpo_kernels::emulate;
 
 #[test]
 fn outside_a_tape_a_gradient_is_not_cut_silently() {
@@ -22,13 +12,13 @@ fn outside_a_tape_a_gradient_is_not_cut_silently() {
 }
 
 #[test]
-fn types_do_not_mix() {
+fn dtypes_do_not_mix() {
     let x = Tensor::zeros((3, 2), DType::BF16, &Device::Cpu).unwrap();
     let weight = Tensor::zeros((4, 2), DType::F32, &Device::Cpu).unwrap();
     let error = emulate(|| smpo_kernels::linear(&x, &weight, None)).unwrap_err();
     assert_eq!(error.to_string(), "linear: expected `weight` as bf16, got f32; convert it with `to_dtype`");
     let ids = Tensor::zeros((3, 2), DType::U32, &Device::Cpu).unwrap();
     assert!(emulate(|| smpo_kernels::add(&ids, &ids)).unwrap_err().to_string().contains("got u32"));
-    // Outside the emulator the short types have no arithmetic on the processor.
+    // Outside the emulator there is no 16-bit arithmetic on the CPU.
     assert!(smpo_kernels::add(&x, &x).unwrap_err().to_string().contains("expected `a` as f32"));
 }

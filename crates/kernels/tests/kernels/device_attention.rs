@@ -1,4 +1,4 @@
-//! What attention on a device promises beyond agreement with the CPU, which the self-test compares.
+//! Attention on a device: properties beyond agreement with the CPU, which the self-test compares.
 
 use crate::attention::spans;
 use crate::comparison::{Input, LAYOUTS, Source, assert_close, flat};
@@ -24,20 +24,20 @@ fn run(inputs: &[Tensor; 3], options: AttentionOptions) -> Vec<Vec<bf16>> {
         let (tape, out) = Tape::record(|| attention(&vars[0], &vars[1], &vars[2], &segments(), options));
         let out = out.unwrap();
         let mut others = tape.backward(&out, &out.detach(), &mut Gradients::default()).unwrap();
-        let slopes = vars.each_ref().map(|var| others.remove(var).unwrap().unwrap());
+        let grads = vars.each_ref().map(|var| others.remove(var).unwrap().unwrap());
         let host = |x: &Tensor| x.flatten_all().unwrap().to_vec1().unwrap();
-        [&out].into_iter().chain(&slopes).map(host).collect()
+        [&out].into_iter().chain(&grads).map(host).collect()
     })
 }
 
 /// The result, and the gradients of q, k and v for `weights` as the result's gradient.
-fn slopes(inputs: &[Input; 3], weights: &Tensor, segments: &Segments, options: AttentionOptions) -> Vec<Vec<f32>> {
+fn with_grads(inputs: &[Input; 3], weights: &Tensor, segments: &Segments, options: AttentionOptions) -> Vec<Vec<f32>> {
     let [q, k, v] = inputs.each_ref().map(Input::view);
     let (tape, out) = Tape::record(|| attention(&q, &k, &v, segments, options));
     let out = out.unwrap();
     let mut others = tape.backward(&out, weights, &mut Gradients::default()).unwrap();
-    let slopes = inputs.each_ref().map(|input| flat(&others.remove(&input.var).unwrap().unwrap()));
-    [flat(&out)].into_iter().chain(slopes).collect()
+    let grads = inputs.each_ref().map(|input| flat(&others.remove(&input.var).unwrap().unwrap()));
+    [flat(&out)].into_iter().chain(grads).collect()
 }
 
 proptest! {
@@ -61,8 +61,8 @@ proptest! {
         let shapes = [[n, kv_heads * group, width], [n, kv_heads, width], [n, kv_heads, width]];
         let inputs = [0, 1, 2].map(|index| source.input(&shapes[index], LAYOUTS[(layout + index) % 3]));
         let weights = source.tensor(&shapes[0]);
-        let want = slopes(&inputs, &weights, &segments, options);
-        let got = emulate(|| slopes(&inputs, &weights, &segments, options));
+        let want = with_grads(&inputs, &weights, &segments, options);
+        let got = emulate(|| with_grads(&inputs, &weights, &segments, options));
         for ((what, got), want) in ["result", "dq", "dk", "dv"].iter().zip(&got).zip(&want) {
             assert_close(what, got, want, 1e-5);
         }
@@ -84,7 +84,7 @@ fn results_are_equal_bit_by_bit_for_any_number_of_threads() {
 }
 
 #[test]
-fn where_a_tensor_starts_in_memory_does_not_matter() {
+fn the_address_of_a_tensor_does_not_matter() {
     let (inputs, options) = (inputs(), AttentionOptions::for_width(64));
     // The same elements behind one more: rows then start between multiples of 16 bytes.
     let moved = inputs.each_ref().map(|x| {
@@ -114,7 +114,7 @@ fn one_completion_is_the_same_alone_and_beside_another() {
 }
 
 #[test]
-fn whoever_sees_itself_alone_gets_its_value() {
+fn a_query_that_sees_its_own_key_alone_gets_its_value() {
     let options = AttentionOptions { window: Some(1), ..AttentionOptions::for_width(64) };
     let inputs = inputs();
     let [out, dq, dk, dv] = <[Vec<bf16>; 4]>::try_from(run(&inputs, options)).unwrap();
@@ -126,12 +126,12 @@ fn whoever_sees_itself_alone_gets_its_value() {
             assert_eq!(out[at..at + 64], *values);
             assert_eq!(out[at + 64..at + 128], *values);
             let at = token * 128 + head * 64;
-            for (slope, value) in dv[at..at + 64].iter().zip(values) {
-                assert_eq!(slope.to_f32(), 2.0 * value.to_f32());
+            for (grad, value) in dv[at..at + 64].iter().zip(values) {
+                assert_eq!(grad.to_f32(), 2.0 * value.to_f32());
             }
         }
     }
-    assert!(dq.iter().chain(&dk).all(|slope| slope.to_f32().abs() < 1e-4));
+    assert!(dq.iter().chain(&dk).all(|grad| grad.to_f32().abs() < 1e-4));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use crate::comparison::{Input, LAYOUTS, Source, assert_close, assert_same, flat};
 use candle_core::{Tensor, Var};
 use proptest::prelude::*;
-use smpo_kernels::{self as kernels, NormOptions, reference};
+use smpo_kernels::{self as kernels, DropoutMask, NormOptions, naive};
 
 const TOLERANCE: f32 = 2e-5;
 
@@ -26,7 +26,7 @@ proptest! {
             TOLERANCE,
             |x| Ok(vec![kernels::embedding(&x[0], &ids)?]),
             // candle's own lookup wants a contiguous table.
-            |x| Ok(vec![reference::embedding(&x[0].contiguous()?, &ids)?]),
+            |x| Ok(vec![naive::embedding(&x[0].contiguous()?, &ids)?]),
         );
     }
 
@@ -42,7 +42,7 @@ proptest! {
             &inputs,
             TOLERANCE,
             |x| Ok(vec![kernels::rms_norm(&x[0], &x[1], options)?]),
-            |x| Ok(vec![reference::rms_norm(&x[0], &x[1], options)?]),
+            |x| Ok(vec![naive::rms_norm(&x[0], &x[1], options)?]),
         );
     }
 
@@ -55,7 +55,7 @@ proptest! {
             &inputs,
             TOLERANCE,
             |x| Ok(vec![kernels::rms_norm(&x[0], &x[1], 1e-6)?]),
-            |x| Ok(vec![reference::rms_norm(&x[0], &x[1], 1e-6)?]),
+            |x| Ok(vec![naive::rms_norm(&x[0], &x[1], 1e-6)?]),
         );
     }
 
@@ -76,7 +76,7 @@ proptest! {
             &inputs,
             TOLERANCE,
             |x| Ok(both(kernels::add_rms_norm(&x[0], &x[1], &x[2], options)?)),
-            |x| Ok(both(reference::add_rms_norm(&x[0], &x[1], &x[2], options)?)),
+            |x| Ok(both(naive::add_rms_norm(&x[0], &x[1], &x[2], options)?)),
         );
     }
 
@@ -92,7 +92,7 @@ proptest! {
             &inputs,
             TOLERANCE,
             |x| Ok(vec![kernels::rotary(&x[0], &cos, &sin)?]),
-            |x| Ok(vec![reference::rotary(&x[0], &cos, &sin)?]),
+            |x| Ok(vec![naive::rotary(&x[0], &cos, &sin)?]),
         );
     }
 
@@ -108,7 +108,7 @@ proptest! {
             &inputs,
             TOLERANCE,
             |x| Ok(vec![kernels::swiglu(&x[0], &x[1])?, kernels::geglu(&x[0], &x[1])?]),
-            |x| Ok(vec![reference::swiglu(&x[0], &x[1])?, reference::geglu(&x[0], &x[1])?]),
+            |x| Ok(vec![naive::swiglu(&x[0], &x[1])?, naive::geglu(&x[0], &x[1])?]),
         );
     }
 
@@ -128,9 +128,40 @@ proptest! {
                 parts.into_iter().collect::<kernels::Result<Vec<_>>>()
             },
             |x| {
-                let sum = (&x[0] + &x[1])?;
-                Ok(vec![sum.narrow(1, 0, before + kept)?, sum.narrow(1, before, kept)?, sum])
+                let sum = naive::add(&x[0], &x[1])?;
+                let parts = [0..before + kept, before..before + kept, 0..width].map(|range| naive::columns(&sum, range));
+                parts.into_iter().collect()
             },
+        );
+    }
+
+    #[test]
+    fn dropout_is_its_twin(
+        seed: u64, layout in 0..3usize, n in 1..60usize, h in 1..40usize, share in 0.0..0.9f64, first_element in 0..99u64,
+    ) {
+        let mask = DropoutMask { share, seed, stream: 3, first_element };
+        let mut source = Source::new(seed);
+        let inputs = [source.input(&[n, h], LAYOUTS[layout])];
+        assert_same(
+            &mut source,
+            &inputs,
+            TOLERANCE,
+            |x| Ok(vec![kernels::dropout(&x[0], mask)?]),
+            |x| Ok(vec![naive::dropout(&x[0], mask)?]),
+        );
+    }
+
+    #[test]
+    fn weighted_sum_is_its_twin(seed: u64, layout in 0..3usize, n in 1..60usize, h in 1..40usize) {
+        let mut source = Source::new(seed);
+        let weights = source.tensor(&[n, h]);
+        let inputs = [source.input(&[n, h], LAYOUTS[layout])];
+        assert_same(
+            &mut source,
+            &inputs,
+            TOLERANCE,
+            |x| Ok(vec![kernels::weighted_sum(&x[0], &weights)?]),
+            |x| Ok(vec![naive::weighted_sum(&x[0], &weights)?]),
         );
     }
 
@@ -151,7 +182,7 @@ proptest! {
             &inputs,
             TOLERANCE,
             |x| Ok(vec![kernels::linear(&x[0], &x[1], x.get(2))?]),
-            |x| Ok(vec![reference::linear(&x[0].contiguous()?, &x[1], x.get(2))?]),
+            |x| Ok(vec![naive::linear(&x[0].contiguous()?, &x[1], x.get(2))?]),
         );
     }
 }
@@ -164,7 +195,7 @@ fn gated_units_stay_finite_far_out() {
         let y = unit(&gate, &up).unwrap();
         assert_close("values", &flat(&y), &[0.0, 0.0, 100.0, 1e4], 1e-6);
         let store = y.sum_all().unwrap().backward().unwrap();
-        assert_close("slopes", &flat(store.get(&gate).unwrap()), &[0.0, 0.0, 1.0, 1.0], 1e-6);
+        assert_close("gradients", &flat(store.get(&gate).unwrap()), &[0.0, 0.0, 1.0, 1.0], 1e-6);
     }
 }
 

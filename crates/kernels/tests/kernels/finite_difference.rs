@@ -24,17 +24,17 @@ fn check(name: &str, vars: &[Var], f: impl Fn(&[Tensor]) -> kernels::Result<Tens
             value(&inputs)
         };
         // Five points: the error is of fourth order in the step.
-        let slope =
+        let numeric =
             (8.0 * (moved(STEP) - moved(-STEP)) - (moved(2.0 * STEP) - moved(-2.0 * STEP))) / (12.0 * f64::from(STEP));
         let analytic: f64 =
             flat(store.get(var).unwrap()).iter().zip(flat(&direction)).map(|(g, d)| f64::from(*g) * f64::from(d)).sum();
-        let size = slope.abs().max(1.0);
-        assert!((slope - analytic).abs() < 2e-3 * size, "{name}, input {index}: {analytic}, expected {slope}");
+        let size = numeric.abs().max(1.0);
+        assert!((numeric - analytic).abs() < 2e-3 * size, "{name}, input {index}: {analytic}, expected {numeric}");
     }
 }
 
 #[test]
-fn gradients_are_slopes() {
+fn gradients_are_central_differences() {
     let mut source = Source::new(1);
     let mut vars = |shapes: &[&[usize]]| shapes.iter().map(|shape| source.var(shape)).collect::<Vec<_>>();
     let norm = NormOptions { eps: 1e-3, unit_offset: true };

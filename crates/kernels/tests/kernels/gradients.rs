@@ -2,7 +2,7 @@
 
 use crate::comparison::{Source, assert_close, flat};
 use candle_core::{Tensor, Var};
-use smpo_kernels::{self as kernels, AttentionOptions, Gradients, HeadOptions, Segments, Tape, reference};
+use smpo_kernels::{self as kernels, AttentionOptions, Gradients, HeadOptions, Segments, Tape, naive};
 
 /// A decoder of one layer, with every kernel in it.
 struct Model {
@@ -67,26 +67,26 @@ impl Model {
 
     fn naive(&self, ids: &[u32], targets: &[u32], cos: &Tensor, sin: &Tensor) -> Tensor {
         let n = ids.len();
-        let x = reference::embedding(self.get("embed"), ids).unwrap();
-        let h = reference::rms_norm(&x, self.get("norm1"), 1e-6).unwrap();
+        let x = naive::embedding(self.get("embed"), ids).unwrap();
+        let h = naive::rms_norm(&x, self.get("norm1"), 1e-6).unwrap();
         let heads = |y: Tensor| y.reshape((n, y.dim(1).unwrap() / 4, 4)).unwrap();
-        let q = heads(reference::linear(&h, self.get("q"), Some(self.get("q_bias"))).unwrap());
-        let q = reference::rms_norm(&q, self.get("q_norm"), 1e-6).unwrap();
-        let k = heads(reference::linear(&h, self.get("k"), None).unwrap());
-        let v = heads(reference::linear(&h, self.get("v"), None).unwrap());
-        let q = reference::rotary(&q, cos, sin).unwrap();
-        let k = reference::rotary(&k, cos, sin).unwrap();
+        let q = heads(naive::linear(&h, self.get("q"), Some(self.get("q_bias"))).unwrap());
+        let q = naive::rms_norm(&q, self.get("q_norm"), 1e-6).unwrap();
+        let k = heads(naive::linear(&h, self.get("k"), None).unwrap());
+        let v = heads(naive::linear(&h, self.get("v"), None).unwrap());
+        let q = naive::rotary(&q, cos, sin).unwrap();
+        let k = naive::rotary(&k, cos, sin).unwrap();
         let segments = Segments::causal(n).unwrap();
-        let mixed = reference::attention(&q, &k, &v, &segments, AttentionOptions::for_width(4)).unwrap();
+        let mixed = naive::attention(&q, &k, &v, &segments, AttentionOptions::for_width(4)).unwrap();
         let mixed = mixed.reshape((n, HIDDEN)).unwrap();
-        let mixed = reference::linear(&mixed, self.get("o"), None).unwrap();
-        let step = reference::add_rms_norm(&mixed, &x, self.get("norm2"), 1e-6).unwrap();
-        let gate = reference::linear(&step.normed, self.get("gate"), None).unwrap();
-        let up = reference::linear(&step.normed, self.get("up"), None).unwrap();
-        let inner = reference::swiglu(&gate, &up).unwrap();
-        let inner = reference::linear(&inner, self.get("down"), None).unwrap();
-        let last = reference::add_rms_norm(&inner, &step.sum, self.get("norm3"), 1e-6).unwrap();
-        reference::selected_log_probs(&last.normed, self.get("head"), targets, None).unwrap()
+        let mixed = naive::linear(&mixed, self.get("o"), None).unwrap();
+        let step = naive::add_rms_norm(&mixed, &x, self.get("norm2"), 1e-6).unwrap();
+        let gate = naive::linear(&step.normed, self.get("gate"), None).unwrap();
+        let up = naive::linear(&step.normed, self.get("up"), None).unwrap();
+        let inner = naive::swiglu(&gate, &up).unwrap();
+        let inner = naive::linear(&inner, self.get("down"), None).unwrap();
+        let last = naive::add_rms_norm(&inner, &step.sum, self.get("norm3"), 1e-6).unwrap();
+        naive::selected_log_probs(&last.normed, self.get("head"), targets, None).unwrap()
     }
 
     fn gradients(&self) -> Gradients {
@@ -112,7 +112,7 @@ fn batch(source: &mut Source) -> Batch {
     }
 }
 
-/// candle has operations that end the graph without a word; through a whole layer of ours every
+/// Some of candle's operations cut the graph silently; through a whole layer of ours every
 /// parameter gets its gradient, the one that the naive twins give it.
 #[test]
 fn no_kernel_cuts_the_graph() {

@@ -3,7 +3,7 @@
 use crate::comparison::{LAYOUTS, Source, assert_close, assert_same, flat};
 use candle_core::{D, Tensor};
 use proptest::prelude::*;
-use smpo_kernels::{self as kernels, HeadOptions, reference};
+use smpo_kernels::{self as kernels, HeadOptions, naive};
 
 const TOLERANCE: f32 = 3e-5;
 
@@ -32,12 +32,12 @@ proptest! {
             |x| Ok(vec![kernels::selected_log_probs(&x[0], &x[1], &targets, options)?]),
             |x| {
                 let hidden = x[0].contiguous()?;
-                Ok(vec![reference::selected_log_probs(&hidden, &x[1], &targets, soft_cap)?])
+                Ok(vec![naive::selected_log_probs(&hidden, &x[1], &targets, soft_cap)?])
             },
         );
     }
 
-    /// Its gradient is taken on the way forth.
+    /// The forward pass computes the direction of its gradient.
     #[test]
     fn a_frozen_head_is_its_twin(
         seed: u64,
@@ -57,12 +57,12 @@ proptest! {
             &inputs,
             TOLERANCE * scale as f32,
             |x| Ok(vec![kernels::selected_log_probs(&x[0], &weight, &targets, HeadOptions { soft_cap, chunk })?]),
-            |x| Ok(vec![reference::selected_log_probs(&x[0], &weight, &targets, soft_cap)?]),
+            |x| Ok(vec![naive::selected_log_probs(&x[0], &weight, &targets, soft_cap)?]),
         );
     }
 
     #[test]
-    fn terminators_stand_where_all_logits_put_them(
+    fn terminator_scores_are_those_of_all_logits(
         seed: u64, m in 1..20usize, v in prop_oneof![3..60usize, 1000..3000usize], count in 1..4usize,
         soft_cap in prop::option::of(0.5..5f64),
     ) {
@@ -76,19 +76,19 @@ proptest! {
         let got = kernels::selected_log_probs_with_terminators(&hidden, &weight, &targets, &terminators, options)?;
         let plain = kernels::selected_log_probs(&hidden, &weight, &targets, options)?;
         prop_assert_eq!(flat(&got.log_probs), flat(&plain));
-        let logits = reference::logits(&hidden, &weight, soft_cap)?;
+        let logits = naive::logits(&hidden, &weight, soft_cap)?;
         let total = logits.exp()?.sum(D::Minus1)?.log()?;
         let (logits, total) = (logits.to_vec2::<f32>()?, total.to_vec1::<f32>()?);
-        for (row, standing) in got.terminators.iter().enumerate() {
+        for (row, score) in got.terminators.iter().enumerate() {
             let of = |id: &u32| logits[row][*id as usize];
             let mass: f32 = terminators.iter().map(|id| of(id).exp()).sum();
-            assert_close("log p", &[standing.log_prob], &[mass.ln() - total[row]], 3e-5);
+            assert_close("log p", &[score.log_prob], &[mass.ln() - total[row]], 3e-5);
             let best = terminators.iter().map(of).fold(f32::NEG_INFINITY, f32::max);
             let others = || (0..v as u32).filter(|id| !terminators.contains(id));
             // Rounding may swap neighbours.
-            let least = others().filter(|id| of(id) > best + 1e-4).count() as u32;
-            let most = others().filter(|id| of(id) > best - 1e-4).count() as u32;
-            prop_assert!((least..=most).contains(&standing.rank), "{} not in {least}..={most}", standing.rank);
+            let min = others().filter(|id| of(id) > best + 1e-4).count() as u32;
+            let max = others().filter(|id| of(id) > best - 1e-4).count() as u32;
+            prop_assert!((min..=max).contains(&score.rank), "{} not in {min}..={max}", score.rank);
         }
     }
 }
@@ -107,8 +107,7 @@ fn tied_weight_collects_both_gradients() {
         HeadOptions::default(),
     )
     .unwrap();
-    let naive =
-        reference::selected_log_probs(&reference::embedding(&weight, &ids).unwrap(), &weight, &targets, None).unwrap();
+    let naive = naive::selected_log_probs(&naive::embedding(&weight, &ids).unwrap(), &weight, &targets, None).unwrap();
     let gradient = |y: Tensor| flat(y.sum_all().unwrap().backward().unwrap().get(&weight).unwrap());
     assert_close("tied", &gradient(fused), &gradient(naive), TOLERANCE);
 }
@@ -127,7 +126,7 @@ fn rows_of_no_weight_get_no_gradient() {
     for (row, weight) in rows.iter().zip(weights) {
         assert_eq!(weight == 0.0, row.iter().all(|&value| value == 0.0));
     }
-    let naive = reference::selected_log_probs(&hidden, &weight, &targets, None).unwrap();
+    let naive = naive::selected_log_probs(&hidden, &weight, &targets, None).unwrap();
     let want = (naive * w).unwrap().sum_all().unwrap().backward().unwrap();
     for var in [&hidden, &weight] {
         assert_close("weighted", &flat(store.get(var).unwrap()), &flat(want.get(var).unwrap()), TOLERANCE);
@@ -154,7 +153,7 @@ fn fixed_states_still_train_the_head() {
     let targets = source.ids(9, 40);
     let ell = kernels::selected_log_probs(&hidden, &weight, &targets, HeadOptions::default()).unwrap();
     let store = ell.sum_all().unwrap().backward().unwrap();
-    let naive = reference::selected_log_probs(&hidden, &weight, &targets, None).unwrap();
+    let naive = naive::selected_log_probs(&hidden, &weight, &targets, None).unwrap();
     let want = naive.sum_all().unwrap().backward().unwrap();
     assert!(store.get(&hidden).is_none());
     let of = |store: &candle_core::backprop::GradStore| flat(store.get(&weight).unwrap());

@@ -1,4 +1,4 @@
-//! Every kernel against its naive twin, in value and gradient, and what only the kernels promise.
+//! Every operation against its naive twin, in value and gradient, and the properties that only the kernels have.
 
 mod adamw;
 mod attention;

@@ -1,4 +1,4 @@
-//! Unfit input is refused in words, never with a panic.
+//! Unfit input is refused with an error, never with a panic.
 
 use crate::comparison::Source;
 use candle_core::{DType, Device, Tensor};
@@ -11,12 +11,13 @@ fn text<T>(result: kernels::Result<T>) -> String {
     }
 }
 
+fn tensor(shape: &[usize]) -> Tensor {
+    Source::new(1).tensor(shape)
+}
+
 #[test]
 fn refusals_name_operation_argument_and_shapes() {
-    let mut source = Source::new(1);
-    let mut tensor = |shape: &[usize]| source.tensor(shape);
     let (matrix, cube) = (tensor(&[4, 6]), tensor(&[4, 2, 6]));
-
     let error = kernels::embedding(&matrix, &[0, 3, 9, 4]).unwrap_err();
     assert!(matches!(error, KernelError::OutOfVocabulary { index: 2, id: 9, vocabulary: 4, .. }));
     assert_eq!(error.to_string(), "embedding: token 9 at index 2 is outside the vocabulary, expected an id below 4");
@@ -36,6 +37,17 @@ fn refusals_name_operation_argument_and_shapes() {
         "swiglu: expected `gate` as f32, got f16; convert it with `to_dtype`"
     );
     assert!(text(kernels::geglu(&matrix, &cube)).contains("geglu: expected `up` of shape [4, 6]"));
+    assert!(text(kernels::weighted_sum(&matrix, &cube)).contains("`weights` of shape [4, 6]"));
+    assert!(text(kernels::add(&matrix, &cube)).contains("add: expected `b` of shape [4, 6], got [4, 2, 6]"));
+    assert!(text(kernels::columns(&matrix, 2..7)).contains("`range` within the columns, got 2..7 of 6"));
+    #[allow(clippy::reversed_empty_ranges)]
+    let reversed = 4..2;
+    assert!(text(kernels::columns(&matrix, reversed)).contains("got 4..2 of 6"));
+}
+
+#[test]
+fn rotary_refusals() {
+    let (matrix, cube) = (tensor(&[4, 6]), tensor(&[4, 2, 6]));
     assert!(text(kernels::rotary(&matrix, &matrix, &matrix)).contains("(N, heads, D)"));
     assert!(
         text(kernels::rotary(&cube, &tensor(&[4, 4]), &tensor(&[4, 4])))
@@ -43,21 +55,23 @@ fn refusals_name_operation_argument_and_shapes() {
     );
     let angle = candle_core::Var::from_tensor(&tensor(&[4, 3])).unwrap();
     assert!(text(kernels::rotary(&cube, &angle, &angle)).contains("`cos` must be a constant"));
+}
+
+#[test]
+fn linear_refusals() {
+    let matrix = tensor(&[4, 6]);
     assert!(text(kernels::linear(&matrix, &tensor(&[3, 5]), None)).contains("`weight` of shape [O, 6]"));
     let bias = tensor(&[4]);
     assert!(text(kernels::linear(&matrix, &tensor(&[3, 6]), Some(&bias))).contains("`bias` of shape [3]"));
     let scalar = Tensor::new(1f32, &Device::Cpu).unwrap();
     assert!(text(kernels::linear(&scalar, &matrix, None)).contains("(…, I)"));
-    assert!(text(kernels::weighted_sum(&matrix, &cube)).contains("`weights` of shape [4, 6]"));
-
-    assert!(text(kernels::add(&matrix, &cube)).contains("add: expected `b` of shape [4, 6], got [4, 2, 6]"));
-    assert!(text(kernels::columns(&matrix, 2..7)).contains("`range` within the columns, got 2..7 of 6"));
-    #[allow(clippy::reversed_empty_ranges)]
-    let reversed = 4..2;
-    assert!(text(kernels::columns(&matrix, reversed)).contains("got 4..2 of 6"));
     assert!(text(kernels::add_linear(&matrix, &matrix, &tensor(&[5, 6]), 1.0)).contains("`base` of shape [4, 5]"));
     assert!(text(kernels::add_linear(&matrix, &matrix, &matrix, f64::NAN)).contains("`scale` finite, got NaN"));
+}
 
+#[test]
+fn attention_refusals() {
+    let (matrix, cube) = (tensor(&[4, 6]), tensor(&[4, 2, 6]));
     let segments = Segments::causal(4).unwrap();
     let options = AttentionOptions::for_width(6);
     let attend = |q, k, v, options| text(kernels::attention(q, k, v, &segments, options));
@@ -73,15 +87,16 @@ fn refusals_name_operation_argument_and_shapes() {
     assert!(attend(&cube, &cube, &cube, bad).contains("`soft_cap` finite and above 0, got -1"));
     let bad = AttentionOptions { scale: f64::NAN, ..options };
     assert!(attend(&cube, &cube, &cube, bad).contains("`scale` finite, got NaN"));
+}
 
-    let head =
-        |targets: &[u32], options| text(kernels::selected_log_probs(&matrix, &tensor(&[9, 6]), targets, options));
-    let mut head = head;
+#[test]
+fn head_refusals() {
+    let (matrix, weight) = (tensor(&[4, 6]), tensor(&[9, 6]));
+    let head = |targets: &[u32], options| text(kernels::selected_log_probs(&matrix, &weight, targets, options));
     assert!(head(&[0, 1], HeadOptions::default()).contains("`targets` of shape [4], got [2]"));
     assert!(head(&[0, 1, 9, 2], HeadOptions::default()).contains("target 9 at index 2"));
     let bad = HeadOptions { chunk: 0, ..HeadOptions::default() };
     assert!(head(&[0, 1, 2, 3], bad).contains("`chunk` of at least 1"));
-    let weight = tensor(&[9, 6]);
     let with = |terminators: &[u32]| {
         text(kernels::selected_log_probs_with_terminators(
             &matrix,

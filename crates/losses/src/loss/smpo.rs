@@ -40,7 +40,7 @@ pub struct SmpoConfig {
     pub loss_type: SmpoLossType,
     /// β > 0.
     pub beta: f64,
-    /// γ ≥ 0, in nats per token, where the schedule ends. Old files call it `margin_min`.
+    /// γ ≥ 0, in nats per token, at the end of the schedule. Old files call it `margin_min`.
     #[serde(alias = "margin_min")]
     pub target_margin: f64,
     /// δ > 0, in nats per token: how far above γ the margin may go. Read by `smooth_double_bound` alone, and accepted

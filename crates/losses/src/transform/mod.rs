@@ -177,7 +177,7 @@ impl TokenTransform {
         self.bounded(logp, 1.0)
     }
 
-    /// A terminator; `None` where it is masked out.
+    /// A terminator; `None` if it is masked out.
     pub(crate) fn terminator(&self, logp: f64) -> Option<Transformed> {
         self.eos.apply(logp, self.cap).map(|(value, grad)| self.bounded(value, grad))
     }

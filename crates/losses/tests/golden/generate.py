@@ -241,7 +241,7 @@ def orpo(cfg, chosen, rejected, margin):
     s_plus, s_minus = means(chosen), means(rejected)
 
     def log_odds(s):
-        # Past p = 1 − 2⁻²⁴ the odds go on with slope 1, as the Rust documentation states.
+        # Past p = 1 − 2⁻²⁴ the odds go on with derivative 1, as the Rust documentation states.
         edge = torch.tensor(-(2.0**-24))
         inside = torch.where(s < edge, s, torch.tensor(-1.0))
         odds = inside - torch.log(-torch.expm1(inside))

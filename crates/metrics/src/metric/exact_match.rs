@@ -36,7 +36,6 @@ pub(super) fn gold<'a>(view: &View<'a>) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
-
     #[test]
     fn needs_a_closed_prompt_and_the_whole_answer() {
         let mut sample = crate::sample::sample(" Paris\n");

@@ -35,7 +35,6 @@ fn measure(view: &View<'_>, _: &mut Scratch) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-
     #[test]
     fn counts_only_completions_that_start_right() {
         for (completion, expected) in [

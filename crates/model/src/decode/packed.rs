@@ -1,7 +1,7 @@
 //! The decoder laid out for decoding: adapters merged in, matrices packed, no gradients.
 
 use candle_core::Tensor;
-use smpo_kernels::rows::{CacheShape, Gate, PackedMatrix, gain};
+use smpo_kernels::decode::{CacheShape, Gate, PackedMatrix, gain};
 
 use crate::block::{Block, norm_options};
 use crate::decoder::Decoder;

@@ -1,8 +1,8 @@
 //! One decoding step of many sequences: tokens in, each sequence's next logits out.
 
 use rayon::prelude::*;
+use smpo_kernels::decode::{KeyValueCache, add, gate, normalise, soft_cap, turn};
 use smpo_kernels::embedding;
-use smpo_kernels::rows::{KeyValueCache, add, gate, normalise, soft_cap, turn};
 
 use super::packed::{PackedBlock, PackedDecoder, Projection};
 use crate::angles::turns;

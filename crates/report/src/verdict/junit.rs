@@ -6,7 +6,7 @@
 //! with nothing to blame at all a case named `verdict` is in error. Rules that were not judged are `skipped`.
 
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
-use smpo_results::{Decision, Verdict};
+use smpo_results::{Decision, ExitCode, Verdict};
 
 use super::row::Row;
 use super::{asides, basis, headline};
@@ -44,7 +44,7 @@ pub fn render(verdict: &Verdict) -> Result<String, Error> {
         case.set_classname(short_line(&rule.slice, 120));
         suite.add_test_case(case);
     }
-    if verdict.exit_code != 0 && verdict.metrics.iter().all(|metric| metric.verdict == Decision::Pass) {
+    if verdict.exit_code != ExitCode::Pass && verdict.metrics.iter().all(|metric| metric.verdict == Decision::Pass) {
         let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
         status.set_message(headline(verdict)).set_type(wording::decision(verdict.verdict));
         suite.add_test_case(TestCase::new("verdict", status));
@@ -66,7 +66,7 @@ enum Blames {
 impl Blames {
     fn of(verdict: &Verdict) -> Blames {
         match verdict.metrics.iter().any(|metric| metric.primary && metric.verdict != Decision::Pass) {
-            _ if verdict.exit_code == 0 => Blames::Nothing,
+            _ if verdict.exit_code == ExitCode::Pass => Blames::Nothing,
             true => Blames::Primary,
             false => Blames::Everything,
         }
@@ -74,7 +74,7 @@ impl Blames {
 }
 
 fn status(row: &Row, decides: bool) -> TestCaseStatus {
-    let bound = format!("{}: demanded {}, interval {}", wording::decision(row.decision), row.requirement, row.interval);
+    let bound = format!("{}: {}; interval {}", wording::decision(row.decision), row.requirement, row.interval);
     let kind = match (row.decision, decides) {
         (Decision::Pass, _) => return TestCaseStatus::success(),
         (_, false) => {

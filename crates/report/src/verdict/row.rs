@@ -80,7 +80,7 @@ impl Row {
             metric: wording::metric(&metric.metric).into_owned(),
             slice: wording::slice(&metric.slice),
             primary: metric.primary,
-            requirement: wording::requirement(metric.requirement, metric.margin, metric.better, unit),
+            requirement: metric.requirement.describe(metric.margin, metric.better, unit),
             bound: wording::bound(metric.requirement, metric.margin, metric.better, unit),
             baseline: value(metric.baseline),
             candidate: value(metric.candidate),

@@ -96,7 +96,7 @@ fn table(verdict: &Verdict, rows: &[Row], style: Style) -> Table {
         match HEADS[index] {
             "metric" => column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(18))),
             "n" if width < 120 => column.set_constraint(ColumnConstraint::Hidden),
-            "bound" if width < 100 => column.set_constraint(ColumnConstraint::Hidden),
+            "bound" if width < 110 => column.set_constraint(ColumnConstraint::Hidden),
             "p" if width < 90 => column.set_constraint(ColumnConstraint::Hidden),
             "" => column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(8))),
             _ => column.set_constraint(ColumnConstraint::ContentWidth),

@@ -510,11 +510,11 @@ pub fn verdict(arm: usize) -> Verdict {
         .collect();
     let worst = |decision| metrics.iter().any(|m| m.primary && m.verdict == decision);
     let (decision, exit_code) = if worst(Decision::Fail) {
-        (Decision::Fail, 1)
+        (Decision::Fail, ExitCode::Fail)
     } else if worst(Decision::Inconclusive) {
-        (Decision::Inconclusive, 3)
+        (Decision::Inconclusive, ExitCode::Inconclusive)
     } else {
-        (Decision::Pass, 0)
+        (Decision::Pass, ExitCode::Pass)
     };
     Verdict {
         schema: SCHEMA_VERSION,

@@ -2,7 +2,7 @@
 
 use crate::fixture;
 use smpo_report::verdict::{junit, markdown, text};
-use smpo_results::{Decision, Verdict};
+use smpo_results::{Decision, ExitCode, Verdict};
 
 const PLAIN: text::Style = text::Style { colour: false, width: None };
 
@@ -17,7 +17,7 @@ fn text_on_a_pipe() {
 
 #[test]
 fn text_on_a_narrow_terminal() {
-    for width in [80, 90, 100, 120] {
+    for width in [80, 90, 100, 110, 120] {
         let shown = text::render(&failing(), text::Style { colour: false, width: Some(width) });
         let table: Vec<&str> = shown.lines().filter(|line| line.starts_with(['─', ' '])).collect();
         assert!(table.len() > 5);
@@ -59,7 +59,7 @@ fn inconclusive() -> Verdict {
     verdict.metrics[0].reason = "the interval holds both the margin and no harm".into();
     verdict.metrics[0].n_needed = Some(1240);
     verdict.verdict = Decision::Inconclusive;
-    verdict.exit_code = 3;
+    verdict.exit_code = ExitCode::Inconclusive;
     verdict
 }
 
@@ -77,7 +77,7 @@ fn junit_never_contradicts_the_exit_code() {
     assert_eq!(counts(&inconclusive()).1, 1, "an undecided primary metric is an error");
 
     let mut let_through = inconclusive();
-    let_through.exit_code = 0;
+    let_through.exit_code = ExitCode::Pass;
     let (failures, errors) = counts(&let_through);
     assert_eq!((failures, errors), (0, 0), "exit 0 is green");
 

@@ -52,7 +52,7 @@ struct AdamW {
     const float* gradient;
     float* first;
     float* second;
-    float* master;   // null: the parameter is float32 itself
+    float* master;   // null for a float32 parameter
     void* parameter;
     uint64_t count;
     float clip;

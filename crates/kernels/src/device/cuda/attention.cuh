@@ -1,4 +1,4 @@
-// What the forward and the backward pass of attention share: tiles of tokens, their masks, and products of tiles.
+// Shared by the forward and the backward pass of attention: tiles of tokens, their masks, and products of tiles.
 //
 // A tile is up to 64 neighbouring tokens of one span. A warp owns 16 rows of a tile and holds a product's sums as the
 // tensor cores' m16n8k16 leaves them: with g = lane / 4 and t = lane % 4, element e of sums[n] is row g + 8·(e / 2),
@@ -17,8 +17,8 @@ struct AttentionTile {
     int32_t pairs_last;
 };
 
-// A tile of queries and a tile of keys of which it sees some. Query i and key j, counted from the tiles' starts, see
-// each other if key_first <= j < key_last and i + near <= j <= i + causal.
+// A tile of queries and a tile of keys with any visible to it. Key j is visible to query i, both counted from the
+// tiles' starts, if key_first <= j < key_last and i + near <= j <= i + causal.
 struct AttentionPair {
     int32_t query_tile; // first token
     int32_t query_count;
@@ -34,13 +34,13 @@ __device__ __forceinline__ bool attention_sees(const AttentionPair& pair, int i,
     return j >= pair.key_first && j < pair.key_last && j <= i + pair.causal && j >= i + pair.near;
 }
 
-// Whether some of `rows` queries from i sees some of `columns` keys from j, taken one condition at a time.
+// True if some of `columns` keys from j may be visible to some of `rows` queries from i, each condition taken alone.
 __device__ __forceinline__ bool attention_meets(const AttentionPair& pair, int i, int rows, int j, int columns) {
     return i < pair.query_count && j < pair.key_last && j + columns > pair.key_first &&
            j <= i + rows - 1 + pair.causal && j + columns - 1 >= i + pair.near;
 }
 
-// Whether all of them do.
+// True if all of them are visible to all.
 __device__ __forceinline__ bool attention_sees_all(const AttentionPair& pair, int i, int rows, int j, int columns) {
     return j >= pair.key_first && j + columns <= pair.key_last && j + columns - 1 <= i + pair.causal &&
            j >= i + rows - 1 + pair.near;
@@ -79,7 +79,7 @@ template <int ROWS> struct AttentionRows {
     }
 };
 
-// `ROWS` rows from `first` of one head on their way to shared memory; what lies beyond `count` rows or `width` is 0.
+// Starts to copy `ROWS` rows from `first` of one head to shared memory; rows beyond `count` and columns beyond `width` are 0.
 template <class T, int WIDTH, int ROWS>
 __device__ __forceinline__ void attention_load(T* to, const void* from, int first, int count, uint32_t heads,
                                                uint32_t head, uint32_t width) {
@@ -165,7 +165,7 @@ __device__ __forceinline__ void attention_mix(float (&sums)[WIDTH / 8][4], const
         const T* right_at = b + lane % 16 * stride + lane / 16 * 8;
 #pragma unroll
         for (int k = 0; k < TILES; k += 2) {
-            // Where a sum of columns 16k.. lies is where the left factor's column belongs.
+            // The sums of columns 16k.. are in the lanes where the left factor's columns belong.
             const uint32_t left[4] = {
                 pack_two<T>(weights[k][0], weights[k][1]), pack_two<T>(weights[k][2], weights[k][3]),
                 pack_two<T>(weights[k + 1][0], weights[k + 1][1]), pack_two<T>(weights[k + 1][2], weights[k + 1][3])};
@@ -234,7 +234,7 @@ __device__ __forceinline__ float attention_capped(float score, float cap) {
     return cap > 0 ? cap * tanhf(score / cap) : score;
 }
 
-// A kernel for each width that heads are filled up to with zeros. nvcc compiles a module for one of them at a time.
+// A kernel for each width that heads are padded to with zeros. nvcc compiles a module for one of them at a time.
 #define ATTENTION_KERNELS_OF(name, Arguments, padded)                                                                  \
     template <class T> __device__ void name##_##padded(const Arguments& a) { name<T, padded>(a); }                     \
     KERNELS(name##_##padded, Arguments, 128, name##_##padded)

@@ -1,4 +1,4 @@
-// Gradients of attention: the weights are computed again from the saved log-sums, tile by tile; see attention.rs.
+// Gradients of attention: the weights are recomputed from the saved log-sums, tile by tile; see attention.rs.
 //
 // One kernel owns queries and runs over keys, one owns keys and runs over queries and the heads that share the keys, so
 // each gradient is summed by one thread in a fixed order.
@@ -54,15 +54,15 @@ struct AttentionBackward {
     uint32_t unused;
 };
 
-// A weight and the gradient of its score before the scale, from q·k and the weight's gradient.
-__device__ __forceinline__ void attention_slope(float& product, float& slope, bool seen, float log_sum, float inner,
+// Turns q·k into the weight, and the weight's gradient into that of the score before the scale.
+__device__ __forceinline__ void attention_score_grad(float& product, float& grad, bool seen, float log_sum, float inner,
                                                 float scale, float cap) {
     float score = attention_capped(product * scale, cap);
     float weight = seen ? __expf(score - log_sum) : 0.0f;
-    slope = weight * (slope - inner);
+    grad = weight * (grad - inner);
     if (cap > 0) {
         float share = score / cap;
-        slope *= 1.0f - share * share;
+        grad *= 1.0f - share * share;
     }
     product = weight;
 }
@@ -111,9 +111,9 @@ template <class T, int WIDTH> __device__ void attention_backward_queries(const A
             copy_async_commit();
             copy_async_wait<0>();
             __syncthreads();
-            float weights[tiles][4], slopes[tiles][4];
+            float weights[tiles][4], grads[tiles][4];
             attention_scores<T, WIDTH, tiles>(weights, q + warp_row * stride, k);
-            attention_scores<T, WIDTH, tiles>(slopes, d_out + warp_row * stride, v);
+            attention_scores<T, WIDTH, tiles>(grads, d_out + warp_row * stride, v);
             int row = first_row + warp_row + lane / 4, column = key + lane % 4 * 2;
             bool masked = !attention_sees_all(pair, first_row, rows, key, step);
 #pragma unroll
@@ -121,10 +121,10 @@ template <class T, int WIDTH> __device__ void attention_backward_queries(const A
 #pragma unroll
                 for (int e = 0; e < 4; ++e) {
                     bool seen = !masked || attention_sees(pair, row + 8 * (e / 2), column + 8 * n + e % 2);
-                    attention_slope(weights[n][e], slopes[n][e], seen, log_sums[e / 2], inner[e / 2], a.scale, a.cap);
+                    attention_score_grad(weights[n][e], grads[n][e], seen, log_sums[e / 2], inner[e / 2], a.scale, a.cap);
                 }
             }
-            attention_mix<T, WIDTH, tiles>(dq, slopes, k);
+            attention_mix<T, WIDTH, tiles>(dq, grads, k);
         }
     }
     const float scales[2] = {a.scale, a.scale};
@@ -182,12 +182,12 @@ __device__ __forceinline__ void attention_backward_owned_keys(const AttentionBac
                 copy_async_wait<0>();
                 __syncthreads();
                 // Transposed: rows are keys, columns are queries.
-                float weights[tiles][4], slopes[tiles][4];
+                float weights[tiles][4], grads[tiles][4];
                 attention_scores<T, WIDTH, tiles>(weights, k + warp_row * stride, q);
                 if constexpr (KEYS) {
-                    attention_scores<T, WIDTH, tiles>(slopes, v + warp_row * stride, d_out);
+                    attention_scores<T, WIDTH, tiles>(grads, v + warp_row * stride, d_out);
                 } else {
-                    attention_clear(slopes);
+                    attention_clear(grads);
                 }
                 int row = first_row + warp_row + lane / 4, column = lane % 4 * 2;
                 bool masked = !attention_sees_all(pair, query, step, first_row, rows);
@@ -197,14 +197,14 @@ __device__ __forceinline__ void attention_backward_owned_keys(const AttentionBac
                     for (int e = 0; e < 4; ++e) {
                         int i = column + 8 * n + e % 2;
                         bool seen = !masked || attention_sees(pair, query + i, row + 8 * (e / 2));
-                        attention_slope(weights[n][e], slopes[n][e], seen, log_sums[i], inner[i], a.scale, a.cap);
+                        attention_score_grad(weights[n][e], grads[n][e], seen, log_sums[i], inner[i], a.scale, a.cap);
                     }
                 }
                 if constexpr (VALUES) {
                     attention_mix<T, WIDTH, tiles>(dv, weights, d_out);
                 }
                 if constexpr (KEYS) {
-                    attention_mix<T, WIDTH, tiles>(dk, slopes, q);
+                    attention_mix<T, WIDTH, tiles>(dk, grads, q);
                 }
             }
         }

@@ -102,7 +102,7 @@ template <class T, int WIDTH> __device__ void attention_forward(const AttentionF
         for (int half = 0; half < 2; ++half) {
             best[half] = fmaxf(best[half], __shfl_xor_sync(0xffffffffu, best[half], 1));
             best[half] = fmaxf(best[half], __shfl_xor_sync(0xffffffffu, best[half], 2));
-            // Nothing seen yet: no number to subtract.
+            // No visible key yet: no maximum to subtract.
             base[half] = best[half] == -INFINITY ? 0.0f : best[half];
             float shrink = __expf(maxima[half] - base[half]);
             sums[half] *= shrink;

@@ -1,4 +1,4 @@
-// Dropout whose mask is a function of seed and place: the same as on the CPU, and made again on the way back.
+// Dropout whose mask is a function of seed and index: the same as on the CPU, recomputed in the backward pass.
 //
 // The random words are ChaCha's with 8 rounds (Bernstein, 2008), 64-bit counter and 64-bit stream; a thread computes one
 // block of 16 words for 16 elements. A word's upper 24 bits make a float32 in [0, 1).

@@ -1,9 +1,9 @@
-// Elements of any type in and out as floats, one by one or 16 bytes at a time, and sums over a block.
+// Loads and stores of any dtype as floats, one by one or 16 bytes at a time, and sums over a block.
 #pragma once
 
 #include "platform.cuh"
 
-// Elements of 16 bytes.
+// Number of elements in 16 bytes.
 template <class T> struct Wide {
     static constexpr int count = 16 / sizeof(T);
 };
@@ -89,7 +89,7 @@ __device__ __forceinline__ float group_max(float value, int warps) {
     return group_fold(warp_max(value), warps, [](float a, float b) { return fmaxf(a, b); });
 }
 
-// A kernel for each element type, of `body<T, N>`: 16 bytes at a time where the arguments say that this can be.
+// A kernel for each dtype, of `body<T, N>`: 16 bytes at a time where `wide` is set.
 #define KERNELS_WIDE(name, Arguments, threads, body)                                                                   \
     template <class T> __device__ void name(const Arguments& a) {                                                      \
         if (a.wide) {                                                                                                  \

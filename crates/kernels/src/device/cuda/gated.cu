@@ -5,29 +5,29 @@
 struct Gated {
     const void* gate;
     const void* up;
-    const void* dy;   // backward alone
+    const void* dy;   // backward only
     void* out;        // forward: the result; backward: the gate's gradient
-    void* out_up;     // backward alone
+    void* out_up;     // backward only
     uint64_t count;
     uint32_t wide;
     uint32_t unused;
 };
 
 struct Silu {
-    // φ(g), and its slope.
-    static __device__ __forceinline__ void at(float g, float& value, float& slope) {
+    // φ(g) and φ'(g).
+    static __device__ __forceinline__ void at(float g, float& value, float& derivative) {
         float s = 1.0f / (1.0f + expf(-g));
         value = g * s;
-        slope = s * (1.0f + g * (1.0f - s));
+        derivative = s * (1.0f + g * (1.0f - s));
     }
 };
 
 struct Gelu {
-    static __device__ __forceinline__ void at(float g, float& value, float& slope) {
+    static __device__ __forceinline__ void at(float g, float& value, float& derivative) {
         const float root = 0.7978845608f, cubic = 0.044715f; // √(2/π)
         float t = tanhf(root * g * (1.0f + cubic * g * g));
         value = 0.5f * g * (1.0f + t);
-        slope = 0.5f * (1.0f + t + g * (1.0f - t * t) * root * (1.0f + 3.0f * cubic * g * g));
+        derivative = 0.5f * (1.0f + t + g * (1.0f - t * t) * root * (1.0f + 3.0f * cubic * g * g));
     }
 };
 
@@ -44,9 +44,9 @@ template <class T, int N, class Activation, bool BACKWARD> __device__ void gated
         load<T, N>(static_cast<const T*>(a.dy) + i, dy);
 #pragma unroll
         for (int j = 0; j < N; ++j) {
-            float value, slope;
-            Activation::at(gate[j], value, slope);
-            gate[j] = dy[j] * up[j] * slope;
+            float value, derivative;
+            Activation::at(gate[j], value, derivative);
+            gate[j] = dy[j] * up[j] * derivative;
             up[j] = dy[j] * value;
         }
         store<T, N>(static_cast<T*>(a.out) + i, gate);
@@ -54,8 +54,8 @@ template <class T, int N, class Activation, bool BACKWARD> __device__ void gated
     } else {
 #pragma unroll
         for (int j = 0; j < N; ++j) {
-            float value, slope;
-            Activation::at(gate[j], value, slope);
+            float value, derivative;
+            Activation::at(gate[j], value, derivative);
             gate[j] = value * up[j];
         }
         store<T, N>(static_cast<T*>(a.out) + i, gate);

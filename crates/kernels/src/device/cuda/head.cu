@@ -1,4 +1,4 @@
-// The language-model head: log-sum-exp, target and terminators out of tiles of logits, and their gradient.
+// The language-model head: log-sum-exp, targets and terminators from tiles of logits, and the logits' gradients.
 //
 // A tile is some rows by some of the vocabulary, in float32, written by a matrix product.
 
@@ -26,7 +26,7 @@ struct HeadFold {
     uint32_t unused;
 };
 
-// A block takes one row of a tile into the row's running state.
+// A block folds one row of a tile into the row's running state.
 KERNEL(head_fold, HeadFold, 256) {
     const HeadFold& a = arguments;
     uint32_t row = blockIdx.x;
@@ -138,62 +138,62 @@ KERNEL(head_finish, HeadFinish, 256) {
     }
 }
 
-struct HeadSlopes {
-    const float* logits;     // (rows, columns), not capped yet
-    const uint32_t* places;  // (rows): which row of the next three
+struct HeadGrads {
+    const float* logits;     // (tile rows, columns), not capped yet
+    const uint32_t* rows;    // (tile rows): index into the next three
     const uint32_t* targets;
     const float* log_sums;
     const float* weights;
-    void* slopes;            // (rows, columns); may be the logits themselves
+    void* grads;             // (tile rows, columns); may be the logits themselves
     uint32_t columns;
     uint32_t first;
     float cap;
     uint32_t unused;
 };
 
-// dL/d logits = w·(onehot − softmax), through the cap. A block takes 1,024 columns of a row.
-template <class T> __device__ void head_slopes(const HeadSlopes& a) {
-    uint32_t place = a.places[blockIdx.y];
-    uint32_t target = a.targets[place];
-    float log_sum = a.log_sums[place], w = a.weights[place];
+// dL/dlogits = w·(onehot − softmax), backward through the cap. A block takes 1,024 columns of a row.
+template <class T> __device__ void head_grads(const HeadGrads& a) {
+    uint32_t row = a.rows[blockIdx.y];
+    uint32_t target = a.targets[row];
+    float log_sum = a.log_sums[row], w = a.weights[row];
     const float* logits = a.logits + uint64_t(blockIdx.y) * a.columns;
-    T* slopes = static_cast<T*>(a.slopes) + uint64_t(blockIdx.y) * a.columns;
+    T* grads = static_cast<T*>(a.grads) + uint64_t(blockIdx.y) * a.columns;
 #pragma unroll
     for (int step = 0; step < 4; ++step) {
         uint32_t i = blockIdx.x * 1024 + step * 256 + threadIdx.x;
         if (i < a.columns) {
             float logit = capped(logits[i], a.cap);
-            float slope = -w * __expf(logit - log_sum);
+            float grad = -w * __expf(logit - log_sum);
             if (a.first + i == target) {
-                slope += w;
+                grad += w;
             }
             if (a.cap > 0) {
                 float t = logit / a.cap;
-                slope *= 1.0f - t * t;
+                grad *= 1.0f - t * t;
             }
-            slopes[i] = from_float<T>(slope);
+            grads[i] = from_float<T>(grad);
         }
     }
 }
 
-KERNELS(head_slopes, HeadSlopes, 256, head_slopes)
+KERNELS(head_grads, HeadGrads, 256, head_grads)
 
 struct Scatter {
-    const float* from;      // (rows, width)
-    const uint32_t* places; // (rows), all different
+    const float* from;    // (count, width)
+    const uint32_t* rows; // (count), rows of `to`, all different
     void* to;
-    uint64_t rows;
+    uint64_t count;
     uint32_t width;
     uint32_t accumulate;
 };
 
 template <class T> __device__ void scatter_rows(const Scatter& a) {
-    uint64_t row = uint64_t(blockIdx.x) * 8 + threadIdx.x / 32;
-    if (row >= a.rows) {
+    uint64_t index = uint64_t(blockIdx.x) * 8 + threadIdx.x / 32;
+    if (index >= a.count) {
         return;
     }
-    const float* from = a.from + row * a.width;
-    T* to = static_cast<T*>(a.to) + uint64_t(a.places[row]) * a.width;
+    const float* from = a.from + index * a.width;
+    T* to = static_cast<T*>(a.to) + uint64_t(a.rows[index]) * a.width;
     for (uint32_t i = threadIdx.x % 32; i < a.width; i += 32) {
         to[i] = from_float<T>(a.accumulate ? to_float(to[i]) + from[i] : from[i]);
     }

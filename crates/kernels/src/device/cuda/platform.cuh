@@ -1,4 +1,4 @@
-// What differs between a GPU and the emulator: element types, tensor-core instructions, how a kernel is declared.
+// The differences between a GPU and the emulator: dtypes, tensor-core instructions, declaration of kernels.
 //
 // A kernel takes one struct of arguments, so that the host's twin of that struct is all that has to agree with it.
 #pragma once
@@ -68,14 +68,14 @@ __device__ __forceinline__ void load_matrix_x4_transposed(uint32_t (&r)[4], cons
                  : "memory");
 }
 
-// 16 bytes from global to shared memory on the way beside the computation; zeros unless `there`.
+// Asynchronous copy of 16 bytes from global to shared memory; zeros unless `there`.
 __device__ __forceinline__ void copy_async_16(void* shared, const void* global, bool there) {
     uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
     int bytes = there ? 16 : 0;
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(global), "r"(bytes) : "memory");
 }
 __device__ __forceinline__ void copy_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-// Until at most PENDING of the last groups are on their way.
+// Waits until at most PENDING of the last groups are incomplete.
 template <int PENDING> __device__ __forceinline__ void copy_async_wait() {
     asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
 }
@@ -87,7 +87,7 @@ template <int PENDING> __device__ __forceinline__ void copy_async_wait() {
 
 #endif
 
-// A kernel for each element type.
+// A kernel for each dtype.
 #define KERNELS(name, Arguments, threads, body)                                                                        \
     KERNEL(name##_f32, Arguments, threads) { body<float>(arguments); }                                                 \
     KERNEL(name##_bf16, Arguments, threads) { body<bf16>(arguments); }                                                 \

@@ -1,4 +1,4 @@
-// Root-mean-square normalisation, alone and after a residual sum; see norm.rs for the formulas.
+// Root-mean-square normalisation, alone and after a residual sum; see cpu/norm.rs for the formulas.
 //
 // A row belongs to 1, 2, 4 or 8 warps of a block of 256 threads.
 
@@ -14,7 +14,7 @@ struct RmsNorm {
     uint64_t rows;
     uint32_t width;
     uint32_t warps; // of a row
-    uint32_t wide;  // whether rows start at multiples of 16 bytes and hold a multiple
+    uint32_t wide;  // 1 if rows start at multiples of 16 bytes and their length is one
     float eps;
     float offset;
     uint32_t unused;
@@ -36,7 +36,7 @@ template <class T, int N> __device__ void rms_norm_rows(const RmsNorm& a) {
             load<T, N>(residual + row * a.width + i, r);
 #pragma unroll
             for (int j = 0; j < N; ++j) {
-                // What later readers of the sum see.
+                // Rounded, as later readers of the sum get it.
                 v[j] = to_float(from_float<T>(v[j] + r[j]));
             }
             store<T, N>(total + row * a.width + i, v);
@@ -58,7 +58,7 @@ template <class T, int N> __device__ void rms_norm_rows(const RmsNorm& a) {
     T* normed = static_cast<T*>(a.normed) + row * a.width;
     for (uint32_t i = lane * N; i < a.width; i += threads * N) {
         float v[N], g[N];
-        // A thread reads back what it wrote itself.
+        // A thread reads only what it wrote itself.
         load<T, N>(from + i, v);
         load<T, N>(static_cast<const T*>(a.weight) + i, g);
 #pragma unroll
@@ -108,7 +108,7 @@ template <class T, int N> __device__ void rms_norm_backward_rows(const RmsNormBa
         return;
     }
     float r = a.inverse[row];
-    float back = -inner * r * r * r / a.width;
+    float through_root = -inner * r * r * r / a.width;
     const T* base = static_cast<const T*>(a.base);
     T* dx = static_cast<T*>(a.dx) + row * a.width;
     for (uint32_t i = lane * N; i < a.width; i += threads * N) {
@@ -125,7 +125,7 @@ template <class T, int N> __device__ void rms_norm_backward_rows(const RmsNormBa
         }
 #pragma unroll
         for (int j = 0; j < N; ++j) {
-            b[j] += v[j] * back + r * (g[j] + a.offset) * d[j];
+            b[j] += v[j] * through_root + r * (g[j] + a.offset) * d[j];
         }
         store<T, N>(dx + i, b);
     }

@@ -60,8 +60,8 @@ KERNELS(gather_rows, Gather, 256, gather_rows)
 
 struct SumById {
     const void* rows;       // (…, width)
-    const uint32_t* order;  // places in `rows`, those of one id side by side and in order
-    const uint32_t* starts; // where each id's begin in `order`, and the end
+    const uint32_t* order;  // indices into `rows`, those of one id side by side and in order
+    const uint32_t* starts; // first of each id in `order`, and the end
     const uint32_t* ids;
     void* table;
     uint32_t count; // of ids

@@ -2,6 +2,7 @@
 
 #include "platform.h"
 
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
@@ -55,7 +56,7 @@ struct Context {
 void switch_to(Context& from, Context& to) { smpo_emulator_switch(&from.top, to.top); }
 void prepare(Context& context, unsigned char* stack, void (*start)()) {
     auto top = reinterpret_cast<void**>(reinterpret_cast<uintptr_t>(stack + STACK) & ~uintptr_t(15));
-    *--top = nullptr; // what `start` would return to; keeps the stack aligned as after a call
+    *--top = nullptr; // return address of `start`; keeps the stack aligned as after a call
     *--top = reinterpret_cast<void*>(start);
     for (int i = 0; i < 6; ++i) {
         *--top = nullptr;
@@ -84,7 +85,7 @@ struct Fiber {
     State state;
 };
 
-// What the threads of a warp show each other.
+// Values exchanged between the threads of a warp.
 struct Warp {
     uint32_t words[2][WARP];
     unsigned turn[WARP];
@@ -120,7 +121,7 @@ void start() {
     std::abort(); // a finished fiber is never resumed
 }
 
-// Whether all of fibers[first..last) that still run wait in `state`; if so they may go on.
+// Makes fibers[first..last) ready if all of them that still run wait in `state`; true if any was.
 bool release(unsigned first, unsigned last, State state) {
     bool any = false;
     for (unsigned i = first; i < last; ++i) {
@@ -141,7 +142,7 @@ bool release(unsigned first, unsigned last, State state) {
 }
 
 // Runs every ready fiber once. Every other sweep goes from the last to the first: a kernel that relies on the order of
-// its threads in place of a barrier gives something else then.
+// its threads instead of a barrier then gives another result.
 bool sweep(unsigned threads, bool backwards) {
     bool ran = false;
     for (unsigned step = 0; step < threads; ++step) {
@@ -180,15 +181,16 @@ bool run_block(unsigned threads, bool backwards) {
     }
     for (unsigned i = 0; i < threads; ++i) {
         if (block.fibers[i].state != State::Done) {
-            return false; // threads wait for others that never come
+            return false; // deadlock: threads wait for others that never come
         }
     }
     return true;
 }
 
 struct Kernel {
-    unsigned size;
-    Entry entry;
+    unsigned size = 0;
+    Entry entry = nullptr;
+    std::atomic<bool> launched{false};
 };
 
 std::map<std::string, Kernel>& kernels() {
@@ -267,7 +269,7 @@ void multiply_tiles(float* d, const uint32_t* a, const uint32_t* b, bool is_bf16
     warp.left[lane] = a;
     warp.right[lane] = b;
     wait_for_warp();
-    // All have shown their registers. The first to go on computes; the others find it done.
+    // All registers are set. The first thread to resume computes for all.
     if (warp.sums[lane] != nullptr) {
         multiply_warp(warp, is_bf16);
         for (auto& sums : warp.sums) {
@@ -294,7 +296,11 @@ void load_matrices(uint32_t* registers, const void* row, bool transposed) {
     wait_for_warp();
 }
 
-Registration::Registration(const char* name, unsigned size, Entry entry) { kernels()[name] = Kernel{size, entry}; }
+Registration::Registration(const char* name, unsigned size, Entry entry) {
+    Kernel& kernel = kernels()[name];
+    kernel.size = size;
+    kernel.entry = entry;
+}
 
 } // namespace emulator
 
@@ -310,6 +316,7 @@ extern "C" int smpo_emulator_launch(const char* name, const void* arguments, uns
     if (found->second.size != size) {
         return 2;
     }
+    found->second.launched.store(true, std::memory_order_relaxed);
     Block& own = block;
     while (own.fibers.size() < threads) {
         own.fibers.emplace_back();
@@ -322,7 +329,7 @@ extern "C" int smpo_emulator_launch(const char* name, const void* arguments, uns
     block_extent = Index{threads, 1, 1};
     grid_extent = Index{grid[0], grid[1], grid[2]};
     for (unsigned index = first; index < last; ++index) {
-        // Shared memory starts as no number: what is read before it is written shows.
+        // Shared memory starts as NaN, so that a read before a write shows in the result.
         std::memset(own.shared.data(), 0xff, own.shared.size());
         block_index = Index{index % grid[0], index / grid[0] % grid[1], index / (grid[0] * grid[1])};
         if (!run_block(threads, index % 2 == 1)) {
@@ -332,4 +339,14 @@ extern "C" int smpo_emulator_launch(const char* name, const void* arguments, uns
     return 0;
 }
 
-#include "../cuda/kernels.cuh"
+// Calls `visit` with the name of every kernel that was never launched.
+extern "C" void smpo_emulator_unlaunched(void (*visit)(void* context, const char* name), void* context) {
+    for (auto& [name, kernel] : emulator::kernels()) {
+        if (!kernel.launched.load(std::memory_order_relaxed)) {
+            visit(context, name.c_str());
+        }
+    }
+}
+
+// All .cu files; written by the build script.
+#include "kernels.cuh"

@@ -1,7 +1,7 @@
 // The part of CUDA C++ that the kernels use, on the host.
 //
 // The same .cu files are compiled by nvcc for a GPU and, with this header in place of CUDA's own, by a C++ compiler for
-// the processor. A block's threads are fibers of one thread of the system; blocks are independent.
+// the CPU. A block's threads are fibers of one thread of the operating system; blocks are independent.
 #pragma once
 
 #include <cmath>
@@ -25,20 +25,20 @@ struct Index {
     unsigned x, y, z;
 };
 
-// Where the running fiber is. The scheduler sets them.
+// Indices of the running fiber, set by the scheduler.
 extern thread_local Index thread_index, block_index, block_extent, grid_extent;
 
 // Waits for all threads of the block, or of the warp, that still run.
 void wait_for_block();
 void wait_for_warp();
 
-// 32 words a warp that its threads exchange; two sets in turn, so that one wait is enough.
+// Exchanges one word a thread within a warp; two buffers in turn, so that one wait is enough.
 uint32_t exchange(uint32_t value, unsigned from_lane);
 
 // Dynamic shared memory of the block.
 unsigned char* dynamic_shared();
 
-// One warp's d = a·b + c on tensor cores; the last thread to come computes for all.
+// One warp's d += a·b of the tensor cores; one thread computes for all.
 void multiply_tiles(float* d, const uint32_t* a, const uint32_t* b, bool is_bf16);
 
 // Four 8 × 8 matrices of 16-bit elements: thread i names the address of row i % 8 of matrix i / 8.

@@ -1,0 +1,155 @@
+//! A policy's rules on the runs of both arms.
+
+use std::collections::BTreeMap;
+
+use smpo_results::{Direction, SkippedRule, Unit};
+use smpo_stats::bootstrap;
+
+use crate::contrast::Shape;
+use crate::draft::{Draft, Scale};
+use crate::error::GateError;
+use crate::pairing::{Paired, PromptKey};
+use crate::policy::{IfMissing, Policy, Require, Rule};
+use crate::run::Run;
+
+/// A rule on its data.
+pub(crate) enum Case<'a> {
+    /// Neither arm has the metric and the policy allows that.
+    Skipped(SkippedRule),
+    /// Too little was measured to test: inconclusive.
+    NotMeasured(Box<Draft<'a>>),
+    /// To be tested. `blocked_by` is a reason for which the rule may not pass.
+    Testable { rule: &'a Rule, scale: Scale, paired: Paired<'a>, shape: Shape, blocked_by: Option<String> },
+}
+
+/// Refuses a policy with an unknown metric, or one that has no value per prompt.
+pub(crate) fn check_names(policy: &Policy, baseline: &[Run], candidate: &[Run]) -> Result<(), GateError> {
+    let runs = || baseline.iter().chain(candidate);
+    let mut measured: Vec<String> = Vec::new();
+    for run in runs() {
+        for metric in
+            run.metrics.metrics.iter().map(|m| &m.metric).chain(run.measurements.iter().flat_map(|m| m.values.keys()))
+        {
+            if !measured.contains(metric) {
+                measured.push(metric.clone());
+            }
+        }
+    }
+    for rule in &policy.rules {
+        if smpo_metrics::find(&rule.metric).is_none() && !measured.contains(&rule.metric) {
+            let known = measured.iter().map(String::as_str).chain(smpo_metrics::all().iter().map(|m| m.info.id));
+            return Err(GateError::UnknownMetric {
+                origin: policy.origin.clone(),
+                metric: rule.metric.clone(),
+                suggestion: smpo_suggest::did_you_mean(&rule.metric, known),
+                measured,
+            });
+        }
+        let whole_run =
+            runs().any(|run| run.declared(&rule.metric).is_some()) && !runs().any(|run| run.has(&rule.metric));
+        if whole_run {
+            return Err(GateError::NotPerPrompt { origin: policy.origin.clone(), metric: rule.metric.clone() });
+        }
+    }
+    Ok(())
+}
+
+/// Unit and direction of a rule's metric: as a run declares them, else as the catalogue does.
+fn scale(rule: &Rule, policy: &Policy, baseline: &[Run], candidate: &[Run]) -> Result<Scale, GateError> {
+    let declared = baseline.iter().chain(candidate).find_map(|run| run.declared(&rule.metric));
+    let (unit, better) = declared
+        .or_else(|| smpo_metrics::find(&rule.metric).map(|m| (m.unit, m.better)))
+        .unwrap_or((Unit::Ratio, Direction::Neither));
+    let needs_direction = matches!(rule.require, Require::NonInferior(_) | Require::Superior(_));
+    if needs_direction && better == Direction::Neither {
+        return Err(GateError::NoDirection { origin: policy.origin.clone(), metric: rule.metric.clone() });
+    }
+    Ok(Scale { unit, better })
+}
+
+/// Pairs a rule's data.
+pub(crate) fn prepare<'a>(
+    rule: &'a Rule,
+    policy: &'a Policy,
+    baseline: &'a [Run],
+    candidate: &'a [Run],
+) -> Result<Case<'a>, GateError> {
+    let scale = scale(rule, policy, baseline, candidate)?;
+    let absolute = matches!(rule.require, Require::AtLeast(_) | Require::AtMost(_));
+    let baseline = if absolute { &[] } else { baseline };
+    let paired = Paired::new(&rule.metric, &rule.slice, baseline, candidate);
+    let n = paired.n();
+    let on_slice = if rule.slice == "all" { String::new() } else { format!(" on slice `{}`", rule.slice) };
+    if paired.total == 0 {
+        let reason = format!("not measured{on_slice}{}", slice_hint(rule, baseline, candidate));
+        return Ok(match rule.if_missing {
+            IfMissing::Skip => {
+                Case::Skipped(SkippedRule { metric: rule.metric.clone(), slice: rule.slice.clone(), reason })
+            }
+            IfMissing::Inconclusive => Case::NotMeasured(Box::new(Draft::not_measured(rule, policy, scale, 0, reason))),
+        });
+    }
+    if n < 2 {
+        let reason = format!(
+            "{n} of {} prompts{on_slice} have `{}` in every run; the policy asks for at least {}",
+            paired.total, rule.metric, rule.min_n
+        );
+        return Ok(Case::NotMeasured(Box::new(Draft::not_measured(rule, policy, scale, n, reason))));
+    }
+    let blocked_by = if paired.unpaired() > rule.max_unpaired {
+        Some(format!(
+            "{} of {} prompts{on_slice} lack `{}` in some run, more than the {:.1} % that the policy allows",
+            paired.total - n,
+            paired.total,
+            rule.metric,
+            100.0 * rule.max_unpaired
+        ))
+    } else if n < rule.min_n {
+        Some(format!("{n} prompts{on_slice}, the policy asks for at least {}", rule.min_n))
+    } else {
+        None
+    };
+    let shape = Shape::of(&paired);
+    Ok(Case::Testable { rule, scale, paired, shape, blocked_by })
+}
+
+/// The nearest slice and all slices, for a slice that no run has.
+fn slice_hint(rule: &Rule, baseline: &[Run], candidate: &[Run]) -> String {
+    let mut slices: Vec<&str> = baseline.iter().chain(candidate).flat_map(Run::slices).collect();
+    slices.sort_unstable();
+    slices.dedup();
+    if rule.slice == "all" || slices.contains(&rule.slice.as_str()) {
+        return String::new();
+    }
+    let suggestion = smpo_suggest::did_you_mean(&rule.slice, slices.iter().copied());
+    format!("{suggestion}; slices of these runs: {}", slices.join(", "))
+}
+
+/// One value per prompt, with the index of its case.
+struct Column<'a> {
+    case: usize,
+    metric: &'a str,
+    values: &'a [f64],
+}
+
+/// Bootstraps all columns over the same prompts with the same draws: `result[case]`, empty for a case without column.
+pub(crate) fn bootstrap_together(cases: &[Case], policy: &Policy, seed: u64) -> Result<Vec<Vec<f64>>, GateError> {
+    let mut groups: BTreeMap<&[PromptKey], Vec<Column>> = BTreeMap::new();
+    for (case, found) in cases.iter().enumerate() {
+        if let Case::Testable { rule, paired, shape, .. } = found
+            && let Some(values) = shape.column()
+        {
+            groups.entry(&paired.prompts).or_default().push(Column { case, metric: &rule.metric, values });
+        }
+    }
+    let mut result = vec![Vec::new(); cases.len()];
+    for group in groups.values() {
+        let columns: Vec<&[f64]> = group.iter().map(|column| column.values).collect();
+        let replicates = bootstrap::means(&columns, policy.resamples as usize, seed)
+            .map_err(|source| GateError::Stats { metric: group[0].metric.to_owned(), source })?;
+        for (column, replicates) in group.iter().zip(replicates) {
+            result[column.case] = replicates;
+        }
+    }
+    Ok(result)
+}

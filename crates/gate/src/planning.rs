@@ -1,0 +1,109 @@
+//! Power of a comparison, and the number of prompts that would settle it.
+
+use smpo_results::PairCounts;
+use smpo_stats::distribution::normal_quantile;
+use smpo_stats::power::{line_n, line_power, mcnemar_n, tango_n, tango_power};
+
+use crate::contrast::Evidence;
+use crate::policy::{Policy, Require};
+
+/// Reasons for which no number of prompts can be planned.
+const ON_THE_LINE: &str = "the estimate lies on the line, so no number of prompts is promised to settle it";
+const SEEDS_DIFFER: &str = "the training seeds differ too much: more seeds are needed, not more prompts";
+
+/// Power to show non-inferiority by a margin above 0 on `n` prompts; `None` for other requirements. `sign` is −1 for a
+/// metric that is better lower, else 1.
+pub(crate) fn power(require: Require, evidence: &Evidence, sign: f64, n: usize, policy: &Policy) -> Option<f64> {
+    let Require::NonInferior(margin) = require else { return None };
+    if margin <= 0.0 {
+        return None;
+    }
+    match evidence.pairs {
+        Some(pairs) => Discordance::of(pairs, sign).power(margin, n, policy.alpha),
+        None => line_power(evidence.standard_error, margin, policy.alpha).ok(),
+    }
+}
+
+/// Prompts that would settle it at the policy's power if the truth is the estimate (for non-inferiority, an estimate on
+/// the good side plans for equal arms); an error names the reason for which there is no such number.
+pub(crate) fn prompts(
+    require: Require,
+    evidence: &Evidence,
+    sign: f64,
+    n: usize,
+    policy: &Policy,
+) -> Result<usize, &'static str> {
+    // In units of gain: positive is better.
+    let gain = sign * evidence.estimate;
+    let distance = match require {
+        Require::NonInferior(margin) => match evidence.pairs {
+            Some(pairs) => return Discordance::of(pairs, sign).prompts(gain, margin, policy),
+            None if gain >= 0.0 => margin,
+            None if gain > -margin => gain + margin,
+            None => -gain,
+        },
+        Require::Superior(margin) => gain - margin,
+        Require::AtLeast(bound) | Require::AtMost(bound) => evidence.estimate - bound,
+    };
+    over_distance(evidence, n, distance.abs(), policy)
+}
+
+/// Prompts after which an estimate at this distance from the line would be on its side with the policy's power.
+fn over_distance(evidence: &Evidence, n: usize, distance: f64, policy: &Policy) -> Result<usize, &'static str> {
+    if distance <= 0.0 {
+        return Err(ON_THE_LINE);
+    }
+    let z = normal_quantile(1.0 - policy.alpha) + normal_quantile(policy.power);
+    let left = (distance / z).powi(2) - evidence.seed_variance;
+    if left <= 0.0 {
+        return Err(SEEDS_DIFFER);
+    }
+    let per_prompt = (evidence.standard_error.powi(2) - evidence.seed_variance).max(0.0) * n as f64;
+    match line_n(per_prompt, z * left.sqrt(), policy.alpha, policy.power) {
+        Ok(needed) if needed < 100_000_000 => Ok(needed),
+        _ => Err(ON_THE_LINE),
+    }
+}
+
+/// Shares of prompts on which only one arm is good, with one more such prompt than was seen: no table proves that there
+/// are none.
+#[derive(Debug, Clone, Copy)]
+struct Discordance {
+    /// Only the baseline is good.
+    lost: f64,
+    /// Only the candidate is good.
+    won: f64,
+}
+
+impl Discordance {
+    fn of(pairs: PairCounts, sign: f64) -> Discordance {
+        let n = (pairs.both + pairs.baseline_only + pairs.candidate_only + pairs.neither) as f64;
+        let share = |count: usize| (count as f64 + 0.5) / (n + 2.0);
+        let (baseline_only, candidate_only) = (share(pairs.baseline_only), share(pairs.candidate_only));
+        if sign > 0.0 {
+            Discordance { lost: baseline_only, won: candidate_only }
+        } else {
+            Discordance { lost: candidate_only, won: baseline_only }
+        }
+    }
+
+    fn half(self) -> f64 {
+        0.5 * (self.lost + self.won)
+    }
+
+    /// Power to show non-inferiority if the arms are equal.
+    fn power(self, margin: f64, n: usize, alpha: f64) -> Option<f64> {
+        tango_power(self.half(), self.half(), margin.min(1.0), n, alpha).ok()
+    }
+
+    fn prompts(self, gain: f64, margin: f64, policy: &Policy) -> Result<usize, &'static str> {
+        let planned = if gain >= 0.0 {
+            tango_n(self.half(), self.half(), margin.min(1.0), policy.alpha, policy.power)
+        } else if gain > -margin {
+            tango_n(self.lost, self.won, margin.min(1.0), policy.alpha, policy.power)
+        } else {
+            mcnemar_n(self.lost, self.won, policy.alpha, policy.power).map(Some)
+        };
+        planned.ok().flatten().ok_or(ON_THE_LINE)
+    }
+}

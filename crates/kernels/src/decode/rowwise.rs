@@ -1,0 +1,66 @@
+//! A block's operations on each row between its products.
+
+use candle_core::Tensor;
+
+use crate::cpu::gated::{geglu_forward, swiglu_forward};
+use crate::cpu::norm;
+use crate::cpu::rotary::turn_in_place;
+use crate::cpu::simd::{add_assign, simd, tanh};
+use crate::error::Result;
+use crate::options::NormOptions;
+
+/// The factors of a norm, (H): its weight, or one more than it.
+///
+/// # Errors
+///
+/// [`crate::KernelError::Type`], [`crate::KernelError::Device`] for unfit tensors.
+pub fn gain(weight: &Tensor, options: NormOptions) -> Result<Vec<f32>> {
+    norm::scale("rms_norm", weight, options)
+}
+
+/// Root-mean-square norm of each row: `x` (N, H) with `gain` (H) to `out` (N, H).
+pub fn normalise(x: &[f32], gain: &[f32], eps: f64, out: &mut [f32]) {
+    for (x, out) in x.chunks_exact(gain.len().max(1)).zip(out.chunks_exact_mut(gain.len().max(1))) {
+        norm::normalise(x, gain, out, &mut [0.0], eps as f32);
+    }
+}
+
+/// Rotates the first `2·cos.len()` dimensions of each head of one row, in place: `x` (heads, D), `cos` and `sin`
+/// (R/2). Dimension i pairs with i + R/2.
+pub fn turn(x: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32]) {
+    turn_in_place(x, cos, sin, head_dim);
+}
+
+/// The gate's activation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gate {
+    /// x·σ(x).
+    Silu,
+    /// GELU in its tanh form.
+    GeluTanh,
+}
+
+/// φ(gate) ∘ up, where `gate_up` (2·W) holds one after the other, to `out` (W).
+pub fn gate(kind: Gate, gate_up: &[f32], out: &mut [f32]) {
+    let (gate, up) = gate_up.split_at(gate_up.len() / 2);
+    match kind {
+        Gate::Silu => swiglu_forward(gate, up, out),
+        Gate::GeluTanh => geglu_forward(gate, up, out),
+    }
+}
+
+/// `a += b`, row by row where `b` is shorter: (N, H) and (N, H) or (H).
+pub fn add(a: &mut [f32], b: &[f32]) {
+    for a in a.chunks_exact_mut(b.len().max(1)) {
+        add_assign(a, b);
+    }
+}
+
+simd! {
+    /// `c · tanh(x / c)`, in place.
+    pub fn soft_cap(values: &mut [f32], cap: f32) {
+        for value in values {
+            *value = tanh::<FMA>(*value / cap) * cap;
+        }
+    }
+}

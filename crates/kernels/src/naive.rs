@@ -1,0 +1,163 @@
+//! Naive twins of the operations in plain candle: differentiable, the reference of tests and benches.
+//!
+//! Arguments are checked by candle alone.
+
+use crate::ops::AddRmsNorm;
+use crate::options::{AttentionOptions, DropoutMask, NormOptions, Segments};
+use candle_core::{D, Device, Result, Tensor};
+use std::ops::Range;
+
+/// See [`crate::embedding`].
+///
+/// # Errors
+///
+/// candle's, here and in all functions of this module.
+pub fn embedding(weight: &Tensor, ids: &[u32]) -> Result<Tensor> {
+    weight.index_select(&Tensor::new(ids, weight.device())?, 0)
+}
+
+/// See [`crate::add`].
+pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    a + b
+}
+
+/// See [`crate::columns`].
+pub fn columns(x: &Tensor, range: Range<usize>) -> Result<Tensor> {
+    x.narrow(1, range.start, range.len())
+}
+
+/// See [`crate::dropout`].
+pub fn dropout(x: &Tensor, mask: DropoutMask) -> Result<Tensor> {
+    x * Tensor::from_vec(mask.factors(x.elem_count()), x.shape(), x.device())?.to_dtype(x.dtype())?
+}
+
+/// See [`crate::weighted_sum`]; added in the dtype of `x`.
+pub fn weighted_sum(x: &Tensor, weights: &Tensor) -> Result<Tensor> {
+    (x * weights)?.sum_all()
+}
+
+/// See [`crate::add_linear`].
+pub fn add_linear(base: &Tensor, x: &Tensor, weight: &Tensor, scale: f64) -> Result<Tensor> {
+    base + (linear(x, weight, None)? * scale)?
+}
+
+/// See [`crate::linear`].
+pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let y = x.broadcast_matmul(&weight.t()?)?;
+    match bias {
+        Some(bias) => y.broadcast_add(bias),
+        None => Ok(y),
+    }
+}
+
+/// See [`crate::rms_norm`].
+pub fn rms_norm(x: &Tensor, weight: &Tensor, options: impl Into<NormOptions>) -> Result<Tensor> {
+    let options = options.into();
+    let weight = if options.unit_offset { (weight + 1.0)? } else { weight.clone() };
+    let square = x.sqr()?.mean_keepdim(D::Minus1)?;
+    let root = (square + options.eps)?.sqrt()?;
+    x.broadcast_div(&root)?.broadcast_mul(&weight)
+}
+
+/// See [`crate::add_rms_norm`]; the sum, then its norm.
+pub fn add_rms_norm(
+    x: &Tensor,
+    residual: &Tensor,
+    weight: &Tensor,
+    options: impl Into<NormOptions>,
+) -> Result<AddRmsNorm> {
+    let sum = (x + residual)?;
+    let normed = rms_norm(&sum, weight, options)?;
+    Ok(AddRmsNorm { sum, normed })
+}
+
+/// See [`crate::rotary`].
+pub fn rotary(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
+    let width = x.dim(2)?;
+    let half = cos.dim(1)?;
+    let low = x.narrow(2, 0, half)?;
+    let high = x.narrow(2, half, half)?;
+    let (cos, sin) = (cos.unsqueeze(1)?, sin.unsqueeze(1)?);
+    let turned_low = (low.broadcast_mul(&cos)? - high.broadcast_mul(&sin)?)?;
+    let turned_high = (high.broadcast_mul(&cos)? + low.broadcast_mul(&sin)?)?;
+    let tail = x.narrow(2, 2 * half, width - 2 * half)?;
+    Tensor::cat(&[turned_low, turned_high, tail], 2)
+}
+
+/// See [`crate::swiglu`].
+pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+    (gate / (gate.neg()?.exp()? + 1.0)?)? * up
+}
+
+/// See [`crate::geglu`].
+pub fn geglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+    let cubic = (gate * gate.sqr()?.affine(0.044715, 1.0)?)?;
+    let tanh = (cubic * (2.0 / std::f64::consts::PI).sqrt())?.tanh()?;
+    (gate * tanh.affine(0.5, 0.5)?)? * up
+}
+
+/// See [`crate::attention`]; keeps N × N scores for every head.
+pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, segments: &Segments, options: AttentionOptions) -> Result<Tensor> {
+    let (tokens, heads, width) = q.dims3()?;
+    let groups = heads / k.dim(1)?;
+    let repeat = |x: &Tensor| -> Result<Tensor> {
+        let kv_heads = x.dim(1)?;
+        x.unsqueeze(2)?
+            .broadcast_as((tokens, kv_heads, groups, width))?
+            .reshape((tokens, heads, width))?
+            .transpose(0, 1)?
+            .contiguous()
+    };
+    let q = q.transpose(0, 1)?.contiguous()?;
+    let (k, v) = (repeat(k)?, repeat(v)?);
+    let mut scores = (q.matmul(&k.t()?)? * options.scale)?;
+    if let Some(cap) = options.soft_cap {
+        scores = ((scores / cap)?.tanh()? * cap)?;
+    }
+    let scores = scores.broadcast_add(&mask(segments, options.window)?)?;
+    let scores = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?.detach())?;
+    let weights = scores.exp()?;
+    let weights = weights.broadcast_div(&weights.sum_keepdim(D::Minus1)?)?;
+    weights.matmul(&v)?.transpose(0, 1)?.contiguous()
+}
+
+/// 0 where a query may attend to a key, −∞ elsewhere, (N, N).
+fn mask(segments: &Segments, window: Option<usize>) -> Result<Tensor> {
+    let tokens = segments.tokens();
+    let positions = segments.positions();
+    let mut mask = vec![f32::NEG_INFINITY; tokens * tokens];
+    for span in segments.spans() {
+        for query in span.start..span.end {
+            for key in span.prefix.clone().unwrap_or(0..0).chain(span.start..query + 1) {
+                let distance = i64::from(positions[query]) - i64::from(positions[key]);
+                if window.is_none_or(|window| distance < window as i64) {
+                    mask[query * tokens + key] = 0.0;
+                }
+            }
+        }
+    }
+    Tensor::from_vec(mask, (tokens, tokens), &Device::Cpu)
+}
+
+/// Every logit of the head, (M, V), soft-capped.
+pub fn logits(hidden: &Tensor, head_weight: &Tensor, soft_cap: Option<f64>) -> Result<Tensor> {
+    let logits = hidden.matmul(&head_weight.t()?)?;
+    match soft_cap {
+        Some(cap) => (logits / cap)?.tanh()? * cap,
+        None => Ok(logits),
+    }
+}
+
+/// See [`crate::selected_log_probs`]; keeps M × V logits.
+pub fn selected_log_probs(
+    hidden: &Tensor,
+    head_weight: &Tensor,
+    targets: &[u32],
+    soft_cap: Option<f64>,
+) -> Result<Tensor> {
+    let logits = logits(hidden, head_weight, soft_cap)?;
+    let logits = logits.broadcast_sub(&logits.max_keepdim(D::Minus1)?.detach())?;
+    let total = logits.exp()?.sum_keepdim(D::Minus1)?.log()?;
+    let targets = Tensor::new(targets, hidden.device())?.unsqueeze(1)?;
+    (logits.gather(&targets, 1)? - total)?.squeeze(1)
+}

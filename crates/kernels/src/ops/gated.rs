@@ -1,0 +1,70 @@
+//! Gated activations: φ(gate) ∘ up (Shazeer, arXiv 2002.05202).
+
+use crate::autograd::{FreshGrad, push_on, record, register_recompute, single, tracks};
+use crate::checks::same_shape;
+use crate::cpu::gated::Gated;
+use crate::cpu::{Dense, Recompute};
+use crate::device::gated::{backward, forward};
+use crate::device::{Engine, Operand, Role};
+use crate::error::Result;
+use candle_core::Tensor;
+use std::sync::Arc;
+
+/// x·σ(x) of `gate` times `up`; any shape, both alike.
+///
+/// # Errors
+///
+/// [`crate::KernelError::Shape`], [`crate::KernelError::Type`], [`crate::KernelError::Device`] for
+/// unfit tensors.
+pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+    gated("swiglu", gate, up, Gated::SWIGLU)
+}
+
+/// GELU of `gate`, in its tanh form, times `up`; any shape, both alike.
+///
+/// # Errors
+///
+/// As for [`swiglu`].
+pub fn geglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+    gated("geglu", gate, up, Gated::GEGLU)
+}
+
+fn gated(op: &'static str, gate: &Tensor, up: &Tensor, loops: Gated) -> Result<Tensor> {
+    same_shape(op, "up", gate.dims(), up)?;
+    match Engine::of(gate) {
+        None => on_cpu(op, gate, up, loops),
+        Some(engine) => on_device(&engine, op, gate, up),
+    }
+}
+
+fn on_cpu(op: &'static str, gate: &Tensor, up: &Tensor, loops: Gated) -> Result<Tensor> {
+    let inputs = Arc::new([Dense::new(op, "gate", gate)?, Dense::new(op, "up", up)?]);
+    let run = move |[gate, up]: &[Dense; 2]| loops.forward(&gate.read(), &up.read());
+    let values = run(&inputs);
+    let saved = Arc::clone(&inputs);
+    let result = record(op, &[gate, up], values, gate.dims(), move |dy, _, sink| {
+        let [gate, up] = saved.each_ref().map(Dense::read);
+        let mut grads = [0, 1].map(|index| FreshGrad::open(sink, index, gate.len()));
+        loops.backward([&gate, &up], dy, grads.each_mut().map(|grad| &mut grad.fresh[..]));
+        for (index, grad) in grads.into_iter().enumerate() {
+            grad.close(index, sink)?;
+        }
+        Ok(())
+    })?;
+    register_recompute(&result, || Recompute::new(move || run(&inputs)));
+    Ok(result)
+}
+
+fn on_device(engine: &Engine, op: &'static str, gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+    let tracked = tracks(op, &[gate, up])?;
+    let saved = [Operand::first(engine, op, "gate", gate)?, Operand::new(engine, op, "up", up, gate.dtype())?];
+    let out = engine.allocate(gate.dtype(), gate.dims(), Role::leaf_if(tracked))?;
+    forward(engine, op, &saved, &out)?;
+    let own = engine.clone();
+    push_on(engine, &[gate, up], &[&out], move |gradients, sink| {
+        let [d_gate, d_up] = backward(&own, op, &saved, single(gradients, op)?)?;
+        sink.give(0, d_gate)?;
+        sink.give(1, d_up)
+    })?;
+    Ok(out)
+}

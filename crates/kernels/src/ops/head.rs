@@ -1,0 +1,180 @@
+//! The language-model head and the log-probability of one token a row, fused.
+
+use crate::autograd::{GradSink, ResultGrad, push_on, record, single, tracks};
+use crate::checks::{check_ids, matrix};
+use crate::cpu::Dense;
+use crate::cpu::head::{Backward, Head, Inputs, Output, forward, scale_directions};
+use crate::device::{self, Engine, Role};
+use crate::error::{KernelError, Result};
+use crate::options::{HeadOptions, TerminatorScore};
+use candle_core::{DType, Tensor};
+
+const OP: &str = "selected_log_probs";
+
+/// Log-probabilities of the targets, and terminator scores, one a row.
+#[derive(Clone, Debug)]
+pub struct SelectedLogProbs {
+    /// Log-probabilities of the targets, (M), in nats, float32; differentiable.
+    pub log_probs: Tensor,
+    /// (M); no gradient.
+    pub terminators: Vec<TerminatorScore>,
+}
+
+/// `hidden` (M, H), `head_weight` (V, H), `M` targets, to the targets' log-probabilities (M) in
+/// nats, float32. A head weight that requires no gradient gets none computed.
+///
+/// # Errors
+///
+/// [`KernelError::OutOfVocabulary`] for a target of V or more, [`KernelError::Rank`],
+/// [`KernelError::Shape`], [`KernelError::Type`], [`KernelError::Device`] for unfit tensors,
+/// [`KernelError::Option`] for a cap that is not positive or a chunk of 0.
+pub fn selected_log_probs(
+    hidden: &Tensor,
+    head_weight: &Tensor,
+    targets: &[u32],
+    options: HeadOptions,
+) -> Result<Tensor> {
+    Ok(run(hidden, head_weight, targets, &[], options)?.log_probs)
+}
+
+/// As [`selected_log_probs`], with the probability and rank of `terminators` in each row.
+///
+/// # Errors
+///
+/// As for [`selected_log_probs`]; also [`KernelError::OutOfVocabulary`] for a terminator and
+/// [`KernelError::Option`] for none.
+pub fn selected_log_probs_with_terminators(
+    hidden: &Tensor,
+    head_weight: &Tensor,
+    targets: &[u32],
+    terminators: &[u32],
+    options: HeadOptions,
+) -> Result<SelectedLogProbs> {
+    if terminators.is_empty() {
+        return Err(KernelError::Option {
+            op: OP,
+            option: "terminators",
+            expected: "of at least one token",
+            got: "none".to_owned(),
+        });
+    }
+    run(hidden, head_weight, targets, terminators, options)
+}
+
+fn run(
+    hidden: &Tensor,
+    head_weight: &Tensor,
+    targets: &[u32],
+    terminators: &[u32],
+    options: HeadOptions,
+) -> Result<SelectedLogProbs> {
+    check(hidden, head_weight, targets, terminators, options)?;
+    match Engine::of(hidden) {
+        None => on_cpu(hidden, head_weight, targets, terminators, options),
+        Some(engine) => on_device(&engine, hidden, head_weight, targets, terminators, options),
+    }
+}
+
+fn check(
+    hidden: &Tensor,
+    head_weight: &Tensor,
+    targets: &[u32],
+    terminators: &[u32],
+    options: HeadOptions,
+) -> Result<()> {
+    let (rows, width) = matrix(OP, "hidden", "(M, H)", hidden)?;
+    let (vocabulary, weight_width) = matrix(OP, "head_weight", "(V, H)", head_weight)?;
+    if weight_width != width {
+        return Err(KernelError::Shape {
+            op: OP,
+            argument: "head_weight",
+            expected: format!("[V, {width}]"),
+            got: head_weight.dims().to_vec(),
+        });
+    }
+    if targets.len() != rows {
+        return Err(KernelError::Shape {
+            op: OP,
+            argument: "targets",
+            expected: format!("[{rows}]"),
+            got: vec![targets.len()],
+        });
+    }
+    check_ids(OP, "target", targets, vocabulary)?;
+    check_ids(OP, "terminator", terminators, vocabulary)?;
+    let refuse = |option, expected, got| Err(KernelError::Option { op: OP, option, expected, got });
+    if let Some(cap) = options.soft_cap
+        && !(cap.is_finite() && cap > 0.0)
+    {
+        return refuse("soft_cap", "finite and above 0", cap.to_string());
+    }
+    if options.chunk == 0 {
+        return refuse("chunk", "of at least 1", "0".to_owned());
+    }
+    Ok(())
+}
+
+fn on_cpu(
+    hidden: &Tensor,
+    head_weight: &Tensor,
+    targets: &[u32],
+    terminators: &[u32],
+    options: HeadOptions,
+) -> Result<SelectedLogProbs> {
+    let ((rows, width), vocabulary) = (hidden.dims2()?, head_weight.dim(0)?);
+    let (states, weight) = (Dense::new(OP, "hidden", hidden)?, Dense::new(OP, "head_weight", head_weight)?);
+    let head = Head { width, vocabulary, soft_cap: options.soft_cap.map(|cap| cap as f32), chunk: options.chunk };
+    // With a frozen weight the forward pass leaves the backward pass all but a factor.
+    let frozen = hidden.track_op() && !head_weight.track_op();
+    let Output { log_probs, log_sums, terminators, directions } =
+        forward(Inputs { head, hidden: &states.read(), weight: &weight.read(), targets }, terminators, frozen);
+    if let Some(directions) = directions {
+        let log_probs = record(OP, &[hidden], log_probs, &[rows], move |gradient, _, sink| {
+            sink.deliver(0, |d_hidden| scale_directions(&directions, gradient, d_hidden))
+        })?;
+        return Ok(SelectedLogProbs { log_probs, terminators });
+    }
+    let targets: Vec<u32> = targets.into();
+    let backward = move |gradient: &ResultGrad<'_>, _: &Tensor, sink: &mut GradSink<'_>| {
+        let (states, weight) = (states.read(), weight.read());
+        let inputs = Inputs { head, hidden: &states, weight: &weight, targets: &targets };
+        let (mut d_hidden, mut d_weight) = (sink.open(0), sink.open(1));
+        Backward { inputs, log_sums: &log_sums, gradient }.run(d_hidden.as_mut(), d_weight.as_mut());
+        for (index, buffer) in [d_hidden, d_weight].into_iter().enumerate() {
+            if let Some(buffer) = buffer {
+                sink.close(index, buffer)?;
+            }
+        }
+        Ok(())
+    };
+    let log_probs = record(OP, &[hidden, head_weight], log_probs, &[rows], backward)?;
+    Ok(SelectedLogProbs { log_probs, terminators })
+}
+
+fn on_device(
+    engine: &Engine,
+    hidden: &Tensor,
+    head_weight: &Tensor,
+    targets: &[u32],
+    terminators: &[u32],
+    options: HeadOptions,
+) -> Result<SelectedLogProbs> {
+    let tracked = tracks(OP, &[hidden, head_weight])?;
+    let (rows, dtype) = (targets.len(), hidden.dtype());
+    let head = device::head::Head::new(engine, hidden, head_weight, targets, options)?;
+    let log_probs = engine.allocate(DType::F32, &[rows], Role::leaf_if(tracked))?;
+    let log_sums = engine.allocate(DType::F32, &[rows], Role::Constant)?;
+    let terminators = head.forward(terminators, &log_probs, &log_sums)?;
+    push_on(engine, &[hidden, head_weight], &[&log_probs], move |gradients, sink| {
+        let gradient = single(gradients, OP)?;
+        let (d_hidden, d_weight) = (sink.open(0, dtype)?, sink.open(1, dtype)?);
+        head.backward(gradient, &log_sums, d_hidden.as_ref(), d_weight.as_ref())?;
+        for (index, grad) in [d_hidden, d_weight].into_iter().enumerate() {
+            if let Some(grad) = grad {
+                sink.close(index, grad.tensor)?;
+            }
+        }
+        Ok(())
+    })?;
+    Ok(SelectedLogProbs { log_probs, terminators })
+}

@@ -1,0 +1,252 @@
+//! x·Wᵀ + b with only the gradients that are needed, and the same added to a base.
+//!
+//! candle's own product computes the gradient of both factors always, so a frozen matrix under
+//! LoRA would cost a third more; and it leaves the weight's gradient transposed, to be copied.
+
+use crate::autograd::{DeviceSink, GradSink, cheapest_to_save, push_on, record, single, tracks};
+use crate::checks::{matrix, rows, same_shape};
+use crate::cpu::Dense;
+use crate::cpu::matmul::{Target, View, multiply, threads};
+use crate::cpu::simd::add_assign;
+use crate::device::linear::{Factors as DeviceFactors, SavedFactors, repeat};
+use crate::device::sums::{Summands, column_sum_grad};
+use crate::device::{Engine, Operand, Role};
+use crate::error::{KernelError, Result};
+use candle_core::{DType, Tensor};
+
+const OP: &str = "linear";
+
+/// `x` (…, I), `weight` (O, I), `bias` (O), to (…, O).
+///
+/// # Errors
+///
+/// [`KernelError::Rank`], [`KernelError::Shape`], [`KernelError::Type`], [`KernelError::Device`]
+/// for unfit tensors.
+pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    check(x, weight, bias)?;
+    match Engine::of(x) {
+        None => on_cpu(x, weight, bias, true),
+        Some(engine) => on_device(&engine, x, weight, bias, true),
+    }
+}
+
+/// As [`linear`] for a result that nobody reads: its content is arbitrary, and only the backward pass is computed. A
+/// block that is recomputed from its input (arXiv 1604.06174) ends in such a product, and one product of a gated block
+/// is a third of its feed-forward layer.
+///
+/// # Errors
+///
+/// As for [`linear`].
+pub fn linear_for_backward(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    check(x, weight, bias)?;
+    match Engine::of(x) {
+        None => on_cpu(x, weight, bias, false),
+        Some(engine) => on_device(&engine, x, weight, bias, false),
+    }
+}
+
+/// `base` (…, O) + `scale` · `x` (…, I) · `weight` (O, I)ᵀ, in one product: the second half of a
+/// low-rank adapter.
+///
+/// # Errors
+///
+/// As for [`linear`]; [`KernelError::Option`] for a scale that is not finite.
+pub fn add_linear(base: &Tensor, x: &Tensor, weight: &Tensor, scale: f64) -> Result<Tensor> {
+    if !scale.is_finite() {
+        return Err(KernelError::Option { op: OP, option: "scale", expected: "finite", got: scale.to_string() });
+    }
+    let Extents { outer, .. } = check(x, weight, None)?;
+    same_shape(OP, "base", &output_shape(x, outer), base)?;
+    match Engine::of(x) {
+        None => add_on_cpu(base, x, weight, scale as f32),
+        Some(engine) => add_on_device(&engine, base, x, weight, scale as f32),
+    }
+}
+
+/// The extents of a product whose arguments fit.
+fn check(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Extents> {
+    let (count, inner) = rows(OP, "x", "(…, I)", x)?;
+    let (outer, weight_inner) = matrix(OP, "weight", "(O, I)", weight)?;
+    if inner != weight_inner {
+        return Err(KernelError::Shape {
+            op: OP,
+            argument: "weight",
+            expected: format!("[O, {inner}]"),
+            got: weight.dims().to_vec(),
+        });
+    }
+    if let Some(bias) = bias {
+        same_shape(OP, "bias", &[outer], bias)?;
+    }
+    Ok(Extents { count, inner, outer, scale: 1.0 })
+}
+
+fn output_shape(x: &Tensor, outer: usize) -> Vec<usize> {
+    let mut shape = x.dims().to_vec();
+    shape.pop();
+    shape.push(outer);
+    shape
+}
+
+fn on_cpu(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, computed: bool) -> Result<Tensor> {
+    let factors = Factors::new(x, weight, 1.0)?;
+    let Extents { count, outer, .. } = factors.extents;
+    // Where nothing is computed, zeroed pages that are never written take no memory.
+    let mut values = vec![0.0; count * outer];
+    if computed {
+        if let Some(bias) = bias {
+            let offset = Dense::new(OP, "bias", bias)?;
+            for row in values.chunks_exact_mut(outer.max(1)) {
+                row.copy_from_slice(&offset.read());
+            }
+        }
+        factors.multiply(&mut values, bias.is_some());
+    }
+    let shape = output_shape(x, outer);
+    let saved = factors.saved(x, weight);
+    let Some(bias) = bias else {
+        return record(OP, &[x, weight], values, &shape, move |dy, _, sink| saved.backward(dy, sink, [0, 1]));
+    };
+    record(OP, &[x, weight, bias], values, &shape, move |dy, _, sink| {
+        saved.backward(dy, sink, [0, 1])?;
+        sink.deliver(2, |buffer| {
+            buffer.zero_unless_accumulating();
+            for row in dy.chunks_exact(outer.max(1)) {
+                add_assign(&mut buffer.values, row);
+            }
+        })
+    })
+}
+
+fn add_on_cpu(base: &Tensor, x: &Tensor, weight: &Tensor, scale: f32) -> Result<Tensor> {
+    let factors = Factors::new(x, weight, scale)?;
+    let shape = output_shape(x, factors.extents.outer);
+    let mut values = Dense::new(OP, "base", base)?.read().to_vec();
+    factors.multiply(&mut values, true);
+    let saved = factors.saved(x, weight);
+    record(OP, &[base, x, weight], values, &shape, move |dy, _, sink| {
+        sink.pass(0, dy)?;
+        saved.backward(dy, sink, [1, 2])
+    })
+}
+
+/// The factors of one product and its extents.
+struct Factors {
+    x: Dense,
+    weight: Dense,
+    extents: Extents,
+}
+
+#[derive(Clone, Copy)]
+struct Extents {
+    count: usize,
+    inner: usize,
+    outer: usize,
+    scale: f32,
+}
+
+impl Factors {
+    /// Of arguments that passed [`check`].
+    fn new(x: &Tensor, weight: &Tensor, scale: f32) -> Result<Self> {
+        Ok(Self {
+            x: Dense::new(OP, "x", x)?,
+            weight: Dense::new(OP, "weight", weight)?,
+            extents: Extents { scale, ..check(x, weight, None)? },
+        })
+    }
+
+    fn multiply(&self, values: &mut [f32], accumulate: bool) {
+        let Extents { count, inner, outer, scale } = self.extents;
+        let target = Target::new(values, count, outer).accumulate(accumulate);
+        let (x, weight) = (self.x.read(), self.weight.read());
+        let weight = View::new(&weight, outer, inner).t();
+        multiply(target, View::new(&x, count, inner), weight, scale, threads());
+    }
+
+    /// The factors that the backward pass reads: each if the other needs a gradient.
+    fn saved(self, x: &Tensor, weight: &Tensor) -> Saved {
+        Saved {
+            x: weight.track_op().then(|| cheapest_to_save(x, self.x)),
+            weight: x.track_op().then_some(self.weight),
+            extents: self.extents,
+        }
+    }
+}
+
+struct Saved {
+    x: Option<Dense>,
+    weight: Option<Dense>,
+    extents: Extents,
+}
+
+impl Saved {
+    /// Gradients of x and weight, the arguments `index` of the node.
+    fn backward(&self, dy: &[f32], sink: &mut GradSink<'_>, index: [usize; 2]) -> Result<()> {
+        let Extents { count, inner, outer, scale } = self.extents;
+        let dy = View::new(dy, count, outer);
+        if let Some(weight) = &self.weight {
+            sink.deliver(index[0], |dx| {
+                let target = Target::new(&mut dx.values, count, inner).accumulate(dx.accumulate);
+                let weight = weight.read();
+                multiply(target, dy, View::new(&weight, outer, inner), scale, threads());
+            })?;
+        }
+        if let Some(x) = &self.x {
+            sink.deliver(index[1], |d_weight| {
+                let target = Target::new(&mut d_weight.values, outer, inner).accumulate(d_weight.accumulate);
+                let x = x.read();
+                multiply(target, dy.t(), View::new(&x, count, inner), scale, threads());
+            })?;
+        }
+        Ok(())
+    }
+}
+
+fn on_device(engine: &Engine, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, computed: bool) -> Result<Tensor> {
+    let arguments: Vec<&Tensor> = [x, weight].into_iter().chain(bias).collect();
+    let tracked = tracks(OP, &arguments)?;
+    let factors = DeviceFactors::new(engine, x, weight, 1.0)?;
+    let outer = weight.dim(0)?;
+    let out = engine.allocate(x.dtype(), &output_shape(x, outer), Role::leaf_if(tracked))?;
+    if computed {
+        if let Some(bias) = bias {
+            let row = Operand::new(engine, OP, "bias", bias, x.dtype())?;
+            repeat(engine, &row, &out)?;
+        }
+        factors.multiply(&out, bias.is_some())?;
+    }
+    let (own, saved) = (engine.clone(), factors.saved(x, weight));
+    let has_bias = bias.is_some();
+    push_on(engine, &arguments, &[&out], move |gradients, sink| {
+        let dy = single(gradients, OP)?;
+        backward_on_device(&saved, dy, sink, [0, 1])?;
+        if !has_bias {
+            return Ok(());
+        }
+        // Sums are float32 always; the sink adds them to a gradient of any dtype.
+        let summands = Summands { values: dy, factors: None, scales: None, width: outer };
+        sink.deliver(2, DType::F32, |grad| column_sum_grad(&own, summands, grad))
+    })?;
+    Ok(out)
+}
+
+fn add_on_device(engine: &Engine, base: &Tensor, x: &Tensor, weight: &Tensor, scale: f32) -> Result<Tensor> {
+    let tracked = tracks(OP, &[base, x, weight])?;
+    let factors = DeviceFactors::new(engine, x, weight, scale)?;
+    let start = Operand::new(engine, OP, "base", base, x.dtype())?;
+    let out = engine.copy(start.tensor(), Role::leaf_if(tracked))?;
+    factors.multiply(&out, true)?;
+    let saved = factors.saved(x, weight);
+    push_on(engine, &[base, x, weight], &[&out], move |gradients, sink| {
+        let dy = single(gradients, OP)?;
+        sink.pass(0, dy)?;
+        backward_on_device(&saved, dy, sink, [1, 2])
+    })?;
+    Ok(out)
+}
+
+/// Gradients of x and weight, the arguments `index` of the node.
+fn backward_on_device(saved: &SavedFactors, dy: &Tensor, sink: &mut DeviceSink<'_>, index: [usize; 2]) -> Result<()> {
+    sink.deliver(index[0], dy.dtype(), |grad| saved.x_grad(dy, grad))?;
+    sink.deliver(index[1], dy.dtype(), |grad| saved.weight_grad(dy, grad))
+}

@@ -1,0 +1,29 @@
+//! The public operations: arguments checked, computed on the CPU or a device, recorded for the backward pass.
+//!
+//! Every operation has one form: check the arguments, then `on_cpu` or `on_device` by the first tensor's [`Engine`].
+//!
+//! [`Engine`]: crate::device::Engine
+
+mod add;
+mod attention;
+mod columns;
+mod dropout;
+mod embedding;
+mod gated;
+mod head;
+mod linear;
+mod norm;
+mod rotary;
+mod weighted_sum;
+
+pub use add::add;
+pub use attention::attention;
+pub use columns::columns;
+pub use dropout::dropout;
+pub use embedding::embedding;
+pub use gated::{geglu, swiglu};
+pub use head::{SelectedLogProbs, selected_log_probs, selected_log_probs_with_terminators};
+pub use linear::{add_linear, linear, linear_for_backward};
+pub use norm::{AddRmsNorm, add_rms_norm, rms_norm};
+pub use rotary::rotary;
+pub use weighted_sum::weighted_sum;

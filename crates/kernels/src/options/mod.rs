@@ -1,0 +1,18 @@
+//! Arguments that are no tensors: options of the operations, dropout masks, packed segments.
+
+mod adamw;
+mod attention;
+mod dropout;
+mod head;
+mod norm;
+mod segments;
+
+pub use adamw::AdamWOptions;
+pub(crate) use adamw::UpdateFactors;
+pub use attention::AttentionOptions;
+pub(crate) use attention::Extents;
+pub use dropout::DropoutMask;
+pub use head::{HeadOptions, TerminatorScore};
+pub use norm::NormOptions;
+pub(crate) use segments::{AttentionPlan, PairList};
+pub use segments::{Segments, Span};
