@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use smpo_data::{Row, Rows, TokenCache};
+use smpo_data::{FileProgress, Row, Rows, TokenCache};
 use smpo_devices::OpenDevice;
 use smpo_losses::Objective;
 use smpo_model::{Config, Placement};
@@ -131,7 +131,7 @@ impl Run<'_> {
         let dataset = data::dataset(config, tokenizer.bos());
         let cache = TokenCache::new(config.token_cache.clone().unwrap_or_else(|| self.dir.tokens()));
         let check = !resumed && config.data_check != DataCheck::Off;
-        let mut on_progress = |progress| {
+        let mut on_progress = |progress: FileProgress<'_>| {
             watch(Event::Reading(progress));
             if self.stop.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
