@@ -41,6 +41,7 @@ pub(crate) struct Draft<'a> {
 }
 
 /// Evidence against the requirement, where there is any.
+#[expect(clippy::large_enum_variant, reason = "one per rule, and most are measured")]
 enum Finding {
     /// Too little was measured to analyse.
     NotMeasured {

@@ -4,11 +4,14 @@
 mod axis;
 mod chart;
 mod figures;
+mod file;
 
 use askama::Template;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
+
+pub use file::{ReadError, csv, read};
 
 use crate::Error;
 use chart::Chart;

@@ -1,10 +1,16 @@
 //! The rows of a run, as its configuration describes them.
 
-use smpo_data::{Dataset, Row, RowKind, Truncation};
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use smpo_data::{Dataset, FileProgress, RowKind, TokenCache, TokenizedFiles, Truncation};
 use smpo_losses::{Loss, Pairing};
+use smpo_tokenizer::ChatTokenizer;
 
 use crate::config::TrainConfig;
 use crate::error::TrainError;
+use crate::event::Event;
+use crate::run_dir::RunDir;
 
 /// The data set of a configuration. `bos` is the tokenizer's BOS id, which truncation keeps.
 pub fn dataset(config: &TrainConfig, bos: Option<u32>) -> Dataset {
@@ -35,16 +41,29 @@ fn kind(loss: &Loss) -> RowKind {
     }
 }
 
-/// Refuses token ids without an embedding: those of a tokenizer that is not the model's.
+/// Reads the files of a configuration's data set: from the token cache, or parsed, checked and tokenised. `None` when
+/// interrupted.
 ///
 /// # Errors
-/// [`TrainError::Vocabulary`] names the first row.
-pub(crate) fn check_vocabulary<'a>(rows: impl Iterator<Item = &'a Row>, vocabulary: usize) -> Result<(), TrainError> {
-    for row in rows {
-        let completions = row.completions().flat_map(|completion| completion.ids());
-        if let Some(&token) = row.prompt.iter().chain(completions).find(|id| **id as usize >= vocabulary) {
-            return Err(TrainError::Vocabulary { row: row.id.clone(), token, vocabulary });
-        }
+/// When a file cannot be opened; without `check`, also at the first bad row, unless they may be dropped.
+pub(crate) fn tokenize<'a>(
+    dataset: &'a Dataset,
+    config: &TrainConfig,
+    tokenizer: &'a ChatTokenizer,
+    check: bool,
+    stop: &AtomicBool,
+    watch: &mut dyn FnMut(Event<'_>),
+) -> Result<Option<TokenizedFiles<'a>>, TrainError> {
+    let dir = config.token_cache.clone().unwrap_or_else(|| RunDir::new(&config.output_dir).tokens());
+    let mut on_progress = |progress: FileProgress<'_>| {
+        watch(Event::Reading(progress));
+        if stop.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    let files = dataset.tokenize(tokenizer, &TokenCache::new(dir), check, &mut on_progress)?;
+    if let Some(files) = &files
+        && check
+    {
+        watch(Event::Checked(&files.reports));
     }
-    Ok(())
+    Ok(files)
 }

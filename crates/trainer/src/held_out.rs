@@ -12,17 +12,17 @@ use crate::scoring::{Mismatched, RowLogps, StepRow, row_logps};
 pub(crate) struct HeldOut {
     /// The rows.
     pub rows: Vec<Row>,
-    /// Log-probs of each row under the reference model; empty where the objective needs none.
+    /// Their log-probs under the reference model; empty if the objective needs none.
     pub references: Vec<RowLogps>,
     /// Rows of a micro-batch, over which an objective may take quantiles.
     pub micro_batch: usize,
 }
 
 impl HeldOut {
-    /// Evaluates the model as it is. Schedules are evaluated at their end, so that evaluations compare.
+    /// Evaluates the current model. Schedules are evaluated at their end, so that evaluations are comparable.
     ///
     /// # Errors
-    /// When the model or the loss refuses a row.
+    /// If the model or the loss refuses a row.
     pub(crate) fn evaluate(&self, learner: &Learner, step: u64) -> Result<Vec<Figure>, TrainError> {
         let logps = row_logps(learner.decoder(), &self.rows, learner.max_tokens())?;
         let rows: Vec<StepRow<'_>> = self
@@ -38,7 +38,7 @@ impl HeldOut {
         let sizes: Vec<usize> = self.rows.chunks(self.micro_batch).map(<[Row]>::len).collect();
         let batch =
             Batch { pairs: &pairs, microbatches: &sizes, step, steps: None, mismatched: &mismatched, totals: None };
-        // A copy: the window holds training batches only.
+        // The window holds training rows only.
         let mut winsor = learner.winsor().clone();
         let evaluation =
             learner.objective().evaluate(&batch, &mut winsor).map_err(|source| TrainError::Batch { step, source })?;

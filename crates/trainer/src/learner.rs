@@ -157,12 +157,12 @@ impl Learner {
         let grad_norm = match self.optimizer.step_scaled(&self.gradients, learning_rate, factor) {
             Ok(StepReport { grad_norm, .. }) => {
                 if let Some(scale) = &mut self.loss_scale {
-                    scale.good();
+                    scale.count_finite_step();
                 }
                 grad_norm
             }
             Err(KernelError::NonFiniteGradient { norm, .. }) => {
-                if !self.loss_scale.as_mut().is_some_and(LossScale::overflowed) {
+                if !self.loss_scale.as_mut().is_some_and(LossScale::back_off) {
                     return Err(TrainError::NotFinite { step: step + 1, what: "the gradient norm", value: norm });
                 }
                 norm

@@ -1,17 +1,49 @@
-//! The verdict of the data check before the first step.
+//! Checks before the first step: findings of the data check, token ids, memory.
 
-use smpo_data::{CheckReport, OnBadRows, Severity};
+use smpo_data::{CheckReport, OnBadRows, Row, Severity};
+use smpo_model::DecoderSpec;
 
+use crate::config::{DataCheck, TrainConfig};
 use crate::error::TrainError;
+use crate::memory;
 
 /// Refuses a run whose data has errors.
 ///
 /// # Errors
 /// [`TrainError::DataCheck`] when a report has errors other than those of rows that `on_bad_rows` drops.
-pub(crate) fn refuse_errors(reports: &[CheckReport], on_bad_rows: OnBadRows) -> Result<(), TrainError> {
+pub(crate) fn check_findings(
+    data_check: DataCheck,
+    on_bad_rows: OnBadRows,
+    reports: &[CheckReport],
+) -> Result<(), TrainError> {
     let refused = reports.iter().filter(|report| report.refuses(on_bad_rows));
     let first: Vec<String> = refused.filter_map(gravest).collect();
-    if first.is_empty() { Ok(()) } else { Err(TrainError::DataCheck { first }) }
+    if first.is_empty() || data_check != DataCheck::Refuse { Ok(()) } else { Err(TrainError::DataCheck { first }) }
+}
+
+/// Refuses token ids without an embedding: those of a tokenizer that is not the model's.
+///
+/// # Errors
+/// [`TrainError::Vocabulary`] names the first row.
+pub(crate) fn check_vocabulary<'a>(rows: impl Iterator<Item = &'a Row>, vocabulary: usize) -> Result<(), TrainError> {
+    for row in rows {
+        let completions = row.completions().flat_map(|completion| completion.ids());
+        if let Some(&token) = row.prompt.iter().chain(completions).find(|id| **id as usize >= vocabulary) {
+            return Err(TrainError::Vocabulary { row: row.id.clone(), token, vocabulary });
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a run that would not fit into the free memory.
+///
+/// # Errors
+/// [`TrainError::Memory`], with the first change of the configuration that would make it fit.
+pub(crate) fn check_memory(config: &TrainConfig, spec: &DecoderSpec, rows: &[Row]) -> Result<(), TrainError> {
+    match memory::shortage(config, spec, rows)? {
+        Some(shortage) => Err(TrainError::Memory(Box::new(shortage))),
+        None => Ok(()),
+    }
 }
 
 /// The gravest error of a file, with its first place.

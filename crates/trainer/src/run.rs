@@ -1,32 +1,30 @@
 //! A training run from its configuration to a model directory, resumable at any step.
 
-use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
-use smpo_data::{FileProgress, Row, Rows, TokenCache};
+use smpo_data::{Row, Rows};
 use smpo_devices::OpenDevice;
 use smpo_losses::Objective;
 use smpo_model::{Config, Placement};
 use smpo_tokenizer::ChatTokenizer;
 
-use crate::checkpoint::{self, Checkpoint, Memory};
+use crate::checkpoint::{self, Checkpoint, LoopState};
 use crate::config::{DataCheck, TrainConfig};
 use crate::data;
+use crate::early_stopping::Rules;
 use crate::emulation::on_device;
 use crate::error::TrainError;
 use crate::event::{Event, Finish};
 use crate::held_out::HeldOut;
-use crate::judge::Rules;
 use crate::learner::Learner;
 use crate::learner_options::LearnerOptions;
-use crate::memory;
+use crate::models::Models;
 use crate::preflight;
 use crate::probe::Probe;
 use crate::reference::ReferenceCache;
 use crate::run_dir::RunDir;
 use crate::scoring::RowLogps;
-use crate::start::Models;
 use crate::steps::Steps;
 use crate::tokenizer_dir;
 
@@ -79,18 +77,16 @@ impl Run<'_> {
         let spec = self.model_config.spec();
         let Some(rows) = self.rows(&tokenizer, resumed.is_some(), watch)? else { return Ok(stopped) };
         let Rows { train: rows, held_out, .. } = rows;
-        data::check_vocabulary(rows.iter().chain(&held_out), spec.vocab_size)?;
-        if let Some(shortage) = memory::shortage(config, spec, &rows)? {
-            return Err(TrainError::Memory(Box::new(shortage)));
-        }
+        preflight::check_vocabulary(rows.iter().chain(&held_out), spec.vocab_size)?;
+        preflight::check_memory(config, spec, &rows)?;
         let probe = Probe::load(config, &tokenizer, spec.max_positions)?;
 
         let learner_options = LearnerOptions::of(config, spec, Some(config.total_steps(rows.len())))?;
         let models = self.models(resumed.as_ref())?;
         let mut learner = Learner::new(models.policy.clone(), objective, learner_options)?;
-        let memory = match &resumed {
+        let state = match &resumed {
             Some(checkpoint) => checkpoint.restore(&mut learner)?,
-            None => Memory::default(),
+            None => LoopState::default(),
         };
         let Some(references) = self.references(&rows, &learner, &models, watch)? else { return Ok(stopped) };
         let Some(held_out_references) = self.references(&held_out, &learner, &models, watch)? else {
@@ -113,14 +109,14 @@ impl Run<'_> {
             probe,
             tokenizer_dir: &tokenizer_dir,
             learner,
-            memory,
+            state,
             rules: Rules::new(config),
             not_finite: None,
         };
         steps.take(resumed.map(|checkpoint| checkpoint.step), self.stop, watch)
     }
 
-    /// Reads, checks, tokenises and draws the rows; `None` when interrupted. A resumed run was checked when it began.
+    /// Reads, checks and draws the rows; `None` when interrupted. A resumed run was checked when it began.
     fn rows(
         self,
         tokenizer: &ChatTokenizer,
@@ -129,25 +125,17 @@ impl Run<'_> {
     ) -> Result<Option<Rows>, TrainError> {
         let config = self.config;
         let dataset = data::dataset(config, tokenizer.bos());
-        let cache = TokenCache::new(config.token_cache.clone().unwrap_or_else(|| self.dir.tokens()));
         let check = !resumed && config.data_check != DataCheck::Off;
-        let mut on_progress = |progress: FileProgress<'_>| {
-            watch(Event::Reading(progress));
-            if self.stop.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        let Some(files) = data::tokenize(&dataset, config, tokenizer, check, self.stop, watch)? else {
+            return Ok(None);
         };
-        let Some(files) = dataset.tokenize(tokenizer, &cache, check, &mut on_progress)? else { return Ok(None) };
-        if check {
-            watch(Event::Checked(&files.reports));
-        }
-        if config.data_check == DataCheck::Refuse {
-            preflight::refuse_errors(&files.reports, config.on_bad_rows)?;
-        }
+        preflight::check_findings(config.data_check, config.on_bad_rows, &files.reports)?;
         let rows = files.rows()?;
         watch(Event::Data(&rows));
         Ok(Some(rows))
     }
 
-    /// Loads what the first step, or the step after a checkpoint, needs.
+    /// Loads the weights of the first step, or of the step after a checkpoint.
     fn models(self, resumed: Option<&Checkpoint>) -> Result<Models, TrainError> {
         Models::load(self.config, self.model_config, resumed, &self.placement())
     }
@@ -176,10 +164,9 @@ impl Run<'_> {
 }
 
 /// The model's configuration, before anything is written for it.
-fn read_model_config(config: &TrainConfig) -> Result<Config, TrainError> {
+pub(crate) fn read_model_config(config: &TrainConfig) -> Result<Config, TrainError> {
     let source = &config.model_name_or_path;
-    let refuse =
-        |origin: &Path, message: String| Err(TrainError::Config { origin: origin.to_owned(), line: None, message });
+    let refuse = |origin: &Path, message: String| Err(TrainError::config(origin, None, message));
     if !source.is_dir() {
         let message = format!(
             "`model_name_or_path` is {}: expected a model directory, got none; a model of the Hugging Face Hub has to \

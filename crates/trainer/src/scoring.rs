@@ -1,4 +1,4 @@
-//! Log-probs of rows: from a model's packed batch to the pairs of an objective.
+//! Log-probs of rows: from a model to an objective's batch.
 
 use smpo_data::{Row, TokenizedCompletion};
 use smpo_losses::{Completion, Pair};
@@ -39,17 +39,17 @@ impl StepRow<'_> {
 /// Log-probs of a row's completions, in nats, `[T]` each.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RowLogps {
-    /// Of the chosen side.
+    /// Log-probs of the chosen side.
     pub chosen: Option<Vec<f64>>,
-    /// Of the rejected side.
+    /// Log-probs of the rejected side.
     pub rejected: Option<Vec<f64>>,
 }
 
-/// Log-probs of rows under a model, without keeping a graph: the reference of DPO and KTO, held-out evaluation. At most
-/// `max_tokens` tokens are in memory at once, or those of the longest row.
+/// Log-probs of rows under a model, without a graph: for the reference of DPO and KTO, and for held-out evaluation. A
+/// forward pass has at most `max_tokens` tokens, or those of the longest row.
 ///
 /// # Errors
-/// When the model refuses a row.
+/// If the model refuses a row.
 pub fn row_logps(decoder: &Decoder, rows: &[Row], max_tokens: usize) -> Result<Vec<RowLogps>, TrainError> {
     let decoder = decoder.frozen();
     let tokens: Vec<usize> = rows.iter().map(Row::packed_tokens).collect();

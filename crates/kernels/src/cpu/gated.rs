@@ -9,6 +9,7 @@ const SQRT_2_OVER_PI: f32 = 0.797_884_6;
 const CUBIC: f32 = 0.044_715;
 
 /// The loops of one activation; all slices have one length.
+#[expect(clippy::type_complexity, reason = "the arguments' names say more than a type alias")]
 #[derive(Clone, Copy)]
 pub(crate) struct Gated {
     forward: fn(gate: &[f32], up: &[f32], out: &mut [f32]),
