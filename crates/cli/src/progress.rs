@@ -44,7 +44,7 @@ impl Progress {
         Progress { bars, columns: usize::from(console::Term::stderr().size().1) }
     }
 
-    /// A line for people, above any bars.
+    /// Prints a line above any bars.
     pub fn say(&self, line: &str) {
         match &self.bars {
             Some(bars) => {

@@ -26,7 +26,7 @@ impl Arm {
     /// Every arm, in the order of the table.
     pub const ALL: [Arm; 4] = [Arm::Base, Arm::Control, Arm::Regular, Arm::Modified];
 
-    /// Its name in files.
+    /// Name in files.
     pub fn id(self) -> &'static str {
         match self {
             Arm::Base => "base",
@@ -36,7 +36,7 @@ impl Arm {
         }
     }
 
-    /// Its name for people.
+    /// Title in tables.
     pub fn title(self) -> &'static str {
         match self {
             Arm::Base => "base (before)",
@@ -133,7 +133,7 @@ fn on_one_thread<T: Send, E: From<DemoError> + Send>(work: impl FnOnce() -> Resu
     rayon::ThreadPoolBuilder::new().num_threads(1).build().map_err(DemoError::from)?.install(work)
 }
 
-/// The recipes with the paths of this demo in them, for people to run and change.
+/// Writes the recipes with the paths of this demo in them, to run and change.
 fn write_recipes(inputs: &Inputs, jobs: &[(Model, TrainConfig)]) -> Result<(), DemoError> {
     for (model, config) in jobs {
         let path = recipe_path(inputs, model.arm);

@@ -141,8 +141,8 @@ fn score(
         return Err(TeacherForcedError::Count { what, first: first(), expected: items.len(), got: scores.len() });
     }
     for (id, scores) in ids.iter().zip(&scores) {
-        let sound = !scores.logps.is_empty() && scores.logps.iter().all(|logp| logp.is_finite());
-        if !(sound && scores.terminator_logp.is_finite()) {
+        let finite = !scores.logps.is_empty() && scores.logps.iter().all(|logp| logp.is_finite());
+        if !(finite && scores.terminator_logp.is_finite()) {
             return Err(TeacherForcedError::NotFinite { what, id: (*id).to_owned(), got: format!("{scores:?}") });
         }
     }

@@ -7,7 +7,7 @@ use smpo_eval::{
     ALL, Engines, EvaluateError, Event, FidelityCheck, FidelityError, Item, Options, Prompt, Report, ScorerError,
     Suite, TeacherForced, TokenScores, evaluate,
 };
-use smpo_inference::{Completion, FinishReason, Sampler, Scripted};
+use smpo_inference::{Completion, EngineInfo, FinishReason, Generator, InferenceError, Request, Sampler, Scripted};
 use smpo_results::{EvaluationDir, Message, Sample, read_jsonl};
 
 const LOG_PROB: f32 = -0.5;
@@ -58,6 +58,20 @@ fn scripted(suite: &Suite) -> Scripted {
         finish: FinishReason::Eos,
     };
     suite.prompts.iter().fold(Scripted::new(), |script, prompt| script.completion(&prompt.id, completion.clone()))
+}
+
+/// Slower than the disk, like every engine: otherwise all is done before a callback can stop it.
+struct Slow(Scripted);
+
+impl Generator for Slow {
+    fn generate(&mut self, request: &Request) -> Result<Completion, InferenceError> {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        self.0.generate(request)
+    }
+
+    fn engine(&self) -> EngineInfo {
+        self.0.engine()
+    }
 }
 
 fn options(dir: &Path) -> Options {
@@ -126,7 +140,7 @@ fn generators_alone_skip_what_needs_a_scorer_and_run_one_by_one_on_demand() {
 #[test]
 fn a_break_stops_and_the_same_call_resumes() {
     let (dir, suite) = (tempfile::tempdir().expect("a directory"), suite(40));
-    let engines = || Engines::new([scripted(&suite)]);
+    let engines = || Engines::new([Slow(scripted(&suite))]);
     let stopped = evaluate(&suite, engines(), &options(dir.path()), &mut |event| match event {
         Event::Sampling(state) if state.done >= 5 => ControlFlow::Break(()),
         _ => ControlFlow::Continue(()),

@@ -224,7 +224,7 @@ fn requirement(require: Require) -> Requirement {
     }
 }
 
-/// The side that a bound demands; otherwise the metric's own direction.
+/// The side of an absolute bound; otherwise the metric's own direction.
 fn direction(require: Require, scale: Scale) -> Direction {
     match require {
         Require::AtLeast(_) => Direction::Higher,

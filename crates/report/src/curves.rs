@@ -18,7 +18,7 @@ use chart::Chart;
 
 const STYLE: &str = include_str!("../templates/curves.css");
 
-/// Colours that there are; runs beyond them begin again, dashed.
+/// Number of colours; further runs reuse them, dashed.
 const COLOURS: usize = 8;
 
 /// A figure of a run at one step.
@@ -42,7 +42,7 @@ pub struct Series {
 /// A training run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Run {
-    /// What it is called.
+    /// Display name.
     pub name: String,
     /// Its figures, in the order of the file.
     pub series: Vec<Series>,
@@ -72,7 +72,7 @@ struct Section {
 /// The page.
 ///
 /// # Errors
-/// When the template fails.
+/// If the template fails.
 pub fn html(runs: &[Run]) -> Result<String, Error> {
     let style = STANDARD.encode(Sha256::digest(STYLE));
     let last = runs.iter().flat_map(|run| &run.series).flat_map(|series| &series.points);

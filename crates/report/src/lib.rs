@@ -11,7 +11,7 @@
 //! | [`explanation::Explanation`]: a loss on stored log-probs | text |
 //!
 //! Completions, prompts, model names and every other string of the input are hostile text. [`inert`] is the one place
-//! that knows what "inert" means in each format.
+//! that escapes them for each format.
 
 pub mod curves;
 pub mod data;

@@ -22,8 +22,8 @@ pub struct GateArgs {
     /// Evaluation directories (`smpo eval --out`) of the candidate, one per training seed
     #[arg(long, value_name = "DIR", num_args = 1.., required = true)]
     candidate: Vec<PathBuf>,
-    /// Gate policy (metrics, margins, error rates): a TOML file, or a shipped policy: default, strict, smoke, demo
-    #[arg(long, value_name = "FILE|NAME", default_value = "default")]
+    /// Gate policy (metrics, margins, error rates): a TOML file or the name of a shipped policy
+    #[arg(long, value_name = "FILE|NAME", default_value = "default", help = policy_help())]
     policy: String,
     /// Write the verdict as JUnit XML
     #[arg(long, value_name = "FILE")]
@@ -46,6 +46,11 @@ pub struct GateArgs {
     /// CPU threads [default: all cores]
     #[arg(long)]
     threads: Option<usize>,
+}
+
+fn policy_help() -> String {
+    let shipped = smpo_gate::policy::shipped_names().join(", ");
+    format!("Gate policy (metrics, margins, error rates): a TOML file, or a shipped policy: {shipped}")
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]

@@ -105,8 +105,6 @@ pub(super) fn write(site: Site) -> Result<Leaderboard, Failure> {
         seed: site.seed,
         worst_per_entry: (240 / runs.len().max(1)).clamp(4, 12),
         completion_bytes: COMPLETION_BYTES,
-        describe: &|id| smpo_metrics::find(id).map(|info| info.description.to_owned()),
-        find_loop: &smpo_metrics::metric::loop_rate::find,
     };
     let boards = boards(runs, &options)?;
     let title = site.title.to_owned();

@@ -22,7 +22,7 @@ pub enum RunError {
         source: std::io::Error,
     },
     /// The directory holds another run.
-    #[error("{}: holds a run with another {field}: expected {expected}, found {found}; choose another directory or start afresh", dir.display())]
+    #[error("{}: holds a run with another {field}: expected {expected}, found {found}; choose another directory, or restart", dir.display())]
     OtherRun {
         /// The directory.
         dir: PathBuf,
@@ -49,7 +49,7 @@ pub enum RunError {
     },
     /// Too many failures in a row.
     #[error(
-        "the engine failed {count} times in a row, the last time with: {last}; what exists is kept, running again goes on from there"
+        "the engine failed {count} times in a row, last error: {last}; finished samples are kept, running again resumes"
     )]
     Failing {
         /// Number of failures.

@@ -131,7 +131,7 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Records the result of a request; breaks when the run cannot go on.
+    /// Records the result of a request; breaks when the run cannot continue.
     fn finish(&mut self, request: &Request, result: Result<Completion, InferenceError>) -> ControlFlow<()> {
         // Requests are made from these prompts.
         let Some(prompt) = self.prompts.get(request.prompt_id.as_str()) else { return ControlFlow::Continue(()) };

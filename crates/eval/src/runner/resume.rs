@@ -25,7 +25,7 @@ pub(super) fn resume(suite: &Suite, dir: &EvaluationDir, manifest: &RunManifest)
             return Err(RunError::OtherRun { dir: dir.path().to_owned(), field, expected, found });
         }
     } else if dir.samples().exists() {
-        let problem = "samples without a run.json that says where they come from; choose another directory".into();
+        let problem = "samples without a run.json; choose another directory".into();
         return Err(RunError::ForeignSample { path: dir.samples(), problem });
     }
     files::write_json(&dir.manifest(), "run manifest", manifest)?;
@@ -45,8 +45,7 @@ fn read_successful(suite: &Suite, path: &Path) -> Result<Vec<Sample>, RunError> 
     let mut by_key: HashMap<(String, u32), Sample> = HashMap::new();
     for sample in files::read_jsonl::<Sample>(path, "sample")? {
         if !known.contains(sample.prompt_id.as_str()) || sample.sample >= suite.samples_per_prompt {
-            let problem =
-                format!("sample {} of prompt {:?} is none that this suite asks for", sample.sample, sample.prompt_id);
+            let problem = format!("sample {} of prompt {:?} is not of this suite", sample.sample, sample.prompt_id);
             return Err(RunError::ForeignSample { path: path.to_owned(), problem });
         }
         if sample.finish_reason != FinishReason::Error {
@@ -59,18 +58,18 @@ fn read_successful(suite: &Suite, path: &Path) -> Result<Vec<Sample>, RunError> 
 }
 
 /// The first difference between two runs that makes their samples incompatible.
-fn differs(asked: &RunManifest, found: &RunManifest) -> Option<(&'static str, String, String)> {
-    if let Some(difference) = asked.incomparable(found) {
+fn differs(wanted: &RunManifest, found: &RunManifest) -> Option<(&'static str, String, String)> {
+    if let Some(difference) = wanted.incomparable(found) {
         return Some(difference);
     }
     let show = |value: &dyn std::fmt::Debug| format!("{value:?}");
     let fields = [
-        ("model.source", show(&asked.model.source), show(&found.model.source)),
-        ("model.weights_sha256", show(&asked.model.weights_sha256), show(&found.model.weights_sha256)),
-        ("seed", show(&asked.seed), show(&found.seed)),
-        ("versions", show(&asked.versions), show(&found.versions)),
+        ("model.source", show(&wanted.model.source), show(&found.model.source)),
+        ("model.weights_sha256", show(&wanted.model.weights_sha256), show(&found.model.weights_sha256)),
+        ("seed", show(&wanted.seed), show(&found.seed)),
+        ("versions", show(&wanted.versions), show(&found.versions)),
     ];
-    fields.into_iter().find(|(_, asked, found)| asked != found)
+    fields.into_iter().find(|(_, wanted, found)| wanted != found)
 }
 
 /// Removes half a line that a crash left at the end; whole lines are never rewritten.

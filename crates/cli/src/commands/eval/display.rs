@@ -1,4 +1,4 @@
-//! Progress of an evaluation for people.
+//! Progress of an evaluation on standard error.
 
 use smpo_eval::Event;
 
@@ -17,7 +17,7 @@ impl<'a> Display<'a> {
         Display { progress, name, stage: None }
     }
 
-    /// A line for people.
+    /// Prints a line.
     pub fn say(&self, line: &str) {
         self.progress.say(&format!("{}: {line}", self.name));
     }

@@ -118,8 +118,8 @@ impl Local<'_> {
     }
 }
 
-/// A server, with the same model's weights as scorer if they are given. Without a fidelity check, concurrent requests
-/// are for those who ask for them (`concurrency`).
+/// A server, with the same model's weights as scorer if they are given. Without a fidelity check, requests are
+/// concurrent only if `concurrency` is set.
 pub fn served(server: &HttpGenerator, weights: Option<&Path>, concurrency: bool) -> Result<Loaded, Failure> {
     let scorer = match weights {
         Some(dir) => Ok(NativeModel::load(dir, None)?),
