@@ -144,6 +144,7 @@ impl Opener<'_> {
     }
 
     fn write_entry(&mut self, path: &Arc<Path>, entry: &Path, visitor: &mut dyn Visitor) -> Result<(Lines, u64), Stop> {
+        std::fs::create_dir_all(self.cache.dir()).map_err(Stop::Write)?;
         let file = WholeFile::create(entry).map_err(|error| Stop::Write(error.source))?;
         let mut out = Hashed { out: BufWriter::new(file), hash: Sha256::new() };
         let (tokenized, whole) = self.tokenize(path, &mut out, visitor)?;
