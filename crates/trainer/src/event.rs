@@ -6,7 +6,7 @@ use smpo_data::{CheckReport, FileProgress, Rows};
 use smpo_devices::OpenDevice;
 
 use crate::alarm::Alarm;
-use crate::judge::StopReason;
+use crate::early_stopping::StopReason;
 use crate::record::StepRecord;
 
 /// An event of a run. Observers change nothing.
