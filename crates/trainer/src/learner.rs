@@ -4,7 +4,7 @@ use candle_core::DType;
 use smpo_data::{Row, TokenizedCompletion};
 use smpo_kernels::{AdamW, Gradients, KernelError, Parameter, StepReport};
 use smpo_losses::{Batch, Completion, Evaluation, Objective, Pair, PairEvaluation, Totals, WinsorState};
-use smpo_model::{Decoder, Element, ScoreOptions};
+use smpo_model::{Decoder, ScoreOptions, WeightDtype};
 
 use crate::error::TrainError;
 use crate::learner_options::LearnerOptions;
@@ -53,7 +53,7 @@ impl Learner {
                 Parameter { name, var, decay }
             })
             .collect();
-        let loss_scale = (decoder.placement().element == Element::F16).then(LossScale::default);
+        let loss_scale = (decoder.placement().dtype == WeightDtype::F16).then(LossScale::default);
         let optimizer = AdamW::new(parameters, options.adamw)?;
         let gradients = optimizer.gradients()?;
         Ok(Learner {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use smpo_data::{Row, Rows};
-use smpo_devices::OpenDevice;
+use smpo_devices::{OpenDevice, on_device};
 use smpo_losses::Objective;
 use smpo_model::{Config, Placement};
 use smpo_tokenizer::ChatTokenizer;
@@ -13,7 +13,6 @@ use crate::checkpoint::{self, Checkpoint, LoopState};
 use crate::config::{DataCheck, TrainConfig};
 use crate::data;
 use crate::early_stopping::Rules;
-use crate::emulation::on_device;
 use crate::error::TrainError;
 use crate::event::{Event, Finish};
 use crate::held_out::HeldOut;
@@ -141,7 +140,7 @@ impl Run<'_> {
     }
 
     fn placement(self) -> Placement {
-        Placement { device: self.device.device().clone(), element: self.config.element(self.device.kind()) }
+        Placement { device: self.device.device().clone(), dtype: self.config.dtype(self.device.kind()) }
     }
 
     /// Log-probs of rows under the reference model, where the objective needs them; `None` when interrupted.

@@ -78,7 +78,7 @@ fn every_data_file_is_read_once_and_then_found_in_the_cache() {
     let mut held_out = None;
     for (name, parsed_files, tokenized_records) in [("cold", 2, 1360), ("warm", 0, 0)] {
         let config = config(&dir.path().join(name), REGULAR).max_steps(1).token_cache(dir.path().join("tokens"));
-        let config = config.eval_dataset([demo("held_out.jsonl")]).build().unwrap();
+        let config = config.eval_files([demo("held_out.jsonl")]).build().unwrap();
         let mut events = Vec::new();
         train(&config, false, &AtomicBool::new(false), &mut |event| match event {
             Event::Reading(file) if file.share == 1.0 => {
