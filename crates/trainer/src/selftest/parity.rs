@@ -3,16 +3,13 @@
 use serde_json::json;
 use smpo_devices::{Choice, OpenDevice, on_device};
 use smpo_losses::{EosTerm, Loss, LossConfig, Objective, Transforms};
-<<<<<<< HEAD:crates/bench/src/parity.rs
-use smpo_model::{Decoder, LoraConfig, Placement};
-use smpo_trainer::{Learner, LearnerOptions, StepRow, TrainConfig, TrainError, on_device};
-=======
 use smpo_model::{Config, Decoder, LoraConfig, Placement};
->>>>>>> main:crates/trainer/src/selftest/parity.rs
 
 use crate::config::TrainConfig;
 use crate::error::TrainError;
-use crate::learner::{Learner, StepRow};
+use crate::learner::Learner;
+use crate::learner_options::LearnerOptions;
+use crate::scoring::StepRow;
 use crate::synthetic;
 
 /// Number of steps compared.
@@ -101,14 +98,9 @@ fn losses(device: &OpenDevice, adapters: bool) -> Result<Vec<f64>, TrainError> {
         .gradient_checkpointing(adapters)
         .build()
         .map_err(TrainError::from)?;
-<<<<<<< HEAD:crates/bench/src/parity.rs
     let options = LearnerOptions::of(&settings, decoder.spec(), None)?;
     let mut learner = Learner::new(decoder, Objective::new(settings.loss.clone())?, options)?;
-    let rows = made::pairs(4, 48, config.spec().vocab_size, |id| id % 97 == 0, 1);
-=======
-    let mut learner = Learner::new(decoder, Objective::new(settings.loss.clone())?, &settings)?;
-    let rows = synthetic::pairs(4, 48, config.spec().vocab_size, 1);
->>>>>>> main:crates/trainer/src/selftest/parity.rs
+    let rows = synthetic::pairs(4, 48, config.spec().vocab_size, |id| id % 97 == 0, 1);
     let rows: Vec<StepRow<'_>> = rows.iter().map(|row| StepRow { row, reference: None }).collect();
     let step = |step| Ok(learner.step(&rows, step, settings.learning_rate)?.evaluation.value);
     (0..STEPS).map(step).collect()
