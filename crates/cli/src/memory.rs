@@ -1,10 +1,6 @@
-//! How much memory the program takes, in words.
+//! Memory of the program as text.
 
-/// Resident memory in words, such as `1.4 GB`; empty where it cannot be told.
+/// Resident memory of the program, such as `1.4 GiB`; empty if it is unknown.
 pub fn resident() -> String {
-    const GIGABYTE: f64 = 1e9;
-    smpo_devices::resident().map_or(String::new(), |bytes| match bytes as f64 {
-        bytes if bytes >= GIGABYTE => format!("{:.1} GB", bytes / GIGABYTE),
-        bytes => format!("{:.0} MB", bytes / 1e6),
-    })
+    smpo_devices::resident().map(smpo_devices::format_bytes).unwrap_or_default()
 }

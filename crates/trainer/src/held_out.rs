@@ -1,43 +1,30 @@
 //! The objective on held-out rows, under the names that transformers gives them: `eval_loss`, `eval_rewards/margins`…
 
+use smpo_data::Row;
 use smpo_losses::{Batch, Completion, Pair};
 
 use crate::error::TrainError;
-use crate::learner::{Learner, StepRow};
+use crate::learner::Learner;
 use crate::record::Figure;
-use crate::row::Row;
-use crate::scoring::{Mismatched, RowLogps, TerminatorFlags, row_logps};
+use crate::scoring::{Mismatched, RowLogps, StepRow, row_logps};
 
 /// Rows that are never trained on.
 pub(crate) struct HeldOut {
-    /// Tokens.
+    /// The rows.
     pub rows: Vec<Row>,
-    /// What the reference model says about each; empty where the objective does not ask.
+    /// Their log-probs under the reference model; empty if the objective needs none.
     pub references: Vec<RowLogps>,
     /// Rows of a micro-batch, over which an objective may take quantiles.
     pub micro_batch: usize,
 }
 
 impl HeldOut {
-    /// Evaluates the model as it is. The margin is the target and not the schedule's, so that evaluations compare.
+    /// Evaluates the current model. Schedules are evaluated at their end, so that evaluations are comparable.
     ///
     /// # Errors
-    /// When the model or the loss refuses a row.
-    pub(crate) fn evaluate(
-        &self,
-        learner: &Learner,
-        is_terminator: &(dyn Fn(u32) -> bool + Sync),
-        step: u64,
-    ) -> Result<Vec<Figure>, TrainError> {
+    /// If the model or the loss refuses a row.
+    pub(crate) fn evaluate(&self, learner: &Learner, step: u64) -> Result<Vec<Figure>, TrainError> {
         let logps = row_logps(learner.decoder(), &self.rows, learner.max_tokens())?;
-        let flags: Vec<TerminatorFlags> =
-            self.rows.iter().map(|row| TerminatorFlags::new(row, is_terminator)).collect();
-        let pairs: Vec<Pair<'_>> = logps
-            .iter()
-            .zip(&flags)
-            .enumerate()
-            .map(|(index, (logps, flags))| flags.pair(logps, self.references.get(index)))
-            .collect();
         let rows: Vec<StepRow<'_>> = self
             .rows
             .iter()
@@ -45,12 +32,13 @@ impl HeldOut {
             .map(|(index, row)| StepRow { row, reference: self.references.get(index) })
             .collect();
         let rows: Vec<&StepRow<'_>> = rows.iter().collect();
-        let mismatched = learner.mismatched(&rows, is_terminator)?;
+        let pairs: Vec<Pair<'_>> = rows.iter().zip(&logps).map(|(row, logps)| row.pair(logps)).collect();
+        let mismatched = learner.mismatched(&rows)?;
         let mismatched: Vec<Completion<'_>> = mismatched.iter().map(Mismatched::completion).collect();
         let sizes: Vec<usize> = self.rows.chunks(self.micro_batch).map(<[Row]>::len).collect();
         let batch =
             Batch { pairs: &pairs, microbatches: &sizes, step, steps: None, mismatched: &mismatched, totals: None };
-        // A window remembers training alone.
+        // The window holds training rows only.
         let mut winsor = learner.winsor().clone();
         let evaluation =
             learner.objective().evaluate(&batch, &mut winsor).map_err(|source| TrainError::Batch { step, source })?;

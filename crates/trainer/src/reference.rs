@@ -1,7 +1,7 @@
-//! Log-probs of all rows under the reference model: computed once, kept in the run directory, gone on with.
+//! Log-probs of all rows under the reference model: computed once, kept in the run directory, resumable.
 //!
-//! `reference/<key>-<n>.safetensors` holds a block of rows. The key is a hash of everything that shaped the values, so a
-//! block of other rows or of another model is never found; a block is written under another name and renamed.
+//! `reference/<key>-<n>.safetensors` holds a block of rows. The key is a hash of everything the values depend on, so
+//! a block of other rows or of another model is never found; a block is written under another name and renamed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,17 +9,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use safetensors::tensor::{Dtype, TensorView};
 use sha2::{Digest, Sha256};
+use smpo_data::{Row, TokenizedCompletion};
 use smpo_model::Decoder;
 
 use crate::config::TrainConfig;
 use crate::error::{TrainError, io};
-use crate::row::Row;
 use crate::scoring::{RowLogps, row_logps};
 
-/// Rows of a block: what an interruption costs at most.
+/// Rows of a block: the most that an interruption loses.
 const BLOCK: usize = 256;
 
-/// Where the values of some rows are kept.
+/// Cached log-probs of some rows.
 pub(crate) struct ReferenceCache {
     dir: PathBuf,
     key: String,
@@ -38,16 +38,18 @@ impl ReferenceCache {
             add(format!("{name} {size} {modified:?}").as_bytes());
         }
         for row in rows {
-            for ids in [Some(&row.prompt), row.chosen.as_ref(), row.rejected.as_ref()] {
-                add(&ids.into_iter().flatten().flat_map(|id| id.to_le_bytes()).collect::<Vec<u8>>());
+            let sides =
+                [&row.chosen, &row.rejected].map(|side| side.as_ref().map_or(&[][..], TokenizedCompletion::ids));
+            for ids in [&row.prompt, sides[0], sides[1]] {
+                add(&ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<u8>>());
             }
         }
         let key = smpo_files::hex(&hash.finalize()[..8]);
         ReferenceCache { dir: dir.to_owned(), key }
     }
 
-    /// The values of all rows; `None` when stopped on the way. `reference` is asked for when a block is missing; `watch`
-    /// is told how many rows are done.
+    /// Log-probs of all rows; `None` if `stop` became true. `reference` loads the model if a block is missing; `watch` is
+    /// called with the number of rows done.
     pub(crate) fn fill(
         &self,
         rows: &[Row],
@@ -72,9 +74,9 @@ impl ReferenceCache {
                 Some(model) => model,
                 None => model.insert(reference()?),
             };
-            let made = row_logps(decoder, block, max_tokens)?;
-            write(&path, &made)?;
-            all.extend(made);
+            let computed = row_logps(decoder, block, max_tokens)?;
+            write(&path, &computed)?;
+            all.extend(computed);
         }
         watch(all.len());
         Ok(Some(all))
@@ -98,7 +100,7 @@ fn sides(row: &RowLogps) -> impl Iterator<Item = &f64> {
     row.chosen.iter().chain(&row.rejected).flatten()
 }
 
-/// One vector: row after row, chosen before rejected. The rows say how it is cut.
+/// One vector: row after row, chosen before rejected, cut by the lengths of the rows.
 fn write(path: &Path, block: &[RowLogps]) -> Result<(), TrainError> {
     let other = |error: safetensors::SafeTensorError| io(path, "write")(std::io::Error::other(error));
     // The model gives float32.
@@ -108,16 +110,16 @@ fn write(path: &Path, block: &[RowLogps]) -> Result<(), TrainError> {
     Ok(smpo_files::write_whole(path, &file)?)
 }
 
-/// A block that is whole; anything else counts as absent.
+/// A complete block; any other file counts as absent.
 fn read(path: &Path, rows: &[Row]) -> Option<Vec<RowLogps>> {
     let bytes = fs::read(path).ok()?;
     let file = safetensors::SafeTensors::deserialize(&bytes).ok()?;
     let view = file.tensor("logps").ok().filter(|view| view.dtype() == Dtype::F32)?;
     let mut values = view.data().chunks_exact(4).map(|b| f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]])));
-    let mut take = |ids: &Option<Vec<u32>>| -> Option<Option<Vec<f64>>> {
-        let Some(ids) = ids else { return Some(None) };
-        let side: Vec<f64> = values.by_ref().take(ids.len()).collect();
-        (side.len() == ids.len()).then_some(Some(side))
+    let mut take = |side: &Option<TokenizedCompletion>| -> Option<Option<Vec<f64>>> {
+        let Some(completion) = side else { return Some(None) };
+        let logps: Vec<f64> = values.by_ref().take(completion.len()).collect();
+        (logps.len() == completion.len()).then_some(Some(logps))
     };
     let mut block = Vec::with_capacity(rows.len());
     for row in rows {
