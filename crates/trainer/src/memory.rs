@@ -245,7 +245,6 @@ mod tests {
     use super::*;
 
     const GIB: u64 = 1 << 30;
-    const GB: u64 = 1_000_000_000;
 
     fn spec() -> DecoderSpec {
         let dir = tempfile::tempdir().unwrap();
@@ -283,9 +282,9 @@ mod tests {
         );
         let text = found(10 * GIB).unwrap().to_string();
         assert!(text.contains("the longest row is pairs.jsonl:7 with 999 tokens; with use_peft = true"), "{text}");
-        let text = found(GB).unwrap().to_string();
+        let text = found(GIB).unwrap().to_string();
         assert!(
-            text.contains("about") && text.contains("lower max_length") && text.contains("1.0 GB are free"),
+            text.contains("about") && text.contains("lower max_length") && text.contains("1.0 GiB are free"),
             "{text}"
         );
     }
