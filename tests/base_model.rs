@@ -4,8 +4,11 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use smpo_chat::Message;
-use smpo_data::ChatTokenizer;
-use smpo_model::{Decoder, GenerateOptions, PackedBatch};
+use smpo_data::TrainingRow;
+use smpo_model::{Decoder, PackedBatch};
+use smpo_native::{NativeOptions, TokenPrompt, complete};
+use smpo_sampling::{Noise, Recorder, Sampler};
+use smpo_tokenizer::ChatTokenizer;
 
 #[derive(Deserialize)]
 struct Golden {
@@ -85,17 +88,20 @@ fn the_decoder_computes_what_pytorch_computes() {
 fn the_decoder_continues_greedily_as_transformers_does() {
     let decoder = Decoder::load(base()).unwrap();
     let cases = cases();
-    let prompts: Vec<&[u32]> = cases.iter().map(|case| case.prompt_ids.as_slice()).collect();
-    let options = GenerateOptions { max_new_tokens: 48, temperature: 0.0, seed: 0, terminators: vec![2] };
-    for (case, ours) in cases.iter().zip(decoder.generate(&prompts, &options).unwrap()) {
-        assert_eq!(ours.ids, case.greedy, "{}", case.prompt);
+    let greedy = |case: &Case| TokenPrompt {
+        ids: case.prompt_ids.clone(),
+        recorder: Recorder::new(Sampler::greedy(), Noise::new(0, "", 0), &[2], 48),
+    };
+    let ours = complete(&decoder.pack().unwrap(), cases.iter().map(greedy), NativeOptions::default()).unwrap();
+    for (case, ours) in cases.iter().zip(ours) {
+        assert_eq!(ours.unwrap().token_ids, case.greedy, "{}", case.prompt);
     }
 }
 
 #[cfg(feature = "mistralrs")]
 #[test]
 fn mistral_rs_continues_greedily_as_the_decoder_does() {
-    use smpo_inference::{Generator, MistralConfig, MistralEngine, Request, Sampler};
+    use smpo_inference::{Generator, MistralConfig, MistralEngine, Request};
 
     let mut engine = MistralEngine::load(base(), &MistralConfig::default()).unwrap();
     for case in cases() {
@@ -124,12 +130,12 @@ fn every_completion_of_the_demo_data_ends_in_exactly_one_terminator() {
     let pairs: Vec<_> = read("preferences.jsonl").into_iter().chain(read("held_out.jsonl")).collect();
     assert_eq!(pairs.len(), 1360);
     for pair in &pairs {
-        let ids = tokenizer.encode_pair(pair).unwrap();
+        let ids = pair.encode(&tokenizer).unwrap();
         check(&ids.chosen, &pair.id);
         check(&ids.rejected, &pair.id);
     }
     let examples = smpo_data::read::<smpo_data::Example>(root().join("datasets/demo/sft.jsonl.gz")).unwrap();
     for row in examples.iter().step_by(20) {
-        check(&tokenizer.encode_example(&row.record).unwrap().completion, &row.record.id);
+        check(&row.record.encode(&tokenizer).unwrap().completion, &row.record.id);
     }
 }

@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use smpo_chat::Message;
-use smpo_inference::{Generator, MistralConfig, MistralEngine, Request, Sampler};
-use smpo_model::{Decoder, GenerateOptions, SaveOptions};
+use smpo_inference::{Generator, MistralConfig, MistralEngine, Request};
+use smpo_model::{Decoder, SaveOptions};
+use smpo_native::{NativeOptions, TokenPrompt, complete};
+use smpo_sampling::{Noise, Recorder, Sampler};
 use tempfile::TempDir;
 
 /// Tokens of the golden models: words `w0` to `w31`, the last of which ends a turn.
@@ -63,9 +65,13 @@ fn compare(case: &str, decoder: &Decoder) {
     add_tokenizer(&dir);
     let mut engine = MistralEngine::load(&dir, &MistralConfig::default()).unwrap_or_else(|e| panic!("{case}: {e}"));
     let prompts = prompts();
-    let ids: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
-    let options = GenerateOptions { max_new_tokens: CAP as usize, temperature: 0.0, seed: 0, terminators: vec![END] };
-    for (prompt, ours) in prompts.iter().zip(decoder.generate(&ids, &options).unwrap()) {
+    let greedy = |ids: &Vec<u32>| TokenPrompt {
+        ids: ids.clone(),
+        recorder: Recorder::new(Sampler::greedy(), Noise::new(0, "", 0), &[END], CAP as usize),
+    };
+    let ours = complete(&decoder.pack().unwrap(), prompts.iter().map(greedy), NativeOptions::default()).unwrap();
+    for (prompt, ours) in prompts.iter().zip(ours) {
+        let ours = ours.unwrap();
         let words: Vec<String> = prompt.iter().map(|id| format!("w{id}")).collect();
         let request = Request {
             prompt_id: words.join(" "),
@@ -77,10 +83,10 @@ fn compare(case: &str, decoder: &Decoder) {
         };
         let theirs = engine.generate(&request).unwrap();
         let (length, token_ids) = (prompt.len(), theirs.token_ids.unwrap());
-        assert_eq!(token_ids, ours.ids, "{case}: prompt of {length}");
+        assert_eq!(token_ids, ours.token_ids, "{case}: prompt of {length}");
         let logps = theirs.logps.unwrap();
         let largest = logps.iter().fold(0f64, |largest, p| largest.max(f64::from(p.abs())));
-        for (theirs, ours) in logps.iter().zip(&ours.log_probs) {
+        for (theirs, ours) in logps.iter().zip(&ours.logps) {
             let difference = f64::from((theirs - ours).abs()) / largest;
             assert!(difference < TOLERANCE, "{case}: prompt of {length}: {theirs} and {ours}");
         }

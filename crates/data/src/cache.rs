@@ -9,10 +9,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use smpo_files::{FileError, WholeFile, hex};
+use smpo_tokenizer::{ChatTokenizer, TokenizerError};
 
 use crate::reader::Row;
 use crate::training_row::{TrainingRow, tokenize};
-use crate::{ChatTokenizer, EncodeError};
 
 /// Changes when the same text and tokenizer would give other ids than an earlier release gave.
 const FORMAT: &str = "smpo tokens 2";
@@ -29,7 +29,7 @@ pub struct TokenCache {
 #[derive(Debug)]
 pub struct Cached<T> {
     /// One result per row, in order.
-    pub rows: Vec<Result<T, EncodeError>>,
+    pub rows: Vec<Result<T, TokenizerError>>,
     /// Whether the rows were read from the cache.
     pub found: bool,
     /// Why the rows that were made could not be kept; they are good all the same.

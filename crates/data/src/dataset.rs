@@ -5,13 +5,14 @@ use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use smpo_tokenizer::{ChatTokenizer, TokenizerError};
 
 use crate::cache::{Cached, TokenCache};
 use crate::mixture::{HoldOut, MixtureError, RowOf, mix, sample, split};
 use crate::read_error::{Location, ReadError};
 use crate::reader::{Row, records, training_rows};
 use crate::training_row::{TrainingRow, tokenize};
-use crate::{ChatTokenizer, EncodeError, Truncated, Truncation};
+use crate::{Truncated, Truncation};
 
 /// The seed of held-out rows, whatever the run's own: runs that differ in their seed are measured on the same rows.
 const HOLD_OUT_SEED: u64 = 42;
@@ -106,7 +107,7 @@ pub enum DatasetError {
         /// Where it begins.
         location: Location,
         /// Why.
-        source: EncodeError,
+        source: TokenizerError,
     },
     /// A completion does not fit at all.
     #[error(

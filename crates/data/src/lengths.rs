@@ -7,8 +7,8 @@ use std::path::Path;
 use rayon::prelude::*;
 use serde::Serialize;
 use smpo_chat::Message;
+use smpo_tokenizer::{ChatTokenizer, PromptCompletions};
 
-use crate::ChatTokenizer;
 use crate::read_error::ReadError;
 use crate::reader::records;
 use crate::record::Record;
@@ -152,7 +152,8 @@ fn measure(record: &Record, tokenizer: Option<&ChatTokenizer>) -> Option<Vec<(Pa
         None => (characters(record.prompt()), sides.iter().map(|(_, side)| characters(side)).collect()),
         Some(tokenizer) => {
             let messages: Vec<&[Message]> = sides.iter().map(|(_, side)| *side).collect();
-            let (prompt, completions) = tokenizer.encode_sides(record.prompt(), &messages).ok()?;
+            let PromptCompletions { prompt_ids: prompt, completion_ids: completions } =
+                tokenizer.encode_completions(record.prompt(), &messages).ok()?;
             (prompt.len(), completions.iter().map(Vec::len).collect())
         }
     };

@@ -2,21 +2,16 @@
 //!
 //! - [`records`], [`read`]: files as people have them, one record at a time, with the line in every error.
 //! - [`Dataset`]: the rows of a run: several files by ratio, rows held out, bad rows refused or dropped, as tokens.
-//! - [`ChatTokenizer`]: a model's tokenizer, chat template and terminators in one, so that a completion is
-//!   render(prompt + completion) − render(prompt) and ends in exactly one terminator.
+//! - [`TrainingRow`]: a record as token ids, by the model's `smpo_tokenizer::ChatTokenizer`.
 //! - [`Truncation`]: what gives way when a row is too long: the prompt first, the terminator never.
 //! - [`check`]: the preflight linter; [`lengths`]: histograms; [`convert`]: canonical JSON lines.
 //! - [`TokenCache`]: tokenised rows kept under the hash of everything that shaped them.
 //! - [`order`], [`split`], [`mix`], [`sample`]: which rows are seen when: fixed by the seed, and by nothing else.
 
-mod byte_level;
 mod cache;
-mod chat_tokenizer;
 mod check;
 mod convert;
 mod dataset;
-mod encode_error;
-mod encoded;
 mod lengths;
 mod lines;
 mod mixture;
@@ -28,14 +23,11 @@ mod record;
 mod shape;
 mod training_row;
 mod truncation;
-mod turn_split;
 
 pub use cache::{Cached, TokenCache};
-pub use chat_tokenizer::{ChatTokenizer, PromptCompletion};
 pub use check::{CheckReport, Finding, Rule, Sample, Severity, check};
 pub use convert::{ConvertError, Converted, convert};
 pub use dataset::{BadRows, Dataset, DatasetError, OnBadRows, Rows, Tokens, TruncatedRows};
-pub use encode_error::EncodeError;
 pub use lengths::{Bin, LengthReport, Lengths, lengths};
 pub use mixture::{HoldOut, MixtureError, RowOf, Split, mix, sample, split};
 pub use order::{order, order_by_length};

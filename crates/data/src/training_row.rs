@@ -5,12 +5,13 @@ use std::ops::ControlFlow;
 use rayon::prelude::*;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use smpo_tokenizer::{ChatTokenizer, TokenizerError};
 
 use crate::reader::Row;
 use crate::record::{
     Example, PreferencePair, Record, TokenizedExample, TokenizedPair, TokenizedUnpaired, UnpairedExample, content_hash,
 };
-use crate::{ChatTokenizer, EncodeError, Truncated, Truncation};
+use crate::{Truncated, Truncation};
 
 /// Rows that are tokenised between two calls of the progress callback.
 const CHUNK: usize = 1024;
@@ -39,7 +40,7 @@ pub trait TrainingRow: Sync + Send + Sized {
     ///
     /// # Errors
     /// When the roles cannot be split, or the template or the tokenizer fails.
-    fn encode(&self, tokenizer: &ChatTokenizer) -> Result<Self::Tokens, EncodeError>;
+    fn encode(&self, tokenizer: &ChatTokenizer) -> Result<Self::Tokens, TokenizerError>;
 
     /// Cuts the tokens to length.
     fn truncate(tokens: &mut Self::Tokens, truncation: &Truncation) -> Truncated;
@@ -65,8 +66,11 @@ impl TrainingRow for PreferencePair {
         content_hash(None, &[&self.prompt, &self.chosen, &self.rejected])
     }
 
-    fn encode(&self, tokenizer: &ChatTokenizer) -> Result<TokenizedPair, EncodeError> {
-        tokenizer.encode_pair(self)
+    fn encode(&self, tokenizer: &ChatTokenizer) -> Result<TokenizedPair, TokenizerError> {
+        let mut ids = tokenizer.encode_completions(&self.prompt, &[&self.chosen, &self.rejected])?;
+        let rejected = ids.completion_ids.swap_remove(1);
+        let chosen = ids.completion_ids.swap_remove(0);
+        Ok(TokenizedPair { id: self.id.clone(), prompt: ids.prompt_ids, chosen, rejected })
     }
 
     fn truncate(tokens: &mut TokenizedPair, truncation: &Truncation) -> Truncated {
@@ -99,8 +103,9 @@ impl TrainingRow for Example {
         content_hash(None, &[&self.prompt, &self.completion])
     }
 
-    fn encode(&self, tokenizer: &ChatTokenizer) -> Result<TokenizedExample, EncodeError> {
-        tokenizer.encode_example(self)
+    fn encode(&self, tokenizer: &ChatTokenizer) -> Result<TokenizedExample, TokenizerError> {
+        let ids = tokenizer.encode_completion(&self.prompt, &self.completion)?;
+        Ok(TokenizedExample { id: self.id.clone(), prompt: ids.prompt_ids, completion: ids.completion_ids })
     }
 
     fn truncate(tokens: &mut TokenizedExample, truncation: &Truncation) -> Truncated {
@@ -138,8 +143,14 @@ impl TrainingRow for UnpairedExample {
         content_hash(Some(self.label), &[&self.prompt, &self.completion])
     }
 
-    fn encode(&self, tokenizer: &ChatTokenizer) -> Result<TokenizedUnpaired, EncodeError> {
-        tokenizer.encode_unpaired(self)
+    fn encode(&self, tokenizer: &ChatTokenizer) -> Result<TokenizedUnpaired, TokenizerError> {
+        let ids = tokenizer.encode_completion(&self.prompt, &self.completion)?;
+        Ok(TokenizedUnpaired {
+            id: self.id.clone(),
+            prompt: ids.prompt_ids,
+            completion: ids.completion_ids,
+            label: self.label,
+        })
     }
 
     fn truncate(tokens: &mut TokenizedUnpaired, truncation: &Truncation) -> Truncated {
@@ -153,7 +164,7 @@ pub fn tokenize<T: TrainingRow>(
     tokenizer: &ChatTokenizer,
     rows: &[Row<T>],
     done: &mut dyn FnMut(u64) -> ControlFlow<()>,
-) -> Option<Vec<Result<T::Tokens, EncodeError>>> {
+) -> Option<Vec<Result<T::Tokens, TokenizerError>>> {
     let mut tokens = Vec::with_capacity(rows.len());
     for chunk in rows.chunks(CHUNK) {
         tokens.par_extend(chunk.par_iter().map(|row| row.record.encode(tokenizer)));

@@ -5,10 +5,11 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use smpo_chat::{ChatTemplate, Message};
-use smpo_data::{Cached, ChatTokenizer, Location, PreferencePair, Row, TokenCache, TokenizedPair};
+use smpo_data::{Cached, Location, PreferencePair, Row, TokenCache, TokenizedPair};
+use smpo_tokenizer::ChatTokenizer;
 
 fn golden(model: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(model)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tokenizer/tests/golden").join(model)
 }
 
 fn tokenizer(model: &str) -> ChatTokenizer {

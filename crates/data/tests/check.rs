@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 
 use smpo_chat::ChatTemplate;
 use smpo_data::{
-    ChatTokenizer, CheckReport, Rule, Severity, Truncation, check, convert, count_rows, lengths, read_pairs, records,
+    CheckReport, Rule, Severity, TrainingRow, Truncation, check, convert, count_rows, lengths, read_pairs, records,
 };
+use smpo_tokenizer::ChatTokenizer;
 use tempfile::NamedTempFile;
 
 fn golden(model: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(model)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tokenizer/tests/golden").join(model)
 }
 
 fn file(text: &str) -> NamedTempFile {
@@ -181,7 +182,7 @@ fn lengths_are_measured_in_tokens_or_characters() {
     assert_eq!(tokens.parts[1].count, 2);
     assert_eq!(tokens.parts[3].max, {
         let pairs = [&pairs[0].record, &pairs[1].record].map(|record| match record {
-            smpo_data::Record::Pair(pair) => tokenizer.encode_pair(pair).unwrap(),
+            smpo_data::Record::Pair(pair) => pair.encode(&tokenizer).unwrap(),
             other => panic!("{other:?}"),
         });
         pairs.iter().map(|pair| pair.prompt.len() + pair.chosen.len().max(pair.rejected.len())).max().unwrap()

@@ -5,12 +5,13 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use smpo_data::{
-    ChatTokenizer, Dataset, Example, HoldOut, OnBadRows, PreferencePair, Row, Rows, TokenCache, Truncation,
-    UnpairedExample,
+    Dataset, Example, HoldOut, OnBadRows, PreferencePair, Row, Rows, TokenCache, Truncation, UnpairedExample,
 };
+use smpo_tokenizer::ChatTokenizer;
 
 fn model() -> ChatTokenizer {
-    ChatTokenizer::from_model_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/chatml")).unwrap()
+    ChatTokenizer::from_model_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../tokenizer/tests/golden/chatml"))
+        .unwrap()
 }
 
 fn pairs(dir: &Path, name: &str, rows: usize) -> PathBuf {
@@ -100,7 +101,7 @@ fn rows_that_the_template_refuses_keep_their_place() {
     let source = "{{ raise_exception('no twos') if messages[0].content == 'question 2' }}\
                   {% for m in messages %}{{ m.content }};{% endfor %}";
     let template = smpo_chat::ChatTemplate::from_source(source, "t.jinja").unwrap();
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/chatml");
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tokenizer/tests/golden/chatml");
     let model = ChatTokenizer::with_template(golden, template).unwrap();
     let strict = Dataset::all(vec![file]);
     let go_on = &mut |_, _| ControlFlow::Continue(());

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use proptest::prelude::*;
-use smpo_chat::{ChatTemplate, Message};
-use smpo_data::{ChatTokenizer, EncodeError, Example, Record, UnpairedExample, read, read_pairs, records};
+use smpo_chat::Message;
+use smpo_data::{Example, Record, TrainingRow, UnpairedExample, read, read_pairs, records};
+use smpo_tokenizer::ChatTokenizer;
 use tempfile::NamedTempFile;
 
 fn file(bytes: &[u8]) -> NamedTempFile {
@@ -267,7 +268,7 @@ fn a_row_of_many_megabytes_is_read_and_tokenised() {
     assert!(pairs[0].chosen[0].content.len() > 12_000_000);
     let mut short = pairs[0].clone();
     short.chosen[0].content.truncate(400_000);
-    let ids = chatml().encode_pair(&short).unwrap();
+    let ids = short.encode(&chatml()).unwrap();
     assert!(ids.chosen.len() > 50_000);
 }
 
@@ -275,64 +276,8 @@ fn a_row_of_many_megabytes_is_read_and_tokenised() {
 fn nul_and_control_characters_are_text() {
     let file = file(br#"{"prompt": "a\u0000b", "chosen": "\u0000\u001f\u200b", "rejected": "\ud83d\ude42"}"#);
     let pairs = read_pairs(file.path()).unwrap();
-    let ids = chatml().encode_pair(&pairs[0]).unwrap();
+    let ids = pairs[0].encode(&chatml()).unwrap();
     assert_eq!(chatml().decode(&ids.chosen).unwrap(), "\0\u{1f}\u{200b}<|im_end|>");
-}
-
-#[test]
-fn a_template_that_raises_or_loops_is_an_error() {
-    let pair = &read_pairs(file(PAIR.as_bytes()).path()).unwrap()[0];
-    for (source, expected) in [
-        ("{{ raise_exception('only poems') }}", "refuses this conversation: only poems"),
-        ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", "did not end within"),
-        ("{% for a in range(99999) %}{{ 'x' * 100000 }}{% endfor %}", "did not end within"),
-        ("{% macro f() %}{{ f() }}{{ f() }}{% endmacro %}{{ f() }}", "the chat template"),
-        ("{{ messages[0].nothing.at_all }}", "the chat template failed"),
-        ("{{ strftime_now('%Q') }}", "cannot use the format"),
-    ] {
-        let template = ChatTemplate::from_source(source, "bad.jinja").unwrap();
-        let tokenizer = ChatTokenizer::with_template(golden("chatml"), template).unwrap();
-        let error = tokenizer.encode_pair(pair).unwrap_err().to_string();
-        assert!(error.starts_with("bad.jinja: ") && error.contains(expected), "{error}");
-    }
-    let parts = "{% for m in messages %}{% for part in m.content if part.type == 'text' %}{{ part.text }}{% endfor %}{% endfor %}";
-    let template = ChatTemplate::from_source(parts, "parts.jinja").unwrap();
-    let error = ChatTokenizer::with_template(golden("chatml"), template).unwrap_err().to_string();
-    assert!(error.starts_with("parts.jinja: the chat template leaves out what plain text messages say"), "{error}");
-    let error = ChatTemplate::from_source("{% if %}", "bad.jinja").unwrap_err().to_string();
-    assert!(error.contains("does not parse"), "{error}");
-}
-
-#[test]
-fn a_template_that_rewrites_the_prompt_is_refused() {
-    let template = ChatTemplate::from_source(
-        "{% if messages | length > 1 %}{{ messages[-1].content }}{% else %}ask: {{ messages[0].content }}{% endif %}",
-        "backwards.jinja",
-    )
-    .unwrap();
-    let tokenizer = ChatTokenizer::with_template(golden("chatml"), template).unwrap();
-    let pair = &read_pairs(file(PAIR.as_bytes()).path()).unwrap()[0];
-    assert!(matches!(tokenizer.encode_pair(pair), Err(EncodeError::PromptChanges { .. })));
-}
-
-#[test]
-fn a_model_directory_without_what_is_needed_says_so() {
-    let load = |dir: &Path| ChatTokenizer::from_model_dir(dir).unwrap_err().to_string();
-    assert!(load(Path::new("/nowhere")).contains("expected a model directory"));
-    let dir = tempfile::tempdir().unwrap();
-    assert!(load(dir.path()).contains("no chat template"));
-    std::fs::write(dir.path().join("chat_template.jinja"), "{{ messages[-1].content }}").unwrap();
-    assert!(load(dir.path()).contains("cannot load the tokenizer"));
-    std::fs::copy(golden("chatml").join("tokenizer.json"), dir.path().join("tokenizer.json")).unwrap();
-    assert!(load(dir.path()).contains("no terminator"));
-    std::fs::write(dir.path().join("config.json"), r#"{"eos_token_id": "2"}"#).unwrap();
-    assert!(load(dir.path()).contains("expected `eos_token_id` as a token id or a list of token ids"));
-    std::fs::write(dir.path().join("config.json"), "[").unwrap();
-    assert!(load(dir.path()).contains("expected a JSON object"));
-    std::fs::write(dir.path().join("config.json"), r#"{"eos_token_id": 2}"#).unwrap();
-    assert!(ChatTokenizer::from_model_dir(dir.path()).is_ok());
-    std::fs::write(dir.path().join("tokenizer_config.json"), b"\xff").unwrap();
-    assert!(load(dir.path()).contains("expected UTF-8 text"));
 }
 
 proptest! {
@@ -358,7 +303,7 @@ proptest! {
 }
 
 fn golden(model: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(model)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tokenizer/tests/golden").join(model)
 }
 
 fn chatml() -> ChatTokenizer {

@@ -5,13 +5,14 @@ use std::sync::LazyLock;
 
 use proptest::prelude::*;
 use smpo_chat::Message;
-use smpo_data::{ChatTokenizer, PreferencePair, PromptKeep, TokenizedPair, Truncation, order};
+use smpo_data::{PreferencePair, PromptKeep, TokenizedPair, TrainingRow, Truncation, order};
+use smpo_tokenizer::ChatTokenizer;
 
 static MODELS: LazyLock<Vec<ChatTokenizer>> = LazyLock::new(|| {
     ["chatml", "llama", "phi", "plain", "think"]
         .iter()
         .map(|name| {
-            let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+            let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tokenizer/tests/golden").join(name);
             ChatTokenizer::from_model_dir(dir).unwrap()
         })
         .collect()
@@ -73,7 +74,7 @@ proptest! {
     #[test]
     fn completions_end_in_one_terminator_and_join_to_the_whole(pair in pair()) {
         for model in MODELS.iter() {
-            let ids = model.encode_pair(&pair).unwrap();
+            let ids = pair.encode(model).unwrap();
             for (messages, side) in [(&pair.chosen, &ids.chosen), (&pair.rejected, &ids.rejected)] {
                 prop_assert!(ends_once(model, side), "{side:?}");
                 if !spells_a_special_token(&pair) {
@@ -90,7 +91,7 @@ proptest! {
     #[test]
     fn a_pair_splits_no_later_than_either_side_alone(pair in pair()) {
         for model in MODELS.iter() {
-            let ids = model.encode_pair(&pair).unwrap();
+            let ids = pair.encode(model).unwrap();
             for (messages, side) in [(&pair.chosen, &ids.chosen), (&pair.rejected, &ids.rejected)] {
                 let alone = model.encode_completion(&pair.prompt, messages).unwrap();
                 prop_assert!(ids.prompt.len() <= alone.prompt_ids.len());
@@ -110,7 +111,7 @@ proptest! {
         keep_start in any::<bool>(),
     ) {
         for model in MODELS.iter() {
-            let whole = model.encode_pair(&pair).unwrap();
+            let whole = pair.encode(model).unwrap();
             let keep = if keep_start { PromptKeep::KeepStart } else { PromptKeep::KeepEnd };
             let bounds = Truncation { max_length, max_prompt_length, keep, bos: model.bos() };
             let mut cut = whole.clone();

@@ -7,7 +7,8 @@
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use smpo_data::{ChatTokenizer, PreferencePair, read, tokenize};
+use smpo_data::{PreferencePair, read, tokenize};
+use smpo_tokenizer::ChatTokenizer;
 
 #[test]
 #[ignore = "needs SMPO_MODEL_DIR and SMPO_PREFERENCE_FILES"]

@@ -15,9 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use smpo_files::DirLock;
-use smpo_inference::{
-    Completion, EngineInfo, FinishReason as Finish, Generator, InferenceError, Request, generate_each,
-};
+use smpo_inference::{Completion, EngineInfo, Generator, InferenceError, Request, generate_each};
 use smpo_results::{EvaluationDir, FinishReason, Measurement, RunManifest, SCHEMA_VERSION, Sample, files};
 
 use crate::measure::{Measured, measure};
@@ -293,12 +291,6 @@ fn sort(suite: &Suite, samples: &mut [Sample]) {
 }
 
 fn finished(prompt: &Prompt, request: &Request, completion: Option<&Completion>, error: Option<String>) -> Sample {
-    let finish_reason = match completion.map(|completion| completion.finish) {
-        Some(Finish::Eos) => FinishReason::Eos,
-        Some(Finish::Length) => FinishReason::Length,
-        Some(Finish::Unknown) => FinishReason::Unknown,
-        None => FinishReason::Error,
-    };
     Sample {
         schema: SCHEMA_VERSION,
         prompt_id: prompt.id.clone(),
@@ -312,7 +304,7 @@ fn finished(prompt: &Prompt, request: &Request, completion: Option<&Completion>,
         token_ids: completion.and_then(|completion| completion.token_ids.clone()),
         logps: completion.and_then(|completion| completion.logps.clone()),
         terminator_logps: completion.and_then(|completion| completion.terminator_logps.clone()),
-        finish_reason,
+        finish_reason: completion.map_or(FinishReason::Error, |completion| completion.finish),
         tokens: completion.and_then(|completion| completion.tokens),
         cap: Some(completion.map_or(request.max_tokens, |completion| completion.cap)),
         error,

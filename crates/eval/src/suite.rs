@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use smpo_files::{line_at, sha256, sha256_file};
 use smpo_inference::Sampler;
-use smpo_results::{SamplerInfo, SuiteInfo};
+use smpo_results::SuiteInfo;
 
 use crate::input_error::InputError;
 use crate::measure::ALL;
@@ -136,7 +136,6 @@ impl Suite {
     /// # Errors
     /// Field, range and value.
     pub fn check(&self) -> Result<(), String> {
-        let Sampler { temperature, top_k, top_p, min_p } = self.sampler;
         let problem = |field: &str, expected: &str, got: &dyn std::fmt::Display| {
             Err(format!("{field}: expected {expected}, got {got}"))
         };
@@ -146,19 +145,7 @@ impl Suite {
         if self.samples_per_prompt == 0 {
             return problem("samples_per_prompt", "at least 1", &self.samples_per_prompt);
         }
-        if !(temperature.is_finite() && temperature >= 0.0) {
-            return problem("sampler.temperature", "a finite number of at least 0", &temperature);
-        }
-        if top_k == Some(0) {
-            return problem("sampler.top_k", "at least 1, or absent", &0);
-        }
-        if let Some(p) = top_p.filter(|p| !(*p > 0.0 && *p <= 1.0)) {
-            return problem("sampler.top_p", "above 0 and at most 1", &p);
-        }
-        if let Some(p) = min_p.filter(|p| !(0.0..=1.0).contains(p)) {
-            return problem("sampler.min_p", "from 0 to 1", &p);
-        }
-        Ok(())
+        self.sampler.check().map_err(|error| error.to_string())
     }
 
     /// Name, size and hashes for the manifest.
@@ -173,12 +160,6 @@ impl Suite {
             prompts: self.prompts.len(),
             pairs_sha256,
         })
-    }
-
-    /// The sampler for the manifest.
-    pub fn sampler_info(&self) -> SamplerInfo {
-        let Sampler { temperature, top_k, top_p, min_p } = self.sampler;
-        SamplerInfo { temperature, top_k, top_p, min_p }
     }
 }
 

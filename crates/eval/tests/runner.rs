@@ -60,7 +60,7 @@ fn manifest(suite: &Suite) -> RunManifest {
             training_seed: None,
         },
         suite: suite.info().expect("no pairs"),
-        sampler: Some(suite.sampler_info()),
+        sampler: Some(suite.sampler),
         cap: Some(suite.cap),
         samples_per_prompt: suite.samples_per_prompt,
         terminators: None,

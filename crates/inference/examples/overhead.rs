@@ -1,9 +1,9 @@
-//! What the harness costs over mistral.rs itself: the same prompts, one after another, through mistral.rs' own API and
+//! Overhead of the harness over mistral.rs itself: the same prompts, one after another, through mistral.rs' own API and
 //! through [`MistralEngine`], with one thread each.
 //!
 //! `cargo run --release -p smpo-inference --features mistralrs --example overhead -- MODEL [REQUESTS [CAP]]`
 //!
-//! mistral.rs' own engine thread hands every operation to rayon's global pool, which costs a small model more than all
+//! mistral.rs' own engine thread queues every operation in rayon's global pool, which costs a small model more than all
 //! the rest (`src/mistral/threads.rs`). So it is measured twice: as it is, and with its engine's thread made the one
 //! worker of a pool, as the harness does. The overhead is against the latter.
 use std::cell::RefCell;

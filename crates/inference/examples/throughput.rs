@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             seed: 0,
         })
         .collect();
-    let prompt = engines[0].encode_prompt(&requests[0])?.len();
+    let prompt = engines[0].tokenizer().encode_prompt(&requests[0].messages)?.len();
     let (start, mut tokens) = (Instant::now(), 0);
     let mut failure = None;
     generate_each(&mut engines, &requests, |_, completion| match completion {

@@ -1,4 +1,4 @@
-//! What can go wrong between a request and its completion.
+//! Errors of loading a model and of completing a request.
 
 use std::path::PathBuf;
 
@@ -11,24 +11,24 @@ pub enum InferenceError {
     MissingFile {
         /// The file that was looked for.
         path: PathBuf,
-        /// What it would hold.
+        /// Content of the file.
         what: &'static str,
-        /// What to do.
+        /// Remedy.
         remedy: String,
     },
-    /// A file of the model says something that cannot be used.
+    /// A file of the model is malformed or unsupported.
     #[error("{}: {problem}; {remedy}", path.display())]
     InvalidFile {
         /// The file.
         path: PathBuf,
-        /// What is wrong: expected and got.
+        /// Problem: expected and got.
         problem: String,
-        /// What to do.
+        /// Remedy.
         remedy: String,
     },
-    /// The chat template, or what the files say about terminators, cannot be used.
+    /// Tokenizer, chat template or terminators cannot be used.
     #[error(transparent)]
-    Chat(#[from] Box<smpo_chat::ChatError>),
+    Tokenizer(#[from] Box<smpo_tokenizer::TokenizerError>),
     /// The engine refused the model.
     #[error("{}: {engine} could not load it: {message}", path.display())]
     Load {
@@ -36,27 +36,23 @@ pub enum InferenceError {
         path: PathBuf,
         /// The engine.
         engine: &'static str,
-        /// What it said.
+        /// Its message.
         message: String,
     },
-    /// A request that no engine should be asked.
-    #[error("prompt {prompt_id:?}: {field} must be {expected}, got {got}")]
+    /// A field of [`crate::Request`] is out of range.
+    #[error("prompt {prompt_id:?}: {problem}")]
     InvalidRequest {
         /// The prompt.
         prompt_id: String,
-        /// The field of [`crate::Request`].
-        field: &'static str,
-        /// What is allowed.
-        expected: &'static str,
-        /// What it was.
-        got: String,
+        /// Field, range and value.
+        problem: smpo_sampling::OutOfRange,
     },
     /// The chat template or the tokenizer failed on this conversation.
     #[error("prompt {prompt_id:?}: could not be turned into tokens: {message}")]
     Prompt {
         /// The prompt.
         prompt_id: String,
-        /// What happened.
+        /// Message of the template or the tokenizer.
         message: String,
     },
     /// The prompt leaves no room below the model's position limit.
@@ -72,27 +68,9 @@ pub enum InferenceError {
         /// The model's `max_position_embeddings`.
         limit: usize,
     },
-    /// The model's forward pass gave something that is no distribution.
-    #[error(
-        "step {step}: the logit of token {token} is {value}, expected a finite number or -inf; \
-         the weights or the arithmetic (dtype) are broken"
-    )]
-    BrokenLogits {
-        /// Generated tokens before this one.
-        step: usize,
-        /// The first token concerned.
-        token: usize,
-        /// Its logit.
-        value: f32,
-    },
-    /// Every token has probability 0.
-    #[error("step {step}: all {vocabulary} logits are -inf; the weights or the arithmetic (dtype) are broken")]
-    NoToken {
-        /// Generated tokens before this one.
-        step: usize,
-        /// `V`.
-        vocabulary: usize,
-    },
+    /// The model's forward pass gave logits that are no distribution.
+    #[error(transparent)]
+    Logits(#[from] smpo_sampling::LogitsError),
     /// The engine failed on this request; the next may succeed.
     #[error("prompt {prompt_id:?}, sample {sample}: {engine}: {message}")]
     Engine {
@@ -102,10 +80,10 @@ pub enum InferenceError {
         sample: u32,
         /// The engine.
         engine: String,
-        /// What it said.
+        /// Its message.
         message: String,
     },
-    /// A server's address or the way to ask it is out of range.
+    /// A server's address or configuration is out of range.
     #[error("server{}: {message}", if url.is_empty() { String::new() } else { format!(" {url}") })]
     Server {
         /// The server, where it is known.
@@ -113,7 +91,7 @@ pub enum InferenceError {
         /// The field, expected and got.
         message: String,
     },
-    /// A server did not answer, or not with a completion.
+    /// A server returned no completion.
     #[error(
         "prompt {prompt_id:?}, sample {sample}: {url}{}: {message} (attempt {attempts})",
         status.map(|status| format!(" answered {status}")).unwrap_or_default()
@@ -125,11 +103,11 @@ pub enum InferenceError {
         sample: u32,
         /// The server, without credentials.
         url: String,
-        /// The last status, where there was an answer.
+        /// HTTP status of the last answer, if there was one.
         status: Option<u16>,
-        /// How often it was asked.
+        /// Number of attempts.
         attempts: u32,
-        /// What it said, or what failed.
+        /// Message of the server, or of the connection.
         message: String,
     },
     /// The scripted generator has nothing for this prompt.
@@ -152,20 +130,20 @@ pub enum InferenceError {
         /// Log-probs that came back.
         got: usize,
     },
-    /// The caller's own forward pass failed.
+    /// The reference forward pass failed.
     #[error("prompt {prompt_id:?}, sample {sample}: could not be re-scored: {message}")]
     Rescore {
         /// The prompt.
         prompt_id: String,
         /// The sample.
         sample: u32,
-        /// What it said.
+        /// Its message.
         message: String,
     },
     /// No completion carries token ids with log-probs.
     #[error("nothing to check: none of {completions} completions carries token ids with log-probs")]
     NothingToRescore {
-        /// How many were given.
+        /// Number of completions given.
         completions: usize,
     },
 }

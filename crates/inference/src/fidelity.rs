@@ -1,8 +1,8 @@
-//! Holding an engine against another forward pass before its numbers are believed.
+//! Comparison of an engine's log-probs with those of a reference forward pass, before anything is measured with it.
 //!
 //! An engine that breaks under load (contaminated key–value caches, a wrong rotary table, a head that is not the
 //! model's) produces exactly the symptom that is measured here: loops and no terminator. Re-scoring a few of its
-//! completions, token by token, with an independent forward pass tells the two apart: log-probs of one model agree to
+//! completions, token by token, with an independent forward pass distinguishes the two: log-probs of one model agree to
 //! rounding, log-probs of another do not.
 
 use smpo_chat::Message;
@@ -20,9 +20,9 @@ pub struct Disagreement {
     pub step: usize,
     /// The token id.
     pub token: u32,
-    /// The engine's log p, in nats.
+    /// The engine's log-prob, in nats.
     pub engine: f32,
-    /// The reference's log p, in nats.
+    /// The reference's log-prob, in nats.
     pub reference: f32,
 }
 
@@ -37,18 +37,18 @@ pub struct Fidelity {
     pub mean_abs_nats: f64,
     /// Largest absolute disagreement, in nats; infinite where one side is not finite and the other differs.
     pub max_abs_nats: f64,
-    /// Where it is; absent when not one token differs.
+    /// The token with that disagreement; absent when no token differs.
     pub worst: Option<Disagreement>,
 }
 
 impl Fidelity {
-    /// Whether every token agrees to within `tolerance` nats.
+    /// True if every token agrees to within `tolerance` nats.
     pub fn within(&self, tolerance: f64) -> bool {
         self.max_abs_nats <= tolerance
     }
 }
 
-/// How far two correct implementations may differ, in nats, by the engine's arithmetic. In float32 mistral.rs and
+/// Tolerance in nats between two correct implementations, by the engine's dtype. In float32 mistral.rs and
 /// transformers agree to about 2e-6; a contaminated cache shows 0.1 and more.
 pub fn default_tolerance(dtype: Option<&str>) -> f64 {
     match dtype {
@@ -58,9 +58,9 @@ pub fn default_tolerance(dtype: Option<&str>) -> f64 {
 }
 
 /// Compares recorded log-probs with those of `rescore`, which gets a conversation and the token ids of its
-/// completion (terminator included) and returns the teacher-forced log p of each, in nats. It renders and tokenises
-/// the conversation itself, so a prompt that the engine reads differently shows as well. Completions without token
-/// ids or log-probs are passed over.
+/// completion (terminator included) and returns the teacher-forced log-prob of each, in nats. It renders and
+/// tokenises the conversation itself, so a prompt that the engine encodes differently shows as well. Completions without token
+/// ids or log-probs are skipped.
 ///
 /// # Errors
 /// [`InferenceError::NothingToRescore`], [`InferenceError::Rescore`], [`InferenceError::RescoredLength`]. A

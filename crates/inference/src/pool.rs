@@ -1,4 +1,4 @@
-//! Many generators, one list of requests.
+//! Several generators on one list of requests.
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,11 +7,11 @@ use std::thread;
 
 use crate::{Completion, Generator, InferenceError, Request};
 
-/// Completes every request, each generator on its own thread, and hands over results as they finish with the
-/// request's index. `deliver` runs on the calling thread; when it breaks, no further request is started, those in
+/// Completes every request, each generator on its own thread. `deliver` is called with the request's index and its
+/// result as they finish, on the calling thread; when it breaks, no further request is started, those in
 /// flight are still delivered, and the call returns.
 ///
-/// Requests start in order and finish in any; what they draw depends on neither ([`crate::Noise`]).
+/// Requests start in order and finish in any; what they draw depends on neither (`smpo_sampling::Noise`).
 pub fn generate_each<G: Generator>(
     generators: &mut [G],
     requests: &[Request],

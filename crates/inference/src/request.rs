@@ -1,21 +1,22 @@
-//! What a generator is asked.
+//! One completion to be sampled.
 
 use serde::{Deserialize, Serialize};
 use smpo_chat::Message;
+use smpo_sampling::{OutOfRange, Sampler};
 
-use crate::{InferenceError, Sampler};
+use crate::InferenceError;
 
 /// One completion to be sampled. `(seed, prompt_id, sample)` determines the random numbers, so a request can be
-/// repeated, in any order and on any instance, and two models asked the same share them.
+/// repeated, in any order and on any instance, and two models share them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Request {
-    /// Which prompt of the suite.
+    /// Id of the prompt in its suite.
     pub prompt_id: String,
-    /// Which of the samples of this prompt, from 0.
+    /// Number of the sample of this prompt, from 0.
     pub sample: u32,
     /// The conversation so far; the model's own template renders it.
     pub messages: Vec<Message>,
-    /// How tokens are drawn.
+    /// Sampler parameters.
     pub sampler: Sampler,
     /// Cap on generated tokens, terminator included.
     pub max_tokens: u32,
@@ -24,24 +25,19 @@ pub struct Request {
 }
 
 impl Request {
-    /// Checks what no engine needs to be asked for: at least one message, a cap of at least one token, a sampler in
-    /// range.
+    /// Checks the ranges: at least one message, a cap of at least one token, a sampler in range.
     ///
     /// # Errors
     /// [`InferenceError::InvalidRequest`], naming the field.
     pub fn validate(&self) -> Result<(), InferenceError> {
-        let invalid = |field, expected, got: String| InferenceError::InvalidRequest {
-            prompt_id: self.prompt_id.clone(),
-            field,
-            expected,
-            got,
-        };
+        let invalid = |problem| InferenceError::InvalidRequest { prompt_id: self.prompt_id.clone(), problem };
+        let out = |field, expected, got: &str| Err(invalid(OutOfRange { field, expected, got: got.into() }));
         if self.messages.is_empty() {
-            return Err(invalid("messages", "at least one message", "none".into()));
+            return out("messages", "at least one message", "none");
         }
         if self.max_tokens == 0 {
-            return Err(invalid("max_tokens", "at least 1", "0".into()));
+            return out("max_tokens", "at least 1", "0");
         }
-        self.sampler.validate().map_err(|(field, expected, got)| invalid(field, expected, got))
+        self.sampler.check().map_err(invalid)
     }
 }

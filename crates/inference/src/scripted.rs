@@ -1,17 +1,17 @@
-//! A generator that says what it was told to say, for tests of everything above the engine.
+//! A generator with scripted completions, for tests of the code above the engine.
 
 use std::collections::BTreeMap;
 
 use crate::{Completion, EngineInfo, FinishReason, Generator, InferenceError, Request};
 
-/// Answers by prompt id from a table; sample `k` of a prompt gets the `k`-th of its completions, wrapping around.
+/// Completions by prompt id from a table; sample `k` of a prompt gets the `k`-th of its completions, wrapping around.
 #[derive(Debug, Clone, Default)]
 pub struct Scripted {
     completions: BTreeMap<String, Vec<Result<Completion, String>>>,
 }
 
 impl Scripted {
-    /// Knows nothing yet.
+    /// An empty script.
     pub fn new() -> Self {
         Self::default()
     }
@@ -45,8 +45,7 @@ impl Scripted {
 }
 
 impl Generator for Scripted {
-    /// A scripted completion longer than the request's cap is cut there and finishes with `length`, as an engine
-    /// would have it.
+    /// A scripted completion longer than the request's cap is cut there and finishes with `length`, as with an engine.
     fn generate(&mut self, request: &Request) -> Result<Completion, InferenceError> {
         request.validate()?;
         let script = self.completions.get(&request.prompt_id).ok_or_else(|| InferenceError::Unscripted {

@@ -12,14 +12,15 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use smpo_chat::Message;
 use smpo_inference::{
-    Codec, FinishReason, Generator, HttpConfig, HttpGenerator, InferenceError, Request, Sampler, generate_each,
+    FinishReason, Generator, HttpConfig, HttpGenerator, InferenceError, Request, Sampler, generate_each,
 };
+use smpo_tokenizer::ChatTokenizer;
 
 /// One scripted answer.
 enum Answer {
     /// Status line after `HTTP/1.1`, further headers, body.
     Say(&'static str, String, String),
-    /// Accepts, reads, and says nothing for this long.
+    /// Accepts, reads, and sends nothing for this long.
     Hang(Duration),
     /// Closes in the middle of the body.
     BreakOff,
@@ -38,7 +39,7 @@ fn say(status: &'static str, body: &str) -> Answer {
     Answer::Say(status, String::new(), body.into())
 }
 
-/// What a request carried.
+/// Head and body of a request.
 struct Seen {
     head: String,
     body: Value,
@@ -157,15 +158,16 @@ fn a_completion_arrives_untouched() {
 
 #[test]
 fn a_prompt_rendered_here_goes_to_completions() {
-    // As mistralrs-server: no ids, and it says so once.
+    // As mistralrs-server: no ids, which it refuses once.
     let server = serve(|_, body| match &body["prompt"] {
         Value::Array(_) => say("422 Unprocessable Entity", "prompt: invalid type: sequence, expected a string"),
         _ => say("200 OK", r#"{"choices": [{"text": " yes", "finish_reason": "stop"}]}"#),
     });
     let model = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/qwen2");
-    let codec = Codec::read(&model.join("tokenizer.json"), &[&model]).expect("valid");
-    let (text, ids) = codec.render(&request("p")).expect("renders");
-    let mut generator = HttpGenerator::completing(config(&server.url), codec).expect("valid");
+    let tokenizer = ChatTokenizer::from_model_dir(&model).expect("valid");
+    let text = tokenizer.render_prompt(&request("p").messages).expect("renders");
+    let ids = tokenizer.encode_text(&text).expect("encodes");
+    let mut generator = HttpGenerator::completing(config(&server.url), tokenizer).expect("valid");
     for prompt in ["p", "q"] {
         let completion = generator.generate(&request(prompt)).expect("answered");
         assert_eq!((completion.text.as_str(), completion.finish), (" yes", FinishReason::Eos));

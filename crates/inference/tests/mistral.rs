@@ -12,6 +12,7 @@ use smpo_inference::{
     Completion, FinishReason, Generator, InferenceError, MistralConfig, MistralEngine, Request, Sampler,
     check_fidelity, default_tolerance, generate_each,
 };
+use smpo_sampling::LogitsError;
 
 /// Nats, for a log p of about 1: float32 logits lose digits with their size.
 const TOLERANCE: f64 = 1e-5;
@@ -125,11 +126,16 @@ fn equals_transformers_token_by_token_in_any_order_on_one_engine() {
     let cases = cases();
     assert!(cases.iter().any(|case| case.messages.len() > 1), "the golden file has a multi-turn prompt");
     for case in cases.iter().chain(cases.iter().rev()) {
-        assert_eq!(engine.encode_prompt(&case.request()).expect("encodes"), case.prompt_ids, "{}", case.prompt_id);
+        assert_eq!(
+            engine.tokenizer().encode_prompt(&case.messages).expect("encodes"),
+            case.prompt_ids,
+            "{}",
+            case.prompt_id
+        );
         case.check(&engine.generate(&case.request()).expect("generates"));
     }
-    let terminators: Vec<_> = engine.terminators().iter().map(|t| (t.id, t.token.as_str())).collect();
-    assert_eq!(terminators, [(2, "<|im_end|>"), (0, "<|endoftext|>")]);
+    let terminators = engine.tokenizer().terminators();
+    assert_eq!((terminators.ids(), terminators.tokens()), (vec![2, 0], vec!["<|im_end|>", "<|endoftext|>"]));
     let ended_by = |id| cases.iter().filter(|case| case.token_ids.last() == Some(&id)).count();
     assert!(ended_by(0) > 0 && ended_by(2) > 0, "both terminators end some completion");
 }
@@ -183,7 +189,7 @@ fn the_cap_is_exact_and_never_passes_the_position_limit() {
     long.check(&engine.generate(&long.request()).expect("generates"));
     // Each 🜁 is four byte tokens: with the turn's frame they leave a little of 512.
     let close = user("close", &"🜁".repeat(120), Sampler::greedy(), 64);
-    let room = 512u32.saturating_sub(engine.encode_prompt(&close).expect("encodes").len() as u32);
+    let room = 512u32.saturating_sub(engine.tokenizer().encode_prompt(&close.messages).expect("encodes").len() as u32);
     assert!((1..64).contains(&room), "{room}");
     let completion = engine.generate(&close).expect("generates");
     assert_eq!(completion.cap, room);
@@ -245,7 +251,7 @@ fn adapters_that_would_be_merged_wrongly_are_refused() {
     }
 }
 
-/// What is wrong, the file that must be named, and how to break it.
+/// Text of the error, the file that it must name, and the damage.
 type Damage = (&'static str, &'static str, fn(&Path));
 
 #[test]
@@ -264,7 +270,7 @@ fn what_a_model_lacks_is_said_with_file_and_remedy() {
             let bytes = fs::read(dir.join("model.safetensors")).expect("readable");
             fs::write(dir.join("model.safetensors"), &bytes[..bytes.len() / 2]).expect("writable");
         }),
-        ("expected a tokenizer", "tokenizer.json", |dir| {
+        ("cannot load the tokenizer", "tokenizer.json", |dir| {
             fs::write(dir.join("tokenizer.json"), "{}").expect("writable")
         }),
         ("could not load", "", |dir| {
@@ -298,7 +304,7 @@ fn weights_that_give_no_distribution_fail_the_request_and_not_the_engine() {
     let mut engine = load(dir.path()).expect("loads");
     for _ in 0..2 {
         let error = engine.generate(&user("p", "hi", Sampler::greedy(), 4)).expect_err("NaN");
-        assert!(matches!(error, InferenceError::BrokenLogits { step: 0, token: 0, .. }), "{error}");
+        assert!(matches!(error, InferenceError::Logits(LogitsError::NotFinite { step: 0, token: 0, .. })), "{error}");
     }
 }
 

@@ -7,9 +7,10 @@ use std::path::Path;
 use std::time::Instant;
 
 use smpo_chat::Message;
-use smpo_inference::{Codec, Request, Sampler, generate_each};
+use smpo_inference::{Request, Sampler, generate_each};
 use smpo_model::Decoder;
 use smpo_native::{NativeGenerator, NativeOptions};
+use smpo_tokenizer::ChatTokenizer;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
@@ -19,9 +20,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let start = Instant::now();
     let model = Path::new(&model);
-    let codec = Codec::read(&model.join("tokenizer.json"), &[model])?;
+    let tokenizer = ChatTokenizer::from_model_dir(model)?;
     let decoder = Decoder::load(model)?.pack()?;
-    let mut engines = NativeGenerator::start(decoder, codec, NativeOptions { threads, batch })?;
+    let mut engines = NativeGenerator::start(decoder, tokenizer, NativeOptions { threads, batch })?;
     println!("{threads} threads started in {:.3} s", start.elapsed().as_secs_f64());
 
     let requests: Vec<Request> = (0..requests)

@@ -1,39 +1,17 @@
-//! Generators that share a decoder.
+//! Generators that share one decoder.
 
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
-use rayon::ThreadPoolBuilder;
-use smpo_inference::{Codec, Completion, EngineInfo, Generator, InferenceError, Recorder, Request};
+use smpo_inference::{Completion, EncodedPrompt, EngineInfo, Generator, InferenceError, Request};
 use smpo_model::PackedDecoder;
+use smpo_tokenizer::ChatTokenizer;
 
+use crate::options::{Layout, NativeOptions};
 use crate::queue::{Failure, Job, Queue};
-use crate::worker::{Limits, work};
+use crate::worker::{pool, work};
 
 const ENGINE: &str = "native";
-
-/// Weights up to here stay in a processor's cache: each thread then sweeps over all of them for a batch of its own,
-/// and waits for nobody. Beyond, all threads share each sweep of one batch.
-const CACHED_BYTES: usize = 16 << 20;
-
-/// Memory for keys and values of all sequences together, in bytes.
-const CACHE_BYTES: usize = 2 << 30;
-
-/// How many threads compute, and on how much at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NativeOptions {
-    /// Threads to compute with, at least 1.
-    pub threads: usize,
-    /// Sequences in flight for each batch, at least 1. It changes the speed and nothing else.
-    pub batch: usize,
-}
-
-impl Default for NativeOptions {
-    /// All cores, 16 sequences a batch.
-    fn default() -> Self {
-        NativeOptions { threads: std::thread::available_parallelism().map_or(1, usize::from), batch: 16 }
-    }
-}
 
 /// One request at a time through a decoder that all clones share.
 ///
@@ -44,7 +22,7 @@ pub struct NativeGenerator {
 }
 
 struct Engine {
-    codec: Codec,
+    tokenizer: Arc<ChatTokenizer>,
     position_limit: usize,
     queue: Arc<Queue>,
     workers: Vec<JoinHandle<()>>,
@@ -55,16 +33,16 @@ impl NativeGenerator {
     ///
     /// # Errors
     /// [`InferenceError::Engine`] when a thread cannot be started.
-    pub fn start(decoder: PackedDecoder, codec: Codec, options: NativeOptions) -> Result<Vec<Self>, InferenceError> {
-        let threads = options.threads.max(1);
-        let batches = if decoder.weight_bytes() <= CACHED_BYTES { threads } else { 1 };
-        let spec = decoder.spec();
-        let token_bytes = 2 * spec.layers.len() * spec.kv_width() * size_of::<f32>();
-        let limits = Limits { sequences: options.batch.max(1), tokens: CACHE_BYTES / batches / token_bytes.max(1) };
-        let position_limit = spec.max_positions.unwrap_or(usize::MAX);
+    pub fn start(
+        decoder: PackedDecoder,
+        tokenizer: impl Into<Arc<ChatTokenizer>>,
+        options: NativeOptions,
+    ) -> Result<Vec<Self>, InferenceError> {
+        let layout = Layout::new(&decoder, options);
+        let position_limit = decoder.spec().max_positions.unwrap_or(usize::MAX);
         let (decoder, queue) = (Arc::new(decoder), Arc::new(Queue::default()));
-        let mut engine = Engine { codec, position_limit, queue, workers: Vec::new() };
-        for index in 0..batches {
+        let mut engine = Engine { tokenizer: tokenizer.into(), position_limit, queue, workers: Vec::new() };
+        for index in 0..layout.workers {
             let (decoder, queue) = (decoder.clone(), engine.queue.clone());
             let failed = |error: &dyn std::fmt::Display| InferenceError::Engine {
                 prompt_id: String::new(),
@@ -72,31 +50,30 @@ impl NativeGenerator {
                 engine: ENGINE.into(),
                 message: format!("worker {index} could not be started: {error}"),
             };
-            // A pool of one computes where it is called; the global one would be waited for at every product.
-            let pool = ThreadPoolBuilder::new().num_threads(threads / batches).build().map_err(|e| failed(&e))?;
+            let pool = pool(layout).map_err(|error| failed(&error))?;
             let worker = std::thread::Builder::new()
                 .name(format!("native-{index}"))
-                .spawn(move || pool.install(|| work(&decoder, &queue, limits)))
+                .spawn(move || pool.install(|| work(&decoder, &queue, layout)))
                 .map_err(|error| failed(&error))?;
             engine.workers.push(worker);
         }
-        Ok(vec![NativeGenerator { engine: Arc::new(engine) }; batches * limits.sequences])
+        Ok(vec![NativeGenerator { engine: Arc::new(engine) }; layout.workers * layout.sequences])
     }
 
-    /// Template, tokenizer and terminators.
-    pub fn codec(&self) -> &Codec {
-        &self.engine.codec
+    /// Tokenizer, chat template and terminators of the model.
+    pub fn tokenizer(&self) -> &ChatTokenizer {
+        &self.engine.tokenizer
     }
 }
 
 impl Generator for NativeGenerator {
     fn generate(&mut self, request: &Request) -> Result<Completion, InferenceError> {
         request.validate()?;
-        let Engine { codec, position_limit, queue, .. } = &*self.engine;
-        let prompt = codec.prompt(request, *position_limit)?;
-        let recorder = Recorder::new(request, codec.terminator_ids());
+        let Engine { tokenizer, position_limit, queue, .. } = &*self.engine;
+        let prompt = EncodedPrompt::new(tokenizer, request, *position_limit)?;
+        let recorder = prompt.recorder(tokenizer, request);
         let (reply, answer) = mpsc::channel();
-        queue.push(Job { prompt: prompt.ids.clone(), cap: prompt.cap, recorder, reply });
+        queue.push(Job { prompt: prompt.ids.clone(), recorder, reply });
         let failed = |message: String| InferenceError::Engine {
             prompt_id: request.prompt_id.clone(),
             sample: request.sample,
@@ -104,10 +81,10 @@ impl Generator for NativeGenerator {
             message,
         };
         match answer.recv() {
-            Ok(Ok(recording)) => codec.completion(request, &prompt, recording),
-            Ok(Err(Failure::Recorder(error))) => Err(error),
+            Ok(Ok(recording)) => prompt.completion(tokenizer, request, recording),
+            Ok(Err(Failure::Logits(error))) => Err(error.into()),
             Ok(Err(Failure::Model(message))) => Err(failed(message)),
-            Err(_) => Err(failed("its worker went away without an answer".into())),
+            Err(_) => Err(failed("its worker panicked".into())),
         }
     }
 
@@ -125,7 +102,7 @@ impl Drop for Engine {
     fn drop(&mut self) {
         self.queue.close();
         for worker in self.workers.drain(..) {
-            // One that panicked has taken its requests with it, and they have been told.
+            // A panic has closed the reply channels of its requests already.
             let _ = worker.join();
         }
     }

@@ -1,18 +1,22 @@
-//! The project's own decoder as a [`Generator`], batched as requests come and go.
+//! The project's own decoder as a [`Generator`], with continuous batching.
 //!
-//! [`NativeGenerator::start`] gives as many generators as requests may be in flight. Behind them a few workers keep
-//! one batch each: a request joins at the next step, leaves when it ends, and the step computes whatever is there
-//! (continuous batching; Yu et al., OSDI 2022). Other requests change nothing in a completion, to the last bit:
-//! [`PackedDecoder`] sees to it.
+//! [`NativeGenerator::start`] returns as many generators as requests may be in flight. Behind them a few workers keep
+//! one batch each: a request joins at the next step, leaves when it ends, and a step computes the sequences in the batch
+//! (continuous batching; Yu et al., OSDI 2022). [`complete`] runs the same batches on a list of prompts that are token
+//! ids already. Other requests do not change a completion in any bit: [`PackedDecoder`] guarantees it.
 //!
-//! Tokens are drawn and recorded by [`smpo_inference::Recorder`], as with every local engine, so the same seed draws
-//! the same completions here and through mistral.rs, up to log-probs that round differently.
+//! Tokens are drawn and recorded by [`smpo_sampling::Recorder`], as with every local engine, so the same seed draws the
+//! same completions here and through mistral.rs, up to log-probs that round differently.
 //!
 //! [`Generator`]: smpo_inference::Generator
 //! [`PackedDecoder`]: smpo_model::PackedDecoder
 
+mod complete;
 mod generator;
+mod options;
 mod queue;
 mod worker;
 
-pub use generator::{NativeGenerator, NativeOptions};
+pub use complete::{CompleteError, TokenPrompt, complete};
+pub use generator::NativeGenerator;
+pub use options::NativeOptions;

@@ -1,25 +1,34 @@
-//! Requests on their way from generators to workers.
+//! Prompts on their way from callers to workers.
 
 use std::collections::VecDeque;
 use std::sync::mpsc::Sender;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use smpo_inference::{InferenceError, Recorder, Recording};
+use smpo_sampling::{LogitsError, Recorder, Recording};
 
-/// One request, ready to be computed.
+/// One prompt to be completed.
 pub(crate) struct Job {
+    /// Token ids; at least one.
     pub prompt: Vec<u32>,
-    /// Tokens that may follow.
-    pub cap: usize,
     pub recorder: Recorder,
     pub reply: Sender<Result<Recording, Failure>>,
 }
 
-/// Why a request has no completion.
+impl Job {
+    /// Tokens of prompt and completion at their longest: the room it needs in the key–value cache.
+    pub fn room(&self) -> usize {
+        self.prompt.len() + self.recorder.cap()
+    }
+}
+
+/// Reason for which a prompt has no completion.
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    /// What the recorder refused.
-    Recorder(InferenceError),
-    /// What the model said.
+    /// The logits are no distribution.
+    #[error(transparent)]
+    Logits(#[from] LogitsError),
+    /// Message of the model.
+    #[error("{0}")]
     Model(String),
 }
 
@@ -29,7 +38,7 @@ struct State {
     closed: bool,
 }
 
-/// First come, first served.
+/// A queue that is first in, first out.
 #[derive(Default)]
 pub(crate) struct Queue {
     state: Mutex<State>,
@@ -37,19 +46,20 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    /// Hands a request to the next worker that has room.
+    /// Adds a job for the next worker that has room.
     pub fn push(&self, job: Job) {
         self.lock().jobs.push_back(job);
         self.changed.notify_one();
     }
 
-    /// No more requests come; workers end when those at hand are done.
+    /// Ends the workers once the jobs at hand are done.
     pub fn close(&self) {
         self.lock().closed = true;
         self.changed.notify_all();
     }
 
-    /// The next request that `fits`; with `wait`, once there is one. `None` when there is none, or none any more.
+    /// The next job that `fits`; with `wait`, blocks until there is a job. `None` when none fits, or the queue is closed
+    /// and empty.
     pub fn pop(&self, wait: bool, fits: impl Fn(&Job) -> bool) -> Option<Job> {
         let mut state = self.lock();
         while wait && state.jobs.is_empty() && !state.closed {

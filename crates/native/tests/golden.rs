@@ -7,9 +7,13 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use smpo_chat::Message;
-use smpo_inference::{Codec, Completion, FinishReason, Generator, InferenceError, Request, Sampler, generate_each};
+use smpo_inference::{
+    Completion, EncodedPrompt, FinishReason, Generator, InferenceError, Request, Sampler, generate_each,
+};
 use smpo_model::Decoder;
-use smpo_native::{NativeGenerator, NativeOptions};
+use smpo_native::{CompleteError, NativeGenerator, NativeOptions, TokenPrompt, complete};
+use smpo_sampling::{LogitsError, Noise, Recorder};
+use smpo_tokenizer::ChatTokenizer;
 
 /// Nats, for a log p of about 1: float32 logits lose digits with their size.
 const TOLERANCE: f64 = 1e-5;
@@ -74,9 +78,8 @@ fn golden() -> Golden {
     serde_json::from_str(&fs::read_to_string(golden_dir().join("expected.json")).expect("readable")).expect("valid")
 }
 
-fn codec() -> Codec {
-    let model = golden_dir().join("qwen2");
-    Codec::read(&model.join("tokenizer.json"), &[&model]).expect("valid")
+fn tokenizer() -> ChatTokenizer {
+    ChatTokenizer::from_model_dir(golden_dir().join("qwen2")).expect("valid")
 }
 
 fn decoder() -> Decoder {
@@ -84,10 +87,11 @@ fn decoder() -> Decoder {
 }
 
 fn start(decoder: &Decoder, threads: usize, batch: usize) -> Vec<NativeGenerator> {
-    NativeGenerator::start(decoder.pack().expect("packed"), codec(), NativeOptions { threads, batch }).expect("started")
+    NativeGenerator::start(decoder.pack().expect("packed"), tokenizer(), NativeOptions { threads, batch })
+        .expect("started")
 }
 
-fn complete(generators: &mut [NativeGenerator], requests: &[Request]) -> Vec<Completion> {
+fn generate_all(generators: &mut [NativeGenerator], requests: &[Request]) -> Vec<Completion> {
     let mut completions = vec![None; requests.len()];
     generate_each(generators, requests, |index, completion| {
         completions[index] = Some(completion.expect("generates"));
@@ -103,7 +107,7 @@ fn equals_transformers_token_by_token() {
     adapted.load_adapter(golden_dir().join("adapter")).expect("loads");
     for (decoder, cases) in [(decoder(), golden.cases), (adapted, golden.adapted)] {
         let requests: Vec<Request> = cases.iter().map(Case::request).collect();
-        let completions = complete(&mut start(&decoder, 2, 5), &requests);
+        let completions = generate_all(&mut start(&decoder, 2, 5), &requests);
         cases.iter().zip(&completions).for_each(|(case, completion)| case.check(completion));
     }
 }
@@ -127,14 +131,14 @@ fn a_completion_is_the_same_to_the_last_bit_in_any_company() {
             seed: 3,
         })
         .collect();
-    let one_by_one = complete(&mut start(&decoder, 1, 1), &requests);
+    let one_by_one = generate_all(&mut start(&decoder, 1, 1), &requests);
     let lengths: std::collections::BTreeSet<_> = one_by_one.iter().map(|completion| completion.tokens).collect();
     assert!(lengths.len() > 10, "they leave the batch at different steps");
     for (threads, batch) in [(1, 7), (2, 3), (3, 64)] {
-        assert_eq!(complete(&mut start(&decoder, threads, batch), &requests), one_by_one, "{threads} × {batch}");
+        assert_eq!(generate_all(&mut start(&decoder, threads, batch), &requests), one_by_one, "{threads} × {batch}");
     }
     requests.reverse();
-    let mut backwards = complete(&mut start(&decoder, 2, 7), &requests);
+    let mut backwards = generate_all(&mut start(&decoder, 2, 7), &requests);
     backwards.reverse();
     assert_eq!(backwards, one_by_one);
 }
@@ -189,9 +193,41 @@ fn weights_that_give_no_distribution_fail_each_request_with_its_place() {
     let mut seen = 0;
     generate_each(&mut generators, &vec![request; 9], |_, result| {
         let error = result.expect_err("no distribution");
-        assert!(matches!(error, InferenceError::BrokenLogits { step: 0, .. }), "{error}");
+        assert!(matches!(error, InferenceError::Logits(LogitsError::NotFinite { step: 0, .. })), "{error}");
         seen += 1;
         ControlFlow::Continue(())
     });
     assert_eq!(seen, 9);
+}
+
+#[test]
+fn prompts_given_as_token_ids_are_completed_like_requests() {
+    let (cases, tokenizer, decoder) = (golden().cases, tokenizer(), decoder().pack().expect("packed"));
+    let limit = decoder.spec().max_positions.expect("a limit");
+    let prompts: Vec<TokenPrompt> = cases
+        .iter()
+        .map(|case| {
+            let prompt = EncodedPrompt::new(&tokenizer, &case.request(), limit).expect("encodes");
+            TokenPrompt { recorder: prompt.recorder(&tokenizer, &case.request()), ids: prompt.ids }
+        })
+        .collect();
+    let ids = |options| -> Vec<Vec<u32>> {
+        let records = complete(&decoder, prompts.clone(), options).expect("completed");
+        records.into_iter().map(|record| record.expect("finite").token_ids).collect()
+    };
+    let expected: Vec<Vec<u32>> = cases.iter().map(|case| case.token_ids.clone()).collect();
+    for (threads, batch) in [(1, 1), (2, 3), (3, 100)] {
+        assert_eq!(ids(NativeOptions { threads, batch }), expected, "{threads} threads, batches of {batch}");
+    }
+    assert_eq!(complete(&decoder, [], NativeOptions::default()).expect("nothing to do").len(), 0);
+}
+
+#[test]
+fn a_prompt_that_the_model_refuses_is_an_error() {
+    let (tokenizer, decoder) = (tokenizer(), decoder().pack().expect("packed"));
+    for ids in [vec![], vec![decoder.spec().vocab_size as u32]] {
+        let recorder = Recorder::new(Sampler::greedy(), Noise::new(0, "p", 0), tokenizer.terminator_ids(), 4);
+        let refused = complete(&decoder, [TokenPrompt { ids, recorder }], NativeOptions { threads: 2, batch: 4 });
+        assert!(matches!(refused, Err(CompleteError::Model(_))), "{refused:?}");
+    }
 }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use smpo_chat::Terminators;
+use smpo_sampling::Sampler;
 
 /// The model that was evaluated.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -37,22 +39,6 @@ pub struct SuiteInfo {
     pub pairs_sha256: Option<String>,
 }
 
-/// How tokens were drawn.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct SamplerInfo {
-    /// 0 is greedy.
-    pub temperature: f64,
-    /// Keep the k likeliest tokens.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub top_k: Option<u32>,
-    /// Nucleus.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub top_p: Option<f64>,
-    /// Keep tokens at least this share of the likeliest.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub min_p: Option<f64>,
-}
-
 /// Every token that ends a turn.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TerminatorSet {
@@ -60,6 +46,18 @@ pub struct TerminatorSet {
     pub ids: Vec<u32>,
     /// The tokens' text, in the same order.
     pub tokens: Vec<String>,
+}
+
+impl From<&Terminators> for TerminatorSet {
+    /// The tokens whose id is known.
+    fn from(terminators: &Terminators) -> Self {
+        let entries = terminators.entries().iter();
+        let mut known: Vec<(u32, String)> =
+            entries.filter_map(|entry| Some((entry.id?, entry.token.clone().unwrap_or_default()))).collect();
+        known.sort();
+        let (ids, tokens) = known.into_iter().unzip();
+        TerminatorSet { ids, tokens }
+    }
 }
 
 /// `run.json`.
@@ -75,7 +73,7 @@ pub struct RunManifest {
     pub suite: SuiteInfo,
     /// The sampler; absent for scored completions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sampler: Option<SamplerInfo>,
+    pub sampler: Option<Sampler>,
     /// Cap on generated tokens, terminator included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cap: Option<u32>,

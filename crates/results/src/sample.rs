@@ -2,22 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 pub use smpo_chat::Message;
-
-/// Why a completion ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum FinishReason {
-    /// The model emitted a terminator of its full set.
-    Eos,
-    /// A stop string cut it (never in a measured run).
-    Stop,
-    /// It reached the cap: right-censored.
-    Length,
-    /// The engine failed; the text is what had arrived.
-    Error,
-    /// The format it came from cannot say.
-    Unknown,
-}
+pub use smpo_sampling::FinishReason;
 
 /// One line of `samples.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -42,13 +42,16 @@ pub enum TrainError {
     },
     /// The model directory's tokenizer or chat template is wrong.
     #[error(transparent)]
-    Encode(#[from] smpo_data::EncodeError),
+    Encode(#[from] smpo_tokenizer::TokenizerError),
     /// The device cannot be used.
     #[error(transparent)]
     Device(#[from] smpo_devices::DeviceError),
     /// The model directory is wrong, or the model refused a batch.
     #[error(transparent)]
     Model(#[from] smpo_model::ModelError),
+    /// The probe's prompts could not be completed.
+    #[error("probe: {0}")]
+    Probe(#[from] smpo_native::CompleteError),
     /// An operation refused its input.
     #[error(transparent)]
     Kernel(#[from] smpo_kernels::KernelError),

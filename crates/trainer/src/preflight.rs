@@ -2,7 +2,8 @@
 
 use std::ops::ControlFlow;
 
-use smpo_data::{ChatTokenizer, CheckReport, ReadError, Severity, check};
+use smpo_data::{CheckReport, ReadError, Severity, check};
+use smpo_tokenizer::ChatTokenizer;
 
 use crate::config::{DataCheck, TrainConfig};
 use crate::error::TrainError;

@@ -1,26 +1,31 @@
-//! The probe: what the model being trained does with prompts unlike its training data, while it is trained.
+//! The probe: completions of prompts unlike the training data, by the model while it is trained.
 //!
 //! A preference loss damages the end of answers out of distribution long before its own figures show it. So every N
-//! steps the model as it is completes a small set of prompts, with a key–value cache and without being written or
-//! loaded, and the log-prob of the terminator is read teacher-forced, which moves first.
+//! steps the current weights complete a small set of prompts, in the batches and with the random stream of the native
+//! engine ((seed, prompt id, sample), as in `smpo eval`), and the terminator's log-prob is measured teacher-forced,
+//! which moves first.
 
+mod figures;
 mod prompts;
 
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use smpo_data::ChatTokenizer;
-use smpo_model::{Continuation, Decoder, GenerateOptions, PackedBatch};
+use smpo_model::{Decoder, PackedBatch};
+use smpo_native::{NativeOptions, TokenPrompt, complete};
+use smpo_results::{FinishReason, Sample};
+use smpo_sampling::{Noise, Recorder, Recording, Sampler};
+use smpo_tokenizer::ChatTokenizer;
 
 use crate::config::{ProbeConfig, TrainConfig};
 use crate::error::{TrainError, io};
 use crate::record::Figure;
 use prompts::Prompt;
 
-/// Prompts that are continued side by side: bounds the memory of the cache.
-const SIDE_BY_SIDE: usize = 16;
+/// Prompts in one batch, of completions and of teacher-forced log-probs: bounds memory.
+const BATCH: usize = 16;
 
-/// The prompts, ready to be completed.
+/// The tokenised prompts.
 pub(crate) struct Probe<'a> {
     config: &'a ProbeConfig,
     seed: u64,
@@ -28,17 +33,17 @@ pub(crate) struct Probe<'a> {
     prompts: Vec<Prompt>,
 }
 
-/// After which completion of each prompt the terminator's log-prob is read: the gold answer, or where the file has none
-/// the model's own at step 0, if it ended. Part of a checkpoint.
+/// The completion of each prompt after which the terminator's log-prob is measured: the gold answer, or where the file
+/// has none the model's own at step 0, if it ended. Part of a checkpoint.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Targets(Vec<Option<Vec<u32>>>);
 
-/// A completion, as `probe/step-N.jsonl` has it.
+/// One line of `probe/step-N.jsonl`.
 #[derive(Serialize)]
 struct Line<'a> {
     id: &'a str,
-    completion: String,
-    tokens: usize,
+    completion: &'a str,
+    tokens: u32,
     terminated: bool,
     looped: bool,
 }
@@ -75,7 +80,7 @@ impl<'a> Probe<'a> {
         self.config.steps
     }
 
-    /// Probes the model after `step` steps and writes what it said to `dir`. Sets the targets at step 0.
+    /// Probes the model after `step` steps and writes the completions to `dir`. Sets the targets at step 0.
     ///
     /// # Errors
     /// When the model refuses a prompt, or the file cannot be written.
@@ -88,48 +93,42 @@ impl<'a> Probe<'a> {
     ) -> Result<Vec<Figure>, TrainError> {
         let completions = self.complete(decoder)?;
         if targets.0.is_empty() {
-            let own = |completion: &Continuation| completion.terminated.then(|| completion.ids.clone());
-            let target =
-                |(prompt, completion): (&Prompt, &Continuation)| prompt.gold.clone().or_else(|| own(completion));
+            let own = |ids: &Vec<u32>| self.terminated(ids).then(|| ids.clone());
+            let target = |(prompt, ids): (&Prompt, &Vec<u32>)| prompt.gold.clone().or_else(|| own(ids));
             targets.0 = self.prompts.iter().zip(&completions).map(target).collect();
         }
-        let mut lines = Vec::with_capacity(completions.len());
-        for (prompt, completion) in self.prompts.iter().zip(&completions) {
-            let content = &completion.ids[..completion.ids.len() - usize::from(completion.terminated)];
-            lines.push(Line {
-                id: &prompt.id,
-                completion: self.tokenizer.decode(&completion.ids)?,
-                tokens: completion.ids.len(),
-                terminated: completion.terminated,
-                looped: smpo_metrics::periodic::ends_in_loop(content),
-            });
+        let mut samples = Vec::with_capacity(completions.len());
+        for (prompt, ids) in self.prompts.iter().zip(completions) {
+            let (text, terminated) = (self.tokenizer.decode(&ids)?, self.terminated(&ids));
+            samples.push(figures::sample(prompt, ids, text, terminated, self.config.max_new_tokens));
         }
-        write(dir, step, &lines)?;
-        let share =
-            |holds: fn(&Line<'_>) -> bool| lines.iter().filter(|line| holds(line)).count() as f64 / lines.len() as f64;
-        let length = lines.iter().map(|line| line.tokens as f64).sum::<f64>() / lines.len() as f64;
-        let mut figures: Vec<Figure> = vec![
-            ("probe/eos_rate".into(), share(|line| line.terminated)),
-            ("probe/loop_rate".into(), share(|line| line.looped)),
-            ("probe/length".into(), length),
-        ];
+        let values = figures::measure(&samples);
+        write(dir, step, &samples, &figures::holds(&values, "loop_rate"))?;
+        let mut figures = figures::figures(&values);
         figures.extend(self.eos_logp(decoder, targets)?.map(|value| ("probe/eos_logp".into(), value)));
         Ok(figures)
     }
 
-    fn complete(&self, decoder: &Decoder) -> Result<Vec<Continuation>, TrainError> {
-        let mut completions = Vec::with_capacity(self.prompts.len());
-        for (index, prompts) in self.prompts.chunks(SIDE_BY_SIDE).enumerate() {
-            let options = GenerateOptions {
-                max_new_tokens: self.config.max_new_tokens,
-                temperature: self.config.temperature,
-                seed: self.seed.wrapping_add(index as u64),
-                terminators: self.tokenizer.terminators().ids(),
-            };
-            let ids: Vec<&[u32]> = prompts.iter().map(|prompt| prompt.ids.as_slice()).collect();
-            completions.extend(decoder.generate(&ids, &options)?);
-        }
-        Ok(completions)
+    /// Token ids of one completion per prompt, terminator included. A prompt whose logits are no distribution has an empty
+    /// completion, which does not end: the loop's own checks report such a model.
+    fn complete(&self, decoder: &Decoder) -> Result<Vec<Vec<u32>>, TrainError> {
+        let sampler = Sampler::temperature(self.config.temperature);
+        let terminators = self.tokenizer.terminator_ids();
+        let prompts = self.prompts.iter().map(|prompt| {
+            let noise = Noise::new(self.seed, &prompt.id, 0);
+            let recorder = Recorder::new(sampler, noise, terminators, self.config.max_new_tokens);
+            TokenPrompt { ids: prompt.ids.clone(), recorder }
+        });
+        let options = NativeOptions { threads: rayon::current_num_threads(), batch: BATCH };
+        let records = complete(&decoder.pack()?, prompts, options)?;
+        Ok(records
+            .into_iter()
+            .map(|record| record.map_or_else(|_| Vec::new(), |Recording { token_ids, .. }| token_ids))
+            .collect())
+    }
+
+    fn terminated(&self, ids: &[u32]) -> bool {
+        ids.last().is_some_and(|&id| self.tokenizer.is_terminator(id))
     }
 
     /// Mean log-prob of the terminator after each target, in nats; `None` where there is no target.
@@ -142,7 +141,7 @@ impl<'a> Probe<'a> {
             .filter_map(|(prompt, target)| Some((prompt.ids.as_slice(), target.as_deref()?)))
             .collect();
         let mut total = 0.0;
-        for sequences in forced.chunks(SIDE_BY_SIDE) {
+        for sequences in forced.chunks(BATCH) {
             let packed = PackedBatch::from_sequences(sequences.iter().copied())?;
             let logps = decoder.log_probs(&packed)?.to_vec1::<f32>()?;
             total += packed.completions().iter().map(|range| f64::from(logps[range.end - 1])).sum::<f64>();
@@ -151,11 +150,18 @@ impl<'a> Probe<'a> {
     }
 }
 
-fn write(dir: &Path, step: u64, lines: &[Line<'_>]) -> Result<(), TrainError> {
+fn write(dir: &Path, step: u64, samples: &[Sample], looped: &[bool]) -> Result<(), TrainError> {
     let path = dir.join(format!("step-{step}.jsonl"));
     let mut text = Vec::new();
-    for line in lines {
-        serde_json::to_writer(&mut text, line).map_err(std::io::Error::from).map_err(io(&path, "describe"))?;
+    for (sample, &looped) in samples.iter().zip(looped) {
+        let line = Line {
+            id: &sample.prompt_id,
+            completion: &sample.completion,
+            tokens: sample.tokens.unwrap_or_default(),
+            terminated: sample.finish_reason == FinishReason::Eos,
+            looped,
+        };
+        serde_json::to_writer(&mut text, &line).map_err(std::io::Error::from).map_err(io(&path, "describe"))?;
         text.push(b'\n');
     }
     Ok(smpo_files::write_whole(&path, &text)?)

@@ -3,10 +3,11 @@
 use std::ops::ControlFlow;
 
 use smpo_data::{
-    BadRows, ChatTokenizer, Dataset, Example, PreferencePair, TokenCache, TokenizedExample, TokenizedPair,
-    TokenizedUnpaired, TrainingRow, TruncatedRows, Truncation, UnpairedExample,
+    BadRows, Dataset, Example, PreferencePair, TokenCache, TokenizedExample, TokenizedPair, TokenizedUnpaired,
+    TrainingRow, TruncatedRows, Truncation, UnpairedExample,
 };
 use smpo_losses::Pairing;
+use smpo_tokenizer::ChatTokenizer;
 
 use crate::config::TrainConfig;
 use crate::error::TrainError;

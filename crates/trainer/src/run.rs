@@ -4,10 +4,11 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use smpo_data::{ChatTokenizer, CheckReport, DatasetError};
+use smpo_data::{CheckReport, DatasetError};
 use smpo_devices::OpenDevice;
 use smpo_losses::Objective;
 use smpo_model::{Config, Placement};
+use smpo_tokenizer::ChatTokenizer;
 
 use crate::alarm::Alarm;
 use crate::checkpoint::{self, Checkpoint, Memory};

@@ -4,8 +4,9 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use smpo_data::{ChatTokenizer, order};
+use smpo_data::order;
 use smpo_losses::BatchError;
+use smpo_tokenizer::ChatTokenizer;
 
 use crate::checkpoint::{self, Memory, Sources};
 use crate::config::{Reporter, TrainConfig};

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 use smpo_chat::ChatTemplate;
-use smpo_data::ChatTokenizer;
 use smpo_model::COMPANIONS;
+use smpo_tokenizer::ChatTokenizer;
 
 use crate::config::TrainConfig;
 use crate::error::{TrainError, io};

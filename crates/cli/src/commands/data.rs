@@ -9,9 +9,10 @@ use comfy_table::{CellAlignment, ContentArrangement};
 use serde::Serialize;
 use smpo_chat::ChatTemplate;
 use smpo_data::{
-    ChatTokenizer, CheckReport, ConvertError, EncodeError, Finding, LengthReport, Lengths, Problem, PromptKeep,
-    ReadError, Severity, Truncation, check, convert, count_rows, lengths,
+    CheckReport, ConvertError, Finding, LengthReport, Lengths, Problem, PromptKeep, ReadError, Severity, Truncation,
+    check, convert, count_rows, lengths,
 };
+use smpo_tokenizer::{ChatTokenizer, TokenizerError};
 
 use crate::exit::{Blame, Exit, Failure, Outcome, io_is_usage};
 use crate::output::{self, Format};
@@ -203,7 +204,7 @@ impl ModelArgs {
                     .map_err(|error| anyhow::anyhow!("{}: cannot read: {error}", path.display()))
                     .usage()?;
                 ChatTemplate::replacing(dir, text, &path.display().to_string())
-                    .map_err(EncodeError::from)
+                    .map_err(TokenizerError::from)
                     .and_then(|template| ChatTokenizer::with_template(dir, template))
             }
         };

@@ -313,7 +313,7 @@ fn server(args: &EvalArgs) -> Result<HttpGenerator, Failure> {
         ..HttpConfig::default()
     };
     match args.template.as_deref().or(args.weights.as_deref()).filter(|_| args.api == Api::Completions) {
-        Some(directory) => HttpGenerator::completing(config, engines::codec(directory)?).usage(),
+        Some(directory) => HttpGenerator::completing(config, engines::tokenizer(directory)?).usage(),
         None => HttpGenerator::new(config).usage(),
     }
 }

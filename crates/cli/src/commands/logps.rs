@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
-use smpo_data::{ChatTokenizer, Truncation, read_pairs};
+use smpo_data::{TrainingRow, Truncation, read_pairs};
 use smpo_model::{Decoder, ModelDir, Placement};
 use smpo_results::{LogpsRow, TokenLogps, write_jsonl};
+use smpo_tokenizer::ChatTokenizer;
 use smpo_trainer::{Row, RowLogps, on_device, row_logps};
 
 use crate::commands::device::DeviceArgs;
@@ -71,7 +72,7 @@ pub fn run(args: LogpsArgs) -> Outcome {
         Truncation { max_length: args.max_length.or(positions), bos: tokenizer.bos(), ..Truncation::default() };
     let (mut rows, mut cut): (Vec<Row>, usize) = (Vec::new(), 0);
     for pair in read_pairs(&args.pairs).usage()? {
-        let mut tokenized = tokenizer.encode_pair(&pair).usage()?;
+        let mut tokenized = pair.encode(&tokenizer).usage()?;
         cut += usize::from(truncation.apply_pair(&mut tokenized).any());
         rows.push(tokenized.into());
     }

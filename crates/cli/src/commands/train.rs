@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use smpo_data::{CheckReport, Severity};
 use smpo_devices::{Choice, OpenDevice};
+use smpo_native::CompleteError;
 use smpo_trainer::{Event, Finish, ReadConfig, Rows, StepRecord, TrainConfig, TrainError};
 
 use crate::exit::{Exit, Failure, Outcome, io_is_usage, is_io};
@@ -216,6 +217,7 @@ pub fn blame(error: TrainError) -> Failure {
         | TrainError::Data(_)
         | TrainError::Encode(_)
         | TrainError::Model(_)
+        | TrainError::Probe(CompleteError::Model(_))
         | TrainError::Loss(_)
         | TrainError::DataCheck { .. }
         | TrainError::NoSuchMetric { .. }

@@ -10,11 +10,12 @@ use std::path::Path;
 
 use rayon::prelude::*;
 use serde::Serialize;
+use smpo_tokenizer::ChatTokenizer;
 
 use crate::read_error::ReadError;
 use crate::reader::{Row, records};
 use crate::record::Record;
-use crate::{ChatTokenizer, OnBadRows, Truncation};
+use crate::{OnBadRows, Truncation};
 
 pub use rule::{Rule, Severity};
 pub use tally::Sample;

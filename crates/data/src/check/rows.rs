@@ -1,10 +1,11 @@
 //! What one row shows by itself.
 
 use smpo_chat::Message;
+use smpo_tokenizer::{ChatTokenizer, PromptCompletions};
 
+use crate::Truncation;
 use crate::check::Rule;
 use crate::record::Record;
-use crate::{ChatTokenizer, Truncation};
 
 /// What was found in a row.
 #[derive(Debug, Default)]
@@ -73,8 +74,8 @@ fn spelt_out(record: &Record, tokenizer: &ChatTokenizer, facts: &mut Facts) {
 fn tokens(record: &Record, tokenizer: &ChatTokenizer, truncation: &Truncation, facts: &mut Facts) {
     let sides = record.completions();
     let messages: Vec<&[Message]> = sides.iter().map(|(_, messages)| *messages).collect();
-    let (mut prompt, mut completions) = match tokenizer.encode_sides(record.prompt(), &messages) {
-        Ok(ids) => ids,
+    let (mut prompt, mut completions) = match tokenizer.encode_completions(record.prompt(), &messages) {
+        Ok(PromptCompletions { prompt_ids, completion_ids }) => (prompt_ids, completion_ids),
         Err(error) => {
             facts.add(Rule::NotRenderable, error.to_string());
             return;
@@ -95,7 +96,7 @@ fn tokens(record: &Record, tokenizer: &ChatTokenizer, truncation: &Truncation, f
     if let Ok(opened) = tokenizer.encode_prompt(record.prompt())
         && opened.len() > prompt.len()
         && opened.starts_with(&prompt)
-        && tokenizer.straddles(&opened[prompt.len()..], &completions)
+        && straddles(tokenizer, &opened[prompt.len()..], &completions)
     {
         facts.add(Rule::BoundaryMerge, "");
     }
@@ -107,6 +108,15 @@ fn tokens(record: &Record, tokenizer: &ChatTokenizer, truncation: &Truncation, f
     if cut.completion > 0 {
         facts.add(Rule::CompletionTruncated, format!("{} tokens cut", cut.completion));
     }
+}
+
+/// True if some completion begins with a token that merges the prompt's last tokens, `rest`, with its own text.
+fn straddles(tokenizer: &ChatTokenizer, rest: &[u32], completions: &[Vec<u32>]) -> bool {
+    let Ok(rest) = tokenizer.decode(rest) else { return false };
+    completions.iter().any(|ids| {
+        let first = ids.first().map(|&id| tokenizer.decode(&[id]).unwrap_or_default());
+        first.is_some_and(|first| first.len() > rest.len() && first.starts_with(&rest))
+    })
 }
 
 fn same(a: &[Message], b: &[Message]) -> bool {

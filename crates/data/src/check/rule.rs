@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 use smpo_chat::TerminatorSource;
+use smpo_tokenizer::ChatTokenizer;
 
-use crate::ChatTokenizer;
 use crate::check::tally::Tally;
 
 /// How bad a finding is.

@@ -9,7 +9,7 @@ mod entries;
 mod estimates;
 mod worst;
 
-use smpo_results::{Board, BoardEntry, BoardMetric, Direction, LoopSpan, Sample, SamplerInfo};
+use smpo_results::{Board, BoardEntry, BoardMetric, Direction, LoopSpan, Sample, Sampler};
 
 use crate::error::GateError;
 use crate::policy::Policy;
@@ -114,7 +114,7 @@ fn board_metrics(entries: &[Entry], options: &RankingOptions) -> Vec<BoardMetric
 fn title(entries: &[Entry]) -> String {
     let manifest = &entries[0].runs[0].manifest;
     let mut parts = vec![manifest.suite.name.clone()];
-    if let Some(SamplerInfo { temperature, top_k, top_p, min_p }) = &manifest.sampler {
+    if let Some(Sampler { temperature, top_k, top_p, min_p }) = &manifest.sampler {
         parts.push(if *temperature == 0.0 { "greedy".to_owned() } else { format!("T {temperature}") });
         parts.extend(top_k.map(|k| format!("top-k {k}")));
         parts.extend(top_p.map(|p| format!("top-p {p}")));

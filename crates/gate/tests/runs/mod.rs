@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use smpo_gate::Run;
 use smpo_results::{
-    Measurement, MetricEstimate, MetricsFile, ModelInfo, RunManifest, SCHEMA_VERSION, SamplerInfo, SuiteInfo,
+    Measurement, MetricEstimate, MetricsFile, ModelInfo, RunManifest, SCHEMA_VERSION, Sampler, SuiteInfo,
     TerminatorSet, write_json, write_jsonl,
 };
 
@@ -22,7 +22,7 @@ pub fn manifest(name: &str) -> RunManifest {
             training_seed: None,
         },
         suite: SuiteInfo { name: "ood".into(), sha256: "ab".into(), prompts: 240, pairs_sha256: None },
-        sampler: Some(SamplerInfo { temperature: 0.8, top_k: None, top_p: None, min_p: None }),
+        sampler: Some(Sampler { temperature: 0.8, top_k: None, top_p: None, min_p: None }),
         cap: Some(240),
         samples_per_prompt: 1,
         terminators: Some(TerminatorSet { ids: vec![2], tokens: vec!["<|im_end|>".into()] }),

@@ -1,4 +1,4 @@
-//! What is read: completions in the shapes servers give them, and their errors.
+//! Parsing of responses: completions in the shapes of the common servers, and their errors.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -51,7 +51,7 @@ struct Usage {
     completion_tokens: Option<u64>,
 }
 
-/// Reads an answer.
+/// Parses a response body.
 pub(super) fn completion(bytes: &[u8], config: &HttpConfig, request: &Request) -> Result<Completion, String> {
     let answer: Answer =
         serde_json::from_slice(bytes).map_err(|error| format!("expected a completion, got {error}"))?;
@@ -77,19 +77,19 @@ pub(super) fn completion(bytes: &[u8], config: &HttpConfig, request: &Request) -
         .filter(|logps: &Vec<f32>| logps.iter().all(|logp| *logp <= 1e-3));
     let token_ids = choice.token_ids.or(ids);
     let pieces = pieces.filter(|_| token_ids.is_none());
-    // Some servers report a usage that cannot be: more than the cap, or nothing for some text.
+    // Some servers report an impossible usage: more than the cap, or zero tokens for some text.
     let reported = answer.usage.and_then(|usage| usage.completion_tokens).and_then(|tokens| u32::try_from(tokens).ok());
     let tokens = token_ids
         .as_ref()
         .map(|ids| ids.len() as u32)
         .or(reported.filter(|&tokens| tokens <= request.max_tokens && (tokens > 0 || text.is_empty())));
-    // Without ids of the same length log-probs say nothing about which token is which, but still how likely each was.
+    // Log-probs that do not align with the ids are kept as values; the ids are dropped.
     let token_ids = token_ids.filter(|ids| logps.as_ref().is_none_or(|logps| logps.len() == ids.len()));
     let cap = request.max_tokens;
     Ok(Completion { text, token_ids, logps, terminator_logps: None, pieces, tokens, cap, finish })
 }
 
-/// What a server says of each token: everything of all of them, or nothing.
+/// Per-token values of a response: complete for all tokens, or absent.
 #[derive(Default)]
 struct Shown {
     logps: Option<Vec<f64>>,
@@ -135,7 +135,7 @@ pub(super) fn error_message(bytes: &[u8]) -> String {
     }
 }
 
-/// Whether a 429 means that no waiting helps.
+/// True if a 429 reports an exhausted quota, so that no retry can succeed.
 pub(super) fn out_of_quota(bytes: &[u8]) -> bool {
     let value: Value = serde_json::from_slice(bytes).unwrap_or(Value::Null);
     value["error"]["code"] == "insufficient_quota" || value["error"]["type"] == "insufficient_quota"

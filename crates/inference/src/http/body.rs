@@ -1,4 +1,4 @@
-//! What is sent: the body of one request to `/chat/completions` or `/completions`.
+//! The body of one request to `/chat/completions` or `/completions`.
 
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -6,20 +6,20 @@ use sha2::{Digest, Sha256};
 use super::config::HttpConfig;
 use crate::Request;
 
-/// What a server turned out not to take.
+/// Request fields that a server refused.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Refusals {
     pub logprobs: bool,
-    /// It wants `max_completion_tokens` instead.
+    /// `max_tokens`; `max_completion_tokens` is sent instead.
     pub max_tokens: bool,
     /// `return_token_ids`.
     pub token_ids: bool,
-    /// A prompt of token ids; it wants a text.
+    /// A prompt of token ids; the text is sent instead.
     pub prompt_ids: bool,
 }
 
 impl Refusals {
-    /// What a 400 or 422 that says `message` adds to them; `None` where it adds nothing.
+    /// These refusals with those that the `message` of a 400 or 422 adds; `None` where it adds none.
     pub fn learn(self, message: &str) -> Option<Self> {
         let token_ids = message.contains("return_token_ids");
         let learned = Refusals {
@@ -32,7 +32,7 @@ impl Refusals {
         (learned != self).then_some(learned)
     }
 
-    /// Everything that either knows.
+    /// The union of both.
     pub fn and(self, other: Self) -> Self {
         Refusals {
             logprobs: self.logprobs | other.logprobs,
@@ -43,8 +43,8 @@ impl Refusals {
     }
 }
 
-/// What is to be continued.
-pub(super) enum Asked<'a> {
+/// The input of a request.
+pub(super) enum Input<'a> {
     /// The conversation; the server renders it.
     Chat,
     /// The rendered conversation, as text and as token ids.
@@ -53,26 +53,26 @@ pub(super) enum Asked<'a> {
 
 /// The body of one request. `top_k` and `min_p` are not OpenAI's, but vLLM, SGLang, llama.cpp and mistral.rs take them;
 /// `return_token_ids` is vLLM's, and others pass over it or refuse it once.
-pub(super) fn body(config: &HttpConfig, request: &Request, asked: &Asked<'_>, refusals: Refusals) -> Value {
+pub(super) fn body(config: &HttpConfig, request: &Request, input: &Input<'_>, refusals: Refusals) -> Value {
     let mut body = Map::new();
     body.insert("model".into(), config.model.as_str().into());
-    let logprobs = match asked {
-        Asked::Chat => {
+    let logprobs = match input {
+        Input::Chat => {
             body.insert("messages".into(), json!(request.messages));
             json!(true)
         }
-        Asked::Prompt { ids, .. } if !refusals.prompt_ids => {
+        Input::Prompt { ids, .. } if !refusals.prompt_ids => {
             body.insert("prompt".into(), json!(ids));
             json!(1)
         }
-        Asked::Prompt { text, .. } => {
+        Input::Prompt { text, .. } => {
             body.insert("prompt".into(), json!(text));
             // The template has written them already (vLLM's and SGLang's name).
             body.insert("add_special_tokens".into(), false.into());
             json!(1)
         }
     };
-    let chat = matches!(asked, Asked::Chat);
+    let chat = matches!(input, Input::Chat);
     let cap = if refusals.max_tokens && chat { "max_completion_tokens" } else { "max_tokens" };
     body.insert(cap.into(), request.max_tokens.into());
     body.insert("temperature".into(), request.sampler.temperature.into());
@@ -133,7 +133,7 @@ mod tests {
         let mut config = config();
         config.extra_body.insert("chat_template_kwargs".into(), json!({"enable_thinking": false}));
         assert_eq!(
-            body(&config, &request, &Asked::Chat, Refusals::default()),
+            body(&config, &request, &Input::Chat, Refusals::default()),
             json!({
                 "model": "m", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 16, "temperature": 0.7,
                 "seed": seed(&request), "top_p": 0.9, "top_k": 5, "logprobs": true, "return_token_ids": true,
@@ -141,7 +141,7 @@ mod tests {
             })
         );
         let all = Refusals { logprobs: true, max_tokens: true, token_ids: true, prompt_ids: true };
-        let refused = body(&config, &request, &Asked::Chat, all);
+        let refused = body(&config, &request, &Input::Chat, all);
         for gone in ["logprobs", "max_tokens", "return_token_ids"] {
             assert_eq!(refused[gone], Value::Null, "{gone}");
         }
@@ -151,11 +151,11 @@ mod tests {
 
     #[test]
     fn a_rendered_prompt_goes_as_ids_or_where_they_are_refused_as_text() {
-        let asked = Asked::Prompt { text: "<u>hi<a>", ids: &[1, 5, 2] };
-        let ids = body(&config(), &request(), &asked, Refusals::default());
+        let input = Input::Prompt { text: "<u>hi<a>", ids: &[1, 5, 2] };
+        let ids = body(&config(), &request(), &input, Refusals::default());
         assert_eq!((&ids["prompt"], &ids["logprobs"], &ids["messages"]), (&json!([1, 5, 2]), &json!(1), &Value::Null));
         let refusal = "prompt: invalid type: sequence, expected a string at line 1 column 30";
-        let text = body(&config(), &request(), &asked, Refusals::default().learn(refusal).expect("new"));
+        let text = body(&config(), &request(), &input, Refusals::default().learn(refusal).expect("new"));
         assert_eq!((&text["prompt"], &text["add_special_tokens"]), (&json!("<u>hi<a>"), &json!(false)));
     }
 

@@ -1,4 +1,4 @@
-//! The client: one request, as many attempts as it takes.
+//! The client: one request with its retries.
 
 use std::error::Error;
 use std::fmt;
@@ -9,19 +9,21 @@ use std::time::{Duration, SystemTime};
 use reqwest::Url;
 use reqwest::blocking::{Client, Response};
 use reqwest::header::{AUTHORIZATION, RETRY_AFTER};
+use smpo_tokenizer::ChatTokenizer;
 
 use super::answer::{completion, error_message, out_of_quota};
-use super::body::{Asked, Refusals, body, seed};
+use super::body::{Input, Refusals, body, seed};
 use super::config::HttpConfig;
 use super::key::Key;
-use super::retry::{Gate, backoff, may_pass, retry_after};
-use crate::{Codec, Completion, EngineInfo, Generator, InferenceError, Request};
+use super::retry::{Gate, backoff, is_transient, retry_after};
+use crate::prompt::render;
+use crate::{Completion, EngineInfo, Generator, InferenceError, Request};
 
-/// The longest answer that is read, in bytes.
-const LONGEST_ANSWER: u64 = 64 << 20;
+/// Maximum length of a response body, in bytes.
+const MAX_ANSWER: u64 = 64 << 20;
 
-/// A connection to a server. Clones share its pool of connections, what was learned about the server, and its wishes
-/// to be left alone.
+/// A connection to a server. Clones share the connection pool, the fields that the server refused, and the pauses that
+/// it requested.
 ///
 /// Not for use from inside an asynchronous runtime: [`Generator::generate`] blocks.
 #[derive(Debug, Clone)]
@@ -32,17 +34,17 @@ pub struct HttpGenerator {
 struct Shared {
     config: HttpConfig,
     endpoint: Url,
-    /// The base URL as it may be shown: without user, password and query.
+    /// The base URL without user, password and query, for messages.
     shown: String,
     client: Client,
     /// Renders prompts for `/completions`; without it conversations go to `/chat/completions`.
-    codec: Option<Codec>,
+    tokenizer: Option<ChatTokenizer>,
     key: Option<Key>,
     gate: Gate,
     refusals: Mutex<Refusals>,
 }
 
-/// Shows nothing that the configured address may hold.
+/// Leaves out the configured address, which may hold credentials.
 impl fmt::Debug for Shared {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Shared").field("url", &self.shown).field("key", &self.key).finish_non_exhaustive()
@@ -53,7 +55,7 @@ impl fmt::Debug for Shared {
 struct Failure {
     status: Option<u16>,
     message: String,
-    /// `None`: trying again is pointless.
+    /// `None`: a retry cannot succeed.
     retry: Option<Retry>,
 }
 
@@ -67,7 +69,7 @@ enum Retry {
 }
 
 impl HttpGenerator {
-    /// What manifests call it.
+    /// Name of the engine in manifests.
     pub const ENGINE: &str = "openai-compatible";
 
     /// Through `/chat/completions`: the server renders conversations by its own template. Checks the configuration and
@@ -84,11 +86,11 @@ impl HttpGenerator {
     ///
     /// # Errors
     /// As [`HttpGenerator::new`].
-    pub fn completing(config: HttpConfig, codec: Codec) -> Result<Self, InferenceError> {
-        Self::connect(config, Some(codec))
+    pub fn completing(config: HttpConfig, tokenizer: ChatTokenizer) -> Result<Self, InferenceError> {
+        Self::connect(config, Some(tokenizer))
     }
 
-    fn connect(config: HttpConfig, codec: Option<Codec>) -> Result<Self, InferenceError> {
+    fn connect(config: HttpConfig, tokenizer: Option<ChatTokenizer>) -> Result<Self, InferenceError> {
         let invalid = |field: &str, expected: &str, got: &str| InferenceError::Server {
             url: String::new(),
             message: format!("{field} must be {expected}, got {got}"),
@@ -107,7 +109,7 @@ impl HttpGenerator {
         let _ = shown.set_password(None);
         shown.set_query(None);
         let mut endpoint = base.clone();
-        let path = if codec.is_some() { "completions" } else { "chat/completions" };
+        let path = if tokenizer.is_some() { "completions" } else { "chat/completions" };
         endpoint.set_path(&format!("{}/{path}", base.path().trim_end_matches('/')));
         let client = Client::builder()
             .timeout(Duration::from_secs_f64(config.timeout_secs))
@@ -120,13 +122,13 @@ impl HttpGenerator {
         }
         let refusals = Mutex::default();
         let shown = shown.to_string();
-        let shared = Shared { config, endpoint, shown, client, codec, key, gate: Gate::default(), refusals };
+        let shared = Shared { config, endpoint, shown, client, tokenizer, key, gate: Gate::default(), refusals };
         Ok(HttpGenerator { shared: Arc::new(shared) })
     }
 
-    /// The template that prompts are rendered with here; `None` where the server renders them.
+    /// Source of the template with which prompts are rendered locally; `None` where the server renders them.
     pub fn template_source(&self) -> Option<&str> {
-        self.shared.codec.as_ref().map(Codec::template_source)
+        self.shared.tokenizer.as_ref().map(|tokenizer| tokenizer.template().source())
     }
 
     /// As many clones as requests may be in flight ([`HttpConfig::concurrency`]), for [`crate::generate_each`].
@@ -148,15 +150,15 @@ impl Generator for HttpGenerator {
 
 impl Shared {
     fn complete(&self, request: &Request) -> Result<Completion, InferenceError> {
-        let rendered = self.codec.as_ref().map(|codec| codec.render(request)).transpose()?;
-        let asked = match &rendered {
-            None => Asked::Chat,
-            Some((text, ids)) => Asked::Prompt { text, ids },
+        let rendered = self.tokenizer.as_ref().map(|tokenizer| render(tokenizer, request)).transpose()?;
+        let input = match &rendered {
+            None => Input::Chat,
+            Some((text, ids)) => Input::Prompt { text, ids },
         };
         let mut attempt = 0;
         loop {
             self.gate.pass();
-            let failure = match self.attempt(request, &asked) {
+            let failure = match self.attempt(request, &input) {
                 Ok(completion) => return Ok(completion),
                 Err(failure) => failure,
             };
@@ -175,7 +177,7 @@ impl Shared {
             let last = attempt == self.config.retries;
             let Some(pause) = pause.filter(|pause| !last && *pause <= longest) else {
                 let waits = match pause {
-                    Some(pause) if pause > longest => format!("; it asks to wait {} s", pause.as_secs()),
+                    Some(pause) if pause > longest => format!("; the server requests a pause of {} s", pause.as_secs()),
                     _ => String::new(),
                 };
                 return Err(InferenceError::Http {
@@ -195,9 +197,9 @@ impl Shared {
         }
     }
 
-    fn attempt(&self, request: &Request, asked: &Asked<'_>) -> Result<Completion, Failure> {
+    fn attempt(&self, request: &Request, input: &Input<'_>) -> Result<Completion, Failure> {
         let refusals = *self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut post = self.client.post(self.endpoint.clone()).json(&body(&self.config, request, asked, refusals));
+        let mut post = self.client.post(self.endpoint.clone()).json(&body(&self.config, request, input, refusals));
         if let Some(header) = self.key.as_ref().and_then(Key::header) {
             post = post.header(AUTHORIZATION, header);
         }
@@ -218,7 +220,7 @@ impl Shared {
                 Retry::Changed
             }),
             429 if out_of_quota(&bytes) => None,
-            status if may_pass(status) => {
+            status if is_transient(status) => {
                 let pause = after.and_then(|value| retry_after(&value, SystemTime::now()));
                 Some(pause.map_or(Retry::Later, Retry::After))
             }
@@ -232,15 +234,18 @@ impl Shared {
     }
 }
 
-/// The whole body, or why not.
+/// The whole body.
+///
+/// # Errors
+/// A body that breaks off or exceeds [`MAX_ANSWER`].
 fn read(response: Response) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     response
-        .take(LONGEST_ANSWER + 1)
+        .take(MAX_ANSWER + 1)
         .read_to_end(&mut bytes)
         .map_err(|error| format!("the answer broke off: {}", chain(&error)))?;
-    if bytes.len() as u64 > LONGEST_ANSWER {
-        return Err(format!("the answer is longer than {LONGEST_ANSWER} bytes"));
+    if bytes.len() as u64 > MAX_ANSWER {
+        return Err(format!("the answer is longer than {MAX_ANSWER} bytes"));
     }
     Ok(bytes)
 }

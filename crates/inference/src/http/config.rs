@@ -1,9 +1,9 @@
-//! How a server is asked.
+//! Configuration of the HTTP client.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// An OpenAI-compatible server and how to treat it.
+/// An OpenAI-compatible server, retries and time limits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HttpConfig {
@@ -18,13 +18,14 @@ pub struct HttpConfig {
     pub concurrency: usize,
     /// For one attempt, from connecting to the last byte, in seconds.
     pub timeout_secs: f64,
-    /// Attempts after the first, for what may pass: connection failures, time-outs, broken answers, 408, 425, 429 and 5xx.
+    /// Attempts after the first, for transient failures: connection failures, time-outs, broken answers, 408, 425, 429
+    /// and 5xx.
     pub retries: u32,
     /// Pause before the first retry, in seconds; it doubles with every further one.
     pub backoff_secs: f64,
-    /// The longest pause, in seconds. A server that asks for a longer one is given up on.
+    /// Maximum pause, in seconds. A server that requests a longer one ends the retries.
     pub max_pause_secs: f64,
-    /// Whether to ask for log-probs. A server that refuses them is asked again without.
+    /// Request log-probs. Where the server refuses them, the request is repeated without.
     pub logprobs: bool,
     /// The base of the server's log-probs; mistralrs-server 0.8.1 reports base 10.
     pub logprob_base: LogprobBase,

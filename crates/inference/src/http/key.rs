@@ -1,10 +1,10 @@
-//! The key: read once, sent, and never shown.
+//! The API key: read once, sent, and in no message.
 
 use std::fmt;
 
 use reqwest::header::HeaderValue;
 
-/// An API key. Its `Debug` shows nothing of it.
+/// An API key, left out of its own `Debug`.
 #[derive(Clone)]
 pub(super) struct Key(String);
 
@@ -14,7 +14,7 @@ impl Key {
         std::env::var(variable).ok().map(|key| key.trim().to_owned()).filter(|key| !key.is_empty()).map(Key)
     }
 
-    /// The `Authorization` header; `None` where the key holds what no header can.
+    /// The `Authorization` header; `None` where the key holds characters that no header may.
     pub fn header(&self) -> Option<HeaderValue> {
         let mut value = HeaderValue::from_str(&format!("Bearer {}", self.0)).ok()?;
         value.set_sensitive(true);

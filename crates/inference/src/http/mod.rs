@@ -2,8 +2,8 @@
 //!
 //! One `POST` per completion: to `{base}/chat/completions` ([`HttpGenerator::new`]), or with the prompt rendered here to
 //! `{base}/completions` ([`HttpGenerator::completing`]). No stop string is ever sent, so `finish_reason: "stop"` means that
-//! the model ended its turn. What a server reports is passed on as it is: whether its log-probs are those of the model
-//! shows when they are held against local weights ([`crate::check_fidelity`]).
+//! the model ended its turn. A server's log-probs are passed on unchanged; [`crate::check_fidelity`] compares them with
+//! those of local weights.
 
 mod answer;
 mod body;

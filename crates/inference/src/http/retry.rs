@@ -1,4 +1,4 @@
-//! When to try again, and how long to wait.
+//! Retries and their pauses.
 
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -9,8 +9,8 @@ use rand::RngCore;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-/// Whether another attempt may succeed.
-pub(super) fn may_pass(status: u16) -> bool {
+/// True if a failure with this status is transient.
+pub(super) fn is_transient(status: u16) -> bool {
     matches!(status, 408 | 425 | 429) || (500..600).contains(&status) && status != 501
 }
 
@@ -33,7 +33,7 @@ pub(super) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     Some(SystemTime::from(date).duration_since(now).unwrap_or(Duration::ZERO))
 }
 
-/// A moment before which nobody asks the server: one client that is told to wait makes all wait.
+/// The time before which no client sends a request: a pause that the server requests of one client applies to all.
 #[derive(Debug, Default)]
 pub(super) struct Gate(Mutex<Option<Instant>>);
 
@@ -47,7 +47,7 @@ impl Gate {
         }
     }
 
-    /// Waits until it is open.
+    /// Blocks until it is open.
     pub fn pass(&self) {
         loop {
             let until = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -86,8 +86,8 @@ mod tests {
     }
 
     #[test]
-    fn only_what_may_pass_is_tried_again() {
-        assert!([408, 425, 429, 500, 502, 503, 504, 529].into_iter().all(may_pass));
-        assert!(![200, 400, 401, 403, 404, 422, 501].into_iter().any(may_pass));
+    fn only_what_is_transient_is_tried_again() {
+        assert!([408, 425, 429, 500, 502, 503, 504, 529].into_iter().all(is_transient));
+        assert!(![200, 400, 401, 403, 404, 422, 501].into_iter().any(is_transient));
     }
 }

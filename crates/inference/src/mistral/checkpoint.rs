@@ -1,5 +1,5 @@
-//! Which files make up a model, checked before the engine is asked: what it would say about a missing one is a panic or
-//! a riddle.
+//! The files of a model, checked before the engine loads them: its own messages about a missing one are panics or
+//! misleading.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -42,7 +42,7 @@ const COPY_THE_BASE: &str =
     "copy it from the model this one was trained from, or save the tokenizer beside the weights";
 
 impl Checkpoint {
-    /// Finds out what `path` is. `base` names the model below an adapter where `adapter_config.json` does not name a
+    /// Opens a directory, an adapter or a GGUF file. `base` names the model below an adapter where `adapter_config.json` does not name a
     /// directory, and the directory of a GGUF file's tokenizer where it is not the file's own.
     pub fn open(path: &Path, base: Option<&Path>) -> Result<Self, InferenceError> {
         if path.is_file() && path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf")) {
@@ -74,7 +74,7 @@ impl Checkpoint {
         Directory::open(path).map(Checkpoint::Directory)
     }
 
-    /// What was asked for, for errors.
+    /// The path that was opened, for errors.
     pub fn path(&self) -> &Path {
         match self {
             Checkpoint::Directory(directory) => &directory.path,

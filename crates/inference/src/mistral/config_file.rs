@@ -1,8 +1,8 @@
-//! config.json as mistral.rs 0.8.1 reads it.
+//! `config.json` in the form that mistral.rs 0.8.1 reads.
 //!
-//! transformers 5 moved the rotary base into `rope_parameters`. mistral.rs wants it at the top level; without it some
-//! families fail to load and others (Llama, Mistral) silently take 10000. So a directory that transformers 5 wrote is
-//! handed over with a rewritten copy of this one file.
+//! transformers 5 moved the rotary base into `rope_parameters`. mistral.rs expects it at the top level; without it some
+//! families fail to load and others (Llama, Mistral) silently take 10000. So a directory
+//! that transformers 5 wrote is loaded with a rewritten copy of this one file.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ use crate::InferenceError;
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct ConfigFile {
     pub path: PathBuf,
-    /// What mistral.rs must read instead; `None` where the file already serves.
+    /// Replacement for mistral.rs; `None` where the file can be used unchanged.
     pub rewritten: Option<Value>,
     /// `max_position_embeddings`.
     pub position_limit: Option<usize>,
@@ -38,7 +38,7 @@ impl ConfigFile {
                 "name the model class, [\"Qwen2ForCausalLM\"] for example",
             ));
         }
-        // mistral.rs 0.8.1 computes Gemma 2's logits with the embedding whatever the head says: 1 nat off.
+        // mistral.rs 0.8.1 computes Gemma 2's logits with the embedding whatever the head holds: 1 nat off.
         if fields.get("model_type") == Some(&"gemma2".into())
             && fields.get("tie_word_embeddings") == Some(&false.into())
         {

@@ -9,28 +9,29 @@ use mistralrs::{
     Tensor,
 };
 use serde::{Deserialize, Serialize};
+use smpo_tokenizer::ChatTokenizer;
 use tokio::sync::mpsc;
 
 use super::checkpoint::Checkpoint;
 use super::load::{ENGINE, Loaded, load};
-use super::steer::{Steer, only};
+use super::recording_sampler::{RecordingSampler, only};
 use super::threads::adopt_current;
-use crate::{Codec, Completion, EngineInfo, Generator, InferenceError, Recorder, Request, Terminator};
+use crate::{Completion, EncodedPrompt, EngineInfo, Generator, InferenceError, Request};
 
-/// The version of the engine this crate is built with and its measures were taken on.
+/// Version of mistral.rs that this crate is built with and was validated on.
 const VERSION: &str = "0.8.1";
 
-/// How a model is loaded.
+/// Options of loading a model.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MistralConfig {
     /// The directory of the model below a PEFT adapter, where `adapter_config.json` names none that exists; for a GGUF
     /// file, the directory of the tokenizer and the chat template, where that is not the file's own.
     pub base: Option<PathBuf>,
-    /// Threads that one engine computes with. Absent: one for small weights, where handing work over costs more than
-    /// the work, else the processor's divided by the instances.
+    /// Threads that one engine computes with. Absent: one for small weights, where distributing the work costs more
+    /// than the work, else the CPU's cores divided by the instances.
     pub threads: Option<usize>,
-    /// Index of the CUDA device to compute on; needs the feature `cuda`. The processor when absent.
+    /// Index of the CUDA device to compute on; needs the feature `cuda`. The CPU when absent.
     pub cuda: Option<usize>,
 }
 
@@ -42,7 +43,7 @@ const LARGE: u64 = 256 << 20;
 /// Not for use from inside an asynchronous runtime: [`Generator::generate`] blocks.
 pub struct MistralEngine {
     runner: Arc<MistralRs>,
-    codec: Codec,
+    tokenizer: ChatTokenizer,
     stop: u32,
     position_limit: usize,
     threads: usize,
@@ -54,8 +55,8 @@ impl MistralEngine {
     /// Loads a Hugging Face directory, a PEFT adapter directory or a GGUF file. Nothing is fetched from anywhere.
     ///
     /// # Errors
-    /// [`InferenceError::MissingFile`], [`InferenceError::InvalidFile`] and [`InferenceError::Chat`] for what is wrong
-    /// with the files, [`InferenceError::Load`] for what the engine says.
+    /// [`InferenceError::MissingFile`], [`InferenceError::InvalidFile`] and [`InferenceError::Tokenizer`] for files
+    /// that cannot be used, [`InferenceError::Load`] for errors of the engine.
     pub fn load(model: impl AsRef<Path>, config: &MistralConfig) -> Result<Self, InferenceError> {
         let checkpoint = Checkpoint::open(model.as_ref(), config.base.as_deref())?;
         Self::start(&checkpoint, threads(&checkpoint, config, 1), config.cuda)
@@ -77,44 +78,31 @@ impl MistralEngine {
     }
 
     fn start(checkpoint: &Checkpoint, threads: usize, cuda: Option<usize>) -> Result<Self, InferenceError> {
-        let Loaded { runner, codec, position_limit } = load(checkpoint, ModelDType::F32, cuda)?;
+        let Loaded { runner, tokenizer, position_limit } = load(checkpoint, ModelDType::F32, cuda)?;
         let dtype = if matches!(checkpoint, Checkpoint::Gguf { .. }) { "gguf" } else { "f32" };
-        let mut engine = MistralEngine { runner, codec, stop: 0, position_limit, threads, dtype, cuda };
+        let mut engine = MistralEngine { runner, tokenizer, stop: 0, position_limit, threads, dtype, cuda };
         engine.stop = engine.stopping_terminator().ok_or_else(|| InferenceError::Load {
             path: checkpoint.path().to_path_buf(),
             engine: ENGINE,
-            message: format!("it stops on none of the terminators {:?}", engine.codec.terminator_ids()),
+            message: format!("it stops on none of the terminators {:?}", engine.tokenizer.terminator_ids()),
         })?;
         Ok(engine)
     }
 
-    /// Every token that ends a turn of this model: `eos` means any of them.
-    pub fn terminators(&self) -> &[Terminator] {
-        self.codec.terminators()
+    /// Tokenizer, chat template and terminators of the model.
+    pub fn tokenizer(&self) -> &ChatTokenizer {
+        &self.tokenizer
     }
 
-    /// The chat template, for hashes and records.
-    pub fn template_source(&self) -> &str {
-        self.codec.template_source()
-    }
-
-    /// The longest prompt and completion together, in tokens.
+    /// Maximum length of prompt and completion together, in tokens.
     pub fn position_limit(&self) -> usize {
         self.position_limit
     }
 
-    /// The token ids of a conversation opened for the assistant's turn, as the model sees them.
-    ///
-    /// # Errors
-    /// [`InferenceError::Prompt`].
-    pub fn encode_prompt(&self, request: &Request) -> Result<Vec<u32>, InferenceError> {
-        self.codec.encode(request)
-    }
-
-    /// The first terminator on which the engine demonstrably stops. It refuses a stop token whose text begins other
-    /// tokens, and then another has to do: every terminator reaches it as this one.
+    /// The first terminator on which the engine stops when it is forced. It refuses a stop token whose text begins other
+    /// tokens; then the next one is used, since every terminator reaches the engine as this one.
     fn stopping_terminator(&self) -> Option<u32> {
-        self.codec.terminator_ids().iter().copied().find(|&id| {
+        self.tokenizer.terminator_ids().iter().copied().find(|&id| {
             let threads = self.threads;
             let force: Arc<dyn CustomLogitsProcessor> = Arc::new(move |logits: &Tensor, _: &[u32]| {
                 adopt_current(threads);
@@ -124,7 +112,7 @@ impl MistralEngine {
         })
     }
 
-    /// One request through the engine: the reason it gives for ending.
+    /// Runs one request; the engine's finish reason.
     fn run(
         &self,
         prompt: Vec<u32>,
@@ -167,13 +155,13 @@ impl MistralEngine {
             }
             Some(Response::InternalError(error) | Response::ValidationError(error)) => Err(error.to_string()),
             Some(Response::CompletionModelError(message, _)) => Err(message),
-            Some(_) => Err("it answered with something else than a completion".into()),
-            None => Err("it went away without an answer".into()),
+            Some(_) => Err("it returned something else than a completion".into()),
+            None => Err("it ended without a response".into()),
         }
     }
 }
 
-/// [`MistralConfig::threads`], decided.
+/// [`MistralConfig::threads`] with its default.
 fn threads(checkpoint: &Checkpoint, config: &MistralConfig, instances: usize) -> usize {
     let chosen = config.threads.unwrap_or_else(|| match checkpoint.weight_bytes() < LARGE {
         true => 1,
@@ -191,22 +179,21 @@ impl Generator for MistralEngine {
             engine: ENGINE.into(),
             message,
         };
-        let prompt = self.codec.prompt(request, self.position_limit)?;
-        let terminators = self.codec.terminator_ids();
-        let recorder = Recorder::new(request, terminators);
-        let steer = Arc::new(Steer::new(recorder, self.stop, prompt.ids.len(), prompt.cap));
-        let outcome = self.run(prompt.ids.clone(), prompt.cap, self.stop, steer.clone());
-        // The recorder's own error says more than the engine's echo of it.
-        let recording = steer.take()?;
+        let prompt = EncodedPrompt::new(&self.tokenizer, request, self.position_limit)?;
+        let recorder = prompt.recorder(&self.tokenizer, request);
+        let sampler = Arc::new(RecordingSampler::new(recorder, self.stop, prompt.ids.len()));
+        let outcome = self.run(prompt.ids.clone(), prompt.cap, self.stop, sampler.clone());
+        // The recorder's own error is more precise than the engine's echo of it.
+        let recording = sampler.take()?;
         let reason = outcome.map_err(failed)?;
         let length = recording.token_ids.len();
-        if length < prompt.cap && recording.token_ids.last().is_none_or(|id| !terminators.contains(id)) {
+        if length < prompt.cap && recording.token_ids.last().is_none_or(|&id| !self.tokenizer.is_terminator(id)) {
             return Err(failed(format!(
                 "it stopped ({reason}) after {length} of {} tokens without a terminator",
                 prompt.cap
             )));
         }
-        self.codec.completion(request, &prompt, recording)
+        prompt.completion(&self.tokenizer, request, recording)
     }
 
     fn engine(&self) -> EngineInfo {

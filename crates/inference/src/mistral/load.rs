@@ -1,4 +1,4 @@
-//! Handing a checked checkpoint to mistral.rs, on a thread of its own.
+//! Loading a checked checkpoint into mistral.rs, on a thread of its own.
 
 use std::fs;
 use std::io::Write;
@@ -11,17 +11,18 @@ use mistralrs::core::{
     LocalModelPaths, LoraAdapterPaths, MistralRs, MistralRsBuilder, ModelDType, ModelPaths, NormalLoaderBuilder,
     NormalSpecificConfig, SchedulerConfig,
 };
+use smpo_tokenizer::ChatTokenizer;
 use tempfile::NamedTempFile;
 
 use super::checkpoint::{Checkpoint, Directory};
-use crate::{Codec, InferenceError};
+use crate::InferenceError;
 
 pub(super) const ENGINE: &str = "mistral.rs";
 
-/// A running engine and what it does not do itself.
+/// A running engine with tokenizer and position limit.
 pub(super) struct Loaded {
     pub runner: Arc<MistralRs>,
-    pub codec: Codec,
+    pub tokenizer: ChatTokenizer,
     pub position_limit: usize,
 }
 
@@ -47,13 +48,12 @@ fn failed(path: &Path, message: impl ToString) -> InferenceError {
 
 fn load_here(checkpoint: &Checkpoint, dtype: ModelDType, cuda: Option<usize>) -> Result<Loaded, InferenceError> {
     let path = checkpoint.path();
-    // Template, terminators and tokenizer first: what they find missing needs no weights.
-    let codec = match checkpoint {
-        Checkpoint::Directory(Directory { path, .. }) | Checkpoint::Gguf { directory: path, .. } => {
-            Codec::read(checkpoint.tokenizer(), &[path])?
-        }
-        Checkpoint::Adapter { base, adapter } => Codec::read(checkpoint.tokenizer(), &[&adapter.path, &base.path])?,
+    // Tokenizer, template and terminators first: their errors need no weights.
+    let (directory, fallback) = match checkpoint {
+        Checkpoint::Directory(Directory { path, .. }) | Checkpoint::Gguf { directory: path, .. } => (path, None),
+        Checkpoint::Adapter { base, adapter } => (&adapter.path, Some(base.path.as_path())),
     };
+    let tokenizer = ChatTokenizer::from_files(checkpoint.tokenizer(), directory, fallback).map_err(Box::new)?;
     let Plan { loader, paths, _config } = plan(checkpoint)?;
     let device = match cuda {
         None => Device::Cpu,
@@ -80,12 +80,12 @@ fn load_here(checkpoint: &Checkpoint, dtype: ModelDType, cuda: Option<usize>) ->
     // A runtime of one thread, for the one await; on a larger one mistral.rs makes a dummy run.
     let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|error| failed(path, error))?;
     let runner = runtime.block_on(builder.build());
-    Ok(Loaded { runner, codec, position_limit })
+    Ok(Loaded { runner, tokenizer, position_limit })
 }
 
 type Paths = Box<dyn ModelPaths>;
 
-/// A load that is ready to be done.
+/// Arguments of a load.
 struct Plan {
     loader: Box<dyn Loader>,
     paths: Paths,
@@ -129,8 +129,8 @@ fn plan(checkpoint: &Checkpoint) -> Result<Plan, InferenceError> {
     Ok(Plan { loader, paths, _config: rewritten })
 }
 
-/// No template and no generation configuration: the engine renders nothing and ends nothing, and what it would do
-/// with them (reasoning modes, fetching an encoding) is not wanted.
+/// No template and no generation configuration: the engine neither renders nor ends anything, and its use of them
+/// (reasoning modes, fetching an encoding) is to be avoided.
 fn local_paths(tokenizer: PathBuf, config: PathBuf, weights: Vec<PathBuf>, adapters: AdapterPaths) -> Paths {
     Box::new(LocalModelPaths {
         tokenizer_filename: tokenizer,

@@ -5,9 +5,9 @@
 //! and log-probs are off by 0.1 nats and more. So an engine here answers one request at a time, keeps no prefix cache,
 //! and speed comes from several engines on several threads ([`MistralEngine::load_instances`]).
 //!
-//! The engine computes logits and nothing else. Prompts are rendered by the model's template and tokenised here; every
-//! step's logits go through a [`crate::Recorder`], which draws the token; the engine is handed a distribution with one
-//! token left in it ([`steer`]); its own end-of-sequence logic, whose set differs from the model's, is off; and the
+//! The engine computes logits only. Prompts are rendered by the model's template and tokenised here; every
+//! step's logits go through a `smpo_sampling::Recorder`, which draws the token; the engine gets a distribution with one
+//! token left in it ([`recording_sampler`]); its own end-of-sequence logic, whose set differs from the model's, is off; and the
 //! text is decoded here from the token ids. So nothing is trimmed, no stop string exists, no engine seed matters, and a
 //! completion depends on nothing but the model, the prompt, the sampler and the seed.
 
@@ -15,7 +15,7 @@ mod checkpoint;
 mod config_file;
 mod engine;
 mod load;
-mod steer;
+mod recording_sampler;
 mod threads;
 
 pub use engine::{MistralConfig, MistralEngine};

@@ -1,8 +1,8 @@
-//! Where an engine computes.
+//! The thread pool of an engine.
 //!
-//! candle hands every normalisation, rotation and softmax to rayon. The engine's thread is none of rayon's, so each of
-//! some twenty operations per token would be passed to the global pool and waited for: two thirds of the time of a
-//! small model, and two engines would wait for one pool. So the engine's thread is made the first worker of a pool of
+//! candle runs every normalisation, rotation and softmax through rayon. The engine's thread is none of rayon's, so each of
+//! some twenty operations per token would be queued in the global pool: two thirds of the time of a small model, and
+//! two engines would compete for one pool. So the engine's thread is made the first worker of a pool of
 //! its own; a pool of one runs everything in place.
 
 use std::cell::RefCell;

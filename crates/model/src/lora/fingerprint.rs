@@ -43,7 +43,7 @@ impl BaseFingerprints {
         match fs::read_to_string(&path) {
             Ok(text) => serde_json::from_str(&text).map_err(|source| ModelError::Json { path, source }),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(Self::default()),
-            Err(error) => Err(FileError::at(path, "read")(error).into()),
+            Err(error) => Err(FileError::at(&path, "read")(error).into()),
         }
     }
 

@@ -82,7 +82,7 @@ fn facts(run: &RunManifest) -> Vec<Fact> {
     facts
 }
 
-pub(crate) fn sampler(sampler: &smpo_results::SamplerInfo) -> String {
+pub(crate) fn sampler(sampler: &smpo_results::Sampler) -> String {
     if sampler.temperature == 0.0 {
         return "greedy".to_owned();
     }

@@ -229,7 +229,7 @@ fn provenance(arm: &Arm) -> Vec<RunManifest> {
                 prompts: 600,
                 pairs_sha256: Some(sha256(b"pairs")),
             },
-            sampler: Some(SamplerInfo { temperature: 0.7, top_k: None, top_p: Some(0.95), min_p: None }),
+            sampler: Some(Sampler { temperature: 0.7, top_k: None, top_p: Some(0.95), min_p: None }),
             cap: Some(CAP),
             samples_per_prompt: 1,
             terminators: Some(TerminatorSet {

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use serde::Deserialize;
 use smpo_chat::Message;
-use smpo_data::{ChatTokenizer, order};
+use smpo_data::order;
+use smpo_tokenizer::{ChatTokenizer, TokenizerError};
 
 use crate::config::ProbeConfig;
 use crate::error::{TrainError, io};
@@ -74,7 +75,7 @@ fn prompt(path: &Path, line: usize, row: &Row, tokenizer: &ChatTokenizer) -> Res
         (Some(prompt), _) => vec![Message::user(prompt)],
         (None, messages) => messages.clone().unwrap_or_default(),
     };
-    let refused = |error: smpo_data::EncodeError| at(path, line, error.to_string());
+    let refused = |error: TokenizerError| at(path, line, error.to_string());
     let gold = match &row.reference {
         Some(text) => Some(tokenizer.encode_completion(&messages, &[Message::assistant(text)]).map_err(refused)?),
         None => None,

@@ -7,9 +7,10 @@ use std::path::Path;
 
 use anyhow::{Context, anyhow};
 use smpo_files::sha256;
-use smpo_inference::{Codec, EngineInfo, Generator, HttpGenerator, InferenceError, Terminator};
+use smpo_inference::{EngineInfo, Generator, HttpGenerator, InferenceError};
 use smpo_native::{NativeGenerator, NativeOptions};
 use smpo_results::TerminatorSet;
+use smpo_tokenizer::{ChatTokenizer, TokenizerError};
 
 use super::evaluation::Evaluation;
 use super::forward::Forward;
@@ -58,15 +59,16 @@ impl Engines {
     }
 
     fn native(evaluation: &Evaluation, forward: Forward, weights_sha256: Option<String>) -> Result<Self, Failure> {
-        let codec = forward.codec().map_err(blame_engine)?;
+        let tokenizer = forward.sampling_tokenizer().map_err(blame_tokenizer)?;
         let default = NativeOptions::default();
         let options = NativeOptions {
             threads: evaluation.threads.unwrap_or(default.threads),
             batch: evaluation.batch.unwrap_or(default.batch),
         };
-        let terminators = Some(terminator_set(codec.terminators()));
-        let template_sha256 = Some(sha256(codec.template_source().as_bytes()));
-        let generators = NativeGenerator::start(forward.pack().execution()?, codec, options).map_err(blame_engine)?;
+        let terminators = Some(tokenizer.terminators().into());
+        let template_sha256 = Some(sha256(tokenizer.template().source().as_bytes()));
+        let generators =
+            NativeGenerator::start(forward.pack().execution()?, tokenizer, options).map_err(blame_engine)?;
         let info = generators.first().context("expected at least one generator").execution()?.engine();
         Ok(Engines {
             info,
@@ -101,22 +103,19 @@ fn boxed<G: Generator + 'static>(generators: Vec<G>) -> Vec<Box<dyn Generator>> 
     generators.into_iter().map(|one| Box::new(one) as Box<dyn Generator>).collect()
 }
 
-fn terminator_set(terminators: &[Terminator]) -> TerminatorSet {
-    let mut known: Vec<(u32, String)> = terminators.iter().map(|one| (one.id, one.token.clone())).collect();
-    known.sort();
-    let (ids, tokens) = known.into_iter().unzip();
-    TerminatorSet { ids, tokens }
+/// The template and tokenizer that prompts for `/completions` are made with.
+pub fn tokenizer(directory: &Path) -> Result<ChatTokenizer, Failure> {
+    ChatTokenizer::from_model_dir(directory).map_err(blame_tokenizer)
 }
 
-/// The template and tokenizer that prompts for `/completions` are made with.
-pub fn codec(directory: &Path) -> Result<Codec, Failure> {
-    Codec::read(&directory.join("tokenizer.json"), &[directory]).map_err(blame_engine)
+fn blame_tokenizer(error: TokenizerError) -> Failure {
+    blame_engine(Box::new(error).into())
 }
 
 /// Files are their author's to mend, the rest is the machine's or the engine's.
 pub fn blame_engine(error: InferenceError) -> Failure {
     match error {
-        InferenceError::MissingFile { .. } | InferenceError::InvalidFile { .. } | InferenceError::Chat(_) => {
+        InferenceError::MissingFile { .. } | InferenceError::InvalidFile { .. } | InferenceError::Tokenizer(_) => {
             Failure::Usage(error.into())
         }
         error => Failure::Execution(error.into()),

@@ -195,7 +195,7 @@ fn manifest(suite: &Suite, evaluation: &Evaluation, engines: &Engines) -> Result
         kind: "eval".into(),
         model: ModelInfo { weights_sha256: engines.weights_sha256.clone(), ..evaluation.model.clone() },
         suite: suite.info().map_err(blame_input)?,
-        sampler: Some(suite.sampler_info()),
+        sampler: Some(suite.sampler),
         cap: Some(suite.cap),
         samples_per_prompt: suite.samples_per_prompt,
         terminators: engines.terminators.clone(),

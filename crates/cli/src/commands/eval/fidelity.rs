@@ -9,9 +9,10 @@ use std::ops::ControlFlow;
 use anyhow::{Context, anyhow};
 use smpo_eval::Suite;
 use smpo_inference::{
-    Codec, Completion, Fidelity, Generator, HttpGenerator, InferenceError, Request, Sampler, check_fidelity,
+    Completion, Fidelity, Generator, HttpGenerator, InferenceError, Request, Sampler, check_fidelity,
     default_tolerance, generate_each,
 };
+use smpo_tokenizer::ChatTokenizer;
 
 use super::forward::Forward;
 use crate::exit::{Blame, Failure};
@@ -107,12 +108,12 @@ fn compare(
         })
         .collect();
     // It is asked for only where a server gives no ids; where it cannot be read, nothing is checked that needs it.
-    let codec = forward.codec().ok();
+    let tokenizer = forward.sampling_tokenizer().ok();
     let mut completions = Vec::new();
     generate_each(generators, &requests, |index, result| {
         // What fails, too long for the model for one, is recorded by the run as a failed sample.
         if let Ok(completion) = result {
-            completions.push((&requests[index], with_ids(codec.as_ref(), completion)));
+            completions.push((&requests[index], with_ids(tokenizer.as_ref(), completion)));
         }
         ControlFlow::Continue(())
     });
@@ -125,9 +126,9 @@ fn compare(
 }
 
 /// A server that shows the text of each token in place of its id is as good, where that says which token it was.
-fn with_ids(codec: Option<&Codec>, mut completion: Completion) -> Completion {
-    if let (None, Some(codec), Some(pieces)) = (&completion.token_ids, codec, &completion.pieces) {
-        completion.token_ids = codec.token_ids(pieces);
+fn with_ids(tokenizer: Option<&ChatTokenizer>, mut completion: Completion) -> Completion {
+    if let (None, Some(tokenizer), Some(pieces)) = (&completion.token_ids, tokenizer, &completion.pieces) {
+        completion.token_ids = tokenizer.ids_of_pieces(pieces);
     }
     completion
 }

@@ -4,11 +4,10 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use smpo_data::ChatTokenizer;
 use smpo_eval::teacher_forced::{Item, ScorerError, TeacherForced, TokenScores};
-use smpo_inference::{Codec, InferenceError};
 use smpo_model::{Decoder, ModelDir, PackedBatch, PackedDecoder, ScoreOptions};
 use smpo_results::{Message, TerminatorSet};
+use smpo_tokenizer::{ChatTokenizer, TokenizerError};
 
 /// Tokens packed into one forward pass.
 const BATCH_TOKENS: usize = 8192;
@@ -37,12 +36,7 @@ impl Forward {
 
     /// Every token that ends a turn.
     pub fn terminators(&self) -> TerminatorSet {
-        let entries = self.tokenizer.terminators().entries().iter();
-        let mut known: Vec<(u32, String)> =
-            entries.filter_map(|entry| Some((entry.id?, entry.token.clone().unwrap_or_default()))).collect();
-        known.sort();
-        let (ids, tokens) = known.into_iter().unzip();
-        TerminatorSet { ids, tokens }
+        self.tokenizer.terminators().into()
     }
 
     /// The same model, to sample from.
@@ -50,9 +44,9 @@ impl Forward {
         Ok(self.decoder.pack()?)
     }
 
-    /// Template and tokenizer to sample with: read as every engine's are, apart from those that check.
-    pub fn codec(&self) -> Result<Codec, InferenceError> {
-        Codec::read(&self.weights.join("tokenizer.json"), &[&self.model, &self.weights])
+    /// Tokenizer to sample with: the base's, with the template of an adapter where it brings one, as for every engine.
+    pub fn sampling_tokenizer(&self) -> Result<ChatTokenizer, TokenizerError> {
+        ChatTokenizer::from_files(&self.weights.join("tokenizer.json"), &self.model, Some(&self.weights))
     }
 
     /// log p of each token of a completion that somebody else sampled, terminator included, in nats.

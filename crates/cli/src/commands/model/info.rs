@@ -3,8 +3,8 @@
 use anyhow::anyhow;
 use serde::Serialize;
 use smpo_chat::Terminators;
-use smpo_data::ChatTokenizer;
 use smpo_model::{AdapterInfo, Element, ModelDir, ModelInfo};
+use smpo_tokenizer::ChatTokenizer;
 
 use super::memory::{self, Plan};
 use super::{InfoArgs, text};

@@ -7,7 +7,7 @@ use smpo_devices::Kind;
 use smpo_files::sha256;
 use smpo_inference::{Generator, MistralConfig, MistralEngine};
 
-use super::{Engines, blame_engine, boxed, terminator_set};
+use super::{Engines, blame_engine, boxed};
 use crate::commands::device;
 use crate::commands::eval::evaluation::Evaluation;
 use crate::commands::eval::forward::Forward;
@@ -36,8 +36,8 @@ pub fn engines(
     let first = engines.first().context("expected at least one engine").execution()?;
     Ok(Engines {
         info: first.engine(),
-        terminators: Some(terminator_set(first.terminators())),
-        template_sha256: Some(sha256(first.template_source().as_bytes())),
+        terminators: Some(first.tokenizer().terminators().into()),
+        template_sha256: Some(sha256(first.tokenizer().template().source().as_bytes())),
         weights_sha256,
         forward,
         generators: boxed(engines),

@@ -30,7 +30,7 @@ pub(crate) struct Piece {
 }
 
 impl AddedTokens {
-    /// `None` where a token asks for something that is not done here.
+    /// `None` where a token has an option that is not supported here.
     pub fn of(tokenizer: &Tokenizer, nfc: bool) -> Option<Self> {
         let mut all: Vec<(u32, AddedToken)> = tokenizer.get_added_tokens_decoder().into_iter().collect();
         all.sort_by_key(|(id, _)| *id);
@@ -53,7 +53,7 @@ impl AddedTokens {
         self.ids.contains(&id)
     }
 
-    /// Bytes of the longest one.
+    /// Length of the longest one, in bytes.
     pub fn longest(&self) -> usize {
         self.longest
     }

@@ -1,4 +1,4 @@
-//! Words that were read before.
+//! Cache of the tokens of words.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -8,12 +8,12 @@ use tokenizers::{Model, Tokenizer};
 
 use crate::encoded::Encoded;
 
-/// Longer words are rarely seen again.
-const LONGEST: usize = 64;
-/// Tokens that are remembered, some megabytes; then all is forgotten, and what is frequent soon known again.
-const REMEMBERED: usize = 1 << 20;
+/// Length in bytes of the longest word that is cached; longer ones rarely repeat.
+const MAX_WORD: usize = 64;
+/// Tokens in the cache, some megabytes; beyond, it is cleared, and frequent words soon return.
+const MAX_TOKENS: usize = 1 << 20;
 
-/// The character that stands for a byte in a byte-level vocabulary: itself where it is visible, else one from U+0100 on.
+/// The character that represents a byte in a byte-level vocabulary: itself where it is visible, else one from U+0100 on.
 static CHARACTERS: LazyLock<[char; 256]> = LazyLock::new(|| {
     let mut next = 0x100;
     std::array::from_fn(|byte| match byte as u8 {
@@ -32,26 +32,26 @@ pub(crate) struct Words {
     known: HashMap<Box<str>, (u32, u32), RandomState>,
     /// Ids and lengths in bytes.
     tokens: Vec<(u32, u32)>,
-    /// The word as the model reads it.
+    /// The word in the characters of the byte-level vocabulary.
     characters: String,
-    /// Tokens after which all is forgotten.
+    /// Number of tokens beyond which the cache is cleared.
     limit: usize,
 }
 
 impl Default for Words {
     fn default() -> Self {
-        Words::remembering(REMEMBERED)
+        Words::with_limit(MAX_TOKENS)
     }
 }
 
 impl Words {
-    /// None yet, and at most about `limit` tokens of them.
-    pub fn remembering(limit: usize) -> Self {
+    /// An empty cache of at most about `limit` tokens.
+    pub fn with_limit(limit: usize) -> Self {
         Words { known: HashMap::default(), tokens: Vec::new(), characters: String::new(), limit }
     }
 
-    /// Appends the tokens of a word that begins at byte `start`. `None` where the model does not cover its bytes, since it
-    /// then drops or replaces some.
+    /// Appends the tokens of a word that begins at byte `start`. `None` where the model does not cover its bytes: it then
+    /// drops or replaces some.
     pub fn encode(&mut self, tokenizer: &Tokenizer, word: &str, start: usize, encoded: &mut Encoded) -> Option<()> {
         if let Some(&(from, to)) = self.known.get(word) {
             let mut end = start;
@@ -77,7 +77,7 @@ impl Words {
             self.tokens.push((token.id, length as u32));
         }
         let covered = end == start + word.len();
-        if covered && word.len() <= LONGEST {
+        if covered && word.len() <= MAX_WORD {
             self.known.insert(word.into(), (from as u32, self.tokens.len() as u32));
         } else {
             self.tokens.truncate(from);

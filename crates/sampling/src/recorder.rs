@@ -1,14 +1,13 @@
-//! What happens at every step of every completion, whatever computes the logits: check them, record the log-probs,
-//! draw.
+//! One decoding step of one completion: check the logits, draw the token, record the log-probs.
 
-use crate::{InferenceError, Noise, Request, Sampler, draw, log_normalizer};
+use crate::{Noise, Sampler, draw, log_normalizer};
 
-/// A drawn token, and whether it ends the completion.
+/// A drawn token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Step {
     /// The token id.
     pub token: u32,
-    /// Whether it is a terminator.
+    /// True if it is a terminator.
     pub terminates: bool,
 }
 
@@ -17,31 +16,33 @@ pub struct Step {
 pub struct Recording {
     /// Generated tokens, terminator included.
     pub token_ids: Vec<u32>,
-    /// log p of each, in nats, under the model's own distribution: temperature 1, no filter.
+    /// Log-prob of each, in nats, under the model's own distribution: temperature 1, no filter.
     pub logps: Vec<f32>,
-    /// log p of the whole terminator set before each token, in nats: the EOS hazard of this very completion. −∞ where
-    /// the model gives every terminator probability 0.
+    /// Log-prob of the whole terminator set before each token, in nats: the EOS hazard of this completion. −∞ where the
+    /// model gives every terminator probability 0.
     pub terminator_logps: Vec<f32>,
 }
 
 /// Draws one completion token by token and records it.
 ///
-/// Feed it the logits (V) of each step in order; it answers with the token to continue from.
+/// Called with the logits (V) of each step in order, it returns the token to continue from.
 #[derive(Debug, Clone)]
 pub struct Recorder {
     sampler: Sampler,
     noise: Noise,
     terminators: Vec<u32>,
+    cap: usize,
     recording: Recording,
 }
 
 impl Recorder {
-    /// A recorder for `request`, with the model's full terminator set.
-    pub fn new(request: &Request, terminators: &[u32]) -> Self {
-        let capacity = (request.max_tokens as usize).min(4096);
+    /// A recorder of at most `cap` tokens, with the model's full terminator set. `sampler` must be in range.
+    pub fn new(sampler: Sampler, noise: Noise, terminators: &[u32], cap: usize) -> Self {
+        let capacity = cap.min(4096);
         Recorder {
-            sampler: request.sampler,
-            noise: Noise::new(request.seed, &request.prompt_id, request.sample),
+            sampler,
+            noise,
+            cap,
             terminators: terminators.to_vec(),
             recording: Recording {
                 token_ids: Vec::with_capacity(capacity),
@@ -54,14 +55,14 @@ impl Recorder {
     /// Draws the next token from `logits` (V).
     ///
     /// # Errors
-    /// [`InferenceError::BrokenLogits`] on NaN or +∞, [`InferenceError::NoToken`] when every token is impossible.
-    pub fn step(&mut self, logits: &[f32]) -> Result<Step, InferenceError> {
+    /// [`LogitsError::NotFinite`] on NaN or +∞, [`LogitsError::NoToken`] when every token is impossible.
+    pub fn step(&mut self, logits: &[f32]) -> Result<Step, LogitsError> {
         let step = self.recording.token_ids.len();
         if let Some(token) = logits.iter().position(|logit| logit.is_nan() || *logit == f32::INFINITY) {
-            return Err(InferenceError::BrokenLogits { step, token, value: logits[token] });
+            return Err(LogitsError::NotFinite { step, token, value: logits[token] });
         }
         let token = draw(logits, &self.sampler, &mut self.noise, step as u64)
-            .ok_or(InferenceError::NoToken { step, vocabulary: logits.len() })?;
+            .ok_or(LogitsError::NoToken { step, vocabulary: logits.len() })?;
         let normalizer = log_normalizer(logits);
         let terminating: Vec<f32> =
             self.terminators.iter().filter_map(|id| logits.get(*id as usize).copied()).collect();
@@ -71,31 +72,60 @@ impl Recorder {
         Ok(Step { token, terminates: self.terminators.contains(&token) })
     }
 
-    /// What has been drawn so far.
+    /// True if the last token is a terminator or the cap is reached.
+    pub fn is_finished(&self) -> bool {
+        let ids = &self.recording.token_ids;
+        ids.len() >= self.cap || ids.last().is_some_and(|id| self.terminators.contains(id))
+    }
+
+    /// Most tokens of this completion, terminator included.
+    pub fn cap(&self) -> usize {
+        self.cap
+    }
+
+    /// The tokens drawn so far.
     pub fn recording(&self) -> &Recording {
         &self.recording
     }
 
-    /// Takes what was drawn.
+    /// The finished record.
     pub fn into_recording(self) -> Recording {
         self.recording
     }
 }
 
+/// Logits that are no distribution.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum LogitsError {
+    /// A logit is NaN or +∞.
+    #[error(
+        "step {step}: the logit of token {token} is {value}, expected a finite number or -inf; \
+         the weights or the arithmetic (dtype) are broken"
+    )]
+    NotFinite {
+        /// Generated tokens before this one.
+        step: usize,
+        /// The first token concerned.
+        token: usize,
+        /// Its logit.
+        value: f32,
+    },
+    /// Every token has probability 0.
+    #[error("step {step}: all {vocabulary} logits are -inf; the weights or the arithmetic (dtype) are broken")]
+    NoToken {
+        /// Generated tokens before this one.
+        step: usize,
+        /// `V`.
+        vocabulary: usize,
+    },
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use smpo_chat::Message;
 
-    fn request(sampler: Sampler) -> Request {
-        Request {
-            prompt_id: "p".into(),
-            sample: 0,
-            messages: vec![Message { role: "user".into(), content: "hi".into() }],
-            sampler,
-            max_tokens: 4,
-            seed: 1,
-        }
+    fn recorder(sampler: Sampler, terminators: &[u32]) -> Recorder {
+        Recorder::new(sampler, Noise::new(1, "p", 0), terminators, 4)
     }
 
     #[test]
@@ -103,7 +133,7 @@ mod tests {
         // exp of these logits is 1, 2, 3, 4 over 10.
         let logits = [1.0f32, 2.0, 3.0, 4.0].map(f32::ln);
         let sampler = Sampler { top_k: Some(1), ..Sampler::temperature(0.3) };
-        let mut recorder = Recorder::new(&request(sampler), &[0, 2, 99]);
+        let mut recorder = recorder(sampler, &[0, 2, 99]);
         let step = recorder.step(&logits).expect("finite");
         assert_eq!(step, Step { token: 3, terminates: false });
         let recording = recorder.recording();
@@ -117,21 +147,21 @@ mod tests {
 
     #[test]
     fn no_terminator_has_no_hazard() {
-        let mut recorder = Recorder::new(&request(Sampler::greedy()), &[]);
+        let mut recorder = recorder(Sampler::greedy(), &[]);
         recorder.step(&[0.0, 1.0]).expect("finite");
         assert_eq!(recorder.recording().terminator_logps, [f32::NEG_INFINITY]);
     }
 
     #[test]
     fn what_is_no_distribution_is_refused_with_its_place() {
-        let mut recorder = Recorder::new(&request(Sampler::greedy()), &[0]);
+        let mut recorder = recorder(Sampler::greedy(), &[0]);
         recorder.step(&[0.0, 1.0]).expect("finite");
         for bad in [f32::NAN, f32::INFINITY] {
             let error = recorder.step(&[0.0, bad]).expect_err("broken");
-            assert!(matches!(error, InferenceError::BrokenLogits { step: 1, token: 1, .. }), "{error}");
+            assert!(matches!(error, LogitsError::NotFinite { step: 1, token: 1, .. }), "{error}");
         }
         let error = recorder.step(&[f32::NEG_INFINITY; 3]).expect_err("empty");
-        assert!(matches!(error, InferenceError::NoToken { step: 1, vocabulary: 3 }), "{error}");
+        assert!(matches!(error, LogitsError::NoToken { step: 1, vocabulary: 3 }), "{error}");
         assert_eq!(recorder.recording().token_ids.len(), 1, "a refused step left a trace");
     }
 }

@@ -1,9 +1,9 @@
-//! Drawing a token with random numbers that depend on nothing but the run's seed, the prompt, the sample and the step.
+//! The draw of one token, with random numbers that depend on the run's seed, the prompt, the sample and the step alone.
 //!
 //! The Gumbel arg max, `argmax_i (z_i + g_i)` with `g_i = −ln(−ln u_i)`, draws from `softmax(z)` (Gumbel 1954;
-//! Maddison et al. 2014, 1411.0030). The noise of a token belongs to its id, not to its rank, so two models that are
-//! given the same seed share it: where they agree they draw alike, and the variance of their difference shrinks
-//! (common random numbers). Here it is computed in its equivalent form, an exponential race: `argmin_i e_i / w_i` with
+//! Maddison et al. 2014, 1411.0030). The noise of a token belongs to its id, not to its rank, so two models with
+//! one seed share it: where they agree they draw alike, and the variance of their difference shrinks (common random
+//! numbers). Here it is computed in its equivalent form, an exponential race: `argmin_i e_i / w_i` with
 //! `e_i = −ln u_i` and `w_i = exp(z_i − max z)`, because `1 − u_i ≤ −ln u_i` rules out nearly every token without a
 //! logarithm.
 
@@ -14,13 +14,13 @@ use sha2::{Digest, Sha256};
 
 use crate::Sampler;
 
-/// The uniform numbers of one completion: a ChaCha8 key from (run seed, prompt, sample), one stream per step, one
+/// Uniform random numbers of one completion: a ChaCha8 key from (run seed, prompt, sample), one stream per step, one
 /// word per token id.
 #[derive(Debug, Clone)]
 pub struct Noise(ChaCha8Rng);
 
 impl Noise {
-    /// Derives the key.
+    /// The stream of sample number `sample` of the prompt `prompt_id` in a run seeded with `run_seed`.
     pub fn new(run_seed: u64, prompt_id: &str, sample: u32) -> Self {
         let mut key = Sha256::new();
         key.update(b"smpo sampler 1");
@@ -57,7 +57,7 @@ pub fn log_normalizer(logits: &[f32]) -> f64 {
 /// smallest id where several tie.
 ///
 /// `logits` must hold no NaN and no +∞ ([`crate::Recorder`] refuses them); `sampler` must be in range
-/// ([`crate::Request::validate`]).
+/// ([`Sampler::check`]).
 pub fn draw(logits: &[f32], sampler: &Sampler, noise: &mut Noise, step: u64) -> Option<u32> {
     let (best_id, max) = arg_max(logits)?;
     if sampler.is_greedy() {
@@ -97,7 +97,7 @@ fn arg_max(logits: &[f32]) -> Option<(u32, f32)> {
     (best.1 > f32::NEG_INFINITY).then_some(best)
 }
 
-/// What the filters keep, as the last token kept in the order (logit descending, id ascending).
+/// The filters' result: the last token kept in the order (logit descending, id ascending).
 struct Threshold {
     logit: f32,
     id: u32,

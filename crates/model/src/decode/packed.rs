@@ -1,4 +1,4 @@
-//! The decoder laid out for sampling: adapters folded in, matrices packed, nothing that a gradient would need.
+//! The decoder laid out for decoding: adapters merged in, matrices packed, no gradients.
 
 use candle_core::Tensor;
 use smpo_kernels::decode::{CacheShape, Gate, PackedMatrix, gain};
@@ -11,11 +11,10 @@ use crate::parameter::Parameter;
 use crate::placement::Placement;
 use crate::spec::{Activation, DecoderSpec, LayerSpec};
 
-/// A [`Decoder`] to sample from. Its matrices are copies in another layout, so it takes about as much memory as the
-/// decoder again, and later training does not reach it; the embedding is shared.
+/// A [`Decoder`] packed for decoding: adapters merged in, matrices copied to another layout. It takes about as much memory
+/// as the decoder again, and later training does not change it; the embedding is shared.
 ///
-/// What it gives a sequence depends on that sequence alone, to the last bit: not on the batch, the order or the
-/// threads.
+/// The logits of a sequence depend on that sequence alone in every bit: not on the batch, the order or the threads.
 #[derive(Debug, Clone)]
 pub struct PackedDecoder {
     pub(super) spec: DecoderSpec,
@@ -50,10 +49,10 @@ pub(super) struct Projection {
 }
 
 impl Decoder {
-    /// A copy to sample from, on the processor in float32 wherever the weights lie.
+    /// A copy for decoding, on the CPU in float32 wherever the weights lie.
     ///
     /// # Errors
-    /// When a tensor cannot be made.
+    /// When a tensor cannot be created.
     pub fn pack(&self) -> Result<PackedDecoder> {
         if !self.placement().is_host() {
             return self.placed(&Placement::default())?.pack();
@@ -71,12 +70,12 @@ impl Decoder {
 }
 
 impl PackedDecoder {
-    /// What drives it.
+    /// Its specification.
     pub fn spec(&self) -> &DecoderSpec {
         &self.spec
     }
 
-    /// Bytes that one step sweeps over.
+    /// Bytes of the weights that one step reads.
     pub fn weight_bytes(&self) -> usize {
         let projections = self.blocks.iter().flat_map(|b| [&b.qkv, &b.output, &b.gate_up, &b.down]);
         let matrices = projections.map(|p| &p.matrix).chain([&self.head]);

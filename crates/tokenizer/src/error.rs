@@ -1,22 +1,27 @@
+//! Errors of loading a tokenizer, and between a conversation and its tokens.
+
 use std::path::PathBuf;
 
 use smpo_chat::ChatError;
 
-/// What can go wrong between a row and its tokens.
+/// An error of this crate.
 #[derive(Debug, thiserror::Error)]
-pub enum EncodeError {
-    /// The template or a configuration file is at fault.
+pub enum TokenizerError {
+    /// The chat template or a configuration file of the model directory cannot be used.
     #[error(transparent)]
     Chat(#[from] ChatError),
-    /// tokenizer.json is missing or not one.
-    #[error("{}: cannot load the tokenizer: {message}", path.display())]
+    /// `tokenizer.json` is missing or malformed.
+    #[error(
+        "{}: cannot load the tokenizer: {message}; expected a tokenizer.json that tokenizers 0.22 reads: save the \
+         tokenizer again with that release or an earlier one", path.display()
+    )]
     Load {
         /// The file.
         path: PathBuf,
-        /// The tokenizer library's words.
+        /// Message of the `tokenizers` crate.
         message: String,
     },
-    /// The tokenizer failed on a text.
+    /// The tokenizer failed on a text or on ids.
     #[error("the tokenizer failed: {0}")]
     Tokenizer(String),
     /// The template renders messages without their text.
@@ -25,14 +30,14 @@ pub enum EncodeError {
          `message.content`, got one for content in parts (images and text): give another `chat_template`"
     )]
     DropsText {
-        /// Where the template came from.
+        /// File of the template.
         origin: String,
     },
     /// Nothing in the model directory names a token that ends a turn.
     #[error(
         "{}: no terminator: expected `eos_token` in tokenizer_config.json, `eos_token_id` in generation_config.json \
-         or config.json, or a chat template that ends the assistant's turn with a special token; without one the \
-         model cannot learn to stop", dir.display()
+         or config.json, or a chat template that ends the assistant's turn with a special token; without one no \
+         completion can end", dir.display()
     )]
     NoTerminator {
         /// The model directory.
@@ -44,19 +49,19 @@ pub enum EncodeError {
          before the last prompt message ends; expected render(prompt + completion) to begin with render(prompt)"
     )]
     PromptChanges {
-        /// Where the texts part.
+        /// Byte at which the texts part.
         at: usize,
         /// Length of the rendered prompt in bytes.
         length: usize,
     },
     /// Roles that cannot be split into a prompt and a completion.
-    #[error("{what}: expected {expected}, got {got}")]
+    #[error("{list}: expected {expected}, got {got}")]
     Roles {
-        /// Which list of messages.
-        what: &'static str,
-        /// What was expected.
+        /// List of messages: `prompt` or `completion`.
+        list: &'static str,
+        /// Roles that are allowed.
         expected: &'static str,
-        /// What is there.
+        /// Role that is there.
         got: String,
     },
 }

@@ -1,4 +1,4 @@
-//! The short way against the library itself: the same cuts, ids and offsets, for every pattern and any text.
+//! The fast path against the library itself: the same cuts, ids and offsets, for every pattern and any text.
 
 use std::path::Path;
 use std::sync::{Arc, LazyLock, Mutex};
@@ -63,10 +63,10 @@ static ALL: LazyLock<Vec<(Tokenizer, ByteLevel)>> = LazyLock::new(|| {
             ]);
         }));
     }
-    all.into_iter().map(|tokenizer| (tokenizer.clone(), ByteLevel::of(&tokenizer).expect("a short way"))).collect()
+    all.into_iter().map(|tokenizer| (tokenizer.clone(), ByteLevel::of(&tokenizer).expect("a fast path"))).collect()
 });
 
-/// Where the library's regex engine cuts a text: its matches, and what lies between them.
+/// Cuts of the library's regex engine: its matches, and the text between them.
 fn library_cuts(regex: &SysRegex, text: &str) -> Vec<(usize, usize)> {
     let mut cuts = Vec::new();
     let mut before = 0;
@@ -187,15 +187,15 @@ proptest! {
     #[test]
     fn a_memory_that_was_filled_and_cleared_changes_nothing(texts in proptest::collection::vec(text(), 1..20)) {
         let (tokenizer, short) = &ALL[1];
-        let remembering = |limit| {
+        let limited = |limit| {
             let scratch = short.patterns.iter().map(Pattern::scratch).collect();
-            let memory = Memory { words: Words::remembering(limit), scratch };
+            let memory = Memory { words: Words::with_limit(limit), scratch };
             ByteLevel { memories: Arc::new(Mutex::new(vec![memory])), ..short.clone() }
         };
-        // One never forgets, one forgets at every other word, one has nothing to remember.
-        let (full, cleared) = (remembering(usize::MAX), remembering(3));
+        // One is never cleared, one is cleared at every other word, one starts empty.
+        let (full, cleared) = (limited(usize::MAX), limited(3));
         for text in &texts {
-            let fresh = remembering(usize::MAX).encode(tokenizer, &[text]);
+            let fresh = limited(usize::MAX).encode(tokenizer, &[text]);
             prop_assert_eq!(&fresh, &full.encode(tokenizer, &[text]));
             prop_assert_eq!(&fresh, &full.encode(tokenizer, &[text]));
             prop_assert_eq!(&fresh, &cleared.encode(tokenizer, &[text]));

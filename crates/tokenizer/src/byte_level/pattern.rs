@@ -6,13 +6,13 @@ use tokenizers::SplitDelimiterBehavior;
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::pre_tokenizers::split::SplitPattern;
 
-/// How most patterns end: white space before a word keeps its last character for the word.
+/// End of most patterns: the last character of white space before a word belongs to the word.
 const SPACES: &str = r"|\s+(?!\S)|\s+";
 
 const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 
-/// Patterns that the automata are known to read as the library's regex engine does (`tests.rs`). Any other is
-/// left to the library.
+/// Patterns for which the automata are known to agree with the library's regex engine (`tests.rs`). Any other goes
+/// through the library.
 pub(crate) const KNOWN: [&str; 12] = [
     GPT2,
     // cl100k_base with digits by three, and Llama 3
@@ -35,17 +35,17 @@ pub(crate) const KNOWN: [&str; 12] = [
     r"\d{1,3}",
 ];
 
-/// A pattern whose matches are words, and what lies between two matches is one too.
+/// A pattern whose matches are words; the text between two matches is a word too.
 #[derive(Debug)]
 pub(crate) struct Pattern {
     regex: Regex,
-    /// Whether white space before a word keeps its last character for the word.
+    /// True if the last character of white space before a word belongs to the word.
     spaces: bool,
-    /// Whether what lies between two matches is dropped.
+    /// True if the text between two matches is dropped.
     matches_only: bool,
 }
 
-/// What a search writes to.
+/// Buffers of a search.
 pub(crate) type Scratch = Cache;
 
 impl Pattern {
@@ -112,8 +112,8 @@ pub(crate) struct Cuts<'a> {
 }
 
 impl Cuts<'_> {
-    /// Hands on the words of `text[start..end]` as the patterns from `stage` on cut it; `None` as soon as `take` says so, or
-    /// where text would be dropped.
+    /// Calls `take` with the words of `text[start..end]` as the patterns from `stage` on cut it; `None` as soon as `take`
+    /// returns it, or where text would be dropped.
     pub fn each(
         &mut self,
         stage: usize,

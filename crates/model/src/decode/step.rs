@@ -1,4 +1,4 @@
-//! One step of many sequences: tokens in, each sequence's next logits out.
+//! One decoding step of many sequences: tokens in, each sequence's next logits out.
 
 use rayon::prelude::*;
 use smpo_kernels::decode::{KeyValueCache, add, gate, normalise, soft_cap, turn};
@@ -9,13 +9,13 @@ use crate::angles::turns;
 use crate::error::{ModelError, Result};
 use crate::rope::Frequencies;
 
-/// Rows computed at once: what a long prompt may claim of the memory for intermediate values.
+/// Rows computed at once: bounds the memory for intermediate values of a long prompt.
 const ROWS: usize = 256;
 
-/// Queries times tokens seen from which on attention is shared among threads.
+/// Queries times keys from which on attention is shared among threads.
 const SHARED_ATTENTION: usize = 1 << 12;
 
-/// A sequence that is being continued: the keys and values of its tokens.
+/// Keys and values of the tokens of one sequence.
 #[derive(Debug, Clone)]
 pub struct Sequence {
     caches: Vec<KeyValueCache>,
@@ -27,13 +27,13 @@ pub struct Sequence {
 /// Tokens for one sequence: its whole prompt at first, the token just drawn later.
 #[derive(Debug)]
 pub struct Feed<'a> {
-    /// Where they go.
+    /// The sequence they are appended to.
     pub sequence: &'a mut Sequence,
-    /// At least one.
+    /// Token ids; at least one.
     pub tokens: &'a [u32],
 }
 
-/// Room for intermediate values, kept from step to step.
+/// Buffers for intermediate values, reused from step to step.
 #[derive(Debug, Clone, Default)]
 pub struct Scratch {
     rows: Vec<Row>,
@@ -59,7 +59,7 @@ struct Row {
 }
 
 impl Sequence {
-    /// Tokens it has taken in.
+    /// Number of tokens in the cache.
     pub fn tokens(&self) -> usize {
         self.tokens
     }
@@ -77,10 +77,10 @@ impl PackedDecoder {
         }
     }
 
-    /// Takes the tokens in and returns the logits after each feed's last, (`B`, `V`) in the order of the feeds.
+    /// Appends the tokens and returns the logits after each feed's last, (`B`, `V`) in the order of the feeds.
     ///
     /// # Errors
-    /// Before anything is taken in: when a feed has no token, a token is not below `V`, or a sequence has no room.
+    /// Before anything is appended: when a feed has no token, a token is not below `V`, or a sequence has no room.
     pub fn advance<'s>(&self, feeds: &mut [Feed<'_>], scratch: &'s mut Scratch) -> Result<&'s [f32]> {
         self.check(feeds)?;
         scratch.last.clear();
@@ -128,7 +128,7 @@ impl PackedDecoder {
         Ok(())
     }
 
-    /// Runs all blocks on some rows and appends the normalised hidden states of those that are last to `scratch.last`.
+    /// Runs all blocks on some rows and appends the normalised hidden states of each feed's last row to `scratch.last`.
     fn run(&self, rows: &[Row], feeds: &mut [Feed<'_>], scratch: &mut Scratch) -> Result<()> {
         scratch.residual = embedding(&self.embedding, &scratch.ids)?.flatten_all()?.to_vec1()?;
         if let Some(scale) = self.spec.embedding_scale {
@@ -163,7 +163,7 @@ impl PackedDecoder {
         }
     }
 
-    /// `scratch.residual` to `scratch.attended`, (rows, heads, `head_dim`), by way of the caches.
+    /// Attention of one block through the caches: `scratch.residual` to `scratch.attended`, (rows, heads, `head_dim`).
     fn attend(&self, index: usize, block: &PackedBlock, rows: &[Row], feeds: &mut [Feed<'_>], scratch: &mut Scratch) {
         let spec = &self.spec;
         let (query, kv, dim) = (spec.query_width(), spec.kv_width(), spec.head_dim);
@@ -200,7 +200,7 @@ impl PackedDecoder {
         }
     }
 
-    /// The rest of a block: adds what attention and the feed-forward layer say to `scratch.residual`.
+    /// The rest of a block: adds the outputs of attention and of the feed-forward layer to `scratch.residual`.
     fn feed_forward(&self, block: &PackedBlock, scratch: &mut Scratch) {
         let (spec, eps) = (&self.spec, self.spec.norm_eps);
         let Scratch { residual, normed, attended, update, gate_up, gated, .. } = scratch;
@@ -248,7 +248,7 @@ fn keep_last(rows: &[Row], width: usize, values: &mut Vec<f32>) {
     values.truncate(kept * width);
 }
 
-/// To that length; what is in it is about to be overwritten.
+/// Sets the length; the values are overwritten next.
 fn resize(values: &mut Vec<f32>, len: usize) {
     values.resize(len, 0.0);
 }

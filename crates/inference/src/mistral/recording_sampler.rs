@@ -1,37 +1,37 @@
-//! The recorder inside the engine.
+//! The recorder as a logits processor of the engine.
 
 use std::sync::{Mutex, PoisonError};
 
 use mistralrs::{CustomLogitsProcessor, Device, Tensor};
+use smpo_sampling::{LogitsError, Recorder, Recording};
 
-use crate::{InferenceError, Recorder, Recording};
-
-/// Sees the logits (V) of every step of one request, draws the token, and hands the engine a distribution that has
-/// nothing else in it. Every terminator reaches the engine as `stop`, the one id it was told to stop on.
+/// Receives the logits (V) of every step of one request, draws the token, and returns a distribution that holds this
+/// token alone. Every terminator reaches the engine as `stop`, the one id it stops on.
 ///
-/// mistral.rs 0.8.1 takes one step more with a sequence that ended at its first token; that step is answered with
-/// `stop` and leaves no trace.
-pub(super) struct Steer {
+/// mistral.rs 0.8.1 runs one step more on a sequence that ended at its first token; that step returns `stop` and is not
+/// recorded.
+pub(super) struct RecordingSampler {
     stop: u32,
     prompt_tokens: usize,
-    cap: usize,
     state: Mutex<State>,
 }
 
 struct State {
     recorder: Recorder,
-    ended: bool,
-    failure: Option<InferenceError>,
+    failure: Option<LogitsError>,
 }
 
-impl Steer {
-    /// For a prompt of `prompt_tokens` tokens, and at most `cap` more.
-    pub fn new(recorder: Recorder, stop: u32, prompt_tokens: usize, cap: usize) -> Self {
-        Steer { stop, prompt_tokens, cap, state: Mutex::new(State { recorder, ended: false, failure: None }) }
+impl RecordingSampler {
+    /// For a prompt of `prompt_tokens` tokens.
+    pub fn new(recorder: Recorder, stop: u32, prompt_tokens: usize) -> Self {
+        RecordingSampler { stop, prompt_tokens, state: Mutex::new(State { recorder, failure: None }) }
     }
 
-    /// What was recorded, or why the recorder refused to go on.
-    pub fn take(&self) -> Result<Recording, InferenceError> {
+    /// The record so far.
+    ///
+    /// # Errors
+    /// The recorder's, where it refused logits.
+    pub fn take(&self) -> Result<Recording, LogitsError> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match state.failure.take() {
             Some(failure) => Err(failure),
@@ -40,12 +40,12 @@ impl Steer {
     }
 }
 
-impl CustomLogitsProcessor for Steer {
+impl CustomLogitsProcessor for RecordingSampler {
     fn apply(&self, logits: &Tensor, context: &[u32]) -> mistralrs::Result<Tensor> {
         let vocabulary = logits.elem_count();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let State { recorder, ended, failure } = &mut *state;
-        if *ended {
+        let State { recorder, failure } = &mut *state;
+        if recorder.is_finished() {
             return only(self.stop, vec![0.0; vocabulary], logits.device());
         }
         // The engine must be continuing from what was drawn here, or its logits belong to another text.
@@ -56,10 +56,7 @@ impl CustomLogitsProcessor for Steer {
         }
         let values: Vec<f32> = logits.to_vec1()?;
         match recorder.step(&values) {
-            Ok(step) => {
-                *ended = step.terminates || recorder.recording().token_ids.len() == self.cap;
-                only(if step.terminates { self.stop } else { step.token }, values, logits.device())
-            }
+            Ok(step) => only(if step.terminates { self.stop } else { step.token }, values, logits.device()),
             Err(error) => {
                 let message = error.to_string();
                 *failure = Some(error);
@@ -69,7 +66,7 @@ impl CustomLogitsProcessor for Steer {
     }
 }
 
-/// Logits (V) on `device` with which nothing but `token` can be drawn, in the room of `values` (V).
+/// Logits (V) on `device` with which nothing but `token` can be drawn; `values` (V) is overwritten.
 pub(super) fn only(token: u32, mut values: Vec<f32>, device: &Device) -> mistralrs::Result<Tensor> {
     values.fill(f32::NEG_INFINITY);
     if let Some(value) = values.get_mut(token as usize) {

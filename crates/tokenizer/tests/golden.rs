@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use smpo_chat::Message;
-use smpo_data::{ChatTokenizer, PreferencePair};
+use smpo_tokenizer::ChatTokenizer;
 
 #[derive(Deserialize)]
 struct Golden {
@@ -51,18 +51,13 @@ fn pairs_have_the_ids_that_transformers_gives() {
     let mut wrong = Vec::new();
     for (at, case) in golden.pairs.iter().enumerate() {
         let tokenizer = ChatTokenizer::from_model_dir(folder().join(&case.model)).unwrap();
-        let pair = PreferencePair {
-            id: at.to_string(),
-            prompt: case.messages.clone(),
-            chosen: vec![Message::assistant(&case.chosen_text)],
-            rejected: vec![Message::assistant(&case.rejected_text)],
-        };
-        assert_eq!(tokenizer.encode_prompt(&pair.prompt).unwrap(), case.opened, "{} {at}", case.model);
-        let ids = tokenizer.encode_pair(&pair).unwrap();
+        let sides = [&case.chosen_text, &case.rejected_text].map(|text| [Message::assistant(text)]);
+        assert_eq!(tokenizer.encode_prompt(&case.messages).unwrap(), case.opened, "{} {at}", case.model);
+        let ids = tokenizer.encode_completions(&case.messages, &[&sides[0], &sides[1]]).unwrap();
         for (what, expected, got) in [
-            ("prompt", &case.prompt, &ids.prompt),
-            ("chosen", &case.chosen, &ids.chosen),
-            ("rejected", &case.rejected, &ids.rejected),
+            ("prompt", &case.prompt, &ids.prompt_ids),
+            ("chosen", &case.chosen, &ids.completion_ids[0]),
+            ("rejected", &case.rejected, &ids.completion_ids[1]),
         ] {
             if expected != got {
                 wrong.push(format!("{} {at} {what}: expected {expected:?}, got {got:?}", case.model));

@@ -1,10 +1,10 @@
-//! Where a rendered prompt ends and its completions begin, and where a completion's turn ends.
+//! The split between a rendered prompt and its completions, and the end of a completion's turn.
 
 use smpo_chat::{ChatTemplate, Message, Terminators};
 
-use crate::EncodeError;
+use crate::TokenizerError;
 
-/// What stands in for a completion while the template's header is measured.
+/// Placeholder for a completion while the template's header is measured.
 const PROBE: &str = "probe 9be07";
 
 /// A rendered prompt and its completions, all cut at one point: `text[..split]` is the prompt of every side.
@@ -21,7 +21,7 @@ pub(crate) fn render(
     template: &ChatTemplate,
     prompt: &[Message],
     sides: &[&[Message]],
-) -> Result<Rendered, EncodeError> {
+) -> Result<Rendered, TokenizerError> {
     check_roles(prompt, sides)?;
     let opened = template.render(prompt, true)?;
     let texts: Vec<String> =
@@ -36,7 +36,7 @@ pub(crate) fn render(
 
 /// The split where the generation prompt is no prefix of the finished turn (templates that open a thinking block
 /// only when generating): the header before the assistant's words, or else all that the texts share.
-fn part(template: &ChatTemplate, prompt: &[Message], opened: &str, texts: &[String]) -> Result<usize, EncodeError> {
+fn part(template: &ChatTemplate, prompt: &[Message], opened: &str, texts: &[String]) -> Result<usize, TokenizerError> {
     let probed = template.render(&[prompt, &[Message::assistant(PROBE)]].concat(), false)?;
     let header = probed.rfind(PROBE).map(|at| &probed[..at]);
     let split = match header {
@@ -49,14 +49,14 @@ fn part(template: &ChatTemplate, prompt: &[Message], opened: &str, texts: &[Stri
     let last = prompt.last().map_or("", |message| message.content.trim());
     let needed = said.rfind(last).map_or(0, |at| at + last.len());
     if split < needed {
-        return Err(EncodeError::PromptChanges { at: split, length: opened.len() });
+        return Err(TokenizerError::PromptChanges { at: split, length: opened.len() });
     }
     Ok(split)
 }
 
-fn check_roles(prompt: &[Message], sides: &[&[Message]]) -> Result<(), EncodeError> {
-    let wrong = |what, expected, got: Option<&Message>| EncodeError::Roles {
-        what,
+fn check_roles(prompt: &[Message], sides: &[&[Message]]) -> Result<(), TokenizerError> {
+    let wrong = |list, expected, got: Option<&Message>| TokenizerError::Roles {
+        list,
         expected,
         got: got.map_or("no message".to_string(), |message| format!("role {:?}", message.role)),
     };

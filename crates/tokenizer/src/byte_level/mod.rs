@@ -1,11 +1,10 @@
-//! A short way to the ids that `tokenizers` gives, for byte-level tokenizers (GPT-2, Llama 3, Qwen, DeepSeek, Mistral
+//! Fast path to the ids of the `tokenizers` crate, for byte-level tokenizers (GPT-2, Llama 3, Qwen, DeepSeek, Mistral
 //! Nemo, Phi-4…).
 //!
 //! `tokenizers` carries the alignment of every byte through each stage, runs a backtracking regex, and merges every
-//! word anew. Here a text is cut by an automaton for the same pattern, and each distinct word is given to the library's
-//! own model once and then remembered, so the merges are the library's. What is not known to be the same, a pattern, a
-//! normalizer, or a text that the normalizer may change, is left to the library.
-//! `tests.rs` holds both against each other.
+//! word anew. Here a text is cut by an automaton for the same pattern, and each distinct word is encoded by the library's
+//! own model once and then cached, so the merges are the library's. Patterns and normalizers that are not known to agree,
+//! and texts that the normalizer may change, go through the library. `tests.rs` compares both.
 
 mod added;
 mod pattern;
@@ -28,9 +27,9 @@ use words::Words;
 pub(crate) struct ByteLevel {
     added: Arc<AddedTokens>,
     patterns: Arc<[Pattern]>,
-    /// Whether texts have to be in NFC.
+    /// True if texts have to be in NFC.
     nfc: bool,
-    /// One memory per thread that is at work; taken for a text and put back.
+    /// One word cache per active thread; taken for a text and put back.
     memories: Arc<Mutex<Vec<Memory>>>,
 }
 
@@ -41,7 +40,7 @@ struct Memory {
 }
 
 impl ByteLevel {
-    /// The short way for a tokenizer; `None` where a part of it is not known here.
+    /// The fast path for a tokenizer; `None` where a part of it is not supported.
     pub fn of(tokenizer: &Tokenizer) -> Option<Self> {
         let ModelWrapper::BPE(model) = tokenizer.get_model() else { return None };
         if model.dropout.is_some_and(|dropout| dropout > 0.0) {
@@ -58,8 +57,8 @@ impl ByteLevel {
         })
     }
 
-    /// Ids and byte offsets of texts, as the library gives them without its own special tokens; `None` where it has to be
-    /// asked. What the texts share at their start is tokenised once.
+    /// Ids and byte offsets of texts, equal to the library's without its own special tokens; `None` where the library has
+    /// to encode them. A common prefix of the texts is tokenised once.
     pub fn encode(&self, tokenizer: &Tokenizer, texts: &[&str]) -> Option<Vec<Encoded>> {
         if self.nfc && !texts.iter().all(|text| is_in_nfc(text)) {
             return None;
@@ -85,15 +84,15 @@ impl ByteLevel {
         complete.then_some(done)
     }
 
-    /// Tokens of `first` that `text` has too: up to and with an added token so far before the texts part that no other
-    /// added token could have been read there.
+    /// Number of tokens of `first` that `text` shares: up to and including an added token so far before the texts differ
+    /// that no other added token could have been matched there.
     fn shared(&self, first_text: &str, text: &str, first: &Encoded) -> usize {
         let same = first_text.bytes().zip(text.bytes()).take_while(|(a, b)| a == b).count();
         let safe = |at: &usize| self.added.is_added(first.ids[*at]) && first.ends[*at] + self.added.longest() <= same;
         (0..first.ids.len()).rev().find(safe).map_or(0, |at| at + 1)
     }
 
-    /// Encodes what follows the tokens that are there.
+    /// Encodes the text after the tokens in `encoded`.
     fn go_on(&self, tokenizer: &Tokenizer, text: &str, encoded: &mut Encoded, memory: &mut Memory) -> Option<()> {
         let Memory { words, scratch } = memory;
         let begun = encoded.ends.last().copied().unwrap_or(0);
@@ -113,7 +112,7 @@ impl ByteLevel {
     }
 }
 
-/// Whether a normalizer is NFC (or none at all); `None` where it is another.
+/// True for NFC, false for no normalizer; `None` for any other.
 fn is_nfc(normalizer: Option<&NormalizerWrapper>) -> Option<bool> {
     match normalizer {
         None => Some(false),
@@ -125,12 +124,12 @@ fn is_nfc(normalizer: Option<&NormalizerWrapper>) -> Option<bool> {
     }
 }
 
-/// Whether a text surely stays as it is, by the library's own tables.
+/// True if NFC leaves a text unchanged, by the library's own tables.
 fn is_in_nfc(text: &str) -> bool {
     text.is_ascii() || is_nfc_quick(text.chars()) == IsNormalized::Yes
 }
 
-/// The patterns that cut a text into words, in order, where the words are then read as bytes.
+/// The patterns that cut a text into words, in order, where a byte-level stage follows them.
 fn patterns(pre_tokenizer: &PreTokenizerWrapper) -> Option<Vec<Pattern>> {
     let stages = match pre_tokenizer {
         PreTokenizerWrapper::Sequence(stages) => stages.as_ref(),

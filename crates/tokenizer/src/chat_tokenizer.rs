@@ -1,0 +1,162 @@
+//! The type: loading it from a model directory, and its parts.
+
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+use smpo_chat::{ChatTemplate, Terminators};
+use tokenizers::{PostProcessorWrapper, Tokenizer};
+
+use crate::TokenizerError;
+use crate::byte_level::ByteLevel;
+use crate::special_tokens::SpecialTokens;
+
+/// A model's tokenizer, chat template and terminators.
+#[derive(Debug, Clone)]
+pub struct ChatTokenizer {
+    pub(crate) tokenizer: Tokenizer,
+    /// Fast path to the ids that `tokenizer` gives.
+    pub(crate) byte_level: Option<ByteLevel>,
+    pub(crate) template: ChatTemplate,
+    pub(crate) terminators: Terminators,
+    terminator_ids: Vec<u32>,
+    /// The primary terminator's id, and its text where the tokenizer encodes that text as this one token.
+    pub(crate) end: (u32, Option<String>),
+    /// Text that the template writes after the last assistant message.
+    pub(crate) suffix: String,
+    pub(crate) special: SpecialTokens,
+    bos: Option<u32>,
+    pad: Option<u32>,
+}
+
+impl ChatTokenizer {
+    /// Reads `tokenizer.json`, the chat template and the terminators of a model directory.
+    ///
+    /// # Errors
+    /// When a file is missing or malformed, the template leaves out plain text, or nothing names a terminator.
+    pub fn from_model_dir(dir: impl AsRef<Path>) -> Result<Self, TokenizerError> {
+        let dir = dir.as_ref();
+        Self::with_template(dir, ChatTemplate::from_model_dir(dir)?)
+    }
+
+    /// As [`ChatTokenizer::from_model_dir`], with another template than the directory's.
+    ///
+    /// # Errors
+    /// As [`ChatTokenizer::from_model_dir`].
+    pub fn with_template(dir: impl AsRef<Path>, template: ChatTemplate) -> Result<Self, TokenizerError> {
+        let dir = dir.as_ref();
+        Self::load(&dir.join("tokenizer.json"), dir, template)
+    }
+
+    /// Reads the file `tokenizer`, and template and terminators from `dir`, or from `fallback` where `dir` has no
+    /// template that can be used. For PEFT adapters, which may bring a template and none of the other files.
+    ///
+    /// # Errors
+    /// As [`ChatTokenizer::from_model_dir`].
+    pub fn from_files(tokenizer: &Path, dir: &Path, fallback: Option<&Path>) -> Result<Self, TokenizerError> {
+        match (ChatTemplate::from_model_dir(dir), fallback) {
+            (Ok(template), _) => Self::load(tokenizer, dir, template),
+            (Err(_), Some(fallback)) => Self::load(tokenizer, fallback, ChatTemplate::from_model_dir(fallback)?),
+            (Err(error), None) => Err(error.into()),
+        }
+    }
+
+    /// `dir` names terminators, BOS and padding.
+    fn load(path: &Path, dir: &Path, template: ChatTemplate) -> Result<Self, TokenizerError> {
+        if template.drops_text() {
+            return Err(TokenizerError::DropsText { origin: template.origin().to_string() });
+        }
+        let tokenizer = read(path)?;
+        let mut terminators = Terminators::for_template(dir, &template)?;
+        terminators.resolve(|token| tokenizer.token_to_id(token), |id| tokenizer.id_to_token(id));
+        let no_terminator = || TokenizerError::NoTerminator { dir: dir.to_path_buf() };
+        let primary = terminators.primary().ok_or_else(no_terminator)?;
+        let (Some(id), Some(text)) = (primary.id, &primary.token) else { return Err(no_terminator()) };
+        let one = tokenizer.encode_fast(text.as_str(), false).is_ok_and(|encoding| encoding.get_ids() == [id]);
+        let end = (id, one.then(|| text.clone()));
+        let named = |name| -> Result<Option<u32>, TokenizerError> {
+            Ok(smpo_chat::special_token(dir, name)?.and_then(|token| tokenizer.token_to_id(&token)))
+        };
+        Ok(Self {
+            bos: named("bos_token")?,
+            pad: named("pad_token")?,
+            byte_level: ByteLevel::of(&tokenizer),
+            special: SpecialTokens::of(&tokenizer)?,
+            suffix: template.turn_suffix().unwrap_or_default(),
+            terminator_ids: terminators.ids(),
+            tokenizer,
+            template,
+            terminators,
+            end,
+        })
+    }
+
+    /// A hash over everything that decides the ids of a text: the tokenizer, the template with its variables, and the
+    /// terminators. Equal fingerprints give equal ids.
+    pub fn fingerprint(&self) -> String {
+        let mut hash = Sha256::new();
+        let variables = self.template.variables();
+        let parts = [
+            // a tokenizer that loaded also serialises
+            self.tokenizer.to_string(false).unwrap_or_default(),
+            self.template.source().to_string(),
+            serde_json::Value::Object(variables.clone()).to_string(),
+            format!("{:?}", self.terminators.ids()),
+        ];
+        for part in parts {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
+        smpo_files::hex(&hash.finalize())
+    }
+
+    /// Every token that ends a turn, the primary one first; ids and texts are all known.
+    pub fn terminators(&self) -> &Terminators {
+        &self.terminators
+    }
+
+    /// Ids of [`ChatTokenizer::terminators`], in the same order.
+    pub fn terminator_ids(&self) -> &[u32] {
+        &self.terminator_ids
+    }
+
+    /// True if `id` ends a turn.
+    pub fn is_terminator(&self, id: u32) -> bool {
+        self.terminator_ids.contains(&id)
+    }
+
+    /// The chat template.
+    pub fn template(&self) -> &ChatTemplate {
+        &self.template
+    }
+
+    /// The underlying tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// Id of the BOS token, where the model names one.
+    pub fn bos(&self) -> Option<u32> {
+        self.bos
+    }
+
+    /// Id of the padding token, where the model names one.
+    pub fn pad(&self) -> Option<u32> {
+        self.pad
+    }
+
+    /// The first special token that `text` spells out.
+    pub fn special_token_in(&self, text: &str) -> Option<&str> {
+        self.special.find(text)
+    }
+}
+
+fn read(path: &Path) -> Result<Tokenizer, TokenizerError> {
+    let wrong = |message: String| TokenizerError::Load { path: PathBuf::from(path), message };
+    let mut tokenizer = Tokenizer::from_file(path).map_err(|error| wrong(error.to_string()))?;
+    // a tokenizer.json may carry the padding and truncation of whoever saved it
+    tokenizer.with_padding(None);
+    tokenizer.with_truncation(None).map_err(|error| wrong(error.to_string()))?;
+    // adds special tokens, which the template does here, and trims white space off offsets, which then lie about it
+    tokenizer.with_post_processor(None::<PostProcessorWrapper>);
+    Ok(tokenizer)
+}

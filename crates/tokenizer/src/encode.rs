@@ -1,0 +1,151 @@
+//! Conversations as token ids.
+
+use smpo_chat::Message;
+
+use crate::encoded::Encoded;
+use crate::turn_split::{self, Rendered};
+use crate::{ChatTokenizer, TokenizerError};
+
+/// A prompt and one completion as token ids.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PromptCompletion {
+    /// The prompt, up to and including the header that opens the assistant's turn.
+    pub prompt_ids: Vec<u32>,
+    /// The completion; ends in exactly one terminator.
+    pub completion_ids: Vec<u32>,
+}
+
+/// A prompt and any number of completions of it as token ids, split at one point.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PromptCompletions {
+    /// The prompt, up to and including the header that opens the assistant's turn.
+    pub prompt_ids: Vec<u32>,
+    /// The completions, in the order given; each ends in exactly one terminator.
+    pub completion_ids: Vec<Vec<u32>>,
+}
+
+impl ChatTokenizer {
+    /// The prompt with the header that opens the assistant's turn, as text. The template writes every special token
+    /// itself, as with `apply_chat_template(add_generation_prompt=True)` of transformers.
+    ///
+    /// # Errors
+    /// When the template fails.
+    pub fn render_prompt(&self, prompt: &[Message]) -> Result<String, TokenizerError> {
+        Ok(self.template.render(prompt, true)?)
+    }
+
+    /// Token ids of [`ChatTokenizer::render_prompt`]: the input from which the model generates.
+    ///
+    /// # Errors
+    /// When the template or the tokenizer fails.
+    pub fn encode_prompt(&self, prompt: &[Message]) -> Result<Vec<u32>, TokenizerError> {
+        self.encode_text(&self.render_prompt(prompt)?)
+    }
+
+    /// Token ids of a text that holds its special tokens already; none are added.
+    ///
+    /// # Errors
+    /// When the tokenizer fails.
+    pub fn encode_text(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
+        Ok(self.encode(&[text])?.swap_remove(0).ids)
+    }
+
+    /// A prompt and its completion: render(prompt + completion), split where render(prompt) ends.
+    /// `prompt_ids` followed by `completion_ids` is the encoding of the whole text; a token that straddles the split
+    /// belongs to the completion.
+    ///
+    /// # Errors
+    /// When the roles cannot be split, or the template or the tokenizer fails.
+    pub fn encode_completion(
+        &self,
+        prompt: &[Message],
+        completion: &[Message],
+    ) -> Result<PromptCompletion, TokenizerError> {
+        let mut ids = self.encode_completions(prompt, &[completion])?;
+        Ok(PromptCompletion { prompt_ids: ids.prompt_ids, completion_ids: ids.completion_ids.swap_remove(0) })
+    }
+
+    /// As [`ChatTokenizer::encode_completion`] for any number of completions of one prompt, split at one point: a merge
+    /// across the boundary in one completion moves the split of all.
+    ///
+    /// # Errors
+    /// As [`ChatTokenizer::encode_completion`].
+    pub fn encode_completions(
+        &self,
+        prompt: &[Message],
+        completions: &[&[Message]],
+    ) -> Result<PromptCompletions, TokenizerError> {
+        let rendered = self.render(prompt, completions)?;
+        let texts: Vec<&str> = rendered.texts.iter().map(String::as_str).collect();
+        let mut whole = Vec::with_capacity(completions.len());
+        let mut prompt_length = usize::MAX;
+        for encoded in self.encode(&texts)? {
+            let length = encoded.before(rendered.split, |id| self.special.contains(id));
+            let mut ids = encoded.ids;
+            self.end_in_one_terminator(&mut ids, length);
+            prompt_length = prompt_length.min(length);
+            whole.push(ids);
+        }
+        if let Some((first, others)) = whole.split_first() {
+            for ids in others {
+                let shared = first.iter().zip(ids).take_while(|(a, b)| a == b).count();
+                prompt_length = prompt_length.min(shared);
+            }
+        }
+        let prompt_ids = whole.first().map_or_else(Vec::new, |ids| ids[..prompt_length].to_vec());
+        let completion_ids = whole.into_iter().map(|ids| ids[prompt_length..].to_vec()).collect();
+        Ok(PromptCompletions { prompt_ids, completion_ids })
+    }
+
+    /// The text of a prompt and its completion as it is trained on, and its length in bytes up to the split.
+    ///
+    /// # Errors
+    /// When the roles cannot be split, or the template fails.
+    pub fn render_completion(
+        &self,
+        prompt: &[Message],
+        completion: &[Message],
+    ) -> Result<(String, usize), TokenizerError> {
+        let mut rendered = self.render(prompt, &[completion])?;
+        Ok((rendered.texts.swap_remove(0), rendered.split))
+    }
+
+    fn render(&self, prompt: &[Message], completions: &[&[Message]]) -> Result<Rendered, TokenizerError> {
+        let mut rendered = turn_split::render(&self.template, prompt, completions)?;
+        for text in &mut rendered.texts {
+            turn_split::end_turn(text, rendered.split, &self.suffix, &self.terminators);
+            if let (_, Some(end)) = &self.end
+                && !self.terminators.tokens().iter().any(|token| text[rendered.split..].ends_with(token))
+            {
+                text.push_str(end);
+            }
+        }
+        Ok(rendered)
+    }
+
+    /// Makes `ids[start..]` end in exactly one terminator.
+    fn end_in_one_terminator(&self, ids: &mut Vec<u32>, start: usize) {
+        let last = match ids.last() {
+            Some(&last) if ids.len() > start && self.is_terminator(last) => last,
+            _ => self.end.0,
+        };
+        while ids.len() > start && ids.last().is_some_and(|&id| self.is_terminator(id)) {
+            ids.pop();
+        }
+        ids.push(last);
+    }
+
+    /// Ids and byte offsets of texts; the template has written all special tokens, so none are added.
+    fn encode(&self, texts: &[&str]) -> Result<Vec<Encoded>, TokenizerError> {
+        if let Some(encoded) = self.byte_level.as_ref().and_then(|fast| fast.encode(&self.tokenizer, texts)) {
+            return Ok(encoded);
+        }
+        let whole = |text: &&str| self.tokenizer.encode(*text, false).map(Encoded::from);
+        texts.iter().map(whole).collect::<Result<_, _>>().map_err(failed)
+    }
+}
+
+/// The error of the `tokenizers` crate as one of this crate.
+pub(crate) fn failed(error: tokenizers::Error) -> TokenizerError {
+    TokenizerError::Tokenizer(error.to_string())
+}
