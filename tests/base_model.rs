@@ -1,10 +1,11 @@
 //! The shipped base model under three implementations: PyTorch (golden file), the project's own decoder, mistral.rs.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Deserialize;
 use smpo_chat::Message;
 use smpo_data::TrainingRow;
+use smpo_fixtures::{demo, repository};
 use smpo_model::{Decoder, PackedBatch};
 use smpo_native::{NativeOptions, TokenPrompt, complete};
 use smpo_sampling::{Noise, Recorder, Sampler};
@@ -28,16 +29,12 @@ struct Case {
     greedy: Vec<u32>,
 }
 
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-}
-
 fn base() -> PathBuf {
-    root().join("datasets/demo/base")
+    demo("base")
 }
 
 fn cases() -> Vec<Case> {
-    let text = std::fs::read_to_string(root().join("tests/golden/base_model.json")).unwrap();
+    let text = std::fs::read_to_string(repository().join("tests/golden/base_model.json")).unwrap();
     let golden: Golden = serde_json::from_str(&text).unwrap();
     assert_eq!(golden.cases.len(), 6);
     golden.cases
@@ -47,11 +44,8 @@ fn user(content: &str) -> Vec<Message> {
     vec![Message { role: "user".into(), content: content.into() }]
 }
 
-fn assert_close(what: &str, ours: &[f32], theirs: &[f32], tolerance: f32) {
-    assert_eq!(ours.len(), theirs.len(), "{what}");
-    for (index, (a, b)) in ours.iter().zip(theirs).enumerate() {
-        assert!((a - b).abs() <= tolerance * (1.0 + b.abs()), "{what} {index}: ours {a}, PyTorch {b}");
-    }
+fn assert_close(what: &str, ours: &[f32], pytorch: &[f32], tolerance: f64) {
+    smpo_fixtures::assert_close(what, ours, pytorch, |pytorch| tolerance * (1.0 + pytorch.abs()));
 }
 
 #[test]
@@ -126,7 +120,7 @@ fn every_completion_of_the_demo_data_ends_in_exactly_one_terminator() {
         assert_eq!(terminators, 1, "{id}");
         assert!(tokenizer.is_terminator(completion[completion.len() - 1]), "{id}");
     };
-    let read = |name: &str| smpo_data::read_pairs(Path::new(&root()).join("datasets/demo").join(name)).unwrap();
+    let read = |name: &str| smpo_data::read_pairs(demo(name)).unwrap();
     let pairs: Vec<_> = read("preferences.jsonl").into_iter().chain(read("held_out.jsonl")).collect();
     assert_eq!(pairs.len(), 1360);
     for pair in &pairs {
@@ -134,7 +128,7 @@ fn every_completion_of_the_demo_data_ends_in_exactly_one_terminator() {
         check(&ids.chosen, &pair.id);
         check(&ids.rejected, &pair.id);
     }
-    let examples = smpo_data::read::<smpo_data::Example>(root().join("datasets/demo/sft.jsonl.gz")).unwrap();
+    let examples = smpo_data::read::<smpo_data::Example>(demo("sft.jsonl.gz")).unwrap();
     for row in examples.iter().step_by(20) {
         check(&row.record.encode(&tokenizer).unwrap().completion, &row.record.id);
     }

@@ -102,5 +102,5 @@ fn bad_input_exits_with_2_and_says_where() {
     files.explain().args(["--margin", "-1"]).assert().code(2).stderr(contains("--margin: expected"));
     files.explain().args(["--pair", "b"]).assert().code(2).stderr(contains("has no pair `b`"));
     fs::remove_file(files.path("pairs.jsonl")).unwrap();
-    files.explain().assert().code(2).stderr(contains("pairs.jsonl: cannot be read"));
+    files.explain().assert().code(2).stderr(contains("pairs.jsonl: cannot read"));
 }

@@ -24,7 +24,7 @@ const CAP: u32 = 24;
 const TOLERANCE: f64 = 1e-5;
 
 fn golden(case: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/model/tests/golden").join(case)
+    smpo_fixtures::golden("model", case)
 }
 
 /// Makes a directory of weights one that a conversation can be had with: a message is a list of words, and the prompt

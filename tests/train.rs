@@ -9,13 +9,10 @@ use assert_cmd::cargo::cargo_bin;
 use predicates::prelude::*;
 use predicates::str::contains;
 use serde_json::Value;
+use smpo_fixtures::demo;
 use tempfile::TempDir;
 
 const SMPO: &str = "kind = \"smpo\"\neos_term = \"invert\"\nlower_clip_percentile = 0.02\nmin_log_prob = -2.3\n";
-
-fn demo(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("datasets/demo").join(name)
-}
 
 struct Run {
     dir: PathBuf,
@@ -89,14 +86,31 @@ impl Run {
     }
 }
 
-/// A number that differs from run to run: the test is about any step, and says which it was.
-fn random(below: u64) -> u64 {
-    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_nanos();
-    (u64::from(nanos) / 1000) % below
+/// Random numbers that differ from run to run (SplitMix64). `SMPO_TEST_SEED` repeats the run that printed it.
+struct Random(u64);
+
+impl Random {
+    fn new(test: &str) -> Self {
+        let seed = match std::env::var("SMPO_TEST_SEED") {
+            Ok(seed) => seed.parse().expect("SMPO_TEST_SEED: expected a whole number"),
+            Err(_) => SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64,
+        };
+        println!("{test}: SMPO_TEST_SEED={seed}");
+        Random(seed)
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % bound
+    }
 }
 
-/// Kills with SIGKILL at random steps and moments, goes on each time, and compares with a run never interrupted.
+/// Kills with SIGKILL at random steps and moments, resumes each time, and compares with a run never interrupted.
 fn killed_at_random_steps(name: &str, keys: &str, tables: &str) {
+    let mut random = Random::new(name);
     let dir = TempDir::new().unwrap();
     let whole = Run::new(dir.path(), "whole", keys, tables);
     whole.finish();
@@ -104,12 +118,12 @@ fn killed_at_random_steps(name: &str, keys: &str, tables: &str) {
     let mut history = Vec::new();
     let mut reached = 0;
     for _ in 0..4 {
-        reached += 1 + random(5) as usize;
+        reached += 1 + random.below(5) as usize;
         let mut child = killed.spawn();
         if !killed.wait_for(reached, &mut child) {
             break;
         }
-        let moment = random(40);
+        let moment = random.below(40);
         std::thread::sleep(Duration::from_millis(moment));
         child.kill().unwrap();
         child.wait().unwrap();
@@ -193,7 +207,10 @@ fn two_processes_do_not_share_a_run_directory() {
     assert!(run.wait_for(1, &mut first));
     let second = run.command().output().unwrap();
     let said = String::from_utf8_lossy(&second.stderr);
-    assert!(second.status.code() == Some(4) && said.contains("another process trains here"), "{said}");
+    assert!(
+        second.status.code() == Some(4) && said.contains("another process is training in this directory"),
+        "{said}"
+    );
     first.wait().unwrap();
 }
 
@@ -228,7 +245,61 @@ fn bad_configurations_exit_with_2_and_say_where() {
     refused("", &probe("prompt = \"x\""))
         .code(2)
         .stderr(contains("unknown key `prompt` in [probe] (did you mean `prompts`?)"));
-    refused("", &probe("prompts = \"x\"\nsteps = 0")).code(2).stderr(contains("`steps` must be at least 1"));
+    refused("", &probe("prompts = \"x\"\nsteps = 0")).code(2).stderr(contains("`probe.steps` must be at least 1"));
+}
+
+#[test]
+fn all_errors_of_a_configuration_are_reported_at_once() {
+    let said = contains("run.toml: 4 errors\n")
+        .and(contains("  run.toml:12: unknown key `eval_step` (did you mean `eval_steps`?)\n"))
+        .and(contains("  run.toml:13: `lr_scheduler_type`: unknown variant `cosin`"))
+        .and(contains("  run.toml:16: loss `smpo`: `beta` must be"))
+        .and(contains("  run.toml:17: loss `smpo`: unknown key `eos`"));
+    refused("eval_step = 3\nlr_scheduler_type = \"cosin\"", "[loss]\nkind = \"smpo\"\nbeta = -1\neos = 2")
+        .code(2)
+        .stderr(said);
+}
+
+/// A dry run of the configuration in a directory; its report and exit code.
+fn checked(run: &Run, arguments: &[&str]) -> (Option<i32>, Value, String) {
+    let mut command = run.command();
+    let output = command.args(["--check", "--format", "json"]).args(arguments).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code(), serde_json::from_slice(&output.stdout).unwrap_or_default(), said)
+}
+
+#[test]
+fn a_check_counts_rows_and_memory_and_trains_nothing() {
+    let dir = TempDir::new().unwrap();
+    let run = Run::new(dir.path(), "run", "test_size = 4\neos_token = \"<|im_end|>\"", &format!("[loss]\n{SMPO}"));
+    let (code, report, said) = checked(&run, &[]);
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!((report["schema"].as_u64(), report["steps"].as_u64()), (Some(1), Some(20)));
+    assert_eq!((report["rows"]["train"].as_u64(), report["rows"]["held_out"].as_u64()), (Some(24), Some(4)));
+    assert_eq!(report["data"][0]["rows"].as_u64(), Some(1200));
+    assert!(report["memory"]["total_bytes"].as_u64() > Some(1_000_000), "{report}");
+    assert_eq!(report["errors"], serde_json::json!([]));
+    for name in ["config.toml", "metrics.jsonl", "model", "tokenizer", "checkpoints"] {
+        assert!(!run.dir.join(name).exists(), "{name}");
+    }
+    let said = contains("1200 rows").and(contains("24 to train on, 4 held out")).and(contains("memory  about"));
+    assert_cmd::Command::from_std(run.command()).arg("--check").assert().code(0).stdout(said);
+}
+
+#[test]
+fn a_check_reports_every_error_that_would_end_the_run() {
+    let dir = TempDir::new().unwrap();
+    let pairs = dir.path().join("pairs.jsonl");
+    let same = r#"{"prompt": "a?", "chosen": "Yes, it is.", "rejected": "Yes, it is."}"#;
+    fs::write(&pairs, format!("{same}\n").repeat(24)).unwrap();
+    let probe = format!("[loss]\n{SMPO}[probe]\nprompts = \"nowhere.jsonl\"\n");
+    let run = Run::new(dir.path(), "run", "", &probe);
+    let (code, report, said) = checked(&run, &["--set", &format!("dataset={}", pairs.display())]);
+    assert_eq!(code, Some(2), "{said}");
+    let errors: Vec<&str> = report["errors"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    assert_eq!(errors.len(), 2, "{errors:?}");
+    assert!(errors[0].contains("pairs.jsonl:1") && errors[1].contains("nowhere.jsonl: cannot read"), "{errors:?}");
+    assert!(said.contains("the run cannot start: 2 errors") && said.contains("nowhere.jsonl"), "{said}");
 }
 
 #[test]
@@ -291,7 +362,7 @@ fn published_yaml_runs_as_it_is() {
         }
         command.assert()
     };
-    let said = contains("these mean nothing here:").and(contains("`attn_implementation`")).and(contains("wandb"));
+    let said = contains("ignored settings:").and(contains("`attn_implementation`")).and(contains("wandb"));
     train(&["max_steps=2"]).code(0).stderr(said);
     let model = dir.path().join("run/model");
     let adapter: Value = serde_json::from_slice(&fs::read(model.join("adapter_config.json")).unwrap()).unwrap();

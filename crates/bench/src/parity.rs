@@ -1,9 +1,9 @@
 //! Ten float32 training steps on a device and on the processor: the losses must be the same.
 
 use smpo_devices::{Choice, OpenDevice};
-use smpo_losses::Objective;
+use smpo_losses::{EosTerm, Loss, LossConfig, Objective, Transforms};
 use smpo_model::{Decoder, LoraConfig, Placement};
-use smpo_trainer::{Learner, StepRow, TrainConfig, on_device};
+use smpo_trainer::{Learner, StepRow, TrainConfig, TrainError, on_device};
 
 use crate::error::BenchError;
 use crate::made;
@@ -63,12 +63,17 @@ fn losses(device: &OpenDevice, adapters: bool) -> Result<Vec<f64>, BenchError> {
         let lora = LoraConfig { r: 4, alpha: 8.0, dropout: 0.0, rslora: false, dora: false, targets };
         decoder.add_lora(&lora, 1)?;
     }
-    let text = format!(
-        "model_name_or_path = \"random\"\noutput_dir = \"none\"\ndataset = \"made\"\nlearning_rate = 2e-3\n\
-         max_length = 48\nper_device_train_batch_size = 2\ngradient_checkpointing = {adapters}\n\
-         [loss]\nkind = \"smpo\"\neos_term = \"invert\"\nmin_log_prob = -2.3\n"
-    );
-    let settings = TrainConfig::parse(&text, "selftest".as_ref(), &[])?;
+    let transforms = Transforms { eos_term: EosTerm::Invert, min_log_prob: Some(-2.3), ..Transforms::default() };
+    let settings = TrainConfig::builder(LossConfig::from(Loss::Smpo(Default::default())).with_transforms(transforms))
+        .model("random")
+        .output_dir("none")
+        .train_files(["synthetic"])
+        .learning_rate(2e-3)
+        .max_length(48)
+        .per_device_train_batch_size(2)
+        .gradient_checkpointing(adapters)
+        .build()
+        .map_err(TrainError::from)?;
     let mut learner = Learner::new(decoder, Objective::new(settings.loss.clone())?, &settings)?;
     let rows = made::pairs(4, 48, config.spec().vocab_size, 1);
     let rows: Vec<StepRow<'_>> = rows.iter().map(|row| StepRow { row, reference: None }).collect();

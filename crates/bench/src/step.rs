@@ -4,9 +4,9 @@ use std::time::Instant;
 
 use serde::Serialize;
 use smpo_devices::{Arithmetic, Kind, OpenDevice, peak_flops};
-use smpo_losses::Objective;
+use smpo_losses::{Loss, Objective};
 use smpo_model::{Decoder, Element, Flops, LoraConfig, PackedBatch, Placement};
-use smpo_trainer::{Learner, Row, StepRow, TrainConfig, on_device};
+use smpo_trainer::{Learner, Row, StepRow, TrainConfig, TrainError, on_device};
 
 use crate::error::BenchError;
 use crate::shape::Shape;
@@ -226,18 +226,18 @@ impl StepBench {
 
     /// The settings of `smpo train` that the learner goes by.
     fn train_config(&self) -> Result<TrainConfig, BenchError> {
-        let text = format!(
-            "model_name_or_path = \"random\"\noutput_dir = \"none\"\ndataset = \"made\"\nlearning_rate = 1e-5\n\
-             max_length = {}\nbf16 = {}\nfp16 = {}\nper_device_train_batch_size = {}\ngradient_checkpointing = {}\nseed = {}\n\
-             [loss]\nkind = \"smpo\"\n",
-            self.length,
-            self.element == Element::Bf16,
-            self.element == Element::F16,
-            self.micro_batch_size,
-            self.checkpointing,
-            self.seed
-        );
-        Ok(TrainConfig::parse(&text, "bench".as_ref(), &[])?)
+        let config = TrainConfig::builder(Loss::Smpo(Default::default()))
+            .model("random")
+            .output_dir("none")
+            .train_files(["synthetic"])
+            .learning_rate(1e-5)
+            .max_length(self.length)
+            .bf16(self.element == Element::Bf16)
+            .fp16(self.element == Element::F16)
+            .per_device_train_batch_size(self.micro_batch_size)
+            .gradient_checkpointing(self.checkpointing)
+            .seed(self.seed);
+        Ok(config.build().map_err(TrainError::from)?)
     }
 
     /// The peak to compare with, and where it comes from.

@@ -1,10 +1,10 @@
-//! Ctrl-C: the first asks long work to save and stop, the second ends the program at once.
+//! Ctrl-C: the first stops long work after saving, the second ends the program at once.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 static STOP: AtomicBool = AtomicBool::new(false);
 
-/// Installs the handler. Where the system refuses one, Ctrl-C keeps its usual meaning.
+/// Installs the handler. If the system refuses one, Ctrl-C ends the program.
 pub fn install() {
     let _ = ctrlc::set_handler(|| {
         if STOP.swap(true, Ordering::SeqCst) {
@@ -14,12 +14,12 @@ pub fn install() {
     });
 }
 
-/// The flag that long work looks at between steps.
+/// The flag that long work reads between steps.
 pub fn flag() -> &'static AtomicBool {
     &STOP
 }
 
-/// Whether Ctrl-C has been pressed.
+/// True after Ctrl-C.
 pub fn requested() -> bool {
     STOP.load(Ordering::SeqCst)
 }

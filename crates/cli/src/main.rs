@@ -9,6 +9,7 @@ mod memory;
 mod output;
 mod progress;
 #[cfg(test)]
+#[path = "../tests/help.rs"]
 mod tests;
 
 use std::process::ExitCode;

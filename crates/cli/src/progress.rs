@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-/// Where the progress of a whole command is shown.
+/// Progress display of a command.
 pub struct Progress {
     bars: Option<MultiProgress>,
     /// Columns of the terminal.
@@ -22,11 +22,11 @@ pub struct Stage {
     /// Columns that are left for a message beside the bar.
     beside: usize,
     last_line: Mutex<Instant>,
-    /// When the first unit was reported, and which one it was: what came before is no measure of speed.
+    /// Time and number of the first unit reported: the speed is measured from there.
     first: Mutex<Option<(Instant, u64)>>,
 }
 
-/// On a log nobody watches, one line per stage in this time is enough.
+/// Minimum time between two lines of a stage in a log.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Columns of a bar without its message, beside the bar's own width: name, spaces, `12345/12345` and the time.
@@ -44,7 +44,7 @@ impl Progress {
         Progress { bars, columns: usize::from(console::Term::stderr().size().1) }
     }
 
-    /// A line for people, above any bars.
+    /// Prints a line above any bars.
     pub fn say(&self, line: &str) {
         match &self.bars {
             Some(bars) => {
@@ -101,7 +101,7 @@ impl Stage {
         }
     }
 
-    /// How long the rest takes at the speed so far, in words; empty while there is nothing to tell it from.
+    /// Remaining time at the speed so far; empty before the second unit.
     pub fn remaining(&self, done: u64) -> String {
         let mut first = self.first.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let (since, at) = *first.get_or_insert_with(|| (Instant::now(), done));

@@ -16,6 +16,19 @@ pub enum PromptKeep {
     KeepStart,
 }
 
+impl PromptKeep {
+    /// Both.
+    pub const ALL: [PromptKeep; 2] = [PromptKeep::KeepEnd, PromptKeep::KeepStart];
+
+    /// Name in configurations.
+    pub fn name(self) -> &'static str {
+        match self {
+            PromptKeep::KeepEnd => "keep_end",
+            PromptKeep::KeepStart => "keep_start",
+        }
+    }
+}
+
 /// Bounds on the length of a row, in tokens. The prompt gives way first, down to one token (two with BOS), since
 /// something must predict the first token of the completion; then the completion loses its end, but never the
 /// terminator.

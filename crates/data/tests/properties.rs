@@ -1,4 +1,4 @@
-//! What holds for every row, whatever its text: the end of a turn, the split, and what truncation may take.
+//! Properties of truncation and order, for rows of any text.
 
 use std::path::Path;
 use std::sync::LazyLock;
@@ -64,44 +64,8 @@ fn ends_once(model: &ChatTokenizer, ids: &[u32]) -> bool {
     }
 }
 
-fn spells_a_special_token(pair: &PreferencePair) -> bool {
-    [&pair.chosen[0].content, &pair.rejected[0].content].iter().any(|text| text.contains('<'))
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn completions_end_in_one_terminator_and_join_to_the_whole(pair in pair()) {
-        for model in MODELS.iter() {
-            let ids = pair.encode(model).unwrap();
-            for (messages, side) in [(&pair.chosen, &ids.chosen), (&pair.rejected, &ids.rejected)] {
-                prop_assert!(ends_once(model, side), "{side:?}");
-                if !spells_a_special_token(&pair) {
-                    let ends = side.iter().filter(|&&id| model.is_terminator(id)).count();
-                    prop_assert_eq!(ends, 1);
-                }
-                let (whole, _) = model.render_completion(&pair.prompt, messages).unwrap();
-                let read = model.tokenizer().encode(whole.as_str(), false).unwrap();
-                prop_assert_eq!([&ids.prompt[..], side].concat(), read.get_ids());
-            }
-        }
-    }
-
-    #[test]
-    fn a_pair_splits_no_later_than_either_side_alone(pair in pair()) {
-        for model in MODELS.iter() {
-            let ids = pair.encode(model).unwrap();
-            for (messages, side) in [(&pair.chosen, &ids.chosen), (&pair.rejected, &ids.rejected)] {
-                let alone = model.encode_completion(&pair.prompt, messages).unwrap();
-                prop_assert!(ids.prompt.len() <= alone.prompt_ids.len());
-                prop_assert_eq!(
-                    [&ids.prompt[..], side].concat(),
-                    [alone.prompt_ids, alone.completion_ids].concat()
-                );
-            }
-        }
-    }
 
     #[test]
     fn truncation_never_takes_the_terminator(

@@ -1,37 +1,37 @@
-//! What is wrong with a file that people wrote, and where.
+//! Errors in input files, with their lines.
 
 use std::path::{Path, PathBuf};
 
 /// A file of prompts, a suite or a file of completions cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum InputError {
-    /// The operating system said no.
+    /// I/O error.
     #[error("{}: cannot read: {source}", path.display())]
     Io {
-        /// Which file.
+        /// File.
         path: PathBuf,
-        /// The reason.
+        /// The I/O error.
         source: std::io::Error,
     },
     /// A file of the schema could not be read.
     #[error(transparent)]
     File(#[from] smpo_results::Error),
-    /// One line is wrong.
+    /// An error in one line.
     #[error("{}:{line}: {problem}", path.display())]
     Line {
-        /// Which file.
+        /// File.
         path: PathBuf,
         /// 1-based line; the number of the element in a JSON array.
         line: usize,
-        /// What was expected and found.
+        /// Expected and found.
         problem: String,
     },
-    /// The file as a whole is wrong.
+    /// An error of the whole file.
     #[error("{}: {problem}", path.display())]
     Whole {
-        /// Which file.
+        /// File.
         path: PathBuf,
-        /// What was expected and found.
+        /// Expected and found.
         problem: String,
     },
 }

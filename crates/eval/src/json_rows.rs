@@ -57,7 +57,7 @@ fn object(path: &Path, line: usize, value: Value) -> Result<(usize, Row), InputE
 
 fn parse(text: &str) -> Result<Value, serde_json::Error> {
     serde_json::from_str(text).or_else(|error| match without_lone_surrogates(text) {
-        Some(mended) => serde_json::from_str(&mended),
+        Some(replaced) => serde_json::from_str(&replaced),
         None => Err(error),
     })
 }
@@ -69,14 +69,14 @@ fn without_lone_surrogates(text: &str) -> Option<String> {
         let digits = bytes.get(at..at + 6)?.strip_prefix(b"\\u")?;
         u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
     };
-    let (mut mended, mut copied, mut at) = (String::new(), 0, 0);
+    let (mut replaced, mut copied, mut at) = (String::new(), 0, 0);
     while let Some(offset) = bytes[at..].iter().position(|&byte| byte == b'\\') {
         at += offset;
         match escape(at) {
             Some(0xd800..0xdc00) if matches!(escape(at + 6), Some(0xdc00..0xe000)) => at += 12,
             Some(0xd800..0xe000) => {
-                mended.push_str(&text[copied..at]);
-                mended.push_str("\\ufffd");
+                replaced.push_str(&text[copied..at]);
+                replaced.push_str("\\ufffd");
                 at += 6;
                 copied = at;
             }
@@ -84,8 +84,8 @@ fn without_lone_surrogates(text: &str) -> Option<String> {
             _ => at = (at + 2).min(bytes.len()),
         }
     }
-    mended.push_str(&text[copied..]);
-    (copied > 0).then_some(mended)
+    replaced.push_str(&text[copied..]);
+    (copied > 0).then_some(replaced)
 }
 
 /// A JSON value's type, for errors.

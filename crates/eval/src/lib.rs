@@ -1,26 +1,36 @@
-//! Suites and runner: evaluation of a model on prompts that it was not tuned on.
+//! Evaluation: suites, sampling, teacher-forced scores and degeneration metrics.
 //!
-//! - [`suite`], [`prompts`]: what is asked, as data.
-//! - [`runner`]: samples a suite with any [`smpo_inference::Generator`]s, streaming to disk, resumable.
-//! - [`teacher_forced`]: what the model gives to gold answers and held-out pairs.
-//! - [`score`]: the same measures on completions that others generated.
+//! [`evaluate()`](fn@evaluate) does all of it, with any engine: [`Engines`] takes implementations of
+//! [`smpo_inference::Generator`] and, for the fidelity check and the teacher-forced metrics, of [`TeacherForced`].
+//!
+//! - [`suite`], [`prompts`]: prompts and how to sample them, as data.
+//! - [`mod@evaluate`]: fidelity check, sampling, teacher-forced metrics, results on disk.
+//! - [`runner`]: sampling alone, streaming to disk, resumable.
+//! - [`teacher_forced`]: scores of gold answers and held-out pairs.
+//! - [`score`]: the same metrics on completions from elsewhere.
 //! - [`measure`](mod@measure): every metric of [`smpo_metrics`], with intervals.
 //!
 //! The unit of every estimate is the prompt: samples of one prompt are averaged first.
 
+pub mod evaluate;
+pub mod fidelity;
 mod input_error;
 mod json_rows;
 pub mod measure;
 pub mod prompts;
 pub mod runner;
 pub mod score;
+pub mod slices;
 pub mod suite;
 pub mod teacher_forced;
+pub mod weights;
 
+pub use evaluate::{Engines, EvaluateError, Event, FidelityCheck, Options, Report, evaluate};
+pub use fidelity::FidelityError;
 pub use input_error::InputError;
-pub use measure::{ALL, Measured, measure};
+pub use measure::{Measured, measure};
 pub use prompts::Prompt;
 pub use runner::{Progress, RunError, Sampled, sample_suite, write_results};
-pub use smpo_metrics::TokenScores;
+pub use slices::{ALL, HELD_OUT};
+pub use smpo_inference::{Item, ScorerError, TeacherForced, TokenScores};
 pub use suite::Suite;
-pub use teacher_forced::{HELD_OUT, Item, TeacherForced};

@@ -8,15 +8,12 @@ use smpo_metrics::metric::CorpusFn;
 use smpo_metrics::{Corpus, Metric, MetricInfo, Scratch, all, measure_sample, sample_metrics};
 use smpo_results::{FinishReason, Measurement, MetricEstimate, MetricsFile, SCHEMA_VERSION, Sample};
 
-use crate::teacher_forced::HELD_OUT;
+use crate::slices::{ALL, HELD_OUT};
 
-/// The slice of estimates over every prompt of a suite.
-pub const ALL: &str = "all";
-
-/// What a run comes to.
+/// Measurements and estimates of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Measured {
-    /// One row a prompt, in the order of the samples, then one a held-out pair.
+    /// One row per prompt, in the order of the samples, then one per held-out pair.
     pub measurements: Vec<Measurement>,
     /// Estimates: slice `all` first, then each slice in the order it appears.
     pub metrics: MetricsFile,
@@ -67,7 +64,7 @@ fn estimates(samples: &[Sample], measurements: &[Measurement]) -> Vec<MetricEsti
         }
     }
     let whole = Corpus::new(samples.iter().filter(|sample| sample.finish_reason != FinishReason::Error));
-    // By metric, since a row is asked for it once; written by slice.
+    // Computed by metric, one pass over the rows each; written by slice.
     let by_metric: Vec<Vec<Option<MetricEstimate>>> = all()
         .into_par_iter()
         .map(|metric| {

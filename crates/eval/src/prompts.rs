@@ -2,11 +2,11 @@
 //!
 //! | field | |
 //! |---|---|
-//! | `id` | unique; a plain file may say `prompt_id`, `question_id` or `custom_id`, or nothing: then the hash of the prompt |
-//! | `messages` | the conversation, or `prompt`: one user message; a plain file may say `instruction`, `question` or FastChat's `turns` |
-//! | `slice` | which kind of prompt; a plain file may leave it out |
+//! | `id` | unique; in a plain file also `prompt_id`, `question_id` or `custom_id`; default: the hash of the prompt |
+//! | `messages` | the conversation, or `prompt`: one user message; in a plain file also `instruction`, `question` or FastChat's `turns` |
+//! | `slice` | kind of prompt; optional in a plain file |
 //! | `reference` | gold answer, optional |
-//! | `closed` | `true` where only the gold answer is right, so that `exact_match` applies |
+//! | `closed` | `true` if only the gold answer is correct, so that `exact_match` applies |
 //! | `language` | BCP 47 tag of the expected answer, optional: scripts of it are not foreign |
 //!
 //! A plain file may be FastChat's `question.jsonl`, AlpacaEval's evaluation set or an OpenAI batch input, and may
@@ -21,13 +21,14 @@ use smpo_files::sha256;
 
 use crate::input_error::InputError;
 use crate::json_rows::{self, Row, kind, text};
+use crate::slices;
 
 /// One prompt of a suite.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prompt {
     /// Unique in its suite.
     pub id: String,
-    /// Which kind of prompt.
+    /// Slice: the kind of prompt.
     pub slice: String,
     /// The conversation; never empty, never ending with the assistant.
     pub messages: Vec<Message>,
@@ -35,14 +36,11 @@ pub struct Prompt {
     pub reference: Option<String>,
     /// BCP 47 tag of the language of the expected answer.
     pub language: Option<String>,
-    /// Only the gold answer is right.
+    /// Only the gold answer is correct.
     pub closed: bool,
 }
 
-/// Slice of prompts that name none.
-pub const PLAIN_SLICE: &str = "prompts";
-
-/// How much a file of prompts must say.
+/// Required fields of a file of prompts.
 #[derive(Debug, Clone, Copy)]
 pub enum Strictness<'a> {
     /// The prompts of a suite: an id and a declared slice each, no unknown field, no prompt twice.
@@ -102,7 +100,7 @@ fn parse(row: &Row, strictness: Strictness<'_>) -> Result<Prompt, String> {
         }
         (Some(slice), _) => slice,
         (None, Strictness::Suite { .. }) => return Err("expected a `slice`, got none".into()),
-        (None, Strictness::Plain) => PLAIN_SLICE.into(),
+        (None, Strictness::Plain) => slices::PLAIN.into(),
     };
     let closed = match row.get("closed") {
         None | Some(Value::Null) => false,

@@ -1,4 +1,4 @@
-//! A suite: prompts, how to sample them, and what else to measure. Suites are data.
+//! A suite: prompts, sampler settings and held-out pairs. Suites are data.
 //!
 //! ```toml
 //! name = "ood-chat"
@@ -25,18 +25,17 @@ use smpo_inference::Sampler;
 use smpo_results::SuiteInfo;
 
 use crate::input_error::InputError;
-use crate::measure::ALL;
 use crate::prompts::{Prompt, Strictness, read_prompts};
-use crate::teacher_forced::HELD_OUT;
+use crate::slices::{ALL, HELD_OUT};
 
-/// Prompts and how to sample them.
+/// Prompts and sampler settings.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Suite {
-    /// What reports call it.
+    /// Name in reports.
     pub name: String,
     /// In file order; ids are unique.
     pub prompts: Vec<Prompt>,
-    /// How tokens are drawn.
+    /// Sampler.
     pub sampler: Sampler,
     /// Cap on generated tokens, terminator included.
     pub cap: u32,
@@ -131,10 +130,10 @@ impl Suite {
         })
     }
 
-    /// Checks the numbers, also after a caller has changed some: what is wrong, in words.
+    /// Checks the numbers, also after a caller has changed some.
     ///
     /// # Errors
-    /// Field, range and value.
+    /// A message with field, range and value.
     pub fn check(&self) -> Result<(), String> {
         let problem = |field: &str, expected: &str, got: &dyn std::fmt::Display| {
             Err(format!("{field}: expected {expected}, got {got}"))
@@ -151,7 +150,7 @@ impl Suite {
     /// Name, size and hashes for the manifest.
     ///
     /// # Errors
-    /// When the file of held-out pairs cannot be read.
+    /// The file of held-out pairs cannot be read.
     pub fn info(&self) -> Result<SuiteInfo, InputError> {
         let pairs_sha256 = self.pairs.as_deref().map(sha256_file).transpose().map_err(smpo_results::Error::from)?;
         Ok(SuiteInfo {
@@ -163,7 +162,7 @@ impl Suite {
     }
 }
 
-/// SHA-256 over everything about the prompts that shapes a measurement, in order.
+/// SHA-256 over every field of the prompts that affects a measurement, in order.
 pub fn hash_prompts(prompts: &[Prompt]) -> String {
     let mut text = String::new();
     for prompt in prompts {
@@ -181,7 +180,7 @@ pub fn hash_prompts(prompts: &[Prompt]) -> String {
     sha256(text.as_bytes())
 }
 
-/// The parser's words, with "did you mean" for an unknown field.
+/// The parser's message, with "did you mean" for an unknown field.
 fn explain(error: &toml::de::Error) -> String {
     let message = error.message().trim().to_owned();
     let unknown = message.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next());

@@ -1,4 +1,4 @@
-//! What a model gives to completions that it did not write: gold answers and held-out preference pairs.
+//! Teacher-forced scores of gold answers and held-out preference pairs.
 //!
 //! The forward pass comes from the caller, through [`TeacherForced`].
 
@@ -7,50 +7,28 @@ use std::path::Path;
 
 use smpo_chat::Message;
 use smpo_data::PreferencePair;
+use smpo_inference::{Item, ScorerError, TeacherForced, TokenScores};
+use smpo_metrics::MetricInfo;
 use smpo_metrics::metric::{eos_gold, preference};
-use smpo_metrics::{MetricInfo, TokenScores};
 use smpo_results::{Measurement, SCHEMA_VERSION};
 
+use crate::slices::HELD_OUT;
 use crate::suite::Suite;
 
-/// The slice of held-out preference pairs in `measurements.jsonl`.
-pub const HELD_OUT: &str = "held_out";
 /// Completions handed to the scorer at once; it may split them further.
 const BATCH: usize = 64;
 
-/// A completion to be scored, without its terminator: the scorer's template adds it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Item<'a> {
-    /// The conversation before it.
-    pub prompt: &'a [Message],
-    /// The completion: begins and ends with an assistant message.
-    pub completion: &'a [Message],
-}
-
-/// Whatever error a scorer has.
-pub type ScorerError = Box<dyn std::error::Error + Send + Sync>;
-
-/// A model that scores given completions.
-pub trait TeacherForced {
-    /// Scores for every item, in order.
-    ///
-    /// # Errors
-    /// The scorer's own.
-    fn score(&mut self, items: &[Item<'_>]) -> Result<Vec<TokenScores>, ScorerError>;
-}
-
-/// Why gold answers or pairs could not be measured.
+/// Errors of scoring gold answers or pairs.
 #[derive(Debug, thiserror::Error)]
 pub enum TeacherForcedError {
     /// The scorer failed.
-    #[error("{what} {first:?} and those after it could not be scored")]
+    #[error("{what} {first:?} and those after it could not be scored: {source}")]
     Scorer {
         /// `prompt` or `pair`.
         what: &'static str,
         /// The first id of the batch.
         first: String,
-        /// Its words.
-        #[source]
+        /// The scorer's error.
         source: ScorerError,
     },
     /// The scorer broke its contract.
@@ -65,14 +43,14 @@ pub enum TeacherForcedError {
         /// Scores that came back.
         got: usize,
     },
-    /// A number that is none.
+    /// A log-prob is not finite.
     #[error(
         "{what} {id:?}: expected finite log-probs of at least one token, got {got}; the weights or the arithmetic are broken"
     )]
     NotFinite {
         /// `prompt` or `pair`.
         what: &'static str,
-        /// Which.
+        /// Id of the prompt or pair.
         id: String,
         /// The offending scores.
         got: String,
@@ -82,14 +60,15 @@ pub enum TeacherForcedError {
     Pairs(#[from] smpo_data::ReadError),
 }
 
-/// `eos_logp_gold` and `eos_rank_gold` of every prompt of the suite that has a gold answer.
+/// `eos_logp_gold` and `eos_rank_gold` of every prompt of the suite that has a gold answer. `on_progress` is called with
+/// the prompts done and in total.
 ///
 /// # Errors
 /// The scorer's.
 pub fn measure_gold(
     suite: &Suite,
     scorer: &mut dyn TeacherForced,
-    mut progress: impl FnMut(usize, usize),
+    mut on_progress: impl FnMut(usize, usize),
 ) -> Result<Vec<Measurement>, TeacherForcedError> {
     let gold: Vec<_> = suite
         .prompts
@@ -105,19 +84,19 @@ pub fn measure_gold(
             let values = eos_gold::INFOS.iter().zip(eos_gold::measure(&scores));
             measurements.push(measurement(&prompt.id, &prompt.slice, values));
         }
-        progress(measurements.len(), gold.len());
+        on_progress(measurements.len(), gold.len());
     }
     Ok(measurements)
 }
 
-/// Preference accuracy and margin of every held-out pair.
+/// Preference accuracy and margin of every held-out pair. `on_progress` is called with the pairs done and in total.
 ///
 /// # Errors
 /// The scorer's.
 pub fn measure_pairs(
     pairs: &[PreferencePair],
     scorer: &mut dyn TeacherForced,
-    mut progress: impl FnMut(usize, usize),
+    mut on_progress: impl FnMut(usize, usize),
 ) -> Result<Vec<Measurement>, TeacherForcedError> {
     let mut measurements = Vec::with_capacity(pairs.len());
     for batch in pairs.chunks(BATCH / 2) {
@@ -131,12 +110,12 @@ pub fn measure_pairs(
             let values = preference::INFOS.iter().zip(preference::measure(&sides[0], &sides[1]));
             measurements.push(measurement(&pair.id, HELD_OUT, values));
         }
-        progress(measurements.len(), pairs.len());
+        on_progress(measurements.len(), pairs.len());
     }
     Ok(measurements)
 }
 
-/// The held-out pairs of a suite, none where it has none.
+/// Held-out pairs of a suite; empty if it has none.
 ///
 /// # Errors
 /// At the first line that is no preference pair.
@@ -162,8 +141,8 @@ fn score(
         return Err(TeacherForcedError::Count { what, first: first(), expected: items.len(), got: scores.len() });
     }
     for (id, scores) in ids.iter().zip(&scores) {
-        let sound = !scores.logps.is_empty() && scores.logps.iter().all(|logp| logp.is_finite());
-        if !(sound && scores.terminator_logp.is_finite()) {
+        let finite = !scores.logps.is_empty() && scores.logps.iter().all(|logp| logp.is_finite());
+        if !(finite && scores.terminator_logp.is_finite()) {
             return Err(TeacherForcedError::NotFinite { what, id: (*id).to_owned(), got: format!("{scores:?}") });
         }
     }

@@ -62,7 +62,12 @@ fn wrong_suites_are_explained_with_the_line() {
         (SUITE.replace("temperature", "temprature"), PROMPTS.to_owned(), "s.toml:6:", "did you mean `temperature`?"),
         (SUITE.replace("64", "0"), PROMPTS.to_owned(), "s.toml:", "cap: expected at least 1 token, got 0"),
         (SUITE.replace("0.8", "-1.0"), PROMPTS.to_owned(), "s.toml:", "sampler.temperature: expected"),
-        (SUITE.replace("= 0.8", "= 1.0\ntop_p = 1.5"), PROMPTS.to_owned(), "s.toml:", "top_p: expected above 0"),
+        (
+            SUITE.replace("= 0.8", "= 1.0\ntop_p = 1.5"),
+            PROMPTS.to_owned(),
+            "s.toml:",
+            "top_p: expected a number in (0, 1]",
+        ),
         (
             SUITE.replace("\"poem\"", "\"poem\", \"code\""),
             PROMPTS.to_owned(),

@@ -1,8 +1,8 @@
 //! Gold answers and held-out pairs through a scorer that is arithmetic, not a model.
 
 use smpo_data::PreferencePair;
-use smpo_eval::teacher_forced::{Item, ScorerError, TeacherForcedError, measure_gold, measure_pairs};
-use smpo_eval::{ALL, HELD_OUT, Prompt, Suite, TeacherForced, TokenScores, measure};
+use smpo_eval::teacher_forced::{TeacherForcedError, measure_gold, measure_pairs};
+use smpo_eval::{ALL, HELD_OUT, Item, Prompt, ScorerError, Suite, TeacherForced, TokenScores, measure};
 use smpo_inference::Sampler;
 use smpo_results::Message;
 
@@ -23,6 +23,10 @@ impl TeacherForced for Arithmetic {
                 TokenScores { logps, terminator_logp: -(len as f64), terminator_rank: len as u32 }
             })
             .collect())
+    }
+
+    fn log_probs(&mut self, _: &[Message], token_ids: &[u32]) -> Result<Vec<f32>, ScorerError> {
+        Ok(vec![-0.1; token_ids.len()])
     }
 }
 
@@ -87,6 +91,10 @@ struct Broken(fn(usize) -> Result<Vec<TokenScores>, ScorerError>);
 impl TeacherForced for Broken {
     fn score(&mut self, items: &[Item<'_>]) -> Result<Vec<TokenScores>, ScorerError> {
         (self.0)(items.len())
+    }
+
+    fn log_probs(&mut self, _: &[Message], _: &[u32]) -> Result<Vec<f32>, ScorerError> {
+        Err("not needed here".into())
     }
 }
 

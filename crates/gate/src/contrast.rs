@@ -1,4 +1,4 @@
-//! What the data say about one metric on one slice: estimate, interval, p values. No demand is known here.
+//! Statistical evidence on one metric and slice: estimate, interval, p values, independent of any requirement.
 
 use smpo_results::PairCounts;
 use smpo_stats::binary::{PairedTable, mcnemar, tango, tango_z};
@@ -11,11 +11,11 @@ use smpo_stats::{Interval, StatsError};
 
 use crate::pairing::Paired;
 
-/// Below this number of prompts that differ, a bootstrap of shares knows too little of the rare ones and a
-/// score interval takes over.
+/// Below this number of prompts that differ, a bootstrap of shares underestimates rare events and a score interval takes
+/// over.
 const FEW: usize = 20;
 
-/// How the numbers are to be computed.
+/// Settings of the analysis.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Settings {
     /// Two-sided confidence of intervals.
@@ -24,17 +24,17 @@ pub(crate) struct Settings {
     pub resamples: usize,
     /// Seed of the resampling.
     pub seed: u64,
-    /// How the training seeds of the arms belong together.
+    /// Pairing of the arms' training seeds.
     pub seeds: Seeds,
     /// The metric lies in 0..=1.
     pub share: bool,
     /// `below` and `above` are about this value of the difference (of the candidate, for one arm).
     pub line: f64,
-    /// Whether permutation tests are wanted; without them their p values are 1.
+    /// True to run permutation tests; without them their p values are 1.
     pub tests: bool,
 }
 
-/// The answer.
+/// Estimates and p values of one comparison.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Evidence {
     /// Baseline mean over prompts.
@@ -45,13 +45,13 @@ pub(crate) struct Evidence {
     pub estimate: f64,
     /// Its interval.
     pub interval: Interval,
-    /// Its standard error; for shares never 0, so that planning has something to stand on.
+    /// Its standard error; never 0 for shares, so that planning is possible.
     pub standard_error: f64,
     /// The part of the squared standard error that only more training seeds would shrink.
     pub seed_variance: f64,
     /// Two-sided p value of "no difference"; none for one arm.
     pub p: Option<f64>,
-    /// The exact one, where `p` is a mid-p value.
+    /// The exact one, if `p` is a mid-p value.
     pub p_exact: Option<f64>,
     /// One-sided p value of "the estimate is below the line".
     pub below: f64,
@@ -61,7 +61,7 @@ pub(crate) struct Evidence {
     pub test: String,
     /// The paired table of a binary metric with one sample per prompt.
     pub pairs: Option<PairCounts>,
-    /// Prompts on which the arms differ.
+    /// Number of prompts on which the arms differ; for one arm, on which the value differs from the commonest extreme.
     pub differing: usize,
 }
 
@@ -113,7 +113,7 @@ impl Shape {
         }
     }
 
-    /// The values to bootstrap, one per prompt, where the method wants a bootstrap over prompts.
+    /// The values to bootstrap, one per prompt, for methods with a bootstrap over prompts.
     pub fn column(&self) -> Option<&[f64]> {
         match self {
             Shape::Prompts { differences, .. } => Some(differences),
@@ -197,7 +197,7 @@ fn binary(table: &PairedTable, settings: Settings) -> Result<Evidence, StatsErro
     })
 }
 
-/// What the values of a column are bounded by when the metric is a share.
+/// Bounds of a column's values if the metric is a share.
 #[derive(Clone, Copy, PartialEq)]
 enum Bounded {
     /// −1..=1

@@ -41,6 +41,7 @@ pub(crate) struct Draft<'a> {
 }
 
 /// Evidence against the requirement, where there is any.
+#[expect(clippy::large_enum_variant, reason = "one per rule, and most are measured")]
 enum Finding {
     /// Too little was measured to analyse.
     NotMeasured {
@@ -223,7 +224,7 @@ fn requirement(require: Require) -> Requirement {
     }
 }
 
-/// The side that a bound demands; otherwise the metric's own direction.
+/// The side of an absolute bound; otherwise the metric's own direction.
 fn direction(require: Require, scale: Scale) -> Direction {
     match require {
         Require::AtLeast(_) => Direction::Higher,

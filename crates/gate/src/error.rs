@@ -1,11 +1,10 @@
-//! Why no verdict could be reached. All of these are usage errors: the request, the policy or the runs are
-//! wrong, and the text says which.
+//! Errors of the gate. All are usage errors: of the request, the policy or the runs.
 
 use std::path::PathBuf;
 
 use smpo_stats::StatsError;
 
-/// No verdict: the inputs do not allow one.
+/// The inputs do not allow a verdict.
 #[derive(Debug, thiserror::Error)]
 pub enum GateError {
     /// A file of a run is missing, damaged or newer than this program.
@@ -18,7 +17,7 @@ pub enum GateError {
         origin: String,
         /// 1-based line.
         line: usize,
-        /// What is wrong, with the nearest valid name where there is one.
+        /// The problem, with the nearest valid name if there is one.
         message: String,
     },
     /// A value of the policy is out of range.
@@ -26,17 +25,17 @@ pub enum GateError {
     PolicyValue {
         /// File or name of the policy.
         origin: String,
-        /// Which field, with the metric it belongs to.
+        /// The field, with its metric and slice.
         what: String,
-        /// What it may be.
+        /// Allowed values.
         expected: String,
-        /// What it is.
+        /// The value.
         got: String,
     },
     /// The policy is neither a file nor one of the shipped ones.
     #[error("no policy `{name}`: expected a file or one of {}{suggestion}", .known.join(", "))]
     UnknownPolicy {
-        /// What was asked for.
+        /// The requested name.
         name: String,
         /// The shipped policies.
         known: Vec<&'static str>,
@@ -52,7 +51,7 @@ pub enum GateError {
         metric: String,
         /// Empty, or the nearest known name.
         suggestion: String,
-        /// What the runs hold.
+        /// Metrics of the runs.
         measured: Vec<String>,
     },
     /// The metric is a property of all completions together.
@@ -74,7 +73,7 @@ pub enum GateError {
         /// The name.
         metric: String,
     },
-    /// Two runs were not made the same way.
+    /// Two runs differ in a field that must agree.
     #[error(
         "{} and {} cannot be compared: `{field}` differs: {left_value} against {right_value}; \
          evaluate both in the same way", left.display(), right.display()
@@ -138,7 +137,7 @@ pub enum GateError {
     Unfinished {
         /// The directory.
         dir: PathBuf,
-        /// Which file.
+        /// Name of the missing file.
         missing: &'static str,
     },
     /// One checkpoint given as if it were two training seeds.
@@ -150,7 +149,7 @@ pub enum GateError {
         left: PathBuf,
         /// The other.
         right: PathBuf,
-        /// How it was noticed.
+        /// The identical property.
         why: &'static str,
     },
     /// An arm without runs.
@@ -162,7 +161,7 @@ pub enum GateError {
     /// The leaderboard's baseline is not on the board.
     #[error("no entry `{name}` to compare with{suggestion}; entries: {}", .known.join(", "))]
     UnknownEntry {
-        /// What was asked for.
+        /// The requested name.
         name: String,
         /// Empty, or the nearest entry.
         suggestion: String,
@@ -172,9 +171,9 @@ pub enum GateError {
     /// The numbers do not allow the analysis.
     #[error("{metric}: {source}")]
     Stats {
-        /// Which metric.
+        /// Metric id.
         metric: String,
-        /// What is wrong.
+        /// The problem.
         source: StatsError,
     },
 }

@@ -1,4 +1,4 @@
-//! Which runs may be compared, and which prompts they share.
+//! Comparability of runs, and pairing by the prompts they share.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -58,7 +58,8 @@ impl<'a> Paired<'a> {
     }
 }
 
-/// Refuses runs that were not made the same way, and checkpoints that occur twice in an arm.
+/// Refuses runs that differ in suite, sampler or another field that must agree, and checkpoints that occur twice in an
+/// arm.
 pub(crate) fn check_comparable(baseline: &[Run], candidate: &[Run]) -> Result<(), GateError> {
     for (arm, runs) in [("baseline", baseline), ("candidate", candidate)] {
         if runs.is_empty() {
@@ -106,7 +107,7 @@ fn check_distinct(runs: &[Run]) -> Result<(), GateError> {
     Ok(())
 }
 
-/// Just enough of a sample to know its prompt.
+/// The prompt of a sample.
 #[derive(Deserialize)]
 struct Prompt {
     prompt_id: String,
@@ -115,7 +116,7 @@ struct Prompt {
     messages: Vec<Message>,
 }
 
-/// Scored files hold the prompts that somebody happened to answer; an id alone does not make two prompts the same.
+/// Refuses scored files in which one id names two prompts.
 fn check_same_prompts(left: &Run, right: &Run) -> Result<(), GateError> {
     let read = |run: &Run| -> Result<BTreeMap<(String, String), Vec<Message>>, GateError> {
         let path = EvaluationDir::new(&run.dir).samples();
@@ -140,7 +141,8 @@ fn check_same_prompts(left: &Run, right: &Run) -> Result<(), GateError> {
     Ok(())
 }
 
-/// Whether the training seeds of two arms, each sorted by seed, belong together: the same ones, each known and once.
+/// Pairing of the training seeds of two arms, each sorted by seed: paired if both have the same seeds, each known and
+/// once.
 pub(crate) fn seeds_of(baseline: &[Run], candidate: &[Run]) -> Seeds {
     let seeds = |runs: &[Run]| -> Option<BTreeSet<u64>> {
         let set: BTreeSet<u64> = runs.iter().map(training_seed).collect::<Option<_>>()?;

@@ -1,4 +1,4 @@
-//! What a gate demands, read from TOML. Shipped policies live in `evals/gates/`.
+//! Gate policies, read from TOML. Shipped policies are in `evals/gates/`.
 //!
 //! ```toml
 //! name = "mine"
@@ -15,7 +15,6 @@
 //! require = { non_inferior = 0.02 }
 //! ```
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -23,20 +22,27 @@ use smpo_files::{FileError, line_at, sha256};
 
 use crate::error::GateError;
 
-/// The shipped policies: name and text.
-pub const SHIPPED: &[(&str, &str)] = &[
-    ("default", include_str!("../../../evals/gates/default.toml")),
-    ("strict", include_str!("../../../evals/gates/strict.toml")),
-    ("smoke", include_str!("../../../evals/gates/smoke.toml")),
-    ("demo", include_str!("../../../evals/gates/demo.toml")),
-];
+/// Embeds `evals/gates/<name>.toml` under each name.
+macro_rules! shipped {
+    ($($name:literal),*) => {
+        &[$(($name, include_str!(concat!("../../../evals/gates/", $name, ".toml")))),*]
+    };
+}
+
+/// The shipped policies: name and text, in the order of every list.
+pub const SHIPPED: &[(&str, &str)] = shipped!["default", "strict", "smoke", "demo"];
+
+/// The names of the shipped policies.
+pub fn shipped_names() -> Vec<&'static str> {
+    SHIPPED.iter().map(|(name, _)| *name).collect()
+}
 
 /// A validated policy.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
     /// Its name in every report.
     pub name: String,
-    /// What it is for.
+    /// Purpose in one sentence.
     pub description: String,
     /// One-sided significance level of every test; intervals are two-sided at 1 − 2·alpha.
     pub alpha: f64,
@@ -52,7 +58,7 @@ pub struct Policy {
     pub origin: String,
 }
 
-/// One demand on one metric and slice.
+/// One requirement on one metric and slice.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rule {
     /// Metric id.
@@ -61,17 +67,17 @@ pub struct Rule {
     pub slice: String,
     /// Primary rules decide, secondary ones are reported.
     pub role: Role,
-    /// What is demanded.
+    /// The requirement.
     pub require: Require,
     /// Fewest prompts that allow a `pass`.
     pub min_n: usize,
     /// Largest share of prompts that may lack a partner in the other arm.
     pub max_unpaired: f64,
-    /// What to do when neither arm measured the metric.
+    /// Treatment of a metric that neither arm measured.
     pub if_missing: IfMissing,
 }
 
-/// Does a rule decide?
+/// Role of a rule in the decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
@@ -82,7 +88,7 @@ pub enum Role {
     Secondary,
 }
 
-/// A demand, in the unit of the metric.
+/// A requirement, in the unit of the metric.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Require {
@@ -108,7 +114,7 @@ impl Require {
     }
 }
 
-/// A metric that neither arm has, as when completions that others generated do not say why they ended.
+/// Treatment of a metric that neither arm has: completions of other generators may lack finish reasons, for example.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IfMissing {
@@ -174,6 +180,9 @@ fn all() -> String {
 
 impl Policy {
     /// Reads a file, or takes a shipped policy by name. A file of that name goes first.
+    ///
+    /// # Errors
+    /// If there is no such policy, or it is invalid.
     pub fn load(name_or_path: &str) -> Result<Policy, GateError> {
         let path = Path::new(name_or_path);
         if let Some((name, text)) = SHIPPED.iter().find(|(name, _)| *name == name_or_path)
@@ -184,7 +193,7 @@ impl Policy {
         match std::fs::read_to_string(path) {
             Ok(text) => Policy::parse(name_or_path, &text),
             Err(source) if source.kind() == std::io::ErrorKind::NotFound => {
-                let known: Vec<&'static str> = SHIPPED.iter().map(|(name, _)| *name).collect();
+                let known = shipped_names();
                 let suggestion = smpo_suggest::did_you_mean(name_or_path, known.iter().copied());
                 Err(GateError::UnknownPolicy { name: name_or_path.to_owned(), known, suggestion })
             }
@@ -193,57 +202,28 @@ impl Policy {
     }
 
     /// Reads a policy from text; `origin` names it in messages.
+    ///
+    /// # Errors
+    /// If the text is no policy or a value is out of range.
     pub fn parse(origin: &str, text: &str) -> Result<Policy, GateError> {
         let file: File = toml::from_str(text).map_err(|error| syntax(origin, text, &error))?;
-        let value = |what: String, expected: &str, got: String| GateError::PolicyValue {
+        let invalid = |Invalid { what, expected, got }: Invalid| GateError::PolicyValue {
             origin: origin.to_owned(),
             what,
             expected: expected.to_owned(),
             got,
         };
-        if !(file.alpha > 0.0 && file.alpha < 0.5) {
-            return Err(value("alpha".into(), "above 0 and below 0.5", file.alpha.to_string()));
-        }
-        if !(file.power > 0.5 && file.power < 1.0) {
-            return Err(value("power".into(), "above 0.5 and below 1", file.power.to_string()));
-        }
-        if !(1_000..=1_000_000).contains(&file.resamples) {
-            return Err(value("resamples".into(), "1000 to 1000000", file.resamples.to_string()));
-        }
-        let mut rules = Vec::with_capacity(file.metric.len());
-        let mut seen = BTreeSet::new();
+        file.check().map_err(invalid)?;
+        let mut rules: Vec<Rule> = Vec::with_capacity(file.metric.len());
         for rule in file.metric {
-            let (min_n, max_unpaired) =
-                (rule.min_n.unwrap_or(file.min_n), rule.max_unpaired.unwrap_or(file.max_unpaired));
-            let of = |what: &str| format!("{what} of `{}` on slice `{}`", rule.id, rule.slice);
-            if min_n < 2 {
-                return Err(value(of("min_n"), "at least 2", min_n.to_string()));
+            let rule = rule.check(file.min_n, file.max_unpaired).map_err(invalid)?;
+            if rules.iter().any(|other| other.same_kind(&rule)) {
+                return Err(invalid(Invalid::of(&rule.metric, &rule.slice, "rule", "one of a kind", "two")));
             }
-            if !(0.0..=1.0).contains(&max_unpaired) {
-                return Err(value(of("max_unpaired"), "a share from 0 to 1", max_unpaired.to_string()));
-            }
-            let number = rule.require.value();
-            let margin = matches!(rule.require, Require::NonInferior(_) | Require::Superior(_));
-            if !number.is_finite() || (margin && number < 0.0) {
-                let expected = if margin { "a margin of at least 0" } else { "a finite number" };
-                return Err(value(of("require"), expected, number.to_string()));
-            }
-            let kind = std::mem::discriminant(&rule.require);
-            if !seen.insert((rule.id.clone(), rule.slice.clone(), format!("{kind:?}"))) {
-                return Err(value(of("rule"), "one of a kind", "two".into()));
-            }
-            rules.push(Rule {
-                metric: rule.id,
-                slice: rule.slice,
-                role: rule.role,
-                require: rule.require,
-                min_n,
-                max_unpaired,
-                if_missing: rule.if_missing,
-            });
+            rules.push(rule);
         }
         if !rules.iter().any(|rule| rule.role == Role::Primary) {
-            return Err(value("metric".into(), "at least one rule with role = \"primary\"", "none".into()));
+            return Err(invalid(Invalid::new("metric", "at least one rule with role = \"primary\"", "none")));
         }
         Ok(Policy {
             name: file.name,
@@ -258,7 +238,77 @@ impl Policy {
     }
 }
 
-/// The parser's words, with the line and the nearest valid name.
+impl Rule {
+    /// True for rules of one metric, slice and kind of requirement.
+    fn same_kind(&self, other: &Rule) -> bool {
+        let kind = |rule: &Rule| std::mem::discriminant(&rule.require);
+        self.metric == other.metric && self.slice == other.slice && kind(self) == kind(other)
+    }
+}
+
+/// A value out of range.
+struct Invalid {
+    /// The field, with the metric and slice of its rule.
+    what: String,
+    expected: &'static str,
+    got: String,
+}
+
+impl Invalid {
+    fn new(what: impl Into<String>, expected: &'static str, got: impl ToString) -> Invalid {
+        Invalid { what: what.into(), expected, got: got.to_string() }
+    }
+
+    fn of(metric: &str, slice: &str, field: &str, expected: &'static str, got: impl ToString) -> Invalid {
+        Invalid::new(format!("{field} of `{metric}` on slice `{slice}`"), expected, got)
+    }
+}
+
+impl File {
+    fn check(&self) -> Result<(), Invalid> {
+        if !(self.alpha > 0.0 && self.alpha < 0.5) {
+            return Err(Invalid::new("alpha", "above 0 and below 0.5", self.alpha));
+        }
+        if !(self.power > 0.5 && self.power < 1.0) {
+            return Err(Invalid::new("power", "above 0.5 and below 1", self.power));
+        }
+        if !(1_000..=1_000_000).contains(&self.resamples) {
+            return Err(Invalid::new("resamples", "1000 to 1000000", self.resamples));
+        }
+        Ok(())
+    }
+}
+
+impl FileRule {
+    /// The rule, with the policy's defaults for `min_n` and `max_unpaired`.
+    fn check(self, min_n: usize, max_unpaired: f64) -> Result<Rule, Invalid> {
+        let (min_n, max_unpaired) = (self.min_n.unwrap_or(min_n), self.max_unpaired.unwrap_or(max_unpaired));
+        let invalid = |field, expected, got: String| Invalid::of(&self.id, &self.slice, field, expected, got);
+        if min_n < 2 {
+            return Err(invalid("min_n", "at least 2", min_n.to_string()));
+        }
+        if !(0.0..=1.0).contains(&max_unpaired) {
+            return Err(invalid("max_unpaired", "a share from 0 to 1", max_unpaired.to_string()));
+        }
+        let number = self.require.value();
+        let margin = matches!(self.require, Require::NonInferior(_) | Require::Superior(_));
+        if !number.is_finite() || (margin && number < 0.0) {
+            let expected = if margin { "a margin of at least 0" } else { "a finite number" };
+            return Err(invalid("require", expected, number.to_string()));
+        }
+        Ok(Rule {
+            metric: self.id,
+            slice: self.slice,
+            role: self.role,
+            require: self.require,
+            min_n,
+            max_unpaired,
+            if_missing: self.if_missing,
+        })
+    }
+}
+
+/// The parser's message, with the line and the nearest valid name.
 fn syntax(origin: &str, text: &str, error: &toml::de::Error) -> GateError {
     let line = error.span().map_or(1, |span| line_at(text, span.start));
     let mut message = error.message().to_owned();

@@ -10,7 +10,7 @@ use crate::error::GateError;
 /// An evaluation directory in memory; completions stay on disk.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Run {
-    /// Where it is.
+    /// Path of the directory.
     pub dir: PathBuf,
     /// `run.json`
     pub manifest: RunManifest,
@@ -67,7 +67,7 @@ impl Run {
         Ok(())
     }
 
-    /// The name that people see.
+    /// Display name of the model.
     pub fn name(&self) -> &str {
         &self.manifest.model.name
     }
@@ -85,7 +85,7 @@ impl Run {
             .filter_map(move |row| row.values.get(metric).filter(|v| !v.is_empty()).map(|v| (row, v.as_slice())))
     }
 
-    /// Is there any per-prompt value of this metric?
+    /// True if any prompt has a value of this metric.
     pub fn has(&self, metric: &str) -> bool {
         self.rows(metric, "all").next().is_some()
     }

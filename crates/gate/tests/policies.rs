@@ -1,9 +1,9 @@
-//! Policies: the shipped ones, and what is wrong with others.
+//! Policies: the shipped ones, and refusals of invalid ones.
 
 mod runs;
 
 use runs::{Build, ones_first, run};
-use smpo_gate::policy::SHIPPED;
+use smpo_gate::policy::{SHIPPED, shipped_names};
 use smpo_gate::{DecideOptions, Policy, decide};
 use smpo_results::Decision;
 
@@ -23,6 +23,28 @@ fn every_shipped_policy_loads_and_names_known_metrics() {
             assert!(smpo_metrics::find(&rule.metric).is_some(), "{name}: {}", rule.metric);
         }
     }
+}
+
+#[test]
+fn every_shipped_policy_is_documented() {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/ci.md")).unwrap();
+    for name in shipped_names() {
+        assert!(text.contains(&format!("\n| `{name}` |")), "docs/ci.md: no row for the policy `{name}`");
+    }
+}
+
+/// A policy is shipped by its file and its name in `SHIPPED`.
+#[test]
+fn every_policy_of_the_directory_is_shipped() {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../../evals/gates");
+    let mut files: Vec<String> = std::fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    files.sort_unstable();
+    let mut shipped = shipped_names();
+    shipped.sort_unstable();
+    assert_eq!(files, shipped, "files of evals/gates (left), SHIPPED of crates/gate/src/policy.rs (right)");
 }
 
 /// The arms of the tiny-model experiment as the prototype saw them: only the candidate that keeps its terminator passes.

@@ -9,11 +9,6 @@ use smpo_gate::ranking::{RankingOptions, boards};
 use smpo_gate::{GateError, Policy, Run};
 use smpo_results::{Board, FinishReason, LoopSpan, SCHEMA_VERSION, Sample, write_jsonl};
 
-fn find_loop(sample: &Sample) -> Option<LoopSpan> {
-    let start = sample.completion.find("again")?;
-    Some(LoopSpan { start, end: sample.completion.len(), period: 6 })
-}
-
 fn options<'a>() -> RankingOptions<'a> {
     RankingOptions {
         baseline: None,
@@ -22,17 +17,16 @@ fn options<'a>() -> RankingOptions<'a> {
         seed: 1,
         worst_per_entry: 4,
         completion_bytes: 200,
-        describe: &|id| Some(format!("about {id}")),
-        find_loop: &find_loop,
     }
 }
 
 fn sample(prompt: usize, completion: &str, finish_reason: FinishReason, tokens: Option<u32>) -> Sample {
+    let looping = completion.contains("again");
     let line = serde_json::json!({
         "schema": SCHEMA_VERSION, "prompt_id": format!("p{prompt:05}"),
         "slice": if prompt % 2 == 1 { "odd" } else { "even" },
         "sample": 0, "completion": completion, "finish_reason": finish_reason, "tokens": tokens,
-        "token_ids": [1, 2, 3],
+        "token_ids": tokens.map(|_| [1, 2, 3].repeat(if looping { 12 } else { 1 })),
     });
     serde_json::from_value(line).unwrap()
 }
@@ -76,7 +70,7 @@ fn models_that_the_data_cannot_separate_share_a_band() {
         board.metrics.iter().map(|m| (m.id.as_str(), m.primary)).collect::<Vec<_>>(),
         [("eos_rate", true), ("loop_rate", true)]
     );
-    assert_eq!(board.metrics[0].description, "about eos_rate");
+    assert_eq!(board.metrics[0].description, smpo_metrics::metric::eos_rate::INFO.description);
 }
 
 #[test]
@@ -178,12 +172,12 @@ fn long_completions_are_cut_at_a_character_and_say_so() {
     let root = tempfile::tempdir().unwrap();
     let made = run("a").with("eos_rate", ones_first(0, 2));
     let dir = made.write(root.path());
-    let text = format!("{}again", "ж".repeat(150));
+    let text = "ж".repeat(150) + &"again ".repeat(30);
     let samples: Vec<Sample> = (0..2).map(|i| sample(i, &text, FinishReason::Length, None)).collect();
     write_jsonl(&dir.join("samples.jsonl"), "sample", &samples).unwrap();
     let board = one_board(vec![Run::load(dir).unwrap()], &RankingOptions { completion_bytes: 101, ..options() });
     let worst = &board.entries[0].worst[0];
-    assert_eq!((worst.sample.completion.len(), worst.omitted_bytes), (100, 205));
+    assert_eq!((worst.sample.completion.len(), worst.omitted_bytes), (100, 380));
     // The loop begins beyond the cut: it is flagged, but not located in what is left.
     assert_eq!((worst.loop_span, worst.flags[0].as_str()), (None, "loop"));
     // Nothing is known of the lengths.

@@ -195,7 +195,7 @@ fn an_empty_slice_is_inconclusive_and_names_the_slices() {
 }
 
 #[test]
-fn what_nobody_measured_never_passes_silently() {
+fn a_metric_without_measurements_never_passes_silently() {
     let rule = "[[metric]]\nid = \"loop_rate\"\nrequire = { non_inferior = 0.05 }\n[[metric]]\nid = \"eos_rate\"\nrequire = { non_inferior = 0.05 }\n";
     let make = |name| run(name).with("loop_rate", ones_first(0, 300));
     let open = verdict(&policy(rule), make("a"), make("b"));

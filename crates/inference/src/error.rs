@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 /// Errors of loading a model and of generating with it.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum InferenceError {
     /// A file that the model needs is not there.
     #[error("{}: missing {what}; {remedy}", path.display())]

@@ -1,4 +1,4 @@
-//! Text generation behind one trait, with mistral.rs inside.
+//! Text generation behind one trait, with mistral.rs inside, and the trait of teacher-forced scorers.
 //!
 //! A [`Generator`] returns one [`Completion`] for one [`Request`]. Independent of any engine: drawing and recording
 //! (`smpo_sampling`), several generators on one list of requests ([`generate_each`]), and the comparison of an engine's
@@ -25,6 +25,7 @@ mod pool;
 mod prompt;
 mod request;
 mod scripted;
+mod teacher_forced;
 
 pub use completion::Completion;
 pub use error::InferenceError;
@@ -34,7 +35,8 @@ pub use pool::generate_each;
 pub use prompt::EncodedPrompt;
 pub use request::Request;
 pub use scripted::Scripted;
-pub use smpo_sampling::{FinishReason, Sampler};
+pub use smpo_sampling::{FinishReason, Sampler, TokenScores};
+pub use teacher_forced::{Item, ScorerError, TeacherForced};
 
 #[cfg(feature = "http")]
 pub use http::{HttpConfig, HttpGenerator};

@@ -1,43 +1,17 @@
 //! Peak memory of head, attention and tape, measured by an allocator that counts.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use candle_core::{Device, Tensor, Var};
+use smpo_fixtures::CountingAllocator;
 use smpo_kernels::{
     self as kernels, AttentionOptions, Gradients, HeadOptions, Segments, Tape, attention, selected_log_probs,
 };
 
-struct Counting;
-
-static LIVE: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call goes to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let live = LIVE.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
-        PEAK.fetch_max(live, Ordering::Relaxed);
-        // SAFETY: passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: passed on.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator::new();
 
 /// MiB allocated by `f` at its peak, beyond what was there before.
 fn peak<T>(f: impl FnOnce() -> T) -> f64 {
-    let before = LIVE.load(Ordering::Relaxed);
-    PEAK.store(before, Ordering::Relaxed);
-    drop(f());
-    (PEAK.load(Ordering::Relaxed) - before) as f64 / (1 << 20) as f64
+    ALLOCATOR.peak(f).0 as f64 / (1 << 20) as f64
 }
 
 fn var(shape: &[usize]) -> Var {

@@ -1,4 +1,4 @@
-//! One arm's estimates: a value and its 95 % interval, prompts being the unit.
+//! Estimates of one arm: a value and its 95 % interval over prompts.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -13,7 +13,7 @@ pub const CONFIDENCE: f64 = 0.95;
 /// Groups of the delete-a-group jackknife.
 pub(crate) const GROUPS: usize = 20;
 
-/// A value, its interval, and how many prompts it rests on.
+/// A value with its interval and number of prompts.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Estimate {
     /// The estimate.
@@ -92,7 +92,7 @@ fn variance(values: &[f64], mean: f64) -> f64 {
     values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (values.len() - 1) as f64
 }
 
-/// Student's quantile, remembered: it is a root that is searched for, and every metric of a slice asks for the same.
+/// Student's quantile, cached: it is found by root search, and every metric of a slice needs the same one.
 fn t(degrees_of_freedom: usize) -> f64 {
     thread_local! {
         static KNOWN: RefCell<HashMap<usize, f64>> = RefCell::default();

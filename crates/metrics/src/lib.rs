@@ -12,10 +12,9 @@ pub mod metric;
 pub mod periodic;
 pub mod sample;
 pub mod text;
-mod token_scores;
 
 pub use corpus::Corpus;
 pub use info::MetricInfo;
 pub use metric::{Metric, all, find, similar};
 pub use sample::{Scratch, View, measure_sample, sample_metrics};
-pub use token_scores::TokenScores;
+pub use smpo_sampling::TokenScores;

@@ -2,7 +2,6 @@
 //! `cargo bench -p smpo-model --bench decode`.
 
 use std::hint::black_box;
-use std::path::Path;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use smpo_model::{Decoder, Feed, PackedDecoder, Scratch, Sequence};
@@ -16,7 +15,7 @@ fn grown(decoder: &PackedDecoder, tokens: usize, scratch: &mut Scratch) -> Seque
 }
 
 fn benches(criterion: &mut Criterion) {
-    let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/demo/base");
+    let base = smpo_fixtures::demo("base");
     let decoder = Decoder::load(base).and_then(|decoder| decoder.pack()).expect("the demo's model");
     let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread");
     let mut scratch = Scratch::default();

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 /// Errors of this crate. Every message says where, what was expected and what was found.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum ModelError {
     /// I/O error.
     #[error(transparent)]

@@ -236,7 +236,7 @@ mod tests {
     use crate::decoder::Decoder;
 
     fn case_dir(case: &str) -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(case)
+        smpo_fixtures::golden("model", case)
     }
 
     #[test]

@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     fn golden(case: &str) -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(case)
+        smpo_fixtures::golden("model", case)
     }
 
     #[test]

@@ -64,12 +64,10 @@ impl Decoder {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     fn decoder(case: &str) -> Decoder {
-        Decoder::load(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(case)).unwrap()
+        Decoder::load(smpo_fixtures::golden("model", case)).unwrap()
     }
 
     fn trained(case: &str, patterns: &[&str]) -> Vec<String> {

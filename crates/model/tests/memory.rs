@@ -1,40 +1,18 @@
 //! The estimate of training's memory against an allocator that counts.
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
+use smpo_fixtures::CountingAllocator;
 use smpo_kernels::Gradients;
 use smpo_model::{Config, Decoder, LoraConfig, MemoryEstimate, PackedBatch, ScoreOptions, TrainingShape};
 
-struct Counting;
-
-static LIVE: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call goes to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let live = LIVE.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
-        PEAK.fetch_max(live, Ordering::Relaxed);
-        // SAFETY: passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: passed on.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator::new();
 
 /// The configuration of a golden case, wide enough that activations outweigh fixed costs.
 fn config(dir: &Path, case: &str) -> Config {
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(case).join("config.json");
+    let golden = smpo_fixtures::golden("model", case).join("config.json");
     let mut fields: Value = serde_json::from_str(&std::fs::read_to_string(golden).unwrap()).unwrap();
     for (name, value) in [("hidden_size", 192), ("intermediate_size", 640), ("num_attention_heads", 4)] {
         fields[name] = json!(value);
@@ -58,10 +36,7 @@ fn measured(decoder: &Decoder, batch: &PackedBatch, checkpointing: bool) -> usiz
     };
     // The first pass allocates the gradients.
     pass();
-    let before = LIVE.load(Ordering::Relaxed);
-    PEAK.store(before, Ordering::Relaxed);
-    pass();
-    PEAK.load(Ordering::Relaxed) - before
+    ALLOCATOR.peak(pass).0
 }
 
 /// One test: the counters are the whole process's.

@@ -1,42 +1,20 @@
 //! What merging promises of memory, measured: an allocator that counts. The weights are read piece by piece from files
 //! and not mapped, so the heap is all there is.
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::BTreeMap;
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde_json::json;
+use smpo_fixtures::CountingAllocator;
 use smpo_model::{MergeMethod, merge};
 use tempfile::TempDir;
 
-struct Counting;
-
-static LIVE: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call goes to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let live = LIVE.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
-        PEAK.fetch_max(live, Ordering::Relaxed);
-        // SAFETY: passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: passed on.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator::new();
 
 const SHARDS: usize = 3;
 /// bfloat16 values in a shard's one tensor: 32 MiB, as a large model's embedding nearly fills its shard.
@@ -75,10 +53,9 @@ fn no_merge_takes_twice_a_shard() {
     let models: Vec<PathBuf> = vec![path("one"), path("two")];
     for method in methods {
         let out = path("out");
-        let before = LIVE.load(Ordering::Relaxed);
-        PEAK.store(before, Ordering::Relaxed);
-        let report = merge(&models, &method, None, &out, |_, _| ControlFlow::Continue(())).unwrap();
-        let used = (PEAK.load(Ordering::Relaxed) - before) as f64 / shard_bytes as f64;
+        let (peak, report) =
+            ALLOCATOR.peak(|| merge(&models, &method, None, &out, |_, _| ControlFlow::Continue(())).unwrap());
+        let used = peak as f64 / shard_bytes as f64;
         assert_eq!((report.shards, report.parameters), (SHARDS, SHARDS * VALUES));
         println!("{method:?}: {used:.2} shards");
         assert!(used < 2.0, "{method:?}: {used:.2} shards");

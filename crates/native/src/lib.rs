@@ -1,4 +1,5 @@
-//! The project's own decoder as a [`Generator`], with continuous batching.
+//! The project's own decoder as a [`Generator`] with continuous batching, and as the teacher-forced scorer of an
+//! evaluation: [`NativeModel`] loads a model directory for both.
 //!
 //! [`NativeGenerator::start`] returns as many generators as requests may be in flight. Behind them a few workers keep
 //! one batch each: a request joins at the next step, leaves when it ends, and a step computes the sequences in the batch
@@ -12,11 +13,15 @@
 //! [`PackedDecoder`]: smpo_model::PackedDecoder
 
 mod complete;
+mod error;
 mod generator;
+mod model;
 mod options;
 mod queue;
 mod worker;
 
 pub use complete::{CompleteError, TokenPrompt, complete};
+pub use error::NativeError;
 pub use generator::NativeGenerator;
+pub use model::NativeModel;
 pub use options::NativeOptions;

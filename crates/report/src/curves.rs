@@ -4,18 +4,21 @@
 mod axis;
 mod chart;
 mod figures;
+mod file;
 
 use askama::Template;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 
+pub use file::{ReadError, csv, read};
+
 use crate::Error;
 use chart::Chart;
 
 const STYLE: &str = include_str!("../templates/curves.css");
 
-/// Colours that there are; runs beyond them begin again, dashed.
+/// Number of colours; further runs reuse them, dashed.
 const COLOURS: usize = 8;
 
 /// A figure of a run at one step.
@@ -39,7 +42,7 @@ pub struct Series {
 /// A training run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Run {
-    /// What it is called.
+    /// Display name.
     pub name: String,
     /// Its figures, in the order of the file.
     pub series: Vec<Series>,
@@ -69,7 +72,7 @@ struct Section {
 /// The page.
 ///
 /// # Errors
-/// When the template fails.
+/// If the template fails.
 pub fn html(runs: &[Run]) -> Result<String, Error> {
     let style = STANDARD.encode(Sha256::digest(STYLE));
     let last = runs.iter().flat_map(|run| &run.series).flat_map(|series| &series.points);

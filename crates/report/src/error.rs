@@ -1,6 +1,6 @@
-//! What can go wrong while rendering.
+//! Errors of rendering.
 
-/// A document could not be rendered. Every cause is inside the program or the allocator: no input makes one.
+/// A document could not be rendered. The causes are inside the program or the allocator, never in the input.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The page template failed.
@@ -9,9 +9,9 @@ pub enum Error {
     /// The data could not be written as JSON.
     #[error("cannot write {what} as JSON: {source}")]
     Json {
-        /// Which document.
+        /// The document.
         what: &'static str,
-        /// The serializer's words.
+        /// The serializer's error.
         source: serde_json::Error,
     },
     /// The report could not be written as XML.

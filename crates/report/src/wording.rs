@@ -1,4 +1,4 @@
-//! The words people see for the schema's identifiers.
+//! Display names of the schema's identifiers.
 
 use std::borrow::Cow;
 
@@ -23,7 +23,7 @@ pub fn slice(id: &str) -> String {
     }
 }
 
-/// Why a completion ended, in a phrase.
+/// Finish reason of a completion, in a phrase.
 pub fn finish(reason: FinishReason) -> &'static str {
     match reason {
         FinishReason::Eos => "ended by itself",
@@ -43,7 +43,7 @@ pub fn decision(decision: Decision) -> &'static str {
     }
 }
 
-/// A sign that needs no colour.
+/// The decision as a sign without colour.
 pub fn decision_sign(decision: Decision) -> &'static str {
     match decision {
         Decision::Pass => "✓",
@@ -52,7 +52,7 @@ pub fn decision_sign(decision: Decision) -> &'static str {
     }
 }
 
-/// What the claim covers.
+/// Scope of the claim.
 pub fn claim(scope: ClaimScope) -> &'static str {
     match scope {
         ClaimScope::Checkpoints => "a claim about these two checkpoints, not about the methods that made them",

@@ -243,8 +243,8 @@
       for (const row of rows) chooser(row, Number(row.dataset.entry));
     }
 
-    // Which metric a panel opens on: the first of those about endings in which the models differ by more than their
-    // intervals are wide. A board on which all of them agree opens on loops.
+    // The metric a panel opens on: the first primary one in which the models differ by more than their intervals are
+    // wide. A board on which all of them agree opens on loops.
     function separated(m) {
       const points = entries.map((entry) => entry.est[m].find(Boolean)).filter((point) => point && known(point[0]));
       const values = points.map((point) => point[0]);
@@ -252,9 +252,9 @@
       return points.length > 1 && Math.max(...values) - Math.min(...values) > width;
     }
     function opening(offered) {
-      const named = (id) => offered.find((m) => board.metrics[m].id === id);
-      const telling = ["eos_rate", "loop_rate", "eos_logp_gold"].map(named).find((m) => m !== undefined && separated(m));
-      return telling ?? named("loop_rate") ?? offered.find((m) => board.metrics[m].primary) ?? offered[0];
+      const primary = offered.filter((m) => board.metrics[m].primary);
+      const loops = offered.find((m) => board.metrics[m].id === "loop_rate");
+      return primary.find(separated) ?? loops ?? primary[0] ?? offered[0];
     }
 
     // ---- forest plot
@@ -546,9 +546,9 @@
               const value = entry.est[m][i];
               const cell = h("td", { class: "num" }, value ? format(metric.unit, value[0]) : "–");
               if (!value || !known(value[0])) return cell;
-              const told = `${entry.name} on ${board.slices[i].name}: ${format(metric.unit, value[0])} [${formatInterval(metric.unit, value[1], value[2])}], ${value[3]} prompts`;
+              const text = `${entry.name} on ${board.slices[i].name}: ${format(metric.unit, value[0])} [${formatInterval(metric.unit, value[1], value[2])}], ${value[3]} prompts`;
               cell.tabIndex = -1;
-              for (const event of ["focus", "pointerenter", "click"]) cell.addEventListener(event, () => { readout.textContent = told; });
+              for (const event of ["focus", "pointerenter", "click"]) cell.addEventListener(event, () => { readout.textContent = text; });
               cell.style.background = `rgb(${rgb} / ${(0.55 * badness(value[0])).toFixed(3)})`;
               return cell;
             }));

@@ -1,4 +1,4 @@
-//! `leaderboard.json`: any number of models over the same prompts, ranked, with what a reader needs to doubt it.
+//! `leaderboard.json`: any number of models over the same prompts, ranked, with intervals, samples and provenance.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,9 +11,9 @@ pub struct BoardMetric {
     pub id: String,
     /// Unit.
     pub unit: Unit,
-    /// Which way is better.
+    /// Direction in which the metric is better.
     pub better: Direction,
-    /// Ranks by it.
+    /// True if entries are ranked by it.
     pub primary: bool,
     /// One sentence for the column's tooltip.
     pub description: String,
@@ -39,14 +39,14 @@ pub struct Comparison {
     pub ci_low: f64,
     /// Upper end.
     pub ci_high: f64,
-    /// Non-inferiority margin drawn in the forest plot; none when the policy has none.
+    /// Non-inferiority margin drawn in the forest plot; `None` if the policy has none.
     pub margin: Option<f64>,
 }
 
 /// One model on a board.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BoardEntry {
-    /// The name people see.
+    /// Display name.
     pub name: String,
     /// First and last rank of its band (1-based): ranks that the data cannot separate share a band.
     pub rank_band: (usize, usize),
@@ -60,14 +60,14 @@ pub struct BoardEntry {
     pub hazard: Vec<CurvePoint>,
     /// The worst completions, worst first, for the sample browser.
     pub worst: Vec<WorstSample>,
-    /// Where every number comes from; one per training seed.
+    /// Manifests of the runs, one per training seed.
     pub provenance: Vec<RunManifest>,
-    /// Full samples beside the page, as relative links; empty when they were left out.
+    /// Full samples beside the page, as relative links; empty if they were left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sample_files: Vec<String>,
 }
 
-/// A completion worth reading, with its flaw located.
+/// A completion for the sample browser, with its flaws.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WorstSample {
     /// The completion; token ids and log-probs may be left out to keep the page small.
@@ -75,13 +75,13 @@ pub struct WorstSample {
     /// Bytes cut from the end of `sample.completion` to keep the page small; 0 for a whole one.
     #[serde(default)]
     pub omitted_bytes: usize,
-    /// What is wrong: `loop`, `no EOS`, `broken`, …; empty for a sound one shown beside.
+    /// Flaws: `loop`, `no EOS`, `broken`, …; empty for a sound completion shown beside.
     pub flags: Vec<String>,
     /// Byte range of the loop in the completion, and the byte length of one period.
     pub loop_span: Option<LoopSpan>,
 }
 
-/// Where a completion repeats itself.
+/// The looping tail of a completion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoopSpan {
     /// First byte of the repetition.
@@ -95,7 +95,7 @@ pub struct LoopSpan {
 /// One board: models over one suite, one sampler.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Board {
-    /// Suite and sampler, for people.
+    /// Suite and sampler.
     pub title: String,
     /// Name of the entry that the others are compared with.
     pub baseline: Option<String>,

@@ -1,4 +1,4 @@
-//! `run.json`: what an evaluation was asked to do, and so what two runs must share to be compared.
+//! `run.json`: the settings of an evaluation, which two runs must share to be compared.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,9 +12,9 @@ use smpo_sampling::Sampler;
 pub struct ModelInfo {
     /// Directory, file or URL as it was given.
     pub source: String,
-    /// The name people see.
+    /// Display name.
     pub name: String,
-    /// SHA-256 of the weights, where they are local.
+    /// SHA-256 of local weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights_sha256: Option<String>,
     /// Arm of an experiment this checkpoint belongs to (`regular`, `modified`…).
@@ -34,12 +34,12 @@ pub struct SuiteInfo {
     pub sha256: String,
     /// Number of prompts.
     pub prompts: usize,
-    /// SHA-256 of the held-out preference pairs, when preference accuracy was measured.
+    /// SHA-256 of the held-out preference pairs, if preference accuracy was measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pairs_sha256: Option<String>,
 }
 
-/// Every token that ends a turn.
+/// Tokens that end a turn.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TerminatorSet {
     /// Token ids, ascending.
@@ -65,7 +65,7 @@ impl From<&Terminators> for TerminatorSet {
 pub struct RunManifest {
     /// [`crate::SCHEMA_VERSION`] of the writer.
     pub schema: u32,
-    /// `eval` (sampled here) or `score` (completions that somebody else generated).
+    /// `eval` (sampled here) or `score` (completions of another generator).
     pub kind: String,
     /// The model.
     pub model: ModelInfo,
@@ -90,16 +90,16 @@ pub struct RunManifest {
     /// Engine name and version, program versions.
     pub versions: BTreeMap<String, String>,
     /// The largest absolute disagreement, in nats, between the engine's log-probs and the project's own
-    /// forward pass on re-scored completions; absent when it was not checked.
+    /// forward pass on re-scored completions; absent if it was not checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fidelity_max_abs_nats: Option<f64>,
 }
 
 impl RunManifest {
     /// The first field in which two runs differ that must agree before they may be compared, with both
-    /// values; `None` when they are comparable. The model, its arm and the training seed may differ, the
-    /// sampling seed too. Two scored files may hold different prompts (somebody else's answers are seldom
-    /// complete): whoever compares them pairs by prompt and counts what has no partner.
+    /// values; `None` if they are comparable. The model, its arm and the training seed may differ, the
+    /// sampling seed too. Two scored files may hold different prompts (answers of other generators are
+    /// seldom complete): a comparison pairs by prompt and counts prompts without a partner.
     pub fn incomparable(&self, other: &RunManifest) -> Option<(&'static str, String, String)> {
         fn show<T: Serialize>(value: &T) -> String {
             serde_json::to_string(value).unwrap_or_else(|error| error.to_string())

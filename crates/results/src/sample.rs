@@ -1,4 +1,4 @@
-//! One completion, as generated or as somebody else recorded it.
+//! One completion, generated here or read from another generator's file.
 
 use serde::{Deserialize, Serialize};
 pub use smpo_chat::Message;
@@ -9,16 +9,16 @@ pub use smpo_sampling::FinishReason;
 pub struct Sample {
     /// [`crate::SCHEMA_VERSION`] of the writer.
     pub schema: u32,
-    /// Which prompt of the suite.
+    /// Id of the prompt.
     pub prompt_id: String,
-    /// In-distribution, or which kind of out-of-distribution prompt.
+    /// Slice: in-distribution, or a kind of out-of-distribution prompt.
     pub slice: String,
-    /// Which of the K samples of this prompt, from 0.
+    /// Index among the samples of this prompt, from 0.
     pub sample: u32,
     /// The prompt.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub messages: Vec<Message>,
-    /// The gold answer, where the suite has one.
+    /// The gold answer, if the suite has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
     /// Only the gold answer is right: `exact_match` and `stops_when_right` apply.
@@ -38,15 +38,15 @@ pub struct Sample {
     /// log p of the whole terminator set at each step, in nats: the EOS hazard of this very run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub terminator_logps: Option<Vec<f32>>,
-    /// Why it ended.
+    /// Finish reason.
     pub finish_reason: FinishReason,
-    /// Length in tokens, terminator included; absent when the format cannot say.
+    /// Length in tokens, terminator included; absent if the format does not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<u32>,
     /// The cap in tokens it was sampled under.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cap: Option<u32>,
-    /// What went wrong, for `finish_reason = error`.
+    /// Error message, for `finish_reason = error`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }

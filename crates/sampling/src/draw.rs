@@ -44,7 +44,7 @@ impl Noise {
 }
 
 /// `ln Σ_i exp(logits_i)` over `logits` (V), in nats: subtract it from a logit to get its log p.
-pub fn log_normalizer(logits: &[f32]) -> f64 {
+pub(crate) fn log_normalizer(logits: &[f32]) -> f64 {
     let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     if max == f32::NEG_INFINITY {
         return f64::NEG_INFINITY;
@@ -58,7 +58,7 @@ pub fn log_normalizer(logits: &[f32]) -> f64 {
 ///
 /// `logits` must hold no NaN and no +∞ ([`crate::Recorder`] refuses them); `sampler` must be in range
 /// ([`Sampler::check`]).
-pub fn draw(logits: &[f32], sampler: &Sampler, noise: &mut Noise, step: u64) -> Option<u32> {
+pub(crate) fn draw(logits: &[f32], sampler: &Sampler, noise: &mut Noise, step: u64) -> Option<u32> {
     let (best_id, max) = arg_max(logits)?;
     if sampler.is_greedy() {
         return Some(best_id);

@@ -12,8 +12,10 @@ mod draw;
 mod finish;
 mod recorder;
 mod sampler;
+mod token_scores;
 
-pub use draw::{Noise, draw, log_normalizer};
+pub use draw::Noise;
 pub use finish::FinishReason;
 pub use recorder::{LogitsError, Recorder, Recording, Step};
 pub use sampler::{OutOfRange, Sampler};
+pub use token_scores::TokenScores;

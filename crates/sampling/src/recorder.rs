@@ -1,6 +1,7 @@
 //! One decoding step of one completion: check the logits, draw the token, record the log-probs.
 
-use crate::{Noise, Sampler, draw, log_normalizer};
+use crate::draw::{Noise, draw, log_normalizer};
+use crate::sampler::Sampler;
 
 /// A drawn token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

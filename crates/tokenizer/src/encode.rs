@@ -97,20 +97,8 @@ impl ChatTokenizer {
         Ok(PromptCompletions { prompt_ids, completion_ids })
     }
 
-    /// The text of a prompt and its completion as it is trained on, and its length in bytes up to the split.
-    ///
-    /// # Errors
-    /// When the roles cannot be split, or the template fails.
-    pub fn render_completion(
-        &self,
-        prompt: &[Message],
-        completion: &[Message],
-    ) -> Result<(String, usize), TokenizerError> {
-        let mut rendered = self.render(prompt, &[completion])?;
-        Ok((rendered.texts.swap_remove(0), rendered.split))
-    }
-
-    fn render(&self, prompt: &[Message], completions: &[&[Message]]) -> Result<Rendered, TokenizerError> {
+    /// The texts of prompt and completions, each with its turn ended, and the split in bytes.
+    pub(crate) fn render(&self, prompt: &[Message], completions: &[&[Message]]) -> Result<Rendered, TokenizerError> {
         let mut rendered = turn_split::render(&self.template, prompt, completions)?;
         for text in &mut rendered.texts {
             turn_split::end_turn(text, rendered.split, &self.suffix, &self.terminators);

@@ -16,6 +16,8 @@ mod decode;
 mod encode;
 mod encoded;
 mod error;
+#[cfg(test)]
+mod properties;
 mod special_tokens;
 mod turn_split;
 

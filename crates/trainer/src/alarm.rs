@@ -1,4 +1,4 @@
-//! Alarms: what a run should tell its owner once, with the figure and the remedy, while it can still be mended.
+//! Alarms: warnings about a run that goes wrong, each raised once, with the measured value and a remedy.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::{AlarmConfig, TrainConfig};
 use crate::record::StepRecord;
 
-/// What is wrong.
+/// Kinds of alarms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AlarmKind {
@@ -23,24 +23,25 @@ pub enum AlarmKind {
     NotFinite,
 }
 
-/// An alarm, as it is told.
+/// An alarm that was raised.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Alarm {
-    /// What is wrong.
+    /// Kind.
     pub kind: AlarmKind,
-    /// The step it was seen at; 0 is before training.
+    /// Step it was raised at; 0 is before training.
     pub step: u64,
-    /// What is wrong, with the figure.
+    /// Message with the measured value.
     pub what: String,
-    /// What to do about it.
+    /// Remedy.
     pub remedy: &'static str,
 }
 
-/// What has been seen, and which alarms have spoken. Part of a checkpoint.
+/// Averages of metrics, and the alarms raised so far. Part of a checkpoint.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Alarms {
-    spoken: BTreeSet<AlarmKind>,
+    #[serde(rename = "spoken")]
+    raised: BTreeSet<AlarmKind>,
     chosen: Windowed,
     rejected: Windowed,
     eos: Windowed,
@@ -48,7 +49,7 @@ pub struct Alarms {
 }
 
 impl Alarms {
-    /// Looks at a run before its first step.
+    /// Checks the learning rate before the first step.
     pub fn before(&mut self, config: &TrainConfig, parameters: usize) -> Option<Alarm> {
         let rules = &config.alarms;
         let rates = config.loss.loss.learning_rates();
@@ -63,10 +64,15 @@ impl Alarms {
             "learning_rate is {:e}, {times:.0} times the highest published for {kind} {how} ({published:e})",
             config.learning_rate
         );
-        self.speak(AlarmKind::LearningRate, 0, what, "lower learning_rate; the first thing to go is the end of answers")
+        self.raise(
+            AlarmKind::LearningRate,
+            0,
+            what,
+            "lower learning_rate; at too high a rate, answers stop ending first",
+        )
     }
 
-    /// Looks at a step.
+    /// Checks the metrics of a step.
     pub fn observe(&mut self, rules: &AlarmConfig, record: &StepRecord) -> Vec<Alarm> {
         if !rules.enabled {
             return Vec::new();
@@ -86,7 +92,7 @@ impl Alarms {
         if let (Some(chosen), Some(rejected)) = (self.chosen.change(rules.window), self.rejected.change(rules.window))
             && chosen.max(rejected) <= -rules.logps_fall
         {
-            alarms.extend(self.speak(
+            alarms.extend(self.raise(
                 AlarmKind::LogpsFall,
                 step,
                 format!(
@@ -102,12 +108,12 @@ impl Alarms {
             && now < rules.eos_on_rejected
             && change < -1.0
         {
-            alarms.extend(self.speak(
+            alarms.extend(self.raise(
                 AlarmKind::EosOnRejected,
                 step,
                 format!(
                     "the log-prob of the terminator on rejected answers is {now:.2} (p = {:.1e}), {:.2} nats below the \
-                     first steps: the model unlearns to stop",
+                     first steps: the model unlearns to end its answers",
                     now.exp(),
                     -change
                 ),
@@ -115,7 +121,7 @@ impl Alarms {
             ));
         }
         if let Some(share) = self.clipped.now(rules.window).filter(|share| *share > rules.clip_share) {
-            alarms.extend(self.speak(
+            alarms.extend(self.raise(
                 AlarmKind::ClipShare,
                 step,
                 format!("{:.0} % of the rejected tokens are clipped: most of that side has no gradient", 100.0 * share),
@@ -125,18 +131,18 @@ impl Alarms {
         alarms
     }
 
-    /// Tells of a step that was skipped.
+    /// Raises the alarm of a skipped step.
     pub fn not_finite(&mut self, rules: &AlarmConfig, step: u64, what: &str) -> Option<Alarm> {
         let remedy = "lower learning_rate, or look at the data of this step; such steps change nothing";
-        rules.enabled.then(|| self.speak(AlarmKind::NotFinite, step, what.to_owned(), remedy)).flatten()
+        rules.enabled.then(|| self.raise(AlarmKind::NotFinite, step, what.to_owned(), remedy)).flatten()
     }
 
-    fn speak(&mut self, kind: AlarmKind, step: u64, what: String, remedy: &'static str) -> Option<Alarm> {
-        self.spoken.insert(kind).then_some(Alarm { kind, step, what, remedy })
+    fn raise(&mut self, kind: AlarmKind, step: u64, what: String, remedy: &'static str) -> Option<Alarm> {
+        self.raised.insert(kind).then_some(Alarm { kind, step, what, remedy })
     }
 }
 
-/// A series: the mean of its first values, and its last ones.
+/// First and last values of a metric.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct Windowed {
     first: Vec<f64>,
@@ -154,12 +160,12 @@ impl Windowed {
         self.last.push(value);
     }
 
-    /// The mean of the last values, once there are enough.
+    /// Mean of the last values, once there are `window` of them.
     fn now(&self, window: usize) -> Option<f64> {
         (self.last.len() >= window).then(|| mean(&self.last))
     }
 
-    /// How much that is above the mean of the first ones.
+    /// Difference of [`Windowed::now`] and the mean of the first values.
     fn change(&self, window: usize) -> Option<f64> {
         Some(self.now(window)? - mean(&self.first))
     }
@@ -174,8 +180,6 @@ const SMALLEST_JUDGED: usize = 100_000_000;
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     fn record(step: u64, metrics: &[(&'static str, f64)]) -> StepRecord {
@@ -183,51 +187,48 @@ mod tests {
         StepRecord { step, epoch: 0.0, metrics, update: None }
     }
 
-    fn spoken(rules: &AlarmConfig, series: impl Fn(u64) -> Vec<(&'static str, f64)>) -> Vec<Alarm> {
+    fn raised(rules: &AlarmConfig, series: impl Fn(u64) -> Vec<(&'static str, f64)>) -> Vec<Alarm> {
         let mut alarms = Alarms::default();
         (1..=40).flat_map(|step| alarms.observe(rules, &record(step, &series(step)))).collect()
     }
 
     #[test]
-    fn each_speaks_once_when_its_bound_is_passed() {
+    fn each_is_raised_once_when_its_bound_is_passed() {
         let rules = AlarmConfig::default();
         let falls = |from: f64, by: f64| move |step: u64| from - by * step as f64;
-        let both = spoken(&rules, |step| {
+        let both = raised(&rules, |step| {
             vec![("logps/chosen", falls(-1.0, 0.05)(step)), ("logps/rejected", falls(-1.0, 0.2)(step))]
         });
         assert_eq!(both.iter().map(|alarm| alarm.kind).collect::<Vec<_>>(), [AlarmKind::LogpsFall]);
         // Means of steps 1–10 and 11–20 are 10 steps apart: 0.05 a step has fallen by 0.5 then.
         assert_eq!(both[0].step, 20);
-        // A margin that opens by rejected alone is what is wanted.
-        let wanted = spoken(&rules, |step| vec![("logps/chosen", -1.0), ("logps/rejected", falls(-1.0, 0.2)(step))]);
+        // A margin that opens by rejected alone is the aim of training.
+        let wanted = raised(&rules, |step| vec![("logps/chosen", -1.0), ("logps/rejected", falls(-1.0, 0.2)(step))]);
         assert_eq!(wanted, []);
 
-        let eos = spoken(&rules, |step| vec![("eos_logp/rejected", falls(0.0, 0.3)(step))]);
+        let eos = raised(&rules, |step| vec![("eos_logp/rejected", falls(0.0, 0.3)(step))]);
         assert_eq!(eos.iter().map(|alarm| alarm.kind).collect::<Vec<_>>(), [AlarmKind::EosOnRejected]);
         assert!(eos[0].what.contains("-4.65"), "{}", eos[0].what);
-        // Low from the start is the data's doing.
-        assert_eq!(spoken(&rules, |_| vec![("eos_logp/rejected", -9.0)]), []);
+        // Low from the start is a property of the data.
+        assert_eq!(raised(&rules, |_| vec![("eos_logp/rejected", -9.0)]), []);
 
-        let clipped = spoken(&rules, |_| vec![("clip/share_rejected", 0.7)]);
+        let clipped = raised(&rules, |_| vec![("clip/share_rejected", 0.7)]);
         assert_eq!(clipped.len(), 1);
         assert_eq!(clipped[0].step, 10);
         let off = AlarmConfig { enabled: false, ..rules };
-        assert_eq!(spoken(&off, |_| vec![("clip/share_rejected", 0.7)]), []);
+        assert_eq!(raised(&off, |_| vec![("clip/share_rejected", 0.7)]), []);
     }
 
     #[test]
     fn a_learning_rate_is_judged_by_method_and_size() {
-        let config = |lr: &str, lora: bool| {
-            let text = format!(
-                "model_name_or_path = \"m\"\noutput_dir = \"o\"\ndataset = \"d\"\nlearning_rate = {lr}\n\
-                 use_peft = {lora}\n[loss]\nkind = \"dpo\"\n"
-            );
-            TrainConfig::parse(&text, Path::new("run.toml"), &[]).unwrap()
+        let config = |lr: f64, lora: bool| {
+            let builder = TrainConfig::builder(smpo_losses::Loss::Dpo(Default::default())).model("m").output_dir("o");
+            builder.train_files(["d"]).learning_rate(lr).use_peft(lora).build().unwrap()
         };
         let alarm = |lr, lora, size| Alarms::default().before(&config(lr, lora), size);
-        let said = alarm("2e-5", false, 1_500_000_000).unwrap();
+        let said = alarm(2e-5, false, 1_500_000_000).unwrap();
         assert!(said.what.contains("20 times the highest published for dpo on all weights"), "{}", said.what);
-        assert_eq!(alarm("2e-5", true, 1_500_000_000), None);
-        assert_eq!(alarm("2e-5", false, 649_000), None);
+        assert_eq!(alarm(2e-5, true, 1_500_000_000), None);
+        assert_eq!(alarm(2e-5, false, 649_000), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Checkpoints: everything a run needs to go on as if it had never stopped.
+//! Checkpoints: everything a run needs to resume bit-identically.
 //!
 //! `checkpoints/step-N/` holds `model/` (a Hugging Face directory, or a PEFT adapter), `optimizer.safetensors` and
 //! `state.json`. It is written whole ([`smpo_files::write_dir_whole`]): a directory of that name is complete.
@@ -16,25 +16,26 @@ use smpo_losses::WinsorState;
 use smpo_model::{AdapterSaveOptions, Decoder, ModelError, SaveOptions};
 
 use crate::alarm::Alarms;
+use crate::early_stopping::EarlyStopping;
 use crate::error::{TrainError, io};
-use crate::judge::Judge;
 use crate::learner::Learner;
 use crate::loss_scale::LossScale;
 use crate::probe::Targets;
 
 const SCHEMA_VERSION: u32 = 2;
 
-/// What a run remembers beside its model: part of a checkpoint, so that a resumed run decides as one never stopped.
+/// State of the loop beside the model: part of a checkpoint, so that a resumed run decides as an uninterrupted one.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Memory {
+pub(crate) struct LoopState {
     /// Best evaluation, patience, last good probe.
-    pub judge: Judge,
-    /// Which alarms have spoken, and what the others have seen.
+    #[serde(rename = "judge")]
+    pub early_stopping: EarlyStopping,
+    /// Alarms raised, and averages of the metrics of the others.
     pub alarms: Alarms,
     /// Steps that were skipped because something was not finite.
     pub skipped: u64,
-    /// What the probe reads the terminator after.
+    /// Completions after which the probe measures the terminator.
     pub probe: Targets,
 }
 
@@ -51,10 +52,11 @@ struct State {
     /// Of float16 runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     loss_scale: Option<LossScale>,
-    memory: Memory,
+    #[serde(rename = "memory")]
+    loop_state: LoopState,
 }
 
-/// A whole checkpoint on the disk.
+/// A complete checkpoint on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkpoint {
     /// Its directory.
@@ -63,7 +65,7 @@ pub struct Checkpoint {
     pub step: u64,
 }
 
-/// The checkpoints of a run, oldest first; what was not finished is no checkpoint.
+/// The complete checkpoints of a run, oldest first.
 pub(crate) fn list(checkpoints: &Path) -> Result<Vec<Checkpoint>, TrainError> {
     let entries = match fs::read_dir(checkpoints) {
         Ok(entries) => entries,
@@ -88,12 +90,12 @@ pub(crate) fn remove(checkpoints: &Path, step: u64) -> Result<(), TrainError> {
     fs::remove_dir_all(&dir).map_err(io(&dir, "remove"))
 }
 
-/// Where models are saved from and to, whichever kind they are.
+/// Directories that a saved model refers to or copies files from.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sources<'a> {
-    /// The base model, as an adapter names it.
+    /// Base model that an adapter names.
     pub base: &'a Path,
-    /// The directory that tokenizer and template come from.
+    /// Directory of tokenizer and template.
     pub tokenizer: &'a Path,
 }
 
@@ -110,12 +112,12 @@ pub(crate) fn save_model(decoder: &Decoder, dir: &Path, sources: Sources<'_>) ->
 /// Writes the checkpoint after `step` steps.
 ///
 /// # Errors
-/// When a weight is not finite, or a file cannot be written. What was there before stays; what was half written goes.
+/// If a weight is not finite or a file cannot be written. Earlier checkpoints stay, the incomplete one is removed.
 pub(crate) fn save(
     checkpoints: &Path,
     step: u64,
     learner: &Learner,
-    memory: &Memory,
+    loop_state: &LoopState,
     sources: Sources<'_>,
 ) -> Result<PathBuf, TrainError> {
     let dir = checkpoints.join(format!("step-{step}"));
@@ -123,11 +125,17 @@ pub(crate) fn save(
         return Ok(dir); // the same step of the same run: already whole
     }
     learner.check_finite(step)?;
-    write_dir_whole(&dir, |staging| fill(staging, step, learner, memory, sources))?;
+    write_dir_whole(&dir, |staging| fill(staging, step, learner, loop_state, sources))?;
     Ok(dir)
 }
 
-fn fill(partial: &Path, step: u64, learner: &Learner, memory: &Memory, sources: Sources<'_>) -> Result<(), TrainError> {
+fn fill(
+    partial: &Path,
+    step: u64,
+    learner: &Learner,
+    loop_state: &LoopState,
+    sources: Sources<'_>,
+) -> Result<(), TrainError> {
     save_model(learner.decoder(), &partial.join("model"), sources)?;
     write(&partial.join("optimizer.safetensors"), &moments_to_bytes(learner)?)?;
     let state = State {
@@ -136,13 +144,13 @@ fn fill(partial: &Path, step: u64, learner: &Learner, memory: &Memory, sources: 
         updates: learner.optimizer().steps(),
         winsor: learner.winsor().clone(),
         loss_scale: learner.loss_scale(),
-        memory: memory.clone(),
+        loop_state: loop_state.clone(),
     };
     let state = serde_json::to_vec_pretty(&state).map_err(std::io::Error::from);
     write(&partial.join("state.json"), &state.map_err(io(partial, "describe"))?)
 }
 
-/// Makes a checkpoint's model the run's result: copied beside its place, synced and renamed.
+/// Makes a checkpoint's model the run's result: copied under another name, synced and renamed.
 pub(crate) fn copy_model(from: &Path, to: &Path) -> Result<(), TrainError> {
     write_dir_whole(to, |staging| {
         for entry in fs::read_dir(from).map_err(io(from, "list"))? {
@@ -164,7 +172,7 @@ impl Checkpoint {
         TrainError::Checkpoint { dir: self.dir.clone(), reason: reason.to_string() }
     }
 
-    /// Files that are not there or not what they were are damage; a device or a disk that says no is not.
+    /// Damage if files are missing or changed; a device or I/O error stays one.
     pub(crate) fn unreadable(&self, error: ModelError) -> TrainError {
         match &error {
             ModelError::Io(io) if io.source.kind() != ErrorKind::NotFound => error.into(),
@@ -181,8 +189,8 @@ impl Checkpoint {
         })
     }
 
-    /// Puts optimizer and winsor window back; returns what the run remembers.
-    pub(crate) fn restore(&self, learner: &mut Learner) -> Result<Memory, TrainError> {
+    /// Restores optimizer, winsor window and loss scale; returns the state of the loop.
+    pub(crate) fn restore(&self, learner: &mut Learner) -> Result<LoopState, TrainError> {
         let damaged = |reason: String| self.damaged(reason);
         let state = self.read("state.json")?;
         let state: State = serde_json::from_slice(&state).map_err(|error| damaged(format!("state.json: {error}")))?;
@@ -193,9 +201,9 @@ impl Checkpoint {
             .map_err(|reason| damaged(format!("optimizer.safetensors: {reason}")))?;
         learner.optimizer_mut().restore(state.updates, moments).map_err(|error| damaged(error.to_string()))?;
         learner.set_winsor(state.winsor);
-        // A run that goes on in float16 after another device's float32 starts with a fresh scale.
+        // A run that resumes in float16 after another device's float32 starts with a fresh scale.
         learner.set_loss_scale(learner.loss_scale().map(|fresh| state.loss_scale.unwrap_or(fresh)));
-        Ok(state.memory)
+        Ok(state.loop_state)
     }
 }
 

@@ -1,40 +1,37 @@
-//! What can go wrong in a training run.
+//! Errors of a training run.
 
 use std::io::{self, ErrorKind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use smpo_kernels::KernelError;
+use smpo_model::ModelError;
+
+use crate::config::{ConfigErrors, ConfigProblem};
 use crate::memory::MemoryShortage;
 
-/// Why a run did not start or did not go on. Nothing that was saved before is lost.
+/// Errors that end a training run, or keep it from starting. Everything saved before stays.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
-    /// The configuration is wrong.
-    #[error("{}{}: {message}", origin.display(), line.map(|line| format!(":{line}")).unwrap_or_default())]
-    Config {
-        /// The file.
-        origin: PathBuf,
-        /// 1-based line, where one is to blame.
-        line: Option<usize>,
-        /// What is wrong.
-        message: String,
-    },
-    /// The operating system said no.
+    /// The configuration is wrong, or a file that it names.
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+    /// I/O error.
     #[error("{}: cannot {action}: {source}{}", path.display(), remedy(action, source))]
     Io {
-        /// Which file or directory.
+        /// File or directory.
         path: PathBuf,
-        /// What was tried.
+        /// The operation, as a verb.
         action: &'static str,
-        /// The reason.
+        /// Cause.
         source: io::Error,
     },
     /// A data file is wrong, or leaves nothing to train on.
     #[error(transparent)]
     Data(#[from] smpo_data::DatasetError),
-    /// The data check speaks against training.
+    /// The data check found errors.
     #[error(
-        "{}; `smpo data check` lists all that is wrong: mend it, leave out rows that cannot be read or rendered with \
-         on_bad_rows = \"drop\", or train all the same with data_check = \"report\"", first.join("; ")
+        "{}; `smpo data check` lists all errors: fix them, drop rows that cannot be read or rendered with \
+         on_bad_rows = \"drop\", or set data_check = \"report\" to train anyway", first.join("; ")
     )]
     DataCheck {
         /// The first error of each file, with its place.
@@ -48,14 +45,17 @@ pub enum TrainError {
     Device(#[from] smpo_devices::DeviceError),
     /// The model directory is wrong, or the model refused a batch.
     #[error(transparent)]
-    Model(#[from] smpo_model::ModelError),
+    Model(ModelError),
     /// The probe's prompts could not be completed.
     #[error("probe: {0}")]
     Probe(#[from] smpo_native::CompleteError),
     /// An operation refused its input.
     #[error(transparent)]
-    Kernel(#[from] smpo_kernels::KernelError),
-    /// candle refused something.
+    Kernel(KernelError),
+    /// The device ran out of memory.
+    #[error("{0}; lower max_tokens_per_pack or max_length, or set gradient_checkpointing = true")]
+    OutOfMemory(KernelError),
+    /// An error of candle.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
     /// The loss configuration is wrong.
@@ -66,63 +66,63 @@ pub enum TrainError {
     Batch {
         /// Optimizer step, from 1.
         step: u64,
-        /// What it said.
+        /// Cause.
         source: smpo_losses::BatchError,
     },
     /// The run would not fit into memory.
     #[error("{0}")]
     Memory(Box<MemoryShortage>),
-    /// A row holds a token that the model does not know.
+    /// A row holds a token outside the model's vocabulary.
     #[error(
         "row {row}: token {token} is outside the model's vocabulary of {vocabulary}; expected a tokenizer that belongs \
-         to the model: use the model's own, or enlarge the model's embedding to fit"
+         to the model: use the model's own, or enlarge the model's embedding"
     )]
     Vocabulary {
         /// The row.
         row: String,
         /// The token.
         token: u32,
-        /// How many tokens the model knows.
+        /// Size of the model's vocabulary, in tokens.
         vocabulary: usize,
     },
     /// The run directory holds another run.
     #[error(
-        "{}: holds a run with another configuration ({} differ); choose another output_dir, or start afresh with --restart",
+        "{}: holds a run with another configuration ({} differ); choose another output_dir, or start over with --restart",
         dir.display(),
         keys.join(", ")
     )]
     OtherRun {
         /// The run directory.
         dir: PathBuf,
-        /// The keys in which the two differ.
+        /// Keys in which the two differ.
         keys: Vec<String>,
     },
     /// Another process writes to the run directory.
-    #[error("{}: another process trains here; wait for it, or choose another output_dir", dir.display())]
+    #[error("{}: another process is training in this directory; wait for it, or choose another output_dir", dir.display())]
     Busy {
         /// The run directory.
         dir: PathBuf,
     },
-    /// The figure that checkpoints are compared by does not exist.
-    #[error("metric_for_best_model: `{name}` is not among the figures of step {step}: {known}")]
+    /// The metric that checkpoints are compared by does not exist.
+    #[error("metric_for_best_model: `{name}` is not among the metrics of step {step}: {known}")]
     NoSuchMetric {
-        /// The name asked for.
+        /// Name of the metric.
         name: String,
-        /// The step that should have had it.
+        /// Step that should have measured it.
         step: u64,
-        /// What there is.
+        /// Metrics of that step.
         known: String,
     },
-    /// Loss or gradient is not a number.
+    /// Loss, gradient, log-prob or weight is not finite.
     #[error(
         "step {step}: {what} is {value}; lower learning_rate, or look at the data of this step; the last checkpoint is intact"
     )]
     NotFinite {
         /// Optimizer step, from 1.
         step: u64,
-        /// `the loss`, `the gradient norm`, `a log-prob` or `a weight`.
+        /// Name of the quantity: `the loss`, `the gradient norm`, `a log-prob` or `a weight`.
         what: &'static str,
-        /// What it was.
+        /// Its value.
         value: f64,
     },
     /// More steps than allowed were skipped because something was not finite.
@@ -133,9 +133,9 @@ pub enum TrainError {
     TooManySkipped {
         /// Optimizer step, from 1.
         step: u64,
-        /// What was not finite, as in [`TrainError::NotFinite`].
+        /// Name of the quantity, as in [`TrainError::NotFinite`].
         what: &'static str,
-        /// What it was.
+        /// Its value.
         value: f64,
         /// Steps that may be skipped, all of which were.
         allowed: u64,
@@ -145,19 +145,19 @@ pub enum TrainError {
     Checkpoint {
         /// Its directory.
         dir: PathBuf,
-        /// What is wrong.
+        /// Damage.
         reason: String,
     },
 }
 
-/// What to do where a disk takes nothing; empty where the operating system's words are enough.
+/// Remedy for a disk that cannot be written to; empty where the I/O error says enough.
 fn remedy(action: &str, error: &io::Error) -> &'static str {
     if ["read", "list"].contains(&action) {
         return "";
     }
     match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-            "; make room, or keep fewer checkpoints (save_total_limit): the same command goes on from the last whole one"
+            "; make room, or keep fewer checkpoints (save_total_limit): the same command resumes from the last whole one"
         }
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
             "; make the directory writable, or choose another output_dir"
@@ -170,13 +170,53 @@ fn counted(steps: u64) -> String {
     if steps == 1 { "1 step was".to_owned() } else { format!("{steps} steps were") }
 }
 
+impl From<KernelError> for TrainError {
+    fn from(error: KernelError) -> Self {
+        match error {
+            KernelError::OutOfMemory { .. } => Self::OutOfMemory(error),
+            other => Self::Kernel(other),
+        }
+    }
+}
+
+impl From<ModelError> for TrainError {
+    fn from(error: ModelError) -> Self {
+        match error {
+            ModelError::Kernel(error @ KernelError::OutOfMemory { .. }) => Self::OutOfMemory(error),
+            other => Self::Model(other),
+        }
+    }
+}
+
+impl TrainError {
+    /// One error of the configuration, or of a file that it names.
+    pub(crate) fn config(origin: &Path, line: Option<usize>, message: String) -> Self {
+        let problems = vec![ConfigProblem { line, message }];
+        Self::Config(ConfigErrors { origin: Some(origin.to_owned()), problems })
+    }
+}
+
 impl From<smpo_files::FileError> for TrainError {
     fn from(error: smpo_files::FileError) -> Self {
         TrainError::Io { path: error.path, action: error.action, source: error.source }
     }
 }
 
-pub(crate) fn io(path: &std::path::Path, action: &'static str) -> impl FnOnce(io::Error) -> TrainError {
+pub(crate) fn io(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> TrainError {
     let path = path.to_owned();
     move |source| TrainError::Io { path, action, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_out_of_memory_comes_with_the_keys_that_help() {
+        let full = || KernelError::OutOfMemory { asked: 8, free: 4, total: 6 };
+        for error in [TrainError::from(full()), ModelError::from(full()).into()] {
+            assert!(matches!(error, TrainError::OutOfMemory(_)), "{error:?}");
+            assert!(error.to_string().contains("lower max_tokens_per_pack or max_length"), "{error}");
+        }
+    }
 }

@@ -12,17 +12,17 @@ use crate::scoring::{Mismatched, RowLogps, TerminatorFlags, row_logps};
 pub(crate) struct HeldOut {
     /// Tokens.
     pub rows: Vec<Row>,
-    /// What the reference model says about each; empty where the objective does not ask.
+    /// Their log-probs under the reference model; empty if the objective needs none.
     pub references: Vec<RowLogps>,
     /// Rows of a micro-batch, over which an objective may take quantiles.
     pub micro_batch: usize,
 }
 
 impl HeldOut {
-    /// Evaluates the model as it is. The margin is the target and not the schedule's, so that evaluations compare.
+    /// Evaluates the current model. The margin is the target and not the schedule's, so that evaluations are comparable.
     ///
     /// # Errors
-    /// When the model or the loss refuses a row.
+    /// If the model or the loss refuses a row.
     pub(crate) fn evaluate(
         &self,
         learner: &Learner,
@@ -50,7 +50,7 @@ impl HeldOut {
         let sizes: Vec<usize> = self.rows.chunks(self.micro_batch).map(<[Row]>::len).collect();
         let batch =
             Batch { pairs: &pairs, microbatches: &sizes, step, steps: None, mismatched: &mismatched, totals: None };
-        // A window remembers training alone.
+        // The window holds training rows only.
         let mut winsor = learner.winsor().clone();
         let evaluation =
             learner.objective().evaluate(&batch, &mut winsor).map_err(|source| TrainError::Batch { step, source })?;

@@ -190,11 +190,13 @@ impl Learner {
         let factor = loss_scale.unwrap_or(1.0);
         let grad_norm = match self.optimizer.step_scaled(&self.gradients, learning_rate, factor) {
             Ok(StepReport { grad_norm, .. }) => {
-                self.loss_scale.iter_mut().for_each(LossScale::good);
+                if let Some(scale) = &mut self.loss_scale {
+                    scale.count_finite_step();
+                }
                 grad_norm
             }
             Err(KernelError::NonFiniteGradient { norm, .. }) => {
-                if !self.loss_scale.as_mut().is_some_and(LossScale::overflowed) {
+                if !self.loss_scale.as_mut().is_some_and(LossScale::back_off) {
                     return Err(TrainError::NotFinite { step: step + 1, what: "the gradient norm", value: norm });
                 }
                 norm

@@ -1,12 +1,14 @@
 //! The training loop: rows in, metrics and a model directory out, resumable at any step.
 //!
-//! * [`config`]: what a run is asked to do, one TOML or YAML file
+//! * [`config`]: the configuration of a run, from a TOML or YAML file or built in code
+//! * [`dry_run()`]: a run up to its first step
 //! * [`preflight`]: the data check before the first step
-//! * [`row`]: what a step is made of, whatever the objective
+//! * [`row`]: a tokenised row, of any objective
 //! * [`learner`]: one optimizer step; the seam between the model (ℓ forward, w backward) and the losses
-//! * [`memory`]: how much a run takes, before it takes it; `packing`: which rows go through the model together
-//! * [`run`]: a run from its configuration to a model, stopping and going on; its loop is in `steps`
-//! * [`judge`] decides (best checkpoint, early stop, the probe's rule), [`alarm`] warns, the loop carries out
+//! * [`memory`]: estimate of a run's memory; `packing`: the rows that share a forward pass
+//! * [`run`]: a run from its configuration to a model, interruptible and resumable; its loop is in `steps`
+//! * [`early_stopping`] decides (best checkpoint, patience, the probe's EOS rate), `retention` selects checkpoints,
+//!   [`alarm`] warns, the loop carries out
 //! * [`checkpoint`], [`record`], [`run_dir`], [`schedule`] and the private modules: one idea each
 //!
 //! The loop emits [`Event`]s and observers show them; nothing here prints.
@@ -14,35 +16,38 @@
 pub mod alarm;
 pub mod checkpoint;
 pub mod config;
+mod dry_run;
+pub mod early_stopping;
 mod emulation;
 pub mod error;
 mod held_out;
-pub mod judge;
 pub mod learner;
 mod loss_scale;
 pub mod memory;
+pub mod memory_plans;
+mod models;
 mod openmetrics;
 mod packing;
-mod precision;
 pub mod preflight;
 mod probe;
 pub mod record;
 mod reference;
+mod retention;
 pub mod row;
 pub mod run;
 pub mod run_dir;
 pub mod schedule;
 mod scoring;
-mod start;
 mod steps;
 mod tensorboard;
 mod tokenizer_dir;
 
 pub use alarm::{Alarm, AlarmKind};
-pub use config::{DataCheck, Init, MemoryCheck, ReadConfig, TrainConfig};
+pub use config::{DataCheck, Init, MemoryCheck, ReadConfig, TrainConfig, TrainConfigBuilder};
+pub use dry_run::{DryRun, RowCounts, dry_run};
+pub use early_stopping::StopReason;
 pub use emulation::on_device;
 pub use error::TrainError;
-pub use judge::StopReason;
 pub use learner::{Learner, StepOutcome, StepRow};
 pub use loss_scale::LossScale;
 pub use memory::MemoryPlan;

@@ -11,7 +11,7 @@ const GROWTH: f64 = 2.0;
 const BACKOFF: f64 = 0.5;
 const GROWTH_INTERVAL: u32 = 2_000;
 
-/// What losses are multiplied by now, and how long it has been right. Part of a checkpoint.
+/// Current scale, and the number of finite steps since it last changed. Part of a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LossScale {
@@ -26,13 +26,13 @@ impl Default for LossScale {
 }
 
 impl LossScale {
-    /// The factor.
+    /// Factor that the loss is multiplied by.
     pub fn factor(&self) -> f64 {
         self.scale
     }
 
-    /// After a step whose gradient was finite.
-    pub fn good(&mut self) {
+    /// Counts a step whose gradient was finite; doubles the scale after 2,000 of them.
+    pub fn count_finite_step(&mut self) {
         self.good_steps += 1;
         if self.good_steps == GROWTH_INTERVAL {
             self.scale *= GROWTH;
@@ -40,23 +40,21 @@ impl LossScale {
         }
     }
 
-    /// After a step whose gradient was not. Says whether the scale can be to blame: at 1 and below nothing was made
-    /// larger, and the gradient itself is not finite.
-    pub fn overflowed(&mut self) -> bool {
-        let to_blame = self.scale > 1.0;
-        if to_blame {
-            self.scale *= BACKOFF;
-        }
+    /// Halves the scale after a step whose gradient was not finite. False if the scale was 1 or less: nothing was
+    /// enlarged then, so the gradient itself is not finite.
+    pub fn back_off(&mut self) -> bool {
         self.good_steps = 0;
-        to_blame
+        if self.scale <= 1.0 {
+            return false;
+        }
+        self.scale *= BACKOFF;
+        true
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
-    use smpo_losses::Objective;
+    use smpo_losses::{Loss, Objective};
     use smpo_model::Decoder;
 
     use super::*;
@@ -66,12 +64,11 @@ mod tests {
 
     /// A small model under SMPO, with a scale although it is float32.
     fn learner(scale: Option<f64>) -> Learner {
-        let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../model/tests/golden/qwen2");
-        let text = "model_name_or_path = \"m\"\noutput_dir = \"o\"\ndataset = \"d\"\nlearning_rate = 1e-2\n\
-                    max_length = 32\nmax_grad_norm = 0.1\n[loss]\nkind = \"smpo\"\n";
-        let config = TrainConfig::parse(text, Path::new("run.toml"), &[]).unwrap();
+        let config = TrainConfig::builder(Loss::Smpo(Default::default())).model("m").output_dir("o").train_files(["d"]);
+        let config = config.learning_rate(1e-2).max_length(32).max_grad_norm(0.1).build().unwrap();
         let objective = Objective::new(config.loss.clone()).unwrap();
-        let mut learner = Learner::new(Decoder::load(model).unwrap(), objective, &config).unwrap();
+        let decoder = Decoder::load(smpo_fixtures::golden("model", "qwen2")).unwrap();
+        let mut learner = Learner::new(decoder, objective, &config).unwrap();
         assert_eq!(learner.loss_scale(), None, "float32 needs none");
         learner.set_loss_scale(scale.map(|scale| LossScale { scale, good_steps: 7 }));
         learner
@@ -115,22 +112,22 @@ mod tests {
     fn it_doubles_after_two_thousand_good_steps_and_halves_at_once() {
         let mut scale = LossScale::default();
         assert_eq!(scale.factor(), 65_536.0);
-        (0..1_999).for_each(|_| scale.good());
+        (0..1_999).for_each(|_| scale.count_finite_step());
         assert_eq!(scale.factor(), 65_536.0);
-        scale.good();
+        scale.count_finite_step();
         assert_eq!(scale.factor(), 131_072.0);
-        (0..1_999).for_each(|_| scale.good());
+        (0..1_999).for_each(|_| scale.count_finite_step());
         // What was counted is lost with the first bad one.
-        assert!(scale.overflowed());
+        assert!(scale.back_off());
         assert_eq!(scale.factor(), 65_536.0);
-        scale.good();
+        scale.count_finite_step();
         assert_eq!(scale.factor(), 65_536.0);
     }
 
     #[test]
     fn a_scale_of_one_is_not_to_blame() {
         let mut scale = LossScale::default();
-        let halvings = (0..).take_while(|_| scale.overflowed()).count();
+        let halvings = (0..).take_while(|_| scale.back_off()).count();
         assert_eq!((halvings, scale.factor()), (16, 1.0));
     }
 }

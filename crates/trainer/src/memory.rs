@@ -1,4 +1,4 @@
-//! How much memory a run takes, before it takes it.
+//! Estimate of a run's memory, before it starts.
 
 use std::fmt;
 
@@ -11,27 +11,27 @@ use crate::config::{AdapterStart, MemoryCheck, TrainConfig};
 use crate::error::TrainError;
 use crate::row::Row;
 
-/// Bounds of the default of `max_tokens_per_pack`: fewer tokens starve the matrix products, more gain nothing, which a
-/// GPU comes to later than a processor (`benches/README.md`).
-const FEWEST_TOKENS: usize = 1024;
-const MOST_TOKENS: usize = 2048;
-const MOST_TOKENS_ON_A_GPU: usize = 8192;
+/// Bounds of the default of `max_tokens_per_pack`: below, matrix products are too small to be efficient; above, nothing is
+/// gained (`benches/README.md`).
+const MIN_TOKENS: usize = 1024;
+const MAX_TOKENS: usize = 2048;
+const MAX_TOKENS_ON_GPU: usize = 8192;
 
-/// Activations may always take this much: it is little beside what the program needs anyway.
-const FREE_FOR_ACTIVATIONS: u64 = 256 << 20;
+/// Activations may always take this many bytes, however small the model.
+const MIN_ACTIVATION_BYTES: u64 = 256 << 20;
 
-/// What is in memory while a run trains, in float32.
+/// Estimated memory of a run, in float32.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MemoryPlan {
     /// Tokens of the largest pack.
     pub tokens: usize,
-    /// How many of them are completion tokens, at most.
+    /// Completion tokens among them, at most.
     pub completion_tokens: usize,
-    /// Adapters, if the run trains them.
+    /// Adapters; `None` if the weights themselves are trained.
     pub lora: Option<LoraConfig>,
-    /// What training the model takes.
+    /// Memory of the model that is trained, in bytes by use.
     pub estimate: MemoryEstimate,
-    /// A second model that is kept beside the one that is trained (KTO), in bytes.
+    /// Reference model kept beside the one that is trained (KTO), in bytes.
     pub reference: u64,
 }
 
@@ -56,7 +56,7 @@ impl MemoryPlan {
         Ok(MemoryPlan { tokens, completion_tokens, lora, estimate, reference })
     }
 
-    /// Plans a run of which nothing but the configuration is known: rows as long as it allows.
+    /// Plans a run from its configuration alone: rows as long as it allows.
     ///
     /// # Errors
     /// As for [`MemoryPlan::new`].
@@ -70,31 +70,32 @@ impl MemoryPlan {
         Self::new(config, spec, prompt + completions, completions)
     }
 
-    /// All of it, in bytes.
+    /// Total, in bytes.
     pub fn total(&self) -> u64 {
         self.estimate.total() + self.reference
     }
 }
 
-/// Tokens of a pack at most: as configured, or as many as take no more memory than what is there anyway.
+/// Maximum number of tokens of a pack: as configured, or as many as take no more memory than weights, gradients and
+/// moments together.
 pub(crate) fn max_tokens(config: &TrainConfig, spec: &DecoderSpec) -> Result<usize, ModelError> {
     if let Some(given) = config.max_tokens_per_pack {
         return Ok(given);
     }
     let lora = lora(config)?;
-    let sample = FEWEST_TOKENS;
+    let sample = MIN_TOKENS;
     let estimate = MemoryEstimate::new(spec, &shape(config, lora.as_ref(), sample, sample))?;
-    let standing = estimate.weights + estimate.gradients + estimate.optimizer;
-    let affordable = standing.max(FREE_FOR_ACTIVATIONS) as f64 / (estimate.activations as f64 / sample as f64);
-    Ok((affordable as usize).clamp(FEWEST_TOKENS, most_tokens(config.device)))
+    let constant = estimate.weights + estimate.gradients + estimate.optimizer;
+    let affordable = constant.max(MIN_ACTIVATION_BYTES) as f64 / (estimate.activations as f64 / sample as f64);
+    Ok((affordable as usize).clamp(MIN_TOKENS, upper_bound(config.device)))
 }
 
-/// `auto` counts as what the build was made for.
-fn most_tokens(device: Choice) -> usize {
+/// Upper bound of the default; `auto` counts as a GPU in a build for GPUs.
+fn upper_bound(device: Choice) -> usize {
     match device {
-        Choice::Cuda(_) => MOST_TOKENS_ON_A_GPU,
-        Choice::Auto if cfg!(feature = "cuda") => MOST_TOKENS_ON_A_GPU,
-        Choice::Auto | Choice::Cpu | Choice::Emulated => MOST_TOKENS,
+        Choice::Cuda(_) => MAX_TOKENS_ON_GPU,
+        Choice::Auto if cfg!(feature = "cuda") => MAX_TOKENS_ON_GPU,
+        Choice::Auto | Choice::Cpu | Choice::Emulated => MAX_TOKENS,
     }
 }
 
@@ -116,12 +117,26 @@ fn lora(config: &TrainConfig) -> Result<Option<LoraConfig>, ModelError> {
     })
 }
 
-/// Refuses a run that would not fit into the memory that is free.
+/// Plans a run over `rows` from the longest of them; `None` without rows.
+pub(crate) fn plan(config: &TrainConfig, spec: &DecoderSpec, rows: &[Row]) -> Result<Option<MemoryPlan>, ModelError> {
+    longest(rows).map(|row| plan_of(config, spec, row)).transpose()
+}
+
+fn longest(rows: &[Row]) -> Option<&Row> {
+    rows.iter().max_by_key(|row| row.packed_tokens())
+}
+
+fn plan_of(config: &TrainConfig, spec: &DecoderSpec, longest: &Row) -> Result<MemoryPlan, ModelError> {
+    let completions = longest.completions().map(<[u32]>::len).sum();
+    MemoryPlan::new(config, spec, longest.packed_tokens(), completions)
+}
+
+/// Refuses a run that would not fit into the free memory.
 ///
 /// # Errors
 /// [`TrainError::Memory`], with the first change of the configuration that would make it fit.
 pub(crate) fn check(config: &TrainConfig, spec: &DecoderSpec, rows: &[Row]) -> Result<(), TrainError> {
-    let Some(longest) = rows.iter().max_by_key(|row| row.packed_tokens()) else { return Ok(()) };
+    let Some(longest) = longest(rows) else { return Ok(()) };
     if config.memory_check == MemoryCheck::Off {
         return Ok(());
     }
@@ -131,8 +146,8 @@ pub(crate) fn check(config: &TrainConfig, spec: &DecoderSpec, rows: &[Row]) -> R
     }
 }
 
-/// Bytes that this process can still get: what the system has, or what its control group leaves.
-fn free_memory() -> u64 {
+/// Bytes that this process can still allocate: those available to the system, or those left to its control group.
+pub(crate) fn free_memory() -> u64 {
     let mut system = System::new();
     system.refresh_memory();
     let available = system.available_memory();
@@ -145,15 +160,13 @@ fn shortage(
     longest: &Row,
     free: u64,
 ) -> Result<Option<MemoryShortage>, TrainError> {
-    let completions = longest.completions().map(<[u32]>::len).sum();
-    let plan = |config: &TrainConfig| MemoryPlan::new(config, spec, longest.packed_tokens(), completions);
-    let needed = plan(config)?;
+    let needed = plan_of(config, spec, longest)?;
     if needed.total() <= free {
         return Ok(None);
     }
     let mut remedy = None;
     for (text, changed) in remedies(config) {
-        let total = plan(&changed)?.total();
+        let total = plan_of(&changed, spec, longest)?.total();
         if total <= free {
             remedy = Some((text, total));
             break;
@@ -165,14 +178,14 @@ fn shortage(
 
 /// Changes that save memory, the cheapest first.
 fn remedies(config: &TrainConfig) -> Vec<(&'static str, TrainConfig)> {
-    let small = TrainConfig { max_tokens_per_pack: Some(FEWEST_TOKENS), ..config.clone() };
-    let again = TrainConfig { gradient_checkpointing: true, ..small.clone() };
+    let small = TrainConfig { max_tokens_per_pack: Some(MIN_TOKENS), ..config.clone() };
+    let recomputed = TrainConfig { gradient_checkpointing: true, ..small.clone() };
     let mut all = vec![
         ("max_tokens_per_pack = 1024", small),
-        ("gradient_checkpointing = true and max_tokens_per_pack = 1024", again.clone()),
+        ("gradient_checkpointing = true and max_tokens_per_pack = 1024", recomputed.clone()),
     ];
     if config.adapter().is_none() && config.unfreeze_layers_patterns.is_empty() {
-        let adapters = TrainConfig { use_peft: true, ..again };
+        let adapters = TrainConfig { use_peft: true, ..recomputed };
         all.push(("use_peft = true, gradient_checkpointing = true and max_tokens_per_pack = 1024", adapters));
     }
     all
@@ -185,49 +198,56 @@ pub struct MemoryShortage {
     /// The longest row.
     row: String,
     row_tokens: usize,
-    /// Bytes.
+    /// Free memory, in bytes.
     free: u64,
-    /// A change that would make it fit, and what it would then take in bytes.
+    /// A change that would make it fit, and the memory it would then take, in bytes.
     remedy: Option<(&'static str, u64)>,
 }
 
 impl fmt::Display for MemoryShortage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let gib = |bytes: u64| format!("{:.1} GiB", bytes as f64 / (1u64 << 30) as f64);
+        // As `smpo model info` prints it.
+        let gigabytes = |bytes: u64| format!("{:.1} GB", bytes as f64 / 1e9);
         let MemoryPlan { tokens, estimate, reference, .. } = &self.needed;
         write!(
             f,
             "training would take about {} of memory (weights {}, gradients {}, moments {}, activations of a pack of \
              {tokens} tokens {}",
-            gib(self.needed.total()),
-            gib(estimate.weights),
-            gib(estimate.gradients),
-            gib(estimate.optimizer),
-            gib(estimate.activations)
+            gigabytes(self.needed.total()),
+            gigabytes(estimate.weights),
+            gigabytes(estimate.gradients),
+            gigabytes(estimate.optimizer),
+            gigabytes(estimate.activations)
         )?;
         if *reference > 0 {
-            write!(f, ", reference model {}", gib(*reference))?;
+            write!(f, ", reference model {}", gigabytes(*reference))?;
         }
-        write!(f, "), {} are free; the longest row is {} with {} tokens; ", gib(self.free), self.row, self.row_tokens)?;
+        write!(
+            f,
+            "), {} are free; the longest row is {} with {} tokens; ",
+            gigabytes(self.free),
+            self.row,
+            self.row_tokens
+        )?;
         match self.remedy {
-            Some((change, total)) => write!(f, "with {change} it would take about {}", gib(total))?,
+            Some((change, total)) => write!(f, "with {change} it would take about {}", gigabytes(total))?,
             None => f.write_str(
                 "lower max_length, or use a smaller model or a machine with more memory: no other setting is enough",
             )?,
         }
-        f.write_str("; memory_check = \"off\" trains all the same")
+        f.write_str("; memory_check = \"off\" trains anyway")
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
+    use smpo_losses::Loss;
     use smpo_model::Config;
 
     use super::*;
 
     const GIB: u64 = 1 << 30;
+    const GB: u64 = 1_000_000_000;
 
     fn spec() -> DecoderSpec {
         let dir = tempfile::tempdir().unwrap();
@@ -240,11 +260,10 @@ mod tests {
         Config::from_dir(dir.path()).unwrap().spec().clone()
     }
 
-    fn config(extra: &str) -> TrainConfig {
-        let text = format!(
-            "model_name_or_path = \"m\"\ndataset = \"d.jsonl\"\noutput_dir = \"o\"\nlearning_rate = 1e-5\n{extra}\n[loss]\nkind = \"smpo\""
-        );
-        TrainConfig::parse(&text, Path::new("c.toml"), &[]).unwrap()
+    fn config() -> TrainConfig {
+        let builder =
+            TrainConfig::builder(Loss::Smpo(Default::default())).model("m").output_dir("o").train_files(["d.jsonl"]);
+        builder.learning_rate(1e-5).build().unwrap()
     }
 
     fn row(tokens: usize) -> Row {
@@ -254,7 +273,7 @@ mod tests {
 
     #[test]
     fn the_cheapest_remedy_that_fits_is_named() {
-        let (spec, config, row) = (spec(), config(""), row(1000));
+        let (spec, config, row) = (spec(), config(), row(1000));
         let found = |free| shortage(&config, &spec, &row, free).unwrap();
         assert_eq!(found(64 * GIB), None);
         let weights = 1_543_714_304u64 * 4;
@@ -266,24 +285,27 @@ mod tests {
         );
         let text = found(10 * GIB).unwrap().to_string();
         assert!(text.contains("the longest row is pairs.jsonl:7 with 999 tokens; with use_peft = true"), "{text}");
-        let text = found(GIB).unwrap().to_string();
+        let text = found(GB).unwrap().to_string();
         assert!(
-            text.contains("about") && text.contains("lower max_length") && text.contains("1.0 GiB are free"),
+            text.contains("about") && text.contains("lower max_length") && text.contains("1.0 GB are free"),
             "{text}"
         );
     }
 
     #[test]
-    fn packs_take_no_more_than_what_is_there_anyway() {
+    fn packs_take_no_more_memory_than_the_rest() {
         let spec = spec();
-        let plain = max_tokens(&config(""), &spec).unwrap();
-        assert_eq!(plain, MOST_TOKENS);
-        assert_eq!(max_tokens(&config("device = \"cuda\""), &spec).unwrap(), MOST_TOKENS_ON_A_GPU);
-        assert_eq!(max_tokens(&config("max_tokens_per_pack = 77"), &spec).unwrap(), 77);
-        let estimate = MemoryPlan::new(&config("per_device_train_batch_size = 64"), &spec, 512, 512).unwrap();
+        let plain = max_tokens(&config(), &spec).unwrap();
+        assert_eq!(plain, MAX_TOKENS);
+        let gpu = TrainConfig { device: Choice::Cuda(0), ..config() };
+        assert_eq!(max_tokens(&gpu, &spec).unwrap(), MAX_TOKENS_ON_GPU);
+        let given = TrainConfig { max_tokens_per_pack: Some(77), ..config() };
+        assert_eq!(max_tokens(&given, &spec).unwrap(), 77);
+        let batch = TrainConfig { per_device_train_batch_size: 64, ..config() };
+        let estimate = MemoryPlan::new(&batch, &spec, 512, 512).unwrap();
         assert_eq!(estimate.tokens, plain);
         // A row that is longer is a pack of its own.
-        let long = MemoryPlan::new(&config("max_length = 20000"), &spec, 20_000, 10_000).unwrap();
+        let long = MemoryPlan::new(&TrainConfig { max_length: 20_000, ..config() }, &spec, 20_000, 10_000).unwrap();
         assert_eq!((long.tokens, long.completion_tokens), (20_000, 10_000));
     }
 }

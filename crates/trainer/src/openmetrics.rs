@@ -1,8 +1,8 @@
-//! `metrics.prom`: the figures of the last step as OpenMetrics text, for a scraper or node_exporter's textfile collector.
+//! `metrics.prom`: the metrics of the last step as OpenMetrics text, for a scraper or node_exporter's textfile collector.
 //!
-//! One gauge a figure, `eos_logp/rejected` as `smpo_eos_logp_rejected`, labelled with the run directory's name; a figure
-//! that a step does not have keeps the value it had. (OpenMetrics 1.0, which the older Prometheus text format agrees
-//! with for gauges without timestamps.)
+//! One gauge per metric, `eos_logp/rejected` as `smpo_eos_logp_rejected`, labelled with the run directory's name; a metric
+//! that a step does not measure keeps its value. (OpenMetrics 1.0, which equals the older Prometheus text format for gauges
+//! without timestamps.)
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use crate::error::TrainError;
 use crate::record::StepRecord;
 
-/// The file, rewritten whole at every step: who reads it never sees half of it.
+/// The file, replaced as a whole at every step.
 pub(crate) struct Snapshot {
     path: PathBuf,
     run: String,
@@ -18,12 +18,12 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
-    /// Of a run called `run`; the file appears with the first step.
+    /// Metrics of a run called `run`; the file is created with the first step.
     pub(crate) fn new(path: PathBuf, run: &str) -> Self {
         Snapshot { path, run: escaped(run), gauges: BTreeMap::new() }
     }
 
-    /// Writes a step's figures.
+    /// Writes a step's metrics.
     pub(crate) fn write(&mut self, record: &StepRecord) -> Result<(), TrainError> {
         let progress = [("step".into(), record.step as f64), ("epoch".into(), record.epoch)];
         for (name, value) in record.figures().into_iter().chain(progress) {
@@ -46,13 +46,13 @@ impl Snapshot {
     }
 }
 
-/// A figure's name in the alphabet of metric names.
-fn gauge(figure: &str) -> String {
+/// A metric's name in the alphabet of gauges.
+fn gauge(metric: &str) -> String {
     let letter = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
-    format!("smpo_{}", figure.chars().map(letter).collect::<String>())
+    format!("smpo_{}", metric.chars().map(letter).collect::<String>())
 }
 
-/// A label's value: what would end it or its line is escaped.
+/// A label's value, escaped.
 fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_are_gauges_and_stay_until_they_are_measured_again() {
+    fn metrics_are_gauges_and_stay_until_they_are_measured_again() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("metrics.prom");
         let mut snapshot = Snapshot::new(path.clone(), "a \"run\"");

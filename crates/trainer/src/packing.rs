@@ -1,8 +1,8 @@
-//! Which rows of a step go through the model together.
+//! Packing: the rows of a step that share a forward pass.
 //!
 //! A pack is bounded by its tokens and has no padding, so memory does not depend on how a step is cut into rows, and
-//! short rows do not leave the processor idle. Which rows must be *evaluated* together is the objective's business: a
-//! [`Unit`] is as many packs as that takes, mostly one.
+//! short rows do not leave the device idle. The objective decides which rows must be *evaluated* together: a [`Unit`] is
+//! the packs of such rows, mostly one.
 
 use std::cmp::Reverse;
 use std::ops::Range;
@@ -12,14 +12,14 @@ use smpo_losses::Objective;
 /// Rows that the objective evaluates together.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Unit {
-    /// How many of its rows each micro-batch of the configuration has, in order.
+    /// Rows of each of the configuration's micro-batches in it, in order.
     pub microbatches: Vec<usize>,
-    /// Rows by their place in the step, rising, that are packed into one batch.
+    /// Rows of each pack, by their index in the step, ascending.
     pub packs: Vec<Vec<usize>>,
 }
 
 impl Unit {
-    /// Its rows, rising.
+    /// Its rows, ascending.
     pub fn rows(&self) -> Vec<usize> {
         let mut rows = self.packs.concat();
         rows.sort_unstable();
@@ -27,8 +27,8 @@ impl Unit {
     }
 }
 
-/// Cuts a step of rows with `tokens` each into units of packs of at most `most` tokens; a row that has more is a pack of
-/// its own. The same rows give the same units.
+/// Cuts a step of rows with `tokens` each into units of packs of at most `most` tokens; a longer row is a pack of its
+/// own. The same rows give the same units.
 ///
 /// `micro_batch` is the configuration's number of rows in a micro-batch, over which an objective may take quantiles.
 pub(crate) fn units(objective: &Objective, tokens: &[usize], micro_batch: usize, most: usize) -> Vec<Unit> {
@@ -61,9 +61,9 @@ pub(crate) fn units(objective: &Objective, tokens: &[usize], micro_batch: usize,
         .collect()
 }
 
-/// Spreads things of some `sizes` over as few packs of at most `most` as can be, about equally full: the largest first,
-/// each into the pack that holds least (Graham's longest-processing-time rule, 1969). Packs and their members are in
-/// rising order.
+/// Spreads items of some `sizes` over as few packs of at most `most` as possible, about equally full: the largest first,
+/// each into the emptiest pack (Graham's longest-processing-time rule, 1969). Packs and their members are in ascending
+/// order.
 pub(crate) fn packs(sizes: &[usize], most: usize) -> Vec<Vec<usize>> {
     struct Pack {
         load: usize,

@@ -62,15 +62,12 @@ impl<'a> Probe<'a> {
         let prompts = prompts::read(probe, config.seed, tokenizer)?;
         let longest = prompts.iter().map(|prompt| prompt.ids.len()).max().unwrap_or(0) + probe.max_new_tokens;
         if let Some(positions) = max_positions.filter(|positions| longest > *positions) {
-            return Err(TrainError::Config {
-                origin: probe.prompts.clone(),
-                line: None,
-                message: format!(
-                    "the longest prompt with max_new_tokens = {} takes {longest} positions, but the model has \
-                     {positions}; lower probe.max_new_tokens",
-                    probe.max_new_tokens
-                ),
-            });
+            let message = format!(
+                "the longest prompt with max_new_tokens = {} takes {longest} positions, but the model has {positions}; \
+                 lower probe.max_new_tokens",
+                probe.max_new_tokens
+            );
+            return Err(TrainError::config(&probe.prompts, None, message));
         }
         Ok(Some(Probe { config: probe, seed: config.seed, tokenizer, prompts }))
     }

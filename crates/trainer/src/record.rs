@@ -13,21 +13,21 @@ use crate::error::{TrainError, io};
 /// A named value.
 pub type Figure = (Cow<'static, str>, f64);
 
-/// What one optimizer step saw.
+/// Metrics of one optimizer step.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StepRecord {
     /// Optimizer step, from 1; 0 is before training.
     pub step: u64,
     /// Epochs seen, fractional.
     pub epoch: f64,
-    /// The loss's own figures, those of evaluation (`eval_…`) and probe (`probe/…`), under the names of the file. A
-    /// figure that is not finite is written as null.
+    /// Metrics of the loss, of evaluation (`eval_…`) and of the probe (`probe/…`), under the names of the file; log-probs in
+    /// nats. A value that is not finite is written as null.
     pub metrics: Vec<Figure>,
-    /// What the optimizer did; absent at step 0.
+    /// The update; absent at step 0.
     pub update: Option<Update>,
 }
 
-/// What the optimizer did in a step.
+/// Update of an optimizer step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Update {
     /// Learning rate of this step.
@@ -39,12 +39,12 @@ pub struct Update {
 }
 
 impl StepRecord {
-    /// A figure by its name.
+    /// A metric by its name.
     pub fn metric(&self, name: &str) -> Option<f64> {
         self.figures().into_iter().find(|(known, _)| known == name).map(|(_, value)| value)
     }
 
-    /// Every figure but step and epoch, in the order of the file.
+    /// Every metric except step and epoch, in the order of the file.
     pub fn figures(&self) -> Vec<Figure> {
         let update = self
             .update
@@ -66,15 +66,15 @@ impl Serialize for StepRecord {
     }
 }
 
-/// The open file; a line is on its way to the disk when [`MetricsLog::append`] returns.
+/// The open file; [`MetricsLog::append`] returns once a line is written.
 pub(crate) struct MetricsLog {
     path: PathBuf,
     file: File,
 }
 
 impl MetricsLog {
-    /// Opens the log of a run that goes on after the steps of a checkpoint: lines of later steps, which an interrupted
-    /// run left, are dropped, since those steps will be taken again. Without a checkpoint the run begins anew.
+    /// Opens the log of a run that resumes from a checkpoint: lines of later steps, which an interrupted run left, are
+    /// dropped, since those steps will be taken again. Without a checkpoint the log is emptied.
     pub(crate) fn open(path: &Path, resumed: Option<u64>) -> Result<Self, TrainError> {
         let kept = match (std::fs::read_to_string(path), resumed) {
             (Ok(text), Some(step)) => {

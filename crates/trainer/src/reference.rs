@@ -1,7 +1,7 @@
-//! Log-probs of all rows under the reference model: computed once, kept in the run directory, gone on with.
+//! Log-probs of all rows under the reference model: computed once, kept in the run directory, resumable.
 //!
-//! `reference/<key>-<n>.safetensors` holds a block of rows. The key is a hash of everything that shaped the values, so a
-//! block of other rows or of another model is never found; a block is written under another name and renamed.
+//! `reference/<key>-<n>.safetensors` holds a block of rows. The key is a hash of everything the values depend on, so
+//! a block of other rows or of another model is never found; a block is written under another name and renamed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,10 +16,10 @@ use crate::error::{TrainError, io};
 use crate::row::Row;
 use crate::scoring::{RowLogps, row_logps};
 
-/// Rows of a block: what an interruption costs at most.
+/// Rows of a block: the most that an interruption loses.
 const BLOCK: usize = 256;
 
-/// Where the values of some rows are kept.
+/// Cached log-probs of some rows.
 pub(crate) struct ReferenceCache {
     dir: PathBuf,
     key: String,
@@ -46,8 +46,8 @@ impl ReferenceCache {
         ReferenceCache { dir: dir.to_owned(), key }
     }
 
-    /// The values of all rows; `None` when stopped on the way. `reference` is asked for when a block is missing; `watch`
-    /// is told how many rows are done.
+    /// Log-probs of all rows; `None` if `stop` became true. `reference` loads the model if a block is missing; `watch` is
+    /// called with the number of rows done.
     pub(crate) fn fill(
         &self,
         rows: &[Row],
@@ -72,9 +72,9 @@ impl ReferenceCache {
                 Some(model) => model,
                 None => model.insert(reference()?),
             };
-            let made = row_logps(decoder, block, max_tokens)?;
-            write(&path, &made)?;
-            all.extend(made);
+            let computed = row_logps(decoder, block, max_tokens)?;
+            write(&path, &computed)?;
+            all.extend(computed);
         }
         watch(all.len());
         Ok(Some(all))
@@ -98,7 +98,7 @@ fn sides(row: &RowLogps) -> impl Iterator<Item = &f64> {
     row.chosen.iter().chain(&row.rejected).flatten()
 }
 
-/// One vector: row after row, chosen before rejected. The rows say how it is cut.
+/// One vector: row after row, chosen before rejected, cut by the lengths of the rows.
 fn write(path: &Path, block: &[RowLogps]) -> Result<(), TrainError> {
     let other = |error: safetensors::SafeTensorError| io(path, "write")(std::io::Error::other(error));
     // The model gives float32.
@@ -108,7 +108,7 @@ fn write(path: &Path, block: &[RowLogps]) -> Result<(), TrainError> {
     Ok(smpo_files::write_whole(path, &file)?)
 }
 
-/// A block that is whole; anything else counts as absent.
+/// A complete block; any other file counts as absent.
 fn read(path: &Path, rows: &[Row]) -> Option<Vec<RowLogps>> {
     let bytes = fs::read(path).ok()?;
     let file = safetensors::SafeTensors::deserialize(&bytes).ok()?;

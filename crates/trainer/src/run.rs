@@ -11,14 +11,15 @@ use smpo_model::{Config, Placement};
 use smpo_tokenizer::ChatTokenizer;
 
 use crate::alarm::Alarm;
-use crate::checkpoint::{self, Checkpoint, Memory};
+use crate::checkpoint::{self, Checkpoint, LoopState};
 use crate::config::TrainConfig;
+use crate::early_stopping::{Rules, StopReason};
 use crate::emulation::on_device;
 use crate::error::TrainError;
 use crate::held_out::HeldOut;
-use crate::judge::{Rules, StopReason};
 use crate::learner::Learner;
 use crate::memory;
+use crate::models::Models;
 use crate::preflight;
 use crate::probe::Probe;
 use crate::record::StepRecord;
@@ -26,7 +27,6 @@ use crate::reference::ReferenceCache;
 use crate::row::{self, Rows};
 use crate::run_dir::RunDir;
 use crate::scoring::RowLogps;
-use crate::start::Models;
 use crate::steps::Steps;
 use crate::tokenizer_dir;
 
@@ -157,9 +157,9 @@ fn run(
     let models = Models::load(config, model_config, resumed.as_ref(), &placement)?;
     let (needs_reference, needs_mismatched) = (objective.needs_reference(), objective.needs_mismatched());
     let mut learner = Learner::new(models.policy.clone(), objective, config)?;
-    let memory = match &resumed {
+    let state = match &resumed {
         Some(checkpoint) => checkpoint.restore(&mut learner)?,
-        None => Memory::default(),
+        None => LoopState::default(),
     };
     let reference = || models.reference(config, model_config, &placement);
     let mut references: [Vec<RowLogps>; 2] = Default::default();
@@ -192,7 +192,7 @@ fn run(
         tokenizer: &tokenizer,
         tokenizer_dir: &tokenizer_dir,
         learner,
-        memory,
+        state,
         rules: Rules::new(config),
         not_finite: None,
     };
@@ -200,7 +200,7 @@ fn run(
 }
 
 /// The model's configuration, before anything is written for it.
-fn read_model_config(config: &TrainConfig) -> Result<Config, TrainError> {
+pub(crate) fn read_model_config(config: &TrainConfig) -> Result<Config, TrainError> {
     let source = &config.model_name_or_path;
     if !source.is_dir() {
         let message = format!(
@@ -208,13 +208,13 @@ fn read_model_config(config: &TrainConfig) -> Result<Config, TrainError> {
              be downloaded first (hf download NAME --local-dir DIR)",
             source.display()
         );
-        return Err(TrainError::Config { origin: source.clone(), line: None, message });
+        return Err(TrainError::config(source, None, message));
     }
     if source.join("adapter_config.json").is_file() && !source.join("config.json").is_file() {
         let message = "`model_name_or_path` is an adapter: expected the model it adapts; give the adapter as \
                        `adapter_name_or_path` beside it"
             .to_owned();
-        return Err(TrainError::Config { origin: source.clone(), line: None, message });
+        return Err(TrainError::config(source, None, message));
     }
     let model = Config::from_dir(source)?;
     if let Some(positions) = model.spec().max_positions.filter(|positions| config.max_length > *positions) {
@@ -223,13 +223,13 @@ fn read_model_config(config: &TrainConfig) -> Result<Config, TrainError> {
             config.max_length,
             source.display()
         );
-        return Err(TrainError::Config { origin: config.output_dir.join("config.toml"), line: None, message });
+        return Err(TrainError::config(&config.output_dir.join("config.toml"), None, message));
     }
     Ok(model)
 }
 
 /// The rows to train on and those that are held out: a part of the same files, or files of their own.
-fn load_rows(
+pub(crate) fn load_rows(
     config: &TrainConfig,
     tokenizer: &ChatTokenizer,
     done: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,

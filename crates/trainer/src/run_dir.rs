@@ -21,23 +21,23 @@ impl RunDir {
     pub fn config(&self) -> PathBuf {
         self.0.join("config.toml")
     }
-    /// One line a step.
+    /// Metrics, one line per step.
     pub fn metrics(&self) -> PathBuf {
         self.0.join("metrics.jsonl")
     }
-    /// One directory a checkpoint.
+    /// Checkpoints, one directory each.
     pub fn checkpoints(&self) -> PathBuf {
         self.0.join("checkpoints")
     }
-    /// The trained model; its presence means that the run is finished.
+    /// The trained model; it exists once the run is finished.
     pub fn model(&self) -> PathBuf {
         self.0.join("model")
     }
-    /// The tokenizer, where the configuration changes the model's.
+    /// The tokenizer, if the configuration changes the model's.
     pub fn tokenizer(&self) -> PathBuf {
         self.0.join("tokenizer")
     }
-    /// Rows as tokens, unless `token_cache` names another folder.
+    /// Tokenised rows, unless `token_cache` names another directory.
     pub fn tokens(&self) -> PathBuf {
         self.0.join("tokens")
     }
@@ -45,7 +45,7 @@ impl RunDir {
     pub fn reference(&self) -> PathBuf {
         self.0.join("reference")
     }
-    /// Completions of the probe, one file a probe.
+    /// Completions of the probe, one file per probe.
     pub fn probe(&self) -> PathBuf {
         self.0.join("probe")
     }
@@ -54,24 +54,24 @@ impl RunDir {
         self.0.join("tensorboard")
     }
 
-    /// The last step's figures for a scraper.
+    /// The last step's metrics for a scraper.
     pub fn openmetrics(&self) -> PathBuf {
         self.0.join("metrics.prom")
     }
-    /// The directory's own name, which tells runs apart where figures of several come together.
+    /// The directory's own name, which labels the metrics of this run.
     pub fn name(&self) -> String {
         let path = std::path::absolute(&self.0).unwrap_or_else(|_| self.0.clone());
         path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
     }
 
-    /// Takes the directory for one process; it is released when dropped, and however the process ends.
+    /// Locks the directory for one process, until the lock is dropped or the process ends.
     pub(crate) fn lock(&self) -> Result<DirLock, TrainError> {
         DirLock::take(&self.0)?.ok_or_else(|| TrainError::Busy { dir: self.0.clone() })
     }
 
-    /// Removes what an earlier run left; anything else in the directory stays.
+    /// Removes the files of an earlier run; others in the directory stay.
     pub(crate) fn discard(&self) -> Result<(), TrainError> {
-        // Tokens stay: their names say what they are of.
+        // Tokens stay: their names are hashes of their origin.
         let dirs =
             [self.checkpoints(), self.model(), self.tokenizer(), self.reference(), self.probe(), self.tensorboard()];
         for path in dirs {
@@ -92,22 +92,27 @@ impl RunDir {
     /// Writes the resolved configuration, or refuses a directory that holds another run.
     pub(crate) fn claim(&self, config: &TrainConfig) -> Result<(), TrainError> {
         let path = self.config();
-        match fs::read_to_string(&path) {
-            Ok(text) => {
-                let earlier = TrainConfig::parse(&text, &path, &[])?;
-                let keys = config.differing_keys(&earlier);
-                if keys.is_empty() { Ok(()) } else { Err(TrainError::OtherRun { dir: self.0.clone(), keys }) }
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let text = toml::to_string(config).map_err(|error| TrainError::Config {
-                    origin: path.clone(),
-                    line: None,
-                    message: error.to_string(),
-                })?;
-                Ok(write_whole(&path, text.as_bytes())?)
-            }
-            Err(source) => Err(TrainError::Io { path, action: "read", source }),
+        if self.refuse_other_run(config)? {
+            return Ok(());
         }
+        let text = toml::to_string(config).map_err(|error| TrainError::config(&path, None, error.to_string()))?;
+        Ok(write_whole(&path, text.as_bytes())?)
+    }
+
+    /// True if the directory holds this run, false if it holds none.
+    ///
+    /// # Errors
+    /// [`TrainError::OtherRun`] if it holds another one.
+    pub(crate) fn refuse_other_run(&self, config: &TrainConfig) -> Result<bool, TrainError> {
+        let path = self.config();
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            Err(source) => return Err(TrainError::Io { path, action: "read", source }),
+        };
+        let earlier = TrainConfig::parse(&text, &path, &[])?;
+        let keys = config.differing_keys(&earlier);
+        if keys.is_empty() { Ok(true) } else { Err(TrainError::OtherRun { dir: self.0.clone(), keys }) }
     }
 }
 

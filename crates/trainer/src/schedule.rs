@@ -3,20 +3,20 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How the learning rate moves after its warm-up.
+/// Shape of the learning rate after warm-up.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Schedule {
-    /// It stays.
+    /// Constant.
     #[serde(alias = "constant_with_warmup")]
     Constant,
-    /// It falls on a line.
+    /// Linear decay.
     Linear,
-    /// It falls on half a cosine (Loshchilov and Hutter, arXiv 1608.03983).
+    /// Half a cosine (Loshchilov and Hutter, arXiv 1608.03983).
     #[default]
     #[serde(alias = "cosine_with_min_lr")]
     Cosine,
-    /// It stays, then falls on a line in the last `lr_decay_ratio` of the steps (WSD; Hu et al. 2024, arXiv 2404.06395).
+    /// Constant, then linear decay in the last `lr_decay_ratio` of the steps (WSD; Hu et al. 2024, arXiv 2404.06395).
     #[serde(alias = "wsd")]
     WarmupStableDecay,
 }
@@ -24,17 +24,17 @@ pub enum Schedule {
 /// The learning rate as a function of the optimizer step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LearningRate {
-    /// The peak.
+    /// Peak.
     pub peak: f64,
     /// Shape after the warm-up.
     pub schedule: Schedule,
-    /// Steps of linear rise from 0.
+    /// Steps of linear warm-up.
     pub warmup_steps: u64,
-    /// All steps of the run.
+    /// Steps of the run.
     pub total_steps: u64,
-    /// The share of the peak that the schedule ends at, in [0, 1].
+    /// Final learning rate as a share of the peak, in [0, 1].
     pub min_ratio: f64,
-    /// The share of all steps in which [`Schedule::WarmupStableDecay`] falls, in [0, 1].
+    /// Share of all steps in which [`Schedule::WarmupStableDecay`] decays, in [0, 1].
     pub decay_ratio: f64,
 }
 
@@ -52,9 +52,9 @@ impl LearningRate {
             Schedule::Linear => 1.0 - progress,
             Schedule::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * progress).cos()),
             Schedule::WarmupStableDecay => {
-                let falling = self.decay_ratio * self.total_steps as f64;
+                let decay_steps = self.decay_ratio * self.total_steps as f64;
                 let left = self.total_steps.saturating_sub(step) as f64;
-                if left >= falling { 1.0 } else { left / falling }
+                if left >= decay_steps { 1.0 } else { left / decay_steps }
             }
         };
         self.peak * (self.min_ratio + (1.0 - self.min_ratio) * shape)
@@ -81,7 +81,7 @@ mod tests {
         assert!((rate(Schedule::Linear).at(54) - 0.55).abs() < 1e-12);
         assert!((rate(Schedule::Cosine).at(54) - 0.55).abs() < 1e-12);
         assert_eq!(rate(Schedule::WarmupStableDecay).at(4), 1.0);
-        assert_eq!(rate(Schedule::WarmupStableDecay).at(78), 1.0); // 26 of 104 steps are left to fall in
+        assert_eq!(rate(Schedule::WarmupStableDecay).at(78), 1.0); // 26 of 104 steps are left to decay in
         assert!((rate(Schedule::WarmupStableDecay).at(91) - 0.55).abs() < 1e-12);
         for schedule in [Schedule::Linear, Schedule::Cosine, Schedule::WarmupStableDecay] {
             assert!((rate(schedule).at(104) - 0.1).abs() < 1e-12);

@@ -1,4 +1,4 @@
-//! Log-probs of rows, from a model to what an objective reads.
+//! Log-probs of rows: from a model to an objective's batch.
 
 use smpo_losses::{Completion, Pair};
 use smpo_model::{Decoder, PackedBatch};
@@ -11,17 +11,17 @@ use crate::row::Row;
 /// Log-probs of a row's completions, in nats, one per token.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RowLogps {
-    /// Of the chosen side.
+    /// Log-probs of the chosen side.
     pub chosen: Option<Vec<f64>>,
-    /// Of the rejected side.
+    /// Log-probs of the rejected side.
     pub rejected: Option<Vec<f64>>,
 }
 
-/// Log-probs of rows under a model, without keeping a graph: the reference of DPO and KTO, held-out evaluation. At most
-/// `max_tokens` tokens are in memory at once, or those of the longest row.
+/// Log-probs of rows under a model, without a graph: for the reference of DPO and KTO, and for held-out evaluation. A
+/// forward pass has at most `max_tokens` tokens, or those of the longest row.
 ///
 /// # Errors
-/// When the model refuses a row.
+/// If the model refuses a row.
 pub fn row_logps(decoder: &Decoder, rows: &[Row], max_tokens: usize) -> Result<Vec<RowLogps>, TrainError> {
     let decoder = decoder.frozen();
     let tokens: Vec<usize> = rows.iter().map(Row::packed_tokens).collect();
@@ -61,7 +61,7 @@ pub(crate) fn row_logps_of(rows: &[&Row], packed: &PackedBatch, logps: &[f32]) -
         .collect()
 }
 
-/// Which tokens of a row's completions end a turn.
+/// Terminator flags of a row's completions, one per token.
 pub(crate) struct TerminatorFlags {
     chosen: Vec<bool>,
     rejected: Vec<bool>,
@@ -73,7 +73,7 @@ impl TerminatorFlags {
         TerminatorFlags { chosen: of(&row.chosen), rejected: of(&row.rejected) }
     }
 
-    /// The row as an objective reads it.
+    /// The row as an element of an objective's batch.
     pub(crate) fn pair<'a>(&'a self, logps: &'a RowLogps, reference: Option<&'a RowLogps>) -> Pair<'a> {
         fn side<'a>(
             logps: &'a Option<Vec<f64>>,
@@ -107,7 +107,7 @@ impl Mismatched {
     }
 }
 
-/// Each prompt with the completion of the next row.
+/// Scores each prompt with the completion of the next row.
 pub(crate) fn mismatched(
     policy: &Decoder,
     reference: &Decoder,

@@ -8,11 +8,11 @@ use smpo_data::order;
 use smpo_losses::BatchError;
 use smpo_tokenizer::ChatTokenizer;
 
-use crate::checkpoint::{self, Memory, Sources};
+use crate::checkpoint::{self, LoopState, Sources};
 use crate::config::{Reporter, TrainConfig};
+use crate::early_stopping::{Action, Rules};
 use crate::error::TrainError;
 use crate::held_out::HeldOut;
-use crate::judge::{Action, Rules};
 use crate::learner::{Learner, StepOutcome, StepRow};
 use crate::openmetrics::Snapshot;
 use crate::probe::Probe;
@@ -34,7 +34,7 @@ pub(crate) struct Steps<'a> {
     pub tokenizer: &'a ChatTokenizer,
     pub tokenizer_dir: &'a Path,
     pub learner: Learner,
-    pub memory: Memory,
+    pub state: LoopState,
     pub rules: Rules,
     /// What was not finite in the last step, if it was skipped.
     pub not_finite: Option<(&'static str, f64)>,
@@ -90,7 +90,7 @@ impl Steps<'_> {
         // The rows of a step are a slice of its epoch's order, which is drawn once an epoch.
         let mut shuffled: Option<(u64, Vec<usize>)> = None;
         for step in done..total_steps {
-            if self.memory.judge.stopped().is_some() {
+            if self.state.early_stopping.stopped().is_some() {
                 break;
             }
             if stop.load(Ordering::SeqCst) {
@@ -131,7 +131,7 @@ impl Steps<'_> {
             // The line first: were the checkpoint first, a run killed in between would never write the line.
             logs.append(&record)?;
             watch(Event::Step(&record));
-            for alarm in self.memory.alarms.observe(&self.config.alarms, &record) {
+            for alarm in self.state.alarms.observe(&self.config.alarms, &record) {
                 watch(Event::Alarm(&alarm));
             }
             let save = self.judge(&record);
@@ -147,7 +147,7 @@ impl Steps<'_> {
     /// What is measured before training.
     fn before(&mut self, logs: &mut Logs, watch: &mut dyn FnMut(Event<'_>)) -> Result<(), TrainError> {
         let parameters = self.learner.decoder().parameter_count();
-        if let Some(alarm) = self.memory.alarms.before(self.config, parameters) {
+        if let Some(alarm) = self.state.alarms.before(self.config, parameters) {
             watch(Event::Alarm(&alarm));
         }
         let metrics = self.measure(0, None, 1)?;
@@ -173,7 +173,7 @@ impl Steps<'_> {
         }
         if let Some(probe) = self.probe.as_ref().filter(|probe| due(probe.steps())) {
             let decoder = self.learner.decoder();
-            figures.extend(probe.run(decoder, step, &mut self.memory.probe, &self.dir.probe())?);
+            figures.extend(probe.run(decoder, step, &mut self.state.probe, &self.dir.probe())?);
         }
         let name = &self.rules.best_metric;
         let judged = self.rules.keep_best || self.rules.patience.is_some();
@@ -200,22 +200,22 @@ impl Steps<'_> {
             }
             _ => return Err(error),
         };
-        self.memory.skipped += 1;
+        self.state.skipped += 1;
         let said = format!("{what} is {value}: the step is skipped");
-        if let Some(alarm) = self.memory.alarms.not_finite(&self.config.alarms, step, &said) {
+        if let Some(alarm) = self.state.alarms.not_finite(&self.config.alarms, step, &said) {
             watch(Event::Alarm(&alarm));
         }
         let allowed = self.config.max_skipped_steps;
-        if self.memory.skipped > allowed {
+        if self.state.skipped > allowed {
             return Err(TrainError::TooManySkipped { step, what, value, allowed });
         }
         self.not_finite = Some((what, value));
-        Ok((vec![("skipped_steps".into(), self.memory.skipped as f64)], f64::NAN))
+        Ok((vec![("skipped_steps".into(), self.state.skipped as f64)], f64::NAN))
     }
 
     /// Whether a checkpoint follows. Whether the run ends is in the judge's memory, which the checkpoint holds.
     fn judge(&mut self, record: &StepRecord) -> bool {
-        self.memory.judge.observe(&self.rules, record).contains(&Action::Save)
+        self.state.early_stopping.observe(&self.rules, record).contains(&Action::Save)
     }
 
     fn sources(&self) -> Sources<'_> {
@@ -224,9 +224,9 @@ impl Steps<'_> {
 
     fn save(&self, step: u64, watch: &mut dyn FnMut(Event<'_>)) -> Result<(), TrainError> {
         let checkpoints = self.dir.checkpoints();
-        let path = checkpoint::save(&checkpoints, step, &self.learner, &self.memory, self.sources())?;
+        let path = checkpoint::save(&checkpoints, step, &self.learner, &self.state, self.sources())?;
         let steps: Vec<u64> = checkpoint::list(&checkpoints)?.into_iter().map(|found| found.step).collect();
-        for old in self.memory.judge.superseded(&self.rules, &steps, self.config.save_total_limit) {
+        for old in self.state.early_stopping.superseded(&self.rules, &steps, self.config.save_total_limit) {
             checkpoint::remove(&checkpoints, old)?;
         }
         watch(Event::Saved(&path));
@@ -236,7 +236,7 @@ impl Steps<'_> {
     /// Writes `model/`: the model as it is, or that of the checkpoint which is the result.
     fn finish(&self, last: u64) -> Result<Finish, TrainError> {
         let model = self.dir.model();
-        let of_step = self.memory.judge.result(&self.rules);
+        let of_step = self.state.early_stopping.result(&self.rules);
         match (of_step, self.not_finite) {
             (Some(step), _) => {
                 let checkpoint = self.dir.checkpoints().join(format!("step-{step}"));
@@ -248,6 +248,6 @@ impl Steps<'_> {
                 checkpoint::save_model(self.learner.decoder(), &model, self.sources())?;
             }
         }
-        Ok(Finish::Done { model, already: false, of_step, stopped: self.memory.judge.stopped() })
+        Ok(Finish::Done { model, already: false, of_step, stopped: self.state.early_stopping.stopped() })
     }
 }

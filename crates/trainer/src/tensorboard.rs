@@ -25,10 +25,10 @@ pub(crate) struct EventFile {
 }
 
 impl EventFile {
-    /// Starts a new file in `dir`. What older files say of `first_step` and later is void: an interrupted run left it.
+    /// Starts a new file in `dir`. It voids `first_step` and later steps of older files, which an interrupted run left.
     pub(crate) fn create(dir: &Path, first_step: u64) -> Result<Self, TrainError> {
         fs::create_dir_all(dir).map_err(io(dir, "create"))?;
-        // Two files of one second get names that sort by their order.
+        // Two files of the same second get names that sort in the order of creation.
         let name = |count: u64| format!("events.out.tfevents.{:010}.smpo.{count}", now() as u64);
         let free = (0..).map(|count| dir.join(name(count))).find(|path| !path.exists());
         let path = free.unwrap_or_else(|| dir.join(name(0)));
@@ -40,7 +40,7 @@ impl EventFile {
         Ok(events)
     }
 
-    /// Writes a step's figures.
+    /// Writes a step's metrics.
     pub(crate) fn append(&mut self, record: &StepRecord) -> Result<(), TrainError> {
         let figures = record.figures();
         let bytes = event(record.step, |bytes| {
@@ -76,17 +76,17 @@ fn framed(bytes: &[u8]) -> Vec<u8> {
     record
 }
 
-/// A checksum that stays one when it is itself checksummed.
+/// A checksum that is safe to checksum again (TFRecord's masking).
 fn masked_crc(bytes: &[u8]) -> u32 {
     crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
-fn event(step: u64, what: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+fn event(step: u64, content: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut bytes = Vec::new();
     key(&mut bytes, 1, 1);
     bytes.extend(now().to_le_bytes());
     number(&mut bytes, 2, step);
-    what(&mut bytes);
+    content(&mut bytes);
     bytes
 }
 

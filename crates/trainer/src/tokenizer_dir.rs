@@ -1,7 +1,7 @@
 //! The tokenizer of a run: the model's, under the tokens and the template that the configuration asks for.
 //!
-//! It is a directory of its own, `tokenizer/` in the run directory, which rows are encoded with and which every saved
-//! model gets its files from. So a model never leaves a run with another template or end than it was trained with.
+//! It is a directory of its own, `tokenizer/` in the run directory, from which rows are encoded and every saved model gets
+//! its files, so that a model is saved with the template and terminator it was trained with.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,18 +14,17 @@ use smpo_tokenizer::ChatTokenizer;
 use crate::config::TrainConfig;
 use crate::error::{TrainError, io};
 
-/// Where transformers 4 may keep a template: a file that serving engines do not read and saved models do not carry.
+/// File in which transformers 4 may keep a template; serving engines do not read it and saved models do not have it.
 const TEMPLATE_JSON: &str = "chat_template.json";
 const TEMPLATE_JINJA: &str = "chat_template.jinja";
 
-/// What tells how text becomes ids and how a turn ends, beside a model's companions: the configuration names the
-/// terminators too.
+/// Files that the tokenizer depends on, beside a model's companions: the configuration names the terminators too.
 const MORE_FILES: [&str; 2] = ["config.json", TEMPLATE_JSON];
 
-/// Where the run's tokenizer is: the model's own directory where nothing is changed, else `dir`, which is written.
+/// Directory of the run's tokenizer: the model's own if nothing is changed, else `dir`, which is written.
 ///
 /// # Errors
-/// When a token is not in the vocabulary, or a file cannot be read or written.
+/// If a token is not in the vocabulary, or a file cannot be read or written.
 pub(crate) fn prepare(config: &TrainConfig, dir: &Path) -> Result<PathBuf, TrainError> {
     let source = &config.model_name_or_path;
     let named = [("eos_token", &config.eos_token), ("bos_token", &config.bos_token), ("pad_token", &config.pad_token)];
@@ -52,14 +51,14 @@ pub(crate) fn prepare(config: &TrainConfig, dir: &Path) -> Result<PathBuf, Train
             object.insert(key.to_owned(), json!(token));
         }
     })?;
-    // The same names under another file's authority would contradict these.
+    // Its names would contradict these.
     remove_if_there(&dir.join("special_tokens_map.json"))?;
     let read = ChatTokenizer::from_model_dir(dir)?;
     let mut ids = Vec::new();
     for (key, token) in given() {
         let Some(id) = read.tokenizer().token_to_id(token) else {
             let message = format!("`{key}` is {token:?}, which is not in the vocabulary; expected a token that is");
-            return Err(TrainError::Config { origin: source.join("tokenizer.json"), line: None, message });
+            return Err(TrainError::config(&source.join("tokenizer.json"), None, message));
         };
         ids.push((format!("{key}_id"), id));
     }
@@ -93,10 +92,8 @@ fn write_template(text: &str, dir: &Path) -> Result<(), TrainError> {
 /// Changes the JSON object in a file; an absent file is an empty object, and stays absent where nothing changes.
 fn edit(path: &Path, change: impl FnOnce(&mut Map<String, Value>)) -> Result<(), TrainError> {
     let before: Map<String, Value> = match fs::read(path) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| TrainError::Config {
-            origin: path.to_owned(),
-            line: Some(error.line()),
-            message: format!("expected a JSON object: {error}"),
+        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| {
+            TrainError::config(path, Some(error.line()), format!("expected a JSON object: {error}"))
         })?,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Map::new(),
         Err(source) => return Err(TrainError::Io { path: path.to_owned(), action: "read", source }),

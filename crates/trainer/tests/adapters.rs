@@ -1,45 +1,36 @@
 //! Runs that train adapters or a part of the weights: what they write, what they leave alone, what they refer to.
 
-use std::path::{Path, PathBuf};
+mod support;
+
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use smpo_data::HoldOut;
+use smpo_fixtures::demo;
 use smpo_model::Decoder;
-use smpo_trainer::{Event, Finish, StepRecord, TrainConfig, train};
+use smpo_trainer::config::ProbeConfig;
+use smpo_trainer::{Event, Finish, Schedule, StepRecord, TrainConfigBuilder, train};
+use support::{demo_run, loss, run, train_recording};
 use tempfile::TempDir;
 
-fn demo(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/demo").join(name)
+fn config(out: &Path, kind: &str) -> TrainConfigBuilder {
+    demo_run(out, 24, loss(kind))
+        .per_device_train_batch_size(4)
+        .max_steps(6)
+        .learning_rate(2e-3)
+        .lr_scheduler_type(Schedule::Constant)
 }
 
-fn config(out: &Path, keys: &str, tables: &str) -> TrainConfig {
-    let text = format!(
-        "model_name_or_path = {:?}\noutput_dir = {out:?}\ndataset = {:?}\ndataset_sample = 24\nmax_length = 256\n\
-         per_device_train_batch_size = 4\nmax_steps = 6\nlearning_rate = 2e-3\nlr_scheduler_type = \"constant\"\nseed = 3\n\
-         {keys}\n{tables}",
-        demo("base"),
-        demo("preferences.jsonl"),
-    );
-    TrainConfig::parse(&text, Path::new("test.toml"), &[]).unwrap()
+fn lora(out: &Path, kind: &str) -> TrainConfigBuilder {
+    config(out, kind).use_peft(true).lora_r(4).lora_dropout(0.2).lora_target_modules(["q_proj", "up_proj"])
 }
 
-fn run(config: &TrainConfig) -> Vec<StepRecord> {
-    let mut records = Vec::new();
-    let finish = train(config, false, &AtomicBool::new(false), &mut |event| {
-        if let Event::Step(record) = event {
-            records.push(record.clone());
-        }
-    });
-    assert!(matches!(finish.unwrap(), Finish::Done { already: false, .. }));
-    records
-}
-
-const LORA: &str = "use_peft = true\nlora_r = 4\nlora_dropout = 0.2\nlora_target_modules = [\"q_proj\", \"up_proj\"]";
-const DPO: &str = "[loss]\nkind = \"dpo\"";
+const DPO: &str = "kind = \"dpo\"";
 
 #[test]
 fn an_adapter_is_written_as_peft_does_and_can_be_gone_on_from() {
     let dir = TempDir::new().unwrap();
-    let first = config(&dir.path().join("first"), LORA, DPO);
+    let first = lora(&dir.path().join("first"), DPO).build().unwrap();
     let records = run(&first);
     assert!(records[5].metric("loss") < records[0].metric("loss"));
     let model = first.output_dir.join("model");
@@ -54,7 +45,7 @@ fn an_adapter_is_written_as_peft_does_and_can_be_gone_on_from() {
     decoder.load_adapter(&model).unwrap();
 
     // The reference stays the model without the adapter: the second run starts where the first one ended, not at ln 2.
-    let second = config(&dir.path().join("second"), &format!("adapter_name_or_path = {model:?}"), DPO);
+    let second = config(&dir.path().join("second"), DPO).adapter_name_or_path(model).build().unwrap();
     let start = run(&second)[0].metric("loss").unwrap();
     assert!(start < std::f64::consts::LN_2 - 0.01, "{start}");
 }
@@ -62,7 +53,7 @@ fn an_adapter_is_written_as_peft_does_and_can_be_gone_on_from() {
 #[test]
 fn dpo_with_adapters_refers_to_the_base_once() {
     let dir = TempDir::new().unwrap();
-    let config = config(&dir.path().join("run"), LORA, DPO);
+    let config = lora(&dir.path().join("run"), DPO).build().unwrap();
     let mut scored = 0;
     for stop_after in [1, 3, 6] {
         let stop = AtomicBool::new(false);
@@ -83,11 +74,8 @@ fn dpo_with_adapters_refers_to_the_base_once() {
 #[test]
 fn patterns_unfreeze_their_modules_alone() {
     let dir = TempDir::new().unwrap();
-    let config = config(
-        &dir.path().join("run"),
-        "unfreeze_layers_patterns = [\"*.1.mlp.up_proj\", \"norm\"]",
-        "[loss]\nkind = \"smpo\"",
-    );
+    let config = config(&dir.path().join("run"), "kind = \"smpo\"");
+    let config = config.unfreeze_layers_patterns(["*.1.mlp.up_proj", "norm"]).build().unwrap();
     run(&config);
     let read = |path: &Path| {
         let decoder = Decoder::load(path).unwrap();
@@ -104,16 +92,11 @@ fn patterns_unfreeze_their_modules_alone() {
 fn held_out_rows_decide_which_checkpoint_is_the_result() {
     let dir = TempDir::new().unwrap();
     // A learning rate that soon does harm: the best evaluation is not the last.
-    let keys = "test_size = 8\neval_steps = 1\nload_best_model_at_end = true\nearly_stopping_patience = 2";
-    let mut config = config(&dir.path().join("run"), keys, "[loss]\nkind = \"sft\"");
-    config.learning_rate = 0.05;
-    config.max_steps = Some(40);
-    let mut records = Vec::new();
-    let finish = train(&config, false, &AtomicBool::new(false), &mut |event| {
-        if let Event::Step(record) = event {
-            records.push(record.clone());
-        }
-    });
+    let config = config(&dir.path().join("run"), "kind = \"sft\"").learning_rate(0.05).max_steps(40);
+    let config =
+        config.test_size(HoldOut::Rows(8)).eval_steps(1).load_best_model_at_end(true).early_stopping_patience(2);
+    let config = config.build().unwrap();
+    let (finish, records) = train_recording(&config);
     let Finish::Done { of_step: Some(best), stopped: Some(reason), .. } = finish.unwrap() else { panic!() };
     assert!(records.len() < 40, "{reason}");
     let loss = |record: &StepRecord| record.metric("eval_loss").unwrap();
@@ -127,19 +110,16 @@ fn held_out_rows_decide_which_checkpoint_is_the_result() {
 #[test]
 fn a_probe_ends_the_run_before_the_damage() {
     let dir = TempDir::new().unwrap();
-    let probe = format!(
-        "[loss]\nkind = \"smpo\"\nloss_type = \"sigmoid\"\nbeta = 1.4\n[probe]\nprompts = {:?}\nsteps = 3\n\
-         max_prompts = 16\nmax_new_tokens = 40\nmax_eos_drop = 0.1\n",
-        demo("ood.jsonl")
-    );
-    let mut config = config(&dir.path().join("run"), "", &probe);
-    (config.max_steps, config.learning_rate) = (Some(150), 3e-3);
-    let mut records = Vec::new();
-    let finish = train(&config, false, &AtomicBool::new(false), &mut |event| {
-        if let Event::Step(record) = event {
-            records.push(record.clone());
-        }
-    });
+    let probe = ProbeConfig {
+        steps: 3,
+        max_prompts: 16,
+        max_new_tokens: 40,
+        max_eos_drop: Some(0.1),
+        ..ProbeConfig::new(demo("ood.jsonl"))
+    };
+    let config = config(&dir.path().join("run"), "kind = \"smpo\"\nloss_type = \"sigmoid\"\nbeta = 1.4");
+    let config = config.probe(probe).max_steps(150).learning_rate(3e-3).build().unwrap();
+    let (finish, records) = train_recording(&config);
     let Finish::Done { of_step: Some(good), stopped: Some(_), .. } = finish.unwrap() else {
         panic!("{:?}", records.iter().filter_map(|record| record.metric("probe/eos_rate")).collect::<Vec<_>>())
     };

@@ -1,20 +1,18 @@
 //! Each alarm provoked on the demo's model: told once, with its figure, and again by no run that goes on.
 
+mod support;
+
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use smpo_trainer::{Alarm, AlarmKind, Event, Finish, StepRecord, TrainConfig, TrainError, train};
+use smpo_trainer::{
+    Alarm, AlarmKind, Event, Finish, Schedule, StepRecord, TrainConfig, TrainConfigBuilder, TrainError, train,
+};
+use support::{demo_run, loss};
 use tempfile::TempDir;
 
-fn config(out: &Path, keys: &str, loss: &str) -> TrainConfig {
-    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/demo");
-    let text = format!(
-        "model_name_or_path = {:?}\noutput_dir = {out:?}\ndataset = {:?}\ndataset_sample = 48\nmax_length = 256\n\
-         lr_scheduler_type = \"constant\"\nseed = 3\n{keys}\n[loss]\n{loss}",
-        demo.join("base"),
-        demo.join("preferences.jsonl"),
-    );
-    TrainConfig::parse(&text, Path::new("test.toml"), &[]).unwrap()
+fn config(out: &Path, keys: &str) -> TrainConfigBuilder {
+    demo_run(out, 48, loss(keys)).lr_scheduler_type(Schedule::Constant)
 }
 
 /// A run, stopped and gone on with after `stop_after` steps.
@@ -45,9 +43,10 @@ fn kinds(alarms: &[Alarm]) -> Vec<AlarmKind> {
 #[test]
 fn displacement_and_the_loss_of_eos_are_told_once() {
     let dir = TempDir::new().unwrap();
-    let keys = "per_device_train_batch_size = 4\nmax_steps = 40\nlearning_rate = 2e-3";
     // SimPO has no cross-entropy to hold the chosen side up.
-    let (records, alarms, finish) = run(&config(&dir.path().join("run"), keys, "kind = \"simpo\"\nbeta = 10"), 30);
+    let config = config(&dir.path().join("run"), "kind = \"simpo\"\nbeta = 10").per_device_train_batch_size(4);
+    let config = config.max_steps(40).learning_rate(2e-3).build().unwrap();
+    let (records, alarms, finish) = run(&config, 30);
     assert!(matches!(finish.unwrap(), Finish::Done { .. }));
     assert_eq!(kinds(&alarms), [AlarmKind::LogpsFall, AlarmKind::EosOnRejected], "{alarms:?}");
     assert!(alarms.iter().all(|alarm| alarm.step < 30), "{alarms:?}");
@@ -62,9 +61,9 @@ fn displacement_and_the_loss_of_eos_are_told_once() {
 #[test]
 fn a_floor_that_clips_most_of_a_side_is_told() {
     let dir = TempDir::new().unwrap();
-    let keys = "per_device_train_batch_size = 4\nmax_steps = 12\nlearning_rate = 1e-4";
-    let loss = "kind = \"smpo\"\nmin_log_prob = -0.001";
-    let (_, alarms, _) = run(&config(&dir.path().join("run"), keys, loss), 11);
+    let config = config(&dir.path().join("run"), "kind = \"smpo\"\nmin_log_prob = -0.001");
+    let config = config.per_device_train_batch_size(4).max_steps(12).learning_rate(1e-4).build().unwrap();
+    let (_, alarms, _) = run(&config, 11);
     assert_eq!(kinds(&alarms), [AlarmKind::ClipShare]);
     assert!(alarms[0].what.contains(" % of the rejected tokens are clipped"), "{}", alarms[0].what);
 }
@@ -74,12 +73,11 @@ fn steps_that_are_not_finite_are_skipped_counted_and_at_last_too_many() {
     let dir = TempDir::new().unwrap();
     // Squared, such a β overflows for a pair that is the wrong way round; of one that is right way round the loss is 0.
     let loss = "kind = \"smpo\"\nbeta = 1e200\ntarget_margin = 0.0\nuse_margin_schedule = false";
-    let keys = |allowed: u64| {
-        format!(
-            "save_steps = 1\nsave_total_limit = 99\nmax_steps = 24\nlearning_rate = 1e-6\nmax_skipped_steps = {allowed}"
-        )
+    let allowing = |name: &str, skipped: u64| {
+        let config = config(&dir.path().join(name), loss).save_steps(1).save_total_limit(99);
+        config.max_steps(24).learning_rate(1e-6).max_skipped_steps(skipped).build().unwrap()
     };
-    let whole = config(&dir.path().join("whole"), &keys(24), loss);
+    let whole = allowing("whole", 24);
     let (records, alarms, finish) = run(&whole, 12);
     assert!(matches!(finish.unwrap(), Finish::Done { .. }));
     let skipped = |record: &&StepRecord| record.metric("loss").is_none();
@@ -96,7 +94,7 @@ fn steps_that_are_not_finite_are_skipped_counted_and_at_last_too_many() {
     let updates = records.iter().filter(|record| record.step <= newest && record.metric("loss").is_some()).count();
     assert_eq!(state["updates"].as_u64(), Some(updates as u64));
 
-    let few = config(&dir.path().join("few"), &keys(count - 1), loss);
+    let few = allowing("few", count - 1);
     let (records, _, finish) = run(&few, u64::MAX);
     let error = finish.unwrap_err();
     assert!(matches!(error, TrainError::TooManySkipped { step, .. } if step == last.step), "{error}");

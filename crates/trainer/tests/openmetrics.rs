@@ -1,11 +1,14 @@
 //! `metrics.prom` as Prometheus' own client reads it: `cargo test -p smpo-trainer --test openmetrics -- --ignored`, with
 //! a Python that has the package `prometheus_client` in `SMPO_PYTHON` (python3 when absent).
 
-use std::path::Path;
-use std::process::Command;
-use std::sync::atomic::AtomicBool;
+mod support;
 
-use smpo_trainer::{TrainConfig, train};
+use std::process::Command;
+
+use smpo_data::HoldOut;
+use smpo_losses::Loss;
+use smpo_trainer::config::Reporter;
+use support::{demo_run, run};
 
 const READ: &str = "
 import json, sys
@@ -20,18 +23,17 @@ print(json.dumps(read(openmetrics)))
 #[test]
 #[ignore = "needs the Python package prometheus_client"]
 fn prometheus_reads_the_last_step() {
-    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/demo");
     let dir = tempfile::tempdir().unwrap();
-    let text = format!(
-        "model_name_or_path = {:?}\noutput_dir = {:?}\ndataset = {:?}\ndataset_sample = 24\ntest_size = 4\neval_steps = 3\n\
-         max_length = 256\nper_device_train_batch_size = 4\nmax_steps = 4\nlearning_rate = 1e-3\n\
-         report_to = [\"tensorboard\", \"openmetrics\"]\n[loss]\nkind = \"smpo\"\n",
-        demo.join("base"),
-        dir.path().join("a \"run\""),
-        demo.join("preferences.jsonl"),
-    );
-    let config = TrainConfig::parse(&text, Path::new("test.toml"), &[]).unwrap();
-    train(&config, false, &AtomicBool::new(false), &mut |_| {}).unwrap();
+    let config = demo_run(&dir.path().join("a \"run\""), 24, Loss::Smpo(Default::default()))
+        .test_size(HoldOut::Rows(4))
+        .eval_steps(3)
+        .per_device_train_batch_size(4)
+        .max_steps(4)
+        .learning_rate(1e-3)
+        .report_to([Reporter::Tensorboard, Reporter::Openmetrics])
+        .build()
+        .unwrap();
+    run(&config);
     let python = std::env::var("SMPO_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let output = Command::new(python).args(["-c", READ]).arg(config.output_dir.join("metrics.prom")).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

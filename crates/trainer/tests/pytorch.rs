@@ -1,17 +1,19 @@
 //! Thirty steps give the losses of a PyTorch loop: same model, same rows, same order (`golden/generate.py`).
 
+mod support;
+
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
 
 use serde_json::{Value, json};
-use smpo_trainer::{Finish, TrainConfig, train};
+use smpo_fixtures::demo;
+use smpo_trainer::TrainConfig;
+use support::{MODIFIED, run};
 
 const ROWS: usize = 40;
 const SEED: u64 = 3;
-const SMPO: &str = "kind = \"smpo\"\neos_term = \"invert\"\nlower_clip_percentile = 0.02\nmin_log_prob = -2.3\n";
 
 fn golden(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+    smpo_fixtures::golden("trainer", name)
 }
 
 fn order() -> Value {
@@ -21,21 +23,24 @@ fn order() -> Value {
 
 /// Trains, and reads `metrics.jsonl` back.
 fn losses(dir: &Path, loss: &str) -> Vec<Value> {
-    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/demo");
-    let preferences = std::fs::read_to_string(demo.join("preferences.jsonl")).unwrap();
+    let preferences = std::fs::read_to_string(demo("preferences.jsonl")).unwrap();
     let rows: Vec<&str> = preferences.lines().take(ROWS).collect();
     std::fs::write(dir.join("pairs.jsonl"), rows.join("\n")).unwrap();
-    let text = format!(
-        "model_name_or_path = {:?}\noutput_dir = {:?}\ndataset = {:?}\nmax_length = 512\nmax_steps = 30\n\
-         per_device_train_batch_size = 2\ngradient_accumulation_steps = 2\nlearning_rate = 2e-4\nwarmup_steps = 3\n\
-         weight_decay = 0.01\nseed = {SEED}\n[loss]\n{loss}",
-        demo.join("base"),
-        dir.join("run"),
-        dir.join("pairs.jsonl"),
-    );
-    let config = TrainConfig::parse(&text, Path::new("golden.toml"), &[]).unwrap();
-    let finish = train(&config, false, &AtomicBool::new(false), &mut |_| {}).unwrap();
-    assert!(matches!(finish, Finish::Done { .. }));
+    let config = TrainConfig::builder(support::loss(loss))
+        .model(demo("base"))
+        .output_dir(dir.join("run"))
+        .train_files([dir.join("pairs.jsonl")])
+        .max_length(512)
+        .max_steps(30)
+        .per_device_train_batch_size(2)
+        .gradient_accumulation_steps(2)
+        .learning_rate(2e-4)
+        .warmup_steps(3)
+        .weight_decay(0.01)
+        .seed(SEED)
+        .build()
+        .unwrap();
+    run(&config);
     let metrics = std::fs::read_to_string(dir.join("run/metrics.jsonl")).unwrap();
     metrics.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
@@ -63,7 +68,7 @@ fn the_order_is_the_one_that_pytorch_followed() {
 
 #[test]
 fn thirty_steps_of_modified_smpo_are_pytorchs() {
-    compare("smpo", SMPO);
+    compare("smpo", MODIFIED);
 }
 
 #[test]

@@ -1,43 +1,34 @@
 //! Whole runs on the demo's base model: stopping and going on, accumulation, every objective, refusals.
 
-use std::path::{Path, PathBuf};
+mod support;
+
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use smpo_trainer::{Event, Finish, StepRecord, TrainConfig, TrainError, train};
+use smpo_fixtures::demo;
+use smpo_trainer::{Event, Finish, StepRecord, TrainConfig, TrainConfigBuilder, TrainError, train};
+use support::run;
 use tempfile::TempDir;
 
-fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+fn config(out: &Path, loss: &str) -> TrainConfigBuilder {
+    support::demo_run(out, 24, support::loss(loss))
+        .per_device_train_batch_size(8)
+        .num_train_epochs(2.0)
+        .learning_rate(5e-4)
+        .warmup_ratio(0.1)
 }
 
-fn config(out: &Path, loss: &str, overrides: &[&str]) -> TrainConfig {
-    let demo = repository().join("datasets/demo");
-    let text = format!(
-        "model_name_or_path = {:?}\noutput_dir = {:?}\ndataset = {:?}\ndataset_sample = 24\nmax_length = 256\n\
-         per_device_train_batch_size = 8\nnum_train_epochs = 2\nlearning_rate = 5e-4\nwarmup_ratio = 0.1\nseed = 3\n\
-         [loss]\n{loss}\n",
-        demo.join("base"),
-        out,
-        demo.join("preferences.jsonl"),
-    );
-    let overrides: Vec<String> = overrides.iter().map(|set| (*set).to_owned()).collect();
-    TrainConfig::parse(&text, Path::new("test.toml"), &overrides).unwrap()
+fn two_epochs(out: &Path, loss: &str) -> TrainConfig {
+    config(out, loss).build().unwrap()
+}
+
+fn one_step(out: &Path, loss: &str) -> TrainConfig {
+    config(out, loss).max_steps(1).build().unwrap()
 }
 
 const REGULAR: &str = "kind = \"smpo\"\nloss_type = \"sigmoid\"\nbeta = 1.4";
 const MODIFIED: &str = "kind = \"smpo\"\nloss_type = \"sigmoid\"\nbeta = 1.4\neos_term = \"invert\"\n\
                         lower_clip_percentile = 0.02\nmin_log_prob = -2.3";
-
-fn run(config: &TrainConfig) -> Vec<StepRecord> {
-    let mut records = Vec::new();
-    let finish = train(config, false, &AtomicBool::new(false), &mut |event| {
-        if let Event::Step(record) = event {
-            records.push(record.clone());
-        }
-    });
-    assert!(matches!(finish.unwrap(), Finish::Done { already: false, .. }));
-    records
-}
 
 fn grad_norm(record: &StepRecord) -> f64 {
     record.update.unwrap().grad_norm
@@ -62,9 +53,9 @@ fn metrics(config: &TrainConfig) -> Vec<serde_json::Value> {
 fn a_run_stopped_at_any_step_ends_bit_identical() {
     let dir = TempDir::new().unwrap();
     let loss = format!("{MODIFIED}\nwinsor_scope = {{ window = 300 }}");
-    let whole = config(&dir.path().join("whole"), &loss, &[]);
+    let whole = two_epochs(&dir.path().join("whole"), &loss);
     run(&whole);
-    let stopped = config(&dir.path().join("stopped"), &loss, &[]);
+    let stopped = two_epochs(&dir.path().join("stopped"), &loss);
     for stop_after in [1, 3, 4] {
         let stop = AtomicBool::new(false);
         let finish = train(&stopped, false, &stop, &mut |event| {
@@ -84,8 +75,8 @@ fn a_run_stopped_at_any_step_ends_bit_identical() {
 #[test]
 fn the_modified_loss_is_not_the_regular_one() {
     let dir = TempDir::new().unwrap();
-    let regular = run(&config(&dir.path().join("regular"), REGULAR, &[]));
-    let modified = run(&config(&dir.path().join("modified"), MODIFIED, &[]));
+    let regular = run(&two_epochs(&dir.path().join("regular"), REGULAR));
+    let modified = run(&two_epochs(&dir.path().join("modified"), MODIFIED));
     // The first step sees the same weights: value and gradient differ by the transforms alone.
     assert_ne!(regular[0].metric("po_loss"), modified[0].metric("po_loss"));
     assert_ne!(grad_norm(&regular[0]), grad_norm(&modified[0]));
@@ -99,7 +90,7 @@ fn every_objective_trains() {
     let dir = TempDir::new().unwrap();
     for kind in smpo_losses::Loss::KINDS {
         let loss = format!("kind = \"{kind}\"");
-        let records = run(&config(&dir.path().join(kind), &loss, &["num_train_epochs=4"]));
+        let records = run(&config(&dir.path().join(kind), &loss).num_train_epochs(4.0).build().unwrap());
         let loss = |record: &StepRecord| record.metric("loss").unwrap();
         let (first, last) = (loss(&records[0]), loss(records.last().unwrap()));
         assert!(last < first, "{kind}: {first} to {last}");
@@ -112,7 +103,7 @@ fn a_template_in_a_json_file_leaves_as_jinja() {
     let dir = TempDir::new().unwrap();
     let base = dir.path().join("base");
     std::fs::create_dir(&base).unwrap();
-    let demo = repository().join("datasets/demo/base");
+    let demo = demo("base");
     for entry in std::fs::read_dir(&demo).unwrap() {
         let entry = entry.unwrap();
         std::fs::copy(entry.path(), base.join(entry.file_name())).unwrap();
@@ -121,8 +112,7 @@ fn a_template_in_a_json_file_leaves_as_jinja() {
     std::fs::remove_file(base.join("chat_template.jinja")).unwrap();
     let json = serde_json::json!({"chat_template": template}).to_string();
     std::fs::write(base.join("chat_template.json"), json).unwrap();
-    let set = format!("model_name_or_path={:?}", base.display().to_string());
-    let config = config(&dir.path().join("run"), REGULAR, &["max_steps=1", &set]);
+    let config = config(&dir.path().join("run"), REGULAR).model(&base).max_steps(1).build().unwrap();
     run(&config);
     let model = config.output_dir.join("model");
     assert_eq!(std::fs::read_to_string(model.join("chat_template.jinja")).unwrap(), template);
@@ -133,7 +123,7 @@ fn a_template_in_a_json_file_leaves_as_jinja() {
 #[test]
 fn dpo_starts_at_ln_2() {
     let dir = TempDir::new().unwrap();
-    let records = run(&config(&dir.path().join("dpo"), "kind = \"dpo\"", &["max_steps=1"]));
+    let records = run(&one_step(&dir.path().join("dpo"), "kind = \"dpo\""));
     assert!((records[0].metric("loss").unwrap() - std::f64::consts::LN_2).abs() < 1e-6);
 }
 
@@ -141,28 +131,29 @@ fn dpo_starts_at_ln_2() {
 fn what_cannot_work_is_refused_and_loses_nothing() {
     let dir = TempDir::new().unwrap();
     let out = dir.path().join("run");
-    let good = config(&out, REGULAR, &["max_steps=1"]);
+    let good = one_step(&out, REGULAR);
     run(&good);
     let before = weights(&good);
-    let refuse =
-        |config: &TrainConfig| train(config, false, &AtomicBool::new(false), &mut |_| {}).unwrap_err().to_string();
-    let other = refuse(&config(&out, REGULAR, &["max_steps=1", "seed=4"]));
+    let refuse = |config: TrainConfigBuilder| {
+        let config = config.build().unwrap();
+        train(&config, false, &AtomicBool::new(false), &mut |_| {}).unwrap_err().to_string()
+    };
+    let other = refuse(config(&out, REGULAR).max_steps(1).seed(4));
     assert!(other.contains("seed") && other.contains("--restart"), "{other}");
     assert!(weights(&good) == before);
 
-    let long = refuse(&config(&dir.path().join("long"), REGULAR, &["max_length=4096"]));
+    let long = refuse(config(&dir.path().join("long"), REGULAR).max_length(4096));
     assert!(long.contains("1024 positions"), "{long}");
-    let many = refuse(&config(&dir.path().join("many"), REGULAR, &["dataset_sample=99999"]));
+    let many = refuse(config(&dir.path().join("many"), REGULAR).dataset_sample(99_999));
     assert!(many.contains("at most the 1200 rows"), "{many}");
 
     let broken = dir.path().join("broken.jsonl");
     std::fs::write(&broken, "{\"prompt\": \"a\", \"chosen\": \"b\", \"rejected\": \"c\"}\n{\"prompt\": \"a\", \"cho")
         .unwrap();
-    let sets = [format!("dataset={:?}", broken.display().to_string()), "dataset_sample=1".to_owned()];
-    let error = refuse(&config(&dir.path().join("b"), REGULAR, &sets.iter().map(String::as_str).collect::<Vec<_>>()));
+    let error = refuse(config(&dir.path().join("b"), REGULAR).train_files([broken]).dataset_sample(1));
     assert!(error.contains("broken.jsonl:2"), "{error}");
 
-    let hot = config(&dir.path().join("hot"), REGULAR, &["learning_rate=1e30", "max_grad_norm=0"]);
+    let hot = config(&dir.path().join("hot"), REGULAR).learning_rate(1e30).max_grad_norm(0.0).build().unwrap();
     let error = train(&hot, false, &AtomicBool::new(false), &mut |_| {}).unwrap_err();
     let diverged = matches!(error, TrainError::NotFinite { .. } | TrainError::Batch { .. });
     assert!(diverged, "{error}");
@@ -173,7 +164,7 @@ fn what_cannot_work_is_refused_and_loses_nothing() {
 fn a_half_written_checkpoint_is_no_checkpoint() {
     let dir = TempDir::new().unwrap();
     let out = dir.path().join("run");
-    let config = config(&out, REGULAR, &["save_steps=2"]);
+    let config = config(&out, REGULAR).save_steps(2).build().unwrap();
     let stop = AtomicBool::new(false);
     let finish = train(&config, false, &stop, &mut |event| {
         if matches!(event, Event::Step(record) if record.step == 4) {

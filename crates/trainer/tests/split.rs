@@ -1,13 +1,21 @@
 //! However a step is cut, into micro-batches or into packs, it is the same step to float32 rounding.
 
-use std::path::Path;
-use std::sync::atomic::AtomicBool;
+mod support;
 
+use std::path::Path;
+
+use smpo_fixtures::demo;
+use smpo_losses::{Loss, LossConfig, Transforms, WinsorScope};
 use smpo_model::Decoder;
-use smpo_trainer::{Event, TrainConfig, train};
+use smpo_trainer::{Schedule, TrainConfigBuilder};
+use support::{demo_run, loss, run};
 use tempfile::TempDir;
 
-const MODIFIED: &str = "kind = \"smpo\"\neos_term = \"invert\"\nlower_clip_percentile = 0.02\nmin_log_prob = -2.3";
+/// Modified SMPO with quantiles over a scope.
+fn modified(winsor_scope: WinsorScope) -> LossConfig {
+    LossConfig::from(Loss::Smpo(Default::default()))
+        .with_transforms(Transforms { winsor_scope, ..Transforms::modified() })
+}
 
 /// Loss and gradient of one step over 8 rows. An ε far above every gradient and a learning rate as large make AdamW's
 /// first update the gradient itself.
@@ -16,25 +24,16 @@ struct OneStep {
     gradient: Vec<f32>,
 }
 
-fn one_step(loss: &str, keys: &str) -> OneStep {
-    let demo = |name| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/demo").join(name);
+fn one_step(loss: LossConfig, split: impl FnOnce(TrainConfigBuilder) -> TrainConfigBuilder) -> OneStep {
     let dir = TempDir::new().unwrap();
-    let text = format!(
-        "model_name_or_path = {:?}\noutput_dir = {:?}\ndataset = {:?}\ndataset_sample = 8\nmax_length = 256\n\
-         max_steps = 1\nlearning_rate = 1e3\nadam_epsilon = 1e3\nlr_scheduler_type = \"constant\"\nmax_grad_norm = 0.0\n\
-         seed = 3\n{keys}\n[loss]\n{loss}",
-        demo("base"),
-        dir.path().join("run"),
-        demo("preferences.jsonl"),
-    );
-    let config = TrainConfig::parse(&text, Path::new("test.toml"), &[]).unwrap();
-    let mut loss = f64::NAN;
-    train(&config, false, &AtomicBool::new(false), &mut |event| {
-        if let Event::Step(record) = event {
-            loss = record.metric("loss").unwrap();
-        }
-    })
-    .unwrap();
+    let config = demo_run(&dir.path().join("run"), 8, loss)
+        .max_steps(1)
+        .learning_rate(1e3)
+        .adam_epsilon(1e3)
+        .lr_scheduler_type(Schedule::Constant)
+        .max_grad_norm(0.0);
+    let config = split(config).build().unwrap();
+    let loss = run(&config)[0].metric("loss").unwrap();
     let weights = |dir: &Path| -> Vec<f32> {
         let decoder = Decoder::load(dir).unwrap();
         decoder.trainable().iter().flat_map(|(_, var)| var.flatten_all().unwrap().to_vec1::<f32>().unwrap()).collect()
@@ -58,14 +57,11 @@ fn same(what: &str, a: &OneStep, b: &OneStep) {
 
 #[test]
 fn micro_batches_change_rounding_only() {
-    let loss = format!("{MODIFIED}\nwinsor_scope = \"step\"");
     let split = |micro: usize, accumulation: usize| {
-        let keys = format!(
-            "per_device_train_batch_size = {micro}\ngradient_accumulation_steps = {accumulation}\n\
-             gradient_checkpointing = {}",
-            micro == 4
-        );
-        one_step(&loss, &keys)
+        one_step(modified(WinsorScope::Step), |config| {
+            let config = config.per_device_train_batch_size(micro).gradient_accumulation_steps(accumulation);
+            config.gradient_checkpointing(micro == 4)
+        })
     };
     let whole = split(8, 1);
     for (micro, accumulation) in [(4, 2), (2, 4), (1, 8)] {
@@ -75,22 +71,21 @@ fn micro_batches_change_rounding_only() {
 
 #[test]
 fn packs_change_rounding_only() {
-    let scope = |scope: &str| format!("{MODIFIED}\nwinsor_scope = \"{scope}\"");
     let losses = [
-        ("regular", "kind = \"smpo\"".to_owned()),
-        ("microbatch", scope("microbatch")),
-        ("step", scope("step")),
-        ("window", format!("{MODIFIED}\nwinsor_scope = {{ window = 64 }}")),
-        ("dpo", "kind = \"dpo\"".to_owned()),
-        ("kto", "kind = \"kto\"".to_owned()),
-        ("sft", "kind = \"sft\"".to_owned()),
+        ("regular", Loss::Smpo(Default::default()).into()),
+        ("microbatch", modified(WinsorScope::Microbatch)),
+        ("step", modified(WinsorScope::Step)),
+        ("window", modified(WinsorScope::Window(64))),
+        ("dpo", loss("kind = \"dpo\"")),
+        ("kto", loss("kind = \"kto\"")),
+        ("sft", loss("kind = \"sft\"")),
     ];
     for (name, loss) in &losses {
         let packed = |most: usize| {
-            let keys = format!(
-                "per_device_train_batch_size = 4\ngradient_accumulation_steps = 2\nmax_tokens_per_pack = {most}"
-            );
-            one_step(loss, &keys)
+            one_step(loss.clone(), |config| {
+                let config = config.per_device_train_batch_size(4).gradient_accumulation_steps(2);
+                config.max_tokens_per_pack(most)
+            })
         };
         let whole = packed(100_000);
         // Every row alone; about three rows.

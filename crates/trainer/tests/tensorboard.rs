@@ -1,11 +1,15 @@
 //! Event files as TensorBoard itself reads them: `cargo test -p smpo-trainer --test tensorboard -- --ignored`, with a
 //! Python that has the package `tensorboard` in `SMPO_PYTHON` (python3 when absent).
 
-use std::path::Path;
+mod support;
+
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use smpo_trainer::{Event, TrainConfig, train};
+use smpo_losses::Loss;
+use smpo_trainer::config::Reporter;
+use smpo_trainer::{Event, train};
+use support::demo_run;
 
 const READ: &str = "
 import json, sys
@@ -17,17 +21,14 @@ print(json.dumps({tag: [[e.step, e.value] for e in events.Scalars(tag)] for tag 
 #[test]
 #[ignore = "needs the Python package tensorboard"]
 fn tensorboard_reads_what_metrics_jsonl_says_across_an_interruption() {
-    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/demo");
     let dir = tempfile::tempdir().unwrap();
-    let text = format!(
-        "model_name_or_path = {:?}\noutput_dir = {:?}\ndataset = {:?}\ndataset_sample = 24\nmax_length = 256\n\
-         per_device_train_batch_size = 4\nmax_steps = 6\nlearning_rate = 1e-3\nreport_to = \"tensorboard\"\n\
-         [loss]\nkind = \"smpo\"\n",
-        demo.join("base"),
-        dir.path().join("run"),
-        demo.join("preferences.jsonl"),
-    );
-    let config = TrainConfig::parse(&text, Path::new("test.toml"), &[]).unwrap();
+    let config = demo_run(&dir.path().join("run"), 24, Loss::Smpo(Default::default()))
+        .per_device_train_batch_size(4)
+        .max_steps(6)
+        .learning_rate(1e-3)
+        .report_to([Reporter::Tensorboard])
+        .build()
+        .unwrap();
     for stop_after in [3, 6] {
         let stop = AtomicBool::new(false);
         train(&config, false, &stop, &mut |event| {

@@ -1,10 +1,8 @@
-//! `smpo bench`: what this program reaches on this machine.
+//! `smpo bench`: speed and memory on this machine.
 
 mod step;
 
 use clap::{Args, Subcommand};
-
-pub use step::blame;
 
 use crate::exit::Outcome;
 

@@ -14,9 +14,9 @@ pub struct DeviceArgs {
 }
 
 impl DeviceArgs {
-    /// Opens it; says which it is where that was left open.
+    /// Opens the device; prints which one `auto` chose.
     pub fn open(self, progress: &Progress) -> Result<OpenDevice, Failure> {
-        let device = self.device.open().map_err(blame)?;
+        let device = self.device.open()?;
         if self.device == Choice::Auto {
             progress.say(&describe(&device));
         }
@@ -24,20 +24,12 @@ impl DeviceArgs {
     }
 }
 
-/// Which device it is, and why it is no GPU, where one was looked for.
+/// The device, with the reason if auto found no GPU.
 pub fn describe(device: &OpenDevice) -> String {
     let reason = match device.instead() {
-        // Nobody who built without it waits for a GPU.
+        // A build without CUDA expects none.
         None | Some(DeviceError::NotBuilt { .. }) => String::new(),
         Some(reason) => format!("; {reason}"),
     };
     format!("device: {} ({}){reason}", device.choice(), device.name())
-}
-
-/// A device that this program or machine cannot have was asked for by mistake; one that fails was not.
-pub fn blame(error: DeviceError) -> Failure {
-    match error {
-        DeviceError::NotBuilt { .. } | DeviceError::NoSuchIndex { .. } => Failure::Usage(error.into()),
-        error => Failure::Execution(error.into()),
-    }
 }

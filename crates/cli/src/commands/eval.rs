@@ -1,30 +1,28 @@
-//! `smpo eval`: sample a suite from a model, and measure what comes back.
+//! `smpo eval`: generate completions for a suite and compute metrics on them.
 
+mod check;
+mod display;
 mod engines;
-mod evaluation;
-mod fidelity;
-mod forward;
-pub mod weights;
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use anyhow::anyhow;
-use comfy_table::CellAlignment;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use smpo_devices::Choice;
-use smpo_eval::{ALL, Suite};
+use smpo_eval::{EvaluateError, FidelityCheck, FidelityError, Options, RunError, Suite, evaluate};
 use smpo_inference::http::LogprobBase;
 use smpo_inference::{Generator, HttpConfig, HttpGenerator};
+use smpo_report::estimates;
 use smpo_results::{MetricsFile, ModelInfo};
+use smpo_tokenizer::ChatTokenizer;
 
-use self::engines::Engines;
-pub use self::engines::LocalEngine;
-use self::evaluation::evaluate_with;
-pub use self::evaluation::{Evaluated, Evaluation, evaluate};
-use super::score::{blame as blame_input, cell};
-use crate::exit::{Blame, Exit, Failure, Outcome};
+use self::check::Kind;
+use self::display::Display;
+pub use self::engines::{Loaded, Local, LocalEngine};
+use crate::exit::{Exit, Failure, Outcome};
+use crate::interrupt;
 use crate::output::{self, Format};
 use crate::progress::Progress;
 
@@ -46,11 +44,11 @@ pub struct EvalArgs {
     #[arg(long)]
     restart: bool,
     /// Inference engine for a local model [default: the first listed]
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, help_heading = "Local models")]
     engine: Option<LocalEngine>,
     /// Base model of a PEFT adapter, if adapter_config.json does not name a directory; for a GGUF file, the directory
     /// with its tokenizer and chat template
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", help_heading = "Local models")]
     base: Option<PathBuf>,
     /// The same model as a Hugging Face directory, for a server or a GGUF file: enables the fidelity check and the
     /// teacher-forced metrics
@@ -91,33 +89,33 @@ pub struct EvalArgs {
     #[arg(long, value_name = "SEED")]
     training_seed: Option<u64>,
     /// Maximum new tokens per completion [default: the suite's]
-    #[arg(long, value_name = "TOKENS")]
+    #[arg(long, value_name = "TOKENS", help_heading = "Sampling")]
     cap: Option<u32>,
     /// Completions per prompt [default: the suite's]
-    #[arg(long, value_name = "K")]
+    #[arg(long, value_name = "K", help_heading = "Sampling")]
     samples: Option<u32>,
     /// Sampling seed [default: the suite's]
-    #[arg(long)]
+    #[arg(long, help_heading = "Sampling")]
     seed: Option<u64>,
     /// Sampling temperature; 0 is greedy [default: the suite's]
-    #[arg(long)]
+    #[arg(long, help_heading = "Sampling")]
     temperature: Option<f64>,
     /// Top-k sampling: keep the K most likely tokens [default: the suite's]
-    #[arg(long, value_name = "K")]
+    #[arg(long, value_name = "K", help_heading = "Sampling")]
     top_k: Option<u32>,
     /// Top-p (nucleus) sampling: keep the smallest set of tokens with cumulative probability ≥ P
     /// [default: the suite's]
-    #[arg(long, value_name = "P")]
+    #[arg(long, value_name = "P", help_heading = "Sampling")]
     top_p: Option<f64>,
     /// Min-p sampling: keep tokens with probability ≥ P × that of the most likely token [default: the suite's]
-    #[arg(long, value_name = "P")]
+    #[arg(long, value_name = "P", help_heading = "Sampling")]
     min_p: Option<f64>,
     /// Parallel mistral.rs engines, each with its own copy of the weights [default: one per core for small models,
     /// else one]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = "Local models")]
     instances: Option<usize>,
     /// Maximum sequences per batch of the native engine [default: 16]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = "Local models")]
     batch: Option<usize>,
     /// Skip the fidelity check, which compares the engine's log-probs with a reference forward pass before sampling
     #[arg(long)]
@@ -130,10 +128,10 @@ pub struct EvalArgs {
     format: Format,
     /// Device for a local model: auto (a GPU if this build and machine have one), cpu, cuda or cuda:N; the native
     /// engine samples on the CPU [default: auto]
-    #[arg(long, value_name = "DEVICE")]
+    #[arg(long, value_name = "DEVICE", help_heading = "Local models")]
     device: Option<Choice>,
     /// CPU threads per engine
-    #[arg(long)]
+    #[arg(long, help_heading = "Local models")]
     threads: Option<usize>,
 }
 
@@ -160,141 +158,96 @@ enum Base {
 /// Runs the command.
 pub fn run(args: EvalArgs) -> Outcome {
     let kind = Kind::of(&args.source);
-    refuse_misplaced(&args, kind).usage()?;
-    let mut suite = Suite::read(&args.suite).map_err(blame_input)?;
-    override_suite(&mut suite, &args).usage()?;
+    check::check(&args, kind)?;
+    let mut suite = Suite::read(&args.suite)?;
+    override_suite(&mut suite, &args)?;
     super::set_threads(args.threads)?;
     let progress = Progress::new();
-    let server = if kind == Kind::Server { Some(server(&args)?) } else { None };
-    let (source, default_name) = match &server {
-        // As the client shows it: without a user or a password.
-        Some(server) => (server.engine().device, args.model.clone().unwrap_or_default()),
-        None => (args.source.clone(), file_name(Path::new(&args.source))),
+    let (source, default_name, loaded) = if kind == Kind::Server {
+        let server = server(&args)?;
+        let loaded = engines::served(&server, args.weights.as_deref(), args.concurrency.is_some())?;
+        // The URL without user and password.
+        (server.engine().device, args.model.clone().unwrap_or_default(), loaded)
+    } else {
+        let local = Local {
+            model: &args.source,
+            base: args.base.as_deref(),
+            weights: args.weights.as_deref(),
+            instances: args.instances,
+            batch: args.batch,
+            device: args.device.unwrap_or_default(),
+            threads: args.threads,
+        };
+        (args.source.clone(), file_name(Path::new(&args.source)), local.load(args.engine.unwrap_or_default())?)
     };
-    let evaluation = Evaluation {
+    let tolerance = args.fidelity_tolerance;
+    let options = Options {
+        out: args.out.clone(),
+        restart: args.restart,
         model: ModelInfo {
             source,
             name: args.name.clone().unwrap_or(default_name),
-            weights_sha256: None,
+            weights_sha256: loaded.weights_sha256.clone(),
             arm: args.arm.clone(),
             training_seed: args.training_seed,
         },
-        engine: args.engine.unwrap_or_default(),
-        base: args.base.clone(),
-        weights: args.weights.clone(),
-        out: args.out.clone(),
-        restart: args.restart,
-        instances: args.instances,
-        batch: args.batch,
-        device: args.device.unwrap_or_default(),
-        threads: args.threads,
-        fidelity_check: !args.no_fidelity_check,
-        fidelity_tolerance: args.fidelity_tolerance,
-        asked: if kind == Kind::Server { asked(&args) } else { BTreeMap::new() },
+        settings: if kind == Kind::Server { request_settings(&args) } else { BTreeMap::new() },
+        fidelity: if args.no_fidelity_check { FidelityCheck::Skip } else { FidelityCheck::Run { tolerance } },
     };
-    let evaluated = match server {
-        Some(server) => {
-            let engines = Engines::served(&server, args.weights.as_deref(), args.concurrency.is_some())?;
-            evaluate_with(&suite, &evaluation, engines, &progress)?
-        }
-        None => evaluate(&suite, &evaluation, &progress)?,
+    let Some(metrics) = evaluate_shown(&suite, loaded, &options, &progress)? else {
+        progress.say("stopped; the same command resumes");
+        return Ok(Exit::Interrupted);
     };
-    match evaluated {
-        Evaluated::Done(measured) => {
-            let (name, metrics) = (&evaluation.model.name, &measured.metrics);
-            match args.format {
-                Format::Text => output::print(&text(name, metrics, &args.out))?,
-                Format::Json => output::print_json(&Printed { model: name, out: &args.out, metrics })?,
-            }
-            Ok(Exit::Success)
+    let name = &options.model.name;
+    match args.format {
+        Format::Text => {
+            let table = estimates::one(name, &metrics);
+            output::print(&format!("{table}\nslices and all files: {}", args.out.display()))?;
         }
-        Evaluated::Stopped => {
-            progress.say("stopped; the same command goes on from there");
-            Ok(Exit::Interrupted)
-        }
+        Format::Json => output::print_json(&Printed { model: name, out: &args.out, metrics: &metrics })?,
     }
+    Ok(Exit::Success)
 }
 
-/// Where a model is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Directory,
-    Gguf,
-    Server,
+/// Evaluates with progress under the model's name; `None` when stopped by Ctrl-C.
+pub fn evaluate_shown(
+    suite: &Suite,
+    loaded: Loaded,
+    options: &Options,
+    progress: &Progress,
+) -> Result<Option<MetricsFile>, Failure> {
+    let name = &options.model.name;
+    let mut display = Display::new(progress, name);
+    if let Some(reason) = &loaded.no_scorer {
+        let skipped = "skipping fidelity check and teacher-forced metrics: reference forward pass unavailable";
+        display.say(&format!("{skipped}: {reason}"));
+    }
+    let evaluated = evaluate(suite, loaded.engines, options, &mut |event| {
+        display.show(event);
+        if interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    let report = evaluated.map_err(|error| with_flags(error).prefixed(format_args!("{name}: ")))?;
+    Ok(report.map(|report| report.metrics))
 }
 
-impl Kind {
-    fn of(source: &str) -> Self {
-        let gguf = Path::new(source).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"));
-        match source.starts_with("http://") || source.starts_with("https://") {
-            true => Kind::Server,
-            false if gguf => Kind::Gguf,
-            false => Kind::Directory,
+/// The error, with the flags that help.
+fn with_flags(error: EvaluateError) -> Failure {
+    let hint = match &error {
+        EvaluateError::Run(RunError::OtherRun { .. } | RunError::ForeignSample { .. }) => {
+            "; --restart deletes what is in --out".to_owned()
         }
-    }
-}
-
-/// An option that would change nothing is a mistake.
-fn refuse_misplaced(args: &EvalArgs, kind: Kind) -> anyhow::Result<()> {
-    let native = args.engine.unwrap_or_default() == LocalEngine::Native;
-    let server = kind == Kind::Server;
-    let local = !server;
-    let options = [
-        ("--model", args.model.is_some(), server, "a server's URL"),
-        ("--api", args.api != Api::Chat, server, "a server's URL"),
-        ("--template", args.template.is_some(), server, "a server's URL"),
-        ("--concurrency", args.concurrency.is_some(), server, "a server's URL"),
-        ("--logprob-base", args.logprob_base != Base::E, server, "a server's URL"),
-        ("--extra-body", args.extra_body.is_some(), server, "a server's URL"),
-        ("--timeout-secs", args.timeout_secs.is_some(), server, "a server's URL"),
-        ("--api-key-env", args.api_key_env.is_some(), server, "a server's URL"),
-        ("--weights", args.weights.is_some(), kind != Kind::Directory, "a server's URL or a GGUF file"),
-        ("--base", args.base.is_some(), local, "a model on this disk"),
-        ("--engine", args.engine.is_some(), local, "a model on this disk"),
-        ("--device", args.device.is_some(), local, "a model on this disk"),
-        ("--threads", args.threads.is_some(), local, "a model on this disk"),
-        ("--instances", args.instances.is_some(), local && !native, "a model on this disk, through mistral.rs"),
-        ("--batch", args.batch.is_some(), local && native, "a model on this disk, with --engine native"),
-    ];
-    if let Some((option, _, _, place)) = options.iter().find(|(_, given, fits, _)| *given && !fits) {
-        return Err(anyhow!("{option} is for {place}; it would change nothing here ({})", args.source));
-    }
-    for (option, number) in [
-        ("--instances", args.instances),
-        ("--batch", args.batch),
-        ("--threads", args.threads),
-        ("--concurrency", args.concurrency),
-    ] {
-        if number == Some(0) {
-            return Err(anyhow!("{option}: expected at least 1, got 0"));
+        EvaluateError::Fidelity(FidelityError::Disagreement { sequential: Some(nats), .. }) => format!(
+            "; one request at a time it agrees to {nats:.1e} nats: use --concurrency 1, or pass --no-fidelity-check to \
+             evaluate anyway"
+        ),
+        EvaluateError::Fidelity(error @ FidelityError::Disagreement { .. }) => {
+            let decimal =
+                if error.is_decimal() { "its log-probs look decimal: try --logprob-base ten, or " } else { "" };
+            format!("; {decimal}pass --no-fidelity-check to evaluate anyway")
         }
-    }
-    if let Some(nats) = args.fidelity_tolerance.filter(|nats| nats.is_nan() || *nats < 0.0) {
-        return Err(anyhow!("--fidelity-tolerance: expected nats of at least 0, got {nats}"));
-    }
-    if server && args.model.is_none() {
-        return Err(anyhow!("a server's URL needs --model, the model's name there"));
-    }
-    if args.template.is_some() && args.api == Api::Chat {
-        return Err(anyhow!("--template is for --api completions; with --api chat the server renders conversations"));
-    }
-    if args.api == Api::Completions && args.template.is_none() && args.weights.is_none() {
-        return Err(anyhow!("--api completions needs --template or --weights, to render conversations"));
-    }
-    match args.device {
-        Some(Choice::Cuda(_)) if native => {
-            return Err(anyhow!("--engine native samples on the processor; --device cuda is for mistral.rs"));
-        }
-        Some(Choice::Emulated) => return Err(anyhow!("--device emulated is for `bench`, `selftest` and `train`")),
-        _ => {}
-    }
-    if kind == Kind::Gguf && native {
-        return Err(anyhow!(
-            "{}: --engine native reads directories of safetensors; GGUF files go through mistral.rs",
-            args.source
-        ));
-    }
-    Ok(())
+        _ => String::new(),
+    };
+    Failure::from(error).suffixed(hint)
 }
 
 fn server(args: &EvalArgs) -> Result<HttpGenerator, Failure> {
@@ -309,29 +262,30 @@ fn server(args: &EvalArgs) -> Result<HttpGenerator, Failure> {
             Base::E => LogprobBase::E,
             Base::Ten => LogprobBase::Ten,
         },
-        extra_body: args.extra_body.as_deref().map(extra_body).transpose().usage()?.unwrap_or_default(),
+        extra_body: args.extra_body.as_deref().map(extra_body).transpose()?.unwrap_or_default(),
         ..HttpConfig::default()
     };
     match args.template.as_deref().or(args.weights.as_deref()).filter(|_| args.api == Api::Completions) {
-        Some(directory) => HttpGenerator::completing(config, engines::tokenizer(directory)?).usage(),
-        None => HttpGenerator::new(config).usage(),
+        Some(directory) => Ok(HttpGenerator::completing(config, ChatTokenizer::from_model_dir(directory)?)?),
+        None => Ok(HttpGenerator::new(config)?),
     }
 }
 
-fn extra_body(text: &str) -> anyhow::Result<Map<String, Value>> {
-    serde_json::from_str(text).map_err(|error| anyhow!("--extra-body: expected a JSON object, got {text:?}: {error}"))
+fn extra_body(text: &str) -> Result<Map<String, Value>, Failure> {
+    serde_json::from_str(text)
+        .map_err(|error| Failure::user(format!("--extra-body: expected a JSON object, got {text:?}: {error}")))
 }
 
-/// What shapes a server's answers and is not the suite's.
-fn asked(args: &EvalArgs) -> BTreeMap<String, String> {
+/// Settings of a server's requests that shape its completions, for `run.json`.
+fn request_settings(args: &EvalArgs) -> BTreeMap<String, String> {
     let api = match args.api {
         Api::Chat => "chat/completions",
         Api::Completions => "completions",
     };
-    let mut asked = BTreeMap::from([("api".to_owned(), api.to_owned())]);
-    asked.extend(args.model.clone().map(|model| ("served_model".to_owned(), model)));
-    asked.extend(args.extra_body.clone().map(|body| ("extra_body".to_owned(), body)));
-    asked
+    let mut settings = BTreeMap::from([("api".to_owned(), api.to_owned())]);
+    settings.extend(args.model.clone().map(|model| ("served_model".to_owned(), model)));
+    settings.extend(args.extra_body.clone().map(|body| ("extra_body".to_owned(), body)));
+    settings
 }
 
 #[derive(Serialize)]
@@ -352,7 +306,7 @@ fn file_name(model: &Path) -> String {
         .into()
 }
 
-fn override_suite(suite: &mut Suite, args: &EvalArgs) -> anyhow::Result<()> {
+fn override_suite(suite: &mut Suite, args: &EvalArgs) -> Result<(), Failure> {
     suite.cap = args.cap.unwrap_or(suite.cap);
     suite.samples_per_prompt = args.samples.unwrap_or(suite.samples_per_prompt);
     suite.seed = args.seed.unwrap_or(suite.seed);
@@ -360,19 +314,5 @@ fn override_suite(suite: &mut Suite, args: &EvalArgs) -> anyhow::Result<()> {
     suite.sampler.top_k = args.top_k.or(suite.sampler.top_k);
     suite.sampler.top_p = args.top_p.or(suite.sampler.top_p);
     suite.sampler.min_p = args.min_p.or(suite.sampler.min_p);
-    suite.check().map_err(|problem| anyhow!("{}: {problem}", args.suite.display()))
-}
-
-fn text(name: &str, metrics: &MetricsFile, out: &Path) -> String {
-    let mut table = output::table();
-    table.set_header([name, "value [95 % interval]", "prompts"]);
-    for info in smpo_metrics::all().iter().map(|metric| metric.info) {
-        if let Some(estimate) = metrics.get(info.id, ALL) {
-            table.add_row([info.id.to_owned(), cell(estimate), estimate.n.to_string()]);
-        }
-    }
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    format!("{table}\nslices and all files: {}", out.display())
+    suite.check().map_err(|problem| Failure::user(format!("{}: {problem}", args.suite.display())))
 }

@@ -1,14 +1,13 @@
-//! `smpo export`: an adapter folded into its base, or written anew as PEFT has it.
+//! `smpo export`: an adapter merged into its base, or saved as a PEFT adapter.
 
 use std::path::{Path, PathBuf};
 
-use anyhow::anyhow;
 use clap::ValueEnum;
 use serde::Serialize;
-use smpo_model::{AdapterInfo, AdapterSaveOptions, ModelDir, ModelInfo, SaveOptions};
+use smpo_model::{AdapterInfo, AdapterSaveOptions, Element, ModelDir, ModelInfo, SaveOptions};
 
-use super::dtype::Dtype;
-use crate::exit::{Exit, Failure, Outcome, blame_model};
+use super::named;
+use crate::exit::{Exit, Failure, Outcome};
 use crate::output::{self, Format};
 use crate::progress::Progress;
 
@@ -30,8 +29,8 @@ pub struct ExportArgs {
     #[arg(long, value_name = "DIR")]
     base: Option<PathBuf>,
     /// Dtype of the saved weights [default: unchanged]
-    #[arg(long, value_enum)]
-    dtype: Option<Dtype>,
+    #[arg(long, value_parser = named::dtype())]
+    dtype: Option<Element>,
     /// Maximum size of a weight shard, in GB
     #[arg(long, value_name = "GB", default_value_t = 5.0)]
     max_shard_size: f64,
@@ -53,7 +52,7 @@ enum Kind {
     Adapter,
 }
 
-/// What was written.
+/// The result as JSON.
 #[derive(Serialize)]
 struct Written<'a> {
     schema: u32,
@@ -70,12 +69,12 @@ const SCHEMA: u32 = 1;
 pub fn run(args: ExportArgs) -> Outcome {
     super::set_threads(args.threads)?;
     if !(args.max_shard_size > 0.0 && args.max_shard_size.is_finite()) {
-        return Err(Failure::Usage(anyhow!(
+        return Err(Failure::user(format!(
             "--max-shard-size: expected a number of gigabytes above zero, got {}",
             args.max_shard_size
         )));
     }
-    let dir = ModelDir::open(&args.model, args.base.as_deref()).map_err(blame_model)?;
+    let dir = ModelDir::open(&args.model, args.base.as_deref())?;
     let progress = Progress::new();
     let written = match args.kind {
         Kind::Full => full(&args, &dir, &progress)?,
@@ -95,14 +94,11 @@ pub fn run(args: ExportArgs) -> Outcome {
 }
 
 fn full<'a>(args: &'a ExportArgs, dir: &ModelDir, progress: &Progress) -> Result<Written<'a>, Failure> {
-    let info = ModelInfo::read(dir.weights()).map_err(blame_model)?;
-    let element = match args.dtype {
-        Some(dtype) => dtype.element(),
-        None => info.elements.first().copied().unwrap_or_default(),
-    };
+    let info = ModelInfo::read(dir.weights())?;
+    let element = args.dtype.or(info.elements.first().copied()).unwrap_or_default();
     progress.say(&format!("loading {}", args.model.display()));
-    let mut decoder = dir.load().map_err(blame_model)?;
-    decoder.merge_lora().map_err(blame_model)?;
+    let mut decoder = dir.load()?;
+    decoder.merge_lora()?;
     progress.say(&format!("writing {}", args.out.display()));
     let options = SaveOptions {
         source: Some(dir.weights().to_path_buf()),
@@ -110,30 +106,27 @@ fn full<'a>(args: &'a ExportArgs, dir: &ModelDir, progress: &Progress) -> Result
         element,
         shard_bytes: Some((args.max_shard_size * 1e9) as u64),
     };
-    decoder.save(&args.out, &options).map_err(blame_model)?;
+    decoder.save(&args.out, &options)?;
     let parameters = decoder.parameter_count();
     Ok(Written { schema: SCHEMA, out: &args.out, kind: "full", parameters, dtype: element.name() })
 }
 
 fn adapter<'a>(args: &'a ExportArgs, dir: &ModelDir, progress: &Progress) -> Result<Written<'a>, Failure> {
     let Some(source) = dir.adapter() else {
-        return Err(Failure::Usage(anyhow!(
+        return Err(Failure::user(format!(
             "{}: expected an adapter to export as one, got full weights",
             args.model.display()
         )));
     };
-    let info = AdapterInfo::read(source).map_err(blame_model)?;
-    let element = match args.dtype {
-        Some(dtype) => dtype.element(),
-        None => info.elements.first().copied().unwrap_or_default(),
-    };
+    let info = AdapterInfo::read(source)?;
+    let element = args.dtype.or(info.elements.first().copied()).unwrap_or_default();
     progress.say(&format!("loading {}", args.model.display()));
-    let decoder = dir.load().map_err(blame_model)?;
+    let decoder = dir.load()?;
     let options = AdapterSaveOptions {
         base_model: dir.weights().display().to_string(),
         source: Some(dir.companions().to_path_buf()),
         element,
     };
-    decoder.save_adapter(&args.out, &options).map_err(blame_model)?;
+    decoder.save_adapter(&args.out, &options)?;
     Ok(Written { schema: SCHEMA, out: &args.out, kind: "adapter", parameters: info.parameters, dtype: element.name() })
 }

@@ -1,14 +1,13 @@
-//! `smpo gate`: a verdict on two arms.
+//! `smpo gate`: a candidate tested for regressions against a baseline.
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
 use smpo_files::write_whole;
 use smpo_gate::{DecideOptions, GateError, OnInconclusive, Policy, Run, decide};
 use smpo_report::verdict::{junit, markdown, text};
 use smpo_results::{ExitCode, Verdict, write_json};
 
-use crate::exit::{Blame, Exit, Failure, Outcome, io_is_usage};
+use crate::exit::{Exit, Failure, OrFail, Outcome};
 use crate::output::{self, Format};
 
 /// Test a candidate model for regressions against a baseline: exit 0 pass, 1 fail, 3 inconclusive.
@@ -23,8 +22,8 @@ pub struct GateArgs {
     /// Evaluation directories (`smpo eval --out`) of the candidate, one per training seed
     #[arg(long, value_name = "DIR", num_args = 1.., required = true)]
     candidate: Vec<PathBuf>,
-    /// Gate policy (metrics, margins, error rates): a TOML file, or a shipped policy: default, strict, smoke, demo
-    #[arg(long, value_name = "FILE|NAME", default_value = "default")]
+    /// Gate policy (metrics, margins, error rates): a TOML file or the name of a shipped policy
+    #[arg(long, value_name = "FILE|NAME", default_value = "default", help = policy_help())]
     policy: String,
     /// Write the verdict as JUnit XML
     #[arg(long, value_name = "FILE")]
@@ -49,6 +48,11 @@ pub struct GateArgs {
     threads: Option<usize>,
 }
 
+fn policy_help() -> String {
+    let shipped = smpo_gate::policy::shipped_names().join(", ");
+    format!("Gate policy (metrics, margins, error rates): a TOML file, or a shipped policy: {shipped}")
+}
+
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum Inconclusive {
     Pass,
@@ -58,15 +62,15 @@ enum Inconclusive {
 /// Runs the command.
 pub fn run(args: GateArgs) -> Outcome {
     super::set_threads(args.threads)?;
-    let policy = Policy::load(&args.policy).map_err(blame)?;
-    let load = |dirs: &[PathBuf]| dirs.iter().map(Run::load).collect::<Result<Vec<Run>, GateError>>().map_err(blame);
+    let policy = Policy::load(&args.policy)?;
+    let load = |dirs: &[PathBuf]| dirs.iter().map(Run::load).collect::<Result<Vec<Run>, GateError>>();
     let on_inconclusive = match args.inconclusive {
         None => OnInconclusive::Report,
         Some(Inconclusive::Pass) => OnInconclusive::Pass,
         Some(Inconclusive::Fail) => OnInconclusive::Fail,
     };
     let options = DecideOptions { seed: args.seed, on_inconclusive };
-    let verdict = decide(&policy, load(&args.baseline)?, load(&args.candidate)?, options).map_err(blame)?;
+    let verdict = decide(&policy, load(&args.baseline)?, load(&args.candidate)?, options)?;
     write_reports(&args, &verdict)?;
     match args.format {
         Format::Text => output::print(&text::render(&verdict, output::verdict_style()))?,
@@ -81,23 +85,17 @@ pub fn run(args: GateArgs) -> Outcome {
 
 fn write_reports(args: &GateArgs, verdict: &Verdict) -> Result<(), Failure> {
     if let Some(path) = &args.out {
-        write_json(path, "verdict", verdict).execution()?;
+        write_json(path, "verdict", verdict).or_execution_error()?;
     }
     if let Some(path) = &args.markdown {
         write_text(path, &markdown::render(verdict))?;
     }
     if let Some(path) = &args.junit {
-        write_text(path, &junit::render(verdict).context("JUnit report").execution()?)?;
+        write_text(path, &junit::render(verdict).or_execution_error()?)?;
     }
     Ok(())
 }
 
 fn write_text(path: &Path, text: &str) -> Result<(), Failure> {
-    write_whole(path, text.as_bytes()).execution()
-}
-
-/// What is wrong with a policy or a run is its author's to mend; a disk that fails is not.
-fn blame(error: GateError) -> Failure {
-    let machine = matches!(&error, GateError::Results(smpo_results::Error::Io { .. })) && !io_is_usage(&error);
-    if machine { Failure::Execution(error.into()) } else { Failure::Usage(error.into()) }
+    write_whole(path, text.as_bytes()).or_execution_error()
 }

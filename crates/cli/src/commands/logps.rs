@@ -1,8 +1,7 @@
-//! `smpo logps`: what a model gives to the completions of preference pairs, token by token.
+//! `smpo logps`: teacher-forced log-probs of preference pairs, token by token.
 
 use std::path::{Path, PathBuf};
 
-use anyhow::anyhow;
 use smpo_data::{TrainingRow, Truncation, read_pairs};
 use smpo_model::{Decoder, ModelDir, Placement};
 use smpo_results::{LogpsRow, TokenLogps, write_jsonl};
@@ -10,7 +9,7 @@ use smpo_tokenizer::ChatTokenizer;
 use smpo_trainer::{Row, RowLogps, on_device, row_logps};
 
 use crate::commands::device::DeviceArgs;
-use crate::exit::{Blame, Exit, Failure, Outcome, blame_model};
+use crate::exit::{Exit, Failure, OrFail, Outcome};
 use crate::interrupt;
 use crate::output;
 use crate::progress::Progress;
@@ -44,40 +43,40 @@ pub struct LogpsArgs {
     threads: Option<usize>,
 }
 
-/// Pairs between two looks for Ctrl-C.
+/// Pairs per chunk; Ctrl-C is checked between chunks.
 const CHUNK: usize = 8;
 
-/// Tokens scored at once: bounds the memory.
+/// Maximum tokens per forward pass.
 const MAX_TOKENS: usize = 4096;
 
 /// Runs the command.
 pub fn run(args: LogpsArgs) -> Outcome {
     super::set_threads(args.threads)?;
-    let model = ModelDir::open(&args.model, args.base.as_deref()).map_err(blame_model)?;
-    let tokenizer = ChatTokenizer::from_model_dir(model.companions()).usage()?;
+    let model = ModelDir::open(&args.model, args.base.as_deref())?;
+    let tokenizer = ChatTokenizer::from_model_dir(model.companions()).or_user_error()?;
     let progress = Progress::new();
     let device = args.device.open(&progress)?;
     let placement = Placement { device: device.device().clone(), ..Placement::default() };
-    let decoder = model.load_on(&placement).map_err(blame_model)?.frozen();
+    let decoder = model.load_on(&placement)?.frozen();
     let reference = args.reference.as_deref().map(|dir| reference(dir, &tokenizer, &placement)).transpose()?;
     let positions = decoder.spec().max_positions;
     if let (Some(given), Some(positions)) = (args.max_length, positions)
         && given > positions
     {
-        return Err(Failure::Usage(anyhow!(
-            "--max-length: expected at most the model's {positions} positions, got {given}"
+        return Err(Failure::user(format!(
+            "--max-length: expected at most the model's context length of {positions} tokens, got {given}"
         )));
     }
     let truncation =
         Truncation { max_length: args.max_length.or(positions), bos: tokenizer.bos(), ..Truncation::default() };
     let (mut rows, mut cut): (Vec<Row>, usize) = (Vec::new(), 0);
-    for pair in read_pairs(&args.pairs).usage()? {
-        let mut tokenized = pair.encode(&tokenizer).usage()?;
+    for pair in read_pairs(&args.pairs)? {
+        let mut tokenized = pair.encode(&tokenizer)?;
         cut += usize::from(truncation.apply_pair(&mut tokenized).any());
         rows.push(tokenized.into());
     }
     if cut > 0 {
-        progress.say(&format!("{cut} of {} pairs were cut to fit", rows.len()));
+        progress.say(&format!("{cut} of {} pairs were truncated", rows.len()));
     }
 
     let stage = progress.stage("logps", rows.len() as u64);
@@ -87,9 +86,9 @@ pub fn run(args: LogpsArgs) -> Outcome {
             progress.say("stopped; nothing was written");
             return Ok(Exit::Interrupted);
         }
-        let policy = on_device(&device, || row_logps(&decoder, chunk, MAX_TOKENS)).execution()?;
+        let policy = on_device(&device, || row_logps(&decoder, chunk, MAX_TOKENS)).or_execution_error()?;
         let other = match &reference {
-            Some(reference) => on_device(&device, || row_logps(reference, chunk, MAX_TOKENS)).execution()?,
+            Some(reference) => on_device(&device, || row_logps(reference, chunk, MAX_TOKENS)).or_execution_error()?,
             None => vec![RowLogps::default(); chunk.len()],
         };
         for ((row, policy), other) in chunk.iter().zip(policy).zip(other) {
@@ -97,7 +96,7 @@ pub fn run(args: LogpsArgs) -> Outcome {
         }
         stage.update(lines.len() as u64, "");
     }
-    write_jsonl(&args.out, "pair of log-probs", &lines).execution()?;
+    write_jsonl(&args.out, "pair of log-probs", &lines).or_execution_error()?;
     stage.finish("done");
     output::print(&format!("{}: {} pairs", args.out.display(), lines.len()))?;
     Ok(Exit::Success)
@@ -117,15 +116,15 @@ fn line(row: &Row, policy: RowLogps, reference: RowLogps, tokenizer: &ChatTokeni
     }
 }
 
-/// A reference must read the same ids: same vocabulary, same tokens.
+/// Loads the reference; its vocabulary must be the model's.
 fn reference(dir: &Path, tokenizer: &ChatTokenizer, placement: &Placement) -> Result<Decoder, Failure> {
-    let model = ModelDir::open(dir, None).map_err(blame_model)?;
-    let other = ChatTokenizer::from_model_dir(model.companions()).usage()?;
+    let model = ModelDir::open(dir, None)?;
+    let other = ChatTokenizer::from_model_dir(model.companions()).or_user_error()?;
     if other.tokenizer().get_vocab(true) != tokenizer.tokenizer().get_vocab(true) {
-        return Err(Failure::Usage(anyhow!(
-            "{}: expected a reference with the model's own vocabulary, got another one",
+        return Err(Failure::user(format!(
+            "{}: expected a reference with the same vocabulary as the model, got another one",
             dir.display()
         )));
     }
-    Ok(model.load_on(placement).map_err(blame_model)?.frozen())
+    Ok(model.load_on(placement)?.frozen())
 }

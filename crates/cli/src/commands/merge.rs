@@ -4,13 +4,12 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use anyhow::anyhow;
 use clap::ValueEnum;
 use serde::Serialize;
-use smpo_model::{MergeMethod, ModelDir, ModelError, merge};
+use smpo_model::{Element, MergeMethod, ModelDir, ModelError, merge};
 
-use super::dtype::Dtype;
-use crate::exit::{Exit, Failure, Outcome, blame_model};
+use super::named;
+use crate::exit::{Exit, Failure, Outcome};
 use crate::interrupt;
 use crate::output::{self, Format};
 use crate::progress::Progress;
@@ -47,8 +46,8 @@ pub struct MergeArgs {
     #[arg(long, allow_negative_numbers = true)]
     lambda: Option<f64>,
     /// Dtype of the saved weights [default: the first model's]
-    #[arg(long, value_enum)]
-    dtype: Option<Dtype>,
+    #[arg(long, value_parser = named::dtype())]
+    dtype: Option<Element>,
     /// Output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -69,7 +68,7 @@ enum Method {
     Ties,
 }
 
-/// What was written.
+/// The result as JSON.
 #[derive(Serialize)]
 struct Written<'a> {
     schema: u32,
@@ -87,9 +86,9 @@ pub fn run(args: MergeArgs) -> Outcome {
     super::set_threads(args.threads)?;
     let method = method(&args)?;
     for model in args.models.iter().chain(&args.base) {
-        let dir = ModelDir::open(model, None).map_err(blame_model)?;
+        let dir = ModelDir::open(model, None)?;
         if dir.adapter().is_some() {
-            return Err(Failure::Usage(anyhow!(
+            return Err(Failure::user(format!(
                 "{}: expected full weights, got an adapter; `smpo export` folds it into its base",
                 model.display()
             )));
@@ -98,7 +97,7 @@ pub fn run(args: MergeArgs) -> Outcome {
     let progress = Progress::new();
     warn_of_other_tokenizers(&args.models, &progress);
     let stage = progress.stage("merge", 0);
-    let report = merge(&args.models, &method, args.dtype.map(Dtype::element), &args.out, |done, total| {
+    let report = merge(&args.models, &method, args.dtype, &args.out, |done, total| {
         stage.resize(total as u64);
         stage.update(done as u64, "");
         if interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -108,7 +107,7 @@ pub fn run(args: MergeArgs) -> Outcome {
             progress.say(&ModelError::Stopped.to_string());
             return Ok(Exit::Interrupted);
         }
-        other => other.map_err(blame_model)?,
+        other => other?,
     };
     stage.finish("done");
     let written = Written {
@@ -132,7 +131,7 @@ pub fn run(args: MergeArgs) -> Outcome {
     Ok(Exit::Success)
 }
 
-/// The method with its numbers; one that belongs to another method is refused.
+/// The method with its parameters; parameters of another method are refused.
 fn method(args: &MergeArgs) -> Result<MergeMethod, Failure> {
     let of_others: &[(&str, bool)] = match args.method {
         Method::Linear => &[
@@ -151,16 +150,17 @@ fn method(args: &MergeArgs) -> Result<MergeMethod, Failure> {
     };
     if let Some((option, _)) = of_others.iter().find(|(_, given)| *given) {
         let name = args.method.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
-        return Err(Failure::Usage(anyhow!("{option}: is no option of --method {name}")));
+        return Err(Failure::user(format!("{option} has no effect with --method {name}")));
     }
     let weights = if args.weights.is_empty() { vec![1.0; args.models.len()] } else { args.weights.clone() };
     Ok(match args.method {
         Method::Linear => MergeMethod::Linear { weights },
         Method::Slerp => MergeMethod::Slerp { t: args.t.unwrap_or(0.5) },
         Method::Ties => MergeMethod::Ties {
-            base: args.base.clone().ok_or_else(|| {
-                Failure::Usage(anyhow!("--base: --method ties needs the model that all were tuned from"))
-            })?,
+            base: args
+                .base
+                .clone()
+                .ok_or_else(|| Failure::user("--method ties needs --base, the common base model"))?,
             weights,
             density: args.density.unwrap_or(0.2),
             lambda: args.lambda.unwrap_or(1.0),
@@ -168,14 +168,14 @@ fn method(args: &MergeArgs) -> Result<MergeMethod, Failure> {
     })
 }
 
-/// Rows of an embedding mean tokens: another tokenizer may be right, but somebody should know.
+/// Warns about models with another tokenizer: embedding rows of equal index may belong to different tokens.
 fn warn_of_other_tokenizers(models: &[PathBuf], progress: &Progress) {
     let tokenizer = |dir: &Path| fs::read(dir.join("tokenizer.json")).ok();
     let Some((first, others)) = models.split_first() else { return };
     let expected = tokenizer(first);
     for other in others.iter().filter(|other| tokenizer(other) != expected) {
         progress.say(&format!(
-            "warning: tokenizer.json of {} is not that of {}, which the merged model gets",
+            "warning: tokenizer.json of {} differs from that of {}, which the merged model gets",
             other.display(),
             first.display()
         ));

@@ -6,7 +6,6 @@ mod data;
 #[cfg(feature = "mistralrs")]
 mod demo;
 mod device;
-mod dtype;
 mod eval;
 mod explain;
 mod export;
@@ -15,14 +14,13 @@ mod leaderboard;
 mod logps;
 mod merge;
 mod model;
+mod named;
 mod plot;
 mod score;
 mod selftest;
 mod train;
 
-use anyhow::anyhow;
-
-use crate::exit::{Failure, Outcome};
+use crate::exit::{Failure, OrFail, Outcome};
 
 /// The table of commands: each line gives the enum variant (the command's name), its module and its arguments.
 ///
@@ -65,14 +63,17 @@ commands! {
     Train => train::TrainArgs,
 }
 
+/// Threads of the global pool.
+#[cfg(feature = "mistralrs")]
+fn threads() -> usize {
+    rayon::current_num_threads()
+}
+
 /// Sets the size of the global thread pool; called once, before anything computes.
 fn set_threads(threads: Option<usize>) -> Result<(), Failure> {
     match threads {
-        Some(0) => Err(Failure::Usage(anyhow!("--threads: expected at least 1, got 0"))),
-        Some(threads) => rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build_global()
-            .map_err(|error| Failure::Execution(error.into())),
+        Some(0) => Err(Failure::user("--threads: expected at least 1, got 0")),
+        Some(threads) => rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().or_execution_error(),
         None => Ok(()),
     }
 }

@@ -1,7 +1,6 @@
-//! `smpo model`: what a model directory holds, without loading a weight.
+//! `smpo model`: a model directory, without loading its weights.
 
 mod info;
-mod memory;
 mod text;
 
 use std::path::PathBuf;

@@ -1,16 +1,14 @@
-//! `smpo score`: the measures on completions that others generated.
+//! `smpo score`: metrics on existing completions.
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use anyhow::anyhow;
-use comfy_table::CellAlignment;
 use serde::Serialize;
-use smpo_eval::score::{CompletionFile, InputFormat, ModelCompletions, assemble, write};
-use smpo_eval::{ALL, InputError, Suite};
-use smpo_results::{EvaluationDir, FinishReason, MetricEstimate, MetricsFile, Unit};
+use smpo_eval::Suite;
+use smpo_eval::score::{CompletionFile, InputFormat, assemble, directories, write};
+use smpo_report::estimates;
+use smpo_results::{EvaluationDir, FinishReason, MetricsFile};
 
-use crate::exit::{Blame, Exit, Failure, Outcome, io_is_usage};
+use crate::exit::{Exit, OrFail, Outcome};
 use crate::output::{self, Format};
 use crate::progress::Progress;
 
@@ -55,11 +53,11 @@ struct Scored {
 /// Runs the command.
 pub fn run(args: ScoreArgs) -> Outcome {
     super::set_threads(args.threads)?;
-    let suite = args.prompts.as_deref().map(Suite::read).transpose().map_err(blame)?;
+    let suite = args.prompts.as_deref().map(Suite::read).transpose()?;
     let files = args.files.iter().map(|path| CompletionFile::read(path, args.input_format));
-    let files = files.collect::<Result<Vec<_>, _>>().map_err(blame)?;
-    let models = assemble(&files, suite.as_ref()).map_err(blame)?;
-    let directories = directories(&args.out, &models)?;
+    let files = files.collect::<Result<Vec<_>, _>>()?;
+    let models = assemble(&files, suite.as_ref())?;
+    let directories = directories(&args.out, &models).or_user_error()?;
     let progress = Progress::new();
     let mut scored = Vec::new();
     for (model, dir) in models.iter().zip(directories) {
@@ -71,7 +69,7 @@ pub fn run(args: ScoreArgs) -> Outcome {
                 model.samples.len()
             ));
         }
-        let (_, measured) = write(&EvaluationDir::new(&dir), model).execution()?;
+        let (_, measured) = write(&EvaluationDir::new(&dir), model).or_execution_error()?;
         scored.push(Scored { model: model.name.clone(), out: dir, metrics: measured.metrics });
     }
     match args.format {
@@ -81,65 +79,12 @@ pub fn run(args: ScoreArgs) -> Outcome {
     Ok(Exit::Success)
 }
 
-/// One model goes into the directory itself, several into one below it each.
-fn directories(out: &Path, models: &[ModelCompletions]) -> Result<Vec<PathBuf>, Failure> {
-    if let [_] = models {
-        return Ok(vec![out.to_owned()]);
-    }
-    let mut taken = HashSet::new();
-    let place = |model: &ModelCompletions| {
-        let safe = |c: char| if c.is_alphanumeric() || matches!(c, '.' | '-' | '_') { c } else { '_' };
-        let name: String = model.name.chars().map(safe).collect();
-        // A name of dots alone would leave the directory.
-        let name = if name.trim_matches('.').is_empty() { format!("model{name}") } else { name };
-        if taken.insert(name.clone()) {
-            Ok(out.join(name))
-        } else {
-            Err(Failure::Usage(anyhow!(
-                "two models would both go to {}; score them one by one",
-                out.join(name).display()
-            )))
-        }
-    };
-    models.iter().map(place).collect()
-}
-
 fn text(scored: &[Scored]) -> String {
-    let has = |id: &str| scored.iter().any(|model| model.metrics.get(id, ALL).is_some());
-    let summary = smpo_metrics::all().iter().map(|metric| metric.info).filter(|info| info.summary);
-    let columns: Vec<&str> = summary.map(|info| info.id).filter(|id| has(id)).collect();
-    let mut table = output::table();
-    table.set_header(["model", "prompts"].into_iter().chain(columns.iter().copied()));
-    for model in scored {
-        let prompts = model.metrics.get("error_rate", ALL).map_or(0, |estimate| estimate.n);
-        let values = columns.iter().map(|id| model.metrics.get(id, ALL).map_or_else(|| "–".into(), cell));
-        table.add_row([model.model.clone(), prompts.to_string()].into_iter().chain(values));
-    }
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
+    let models: Vec<_> = scored.iter().map(|model| (model.model.as_str(), &model.metrics)).collect();
     let place = match scored {
-        [one] => one.out.display().to_string(),
-        several => {
-            format!("{}/MODEL", several.first().and_then(|one| one.out.parent()).unwrap_or(Path::new("")).display())
-        }
+        [one] => one.out.clone(),
+        several => several.first().and_then(|one| one.out.parent()).unwrap_or(Path::new("")).join("MODEL"),
     };
+    let (table, place) = (estimates::several(&models), place.display());
     format!("{table}\nvalue [95 % interval over prompts]; all metrics and slices: {place}/metrics.json")
-}
-
-/// `4.2 % [2.7, 6.4]` or `1.873 [1.851, 1.895]`.
-pub fn cell(estimate: &MetricEstimate) -> String {
-    let MetricEstimate { value, ci_low, ci_high, .. } = estimate;
-    match estimate.unit {
-        Unit::Share => format!("{:.1} % [{:.1}, {:.1}]", value * 100.0, ci_low * 100.0, ci_high * 100.0),
-        Unit::Tokens | Unit::Rank => format!("{value:.1} [{ci_low:.1}, {ci_high:.1}]"),
-        Unit::Nats | Unit::Ratio => format!("{value:.3} [{ci_low:.3}, {ci_high:.3}]"),
-    }
-}
-
-/// A file that is wrong or not there is its author's to mend.
-pub fn blame(error: InputError) -> Failure {
-    let machine = matches!(&error, InputError::Io { .. } | InputError::File(smpo_results::Error::Io { .. }))
-        && !io_is_usage(&error);
-    if machine { Failure::Execution(error.into()) } else { Failure::Usage(error.into()) }
 }

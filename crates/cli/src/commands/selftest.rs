@@ -1,11 +1,9 @@
-//! `smpo selftest`: does this device compute what the processor does?
+//! `smpo selftest`: the results of a device against those of the CPU.
 
-use anyhow::anyhow;
 use comfy_table::CellAlignment;
 use smpo_bench::SelfTest;
 use smpo_devices::Kind;
 
-use crate::commands::bench::blame;
 use crate::commands::device::DeviceArgs;
 use crate::commands::set_threads;
 use crate::exit::{Exit, Failure, Outcome};
@@ -39,11 +37,11 @@ pub fn run(args: SelfTestArgs) -> Outcome {
     let progress = Progress::new();
     let device = args.device.open(&progress)?;
     if device.kind() == Kind::Cpu {
-        return Err(Failure::Usage(anyhow!(
-            "--device: expected cuda, cuda:N or emulated, got cpu, which is what those are compared with"
-        )));
+        return Err(Failure::user(
+            "--device: expected cuda, cuda:N or emulated, got cpu, the reference of the comparison",
+        ));
     }
-    let report = SelfTest::run(&device).map_err(blame)?;
+    let report = SelfTest::run(&device)?;
     match args.format {
         Format::Json => output::print_json(&report)?,
         Format::Text => output::print(&text(&report, args.all))?,
@@ -53,7 +51,7 @@ pub fn run(args: SelfTestArgs) -> Outcome {
 
 fn text(report: &SelfTest, all: bool) -> String {
     let mut table = output::table();
-    table.set_header(["operation", "type", "shapes", "difference", "may be", ""]);
+    table.set_header(["operation", "dtype", "shapes", "difference", "bound", ""]);
     for column in table.column_iter_mut().skip(3).take(2) {
         column.set_cell_alignment(CellAlignment::Right);
     }
@@ -86,5 +84,5 @@ fn text(report: &SelfTest, all: bool) -> String {
         0 => format!("{} comparisons, all within their bounds", report.checks.len()),
         _ => format!("{failed} of {} comparisons FAILED", report.checks.len()),
     };
-    format!("{} ({}) against the processor\n\n{table}\n\n{verdict}", report.device, report.device_name)
+    format!("{} ({}) against the CPU\n\n{table}\n\n{verdict}", report.device, report.device_name)
 }

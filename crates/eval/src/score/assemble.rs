@@ -7,28 +7,29 @@ use smpo_results::{SCHEMA_VERSION, Sample, SuiteInfo};
 
 use super::{CompletionFile, Record};
 use crate::input_error::InputError;
-use crate::prompts::{PLAIN_SLICE, Prompt, prompt_hash};
+use crate::prompts::{Prompt, prompt_hash};
+use crate::slices;
 use crate::suite::{Suite, hash_prompts};
 
 /// One model's completions.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelCompletions {
-    /// What its files call it, or the file's own name.
+    /// Model name in its files, or the file's name.
     pub name: String,
     /// Its files.
     pub sources: Vec<PathBuf>,
-    /// The prompts that it was held to.
+    /// Prompts that it was scored on.
     pub suite: SuiteInfo,
-    /// Grouped by prompt; a prompt that was not answered has a failed sample.
+    /// Grouped by prompt; a prompt without a completion has a failed sample.
     pub samples: Vec<Sample>,
 }
 
 /// Sorts completions by model.
 ///
 /// A row without an id has its prompt's hash for one, or its line where there is no prompt; rows of one id without
-/// sample numbers are its samples in the order of the file. `suite` says what was asked where files do not, and what
-/// should have been answered; without it, models that share prompts are held to all prompts that any of them
-/// answered. So models scored together can be compared, and what one lacks is seen.
+/// sample numbers are its samples in the order of the file. `suite` gives the prompts that files lack, and the prompts
+/// that every model should have; without it, models that share prompts are scored on all prompts that any of them
+/// has. So models scored together can be compared, and missing completions count as failures.
 ///
 /// # Errors
 /// A sample twice; a completion of a prompt that the suite does not have.
@@ -39,7 +40,7 @@ pub fn assemble(files: &[CompletionFile], suite: Option<&Suite>) -> Result<Vec<M
         Some(suite) => {
             for (place, model) in assembled.iter_mut().zip(&models) {
                 check_known(model, &suite.prompts)?;
-                *place = Some(held_to(model, &suite.prompts, suite.name.clone()));
+                *place = Some(scored_on(model, &suite.prompts, suite.name.clone()));
             }
         }
         None => {
@@ -47,7 +48,7 @@ pub fn assemble(files: &[CompletionFile], suite: Option<&Suite>) -> Result<Vec<M
                 let prompts = all_prompts(peers.iter().map(|&index| &models[index]));
                 for index in peers {
                     let name = models[index].format.to_owned();
-                    assembled[index] = Some(held_to(&models[index], &prompts, name));
+                    assembled[index] = Some(scored_on(&models[index], &prompts, name));
                 }
             }
         }
@@ -55,7 +56,7 @@ pub fn assemble(files: &[CompletionFile], suite: Option<&Suite>) -> Result<Vec<M
     Ok(assembled.into_iter().flatten().collect())
 }
 
-/// A completion and where it stands.
+/// A completion and its place in a file.
 struct Placed {
     path: PathBuf,
     line: usize,
@@ -127,7 +128,7 @@ fn sample(record: &Record, prompt_id: String, sample: u32) -> Sample {
     Sample {
         schema: SCHEMA_VERSION,
         prompt_id,
-        slice: record.slice.clone().unwrap_or_else(|| PLAIN_SLICE.into()),
+        slice: record.slice.clone().unwrap_or_else(|| slices::PLAIN.into()),
         sample,
         messages: record.messages.clone(),
         reference: record.reference.clone(),
@@ -178,8 +179,8 @@ fn groups_sharing_prompts(models: &[Model]) -> Vec<Vec<usize>> {
     groups
 }
 
-/// Every prompt that any of the models answered, in the order of first appearance; what one file leaves out about a
-/// prompt, another may say.
+/// Every prompt that any of the models has, in the order of first appearance; fields that one file lacks are taken from
+/// another.
 fn all_prompts<'a>(models: impl Iterator<Item = &'a Model>) -> Vec<Prompt> {
     let mut prompts: Vec<(Prompt, bool)> = Vec::new();
     let mut index_of: HashMap<&str, usize> = HashMap::new();
@@ -187,7 +188,7 @@ fn all_prompts<'a>(models: impl Iterator<Item = &'a Model>) -> Vec<Prompt> {
         let index = *index_of.entry(&sample.prompt_id).or_insert_with(|| {
             let prompt = Prompt {
                 id: sample.prompt_id.clone(),
-                slice: PLAIN_SLICE.into(),
+                slice: slices::PLAIN.into(),
                 messages: Vec::new(),
                 reference: None,
                 language: None,
@@ -211,8 +212,8 @@ fn all_prompts<'a>(models: impl Iterator<Item = &'a Model>) -> Vec<Prompt> {
     prompts.into_iter().map(|(prompt, _)| prompt).collect()
 }
 
-/// The model's samples in the order of the prompts, with what the prompts say, and a failed one where it has none.
-fn held_to(model: &Model, prompts: &[Prompt], suite: String) -> ModelCompletions {
+/// The model's samples in the order of the prompts, with the fields of the prompts; a failed sample where one is missing.
+fn scored_on(model: &Model, prompts: &[Prompt], suite: String) -> ModelCompletions {
     let mut by_prompt: HashMap<&str, Vec<&Sample>> = HashMap::new();
     for placed in &model.completions {
         by_prompt.entry(&placed.sample.prompt_id).or_default().push(&placed.sample);

@@ -10,7 +10,7 @@ use super::Record;
 use crate::json_rows::{Row, count, text};
 use crate::prompts;
 
-/// What FastChat writes where the API failed (`API_ERROR_OUTPUT`).
+/// FastChat's completion of a failed API call (`API_ERROR_OUTPUT`).
 const FAILED: &str = "$ERROR$";
 
 pub(super) fn records(row: &Row) -> Result<Vec<Record>, String> {

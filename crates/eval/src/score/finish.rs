@@ -1,4 +1,4 @@
-//! Finish reasons in the words of others.
+//! Finish reasons in the vocabularies of other programs.
 
 use serde_json::Value;
 use smpo_results::FinishReason;
@@ -7,9 +7,9 @@ use crate::json_rows::Row;
 
 /// Reads `finish_reason` (and vLLM's `stop_reason`).
 ///
-/// An OpenAI-compatible server says `stop` for the model's own end and for a stop string alike; vLLM tells them
-/// apart in `stop_reason`, whose string is the stop string. Without one, `stop` is the model's own end: whoever asks
-/// whether a model ends its turns does not send stop strings.
+/// An OpenAI-compatible server reports `stop` for a terminator and for a stop string alike; vLLM distinguishes them in
+/// `stop_reason`, which is the stop string. Without one, `stop` counts as a terminator: a run that measures whether a
+/// model ends its turns sends no stop strings.
 pub(super) fn read(row: &Row) -> Result<FinishReason, String> {
     let reason = match row.get("finish_reason") {
         None | Some(Value::Null) => return Ok(FinishReason::Unknown),

@@ -1,4 +1,4 @@
-//! Which format a file has.
+//! Formats of completion files and their detection.
 
 use std::str::FromStr;
 
@@ -25,7 +25,7 @@ pub enum InputFormat {
 }
 
 impl InputFormat {
-    /// All of them, in the order of detection.
+    /// Every format, in the order of detection.
     pub const ALL: [InputFormat; 6] = [
         InputFormat::Smpo,
         InputFormat::FastChat,
@@ -35,7 +35,7 @@ impl InputFormat {
         InputFormat::Plain,
     ];
 
-    /// Its name on the command line.
+    /// Name on the command line.
     pub fn id(self) -> &'static str {
         match self {
             InputFormat::Smpo => "smpo",

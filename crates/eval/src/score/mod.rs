@@ -1,4 +1,4 @@
-//! Completions that others generated, in the formats people have.
+//! Completions generated elsewhere, in the formats in use.
 //!
 //! | format | file |
 //! |---|---|
@@ -9,10 +9,11 @@
 //! | `openai_batch` | output of an OpenAI batch (vLLM's `run_batch` too) |
 //! | `plain` | `{"prompt": …, "completion": …}` lines, or conversations that end with the assistant |
 //!
-//! What a format cannot say is unknown, never guessed: without a finish reason there is no `eos_rate`.
+//! Fields that a format lacks are unknown, never guessed: without a finish reason there is no `eos_rate`.
 
 mod alpaca_eval;
 mod assemble;
+mod directories;
 mod fastchat;
 mod finish;
 mod format;
@@ -26,6 +27,7 @@ use std::path::{Path, PathBuf};
 use smpo_results::{EvaluationDir, FinishReason, Message, ModelInfo, RunManifest, SCHEMA_VERSION, Sample, files};
 
 pub use assemble::{ModelCompletions, assemble};
+pub use directories::directories;
 pub use format::InputFormat;
 
 use crate::input_error::InputError;
@@ -33,7 +35,7 @@ use crate::json_rows;
 use crate::measure::Measured;
 use crate::runner::write_results;
 
-/// One completion as a file tells it.
+/// One completion of a file.
 #[derive(Debug, Clone, PartialEq)]
 struct Record {
     model: Option<String>,
@@ -55,7 +57,7 @@ struct Record {
 }
 
 impl Record {
-    /// A completion and nothing else known.
+    /// A completion; everything else is unknown.
     fn new(completion: String) -> Self {
         Record {
             model: None,
@@ -87,7 +89,7 @@ impl Record {
 #[derive(Debug, Clone, PartialEq)]
 pub struct CompletionFile {
     path: PathBuf,
-    /// The format that was given or found.
+    /// The format, given or detected.
     pub format: InputFormat,
     records: Vec<(usize, Record)>,
 }
@@ -125,10 +127,10 @@ impl CompletionFile {
     }
 }
 
-/// Measures one model's completions and writes an evaluation directory.
+/// Computes metrics on one model's completions and writes an evaluation directory.
 ///
 /// # Errors
-/// When a file cannot be written.
+/// [`files::Error`]: a file cannot be written.
 pub fn write(dir: &EvaluationDir, model: &ModelCompletions) -> Result<(RunManifest, Measured), files::Error> {
     let caps: Vec<Option<u32>> = model.samples.iter().filter(|sample| sample.error.is_none()).map(|s| s.cap).collect();
     let cap = caps.first().copied().flatten().filter(|&cap| caps.iter().all(|&other| other == Some(cap)));

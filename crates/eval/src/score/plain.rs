@@ -10,7 +10,7 @@ use crate::prompts;
 
 const COMPLETION: [&str; 6] = ["completion", "output", "response", "answer", "generated_text", "prediction"];
 
-/// Whether a row has a completion.
+/// True if a row has a completion.
 pub(super) fn fits(row: &Row) -> bool {
     COMPLETION.iter().any(|field| row.get(*field).is_some_and(Value::is_string)) || ends_with_assistant(row)
 }

@@ -1,4 +1,4 @@
-//! Ranks that admit what the data cannot tell. Every pair of entries is tested on every primary metric; an entry's
+//! Rank bands with simultaneous confidence. Every pair of entries is tested on every primary metric; an entry's
 //! band runs from one more than the number of entries proven better to the number of entries not proven worse. With
 //! the tests adjusted together (Holm) all bands hold at once at 95 % (Mogstad, Romano, Shaikh & Wilhelm 2024,
 //! *Inference for Ranks*, Rev Econ Stud 91:476).
@@ -17,7 +17,7 @@ use super::columns::{Columns, MetricColumns};
 const ALPHA: f64 = 0.05;
 
 /// Bands by entry, and the order of the rows.
-pub(super) struct Standing {
+pub(super) struct Ranking {
     pub bands: Vec<(usize, usize)>,
     pub order: Vec<usize>,
 }
@@ -31,7 +31,7 @@ struct Contest {
     p: f64,
 }
 
-pub(super) fn rank(columns: &Columns) -> Standing {
+pub(super) fn rank(columns: &Columns) -> Ranking {
     let n = columns.entries;
     let pairs: Vec<(usize, usize)> = (0..n).flat_map(|a| (a + 1..n).map(move |b| (a, b))).collect();
     let contests: Vec<Contest> = pairs
@@ -70,7 +70,7 @@ pub(super) fn rank(columns: &Columns) -> Standing {
         let by_band = bands[a].cmp(&bands[b]);
         by_band.then(mean_place[a].partial_cmp(&mean_place[b]).unwrap_or(Ordering::Equal)).then(a.cmp(&b))
     });
-    Standing { bands, order }
+    Ranking { bands, order }
 }
 
 /// Within a band rows are ordered by their average place over the primary metrics.
@@ -105,7 +105,7 @@ fn test(metric: &MetricColumns, first: usize, second: usize) -> Option<(f64, f64
         return Some((metric.sign * mean, p));
     }
     let (a, b) = (cells(a, &shared), cells(b, &shared));
-    // The p value comes from the variance components; the fewest resamples will do.
+    // The p value comes from the variance components, so the minimal number of resamples is enough.
     let options = Options { confidence: 0.95, resamples: 100, seed: 0 };
     let found = hierarchical::compare(&Arm { runs: a }, &Arm { runs: b }, Seeds::Independent, options).ok()?;
     Some((metric.sign * found.value, found.two_sided))
@@ -116,7 +116,7 @@ fn cells<'a>(runs: &'a [Vec<f64>], prompts: &[usize]) -> Vec<Vec<&'a [f64]>> {
     runs.iter().map(|run| prompts.iter().map(|&p| std::slice::from_ref(&run[p])).collect()).collect()
 }
 
-/// Mean and two-sided p value of Student's paired t test; of the exact sign-flip test where all differences are equal
+/// Mean and two-sided p value of Student's paired t test; of the exact sign-flip test if all differences are equal
 /// and t is undefined.
 fn paired_t(differences: &[f64]) -> (f64, f64) {
     let n = differences.len() as f64;

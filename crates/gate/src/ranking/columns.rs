@@ -6,7 +6,7 @@ use smpo_results::{BoardMetric, Direction};
 
 use super::entries::Entry;
 
-/// Everything that ranking looks at.
+/// The values that ranking compares.
 pub(super) struct Columns {
     /// `metrics[metric]`
     pub metrics: Vec<MetricColumns>,
@@ -16,16 +16,16 @@ pub(super) struct Columns {
 
 /// One primary metric.
 pub(super) struct MetricColumns {
-    /// +1 where more is better, −1 where less is.
+    /// +1 for a metric that is better higher, −1 lower.
     pub sign: f64,
-    /// `entries[entry][run][prompt]`: mean over samples, NaN where there is none.
+    /// `entries[entry][run][prompt]`: mean over samples, NaN for a missing value.
     pub entries: Vec<Vec<Vec<f64>>>,
     /// One 0/1 sample per prompt and one run in every entry: McNemar's test applies.
     pub binary: bool,
 }
 
 impl MetricColumns {
-    /// Mean over prompts and runs, as gain; −∞ where there is no value.
+    /// Mean over prompts and runs, as gain; −∞ without values.
     pub fn mean_gain(&self, entry: usize) -> f64 {
         let values: Vec<f64> = self.entries[entry].iter().flatten().copied().filter(|v| !v.is_nan()).collect();
         if values.is_empty() { f64::NEG_INFINITY } else { self.sign * values.iter().sum::<f64>() / values.len() as f64 }

@@ -1,4 +1,4 @@
-//! Which runs share a board, and which of them are one entry.
+//! Grouping of runs into boards and entries.
 
 use std::collections::BTreeSet;
 
@@ -53,8 +53,8 @@ pub(super) fn group(runs: Vec<Run>) -> Result<Vec<Vec<Entry>>, GateError> {
     Ok(boards)
 }
 
-/// Models of different families differ in template and terminators and may still share a board; what they were
-/// asked, and how tokens were drawn, must be the same.
+/// True for runs of the same prompts and sampler. Models of different families differ in template and terminators and may
+/// still share a board.
 fn same_board(a: &Run, b: &Run) -> bool {
     let (x, y) = (&a.manifest, &b.manifest);
     let drawn =
@@ -63,7 +63,7 @@ fn same_board(a: &Run, b: &Run) -> bool {
     drawn && asked
 }
 
-/// Somebody else's answers to a suite are seldom complete: most prompts in common is the same suite.
+/// True if most prompts are in common: scored answers to a suite are seldom complete.
 fn mostly_shared(a: &Run, b: &Run) -> bool {
     let prompts = |run: &Run| -> BTreeSet<(String, String)> {
         run.measurements.iter().map(|row| (row.slice.clone(), row.prompt_id.clone())).collect()
@@ -72,7 +72,7 @@ fn mostly_shared(a: &Run, b: &Run) -> bool {
     2 * a.intersection(&b).count() > a.len().max(b.len())
 }
 
-/// Another training seed of the same arm of the same experiment.
+/// True for another training seed of the same arm of the same experiment.
 fn same_arm(entry: &[Run], run: &Run) -> bool {
     let model = &run.manifest.model;
     model.arm.is_some()

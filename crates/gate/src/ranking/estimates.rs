@@ -17,7 +17,7 @@ pub(super) fn of(entry: &Entry, options: &RankingOptions) -> Result<Vec<MetricEs
     first.iter().filter_map(|estimate| pooled(entry, estimate, options).transpose()).collect()
 }
 
-/// None where some run lacks the metric.
+/// `None` if some run lacks the metric.
 fn pooled(
     entry: &Entry,
     estimate: &MetricEstimate,

@@ -1,5 +1,5 @@
-//! The figures of a leaderboard: which runs share a board, how its entries rank, how each differs from a
-//! baseline, how long its completions run, and which of them are worth reading.
+//! The figures of a leaderboard: boards of comparable runs, ranks of entries, differences to a baseline, curves over the
+//! length of completions, and the completions worth reading.
 
 mod bands;
 mod columns;
@@ -9,7 +9,7 @@ mod entries;
 mod estimates;
 mod worst;
 
-use smpo_results::{Board, BoardEntry, BoardMetric, Direction, LoopSpan, Sample, Sampler};
+use smpo_results::{Board, BoardEntry, BoardMetric, Direction, Sampler};
 
 use crate::error::GateError;
 use crate::policy::Policy;
@@ -20,9 +20,9 @@ use entries::Entry;
 /// Confidence of every interval on a board.
 const CONFIDENCE: f64 = 0.95;
 
-/// What a caller may choose.
+/// Options of a leaderboard.
 pub struct RankingOptions<'a> {
-    /// The entry that others are compared with; the first of each board when absent.
+    /// The entry that others are compared with; `None`: the first of each board.
     pub baseline: Option<&'a str>,
     /// Its non-inferiority margins are drawn in the forest plot.
     pub policy: Option<&'a Policy>,
@@ -34,18 +34,13 @@ pub struct RankingOptions<'a> {
     pub worst_per_entry: usize,
     /// A longer completion is cut to this many bytes, and says so.
     pub completion_bytes: usize,
-    /// One sentence about a metric, for a column's tooltip.
-    pub describe: &'a (dyn Fn(&str) -> Option<String> + Sync),
-    /// Where a completion loops: the detector belongs to the evaluation.
-    pub find_loop: &'a (dyn Fn(&Sample) -> Option<LoopSpan> + Sync),
 }
 
 /// Builds the boards: one for each suite, sampler and cap, in the order in which the runs were given. Runs of one
 /// arm with different training seeds are one entry.
 ///
 /// # Errors
-///
-/// When no board has the baseline asked for, when samples cannot be read, or when numbers are not finite.
+/// If no board has the requested baseline, samples cannot be read, or numbers are not finite.
 pub fn boards(runs: Vec<Run>, options: &RankingOptions) -> Result<Vec<Board>, GateError> {
     let groups = entries::group(runs)?;
     if let Some(name) = options.baseline {
@@ -59,10 +54,10 @@ pub fn boards(runs: Vec<Run>, options: &RankingOptions) -> Result<Vec<Board>, Ga
 }
 
 fn board(entries: Vec<Entry>, options: &RankingOptions) -> Result<Board, GateError> {
-    let metrics = board_metrics(&entries, options);
+    let metrics = board_metrics(&entries);
     let primary: Vec<&BoardMetric> = metrics.iter().filter(|m| m.primary).collect();
     let columns = Columns::new(&entries, &primary);
-    let standing = bands::rank(&columns);
+    let ranking = bands::rank(&columns);
 
     let baseline = options.baseline.and_then(|name| entries.iter().position(|entry| entry.name == name)).unwrap_or(0);
     let comparisons = differences::to_baseline(&entries, baseline, &metrics, options)?;
@@ -71,10 +66,10 @@ fn board(entries: Vec<Entry>, options: &RankingOptions) -> Result<Board, GateErr
 
     let mut rows: Vec<Option<BoardEntry>> = Vec::with_capacity(entries.len());
     for ((index, entry), (comparisons, worst)) in entries.iter().enumerate().zip(comparisons.into_iter().zip(worst)) {
-        let curves = curves::of(&completions[index])?;
+        let curves = curves::of(&completions[index]);
         rows.push(Some(BoardEntry {
             name: entry.name.clone(),
-            rank_band: standing.bands[index],
+            rank_band: ranking.bands[index],
             metrics: estimates::of(entry, options)?,
             comparisons,
             survival: curves.survival,
@@ -88,12 +83,12 @@ fn board(entries: Vec<Entry>, options: &RankingOptions) -> Result<Board, GateErr
         title: title(&entries),
         baseline: (entries.len() > 1).then(|| entries[baseline].name.clone()),
         metrics,
-        entries: standing.order.iter().filter_map(|index| rows[*index].take()).collect(),
+        entries: ranking.order.iter().filter_map(|index| rows[*index].take()).collect(),
     })
 }
 
 /// Every metric that some run declares, primary ones first, otherwise in the order of the files.
-fn board_metrics(entries: &[Entry], options: &RankingOptions) -> Vec<BoardMetric> {
+fn board_metrics(entries: &[Entry]) -> Vec<BoardMetric> {
     let mut metrics: Vec<BoardMetric> = Vec::new();
     for estimate in entries.iter().flat_map(|entry| &entry.runs).flat_map(|run| &run.metrics.metrics) {
         if !metrics.iter().any(|known| known.id == estimate.metric) {
@@ -102,7 +97,7 @@ fn board_metrics(entries: &[Entry], options: &RankingOptions) -> Vec<BoardMetric
                 unit: estimate.unit,
                 better: estimate.better,
                 primary: estimate.primary && estimate.better != Direction::Neither,
-                description: (options.describe)(&estimate.metric).unwrap_or_default(),
+                description: smpo_metrics::find(&estimate.metric).map_or("", |info| info.description).to_owned(),
             });
         }
     }

@@ -1,15 +1,16 @@
-//! Completions worth reading: each entry's worst, and what it made of the prompts on which others were worst.
+//! Completions for the sample browser: each entry's worst, and its answers to the prompts on which others were worst.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use rayon::prelude::*;
+use smpo_metrics::metric::loop_rate;
 use smpo_results::{FinishReason, LoopSpan, Sample, WorstSample};
 
 use super::RankingOptions;
 use super::entries::Entry;
 
 /// A completion with its flaws.
-struct Judged<'a> {
+struct Flawed<'a> {
     sample: &'a Sample,
     flags: Vec<&'static str>,
     loop_span: Option<LoopSpan>,
@@ -24,14 +25,14 @@ pub(super) fn choose(
     completions: &[Vec<Sample>],
     options: &RankingOptions,
 ) -> Vec<Vec<WorstSample>> {
-    let judged: Vec<Vec<Judged>> =
-        entries.iter().zip(completions).map(|(entry, samples)| judge(entry, samples, options)).collect();
-    let shared = shared_prompts(&judged, options.worst_per_entry.div_ceil(2));
-    judged
+    let flawed: Vec<Vec<Flawed>> =
+        entries.iter().zip(completions).map(|(entry, samples)| find_flaws(entry, samples)).collect();
+    let shared = shared_prompts(&flawed, options.worst_per_entry.div_ceil(2));
+    flawed
         .iter()
         .map(|samples| {
             let own = samples.iter().filter(|s| s.badness > 0.0).take(options.worst_per_entry);
-            let mut shown: Vec<&Judged> = own.collect();
+            let mut shown: Vec<&Flawed> = own.collect();
             for prompt in &shared {
                 let mut here = samples.iter().filter(|s| key(s.sample) == *prompt);
                 // `samples` is sorted: the first is the worst answer to this prompt.
@@ -41,17 +42,17 @@ pub(super) fn choose(
                     shown.push(first);
                 }
             }
-            shown.into_iter().map(|judged| excerpt(judged, options.completion_bytes)).collect()
+            shown.into_iter().map(|flawed| excerpt(flawed, options.completion_bytes)).collect()
         })
         .collect()
 }
 
-/// The prompts that read worst over all entries, for the arms side by side.
-fn shared_prompts<'a>(judged: &[Vec<Judged<'a>>], count: usize) -> BTreeSet<PromptKey<'a>> {
+/// The prompts with the most flaws over all entries, for the arms side by side.
+fn shared_prompts<'a>(flawed: &[Vec<Flawed<'a>>], count: usize) -> BTreeSet<PromptKey<'a>> {
     let mut badness: BTreeMap<PromptKey, f64> = BTreeMap::new();
-    for samples in judged {
-        for judged in samples {
-            *badness.entry(key(judged.sample)).or_default() += judged.badness;
+    for samples in flawed {
+        for flawed in samples {
+            *badness.entry(key(flawed.sample)).or_default() += flawed.badness;
         }
     }
     let mut ranked: Vec<(PromptKey, f64)> = badness.into_iter().filter(|(_, b)| *b > 0.0).collect();
@@ -64,12 +65,12 @@ fn key(sample: &Sample) -> PromptKey<'_> {
 }
 
 /// All samples of an entry, worst first.
-fn judge<'a>(entry: &Entry, samples: &'a [Sample], options: &RankingOptions) -> Vec<Judged<'a>> {
+fn find_flaws<'a>(entry: &Entry, samples: &'a [Sample]) -> Vec<Flawed<'a>> {
     let broken = broken_prompts(entry);
-    let mut judged: Vec<Judged> = samples
+    let mut flawed: Vec<Flawed> = samples
         .par_iter()
         .map(|sample| {
-            let loop_span = (options.find_loop)(sample);
+            let loop_span = loop_rate::find(sample);
             let no_eos = sample.finish_reason == FinishReason::Length;
             let failed = sample.finish_reason == FinishReason::Error;
             let broken = broken.contains(&(sample.slice.as_str(), sample.prompt_id.as_str(), sample.sample));
@@ -85,18 +86,18 @@ fn judge<'a>(entry: &Entry, samples: &'a [Sample], options: &RankingOptions) -> 
             if let Some(span) = loop_span {
                 badness += (span.end - span.start) as f64 / (sample.completion.len().max(1)) as f64;
             }
-            Judged { sample, flags, loop_span, badness }
+            Flawed { sample, flags, loop_span, badness }
         })
         .collect();
-    judged.sort_by(|a, b| {
+    flawed.sort_by(|a, b| {
         let by_badness = b.badness.total_cmp(&a.badness);
         by_badness.then_with(|| key(a.sample).cmp(&key(b.sample))).then(a.sample.sample.cmp(&b.sample.sample))
     });
-    judged
+    flawed
 }
 
-/// Samples that `broken_rate` marks. Values stand in the order of samples; where some sample has none, only a prompt
-/// with all samples marked can be told.
+/// Samples that `broken_rate` marks. Values are in the order of samples; if some sample has none, only a prompt with all
+/// values marked is unambiguous.
 fn broken_prompts(entry: &Entry) -> BTreeSet<(&str, &str, u32)> {
     let mut marked = BTreeSet::new();
     for run in &entry.runs {
@@ -114,8 +115,8 @@ fn broken_prompts(entry: &Entry) -> BTreeSet<(&str, &str, u32)> {
     marked
 }
 
-fn excerpt(judged: &Judged, bytes: usize) -> WorstSample {
-    let mut sample = judged.sample.clone();
+fn excerpt(flawed: &Flawed, bytes: usize) -> WorstSample {
+    let mut sample = flawed.sample.clone();
     (sample.token_ids, sample.logps, sample.terminator_logps) = (None, None, None);
     let whole = sample.completion.len();
     let mut cut = whole.min(bytes);
@@ -124,11 +125,11 @@ fn excerpt(judged: &Judged, bytes: usize) -> WorstSample {
     }
     sample.completion.truncate(cut);
     let loop_span =
-        judged.loop_span.filter(|span| span.start < cut).map(|span| LoopSpan { end: span.end.min(cut), ..span });
+        flawed.loop_span.filter(|span| span.start < cut).map(|span| LoopSpan { end: span.end.min(cut), ..span });
     WorstSample {
         sample,
         omitted_bytes: whole - cut,
-        flags: judged.flags.iter().map(|flag| (*flag).to_owned()).collect(),
+        flags: flawed.flags.iter().map(|flag| (*flag).to_owned()).collect(),
         loop_span,
     }
 }

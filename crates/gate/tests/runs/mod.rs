@@ -88,7 +88,7 @@ impl Build for Run {
                 n: 2,
                 unit: known.unit,
                 better: known.better,
-                primary: matches!(metric, "eos_rate" | "loop_rate" | "eos_logp_gold" | "pref_accuracy"),
+                primary: known.primary,
             });
         }
         self

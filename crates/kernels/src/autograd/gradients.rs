@@ -120,7 +120,7 @@ impl Gradients {
         Ok(())
     }
 
-    /// The gradient of `parameter`, row-major; `None` if it has none yet, is not listed here, or lies on a device:
+    /// The gradient of `parameter`, row-major; `None` if it has none yet, is not listed here, or is on a device:
     /// [`Gradients::tensor`] returns that too.
     pub fn get(&self, parameter: &Tensor) -> Option<&[f32]> {
         self.slots[*self.index.get(&parameter.id())?].host()

@@ -8,11 +8,14 @@ const SQRT_2_OVER_PI: f32 = 0.797_884_6;
 /// The cubic's factor in the tanh form of GELU.
 const CUBIC: f32 = 0.044_715;
 
+type Forward = fn(gate: &[f32], up: &[f32], out: &mut [f32]);
+type Backward = fn(gate: &[f32], up: &[f32], dy: &[f32], d_gate: &mut [f32], d_up: &mut [f32]);
+
 /// The loops of one activation; all slices have one length.
 #[derive(Clone, Copy)]
 pub(crate) struct Gated {
-    forward: fn(gate: &[f32], up: &[f32], out: &mut [f32]),
-    backward: fn(gate: &[f32], up: &[f32], dy: &[f32], d_gate: &mut [f32], d_up: &mut [f32]),
+    forward: Forward,
+    backward: Backward,
 }
 
 impl Gated {

@@ -46,7 +46,7 @@ impl KeyValueCache {
     ///
     /// # Panics
     ///
-    /// When there is no room left, or they are not that long.
+    /// If the cache is full, or they have another length.
     pub fn push(&mut self, keys: &[f32], values: &[f32]) {
         let CacheShape { kv_heads, head_dim, .. } = self.shape;
         assert!(self.tokens < self.room, "room for {} tokens", self.room);
@@ -75,7 +75,7 @@ impl KeyValueCache {
     ///
     /// # Panics
     ///
-    /// When the cache does not hold the token yet, or `query` or `out` is not that long.
+    /// If the cache does not hold the token yet, or `query` or `out` has another length.
     pub fn attend(&self, query: &[f32], position: usize, scores: &mut Vec<f32>, out: &mut [f32]) {
         let CacheShape { heads, kv_heads, head_dim, window, .. } = self.shape;
         assert!(position < self.tokens, "token {position} of {}", self.tokens);

@@ -73,7 +73,7 @@ impl PackedMatrix {
     ///
     /// # Panics
     ///
-    /// When `x` or `y` is not that long.
+    /// If `x` or `y` has another length.
     pub fn multiply(&self, x: &[f32], y: &mut [f32]) {
         let Self { outputs, inputs, .. } = *self;
         let rows = x.len() / inputs.max(1);

@@ -106,10 +106,10 @@ impl Shape {
             return Err(KernelError::Option { op: OP, option: "head_dim", expected, got: width.to_string() });
         };
         let (size, padded) = (dtype.size_in_bytes(), kernels.padded);
-        let wide_elements = size == 4;
-        let rows = if wide_elements && padded == 256 { 32 } else { 64 };
-        let forward = if padded == 256 { 32 } else { 64 } / if wide_elements { 2 } else { 1 };
-        let backward = if wide_elements || padded == 256 { 16 } else { 32 };
+        let float32 = size == 4;
+        let rows = if float32 && padded == 256 { 32 } else { 64 };
+        let forward = if padded == 256 { 32 } else { 64 } / if float32 { 2 } else { 1 };
+        let backward = if float32 || padded == 256 { 16 } else { 32 };
         let row = padded * size + 16;
         Ok(Self {
             kernels,

@@ -352,8 +352,9 @@ impl Head {
                 (None, None) => None,
             };
             for (index, range) in self.extents.columns().enumerate() {
-                self.logit_grads(&scratch, states, &chosen, [log_sums, gradient], range.clone())?;
-                self.multiply_grads(&scratch, states, index, range, d_hidden.is_some(), weight_target)?;
+                let tile = Tile { states, index, range };
+                self.logit_grads(&scratch, &tile, &chosen, [log_sums, gradient])?;
+                self.multiply_grads(&scratch, &tile, d_hidden.is_some(), weight_target)?;
             }
             if let Some(DeviceGrad { tensor, accumulate }) = d_hidden {
                 self.scatter(&scratch.share, &chosen, tensor, *accumulate)?;
@@ -397,19 +398,18 @@ impl Head {
         })
     }
 
-    /// Computes the logits of the rows `chosen` by the vocabulary entries `range` and turns them into their gradients.
+    /// Computes a tile's logits of the rows `chosen` and turns them into their gradients.
     fn logit_grads(
         &self,
         scratch: &Scratch,
-        states: Matrix<'_>,
+        Tile { states, range, .. }: &Tile<'_>,
         chosen: &Tensor,
         [log_sums, gradient]: [&Tensor; 2],
-        range: Range<usize>,
     ) -> Result<()> {
         let (count, columns) = (chosen.elem_count(), range.len());
         let entries = Matrix::from_row(self.weight.tensor(), range.start, columns, self.extents.width);
         let target = Matrix::new(&scratch.logits, count, columns);
-        self.engine.multiply(target, states, entries.t(), 1.0, false)?;
+        self.engine.multiply(target, *states, entries.t(), 1.0, false)?;
         let arguments = HeadGrads {
             logits: reading(&scratch.logits)?,
             rows: reading(chosen)?,
@@ -429,14 +429,12 @@ impl Head {
         unsafe { self.engine.launch(MODULE, &kernel, grid, &arguments) }
     }
 
-    /// The products of tile `index`'s logit gradients: with the states into the weight's gradient, with the weight's
-    /// entries `range` into the share of the hidden states'.
+    /// The products of a tile's logit gradients: with the states into the weight's gradient, with the tile's entries of
+    /// the weight into the share of the hidden states'.
     fn multiply_grads(
         &self,
         scratch: &Scratch,
-        states: Matrix<'_>,
-        index: usize,
-        range: Range<usize>,
+        Tile { states, index, range }: &Tile<'_>,
         wants_hidden: bool,
         weight_target: Option<(&Tensor, bool)>,
     ) -> Result<()> {
@@ -444,11 +442,11 @@ impl Head {
         let grads = Matrix::new(&scratch.grads, count, columns);
         if let Some((target, accumulate)) = weight_target {
             let target = Matrix::from_row(target, range.start, columns, width);
-            self.engine.multiply(target, grads.t(), states, 1.0, accumulate)?;
+            self.engine.multiply(target, grads.t(), *states, 1.0, accumulate)?;
         }
         if wants_hidden {
             let entries = Matrix::from_row(self.weight.tensor(), range.start, columns, width);
-            self.engine.multiply(Matrix::new(&scratch.share, count, width), grads, entries, 1.0, index > 0)?;
+            self.engine.multiply(Matrix::new(&scratch.share, count, width), grads, entries, 1.0, *index > 0)?;
         }
         Ok(())
     }
@@ -468,6 +466,16 @@ impl Head {
         // SAFETY: `Scatter` is the kernel's struct; `from` has `count` rows, and `chosen` are different rows of `to`.
         unsafe { self.engine.launch(MODULE, &typed("scatter_rows", to.dtype()), grid, &arguments) }
     }
+}
+
+/// One tile of the backward pass.
+struct Tile<'a> {
+    /// Hidden states of its rows.
+    states: Matrix<'a>,
+    /// Index along the vocabulary.
+    index: usize,
+    /// Vocabulary entries.
+    range: Range<usize>,
 }
 
 /// Memory of the backward pass, for one tile.

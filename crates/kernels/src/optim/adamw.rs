@@ -241,7 +241,7 @@ impl AdamW {
     }
 }
 
-/// A parameter's gradient, where the parameter lies.
+/// A parameter's gradient, on its device.
 #[derive(Clone, Copy)]
 enum Given<'a> {
     Host(&'a [f32]),

@@ -1,6 +1,6 @@
 //! Packed sequences, and the keys that each of their tokens attends to.
 //!
-//! `N` tokens of several sequences lie side by side without padding. A [`Span`] is one sequence:
+//! `N` tokens of several sequences are concatenated without padding. A [`Span`] is one sequence:
 //! its tokens attend causally to each other, and all of them to an optional prefix range that lies
 //! before the span. A preference pair is three spans: the prompt, the chosen completion with the
 //! prompt as its prefix, and the rejected completion with the same prefix (prefix sharing,
@@ -210,9 +210,9 @@ fn check(spans: &[Span]) -> Result<()> {
     Ok(())
 }
 
-/// Splits the spans wherever no later span looks back across the border.
+/// Splits the spans at borders that no later span attends across.
 fn components(spans: &[Span]) -> Vec<Range<usize>> {
-    let mut reach = usize::MAX; // the earliest token that spans from here on look at
+    let mut reach = usize::MAX; // the earliest token that later spans attend to
     let mut borders = vec![];
     for index in (0..spans.len()).rev() {
         let first = spans[index].prefix.as_ref().map_or(spans[index].start, |prefix| prefix.start);

@@ -25,7 +25,7 @@ proptest! {
             &inputs,
             TOLERANCE,
             |x| Ok(vec![kernels::embedding(&x[0], &ids)?]),
-            // candle's own lookup wants a contiguous table.
+            // candle's own lookup requires a contiguous table.
             |x| Ok(vec![naive::embedding(&x[0].contiguous()?, &ids)?]),
         );
     }

@@ -15,7 +15,7 @@ fn taped(vars: &[&Var], gradient: &Tensor, f: impl FnOnce() -> Tensor) -> Vec<Ve
     vars.iter().map(|var| gradients.get(var).unwrap().to_vec()).collect()
 }
 
-/// The same through candle's graph, which knows nothing of tapes.
+/// The same through candle's graph.
 fn plain(vars: &[&Var], gradient: &Tensor, f: impl FnOnce() -> Tensor) -> Vec<Vec<f32>> {
     let store = kernels::weighted_sum(&f(), gradient).unwrap().backward().unwrap();
     vars.iter().map(|var| flat(store.get(var).unwrap())).collect()

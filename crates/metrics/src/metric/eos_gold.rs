@@ -6,7 +6,7 @@
 use smpo_results::{Direction, Unit};
 
 use super::{Metric, MetricInfo};
-use crate::token_scores::TokenScores;
+use smpo_sampling::TokenScores;
 
 /// `eos_logp_gold` and `eos_rank_gold`.
 pub static INFOS: [MetricInfo; 2] = [

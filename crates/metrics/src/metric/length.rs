@@ -4,7 +4,7 @@
 //! would call a model that never stops "as long as the cap". So: the share at the cap, the survival curve
 //! S(t) = P(length > t) (Kaplan & Meier 1958), and its area up to the largest cap, the restricted mean.
 
-use smpo_results::{CurvePoint, Direction, FinishReason, Sample, Unit};
+use smpo_results::{Direction, FinishReason, Sample, Unit};
 use smpo_stats::survival::{Curve, Observation};
 
 use super::{Corpus, Metric, MetricInfo, Scratch, View};
@@ -90,15 +90,9 @@ impl Lifetime {
     }
 }
 
-/// The Kaplan–Meier curve: the share of completions still running after `t` tokens, one point per length at which
-/// any ended. Samples with unknown finish or length are left out.
-pub fn survival<'a>(samples: impl IntoIterator<Item = &'a Sample>) -> Vec<CurvePoint> {
-    let steps = kaplan_meier(samples).map_or_else(Vec::new, |curve| curve.steps);
-    steps.into_iter().map(|step| CurvePoint { t: step.time, y: step.survival }).collect()
-}
-
-/// The curve itself; `None` if no sample has a known lifetime.
-fn kaplan_meier<'a>(samples: impl IntoIterator<Item = &'a Sample>) -> Option<Curve> {
+/// The Kaplan–Meier curve: the share of completions still running after `t` tokens, one step per length at which any
+/// ended. Samples with unknown finish or length are left out; `None` if none is left.
+pub fn kaplan_meier<'a>(samples: impl IntoIterator<Item = &'a Sample>) -> Option<Curve> {
     let lifetimes = samples.into_iter().filter_map(Lifetime::of);
     let observations: Vec<Observation> =
         lifetimes.map(|lifetime| Observation { time: f64::from(lifetime.tokens), ended: lifetime.ended }).collect();
@@ -123,11 +117,11 @@ mod tests {
     #[test]
     fn kaplan_meier_of_a_small_set() {
         let samples = [lived(2, Eos), lived(3, Cap), lived(4, Eos), lived(4, Eos), lived(5, Cap), lived(7, Eos)];
-        let curve = survival(&samples);
+        let curve = super::kaplan_meier(&samples).expect("lifetimes").steps;
         let expected = [(2.0, 5.0 / 6.0), (4.0, 5.0 / 6.0 * 0.5), (7.0, 0.0)];
         assert_eq!(curve.len(), 3);
-        for (point, (t, y)) in curve.iter().zip(expected) {
-            assert!(point.t == t && (point.y - y).abs() < 1e-12, "{point:?}");
+        for (step, (t, y)) in curve.iter().zip(expected) {
+            assert!(step.time == t && (step.survival - y).abs() < 1e-12, "{step:?}");
         }
         // 2·1 + 2·5/6 + 3·5/12
         assert!((restricted_mean(&samples).expect("some") - (2.0 + 10.0 / 6.0 + 15.0 / 12.0)).abs() < 1e-12);

@@ -1,16 +1,17 @@
 //! The catalogue of metrics, one file a metric. Files on disk, gate policies, reports, leaderboards and tables all read
 //! it.
 //!
-//! | kind | function of | files |
-//! |---|---|---|
-//! | per sample | one completion | `eos_rate`, `loop_rate`, `seq_rep`, `zlib_ratio`, `broken_rate`, `length`, `exact_match`, `stops_when_right`, `error_rate` |
-//! | per corpus | all completions of a run | `distinct_n`, `self_bleu`, `length` (its restricted mean), `eos_hazard` |
-//! | teacher-forced | log-probs of gold completions, of held-out pairs | `eos_gold`, `preference` |
+//! | kind | function of | entry | example |
+//! |---|---|---|---|
+//! | per sample | one completion | [`Metric::of_sample`] | [`eos_rate`] |
+//! | per corpus | all completions of a run | [`Metric::of_corpus`] | [`self_bleu`] |
+//! | teacher-forced | log-probs of gold completions or held-out pairs | [`Metric::teacher_forced`] | [`eos_gold`] |
 //!
 //! A metric that does not apply to a completion has no value there: nothing is guessed. `eos_rate` has none for an
 //! unknown finish reason, and no metric but `error_rate` has one for a completion that the engine failed on.
 //!
-//! To add a metric: its file with an [`MetricInfo`], its function and a `METRICS` list, and its line in the list below.
+//! To add a metric: its file, with a [`MetricInfo`], a function and `METRICS`, and its line in `catalogue!` below
+//! (CONTRIBUTING.md).
 
 use std::sync::OnceLock;
 

@@ -8,7 +8,7 @@ use smpo_results::{Direction, Unit};
 
 use super::{Metric, MetricInfo};
 use crate::sample::share;
-use crate::token_scores::TokenScores;
+use smpo_sampling::TokenScores;
 
 const fn info(
     id: &'static str,

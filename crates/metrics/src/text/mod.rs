@@ -1,4 +1,4 @@
-//! Text as the metrics see it: words, n-grams, scripts.
+//! Text units of the metrics: words, n-grams, scripts.
 
 pub mod ngrams;
 pub mod scripts;

@@ -1,4 +1,4 @@
-//! Hashed n-grams, and where each was first seen.
+//! Hashed n-grams, and the position of each hash's first occurrence.
 
 use std::hash::Hasher;
 
@@ -31,7 +31,7 @@ impl Hasher for AsIs {
     }
 }
 
-/// Where each of a list of hashes was first seen; one allocation serves every completion.
+/// Positions of the first occurrence of each hash in a list; one allocation serves every completion.
 #[derive(Debug, Default)]
 pub struct FirstSeen {
     /// Places in the list; `u32::MAX` is none.
@@ -45,7 +45,7 @@ impl FirstSeen {
         self.slots.resize((len * 4).next_power_of_two().max(64), u32::MAX);
     }
 
-    /// The place where the hash at `place` was first seen: `place` itself when it is new. Places come in ascending
+    /// The first place of the hash at `place`: `place` itself if the hash is new. Places come in ascending
     /// order, at most as many as [`Self::clear_for`] made room for.
     #[inline]
     pub fn insert(&mut self, hashes: &[u64], place: u32) -> u32 {
@@ -53,7 +53,7 @@ impl FirstSeen {
         let mask = self.slots.len() - 1;
         let mut slot = (hash ^ hash >> 32) as usize & mask;
         loop {
-            // New or old is anybody's guess, and no branch: an empty slot stands for `place`, whose hash is this one.
+            // Without a branch, which would be unpredictable: an empty slot stands for `place`, whose hash is this one.
             let first = self.slots[slot].min(place);
             if hashes[first as usize] == hash {
                 self.slots[slot] = first;
@@ -80,7 +80,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn remembers_as_the_standard_map_does(texts in prop::collection::vec(prop::collection::vec(0u64..50, 0..200), 1..8)) {
+        fn agrees_with_the_standard_map(texts in prop::collection::vec(prop::collection::vec(0u64..50, 0..200), 1..8)) {
             let mut seen = FirstSeen::default();
             for text in texts {
                 seen.clear_for(text.len());

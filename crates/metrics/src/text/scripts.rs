@@ -8,7 +8,7 @@ use unicode_script::{Script, UnicodeScript};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Scripts(u64);
 
-/// Scripts told apart; all others share one bit.
+/// Scripts with a bit of their own; all others share one.
 const KNOWN: [Script; 32] = [
     Script::Latin,
     Script::Cyrillic,

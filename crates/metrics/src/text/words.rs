@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::ngrams::mix;
 
-/// What a character does to the word around it.
+/// Class of a character in word splitting.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Class {
     Space,
@@ -35,7 +35,7 @@ fn class(c: char) -> Class {
     match c as u32 {
         code @ 0..0x80 => ASCII[code as usize],
         0x400..0x482 | 0x48a..0x530 => Class::Letter, // Cyrillic, ahead of the slow test
-        // Indic scripts: their vowel signs are marks, which `is_alphanumeric` knows only in part
+        // Indic scripts: their vowel signs are marks, which `is_alphanumeric` covers only in part
         0x0900..0x0964 | 0x0966..0x0e00 => Class::Letter,
         // Kana, Han, Thai, Lao, Myanmar, Khmer: no spaces between words
         0x0e00..0x0f00 | 0x1000..0x10a0 | 0x1780..0x1800 | 0x3040..0x3100 | 0x3400..0xa000 | 0xf900..0xfb00 => {
@@ -44,7 +44,7 @@ fn class(c: char) -> Class {
         0x20000..0x32000 => Class::Alone,
         _ if c.is_alphanumeric() => Class::Letter,
         _ if c.is_whitespace() => Class::Space,
-        // Combining marks belong to the letter before them; `is_alphanumeric` knows only some.
+        // Combining marks belong to the letter before them; `is_alphanumeric` covers only some.
         0x0300..0x0370 | 0x200c..0x200e => Class::Letter,
         _ => Class::Alone,
     }
@@ -96,7 +96,7 @@ pub fn hash_first_words(text: &str, limit: usize, words: &mut Vec<u64>) {
 }
 
 /// The hash of one word of a text. Most are read as one number of eight bytes, what follows the word masked out: their
-/// lengths are all alike to the processor then.
+/// code path is the same for all lengths then.
 #[inline]
 fn hash(text: &[u8], word: Range<usize>) -> u64 {
     let len = word.len();

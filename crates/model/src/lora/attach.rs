@@ -71,17 +71,14 @@ impl Decoder {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
     use crate::batch::PackedBatch;
 
     #[test]
     fn frozen_weights_cost_no_gradient() {
-        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
         for case in ["llama", "qwen2", "qwen3", "mistral", "phi3", "gemma2", "gemma3"] {
             for dora in [false, true] {
-                let mut decoder = Decoder::load(golden.join(case)).unwrap();
+                let mut decoder = Decoder::load(smpo_fixtures::golden("model", case)).unwrap();
                 let config = LoraConfig {
                     r: 2,
                     alpha: 4.0,

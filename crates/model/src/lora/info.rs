@@ -47,8 +47,7 @@ mod tests {
 
     #[test]
     fn an_adapter_is_described_without_its_weights() {
-        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-        let info = AdapterInfo::read(golden.join("peft-dora")).unwrap();
+        let info = AdapterInfo::read(smpo_fixtures::golden("model", "peft-dora")).unwrap();
         let prefix = "model.layers.0";
         let mut targets = info.config.targets.clone();
         targets.sort();

@@ -17,6 +17,9 @@ pub enum Element {
 }
 
 impl Element {
+    /// Every dtype.
+    pub const ALL: [Element; 3] = [Element::F32, Element::Bf16, Element::F16];
+
     pub(crate) fn from_dtype(dtype: Dtype) -> Option<Self> {
         match dtype {
             Dtype::F32 => Some(Self::F32),

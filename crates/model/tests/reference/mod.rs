@@ -26,7 +26,7 @@ pub const CASES: [&str; 13] = [
 ];
 
 pub fn case_dir(case: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(case)
+    smpo_fixtures::golden("model", case)
 }
 
 /// What PyTorch computed; `generate.py` says what each field is.

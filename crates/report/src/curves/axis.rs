@@ -1,6 +1,6 @@
-//! Where the ticks of an axis go.
+//! Ticks of an axis.
 
-/// At most so many ticks.
+/// Largest number of tick intervals.
 const TICKS: f64 = 5.0;
 
 /// Ticks at multiples of 1, 2 or 5 times a power of ten that cover `low..=high`, in ascending order.
@@ -13,7 +13,7 @@ pub(super) fn ticks(low: f64, high: f64) -> Vec<f64> {
     (0..=(last - first) as usize).map(|index| (first + index as f64) * width).collect()
 }
 
-/// A number as a tick is labelled: the digits that tell neighbours `width` apart, thousands shortened.
+/// Label of a tick: the digits that distinguish neighbours `width` apart, thousands shortened.
 pub(super) fn label(value: f64, width: f64) -> String {
     if value.abs() >= 10_000.0 {
         return format!("{}k", trimmed(value / 1000.0, width / 1000.0));

@@ -10,9 +10,9 @@ const RIGHT: f64 = 10.0;
 const TOP: f64 = 8.0;
 const BOTTOM: f64 = 22.0;
 
-/// Points that a curve of this width can show.
+/// Largest number of points drawn of a curve.
 const DRAWN: usize = 420;
-/// From so many points on, a curve is smoothed, with the values themselves faint behind it.
+/// Number of points from which a curve is smoothed, with the values themselves faint behind it.
 const SMOOTHED: usize = 60;
 
 /// A chart, ready for the template.
@@ -41,7 +41,7 @@ pub(super) struct Tick {
 pub(super) struct Curve {
     pub class: String,
     pub run: String,
-    /// The values as they are; empty where the line is they.
+    /// Path of the raw values; empty if `line` already shows them.
     pub raw: String,
     pub line: String,
     /// Single measurements are marked.
@@ -56,7 +56,7 @@ pub(super) struct Mark {
 }
 
 impl Chart {
-    /// The figure `name` of every run that has it; `None` where none has, or it is 0 throughout.
+    /// The figure `name` of every run that has it; `None` if none has, or if it is 0 throughout.
     pub(super) fn new(title: &str, name: &str, runs: &[Run]) -> Option<Self> {
         let of = |run: &Run| -> Vec<Point> {
             let series = run.series.iter().filter(|series| series.name == name).flat_map(|series| &series.points);
@@ -72,47 +72,19 @@ impl Chart {
         // A part of the objective that is off is no curve.
         let first =
             all().find(|point| point.value != 0.0).or_else(|| all().next().filter(|_| name.starts_with("probe/")))?;
-        let bounds = |of: fn(&Point) -> f64| {
-            all().map(of).fold((of(first), of(first)), |(low, high), x| (low.min(x), high.max(x)))
-        };
-        let (values, steps) = (ticks_of(bounds(|p| p.value)), ticks_of(bounds(|p| p.step)));
-        let (low, high) = (values[0], values[values.len() - 1]);
-        let end = bounds(|p| p.step).1.max(1.0);
-        let x = |step: f64| LEFT + (WIDTH - LEFT - RIGHT) * step / end;
-        let y = |value: f64| TOP + (HEIGHT - TOP - BOTTOM) * (high - value) / (high - low);
-        let path = |points: &[Point]| {
-            let pairs = points.iter().map(|point| format!("{:.1},{:.1}", x(point.step), y(point.value)));
-            pairs.collect::<Vec<_>>().join(" ")
-        };
-        let curves = found
-            .iter()
-            .map(|(index, run, points)| {
-                let smooth = points.len() >= SMOOTHED;
-                let mark = |point: &Point| Mark {
-                    x: format!("{:.1}", x(point.step)),
-                    y: format!("{:.1}", y(point.value)),
-                    about: format!("{}, step {:.0}: {}", run.name, point.step, figure(point.value)),
-                };
-                Curve {
-                    class: class(*index),
-                    run: run.name.clone(),
-                    raw: if smooth { path(&thinned(points)) } else { String::new() },
-                    line: if smooth { path(&thinned(&smoothed(points))) } else { path(points) },
-                    marks: if smooth { Vec::new() } else { points.iter().map(mark).collect() },
-                    last: points.last().map_or(String::new(), |point| figure(point.value)),
-                }
-            })
-            .collect();
+        let axes = Axes::new(first, all());
+        let curves = found.iter().map(|(index, run, points)| axes.curve(class(*index), run, points)).collect();
         let width = |ticks: &[f64]| ticks[1] - ticks[0];
+        let Axes { values, steps, end } = &axes;
         Some(Chart {
             title: title.to_owned(),
             name: name.to_owned(),
             view: format!("0 0 {WIDTH} {HEIGHT}"),
-            grid: values.iter().map(|value| Tick { at: y(*value), label: label(*value, width(&values)) }).collect(),
+            grid: values.iter().map(|value| Tick { at: axes.y(*value), label: label(*value, width(values)) }).collect(),
             steps: steps
                 .iter()
-                .filter(|step| (0.0..=end).contains(*step))
-                .map(|step| Tick { at: x(*step), label: label(*step, width(&steps)) })
+                .filter(|step| (0.0..=*end).contains(*step))
+                .map(|step| Tick { at: axes.x(*step), label: label(*step, width(steps)) })
                 .collect(),
             curves,
             plot: Plot { left: LEFT, right: WIDTH - RIGHT, bottom: HEIGHT - BOTTOM },
@@ -120,8 +92,57 @@ impl Chart {
     }
 }
 
-fn ticks_of((low, high): (f64, f64)) -> Vec<f64> {
-    ticks(low, high)
+/// The axes of a chart.
+struct Axes {
+    /// Ticks of the values, ascending.
+    values: Vec<f64>,
+    /// Ticks of the steps, ascending.
+    steps: Vec<f64>,
+    /// The last step.
+    end: f64,
+}
+
+impl Axes {
+    /// Axes that cover all points, `first` among them.
+    fn new<'a>(first: &Point, points: impl Iterator<Item = &'a Point> + Clone) -> Axes {
+        let bounds = |of: fn(&Point) -> f64| {
+            points.clone().map(of).fold((of(first), of(first)), |(low, high), x| (low.min(x), high.max(x)))
+        };
+        let (values, steps) = (bounds(|p| p.value), bounds(|p| p.step));
+        Axes { values: ticks(values.0, values.1), steps: ticks(steps.0, steps.1), end: steps.1.max(1.0) }
+    }
+
+    fn x(&self, step: f64) -> f64 {
+        LEFT + (WIDTH - LEFT - RIGHT) * step / self.end
+    }
+
+    fn y(&self, value: f64) -> f64 {
+        let (low, high) = (self.values[0], self.values[self.values.len() - 1]);
+        TOP + (HEIGHT - TOP - BOTTOM) * (high - value) / (high - low)
+    }
+
+    /// Points of an SVG polyline.
+    fn path(&self, points: &[Point]) -> String {
+        let pairs = points.iter().map(|point| format!("{:.1},{:.1}", self.x(point.step), self.y(point.value)));
+        pairs.collect::<Vec<_>>().join(" ")
+    }
+
+    fn curve(&self, class: String, run: &Run, points: &[Point]) -> Curve {
+        let smooth = points.len() >= SMOOTHED;
+        let mark = |point: &Point| Mark {
+            x: format!("{:.1}", self.x(point.step)),
+            y: format!("{:.1}", self.y(point.value)),
+            about: format!("{}, step {:.0}: {}", run.name, point.step, figure(point.value)),
+        };
+        Curve {
+            class,
+            run: run.name.clone(),
+            raw: if smooth { self.path(&thinned(points)) } else { String::new() },
+            line: if smooth { self.path(&thinned(&smoothed(points))) } else { self.path(points) },
+            marks: if smooth { Vec::new() } else { points.iter().map(mark).collect() },
+            last: points.last().map_or(String::new(), |point| figure(point.value)),
+        }
+    }
 }
 
 /// An exponential mean over about a thirtieth of the curve, corrected for its start.
@@ -136,7 +157,7 @@ fn smoothed(points: &[Point]) -> Vec<Point> {
     points.iter().map(&mut next).collect()
 }
 
-/// At most so many points as can be shown: of each stretch the lowest and the highest, so that no spike is lost.
+/// At most [`DRAWN`] points: the lowest and the highest of each stretch, so that no spike is lost.
 fn thinned(points: &[Point]) -> Vec<Point> {
     if points.len() <= DRAWN {
         return points.to_vec();

@@ -1,4 +1,4 @@
-//! Which figures stand where, and what they are called. What is not listed comes last under its own name.
+//! Sections and titles of the figures. Figures that are not listed come last under their own names.
 
 use std::collections::BTreeSet;
 
@@ -73,7 +73,7 @@ const SECTIONS: &[Listed] = &[
     ),
 ];
 
-/// Of no interest as a curve.
+/// Figures without a chart.
 const NOT_DRAWN: &[&str] = &["step", "epoch"];
 
 pub(super) fn sections(runs: &[Run]) -> Vec<Section> {

@@ -1,9 +1,9 @@
-//! Characters that act instead of being read: shown by name, never passed on.
+//! Control characters (C0, C1, bidirectional, zero-width): shown by name, never passed on.
 
 use std::borrow::Cow;
 
-/// How a character that is invisible, reorders text or drives a terminal is shown; `None` for a character that may
-/// stay as it is. Newlines and tabs are left to the sink.
+/// Label of a character that is invisible, reorders text or controls a terminal; `None` for a character that may stay as
+/// it is. Newlines and tabs are left to the sink.
 pub(crate) fn label(c: char) -> Option<Cow<'static, str>> {
     let named = match c {
         '\t' | '\n' => return None,
@@ -68,7 +68,7 @@ pub(crate) fn describe(c: char) -> String {
     format!("U+{:04X} {meaning}", u32::from(c))
 }
 
-/// The text with every acting character replaced by its name: C0 controls by control pictures (`␛`), others in
+/// The text with every control character replaced by its name: C0 controls by control pictures (`␛`), others in
 /// brackets (`⟨RLO⟩`). Newlines and tabs stay; a carriage return before a newline is dropped.
 pub fn visible(text: &str) -> Cow<'_, str> {
     if !text.chars().any(|c| label(c).is_some()) {

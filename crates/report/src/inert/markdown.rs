@@ -1,4 +1,4 @@
-//! Markdown as GitHub reads it: tables, inline HTML, autolinks and mentions are all ways out.
+//! GitHub Markdown: tables, inline HTML, autolinks and mentions are all escaped.
 
 use super::{line, visible};
 

@@ -1,10 +1,10 @@
-//! Text split into what is read and what is only named, for the sample browser.
+//! Text split into readable runs and labels of control characters, for the sample browser.
 
 use serde::Serialize;
 
 use super::control::{describe, label};
 
-/// A run of a text: readable characters, or one acting character shown by its label.
+/// A run of a text: readable characters, or one control character shown by its label.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Run {
@@ -14,7 +14,7 @@ pub enum Run {
     Mark([String; 2]),
 }
 
-/// Splits a text into runs. The readable runs, joined, are the text without its acting characters.
+/// Splits a text into runs. The readable runs, joined, are the text without its control characters.
 pub fn runs(text: &str) -> Vec<Run> {
     let mut runs = Vec::new();
     let mut plain = String::new();

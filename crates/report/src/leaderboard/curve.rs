@@ -1,8 +1,8 @@
-//! Curves thin enough for a page.
+//! Thinning of curves for a page.
 
 use smpo_results::CurvePoint;
 
-/// `[tokens, share]`, rounded to what a screen can show.
+/// `[tokens, share]`, rounded to visible digits.
 pub(crate) type Point = [f64; 2];
 
 /// At most `limit` points, the first and the last among them, evenly spread by index. Points that are no numbers are

@@ -1,5 +1,4 @@
-//! A completion cut to what a reader needs: its beginning, the loop with its period marked, its end. What is left out
-//! is said, with its size.
+//! Excerpt of a completion: its beginning, the loop with its period marked, its end, and the size of every gap.
 
 use serde::Serialize;
 use smpo_results::{LoopSpan, WorstSample};
@@ -17,10 +16,10 @@ pub enum Piece {
     /// One copy of the loop's period (the last one may be partial).
     #[serde(rename = "p")]
     Period(Vec<Run>),
-    /// Text of a loop whose copies could not be told apart.
+    /// Text of a loop without exact copies.
     #[serde(rename = "l")]
     Loop(Vec<Run>),
-    /// What was left out, in words.
+    /// Description of the omitted text.
     #[serde(rename = "g")]
     Gap(String),
 }
@@ -34,7 +33,7 @@ pub struct Cycle {
     pub copies: usize,
 }
 
-/// An excerpt and, where the completion loops in exact copies, the measure of its loop.
+/// An excerpt, with the measure of its loop if the completion loops in exact copies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Excerpt {
     /// The parts.
@@ -43,7 +42,7 @@ pub struct Excerpt {
     pub cycle: Option<Cycle>,
 }
 
-/// How many characters are kept at the head and the tail of a stretch of text.
+/// Number of characters kept at the head and the tail of a stretch of text.
 #[derive(Debug, Clone, Copy)]
 struct Keep {
     head: usize,
@@ -58,8 +57,8 @@ const PROMPT: Keep = Keep { head: 900, tail: 500 };
 /// Copies are shown until they fill this many characters, at least three.
 const LOOP_CHARS: usize = 480;
 
-/// Cuts the completion of a sample. A span that does not fit the text is clamped to it, never trusted. What the
-/// sample's writer had cut before is counted; it continues a loop that reaches the cut, for loops are tails.
+/// Cuts the completion of a sample. A span that does not fit the text is clamped to it, never trusted. Bytes that the
+/// sample's writer omitted are counted; they continue a loop that reaches the cut, for loops are tails.
 pub fn completion(worst: &WorstSample) -> Excerpt {
     let text = worst.sample.completion.as_str();
     let span = worst.loop_span.and_then(|span| clamp(text, span));
@@ -103,7 +102,7 @@ fn clamp(text: &str, span: LoopSpan) -> Option<LoopSpan> {
     (start < end && span.period > 0).then_some(LoopSpan { start, end, period: span.period })
 }
 
-/// The copies of a loop, `continued` more bytes of it having been cut; `None` when the bytes are not exact copies of
+/// The copies of a loop, `continued` more bytes of it having been cut; `None` if the bytes are not exact copies of
 /// the first period.
 fn periods(pieces: &mut Vec<Piece>, cycling: &str, period: usize, continued: usize) -> Option<Cycle> {
     let bytes = cycling.as_bytes();
@@ -200,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_span_that_lies_is_clamped_and_never_panics() {
+    fn a_false_span_is_clamped_and_never_panics() {
         let text = "да да нет";
         for start in 0..20 {
             for end in 0..20 {

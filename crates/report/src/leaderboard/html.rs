@@ -24,7 +24,7 @@ pub const STYLE: &str = include_str!("../../templates/leaderboard.css");
 pub const SCRIPT: &str = include_str!("../../templates/leaderboard.js");
 /// A page stays below this whatever the completions hold; the rest is in the linked sample files.
 pub const MAX_BYTES: usize = 4_800_000;
-/// Worst completions take at most this much of it.
+/// Bytes of it that the worst completions may take.
 const MAX_SAMPLE_BYTES: usize = 2_500_000;
 
 #[derive(Template)]
@@ -124,7 +124,7 @@ fn board_view(index: usize, board: &Board, data: &PageData) -> BoardView {
         rows: table::rows(board, &columns),
         more_metrics: columns.iter().any(|column| column.extra),
         columns,
-        // one slice of prompts says the same as all of them
+        // one slice of prompts equals all of them
         has_slices: slices.iter().filter(|slice| !matches!(slice.as_str(), super::ALL | super::HELD_OUT)).count() > 1,
         slices: slices.iter().map(|slice| wording::slice(slice)).collect(),
         provenance: provenance::of(board),

@@ -7,11 +7,14 @@ pub mod json;
 pub mod markdown;
 mod page_data;
 mod provenance;
+mod publish;
 mod samples;
 mod scale;
 pub mod story;
 mod table;
 pub mod text;
+
+pub use publish::{PublishError, publish};
 
 use smpo_results::{BoardEntry, MetricEstimate};
 

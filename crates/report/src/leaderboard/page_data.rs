@@ -1,4 +1,4 @@
-//! What the page's script draws from: compact arrays, rounded to what can be seen.
+//! Data of the page's script: compact arrays, rounded to visible digits.
 
 use serde::Serialize;
 use smpo_results::{Board, Leaderboard};

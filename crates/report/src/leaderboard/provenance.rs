@@ -1,4 +1,4 @@
-//! Where every number comes from: what all runs of a board share, and what each run has of its own.
+//! Provenance: facts that all runs of a board share, and those of each run.
 
 use std::collections::BTreeSet;
 
@@ -116,7 +116,7 @@ pub(crate) fn of(board: &Board) -> Provenance {
             arm: run.model.arm.as_deref().map(|arm| short_line(arm, 60)).unwrap_or_default(),
             training_seed: run.model.training_seed.map(|seed| seed.to_string()).unwrap_or_default(),
             weights: run.model.weights_sha256.as_deref().map(|hash| short_line(hash, 64)).unwrap_or_default(),
-            // completions from elsewhere were drawn with a seed that nobody knows
+            // completions from elsewhere have no known seed
             seed: if run.kind == "score" { String::new() } else { run.seed.to_string() },
             fidelity: run.fidelity_max_abs_nats.map(|nats| format!("{nats:.1e} nats")).unwrap_or_default(),
             own: facts.iter().filter(|fact| !is_shared(fact)).cloned().collect(),

@@ -1,4 +1,4 @@
-//! Which completions a page embeds: prompt by prompt, worst first, until its share of the page is full.
+//! Choice of the completions that a page embeds: prompt by prompt, worst first, up to a byte budget.
 
 use std::collections::BTreeMap;
 
@@ -29,7 +29,7 @@ struct Arm {
     s: u32,
     flags: Vec<String>,
     finish: &'static str,
-    /// Whether it ended by itself: the sign beside the words.
+    /// True if it ended in a terminator, false if it was cut or failed; `None` if unknown.
     sound: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tokens: Option<u32>,
@@ -63,7 +63,7 @@ struct Place<'a> {
 }
 
 /// Chooses what fits into `budget` bytes of JSON. The order takes turns: the worst completion of the last-ranked entry,
-/// of the one before it…, then everybody's second worst, so that a page shows every model's flaws.
+/// of the one before it…, then every entry's second worst, so that a page shows every model's flaws.
 pub(crate) fn choose(board: &Board, budget: usize) -> Result<Browser, Error> {
     let mut by_prompt: BTreeMap<PromptKey, Vec<Place>> = BTreeMap::new();
     let mut turns: Vec<Place> = Vec::new();
@@ -82,7 +82,7 @@ pub(crate) fn choose(board: &Board, budget: usize) -> Result<Browser, Error> {
     let mut browser = Browser::default();
     let mut spent = 0;
     let mut seen: BTreeMap<PromptKey, Option<usize>> = BTreeMap::new();
-    // who stands in which group: two training seeds may share entry, prompt and sample index
+    // members of each group: two training seeds may share entry, prompt and sample index
     let mut members: Vec<Vec<&WorstSample>> = Vec::new();
     for turn in turns {
         let group = match seen.get(&key(turn.worst)) {
@@ -123,8 +123,8 @@ fn flawed(entry: &smpo_results::BoardEntry) -> impl Iterator<Item = &WorstSample
     entry.worst.iter().filter(|worst| !worst.flags.is_empty())
 }
 
-/// The completions of a prompt that are shown: the one that opened it, the baseline's, other flawed ones, sound ones,
-/// as far as there is room; in the board's order, the baseline first.
+/// The completions of a prompt that are shown, at most [`MAX_ARMS`]: the one that chose it, the baseline's, other flawed
+/// ones, sound ones; in the board's order, the baseline first.
 fn side_by_side<'a>(first: Place<'a>, places: &[Place<'a>], baseline: Option<usize>) -> Vec<Place<'a>> {
     let mut places: Vec<Place> = places.to_vec();
     places.sort_by_key(|place| {

@@ -4,7 +4,7 @@ use smpo_results::{Board, BoardMetric, Unit};
 
 use super::estimate;
 
-/// The range of a metric's axis on one slice: every interval fits, the ends are round. `None` when nobody has a value.
+/// The range of a metric's axis on one slice: every interval fits, the ends are round. `None` if no entry has a value.
 pub(crate) fn of(board: &Board, metric: &BoardMetric, slice: &str) -> Option<[f64; 2]> {
     let mut range: Option<(f64, f64)> = None;
     for entry in &board.entries {
@@ -20,7 +20,7 @@ pub(crate) fn of(board: &Board, metric: &BoardMetric, slice: &str) -> Option<[f6
 }
 
 fn rounded(unit: Unit, low: f64, high: f64) -> [f64; 2] {
-    // an axis narrower than a point of a share would magnify noise
+    // an axis narrower than one point would magnify noise
     let least = if unit == Unit::Share { 0.01 } else { 1e-6 };
     let span = (high - low).max(high.abs().max(low.abs()) * 1e-3).max(least);
     let step = nice(span / 4.0);
@@ -32,7 +32,7 @@ fn rounded(unit: Unit, low: f64, high: f64) -> [f64; 2] {
         // a share's axis ends where shares end
         (low, high) = (low.max(0.0), high.min(1.0));
     }
-    // floor(0.3 / 0.1) and its like leave crumbs
+    // floor(0.3 / 0.1) and the like leave rounding errors
     [super::curve::round(low, 8), super::curve::round(high, 8)]
 }
 
@@ -42,7 +42,7 @@ fn nice(step: f64) -> f64 {
     [1.0, 2.0, 5.0, 10.0].into_iter().map(|m| m * power).find(|nice| *nice >= step * 0.999).unwrap_or(10.0 * power)
 }
 
-/// Where a value lies on an axis, in per cent, clamped to it.
+/// Position of a value on an axis, in per cent, clamped to it.
 pub(crate) fn position(range: [f64; 2], value: f64) -> f64 {
     let share = (value - range[0]) / (range[1] - range[0]);
     if share.is_finite() { (share * 100.0).clamp(0.0, 100.0) } else { 0.0 }

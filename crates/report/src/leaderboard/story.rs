@@ -1,4 +1,4 @@
-//! What a board says, in three findings: who keeps stopping, who loops, how sure that is.
+//! Three findings of a board: the highest EOS rate, the highest loop rate, the certainty of the ranking.
 
 use smpo_results::{Board, BoardEntry, MetricEstimate};
 
@@ -13,11 +13,11 @@ pub struct Finding {
     pub question: &'static str,
     /// The answer: mostly a model's name.
     pub answer: String,
-    /// The number behind it, if there is one.
+    /// The number, if there is one.
     pub figure: String,
     /// Its interval.
     pub interval: String,
-    /// What a reader should know beside it.
+    /// Context of the number.
     pub note: String,
 }
 

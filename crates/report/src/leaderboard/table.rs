@@ -13,7 +13,7 @@ pub(crate) struct Column {
     pub(crate) name: String,
     pub(crate) description: String,
     pub(crate) primary: bool,
-    /// Hidden until all metrics are asked for.
+    /// Hidden until all metrics are shown.
     pub(crate) extra: bool,
     /// Better first: the direction of the first sort.
     pub(crate) better: &'static str,

@@ -1,9 +1,9 @@
 //! A verdict as JUnit XML: one test case per metric and slice, the bound in the failure text.
 //!
-//! A dashboard that reads only this file must not contradict the gate's exit code. When the gate exits with 0, what did
-//! not pass is `skipped` and says that it does not decide. Otherwise a primary metric that fails is a `failure` and an
+//! A dashboard that reads only this file must not contradict the gate's exit code. When the gate exits with 0, a case
+//! that did not pass is `skipped`, with the note that it does not decide. Otherwise a primary metric that fails is a `failure` and an
 //! inconclusive one an `error`; should no primary metric explain the exit code, everything that did not pass counts, and
-//! with nothing to blame at all a case named `verdict` is in error. Rules that were not judged are `skipped`.
+//! with no such case at all a case named `verdict` is an error. Rules that were not judged are `skipped`.
 
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 use smpo_results::{Decision, ExitCode, Verdict};
@@ -22,13 +22,13 @@ pub fn render(verdict: &Verdict) -> Result<String, Error> {
     suite.add_property(("verdict", wording::decision(verdict.verdict)));
     suite.add_property(("exit_code", verdict.exit_code.to_string().as_str()));
     suite.add_property(("claim", wording::claim(verdict.claim)));
-    let blames = Blames::of(verdict);
+    let red = Red::of(verdict);
     for metric in &verdict.metrics {
         let row = Row::new(metric);
-        let decides = match blames {
-            Blames::Nothing => false,
-            Blames::Primary => metric.primary,
-            Blames::Everything => true,
+        let decides = match red {
+            Red::Nothing => false,
+            Red::Primary => metric.primary,
+            Red::Everything => true,
         };
         let mut case = TestCase::new(short_line(&metric.metric, 120), status(&row, decides));
         case.set_classname(short_line(&metric.slice, 120));
@@ -55,20 +55,20 @@ pub fn render(verdict: &Verdict) -> Result<String, Error> {
     Ok(report.to_string()?)
 }
 
-/// Which cases may be red.
+/// The cases that may be failures or errors.
 #[derive(Clone, Copy)]
-enum Blames {
+enum Red {
     Nothing,
     Primary,
     Everything,
 }
 
-impl Blames {
-    fn of(verdict: &Verdict) -> Blames {
+impl Red {
+    fn of(verdict: &Verdict) -> Red {
         match verdict.metrics.iter().any(|metric| metric.primary && metric.verdict != Decision::Pass) {
-            _ if verdict.exit_code == ExitCode::Pass => Blames::Nothing,
-            true => Blames::Primary,
-            false => Blames::Everything,
+            _ if verdict.exit_code == ExitCode::Pass => Red::Nothing,
+            true => Red::Primary,
+            false => Red::Everything,
         }
     }
 }
@@ -92,7 +92,7 @@ fn status(row: &Row, decides: bool) -> TestCaseStatus {
 
 fn facts(row: &Row) -> String {
     let mut facts = format!(
-        "{}\nbaseline {}, candidate {}, difference {}, interval {}\ndemand: {}\np {} by {}, {} prompts",
+        "{}\nbaseline {}, candidate {}, difference {}, interval {}\nrequirement: {}\np {} by {}, {} prompts",
         row.reason, row.baseline, row.candidate, row.difference, row.interval, row.requirement, row.p, row.test, row.n
     );
     for more in [&row.pairs, &row.power] {

@@ -1,4 +1,4 @@
-//! A verdict for a CI step summary: what failed first, the rest folded, far below GitHub's limit of 1 MiB.
+//! A verdict for a CI step summary: primary metrics first, the rest folded, far below GitHub's limit of 1 MiB.
 
 use std::fmt::Write;
 
@@ -65,7 +65,7 @@ fn table(out: &mut String, rows: &[&Row]) {
     if rows.is_empty() {
         return;
     }
-    out.push_str("| metric | baseline | candidate | difference | interval | p | demand | verdict |\n");
+    out.push_str("| metric | baseline | candidate | difference | interval | p | requirement | verdict |\n");
     out.push_str("|---|--:|--:|--:|--:|--:|---|---|\n");
     for (index, row) in rows.iter().enumerate() {
         if out.len() > MAX_BYTES / 2 {

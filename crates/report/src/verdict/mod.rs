@@ -15,20 +15,20 @@ pub(crate) fn headline(verdict: &Verdict) -> String {
     let total = wording::count(primary.len(), "primary metric");
     let one = primary.len() == 1;
     let of = |decision| primary.iter().filter(|other| **other == decision).count();
-    let standing = match verdict.verdict {
+    let outcome = match verdict.verdict {
         _ if primary.is_empty() => "no primary metric was judged".to_owned(),
         Decision::Pass => format!("{} of {total} {}", of(Decision::Pass), if one { "passes" } else { "pass" }),
         Decision::Fail => format!("{} of {total} {}", of(Decision::Fail), if one { "fails" } else { "fail" }),
         Decision::Inconclusive => format!("{} of {total} undecided", of(Decision::Inconclusive)),
     };
     format!(
-        "{} against {}: {standing}",
+        "{} against {}: {outcome}",
         crate::inert::short_line(&verdict.candidate, 80),
         crate::inert::short_line(&verdict.baseline, 80)
     )
 }
 
-/// What the verdict rests on, in one line.
+/// Policy, alpha, resamples, seed and runs, in one line.
 pub(crate) fn basis(verdict: &Verdict) -> String {
     let runs = |n: usize| wording::count(n, "run");
     format!(

@@ -1,5 +1,5 @@
-//! One metric on one slice, in words and numbers, the same in every format. Strings are on one line and hold no
-//! acting character; each format still escapes its own markup.
+//! One metric on one slice, in words and numbers, the same in every format. Strings are on one line and hold no control
+//! character; each format still escapes its own markup.
 
 use smpo_results::{Decision, MetricVerdict, Requirement};
 
@@ -13,11 +13,11 @@ pub struct Row {
     pub metric: String,
     /// Name of the slice.
     pub slice: String,
-    /// Whether it decides.
+    /// True for a primary metric, which decides.
     pub primary: bool,
-    /// The demand, with its margin.
+    /// The requirement, with its margin.
     pub requirement: String,
-    /// The same demand as a bound on the difference.
+    /// The same requirement as a bound on the difference.
     pub bound: String,
     /// Baseline estimate, or a dash.
     pub baseline: String,
@@ -31,15 +31,15 @@ pub struct Row {
     pub p: String,
     /// Names of the test and the interval, with the interval's level.
     pub test: String,
-    /// The paired table in words, for a reader who checks by hand; empty where there is none.
+    /// The counts of the paired table; empty if there is none.
     pub pairs: String,
     /// Prompts compared.
     pub n: String,
-    /// The answer.
+    /// The decision.
     pub decision: Decision,
-    /// Why.
+    /// The decision's reason.
     pub reason: String,
-    /// Power at the margin and the prompts that 80 % would take; empty when neither is known.
+    /// Power at the margin and the prompts needed for 80 %; empty if neither is known.
     pub power: String,
 }
 
@@ -96,12 +96,12 @@ impl Row {
         }
     }
 
-    /// The answer in one word.
+    /// The decision in one word.
     pub fn word(&self) -> &'static str {
         wording::decision(self.decision)
     }
 
-    /// The answer as a sign that needs no colour.
+    /// The decision as a sign without colour.
     pub fn sign(&self) -> &'static str {
         wording::decision_sign(self.decision)
     }

@@ -10,7 +10,7 @@ use super::{asides, basis, headline};
 use crate::inert::short_line;
 use crate::wording;
 
-/// How the terminal wants it. Whether colours are wanted (a terminal, no `NO_COLOR`) is for the caller to know.
+/// Style of terminal output, chosen by the caller (colours: a terminal and no `NO_COLOR`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Style {
     /// Write ANSI colours.
@@ -19,7 +19,7 @@ pub struct Style {
     pub width: Option<u16>,
 }
 
-/// The table of `smpo gate`: one row per metric and slice, then the reasons of whatever did not pass.
+/// The table of `smpo gate`: one row per metric and slice, then the reasons of all that did not pass.
 pub fn render(verdict: &Verdict, style: Style) -> String {
     let rows: Vec<Row> = verdict.metrics.iter().map(Row::new).collect();
     let mut out = String::new();
@@ -90,7 +90,7 @@ fn table(verdict: &Verdict, rows: &[Row], style: Style) -> Table {
             if index == last && style.colour { cell.fg(colour(row.decision)) } else { cell }
         }));
     }
-    // numbers never wrap, names do; what also stands in verdict.json makes room on narrow terminals
+    // numbers never wrap, names do; columns that verdict.json also has are hidden on narrow terminals
     let width = style.width.unwrap_or(u16::MAX);
     for (index, column) in table.column_iter_mut().enumerate() {
         match HEADS[index] {

@@ -116,9 +116,9 @@ fn browser_links_the_charts_and_keeps_to_its_width() {
 
     browser.run("document.querySelector('.heat td[tabindex=\"0\"]').focus()");
     browser.keys(".heat td[tabindex='0']", DOWN);
-    let told =
+    let readout =
         browser.run("return document.querySelector('.heat').parentElement.querySelector('.readout').textContent");
-    assert!(told.to_string().contains("sft on all prompts"), "{told}");
+    assert!(readout.to_string().contains("sft on all prompts"), "{readout}");
     browser.keys(".heat td[tabindex='0']", LEFT_ARROW);
 
     let paper = "return getComputedStyle(document.body).backgroundColor";

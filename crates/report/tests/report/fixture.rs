@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 
 use smpo_files::sha256;
+use smpo_metrics::MetricInfo;
 use smpo_results::*;
 
-/// An arm's true behaviour.
+/// True rates of an arm.
 struct Arm {
     name: &'static str,
     seeds: u64,
@@ -68,7 +69,7 @@ const ARMS: [Arm; 5] = [
     },
 ];
 
-/// Slices with their prompts and how far they amplify what is wrong out of distribution.
+/// Slices: name, number of prompts, factor on the out-of-distribution effect.
 const SLICES: [(&str, usize, f64); 6] = [
     ("in_distribution", 200, 0.0),
     ("ood", 400, 1.0),
@@ -88,15 +89,13 @@ fn wilson(p: f64, n: usize) -> (f64, f64) {
     ((centre - half).max(0.0), (centre + half).min(1.0))
 }
 
-fn estimate(
-    metric: &str,
-    slice: &str,
-    value: f64,
-    n: usize,
-    unit: Unit,
-    better: Direction,
-    primary: bool,
-) -> MetricEstimate {
+/// The catalogue's declaration of a metric.
+fn info(metric: &str) -> &'static MetricInfo {
+    smpo_metrics::find(metric).expect("a metric of the catalogue")
+}
+
+fn estimate(metric: &str, slice: &str, value: f64, n: usize) -> MetricEstimate {
+    let &MetricInfo { unit, better, primary, .. } = info(metric);
     let (ci_low, ci_high) = match unit {
         Unit::Share => wilson(value, n),
         _ => {
@@ -114,67 +113,34 @@ fn share(inside: f64, outside: f64, amplify: f64, harm: bool) -> f64 {
 }
 
 fn metrics(arm: &Arm) -> Vec<MetricEstimate> {
-    use Direction::*;
     let mut out = Vec::new();
     let slices = std::iter::once(("all", 600, 2.0 / 3.0)).chain(SLICES);
     for (slice, n, amplify) in slices {
         let loops = share(arm.loops.0, arm.loops.1, amplify, true);
-        out.push(estimate(
-            "eos_rate",
-            slice,
-            share(arm.eos.0, arm.eos.1, amplify, false),
-            n,
-            Unit::Share,
-            Higher,
-            true,
-        ));
-        out.push(estimate("loop_rate", slice, loops, n, Unit::Share, Lower, true));
-        out.push(estimate("seq_rep_4", slice, 0.04 + loops * 0.9, n, Unit::Ratio, Lower, false));
-        out.push(estimate("broken_rate", slice, loops * 0.1, n, Unit::Share, Lower, false));
-        out.push(estimate("length", slice, arm.length * (1.0 + 0.3 * amplify), n, Unit::Tokens, Neither, false));
-        out.push(estimate("zlib_ratio", slice, 1.9 + loops * 8.0, n, Unit::Ratio, Lower, false));
-        out.push(estimate("eos_logp_gold", slice, -0.4 - loops * 14.0, n, Unit::Nats, Higher, false));
+        for (metric, value) in [
+            ("eos_rate", share(arm.eos.0, arm.eos.1, amplify, false)),
+            ("loop_rate", loops),
+            ("seq_rep_4", 0.04 + loops * 0.9),
+            ("broken_rate", loops * 0.1),
+            ("length", arm.length * (1.0 + 0.3 * amplify)),
+            ("zlib_ratio", 1.9 + loops * 8.0),
+            ("eos_logp_gold", -0.4 - loops * 14.0),
+        ] {
+            out.push(estimate(metric, slice, value, n));
+        }
     }
-    out.push(estimate("pref_accuracy", "held_out", arm.preference, 400, Unit::Share, Higher, true));
+    out.push(estimate("pref_accuracy", "held_out", arm.preference, 400));
     out
 }
 
 fn board_metrics() -> Vec<BoardMetric> {
-    let metric = |id: &str, unit, better, primary, description: &str| BoardMetric {
-        id: id.into(),
-        unit,
-        better,
-        primary,
-        description: description.into(),
-    };
-    vec![
-        metric(
-            "eos_rate",
-            Unit::Share,
-            Direction::Higher,
-            true,
-            "share of completions that end by themselves before the cap",
-        ),
-        metric("loop_rate", Unit::Share, Direction::Lower, true, "share whose tail is exact copies of one cycle"),
-        metric(
-            "pref_accuracy",
-            Unit::Share,
-            Direction::Higher,
-            true,
-            "share of held-out pairs whose chosen side scores higher",
-        ),
-        metric("seq_rep_4", Unit::Ratio, Direction::Lower, false, "1 − distinct 4-grams / 4-grams"),
-        metric("broken_rate", Unit::Share, Direction::Lower, false, "share with broken text"),
-        metric("length", Unit::Tokens, Direction::Neither, false, "restricted mean length"),
-        metric("zlib_ratio", Unit::Ratio, Direction::Lower, false, "raw bytes / deflated bytes"),
-        metric(
-            "eos_logp_gold",
-            Unit::Nats,
-            Direction::Higher,
-            false,
-            "log p of the terminator after a gold completion",
-        ),
-    ]
+    let ids =
+        ["eos_rate", "loop_rate", "eos_logp_gold", "pref_accuracy", "seq_rep_4", "broken_rate", "length", "zlib_ratio"];
+    ids.map(|id| {
+        let &MetricInfo { unit, better, primary, description, .. } = info(id);
+        BoardMetric { id: id.into(), unit, better, primary, description: description.into() }
+    })
+    .into()
 }
 
 fn comparisons(arm: &Arm, baseline: &Arm) -> Vec<Comparison> {
@@ -443,71 +409,17 @@ pub fn leaderboard() -> Leaderboard {
 
 /// The gate's verdict on an arm against `sft`.
 pub fn verdict(arm: usize) -> Verdict {
-    let (candidate, baseline) = (&ARMS[arm], &ARMS[1]);
-    let compared = comparisons(candidate, baseline);
-    let rows = [
+    let candidate = &ARMS[arm];
+    let metrics: Vec<MetricVerdict> = [
         ("eos_rate", "all", 0.02, true),
         ("loop_rate", "all", 0.01, true),
         ("pref_accuracy", "held_out", 0.03, true),
         ("seq_rep_4", "all", 0.02, false),
-        ("zlib_ratio", "all", 0.05, false),
-    ];
-    let metrics: Vec<MetricVerdict> = rows
-        .into_iter()
-        .map(|(id, slice, margin, primary)| {
-            let c = compared.iter().find(|c| c.metric == id).expect("compared");
-            let info = board_metrics().into_iter().find(|m| m.id == id).expect("a metric");
-            let find =
-                |arm: &Arm| metrics(arm).into_iter().find(|e| e.metric == id && e.slice == slice).map(|e| e.value);
-            let harm = if info.better == Direction::Lower { [c.ci_low, c.ci_high] } else { [-c.ci_high, -c.ci_low] };
-            let decision = match harm {
-                [_, high] if high < margin => Decision::Pass,
-                [low, _] if low > margin => Decision::Fail,
-                _ => Decision::Inconclusive,
-            };
-            MetricVerdict {
-                metric: id.into(),
-                slice: slice.into(),
-                primary,
-                requirement: Requirement::NonInferior,
-                margin,
-                baseline: find(baseline),
-                candidate: find(candidate),
-                difference: Some(c.difference),
-                ci_low: Some(c.ci_low),
-                ci_high: Some(c.ci_high),
-                level: 0.9,
-                p: Some(if decision == Decision::Fail { 1.2e-7 } else { 0.214 }),
-                p_exact: None,
-                p_harm: Some(if decision == Decision::Fail { 6e-8 } else { 0.11 }),
-                test: if info.unit == Unit::Share {
-                    "McNemar mid-p, Tango interval"
-                } else {
-                    "sign-flip permutation, BCa bootstrap"
-                }
-                .into(),
-                adjustment: if primary { "none" } else { "bh" }.into(),
-                pairs: (info.unit == Unit::Share).then_some(PairCounts {
-                    both: 3,
-                    baseline_only: 2,
-                    candidate_only: 58,
-                    neither: 537,
-                }),
-                verdict: decision,
-                reason: match decision {
-                    Decision::Pass => "the interval stays inside the margin",
-                    Decision::Fail => "the whole interval lies beyond the margin",
-                    Decision::Inconclusive => "the interval holds both the margin and no harm",
-                }
-                .into(),
-                n: if slice == "held_out" { 400 } else { 600 },
-                power: Some(0.83),
-                n_needed: (decision == Decision::Inconclusive).then_some(1240),
-                better: info.better,
-                unit: info.unit,
-            }
-        })
-        .collect();
+        ("eos_logp_gold", "all", 0.5, false),
+    ]
+    .into_iter()
+    .map(|(id, slice, margin, primary)| metric_verdict(candidate, id, slice, margin, primary))
+    .collect();
     let worst = |decision| metrics.iter().any(|m| m.primary && m.verdict == decision);
     let (decision, exit_code) = if worst(Decision::Fail) {
         (Decision::Fail, ExitCode::Fail)
@@ -564,4 +476,49 @@ pub fn two_hundred_models() -> Leaderboard {
         .collect();
     board.boards[0].baseline = Some("model-001".into());
     board
+}
+
+/// One non-inferiority rule of [`verdict`].
+fn metric_verdict(candidate: &Arm, id: &str, slice: &str, margin: f64, primary: bool) -> MetricVerdict {
+    let baseline = &ARMS[1];
+    let comparisons = comparisons(candidate, baseline);
+    let c = comparisons.iter().find(|c| c.metric == id).expect("compared");
+    let &MetricInfo { unit, better, .. } = info(id);
+    let value = |arm: &Arm| metrics(arm).into_iter().find(|e| e.metric == id && e.slice == slice).map(|e| e.value);
+    let harm = if better == Direction::Lower { [c.ci_low, c.ci_high] } else { [-c.ci_high, -c.ci_low] };
+    let (decision, reason) = match harm {
+        [_, high] if high < margin => (Decision::Pass, "the interval stays inside the margin"),
+        [low, _] if low > margin => (Decision::Fail, "the whole interval lies beyond the margin"),
+        _ => (Decision::Inconclusive, "the interval holds both the margin and no harm"),
+    };
+    let fails = decision == Decision::Fail;
+    let is_share = unit == Unit::Share;
+    let test = if is_share { "McNemar mid-p, Tango interval" } else { "sign-flip permutation, BCa bootstrap" };
+    let pairs = PairCounts { both: 3, baseline_only: 2, candidate_only: 58, neither: 537 };
+    MetricVerdict {
+        metric: id.into(),
+        slice: slice.into(),
+        primary,
+        requirement: Requirement::NonInferior,
+        margin,
+        baseline: value(baseline),
+        candidate: value(candidate),
+        difference: Some(c.difference),
+        ci_low: Some(c.ci_low),
+        ci_high: Some(c.ci_high),
+        level: 0.9,
+        p: Some(if fails { 1.2e-7 } else { 0.214 }),
+        p_exact: None,
+        p_harm: Some(if fails { 6e-8 } else { 0.11 }),
+        test: test.into(),
+        adjustment: if primary { "none" } else { "bh" }.into(),
+        pairs: is_share.then_some(pairs),
+        verdict: decision,
+        reason: reason.into(),
+        n: if slice == "held_out" { 400 } else { 600 },
+        power: Some(0.83),
+        n_needed: (decision == Decision::Inconclusive).then_some(1240),
+        better,
+        unit,
+    }
 }

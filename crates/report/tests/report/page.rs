@@ -33,7 +33,7 @@ fn the_page_allows_only_itself() {
         assert!(!bones(&page).contains(address), "{address}");
     }
     assert!(!html::STYLE.contains("@import") && !html::STYLE.contains("url("));
-    // the script knows one address, the name space of SVG, and fetches nothing
+    // the only address in the script is the SVG namespace; it fetches nothing
     assert_eq!(html::SCRIPT.matches("http").count(), 1);
     for way in ["fetch(", "XMLHttpRequest", "WebSocket", "innerHTML", "insertAdjacentHTML", "document.write", "eval("] {
         assert!(!html::SCRIPT.contains(way), "{way}");

@@ -135,7 +135,7 @@ impl Browser {
         self.post("goog/cdp/execute", &json!({ "cmd": command, "params": parameters }))
     }
 
-    /// What the console said since the last call: errors, warnings and messages.
+    /// Console output since the last call: errors, warnings and messages.
     pub fn console(&self) -> Vec<String> {
         let log = self.post("se/log", &json!({ "type": "browser" }));
         log.as_array().expect("a log").iter().map(|entry| entry["message"].to_string()).collect()
@@ -177,7 +177,7 @@ impl Drop for Browser {
     }
 }
 
-/// chromedriver wants a path, people give a name.
+/// Absolute path of a program given by name: chromedriver needs a path.
 fn which(program: &str) -> String {
     if program.contains('/') {
         return program.to_owned();

@@ -1,104 +1,156 @@
-//! Ranges, and keys that exclude each other.
+//! Collects the errors of a configuration: values out of range and keys that exclude or need each other.
 
-use smpo_data::HoldOut;
+use std::collections::BTreeSet;
+use std::fmt::Display;
 
-use super::{Init, TrainConfig};
+use smpo_losses::LossConfig;
 
-impl TrainConfig {
-    /// Ranges, and fields that exclude each other. Messages quote the field.
-    pub(super) fn check(&self) -> Result<(), String> {
-        let unit = |x: f64| (0.0..1.0).contains(&x);
-        let positive = |x: f64| x > 0.0 && x.is_finite();
-        range("learning_rate", positive(self.learning_rate), "a positive number", self.learning_rate)?;
-        range("num_train_epochs", positive(self.num_train_epochs), "a positive number", self.num_train_epochs)?;
-        range("max_steps", self.max_steps != Some(0), "at least 1", 0)?;
-        range("max_tokens_per_pack", self.max_tokens_per_pack != Some(0), "at least 1", 0)?;
-        range("per_device_train_batch_size", self.per_device_train_batch_size > 0, "at least 1", 0)?;
-        range("gradient_accumulation_steps", self.gradient_accumulation_steps > 0, "at least 1", 0)?;
-        range("max_length", self.max_length >= 2, "at least 2", self.max_length)?;
-        range("save_steps", self.save_steps != Some(0), "at least 1", 0)?;
-        range("save_total_limit", self.save_total_limit > 0, "at least 1", 0)?;
-        range("dataset", !self.dataset.is_empty(), "at least one file", "none")?;
-        if !self.dataset_ratio.is_empty() {
-            let (ratios, files) = (self.dataset_ratio.len(), self.dataset.len());
-            range("dataset_ratio", ratios == files, &format!("one number per file ({files})"), ratios)?;
-            for ratio in &self.dataset_ratio {
-                range("dataset_ratio", *ratio >= 0.0 && ratio.is_finite(), "0 or more", ratio)?;
-            }
-        }
-        range("dataset_sample", self.dataset_sample != Some(0), "at least 1", 0)?;
-        range("min_lr_ratio", (0.0..=1.0).contains(&self.min_lr_ratio), "from 0 to 1", self.min_lr_ratio)?;
-        range(
-            "weight_decay",
-            self.weight_decay >= 0.0 && self.weight_decay.is_finite(),
-            "0 or more",
-            self.weight_decay,
-        )?;
-        range("adam_beta1", unit(self.adam_beta1), "from 0 up to but not 1", self.adam_beta1)?;
-        range("adam_beta2", unit(self.adam_beta2), "from 0 up to but not 1", self.adam_beta2)?;
-        range("adam_epsilon", positive(self.adam_epsilon), "a positive number", self.adam_epsilon)?;
-        range(
-            "max_grad_norm",
-            self.max_grad_norm >= 0.0 && self.max_grad_norm.is_finite(),
-            "0 (off) or more",
-            self.max_grad_norm,
-        )?;
-        if let Some(ratio) = self.warmup_ratio {
-            range("warmup_ratio", (0.0..=1.0).contains(&ratio), "from 0 to 1", ratio)?;
-            if self.warmup_steps.is_some() {
-                return Err("`warmup_ratio` and `warmup_steps` exclude each other: give one".to_owned());
-            }
-        }
-        if self.bf16 && self.fp16 {
-            return Err("`bf16` and `fp16` exclude each other: give one".to_owned());
-        }
-        if let Some(prompt) = self.max_prompt_length {
-            let holds = prompt >= 1 && prompt < self.max_length;
-            range("max_prompt_length", holds, &format!("from 1 to max_length - 1 = {}", self.max_length - 1), prompt)?;
-        }
-        if let Some(std) = self.embedding_std {
-            range("embedding_std", positive(std), "a positive number", std)?;
-            if self.init != Init::Random {
-                return Err("`embedding_std` needs init = \"random\"".to_owned());
-            }
-        }
-        range("lr_decay_ratio", (0.0..=1.0).contains(&self.lr_decay_ratio), "from 0 to 1", self.lr_decay_ratio)?;
-        self.check_evaluation()?;
-        self.check_adapter()?;
-        self.alarms.check()?;
-        self.probe.as_ref().map_or(Ok(()), super::ProbeConfig::check)
-    }
+use super::{ConfigErrors, ConfigProblem, TrainConfig};
 
-    fn check_evaluation(&self) -> Result<(), String> {
-        if let Some(HoldOut::Share(share)) = self.test_size {
-            let expected = "a share from 0 up to but not 1, or a whole number of rows";
-            range("test_size", (0.0..1.0).contains(&share), expected, share)?;
-        }
-        if self.test_size.is_some() && !self.eval_dataset.is_empty() {
-            return Err("`test_size` and `eval_dataset` exclude each other: give one".to_owned());
-        }
-        range("eval_steps", self.eval_steps != Some(0), "at least 1", 0)?;
-        range("per_device_eval_batch_size", self.per_device_eval_batch_size != Some(0), "at least 1", 0)?;
-        range("early_stopping_patience", self.early_stopping_patience != Some(0), "at least 1", 0)?;
-        let threshold = self.early_stopping_threshold;
-        range("early_stopping_threshold", threshold >= 0.0 && threshold.is_finite(), "0 or more", threshold)?;
-        let judged = [
-            ("load_best_model_at_end", self.load_best_model_at_end),
-            ("early_stopping_patience", self.early_stopping_patience.is_some()),
-        ];
-        let needs = self.best_metric();
-        for (field, _) in judged.into_iter().filter(|(_, on)| *on) {
-            if needs.starts_with("probe/") && self.probe.is_none() {
-                return Err(format!("`{field}` goes by {needs}, which needs a [probe] table"));
-            }
-            if needs.starts_with("eval_") && !self.evaluates() {
-                return Err(format!("`{field}` goes by {needs}, which needs `test_size` or `eval_dataset`"));
-            }
-        }
-        Ok(())
+/// A key, with its table where it has one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Key {
+    pub table: Option<&'static str>,
+    pub name: String,
+}
+
+impl Key {
+    pub(super) fn new(table: Option<&'static str>, name: impl Into<String>) -> Self {
+        Self { table, name: name.into() }
     }
 }
 
-pub(super) fn range(field: &str, holds: bool, range: &str, given: impl std::fmt::Display) -> Result<(), String> {
-    if holds { Ok(()) } else { Err(format!("`{field}` must be {range}, got {given}")) }
+/// `` `key` ``, or `` `table.key` ``, which is how `--set` spells it.
+impl Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.table {
+            Some(table) => write!(f, "`{table}.{}`", self.name),
+            None => write!(f, "`{}`", self.name),
+        }
+    }
+}
+
+/// An error whose line is not looked up yet.
+#[derive(Debug)]
+pub(super) struct Problem {
+    /// The key to look for; `None` where the error is of no key.
+    pub key: Option<Key>,
+    pub message: String,
+}
+
+/// Collected errors.
+#[derive(Debug, Default)]
+pub(super) struct Problems {
+    pub found: Vec<Problem>,
+    /// Keys whose given value could not be read. Their placeholders are not judged.
+    pub unread: BTreeSet<Key>,
+    /// Table of the keys that are being checked.
+    table: Option<&'static str>,
+}
+
+impl Problems {
+    /// Adds an error of a key.
+    pub(super) fn push(&mut self, key: Key, message: String) {
+        self.found.push(Problem { key: Some(key), message });
+    }
+
+    /// Adds an error of a key whose value is thereby unknown.
+    pub(super) fn push_unread(&mut self, key: Key, message: String) {
+        self.unread.insert(key.clone());
+        self.push(key, message);
+    }
+
+    /// Adds an error unless `holds`.
+    pub(super) fn range(&mut self, name: &str, holds: bool, expected: &str, given: impl Display) {
+        let key = Key::new(self.table, name);
+        if !holds {
+            self.refuse(&[name], format!("{key} must be {expected}, got {given}"));
+        }
+    }
+
+    /// Adds an error of the first of some keys, unless one of them was not read.
+    pub(super) fn refuse(&mut self, names: &[&str], message: String) {
+        let keys: Vec<Key> = names.iter().map(|name| Key::new(self.table, *name)).collect();
+        if keys.iter().all(|key| !self.unread.contains(key)) {
+            self.found.push(Problem { key: keys.into_iter().next(), message });
+        }
+    }
+
+    /// Adds an error where two keys are both given that exclude each other.
+    pub(super) fn exclusive(&mut self, first: (&str, bool), second: (&str, bool)) {
+        if first.1 && second.1 {
+            let message = format!("`{}` and `{}` exclude each other: give one", first.0, second.0);
+            self.refuse(&[first.0, second.0], message);
+        }
+    }
+
+    /// Checks the keys of a table.
+    fn within(&mut self, table: &'static str, check: impl FnOnce(&mut Self)) {
+        self.table = Some(table);
+        check(self);
+        self.table = None;
+    }
+}
+
+impl TrainConfig {
+    /// Checks every range and all keys that exclude or need each other. [`TrainConfig::read`] and
+    /// [`build`](super::TrainConfigBuilder::build) call it; call it yourself after fields were changed by hand.
+    ///
+    /// # Errors
+    /// All errors at once.
+    pub fn validate(&self) -> Result<(), ConfigErrors> {
+        let mut problems = Problems::default();
+        self.check(&mut problems);
+        if problems.found.is_empty() {
+            return Ok(());
+        }
+        let unplaced = |problem: Problem| ConfigProblem { line: None, message: problem.message };
+        Err(ConfigErrors { origin: None, problems: problems.found.into_iter().map(unplaced).collect() })
+    }
+
+    pub(super) fn check(&self, problems: &mut Problems) {
+        self.check_model(problems);
+        self.check_data(problems);
+        self.check_lengths(problems);
+        self.check_memory(problems);
+        self.check_schedule(problems);
+        self.check_optimizer(problems);
+        self.check_device(problems);
+        self.check_checkpoints(problems);
+        self.check_evaluation(problems);
+        self.check_adapter(problems);
+        problems.within("loss", |problems| check_loss(&self.loss, problems));
+        problems.within("alarms", |problems| self.alarms.check(problems));
+        if let Some(probe) = &self.probe {
+            problems.within("probe", |problems| probe.check(problems));
+        }
+    }
+}
+
+/// Every range of the loss. Its own check returns the first error: the key at fault is reset to its default and the
+/// check repeated, until nothing is wrong or nothing changes.
+fn check_loss(loss: &LossConfig, problems: &mut Problems) {
+    let mut table = toml::Table::try_from(loss).unwrap_or_default();
+    let mut loss = loss.clone();
+    while let Err(error) = loss.validate() {
+        // The message quotes the loss's kind, then the key.
+        let message = error.to_string();
+        let Some(field) = message.split('`').nth(3) else { return problems.refuse(&["kind"], message) };
+        problems.refuse(&[field], message.clone());
+        let reset = table.remove(field).and_then(|_| toml::Value::Table(table.clone()).try_into().ok());
+        match reset {
+            Some(reset) => loss = reset,
+            None => return,
+        }
+    }
+}
+
+/// True for a positive, finite number.
+pub(super) fn is_positive(value: f64) -> bool {
+    value > 0.0 && value.is_finite()
+}
+
+/// True for a finite number of 0 or more.
+pub(super) fn is_non_negative(value: f64) -> bool {
+    value >= 0.0 && value.is_finite()
 }

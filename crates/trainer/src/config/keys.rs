@@ -1,21 +1,21 @@
-//! Which keys a struct is read from.
+//! The keys that a struct is read from.
 
 use serde::de::value::Error;
 use serde::de::{DeserializeOwned, Error as _, Visitor};
 use serde::{Deserializer, forward_to_deserialize_any};
 
-/// Every key that a struct is read from, aliases included, asked of its own `Deserialize`: a list beside it would
+/// Every key that a struct is read from, aliases included, taken from its own `Deserialize`: a list beside it would
 /// drift.
 pub(super) fn known_keys<T: DeserializeOwned>() -> &'static [&'static str] {
     let mut keys: &'static [&'static str] = &[];
     // Reading fails once the keys are known: there is nothing to read.
-    let _ = T::deserialize(AskForKeys(&mut keys));
+    let _ = T::deserialize(KeyCollector(&mut keys));
     keys
 }
 
-struct AskForKeys<'a>(&'a mut &'static [&'static str]);
+struct KeyCollector<'a>(&'a mut &'static [&'static str]);
 
-impl<'de> Deserializer<'de> for AskForKeys<'_> {
+impl<'de> Deserializer<'de> for KeyCollector<'_> {
     type Error = Error;
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -25,7 +25,7 @@ impl<'de> Deserializer<'de> for AskForKeys<'_> {
         _visitor: V,
     ) -> Result<V::Value, Error> {
         *self.0 = fields;
-        Err(Error::custom("only the keys were asked for"))
+        Err(Error::custom("only the keys were collected"))
     }
 
     fn deserialize_any<V: Visitor<'de>>(self, _visitor: V) -> Result<V::Value, Error> {

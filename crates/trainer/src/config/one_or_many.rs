@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
 
-/// What a key of several values may be given as: only its schema is of use, [`one_or_many`] reads it.
+/// Schema of a key of several values; [`one_or_many`] reads them.
 #[derive(JsonSchema)]
 #[serde(untagged)]
 #[schemars(inline)]
@@ -20,7 +20,7 @@ where
     D: Deserializer<'de>,
     T: DeserializeOwned,
 {
-    // Through a value, so that the error of one element is told and not that no variant matched.
+    // Through a value, so that the error is that of one element and not that no variant matched.
     let value = serde_json::Value::deserialize(deserializer)?;
     let values = if let serde_json::Value::Array(values) = value { values } else { vec![value] };
     values.into_iter().map(|value| serde_json::from_value(value).map_err(D::Error::custom)).collect()

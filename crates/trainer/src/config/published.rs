@@ -1,19 +1,21 @@
 //! effective_llm_alignment's YAML files, run as they are.
 //!
 //! Their keys are those of transformers' `TrainingArguments`, TRL's `ModelConfig` and the library's own script
-//! arguments, all in one flat mapping. What has a meaning here keeps its name; what cannot have one is listed once;
-//! what nobody knows is refused.
+//! arguments, all in one flat mapping. Keys with a meaning here keep their names, keys without one are listed in a note,
+//! unknown keys are refused.
 
 use std::path::Path;
 
 use serde_json::{Map, Value};
 
 use super::TrainConfig;
+use super::check::{Key, Problems};
+use super::file::ConfigFile;
 use super::keys::known_keys;
-use super::read::{ReadConfig, Source, quoted, set};
+use super::read::{ReadConfig, set};
 use crate::error::TrainError;
 
-/// Keys that say how a trainer on a GPU goes about its work, and nothing about what comes out of it.
+/// Keys that have no effect on the trained model here.
 const WITHOUT_MEANING: &[&str] = &[
     "attn_implementation",
     "dataloader_num_workers",
@@ -60,7 +62,7 @@ const WITHOUT_MEANING: &[&str] = &[
 /// Keys under another name than here.
 const RENAMED: &[(&str, &str)] = &[("max_seq_length", "max_length"), ("model_revision", "model_name_or_path")];
 
-/// Keys that are read here and then gone.
+/// Keys that the translation consumes.
 const HANDLED: &[&str] = &[
     "kind",
     "save_strategy",
@@ -76,122 +78,151 @@ const HANDLED: &[&str] = &[
     "max_target_length",
 ];
 
-/// A YAML file: one with a `loss` mapping has this program's own keys, any other the published ones.
+/// Reads a YAML file: one with a `loss` mapping has this program's own keys, any other the published ones.
 pub(super) fn parse(text: &str, origin: &Path, overrides: &[String]) -> Result<ReadConfig, TrainError> {
-    let source = Source { text, origin };
+    let file = ConfigFile { text, path: origin };
     let keys: Map<String, Value> = serde_saphyr::from_str(text).map_err(|error| {
         let line = error.location().map(|location| location.line() as usize);
         let whole = error.to_string();
-        source.error(line, whole.lines().next().unwrap_or("not YAML").to_owned())
+        file.error(line, whole.lines().next().unwrap_or("not YAML").to_owned())
     })?;
-    let mut reading = Reading { source: &source, keys, notes: Vec::new() };
-    let assignment = |assignment: &str, message: String| source.error(None, format!("--set {assignment}: {message}"));
-    if reading.keys.contains_key("loss") {
-        let mut table = reading.table()?;
-        for given in overrides {
-            set(&mut table, given).map_err(|message| assignment(given, message))?;
-        }
-        return Ok(ReadConfig { config: TrainConfig::from_table(table, &source)?, notes: reading.notes });
-    }
-    // An override without a dot is of the file's own kind of key.
+    let mut import = Import { keys, notes: Vec::new(), problems: Problems::default() };
+    // In a published file, an override without a dot is one of its own keys.
+    let own = import.keys.contains_key("loss");
     let (dotted, flat): (Vec<&String>, Vec<&String>) =
-        overrides.iter().partition(|given| given.split('=').next().is_some_and(|key| key.contains('.')));
+        overrides.iter().partition(|given| own || given.split('=').next().is_some_and(|key| key.contains('.')));
     for given in flat {
-        let mut table = toml::Table::new();
-        set(&mut table, given).map_err(|message| assignment(given, message))?;
-        for (key, value) in table {
-            let value = serde_json::to_value(value).map_err(|error| assignment(given, error.to_string()))?;
-            reading.keys.insert(key, value);
-        }
+        import.set(given);
     }
-    let loss = reading.take_loss()?;
-    reading.translate()?;
-    let mut table = reading.table()?;
-    let loss = toml::Table::try_from(&loss).map_err(|error| source.error(None, error.to_string()))?;
-    table.insert("loss".to_owned(), toml::Value::Table(loss));
+    let mut table = if own { import.table(&file)? } else { import.translated(&file)? };
     for given in dotted {
-        set(&mut table, given).map_err(|message| assignment(given, message))?;
+        set(&mut table, given, &mut import.problems);
     }
-    Ok(ReadConfig { config: TrainConfig::from_table(table, &source)?, notes: reading.notes })
+    let config = TrainConfig::from_table(table, &file, import.problems)?;
+    Ok(ReadConfig { config, notes: import.notes })
 }
 
-struct Reading<'a> {
-    source: &'a Source<'a>,
+/// A YAML file that is being translated.
+struct Import {
     keys: Map<String, Value>,
     notes: Vec<String>,
+    problems: Problems,
 }
 
-impl Reading<'_> {
+impl Import {
+    /// Applies an override of a published key.
+    fn set(&mut self, assignment: &str) {
+        let mut table = toml::Table::new();
+        set(&mut table, assignment, &mut self.problems);
+        for (key, value) in table {
+            // TOML's numbers that JSON lacks (nan, inf) become null, which is absent here.
+            self.keys.insert(key, serde_json::to_value(value).unwrap_or(Value::Null));
+        }
+    }
+
+    /// The file in this program's keys.
+    fn translated(&mut self, file: &ConfigFile<'_>) -> Result<toml::Table, TrainError> {
+        let loss = self.take_loss();
+        self.translate();
+        let mut table = self.table(file)?;
+        if let Some(loss) = loss {
+            let loss = toml::Table::try_from(&loss).map_err(|error| file.error(None, error.to_string()))?;
+            table.insert("loss".to_owned(), toml::Value::Table(loss));
+        }
+        Ok(table)
+    }
+
     /// Takes the loss's own keys out.
-    fn take_loss(&mut self) -> Result<smpo_losses::LossConfig, TrainError> {
+    fn take_loss(&mut self) -> Option<smpo_losses::LossConfig> {
         let kind = self.take("kind");
         let kind = kind.as_ref().and_then(Value::as_str);
         let keys = std::mem::take(&mut self.keys);
-        let told = kind.or_else(|| smpo_losses::import::kind_of(&keys)).or_else(|| {
+        let kind = kind.or_else(|| smpo_losses::import::kind_of(&keys)).or_else(|| {
             // The library's SFT files have no key of a loss at all, and these of its SFT script.
             let of_sft = ["conversation_field", "train_only_on_completions", "max_seq_length"];
             of_sft.iter().any(|key| keys.contains_key(*key)).then_some("sft")
         });
-        let imported = smpo_losses::import::published(told, keys).map_err(|error| {
-            let message = match error {
-                smpo_losses::import::ImportError::NoKind => {
-                    "cannot tell the loss from the keys: name it with `kind: dpo` or --set kind=dpo".to_owned()
-                }
-                other => other.to_string(),
-            };
-            let line = quoted(&message).and_then(|key| self.source.line_of_key(key));
-            self.source.error(line, message)
-        })?;
-        self.notes.extend(imported.notes);
-        self.keys = imported.rest;
-        Ok(imported.config)
+        match smpo_losses::import::published(kind, keys.clone()) {
+            Ok(imported) => {
+                self.notes.extend(imported.notes);
+                self.keys = imported.rest;
+                Some(imported.config)
+            }
+            Err(error) => {
+                let message = match error {
+                    smpo_losses::import::ImportError::NoKind => {
+                        "cannot tell the loss from the keys: name it with `kind: dpo` or --set kind=dpo".to_owned()
+                    }
+                    other => other.to_string(),
+                };
+                // The message quotes the key.
+                let key = message.split('`').skip(1).step_by(2).find(|quoted| keys.contains_key(*quoted));
+                let key = key.unwrap_or("kind").to_owned();
+                self.problems.push(Key::new(None, key), message);
+                self.problems.unread.insert(Key::new(None, "loss"));
+                self.keys = keys;
+                let of_losses: Vec<&str> = smpo_losses::import::published_keys().collect();
+                let known = known_keys::<TrainConfig>();
+                self.keys.retain(|key, _| known.contains(&key.as_str()) || !of_losses.contains(&key.as_str()));
+                None
+            }
+        }
     }
 
     /// Turns the other keys into this program's.
-    fn translate(&mut self) -> Result<(), TrainError> {
-        let known = known_keys::<TrainConfig>();
-        let everything = || {
-            let renamed = RENAMED.iter().map(|(theirs, _)| *theirs);
-            known.iter().chain(WITHOUT_MEANING).chain(HANDLED).copied().chain(renamed)
-        };
-        if let Some(key) = self.keys.keys().find(|key| !everything().any(|known| known == *key)) {
-            let hint = smpo_suggest::did_you_mean(key, everything().chain(smpo_losses::import::published_keys()));
-            return Err(self.error_at(key, format!("unknown key `{key}`{hint}")));
-        }
+    fn translate(&mut self) {
+        self.refuse_unknown();
         self.keys.retain(|_, value| !value.is_null());
-        let mut idle: Vec<String> =
+        let mut ignored: Vec<String> =
             WITHOUT_MEANING.iter().filter(|key| self.take(key).is_some()).map(|key| format!("`{key}`")).collect();
         for (theirs, ours) in RENAMED {
             if let Some(value) = self.take(theirs) {
                 if *theirs == "model_revision" {
-                    idle.push(format!("`{theirs}`"));
+                    ignored.push(format!("`{theirs}`"));
                 } else if self.keys.contains_key(*ours) {
-                    return Err(self.error_at(theirs, format!("`{theirs}` and `{ours}` are one setting: give one")));
+                    self.refuse(theirs, format!("`{theirs}` and `{ours}` are one setting: give one"));
                 } else {
                     self.keys.insert((*ours).to_owned(), value);
                 }
             }
         }
-        self.strategies()?;
-        self.rows(&mut idle)?;
-        self.reporters(&mut idle);
+        self.strategies();
+        self.rows(&mut ignored);
+        self.reporters(&mut ignored);
         if self.keys.get("use_peft") != Some(&Value::Bool(true)) {
             for key in ["lora_r", "lora_alpha", "lora_dropout", "lora_target_modules", "use_rslora", "use_dora"] {
                 if self.take(key).is_some() {
-                    idle.push(format!("`{key}` (use_peft is off)"));
+                    ignored.push(format!("`{key}` (use_peft is off)"));
                 }
             }
         } else if self.take("unfreeze_layers_patterns").is_some() {
-            idle.push("`unfreeze_layers_patterns` (use_peft is on)".to_owned());
+            ignored.push("`unfreeze_layers_patterns` (use_peft is on)".to_owned());
         }
-        if !idle.is_empty() {
-            self.notes.push(format!("these mean nothing here: {}", idle.join(", ")));
+        if !ignored.is_empty() {
+            self.notes.push(format!("ignored settings: {}", ignored.join(", ")));
         }
-        Ok(())
     }
 
-    /// When to save and to evaluate.
-    fn strategies(&mut self) -> Result<(), TrainError> {
+    /// Takes unknown keys out.
+    fn refuse_unknown(&mut self) {
+        let known: Vec<&str> = known_keys::<TrainConfig>()
+            .iter()
+            .chain(WITHOUT_MEANING)
+            .chain(HANDLED)
+            .copied()
+            .chain(RENAMED.iter().map(|(theirs, _)| *theirs))
+            .collect();
+        let unknown: Vec<String> = self.keys.keys().filter(|key| !known.contains(&key.as_str())).cloned().collect();
+        for key in unknown {
+            let all = known.iter().copied().chain(smpo_losses::import::published_keys());
+            let hint = smpo_suggest::did_you_mean(&key, all);
+            self.refuse(&key, format!("unknown key `{key}`{hint}"));
+            self.take(&key);
+        }
+    }
+
+    /// Strategies of saving and of evaluation.
+    fn strategies(&mut self) {
         for (strategies, steps) in
             [(&["save_strategy"][..], "save_steps"), (&["evaluation_strategy", "eval_strategy"][..], "eval_steps")]
         {
@@ -211,25 +242,24 @@ impl Reading<'_> {
                     }
                     Some(other) => {
                         let message = format!("`{key}`: expected \"steps\" or \"no\", got \"{other}\"; set {steps}");
-                        return Err(self.error_at(key, message));
+                        self.refuse(key, message);
                     }
                 }
             }
         }
-        Ok(())
     }
 
-    /// What a row is, where the library's scripts ask and the reader here sees for itself.
-    fn rows(&mut self, idle: &mut Vec<String>) -> Result<(), TrainError> {
+    /// Settings of the library's scripts about the shape of a row, which is detected here.
+    fn rows(&mut self, ignored: &mut Vec<String>) {
         if self.take("train_only_on_completions") == Some(Value::Bool(false)) {
             let key = "train_only_on_completions";
             let message = format!("`{key}`: expected true, got false: only completions are trained on here");
-            return Err(self.error_at(key, message));
+            self.refuse(key, message);
         }
         if self.take("added_special_tokens").is_some_and(|tokens| tokens != Value::Array(Vec::new())) {
             let key = "added_special_tokens";
             let message = format!("`{key}`: tokens cannot be added to a vocabulary here: add them to the model first");
-            return Err(self.error_at(key, message));
+            self.refuse(key, message);
         }
         for key in [
             "assistant_message_template",
@@ -239,14 +269,13 @@ impl Reading<'_> {
             "max_target_length",
         ] {
             if self.take(key).is_some() {
-                idle.push(format!("`{key}`"));
+                ignored.push(format!("`{key}`"));
             }
         }
-        Ok(())
     }
 
-    /// Reporters that are none of ours are told where the figures are.
-    fn reporters(&mut self, idle: &mut Vec<String>) {
+    /// Reporters that do not exist here, with the files that hold the same metrics.
+    fn reporters(&mut self, ignored: &mut Vec<String>) {
         const OURS: [&str; 2] = ["tensorboard", "openmetrics"];
         let given = match self.take("report_to") {
             None => return,
@@ -260,8 +289,8 @@ impl Reading<'_> {
         }
         let others: Vec<&str> = others.iter().filter_map(Value::as_str).filter(|name| *name != "none").collect();
         if !others.is_empty() {
-            idle.push(format!(
-                "`report_to: {}` (metrics.jsonl has the figures, `report_to = \"tensorboard\"` writes event files)",
+            ignored.push(format!(
+                "`report_to: {}` (metrics.jsonl has the metrics, `report_to = \"tensorboard\"` writes event files)",
                 others.join(", ")
             ));
         }
@@ -271,13 +300,13 @@ impl Reading<'_> {
         self.keys.shift_remove(key)
     }
 
-    fn error_at(&self, key: &str, message: String) -> TrainError {
-        self.source.error(self.source.line_of_key(key), message)
+    fn refuse(&mut self, key: &str, message: String) {
+        self.problems.push_unread(Key::new(None, key), message);
     }
 
-    fn table(&mut self) -> Result<toml::Table, TrainError> {
+    fn table(&mut self, file: &ConfigFile<'_>) -> Result<toml::Table, TrainError> {
         let mut keys = std::mem::take(&mut self.keys);
         keys.retain(|_, value| !value.is_null());
-        toml::Table::try_from(&keys).map_err(|error| self.source.error(None, error.to_string()))
+        toml::Table::try_from(&keys).map_err(|error| file.error(None, error.to_string()))
     }
 }

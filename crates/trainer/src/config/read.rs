@@ -1,26 +1,36 @@
-//! From a file's text to a checked configuration; what is wrong is told with its line.
+//! Reads a configuration from TOML: every key by itself, so that all errors of a file are reported at once.
 
 use std::path::Path;
 
+use serde::de::DeserializeOwned;
+use toml::{Table, Value};
+
+use super::builder::REQUIRED;
+use super::check::{Key, Problems};
+use super::file::ConfigFile;
 use super::keys::known_keys;
 use super::{AlarmConfig, ProbeConfig, TrainConfig, published};
 use crate::error::TrainError;
 
-/// A configuration, and what its reader should know about how it was read.
+/// A configuration read from a file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReadConfig {
     /// The configuration.
     pub config: TrainConfig,
-    /// Sentences: settings that mean nothing here, or something else than where the file comes from.
+    /// Notes for the user: ignored settings, and settings with another meaning than where the file comes from.
     pub notes: Vec<String>,
 }
+
+/// Other names of keys.
+pub(super) const ALIASES: [(&str, &str); 2] = [("model", "model_name_or_path"), ("save_dir", "output_dir")];
 
 impl TrainConfig {
     /// Reads a TOML file, or with the ending `.yaml` or `.yml` a YAML file, in which effective_llm_alignment's flat keys
     /// are understood too; applies `key=value` overrides (dotted keys reach into tables) and checks the whole.
     ///
     /// # Errors
-    /// When the file cannot be read, is not TOML or YAML, has an unknown key or a value out of range; with the place.
+    /// When the file cannot be read or is not TOML or YAML; else all keys that are unknown, missing, of another type, out
+    /// of range or exclude each other, with their lines.
     pub fn read(path: &Path, overrides: &[String]) -> Result<ReadConfig, TrainError> {
         let text = std::fs::read_to_string(path).map_err(|source| TrainError::Io {
             path: path.to_owned(),
@@ -33,92 +43,207 @@ impl TrainConfig {
         Ok(ReadConfig { config: Self::parse(&text, path, overrides)?, notes: Vec::new() })
     }
 
-    /// The same for TOML text that came from `origin`.
+    /// Reads TOML text that came from `origin`.
     ///
     /// # Errors
     /// As [`TrainConfig::read`].
     pub fn parse(text: &str, origin: &Path, overrides: &[String]) -> Result<Self, TrainError> {
-        let source = Source { text, origin };
-        let mut table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-            let line = error.span().map(|span| line_of(text, span.start));
-            source.error(line, error.message().to_owned())
+        let file = ConfigFile { text, path: origin };
+        let mut table: Table = text.parse().map_err(|error: toml::de::Error| {
+            let line = error.span().map(|span| file.line_of_byte(span.start));
+            file.error(line, error.message().to_owned())
         })?;
+        let mut problems = Problems::default();
         for assignment in overrides {
-            set(&mut table, assignment)
-                .map_err(|message| source.error(None, format!("--set {assignment}: {message}")))?;
+            set(&mut table, assignment, &mut problems);
         }
-        Self::from_table(table, &source)
+        Self::from_table(table, &file, problems)
     }
 
-    pub(super) fn from_table(table: toml::Table, source: &Source<'_>) -> Result<Self, TrainError> {
-        let refuse = |key: &str, known: &[&'static str], place: &str| {
-            let hint = smpo_suggest::did_you_mean(key, known.iter().copied());
-            source.error(source.line_of_key(key), format!("unknown key `{key}`{place}{hint}"))
-        };
-        // The loss table reports for itself: it knows its kinds and their keys.
-        let tables = [("probe", known_keys::<ProbeConfig>()), ("alarms", known_keys::<AlarmConfig>())];
-        let known = known_keys::<TrainConfig>();
-        if let Some(key) = table.keys().find(|key| !known.contains(&key.as_str())) {
-            return Err(refuse(key, known, ""));
-        }
-        for (name, known) in tables {
-            let inner = table.get(name).and_then(toml::Value::as_table);
-            if let Some(key) = inner.and_then(|table| table.keys().find(|key| !known.contains(&key.as_str()))) {
-                return Err(refuse(key, known, &format!(" in [{name}]")));
+    /// Reads the keys of a table and checks the whole; `problems` holds what was wrong before.
+    pub(super) fn from_table(
+        mut table: Table,
+        file: &ConfigFile<'_>,
+        mut problems: Problems,
+    ) -> Result<Self, TrainError> {
+        for (alias, name) in ALIASES {
+            let Some(value) = table.remove(alias) else { continue };
+            if table.contains_key(name) {
+                let message = format!("`{alias}` and `{name}` are one setting: give one");
+                problems.push(Key::new(None, alias), message);
+            } else {
+                table.insert(name.to_owned(), value);
             }
         }
-        let at = |message: String| source.error(quoted(&message).and_then(|key| source.line_of_key(key)), message);
-        let config: TrainConfig =
-            toml::Value::Table(table).try_into().map_err(|error: toml::de::Error| at(error.message().to_owned()))?;
-        config.check().map_err(at)?;
-        Ok(config)
+        read_loss(&mut table, &mut problems);
+        read_table::<AlarmConfig>(&mut table, "alarms", &Table::new(), &mut problems);
+        let prompts = Table::from_iter([("prompts".to_owned(), Value::from(""))]);
+        read_table::<ProbeConfig>(&mut table, "probe", &prompts, &mut problems);
+        let table = readable::<TrainConfig>(table, None, &placeholders(), &mut problems);
+        let config: Result<TrainConfig, _> = Value::Table(table).try_into();
+        match config {
+            Ok(config) => {
+                config.check(&mut problems);
+                if problems.found.is_empty() { Ok(config) } else { Err(file.errors(problems)) }
+            }
+            Err(error) if problems.found.is_empty() => Err(file.error(None, error.message().to_owned())),
+            Err(_) => Err(file.errors(problems)),
+        }
     }
 }
 
-/// `a.b=value`: the value as TOML where it parses, as a string otherwise.
-pub(super) fn set(table: &mut toml::Table, assignment: &str) -> Result<(), String> {
+/// Values for the keys without a default, which stand in for those that are missing or cannot be read.
+fn placeholders() -> Table {
+    let mut table = Table::from_iter(REQUIRED.map(|name| (name.to_owned(), Value::from(""))));
+    table.insert("learning_rate".to_owned(), Value::from(1.0));
+    table.insert("loss".to_owned(), Value::Table(Table::from_iter([("kind".to_owned(), Value::from("smpo"))])));
+    table
+}
+
+/// Reads each key of a table by itself beside `placeholders`; returns the table without the keys that could not be read,
+/// and with placeholders for the required ones among them.
+fn readable<T: DeserializeOwned>(
+    table: Table,
+    name: Option<&'static str>,
+    placeholders: &Table,
+    problems: &mut Problems,
+) -> Table {
+    let known = known_keys::<T>();
+    let mut read = Table::new();
+    for (key, value) in table {
+        if !known.contains(&key.as_str()) {
+            let hint = smpo_suggest::did_you_mean(&key, known.iter().copied());
+            let place = name.map_or(String::new(), |name| format!(" in [{name}]"));
+            let message = format!("unknown key `{key}`{place}{hint}");
+            problems.push_unread(Key::new(name, key), message);
+            continue;
+        }
+        let mut alone = placeholders.clone();
+        alone.insert(key.clone(), value.clone());
+        match Value::Table(alone).try_into::<T>() {
+            Ok(_) => {
+                read.insert(key, value);
+            }
+            Err(error) => {
+                let key = Key::new(name, key);
+                let message = format!("{key}: {}", expected_and_got(error.message()));
+                problems.push_unread(key, message);
+            }
+        }
+    }
+    for (key, value) in placeholders {
+        let place = Key::new(name, key);
+        if !read.contains_key(key) {
+            if !problems.unread.contains(&place) {
+                let message = format!("missing key {place}");
+                problems.push_unread(place, message);
+            }
+            read.insert(key.clone(), value.clone());
+        }
+    }
+    read
+}
+
+/// Reads `[name]`, if it is there, and leaves what could be read in its place.
+fn read_table<T: DeserializeOwned>(
+    table: &mut Table,
+    name: &'static str,
+    placeholders: &Table,
+    problems: &mut Problems,
+) {
+    let Some(given) = table.remove(name) else { return };
+    match given {
+        Value::Table(given) => {
+            table.insert(name.to_owned(), Value::Table(readable::<T>(given, Some(name), placeholders, problems)));
+        }
+        other => {
+            let message = format!("`{name}`: expected a table, got {} `{other}`", other.type_str());
+            problems.push_unread(Key::new(None, name), message);
+        }
+    }
+}
+
+/// Reads `[loss]`, which reports its own errors: its kinds have different keys.
+fn read_loss(table: &mut Table, problems: &mut Problems) {
+    let Some(given) = table.remove("loss") else { return };
+    let unread = |problems: &mut Problems, name: &str, message: String| {
+        problems.push(Key::new(Some("loss"), name), message);
+        problems.unread.insert(Key::new(None, "loss"));
+    };
+    let Value::Table(mut given) = given else {
+        let message = format!("`loss`: expected a table with `kind`, got {} `{given}`", given.type_str());
+        problems.push_unread(Key::new(None, "loss"), message);
+        return;
+    };
+    let kind = given.remove("kind").map(|kind| ("kind".to_owned(), kind));
+    let alone = |key: Option<(String, Value)>| {
+        let table = Table::from_iter(kind.clone().into_iter().chain(key));
+        Value::Table(table).try_into::<smpo_losses::LossConfig>()
+    };
+    if let Err(error) = alone(None) {
+        unread(problems, "kind", error.message().to_owned());
+        return;
+    }
+    let mut read = Table::from_iter(kind.clone());
+    for (key, value) in given {
+        match alone(Some((key.clone(), value.clone()))) {
+            Ok(_) => {
+                read.insert(key, value);
+            }
+            Err(error) => {
+                // `key`: invalid type: …
+                let message = match error.message().split_once("`: ") {
+                    Some((key, wrong)) => format!("{key}`: {}", expected_and_got(wrong)),
+                    None => error.message().to_owned(),
+                };
+                problems.push_unread(Key::new(Some("loss"), key), message);
+            }
+        }
+    }
+    table.insert("loss".to_owned(), Value::Table(read));
+}
+
+/// serde's words for a value of the wrong type, in the order of every other error here.
+fn expected_and_got(message: &str) -> String {
+    let wrong = ["invalid type: ", "invalid value: "].iter().find_map(|start| message.strip_prefix(start));
+    if let Some((got, expected)) = wrong.and_then(|rest| rest.rsplit_once(", expected ")) {
+        let expected = match expected {
+            "usize" | "u64" => "a whole number of 0 or more",
+            "f64" => "a number",
+            "path string" => "a path",
+            other => other,
+        };
+        return format!("expected {expected}, got {got}");
+    }
+    // unknown variant `a`, expected one of `b`, `c`
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    match quoted.next().filter(|_| message.starts_with("unknown variant")) {
+        Some(given) => format!("{message}{}", smpo_suggest::did_you_mean(given, quoted)),
+        None => message.to_owned(),
+    }
+}
+
+/// Applies `a.b=value`: the value as TOML where it parses, as a string otherwise.
+pub(super) fn set(table: &mut Table, assignment: &str, problems: &mut Problems) {
+    if let Err(message) = assign(table, assignment) {
+        problems.found.push(super::check::Problem { key: None, message: format!("--set {assignment}: {message}") });
+    }
+}
+
+fn assign(table: &mut Table, assignment: &str) -> Result<(), String> {
     let (key, value) = assignment.split_once('=').ok_or("expected key=value")?;
     let value = value.trim();
-    let parsed = format!("value = {value}").parse::<toml::Table>().ok().and_then(|mut parsed| parsed.remove("value"));
-    let value = parsed.unwrap_or_else(|| toml::Value::String(value.to_owned()));
+    let parsed = format!("value = {value}").parse::<Table>().ok().and_then(|mut parsed| parsed.remove("value"));
+    let value = parsed.unwrap_or_else(|| Value::String(value.to_owned()));
     let mut path: Vec<&str> = key.trim().split('.').collect();
     let last = path.pop().filter(|last| !last.is_empty()).ok_or("expected a key before `=`")?;
     let mut table = table;
     for part in path {
-        let entry = table.entry(part.to_owned()).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        let entry = table.entry(part.to_owned()).or_insert_with(|| Value::Table(Table::new()));
         table = entry.as_table_mut().ok_or_else(|| format!("`{part}` is not a table"))?;
     }
     table.insert(last.to_owned(), value);
     Ok(())
-}
-
-fn line_of(text: &str, offset: usize) -> usize {
-    text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count() + 1
-}
-
-/// Where a configuration came from, for errors.
-pub(super) struct Source<'a> {
-    pub text: &'a str,
-    pub origin: &'a Path,
-}
-
-impl Source<'_> {
-    pub(super) fn error(&self, line: Option<usize>, message: String) -> TrainError {
-        TrainError::Config { origin: self.origin.to_owned(), line, message }
-    }
-
-    /// The first line that assigns `key`, in TOML or in YAML.
-    pub(super) fn line_of_key(&self, key: &str) -> Option<usize> {
-        let assigns = |line: &str| {
-            line.trim_start().strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with(['=', ':']))
-        };
-        self.text.lines().position(assigns).map(|index| index + 1)
-    }
-}
-
-/// What a message quotes first.
-pub(super) fn quoted(message: &str) -> Option<&str> {
-    message.split('`').nth(1)
 }
 
 #[cfg(test)]
@@ -179,5 +304,82 @@ kind = "smpo"
         assert_eq!(error, "run.toml:5: `learning_rate` must be a positive number, got -1");
         let error = parse(MINIMAL, &["warmup_ratio=0.1", "warmup_steps=3"]).unwrap_err();
         assert!(error.contains("exclude each other"), "{error}");
+    }
+
+    #[test]
+    fn all_errors_of_a_file_come_at_once_in_the_order_of_its_lines() {
+        let text = r#"
+output_dir = 7
+dataset = "pairs.jsonl"
+learning_rat = 1e-4
+max_steps = 0
+lr_scheduler_type = "cosin"
+warmup_ratio = 0.1
+warmup_steps = 3
+early_stopping_patience = 2
+
+[loss]
+kind = "smpo"
+beta = -1
+eos_trem = "invert"
+min_log_prob = "low"
+
+[alarms]
+window = 0
+
+[probe]
+steps = 0
+max_eos_drop = true
+"#;
+        let expected = [
+            "run.toml: 15 errors",
+            "  run.toml:2: `output_dir`: expected a path, got integer `7`",
+            "  run.toml:4: unknown key `learning_rat` (did you mean `learning_rate`?)",
+            "  run.toml:5: `max_steps` must be at least 1, got 0",
+            "  run.toml:6: `lr_scheduler_type`: unknown variant `cosin`, expected one of `constant`, \
+             `constant_with_warmup`, `cosine`, `cosine_with_min_lr`, `linear`, `warmup_stable_decay`, `wsd` (did you mean \
+             `cosine`?)",
+            "  run.toml:7: `warmup_ratio` and `warmup_steps` exclude each other: give one",
+            "  run.toml:9: `early_stopping_patience` compares by eval_loss, which needs `test_size` or `eval_dataset`",
+            "  run.toml:13: loss `smpo`: `beta` must be",
+            "  run.toml:14: loss `smpo`: unknown key `eos_trem` (did you mean `eos_term`?)",
+            "  run.toml:15: `min_log_prob`: ",
+            "  run.toml:18: `alarms.window` must be at least 1, got 0",
+            "  run.toml:20: missing key `probe.prompts`",
+            "  run.toml:21: `probe.steps` must be at least 1, got 0",
+            "  run.toml:22: `probe.max_eos_drop`: expected a number, got boolean `true`",
+            "  run.toml: missing key `model_name_or_path`",
+            "  run.toml: missing key `learning_rate`",
+        ];
+        let error = parse(text, &[]).unwrap_err();
+        assert_eq!(error.lines().count(), expected.len(), "{error}");
+        for (found, expected) in error.lines().zip(expected) {
+            assert!(found.starts_with(expected), "{expected}\n{found}");
+        }
+    }
+
+    #[test]
+    fn overrides_that_cannot_be_read_come_with_the_other_errors() {
+        let error = parse(MINIMAL, &["seed.x=7", "nonsense", "max_length=1"]).unwrap_err();
+        assert_eq!(error.lines().count(), 4, "{error}");
+        assert!(
+            error.contains("--set nonsense: expected key=value") && error.contains("`max_length` must be"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_configuration_built_in_code_is_the_one_read_from_a_file() {
+        let builder = TrainConfig::builder(smpo_losses::Loss::Smpo(Default::default())).model("base").output_dir("out");
+        let built = builder.train_files(["pairs.jsonl"]).learning_rate(1e-4).build().unwrap();
+        assert_eq!(built, parse(MINIMAL, &[]).unwrap());
+    }
+
+    #[test]
+    fn every_alias_is_a_key() {
+        for (alias, name) in ALIASES {
+            let known = known_keys::<TrainConfig>();
+            assert!(known.contains(&alias) && known.contains(&name), "{alias} {name}");
+        }
     }
 }

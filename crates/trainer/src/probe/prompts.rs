@@ -88,5 +88,5 @@ fn prompt(path: &Path, line: usize, row: &Row, tokenizer: &ChatTokenizer) -> Res
 }
 
 fn at(path: &Path, line: usize, message: String) -> TrainError {
-    TrainError::Config { origin: path.to_owned(), line: Some(line), message }
+    TrainError::config(path, Some(line), message)
 }

@@ -1,14 +1,13 @@
 //! `smpo bench step`: whole optimizer steps, timed.
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
-use smpo_bench::{BenchError, Shape, Spread, StepBench, StepReport};
+use smpo_bench::{Shape, Spread, StepBench, StepReport};
 use smpo_devices::{Kind, OpenDevice};
 use smpo_model::Element;
 
 use crate::commands::device::DeviceArgs;
-use crate::commands::dtype::Dtype;
-use crate::commands::{set_threads, train};
-use crate::exit::{Exit, Failure, Outcome, blame_model};
+use crate::commands::{named, set_threads};
+use crate::exit::{Exit, Outcome};
+use crate::memory;
 use crate::output::{self, Format};
 use crate::progress::Progress;
 
@@ -16,13 +15,13 @@ use crate::progress::Progress;
 #[derive(clap::Args)]
 pub struct StepArgs {
     /// Model shape
-    #[arg(long, value_parser = shape(), default_value = Shape::Tiny.name())]
+    #[arg(long, value_parser = named::named(Shape::ALL, Shape::name), default_value = Shape::Tiny.name())]
     shape: Shape,
     #[command(flatten)]
     device: DeviceArgs,
     /// Dtype of weights and activations [default: bfloat16 on a GPU, float32 on the CPU]
-    #[arg(long, value_enum)]
-    dtype: Option<Dtype>,
+    #[arg(long, value_parser = named::dtype())]
+    dtype: Option<Element>,
     /// LoRA rank, on every linear layer [default: full fine-tuning]
     #[arg(long, value_name = "RANK")]
     lora_r: Option<usize>,
@@ -55,12 +54,6 @@ pub struct StepArgs {
     format: Format,
 }
 
-/// Reads a shape by its name.
-fn shape() -> impl TypedValueParser<Value = Shape> {
-    let named = |name: String| Shape::ALL.into_iter().find(|shape| shape.name() == name).ok_or("no such shape");
-    PossibleValuesParser::new(Shape::ALL.map(Shape::name)).try_map(named)
-}
-
 /// Runs the command.
 pub fn run(args: StepArgs) -> Outcome {
     set_threads(args.threads)?;
@@ -73,7 +66,7 @@ pub fn run(args: StepArgs) -> Outcome {
     let bench = StepBench {
         shape: args.shape,
         lora_r: args.lora_r,
-        element: args.dtype.map_or(usual, Dtype::element),
+        element: args.dtype.unwrap_or(usual),
         length: args.length,
         batch_size: args.batch_size,
         micro_batch_size: args.micro_batch_size.unwrap_or(args.batch_size),
@@ -83,7 +76,7 @@ pub fn run(args: StepArgs) -> Outcome {
         seed: args.seed,
     };
     let stage = progress.stage("bench", (args.warmup + args.steps) as u64);
-    let report = bench.run(&device, &mut |done| stage.update(done as u64, "steps")).map_err(blame)?;
+    let report = bench.run(&device, &mut |done| stage.update(done as u64, "steps"))?;
     stage.finish("");
     match args.format {
         Format::Json => output::print_json(&report)?,
@@ -122,17 +115,7 @@ fn text(report: &StepReport, device: &OpenDevice) -> String {
         row("utilisation", format!("{:.1} % of {} ({from})", 100.0 * mfu, tera(peak)));
     }
     if let Some(bytes) = report.peak_memory_bytes {
-        row("peak memory", format!("{:.2} GB", bytes as f64 / 1e9));
+        row("peak memory", memory::size(bytes));
     }
     table.to_string()
-}
-
-/// An option is the caller's to mend; a device or a step that fails is not.
-pub fn blame(error: BenchError) -> Failure {
-    match error {
-        BenchError::Option { .. } => Failure::Usage(error.into()),
-        BenchError::Model(error) => blame_model(error),
-        BenchError::Train(error) => train::blame(error),
-        error => Failure::Execution(error.into()),
-    }
 }

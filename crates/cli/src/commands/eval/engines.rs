@@ -1,21 +1,14 @@
-//! What samples, and what is known of it.
-
-#[cfg(feature = "mistralrs")]
-mod mistral;
+//! Engines of a model on disk or on a server.
 
 use std::path::Path;
 
-use anyhow::{Context, anyhow};
+use smpo_devices::Choice;
+use smpo_eval::{Engines, weights};
 use smpo_files::sha256;
-use smpo_inference::{EngineInfo, Generator, HttpGenerator, InferenceError};
-use smpo_native::{NativeGenerator, NativeOptions};
-use smpo_results::TerminatorSet;
-use smpo_tokenizer::{ChatTokenizer, TokenizerError};
+use smpo_inference::HttpGenerator;
+use smpo_native::{NativeGenerator, NativeModel, NativeOptions};
 
-use super::evaluation::Evaluation;
-use super::forward::Forward;
-use super::weights;
-use crate::exit::{Blame, Failure};
+use crate::exit::{Failure, OrFail};
 
 /// Inference engine for a local model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -29,107 +22,138 @@ pub enum LocalEngine {
     Native,
 }
 
-/// Generators of one model.
-pub struct Engines {
-    pub generators: Vec<Box<dyn Generator>>,
-    pub info: EngineInfo,
-    pub terminators: Option<TerminatorSet>,
-    pub template_sha256: Option<String>,
-    pub weights_sha256: Option<String>,
-    /// This program's own forward pass, or why there is none.
-    pub forward: anyhow::Result<Forward>,
-    /// Requests in flight at once were not asked for: where they cannot be checked there is one.
-    pub one_unless_checked: bool,
+/// A local model and how to run it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Local<'a> {
+    /// Directory, adapter or GGUF file.
+    pub model: &'a str,
+    /// Base model of an adapter, or directory of a GGUF file's tokenizer.
+    pub base: Option<&'a Path>,
+    /// The same model as a Hugging Face directory, for the scorer.
+    pub weights: Option<&'a Path>,
+    /// Parallel mistral.rs engines.
+    #[cfg_attr(not(feature = "mistralrs"), expect(dead_code, reason = "no other engine has instances"))]
+    pub instances: Option<usize>,
+    /// Sequences per batch of the native engine.
+    pub batch: Option<usize>,
+    /// Device of mistral.rs.
+    #[cfg_attr(not(feature = "mistralrs"), expect(dead_code, reason = "no other engine leaves the CPU"))]
+    pub device: Choice,
+    /// CPU threads per engine.
+    pub threads: Option<usize>,
 }
 
-impl Engines {
-    /// A model on this disk.
-    pub fn local(evaluation: &Evaluation) -> Result<Self, Failure> {
-        let model = Path::new(&evaluation.model.source);
-        let forward = match &evaluation.weights {
-            Some(weights) => Ok(Forward::load(weights, None).usage()?),
-            None => Forward::load(model, evaluation.base.as_deref()),
+/// Engines of one model, and what else `run.json` and the user should know of them.
+pub struct Loaded {
+    pub engines: Engines,
+    pub weights_sha256: Option<String>,
+    /// The reason why there is no scorer.
+    pub no_scorer: Option<String>,
+}
+
+impl Local<'_> {
+    /// Loads the model.
+    pub fn load(&self, engine: LocalEngine) -> Result<Loaded, Failure> {
+        let model = Path::new(self.model);
+        let scorer = match self.weights {
+            Some(weights) => Ok(NativeModel::load(weights, None)?),
+            None => NativeModel::load(model, self.base),
         };
-        let weights_sha256 = Some(weights::sha256(model).map_err(|error| blame_weights(model, error))?);
-        match evaluation.engine {
+        if !model.exists() {
+            return Err(Failure::user(format!(
+                "{}: no such file or directory; give a Hugging Face directory, a PEFT adapter directory, a .gguf file or \
+                 a server's URL",
+                self.model
+            )));
+        }
+        let weights_sha256 = Some(weights::sha256(model).or_execution_error()?);
+        match engine {
             #[cfg(feature = "mistralrs")]
-            LocalEngine::Mistralrs => mistral::engines(model, evaluation, forward, weights_sha256),
-            LocalEngine::Native => Self::native(evaluation, forward.usage()?, weights_sha256),
+            LocalEngine::Mistralrs => {
+                let engines = self.mistral().map_err(|failure| match &scorer {
+                    Ok(_) => failure.suffixed("; --engine native reads this model"),
+                    Err(_) => failure,
+                })?;
+                Ok(Loaded::new(engines, scorer, weights_sha256))
+            }
+            LocalEngine::Native => {
+                let default = NativeOptions::default();
+                let options = NativeOptions {
+                    threads: self.threads.unwrap_or(default.threads),
+                    batch: self.batch.unwrap_or(default.batch),
+                };
+                let scorer = scorer?;
+                let generators = scorer.generators(options)?;
+                let tokenizer = generators.first().map(NativeGenerator::tokenizer);
+                let engines = Engines {
+                    terminators: tokenizer.map(|tokenizer| tokenizer.terminators().into()),
+                    template_sha256: tokenizer.map(|tokenizer| sha256(tokenizer.template().source().as_bytes())),
+                    ..Engines::new(generators)
+                };
+                Ok(Loaded::new(engines, Ok::<_, String>(scorer), weights_sha256))
+            }
         }
     }
 
-    fn native(evaluation: &Evaluation, forward: Forward, weights_sha256: Option<String>) -> Result<Self, Failure> {
-        let tokenizer = forward.sampling_tokenizer().map_err(blame_tokenizer)?;
-        let default = NativeOptions::default();
-        let options = NativeOptions {
-            threads: evaluation.threads.unwrap_or(default.threads),
-            batch: evaluation.batch.unwrap_or(default.batch),
+    /// mistral.rs: several engines with one request in flight each.
+    #[cfg(feature = "mistralrs")]
+    fn mistral(&self) -> Result<Engines, Failure> {
+        use smpo_devices::Kind;
+        use smpo_inference::{MistralConfig, MistralEngine};
+
+        let model = Path::new(self.model);
+        let cuda = match self.device.open()?.kind() {
+            Kind::Cuda(index) => Some(index),
+            Kind::Cpu | Kind::Emulated => None,
         };
+        let config = MistralConfig { base: self.base.map(Path::to_owned), threads: self.threads, cuda };
+        // Copies of the weights side by side are for cores, not for one GPU.
+        let instances = self.instances.unwrap_or_else(|| if cuda.is_some() { 1 } else { instances(model) });
+        let engines = MistralEngine::load_instances(model, &config, instances)?;
+        let first = engines.first().ok_or("mistral.rs: expected at least one engine").or_execution_error()?;
+        let tokenizer = first.tokenizer();
         let terminators = Some(tokenizer.terminators().into());
         let template_sha256 = Some(sha256(tokenizer.template().source().as_bytes()));
-        let generators =
-            NativeGenerator::start(forward.pack().execution()?, tokenizer, options).map_err(blame_engine)?;
-        let info = generators.first().context("expected at least one generator").execution()?.engine();
-        Ok(Engines {
-            info,
-            terminators,
-            template_sha256,
-            weights_sha256,
-            forward: Ok(forward),
-            generators: boxed(generators),
-            one_unless_checked: false,
-        })
-    }
-
-    /// A server, with the same model's weights where they are given. `concurrency` says whether it was asked for.
-    pub fn served(server: &HttpGenerator, weights: Option<&Path>, concurrency: bool) -> Result<Self, Failure> {
-        let forward = match weights {
-            Some(dir) => Ok(Forward::load(dir, None).usage()?),
-            None => Err(anyhow!("no --weights given")),
-        };
-        Ok(Engines {
-            info: server.engine(),
-            terminators: forward.as_ref().ok().map(Forward::terminators),
-            template_sha256: server.template_source().map(|source| sha256(source.as_bytes())),
-            weights_sha256: weights.map(weights::sha256).transpose().execution()?,
-            forward,
-            generators: boxed(server.instances()),
-            one_unless_checked: !concurrency,
-        })
+        Ok(Engines { terminators, template_sha256, ..Engines::new(engines) })
     }
 }
 
-fn boxed<G: Generator + 'static>(generators: Vec<G>) -> Vec<Box<dyn Generator>> {
-    generators.into_iter().map(|one| Box::new(one) as Box<dyn Generator>).collect()
+/// A server, with the same model's weights as scorer if they are given. Without a fidelity check, requests are
+/// concurrent only if `concurrency` is set.
+pub fn served(server: &HttpGenerator, weights: Option<&Path>, concurrency: bool) -> Result<Loaded, Failure> {
+    let scorer = match weights {
+        Some(dir) => Ok(NativeModel::load(dir, None)?),
+        None => Err("no --weights given"),
+    };
+    let engines = Engines {
+        terminators: scorer.as_ref().ok().map(|scorer| scorer.tokenizer().terminators().into()),
+        template_sha256: server.template_source().map(|source| sha256(source.as_bytes())),
+        sampled_log_probs: true,
+        sequential_unless_checked: !concurrency,
+        ..Engines::new(server.instances())
+    };
+    Ok(Loaded::new(engines, scorer, weights.map(weights::sha256).transpose().or_execution_error()?))
 }
 
-/// The template and tokenizer that prompts for `/completions` are made with.
-pub fn tokenizer(directory: &Path) -> Result<ChatTokenizer, Failure> {
-    ChatTokenizer::from_model_dir(directory).map_err(blame_tokenizer)
-}
-
-fn blame_tokenizer(error: TokenizerError) -> Failure {
-    blame_engine(Box::new(error).into())
-}
-
-/// Files are their author's to mend, the rest is the machine's or the engine's.
-pub fn blame_engine(error: InferenceError) -> Failure {
-    match error {
-        InferenceError::MissingFile { .. } | InferenceError::InvalidFile { .. } | InferenceError::Tokenizer(_) => {
-            Failure::Usage(error.into())
+impl Loaded {
+    fn new<E: std::fmt::Display>(
+        engines: Engines,
+        scorer: Result<NativeModel, E>,
+        weights_sha256: Option<String>,
+    ) -> Self {
+        match scorer {
+            Ok(scorer) => Loaded { engines: engines.with_scorer(scorer), weights_sha256, no_scorer: None },
+            Err(error) => Loaded { engines, weights_sha256, no_scorer: Some(error.to_string()) },
         }
-        error => Failure::Execution(error.into()),
     }
 }
 
-/// A model that is not there is a mistake in the command.
-fn blame_weights(model: &Path, error: smpo_results::Error) -> Failure {
-    match model.exists() {
-        true => Failure::Execution(error.into()),
-        false => Failure::Usage(anyhow!(
-            "{}: no such file or directory; give a Hugging Face directory, a PEFT adapter directory, a .gguf file or a \
-             server's URL",
-            model.display()
-        )),
-    }
+/// One engine per core for small weights, else one.
+#[cfg(feature = "mistralrs")]
+fn instances(model: &Path) -> usize {
+    /// Weights up to this size are small enough to be loaded once per core.
+    const SMALL_BYTES: u64 = 256 << 20;
+    let sizes = weights::files(model).into_iter().filter_map(|file| std::fs::metadata(file).ok());
+    let bytes: u64 = sizes.map(|metadata| metadata.len()).sum();
+    if bytes <= SMALL_BYTES { std::thread::available_parallelism().map_or(1, usize::from) } else { 1 }
 }

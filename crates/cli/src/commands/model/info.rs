@@ -1,27 +1,26 @@
 //! `smpo model info`: the facts of a model directory.
 
-use anyhow::anyhow;
 use serde::Serialize;
 use smpo_chat::Terminators;
 use smpo_model::{AdapterInfo, Element, ModelDir, ModelInfo};
 use smpo_tokenizer::ChatTokenizer;
 
-use super::memory::{self, Plan};
 use super::{InfoArgs, text};
-use crate::exit::{Exit, Failure, Outcome, blame_model};
+use crate::exit::{Exit, Failure, Outcome};
 use crate::output::{self, Format};
+use smpo_trainer::memory_plans::{self, NamedPlan};
 
 /// Version of the JSON.
 const SCHEMA: u32 = 1;
 
-/// All that is known of a model.
+/// Facts of a model directory.
 #[derive(Serialize)]
 pub struct Facts {
     schema: u32,
     pub model: String,
     pub family: &'static str,
     pub architecture: &'static str,
-    /// Numbers in the weights; a tied head counts once.
+    /// Number of parameters; a tied head counts once.
     pub parameters: usize,
     pub tied: bool,
     pub layers: usize,
@@ -31,9 +30,9 @@ pub struct Facts {
     pub kv_heads: usize,
     pub head_dim: usize,
     pub vocab_size: usize,
-    /// Longest sequence it was made for, in tokens.
+    /// Context length, in tokens.
     pub context: Option<usize>,
-    /// Element types of the weights, the commonest first.
+    /// Dtypes of the weights, the most frequent first.
     pub dtypes: Vec<&'static str>,
     pub stored_bytes: u64,
     pub shards: usize,
@@ -41,7 +40,7 @@ pub struct Facts {
     pub adapter: Option<Adapter>,
     #[serde(flatten)]
     pub chat: Chat,
-    pub memory: Vec<Plan>,
+    pub memory: Vec<NamedPlan>,
 }
 
 /// A PEFT adapter on the model.
@@ -54,11 +53,11 @@ pub struct Adapter {
     pub dropout: f64,
     pub use_rslora: bool,
     pub use_dora: bool,
-    /// Layers it adapts.
+    /// Adapted layers.
     pub modules: Vec<String>,
 }
 
-/// What turns conversations into tokens; or what is wrong with it, which stops no training of the weights.
+/// Tokenizer and chat template; or the error, which does not keep the weights from being trained.
 #[derive(Serialize)]
 #[serde(untagged)]
 pub enum Chat {
@@ -69,14 +68,14 @@ pub enum Chat {
 /// Runs the command.
 pub fn run(args: InfoArgs) -> Outcome {
     if args.tokens == 0 {
-        return Err(Failure::Usage(anyhow!("--tokens: expected at least 1, got 0")));
+        return Err(Failure::user("--tokens: expected at least 1, got 0"));
     }
-    let dir = ModelDir::open(&args.model, args.base.as_deref()).map_err(blame_model)?;
-    let info = ModelInfo::read(dir.weights()).map_err(blame_model)?;
-    let adapter = dir.adapter().map(AdapterInfo::read).transpose().map_err(blame_model)?;
+    let dir = ModelDir::open(&args.model, args.base.as_deref())?;
+    let info = ModelInfo::read(dir.weights())?;
+    let adapter = dir.adapter().map(AdapterInfo::read).transpose()?;
     let memory = match &args.config {
-        Some(path) => vec![memory::configured(&info.spec, path)?],
-        None => memory::usual(&info.spec, adapter.as_ref().map(|adapter| &adapter.config), args.tokens)?,
+        Some(path) => vec![memory_plans::configured(&info.spec, path)?],
+        None => memory_plans::usual(&info.spec, adapter.as_ref().map(|adapter| &adapter.config), args.tokens)?,
     };
     let spec = &info.spec;
     let facts = Facts {

@@ -1,14 +1,15 @@
-//! The facts of a model, for people.
+//! Facts of a model for a terminal.
 
 use comfy_table::CellAlignment;
 use smpo_chat::{Terminator, TerminatorSource};
 use smpo_report::inert::short_line;
 
 use super::info::{Adapter, Chat, Facts};
-use super::memory::Plan;
+use crate::memory::size;
 use crate::output;
+use smpo_trainer::memory_plans::NamedPlan;
 
-/// Longest piece of a model's own text that is shown.
+/// Maximum characters of a token or template name.
 const WIDEST: usize = 60;
 
 /// The whole page.
@@ -19,7 +20,7 @@ pub fn page(facts: &Facts) -> String {
         ("weights", weights(facts)),
         ("blocks", blocks(facts)),
         ("vocabulary", facts.vocab_size.to_string()),
-        ("context", facts.context.map_or("not said".into(), |tokens| format!("{tokens} tokens"))),
+        ("context", facts.context.map_or("unknown".into(), |tokens| format!("{tokens} tokens"))),
     ];
     rows.extend(facts.adapter.as_ref().map(|adapter| ("adapter", describe(adapter))));
     match &facts.chat {
@@ -102,7 +103,7 @@ fn shown(token: &str) -> String {
     format!("'{}'", short_line(token, WIDEST))
 }
 
-fn memory(plans: &[Plan]) -> String {
+fn memory(plans: &[NamedPlan]) -> String {
     let Some(first) = plans.first() else { return String::new() };
     let mut table = output::table();
     let second = plans.iter().any(|plan| plan.reference_bytes > 0);
@@ -134,23 +135,12 @@ fn grouped(number: usize) -> String {
     groups.join(",")
 }
 
-/// Bytes in decimal units.
-fn size(bytes: u64) -> String {
-    const UNITS: [(f64, &str); 3] = [(1e9, "GB"), (1e6, "MB"), (1e3, "kB")];
-    let found = UNITS.into_iter().find(|(unit, _)| bytes as f64 >= *unit);
-    found.map_or(format!("{bytes} B"), |(unit, name)| format!("{:.1} {name}", bytes as f64 / unit))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_grouped_and_sizes_have_units() {
+    fn numbers_are_grouped() {
         assert_eq!([grouped(0), grouped(999), grouped(1000), grouped(1234567)], ["0", "999", "1,000", "1,234,567"]);
-        assert_eq!(
-            [size(0), size(1500), size(2_600_000), size(29_500_000_000)],
-            ["0 B", "1.5 kB", "2.6 MB", "29.5 GB"]
-        );
     }
 }

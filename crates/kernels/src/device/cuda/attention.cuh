@@ -48,11 +48,11 @@ __device__ __forceinline__ bool attention_sees_all(const AttentionPair& pair, in
 
 // Rows a block owns and rows it reads at a time; attention.rs has the same numbers for the size of shared memory.
 template <class T, int WIDTH> struct AttentionExtents {
-    static constexpr bool wide_elements = sizeof(T) == 4;
-    static constexpr int rows = wide_elements && WIDTH == 256 ? 32 : 64;
+    static constexpr bool float32 = sizeof(T) == 4;
+    static constexpr int rows = float32 && WIDTH == 256 ? 32 : 64;
     static constexpr int threads = 2 * rows;
-    static constexpr int forward_step = wide_elements ? (WIDTH == 256 ? 16 : 32) : (WIDTH == 256 ? 32 : 64);
-    static constexpr int backward_step = wide_elements || WIDTH == 256 ? 16 : 32;
+    static constexpr int forward_step = float32 ? (WIDTH == 256 ? 16 : 32) : (WIDTH == 256 ? 32 : 64);
+    static constexpr int backward_step = float32 || WIDTH == 256 ? 16 : 32;
     // 16 bytes more than a row keep neighbouring rows in different banks.
     static constexpr int stride = WIDTH + 16 / int(sizeof(T));
     // Sums of 2 · 256 columns do not fit a thread's registers.

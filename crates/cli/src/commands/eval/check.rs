@@ -1,0 +1,106 @@
+//! Checks of `smpo eval`'s options.
+
+use std::path::Path;
+
+use smpo_devices::Choice;
+
+use super::{Api, Base, EvalArgs, LocalEngine};
+use crate::exit::Failure;
+
+/// Kind of model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Hugging Face directory or adapter.
+    Directory,
+    /// GGUF file.
+    Gguf,
+    /// URL of an OpenAI-compatible server.
+    Server,
+}
+
+impl Kind {
+    /// Kind of the MODEL argument.
+    pub fn of(source: &str) -> Self {
+        let gguf = Path::new(source).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"));
+        match source.starts_with("http://") || source.starts_with("https://") {
+            true => Kind::Server,
+            false if gguf => Kind::Gguf,
+            false => Kind::Directory,
+        }
+    }
+}
+
+/// Refuses options that would have no effect or are out of range.
+pub fn check(args: &EvalArgs, kind: Kind) -> Result<(), Failure> {
+    refuse_misplaced(args, kind)?;
+    refuse_out_of_range(args)?;
+    let native = args.engine.unwrap_or_default() == LocalEngine::Native;
+    let problem = match args.device {
+        _ if kind == Kind::Server && args.model.is_none() => "a server's URL needs --model, the model's name there",
+        _ if args.template.is_some() && args.api == Api::Chat => {
+            "--template is for --api completions; with --api chat the server renders conversations"
+        }
+        _ if args.api == Api::Completions && args.template.is_none() && args.weights.is_none() => {
+            "--api completions needs --template or --weights, to render conversations"
+        }
+        Some(Choice::Cuda(_)) if native => "--engine native samples on the CPU; --device cuda is for mistral.rs",
+        Some(Choice::Emulated) => "--device emulated is for `bench`, `selftest` and `train`",
+        _ if kind == Kind::Gguf && native => {
+            "--engine native reads directories of safetensors; GGUF files are for mistral.rs"
+        }
+        _ => return Ok(()),
+    };
+    Err(Failure::user(problem))
+}
+
+/// Refuses options of another kind of model or engine.
+fn refuse_misplaced(args: &EvalArgs, kind: Kind) -> Result<(), Failure> {
+    let native = args.engine.unwrap_or_default() == LocalEngine::Native;
+    let server = (kind == Kind::Server, "a server's URL");
+    let weights = (kind != Kind::Directory, "a server's URL or a GGUF file");
+    let local = (kind != Kind::Server, "a local model");
+    let mistral = (local.0 && !native, "a local model with mistral.rs");
+    let batched = (local.0 && native, "a local model with --engine native");
+    let options = [
+        ("--model", args.model.is_some(), server),
+        ("--api", args.api != Api::Chat, server),
+        ("--template", args.template.is_some(), server),
+        ("--concurrency", args.concurrency.is_some(), server),
+        ("--logprob-base", args.logprob_base != Base::E, server),
+        ("--extra-body", args.extra_body.is_some(), server),
+        ("--timeout-secs", args.timeout_secs.is_some(), server),
+        ("--api-key-env", args.api_key_env.is_some(), server),
+        ("--weights", args.weights.is_some(), weights),
+        ("--base", args.base.is_some(), local),
+        ("--engine", args.engine.is_some(), local),
+        ("--device", args.device.is_some(), local),
+        ("--threads", args.threads.is_some(), local),
+        ("--instances", args.instances.is_some(), mistral),
+        ("--batch", args.batch.is_some(), batched),
+    ];
+    match options.iter().find(|(_, given, (fits, _))| *given && !fits) {
+        Some((option, _, (_, place))) => {
+            Err(Failure::user(format!("{option} is for {place}; it has no effect on {}", args.source)))
+        }
+        None => Ok(()),
+    }
+}
+
+fn refuse_out_of_range(args: &EvalArgs) -> Result<(), Failure> {
+    for (option, number) in [
+        ("--instances", args.instances),
+        ("--batch", args.batch),
+        ("--threads", args.threads),
+        ("--concurrency", args.concurrency),
+    ] {
+        if number == Some(0) {
+            return Err(Failure::user(format!("{option}: expected at least 1, got 0")));
+        }
+    }
+    match args.fidelity_tolerance {
+        Some(nats) if nats.is_nan() || nats < 0.0 => {
+            Err(Failure::user(format!("--fidelity-tolerance: expected at least 0 nats, got {nats}")))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,70 @@
+//! Progress of an evaluation on standard error.
+
+use smpo_eval::Event;
+
+use crate::progress::{Progress, Stage};
+
+/// Bars and lines of one evaluation.
+pub struct Display<'a> {
+    progress: &'a Progress,
+    name: &'a str,
+    stage: Option<(&'static str, Stage)>,
+}
+
+impl<'a> Display<'a> {
+    /// Lines start with the model's name.
+    pub fn new(progress: &'a Progress, name: &'a str) -> Self {
+        Display { progress, name, stage: None }
+    }
+
+    /// Prints a line.
+    pub fn say(&self, line: &str) {
+        self.progress.say(&format!("{}: {line}", self.name));
+    }
+
+    /// Shows an event.
+    pub fn show(&mut self, event: Event) {
+        match event {
+            Event::Unchecked => self.say("fidelity not checked: the engine reports no log-probs that match token ids"),
+            Event::Sequential => {
+                self.say("one request at a time, since concurrent ones were not checked; --concurrency N allows more");
+            }
+            Event::Failed { failed, total } => {
+                self.say(&format!("the engine failed on {failed} of {total} samples; the same command retries them"));
+            }
+            Event::Sampling(state) => {
+                let mut speed = format!("{:.0} tokens/s", state.tokens_per_second);
+                if state.failed > 0 {
+                    speed.push_str(&format!(", {} failed", state.failed));
+                }
+                let left = state.eta_secs.filter(|_| state.done < state.total);
+                let left = left.map(|seconds| format!(", {} left", duration(seconds))).unwrap_or_default();
+                self.update("", state.done, state.total, &format!("{speed}{left}"));
+            }
+            Event::Gold { done, total } => self.update(": gold answers", done, total, ""),
+            Event::HeldOut { done, total } => self.update(": held-out pairs", done, total, ""),
+        }
+    }
+
+    fn update(&mut self, part: &'static str, done: usize, total: usize, message: &str) {
+        if self.stage.as_ref().is_none_or(|(name, _)| *name != part) {
+            self.stage = Some((part, self.progress.stage(&format!("{}{part}", self.name), total as u64)));
+        }
+        if let Some((_, stage)) = &self.stage {
+            stage.update(done as u64, message);
+            if done == total {
+                stage.finish(message);
+            }
+        }
+    }
+}
+
+/// `40 s`, `12 min`, `3 h 05 min`.
+fn duration(seconds: f64) -> String {
+    let minutes = (seconds / 60.0).round() as u64;
+    match minutes {
+        0 | 1 => format!("{seconds:.0} s"),
+        2..120 => format!("{minutes} min"),
+        _ => format!("{} h {:02} min", minutes / 60, minutes % 60),
+    }
+}

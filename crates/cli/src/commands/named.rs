@@ -1,0 +1,18 @@
+//! Values of libraries as arguments, by their names.
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use smpo_model::Element;
+
+/// Parses one of `all` by its name.
+pub fn named<T, const N: usize>(all: [T; N], name: fn(T) -> &'static str) -> impl TypedValueParser<Value = T>
+where
+    T: Copy + Send + Sync + 'static,
+{
+    let find = move |text: String| all.into_iter().find(|one| name(*one) == text).ok_or("no such value");
+    PossibleValuesParser::new(all.map(name)).try_map(find)
+}
+
+/// Parses a dtype.
+pub fn dtype() -> impl TypedValueParser<Value = Element> {
+    named(Element::ALL, Element::name)
+}

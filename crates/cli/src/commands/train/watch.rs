@@ -1,0 +1,172 @@
+//! Progress and remarks of a training run on standard error.
+
+use smpo_data::{CheckReport, Severity};
+use smpo_devices::{Choice, OpenDevice};
+use smpo_trainer::{Event, Rows, StepRecord, TrainConfig};
+
+use crate::progress::{Progress, Stage};
+use crate::{memory, output};
+
+/// Shows the events of a run.
+pub struct Watch<'a> {
+    name: &'a str,
+    config: &'a TrainConfig,
+    progress: &'a Progress,
+    tokenizing: Option<Stage>,
+    scoring: Option<Stage>,
+    steps: Option<Stage>,
+    /// Metrics of the last step.
+    last: String,
+}
+
+impl<'a> Watch<'a> {
+    /// Shows the events of a run under `name`.
+    pub fn new(name: &'a str, config: &'a TrainConfig, progress: &'a Progress) -> Self {
+        Watch { name, config, progress, tokenizing: None, scoring: None, steps: None, last: String::new() }
+    }
+
+    /// Shows an event.
+    pub fn show(&mut self, event: Event<'_>) {
+        let Self { name, config, progress, .. } = *self;
+        match event {
+            Event::Device(device) => show_device(name, config, device, progress),
+            Event::Checked(reports) => show_findings(name, reports, progress),
+            Event::Tokenizing { done, total } => {
+                let start = || progress.stage(&format!("{name}: tokenise"), total);
+                let stage = self.tokenizing.get_or_insert_with(start);
+                stage.update(done, "rows");
+                if done == total {
+                    stage.finish("");
+                    self.tokenizing = None;
+                }
+            }
+            Event::Data(rows) => show_rows(name, rows, progress),
+            Event::Reference { done, rows } => {
+                let start = || progress.stage(&format!("{name}: reference log-probs"), rows as u64);
+                let stage = self.scoring.get_or_insert_with(start);
+                stage.update(done as u64, "");
+                if done == rows {
+                    stage.finish("");
+                    self.scoring = None;
+                }
+            }
+            Event::Started { total_steps, done } => {
+                if done > 0 {
+                    progress.say(&format!("{name}: resuming after step {done}"));
+                }
+                self.steps = Some(progress.stage(name, total_steps));
+            }
+            Event::Step(record) => self.show_step(record),
+            Event::Alarm(alarm) => {
+                progress.say(&format!("{name}: alarm at step {}: {}; {}", alarm.step, alarm.what, alarm.remedy));
+            }
+            Event::Saved(_) => {}
+        }
+    }
+
+    fn show_step(&mut self, record: &StepRecord) {
+        if let Some(line) = measured(record) {
+            self.progress.say(&format!("{}: step {}: {line}", self.name, record.step));
+        }
+        if let (Some(stage), Some(line)) = (&self.steps, of_training(record)) {
+            self.last = line;
+            let parts = [self.last.clone(), stage.remaining(record.step), memory::resident()];
+            let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+            stage.update(record.step, &parts.join("  "));
+        }
+    }
+
+    /// Ends the bar of the steps.
+    pub fn finish(&self) {
+        if let Some(stage) = &self.steps {
+            stage.finish(&self.last);
+        }
+    }
+}
+
+/// Metrics of a training step for the bar; `None` at step 0.
+fn of_training(record: &StepRecord) -> Option<String> {
+    let update = record.update?;
+    let mut parts = vec![match record.metric("loss") {
+        Some(loss) => format!("loss {loss:.3}"),
+        None => "skipped".to_owned(),
+    }];
+    parts.extend(record.metric("rewards/margins").map(|margin| format!("margin {margin:.2}")));
+    parts.extend(record.metric("eos_logp/rejected").map(|eos| format!("EOS on rejected {eos:.2}")));
+    parts.push(format!("{:.0} tok/s", update.tokens_per_s));
+    Some(parts.join("  "))
+}
+
+/// Metrics of evaluation and probe, for a line of their own.
+fn measured(record: &StepRecord) -> Option<String> {
+    let mut parts = Vec::new();
+    let mut add = |name: &str, label: &str, decimals: usize| {
+        parts.extend(record.metric(name).map(|value| format!("{label} {value:.decimals$}")));
+    };
+    add("eval_loss", "held-out loss", 4);
+    add("eval_rewards/accuracies", "accuracy", 3);
+    add("eval_rewards/margins", "margin", 3);
+    add("probe/eos_rate", "probe: completions that end", 3);
+    add("probe/loop_rate", "loops", 3);
+    add("probe/length", "tokens", 1);
+    add("probe/eos_logp", "log p of EOS", 2);
+    (!parts.is_empty()).then(|| parts.join(", "))
+}
+
+/// The device, if it was chosen automatically, and the dtype, if the device lacks the configured one.
+fn show_device(name: &str, config: &TrainConfig, device: &OpenDevice, progress: &Progress) {
+    if config.device == Choice::Auto {
+        progress.say(&format!("{name}: {}", crate::commands::device::describe(device)));
+    }
+    let (wanted, element) = (config.wanted_element(), config.element(device.kind()));
+    if wanted != element {
+        let key = if config.bf16 { "bf16" } else { "fp16" };
+        let (wanted, element) = (wanted.name(), element.name());
+        progress.say(&format!("{name}: `{key}` is for GPUs: the CPU trains in {element} instead of {wanted}"));
+    }
+}
+
+/// The table of findings if the data has errors, a line if it has warnings.
+fn show_findings(name: &str, reports: &[CheckReport], progress: &Progress) {
+    for report in reports {
+        let warnings = report.count(Severity::Warning);
+        if report.has_errors() {
+            progress.say(&smpo_report::data::findings(report, output::width()));
+        } else if warnings > 0 {
+            let rules: Vec<&str> = report
+                .findings
+                .iter()
+                .filter(|finding| finding.severity == Severity::Warning)
+                .map(|finding| finding.rule.id())
+                .collect();
+            progress.say(&format!("{name}: {}: {warnings} warnings ({})", report.file, rules.join(", ")));
+        }
+    }
+}
+
+/// Counts of rows: held out, truncated, dropped.
+fn show_rows(name: &str, rows: &Rows, progress: &Progress) {
+    let truncated = rows.truncated;
+    let total = rows.train.len() + rows.held_out.len();
+    if !rows.held_out.is_empty() {
+        progress.say(&format!("{name}: {} rows to train on, {} held out", rows.train.len(), rows.held_out.len()));
+    }
+    if truncated.prompts + truncated.completions > 0 {
+        progress.say(&format!(
+            "{name}: of {total} rows, {} lost prompt tokens and {} lost completion tokens to max_length",
+            truncated.prompts, truncated.completions
+        ));
+    }
+    if rows.bad.count > 0 {
+        progress.say(&format!("{name}: {} bad rows dropped (on_bad_rows):", rows.bad.count));
+        for bad in &rows.bad.first {
+            progress.say(&format!("  {bad}"));
+        }
+        if rows.bad.count as usize > rows.bad.first.len() {
+            progress.say("  …; `smpo data check` counts them by kind");
+        }
+    }
+    if let Some(error) = &rows.not_kept {
+        progress.say(&format!("{name}: the tokens cannot be kept for the next run: {error}"));
+    }
+}

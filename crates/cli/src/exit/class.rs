@@ -1,0 +1,297 @@
+//! The exit class of every error type that reaches a command. The matches are exhaustive: a new variant does not compile
+//! without a class.
+
+use std::io::ErrorKind;
+
+use smpo_bench::BenchError;
+use smpo_chat::ChatError;
+use smpo_data::{ConvertError, DatasetError, Problem, ReadError};
+use smpo_devices::DeviceError;
+use smpo_eval::teacher_forced::TeacherForcedError;
+use smpo_eval::{EvaluateError, InputError, RunError};
+use smpo_files::FileError;
+use smpo_gate::GateError;
+use smpo_inference::InferenceError;
+use smpo_losses::ConfigError;
+use smpo_model::ModelError;
+use smpo_native::{CompleteError, NativeError};
+use smpo_tokenizer::TokenizerError;
+use smpo_trainer::TrainError;
+
+use super::ExitClass::{self, Execution, User};
+
+/// An error with an exit class.
+pub trait Classify: std::error::Error {
+    /// User error or execution error.
+    fn exit_class(&self) -> ExitClass;
+}
+
+/// An I/O error is the machine's, unless the named file does not exist or is not what it should be.
+impl Classify for std::io::Error {
+    fn exit_class(&self) -> ExitClass {
+        match self.kind() {
+            ErrorKind::NotFound | ErrorKind::IsADirectory | ErrorKind::InvalidData | ErrorKind::UnexpectedEof => User,
+            _ => Execution,
+        }
+    }
+}
+
+/// Errors of reading; errors of writing are turned into execution errors where they occur.
+impl Classify for FileError {
+    fn exit_class(&self) -> ExitClass {
+        self.source.exit_class()
+    }
+}
+
+impl Classify for smpo_results::Error {
+    fn exit_class(&self) -> ExitClass {
+        use smpo_results::Error as E;
+        match self {
+            E::Io(error) => error.exit_class(),
+            E::Parse { .. } | E::NewerSchema { .. } => User,
+        }
+    }
+}
+
+impl Classify for ChatError {
+    fn exit_class(&self) -> ExitClass {
+        use ChatError as E;
+        match self {
+            E::Read { source, .. } => source.exit_class(),
+            E::Malformed { .. }
+            | E::NoTemplate { .. }
+            | E::Parse { .. }
+            | E::Refused { .. }
+            | E::Render { .. }
+            | E::Unbounded { .. } => User,
+        }
+    }
+}
+
+impl Classify for ReadError {
+    fn exit_class(&self) -> ExitClass {
+        match &self.problem {
+            Problem::Io(source) => source.exit_class(),
+            _ => User,
+        }
+    }
+}
+
+impl Classify for ConvertError {
+    fn exit_class(&self) -> ExitClass {
+        match self {
+            ConvertError::Read(error) => error.exit_class(),
+            ConvertError::Write(error) => error.exit_class(),
+        }
+    }
+}
+
+impl Classify for TokenizerError {
+    fn exit_class(&self) -> ExitClass {
+        use TokenizerError as E;
+        match self {
+            E::Chat(error) => error.exit_class(),
+            E::Load { .. }
+            | E::Tokenizer(_)
+            | E::DropsText { .. }
+            | E::NoTerminator { .. }
+            | E::PromptChanges { .. }
+            | E::Roles { .. } => User,
+        }
+    }
+}
+
+impl Classify for DatasetError {
+    fn exit_class(&self) -> ExitClass {
+        use DatasetError as E;
+        match self {
+            E::Read(error) => error.exit_class(),
+            E::Encode { source, .. } => source.exit_class(),
+            E::Vanished { .. } | E::Mixture { .. } | E::NoRows { .. } | E::Changed { .. } => User,
+        }
+    }
+}
+
+impl Classify for DeviceError {
+    fn exit_class(&self) -> ExitClass {
+        use DeviceError as E;
+        match self {
+            E::NotBuilt { .. } | E::NoSuchIndex { .. } => User,
+            E::NoDriver { .. }
+            | E::Driver { .. }
+            | E::OldDriver { .. }
+            | E::NoLibrary { .. }
+            | E::NoDevice { .. }
+            | E::TooOld { .. }
+            | E::Other { .. } => Execution,
+        }
+    }
+}
+
+impl Classify for ModelError {
+    fn exit_class(&self) -> ExitClass {
+        use ModelError as E;
+        match self {
+            E::Io(error) => error.exit_class(),
+            E::Kernel(_) | E::Tensor(_) => Execution,
+            E::Json { .. }
+            | E::Field { .. }
+            | E::UnknownFamily { .. }
+            | E::Unsupported { .. }
+            | E::NoModel { .. }
+            | E::Safetensors { .. }
+            | E::MissingTensors { .. }
+            | E::ExtraTensors { .. }
+            | E::Shape { .. }
+            | E::Dtype { .. }
+            | E::TiedHeadDiffers { .. }
+            | E::OtherBase { .. }
+            | E::NotEmpty { .. }
+            | E::Stopped
+            | E::Input { .. } => User,
+        }
+    }
+}
+
+impl Classify for InferenceError {
+    fn exit_class(&self) -> ExitClass {
+        use InferenceError as E;
+        match self {
+            E::Tokenizer(error) => error.exit_class(),
+            E::MissingFile { .. } | E::InvalidFile { .. } | E::Server { .. } => User,
+            E::Load { .. }
+            | E::InvalidRequest { .. }
+            | E::Prompt { .. }
+            | E::PromptTooLong { .. }
+            | E::Logits(_)
+            | E::Engine { .. }
+            | E::Http { .. }
+            | E::Unscripted { .. }
+            | E::RescoredLength { .. }
+            | E::Rescore { .. }
+            | E::NothingToRescore { .. } => Execution,
+        }
+    }
+}
+
+impl Classify for NativeError {
+    fn exit_class(&self) -> ExitClass {
+        match self {
+            NativeError::Model(error) => error.exit_class(),
+            NativeError::Tokenizer(error) => error.exit_class(),
+            NativeError::Inference(error) => error.exit_class(),
+        }
+    }
+}
+
+impl Classify for ConfigError {
+    fn exit_class(&self) -> ExitClass {
+        User
+    }
+}
+
+impl Classify for TrainError {
+    fn exit_class(&self) -> ExitClass {
+        use TrainError as E;
+        match self {
+            E::Io { action: "read", source, .. } => source.exit_class(),
+            E::Data(error) => error.exit_class(),
+            E::Encode(error) => error.exit_class(),
+            E::Device(error) => error.exit_class(),
+            E::Model(error) => error.exit_class(),
+            E::Probe(CompleteError::Model(_)) => User,
+            E::Config(_) | E::Loss(_) | E::DataCheck { .. } | E::NoSuchMetric { .. } | E::OtherRun { .. } => User,
+            E::Io { .. }
+            | E::Probe(_)
+            | E::Kernel(_)
+            | E::OutOfMemory(_)
+            | E::Tensor(_)
+            | E::Batch { .. }
+            | E::Memory(_)
+            | E::Vocabulary { .. }
+            | E::Busy { .. }
+            | E::NotFinite { .. }
+            | E::TooManySkipped { .. }
+            | E::Checkpoint { .. } => Execution,
+        }
+    }
+}
+
+impl Classify for BenchError {
+    fn exit_class(&self) -> ExitClass {
+        use BenchError as E;
+        match self {
+            E::Option { .. } => User,
+            E::Device(error) => error.exit_class(),
+            E::Model(error) => error.exit_class(),
+            E::Train(error) => error.exit_class(),
+            E::Loss(_) | E::Kernel(_) | E::Tensor(_) => Execution,
+        }
+    }
+}
+
+impl Classify for InputError {
+    fn exit_class(&self) -> ExitClass {
+        match self {
+            InputError::Io { source, .. } => source.exit_class(),
+            InputError::File(error) => error.exit_class(),
+            InputError::Line { .. } | InputError::Whole { .. } => User,
+        }
+    }
+}
+
+impl Classify for RunError {
+    fn exit_class(&self) -> ExitClass {
+        use RunError as E;
+        match self {
+            E::OtherRun { .. } | E::ForeignSample { .. } | E::Locked { .. } => User,
+            E::File(_) | E::Io { .. } | E::Failing { .. } | E::NoGenerator => Execution,
+        }
+    }
+}
+
+impl Classify for EvaluateError {
+    fn exit_class(&self) -> ExitClass {
+        use EvaluateError as E;
+        match self {
+            E::Suite(error) => error.exit_class(),
+            E::Run(error) => error.exit_class(),
+            E::TeacherForced { source: TeacherForcedError::Pairs(error), .. } => error.exit_class(),
+            E::Restart { .. } | E::Fidelity(_) | E::NothingSampled { .. } | E::TeacherForced { .. } | E::Results(_) => {
+                Execution
+            }
+        }
+    }
+}
+
+impl Classify for smpo_report::curves::ReadError {
+    fn exit_class(&self) -> ExitClass {
+        use smpo_report::curves::ReadError as E;
+        match self {
+            E::Io { source, .. } => source.exit_class(),
+            E::Missing(_) | E::Line { .. } | E::Empty(_) => User,
+        }
+    }
+}
+
+#[cfg(feature = "mistralrs")]
+impl Classify for smpo_demo::DemoError {
+    fn exit_class(&self) -> ExitClass {
+        use smpo_demo::DemoError as E;
+        match self {
+            E::File(error) => error.exit_class(),
+            E::Results(error) => error.exit_class(),
+            E::Suite(error) => error.exit_class(),
+            E::Recipe(_) | E::Threads(_) => Execution,
+        }
+    }
+}
+
+impl Classify for GateError {
+    fn exit_class(&self) -> ExitClass {
+        match self {
+            GateError::Results(error) => error.exit_class(),
+            _ => User,
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! The engines of one model: generators, and a scorer that is independent of them.
+
+use smpo_inference::{Generator, TeacherForced};
+use smpo_results::TerminatorSet;
+
+/// Everything that runs the model under evaluation.
+pub struct Engines {
+    /// Generators of the same model, one thread and one request in flight each.
+    pub generators: Vec<Box<dyn Generator>>,
+    /// Reference forward pass for the fidelity check and the teacher-forced metrics; without it both are skipped.
+    pub scorer: Option<Box<dyn TeacherForced>>,
+    /// Terminators of the model, if known, for the manifest.
+    pub terminators: Option<TerminatorSet>,
+    /// SHA-256 of the chat template, if known, for the manifest.
+    pub template_sha256: Option<String>,
+    /// The generators may report log-probs of the distribution they sample from (servers do) instead of the model's
+    /// own at temperature 1; the fidelity check then samples at temperature 1, where the two are equal.
+    pub sampled_log_probs: bool,
+    /// Use one generator only unless the fidelity check has passed with all of them.
+    pub sequential_unless_checked: bool,
+}
+
+impl Engines {
+    /// Generators alone: neither fidelity check nor teacher-forced metrics.
+    pub fn new<G: Generator + 'static>(generators: impl IntoIterator<Item = G>) -> Self {
+        Engines {
+            generators: generators.into_iter().map(|one| Box::new(one) as Box<dyn Generator>).collect(),
+            scorer: None,
+            terminators: None,
+            template_sha256: None,
+            sampled_log_probs: false,
+            sequential_unless_checked: false,
+        }
+    }
+
+    /// Adds a reference forward pass of the same model.
+    #[must_use]
+    pub fn with_scorer(self, scorer: impl TeacherForced + 'static) -> Self {
+        Engines { scorer: Some(Box::new(scorer)), ..self }
+    }
+}

@@ -1,0 +1,223 @@
+//! One model on one suite: fidelity check, sampling, teacher-forced metrics, results on disk.
+
+mod engines;
+mod error;
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use smpo_results::{EvaluationDir, FinishReason, Measurement, MetricsFile, ModelInfo, RunManifest, SCHEMA_VERSION};
+
+pub use engines::Engines;
+pub use error::EvaluateError;
+
+use crate::fidelity;
+use crate::runner::{Progress, RunError, Sampled, sample_suite, write_results};
+use crate::suite::Suite;
+use crate::teacher_forced::{measure_gold, measure_pairs, read_held_out};
+
+/// Options of [`evaluate`].
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Evaluation directory; an interrupted evaluation resumes from it.
+    pub out: PathBuf,
+    /// Delete existing results in `out` first.
+    pub restart: bool,
+    /// Model, as `run.json` records it.
+    pub model: ModelInfo,
+    /// Further settings that shape the completions, recorded in `run.json` under `versions`.
+    pub settings: BTreeMap<String, String>,
+    /// Fidelity check.
+    pub fidelity: FidelityCheck,
+}
+
+/// Comparison of the generators with the scorer before sampling.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum FidelityCheck {
+    /// Off.
+    Skip,
+    /// On.
+    Run {
+        /// Maximum |Δ log-prob|, in nats; the default of the engine's dtype when absent.
+        tolerance: Option<f64>,
+    },
+}
+
+impl Options {
+    /// Results in `out`, the model recorded as `source` under the name `name`.
+    pub fn new(out: impl Into<PathBuf>, source: &str, name: &str) -> Self {
+        let (source, name) = (source.to_owned(), name.to_owned());
+        Options {
+            out: out.into(),
+            restart: false,
+            model: ModelInfo { source, name, weights_sha256: None, arm: None, training_seed: None },
+            settings: BTreeMap::new(),
+            fidelity: FidelityCheck::Run { tolerance: None },
+        }
+    }
+}
+
+/// Progress of an evaluation.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Event {
+    /// The engine gives no log-probs that could be compared with the scorer's.
+    Unchecked,
+    /// Only one generator is used, because the fidelity check did not cover concurrent requests.
+    Sequential,
+    /// Sampling.
+    Sampling(Progress),
+    /// Sampling is done, but the engine failed on some samples.
+    Failed {
+        /// Failed samples.
+        failed: usize,
+        /// All samples.
+        total: usize,
+    },
+    /// Teacher-forced scoring of gold answers.
+    Gold {
+        /// Scored prompts.
+        done: usize,
+        /// Prompts with a gold answer.
+        total: usize,
+    },
+    /// Teacher-forced scoring of held-out preference pairs.
+    HeldOut {
+        /// Scored pairs.
+        done: usize,
+        /// All pairs.
+        total: usize,
+    },
+}
+
+/// Results of a complete evaluation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// `run.json`.
+    pub manifest: RunManifest,
+    /// `metrics.json`.
+    pub metrics: MetricsFile,
+}
+
+/// Evaluates a model on a suite: compares the generators with the scorer, samples, scores gold answers and held-out
+/// pairs, and writes `run.json`, `samples.jsonl`, `measurements.jsonl` and `metrics.json` to `options.out`.
+///
+/// `on_event` is called after every sample and every batch of scores; [`ControlFlow::Break`] stops sampling after the
+/// requests in flight and returns `None`; the same call resumes.
+///
+/// # Errors
+/// [`EvaluateError`]. Samples that exist stay on disk.
+pub fn evaluate(
+    suite: &Suite,
+    mut engines: Engines,
+    options: &Options,
+    on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
+) -> Result<Option<Report>, EvaluateError> {
+    let dir = EvaluationDir::new(&options.out);
+    if options.restart {
+        remove(&dir)?;
+    }
+    let teacher_forced = |source| EvaluateError::TeacherForced { suite: suite.name.clone(), source };
+    let pairs = read_held_out(suite.pairs.as_deref()).map_err(teacher_forced)?;
+    let mut manifest = manifest(suite, options, &engines)?;
+    manifest.fidelity_max_abs_nats = check(suite, options, &mut engines, on_event)?;
+
+    let stop = AtomicBool::new(false);
+    let sampled = sample_suite(suite, &dir, &manifest, engines.generators, &stop, |state| {
+        if on_event(Event::Sampling(state)).is_break() {
+            stop.store(true, Ordering::SeqCst);
+        }
+    })?;
+    let samples = match sampled {
+        Sampled::All(samples) => samples,
+        Sampled::Stopped(_) => return Ok(None),
+    };
+    let mut failures = samples.iter().filter(|sample| sample.finish_reason == FinishReason::Error).peekable();
+    if let Some(first) = failures.peek() {
+        let (first, failed, total) = (first.error.clone().unwrap_or_default(), failures.count(), samples.len());
+        if failed == total {
+            return Err(EvaluateError::NothingSampled { first });
+        }
+        let _ = on_event(Event::Failed { failed, total });
+    }
+
+    let mut rows: Vec<Measurement> = Vec::new();
+    if let Some(scorer) = &mut engines.scorer {
+        rows = measure_gold(suite, &mut **scorer, |done, total| {
+            let _ = on_event(Event::Gold { done, total });
+        })
+        .map_err(teacher_forced)?;
+        rows.extend(
+            measure_pairs(&pairs, &mut **scorer, |done, total| {
+                let _ = on_event(Event::HeldOut { done, total });
+            })
+            .map_err(teacher_forced)?,
+        );
+    }
+    let measured = write_results(&dir, &manifest, &samples, rows)?;
+    Ok(Some(Report { manifest, metrics: measured.metrics }))
+}
+
+/// The fidelity check, if there can be one.
+fn check(
+    suite: &Suite,
+    options: &Options,
+    engines: &mut Engines,
+    on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
+) -> Result<Option<f64>, EvaluateError> {
+    if engines.generators.is_empty() {
+        return Err(RunError::NoGenerator.into());
+    }
+    let max_abs_nats = match options.fidelity {
+        FidelityCheck::Run { tolerance } if engines.scorer.is_some() => {
+            let max_abs_nats = fidelity::check(suite, engines, tolerance)?;
+            if max_abs_nats.is_none() {
+                let _ = on_event(Event::Unchecked);
+            }
+            max_abs_nats
+        }
+        _ => None,
+    };
+    if max_abs_nats.is_none() && engines.sequential_unless_checked && engines.generators.len() > 1 {
+        engines.generators.truncate(1);
+        let _ = on_event(Event::Sequential);
+    }
+    Ok(max_abs_nats)
+}
+
+fn remove(dir: &EvaluationDir) -> Result<(), EvaluateError> {
+    for path in [dir.metrics(), dir.measurements(), dir.samples(), dir.manifest()] {
+        match std::fs::remove_file(&path) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                return Err(EvaluateError::Restart { path, source });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn manifest(suite: &Suite, options: &Options, engines: &Engines) -> Result<RunManifest, EvaluateError> {
+    let mut versions = BTreeMap::from([("smpo".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]);
+    if let Some(info) = engines.generators.first().map(|one| one.engine()) {
+        versions.insert("engine".to_owned(), format!("{} {}", info.name, info.version).trim_end().to_owned());
+        versions.insert("device".to_owned(), info.device);
+        versions.extend(info.dtype.map(|dtype| ("dtype".to_owned(), dtype)));
+    }
+    versions.extend(options.settings.clone());
+    Ok(RunManifest {
+        schema: SCHEMA_VERSION,
+        kind: "eval".into(),
+        model: options.model.clone(),
+        suite: suite.info()?,
+        sampler: Some(suite.sampler),
+        cap: Some(suite.cap),
+        samples_per_prompt: suite.samples_per_prompt,
+        terminators: engines.terminators.clone(),
+        template_sha256: engines.template_sha256.clone(),
+        seed: suite.seed,
+        versions,
+        fidelity_max_abs_nats: None,
+    })
+}

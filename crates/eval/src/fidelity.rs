@@ -1,0 +1,143 @@
+//! Fidelity check: an engine's log-probs against those of a reference forward pass, before anything is measured.
+//!
+//! An engine that is wrong produces exactly the symptoms that are measured here, loops and no terminator, so beyond the
+//! tolerance nothing is measured. It samples as the run will, with as many requests in flight: batching is where
+//! engines break.
+
+use std::fmt::Write as _;
+use std::ops::ControlFlow;
+
+use smpo_inference::{
+    Completion, Fidelity, Generator, InferenceError, Request, Sampler, TeacherForced, check_fidelity,
+    default_tolerance, generate_each,
+};
+
+use crate::evaluate::Engines;
+use crate::suite::Suite;
+
+/// Prompts whose completions are re-scored, spread over the suite.
+const PROMPTS: usize = 3;
+/// Tokens of each: a contaminated cache shows from the first.
+const TOKENS: u32 = 48;
+
+/// Errors of the fidelity check.
+#[derive(Debug, thiserror::Error)]
+pub enum FidelityError {
+    /// The completions could not be compared.
+    #[error("fidelity check: {0}")]
+    Engine(#[from] InferenceError),
+    /// The engine's log-probs are not those of the reference forward pass.
+    #[error("{}", explain(.fidelity, *.tolerance))]
+    Disagreement {
+        /// The comparison.
+        fidelity: Box<Fidelity>,
+        /// Maximum |Δ log-prob| allowed, in nats.
+        tolerance: f64,
+        /// Maximum |Δ log-prob| with one request in flight, in nats, if that is within the tolerance: batching is at
+        /// fault, not the model.
+        sequential: Option<f64>,
+    },
+}
+
+impl FidelityError {
+    /// True if every log-prob is off by the factor ln 10: the engine reports decimal logarithms.
+    pub fn is_decimal(&self) -> bool {
+        let FidelityError::Disagreement { fidelity, sequential: None, .. } = self else { return false };
+        let ratio = fidelity.worst.as_ref().map_or(0.0, |worst| f64::from(worst.reference) / f64::from(worst.engine));
+        (ratio / std::f64::consts::LN_10 - 1.0).abs() < 0.01
+    }
+}
+
+fn explain(fidelity: &Fidelity, tolerance: f64) -> String {
+    let Fidelity { max_abs_nats, tokens, worst, .. } = fidelity;
+    let mut text = format!(
+        "the engine does not reproduce this model's log-probs: max |Δ| {max_abs_nats:.3} nats over {tokens} tokens \
+         (tolerance {tolerance})"
+    );
+    if let Some(worst) = worst {
+        // Writing to a string does not fail.
+        let _ = write!(
+            text,
+            ", at token {} of prompt {:?}: engine {}, reference {}",
+            worst.step, worst.prompt_id, worst.engine, worst.reference
+        );
+    }
+    text
+}
+
+/// Maximum |Δ log-prob| in nats between `engines.generators` and `engines.scorer`, if it is within `tolerance` (default:
+/// [`default_tolerance`] of the engine's dtype). `None` without a scorer, or if the engine gives no log-probs that
+/// belong to token ids.
+///
+/// # Errors
+/// [`FidelityError`].
+pub fn check(suite: &Suite, engines: &mut Engines, tolerance: Option<f64>) -> Result<Option<f64>, FidelityError> {
+    let Some(scorer) = engines.scorer.as_deref_mut() else { return Ok(None) };
+    let generators = &mut engines.generators[..];
+    let dtype = generators.first().and_then(|one| one.engine().dtype);
+    let tolerance = tolerance.unwrap_or_else(|| default_tolerance(dtype.as_deref()));
+    let sampler = if engines.sampled_log_probs { Sampler::temperature(1.0) } else { suite.sampler };
+    let Some(fidelity) = compare(generators, scorer, suite, sampler)? else { return Ok(None) };
+    if fidelity.within(tolerance) {
+        return Ok(Some(fidelity.max_abs_nats));
+    }
+    let sequential = match generators {
+        [first, _, ..] => compare(std::slice::from_mut(first), scorer, suite, sampler).ok().flatten(),
+        _ => None,
+    };
+    let sequential = sequential.filter(|alone| alone.within(tolerance)).map(|alone| alone.max_abs_nats);
+    Err(FidelityError::Disagreement { fidelity: Box::new(fidelity), tolerance, sequential })
+}
+
+/// Samples a few prompts and re-scores the completions; `None` if none has log-probs that belong to token ids.
+fn compare(
+    generators: &mut [Box<dyn Generator>],
+    scorer: &mut dyn TeacherForced,
+    suite: &Suite,
+    sampler: Sampler,
+) -> Result<Option<Fidelity>, InferenceError> {
+    let requests = requests(suite, sampler, generators.len());
+    let mut completions = Vec::new();
+    generate_each(generators, &requests, |index, result| {
+        // A failure, for example a prompt that is too long, is recorded by the run as a failed sample.
+        if let Ok(completion) = result {
+            completions.push((&requests[index], with_ids(scorer, completion)));
+        }
+        ControlFlow::Continue(())
+    });
+    let pairs = completions.iter().map(|(request, completion)| (*request, completion));
+    match check_fidelity(pairs, |messages, ids| scorer.log_probs(messages, ids)) {
+        Ok(fidelity) => Ok(Some(fidelity)),
+        Err(InferenceError::NothingToRescore { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Requests for [`PROMPTS`] prompts. Samples of one prompt run side by side: mistral.rs confuses sequences of equal
+/// length.
+fn requests(suite: &Suite, sampler: Sampler, generators: usize) -> Vec<Request> {
+    let step = suite.prompts.len().div_ceil(PROMPTS).max(1);
+    let prompts: Vec<_> = suite.prompts.iter().step_by(step).collect();
+    let samples = generators.div_ceil(prompts.len().max(1)).max(1) as u32;
+    prompts
+        .iter()
+        .flat_map(|prompt| {
+            (0..samples).map(|sample| Request {
+                prompt_id: prompt.id.clone(),
+                sample,
+                messages: prompt.messages.clone(),
+                sampler,
+                max_tokens: suite.cap.min(TOKENS),
+                seed: suite.seed,
+            })
+        })
+        .collect()
+}
+
+/// Adds token ids to a completion of which a server reports the text of each token instead.
+fn with_ids(scorer: &dyn TeacherForced, mut completion: Completion) -> Completion {
+    if let (None, Some(pieces)) = (&completion.token_ids, &completion.pieces) {
+        completion.token_ids = scorer.token_ids(pieces);
+    }
+    completion
+}

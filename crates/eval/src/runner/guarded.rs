@@ -1,0 +1,30 @@
+//! Panics of a generator as errors.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use smpo_inference::{Completion, EngineInfo, Generator, InferenceError, Request};
+
+/// A generator whose panics are failures of one sample.
+pub(super) struct Guarded(pub(super) Box<dyn Generator>);
+
+impl Generator for Guarded {
+    fn generate(&mut self, request: &Request) -> Result<Completion, InferenceError> {
+        catch_unwind(AssertUnwindSafe(|| self.0.generate(request))).unwrap_or_else(|panic| {
+            let message = panic
+                .downcast_ref::<String>()
+                .map(String::as_str)
+                .or_else(|| panic.downcast_ref::<&str>().copied())
+                .unwrap_or("no message");
+            Err(InferenceError::Engine {
+                prompt_id: request.prompt_id.clone(),
+                sample: request.sample,
+                engine: self.0.engine().name,
+                message: format!("it panicked: {message}"),
+            })
+        })
+    }
+
+    fn engine(&self) -> EngineInfo {
+        self.0.engine()
+    }
+}

@@ -1,0 +1,109 @@
+//! Continuing in a directory that already has samples.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::OpenOptions;
+use std::path::Path;
+
+use smpo_inference::Request;
+use smpo_results::{EvaluationDir, FinishReason, RunManifest, Sample, files};
+
+use super::RunError;
+use crate::suite::Suite;
+
+/// The successful samples that the directory already has. Leaves `run.json` and a `samples.jsonl` of exactly those.
+pub(super) fn resume(suite: &Suite, dir: &EvaluationDir, manifest: &RunManifest) -> Result<Vec<Sample>, RunError> {
+    // An estimate of half the samples must not outlive the decision to take the other half.
+    match std::fs::remove_file(dir.metrics()) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            return Err(RunError::Io { path: dir.metrics(), action: "remove", source });
+        }
+        _ => {}
+    }
+    if dir.manifest().exists() {
+        let found: RunManifest = files::read_json(&dir.manifest(), "run manifest")?;
+        if let Some((field, expected, found)) = differs(manifest, &found) {
+            return Err(RunError::OtherRun { dir: dir.path().to_owned(), field, expected, found });
+        }
+    } else if dir.samples().exists() {
+        let problem = "samples without a run.json; choose another directory".into();
+        return Err(RunError::ForeignSample { path: dir.samples(), problem });
+    }
+    files::write_json(&dir.manifest(), "run manifest", manifest)?;
+    let path = dir.samples();
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    cut_torn_line(&path)?;
+    let samples = read_successful(suite, &path)?;
+    files::write_jsonl(&path, "sample", &samples)?;
+    Ok(samples)
+}
+
+/// Successful samples of a file, in the order of the suite.
+fn read_successful(suite: &Suite, path: &Path) -> Result<Vec<Sample>, RunError> {
+    let known: HashSet<&str> = suite.prompts.iter().map(|prompt| prompt.id.as_str()).collect();
+    let mut by_key: HashMap<(String, u32), Sample> = HashMap::new();
+    for sample in files::read_jsonl::<Sample>(path, "sample")? {
+        if !known.contains(sample.prompt_id.as_str()) || sample.sample >= suite.samples_per_prompt {
+            let problem = format!("sample {} of prompt {:?} is not of this suite", sample.sample, sample.prompt_id);
+            return Err(RunError::ForeignSample { path: path.to_owned(), problem });
+        }
+        if sample.finish_reason != FinishReason::Error {
+            by_key.insert((sample.prompt_id.clone(), sample.sample), sample);
+        }
+    }
+    let mut samples: Vec<Sample> = by_key.into_values().collect();
+    sort(suite, &mut samples);
+    Ok(samples)
+}
+
+/// The first difference between two runs that makes their samples incompatible.
+fn differs(wanted: &RunManifest, found: &RunManifest) -> Option<(&'static str, String, String)> {
+    if let Some(difference) = wanted.incomparable(found) {
+        return Some(difference);
+    }
+    let show = |value: &dyn std::fmt::Debug| format!("{value:?}");
+    let fields = [
+        ("model.source", show(&wanted.model.source), show(&found.model.source)),
+        ("model.weights_sha256", show(&wanted.model.weights_sha256), show(&found.model.weights_sha256)),
+        ("seed", show(&wanted.seed), show(&found.seed)),
+        ("versions", show(&wanted.versions), show(&found.versions)),
+    ];
+    fields.into_iter().find(|(_, wanted, found)| wanted != found)
+}
+
+/// Removes half a line that a crash left at the end; whole lines are never rewritten.
+fn cut_torn_line(path: &Path) -> Result<(), RunError> {
+    let io = |action| move |source| RunError::Io { path: path.to_owned(), action, source };
+    let bytes = std::fs::read(path).map_err(io("read"))?;
+    let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+    if whole < bytes.len() {
+        let file = OpenOptions::new().write(true).open(path).map_err(io("open"))?;
+        file.set_len(whole as u64).map_err(io("shorten"))?;
+    }
+    Ok(())
+}
+
+/// Requests for the samples that do not exist yet, in the order of the suite.
+pub(super) fn missing(suite: &Suite, samples: &[Sample]) -> Vec<Request> {
+    let there: HashSet<(&str, u32)> = samples.iter().map(|sample| (sample.prompt_id.as_str(), sample.sample)).collect();
+    let wanted = suite.prompts.iter().flat_map(|prompt| (0..suite.samples_per_prompt).map(move |k| (prompt, k)));
+    wanted
+        .filter(|(prompt, sample)| !there.contains(&(prompt.id.as_str(), *sample)))
+        .map(|(prompt, sample)| Request {
+            prompt_id: prompt.id.clone(),
+            sample,
+            messages: prompt.messages.clone(),
+            sampler: suite.sampler,
+            max_tokens: suite.cap,
+            seed: suite.seed,
+        })
+        .collect()
+}
+
+/// Sorts samples into the order of the suite.
+pub(super) fn sort(suite: &Suite, samples: &mut [Sample]) {
+    let order: HashMap<&str, usize> =
+        suite.prompts.iter().enumerate().map(|(index, prompt)| (prompt.id.as_str(), index)).collect();
+    samples.sort_by_key(|sample| (order.get(sample.prompt_id.as_str()).copied(), sample.sample));
+}

@@ -1,0 +1,107 @@
+//! The decoder with its tokenizer, as generators and as teacher-forced scorer.
+
+use std::path::{Path, PathBuf};
+
+use smpo_chat::Message;
+use smpo_inference::{Item, ScorerError, TeacherForced, TokenScores};
+use smpo_model::{Decoder, ModelDir, PackedBatch, ScoreOptions};
+use smpo_tokenizer::{ChatTokenizer, TokenizerError};
+
+use crate::{NativeError, NativeGenerator, NativeOptions};
+
+/// Maximum tokens packed into one forward pass.
+const BATCH_TOKENS: usize = 8192;
+
+/// A model directory or adapter, loaded: generates ([`NativeModel::generators`]) and scores ([`TeacherForced`]).
+pub struct NativeModel {
+    /// The directory that was loaded, or that of the adapter.
+    model: PathBuf,
+    /// The directory of the weights.
+    weights: PathBuf,
+    decoder: Decoder,
+    tokenizer: ChatTokenizer,
+    /// Tokenizer of the generators, if it can be read: for [`TeacherForced::token_ids`].
+    sampling_tokenizer: Option<ChatTokenizer>,
+}
+
+impl NativeModel {
+    /// Loads a Hugging Face directory, or a PEFT adapter on `base` (default: the base that the adapter names).
+    ///
+    /// # Errors
+    /// [`NativeError`].
+    pub fn load(model: &Path, base: Option<&Path>) -> Result<Self, NativeError> {
+        let dir = ModelDir::open(model, base)?;
+        let decoder = dir.load()?.frozen();
+        let tokenizer = ChatTokenizer::from_model_dir(dir.companions())?;
+        let (model, weights) = (model.to_owned(), dir.weights().to_owned());
+        let sampling_tokenizer = sampling_tokenizer(&model, &weights).ok();
+        Ok(NativeModel { model, weights, decoder, tokenizer, sampling_tokenizer })
+    }
+
+    /// Tokenizer, chat template and terminators of the model.
+    pub fn tokenizer(&self) -> &ChatTokenizer {
+        &self.tokenizer
+    }
+
+    /// Generators of this model.
+    ///
+    /// # Errors
+    /// [`NativeError`]: the decoder cannot be packed, the tokenizer cannot be read, a thread cannot be started.
+    pub fn generators(&self, options: NativeOptions) -> Result<Vec<NativeGenerator>, NativeError> {
+        let tokenizer = sampling_tokenizer(&self.model, &self.weights)?;
+        Ok(NativeGenerator::start(self.decoder.pack()?, tokenizer, options)?)
+    }
+
+    fn score_packed(&self, batch: Vec<(Vec<u32>, Vec<u32>)>, scores: &mut Vec<TokenScores>) -> Result<(), ScorerError> {
+        let sequences = batch.iter().map(|(prompt, completion)| (prompt.as_slice(), completion.as_slice()));
+        let packed = PackedBatch::from_sequences(sequences)?;
+        let options = ScoreOptions { terminators: self.tokenizer.terminator_ids(), ..ScoreOptions::default() };
+        let scored = self.decoder.score(&packed, &options)?;
+        let log_probs = scored.log_probs().to_vec1::<f32>()?;
+        for rows in packed.completions() {
+            let end = scored.terminators().get(rows.end - 1).ok_or("the decoder gave no terminator scores")?;
+            scores.push(TokenScores {
+                logps: log_probs[rows.clone()].iter().map(|&logp| f64::from(logp)).collect(),
+                terminator_logp: f64::from(end.log_prob),
+                terminator_rank: end.rank,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Tokenizer to sample with: the base's, with the template of an adapter if it has one, as for every engine.
+fn sampling_tokenizer(model: &Path, weights: &Path) -> Result<ChatTokenizer, TokenizerError> {
+    ChatTokenizer::from_files(&weights.join("tokenizer.json"), model, Some(weights))
+}
+
+impl TeacherForced for NativeModel {
+    fn score(&mut self, items: &[Item<'_>]) -> Result<Vec<TokenScores>, ScorerError> {
+        let mut scores = Vec::with_capacity(items.len());
+        let (mut batch, mut tokens) = (Vec::new(), 0);
+        for item in items {
+            let ids = self.tokenizer.encode_completion(item.prompt, item.completion)?;
+            let len = ids.prompt_ids.len() + ids.completion_ids.len();
+            if tokens + len > BATCH_TOKENS && !batch.is_empty() {
+                self.score_packed(std::mem::take(&mut batch), &mut scores)?;
+                tokens = 0;
+            }
+            tokens += len;
+            batch.push((ids.prompt_ids, ids.completion_ids));
+        }
+        if !batch.is_empty() {
+            self.score_packed(batch, &mut scores)?;
+        }
+        Ok(scores)
+    }
+
+    fn log_probs(&mut self, prompt: &[Message], token_ids: &[u32]) -> Result<Vec<f32>, ScorerError> {
+        let prompt = self.tokenizer.encode_prompt(prompt)?;
+        let batch = PackedBatch::from_sequences([(prompt.as_slice(), token_ids)])?;
+        Ok(self.decoder.log_probs(&batch)?.to_vec1()?)
+    }
+
+    fn token_ids(&self, pieces: &[String]) -> Option<Vec<u32>> {
+        self.sampling_tokenizer.as_ref()?.ids_of_pieces(pieces)
+    }
+}

@@ -1,0 +1,103 @@
+//! Data checks and length statistics for a terminal.
+
+use comfy_table::{CellAlignment, ContentArrangement};
+use smpo_data::{CheckReport, Finding, LengthReport, Lengths, Severity};
+
+use crate::plain_table;
+
+/// Columns of a table that no terminal bounds.
+const PLAIN_WIDTH: u16 = 120;
+
+/// The findings of a data check: a table, at most `width` columns wide, and a summary line.
+pub fn findings(report: &CheckReport, width: Option<u16>) -> String {
+    let kinds = [(report.pairs, "pairs"), (report.labelled, "labelled completions"), (report.examples, "examples")];
+    let kinds: Vec<String> =
+        kinds.iter().filter(|(count, _)| *count > 0).map(|(count, name)| format!("{count} {name}")).collect();
+    let held = if kinds.is_empty() { "nothing readable".to_string() } else { kinds.join(", ") };
+    let summary = format!(
+        "{}: {} rows ({held}); {} errors, {} warnings, {} notes",
+        report.file,
+        report.rows,
+        report.count(Severity::Error),
+        report.count(Severity::Warning),
+        report.count(Severity::Note)
+    );
+    if report.findings.is_empty() {
+        return summary;
+    }
+    let mut table = plain_table();
+    table.set_content_arrangement(ContentArrangement::Dynamic);
+    // Logs and files have no width of their own; without one the table would never wrap.
+    table.set_width(width.unwrap_or(PLAIN_WIDTH));
+    table.set_header(["severity", "rule", "rows", "first lines", "what is wrong, and what to do"]);
+    for finding in &report.findings {
+        table.add_row([
+            finding.severity.name().to_string(),
+            finding.rule.id().to_string(),
+            affected(finding),
+            offenders(finding),
+            format!("{}. {}.", finding.what, capitalised(finding.remedy)),
+        ]);
+    }
+    if let Some(rows) = table.column_mut(2) {
+        rows.set_cell_alignment(CellAlignment::Right);
+    }
+    format!("{table}\n{summary}")
+}
+
+fn affected(finding: &Finding) -> String {
+    match finding.share {
+        Some(share) => format!("{} ({:.1} %)", finding.count, share * 100.0),
+        None => "–".to_string(),
+    }
+}
+
+/// Lines of the first rows affected, and the detail of the very first.
+fn offenders(finding: &Finding) -> String {
+    let lines: Vec<String> =
+        finding.first.iter().filter_map(|sample| sample.line).map(|line| line.to_string()).collect();
+    let more = if finding.count as usize > finding.first.len() { ", …" } else { "" };
+    let detail = finding.first.first().map_or("", |sample| sample.detail.as_str());
+    match (lines.is_empty(), detail.is_empty()) {
+        (true, _) => detail.to_string(),
+        (false, true) => format!("{}{more}", lines.join(", ")),
+        (false, false) => format!("{}{more}: {detail}", lines.join(", ")),
+    }
+}
+
+fn capitalised(text: &str) -> String {
+    let mut characters = text.chars();
+    characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
+}
+
+/// Length statistics of a file: a table, and a histogram per part.
+pub fn histograms(report: &LengthReport) -> String {
+    let skipped = match report.skipped {
+        0 => String::new(),
+        skipped => format!("; {skipped} rows skipped (see `smpo data check`)"),
+    };
+    let mut table = plain_table();
+    table.set_header(["part", "total", "mean", "min", "p50", "p90", "p95", "p99", "max"]);
+    for part in &report.parts {
+        let Lengths { total, mean, min, p50, p90, p95, p99, max, .. } = part;
+        let mut row = vec![part.part.to_string(), total.to_string(), format!("{mean:.1}")];
+        row.extend([min, p50, p90, p95, p99, max].map(ToString::to_string));
+        table.add_row(row);
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    let bars: Vec<String> = report.parts.iter().map(|part| histogram(part, report.unit)).collect();
+    format!("{}: {} rows, lengths in {}{skipped}\n{table}\n{}", report.file, report.rows, report.unit, bars.join("\n"))
+}
+
+fn histogram(part: &Lengths, unit: &str) -> String {
+    const WIDTH: usize = 40;
+    let highest = part.bins.iter().map(|bin| bin.count).max().unwrap_or(1);
+    let mut lines = vec![format!("{} ({unit})", part.part)];
+    for bin in &part.bins {
+        let bar = "█".repeat((bin.count * WIDTH).div_ceil(highest));
+        lines.push(format!("  {:>8} – {:<8} {:>8} {bar}", bin.from, bin.to - 1, bin.count));
+    }
+    lines.join("\n")
+}

@@ -1,0 +1,175 @@
+//! The reference page and the JSON schema of a configuration, generated from the types that read it.
+
+use serde_json::{Map, Value};
+
+use super::TrainConfig;
+
+/// The JSON schema (draft 2020-12) that editors check and complete a TOML or YAML configuration with.
+pub fn schema() -> Value {
+    let mut schema = schemars::schema_for!(TrainConfig).to_value();
+    if let Some(object) = schema.as_object_mut() {
+        object.insert("title".to_owned(), Value::from("smpo train"));
+        // A file may name its schema.
+        if let Some(properties) = object.get_mut("properties").and_then(Value::as_object_mut) {
+            properties.insert("$schema".to_owned(), serde_json::json!({"type": "string"}));
+        }
+    }
+    schema
+}
+
+/// The reference page, in Markdown.
+pub fn page() -> String {
+    let schema = schemars::schema_for!(TrainConfig).to_value();
+    let page = Page { definitions: schema.get("$defs").cloned().unwrap_or_default() };
+    let mut text = String::from(HEAD);
+    text += "\n## Keys\n\n";
+    text += &page.rows(&schema, &["loss", "alarms", "probe"]);
+    for table in ["probe", "alarms"] {
+        let definition = page.resolve(&schema["properties"][table]);
+        text += &format!("\n## `[{table}]`\n\n{}\n\n", description(&definition));
+        text += &page.rows(&definition, &[]);
+    }
+    text += "\n## `[loss]`\n\nOne table per loss; `kind` names it.\n";
+    let losses = page.resolve(&schema["properties"]["loss"]);
+    let losses = losses["oneOf"].as_array().cloned().unwrap_or_default();
+    let transforms = Value::from(schemars::schema_for!(smpo_losses::Transforms));
+    let shared: Vec<&str> = keys(&transforms).collect();
+    for loss in &losses {
+        let name = loss["title"].as_str().unwrap_or_default();
+        text += &format!("\n### `kind = \"{name}\"`\n\n{}\n\n", description(loss));
+        let mut hidden = shared.clone();
+        hidden.push("kind");
+        text += &page.rows(loss, &hidden);
+    }
+    text += "\n### Transforms\n\nKeys of `[loss]` too, for every loss except `sft`; all off is the regular loss.\n\n";
+    text += &page.rows(&transforms, &[]);
+    text
+}
+
+const HEAD: &str = "\
+# Configuration of `smpo train`
+
+Generated from the source by `UPDATE_DOCS=1 cargo test --release -p smpo-trainer --test documentation`; a test keeps it
+current. For completion and checks in an editor, put the schema beside it to use: `#:schema docs/train.schema.json` as a
+TOML file's first line, `# yaml-language-server: $schema=docs/train.schema.json` in YAML.
+
+A file is TOML, or YAML with the ending `.yaml`. effective_llm_alignment's YAML files run as they are: their flat keys
+are understood, ignored keys are listed in one note, unknown keys are refused. `--set key=value` overrides
+a key, `--set loss.beta=1.2` one in a table. Paths are relative to the working directory.
+";
+
+struct Page {
+    definitions: Value,
+}
+
+impl Page {
+    fn rows(&self, schema: &Value, hidden: &[&str]) -> String {
+        let required: Vec<&str> = schema["required"]
+            .as_array()
+            .map(|keys| keys.iter().filter_map(Value::as_str).collect())
+            .unwrap_or_default();
+        let none = Map::new();
+        let properties = schema["properties"].as_object().unwrap_or(&none);
+        if properties.keys().all(|key| hidden.contains(&key.as_str())) {
+            return "No keys of its own.\n".to_owned();
+        }
+        let mut text = "| key | type | default | |\n|---|---|---|---|\n".to_owned();
+        for (key, property) in properties.iter().filter(|(key, _)| !hidden.contains(&key.as_str())) {
+            let default = match property.get("default") {
+                _ if required.contains(&key.as_str()) => "required".to_owned(),
+                None | Some(Value::Null) => "absent".to_owned(),
+                Some(Value::Array(values)) if values.is_empty() => "none".to_owned(),
+                Some(value) => format!("`{value}`"),
+            };
+            text += &format!("| `{key}` | {} | {default} | {} |\n", self.kind(property), self.explained(property));
+        }
+        text
+    }
+
+    fn resolve(&self, schema: &Value) -> Value {
+        if let Some(found) = schema["$ref"].as_str().and_then(|name| name.strip_prefix("#/$defs/")) {
+            let mut found = self.definitions[found].clone();
+            // The description beside a reference is more specific than that of its target.
+            if let (Some(target), Some(beside)) = (found.as_object_mut(), schema.as_object()) {
+                let beside = beside.iter().filter(|(key, _)| *key != "$ref");
+                target.extend(beside.map(|(key, value)| (key.clone(), value.clone())));
+            }
+            return found;
+        }
+        // An optional table is one of itself and null.
+        match alternatives(schema).into_iter().filter(|one| one["type"] != "null").collect::<Vec<_>>()[..] {
+            [one] => self.resolve(one),
+            _ => schema.clone(),
+        }
+    }
+
+    /// Name of a type.
+    fn kind(&self, schema: &Value) -> String {
+        let schema = self.resolve(schema);
+        if let Some(constant) = schema.get("const") {
+            return format!("`{constant}`");
+        }
+        if let Some(values) = schema["enum"].as_array() {
+            return values
+                .iter()
+                .filter(|value| !value.is_null())
+                .map(|v| format!("`{v}`"))
+                .collect::<Vec<_>>()
+                .join(", ");
+        }
+        let several = alternatives(&schema);
+        if !several.is_empty() {
+            let mut kinds: Vec<String> =
+                several.into_iter().filter(|one| one["type"] != "null").map(|one| self.kind(one)).collect();
+            kinds.dedup();
+            let separator = if kinds.iter().all(|kind| kind.starts_with('`')) { ", " } else { " or " };
+            return kinds.join(separator);
+        }
+        let name = match &schema["type"] {
+            Value::Array(names) => names.iter().find(|name| *name != "null").and_then(Value::as_str),
+            name => name.as_str(),
+        };
+        match name {
+            Some("array") => format!("list of {}", self.kind(&schema["items"])),
+            Some("object") => {
+                let keys: Vec<&str> = keys(&schema).collect();
+                if keys.is_empty() { "table".to_owned() } else { format!("`{{ {} = … }}`", keys.join(" = …, ")) }
+            }
+            other => other.unwrap_or("any").to_owned(),
+        }
+    }
+
+    /// Description, with that of each named value.
+    fn explained(&self, property: &Value) -> String {
+        let mut text = one_line(&description(property));
+        let schema = self.resolve(property);
+        if text.is_empty() {
+            text = one_line(&description(&schema));
+        }
+        for one in alternatives(&schema) {
+            let one = self.resolve(one);
+            if let (Some(name), about) = (one.get("const"), one_line(&description(&one)))
+                && !about.is_empty()
+            {
+                text += &format!(" `{name}`: {about}");
+            }
+        }
+        text.replace('|', "\\|")
+    }
+}
+
+fn alternatives(schema: &Value) -> Vec<&Value> {
+    ["oneOf", "anyOf"].into_iter().filter_map(|key| schema[key].as_array()).flatten().collect()
+}
+
+fn keys(schema: &Value) -> impl Iterator<Item = &str> {
+    schema["properties"].as_object().into_iter().flat_map(|map| map.keys().map(String::as_str))
+}
+
+fn description(schema: &Value) -> String {
+    schema["description"].as_str().unwrap_or_default().to_owned()
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}

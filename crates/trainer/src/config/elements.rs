@@ -1,0 +1,16 @@
+//! The keys by subject, one file each: their types, setters, ranges and derived values.
+
+pub(super) mod adapter;
+pub(super) mod alarms;
+pub(super) mod checkpoints;
+pub(super) mod data;
+pub(super) mod device;
+pub(super) mod evaluation;
+pub(super) mod lengths;
+pub(super) mod memory;
+pub(super) mod model;
+pub(super) mod optimizer;
+pub(super) mod probe;
+pub(super) mod reporting;
+pub(super) mod schedule;
+pub(super) mod tokenizer;

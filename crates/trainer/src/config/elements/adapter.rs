@@ -1,0 +1,101 @@
+//! The part of the model that is trained: LoRA adapters, or modules by pattern.
+
+use std::path::PathBuf;
+
+use smpo_model::LoraConfig;
+
+use crate::config::builder::setters;
+use crate::config::check::{Problems, is_positive};
+use crate::config::{Init, TrainConfig, TrainConfigBuilder};
+
+/// Initial weights of the adapters.
+#[derive(Debug, Clone, PartialEq)]
+pub enum AdapterStart {
+    /// New adapters, which change nothing at first.
+    Fresh(LoraConfig),
+    /// The PEFT adapter in this directory.
+    From(PathBuf),
+}
+
+impl TrainConfigBuilder {
+    setters! {
+        use_peft: bool,
+        adapter_name_or_path?: into PathBuf,
+        lora_r?: usize,
+        lora_alpha?: f64,
+        lora_dropout?: f64,
+        lora_target_modules[]: String,
+        use_rslora: bool,
+        use_dora: bool,
+        unfreeze_layers_patterns[]: String,
+    }
+}
+
+impl TrainConfig {
+    /// The adapters to train; `None` if the weights themselves are trained.
+    pub fn adapter(&self) -> Option<AdapterStart> {
+        if let Some(dir) = &self.adapter_name_or_path {
+            return Some(AdapterStart::From(dir.clone()));
+        }
+        let targets = match self.lora_target_modules.as_slice() {
+            [] => vec!["all-linear".to_owned()],
+            given => given.to_vec(),
+        };
+        // TRL's defaults, since the published configurations leave them out.
+        self.use_peft.then(|| {
+            AdapterStart::Fresh(LoraConfig {
+                r: self.lora_r.unwrap_or(16),
+                alpha: self.lora_alpha.unwrap_or(32.0),
+                dropout: self.lora_dropout.unwrap_or(0.05),
+                rslora: self.use_rslora,
+                dora: self.use_dora,
+                targets,
+            })
+        })
+    }
+
+    /// Keys of new adapters that are given.
+    fn lora_keys(&self) -> Vec<&'static str> {
+        [
+            ("lora_r", self.lora_r.is_some()),
+            ("lora_alpha", self.lora_alpha.is_some()),
+            ("lora_dropout", self.lora_dropout.is_some()),
+            ("lora_target_modules", !self.lora_target_modules.is_empty()),
+            ("use_rslora", self.use_rslora),
+            ("use_dora", self.use_dora),
+        ]
+        .into_iter()
+        .filter_map(|(key, given)| given.then_some(key))
+        .collect()
+    }
+
+    pub(in crate::config) fn check_adapter(&self, problems: &mut Problems) {
+        for key in self.lora_keys() {
+            if let Some(dir) = &self.adapter_name_or_path {
+                let dir = dir.display();
+                let message =
+                    format!("`{key}` is set by the adapter and cannot change: remove it, or train without {dir}");
+                problems.refuse(&[key, "adapter_name_or_path"], message);
+            } else if !self.use_peft {
+                problems.refuse(&[key, "use_peft"], format!("`{key}` has no effect without use_peft = true"));
+            }
+        }
+        let adapted = self.use_peft || self.adapter_name_or_path.is_some();
+        if adapted && !self.unfreeze_layers_patterns.is_empty() {
+            let message = "`unfreeze_layers_patterns` and adapters exclude each other: give one".to_owned();
+            problems.refuse(&["unfreeze_layers_patterns", "use_peft", "adapter_name_or_path"], message);
+        }
+        if adapted && self.init == Init::Random {
+            let message = "`init` = \"random\" and adapters exclude each other: an adapter is of no use without the \
+                           weights it was trained on, and random ones are not saved";
+            problems.refuse(&["init", "use_peft", "adapter_name_or_path"], message.to_owned());
+        }
+        problems.range("lora_r", self.lora_r != Some(0), "at least 1", 0);
+        if let Some(alpha) = self.lora_alpha {
+            problems.range("lora_alpha", is_positive(alpha), "a positive number", alpha);
+        }
+        if let Some(dropout) = self.lora_dropout {
+            problems.range("lora_dropout", (0.0..1.0).contains(&dropout), "from 0 up to but not 1", dropout);
+        }
+    }
+}

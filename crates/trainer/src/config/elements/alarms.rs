@@ -1,0 +1,59 @@
+//! `[alarms]`: the bounds past which a run warns.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::config::TrainConfigBuilder;
+use crate::config::builder::setters;
+use crate::config::check::Problems;
+
+/// Warnings about a run that goes wrong. Each alarm is raised once, with the measured value and a remedy; none of them
+/// stops a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct AlarmConfig {
+    /// False turns all alarms off.
+    pub enabled: bool,
+    /// Steps that a metric is averaged over before it is compared.
+    pub window: usize,
+    /// Chosen and rejected log-probs both fell by this much since the first steps, in nats per token.
+    pub logps_fall: f64,
+    /// Mean log-prob of the terminator on rejected answers, in nats; −4.6 is p ≈ 0.01. It must have fallen there: a
+    /// model that starts below it warns only a nat lower.
+    pub eos_on_rejected: f64,
+    /// Share of the rejected tokens that winsorizing or the floor clips.
+    pub clip_share: f64,
+    /// Largest learning rate without an alarm, as a multiple of the highest published one of the method. Models below 100
+    /// million parameters, for which nothing is published, are left out.
+    pub learning_rate_factor: f64,
+}
+
+impl Default for AlarmConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            window: 10,
+            logps_fall: 0.5,
+            eos_on_rejected: -4.6,
+            clip_share: 0.5,
+            learning_rate_factor: 5.0,
+        }
+    }
+}
+
+impl TrainConfigBuilder {
+    setters! {
+        alarms: AlarmConfig,
+    }
+}
+
+impl AlarmConfig {
+    pub(in crate::config) fn check(&self, problems: &mut Problems) {
+        problems.range("window", self.window > 0, "at least 1", 0);
+        problems.range("logps_fall", self.logps_fall > 0.0, "a positive number of nats", self.logps_fall);
+        problems.range("eos_on_rejected", self.eos_on_rejected < 0.0, "a log-prob below 0", self.eos_on_rejected);
+        problems.range("clip_share", (0.0..=1.0).contains(&self.clip_share), "from 0 to 1", self.clip_share);
+        let factor = self.learning_rate_factor;
+        problems.range("learning_rate_factor", factor >= 1.0, "at least 1", factor);
+    }
+}

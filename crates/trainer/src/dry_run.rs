@@ -1,0 +1,132 @@
+//! A run up to its first step: configuration, data and memory are checked, nothing is trained.
+
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use smpo_data::{CheckReport, DatasetError, TruncatedRows};
+use smpo_losses::Objective;
+use smpo_model::Config;
+use smpo_tokenizer::ChatTokenizer;
+
+use crate::config::TrainConfig;
+use crate::error::{TrainError, io};
+use crate::memory::{self, MemoryPlan};
+use crate::preflight;
+use crate::probe::Probe;
+use crate::row::{self, Rows};
+use crate::run::{self, Event};
+use crate::run_dir::RunDir;
+use crate::tokenizer_dir;
+
+/// Findings of a dry run.
+#[derive(Debug)]
+pub struct DryRun {
+    /// Reports of the data check, one per file.
+    pub data: Vec<CheckReport>,
+    /// Rows that the run would use; `None` if they cannot be loaded.
+    pub rows: Option<RowCounts>,
+    /// Optimizer steps of the run; `None` if the rows cannot be loaded.
+    pub steps: Option<u64>,
+    /// Estimated memory: of the longest row, or of the longest that the configuration allows if the rows cannot be loaded.
+    pub memory: MemoryPlan,
+    /// Memory that is free now, in bytes.
+    pub free_memory: u64,
+    /// Errors that would keep the run from starting.
+    pub errors: Vec<TrainError>,
+}
+
+/// Rows of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RowCounts {
+    /// Rows to train on.
+    pub train: usize,
+    /// Rows to evaluate on.
+    pub held_out: usize,
+    /// Rows cut to `max_length` or `max_prompt_length`.
+    pub truncated: TruncatedRows,
+    /// Rows dropped by `on_bad_rows`.
+    pub dropped: u64,
+}
+
+/// Checks a run as [`train`](crate::train) would before its first step. Tokenised rows are kept for the run, nothing else
+/// is written. `None` if `stop` became true.
+///
+/// # Errors
+/// Errors that leave nothing to check: of the configuration, the model directory or its tokenizer. All others are in
+/// [`DryRun::errors`].
+pub fn dry_run(
+    config: &TrainConfig,
+    stop: &AtomicBool,
+    watch: &mut dyn FnMut(Event<'_>),
+) -> Result<Option<DryRun>, TrainError> {
+    Objective::new(config.loss.clone())?;
+    let model_config = run::read_model_config(config)?;
+    let scratch = tempfile::tempdir().map_err(io(&std::env::temp_dir(), "write to"))?;
+    let tokenizer_dir = tokenizer_dir::prepare(config, scratch.path())?;
+    let tokenizer = ChatTokenizer::from_model_dir(&tokenizer_dir)?;
+    let mut errors = Vec::new();
+    errors.extend(RunDir::new(&config.output_dir).refuse_other_run(config).err());
+    match config.device.open() {
+        Ok(device) => watch(Event::Device(&device)),
+        Err(error) => errors.push(error.into()),
+    }
+    let go_on = || if stop.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+    let Some(data) = preflight::preflight(config, &tokenizer, &|_| go_on()).map_err(DatasetError::from)? else {
+        return Ok(None);
+    };
+    watch(Event::Checked(&data));
+    errors.extend(preflight::refuse(config, &data).err());
+    errors.extend(Probe::load(config, &tokenizer, model_config.spec().max_positions).err());
+    let mut tokenized = |done, total| {
+        watch(Event::Tokenizing { done, total });
+        go_on()
+    };
+    let rows = match run::load_rows(config, &tokenizer, &mut tokenized) {
+        Ok(Some(rows)) => Some(rows),
+        Ok(None) => return Ok(None),
+        // The data check has said it already.
+        Err(_) if errors.iter().any(|error| matches!(error, TrainError::DataCheck { .. })) => None,
+        Err(error) => {
+            errors.push(error);
+            None
+        }
+    };
+    if let Some(rows) = &rows {
+        watch(Event::Data(rows));
+    }
+    outcome(config, &model_config, data, rows, errors).map(Some)
+}
+
+fn outcome(
+    config: &TrainConfig,
+    model_config: &Config,
+    data: Vec<CheckReport>,
+    rows: Option<Rows>,
+    mut errors: Vec<TrainError>,
+) -> Result<DryRun, TrainError> {
+    let spec = model_config.spec();
+    let mut memory = None;
+    if let Some(rows) = &rows {
+        errors.extend(row::check_vocabulary(rows.train.iter().chain(&rows.held_out), spec.vocab_size).err());
+        errors.extend(memory::check(config, spec, &rows.train).err());
+        memory = memory::plan(config, spec, &rows.train)?;
+    }
+    let memory = match memory {
+        Some(memory) => memory,
+        None => MemoryPlan::of_longest(config, spec)?,
+    };
+    let counts = |rows: &Rows| RowCounts {
+        train: rows.train.len(),
+        held_out: rows.held_out.len(),
+        truncated: rows.truncated,
+        dropped: rows.bad.count,
+    };
+    Ok(DryRun {
+        data,
+        rows: rows.as_ref().map(counts),
+        steps: rows.as_ref().map(|rows| config.total_steps(rows.train.len())),
+        memory,
+        free_memory: memory::free_memory(),
+        errors,
+    })
+}

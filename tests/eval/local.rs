@@ -1,0 +1,218 @@
+//! Models on disk, suites and options.
+
+#[cfg(feature = "mistralrs")]
+#[path = "../../crates/inference/tests/gguf_file/mod.rs"]
+mod gguf_file;
+
+use std::fs;
+#[cfg(feature = "mistralrs")]
+use std::path::Path;
+
+#[cfg(feature = "mistralrs")]
+use predicates::prelude::PredicateBooleanExt as _;
+use predicates::str::contains;
+#[cfg(feature = "mistralrs")]
+use serde_json::Value;
+
+use crate::{check_complete, copy, demo_base, eval, golden, manifest, samples, suite};
+
+#[test]
+fn a_directory_through_either_engine_is_the_same_model() {
+    let dir = tempfile::tempdir().unwrap();
+    let suite = suite(dir.path(), 12);
+    let native = dir.path().join("native");
+    eval(demo_base(), &suite, &native).args(["--engine", "native", "--batch", "5"]).assert().success();
+    check_complete(&native, 12, 1e-4);
+    let again = dir.path().join("again");
+    eval(demo_base(), &suite, &again).args(["--engine", "native", "--batch", "1", "--threads", "1"]).assert().success();
+    let bytes = |out: &Path| fs::read(out.join("samples.jsonl")).unwrap();
+    assert_eq!(bytes(&again), bytes(&native), "batches and threads change no byte");
+    if cfg!(feature = "mistralrs") {
+        let out = dir.path().join("mistralrs");
+        eval(demo_base(), &suite, &out).args(["--instances", "2"]).assert().success().stdout(contains("eos_rate"));
+        check_complete(&out, 12, 1e-4);
+        let ids = |out: &Path| samples(out).into_iter().map(|sample| sample.token_ids).collect::<Vec<_>>();
+        assert_eq!(ids(&out), ids(&native));
+        assert_eq!(manifest(&out).terminators, manifest(&native).terminators);
+        assert_eq!(manifest(&out).template_sha256, manifest(&native).template_sha256);
+    }
+}
+
+#[test]
+fn an_adapter_is_checked_and_measured_on_its_base() {
+    let dir = tempfile::tempdir().unwrap();
+    let suite = suite(dir.path(), 6);
+    let engines: &[&str] = if cfg!(feature = "mistralrs") { &["native", "mistralrs"] } else { &["native"] };
+    let mut ids = Vec::new();
+    for engine in engines {
+        let out = dir.path().join(engine);
+        eval(golden("adapter"), &suite, &out).args(["--engine", engine]).assert().success();
+        check_complete(&out, 6, 1e-3);
+        ids.push(samples(&out).into_iter().map(|sample| sample.token_ids).collect::<Vec<_>>());
+    }
+    let base = dir.path().join("base");
+    eval(golden("qwen2"), &suite, &base).args(["--engine", "native"]).assert().success();
+    ids.dedup();
+    assert_eq!(ids.len(), 1, "both engines sample the same");
+    assert_ne!(ids[0], samples(&base).into_iter().map(|sample| sample.token_ids).collect::<Vec<_>>());
+}
+
+#[test]
+#[cfg(feature = "mistralrs")]
+fn what_mistralrs_would_get_wrong_runs_natively() {
+    let dir = tempfile::tempdir().unwrap();
+    let suite = suite(dir.path(), 6);
+    let adapter = dir.path().join("rslora");
+    copy(&golden("adapter"), &adapter);
+    let path = adapter.join("adapter_config.json");
+    let config = fs::read_to_string(&path).unwrap();
+    let mut config: Value = serde_json::from_str(&config).unwrap();
+    config["use_rslora"] = true.into();
+    fs::write(&path, config.to_string()).unwrap();
+    let out = dir.path().join("out");
+    let run = |engine: &str| {
+        let mut command = eval(&adapter, &suite, &out);
+        command.args(["--engine", engine]).arg("--base").arg(golden("qwen2"));
+        command
+    };
+    run("mistralrs").assert().code(2).stderr(contains("use_rslora").and(contains("--engine native")));
+    run("native").assert().success();
+    check_complete(&out, 6, 1e-3);
+}
+
+#[test]
+#[cfg(feature = "mistralrs")]
+fn a_gguf_file_is_checked_against_the_directory_it_was_made_from() {
+    let dir = tempfile::tempdir().unwrap();
+    let suite = suite(dir.path(), 6);
+    let file = dir.path().join("tiny.gguf");
+    let whole = gguf_file::gguf(&golden("qwen2"));
+    fs::write(&file, &whole).unwrap();
+    let out = dir.path().join("out");
+    let tokenizer = golden("qwen2");
+    let gguf = |weights: &Path, out: &Path| {
+        let mut command = eval(&file, &suite, out);
+        command.arg("--base").arg(&tokenizer).arg("--weights").arg(weights);
+        command
+    };
+    gguf(&golden("qwen2"), &out).assert().success();
+    check_complete(&out, 6, 1e-3);
+    assert_eq!(manifest(&out).model.name, "tiny");
+
+    // Another model's weights: the check says so, by how much, and nothing is measured.
+    let other = dir.path().join("other");
+    copy(&golden("qwen2"), &other);
+    scale_norm(&other.join("model.safetensors"), 1.5);
+    let wrong = dir.path().join("wrong");
+    gguf(&other, &wrong)
+        .assert()
+        .code(4)
+        .stderr(contains("nats").and(contains("does not reproduce this model's log-probs")));
+    assert!(!wrong.join("metrics.json").exists());
+
+    // Without them there is no check, and it says so.
+    let alone = dir.path().join("alone");
+    let run = eval(&file, &suite, &alone).arg("--base").arg(&tokenizer).assert().success();
+    run.stderr(contains("skipping fidelity check"));
+    assert_eq!(manifest(&alone).fidelity_max_abs_nats, None);
+
+    // A tokenizer that is not there, and a file that is cut.
+    eval(&file, &suite, &dir.path().join("x")).assert().code(2).stderr(contains("tokenizer.json"));
+    for cut in [60, whole.len() / 2] {
+        fs::write(&file, &whole[..cut]).unwrap();
+        let run = eval(&file, &suite, &dir.path().join("x")).arg("--base").arg(&tokenizer).assert();
+        let output = run.failure().stderr(contains("tiny.gguf")).get_output().clone();
+        assert!(!String::from_utf8_lossy(&output.stderr).contains("RUST_BACKTRACE"), "no panic reaches the user");
+    }
+    eval(&file, &suite, &out).args(["--engine", "native"]).assert().code(2).stderr(contains("mistral.rs"));
+}
+
+/// Scales the last norm: the same tokens, other probabilities.
+#[cfg(feature = "mistralrs")]
+fn scale_norm(weights: &Path, factor: f32) {
+    let mut bytes = fs::read(weights).unwrap();
+    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let json: Value = serde_json::from_slice(&bytes[8..8 + header]).unwrap();
+    let offset =
+        |index: usize| json["model.norm.weight"]["data_offsets"][index].as_u64().unwrap() as usize + 8 + header;
+    for at in (offset(0)..offset(1)).step_by(4) {
+        let value = f32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) * factor;
+        bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+    }
+    fs::write(weights, bytes).unwrap();
+}
+
+#[test]
+fn any_file_of_prompts_is_a_suite() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, line) in [
+        ("plain.jsonl", r#"{"prompt": "What is six times seven?"}"#),
+        ("question.jsonl", r#"{"question_id": 81, "category": "writing", "turns": ["Write a poem."]}"#),
+        ("alpaca.jsonl", r#"{"instruction": "Name a fruit.", "dataset": "helpful_base"}"#),
+        ("batch.jsonl", r#"{"custom_id": "r1", "body": {"messages": [{"role": "user", "content": "Hi"}]}}"#),
+    ] {
+        let file = dir.path().join(name);
+        fs::write(&file, line).unwrap();
+        let out = dir.path().join("out").join(name);
+        eval(demo_base(), &file, &out).args(["--engine", "native", "--cap", "8"]).assert().success();
+        let samples = samples(&out);
+        assert_eq!((samples.len(), samples[0].cap), (1, Some(8)), "{name}");
+    }
+}
+
+#[test]
+fn what_cannot_be_evaluated_is_said_with_file_and_remedy() {
+    let dir = tempfile::tempdir().unwrap();
+    let suite = suite(dir.path(), 6);
+    let out = dir.path().join("out");
+    let engines: &[&str] = if cfg!(feature = "mistralrs") { &["native", "mistralrs"] } else { &["native"] };
+    for engine in engines {
+        for (missing, word) in [("chat_template.jinja", "template"), ("tokenizer.json", "tokenizer.json")] {
+            let model = dir.path().join(format!("{engine}-{missing}"));
+            copy(&golden("qwen2"), &model);
+            fs::remove_file(model.join(missing)).unwrap();
+            let run = eval(&model, &suite, &out).args(["--engine", engine]).assert().code(2);
+            run.stderr(contains(word));
+        }
+        let model = dir.path().join("no-such-model");
+        let run = eval(&model, &suite, &out).args(["--engine", engine]).assert().code(2);
+        run.stderr(contains("no-such-model"));
+    }
+    let lines = fs::read_to_string(dir.path().join("prompts.jsonl")).unwrap();
+    let first = lines.lines().next().unwrap();
+    for (bad, word) in [
+        (format!("{lines}\n{first}"), "already taken by line 1"),
+        (first.replacen(":\"closed\"", ":\"clsoed\"", 1), "did you mean `closed`"),
+        ("{\"prompt\": ".into(), "prompts.jsonl:1"),
+        (String::new(), "empty"),
+    ] {
+        fs::write(dir.path().join("prompts.jsonl"), bad).unwrap();
+        eval(demo_base(), &suite, &out).assert().code(2).stderr(contains(word));
+    }
+}
+
+#[test]
+fn an_option_that_would_change_nothing_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let suite = suite(dir.path(), 6);
+    let url = "http://127.0.0.1:9/v1";
+    let base = demo_base();
+    let base = base.to_str().unwrap();
+    for (model, options, word) in [
+        (base, vec!["--model", "x"], "--model"),
+        (base, vec!["--api", "completions"], "--api"),
+        (base, vec!["--weights", base], "--weights"),
+        (base, vec!["--engine", "native", "--instances", "2"], "--instances"),
+        (base, vec!["--engine", "native", "--batch", "0"], "--batch"),
+        (base, vec!["--fidelity-tolerance=-1"], "--fidelity-tolerance"),
+        (url, vec!["--model", "m", "--engine", "native"], "--engine"),
+        (url, vec!["--model", "m", "--threads", "2"], "--threads"),
+        (url, vec!["--model", "m", "--api", "completions"], "--template"),
+        (url, vec!["--model", "m", "--template", base], "--api completions"),
+        (url, vec!["--model", "m", "--extra-body", "[1]"], "--extra-body"),
+        (url, vec![], "--model"),
+    ] {
+        let mut command = eval(model, &suite, &dir.path().join("out"));
+        command.args(options).assert().code(2).stderr(contains(word));
+    }
+}
