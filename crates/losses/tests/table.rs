@@ -108,7 +108,7 @@ fn the_declared_direction_is_the_sign_of_the_gradient() {
     }
 }
 
-/// The `[loss]` tables of all TOML files in `configs/`; `crates/trainer/tests/reference.rs` loads the whole files.
+/// The `[loss]` tables of all TOML files in `configs/`; `crates/trainer/tests/documentation.rs` loads the whole files.
 #[test]
 fn every_shipped_loss_table_is_an_objective() {
     let mut dirs = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs")];
