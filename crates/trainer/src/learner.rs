@@ -3,7 +3,7 @@
 use candle_core::DType;
 use smpo_kernels::{AdamW, AdamWOptions, Gradients, KernelError, Parameter, StepReport};
 use smpo_losses::{Batch, Completion, Evaluation, Objective, Pair, PairEvaluation, Totals, WinsorState};
-use smpo_model::{Decoder, Element, ScoreOptions};
+use smpo_model::{Decoder, ScoreOptions, WeightDtype};
 
 use crate::config::TrainConfig;
 use crate::error::TrainError;
@@ -75,7 +75,7 @@ impl Learner {
             weight_decay: config.weight_decay,
             max_grad_norm: (config.max_grad_norm > 0.0).then_some(config.max_grad_norm),
         };
-        let loss_scale = (decoder.placement().element == Element::F16).then(LossScale::default);
+        let loss_scale = (decoder.placement().dtype == WeightDtype::F16).then(LossScale::default);
         let max_tokens = memory::max_tokens(config, decoder.spec())?;
         let optimizer = AdamW::new(parameters, options)?;
         let gradients = optimizer.gradients()?;

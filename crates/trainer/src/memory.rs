@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use smpo_devices::Choice;
+use smpo_devices::{Choice, format_bytes};
 use smpo_losses::Pairing;
 use smpo_model::{AdapterInfo, DecoderSpec, LoraConfig, MemoryEstimate, ModelError, TrainingShape};
 use sysinfo::System;
@@ -206,31 +206,29 @@ pub struct MemoryShortage {
 
 impl fmt::Display for MemoryShortage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // As `smpo model info` prints it.
-        let gigabytes = |bytes: u64| format!("{:.1} GB", bytes as f64 / 1e9);
         let MemoryPlan { tokens, estimate, reference, .. } = &self.needed;
         write!(
             f,
             "training would take about {} of memory (weights {}, gradients {}, moments {}, activations of a pack of \
              {tokens} tokens {}",
-            gigabytes(self.needed.total()),
-            gigabytes(estimate.weights),
-            gigabytes(estimate.gradients),
-            gigabytes(estimate.optimizer),
-            gigabytes(estimate.activations)
+            format_bytes(self.needed.total()),
+            format_bytes(estimate.weights),
+            format_bytes(estimate.gradients),
+            format_bytes(estimate.optimizer),
+            format_bytes(estimate.activations)
         )?;
         if *reference > 0 {
-            write!(f, ", reference model {}", gigabytes(*reference))?;
+            write!(f, ", reference model {}", format_bytes(*reference))?;
         }
         write!(
             f,
             "), {} are free; the longest row is {} with {} tokens; ",
-            gigabytes(self.free),
+            format_bytes(self.free),
             self.row,
             self.row_tokens
         )?;
         match self.remedy {
-            Some((change, total)) => write!(f, "with {change} it would take about {}", gigabytes(total))?,
+            Some((change, total)) => write!(f, "with {change} it would take about {}", format_bytes(total))?,
             None => f.write_str(
                 "lower max_length, or use a smaller model or a machine with more memory: no other setting is enough",
             )?,

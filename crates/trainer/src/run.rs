@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use smpo_data::{CheckReport, DatasetError};
-use smpo_devices::OpenDevice;
+use smpo_devices::{OpenDevice, on_device};
 use smpo_losses::Objective;
 use smpo_model::{Config, Placement};
 use smpo_tokenizer::ChatTokenizer;
@@ -14,7 +14,6 @@ use crate::alarm::Alarm;
 use crate::checkpoint::{self, Checkpoint, LoopState};
 use crate::config::TrainConfig;
 use crate::early_stopping::{Rules, StopReason};
-use crate::emulation::on_device;
 use crate::error::TrainError;
 use crate::held_out::HeldOut;
 use crate::learner::Learner;
@@ -153,7 +152,7 @@ fn run(
     memory::check(config, model_config.spec(), &rows)?;
     let probe = Probe::load(config, &tokenizer, model_config.spec().max_positions)?;
 
-    let placement = Placement { device: device.device().clone(), element: config.element(device.kind()) };
+    let placement = Placement { device: device.device().clone(), dtype: config.dtype(device.kind()) };
     let models = Models::load(config, model_config, resumed.as_ref(), &placement)?;
     let (needs_reference, needs_mismatched) = (objective.needs_reference(), objective.needs_mismatched());
     let mut learner = Learner::new(models.policy.clone(), objective, config)?;

@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use smpo_data::{TrainingRow, Truncation, read_pairs};
+use smpo_devices::on_device;
 use smpo_model::{Decoder, ModelDir, Placement};
 use smpo_results::{LogpsRow, TokenLogps, write_jsonl};
 use smpo_tokenizer::ChatTokenizer;
-use smpo_trainer::{Row, RowLogps, on_device, row_logps};
+use smpo_trainer::{Row, RowLogps, row_logps};
 
 use crate::commands::device::DeviceArgs;
 use crate::exit::{Exit, Failure, OrFail, Outcome};
@@ -53,7 +54,7 @@ const MAX_TOKENS: usize = 4096;
 pub fn run(args: LogpsArgs) -> Outcome {
     super::set_threads(args.threads)?;
     let model = ModelDir::open(&args.model, args.base.as_deref())?;
-    let tokenizer = ChatTokenizer::from_model_dir(model.companions()).or_user_error()?;
+    let tokenizer = ChatTokenizer::from_model_dir(model.tokenizer_dir()).or_user_error()?;
     let progress = Progress::new();
     let device = args.device.open(&progress)?;
     let placement = Placement { device: device.device().clone(), ..Placement::default() };
@@ -119,7 +120,7 @@ fn line(row: &Row, policy: RowLogps, reference: RowLogps, tokenizer: &ChatTokeni
 /// Loads the reference; its vocabulary must be the model's.
 fn reference(dir: &Path, tokenizer: &ChatTokenizer, placement: &Placement) -> Result<Decoder, Failure> {
     let model = ModelDir::open(dir, None)?;
-    let other = ChatTokenizer::from_model_dir(model.companions()).or_user_error()?;
+    let other = ChatTokenizer::from_model_dir(model.tokenizer_dir()).or_user_error()?;
     if other.tokenizer().get_vocab(true) != tokenizer.tokenizer().get_vocab(true) {
         return Err(Failure::user(format!(
             "{}: expected a reference with the same vocabulary as the model, got another one",

@@ -118,11 +118,11 @@ fn show_device(name: &str, config: &TrainConfig, device: &OpenDevice, progress: 
     if config.device == Choice::Auto {
         progress.say(&format!("{name}: {}", crate::commands::device::describe(device)));
     }
-    let (wanted, element) = (config.wanted_element(), config.element(device.kind()));
-    if wanted != element {
+    let (requested, dtype) = (config.requested_dtype(), config.dtype(device.kind()));
+    if requested != dtype {
         let key = if config.bf16 { "bf16" } else { "fp16" };
-        let (wanted, element) = (wanted.name(), element.name());
-        progress.say(&format!("{name}: `{key}` is for GPUs: the CPU trains in {element} instead of {wanted}"));
+        let (requested, dtype) = (requested.name(), dtype.name());
+        progress.say(&format!("{name}: `{key}` is for GPUs: the CPU trains in {dtype} instead of {requested}"));
     }
 }
 
