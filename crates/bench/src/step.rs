@@ -6,7 +6,7 @@ use serde::Serialize;
 use smpo_devices::{Kind, OpenDevice, on_device};
 use smpo_losses::{Loss, Objective};
 use smpo_model::{Decoder, Flops, LoraConfig, PackedBatch, Placement, WeightDtype};
-use smpo_trainer::{Learner, Row, StepRow, TrainConfig, TrainError, synthetic};
+use smpo_trainer::{Learner, LearnerOptions, Row, StepRow, TokenizedCompletion, TrainConfig, TrainError, synthetic};
 
 use crate::error::BenchError;
 use crate::peak::{Arithmetic, peak_flops};
@@ -135,8 +135,10 @@ impl StepBench {
             decoder.add_lora(&lora, self.seed)?;
         }
         let config = self.train_config()?;
-        let learner = Learner::new(decoder, Objective::new(config.loss.clone())?, &config)?;
-        let rows = synthetic::pairs(self.batch_size, self.length, model_config.spec().vocab_size, self.seed);
+        let options = LearnerOptions::of(&config, decoder.spec(), None)?;
+        let learner = Learner::new(decoder, Objective::new(config.loss.clone())?, options)?;
+        let vocabulary = model_config.spec().vocab_size;
+        let rows = synthetic::pairs(self.batch_size, self.length, vocabulary, |_| false, self.seed);
         Ok(Prepared { learner, rows, learning_rate: config.learning_rate, steps: 0 })
     }
 
@@ -274,7 +276,7 @@ impl Prepared {
     /// When the step fails.
     pub fn step(&mut self) -> Result<f64, BenchError> {
         let rows: Vec<StepRow<'_>> = self.rows.iter().map(|row| StepRow { row, reference: None }).collect();
-        let outcome = self.learner.step(&rows, &|_| false, self.steps, None, self.learning_rate)?;
+        let outcome = self.learner.step(&rows, self.steps, self.learning_rate)?;
         self.steps += 1;
         Ok(outcome.evaluation.value)
     }
@@ -288,7 +290,8 @@ impl Prepared {
 fn packed(rows: &[Row]) -> Result<PackedBatch, BenchError> {
     let mut builder = PackedBatch::builder();
     for row in rows {
-        builder.push_shared(&row.prompt, &row.completions().collect::<Vec<_>>())?;
+        let completions: Vec<&[u32]> = row.completions().map(TokenizedCompletion::ids).collect();
+        builder.push_shared(&row.prompt, &completions)?;
     }
     Ok(builder.build()?)
 }

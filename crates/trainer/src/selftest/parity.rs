@@ -7,7 +7,9 @@ use smpo_model::{Config, Decoder, LoraConfig, Placement};
 
 use crate::config::TrainConfig;
 use crate::error::TrainError;
-use crate::learner::{Learner, StepRow};
+use crate::learner::Learner;
+use crate::learner_options::LearnerOptions;
+use crate::scoring::StepRow;
 use crate::synthetic;
 
 /// Number of steps compared.
@@ -96,11 +98,11 @@ fn losses(device: &OpenDevice, adapters: bool) -> Result<Vec<f64>, TrainError> {
         .gradient_checkpointing(adapters)
         .build()
         .map_err(TrainError::from)?;
-    let mut learner = Learner::new(decoder, Objective::new(settings.loss.clone())?, &settings)?;
-    let rows = synthetic::pairs(4, 48, config.spec().vocab_size, 1);
+    let options = LearnerOptions::of(&settings, decoder.spec(), None)?;
+    let mut learner = Learner::new(decoder, Objective::new(settings.loss.clone())?, options)?;
+    let rows = synthetic::pairs(4, 48, config.spec().vocab_size, |id| id % 97 == 0, 1);
     let rows: Vec<StepRow<'_>> = rows.iter().map(|row| StepRow { row, reference: None }).collect();
-    let is_terminator = |id| id % 97 == 0;
-    let step = |step| Ok(learner.step(&rows, &is_terminator, step, None, settings.learning_rate)?.evaluation.value);
+    let step = |step| Ok(learner.step(&rows, step, settings.learning_rate)?.evaluation.value);
     (0..STEPS).map(step).collect()
 }
 
