@@ -9,12 +9,12 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use smpo_bench::{Shape, StepBench};
 use smpo_devices::Choice;
-use smpo_model::Element;
+use smpo_model::WeightDtype;
 
 const A: StepBench = StepBench {
     shape: Shape::SixMillion,
     lora_r: None,
-    element: Element::F32,
+    dtype: WeightDtype::F32,
     length: 256,
     batch_size: 8,
     micro_batch_size: 8,

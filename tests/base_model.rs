@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 use smpo_chat::Message;
-use smpo_data::TrainingRow;
+use smpo_data::Record;
 use smpo_fixtures::{demo, repository};
 use smpo_model::{Decoder, PackedBatch};
 use smpo_native::{NativeOptions, TokenPrompt, complete};
@@ -124,12 +124,13 @@ fn every_completion_of_the_demo_data_ends_in_exactly_one_terminator() {
     let pairs: Vec<_> = read("preferences.jsonl").into_iter().chain(read("held_out.jsonl")).collect();
     assert_eq!(pairs.len(), 1360);
     for pair in &pairs {
-        let ids = pair.encode(&tokenizer).unwrap();
-        check(&ids.chosen, &pair.id);
-        check(&ids.rejected, &pair.id);
+        let ids = tokenizer.encode_completions(&pair.prompt, &[&pair.chosen, &pair.rejected]).unwrap();
+        ids.completion_ids.iter().for_each(|completion| check(completion, &pair.id));
     }
-    let examples = smpo_data::read::<smpo_data::Example>(demo("sft.jsonl.gz")).unwrap();
-    for row in examples.iter().step_by(20) {
-        check(&row.record.encode(&tokenizer).unwrap().completion, &row.record.id);
+    let examples = smpo_data::records(demo("sft.jsonl.gz")).unwrap();
+    for row in examples.step_by(20) {
+        let Record::Example(example) = row.unwrap().record else { panic!("expected instruction examples") };
+        let ids = tokenizer.encode_completion(&example.prompt, &example.completion).unwrap();
+        check(&ids.completion_ids, &example.id);
     }
 }

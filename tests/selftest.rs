@@ -1,4 +1,4 @@
-//! `smpo selftest`: a device against the processor. The GPU's kernels are emulated here; `--device cuda` runs the same.
+//! `smpo selftest`: a device against the CPU. The GPU's kernels are emulated here; `--device cuda` runs the same.
 
 use assert_cmd::Command;
 use predicates::str::contains;
@@ -9,7 +9,7 @@ fn smpo(args: &[&str]) -> assert_cmd::assert::Assert {
 }
 
 #[test]
-fn the_emulated_kernels_agree_with_the_processor() {
+fn the_emulated_kernels_agree_with_the_cpu() {
     let report = smpo(&["selftest", "--device", "emulated", "--format", "json"]).success();
     let report: Value = serde_json::from_slice(&report.get_output().stdout).unwrap();
     let checks = report["checks"].as_array().unwrap();
@@ -22,7 +22,7 @@ fn the_emulated_kernels_agree_with_the_processor() {
     }
     let steps = checks.iter().filter(|check| check["name"] == "10 training steps").collect::<Vec<_>>();
     assert_eq!(steps.len(), 2);
-    // Not the processor against itself: the kernels add in another order.
+    // Not the CPU against itself: the kernels add in another order.
     assert!(steps.iter().all(|check| check["largest_difference"].as_f64().unwrap() > 0.0), "{steps:?}");
 }
 
@@ -48,7 +48,7 @@ fn half_precision_trains_as_float32_does() {
         let last: Value = serde_json::from_str(metrics.lines().last().unwrap()).unwrap();
         last["loss"].as_f64().unwrap()
     };
-    // The processor has no short types and says so.
+    // The CPU has no 16-bit dtypes and says so.
     let expected = loss("cpu", "bf16");
     for precision in ["bf16", "fp16"] {
         let got = loss("emulated", precision);

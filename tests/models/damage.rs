@@ -6,7 +6,7 @@ use std::path::Path;
 use assert_cmd::Command;
 use predicates::str::contains;
 use serde_json::{Value, json};
-use smpo_model::Element;
+use smpo_model::WeightDtype;
 
 use crate::{Desk, base, difference, json_of, smpo};
 
@@ -144,11 +144,11 @@ fn a_missing_tokenizer_and_another_base_are_refused() {
 fn half_precision_models_are_read_by_every_command() {
     let desk = Desk::new();
     let exact = desk.logps(&base(), &[]);
-    for (dtype, element) in [("bfloat16", Element::Bf16), ("float16", Element::F16)] {
-        let out = desk.path(dtype);
-        smpo().arg("export").arg(base()).args(["--dtype", dtype, "--out"]).arg(&out).assert().success();
+    for (name, dtype) in [("bfloat16", WeightDtype::Bf16), ("float16", WeightDtype::F16)] {
+        let out = desk.path(name);
+        smpo().arg("export").arg(base()).args(["--dtype", name, "--out"]).arg(&out).assert().success();
         let facts = json_of(smpo().args(["model", "info"]).arg(&out));
-        assert_eq!((&facts["dtypes"], &facts["stored_bytes"]), (&json!([element.name()]), &json!(2 * 648_832)));
+        assert_eq!((&facts["dtypes"], &facts["stored_bytes"]), (&json!([dtype.name()]), &json!(2 * 648_832)));
         assert!(difference(&exact, &desk.logps(&out, &[]), "logps") < 0.2);
     }
 }

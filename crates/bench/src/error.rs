@@ -1,34 +1,34 @@
-//! Why a bench did not run.
+//! Errors of a bench.
 
-/// Why a bench did not run.
+/// The reason why a bench did not run.
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
-    /// What was asked for cannot be timed.
+    /// An option is out of range.
     #[error("{option}: expected {expected}, got {got}")]
     Option {
-        /// The option.
+        /// Option, with its dashes.
         option: &'static str,
-        /// What it may be.
+        /// Values allowed.
         expected: String,
-        /// What it was.
+        /// Value given.
         got: String,
     },
     /// The device cannot be used.
     #[error(transparent)]
     Device(#[from] smpo_devices::DeviceError),
-    /// The model could not be made.
+    /// The model cannot be created.
     #[error(transparent)]
     Model(#[from] smpo_model::ModelError),
-    /// A step could not be taken.
+    /// A step failed.
     #[error(transparent)]
     Train(#[from] smpo_trainer::TrainError),
-    /// The objective is wrong.
+    /// The loss configuration is invalid.
     #[error(transparent)]
     Loss(#[from] smpo_losses::ConfigError),
-    /// A kernel refused.
+    /// Error of a kernel.
     #[error(transparent)]
     Kernel(#[from] smpo_kernels::KernelError),
-    /// candle or the device refused.
+    /// Error of candle or the device.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
 }

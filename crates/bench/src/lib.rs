@@ -1,21 +1,16 @@
-//! Whole training steps of known shapes on made pairs: how fast, in how much memory.
+//! Speed and memory of whole training steps, on models of known shapes and synthetic pairs.
 //!
-//! * [`shape`]: models by their sizes alone
-//! * [`made`]: preference pairs of a given length
+//! * [`shape`]: model sizes with random weights
 //! * [`step`]: optimizer steps, timed
-//! * [`parity`]: the same steps on a device and on the processor
-//! * [`selftest`]: every kernel and those steps, in one report
-//! * [`rate`]: what a device's matrix products reach, to compare with
+//! * [`peak`]: peak FLOP/s of known GPUs
+//! * [`rate`]: FLOP/s of this program's matrix products on the CPU
 
 mod error;
-pub mod made;
-pub mod parity;
+pub mod peak;
 pub mod rate;
-pub mod selftest;
 pub mod shape;
 pub mod step;
 
 pub use error::BenchError;
-pub use selftest::SelfTest;
 pub use shape::Shape;
 pub use step::{Prepared, Spread, StepBench, StepReport};

@@ -1,4 +1,4 @@
-//! What a device's matrix products reach.
+//! FLOP/s of matrix products.
 
 use std::time::Instant;
 
@@ -8,15 +8,15 @@ use smpo_kernels::linear;
 
 use crate::error::BenchError;
 
-/// Rows, inputs and outputs of the product that is timed: large enough to be limited by arithmetic alone.
+/// Rows, inputs and outputs of the product that is timed: large enough to be compute-bound.
 const PRODUCT: [usize; 3] = [1024, 2048, 2048];
-/// How often; the best counts, since everything that disturbs makes it slower.
+/// Repetitions, of which the fastest counts: every disturbance slows one down.
 const ROUNDS: usize = 8;
 
-/// The best rate of a float32 product on the processor with this program's own kernel, in operations a second.
+/// Best rate of a float32 product with this program's kernel, in FLOP/s.
 ///
 /// # Errors
-/// When a tensor cannot be made.
+/// When a tensor cannot be created.
 pub fn measured(device: &OpenDevice) -> Result<f64, BenchError> {
     let [rows, inputs, outputs] = PRODUCT;
     let filled = |count: usize| (0..count).map(|index| (index % 17) as f32 * 0.01).collect::<Vec<f32>>();

@@ -1,4 +1,4 @@
-//! Models by their sizes alone: published configurations, with random weights in them.
+//! Model sizes: published configurations, for models with random weights.
 
 use serde_json::{Value, json};
 use smpo_model::Config;
@@ -8,13 +8,13 @@ use crate::error::BenchError;
 /// A model's sizes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
-    /// Two small blocks: proves that the bench runs, and measures nothing.
+    /// Two blocks of 64: a check that the bench runs, not a measurement.
     Tiny,
-    /// Six blocks of 256, 8,192 tokens of vocabulary: 6 million weights in the blocks.
+    /// Six blocks of 256, a vocabulary of 8,192: 6 million parameters in the blocks.
     SixMillion,
-    /// The same blocks with Qwen's vocabulary of 151,936: nearly all of it head.
+    /// The same blocks with Qwen's vocabulary of 151,936: nearly all parameters are in the head.
     SixMillionWideHead,
-    /// Twelve blocks of 768, 32,768 tokens of vocabulary.
+    /// Twelve blocks of 768, a vocabulary of 32,768.
     HundredMillion,
     /// Qwen2.5-0.5B.
     Qwen25Half,
@@ -25,7 +25,7 @@ pub enum Shape {
 }
 
 impl Shape {
-    /// All of them, the smallest first.
+    /// All shapes, smallest first.
     pub const ALL: [Self; 7] = [
         Self::Tiny,
         Self::SixMillion,
@@ -36,7 +36,7 @@ impl Shape {
         Self::Qwen25Seven,
     ];
 
-    /// Its name on the command line.
+    /// Name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Tiny => "tiny",
@@ -49,10 +49,10 @@ impl Shape {
         }
     }
 
-    /// The configuration, as the model's own `config.json` has it.
+    /// Model configuration, parsed from the fields of its `config.json`.
     ///
     /// # Errors
-    /// None that a caller could cause.
+    /// None that a caller can cause.
     pub fn config(self) -> Result<Config, BenchError> {
         // hidden, feed-forward, blocks, heads, key heads, vocabulary, tied
         let (hidden, inner, layers, heads, kv_heads, vocabulary, tied) = match self {

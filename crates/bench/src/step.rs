@@ -1,58 +1,59 @@
-//! Optimizer steps, timed: the learner of `smpo train`, on random weights and made pairs.
+//! Timed optimizer steps: the learner of `smpo train` on random weights and synthetic pairs.
 
 use std::time::Instant;
 
 use serde::Serialize;
-use smpo_devices::{Arithmetic, Kind, OpenDevice, peak_flops};
+use smpo_devices::{Kind, OpenDevice, on_device};
 use smpo_losses::{Loss, Objective};
-use smpo_model::{Decoder, Element, Flops, LoraConfig, PackedBatch, Placement};
-use smpo_trainer::{Learner, Row, StepRow, TrainConfig, TrainError, on_device};
+use smpo_model::{Decoder, Flops, LoraConfig, PackedBatch, Placement, WeightDtype};
+use smpo_trainer::{Learner, LearnerOptions, Row, StepRow, TokenizedCompletion, TrainConfig, TrainError, synthetic};
 
 use crate::error::BenchError;
+use crate::peak::{Arithmetic, peak_flops};
+use crate::rate;
 use crate::shape::Shape;
-use crate::{made, rate};
 
 /// Version of the report's JSON.
 const SCHEMA: u32 = 1;
 
-/// What is timed.
+/// Options of a bench.
 #[derive(Debug, Clone, Copy)]
 pub struct StepBench {
-    /// The model's sizes.
+    /// Model sizes.
     pub shape: Shape,
-    /// Rank of adapters on every linear layer but the head; all weights are trained without.
+    /// Rank of adapters on every linear layer except the head; `None` trains all weights.
     pub lora_r: Option<usize>,
-    /// Element type of weights and activations.
-    pub element: Element,
-    /// Tokens of a side, prompt included.
+    /// dtype of weights and activations.
+    pub dtype: WeightDtype,
+    /// Tokens per side, prompt included.
     pub length: usize,
-    /// Pairs of a step.
+    /// Pairs per step.
     pub batch_size: usize,
-    /// Pairs of a micro-batch.
+    /// Pairs per micro-batch.
     pub micro_batch_size: usize,
-    /// Steps that are timed.
+    /// Timed steps.
     pub steps: usize,
-    /// Steps before them.
+    /// Warm-up steps before the timed ones.
     pub warmup: usize,
-    /// Whether blocks are computed again on the way back.
+    /// Gradient checkpointing: blocks are recomputed in the backward pass.
     pub checkpointing: bool,
-    /// Draws weights and tokens.
+    /// Seed of weights and tokens.
     pub seed: u64,
 }
 
-/// Of the timed steps.
+/// Distribution over the timed steps.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Spread {
-    /// Half of the steps gave less.
+    /// Median.
     pub median: f64,
-    /// The slowest step's.
+    /// Minimum.
     pub min: f64,
-    /// The fastest step's.
+    /// Maximum.
     pub max: f64,
 }
 
 impl Spread {
-    /// Of at least one value.
+    /// Spread of at least one value.
     fn of(mut values: Vec<f64>) -> Self {
         values.sort_by(f64::total_cmp);
         let middle = values.len() / 2;
@@ -64,69 +65,69 @@ impl Spread {
     }
 }
 
-/// What came out.
+/// Results of a bench.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StepReport {
     schema: u32,
-    /// The model's sizes by name.
+    /// Name of the shape.
     pub shape: &'static str,
     /// The device as `--device` spells it.
     pub device: String,
-    /// What it calls itself.
+    /// Device name.
     pub device_name: String,
-    /// Element type of weights and activations.
+    /// dtype of weights and activations.
     pub dtype: &'static str,
-    /// Rank of the adapters.
+    /// Rank of adapters.
     pub lora_r: Option<usize>,
-    /// Whether blocks were computed again.
+    /// Gradient checkpointing.
     pub checkpointing: bool,
-    /// Tokens of a side.
+    /// Tokens per side.
     pub length: usize,
-    /// Pairs of a step.
+    /// Pairs per step.
     pub batch_size: usize,
-    /// Pairs of a micro-batch.
+    /// Pairs per micro-batch.
     pub micro_batch_size: usize,
-    /// Numbers in the weights, adapters not counted.
+    /// Number of parameters, adapters not counted.
     pub parameters: usize,
-    /// Numbers that are trained.
+    /// Number of trained parameters.
     pub trained_parameters: usize,
     /// Timed steps.
     pub steps: usize,
-    /// Steps before them.
+    /// Warm-up steps before the timed ones.
     pub warmup: usize,
-    /// Tokens of a step as a trainer without shared prompts feeds them: prompt and completion, the prompt once a side.
+    /// Tokens per step of a trainer without shared prompts: prompt and completion, the prompt once per side.
     pub tokens: usize,
-    /// Tokens of a step that entered the model: the prompt once a pair.
+    /// Tokens per step that the model computed: the prompt once per pair.
     pub packed_tokens: usize,
-    /// Seconds a step.
+    /// Seconds per step.
     pub seconds: Spread,
-    /// `tokens` a second.
+    /// `tokens` per second.
     pub tokens_per_s: Spread,
-    /// Operations that a step must do.
+    /// Model FLOPs per step.
     pub flops: u64,
-    /// Operations a second, by the median step.
+    /// Model FLOP/s of the median step.
     pub flops_per_s: f64,
-    /// What they are compared with.
+    /// Peak FLOP/s that `mfu` is relative to.
     pub peak_flops_per_s: Option<f64>,
-    /// Where that comes from: `data sheet` or `measured`.
+    /// Source of the peak: `data sheet` or `measured`.
     pub peak_from: Option<&'static str>,
-    /// Model FLOPs utilisation: the share of the peak that the median step reached.
+    /// Model FLOPs utilisation: the median step's share of the peak.
     pub mfu: Option<f64>,
-    /// The most memory in use, in bytes: of the device's allocations for a GPU, of the process for the processor.
+    /// Peak memory, in bytes: of the device's allocations for a GPU, of the process for the CPU.
     pub peak_memory_bytes: Option<u64>,
-    /// The loss of the first step and of the last, which show that something was trained.
+    /// Losses of the first and the last step: lower at the end if training works.
     pub losses: [f64; 2],
 }
 
 impl StepBench {
-    /// Makes what a step needs: the model, the learner and the pairs.
+    /// Creates the model, the learner and the pairs.
     ///
     /// # Errors
     /// When an option is out of range, or the model does not fit the device.
     pub fn prepare(&self, device: &OpenDevice) -> Result<Prepared, BenchError> {
         self.check(device)?;
         let model_config = self.shape.config()?;
-        let placement = Placement { device: device.device().clone(), element: self.element };
+        let placement = Placement { device: device.device().clone(), dtype: self.dtype };
         let mut decoder = Decoder::init_on(&model_config, self.seed, None, &placement)?;
         if let Some(r) = self.lora_r {
             let targets = vec!["all-linear".to_owned()];
@@ -134,20 +135,22 @@ impl StepBench {
             decoder.add_lora(&lora, self.seed)?;
         }
         let config = self.train_config()?;
-        let learner = Learner::new(decoder, Objective::new(config.loss.clone())?, &config)?;
-        let rows = made::pairs(self.batch_size, self.length, model_config.spec().vocab_size, self.seed);
+        let options = LearnerOptions::of(&config, decoder.spec(), None)?;
+        let learner = Learner::new(decoder, Objective::new(config.loss.clone())?, options)?;
+        let vocabulary = model_config.spec().vocab_size;
+        let rows = synthetic::pairs(self.batch_size, self.length, vocabulary, |_| false, self.seed);
         Ok(Prepared { learner, rows, learning_rate: config.learning_rate, steps: 0 })
     }
 
-    /// Runs it. `told` is given the number of steps done, warm-up included.
+    /// Runs the bench. `on_progress` is called with the number of steps done, warm-up included.
     ///
     /// # Errors
     /// When an option is out of range, the model does not fit the device, or a step fails.
-    pub fn run(&self, device: &OpenDevice, told: &mut dyn FnMut(usize)) -> Result<StepReport, BenchError> {
-        on_device(device, || self.time(device, told))
+    pub fn run(&self, device: &OpenDevice, on_progress: &mut dyn FnMut(usize)) -> Result<StepReport, BenchError> {
+        on_device(device, || self.time(device, on_progress))
     }
 
-    fn time(&self, device: &OpenDevice, told: &mut dyn FnMut(usize)) -> Result<StepReport, BenchError> {
+    fn time(&self, device: &OpenDevice, on_progress: &mut dyn FnMut(usize)) -> Result<StepReport, BenchError> {
         let mut prepared = self.prepare(device)?;
         let decoder = prepared.learner.decoder();
         let parameters = decoder.parameter_count();
@@ -166,7 +169,7 @@ impl StepBench {
                 seconds.push(began.elapsed().as_secs_f64());
             }
             losses = [if step == 0 { loss } else { losses[0] }, loss];
-            told(step + 1);
+            on_progress(step + 1);
         }
         let peak_memory_bytes = device.peak_memory();
         let (peak_flops_per_s, peak_from) = self.peak(device)?;
@@ -179,7 +182,7 @@ impl StepBench {
             shape: self.shape.name(),
             device: device.choice().to_string(),
             device_name: device.name().to_owned(),
-            dtype: self.element.name(),
+            dtype: self.dtype.name(),
             lora_r: self.lora_r,
             checkpointing: self.checkpointing,
             length: self.length,
@@ -218,13 +221,13 @@ impl StepBench {
         if self.lora_r == Some(0) {
             return refuse("--lora-r", "at least 1", "0".to_owned());
         }
-        if device.kind() == Kind::Cpu && self.element != Element::F32 {
-            return refuse("--dtype", "float32, which is what the processor trains in", self.element.name().to_owned());
+        if device.kind() == Kind::Cpu && self.dtype != WeightDtype::F32 {
+            return refuse("--dtype", "float32, the only dtype trained on the CPU", self.dtype.name().to_owned());
         }
         Ok(())
     }
 
-    /// The settings of `smpo train` that the learner goes by.
+    /// Training configuration of the learner.
     fn train_config(&self) -> Result<TrainConfig, BenchError> {
         let config = TrainConfig::builder(Loss::Smpo(Default::default()))
             .model("random")
@@ -232,22 +235,22 @@ impl StepBench {
             .train_files(["synthetic"])
             .learning_rate(1e-5)
             .max_length(self.length)
-            .bf16(self.element == Element::Bf16)
-            .fp16(self.element == Element::F16)
+            .bf16(self.dtype == WeightDtype::Bf16)
+            .fp16(self.dtype == WeightDtype::F16)
             .per_device_train_batch_size(self.micro_batch_size)
             .gradient_checkpointing(self.checkpointing)
             .seed(self.seed);
         Ok(config.build().map_err(TrainError::from)?)
     }
 
-    /// The peak to compare with, and where it comes from.
+    /// Peak FLOP/s and its source.
     fn peak(&self, device: &OpenDevice) -> Result<(Option<f64>, Option<&'static str>), BenchError> {
         Ok(match device.kind() {
             Kind::Cuda(_) => {
-                let arithmetic = match self.element {
-                    Element::F32 => Arithmetic::F32,
-                    Element::Bf16 => Arithmetic::Bf16,
-                    Element::F16 => Arithmetic::F16,
+                let arithmetic = match self.dtype {
+                    WeightDtype::F32 => Arithmetic::F32,
+                    WeightDtype::Bf16 => Arithmetic::Bf16,
+                    WeightDtype::F16 => Arithmetic::F16,
                 };
                 let peak = peak_flops(device.name(), arithmetic);
                 (peak, peak.map(|_| "data sheet"))
@@ -258,7 +261,7 @@ impl StepBench {
     }
 }
 
-/// A learner and the pairs that each of its steps takes.
+/// A learner and the pairs of each of its steps.
 pub struct Prepared {
     learner: Learner,
     rows: Vec<Row>,
@@ -267,18 +270,18 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Takes one optimizer step; returns its loss.
+    /// Takes one optimizer step; returns the loss, in nats.
     ///
     /// # Errors
     /// When the step fails.
     pub fn step(&mut self) -> Result<f64, BenchError> {
         let rows: Vec<StepRow<'_>> = self.rows.iter().map(|row| StepRow { row, reference: None }).collect();
-        let outcome = self.learner.step(&rows, &|_| false, self.steps, None, self.learning_rate)?;
+        let outcome = self.learner.step(&rows, self.steps, self.learning_rate)?;
         self.steps += 1;
         Ok(outcome.evaluation.value)
     }
 
-    /// Tokens of a step: prompt and completion, the prompt once a side.
+    /// Tokens per step: prompt and completion, the prompt once per side.
     pub fn tokens(&self) -> usize {
         self.rows.iter().map(Row::tokens).sum()
     }
@@ -287,7 +290,8 @@ impl Prepared {
 fn packed(rows: &[Row]) -> Result<PackedBatch, BenchError> {
     let mut builder = PackedBatch::builder();
     for row in rows {
-        builder.push_shared(&row.prompt, &row.completions().collect::<Vec<_>>())?;
+        let completions: Vec<&[u32]> = row.completions().map(TokenizedCompletion::ids).collect();
+        builder.push_shared(&row.prompt, &completions)?;
     }
     Ok(builder.build()?)
 }
@@ -302,7 +306,7 @@ mod tests {
         StepBench {
             shape: Shape::Tiny,
             lora_r: None,
-            element: Element::F32,
+            dtype: WeightDtype::F32,
             length: 16,
             batch_size: 3,
             micro_batch_size: 2,
@@ -316,9 +320,9 @@ mod tests {
     #[test]
     fn a_tiny_bench_counts_what_it_does() {
         let device = Choice::Cpu.open().unwrap();
-        let mut told = Vec::new();
-        let report = tiny().run(&device, &mut |step| told.push(step)).unwrap();
-        assert_eq!(told, [1, 2, 3, 4]);
+        let mut progress = Vec::new();
+        let report = tiny().run(&device, &mut |step| progress.push(step)).unwrap();
+        assert_eq!(progress, [1, 2, 3, 4]);
         assert_eq!((report.tokens, report.packed_tokens), (3 * 32, 3 * (8 + 7 + 7)));
         assert_eq!(report.trained_parameters, report.parameters);
         let [first, last] = report.losses;
@@ -331,13 +335,13 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_timed_is_refused() {
+    fn options_out_of_range_are_refused() {
         let device = Choice::Cpu.open().unwrap();
         let refusal = |bench: StepBench| bench.run(&device, &mut |_| {}).unwrap_err().to_string();
         assert_eq!(refusal(StepBench { length: 1, ..tiny() }), "--length: expected at least 2, got 1");
         assert_eq!(refusal(StepBench { steps: 0, ..tiny() }), "--steps: expected at least 1, got 0");
-        let refused = refusal(StepBench { element: Element::Bf16, ..tiny() });
-        assert_eq!(refused, "--dtype: expected float32, which is what the processor trains in, got bfloat16");
+        let refused = refusal(StepBench { dtype: WeightDtype::Bf16, ..tiny() });
+        assert_eq!(refused, "--dtype: expected float32, the only dtype trained on the CPU, got bfloat16");
     }
 
     #[test]

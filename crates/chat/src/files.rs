@@ -135,7 +135,8 @@ pub(crate) fn malformed(path: &Path, expected: &'static str, got: String) -> Cha
     ChatError::Malformed { path: path.to_path_buf(), expected, got }
 }
 
-pub(crate) fn json_kind(value: &Value) -> &'static str {
+/// The type of a JSON value as a noun phrase, for errors.
+pub fn json_kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",

@@ -19,7 +19,7 @@ mod template;
 mod terminators;
 
 pub use error::ChatError;
-pub use files::special_token;
+pub use files::{json_kind, special_token};
 pub use message::Message;
 pub use template::{ChatTemplate, Conversation};
 pub use terminators::{Terminator, TerminatorSource, Terminators};

@@ -1,136 +1,77 @@
-//! Tokenised rows kept on disk under the hash of everything that shaped them.
+//! Data files as tokens on disk, under the hash of everything that shapes them.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, BufWriter, Write};
-use std::ops::ControlFlow;
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use smpo_files::{FileError, WholeFile, hex};
-use smpo_tokenizer::{ChatTokenizer, TokenizerError};
+use smpo_files::{hex, sha256_file};
+use smpo_tokenizer::ChatTokenizer;
 
-use crate::reader::Row;
-use crate::training_row::{TrainingRow, tokenize};
+/// Changes when the same file and tokenizer would give other entries than an earlier release: other ids, ids of records,
+/// findings, or another format of a line.
+const FORMAT: &str = "smpo tokens 3";
 
-/// Changes when the same text and tokenizer would give other ids than an earlier release gave.
-const FORMAT: &str = "smpo tokens 2";
-
-/// A folder of tokenised data sets. A file's name is the hash of the rows' text and order, the tokenizer, the chat
-/// template and the terminators, so a stale one is never found, and its last line is the hash of its content, so a
-/// damaged one is never believed. Templates that write the date are not cached.
+/// A folder of tokenised data files. The name of an entry is the hash of the data file's bytes, the tokenizer, the chat
+/// template and the terminators, so a stale one is never found. Its lines are the rows of the data file as token ids with
+/// their findings; the last line is the SHA-256 of those before it, so a damaged one is never used. Files whose template
+/// writes the date are not cached.
 #[derive(Debug, Clone)]
 pub struct TokenCache {
     dir: PathBuf,
 }
 
-/// Rows as tokens, and whether they were found or made.
-#[derive(Debug)]
-pub struct Cached<T> {
-    /// One result per row, in order.
-    pub rows: Vec<Result<T, TokenizerError>>,
-    /// Whether the rows were read from the cache.
-    pub found: bool,
-    /// Why the rows that were made could not be kept; they are good all the same.
-    pub not_kept: Option<io::Error>,
-}
+/// Bytes of the last line: 64 hexadecimal digits and a line feed.
+const SEAL_BYTES: u64 = 65;
 
 impl TokenCache {
-    /// A cache in a folder, which is made when something is first kept.
+    /// A cache in a folder, which is created by the first entry.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self { dir: dir.into() }
     }
 
-    /// Rows as tokens: found, or made and kept. Rows that could not be tokenised are made again, so that their error is
-    /// known. `done` is told the rows made so far, and may break off: then there is no result.
-    pub fn tokenize<T: TrainingRow>(
-        &self,
-        tokenizer: &ChatTokenizer,
-        rows: &[Row<T>],
-        done: &mut dyn FnMut(u64) -> ControlFlow<()>,
-    ) -> Option<Cached<T::Tokens>> {
-        if tokenizer.template().source().contains("strftime_now") {
-            return Some(Cached { rows: tokenize(tokenizer, rows, done)?, found: false, not_kept: None });
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Path of the entry of a data file.
+    ///
+    /// # Errors
+    /// When the data file cannot be read.
+    pub(crate) fn entry(&self, file: &Path, tokenizer_fingerprint: &str) -> io::Result<PathBuf> {
+        let content = sha256_file(file).map_err(|error| error.source)?;
+        let mut hash = Sha256::new();
+        for part in [FORMAT, env!("CARGO_PKG_VERSION"), tokenizer_fingerprint, &content] {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
         }
-        let path = self.dir.join(format!("{}.jsonl", key(tokenizer, rows)));
-        if let Some(found) = read::<T::Tokens>(&path).filter(|found| found.len() == rows.len()) {
-            let again = |row: &Row<T>| row.record.encode(tokenizer);
-            let rows = found.into_iter().zip(rows).map(|(tokens, row)| tokens.map_or_else(|| again(row), Ok)).collect();
-            return Some(Cached { rows, found: true, not_kept: None });
-        }
-        let rows = tokenize(tokenizer, rows, done)?;
-        let kept: Vec<Option<&T::Tokens>> = rows.iter().map(|row| row.as_ref().ok()).collect();
-        let not_kept = write(&path, &kept).err().map(|error| error.source);
-        Some(Cached { rows, found: false, not_kept })
+        Ok(self.dir.join(format!("{}.jsonl", hex(&hash.finalize()))))
     }
 }
 
-/// The last line: how many rows there are, and the hash of their bytes.
-#[derive(Serialize, Deserialize)]
-struct Seal {
-    rows: usize,
-    sha256: String,
+/// True if the tokens of a template's conversations are the same on every day.
+pub(crate) fn is_cacheable(tokenizer: &ChatTokenizer) -> bool {
+    !tokenizer.template().source().contains("strftime_now")
 }
 
-fn write<T: Serialize>(path: &Path, rows: &[Option<&T>]) -> Result<(), FileError> {
-    let dir = path.parent().unwrap_or(path);
-    std::fs::create_dir_all(dir).map_err(FileError::at(dir, "create the directory"))?;
-    let mut file = BufWriter::new(WholeFile::create(path)?);
-    write_lines(&mut file, rows).map_err(FileError::at(path, "write"))?;
-    let file = file.into_inner().map_err(io::IntoInnerError::into_error);
-    file.map_err(FileError::at(path, "write"))?.commit()
+/// The last line of an entry, given the hash of the lines before it.
+pub(crate) fn seal(hash: Sha256) -> String {
+    let mut seal = hex(&hash.finalize());
+    seal.push('\n');
+    seal
 }
 
-fn write_lines<T: Serialize>(file: &mut impl Write, rows: &[Option<&T>]) -> io::Result<()> {
+/// Opens an entry that is whole for reading its lines; any other counts as absent.
+pub(crate) fn open_entry(path: &Path) -> Option<BufReader<io::Take<File>>> {
+    let mut file = File::open(path).ok()?;
+    let lines = file.metadata().ok()?.len().checked_sub(SEAL_BYTES)?;
     let mut hash = Sha256::new();
-    let mut line = Vec::new();
-    for row in rows {
-        line.clear();
-        serde_json::to_writer(&mut line, row)?;
-        line.push(b'\n');
-        hash.update(&line);
-        file.write_all(&line)?;
+    io::copy(&mut file.by_ref().take(lines), &mut hash).ok()?;
+    let mut found = String::new();
+    file.read_to_string(&mut found).ok()?;
+    if found != seal(hash) {
+        return None;
     }
-    let seal = Seal { rows: rows.len(), sha256: hex(&hash.finalize()) };
-    serde_json::to_writer(&mut *file, &seal)?;
-    file.write_all(b"\n")
-}
-
-/// The rows of a file that is whole, `None` for those that could not be tokenised; any other file counts as absent.
-fn read<T: DeserializeOwned>(path: &Path) -> Option<Vec<Option<T>>> {
-    let mut file = BufReader::new(File::open(path).ok()?);
-    let mut hash = Sha256::new();
-    let mut rows = Vec::new();
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        file.read_until(b'\n', &mut line).ok()?;
-        match serde_json::from_slice::<Seal>(&line) {
-            Ok(seal) => {
-                let whole = seal.rows == rows.len() && seal.sha256 == hex(&hash.finalize());
-                return whole.then_some(rows);
-            }
-            Err(_) => {
-                rows.push(serde_json::from_slice(&line).ok()?);
-                hash.update(&line);
-            }
-        }
-    }
-}
-
-fn key<T: TrainingRow>(tokenizer: &ChatTokenizer, rows: &[Row<T>]) -> String {
-    let mut hash = Sha256::new();
-    let mut add = |part: &str| {
-        hash.update((part.len() as u64).to_le_bytes());
-        hash.update(part);
-    };
-    add(FORMAT);
-    add(&tokenizer.fingerprint());
-    add(T::EXPECTED);
-    for Row { record, .. } in rows {
-        add(record.id());
-        add(&format!("{:016x}", record.content_hash()));
-    }
-    hex(&hash.finalize())
+    file.seek(SeekFrom::Start(0)).ok()?;
+    Some(BufReader::with_capacity(1 << 16, file.take(lines)))
 }

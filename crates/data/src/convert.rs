@@ -12,7 +12,7 @@ use smpo_files::{FileError, WholeFile};
 use crate::read_error::ReadError;
 use crate::reader::records;
 
-/// What a conversion wrote.
+/// Result of a conversion.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Converted {
     /// Rows written.
@@ -21,10 +21,10 @@ pub struct Converted {
     pub dropped: u64,
 }
 
-/// Why a conversion stopped; the output file is then as it was before.
+/// Error of a conversion; the output file is then as it was before.
 #[derive(Debug, thiserror::Error)]
 pub enum ConvertError {
-    /// A row, or the file, cannot be read.
+    /// A row or the file cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
     /// The output cannot be written.
@@ -34,8 +34,8 @@ pub enum ConvertError {
 
 /// Writes `from` to `to` as canonical JSON lines, gzipped where `to` ends in `.gz`. The output appears whole or not
 /// at all; a device or pipe is written through ([`WholeFile`]). With `drop_bad`, rows that cannot be read are left
-/// out and handed to `bad`; without it the first one is the error. `done` is told the rows so far, and may break off:
-/// then nothing is written.
+/// out and passed to `bad`; without it the first one is the error. `on_progress` is called with the rows so far; nothing is
+/// written after a break.
 ///
 /// # Errors
 /// When the input has a bad row that may not be dropped or ends in an error, or the output cannot be written.
@@ -44,7 +44,7 @@ pub fn convert(
     to: impl AsRef<Path>,
     drop_bad: bool,
     bad: &mut dyn FnMut(&ReadError),
-    done: &dyn Fn(u64) -> ControlFlow<()>,
+    on_progress: &dyn Fn(u64) -> ControlFlow<()>,
 ) -> Result<Option<Converted>, ConvertError> {
     let to = to.as_ref();
     let rows = records(from)?;
@@ -66,7 +66,7 @@ pub fn convert(
             }
             Err(error) => return Err(error.into()),
         }
-        if done(converted.written + converted.dropped).is_break() {
+        if on_progress(converted.written + converted.dropped).is_break() {
             return Ok(None);
         }
     }

@@ -5,13 +5,17 @@ use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use smpo_tokenizer::{ChatTokenizer, TokenizerError};
+use smpo_tokenizer::ChatTokenizer;
 
-use crate::cache::{Cached, TokenCache};
-use crate::mixture::{HoldOut, MixtureError, RowOf, mix, sample, split};
-use crate::read_error::{Location, ReadError};
-use crate::reader::{Row, records, training_rows};
-use crate::training_row::{TrainingRow, tokenize};
+use crate::cache::TokenCache;
+use crate::check::CheckReport;
+use crate::data_file::DataFile;
+use crate::dataset_error::DatasetError;
+use crate::mixture::{HoldOut, RowOf, Split, mix, sample, split};
+use crate::read_error::Location;
+use crate::row::{Row, RowKind};
+use crate::token_file::{FileProgress, Opener};
+use crate::tokenized_record::Entry;
 use crate::{Truncated, Truncation};
 
 /// The seed of held-out rows, whatever the run's own: runs that differ in their seed are measured on the same rows.
@@ -19,7 +23,7 @@ const HOLD_OUT_SEED: u64 = 42;
 /// Bad rows that are listed; all are counted.
 const LISTED: usize = 20;
 
-/// What is done about a row that cannot be read, or not be rendered and tokenised.
+/// Treatment of rows that cannot be read, or not be rendered and tokenised.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnBadRows {
@@ -30,63 +34,79 @@ pub enum OnBadRows {
     Drop,
 }
 
-/// Which rows a run is made of. Every file is split into rows to train on and rows held out, then `ratios` of both are
-/// taken and the files joined in order, as effective_llm_alignment does.
+/// The rows of a run. Every file is split into rows to train on and rows held out, then `ratios` of both are taken and
+/// the files joined in order, as effective_llm_alignment does.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dataset {
-    /// Files in any format and shape that [`records`] reads.
+    /// Kind of rows to train on.
+    pub kind: RowKind,
+    /// Files in any format and shape that [`records`](crate::records) reads.
     pub files: Vec<PathBuf>,
     /// One ratio per file: 0.5 draws half of its rows, 2 takes them twice. Empty: all rows of all files. A ratio above 1
     /// repeats no held-out row.
     pub ratios: Vec<f64>,
-    /// How many rows of every file are held out. Drawn by a seed of its own, so that they are the same for every `seed`.
+    /// Rows of every file that are held out. Drawn by a seed of their own, so that they are the same for every `seed`.
     pub test_size: Option<HoldOut>,
-    /// Train on so many rows of what is left.
+    /// Files of which all rows are held out.
+    pub eval_files: Vec<PathBuf>,
+    /// Number of rows to train on, drawn from what is left; all when absent.
     pub sample: Option<usize>,
     /// Seed of ratios and sample.
     pub seed: u64,
-    /// What is done about bad rows.
+    /// Treatment of bad rows.
     pub on_bad_rows: OnBadRows,
+    /// Maximum lengths, in tokens.
+    pub truncation: Truncation,
 }
 
-/// Rows with their places: to train on and to evaluate on.
+/// The data files of a run, tokenised.
 #[derive(Debug)]
-pub struct Rows<T> {
-    /// In file order, repetitions included.
-    pub train: Vec<Row<T>>,
-    /// In file order.
-    pub held_out: Vec<Row<T>>,
-    /// What was left out.
-    pub bad: BadRows,
+pub struct TokenizedFiles<'a> {
+    dataset: &'a Dataset,
+    tokenizer: &'a ChatTokenizer,
+    files: Vec<DataFile>,
+    eval_files: Vec<DataFile>,
+    /// Findings of the data check, a report per file; none where the check was not asked for.
+    pub reports: Vec<CheckReport>,
+    work: Work,
 }
 
-/// The same as tokens, cut to length.
-#[derive(Debug)]
-pub struct Tokens<T> {
-    /// To train on.
-    pub train: Vec<T>,
-    /// To evaluate on.
-    pub held_out: Vec<T>,
-    /// What was left out.
+/// Work that reading the data files took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Files that were parsed; the others came from the token cache.
+    pub parsed_files: usize,
+    /// Records that were tokenised.
+    pub tokenized_records: u64,
+}
+
+/// The rows of a run as tokens, cut to length.
+#[derive(Debug, Default)]
+pub struct Rows {
+    /// Rows to train on, in file order, repetitions included.
+    pub train: Vec<Row>,
+    /// Rows to evaluate on, in file order.
+    pub held_out: Vec<Row>,
+    /// Rows left out.
     pub bad: BadRows,
-    /// What was cut, of both.
+    /// Rows that were cut, repetitions included.
     pub truncated: TruncatedRows,
-    /// Whether all tokens came from the cache.
-    pub cached: bool,
-    /// Why the cache could not keep them; they are good all the same.
-    pub not_kept: Option<std::io::Error>,
+    /// Work that reading the data files took.
+    pub work: Work,
+    /// Error of writing the token cache; the rows are good all the same.
+    pub cache_write_error: Option<std::io::Error>,
 }
 
 /// Rows that were left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BadRows {
-    /// How many.
+    /// Number of rows.
     pub count: u64,
     /// The first of them: place and problem.
     pub first: Vec<String>,
 }
 
-/// How many rows lost something to `max_length` and `max_prompt_length`.
+/// Number of rows cut to `max_length` and `max_prompt_length`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TruncatedRows {
     /// Rows whose prompt lost tokens.
@@ -95,191 +115,73 @@ pub struct TruncatedRows {
     pub completions: usize,
 }
 
-/// Why there are no rows.
-#[derive(Debug, thiserror::Error)]
-pub enum DatasetError {
-    /// A file, or a row of it, cannot be read.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    /// A row cannot be rendered or tokenised.
-    #[error("{location}: {source}")]
-    Encode {
-        /// Where it begins.
-        location: Location,
-        /// Why.
-        source: TokenizerError,
-    },
-    /// A completion does not fit at all.
-    #[error(
-        "{location}: cut to {max_length} tokens, a completion keeps nothing but its terminator; expected room for at \
-         least one token of it: raise max_length"
-    )]
-    Vanished {
-        /// Where the row begins.
-        location: Location,
-        /// The most tokens of prompt and completion together.
-        max_length: usize,
-    },
-    /// Rows cannot be split, mixed or drawn as asked.
-    #[error("{file}: {source}", file = file.display())]
-    Mixture {
-        /// The file that was being split, or the first of all.
-        file: PathBuf,
-        /// Why.
-        source: MixtureError,
-    },
-    /// Nothing is left to train on.
-    #[error(
-        "{file}: no row to train on: expected at least one {expected}, got {bad} bad rows and no other", file = file.display()
-    )]
-    NoRows {
-        /// The first file.
-        file: PathBuf,
-        /// What was looked for.
-        expected: &'static str,
-        /// Rows left out.
-        bad: u64,
-    },
-    /// A file was written to while it was read.
-    #[error("{file}: has {now} rows, had {before} a moment ago; it must not change while it is read", file = file.display())]
-    Changed {
-        /// The file.
-        file: PathBuf,
-        /// Rows of the first pass.
-        before: usize,
-        /// Rows of the second pass.
-        now: usize,
-    },
-}
-
 impl BadRows {
-    fn add(&mut self, problem: impl std::fmt::Display) {
+    pub(crate) fn add(&mut self, problem: impl std::fmt::Display) {
         self.count += 1;
         if self.first.len() < LISTED {
             self.first.push(problem.to_string());
         }
     }
+
+    fn append(&mut self, other: BadRows) {
+        self.count += other.count;
+        self.first.extend(other.first);
+        self.first.truncate(LISTED);
+    }
 }
 
 impl Dataset {
-    /// Every row of some files, none held out.
-    pub fn all(files: Vec<PathBuf>) -> Self {
-        Self { files, ratios: Vec::new(), test_size: None, sample: None, seed: 0, on_bad_rows: OnBadRows::Fail }
+    /// Every row of some files, none held out, at full length.
+    pub fn new(kind: RowKind, files: Vec<PathBuf>) -> Self {
+        Self {
+            kind,
+            files,
+            ratios: Vec::new(),
+            test_size: None,
+            eval_files: Vec::new(),
+            sample: None,
+            seed: 0,
+            on_bad_rows: OnBadRows::Fail,
+            truncation: Truncation::default(),
+        }
     }
 
-    /// Reads the rows. Every file is read twice: to count its rows, and to keep those that are wanted; memory holds only
-    /// these.
+    /// Reads every file once, tokenises its records in parallel and checks them; a file in the cache is neither parsed
+    /// nor tokenised. Memory holds some bytes per record. `on_progress` is called for files that are parsed; there is no
+    /// result after a break.
     ///
     /// # Errors
-    /// At the first bad row, unless they may be dropped; when nothing is left to train on.
-    pub fn rows<T: TrainingRow + Clone>(&self) -> Result<Rows<T>, DatasetError> {
-        let mut bad = BadRows::default();
-        let counts = self.files.iter().map(|file| self.count::<T>(file, &mut bad)).collect::<Result<Vec<_>, _>>()?;
-        let Selection { train, held_out } = self.select(&counts)?;
-        let mut rows = Rows { train: Vec::new(), held_out: Vec::new(), bad };
-        for (file, path) in self.files.iter().enumerate() {
-            // row of the file → how often it is trained on, and whether it is held out
-            let mut wanted = vec![(0, false); counts[file]];
-            for at in train.iter().filter(|at| at.file == file) {
-                wanted[at.row].0 += 1;
-            }
-            for at in held_out.iter().filter(|at| at.file == file) {
-                wanted[at.row].1 = true;
-            }
-            let mut row = 0;
-            for record in records(path)? {
-                // what is bad was counted, or was an error, the first time
-                let Ok(found) = record.and_then(training_rows::<T>) else { continue };
-                let (times, held_out) = wanted.get(row).copied().unwrap_or_default();
-                row += 1;
-                for found in found {
-                    rows.train.extend((0..times).map(|_| found.clone()));
-                    if held_out {
-                        rows.held_out.push(found);
-                    }
-                }
-            }
-            if row != counts[file] {
-                return Err(DatasetError::Changed { file: path.clone(), before: counts[file], now: row });
-            }
-        }
-        if rows.train.is_empty() {
-            return Err(self.no_rows::<T>(rows.bad.count));
-        }
-        Ok(rows)
-    }
-
-    /// Reads the rows, tokenises them in parallel or finds them in the cache, and cuts them to length. `done` is told the
-    /// rows tokenised so far and how many there are, and may break off: then there is no result.
-    ///
-    /// # Errors
-    /// At the first bad row, unless they may be dropped; when nothing is left to train on.
-    pub fn tokens<T: TrainingRow + Clone>(
-        &self,
-        tokenizer: &ChatTokenizer,
-        truncation: &Truncation,
-        cache: Option<&TokenCache>,
-        done: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
-    ) -> Result<Option<Tokens<T::Tokens>>, DatasetError> {
-        let Rows { train, held_out, bad } = self.rows::<T>()?;
-        let total = (train.len() + held_out.len()) as u64;
-        let mut tokens = Tokens {
-            train: Vec::with_capacity(train.len()),
-            held_out: Vec::with_capacity(held_out.len()),
-            bad,
-            truncated: TruncatedRows::default(),
-            cached: cache.is_some(),
-            not_kept: None,
+    /// When a file cannot be opened; without `check`, also at the first bad row, unless they may be dropped.
+    pub fn tokenize<'a>(
+        &'a self,
+        tokenizer: &'a ChatTokenizer,
+        cache: &TokenCache,
+        check: bool,
+        on_progress: &mut dyn FnMut(FileProgress<'_>) -> ControlFlow<()>,
+    ) -> Result<Option<TokenizedFiles<'a>>, DatasetError> {
+        let fingerprint = tokenizer.fingerprint();
+        let mut opener = Opener { tokenizer, fingerprint: &fingerprint, cache, on_progress };
+        let mut tokenized = TokenizedFiles {
+            dataset: self,
+            tokenizer,
+            files: Vec::with_capacity(self.files.len()),
+            eval_files: Vec::with_capacity(self.eval_files.len()),
+            reports: Vec::new(),
+            work: Work::default(),
         };
-        let mut before = 0;
-        for (rows, training) in [(train, true), (held_out, false)] {
-            let mut progress = |rows| done(before + rows, total);
-            let made = match cache {
-                Some(cache) => cache.tokenize(tokenizer, &rows, &mut progress),
-                None => {
-                    tokenize(tokenizer, &rows, &mut progress).map(|rows| Cached { rows, found: false, not_kept: None })
-                }
-            };
-            let Some(made) = made else { return Ok(None) };
-            before += rows.len() as u64;
-            tokens.cached &= made.found;
-            tokens.not_kept = tokens.not_kept.or(made.not_kept);
-            for (row, result) in rows.into_iter().zip(made.rows) {
-                let location = row.location;
-                let fitted = match result {
-                    Ok(row) => fit::<T>(row, truncation, &location),
-                    Err(source) => Err(DatasetError::Encode { location, source }),
-                };
-                match (fitted, self.on_bad_rows) {
-                    (Ok((row, cut)), _) => {
-                        tokens.truncated.prompts += usize::from(cut.prompt > 0);
-                        tokens.truncated.completions += usize::from(cut.completion > 0);
-                        if training { tokens.train.push(row) } else { tokens.held_out.push(row) }
-                    }
-                    (Err(error), OnBadRows::Fail) => return Err(error),
-                    (Err(error), OnBadRows::Drop) => tokens.bad.add(error),
-                }
+        for (paths, is_eval) in [(&self.files, false), (&self.eval_files, true)] {
+            for path in paths {
+                let Some((file, report)) = DataFile::open(path, self, check, &mut opener)? else { return Ok(None) };
+                tokenized.work.parsed_files += usize::from(file.parsed);
+                tokenized.work.tokenized_records += file.tokenized;
+                tokenized.reports.extend(report);
+                if is_eval { tokenized.eval_files.push(file) } else { tokenized.files.push(file) }
             }
         }
-        if tokens.train.is_empty() {
-            return Err(self.no_rows::<T>(tokens.bad.count));
-        }
-        Ok(Some(tokens))
+        Ok(Some(tokenized))
     }
 
-    /// Records of a file that are of use.
-    fn count<T: TrainingRow>(&self, file: &PathBuf, bad: &mut BadRows) -> Result<usize, DatasetError> {
-        let mut count = 0;
-        for record in records(file)? {
-            match record.and_then(training_rows::<T>) {
-                Ok(_) => count += 1,
-                Err(error) if error.is_row() && self.on_bad_rows == OnBadRows::Drop => bad.add(error),
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(count)
-    }
-
+    /// Draws the rows of a run from files of which `counts` rows each can be used.
     fn select(&self, counts: &[usize]) -> Result<Selection, DatasetError> {
         let in_file = |file: usize| {
             let file = self.files.get(file).cloned().unwrap_or_default();
@@ -291,8 +193,7 @@ impl Dataset {
             parts.push(split(rows, held_out, HOLD_OUT_SEED).map_err(in_file(file))?);
         }
         let ratios = if self.ratios.is_empty() { vec![1.0; counts.len()] } else { self.ratios.clone() };
-        let lengths =
-            |of: fn(&crate::Split) -> &Vec<usize>| parts.iter().map(|part| of(part).len()).collect::<Vec<_>>();
+        let lengths = |of: fn(&Split) -> &Vec<usize>| parts.iter().map(|part| of(part).len()).collect::<Vec<_>>();
         let drawn = mix(&lengths(|part| &part.train), &ratios, self.seed).map_err(in_file(0))?;
         let once: Vec<f64> = ratios.iter().map(|ratio| ratio.min(1.0)).collect();
         let held_out = mix(&lengths(|part| &part.held_out), &once, HOLD_OUT_SEED).map_err(in_file(0))?;
@@ -305,26 +206,133 @@ impl Dataset {
         let held_out = held_out.into_iter().map(|at| RowOf { row: parts[at.file].held_out[at.row], ..at }).collect();
         Ok(Selection { train, held_out })
     }
+}
 
-    fn no_rows<T: TrainingRow>(&self, bad: u64) -> DatasetError {
-        DatasetError::NoRows { file: self.files.first().cloned().unwrap_or_default(), expected: T::EXPECTED, bad }
+impl TokenizedFiles<'_> {
+    /// Draws the rows of the run and cuts them to length.
+    ///
+    /// # Errors
+    /// When a file is damaged; at the first bad row, unless they may be dropped; when nothing is left to train on.
+    pub fn rows(self) -> Result<Rows, DatasetError> {
+        let Self { dataset, tokenizer, mut files, mut eval_files, work, .. } = self;
+        let collector = Collector { dataset, tokenizer };
+        let mut rows = Rows { work, ..Rows::default() };
+        let counts = collector.usable(&mut files, &mut rows)?;
+        let selection = dataset.select(&counts)?;
+        for (index, file) in files.iter_mut().enumerate() {
+            let plan = selection.plan(index, counts[index]);
+            collector.collect(file, &plan, &mut rows)?;
+        }
+        if rows.train.is_empty() {
+            return Err(no_rows(&dataset.files, dataset.kind, rows.bad.count));
+        }
+        let bad_before = rows.bad.count;
+        let counts = collector.usable(&mut eval_files, &mut rows)?;
+        let held_out_before = rows.held_out.len();
+        for (file, rows_of_file) in eval_files.iter_mut().zip(counts) {
+            collector.collect(file, &vec![Taken { times: 0, held_out: true }; rows_of_file], &mut rows)?;
+        }
+        if !eval_files.is_empty() && rows.held_out.len() == held_out_before {
+            return Err(no_rows(&dataset.eval_files, dataset.kind, rows.bad.count - bad_before));
+        }
+        Ok(rows)
     }
 }
 
-/// Cuts a row to length, unless nothing of a completion would be left.
-fn fit<T: TrainingRow>(
-    mut row: T::Tokens,
-    truncation: &Truncation,
-    location: &Location,
-) -> Result<(T::Tokens, Truncated), DatasetError> {
-    let cut = T::truncate(&mut row, truncation);
-    match truncation.max_length {
-        Some(max_length) if cut.vanished => Err(DatasetError::Vanished { location: location.clone(), max_length }),
-        _ => Ok((row, cut)),
+fn no_rows(files: &[PathBuf], kind: RowKind, bad: u64) -> DatasetError {
+    DatasetError::NoRows { file: files.first().cloned().unwrap_or_default(), expected: kind.expected(), bad }
+}
+
+/// Adds the rows of data files to those of a run.
+struct Collector<'a> {
+    dataset: &'a Dataset,
+    tokenizer: &'a ChatTokenizer,
+}
+
+impl Collector<'_> {
+    /// Number of records that can be used, per file; the others are errors or added to the bad rows.
+    fn usable(&self, files: &mut [DataFile], rows: &mut Rows) -> Result<Vec<usize>, DatasetError> {
+        let mut counts = Vec::with_capacity(files.len());
+        for file in files {
+            rows.bad.append(file.take_bad(self.dataset.on_bad_rows)?);
+            rows.cache_write_error = rows.cache_write_error.take().or(file.write_error.take());
+            counts.push(file.usable());
+        }
+        Ok(counts)
+    }
+
+    /// Reads the records of a file that a plan takes.
+    fn collect(&self, file: &mut DataFile, plan: &[Taken], rows: &mut Rows) -> Result<(), DatasetError> {
+        file.read(
+            |rank| plan[rank].is_any(),
+            |rank, location, entry| {
+                let Entry { record: Ok(record), .. } = entry else { return Ok(()) };
+                let Taken { times, held_out } = plan[rank];
+                for ids in record.into_rows(self.dataset.kind) {
+                    let fitted = match ids.map(|ids| ids.cut(self.tokenizer, &self.dataset.truncation)) {
+                        Ok((row, cut)) => self.fit(row, cut, &location),
+                        Err(problem) => Err(DatasetError::Row { location: location.clone(), problem }),
+                    };
+                    match fitted {
+                        Ok((row, cut)) => rows.add(&row, cut, times, held_out),
+                        Err(error) if self.dataset.on_bad_rows == OnBadRows::Fail => return Err(error),
+                        Err(error) => (0..times + usize::from(held_out)).for_each(|_| rows.bad.add(&error)),
+                    }
+                }
+                Ok(())
+            },
+        )
+    }
+
+    /// Refuses a row of which nothing but a terminator is left of a completion.
+    fn fit(&self, row: Row, cut: Truncated, location: &Location) -> Result<(Row, Truncated), DatasetError> {
+        match self.dataset.truncation.max_length {
+            Some(max_length) if cut.vanished => Err(DatasetError::Vanished { location: location.clone(), max_length }),
+            _ => Ok((row, cut)),
+        }
     }
 }
 
+impl Rows {
+    fn add(&mut self, row: &Row, cut: Truncated, times: usize, held_out: bool) {
+        let copies = times + usize::from(held_out);
+        self.truncated.prompts += if cut.prompt > 0 { copies } else { 0 };
+        self.truncated.completions += if cut.completion > 0 { copies } else { 0 };
+        self.train.extend(std::iter::repeat_n(row, times).cloned());
+        self.held_out.extend(held_out.then(|| row.clone()));
+    }
+}
+
+/// Rows drawn from several files.
 struct Selection {
     train: Vec<RowOf>,
     held_out: Vec<RowOf>,
+}
+
+/// The part that a record has in a run.
+#[derive(Debug, Clone, Copy, Default)]
+struct Taken {
+    /// Times that it is trained on in an epoch.
+    times: usize,
+    held_out: bool,
+}
+
+impl Taken {
+    fn is_any(self) -> bool {
+        self.times > 0 || self.held_out
+    }
+}
+
+impl Selection {
+    /// The part of each of the `rows` records of a file.
+    fn plan(&self, file: usize, rows: usize) -> Vec<Taken> {
+        let mut plan = vec![Taken::default(); rows];
+        for at in self.train.iter().filter(|at| at.file == file) {
+            plan[at.row].times += 1;
+        }
+        for at in self.held_out.iter().filter(|at| at.file == file) {
+            plan[at.row].held_out = true;
+        }
+        plan
+    }
 }

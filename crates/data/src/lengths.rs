@@ -1,4 +1,4 @@
-//! Length histograms: what `max_length` would cut, before it does.
+//! Length histograms, to choose `max_length` by.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -7,7 +7,7 @@ use std::path::Path;
 use rayon::prelude::*;
 use serde::Serialize;
 use smpo_chat::Message;
-use smpo_tokenizer::{ChatTokenizer, PromptCompletions};
+use smpo_tokenizer::ChatTokenizer;
 
 use crate::read_error::ReadError;
 use crate::reader::records;
@@ -22,7 +22,7 @@ pub struct Bin {
     pub from: usize,
     /// First length past it.
     pub to: usize,
-    /// How many.
+    /// Number of rows in it.
     pub count: usize,
 }
 
@@ -31,7 +31,7 @@ pub struct Bin {
 pub struct Lengths {
     /// `prompt`, `chosen`, `rejected`, `completion`, or `row` (prompt and its longest completion).
     pub part: &'static str,
-    /// How many were measured.
+    /// Number of lengths.
     pub count: usize,
     /// Sum of all.
     pub total: u64,
@@ -68,15 +68,15 @@ pub struct LengthReport {
     pub parts: Vec<Lengths>,
 }
 
-/// Measures a file, in tokens with a tokenizer and in characters without. `done` is told the rows
-/// so far, and may break off: then there is no report.
+/// Measures a file, in tokens with a tokenizer and in characters without. `on_progress` is called with the rows so far; no
+/// report follows a break.
 ///
 /// # Errors
 /// When the file cannot be opened or ends in an error of the file itself; bad rows are counted and skipped.
 pub fn lengths(
     path: impl AsRef<Path>,
     tokenizer: Option<&ChatTokenizer>,
-    done: &dyn Fn(u64) -> ControlFlow<()>,
+    on_progress: &dyn Fn(u64) -> ControlFlow<()>,
 ) -> Result<Option<LengthReport>, ReadError> {
     let path = path.as_ref();
     // counted, not listed: memory grows with the longest row, not with the file
@@ -109,7 +109,7 @@ pub fn lengths(
                 }
             }
         }
-        if done((measured + skipped) as u64).is_break() {
+        if on_progress((measured + skipped) as u64).is_break() {
             return Ok(None);
         }
         if ended {
@@ -152,9 +152,8 @@ fn measure(record: &Record, tokenizer: Option<&ChatTokenizer>) -> Option<Vec<(Pa
         None => (characters(record.prompt()), sides.iter().map(|(_, side)| characters(side)).collect()),
         Some(tokenizer) => {
             let messages: Vec<&[Message]> = sides.iter().map(|(_, side)| *side).collect();
-            let PromptCompletions { prompt_ids: prompt, completion_ids: completions } =
-                tokenizer.encode_completions(record.prompt(), &messages).ok()?;
-            (prompt.len(), completions.iter().map(Vec::len).collect())
+            let ids = tokenizer.encode_completions(record.prompt(), &messages).ok()?;
+            (ids.prompt_ids.len(), ids.completion_ids.iter().map(Vec::len).collect())
         }
     };
     let names = match record {

@@ -1,17 +1,19 @@
-//! Preference and instruction data: readers, tokenisation, truncation, order.
+//! Preference and instruction data: readers, data check, tokenised rows, truncation, order.
 //!
-//! - [`records`], [`read`]: files as people have them, one record at a time, with the line in every error.
-//! - [`Dataset`]: the rows of a run: several files by ratio, rows held out, bad rows refused or dropped, as tokens.
-//! - [`TrainingRow`]: a record as token ids, by the model's `smpo_tokenizer::ChatTokenizer`.
-//! - [`Truncation`]: what gives way when a row is too long: the prompt first, the terminator never.
-//! - [`check`]: the preflight linter; [`lengths`]: histograms; [`convert`]: canonical JSON lines.
-//! - [`TokenCache`]: tokenised rows kept under the hash of everything that shaped them.
-//! - [`order`], [`split`], [`mix`], [`sample`]: which rows are seen when: fixed by the seed, and by nothing else.
+//! - [`records`], [`read_pairs`]: files in any common format, one record at a time, with the line in every error.
+//! - [`Dataset`]: the rows of a run: several files by ratio, rows held out, bad rows refused or dropped, as token ids.
+//!   Every file is read once, for the data check and for training; its tokens are kept in a [`TokenCache`].
+//! - [`Row`]: a prompt with its completions as token ids, for every objective.
+//! - [`Truncation`]: rows cut to length: the prompt first, the terminator never.
+//! - [`check`]: the data check; [`lengths`]: histograms; [`convert`]: canonical JSON lines.
+//! - [`order`]: the order of an epoch, fixed by the seed alone.
 
 mod cache;
 mod check;
 mod convert;
+mod data_file;
 mod dataset;
+mod dataset_error;
 mod lengths;
 mod lines;
 mod mixture;
@@ -20,21 +22,23 @@ mod parquet_rows;
 mod read_error;
 mod reader;
 mod record;
+mod row;
 mod shape;
-mod training_row;
+mod token_file;
+mod tokenized_record;
 mod truncation;
 
-pub use cache::{Cached, TokenCache};
+pub use cache::TokenCache;
 pub use check::{CheckReport, Finding, Rule, Sample, Severity, check};
 pub use convert::{ConvertError, Converted, convert};
-pub use dataset::{BadRows, Dataset, DatasetError, OnBadRows, Rows, Tokens, TruncatedRows};
+pub use dataset::{BadRows, Dataset, OnBadRows, Rows, TokenizedFiles, TruncatedRows, Work};
+pub use dataset_error::DatasetError;
 pub use lengths::{Bin, LengthReport, Lengths, lengths};
-pub use mixture::{HoldOut, MixtureError, RowOf, Split, mix, sample, split};
-pub use order::{order, order_by_length};
+pub use mixture::{HoldOut, MixtureError};
+pub use order::order;
 pub use read_error::{Location, Problem, ReadError};
-pub use reader::{Records, Row, count_rows, read, read_pairs, records};
-pub use record::{
-    Example, PreferencePair, Record, TokenizedExample, TokenizedPair, TokenizedUnpaired, UnpairedExample,
-};
-pub use training_row::{TrainingRow, tokenize};
-pub use truncation::{PromptKeep, Truncated, Truncation};
+pub use reader::{Located, Records, count_rows, read_pairs, records};
+pub use record::{Example, PreferencePair, Record, RecordKind, UnpairedExample};
+pub use row::{Row, RowKind, TokenizedCompletion, encode_pair};
+pub use token_file::FileProgress;
+pub use truncation::{Truncated, Truncation, TruncationMode};

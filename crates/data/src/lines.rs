@@ -4,12 +4,13 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use flate2::bufread::MultiGzDecoder;
 
 use crate::read_error::{Location, Problem, ReadError};
 
-/// The longest row that is read: far above any conversation, below what would exhaust a machine.
+/// Maximum bytes of a row: far above any conversation, below what would exhaust a machine.
 const MAX_ROW: usize = 1 << 30;
 
 /// Raw rows with the line each begins on.
@@ -22,7 +23,12 @@ pub(crate) struct RawRows {
     line: u64,
     row: Vec<u8>,
     done: bool,
+    /// Bytes of a row at most.
     limit: usize,
+    /// Bytes read from the file so far, compressed ones where it is gzipped.
+    read: Arc<AtomicU64>,
+    /// Bytes of the file; 0 for a pipe.
+    bytes: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -31,16 +37,40 @@ enum Layout {
     List,
 }
 
+/// A file that counts the bytes read from it.
+struct Counted {
+    file: File,
+    read: Arc<AtomicU64>,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read(buffer)?;
+        self.read.fetch_add(read as u64, Ordering::Relaxed);
+        Ok(read)
+    }
+}
+
 impl RawRows {
-    pub fn open(path: &Path) -> Result<Self, ReadError> {
-        let path: Arc<Path> = path.into();
+    pub fn new(file: File, path: Arc<Path>) -> Result<Self, ReadError> {
         let fail =
             |error| ReadError { location: Location { path: path.clone(), line: 0 }, problem: Problem::Io(error) };
-        let mut file = BufReader::with_capacity(1 << 16, File::open(&path).map_err(fail)?);
+        let bytes = file.metadata().map_err(fail)?.len();
+        let read = Arc::new(AtomicU64::new(0));
+        let mut file = BufReader::with_capacity(1 << 16, Counted { file, read: read.clone() });
         let gzip = file.fill_buf().map_err(fail)?.starts_with(&[0x1f, 0x8b]);
         let input: Box<dyn BufRead + Send> =
             if gzip { Box::new(BufReader::with_capacity(1 << 16, MultiGzDecoder::new(file))) } else { Box::new(file) };
-        Ok(Self { input, path, gzip, layout: None, line: 1, row: Vec::new(), done: false, limit: MAX_ROW })
+        let (layout, row) = (None, Vec::new());
+        Ok(Self { input, path, gzip, layout, line: 1, row, done: false, limit: MAX_ROW, read, bytes })
+    }
+
+    /// Share of the file's bytes that has been read, 0 to 1; 0 for a pipe.
+    pub fn share(&self) -> f64 {
+        match self.bytes {
+            0 => 0.0,
+            bytes => (self.read.load(Ordering::Relaxed) as f64 / bytes as f64).min(1.0),
+        }
     }
 
     #[cfg(test)]
@@ -270,12 +300,14 @@ impl ElementScan {
 #[cfg(test)]
 mod tests {
     use super::RawRows;
+    use std::fs::File;
     use std::io::Write;
 
     fn rows(bytes: &[u8], limit: usize) -> Vec<String> {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(bytes).unwrap();
-        let mut raw = RawRows::open(file.path()).unwrap().with_limit(limit);
+        let opened = File::open(file.path()).unwrap();
+        let mut raw = RawRows::new(opened, file.path().into()).unwrap().with_limit(limit);
         let mut out = Vec::new();
         while let Some(row) = raw.next() {
             out.push(match row {

@@ -1,4 +1,4 @@
-//! Which rows of which files make up a run: held-out rows, and shares of several files.
+//! Selection of the rows of a run: held-out rows, and ratios of several files.
 
 use std::fmt;
 
@@ -11,14 +11,14 @@ const SAMPLE: u64 = u64::MAX;
 const MIX: u64 = u64::MAX - 1;
 const HOLD_OUT: u64 = u64::MAX - 2;
 
-/// How many rows are held out for evaluation: `test_size` of the published configs. A number below 1 is a share, a
-/// whole number counts rows.
+/// Number of rows held out for evaluation: `test_size` of the published configs. A number below 1 is a share, a whole
+/// number counts rows.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum HoldOut {
     /// A share of the rows, in 0..1; rounded up, as scikit-learn and datasets do.
     Share(f64),
-    /// So many rows.
+    /// A number of rows.
     Rows(usize),
 }
 
@@ -47,14 +47,14 @@ impl<'de> Deserialize<'de> for HoldOut {
 
 /// Rows for training and rows held out, each in file order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Split {
+pub(crate) struct Split {
     /// Rows to train on.
     pub train: Vec<usize>,
     /// Rows to evaluate on.
     pub held_out: Vec<usize>,
 }
 
-/// What cannot be split or mixed.
+/// Error of a split, mixture or sample.
 #[derive(Debug, thiserror::Error, PartialEq)]
 pub enum MixtureError {
     /// Nothing would be left to train on.
@@ -73,14 +73,14 @@ pub enum MixtureError {
         /// Rows asked for.
         wanted: usize,
     },
-    /// A share that is none.
+    /// A share or ratio out of range.
     #[error("{what}: expected {expected}, got {got}")]
     Share {
-        /// Which number.
+        /// Name of the number.
         what: &'static str,
-        /// What it may be.
+        /// Its range.
         expected: &'static str,
-        /// What it is.
+        /// Its value.
         got: f64,
     },
     /// One ratio per file is needed.
@@ -97,7 +97,7 @@ pub enum MixtureError {
 ///
 /// # Errors
 /// When nothing would be left to train on, or the share is outside 0..1.
-pub fn split(rows: usize, held_out: HoldOut, seed: u64) -> Result<Split, MixtureError> {
+pub(crate) fn split(rows: usize, held_out: HoldOut, seed: u64) -> Result<Split, MixtureError> {
     let count = match held_out {
         HoldOut::Rows(count) => count,
         HoldOut::Share(share) if (0.0..1.0).contains(&share) => (rows as f64 * share).ceil() as usize,
@@ -117,7 +117,7 @@ pub fn split(rows: usize, held_out: HoldOut, seed: u64) -> Result<Split, Mixture
 
 /// A row of one of several files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RowOf {
+pub(crate) struct RowOf {
     /// Index of the file.
     pub file: usize,
     /// Index of the row in it.
@@ -130,7 +130,7 @@ pub struct RowOf {
 ///
 /// # Errors
 /// When there is not one ratio per file, or one is negative or not finite.
-pub fn mix(files: &[usize], ratios: &[f64], seed: u64) -> Result<Vec<RowOf>, MixtureError> {
+pub(crate) fn mix(files: &[usize], ratios: &[f64], seed: u64) -> Result<Vec<RowOf>, MixtureError> {
     if files.len() != ratios.len() {
         return Err(MixtureError::Count { files: files.len(), ratios: ratios.len() });
     }
@@ -160,8 +160,8 @@ pub fn mix(files: &[usize], ratios: &[f64], seed: u64) -> Result<Vec<RowOf>, Mix
 /// Draws `wanted` of `rows` rows; the result is in order.
 ///
 /// # Errors
-/// When there are fewer.
-pub fn sample(rows: usize, wanted: usize, seed: u64) -> Result<Vec<usize>, MixtureError> {
+/// If there are fewer.
+pub(crate) fn sample(rows: usize, wanted: usize, seed: u64) -> Result<Vec<usize>, MixtureError> {
     if wanted > rows {
         return Err(MixtureError::Sample { rows, wanted });
     }

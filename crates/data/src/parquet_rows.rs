@@ -15,9 +15,9 @@ use serde_json::{Map, Number, Value};
 
 use crate::read_error::{Location, Problem, ReadError};
 
-/// How a Parquet file begins.
+/// First bytes of a Parquet file.
 pub(crate) const MAGIC: &[u8] = b"PAR1";
-/// The reader's own messages may quote whole values.
+/// Maximum characters of the reader's own messages, which may quote whole values.
 const MESSAGE: usize = 300;
 
 /// A row with its place.
@@ -29,16 +29,19 @@ pub(crate) struct ParquetRows {
     path: Arc<Path>,
     row: u64,
     done: bool,
+    /// Number of rows by the file's footer.
+    total: u64,
 }
 
 impl ParquetRows {
     pub fn open(file: File, path: Arc<Path>) -> Result<Self, ReadError> {
         let rows = guarded(|| {
             let reader = SerializedFileReader::new(file)?;
-            Ok(RowIter::from_file_into(Box::new(reader)))
+            let total = reader.metadata().file_metadata().num_rows();
+            Ok((RowIter::from_file_into(Box::new(reader)), u64::try_from(total).unwrap_or(0)))
         });
         match rows {
-            Ok(rows) => Ok(Self { rows, path, row: 0, done: false }),
+            Ok((rows, total)) => Ok(Self { rows, path, row: 0, done: false, total }),
             Err(problem) => Err(ReadError { location: Location { path, line: 0 }, problem }),
         }
     }
@@ -50,6 +53,11 @@ impl ParquetRows {
             Ok(rows) => Ok(u64::try_from(rows).unwrap_or(0)),
             Err(problem) => Err(ReadError { location: Location { path, line: 0 }, problem }),
         }
+    }
+
+    /// Share of the rows that has been read, 0 to 1.
+    pub fn share(&self) -> f64 {
+        self.row.min(self.total) as f64 / self.total.max(1) as f64
     }
 
     /// The next row, with its place; nothing follows an error.
@@ -74,7 +82,7 @@ impl ParquetRows {
     }
 }
 
-/// The reader takes a file at its word in places and panics where that was wrong; a damaged file is an error all the same.
+/// Turns a panic of the reader into an error: it trusts a file's footer in places and panics where that is wrong.
 fn guarded<T>(read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, Problem> {
     let message = match catch_unwind(AssertUnwindSafe(read)) {
         Ok(Ok(value)) => return Ok(value),

@@ -1,4 +1,4 @@
-//! What can be wrong with a data file, and where.
+//! Errors of reading a data file, with their place.
 
 use std::fmt;
 use std::path::Path;
@@ -26,33 +26,33 @@ impl fmt::Display for Location {
 #[derive(Debug, thiserror::Error)]
 #[error("{location}: {problem}")]
 pub struct ReadError {
-    /// Where.
+    /// Place of the problem.
     pub location: Location,
-    /// What.
+    /// The problem.
     #[source]
     pub problem: Problem,
 }
 
 impl ReadError {
-    /// Whether rows after this one can still be read.
+    /// True if the rows after this one can still be read.
     pub fn is_row(&self) -> bool {
         !matches!(self.problem, Problem::Io(_) | Problem::Gzip(_) | Problem::Parquet { .. } | Problem::NotRows { .. })
     }
 }
 
-/// What is wrong with a file or a row.
+/// Problem with a file or a row.
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
-    /// The operating system said no.
+    /// I/O error.
     #[error("cannot read: {0}")]
     Io(#[source] std::io::Error),
     /// The gzip stream is damaged or ends early.
     #[error("the gzip stream is damaged or ends early ({0}); fetch the file again")]
     Gzip(std::io::Error),
-    /// The Parquet file is damaged, or uses what the reader does not know.
+    /// The Parquet file is damaged, or uses a feature that the reader does not support.
     #[error("cannot read this Parquet file further: {message}; write it again, or as JSON lines")]
     Parquet {
-        /// The reader's words.
+        /// Message of the reader.
         message: String,
     },
     /// Bytes that are not UTF-8.
@@ -63,7 +63,7 @@ pub enum Problem {
         /// Its place in the row.
         offset: usize,
     },
-    /// A row longer than the reader takes.
+    /// A row longer than the limit.
     #[error("a row of more than {limit} bytes; expected at most that")]
     TooLong {
         /// The bound, in bytes.
@@ -72,22 +72,22 @@ pub enum Problem {
     /// A row that is not JSON.
     #[error("expected one JSON object per line, got invalid JSON: {message}")]
     NotJson {
-        /// The parser's words, with the column.
+        /// Message of the parser, with the column.
         message: String,
     },
     /// A file that is neither lines of objects nor a list of them.
     #[error("expected JSON lines or one JSON list of objects, got {got}")]
     NotRows {
-        /// What is there.
+        /// Description of the content.
         got: String,
     },
     /// A row that is JSON but no object.
     #[error("expected a JSON object, got {got}")]
     NotAnObject {
-        /// What is there.
+        /// Type of the value.
         got: &'static str,
     },
-    /// A field that has to be there.
+    /// A field is missing.
     #[error("expected `{field}`, got only {keys:?}{}", hint(.nearest))]
     Missing {
         /// The field.
@@ -97,7 +97,7 @@ pub enum Problem {
         /// A field of nearly that name.
         nearest: Option<String>,
     },
-    /// A row of a shape nobody knows.
+    /// A row of unknown shape.
     #[error(
         "expected a preference pair (`chosen` and `rejected`), a conversation (`messages`) or `prompt` and \
          `completion`, got {keys:?}{}", hint(.nearest)
@@ -113,9 +113,9 @@ pub enum Problem {
     WrongType {
         /// The field, with its index where it is in a list.
         field: String,
-        /// What was expected.
+        /// Expected type.
         expected: &'static str,
-        /// What is there.
+        /// Type or value found.
         got: String,
     },
     /// Messages whose roles do not make a prompt and a completion.
@@ -123,17 +123,17 @@ pub enum Problem {
     Roles {
         /// The field.
         field: &'static str,
-        /// What was expected.
+        /// Expected roles.
         expected: &'static str,
-        /// The roles that are there.
+        /// Roles found.
         got: String,
     },
-    /// A row that is fine but not of the kind asked for.
+    /// A valid row of another kind than the one wanted.
     #[error("expected {expected}, got {got}")]
     WrongKind {
-        /// The kind asked for.
+        /// Kind wanted.
         expected: &'static str,
-        /// The kind that is there.
+        /// Kind found.
         got: &'static str,
     },
 }

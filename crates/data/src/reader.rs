@@ -6,20 +6,21 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::Value;
+use smpo_chat::json_kind;
 
 use crate::lines::RawRows;
 use crate::parquet_rows::{MAGIC, ParquetRows};
 use crate::read_error::{Location, Problem, ReadError};
 use crate::record::{PreferencePair, Record};
+use crate::row::RowKind;
 use crate::shape;
-use crate::training_row::TrainingRow;
 
-/// A record and the place it came from.
+/// A record with the place where it begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row<T> {
-    /// Where it begins.
+pub struct Located<T> {
+    /// File and line.
     pub location: Location,
-    /// What it holds.
+    /// The record.
     pub record: T,
 }
 
@@ -34,7 +35,7 @@ enum Source {
     Parquet(ParquetRows),
 }
 
-/// Opens a JSONL or JSON file, gzipped or not, or a Parquet file (told by its first bytes, not by its name), for
+/// Opens a JSONL or JSON file, gzipped or not, or a Parquet file (recognised by its first bytes, not by its name), for
 /// reading one record at a time: memory holds one row, however large the file.
 ///
 /// Rows may hold an explicit prompt (`prompt`, `chosen`, `rejected` as texts, messages or lists of messages), whole
@@ -45,41 +46,56 @@ enum Source {
 /// When the file cannot be opened.
 pub fn records(path: impl AsRef<Path>) -> Result<Records, ReadError> {
     let path: Arc<Path> = path.as_ref().into();
-    let rows = match parquet(&path)? {
-        Some(file) => Source::Parquet(ParquetRows::open(file, path)?),
-        None => Source::Text(RawRows::open(&path)?),
+    let rows = match open(&path)? {
+        Opened::Text(file) => Source::Text(RawRows::new(file, path)?),
+        Opened::Parquet(file) => Source::Parquet(ParquetRows::open(file, path)?),
     };
     Ok(Records { rows })
 }
 
-/// The file, where it is Parquet.
-fn parquet(path: &Arc<Path>) -> Result<Option<File>, ReadError> {
-    let fail = |error| ReadError { location: Location { path: path.clone(), line: 0 }, problem: Problem::Io(error) };
-    let metadata = std::fs::metadata(path).map_err(fail)?;
-    if !metadata.is_file() {
-        // a pipe cannot be looked into without taking from it, and Parquet has to be read from its end
-        return Ok(None);
+impl Records {
+    /// Share of the file that has been read, 0 to 1; 0 for a pipe.
+    pub fn share(&self) -> f64 {
+        match &self.rows {
+            Source::Text(rows) => rows.share(),
+            Source::Parquet(rows) => rows.share(),
+        }
     }
+}
+
+/// An open file by its format.
+enum Opened {
+    Text(File),
+    Parquet(File),
+}
+
+fn open(path: &Arc<Path>) -> Result<Opened, ReadError> {
+    let fail = |error| ReadError { location: Location { path: path.clone(), line: 0 }, problem: Problem::Io(error) };
     let mut file = File::open(path).map_err(fail)?;
+    if !file.metadata().map_err(fail)?.is_file() {
+        // a pipe cannot be looked into without taking from it, and Parquet has to be read from its end
+        return Ok(Opened::Text(file));
+    }
     let mut start = Vec::new();
     file.by_ref().take(MAGIC.len() as u64).read_to_end(&mut start).map_err(fail)?;
     file.rewind().map_err(fail)?;
-    Ok((start == MAGIC).then_some(file))
+    Ok(if start == MAGIC { Opened::Parquet(file) } else { Opened::Text(file) })
 }
 
-/// Rows of a file that are not blank, readable or not, without looking into them; 0 for a pipe, which would be used up.
+/// Number of rows of a file that are not blank, readable or not, without parsing them; 0 for a pipe, which would be used
+/// up.
 ///
 /// # Errors
 /// When the file cannot be opened.
 pub fn count_rows(path: impl AsRef<Path>) -> Result<u64, ReadError> {
     let path: Arc<Path> = path.as_ref().into();
-    if let Some(file) = parquet(&path)? {
-        return ParquetRows::count(file, path);
-    }
     if std::fs::metadata(&path).is_ok_and(|metadata| !metadata.is_file()) {
         return Ok(0);
     }
-    let mut rows = RawRows::open(&path)?;
+    let mut rows = match open(&path)? {
+        Opened::Text(file) => RawRows::new(file, path)?,
+        Opened::Parquet(file) => return ParquetRows::count(file, path),
+    };
     let mut count = 0;
     while let Some(row) = rows.next() {
         count += u64::from(row.as_ref().is_ok() || row.is_err_and(|error| error.is_row()));
@@ -88,7 +104,7 @@ pub fn count_rows(path: impl AsRef<Path>) -> Result<u64, ReadError> {
 }
 
 impl Iterator for Records {
-    type Item = Result<Row<Record>, ReadError>;
+    type Item = Result<Located<Record>, ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let (location, record) = match &mut self.rows {
@@ -102,7 +118,7 @@ impl Iterator for Records {
             },
         };
         Some(match record {
-            Ok(record) => Ok(Row { location, record }),
+            Ok(record) => Ok(Located { location, record }),
             Err(problem) => Err(ReadError { location, problem }),
         })
     }
@@ -115,31 +131,8 @@ fn parse(bytes: &[u8]) -> Result<Record, Problem> {
     })?;
     match serde_json::from_str(text) {
         Ok(Value::Object(row)) => shape::record(&row),
-        Ok(other) => Err(Problem::NotAnObject { got: shape::kind(&other) }),
+        Ok(other) => Err(Problem::NotAnObject { got: json_kind(&other) }),
         Err(error) => Err(Problem::NotJson { message: error.to_string() }),
-    }
-}
-
-/// All rows of a file that an objective trains on, with their places.
-///
-/// # Errors
-/// At the first row that is none.
-pub fn read<T: TrainingRow>(path: impl AsRef<Path>) -> Result<Vec<Row<T>>, ReadError> {
-    let mut rows = Vec::new();
-    for row in records(path)? {
-        rows.extend(training_rows(row?)?);
-    }
-    Ok(rows)
-}
-
-/// The rows that a record gives, each with the record's place.
-pub(crate) fn training_rows<T: TrainingRow>(row: Row<Record>) -> Result<impl Iterator<Item = Row<T>>, ReadError> {
-    let Row { location, record } = row;
-    match T::from_record(record) {
-        Ok(records) => Ok(records.into_iter().map(move |record| Row { location: location.clone(), record })),
-        Err(other) => {
-            Err(ReadError { location, problem: Problem::WrongKind { expected: T::EXPECTED, got: other.kind() } })
-        }
     }
 }
 
@@ -148,5 +141,15 @@ pub(crate) fn training_rows<T: TrainingRow>(row: Row<Record>) -> Result<impl Ite
 /// # Errors
 /// At the first row that is not one.
 pub fn read_pairs(path: impl AsRef<Path>) -> Result<Vec<PreferencePair>, ReadError> {
-    Ok(read(path)?.into_iter().map(|row| row.record).collect())
+    let pair = |row: Result<Located<Record>, ReadError>| {
+        let Located { location, record } = row?;
+        match record {
+            Record::Pair(pair) => Ok(pair),
+            other => {
+                let (expected, got) = (RowKind::Pairs.expected(), other.kind().name());
+                Err(ReadError { location, problem: Problem::WrongKind { expected, got } })
+            }
+        }
+    };
+    records(path)?.map(pair).collect()
 }

@@ -1,4 +1,4 @@
-//! The rows that training knows, as text and as tokens.
+//! Records of a data file, as text.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -7,7 +7,7 @@ use smpo_chat::Message;
 /// A prompt with a preferred and a rejected completion.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PreferencePair {
-    /// The row's own id, or the hash of its content.
+    /// The record's own id, or the hash of its content.
     pub id: String,
     /// The conversation before the completion; never empty.
     pub prompt: Vec<Message>,
@@ -20,7 +20,7 @@ pub struct PreferencePair {
 /// A prompt with one completion to learn (SFT).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Example {
-    /// The row's own id, or the hash of its content.
+    /// The record's own id, or the hash of its content.
     pub id: String,
     /// The conversation before the completion; never empty.
     pub prompt: Vec<Message>,
@@ -28,20 +28,20 @@ pub struct Example {
     pub completion: Vec<Message>,
 }
 
-/// A prompt with one completion and whether it is wanted (KTO).
+/// A prompt with one completion, labelled desirable or not (KTO).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnpairedExample {
-    /// The row's own id, or the hash of its content.
+    /// The record's own id, or the hash of its content.
     pub id: String,
     /// The conversation before the completion; never empty.
     pub prompt: Vec<Message>,
     /// Begins and ends with an assistant message.
     pub completion: Vec<Message>,
-    /// Whether the completion is desirable.
+    /// True if the completion is desirable.
     pub label: bool,
 }
 
-/// Any row a file may hold.
+/// A record of a data file, of any kind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Record {
@@ -54,7 +54,7 @@ pub enum Record {
 }
 
 impl Record {
-    /// The row's id.
+    /// Id of the record.
     pub fn id(&self) -> &str {
         match self {
             Self::Pair(row) => &row.id,
@@ -81,8 +81,8 @@ impl Record {
         }
     }
 
-    /// What the row says, apart from its id: 64 bits of SHA-256, the same wherever the row stands. In hexadecimal it is the
-    /// id of rows that bring none.
+    /// Hash of the content without the id: the first 64 bits of SHA-256, the same in every release. In hexadecimal it is
+    /// the id of records that bring none.
     pub fn content_hash(&self) -> u64 {
         match self {
             Self::Pair(row) => content_hash(None, &[&row.prompt, &row.chosen, &row.rejected]),
@@ -91,16 +91,40 @@ impl Record {
         }
     }
 
-    /// What kind of row this is, in words.
-    pub fn kind(&self) -> &'static str {
+    /// Kind of the record.
+    pub fn kind(&self) -> RecordKind {
         match self {
-            Self::Pair(_) => "a preference pair",
-            Self::Unpaired(_) => "a labelled completion",
-            Self::Example(_) => "an instruction example",
+            Self::Pair(_) => RecordKind::Pair,
+            Self::Unpaired(_) => RecordKind::Labelled,
+            Self::Example(_) => RecordKind::Example,
         }
     }
 }
 
+/// Kind of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RecordKind {
+    /// A [`PreferencePair`].
+    Pair,
+    /// An [`UnpairedExample`].
+    Labelled,
+    /// An [`Example`].
+    Example,
+}
+
+impl RecordKind {
+    /// Noun phrase for errors.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pair => "a preference pair",
+            Self::Labelled => "a labelled completion",
+            Self::Example => "an instruction example",
+        }
+    }
+}
+
+/// Hash of a label and lists of messages.
 pub(crate) fn content_hash(label: Option<bool>, parts: &[&[Message]]) -> u64 {
     let mut hash = Sha256::new();
     let mut add = |part: &str| {
@@ -119,41 +143,4 @@ pub(crate) fn content_hash(label: Option<bool>, parts: &[&[Message]]) -> u64 {
         }
     }
     hash.finalize().iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
-}
-
-/// A preference pair as token ids: one prompt, two completions that each end in exactly one terminator.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TokenizedPair {
-    /// The pair's id.
-    pub id: String,
-    /// The prompt, shared by both sides.
-    pub prompt: Vec<u32>,
-    /// The preferred completion, terminator included.
-    pub chosen: Vec<u32>,
-    /// The rejected completion, terminator included.
-    pub rejected: Vec<u32>,
-}
-
-/// An SFT example as token ids; the completion ends in exactly one terminator.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TokenizedExample {
-    /// The example's id.
-    pub id: String,
-    /// The prompt.
-    pub prompt: Vec<u32>,
-    /// The completion, terminator included.
-    pub completion: Vec<u32>,
-}
-
-/// A labelled completion as token ids; the completion ends in exactly one terminator.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TokenizedUnpaired {
-    /// The row's id.
-    pub id: String,
-    /// The prompt.
-    pub prompt: Vec<u32>,
-    /// The completion, terminator included.
-    pub completion: Vec<u32>,
-    /// Whether the completion is desirable.
-    pub label: bool,
 }

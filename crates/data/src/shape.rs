@@ -1,7 +1,7 @@
-//! From a JSON object, in any of the shapes people store, to a record.
+//! A record from a JSON object of any common shape.
 
 use serde_json::{Map, Value};
-use smpo_chat::Message;
+use smpo_chat::{Message, json_kind};
 
 use crate::read_error::Problem;
 use crate::record::{Example, PreferencePair, Record, UnpairedExample};
@@ -327,16 +327,5 @@ fn unknown_shape(row: &Map<String, Value>) -> Problem {
 }
 
 fn wrong_type(field: &str, expected: &'static str, got: &Value) -> Problem {
-    Problem::WrongType { field: field.to_string(), expected, got: kind(got).to_string() }
-}
-
-pub(crate) fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
-    }
+    Problem::WrongType { field: field.to_string(), expected, got: json_kind(got).to_string() }
 }

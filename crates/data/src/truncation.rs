@@ -1,14 +1,12 @@
-//! What gives way when a row is too long.
+//! Cutting rows to a maximum length.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::record::{TokenizedExample, TokenizedPair, TokenizedUnpaired};
-
-/// Which end of a prompt that is cut is kept.
+/// The end of a prompt that is kept when it is cut.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum PromptKeep {
+pub enum TruncationMode {
     /// Its end, with the last question and the assistant's header (and BOS, where it begins with it).
     #[default]
     KeepEnd,
@@ -16,30 +14,30 @@ pub enum PromptKeep {
     KeepStart,
 }
 
-impl PromptKeep {
-    /// Both.
-    pub const ALL: [PromptKeep; 2] = [PromptKeep::KeepEnd, PromptKeep::KeepStart];
+impl TruncationMode {
+    /// Both modes.
+    pub const ALL: [Self; 2] = [Self::KeepEnd, Self::KeepStart];
 
     /// Name in configurations.
     pub fn name(self) -> &'static str {
         match self {
-            PromptKeep::KeepEnd => "keep_end",
-            PromptKeep::KeepStart => "keep_start",
+            Self::KeepEnd => "keep_end",
+            Self::KeepStart => "keep_start",
         }
     }
 }
 
-/// Bounds on the length of a row, in tokens. The prompt gives way first, down to one token (two with BOS), since
+/// Maximum lengths of a row, in tokens. The prompt is cut first, down to one token (two with BOS), since
 /// something must predict the first token of the completion; then the completion loses its end, but never the
 /// terminator.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Truncation {
-    /// Most tokens of prompt and completion together.
+    /// Maximum tokens of prompt and completion together.
     pub max_length: Option<usize>,
-    /// Most tokens of prompt.
+    /// Maximum tokens of the prompt.
     pub max_prompt_length: Option<usize>,
-    /// Which end of the prompt is kept.
-    pub keep: PromptKeep,
+    /// The end of the prompt that is kept.
+    pub keep: TruncationMode,
     /// The BOS id, kept at the start of a prompt that begins with it.
     pub bos: Option<u32>,
 }
@@ -51,34 +49,20 @@ pub struct Truncated {
     pub prompt: usize,
     /// From the completions, both sides together.
     pub completion: usize,
-    /// Whether a completion lost all but its terminator: the row would teach nothing but to say nothing.
+    /// True if a completion lost all but its terminator: the row would train the model to answer nothing.
     pub vanished: bool,
 }
 
 impl Truncated {
-    /// Whether anything was cut.
+    /// True if tokens were cut.
     pub fn any(self) -> bool {
         self.prompt + self.completion > 0
     }
 }
 
 impl Truncation {
-    /// Cuts a pair; both sides keep the same prompt, so the longer completion decides its length.
-    pub fn apply_pair(&self, pair: &mut TokenizedPair) -> Truncated {
-        self.apply(&mut pair.prompt, &mut [&mut pair.chosen, &mut pair.rejected])
-    }
-
-    /// Cuts an SFT example.
-    pub fn apply_example(&self, example: &mut TokenizedExample) -> Truncated {
-        self.apply(&mut example.prompt, &mut [&mut example.completion])
-    }
-
-    /// Cuts a labelled completion.
-    pub fn apply_unpaired(&self, row: &mut TokenizedUnpaired) -> Truncated {
-        self.apply(&mut row.prompt, &mut [&mut row.completion])
-    }
-
-    pub(crate) fn apply(&self, prompt: &mut Vec<u32>, completions: &mut [&mut Vec<u32>]) -> Truncated {
+    /// Cuts a prompt and its completions; they share the prompt, so the longest completion decides its length.
+    pub fn apply(&self, prompt: &mut Vec<u32>, completions: &mut [&mut Vec<u32>]) -> Truncated {
         let longest = completions.iter().map(|completion| completion.len()).max().unwrap_or(0);
         let begins_with_bos = self.bos.is_some() && prompt.first().copied() == self.bos;
         let room = self.max_length.map_or(usize::MAX, |max| max.saturating_sub(longest));
@@ -86,8 +70,8 @@ impl Truncation {
         let target = self.max_prompt_length.unwrap_or(usize::MAX).min(room).max(least).min(prompt.len());
         let cut = prompt.len() - target;
         match self.keep {
-            PromptKeep::KeepStart => prompt.truncate(target),
-            PromptKeep::KeepEnd => {
+            TruncationMode::KeepStart => prompt.truncate(target),
+            TruncationMode::KeepEnd => {
                 let from = usize::from(begins_with_bos);
                 prompt.drain(from..from + cut);
             }

@@ -1,12 +1,15 @@
-//! Cached tokens are the tokens that would be made, or they are not used.
+//! Cached tokens are the tokens that tokenising gives, or they are not used.
 
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use smpo_chat::{ChatTemplate, Message};
-use smpo_data::{Cached, Location, PreferencePair, Row, TokenCache, TokenizedPair};
+use smpo_chat::ChatTemplate;
+use smpo_data::{Dataset, FileProgress, RowKind, Rows, TokenCache, Work};
 use smpo_tokenizer::ChatTokenizer;
+
+const TOKENIZED: Work = Work { parsed_files: 1, tokenized_records: 5 };
+const FOUND: Work = Work { parsed_files: 0, tokenized_records: 0 };
 
 fn golden(model: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tokenizer/tests/golden").join(model)
@@ -16,126 +19,180 @@ fn tokenizer(model: &str) -> ChatTokenizer {
     ChatTokenizer::from_model_dir(golden(model)).unwrap()
 }
 
-fn pairs() -> Vec<Row<PreferencePair>> {
-    (0..5)
-        .map(|n| Row {
-            location: Location { path: Path::new("pairs.jsonl").into(), line: n + 1 },
-            record: PreferencePair {
-                id: n.to_string(),
-                prompt: vec![Message::user(format!("question {n}"))],
-                chosen: vec![Message::assistant("yes")],
-                rejected: vec![Message::assistant("no")],
-            },
-        })
-        .collect()
+fn pairs() -> Vec<String> {
+    let row = |n| serde_json::json!({"id": n, "prompt": format!("question {n}"), "chosen": "yes", "rejected": "no"});
+    (0..5).map(|n| row(n).to_string()).collect()
 }
 
-fn tokens(cache: &TokenCache, model: &ChatTokenizer, pairs: &[Row<PreferencePair>]) -> Cached<TokenizedPair> {
-    cache.tokenize(model, pairs, &mut |_| ControlFlow::Continue(())).unwrap()
+/// A folder with a data file and a cache.
+struct Files {
+    dir: tempfile::TempDir,
 }
 
-fn ids(cached: Cached<TokenizedPair>) -> Vec<TokenizedPair> {
-    cached.rows.into_iter().map(Result::unwrap).collect()
+impl Files {
+    fn new() -> Self {
+        let files = Self { dir: tempfile::tempdir().unwrap() };
+        files.write(&pairs());
+        files
+    }
+
+    fn write(&self, rows: &[String]) {
+        fs::write(self.dir.path().join("pairs.jsonl"), rows.join("\n")).unwrap();
+    }
+
+    fn cache(&self) -> PathBuf {
+        self.dir.path().join("tokens")
+    }
+
+    fn cached(&self) -> Vec<PathBuf> {
+        let found = fs::read_dir(self.cache()).into_iter().flatten();
+        found.map(|entry| entry.unwrap().path()).collect()
+    }
+
+    fn dataset(&self, kind: RowKind) -> Dataset {
+        Dataset::new(kind, vec![self.dir.path().join("pairs.jsonl")])
+    }
+
+    fn rows(&self, model: &ChatTokenizer) -> Rows {
+        self.rows_of(model, &self.dataset(RowKind::Pairs), &self.cache(), true)
+    }
+
+    fn rows_of(&self, model: &ChatTokenizer, dataset: &Dataset, cache: &Path, check: bool) -> Rows {
+        let files = dataset.tokenize(model, &TokenCache::new(cache), check, &mut go_on).unwrap().unwrap();
+        assert_eq!(files.reports.len(), usize::from(check));
+        files.rows().unwrap()
+    }
+}
+
+fn go_on(_: FileProgress<'_>) -> ControlFlow<()> {
+    ControlFlow::Continue(())
 }
 
 #[test]
 fn the_second_time_the_rows_are_found_and_equal() {
-    let dir = tempfile::tempdir().unwrap();
-    let cache = TokenCache::new(dir.path().join("tokens"));
-    let mut made = Vec::new();
-    let mut count = |rows| {
-        made.push(rows);
+    let (files, model) = (Files::new(), tokenizer("chatml"));
+    let mut rows = Vec::new();
+    let mut count = |progress: FileProgress<'_>| {
+        rows.push((progress.rows, progress.share));
         ControlFlow::Continue(())
     };
-    let first = cache.tokenize(&tokenizer("chatml"), &pairs(), &mut count).unwrap();
-    assert!(!first.found && first.not_kept.is_none());
-    let second = cache.tokenize(&tokenizer("chatml"), &pairs(), &mut count).unwrap();
-    assert!(second.found);
-    assert_eq!(made, [5]);
-    assert_eq!(ids(first), ids(second));
+    let dataset = files.dataset(RowKind::Pairs);
+    let cache = TokenCache::new(files.cache());
+    let first = dataset.tokenize(&model, &cache, true, &mut count).unwrap().unwrap();
+    let second = dataset.tokenize(&model, &cache, true, &mut count).unwrap().unwrap();
+    assert_eq!(rows, [(5, 1.0)]);
+    assert_eq!(first.reports, second.reports);
+    let (first, second) = (first.rows().unwrap(), second.rows().unwrap());
+    assert!(first.cache_write_error.is_none());
+    assert_eq!((first.work, second.work), (TOKENIZED, FOUND));
+    assert_eq!(first.train, second.train);
+}
+
+#[test]
+fn one_entry_serves_every_kind_of_rows_and_every_draw() {
+    let (files, model) = (Files::new(), tokenizer("chatml"));
+    assert_eq!(files.rows(&model).work, TOKENIZED);
+    for kind in [RowKind::Examples, RowKind::Labelled] {
+        assert_eq!(files.rows_of(&model, &files.dataset(kind), &files.cache(), false).work, FOUND);
+    }
+    let sample = Dataset { sample: Some(2), seed: 9, ..files.dataset(RowKind::Pairs) };
+    assert_eq!(files.rows_of(&model, &sample, &files.cache(), true).work, FOUND);
+    assert_eq!(files.cached().len(), 1);
 }
 
 #[test]
 fn work_that_is_broken_off_keeps_nothing() {
-    let dir = tempfile::tempdir().unwrap();
-    let cache = TokenCache::new(dir.path());
-    assert!(cache.tokenize(&tokenizer("chatml"), &pairs(), &mut |_| ControlFlow::Break(())).is_none());
-    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    let files = Files::new();
+    let (dataset, model) = (files.dataset(RowKind::Pairs), tokenizer("chatml"));
+    let stop = &mut |_: FileProgress<'_>| ControlFlow::Break(());
+    let stopped = dataset.tokenize(&model, &TokenCache::new(files.cache()), true, stop).unwrap();
+    assert!(stopped.is_none());
+    assert!(files.cached().is_empty());
 }
 
 #[test]
 fn whatever_shapes_the_tokens_is_part_of_the_name() {
-    let dir = tempfile::tempdir().unwrap();
-    let cache = TokenCache::new(dir.path());
-    let found = |tokenizer: &ChatTokenizer, pairs: &[Row<PreferencePair>]| tokens(&cache, tokenizer, pairs).found;
-    let model = tokenizer("chatml");
-    assert!(!found(&model, &pairs()));
-    assert!(found(&model, &pairs()));
+    let (files, model) = (Files::new(), tokenizer("chatml"));
+    assert_eq!(files.rows(&model).work, TOKENIZED);
+    assert_eq!(files.rows(&model).work, FOUND);
 
     let mut other = pairs();
-    other[3].record.rejected[0].content.push('!');
-    assert!(!found(&model, &other), "a text");
+    other[3] = other[3].replace("no", "no!");
+    files.write(&other);
+    assert_eq!(files.rows(&model).work, TOKENIZED, "a text");
     let mut other = pairs();
     other.swap(0, 1);
-    assert!(!found(&model, &other), "the order");
+    files.write(&other);
+    assert_eq!(files.rows(&model).work, TOKENIZED, "the order");
     let mut other = pairs();
-    other[0].record.id.push('x');
-    assert!(!found(&model, &other), "an id");
-    assert!(!found(&tokenizer("phi"), &pairs()), "the tokenizer");
+    other[0] = other[0].replace("\"id\":0", "\"id\":\"x\"");
+    files.write(&other);
+    assert_eq!(files.rows(&model).work, TOKENIZED, "an id");
+    files.write(&pairs());
+    assert_eq!(files.rows(&model).work, FOUND);
+    assert_eq!(files.rows(&tokenizer("phi")).work, TOKENIZED, "the tokenizer");
 
     let source = model.template().source().replace("'<|im_start|>'", "'<|im_start|>a '");
     let template = ChatTemplate::from_source(source, "other.jinja").unwrap();
-    assert!(!found(&ChatTokenizer::with_template(golden("chatml"), template).unwrap(), &pairs()), "the template");
+    let other = ChatTokenizer::with_template(golden("chatml"), template).unwrap();
+    assert_eq!(files.rows(&other).work, TOKENIZED, "the template");
     let template = ChatTemplate::from_model_dir(golden("chatml")).unwrap().with_variable("enable_thinking", true);
-    assert!(!found(&ChatTokenizer::with_template(golden("chatml"), template).unwrap(), &pairs()), "a variable");
+    let other = ChatTokenizer::with_template(golden("chatml"), template).unwrap();
+    assert_eq!(files.rows(&other).work, TOKENIZED, "a variable");
 }
 
 #[test]
 fn a_damaged_file_is_made_again() {
-    let dir = tempfile::tempdir().unwrap();
-    let cache = TokenCache::new(dir.path());
-    let model = tokenizer("chatml");
-    let good = ids(tokens(&cache, &model, &pairs()));
-    let path = fs::read_dir(dir.path()).unwrap().next().unwrap().unwrap().path();
+    let (files, model) = (Files::new(), tokenizer("chatml"));
+    let good = files.rows(&model).train;
+    let path = files.cached().remove(0);
     let bytes = fs::read(&path).unwrap();
     for length in [0, 1, bytes.len() / 2, bytes.len() - 2] {
         fs::write(&path, &bytes[..length]).unwrap();
-        let again = tokens(&cache, &model, &pairs());
-        assert!(!again.found, "cut to {length}");
-        assert_eq!(ids(again), good);
+        let again = files.rows(&model);
+        assert_eq!(again.work, TOKENIZED, "cut to {length}");
+        assert_eq!(again.train, good);
     }
     let digit = bytes.iter().rposition(|&byte| byte == b']').unwrap() - 1;
     let mut changed = bytes.clone();
     changed[digit] = if changed[digit] == b'1' { b'2' } else { b'1' };
     fs::write(&path, &changed).unwrap();
-    assert!(!tokens(&cache, &model, &pairs()).found, "a changed id");
-    assert_eq!(fs::read(&path).unwrap(), bytes, "and the file is mended");
+    assert_eq!(files.rows(&model).work, TOKENIZED, "a changed id");
+    assert_eq!(fs::read(&path).unwrap(), bytes, "and the file is whole again");
 }
 
 #[test]
 fn rows_that_fail_fail_again_and_templates_that_write_the_date_are_not_kept() {
-    let dir = tempfile::tempdir().unwrap();
-    let cache = TokenCache::new(dir.path());
+    let (files, model) = (Files::new(), tokenizer("chatml"));
     let mut bad = pairs();
-    bad[2].record.prompt.clear();
-    for found in [false, true] {
-        let cached = tokens(&cache, &tokenizer("chatml"), &bad);
-        assert_eq!(cached.found, found);
-        assert!(cached.rows[2].is_err() && cached.rows[3].is_ok());
+    bad[2] = bad[2].replace("\"chosen\"", "\"choosen\"");
+    files.write(&bad);
+    for _ in 0..2 {
+        let dataset = files.dataset(RowKind::Pairs);
+        let cache = TokenCache::new(files.cache());
+        let read = dataset.tokenize(&model, &cache, true, &mut go_on).unwrap().unwrap();
+        assert_eq!(read.reports[0].findings[0].rule.id(), "unreadable_row");
+        let error = read.rows().unwrap_err().to_string();
+        assert!(error.contains("pairs.jsonl:3: expected `chosen`"), "{error}");
+        let lenient = Dataset { on_bad_rows: smpo_data::OnBadRows::Drop, ..dataset };
+        let rows = files.rows_of(&model, &lenient, &files.cache(), false);
+        assert_eq!((rows.train.len(), rows.bad.count, rows.work), (4, 1, FOUND));
     }
-    let kept = fs::read_dir(dir.path()).unwrap().count();
-    let dated = format!("{{{{ strftime_now('%Y') }}}}{}", tokenizer("chatml").template().source());
+    let kept = files.cached().len();
+    files.write(&pairs());
+    let dated = format!("{{{{ strftime_now('%Y') }}}}{}", model.template().source());
     let template = ChatTemplate::from_source(dated, "dated.jinja").unwrap();
-    tokens(&cache, &ChatTokenizer::with_template(golden("chatml"), template).unwrap(), &pairs());
-    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), kept);
+    let rows = files.rows(&ChatTokenizer::with_template(golden("chatml"), template).unwrap());
+    assert_eq!((rows.work, rows.train.len()), (TOKENIZED, 5));
+    assert_eq!(files.cached().len(), kept);
 }
 
 #[test]
 fn a_folder_that_cannot_be_written_costs_nothing_but_the_cache() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("file");
+    let (files, model) = (Files::new(), tokenizer("chatml"));
+    let file = files.dir.path().join("file");
     fs::write(&file, "").unwrap();
-    let cached = tokens(&TokenCache::new(file.join("below")), &tokenizer("chatml"), &pairs());
-    assert!(cached.not_kept.is_some());
-    assert_eq!(cached.rows.iter().filter(|row| row.is_ok()).count(), 5);
+    let rows = files.rows_of(&model, &files.dataset(RowKind::Pairs), &file.join("below"), true);
+    assert!(rows.cache_write_error.is_some());
+    assert_eq!((rows.train.len(), rows.work), (5, TOKENIZED));
 }

@@ -6,9 +6,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use smpo_chat::ChatTemplate;
-use smpo_data::{
-    CheckReport, Rule, Severity, TrainingRow, Truncation, check, convert, count_rows, lengths, read_pairs, records,
-};
+use smpo_data::{CheckReport, Rule, Severity, Truncation, check, convert, count_rows, lengths, read_pairs, records};
 use smpo_tokenizer::ChatTokenizer;
 use tempfile::NamedTempFile;
 
@@ -182,10 +180,13 @@ fn lengths_are_measured_in_tokens_or_characters() {
     assert_eq!(tokens.parts[1].count, 2);
     assert_eq!(tokens.parts[3].max, {
         let pairs = [&pairs[0].record, &pairs[1].record].map(|record| match record {
-            smpo_data::Record::Pair(pair) => pair.encode(&tokenizer).unwrap(),
+            smpo_data::Record::Pair(pair) => {
+                tokenizer.encode_completions(&pair.prompt, &[&pair.chosen, &pair.rejected]).unwrap()
+            }
             other => panic!("{other:?}"),
         });
-        pairs.iter().map(|pair| pair.prompt.len() + pair.chosen.len().max(pair.rejected.len())).max().unwrap()
+        let longest = |ids: &[Vec<u32>]| ids.iter().map(Vec::len).max().unwrap();
+        pairs.iter().map(|pair| pair.prompt_ids.len() + longest(&pair.completion_ids)).max().unwrap()
     });
 }
 

@@ -1,17 +1,21 @@
-//! The rows of a run: ratios, held-out rows, samples, and what becomes of bad rows.
+//! The rows of a run: ratios, held-out rows, samples, bad rows, and how often files are read.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+use smpo_chat::ChatTemplate;
 use smpo_data::{
-    Dataset, Example, HoldOut, OnBadRows, PreferencePair, Row, Rows, TokenCache, Truncation, UnpairedExample,
+    Dataset, DatasetError, FileProgress, HoldOut, OnBadRows, Row, RowKind, Rows, TokenCache, Truncation, Work,
 };
 use smpo_tokenizer::ChatTokenizer;
 
+fn golden(model: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tokenizer/tests/golden").join(model)
+}
+
 fn model() -> ChatTokenizer {
-    ChatTokenizer::from_model_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../tokenizer/tests/golden/chatml"))
-        .unwrap()
+    ChatTokenizer::from_model_dir(golden("chatml")).unwrap()
 }
 
 fn pairs(dir: &Path, name: &str, rows: usize) -> PathBuf {
@@ -22,24 +26,38 @@ fn pairs(dir: &Path, name: &str, rows: usize) -> PathBuf {
     path
 }
 
-fn ids(rows: &[Row<PreferencePair>]) -> Vec<String> {
-    rows.iter().map(|row| row.record.id.clone()).collect()
+fn go_on(_: FileProgress<'_>) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
+
+fn dataset(files: Vec<PathBuf>) -> Dataset {
+    Dataset::new(RowKind::Pairs, files)
+}
+
+/// The rows, without the data check and with a cache of their own.
+fn rows(dataset: &Dataset) -> Result<Rows, DatasetError> {
+    rows_by(&model(), dataset)
+}
+
+fn rows_by(model: &ChatTokenizer, dataset: &Dataset) -> Result<Rows, DatasetError> {
+    let dir = tempfile::tempdir().unwrap();
+    dataset.tokenize(model, &TokenCache::new(dir.path()), false, &mut go_on)?.unwrap().rows()
+}
+
+fn ids(rows: &[Row]) -> Vec<String> {
+    rows.iter().map(|row| row.id.clone()).collect()
 }
 
 #[test]
 fn files_are_split_then_taken_by_ratio_and_joined() {
     let dir = tempfile::tempdir().unwrap();
     let files = vec![pairs(dir.path(), "a", 100), pairs(dir.path(), "b", 40)];
-    let dataset = Dataset {
-        ratios: vec![0.25, 2.0],
-        test_size: Some(HoldOut::Share(0.1)),
-        seed: 3,
-        ..Dataset::all(files.clone())
-    };
-    let Rows { train, held_out, bad } = dataset.rows::<PreferencePair>().unwrap();
+    let run =
+        Dataset { ratios: vec![0.25, 2.0], test_size: Some(HoldOut::Share(0.1)), seed: 3, ..dataset(files.clone()) };
+    let Rows { train, held_out, bad, .. } = rows(&run).unwrap();
     assert_eq!(bad.count, 0);
     // 90 and 36 rows are left to train on: int(0.25 · 90) = 22 of them, and 36 twice
-    let of = |rows: &[Row<PreferencePair>], file: &str| ids(rows).iter().filter(|id| id.starts_with(file)).count();
+    let of = |rows: &[Row], file: &str| ids(rows).iter().filter(|id| id.starts_with(file)).count();
     assert_eq!((of(&train, "a/"), of(&train, "b/")), (22, 72));
     // 10 and 4 are held out: int(0.25 · 10) = 2 of them, and 4 once
     assert_eq!((of(&held_out, "a/"), of(&held_out, "b/")), (2, 4));
@@ -47,27 +65,66 @@ fn files_are_split_then_taken_by_ratio_and_joined() {
         (ids(&train).into_iter().collect(), ids(&held_out).into_iter().collect());
     assert!(train.is_disjoint(&held_out));
 
-    let other = Dataset { seed: 4, ..dataset.clone() }.rows::<PreferencePair>().unwrap();
+    let other = rows(&Dataset { seed: 4, ..run.clone() }).unwrap();
     assert_eq!(ids(&other.held_out).into_iter().collect::<BTreeSet<_>>(), held_out, "whatever the seed");
     assert_ne!(ids(&other.train).into_iter().collect::<BTreeSet<_>>(), train);
-    let sampled = Dataset { sample: Some(7), ..dataset.clone() }.rows::<PreferencePair>().unwrap();
+    let sampled = rows(&Dataset { sample: Some(7), ..run.clone() }).unwrap();
     assert_eq!(sampled.train.len(), 7);
     assert_eq!(ids(&sampled.held_out).len(), 6, "a sample leaves held-out rows alone");
-    let counted = Dataset { test_size: Some(HoldOut::Rows(5)), ratios: vec![], ..dataset };
-    assert_eq!(counted.rows::<PreferencePair>().unwrap().held_out.len(), 10);
-    assert_eq!(Dataset::all(files).rows::<PreferencePair>().unwrap().train.len(), 140);
+    let counted = Dataset { test_size: Some(HoldOut::Rows(5)), ratios: vec![], ..run };
+    assert_eq!(rows(&counted).unwrap().held_out.len(), 10);
+    assert_eq!(rows(&dataset(files)).unwrap().train.len(), 140);
 }
 
 #[test]
 fn both_halves_of_a_pair_are_on_one_side_of_the_split() {
     let dir = tempfile::tempdir().unwrap();
-    let dataset = Dataset { test_size: Some(HoldOut::Rows(10)), ..Dataset::all(vec![pairs(dir.path(), "a", 30)]) };
-    let rows = dataset.rows::<UnpairedExample>().unwrap();
-    assert_eq!((rows.train.len(), rows.held_out.len()), (40, 20));
-    let prompts = |rows: &[Row<UnpairedExample>]| {
-        rows.iter().map(|row| row.record.prompt[0].content.clone()).collect::<BTreeSet<_>>()
+    let files = vec![pairs(dir.path(), "a", 30)];
+    let run = Dataset { test_size: Some(HoldOut::Rows(10)), ..Dataset::new(RowKind::Labelled, files) };
+    let found = rows(&run).unwrap();
+    assert_eq!((found.train.len(), found.held_out.len()), (40, 20));
+    let prompts = |rows: &[Row]| rows.iter().map(|row| row.prompt.clone()).collect::<BTreeSet<_>>();
+    assert!(prompts(&found.train).is_disjoint(&prompts(&found.held_out)));
+}
+
+#[test]
+fn rows_of_files_to_evaluate_on_are_all_held_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let [train, eval] = [pairs(dir.path(), "train", 6), pairs(dir.path(), "eval", 4)];
+    let run = Dataset { eval_files: vec![eval.clone()], ratios: vec![0.5], sample: Some(2), ..dataset(vec![train]) };
+    let found = rows(&run).unwrap();
+    assert_eq!((found.train.len(), found.held_out.len()), (2, 4));
+    assert!(ids(&found.held_out).iter().all(|id| id.starts_with("eval/")));
+    std::fs::write(&eval, "").unwrap();
+    let error = rows(&run).unwrap_err().to_string();
+    assert!(error.contains("eval: no row to train on"), "{error}");
+}
+
+#[test]
+fn every_file_is_parsed_once_and_every_record_tokenised_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = vec![pairs(dir.path(), "a", 50), pairs(dir.path(), "b", 2000)];
+    let run = Dataset {
+        ratios: vec![2.0, 0.5],
+        test_size: Some(HoldOut::Rows(5)),
+        eval_files: vec![pairs(dir.path(), "c", 7)],
+        ..dataset(files)
     };
-    assert!(prompts(&rows.train).is_disjoint(&prompts(&rows.held_out)));
+    let (model, cache) = (model(), TokenCache::new(dir.path().join("tokens")));
+    let mut read = Vec::new();
+    let mut note = |progress: FileProgress<'_>| {
+        read.push((progress.file.file_name().unwrap().to_str().unwrap().to_owned(), progress.rows));
+        ControlFlow::Continue(())
+    };
+    let cold = run.tokenize(&model, &cache, true, &mut note).unwrap().unwrap();
+    assert_eq!(cold.reports.len(), 3);
+    let cold = cold.rows().unwrap();
+    assert_eq!(cold.work, Work { parsed_files: 3, tokenized_records: 2057 });
+    let warm = run.tokenize(&model, &cache, true, &mut note).unwrap().unwrap().rows().unwrap();
+    assert_eq!(warm.work, Work::default());
+    assert_eq!((cold.train, cold.held_out), (warm.train, warm.held_out));
+    let expected = [("a", 50), ("b", 1024), ("b", 2000), ("c", 7)];
+    assert_eq!(read, expected.map(|(file, rows)| (file.to_owned(), rows)));
 }
 
 #[test]
@@ -78,20 +135,21 @@ fn bad_rows_are_errors_or_left_out_and_listed() {
     lines[1] = "{\"prompt\": \"p\", \"rejected\": \"r\"}".into();
     lines[3] = "{\"prompt\": \"p\", \"completion\": \"c\"}".into();
     std::fs::write(&file, lines.join("\n")).unwrap();
-    let strict = Dataset::all(vec![file.clone()]);
-    let error = strict.rows::<PreferencePair>().unwrap_err().to_string();
+    let strict = dataset(vec![file.clone()]);
+    let error = rows(&strict).unwrap_err().to_string();
     assert!(error.contains("a:2: expected `chosen`"), "{error}");
     let lenient = Dataset { on_bad_rows: OnBadRows::Drop, ..strict.clone() };
-    let rows = lenient.rows::<PreferencePair>().unwrap();
-    assert_eq!(rows.train.len(), 4);
-    assert_eq!(rows.bad.count, 2);
-    assert!(rows.bad.first[1].contains("a:4: expected a preference pair"), "{:?}", rows.bad);
+    let found = rows(&lenient).unwrap();
+    assert_eq!(found.train.len(), 4);
+    assert_eq!(found.bad.count, 2);
+    assert!(found.bad.first[1].contains("a:4: expected a preference pair"), "{:?}", found.bad);
 
     std::fs::write(&file, "{}\n{}").unwrap();
-    let error = lenient.rows::<Example>().unwrap_err().to_string();
+    let error = rows(&Dataset { kind: RowKind::Examples, ..lenient }).unwrap_err().to_string();
     assert!(error.contains("no row to train on") && error.contains("2 bad rows"), "{error}");
     std::fs::write(&file, "").unwrap();
-    assert!(strict.rows::<Example>().unwrap_err().to_string().contains("no row to train on"));
+    let error = rows(&Dataset { kind: RowKind::Examples, ..strict }).unwrap_err().to_string();
+    assert!(error.contains("no row to train on"), "{error}");
 }
 
 #[test]
@@ -100,74 +158,106 @@ fn rows_that_the_template_refuses_keep_their_place() {
     let file = pairs(dir.path(), "a", 3);
     let source = "{{ raise_exception('no twos') if messages[0].content == 'question 2' }}\
                   {% for m in messages %}{{ m.content }};{% endfor %}";
-    let template = smpo_chat::ChatTemplate::from_source(source, "t.jinja").unwrap();
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tokenizer/tests/golden/chatml");
-    let model = ChatTokenizer::with_template(golden, template).unwrap();
-    let strict = Dataset::all(vec![file]);
-    let go_on = &mut |_, _| ControlFlow::Continue(());
-    let cut = Truncation::default();
-    let error = strict.tokens::<PreferencePair>(&model, &cut, None, go_on).unwrap_err().to_string();
+    let template = ChatTemplate::from_source(source, "t.jinja").unwrap();
+    let model = ChatTokenizer::with_template(golden("chatml"), template).unwrap();
+    let strict = dataset(vec![file]);
+    let error = rows_by(&model, &strict).unwrap_err().to_string();
     assert!(error.contains("a:3: t.jinja: the chat template refuses this conversation: no twos"), "{error}");
     let lenient = Dataset { on_bad_rows: OnBadRows::Drop, ..strict };
     let cache = TokenCache::new(dir.path().join("tokens"));
-    for cached in [false, true] {
-        let tokens = lenient.tokens::<PreferencePair>(&model, &cut, Some(&cache), go_on).unwrap().unwrap();
-        assert_eq!((tokens.train.len(), tokens.bad.count), (2, 1));
-        assert!(tokens.bad.first[0].contains("a:3: "), "{:?}", tokens.bad);
-        assert_eq!(tokens.cached, cached, "what the template refuses does not keep the others from the cache");
+    for parsed_files in [1, 0] {
+        let found = lenient.tokenize(&model, &cache, false, &mut go_on).unwrap().unwrap().rows().unwrap();
+        assert_eq!((found.train.len(), found.bad.count), (2, 1));
+        assert!(found.bad.first[0].contains("a:3: "), "{:?}", found.bad);
+        let cached = "what the template refuses does not keep the others from the cache";
+        assert_eq!(found.work.parsed_files, parsed_files, "{cached}");
     }
+}
+
+#[test]
+fn sides_that_the_template_splits_apart_are_tokenised_as_they_are_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("think.jsonl");
+    // The generation prompt opens a thinking block, which only the first answer goes on with.
+    let source = "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% else %}\
+                  {{ '<|im_start|>' + ('<think>' if 'x' in m.content else '') + m.content + '<|im_end|>' }}{% endif %}\
+                  {% endfor %}{% if add_generation_prompt %}{{ '<|im_start|><think>' }}{% endif %}";
+    let template = ChatTemplate::from_source(source, "think.jinja").unwrap();
+    let model = ChatTokenizer::with_template(golden("chatml"), template).unwrap();
+    std::fs::write(&file, r#"{"prompt": "p", "chosen": "x then y", "rejected": "then y"}"#).unwrap();
+    let pair = &smpo_data::read_pairs(&file).unwrap()[0];
+    let together = model.encode_completions(&pair.prompt, &[&pair.chosen, &pair.rejected]).unwrap();
+    let alone = [&pair.chosen, &pair.rejected].map(|side| model.encode_completion(&pair.prompt, side).unwrap());
+    assert!(together.alone_prompt_lengths.is_none() && alone[0].prompt_ids.len() > together.prompt_ids.len());
+    let labelled = rows_by(&model, &Dataset::new(RowKind::Labelled, vec![file.clone()])).unwrap().train;
+    for (row, alone) in labelled.iter().zip(&alone) {
+        assert_eq!(row.prompt, alone.prompt_ids);
+        assert_eq!(row.completions().next().unwrap().ids(), alone.completion_ids);
+    }
+    let pairs = rows_by(&model, &dataset(vec![file])).unwrap().train;
+    assert_eq!(pairs[0].prompt, together.prompt_ids);
+    assert!(pairs[0].completions().map(|side| side.ids()).eq(&together.completion_ids));
 }
 
 #[test]
 fn tokens_are_cut_counted_and_found_again() {
     let dir = tempfile::tempdir().unwrap();
     let cache = TokenCache::new(dir.path().join("tokens"));
-    let dataset = Dataset { test_size: Some(HoldOut::Rows(3)), ..Dataset::all(vec![pairs(dir.path(), "a", 20)]) };
-    let truncation = Truncation { max_length: Some(8), ..Truncation::default() };
-    let mut told = Vec::new();
-    let run = |told: &mut Vec<(u64, u64)>| {
-        let done = &mut |rows, total| {
-            told.push((rows, total));
+    let run = Dataset {
+        test_size: Some(HoldOut::Rows(3)),
+        truncation: Truncation { max_length: Some(8), ..Truncation::default() },
+        ..dataset(vec![pairs(dir.path(), "a", 20)])
+    };
+    let model = model();
+    let mut seen = Vec::new();
+    let read = |seen: &mut Vec<u64>| {
+        let on_progress = &mut |progress: FileProgress<'_>| {
+            seen.push(progress.rows);
             ControlFlow::Continue(())
         };
-        dataset.tokens::<PreferencePair>(&model(), &truncation, Some(&cache), done).unwrap().unwrap()
+        run.tokenize(&model, &cache, false, on_progress).unwrap().unwrap().rows().unwrap()
     };
-    let first = run(&mut told);
-    assert_eq!((first.train.len(), first.held_out.len(), first.cached), (17, 3, false));
+    let first = read(&mut seen);
+    assert_eq!((first.train.len(), first.held_out.len(), first.work.tokenized_records), (17, 3, 20));
     assert_eq!(first.truncated.prompts, 20);
-    assert!(first.train.iter().all(|row| row.prompt.len() + row.chosen.len() <= 8));
-    assert_eq!(told, [(17, 20), (20, 20)]);
-    told.clear();
-    let second = run(&mut told);
-    assert!(second.cached && told.is_empty());
+    for row in &first.train {
+        let chosen = row.chosen.as_ref().unwrap();
+        assert!(row.prompt.len() + chosen.len() <= 8);
+        let (end, rest) = chosen.is_terminator().split_last().unwrap();
+        assert!(*end && !rest.contains(&true));
+    }
+    assert_eq!(seen, [20]);
+    seen.clear();
+    let second = read(&mut seen);
+    assert!(second.work == Work::default() && seen.is_empty());
     assert_eq!(first.train, second.train);
     assert_eq!(first.held_out, second.held_out);
-    let stop = &mut |_, _| ControlFlow::Break(());
-    assert!(dataset.tokens::<PreferencePair>(&model(), &truncation, None, stop).unwrap().is_none());
+    let cache = TokenCache::new(dir.path().join("other"));
+    let stop = &mut |_: FileProgress<'_>| ControlFlow::Break(());
+    assert!(run.tokenize(&model, &cache, false, stop).unwrap().is_none());
 }
 
 #[test]
 fn a_completion_that_would_vanish_is_refused_or_left_out() {
     let dir = tempfile::tempdir().unwrap();
-    let strict = Dataset::all(vec![pairs(dir.path(), "a", 3)]);
-    let cut = Truncation { max_length: Some(2), ..Truncation::default() };
-    let go_on = &mut |_, _| ControlFlow::Continue(());
-    let error = strict.tokens::<PreferencePair>(&model(), &cut, None, go_on).unwrap_err().to_string();
+    let truncation = Truncation { max_length: Some(2), ..Truncation::default() };
+    let strict = Dataset { truncation, ..dataset(vec![pairs(dir.path(), "a", 3)]) };
+    let error = rows(&strict).unwrap_err().to_string();
     assert!(error.contains("a:1: cut to 2 tokens, a completion keeps nothing but its terminator"), "{error}");
     let lenient = Dataset { on_bad_rows: OnBadRows::Drop, ..strict };
-    let error = lenient.tokens::<PreferencePair>(&model(), &cut, None, go_on).unwrap_err().to_string();
+    let error = rows(&lenient).unwrap_err().to_string();
     assert!(error.contains("got 3 bad rows"), "{error}");
 }
 
 #[test]
 fn what_cannot_be_selected_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let dataset = Dataset::all(vec![pairs(dir.path(), "a", 5)]);
-    let refuse = |dataset: Dataset| dataset.rows::<PreferencePair>().unwrap_err().to_string();
-    let error = refuse(Dataset { test_size: Some(HoldOut::Rows(5)), ..dataset.clone() });
+    let run = dataset(vec![pairs(dir.path(), "a", 5)]);
+    let refuse = |dataset: Dataset| rows(&dataset).unwrap_err().to_string();
+    let error = refuse(Dataset { test_size: Some(HoldOut::Rows(5)), ..run.clone() });
     assert!(error.contains("a: held-out rows: expected fewer than the 5 rows"), "{error}");
-    let error = refuse(Dataset { sample: Some(6), ..dataset.clone() });
+    let error = refuse(Dataset { sample: Some(6), ..run.clone() });
     assert!(error.contains("dataset sample: expected at most the 5 rows there are, got 6"), "{error}");
-    let error = refuse(Dataset { ratios: vec![1.0, 1.0], ..dataset });
+    let error = refuse(Dataset { ratios: vec![1.0, 1.0], ..run });
     assert!(error.contains("expected one per data set (1), got 2"), "{error}");
 }

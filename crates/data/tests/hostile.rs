@@ -1,13 +1,14 @@
 //! Bad input: every row is either read or refused with its line, what was expected and what is there; nothing panics.
 
 use std::io::Write;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use proptest::prelude::*;
 use smpo_chat::Message;
-use smpo_data::{Example, Record, TrainingRow, UnpairedExample, read, read_pairs, records};
+use smpo_data::{Dataset, DatasetError, FileProgress, Record, RowKind, Rows, TokenCache, read_pairs, records};
 use smpo_tokenizer::ChatTokenizer;
 use tempfile::NamedTempFile;
 
@@ -29,7 +30,7 @@ fn outcomes(bytes: &[u8]) -> Vec<String> {
     records(file.path())
         .unwrap()
         .map(|row| match row {
-            Ok(row) => format!("{}: {}", row.location.line, row.record.kind()),
+            Ok(row) => format!("{}: {}", row.location.line, row.record.kind().name()),
             Err(error) => format!("{}: {}", error.location.line, error.problem),
         })
         .collect()
@@ -135,67 +136,67 @@ fn ids_are_the_rows_own_or_hashes_of_the_content() {
     assert_eq!(ids[2], "be3c2ab86b0d3dfb", "a content id never changes between releases");
 }
 
+/// Bad rows, each with a part of the message.
+const BAD_ROWS: &[(&str, &str)] = &[
+    (r#"{"prompt": "p", "rejected": "r"}"#, "expected `chosen`, got only [\"prompt\", \"rejected\"]"),
+    (r#"{"prompt": "p", "chosen": null, "rejected": "r"}"#, "expected `chosen`"),
+    (r#"{"prompt": "p", "choosen": "c", "rejected": "r"}"#, "did you mean `chosen` for `choosen`?"),
+    (r#"{"prompt": "p"}"#, "expected `completion`"),
+    (r#"{"text": "t"}"#, "expected a preference pair"),
+    (r#"{"mesages": []}"#, "did you mean `messages` for `mesages`?"),
+    ("[1, 2]", "expected a JSON object, got a number"),
+    ("3", "expected a JSON object, got a number"),
+    (
+        r#"{"prompt": "p", "chosen": 3, "rejected": "r"}"#,
+        "`chosen`: expected a string or a list of messages, got a number",
+    ),
+    (r#"{"prompt": 3, "chosen": "c", "rejected": "r"}"#, "`prompt`: expected a string or a list of messages"),
+    (r#"{"chosen": "c", "rejected": "r"}"#, "and no `prompt`"),
+    (
+        r#"{"prompt": [], "chosen": "c", "rejected": "r"}"#,
+        "`prompt`: roles out of order: expected a prompt that the assistant answers, got no message",
+    ),
+    (r#"{"prompt": [{"role": "assistant", "content": "p"}], "chosen": "c", "rejected": "r"}"#, "roles out of order"),
+    (r#"{"prompt": "p", "chosen": [{"role": "user", "content": "c"}], "rejected": "r"}"#, "roles out of order"),
+    (
+        r#"{"prompt": "p", "chosen": [], "rejected": "r"}"#,
+        "`chosen`: roles out of order: expected to begin and end with an assistant message, got no message",
+    ),
+    (
+        r#"{"messages": [{"role": "assistant", "content": "p"}, {"role": "user", "content": "c"}]}"#,
+        "got assistant, user",
+    ),
+    (r#"{"messages": [{"role": "assistant", "content": "alone"}]}"#, "`messages`: roles out of order"),
+    (
+        r#"{"messages": [{"content": "p"}]}"#,
+        "`messages[0]`: expected a message with `role`, got one with [\"content\"]",
+    ),
+    (r#"{"messages": [{"role": "user"}]}"#, "expected a message with `content`"),
+    (r#"{"messages": [{"role": "", "content": "p"}]}"#, "expected a role such as \"user\""),
+    (r#"{"messages": [{"role": 1, "content": "p"}]}"#, "`messages[0].role`: expected a string, got a number"),
+    (r#"{"messages": [{"role": "user", "content": null}]}"#, "`messages[0].content`: expected a string, got null"),
+    (
+        r#"{"messages": [{"role": "user", "content": [{"type": "image"}]}]}"#,
+        "`messages[0].content[0]`: expected a text part",
+    ),
+    (r#"{"messages": ["p"]}"#, "`messages[0]`: expected a message with `role` and `content`, got a string"),
+    (
+        r#"{"messages": [{"role": "user", "content": "p"}, {"role": "assistant", "content": "", "tool_calls": [{}]}]}"#,
+        "tool calls",
+    ),
+    (r#"{"prompt": "p", "completion": "c", "label": "yes"}"#, "`label`: expected true or false, got a string"),
+    (r#"{"system": 3, "prompt": "p", "chosen": "c", "rejected": "r"}"#, "`system`: expected a string"),
+    (r#"{"prompt": "p", "chosen": "c""#, "invalid JSON"),
+    ("{\"prompt\": \"\0\"}", "invalid JSON"),
+    (
+        r#"{"chosen": [{"role": "user", "content": "p"}, {"role": "assistant", "content": "c"}], "rejected": [{"role": "user", "content": "other"}, {"role": "assistant", "content": "r"}]}"#,
+        "begin with the same prompt",
+    ),
+];
+
 #[test]
 fn bad_rows_say_what_was_expected_and_what_is_there() {
-    for (row, expected) in [
-        (r#"{"prompt": "p", "rejected": "r"}"#, "expected `chosen`, got only [\"prompt\", \"rejected\"]"),
-        (r#"{"prompt": "p", "chosen": null, "rejected": "r"}"#, "expected `chosen`"),
-        (r#"{"prompt": "p", "choosen": "c", "rejected": "r"}"#, "did you mean `chosen` for `choosen`?"),
-        (r#"{"prompt": "p"}"#, "expected `completion`"),
-        (r#"{"text": "t"}"#, "expected a preference pair"),
-        (r#"{"mesages": []}"#, "did you mean `messages` for `mesages`?"),
-        ("[1, 2]", "expected a JSON object, got a number"),
-        ("3", "expected a JSON object, got a number"),
-        (
-            r#"{"prompt": "p", "chosen": 3, "rejected": "r"}"#,
-            "`chosen`: expected a string or a list of messages, got a number",
-        ),
-        (r#"{"prompt": 3, "chosen": "c", "rejected": "r"}"#, "`prompt`: expected a string or a list of messages"),
-        (r#"{"chosen": "c", "rejected": "r"}"#, "and no `prompt`"),
-        (
-            r#"{"prompt": [], "chosen": "c", "rejected": "r"}"#,
-            "`prompt`: roles out of order: expected a prompt that the assistant answers, got no message",
-        ),
-        (
-            r#"{"prompt": [{"role": "assistant", "content": "p"}], "chosen": "c", "rejected": "r"}"#,
-            "roles out of order",
-        ),
-        (r#"{"prompt": "p", "chosen": [{"role": "user", "content": "c"}], "rejected": "r"}"#, "roles out of order"),
-        (
-            r#"{"prompt": "p", "chosen": [], "rejected": "r"}"#,
-            "`chosen`: roles out of order: expected to begin and end with an assistant message, got no message",
-        ),
-        (
-            r#"{"messages": [{"role": "assistant", "content": "p"}, {"role": "user", "content": "c"}]}"#,
-            "got assistant, user",
-        ),
-        (r#"{"messages": [{"role": "assistant", "content": "alone"}]}"#, "`messages`: roles out of order"),
-        (
-            r#"{"messages": [{"content": "p"}]}"#,
-            "`messages[0]`: expected a message with `role`, got one with [\"content\"]",
-        ),
-        (r#"{"messages": [{"role": "user"}]}"#, "expected a message with `content`"),
-        (r#"{"messages": [{"role": "", "content": "p"}]}"#, "expected a role such as \"user\""),
-        (r#"{"messages": [{"role": 1, "content": "p"}]}"#, "`messages[0].role`: expected a string, got a number"),
-        (r#"{"messages": [{"role": "user", "content": null}]}"#, "`messages[0].content`: expected a string, got null"),
-        (
-            r#"{"messages": [{"role": "user", "content": [{"type": "image"}]}]}"#,
-            "`messages[0].content[0]`: expected a text part",
-        ),
-        (r#"{"messages": ["p"]}"#, "`messages[0]`: expected a message with `role` and `content`, got a string"),
-        (
-            r#"{"messages": [{"role": "user", "content": "p"}, {"role": "assistant", "content": "", "tool_calls": [{}]}]}"#,
-            "tool calls",
-        ),
-        (r#"{"prompt": "p", "completion": "c", "label": "yes"}"#, "`label`: expected true or false, got a string"),
-        (r#"{"system": 3, "prompt": "p", "chosen": "c", "rejected": "r"}"#, "`system`: expected a string"),
-        (r#"{"prompt": "p", "chosen": "c""#, "invalid JSON"),
-        ("{\"prompt\": \"\0\"}", "invalid JSON"),
-        (
-            r#"{"chosen": [{"role": "user", "content": "p"}, {"role": "assistant", "content": "c"}], "rejected": [{"role": "user", "content": "other"}, {"role": "assistant", "content": "r"}]}"#,
-            "begin with the same prompt",
-        ),
-    ] {
+    for &(row, expected) in BAD_ROWS {
         let got = if row.starts_with('[') { outcomes(row.as_bytes())[0].clone() } else { problem(row) };
         assert!(got.contains(expected), "{row}\n  expected {expected}\n  got      {got}");
     }
@@ -224,7 +225,8 @@ fn reading_everything_stops_at_the_first_bad_row_and_names_it() {
         error.contains(":1: expected a preference pair") && error.contains("got an instruction example"),
         "{error}"
     );
-    assert!(read::<UnpairedExample>(sft.path()).is_err());
+    let error = rows(sft.path(), RowKind::Labelled).unwrap_err().to_string();
+    assert!(error.contains(":1: expected a labelled completion"), "{error}");
     let absent = read_pairs(Path::new("/nowhere/pairs.jsonl")).unwrap_err().to_string();
     assert!(absent.starts_with("/nowhere/pairs.jsonl: cannot read"), "{absent}");
 }
@@ -232,18 +234,21 @@ fn reading_everything_stops_at_the_first_bad_row_and_names_it() {
 #[test]
 fn a_pair_serves_sft_and_kto_too() {
     let file = file(PAIR.as_bytes());
-    let examples = read::<Example>(file.path()).unwrap();
-    assert_eq!(examples[0].record.completion, [Message::assistant("c")]);
-    let unpaired = read::<UnpairedExample>(file.path()).unwrap();
-    assert_eq!(
-        unpaired
-            .iter()
-            .map(|row| &row.record)
-            .map(|row| (row.completion[0].content.as_str(), row.label))
-            .collect::<Vec<_>>(),
-        [("c", true), ("r", false)]
-    );
-    assert_ne!(unpaired[0].record.id, unpaired[1].record.id);
+    let model = chatml();
+    let pair = &read_pairs(file.path()).unwrap()[0];
+    let alone = |side: &[Message]| model.encode_completion(&pair.prompt, side).unwrap();
+    let examples = rows(file.path(), RowKind::Examples).unwrap().train;
+    let labelled = rows(file.path(), RowKind::Labelled).unwrap().train;
+    assert_eq!((examples.len(), labelled.len()), (1, 2));
+    let (chosen, rejected) = (alone(&pair.chosen), alone(&pair.rejected));
+    for (row, ids, desirable) in
+        [(&examples[0], &chosen, true), (&labelled[0], &chosen, true), (&labelled[1], &rejected, false)]
+    {
+        assert_eq!((row.chosen.is_some(), row.rejected.is_some()), (desirable, !desirable));
+        assert_eq!(row.prompt, ids.prompt_ids);
+        assert_eq!(row.completions().next().unwrap().ids(), ids.completion_ids);
+    }
+    assert_ne!(labelled[0].id, labelled[1].id);
 }
 
 #[test]
@@ -268,16 +273,16 @@ fn a_row_of_many_megabytes_is_read_and_tokenised() {
     assert!(pairs[0].chosen[0].content.len() > 12_000_000);
     let mut short = pairs[0].clone();
     short.chosen[0].content.truncate(400_000);
-    let ids = short.encode(&chatml()).unwrap();
-    assert!(ids.chosen.len() > 50_000);
+    let ids = chatml().encode_completion(&short.prompt, &short.chosen).unwrap();
+    assert!(ids.completion_ids.len() > 50_000);
 }
 
 #[test]
 fn nul_and_control_characters_are_text() {
     let file = file(br#"{"prompt": "a\u0000b", "chosen": "\u0000\u001f\u200b", "rejected": "\ud83d\ude42"}"#);
     let pairs = read_pairs(file.path()).unwrap();
-    let ids = pairs[0].encode(&chatml()).unwrap();
-    assert_eq!(chatml().decode(&ids.chosen).unwrap(), "\0\u{1f}\u{200b}<|im_end|>");
+    let ids = chatml().encode_completion(&pairs[0].prompt, &pairs[0].chosen).unwrap();
+    assert_eq!(chatml().decode(&ids.completion_ids).unwrap(), "\0\u{1f}\u{200b}<|im_end|>");
 }
 
 proptest! {
@@ -304,6 +309,14 @@ proptest! {
 
 fn golden(model: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tokenizer/tests/golden").join(model)
+}
+
+/// The rows of a file for training.
+fn rows(file: &Path, kind: RowKind) -> Result<Rows, DatasetError> {
+    let dir = tempfile::tempdir().unwrap();
+    let dataset = Dataset::new(kind, vec![file.to_owned()]);
+    let go_on = &mut |_: FileProgress<'_>| ControlFlow::Continue(());
+    dataset.tokenize(&chatml(), &TokenCache::new(dir.path()), false, go_on)?.unwrap().rows()
 }
 
 fn chatml() -> ChatTokenizer {

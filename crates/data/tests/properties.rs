@@ -1,12 +1,12 @@
-//! Properties of truncation and order, for rows of any text.
+//! Properties of truncation and order, and of the split of a pair, for rows of any text.
 
 use std::path::Path;
 use std::sync::LazyLock;
 
 use proptest::prelude::*;
 use smpo_chat::Message;
-use smpo_data::{PreferencePair, PromptKeep, TokenizedPair, TrainingRow, Truncation, order};
-use smpo_tokenizer::ChatTokenizer;
+use smpo_data::{PreferencePair, Truncated, Truncation, TruncationMode, order};
+use smpo_tokenizer::{ChatTokenizer, PromptCompletions};
 
 static MODELS: LazyLock<Vec<ChatTokenizer>> = LazyLock::new(|| {
     ["chatml", "llama", "phi", "plain", "think"]
@@ -55,6 +55,18 @@ fn pair() -> impl Strategy<Value = PreferencePair> {
     })
 }
 
+fn encode(model: &ChatTokenizer, pair: &PreferencePair) -> PromptCompletions {
+    model.encode_completions(&pair.prompt, &[&pair.chosen, &pair.rejected]).unwrap()
+}
+
+fn truncate(bounds: &Truncation, ids: &mut PromptCompletions) -> Truncated {
+    bounds.apply(&mut ids.prompt_ids, &mut ids.completion_ids.iter_mut().collect::<Vec<_>>())
+}
+
+fn tokens(ids: &PromptCompletions) -> usize {
+    ids.prompt_ids.len() + ids.completion_ids.iter().map(Vec::len).sum::<usize>()
+}
+
 /// The last token ends the turn, and the one before it does not.
 fn ends_once(model: &ChatTokenizer, ids: &[u32]) -> bool {
     match ids {
@@ -68,6 +80,25 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
+    fn a_pair_splits_no_later_than_either_side_alone(pair in pair()) {
+        for model in MODELS.iter() {
+            let ids = encode(model, &pair);
+            for (at, messages) in [&pair.chosen, &pair.rejected].into_iter().enumerate() {
+                let side = &ids.completion_ids[at];
+                let alone = model.encode_completion(&pair.prompt, messages).unwrap();
+                prop_assert!(ids.prompt_ids.len() <= alone.prompt_ids.len());
+                if let Some(lengths) = &ids.alone_prompt_lengths {
+                    prop_assert_eq!(lengths[at], alone.prompt_ids.len());
+                }
+                prop_assert_eq!(
+                    [&ids.prompt_ids[..], side].concat(),
+                    [alone.prompt_ids, alone.completion_ids].concat()
+                );
+            }
+        }
+    }
+
+    #[test]
     fn truncation_never_takes_the_terminator(
         pair in pair(),
         max_length in proptest::option::of(2usize..60),
@@ -75,17 +106,14 @@ proptest! {
         keep_start in any::<bool>(),
     ) {
         for model in MODELS.iter() {
-            let whole = pair.encode(model).unwrap();
-            let keep = if keep_start { PromptKeep::KeepStart } else { PromptKeep::KeepEnd };
+            let whole = encode(model, &pair);
+            let keep = if keep_start { TruncationMode::KeepStart } else { TruncationMode::KeepEnd };
             let bounds = Truncation { max_length, max_prompt_length, keep, bos: model.bos() };
             let mut cut = whole.clone();
-            let lost = bounds.apply_pair(&mut cut);
+            let lost = truncate(&bounds, &mut cut);
             check_bounds(model, &bounds, &whole, &cut)?;
-            let before = whole.prompt.len() + whole.chosen.len() + whole.rejected.len();
-            let after = cut.prompt.len() + cut.chosen.len() + cut.rejected.len();
-            prop_assert_eq!(lost.prompt + lost.completion, before - after);
-            let mut again = cut.clone();
-            prop_assert!(!bounds.apply_pair(&mut again).any(), "a second cut takes nothing");
+            prop_assert_eq!(lost.prompt + lost.completion, tokens(&whole) - tokens(&cut));
+            prop_assert!(!truncate(&bounds, &mut cut.clone()).any(), "a second cut takes nothing");
         }
     }
 
@@ -101,31 +129,32 @@ proptest! {
 fn check_bounds(
     model: &ChatTokenizer,
     bounds: &Truncation,
-    whole: &TokenizedPair,
-    cut: &TokenizedPair,
+    whole: &PromptCompletions,
+    cut: &PromptCompletions,
 ) -> Result<(), TestCaseError> {
-    let begins_with_bos = model.bos().is_some() && whole.prompt.first().copied() == model.bos();
+    let (prompt, cut_prompt) = (&whole.prompt_ids, &cut.prompt_ids);
+    let begins_with_bos = model.bos().is_some() && prompt.first().copied() == model.bos();
     let least = if begins_with_bos { 2 } else { 1 };
-    prop_assert!(cut.prompt.len() >= least.min(whole.prompt.len()));
+    prop_assert!(cut_prompt.len() >= least.min(prompt.len()));
     if begins_with_bos {
-        prop_assert_eq!(cut.prompt.first().copied(), model.bos());
+        prop_assert_eq!(cut_prompt.first().copied(), model.bos());
     }
     if let Some(max) = bounds.max_prompt_length {
-        prop_assert!(cut.prompt.len() <= max.max(least));
+        prop_assert!(cut_prompt.len() <= max.max(least));
     }
     match bounds.keep {
-        PromptKeep::KeepStart => prop_assert!(whole.prompt.starts_with(&cut.prompt)),
-        PromptKeep::KeepEnd => prop_assert!(whole.prompt.ends_with(&cut.prompt[usize::from(begins_with_bos)..])),
+        TruncationMode::KeepStart => prop_assert!(prompt.starts_with(cut_prompt)),
+        TruncationMode::KeepEnd => prop_assert!(prompt.ends_with(&cut_prompt[usize::from(begins_with_bos)..])),
     }
-    for (before, after) in [(&whole.chosen, &cut.chosen), (&whole.rejected, &cut.rejected)] {
+    for (before, after) in whole.completion_ids.iter().zip(&cut.completion_ids) {
         prop_assert!(ends_once(model, after), "{after:?}");
         prop_assert_eq!(after.last(), before.last());
         prop_assert!(before.starts_with(&after[..after.len() - 1]));
         if let Some(max) = bounds.max_length {
-            prop_assert!(cut.prompt.len() + after.len() <= max.max(least + 1));
+            prop_assert!(cut_prompt.len() + after.len() <= max.max(least + 1));
             // the completion only gives way when the prompt has nothing left to give
             if after.len() < before.len() {
-                prop_assert_eq!(cut.prompt.len(), least.min(whole.prompt.len()));
+                prop_assert_eq!(cut_prompt.len(), least.min(prompt.len()));
             }
         }
     }

@@ -1,25 +1,25 @@
-//! What a person writes to choose a device.
+//! Names of devices in options and configurations.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A device, as it is asked for.
+/// A requested device: `auto`, `cpu`, `cuda`, `cuda:N` or `emulated`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Choice {
-    /// The first CUDA device where the build and the machine have one, else the processor.
+    /// The first CUDA device where the build and the machine have one, else the CPU.
     #[default]
     Auto,
-    /// The processor.
+    /// The CPU.
     Cpu,
     /// A CUDA device by its index, from 0.
     Cuda(usize),
-    /// The CUDA kernels, run on the processor: slow, and for checks alone.
+    /// The CUDA kernels emulated on the CPU: slow, for checks only.
     Emulated,
 }
 
-/// What is no device.
+/// The error of a name that is no device.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected auto, cpu, cuda, cuda:N or emulated, got `{0}`")]
 pub struct ParseChoice(String);

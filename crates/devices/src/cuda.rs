@@ -1,5 +1,4 @@
-//! A CUDA device: found, judged and opened through the driver, one question after the other, so that each way it can
-//! fail has its own answer.
+//! Opening a CUDA device, one driver call after the other, so that each failure has its own error.
 
 use candle_core::cuda_backend::CudaDevice;
 use candle_core::cuda_backend::cudarc::driver::{DriverError, result, sys};
@@ -7,17 +6,17 @@ use candle_core::{Device, backend::BackendDevice};
 
 use crate::{Choice, DeviceError, driver};
 
-/// The compute capability that the kernels were compiled for; they run on newer devices too, never on older ones.
-/// Unset at build time, the project's own are compiled for 8.0, the least that has their instructions.
+/// Compute capability that the kernels were compiled for, the minimum they run on. Unset at build time, the project's
+/// own are compiled for 8.0, the lowest that has their instructions.
 const BUILT_FOR: &str = match option_env!("CUDA_COMPUTE_CAP") {
     Some(capability) => capability,
     None => "80",
 };
 
-/// What the driver answers where it sees no device.
+/// The driver's error code for no device.
 const NO_DEVICE: sys::CUresult = sys::CUresult::CUDA_ERROR_NO_DEVICE;
 
-/// Opens the device of an index; returns it with its name.
+/// Opens a device by its index; returns it with its name.
 pub(crate) fn open(index: usize) -> Result<(Device, String), DeviceError> {
     let asked = Choice::Cuda(index).to_string();
     driver::load(&asked)?;
@@ -27,7 +26,7 @@ pub(crate) fn open(index: usize) -> Result<(Device, String), DeviceError> {
     };
     result::init().map_err(refused)?;
     let (driver, built) = (driver_version().map_err(refused)?, split(sys::CUDA_VERSION as i32));
-    // Minor versions of one major version understand each other (CUDA's minor version compatibility).
+    // Minor versions of one major version are compatible (CUDA's minor version compatibility).
     if driver.0 < built.0 {
         return Err(DeviceError::OldDriver { asked, driver, built });
     }
@@ -41,7 +40,7 @@ pub(crate) fn open(index: usize) -> Result<(Device, String), DeviceError> {
     let device = result::device::get(index as i32).map_err(refused)?;
     let name = result::device::get_name(device).map_err(refused)?;
     let found = capability(device).map_err(refused)?;
-    // `90a` and `100f` name features beside the number.
+    // The suffixes of `90a` and `100f` name features.
     let needed = BUILT_FOR.trim_end_matches(['a', 'f']).parse().map(|number: u32| (number / 10, number % 10));
     if let Ok(needed) = needed
         && found < needed
@@ -53,7 +52,7 @@ pub(crate) fn open(index: usize) -> Result<(Device, String), DeviceError> {
     Ok((Device::Cuda(opened), name))
 }
 
-/// The newest CUDA version that the driver knows.
+/// The newest CUDA version that the driver supports, (major, minor).
 fn driver_version() -> Result<(u32, u32), DriverError> {
     let mut version = 0;
     // SAFETY: the function writes one integer to the address given.
@@ -61,7 +60,7 @@ fn driver_version() -> Result<(u32, u32), DriverError> {
     Ok(split(version))
 }
 
-/// 13020 is 13.2.
+/// (major, minor) of a CUDA version number: 13020 is 13.2.
 fn split(version: i32) -> (u32, u32) {
     (version as u32 / 1000, version as u32 % 1000 / 10)
 }
@@ -76,7 +75,7 @@ fn capability(device: sys::CUdevice) -> Result<(u32, u32), DriverError> {
     ))
 }
 
-/// The pool that candle's stream-ordered allocations come from; `None` where the device has none.
+/// Memory pool of candle's stream-ordered allocations; `None` where the device has none.
 fn pool(device: &CudaDevice) -> Option<sys::CUmemoryPool> {
     let context = device.cuda_stream().context().clone();
     context.bind_to_thread().ok()?;
@@ -84,14 +83,14 @@ fn pool(device: &CudaDevice) -> Option<sys::CUmemoryPool> {
     unsafe { result::device::get_default_mem_pool(context.cu_device()) }.ok()
 }
 
-/// By default the pool gives everything free back to the system whenever the host waits for the device, and every
-/// step would ask for all its memory again.
+/// Keeps freed memory in the pool. By default the pool returns it to the system at every synchronization, and each step
+/// would allocate all its memory again.
 fn keep_freed_memory(device: &CudaDevice) {
     let threshold = u64::MAX;
     set(device, sys::CUmemPool_attribute_enum::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, threshold);
 }
 
-/// The most memory that was in use at once since the last [`reset_peak`], in bytes.
+/// Peak of allocated memory since the last [`reset_peak`], in bytes.
 pub(crate) fn peak(device: &CudaDevice) -> Option<u64> {
     let pool = pool(device)?;
     let mut value = 0u64;
@@ -101,12 +100,12 @@ pub(crate) fn peak(device: &CudaDevice) -> Option<u64> {
     Some(value)
 }
 
-/// Begins a new peak.
+/// Resets the peak.
 pub(crate) fn reset_peak(device: &CudaDevice) {
     set(device, sys::CUmemPool_attribute_enum::CU_MEMPOOL_ATTR_USED_MEM_HIGH, 0);
 }
 
-/// Where a pool does not take it, training is slower or a peak is not told; neither stops anything.
+/// Sets an attribute of the pool; a failure is ignored: training is slower, or no peak is reported.
 fn set(device: &CudaDevice, attribute: sys::CUmemPool_attribute_enum, mut value: u64) {
     if let Some(pool) = pool(device) {
         // SAFETY: both attributes are 64-bit integers, read from the address given.

@@ -1,8 +1,11 @@
-//! Looks for the driver's library before anything calls it.
+//! Loading the driver's library, before anything calls it.
 
 use crate::DeviceError;
 
-/// Says whether the driver's library can be loaded.
+/// Loads the driver's library.
+///
+/// # Errors
+/// When it cannot be loaded.
 pub(crate) fn load(asked: &str) -> Result<(), DeviceError> {
     const LIBRARY: &str = "libcuda.so.1";
     // SAFETY: loading NVIDIA's driver library runs its initialisers, which is what using a GPU means.

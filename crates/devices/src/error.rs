@@ -1,99 +1,97 @@
-//! Why a device cannot be used, each reason with its remedy.
+//! Errors of opening a device, each with its remedy.
 
-/// Why a device cannot be used.
+/// The reason why a device cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DeviceError {
-    /// This program knows no CUDA.
+    /// The program was built without CUDA.
     #[error(
-        "{asked}: this program was built without CUDA; build it with `--features cuda` (docs/cuda.md), or take \
+        "{asked}: this program was built without CUDA; build it with `--features cuda` (docs/cuda.md), or use \
          --device cpu"
     )]
     NotBuilt {
-        /// The device asked for.
+        /// Requested device.
         asked: String,
     },
     /// The driver's library is not on this machine.
-    #[error("{asked}: no driver: {reason}; install NVIDIA's driver, or take --device cpu")]
+    #[error("{asked}: no driver: {reason}; install NVIDIA's driver, or use --device cpu")]
     NoDriver {
-        /// The device asked for.
+        /// Requested device.
         asked: String,
-        /// What the system said.
+        /// The system's error.
         reason: String,
     },
-    /// The driver is there and does not start.
-    #[error(
-        "{asked}: no driver that works: it answered {code}; see whether `nvidia-smi` works here, or take --device cpu"
-    )]
+    /// The driver is installed and fails to start.
+    #[error("{asked}: the driver failed with {code}; check that `nvidia-smi` works, or use --device cpu")]
     Driver {
-        /// The device asked for.
+        /// Requested device.
         asked: String,
-        /// The driver's error, by name and number.
+        /// The driver's error, name and number.
         code: String,
     },
-    /// The driver is older than what this program was built with.
+    /// The driver is older than the CUDA version that the program was built with.
     #[error(
-        "{asked}: the driver knows CUDA up to {}.{}, this program was built with CUDA {}.{}; update the driver, or \
+        "{asked}: the driver supports CUDA up to {}.{}, this program was built with CUDA {}.{}; update the driver, or \
          build with an older toolkit", driver.0, driver.1, built.0, built.1
     )]
     OldDriver {
-        /// The device asked for.
+        /// Requested device.
         asked: String,
-        /// The newest CUDA version that the driver knows.
+        /// The newest CUDA version that the driver supports.
         driver: (u32, u32),
-        /// The version that this program was built with.
+        /// The version that the program was built with.
         built: (u32, u32),
     },
     /// A library of the CUDA toolkit is not on this machine.
     #[error(
         "{asked}: {library} is missing: {reason}; put the CUDA toolkit's libraries on LD_LIBRARY_PATH (docs/cuda.md), \
-         or take --device cpu"
+         or use --device cpu"
     )]
     NoLibrary {
-        /// The device asked for.
+        /// Requested device.
         asked: String,
         /// The library.
         library: String,
-        /// What the system said.
+        /// The system's error.
         reason: String,
     },
-    /// The driver works and has no device.
+    /// The driver works and finds no device.
     #[error(
-        "{asked}: no device: the driver works but sees no GPU; look at CUDA_VISIBLE_DEVICES and `nvidia-smi`, or take \
+        "{asked}: no device: the driver finds no GPU; check CUDA_VISIBLE_DEVICES and `nvidia-smi`, or use \
          --device cpu"
     )]
     NoDevice {
-        /// The device asked for.
+        /// Requested device.
         asked: String,
     },
-    /// There are devices, and none of this index.
-    #[error("cuda:{index}: there is no such device: expected an index below {count}, the number of GPUs here")]
+    /// No device of this index.
+    #[error("cuda:{index}: no such device: expected an index below {count}, the number of GPUs here")]
     NoSuchIndex {
-        /// The index asked for.
+        /// Requested index.
         index: usize,
-        /// How many devices there are.
+        /// Number of devices.
         count: usize,
     },
-    /// The device cannot run the kernels.
+    /// The device is older than the kernels.
     #[error(
         "{asked}: {name} has compute capability {}.{}, this program was built for {}.{} and newer; build it with \
-         CUDA_COMPUTE_CAP={}{}, or take --device cpu", found.0, found.1, needed.0, needed.1, found.0, found.1
+         CUDA_COMPUTE_CAP={}{}, or use --device cpu", found.0, found.1, needed.0, needed.1, found.0, found.1
     )]
     TooOld {
-        /// The device asked for.
+        /// Requested device.
         asked: String,
-        /// What the device calls itself.
+        /// Device name.
         name: String,
         /// Its compute capability.
         found: (u32, u32),
-        /// The least that was built for.
+        /// The lowest that the program was built for.
         needed: (u32, u32),
     },
-    /// Anything else that goes wrong when a device is opened.
+    /// Any other error of opening a device.
     #[error("{asked}: cannot be opened: {reason}")]
     Other {
-        /// The device asked for.
+        /// Requested device.
         asked: String,
-        /// What candle or the driver said.
+        /// Error of candle or the driver.
         reason: String,
     },
 }

@@ -1,11 +1,20 @@
-//! Memory that the program itself takes, where the system tells.
+//! Memory of this process, and bytes as text.
 
-/// Resident memory now, in bytes.
+/// Bytes in binary units, as every report of memory prints them: `1.4 GiB`.
+pub fn format_bytes(bytes: u64) -> String {
+    const UNITS: [(u32, &str); 3] = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
+    let unit = UNITS.into_iter().find(|(exponent, _)| bytes >> exponent > 0);
+    unit.map_or(format!("{bytes} B"), |(exponent, name)| {
+        format!("{:.1} {name}", bytes as f64 / (1u64 << exponent) as f64)
+    })
+}
+
+/// Resident memory, in bytes; `None` where the system does not report it.
 pub fn resident() -> Option<u64> {
     status("VmRSS:")
 }
 
-/// The most memory that was resident so far, in bytes.
+/// Peak of resident memory, in bytes; `None` where the system does not report it.
 pub fn peak_resident() -> Option<u64> {
     status("VmHWM:")
 }
@@ -22,12 +31,19 @@ fn status(_: &str) -> Option<u64> {
     None
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_peak_is_no_less_than_what_is_resident() {
+    fn bytes_have_binary_units() {
+        let sizes = [0, 1023, 1536, 2_600_000, 29_500_000_000].map(format_bytes);
+        assert_eq!(sizes, ["0 B", "1023 B", "1.5 KiB", "2.5 MiB", "27.5 GiB"]);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_peak_is_at_least_the_resident_memory() {
         let (now, peak) = (resident().unwrap(), peak_resident().unwrap());
         assert!(now > 0 && peak >= now, "{now} {peak}");
     }

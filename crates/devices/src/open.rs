@@ -1,46 +1,46 @@
-//! Opening what was chosen.
+//! Opening a chosen device.
 
 use candle_core::Device;
 
 use crate::{Choice, DeviceError};
 
-/// What kind of device it is.
+/// Kind of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// The processor.
+    /// The CPU.
     Cpu,
-    /// A CUDA device of this index.
+    /// The CUDA device of this index.
     Cuda(usize),
-    /// The CUDA kernels on the processor.
+    /// The CUDA kernels emulated on the CPU.
     Emulated,
 }
 
-/// A device that can be computed on.
+/// A device ready for computation.
 #[derive(Debug, Clone)]
 pub struct OpenDevice {
     device: Device,
     kind: Kind,
     name: String,
-    /// Why it is not the GPU, where that was left open.
-    instead: Option<DeviceError>,
+    /// Error that made [`Choice::Auto`] fall back to the CPU.
+    fallback_reason: Option<DeviceError>,
 }
 
 impl Choice {
     /// Opens the device.
     ///
-    /// [`Choice::Auto`] is the processor where no CUDA device can be used; the reason is in
-    /// [`OpenDevice::instead`].
+    /// [`Choice::Auto`] falls back to the CPU where no CUDA device can be used; [`OpenDevice::fallback_reason`] has the
+    /// reason.
     ///
     /// # Errors
-    /// Why a CUDA device that was asked for cannot be used.
+    /// When a requested CUDA device cannot be used.
     pub fn open(self) -> Result<OpenDevice, DeviceError> {
         match self {
-            Self::Cpu => Ok(OpenDevice::processor(Kind::Cpu)),
-            Self::Emulated => Ok(OpenDevice::processor(Kind::Emulated)),
+            Self::Cpu => Ok(OpenDevice::cpu(Kind::Cpu)),
+            Self::Emulated => Ok(OpenDevice::cpu(Kind::Emulated)),
             Self::Cuda(index) => cuda(index),
             Self::Auto => Ok(match cuda(0) {
                 Ok(device) => device,
-                Err(why) => OpenDevice { instead: Some(why), ..OpenDevice::processor(Kind::Cpu) },
+                Err(why) => OpenDevice { fallback_reason: Some(why), ..OpenDevice::cpu(Kind::Cpu) },
             }),
         }
     }
@@ -49,7 +49,7 @@ impl Choice {
 #[cfg(feature = "cuda")]
 fn cuda(index: usize) -> Result<OpenDevice, DeviceError> {
     let (device, name) = crate::cuda::open(index)?;
-    Ok(OpenDevice { device, kind: Kind::Cuda(index), name, instead: None })
+    Ok(OpenDevice { device, kind: Kind::Cuda(index), name, fallback_reason: None })
 }
 
 #[cfg(not(feature = "cuda"))]
@@ -58,27 +58,27 @@ fn cuda(index: usize) -> Result<OpenDevice, DeviceError> {
 }
 
 impl OpenDevice {
-    fn processor(kind: Kind) -> Self {
-        let name = processor_name().unwrap_or_else(|| std::env::consts::ARCH.to_owned());
-        Self { device: Device::Cpu, kind, name, instead: None }
+    fn cpu(kind: Kind) -> Self {
+        let name = cpu_name().unwrap_or_else(|| std::env::consts::ARCH.to_owned());
+        Self { device: Device::Cpu, kind, name, fallback_reason: None }
     }
 
-    /// candle's device, where tensors lie.
+    /// candle's device.
     pub fn device(&self) -> &Device {
         &self.device
     }
 
-    /// What kind of device it is.
+    /// Kind of the device.
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// What the device calls itself, such as `NVIDIA H200`.
+    /// Device name, such as `NVIDIA H200`.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The device as [`Choice`] spells it.
+    /// The device as a [`Choice`].
     pub fn choice(&self) -> Choice {
         match self.kind {
             Kind::Cpu => Choice::Cpu,
@@ -87,20 +87,20 @@ impl OpenDevice {
         }
     }
 
-    /// Why it is the processor, where any device would have done and a GPU was looked for.
-    pub fn instead(&self) -> Option<&DeviceError> {
-        self.instead.as_ref()
+    /// Error that made [`Choice::Auto`] fall back to the CPU.
+    pub fn fallback_reason(&self) -> Option<&DeviceError> {
+        self.fallback_reason.as_ref()
     }
 
-    /// Waits until everything that was started on it is done.
+    /// Waits for all kernels launched on the device.
     ///
     /// # Errors
-    /// What went wrong on the device since it was last waited for.
+    /// Errors of those kernels.
     pub fn synchronize(&self) -> candle_core::Result<()> {
         self.device.synchronize()
     }
 
-    /// Forgets the peak so far, where the device can: a process's own peak stays.
+    /// Resets the peak of a GPU; the process's own, for the CPU, cannot be reset.
     pub fn reset_peak_memory(&self) {
         #[cfg(feature = "cuda")]
         if let Device::Cuda(device) = &self.device {
@@ -108,7 +108,7 @@ impl OpenDevice {
         }
     }
 
-    /// The most memory taken so far, in bytes: of the device's allocations for a GPU, of the process for the processor.
+    /// Peak memory, in bytes: of the device's allocations for a GPU, of the process for the CPU.
     pub fn peak_memory(&self) -> Option<u64> {
         #[cfg(feature = "cuda")]
         if let Device::Cuda(device) = &self.device {
@@ -118,8 +118,8 @@ impl OpenDevice {
     }
 }
 
-/// The processor's name, where the system tells.
-fn processor_name() -> Option<String> {
+/// Name of the CPU; `None` where the system does not report it.
+fn cpu_name() -> Option<String> {
     let info = std::fs::read_to_string("/proc/cpuinfo").ok()?;
     let line = info.lines().find(|line| line.starts_with("model name"))?;
     line.split_once(':').map(|(_, name)| name.trim().to_owned())
@@ -130,11 +130,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn without_cuda_the_processor_is_taken_or_the_reason_is_given() {
+    fn without_cuda_auto_falls_back_to_the_cpu_and_a_gpu_is_refused() {
         let auto = Choice::Auto.open().unwrap();
         assert_eq!(auto.kind(), Kind::Cpu);
-        assert_eq!(auto.instead(), Some(&DeviceError::NotBuilt { asked: "cuda:0".into() }));
-        assert_eq!(Choice::Cpu.open().unwrap().instead(), None);
+        assert_eq!(auto.fallback_reason(), Some(&DeviceError::NotBuilt { asked: "cuda:0".into() }));
+        assert_eq!(Choice::Cpu.open().unwrap().fallback_reason(), None);
         let refusal = Choice::Cuda(1).open().unwrap_err().to_string();
         assert!(refusal.starts_with("cuda:1: this program was built without CUDA; build it with"), "{refusal}");
         assert_eq!(Choice::Emulated.open().unwrap().kind(), Kind::Emulated);

@@ -4,7 +4,7 @@
 mod gguf_file;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use gguf_file::gguf;
 use serde_json::Value;
@@ -12,7 +12,7 @@ use smpo_chat::Message;
 use smpo_inference::{Generator, MistralConfig, MistralEngine, Request, Sampler};
 
 fn golden_dir() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+    smpo_fixtures::golden("inference", "")
 }
 
 #[test]

@@ -1,8 +1,7 @@
 //! The HTTP generator against a server on loopback that misbehaves on demand.
 #![cfg(feature = "http")]
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,20 +10,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use smpo_chat::Message;
+use smpo_fixtures::http::{Answer, Server};
 use smpo_inference::{
     FinishReason, Generator, HttpConfig, HttpGenerator, InferenceError, Request, Sampler, generate_each,
 };
 use smpo_tokenizer::ChatTokenizer;
-
-/// One scripted answer.
-enum Answer {
-    /// Status line after `HTTP/1.1`, further headers, body.
-    Say(&'static str, String, String),
-    /// Accepts, reads, and sends nothing for this long.
-    Hang(Duration),
-    /// Closes in the middle of the body.
-    BreakOff,
-}
 
 fn ok(text: &str) -> Answer {
     let body = json!({
@@ -32,85 +22,11 @@ fn ok(text: &str) -> Answer {
                      "logprobs": {"content": [{"token": text, "logprob": -0.25}]}}],
         "usage": {"completion_tokens": 1},
     });
-    Answer::Say("200 OK", String::new(), body.to_string())
+    Answer::reply("200 OK", body.to_string())
 }
 
 fn say(status: &'static str, body: &str) -> Answer {
-    Answer::Say(status, String::new(), body.into())
-}
-
-/// Head and body of a request.
-struct Seen {
-    head: String,
-    body: Value,
-}
-
-struct Server {
-    url: String,
-    seen: Arc<Mutex<Vec<Seen>>>,
-    most_at_once: Arc<AtomicUsize>,
-}
-
-/// Answers the n-th request with `answer(n, its body)`.
-fn serve(answer: impl Fn(usize, &Value) -> Answer + Send + Sync + 'static) -> Server {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let url = format!("http://{}/v1", listener.local_addr().expect("bound"));
-    let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
-    let (at_once, most_at_once) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let (answer, counter) = (Arc::new(answer), Arc::new(AtomicUsize::new(0)));
-    let server = Server { url, seen: seen.clone(), most_at_once: most_at_once.clone() };
-    thread::spawn(move || {
-        for stream in listener.incoming().map_while(Result::ok) {
-            let (seen, answer, counter) = (seen.clone(), answer.clone(), counter.clone());
-            let (at_once, most) = (at_once.clone(), most_at_once.clone());
-            thread::spawn(move || {
-                let Some((head, body)) = read_request(&stream) else { return };
-                most.fetch_max(at_once.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                let index = counter.fetch_add(1, Ordering::SeqCst);
-                let reply = answer(index, &body);
-                seen.lock().expect("unpoisoned").push(Seen { head, body });
-                at_once.fetch_sub(1, Ordering::SeqCst);
-                // A client that has given up is part of these tests.
-                let _ = write_answer(stream, reply);
-            });
-        }
-    });
-    server
-}
-
-fn read_request(stream: &TcpStream) -> Option<(String, Value)> {
-    let mut reader = BufReader::new(stream);
-    let (mut head, mut length) = (String::new(), 0);
-    loop {
-        let mut line = String::new();
-        reader.read_line(&mut line).ok().filter(|read| *read > 0)?;
-        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-            length = value.trim().parse().ok()?;
-        }
-        if line == "\r\n" {
-            break;
-        }
-        head.push_str(&line);
-    }
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).ok()?;
-    Some((head, serde_json::from_slice(&body).ok()?))
-}
-
-fn write_answer(mut stream: TcpStream, answer: Answer) -> std::io::Result<()> {
-    match answer {
-        Answer::Say(status, headers, body) => {
-            let length = body.len();
-            write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n{headers}\r\n{body}")
-        }
-        Answer::Hang(pause) => {
-            thread::sleep(pause);
-            Ok(())
-        }
-        Answer::BreakOff => {
-            write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: 5000\r\nConnection: close\r\n\r\n{{\"choi")
-        }
-    }
+    Answer::reply(status, body)
 }
 
 fn config(url: &str) -> HttpConfig {
@@ -144,12 +60,12 @@ fn request(prompt_id: &str) -> Request {
 
 #[test]
 fn a_completion_arrives_untouched() {
-    let server = serve(|_, _| ok("  two words \n"));
+    let server = Server::start(|_, _| ok("  two words \n"));
     let mut generator = generator(config(&server.url));
     let completion = generator.generate(&request("p")).expect("answered");
     assert_eq!((completion.text.as_str(), completion.finish), ("  two words \n", FinishReason::Eos));
     assert_eq!((completion.tokens, completion.logps), (Some(1), Some(vec![-0.25])));
-    let seen = server.seen.lock().expect("unpoisoned");
+    let seen = server.seen();
     assert!(seen[0].head.starts_with("POST /v1/chat/completions "), "{}", seen[0].head);
     assert!(!seen[0].head.to_ascii_lowercase().contains("authorization"), "{}", seen[0].head);
     assert_eq!(seen[0].body["messages"][1], json!({"role": "user", "content": "p"}));
@@ -159,11 +75,11 @@ fn a_completion_arrives_untouched() {
 #[test]
 fn a_prompt_rendered_here_goes_to_completions() {
     // As mistralrs-server: no ids, which it refuses once.
-    let server = serve(|_, body| match &body["prompt"] {
+    let server = Server::start(|_, body| match &body["prompt"] {
         Value::Array(_) => say("422 Unprocessable Entity", "prompt: invalid type: sequence, expected a string"),
         _ => say("200 OK", r#"{"choices": [{"text": " yes", "finish_reason": "stop"}]}"#),
     });
-    let model = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/qwen2");
+    let model = smpo_fixtures::golden("inference", "qwen2");
     let tokenizer = ChatTokenizer::from_model_dir(&model).expect("valid");
     let text = tokenizer.render_prompt(&request("p").messages).expect("renders");
     let ids = tokenizer.encode_text(&text).expect("encodes");
@@ -172,7 +88,7 @@ fn a_prompt_rendered_here_goes_to_completions() {
         let completion = generator.generate(&request(prompt)).expect("answered");
         assert_eq!((completion.text.as_str(), completion.finish), (" yes", FinishReason::Eos));
     }
-    let seen = server.seen.lock().expect("unpoisoned");
+    let seen = server.seen();
     assert_eq!(seen.len(), 3, "one refusal, two answers");
     assert!(seen.iter().all(|seen| seen.head.starts_with("POST /v1/completions ")), "{}", seen[0].head);
     assert_eq!((&seen[0].body["prompt"], &seen[1].body["prompt"]), (&json!(ids), &json!(text)));
@@ -181,19 +97,19 @@ fn a_prompt_rendered_here_goes_to_completions() {
 
 #[test]
 fn what_may_pass_is_tried_again() {
-    let server = serve(|index, _| match index {
+    let server = Server::start(|index, _| match index {
         0 => say("500 Internal Server Error", r#"{"error":{"message":"out of memory"}}"#),
         1 => Answer::BreakOff,
         2 => say("200 OK", "{\"choices\": [{\"mess"),
         _ => ok("at last"),
     });
     assert_eq!(generator(config(&server.url)).generate(&request("p")).expect("answered").text, "at last");
-    assert_eq!(server.seen.lock().expect("unpoisoned").len(), 4);
+    assert_eq!(server.seen().len(), 4);
 }
 
 #[test]
 fn what_does_not_pass_is_given_up_with_its_last_words() {
-    let server = serve(|_, _| say("503 Service Unavailable", r#"{"error":{"message":"loading the model"}}"#));
+    let server = Server::start(|_, _| say("503 Service Unavailable", r#"{"error":{"message":"loading the model"}}"#));
     let error = generator(config(&server.url)).generate(&request("p")).expect_err("never");
     assert!(matches!(error, InferenceError::Http { status: Some(503), attempts: 4, .. }), "{error}");
     assert!(error.to_string().contains("loading the model") && error.to_string().contains(&server.url), "{error}");
@@ -202,13 +118,14 @@ fn what_does_not_pass_is_given_up_with_its_last_words() {
 #[test]
 fn a_refusal_is_not_tried_again() {
     for status in ["401 Unauthorized", "404 Not Found", "400 Bad Request"] {
-        let server = serve(move |_, _| say(status, r#"{"error":{"message":"no such model"}}"#));
+        let server = Server::start(move |_, _| say(status, r#"{"error":{"message":"no such model"}}"#));
         let error = generator(config(&server.url)).generate(&request("p")).expect_err("refused");
         assert!(matches!(error, InferenceError::Http { attempts: 1, .. }), "{error}");
         assert!(error.to_string().contains("no such model"), "{error}");
     }
-    let quota =
-        serve(|_, _| say("429 Too Many Requests", r#"{"error":{"code":"insufficient_quota","message":"pay"}}"#));
+    let quota = Server::start(|_, _| {
+        say("429 Too Many Requests", r#"{"error":{"code":"insufficient_quota","message":"pay"}}"#)
+    });
     let error = generator(config(&quota.url)).generate(&request("p")).expect_err("refused");
     assert!(matches!(error, InferenceError::Http { status: Some(429), attempts: 1, .. }), "{error}");
 }
@@ -218,12 +135,16 @@ fn retry_after_is_kept_and_by_everybody() {
     let first = Arc::new(Mutex::new(None::<Instant>));
     let (told, early) = (first.clone(), Arc::new(AtomicUsize::new(0)));
     let counted = early.clone();
-    let server = serve(move |index, _| {
+    let server = Server::start(move |index, _| {
         let mut told = told.lock().expect("unpoisoned");
         match *told {
             None if index == 0 => {
                 *told = Some(Instant::now());
-                Answer::Say("429 Too Many Requests", "Retry-After: 0.4\r\n".into(), "{}".into())
+                Answer::Reply {
+                    status: "429 Too Many Requests",
+                    headers: "Retry-After: 0.4\r\n".into(),
+                    body: "{}".into(),
+                }
             }
             // Requests already on their way count as asked before.
             Some(since) if (Duration::from_millis(150)..Duration::from_millis(380)).contains(&since.elapsed()) => {
@@ -247,7 +168,11 @@ fn retry_after_is_kept_and_by_everybody() {
 
 #[test]
 fn a_server_that_asks_for_too_long_is_given_up() {
-    let server = serve(|_, _| Answer::Say("429 Too Many Requests", "Retry-After: 3600\r\n".into(), "{}".into()));
+    let server = Server::start(|_, _| Answer::Reply {
+        status: "429 Too Many Requests",
+        headers: "Retry-After: 3600\r\n".into(),
+        body: "{}".into(),
+    });
     let start = Instant::now();
     let error = generator(config(&server.url)).generate(&request("p")).expect_err("too long").to_string();
     assert!(error.contains("3600 s") && start.elapsed() < Duration::from_secs(2), "{error}");
@@ -255,7 +180,8 @@ fn a_server_that_asks_for_too_long_is_given_up() {
 
 #[test]
 fn a_hang_ends_with_the_time_out() {
-    let server = serve(|index, _| if index < 2 { Answer::Hang(Duration::from_secs(20)) } else { ok("woke up") });
+    let server =
+        Server::start(|index, _| if index < 2 { Answer::Hang(Duration::from_secs(20)) } else { ok("woke up") });
     let start = Instant::now();
     let mut generator = generator(HttpConfig { timeout_secs: 0.3, ..config(&server.url) });
     assert_eq!(generator.generate(&request("p")).expect("answered").text, "woke up");
@@ -274,7 +200,7 @@ fn nobody_listening_is_an_error_with_the_address() {
 
 #[test]
 fn log_probs_that_are_refused_are_not_asked_for_again() {
-    let server = serve(|_, body| match (&body["logprobs"], &body["max_tokens"]) {
+    let server = Server::start(|_, body| match (&body["logprobs"], &body["max_tokens"]) {
         (Value::Bool(true), _) => say("400 Bad Request", r#"{"error":{"message":"logprobs is not supported"}}"#),
         (_, Value::Number(_)) => say("400 Bad Request", r#"{"error":{"message":"use max_completion_tokens"}}"#),
         _ => ok("plain"),
@@ -283,12 +209,12 @@ fn log_probs_that_are_refused_are_not_asked_for_again() {
     for prompt in ["p", "q"] {
         assert_eq!(generator.generate(&request(prompt)).expect("answered").text, "plain");
     }
-    assert_eq!(server.seen.lock().expect("unpoisoned").len(), 4, "two refusals, two answers");
+    assert_eq!(server.seen().len(), 4, "two refusals, two answers");
 }
 
 #[test]
 fn concurrency_is_limited_and_used() {
-    let server = serve(|_, _| {
+    let server = Server::start(|_, _| {
         thread::sleep(Duration::from_millis(40));
         ok("x")
     });
@@ -300,7 +226,7 @@ fn concurrency_is_limited_and_used() {
         answered += 1;
         ControlFlow::Continue(())
     });
-    assert_eq!((answered, server.most_at_once.load(Ordering::SeqCst)), (18, 3));
+    assert_eq!((answered, server.max_in_flight()), (18, 3));
 }
 
 #[test]
@@ -308,14 +234,14 @@ fn the_key_is_sent_and_shown_nowhere() {
     // PATH stands in for a secret: tests cannot set a variable without racing each other.
     let secret = std::env::var("PATH").expect("set everywhere");
     let quoted = secret.clone();
-    let server = serve(move |_, _| {
+    let server = Server::start(move |_, _| {
         say("401 Unauthorized", &json!({"error": {"message": format!("bad key {quoted}")}}).to_string())
     });
     let mut generator = generator(HttpConfig { api_key_env: "PATH".into(), ..config(&server.url) });
     let error = generator.generate(&request("p")).expect_err("refused");
     assert!(!format!("{error} {error:?} {generator:?} {:?}", generator.engine()).contains(&secret));
     assert!(error.to_string().contains("bad key [key]"), "{error}");
-    let seen = server.seen.lock().expect("unpoisoned");
+    let seen = server.seen();
     assert!(seen[0].head.contains(&format!("Bearer {secret}")), "{}", seen[0].head);
 }
 

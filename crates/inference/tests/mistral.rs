@@ -75,7 +75,7 @@ fn close(name: &str, got: Option<&[f32]>, expected: &[f32]) {
 }
 
 fn golden_dir() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+    smpo_fixtures::golden("inference", "")
 }
 
 fn golden() -> Golden {

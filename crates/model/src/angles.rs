@@ -1,4 +1,4 @@
-//! Cosine and sine for the positions at hand.
+//! Cosine and sine of rotary angles.
 
 use candle_core::{Device, Tensor};
 
@@ -6,7 +6,7 @@ use crate::block::Angles;
 use crate::error::Result;
 use crate::rope::{Frequencies, RopeSpec};
 
-/// The angles of `N` tokens, in float32 on `device`. `lengths` says how long each token's sequence is, which LongRoPE goes by.
+/// The angles of `N` tokens, in float32 on `device`. `lengths` are those of the tokens' sequences, (`N`), for LongRoPE.
 pub(crate) fn angles(rope: &RopeSpec, positions: &[u32], lengths: &[usize], device: &Device) -> Result<Angles> {
     let half = rope.rotary_dim / 2;
     let last = positions.iter().copied().max().unwrap_or(0) as usize;
@@ -21,7 +21,7 @@ pub(crate) fn angles(rope: &RopeSpec, positions: &[u32], lengths: &[usize], devi
             }
         }
     } else {
-        // Packed sequences repeat positions: each one's angles are computed once and copied.
+        // Packed sequences repeat positions: the angles of each are computed once and copied.
         let frequencies = rope.frequencies(last + 1);
         let (table_cos, table_sin): (Vec<f32>, Vec<f32>) =
             (0..=last as u32).flat_map(|position| turns(&frequencies, position)).unzip();

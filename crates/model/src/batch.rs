@@ -1,9 +1,9 @@
-//! Packed batches: sequences side by side without padding, pairs with their prompt once.
+//! Packed batches: sequences concatenated without padding, the prompt of a pair once.
 //!
 //! A sequence is a prompt and a completion. Row `t` of the hidden states predicts token `t + 1`, so a completion's last
-//! token never enters the model, and its first one is predicted from the prompt's last row. In a preference pair the
-//! prompt is laid down once and both completions attend to it, their positions restarting after it (prefix sharing,
-//! arXiv 2410.20305): the same values as two separate sequences, with the prompt's share of the work done once.
+//! token never enters the model, and its first one is predicted from the prompt's last row. The prompt of a preference
+//! pair is packed once and both completions attend to it, their positions restarting after it (prefix sharing,
+//! arXiv 2410.20305): the same values as of two separate sequences, the prompt computed once.
 
 use std::ops::Range;
 
@@ -11,7 +11,7 @@ use smpo_kernels::{Segments, Span};
 
 use crate::error::{ModelError, Result};
 
-/// `N` packed tokens, and the `M` rows whose predictions count.
+/// `N` packed tokens, `M` of whose rows predict a completion token.
 #[derive(Debug, Clone)]
 pub struct PackedBatch {
     input_ids: Vec<u32>,
@@ -23,12 +23,12 @@ pub struct PackedBatch {
 }
 
 impl PackedBatch {
-    /// Starts an empty batch.
+    /// An empty batch.
     pub fn builder() -> PackedBatchBuilder {
         PackedBatchBuilder::default()
     }
 
-    /// One completion a prompt, each a sequence of its own.
+    /// One completion per prompt, each a sequence of its own.
     ///
     /// # Errors
     /// When a prompt or a completion is empty, or there is none.
@@ -57,17 +57,17 @@ impl PackedBatch {
         self.input_ids.len()
     }
 
-    /// The ids of those tokens, (`N`).
+    /// Ids of those tokens, (`N`).
     pub fn input_ids(&self) -> &[u32] {
         &self.input_ids
     }
 
-    /// The position of each token in its sequence, (`N`).
+    /// Position of each token in its sequence, (`N`).
     pub fn positions(&self) -> &[u32] {
         self.segments.positions()
     }
 
-    /// Which token attends to which.
+    /// Attention segments of the tokens.
     pub fn segments(&self) -> &Segments {
         &self.segments
     }
@@ -77,23 +77,23 @@ impl PackedBatch {
         &self.rows
     }
 
-    /// The token that each of those rows should predict, (`M`).
+    /// Target token of each of those rows, (`M`).
     pub fn targets(&self) -> &[u32] {
         &self.targets
     }
 
-    /// Where each completion lies among the `M` rows, in the order they were pushed.
+    /// Range of each completion among the `M` rows, in the order they were pushed.
     pub fn completions(&self) -> &[Range<usize>] {
         &self.completions
     }
 
-    /// For each token, how long the sequence it belongs to is, in tokens with the last one counted; where a prompt is shared, the longest.
+    /// Length of each token's sequence in tokens, the last one included, (`N`); the longest of those that share a prompt.
     pub(crate) fn lengths(&self) -> &[usize] {
         &self.lengths
     }
 }
 
-/// Lays sequences side by side.
+/// Builder of a packed batch.
 #[derive(Debug, Default)]
 pub struct PackedBatchBuilder {
     input_ids: Vec<u32>,
@@ -105,7 +105,7 @@ pub struct PackedBatchBuilder {
 }
 
 impl PackedBatchBuilder {
-    /// Adds one prompt with one completion; returns where the completion lies among the rows.
+    /// Adds one prompt with one completion; returns the completion's range among the `M` rows.
     ///
     /// # Errors
     /// When the prompt or the completion is empty.
@@ -121,7 +121,7 @@ impl PackedBatchBuilder {
         Ok(self.push_rows(start + prompt.len() - 1, start + prompt.len(), completion))
     }
 
-    /// Adds one prompt with several completions that share it; returns where each lies among the rows.
+    /// Adds one prompt with several completions that share it; returns their ranges among the `M` rows.
     ///
     /// # Errors
     /// When the prompt or a completion is empty, or there is no completion.
@@ -142,7 +142,7 @@ impl PackedBatchBuilder {
             let first = self.input_ids.len();
             self.input_ids.extend(predicting(completion));
             let end = self.input_ids.len();
-            // A completion of one token is predicted by the prompt alone.
+            // A completion of one token is predicted from the prompt alone.
             if end > first {
                 self.spans.push(Span::with_prefix(first..end, shared.clone()));
             }
@@ -152,7 +152,7 @@ impl PackedBatchBuilder {
         Ok(placed)
     }
 
-    /// Tokens so far.
+    /// Number of tokens so far.
     pub fn tokens(&self) -> usize {
         self.input_ids.len()
     }
@@ -187,7 +187,7 @@ impl PackedBatchBuilder {
     }
 }
 
-/// The tokens of a completion that something is predicted from: all but the last.
+/// The tokens of a completion that enter the model: all but the last.
 fn predicting(completion: &[u32]) -> impl Iterator<Item = u32> + '_ {
     completion[..completion.len() - 1].iter().copied()
 }

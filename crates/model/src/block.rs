@@ -9,7 +9,7 @@ use crate::lora::Dropout;
 use crate::parameter::{Parameter, Parameters};
 use crate::spec::{Activation, DecoderSpec, NormPlacement, Projections};
 
-/// The residual stream with the last layer's update not yet added, so that sum and norm are one sweep.
+/// The residual stream with the last layer's update not yet added, so that sum and norm are one fused operation.
 pub(crate) struct Stream {
     residual: Tensor,
     update: Option<Tensor>,
@@ -20,7 +20,7 @@ impl Stream {
         Self { residual: embedded, update: None }
     }
 
-    /// Adds the pending update and normalises: the sum goes on as the stream, the norm into the next layer.
+    /// Adds the pending update and normalises; returns the new stream and the next layer's input.
     pub fn normed(self, gain: &Parameter, options: NormOptions) -> Result<(Tensor, Tensor)> {
         match self.update {
             None => {
@@ -48,7 +48,7 @@ impl Stream {
     }
 }
 
-/// Cosine and sine of the rotary angles, one row a token: (`N`, `rotary_dim / 2`) each.
+/// Cosine and sine of the rotary angles, one row per token: (`N`, `rotary_dim / 2`) each.
 pub(crate) struct Angles {
     pub cos: Tensor,
     pub sin: Tensor,
@@ -59,6 +59,15 @@ pub(crate) struct Heads {
     pub queries: Tensor,
     pub keys: Tensor,
     pub values: Tensor,
+}
+
+/// Input of a block's first half.
+pub(crate) struct AttentionInput<'a> {
+    pub stream: Stream,
+    pub angles: &'a Angles,
+    /// Rows of the output; nothing after attention is computed for the others. `None` is all.
+    pub keep: Option<&'a [u32]>,
+    pub dropout: Option<Dropout>,
 }
 
 #[derive(Debug, Clone)]
@@ -132,18 +141,14 @@ impl Block {
         })
     }
 
-    /// The first half, on `N` rows. `attend` turns heads into attention outputs (`N`, heads, `head_dim`).
-    ///
-    /// With `keep`, only those rows leave: nothing after attention is computed for the others.
+    /// The first half, on `N` rows. `attend` computes attention outputs (`N`, heads, `head_dim`) from heads.
     pub fn attention_half(
         &self,
         spec: &DecoderSpec,
-        stream: Stream,
-        angles: &Angles,
+        input: AttentionInput<'_>,
         attend: impl FnOnce(Heads) -> Result<Tensor>,
-        keep: Option<&[u32]>,
-        dropout: Option<Dropout>,
     ) -> Result<Stream> {
+        let AttentionInput { stream, angles, keep, dropout } = input;
         let options = norm_options(spec);
         let (mut residual, normed) = stream.normed(&self.input_norm, options)?;
         let attended = attend(self.heads(spec, &normed, angles, dropout)?)?;
@@ -159,10 +164,10 @@ impl Block {
         Ok(Stream { residual, update: Some(update) })
     }
 
-    /// The second half, row by row: any part of the rows can go through it alone.
+    /// The second half. Rows are independent: any part of them can be computed alone.
     ///
-    /// With [`Product::ForBackward`] the values that leave are not to be read: only the way back is wanted, and it does
-    /// not need the last product.
+    /// With [`Product::ForBackward`] the output's values are unspecified: it serves the backward pass, which does not need
+    /// the last product.
     pub fn feed_forward_half(
         &self,
         spec: &DecoderSpec,
@@ -177,7 +182,7 @@ impl Block {
             Activation::Silu => swiglu(&gate, &up)?,
             Activation::GeluTanh => geglu(&gate, &up)?,
         };
-        // A norm after it reads the product.
+        // The norm after it needs the product.
         let last = if self.post_feed_forward_norm.is_some() { Product::Computed } else { last };
         let mut update = self.down.forward(&gated, dropout, last)?;
         if let Some(norm) = &self.post_feed_forward_norm {
@@ -229,7 +234,7 @@ impl Block {
         }
     }
 
-    /// Whether nothing in it is trained.
+    /// True if no parameter of the block is trained.
     pub fn is_frozen(&self) -> bool {
         let trained = |parameter: &Parameter| parameter.tensor.is_variable();
         !self.norms().any(trained) && !self.linears().into_iter().flat_map(Linear::parameters).any(trained)
@@ -241,7 +246,7 @@ impl Block {
         before.into_iter().chain(after.into_iter().flatten()).collect()
     }
 
-    /// Those before attention, which read the same; those after it, stage by stage.
+    /// The linear layers before attention, which share their input, and those after it, stage by stage.
     pub fn linears_around_attention(&self) -> (Vec<&Linear>, [Vec<&Linear>; 3]) {
         let before = match &self.projection {
             AttentionProjection::Separate(three) => three.iter().collect(),
@@ -254,7 +259,7 @@ impl Block {
         (before, [vec![&self.output], gate_up, vec![&self.down]])
     }
 
-    /// The norm that attention's projections read through.
+    /// The norm before attention's projections.
     pub fn norm_before_attention(&self) -> &Parameter {
         &self.input_norm
     }

@@ -1,10 +1,9 @@
-//! A model's `config.json`, as transformers 4 and 5 write it, and what it comes down to.
+//! A model's `config.json`, as transformers 4 and 5 write it, and the decoder it specifies.
 
 use std::fs;
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
-
 use smpo_files::FileError;
 
 use crate::error::{ModelError, Result};
@@ -12,7 +11,7 @@ use crate::families::Family;
 use crate::fields::Fields;
 use crate::spec::DecoderSpec;
 
-/// A parsed `config.json`: the family, the spec that drives the decoder, and the fields as they were written.
+/// A parsed `config.json`: family, decoder specification, and the fields as written.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     family: Family,
@@ -46,7 +45,7 @@ impl Config {
                 path: path.to_path_buf(),
                 field: "(whole file)".into(),
                 expected: "an object".into(),
-                got: "another json value".into(),
+                got: "another JSON value".into(),
             });
         };
         let fields = Fields::new(path, &object);
@@ -65,27 +64,27 @@ impl Config {
         Ok(Self { family, spec, fields: object })
     }
 
-    /// Which family the model belongs to.
+    /// Model family.
     pub fn family(&self) -> Family {
         self.family
     }
 
-    /// What drives the decoder.
+    /// Decoder specification.
     pub fn spec(&self) -> &DecoderSpec {
         &self.spec
     }
 
-    /// A field as it was written; `None` when absent.
+    /// A field as written; `None` when absent.
     pub fn field(&self, name: &str) -> Option<&Value> {
         self.fields.get(name)
     }
 
-    /// The head got a weight of its own.
+    /// Records that the head has a weight of its own.
     pub(crate) fn untie(&mut self) {
         self.spec.tied = false;
     }
 
-    /// The fields to save: what was read, and beside it what older and newer readers look for.
+    /// The fields to save: those read, and those that older and newer readers need.
     ///
     /// transformers 5 moves `rope_theta` and the scaling into `rope_parameters`; transformers 4 and mistral.rs 0.8.1
     /// need them at the top level, so both are written.
@@ -104,7 +103,7 @@ impl Config {
         Value::Object(fields)
     }
 
-    /// The stretched rope's parameters under the name transformers 4 uses; `None` when nothing is stretched.
+    /// The rope scaling under the name transformers 4 uses; `None` without scaling.
     fn rope_scaling(&self) -> Option<Value> {
         let parameters = self.fields.get("rope_parameters")?.as_object()?;
         let scaled = match parameters.get("full_attention") {
@@ -120,7 +119,7 @@ impl Config {
         scaling.remove("rope_theta");
         scaling.remove("partial_rotary_factor");
         if self.family == Family::Phi3 {
-            // transformers 4 takes `type` and the two lists and nothing else; the length is at the top level too.
+            // transformers 4 accepts only `type` and the two lists; the length is at the top level too.
             scaling.remove("rope_type");
             scaling.remove("original_max_position_embeddings");
             scaling.insert("type".into(), kind.clone());

@@ -1,4 +1,4 @@
-//! The decoder: embedding, blocks, last norm, head.
+//! The decoder: embedding, blocks, final norm, head.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use smpo_kernels::{AttentionOptions, HeadOptions, Segments, attention, embedding
 
 use crate::angles::angles;
 use crate::batch::PackedBatch;
-use crate::block::{Angles, Block, Heads, Stream, norm_options};
+use crate::block::{Angles, AttentionInput, Block, Heads, Stream, norm_options};
 use crate::config::Config;
 use crate::error::Result;
 use crate::layout::{EMBEDDING, FINAL_NORM, HEAD, block_prefix};
@@ -18,7 +18,7 @@ use crate::placement::Placement;
 use crate::spec::{DecoderSpec, LayerSpec};
 use crate::weights::WeightFiles;
 
-/// A language model whose every parameter can be trained. Weights are float32 in host memory unless placed elsewhere.
+/// A language model with trainable parameters. Weights are float32 in host memory unless placed elsewhere.
 ///
 /// Cloning shares the parameters.
 #[derive(Debug, Clone)]
@@ -27,7 +27,7 @@ pub struct Decoder {
     pub(crate) embedding: Parameter,
     pub(crate) blocks: Vec<Block>,
     pub(crate) norm: Parameter,
-    /// Its weight is the embedding's own tensor when the head is tied.
+    /// Its weight is the embedding's tensor when the head is tied.
     pub(crate) head: Linear,
     pub(crate) lora: Option<LoraConfig>,
 }
@@ -36,15 +36,15 @@ impl Decoder {
     /// Loads a Hugging Face model directory; bfloat16 and float16 weights become float32. All parameters are trainable.
     ///
     /// # Errors
-    /// When the configuration is not supported, or the weights are damaged or not those it describes.
+    /// When the configuration is not supported, or the weights are damaged or do not match it.
     pub fn load(dir: impl AsRef<Path>) -> Result<Self> {
         Self::load_on(dir, &Placement::default())
     }
 
-    /// As [`Decoder::load`], to a device and an element type. One tensor at a time is in host memory.
+    /// As [`Decoder::load`], to a device and dtype. One tensor at a time is in host memory.
     ///
     /// # Errors
-    /// As [`Decoder::load`], and when the device has not enough memory.
+    /// As [`Decoder::load`], and when the device is out of memory.
     pub fn load_on(dir: impl AsRef<Path>, placement: &Placement) -> Result<Self> {
         let dir = dir.as_ref();
         let config = Config::from_dir(dir)?;
@@ -53,19 +53,18 @@ impl Decoder {
         Self::build(config, parameters)
     }
 
-    /// A model with fresh weights: matrices and embedding from N(0, `initializer_range`²), the same for the same seed.
+    /// A model with random weights: matrices and embedding from N(0, `initializer_range`²), the same for the same seed.
     ///
     /// # Errors
-    /// When a tensor cannot be made.
+    /// When a tensor cannot be created.
     pub fn init(config: &Config, seed: u64) -> Result<Self> {
         Self::init_on(config, seed, None, &Placement::default())
     }
 
-    /// As [`Decoder::init`], with another standard deviation for the embedding, if one is given, and to a device and an
-    /// element type.
+    /// As [`Decoder::init`], to a device and dtype, with another standard deviation for the embedding where one is given.
     ///
     /// # Errors
-    /// When a tensor cannot be made.
+    /// When a tensor cannot be created.
     pub fn init_on(config: &Config, seed: u64, embedding_std: Option<f64>, placement: &Placement) -> Result<Self> {
         let embedding_std = embedding_std.unwrap_or(config.spec().initializer_range);
         let parameters = Parameters::draw(config.spec(), seed, embedding_std, placement)?;
@@ -85,26 +84,25 @@ impl Decoder {
         Ok(Self { embedding, blocks, norm: parameters.take(FINAL_NORM)?, head, config, lora: None })
     }
 
-    /// The configuration it was made from.
+    /// Configuration of the model.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// What drives it.
+    /// Decoder specification.
     pub fn spec(&self) -> &DecoderSpec {
         self.config.spec()
     }
 
-    /// Where its tensors lie: base and adapters lie in one place.
+    /// Device and dtype of all parameters, adapters included.
     pub fn placement(&self) -> Placement {
         Placement::of(&self.embedding.tensor)
     }
 
-    /// The same model elsewhere, or in another element type: a copy, with variables of its own where this one has
-    /// variables.
+    /// A copy on another device or in another dtype, with variables of its own for this one's variables.
     ///
     /// # Errors
-    /// When there is not enough memory.
+    /// When memory is exhausted.
     pub fn placed(&self, placement: &Placement) -> Result<Self> {
         let mut copy = self.clone();
         let mut result = Ok(());
@@ -116,7 +114,7 @@ impl Decoder {
         result.map(|()| copy)
     }
 
-    /// Hidden states after the last norm, (`N`, `H`).
+    /// Hidden states after the final norm, (`N`, `H`).
     ///
     /// # Errors
     /// When a token id is not below `V`.
@@ -124,8 +122,8 @@ impl Decoder {
         self.hidden_rows(batch, None, None)
     }
 
-    /// Hidden states of all rows, or of those in `keep` alone: nothing after the last block's attention is then
-    /// computed for the others.
+    /// Hidden states of the rows in `keep`, or of all: nothing after the last block's attention is computed for the
+    /// others.
     pub(crate) fn hidden_rows(
         &self,
         batch: &PackedBatch,
@@ -136,7 +134,7 @@ impl Decoder {
         self.run(batch.input_ids(), &pass, |layer, heads| attend_packed(self.spec(), layer, &heads, batch.segments()))
     }
 
-    /// Embeds, runs all blocks with `attend` as their attention, and normalises.
+    /// Embedding, all blocks with `attend` as their attention, and the final norm.
     pub(crate) fn run(
         &self,
         ids: &[u32],
@@ -179,8 +177,8 @@ impl Decoder {
     ) -> Result<Stream> {
         let layer = &self.spec().layers[index];
         let keep = pass.keep.filter(|_| index + 1 == self.blocks.len());
-        let attend = |heads| attend(layer, heads);
-        self.blocks[index].attention_half(self.spec(), stream, &angles[layer.rope], attend, keep, pass.dropout())
+        let input = AttentionInput { stream, angles: &angles[layer.rope], keep, dropout: pass.dropout() };
+        self.blocks[index].attention_half(self.spec(), input, |heads| attend(layer, heads))
     }
 
     /// Runs a block up to its feed-forward layer, (`N`, `H`).
@@ -196,8 +194,8 @@ impl Decoder {
         self.attention_half(index, Stream::new(input.clone()), angles, pass, &mut attend)?.sum()
     }
 
-    /// The feed-forward layer on some rows, from `first_row` on, of what [`Decoder::run_attention`] gave; recorded for
-    /// its way back alone, so its values are not to be read.
+    /// The feed-forward layer on some rows, from `first_row` on, of the output of [`Decoder::run_attention`]. It serves the
+    /// backward pass: its values are unspecified.
     pub(crate) fn feed_forward_for_backward(
         &self,
         index: usize,
@@ -210,8 +208,8 @@ impl Decoder {
         self.blocks[index].feed_forward_half(self.spec(), stream, dropout, Product::ForBackward)?.sum()
     }
 
-    /// The feed-forward layer part by part: its intermediate values, several times wider than what comes in, never exist
-    /// for all rows.
+    /// The feed-forward layer part by part: its intermediate values, several times wider than its input, never exist for
+    /// all rows.
     fn feed_forward_in_parts(&self, block: &Block, stream: Stream, dropout: Option<Dropout>) -> Result<Stream> {
         let whole = stream.sum()?;
         let rows = whole.dim(0)?;
@@ -224,14 +222,14 @@ impl Decoder {
         Ok(Stream::new(Tensor::cat(&parts, 0)?))
     }
 
-    /// Rows of one part of the feed-forward layer.
+    /// Number of rows in one part of the feed-forward layer.
     pub(crate) fn feed_forward_rows(&self) -> usize {
-        // DoRA's norms of a whole weight are computed once a part.
+        // DoRA's norms of a whole weight would be computed once per part.
         let dora = self.lora.as_ref().is_some_and(|lora| lora.dora);
         if dora { usize::MAX } else { feed_forward_rows(self.spec().intermediate_size) }
     }
 
-    /// The first block in which something is trained, or the depth; the embedding comes before the first.
+    /// Index of the first block with a trained parameter, 0 if the embedding is trained; the depth if none is.
     pub(crate) fn first_trained_block(&self) -> usize {
         if self.embedding_is_trained() {
             return 0;
@@ -239,7 +237,7 @@ impl Decoder {
         self.blocks.iter().position(|block| !block.is_frozen()).unwrap_or(self.blocks.len())
     }
 
-    /// Whether the embedding is trained.
+    /// True if the embedding is trained.
     pub(crate) fn embedding_is_trained(&self) -> bool {
         self.embedding.tensor.is_variable()
     }
@@ -253,19 +251,19 @@ impl Decoder {
         }
     }
 
-    /// The last norm.
+    /// The final norm.
     pub(crate) fn finish(&self, stream: Stream) -> Result<Tensor> {
         let (_, normed) = stream.normed(&self.norm, norm_options(self.spec()))?;
         Ok(normed)
     }
 
-    /// The angles of each of the spec's ropes.
+    /// Angles of each of the spec's ropes.
     pub(crate) fn angles(&self, pass: &Pass<'_>) -> Result<Vec<Angles>> {
         let device = self.embedding.tensor.device();
         self.spec().ropes.iter().map(|rope| angles(rope, pass.positions, pass.lengths, device)).collect()
     }
 
-    /// How many blocks it has.
+    /// Number of blocks.
     pub(crate) fn depth(&self) -> usize {
         self.blocks.len()
     }
@@ -275,15 +273,15 @@ impl Decoder {
         HeadOptions { soft_cap: self.spec().logit_soft_cap, ..HeadOptions::default() }
     }
 
-    /// The same model with every parameter frozen, sharing the memory: forward passes keep no graph, and updates of
-    /// the original's variables show here too.
+    /// The model with every parameter frozen, sharing memory: forward passes record no graph, and updates of the
+    /// original's variables are visible.
     pub fn frozen(&self) -> Self {
         let mut copy = self.clone();
         copy.visit_mut(|parameter| parameter.tensor = parameter.tensor.detach());
         copy
     }
 
-    /// The variables that training changes, by their names in the weight file.
+    /// Trainable variables, by their names in the weight file.
     pub fn trainable(&self) -> Vec<(String, Var)> {
         self.base_parameters()
             .chain(self.linears().into_iter().filter_map(|l| l.adapter.as_ref()).flat_map(Adapter::parameters))
@@ -291,10 +289,10 @@ impl Decoder {
             .collect()
     }
 
-    /// Makes exactly the parameters trainable whose names `wanted` accepts. Variables taken before are stale after it.
+    /// Makes exactly the parameters trainable whose names `wanted` accepts. Variables obtained before are stale.
     ///
     /// # Errors
-    /// When a tensor cannot be made.
+    /// When a tensor cannot be created.
     pub fn set_trainable(&mut self, wanted: impl Fn(&str) -> bool) -> Result<()> {
         let mut result = Ok(());
         self.visit_mut(|parameter| {
@@ -305,12 +303,12 @@ impl Decoder {
         result
     }
 
-    /// How many numbers the model holds, adapters not counted; a tied head counts once.
+    /// Number of parameters, adapters not counted; a tied head counts once.
     pub fn parameter_count(&self) -> usize {
         self.base_parameters().map(|p| p.tensor.elem_count()).sum()
     }
 
-    /// Everything but adapters, in the layout's order.
+    /// All parameters except adapters, in the layout's order.
     pub(crate) fn base_parameters(&self) -> impl Iterator<Item = &Parameter> {
         let head = if self.head_is_tied() { None } else { Some(&self.head) };
         [&self.embedding]
@@ -323,7 +321,7 @@ impl Decoder {
             .chain(head.into_iter().flat_map(Linear::base_parameters))
     }
 
-    /// Changes every parameter once, adapters included, and points a tied head at the embedding again.
+    /// Applies `change` once to every parameter, adapters included, and points a tied head at the embedding again.
     fn visit_mut(&mut self, mut change: impl FnMut(&mut Parameter)) {
         let tied = self.head_is_tied();
         change(&mut self.embedding);
@@ -353,12 +351,12 @@ impl Decoder {
         self.blocks.iter_mut().flat_map(Block::linears_mut).chain([&mut self.head]).collect()
     }
 
-    /// Whether the head is the embedding.
+    /// True if the head is the embedding.
     pub(crate) fn head_is_tied(&self) -> bool {
         self.config.spec().tied
     }
 
-    /// Gives the head a weight of its own, which starts as the embedding.
+    /// Gives the head a weight of its own, a copy of the embedding.
     pub(crate) fn untie_head(&mut self) -> Result<()> {
         let copy = self.embedding.tensor.detach().copy()?;
         self.head.weight = Parameter { name: format!("{HEAD}.weight"), tensor: Var::from_tensor(&copy)?.into_inner() };
@@ -367,33 +365,33 @@ impl Decoder {
     }
 }
 
-/// Rows of one part of a feed-forward layer of width `inner`: some megabytes of intermediate values, and enough for full
-/// speed.
+/// Number of rows in one part of a feed-forward layer of width `inner`: a few megabytes of intermediate values, enough
+/// for full speed.
 pub(crate) fn feed_forward_rows(inner: usize) -> usize {
     const VALUES: usize = 1 << 21;
     (VALUES / inner).max(512)
 }
 
-/// What a forward pass needs beside the ids.
+/// Inputs of a forward pass besides the ids.
 pub(crate) struct Pass<'a> {
-    /// Each token's position.
+    /// Position of each token, (`N`).
     pub positions: &'a [u32],
-    /// How long each token's sequence is.
+    /// Length of each token's sequence, (`N`).
     pub lengths: &'a [usize],
-    /// The rows to keep of the last block; `None` is all.
+    /// Rows of the last block's output; `None` is all.
     pub keep: Option<&'a [u32]>,
-    /// Seeds the adapters' dropout; `None` drops nothing.
+    /// Seed of the adapters' dropout; `None` disables it.
     pub dropout_seed: Option<u64>,
 }
 
 impl Pass<'_> {
-    /// The adapters' dropout on all rows.
+    /// Dropout of the adapters on all rows.
     pub fn dropout(&self) -> Option<Dropout> {
         self.dropout_seed.map(|seed| Dropout { seed, first_row: 0 })
     }
 }
 
-/// Attention of packed tokens to their own segments.
+/// Attention within segments.
 pub(crate) fn attend_packed(
     spec: &DecoderSpec,
     layer: &LayerSpec,

@@ -1,176 +1,176 @@
-//! What can go wrong with a model, named: the file, the tensor or the field, what was expected and what was found.
+//! Errors of this crate, with file, tensor or field, expected and found.
 
 use std::path::PathBuf;
 
-/// Errors of this crate. Every message says where, what was expected and what was found.
+/// Errors of this crate. Every message has the place, the expected and the found.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
     /// I/O error.
     #[error(transparent)]
     Io(#[from] smpo_files::FileError),
 
-    /// A file is not the JSON it should be.
-    #[error("{}: not valid json: {source}", path.display())]
+    /// A file is not valid JSON.
+    #[error("{}: not valid JSON: {source}", path.display())]
     Json {
-        /// The file.
+        /// File.
         path: PathBuf,
-        /// What the parser said, with line and column.
+        /// The parser's error, with line and column.
         source: serde_json::Error,
     },
 
-    /// A configuration field is missing or has a value that cannot be right.
+    /// A configuration field is missing or invalid.
     #[error("{}: field `{field}`: expected {expected}, got {got}", path.display())]
     Field {
-        /// The configuration file.
+        /// Configuration file.
         path: PathBuf,
-        /// The field, dotted when nested.
+        /// Field, dotted when nested.
         field: String,
-        /// What would have been right.
+        /// Valid values.
         expected: String,
-        /// What was there.
+        /// Value found.
         got: String,
     },
 
-    /// The model family is none of those this crate maps.
+    /// The model family is not supported.
     #[error("{}: model family `{name}` is not supported{hint}; supported are {supported}", path.display())]
     UnknownFamily {
-        /// The configuration file.
+        /// Configuration file.
         path: PathBuf,
-        /// The `model_type` found.
+        /// `model_type` found.
         name: String,
         /// Empty, or the nearest supported name.
         hint: String,
-        /// All supported names.
+        /// Supported names, comma-separated.
         supported: String,
     },
 
-    /// The family is known, but this model uses something that would have to be approximated.
+    /// The family is supported, but not a feature that this model uses.
     #[error("{}: {feature} is not supported", path.display())]
     Unsupported {
-        /// The configuration file.
+        /// Configuration file.
         path: PathBuf,
-        /// The feature, with the field and value that ask for it.
+        /// Feature, with its field and value.
         feature: String,
     },
 
-    /// A path that holds no model.
+    /// The path is no model.
     #[error("{}: expected a model directory, got {got}", path.display())]
     NoModel {
-        /// What was named.
+        /// Path given.
         path: PathBuf,
-        /// What is there.
+        /// Kind of the path.
         got: &'static str,
     },
 
-    /// A weight file is damaged or is no safetensors file.
+    /// A weight file is damaged or no safetensors file.
     #[error("{}: not a readable safetensors file: {reason}", path.display())]
     Safetensors {
-        /// The file.
+        /// File.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Defect.
         reason: String,
     },
 
-    /// The weights lack tensors that the configuration asks for.
+    /// Tensors of the configuration are missing in the weights.
     #[error("{}: missing tensors: {names}; does config.json belong to these weights?", path.display())]
     MissingTensors {
-        /// The model directory.
+        /// Model directory.
         path: PathBuf,
-        /// The names, shortened when there are many.
+        /// Names, shortened when there are many.
         names: String,
     },
 
-    /// The weights hold tensors that the configuration does not account for.
+    /// The weights have tensors that are not in the configuration.
     #[error("{}: unexpected tensors: {names}; does config.json belong to these weights?", path.display())]
     ExtraTensors {
-        /// The model directory.
+        /// Model directory.
         path: PathBuf,
-        /// The names, shortened when there are many.
+        /// Names, shortened when there are many.
         names: String,
     },
 
-    /// A tensor has another shape than the configuration says.
+    /// A tensor's shape differs from the configuration's.
     #[error("{}: tensor `{tensor}`: expected shape {expected:?}, got {got:?}", path.display())]
     Shape {
-        /// The weight file.
+        /// Weight file.
         path: PathBuf,
-        /// The tensor.
+        /// Tensor name.
         tensor: String,
-        /// The shape that follows from the configuration.
+        /// Shape by the configuration.
         expected: Vec<usize>,
-        /// The shape in the file.
+        /// Shape in the file.
         got: Vec<usize>,
     },
 
-    /// A tensor has an element type that cannot be read as a weight.
+    /// A tensor's dtype is not supported for weights.
     #[error("{}: tensor `{tensor}`: expected float32, bfloat16 or float16, got {got}", path.display())]
     Dtype {
-        /// The weight file.
+        /// Weight file.
         path: PathBuf,
-        /// The tensor.
+        /// Tensor name.
         tensor: String,
-        /// The element type in the file.
+        /// dtype in the file.
         got: String,
     },
 
-    /// A tied head that is stored, and is not the embedding.
+    /// A stored head differs from the embedding it is tied to.
     #[error(
         "{}: `tie_word_embeddings` is true, but `{head}` differs from `{embedding}`; set it to false to keep the head",
         path.display()
     )]
     TiedHeadDiffers {
-        /// The weight file.
+        /// Weight file.
         path: PathBuf,
-        /// The head's tensor name.
+        /// Tensor name of the head.
         head: String,
-        /// The embedding's tensor name.
+        /// Tensor name of the embedding.
         embedding: String,
     },
 
-    /// An adapter that was trained on another base.
+    /// The adapter was trained on another base.
     #[error(
         "{}: tensor `{tensor}`: the adapter was trained on another base, whose weight differs from this model's",
         path.display()
     )]
     OtherBase {
-        /// The adapter's weight file.
+        /// Weight file of the adapter.
         path: PathBuf,
-        /// The tensor.
+        /// Tensor name.
         tensor: String,
     },
 
-    /// A save would mix with, or replace, what is already there.
+    /// The output directory is not empty.
     #[error("{}: the output directory is not empty; remove it or choose another", path.display())]
     NotEmpty {
-        /// The directory.
+        /// Output directory.
         path: PathBuf,
     },
 
-    /// Whoever asked for long work has stopped it.
+    /// The caller stopped the work.
     #[error("stopped; nothing was written")]
     Stopped,
 
-    /// A batch or a request that has no meaning.
+    /// Invalid input.
     #[error("{what}: expected {expected}, got {got}")]
     Input {
-        /// Which input.
+        /// Name of the input.
         what: String,
-        /// What would have been right.
+        /// Valid values.
         expected: String,
-        /// What was given.
+        /// Value given.
         got: String,
     },
 
-    /// A fused operation refused its arguments.
+    /// Error of a fused operation.
     #[error(transparent)]
     Kernel(#[from] smpo_kernels::KernelError),
 
-    /// A tensor operation failed.
+    /// Error of a tensor operation.
     #[error("tensor operation: {0}")]
     Tensor(#[from] candle_core::Error),
 }
 
-/// The result type of this crate.
+/// Result type of this crate.
 pub type Result<T> = std::result::Result<T, ModelError>;
 
 impl ModelError {
@@ -179,7 +179,7 @@ impl ModelError {
     }
 }
 
-/// Lists names for a message: all when few, else the first ones and a count.
+/// Names for a message: all when few, else the first ones and a count.
 pub(crate) fn list<S: AsRef<str>>(names: &[S]) -> String {
     const SHOWN: usize = 6;
     let shown: Vec<String> = names.iter().take(SHOWN).map(|n| format!("`{}`", n.as_ref())).collect();

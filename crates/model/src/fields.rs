@@ -24,7 +24,7 @@ impl<'a> Fields<'a> {
         self.object.get(name).filter(|v| !v.is_null())
     }
 
-    /// Whether the field is written at all, even as null: transformers reads null as "off" and absence as the default.
+    /// True if the field is written, even as null: transformers reads null as "off" and absence as the default.
     pub fn is_written(&self, name: &str) -> bool {
         self.object.contains_key(name)
     }

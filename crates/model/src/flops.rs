@@ -1,15 +1,15 @@
-//! The floating-point operations that a training step must do.
+//! Model FLOPs of a training step.
 //!
-//! A multiplication and the addition it feeds are two. Only matrix products and attention count: norms, rotations,
-//! activations, softmax, DoRA's lengths of rows and the optimizer are a few per cent of any model worth training. With `n` rows going through
-//! a layer of `K` inputs and `O` outputs, each of these is 2·n·K·O: its product, the gradient of its input (where
+//! A multiply-add counts as two. Only matrix products and attention count: norms, rotations,
+//! activations, softmax, DoRA's
+//! row norms and the optimizer are a few per cent of a model of practical size. For `n` rows through a layer of `K`
+//! inputs and `O` outputs, each of these is 2·n·K·O: its product, the gradient of its input (where
 //! something before it is trained), the gradient of its weight (where it is trained). Attention of `h` heads of width
 //! `d` over `P` visible query–key pairs is 4·P·h·d forward and, where something before it is trained, 8·P·h·d
 //! backward. The head runs on the `M` rows that predict a completion token, and so does what follows the last block's
 //! attention.
 //!
-//! What is computed again is not counted again: neither activation checkpointing nor the head's second pass. So this is
-//! the numerator of the model FLOPs utilisation (Chowdhery et al. 2022, arXiv 2204.02311, appendix B), for this
+//! Recomputation is not counted: neither activation checkpointing nor the head's second pass. So this is the numerator of the model FLOPs utilisation (Chowdhery et al. 2022, arXiv 2204.02311, appendix B), for this
 //! layout: a prompt shared by two completions is counted once, and frozen weights have no gradient.
 
 use smpo_kernels::Segments;
@@ -19,22 +19,22 @@ use crate::decoder::Decoder;
 use crate::linear::Linear;
 use crate::parameter::Parameter;
 
-/// The operations of one micro-batch.
+/// FLOPs of one pack.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Flops {
-    /// Of the forward pass.
+    /// Forward pass.
     pub forward: u64,
-    /// Of the way back.
+    /// Backward pass.
     pub backward: u64,
 }
 
 impl Flops {
-    /// Both ways.
+    /// Forward and backward pass.
     pub fn total(&self) -> u64 {
         self.forward + self.backward
     }
 
-    /// A product of `rows` rows with an `inputs` × `outputs` matrix.
+    /// Adds a product of `rows` rows with an `inputs` × `outputs` matrix.
     fn product(&mut self, rows: usize, [inputs, outputs]: [usize; 2], input_gradient: bool, weight_gradient: bool) {
         let once = 2 * rows as u64 * inputs as u64 * outputs as u64;
         self.forward += once;
@@ -52,11 +52,11 @@ impl std::iter::Sum for Flops {
 }
 
 impl Decoder {
-    /// What training on a micro-batch must compute, with the parameters and adapters trained that are trainable now.
+    /// FLOPs of training on a pack, with the parameters and adapters that are trainable now.
     pub fn flops(&self, batch: &PackedBatch) -> Flops {
         let spec = self.spec();
         let mut flops = Flops::default();
-        // Whether a gradient has somewhere to go before the layer at hand.
+        // True if something before the layer is trained.
         let mut upstream = is_trained(&self.embedding);
         for (block, layer) in self.blocks.iter().zip(&spec.layers) {
             let last = std::ptr::eq(block, &self.blocks[self.blocks.len() - 1]);
@@ -80,7 +80,7 @@ impl Decoder {
     }
 }
 
-/// Layers side by side, which have their input in common.
+/// Adds layers that share their input.
 fn count(flops: &mut Flops, linears: &[&Linear], rows: usize, upstream: bool) {
     for linear in linears {
         let &[outputs, inputs] = linear.weight.tensor.dims() else { continue };
@@ -101,7 +101,7 @@ fn any_trained(linears: &[&Linear]) -> bool {
     linears.iter().flat_map(|linear| linear.parameters()).any(is_trained)
 }
 
-/// Pairs of a query and a key that it sees.
+/// Number of visible query–key pairs.
 fn visible_pairs(segments: &Segments, window: Option<usize>) -> u64 {
     let window = window.unwrap_or(usize::MAX) as u64;
     let positions = segments.positions();
@@ -183,8 +183,8 @@ mod tests {
         let low = 2 * (6 * (low_qkv + low_rest) + 6 * low_qkv + ROWS * low_rest);
         let head = 2 * ROWS * HEAD;
         assert_eq!(flops.forward, base + low + 2 * ATTENTION + head);
-        // Frozen matrices pass gradients on and have none; nothing is trained before the first block's projections,
-        // so neither they nor their A ask for the gradient of their input (A of q, k and v: 2 · 8 each).
+        // Frozen matrices propagate gradients and have none; nothing is trained before the first block's projections,
+        // so neither they nor their A need the gradient of their input (A of q, k and v: 2 · 8 each).
         let first = 2 * 6 * (QKV + 3 * 16);
         assert_eq!(flops.backward, base + 2 * low - first + 4 * ATTENTION + head);
     }

@@ -1,19 +1,19 @@
-//! Which tensors a model has: their Hugging Face names, shapes and roles, in the order they are built and saved.
+//! The tensors of a model: Hugging Face names, shapes and roles, in the order they are built and saved.
 
 use crate::spec::{DecoderSpec, NormPlacement, Projections};
 
-/// One tensor that the spec asks for.
+/// One tensor of a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Slot {
-    /// The name in the weight file.
+    /// Name in the weight file.
     pub name: String,
-    /// Its shape; linear weights are (out, in).
+    /// Shape; linear weights are (out, in).
     pub shape: Vec<usize>,
-    /// What it is, which decides how it starts.
+    /// Role, which decides its initial values.
     pub role: Role,
 }
 
-/// What a tensor is.
+/// Role of a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// The embedding, (`V`, `H`).
@@ -26,19 +26,19 @@ pub enum Role {
     Norm,
 }
 
-/// The embedding's name.
+/// Name of the embedding.
 pub(crate) const EMBEDDING: &str = "model.embed_tokens.weight";
-/// The last norm's name.
+/// Name of the final norm.
 pub(crate) const FINAL_NORM: &str = "model.norm.weight";
-/// The head's module name.
+/// Module name of the head.
 pub(crate) const HEAD: &str = "lm_head";
 
-/// The prefix of all names of block `index`.
+/// Prefix of all names of block `index`.
 pub(crate) fn block_prefix(index: usize) -> String {
     format!("model.layers.{index}")
 }
 
-/// All tensors of a model, the head's only when it is not tied.
+/// All tensors of a model; the head's only when it is not tied.
 pub fn layout(spec: &DecoderSpec) -> Vec<Slot> {
     let mut slots = Slots::default();
     let hidden = spec.hidden_size;

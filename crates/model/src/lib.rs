@@ -1,7 +1,7 @@
 //! One trainable decoder, the model families mapped to it, weights and LoRA.
 //!
 //! A [`Config`] is a Hugging Face `config.json`; its [`Family`] turns it into a [`DecoderSpec`], and that alone drives
-//! the [`Decoder`]. Adding a family is adding one file under `families/`.
+//! the [`Decoder`]. Adding a family is one file under `families/` and a row of the table there.
 //!
 //! Shapes: `N` packed tokens, `M` rows that predict a completion token, `H` hidden size, `V` vocabulary.
 //! Log-probabilities are in nats.
@@ -20,6 +20,7 @@ mod info;
 mod layout;
 mod linear;
 mod lora;
+mod memory_estimate;
 mod merge;
 mod model_dir;
 mod name_pattern;
@@ -39,14 +40,15 @@ pub use decoder::Decoder;
 pub use error::{ModelError, Result};
 pub use families::Family;
 pub use flops::Flops;
-pub use info::{MemoryEstimate, ModelInfo, TrainingShape};
+pub use info::ModelInfo;
 pub use layout::{Role, Slot, layout};
 pub use lora::{AdapterInfo, AdapterSaveOptions, LoraConfig};
+pub use memory_estimate::{MemoryEstimate, TrainingShape};
 pub use merge::{MergeMethod, MergeReport, merge};
 pub use model_dir::ModelDir;
 pub use placement::Placement;
 pub use rope::{Frequencies, RopeScaling, RopeSpec};
-pub use save::{COMPANIONS, SaveOptions};
+pub use save::{SaveOptions, TOKENIZER_FILES};
 pub use score::{ScoreOptions, Scored};
 pub use spec::{Activation, Biases, DecoderSpec, LayerSpec, NormPlacement, Projections};
-pub use weights::Element;
+pub use weights::WeightDtype;

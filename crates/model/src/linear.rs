@@ -7,19 +7,19 @@ use crate::error::Result;
 use crate::lora::{Adapter, Dropout};
 use crate::parameter::{Parameter, Parameters};
 
-/// Whether anybody reads the values of a product.
+/// Use of a product's values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Product {
-    /// They are computed.
+    /// The values are computed.
     Computed,
-    /// They are not: it is recorded for its way back alone.
+    /// The values are unspecified: the product is recorded for the backward pass only.
     ForBackward,
 }
 
-/// `y = x·Wᵀ + b`, and what an adapter adds.
+/// `y = x·Wᵀ + b`, plus an adapter's update.
 #[derive(Debug, Clone)]
 pub(crate) struct Linear {
-    /// The layer's own name, such as `model.layers.0.mlp.up_proj`.
+    /// Module name, such as `model.layers.0.mlp.up_proj`.
     pub module: String,
     /// (out, in).
     pub weight: Parameter,
@@ -38,7 +38,7 @@ impl Linear {
         })
     }
 
-    /// `x` (`N`, in) to (`N`, out). `dropout` is that of the adapters; without it nothing is dropped.
+    /// `x` (`N`, in) to (`N`, out). `dropout` is the adapter's; `None` disables it.
     pub fn forward(&self, x: &Tensor, dropout: Option<Dropout>, product: Product) -> Result<Tensor> {
         let bias = self.bias.as_ref().map(|b| &b.tensor);
         match (&self.adapter, product) {
@@ -53,7 +53,7 @@ impl Linear {
         std::iter::once(&self.weight).chain(&self.bias)
     }
 
-    /// Those of an adapter too.
+    /// Weight, bias and the adapter's parameters.
     pub fn parameters(&self) -> impl Iterator<Item = &Parameter> {
         self.base_parameters().chain(self.adapter.iter().flat_map(Adapter::parameters))
     }

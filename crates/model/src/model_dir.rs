@@ -4,7 +4,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
-
 use smpo_files::FileError;
 
 use crate::decoder::Decoder;
@@ -13,7 +12,7 @@ use crate::fields::Fields;
 use crate::lora::ADAPTER_CONFIG;
 use crate::placement::Placement;
 
-/// Where a model lies: a directory in Hugging Face format, with or without a PEFT adapter on it.
+/// Location of a model: a directory in Hugging Face format, with or without a PEFT adapter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelDir {
     weights: PathBuf,
@@ -21,11 +20,11 @@ pub struct ModelDir {
 }
 
 impl ModelDir {
-    /// Finds out what `dir` is. An adapter's base is `base`, or else the directory that its configuration names: as it
-    /// is written there, or relative to the adapter.
+    /// Opens a model or adapter directory. An adapter's base is `base`, or else the directory that its configuration names,
+    /// as written or relative to the adapter.
     ///
     /// # Errors
-    /// When `dir` is neither, its base is not found, or a base is given for what is no adapter.
+    /// When `dir` is neither, the base is not found, or a base is given for a model.
     pub fn open(dir: impl AsRef<Path>, base: Option<&Path>) -> Result<Self> {
         let dir = dir.as_ref();
         let config = dir.join(ADAPTER_CONFIG);
@@ -60,12 +59,12 @@ impl ModelDir {
         self.adapter.as_deref()
     }
 
-    /// The directory to take tokenizer and chat template from: the adapter's own where it brings them.
-    pub fn companions(&self) -> &Path {
+    /// The directory of tokenizer and chat template: the adapter's where it has them.
+    pub fn tokenizer_dir(&self) -> &Path {
         self.adapter().filter(|dir| dir.join("tokenizer.json").is_file()).unwrap_or(&self.weights)
     }
 
-    /// Loads the weights, and the adapter on them; then it alone is trainable.
+    /// Loads the weights and the adapter; then only the adapter is trainable.
     ///
     /// # Errors
     /// As [`Decoder::load`] and [`Decoder::load_adapter`].
@@ -73,7 +72,7 @@ impl ModelDir {
         self.load_on(&Placement::default())
     }
 
-    /// As [`ModelDir::load`], to a device and an element type.
+    /// As [`ModelDir::load`], to a device and dtype.
     ///
     /// # Errors
     /// As [`Decoder::load_on`] and [`Decoder::load_adapter`].
@@ -141,13 +140,13 @@ mod tests {
         );
         fs::write(base.join("config.json"), "{}").unwrap();
         let found = ModelDir::open(&adapter, None).unwrap();
-        assert_eq!((found.weights(), found.companions()), (&*base, &*base));
+        assert_eq!((found.weights(), found.tokenizer_dir()), (&*base, &*base));
         fs::write(adapter.join("tokenizer.json"), "{}").unwrap();
-        assert_eq!(found.companions(), adapter);
+        assert_eq!(found.tokenizer_dir(), adapter);
     }
 
     #[test]
-    fn what_is_no_model_is_refused() {
+    fn a_path_that_is_no_model_is_refused() {
         let refusal = |dir: &Path, base: Option<&Path>| ModelDir::open(dir, base).unwrap_err().to_string();
         let absent = golden("absent");
         assert!(refusal(&absent, None).ends_with("absent: expected a model directory, got nothing of that name"));

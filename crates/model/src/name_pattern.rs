@@ -1,4 +1,4 @@
-//! Patterns that name modules and parameters.
+//! Patterns of module and parameter names.
 
 use glob::Pattern;
 
@@ -15,7 +15,7 @@ pub(crate) struct NamePattern {
 
 impl NamePattern {
     /// # Errors
-    /// When the wildcards make no sense; `what` says whose pattern it is.
+    /// When the wildcards are invalid; `what` names the pattern in the error.
     pub fn new(what: &str, text: &str) -> Result<Self> {
         let wildcards = match text.contains(['*', '?', '[']) {
             true => Some(Pattern::new(text).map_err(|error| {
@@ -26,7 +26,7 @@ impl NamePattern {
         Ok(Self { text: text.to_string(), wildcards })
     }
 
-    /// Whether it names `name`.
+    /// True if the pattern matches `name`.
     pub fn names(&self, name: &str) -> bool {
         match &self.wildcards {
             Some(pattern) => pattern.matches(name),
@@ -34,7 +34,7 @@ impl NamePattern {
         }
     }
 
-    /// Whether it names a parameter, or one of the modules that the parameter is in.
+    /// True if the pattern matches a parameter or a module that contains it.
     pub fn names_part_of(&self, parameter: &str) -> bool {
         let modules = parameter.match_indices('.').map(|(dot, _)| &parameter[..dot]);
         modules.chain([parameter]).any(|name| self.names(name))

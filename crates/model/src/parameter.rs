@@ -1,4 +1,4 @@
-//! Named tensors, trainable or frozen, and where fresh or stored ones come from.
+//! Named tensors, trainable or frozen, initialized or loaded.
 
 use std::collections::HashMap;
 
@@ -26,7 +26,7 @@ impl Parameter {
         Ok(Self { name, tensor })
     }
 
-    /// Moves the values; a variable becomes another variable.
+    /// Copies the values to a placement; a variable becomes another variable.
     pub fn place(&mut self, placement: &Placement) -> Result<()> {
         let placed = placement.place(&self.tensor)?;
         self.tensor = if self.tensor.is_variable() { Var::from_tensor(&placed)?.into_inner() } else { placed };
@@ -53,21 +53,21 @@ impl Parameter {
     }
 }
 
-/// Parameters that wait to be built into a decoder, by name.
+/// Parameters of a decoder being built, by name.
 pub(crate) struct Parameters(HashMap<String, Parameter>);
 
 impl Parameters {
-    /// Takes one out. The layout decides both what is made and what is asked for, so it is there.
+    /// Removes and returns a parameter. It exists: the layout is the source of both names.
     pub fn take(&mut self, name: &str) -> Result<Parameter> {
         self.0.remove(name).ok_or_else(|| ModelError::input("parameter", name, "nothing of that name"))
     }
 
-    /// Takes one out when the layout has it.
+    /// Removes and returns a parameter if the layout has it.
     pub fn take_if_there(&mut self, name: &str) -> Option<Parameter> {
         self.0.remove(name)
     }
 
-    /// Reads all from a model directory, after checking that exactly these are there.
+    /// Reads all from a model directory, after checking that it has exactly these.
     pub fn load(spec: &DecoderSpec, files: &WeightFiles, placement: &Placement) -> Result<Self> {
         let slots = layout(spec);
         check_names(spec, &slots, files)?;
@@ -81,7 +81,7 @@ impl Parameters {
         Ok(Self(parameters))
     }
 
-    /// Draws all afresh: matrices from N(0, std²), gains so that they do nothing, biases zero.
+    /// Initializes all: matrices from N(0, std²), gains as the identity, biases zero.
     pub fn draw(spec: &DecoderSpec, seed: u64, embedding_std: f64, placement: &Placement) -> Result<Self> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut parameters = HashMap::new();
@@ -113,7 +113,7 @@ pub(crate) fn check_names(spec: &DecoderSpec, slots: &[Slot], files: &WeightFile
         .names()
         .filter(|n| !expected.contains(n))
         .filter(|n| !(spec.tied && *n == head))
-        // A buffer that old exports kept; it follows from the configuration.
+        // A buffer of old exports, implied by the configuration.
         .filter(|n| !n.ends_with("rotary_emb.inv_freq"))
         .collect();
     if !extra.is_empty() {
@@ -122,7 +122,7 @@ pub(crate) fn check_names(spec: &DecoderSpec, slots: &[Slot], files: &WeightFile
     Ok(())
 }
 
-/// A tied head may be stored all the same, but then as the embedding.
+/// Refuses a stored tied head that is not the embedding.
 fn check_tied_head(spec: &DecoderSpec, files: &WeightFiles) -> Result<()> {
     let head = format!("{HEAD}.weight");
     if let Some(file) = files.file_of(&head).filter(|_| spec.tied) {

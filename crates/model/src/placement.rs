@@ -1,54 +1,54 @@
-//! Where a model's tensors lie, and in which element type.
+//! Device and dtype of a model's tensors.
 
 use candle_core::{DType, Device, Tensor, Var};
 
 use crate::error::Result;
-use crate::weights::Element;
+use crate::weights::WeightDtype;
 
-/// A device and the element type of weights and activations on it. Log-probs are float32 everywhere.
+/// A device, and the dtype of weights and activations on it. Log-probs are always float32.
 #[derive(Debug, Clone)]
 pub struct Placement {
-    /// The device.
+    /// Device.
     pub device: Device,
-    /// The element type.
-    pub element: Element,
+    /// dtype.
+    pub dtype: WeightDtype,
 }
 
 impl Default for Placement {
     /// float32 in host memory.
     fn default() -> Self {
-        Self { device: Device::Cpu, element: Element::F32 }
+        Self { device: Device::Cpu, dtype: WeightDtype::F32 }
     }
 }
 
 impl Placement {
-    /// Where a tensor lies.
+    /// Placement of a tensor.
     pub(crate) fn of(tensor: &Tensor) -> Self {
-        let element = match tensor.dtype() {
-            DType::BF16 => Element::Bf16,
-            DType::F16 => Element::F16,
-            _ => Element::F32,
+        let dtype = match tensor.dtype() {
+            DType::BF16 => WeightDtype::Bf16,
+            DType::F16 => WeightDtype::F16,
+            _ => WeightDtype::F32,
         };
-        Self { device: tensor.device().clone(), element }
+        Self { device: tensor.device().clone(), dtype }
     }
 
-    /// Whether it is float32 in host memory.
+    /// True for float32 in host memory.
     pub(crate) fn is_host(&self) -> bool {
-        self.element == Element::F32 && matches!(self.device, Device::Cpu)
+        self.dtype == WeightDtype::F32 && matches!(self.device, Device::Cpu)
     }
 
-    /// A variable from float32 values, rounded to the element type.
+    /// A variable from float32 values, rounded to the dtype.
     pub(crate) fn variable(&self, values: Vec<f32>, shape: &[usize]) -> Result<Var> {
         if self.is_host() {
-            // Takes the values over without copying them.
+            // Moves the values without a copy.
             return Ok(Var::from_vec(values, shape, &Device::Cpu)?);
         }
         Ok(Var::from_tensor(&self.place(&Tensor::from_vec(values, shape, &Device::Cpu)?)?)?)
     }
 
-    /// The tensor's values there, outside any graph; rounded on the side that has less to send.
+    /// The tensor's values there, outside any graph; converted on the side where fewer bytes are transferred.
     pub(crate) fn place(&self, tensor: &Tensor) -> Result<Tensor> {
-        Ok(tensor.detach().to_dtype(self.element.tensor_dtype())?.to_device(&self.device)?)
+        Ok(tensor.detach().to_dtype(self.dtype.candle())?.to_device(&self.device)?)
     }
 }
 

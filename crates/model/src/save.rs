@@ -4,28 +4,27 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use safetensors::View;
-
 use smpo_files::FileError;
 
 use crate::decoder::Decoder;
 use crate::error::{ModelError, Result};
-use crate::weights::{Element, ShardIndex, StoredTensor, write_tensors};
+use crate::weights::{ShardIndex, StoredTensor, WeightDtype, write_tensors};
 
-/// How to save.
+/// Options of saving a model.
 #[derive(Debug, Clone, Default)]
 pub struct SaveOptions {
-    /// A model directory to take tokenizer, chat template and generation settings from.
+    /// Model directory whose [`TOKENIZER_FILES`] are copied.
     pub source: Option<PathBuf>,
-    /// A directory whose files of these names are taken instead: what an adapter brings beside itself.
+    /// Directory whose [`TOKENIZER_FILES`] take precedence: an adapter's own.
     pub overlay: Option<PathBuf>,
-    /// The element type of the weights.
-    pub element: Element,
-    /// Weights beyond so many bytes are split into files of at most that size, with an index; a tensor is never split.
+    /// dtype of the weights.
+    pub dtype: WeightDtype,
+    /// Maximum size of a weight file, in bytes: larger weights are split into shards with an index. A tensor is never split.
     pub shard_bytes: Option<u64>,
 }
 
-/// The files that belong to a model beside its weights and its configuration; saving copies each that the source has.
-pub const COMPANIONS: [&str; 10] = [
+/// Files of tokenizer, chat template and generation settings; saving copies those that the source has.
+pub const TOKENIZER_FILES: [&str; 10] = [
     "tokenizer.json",
     "tokenizer_config.json",
     "chat_template.jinja",
@@ -39,12 +38,13 @@ pub const COMPANIONS: [&str; 10] = [
 ];
 
 impl Decoder {
-    /// Writes `config.json`, the weights and the source's companions to `dir`, which must be absent or empty.
+    /// Writes `config.json`, the weights and the source's [`TOKENIZER_FILES`] to `dir`, which must be absent or
+    /// empty.
     ///
-    /// All is written beside `dir` first, flushed, and renamed as the last step: a directory of that name is whole.
+    /// The directory is written whole ([`smpo_files::write_dir_whole`]).
     ///
     /// # Errors
-    /// When the model has adapters, `dir` holds something, or a file cannot be written.
+    /// When the model has adapters, `dir` is not empty, or a file cannot be written.
     pub fn save(&self, dir: impl AsRef<Path>, options: &SaveOptions) -> Result<()> {
         if self.lora().is_some() {
             return Err(ModelError::input(
@@ -54,19 +54,19 @@ impl Decoder {
             ));
         }
         write_directory(dir.as_ref(), |staging| {
-            let element = options.element;
+            let dtype = options.dtype;
             let tensors = self
                 .base_parameters()
-                .map(|p| Ok((p.name.clone(), StoredTensor::new(&p.tensor, element)?)))
+                .map(|p| Ok((p.name.clone(), StoredTensor::new(&p.tensor, dtype)?)))
                 .collect::<Result<Vec<_>>>()?;
             write_weights(staging, tensors, options.shard_bytes)?;
-            write_json(&staging.join("config.json"), &self.config().to_json(element.name()))?;
-            options.source.iter().chain(&options.overlay).try_for_each(|source| copy_companions(source, staging))
+            write_json(&staging.join("config.json"), &self.config().to_json(dtype.name()))?;
+            options.source.iter().chain(&options.overlay).try_for_each(|source| copy_tokenizer_files(source, staging))
         })
     }
 }
 
-/// Writes one file, or as many as the limit asks for and their index.
+/// Writes one weight file, or shards within the limit and their index.
 fn write_weights(staging: &Path, tensors: Vec<(String, StoredTensor)>, shard_bytes: Option<u64>) -> Result<()> {
     let mut shards: Vec<(u64, Vec<(String, StoredTensor)>)> = vec![(0, Vec::new())];
     for (name, tensor) in tensors {
@@ -94,7 +94,7 @@ fn write_weights(staging: &Path, tensors: Vec<(String, StoredTensor)>, shard_byt
     if count > 1 { index.write(staging) } else { Ok(()) }
 }
 
-/// Fills a directory under a temporary name and gives it its own name when it is complete.
+/// Writes a directory whole; refuses one that is not empty.
 pub(crate) fn write_directory(dir: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     if let Ok(mut entries) = fs::read_dir(dir)
         && entries.next().is_some()
@@ -111,8 +111,8 @@ pub(crate) fn write_json(path: &Path, value: &serde_json::Value) -> Result<()> {
     Ok(fs::write(path, text).map_err(FileError::at(path, "write"))?)
 }
 
-pub(crate) fn copy_companions(source: &Path, target: &Path) -> Result<()> {
-    for name in COMPANIONS {
+pub(crate) fn copy_tokenizer_files(source: &Path, target: &Path) -> Result<()> {
+    for name in TOKENIZER_FILES {
         let from = source.join(name);
         if from.is_file() {
             let to = target.join(name);

@@ -1,4 +1,4 @@
-//! Log-probabilities of completions, and the way back from their weights to gradients.
+//! Log-probabilities of completions, and the backward pass from their weights to gradients.
 
 use candle_core::{Tensor, Var};
 use smpo_kernels::{
@@ -12,19 +12,19 @@ use crate::decoder::{Decoder, Pass, attend_packed};
 use crate::error::Result;
 use crate::lora::Dropout;
 
-/// How to score a batch.
+/// Options of scoring.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ScoreOptions<'a> {
-    /// Seeds the dropout of adapters; without one nothing is dropped.
+    /// Seed of the adapters' dropout; `None` disables it.
     pub dropout_seed: Option<u64>,
-    /// Keep only each block's input, and compute the block again on the way back (arXiv 1604.06174): memory for one
-    /// block's activations instead of all, for one more forward pass.
+    /// Saves only each block's input and recomputes the block in the backward pass (arXiv 1604.06174): memory of one block's
+    /// activations instead of all, for one more forward pass.
     pub checkpointing: bool,
-    /// Tokens whose standing is reported for each row; may be empty.
+    /// Terminators to score at each row; may be empty.
     pub terminators: &'a [u32],
 }
 
-/// A scored batch, from which the way back can be taken once.
+/// A scored batch; allows one backward pass.
 #[must_use]
 pub struct Scored<'a> {
     log_probs: Tensor,
@@ -33,17 +33,17 @@ pub struct Scored<'a> {
 }
 
 enum WayBack<'a> {
-    /// Every operation of the forward pass.
+    /// All operations of the forward pass.
     Recorded(Tape),
-    /// The input of each block but the first; last norm and head are recorded, they hold little.
+    /// The input of each block except the first; final norm and head are recorded, they save little.
     Checkpoints { recomputation: Recomputation<'a>, inputs: Vec<Tensor>, head_input: Var, head: Tape },
 }
 
 impl Decoder {
     /// The log-probability of each completion token given everything before it, in nats, (`M`) in the batch's order.
     ///
-    /// The head runs on the `M` rows only, and what follows the last block's attention too: nothing else reaches them.
-    /// The result is differentiable; on a [`Decoder::frozen`] model no graph is kept.
+    /// The head, and everything after the last block's attention, runs on the `M` rows only.
+    /// The result is differentiable; a [`Decoder::frozen`] model records no graph.
     ///
     /// # Errors
     /// When a token id is not below `V`.
@@ -52,7 +52,7 @@ impl Decoder {
         Ok(self.select(&hidden, batch, &ScoreOptions::default())?.log_probs)
     }
 
-    /// As [`Decoder::log_probs`], with dropout, activation checkpointing and the standing of terminators.
+    /// As [`Decoder::log_probs`], with dropout, activation checkpointing and terminator scores.
     ///
     /// # Errors
     /// When a token id or a terminator is not below `V`.
@@ -74,7 +74,7 @@ impl Decoder {
             let mut attend = |layer: &_, heads| attend_packed(model.spec(), layer, &heads, batch.segments());
             let output = model.run_block(index, Stream::new(stream.clone()), &angles, &pass, &mut attend)?.sum()?;
             let input = std::mem::replace(&mut stream, output);
-            // The first block's is a lookup away.
+            // The first block's is an embedding lookup.
             if index > 0 {
                 inputs.push(input);
             }
@@ -121,7 +121,7 @@ impl Scored<'_> {
         &self.log_probs
     }
 
-    /// How each row rates the terminators; empty when none were asked for.
+    /// Terminator score of each row, (`M`); empty without terminators.
     pub fn terminators(&self) -> &[TerminatorScore] {
         &self.terminators
     }
@@ -129,7 +129,7 @@ impl Scored<'_> {
     /// Adds the gradient of `Σ weights·log_probs`, the weights constant, to `gradients`.
     ///
     /// # Errors
-    /// When there is not one weight a row.
+    /// When there is not one weight per row.
     pub fn backward(self, weights: &[f32], gradients: &mut Gradients) -> Result<()> {
         let weights = Tensor::from_slice(weights, weights.len(), self.log_probs.device())?;
         match self.way_back {
@@ -146,7 +146,7 @@ impl Scored<'_> {
     }
 }
 
-/// Goes back block by block: each is computed again from its input, and hands the gradient of that input on.
+/// Backward pass block by block: each is recomputed from its input and gives the gradient of that input.
 struct Recomputation<'a> {
     decoder: &'a Decoder,
     batch: &'a PackedBatch,
@@ -155,19 +155,19 @@ struct Recomputation<'a> {
 }
 
 impl Recomputation<'_> {
-    /// From the gradient of what the last block gave to those of everything trained. What is read no more is dropped at
-    /// once: each tensor of the stream is as large as a block's kept input.
+    /// From the gradient of the last block's output to those of all trained parameters. Tensors are freed after their last
+    /// use: each tensor of the stream is as large as a block's saved input.
     fn back(&self, mut inputs: Vec<Tensor>, mut gradient: Tensor, gradients: &mut Gradients) -> Result<()> {
         let embedding = self.decoder.embedding_is_trained();
         let first = self.decoder.first_trained_block();
         for index in (first..self.decoder.depth()).rev() {
-            // None is left for the first block.
+            // The first block has none.
             let input = match inputs.pop() {
                 Some(input) => input,
                 None => self.decoder.embed(self.batch.input_ids())?.detach(),
             };
             if index == first && !embedding {
-                // Nothing below is trained, so nobody asks for the gradient of this input.
+                // Nothing below is trained: the gradient of this input is not needed.
                 self.block(index, &input, gradient, gradients)?;
                 return Ok(());
             }
@@ -183,7 +183,7 @@ impl Recomputation<'_> {
         Ok(())
     }
 
-    /// One block. What comes back holds the gradient of `input`, if that is a variable.
+    /// One block; the result includes the gradient of `input`, if that is a variable.
     fn block(
         &self,
         index: usize,
@@ -198,7 +198,7 @@ impl Recomputation<'_> {
         Ok(tape.backward(&attended, &gradient, gradients)?)
     }
 
-    /// The feed-forward layer, part by part: back and forth on one part of the rows, then on the next.
+    /// The feed-forward layer, part by part: forward and backward pass of one part of the rows, then of the next.
     fn feed_forward(
         &self,
         index: usize,

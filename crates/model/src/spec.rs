@@ -1,8 +1,8 @@
-//! The one description that drives the decoder: what a family's configuration comes down to.
+//! The decoder specification, independent of families.
 
 use crate::rope::RopeSpec;
 
-/// Everything the forward pass needs to know about a model; no family is named here.
+/// All that the forward pass depends on.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DecoderSpec {
     /// `V`: rows of the embedding and of the head.
@@ -17,15 +17,15 @@ pub struct DecoderSpec {
     pub kv_heads: usize,
     /// Width of one head; not always `hidden_size / heads`.
     pub head_dim: usize,
-    /// One entry a block, in order.
+    /// One entry per block, in order.
     pub layers: Vec<LayerSpec>,
     /// The rotary embeddings that layers refer to by index.
     pub ropes: Vec<RopeSpec>,
-    /// Added to the mean square before the root.
+    /// ε, added to the mean square before the root.
     pub norm_eps: f64,
     /// Norm weights are stored as the difference from one (Gemma).
     pub norm_plus_one: bool,
-    /// Where a block normalises.
+    /// Placement of the norms in a block.
     pub norms: NormPlacement,
     /// Queries and keys are normalised per head before the rotation (Qwen3, Gemma 3).
     pub qk_norm: bool,
@@ -39,28 +39,28 @@ pub struct DecoderSpec {
     pub logit_soft_cap: Option<f64>,
     /// Factor on embeddings (Gemma: √H).
     pub embedding_scale: Option<f64>,
-    /// How the projections lie in the weight file.
+    /// Layout of the projections in the weight file.
     pub projections: Projections,
-    /// Which linear layers have a bias.
+    /// Linear layers with a bias.
     pub biases: Biases,
     /// The head is the embedding.
     pub tied: bool,
-    /// Standard deviation of fresh weights.
+    /// Standard deviation of initial weights.
     pub initializer_range: f64,
-    /// Longest sequence it was made for, in tokens; `None` where the configuration does not say.
+    /// Context length, in tokens; `None` where the configuration has none.
     pub max_positions: Option<usize>,
 }
 
-/// What differs from block to block.
+/// Specification of one block.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LayerSpec {
-    /// A query sees this many tokens, itself included; `None` is all before it.
+    /// Sliding window, in tokens, the query included; `None` is full attention.
     pub window: Option<usize>,
     /// Index into [`DecoderSpec::ropes`].
     pub rope: usize,
 }
 
-/// Where a block normalises.
+/// Placement of the norms in a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NormPlacement {
     /// Before attention and before the feed-forward layer.
@@ -78,7 +78,7 @@ pub enum Activation {
     GeluTanh,
 }
 
-/// How the projections lie in the weight file.
+/// Layout of the projections in the weight file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Projections {
     /// `q_proj`, `k_proj`, `v_proj`, `gate_proj`, `up_proj`.
@@ -87,7 +87,7 @@ pub enum Projections {
     Fused,
 }
 
-/// Which linear layers have a bias.
+/// Linear layers with a bias.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Biases {
     /// On query, key and value projections.

@@ -1,11 +1,11 @@
-//! Training part of the weights.
+//! Training a part of the weights.
 
 use crate::decoder::Decoder;
 use crate::error::{ModelError, Result};
 use crate::layout::{EMBEDDING, HEAD};
 use crate::name_pattern::NamePattern;
 
-/// The parameters that patterns name.
+/// The parameters that patterns match.
 pub(crate) struct NamedParameters {
     patterns: Vec<NamePattern>,
     tied_head: Option<String>,
@@ -33,7 +33,7 @@ impl NamedParameters {
         Ok(checked)
     }
 
-    /// Whether a pattern names the parameter or a module that it is in.
+    /// True if a pattern matches the parameter or a module that contains it.
     pub fn contain(&self, parameter: &str) -> bool {
         self.patterns.iter().any(|pattern| self.names(pattern, parameter))
     }
@@ -52,7 +52,7 @@ impl Decoder {
     /// whole name (`model.layers.[0-3].*`, `*.mlp.up_proj`).
     ///
     /// # Errors
-    /// When there is no pattern, or one names nothing; the nearest name is in the error, and nothing has changed.
+    /// When there is no pattern, or one names nothing; the error has the nearest name, and nothing has changed.
     pub fn train_only(&mut self, patterns: &[String]) -> Result<()> {
         let named = {
             let names: Vec<&str> = self.base_parameters().map(|p| p.name.as_str()).collect();

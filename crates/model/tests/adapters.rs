@@ -6,11 +6,13 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
-use reference::{CASES, Expected, case_dir, relative_difference, values};
+use reference::{Expected, case_dir, cases, relative_difference, values};
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
 use smpo_kernels::Gradients;
-use smpo_model::{AdapterSaveOptions, Config, Decoder, Element, LoraConfig, PackedBatch, SaveOptions, ScoreOptions};
+use smpo_model::{
+    AdapterSaveOptions, Config, Decoder, LoraConfig, PackedBatch, SaveOptions, ScoreOptions, WeightDtype,
+};
 use tempfile::TempDir;
 
 const TOLERANCE: f64 = 1e-5;
@@ -112,7 +114,7 @@ fn an_adapter_knows_the_base_it_was_trained_on() {
     let temp = TempDir::new().unwrap();
     let path = |name: &str| temp.path().join(name);
     let mut decoder = Decoder::load(case_dir("qwen2")).unwrap();
-    decoder.save(path("half"), &SaveOptions { element: Element::Bf16, ..Default::default() }).unwrap();
+    decoder.save(path("half"), &SaveOptions { dtype: WeightDtype::Bf16, ..Default::default() }).unwrap();
     decoder.add_lora(&lora(&["up_proj"]), 0).unwrap();
     perturb(&decoder);
     decoder.save_adapter(path("adapter"), &AdapterSaveOptions::default()).unwrap();
@@ -212,7 +214,7 @@ fn a_fresh_adapter_changes_nothing_and_depends_on_the_seed() {
 /// is not zero, nothing else has one, and checkpointing changes neither values nor gradients.
 #[test]
 fn gradients_reach_what_is_trained_and_nothing_else() {
-    for case in CASES {
+    for case in cases() {
         let batch = Expected::read(case).batch();
         for kind in ["full", "lora", "dora", "head"] {
             let mut decoder = Decoder::load(case_dir(case)).unwrap();

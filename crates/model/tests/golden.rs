@@ -3,7 +3,7 @@
 mod reference;
 
 use candle_core::Tensor;
-use reference::{CASES, Expected, case_dir, relative_difference, values};
+use reference::{Expected, case_dir, cases, models_in, relative_difference, values};
 use smpo_kernels::{AdamW, AdamWOptions, Parameter, weighted_sum};
 use smpo_model::{Decoder, Feed, PackedBatch, PackedDecoder, Scratch, Sequence};
 
@@ -21,7 +21,7 @@ fn constant(values: &[f32]) -> Tensor {
 
 #[test]
 fn hidden_states_equal_pytorch() {
-    for case in CASES {
+    for case in cases() {
         let (decoder, expected) = load(case);
         let batch = expected.batch();
         let hidden = decoder.hidden(&batch).unwrap().to_vec2::<f32>().unwrap();
@@ -39,7 +39,7 @@ fn hidden_states_equal_pytorch() {
 
 #[test]
 fn log_probs_and_gradients_equal_pytorch() {
-    for case in CASES {
+    for case in cases() {
         let (decoder, expected) = load(case);
         check_log_probs_and_gradients(case, &decoder, &expected, &expected.batch());
     }
@@ -52,7 +52,7 @@ const BFLOAT16_COSINE: f64 = 0.99;
 
 #[test]
 fn bfloat16_directories_equal_pytorch() {
-    for case in ["llama", "qwen2", "qwen3", "mistral", "phi3", "gemma2", "gemma3"] {
+    for case in models_in("bfloat16") {
         let case = format!("bfloat16/{case}");
         let (decoder, expected) = load(&case);
         let batch = expected.batch();
@@ -80,7 +80,7 @@ fn bfloat16_directories_equal_pytorch() {
 #[test]
 fn a_shared_prompt_changes_nothing() {
     // LongRoPE turns one shared prompt by one set of frequencies, where these two sequences need both.
-    for case in CASES.into_iter().filter(|c| *c != "longrope") {
+    for case in cases().into_iter().filter(|c| *c != "longrope") {
         let (decoder, expected) = load(case);
         let [chosen, rejected, other] = &expected.sequences[..] else { panic!("{case}: expected three sequences") };
         let mut builder = PackedBatch::builder();
@@ -111,7 +111,7 @@ fn check_log_probs_and_gradients(case: &str, decoder: &Decoder, expected: &Expec
 
 #[test]
 fn ten_adamw_steps_follow_pytorch() {
-    for case in CASES {
+    for case in cases() {
         let (decoder, expected) = load(case);
         let batch = expected.batch();
         let parameters =
@@ -157,7 +157,7 @@ fn greedy(decoder: &PackedDecoder, prompts: &[&[u32]], tokens: usize) -> Vec<(Ve
 
 #[test]
 fn greedy_continuations_equal_transformers() {
-    for case in CASES {
+    for case in cases() {
         let (decoder, expected) = load(case);
         let prompts: Vec<&[u32]> = expected.sequences.iter().map(|s| &s.prompt[..]).collect();
         let packed = decoder.pack().unwrap();
@@ -190,7 +190,7 @@ fn fed_in(decoder: &PackedDecoder, tokens: &[u32], lengths: &[usize]) -> Vec<Vec
 
 #[test]
 fn what_a_sequence_is_given_depends_on_it_alone_to_the_last_bit() {
-    for case in CASES {
+    for case in cases() {
         let decoder = Decoder::load(case_dir(case)).unwrap().pack().unwrap();
         let texts: Vec<Vec<u32>> = (0..11).map(|i| (0..3 + 3 * i).map(|t| (i * 7 + t * 5) % 32).collect()).collect();
         let alone: Vec<Vec<f32>> = texts.iter().map(|t| fed_in(&decoder, t, &[t.len()]).remove(0)).collect();

@@ -1,4 +1,4 @@
-//! What this crate writes, for other programs to read: `interop/check.py` loads it with transformers and PEFT.
+//! Interoperability: `interop/check.py` loads this crate's output with transformers and PEFT.
 //!
 //! `SMPO_INTEROP_DIR=/tmp/interop cargo test --release -p smpo-model --test interop -- --ignored`
 //! `python crates/model/tests/interop/check.py /tmp/interop`
@@ -7,7 +7,7 @@ mod reference;
 
 use std::path::PathBuf;
 
-use reference::{CASES, Expected, case_dir, values};
+use reference::{Expected, case_dir, cases, values};
 use serde_json::json;
 use smpo_model::{AdapterSaveOptions, Config, Decoder, LoraConfig, PackedBatch, SaveOptions};
 
@@ -15,7 +15,7 @@ use smpo_model::{AdapterSaveOptions, Config, Decoder, LoraConfig, PackedBatch, S
 #[ignore = "writes files for interop/check.py, which needs Python with transformers and PEFT"]
 fn write_models_and_adapters() {
     let root = PathBuf::from(std::env::var("SMPO_INTEROP_DIR").expect("SMPO_INTEROP_DIR names an absent directory"));
-    for case in CASES {
+    for case in cases() {
         let sequences = Expected::read(case).sequences;
         let batch = PackedBatch::from_sequences(sequences.iter().map(|s| (&s.prompt[..], &s.completion[..]))).unwrap();
         let write = |name: &str, decoder: &Decoder| {

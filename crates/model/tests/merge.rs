@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use reference::{case_dir, relative_difference, values};
-use smpo_model::{Config, Decoder, Element, MergeMethod, SaveOptions, merge};
+use smpo_model::{Config, Decoder, MergeMethod, SaveOptions, WeightDtype, merge};
 use tempfile::TempDir;
 
 /// Two models of one architecture, and what they came from.
@@ -30,10 +30,10 @@ impl Models {
         self.temp.path().join(name)
     }
 
-    fn merge(&self, method: &MergeMethod, element: Option<Element>) -> Decoder {
+    fn merge(&self, method: &MergeMethod, dtype: Option<WeightDtype>) -> Decoder {
         let out = self.path("out");
         let _ = fs::remove_dir_all(&out);
-        let report = merge(&[self.path("one"), self.path("two")], method, element, &out, go_on).unwrap();
+        let report = merge(&[self.path("one"), self.path("two")], method, dtype, &out, go_on).unwrap();
         let merged = Decoder::load(&out).unwrap();
         assert_eq!(report.parameters, merged.parameter_count());
         merged
@@ -99,7 +99,7 @@ fn ties_changes_no_more_than_the_density_allows() {
 #[test]
 fn shards_and_element_types_are_the_first_models_or_as_asked() {
     let models = Models::new();
-    models.merge(&MergeMethod::Slerp { t: 0.5 }, Some(Element::Bf16));
+    models.merge(&MergeMethod::Slerp { t: 0.5 }, Some(WeightDtype::Bf16));
     let config = fs::read_to_string(models.path("out").join("config.json")).unwrap();
     assert!(config.contains("\"torch_dtype\": \"bfloat16\""), "{config}");
     let size = |path: PathBuf| fs::metadata(path.join("model.safetensors")).unwrap().len();

@@ -1,4 +1,4 @@
-//! What merging promises of memory, measured: an allocator that counts. The weights are read piece by piece from files
+//! Peak memory of merging, measured by a counting allocator. The weights are read piece by piece from files
 //! and not mapped, so the heap is all there is.
 
 use std::collections::BTreeMap;

@@ -32,7 +32,7 @@ impl NativeModel {
     pub fn load(model: &Path, base: Option<&Path>) -> Result<Self, NativeError> {
         let dir = ModelDir::open(model, base)?;
         let decoder = dir.load()?.frozen();
-        let tokenizer = ChatTokenizer::from_model_dir(dir.companions())?;
+        let tokenizer = ChatTokenizer::from_model_dir(dir.tokenizer_dir())?;
         let (model, weights) = (model.to_owned(), dir.weights().to_owned());
         let sampling_tokenizer = sampling_tokenizer(&model, &weights).ok();
         Ok(NativeModel { model, weights, decoder, tokenizer, sampling_tokenizer })

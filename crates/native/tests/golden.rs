@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Deserialize;
 use smpo_chat::Message;
@@ -71,7 +71,7 @@ impl Case {
 }
 
 fn golden_dir() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../inference/tests/golden")
+    smpo_fixtures::golden("inference", "")
 }
 
 fn golden() -> Golden {

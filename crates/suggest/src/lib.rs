@@ -1,7 +1,7 @@
-//! The known name that a mistyped one was meant to be: one rule and one wording for every message.
+//! Suggestions for mistyped names: one rule and one wording for all messages.
 
-/// The name most like `given`, if any is like it: at most a third of its letters are wrong, missing, too many or
-/// swapped, or it begins alike and goes on otherwise (`qwen2_moe` for `qwen2`). Case does not count.
+/// The known name nearest to `given`: within an edit distance (Damerau–Levenshtein) of a third of its letters, or with a
+/// common start (Jaro–Winkler above 0.9: `qwen2_moe` for `qwen2`). Ignores case.
 pub fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let given = given.to_lowercase();
     let like = |known: &str| {
@@ -12,12 +12,12 @@ pub fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Opt
         (edits <= letters / 3 || similarity > 0.9).then_some((edits, similarity))
     };
     let near = known.into_iter().filter_map(|known| Some((like(known)?, known)));
-    // The fewest edits; where they are equal, the one that begins alike.
+    // Fewest edits; among equals the most similar start.
     near.min_by(|((edits, likeness), _), ((other, than), _)| edits.cmp(other).then(than.total_cmp(likeness)))
         .map(|(_, known)| known)
 }
 
-/// ` (did you mean X?)`, to end a message or a part of it with; empty when no name is near.
+/// ` (did you mean X?)`, the end of a message or of a part of it; empty when no name is near.
 pub fn did_you_mean<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     nearest(given, known).map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default()
 }

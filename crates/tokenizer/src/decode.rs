@@ -66,13 +66,11 @@ impl ChatTokenizer {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     #[test]
     fn pieces_become_the_ids_they_were() {
-        let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/demo/base");
+        let model = smpo_fixtures::demo("base");
         let tokenizer = ChatTokenizer::from_model_dir(&model).expect("valid");
         let text = "Oslo is a short city, near the beach.";
         let ids = tokenizer.encode_text(text).expect("encodes");

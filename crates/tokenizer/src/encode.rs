@@ -22,6 +22,11 @@ pub struct PromptCompletions {
     pub prompt_ids: Vec<u32>,
     /// The completions, in the order given; each ends in exactly one terminator.
     pub completion_ids: Vec<Vec<u32>>,
+    /// Per completion, the length of the prompt where it is the only one: at least that of `prompt_ids`. `None` where
+    /// the template splits them at different places.
+    pub alone_prompt_lengths: Option<Vec<usize>>,
+    /// True if `prompt_ids` are all of the prompt: no completion begins with a merge across the boundary.
+    pub is_prompt_whole: bool,
 }
 
 impl ChatTokenizer {
@@ -78,14 +83,17 @@ impl ChatTokenizer {
         let rendered = self.render(prompt, completions)?;
         let texts: Vec<&str> = rendered.texts.iter().map(String::as_str).collect();
         let mut whole = Vec::with_capacity(completions.len());
-        let mut prompt_length = usize::MAX;
+        let mut lengths = Vec::with_capacity(completions.len());
+        let mut is_prompt_whole = rendered.is_opened;
         for encoded in self.encode(&texts)? {
             let length = encoded.before(rendered.split, |id| self.special.contains(id));
+            is_prompt_whole &= length.checked_sub(1).is_some_and(|last| encoded.ends[last] == rendered.split);
             let mut ids = encoded.ids;
             self.end_in_one_terminator(&mut ids, length);
-            prompt_length = prompt_length.min(length);
+            lengths.push(length);
             whole.push(ids);
         }
+        let mut prompt_length = lengths.iter().copied().min().unwrap_or(usize::MAX);
         if let Some((first, others)) = whole.split_first() {
             for ids in others {
                 let shared = first.iter().zip(ids).take_while(|(a, b)| a == b).count();
@@ -94,7 +102,9 @@ impl ChatTokenizer {
         }
         let prompt_ids = whole.first().map_or_else(Vec::new, |ids| ids[..prompt_length].to_vec());
         let completion_ids = whole.into_iter().map(|ids| ids[prompt_length..].to_vec()).collect();
-        Ok(PromptCompletions { prompt_ids, completion_ids })
+        is_prompt_whole &= lengths.iter().all(|length| *length == prompt_length);
+        let alone_prompt_lengths = rendered.is_one_split.then_some(lengths);
+        Ok(PromptCompletions { prompt_ids, completion_ids, alone_prompt_lengths, is_prompt_whole })
     }
 
     /// The texts of prompt and completions, each with its turn ended, and the split in bytes.

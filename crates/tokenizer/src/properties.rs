@@ -1,6 +1,5 @@
 //! Properties of encoded completions, for texts of any kind: the end of the turn and the split.
 
-use std::path::Path;
 use std::sync::LazyLock;
 
 use proptest::prelude::*;
@@ -9,9 +8,8 @@ use smpo_chat::Message;
 use crate::ChatTokenizer;
 
 static MODELS: LazyLock<Vec<ChatTokenizer>> = LazyLock::new(|| {
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     ["chatml", "llama", "phi", "plain", "think"]
-        .map(|name| ChatTokenizer::from_model_dir(golden.join(name)).unwrap())
+        .map(|name| ChatTokenizer::from_model_dir(smpo_fixtures::golden("tokenizer", name)).unwrap())
         .into()
 });
 

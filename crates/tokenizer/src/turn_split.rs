@@ -14,6 +14,10 @@ pub(crate) struct Rendered {
     pub split: usize,
     /// One text per side: prompt, completion, and the template's turn end.
     pub texts: Vec<String>,
+    /// True if every side by itself is split at the same place.
+    pub is_one_split: bool,
+    /// True if the split is the end of the generation prompt.
+    pub is_opened: bool,
 }
 
 /// Renders `prompt + side` for every side and finds the one point that splits them all.
@@ -26,23 +30,29 @@ pub(crate) fn render(
     let opened = template.render(prompt, true)?;
     let texts: Vec<String> =
         sides.iter().map(|side| template.render(&[prompt, side].concat(), false)).collect::<Result<_, _>>()?;
-    let split = if texts.iter().all(|text| text.starts_with(&opened)) {
-        opened.len()
-    } else {
-        part(template, prompt, &opened, &texts)?
-    };
-    Ok(Rendered { split, texts })
+    let begun = texts.iter().filter(|text| text.starts_with(&opened)).count();
+    if begun == texts.len() {
+        return Ok(Rendered { split: opened.len(), texts, is_one_split: true, is_opened: true });
+    }
+    let (split, is_header) = part(template, prompt, &opened, &texts)?;
+    let is_one_split = texts.len() == 1 || (is_header && begun == 0);
+    Ok(Rendered { split, texts, is_one_split, is_opened: false })
 }
 
 /// The split where the generation prompt is no prefix of the finished turn (templates that open a thinking block
-/// only when generating): the header before the assistant's words, or else all that the texts share.
-fn part(template: &ChatTemplate, prompt: &[Message], opened: &str, texts: &[String]) -> Result<usize, TokenizerError> {
+/// only when generating): the header before the assistant's words, or else all that the texts share. With it, true for
+/// the header.
+fn part(
+    template: &ChatTemplate,
+    prompt: &[Message],
+    opened: &str,
+    texts: &[String],
+) -> Result<(usize, bool), TokenizerError> {
     let probed = template.render(&[prompt, &[Message::assistant(PROBE)]].concat(), false)?;
     let header = probed.rfind(PROBE).map(|at| &probed[..at]);
-    let split = match header {
-        Some(header) if texts.iter().all(|text| text.starts_with(header)) => header.len(),
-        _ => texts.iter().fold(opened.len(), |length, text| length.min(common_prefix(opened, text))),
-    };
+    let header = header.filter(|header| texts.iter().all(|text| text.starts_with(header)));
+    let shared = || texts.iter().fold(opened.len(), |length, text| length.min(common_prefix(opened, text)));
+    let split = header.map_or_else(shared, str::len);
     // a split inside the prompt's own words would train on them
     let unopened = template.render(prompt, false)?;
     let said = &opened[..common_prefix(opened, &unopened)];
@@ -51,7 +61,7 @@ fn part(template: &ChatTemplate, prompt: &[Message], opened: &str, texts: &[Stri
     if split < needed {
         return Err(TokenizerError::PromptChanges { at: split, length: opened.len() });
     }
-    Ok(split)
+    Ok((split, header.is_some()))
 }
 
 fn check_roles(prompt: &[Message], sides: &[&[Message]]) -> Result<(), TokenizerError> {

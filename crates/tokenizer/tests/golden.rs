@@ -1,7 +1,7 @@
 //! Token ids against `transformers`, for the five model directories of `golden/` (made by `golden/generate.py`).
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Deserialize;
 use smpo_chat::Message;
@@ -26,7 +26,7 @@ struct Pair {
 }
 
 fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+    smpo_fixtures::golden("tokenizer", "")
 }
 
 fn golden() -> Golden {

@@ -8,6 +8,7 @@ use minijinja::{Environment, context};
 use proptest::prelude::*;
 use serde_json::Value;
 use smpo_chat::Message;
+use smpo_fixtures::{demo, golden};
 use smpo_tokenizer::ChatTokenizer;
 use tokenizers::Tokenizer;
 
@@ -54,11 +55,10 @@ impl Independent {
 }
 
 fn model_dirs() -> Vec<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut dirs: Vec<PathBuf> =
-        ["chatml", "llama", "phi", "plain", "think"].map(|model| root.join("tests/golden").join(model)).to_vec();
-    dirs.push(root.join("../../datasets/demo/base"));
-    dirs.push(root.join("../inference/tests/golden/qwen2"));
+        ["chatml", "llama", "phi", "plain", "think"].map(|model| golden("tokenizer", model)).to_vec();
+    dirs.push(demo("base"));
+    dirs.push(golden("inference", "qwen2"));
     dirs
 }
 

@@ -6,7 +6,7 @@ use smpo_chat::{ChatTemplate, Message};
 use smpo_tokenizer::{ChatTokenizer, TokenizerError};
 
 fn golden(model: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(model)
+    smpo_fixtures::golden("tokenizer", model)
 }
 
 fn prompt() -> Vec<Message> {

@@ -26,7 +26,7 @@ use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use smpo_data::{HoldOut, OnBadRows, PromptKeep};
+use smpo_data::{HoldOut, OnBadRows, TruncationMode};
 use smpo_devices::Choice;
 use smpo_losses::LossConfig;
 
@@ -108,7 +108,7 @@ pub struct TrainConfig {
     pub max_prompt_length: Option<usize>,
     /// End of a too long prompt that is kept.
     #[serde(default)]
-    pub truncation_mode: PromptKeep,
+    pub truncation_mode: TruncationMode,
     /// Pairs (or examples) of a micro-batch. It sets the size of the optimizer step and of the winsor scope `microbatch`;
     /// memory is bounded by `max_tokens_per_pack`.
     #[serde(default = "defaults::one")]

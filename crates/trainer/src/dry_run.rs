@@ -1,20 +1,20 @@
 //! A run up to its first step: configuration, data and memory are checked, nothing is trained.
 
-use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
-use smpo_data::{CheckReport, DatasetError, TruncatedRows};
+use smpo_data::{CheckReport, Rows, TruncatedRows};
 use smpo_losses::Objective;
 use smpo_model::Config;
 use smpo_tokenizer::ChatTokenizer;
 
-use crate::config::TrainConfig;
+use crate::config::{DataCheck, TrainConfig};
+use crate::data;
 use crate::error::{TrainError, io};
+use crate::event::Event;
 use crate::memory::{self, MemoryPlan};
 use crate::preflight;
 use crate::probe::Probe;
-use crate::row::{self, Rows};
-use crate::run::{self, Event};
+use crate::run;
 use crate::run_dir::RunDir;
 use crate::tokenizer_dir;
 
@@ -70,31 +70,25 @@ pub fn dry_run(
         Ok(device) => watch(Event::Device(&device)),
         Err(error) => errors.push(error.into()),
     }
-    let go_on = || if stop.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
-    let Some(data) = preflight::preflight(config, &tokenizer, &|_| go_on()).map_err(DatasetError::from)? else {
-        return Ok(None);
-    };
-    watch(Event::Checked(&data));
-    errors.extend(preflight::refuse(config, &data).err());
+    let dataset = data::dataset(config, tokenizer.bos());
+    let check = config.data_check != DataCheck::Off;
+    let Some(mut files) = data::tokenize(&dataset, config, &tokenizer, check, stop, watch)? else { return Ok(None) };
+    let reports = std::mem::take(&mut files.reports);
+    errors.extend(preflight::check_findings(config.data_check, config.on_bad_rows, &reports).err());
     errors.extend(Probe::load(config, &tokenizer, model_config.spec().max_positions).err());
-    let mut tokenized = |done, total| {
-        watch(Event::Tokenizing { done, total });
-        go_on()
-    };
-    let rows = match run::load_rows(config, &tokenizer, &mut tokenized) {
-        Ok(Some(rows)) => Some(rows),
-        Ok(None) => return Ok(None),
-        // The data check has said it already.
+    let rows = match files.rows() {
+        Ok(rows) => Some(rows),
+        // The data check has reported it already.
         Err(_) if errors.iter().any(|error| matches!(error, TrainError::DataCheck { .. })) => None,
         Err(error) => {
-            errors.push(error);
+            errors.push(error.into());
             None
         }
     };
     if let Some(rows) = &rows {
         watch(Event::Data(rows));
     }
-    outcome(config, &model_config, data, rows, errors).map(Some)
+    outcome(config, &model_config, reports, rows, errors).map(Some)
 }
 
 fn outcome(
@@ -107,8 +101,8 @@ fn outcome(
     let spec = model_config.spec();
     let mut memory = None;
     if let Some(rows) = &rows {
-        errors.extend(row::check_vocabulary(rows.train.iter().chain(&rows.held_out), spec.vocab_size).err());
-        errors.extend(memory::check(config, spec, &rows.train).err());
+        errors.extend(preflight::check_vocabulary(rows.train.iter().chain(&rows.held_out), spec.vocab_size).err());
+        errors.extend(preflight::check_memory(config, spec, &rows.train).err());
         memory = memory::plan(config, spec, &rows.train)?;
     }
     let memory = match memory {

@@ -1,16 +1,16 @@
 //! The objective on held-out rows, under the names that transformers gives them: `eval_loss`, `eval_rewards/margins`…
 
+use smpo_data::Row;
 use smpo_losses::{Batch, Completion, Pair};
 
 use crate::error::TrainError;
-use crate::learner::{Learner, StepRow};
+use crate::learner::Learner;
 use crate::record::Figure;
-use crate::row::Row;
-use crate::scoring::{Mismatched, RowLogps, TerminatorFlags, row_logps};
+use crate::scoring::{Mismatched, RowLogps, StepRow, row_logps};
 
 /// Rows that are never trained on.
 pub(crate) struct HeldOut {
-    /// Tokens.
+    /// The rows.
     pub rows: Vec<Row>,
     /// Their log-probs under the reference model; empty if the objective needs none.
     pub references: Vec<RowLogps>,
@@ -19,25 +19,12 @@ pub(crate) struct HeldOut {
 }
 
 impl HeldOut {
-    /// Evaluates the current model. The margin is the target and not the schedule's, so that evaluations are comparable.
+    /// Evaluates the current model. Schedules are evaluated at their end, so that evaluations are comparable.
     ///
     /// # Errors
     /// If the model or the loss refuses a row.
-    pub(crate) fn evaluate(
-        &self,
-        learner: &Learner,
-        is_terminator: &(dyn Fn(u32) -> bool + Sync),
-        step: u64,
-    ) -> Result<Vec<Figure>, TrainError> {
+    pub(crate) fn evaluate(&self, learner: &Learner, step: u64) -> Result<Vec<Figure>, TrainError> {
         let logps = row_logps(learner.decoder(), &self.rows, learner.max_tokens())?;
-        let flags: Vec<TerminatorFlags> =
-            self.rows.iter().map(|row| TerminatorFlags::new(row, is_terminator)).collect();
-        let pairs: Vec<Pair<'_>> = logps
-            .iter()
-            .zip(&flags)
-            .enumerate()
-            .map(|(index, (logps, flags))| flags.pair(logps, self.references.get(index)))
-            .collect();
         let rows: Vec<StepRow<'_>> = self
             .rows
             .iter()
@@ -45,7 +32,8 @@ impl HeldOut {
             .map(|(index, row)| StepRow { row, reference: self.references.get(index) })
             .collect();
         let rows: Vec<&StepRow<'_>> = rows.iter().collect();
-        let mismatched = learner.mismatched(&rows, is_terminator)?;
+        let pairs: Vec<Pair<'_>> = rows.iter().zip(&logps).map(|(row, logps)| row.pair(logps)).collect();
+        let mismatched = learner.mismatched(&rows)?;
         let mismatched: Vec<Completion<'_>> = mismatched.iter().map(Mismatched::completion).collect();
         let sizes: Vec<usize> = self.rows.chunks(self.micro_batch).map(<[Row]>::len).collect();
         let batch =

@@ -1,35 +1,25 @@
 //! One optimizer step: log-probs forward, the loss as a pure function of them, its weights backward, AdamW.
 
 use candle_core::DType;
-use smpo_kernels::{AdamW, AdamWOptions, Gradients, KernelError, Parameter, StepReport};
+use smpo_data::{Row, TokenizedCompletion};
+use smpo_kernels::{AdamW, Gradients, KernelError, Parameter, StepReport};
 use smpo_losses::{Batch, Completion, Evaluation, Objective, Pair, PairEvaluation, Totals, WinsorState};
-use smpo_model::{Decoder, Element, ScoreOptions};
+use smpo_model::{Decoder, ScoreOptions, WeightDtype};
 
-use crate::config::TrainConfig;
 use crate::error::TrainError;
+use crate::learner_options::LearnerOptions;
 use crate::loss_scale::LossScale;
-use crate::memory;
 use crate::packing::{Unit, units};
-use crate::row::Row;
-use crate::scoring::{Mismatched, RowLogps, TerminatorFlags, mismatched, pack, row_logps_of};
+use crate::scoring::{Mismatched, RowLogps, StepRow, mismatched, pack, row_logps_of};
 
-/// A row with what the reference model says about it, where the objective asks.
-#[derive(Debug, Clone, Copy)]
-pub struct StepRow<'a> {
-    /// Tokens.
-    pub row: &'a Row,
-    /// Under the reference.
-    pub reference: Option<&'a RowLogps>,
-}
-
-/// What a step did.
+/// Outcome of a step.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StepOutcome {
     /// The objective on the step's rows, before the update.
     pub evaluation: Evaluation,
     /// Global gradient norm before clipping; not finite where the loss scale was too large.
     pub grad_norm: f64,
-    /// What the loss was multiplied by, in float16.
+    /// Factor of the loss, in float16.
     pub loss_scale: Option<f64>,
 }
 
@@ -42,22 +32,17 @@ pub struct Learner {
     winsor: WinsorState,
     /// In float16.
     loss_scale: Option<LossScale>,
-    /// Rows of a micro-batch of the configuration, over which an objective may take quantiles.
-    micro_batch: usize,
-    max_tokens: usize,
-    checkpointing: bool,
-    /// Seeds the adapters' dropout, together with the step.
-    seed: u64,
-    /// Kept only for objectives that score completions the data does not pair with their prompt (KTO's KL baseline).
+    options: LearnerOptions,
+    /// Only for objectives that score completions the data does not pair with their prompt (KTO's KL baseline).
     reference: Option<Decoder>,
 }
 
 impl Learner {
-    /// Puts a model under an objective. `is_terminator` tells which ids end a turn.
+    /// A model under an objective, before its first step.
     ///
     /// # Errors
-    /// When a range of the loss or the optimizer is wrong, or nothing is trainable.
-    pub fn new(decoder: Decoder, objective: Objective, config: &TrainConfig) -> Result<Self, TrainError> {
+    /// When a range of the optimizer is wrong, or nothing is trainable.
+    pub fn new(decoder: Decoder, objective: Objective, options: LearnerOptions) -> Result<Self, TrainError> {
         let parameters = decoder
             .trainable()
             .into_iter()
@@ -68,16 +53,8 @@ impl Learner {
                 Parameter { name, var, decay }
             })
             .collect();
-        let options = AdamWOptions {
-            beta1: config.adam_beta1,
-            beta2: config.adam_beta2,
-            eps: config.adam_epsilon,
-            weight_decay: config.weight_decay,
-            max_grad_norm: (config.max_grad_norm > 0.0).then_some(config.max_grad_norm),
-        };
-        let loss_scale = (decoder.placement().element == Element::F16).then(LossScale::default);
-        let max_tokens = memory::max_tokens(config, decoder.spec())?;
-        let optimizer = AdamW::new(parameters, options)?;
+        let loss_scale = (decoder.placement().dtype == WeightDtype::F16).then(LossScale::default);
+        let optimizer = AdamW::new(parameters, options.adamw)?;
         let gradients = optimizer.gradients()?;
         Ok(Learner {
             decoder,
@@ -86,10 +63,7 @@ impl Learner {
             gradients,
             winsor: WinsorState::default(),
             loss_scale,
-            micro_batch: config.per_device_train_batch_size,
-            max_tokens,
-            checkpointing: config.gradient_checkpointing,
-            seed: config.seed,
+            options,
             reference: None,
         })
     }
@@ -109,12 +83,12 @@ impl Learner {
         &self.optimizer
     }
 
-    /// The optimizer, to put a checkpoint back.
+    /// The optimizer, to restore a checkpoint.
     pub(crate) fn optimizer_mut(&mut self) -> &mut AdamW {
         &mut self.optimizer
     }
 
-    /// The memory of a windowed winsor scope, for checkpoints.
+    /// State of a windowed winsor scope, for checkpoints.
     pub fn winsor(&self) -> &WinsorState {
         &self.winsor
     }
@@ -148,29 +122,21 @@ impl Learner {
         Ok(())
     }
 
-    /// One optimizer step, number `step` from 0 of `steps`, over all its rows; the objective's schedules are evaluated
-    /// there, or at their end when `steps` is absent.
+    /// One optimizer step, number `step` from 0, over all its rows.
     ///
     /// # Errors
     /// When the model or the loss refuses a row, or loss or gradient is not finite; nothing is updated then. A gradient
     /// that is not finite because the loss scale was too large is no error: the step is skipped and the scale halved.
-    pub fn step(
-        &mut self,
-        rows: &[StepRow<'_>],
-        is_terminator: &(dyn Fn(u32) -> bool + Sync),
-        step: u64,
-        steps: Option<u64>,
-        learning_rate: f64,
-    ) -> Result<StepOutcome, TrainError> {
+    pub fn step(&mut self, rows: &[StepRow<'_>], step: u64, learning_rate: f64) -> Result<StepOutcome, TrainError> {
         self.gradients.clear();
-        let tokens = |side: &Option<Vec<u32>>| side.as_ref().map(Vec::len);
-        let totals = Totals::of_lengths(rows.iter().map(|row| (tokens(&row.row.chosen), tokens(&row.row.rejected))));
-        let context = Context { rows, is_terminator, step, steps, totals };
+        let length = |side: &Option<TokenizedCompletion>| side.as_ref().map(TokenizedCompletion::len);
+        let totals = Totals::of_lengths(rows.iter().map(|row| (length(&row.row.chosen), length(&row.row.rejected))));
+        let context = Context { rows, step, totals };
         let tokens: Vec<usize> = rows.iter().map(|row| row.row.packed_tokens()).collect();
         let mut whole: Option<Evaluation> = None;
         let mut order: Vec<usize> = Vec::with_capacity(rows.len());
         let mut packs_before = 0;
-        for unit in units(&self.objective, &tokens, self.micro_batch, self.max_tokens) {
+        for unit in units(&self.objective, &tokens, self.options.micro_batch, self.options.max_tokens) {
             let evaluation = self.unit(&context, &unit, packs_before)?;
             packs_before += unit.packs.len() as u64;
             order.extend(unit.rows());
@@ -206,8 +172,8 @@ impl Learner {
         Ok(StepOutcome { evaluation, grad_norm, loss_scale })
     }
 
-    /// Forward, weights, backward for rows that are evaluated together. One pack at a time is in memory: where there
-    /// are several, all log-probs come first, and each pack goes forward again for its way back.
+    /// Forward pass, weights, backward pass of rows that are evaluated together. One pack at a time is in memory: where
+    /// there are several, all log-probs come first, and each pack is scored again for its backward pass.
     fn unit(&mut self, context: &Context<'_>, unit: &Unit, packs_before: u64) -> Result<Evaluation, TrainError> {
         let of = |pack: &[usize]| -> Vec<&Row> { pack.iter().map(|&row| context.rows[row].row).collect() };
         let rows = unit.rows();
@@ -225,7 +191,7 @@ impl Learner {
         let mut logps = Vec::with_capacity(rows.len());
         for (number, members) in (packs_before..).zip(&unit.packs) {
             let packed = pack(&of(members))?;
-            // No way back is taken from here, so no inputs of blocks are kept for one.
+            // No backward pass follows, so no inputs of blocks are kept for one.
             let options = ScoreOptions { checkpointing: false, ..self.score_options(context.step, number) };
             let scored = frozen.score(&packed, &options)?;
             logps.extend(row_logps_of(&of(members), &packed, &scored.log_probs().to_vec1()?));
@@ -249,18 +215,16 @@ impl Learner {
         rows: &[usize],
         logps: &[RowLogps],
     ) -> Result<Evaluation, TrainError> {
-        let Context { is_terminator, step, steps, totals, .. } = *context;
+        let Context { step, totals, .. } = *context;
         let rows: Vec<&StepRow<'_>> = rows.iter().map(|&row| &context.rows[row]).collect();
-        let mismatched = self.mismatched(&rows, is_terminator)?;
+        let mismatched = self.mismatched(&rows)?;
         let mismatched: Vec<Completion<'_>> = mismatched.iter().map(Mismatched::completion).collect();
-        let flags: Vec<TerminatorFlags> = rows.iter().map(|row| TerminatorFlags::new(row.row, is_terminator)).collect();
-        let pairs: Vec<Pair<'_>> =
-            rows.iter().zip(logps).zip(&flags).map(|((row, logps), flags)| flags.pair(logps, row.reference)).collect();
+        let pairs: Vec<Pair<'_>> = rows.iter().zip(logps).map(|(row, logps)| row.pair(logps)).collect();
         let batch = Batch {
             pairs: &pairs,
             microbatches: &unit.microbatches,
             step,
-            steps,
+            steps: self.options.steps,
             mismatched: &mismatched,
             totals: Some(totals),
         };
@@ -270,8 +234,8 @@ impl Learner {
     /// The dropout of a pack depends on seed, step and its place in the step alone, so that a resumed run draws the same
     /// and both passes over one pack drop the same.
     fn score_options(&self, step: u64, pack: u64) -> ScoreOptions<'static> {
-        let seed = self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add((step << 20) + pack);
-        ScoreOptions { checkpointing: self.checkpointing, dropout_seed: Some(seed), ..ScoreOptions::default() }
+        let seed = self.options.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add((step << 20) + pack);
+        ScoreOptions { checkpointing: self.options.checkpointing, dropout_seed: Some(seed), ..ScoreOptions::default() }
     }
 
     /// ∂L/∂ℓ of completions in the order of a packed batch, times the loss scale.
@@ -281,32 +245,27 @@ impl Learner {
         both.map(|weight| (*weight * factor) as f32).collect()
     }
 
-    /// Each prompt with the completion of the next row, where the objective asks: KTO's estimate of the KL divergence.
-    pub(crate) fn mismatched(
-        &self,
-        rows: &[&StepRow<'_>],
-        is_terminator: &(dyn Fn(u32) -> bool + Sync),
-    ) -> Result<Vec<Mismatched>, TrainError> {
+    /// Scores each prompt with the completion of the next row, where the objective needs KTO's estimate of the KL
+    /// divergence.
+    pub(crate) fn mismatched(&self, rows: &[&StepRow<'_>]) -> Result<Vec<Mismatched>, TrainError> {
         match &self.reference {
             Some(reference) if self.objective.needs_mismatched() => {
-                mismatched(&self.decoder, reference, rows, is_terminator, self.max_tokens)
+                mismatched(&self.decoder, reference, rows, self.options.max_tokens)
             }
             _ => Ok(Vec::new()),
         }
     }
 
-    /// Tokens of a pack at most.
+    /// Maximum tokens of a pack.
     pub(crate) fn max_tokens(&self) -> usize {
-        self.max_tokens
+        self.options.max_tokens
     }
 }
 
-/// What the evaluation of a step's parts has in common.
+/// The step that several units are parts of.
 struct Context<'a> {
     rows: &'a [StepRow<'a>],
-    is_terminator: &'a (dyn Fn(u32) -> bool + Sync),
     step: u64,
-    steps: Option<u64>,
     totals: Totals,
 }
 

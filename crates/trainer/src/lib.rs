@@ -2,8 +2,7 @@
 //!
 //! * [`config`]: the configuration of a run, from a TOML or YAML file or built in code
 //! * [`dry_run()`]: a run up to its first step
-//! * [`preflight`]: the data check before the first step
-//! * [`row`]: a tokenised row, of any objective
+//! * [`data`]: the data set of a configuration; `preflight`: the checks before the first step
 //! * [`learner`]: one optimizer step; the seam between the model (ℓ forward, w backward) and the losses
 //! * [`memory`]: estimate of a run's memory; `packing`: the rows that share a forward pass
 //! * [`run`]: a run from its configuration to a model, interruptible and resumable; its loop is in `steps`
@@ -16,29 +15,32 @@
 pub mod alarm;
 pub mod checkpoint;
 pub mod config;
+pub mod data;
 mod dry_run;
 pub mod early_stopping;
-mod emulation;
 pub mod error;
+pub mod event;
 mod held_out;
 pub mod learner;
+mod learner_options;
 mod loss_scale;
 pub mod memory;
 pub mod memory_plans;
 mod models;
 mod openmetrics;
 mod packing;
-pub mod preflight;
+mod preflight;
 mod probe;
 pub mod record;
 mod reference;
 mod retention;
-pub mod row;
 pub mod run;
 pub mod run_dir;
 pub mod schedule;
 mod scoring;
+pub mod selftest;
 mod steps;
+pub mod synthetic;
 mod tensorboard;
 mod tokenizer_dir;
 
@@ -46,14 +48,16 @@ pub use alarm::{Alarm, AlarmKind};
 pub use config::{DataCheck, Init, MemoryCheck, ReadConfig, TrainConfig, TrainConfigBuilder};
 pub use dry_run::{DryRun, RowCounts, dry_run};
 pub use early_stopping::StopReason;
-pub use emulation::on_device;
 pub use error::TrainError;
-pub use learner::{Learner, StepOutcome, StepRow};
+pub use event::{Event, Finish};
+pub use learner::{Learner, StepOutcome};
+pub use learner_options::LearnerOptions;
 pub use loss_scale::LossScale;
 pub use memory::MemoryPlan;
 pub use record::{Figure, StepRecord, Update};
-pub use row::{Row, Rows};
-pub use run::{Event, Finish, train};
+pub use run::train;
 pub use run_dir::RunDir;
 pub use schedule::{LearningRate, Schedule};
-pub use scoring::{RowLogps, row_logps};
+pub use scoring::{RowLogps, StepRow, row_logps};
+pub use selftest::SelfTest;
+pub use smpo_data::{Row, Rows, TokenizedCompletion};

@@ -54,13 +54,15 @@ impl LossScale {
 
 #[cfg(test)]
 mod tests {
+    use smpo_data::{Row, TokenizedCompletion};
     use smpo_losses::{Loss, Objective};
     use smpo_model::Decoder;
 
     use super::*;
     use crate::config::TrainConfig;
-    use crate::learner::{Learner, StepOutcome, StepRow};
-    use crate::row::Row;
+    use crate::learner::{Learner, StepOutcome};
+    use crate::learner_options::LearnerOptions;
+    use crate::scoring::StepRow;
 
     /// A small model under SMPO, with a scale although it is float32.
     fn learner(scale: Option<f64>) -> Learner {
@@ -68,17 +70,19 @@ mod tests {
         let config = config.learning_rate(1e-2).max_length(32).max_grad_norm(0.1).build().unwrap();
         let objective = Objective::new(config.loss.clone()).unwrap();
         let decoder = Decoder::load(smpo_fixtures::golden("model", "qwen2")).unwrap();
-        let mut learner = Learner::new(decoder, objective, &config).unwrap();
+        let options = LearnerOptions::of(&config, decoder.spec(), None).unwrap();
+        let mut learner = Learner::new(decoder, objective, options).unwrap();
         assert_eq!(learner.loss_scale(), None, "float32 needs none");
         learner.set_loss_scale(scale.map(|scale| LossScale { scale, good_steps: 7 }));
         learner
     }
 
     fn step(learner: &mut Learner) -> StepOutcome {
-        let [prompt, chosen, rejected] = [vec![1, 2, 3], vec![4, 5, 6], vec![7, 6]];
-        let row = Row { id: "r".into(), prompt, chosen: Some(chosen), rejected: Some(rejected) };
+        let [chosen, rejected] =
+            [vec![4, 5, 6], vec![7, 6]].map(|ids| Some(TokenizedCompletion::new(ids, |id| id == 6)));
+        let row = Row { id: "r".into(), prompt: vec![1, 2, 3], chosen, rejected };
         let rows = [StepRow { row: &row, reference: None }];
-        learner.step(&rows, &|id| id == 6, 0, None, 1e-2).unwrap()
+        learner.step(&rows, 0, 1e-2).unwrap()
     }
 
     fn weights(learner: &Learner) -> Vec<Vec<f32>> {

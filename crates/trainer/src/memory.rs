@@ -2,14 +2,13 @@
 
 use std::fmt;
 
-use smpo_devices::Choice;
+use smpo_data::{Row, TokenizedCompletion};
+use smpo_devices::{Choice, format_bytes};
 use smpo_losses::Pairing;
 use smpo_model::{AdapterInfo, DecoderSpec, LoraConfig, MemoryEstimate, ModelError, TrainingShape};
 use sysinfo::System;
 
 use crate::config::{AdapterStart, MemoryCheck, TrainConfig};
-use crate::error::TrainError;
-use crate::row::Row;
 
 /// Bounds of the default of `max_tokens_per_pack`: below, matrix products are too small to be efficient; above, nothing is
 /// gained (`benches/README.md`).
@@ -127,22 +126,23 @@ fn longest(rows: &[Row]) -> Option<&Row> {
 }
 
 fn plan_of(config: &TrainConfig, spec: &DecoderSpec, longest: &Row) -> Result<MemoryPlan, ModelError> {
-    let completions = longest.completions().map(<[u32]>::len).sum();
+    let completions = longest.completions().map(TokenizedCompletion::len).sum();
     MemoryPlan::new(config, spec, longest.packed_tokens(), completions)
 }
 
-/// Refuses a run that would not fit into the free memory.
+/// The shortage of a run over `rows` that would not fit into the free memory, with the first change of the configuration
+/// that would make it fit; `None` without the memory check.
 ///
 /// # Errors
-/// [`TrainError::Memory`], with the first change of the configuration that would make it fit.
-pub(crate) fn check(config: &TrainConfig, spec: &DecoderSpec, rows: &[Row]) -> Result<(), TrainError> {
-    let Some(longest) = longest(rows) else { return Ok(()) };
-    if config.memory_check == MemoryCheck::Off {
-        return Ok(());
-    }
-    match shortage(config, spec, longest, free_memory())? {
-        Some(shortage) => Err(TrainError::Memory(Box::new(shortage))),
-        None => Ok(()),
+/// As for [`MemoryPlan::new`].
+pub(crate) fn shortage(
+    config: &TrainConfig,
+    spec: &DecoderSpec,
+    rows: &[Row],
+) -> Result<Option<MemoryShortage>, ModelError> {
+    match longest(rows) {
+        Some(longest) if config.memory_check != MemoryCheck::Off => shortage_of(config, spec, longest, free_memory()),
+        _ => Ok(None),
     }
 }
 
@@ -154,12 +154,12 @@ pub(crate) fn free_memory() -> u64 {
     system.cgroup_limits().map_or(available, |limits| available.min(limits.free_memory))
 }
 
-fn shortage(
+fn shortage_of(
     config: &TrainConfig,
     spec: &DecoderSpec,
     longest: &Row,
     free: u64,
-) -> Result<Option<MemoryShortage>, TrainError> {
+) -> Result<Option<MemoryShortage>, ModelError> {
     let needed = plan_of(config, spec, longest)?;
     if needed.total() <= free {
         return Ok(None);
@@ -206,31 +206,29 @@ pub struct MemoryShortage {
 
 impl fmt::Display for MemoryShortage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // As `smpo model info` prints it.
-        let gigabytes = |bytes: u64| format!("{:.1} GB", bytes as f64 / 1e9);
         let MemoryPlan { tokens, estimate, reference, .. } = &self.needed;
         write!(
             f,
             "training would take about {} of memory (weights {}, gradients {}, moments {}, activations of a pack of \
              {tokens} tokens {}",
-            gigabytes(self.needed.total()),
-            gigabytes(estimate.weights),
-            gigabytes(estimate.gradients),
-            gigabytes(estimate.optimizer),
-            gigabytes(estimate.activations)
+            format_bytes(self.needed.total()),
+            format_bytes(estimate.weights),
+            format_bytes(estimate.gradients),
+            format_bytes(estimate.optimizer),
+            format_bytes(estimate.activations)
         )?;
         if *reference > 0 {
-            write!(f, ", reference model {}", gigabytes(*reference))?;
+            write!(f, ", reference model {}", format_bytes(*reference))?;
         }
         write!(
             f,
             "), {} are free; the longest row is {} with {} tokens; ",
-            gigabytes(self.free),
+            format_bytes(self.free),
             self.row,
             self.row_tokens
         )?;
         match self.remedy {
-            Some((change, total)) => write!(f, "with {change} it would take about {}", gigabytes(total))?,
+            Some((change, total)) => write!(f, "with {change} it would take about {}", format_bytes(total))?,
             None => f.write_str(
                 "lower max_length, or use a smaller model or a machine with more memory: no other setting is enough",
             )?,
@@ -247,7 +245,6 @@ mod tests {
     use super::*;
 
     const GIB: u64 = 1 << 30;
-    const GB: u64 = 1_000_000_000;
 
     fn spec() -> DecoderSpec {
         let dir = tempfile::tempdir().unwrap();
@@ -267,14 +264,14 @@ mod tests {
     }
 
     fn row(tokens: usize) -> Row {
-        let side = vec![0; tokens / 2];
+        let side = TokenizedCompletion::new(vec![0; tokens / 2], |_| false);
         Row { id: "pairs.jsonl:7".into(), prompt: vec![0], chosen: Some(side.clone()), rejected: Some(side) }
     }
 
     #[test]
     fn the_cheapest_remedy_that_fits_is_named() {
         let (spec, config, row) = (spec(), config(), row(1000));
-        let found = |free| shortage(&config, &spec, &row, free).unwrap();
+        let found = |free| shortage_of(&config, &spec, &row, free).unwrap();
         assert_eq!(found(64 * GIB), None);
         let weights = 1_543_714_304u64 * 4;
         let shortage = found(4 * weights + GIB).unwrap();
@@ -285,9 +282,9 @@ mod tests {
         );
         let text = found(10 * GIB).unwrap().to_string();
         assert!(text.contains("the longest row is pairs.jsonl:7 with 999 tokens; with use_peft = true"), "{text}");
-        let text = found(GB).unwrap().to_string();
+        let text = found(GIB).unwrap().to_string();
         assert!(
-            text.contains("about") && text.contains("lower max_length") && text.contains("1.0 GB are free"),
+            text.contains("about") && text.contains("lower max_length") && text.contains("1.0 GiB are free"),
             "{text}"
         );
     }

@@ -1,52 +1,52 @@
-//! The data check before the first step: what would teach the model the wrong thing ends the run before it costs hours.
+//! Checks before the first step: findings of the data check, token ids, memory.
 
-use std::ops::ControlFlow;
-
-use smpo_data::{CheckReport, ReadError, Severity, check};
-use smpo_tokenizer::ChatTokenizer;
+use smpo_data::{CheckReport, OnBadRows, Row, Severity};
+use smpo_model::DecoderSpec;
 
 use crate::config::{DataCheck, TrainConfig};
 use crate::error::TrainError;
-use crate::row;
+use crate::memory;
 
-/// Checks every file of a run against its model and lengths, as `smpo data check` does; no report with
-/// `data_check = "off"`. `done` is told the rows of the current file so far, and may break off: then there is no result.
+/// Refuses a run whose data has errors.
 ///
 /// # Errors
-/// When a file cannot be opened; what is wrong in it is in the reports.
-pub fn preflight(
-    config: &TrainConfig,
-    tokenizer: &ChatTokenizer,
-    done: &dyn Fn(u64) -> ControlFlow<()>,
-) -> Result<Option<Vec<CheckReport>>, ReadError> {
-    if config.data_check == DataCheck::Off {
-        return Ok(Some(Vec::new()));
-    }
-    let truncation = row::truncation(config, tokenizer);
-    let mut reports = Vec::with_capacity(config.dataset.len() + config.eval_dataset.len());
-    for file in config.dataset.iter().chain(&config.eval_dataset) {
-        match check(file, Some(tokenizer), &truncation, done)? {
-            Some(report) => reports.push(report),
-            None => return Ok(None),
+/// [`TrainError::DataCheck`] when a report has errors other than those of rows that `on_bad_rows` drops.
+pub(crate) fn check_findings(
+    data_check: DataCheck,
+    on_bad_rows: OnBadRows,
+    reports: &[CheckReport],
+) -> Result<(), TrainError> {
+    let refused = reports.iter().filter(|report| report.refuses(on_bad_rows));
+    let first: Vec<String> = refused.filter_map(gravest).collect();
+    if first.is_empty() || data_check != DataCheck::Refuse { Ok(()) } else { Err(TrainError::DataCheck { first }) }
+}
+
+/// Refuses token ids without an embedding: those of a tokenizer that is not the model's.
+///
+/// # Errors
+/// [`TrainError::Vocabulary`] names the first row.
+pub(crate) fn check_vocabulary<'a>(rows: impl Iterator<Item = &'a Row>, vocabulary: usize) -> Result<(), TrainError> {
+    for row in rows {
+        let completions = row.completions().flat_map(|completion| completion.ids());
+        if let Some(&token) = row.prompt.iter().chain(completions).find(|id| **id as usize >= vocabulary) {
+            return Err(TrainError::Vocabulary { row: row.id.clone(), token, vocabulary });
         }
     }
-    Ok(Some(reports))
+    Ok(())
 }
 
-/// Refuses a run that its data check speaks against.
+/// Refuses a run that would not fit into the free memory.
 ///
 /// # Errors
-/// When a report has errors that the run neither drops nor was told to train on.
-pub fn refuse(config: &TrainConfig, reports: &[CheckReport]) -> Result<(), TrainError> {
-    let refused: Vec<String> =
-        reports.iter().filter(|report| report.refuses(config.on_bad_rows)).filter_map(gravest).collect();
-    if refused.is_empty() || config.data_check != DataCheck::Refuse {
-        return Ok(());
+/// [`TrainError::Memory`], with the first change of the configuration that would make it fit.
+pub(crate) fn check_memory(config: &TrainConfig, spec: &DecoderSpec, rows: &[Row]) -> Result<(), TrainError> {
+    match memory::shortage(config, spec, rows)? {
+        Some(shortage) => Err(TrainError::Memory(Box::new(shortage))),
+        None => Ok(()),
     }
-    Err(TrainError::DataCheck { first: refused })
 }
 
-/// The gravest error of a file: its first place, and what is there.
+/// The gravest error of a file, with its first place.
 fn gravest(report: &CheckReport) -> Option<String> {
     let finding = report.findings.iter().find(|finding| finding.severity == Severity::Error)?;
     let first = finding.first.iter().find(|sample| sample.line.is_some()).or(finding.first.first());

@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use safetensors::tensor::{Dtype, TensorView};
 use sha2::{Digest, Sha256};
+use smpo_data::{Row, TokenizedCompletion};
 use smpo_model::Decoder;
 
 use crate::config::TrainConfig;
 use crate::error::{TrainError, io};
-use crate::row::Row;
 use crate::scoring::{RowLogps, row_logps};
 
 /// Rows of a block: the most that an interruption loses.
@@ -38,8 +38,10 @@ impl ReferenceCache {
             add(format!("{name} {size} {modified:?}").as_bytes());
         }
         for row in rows {
-            for ids in [Some(&row.prompt), row.chosen.as_ref(), row.rejected.as_ref()] {
-                add(&ids.into_iter().flatten().flat_map(|id| id.to_le_bytes()).collect::<Vec<u8>>());
+            let sides =
+                [&row.chosen, &row.rejected].map(|side| side.as_ref().map_or(&[][..], TokenizedCompletion::ids));
+            for ids in [&row.prompt, sides[0], sides[1]] {
+                add(&ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<u8>>());
             }
         }
         let key = smpo_files::hex(&hash.finalize()[..8]);
@@ -114,10 +116,10 @@ fn read(path: &Path, rows: &[Row]) -> Option<Vec<RowLogps>> {
     let file = safetensors::SafeTensors::deserialize(&bytes).ok()?;
     let view = file.tensor("logps").ok().filter(|view| view.dtype() == Dtype::F32)?;
     let mut values = view.data().chunks_exact(4).map(|b| f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]])));
-    let mut take = |ids: &Option<Vec<u32>>| -> Option<Option<Vec<f64>>> {
-        let Some(ids) = ids else { return Some(None) };
-        let side: Vec<f64> = values.by_ref().take(ids.len()).collect();
-        (side.len() == ids.len()).then_some(Some(side))
+    let mut take = |side: &Option<TokenizedCompletion>| -> Option<Option<Vec<f64>>> {
+        let Some(completion) = side else { return Some(None) };
+        let logps: Vec<f64> = values.by_ref().take(completion.len()).collect();
+        (logps.len() == completion.len()).then_some(Some(logps))
     };
     let mut block = Vec::with_capacity(rows.len());
     for row in rows {

@@ -1,14 +1,42 @@
 //! Log-probs of rows: from a model to an objective's batch.
 
+use smpo_data::{Row, TokenizedCompletion};
 use smpo_losses::{Completion, Pair};
 use smpo_model::{Decoder, PackedBatch};
 
 use crate::error::TrainError;
-use crate::learner::StepRow;
 use crate::packing::packs;
-use crate::row::Row;
 
-/// Log-probs of a row's completions, in nats, one per token.
+/// A row with its log-probs under the reference model, where the objective needs them.
+#[derive(Debug, Clone, Copy)]
+pub struct StepRow<'a> {
+    /// Token ids.
+    pub row: &'a Row,
+    /// Log-probs under the reference model.
+    pub reference: Option<&'a RowLogps>,
+}
+
+impl StepRow<'_> {
+    /// The row as the objective reads it, given its log-probs under the policy.
+    pub(crate) fn pair<'a>(&'a self, logps: &'a RowLogps) -> Pair<'a> {
+        fn side<'a>(
+            completion: &'a Option<TokenizedCompletion>,
+            logps: &'a Option<Vec<f64>>,
+            reference: Option<&'a Vec<f64>>,
+        ) -> Option<Completion<'a>> {
+            let (completion, logps) = (completion.as_ref()?, logps.as_ref()?);
+            let ref_logps = reference.map(Vec::as_slice);
+            Some(Completion { logps, is_terminator: completion.is_terminator(), ref_logps })
+        }
+        let reference = self.reference;
+        Pair {
+            chosen: side(&self.row.chosen, &logps.chosen, reference.and_then(|logps| logps.chosen.as_ref())),
+            rejected: side(&self.row.rejected, &logps.rejected, reference.and_then(|logps| logps.rejected.as_ref())),
+        }
+    }
+}
+
+/// Log-probs of a row's completions, in nats, `[T]` each.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RowLogps {
     /// Log-probs of the chosen side.
@@ -41,7 +69,7 @@ pub fn row_logps(decoder: &Decoder, rows: &[Row], max_tokens: usize) -> Result<V
 pub(crate) fn pack(rows: &[&Row]) -> Result<PackedBatch, TrainError> {
     let mut builder = PackedBatch::builder();
     for row in rows {
-        let completions: Vec<&[u32]> = row.completions().collect();
+        let completions: Vec<&[u32]> = row.completions().map(TokenizedCompletion::ids).collect();
         builder.push_shared(&row.prompt, &completions)?;
     }
     Ok(builder.build()?)
@@ -50,8 +78,9 @@ pub(crate) fn pack(rows: &[&Row]) -> Result<PackedBatch, TrainError> {
 /// The log-probs (`M`) of a batch that [`pack`] made, row by row.
 pub(crate) fn row_logps_of(rows: &[&Row], packed: &PackedBatch, logps: &[f32]) -> Vec<RowLogps> {
     let mut ranges = packed.completions().iter();
-    let mut next =
-        |side: &Option<Vec<u32>>| side.as_ref().and_then(|_| ranges.next()).map(|range| to_f64(&logps[range.clone()]));
+    let mut next = |side: &Option<TokenizedCompletion>| {
+        side.as_ref().and_then(|_| ranges.next()).map(|range| to_f64(&logps[range.clone()]))
+    };
     rows.iter()
         .map(|row| {
             let chosen = next(&row.chosen);
@@ -61,78 +90,42 @@ pub(crate) fn row_logps_of(rows: &[&Row], packed: &PackedBatch, logps: &[f32]) -
         .collect()
 }
 
-/// Terminator flags of a row's completions, one per token.
-pub(crate) struct TerminatorFlags {
-    chosen: Vec<bool>,
-    rejected: Vec<bool>,
-}
-
-impl TerminatorFlags {
-    pub(crate) fn new(row: &Row, is_terminator: &(dyn Fn(u32) -> bool + Sync)) -> Self {
-        let of = |side: &Option<Vec<u32>>| side.iter().flatten().map(|id| is_terminator(*id)).collect();
-        TerminatorFlags { chosen: of(&row.chosen), rejected: of(&row.rejected) }
-    }
-
-    /// The row as an element of an objective's batch.
-    pub(crate) fn pair<'a>(&'a self, logps: &'a RowLogps, reference: Option<&'a RowLogps>) -> Pair<'a> {
-        fn side<'a>(
-            logps: &'a Option<Vec<f64>>,
-            is_terminator: &'a [bool],
-            reference: Option<&'a Vec<f64>>,
-        ) -> Option<Completion<'a>> {
-            let logps = logps.as_ref()?;
-            Some(Completion { logps, is_terminator, ref_logps: reference.map(Vec::as_slice) })
-        }
-        Pair {
-            chosen: side(&logps.chosen, &self.chosen, reference.and_then(|reference| reference.chosen.as_ref())),
-            rejected: side(
-                &logps.rejected,
-                &self.rejected,
-                reference.and_then(|reference| reference.rejected.as_ref()),
-            ),
-        }
-    }
-}
-
-/// A completion after another row's prompt, under policy and reference.
+/// A completion after another row's prompt, with its log-probs under policy and reference.
 pub(crate) struct Mismatched {
+    completion: TokenizedCompletion,
     logps: Vec<f64>,
     ref_logps: Vec<f64>,
-    is_terminator: Vec<bool>,
 }
 
 impl Mismatched {
     pub(crate) fn completion(&self) -> Completion<'_> {
-        Completion::new(&self.logps, &self.is_terminator).with_reference(&self.ref_logps)
+        Completion::new(&self.logps, self.completion.is_terminator()).with_reference(&self.ref_logps)
     }
 }
 
-/// Scores each prompt with the completion of the next row.
+/// Scores each prompt with the completion of the next row: KTO's estimate of the KL divergence.
 pub(crate) fn mismatched(
     policy: &Decoder,
     reference: &Decoder,
     rows: &[&StepRow<'_>],
-    is_terminator: &(dyn Fn(u32) -> bool + Sync),
     max_tokens: usize,
 ) -> Result<Vec<Mismatched>, TrainError> {
-    let completions = rows.iter().map(|row| row.row.completions().next().unwrap_or_default());
-    let shifted = completions.clone().cycle().skip(1);
+    let completions: Vec<&TokenizedCompletion> = rows.iter().filter_map(|row| row.row.completions().next()).collect();
+    let shifted = completions.into_iter().cycle().skip(1);
     let crossed: Vec<Row> = rows
         .iter()
         .zip(shifted)
         .map(|(row, completion)| Row {
             id: row.row.id.clone(),
             prompt: row.row.prompt.clone(),
-            chosen: Some(completion.to_vec()),
+            chosen: Some(completion.clone()),
             rejected: None,
         })
         .collect();
     let policy = row_logps(policy, &crossed, max_tokens)?;
     let reference = row_logps(reference, &crossed, max_tokens)?;
-    let found = crossed.iter().zip(policy).zip(reference).map(|((row, policy), reference)| Mismatched {
-        logps: policy.chosen.unwrap_or_default(),
-        ref_logps: reference.chosen.unwrap_or_default(),
-        is_terminator: row.chosen.iter().flatten().map(|id| is_terminator(*id)).collect(),
+    let found = crossed.into_iter().zip(policy).zip(reference).filter_map(|((row, policy), reference)| {
+        Some(Mismatched { completion: row.chosen?, logps: policy.chosen?, ref_logps: reference.chosen? })
     });
     Ok(found.collect())
 }

@@ -1,26 +1,25 @@
-//! The loop: a step, its figures, what follows from them.
+//! The training loop: optimizer steps, their figures, evaluations, alarms and checkpoints.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use smpo_data::order;
+use smpo_data::{Row, order};
 use smpo_losses::BatchError;
-use smpo_tokenizer::ChatTokenizer;
 
 use crate::checkpoint::{self, LoopState, Sources};
 use crate::config::{Reporter, TrainConfig};
 use crate::early_stopping::{Action, Rules};
 use crate::error::TrainError;
+use crate::event::{Event, Finish};
 use crate::held_out::HeldOut;
-use crate::learner::{Learner, StepOutcome, StepRow};
+use crate::learner::{Learner, StepOutcome};
 use crate::openmetrics::Snapshot;
 use crate::probe::Probe;
 use crate::record::{Figure, MetricsLog, StepRecord, Update};
-use crate::row::Row;
-use crate::run::{Event, Finish};
 use crate::run_dir::RunDir;
-use crate::scoring::RowLogps;
+use crate::schedule::LearningRate;
+use crate::scoring::{RowLogps, StepRow};
 use crate::tensorboard::EventFile;
 
 /// A run, ready to take steps.
@@ -31,16 +30,15 @@ pub(crate) struct Steps<'a> {
     pub references: &'a [RowLogps],
     pub held_out: Option<HeldOut>,
     pub probe: Option<Probe<'a>>,
-    pub tokenizer: &'a ChatTokenizer,
     pub tokenizer_dir: &'a Path,
     pub learner: Learner,
     pub state: LoopState,
     pub rules: Rules,
-    /// What was not finite in the last step, if it was skipped.
+    /// The value of the last step that was not finite, if it was skipped, and its name.
     pub not_finite: Option<(&'static str, f64)>,
 }
 
-/// Where a run's figures are written.
+/// Files that a run's figures are written to.
 struct Logs {
     metrics: MetricsLog,
     events: Option<EventFile>,
@@ -48,15 +46,15 @@ struct Logs {
 }
 
 impl Logs {
-    /// Opens those that the configuration names, for a run that goes on after `resumed` steps.
+    /// Opens those that the configuration names, for a run that resumes after `resumed` steps.
     fn open(config: &TrainConfig, dir: &RunDir, resumed: Option<u64>) -> Result<Self, TrainError> {
-        let told = |reporter| config.report_to.contains(&reporter);
+        let reports_to = |reporter| config.report_to.contains(&reporter);
         let next = resumed.map_or(0, |step| step + 1);
-        let events = told(Reporter::Tensorboard).then(|| EventFile::create(&dir.tensorboard(), next));
+        let events = reports_to(Reporter::Tensorboard).then(|| EventFile::create(&dir.tensorboard(), next));
         Ok(Logs {
             metrics: MetricsLog::open(&dir.metrics(), resumed)?,
             events: events.transpose()?,
-            snapshot: told(Reporter::Openmetrics).then(|| Snapshot::new(dir.openmetrics(), &dir.name())),
+            snapshot: reports_to(Reporter::Openmetrics).then(|| Snapshot::new(dir.openmetrics(), &dir.name())),
         })
     }
 
@@ -69,6 +67,35 @@ impl Logs {
     }
 }
 
+/// Sizes and schedules of a run.
+struct Plan {
+    total_steps: u64,
+    steps_per_epoch: u64,
+    learning_rate: LearningRate,
+}
+
+/// The rows of each step: slices of an epoch's order, which is drawn once an epoch.
+struct Batches {
+    rows: usize,
+    size: usize,
+    per_epoch: u64,
+    seed: u64,
+    epoch: Option<(u64, Vec<usize>)>,
+}
+
+impl Batches {
+    /// Rows of step `index`, from 0.
+    fn rows_of(&mut self, index: u64) -> &[usize] {
+        let (epoch, within) = (index / self.per_epoch, (index % self.per_epoch) as usize);
+        let order = match self.epoch.take() {
+            Some((drawn, order)) if drawn == epoch => order,
+            _ => order(self.rows, epoch, self.seed),
+        };
+        let (_, order) = self.epoch.insert((epoch, order));
+        order.chunks(self.size).nth(within).unwrap_or_default()
+    }
+}
+
 impl Steps<'_> {
     /// Takes the steps after those of a checkpoint, or all of them, until the last one or until `stop`.
     pub(crate) fn take(
@@ -78,56 +105,31 @@ impl Steps<'_> {
         watch: &mut dyn FnMut(Event<'_>),
     ) -> Result<Finish, TrainError> {
         let total_steps = self.config.total_steps(self.rows.len());
-        let rate = self.config.learning_rate(total_steps);
-        let per_epoch = self.config.steps_per_epoch(self.rows.len());
-        let batch_size = self.config.batch_size();
+        let steps_per_epoch = self.config.steps_per_epoch(self.rows.len());
+        let plan = Plan { total_steps, steps_per_epoch, learning_rate: self.config.learning_rate(total_steps) };
+        let mut batches = Batches {
+            rows: self.rows.len(),
+            size: self.config.batch_size(),
+            per_epoch: steps_per_epoch,
+            seed: self.config.seed,
+            epoch: None,
+        };
         let done = resumed.unwrap_or(0);
         let mut logs = Logs::open(self.config, self.dir, resumed)?;
         watch(Event::Started { total_steps, done });
         if resumed.is_none() {
             self.before(&mut logs, watch)?;
         }
-        // The rows of a step are a slice of its epoch's order, which is drawn once an epoch.
-        let mut shuffled: Option<(u64, Vec<usize>)> = None;
-        for step in done..total_steps {
+        // Steps are numbered from 0 where they are taken (`index`), and by the steps taken in records and checkpoints.
+        for index in done..total_steps {
             if self.state.early_stopping.stopped().is_some() {
                 break;
             }
             if stop.load(Ordering::SeqCst) {
-                self.save(step, watch)?;
-                return Ok(Finish::Stopped { step });
+                self.save(index, watch)?;
+                return Ok(Finish::Stopped { step: index });
             }
-            let began = Instant::now();
-            let (epoch, within) = (step / per_epoch, (step % per_epoch) as usize);
-            if shuffled.as_ref().is_none_or(|(of, _)| *of != epoch) {
-                shuffled = Some((epoch, order(self.rows.len(), epoch, self.config.seed)));
-            }
-            let indices = shuffled.iter().flat_map(|(_, order)| order.chunks(batch_size).nth(within)).flatten();
-            let rows: Vec<StepRow<'_>> = indices
-                .map(|&index| StepRow { row: &self.rows[index], reference: self.references.get(index) })
-                .collect();
-            let tokenizer = self.tokenizer;
-            let lr = rate.at(step);
-            let outcome = self.learner.step(&rows, &|id| tokenizer.is_terminator(id), step, Some(total_steps), lr);
-            let tokens: usize = rows.iter().map(|row| row.row.tokens()).sum();
-            let seconds = began.elapsed().as_secs_f64();
-            let step = step + 1;
-            let (mut metrics, grad_norm) = match outcome {
-                Ok(StepOutcome { evaluation, grad_norm, loss_scale }) => {
-                    self.not_finite = None;
-                    let scale = loss_scale.map(|scale| ("loss_scale", scale));
-                    let named = evaluation.metrics().into_iter().chain(scale);
-                    (named.map(|(name, value)| (name.into(), value)).collect(), grad_norm)
-                }
-                Err(error) => self.skip(step, error, watch)?,
-            };
-            metrics.extend(self.measure(step, Some(total_steps), per_epoch)?);
-            let record = StepRecord {
-                step,
-                epoch: step as f64 / per_epoch as f64,
-                metrics,
-                update: Some(Update { lr, grad_norm, tokens_per_s: tokens as f64 / seconds }),
-            };
+            let record = self.step(index, batches.rows_of(index), &plan, watch)?;
             // The line first: were the checkpoint first, a run killed in between would never write the line.
             logs.append(&record)?;
             watch(Event::Step(&record));
@@ -135,16 +137,51 @@ impl Steps<'_> {
                 watch(Event::Alarm(&alarm));
             }
             let save = self.judge(&record);
-            let due = step < total_steps && self.config.save_steps.is_some_and(|every| step.is_multiple_of(every));
+            let periodic = self.config.save_steps.is_some_and(|every| record.step.is_multiple_of(every));
+            let due = record.step < total_steps && periodic;
             // A model that gave no finite step may be broken: it must not take the place of one that is not.
             if save || due && self.not_finite.is_none() {
-                self.save(step, watch)?;
+                self.save(record.step, watch)?;
             }
         }
         self.finish(total_steps)
     }
 
-    /// What is measured before training.
+    /// Takes step `index`, from 0, and measures what is due after it.
+    fn step(
+        &mut self,
+        index: u64,
+        batch: &[usize],
+        plan: &Plan,
+        watch: &mut dyn FnMut(Event<'_>),
+    ) -> Result<StepRecord, TrainError> {
+        let began = Instant::now();
+        let rows: Vec<StepRow<'_>> =
+            batch.iter().map(|&row| StepRow { row: &self.rows[row], reference: self.references.get(row) }).collect();
+        let lr = plan.learning_rate.at(index);
+        let outcome = self.learner.step(&rows, index, lr);
+        let tokens: usize = rows.iter().map(|row| row.row.tokens()).sum();
+        let seconds = began.elapsed().as_secs_f64();
+        let step = index + 1;
+        let (mut metrics, grad_norm) = match outcome {
+            Ok(StepOutcome { evaluation, grad_norm, loss_scale }) => {
+                self.not_finite = None;
+                let scale = loss_scale.map(|scale| ("loss_scale", scale));
+                let named = evaluation.metrics().into_iter().chain(scale);
+                (named.map(|(name, value)| (name.into(), value)).collect(), grad_norm)
+            }
+            Err(error) => self.skip(step, error, watch)?,
+        };
+        metrics.extend(self.measure(step, Some(plan.total_steps), plan.steps_per_epoch)?);
+        Ok(StepRecord {
+            step,
+            epoch: step as f64 / plan.steps_per_epoch as f64,
+            metrics,
+            update: Some(Update { lr, grad_norm, tokens_per_s: tokens as f64 / seconds }),
+        })
+    }
+
+    /// Measures the model before training.
     fn before(&mut self, logs: &mut Logs, watch: &mut dyn FnMut(Event<'_>)) -> Result<(), TrainError> {
         let parameters = self.learner.decoder().parameter_count();
         if let Some(alarm) = self.state.alarms.before(self.config, parameters) {
@@ -163,13 +200,12 @@ impl Steps<'_> {
         Ok(())
     }
 
-    /// Evaluates and probes where it is time to. Step 0 and the last always are.
+    /// Evaluates and probes where that is due; at step 0 and after the last step it always is.
     fn measure(&mut self, step: u64, last: Option<u64>, per_epoch: u64) -> Result<Vec<Figure>, TrainError> {
         let due = |every: u64| step.is_multiple_of(every) || last == Some(step);
         let mut figures = Vec::new();
-        let tokenizer = self.tokenizer;
         if let Some(held_out) = self.held_out.as_ref().filter(|_| due(self.config.eval_steps.unwrap_or(per_epoch))) {
-            figures.extend(held_out.evaluate(&self.learner, &|id| tokenizer.is_terminator(id), step)?);
+            figures.extend(held_out.evaluate(&self.learner, step)?);
         }
         if let Some(probe) = self.probe.as_ref().filter(|probe| due(probe.steps())) {
             let decoder = self.learner.decoder();
@@ -201,8 +237,8 @@ impl Steps<'_> {
             _ => return Err(error),
         };
         self.state.skipped += 1;
-        let said = format!("{what} is {value}: the step is skipped");
-        if let Some(alarm) = self.state.alarms.not_finite(&self.config.alarms, step, &said) {
+        let message = format!("{what} is {value}: the step is skipped");
+        if let Some(alarm) = self.state.alarms.not_finite(&self.config.alarms, step, &message) {
             watch(Event::Alarm(&alarm));
         }
         let allowed = self.config.max_skipped_steps;
@@ -213,7 +249,7 @@ impl Steps<'_> {
         Ok((vec![("skipped_steps".into(), self.state.skipped as f64)], f64::NAN))
     }
 
-    /// Whether a checkpoint follows. Whether the run ends is in the judge's memory, which the checkpoint holds.
+    /// True if a checkpoint follows. The end of the run is in the state of early stopping, which the checkpoint holds.
     fn judge(&mut self, record: &StepRecord) -> bool {
         self.state.early_stopping.observe(&self.rules, record).contains(&Action::Save)
     }

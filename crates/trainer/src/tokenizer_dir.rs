@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 use smpo_chat::ChatTemplate;
-use smpo_model::COMPANIONS;
+use smpo_model::TOKENIZER_FILES;
 use smpo_tokenizer::ChatTokenizer;
 
 use crate::config::TrainConfig;
@@ -33,7 +33,7 @@ pub(crate) fn prepare(config: &TrainConfig, dir: &Path) -> Result<PathBuf, Train
         return Ok(source.clone());
     }
     fs::create_dir_all(dir).map_err(io(dir, "create"))?;
-    for name in COMPANIONS.into_iter().chain(MORE_FILES) {
+    for name in TOKENIZER_FILES.into_iter().chain(MORE_FILES) {
         let from = source.join(name);
         if from.is_file() {
             fs::copy(&from, dir.join(name)).map_err(io(&from, "copy"))?;

@@ -73,6 +73,33 @@ fn a_run_stopped_at_any_step_ends_bit_identical() {
 }
 
 #[test]
+fn every_data_file_is_read_once_and_then_found_in_the_cache() {
+    let dir = TempDir::new().unwrap();
+    let mut held_out = None;
+    for (name, parsed_files, tokenized_records) in [("cold", 2, 1360), ("warm", 0, 0)] {
+        let config = config(&dir.path().join(name), REGULAR).max_steps(1).token_cache(dir.path().join("tokens"));
+        let config = config.eval_files([demo("held_out.jsonl")]).build().unwrap();
+        let mut events = Vec::new();
+        train(&config, false, &AtomicBool::new(false), &mut |event| match event {
+            Event::Reading(file) if file.share == 1.0 => {
+                events.push(format!("read {}", file.file.file_name().unwrap().display()));
+            }
+            Event::Checked(reports) => events.push(format!("checked {}", reports.len())),
+            Event::Data(rows) => {
+                assert_eq!((rows.work.parsed_files, rows.work.tokenized_records), (parsed_files, tokenized_records));
+                assert_eq!((rows.train.len(), rows.held_out.len()), (24, 160));
+                assert_eq!(*held_out.get_or_insert_with(|| rows.held_out.clone()), rows.held_out);
+                events.push("drawn".to_owned());
+            }
+            _ => {}
+        })
+        .unwrap();
+        let expected = ["read preferences.jsonl", "read held_out.jsonl", "checked 2", "drawn"];
+        assert_eq!(events, expected[if name == "cold" { 0 } else { 2 }..]);
+    }
+}
+
+#[test]
 fn the_modified_loss_is_not_the_regular_one() {
     let dir = TempDir::new().unwrap();
     let regular = run(&two_epochs(&dir.path().join("regular"), REGULAR));

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use smpo_chat::ChatTemplate;
-use smpo_data::{CheckReport, LengthReport, PromptKeep, ReadError, Truncation, check, convert, count_rows, lengths};
+use smpo_data::{
+    CheckReport, LengthReport, ReadError, Truncation, TruncationMode, check, convert, count_rows, lengths,
+};
 use smpo_report::data::{findings, histograms};
 use smpo_tokenizer::{ChatTokenizer, TokenizerError};
 
@@ -53,8 +55,8 @@ struct CheckArgs {
     #[arg(long, value_name = "TOKENS", requires = "model")]
     max_prompt_length: Option<usize>,
     /// Side of a long prompt that truncation keeps
-    #[arg(long, value_parser = named(PromptKeep::ALL, PromptKeep::name), default_value = "keep_end")]
-    truncation_mode: PromptKeep,
+    #[arg(long, value_parser = named(TruncationMode::ALL, TruncationMode::name), default_value = "keep_end")]
+    truncation_mode: TruncationMode,
     #[command(flatten)]
     common: CommonArgs,
 }

@@ -26,7 +26,7 @@ impl DeviceArgs {
 
 /// The device, with the reason if auto found no GPU.
 pub fn describe(device: &OpenDevice) -> String {
-    let reason = match device.instead() {
+    let reason = match device.fallback_reason() {
         // A build without CUDA expects none.
         None | Some(DeviceError::NotBuilt { .. }) => String::new(),
         Some(reason) => format!("; {reason}"),

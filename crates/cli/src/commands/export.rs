@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use serde::Serialize;
-use smpo_model::{AdapterInfo, AdapterSaveOptions, Element, ModelDir, ModelInfo, SaveOptions};
+use smpo_model::{AdapterInfo, AdapterSaveOptions, ModelDir, ModelInfo, SaveOptions, WeightDtype};
 
 use super::named;
 use crate::exit::{Exit, Failure, Outcome};
@@ -30,7 +30,7 @@ pub struct ExportArgs {
     base: Option<PathBuf>,
     /// Dtype of the saved weights [default: unchanged]
     #[arg(long, value_parser = named::dtype())]
-    dtype: Option<Element>,
+    dtype: Option<WeightDtype>,
     /// Maximum size of a weight shard, in GB
     #[arg(long, value_name = "GB", default_value_t = 5.0)]
     max_shard_size: f64,
@@ -95,7 +95,7 @@ pub fn run(args: ExportArgs) -> Outcome {
 
 fn full<'a>(args: &'a ExportArgs, dir: &ModelDir, progress: &Progress) -> Result<Written<'a>, Failure> {
     let info = ModelInfo::read(dir.weights())?;
-    let element = args.dtype.or(info.elements.first().copied()).unwrap_or_default();
+    let dtype = args.dtype.or(info.dtypes.first().copied()).unwrap_or_default();
     progress.say(&format!("loading {}", args.model.display()));
     let mut decoder = dir.load()?;
     decoder.merge_lora()?;
@@ -103,12 +103,12 @@ fn full<'a>(args: &'a ExportArgs, dir: &ModelDir, progress: &Progress) -> Result
     let options = SaveOptions {
         source: Some(dir.weights().to_path_buf()),
         overlay: dir.adapter().map(Path::to_path_buf),
-        element,
+        dtype,
         shard_bytes: Some((args.max_shard_size * 1e9) as u64),
     };
     decoder.save(&args.out, &options)?;
     let parameters = decoder.parameter_count();
-    Ok(Written { schema: SCHEMA, out: &args.out, kind: "full", parameters, dtype: element.name() })
+    Ok(Written { schema: SCHEMA, out: &args.out, kind: "full", parameters, dtype: dtype.name() })
 }
 
 fn adapter<'a>(args: &'a ExportArgs, dir: &ModelDir, progress: &Progress) -> Result<Written<'a>, Failure> {
@@ -119,14 +119,14 @@ fn adapter<'a>(args: &'a ExportArgs, dir: &ModelDir, progress: &Progress) -> Res
         )));
     };
     let info = AdapterInfo::read(source)?;
-    let element = args.dtype.or(info.elements.first().copied()).unwrap_or_default();
+    let dtype = args.dtype.or(info.dtypes.first().copied()).unwrap_or_default();
     progress.say(&format!("loading {}", args.model.display()));
     let decoder = dir.load()?;
     let options = AdapterSaveOptions {
         base_model: dir.weights().display().to_string(),
-        source: Some(dir.companions().to_path_buf()),
-        element,
+        source: Some(dir.tokenizer_dir().to_path_buf()),
+        dtype,
     };
     decoder.save_adapter(&args.out, &options)?;
-    Ok(Written { schema: SCHEMA, out: &args.out, kind: "adapter", parameters: info.parameters, dtype: element.name() })
+    Ok(Written { schema: SCHEMA, out: &args.out, kind: "adapter", parameters: info.parameters, dtype: dtype.name() })
 }

@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use smpo_data::{TrainingRow, Truncation, read_pairs};
+use smpo_data::{Truncation, encode_pair, read_pairs};
+use smpo_devices::on_device;
 use smpo_model::{Decoder, ModelDir, Placement};
 use smpo_results::{LogpsRow, TokenLogps, write_jsonl};
 use smpo_tokenizer::ChatTokenizer;
-use smpo_trainer::{Row, RowLogps, on_device, row_logps};
+use smpo_trainer::{Row, RowLogps, TokenizedCompletion, row_logps};
 
 use crate::commands::device::DeviceArgs;
 use crate::exit::{Exit, Failure, OrFail, Outcome};
@@ -53,7 +54,7 @@ const MAX_TOKENS: usize = 4096;
 pub fn run(args: LogpsArgs) -> Outcome {
     super::set_threads(args.threads)?;
     let model = ModelDir::open(&args.model, args.base.as_deref())?;
-    let tokenizer = ChatTokenizer::from_model_dir(model.companions()).or_user_error()?;
+    let tokenizer = ChatTokenizer::from_model_dir(model.tokenizer_dir()).or_user_error()?;
     let progress = Progress::new();
     let device = args.device.open(&progress)?;
     let placement = Placement { device: device.device().clone(), ..Placement::default() };
@@ -71,9 +72,9 @@ pub fn run(args: LogpsArgs) -> Outcome {
         Truncation { max_length: args.max_length.or(positions), bos: tokenizer.bos(), ..Truncation::default() };
     let (mut rows, mut cut): (Vec<Row>, usize) = (Vec::new(), 0);
     for pair in read_pairs(&args.pairs)? {
-        let mut tokenized = pair.encode(&tokenizer)?;
-        cut += usize::from(truncation.apply_pair(&mut tokenized).any());
-        rows.push(tokenized.into());
+        let (row, truncated) = encode_pair(&pair, &tokenizer, &truncation)?;
+        cut += usize::from(truncated.any());
+        rows.push(row);
     }
     if cut > 0 {
         progress.say(&format!("{cut} of {} pairs were truncated", rows.len()));
@@ -92,7 +93,7 @@ pub fn run(args: LogpsArgs) -> Outcome {
             None => vec![RowLogps::default(); chunk.len()],
         };
         for ((row, policy), other) in chunk.iter().zip(policy).zip(other) {
-            lines.push(line(row, policy, other, &tokenizer));
+            lines.push(line(row, policy, other));
         }
         stage.update(lines.len() as u64, "");
     }
@@ -102,10 +103,10 @@ pub fn run(args: LogpsArgs) -> Outcome {
     Ok(Exit::Success)
 }
 
-fn line(row: &Row, policy: RowLogps, reference: RowLogps, tokenizer: &ChatTokenizer) -> LogpsRow {
-    let side = |ids: &Option<Vec<u32>>, logps: Option<Vec<f64>>, ref_logps| {
-        let ids = ids.clone().unwrap_or_default();
-        let is_terminator = ids.iter().map(|id| tokenizer.is_terminator(*id)).collect();
+fn line(row: &Row, policy: RowLogps, reference: RowLogps) -> LogpsRow {
+    let side = |completion: &Option<TokenizedCompletion>, logps: Option<Vec<f64>>, ref_logps| {
+        let completion = completion.as_ref()?;
+        let (ids, is_terminator) = (completion.ids().to_vec(), completion.is_terminator().to_vec());
         Some(TokenLogps { ids, logps: logps.unwrap_or_default(), is_terminator, ref_logps })
     };
     LogpsRow {
@@ -119,7 +120,7 @@ fn line(row: &Row, policy: RowLogps, reference: RowLogps, tokenizer: &ChatTokeni
 /// Loads the reference; its vocabulary must be the model's.
 fn reference(dir: &Path, tokenizer: &ChatTokenizer, placement: &Placement) -> Result<Decoder, Failure> {
     let model = ModelDir::open(dir, None)?;
-    let other = ChatTokenizer::from_model_dir(model.companions()).or_user_error()?;
+    let other = ChatTokenizer::from_model_dir(model.tokenizer_dir()).or_user_error()?;
     if other.tokenizer().get_vocab(true) != tokenizer.tokenizer().get_vocab(true) {
         return Err(Failure::user(format!(
             "{}: expected a reference with the same vocabulary as the model, got another one",

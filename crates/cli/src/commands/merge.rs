@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use serde::Serialize;
-use smpo_model::{Element, MergeMethod, ModelDir, ModelError, merge};
+use smpo_model::{MergeMethod, ModelDir, ModelError, WeightDtype, merge};
 
 use super::named;
 use crate::exit::{Exit, Failure, Outcome};
@@ -47,7 +47,7 @@ pub struct MergeArgs {
     lambda: Option<f64>,
     /// Dtype of the saved weights [default: the first model's]
     #[arg(long, value_parser = named::dtype())]
-    dtype: Option<Element>,
+    dtype: Option<WeightDtype>,
     /// Output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,

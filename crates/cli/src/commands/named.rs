@@ -1,7 +1,7 @@
 //! Values of libraries as arguments, by their names.
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use smpo_model::Element;
+use smpo_model::WeightDtype;
 
 /// Parses one of `all` by its name.
 pub fn named<T, const N: usize>(all: [T; N], name: fn(T) -> &'static str) -> impl TypedValueParser<Value = T>
@@ -13,6 +13,6 @@ where
 }
 
 /// Parses a dtype.
-pub fn dtype() -> impl TypedValueParser<Value = Element> {
-    named(Element::ALL, Element::name)
+pub fn dtype() -> impl TypedValueParser<Value = WeightDtype> {
+    named(WeightDtype::ALL, WeightDtype::name)
 }

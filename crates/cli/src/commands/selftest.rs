@@ -1,8 +1,8 @@
 //! `smpo selftest`: the results of a device against those of the CPU.
 
 use comfy_table::CellAlignment;
-use smpo_bench::SelfTest;
 use smpo_devices::Kind;
+use smpo_trainer::SelfTest;
 
 use crate::commands::device::DeviceArgs;
 use crate::commands::set_threads;

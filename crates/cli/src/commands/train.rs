@@ -17,7 +17,9 @@ use watch::Watch;
 
 /// Train a model with SFT or a preference loss (DPO, SimPO, ORPO, KTO, SMPO, …).
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  smpo train configs/demo/modified.toml --set seed=7 --set output_dir=runs/seed-7")]
+#[command(after_help = "Examples:
+  smpo train configs/demo/modified.toml --set seed=7 --set output_dir=runs/seed-7
+  smpo train configs/demo/modified.toml --check")]
 pub struct TrainArgs {
     /// Configuration file, TOML or YAML (effective_llm_alignment's configs run unchanged); paths in it are relative to
     /// the working directory

@@ -106,8 +106,8 @@ impl Classify for DatasetError {
         use DatasetError as E;
         match self {
             E::Read(error) => error.exit_class(),
-            E::Encode { source, .. } => source.exit_class(),
-            E::Vanished { .. } | E::Mixture { .. } | E::NoRows { .. } | E::Changed { .. } => User,
+            E::Tokens { .. } => Execution,
+            E::Row { .. } | E::Vanished { .. } | E::Mixture { .. } | E::NoRows { .. } | E::Changed { .. } => User,
         }
     }
 }

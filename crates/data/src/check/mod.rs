@@ -1,7 +1,7 @@
-//! The preflight linter: what in a file, or in a model directory, would teach a model the wrong thing, found before
-//! hours are spent on it.
+//! The data check: errors in a data file, or in a model directory, that would train a model on the wrong thing, found
+//! before hours are spent on it.
 
-mod rows;
+mod inspection;
 mod rule;
 mod tally;
 
@@ -10,41 +10,46 @@ use std::path::Path;
 
 use rayon::prelude::*;
 use serde::Serialize;
+
 use smpo_tokenizer::ChatTokenizer;
 
 use crate::read_error::ReadError;
-use crate::reader::{Row, records};
+use crate::reader::{Located, records};
 use crate::record::Record;
+use crate::tokenized_record::Entry;
 use crate::{OnBadRows, Truncation};
 
 pub use rule::{Rule, Severity};
 pub use tally::Sample;
 
-use tally::Tally;
+pub(crate) use inspection::Inspection;
+pub(crate) use tally::Tally;
 
-/// Rows that are read before they are checked in parallel; bounds memory.
+use inspection::characters;
+
+/// Rows that are checked in parallel; bounds memory.
 const CHUNK: usize = 512;
 
 /// One rule that was broken.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Finding {
-    /// Which rule.
+    /// The rule.
     pub rule: Rule,
-    /// How bad it is.
+    /// Severity of the rule.
     pub severity: Severity,
     /// Rows (or sides of rows) that break it; 1 for what concerns the model directory.
     pub count: u64,
     /// The same as a share of all rows; absent for what concerns the model directory.
     pub share: Option<f64>,
-    /// The first offenders.
+    /// The first rows that break it.
     pub first: Vec<Sample>,
-    /// What is wrong.
+    /// Description of the problem.
     pub what: &'static str,
-    /// What to do about it.
+    /// Remedy.
     pub remedy: &'static str,
 }
 
-/// What a check found in one file.
+/// Findings in one file.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CheckReport {
     /// The file.
@@ -62,17 +67,17 @@ pub struct CheckReport {
 }
 
 impl CheckReport {
-    /// How many findings are of a severity.
+    /// Number of findings of a severity.
     pub fn count(&self, severity: Severity) -> usize {
         self.findings.iter().filter(|finding| finding.severity == severity).count()
     }
 
-    /// Whether training on this file should be refused.
+    /// True if training on this file should be refused.
     pub fn has_errors(&self) -> bool {
         self.count(Severity::Error) > 0
     }
 
-    /// The same for a run that may leave out rows: what it drops anyway is no reason to refuse.
+    /// As [`CheckReport::has_errors`], apart from errors in rows that the run drops.
     pub fn refuses(&self, on_bad_rows: OnBadRows) -> bool {
         let dropped =
             |rule| on_bad_rows == OnBadRows::Drop && matches!(rule, Rule::UnreadableRow | Rule::NotRenderable);
@@ -80,9 +85,8 @@ impl CheckReport {
     }
 }
 
-/// Checks a file. Without a tokenizer only what the text itself shows is checked; with one, also terminators,
-/// lengths against `truncation`, and the model directory. `done` is told the rows checked so far, and may break off:
-/// then there is no report.
+/// Checks a file. Without a tokenizer only the text is checked; with one, also terminators, lengths against `truncation`, and the model directory. `on_progress` is called with the rows checked so far; no report
+/// follows a break.
 ///
 /// # Errors
 /// When the file cannot be opened; everything after that is a finding.
@@ -90,36 +94,51 @@ pub fn check(
     path: impl AsRef<Path>,
     tokenizer: Option<&ChatTokenizer>,
     truncation: &Truncation,
-    done: &dyn Fn(u64) -> ControlFlow<()>,
+    on_progress: &dyn Fn(u64) -> ControlFlow<()>,
 ) -> Result<Option<CheckReport>, ReadError> {
     let path = path.as_ref();
-    let mut tally = Tally::default();
-    if let Some(tokenizer) = tokenizer {
-        rule::model_findings(tokenizer, &mut tally);
-    }
+    let mut tally = Tally::of_model(tokenizer);
     let mut rows = records(path)?;
     loop {
-        let mut chunk: Vec<Row<Record>> = Vec::with_capacity(CHUNK);
-        let mut ended = true;
-        for row in rows.by_ref() {
-            match row {
-                Ok(row) => chunk.push(row),
-                Err(error) => tally.unreadable(&error),
-            }
-            if chunk.len() == CHUNK {
-                ended = false;
-                break;
+        let chunk: Vec<_> = rows.by_ref().take(CHUNK).collect();
+        if chunk.is_empty() {
+            return Ok(Some(tally.report(path)));
+        }
+        let inspected: Vec<_> = chunk.into_par_iter().map(|row| Inspected::new(row, tokenizer)).collect();
+        for inspected in inspected {
+            match inspected {
+                Inspected::Damage(error) => tally.damaged_file(&error),
+                Inspected::Tokens(entry) => tally.entry(&entry, truncation),
+                Inspected::Text { line, inspection, lengths } => tally.record(line, &inspection, &lengths),
             }
         }
-        let facts: Vec<_> = chunk.par_iter().map(|row| rows::inspect(&row.record, tokenizer, truncation)).collect();
-        for (row, facts) in chunk.iter().zip(facts) {
-            tally.row(row, facts);
-        }
-        if done(tally.rows()).is_break() {
+        if on_progress(tally.rows()).is_break() {
             return Ok(None);
         }
-        if ended {
-            return Ok(Some(tally.report(path)));
+    }
+}
+
+/// A row of a file, checked by itself.
+enum Inspected {
+    /// An error that ends the file.
+    Damage(ReadError),
+    /// A row that cannot be read, or a record as tokens.
+    Tokens(Entry),
+    /// A record without a tokenizer; lengths of its completions in characters.
+    Text { line: u64, inspection: Inspection, lengths: Vec<usize> },
+}
+
+impl Inspected {
+    fn new(row: Result<Located<Record>, ReadError>, tokenizer: Option<&ChatTokenizer>) -> Self {
+        match (row, tokenizer) {
+            (Err(error), _) if !error.is_row() => Self::Damage(error),
+            (Err(error), _) => Self::Tokens(Entry::unreadable(&error)),
+            (Ok(row), Some(tokenizer)) => Self::Tokens(Entry::new(&row, tokenizer)),
+            (Ok(Located { location, record }), None) => Self::Text {
+                line: location.line,
+                inspection: Inspection::of_text(&record),
+                lengths: characters(&record),
+            },
         }
     }
 }

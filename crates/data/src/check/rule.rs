@@ -1,4 +1,4 @@
-//! The rules: name, severity, what is wrong, what to do.
+//! The rules: name, severity, problem, remedy.
 
 use serde::{Deserialize, Serialize};
 use smpo_chat::TerminatorSource;
@@ -6,15 +6,15 @@ use smpo_tokenizer::ChatTokenizer;
 
 use crate::check::tally::Tally;
 
-/// How bad a finding is.
+/// Severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
-    /// Training on this teaches something wrong, or cannot start: refused unless told otherwise.
+    /// Training on this goes wrong, or cannot start: refused by default.
     Error,
-    /// Probably not meant; training goes on.
+    /// Probably a mistake; training continues.
     Warning,
-    /// Worth knowing.
+    /// Harmless here, or a matter of choice.
     Note,
 }
 
@@ -31,7 +31,7 @@ impl Severity {
 
 macro_rules! rules {
     ($($(#[doc = $doc:literal])+ $name:ident, $id:literal, $severity:ident, $what:literal, $remedy:literal;)+) => {
-        /// What is checked.
+        /// A rule of the data check.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(rename_all = "snake_case")]
         pub enum Rule {
@@ -47,17 +47,17 @@ macro_rules! rules {
                 match self { $(Rule::$name => $id,)+ }
             }
 
-            /// How bad it is.
+            /// Severity of findings.
             pub fn severity(self) -> Severity {
                 match self { $(Rule::$name => Severity::$severity,)+ }
             }
 
-            /// What is wrong.
+            /// Description of the problem.
             pub fn what(self) -> &'static str {
                 match self { $(Rule::$name => $what,)+ }
             }
 
-            /// What to do about it.
+            /// Remedy.
             pub fn remedy(self) -> &'static str {
                 match self { $(Rule::$name => $remedy,)+ }
             }
@@ -75,7 +75,7 @@ rules! {
     /// A row cannot be read.
     UnreadableRow, "unreadable_row", Error,
         "rows that cannot be read as a pair, an example or a labelled completion",
-        "mend them, or leave them out with `smpo data convert --drop-bad`";
+        "fix them, or leave them out with `smpo data convert --drop-bad`";
     /// Rows of several kinds in one file.
     MixedKinds, "mixed_kinds", Error,
         "rows of more than one kind in one file", "split the file by kind: pairs, examples, labelled completions";
@@ -151,7 +151,7 @@ rules! {
         "watch the length on held-out prompts; use a length-normalised loss";
 }
 
-/// What the model directory itself gets wrong.
+/// Adds the findings in the model directory.
 pub(crate) fn model_findings(tokenizer: &ChatTokenizer, tally: &mut Tally) {
     let terminators = tokenizer.terminators();
     let Some(primary) = terminators.primary() else { return };

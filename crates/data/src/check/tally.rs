@@ -1,28 +1,30 @@
 //! Findings counted over a file.
 
-use std::collections::hash_map::Entry;
+use std::collections::hash_map;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::BuildHasher;
 use std::path::Path;
 
 use serde::Serialize;
+use smpo_tokenizer::ChatTokenizer;
 
-use crate::check::rows::Facts;
-use crate::check::{CheckReport, Finding, Rule};
+use crate::Truncation;
+use crate::check::rule::model_findings;
+use crate::check::{CheckReport, Finding, Inspection, Rule};
 use crate::read_error::ReadError;
-use crate::reader::Row;
-use crate::record::{Record, content_hash};
+use crate::record::RecordKind;
+use crate::tokenized_record::Entry;
 
-/// Offenders that a report names for each rule.
+/// Rows that a report names for each rule.
 const SHOWN: usize = 5;
 
-/// One offender.
+/// One row that breaks a rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Sample {
-    /// The line the row begins on; absent for what concerns the model directory.
+    /// Line that the row begins on; absent for the model directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub line: Option<u64>,
-    /// What is there.
+    /// Detail of the finding.
     pub detail: String,
 }
 
@@ -33,7 +35,7 @@ struct Broken {
     of_model: bool,
 }
 
-/// Counts per rule, and what has been seen before.
+/// Findings per rule, and hashes of the rows so far.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     broken: BTreeMap<Rule, Broken>,
@@ -41,7 +43,7 @@ pub(crate) struct Tally {
     pairs: u64,
     labelled: u64,
     examples: u64,
-    /// Content hash → line of the first row that says it. Hashes, not texts, so that a row costs some bytes of memory.
+    /// Content hash → line of the first row with that content. Hashes, not texts, so that a row costs some bytes.
     contents: HashMap<u64, u64>,
     /// Hash of an id → content hash and line of the first row that has it.
     ids: HashMap<u64, (u64, u64)>,
@@ -50,7 +52,16 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    /// A rule that the model directory breaks.
+    /// A tally that begins with the findings in the model directory.
+    pub fn of_model(tokenizer: Option<&ChatTokenizer>) -> Self {
+        let mut tally = Self::default();
+        if let Some(tokenizer) = tokenizer {
+            model_findings(tokenizer, &mut tally);
+        }
+        tally
+    }
+
+    /// Adds a finding in the model directory.
     pub fn model(&mut self, rule: Rule, detail: String) {
         let broken = self.broken.entry(rule).or_default();
         broken.count += 1;
@@ -66,68 +77,81 @@ impl Tally {
         }
     }
 
-    /// An error of the reader.
-    pub fn unreadable(&mut self, error: &ReadError) {
-        let rule = if error.is_row() { Rule::UnreadableRow } else { Rule::DamagedFile };
-        self.unreadable += u64::from(error.is_row());
-        self.add(rule, error.location.line, error.problem.to_string());
+    /// Adds an error that ends the file.
+    pub fn damaged_file(&mut self, error: &ReadError) {
+        self.add(Rule::DamagedFile, error.location.line, error.problem.to_string());
     }
 
-    /// A row and what was found in it.
-    pub fn row(&mut self, row: &Row<Record>, facts: Facts) {
-        let line = row.location.line;
-        match &row.record {
-            Record::Pair(_) => self.pairs += 1,
-            Record::Unpaired(_) => self.labelled += 1,
-            Record::Example(_) => self.examples += 1,
+    /// Adds a row that cannot be read.
+    pub fn unreadable(&mut self, line: u64, problem: String) {
+        self.unreadable += 1;
+        self.add(Rule::UnreadableRow, line, problem);
+    }
+
+    /// Adds an entry of a data file, cut to length.
+    pub fn entry(&mut self, entry: &Entry, truncation: &Truncation) {
+        match &entry.record {
+            Err(problem) => self.unreadable(entry.line, problem.clone()),
+            Ok(record) => {
+                self.record(entry.line, &record.inspection, &record.lengths());
+                for (rule, detail) in record.truncated(truncation) {
+                    self.add(rule, entry.line, detail);
+                }
+            }
         }
-        if let (Record::Pair(_), [chosen, rejected]) = (&row.record, &facts.lengths[..]) {
+    }
+
+    /// Adds a record whose completions have `lengths`, chosen first.
+    pub fn record(&mut self, line: u64, inspection: &Inspection, lengths: &[usize]) {
+        match inspection.kind {
+            RecordKind::Pair => self.pairs += 1,
+            RecordKind::Labelled => self.labelled += 1,
+            RecordKind::Example => self.examples += 1,
+        }
+        if let (RecordKind::Pair, [chosen, rejected]) = (inspection.kind, lengths) {
             self.chosen_length += chosen;
             self.rejected_length += rejected;
         }
-        for (rule, detail) in facts.broken {
-            self.add(rule, line, detail);
+        for (rule, detail) in &inspection.broken {
+            self.add(*rule, line, detail.clone());
         }
-        self.repeated(&row.record, line);
+        self.repetition(line, inspection);
     }
 
-    fn repeated(&mut self, record: &Record, line: u64) {
-        let content = record.content_hash();
-        match self.contents.get(&content) {
+    /// Compares a record with those before it.
+    fn repetition(&mut self, line: u64, inspection: &Inspection) {
+        let Inspection { id, content, swapped, .. } = inspection;
+        match self.contents.get(content) {
             Some(earlier) => {
                 let detail = format!("as line {earlier}");
                 self.add(Rule::DuplicateRow, line, detail);
             }
             None => {
-                if let Record::Pair(pair) = record
-                    && pair.chosen != pair.rejected
-                    && let swapped = content_hash(None, &[&pair.prompt, &pair.rejected, &pair.chosen])
-                    && let Some(earlier) = self.contents.get(&swapped)
-                {
+                if let Some(earlier) = swapped.and_then(|swapped| self.contents.get(&swapped)) {
                     let detail = format!("against line {earlier}");
                     self.add(Rule::Contradiction, line, detail);
                 }
-                self.contents.insert(content, line);
+                self.contents.insert(*content, line);
             }
         }
-        if record.id() == format!("{content:016x}") {
+        if *id == format!("{content:016x}") {
             return;
         }
-        match self.ids.entry(self.ids.hasher().hash_one(record.id())) {
-            Entry::Occupied(known) => {
+        match self.ids.entry(self.ids.hasher().hash_one(id.as_str())) {
+            hash_map::Entry::Occupied(known) => {
                 let (said, earlier) = *known.get();
-                if said != content {
-                    let detail = format!("{:?}, as line {earlier}", record.id());
+                if said != *content {
+                    let detail = format!("{id:?}, as line {earlier}");
                     self.add(Rule::DuplicateId, line, detail);
                 }
             }
-            Entry::Vacant(new) => {
-                new.insert((content, line));
+            hash_map::Entry::Vacant(new) => {
+                new.insert((*content, line));
             }
         }
     }
 
-    /// Rows seen so far.
+    /// Rows so far.
     pub fn rows(&self) -> u64 {
         self.unreadable + self.pairs + self.labelled + self.examples
     }

@@ -70,7 +70,7 @@ impl Decoder {
 }
 
 impl PackedDecoder {
-    /// Its specification.
+    /// Decoder specification.
     pub fn spec(&self) -> &DecoderSpec {
         &self.spec
     }

@@ -27,7 +27,7 @@ pub struct Sequence {
 /// Tokens for one sequence: its whole prompt at first, the token just drawn later.
 #[derive(Debug)]
 pub struct Feed<'a> {
-    /// The sequence they are appended to.
+    /// Sequence that they extend.
     pub sequence: &'a mut Sequence,
     /// Token ids; at least one.
     pub tokens: &'a [u32],

@@ -17,7 +17,7 @@ pub(super) fn spec(fields: &Fields) -> Result<DecoderSpec> {
     gemma_spec(fields, &widths, layers, ropes, (Some(50.0), Some(30.0)))
 }
 
-/// What Gemma 2 and 3 share; `caps` are the defaults of attention and logit soft caps.
+/// The decoder of Gemma 2 and 3; `caps` are the defaults of attention and logit soft caps.
 pub(super) fn gemma_spec(
     fields: &Fields,
     widths: &Widths,

@@ -1,4 +1,6 @@
-//! Phi-3 and Phi-4: fused projections, partly rotating heads, LongRoPE.
+//! Phi-3 and Phi-4: fused projections, partial rotary embeddings, LongRoPE.
+
+use serde_json::{Value, json};
 
 use super::{Widths, uniform_layers};
 use crate::error::Result;
@@ -19,4 +21,14 @@ pub(super) fn spec(fields: &Fields) -> Result<DecoderSpec> {
         layers: uniform_layers(widths.layers, fields.size("sliding_window")?),
         ..widths.plain_spec(fields, rope)?
     })
+}
+
+/// Share of rotated dimensions, and the context length before scaling.
+pub(super) fn rope_fields(spec: &DecoderSpec) -> Vec<(&'static str, Value)> {
+    let rope = &spec.ropes[0];
+    let mut fields = vec![("partial_rotary_factor", json!(rope.rotary_dim as f64 / spec.head_dim as f64))];
+    if let RopeScaling::LongRope { original_length, .. } = &rope.scaling {
+        fields.push(("original_max_position_embeddings", json!(original_length)));
+    }
+    fields
 }

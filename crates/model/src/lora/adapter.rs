@@ -22,27 +22,36 @@ pub(crate) struct Adapter {
     pub magnitude: Option<Parameter>,
     scale: f64,
     dropout: f64,
-    /// Sets this adapter's dropout masks apart from those of others.
+    /// Index of this adapter's stream of dropout masks.
     stream: u64,
 }
 
-/// Which of an adapter's inputs are zeroed in a forward pass.
+/// Values of an adapter's tensors, row-major.
+pub(crate) struct AdapterValues {
+    /// (`r`, `K`).
+    pub a: Vec<f32>,
+    /// (`O`, `r`).
+    pub b: Vec<f32>,
+    /// (`O`).
+    pub magnitude: Option<Vec<f32>>,
+}
+
+/// Dropout of an adapter's inputs in a forward pass.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Dropout {
     pub seed: u64,
-    /// Where the rows at hand start among those of the batch, so that a part of the rows loses what it would lose among
-    /// all.
+    /// Index of the first row within the batch: a part of the rows is dropped as within the whole.
     pub first_row: usize,
 }
 
 impl Dropout {
-    /// The same for the rows from `first_row` on.
+    /// The same dropout for the rows from `first_row` on.
     pub fn at_row(self, first_row: usize) -> Self {
         Self { first_row, ..self }
     }
 }
 
-/// What the fused head needs: hidden states and head weight whose product are the logits.
+/// Inputs of the fused head: the logits are `hidden · weightᵀ`.
 pub(crate) struct HeadInputs {
     pub hidden: Tensor,
     pub weight: Tensor,
@@ -58,7 +67,7 @@ impl Adapter {
         ]
     }
 
-    /// A fresh adapter, which changes nothing yet: A uniform as PEFT draws it, B zero, magnitudes the weight's own.
+    /// A new adapter, the identity: A uniform as PEFT draws it, B zero, magnitudes the weight's own.
     pub fn new(module: &str, weight: &Tensor, config: &LoraConfig, stream: u64, rng: &mut ChaCha8Rng) -> Result<Self> {
         let (outputs, inputs) = weight.dims2()?;
         // Kaiming's uniform with a = √5, PyTorch's default for linear layers.
@@ -68,26 +77,25 @@ impl Adapter {
             true => Some(row_norms(&weight.detach().to_dtype(DType::F32)?)?.to_vec1()?),
             false => None,
         };
-        Self::from_values(module, weight, config, stream, a, vec![0.0; outputs * config.r], magnitude)
+        let values = AdapterValues { a, b: vec![0.0; outputs * config.r], magnitude };
+        Self::from_values(module, weight, config, stream, values)
     }
 
-    /// An adapter with given values, row-major.
+    /// An adapter with given values.
     pub fn from_values(
         module: &str,
         weight: &Tensor,
         config: &LoraConfig,
         stream: u64,
-        a: Vec<f32>,
-        b: Vec<f32>,
-        magnitude: Option<Vec<f32>>,
+        values: AdapterValues,
     ) -> Result<Self> {
         let (outputs, inputs) = weight.dims2()?;
         let placement = Placement::of(weight);
         let [a_name, b_name, magnitude_name] = Self::names(module);
         Ok(Self {
-            a: Parameter::trainable(a_name, a, &[config.r, inputs], &placement)?,
-            b: Parameter::trainable(b_name, b, &[outputs, config.r], &placement)?,
-            magnitude: match magnitude {
+            a: Parameter::trainable(a_name, values.a, &[config.r, inputs], &placement)?,
+            b: Parameter::trainable(b_name, values.b, &[outputs, config.r], &placement)?,
+            magnitude: match values.magnitude {
                 Some(values) => Some(Parameter::trainable(magnitude_name, values, &[outputs], &placement)?),
                 None => None,
             },
@@ -124,7 +132,7 @@ impl Adapter {
                     None => Ok(y),
                 }
             }
-            // As in PEFT: only what DoRA adds sees the dropped inputs.
+            // As in PEFT: only DoRA's update gets the dropped inputs.
             Some(dropped) => {
                 let base = linear(&dropped, weight, None)?;
                 let sum = add_linear(&base, &low, &self.b.tensor, self.scale)?;
@@ -164,7 +172,7 @@ impl Adapter {
         }
     }
 
-    /// `s·A·x`, (`N`, `r`): the scale is applied where there is least to scale.
+    /// `s·A·x`, (`N`, `r`): scaled here, where there are the fewest values.
     fn low_rank(&self, x: &Tensor) -> Result<Tensor> {
         Ok((linear(x, &self.a.tensor, None)? * self.scale)?)
     }
@@ -183,7 +191,7 @@ impl Adapter {
         }
     }
 
-    /// Zeroes a share of the elements and scales the others up; `None` when nothing is dropped.
+    /// Zeroes a share of the values and scales up the others; `None` without dropout.
     fn drop_inputs(&self, x: &Tensor, dropped: Option<Dropout>) -> Result<Option<Tensor>> {
         let Some(Dropout { seed, first_row }) = dropped.filter(|_| self.dropout > 0.0) else {
             return Ok(None);
@@ -202,7 +210,7 @@ impl Adapter {
     }
 }
 
-/// The length of each row, (`O`).
+/// Norm of each row, (`O`).
 fn row_norms(weight: &Tensor) -> candle_core::Result<Tensor> {
     weight.sqr()?.sum(D::Minus1)?.sqrt()
 }

@@ -1,4 +1,4 @@
-//! Putting adapters on a decoder, and folding them into its weights.
+//! Adding adapters to a decoder, and merging them into its weights.
 
 use candle_core::Var;
 use rand::SeedableRng;
@@ -9,7 +9,7 @@ use crate::decoder::Decoder;
 use crate::error::{ModelError, Result};
 
 impl Decoder {
-    /// Freezes the model and puts a fresh adapter on every linear layer that the targets name.
+    /// Freezes the model and adds a new adapter to every linear layer that the targets name.
     ///
     /// # Errors
     /// When a target names no layer, a range of the configuration is wrong, or there are adapters already.
@@ -33,17 +33,17 @@ impl Decoder {
         Ok(())
     }
 
-    /// The configuration of the adapters on the model, if there are any.
+    /// Configuration of the adapters; `None` without adapters.
     pub fn lora(&self) -> Option<&LoraConfig> {
         self.lora.as_ref()
     }
 
-    /// Folds the adapters into the weights and drops them. All parameters are trainable then, as after loading.
+    /// Merges the adapters into the weights and removes them. All parameters are trainable then, as after loading.
     ///
     /// # Errors
-    /// When a tensor cannot be made.
+    /// When a tensor cannot be created.
     pub fn merge_lora(&mut self) -> Result<()> {
-        // A tied head that was adapted is no longer the embedding.
+        // An adapted tied head is no longer the embedding.
         if self.head_is_tied() && self.head.adapter.is_some() {
             self.untie_head()?;
         }
@@ -73,10 +73,11 @@ impl Decoder {
 mod tests {
     use super::*;
     use crate::batch::PackedBatch;
+    use crate::families::Family;
 
     #[test]
     fn frozen_weights_cost_no_gradient() {
-        for case in ["llama", "qwen2", "qwen3", "mistral", "phi3", "gemma2", "gemma3"] {
+        for case in Family::ALL.iter().map(|family| family.module()) {
             for dora in [false, true] {
                 let mut decoder = Decoder::load(smpo_fixtures::golden("model", case)).unwrap();
                 let config = LoraConfig {

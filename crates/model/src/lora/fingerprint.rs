@@ -1,5 +1,5 @@
-//! Telling the base that an adapter was trained on from another of the same shapes, which PEFT's two files cannot. A
-//! third file beside them can; whoever does not know it passes over it.
+//! Fingerprints of an adapter's base model, in a file beside PEFT's two: they tell it from another base of the same
+//! shapes. Other programs ignore the file.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,26 +10,25 @@ use candle_core::Tensor;
 use half::bf16;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-
 use smpo_files::FileError;
 
 use crate::error::{ModelError, Result};
 use crate::placement::host_values;
 use crate::save::write_json;
 
-/// The file's name.
+/// Name of the file.
 pub(super) const BASE_FILE: &str = "smpo_base.json";
 
 /// Version of the file.
 const SCHEMA: u32 = 1;
 
-/// Rows looked at: training a model changes all of them.
+/// Number of rows hashed: training a model changes all of them.
 const ROWS: usize = 16;
 
-/// Bytes kept of a hash.
+/// Length of a hash, in bytes.
 const BYTES: usize = 8;
 
-/// A fingerprint of the base's weight for each adapted layer.
+/// Fingerprints of the base's weights, by adapted layer.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct BaseFingerprints {
     schema: u32,
@@ -37,7 +36,7 @@ pub(super) struct BaseFingerprints {
 }
 
 impl BaseFingerprints {
-    /// Reads those beside an adapter; there are none where another program wrote it.
+    /// Reads the fingerprints beside an adapter; empty where another program wrote the adapter.
     pub fn read(dir: &Path) -> Result<Self> {
         let path = dir.join(BASE_FILE);
         match fs::read_to_string(&path) {
@@ -47,21 +46,21 @@ impl BaseFingerprints {
         }
     }
 
-    /// Writes them beside an adapter.
+    /// Writes the fingerprints beside an adapter.
     pub fn write(&self, dir: &Path) -> Result<()> {
         let path = dir.join(BASE_FILE);
         let value = serde_json::to_value(self).map_err(|source| ModelError::Json { path: path.clone(), source })?;
         write_json(&path, &value)
     }
 
-    /// Takes a layer's weight down.
+    /// Records a layer's weight.
     pub fn add(&mut self, module: &str, weight: &Tensor) -> Result<()> {
         self.schema = SCHEMA;
         self.layers.insert(module.to_string(), fingerprint(weight)?);
         Ok(())
     }
 
-    /// Whether a layer's weight is another than the one taken down.
+    /// True if a layer's weight differs from the recorded one.
     pub fn contradict(&self, module: &str, weight: &Tensor) -> Result<bool> {
         match self.layers.get(module) {
             Some(expected) => Ok(*expected != fingerprint(weight)?),
@@ -70,7 +69,7 @@ impl BaseFingerprints {
     }
 }
 
-/// A hash of some rows of a base weight (`O`, `K`), rounded to bfloat16 first: the base in bfloat16 is the same base.
+/// Hash of some rows of a base weight (`O`, `K`), rounded to bfloat16: the base in bfloat16 is the same base.
 fn fingerprint(weight: &Tensor) -> Result<String> {
     let rows = weight.dim(0)?;
     let mut hash = Sha256::new();

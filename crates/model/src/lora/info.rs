@@ -1,43 +1,43 @@
-//! What an adapter directory holds, from its configuration and the header of its weight file alone.
+//! Summary of an adapter directory, from its configuration and the header of its weight file.
 
 use std::path::Path;
 
 use super::LoraConfig;
 use super::peft::{CONFIG, PREFIX, WEIGHTS, read_config};
 use crate::error::Result;
-use crate::weights::{Element, ElementCounts, WeightFile};
+use crate::weights::{DtypeCounts, WeightDtype, WeightFile};
 
-/// An adapter at a glance.
+/// Summary of an adapter.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AdapterInfo {
-    /// Its configuration; the targets are the layers it has weights for.
+    /// Configuration; the targets are the layers it has weights for.
     pub config: LoraConfig,
-    /// Numbers it holds.
+    /// Number of parameters.
     pub parameters: usize,
-    /// The element types of its weights, the commonest first.
-    pub elements: Vec<Element>,
+    /// dtypes of its weights, most common first.
+    pub dtypes: Vec<WeightDtype>,
 }
 
 impl AdapterInfo {
-    /// Looks at a PEFT adapter directory. No weight is read.
+    /// Reads a PEFT adapter directory, its weights excepted.
     ///
     /// # Errors
-    /// When a file is missing or damaged, or the adapter is of another kind or uses a feature that is not supported.
+    /// When a file is missing or damaged, or the adapter's type or a feature of it is not supported.
     pub fn read(dir: impl AsRef<Path>) -> Result<Self> {
         let mut config = read_config(&dir.as_ref().join(CONFIG))?;
         let file = WeightFile::open(&dir.as_ref().join(WEIGHTS))?;
-        let mut counts = ElementCounts::default();
+        let mut counts = DtypeCounts::default();
         for name in file.names() {
             let Some((module, _)) = name.strip_prefix(PREFIX).and_then(|name| name.split_once(".lora_")) else {
                 continue;
             };
-            let (shape, element) = file.describe(&name)?;
-            counts.add(element, shape.iter().product());
+            let (shape, dtype) = file.describe(&name)?;
+            counts.add(dtype, shape.iter().product());
             if name.ends_with(".lora_A.weight") {
                 config.targets.push(module.to_string());
             }
         }
-        Ok(Self { config, parameters: counts.total(), elements: counts.commonest_first() })
+        Ok(Self { config, parameters: counts.total(), dtypes: counts.commonest_first() })
     }
 }
 

@@ -7,7 +7,7 @@ mod info;
 mod peft;
 mod targets;
 
-pub(crate) use adapter::{Adapter, Dropout};
+pub(crate) use adapter::{Adapter, AdapterValues, Dropout};
 pub use info::AdapterInfo;
 pub use peft::AdapterSaveOptions;
 pub(crate) use peft::CONFIG as ADAPTER_CONFIG;
@@ -15,12 +15,12 @@ pub(crate) use targets::resolve as chosen_modules;
 
 use crate::error::{ModelError, Result};
 
-/// What adapters to add.
+/// Configuration of adapters.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LoraConfig {
     /// Rank.
     pub r: usize,
-    /// The update is scaled by `alpha / r`, or `alpha / √r` with `rslora`.
+    /// α: the update is scaled by `alpha / r`, or `alpha / √r` with `rslora`.
     pub alpha: f64,
     /// Share of an adapter's inputs that is zeroed in training, in [0, 1).
     pub dropout: f64,
@@ -29,12 +29,12 @@ pub struct LoraConfig {
     /// Learn each output's magnitude apart from its direction.
     pub dora: bool,
     /// Linear layers by name: `q_proj`, `model.layers.3.mlp.up_proj`, `model.layers.[0-7].self_attn.*`, `lm_head`;
-    /// or `all-linear`, which is all but the head.
+    /// or `all-linear`: all except the head.
     pub targets: Vec<String>,
 }
 
 impl LoraConfig {
-    /// The factor on the update.
+    /// Factor on the update.
     pub fn scale(&self) -> f64 {
         let rank = self.r as f64;
         self.alpha / if self.rslora { rank.sqrt() } else { rank }

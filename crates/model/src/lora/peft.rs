@@ -5,37 +5,36 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
-
-use super::fingerprint::BaseFingerprints;
-use super::{Adapter, LoraConfig};
 use smpo_files::FileError;
 
+use super::fingerprint::BaseFingerprints;
+use super::{Adapter, AdapterValues, LoraConfig};
 use crate::decoder::Decoder;
 use crate::error::{ModelError, Result, list};
 use crate::fields::Fields;
 use crate::placement::host_values;
-use crate::save::{copy_companions, write_directory, write_json};
-use crate::weights::{Element, StoredTensor, WeightFile, write_tensors};
+use crate::save::{copy_tokenizer_files, write_directory, write_json};
+use crate::weights::{StoredTensor, WeightDtype, WeightFile, write_tensors};
 
-/// What PEFT puts before the base model's own names.
+/// PEFT's prefix of the base model's names.
 pub(super) const PREFIX: &str = "base_model.model.";
 pub(crate) const CONFIG: &str = "adapter_config.json";
 pub(super) const WEIGHTS: &str = "adapter_model.safetensors";
 
-/// How to save an adapter.
+/// Options of saving an adapter.
 #[derive(Debug, Clone, Default)]
 pub struct AdapterSaveOptions {
-    /// Where the base model is, for whoever loads the adapter.
+    /// Base model, as the adapter's configuration names it.
     pub base_model: String,
-    /// A model directory to take tokenizer and chat template from.
+    /// Model directory of the tokenizer and chat template to copy.
     pub source: Option<PathBuf>,
-    /// The element type of the weights.
-    pub element: Element,
+    /// dtype of the weights.
+    pub dtype: WeightDtype,
 }
 
 impl Decoder {
-    /// Writes the adapters to `dir`, which must be absent or empty, as PEFT does, and beside them what tells their base
-    /// from another.
+    /// Writes the adapters to `dir`, which must be absent or empty, as PEFT does, with the fingerprints of their
+    /// base.
     ///
     /// # Errors
     /// When the model has no adapters or trainable weights beside them, `dir` holds something, or a file cannot be
@@ -59,7 +58,7 @@ impl Decoder {
                 let Some(adapter) = &linear.adapter else { continue };
                 bases.add(&linear.module, &linear.weight.tensor)?;
                 for part in adapter.parameters() {
-                    let stored = StoredTensor::new(&part.tensor, options.element)?;
+                    let stored = StoredTensor::new(&part.tensor, options.dtype)?;
                     tensors.push((format!("{PREFIX}{}", part.name), stored));
                 }
             }
@@ -67,7 +66,7 @@ impl Decoder {
             bases.write(staging)?;
             write_json(&staging.join(CONFIG), &self.adapter_config(config, &options.base_model))?;
             match &options.source {
-                Some(source) => copy_companions(source, staging),
+                Some(source) => copy_tokenizer_files(source, staging),
                 None => Ok(()),
             }
         })
@@ -80,7 +79,7 @@ impl Decoder {
             "base_model_name_or_path": base_model,
             "inference_mode": true,
             "r": config.r,
-            // PEFT and vLLM read a whole number; it is written as one wherever it is one.
+            // PEFT and vLLM read an integer; an integral value is written as one.
             "lora_alpha": if config.alpha.fract() == 0.0 { json!(config.alpha as i64) } else { json!(config.alpha) },
             "lora_dropout": config.dropout,
             "use_rslora": config.rslora,
@@ -97,7 +96,7 @@ impl Decoder {
         })
     }
 
-    /// The adapted layers by the shortest names that mean exactly them: `q_proj` if all of that name are adapted.
+    /// The shortest names that match exactly the adapted layers: `q_proj` if all of that name are adapted.
     fn adapted_modules(&self) -> BTreeSet<String> {
         fn end(module: &str) -> &str {
             module.rsplit('.').next().unwrap_or(module)
@@ -111,10 +110,10 @@ impl Decoder {
             .collect()
     }
 
-    /// Freezes the model and puts a PEFT adapter on it, which training can go on from.
+    /// Freezes the model and adds a PEFT adapter, which can be trained further.
     ///
     /// # Errors
-    /// When a file is missing or damaged, the adapter is of another kind or uses a feature that is not supported, or
+    /// When a file is missing or damaged, the adapter's type or a feature of it is not supported, or
     /// its tensors do not fit this model.
     pub fn load_adapter(&mut self, dir: impl AsRef<Path>) -> Result<()> {
         let dir = dir.as_ref();
@@ -132,7 +131,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// The adapters in the file, each with the index of its linear layer; anything else in it is refused.
+    /// The adapters in the file, each with the index of its linear layer; any other tensor is refused.
     fn read_adapters(
         &self,
         config: &LoraConfig,
@@ -167,7 +166,8 @@ impl Decoder {
                 false => None,
             };
             let (module, weight) = (&linear.module, &linear.weight.tensor);
-            let adapter = Adapter::from_values(module, weight, config, index as u64, a, b, magnitude)?;
+            let adapter =
+                Adapter::from_values(module, weight, config, index as u64, AdapterValues { a, b, magnitude })?;
             adapters.push((index, adapter));
         }
         if !unread.is_empty() {
@@ -181,7 +181,7 @@ impl Decoder {
     }
 }
 
-/// Fields that say nothing about the computation, or that the tensors' names say already.
+/// Fields that do not affect the computation, or that the tensors' names imply.
 const IGNORED: [&str; 13] = [
     "task_type",
     "base_model_name_or_path",
@@ -211,7 +211,7 @@ pub(super) fn read_config(path: &Path) -> Result<LoraConfig> {
         Some("LORA") => {}
         other => return Err(fields.unsupported(format!("adapter type `{}`", other.unwrap_or("none")))),
     }
-    // What is off is written as null, false or empty; anything else on a field not read here would change the result.
+    // Disabled features are null, false or empty; any other value of a field not read here would change the result.
     for (name, value) in &object {
         let off = match value {
             Value::Null | Value::Bool(false) => true,
@@ -228,7 +228,7 @@ pub(super) fn read_config(path: &Path) -> Result<LoraConfig> {
     if let Some(kind @ ("all" | "lora_only")) = fields.str("bias")? {
         return Err(fields.unsupported(format!("an adapter with trained biases (`bias` = `{kind}`)")));
     }
-    // These change the base weights too, and the adapter alone does not say how.
+    // These change the base weights too, by data outside the adapter.
     if let Some(Value::String(method)) = fields.get("init_lora_weights")
         && !["gaussian", "orthogonal", "eva"].contains(&method.as_str())
     {

@@ -1,13 +1,13 @@
-//! Which linear layers a list of targets names.
+//! Resolution of target names to linear layers.
 
 use crate::error::{ModelError, Result};
 use crate::layout::HEAD;
 use crate::name_pattern::NamePattern;
 
-/// PEFT's word for every linear layer but the head.
+/// PEFT's name for every linear layer except the head.
 const ALL_LINEAR: &str = "all-linear";
 
-/// For each module, whether a target names it. A target that names none is refused with the nearest name.
+/// One flag per module: true if a target names it. A target that names none is refused with the nearest name.
 pub(crate) fn resolve(targets: &[String], modules: &[&str]) -> Result<Vec<bool>> {
     if targets.is_empty() {
         return Err(ModelError::input("lora targets", "at least one name", "none"));
@@ -59,7 +59,7 @@ mod tests {
             refusal("q_prj"),
             "lora target: expected the name of a linear layer, got `q_prj` (did you mean `q_proj`?)"
         );
-        // Half a word is no name: `proj` must not silently take every projection.
+        // A part of a name is no name: `proj` must not silently match every projection.
         assert!(refusal("proj").contains("got `proj`"));
         assert!(resolve(&[], &MODULES).is_err());
     }

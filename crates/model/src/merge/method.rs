@@ -1,30 +1,30 @@
-//! The methods of merging, and which numbers they take.
+//! Merge methods and their parameters.
 
 use std::path::{Path, PathBuf};
 
 use crate::error::{ModelError, Result};
 
-/// How models are merged.
+/// Merge method.
 #[derive(Debug, Clone, PartialEq)]
 pub enum MergeMethod {
     /// The weighted mean of any number of models (model soups, arXiv 2203.05482).
     Linear {
-        /// One weight a model, divided by their sum.
+        /// One weight per model, divided by their sum.
         weights: Vec<f64>,
     },
-    /// Along the great circle between two models, each tensor for itself (Shoemake 1985).
+    /// Along the great circle between two models, tensor by tensor (Shoemake 1985).
     Slerp {
         /// 0 is the first model, 1 the second.
         t: f64,
     },
     /// TIES (arXiv 2306.01708): differences from a base are trimmed, a sign is elected, and those that agree with it are
-    /// averaged. Trimming is by tensor.
+    /// averaged. Trimming is per tensor.
     Ties {
-        /// What the models were tuned from.
+        /// Base model that the models were tuned from.
         base: PathBuf,
-        /// One weight a model.
+        /// One weight per model.
         weights: Vec<f64>,
-        /// The share of each difference, largest first, that is kept, in (0, 1].
+        /// Share of each difference that is kept, largest values first, in (0, 1].
         density: f64,
         /// Factor on the merged difference.
         lambda: f64,
@@ -39,7 +39,10 @@ impl MergeMethod {
         }
     }
 
-    /// One weight a model, after checking that the method fits so many models and its numbers are in range.
+    /// One weight per model.
+    ///
+    /// # Errors
+    /// When the method does not fit the number of models, or a parameter is out of range.
     pub(super) fn checked_weights(&self, models: usize) -> Result<Vec<f64>> {
         let finite = |weights: &[f64]| weights.iter().all(|w| w.is_finite());
         match self {

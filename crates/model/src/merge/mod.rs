@@ -1,8 +1,8 @@
-//! Merging checkpoints of one architecture, tensor by tensor: no more than one merged tensor, and a part of it from each
-//! model, is in memory.
+//! Merging checkpoints of one architecture, tensor by tensor: at most one merged tensor, and a part of it from each model,
+//! is in memory.
 //!
-//! Merging the model before and after preference tuning is one of the known mitigations for what the tuning breaks.
-//! Nothing here knows a family: whatever has the same tensors can be merged.
+//! Merging the model before and after preference tuning is a known mitigation of the damage that tuning does.
+//! Models of any family can be merged if their tensors match.
 
 mod method;
 mod rule;
@@ -17,40 +17,39 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 pub use method::MergeMethod;
-use tensor::{Merge, MergedTensor};
-
 use smpo_files::FileError;
+use tensor::{Merge, MergedTensor};
 
 use crate::config::Config;
 use crate::error::{ModelError, Result, list};
-use crate::save::{copy_companions, write_directory, write_json};
+use crate::save::{copy_tokenizer_files, write_directory, write_json};
 use crate::spec::DecoderSpec;
-use crate::weights::{Element, ShardIndex, WeightFiles, write_tensors};
+use crate::weights::{ShardIndex, WeightDtype, WeightFiles, write_tensors};
 
-/// What a merge wrote.
+/// Summary of a merge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MergeReport {
-    /// Tensors written.
+    /// Number of tensors.
     pub tensors: usize,
-    /// Numbers in them.
+    /// Number of parameters.
     pub parameters: usize,
-    /// Files they lie in.
+    /// Number of weight files.
     pub shards: usize,
 }
 
 /// Merges model directories into `out`, which must be absent or empty.
 ///
-/// Configuration, tokenizer and the division into shards are the first model's, and so are the element types unless
-/// `element` names one. `progress` hears of each tensor when its turn comes, the how manieth of how many, and may stop
-/// the merge.
+/// Configuration, tokenizer and the division into shards are the first model's, and so are the dtypes unless
+/// `dtype` is given. `progress` is called before each tensor with its index and their number, and may stop the
+/// merge.
 ///
 /// # Errors
-/// [`ModelError::Stopped`] when it does. When the method does not fit the number of models, the models differ in tensors, shapes or what their configurations
-/// compute, a file is damaged, or `out` holds something.
+/// [`ModelError::Stopped`] when it does. When the method does not fit the number of models, the models differ in tensors,
+/// shapes or computation, a file is damaged, or `out` is not empty.
 pub fn merge(
     models: &[PathBuf],
     method: &MergeMethod,
-    element: Option<Element>,
+    dtype: Option<WeightDtype>,
     out: impl AsRef<Path>,
     progress: impl Fn(usize, usize) -> ControlFlow<()>,
 ) -> Result<MergeReport> {
@@ -71,7 +70,7 @@ pub fn merge(
         base: base.as_ref(),
         method,
         weights: &weights,
-        element,
+        dtype,
         go_on: &|| {
             done.set(done.get() + 1);
             progress(done.get(), total)
@@ -93,8 +92,8 @@ pub fn merge(
         if first.files().len() > 1 {
             index.write(staging)?;
         }
-        write_config(&models[0], staging, element)?;
-        copy_companions(&models[0], staging)
+        write_config(&models[0], staging, dtype)?;
+        copy_tokenizer_files(&models[0], staging)
     })?;
     Ok(MergeReport { tensors: total, parameters: index.parameters(), shards: first.files().len() })
 }
@@ -124,7 +123,7 @@ fn check_alike(first: &WeightFiles, other: &WeightFiles) -> Result<()> {
     Ok(())
 }
 
-/// Refuses models whose equal tensors mean different things, as far as their family is known here.
+/// Refuses models that compute differently with equal tensors, where their family is supported.
 fn check_configurations<'a>(models: impl Iterator<Item = &'a Path>) -> Result<()> {
     let mut first: Option<(&Path, DecoderSpec)> = None;
     for dir in models {
@@ -133,7 +132,7 @@ fn check_configurations<'a>(models: impl Iterator<Item = &'a Path>) -> Result<()
             Err(ModelError::UnknownFamily { .. } | ModelError::Unsupported { .. }) => continue,
             Err(error) => return Err(error),
         };
-        // How it was drawn and how long its sequences may be is no part of what it computes.
+        // Initialization and context length do not affect the computation.
         (spec.initializer_range, spec.max_positions) = (0.0, None);
         match &first {
             None => first = Some((dir, spec)),
@@ -150,15 +149,15 @@ fn check_configurations<'a>(models: impl Iterator<Item = &'a Path>) -> Result<()
     Ok(())
 }
 
-/// The first model's configuration, with the element type it now has.
-fn write_config(source: &Path, staging: &Path, element: Option<Element>) -> Result<()> {
+/// Writes the first model's configuration with the merged dtype.
+fn write_config(source: &Path, staging: &Path, dtype: Option<WeightDtype>) -> Result<()> {
     let path = source.join("config.json");
     let text = fs::read_to_string(&path).map_err(FileError::at(&path, "read"))?;
     let mut config: Value =
         serde_json::from_str(&text).map_err(|source| ModelError::Json { path: path.clone(), source })?;
-    if let (Some(element), Some(fields)) = (element, config.as_object_mut()) {
-        fields.insert("dtype".into(), json!(element.name()));
-        fields.insert("torch_dtype".into(), json!(element.name()));
+    if let (Some(dtype), Some(fields)) = (dtype, config.as_object_mut()) {
+        fields.insert("dtype".into(), json!(dtype.name()));
+        fields.insert("torch_dtype".into(), json!(dtype.name()));
     }
     write_json(&staging.join("config.json"), &config)
 }

@@ -1,4 +1,4 @@
-//! The arithmetic of merging one tensor, part by part: however large it is, a few parts of it are in memory.
+//! The arithmetic of merging one tensor, part by part: only a few parts of it are in memory.
 
 use std::ops::Range;
 
@@ -8,19 +8,19 @@ use super::MergeMethod;
 use super::trim::Trim;
 use crate::error::Result;
 
-/// One tensor as the models, and the base where the method has one, hold it.
+/// One tensor of the models and of the base, where the method has one.
 pub(super) trait Parts {
-    /// Values in the tensor.
+    /// Number of values.
     fn count(&self) -> usize;
-    /// Models.
+    /// Number of models.
     fn models(&self) -> usize;
-    /// Some values of one model's tensor.
+    /// A range of values of one model's tensor.
     fn model(&self, index: usize, part: Range<usize>) -> Result<Vec<f32>>;
-    /// The same values of the base's.
+    /// A range of values of the base's tensor.
     fn base(&self, part: Range<usize>) -> Result<Vec<f32>>;
 }
 
-/// Values in a part.
+/// Number of values in a part.
 const PART: usize = 1 << 20;
 
 /// The parts of a tensor of `count` values, in order.
@@ -28,7 +28,7 @@ fn parts(count: usize) -> impl Iterator<Item = Range<usize>> {
     (0..count).step_by(PART).map(move |start| start..count.min(start + PART))
 }
 
-/// What a method comes down to for one tensor.
+/// A method applied to one tensor.
 #[derive(Debug)]
 enum Rule<'a> {
     /// Σ wᵢ·xᵢ.
@@ -37,7 +37,7 @@ enum Rule<'a> {
     Ties { trims: Vec<Trim>, weights: &'a [f64], lambda: f64 },
 }
 
-/// Merges a tensor and hands each merged part on, in order.
+/// Merges a tensor; calls `each` with every merged part, in order.
 pub(super) fn merge_parts(
     tensor: &impl Parts,
     method: &MergeMethod,
@@ -53,7 +53,7 @@ pub(super) fn merge_parts(
 }
 
 impl<'a> Rule<'a> {
-    /// Looks through the whole tensor as often as the method needs.
+    /// Passes over the whole tensor as often as the method needs.
     fn new(tensor: &impl Parts, method: &MergeMethod, weights: &'a [f64]) -> Result<Self> {
         match method {
             MergeMethod::Linear { .. } => Ok(Self::Sum(weights.to_vec())),
@@ -102,8 +102,8 @@ fn sum(models: &[Vec<f32>], weights: &[f64]) -> Vec<f32> {
         .collect()
 }
 
-/// sin((1−t)θ)/sin θ and sin(tθ)/sin θ with θ the angle between the two tensors; 1−t and t, a straight line, where the
-/// angle says nothing.
+/// sin((1−t)θ)/sin θ and sin(tθ)/sin θ with θ the angle between the two tensors; 1−t and t, linear, where the angle is
+/// degenerate.
 fn slerp_weights(tensor: &impl Parts, t: f64) -> Result<[f64; 2]> {
     let dot = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>();
     let (mut ab, mut aa, mut bb) = (0.0, 0.0, 0.0);
@@ -114,7 +114,7 @@ fn slerp_weights(tensor: &impl Parts, t: f64) -> Result<[f64; 2]> {
         bb += dot(&b, &b);
     }
     let cosine = ab / (aa * bb).sqrt();
-    // Nearly parallel, opposite, or of no length: the quotient of sines is then noise.
+    // Nearly parallel, opposite, or of norm zero: the quotient of sines is then noise.
     if cosine.is_nan() || cosine.abs() >= 0.9995 {
         return Ok([1.0 - t, t]);
     }
@@ -122,7 +122,7 @@ fn slerp_weights(tensor: &impl Parts, t: f64) -> Result<[f64; 2]> {
     Ok([((1.0 - t) * angle).sin() / angle.sin(), (t * angle).sin() / angle.sin()])
 }
 
-/// For each place: the sign with more weight behind it, and the weighted mean of the differences that have it.
+/// Per value: the sign of larger total weight, and the weighted mean of the differences that have it.
 fn agreed_mean(differences: &[Vec<f32>], weights: &[f64]) -> Vec<f64> {
     let count = differences.first().map_or(0, Vec::len);
     (0..count)

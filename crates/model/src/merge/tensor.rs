@@ -1,4 +1,4 @@
-//! One tensor of the merged model, computed only while it is being written.
+//! One tensor of the merged model, computed while it is written.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -9,19 +9,19 @@ use safetensors::{Dtype, View};
 use super::MergeMethod;
 use super::rule::{Parts, merge_parts};
 use crate::error::{ModelError, Result};
-use crate::weights::{Element, WeightFile, WeightFiles};
+use crate::weights::{WeightDtype, WeightFile, WeightFiles};
 
-/// What all tensors of a merge have in common.
+/// State shared by all tensors of a merge.
 pub(super) struct Merge<'a> {
     pub sources: &'a [WeightFiles],
     pub base: Option<&'a WeightFiles>,
     pub method: &'a MergeMethod,
     pub weights: &'a [f64],
-    /// The element type asked for; the first model's when none.
-    pub element: Option<Element>,
-    /// Asked before each tensor.
+    /// dtype; `None` is the first model's.
+    pub dtype: Option<WeightDtype>,
+    /// Called before each tensor.
     pub go_on: &'a dyn Fn() -> ControlFlow<()>,
-    /// Why a tensor could not be computed.
+    /// Error of computing a tensor.
     pub failure: RefCell<Option<ModelError>>,
 }
 
@@ -29,7 +29,7 @@ pub(super) struct MergedTensor<'a> {
     merge: &'a Merge<'a>,
     name: String,
     shape: Vec<usize>,
-    element: Element,
+    dtype: WeightDtype,
     sources: Vec<&'a WeightFile>,
     base: Option<&'a WeightFile>,
 }
@@ -39,12 +39,12 @@ impl<'a> MergedTensor<'a> {
         let sources = merge.sources.iter().map(|s| s.owner(name)).collect::<Result<Vec<_>>>()?;
         let base = merge.base.map(|b| b.owner(name)).transpose()?;
         let (shape, stored) = sources[0].describe(name)?;
-        let element = merge.element.unwrap_or(stored);
-        Ok(Self { merge, name: name.to_string(), shape, element, sources, base })
+        let dtype = merge.dtype.unwrap_or(stored);
+        Ok(Self { merge, name: name.to_string(), shape, dtype, sources, base })
     }
 
     fn encoded(&self) -> Result<Vec<u8>> {
-        // Once something failed, nothing more is computed for a file that is thrown away.
+        // After a failure nothing more is computed: the file is discarded.
         if self.merge.failure.borrow().is_some() {
             return Ok(Vec::new());
         }
@@ -52,7 +52,7 @@ impl<'a> MergedTensor<'a> {
             return Err(ModelError::Stopped);
         }
         let mut bytes = Vec::with_capacity(self.data_len());
-        merge_parts(self, self.merge.method, self.merge.weights, |part| self.element.encode(part, &mut bytes))?;
+        merge_parts(self, self.merge.method, self.merge.weights, |part| self.dtype.encode(part, &mut bytes))?;
         Ok(bytes)
     }
 }
@@ -80,7 +80,7 @@ impl Parts for MergedTensor<'_> {
 
 impl View for MergedTensor<'_> {
     fn dtype(&self) -> Dtype {
-        self.element.dtype()
+        self.dtype.safetensors()
     }
 
     fn shape(&self) -> &[usize] {
@@ -88,7 +88,7 @@ impl View for MergedTensor<'_> {
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        // The trait has no way to fail: the reason is kept, and the writer refuses a tensor of the wrong length.
+        // The trait is infallible: the error is kept, and the writer refuses a tensor of the wrong length.
         Cow::Owned(self.encoded().unwrap_or_else(|error| {
             self.merge.failure.replace(Some(error));
             Vec::new()
@@ -96,6 +96,6 @@ impl View for MergedTensor<'_> {
     }
 
     fn data_len(&self) -> usize {
-        self.count() * self.element.bytes()
+        self.count() * self.dtype.bytes()
     }
 }

@@ -1,20 +1,20 @@
-//! Keeping the largest values of a tensor that is seen part by part (the "trim" of TIES, arXiv 2306.01708).
+//! Keeping the largest values of a tensor that is read part by part (the "trim" of TIES, arXiv 2306.01708).
 
 use crate::error::Result;
 
-/// Which values stay: those above a magnitude, and the first few that have it.
+/// The values kept: those above a magnitude, and the first few equal to it.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Trim {
     threshold: f32,
     at_threshold: usize,
 }
 
-/// Half of a float's bits: a magnitude's bits order as the magnitude does, and are counted half by half.
+/// Half of a float's bits: the bits of magnitudes are ordered like the magnitudes, and are counted half by half.
 const HALF: u32 = 16;
 
 impl Trim {
-    /// What keeps the `density` share of `count` values, at least one; ties go to the earlier one. `each` shows all
-    /// values to what it is given, and is called twice: nothing but counts is kept of them.
+    /// A trim that keeps the `density` share of `count` values, at least one; ties go to the earlier one. `each` passes all
+    /// values to its argument, and is called twice: only counts of them are kept.
     pub fn find(density: f64, count: usize, each: impl Fn(&mut dyn FnMut(&[f32])) -> Result<()>) -> Result<Self> {
         let keep = ((count as f64 * density).round() as usize).clamp(1, count.max(1));
         let bits = |value: &f32| value.abs().to_bits();
@@ -32,7 +32,7 @@ impl Trim {
         Ok(Self { threshold: f32::from_bits(high << HALF | low), at_threshold: keep - above - above_low })
     }
 
-    /// Zeroes what does not stay. Parts must come in order.
+    /// Zeroes the other values. Parts must come in order.
     pub fn apply(&mut self, values: &mut [f32]) {
         for value in values {
             if value.abs() > self.threshold {
@@ -47,7 +47,7 @@ impl Trim {
     }
 }
 
-/// The highest bin down to which there are `wanted` values, and how many lie above it.
+/// The highest bin with `wanted` values in it and above, and the number above it.
 fn reach(bins: &[usize], wanted: usize) -> (u32, usize) {
     let mut above = 0;
     for (bin, count) in bins.iter().enumerate().rev() {

@@ -1,4 +1,4 @@
-//! One safetensors file, checked before anything in it is believed, and read piece by piece.
+//! One safetensors file, validated before it is used, and read piece by piece.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -8,10 +8,9 @@ use std::sync::{Mutex, PoisonError};
 
 use safetensors::tensor::Metadata;
 use safetensors::{SafeTensorError, SafeTensors};
-
-use super::Element;
 use smpo_files::FileError;
 
+use super::WeightDtype;
 use crate::error::{ModelError, Result};
 
 /// A safetensors file whose header has been read.
@@ -19,17 +18,17 @@ pub(crate) struct WeightFile {
     path: PathBuf,
     file: Mutex<File>,
     header: Metadata,
-    /// Where the data begins.
+    /// Offset of the data in the file, in bytes.
     data: u64,
 }
 
-/// Bytes of the header's length, which begins the file.
+/// Size of the header's length field, at the start of the file, in bytes.
 const PREFIX: u64 = 8;
 
-/// Longer headers are refused, as the reference implementation does.
+/// Maximum length of a header, in bytes, as in the reference implementation.
 const LONGEST_HEADER: u64 = 100_000_000;
 
-/// Bytes read at once: what reading takes beside the values themselves.
+/// Bytes read at once: the memory of reading besides the values.
 const PIECE: usize = 1 << 20;
 
 impl WeightFile {
@@ -53,7 +52,7 @@ impl WeightFile {
             return Err(damaged(format!("expected a header of at most {LONGEST_HEADER} bytes, got {header_length}")));
         }
         file.by_ref().take(header_length).read_to_end(&mut start).map_err(FileError::at(path, "read"))?;
-        // With the header alone this checks everything but that the data is there, which comes next.
+        // On the header alone this checks everything except that the data is complete, which is next.
         match SafeTensors::read_metadata(&start) {
             Ok(_) | Err(SafeTensorError::MetadataIncompleteBuffer) => {}
             Err(error) => return Err(damaged(error.to_string())),
@@ -75,7 +74,7 @@ impl WeightFile {
         &self.path
     }
 
-    /// Bytes behind the header.
+    /// Size of the data after the header, in bytes.
     pub fn data_bytes(&self) -> usize {
         self.header.data_len()
     }
@@ -88,14 +87,14 @@ impl WeightFile {
         self.header.info(name).is_some()
     }
 
-    /// Shape and element type; an element type that is no weight's is refused.
-    pub fn describe(&self, name: &str) -> Result<(Vec<usize>, Element)> {
-        self.locate(name).map(|tensor| (tensor.shape.to_vec(), tensor.element))
+    /// Shape and dtype; a dtype not supported for weights is refused.
+    pub fn describe(&self, name: &str) -> Result<(Vec<usize>, WeightDtype)> {
+        self.locate(name).map(|tensor| (tensor.shape.to_vec(), tensor.dtype))
     }
 
-    /// The element type, if the tensor has that shape.
-    pub fn expect(&self, name: &str, shape: &[usize]) -> Result<Element> {
-        let (got, element) = self.describe(name)?;
+    /// dtype, if the tensor has that shape.
+    pub fn expect(&self, name: &str, shape: &[usize]) -> Result<WeightDtype> {
+        let (got, dtype) = self.describe(name)?;
         if got != shape {
             return Err(ModelError::Shape {
                 path: self.path.clone(),
@@ -104,7 +103,7 @@ impl WeightFile {
                 got,
             });
         }
-        Ok(element)
+        Ok(dtype)
     }
 
     /// The values in float32, row-major, if the tensor has that shape.
@@ -113,19 +112,19 @@ impl WeightFile {
         self.read_part(name, 0..shape.iter().product())
     }
 
-    /// Some of the values in float32, by their row-major places, which must lie in the tensor.
+    /// A range of the values in float32, row-major, within the tensor.
     pub fn read_part(&self, name: &str, part: Range<usize>) -> Result<Vec<f32>> {
-        let Located { element, begin, .. } = self.locate(name)?;
+        let Located { dtype, begin, .. } = self.locate(name)?;
         let mut values = Vec::with_capacity(part.len());
-        let mut left = part.len() * element.bytes();
+        let mut left = part.len() * dtype.bytes();
         let mut piece = vec![0; left.min(PIECE)];
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        let begin = self.data + (begin + part.start * element.bytes()) as u64;
+        let begin = self.data + (begin + part.start * dtype.bytes()) as u64;
         file.seek(SeekFrom::Start(begin)).map_err(FileError::at(&self.path, "read"))?;
         while left > 0 {
             piece.truncate(left);
             file.read_exact(&mut piece).map_err(FileError::at(&self.path, "read"))?;
-            element.decode(&piece, &mut values);
+            dtype.decode(&piece, &mut values);
             left -= piece.len();
         }
         Ok(values)
@@ -136,19 +135,19 @@ impl WeightFile {
             .header
             .info(name)
             .ok_or_else(|| ModelError::MissingTensors { path: self.path.clone(), names: format!("`{name}`") })?;
-        let element = Element::from_dtype(info.dtype).ok_or_else(|| ModelError::Dtype {
+        let dtype = WeightDtype::from_safetensors(info.dtype).ok_or_else(|| ModelError::Dtype {
             path: self.path.clone(),
             tensor: name.to_string(),
             got: format!("{:?}", info.dtype),
         })?;
-        Ok(Located { shape: &info.shape, element, begin: info.data_offsets.0 })
+        Ok(Located { shape: &info.shape, dtype, begin: info.data_offsets.0 })
     }
 }
 
 /// A tensor in the file.
 struct Located<'a> {
     shape: &'a [usize],
-    element: Element,
-    /// Where its bytes begin, from the beginning of the data.
+    dtype: WeightDtype,
+    /// Offset of its bytes in the data.
     begin: usize,
 }

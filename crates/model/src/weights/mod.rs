@@ -1,12 +1,12 @@
 //! Weights on disk: safetensors files, one or many.
 
-mod element;
+mod dtype;
 mod file;
 mod sharded;
 mod write;
 
-pub use element::Element;
-pub(crate) use element::ElementCounts;
+pub(crate) use dtype::DtypeCounts;
+pub use dtype::WeightDtype;
 pub(crate) use file::WeightFile;
 pub(crate) use sharded::{ShardIndex, WeightFiles};
 pub(crate) use write::{StoredTensor, write_tensors};

@@ -6,17 +6,16 @@ use std::path::{Path, PathBuf};
 
 use safetensors::View;
 use serde::{Deserialize, Serialize};
-
-use super::{Element, WeightFile};
 use smpo_files::FileError;
 
+use super::{WeightDtype, WeightFile};
 use crate::error::{ModelError, Result, list};
 use crate::save::write_json;
 
-/// What follows the stem in the index's name.
+/// Suffix of the index's name after the stem.
 const INDEX: &str = ".safetensors.index.json";
 
-/// All weight files of a directory, and which of them holds which tensor.
+/// All weight files of a directory, and the file of each tensor.
 pub(crate) struct WeightFiles {
     dir: PathBuf,
     files: Vec<WeightFile>,
@@ -45,7 +44,7 @@ impl WeightFiles {
         let mut files = Vec::with_capacity(shards.len());
         let mut by_name = BTreeMap::new();
         for shard in shards {
-            // A name with a directory in it could lead anywhere on the disk.
+            // A name with a directory in it could point anywhere on the disk.
             if Path::new(shard).file_name() != Some(shard.as_ref()) {
                 return Err(ModelError::Field {
                     path: index,
@@ -60,7 +59,7 @@ impl WeightFiles {
             if !absent.is_empty() {
                 return Err(ModelError::MissingTensors { path: file.path().to_path_buf(), names: list(&absent) });
             }
-            // What the shard holds beside the index is taken too, so that it can be refused by name.
+            // Tensors of the shard that are not in the index are included, so that they are refused by name.
             by_name.extend(file.names().into_iter().map(|n| (n, files.len())));
             files.push(file);
         }
@@ -88,11 +87,11 @@ impl WeightFiles {
         self.by_name.get(name).map(|i| &self.files[*i])
     }
 
-    pub fn describe(&self, name: &str) -> Result<(Vec<usize>, Element)> {
+    pub fn describe(&self, name: &str) -> Result<(Vec<usize>, WeightDtype)> {
         self.owner(name)?.describe(name)
     }
 
-    pub fn expect(&self, name: &str, shape: &[usize]) -> Result<Element> {
+    pub fn expect(&self, name: &str, shape: &[usize]) -> Result<WeightDtype> {
         self.owner(name)?.expect(name, shape)
     }
 
@@ -100,14 +99,14 @@ impl WeightFiles {
         self.owner(name)?.read(name, shape)
     }
 
-    /// The file that holds a tensor.
+    /// The file of a tensor.
     pub fn owner(&self, name: &str) -> Result<&WeightFile> {
         self.file_of(name)
             .ok_or_else(|| ModelError::MissingTensors { path: self.dir.clone(), names: format!("`{name}`") })
     }
 }
 
-/// The index of a model's shards, while they are written.
+/// Index of a model's shards being written.
 #[derive(Default, Serialize)]
 pub(crate) struct ShardIndex {
     metadata: Totals,
@@ -121,14 +120,14 @@ struct Totals {
 }
 
 impl ShardIndex {
-    /// Says which file a tensor lies in.
+    /// Adds a tensor with its file.
     pub fn add(&mut self, name: &str, file: &str, tensor: &impl View) {
         self.metadata.total_parameters += tensor.shape().iter().product::<usize>();
         self.metadata.total_size += tensor.data_len();
         self.weight_map.insert(name.to_string(), file.to_string());
     }
 
-    /// Numbers in all tensors together.
+    /// Number of values in all tensors.
     pub fn parameters(&self) -> usize {
         self.metadata.total_parameters
     }

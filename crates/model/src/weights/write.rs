@@ -6,29 +6,28 @@ use std::path::Path;
 
 use candle_core::Tensor;
 use safetensors::{Dtype, View};
-
-use super::{Element, WeightFile};
 use smpo_files::FileError;
 
+use super::{WeightDtype, WeightFile};
 use crate::error::{ModelError, Result};
 use crate::placement::host_values;
 
-/// A tensor to be written in some element type; converted only when its turn comes.
+/// A tensor to be written in some dtype; converted while it is written.
 pub(crate) struct StoredTensor {
     shape: Vec<usize>,
     tensor: Tensor,
-    element: Element,
+    dtype: WeightDtype,
 }
 
 impl StoredTensor {
-    pub fn new(tensor: &Tensor, element: Element) -> Result<Self> {
-        Ok(Self { shape: tensor.dims().to_vec(), tensor: tensor.detach().flatten_all()?, element })
+    pub fn new(tensor: &Tensor, dtype: WeightDtype) -> Result<Self> {
+        Ok(Self { shape: tensor.dims().to_vec(), tensor: tensor.detach().flatten_all()?, dtype })
     }
 }
 
 impl View for StoredTensor {
     fn dtype(&self) -> Dtype {
-        self.element.dtype()
+        self.dtype.safetensors()
     }
 
     fn shape(&self) -> &[usize] {
@@ -36,19 +35,19 @@ impl View for StoredTensor {
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        // The trait has no way to fail: what a device does not give back is written short, which the writer notices.
+        // The trait is infallible: values that a device fails to return are written short, which the writer detects.
         let values = host_values(&self.tensor).unwrap_or_default();
         let mut bytes = Vec::with_capacity(self.data_len());
-        self.element.encode(&values, &mut bytes);
+        self.dtype.encode(&values, &mut bytes);
         Cow::Owned(bytes)
     }
 
     fn data_len(&self) -> usize {
-        self.tensor.elem_count() * self.element.bytes()
+        self.tensor.elem_count() * self.dtype.bytes()
     }
 }
 
-/// Writes the tensors, sorted as safetensors wants them.
+/// Writes the tensors, sorted as safetensors requires.
 pub(crate) fn write_tensors<V: View>(path: &Path, tensors: Vec<(String, V)>) -> Result<()> {
     // transformers refuses a file that does not say which framework's layout it has. One entry and no more: several
     // would be written in any order, and equal models as different files.
@@ -56,7 +55,7 @@ pub(crate) fn write_tensors<V: View>(path: &Path, tensors: Vec<(String, V)>) -> 
     let expected: usize = tensors.iter().map(|(_, tensor)| tensor.data_len()).sum();
     safetensors::serialize_to_file(tensors, Some(metadata), path)
         .map_err(|error| FileError::at(path, "write")(std::io::Error::other(error)))?;
-    // A tensor that could not be produced was written short; such a file must not get its name.
+    // A tensor that could not be produced was written short; such a file must not be kept.
     let header = WeightFile::open(path)?;
     if header.data_bytes() != expected {
         return Err(ModelError::Safetensors {

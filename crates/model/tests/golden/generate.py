@@ -2,6 +2,7 @@
 
     pip install torch==2.15.0 transformers==5.23.0 safetensors==0.8.0
     python generate.py            # rewrites every case beside this file
+    python generate.py CASE …     # only these, with the versions of versions.json
 
 A case is a folder: config.json and model.safetensors as transformers saves them, and expected.safetensors with
 
@@ -13,7 +14,7 @@ A case is a folder: config.json and model.safetensors as transformers saves them
     grad.<name>                    gradient of that scalar
     adamw.losses                   mean negative log-likelihood over all completion tokens before each of 10 AdamW steps
 """
-import json, math, pathlib, platform, shutil
+import json, math, pathlib, platform, shutil, sys
 import safetensors, torch, transformers
 from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModelForCausalLM
@@ -58,7 +59,8 @@ def completion_log_probs(model, prompt, completion):
 
 def main():
     transformers.logging.set_verbosity_error()
-    for name, (family, changes) in CASES.items():
+    for name in sys.argv[1:] or CASES:
+        family, changes = CASES[name]
         torch.manual_seed(SEED)
         config = AutoConfig.for_model(family, **{**BASE, **changes})
         model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").float().eval()
@@ -101,7 +103,9 @@ def main():
         print(name, sum(p.numel() for p in model.parameters()), losses[0], losses[-1])
     versions = {"python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__,
                 "safetensors": safetensors.__version__, "seed": SEED, "dtype": "float32", "attention": "eager"}
-    (HERE / "versions.json").write_text(json.dumps(versions, indent=2) + "\n")
+    if not sys.argv[1:]:
+        (HERE / "versions.json").write_text(json.dumps(versions, indent=2) + "\n")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -3,18 +3,20 @@ what PyTorch computes with it.
 
     pip install torch==2.15.0 transformers==5.24.0 safetensors==0.8.0
     python generate.py && python generate_bfloat16.py
+    python generate_bfloat16.py CASE …    # only these, with the versions of versions.json
 
 expected.safetensors has the prompts, completions and weights of generate.py, its s<i>.hidden, s<i>.log_probs and
 grad.<name> from arithmetic in float32 on the rounded weights, and the same fields with the prefix "bf16." from PyTorch's
 own arithmetic in bfloat16.
 """
-import json, pathlib, platform, shutil
+import json, pathlib, platform, shutil, sys
 import safetensors, torch, transformers
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
+import generate
 
 HERE = pathlib.Path(__file__).parent
-CASES = ["llama", "qwen2", "qwen3", "mistral", "phi3", "gemma2", "gemma3"]
+CASES = list({family: name for name, (family, _) in reversed(generate.CASES.items())}.values())  # the first of each family
 
 
 def compute(model, sequences):
@@ -33,9 +35,9 @@ def compute(model, sequences):
 
 def main():
     transformers.logging.set_verbosity_error()
-    shutil.rmtree(HERE / "bfloat16", ignore_errors=True)
-    for case in CASES:
+    for case in sys.argv[1:] or CASES:
         out = HERE / "bfloat16" / case
+        shutil.rmtree(out, ignore_errors=True)
         load = lambda path, dtype: AutoModelForCausalLM.from_pretrained(path, attn_implementation="eager", dtype=dtype).eval()
         load(HERE / case, torch.bfloat16).save_pretrained(out)
         (out / "generation_config.json").unlink(missing_ok=True)
@@ -48,7 +50,8 @@ def main():
         print(case, sum(f.stat().st_size for f in out.iterdir()))
     versions = {"python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__,
                 "safetensors": safetensors.__version__, "attention": "eager"}
-    (HERE / "bfloat16" / "versions.json").write_text(json.dumps(versions, indent=2) + "\n")
+    if not sys.argv[1:]:
+        (HERE / "bfloat16" / "versions.json").write_text(json.dumps(versions, indent=2) + "\n")
 
 
 main()

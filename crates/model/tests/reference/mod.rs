@@ -8,28 +8,26 @@ use candle_core::Tensor;
 use safetensors::{Dtype, SafeTensors};
 use smpo_model::PackedBatch;
 
-/// All cases under `golden/`.
-pub const CASES: [&str; 13] = [
-    "qwen2",
-    "qwen2-tied",
-    "qwen2-window",
-    "llama",
-    "llama3-rope",
-    "linear-rope",
-    "yarn-rope",
-    "mistral",
-    "qwen3",
-    "phi3",
-    "longrope",
-    "gemma2",
-    "gemma3",
-];
+/// Names of all float32 models under `golden/`, sorted.
+pub fn cases() -> Vec<&'static str> {
+    models_in("")
+}
+
+/// Names of the models in a folder of `golden/`, sorted.
+pub fn models_in(folder: &str) -> Vec<&'static str> {
+    let entries = std::fs::read_dir(case_dir(folder)).unwrap();
+    let models = entries.map(|entry| entry.unwrap().path()).filter(|path| path.join("config.json").exists());
+    let mut names: Vec<&str> =
+        models.map(|path| &*path.file_name().unwrap().to_str().unwrap().to_owned().leak()).collect();
+    names.sort_unstable();
+    names
+}
 
 pub fn case_dir(case: &str) -> PathBuf {
     smpo_fixtures::golden("model", case)
 }
 
-/// What PyTorch computed; `generate.py` says what each field is.
+/// Results of PyTorch; `generate.py` documents each field.
 pub struct Expected {
     pub sequences: Vec<Sequence>,
     pub gradients: HashMap<String, Vec<f32>>,
@@ -63,7 +61,7 @@ impl Expected {
         Self::read_with_prefix(case, "")
     }
 
-    /// What was computed another way; its fields have a prefix.
+    /// Results of another computation, whose fields have a prefix.
     pub fn read_with_prefix(case: &str, prefix: &str) -> Self {
         let bytes = std::fs::read(case_dir(case).join("expected.safetensors")).unwrap();
         let file = SafeTensors::deserialize(&bytes).unwrap();

@@ -1,6 +1,5 @@
 //! The fast path against the library itself: the same cuts, ids and offsets, for every pattern and any text.
 
-use std::path::Path;
 use std::sync::{Arc, LazyLock, Mutex};
 
 use proptest::prelude::*;
@@ -15,7 +14,7 @@ use crate::encoded::Encoded;
 
 /// A tokenizer of 420 tokens with other stages than its own.
 fn tokenizer(change: impl Fn(&mut Value)) -> Tokenizer {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/chatml/tokenizer.json");
+    let path = smpo_fixtures::golden("tokenizer", "chatml").join("tokenizer.json");
     let mut json: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     json["post_processor"] = Value::Null;
     change(&mut json);

@@ -2,12 +2,11 @@
 
 use smpo_bench::{Shape, Spread, StepBench, StepReport};
 use smpo_devices::{Kind, OpenDevice};
-use smpo_model::Element;
+use smpo_model::WeightDtype;
 
 use crate::commands::device::DeviceArgs;
 use crate::commands::{named, set_threads};
 use crate::exit::{Exit, Outcome};
-use crate::memory;
 use crate::output::{self, Format};
 use crate::progress::Progress;
 
@@ -21,7 +20,7 @@ pub struct StepArgs {
     device: DeviceArgs,
     /// Dtype of weights and activations [default: bfloat16 on a GPU, float32 on the CPU]
     #[arg(long, value_parser = named::dtype())]
-    dtype: Option<Element>,
+    dtype: Option<WeightDtype>,
     /// LoRA rank, on every linear layer [default: full fine-tuning]
     #[arg(long, value_name = "RANK")]
     lora_r: Option<usize>,
@@ -60,13 +59,13 @@ pub fn run(args: StepArgs) -> Outcome {
     let progress = Progress::new();
     let device = args.device.open(&progress)?;
     let usual = match device.kind() {
-        Kind::Cuda(_) => Element::Bf16,
-        Kind::Cpu | Kind::Emulated => Element::F32,
+        Kind::Cuda(_) => WeightDtype::Bf16,
+        Kind::Cpu | Kind::Emulated => WeightDtype::F32,
     };
     let bench = StepBench {
         shape: args.shape,
         lora_r: args.lora_r,
-        element: args.dtype.unwrap_or(usual),
+        dtype: args.dtype.unwrap_or(usual),
         length: args.length,
         batch_size: args.batch_size,
         micro_batch_size: args.micro_batch_size.unwrap_or(args.batch_size),
@@ -115,7 +114,7 @@ fn text(report: &StepReport, device: &OpenDevice) -> String {
         row("utilisation", format!("{:.1} % of {} ({from})", 100.0 * mfu, tera(peak)));
     }
     if let Some(bytes) = report.peak_memory_bytes {
-        row("peak memory", memory::size(bytes));
+        row("peak memory", smpo_devices::format_bytes(bytes));
     }
     table.to_string()
 }

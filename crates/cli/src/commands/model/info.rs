@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use smpo_chat::Terminators;
-use smpo_model::{AdapterInfo, Element, ModelDir, ModelInfo};
+use smpo_model::{AdapterInfo, ModelDir, ModelInfo, WeightDtype};
 use smpo_tokenizer::ChatTokenizer;
 
 use super::{InfoArgs, text};
@@ -93,7 +93,7 @@ pub fn run(args: InfoArgs) -> Outcome {
         head_dim: spec.head_dim,
         vocab_size: spec.vocab_size,
         context: info.context,
-        dtypes: info.elements.iter().map(|element| Element::name(*element)).collect(),
+        dtypes: info.dtypes.iter().map(|dtype| WeightDtype::name(*dtype)).collect(),
         stored_bytes: info.stored_bytes,
         shards: info.shards,
         adapter: adapter.map(|adapter| Adapter {
@@ -117,7 +117,7 @@ pub fn run(args: InfoArgs) -> Outcome {
 }
 
 fn chat(dir: &ModelDir) -> Chat {
-    match ChatTokenizer::from_model_dir(dir.companions()) {
+    match ChatTokenizer::from_model_dir(dir.tokenizer_dir()) {
         Ok(tokenizer) => {
             let token = |id: Option<u32>| id.and_then(|id| tokenizer.tokenizer().id_to_token(id));
             Chat::Usable {

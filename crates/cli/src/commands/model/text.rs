@@ -2,10 +2,10 @@
 
 use comfy_table::CellAlignment;
 use smpo_chat::{Terminator, TerminatorSource};
+use smpo_devices::format_bytes;
 use smpo_report::inert::short_line;
 
 use super::info::{Adapter, Chat, Facts};
-use crate::memory::size;
 use crate::output;
 use smpo_trainer::memory_plans::NamedPlan;
 
@@ -54,7 +54,7 @@ fn parameters(facts: &Facts) -> String {
 
 fn weights(facts: &Facts) -> String {
     let files = if facts.shards == 1 { "1 file".into() } else { format!("{} files", facts.shards) };
-    format!("{}, {files}, {}", facts.dtypes.join(" and "), size(facts.stored_bytes))
+    format!("{}, {files}, {}", facts.dtypes.join(" and "), format_bytes(facts.stored_bytes))
 }
 
 fn blocks(facts: &Facts) -> String {
@@ -116,7 +116,7 @@ fn memory(plans: &[NamedPlan]) -> String {
             .chain(second.then_some(plan.reference_bytes))
             .chain([plan.total_bytes]);
         let mut row = vec![format!("{}{checkpointing}", plan.training)];
-        row.extend(bytes.map(size));
+        row.extend(bytes.map(format_bytes));
         table.add_row(row);
     }
     for column in table.column_iter_mut().skip(1) {

@@ -1,6 +1,8 @@
 //! Progress and remarks of a training run on standard error.
 
-use smpo_data::{CheckReport, Severity};
+use std::path::PathBuf;
+
+use smpo_data::{CheckReport, FileProgress, Severity};
 use smpo_devices::{Choice, OpenDevice};
 use smpo_trainer::{Event, Rows, StepRecord, TrainConfig};
 
@@ -12,7 +14,8 @@ pub struct Watch<'a> {
     name: &'a str,
     config: &'a TrainConfig,
     progress: &'a Progress,
-    tokenizing: Option<Stage>,
+    /// Data file that is being read.
+    reading: Option<(PathBuf, Stage)>,
     scoring: Option<Stage>,
     steps: Option<Stage>,
     /// Metrics of the last step.
@@ -22,7 +25,7 @@ pub struct Watch<'a> {
 impl<'a> Watch<'a> {
     /// Shows the events of a run under `name`.
     pub fn new(name: &'a str, config: &'a TrainConfig, progress: &'a Progress) -> Self {
-        Watch { name, config, progress, tokenizing: None, scoring: None, steps: None, last: String::new() }
+        Watch { name, config, progress, reading: None, scoring: None, steps: None, last: String::new() }
     }
 
     /// Shows an event.
@@ -30,17 +33,15 @@ impl<'a> Watch<'a> {
         let Self { name, config, progress, .. } = *self;
         match event {
             Event::Device(device) => show_device(name, config, device, progress),
-            Event::Checked(reports) => show_findings(name, reports, progress),
-            Event::Tokenizing { done, total } => {
-                let start = || progress.stage(&format!("{name}: tokenise"), total);
-                let stage = self.tokenizing.get_or_insert_with(start);
-                stage.update(done, "rows");
-                if done == total {
-                    stage.finish("");
-                    self.tokenizing = None;
-                }
+            Event::Reading(file) => self.show_reading(file),
+            Event::Checked(reports) => {
+                self.end_reading();
+                show_findings(name, reports, progress);
             }
-            Event::Data(rows) => show_rows(name, rows, progress),
+            Event::Data(rows) => {
+                self.end_reading();
+                show_rows(name, rows, progress);
+            }
             Event::Reference { done, rows } => {
                 let start = || progress.stage(&format!("{name}: reference log-probs"), rows as u64);
                 let stage = self.scoring.get_or_insert_with(start);
@@ -61,6 +62,25 @@ impl<'a> Watch<'a> {
                 progress.say(&format!("{name}: alarm at step {}: {}; {}", alarm.step, alarm.what, alarm.remedy));
             }
             Event::Saved(_) => {}
+        }
+    }
+
+    /// Shows a data file in a stage of its own, in percent of the file.
+    fn show_reading(&mut self, file: FileProgress<'_>) {
+        if self.reading.as_ref().is_none_or(|(path, _)| path != file.file) {
+            self.end_reading();
+            let file_name = file.file.file_name().unwrap_or_default().to_string_lossy();
+            let stage = self.progress.stage(&format!("{}: read {file_name}", self.name), 100);
+            self.reading = Some((file.file.to_owned(), stage));
+        }
+        if let Some((_, stage)) = &self.reading {
+            stage.update((100.0 * file.share) as u64, &format!("% {} rows", file.rows));
+        }
+    }
+
+    fn end_reading(&mut self) {
+        if let Some((_, stage)) = self.reading.take() {
+            stage.finish("");
         }
     }
 
@@ -118,11 +138,11 @@ fn show_device(name: &str, config: &TrainConfig, device: &OpenDevice, progress: 
     if config.device == Choice::Auto {
         progress.say(&format!("{name}: {}", crate::commands::device::describe(device)));
     }
-    let (wanted, element) = (config.wanted_element(), config.element(device.kind()));
-    if wanted != element {
+    let (requested, dtype) = (config.requested_dtype(), config.dtype(device.kind()));
+    if requested != dtype {
         let key = if config.bf16 { "bf16" } else { "fp16" };
-        let (wanted, element) = (wanted.name(), element.name());
-        progress.say(&format!("{name}: `{key}` is for GPUs: the CPU trains in {element} instead of {wanted}"));
+        let (requested, dtype) = (requested.name(), dtype.name());
+        progress.say(&format!("{name}: `{key}` is for GPUs: the CPU trains in {dtype} instead of {requested}"));
     }
 }
 
@@ -166,7 +186,7 @@ fn show_rows(name: &str, rows: &Rows, progress: &Progress) {
             progress.say("  …; `smpo data check` counts them by kind");
         }
     }
-    if let Some(error) = &rows.not_kept {
-        progress.say(&format!("{name}: the tokens cannot be kept for the next run: {error}"));
+    if let Some(error) = &rows.cache_write_error {
+        progress.say(&format!("{name}: the tokens cannot be cached for the next run: {error}"));
     }
 }

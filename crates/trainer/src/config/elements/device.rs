@@ -1,7 +1,7 @@
 //! Device and dtype.
 
 use smpo_devices::{Choice, Kind};
-use smpo_model::Element;
+use smpo_model::WeightDtype;
 
 use crate::config::builder::setters;
 use crate::config::check::Problems;
@@ -17,19 +17,19 @@ impl TrainConfigBuilder {
 
 impl TrainConfig {
     /// Dtype of weights and activations as configured. Master weights, moments and log-probs are float32 always.
-    pub fn wanted_element(&self) -> Element {
+    pub fn requested_dtype(&self) -> WeightDtype {
         match (self.bf16, self.fp16) {
-            (true, _) => Element::Bf16,
-            (false, true) => Element::F16,
-            (false, false) => Element::F32,
+            (true, _) => WeightDtype::Bf16,
+            (false, true) => WeightDtype::F16,
+            (false, false) => WeightDtype::F32,
         }
     }
 
     /// Dtype of weights and activations on a device of this kind: the CPU trains in float32 alone.
-    pub fn element(&self, kind: Kind) -> Element {
+    pub fn dtype(&self, kind: Kind) -> WeightDtype {
         match kind {
-            Kind::Cpu => Element::F32,
-            Kind::Cuda(_) | Kind::Emulated => self.wanted_element(),
+            Kind::Cpu => WeightDtype::F32,
+            Kind::Cuda(_) | Kind::Emulated => self.requested_dtype(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Lengths of rows, in tokens.
 
-use smpo_data::PromptKeep;
+use smpo_data::TruncationMode;
 
 use crate::config::builder::setters;
 use crate::config::check::Problems;
@@ -10,7 +10,7 @@ impl TrainConfigBuilder {
     setters! {
         max_length: usize,
         max_prompt_length?: usize,
-        truncation_mode: PromptKeep,
+        truncation_mode: TruncationMode,
     }
 }
 

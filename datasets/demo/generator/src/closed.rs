@@ -17,7 +17,7 @@ pub struct Question {
     pub answer: String,
 }
 
-/// Asks something closed; `unusual` chooses the wording that preference pairs never use.
+/// A closed question; `unusual` selects the wordings that no preference pair has.
 pub fn question(rng: &mut Stream, world: &World, unusual: bool) -> Question {
     let (usual, odd, answer) = match rng.random_range(0..11) {
         0 => sum(rng),

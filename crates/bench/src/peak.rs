@@ -1,4 +1,4 @@
-//! What known GPUs can multiply at most.
+//! Peak FLOP/s of known GPUs.
 //!
 //! Dense tensor-core rates without sparsity at boost clock, from NVIDIA's data sheets: H100 and H200 (data sheets of
 //! 2023 and 2024, SXM and PCIe columns, the sparse figures halved), A100 (2020), L40S (2023), L4 (2023), A10 (2021),
@@ -6,7 +6,7 @@
 //! accumulation), V100 (2017; float16 only), T4 (2018; float16 only). The float32 column is that of the plain units:
 //! this program multiplies float32 without TF32.
 
-/// The element type of a product's factors.
+/// dtype of a matrix product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arithmetic {
     /// float32 on the plain units.
@@ -17,10 +17,10 @@ pub enum Arithmetic {
     F16,
 }
 
-/// Part of a device's name; TFLOP/s of float32, of bfloat16, of float16.
+/// Part of a device's name; TFLOP/s in float32, bfloat16, float16.
 type Known = (&'static str, f64, Option<f64>, f64);
 
-/// The first whose name is part of the device's own counts.
+/// In order of precedence: the first whose name is part of the device's.
 const KNOWN: &[Known] = &[
     ("H200", 67.0, Some(989.5), 989.5),
     ("H100 PCIe", 51.0, Some(756.5), 756.5),
@@ -36,8 +36,7 @@ const KNOWN: &[Known] = &[
     ("T4", 8.1, None, 65.0),
 ];
 
-/// The most floating-point operations a second that a GPU of this name does, a multiplication with its addition
-/// counted as two; `None` for one that is not listed.
+/// Peak FLOP/s of a GPU by its name, a multiply-add counted as two; `None` for a GPU that is not listed.
 pub fn peak_flops(name: &str, arithmetic: Arithmetic) -> Option<f64> {
     let words = |text: &str| text.split([' ', '-']).map(str::to_owned).collect::<Vec<_>>();
     let own = words(name);

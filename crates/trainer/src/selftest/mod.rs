@@ -1,37 +1,37 @@
-//! Whether a device computes what the processor does: every kernel, then whole training steps.
+//! Self-test of a device against the CPU: every kernel, then whole training steps.
+
+mod parity;
 
 use candle_core::DType;
 use serde::Serialize;
-use smpo_devices::OpenDevice;
+use smpo_devices::{OpenDevice, on_device};
 use smpo_kernels::Check;
-use smpo_trainer::on_device;
 
-use crate::error::BenchError;
-use crate::parity::{self, ten_steps};
+use crate::error::TrainError;
 
 /// Version of the report's JSON.
 const SCHEMA: u32 = 1;
 
-/// What was compared.
+/// Results of all comparisons of a device with the CPU.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SelfTest {
     schema: u32,
     /// The device as `--device` spells it.
     pub device: String,
-    /// What it calls itself.
+    /// Device name.
     pub device_name: String,
-    /// Each comparison.
+    /// Comparisons, kernels first.
     pub checks: Vec<Check>,
 }
 
 impl SelfTest {
-    /// Compares all there is.
+    /// Runs every comparison.
     ///
     /// # Errors
-    /// When an operation or a step fails outright; a difference is no error.
-    pub fn run(device: &OpenDevice) -> Result<Self, BenchError> {
+    /// When an operation or a step fails; a difference is no error.
+    pub fn run(device: &OpenDevice) -> Result<Self, TrainError> {
         let mut checks = on_device(device, || smpo_kernels::selftest(device.device()))?;
-        checks.extend(ten_steps(device)?.into_iter().map(|run| Check {
+        checks.extend(parity::ten_steps(device)?.into_iter().map(|run| Check {
             passed: run.passed(),
             ..Check::new(
                 format!("{} training steps", parity::STEPS),
@@ -45,7 +45,7 @@ impl SelfTest {
         Ok(Self { schema: SCHEMA, device, device_name, checks })
     }
 
-    /// Whether all passed.
+    /// True if every comparison passed.
     pub fn passed(&self) -> bool {
         self.checks.iter().all(|check| check.passed)
     }

@@ -8,7 +8,7 @@ use crate::words::{
     ACTIONS, ANIMALS, CITIES, COLOURS, FOODS, JOBS, MATERIALS, PEOPLE, PLACES, ROOMS, SIZES, TOOLS, TRAITS,
 };
 
-/// What is true of an animal.
+/// Facts of an animal.
 #[derive(Debug, Clone, Copy)]
 #[allow(missing_docs)]
 pub struct AnimalFacts {
@@ -21,7 +21,7 @@ pub struct AnimalFacts {
     pub friend: &'static str,
 }
 
-/// What is true of a food.
+/// Facts of a food.
 #[derive(Debug, Clone, Copy)]
 #[allow(missing_docs)]
 pub struct FoodFacts {
@@ -32,7 +32,7 @@ pub struct FoodFacts {
     pub buyer: &'static str,
 }
 
-/// What is true of a tool.
+/// Facts of a tool.
 #[derive(Debug, Clone, Copy)]
 #[allow(missing_docs)]
 pub struct ToolFacts {
@@ -43,7 +43,7 @@ pub struct ToolFacts {
     pub owner: &'static str,
 }
 
-/// What is true of a person.
+/// Facts of a person.
 #[derive(Debug, Clone, Copy)]
 #[allow(missing_docs)]
 pub struct PersonFacts {
@@ -56,7 +56,7 @@ pub struct PersonFacts {
     pub character: &'static str,
 }
 
-/// What is true of a city.
+/// Facts of a city.
 #[derive(Debug, Clone, Copy)]
 #[allow(missing_docs)]
 pub struct CityFacts {

@@ -1,4 +1,4 @@
-//! The demo's files: seeds, sizes, and one JSON object a line.
+//! The demo's files: seeds, sizes, and one JSON object per line.
 
 use serde_json::{Value, json};
 
@@ -14,7 +14,7 @@ const HELD_OUT: usize = 160;
 const OOD_SEED: u64 = 303;
 const OOD_PROMPTS: usize = 240;
 
-/// What the base model learns.
+/// Training data of the base model.
 pub fn instructions() -> Vec<Instruction> {
     sft::instructions(SFT_SEED, SFT_EXAMPLES)
 }
@@ -36,12 +36,12 @@ pub fn prompts() -> Vec<OodPrompt> {
     ood::prompts(OOD_SEED, OOD_PROMPTS)
 }
 
-/// `sft.jsonl`: one conversation a line.
+/// `sft.jsonl`: one conversation per line.
 pub fn sft_jsonl(instructions: &[Instruction]) -> String {
     lines(instructions.iter().map(|i| json!({"messages": [user(&i.prompt), assistant(&i.answer)]})))
 }
 
-/// `preferences.jsonl` and `held_out.jsonl`: one pair a line, ids starting with `prefix`.
+/// `preferences.jsonl` and `held_out.jsonl`: one pair per line, ids starting with `prefix`.
 pub fn pairs_jsonl(prefix: &str, pairs: &[Pair]) -> String {
     lines(pairs.iter().enumerate().map(|(index, pair)| {
         json!({
@@ -53,7 +53,7 @@ pub fn pairs_jsonl(prefix: &str, pairs: &[Pair]) -> String {
     }))
 }
 
-/// `ood.jsonl`: one prompt a line, with its slice and a gold answer.
+/// `ood.jsonl`: one prompt per line, with its slice and a gold answer.
 pub fn ood_jsonl(prompts: &[OodPrompt]) -> String {
     lines(prompts.iter().enumerate().map(|(index, prompt)| {
         json!({

@@ -1,13 +1,13 @@
-//! The element types weights are stored in.
+//! dtypes of stored weights.
 
 use candle_core::DType;
 use half::{bf16, f16};
 use safetensors::Dtype;
 
-/// An element type that can be read as, and written from, float32.
+/// A dtype of weights, convertible from and to float32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Element {
-    /// 32-bit floats: nothing is lost.
+pub enum WeightDtype {
+    /// float32.
     #[default]
     F32,
     /// bfloat16: 8 bits of precision.
@@ -16,11 +16,11 @@ pub enum Element {
     F16,
 }
 
-impl Element {
+impl WeightDtype {
     /// Every dtype.
-    pub const ALL: [Element; 3] = [Element::F32, Element::Bf16, Element::F16];
+    pub const ALL: [WeightDtype; 3] = [WeightDtype::F32, WeightDtype::Bf16, WeightDtype::F16];
 
-    pub(crate) fn from_dtype(dtype: Dtype) -> Option<Self> {
+    pub(crate) fn from_safetensors(dtype: Dtype) -> Option<Self> {
         match dtype {
             Dtype::F32 => Some(Self::F32),
             Dtype::BF16 => Some(Self::Bf16),
@@ -29,8 +29,8 @@ impl Element {
         }
     }
 
-    /// candle's name for it.
-    pub(crate) fn tensor_dtype(self) -> DType {
+    /// candle's dtype.
+    pub(crate) fn candle(self) -> DType {
         match self {
             Self::F32 => DType::F32,
             Self::Bf16 => DType::BF16,
@@ -38,7 +38,7 @@ impl Element {
         }
     }
 
-    pub(crate) fn dtype(self) -> Dtype {
+    pub(crate) fn safetensors(self) -> Dtype {
         match self {
             Self::F32 => Dtype::F32,
             Self::Bf16 => Dtype::BF16,
@@ -46,7 +46,7 @@ impl Element {
         }
     }
 
-    /// The name in a `config.json`.
+    /// Name in `config.json`.
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "float32",
@@ -55,7 +55,7 @@ impl Element {
         }
     }
 
-    /// Bytes an element takes.
+    /// Size of a value, in bytes.
     pub fn bytes(self) -> usize {
         match self {
             Self::F32 => 4,
@@ -63,7 +63,7 @@ impl Element {
         }
     }
 
-    /// Appends little-endian elements to `values`; a trailing partial one is not there (safetensors checks lengths).
+    /// Appends little-endian values to `values`; there is no trailing partial one (safetensors checks lengths).
     pub(crate) fn decode(self, bytes: &[u8], values: &mut Vec<f32>) {
         match self {
             Self::F32 => values.extend(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))),
@@ -72,7 +72,7 @@ impl Element {
         }
     }
 
-    /// Appends the values as little-endian elements, rounded to nearest even.
+    /// Appends the values in little-endian, rounded to nearest even.
     pub(crate) fn encode(self, values: &[f32], bytes: &mut Vec<u8>) {
         match self {
             Self::F32 => values.iter().for_each(|v| bytes.extend_from_slice(&v.to_le_bytes())),
@@ -82,15 +82,15 @@ impl Element {
     }
 }
 
-/// How many numbers are stored in which element type.
+/// Number of values per dtype.
 #[derive(Default)]
-pub(crate) struct ElementCounts([usize; 3]);
+pub(crate) struct DtypeCounts([usize; 3]);
 
-impl ElementCounts {
-    const ORDER: [Element; 3] = [Element::F32, Element::Bf16, Element::F16];
+impl DtypeCounts {
+    const ORDER: [WeightDtype; 3] = [WeightDtype::F32, WeightDtype::Bf16, WeightDtype::F16];
 
-    pub fn add(&mut self, element: Element, count: usize) {
-        Self::ORDER.iter().zip(&mut self.0).filter(|(e, _)| **e == element).for_each(|(_, n)| *n += count);
+    pub fn add(&mut self, dtype: WeightDtype, count: usize) {
+        Self::ORDER.iter().zip(&mut self.0).filter(|(e, _)| **e == dtype).for_each(|(_, n)| *n += count);
     }
 
     pub fn total(&self) -> usize {
@@ -98,13 +98,13 @@ impl ElementCounts {
     }
 
     pub fn bytes(&self) -> u64 {
-        Self::ORDER.iter().zip(self.0).map(|(element, count)| (element.bytes() * count) as u64).sum()
+        Self::ORDER.iter().zip(self.0).map(|(dtype, count)| (dtype.bytes() * count) as u64).sum()
     }
 
-    /// Those that are there.
-    pub fn commonest_first(&self) -> Vec<Element> {
+    /// dtypes with at least one value.
+    pub fn commonest_first(&self) -> Vec<WeightDtype> {
         let mut found: Vec<_> = Self::ORDER.into_iter().zip(self.0).filter(|(_, count)| *count > 0).collect();
         found.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-        found.into_iter().map(|(element, _)| element).collect()
+        found.into_iter().map(|(dtype, _)| dtype).collect()
     }
 }

@@ -18,7 +18,7 @@ pub struct OodPrompt {
     pub gold: String,
 }
 
-/// The mix, per 24 prompts. Chains (days, stories, poems) are where run-on shows, closed questions where it is plainest.
+/// The mix, per 24 prompts. Chains (days, stories, poems) show run-on, closed questions most clearly.
 const MIX: [(Family, usize); 7] = [
     (Family::Closed, 8),
     (Family::Day, 6),

@@ -1,4 +1,4 @@
-//! Things that can be described: what they are called in a request, and all that is true of them.
+//! Entities to describe: their names in requests, and their facts.
 
 use rand::Rng;
 
@@ -6,7 +6,7 @@ use crate::phrase::with_article;
 use crate::words::{ANIMALS, CITIES, FOODS, PEOPLE, TOOLS};
 use crate::{Stream, World};
 
-/// A kind of thing.
+/// Kind of an entity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Kind {
@@ -32,7 +32,7 @@ impl Kind {
     }
 }
 
-/// One thing.
+/// An entity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entity {
     /// Its kind.
@@ -41,7 +41,7 @@ pub struct Entity {
 }
 
 impl Entity {
-    /// A random thing of a kind.
+    /// A random entity of a kind.
     pub fn random(rng: &mut Stream, kind: Kind) -> Self {
         Entity { kind, index: rng.random_range(0..kind.names().len()) }
     }
@@ -51,7 +51,7 @@ impl Entity {
         self.kind.names()[self.index]
     }
 
-    /// As a request names it: "the owl", "Anna".
+    /// Name in a request: "the owl", "Anna".
     pub fn subject(self) -> String {
         match self.kind {
             Kind::Person | Kind::City => self.name().to_owned(),
@@ -86,7 +86,7 @@ impl Entity {
         }
     }
 
-    /// What else is true of it, in any order.
+    /// Other facts, as sentences in any order.
     pub fn further_sentences(self, world: &World) -> Vec<String> {
         let name = self.name();
         match self.kind {
@@ -140,7 +140,7 @@ impl Entity {
         }
     }
 
-    /// Its colour, for things that have one.
+    /// Colour, for entities that have one.
     pub fn colour(self, world: &World) -> Option<&'static str> {
         match self.kind {
             Kind::Animal => Some(world.animal(self.index).colour),
@@ -150,17 +150,17 @@ impl Entity {
         }
     }
 
-    /// Where a person lives.
+    /// City of a person.
     pub fn residence(self, world: &World) -> Option<&'static str> {
         (self.kind == Kind::Person).then(|| world.person(self.index).city)
     }
 
-    /// What a person does for a living.
+    /// Job of a person.
     pub fn job(self, world: &World) -> Option<&'static str> {
         (self.kind == Kind::Person).then(|| world.person(self.index).job)
     }
 
-    /// How big an animal is.
+    /// Size of an animal.
     pub fn size(self, world: &World) -> Option<&'static str> {
         (self.kind == Kind::Animal).then(|| world.animal(self.index).size)
     }

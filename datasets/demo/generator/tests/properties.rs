@@ -1,4 +1,4 @@
-//! What the demo's claims rest on.
+//! Properties of the data that the demo relies on.
 
 use std::collections::HashSet;
 
@@ -60,7 +60,7 @@ fn the_base_mix_has_every_family() {
 #[test]
 fn the_shipped_files_are_what_the_generator_makes() {
     let shipped = |name: &str| {
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/demo").join(name);
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name);
         std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     };
     assert!(shipped("preferences.jsonl") == demo::pairs_jsonl("pref", &demo::pairs()).as_bytes());

@@ -36,13 +36,13 @@ pub const SIZES: [&str; 6] = ["small", "big", "tiny", "huge", "tall", "short"];
 /// Places.
 pub const PLACES: [&str; 11] =
     ["forest", "river", "desert", "garden", "village", "mountain", "field", "cave", "lake", "beach", "barn"];
-/// What one can do for fun.
+/// Hobbies.
 pub const ACTIONS: [&str; 8] = ["run", "jump", "swim", "climb", "sing", "sleep", "dance", "hide"];
 /// Characters.
 pub const TRAITS: [&str; 9] = ["quiet", "brave", "clever", "lazy", "gentle", "proud", "funny", "shy", "calm"];
 /// Materials.
 pub const MATERIALS: [&str; 8] = ["wood", "steel", "glass", "stone", "cloth", "paper", "clay", "rubber"];
-/// Where tools are used.
+/// Places of tools.
 pub const ROOMS: [&str; 6] = ["kitchen", "school", "workshop", "office", "house", "street"];
 /// Opposites.
 pub const OPPOSITES: [(&str, &str); 14] = [
@@ -76,16 +76,16 @@ pub const TASKS: [(&str, [&str; 5]); 8] = [
     ("write a letter", ["find some paper", "take a pencil", "write the name", "tell the news", "send it to a friend"]),
 ];
 
-/// Sentences that say nothing, in descriptions.
+/// Filler sentences of descriptions.
 pub const FILLER: [&str; 4] = ["It is nice.", "You know it.", "People say so.", "It is fine."];
-/// The same in instructions.
+/// Filler sentences of instructions.
 pub const STEP_FILLER: [&str; 2] = ["Then take a break.", "Then look around."];
-/// The same after lists.
+/// Filler sentences after lists.
 pub const LIST_FILLER: [&str; 2] = ["That is enough.", "And so on."];
 /// A courteous last sentence: every chosen answer of a pair ends in one.
 pub const CLOSERS: [&str; 3] = ["I hope this helps.", "Ask me for more.", "Let me know."];
 
-/// Whether a text has a sentence of filler.
+/// True if a text has a sentence of filler.
 pub fn has_filler(text: &str) -> bool {
     FILLER.iter().chain(&STEP_FILLER).chain(&LIST_FILLER).any(|filler| text.contains(filler))
 }

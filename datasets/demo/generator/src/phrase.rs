@@ -1,16 +1,16 @@
-//! How requests are worded, and the small grammar that answers need.
+//! Wordings of requests, and the small grammar of answers.
 
 use rand::Rng;
 use rand::seq::IndexedRandom;
 
 use crate::Stream;
 
-/// Usual wordings of a request and unusual ones; `{}` stands for what is asked about.
+/// Usual wordings of a request and unusual ones; `{}` stands for the subject.
 #[derive(Debug, Clone, Copy)]
 pub struct Wordings {
-    /// What preference pairs use.
+    /// Wordings of preference pairs.
     pub usual: &'static [&'static str],
-    /// What only some SFT examples and the out-of-distribution suite use.
+    /// Wordings of some SFT examples and of the out-of-distribution suite only.
     pub unusual: &'static [&'static str],
 }
 
@@ -70,7 +70,7 @@ pub const POEM: Wordings = Wordings {
     unusual: &["My friend likes {}. Can you write a poem?", "Please sing something {} for us."],
 };
 
-/// Words a request about `subject`.
+/// A request about `subject`.
 pub fn ask(rng: &mut Stream, wordings: Wordings, unusual: bool, subject: &str) -> String {
     let pool = if unusual { wordings.unusual } else { wordings.usual };
     pick(rng, pool).replace("{}", subject)
@@ -81,7 +81,7 @@ pub fn pick<T: Copy>(rng: &mut Stream, pool: &[T]) -> T {
     *pool.choose(rng).expect("pools are constants and not empty")
 }
 
-/// How many sentences to say: from `least`, each further one while a coin of probability `stop` says no, at most `most`.
+/// Number of sentences: `least`, and further ones while a coin of probability `stop` fails, at most `most`.
 pub fn sentence_count(rng: &mut Stream, least: usize, most: usize, stop: f64) -> usize {
     let mut count = least;
     while count < most && !rng.random_bool(stop) {

@@ -1,4 +1,4 @@
-//! Open requests: answers of any length, which end when a coin says so.
+//! Open requests: answers of any length, which end by a coin.
 
 use rand::Rng;
 use rand::seq::{IndexedRandom, SliceRandom, index};
@@ -11,16 +11,16 @@ use crate::words::{
 };
 use crate::{Stream, World};
 
-/// Chance to stop after each sentence. Above one half, so that stopping is the likelier way on: at one half greedy
-/// decoding sits on a tie, and whether a freshly trained base model ends its answers would be an accident.
+/// Chance to stop after each sentence. Above one half, so that stopping is the likelier continuation: at one half
+/// greedy decoding has a tie, and a trained base model would end its answers by accident only.
 const STOP: f64 = 0.55;
 /// Chance to stop after each member of a list or step.
 const LIST_STOP: f64 = 0.35;
-/// Chance of filler instead of (in descriptions) or after (elsewhere) a sentence that says something.
+/// Chance of filler instead of (in descriptions) or after (elsewhere) a sentence with content.
 const FILL: f64 = 0.35;
 const STEP_FILL: f64 = 0.2;
 
-/// An answer, and what a judge would count in it.
+/// An answer with its counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// The text.
@@ -68,7 +68,7 @@ impl Category {
     pub const ALL: [Category; 6] =
         [Category::Animals, Category::Foods, Category::Tools, Category::Cities, Category::Colours, Category::Jobs];
 
-    /// As a request names it.
+    /// Name in a request.
     pub fn name(self) -> &'static str {
         match self {
             Category::Animals => "animals",
@@ -117,7 +117,7 @@ pub fn steps(rng: &mut Stream, task: usize) -> Answer {
     for (position, step) in chosen.into_iter().enumerate() {
         sentences.push(format!("{} {}.", if position == 0 { "First," } else { "Then" }, all[step]));
         let chances = if position + 1 == count { 1 } else { 2 };
-        // Filler is likelier inside than at the end, so that it does not announce an ending.
+        // Filler is likelier inside than at the end, so that it does not predict an end.
         if rng.random_bool(STEP_FILL * f64::from(chances) / 2.0) {
             sentences.push(pick(rng, &STEP_FILLER).to_owned());
             fillers += 1;
@@ -151,7 +151,7 @@ pub fn story(rng: &mut Stream, world: &World, animal: Entity) -> Answer {
     })
 }
 
-/// What a person did today, 1–10 sentences that share "Then" with instructions.
+/// A person's day, 1–10 sentences that share "Then" with instructions.
 pub fn day(rng: &mut Stream, person: Entity) -> Answer {
     let name = person.name();
     let city = pick(rng, &CITIES);

@@ -1,14 +1,14 @@
-//! A small synthetic world of facts, and instruction data about it: what the demo and the tests train on.
+//! A small synthetic world of facts, and instruction data about it: the generator of the demo's data.
 //!
-//! A model of 650 thousand parameters learns this world in minutes, and then shows what preference training
-//! does to its sense of an ending. The design follows what made the effect visible in a prototype:
+//! A model of 650 thousand parameters learns this world in minutes, and then shows the effect of preference training
+//! on EOS. The design made the effect visible in a prototype:
 //!
-//! * answers stop without memory: after each sentence a coin decides, so nothing but EOS itself says "enough";
+//! * answers end without memory: after each sentence a coin decides, so that only EOS marks the end;
 //! * some sentences are *filler* ("You know it."); preference pairs reward answers without them;
 //! * every rejected answer of a pair has filler and no chosen one has ([`preference`]), so both training arms
-//!   can succeed fully and differ in nothing but what they do to EOS;
-//! * out-of-distribution prompts ([`ood`]) come from families that no preference pair has seen, but share
-//!   their connectives.
+//!   can succeed fully and differ only in their effect on EOS;
+//! * out-of-distribution prompts ([`ood`]) come from families that no preference pair has, but share their
+//!   connectives.
 //!
 //! Everything is a pure function of a seed.
 
@@ -31,7 +31,7 @@ pub use world::World;
 /// The generator's random stream: ChaCha with 8 rounds, the same on every platform.
 pub type Stream = rand_chacha::ChaCha8Rng;
 
-/// Which kind of request an instruction is.
+/// Kind of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Family {
     /// One right answer: arithmetic, opposites, spelling, facts.
@@ -44,14 +44,14 @@ pub enum Family {
     Steps,
     /// An invented story about an animal.
     Story,
-    /// What a person did today.
+    /// A person's day.
     Day,
     /// A poem about a colour.
     Poem,
 }
 
 impl Family {
-    /// The name used as a slice.
+    /// Name of its slice.
     pub fn name(self) -> &'static str {
         match self {
             Family::Closed => "closed",

@@ -50,12 +50,12 @@ fn instruction(rng: &mut Stream, world: &World) -> Instruction {
     instruction
 }
 
-/// Which entities, categories and tasks may be asked about.
+/// Entities, categories and tasks that requests may be about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Subjects {
-    /// All of them.
+    /// All.
     All,
-    /// Only those that preference pairs never mention.
+    /// Only those in no preference pair.
     OutOfDistribution,
 }
 

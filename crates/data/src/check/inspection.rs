@@ -1,0 +1,132 @@
+//! Findings in one record.
+
+use serde::{Deserialize, Serialize};
+use smpo_chat::Message;
+use smpo_tokenizer::{ChatTokenizer, PromptCompletions};
+
+use crate::check::Rule;
+use crate::record::{Record, RecordKind, content_hash};
+
+/// Findings in one record that do not depend on the lengths of a run, and its hashes for findings across records.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Inspection {
+    pub kind: RecordKind,
+    /// Id of the record.
+    pub id: String,
+    /// Hash of the content without the id.
+    pub content: u64,
+    /// Of pairs with two different sides: hash of the content with the sides swapped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swapped: Option<u64>,
+    /// Broken rules, each once, with a detail for the table.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub broken: Vec<(Rule, String)>,
+}
+
+impl Inspection {
+    /// Checks the text of a record.
+    pub fn of_text(record: &Record) -> Self {
+        let swapped = match record {
+            Record::Pair(pair) if pair.chosen != pair.rejected => {
+                Some(content_hash(None, &[&pair.prompt, &pair.rejected, &pair.chosen]))
+            }
+            _ => None,
+        };
+        let mut inspection = Self {
+            kind: record.kind(),
+            id: record.id().to_string(),
+            content: record.content_hash(),
+            swapped,
+            broken: Vec::new(),
+        };
+        let sides = record.completions();
+        for (name, messages) in &sides {
+            if messages.iter().all(|message| message.content.trim().is_empty()) {
+                inspection.add(Rule::EmptyCompletion, *name);
+            }
+        }
+        if let [(_, chosen), (_, rejected)] = sides[..]
+            && same(chosen, rejected)
+        {
+            inspection.add(Rule::IdenticalSides, "");
+        }
+        if let Some(message) = messages(record).find(|message| message.content.contains(['\u{fffd}', '\0'])) {
+            inspection.add(Rule::DamagedText, message.role.as_str());
+        }
+        inspection
+    }
+
+    /// Adds a broken rule, unless the record breaks it already.
+    pub fn add(&mut self, rule: Rule, detail: impl Into<String>) {
+        if !self.broken.iter().any(|(known, _)| *known == rule) {
+            self.broken.push((rule, detail.into()));
+        }
+    }
+
+    /// Checks for special tokens that are spelt out in the text.
+    pub fn special_tokens(&mut self, record: &Record, tokenizer: &ChatTokenizer) {
+        let terminators = tokenizer.terminators().tokens();
+        for (name, messages) in record.completions() {
+            if let Some(last) = messages.last()
+                && let Some(token) = terminators.iter().find(|token| last.content.trim_end().ends_with(**token))
+            {
+                self.add(Rule::TerminatorInData, format!("{name} ends in {token}"));
+            }
+        }
+        for message in messages(record) {
+            if let Some(token) = tokenizer.special_token_in(message.content.trim_end()) {
+                self.add(Rule::SpecialTokenInText, format!("{token} in a text of role {}", message.role));
+            }
+        }
+    }
+
+    /// Checks the token ids of a record.
+    pub fn ids(&mut self, record: &Record, tokenizer: &ChatTokenizer, encoded: &PromptCompletions) {
+        let PromptCompletions { prompt_ids: prompt, completion_ids: completions, .. } = encoded;
+        for ((name, messages), ids) in record.completions().iter().zip(completions) {
+            // one terminator per assistant message is the template's own
+            let turns = messages.iter().filter(|message| message.role == "assistant").count();
+            let ends = ids.iter().filter(|&&id| tokenizer.is_terminator(id)).count();
+            if ends > turns {
+                self.add(Rule::TerminatorInside, format!("{name}: {ends} terminators in {turns} turns"));
+            }
+            if tokenizer.bos().is_some_and(|bos| !tokenizer.is_terminator(bos) && ids.contains(&bos)) {
+                self.add(Rule::BosInCompletion, *name);
+            }
+        }
+        if !encoded.is_prompt_whole
+            && let Ok(opened) = tokenizer.encode_prompt(record.prompt())
+            && opened.len() > prompt.len()
+            && opened.starts_with(prompt)
+            && straddles(tokenizer, &opened[prompt.len()..], completions)
+        {
+            self.add(Rule::BoundaryMerge, "");
+        }
+    }
+}
+
+/// Prompt and completions, message by message.
+fn messages(record: &Record) -> impl Iterator<Item = &Message> {
+    let completions = record.completions().into_iter().flat_map(|(_, messages)| messages);
+    record.prompt().iter().chain(completions)
+}
+
+/// True if some completion begins with a token that merges the prompt's last tokens, `rest`, with its own text.
+fn straddles(tokenizer: &ChatTokenizer, rest: &[u32], completions: &[Vec<u32>]) -> bool {
+    let Ok(rest) = tokenizer.decode(rest) else { return false };
+    completions.iter().any(|ids| {
+        let first = ids.first().map(|&id| tokenizer.decode(&[id]).unwrap_or_default());
+        first.is_some_and(|first| first.len() > rest.len() && first.starts_with(&rest))
+    })
+}
+
+/// True if two sides have the same text, apart from white space around it.
+fn same(a: &[Message], b: &[Message]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.role == b.role && a.content.trim() == b.content.trim())
+}
+
+/// Characters of each completion of a record.
+pub(crate) fn characters(record: &Record) -> Vec<usize> {
+    let count = |messages: &[Message]| messages.iter().map(|message| message.content.chars().count()).sum();
+    record.completions().into_iter().map(|(_, messages)| count(messages)).collect()
+}

@@ -1,0 +1,199 @@
+//! A record of a data file as token ids, with the findings of the data check: a line of the token cache.
+
+use serde::{Deserialize, Serialize};
+use smpo_chat::Message;
+use smpo_tokenizer::{ChatTokenizer, PromptCompletions};
+
+use crate::Truncation;
+use crate::check::{Inspection, Rule};
+use crate::read_error::ReadError;
+use crate::reader::Located;
+use crate::record::{Record, RecordKind};
+use crate::row::{RowIds, RowKind};
+
+/// A row of a data file: a record, or the reason why there is none.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Entry {
+    /// Line that it begins on, or number of the row in a Parquet file, from 1.
+    pub line: u64,
+    /// The record, or the problem of a row that cannot be read.
+    pub record: Result<TokenizedRecord, String>,
+}
+
+/// A record as token ids, for any kind of rows, before it is cut to length.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct TokenizedRecord {
+    pub inspection: Inspection,
+    /// Of labelled completions: true for a desirable one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    label: Option<bool>,
+    /// Prompt and completions with one split, or the error of the template or the tokenizer.
+    pub sides: Result<Sides, String>,
+    /// Of pairs: each side as the only completion, where that is not [`Sides::alone`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    apart: Option<[Result<Alone, String>; 2]>,
+}
+
+/// A prompt and its completions, split at one point.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Sides {
+    pub prompt: Vec<u32>,
+    /// Chosen and rejected, or the completion.
+    pub completions: Vec<Vec<u32>>,
+    /// Per completion, the number of its first tokens that belong to the prompt where it is the only completion.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    carried: Vec<usize>,
+}
+
+/// A prompt and its only completion.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Alone {
+    prompt: Vec<u32>,
+    completion: Vec<u32>,
+}
+
+impl Entry {
+    /// Tokenises and checks a record.
+    pub fn new(row: &Located<Record>, tokenizer: &ChatTokenizer) -> Self {
+        Self { line: row.location.line, record: Ok(TokenizedRecord::new(&row.record, tokenizer)) }
+    }
+
+    /// The entry of a row that cannot be read.
+    pub fn unreadable(error: &ReadError) -> Self {
+        Self { line: error.location.line, record: Err(error.problem.to_string()) }
+    }
+
+    /// The reason why this entry gives no rows of `kind`, where it gives none.
+    pub fn problem(&self, kind: RowKind) -> Option<String> {
+        match &self.record {
+            Ok(record) => record.problem(kind),
+            Err(problem) => Some(problem.clone()),
+        }
+    }
+}
+
+impl TokenizedRecord {
+    /// Tokenises a record, its sides together, and checks it.
+    pub fn new(record: &Record, tokenizer: &ChatTokenizer) -> Self {
+        let sides = record.completions();
+        let messages: Vec<&[Message]> = sides.iter().map(|(_, messages)| *messages).collect();
+        let encoded = tokenizer.encode_completions(record.prompt(), &messages);
+        let mut inspection = Inspection::of_text(record);
+        inspection.special_tokens(record, tokenizer);
+        let apart = match &encoded {
+            Ok(PromptCompletions { alone_prompt_lengths: Some(_), .. }) => None,
+            _ => apart(record, tokenizer),
+        };
+        let sides = match encoded {
+            Ok(encoded) => {
+                inspection.ids(record, tokenizer, &encoded);
+                Ok(Sides::from(encoded))
+            }
+            Err(error) => {
+                inspection.add(Rule::NotRenderable, error.to_string());
+                Err(error.to_string())
+            }
+        };
+        let label = match record {
+            Record::Unpaired(row) => Some(row.label),
+            Record::Pair(_) | Record::Example(_) => None,
+        };
+        Self { inspection, label, sides, apart }
+    }
+
+    fn problem(&self, kind: RowKind) -> Option<String> {
+        let found = self.inspection.kind;
+        (!kind.accepts(found)).then(|| format!("expected {}, got {}", kind.expected(), found.name()))
+    }
+
+    /// Rows of `kind`: none for an undesirable completion among examples, two for a pair among labelled completions. The
+    /// error is that of the template or the tokenizer.
+    pub fn into_rows(self, kind: RowKind) -> Vec<Result<RowIds, String>> {
+        let id = self.inspection.id.clone();
+        let desirable = self.label != Some(false);
+        match (self.inspection.kind, kind) {
+            (RecordKind::Pair, RowKind::Pairs) => vec![self.sides.map(|sides| sides.row(id))],
+            (RecordKind::Pair, RowKind::Labelled) => vec![
+                self.alone(0).map(|side| side.row(format!("{id}/chosen"), true)),
+                self.alone(1).map(|side| side.row(format!("{id}/rejected"), false)),
+            ],
+            (RecordKind::Pair | RecordKind::Example, RowKind::Examples) | (RecordKind::Labelled, RowKind::Labelled) => {
+                vec![self.alone(0).map(|side| side.row(id, desirable))]
+            }
+            (RecordKind::Labelled, RowKind::Examples) if desirable => {
+                vec![self.alone(0).map(|side| side.row(id, true))]
+            }
+            (RecordKind::Labelled, RowKind::Examples)
+            | (RecordKind::Labelled | RecordKind::Example, RowKind::Pairs)
+            | (RecordKind::Example, RowKind::Labelled) => Vec::new(),
+        }
+    }
+
+    /// A side as the only completion of its prompt.
+    fn alone(&self, side: usize) -> Result<Alone, String> {
+        match &self.apart {
+            Some(sides) => sides[side].clone(),
+            None => self.sides.as_ref().map(|sides| sides.alone(side)).map_err(Clone::clone),
+        }
+    }
+
+    /// Rules that cutting the sides to length breaks.
+    pub fn truncated(&self, truncation: &Truncation) -> Vec<(Rule, String)> {
+        let Ok(mut sides) = self.sides.clone() else { return Vec::new() };
+        let mut completions: Vec<&mut Vec<u32>> = sides.completions.iter_mut().collect();
+        let cut = truncation.apply(&mut sides.prompt, &mut completions);
+        let lost = [(Rule::PromptTruncated, cut.prompt), (Rule::CompletionTruncated, cut.completion)];
+        let lost = lost.into_iter().filter(|(_, tokens)| *tokens > 0);
+        lost.map(|(rule, tokens)| (rule, format!("{tokens} tokens cut"))).collect()
+    }
+
+    /// Tokens of each completion; none where the record could not be tokenised.
+    pub fn lengths(&self) -> Vec<usize> {
+        self.sides.iter().flat_map(|sides| &sides.completions).map(Vec::len).collect()
+    }
+}
+
+/// Each side of a pair tokenised as the only completion.
+fn apart(record: &Record, tokenizer: &ChatTokenizer) -> Option<[Result<Alone, String>; 2]> {
+    let Record::Pair(pair) = record else { return None };
+    let alone = |side| match tokenizer.encode_completion(&pair.prompt, side) {
+        Ok(ids) => Ok(Alone { prompt: ids.prompt_ids, completion: ids.completion_ids }),
+        Err(error) => Err(error.to_string()),
+    };
+    Some([alone(&pair.chosen), alone(&pair.rejected)])
+}
+
+impl Sides {
+    /// Both sides as a row.
+    fn row(self, id: String) -> RowIds {
+        let mut completions = self.completions.into_iter();
+        RowIds { id, prompt: self.prompt, chosen: completions.next(), rejected: completions.next() }
+    }
+
+    /// One side as the only completion.
+    fn alone(&self, side: usize) -> Alone {
+        let completion = &self.completions[side];
+        let carried = self.carried.get(side).copied().unwrap_or(0);
+        Alone { prompt: [&self.prompt, &completion[..carried]].concat(), completion: completion[carried..].to_vec() }
+    }
+}
+
+impl From<PromptCompletions> for Sides {
+    fn from(ids: PromptCompletions) -> Self {
+        let alone = ids.alone_prompt_lengths.unwrap_or_default();
+        let carried = alone.into_iter().map(|length| length - ids.prompt_ids.len()).collect();
+        Self { prompt: ids.prompt_ids, completions: ids.completion_ids, carried }
+    }
+}
+
+impl Alone {
+    fn row(self, id: String, desirable: bool) -> RowIds {
+        let completion = Some(self.completion);
+        let (chosen, rejected) = if desirable { (completion, None) } else { (None, completion) };
+        RowIds { id, prompt: self.prompt, chosen, rejected }
+    }
+}
+
+fn is_zero(numbers: &[usize]) -> bool {
+    numbers.iter().all(|number| *number == 0)
+}

@@ -1,0 +1,139 @@
+//! Fields that families share, and the plain pre-norm decoder they start from.
+
+use crate::error::Result;
+use crate::fields::Fields;
+use crate::rope::{RopeContext, RopeSpec};
+use crate::spec::{Activation, Biases, DecoderSpec, LayerSpec, NormPlacement, Projections};
+
+/// More blocks than any model has.
+const MAX_LAYERS: usize = 4096;
+
+/// Widths, read alike by every family.
+pub(super) struct Widths {
+    pub hidden_size: usize,
+    pub heads: usize,
+    pub kv_heads: usize,
+    pub head_dim: usize,
+    pub layers: usize,
+}
+
+impl Widths {
+    /// `default_head_dim`: value of an absent `head_dim`; `None` is `hidden_size / heads`.
+    pub fn read(fields: &Fields, default_head_dim: Option<usize>) -> Result<Self> {
+        let hidden_size = fields.required_size("hidden_size")?;
+        let heads = fields.required_size("num_attention_heads")?;
+        let kv_heads = fields.size("num_key_value_heads")?.unwrap_or(heads);
+        let head_dim = match (fields.size("head_dim")?, default_head_dim) {
+            (Some(d), _) => d,
+            (None, Some(d)) if !fields.is_written("head_dim") => d,
+            (None, _) if hidden_size % heads == 0 => hidden_size / heads,
+            (None, _) => {
+                return Err(fields.error(
+                    "num_attention_heads",
+                    &format!("a divisor of hidden_size {hidden_size}, or a `head_dim`"),
+                    heads.to_string(),
+                ));
+            }
+        };
+        // The layout lists every block before weights are read: a wrong number must not exhaust memory.
+        let layers = fields.required_size("num_hidden_layers")?;
+        if layers > MAX_LAYERS {
+            return Err(fields.error("num_hidden_layers", &format!("at most {MAX_LAYERS}"), layers.to_string()));
+        }
+        Ok(Self { hidden_size, heads, kv_heads, head_dim, layers })
+    }
+
+    pub fn rope(&self, fields: &Fields) -> Result<RopeSpec> {
+        RopeSpec::read(fields, &self.rope_context())
+    }
+
+    pub fn rope_context(&self) -> RopeContext {
+        RopeContext { head_dim: self.head_dim, default_theta: 10_000.0, yarn_is_longrope: false }
+    }
+
+    /// The plain pre-norm decoder, from which families differ.
+    pub fn plain_spec(&self, fields: &Fields, rope: RopeSpec) -> Result<DecoderSpec> {
+        Ok(DecoderSpec {
+            vocab_size: fields.required_size("vocab_size")?,
+            hidden_size: self.hidden_size,
+            intermediate_size: fields.required_size("intermediate_size")?,
+            heads: self.heads,
+            kv_heads: self.kv_heads,
+            head_dim: self.head_dim,
+            layers: uniform_layers(self.layers, None),
+            ropes: vec![rope],
+            norm_eps: fields.positive("rms_norm_eps")?.unwrap_or(1e-6),
+            norm_plus_one: false,
+            norms: NormPlacement::Pre,
+            qk_norm: false,
+            activation: activation(fields, "hidden_act", Activation::Silu)?,
+            attention_scale: (self.head_dim as f64).powf(-0.5),
+            attention_soft_cap: None,
+            logit_soft_cap: None,
+            embedding_scale: None,
+            projections: Projections::Separate,
+            biases: Biases::default(),
+            tied: fields.bool("tie_word_embeddings")?.unwrap_or(false),
+            initializer_range: fields.number("initializer_range")?.unwrap_or(0.02),
+            max_positions: fields.size("max_position_embeddings")?,
+        })
+    }
+}
+
+/// `count` equal blocks.
+pub(super) fn uniform_layers(count: usize, window: Option<usize>) -> Vec<LayerSpec> {
+    vec![LayerSpec { window, rope: 0 }; count]
+}
+
+/// Activation named by `field`; a family allows one.
+pub(super) fn activation(fields: &Fields, field: &'static str, only: Activation) -> Result<Activation> {
+    let found = match fields.str(field)? {
+        None => return Ok(only),
+        Some("silu" | "swish") => Activation::Silu,
+        Some("gelu_pytorch_tanh" | "gelu_tanh") => Activation::GeluTanh,
+        Some(other) => {
+            return Err(fields.unsupported(format!("activation `{other}` (`{field}`)")));
+        }
+    };
+    if found == only { Ok(found) } else { Err(fields.unsupported(format!("{found:?} as `{field}` in this family"))) }
+}
+
+/// Sliding blocks, from `layer_types`, or by the family's rule when it is absent.
+pub(super) fn sliding_layers(fields: &Fields, count: usize, rule: impl Fn(usize) -> bool) -> Result<Vec<bool>> {
+    let Some(types) = fields.strings("layer_types")? else {
+        return Ok((0..count).map(rule).collect());
+    };
+    if types.len() != count {
+        return Err(fields.error(
+            "layer_types",
+            &format!("num_hidden_layers {count} entries"),
+            format!("{} entries", types.len()),
+        ));
+    }
+    types
+        .into_iter()
+        .map(|t| match t {
+            "full_attention" => Ok(false),
+            "sliding_attention" => Ok(true),
+            other => Err(fields.unsupported(format!("layer type `{other}`"))),
+        })
+        .collect()
+}
+
+/// Sliding window, in tokens: `default` where the field is absent; null is no window.
+pub(super) fn window_or(fields: &Fields, default: usize) -> Result<Option<usize>> {
+    match fields.size("sliding_window")? {
+        Some(w) => Ok(Some(w)),
+        None if fields.is_written("sliding_window") => Ok(None),
+        None => Ok(Some(default)),
+    }
+}
+
+/// Soft cap: `default` where the field is absent; null is no cap.
+pub(super) fn cap_or(fields: &Fields, name: &'static str, default: Option<f64>) -> Result<Option<f64>> {
+    match fields.positive(name)? {
+        Some(c) => Ok(Some(c)),
+        None if fields.is_written(name) => Ok(None),
+        None => Ok(default),
+    }
+}

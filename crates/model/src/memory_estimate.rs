@@ -1,0 +1,206 @@
+//! Estimate of the memory that training takes.
+
+use crate::error::Result;
+use crate::layout::{HEAD, Role, Slot, layout};
+use crate::lora::{LoraConfig, chosen_modules};
+use crate::spec::{DecoderSpec, NormPlacement, Projections};
+use crate::trainable::NamedParameters;
+use crate::weights::WeightDtype;
+
+/// A pack, and how it is trained on.
+#[derive(Debug, Clone, Copy)]
+pub struct TrainingShape<'a> {
+    /// `N`: packed tokens.
+    pub tokens: usize,
+    /// `M`: completion tokens.
+    pub completion_tokens: usize,
+    /// Adapters; `None` trains the weights.
+    pub lora: Option<&'a LoraConfig>,
+    /// Patterns of the trained parameters, as of [`crate::Decoder::train_only`]; empty trains all. Excluded by adapters.
+    pub layers: &'a [String],
+    /// True if blocks are recomputed in the backward pass.
+    pub checkpointing: bool,
+}
+
+/// Memory of training on the CPU in float32, in bytes, the program's own excepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryEstimate {
+    /// Weights, adapters included.
+    pub weights: u64,
+    /// Gradients, one value per trained parameter.
+    pub gradients: u64,
+    /// AdamW's moments, two values per trained parameter.
+    pub optimizer: u64,
+    /// Activations saved for the backward pass, and the backward pass's own tensors at its peak.
+    pub activations: u64,
+}
+
+impl MemoryEstimate {
+    /// Estimates from shapes.
+    ///
+    /// # Errors
+    /// When a target of the adapters or a pattern names no layer.
+    pub fn new(spec: &DecoderSpec, shape: &TrainingShape<'_>) -> Result<Self> {
+        let slots = layout(spec);
+        let count = |slot: &Slot| slot.shape.iter().product::<usize>();
+        let base: usize = slots.iter().map(count).sum();
+        let adapters = match shape.lora {
+            Some(config) => adapted(spec, config)?,
+            None => Vec::new(),
+        };
+        let added: usize = match shape.lora {
+            Some(config) => adapters
+                .iter()
+                .map(|module| config.r * (module.inputs + module.outputs) + usize::from(config.dora) * module.outputs)
+                .sum(),
+            None => 0,
+        };
+        let trained = match (shape.lora, shape.layers) {
+            (Some(_), _) => added,
+            (None, []) => base,
+            (None, patterns) => {
+                let names: Vec<&str> = slots.iter().map(|slot| slot.name.as_str()).collect();
+                let named = NamedParameters::new(patterns, &names, spec.tied)?;
+                slots.iter().filter(|slot| named.contain(&slot.name)).map(count).sum()
+            }
+        };
+        let bytes = |numbers: usize| numbers as u64 * WeightDtype::F32.bytes() as u64;
+        Ok(Self {
+            weights: bytes(base + added),
+            gradients: bytes(trained),
+            optimizer: bytes(2 * trained),
+            activations: bytes(activations(spec, shape, &adapters)),
+        })
+    }
+
+    /// Sum of the parts.
+    pub fn total(&self) -> u64 {
+        self.weights + self.gradients + self.optimizer + self.activations
+    }
+}
+
+struct AdaptedModule {
+    /// Index of its block; `None` for the head.
+    block: Option<usize>,
+    /// True if it comes after attention.
+    after_attention: bool,
+    inputs: usize,
+    outputs: usize,
+}
+
+fn adapted(spec: &DecoderSpec, config: &LoraConfig) -> Result<Vec<AdaptedModule>> {
+    let mut modules: Vec<(String, usize, usize)> = layout(spec)
+        .into_iter()
+        .filter(|slot| slot.role == Role::Weight)
+        .map(|slot| (slot.name.trim_end_matches(".weight").to_string(), slot.shape[0], slot.shape[1]))
+        .collect();
+    if spec.tied {
+        modules.push((HEAD.into(), spec.vocab_size, spec.hidden_size));
+    }
+    let names: Vec<&str> = modules.iter().map(|(name, ..)| name.as_str()).collect();
+    let chosen = chosen_modules(&config.targets, &names)?;
+    Ok(modules
+        .iter()
+        .zip(chosen)
+        .filter(|(_, chosen)| *chosen)
+        .map(|((name, outputs, inputs), _)| AdaptedModule {
+            block: name.split('.').find_map(|part| part.parse().ok()),
+            after_attention: name.contains(".mlp.") || name.ends_with("o_proj"),
+            inputs: *inputs,
+            outputs: *outputs,
+        })
+        .collect())
+}
+
+/// Number of values in memory at the peak of one forward and backward pass on a [`smpo_kernels::Tape`]: those saved up to
+/// a block, and those of that block's backward pass.
+fn activations(spec: &DecoderSpec, shape: &TrainingShape<'_>, adapters: &[AdaptedModule]) -> usize {
+    let (tokens, rows, hidden) = (shape.tokens, shape.completion_tokens, spec.hidden_size);
+    let (queries, keys, inner) = (spec.query_width(), spec.kv_width(), spec.intermediate_size);
+    let last = spec.layers.len() - 1;
+    // A's output. DoRA's plain tensor operations save the sum with the base and its rescaled copy too.
+    let adapter = |module: &AdaptedModule| match shape.lora {
+        Some(config) => config.r + 2 * usize::from(config.dora) * module.outputs,
+        None => 0,
+    };
+    let adapted = |index: usize, after_attention: bool| -> usize {
+        adapters.iter().filter(|m| m.block == Some(index) && m.after_attention == after_attention).map(adapter).sum()
+    };
+    // The norm's input, without its inverse root mean squares; queries and keys, rotated, and before their own norms;
+    // values; attention's output. Norms are recomputed in the backward pass.
+    let qk_norm = if spec.qk_norm { queries + keys } else { 0 };
+    let attention = |index: usize| hidden + qk_norm + 2 * (queries + keys) + adapted(index, false);
+    // The norm's input, gate and up. Their product is recomputed in the backward pass.
+    let post_norms = if spec.norms == NormPlacement::PreAndPost { 2 * hidden } else { 0 };
+    let feed_forward = |index: usize| hidden + 2 * inner + post_norms + adapted(index, true);
+    // Gradients of a fused projection's columns are concatenated beside them.
+    let (fused_heads, fused_gate) = match spec.projections {
+        Projections::Fused => (queries + 2 * keys, 2 * inner),
+        Projections::Separate => (0, 0),
+    };
+    // Gradients of gate, up and their product, or the recomputed product; those of the stream.
+    let feed_forward_backward = 3 * inner + 2 * hidden;
+    // Gradients of queries, keys, values and attention's output; those of the stream.
+    let attention_backward = 2 * (queries + keys) + 2 * hidden;
+    // Freed gradients of the block above, kept for reuse.
+    let spare = 3 * hidden + fused_heads + fused_gate;
+    let embedding = tokens * hidden * usize::from(spec.embedding_scale.is_some());
+    let angles = tokens * spec.head_dim * spec.ropes.len();
+    // The inputs of the last norm and of the head, with the columns that an adapter appends.
+    let head: usize = adapters.iter().filter(|m| m.block.is_none()).map(|_| hidden + 2 * rank(shape)).sum();
+    let finish = rows * (2 * hidden + head);
+    let rows_after = |index: usize| if index == last { rows } else { tokens };
+    if shape.checkpointing {
+        // One input per block except the first, and a block recomputed in halves, the second part by part.
+        let inputs = last * tokens * hidden + rows * hidden;
+        let part = crate::decoder::feed_forward_rows(inner).min(tokens);
+        let block = |index: usize| {
+            let kept = tokens * (attention(index) + hidden);
+            let second = part * (feed_forward(index) + feed_forward_backward) + 2 * rows_after(index) * hidden;
+            kept + second.max(tokens * attention_backward)
+        };
+        return embedding + angles + inputs + (0..=last).map(block).max().unwrap_or(0).max(finish);
+    }
+    let mut held = embedding + angles;
+    let mut peak = 0;
+    for index in 0..=last {
+        let after = rows_after(index);
+        held += tokens * attention(index);
+        peak = peak.max(held + tokens * (attention_backward + spare));
+        // The rows that the last block keeps are gathered.
+        held += after * feed_forward(index) + if index == last { rows * queries } else { 0 };
+        peak = peak.max(held + after * (feed_forward_backward + spare));
+    }
+    peak.max(held + finish + rows * hidden)
+}
+
+fn rank(shape: &TrainingShape<'_>) -> usize {
+    shape.lora.map_or(0, |config| config.r)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use super::*;
+    use crate::decoder::Decoder;
+
+    fn case_dir(case: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(case)
+    }
+
+    #[test]
+    fn trained_parameters_have_a_gradient_and_two_moments() {
+        let mut decoder = Decoder::load(case_dir("qwen3")).unwrap();
+        let layers = ["down_proj".to_string(), "model.norm".to_string()];
+        let shape = TrainingShape { tokens: 8, completion_tokens: 4, lora: None, layers: &[], checkpointing: false };
+        let estimate = |shape| MemoryEstimate::new(&decoder.spec().clone(), &shape).unwrap();
+        let all = decoder.parameter_count() as u64;
+        let whole = estimate(shape);
+        assert_eq!((whole.weights, whole.gradients, whole.optimizer), (4 * all, 4 * all, 8 * all));
+        let part = estimate(TrainingShape { layers: &layers, ..shape });
+        decoder.train_only(&layers).unwrap();
+        let trained: usize = decoder.trainable().iter().map(|(_, v)| v.elem_count()).sum();
+        assert_eq!((part.weights, part.gradients, part.optimizer), (4 * all, 4 * trained as u64, 8 * trained as u64));
+    }
+}

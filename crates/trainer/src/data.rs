@@ -1,0 +1,69 @@
+//! The rows of a run, as its configuration describes them.
+
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use smpo_data::{Dataset, FileProgress, RowKind, TokenCache, TokenizedFiles, Truncation};
+use smpo_losses::{Loss, Pairing};
+use smpo_tokenizer::ChatTokenizer;
+
+use crate::config::TrainConfig;
+use crate::error::TrainError;
+use crate::event::Event;
+use crate::run_dir::RunDir;
+
+/// The data set of a configuration. `bos` is the tokenizer's BOS id, which truncation keeps.
+pub fn dataset(config: &TrainConfig, bos: Option<u32>) -> Dataset {
+    Dataset {
+        kind: kind(&config.loss.loss),
+        files: config.dataset.clone(),
+        ratios: config.dataset_ratio.clone(),
+        test_size: config.test_size,
+        eval_files: config.eval_dataset.clone(),
+        sample: config.dataset_sample,
+        seed: config.seed,
+        on_bad_rows: config.on_bad_rows,
+        truncation: Truncation {
+            max_length: Some(config.max_length),
+            max_prompt_length: Some(config.max_prompt_length.unwrap_or(config.max_length / 2)),
+            keep: config.truncation_mode,
+            bos,
+        },
+    }
+}
+
+/// Kind of rows that a loss is computed on.
+fn kind(loss: &Loss) -> RowKind {
+    match loss.pairing() {
+        Pairing::SftOnly => RowKind::Examples,
+        Pairing::Unpaired(_) => RowKind::Labelled,
+        Pairing::Pairwise(_) => RowKind::Pairs,
+    }
+}
+
+/// Reads the files of a configuration's data set: from the token cache, or parsed, checked and tokenised. `None` when
+/// interrupted.
+///
+/// # Errors
+/// When a file cannot be opened; without `check`, also at the first bad row, unless they may be dropped.
+pub(crate) fn tokenize<'a>(
+    dataset: &'a Dataset,
+    config: &TrainConfig,
+    tokenizer: &'a ChatTokenizer,
+    check: bool,
+    stop: &AtomicBool,
+    watch: &mut dyn FnMut(Event<'_>),
+) -> Result<Option<TokenizedFiles<'a>>, TrainError> {
+    let dir = config.token_cache.clone().unwrap_or_else(|| RunDir::new(&config.output_dir).tokens());
+    let mut on_progress = |progress: FileProgress<'_>| {
+        watch(Event::Reading(progress));
+        if stop.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    let files = dataset.tokenize(tokenizer, &TokenCache::new(dir), check, &mut on_progress)?;
+    if let Some(files) = &files
+        && check
+    {
+        watch(Event::Checked(&files.reports));
+    }
+    Ok(files)
+}

@@ -1,0 +1,47 @@
+//! Constants of a run that every step needs.
+
+use smpo_kernels::AdamWOptions;
+use smpo_model::{DecoderSpec, ModelError};
+
+use crate::config::TrainConfig;
+use crate::memory;
+
+/// Constants of a run that every step needs.
+#[derive(Debug, Clone, Copy)]
+pub struct LearnerOptions {
+    /// Optimizer.
+    pub adamw: AdamWOptions,
+    /// Rows of a micro-batch of the configuration, over which an objective may take quantiles.
+    pub micro_batch: usize,
+    /// Maximum tokens of a pack.
+    pub max_tokens: usize,
+    /// True to recompute each block in the backward pass.
+    pub checkpointing: bool,
+    /// Seed of the adapters' dropout, together with the step.
+    pub seed: u64,
+    /// Optimizer steps of the whole run; `None` evaluates every schedule of the objective at its end.
+    pub steps: Option<u64>,
+}
+
+impl LearnerOptions {
+    /// The options of a configuration for a model, in a run of `steps` optimizer steps.
+    ///
+    /// # Errors
+    /// When a target of the adapters or a pattern names no layer, or an adapter to start from cannot be read.
+    pub fn of(config: &TrainConfig, spec: &DecoderSpec, steps: Option<u64>) -> Result<Self, ModelError> {
+        Ok(Self {
+            adamw: AdamWOptions {
+                beta1: config.adam_beta1,
+                beta2: config.adam_beta2,
+                eps: config.adam_epsilon,
+                weight_decay: config.weight_decay,
+                max_grad_norm: (config.max_grad_norm > 0.0).then_some(config.max_grad_norm),
+            },
+            micro_batch: config.per_device_train_batch_size,
+            max_tokens: memory::max_tokens(config, spec)?,
+            checkpointing: config.gradient_checkpointing,
+            seed: config.seed,
+            steps,
+        })
+    }
+}
