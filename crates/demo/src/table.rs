@@ -2,34 +2,49 @@
 
 use comfy_table::{Cell, CellAlignment};
 use serde_json::{Value, json};
+use smpo_metrics::MetricInfo;
+use smpo_metrics::metric::{
+    broken_rate, eos_gold, eos_rate, exact_match, length, loop_rate, preference, seq_rep, stops_when_right,
+};
+use smpo_results::Unit;
 
 use crate::arms::Arm;
 use crate::evaluations::{Decoding, Evaluations};
 
-/// A column: its heading, the source of its values, their digits.
+/// A column: its heading, the source of its values, its metric in the catalogue.
 struct Column {
     /// `{cap}` stands for the suite's cap.
     heading: &'static str,
     decoding: Decoding,
-    metric: &'static str,
-    digits: usize,
+    metric: &'static MetricInfo,
 }
 
-const fn column(heading: &'static str, decoding: Decoding, metric: &'static str, digits: usize) -> Column {
-    Column { heading, decoding, metric, digits }
+impl Column {
+    /// Decimals of the values.
+    fn digits(&self) -> usize {
+        match self.metric.unit {
+            Unit::Share | Unit::Ratio => 3,
+            Unit::Nats => 2,
+            Unit::Tokens | Unit::Rank => 1,
+        }
+    }
 }
 
-const COLUMNS: [Column; 10] = [
-    column("held-out\naccuracy", Decoding::Sampled, "pref_accuracy", 3),
-    column("log p of EOS\nafter gold", Decoding::Sampled, "eos_logp_gold", 2),
-    column("ends by {cap}\nT 0.8", Decoding::Sampled, "eos_rate", 3),
-    column("ends by {cap}\ngreedy", Decoding::Greedy, "eos_rate", 3),
-    column("loops\ngreedy", Decoding::Greedy, "loop_rate", 3),
-    column("seq-rep-4\ngreedy", Decoding::Greedy, "seq_rep_4", 3),
-    column("tokens\nT 0.8", Decoding::Sampled, "length", 1),
-    column("broken\nT 0.8", Decoding::Sampled, "broken_rate", 3),
-    column("exact match\ngreedy", Decoding::Greedy, "exact_match", 3),
-    column("stops when\nright, greedy", Decoding::Greedy, "stops_when_right", 3),
+const fn column(heading: &'static str, decoding: Decoding, metric: &'static MetricInfo) -> Column {
+    Column { heading, decoding, metric }
+}
+
+static COLUMNS: &[Column] = &[
+    column("held-out\naccuracy", Decoding::Sampled, &preference::INFOS[0]),
+    column("log p of EOS\nafter gold", Decoding::Sampled, &eos_gold::INFOS[0]),
+    column("ends by {cap}\nT 0.8", Decoding::Sampled, &eos_rate::INFO),
+    column("ends by {cap}\ngreedy", Decoding::Greedy, &eos_rate::INFO),
+    column("loops\ngreedy", Decoding::Greedy, &loop_rate::INFO),
+    column("seq-rep-4\ngreedy", Decoding::Greedy, &seq_rep::INFOS[3]),
+    column("tokens\nT 0.8", Decoding::Sampled, &length::INFO),
+    column("broken\nT 0.8", Decoding::Sampled, &broken_rate::INFO),
+    column("exact match\ngreedy", Decoding::Greedy, &exact_match::INFO),
+    column("stops when\nright, greedy", Decoding::Greedy, &stops_when_right::INFO),
 ];
 
 /// The table for a terminal.
@@ -42,9 +57,9 @@ pub fn render(evaluations: &Evaluations) -> String {
     table.set_header(headings.map(|heading| Cell::new(heading).set_alignment(CellAlignment::Right)));
     for arm in Arm::ALL {
         let mut cells = vec![Cell::new(arm.title())];
-        for column in &COLUMNS {
-            let values = evaluations.values(arm, column.decoding, column.metric);
-            cells.push(Cell::new(mean_and_spread(&values, column.digits)).set_alignment(CellAlignment::Right));
+        for column in COLUMNS {
+            let values = evaluations.values(arm, column.decoding, column.metric.id);
+            cells.push(Cell::new(mean_and_spread(&values, column.digits())).set_alignment(CellAlignment::Right));
         }
         table.add_row(cells);
     }
@@ -60,13 +75,13 @@ pub fn rows(evaluations: &Evaluations) -> Vec<Value> {
         .into_iter()
         .map(|arm| {
             let mut row = serde_json::Map::from_iter([("arm".to_owned(), json!(arm.id()))]);
-            for column in &COLUMNS {
+            for column in COLUMNS {
                 let decoding = match column.decoding {
                     Decoding::Sampled => "sampled",
                     Decoding::Greedy => "greedy",
                 };
-                let values = evaluations.values(arm, column.decoding, column.metric);
-                row.insert(format!("{}/{decoding}", column.metric), json!(values));
+                let values = evaluations.values(arm, column.decoding, column.metric.id);
+                row.insert(format!("{}/{decoding}", column.metric.id), json!(values));
             }
             Value::Object(row)
         })

@@ -20,7 +20,8 @@ const fn info(id: &'static str, name: &'static str, leaderboard: Option<u8>, des
     }
 }
 
-static INFOS: [MetricInfo; MAX_N] = [
+/// `seq_rep_1` to `seq_rep_4`.
+pub static INFOS: [MetricInfo; MAX_N] = [
     info("seq_rep_1", "Seq-rep-1", None, "1 - distinct / all tokens within a completion (words where token ids are unknown)"),
     info("seq_rep_2", "Seq-rep-2", None, "1 - distinct / all 2-grams within a completion"),
     info("seq_rep_3", "Seq-rep-3", None, "1 - distinct / all 3-grams within a completion"),

@@ -4,6 +4,7 @@ use comfy_table::CellAlignment;
 use smpo_chat::{Terminator, TerminatorSource};
 use smpo_devices::format_bytes;
 use smpo_report::inert::short_line;
+use smpo_report::wording::thousands;
 
 use super::info::{Adapter, Chat, Facts};
 use crate::output;
@@ -49,7 +50,7 @@ pub fn page(facts: &Facts) -> String {
 
 fn parameters(facts: &Facts) -> String {
     let tied = if facts.tied { ", the head is the embedding" } else { "" };
-    format!("{}{tied}", grouped(facts.parameters))
+    format!("{}{tied}", thousands(facts.parameters))
 }
 
 fn weights(facts: &Facts) -> String {
@@ -76,7 +77,7 @@ fn describe(adapter: &Adapter) -> String {
         adapter.r,
         adapter.alpha,
         adapter.dropout,
-        grouped(adapter.parameters),
+        thousands(adapter.parameters),
         adapter.modules.len(),
         adapter.base
     )
@@ -128,19 +129,15 @@ fn memory(plans: &[NamedPlan]) -> String {
     )
 }
 
-/// 1234567 as 1,234,567.
-fn grouped(number: usize) -> String {
-    let digits = number.to_string();
-    let groups: Vec<&str> = digits.as_bytes().rchunks(3).rev().filter_map(|g| std::str::from_utf8(g).ok()).collect();
-    groups.join(",")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_grouped() {
-        assert_eq!([grouped(0), grouped(999), grouped(1000), grouped(1234567)], ["0", "999", "1,000", "1,234,567"]);
+    fn numbers_are_thousands() {
+        assert_eq!(
+            [thousands(0), thousands(999), thousands(1000), thousands(1234567)],
+            ["0", "999", "1,000", "1,234,567"]
+        );
     }
 }
