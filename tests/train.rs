@@ -251,10 +251,10 @@ fn bad_configurations_exit_with_2_and_say_where() {
 #[test]
 fn all_errors_of_a_configuration_are_reported_at_once() {
     let said = contains("run.toml: 4 errors\n")
-        .and(contains("  run.toml:12: unknown key `eval_step` (did you mean `eval_steps`?)\n"))
-        .and(contains("  run.toml:13: `lr_scheduler_type`: unknown variant `cosin`"))
-        .and(contains("  run.toml:16: loss `smpo`: `beta` must be"))
-        .and(contains("  run.toml:17: loss `smpo`: unknown key `eos`"));
+        .and(contains("run.toml:12: unknown key `eval_step` (did you mean `eval_steps`?)\n"))
+        .and(contains("run.toml:13: `lr_scheduler_type`: unknown variant `cosin`"))
+        .and(contains("run.toml:16: loss `smpo`: `beta` must be"))
+        .and(contains("run.toml:17: loss `smpo`: unknown key `eos`"));
     refused("eval_step = 3\nlr_scheduler_type = \"cosin\"", "[loss]\nkind = \"smpo\"\nbeta = -1\neos = 2")
         .code(2)
         .stderr(said);

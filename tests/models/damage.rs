@@ -78,7 +78,7 @@ const DAMAGES: [Damage; 9] = [
     Damage {
         name: "weights",
         harm: |model| fs::remove_file(model.join("model.safetensors")).unwrap(),
-        said: "model.safetensors: No such file",
+        said: "model.safetensors: cannot open: No such file",
     },
     Damage {
         name: "config",

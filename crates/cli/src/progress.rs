@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn no_line_is_longer_than_the_terminal() {
-        let message = "loss 1.015  margin 1.37  EOS on rejected -16.59  32607 tok/s  59s left  49.0 MiB";
+        let message = "loss 1.015  margin 1.37  EOS rejected -16.59  32607 tok/s  59s left  49.0 MiB";
         for columns in [60, 80, 100, 140, 200] {
             let width = bar_width(columns);
             let frame = FRAME + width;

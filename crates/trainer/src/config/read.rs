@@ -337,7 +337,7 @@ max_eos_drop = true
             "  run.toml:4: unknown key `learning_rat` (did you mean `learning_rate`?)",
             "  run.toml:5: `max_steps` must be at least 1, got 0",
             "  run.toml:6: `lr_scheduler_type`: unknown variant `cosin`, expected one of `constant`, \
-             `constant_with_warmup`, `cosine`, `cosine_with_min_lr`, `linear`, `warmup_stable_decay`, `wsd` (did you mean \
+             `constant_with_warmup`, `linear`, `cosine`, `cosine_with_min_lr`, `warmup_stable_decay`, `wsd` (did you mean \
              `cosine`?)",
             "  run.toml:7: `warmup_ratio` and `warmup_steps` exclude each other: give one",
             "  run.toml:9: `early_stopping_patience` compares by eval_loss, which needs `test_size` or `eval_dataset`",

@@ -112,7 +112,7 @@ fn of_training(record: &StepRecord) -> Option<String> {
         None => "skipped".to_owned(),
     }];
     parts.extend(record.metric("rewards/margins").map(|margin| format!("margin {margin:.2}")));
-    parts.extend(record.metric("eos_logp/rejected").map(|eos| format!("EOS on rejected {eos:.2}")));
+    parts.extend(record.metric("eos_logp/rejected").map(|eos| format!("EOS rejected {eos:.2}")));
     parts.push(format!("{:.0} tok/s", update.tokens_per_s));
     Some(parts.join("  "))
 }
