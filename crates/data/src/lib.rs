@@ -5,8 +5,8 @@
 //!   Every file is read once, for the data check and for training; its tokens are kept in a [`TokenCache`].
 //! - [`Row`]: a prompt with its completions as token ids, for every objective.
 //! - [`Truncation`]: rows cut to length: the prompt first, the terminator never.
-//! - [`check`]: the data check; [`lengths`]: histograms; [`convert`]: canonical JSON lines.
-//! - [`order`]: the order of an epoch, fixed by the seed alone.
+//! - [`check()`]: the data check; [`lengths()`]: histograms; [`convert()`]: canonical JSON lines.
+//! - [`order()`]: the order of an epoch, fixed by the seed alone.
 
 mod cache;
 mod check;

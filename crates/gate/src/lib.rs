@@ -1,6 +1,6 @@
 //! Gate policies and verdicts, and the ranking of a leaderboard.
 //!
-//! [`decide`] takes a [`Policy`] and the evaluation directories of two arms and gives one
+//! [`decide()`] takes a [`Policy`] and the evaluation directories of two arms and gives one
 //! [`smpo_results::Verdict`]: three-valued, with every number it rests on and its exit code.
 //!
 //! A policy's `alpha` bounds both errors:

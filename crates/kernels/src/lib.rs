@@ -15,7 +15,7 @@
 //! # Devices
 //!
 //! An operation runs where its first tensor is. Inside [`emulate`] tensors in host memory run through the GPU's kernels,
-//! the same `.cu` files compiled as C++; [`selftest`] compares a device, or the emulator, with the CPU.
+//! the same `.cu` files compiled as C++; [`selftest()`] compares a device, or the emulator, with the CPU.
 //!
 //! # Threads
 //!

@@ -3,7 +3,7 @@
 //!
 //! [`NativeGenerator::start`] returns as many generators as requests may be in flight. Behind them a few workers keep
 //! one batch each: a request joins at the next step, leaves when it ends, and a step computes the sequences in the batch
-//! (continuous batching; Yu et al., OSDI 2022). [`complete`] runs the same batches on a list of prompts that are token
+//! (continuous batching; Yu et al., OSDI 2022). [`complete()`] runs the same batches on a list of prompts that are token
 //! ids already. Other requests do not change a completion in any bit: [`PackedDecoder`] guarantees it.
 //!
 //! Tokens are drawn and recorded by [`smpo_sampling::Recorder`], as with every local engine, so the same seed draws the

@@ -7,7 +7,7 @@
 //!
 //! The engine computes logits only. Prompts are rendered by the model's template and tokenised here; every
 //! step's logits go through a `smpo_sampling::Recorder`, which draws the token; the engine gets a distribution with one
-//! token left in it ([`recording_sampler`]); its own end-of-sequence logic, whose set differs from the model's, is off; and the
+//! token left in it (`recording_sampler`); its own end-of-sequence logic, whose set differs from the model's, is off; and the
 //! text is decoded here from the token ids. So nothing is trimmed, no stop string exists, no engine seed matters, and a
 //! completion depends on nothing but the model, the prompt, the sampler and the seed.
 

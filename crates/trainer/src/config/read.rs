@@ -1,5 +1,6 @@
 //! Reads a configuration from TOML: every key by itself, so that all errors of a file are reported at once.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
@@ -131,7 +132,8 @@ fn readable<T: DeserializeOwned>(
             }
         }
     }
-    for (key, value) in placeholders {
+    // Alphabetically: a table keeps the order of its keys only with a feature that other crates turn on.
+    for (key, value) in placeholders.iter().collect::<BTreeMap<_, _>>() {
         let place = Key::new(name, key);
         if !read.contains_key(key) {
             if !problems.unread.contains(&place) {
@@ -348,8 +350,8 @@ max_eos_drop = true
             "  run.toml:20: missing key `probe.prompts`",
             "  run.toml:21: `probe.steps` must be at least 1, got 0",
             "  run.toml:22: `probe.max_eos_drop`: expected a number, got boolean `true`",
-            "  run.toml: missing key `model_name_or_path`",
             "  run.toml: missing key `learning_rate`",
+            "  run.toml: missing key `model_name_or_path`",
         ];
         let error = parse(text, &[]).unwrap_err();
         assert_eq!(error.lines().count(), expected.len(), "{error}");
