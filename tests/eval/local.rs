@@ -5,7 +5,6 @@
 mod gguf_file;
 
 use std::fs;
-#[cfg(feature = "mistralrs")]
 use std::path::Path;
 
 #[cfg(feature = "mistralrs")]
