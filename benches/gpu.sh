@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that a GPU machine can prove, in one command: builds, checks every kernel against the processor, and times
+# Everything that a GPU machine can prove, in one command: builds, checks every kernel against the CPU, and times
 # training beside its Python peers.
 #
 #   benches/gpu.sh                        # on a GPU machine; needs a CUDA toolkit (docs/cuda.md) and PYTHON's packages

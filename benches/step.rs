@@ -1,4 +1,4 @@
-//! Whole optimizer steps on the processor: `cargo bench --no-default-features --bench step`.
+//! Whole optimizer steps on the CPU: `cargo bench --no-default-features --bench step`.
 //!
 //! * `shape`: workloads A and C of `benches/peers/step.py` on pairs of equal lengths
 //! * `batch`: workload A's model with ever more pairs to a step; tokens a second should stay what they are
@@ -25,7 +25,7 @@ const A: StepBench = StepBench {
 };
 
 fn time(group: &mut BenchmarkGroup<'_, WallTime>, id: BenchmarkId, bench: StepBench) {
-    let device = Choice::Cpu.open().expect("the processor");
+    let device = Choice::Cpu.open().expect("CPU");
     let mut prepared = bench.prepare(&device).expect("a learner");
     group.throughput(Throughput::Elements(prepared.tokens() as u64));
     group.bench_function(id, |b| b.iter(|| prepared.step().expect("a step")));

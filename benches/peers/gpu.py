@@ -6,9 +6,9 @@
     python benches/peers/gpu.py --device cpu --shape tiny --lora-r 4 --length 64 --batch-size 2   # proves the script
 
 All trainers train the same sizes with random weights on as many random tokens: each side `--length` tokens, half of them
-the prompt's, so that padding costs nobody anything. bfloat16 on a GPU, float32 on the processor. Tokens are counted
+the prompt's, so that padding costs nobody anything. bfloat16 on a GPU, float32 on the CPU. Tokens are counted
 prompt and completion, the prompt once a side. A peer that runs out of memory starts again with half its micro-batch.
-Memory is the most that was allocated on the device; on the processor it is the peak resident set.
+Memory is the most that was allocated on the device; on the CPU it is the peak resident set.
 """
 import argparse, importlib.util, json, os, pathlib, statistics, subprocess, sys, tempfile, time
 
