@@ -50,7 +50,7 @@ fn a_build_without_cuda_says_so() {
     smpo(&[&TINY[..], &["--device", "cuda"]].concat()).code(2).stderr(contains(why));
 }
 
-/// Where there is a GPU the other tests have it.
+/// Without a GPU only: with one, the other tests use it.
 #[cfg(feature = "cuda")]
 #[test]
 fn a_device_that_is_not_there_is_refused_in_one_line() {

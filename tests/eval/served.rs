@@ -17,7 +17,7 @@ use tokenizers::Tokenizer;
 
 use crate::{check_complete, demo_base, eval, manifest, metrics, samples, suite};
 
-/// What the demo's model says, as a server would say it.
+/// Answer of the demo's model in a server's format.
 struct Replies {
     by_question: HashMap<String, Value>,
 }

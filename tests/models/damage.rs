@@ -10,7 +10,7 @@ use smpo_model::WeightDtype;
 
 use crate::{Desk, base, difference, json_of, smpo};
 
-/// What is wrong with a model, and what must be said about it.
+/// Damage to a model directory, and the error expected.
 struct Damage {
     name: &'static str,
     harm: fn(&Path),

@@ -80,7 +80,7 @@ impl Desk {
         path
     }
 
-    /// What `smpo logps` writes for a model.
+    /// Rows that `smpo logps` writes for a model.
     fn logps(&self, model: &Path, more: &[&str]) -> Vec<Value> {
         let out = self.path("logps.jsonl");
         let pairs = self.path("pairs.jsonl");

@@ -1,4 +1,4 @@
-//! What a write leaves at paths of every kind.
+//! Results of a write at paths of every kind.
 
 use std::fs;
 use std::io::Write;
@@ -251,7 +251,7 @@ mod unix {
         }
     }
 
-    /// What the child's standard output holds, after the test harness's own lines.
+    /// Standard output of the child after the test harness's own lines.
     fn output_of_child(write_to: &Path, stdout: &Path) -> String {
         let status = std::process::Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "unix::child", "--nocapture", "--test-threads=1"])

@@ -221,7 +221,7 @@ impl Explanation<'_> {
     }
 }
 
-/// What descending along the gradient does to a token.
+/// Effect on a token of a step down the gradient.
 fn direction(weight: f64) -> &'static str {
     match weight {
         weight if weight > 0.0 => "lowers",

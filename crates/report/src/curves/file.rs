@@ -28,7 +28,7 @@ pub enum ReadError {
         path: PathBuf,
         /// 1-based line.
         line: usize,
-        /// What was expected.
+        /// Expected content.
         problem: String,
     },
     /// No metrics.
