@@ -83,7 +83,7 @@ fn text_of(given: &str) -> Result<String, TrainError> {
 fn write_template(text: &str, dir: &Path) -> Result<(), TrainError> {
     remove_if_there(&dir.join(TEMPLATE_JSON))?;
     let path = dir.join(TEMPLATE_JINJA);
-    fs::write(&path, text).map_err(io(&path, "write"))?;
+    smpo_files::write_whole(&path, text.as_bytes())?;
     edit(&dir.join("tokenizer_config.json"), |object| {
         object.remove("chat_template");
     })
@@ -104,7 +104,7 @@ fn edit(path: &Path, change: impl FnOnce(&mut Map<String, Value>)) -> Result<(),
         return Ok(());
     }
     let text = serde_json::to_vec_pretty(&Value::Object(object)).map_err(std::io::Error::from);
-    fs::write(path, text.map_err(io(path, "describe"))?).map_err(io(path, "write"))
+    Ok(smpo_files::write_whole(path, &text.map_err(io(path, "describe"))?)?)
 }
 
 fn remove_if_there(path: &Path) -> Result<(), TrainError> {

@@ -8,6 +8,9 @@ use smpo_losses::Loss;
 use smpo_trainer::config::{AdapterStart, Reporter};
 use smpo_trainer::{ReadConfig, Schedule, TrainConfig};
 
+/// Settings of published files that are refused: nothing here does what they ask for.
+const REFUSED: [&str; 4] = ["smooth_ipo", "sppo_hard", "only completions are trained on", "added_special_tokens"];
+
 const SMPO: &str = r#"model_name_or_path: "base-model"
 dataset: "pairs.jsonl"
 per_device_train_batch_size: 1
@@ -159,10 +162,18 @@ fn every_published_file_is_read() {
     files.retain(|path| path.extension().is_some_and(|ending| ending == "yaml"));
     files.sort();
     assert!(!files.is_empty());
+    let mut unexpected = Vec::new();
     for path in files {
         match TrainConfig::read(&path, &[]) {
             Ok(read) => println!("{}: {}; {}", path.display(), read.config.loss.loss.kind(), read.notes.join("; ")),
-            Err(error) => println!("{}: REFUSED: {error}", path.display()),
+            Err(error) => {
+                let error = error.to_string();
+                println!("{}: REFUSED: {error}", path.display());
+                if !REFUSED.iter().any(|reason| error.contains(reason)) {
+                    unexpected.push(error);
+                }
+            }
         }
     }
+    assert!(unexpected.is_empty(), "refused for another reason than {REFUSED:?}: {unexpected:#?}");
 }

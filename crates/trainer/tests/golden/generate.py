@@ -1,6 +1,6 @@
 """Thirty training steps under PyTorch: the losses that crates/trainer/tests/pytorch.rs compares with.
 
-    cargo test --release -p smpo-trainer --test pytorch -- --ignored    # writes order.json, the order of the rows
+    UPDATE_GOLDEN=1 cargo test --release --workspace --test pytorch    # writes order.json, the order of the rows
     pip install torch transformers
     python crates/trainer/tests/golden/generate.py
 
