@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use serde_json::{Map, Value};
+use smpo_chat::json_kind;
 
 use crate::input_error::InputError;
 
@@ -51,7 +52,7 @@ fn array(path: &Path, text: &str) -> Result<Vec<(usize, Row)>, InputError> {
 fn object(path: &Path, line: usize, value: Value) -> Result<(usize, Row), InputError> {
     match value {
         Value::Object(row) => Ok((line, row)),
-        other => Err(InputError::line(path, line, format!("expected a JSON object, got {}", kind(&other)))),
+        other => Err(InputError::line(path, line, format!("expected a JSON object, got {}", json_kind(&other)))),
     }
 }
 
@@ -88,24 +89,12 @@ fn without_lone_surrogates(text: &str) -> Option<String> {
     (copied > 0).then_some(replaced)
 }
 
-/// A JSON value's type, for errors.
-pub(crate) fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
-    }
-}
-
 /// A string field; absent and null are the same.
 pub(crate) fn text(row: &Row, field: &str) -> Result<Option<String>, String> {
     match row.get(field) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text.clone())),
-        Some(other) => Err(format!("`{field}`: expected a string, got {}", kind(other))),
+        Some(other) => Err(format!("`{field}`: expected a string, got {}", json_kind(other))),
     }
 }
 

@@ -16,11 +16,11 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use serde_json::Value;
-use smpo_chat::Message;
+use smpo_chat::{Message, json_kind};
 use smpo_files::sha256;
 
 use crate::input_error::InputError;
-use crate::json_rows::{self, Row, kind, text};
+use crate::json_rows::{self, Row, text};
 use crate::slices;
 
 /// One prompt of a suite.
@@ -105,7 +105,7 @@ fn parse(row: &Row, strictness: Strictness<'_>) -> Result<Prompt, String> {
     let closed = match row.get("closed") {
         None | Some(Value::Null) => false,
         Some(Value::Bool(closed)) => *closed,
-        Some(other) => return Err(format!("`closed`: expected true or false, got {}", kind(other))),
+        Some(other) => return Err(format!("`closed`: expected true or false, got {}", json_kind(other))),
     };
     let reference = text(row, "reference")?;
     if closed && reference.as_deref().is_none_or(|gold| gold.trim().is_empty()) {
@@ -166,7 +166,7 @@ pub(crate) fn conversation(row: &Row, strict: bool) -> Result<Option<Vec<Message
             None | Some(Value::Null) => {}
             Some(Value::Array(messages)) => return messages.iter().map(message).collect::<Result<_, _>>().map(Some),
             Some(Value::String(text)) if *name != "messages" => return Ok(Some(vec![Message::user(text.clone())])),
-            Some(other) => return Err(format!("`{name}`: expected a conversation, got {}", kind(other))),
+            Some(other) => return Err(format!("`{name}`: expected a conversation, got {}", json_kind(other))),
         }
     }
     if strict {
@@ -194,14 +194,14 @@ pub(crate) fn turn_text(turn: &Value) -> Result<String, String> {
             Some(Value::String(text)) => Ok(text.clone()),
             _ => Err("a turn: expected a string in `content`".into()),
         },
-        other => Err(format!("a turn: expected a string or an object with `content`, got {}", kind(other))),
+        other => Err(format!("a turn: expected a string or an object with `content`, got {}", json_kind(other))),
     }
 }
 
 fn message(value: &Value) -> Result<Message, String> {
     let field = |name: &str| match value.get(name) {
         Some(Value::String(text)) => Ok(text.clone()),
-        Some(other) => Err(format!("`messages`: expected a string in `{name}`, got {}", kind(other))),
+        Some(other) => Err(format!("`messages`: expected a string in `{name}`, got {}", json_kind(other))),
         None => Err(format!("`messages`: expected objects with `role` and `content`, got one without `{name}`")),
     };
     Ok(Message { role: field("role")?, content: field("content")? })

@@ -105,7 +105,7 @@ fn wrong_suites_are_explained_with_the_line() {
             "expected `messages` or `prompt`",
         ),
         (SUITE.to_owned(), format!("{PROMPTS}{{\"id\": \"c\"\n"), "p.jsonl:4:", "expected one JSON object a line"),
-        (SUITE.to_owned(), format!("{PROMPTS}[1]\n"), "p.jsonl:4:", "expected a JSON object, got an array"),
+        (SUITE.to_owned(), format!("{PROMPTS}[1]\n"), "p.jsonl:4:", "expected a JSON object, got a list"),
         (
             SUITE.to_owned(),
             format!("{PROMPTS}{}\n", PROMPTS.lines().next().unwrap().replace("\"a\"", "\"c\"")),

@@ -102,3 +102,16 @@ pub fn list(names: &[String]) -> String {
         [start @ .., last] => format!("{} and {last}", start.join(", ")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_thousands() {
+        assert_eq!(
+            [thousands(0), thousands(999), thousands(1000), thousands(1234567)],
+            ["0", "999", "1,000", "1,234,567"]
+        );
+    }
+}

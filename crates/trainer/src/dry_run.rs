@@ -1,5 +1,7 @@
 //! A run up to its first step: configuration, data and memory are checked, nothing is trained.
 
+mod report;
+
 use std::sync::atomic::AtomicBool;
 
 use smpo_data::{CheckReport, Rows, TruncatedRows};

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use serde_json::{Value, json};
 use smpo_data::{CheckReport, FileProgress, Rows};
 use smpo_devices::OpenDevice;
 
@@ -61,4 +62,18 @@ pub enum Finish {
         /// Steps taken.
         step: u64,
     },
+}
+
+impl Finish {
+    /// The outcome for programs: `model` is null if the run was interrupted, `step` is that of the interruption or of the
+    /// model's checkpoint, null for the last step.
+    pub fn json(&self) -> Value {
+        let (model, step, stopped, already) = match self {
+            Finish::Done { model, already, of_step, stopped } => {
+                (Some(model.display().to_string()), *of_step, stopped.map(|reason| reason.to_string()), *already)
+            }
+            Finish::Stopped { step } => (None, Some(*step), None, false),
+        };
+        json!({"schema": 1, "model": model, "step": step, "stopped": stopped, "already": already})
+    }
 }

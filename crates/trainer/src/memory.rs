@@ -73,6 +73,23 @@ impl MemoryPlan {
     pub fn total(&self) -> u64 {
         self.estimate.total() + self.reference
     }
+
+    /// The total by use, as text.
+    pub(crate) fn parts(&self) -> String {
+        let MemoryEstimate { weights, gradients, optimizer, activations } = self.estimate;
+        let mut parts = format!(
+            "weights {}, gradients {}, moments {}, activations of a pack of {} tokens {}",
+            format_bytes(weights),
+            format_bytes(gradients),
+            format_bytes(optimizer),
+            self.tokens,
+            format_bytes(activations)
+        );
+        if self.reference > 0 {
+            parts.push_str(&format!(", reference model {}", format_bytes(self.reference)));
+        }
+        parts
+    }
 }
 
 /// Maximum number of tokens of a pack: as configured, or as many as take no more memory than weights, gradients and
@@ -206,23 +223,11 @@ pub struct MemoryShortage {
 
 impl fmt::Display for MemoryShortage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let MemoryPlan { tokens, estimate, reference, .. } = &self.needed;
         write!(
             f,
-            "training would take about {} of memory (weights {}, gradients {}, moments {}, activations of a pack of \
-             {tokens} tokens {}",
+            "training would take about {} of memory ({}), {} are free; the longest row is {} with {} tokens; ",
             format_bytes(self.needed.total()),
-            format_bytes(estimate.weights),
-            format_bytes(estimate.gradients),
-            format_bytes(estimate.optimizer),
-            format_bytes(estimate.activations)
-        )?;
-        if *reference > 0 {
-            write!(f, ", reference model {}", format_bytes(*reference))?;
-        }
-        write!(
-            f,
-            "), {} are free; the longest row is {} with {} tokens; ",
+            self.needed.parts(),
             format_bytes(self.free),
             self.row,
             self.row_tokens

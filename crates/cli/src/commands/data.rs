@@ -4,11 +4,9 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use serde::Serialize;
+use serde_json::json;
 use smpo_chat::ChatTemplate;
-use smpo_data::{
-    CheckReport, LengthReport, ReadError, Truncation, TruncationMode, check, convert, count_rows, lengths,
-};
+use smpo_data::{CheckReport, ReadError, Truncation, TruncationMode, check, convert, count_rows, lengths};
 use smpo_report::data::{findings, histograms};
 use smpo_tokenizer::{ChatTokenizer, TokenizerError};
 
@@ -139,7 +137,7 @@ fn run_check(args: &CheckArgs) -> Outcome {
         Format::Text => {
             print(&reports.iter().map(|report| findings(report, output::width())).collect::<Vec<_>>().join("\n\n"))?
         }
-        Format::Json => output::print_json(&Checked { schema: 1, files: &reports })?,
+        Format::Json => output::print_json(&json!({"schema": 1, "files": reports}))?,
     }
     Ok(if reports.iter().any(CheckReport::has_errors) { Exit::Fail } else { Exit::Success })
 }
@@ -158,7 +156,7 @@ fn run_stats(args: &StatsArgs) -> Outcome {
     }
     match args.common.format {
         Format::Text => print(&reports.iter().map(histograms).collect::<Vec<_>>().join("\n\n"))?,
-        Format::Json => output::print_json(&Measured { schema: 1, files: &reports })?,
+        Format::Json => output::print_json(&json!({"schema": 1, "files": reports}))?,
     }
     Ok(Exit::Success)
 }
@@ -223,16 +221,4 @@ impl Watch {
     fn finish(&self) {
         self.stage.finish("done");
     }
-}
-
-#[derive(Serialize)]
-struct Checked<'a> {
-    schema: u32,
-    files: &'a [CheckReport],
-}
-
-#[derive(Serialize)]
-struct Measured<'a> {
-    schema: u32,
-    files: &'a [LengthReport],
 }

@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
 use serde_json::{Map, Value};
 use smpo_devices::Choice;
 use smpo_eval::{EvaluateError, FidelityCheck, FidelityError, Options, RunError, Suite, evaluate};
@@ -21,6 +20,7 @@ use smpo_tokenizer::ChatTokenizer;
 use self::check::Kind;
 use self::display::Display;
 pub use self::engines::{Loaded, Local, LocalEngine};
+use super::score::Scored;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::interrupt;
 use crate::output::{self, Format};
@@ -204,7 +204,7 @@ pub fn run(args: EvalArgs) -> Outcome {
             let table = estimates::one(name, &metrics);
             output::print(&format!("{table}\nslices and all files: {}", args.out.display()))?;
         }
-        Format::Json => output::print_json(&Printed { model: name, out: &args.out, metrics: &metrics })?,
+        Format::Json => output::print_json(&Scored { model: name.clone(), out: args.out, metrics })?,
     }
     Ok(Exit::Success)
 }
@@ -286,14 +286,6 @@ fn request_settings(args: &EvalArgs) -> BTreeMap<String, String> {
     settings.extend(args.model.clone().map(|model| ("served_model".to_owned(), model)));
     settings.extend(args.extra_body.clone().map(|body| ("extra_body".to_owned(), body)));
     settings
-}
-
-#[derive(Serialize)]
-struct Printed<'a> {
-    model: &'a str,
-    out: &'a Path,
-    #[serde(flatten)]
-    metrics: &'a MetricsFile,
 }
 
 fn file_name(model: &Path) -> String {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use serde::Serialize;
-use smpo_model::{MergeMethod, ModelDir, ModelError, WeightDtype, merge};
+use smpo_model::{MergeMethod, MergeReport, ModelDir, ModelError, WeightDtype, merge};
 
 use super::named;
 use crate::exit::{Exit, Failure, Outcome};
@@ -73,9 +73,8 @@ enum Method {
 struct Written<'a> {
     schema: u32,
     out: &'a Path,
-    tensors: usize,
-    parameters: usize,
-    shards: usize,
+    #[serde(flatten)]
+    report: &'a MergeReport,
 }
 
 /// Version of the JSON.
@@ -110,15 +109,8 @@ pub fn run(args: MergeArgs) -> Outcome {
         other => other?,
     };
     stage.finish("done");
-    let written = Written {
-        schema: SCHEMA,
-        out: &args.out,
-        tensors: report.tensors,
-        parameters: report.parameters,
-        shards: report.shards,
-    };
     match args.format {
-        Format::Json => output::print_json(&written)?,
+        Format::Json => output::print_json(&Written { schema: SCHEMA, out: &args.out, report: &report })?,
         Format::Text => output::print(&format!(
             "{}: {} tensors, {} parameters, {} {}",
             args.out.display(),

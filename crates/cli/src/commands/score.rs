@@ -41,13 +41,16 @@ fn formats() -> String {
     format!("Format of all files: {known} [default: detected from the content]")
 }
 
-/// One model's result.
+/// Metrics of one model, as JSON.
 #[derive(Serialize)]
-struct Scored {
-    model: String,
-    out: PathBuf,
+pub struct Scored {
+    /// Name of the model.
+    pub model: String,
+    /// Directory with all files.
+    pub out: PathBuf,
+    /// Metrics over all prompts and over slices.
     #[serde(flatten)]
-    metrics: MetricsFile,
+    pub metrics: MetricsFile,
 }
 
 /// Runs the command.

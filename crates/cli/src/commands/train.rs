@@ -3,9 +3,8 @@
 mod check;
 mod watch;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use serde::Serialize;
 use smpo_devices::Choice;
 use smpo_trainer::{Finish, ReadConfig, TrainConfig};
 
@@ -73,45 +72,28 @@ pub fn train(config: &TrainConfig, restart: bool, name: &str, progress: &Progres
     Ok(finish)
 }
 
-/// Result of a run, as JSON.
-#[derive(Serialize)]
-struct Trained<'a> {
-    schema: u32,
-    /// Absent if the run was interrupted.
-    model: Option<&'a Path>,
-    /// Step of the checkpoint that the model is, if not the last step; of an interrupted run, steps done.
-    step: Option<u64>,
-    /// Reason for ending before the last step.
-    stopped: Option<String>,
-    /// True if the run had finished before.
-    already: bool,
-}
-
 /// Prints the result of a run on standard output, and remarks on standard error.
 fn print(finish: &Finish, format: Format, progress: &Progress) -> Result<(), Failure> {
-    let result = match finish {
+    let text = match finish {
         Finish::Done { model, already, of_step, stopped } => {
-            let stopped = stopped.map(|reason| reason.to_string());
-            Trained { schema: 1, model: Some(model), step: *of_step, stopped, already: *already }
-        }
-        Finish::Stopped { step } => {
-            progress.say(&format!("stopped after step {step}; the same command resumes from there"));
-            Trained { schema: 1, model: None, step: Some(*step), stopped: None, already: false }
-        }
-    };
-    if let Some(reason) = &result.stopped {
-        progress.say(&format!("stopped early: {reason}"));
-    }
-    match (format, result.model) {
-        (Format::Json, _) => output::print_json(&result),
-        (Format::Text, None) => Ok(()),
-        (Format::Text, Some(model)) => {
-            let note = match result.step {
-                _ if result.already => " (already finished; --restart trains it again)".to_owned(),
+            if let Some(reason) = stopped {
+                progress.say(&format!("stopped early: {reason}"));
+            }
+            let note = match of_step {
+                _ if *already => " (already finished; --restart trains it again)".to_owned(),
                 Some(step) => format!(" (of step {step})"),
                 None => String::new(),
             };
-            output::print(&format!("{}{note}", model.display()))
+            Some(format!("{}{note}", model.display()))
         }
+        Finish::Stopped { step } => {
+            progress.say(&format!("stopped after step {step}; the same command resumes from there"));
+            None
+        }
+    };
+    match (format, text) {
+        (Format::Json, _) => output::print_json(&finish.json()),
+        (Format::Text, Some(text)) => output::print(&text),
+        (Format::Text, None) => Ok(()),
     }
 }

@@ -8,10 +8,11 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use serde_json::Value;
+use smpo_chat::json_kind;
 use smpo_results::Message;
 
 use super::Record;
-use crate::json_rows::{Row, kind};
+use crate::json_rows::Row;
 
 pub(super) fn records(row: &Row, path: &Path) -> Result<Vec<Record>, String> {
     let task = task(path);
@@ -32,7 +33,7 @@ pub(super) fn records(row: &Row, path: &Path) -> Result<Vec<Record>, String> {
         let completion = match response {
             Value::String(text) => text.clone(),
             Value::Array(_) => return Err(LIKELIHOOD.into()),
-            other => return Err(format!("`resps`: expected strings, got {}", kind(other))),
+            other => return Err(format!("`resps`: expected strings, got {}", json_kind(other))),
         };
         records.push(Record {
             model: model.clone(),

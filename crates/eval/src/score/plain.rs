@@ -2,10 +2,11 @@
 //! assistant.
 
 use serde_json::Value;
+use smpo_chat::json_kind;
 use smpo_results::FinishReason;
 
 use super::{Record, finish};
-use crate::json_rows::{Row, count, first, kind, text};
+use crate::json_rows::{Row, count, first, text};
 use crate::prompts;
 
 const COMPLETION: [&str; 6] = ["completion", "output", "response", "answer", "generated_text", "prediction"];
@@ -44,7 +45,7 @@ pub(super) fn records(row: &Row) -> Result<Vec<Record>, String> {
         closed: match row.get("closed") {
             None | Some(Value::Null) => false,
             Some(Value::Bool(closed)) => *closed,
-            Some(other) => return Err(format!("`closed`: expected true or false, got {}", kind(other))),
+            Some(other) => return Err(format!("`closed`: expected true or false, got {}", json_kind(other))),
         },
         language: text(row, "language")?,
         finish_reason: if error.is_some() { FinishReason::Error } else { finish_reason },

@@ -14,6 +14,7 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
 pub use method::MergeMethod;
@@ -27,7 +28,7 @@ use crate::spec::DecoderSpec;
 use crate::weights::{ShardIndex, WeightDtype, WeightFiles, write_tensors};
 
 /// Summary of a merge.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct MergeReport {
     /// Number of tensors.
     pub tensors: usize,

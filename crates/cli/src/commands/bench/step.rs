@@ -1,7 +1,7 @@
 //! `smpo bench step`: whole optimizer steps, timed.
 
-use smpo_bench::{Shape, Spread, StepBench, StepReport};
-use smpo_devices::{Kind, OpenDevice};
+use smpo_bench::{Shape, StepBench, text};
+use smpo_devices::Kind;
 use smpo_model::WeightDtype;
 
 use crate::commands::device::DeviceArgs;
@@ -79,42 +79,7 @@ pub fn run(args: StepArgs) -> Outcome {
     stage.finish("");
     match args.format {
         Format::Json => output::print_json(&report)?,
-        Format::Text => output::print(&text(&report, &device))?,
+        Format::Text => output::print(&text::step(&report))?,
     }
     Ok(Exit::Success)
-}
-
-fn text(report: &StepReport, device: &OpenDevice) -> String {
-    let spread = |spread: &Spread, unit: &str, decimals: usize| {
-        let Spread { median, min, max } = spread;
-        format!("{median:.decimals$}{unit} ({min:.decimals$} to {max:.decimals$})")
-    };
-    let tera = |flops: f64| format!("{:.3} TFLOP/s", flops / 1e12);
-    let trained = match report.lora_r {
-        Some(r) => format!("LoRA r {r}: {} of {}", report.trained_parameters, report.parameters),
-        None => format!("all {}", report.parameters),
-    };
-    let mut table = output::table();
-    let mut row = |name: &str, value: String| {
-        table.add_row([name, &value]);
-    };
-    row("shape", report.shape.to_owned());
-    row("device", format!("{} ({})", report.device, device.name()));
-    row("numbers trained", trained);
-    row("dtype", report.dtype.to_owned());
-    row("pairs a step", format!("{}, of 2 × {} tokens", report.batch_size, report.length));
-    row("checkpointing", if report.checkpointing { "on" } else { "off" }.to_owned());
-    row("tokens a step", format!("{}, {} with each prompt once", report.tokens, report.packed_tokens));
-    row("steps", format!("{} after {} to warm up", report.steps, report.warmup));
-    row("tokens/s", spread(&report.tokens_per_s, "", 0));
-    row("seconds a step", spread(&report.seconds, "", 4));
-    row("model FLOPs a step", format!("{:.3e}", report.flops as f64));
-    row("reached", tera(report.flops_per_s));
-    if let (Some(mfu), Some(peak), Some(from)) = (report.mfu, report.peak_flops_per_s, report.peak_from) {
-        row("utilisation", format!("{:.1} % of {} ({from})", 100.0 * mfu, tera(peak)));
-    }
-    if let Some(bytes) = report.peak_memory_bytes {
-        row("peak memory", smpo_devices::format_bytes(bytes));
-    }
-    table.to_string()
 }

@@ -128,16 +128,3 @@ fn memory(plans: &[NamedPlan]) -> String {
         first.tokens, first.completion_tokens
     )
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_thousands() {
-        assert_eq!(
-            [thousands(0), thousands(999), thousands(1000), thousands(1234567)],
-            ["0", "999", "1,000", "1,234,567"]
-        );
-    }
-}
