@@ -163,12 +163,13 @@ pub(crate) fn shortage(
     }
 }
 
-/// Bytes that this process can still allocate: those available to the system, or those left to its control group.
+/// Bytes that this process can still allocate: those available to the system, or those left to its control group. The
+/// page cache counts as free in both: the kernel gives it up before it refuses memory.
 pub(crate) fn free_memory() -> u64 {
     let mut system = System::new();
     system.refresh_memory();
     let available = system.available_memory();
-    system.cgroup_limits().map_or(available, |limits| available.min(limits.free_memory))
+    system.cgroup_limits().map_or(available, |limits| available.min(limits.total_memory.saturating_sub(limits.rss)))
 }
 
 fn shortage_of(
