@@ -25,6 +25,8 @@ macro_rules! catalogue {
     ($($module:ident,)*) => {
         $(pub mod $module;)*
         const FILES: &[&[Metric]] = &[$($module::METRICS,)*];
+        #[cfg(test)]
+        const MODULES: &[&str] = &[$(stringify!($module),)*];
     };
 }
 
@@ -104,6 +106,7 @@ pub fn similar(id: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::path::Path;
 
     use smpo_results::Direction;
 
@@ -111,6 +114,17 @@ mod tests {
 
     fn infos() -> impl Iterator<Item = &'static MetricInfo> {
         all().iter().map(|metric| metric.info)
+    }
+
+    /// A file that has no line in the catalogue is a metric that nothing measures.
+    #[test]
+    fn every_file_is_a_line_and_every_line_a_file() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/metric");
+        let names = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+        let stems = names.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned());
+        let files: BTreeSet<String> = stems.filter(|name| name != "mod").collect();
+        let lines: BTreeSet<String> = MODULES.iter().map(|&name| name.to_owned()).collect();
+        assert_eq!(files, lines, "files of src/metric (left), lines of `catalogue!` (right)");
     }
 
     #[test]
