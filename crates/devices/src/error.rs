@@ -41,19 +41,6 @@ pub enum DeviceError {
         /// The version that the program was built with.
         built: (u32, u32),
     },
-    /// A library of the CUDA toolkit is not on this machine.
-    #[error(
-        "{asked}: {library} is missing: {reason}; put the CUDA toolkit's libraries on LD_LIBRARY_PATH (docs/cuda.md), \
-         or use --device cpu"
-    )]
-    NoLibrary {
-        /// Requested device.
-        asked: String,
-        /// The library.
-        library: String,
-        /// The system's error.
-        reason: String,
-    },
     /// The driver works and finds no device.
     #[error(
         "{asked}: no device: the driver finds no GPU; check CUDA_VISIBLE_DEVICES and `nvidia-smi`, or use \

@@ -120,7 +120,6 @@ impl Classify for DeviceError {
             E::NoDriver { .. }
             | E::Driver { .. }
             | E::OldDriver { .. }
-            | E::NoLibrary { .. }
             | E::NoDevice { .. }
             | E::TooOld { .. }
             | E::Other { .. } => Execution,
