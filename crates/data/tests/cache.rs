@@ -12,7 +12,7 @@ const TOKENIZED: Work = Work { parsed_files: 1, tokenized_records: 5 };
 const FOUND: Work = Work { parsed_files: 0, tokenized_records: 0 };
 
 fn golden(model: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tokenizer/tests/golden").join(model)
+    smpo_fixtures::golden("tokenizer", model)
 }
 
 fn tokenizer(model: &str) -> ChatTokenizer {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use smpo_chat::ChatTemplate;
 use smpo_data::{CheckReport, Rule, Severity, Truncation, check, convert, count_rows, lengths, read_pairs, records};
@@ -11,7 +11,7 @@ use smpo_tokenizer::ChatTokenizer;
 use tempfile::NamedTempFile;
 
 fn golden(model: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tokenizer/tests/golden").join(model)
+    smpo_fixtures::golden("tokenizer", model)
 }
 
 fn file(text: &str) -> NamedTempFile {

@@ -11,7 +11,7 @@ use smpo_data::{
 use smpo_tokenizer::ChatTokenizer;
 
 fn golden(model: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tokenizer/tests/golden").join(model)
+    smpo_fixtures::golden("tokenizer", model)
 }
 
 fn model() -> ChatTokenizer {

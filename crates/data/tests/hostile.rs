@@ -308,7 +308,7 @@ proptest! {
 }
 
 fn golden(model: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tokenizer/tests/golden").join(model)
+    smpo_fixtures::golden("tokenizer", model)
 }
 
 /// The rows of a file for training.

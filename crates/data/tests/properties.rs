@@ -1,42 +1,18 @@
 //! Properties of truncation and order, and of the split of a pair, for rows of any text.
 
-use std::path::Path;
 use std::sync::LazyLock;
 
 use proptest::prelude::*;
 use smpo_chat::Message;
 use smpo_data::{PreferencePair, Truncated, Truncation, TruncationMode, order};
+use smpo_fixtures::text;
 use smpo_tokenizer::{ChatTokenizer, PromptCompletions};
 
 static MODELS: LazyLock<Vec<ChatTokenizer>> = LazyLock::new(|| {
     ["chatml", "llama", "phi", "plain", "think"]
-        .iter()
-        .map(|name| {
-            let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tokenizer/tests/golden").join(name);
-            ChatTokenizer::from_model_dir(dir).unwrap()
-        })
-        .collect()
+        .map(|name| ChatTokenizer::from_model_dir(smpo_fixtures::golden("tokenizer", name)).unwrap())
+        .into()
 });
-
-/// Texts with what breaks splits and ends: white space at the edges, merges across the boundary, terminators spelt
-/// out, combining marks, NUL, other scripts.
-fn text() -> impl Strategy<Value = String> {
-    let piece = prop_oneof![
-        Just("\n".to_string()),
-        Just(" ".to_string()),
-        Just("The answer is 4.".to_string()),
-        Just("<|im_end|>".to_string()),
-        Just("</s>".to_string()),
-        Just("<|end|>".to_string()),
-        Just("<think>".to_string()),
-        Just("</think>".to_string()),
-        Just("Привет".to_string()),
-        Just("e\u{301}🙂\u{200d}\u{0}".to_string()),
-        "[ -~]{0,12}".prop_map(|text: String| text),
-        any::<char>().prop_map(String::from),
-    ];
-    proptest::collection::vec(piece, 0..6).prop_map(|pieces| pieces.concat())
-}
 
 fn pair() -> impl Strategy<Value = PreferencePair> {
     (proptest::collection::vec(text(), 0..3), text(), text(), text()).prop_map(|(turns, question, chosen, rejected)| {

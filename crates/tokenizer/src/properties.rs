@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use proptest::prelude::*;
 use smpo_chat::Message;
+use smpo_fixtures::text;
 
 use crate::ChatTokenizer;
 
@@ -12,26 +13,6 @@ static MODELS: LazyLock<Vec<ChatTokenizer>> = LazyLock::new(|| {
         .map(|name| ChatTokenizer::from_model_dir(smpo_fixtures::golden("tokenizer", name)).unwrap())
         .into()
 });
-
-/// Texts that strain splits and ends: white space at the edges, merges across the boundary, terminators spelt out,
-/// combining marks, NUL, other scripts.
-fn text() -> impl Strategy<Value = String> {
-    let piece = prop_oneof![
-        Just("\n".to_string()),
-        Just(" ".to_string()),
-        Just("The answer is 4.".to_string()),
-        Just("<|im_end|>".to_string()),
-        Just("</s>".to_string()),
-        Just("<|end|>".to_string()),
-        Just("<think>".to_string()),
-        Just("</think>".to_string()),
-        Just("Привет".to_string()),
-        Just("e\u{301}🙂\u{200d}\u{0}".to_string()),
-        "[ -~]{0,12}".prop_map(|text: String| text),
-        any::<char>().prop_map(String::from),
-    ];
-    proptest::collection::vec(piece, 0..6).prop_map(|pieces| pieces.concat())
-}
 
 /// Up to two turns and a question.
 fn prompt() -> impl Strategy<Value = Vec<Message>> {

@@ -72,7 +72,18 @@ impl Classify for ReadError {
     fn exit_class(&self) -> ExitClass {
         match &self.problem {
             Problem::Io(source) => source.exit_class(),
-            _ => User,
+            Problem::Gzip(..)
+            | Problem::Parquet { .. }
+            | Problem::NotUtf8 { .. }
+            | Problem::TooLong { .. }
+            | Problem::NotJson { .. }
+            | Problem::NotRows { .. }
+            | Problem::NotAnObject { .. }
+            | Problem::Missing { .. }
+            | Problem::UnknownShape { .. }
+            | Problem::WrongType { .. }
+            | Problem::Roles { .. }
+            | Problem::WrongKind { .. } => User,
         }
     }
 }
@@ -290,7 +301,22 @@ impl Classify for GateError {
     fn exit_class(&self) -> ExitClass {
         match self {
             GateError::Results(error) => error.exit_class(),
-            _ => User,
+            GateError::PolicySyntax { .. }
+            | GateError::PolicyValue { .. }
+            | GateError::UnknownPolicy { .. }
+            | GateError::UnknownMetric { .. }
+            | GateError::NotPerPrompt { .. }
+            | GateError::NoDirection { .. }
+            | GateError::Incomparable { .. }
+            | GateError::DifferentPrompt { .. }
+            | GateError::NoOverlap { .. }
+            | GateError::DuplicatePrompt { .. }
+            | GateError::NotFinite { .. }
+            | GateError::Unfinished { .. }
+            | GateError::SameCheckpoint { .. }
+            | GateError::EmptyArm { .. }
+            | GateError::UnknownEntry { .. }
+            | GateError::Stats { .. } => User,
         }
     }
 }
