@@ -9,7 +9,7 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use smpo_eval::measure;
 use smpo_metrics::{Scratch, View, measure_sample, sample_metrics};
-use smpo_results::{FinishReason, Message, SCHEMA_VERSION, Sample};
+use smpo_results::{FinishReason, Message, Sample};
 
 const ENGLISH: &str = "the of and to in a is that it was for on are with as his they be at one have this from or had by \
                        but what some we can out other were all there when up use your how said an each she which do \
@@ -21,22 +21,12 @@ const RUSSIAN: &str = "и в не на я что он с это как по но
 
 fn sample(index: usize, completion: String) -> Sample {
     Sample {
-        schema: SCHEMA_VERSION,
-        prompt_id: format!("p{index}"),
         slice: "prompts".into(),
-        sample: 0,
         messages: vec![Message::user("Tell me about the history of the city. Расскажи.")],
-        reference: None,
-        closed: false,
-        language: None,
-        completion,
-        token_ids: None,
-        logps: None,
-        terminator_logps: None,
         finish_reason: FinishReason::Eos,
         tokens: Some(400),
         cap: Some(2048),
-        error: None,
+        ..Sample::new(format!("p{index}"), completion)
     }
 }
 

@@ -84,24 +84,7 @@ pub(crate) fn share(yes: bool) -> f64 {
 /// A sample of unknown ending for tests.
 #[cfg(test)]
 pub(crate) fn sample(completion: &str) -> Sample {
-    Sample {
-        schema: smpo_results::SCHEMA_VERSION,
-        prompt_id: "p".into(),
-        slice: "s".into(),
-        sample: 0,
-        messages: Vec::new(),
-        reference: None,
-        closed: false,
-        language: None,
-        completion: completion.into(),
-        token_ids: None,
-        logps: None,
-        terminator_logps: None,
-        finish_reason: FinishReason::Unknown,
-        tokens: None,
-        cap: None,
-        error: None,
-    }
+    Sample { slice: "s".into(), ..Sample::new("p", completion) }
 }
 
 /// The value of one metric on one completion.

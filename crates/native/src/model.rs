@@ -1,6 +1,7 @@
 //! The decoder with its tokenizer, as generators and as teacher-forced scorer.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
 
 use smpo_chat::Message;
 use smpo_inference::{Item, ScorerError, TeacherForced, TokenScores};
@@ -14,14 +15,11 @@ const BATCH_TOKENS: usize = 8192;
 
 /// A model directory or adapter, loaded: generates ([`NativeModel::generators`]) and scores ([`TeacherForced`]).
 pub struct NativeModel {
-    /// The directory that was loaded, or that of the adapter.
-    model: PathBuf,
-    /// The directory of the weights.
-    weights: PathBuf,
+    dir: ModelDir,
     decoder: Decoder,
-    tokenizer: ChatTokenizer,
-    /// Tokenizer of the generators, if it can be read: for [`TeacherForced::token_ids`].
-    sampling_tokenizer: Option<ChatTokenizer>,
+    tokenizer: Arc<ChatTokenizer>,
+    /// Tokenizer of the generators, once it was read; `tokenizer` itself where there is no adapter.
+    sampling_tokenizer: OnceLock<Arc<ChatTokenizer>>,
 }
 
 impl NativeModel {
@@ -32,10 +30,12 @@ impl NativeModel {
     pub fn load(model: &Path, base: Option<&Path>) -> Result<Self, NativeError> {
         let dir = ModelDir::open(model, base)?;
         let decoder = dir.load()?.frozen();
-        let tokenizer = ChatTokenizer::from_model_dir(dir.tokenizer_dir())?;
-        let (model, weights) = (model.to_owned(), dir.weights().to_owned());
-        let sampling_tokenizer = sampling_tokenizer(&model, &weights).ok();
-        Ok(NativeModel { model, weights, decoder, tokenizer, sampling_tokenizer })
+        let tokenizer = Arc::new(ChatTokenizer::from_model_dir(dir.tokenizer_dir())?);
+        let sampling_tokenizer = match dir.adapter() {
+            None => tokenizer.clone().into(),
+            Some(_) => OnceLock::new(),
+        };
+        Ok(NativeModel { dir, decoder, tokenizer, sampling_tokenizer })
     }
 
     /// Tokenizer, chat template and terminators of the model.
@@ -48,8 +48,19 @@ impl NativeModel {
     /// # Errors
     /// [`NativeError`]: the decoder cannot be packed, the tokenizer cannot be read, a thread cannot be started.
     pub fn generators(&self, options: NativeOptions) -> Result<Vec<NativeGenerator>, NativeError> {
-        let tokenizer = sampling_tokenizer(&self.model, &self.weights)?;
+        let tokenizer = self.sampling_tokenizer()?;
         Ok(NativeGenerator::start(self.decoder.pack()?, tokenizer, options)?)
+    }
+
+    /// Tokenizer to sample with: the base's, with the template of an adapter if it has one, as for every engine.
+    fn sampling_tokenizer(&self) -> Result<Arc<ChatTokenizer>, TokenizerError> {
+        if let Some(tokenizer) = self.sampling_tokenizer.get() {
+            return Ok(tokenizer.clone());
+        }
+        let weights = self.dir.weights();
+        let model = self.dir.adapter().unwrap_or(weights);
+        let tokenizer = ChatTokenizer::from_files(&weights.join("tokenizer.json"), model, Some(weights))?;
+        Ok(self.sampling_tokenizer.get_or_init(|| Arc::new(tokenizer)).clone())
     }
 
     fn score_packed(&self, batch: Vec<(Vec<u32>, Vec<u32>)>, scores: &mut Vec<TokenScores>) -> Result<(), ScorerError> {
@@ -68,11 +79,6 @@ impl NativeModel {
         }
         Ok(())
     }
-}
-
-/// Tokenizer to sample with: the base's, with the template of an adapter if it has one, as for every engine.
-fn sampling_tokenizer(model: &Path, weights: &Path) -> Result<ChatTokenizer, TokenizerError> {
-    ChatTokenizer::from_files(&weights.join("tokenizer.json"), model, Some(weights))
 }
 
 impl TeacherForced for NativeModel {
@@ -102,6 +108,6 @@ impl TeacherForced for NativeModel {
     }
 
     fn token_ids(&self, pieces: &[String]) -> Option<Vec<u32>> {
-        self.sampling_tokenizer.as_ref()?.ids_of_pieces(pieces)
+        self.sampling_tokenizer().ok()?.ids_of_pieces(pieces)
     }
 }

@@ -50,3 +50,27 @@ pub struct Sample {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
+
+impl Sample {
+    /// The first completion of a prompt, in no slice; everything else is unknown.
+    pub fn new(prompt_id: impl Into<String>, completion: impl Into<String>) -> Self {
+        Sample {
+            schema: crate::SCHEMA_VERSION,
+            prompt_id: prompt_id.into(),
+            slice: String::new(),
+            sample: 0,
+            messages: Vec::new(),
+            reference: None,
+            closed: false,
+            language: None,
+            completion: completion.into(),
+            token_ids: None,
+            logps: None,
+            terminator_logps: None,
+            finish_reason: FinishReason::Unknown,
+            tokens: None,
+            cap: None,
+            error: None,
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! Figures of the probe's completions, by the metrics of evaluations.
 
 use smpo_metrics::{Scratch, measure_sample, sample_metrics};
-use smpo_results::{FinishReason, SCHEMA_VERSION, Sample};
+use smpo_results::{FinishReason, Sample};
 
 use super::prompts::Prompt;
 use crate::record::Figure;
@@ -12,22 +12,11 @@ const REPORTED: [&str; 3] = ["eos_rate", "loop_rate", "length"];
 /// One completion as evaluations record it.
 pub(super) fn sample(prompt: &Prompt, ids: Vec<u32>, text: String, terminated: bool, cap: usize) -> Sample {
     Sample {
-        schema: SCHEMA_VERSION,
-        prompt_id: prompt.id.clone(),
-        slice: String::new(),
-        sample: 0,
-        messages: Vec::new(),
-        reference: None,
-        closed: false,
-        language: None,
-        completion: text,
         tokens: u32::try_from(ids.len()).ok(),
         token_ids: Some(ids),
-        logps: None,
-        terminator_logps: None,
         finish_reason: if terminated { FinishReason::Eos } else { FinishReason::Length },
         cap: u32::try_from(cap).ok(),
-        error: None,
+        ..Sample::new(prompt.id.clone(), text)
     }
 }
 
