@@ -41,7 +41,7 @@ fn cases() -> Vec<Case> {
 }
 
 fn user(content: &str) -> Vec<Message> {
-    vec![Message { role: "user".into(), content: content.into() }]
+    vec![Message::user(content)]
 }
 
 fn assert_close(what: &str, ours: &[f32], pytorch: &[f32], tolerance: f64) {
@@ -52,7 +52,7 @@ fn assert_close(what: &str, ours: &[f32], pytorch: &[f32], tolerance: f64) {
 fn the_tokenizer_reads_conversations_as_transformers_does() {
     let tokenizer = ChatTokenizer::from_model_dir(base()).unwrap();
     for case in cases() {
-        let completion = [Message { role: "assistant".into(), content: case.reference.clone() }];
+        let completion = [Message::assistant(case.reference.clone())];
         let ids = tokenizer.encode_completion(&user(&case.prompt), &completion).unwrap();
         assert_eq!(ids.prompt_ids, case.prompt_ids, "{}", case.prompt);
         assert_eq!(ids.completion_ids, case.completion_ids, "{}", case.reference);

@@ -76,7 +76,7 @@ fn compare(case: &str, decoder: &Decoder) {
         let request = Request {
             prompt_id: words.join(" "),
             sample: 0,
-            messages: vec![Message { role: "user".into(), content: words.join(" ") }],
+            messages: vec![Message::user(words.join(" "))],
             sampler: Sampler::greedy(),
             max_tokens: CAP,
             seed: 0,

@@ -20,6 +20,6 @@ mod terminators;
 
 pub use error::ChatError;
 pub use files::{json_kind, special_token};
-pub use message::Message;
+pub use message::{Message, TemplateInputs};
 pub use template::{ChatTemplate, Conversation};
 pub use terminators::{Terminator, TerminatorSource, Terminators};

@@ -1,8 +1,9 @@
 //! Records of a data file, as text.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
-use smpo_chat::Message;
+use smpo_chat::{Message, TemplateInputs};
 
 /// A prompt with a preferred and a rejected completion.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -11,6 +12,9 @@ pub struct PreferencePair {
     pub id: String,
     /// The conversation before the completion; never empty.
     pub prompt: Vec<Message>,
+    /// Inputs of the template beside the messages.
+    #[serde(flatten)]
+    pub inputs: TemplateInputs,
     /// The preferred side: begins and ends with an assistant message.
     pub chosen: Vec<Message>,
     /// The rejected side: begins and ends with an assistant message.
@@ -24,6 +28,9 @@ pub struct Example {
     pub id: String,
     /// The conversation before the completion; never empty.
     pub prompt: Vec<Message>,
+    /// Inputs of the template beside the messages.
+    #[serde(flatten)]
+    pub inputs: TemplateInputs,
     /// Begins and ends with an assistant message.
     pub completion: Vec<Message>,
 }
@@ -35,6 +42,9 @@ pub struct UnpairedExample {
     pub id: String,
     /// The conversation before the completion; never empty.
     pub prompt: Vec<Message>,
+    /// Inputs of the template beside the messages.
+    #[serde(flatten)]
+    pub inputs: TemplateInputs,
     /// Begins and ends with an assistant message.
     pub completion: Vec<Message>,
     /// True if the completion is desirable.
@@ -72,6 +82,15 @@ impl Record {
         }
     }
 
+    /// Inputs of the template beside the messages.
+    pub fn inputs(&self) -> &TemplateInputs {
+        match self {
+            Self::Pair(row) => &row.inputs,
+            Self::Unpaired(row) => &row.inputs,
+            Self::Example(row) => &row.inputs,
+        }
+    }
+
     /// The completions by name: `chosen` and `rejected`, or `completion`.
     pub fn completions(&self) -> Vec<(&'static str, &[Message])> {
         match self {
@@ -85,9 +104,9 @@ impl Record {
     /// the id of records that bring none.
     pub fn content_hash(&self) -> u64 {
         match self {
-            Self::Pair(row) => content_hash(None, &[&row.prompt, &row.chosen, &row.rejected]),
-            Self::Unpaired(row) => content_hash(Some(row.label), &[&row.prompt, &row.completion]),
-            Self::Example(row) => content_hash(None, &[&row.prompt, &row.completion]),
+            Self::Pair(row) => content_hash(None, &row.inputs, &[&row.prompt, &row.chosen, &row.rejected]),
+            Self::Unpaired(row) => content_hash(Some(row.label), &row.inputs, &[&row.prompt, &row.completion]),
+            Self::Example(row) => content_hash(None, &row.inputs, &[&row.prompt, &row.completion]),
         }
     }
 
@@ -124,8 +143,8 @@ impl RecordKind {
     }
 }
 
-/// Hash of a label and lists of messages.
-pub(crate) fn content_hash(label: Option<bool>, parts: &[&[Message]]) -> u64 {
+/// Hash of a label, template inputs and lists of messages.
+pub(crate) fn content_hash(label: Option<bool>, inputs: &TemplateInputs, parts: &[&[Message]]) -> u64 {
     let mut hash = Sha256::new();
     let mut add = |part: &str| {
         // lengths before parts, so that no two rows run together into the same bytes
@@ -140,7 +159,14 @@ pub(crate) fn content_hash(label: Option<bool>, parts: &[&[Message]]) -> u64 {
         for message in *messages {
             add(&message.role);
             add(&message.content);
+            // only where there are any, so that rows of text alone keep the ids that earlier releases gave them
+            if !message.fields.is_empty() || !message.finished || !message.scored {
+                add(&format!("{} {} {}", message.finished, message.scored, Value::Object(message.fields.clone())));
+            }
         }
+    }
+    if !inputs.is_empty() {
+        add(&serde_json::to_string(inputs).unwrap_or_default());
     }
     hash.finalize().iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
 }

@@ -1,7 +1,7 @@
 //! A record from a JSON object of any common shape.
 
 use serde_json::{Map, Value};
-use smpo_chat::{Message, json_kind};
+use smpo_chat::{Message, TemplateInputs, json_kind};
 
 use crate::read_error::Problem;
 use crate::record::{Example, PreferencePair, Record, UnpairedExample};
@@ -54,7 +54,7 @@ fn pair(row: &Map<String, Value>, chosen: &Value, rejected: &Value) -> Result<Re
     check_prompt("prompt", &prompt)?;
     check_completion("chosen", &chosen)?;
     check_completion("rejected", &rejected)?;
-    Ok(Record::Pair(PreferencePair { id: String::new(), prompt, chosen, rejected }))
+    Ok(Record::Pair(PreferencePair { id: String::new(), prompt, inputs: TemplateInputs::default(), chosen, rejected }))
 }
 
 fn single(row: &Map<String, Value>) -> Result<Record, Problem> {
@@ -74,7 +74,12 @@ fn single(row: &Map<String, Value>) -> Result<Record, Problem> {
         let begun = messages[..last].iter().rposition(|message| message.role != "assistant").map_or(0, |at| at + 1);
         let completion = messages.split_off(begun);
         check_prompt(field, &messages)?;
-        return Ok(Record::Example(Example { id: String::new(), prompt: messages, completion }));
+        return Ok(Record::Example(Example {
+            id: String::new(),
+            prompt: messages,
+            inputs: TemplateInputs::default(),
+            completion,
+        }));
     }
     let Some(prompt) = prompt(row)? else { return Err(unknown_shape(row)) };
     let Some((field, value)) = first_given(row, &COMPLETION) else {
@@ -84,7 +89,7 @@ fn single(row: &Map<String, Value>) -> Result<Record, Problem> {
     check_prompt("prompt", &prompt)?;
     check_completion(field, &completion)?;
     Ok(match given(row, "label") {
-        None => Record::Example(Example { id: String::new(), prompt, completion }),
+        None => Record::Example(Example { id: String::new(), prompt, inputs: TemplateInputs::default(), completion }),
         Some(label) => {
             let label = match label {
                 Value::Bool(label) => *label,
@@ -92,7 +97,13 @@ fn single(row: &Map<String, Value>) -> Result<Record, Problem> {
                 Value::Number(number) if number.as_u64() == Some(1) => true,
                 other => return Err(wrong_type("label", "true or false", other)),
             };
-            Record::Unpaired(UnpairedExample { id: String::new(), prompt, completion, label })
+            Record::Unpaired(UnpairedExample {
+                id: String::new(),
+                prompt,
+                inputs: TemplateInputs::default(),
+                completion,
+                label,
+            })
         }
     })
 }

@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use proptest::prelude::*;
-use smpo_chat::Message;
+use smpo_chat::{Message, TemplateInputs};
 use smpo_data::{PreferencePair, Truncated, Truncation, TruncationMode, order};
 use smpo_fixtures::text;
 use smpo_tokenizer::{ChatTokenizer, PromptCompletions};
@@ -25,6 +25,7 @@ fn pair() -> impl Strategy<Value = PreferencePair> {
         PreferencePair {
             id: "row".into(),
             prompt,
+            inputs: TemplateInputs::default(),
             chosen: vec![Message::assistant(chosen)],
             rejected: vec![Message::assistant(rejected)],
         }

@@ -204,5 +204,5 @@ fn message(value: &Value) -> Result<Message, String> {
         Some(other) => Err(format!("`messages`: expected a string in `{name}`, got {}", json_kind(other))),
         None => Err(format!("`messages`: expected objects with `role` and `content`, got one without `{name}`")),
     };
-    Ok(Message { role: field("role")?, content: field("content")? })
+    Ok(Message::new(field("role")?, field("content")?))
 }

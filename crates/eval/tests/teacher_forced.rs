@@ -72,6 +72,7 @@ fn pairs_give_accuracy_and_margin_in_their_own_slice() {
     let pair = |id: &str, chosen: &str, rejected: &str| PreferencePair {
         id: id.into(),
         prompt: vec![Message::user("?")],
+        inputs: Default::default(),
         chosen: side(chosen),
         rejected: side(rejected),
     };

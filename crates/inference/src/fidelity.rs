@@ -127,7 +127,7 @@ mod tests {
         let request = Request {
             prompt_id: prompt_id.into(),
             sample: 2,
-            messages: vec![Message { role: "user".into(), content: prompt_id.into() }],
+            messages: vec![Message::user(prompt_id)],
             sampler: Sampler::greedy(),
             max_tokens: 8,
             seed: 0,

@@ -53,7 +53,7 @@ mod tests {
             .map(|index| Request {
                 prompt_id: format!("p{index}"),
                 sample: 0,
-                messages: vec![Message { role: "user".into(), content: "hi".into() }],
+                messages: vec![Message::user("hi")],
                 sampler: Sampler::greedy(),
                 max_tokens: 8,
                 seed: 0,

@@ -29,6 +29,7 @@ pub fn finish(reason: FinishReason) -> &'static str {
         FinishReason::Eos => "ended by itself",
         FinishReason::Stop => "cut by a stop string",
         FinishReason::Length => "hit the cap",
+        FinishReason::Repetition => "cut by a repetition detector",
         FinishReason::Error => "engine error",
         FinishReason::Unknown => "ending unknown",
     }

@@ -27,6 +27,9 @@ pub struct Sample {
     /// BCP 47 tag of the language that the answer is expected in; its scripts are not foreign.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub language: Option<String>,
+    /// Reasoning that the server returned in a field of its own; the model wrote it before `completion`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning: Option<String>,
     /// The completion's text, terminator left out.
     pub completion: String,
     /// The completion's token ids, terminator included.
@@ -63,6 +66,7 @@ impl Sample {
             reference: None,
             closed: false,
             language: None,
+            reasoning: None,
             completion: completion.into(),
             token_ids: None,
             logps: None,

@@ -13,6 +13,7 @@ fn sample(id: &str) -> Sample {
         messages: vec![],
         reference: None,
         closed: false,
+        reasoning: None,
         language: None,
         completion: "\u{202e}</script>\0 привет".to_owned(),
         token_ids: Some(vec![3, 2]),

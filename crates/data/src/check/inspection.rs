@@ -28,7 +28,7 @@ impl Inspection {
     pub fn of_text(record: &Record) -> Self {
         let swapped = match record {
             Record::Pair(pair) if pair.chosen != pair.rejected => {
-                Some(content_hash(None, &[&pair.prompt, &pair.rejected, &pair.chosen]))
+                Some(content_hash(None, &pair.inputs, &[&pair.prompt, &pair.rejected, &pair.chosen]))
             }
             _ => None,
         };

@@ -17,6 +17,7 @@ pub(super) fn sample(prompt: &Prompt, request: &Request, result: &Result<Complet
         reference: prompt.reference.clone(),
         closed: prompt.closed,
         language: prompt.language.clone(),
+        reasoning: None,
         completion: completion.map(|completion| completion.text.clone()).unwrap_or_default(),
         token_ids: completion.and_then(|completion| completion.token_ids.clone()),
         logps: completion.and_then(|completion| completion.logps.clone()),

@@ -134,6 +134,7 @@ fn sample(record: &Record, prompt_id: String, sample: u32) -> Sample {
         reference: record.reference.clone(),
         closed: record.closed,
         language: record.language.clone(),
+        reasoning: None,
         completion: record.completion.clone(),
         token_ids: record.token_ids.clone(),
         logps: record.logps.clone(),

@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     fn asked(prompt: &str, completion: &str) -> Sample {
-        let messages = vec![Message { role: "user".into(), content: prompt.into() }];
+        let messages = vec![Message::user(prompt)];
         Sample { messages, ..crate::sample::sample(completion) }
     }
 

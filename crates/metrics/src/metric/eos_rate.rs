@@ -1,6 +1,6 @@
 //! Share of completions that end in a terminator.
 
-use smpo_results::{Direction, FinishReason, Unit};
+use smpo_results::{Direction, Unit};
 
 use super::{Metric, MetricInfo, Scratch, View};
 use crate::sample::share;
@@ -22,25 +22,22 @@ pub static INFO: MetricInfo = MetricInfo {
 /// The entry of the catalogue.
 pub static METRICS: &[Metric] = &[Metric::of_sample(&INFO, measure)];
 
-/// 1 if the model emitted a terminator, 0 if it ran into the cap. A stop string or an unknown finish has no value: it
+/// 1 if the model emitted a terminator, 0 if it ran into the cap or a repetition detector cut it. A stop string or an unknown finish has no value: it
 /// is no property of the model.
 fn measure(view: &View<'_>, _: &mut Scratch) -> Option<f64> {
-    match view.sample.finish_reason {
-        FinishReason::Eos => Some(share(true)),
-        FinishReason::Length => Some(share(false)),
-        FinishReason::Stop | FinishReason::Unknown | FinishReason::Error => None,
-    }
+    view.sample.finish_reason.ended().map(share)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use smpo_results::FinishReason;
 
     #[test]
     fn only_what_is_known_counts() {
         for (finish_reason, expected) in [
             (FinishReason::Eos, Some(1.0)),
             (FinishReason::Length, Some(0.0)),
+            (FinishReason::Repetition, Some(0.0)),
             (FinishReason::Stop, None),
             (FinishReason::Unknown, None),
         ] {

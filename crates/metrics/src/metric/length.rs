@@ -49,7 +49,7 @@ pub static METRICS: &[Metric] = &[
 fn at_cap(view: &View<'_>, _: &mut Scratch) -> Option<f64> {
     match view.sample.finish_reason {
         FinishReason::Length => Some(share(true)),
-        FinishReason::Eos | FinishReason::Stop => Some(share(false)),
+        FinishReason::Eos | FinishReason::Stop | FinishReason::Repetition => Some(share(false)),
         FinishReason::Unknown | FinishReason::Error => None,
     }
 }
@@ -84,7 +84,7 @@ impl Lifetime {
         match sample.finish_reason {
             FinishReason::Eos => Some(Lifetime { tokens, ended: true }),
             // A stop string cut it: censored there, like at a cap.
-            FinishReason::Length | FinishReason::Stop => Some(Lifetime { tokens, ended: false }),
+            FinishReason::Length | FinishReason::Stop | FinishReason::Repetition => Some(Lifetime { tokens, ended: false }),
             FinishReason::Unknown | FinishReason::Error => None,
         }
     }

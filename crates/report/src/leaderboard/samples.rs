@@ -157,7 +157,7 @@ fn arm(place: &Place) -> Arm {
         finish: wording::finish(sample.finish_reason),
         sound: match sample.finish_reason {
             FinishReason::Eos => Some(true),
-            FinishReason::Length | FinishReason::Error => Some(false),
+            FinishReason::Length | FinishReason::Repetition | FinishReason::Error => Some(false),
             FinishReason::Stop | FinishReason::Unknown => None,
         },
         tokens: sample.tokens,
