@@ -15,7 +15,7 @@ mod sampler;
 mod token_scores;
 
 pub use draw::Noise;
-pub use finish::FinishReason;
+pub use finish::{Evidence, Finish, FinishReason, Reported};
 pub use recorder::{LogitsError, Recorder, Recording, Step};
 pub use sampler::{OutOfRange, Sampler};
 pub use token_scores::TokenScores;
