@@ -136,6 +136,22 @@ fn reports_are_written_and_the_same_request_gives_the_same_bytes() {
 }
 
 #[test]
+fn a_step_summary_is_added_to_and_any_other_report_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = evaluation(dir.path(), "base", 300, 300, 64);
+    let (summary, report) = (dir.path().join("summary.md"), dir.path().join("report.md"));
+    std::fs::write(&summary, "# Unit tests\n").unwrap();
+    for _ in 0..2 {
+        for file in [&summary, &report] {
+            let mut command = gate(&base, &base);
+            command.env("GITHUB_STEP_SUMMARY", &summary).arg("--markdown").arg(file).assert().success();
+        }
+    }
+    let once = std::fs::read_to_string(&report).unwrap();
+    assert_eq!(std::fs::read_to_string(&summary).unwrap(), format!("# Unit tests\n\n{once}\n{once}"));
+}
+
+#[test]
 fn plain_output_has_no_escape_codes() {
     let root = tempfile::tempdir().unwrap();
     let good = evaluation(root.path(), "good", 400, 400, 240);

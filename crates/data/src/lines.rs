@@ -1,12 +1,11 @@
-//! A file as raw rows: the lines of a JSONL file or the elements of one JSON list, gzipped or not, one at a time.
+//! A text file as raw rows: the lines of a JSONL file or the elements of one JSON list, one at a time.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, Read};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use flate2::bufread::MultiGzDecoder;
+use smpo_files::TextFile;
 
 use crate::read_error::{Location, Problem, ReadError};
 
@@ -15,9 +14,8 @@ const MAX_ROW: usize = 1 << 30;
 
 /// Raw rows with the line each begins on.
 pub(crate) struct RawRows {
-    input: Box<dyn BufRead + Send>,
+    input: TextFile,
     path: Arc<Path>,
-    gzip: bool,
     layout: Option<Layout>,
     /// The line that the next byte is on.
     line: u64,
@@ -25,10 +23,6 @@ pub(crate) struct RawRows {
     done: bool,
     /// Bytes of a row at most.
     limit: usize,
-    /// Bytes read from the file so far, compressed ones where it is gzipped.
-    read: Arc<AtomicU64>,
-    /// Bytes of the file; 0 for a pipe.
-    bytes: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -37,40 +31,20 @@ enum Layout {
     List,
 }
 
-/// A file that counts the bytes read from it.
-struct Counted {
-    file: File,
-    read: Arc<AtomicU64>,
-}
-
-impl Read for Counted {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.file.read(buffer)?;
-        self.read.fetch_add(read as u64, Ordering::Relaxed);
-        Ok(read)
-    }
-}
-
 impl RawRows {
     pub fn new(file: File, path: Arc<Path>) -> Result<Self, ReadError> {
-        let fail =
-            |error| ReadError { location: Location { path: path.clone(), line: 0 }, problem: Problem::Io(error) };
-        let bytes = file.metadata().map_err(fail)?.len();
-        let read = Arc::new(AtomicU64::new(0));
-        let mut file = BufReader::with_capacity(1 << 16, Counted { file, read: read.clone() });
-        let gzip = file.fill_buf().map_err(fail)?.starts_with(&[0x1f, 0x8b]);
-        let input: Box<dyn BufRead + Send> =
-            if gzip { Box::new(BufReader::with_capacity(1 << 16, MultiGzDecoder::new(file))) } else { Box::new(file) };
-        let (layout, row) = (None, Vec::new());
-        Ok(Self { input, path, gzip, layout, line: 1, row, done: false, limit: MAX_ROW, read, bytes })
+        match TextFile::new(file) {
+            Ok(input) => {
+                let (layout, row) = (None, Vec::new());
+                Ok(Self { input, path, layout, line: 1, row, done: false, limit: MAX_ROW })
+            }
+            Err(error) => Err(ReadError { location: Location { path, line: 0 }, problem: Problem::Io(error) }),
+        }
     }
 
     /// Share of the file's bytes that has been read, 0 to 1; 0 for a pipe.
     pub fn share(&self) -> f64 {
-        match self.bytes {
-            0 => 0.0,
-            bytes => (self.read.load(Ordering::Relaxed) as f64 / bytes as f64).min(1.0),
-        }
+        self.input.share()
     }
 
     #[cfg(test)]
@@ -117,15 +91,11 @@ impl RawRows {
     }
 
     fn io(&self, error: io::Error) -> ReadError {
-        let problem = if self.gzip { Problem::Gzip(error) } else { Problem::Io(error) };
-        self.fail(self.line, problem)
+        self.fail(self.line, Problem::Io(error))
     }
 
-    /// Steps over a byte order mark and white space; a list begins with `[`, anything else is lines.
+    /// Steps over white space; a list begins with `[`, anything else is lines.
     fn detect(&mut self) -> Result<Layout, ReadError> {
-        if self.peek_all(b"\xef\xbb\xbf")? {
-            self.input.consume(3);
-        }
         self.skip_white_space()?;
         match self.peek()? {
             Some(b'[') => {
@@ -133,13 +103,6 @@ impl RawRows {
                 Ok(Layout::List)
             }
             _ => Ok(Layout::Lines),
-        }
-    }
-
-    fn peek_all(&mut self, bytes: &[u8]) -> Result<bool, ReadError> {
-        match self.input.fill_buf() {
-            Ok(buffer) => Ok(buffer.starts_with(bytes)),
-            Err(error) => Err(self.io(error)),
         }
     }
 

@@ -36,19 +36,16 @@ pub struct ReadError {
 impl ReadError {
     /// True if the rows after this one can still be read.
     pub fn is_row(&self) -> bool {
-        !matches!(self.problem, Problem::Io(_) | Problem::Gzip(_) | Problem::Parquet { .. } | Problem::NotRows { .. })
+        !matches!(self.problem, Problem::Io(_) | Problem::Parquet { .. } | Problem::NotRows { .. })
     }
 }
 
 /// Problem with a file or a row.
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
-    /// I/O error.
+    /// I/O error, or a packed stream that is damaged or ends early.
     #[error("cannot read: {0}")]
     Io(#[source] std::io::Error),
-    /// The gzip stream is damaged or ends early.
-    #[error("the gzip stream is damaged or ends early ({0}); fetch the file again")]
-    Gzip(std::io::Error),
     /// The Parquet file is damaged, or uses a feature that the reader does not support.
     #[error("cannot read this Parquet file further: {message}; write it again, or as JSON lines")]
     Parquet {

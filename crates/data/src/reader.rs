@@ -35,7 +35,7 @@ enum Source {
     Parquet(ParquetRows),
 }
 
-/// Opens a JSONL or JSON file, gzipped or not, or a Parquet file (recognised by its first bytes, not by its name), for
+/// Opens a JSONL or JSON file, packed and encoded as [`smpo_files::TextFile`] reads it, or a Parquet file (recognised by its first bytes, not by its name), for
 /// reading one record at a time: memory holds one row, however large the file.
 ///
 /// Rows may hold an explicit prompt (`prompt`, `chosen`, `rejected` as texts, messages or lists of messages), whole

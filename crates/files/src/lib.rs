@@ -1,4 +1,4 @@
-//! Files and directories written whole, directory locks, SHA-256.
+//! Files and directories written whole, text files read as UTF-8, directory locks, SHA-256.
 //!
 //! [`write_whole`] and [`WholeFile`] write a file under a temporary name in its directory, sync it, rename it and sync
 //! the directory: after a crash or a power loss the path holds the old content or the new, never a part. An existing
@@ -13,6 +13,8 @@
 //! | symbolic link to nothing | the file it points to is created; the link stays |
 //! | directory | refused |
 //!
+//! [`append`] adds to a file instead, and [`TextFile`] reads text however it is packed and encoded.
+//!
 //! A process that is killed may leave temporary files, `.NAME.RANDOM.partial`; nothing reads them, and
 //! [`remove_leftovers`] removes them under the directory's lock.
 //!
@@ -24,6 +26,7 @@
 //! # Ok::<(), smpo_files::FileError>(())
 //! ```
 
+mod append;
 mod destination;
 mod directory;
 mod error;
@@ -31,11 +34,15 @@ mod hash;
 mod line;
 mod lock;
 mod sync;
+mod text;
+mod utf16;
 mod whole;
 
+pub use append::append;
 pub use directory::{remove_leftovers, write_dir_whole};
 pub use error::FileError;
 pub use hash::{hex, sha256, sha256_file};
 pub use line::line_at;
 pub use lock::DirLock;
+pub use text::TextFile;
 pub use whole::{WholeFile, write_whole};

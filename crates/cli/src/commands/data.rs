@@ -41,7 +41,7 @@ enum DataCommand {
 
 #[derive(Args)]
 struct CheckArgs {
-    /// Data file: JSONL or JSON (optionally gzipped), or Parquet
+    /// Data file: JSONL or JSON (gzip and zstd too), or Parquet
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     #[command(flatten)]
@@ -61,7 +61,7 @@ struct CheckArgs {
 
 #[derive(Args)]
 struct StatsArgs {
-    /// Data file: JSONL or JSON (optionally gzipped), or Parquet
+    /// Data file: JSONL or JSON (gzip and zstd too), or Parquet
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     #[command(flatten)]
@@ -72,7 +72,7 @@ struct StatsArgs {
 
 #[derive(Args)]
 struct ConvertArgs {
-    /// Data file: JSONL or JSON (optionally gzipped), or Parquet
+    /// Data file: JSONL or JSON (gzip and zstd too), or Parquet
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// JSONL file to write; gzipped if the name ends in .gz

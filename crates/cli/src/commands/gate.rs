@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use smpo_files::write_whole;
+use smpo_files::{append, write_whole};
 use smpo_gate::{DecideOptions, GateError, OnInconclusive, Policy, Run, decide};
 use smpo_report::verdict::{junit, markdown, text};
 use smpo_results::{ExitCode, Verdict, write_json};
@@ -28,7 +28,7 @@ pub struct GateArgs {
     /// Write the verdict as JUnit XML
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
-    /// Write the verdict as Markdown, for a CI job summary
+    /// Write the verdict as Markdown; appended where FILE is $GITHUB_STEP_SUMMARY
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
     /// Write the verdict as JSON
@@ -88,12 +88,27 @@ fn write_reports(args: &GateArgs, verdict: &Verdict) -> Result<(), Failure> {
         write_json(path, "verdict", verdict).or_execution_error()?;
     }
     if let Some(path) = &args.markdown {
-        write_text(path, &markdown::render(verdict))?;
+        let text = markdown::render(verdict);
+        if is_step_summary(path) {
+            // the other commands of the step write there too
+            append(path, format!("\n{text}").as_bytes()).or_execution_error()?;
+        } else {
+            write_text(path, &text)?;
+        }
     }
     if let Some(path) = &args.junit {
         write_text(path, &junit::render(verdict).or_execution_error()?)?;
     }
     Ok(())
+}
+
+/// True for the job summary of GitHub Actions and those that follow it, which every step adds to.
+fn is_step_summary(path: &Path) -> bool {
+    let same = |summary: PathBuf| match (path.canonicalize(), summary.canonicalize()) {
+        (Ok(path), Ok(summary)) => path == summary,
+        _ => path == summary,
+    };
+    std::env::var_os("GITHUB_STEP_SUMMARY").is_some_and(|summary| same(summary.into()))
 }
 
 fn write_text(path: &Path, text: &str) -> Result<(), Failure> {

@@ -72,8 +72,7 @@ impl Classify for ReadError {
     fn exit_class(&self) -> ExitClass {
         match &self.problem {
             Problem::Io(source) => source.exit_class(),
-            Problem::Gzip(..)
-            | Problem::Parquet { .. }
+            Problem::Parquet { .. }
             | Problem::NotUtf8 { .. }
             | Problem::TooLong { .. }
             | Problem::NotJson { .. }
