@@ -125,6 +125,26 @@ pub enum Problem {
         /// Roles found.
         got: String,
     },
+    /// Two columns that do not belong to one conversation.
+    #[error("{one} contradicts {other}; {remedy}")]
+    Contradiction {
+        /// The column, with the beginning of what it says where that helps.
+        one: String,
+        /// The other one.
+        other: String,
+        /// Remedy.
+        remedy: &'static str,
+    },
+    /// A field that cannot be trained on, or that no reader of this layout takes.
+    #[error("`{field}` is {got}; {remedy}")]
+    Unsupported {
+        /// The field.
+        field: String,
+        /// Type or value found, and what is wrong with it.
+        got: String,
+        /// Remedy.
+        remedy: &'static str,
+    },
     /// A valid row of another kind than the one wanted.
     #[error("expected {expected}, got {got}")]
     WrongKind {

@@ -8,12 +8,16 @@ use std::sync::Arc;
 use serde_json::Value;
 use smpo_chat::json_kind;
 
+use crate::lenient;
 use crate::lines::RawRows;
 use crate::parquet_rows::{MAGIC, ParquetRows};
 use crate::read_error::{Location, Problem, ReadError};
 use crate::record::{PreferencePair, Record};
 use crate::row::RowKind;
-use crate::shape;
+use crate::shape::{self, Remarks};
+
+/// Characters of a row that is not JSON which its error quotes.
+const BEGINNING: usize = 30;
 
 /// A record with the place where it begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +26,8 @@ pub struct Located<T> {
     pub location: Location,
     /// The record.
     pub record: T,
+    /// Remarks on its reading.
+    pub remarks: Remarks,
 }
 
 /// The records of a file in order. After an error in a row the next row follows; after an error of the file
@@ -113,26 +119,50 @@ impl Iterator for Records {
                 Err(error) => return Some(Err(error)),
             },
             Source::Parquet(rows) => match rows.next()? {
-                Ok((location, row)) => (location, shape::record(&row)),
+                Ok((location, row)) => (location, shape::record(row)),
                 Err(error) => return Some(Err(error)),
             },
         };
         Some(match record {
-            Ok(record) => Ok(Located { location, record }),
+            Ok((record, remarks)) => Ok(Located { location, record, remarks }),
             Err(problem) => Err(ReadError { location, problem }),
         })
     }
 }
 
-fn parse(bytes: &[u8]) -> Result<Record, Problem> {
+fn parse(bytes: &[u8]) -> Result<(Record, Remarks), Problem> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let offset = error.valid_up_to();
         Problem::NotUtf8 { byte: bytes[offset], offset }
     })?;
     match serde_json::from_str(text) {
-        Ok(Value::Object(row)) => shape::record(&row),
+        Ok(Value::Object(row)) => shape::record(row),
         Ok(other) => Err(Problem::NotAnObject { got: json_kind(&other) }),
-        Err(error) => Err(Problem::NotJson { message: error.to_string() }),
+        Err(error) => match lenient::with_non_finite(text).map(|text| serde_json::from_str(&text)) {
+            Some(Ok(Value::Object(row))) => finite(shape::record(row)?),
+            _ => Err(not_json(text, &error)),
+        },
+    }
+}
+
+/// Refuses a record that holds a number that is not finite.
+fn finite((record, remarks): (Record, Remarks)) -> Result<(Record, Remarks), Problem> {
+    let whole = serde_json::to_value(&record).unwrap_or_default();
+    let fields = whole.as_object().into_iter().flatten();
+    match fields.into_iter().find_map(|(field, value)| lenient::find_non_finite(value, field)) {
+        Some((field, got)) => Err(Problem::WrongType { field, expected: "a finite number", got }),
+        None => Ok((record, remarks)),
+    }
+}
+
+fn not_json(text: &str, error: &serde_json::Error) -> Problem {
+    let begins = text.trim_start();
+    if begins.starts_with(['{', '[']) {
+        return Problem::NotJson { message: error.to_string() };
+    }
+    let begin: String = begins.chars().take(BEGINNING).collect();
+    Problem::NotJson {
+        message: format!("{error}; the row begins with {begin:?}, not with `{{`: CSV and plain text are not read"),
     }
 }
 
@@ -142,7 +172,7 @@ fn parse(bytes: &[u8]) -> Result<Record, Problem> {
 /// At the first row that is not one.
 pub fn read_pairs(path: impl AsRef<Path>) -> Result<Vec<PreferencePair>, ReadError> {
     let pair = |row: Result<Located<Record>, ReadError>| {
-        let Located { location, record } = row?;
+        let Located { location, record, .. } = row?;
         match record {
             Record::Pair(pair) => Ok(pair),
             other => {

@@ -55,7 +55,9 @@ struct Alone {
 impl Entry {
     /// Tokenises and checks a record.
     pub fn new(row: &Located<Record>, tokenizer: &ChatTokenizer) -> Self {
-        Self { line: row.location.line, record: Ok(TokenizedRecord::new(&row.record, tokenizer)) }
+        let mut record = TokenizedRecord::new(&row.record, tokenizer);
+        record.inspection.remark(&row.remarks);
+        Self { line: row.location.line, record: Ok(record) }
     }
 
     /// The entry of a row that cannot be read.

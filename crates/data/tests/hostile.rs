@@ -177,14 +177,14 @@ const BAD_ROWS: &[(&str, &str)] = &[
     (r#"{"messages": [{"role": "user", "content": null}]}"#, "`messages[0].content`: expected a string, got null"),
     (
         r#"{"messages": [{"role": "user", "content": [{"type": "image"}]}]}"#,
-        "`messages[0].content[0]`: expected a text part",
+        "`messages[0].content[0]` is \"image\": images, sound and video are not supported",
     ),
     (r#"{"messages": ["p"]}"#, "`messages[0]`: expected a message with `role` and `content`, got a string"),
     (
         r#"{"messages": [{"role": "user", "content": "p"}, {"role": "assistant", "content": "", "tool_calls": [{}]}]}"#,
-        "tool calls",
+        "`messages[1].tool_calls[0]`: expected a call of a `function` with its `name`, got an object",
     ),
-    (r#"{"prompt": "p", "completion": "c", "label": "yes"}"#, "`label`: expected true or false, got a string"),
+    (r#"{"prompt": "p", "completion": "c", "label": "yes"}"#, "`label`: expected true or false, got \"yes\""),
     (r#"{"system": 3, "prompt": "p", "chosen": "c", "rejected": "r"}"#, "`system`: expected a string"),
     (r#"{"prompt": "p", "chosen": "c""#, "invalid JSON"),
     ("{\"prompt\": \"\0\"}", "invalid JSON"),

@@ -82,6 +82,8 @@ impl Classify for ReadError {
             | Problem::UnknownShape { .. }
             | Problem::WrongType { .. }
             | Problem::Roles { .. }
+            | Problem::Contradiction { .. }
+            | Problem::Unsupported { .. }
             | Problem::WrongKind { .. } => User,
         }
     }

@@ -1,11 +1,13 @@
 //! Findings in one record.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use smpo_chat::Message;
 use smpo_tokenizer::{ChatTokenizer, PromptCompletions};
 
 use crate::check::Rule;
 use crate::record::{Record, RecordKind, content_hash};
+use crate::shape::Remarks;
 
 /// Findings in one record that do not depend on the lengths of a run, and its hashes for findings across records.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,6 +23,9 @@ pub(crate) struct Inspection {
     /// Broken rules, each once, with a detail for the table.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub broken: Vec<(Rule, String)>,
+    /// Columns and message keys that nothing reads.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unread: Vec<String>,
 }
 
 impl Inspection {
@@ -38,10 +43,11 @@ impl Inspection {
             content: record.content_hash(),
             swapped,
             broken: Vec::new(),
+            unread: Vec::new(),
         };
         let sides = record.completions();
         for (name, messages) in &sides {
-            if messages.iter().all(|message| message.content.trim().is_empty()) {
+            if messages.iter().all(says_nothing) {
                 inspection.add(Rule::EmptyCompletion, *name);
             }
         }
@@ -50,10 +56,24 @@ impl Inspection {
         {
             inspection.add(Rule::IdenticalSides, "");
         }
-        if let Some(message) = messages(record).find(|message| message.content.contains(['\u{fffd}', '\0'])) {
+        if let Some(message) =
+            messages(record).find(|message| texts(message).any(|text| text.contains(['\u{fffd}', '\0'])))
+        {
             inspection.add(Rule::DamagedText, message.role.as_str());
         }
         inspection
+    }
+
+    /// Adds what the reader of the record remarked.
+    pub fn remark(&mut self, remarks: &Remarks) {
+        let Remarks { unread, media, unclear_end } = remarks;
+        self.unread.clone_from(unread);
+        if !media.is_empty() {
+            self.add(Rule::MediaUnread, media.join(", "));
+        }
+        if !unclear_end.is_empty() {
+            self.add(Rule::UnclearEnd, unclear_end.join(", "));
+        }
     }
 
     /// Adds a broken rule, unless the record breaks it already.
@@ -120,9 +140,26 @@ fn straddles(tokenizer: &ChatTokenizer, rest: &[u32], completions: &[Vec<u32>]) 
     })
 }
 
-/// True if two sides have the same text, apart from white space around it.
+/// The texts of a message: what it says, and what was thought before.
+fn texts(message: &Message) -> impl Iterator<Item = &str> {
+    let reasoning = message.fields.get("reasoning_content").and_then(Value::as_str);
+    std::iter::once(message.content.as_str()).chain(reasoning)
+}
+
+/// True for a message without text, reasoning and tool calls.
+fn says_nothing(message: &Message) -> bool {
+    texts(message).all(|text| text.trim().is_empty()) && !message.fields.contains_key("tool_calls")
+}
+
+/// True if two sides say the same, apart from white space around it.
 fn same(a: &[Message], b: &[Message]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.role == b.role && a.content.trim() == b.content.trim())
+    let same = |a: &Message, b: &Message| {
+        a.role == b.role
+            && a.content.trim() == b.content.trim()
+            && (a.finished, a.scored) == (b.finished, b.scored)
+            && a.fields == b.fields
+    };
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b))
 }
 
 /// Characters of each completion of a record.

@@ -64,6 +64,19 @@ pub struct CheckReport {
     pub examples: u64,
     /// Broken rules, errors first.
     pub findings: Vec<Finding>,
+    /// Columns and message keys that nothing reads, by name.
+    pub unread: Vec<UnreadKey>,
+}
+
+/// A column or message key that nothing reads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct UnreadKey {
+    /// Its name, such as `source` or `chosen[].weight`.
+    pub key: String,
+    /// Rows in which it says something.
+    pub rows: u64,
+    /// The first of them.
+    pub first_line: u64,
 }
 
 impl CheckReport {
@@ -134,11 +147,11 @@ impl Inspected {
             (Err(error), _) if !error.is_row() => Self::Damage(error),
             (Err(error), _) => Self::Tokens(Entry::unreadable(&error)),
             (Ok(row), Some(tokenizer)) => Self::Tokens(Entry::new(&row, tokenizer)),
-            (Ok(Located { location, record }), None) => Self::Text {
-                line: location.line,
-                inspection: Inspection::of_text(&record),
-                lengths: characters(&record),
-            },
+            (Ok(Located { location, record, remarks }), None) => {
+                let mut inspection = Inspection::of_text(&record);
+                inspection.remark(&remarks);
+                Self::Text { line: location.line, inspection, lengths: characters(&record) }
+            }
         }
     }
 }

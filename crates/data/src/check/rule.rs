@@ -125,6 +125,11 @@ rules! {
     /// Damaged text.
     DamagedText, "damaged_text", Warning,
         "texts with U+FFFD or NUL: bytes were lost before this file was written", "read the source again as UTF-8";
+    /// Pictures and sound that are not trained on.
+    MediaUnread, "media_unread", Warning,
+        "rows with columns of images, sound or video, which a text model cannot see: the model learns to answer \
+         without them",
+        "leave these rows out, unless the text stands by itself";
     /// The turn end is no terminator for others.
     TurnEndUnlisted, "turn_end_unlisted", Warning,
         "the chat template ends turns with a token that neither tokenizer nor generation_config.json calls an end: \
@@ -134,6 +139,14 @@ rules! {
     NoTurnEnd, "no_turn_end", Warning,
         "the chat template ends the assistant's turn without a terminator; the tokenizer's EOS is appended",
         "use the model's own chat template, or check that it serves with this terminator";
+    /// Nobody knows how it ended.
+    UnclearEnd, "unclear_end", Note,
+        "answers with a finish reason that does not say if they were cut: they count as finished",
+        "give `finished: false` where an answer was cut";
+    /// Keys that nothing reads.
+    UnreadKeys, "unread_keys", Note,
+        "columns and message keys that nothing reads",
+        "nothing to do where they are not part of the conversation";
     /// Padding looks like an end.
     PadIsTerminator, "pad_is_terminator", Note,
         "the pad token is the token that ends turns: trainers that mask padding by its id also mask the end of every \

@@ -10,7 +10,7 @@ use smpo_tokenizer::ChatTokenizer;
 
 use crate::Truncation;
 use crate::check::rule::model_findings;
-use crate::check::{CheckReport, Finding, Inspection, Rule};
+use crate::check::{CheckReport, Finding, Inspection, Rule, UnreadKey};
 use crate::read_error::ReadError;
 use crate::record::RecordKind;
 use crate::tokenized_record::Entry;
@@ -49,6 +49,8 @@ pub(crate) struct Tally {
     ids: HashMap<u64, (u64, u64)>,
     chosen_length: usize,
     rejected_length: usize,
+    /// Unread key → rows that have it, and the first of them.
+    unread: BTreeMap<String, (u64, u64)>,
 }
 
 impl Tally {
@@ -115,6 +117,17 @@ impl Tally {
         for (rule, detail) in &inspection.broken {
             self.add(*rule, line, detail.clone());
         }
+        if !inspection.unread.is_empty() {
+            self.add(Rule::UnreadKeys, line, String::new());
+        }
+        for key in &inspection.unread {
+            match self.unread.get_mut(key) {
+                Some((rows, _)) => *rows += 1,
+                None => {
+                    self.unread.insert(key.clone(), (1, line));
+                }
+            }
+        }
         self.repetition(line, inspection);
     }
 
@@ -174,6 +187,14 @@ impl Tally {
             self.add(Rule::LengthBias, 0, detail);
         }
         let rows = self.rows();
+        let unread: Vec<UnreadKey> = std::mem::take(&mut self.unread)
+            .into_iter()
+            .map(|(key, (rows, first_line))| UnreadKey { key, rows, first_line })
+            .collect();
+        if let Some(broken) = self.broken.get_mut(&Rule::UnreadKeys) {
+            broken.first.truncate(1);
+            broken.first.iter_mut().for_each(|first| first.detail = named(&unread));
+        }
         let findings = std::mem::take(&mut self.broken)
             .into_iter()
             .map(|(rule, broken)| {
@@ -201,6 +222,13 @@ impl Tally {
             labelled: self.labelled,
             examples: self.examples,
             findings,
+            unread,
         }
     }
+}
+
+/// Keys with the rows that have them.
+fn named(unread: &[UnreadKey]) -> String {
+    let named = |unread: &UnreadKey| format!("`{}` in {}", unread.key, unread.rows);
+    unread.iter().map(named).collect::<Vec<_>>().join(", ")
 }

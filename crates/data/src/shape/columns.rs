@@ -1,0 +1,61 @@
+//! Names of columns, each list from the name that wins.
+
+/// The question, as text or messages.
+pub(super) const PROMPT: &[&str] = &["prompt", "question", "instruction", "query"];
+/// The one answer.
+pub(super) const COMPLETION: &[&str] = &["completion", "response", "output", "answer", "choices"];
+/// A whole conversation, or the one before the answers.
+pub(super) const CONVERSATION: &[&str] = &["messages", "conversation", "conversations"];
+/// The better answer.
+pub(super) const CHOSEN: &[&str] = &["chosen", "chosen_response", "chosen_messages", "preferred_output", "response_j"];
+/// The worse answer.
+pub(super) const REJECTED: &[&str] =
+    &["rejected", "rejected_response", "rejected_messages", "non_preferred_output", "response_k"];
+/// The worse answer beside a conversation that ends in the better one (ms-swift).
+pub(super) const REJECTED_ALONE: &[&str] = &["rejected_response", "rejected_messages"];
+/// The system message.
+pub(super) const SYSTEM: &[&str] = &["system", "system_prompt"];
+/// Desirable or not (KTO).
+pub(super) const LABEL: &[&str] = &["label", "kto_tag"];
+/// Reasoning before an answer.
+pub(super) const REASONING: &[&str] = &["reasoning_content", "reasoning", "thinking"];
+/// A row's own id.
+pub(super) const ID: &[&str] = &["id", "prompt_id", "question_id", "uuid", "idx"];
+/// Pictures, sound and film.
+pub(super) const MEDIA: &[&str] = &["images", "image", "audios", "audio", "videos", "video"];
+
+/// Columns that carry a part of the conversation or a label, which a row cannot be read without; the remedy where
+/// nothing in a row of this layout takes them.
+pub(super) const CARRIERS: &[(&str, &str)] = &[
+    ("history", "give earlier turns as messages of `prompt`"),
+    ("input", "join it to the prompt, or remove it"),
+    ("context", "join it to the prompt, or remove it"),
+    ("label", "remove it, or give the answer as `completion`"),
+    ("kto_tag", "remove it, or give the answer as `completion`"),
+    ("weight", "rows have no weights: remove it, and draw rows by `dataset_ratio`"),
+    (
+        "reasoning_content",
+        "give it inside the message it belongs to, or as `chosen_reasoning` and `rejected_reasoning`",
+    ),
+    ("reasoning", "give it inside the message it belongs to, or as `chosen_reasoning` and `rejected_reasoning`"),
+    ("thinking", "give it inside the message it belongs to, or as `chosen_reasoning` and `rejected_reasoning`"),
+    ("chosen_reasoning", "give it beside `chosen`, or remove it"),
+    ("rejected_reasoning", "give it beside `rejected`, or remove it"),
+    ("finish_reason", "say whose end it is: `chosen_finish_reason`, `rejected_finish_reason`"),
+    ("finished", "say whose end it is: `chosen_finished`, `rejected_finished`"),
+    ("prompt", "keep one question"),
+    ("question", "keep one question"),
+    ("instruction", "keep one question"),
+    ("query", "keep one question"),
+    ("messages", "keep one conversation"),
+    ("conversation", "keep one conversation"),
+    ("conversations", "keep one conversation"),
+    ("chosen", "keep one chosen answer"),
+    ("chosen_response", "keep one chosen answer"),
+    ("chosen_messages", "keep one chosen answer"),
+    ("rejected", "keep one rejected answer"),
+    ("rejected_response", "keep one rejected answer"),
+    ("rejected_messages", "keep one rejected answer"),
+    ("system", "keep one system message"),
+    ("system_prompt", "keep one system message"),
+];

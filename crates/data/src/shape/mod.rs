@@ -1,0 +1,146 @@
+//! A record from a JSON object of any common layout (docs/data.md has the table).
+//!
+//! Readers take keys out of the row ([`fields::Fields`]); what nothing has taken is a remark, or an error where it is
+//! known to carry a part of the conversation.
+
+mod answers;
+mod columns;
+mod context;
+mod fields;
+mod finish;
+mod inputs;
+mod join;
+mod media;
+mod message;
+mod pair;
+mod remarks;
+mod single;
+mod speakers;
+mod transcript;
+
+use serde_json::{Map, Value};
+use smpo_chat::Message;
+
+use self::answers::{Answer, answer};
+use self::columns::{CARRIERS, CHOSEN, COMPLETION, CONVERSATION, ID, PROMPT, REJECTED, REJECTED_ALONE};
+use self::fields::Fields;
+use crate::lenient;
+use crate::read_error::Problem;
+use crate::record::Record;
+
+pub use remarks::Remarks;
+
+/// The record a row holds, with remarks on its reading.
+pub(crate) fn record(row: Map<String, Value>) -> Result<(Record, Remarks), Problem> {
+    let mut row = Fields::new(row);
+    let mut remarks = Remarks::default();
+    if REJECTED.iter().chain(CHOSEN).any(|name| row.get(name).is_some())
+        && let Some(Value::Object(request)) = row.take_if("input", Value::is_object)
+    {
+        row.unfold("input", request);
+    }
+    let id = id(&mut row);
+    let inputs = inputs::inputs(&mut row)?;
+    let chosen = row.take_first(CHOSEN);
+    let rejected = row.take_first(REJECTED);
+    let mut record = match (chosen, rejected) {
+        (Some(chosen), Some(rejected)) => {
+            let chosen = answer(chosen, "chosen", &mut row, &mut remarks)?;
+            let rejected = answer(rejected, "rejected", &mut row, &mut remarks)?;
+            pair::pair(&mut row, chosen, rejected, inputs, &mut remarks)?
+        }
+        (Some(_), None) => return Err(missing(&row, "rejected")),
+        (None, Some(rejected)) if REJECTED_ALONE.contains(&rejected.0) => {
+            pair::of_rejected(&mut row, rejected, inputs, &mut remarks)?
+        }
+        (None, Some(_)) => return Err(missing(&row, "chosen")),
+        (None, None) => single::single(&mut row, inputs, &mut remarks)?,
+    };
+    media::media(&mut row, record.prompt(), &mut remarks)?;
+    weight(&mut row);
+    if let Some((name, value, remedy)) = row.left().find_map(|(name, value)| {
+        CARRIERS.iter().find(|(known, _)| *known == name).map(|(_, remedy)| (name, value, *remedy))
+    }) {
+        return Err(Problem::Unsupported {
+            field: name.to_string(),
+            got: format!("{} that nothing in a row of this layout reads", lenient::kind(value)),
+            remedy,
+        });
+    }
+    row.note_unread("", &mut remarks);
+    let id = id.unwrap_or_else(|| format!("{:016x}", record.content_hash()));
+    match &mut record {
+        Record::Pair(row) => row.id = id,
+        Record::Unpaired(row) => row.id = id,
+        Record::Example(row) => row.id = id,
+    }
+    Ok((record, remarks))
+}
+
+/// A row's own id, where it has one.
+fn id(row: &mut Fields) -> Option<String> {
+    ID.iter().find_map(|name| {
+        match row.take_if(name, |value| value.is_number() || value.as_str().is_some_and(|id| !id.is_empty()))? {
+            Value::String(id) => Some(id),
+            other => Some(other.to_string()),
+        }
+    })
+}
+
+/// A weight of 1 says nothing.
+fn weight(row: &mut Fields) {
+    row.take_if("weight", |weight| weight.as_f64() == Some(1.0));
+}
+
+fn check_prompt(field: &'static str, messages: &[Message]) -> Result<(), Problem> {
+    match messages.last() {
+        Some(last) if last.role != "assistant" => Ok(()),
+        _ => Err(Problem::Roles { field, expected: "a prompt that the assistant answers", got: roles(messages) }),
+    }
+}
+
+fn check_completion(answer: &Answer) -> Result<(), Problem> {
+    let Answer { field, messages, .. } = answer;
+    match (messages.first(), messages.last()) {
+        (Some(first), Some(last)) if first.role == "assistant" && last.role == "assistant" => Ok(()),
+        _ => {
+            Err(Problem::Roles { field, expected: "to begin and end with an assistant message", got: roles(messages) })
+        }
+    }
+}
+
+fn roles(messages: &[Message]) -> String {
+    if messages.is_empty() {
+        return "no message".to_string();
+    }
+    let mut names: Vec<_> = messages.iter().take(8).map(|message| message.role.as_str()).collect();
+    if messages.len() > names.len() {
+        names.push("…");
+    }
+    names.join(", ")
+}
+
+fn keys(row: &Fields) -> Vec<String> {
+    row.names().map(str::to_string).collect()
+}
+
+fn nearest(row: &Fields, wanted: &[&str]) -> Option<String> {
+    let known = [PROMPT, COMPLETION, CONVERSATION, CHOSEN, REJECTED].concat();
+    row.names()
+        .filter(|name| !known.contains(name))
+        .find_map(|name| Some((name, smpo_suggest::nearest(name, wanted.iter().copied())?)))
+        .map(|(name, wanted)| format!("{wanted}` for `{name}"))
+}
+
+fn missing(row: &Fields, field: &'static str) -> Problem {
+    Problem::Missing { field, keys: keys(row), nearest: nearest(row, &[field]) }
+}
+
+fn unknown_layout(row: &Fields) -> Problem {
+    let wanted = [&["chosen", "rejected", "completion"], CONVERSATION, PROMPT].concat();
+    Problem::UnknownShape { keys: keys(row), nearest: nearest(row, &wanted) }
+}
+
+fn wrong_type(field: String, expected: &'static str, got: &Value) -> Problem {
+    Problem::WrongType { field, expected, got: lenient::kind(got).to_string() }
+}

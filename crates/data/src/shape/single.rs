@@ -1,0 +1,86 @@
+//! Rows with one answer: instruction examples, and labelled completions.
+
+use smpo_chat::{Message, TemplateInputs};
+
+use super::answers::{Answer, answer, attributes};
+use super::columns::{COMPLETION, LABEL};
+use super::context::{Part, conversation, prompt, system};
+use super::fields::Fields;
+use super::finish::flag;
+use super::pair::{agreed, split_answer, with_system, without_answer};
+use super::{Remarks, check_completion, check_prompt, missing, unknown_layout, wrong_type};
+use crate::read_error::Problem;
+use crate::record::{Example, Record, UnpairedExample};
+
+/// A record with one answer.
+pub(super) fn single(row: &mut Fields, inputs: TemplateInputs, remarks: &mut Remarks) -> Result<Record, Problem> {
+    let explicit = prompt(row, remarks)?;
+    let conversation = conversation(row, remarks)?;
+    let completion = match row.take_first(COMPLETION) {
+        Some(value) => Some(answer(value, "completion", row, remarks)?),
+        None => None,
+    };
+    let (prompt, mut completion) = match (explicit, conversation, completion) {
+        (None, None, _) => return Err(unknown_layout(row)),
+        (Some(_), None, None) => return Err(missing(row, "completion")),
+        (Some(prompt), None, Some(completion)) => (prompt, completion),
+        (None, Some(conversation), Some(completion)) => (without_answer(conversation, [&completion])?, completion),
+        (Some(prompt), Some(conversation), Some(completion)) => {
+            (agreed(prompt, without_answer(conversation, [&completion])?)?, completion)
+        }
+        (prompt, Some(Part { field, messages }), None) => {
+            let (messages, answer) = split_answer(field, messages)?;
+            let conversation = Part { field, messages };
+            let prompt = match prompt {
+                Some(prompt) => agreed(prompt, conversation)?,
+                None => conversation,
+            };
+            (prompt, Answer { field, messages: answer, is_text: false })
+        }
+    };
+    attributes(row, "", &mut completion.messages, remarks)?;
+    let label = label(row)?;
+    let prompt = match system(row)? {
+        Some(system) => Part { messages: with_system(system, prompt.messages)?, ..prompt },
+        None => prompt,
+    };
+    check_prompt(prompt.field, &prompt.messages)?;
+    check_completion(&completion)?;
+    Ok(of(label, prompt.messages, completion.messages, inputs))
+}
+
+fn of(label: Option<bool>, prompt: Vec<Message>, completion: Vec<Message>, inputs: TemplateInputs) -> Record {
+    let id = String::new();
+    match label {
+        None => Record::Example(Example { id, prompt, inputs, completion }),
+        Some(label) => Record::Unpaired(UnpairedExample { id, prompt, inputs, completion, label }),
+    }
+}
+
+/// Desirable or not, under any of its names.
+fn label(row: &mut Fields) -> Result<Option<bool>, Problem> {
+    let mut found = None;
+    for &name in LABEL {
+        let Some(value) = row.take(name) else { continue };
+        let label = flag(&value).ok_or_else(|| match value.as_str() {
+            Some(text) => {
+                Problem::WrongType { field: name.into(), expected: "true or false", got: format!("{text:?}") }
+            }
+            None if value.is_number() => {
+                Problem::WrongType { field: name.into(), expected: "true or false, 1 or 0", got: value.to_string() }
+            }
+            None => wrong_type(name.into(), "true or false", &value),
+        })?;
+        match found {
+            Some(known) if known != label => {
+                return Err(Problem::Contradiction {
+                    one: format!("`{name}`"),
+                    other: "another label of this row".to_string(),
+                    remedy: "keep one",
+                });
+            }
+            _ => found = Some(label),
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,300 @@
+//! Every layout of docs/data.md is read as the page says.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use smpo_chat::Message;
+use smpo_data::{Record, Remarks, records};
+use tempfile::NamedTempFile;
+
+const BEGIN: &str = "<!-- layouts: written by UPDATE_DOCS=1 cargo test --release -p smpo-data --test layouts -->\n";
+const HEAD: &str = "| known from | a row | is read as |\n|---|---|---|\n";
+const END: &str = "<!-- end -->";
+
+/// Rows of the page's table: where a layout is known from, and an input line.
+const LAYOUTS: &[(&str, &str)] = &[
+    ("TRL, texts", r#"{"prompt": "q", "chosen": "a", "rejected": "b"}"#),
+    (
+        "TRL, messages",
+        r#"{"prompt": [{"role": "user", "content": "q"}], "chosen": [{"role": "assistant", "content": "a"}], "rejected": [{"role": "assistant", "content": "b"}]}"#,
+    ),
+    (
+        "TRL, implicit prompt",
+        r#"{"chosen": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "rejected": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "b"}]}"#,
+    ),
+    (
+        "UltraFeedback",
+        r#"{"prompt": "q", "chosen": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "rejected": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "b"}], "messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "score_chosen": 8.0}"#,
+    ),
+    ("HH-RLHF", r#"{"chosen": "\n\nHuman: q\n\nAssistant: a", "rejected": "\n\nHuman: q\n\nAssistant: b"}"#),
+    ("Intel Orca", r#"{"system": "s", "question": "q", "chosen": "a", "rejected": "b"}"#),
+    ("Argilla Orca", r#"{"system": "s", "input": "q", "chosen": "a", "rejected": "b"}"#),
+    ("StackExchange", r#"{"question": "q", "response_j": "a", "response_k": "b"}"#),
+    ("NeMo", r#"{"prompt": "q", "chosen_response": "a", "rejected_response": "b"}"#),
+    (
+        "OpenAI, preference fine-tuning",
+        r#"{"input": {"messages": [{"role": "user", "content": "q"}], "tools": [], "parallel_tool_calls": true}, "preferred_output": [{"role": "assistant", "content": "a"}], "non_preferred_output": [{"role": "assistant", "content": "b"}]}"#,
+    ),
+    (
+        "LLaMA-Factory, ShareGPT ranking",
+        r#"{"conversations": [{"from": "human", "value": "p"}, {"from": "gpt", "value": "o"}, {"from": "human", "value": "q"}], "chosen": {"from": "gpt", "value": "a"}, "rejected": {"from": "gpt", "value": "b"}}"#,
+    ),
+    (
+        "LLaMA-Factory, Alpaca ranking",
+        r#"{"instruction": "q", "input": "i", "system": "s", "history": [["p", "o"]], "chosen": "a", "rejected": "b"}"#,
+    ),
+    (
+        "axolotl, oumi",
+        r#"{"system": "s", "messages": [{"role": "user", "content": "q"}], "chosen": {"role": "assistant", "content": "a"}, "rejected": {"role": "assistant", "content": "b"}}"#,
+    ),
+    (
+        "ms-swift",
+        r#"{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "rejected_response": "b"}"#,
+    ),
+    (
+        "ms-swift, conversations",
+        r#"{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "rejected_messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "b"}]}"#,
+    ),
+    ("ms-swift, query", r#"{"query": "q", "response": "a", "rejected_response": "b", "history": [["p", "o"]]}"#),
+    (
+        "reasoning in columns",
+        r#"{"prompt": "q", "chosen": "a", "chosen_reasoning": "r", "rejected": "b", "rejected_reasoning": "t"}"#,
+    ),
+    (
+        "answers that were cut",
+        r#"{"prompt": "q", "chosen": "a", "rejected": "b b b", "rejected_finish_reason": "length"}"#,
+    ),
+    ("TRL, SFT", r#"{"prompt": "q", "completion": "a"}"#),
+    ("chat", r#"{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}"#),
+    (
+        "chat with a system column",
+        r#"{"system": "s", "messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}"#,
+    ),
+    (
+        "effective_llm_alignment, generated",
+        r#"{"conversation": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "generated_message_indices": [1], "finish_reason": ["length"], "model": "m"}"#,
+    ),
+    (
+        "ShareGPT with tools",
+        r#"{"conversations": [{"from": "human", "value": "q"}, {"from": "function_call", "value": "{\"name\": \"f\", \"arguments\": {}}"}, {"from": "observation", "value": "o"}, {"from": "gpt", "value": "a"}], "tools": "[{\"name\": \"f\"}]"}"#,
+    ),
+    (
+        "OpenAI, stored response",
+        r#"{"messages": [{"role": "user", "content": "q"}], "choices": [{"message": {"role": "assistant", "content": "a"}, "finish_reason": "length"}]}"#,
+    ),
+    ("Alpaca", r#"{"instruction": "q", "input": "i", "output": "a"}"#),
+    ("Dolly", r#"{"instruction": "q", "context": "c", "response": "a"}"#),
+    ("reasoning beside an answer", r#"{"question": "q", "reasoning": "r", "answer": "a"}"#),
+    ("TRL, KTO", r#"{"prompt": "q", "completion": "a", "label": true}"#),
+    (
+        "ms-swift, KTO",
+        r#"{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "label": false}"#,
+    ),
+    ("LLaMA-Factory, KTO", r#"{"instruction": "q", "input": "", "output": "a", "kto_tag": false}"#),
+];
+
+fn read(rows: &[&str]) -> Vec<Result<(Record, Remarks), String>> {
+    let mut file = NamedTempFile::new().unwrap();
+    file.write_all(rows.join("\n").as_bytes()).unwrap();
+    let rows = records(file.path()).unwrap();
+    rows.map(|row| row.map(|row| (row.record, row.remarks)).map_err(|error| error.problem.to_string())).collect()
+}
+
+fn one(row: &str) -> (Record, Remarks) {
+    read(&[row]).remove(0).unwrap_or_else(|error| panic!("{row}: {error}"))
+}
+
+fn refusal(row: &str) -> String {
+    read(&[row]).remove(0).map(|(record, _)| panic!("{row}: {record:?}")).unwrap_err()
+}
+
+/// A record as the page shows it.
+fn shown(record: &Record, remarks: &Remarks) -> String {
+    let message = |message: &Message| {
+        let mut text = format!("{} {:?}", message.role, message.content);
+        for (name, value) in &message.fields {
+            text.push_str(&format!(" + {name} {value}"));
+        }
+        text.push_str(if message.finished { "" } else { ", cut" });
+        text.push_str(if message.scored { "" } else { ", not scored" });
+        text
+    };
+    let list = |messages: &[Message]| messages.iter().map(message).collect::<Vec<_>>().join(", ");
+    let mut parts = vec![list(record.prompt())];
+    parts.extend(record.completions().into_iter().map(|(name, messages)| format!("{name}: {}", list(messages))));
+    if let Record::Unpaired(row) = record {
+        parts.push(format!("label {}", row.label));
+    }
+    let inputs = record.inputs();
+    if !inputs.tools.is_empty() {
+        parts.push(format!("tools {}", json!(inputs.tools)));
+    }
+    if !remarks.unread.is_empty() {
+        parts.push(format!("unread: {}", remarks.unread.join(", ")));
+    }
+    parts.join("; ")
+}
+
+fn page() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/data.md")
+}
+
+#[test]
+fn the_page_shows_every_layout_as_it_is_read() {
+    let mut table = HEAD.to_string();
+    for (name, row) in LAYOUTS {
+        let (record, remarks) = one(row);
+        table.push_str(&format!("| {name} | `{row}` | `{}` |\n", shown(&record, &remarks)));
+    }
+    let text = std::fs::read_to_string(page()).unwrap();
+    let (before, rest) = text.split_once(BEGIN).expect("the table's beginning");
+    let (found, after) = rest.split_once(END).expect("the table's end");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(page(), [before, BEGIN, &table, END, after].concat()).unwrap();
+    } else {
+        assert_eq!(found, table, "UPDATE_DOCS=1 writes it");
+    }
+}
+
+/// Rows that say the same in two layouts.
+#[test]
+fn a_system_message_is_the_same_wherever_it_stands() {
+    let side = |text: &str| json!([{"role": "user", "content": "q"}, {"role": "assistant", "content": text}]);
+    let (user, system) = (json!({"role": "user", "content": "q"}), json!({"role": "system", "content": "s"}));
+    let rows = [
+        json!({"prompt": [system, user], "chosen": "a", "rejected": "b"}),
+        json!({"system": "s", "prompt": "q", "chosen": side("a"), "rejected": side("b")}),
+        json!({"system_prompt": "s", "chosen": side("a"), "rejected": side("b")}),
+        json!({"prompt": [system, user], "chosen": side("a"), "rejected": side("b")}),
+        json!({"system": "s", "prompt": [system, user], "chosen": side("a"), "rejected": side("b")}),
+        json!({"system": "s", "messages": [user], "chosen": "a", "rejected": "b"}),
+        json!({"system": "s", "system_prompt": "", "conversations": [user], "chosen": side("a"), "rejected": side("b")}),
+    ];
+    let first = one(&rows[0].to_string());
+    for row in &rows {
+        assert_eq!(one(&row.to_string()), first, "{row}");
+    }
+}
+
+#[test]
+fn earlier_turns_are_kept_whichever_column_has_them() {
+    let message = |role: &str, content: &str| json!({"role": role, "content": content});
+    let turns = [message("user", "p"), message("assistant", "o"), message("user", "q")];
+    let whole = |text: &str| Value::from([&turns[..], &[message("assistant", text)]].concat());
+    let last = |text: &str| json!([message("user", "q"), message("assistant", text)]);
+    let rows = [
+        json!({"chosen": whole("a"), "rejected": whole("b")}),
+        json!({"prompt": turns, "chosen": last("a"), "rejected": last("b")}),
+        json!({"prompt": turns, "chosen": whole("a"), "rejected": "b"}),
+        json!({"prompt": "q", "messages": turns, "chosen": "a", "rejected": "b"}),
+        json!({"prompt": "p", "chosen": whole("a"), "rejected": whole("b")}),
+        json!({"messages": whole("a"), "chosen": "a", "rejected": "b"}),
+        json!({"messages": whole("a"), "chosen": whole("a"), "rejected": whole("b")}),
+        json!({"prompt": "q", "history": [["p", "o"]], "chosen": "a", "rejected": "b"}),
+        json!({"prompt": "q", "history": turns[..2], "chosen": "a", "rejected": "b"}),
+    ];
+    let first = one(&rows[0].to_string());
+    assert_eq!(first.0.prompt().len(), 3);
+    for row in &rows {
+        assert_eq!(one(&row.to_string()), first, "{row}");
+    }
+}
+
+/// Rows that are refused, each with a part of the message.
+const REFUSED: &[(&str, &str)] = &[
+    (
+        r#"{"prompt": "other", "chosen": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "rejected": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "b"}]}"#,
+        "`prompt` (user \"other\") contradicts `chosen` (user \"q\")",
+    ),
+    (
+        r#"{"system": "s", "prompt": [{"role": "system", "content": "t"}, {"role": "user", "content": "q"}], "completion": "a"}"#,
+        "`system` (system \"s\") contradicts `prompt` (system \"t\")",
+    ),
+    (r#"{"system": "s", "system_prompt": "t", "prompt": "q", "completion": "a"}"#, "keep one system message"),
+    (
+        r#"{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "c"}], "chosen": "a", "rejected": "b"}"#,
+        "`messages` (assistant \"c\") contradicts `chosen`",
+    ),
+    (
+        r#"{"prompt": "q", "instruction": "do", "completion": "a"}"#,
+        "`instruction` is a string that nothing in a row of this layout reads; keep one question",
+    ),
+    (r#"{"prompt": [{"role": "user", "content": "q"}], "input": "i", "completion": "a"}"#, "`input` is a string"),
+    (r#"{"prompt": "q", "reasoning": "r", "chosen": "a", "rejected": "b"}"#, "chosen_reasoning"),
+    (r#"{"prompt": "q", "finish_reason": "length", "chosen": "a", "rejected": "b"}"#, "chosen_finish_reason"),
+    (r#"{"prompt": "q", "label": false, "chosen": "a", "rejected": "b"}"#, "`label` is a boolean"),
+    (r#"{"prompt": "q", "weight": 0.5, "completion": "a"}"#, "rows have no weights"),
+    (r#"{"prompt": "q", "completion": "a", "label": -1}"#, "`label`: expected true or false, 1 or 0, got -1"),
+    (r#"{"prompt": "q", "completion": "a", "label": true, "kto_tag": false}"#, "contradicts another label"),
+    (r#"{"prompt": "q", "completion": "a", "label": NaN}"#, "`label`: expected true or false, got NaN"),
+    (r#"{"prompt": NaN, "completion": "a"}"#, "`prompt`: expected a string or a list of messages, got NaN"),
+    (r#"{"prompt": "q", "completion": "a", "tools": [{"x": NaN}]}"#, "`tools[0].x`: expected a finite number, got NaN"),
+    (r#"{"instruction": "q", "output": ["a", "b"]}"#, "`chosen` and `rejected`, got a list of 2 texts"),
+    (r#"{"prompt": "<image>\nq", "completion": "a"}"#, "images, sound and video are not supported"),
+    (r#"{"prompt": "see <audio> q", "audios": ["x.wav"], "completion": "a"}"#, "\"<audio>\": images, sound"),
+    (
+        r#"{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "weight": 0.5}]}"#,
+        "`messages[1].weight`: expected 0 or 1, got 0.5",
+    ),
+    (
+        r#"{"conversations": [{"from": "human", "value": "q"}, {"from": "function_call", "value": "f()"}]}"#,
+        "`conversations[1].value`: expected a call as JSON",
+    ),
+    ("prompt,chosen,rejected", "CSV and plain text are not read"),
+];
+
+#[test]
+fn rows_that_cannot_be_understood_say_why() {
+    for &(row, expected) in REFUSED {
+        let got = refusal(row);
+        assert!(got.contains(expected), "{row}\n  expected {expected}\n  got      {got}");
+    }
+}
+
+#[test]
+fn keys_that_nothing_reads_are_named_and_empty_ones_are_not() {
+    let row = r#"{"prompt": "q", "chosen": [{"role": "assistant", "content": "a", "logprob": -1.5, "annotations": null}],
+        "rejected": [{"role": "assistant", "content": [{"type": "text", "text": "b", "cache_control": {"a": 1}}]}],
+        "score": NaN, "source": "x", "history": [], "input": "", "images": [], "label": null, "weight": 1, "note": null}"#
+        .replace('\n', "");
+    let (_, remarks) = one(&row);
+    assert_eq!(remarks.unread, ["chosen[].logprob", "rejected[].content[].cache_control", "score", "source"]);
+    let (record, remarks) = one(r#"{"prompt": "q", "images": ["a.png"], "completion": "a", "finish_reason": "abort"}"#);
+    assert_eq!((remarks.media, remarks.unclear_end), (vec!["images".into()], vec!["finish_reason \"abort\"".into()]));
+    assert!(record.completions()[0].1[0].finished);
+}
+
+#[test]
+fn answers_that_were_cut_say_so_in_every_place() {
+    let cut = |row: &str| one(row).0.completions().iter().map(|(_, side)| side[0].finished).collect::<Vec<_>>();
+    for (row, expected) in [
+        (r#"{"prompt": "q", "completion": "a", "finished": false}"#, vec![false]),
+        (r#"{"prompt": "q", "completion": "a", "finished": "False"}"#, vec![false]),
+        (r#"{"prompt": "q", "completion": "a", "stop_reason": "max_tokens"}"#, vec![false]),
+        (r#"{"prompt": "q", "completion": "a", "finish_reason": "stop", "stop_reason": 107}"#, vec![true]),
+        (r#"{"prompt": "q", "chosen": "a", "rejected": "b", "chosen_finished": false}"#, vec![false, true]),
+        (
+            r#"{"prompt": "q", "chosen": "a", "rejected": "b", "rejected_finish_reason": "repetition"}"#,
+            vec![true, false],
+        ),
+        (
+            r#"{"prompt": "q", "chosen": {"role": "assistant", "content": "a", "finish_reason": "length"}, "rejected": {"choices": [{"index": 0, "message": {"role": "assistant", "content": "b"}, "finish_reason": "length"}]}}"#,
+            vec![false, false],
+        ),
+    ] {
+        assert_eq!(cut(row), expected, "{row}");
+    }
+}
+
+#[test]
+fn assistant_messages_can_be_context_only() {
+    for key in [r#""weight": 0"#, r#""train": false"#, r#""training": false"#, r#""loss": false"#] {
+        let row = format!(
+            r#"{{"messages": [{{"role": "user", "content": "p"}}, {{"role": "assistant", "content": "o", {key}}}, {{"role": "user", "content": "q"}}, {{"role": "assistant", "content": "a"}}]}}"#
+        );
+        let (record, remarks) = one(&row);
+        assert_eq!((record.prompt()[1].scored, record.completions()[0].1[0].scored), (false, true));
+        assert!(remarks.unread.is_empty());
+    }
+}
