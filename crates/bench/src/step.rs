@@ -275,7 +275,8 @@ impl Prepared {
     /// # Errors
     /// When the step fails.
     pub fn step(&mut self) -> Result<f64, BenchError> {
-        let rows: Vec<StepRow<'_>> = self.rows.iter().map(|row| StepRow { row, reference: None }).collect();
+        let rows: Vec<StepRow<'_>> =
+            self.rows.iter().map(|row| StepRow { row, reference: None, other: None }).collect();
         let outcome = self.learner.step(&rows, self.steps, self.learning_rate)?;
         self.steps += 1;
         Ok(outcome.evaluation.value)

@@ -16,11 +16,13 @@ pub mod documentation;
 mod elements;
 mod error;
 mod file;
+mod interval;
 mod keys;
 mod loss_file;
 mod one_or_many;
 mod published;
 mod read;
+mod spellings;
 
 use std::path::PathBuf;
 
@@ -39,10 +41,12 @@ pub use elements::model::Init;
 pub use elements::probe::{OnDrop, ProbeConfig};
 pub use elements::reporting::Reporter;
 pub use error::{ConfigErrors, ConfigProblem};
+pub use interval::Interval;
 pub use loss_file::read_objective;
 pub use read::ReadConfig;
 
 use crate::schedule::Schedule;
+use interval::IntervalSchema;
 use one_or_many::{OneOrMany, one_or_many};
 
 /// Configuration of a training run, with valid values: [`TrainConfig::read`] and [`TrainConfig::builder`] check them.
@@ -123,7 +127,7 @@ pub struct TrainConfig {
     /// Epochs; fractions are allowed.
     #[serde(default = "defaults::epochs")]
     pub num_train_epochs: f64,
-    /// Optimizer steps, instead of `num_train_epochs`.
+    /// Optimizer steps, instead of `num_train_epochs`; a negative number is none, as in transformers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_steps: Option<u64>,
     /// Peak learning rate.
@@ -173,9 +177,11 @@ pub struct TrainConfig {
     /// float32. Excludes `bf16`.
     #[serde(default)]
     pub fp16: bool,
-    /// Steps between checkpoints; only the last step's when absent.
+    /// Steps between checkpoints: a number, a share of all steps such as 0.25, or `"epoch"`; only the last step's when
+    /// absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub save_steps: Option<u64>,
+    #[schemars(with = "Option<IntervalSchema>")]
+    pub save_steps: Option<Interval>,
     /// Number of checkpoints to keep, beside the best one and the probe's last good one.
     #[serde(default = "defaults::save_total_limit")]
     pub save_total_limit: usize,
@@ -188,9 +194,11 @@ pub struct TrainConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<f64>")]
     pub test_size: Option<HoldOut>,
-    /// Steps between evaluations on held-out rows; an epoch when absent. Step 0 and the last are always evaluated.
+    /// Steps between evaluations on held-out rows: a number, a share of all steps such as 0.25, or `"epoch"`, which is the
+    /// default. Step 0 and the last are always evaluated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub eval_steps: Option<u64>,
+    #[schemars(with = "Option<IntervalSchema>")]
+    pub eval_steps: Option<Interval>,
     /// Consequence of an estimate that exceeds the free memory.
     #[serde(default)]
     pub memory_check: MemoryCheck,

@@ -61,7 +61,7 @@ pub fn dry_run(
     stop: &AtomicBool,
     watch: &mut dyn FnMut(Event<'_>),
 ) -> Result<Option<DryRun>, TrainError> {
-    Objective::new(config.loss.clone())?;
+    let objective = Objective::new(config.loss.clone())?;
     let model_config = run::read_model_config(config)?;
     let scratch = tempfile::tempdir().map_err(io(&std::env::temp_dir(), "write to"))?;
     let tokenizer_dir = tokenizer_dir::prepare(config, scratch.path())?;
@@ -90,6 +90,7 @@ pub fn dry_run(
     if let Some(rows) = &rows {
         watch(Event::Data(rows));
     }
+    errors.extend(rows.iter().filter_map(|rows| preflight::partners(&objective, &rows.train).err()));
     outcome(config, &model_config, reports, rows, errors).map(Some)
 }
 

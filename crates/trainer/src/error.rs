@@ -85,6 +85,15 @@ pub enum TrainError {
         /// Size of the model's vocabulary, in tokens.
         vocabulary: usize,
     },
+    /// KTO's baseline has no completion of another prompt.
+    #[error(
+        "loss `kto` with kl_baseline = \"mismatched\" compares with completions of other prompts: expected rows of at \
+         least two prompts, got one prompt in all {rows}; add rows, or set loss.kl_baseline = \"zero\""
+    )]
+    OnePrompt {
+        /// Rows to train on.
+        rows: usize,
+    },
     /// The run directory holds another run.
     #[error(
         "{}: holds a run with another configuration ({} differ); choose another output_dir, or start over with --restart",

@@ -5,8 +5,9 @@ use smpo_losses::{Batch, Completion, Pair};
 
 use crate::error::TrainError;
 use crate::learner::Learner;
+use crate::mismatched::Mismatched;
 use crate::record::Figure;
-use crate::scoring::{Mismatched, RowLogps, StepRow, row_logps};
+use crate::scoring::{RowLogps, StepRow, row_logps};
 
 /// Rows that are never trained on.
 pub(crate) struct HeldOut {
@@ -14,6 +15,8 @@ pub(crate) struct HeldOut {
     pub rows: Vec<Row>,
     /// Their log-probs under the reference model; empty if the objective needs none.
     pub references: Vec<RowLogps>,
+    /// Rows with other prompts, where all held-out rows share theirs and KTO's baseline needs some; else empty.
+    pub others: Vec<Row>,
     /// Rows of a micro-batch, over which an objective may take quantiles.
     pub micro_batch: usize,
 }
@@ -29,7 +32,7 @@ impl HeldOut {
             .rows
             .iter()
             .enumerate()
-            .map(|(index, row)| StepRow { row, reference: self.references.get(index) })
+            .map(|(index, row)| StepRow { row, reference: self.references.get(index), other: self.others.get(index) })
             .collect();
         let rows: Vec<&StepRow<'_>> = rows.iter().collect();
         let pairs: Vec<Pair<'_>> = rows.iter().zip(&logps).map(|(row, logps)| row.pair(logps)).collect();

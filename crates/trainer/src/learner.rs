@@ -9,8 +9,9 @@ use smpo_model::{Decoder, ScoreOptions, WeightDtype};
 use crate::error::TrainError;
 use crate::learner_options::LearnerOptions;
 use crate::loss_scale::LossScale;
+use crate::mismatched::{Mismatched, mismatched};
 use crate::packing::{Unit, units};
-use crate::scoring::{Mismatched, RowLogps, StepRow, mismatched, pack, row_logps_of};
+use crate::scoring::{RowLogps, StepRow, pack, row_logps_of};
 
 /// Outcome of a step.
 #[derive(Debug, Clone, PartialEq)]
@@ -245,8 +246,7 @@ impl Learner {
         both.map(|weight| (*weight * factor) as f32).collect()
     }
 
-    /// Scores each prompt with the completion of the next row, where the objective needs KTO's estimate of the KL
-    /// divergence.
+    /// Scores each prompt with the completion of another, where the objective needs KTO's estimate of the KL divergence.
     pub(crate) fn mismatched(&self, rows: &[&StepRow<'_>]) -> Result<Vec<Mismatched>, TrainError> {
         match &self.reference {
             Some(reference) if self.objective.needs_mismatched() => {

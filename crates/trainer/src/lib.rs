@@ -26,6 +26,7 @@ mod learner_options;
 mod loss_scale;
 pub mod memory;
 pub mod memory_plans;
+mod mismatched;
 mod models;
 mod openmetrics;
 mod packing;

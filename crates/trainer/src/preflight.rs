@@ -1,11 +1,13 @@
-//! Checks before the first step: findings of the data check, token ids, memory.
+//! Checks before the first step: findings of the data check, token ids, prompts, memory.
 
 use smpo_data::{CheckReport, OnBadRows, Row, Severity};
+use smpo_losses::Objective;
 use smpo_model::DecoderSpec;
 
 use crate::config::{DataCheck, TrainConfig};
 use crate::error::TrainError;
 use crate::memory;
+use crate::mismatched;
 
 /// Refuses a run whose data has errors.
 ///
@@ -33,6 +35,19 @@ pub(crate) fn check_vocabulary<'a>(rows: impl Iterator<Item = &'a Row>, vocabula
         }
     }
     Ok(())
+}
+
+/// For each row the index of one with another prompt, where the objective compares completions of other prompts (KTO's
+/// baseline); else empty.
+///
+/// # Errors
+/// [`TrainError::OnePrompt`] if all rows have the same prompt.
+pub(crate) fn partners(objective: &Objective, rows: &[Row]) -> Result<Vec<usize>, TrainError> {
+    if !objective.needs_mismatched() {
+        return Ok(Vec::new());
+    }
+    let all: Vec<&Row> = rows.iter().collect();
+    mismatched::partners(&all).ok_or(TrainError::OnePrompt { rows: rows.len() })
 }
 
 /// Refuses a run that would not fit into the free memory.

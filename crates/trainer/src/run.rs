@@ -18,6 +18,7 @@ use crate::event::{Event, Finish};
 use crate::held_out::HeldOut;
 use crate::learner::Learner;
 use crate::learner_options::LearnerOptions;
+use crate::mismatched::from_elsewhere;
 use crate::models::Models;
 use crate::preflight;
 use crate::probe::Probe;
@@ -77,6 +78,7 @@ impl Run<'_> {
         let Some(rows) = self.rows(&tokenizer, resumed.is_some(), watch)? else { return Ok(stopped) };
         let Rows { train: rows, held_out, .. } = rows;
         preflight::check_vocabulary(rows.iter().chain(&held_out), spec.vocab_size)?;
+        let partners = preflight::partners(&objective, &rows)?;
         preflight::check_memory(config, spec, &rows)?;
         let probe = Probe::load(config, &tokenizer, spec.max_positions)?;
 
@@ -95,6 +97,7 @@ impl Run<'_> {
             learner.keep_reference(models.reference(config, self.model_config, &self.placement())?);
         }
         let held_out = (!held_out.is_empty()).then(|| HeldOut {
+            others: if partners.is_empty() { Vec::new() } else { from_elsewhere(&held_out, &rows) },
             rows: held_out,
             references: held_out_references,
             micro_batch: config.eval_batch_size(),
@@ -104,6 +107,7 @@ impl Run<'_> {
             dir,
             rows: &rows,
             references: &references,
+            partners,
             held_out,
             probe,
             tokenizer_dir: &tokenizer_dir,

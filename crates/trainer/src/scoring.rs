@@ -14,6 +14,8 @@ pub struct StepRow<'a> {
     pub row: &'a Row,
     /// Log-probs under the reference model.
     pub reference: Option<&'a RowLogps>,
+    /// A row with another prompt, for KTO's baseline where all rows of a step share theirs.
+    pub other: Option<&'a Row>,
 }
 
 impl StepRow<'_> {
@@ -88,46 +90,6 @@ pub(crate) fn row_logps_of(rows: &[&Row], packed: &PackedBatch, logps: &[f32]) -
             RowLogps { chosen, rejected }
         })
         .collect()
-}
-
-/// A completion after another row's prompt, with its log-probs under policy and reference.
-pub(crate) struct Mismatched {
-    completion: TokenizedCompletion,
-    logps: Vec<f64>,
-    ref_logps: Vec<f64>,
-}
-
-impl Mismatched {
-    pub(crate) fn completion(&self) -> Completion<'_> {
-        Completion::new(&self.logps, self.completion.is_terminator()).with_reference(&self.ref_logps)
-    }
-}
-
-/// Scores each prompt with the completion of the next row: KTO's estimate of the KL divergence.
-pub(crate) fn mismatched(
-    policy: &Decoder,
-    reference: &Decoder,
-    rows: &[&StepRow<'_>],
-    max_tokens: usize,
-) -> Result<Vec<Mismatched>, TrainError> {
-    let completions: Vec<&TokenizedCompletion> = rows.iter().filter_map(|row| row.row.completions().next()).collect();
-    let shifted = completions.into_iter().cycle().skip(1);
-    let crossed: Vec<Row> = rows
-        .iter()
-        .zip(shifted)
-        .map(|(row, completion)| Row {
-            id: row.row.id.clone(),
-            prompt: row.row.prompt.clone(),
-            chosen: Some(completion.clone()),
-            rejected: None,
-        })
-        .collect();
-    let policy = row_logps(policy, &crossed, max_tokens)?;
-    let reference = row_logps(reference, &crossed, max_tokens)?;
-    let found = crossed.into_iter().zip(policy).zip(reference).filter_map(|((row, policy), reference)| {
-        Some(Mismatched { completion: row.chosen?, logps: policy.chosen?, ref_logps: reference.chosen? })
-    });
-    Ok(found.collect())
 }
 
 fn to_f64(values: &[f32]) -> Vec<f64> {

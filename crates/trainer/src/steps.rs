@@ -8,7 +8,7 @@ use smpo_data::{Row, order};
 use smpo_losses::BatchError;
 
 use crate::checkpoint::{self, LoopState, Sources};
-use crate::config::{Reporter, TrainConfig};
+use crate::config::{Interval, Reporter, TrainConfig};
 use crate::early_stopping::{Action, Rules};
 use crate::error::TrainError;
 use crate::event::{Event, Finish};
@@ -28,6 +28,8 @@ pub(crate) struct Steps<'a> {
     pub dir: &'a RunDir,
     pub rows: &'a [Row],
     pub references: &'a [RowLogps],
+    /// For each row the index of one with another prompt, where KTO's baseline needs it; else empty.
+    pub partners: Vec<usize>,
     pub held_out: Option<HeldOut>,
     pub probe: Option<Probe<'a>>,
     pub tokenizer_dir: &'a Path,
@@ -71,6 +73,10 @@ impl Logs {
 struct Plan {
     total_steps: u64,
     steps_per_epoch: u64,
+    /// Steps between checkpoints; `None` saves after the last alone.
+    save: Option<u64>,
+    /// Steps between evaluations.
+    evaluate: u64,
     learning_rate: LearningRate,
 }
 
@@ -106,7 +112,14 @@ impl Steps<'_> {
     ) -> Result<Finish, TrainError> {
         let total_steps = self.config.total_steps(self.rows.len());
         let steps_per_epoch = self.config.steps_per_epoch(self.rows.len());
-        let plan = Plan { total_steps, steps_per_epoch, learning_rate: self.config.learning_rate(total_steps) };
+        let every = |interval: Interval| interval.steps(total_steps, steps_per_epoch);
+        let plan = Plan {
+            total_steps,
+            steps_per_epoch,
+            save: self.config.save_steps.map(every),
+            evaluate: every(self.config.eval_steps.unwrap_or(Interval::Epoch)),
+            learning_rate: self.config.learning_rate(total_steps),
+        };
         let mut batches = Batches {
             rows: self.rows.len(),
             size: self.config.batch_size(),
@@ -137,7 +150,7 @@ impl Steps<'_> {
                 watch(Event::Alarm(&alarm));
             }
             let save = self.judge(&record);
-            let periodic = self.config.save_steps.is_some_and(|every| record.step.is_multiple_of(every));
+            let periodic = plan.save.is_some_and(|every| record.step.is_multiple_of(every));
             let due = record.step < total_steps && periodic;
             // A model that gave no finite step may be broken: it must not take the place of one that is not.
             if save || due && self.not_finite.is_none() {
@@ -156,8 +169,12 @@ impl Steps<'_> {
         watch: &mut dyn FnMut(Event<'_>),
     ) -> Result<StepRecord, TrainError> {
         let began = Instant::now();
-        let rows: Vec<StepRow<'_>> =
-            batch.iter().map(|&row| StepRow { row: &self.rows[row], reference: self.references.get(row) }).collect();
+        let of_data = |&row: &usize| StepRow {
+            row: &self.rows[row],
+            reference: self.references.get(row),
+            other: self.partners.get(row).map(|&other| &self.rows[other]),
+        };
+        let rows: Vec<StepRow<'_>> = batch.iter().map(of_data).collect();
         let lr = plan.learning_rate.at(index);
         let outcome = self.learner.step(&rows, index, lr);
         let tokens: usize = rows.iter().map(|row| row.row.tokens()).sum();
@@ -172,7 +189,7 @@ impl Steps<'_> {
             }
             Err(error) => self.skip(step, error, watch)?,
         };
-        metrics.extend(self.measure(step, Some(plan.total_steps), plan.steps_per_epoch)?);
+        metrics.extend(self.measure(step, Some(plan.total_steps), plan.evaluate)?);
         Ok(StepRecord {
             step,
             epoch: step as f64 / plan.steps_per_epoch as f64,
@@ -201,10 +218,10 @@ impl Steps<'_> {
     }
 
     /// Evaluates and probes where that is due; at step 0 and after the last step it always is.
-    fn measure(&mut self, step: u64, last: Option<u64>, per_epoch: u64) -> Result<Vec<Figure>, TrainError> {
+    fn measure(&mut self, step: u64, last: Option<u64>, evaluate: u64) -> Result<Vec<Figure>, TrainError> {
         let due = |every: u64| step.is_multiple_of(every) || last == Some(step);
         let mut figures = Vec::new();
-        if let Some(held_out) = self.held_out.as_ref().filter(|_| due(self.config.eval_steps.unwrap_or(per_epoch))) {
+        if let Some(held_out) = self.held_out.as_ref().filter(|_| due(evaluate)) {
             figures.extend(held_out.evaluate(&self.learner, step)?);
         }
         if let Some(probe) = self.probe.as_ref().filter(|probe| due(probe.steps())) {

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use smpo_losses::Loss;
-use smpo_trainer::config::{AdapterStart, Reporter};
+use smpo_trainer::config::{AdapterStart, Interval, Reporter};
 use smpo_trainer::{ReadConfig, Schedule, TrainConfig};
 
 /// Settings of published files that are refused: nothing here does what they ask for.
@@ -80,11 +80,11 @@ fn every_field_of_a_published_smpo_file_is_mapped() {
     assert_eq!((config.per_device_train_batch_size, config.gradient_accumulation_steps), (1, 4));
     assert_eq!(
         (config.eval_batch_size(), config.eval_steps, config.test_size),
-        (2, Some(50), Some(smpo_data::HoldOut::Share(0.05)))
+        (2, Some(Interval::Steps(50)), Some(smpo_data::HoldOut::Share(0.05)))
     );
     assert_eq!((config.max_length, config.max_prompt_length), (8192, Some(4096)));
     assert_eq!((config.num_train_epochs, config.learning_rate, config.warmup_steps), (1.2, 2e-5, Some(20)));
-    assert_eq!((config.save_steps, config.save_total_limit, config.seed), (Some(50), 20, 42));
+    assert_eq!((config.save_steps, config.save_total_limit, config.seed), (Some(Interval::Steps(50)), 20, 42));
     assert_eq!((config.lr_scheduler_type, config.gradient_checkpointing), (Schedule::Cosine, true));
     assert_eq!((config.output_dir, config.dataset), (PathBuf::from("out"), vec![PathBuf::from("pairs.jsonl")]));
     assert_eq!(config.eos_token.as_deref(), Some("<|im_end|>"));

@@ -211,7 +211,12 @@ impl Classify for TrainError {
             E::Device(error) => error.exit_class(),
             E::Model(error) => error.exit_class(),
             E::Probe(CompleteError::Model(_)) => User,
-            E::Config(_) | E::Loss(_) | E::DataCheck { .. } | E::NoSuchMetric { .. } | E::OtherRun { .. } => User,
+            E::Config(_)
+            | E::Loss(_)
+            | E::DataCheck { .. }
+            | E::NoSuchMetric { .. }
+            | E::OtherRun { .. }
+            | E::OnePrompt { .. } => User,
             E::Io { .. }
             | E::Probe(_)
             | E::Kernel(_)

@@ -14,7 +14,9 @@ use crate::reduction::Reduction;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum KlBaseline {
-    /// max(0, mean of logp − ref over completions of *other* prompts), detached: the paper's estimate.
+    /// max(0, mean of logp − ref over completions of *other* prompts), detached: the paper's estimate. Each prompt of a
+    /// step gets the completion of a row with another prompt: of the same step where it has one, else (a step of one row,
+    /// or of one prompt) from elsewhere in the data.
     #[default]
     Mismatched,
     /// 0, which saves the forward passes.

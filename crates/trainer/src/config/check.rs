@@ -44,11 +44,21 @@ pub(super) struct Problems {
     pub found: Vec<Problem>,
     /// Keys whose given value could not be read. Their placeholders are not judged.
     pub unread: BTreeSet<Key>,
+    /// `--set key=value` that were applied.
+    pub overrides: Vec<String>,
     /// Table of the keys that are being checked.
     table: Option<&'static str>,
 }
 
 impl Problems {
+    /// The `--set key=value` that gave a key its value.
+    pub(super) fn overriding(&self, key: &Key) -> Option<&String> {
+        let path = key.table.map(|table| format!("{table}.{}", key.name));
+        // A published file has the loss's keys at the top.
+        let names = |given: &str| given == key.name || path.as_deref() == Some(given);
+        self.overrides.iter().rev().find(|given| given.split_once('=').is_some_and(|(key, _)| names(key.trim())))
+    }
+
     /// Adds an error of a key.
     pub(super) fn push(&mut self, key: Key, message: String) {
         self.found.push(Problem { key: Some(key), message });

@@ -56,6 +56,11 @@ TOML file's first line, `# yaml-language-server: $schema=docs/train.schema.json`
 A file is TOML, or YAML with the ending `.yaml`. effective_llm_alignment's YAML files run as they are: their flat keys
 are understood, ignored keys are listed in one note, unknown keys are refused. `--set key=value` overrides
 a key, `--set loss.beta=1.2` one in a table. Paths are relative to the working directory.
+
+Values may stand as transformers, PEFT and YAML write them: `max_steps: -1` is no limit, `warmup_steps: 0` beside a ratio
+is not given and below 1 is a ratio, `save_strategy` and `eval_strategy` (`steps`, `epoch`, `no`) are intervals,
+`lr_scheduler_kwargs: {min_lr_rate: 0.1}` is `min_lr_ratio`, `\"1e-4\"` and `\"true\"` are what they spell, `64.0` is 64,
+names may be one text with commas between, `all` is `all-linear`, `none` is no reporter.
 ";
 
 struct Page {

@@ -21,11 +21,14 @@ impl ConfigFile<'_> {
 
     /// All errors in the order of their lines, those without a line last.
     pub(super) fn errors(&self, problems: Problems) -> TrainError {
-        let place = |Problem { key, message }: Problem| {
-            let line = key.and_then(|key| self.line_of_key(&key));
-            ConfigProblem { line, message }
+        let place = |Problem { key, message }: &Problem| match key.as_ref().and_then(|key| problems.overriding(key)) {
+            Some(given) => ConfigProblem { line: None, message: format!("--set {given}: {message}") },
+            None => {
+                let line = key.as_ref().and_then(|key| self.line_of_key(key));
+                ConfigProblem { line, message: message.clone() }
+            }
         };
-        let mut problems: Vec<ConfigProblem> = problems.found.into_iter().map(place).collect();
+        let mut problems: Vec<ConfigProblem> = problems.found.iter().map(place).collect();
         problems.sort_by_key(|problem| problem.line.unwrap_or(usize::MAX));
         TrainError::Config(ConfigErrors { origin: Some(self.path.to_owned()), problems })
     }

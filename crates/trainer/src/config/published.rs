@@ -12,7 +12,8 @@ use super::TrainConfig;
 use super::check::{Key, Problems};
 use super::file::ConfigFile;
 use super::keys::known_keys;
-use super::read::{ReadConfig, set};
+use super::read::{ReadConfig, of_key, set};
+use super::spellings;
 use crate::error::TrainError;
 
 /// Keys that have no effect on the trained model here.
@@ -65,9 +66,6 @@ const RENAMED: &[(&str, &str)] = &[("max_seq_length", "max_length"), ("model_rev
 /// Keys that the translation consumes.
 const HANDLED: &[&str] = &[
     "kind",
-    "save_strategy",
-    "evaluation_strategy",
-    "eval_strategy",
     "report_to",
     "train_only_on_completions",
     "assistant_message_template",
@@ -84,7 +82,7 @@ pub(super) fn parse(text: &str, origin: &Path, overrides: &[String]) -> Result<R
     let keys: Map<String, Value> = serde_saphyr::from_str(text).map_err(|error| {
         let line = error.location().map(|location| location.line() as usize);
         let whole = error.to_string();
-        file.error(line, whole.lines().next().unwrap_or("not YAML").to_owned())
+        file.error(line, in_own_words(whole.lines().next().unwrap_or("not YAML")))
     })?;
     let mut import = Import { keys, notes: Vec::new(), problems: Problems::default() };
     // In a published file, an override without a dot is one of its own keys.
@@ -100,6 +98,13 @@ pub(super) fn parse(text: &str, origin: &Path, overrides: &[String]) -> Result<R
     }
     let config = TrainConfig::from_table(table, &file, import.problems)?;
     Ok(ReadConfig { config, notes: import.notes })
+}
+
+/// The parser's message without its own place, and without advice to its callers.
+fn in_own_words(message: &str) -> String {
+    let message =
+        message.strip_prefix("error: line ").and_then(|rest| rest.split_once(": ")).map_or(message, |(_, rest)| rest);
+    message.split(", set DuplicateKeyPolicy").next().unwrap_or(message).to_owned()
 }
 
 /// A YAML file that is being translated.
@@ -136,7 +141,13 @@ impl Import {
     fn take_loss(&mut self) -> Option<smpo_losses::LossConfig> {
         let kind = self.take("kind");
         let kind = kind.as_ref().and_then(Value::as_str);
-        let keys = std::mem::take(&mut self.keys);
+        let mut keys = std::mem::take(&mut self.keys);
+        for key in smpo_losses::import::published_keys() {
+            let number = keys.get(key).and_then(Value::as_str).and_then(|text| text.trim().parse::<f64>().ok());
+            if let Some(number) = number {
+                keys.insert(key.to_owned(), Value::from(number));
+            }
+        }
         let kind = kind.or_else(|| smpo_losses::import::kind_of(&keys)).or_else(|| {
             // The library's SFT files have no key of a loss at all, and these of its SFT script.
             let of_sft = ["conversation_field", "train_only_on_completions", "max_seq_length"];
@@ -153,7 +164,7 @@ impl Import {
                     smpo_losses::import::ImportError::NoKind => {
                         "cannot tell the loss from the keys: name it with `kind: dpo` or --set kind=dpo".to_owned()
                     }
-                    other => other.to_string(),
+                    other => of_key(&other.to_string()),
                 };
                 // The message quotes the key.
                 let key = message.split('`').skip(1).step_by(2).find(|quoted| keys.contains_key(*quoted));
@@ -186,7 +197,6 @@ impl Import {
                 }
             }
         }
-        self.strategies();
         self.rows(&mut ignored);
         self.reporters(&mut ignored);
         if self.keys.get("use_peft") != Some(&Value::Bool(true)) {
@@ -209,6 +219,7 @@ impl Import {
             .iter()
             .chain(WITHOUT_MEANING)
             .chain(HANDLED)
+            .chain(&spellings::KEYS)
             .copied()
             .chain(RENAMED.iter().map(|(theirs, _)| *theirs))
             .collect();
@@ -218,34 +229,6 @@ impl Import {
             let hint = smpo_suggest::did_you_mean(&key, all);
             self.refuse(&key, format!("unknown key `{key}`{hint}"));
             self.take(&key);
-        }
-    }
-
-    /// Strategies of saving and of evaluation.
-    fn strategies(&mut self) {
-        for (strategies, steps) in
-            [(&["save_strategy"][..], "save_steps"), (&["evaluation_strategy", "eval_strategy"][..], "eval_steps")]
-        {
-            for key in strategies {
-                match self.take(key).as_ref().map(|value| value.as_str().unwrap_or_default()) {
-                    None | Some("steps") => {}
-                    Some("no") => {
-                        self.take(steps);
-                        if steps == "eval_steps" {
-                            self.take("test_size");
-                            self.take("eval_dataset");
-                        }
-                    }
-                    // An epoch is what evaluation does without a number of steps.
-                    Some("epoch") if steps == "eval_steps" => {
-                        self.take(steps);
-                    }
-                    Some(other) => {
-                        let message = format!("`{key}`: expected \"steps\" or \"no\", got \"{other}\"; set {steps}");
-                        self.refuse(key, message);
-                    }
-                }
-            }
         }
     }
 
@@ -280,6 +263,7 @@ impl Import {
         let given = match self.take("report_to") {
             None => return,
             Some(Value::Array(given)) => given,
+            Some(Value::String(names)) => names.split(',').map(|name| Value::from(name.trim())).collect(),
             Some(one) => vec![one],
         };
         let (ours, others): (Vec<Value>, Vec<Value>) =

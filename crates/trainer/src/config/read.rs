@@ -7,10 +7,10 @@ use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
 use super::builder::REQUIRED;
-use super::check::{Key, Problems};
+use super::check::{Key, Problem, Problems};
 use super::file::ConfigFile;
 use super::keys::known_keys;
-use super::{AlarmConfig, ProbeConfig, TrainConfig, published};
+use super::{AlarmConfig, ProbeConfig, TrainConfig, published, spellings};
 use crate::error::TrainError;
 
 /// A configuration read from a file.
@@ -76,6 +76,7 @@ impl TrainConfig {
                 table.insert(name.to_owned(), value);
             }
         }
+        spellings::translate(&mut table, &mut problems);
         read_loss(&mut table, &mut problems);
         read_table::<AlarmConfig>(&mut table, "alarms", &Table::new(), &mut problems);
         let prompts = Table::from_iter([("prompts".to_owned(), Value::from(""))]);
@@ -119,10 +120,13 @@ fn readable<T: DeserializeOwned>(
             problems.push_unread(Key::new(name, key), message);
             continue;
         }
-        let mut alone = placeholders.clone();
-        alone.insert(key.clone(), value.clone());
-        match Value::Table(alone).try_into::<T>() {
-            Ok(_) => {
+        let alone = |value: &Value| {
+            let mut alone = placeholders.clone();
+            alone.insert(key.clone(), value.clone());
+            Value::Table(alone).try_into::<T>()
+        };
+        match reading(value, alone) {
+            Ok(value) => {
                 read.insert(key, value);
             }
             Err(error) => {
@@ -144,6 +148,12 @@ fn readable<T: DeserializeOwned>(
         }
     }
     read
+}
+
+/// The value as it is, or the first of its other readings that is of its key's type.
+fn reading<T>(value: Value, read: impl Fn(&Value) -> Result<T, toml::de::Error>) -> Result<Value, toml::de::Error> {
+    let Err(error) = read(&value) else { return Ok(value) };
+    spellings::other_readings(&value).into_iter().find(|other| read(other).is_ok()).ok_or(error)
 }
 
 /// Reads `[name]`, if it is there, and leaves what could be read in its place.
@@ -188,21 +198,22 @@ fn read_loss(table: &mut Table, problems: &mut Problems) {
     }
     let mut read = Table::from_iter(kind.clone());
     for (key, value) in given {
-        match alone(Some((key.clone(), value.clone()))) {
-            Ok(_) => {
+        match reading(value, |value| alone(Some((key.clone(), value.clone())))) {
+            Ok(value) => {
                 read.insert(key, value);
             }
-            Err(error) => {
-                // `key`: invalid type: …
-                let message = match error.message().split_once("`: ") {
-                    Some((key, wrong)) => format!("{key}`: {}", expected_and_got(wrong)),
-                    None => error.message().to_owned(),
-                };
-                problems.push_unread(Key::new(Some("loss"), key), message);
-            }
+            Err(error) => problems.push_unread(Key::new(Some("loss"), key), of_key(error.message())),
         }
     }
     table.insert("loss".to_owned(), Value::Table(read));
+}
+
+/// [`expected_and_got`] of an error that quotes its key: `` `key`: invalid type: … ``.
+pub(super) fn of_key(message: &str) -> String {
+    match message.split_once("`: ") {
+        Some((key, wrong)) => format!("{key}`: {}", expected_and_got(wrong)),
+        None => message.to_owned(),
+    }
 }
 
 /// serde's words for a value of the wrong type, in the order of every other error here.
@@ -213,6 +224,13 @@ fn expected_and_got(message: &str) -> String {
             "usize" | "u64" => "a whole number of 0 or more",
             "f64" => "a number",
             "path string" => "a path",
+            other if other.starts_with("enum ") => "a name",
+            other if other.starts_with("struct ") => "a table",
+            other => other,
+        };
+        let got = match got {
+            "sequence" => "a list",
+            "map" => "a table",
             other => other,
         };
         return format!("expected {expected}, got {got}");
@@ -227,8 +245,11 @@ fn expected_and_got(message: &str) -> String {
 
 /// Applies `a.b=value`: the value as TOML where it parses, as a string otherwise.
 pub(super) fn set(table: &mut Table, assignment: &str, problems: &mut Problems) {
-    if let Err(message) = assign(table, assignment) {
-        problems.found.push(super::check::Problem { key: None, message: format!("--set {assignment}: {message}") });
+    match assign(table, assignment) {
+        Ok(()) => problems.overrides.push(assignment.to_owned()),
+        Err(message) => {
+            problems.found.push(Problem { key: None, message: format!("--set {assignment}: {message}") });
+        }
     }
 }
 
@@ -303,7 +324,7 @@ kind = "smpo"
     #[test]
     fn ranges_name_field_range_and_value() {
         let error = parse(MINIMAL, &["learning_rate=-1"]).unwrap_err();
-        assert_eq!(error, "run.toml:5: `learning_rate` must be a positive number, got -1");
+        assert_eq!(error, "run.toml: --set learning_rate=-1: `learning_rate` must be a positive number, got -1");
         let error = parse(MINIMAL, &["warmup_ratio=0.1", "warmup_steps=3"]).unwrap_err();
         assert!(error.contains("exclude each other"), "{error}");
     }

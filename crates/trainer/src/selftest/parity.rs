@@ -101,7 +101,7 @@ fn losses(device: &OpenDevice, adapters: bool) -> Result<Vec<f64>, TrainError> {
     let options = LearnerOptions::of(&settings, decoder.spec(), None)?;
     let mut learner = Learner::new(decoder, Objective::new(settings.loss.clone())?, options)?;
     let rows = synthetic::pairs(4, 48, config.spec().vocab_size, |id| id % 97 == 0, 1);
-    let rows: Vec<StepRow<'_>> = rows.iter().map(|row| StepRow { row, reference: None }).collect();
+    let rows: Vec<StepRow<'_>> = rows.iter().map(|row| StepRow { row, reference: None, other: None }).collect();
     let step = |step| Ok(learner.step(&rows, step, settings.learning_rate)?.evaluation.value);
     (0..STEPS).map(step).collect()
 }

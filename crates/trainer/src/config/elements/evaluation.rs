@@ -6,7 +6,7 @@ use smpo_data::HoldOut;
 
 use crate::config::builder::setters;
 use crate::config::check::{Problems, is_non_negative};
-use crate::config::{TrainConfig, TrainConfigBuilder};
+use crate::config::{Interval, TrainConfig, TrainConfigBuilder};
 
 /// Ends of the names of metrics of which less is better.
 const LOWER_IS_BETTER: [&str; 5] = ["loss", "rewards/rejected", "logps/rejected", "loop_rate", "length"];
@@ -21,7 +21,7 @@ impl TrainConfigBuilder {
 
     setters! {
         test_size?: HoldOut,
-        eval_steps?: u64,
+        eval_steps?: into Interval,
         per_device_eval_batch_size?: usize,
         metric_for_best_model?: into String,
         greater_is_better?: bool,
@@ -63,7 +63,7 @@ impl TrainConfig {
             problems.range("test_size", (0.0..1.0).contains(&share), expected, share);
         }
         problems.exclusive(("test_size", self.test_size.is_some()), ("eval_dataset", !self.eval_dataset.is_empty()));
-        problems.range("eval_steps", self.eval_steps != Some(0), "at least 1", 0);
+        Interval::check(self.eval_steps, "eval_steps", problems);
         problems.range("per_device_eval_batch_size", self.per_device_eval_batch_size != Some(0), "at least 1", 0);
         problems.range("early_stopping_patience", self.early_stopping_patience != Some(0), "at least 1", 0);
         let threshold = self.early_stopping_threshold;
