@@ -3,7 +3,7 @@
 use crate::batch::{Batch, Completion, Side, Totals};
 use crate::error::BatchError;
 use crate::evaluation::{Evaluation, PairEvaluation, Statistics};
-use crate::function::{Pairing, PairwiseLoss, Score, UnpairedLoss};
+use crate::function::{CompletionTerms, PairTerms, Pairing, Score};
 use crate::loss::Loss;
 use crate::reduction::Coefficients;
 use crate::scored::ScoredCompletion;
@@ -20,24 +20,39 @@ pub(crate) struct Accumulator<'a> {
     totals: Totals,
     /// Baseline of an unpaired loss, in nats; 0 for the others.
     baseline: f64,
-    po_sum: f64,
+    scored: Vec<ScoredPair<'a>>,
     /// Σℓ of all chosen tokens.
     chosen_sum: f64,
     /// Σℓ of all rejected tokens.
     rejected_sum: f64,
-    pairs: Vec<PairEvaluation>,
     statistics: Statistics,
 }
 
-/// ∂L/∂(policy score) of the two sides of a pair.
+/// A pair of which the scores are known.
+struct ScoredPair<'a> {
+    chosen: Option<ScoredSide<'a>>,
+    rejected: Option<ScoredSide<'a>>,
+}
+
+struct ScoredSide<'a> {
+    completion: ScoredCompletion<'a>,
+    coefficients: Coefficients,
+    score: Score,
+}
+
+/// The pair loss of one pair, each side's part with the derivative by its score.
 #[derive(Default)]
-struct ScoreGrads {
-    d_chosen: f64,
-    d_rejected: f64,
+struct Terms {
+    /// Value before the mean.
+    value: f64,
+    /// Derivative by the score and implicit reward of chosen.
+    chosen: Option<(f64, f64)>,
+    /// The same for rejected.
+    rejected: Option<(f64, f64)>,
 }
 
 impl<'a> Accumulator<'a> {
-    pub(crate) fn new(loss: &'a Loss, transforms: &'a Transforms, batch: &Batch<'_>) -> Result<Self, BatchError> {
+    pub(crate) fn new(loss: &'a Loss, transforms: &'a Transforms, batch: &Batch<'a>) -> Result<Self, BatchError> {
         let totals = batch.totals.unwrap_or_else(|| Totals::of(batch.pairs));
         let mut statistics = Statistics { target_margin: loss.target_margin(), ..Statistics::default() };
         let mut baseline = 0.0;
@@ -51,88 +66,82 @@ impl<'a> Accumulator<'a> {
             step: batch.step,
             totals,
             baseline,
-            po_sum: 0.0,
+            scored: Vec::with_capacity(batch.pairs.len()),
             chosen_sum: 0.0,
             rejected_sum: 0.0,
-            pairs: Vec::with_capacity(totals.pairs),
             statistics,
         })
     }
 
-    pub(crate) fn add_pair(&mut self, chosen: Option<ScoredCompletion<'_>>, rejected: Option<ScoredCompletion<'_>>) {
+    /// Scores a pair.
+    pub(crate) fn add_pair(&mut self, chosen: Option<ScoredCompletion<'a>>, rejected: Option<ScoredCompletion<'a>>) {
         for completion in chosen.iter().chain(&rejected) {
             self.observe(completion);
         }
-        let pairing = self.loss.pairing();
-        let reduction = pairing.reduction();
-        let counted = |side: &Option<ScoredCompletion<'_>>| side.as_ref().map_or(0, |completion| completion.counted);
-        let chosen_c = reduction.coefficients(counted(&chosen), counted(&rejected), self.step);
-        let rejected_c = reduction.coefficients(counted(&rejected), counted(&chosen), self.step);
+        let counted = |side: &Option<ScoredCompletion<'_>>| side.as_ref().map_or(0, |side| side.counted().len());
+        let (chosen_tokens, rejected_tokens) = (counted(&chosen), counted(&rejected));
+        let chosen = chosen.map(|completion| self.scored(completion, rejected_tokens));
+        let rejected = rejected.map(|completion| self.scored(completion, chosen_tokens));
+        self.scored.push(ScoredPair { chosen, rejected });
+    }
 
-        let mut pair = PairEvaluation::default();
-        let sides = [(&chosen, &chosen_c), (&rejected, &rejected_c)];
-        let grads = match pairing {
-            Pairing::Pairwise(loss) => self.compare(loss, sides, &mut pair),
-            Pairing::Unpaired(loss) => self.judge(loss, sides, &mut pair),
-            Pairing::SftOnly => ScoreGrads::default(),
+    fn scored(&mut self, completion: ScoredCompletion<'a>, other: usize) -> ScoredSide<'a> {
+        let coefficients = self.loss.pairing().reduction().coefficients(&completion.counted(), other, self.step);
+        let score = match self.loss.pairing() {
+            // without a pair loss no score is used
+            Pairing::SftOnly => Score { policy: 0.0, reference: 0.0, tokens: 0 },
+            Pairing::Pairwise(_) | Pairing::Unpaired(_) => self.score(&completion, &coefficients),
         };
+        ScoredSide { completion, coefficients, score }
+    }
 
+    /// The pair loss of every pair.
+    fn terms(&self) -> Vec<Terms> {
+        match self.loss.pairing() {
+            Pairing::Pairwise(loss) => {
+                let both = |pair: &ScoredPair<'_>| Some((pair.chosen.as_ref()?.score, pair.rejected.as_ref()?.score));
+                let scores: Vec<(Score, Score)> = self.scored.iter().filter_map(both).collect();
+                let share = 1.0 / self.totals.pairs as f64;
+                loss.step(&scores).into_iter().map(|terms| Terms::of_pair(terms, share)).collect()
+            }
+            Pairing::Unpaired(loss) => {
+                let share = 1.0 / (self.totals.chosen + self.totals.rejected) as f64;
+                let of = |side: &Option<ScoredSide<'_>>| {
+                    let side = side.as_ref()?;
+                    Some(loss.completion(side.completion.side, side.score, self.baseline))
+                };
+                self.scored.iter().map(|pair| Terms::of_sides(of(&pair.chosen), of(&pair.rejected), share)).collect()
+            }
+            Pairing::SftOnly => self.scored.iter().map(|_| Terms::default()).collect(),
+        }
+    }
+
+    /// The chain rule from the scores of a pair to its tokens. `share` is the weight of a pair in the mean.
+    fn weigh(&self, pair: &ScoredPair<'_>, terms: &Terms, share: f64) -> PairEvaluation {
         let sft = self.loss.sft_weights();
-        if let Some(chosen) = chosen {
-            let likelihood = per_token(sft.chosen, self.totals.chosen_tokens);
-            pair.chosen_weights = chosen.weights(&chosen_c, grads.d_chosen, likelihood);
-        }
-        if let Some(rejected) = rejected {
-            let likelihood = per_token(sft.rejected, self.totals.rejected_tokens);
-            pair.rejected_weights = rejected.weights(&rejected_c, grads.d_rejected, likelihood);
-        }
-        self.observe_rewards(&pair);
-        self.pairs.push(pair);
-    }
-
-    /// The two sides with each other; the loss is a mean over pairs.
-    fn compare(
-        &mut self,
-        loss: &dyn PairwiseLoss,
-        [chosen, rejected]: [(&Option<ScoredCompletion<'_>>, &Coefficients); 2],
-        pair: &mut PairEvaluation,
-    ) -> ScoreGrads {
-        let ((Some(chosen), chosen_c), (Some(rejected), rejected_c)) = (chosen, rejected) else {
-            return ScoreGrads::default();
+        let weights = |side: &Option<ScoredSide<'_>>, terms: Option<(f64, f64)>, weight: f64, tokens: usize| {
+            let Some(side) = side else { return Vec::new() };
+            let d_score = terms.map_or(0.0, |(d_score, _)| d_score);
+            side.completion.weights(&side.coefficients, d_score, per_token(weight, tokens))
         };
-        let scores = (self.score(chosen, chosen_c), self.score(rejected, rejected_c));
-        let terms = loss.pair(scores.0, scores.1);
-        pair.po_loss = terms.value;
-        pair.chosen_reward = Some(terms.chosen_reward);
-        pair.rejected_reward = Some(terms.rejected_reward);
-        self.po_sum += terms.value;
-        let share = 1.0 / self.totals.pairs as f64;
-        ScoreGrads { d_chosen: share * terms.d_chosen, d_rejected: share * terms.d_rejected }
-    }
-
-    /// Each side with the baseline; the loss is a mean over completions.
-    fn judge(
-        &mut self,
-        loss: &dyn UnpairedLoss,
-        [chosen, rejected]: [(&Option<ScoredCompletion<'_>>, &Coefficients); 2],
-        pair: &mut PairEvaluation,
-    ) -> ScoreGrads {
-        let mut terms = |(completion, coefficients): (&Option<ScoredCompletion<'_>>, &Coefficients)| {
-            let completion = completion.as_ref()?;
-            Some(loss.completion(completion.side, self.score(completion, coefficients), self.baseline))
+        let mut evaluation = PairEvaluation {
+            po_loss: terms.value,
+            chosen_reward: terms.chosen.map(|(_, reward)| reward),
+            rejected_reward: terms.rejected.map(|(_, reward)| reward),
+            chosen_weights: weights(&pair.chosen, terms.chosen, sft.chosen, self.totals.chosen_tokens),
+            rejected_weights: weights(&pair.rejected, terms.rejected, sft.rejected, self.totals.rejected_tokens),
         };
-        let (chosen, rejected) = (terms(chosen), terms(rejected));
-        let values = [chosen, rejected].into_iter().flatten().map(|terms| terms.value);
-        let (sum, sides) = values.fold((0.0, 0.0), |(sum, sides), value| (sum + value, sides + 1.0));
-        pair.po_loss = sum / sides;
-        pair.chosen_reward = chosen.map(|terms| terms.reward);
-        pair.rejected_reward = rejected.map(|terms| terms.reward);
-        self.po_sum += sum;
-        let share = 1.0 / (self.totals.chosen + self.totals.rejected) as f64;
-        ScoreGrads {
-            d_chosen: chosen.map_or(0.0, |terms| share * terms.d_score),
-            d_rejected: rejected.map_or(0.0, |terms| share * terms.d_score),
+        if let Some(loss) = self.loss.token_loss() {
+            let (side, weights) = match loss.side {
+                Side::Chosen => (&pair.chosen, &mut evaluation.chosen_weights),
+                Side::Rejected => (&pair.rejected, &mut evaluation.rejected_weights),
+            };
+            if let Some(side) = side {
+                let value = side.completion.token_loss(loss.function, share * loss.weight, weights);
+                evaluation.po_loss += loss.weight * value;
+            }
         }
+        evaluation
     }
 
     /// The score under policy and reference; counts clipped tokens.
@@ -147,13 +156,13 @@ impl<'a> Accumulator<'a> {
             ),
         };
         if on {
-            share.add(clipped as f64, completion.counted as u64);
+            share.add(clipped as f64, completion.counted().len() as u64);
         }
         let reference = match completion.completion.ref_logps {
             Some(logps) if self.loss.needs_reference() => completion.score(logps, coefficients).0,
             _ => 0.0,
         };
-        Score { policy, reference }
+        Score { policy, reference, tokens: completion.counted().len() }
     }
 
     /// Records the untransformed log-probs of one completion.
@@ -203,13 +212,21 @@ impl<'a> Accumulator<'a> {
         }
     }
 
-    pub(crate) fn finish(self) -> Evaluation {
+    pub(crate) fn finish(mut self) -> Evaluation {
         let sft = self.loss.sft_weights();
-        let terms = match self.loss.pairing() {
+        let count = match self.loss.pairing() {
             Pairing::Unpaired(_) => self.totals.chosen + self.totals.rejected,
             Pairing::Pairwise(_) | Pairing::SftOnly => self.totals.pairs,
         };
-        let po_loss = self.po_sum / terms as f64;
+        let mut pairs = Vec::with_capacity(self.scored.len());
+        let mut po_sum = 0.0;
+        for (pair, terms) in self.scored.iter().zip(self.terms()) {
+            let evaluation = self.weigh(pair, &terms, 1.0 / count as f64);
+            po_sum += evaluation.po_loss * terms.sides(&self.loss.pairing());
+            pairs.push(evaluation);
+        }
+        pairs.iter().for_each(|pair| self.observe_rewards(pair));
+        let po_loss = po_sum / count as f64;
         // A part that is off is 0 and not −0
         let sft_chosen_loss = per_token(sft.chosen, self.totals.chosen_tokens) * self.chosen_sum + 0.0;
         let sft_rejected_loss = per_token(sft.rejected, self.totals.rejected_tokens) * self.rejected_sum + 0.0;
@@ -218,8 +235,35 @@ impl<'a> Accumulator<'a> {
             po_loss,
             sft_chosen_loss,
             sft_rejected_loss,
-            pairs: self.pairs,
+            pairs,
             statistics: self.statistics,
+        }
+    }
+}
+
+impl Terms {
+    /// Two sides compared with each other; `share` is the weight of a pair in the mean.
+    fn of_pair(terms: PairTerms, share: f64) -> Self {
+        Self {
+            value: terms.value,
+            chosen: Some((share * terms.d_chosen, terms.chosen_reward)),
+            rejected: Some((share * terms.d_rejected, terms.rejected_reward)),
+        }
+    }
+
+    /// Sides compared with a baseline; `share` is the weight of a completion in the mean.
+    fn of_sides(chosen: Option<CompletionTerms>, rejected: Option<CompletionTerms>, share: f64) -> Self {
+        let values = [chosen, rejected].into_iter().flatten().map(|terms| terms.value);
+        let (sum, sides) = values.fold((0.0, 0.0), |(sum, sides), value| (sum + value, sides + 1.0));
+        let side = |terms: CompletionTerms| (share * terms.d_score, terms.reward);
+        Self { value: sum / sides, chosen: chosen.map(side), rejected: rejected.map(side) }
+    }
+
+    /// Number of terms of the mean that the value stands for.
+    fn sides(&self, pairing: &Pairing<'_>) -> f64 {
+        match pairing {
+            Pairing::Unpaired(_) => f64::from(u8::from(self.chosen.is_some()) + u8::from(self.rejected.is_some())),
+            Pairing::Pairwise(_) | Pairing::SftOnly => 1.0,
         }
     }
 }

@@ -216,6 +216,13 @@ macro_rules! losses {
                 }
             }
 
+            /// A function of single tokens beside the function of scores.
+            pub fn token_loss(&self) -> Option<TokenLoss> {
+                match self {
+                    $(Self::$variant(keys) => keys.token_loss(),)+
+                }
+            }
+
             /// Sign of the pair loss's gradient on rejected tokens, transforms aside.
             pub fn direction(&self) -> Direction {
                 match self {

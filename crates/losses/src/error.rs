@@ -27,6 +27,18 @@ pub enum ConfigError {
         /// Reason, in words.
         because: &'static str,
     },
+    /// A value that does not go with the others.
+    #[error("loss `{kind}`: `{field}`: expected {expected}, got {got}")]
+    Mismatch {
+        /// The loss.
+        kind: &'static str,
+        /// The key.
+        field: &'static str,
+        /// Description of a value that fits.
+        expected: String,
+        /// The value given.
+        got: String,
+    },
     /// A margin for a loss without one.
     #[error("loss `{kind}` has no target margin, got {given}")]
     NoMargin {

@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use crate::batch::{Batch, Side};
 use crate::catalog::{FlatKeys, PublishedRates, UsualRange};
 use crate::error::{BatchError, ConfigError};
+use crate::logistic::{NEAREST_TO_ONE, log_sigmoid, log1mexp, sigmoid};
 use crate::reduction::Reduction;
 
 /// One loss: the type of its keys in `[loss]`, with everything that is particular to the loss. Its file implements this
@@ -51,6 +52,11 @@ pub trait LossFunction:
 
     /// Weights of the cross-entropy parts.
     fn sft_weights(&self) -> SftWeights;
+
+    /// A function of single tokens beside the function of scores; `None` for a loss of scores alone.
+    fn token_loss(&self) -> Option<TokenLoss> {
+        None
+    }
 
     /// Sign of the pair loss's gradient on rejected tokens, transforms aside. The direction tests check it.
     fn direction(&self) -> Direction;
@@ -109,6 +115,16 @@ pub trait PairwiseLoss {
 
     /// The loss of one pair, with its derivatives.
     fn pair(&self, chosen: Score, rejected: Score) -> PairTerms;
+
+    /// True if the loss of a pair depends on the other pairs of the step: [`step`](Self::step) is its definition then.
+    fn compares_pairs(&self) -> bool {
+        false
+    }
+
+    /// The losses of all pairs of a step, in order.
+    fn step(&self, pairs: &[(Score, Score)]) -> Vec<PairTerms> {
+        pairs.iter().map(|(chosen, rejected)| self.pair(*chosen, *rejected)).collect()
+    }
 }
 
 /// A loss of the score of one completion.
@@ -137,6 +153,8 @@ pub struct Score {
     pub policy: f64,
     /// Score under the reference.
     pub reference: f64,
+    /// Number of tokens in the score.
+    pub tokens: usize,
 }
 
 impl Score {
@@ -159,6 +177,51 @@ pub struct PairTerms {
     pub chosen_reward: f64,
     /// Implicit reward of rejected.
     pub rejected_reward: f64,
+}
+
+/// A function of each token of one side: its mean over the tokens of a completion, then over pairs, is part of the pair
+/// loss. It sees ℓ with bounds applied, and no terminator that an EOS term is on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TokenLoss {
+    /// Side whose tokens it is a function of.
+    pub side: Side,
+    /// Factor of the function.
+    pub weight: f64,
+    /// The function of ℓ_t.
+    pub function: TokenFunction,
+}
+
+/// A function of one token's log-prob.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum TokenFunction {
+    /// −log(1 − e^ℓ) (Welleck et al. 2019, arXiv 1908.04319).
+    Unlikelihood,
+    /// softplus(−ℓ − threshold)^power: close to 0 above −threshold nats, and a rising cost below.
+    SoftFloor {
+        /// In nats.
+        threshold: f64,
+        /// At least 1.
+        power: f64,
+    },
+}
+
+impl TokenFunction {
+    /// Value and derivative at ℓ.
+    pub fn at(self, logp: f64) -> (f64, f64) {
+        match self {
+            Self::Unlikelihood => {
+                let inside = logp.min(-NEAREST_TO_ONE);
+                // p / (1 − p)
+                let derivative = 1.0 / (-inside).exp_m1();
+                (-log1mexp(inside) + derivative * (logp - inside), derivative)
+            }
+            Self::SoftFloor { threshold, power } => {
+                let depth = -logp - threshold;
+                let softplus = -log_sigmoid(-depth);
+                (softplus.powf(power), -power * softplus.powf(power - 1.0) * sigmoid(depth))
+            }
+        }
+    }
 }
 
 /// An unpaired loss at one score.

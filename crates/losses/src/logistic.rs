@@ -1,5 +1,9 @@
 //! The logistic function and its relatives, without overflow or cancellation.
 
+/// Log-probs come from float32, where a probability nearer to 1 than this cannot be told from 1. Functions that have a
+/// pole at 1 go on as straight lines from there.
+pub const NEAREST_TO_ONE: f64 = 1.0 / (1 << 24) as f64;
+
 /// σ(x) = 1 / (1 + e^−x).
 pub fn sigmoid(x: f64) -> f64 {
     // Either branch only ever exponentiates a number that is not positive.
@@ -19,6 +23,21 @@ pub fn log_sigmoid(x: f64) -> f64 {
 /// log(1 − e^x) for x < 0 (Mächler, "Accurately computing log(1 − exp(−|a|))", 2012).
 pub fn log1mexp(x: f64) -> f64 {
     if x > -std::f64::consts::LN_2 { (-x.exp_m1()).ln() } else { (-x.exp()).ln_1p() }
+}
+
+/// −(1 − ε)·log σ(z) − ε·log σ(−z) with its derivative by z.
+pub fn smoothed(z: f64, epsilon: f64) -> (f64, f64) {
+    let value = -(1.0 - epsilon) * log_sigmoid(z) - epsilon * log_sigmoid(-z);
+    (value, epsilon * sigmoid(z) - (1.0 - epsilon) * sigmoid(-z))
+}
+
+/// Exponents are cut here: a probability ratio of e⁸⁰ is a number without meaning, and one of e⁸⁰⁰ is infinite. TRL's bound.
+pub const MAX_EXPONENT: f64 = 80.0;
+
+/// e^min(x, 80), with its derivative by x: 0 past the bound.
+pub fn bounded_exp(x: f64) -> (f64, f64) {
+    let e = x.min(MAX_EXPONENT).exp();
+    (e, if x < MAX_EXPONENT { e } else { 0.0 })
 }
 
 #[cfg(test)]

@@ -55,11 +55,13 @@ impl Objective {
         self.config.loss.needs_mismatched()
     }
 
-    /// True if all ℓ of a step must be known before any weight is: a winsor scope wider than the micro-batch. If not,
-    /// micro-batches can be evaluated one by one with [`Totals`](crate::Totals).
+    /// True if all ℓ of a step must be known before any weight is: a winsor scope wider than the micro-batch, or a loss that
+    /// compares pairs with each other. If not, micro-batches can be evaluated one by one with [`Totals`](crate::Totals).
     pub fn needs_whole_step(&self) -> bool {
         let transforms = &self.config.transforms;
-        self.needs_mismatched() || transforms.winsorizes() && transforms.winsor_scope != WinsorScope::Microbatch
+        self.needs_mismatched()
+            || self.config.loss.compares_pairs()
+            || transforms.winsorizes() && transforms.winsor_scope != WinsorScope::Microbatch
     }
 
     /// True if all ℓ of a micro-batch must be known before any of its weights is: the winsor scope `microbatch`. If
@@ -96,7 +98,8 @@ impl Objective {
         Ok(winsorize::bounds(&self.config.transforms, batch, state))
     }
 
-    /// The second half: the objective as a function of ℓ alone, with its bounds held constant.
+    /// The second half: the objective as a function of ℓ alone, with its bounds held constant. A loss that compares pairs
+    /// with each other compares those of `batch`.
     ///
     /// # Errors
     ///
@@ -122,7 +125,7 @@ impl Objective {
         batch.steps.map_or_else(|| loss.clone(), |steps| loss.at_step(batch.step, steps))
     }
 
-    fn apply(&self, mut sums: Accumulator<'_>, batch: &Batch<'_>, bounds: &[Bounds]) -> Evaluation {
+    fn apply<'a>(&self, mut sums: Accumulator<'a>, batch: &Batch<'a>, bounds: &[Bounds]) -> Evaluation {
         let mut rest = batch.pairs;
         for bounds in bounds {
             let (pairs, tail) = rest.split_at(bounds.pairs);
@@ -130,7 +133,7 @@ impl Objective {
             sums.observe_bounds(bounds);
             for pair in pairs {
                 let scored = |side| {
-                    let completion: Completion<'_> = *pair.side(side)?;
+                    let completion: Completion<'a> = *pair.side(side)?;
                     let transform = self.config.transforms.of(side, &completion, bounds);
                     Some(ScoredCompletion::new(side, completion, transform))
                 };

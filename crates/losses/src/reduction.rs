@@ -4,13 +4,19 @@ use rand::SeedableRng;
 use rand::seq::index;
 use rand_chacha::ChaCha8Rng;
 
-/// Reduction of a completion's ℓ to its score. Every reduction is linear: score = Σ c_t·ℓ_t.
+use crate::sum::sum_of;
+
+/// Reduction of a completion's ℓ to its score. Every reduction is linear for fixed coefficients:
+/// score = Σ c_t·ℓ_t.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Reduction {
     /// s, the mean.
     Mean,
     /// logp, the sum.
     Sum,
+    /// ConfPO (Yoon et al. 2025, arXiv 2506.08712): the mean over tokens whose probability is below the mean probability of
+    /// their completion. The choice has no gradient.
+    LessConfident,
     /// LD-DPO (Liu et al. 2024, arXiv 2409.06411): the tokens past the length that both sides share count `alpha` each.
     LengthDesensitized {
         /// Weight of a token past the shared length, in [0, 1]; 1 is the plain sum.
@@ -30,8 +36,8 @@ pub(crate) enum Coefficients {
     Uniform(f64),
     /// 1 for the first `shared` tokens, `beyond` for the others.
     Leading { shared: usize, beyond: f64 },
-    /// 1 where drawn, else 0.
-    Drawn(Vec<bool>),
+    /// `each` where drawn, else 0.
+    Drawn { drawn: Vec<bool>, each: f64 },
 }
 
 impl Coefficients {
@@ -46,17 +52,25 @@ impl Coefficients {
                     *beyond
                 }
             }
-            Self::Drawn(drawn) => f64::from(u8::from(drawn[k])),
+            Self::Drawn { drawn, each } => {
+                if drawn[k] {
+                    *each
+                } else {
+                    0.0
+                }
+            }
         }
     }
 }
 
 impl Reduction {
-    /// The coefficients of a completion with `tokens` counted tokens whose other side has `other`.
-    pub(crate) fn coefficients(&self, tokens: usize, other: usize, step: u64) -> Coefficients {
+    /// The coefficients of a completion with counted tokens `logps` (ℓ, untransformed) whose other side has `other`.
+    pub(crate) fn coefficients(&self, logps: &Counted<'_>, other: usize, step: u64) -> Coefficients {
+        let tokens = logps.len();
         match *self {
             Self::Mean => Coefficients::Uniform(1.0 / tokens as f64),
             Self::Sum => Coefficients::Uniform(1.0),
+            Self::LessConfident => less_confident(logps),
             Self::LengthDesensitized { alpha } => Coefficients::Leading { shared: tokens.min(other), beyond: alpha },
             Self::DownSampled { .. } if tokens <= other => Coefficients::Uniform(1.0),
             Self::DownSampled { seed } => {
@@ -69,8 +83,47 @@ impl Reduction {
                 let mut rng = ChaCha8Rng::from_seed(key);
                 let mut drawn = vec![false; tokens];
                 index::sample(&mut rng, tokens, other).into_iter().for_each(|k| drawn[k] = true);
-                Coefficients::Drawn(drawn)
+                Coefficients::Drawn { drawn, each: 1.0 }
             }
         }
+    }
+}
+
+/// The tokens of a completion that count in its score.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Counted<'a> {
+    /// ℓ of all tokens, `[T]`.
+    pub logps: &'a [f64],
+    /// Indices of tokens that do not count, ascending.
+    pub left_out: &'a [usize],
+}
+
+impl Counted<'_> {
+    pub(crate) fn len(&self) -> usize {
+        self.logps.len() - self.left_out.len()
+    }
+
+    /// ℓ of the tokens that count, in order.
+    fn to_vec(self) -> Vec<f64> {
+        let mut counted = Vec::with_capacity(self.len());
+        let mut start = 0;
+        for &t in self.left_out {
+            counted.extend(&self.logps[start..t]);
+            start = t + 1;
+        }
+        counted.extend(&self.logps[start..]);
+        counted
+    }
+}
+
+/// 1/n for the n tokens below the mean probability; all tokens where none is, since all are alike.
+fn less_confident(counted: &Counted<'_>) -> Coefficients {
+    let logps = counted.to_vec();
+    // compared as log-probs: one exponential a token
+    let bound = (sum_of(&logps, f64::exp) / logps.len() as f64).ln();
+    let drawn: Vec<bool> = logps.iter().map(|logp| *logp < bound).collect();
+    match drawn.iter().filter(|drawn| **drawn).count() {
+        0 => Coefficients::Uniform(1.0 / logps.len() as f64),
+        n => Coefficients::Drawn { drawn, each: 1.0 / n as f64 },
     }
 }

@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use crate::batch::{Completion, Side};
-use crate::reduction::Coefficients;
+use crate::function::TokenFunction;
+use crate::reduction::{Coefficients, Counted};
 use crate::transform::{TokenTransform, Transformed};
 
 /// A completion with its transform.
@@ -11,8 +12,6 @@ use crate::transform::{TokenTransform, Transformed};
 pub(crate) struct ScoredCompletion<'a> {
     pub(crate) side: Side,
     pub(crate) completion: Completion<'a>,
-    /// Number of tokens in the pair loss.
-    pub(crate) counted: usize,
     /// Indices of the terminators.
     pub(crate) terminators: Vec<usize>,
     transform: TokenTransform,
@@ -27,8 +26,31 @@ enum Run {
 impl<'a> ScoredCompletion<'a> {
     pub(crate) fn new(side: Side, completion: Completion<'a>, transform: TokenTransform) -> Self {
         let terminators = positions(completion.is_terminator);
-        let masked = if transform.masks_terminators() { terminators.len() } else { 0 };
-        Self { side, completion, counted: completion.logps.len() - masked, terminators, transform }
+        Self { side, completion, terminators, transform }
+    }
+
+    /// The tokens in the pair loss.
+    pub(crate) fn counted(&self) -> Counted<'_> {
+        let left_out: &[usize] = if self.transform.masks_terminators() { &self.terminators } else { &[] };
+        Counted { logps: self.completion.logps, left_out }
+    }
+
+    /// The mean of `function` over the tokens that no EOS term is on, and adds `factor` times its gradient to `weights`,
+    /// `[T]`.
+    pub(crate) fn token_loss(&self, function: TokenFunction, factor: f64, weights: &mut [f64]) -> f64 {
+        let apart: &[usize] = if self.transform.changes_terminators() { &self.terminators } else { &[] };
+        let tokens = (self.completion.logps.len() - apart.len()).max(1) as f64;
+        let mut sum = 0.0;
+        for (t, logp) in self.completion.logps.iter().enumerate() {
+            if apart.binary_search(&t).is_ok() {
+                continue;
+            }
+            let token = self.transform.plain(*logp);
+            let (value, derivative) = function.at(token.value);
+            sum += value;
+            weights[t] += factor * derivative * token.grad / tokens;
+        }
+        sum / tokens
     }
 
     /// Σ c_t·ℓ_t over transformed `logps` (those of policy or reference), and how many of them a bound moved.

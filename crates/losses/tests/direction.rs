@@ -76,7 +76,7 @@ proptest! {
 
     /// Past its cap the bounded term is flat; before it, it is the inverted one.
     #[test]
-    fn the_bounded_term_is_bounded(loss in select(preference_losses()), pairs in batch(terminated()), nats in 0.0..50.0) {
+    fn the_bounded_term_is_bounded(loss in select(losses_of_fixed_tokens()), pairs in batch(terminated()), nats in 0.0..50.0) {
         let mut config = with_eos_term(loss, EosTerm::Bounded);
         config.transforms.eos_penalty_cap = 12.5;
         let inverted = config.clone().with_transforms(Transforms { eos_term: EosTerm::Invert, ..Transforms::default() });
@@ -133,7 +133,7 @@ proptest! {
     }
 
     #[test]
-    fn winsorizing_twice_is_winsorizing_once(loss in select(preference_losses()), pairs in batch(sides()), q in 0.05..0.95) {
+    fn winsorizing_twice_is_winsorizing_once(loss in select(losses_of_fixed_tokens()), pairs in batch(sides()), q in 0.05..0.95) {
         let mut config = LossConfig::from(loss);
         config.transforms.lower_clip_percentile = Some(q);
         config.transforms.upper_clip_percentile = Some(1.0 - q);

@@ -50,10 +50,10 @@ fn older_trim_spellings_and_both_margins() {
 #[test]
 fn the_other_published_losses() {
     let slic = json!({"loss_type": "hinge", "beta": 0.1, "reference_free": true, "seed": 42});
-    let expected = DpoConfig { loss_type: DpoLossType::Hinge, reference_free: true, ..DpoConfig::default() };
+    let expected = DpoConfig { loss_type: DpoLossType::Hinge.into(), reference_free: true, ..DpoConfig::default() };
     assert_eq!(published(None, keys(slic)).unwrap().config, Loss::Dpo(expected).into());
     let ratio = json!({"beta": 2.5, "gamma_beta_ratio": 0.4, "loss_type": "sigmoid", "sft_weight": 1.0});
-    let expected = SimpoConfig { beta: 2.5, gamma: 1.0, sft_weight: 1.0 };
+    let expected = SimpoConfig { beta: 2.5, gamma: 1.0, sft_weight: 1.0, ..SimpoConfig::default() };
     assert_eq!(published(None, keys(ratio)).unwrap().config, Loss::Simpo(expected).into());
     let trl = json!({"loss_type": "simpo", "cpo_alpha": 0.0, "simpo_gamma": 0.5, "beta": 2.0});
     let expected = SimpoConfig { gamma: 0.5, ..SimpoConfig::default() };

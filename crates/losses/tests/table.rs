@@ -49,7 +49,7 @@ fn usual_ranges_are_of_documented_keys_and_hold_the_default() {
         let published = description.contains("Highest published learning rate: ");
         assert_eq!(published, rates.iter().any(Option::is_some), "{kind}: {description}");
         let default = serde_json::to_value(LossConfig::from((entry.default)())).unwrap();
-        let own = default.as_object().unwrap().len() > 1;
+        let own = serde_json::to_value((entry.default)()).unwrap().as_object().unwrap().len() > 1;
         assert!(!own || !entry.usual.is_empty(), "{kind}: no usual range is documented");
         for usual in entry.usual {
             let key = usual.key;
@@ -83,18 +83,21 @@ fn flat_keys_name_keys_of_their_loss_and_tell_one_loss() {
     }
 }
 
-/// ∂L/∂(score of rejected) over scores from far below to far above the margin.
+/// ∂L/∂ℓ of a rejected token in the pair loss, over log-probs from far below to far above the margin. With one token a side,
+/// sums and means are the same.
 #[test]
 fn the_declared_direction_is_the_sign_of_the_gradient() {
     for loss in strategies::preference_losses() {
-        let score = |policy: f64| Score { policy, reference: -30.0 };
+        let score = |policy: f64| Score { policy, reference: -30.0, tokens: 1 };
         let grad = |tenths: i32| {
             let rejected = score(f64::from(tenths) / 10.0);
-            match loss.pairing() {
+            let of_score = match loss.pairing() {
                 Pairing::Pairwise(loss) => loss.pair(score(-30.0), rejected).d_rejected,
                 Pairing::Unpaired(loss) => loss.completion(Side::Rejected, rejected, 0.0).d_score,
                 Pairing::SftOnly => unreachable!("{loss:?} has no pair loss"),
-            }
+            };
+            let of_token = loss.token_loss().map_or(0.0, |loss| loss.weight * loss.function.at(rejected.policy).1);
+            of_score + of_token
         };
         let grads: Vec<f64> = (-700..=-1).map(grad).collect();
         let any = |holds: fn(&f64) -> bool| grads.iter().any(holds);
@@ -105,6 +108,16 @@ fn the_declared_direction_is_the_sign_of_the_gradient() {
         };
         assert!(any(|grad| *grad > 0.0), "{loss:?} never lowers a rejected token");
         assert_eq!(observed, loss.direction(), "{loss:?}");
+    }
+}
+
+#[test]
+fn every_loss_has_a_row_in_the_documentation() {
+    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/losses.md")).unwrap();
+    let schema = schemars::schema_for!(smpo_losses::loss::dpo::DpoLossType).to_value();
+    let loss_types = schema["oneOf"].as_array().unwrap().iter().map(|variant| variant["const"].as_str().unwrap());
+    for name in Loss::KINDS.iter().copied().chain(loss_types) {
+        assert!(page.contains(&format!("\n| `{name}` |")), "docs/losses.md has no row of `{name}`");
     }
 }
 

@@ -89,6 +89,11 @@ pub(crate) fn quoted(names: &[&str]) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
+/// An enum from the name of a variant; an unknown one is answered with all names and the nearest.
+pub(crate) fn from_text<T: DeserializeOwned>(name: &str) -> Result<T, ValueError> {
+    T::deserialize(Value::Text(name.to_owned()))
+}
+
 /// Deserializes one struct from the keys that it has fields for.
 struct TakeStruct<'a>(&'a mut FlatTable);
 

@@ -1,38 +1,54 @@
-//! DPO (Rafailov et al. 2023, arXiv 2305.18290) and its variants, as functions of the difference of log-ratios
-//! h = (logp(y+) − ref(y+)) − (logp(y−) − ref(y−)).
+//! DPO (Rafailov et al. 2023, arXiv 2305.18290) and its variants, as functions of the log-ratios
+//! a = logp(y+) − ref(y+) and b = logp(y−) − ref(y−).
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::catalog::{FlatKeys, PublishedRate, PublishedRates, Spelling, UsualRange};
 use crate::error::ConfigError;
-use crate::function::{Direction, LossFunction, PairTerms, Pairing, PairwiseLoss, Score, SftWeights, require};
+use crate::function::{Direction, LossFunction, PairTerms, Pairing, PairwiseLoss, Score, SftWeights};
 use crate::logistic::{log_sigmoid, sigmoid};
 use crate::reduction::Reduction;
 
-/// The pair loss as a function of h.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum DpoLossType {
-    /// −(1 − ε)·log σ(βh) − ε·log σ(−βh), ε = `label_smoothing` (Mitchell 2023, conservative DPO).
-    #[default]
-    Sigmoid,
-    /// max(0, 1 − βh) (SLiC, Zhao et al. 2023, arXiv 2305.10425).
-    Hinge,
-    /// (h − 1/(2β))² (Azar et al. 2023, arXiv 2310.12036).
-    Ipo,
-}
+mod divergence;
+mod loss_type;
+mod loss_types;
+mod sorted;
+mod validate;
+
+pub use divergence::FDivergence;
+pub use loss_type::DpoLossType;
+use loss_type::{Constants, RatioTerms, Ratios};
+pub use loss_types::LossTypes;
 
 /// DPO and its variants. At most one of `average_log_prob`, `ld_alpha` and `sampo_seed`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DpoConfig {
-    /// The pair loss.
-    pub loss_type: DpoLossType,
+    /// The pair loss, or a list of pair losses that add up.
+    pub loss_type: LossTypes,
+    /// Weight ≥ 0 of each entry of a list `loss_type`; absent: 1 each.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loss_weights: Option<Vec<f64>>,
     /// β > 0.
     pub beta: f64,
-    /// ε in [0, 0.5); `sigmoid` alone.
+    /// ε in [0, 0.5); for `sigmoid`, `robust`, `exo_pair`, `aot` and `aot_unpaired`.
     pub label_smoothing: f64,
+    /// The divergence whose f′ replaces log-ratios; for losses that are functions of one difference.
+    pub f_divergence_type: FDivergence,
+    /// α of `f_divergence_type = "alpha_divergence"`, above 0.
+    pub f_alpha_divergence_coef: f64,
+    /// τ > 0 of `discopop`.
+    pub discopop_tau: f64,
+    /// λ in (0, 1] of `shift`.
+    pub shift_lambda: f64,
+    /// α in (0, 1] of `balanced`.
+    pub balance: f64,
+    /// λ in (0, 1) of BDPO: the policy's share in the mixture λπ + (1 − λ)·ref that replaces π on rejected (arXiv
+    /// 2506.12725); absent is off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bdpo_lambda: Option<f64>,
     /// Leaves the reference out: every ref is 0.
     pub reference_free: bool,
     /// α ≥ 0 of the SFT term α·NLL(y+) (RPO, Pang et al. 2024, arXiv 2404.19733); absent is off.
@@ -55,9 +71,16 @@ pub struct DpoConfig {
 impl Default for DpoConfig {
     fn default() -> Self {
         Self {
-            loss_type: DpoLossType::Sigmoid,
+            loss_type: LossTypes::One(DpoLossType::Sigmoid),
+            loss_weights: None,
             beta: 0.1,
             label_smoothing: 0.0,
+            f_divergence_type: FDivergence::ReverseKl,
+            f_alpha_divergence_coef: 0.5,
+            discopop_tau: 0.05,
+            shift_lambda: 0.75,
+            balance: 0.5,
+            bdpo_lambda: None,
             reference_free: false,
             rpo_alpha: None,
             dpop_lambda: None,
@@ -75,19 +98,26 @@ impl LossFunction for DpoConfig {
     const FLAT_KEYS: FlatKeys = FlatKeys {
         spellings: &[
             Spelling::same("beta"),
-            Spelling::same("loss_type"),
+            Spelling::converted("loss_type", "loss_type", loss_types),
+            Spelling::same("loss_weights"),
             Spelling::same("label_smoothing"),
+            Spelling::same("f_divergence_type"),
+            Spelling::same("f_alpha_divergence_coef"),
+            Spelling::same("discopop_tau"),
             Spelling::same("reference_free"),
             Spelling::same("rpo_alpha"),
             Spelling::same("ld_alpha"),
         ],
         distinctive: &[],
         // TRL's other trainers began as copies of its DPO trainer.
-        suggestive: &["rpo_alpha", "reference_free"],
+        suggestive: &["rpo_alpha", "reference_free", "f_divergence_type", "discopop_tau", "loss_weights"],
         loss_types: &[],
     };
     const USUAL: &'static [UsualRange] = &[
         UsualRange { key: "beta", from: 0.01, to: 0.5, source: BETAS },
+        UsualRange { key: "label_smoothing", from: 0.0, to: 0.1, source: "TRL: 0.1 for `robust`, 1e-3 for `exo_pair`" },
+        UsualRange { key: "discopop_tau", from: 0.05, to: 0.05, source: "arXiv 2406.08414" },
+        UsualRange { key: "shift_lambda", from: 0.5, to: 1.0, source: "arXiv 2502.07599" },
         UsualRange { key: "rpo_alpha", from: 1.0, to: 1.0, source: "arXiv 2404.19733" },
     ];
     const LEARNING_RATES: PublishedRates = PublishedRates {
@@ -100,11 +130,35 @@ impl LossFunction for DpoConfig {
 
     fn variants() -> Vec<Self> {
         let default = Self::default;
+        let of = |loss_type: DpoLossType| Self { loss_type: loss_type.into(), ..default() };
+        let diverging = |f_divergence_type| Self { f_divergence_type, ..default() };
+        let list = vec![DpoLossType::Sigmoid, DpoLossType::BcoPair, DpoLossType::Sft];
         vec![
             default(),
             Self { label_smoothing: 0.1, ..default() },
-            Self { loss_type: DpoLossType::Hinge, beta: 0.4, ..default() },
-            Self { loss_type: DpoLossType::Ipo, ..default() },
+            of(DpoLossType::SigmoidNorm),
+            Self { beta: 0.4, ..of(DpoLossType::Hinge) },
+            of(DpoLossType::Ipo),
+            of(DpoLossType::IpoNorm),
+            Self { label_smoothing: 0.1, ..of(DpoLossType::ExoPair) },
+            of(DpoLossType::NcaPair),
+            Self { label_smoothing: 0.1, ..of(DpoLossType::Robust) },
+            of(DpoLossType::BcoPair),
+            of(DpoLossType::SppoHard),
+            of(DpoLossType::Aot),
+            of(DpoLossType::AotUnpaired),
+            of(DpoLossType::ApoZero),
+            of(DpoLossType::ApoDown),
+            of(DpoLossType::Discopop),
+            of(DpoLossType::Cal),
+            of(DpoLossType::Shift),
+            of(DpoLossType::Balanced),
+            Self { loss_type: LossTypes::Many(list), loss_weights: Some(vec![0.8, 0.2, 1.0]), ..default() },
+            diverging(FDivergence::ForwardKl),
+            diverging(FDivergence::JsDivergence),
+            diverging(FDivergence::AlphaDivergence),
+            diverging(FDivergence::Squared),
+            Self { bdpo_lambda: Some(0.5), ..default() },
             Self { rpo_alpha: Some(0.5), ..default() },
             Self { dpop_lambda: Some(5.0), ..default() },
             Self { average_log_prob: true, beta: 1.0, ..default() },
@@ -115,31 +169,8 @@ impl LossFunction for DpoConfig {
     }
 
     fn validate(&self) -> Result<(), ConfigError> {
-        require(Self::KIND, "beta", "finite and greater than 0", self.beta, self.beta > 0.0)?;
-        let epsilon = self.label_smoothing;
-        require(Self::KIND, "label_smoothing", "in [0, 0.5)", epsilon, (0.0..0.5).contains(&epsilon))?;
-        for (field, weight) in [("rpo_alpha", self.rpo_alpha), ("dpop_lambda", self.dpop_lambda)] {
-            if let Some(weight) = weight {
-                require(Self::KIND, field, "finite and at least 0", weight, weight >= 0.0)?;
-            }
-        }
-        if let Some(alpha) = self.ld_alpha {
-            require(Self::KIND, "ld_alpha", "in [0, 1]", alpha, (0.0..=1.0).contains(&alpha))?;
-        }
-        let no_effect = |field, because| Err(ConfigError::NoEffect { kind: Self::KIND, field, because });
-        if epsilon > 0.0 && self.loss_type != DpoLossType::Sigmoid {
-            return no_effect("label_smoothing", "unless `loss_type` is \"sigmoid\"");
-        }
-        if self.dpop_lambda.is_some() && self.reference_free {
-            return no_effect("dpop_lambda", "beside `reference_free`: logp never exceeds a reference of 0");
-        }
-        if self.sampo_seed.is_some() && self.ld_alpha.is_some() {
-            return no_effect("sampo_seed", "beside `ld_alpha`: a loss has one length control");
-        }
-        if self.average_log_prob && (self.sampo_seed.is_some() || self.ld_alpha.is_some()) {
-            return no_effect("average_log_prob", "beside `ld_alpha` or `sampo_seed`: a loss has one length control");
-        }
-        Ok(())
+        validate::ranges(self)?;
+        validate::combinations(self)
     }
 
     fn pairing(&self) -> Pairing<'_> {
@@ -151,17 +182,88 @@ impl LossFunction for DpoConfig {
     }
 
     fn sft_weights(&self) -> SftWeights {
-        SftWeights { chosen: self.rpo_alpha.unwrap_or(0.0), rejected: 0.0 }
+        let in_list: f64 =
+            self.weighted().filter(|(loss_type, _)| *loss_type == DpoLossType::Sft).map(|(_, w)| w).sum();
+        SftWeights { chosen: self.rpo_alpha.unwrap_or(0.0) + in_list, rejected: 0.0 }
     }
 
     fn direction(&self) -> Direction {
-        match self.loss_type {
-            DpoLossType::Sigmoid if self.label_smoothing > 0.0 => Direction::Both,
-            DpoLossType::Sigmoid => Direction::AlwaysDown,
-            DpoLossType::Hinge => Direction::DownOrZero,
-            DpoLossType::Ipo => Direction::Both,
+        let of_list = self.weighted().filter(|(_, weight)| *weight > 0.0);
+        let directions: Vec<Direction> =
+            of_list.map(|(loss_type, _)| loss_type.direction(self.label_smoothing)).collect();
+        let has = |direction| directions.contains(&direction);
+        match self.f_divergence_type {
+            FDivergence::Squared => Direction::Both,
+            _ if has(Direction::Both) => Direction::Both,
+            // exponentials of a log-ratio: their σ′ underflows
+            FDivergence::ForwardKl | FDivergence::AlphaDivergence => Direction::DownOrZero,
+            FDivergence::ReverseKl | FDivergence::JsDivergence if has(Direction::AlwaysDown) => Direction::AlwaysDown,
+            FDivergence::ReverseKl | FDivergence::JsDivergence => Direction::DownOrZero,
         }
     }
+}
+
+/// TRL's names: its `ipo` is per token. Other values are left to the key's own reader.
+fn loss_types(given: &Value, _: &Map<String, Value>) -> Option<Value> {
+    let renamed = |name: &Value| match name.as_str() {
+        Some("ipo") => Value::from("ipo_norm"),
+        _ => name.clone(),
+    };
+    Some(match given {
+        Value::Array(names) => names.iter().map(renamed).collect(),
+        name => renamed(name),
+    })
+}
+
+impl DpoConfig {
+    /// The pair losses with their weights.
+    fn weighted(&self) -> impl Iterator<Item = (DpoLossType, f64)> {
+        let weight = |at: usize| self.loss_weights.as_ref().and_then(|weights| weights.get(at)).copied().unwrap_or(1.0);
+        self.loss_type.as_slice().iter().enumerate().map(move |(at, loss_type)| (*loss_type, weight(at)))
+    }
+
+    fn constants(&self) -> Constants {
+        Constants {
+            beta: self.beta,
+            epsilon: self.label_smoothing,
+            discopop_tau: self.discopop_tau,
+            shift_lambda: self.shift_lambda,
+            balance: self.balance,
+        }
+    }
+
+    /// a and b as the pair loss is given them, each with its derivative by the policy's score.
+    fn ratios(&self, chosen: Score, rejected: Score) -> (Ratios, f64, f64) {
+        let positive = self.dpop_lambda.unwrap_or(0.0);
+        let fallen = (-chosen.ratio()).max(0.0);
+        let (a, d_a) = (chosen.ratio() - positive * fallen, if fallen > 0.0 { 1.0 + positive } else { 1.0 });
+        let (b, d_b) = match self.bdpo_lambda {
+            Some(lambda) => in_mixture(rejected.ratio(), lambda),
+            None => (rejected.ratio(), 1.0),
+        };
+        let coefficient = self.f_alpha_divergence_coef;
+        let (a, by_a) = self.f_divergence_type.at(a, coefficient);
+        let (b, by_b) = self.f_divergence_type.at(b, coefficient);
+        let tokens = (chosen.tokens as f64, rejected.tokens as f64);
+        (Ratios { chosen: a, rejected: b, tokens }, d_a * by_a, d_b * by_b)
+    }
+
+    fn pair_terms(&self, chosen: Score, rejected: Score, grads: RatioTerms) -> PairTerms {
+        PairTerms {
+            value: grads.value,
+            d_chosen: grads.d_chosen,
+            d_rejected: grads.d_rejected,
+            chosen_reward: self.beta * chosen.ratio(),
+            rejected_reward: self.beta * rejected.ratio(),
+        }
+    }
+}
+
+/// log((λπ + (1 − λ)·ref)/ref) for the log-ratio r = log π − log ref, with its derivative by r.
+fn in_mixture(r: f64, lambda: f64) -> (f64, f64) {
+    // log(λe^r + 1 − λ) = log λ + r + log(1 + ((1 − λ)/λ)·e^(−r)): a softplus
+    let offset = lambda.ln() - (-lambda).ln_1p();
+    (lambda.ln() + r - log_sigmoid(r + offset), sigmoid(r + offset))
 }
 
 impl PairwiseLoss for DpoConfig {
@@ -175,34 +277,43 @@ impl PairwiseLoss for DpoConfig {
     }
 
     fn pair(&self, chosen: Score, rejected: Score) -> PairTerms {
-        let beta = self.beta;
-        let fallen = (-chosen.ratio()).max(0.0);
-        let positive = self.dpop_lambda.unwrap_or(0.0);
-        let h = chosen.ratio() - rejected.ratio() - positive * fallen;
-        let d_h_chosen = if fallen > 0.0 { 1.0 + positive } else { 1.0 };
-        // Value and derivative by h.
-        let (value, d_h) = match self.loss_type {
-            DpoLossType::Sigmoid => {
-                let (z, epsilon) = (beta * h, self.label_smoothing);
-                let value = -(1.0 - epsilon) * log_sigmoid(z) - epsilon * log_sigmoid(-z);
-                (value, beta * (epsilon * sigmoid(z) - (1.0 - epsilon) * sigmoid(-z)))
-            }
-            DpoLossType::Hinge => {
-                let short = (1.0 - beta * h).max(0.0);
-                (short, if short > 0.0 { -beta } else { 0.0 })
-            }
-            DpoLossType::Ipo => {
-                let off = h - 0.5 / beta;
-                (off * off, 2.0 * off)
-            }
-        };
-        PairTerms {
-            value,
-            d_chosen: d_h * d_h_chosen,
-            d_rejected: -d_h,
-            chosen_reward: beta * chosen.ratio(),
-            rejected_reward: beta * rejected.ratio(),
+        let (ratios, d_a, d_b) = self.ratios(chosen, rejected);
+        let constants = self.constants();
+        let mut grads = RatioTerms::default();
+        for (loss_type, weight) in self.weighted() {
+            grads.add(weight, loss_type.of_pair(ratios, constants));
         }
+        grads.d_chosen *= d_a;
+        grads.d_rejected *= d_b;
+        self.pair_terms(chosen, rejected, grads)
+    }
+
+    fn compares_pairs(&self) -> bool {
+        self.loss_type.as_slice().iter().any(|loss_type| loss_type.sorts())
+    }
+
+    fn step(&self, pairs: &[(Score, Score)]) -> Vec<PairTerms> {
+        if !self.compares_pairs() {
+            return pairs.iter().map(|(chosen, rejected)| self.pair(*chosen, *rejected)).collect();
+        }
+        let constants = self.constants();
+        let mut grads = vec![RatioTerms::default(); pairs.len()];
+        for (loss_type, weight) in self.weighted() {
+            let of_step = match loss_type {
+                DpoLossType::Aot => sorted::differences(pairs, constants),
+                DpoLossType::AotUnpaired => sorted::ratios(pairs, constants),
+                other => {
+                    let of_pair = |(chosen, rejected): &(Score, Score)| {
+                        other.of_pair(self.ratios(*chosen, *rejected).0, constants)
+                    };
+                    pairs.iter().map(of_pair).collect()
+                }
+            };
+            grads.iter_mut().zip(of_step).for_each(|(grads, part)| grads.add(weight, part));
+        }
+        let terms =
+            |((chosen, rejected), grads): (&(Score, Score), RatioTerms)| self.pair_terms(*chosen, *rejected, grads);
+        pairs.iter().zip(grads).map(terms).collect()
     }
 }
 
@@ -211,7 +322,7 @@ mod tests {
     use super::*;
 
     fn score(policy: f64, reference: f64) -> Score {
-        Score { policy, reference }
+        Score { policy, reference, tokens: 2 }
     }
 
     #[test]
@@ -221,7 +332,7 @@ mod tests {
         let expected =
             [(DpoLossType::Sigmoid, 0.313_261_687_518_223), (DpoLossType::Hinge, 0.0), (DpoLossType::Ipo, 1.0)];
         for (loss_type, value) in expected {
-            let config = DpoConfig { loss_type, beta: 0.5, ..DpoConfig::default() };
+            let config = DpoConfig { loss_type: loss_type.into(), beta: 0.5, ..DpoConfig::default() };
             assert!((config.pair(chosen, rejected).value - value).abs() < 1e-12, "{loss_type:?}");
         }
     }

@@ -23,11 +23,24 @@ pub enum KlBaseline {
     Zero,
 }
 
+/// The loss of one completion.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum KtoLossType {
+    /// Against the baseline z.
+    #[default]
+    Kto,
+    /// Against 0: APO-zero for completions without a pair (D'Oosterlinck et al. 2024, arXiv 2408.06266).
+    ApoZeroUnpaired,
+}
+
 /// KTO. With r = logp − ref, a chosen completion costs λ₊·(1 − σ(β(r − z))) and a rejected one
 /// λ₋·(1 − σ(β(z − r))); the loss is the mean over completions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct KtoConfig {
+    /// The loss of one completion.
+    pub loss_type: KtoLossType,
     /// β > 0.
     pub beta: f64,
     /// λ₊ ≥ 0.
@@ -40,7 +53,13 @@ pub struct KtoConfig {
 
 impl Default for KtoConfig {
     fn default() -> Self {
-        Self { beta: 0.1, desirable_weight: 1.0, undesirable_weight: 1.0, kl_baseline: KlBaseline::Mismatched }
+        Self {
+            loss_type: KtoLossType::Kto,
+            beta: 0.1,
+            desirable_weight: 1.0,
+            undesirable_weight: 1.0,
+            kl_baseline: KlBaseline::Mismatched,
+        }
     }
 }
 
@@ -49,7 +68,12 @@ const BALANCE: &str = "TRL, for as many completions of each kind: λ₊·n₊ to
 impl LossFunction for KtoConfig {
     const KIND: &'static str = "kto";
     const FLAT_KEYS: FlatKeys = FlatKeys {
-        spellings: &[Spelling::same("beta"), Spelling::same("desirable_weight"), Spelling::same("undesirable_weight")],
+        spellings: &[
+            Spelling::same("beta"),
+            Spelling::same("desirable_weight"),
+            Spelling::same("undesirable_weight"),
+            Spelling::same("loss_type"),
+        ],
         distinctive: &["desirable_weight", "undesirable_weight"],
         suggestive: &[],
         loss_types: &["kto"],
@@ -69,6 +93,7 @@ impl LossFunction for KtoConfig {
             Self::default(),
             Self { desirable_weight: 1.5, ..Self::default() },
             Self { kl_baseline: KlBaseline::Zero, ..Self::default() },
+            Self { loss_type: KtoLossType::ApoZeroUnpaired, ..Self::default() },
         ]
     }
 
@@ -105,11 +130,11 @@ impl UnpairedLoss for KtoConfig {
     }
 
     fn needs_mismatched(&self) -> bool {
-        self.kl_baseline == KlBaseline::Mismatched
+        self.kl_baseline == KlBaseline::Mismatched && self.loss_type == KtoLossType::Kto
     }
 
     fn baseline(&self, batch: &Batch<'_>) -> Result<f64, BatchError> {
-        if self.kl_baseline == KlBaseline::Zero {
+        if !self.needs_mismatched() {
             return Ok(0.0);
         }
         if batch.mismatched.is_empty() {

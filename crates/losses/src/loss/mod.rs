@@ -3,16 +3,21 @@
 pub mod cpo;
 pub mod dpo;
 pub mod kto;
+pub mod npo;
 pub mod orpo;
+pub mod repo;
 pub mod sft;
+pub mod simper;
 pub mod simpo;
+pub mod slime;
 pub mod smpo;
+pub mod unlikelihood;
 
 use serde::{Serialize, Serializer};
 
 use crate::catalog::{LossEntry, PublishedRates, losses};
 use crate::error::ConfigError;
-use crate::function::{Direction, LossFunction, Pairing, SftWeights};
+use crate::function::{Direction, LossFunction, Pairing, SftWeights, TokenLoss};
 
 losses! {
     /// Supervised fine-tuning: likelihood of completions.
@@ -29,9 +34,24 @@ losses! {
     Orpo(orpo::OrpoConfig),
     /// Kahneman–Tversky optimization.
     Kto(kto::KtoConfig),
+    /// Inverse perplexities.
+    Simper(simper::SimperConfig),
+    /// A hinge on mean log-probs.
+    Repo(repo::RepoConfig),
+    /// Negative preference optimization.
+    Npo(npo::NpoConfig),
+    /// Unlikelihood of rejected tokens.
+    Unlikelihood(unlikelihood::UnlikelihoodConfig),
+    /// A margin with a soft floor under rejected tokens.
+    Slime(slime::SlimeConfig),
 }
 
 impl Loss {
+    /// True if the loss of a pair depends on the other pairs of its step.
+    pub fn compares_pairs(&self) -> bool {
+        matches!(self.pairing(), Pairing::Pairwise(loss) if loss.compares_pairs())
+    }
+
     /// True if [`Batch::mismatched`](crate::Batch) must be given.
     pub fn needs_mismatched(&self) -> bool {
         matches!(self.pairing(), Pairing::Unpaired(loss) if loss.needs_mismatched())

@@ -6,11 +6,8 @@ use serde::{Deserialize, Serialize};
 use crate::catalog::{FlatKeys, PublishedRate, PublishedRates, Spelling, UsualRange};
 use crate::error::ConfigError;
 use crate::function::{Direction, LossFunction, PairTerms, Pairing, PairwiseLoss, Score, SftWeights, require};
-use crate::logistic::{log_sigmoid, log1mexp, sigmoid};
+use crate::logistic::{NEAREST_TO_ONE, log_sigmoid, log1mexp, sigmoid};
 use crate::reduction::Reduction;
-
-/// Log-probs come from float32, where a probability nearer to 1 than this cannot be told from 1.
-const NEAREST_TO_ONE: f64 = 1.0 / (1 << 24) as f64;
 
 /// ORPO. The objective is NLL(y+) − λ·log σ(log odds(y+) − log odds(y−)), odds from e^s.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -201,7 +201,7 @@ mod tests {
     use super::*;
 
     fn value(config: &SmpoConfig, chosen: f64, rejected: f64) -> f64 {
-        let score = |policy| Score { policy, reference: 0.0 };
+        let score = |policy| Score { policy, reference: 0.0, tokens: 1 };
         config.pair(score(chosen), score(rejected)).value
     }
 

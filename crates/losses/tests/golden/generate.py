@@ -206,33 +206,129 @@ def dpo(cfg, chosen, rejected, margin):
     ref_plus, ref_minus = score(chosen, rejected, chosen.reference), score(rejected, chosen, rejected.reference)
     if cfg.get("reference_free"):
         ref_plus, ref_minus = torch.zeros_like(ref_plus), torch.zeros_like(ref_minus)
-    h = (pi_plus - pi_minus) - (ref_plus - ref_minus)
+    a, b = pi_plus - ref_plus, pi_minus - ref_minus
     if (lam := cfg.get("dpop_lambda")) is not None:
-        h = h - lam * F.relu(ref_plus - pi_plus)
-    kind = cfg.get("loss_type", "sigmoid")
-    if kind == "sigmoid":
-        eps = cfg.get("label_smoothing", 0.0)
-        loss = -(1 - eps) * F.logsigmoid(beta * h) - eps * F.logsigmoid(-beta * h)
-    elif kind == "hinge":
-        loss = F.relu(1 - beta * h)
-    elif kind == "ipo":
-        loss = (h - 1 / (2 * beta)).square()
-    sft = (cfg.get("rpo_alpha", 0.0) * token_nll(chosen), torch.zeros(()))
+        a = a - lam * F.relu(ref_plus - pi_plus)
+    if (lam := cfg.get("bdpo_lambda")) is not None:
+        b = torch.log(lam * torch.exp(b) + (1 - lam))
+    a, b = divergence(cfg, a), divergence(cfg, b)
+    kinds = cfg.get("loss_type", "sigmoid")
+    kinds = kinds if isinstance(kinds, list) else [kinds]
+    weights = cfg.get("loss_weights", [1.0] * len(kinds))
+    lengths = (chosen.lengths(), rejected.lengths())
+    policy, reference = pi_plus - pi_minus, ref_plus - ref_minus
+    loss = sum(w * dpo_pair(cfg, kind, a, b, lengths, policy, reference) for kind, w in zip(kinds, weights))
+    sft_weight = cfg.get("rpo_alpha", 0.0) + sum(w for kind, w in zip(kinds, weights) if kind == "sft")
+    sft = (sft_weight * token_nll(chosen), torch.zeros(()))
     return loss, sft, (beta * (pi_plus - ref_plus), beta * (pi_minus - ref_minus))
+
+
+def divergence(cfg, r):
+    kind = cfg.get("f_divergence_type", "reverse_kl")
+    if kind == "forward_kl":
+        return 1 - torch.exp(-r)
+    if kind == "js_divergence":
+        t = torch.exp(r)
+        return torch.log(2 * t / (t + 1))
+    if kind == "alpha_divergence":
+        power = cfg.get("f_alpha_divergence_coef", 0.5) - 1
+        return (torch.exp(r) ** power - 1) / power
+    if kind == "squared":
+        return r / torch.exp(r)
+    return r
+
+
+def dpo_pair(cfg, kind, a, b, lengths, policy, reference):
+    """One DPO-style loss per pair; names and formulas of TRL 1.16 where it has the loss."""
+    beta, eps = cfg.get("beta", 0.1), cfg.get("label_smoothing", 0.0)
+    h = a - b
+
+    def smoothed(z):
+        return -(1 - eps) * F.logsigmoid(z) - eps * F.logsigmoid(-z)
+
+    if kind == "sigmoid":
+        return smoothed(beta * h)
+    if kind == "sigmoid_norm":
+        return -F.logsigmoid(beta * (a / lengths[0] - b / lengths[1]))
+    if kind == "hinge":
+        return F.relu(1 - beta * h)
+    if kind == "ipo":
+        return (h - 1 / (2 * beta)).square()
+    if kind == "ipo_norm":
+        return (a / lengths[0] - b / lengths[1] - 1 / (2 * beta)).square()
+    if kind == "exo_pair":
+        q = torch.stack([torch.sigmoid(beta * h), torch.sigmoid(-beta * h)])
+        p = torch.tensor([[1 - eps], [eps]])
+        return (q * (q.log() - p.log())).sum(0)
+    if kind == "nca_pair":
+        return -F.logsigmoid(beta * a) - 0.5 * F.logsigmoid(-beta * a) - 0.5 * F.logsigmoid(-beta * b)
+    if kind == "robust":
+        clean, flipped = -F.logsigmoid(beta * h), -F.logsigmoid(-beta * h)
+        return ((1 - eps) * clean - eps * flipped) / (1 - 2 * eps)
+    if kind == "bco_pair":
+        return -F.logsigmoid(beta * a) - F.logsigmoid(-beta * b)
+    if kind == "sppo_hard":
+        return (a - 0.5 / beta).square() + (b + 0.5 / beta).square()
+    if kind == "aot":
+        by_rank = smoothed(beta * (policy.sort()[0] - reference.sort()[0]))
+        return by_rank[policy.argsort().argsort()]
+    if kind == "aot_unpaired":
+        by_rank = smoothed(beta * (a.sort()[0] - b.sort()[0]))
+        return by_rank[a.argsort().argsort()]
+    if kind == "apo_zero":
+        return 1 - torch.sigmoid(beta * a) + torch.sigmoid(beta * b)
+    if kind == "apo_down":
+        return torch.sigmoid(beta * a) + 1 - torch.sigmoid(beta * h)
+    if kind == "discopop":
+        m = torch.sigmoid(beta * h / cfg.get("discopop_tau", 0.05))
+        return (1 - m) * -F.logsigmoid(beta * h) + m * torch.exp(-beta * h)
+    if kind == "cal":
+        return -F.logsigmoid(h) + (a - 0.5 / beta).square() + (b + 0.5 / beta).square()
+    if kind == "shift":
+        return -F.logsigmoid(beta * (a - cfg.get("shift_lambda", 0.75) * b))
+    if kind == "balanced":
+        return -F.logsigmoid(beta * torch.minimum(a, -cfg.get("balance", 0.5) * b))
+    if kind == "sft":
+        return torch.zeros_like(h)
+    raise ValueError(kind)
+
+
+def alpha_reward(cfg, s):
+    alpha = cfg.get("alpha", 0.0)
+    return s if alpha == 0 else (1 - torch.exp(s) ** -alpha) / alpha
+
+
+def confident_means(side):
+    """ConfPO: the mean over tokens below the mean probability of their completion."""
+    p = torch.exp(side.raw.detach())
+    mean = torch.where(side.counted, p, torch.zeros(())).sum(1) / side.lengths()
+    below = side.counted & (p < mean[:, None])
+    below = torch.where(below.any(1, keepdim=True), below, side.counted)
+    return torch.where(below, side.policy, torch.zeros(())).sum(1) / below.sum(1)
 
 
 def simpo(cfg, chosen, rejected, margin):
     beta = cfg.get("beta", 2.0)
     gamma = cfg.get("gamma", 1.0) if margin is None else margin
-    s_plus, s_minus = means(chosen), means(rejected)
+    score = confident_means if cfg.get("token_selection") == "less_confident" else means
+    s_plus, s_minus = alpha_reward(cfg, score(chosen)), alpha_reward(cfg, score(rejected))
     loss = -F.logsigmoid(beta * s_plus - beta * s_minus - gamma)
     return loss, (cfg.get("sft_weight", 0.0) * token_nll(chosen), torch.zeros(())), (beta * s_plus, beta * s_minus)
 
 
 def cpo(cfg, chosen, rejected, margin):
     beta = cfg.get("beta", 0.1)
+    kind, eps = cfg.get("loss_type", "sigmoid"), cfg.get("label_smoothing", 0.0)
     plus, minus = chosen.totals(chosen.policy), rejected.totals(rejected.policy)
-    loss = -F.logsigmoid(beta * (plus - minus))
+    if kind == "ipo":
+        plus, minus = means(chosen), means(rejected)
+    plus, minus = alpha_reward(cfg, plus), alpha_reward(cfg, minus)
+    if kind == "hinge":
+        loss = F.relu(1 - beta * (plus - minus))
+    elif kind == "ipo":
+        loss = (plus - minus - 1 / (2 * beta)).square()
+    else:
+        loss = -(1 - eps) * F.logsigmoid(beta * (plus - minus)) - eps * F.logsigmoid(-beta * (plus - minus))
     return loss, (cfg.get("cpo_alpha", 1.0) * token_nll(chosen), torch.zeros(())), (beta * plus, beta * minus)
 
 
@@ -251,10 +347,56 @@ def orpo(cfg, chosen, rejected, margin):
     return loss, (token_nll(chosen), torch.zeros(())), (lam * s_plus, lam * s_minus)
 
 
+def simper(cfg, chosen, rejected, margin):
+    plus, minus = torch.exp(means(chosen)), torch.exp(means(rejected))
+    return minus - plus, (torch.zeros(()), torch.zeros(())), (plus, minus)
+
+
+def repo(cfg, chosen, rejected, margin):
+    gamma = cfg.get("gamma", 0.5) if margin is None else margin
+    plus, minus = means(chosen), means(rejected)
+    return F.relu(gamma - (plus - minus)), (torch.zeros(()), torch.zeros(())), (plus, minus)
+
+
+def npo(cfg, chosen, rejected, margin):
+    beta = cfg.get("beta", 0.1)
+    plus = chosen.totals(chosen.policy) - chosen.totals(chosen.reference)
+    minus = rejected.totals(rejected.policy) - rejected.totals(rejected.reference)
+    loss = 2 / beta * torch.log(1 + torch.exp(beta * minus))
+    return loss, (cfg.get("sft_weight", 1.0) * token_nll(chosen), torch.zeros(())), (beta * plus, beta * minus)
+
+
+def over_tokens(cfg, side, function):
+    """The mean of a function over a completion's tokens, without terminators that an EOS term is on."""
+    seen = side.mask & ~side.terminator if cfg.get("eos_term", "off") != "off" else side.mask
+    if cfg.get("eos_term") == "mask":
+        only = (side.mask == side.terminator).all(1, keepdim=True)
+        seen = torch.where(only, side.mask, seen)
+    values = function(torch.where(seen, side.policy, torch.tensor(-1.0)))
+    return torch.where(seen, values, torch.zeros(())).sum(1) / seen.sum(1).clamp(min=1)
+
+
+def unlikelihood(cfg, chosen, rejected, margin):
+    loss = cfg.get("rank_alpha", 1.0) * over_tokens(cfg, rejected, lambda l: -torch.log(1 - torch.exp(l)))
+    sft = (cfg.get("sft_weight", 1.0) * token_nll(chosen), torch.zeros(()))
+    return loss, sft, (means(chosen), means(rejected))
+
+
+def slime(cfg, chosen, rejected, margin):
+    s_plus, s_minus = means(chosen), means(rejected)
+    delta = s_plus - s_minus
+    fade = torch.sigmoid(-cfg.get("steepness", 2.5) * (delta - cfg.get("soft_margin", 1.0)))
+    loss = F.relu(cfg.get("hard_margin", 1.5) - delta) * fade - cfg.get("chosen_weight", 0.8) * s_plus
+    power, threshold = cfg.get("floor_power", 2.5), cfg.get("floor_threshold", 0.5)
+    floor = over_tokens(cfg, rejected, lambda l: F.softplus(-l - threshold) ** power)
+    loss = loss + cfg.get("floor_weight", 5e-4) * floor
+    return loss, (torch.zeros(()), torch.zeros(())), (s_plus, s_minus)
+
+
 def kto(cfg, chosen, rejected, mismatched):
     beta = cfg.get("beta", 0.1)
     baseline = torch.zeros(())
-    if cfg.get("kl_baseline", "mismatched") == "mismatched":
+    if cfg.get("kl_baseline", "mismatched") == "mismatched" and cfg.get("loss_type", "kto") == "kto":
         ratios = [sum(c["logps"]) - sum(c["ref_logps"]) for c in mismatched]
         baseline = torch.tensor(ratios).mean().clamp(min=0)
     plus = chosen.totals(chosen.policy) - chosen.totals(chosen.reference)
@@ -275,6 +417,7 @@ def evaluate(cfg, pairs, microbatches, memory, margin, mismatched):
         per_pair, sft, rewards = kto(cfg, chosen, rejected, mismatched)
     else:
         losses = {"smpo": smpo, "dpo": dpo, "simpo": simpo, "cpo": cpo, "orpo": orpo}
+        losses |= {"simper": simper, "repo": repo, "npo": npo, "unlikelihood": unlikelihood, "slime": slime}
         per_pair, sft, rewards = losses[kind](cfg, chosen, rejected, margin)
     total = per_pair.mean() + sft[0] + sft[1]
     grads = torch.autograd.grad(total, [chosen.raw, rejected.raw], allow_unused=True)
@@ -335,13 +478,51 @@ def cases():
         {"dpop_lambda": 5.0, "beta": 0.3},
         {"ld_alpha": 0.3, "beta": 0.4},
         {"reference_free": True},
+        {"loss_type": "sigmoid_norm"},
+        {"loss_type": "ipo_norm"},
+        {"loss_type": "exo_pair", "label_smoothing": 0.05},
+        {"loss_type": "nca_pair"},
+        {"loss_type": "robust", "label_smoothing": 0.2},
+        {"loss_type": "bco_pair"},
+        {"loss_type": "sppo_hard", "beta": 0.3},
+        {"loss_type": "aot"},
+        {"loss_type": "aot", "label_smoothing": 0.1},
+        {"loss_type": "aot_unpaired"},
+        {"loss_type": "apo_zero"},
+        {"loss_type": "apo_down"},
+        {"loss_type": "discopop"},
+        {"loss_type": "cal", "beta": 0.4},
+        {"loss_type": "shift", "shift_lambda": 0.6},
+        {"loss_type": "balanced", "balance": 0.7, "beta": 0.5},
+        {"loss_type": ["sigmoid", "bco_pair", "sft"], "loss_weights": [0.8, 0.2, 1.0]},
+        {"loss_type": ["aot", "sft"]},
+        {"f_divergence_type": "forward_kl"},
+        {"f_divergence_type": "js_divergence", "loss_type": "ipo_norm"},
+        {"f_divergence_type": "alpha_divergence", "f_alpha_divergence_coef": 0.7},
+        {"f_divergence_type": "squared"},
+        {"bdpo_lambda": 0.3},
     ]
     others = [
         {"kind": "simpo"},
         {"kind": "simpo", "sft_weight": 0.5, "gamma": 0.3},
+        {"kind": "simpo", "alpha": 0.25},
+        {"kind": "simpo", "alpha": -0.5},
+        {"kind": "simpo", "token_selection": "less_confident"},
         {"kind": "cpo"},
+        {"kind": "cpo", "label_smoothing": 0.1},
+        {"kind": "cpo", "loss_type": "hinge"},
+        {"kind": "cpo", "loss_type": "ipo"},
+        {"kind": "cpo", "alpha": 0.02},
+        {"kind": "simper"},
+        {"kind": "repo"},
+        {"kind": "npo"},
+        {"kind": "npo", "sft_weight": 0.3, "beta": 0.4},
+        {"kind": "unlikelihood", "rank_alpha": 0.7},
+        {"kind": "slime"},
+        {"kind": "slime", "floor_weight": 0.5},
         {"kind": "orpo"},
         {"kind": "kto"},
+        {"kind": "kto", "loss_type": "apo_zero_unpaired"},
         {"kind": "kto", "kl_baseline": "zero", "desirable_weight": 1.33, "undesirable_weight": 0.7},
     ]
     for config in [{"kind": "dpo", **variant} for variant in dpo_variants] + others:

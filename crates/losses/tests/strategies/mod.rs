@@ -109,14 +109,22 @@ pub fn preference_losses() -> Vec<Loss> {
     all_losses().into_iter().filter(|loss| !matches!(loss.pairing(), Pairing::SftOnly)).collect()
 }
 
-/// Those that never raise a rejected token.
+/// Those whose scores are of the same tokens whatever their log-probs.
+pub fn losses_of_fixed_tokens() -> Vec<Loss> {
+    let is_fixed = |loss: &Loss| loss.pairing().reduction() != Reduction::LessConfident;
+    preference_losses().into_iter().filter(is_fixed).collect()
+}
+
+/// Those of them that never raise a rejected token.
 pub fn monotone_losses() -> Vec<Loss> {
-    preference_losses().into_iter().filter(|loss| loss.direction() != Direction::Both).collect()
+    losses_of_fixed_tokens().into_iter().filter(|loss| loss.direction() != Direction::Both).collect()
 }
 
 /// Those with a gradient at every score and every token: all tokens of a completion count alike.
 pub fn strictly_monotone_losses() -> Vec<Loss> {
-    let is_strict = |loss: &Loss| loss.direction() == Direction::AlwaysDown && has_no_length_control(loss);
+    let is_strict = |loss: &Loss| {
+        loss.direction() == Direction::AlwaysDown && has_no_length_control(loss) && loss.token_loss().is_none()
+    };
     monotone_losses().into_iter().filter(is_strict).collect()
 }
 
@@ -128,6 +136,11 @@ pub fn strictly_monotone_losses_of_rejected() -> Vec<Loss> {
 /// True if a completion's score does not depend on the length of the other side.
 pub fn has_no_length_control(loss: &Loss) -> bool {
     matches!(loss.pairing().reduction(), Reduction::Mean | Reduction::Sum)
+}
+
+/// True for a loss that leaves chosen to cross-entropy.
+pub fn has_no_pair_loss_on_chosen(loss: &Loss) -> bool {
+    matches!(loss, Loss::Npo(_) | Loss::Unlikelihood(_))
 }
 
 pub fn scope() -> impl Strategy<Value = WinsorScope> {
