@@ -121,7 +121,7 @@ impl Visitor for Reader<'_> {
 
     fn entry(&mut self, entry: &Entry) -> Result<(), DatasetError> {
         if let Some(tally) = &mut self.tally {
-            tally.entry(entry, &self.dataset.truncation);
+            tally.entry(entry, &self.dataset.truncation, self.checked_by);
         }
         let problem = entry.problem(self.dataset.kind);
         self.contents.usable.push(problem.is_none());

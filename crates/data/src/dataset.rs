@@ -16,7 +16,7 @@ use crate::read_error::Location;
 use crate::row::{Row, RowKind};
 use crate::token_file::{FileProgress, Opener};
 use crate::tokenized_record::Entry;
-use crate::{Truncated, Truncation};
+use crate::{TokenizedCompletion, Truncated, Truncation, Unfinished, UnfinishedCompletions};
 
 /// The seed of held-out rows, whatever the run's own: runs that differ in their seed are measured on the same rows.
 const HOLD_OUT_SEED: u64 = 42;
@@ -91,6 +91,8 @@ pub struct Rows {
     pub bad: BadRows,
     /// Rows that were cut, repetitions included.
     pub truncated: TruncatedRows,
+    /// Completions that did not end.
+    pub unfinished: UnfinishedCompletions,
     /// Work that reading the data files took.
     pub work: Work,
     /// Error of writing the token cache; the rows are good all the same.
@@ -111,7 +113,7 @@ pub struct BadRows {
 pub struct TruncatedRows {
     /// Rows whose prompt lost tokens.
     pub prompts: usize,
-    /// Rows of which a completion lost tokens; it still ends in its terminator.
+    /// Rows of which a completion lost tokens.
     pub completions: usize,
 }
 
@@ -268,15 +270,17 @@ impl Collector<'_> {
             |rank, location, entry| {
                 let Entry { record: Ok(record), .. } = entry else { return Ok(()) };
                 let Taken { times, held_out } = plan[rank];
+                let copies = times + usize::from(held_out);
                 for ids in record.into_rows(self.dataset.kind) {
                     let fitted = match ids.map(|ids| ids.cut(self.tokenizer, &self.dataset.truncation)) {
                         Ok((row, cut)) => self.fit(row, cut, &location),
                         Err(problem) => Err(DatasetError::Row { location: location.clone(), problem }),
                     };
                     match fitted {
+                        Ok((row, _)) if self.drops(&row) => rows.unfinished.dropped_rows += copies,
                         Ok((row, cut)) => rows.add(&row, cut, times, held_out),
                         Err(error) if self.dataset.on_bad_rows == OnBadRows::Fail => return Err(error),
-                        Err(error) => (0..times + usize::from(held_out)).for_each(|_| rows.bad.add(&error)),
+                        Err(error) => (0..copies).for_each(|_| rows.bad.add(&error)),
                     }
                 }
                 Ok(())
@@ -284,20 +288,31 @@ impl Collector<'_> {
         )
     }
 
-    /// Refuses a row of which nothing but a terminator is left of a completion.
+    /// Refuses a row of which nothing is left of a completion.
     fn fit(&self, row: Row, cut: Truncated, location: &Location) -> Result<(Row, Truncated), DatasetError> {
-        match self.dataset.truncation.max_length {
-            Some(max_length) if cut.vanished => Err(DatasetError::Vanished { location: location.clone(), max_length }),
-            _ => Ok((row, cut)),
+        if !cut.vanished || self.drops(&row) {
+            return Ok((row, cut));
         }
+        Err(DatasetError::Vanished { location: location.clone(), max_length: self.dataset.truncation.max_length })
+    }
+
+    /// True if a row is left out because a completion did not end.
+    fn drops(&self, row: &Row) -> bool {
+        self.dataset.truncation.unfinished == Unfinished::Drop && row.completions().any(|side| !side.finished())
     }
 }
 
 impl Rows {
     fn add(&mut self, row: &Row, cut: Truncated, times: usize, held_out: bool) {
         let copies = times + usize::from(held_out);
-        self.truncated.prompts += if cut.prompt > 0 { copies } else { 0 };
-        self.truncated.completions += if cut.completion > 0 { copies } else { 0 };
+        let counted = |is_so: bool| if is_so { copies } else { 0 };
+        let unfinished = |side: &Option<TokenizedCompletion>| {
+            counted(side.as_ref().is_some_and(|completion| !completion.finished()))
+        };
+        self.truncated.prompts += counted(cut.prompt > 0);
+        self.truncated.completions += counted(cut.completion > 0);
+        self.unfinished.chosen += unfinished(&row.chosen);
+        self.unfinished.rejected += unfinished(&row.rejected);
         self.train.extend(std::iter::repeat_n(row, times).cloned());
         self.held_out.extend(held_out.then(|| row.clone()));
     }

@@ -20,16 +20,13 @@ pub enum DatasetError {
         /// The problem with it.
         problem: String,
     },
-    /// A completion does not fit at all.
-    #[error(
-        "{location}: cut to {max_length} tokens, a completion keeps nothing but its terminator; expected room for at \
-         least one token of it: raise max_length"
-    )]
+    /// Nothing is left of a completion.
+    #[error("{location}: {}", vanished(*max_length))]
     Vanished {
         /// Place of the row.
         location: Location,
         /// Maximum tokens of prompt and completion together.
-        max_length: usize,
+        max_length: Option<usize>,
     },
     /// Rows cannot be split, mixed or sampled as configured.
     #[error("{file}: {source}", file = file.display())]
@@ -65,4 +62,17 @@ pub enum DatasetError {
         /// I/O error of the token cache.
         source: io::Error,
     },
+}
+
+/// The problem of a row of which nothing is left of a completion.
+fn vanished(max_length: Option<usize>) -> String {
+    match max_length {
+        Some(max_length) => format!(
+            "in {max_length} tokens, nothing is left of a completion but, at most, its terminator; expected room for at \
+             least one token of it beside the prompt: raise max_length, or lower max_prompt_length"
+        ),
+        None => {
+            "nothing is left of a completion that was cut before its first word; expected at least one token".into()
+        }
+    }
 }

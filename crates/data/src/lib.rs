@@ -4,12 +4,13 @@
 //! - [`Dataset`]: the rows of a run: several files by ratio, rows held out, bad rows refused or dropped, as token ids.
 //!   Every file is read once, for the data check and for training; its tokens are kept in a [`TokenCache`].
 //! - [`Row`]: a prompt with its completions as token ids, for every objective.
-//! - [`Truncation`]: rows cut to length: the prompt first, the terminator never.
+//! - [`Truncation`]: rows cut to length, each completion by its own; [`Unfinished`]: completions that did not end.
 //! - [`check()`]: the data check; [`lengths()`]: histograms; [`convert()`]: canonical JSON lines.
 //! - [`order()`]: the order of an epoch, fixed by the seed alone.
 
 mod cache;
 mod check;
+mod completion;
 mod convert;
 mod data_file;
 mod dataset;
@@ -28,9 +29,11 @@ mod shape;
 mod token_file;
 mod tokenized_record;
 mod truncation;
+mod unfinished;
 
 pub use cache::TokenCache;
 pub use check::{CheckReport, Finding, Rule, Sample, Severity, UnreadKey, check};
+pub use completion::TokenizedCompletion;
 pub use convert::{ConvertError, Converted, convert};
 pub use dataset::{BadRows, Dataset, OnBadRows, Rows, TokenizedFiles, TruncatedRows, Work};
 pub use dataset_error::DatasetError;
@@ -40,7 +43,8 @@ pub use order::order;
 pub use read_error::{Location, Problem, ReadError};
 pub use reader::{Located, Records, count_rows, read_pairs, records};
 pub use record::{Example, PreferencePair, Record, RecordKind, UnpairedExample};
-pub use row::{Row, RowKind, TokenizedCompletion, encode_pair};
+pub use row::{Row, RowKind, encode_pair};
 pub use shape::Remarks;
 pub use token_file::FileProgress;
 pub use truncation::{Truncated, Truncation, TruncationMode};
+pub use unfinished::{Unfinished, UnfinishedCompletions};

@@ -2,6 +2,7 @@
 
 use smpo_tokenizer::{ChatTokenizer, TokenizerError};
 
+use crate::completion::{CompletionIds, TokenizedCompletion};
 use crate::record::{PreferencePair, RecordKind};
 use crate::{Truncated, Truncation};
 
@@ -18,41 +19,6 @@ pub struct Row {
     pub rejected: Option<TokenizedCompletion>,
 }
 
-/// A completion as token ids, `[T]`. Rows of a data set end in exactly one terminator.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TokenizedCompletion {
-    ids: Vec<u32>,
-    is_terminator: Vec<bool>,
-}
-
-impl TokenizedCompletion {
-    /// Marks the terminators among `ids`.
-    pub fn new(ids: Vec<u32>, is_terminator: impl Fn(u32) -> bool) -> Self {
-        let is_terminator = ids.iter().map(|&id| is_terminator(id)).collect();
-        Self { ids, is_terminator }
-    }
-
-    /// Token ids, `[T]`.
-    pub fn ids(&self) -> &[u32] {
-        &self.ids
-    }
-
-    /// True where the token is a terminator, `[T]`.
-    pub fn is_terminator(&self) -> &[bool] {
-        &self.is_terminator
-    }
-
-    /// Number of tokens, T.
-    pub fn len(&self) -> usize {
-        self.ids.len()
-    }
-
-    /// True for a completion without tokens.
-    pub fn is_empty(&self) -> bool {
-        self.ids.is_empty()
-    }
-}
-
 impl Row {
     /// Completions of the row, chosen first.
     pub fn completions(&self) -> impl Iterator<Item = &TokenizedCompletion> {
@@ -61,12 +27,13 @@ impl Row {
 
     /// Tokens of the row in a pack: the prompt once, and each completion without its last token, which predicts nothing.
     pub fn packed_tokens(&self) -> usize {
-        self.prompt.len() + self.completions().map(|completion| completion.len().saturating_sub(1)).sum::<usize>()
+        let predicting = |completion: &TokenizedCompletion| completion.ids().len().saturating_sub(1);
+        self.prompt.len() + self.completions().map(predicting).sum::<usize>()
     }
 
     /// Prompt and completion tokens, the prompt counted once per completion, as in a trainer without shared prompts.
     pub fn tokens(&self) -> usize {
-        self.completions().map(|completion| self.prompt.len() + completion.len()).sum()
+        self.completions().map(|completion| self.prompt.len() + completion.ids().len()).sum()
     }
 }
 
@@ -80,7 +47,8 @@ pub fn encode_pair(
     truncation: &Truncation,
 ) -> Result<(Row, Truncated), TokenizerError> {
     let ids = tokenizer.encode_completions(&pair.prompt, &[&pair.chosen, &pair.rejected])?;
-    let mut completions = ids.completion_ids.into_iter();
+    let mut completions =
+        ids.completion_ids.into_iter().zip(ids.turns).map(|(ids, turns)| CompletionIds::new(ids, turns));
     let row = RowIds {
         id: pair.id.clone(),
         prompt: ids.prompt_ids,
@@ -95,23 +63,26 @@ pub fn encode_pair(
 pub(crate) struct RowIds {
     pub id: String,
     pub prompt: Vec<u32>,
-    pub chosen: Option<Vec<u32>>,
-    pub rejected: Option<Vec<u32>>,
+    pub chosen: Option<CompletionIds>,
+    pub rejected: Option<CompletionIds>,
 }
 
 impl RowIds {
-    /// Cuts the row to length and marks its terminators.
+    /// Cuts the row to length and marks its terminators: the prompt first, then each side to what it leaves.
     pub fn cut(mut self, tokenizer: &ChatTokenizer, truncation: &Truncation) -> (Row, Truncated) {
-        let mut completions: Vec<&mut Vec<u32>> = self.chosen.iter_mut().chain(&mut self.rejected).collect();
-        let cut = truncation.apply(&mut self.prompt, &mut completions);
-        let marked = |ids| TokenizedCompletion::new(ids, |id| tokenizer.is_terminator(id));
-        let row = Row {
-            id: self.id,
-            prompt: self.prompt,
-            chosen: self.chosen.map(marked),
-            rejected: self.rejected.map(marked),
+        let mut truncated = Truncated { prompt: truncation.cut_prompt(&mut self.prompt), ..Truncated::default() };
+        let differ = self.chosen != self.rejected;
+        let room = truncation.room(self.prompt.len());
+        let mut cut = |side: CompletionIds| {
+            let (completion, lost) = side.cut(room, truncation.unfinished, |id| tokenizer.is_terminator(id));
+            truncated.completion += lost;
+            let is_terminator = completion.is_terminator();
+            truncated.vanished |= is_terminator.is_empty() || lost > 0 && is_terminator == [true];
+            completion
         };
-        (row, cut)
+        let (chosen, rejected) = (self.chosen.map(&mut cut), self.rejected.map(&mut cut));
+        truncated.identical = differ && chosen.is_some() && chosen == rejected;
+        (Row { id: self.id, prompt: self.prompt, chosen, rejected }, truncated)
     }
 }
 

@@ -6,6 +6,7 @@ use smpo_tokenizer::{ChatTokenizer, PromptCompletions};
 
 use crate::Truncation;
 use crate::check::{Inspection, Rule};
+use crate::completion::CompletionIds;
 use crate::read_error::ReadError;
 use crate::reader::Located;
 use crate::record::{Record, RecordKind};
@@ -39,7 +40,7 @@ pub(crate) struct TokenizedRecord {
 pub(crate) struct Sides {
     pub prompt: Vec<u32>,
     /// Chosen and rejected, or the completion.
-    pub completions: Vec<Vec<u32>>,
+    pub completions: Vec<CompletionIds>,
     /// Per completion, the number of its first tokens that belong to the prompt where it is the only completion.
     #[serde(default, skip_serializing_if = "is_zero")]
     carried: Vec<usize>,
@@ -49,7 +50,7 @@ pub(crate) struct Sides {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Alone {
     prompt: Vec<u32>,
-    completion: Vec<u32>,
+    completion: CompletionIds,
 }
 
 impl Entry {
@@ -140,18 +141,22 @@ impl TokenizedRecord {
     }
 
     /// Rules that cutting the sides to length breaks.
-    pub fn truncated(&self, truncation: &Truncation) -> Vec<(Rule, String)> {
-        let Ok(mut sides) = self.sides.clone() else { return Vec::new() };
-        let mut completions: Vec<&mut Vec<u32>> = sides.completions.iter_mut().collect();
-        let cut = truncation.apply(&mut sides.prompt, &mut completions);
-        let lost = [(Rule::PromptTruncated, cut.prompt), (Rule::CompletionTruncated, cut.completion)];
-        let lost = lost.into_iter().filter(|(_, tokens)| *tokens > 0);
-        lost.map(|(rule, tokens)| (rule, format!("{tokens} tokens cut"))).collect()
+    pub fn truncated(&self, truncation: &Truncation, tokenizer: &ChatTokenizer) -> Vec<(Rule, String)> {
+        let Ok(sides) = self.sides.clone() else { return Vec::new() };
+        let (_, cut) = sides.row(String::new()).cut(tokenizer, truncation);
+        let tokens = |tokens: usize| format!("{tokens} tokens cut");
+        let broken = [
+            (Rule::NothingLeft, cut.vanished, String::new()),
+            (Rule::IdenticalWhenCut, cut.identical && !cut.vanished, tokens(cut.completion)),
+            (Rule::PromptTruncated, cut.prompt > 0, tokens(cut.prompt)),
+            (Rule::CompletionTruncated, cut.completion > 0, tokens(cut.completion)),
+        ];
+        broken.into_iter().filter(|(_, is_broken, _)| *is_broken).map(|(rule, _, detail)| (rule, detail)).collect()
     }
 
     /// Tokens of each completion; none where the record could not be tokenised.
     pub fn lengths(&self) -> Vec<usize> {
-        self.sides.iter().flat_map(|sides| &sides.completions).map(Vec::len).collect()
+        self.sides.iter().flat_map(|sides| &sides.completions).map(|side| side.ids.len()).collect()
     }
 }
 
@@ -159,7 +164,7 @@ impl TokenizedRecord {
 fn apart(record: &Record, tokenizer: &ChatTokenizer) -> Option<[Result<Alone, String>; 2]> {
     let Record::Pair(pair) = record else { return None };
     let alone = |side| match tokenizer.encode_completion(&pair.prompt, side) {
-        Ok(ids) => Ok(Alone { prompt: ids.prompt_ids, completion: ids.completion_ids }),
+        Ok(ids) => Ok(Alone { prompt: ids.prompt_ids, completion: CompletionIds::new(ids.completion_ids, ids.turns) }),
         Err(error) => Err(error.to_string()),
     };
     Some([alone(&pair.chosen), alone(&pair.rejected)])
@@ -176,7 +181,8 @@ impl Sides {
     fn alone(&self, side: usize) -> Alone {
         let completion = &self.completions[side];
         let carried = self.carried.get(side).copied().unwrap_or(0);
-        Alone { prompt: [&self.prompt, &completion[..carried]].concat(), completion: completion[carried..].to_vec() }
+        let prompt = [&self.prompt, &completion.ids[..carried]].concat();
+        Alone { prompt, completion: completion.after(carried) }
     }
 }
 
@@ -184,7 +190,9 @@ impl From<PromptCompletions> for Sides {
     fn from(ids: PromptCompletions) -> Self {
         let alone = ids.alone_prompt_lengths.unwrap_or_default();
         let carried = alone.into_iter().map(|length| length - ids.prompt_ids.len()).collect();
-        Self { prompt: ids.prompt_ids, completions: ids.completion_ids, carried }
+        let completions = ids.completion_ids.into_iter().zip(ids.turns);
+        let completions = completions.map(|(ids, turns)| CompletionIds::new(ids, turns)).collect();
+        Self { prompt: ids.prompt_ids, completions, carried }
     }
 }
 

@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::Unfinished;
+
 /// The end of a prompt that is kept when it is cut.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -27,9 +29,10 @@ impl TruncationMode {
     }
 }
 
-/// Maximum lengths of a row, in tokens. The prompt is cut first, down to one token (two with BOS), since
-/// something must predict the first token of the completion; then the completion loses its end, but never the
-/// terminator.
+/// Maximum lengths of a row, in tokens, and the treatment of completions that did not end.
+///
+/// The prompt is cut to `max_prompt_length` and to nothing else; each completion is cut by its own length to what the
+/// prompt leaves of `max_length`, whatever the other side's. A completion that was cut did not end.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Truncation {
     /// Maximum tokens of prompt and completion together.
@@ -40,17 +43,21 @@ pub struct Truncation {
     pub keep: TruncationMode,
     /// The BOS id, kept at the start of a prompt that begins with it.
     pub bos: Option<u32>,
+    /// Treatment of completions that did not end.
+    pub unfinished: Unfinished,
 }
 
-/// Tokens that were cut from a row.
+/// The loss of a row that was cut to length.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Truncated {
-    /// From the prompt.
+    /// Tokens cut from the prompt.
     pub prompt: usize,
-    /// From the completions, both sides together.
+    /// Tokens cut from the completions, both sides together, without terminators of unfinished ones.
     pub completion: usize,
-    /// True if a completion lost all but its terminator: the row would train the model to answer nothing.
+    /// True if nothing of a completion is left to learn from but, at most, its terminator.
     pub vanished: bool,
+    /// True if the sides differ, but no longer in what is left of them.
+    pub identical: bool,
 }
 
 impl Truncated {
@@ -61,13 +68,12 @@ impl Truncated {
 }
 
 impl Truncation {
-    /// Cuts a prompt and its completions; they share the prompt, so the longest completion decides its length.
-    pub fn apply(&self, prompt: &mut Vec<u32>, completions: &mut [&mut Vec<u32>]) -> Truncated {
-        let longest = completions.iter().map(|completion| completion.len()).max().unwrap_or(0);
+    /// Cuts a prompt to `max_prompt_length`, but not to nothing: something must predict the first token of the
+    /// completion. Returns the number of tokens cut.
+    pub fn cut_prompt(&self, prompt: &mut Vec<u32>) -> usize {
         let begins_with_bos = self.bos.is_some() && prompt.first().copied() == self.bos;
-        let room = self.max_length.map_or(usize::MAX, |max| max.saturating_sub(longest));
         let least = 1 + usize::from(begins_with_bos);
-        let target = self.max_prompt_length.unwrap_or(usize::MAX).min(room).max(least).min(prompt.len());
+        let target = self.max_prompt_length.unwrap_or(usize::MAX).max(least).min(prompt.len());
         let cut = prompt.len() - target;
         match self.keep {
             TruncationMode::KeepStart => prompt.truncate(target),
@@ -76,29 +82,11 @@ impl Truncation {
                 prompt.drain(from..from + cut);
             }
         }
-        let room = self.max_length.map_or(usize::MAX, |max| max.saturating_sub(prompt.len()).max(1));
-        let mut truncated = Truncated { prompt: cut, ..Truncated::default() };
-        for completion in completions {
-            let lost = shorten(completion, room);
-            truncated.completion += lost;
-            truncated.vanished |= lost > 0 && completion.len() == 1;
-        }
-        truncated
+        cut
     }
-}
 
-/// Cuts a completion to `room` tokens, the last of them its terminator; returns how many were lost.
-fn shorten(completion: &mut Vec<u32>, room: usize) -> usize {
-    let before = completion.len();
-    if let Some(&terminator) = completion.last()
-        && before > room
-    {
-        completion.truncate(room - 1);
-        // the cut may fall right behind an earlier turn's end
-        while completion.last() == Some(&terminator) {
-            completion.pop();
-        }
-        completion.push(terminator);
+    /// Tokens that a prompt of `prompt` tokens leaves for each completion.
+    pub fn room(&self, prompt: usize) -> usize {
+        self.max_length.map_or(usize::MAX, |max| max.saturating_sub(prompt))
     }
-    before - completion.len()
 }

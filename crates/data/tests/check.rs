@@ -103,10 +103,21 @@ fn truncation_is_foretold() {
     let bounds = Truncation { max_length: Some(60), max_prompt_length: Some(30), ..Truncation::default() };
     let report = run(&rows, Some("chatml"), &bounds);
     let found = found(&report);
-    assert_eq!(found["prompt_truncated"], [2, 3]);
+    assert_eq!(found["prompt_truncated"], [2], "a long side takes nothing from the prompt");
     assert_eq!(found["completion_truncated"], [3]);
     assert!(!report.has_errors());
     assert!(run(&rows[..2], None, &bounds).findings.is_empty());
+}
+
+#[test]
+fn sides_that_part_behind_the_cut_are_an_error() {
+    let long = "The quick brown fox jumps over the lazy dog. ".repeat(20);
+    let rows = [pair("a", &format!("{long}Yes."), &format!("{long}No.")), pair("b", "fine", "dogs")];
+    let bounds = Truncation { max_length: Some(60), max_prompt_length: Some(30), ..Truncation::default() };
+    assert_eq!(found(&run(&rows, Some("chatml"), &bounds))["identical_when_cut"], [1]);
+    assert!(!run(&rows, Some("chatml"), &Truncation::default()).has_errors());
+    let none = Truncation { max_length: Some(4), ..Truncation::default() };
+    assert_eq!(found(&run(&rows, Some("chatml"), &none))["nothing_left"], [1, 2]);
 }
 
 #[test]

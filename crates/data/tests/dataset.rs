@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use smpo_chat::ChatTemplate;
 use smpo_data::{
-    Dataset, DatasetError, FileProgress, HoldOut, OnBadRows, Row, RowKind, Rows, TokenCache, Truncation, Work,
+    Dataset, DatasetError, FileProgress, HoldOut, OnBadRows, Row, RowKind, Rows, TokenCache, Truncation, Unfinished,
+    Work,
 };
 use smpo_tokenizer::ChatTokenizer;
 
@@ -205,7 +206,7 @@ fn tokens_are_cut_counted_and_found_again() {
     let cache = TokenCache::new(dir.path().join("tokens"));
     let run = Dataset {
         test_size: Some(HoldOut::Rows(3)),
-        truncation: Truncation { max_length: Some(8), ..Truncation::default() },
+        truncation: Truncation { max_length: Some(8), max_prompt_length: Some(6), ..Truncation::default() },
         ..dataset(vec![pairs(dir.path(), "a", 20)])
     };
     let model = model();
@@ -223,8 +224,7 @@ fn tokens_are_cut_counted_and_found_again() {
     for row in &first.train {
         let chosen = row.chosen.as_ref().unwrap();
         assert!(row.prompt.len() + chosen.len() <= 8);
-        let (end, rest) = chosen.is_terminator().split_last().unwrap();
-        assert!(*end && !rest.contains(&true));
+        assert!(chosen.finished() == (chosen.is_terminator().last() == Some(&true)));
     }
     assert_eq!(seen, [20]);
     seen.clear();
@@ -238,15 +238,53 @@ fn tokens_are_cut_counted_and_found_again() {
 }
 
 #[test]
-fn a_completion_that_would_vanish_is_refused_or_left_out() {
+fn a_row_of_which_nothing_is_left_is_refused_or_left_out() {
     let dir = tempfile::tempdir().unwrap();
-    let truncation = Truncation { max_length: Some(2), ..Truncation::default() };
+    let truncation = Truncation { max_length: Some(4), ..Truncation::default() };
     let strict = Dataset { truncation, ..dataset(vec![pairs(dir.path(), "a", 3)]) };
     let error = rows(&strict).unwrap_err().to_string();
-    assert!(error.contains("a:1: cut to 2 tokens, a completion keeps nothing but its terminator"), "{error}");
+    assert!(
+        error.contains("a:1: in 4 tokens, nothing is left of a completion but, at most, its terminator"),
+        "{error}"
+    );
     let lenient = Dataset { on_bad_rows: OnBadRows::Drop, ..strict };
     let error = rows(&lenient).unwrap_err().to_string();
     assert!(error.contains("got 3 bad rows"), "{error}");
+}
+
+/// The rejected answer loops until it is cut at a length.
+#[test]
+fn a_long_side_takes_nothing_from_the_prompt_and_the_other_side() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("loops.jsonl");
+    let row =
+        |rejected: &str| serde_json::json!({"prompt": "Name a colour.", "chosen": "Green.", "rejected": rejected});
+    std::fs::write(&path, row(&"red and ".repeat(200)).to_string() + "\n" + &row("Wet.").to_string()).unwrap();
+    let read = |truncation| rows(&Dataset { truncation, ..dataset(vec![path.clone()]) }).unwrap();
+    let whole = read(Truncation::default()).train;
+    for max_prompt_length in [None, Some(30)] {
+        let cut = read(Truncation { max_length: Some(60), max_prompt_length, ..Truncation::default() });
+        assert_eq!((cut.truncated.prompts, cut.truncated.completions), (0, 1));
+        assert_eq!((cut.unfinished.chosen, cut.unfinished.rejected), (0, 1));
+        for (cut, whole) in cut.train.iter().zip(&whole) {
+            assert_eq!((&cut.prompt, &cut.chosen), (&whole.prompt, &whole.chosen));
+        }
+        let (cut, whole) = (cut.train[0].rejected.as_ref().unwrap(), whole[0].rejected.as_ref().unwrap());
+        assert!(whole.ids().starts_with(cut.ids()) && !cut.finished());
+        assert!(!cut.is_terminator().contains(&true), "nothing ended");
+        assert_eq!(cut.ids().len(), 60 - whole_prompt(&read(Truncation::default())));
+    }
+    let truncation = Truncation { max_length: Some(60), unfinished: Unfinished::Drop, ..Truncation::default() };
+    let dropped = read(truncation);
+    assert_eq!((dropped.train.len(), dropped.unfinished.dropped_rows, dropped.bad.count), (1, 1, 0));
+    let truncation = Truncation { unfinished: Unfinished::KeepTerminator, ..truncation };
+    let kept = &read(truncation).train[0];
+    let (end, rest) = kept.rejected.as_ref().unwrap().is_terminator().split_last().unwrap();
+    assert!(*end && !rest.contains(&true));
+}
+
+fn whole_prompt(rows: &Rows) -> usize {
+    rows.train[0].prompt.len()
 }
 
 #[test]

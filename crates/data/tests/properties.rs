@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use proptest::prelude::*;
 use smpo_chat::{Message, TemplateInputs};
-use smpo_data::{PreferencePair, Truncated, Truncation, TruncationMode, order};
+use smpo_data::{PreferencePair, TokenizedCompletion, Truncation, TruncationMode, Unfinished, encode_pair, order};
 use smpo_fixtures::text;
 use smpo_tokenizer::{ChatTokenizer, PromptCompletions};
 
@@ -14,34 +14,32 @@ static MODELS: LazyLock<Vec<ChatTokenizer>> = LazyLock::new(|| {
         .into()
 });
 
+fn answer() -> impl Strategy<Value = Message> {
+    (text(), any::<bool>()).prop_map(|(text, finished)| Message { finished, ..Message::assistant(text) })
+}
+
 fn pair() -> impl Strategy<Value = PreferencePair> {
-    (proptest::collection::vec(text(), 0..3), text(), text(), text()).prop_map(|(turns, question, chosen, rejected)| {
-        let mut prompt = Vec::new();
-        for turn in turns {
-            prompt.push(Message::user(turn.clone()));
-            prompt.push(Message::assistant(turn));
-        }
-        prompt.push(Message::user(question));
-        PreferencePair {
-            id: "row".into(),
-            prompt,
-            inputs: TemplateInputs::default(),
-            chosen: vec![Message::assistant(chosen)],
-            rejected: vec![Message::assistant(rejected)],
-        }
-    })
+    (proptest::collection::vec(text(), 0..3), text(), answer(), answer()).prop_map(
+        |(turns, question, chosen, rejected)| {
+            let mut prompt = Vec::new();
+            for turn in turns {
+                prompt.push(Message::user(turn.clone()));
+                prompt.push(Message::assistant(turn));
+            }
+            prompt.push(Message::user(question));
+            PreferencePair {
+                id: "row".into(),
+                prompt,
+                inputs: TemplateInputs::default(),
+                chosen: vec![chosen],
+                rejected: vec![rejected],
+            }
+        },
+    )
 }
 
 fn encode(model: &ChatTokenizer, pair: &PreferencePair) -> PromptCompletions {
     model.encode_completions(&pair.prompt, &[&pair.chosen, &pair.rejected]).unwrap()
-}
-
-fn truncate(bounds: &Truncation, ids: &mut PromptCompletions) -> Truncated {
-    bounds.apply(&mut ids.prompt_ids, &mut ids.completion_ids.iter_mut().collect::<Vec<_>>())
-}
-
-fn tokens(ids: &PromptCompletions) -> usize {
-    ids.prompt_ids.len() + ids.completion_ids.iter().map(Vec::len).sum::<usize>()
 }
 
 /// The last token ends the turn, and the one before it does not.
@@ -76,21 +74,25 @@ proptest! {
     }
 
     #[test]
-    fn truncation_never_takes_the_terminator(
+    fn each_side_is_cut_by_its_own_length_and_has_a_terminator_only_where_it_ended(
         pair in pair(),
         max_length in proptest::option::of(2usize..60),
         max_prompt_length in proptest::option::of(1usize..40),
         keep_start in any::<bool>(),
+        unfinished in proptest::sample::select(Unfinished::ALL.to_vec()),
     ) {
         for model in MODELS.iter() {
             let whole = encode(model, &pair);
             let keep = if keep_start { TruncationMode::KeepStart } else { TruncationMode::KeepEnd };
-            let bounds = Truncation { max_length, max_prompt_length, keep, bos: model.bos() };
-            let mut cut = whole.clone();
-            let lost = truncate(&bounds, &mut cut);
-            check_bounds(model, &bounds, &whole, &cut)?;
-            prop_assert_eq!(lost.prompt + lost.completion, tokens(&whole) - tokens(&cut));
-            prop_assert!(!truncate(&bounds, &mut cut.clone()).any(), "a second cut takes nothing");
+            let bounds = Truncation { max_length, max_prompt_length, keep, bos: model.bos(), unfinished };
+            let (row, lost) = encode_pair(&pair, model, &bounds).unwrap();
+            check_prompt(model, &bounds, &whole.prompt_ids, &row.prompt)?;
+            let room = max_length.map_or(usize::MAX, |max| max.saturating_sub(row.prompt.len()));
+            let mut cut = 0;
+            for (side, completion) in row.completions().enumerate() {
+                cut += check_side(model, &whole, side, completion, room, unfinished)?;
+            }
+            prop_assert_eq!((lost.prompt, lost.completion), (whole.prompt_ids.len() - row.prompt.len(), cut));
         }
     }
 
@@ -103,37 +105,45 @@ proptest! {
     }
 }
 
-fn check_bounds(
-    model: &ChatTokenizer,
-    bounds: &Truncation,
-    whole: &PromptCompletions,
-    cut: &PromptCompletions,
-) -> Result<(), TestCaseError> {
-    let (prompt, cut_prompt) = (&whole.prompt_ids, &cut.prompt_ids);
+fn check_prompt(model: &ChatTokenizer, bounds: &Truncation, prompt: &[u32], cut: &[u32]) -> Result<(), TestCaseError> {
     let begins_with_bos = model.bos().is_some() && prompt.first().copied() == model.bos();
     let least = if begins_with_bos { 2 } else { 1 };
-    prop_assert!(cut_prompt.len() >= least.min(prompt.len()));
+    let most = bounds.max_prompt_length.unwrap_or(usize::MAX).max(least);
+    prop_assert_eq!(cut.len(), prompt.len().min(most), "cut to max_prompt_length and to nothing else");
     if begins_with_bos {
-        prop_assert_eq!(cut_prompt.first().copied(), model.bos());
-    }
-    if let Some(max) = bounds.max_prompt_length {
-        prop_assert!(cut_prompt.len() <= max.max(least));
+        prop_assert_eq!(cut.first().copied(), model.bos());
     }
     match bounds.keep {
-        TruncationMode::KeepStart => prop_assert!(prompt.starts_with(cut_prompt)),
-        TruncationMode::KeepEnd => prop_assert!(prompt.ends_with(&cut_prompt[usize::from(begins_with_bos)..])),
-    }
-    for (before, after) in whole.completion_ids.iter().zip(&cut.completion_ids) {
-        prop_assert!(ends_once(model, after), "{after:?}");
-        prop_assert_eq!(after.last(), before.last());
-        prop_assert!(before.starts_with(&after[..after.len() - 1]));
-        if let Some(max) = bounds.max_length {
-            prop_assert!(cut_prompt.len() + after.len() <= max.max(least + 1));
-            // the completion only gives way when the prompt has nothing left to give
-            if after.len() < before.len() {
-                prop_assert_eq!(cut_prompt.len(), least.min(prompt.len()));
-            }
-        }
+        TruncationMode::KeepStart => prop_assert!(prompt.starts_with(cut)),
+        TruncationMode::KeepEnd => prop_assert!(prompt.ends_with(&cut[usize::from(begins_with_bos)..])),
     }
     Ok(())
+}
+
+/// Compares a side of a row with its whole encoding; returns the tokens it lost to its length.
+fn check_side(
+    model: &ChatTokenizer,
+    whole: &PromptCompletions,
+    side: usize,
+    completion: &TokenizedCompletion,
+    room: usize,
+    unfinished: Unfinished,
+) -> Result<usize, TestCaseError> {
+    let ids = &whole.completion_ids[side];
+    let [turn] = &whole.turns[side][..] else { panic!("one turn") };
+    prop_assert_eq!(&turn.tokens, &(0..ids.len()));
+    prop_assert!(ends_once(model, ids), "{:?}", ids);
+    let keeps = unfinished == Unfinished::KeepTerminator;
+    let written = turn.cut.filter(|_| !keeps).unwrap_or(ids.len());
+    let mut expected = ids[..written.min(room)].to_vec();
+    if keeps
+        && written > room
+        && let Some(last) = expected.last_mut()
+    {
+        *last = ids[ids.len() - 1];
+    }
+    prop_assert_eq!(completion.ids(), &expected[..]);
+    prop_assert_eq!(completion.finished(), turn.cut.is_none() && ids.len() <= room);
+    prop_assert_eq!(completion.len(), expected.len(), "one turn is scored whole");
+    Ok(written - expected.len())
 }

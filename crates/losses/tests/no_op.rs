@@ -69,6 +69,21 @@ proptest! {
         prop_assert!(chosen_weights(&modified) != chosen_weights(&regular));
     }
 
+    /// A rejected completion that did not end has no terminator: there is nothing for the EOS term to act on.
+    #[test]
+    fn the_eos_term_is_zero_on_unfinished_rejected_completions(loss in select(preference_losses()), pairs in batch(sides())) {
+        let pairs: Vec<Sides> = pairs.into_iter().map(|mut pair| {
+            pair.rejected.is_terminator.fill(false);
+            pair
+        }).collect();
+        let regular = evaluate(&loss.clone().into(), &pairs);
+        prop_assert_eq!(regular.statistics.rejected_eos_logp.value(), None);
+        prop_assert_eq!(regular.statistics.rejected_eos_min, None);
+        for term in [EosTerm::Invert, EosTerm::Bounded, EosTerm::Mask] {
+            prop_assert_eq!(&evaluate(&LossConfig::from(loss.clone()).with_transforms(only(term)), &pairs), &regular);
+        }
+    }
+
     /// The default loss has no gradient where its margin is met, so there it is looked at where it is not.
     #[test]
     fn modified_smpo_is_not_smpo(pairs in batch(eventful())) {

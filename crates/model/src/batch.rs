@@ -11,7 +11,7 @@ use smpo_kernels::{Segments, Span};
 
 use crate::error::{ModelError, Result};
 
-/// `N` packed tokens, `M` of whose rows predict a completion token.
+/// `N` packed tokens, `M` of whose rows predict a scored token of a completion.
 #[derive(Debug, Clone)]
 pub struct PackedBatch {
     input_ids: Vec<u32>,
@@ -72,7 +72,7 @@ impl PackedBatch {
         &self.segments
     }
 
-    /// Rows of the hidden states that predict a completion token, (`M`); a shared prompt's last row comes twice.
+    /// Rows of the hidden states that predict a scored token, (`M`); a shared prompt's last row comes twice.
     pub fn rows(&self) -> &[u32] {
         &self.rows
     }
@@ -118,7 +118,8 @@ impl PackedBatchBuilder {
         let end = self.input_ids.len();
         self.spans.push(Span::new(start..end));
         self.lengths.resize(end, prompt.len() + completion.len());
-        Ok(self.push_rows(start + prompt.len() - 1, start + prompt.len(), completion))
+        let whole = 0..completion.len();
+        Ok(self.push_rows(start + prompt.len() - 1, start + prompt.len(), completion, std::slice::from_ref(&whole)))
     }
 
     /// Adds one prompt with several completions that share it; returns their ranges among the `M` rows.
@@ -126,11 +127,27 @@ impl PackedBatchBuilder {
     /// # Errors
     /// When the prompt or a completion is empty, or there is no completion.
     pub fn push_shared(&mut self, prompt: &[u32], completions: &[&[u32]]) -> Result<Vec<Range<usize>>> {
+        let wholes: Vec<Range<usize>> = completions.iter().map(|completion| 0..completion.len()).collect();
+        let scored: Vec<_> = completions.iter().copied().zip(wholes.iter().map(std::slice::from_ref)).collect();
+        self.push_scored(prompt, &scored)
+    }
+
+    /// As [`PackedBatchBuilder::push_shared`], for completions of which only some tokens are scored, given as ranges in
+    /// order, the last of which ends where the completion does; the others are context.
+    ///
+    /// # Errors
+    /// When the prompt, a completion or a range is empty, there is no completion, or a range lies outside.
+    pub fn push_scored(
+        &mut self,
+        prompt: &[u32],
+        completions: &[(&[u32], &[Range<usize>])],
+    ) -> Result<Vec<Range<usize>>> {
         check("prompt", prompt)?;
-        for completion in completions {
+        for (completion, scored) in completions {
             check("completion", completion)?;
+            check_scored(completion.len(), scored)?;
         }
-        let Some(longest) = completions.iter().map(|c| c.len()).max() else {
+        let Some(longest) = completions.iter().map(|(completion, _)| completion.len()).max() else {
             return Err(ModelError::input("completions of a prompt", "at least one", "none"));
         };
         let start = self.input_ids.len();
@@ -138,7 +155,7 @@ impl PackedBatchBuilder {
         let shared = start..self.input_ids.len();
         self.spans.push(Span::new(shared.clone()));
         let mut placed = Vec::with_capacity(completions.len());
-        for completion in completions {
+        for (completion, scored) in completions {
             let first = self.input_ids.len();
             self.input_ids.extend(predicting(completion));
             let end = self.input_ids.len();
@@ -146,7 +163,7 @@ impl PackedBatchBuilder {
             if end > first {
                 self.spans.push(Span::with_prefix(first..end, shared.clone()));
             }
-            placed.push(self.push_rows(shared.end - 1, first, completion));
+            placed.push(self.push_rows(shared.end - 1, first, completion, scored));
         }
         self.lengths.resize(self.input_ids.len(), prompt.len() + longest);
         Ok(placed)
@@ -176,11 +193,13 @@ impl PackedBatchBuilder {
     }
 
     /// The first token is predicted by row `before`, the others by the rows from `first` on.
-    fn push_rows(&mut self, before: usize, first: usize, completion: &[u32]) -> Range<usize> {
+    fn push_rows(&mut self, before: usize, first: usize, completion: &[u32], scored: &[Range<usize>]) -> Range<usize> {
         let start = self.rows.len();
-        self.rows.push(before as u32);
-        self.rows.extend((first..first + completion.len() - 1).map(|row| row as u32));
-        self.targets.extend_from_slice(completion);
+        for turn in scored {
+            let row_of = |token: usize| if token == 0 { before } else { first + token - 1 };
+            self.rows.extend(turn.clone().map(|token| row_of(token) as u32));
+            self.targets.extend_from_slice(&completion[turn.clone()]);
+        }
         let range = start..self.rows.len();
         self.completions.push(range.clone());
         range
@@ -195,6 +214,17 @@ fn predicting(completion: &[u32]) -> impl Iterator<Item = u32> + '_ {
 fn check(what: &str, tokens: &[u32]) -> Result<()> {
     if tokens.is_empty() {
         return Err(ModelError::input(what, "at least one token", "none"));
+    }
+    Ok(())
+}
+
+/// Refuses ranges that are no scored tokens of a completion of `length` tokens.
+fn check_scored(length: usize, scored: &[Range<usize>]) -> Result<()> {
+    let ordered = scored.windows(2).all(|two| two[0].end <= two[1].start);
+    let filled = scored.iter().all(|turn| turn.start < turn.end);
+    if !ordered || !filled || scored.last().is_none_or(|last| last.end != length) {
+        let expected = format!("ranges in order that end with the completion of {length} tokens");
+        return Err(ModelError::input("scored tokens", expected, format!("{scored:?}")));
     }
     Ok(())
 }
@@ -224,6 +254,24 @@ mod tests {
         assert_eq!(batch.targets(), [3, 4, 9, 9, 6, 9, 7, 8, 9]);
         assert_eq!(batch.completions(), [0..3, 3..4, 4..6, 6..9]);
         assert_eq!(batch.lengths(), [5, 5, 5, 5, 4, 4, 4, 4]);
+    }
+
+    #[test]
+    fn tokens_between_turns_are_context() {
+        let mut builder = PackedBatch::builder();
+        let chosen = (&[3, 4, 9, 5, 6, 9][..], &[0..3, 4..6][..]);
+        let answer = 1..3;
+        let rejected = (&[7, 8, 9][..], std::slice::from_ref(&answer));
+        let placed = builder.push_scored(&[1, 2], &[chosen, rejected]).unwrap();
+        let batch = builder.build().unwrap();
+        assert_eq!(batch.input_ids(), [1, 2, 3, 4, 9, 5, 6, 7, 8]);
+        assert_eq!(batch.rows(), [1, 2, 3, 5, 6, 7, 8]);
+        assert_eq!(batch.targets(), [3, 4, 9, 6, 9, 8, 9]);
+        assert_eq!(placed, [0..5, 5..7]);
+        for wrong in [&[0..1, 1..2][..], &[2..3, 0..3], &[0..0, 1..3], &[]] {
+            let error = PackedBatch::builder().push_scored(&[1], &[(&[7, 8, 9], wrong)]).unwrap_err().to_string();
+            assert!(error.contains("ranges in order that end with the completion of 3 tokens"), "{error}");
+        }
     }
 
     #[test]

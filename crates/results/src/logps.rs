@@ -46,7 +46,7 @@ pub struct LogpsRow {
     pub kl: Option<TokenLogps>,
 }
 
-/// One completion's tokens, all of the same length `T` ≥ 1, with at least one terminator.
+/// One completion's scored tokens, all of the same length `T` ≥ 1; one that did not end has no terminator.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct TokenLogps {
     /// Token ids.
@@ -143,10 +143,6 @@ impl At<'_> {
         if let Some((name, length)) = lengths.into_iter().find(|(_, length)| *length != logps.len()) {
             let expected = format!("{} entries, one per log-prob", logps.len());
             return Err(self.error(&field(name), expected, length.to_string()));
-        }
-        if !is_terminator.contains(&true) {
-            let expected = "a terminator, which ends every whole completion";
-            return Err(self.error(&field("is_terminator"), expected, "none (was the completion truncated?)"));
         }
         Ok(TokenLogps { ids, logps, is_terminator, ref_logps })
     }

@@ -69,10 +69,7 @@ fn errors_name_the_field_and_the_expected_value() {
     second_line("[6, 7, 2]", "[6, 7]", "`rejected.ids`: expected 3 entries, one per log-prob, got 2");
     second_line("[6, 7, 2]", "[6, -7, 2]", "`rejected.ids[1]`: expected a token id, got -7");
     second_line("[6, 7, 2]", "6", "`rejected.ids`: expected a list, got 6");
-    let flags = "[false, false, true]";
-    let expected = "`rejected.is_terminator`: expected a terminator, which ends every whole completion, got none";
-    second_line(flags, "[false, false, false]", expected);
-    second_line(flags, "[0, 0, 1]", "`rejected.is_terminator[0]`: expected true or false, got 0");
+    second_line("[false, false, true]", "[0, 0, 1]", "`rejected.is_terminator[0]`: expected true or false, got 0");
     second_line(
         r#""ids": [5, 2], "logps": [-0.5, -1.0], "is_terminator": [false, true]"#,
         r#""ids": [], "logps": [], "is_terminator": []"#,
@@ -97,4 +94,11 @@ fn errors_name_an_unknown_key() {
 #[test]
 fn rounding_above_zero_is_accepted() {
     assert!(parse(&GOOD.replace("-4.0", "0.00005")).is_ok());
+}
+
+#[test]
+fn a_completion_that_did_not_end_has_no_terminator() {
+    let text = GOOD.replace("[false, false, true]", "[false, false, false]");
+    let rows = parse_logps(Path::new("pairs.jsonl"), &text, 1e-4).unwrap();
+    assert!(!rows[0].rejected.as_ref().unwrap().is_terminator.contains(&true));
 }

@@ -4,7 +4,7 @@ use smpo_chat::Message;
 
 use crate::encoded::Encoded;
 use crate::turn_split::{self, Rendered};
-use crate::{ChatTokenizer, TokenizerError};
+use crate::{ChatTokenizer, TokenizerError, Turn};
 
 /// A prompt and one completion as token ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub struct PromptCompletion {
     pub prompt_ids: Vec<u32>,
     /// The completion; ends in exactly one terminator.
     pub completion_ids: Vec<u32>,
+    /// The turns of the completion that are scored.
+    pub turns: Vec<Turn>,
 }
 
 /// A prompt and any number of completions of it as token ids, split at one point.
@@ -22,6 +24,8 @@ pub struct PromptCompletions {
     pub prompt_ids: Vec<u32>,
     /// The completions, in the order given; each ends in exactly one terminator.
     pub completion_ids: Vec<Vec<u32>>,
+    /// Per completion, its turns that are scored.
+    pub turns: Vec<Vec<Turn>>,
     /// Per completion, the length of the prompt where it is the only one: at least that of `prompt_ids`. `None` where
     /// the template splits them at different places.
     pub alone_prompt_lengths: Option<Vec<usize>>,
@@ -67,7 +71,8 @@ impl ChatTokenizer {
         completion: &[Message],
     ) -> Result<PromptCompletion, TokenizerError> {
         let mut ids = self.encode_completions(prompt, &[completion])?;
-        Ok(PromptCompletion { prompt_ids: ids.prompt_ids, completion_ids: ids.completion_ids.swap_remove(0) })
+        let (completion_ids, turns) = (ids.completion_ids.swap_remove(0), ids.turns.swap_remove(0));
+        Ok(PromptCompletion { prompt_ids: ids.prompt_ids, completion_ids, turns })
     }
 
     /// As [`ChatTokenizer::encode_completion`] for any number of completions of one prompt, split at one point: a merge
@@ -84,12 +89,16 @@ impl ChatTokenizer {
         let texts: Vec<&str> = rendered.texts.iter().map(String::as_str).collect();
         let mut whole = Vec::with_capacity(completions.len());
         let mut lengths = Vec::with_capacity(completions.len());
+        let mut cuts = Vec::with_capacity(completions.len());
         let mut is_prompt_whole = rendered.is_opened;
-        for encoded in self.encode(&texts)? {
+        for ((encoded, said), side) in self.encode(&texts)?.into_iter().zip(&rendered.said).zip(completions) {
             let length = encoded.before(rendered.split, |id| self.special.contains(id));
             is_prompt_whole &= length.checked_sub(1).is_some_and(|last| encoded.ends[last] == rendered.split);
+            let is_cut = side.last().is_some_and(|last| !last.finished);
+            let cut = is_cut.then(|| encoded.before(*said, |_| false).max(length));
             let mut ids = encoded.ids;
             self.end_in_one_terminator(&mut ids, length);
+            cuts.push(cut.map(|cut| cut.min(ids.len() - 1)));
             lengths.push(length);
             whole.push(ids);
         }
@@ -101,17 +110,21 @@ impl ChatTokenizer {
             }
         }
         let prompt_ids = whole.first().map_or_else(Vec::new, |ids| ids[..prompt_length].to_vec());
-        let completion_ids = whole.into_iter().map(|ids| ids[prompt_length..].to_vec()).collect();
+        let completion_ids: Vec<Vec<u32>> = whole.into_iter().map(|ids| ids[prompt_length..].to_vec()).collect();
+        let turn = |(ids, cut): (&Vec<u32>, Option<usize>)| {
+            vec![Turn { tokens: 0..ids.len(), cut: cut.map(|cut| cut - prompt_length) }]
+        };
+        let turns = completion_ids.iter().zip(cuts).map(turn).collect();
         is_prompt_whole &= lengths.iter().all(|length| *length == prompt_length);
         let alone_prompt_lengths = rendered.is_one_split.then_some(lengths);
-        Ok(PromptCompletions { prompt_ids, completion_ids, alone_prompt_lengths, is_prompt_whole })
+        Ok(PromptCompletions { prompt_ids, completion_ids, turns, alone_prompt_lengths, is_prompt_whole })
     }
 
     /// The texts of prompt and completions, each with its turn ended, and the split in bytes.
     pub(crate) fn render(&self, prompt: &[Message], completions: &[&[Message]]) -> Result<Rendered, TokenizerError> {
         let mut rendered = turn_split::render(&self.template, prompt, completions)?;
         for text in &mut rendered.texts {
-            turn_split::end_turn(text, rendered.split, &self.suffix, &self.terminators);
+            rendered.said.push(turn_split::end_turn(text, rendered.split, &self.suffix, &self.terminators));
             if let (_, Some(end)) = &self.end
                 && !self.terminators.tokens().iter().any(|token| text[rendered.split..].ends_with(token))
             {

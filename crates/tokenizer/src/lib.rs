@@ -2,8 +2,8 @@
 //!
 //! [`ChatTokenizer`] renders conversations with the model's own template and encodes them: a prompt with the header
 //! that opens the assistant's turn ([`ChatTokenizer::encode_prompt`]), and completions as
-//! render(prompt + completion) − render(prompt) that end in exactly one terminator
-//! ([`ChatTokenizer::encode_completions`]). It decodes completions ([`ChatTokenizer::decode_completion`]) and finds the
+//! render(prompt + completion) − render(prompt) that end in exactly one terminator, with the assistant's [`Turn`]s among
+//! their tokens ([`ChatTokenizer::encode_completions`]). It decodes completions ([`ChatTokenizer::decode_completion`]) and finds the
 //! ids of a completion of which a server shows only the text of each token ([`ChatTokenizer::ids_of_pieces`]).
 //!
 //! Byte-level tokenizers (GPT-2, Llama 3, Qwen, DeepSeek…) are encoded by automata that give the ids of the
@@ -19,8 +19,10 @@ mod error;
 #[cfg(test)]
 mod properties;
 mod special_tokens;
+mod turn;
 mod turn_split;
 
 pub use chat_tokenizer::ChatTokenizer;
 pub use encode::{PromptCompletion, PromptCompletions};
 pub use error::TokenizerError;
+pub use turn::Turn;

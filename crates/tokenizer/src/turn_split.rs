@@ -14,6 +14,8 @@ pub(crate) struct Rendered {
     pub split: usize,
     /// One text per side: prompt, completion, and the template's turn end.
     pub texts: Vec<String>,
+    /// Per text, the byte after the last one that the assistant wrote; the template's turn end follows.
+    pub said: Vec<usize>,
     /// True if every side by itself is split at the same place.
     pub is_one_split: bool,
     /// True if the split is the end of the generation prompt.
@@ -32,11 +34,11 @@ pub(crate) fn render(
         sides.iter().map(|side| template.render(&[prompt, side].concat(), false)).collect::<Result<_, _>>()?;
     let begun = texts.iter().filter(|text| text.starts_with(&opened)).count();
     if begun == texts.len() {
-        return Ok(Rendered { split: opened.len(), texts, is_one_split: true, is_opened: true });
+        return Ok(Rendered { split: opened.len(), texts, said: Vec::new(), is_one_split: true, is_opened: true });
     }
     let (split, is_header) = part(template, prompt, &opened, &texts)?;
     let is_one_split = texts.len() == 1 || (is_header && begun == 0);
-    Ok(Rendered { split, texts, is_one_split, is_opened: false })
+    Ok(Rendered { split, texts, said: Vec::new(), is_one_split, is_opened: false })
 }
 
 /// The split where the generation prompt is no prefix of the finished turn (templates that open a thinking block
@@ -88,8 +90,9 @@ fn check_roles(prompt: &[Message], sides: &[&[Message]]) -> Result<(), Tokenizer
 }
 
 /// A side's text cut at the end of its turn: everything after the first terminator that the template writes after
-/// the last message is dropped (the newline of ChatML), as are terminators the data already carried there.
-pub(crate) fn end_turn(text: &mut String, split: usize, suffix: &str, terminators: &Terminators) {
+/// the last message is dropped (the newline of ChatML), as are terminators the data already carried there. Returns the
+/// byte at which the template's turn end begins.
+pub(crate) fn end_turn(text: &mut String, split: usize, suffix: &str, terminators: &Terminators) -> usize {
     let completion = &text[split..];
     let body_length = if !suffix.is_empty() && completion.ends_with(suffix) {
         completion.len() - suffix.len()
@@ -102,8 +105,10 @@ pub(crate) fn end_turn(text: &mut String, split: usize, suffix: &str, terminator
         None => tail.trim_end(),
     };
     let body = without_terminators_at_end(body, terminators);
+    let said = split + body.len();
     let ended = [&text[..split], body, tail].concat();
     *text = ended;
+    said
 }
 
 /// The start of a terminator that only white space follows.

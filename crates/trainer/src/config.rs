@@ -28,7 +28,7 @@ use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use smpo_data::{HoldOut, OnBadRows, TruncationMode};
+use smpo_data::{HoldOut, OnBadRows, TruncationMode, Unfinished};
 use smpo_devices::Choice;
 use smpo_losses::LossConfig;
 
@@ -104,7 +104,8 @@ pub struct TrainConfig {
     /// Padding token to save with the trained model. Nothing is padded here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pad_token: Option<String>,
-    /// Maximum length of prompt and completion together, in tokens.
+    /// Maximum length of prompt and completion together, in tokens. Each completion is cut by its own length to what the
+    /// prompt leaves; the prompt is cut to `max_prompt_length` and to nothing else.
     #[serde(default = "defaults::max_length")]
     pub max_length: usize,
     /// Maximum length of a prompt, in tokens; `max_length / 2` when absent.
@@ -113,6 +114,10 @@ pub struct TrainConfig {
     /// End of a too long prompt that is kept.
     #[serde(default)]
     pub truncation_mode: TruncationMode,
+    /// Treatment of completions that did not end: those that say so (`finish_reason`, `finished`) and those that
+    /// `max_length` cuts.
+    #[serde(default)]
+    pub unfinished: Unfinished,
     /// Pairs (or examples) of a micro-batch. It sets the size of the optimizer step and of the winsor scope `microbatch`;
     /// memory is bounded by `max_tokens_per_pack`.
     #[serde(default = "defaults::one")]

@@ -28,6 +28,7 @@ pub fn dataset(config: &TrainConfig, bos: Option<u32>) -> Dataset {
             max_prompt_length: Some(config.max_prompt_length.unwrap_or(config.max_length / 2)),
             keep: config.truncation_mode,
             bos,
+            unfinished: config.unfinished,
         },
     }
 }

@@ -4,7 +4,7 @@ mod report;
 
 use std::sync::atomic::AtomicBool;
 
-use smpo_data::{CheckReport, Rows, TruncatedRows};
+use smpo_data::{CheckReport, Rows, TruncatedRows, UnfinishedCompletions};
 use smpo_losses::Objective;
 use smpo_model::Config;
 use smpo_tokenizer::ChatTokenizer;
@@ -46,6 +46,8 @@ pub struct RowCounts {
     pub held_out: usize,
     /// Rows cut to `max_length` or `max_prompt_length`.
     pub truncated: TruncatedRows,
+    /// Completions that did not end.
+    pub unfinished: UnfinishedCompletions,
     /// Rows dropped by `on_bad_rows`.
     pub dropped: u64,
 }
@@ -116,6 +118,7 @@ fn outcome(
         train: rows.train.len(),
         held_out: rows.held_out.len(),
         truncated: rows.truncated,
+        unfinished: rows.unfinished,
         dropped: rows.bad.count,
     };
     Ok(DryRun {

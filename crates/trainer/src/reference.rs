@@ -43,6 +43,10 @@ impl ReferenceCache {
             for ids in [&row.prompt, sides[0], sides[1]] {
                 add(&ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<u8>>());
             }
+            // only where some tokens are context, so that blocks of other rows keep the key that earlier releases gave them
+            for side in row.completions().filter(|side| side.len() < side.ids().len()) {
+                add(format!("{:?}", side.scored()).as_bytes());
+            }
         }
         let key = smpo_files::hex(&hash.finalize()[..8]);
         ReferenceCache { dir: dir.to_owned(), key }

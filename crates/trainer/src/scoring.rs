@@ -38,7 +38,7 @@ impl StepRow<'_> {
     }
 }
 
-/// Log-probs of a row's completions, in nats, `[T]` each.
+/// Log-probs of the scored tokens of a row's completions, in nats, `[T]` each.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RowLogps {
     /// Log-probs of the chosen side.
@@ -71,8 +71,8 @@ pub fn row_logps(decoder: &Decoder, rows: &[Row], max_tokens: usize) -> Result<V
 pub(crate) fn pack(rows: &[&Row]) -> Result<PackedBatch, TrainError> {
     let mut builder = PackedBatch::builder();
     for row in rows {
-        let completions: Vec<&[u32]> = row.completions().map(TokenizedCompletion::ids).collect();
-        builder.push_shared(&row.prompt, &completions)?;
+        let completions: Vec<_> = row.completions().map(|side| (side.ids(), side.scored())).collect();
+        builder.push_scored(&row.prompt, &completions)?;
     }
     Ok(builder.build()?)
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use smpo_data::{Row, order};
+use smpo_data::{Row, TokenizedCompletion, order};
 use smpo_losses::BatchError;
 
 use crate::checkpoint::{self, LoopState, Sources};
@@ -78,6 +78,8 @@ struct Plan {
     /// Steps between evaluations.
     evaluate: u64,
     learning_rate: LearningRate,
+    /// True if some completion did not end: every step then says how many of its own did not.
+    counts_unfinished: bool,
 }
 
 /// The rows of each step: slices of an epoch's order, which is drawn once an epoch.
@@ -119,6 +121,7 @@ impl Steps<'_> {
             save: self.config.save_steps.map(every),
             evaluate: every(self.config.eval_steps.unwrap_or(Interval::Epoch)),
             learning_rate: self.config.learning_rate(total_steps),
+            counts_unfinished: self.rows.iter().flat_map(Row::completions).any(|side| !side.finished()),
         };
         let mut batches = Batches {
             rows: self.rows.len(),
@@ -189,6 +192,9 @@ impl Steps<'_> {
             }
             Err(error) => self.skip(step, error, watch)?,
         };
+        if plan.counts_unfinished {
+            metrics.extend(unfinished(&rows));
+        }
         metrics.extend(self.measure(step, Some(plan.total_steps), plan.evaluate)?);
         Ok(StepRecord {
             step,
@@ -303,4 +309,18 @@ impl Steps<'_> {
         }
         Ok(Finish::Done { model, already: false, of_step, stopped: self.state.early_stopping.stopped() })
     }
+}
+
+/// Shares of a step's completions that did not end, on each side that the step has.
+fn unfinished(rows: &[StepRow<'_>]) -> Vec<Figure> {
+    let side = |name: &'static str, of: fn(&Row) -> Option<&TokenizedCompletion>| {
+        let ended: Vec<bool> = rows.iter().filter_map(|row| of(row.row)).map(TokenizedCompletion::finished).collect();
+        let cut = ended.iter().filter(|ended| !**ended).count();
+        (!ended.is_empty()).then(|| (name.into(), cut as f64 / ended.len() as f64))
+    };
+    let sides = [
+        side("unfinished/chosen", |row| row.chosen.as_ref()),
+        side("unfinished/rejected", |row| row.rejected.as_ref()),
+    ];
+    sides.into_iter().flatten().collect()
 }

@@ -124,6 +124,40 @@ fn every_objective_trains() {
     }
 }
 
+/// Every rejected answer is cut in its middle, and no chosen one.
+#[test]
+fn every_objective_trains_on_unfinished_completions() {
+    let dir = TempDir::new().unwrap();
+    let pairs = dir.path().join("loops.jsonl");
+    let line = |n: usize| {
+        let looping = "It is in the drawer, and in the drawer. ".repeat(20);
+        format!("{{\"prompt\": \"Where is key {n}?\", \"chosen\": \"In drawer {n}.\", \"rejected\": \"{looping}\"}}\n")
+    };
+    std::fs::write(&pairs, (0..8).map(line).collect::<String>()).unwrap();
+    let transforms = "\neos_term = \"bounded\"\nlower_clip_percentile = 0.02\nmin_log_prob = -2.3";
+    for kind in smpo_losses::Loss::KINDS {
+        let has_pairs = !["sft"].contains(kind);
+        let loss = format!("kind = \"{kind}\"{}", if has_pairs { transforms } else { "" });
+        let config = TrainConfig::builder(support::loss(&loss))
+            .model(demo("base"))
+            .output_dir(dir.path().join(kind))
+            .train_files([&pairs])
+            .max_length(96)
+            .max_prompt_length(48)
+            .per_device_train_batch_size(4)
+            .learning_rate(1e-4);
+        for record in run(&config.build().unwrap()) {
+            assert!(record.figures().iter().all(|(_, value)| value.is_finite()), "{kind}: {record:?}");
+            assert_eq!(record.metric("eos_logp/rejected"), None, "{kind}: nothing rejected ends");
+            assert!(record.metric("eos_logp/chosen").is_some() || kind == &"kto", "{kind}");
+            if has_pairs && kind != &"kto" {
+                let shares = ["unfinished/chosen", "unfinished/rejected"].map(|name| record.metric(name));
+                assert_eq!(shares, [Some(0.0), Some(1.0)], "{kind}");
+            }
+        }
+    }
+}
+
 /// transformers 4 keeps some models' templates where no serving engine looks.
 #[test]
 fn a_template_in_a_json_file_leaves_as_jinja() {

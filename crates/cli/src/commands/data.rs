@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use serde_json::json;
 use smpo_chat::ChatTemplate;
-use smpo_data::{CheckReport, ReadError, Truncation, TruncationMode, check, convert, count_rows, lengths};
+use smpo_data::{CheckReport, ReadError, Truncation, TruncationMode, Unfinished, check, convert, count_rows, lengths};
 use smpo_report::data::{findings, histograms};
 use smpo_tokenizer::{ChatTokenizer, TokenizerError};
 
@@ -49,12 +49,15 @@ struct CheckArgs {
     /// Maximum tokens of prompt and completion together, as in training
     #[arg(long, value_name = "TOKENS", requires = "model")]
     max_length: Option<usize>,
-    /// Maximum tokens of the prompt, as in training
+    /// Maximum tokens of the prompt, as in training [default: half of --max-length]
     #[arg(long, value_name = "TOKENS", requires = "model")]
     max_prompt_length: Option<usize>,
     /// Side of a long prompt that truncation keeps
     #[arg(long, value_parser = named(TruncationMode::ALL, TruncationMode::name), default_value = "keep_end")]
     truncation_mode: TruncationMode,
+    /// Treatment of completions that did not end, or that --max-length cuts
+    #[arg(long, value_parser = named(Unfinished::ALL, Unfinished::name), default_value = "no_terminator")]
+    unfinished: Unfinished,
     #[command(flatten)]
     common: CommonArgs,
 }
@@ -120,9 +123,10 @@ fn run_check(args: &CheckArgs) -> Outcome {
     let tokenizer = args.model.tokenizer()?;
     let truncation = Truncation {
         max_length: args.max_length,
-        max_prompt_length: args.max_prompt_length,
+        max_prompt_length: args.max_prompt_length.or(args.max_length.map(|length| length / 2)),
         keep: args.truncation_mode,
         bos: tokenizer.as_ref().and_then(ChatTokenizer::bos),
+        unfinished: args.unfinished,
     };
     let mut reports = Vec::new();
     for file in &args.files {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use smpo_data::{Truncation, encode_pair, read_pairs};
+use smpo_data::{PreferencePair, Truncated, Truncation, Unfinished, encode_pair, read_pairs};
 use smpo_devices::on_device;
 use smpo_model::{Decoder, ModelDir, Placement};
 use smpo_results::{LogpsRow, TokenLogps, write_jsonl};
@@ -10,12 +10,14 @@ use smpo_tokenizer::ChatTokenizer;
 use smpo_trainer::{Row, RowLogps, TokenizedCompletion, row_logps};
 
 use crate::commands::device::DeviceArgs;
+use crate::commands::named::named;
 use crate::exit::{Exit, Failure, OrFail, Outcome};
 use crate::interrupt;
 use crate::output;
 use crate::progress::Progress;
 
-/// Compute teacher-forced log-probs of preference pairs, token by token, in nats, terminator included.
+/// Compute teacher-forced log-probs of preference pairs, token by token, in nats: of what the assistant wrote, with the
+/// terminators of finished turns.
 #[derive(clap::Args)]
 #[command(
     after_help = "Example:\n  smpo logps runs/smpo/model pairs.jsonl --reference runs/sft/model --out logps.jsonl"
@@ -37,6 +39,12 @@ pub struct LogpsArgs {
     /// Maximum tokens of prompt and completion together [default: the model's context length]
     #[arg(long, value_name = "TOKENS")]
     max_length: Option<usize>,
+    /// Maximum tokens of the prompt [default: no maximum; a prompt that leaves no room for a completion is an error]
+    #[arg(long, value_name = "TOKENS")]
+    max_prompt_length: Option<usize>,
+    /// Treatment of completions that did not end, or that --max-length cuts
+    #[arg(long, value_parser = named(Unfinished::ALL, Unfinished::name), default_value = "no_terminator")]
+    unfinished: Unfinished,
     #[command(flatten)]
     device: DeviceArgs,
     /// CPU threads [default: all cores]
@@ -68,18 +76,14 @@ pub fn run(args: LogpsArgs) -> Outcome {
             "--max-length: expected at most the model's context length of {positions} tokens, got {given}"
         )));
     }
-    let truncation =
-        Truncation { max_length: args.max_length.or(positions), bos: tokenizer.bos(), ..Truncation::default() };
-    let (mut rows, mut cut): (Vec<Row>, usize) = (Vec::new(), 0);
-    for pair in read_pairs(&args.pairs)? {
-        let (row, truncated) = encode_pair(&pair, &tokenizer, &truncation)?;
-        cut += usize::from(truncated.any());
-        rows.push(row);
-    }
-    if cut > 0 {
-        progress.say(&format!("{cut} of {} pairs were truncated", rows.len()));
-    }
-
+    let truncation = Truncation {
+        max_length: args.max_length.or(positions),
+        max_prompt_length: args.max_prompt_length,
+        bos: tokenizer.bos(),
+        unfinished: args.unfinished,
+        ..Truncation::default()
+    };
+    let rows = encode(&args.pairs, &tokenizer, &truncation, &progress)?;
     let stage = progress.stage("logps", rows.len() as u64);
     let mut lines = Vec::with_capacity(rows.len());
     for chunk in rows.chunks(CHUNK) {
@@ -103,10 +107,56 @@ pub fn run(args: LogpsArgs) -> Outcome {
     Ok(Exit::Success)
 }
 
+/// The pairs of a file as rows, cut to length; says how many were cut or did not end.
+fn encode(
+    file: &Path,
+    tokenizer: &ChatTokenizer,
+    truncation: &Truncation,
+    progress: &Progress,
+) -> Result<Vec<Row>, Failure> {
+    let (mut rows, mut cut, mut unfinished): (Vec<Row>, usize, usize) = (Vec::new(), 0, 0);
+    for pair in read_pairs(file)? {
+        let (row, truncated) = encode_pair(&pair, tokenizer, truncation)?;
+        cut += usize::from(truncated.any());
+        if row.completions().any(|side| !side.finished()) {
+            unfinished += 1;
+            if truncation.unfinished == Unfinished::Drop {
+                continue;
+            }
+        }
+        check_room(&pair, truncated, truncation)?;
+        rows.push(row);
+    }
+    let total = rows.len();
+    if cut > 0 {
+        progress.say(&format!("{cut} pairs were truncated"));
+    }
+    if unfinished > 0 {
+        let policy = truncation.unfinished.name();
+        progress.say(&format!(
+            "{unfinished} pairs have a completion that did not end (--unfinished {policy}); {total} are scored"
+        ));
+    }
+    Ok(rows)
+}
+
+/// Refuses a pair of which nothing is left of a completion.
+fn check_room(pair: &PreferencePair, truncated: Truncated, truncation: &Truncation) -> Result<(), Failure> {
+    if !truncated.vanished {
+        return Ok(());
+    }
+    let within = truncation.max_length.map_or_else(String::new, |length| format!(" in {length} tokens"));
+    Err(Failure::user(format!(
+        "pair {}: nothing is left of a completion{within}, expected at least one token: the prompt takes all, or the \
+         completion was cut before its first word; give --max-prompt-length, or leave the pair out",
+        pair.id
+    )))
+}
+
 fn line(row: &Row, policy: RowLogps, reference: RowLogps) -> LogpsRow {
     let side = |completion: &Option<TokenizedCompletion>, logps: Option<Vec<f64>>, ref_logps| {
         let completion = completion.as_ref()?;
-        let (ids, is_terminator) = (completion.ids().to_vec(), completion.is_terminator().to_vec());
+        let (ids, is_terminator) = (completion.scored_ids().collect(), completion.is_terminator().to_vec());
         Some(TokenLogps { ids, logps: logps.unwrap_or_default(), is_terminator, ref_logps })
     };
     LogpsRow {

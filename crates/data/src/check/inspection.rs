@@ -47,6 +47,9 @@ impl Inspection {
         };
         let sides = record.completions();
         for (name, messages) in &sides {
+            if messages.iter().any(|message| message.scored && !message.finished) {
+                inspection.add(Rule::Unfinished, *name);
+            }
             if messages.iter().all(says_nothing) {
                 inspection.add(Rule::EmptyCompletion, *name);
             }

@@ -121,7 +121,7 @@ pub fn check(
         for inspected in inspected {
             match inspected {
                 Inspected::Damage(error) => tally.damaged_file(&error),
-                Inspected::Tokens(entry) => tally.entry(&entry, truncation),
+                Inspected::Tokens(entry) => tally.entry(&entry, truncation, tokenizer),
                 Inspected::Text { line, inspection, lengths } => tally.record(line, &inspection, &lengths),
             }
         }

@@ -89,6 +89,15 @@ rules! {
     /// Both sides say the same.
     IdenticalSides, "identical_sides", Error,
         "chosen and rejected are the same text: no preference, only noise", "drop these rows";
+    /// Nothing is left of a completion.
+    NothingLeft, "nothing_left", Error,
+        "rows of which nothing but a terminator is left of a completion: the prompt takes all of `max_length`, or the \
+         completion was cut before its first word",
+        "lower `max_prompt_length`, raise `max_length`, or drop these rows";
+    /// Both sides are the same once they are cut.
+    IdenticalWhenCut, "identical_when_cut", Error,
+        "chosen and rejected part only after what `max_length` leaves of them: no preference, only noise",
+        "raise `max_length`, or drop these rows";
     /// A completion goes on after a terminator.
     TerminatorInside, "terminator_inside", Error,
         "completions that go on after a terminator: the model learns that its turn does not end there",
@@ -107,11 +116,11 @@ rules! {
         "remove them, unless they are meant";
     /// The completion is cut.
     CompletionTruncated, "completion_truncated", Warning,
-        "completions longer than `max_length` allows: they are cut, and the model learns to stop in mid-sentence",
-        "raise `max_length`, or drop these rows";
+        "completions longer than `max_length` allows: they are cut, and count as unfinished",
+        "raise `max_length`, or leave these rows out with `unfinished = \"drop\"`";
     /// The prompt is cut.
     PromptTruncated, "prompt_truncated", Warning,
-        "prompts longer than `max_prompt_length`, or with no room beside the completion: they are cut",
+        "prompts longer than `max_prompt_length`: they are cut",
         "raise `max_prompt_length` and `max_length`";
     /// Rows that repeat.
     DuplicateRow, "duplicate_row", Warning,
@@ -152,6 +161,10 @@ rules! {
         "the pad token is the token that ends turns: trainers that mask padding by its id also mask the end of every \
          completion (this one does not)",
         "nothing to do here; elsewhere, give the tokenizer another `pad_token`";
+    /// A completion says that it did not end.
+    Unfinished, "unfinished", Note,
+        "completions that say that they were cut before their end (`finish_reason`, `finished`): they have no terminator",
+        "nothing to do here; `unfinished` says what becomes of them: \"no_terminator\", \"drop\" or \"keep_terminator\"";
     /// The boundary moved.
     BoundaryMerge, "boundary_merge", Note,
         "completions whose first characters merge with the end of the prompt into one token: the model is trained \

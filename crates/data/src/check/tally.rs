@@ -91,12 +91,13 @@ impl Tally {
     }
 
     /// Adds an entry of a data file, cut to length.
-    pub fn entry(&mut self, entry: &Entry, truncation: &Truncation) {
+    pub fn entry(&mut self, entry: &Entry, truncation: &Truncation, tokenizer: Option<&ChatTokenizer>) {
         match &entry.record {
             Err(problem) => self.unreadable(entry.line, problem.clone()),
             Ok(record) => {
                 self.record(entry.line, &record.inspection, &record.lengths());
-                for (rule, detail) in record.truncated(truncation) {
+                let truncated = tokenizer.map(|tokenizer| record.truncated(truncation, tokenizer));
+                for (rule, detail) in truncated.into_iter().flatten() {
                     self.add(rule, entry.line, detail);
                 }
             }

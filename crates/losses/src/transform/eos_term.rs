@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 /// Treatment of terminators of rejected completions in the pair loss.
 ///
 /// A pair loss is rewarded for lowering every rejected token, terminators included, and a terminator at p ≈ 0 is a
-/// model that does not stop. Inverting its sign turns that reward into a penalty.
+/// model that does not stop. Inverting its sign turns that reward into a penalty. A completion that did not end has no
+/// terminator, so the term has nothing to act on there.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum EosTerm {

@@ -123,6 +123,7 @@ fn defaults(loss: LossConfig) -> TrainConfig {
         max_length: defaults::max_length(),
         max_prompt_length: None,
         truncation_mode: Default::default(),
+        unfinished: Default::default(),
         per_device_train_batch_size: defaults::one(),
         max_tokens_per_pack: None,
         gradient_accumulation_steps: defaults::one(),

@@ -27,6 +27,9 @@ impl DryRun {
                 "rows    {} to train on, {} held out, {} dropped; {} prompts and {} completions truncated",
                 rows.train, rows.held_out, rows.dropped, truncated.prompts, truncated.completions
             ));
+            if rows.unfinished.any() {
+                lines.push(format!("        {}", rows.unfinished));
+            }
         }
         if let Some(steps) = self.steps {
             lines.push(format!("steps   {steps} of {} rows", config.batch_size()));
@@ -50,6 +53,9 @@ impl DryRun {
                 "dropped": rows.dropped,
                 "truncated_prompts": rows.truncated.prompts,
                 "truncated_completions": rows.truncated.completions,
+                "unfinished_chosen": rows.unfinished.chosen,
+                "unfinished_rejected": rows.unfinished.rejected,
+                "unfinished_dropped": rows.unfinished.dropped_rows,
             })
         });
         json!({

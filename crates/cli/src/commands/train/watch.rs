@@ -40,7 +40,7 @@ impl<'a> Watch<'a> {
             }
             Event::Data(rows) => {
                 self.end_reading();
-                show_rows(name, rows, progress);
+                show_rows(name, config, rows, progress);
             }
             Event::Reference { done, rows } => {
                 let start = || progress.stage(&format!("{name}: reference log-probs"), rows as u64);
@@ -164,8 +164,8 @@ fn show_findings(name: &str, reports: &[CheckReport], progress: &Progress) {
     }
 }
 
-/// Counts of rows: held out, truncated, dropped.
-fn show_rows(name: &str, rows: &Rows, progress: &Progress) {
+/// Counts of rows: held out, truncated, unfinished, dropped.
+fn show_rows(name: &str, config: &TrainConfig, rows: &Rows, progress: &Progress) {
     let truncated = rows.truncated;
     let total = rows.train.len() + rows.held_out.len();
     if !rows.held_out.is_empty() {
@@ -173,8 +173,15 @@ fn show_rows(name: &str, rows: &Rows, progress: &Progress) {
     }
     if truncated.prompts + truncated.completions > 0 {
         progress.say(&format!(
-            "{name}: of {total} rows, {} lost prompt tokens and {} lost completion tokens to max_length",
+            "{name}: of {total} rows, {} lost prompt tokens to max_prompt_length and {} completion tokens to max_length",
             truncated.prompts, truncated.completions
+        ));
+    }
+    if rows.unfinished.any() {
+        progress.say(&format!(
+            "{name}: {} (unfinished = \"{policy}\")",
+            rows.unfinished,
+            policy = config.unfinished.name()
         ));
     }
     if rows.bad.count > 0 {

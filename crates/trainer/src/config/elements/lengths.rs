@@ -1,6 +1,6 @@
-//! Lengths of rows, in tokens.
+//! Lengths of rows, in tokens, and completions that did not end.
 
-use smpo_data::TruncationMode;
+use smpo_data::{TruncationMode, Unfinished};
 
 use crate::config::builder::setters;
 use crate::config::check::Problems;
@@ -11,6 +11,7 @@ impl TrainConfigBuilder {
         max_length: usize,
         max_prompt_length?: usize,
         truncation_mode: TruncationMode,
+        unfinished: Unfinished,
     }
 }
 

@@ -1,0 +1,61 @@
+//! Completions that did not end: those that say so, and those that `max_length` cuts.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Treatment of a completion that did not end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Unfinished {
+    /// It has no terminator: none is appended, and none is scored.
+    #[default]
+    NoTerminator,
+    /// Its row is left out.
+    Drop,
+    /// It ends in a terminator like any other: the model learns that the text ends where it was cut.
+    KeepTerminator,
+}
+
+impl Unfinished {
+    /// Every treatment.
+    pub const ALL: [Self; 3] = [Self::NoTerminator, Self::Drop, Self::KeepTerminator];
+
+    /// Name in configurations.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NoTerminator => "no_terminator",
+            Self::Drop => "drop",
+            Self::KeepTerminator => "keep_terminator",
+        }
+    }
+}
+
+/// Numbers of completions that did not end, repetitions of rows included.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct UnfinishedCompletions {
+    /// On the chosen side, instruction examples and desirable completions included.
+    pub chosen: usize,
+    /// On the rejected side, undesirable completions included.
+    pub rejected: usize,
+    /// Rows left out because of one.
+    pub dropped_rows: usize,
+}
+
+impl UnfinishedCompletions {
+    /// True if there are any.
+    pub fn any(self) -> bool {
+        self.chosen + self.rejected + self.dropped_rows > 0
+    }
+}
+
+impl fmt::Display for UnfinishedCompletions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { chosen, rejected, dropped_rows } = self;
+        write!(
+            f,
+            "{chosen} chosen and {rejected} rejected completions did not end, {dropped_rows} rows left out for one"
+        )
+    }
+}
