@@ -1,6 +1,6 @@
 //! A policy's rules on the runs of both arms.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use smpo_results::{Direction, SkippedRule, Unit};
 use smpo_stats::bootstrap;
@@ -9,7 +9,7 @@ use crate::contrast::Shape;
 use crate::draft::{Draft, Scale};
 use crate::error::GateError;
 use crate::pairing::{Paired, PromptKey};
-use crate::policy::{IfMissing, Policy, Require, Rule};
+use crate::policy::{IfMissing, Policy, Require, Role, Rule};
 use crate::run::Run;
 
 /// A rule on its data.
@@ -19,7 +19,15 @@ pub(crate) enum Case<'a> {
     /// Too little was measured to test: inconclusive.
     NotMeasured(Box<Draft<'a>>),
     /// To be tested. `blocked_by` is a reason for which the rule may not pass.
-    Testable { rule: &'a Rule, scale: Scale, paired: Paired<'a>, shape: Shape, blocked_by: Option<String> },
+    Testable {
+        rule: &'a Rule,
+        scale: Scale,
+        paired: Paired<'a>,
+        shape: Shape,
+        /// Prompts of the slice, with or without a value.
+        asked: usize,
+        blocked_by: Option<String>,
+    },
 }
 
 /// Refuses a policy with an unknown metric, or one that has no value per prompt.
@@ -64,6 +72,14 @@ fn scale(rule: &Rule, policy: &Policy, baseline: &[Run], candidate: &[Run]) -> R
     if needs_direction && better == Direction::Neither {
         return Err(GateError::NoDirection { origin: policy.origin.clone(), metric: rule.metric.clone() });
     }
+    if let Some(expected) = rule.require.refusal(unit) {
+        return Err(GateError::PolicyValue {
+            origin: policy.origin.clone(),
+            what: format!("require of `{}` on slice `{}`", rule.metric, rule.slice),
+            expected: expected.to_owned(),
+            got: rule.require.value().to_string(),
+        });
+    }
     Ok(Scale { unit, better })
 }
 
@@ -78,14 +94,18 @@ pub(crate) fn prepare<'a>(
     let absolute = matches!(rule.require, Require::AtLeast(_) | Require::AtMost(_));
     let baseline = if absolute { &[] } else { baseline };
     let paired = Paired::new(&rule.metric, &rule.slice, baseline, candidate);
+    let asked = asked(rule, baseline, candidate).max(paired.total);
     let n = paired.n();
     let on_slice = if rule.slice == "all" { String::new() } else { format!(" on slice `{}`", rule.slice) };
     if paired.total == 0 {
-        let reason = format!("not measured{on_slice}{}", slice_hint(rule, baseline, candidate));
+        let reason = format!("{}{}", absence(rule), slice_hint(rule, baseline, candidate));
         return Ok(match rule.if_missing {
-            IfMissing::Skip => {
-                Case::Skipped(SkippedRule { metric: rule.metric.clone(), slice: rule.slice.clone(), reason })
-            }
+            IfMissing::Skip => Case::Skipped(SkippedRule {
+                metric: rule.metric.clone(),
+                slice: rule.slice.clone(),
+                reason,
+                primary: rule.role == Role::Primary,
+            }),
             IfMissing::Inconclusive => Case::NotMeasured(Box::new(Draft::not_measured(rule, policy, scale, 0, reason))),
         });
     }
@@ -110,7 +130,32 @@ pub(crate) fn prepare<'a>(
         None
     };
     let shape = Shape::of(&paired);
-    Ok(Case::Testable { rule, scale, paired, shape, blocked_by })
+    Ok(Case::Testable { rule, scale, paired, shape, asked, blocked_by })
+}
+
+/// Prompts of the rule's slice that some run answered: those with any value of a completion. A metric that is not of
+/// completions has its own prompts, which this does not count.
+fn asked(rule: &Rule, baseline: &[Run], candidate: &[Run]) -> usize {
+    let metrics: BTreeSet<&str> = smpo_metrics::sample_metrics().map(|metric| metric.info.id).collect();
+    if !metrics.contains(rule.metric.as_str()) {
+        return 0;
+    }
+    let rows = baseline.iter().chain(candidate).flat_map(|run| &run.measurements);
+    let answered = rows
+        .filter(|row| rule.slice == "all" || row.slice == rule.slice)
+        .filter(|row| row.values.keys().any(|metric| metrics.contains(metric.as_str())));
+    answered.map(|row| (&row.slice, &row.prompt_id)).collect::<BTreeSet<_>>().len()
+}
+
+/// The reason for which no run has a value of the rule's metric.
+fn absence(rule: &Rule) -> &'static str {
+    let metric = smpo_metrics::all().iter().find(|metric| metric.info.id == rule.metric);
+    match metric {
+        _ if rule.slice != "all" => "no run has a value on this slice",
+        Some(metric) if metric.info.id == "eos_rate" => "no answer says how it ended",
+        Some(metric) if metric.sample.is_none() => "not measured: it takes a model, not completions",
+        _ => "no completion has a value",
+    }
 }
 
 /// The nearest slice and all slices, for a slice that no run has.

@@ -7,7 +7,7 @@ use smpo_stats::distribution::{normal_cdf, student_cdf};
 use smpo_stats::hierarchical::{self, Arm, Estimate, Options, Seeds};
 use smpo_stats::permutation::{SignFlip, sign_flip};
 use smpo_stats::proportion::wilson;
-use smpo_stats::{Interval, StatsError};
+use smpo_stats::{Interval, StatsError, equivalence};
 
 use crate::pairing::Paired;
 
@@ -30,6 +30,8 @@ pub(crate) struct Settings {
     pub share: bool,
     /// `below` and `above` are about this value of the difference (of the candidate, for one arm).
     pub line: f64,
+    /// Margin of a test of equivalence.
+    pub equivalence: Option<f64>,
     /// True to run permutation tests; without them their p values are 1.
     pub tests: bool,
 }
@@ -57,6 +59,8 @@ pub(crate) struct Evidence {
     pub below: f64,
     /// One-sided p value of "the estimate is above the line".
     pub above: f64,
+    /// p value of "the arms are not within the margin of each other", where that is tested.
+    pub p_equivalence: Option<f64>,
     /// Test and interval by name.
     pub test: String,
     /// The paired table of a binary metric with one sample per prompt.
@@ -147,6 +151,9 @@ pub(crate) fn analyse(
                 p: Some(at_zero.two_sided),
                 below: at_line.less,
                 above: at_line.greater,
+                p_equivalence: settings
+                    .equivalence
+                    .map(|margin| shares_or_student(differences, &evidence, settings, margin)),
                 test: format!("sign-flip permutation; {}", evidence.test),
                 ..evidence
             })
@@ -186,6 +193,7 @@ fn binary(table: &PairedTable, settings: Settings) -> Result<Evidence, StatsErro
         p_exact: Some(test.exact),
         below,
         above,
+        p_equivalence: settings.equivalence.map(|margin| equivalence::tango(b, c, n, margin).p()),
         test: "McNemar mid-p; Tango score interval".to_owned(),
         pairs: Some(PairCounts {
             both: table.both as usize,
@@ -250,6 +258,7 @@ fn mean_over_prompts(
         p_exact: None,
         below: 1.0,
         above: 1.0,
+        p_equivalence: None,
         test: name.to_owned(),
         pairs: None,
         differing,
@@ -257,13 +266,24 @@ fn mean_over_prompts(
 }
 
 fn tango_of_shares(differences: &[f64], level: f64) -> Result<Interval, StatsError> {
+    let (fell, rose) = parts(differences);
+    tango(fell, rose, differences.len() as f64, level)
+}
+
+/// Sums of the negative and of the positive parts.
+fn parts(differences: &[f64]) -> (f64, f64) {
+    differences.iter().fold((0.0, 0.0), |(fell, rose), d| (fell + (-d).max(0.0), rose + d.max(0.0)))
+}
+
+/// p value of equivalence on prompt means: by the test that belongs to the interval.
+fn shares_or_student(differences: &[f64], evidence: &Evidence, settings: Settings, margin: f64) -> f64 {
     let n = differences.len() as f64;
-    let (mut fell, mut rose) = (0.0, 0.0);
-    for d in differences {
-        fell += (-d).max(0.0);
-        rose += d.max(0.0);
+    if settings.share && evidence.differing < FEW {
+        let (fell, rose) = parts(differences);
+        equivalence::tango(fell, rose, n, margin).p()
+    } else {
+        equivalence::student(evidence.estimate, evidence.standard_error, n - 1.0, margin).p()
     }
-    tango(fell, rose, n, level)
 }
 
 fn shifted_sign_flip(differences: &[f64], settings: Settings) -> Result<SignFlip, StatsError> {
@@ -324,6 +344,9 @@ fn over_seeds(found: &Estimate, interval: Interval, differing: usize, settings: 
         p_exact: None,
         below,
         above,
+        p_equivalence: settings
+            .equivalence
+            .map(|margin| equivalence::student(found.value, found.standard_error.max(floor), found.df, margin).p()),
         test: "hierarchical bootstrap over seeds, prompts and samples; t with Satterthwaite's degrees of freedom"
             .to_owned(),
         pairs: None,
@@ -353,6 +376,7 @@ fn one_binary(ones: f64, n: f64, settings: Settings) -> Result<Evidence, StatsEr
         p_exact: None,
         below,
         above,
+        p_equivalence: None,
         test: "score test against the bound; Wilson interval".to_owned(),
         pairs: None,
         differing: ones.min(n - ones) as usize,

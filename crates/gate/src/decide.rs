@@ -9,8 +9,9 @@ use crate::contrast::{Settings, analyse};
 use crate::draft::Draft;
 use crate::error::GateError;
 use crate::exit::{OnInconclusive, exit_code};
+use crate::headline::not_judged;
 use crate::pairing::{check_comparable, seeds_of, training_seed};
-use crate::policy::Policy;
+use crate::policy::{Policy, Require};
 use crate::run::Run;
 
 /// Options beside the policy.
@@ -61,6 +62,7 @@ pub fn decide(
         schema: SCHEMA_VERSION,
         verdict,
         exit_code: exit_code(verdict, options.on_inconclusive),
+        not_judged: not_judged(&metrics, &skipped),
         baseline: arm_name(&baseline),
         candidate: arm_name(&candidate),
         baseline_runs: dirs(&baseline),
@@ -90,7 +92,7 @@ fn test<'a>(
         match case {
             Case::Skipped(rule) => skipped.push(rule),
             Case::NotMeasured(draft) => drafts.push(*draft),
-            Case::Testable { rule, scale, paired, shape, blocked_by } => {
+            Case::Testable { rule, scale, paired, shape, asked, blocked_by } => {
                 let settings = Settings {
                     level: 1.0 - 2.0 * policy.alpha,
                     resamples: policy.resamples as usize,
@@ -98,11 +100,15 @@ fn test<'a>(
                     seeds,
                     share: scale.unit == Unit::Share,
                     line: scale.harm_line(rule.require),
+                    equivalence: match rule.require {
+                        Require::Equivalent(margin) => Some(margin),
+                        _ => None,
+                    },
                     tests: true,
                 };
                 let evidence = analyse(&paired, &shape, replicates, settings)
                     .map_err(|source| GateError::Stats { metric: rule.metric.clone(), source })?;
-                drafts.push(Draft::measured(rule, policy, scale, evidence, paired.n(), blocked_by));
+                drafts.push(Draft::measured(rule, policy, scale, evidence, [paired.n(), asked], blocked_by));
             }
         }
     }

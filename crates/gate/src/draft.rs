@@ -1,10 +1,10 @@
 //! A rule with its evidence, and the verdict made of both once p values are adjusted.
 
-use smpo_results::{Decision, Direction, MetricVerdict, Requirement, Unit};
+use smpo_results::{Decision, Direction, MetricVerdict, Unit};
 
 use crate::contrast::Evidence;
-use crate::planning;
 use crate::policy::{Policy, Require, Role, Rule};
+use crate::{finding, planning};
 
 /// A metric's unit and the direction in which it is better.
 #[derive(Debug, Clone, Copy)]
@@ -22,7 +22,7 @@ impl Scale {
     /// The value of the estimate that the harm's p value tests against.
     pub fn harm_line(self, require: Require) -> f64 {
         match require {
-            Require::NonInferior(_) => 0.0,
+            Require::NonInferior(_) | Require::Equivalent(_) => 0.0,
             Require::Superior(margin) => self.sign() * margin,
             Require::AtLeast(bound) | Require::AtMost(bound) => bound,
         }
@@ -35,8 +35,12 @@ pub(crate) struct Draft<'a> {
     scale: Scale,
     /// One-sided significance level.
     alpha: f64,
+    /// Power that needed prompts and detectable effects are for.
+    power: f64,
     /// Prompts that every run has.
     n: usize,
+    /// Prompts of the slice, with or without a value.
+    asked: usize,
     finding: Finding,
 }
 
@@ -63,6 +67,8 @@ struct Assessment {
     blocked_by: Option<String>,
     /// Power at the margin.
     power: Option<f64>,
+    /// Smallest true harm that is shown with the policy's power.
+    detectable: Option<f64>,
     /// Prompts that would settle it, or the reason for which no number can be planned.
     planned: Result<usize, &'static str>,
 }
@@ -86,12 +92,18 @@ impl Assessment {
         let (interval_clears, beyond_margin, p_harm) = match require {
             Require::NonInferior(margin) => (gain_low > -margin, gain < -margin, worse),
             Require::Superior(margin) => (gain_low > margin, gain < margin, worse),
+            Require::Equivalent(margin) => (
+                low > -margin && high < margin && evidence.p_equivalence.is_some_and(|p| p <= policy.alpha),
+                gain.abs() > margin,
+                (2.0 * evidence.below.min(evidence.above)).min(1.0),
+            ),
             Require::AtLeast(bound) => (low >= bound, evidence.estimate < bound, evidence.below),
             Require::AtMost(bound) => (high <= bound, evidence.estimate > bound, evidence.above),
         };
         let power = planning::power(require, &evidence, sign, n, policy);
+        let detectable = planning::detectable(require, &evidence, sign, n, policy);
         let planned = planning::prompts(require, &evidence, sign, n, policy);
-        Assessment { evidence, p_harm, interval_clears, beyond_margin, blocked_by, power, planned }
+        Assessment { evidence, p_harm, interval_clears, beyond_margin, blocked_by, power, detectable, planned }
     }
 
     /// Decision, given the p value of harm after adjustment.
@@ -109,20 +121,21 @@ impl Assessment {
 impl<'a> Draft<'a> {
     /// A rule that too little was measured for.
     pub fn not_measured(rule: &'a Rule, policy: &Policy, scale: Scale, n: usize, reason: String) -> Draft<'a> {
-        Draft { rule, scale, alpha: policy.alpha, n, finding: Finding::NotMeasured { reason } }
+        let finding = Finding::NotMeasured { reason };
+        Draft { rule, scale, alpha: policy.alpha, power: policy.power, n, asked: n, finding }
     }
 
-    /// A rule with its evidence on `n` prompts; `blocked_by` is a reason for which it may not pass.
+    /// A rule with its evidence on `n` of `asked` prompts; `blocked_by` is a reason for which it may not pass.
     pub fn measured(
         rule: &'a Rule,
         policy: &Policy,
         scale: Scale,
         evidence: Evidence,
-        n: usize,
+        [n, asked]: [usize; 2],
         blocked_by: Option<String>,
     ) -> Draft<'a> {
-        let assessment = Assessment::new(rule.require, scale, policy, evidence, n, blocked_by);
-        Draft { rule, scale, alpha: policy.alpha, n, finding: Finding::Measured(assessment) }
+        let finding = Finding::Measured(Assessment::new(rule.require, scale, policy, evidence, n, blocked_by));
+        Draft { rule, scale, alpha: policy.alpha, power: policy.power, n, asked, finding }
     }
 
     /// True for a rule that decides.
@@ -151,55 +164,69 @@ impl<'a> Draft<'a> {
             metric: self.rule.metric.clone(),
             slice: self.rule.slice.clone(),
             primary: self.primary(),
-            requirement: requirement(self.rule.require),
+            requirement: self.rule.require.kind(),
             margin: self.rule.require.value(),
             baseline: evidence.and_then(|found| found.baseline),
             candidate: evidence.map(|found| found.candidate),
             difference: evidence.filter(|found| found.baseline.is_some()).map(|found| found.estimate),
             ci_low: evidence.map(|found| found.interval.low),
             ci_high: evidence.map(|found| found.interval.high),
-            level: 1.0 - 2.0 * self.alpha,
+            level: self.level(),
             p: evidence.and_then(|found| found.p),
             p_exact: evidence.and_then(|found| found.p_exact),
             p_harm,
+            p_equivalence: evidence.and_then(|found| found.p_equivalence),
             test: evidence.map_or("none", |found| found.test.as_str()).to_owned(),
             adjustment: p_harm.map_or("none", |_| adjustment).to_owned(),
             pairs: evidence.and_then(|found| found.pairs),
             verdict: decision,
             reason: self.reason(decision),
             n: self.n,
+            asked: Some(self.asked),
             power: found.and_then(|found| found.power),
             n_needed: self.n_needed(decision),
+            detectable: found.and_then(|found| found.detectable),
             better: direction(self.rule.require, self.scale),
             unit: self.scale.unit,
         }
     }
 
-    /// The decision's reason in one sentence.
-    fn reason(&self, decision: Decision) -> String {
-        let found = match &self.finding {
-            Finding::NotMeasured { reason } => return reason.clone(),
-            Finding::Measured(found) => found,
-        };
-        let rationale = self.rationale(&found.evidence);
-        match (decision, &found.blocked_by, found.planned) {
-            (Decision::Pass | Decision::Fail, _, _) => rationale,
-            (Decision::Inconclusive, Some(blocked_by), _) => format!("{blocked_by}; {rationale}"),
-            (Decision::Inconclusive, None, Ok(_)) => format!("{rationale}; {} prompts do not settle it", self.n),
-            (Decision::Inconclusive, None, Err(no_number)) => format!("{rationale}; {no_number}"),
-        }
+    /// Two-sided confidence of the interval.
+    fn level(&self) -> f64 {
+        1.0 - 2.0 * self.alpha
     }
 
-    /// The requirement and the numbers that meet or miss it, in words.
-    fn rationale(&self, evidence: &Evidence) -> String {
-        let require = self.rule.require;
-        let (unit, relative) = (self.scale.unit, evidence.baseline.is_some());
-        let demand = requirement(require).describe(require.value(), direction(require, self.scale), unit);
-        let name = if relative { "difference" } else { "value" };
-        let [estimate, low, high] = [evidence.estimate, evidence.interval.low, evidence.interval.high]
-            .map(|number| unit.quantity(number, relative));
-        let ties = if evidence.differing == 0 && relative { ", every prompt ties" } else { "" };
-        format!("{demand}: {name} {estimate} [{low}, {high}]{ties}")
+    /// The decision's reason: the finding, and for an undecided rule what could have been found and what would settle it.
+    fn reason(&self, decision: Decision) -> String {
+        let found = match &self.finding {
+            Finding::NotMeasured { reason } => {
+                return format!("{}: {reason}", finding::subject(&self.rule.metric, &self.rule.slice));
+            }
+            Finding::Measured(found) => found,
+        };
+        // A blocked rule's interval may well clear the margin: the finding says so, the block says why that is no pass.
+        let shown = if found.interval_clears && decision != Decision::Fail { Decision::Pass } else { decision };
+        let sentence = finding::sentence(self.rule, self.scale.unit, &found.evidence, self.level(), shown);
+        if decision != Decision::Inconclusive {
+            return sentence;
+        }
+        let mut parts = vec![sentence];
+        parts.extend(found.blocked_by.as_ref().map(|block| format!("no pass, because {block}")));
+        parts.extend(found.detectable.map(|effect| {
+            format!(
+                "{} prompts show {} of {} or more with {:.0} % power",
+                self.n,
+                if found.evidence.baseline.is_some() { "a change" } else { "a distance" },
+                self.scale.unit.quantity(effect, true),
+                100.0 * self.power
+            )
+        }));
+        parts.extend(match (self.n_needed(decision), found.planned) {
+            (Some(needed), _) => Some(format!("{needed} prompts would settle it")),
+            (None, Err(no_number)) => Some(no_number.to_owned()),
+            (None, Ok(_)) => None,
+        });
+        parts.join("; ")
     }
 
     /// Prompts that would allow a decision; `None` once there is one, or if no number can be planned.
@@ -216,19 +243,11 @@ impl<'a> Draft<'a> {
     }
 }
 
-fn requirement(require: Require) -> Requirement {
-    match require {
-        Require::NonInferior(_) => Requirement::NonInferior,
-        Require::Superior(_) => Requirement::Superior,
-        Require::AtLeast(_) | Require::AtMost(_) => Requirement::Absolute,
-    }
-}
-
 /// The side of an absolute bound; otherwise the metric's own direction.
 fn direction(require: Require, scale: Scale) -> Direction {
     match require {
         Require::AtLeast(_) => Direction::Higher,
         Require::AtMost(_) => Direction::Lower,
-        Require::NonInferior(_) | Require::Superior(_) => scale.better,
+        Require::NonInferior(_) | Require::Superior(_) | Require::Equivalent(_) => scale.better,
     }
 }

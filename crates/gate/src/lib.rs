@@ -18,10 +18,13 @@ mod decide;
 mod draft;
 mod error;
 mod exit;
+mod finding;
+mod headline;
 mod pairing;
 mod planning;
 pub mod policy;
 pub mod ranking;
+mod require;
 mod run;
 
 pub use decide::{DecideOptions, decide};

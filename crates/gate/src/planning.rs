@@ -2,7 +2,7 @@
 
 use smpo_results::PairCounts;
 use smpo_stats::distribution::normal_quantile;
-use smpo_stats::power::{line_n, line_power, mcnemar_n, tango_n, tango_power};
+use smpo_stats::power::{line_detectable, line_n, line_power, mcnemar_detectable, mcnemar_n, tango_n, tango_power};
 
 use crate::contrast::Evidence;
 use crate::policy::{Policy, Require};
@@ -11,16 +11,33 @@ use crate::policy::{Policy, Require};
 const ON_THE_LINE: &str = "the estimate lies on the line, so no number of prompts is promised to settle it";
 const SEEDS_DIFFER: &str = "the training seeds differ too much: more seeds are needed, not more prompts";
 
-/// Power to show non-inferiority by a margin above 0 on `n` prompts; `None` for other requirements. `sign` is −1 for a
-/// metric that is better lower, else 1.
+/// Power to show of equal arms on `n` prompts that they are within a margin above 0; `None` for other requirements.
+/// `sign` is −1 for a metric that is better lower, else 1.
 pub(crate) fn power(require: Require, evidence: &Evidence, sign: f64, n: usize, policy: &Policy) -> Option<f64> {
-    let Require::NonInferior(margin) = require else { return None };
-    if margin <= 0.0 {
-        return None;
-    }
-    match evidence.pairs {
+    let (margin, sides) = match require {
+        Require::NonInferior(margin) if margin > 0.0 => (margin, 1.0),
+        Require::Equivalent(margin) => (margin, 2.0),
+        _ => return None,
+    };
+    let one_side = match evidence.pairs {
         Some(pairs) => Discordance::of(pairs, sign).power(margin, n, policy.alpha),
         None => line_power(evidence.standard_error, margin, policy.alpha).ok(),
+    };
+    one_side.map(|power| (1.0 - sides * (1.0 - power)).max(0.0))
+}
+
+/// Smallest true harm (for equivalence: change) that `n` prompts show with the policy's power.
+pub(crate) fn detectable(require: Require, evidence: &Evidence, sign: f64, n: usize, policy: &Policy) -> Option<f64> {
+    let alpha = match require {
+        Require::Equivalent(_) => policy.alpha / 2.0,
+        _ => policy.alpha,
+    };
+    match (require, evidence.pairs) {
+        (Require::NonInferior(_) | Require::Equivalent(_), Some(pairs)) => {
+            let discordant = 2.0 * Discordance::of(pairs, sign).half();
+            mcnemar_detectable(discordant, n, alpha, policy.power).ok().flatten()
+        }
+        _ => line_detectable(evidence.standard_error, alpha, policy.power).ok(),
     }
 }
 
@@ -42,24 +59,35 @@ pub(crate) fn prompts(
             None if gain > -margin => gain + margin,
             None => -gain,
         },
+        Require::Equivalent(margin) => {
+            // Both ends at half the risk; beyond the margin, the difference itself at half the alpha.
+            let distance = margin - gain.abs();
+            let (alpha, power) = if distance > 0.0 {
+                (policy.alpha, 0.5 + 0.5 * policy.power)
+            } else {
+                (0.5 * policy.alpha, policy.power)
+            };
+            let distance = if distance > 0.0 { distance } else { gain.abs() };
+            return over_distance(evidence, n, distance, alpha, power);
+        }
         Require::Superior(margin) => gain - margin,
         Require::AtLeast(bound) | Require::AtMost(bound) => evidence.estimate - bound,
     };
-    over_distance(evidence, n, distance.abs(), policy)
+    over_distance(evidence, n, distance.abs(), policy.alpha, policy.power)
 }
 
-/// Prompts after which an estimate at this distance from the line would be on its side with the policy's power.
-fn over_distance(evidence: &Evidence, n: usize, distance: f64, policy: &Policy) -> Result<usize, &'static str> {
+/// Prompts after which an estimate at this distance from the line would be on its side with this power.
+fn over_distance(evidence: &Evidence, n: usize, distance: f64, alpha: f64, power: f64) -> Result<usize, &'static str> {
     if distance <= 0.0 {
         return Err(ON_THE_LINE);
     }
-    let z = normal_quantile(1.0 - policy.alpha) + normal_quantile(policy.power);
+    let z = normal_quantile(1.0 - alpha) + normal_quantile(power);
     let left = (distance / z).powi(2) - evidence.seed_variance;
     if left <= 0.0 {
         return Err(SEEDS_DIFFER);
     }
     let per_prompt = (evidence.standard_error.powi(2) - evidence.seed_variance).max(0.0) * n as f64;
-    match line_n(per_prompt, z * left.sqrt(), policy.alpha, policy.power) {
+    match line_n(per_prompt, z * left.sqrt(), alpha, power) {
         Ok(needed) if needed < 100_000_000 => Ok(needed),
         _ => Err(ON_THE_LINE),
     }

@@ -6,7 +6,8 @@
 //!
 //! [[metric]]
 //! id = "eos_rate"
-//! require = { non_inferior = 0.02 }     # or { superior = 0.0 }, { at_least = 0.95 }, { at_most = 0.01 }
+//! require = { non_inferior = 0.02 }     # or "2 points"; { superior = 0.0 }, { equivalent = 0.02 },
+//!                                       # { at_least = 0.95 }, { at_most = 0.01 }
 //!
 //! [[metric]]
 //! id = "loop_rate"
@@ -19,8 +20,11 @@ use std::path::Path;
 
 use serde::Deserialize;
 use smpo_files::{FileError, line_at, sha256};
+use smpo_results::Unit;
 
 use crate::error::GateError;
+pub use crate::require::Require;
+use crate::require::Written;
 
 /// Embeds `evals/gates/<name>.toml` under each name.
 macro_rules! shipped {
@@ -88,32 +92,6 @@ pub enum Role {
     Secondary,
 }
 
-/// A requirement, in the unit of the metric.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Require {
-    /// Not worse than the baseline by the margin.
-    NonInferior(f64),
-    /// Better than the baseline by more than the margin.
-    Superior(f64),
-    /// The candidate's own value is at least this.
-    AtLeast(f64),
-    /// The candidate's own value is at most this.
-    AtMost(f64),
-}
-
-impl Require {
-    /// The margin or bound.
-    pub fn value(self) -> f64 {
-        match self {
-            Require::NonInferior(value)
-            | Require::Superior(value)
-            | Require::AtLeast(value)
-            | Require::AtMost(value) => value,
-        }
-    }
-}
-
 /// Treatment of a metric that neither arm has: completions of other generators may lack finish reasons, for example.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -152,7 +130,7 @@ struct FileRule {
     slice: String,
     #[serde(default)]
     role: Role,
-    require: Require,
+    require: Written,
     min_n: Option<usize>,
     max_unpaired: Option<f64>,
     #[serde(default)]
@@ -220,6 +198,11 @@ impl Policy {
             if rules.iter().any(|other| other.same_kind(&rule)) {
                 return Err(invalid(Invalid::of(&rule.metric, &rule.slice, "rule", "one of a kind", "two")));
             }
+            if let Some(other) = rules.iter().find(|other| other.excludes(&rule)) {
+                let got = format!("{} and {}", other.require.value(), rule.require.value());
+                let expected = "bounds that some value meets";
+                return Err(invalid(Invalid::of(&rule.metric, &rule.slice, "at_least and at_most", expected, got)));
+            }
             rules.push(rule);
         }
         if !rules.iter().any(|rule| rule.role == Role::Primary) {
@@ -243,6 +226,11 @@ impl Rule {
     fn same_kind(&self, other: &Rule) -> bool {
         let kind = |rule: &Rule| std::mem::discriminant(&rule.require);
         self.metric == other.metric && self.slice == other.slice && kind(self) == kind(other)
+    }
+
+    /// True for two bounds on one metric and slice that no value meets.
+    fn excludes(&self, other: &Rule) -> bool {
+        self.metric == other.metric && self.slice == other.slice && self.require.excludes(other.require)
     }
 }
 
@@ -290,17 +278,21 @@ impl FileRule {
         if !(0.0..=1.0).contains(&max_unpaired) {
             return Err(invalid("max_unpaired", "a share from 0 to 1", max_unpaired.to_string()));
         }
-        let number = self.require.value();
-        let margin = matches!(self.require, Require::NonInferior(_) | Require::Superior(_));
-        if !number.is_finite() || (margin && number < 0.0) {
-            let expected = if margin { "a margin of at least 0" } else { "a finite number" };
-            return Err(invalid("require", expected, number.to_string()));
+        let require = self.require.require();
+        let unit = smpo_metrics::find(&self.id).map(|info| info.unit);
+        if self.require.hundredths() && unit != Some(Unit::Share) {
+            let expected = "a number in the metric's unit; per cent and points are for shares of the catalogue";
+            return Err(invalid("require", expected, format!("{} %", 100.0 * require.value())));
+        }
+        // The unit of a metric that only the runs know is checked with them; a ratio has any value.
+        if let Some(expected) = require.refusal(unit.unwrap_or(Unit::Ratio)) {
+            return Err(invalid("require", expected, require.value().to_string()));
         }
         Ok(Rule {
             metric: self.id,
             slice: self.slice,
             role: self.role,
-            require: self.require,
+            require,
             min_n,
             max_unpaired,
             if_missing: self.if_missing,

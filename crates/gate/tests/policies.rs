@@ -111,6 +111,47 @@ fn values_out_of_range_are_named() {
     assert!(refusal("").contains("missing field"));
 }
 
+/// A percentage in place of a share makes a rule that no data can break: 2 is 200 points.
+#[test]
+fn a_requirement_that_decides_nothing_is_refused_with_the_reason() {
+    let rule = |id: &str, require: &str| {
+        let text = format!("name = \"x\"\n[[metric]]\nid = \"{id}\"\nrequire = {require}\n");
+        Policy::parse("my.toml", &text).map(|policy| policy.rules[0].require.value()).map_err(|e| e.to_string())
+    };
+    for (id, require, because) in [
+        ("loop_rate", "{ non_inferior = 2 }", "0.02 is 2 points"),
+        ("loop_rate", "{ non_inferior = 1.0 }", "0.02 is 2 points"),
+        ("eos_rate", "{ superior = 5 }", "0.02 is 2 points"),
+        ("eos_rate", "{ equivalent = 2 }", "0.02 is 2 points"),
+        ("eos_rate", "{ equivalent = 0 }", "no number of prompts shows that two arms are equal"),
+        ("loop_rate", "{ at_most = 2 }", "could never fail"),
+        ("loop_rate", "{ at_most = 0 }", "no number of prompts"),
+        ("eos_rate", "{ at_least = 97 }", "0.97 is 97 %"),
+        ("eos_rate", "{ at_least = 1 }", "No number of prompts"),
+        ("eos_rate", "{ at_least = 0 }", "could never fail"),
+        ("eos_rate", "{ at_least = nan }", "a finite number"),
+        ("eos_logp_gold", "{ non_inferior = \"2 %\" }", "per cent and points are for shares"),
+        ("eos_rate", "{ non_inferior = \"two\" }", "expected a number, \"2 %\" or \"2 points\""),
+        ("eos_rate", "{ non_inferior = \"200 %\" }", "0.02 is 2 points"),
+    ] {
+        let error = rule(id, require).expect_err(require);
+        assert!(error.contains(because), "{require}: {error}");
+    }
+    for (id, require, value) in [
+        ("eos_rate", "{ non_inferior = \"2 points\" }", 0.02),
+        ("eos_rate", "{ non_inferior = \"1 point\" }", 0.01),
+        ("eos_rate", "{ at_least = \"97.5%\" }", 0.975),
+        ("eos_rate", "{ non_inferior = 0 }", 0.0),
+        ("eos_logp_gold", "{ non_inferior = 2 }", 2.0),
+        ("length", "{ at_most = 300 }", 300.0),
+    ] {
+        assert_eq!(rule(id, require), Ok(value), "{require}");
+    }
+    let both = "[[metric]]\nid = \"eos_rate\"\nrequire = { at_least = 0.9 }\n[[metric]]\nid = \"eos_rate\"\nrequire = { at_most = 0.5 }\n";
+    let text = refusal(&format!("name = \"x\"\n{both}"));
+    assert!(text.ends_with("expected bounds that some value meets, got 0.9 and 0.5"), "{text}");
+}
+
 #[test]
 fn an_unknown_policy_is_met_with_the_shipped_names() {
     let text = Policy::load("strikt").unwrap_err().to_string();

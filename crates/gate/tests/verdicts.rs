@@ -63,8 +63,16 @@ fn few_prompts_are_inconclusive_and_say_how_many_would_do() {
     assert_eq!((verdict.verdict, u8::from(verdict.exit_code)), (Decision::Inconclusive, 3));
     let row = &verdict.metrics[0];
     assert!(row.n_needed.unwrap() > 60, "{row:?}");
-    assert!(row.reason.ends_with("; 60 prompts do not settle it"), "{}", row.reason);
-    assert!(row.power.unwrap() < 0.5);
+    assert_eq!(
+        row.reason,
+        format!(
+            "EOS rate fell by 1.67 points (90 % interval -7.13 to 2.72 points): neither a regression nor its absence \
+             beyond 2 points is shown; 60 prompts show a change of 9.95 points or more with 80 % power; {} prompts would \
+             settle it",
+            row.n_needed.unwrap()
+        )
+    );
+    assert!((row.detectable.unwrap() - 0.0995).abs() < 1e-4 && row.power.unwrap() < 0.5);
 }
 
 #[test]
@@ -200,10 +208,15 @@ fn a_metric_without_measurements_never_passes_silently() {
     let make = |name| run(name).with("loop_rate", ones_first(0, 300));
     let open = verdict(&policy(rule), make("a"), make("b"));
     assert_eq!(open.verdict, Decision::Inconclusive);
-    assert_eq!((open.metrics[1].reason.as_str(), open.metrics[1].n_needed), ("not measured", None));
+    assert_eq!(open.metrics[1].reason, "EOS rate: no answer says how it ended");
+    assert_eq!(open.metrics[1].n_needed, None);
     let skipping = policy(&format!("{rule}if_missing = \"skip\"\n"));
     let skipped = verdict(&skipping, make("a"), make("b"));
     assert_eq!((skipped.verdict, skipped.skipped.len(), skipped.metrics.len()), (Decision::Pass, 1, 1));
+    let left_out = |verdict: &Verdict| -> Vec<String> {
+        verdict.not_judged.iter().map(|part| format!("{}: {}", part.subject, part.reason)).collect()
+    };
+    assert_eq!(left_out(&skipped), ["EOS rate: no answer says how it ended"], "a pass says what it leaves out");
     // Measured in one arm only is not the same as not measured.
     let one_sided = verdict(&skipping, make("a").with("eos_rate", ones_first(300, 300)), make("b"));
     assert_eq!(one_sided.verdict, Decision::Inconclusive);
@@ -221,11 +234,62 @@ fn prompts_that_one_arm_lost_bar_a_pass() {
     let partial = run("b").with_samples("eos_rate", (0..400).map(|i| if i % 5 == 0 { vec![] } else { vec![1.0] }));
     let verdict = verdict(&policy, run("a").with("eos_rate", ones_first(400, 400)), partial);
     assert_eq!(verdict.verdict, Decision::Inconclusive);
-    assert!(
-        verdict.metrics[0].reason.starts_with("80 of 400 prompts lack `eos_rate`"),
-        "{}",
-        verdict.metrics[0].reason
-    );
+    let reason = &verdict.metrics[0].reason;
+    assert!(reason.contains("no pass, because 80 of 400 prompts lack `eos_rate`"), "{reason}");
+    assert_eq!(verdict.not_judged[0].subject, "EOS rate on 80 of 400 prompts");
+}
+
+/// Both arms end half of their answers in an unknown way: no prompt lacks a partner, and half are not judged.
+#[test]
+fn prompts_that_neither_arm_has_a_value_for_are_said() {
+    let make = |name| {
+        let known = (0..600).map(|i| if i % 2 == 0 { vec![1.0] } else { vec![] });
+        run(name).with("loop_rate", ones_first(0, 600)).with_samples("eos_rate", known)
+    };
+    let verdict = verdict(&eos("{ non_inferior = 0.02 }"), make("a"), make("b"));
+    assert_eq!((verdict.metrics[0].n, verdict.metrics[0].asked), (300, Some(600)));
+    assert_eq!(verdict.not_judged[0].subject, "EOS rate on 300 of 600 prompts");
+}
+
+#[test]
+fn equivalence_is_shown_refuted_or_left_open() {
+    let equivalent = eos("{ equivalent = 0.05 }");
+    let arm = |name, ones| run(name).with("eos_rate", ones_first(ones, 400));
+    assert_eq!(answer(&equivalent, arm("a", 380), arm("b", 384)).0, Decision::Pass);
+    assert_eq!(answer(&equivalent, arm("a", 380), arm("b", 340)).0, Decision::Fail, "ten points fewer");
+    assert_eq!(answer(&equivalent, arm("a", 340), arm("b", 380)).0, Decision::Fail, "ten points more");
+    let open = verdict(&equivalent, arm("a", 380), arm("b", 362));
+    let row = &open.metrics[0];
+    assert_eq!(open.verdict, Decision::Inconclusive);
+    assert!(row.p_equivalence.unwrap() > 0.05 && row.n_needed.unwrap() > 400, "{row:?}");
+    assert!(row.reason.contains("neither within 5 points either way nor beyond is shown"), "{}", row.reason);
+
+    // A metric without a direction may be held equivalent, a continuous one too.
+    let length = policy("[[metric]]\nid = \"length\"\nrequire = { equivalent = 10 }\n");
+    let lengths = |name: &str, more: f64| run(name).with("length", (0..300).map(|i| more + f64::from(i % 40)));
+    assert_eq!(answer(&length, lengths("a", 0.0), lengths("b", 2.0)).0, Decision::Pass);
+    assert_eq!(answer(&length, lengths("a", 0.0), lengths("b", 20.0)).0, Decision::Fail);
+}
+
+/// The margin is a share: a unit that only the run knows is checked with the run.
+#[test]
+fn a_margin_that_decides_nothing_is_refused_with_the_runs_unit() {
+    let mut arm = run("a").with("my_rate", ones_first(300, 300));
+    arm.metrics.metrics.push(smpo_results::MetricEstimate {
+        metric: "my_rate".into(),
+        slice: "all".into(),
+        value: 0.5,
+        ci_low: 0.4,
+        ci_high: 0.6,
+        n: 300,
+        unit: smpo_results::Unit::Share,
+        better: smpo_results::Direction::Higher,
+        primary: false,
+    });
+    let policy = policy("[[metric]]\nid = \"my_rate\"\nrequire = { non_inferior = 2 }\n");
+    let error = decide(&policy, vec![arm.clone()], vec![Run { dir: "b".into(), ..arm }], DecideOptions::default());
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("require of `my_rate`") && error.contains("0.02 is 2 points"), "{error}");
 }
 
 #[test]

@@ -16,5 +16,5 @@ pub enum Error {
     },
     /// The report could not be written as XML.
     #[error("cannot write the verdict as JUnit XML: {0}")]
-    Junit(#[from] quick_junit::SerializeError),
+    Junit(#[from] std::io::Error),
 }

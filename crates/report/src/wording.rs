@@ -69,6 +69,7 @@ pub fn bound(requirement: Requirement, margin: f64, better: Direction, unit: Uni
         (Requirement::NonInferior, _) => format!("≥ −{amount}"),
         (Requirement::Superior, Direction::Lower) => format!("< −{amount}"),
         (Requirement::Superior, _) => format!("> +{amount}"),
+        (Requirement::Equivalent, _) => format!("within ±{amount}"),
         (Requirement::Absolute, Direction::Lower) => format!("≤ {}", crate::figure::value(unit, margin)),
         (Requirement::Absolute, _) => format!("≥ {}", crate::figure::value(unit, margin)),
     }

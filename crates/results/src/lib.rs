@@ -31,7 +31,9 @@ pub use measurement::Measurement;
 pub use metric::{Direction, MetricEstimate, MetricsFile, Unit};
 pub use sample::{FinishReason, Message, Sample};
 pub use smpo_sampling::Sampler;
-pub use verdict::{ClaimScope, Decision, ExitCode, MetricVerdict, PairCounts, Requirement, SkippedRule, Verdict};
+pub use verdict::{
+    ClaimScope, Decision, ExitCode, MetricVerdict, NotJudged, PairCounts, Requirement, SkippedRule, Verdict,
+};
 
 /// The version of every file in this crate. Readers refuse a newer one and say so.
 pub const SCHEMA_VERSION: u32 = 1;

@@ -62,6 +62,8 @@ pub enum Requirement {
     NonInferior,
     /// The candidate is better than the baseline by more than the margin.
     Superior,
+    /// The candidate differs from the baseline by less than the margin, in either direction.
+    Equivalent,
     /// The candidate's own value respects a bound.
     Absolute,
 }
@@ -114,6 +116,9 @@ pub struct MetricVerdict {
     /// adjusted as `adjustment` says: `fail` rests on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub p_harm: Option<f64>,
+    /// p value of "the arms are not within the margin of each other" (two one-sided tests), for `equivalent`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p_equivalence: Option<f64>,
     /// The test and the interval, by their usual names.
     pub test: String,
     /// Adjustment of `p_harm` for multiple testing: `none`, `holm` (over primary metrics) or `bh` (over secondary ones: exploratory).
@@ -127,10 +132,16 @@ pub struct MetricVerdict {
     pub reason: String,
     /// Prompts compared.
     pub n: usize,
-    /// Power of the comparison at the margin, from 0 to 1.
+    /// Prompts of the slice that some run was asked, with or without a value of this metric.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<usize>,
+    /// Power of the comparison at the margin if the arms are equal, from 0 to 1.
     pub power: Option<f64>,
-    /// Prompts needed for 80 % power.
+    /// Prompts needed for the policy's power.
     pub n_needed: Option<usize>,
+    /// Smallest true harm that this comparison shows with the policy's power, in the metric's unit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detectable: Option<f64>,
     /// Direction in which the metric is better: `higher` or `lower`.
     pub better: crate::Direction,
     /// Unit of the values.
@@ -147,6 +158,15 @@ pub enum ClaimScope {
     Methods,
 }
 
+/// A part of the policy that the verdict says nothing about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotJudged {
+    /// The primary metric, its slice and, if only some prompts are left out, their number.
+    pub subject: String,
+    /// Reason for which it could not be judged.
+    pub reason: String,
+}
+
 /// A rule of the policy that neither arm has data for, and that the policy allows to be absent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SkippedRule {
@@ -156,6 +176,9 @@ pub struct SkippedRule {
     pub slice: String,
     /// Reason for which it could not be judged.
     pub reason: String,
+    /// True for a primary rule.
+    #[serde(default)]
+    pub primary: bool,
 }
 
 /// `verdict.json`.
@@ -167,6 +190,9 @@ pub struct Verdict {
     pub verdict: Decision,
     /// Exit code of the gate.
     pub exit_code: ExitCode,
+    /// Primary metrics and prompts that the decision leaves out: part of every headline.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_judged: Vec<NotJudged>,
     /// Name of the baseline.
     pub baseline: String,
     /// Name of the candidate.

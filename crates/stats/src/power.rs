@@ -50,6 +50,34 @@ pub fn mcnemar_power(p_first_only: f64, p_second_only: f64, n: usize, alpha: f64
     Ok(if spread > 0.0 { normal_cdf(lead / spread) } else { f64::from(u8::from(lead >= 0.0)) })
 }
 
+/// Smallest difference of shares that McNemar's test finds on `n` prompts with this power, when a share `discordant` of
+/// them differs without it: [`mcnemar_n`] solved for the difference. `None` if no difference is found so often.
+pub fn mcnemar_detectable(discordant: f64, n: usize, alpha: f64, power: f64) -> Result<Option<f64>, StatsError> {
+    check_share("discordant", discordant)?;
+    check_level("power", power)?;
+    let found = |difference: f64| {
+        // A difference makes at least as many prompts differ.
+        let sum = discordant.max(difference);
+        mcnemar_power(0.5 * (sum - difference), 0.5 * (sum + difference), n, alpha)
+    };
+    if found(1.0)? < power {
+        return Ok(None);
+    }
+    let (mut low, mut high) = (0.0, 1.0);
+    for _ in 0..100 {
+        let middle = 0.5 * (low + high);
+        if found(middle)? < power { low = middle } else { high = middle }
+    }
+    Ok(Some(high))
+}
+
+/// Smallest distance from a line that is found with this power, with a standard error already known.
+pub fn line_detectable(standard_error: f64, alpha: f64, power: f64) -> Result<f64, StatsError> {
+    check_level("alpha", alpha)?;
+    check_level("power", power)?;
+    Ok((normal_quantile(1.0 - alpha) + normal_quantile(power)) * standard_error)
+}
+
 fn discordance(p_first_only: f64, p_second_only: f64) -> Result<(f64, f64), StatsError> {
     check_share("p_first_only", p_first_only)?;
     check_share("p_second_only", p_second_only)?;

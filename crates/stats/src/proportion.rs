@@ -41,3 +41,13 @@ pub fn clopper_pearson(successes: u64, n: u64, confidence: f64) -> Result<Interv
     let high = if x == n { 1.0 } else { beta_quantile(1.0 - tail, x + 1.0, n - x) };
     Ok(Interval { low, high })
 }
+
+/// Probability that `k` samples drawn without replacement from `n` are all among the `good` ones: C(good, k) / C(n, k),
+/// the unbiased estimate of "all of k fresh samples are good" (pass^k: Yao et al. 2024, τ-bench, arXiv:2406.12045).
+/// `None` for fewer than `k` samples, or `k` = 0.
+pub fn all_of(good: usize, n: usize, k: usize) -> Option<f64> {
+    if k == 0 || n < k || good > n {
+        return None;
+    }
+    Some((0..k).map(|i| good.saturating_sub(i) as f64 / (n - i) as f64).product())
+}

@@ -4,7 +4,9 @@ use approx::assert_relative_eq;
 use serde_json::Value;
 use smpo_stats::hierarchical::{self, Arm, Seeds};
 use smpo_stats::survival::Observation;
-use smpo_stats::{binary, bootstrap, distribution, multiplicity, permutation, power, proportion, survival};
+use smpo_stats::{
+    binary, bootstrap, distribution, equivalence, multiplicity, permutation, power, proportion, survival,
+};
 
 fn golden() -> Value {
     serde_json::from_str(include_str!("golden/golden.json")).expect("golden.json is JSON")
@@ -180,4 +182,50 @@ fn variance_components_agree_with_statsmodels_anova() {
     close(got.df, number(case, "df"), 1e-9);
     close(got.two_sided, number(case, "two_sided"), 1e-8);
     assert!(got.interval.contains(got.value));
+}
+
+#[test]
+fn detectable_effects_agree_with_statsmodels_and_a_root_search() {
+    let golden = golden();
+    for case in cases(&golden["line_detectable"]) {
+        let got = power::line_detectable(number(case, "standard_error"), number(case, "alpha"), number(case, "power"));
+        close(got.unwrap(), number(case, "detectable"), 2e-5); // its solver stops there
+    }
+    for case in cases(&golden["mcnemar_detectable"]) {
+        let (n, alpha) = (number(case, "n") as usize, number(case, "alpha"));
+        let got = power::mcnemar_detectable(number(case, "discordant"), n, alpha, number(case, "power")).unwrap();
+        close(got.expect("some effect is found"), number(case, "detectable"), 1e-9);
+    }
+    assert_eq!(power::mcnemar_detectable(0.1, 2, 0.05, 0.8).unwrap(), None, "two prompts find nothing");
+}
+
+#[test]
+fn equivalence_agrees_with_statsmodels_and_the_likelihood() {
+    let golden = golden();
+    for case in cases(&golden["tost_paired"]) {
+        let differences = numbers(&case["differences"]);
+        let n = differences.len() as f64;
+        let mean = differences.iter().sum::<f64>() / n;
+        let variance = differences.iter().map(|d| (d - mean).powi(2)).sum::<f64>() / (n - 1.0);
+        let got = equivalence::student(mean, (variance / n).sqrt(), n - 1.0, number(case, "margin"));
+        close(got.lower, number(case, "lower"), 1e-9);
+        close(got.upper, number(case, "upper"), 1e-9);
+        close(got.p(), number(case, "p"), 1e-9);
+    }
+    for case in cases(&golden["tost_tango"]) {
+        let [both, only_first, only_second, neither] = numbers(&case["table"])[..] else { panic!("four cells") };
+        let n = both + only_first + only_second + neither;
+        let got = equivalence::tango(only_first, only_second, n, number(case, "margin"));
+        close(got.lower, number(case, "lower"), 2e-6); // the reference maximises numerically
+        close(got.upper, number(case, "upper"), 2e-6);
+    }
+}
+
+#[test]
+fn all_of_k_samples_is_a_draw_without_replacement() {
+    for case in cases(&golden()["all_of"]) {
+        let [good, n, k] = ["good", "n", "k"].map(|key| number(case, key) as usize);
+        close(proportion::all_of(good, n, k).expect("enough samples"), number(case, "p"), 1e-12);
+    }
+    assert_eq!([proportion::all_of(1, 1, 2), proportion::all_of(1, 1, 0), proportion::all_of(2, 1, 1)], [None; 3]);
 }

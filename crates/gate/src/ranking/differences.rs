@@ -53,6 +53,7 @@ fn compare(
             seeds: seeds_of(&baseline.runs, &entry.runs),
             share: metric.unit == Unit::Share,
             line: 0.0,
+            equivalence: None,
             tests: false,
         };
         let found = analyse(paired, shape, replicates, settings)

@@ -5,12 +5,14 @@
 //! | HTML text and attributes | askama escapes; [`visible`] first |
 //! | JSON inside `<script>` | [`script`] |
 //! | Markdown text, code, fences | [`markdown`] |
-//! | XML | quick-junit escapes; [`visible`] first, so nothing that XML forbids is left |
+//! | XML | quick-xml escapes; [`visible`] first, so nothing that XML forbids is left |
 //! | terminals | [`line()`]: no control character is left |
 
 pub mod control;
 pub mod markdown;
+mod names;
 pub mod runs;
 pub mod script;
 
 pub use control::{line, short_line, visible};
+pub use names::apart;

@@ -8,7 +8,7 @@ use askama::Template;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
-use smpo_results::{Board, Leaderboard, Verdict};
+use smpo_results::{Board, Decision, Leaderboard, Verdict};
 
 use super::page_data::{self, PageData};
 use super::provenance::{self, Provenance};
@@ -46,7 +46,12 @@ struct VerdictView {
     claim: &'static str,
     basis: String,
     asides: Vec<String>,
+    /// Primary rows of the folded card, what failed first.
     open: Vec<Row>,
+    /// Primary rows that it leaves out.
+    more: usize,
+    interval_heading: String,
+    p_explained: &'static str,
     rows: Vec<Row>,
 }
 
@@ -99,7 +104,8 @@ fn policy() -> String {
 }
 
 fn verdict_view(verdict: &Verdict) -> VerdictView {
-    let rows: Vec<Row> = verdict.metrics.iter().map(Row::new).collect();
+    let rows = verdict::rows(verdict);
+    let open = shown_on_card(&rows);
     VerdictView {
         word: wording::decision(verdict.verdict),
         sign: wording::decision_sign(verdict.verdict),
@@ -107,9 +113,18 @@ fn verdict_view(verdict: &Verdict) -> VerdictView {
         claim: wording::claim(verdict.claim),
         basis: verdict::basis(verdict),
         asides: verdict::asides(verdict),
-        open: rows.iter().filter(|row| row.primary).take(4).cloned().collect(),
+        more: rows.iter().filter(|row| row.primary).count() - open.len(),
+        open,
+        interval_heading: verdict::interval_heading(verdict),
+        p_explained: verdict::P_EXPLAINED,
         rows,
     }
+}
+
+/// All that failed, up to a card's height, and the first others beside a few of them.
+fn shown_on_card(rows: &[Row]) -> Vec<Row> {
+    let failed = rows.iter().filter(|row| row.primary && row.decision == Decision::Fail).count();
+    rows.iter().filter(|row| row.primary).take(failed.clamp(4, 8)).cloned().collect()
 }
 
 fn board_view(index: usize, board: &Board, data: &PageData) -> BoardView {

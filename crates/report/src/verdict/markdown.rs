@@ -1,20 +1,27 @@
-//! A verdict for a CI step summary: primary metrics first, the rest folded, far below GitHub's limit of 1 MiB.
+//! A verdict for a CI step summary: what failed first, then what is undecided, the rest folded, far below GitHub's limit
+//! of 1 MiB.
 
 use std::fmt::Write;
 
 use smpo_results::{Decision, Verdict};
 
 use super::row::Row;
-use super::{asides, basis, headline};
+use super::{P_EXPLAINED, asides, basis, headline, interval_heading, rows};
 use crate::inert::markdown::{code, text};
 use crate::wording;
 
 /// A summary stops growing here, a quarter of what a GitHub step may write; `verdict.json` holds the rest.
 pub const MAX_BYTES: usize = 256 * 1024;
 
+/// Parts of [`MAX_BYTES`] at which each section stops: the findings of failures may not be crowded out by the table, nor
+/// the table by reasons.
+const FAILURES_END: usize = MAX_BYTES / 2;
+const TABLE_END: usize = MAX_BYTES / 8 * 6;
+const REASONS_END: usize = MAX_BYTES / 8 * 7;
+
 /// Markdown in GitHub's dialect.
 pub fn render(verdict: &Verdict) -> String {
-    let rows: Vec<Row> = verdict.metrics.iter().map(Row::new).collect();
+    let rows = rows(verdict);
     let mut out = String::new();
     let _ = writeln!(
         out,
@@ -25,19 +32,29 @@ pub fn render(verdict: &Verdict) -> String {
     );
     let _ = writeln!(out, "This is {}.\n", wording::claim(verdict.claim));
     let (deciding, other): (Vec<&Row>, Vec<&Row>) = rows.iter().partition(|row| row.primary);
-    table(&mut out, &deciding);
-    reasons(&mut out, &deciding);
+    let heading = interval_heading(verdict);
+    reasons(&mut out, &deciding, Decision::Fail, FAILURES_END);
+    table(&mut out, &deciding, &heading, TABLE_END);
+    reasons(&mut out, &deciding, Decision::Inconclusive, REASONS_END);
     if !other.is_empty() {
         let _ = writeln!(out, "<details><summary>{}</summary>\n", wording::count(other.len(), "secondary comparison"));
-        table(&mut out, &other);
-        reasons(&mut out, &other);
+        reasons(&mut out, &other, Decision::Fail, REASONS_END);
+        table(&mut out, &other, &heading, REASONS_END);
+        reasons(&mut out, &other, Decision::Inconclusive, REASONS_END);
         out.push_str("</details>\n\n");
     }
     for aside in asides(verdict).iter().take(50) {
         let _ = writeln!(out, "- {}", text(aside));
     }
+    decided(&mut out, verdict, &rows);
+    out
+}
+
+/// Policy, runs and tests, folded.
+fn decided(out: &mut String, verdict: &Verdict, rows: &[Row]) {
     out.push_str("\n<details><summary>How this was decided</summary>\n\n");
     let _ = writeln!(out, "- {}", text(&basis(verdict)));
+    let _ = writeln!(out, "- {}", text(P_EXPLAINED));
     let _ = writeln!(out, "- policy SHA-256 {}", code(&crate::inert::short_line(&verdict.policy_sha256, 64)));
     let _ = writeln!(out, "- exit code {}", verdict.exit_code);
     for (role, runs) in [("baseline", &verdict.baseline_runs), ("candidate", &verdict.candidate_runs)] {
@@ -58,17 +75,17 @@ pub fn render(verdict: &Verdict) -> String {
         out.push('\n');
     }
     out.push_str("\n</details>\n");
-    out
 }
 
-fn table(out: &mut String, rows: &[&Row]) {
+/// A table of rows, up to `end` bytes of the document.
+fn table(out: &mut String, rows: &[&Row], interval: &str, end: usize) {
     if rows.is_empty() {
         return;
     }
-    out.push_str("| metric | baseline | candidate | difference | interval | p | requirement | verdict |\n");
+    let _ = writeln!(out, "| metric | baseline | candidate | difference | {interval} | p | requirement | verdict |");
     out.push_str("|---|--:|--:|--:|--:|--:|---|---|\n");
     for (index, row) in rows.iter().enumerate() {
-        if out.len() > MAX_BYTES / 2 {
+        if out.len() > end {
             let _ = writeln!(out, "\n{} more in `verdict.json`.", wording::count(rows.len() - index, "row"));
             break;
         }
@@ -89,15 +106,16 @@ fn table(out: &mut String, rows: &[&Row]) {
     out.push('\n');
 }
 
-fn reasons(out: &mut String, rows: &[&Row]) {
-    let open: Vec<_> = rows.iter().filter(|row| row.decision != Decision::Pass).collect();
+/// The findings of all rows of one decision, up to `end` bytes of the document.
+fn reasons(out: &mut String, rows: &[&Row], decision: Decision, end: usize) {
+    let open: Vec<_> = rows.iter().filter(|row| row.decision == decision).collect();
     for (index, row) in open.iter().enumerate() {
-        if out.len() > MAX_BYTES * 3 / 4 {
-            let _ = writeln!(out, "- {} more in `verdict.json`", wording::count(open.len() - index, "reason"));
+        if out.len() > end {
+            let _ = writeln!(out, "- {} more in `verdict.json`", wording::count(open.len() - index, "finding"));
             break;
         }
         let power = if row.power.is_empty() { String::new() } else { format!(" ({})", row.power) };
-        let _ = writeln!(out, "- **{}**: {}{}", text(&row.subject()), text(&row.reason), text(&power));
+        let _ = writeln!(out, "- {} {}{}", sign(decision), text(&row.reason), text(&power));
     }
     if !open.is_empty() {
         out.push('\n');

@@ -9,6 +9,10 @@ use crate::{figure, wording};
 /// The printable parts of a [`MetricVerdict`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
+    /// Id of the metric.
+    pub id: String,
+    /// Id of the slice.
+    pub slice_id: String,
     /// Short name of the metric.
     pub metric: String,
     /// Name of the slice.
@@ -39,7 +43,7 @@ pub struct Row {
     pub decision: Decision,
     /// The decision's reason.
     pub reason: String,
-    /// Power at the margin and the prompts needed for 80 %; empty if neither is known.
+    /// Power to show equal arms within the margin; empty for a decided metric, of which it says nothing.
     pub power: String,
 }
 
@@ -63,20 +67,20 @@ impl Row {
         if metric.level.is_finite() {
             test.push_str(&format!(", {} % interval", trimmed_percent(metric.level)));
         }
+        if let Some(p) = metric.p_equivalence {
+            test.push_str(&format!(", equivalence p {}", figure::p_value(p)));
+        }
         if let Some(p) = metric.p_harm {
             test.push_str(&format!(", harm p {}", figure::p_value(p)));
             if metric.adjustment != "none" {
                 test.push_str(&format!(" ({})", short_line(&metric.adjustment, 20)));
             }
         }
-        let mut power = Vec::new();
-        if let Some(share) = metric.power.filter(|p| p.is_finite()) {
-            power.push(format!("power {:.0} %", share * 100.0));
-        }
-        if let Some(n) = metric.n_needed {
-            power.push(format!("80 % takes {}", wording::count(n, "prompt")));
-        }
+        let open = metric.verdict == Decision::Inconclusive;
+        let power = metric.power.filter(|power| open && power.is_finite());
         Row {
+            id: short_line(&metric.metric, 120),
+            slice_id: short_line(&metric.slice, 120),
             metric: wording::metric(&metric.metric).into_owned(),
             slice: wording::slice(&metric.slice),
             primary: metric.primary,
@@ -92,7 +96,7 @@ impl Row {
             n: wording::thousands(metric.n),
             decision: metric.verdict,
             reason: short_line(&line(&metric.reason), 600),
-            power: power.join(", "),
+            power: power.map(|share| format!("power {:.0} % if the arms are equal", share * 100.0)).unwrap_or_default(),
         }
     }
 
@@ -106,6 +110,11 @@ impl Row {
         wording::decision_sign(self.decision)
     }
 
+    /// True for a metric with a p value.
+    pub(crate) fn has_p(&self) -> bool {
+        self.p != "–"
+    }
+
     /// `metric` or `metric · slice`, leaving out the slice of the whole suite.
     pub fn subject(&self) -> String {
         match self.slice.as_str() {
@@ -116,7 +125,7 @@ impl Row {
 }
 
 /// 0.9 is `90`, 0.975 is `97.5`.
-fn trimmed_percent(share: f64) -> String {
+pub(crate) fn trimmed_percent(share: f64) -> String {
     let text = format!("{:.2}", share * 100.0);
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }

@@ -6,8 +6,7 @@ use comfy_table::{
 use smpo_results::{Decision, Verdict};
 
 use super::row::Row;
-use super::{asides, basis, headline};
-use crate::inert::short_line;
+use super::{P_EXPLAINED, asides, basis, interval_heading, names, outcome, rows};
 use crate::wording;
 
 /// Style of terminal output, chosen by the caller (colours: a terminal and no `NO_COLOR`).
@@ -21,12 +20,14 @@ pub struct Style {
 
 /// The table of `smpo gate`: one row per metric and slice, then the reasons of all that did not pass.
 pub fn render(verdict: &Verdict, style: Style) -> String {
-    let rows: Vec<Row> = verdict.metrics.iter().map(Row::new).collect();
+    let rows = rows(verdict);
     let mut out = String::new();
     let word =
         format!("{} {}", wording::decision_sign(verdict.verdict), wording::decision(verdict.verdict).to_uppercase());
     out.push_str(&paint(&word, verdict.verdict, style));
-    out.push_str(&format!("  {}\n", headline(verdict)));
+    out.push_str(&format!("  {}\n", outcome(verdict)));
+    let [baseline, candidate] = names(verdict, 160);
+    out.push_str(&format!("baseline   {baseline}\ncandidate  {candidate}\n"));
     out.push_str(&format!("{}\n{}\n", basis(verdict), wording::claim(verdict.claim)));
     if !rows.is_empty() {
         out.push('\n');
@@ -39,11 +40,14 @@ pub fn render(verdict: &Verdict, style: Style) -> String {
     }
     for row in open {
         out.push_str(&paint(wording::decision_sign(row.decision), row.decision, style));
-        out.push_str(&format!(" {}: {}", row.subject(), row.reason));
+        out.push_str(&format!(" {}", row.reason));
         if !row.power.is_empty() {
             out.push_str(&format!(" ({})", row.power));
         }
         out.push('\n');
+    }
+    if rows.iter().any(Row::has_p) && style.width.is_none_or(|width| width >= P_FROM) {
+        out.push_str(&format!("· {P_EXPLAINED}\n"));
     }
     for aside in asides(verdict) {
         out.push_str(&format!("· {aside}\n"));
@@ -51,7 +55,10 @@ pub fn render(verdict: &Verdict, style: Style) -> String {
     out
 }
 
-const HEADS: [&str; 9] = ["metric", "", "", "difference", "interval", "bound", "p", "n", "verdict"];
+/// Columns of a terminal that shows p values.
+const P_FROM: u16 = 90;
+
+const HEADS: [&str; 9] = ["metric", "baseline", "candidate", "difference", "interval", "bound", "p", "n", "verdict"];
 
 fn table(verdict: &Verdict, rows: &[Row], style: Style) -> Table {
     let mut table = Table::new();
@@ -65,9 +72,8 @@ fn table(verdict: &Verdict, rows: &[Row], style: Style) -> Table {
     } else {
         table.force_no_tty();
     }
-    let mut heads = HEADS.map(str::to_owned);
-    heads[1] = short_line(&verdict.baseline, 24);
-    heads[2] = short_line(&verdict.candidate, 24);
+    let interval = interval_heading(verdict);
+    let heads = HEADS.map(|head| if head == "interval" { interval.as_str() } else { head });
     table.set_header(heads.into_iter().enumerate().map(|(index, head)| {
         let cell = Cell::new(head).set_alignment(alignment(index));
         if style.colour { cell.add_attribute(Attribute::Dim) } else { cell }
@@ -94,11 +100,10 @@ fn table(verdict: &Verdict, rows: &[Row], style: Style) -> Table {
     let width = style.width.unwrap_or(u16::MAX);
     for (index, column) in table.column_iter_mut().enumerate() {
         match HEADS[index] {
-            "metric" => column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(18))),
+            "metric" => column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(16))),
             "n" if width < 120 => column.set_constraint(ColumnConstraint::Hidden),
             "bound" if width < 110 => column.set_constraint(ColumnConstraint::Hidden),
-            "p" if width < 90 => column.set_constraint(ColumnConstraint::Hidden),
-            "" => column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(8))),
+            "p" if width < P_FROM => column.set_constraint(ColumnConstraint::Hidden),
             _ => column.set_constraint(ColumnConstraint::ContentWidth),
         };
     }

@@ -447,7 +447,9 @@ pub fn verdict(arm: usize) -> Verdict {
             metric: "eos_rank_gold".into(),
             slice: "all".into(),
             reason: "neither arm has it".into(),
+            primary: true,
         }],
+        not_judged: vec![NotJudged { subject: "Gold EOS rank".into(), reason: "neither arm has it".into() }],
         notes: vec!["all 600 prompts have a partner".into()],
     }
 }
@@ -509,6 +511,9 @@ fn metric_verdict(candidate: &Arm, id: &str, slice: &str, margin: f64, primary: 
         level: 0.9,
         p: Some(if fails { 1.2e-7 } else { 0.214 }),
         p_exact: None,
+        p_equivalence: None,
+        detectable: None,
+        asked: None,
         p_harm: Some(if fails { 6e-8 } else { 0.11 }),
         test: test.into(),
         adjustment: if primary { "none" } else { "bh" }.into(),

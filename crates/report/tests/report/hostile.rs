@@ -1,6 +1,6 @@
 //! Text that attacks: every string of the input, in every format, stays text.
 
-use crate::fixture;
+use crate::{fixture, junit_xml};
 use smpo_report::leaderboard::{html, markdown as board_markdown, text as board_text};
 use smpo_report::verdict::{junit, markdown, text};
 use smpo_results::{Leaderboard, Verdict};
@@ -185,8 +185,8 @@ fn every_table_row_keeps_its_columns() {
 fn junit_stays_well_formed_and_xml_legal() {
     for attack in ATTACKS {
         let xml = junit::render(&poisoned_verdict(attack)).expect("renders");
-        let report = quick_junit::Report::deserialize_from_str(&xml).expect("well-formed");
-        assert_eq!(report.test_suites[0].test_cases.len(), 6, "{attack:?}");
+        let cases = junit_xml::valid(&xml).into_iter().filter(|element| element.name == "testcase");
+        assert_eq!(cases.count(), 6, "{attack:?}");
         let legal =
             |c: char| matches!(c, '\t' | '\n' | '\u{20}'..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..);
         assert!(xml.chars().all(legal), "{attack:?}");

@@ -3,6 +3,7 @@
 mod browser;
 mod fixture;
 mod hostile;
+mod junit_xml;
 mod leaderboard_text;
 mod page;
 mod verdict;

@@ -1,6 +1,6 @@
 //! A verdict in its three formats.
 
-use crate::fixture;
+use crate::{fixture, junit_xml};
 use smpo_report::verdict::{junit, markdown, text};
 use smpo_results::{Decision, ExitCode, Verdict};
 
@@ -66,9 +66,14 @@ fn inconclusive() -> Verdict {
 /// Failures and errors, as JUnit's readers count them.
 fn counts(verdict: &Verdict) -> (usize, usize) {
     let xml = junit::render(verdict).expect("renders");
-    let report = quick_junit::Report::deserialize_from_str(&xml).expect("well-formed, as the schema has it");
-    let suite = &report.test_suites[0];
-    (suite.failures, suite.errors)
+    let elements = junit_xml::valid(&xml);
+    let suite = elements.iter().find(|element| element.name == "testsuite").expect("a suite");
+    let said = |attribute: &str| suite.get(attribute).expect("a count").parse().expect("a number");
+    let counted = |name: &str| elements.iter().filter(|element| element.name == name).count();
+    let counts = (counted("failure"), counted("error"));
+    assert_eq!(counts, (said("failures"), said("errors")), "the counts are those of the cases");
+    assert_eq!((counted("testcase"), counted("skipped")), (said("tests"), said("skipped")));
+    counts
 }
 
 #[test]
@@ -89,6 +94,64 @@ fn junit_never_contradicts_the_exit_code() {
     secondary.metrics.retain(|metric| !metric.primary);
     secondary.metrics[0].verdict = Decision::Fail;
     assert!(counts(&secondary).0 >= 1, "whatever made the gate fail shows");
+}
+
+/// 1,200 rules: what failed stands before what is undecided, and is never cut in its favour.
+#[test]
+fn failures_come_first_and_are_not_cut_for_others() {
+    let mut verdict = failing();
+    let row = verdict.metrics[0].clone();
+    verdict.metrics = (0..1200)
+        .map(|index| {
+            let decision = if index % 12 == 11 { Decision::Fail } else { Decision::Inconclusive };
+            smpo_results::MetricVerdict {
+                metric: format!("metric_{index}"),
+                verdict: decision,
+                reason: format!("finding {index} {}", "of some length ".repeat(20)),
+                ..row.clone()
+            }
+        })
+        .collect();
+    let failed: Vec<usize> = (0..1200).filter(|index| index % 12 == 11).collect();
+    let shown = markdown::render(&verdict);
+    let place = |document: &str, needle: &str| document.find(needle).unwrap_or_else(|| panic!("{needle} is missing"));
+    let last = failed.iter().map(|index| place(&shown, &format!("finding {index} "))).max().expect("some");
+    assert!(last < place(&shown, "❔ inconclusive"), "findings of failures come before the first undecided row");
+    assert!(shown.contains("more in `verdict.json`"), "others are cut");
+
+    let terminal = text::render(&verdict, PLAIN);
+    let xml = junit::render(&verdict).expect("renders");
+    junit_xml::valid(&xml);
+    for document in [&terminal, &xml] {
+        let last = failed.iter().map(|index| place(document, &format!("finding {index} "))).max().expect("some");
+        assert!(last < place(document, "finding 0 "), "an undecided one comes later");
+    }
+}
+
+#[test]
+fn every_report_says_in_its_headline_what_was_not_judged() {
+    let verdict = fixture::verdict(0);
+    for shown in [text::render(&verdict, PLAIN), markdown::render(&verdict)] {
+        let first = shown.lines().next().expect("a line");
+        assert!(first.contains("3 of 4 primary metrics pass; not judged: Gold EOS rank"), "{first}");
+    }
+    let xml = junit::render(&verdict).expect("renders");
+    let suite = junit_xml::valid(&xml).into_iter().find(|element| element.name == "testsuite").expect("a suite");
+    assert!(suite.get("name").expect("a name").ends_with("; not judged: Gold EOS rank"));
+}
+
+#[test]
+fn arms_have_their_roles_and_names_that_differ() {
+    let mut verdict = failing();
+    verdict.baseline = "suzume-llama-3-8b-multilingual-orpo-borda-half".into();
+    verdict.candidate = "suzume-llama-3-8B-multilingual-orpo-borda-half".into();
+    let shown = text::render(&verdict, PLAIN);
+    assert!(shown.contains(&format!("baseline   {}\ncandidate  {}\n", verdict.baseline, verdict.candidate)), "{shown}");
+    assert!(markdown::render(&verdict).lines().next().expect("a line").contains("multilingual-orpo-borda-half"));
+    let huge = |last: char| format!("{}{last}", "model-".repeat(100));
+    (verdict.baseline, verdict.candidate) = (huge('a'), huge('b'));
+    let name = markdown::render(&verdict).lines().next().expect("a line").to_owned();
+    assert!(name.contains("-a: ") && name.contains("-b against"), "{name}");
 }
 
 #[test]

@@ -18,8 +18,9 @@ from scipy import optimize, stats
 from statsmodels.duration.survfunc import SurvfuncRight
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.power import TTestPower
+from statsmodels.stats.power import NormalIndPower, TTestPower
 from statsmodels.stats.proportion import proportion_confint
+from statsmodels.stats.weightstats import ttost_paired
 
 SEED = 20261123
 rng = np.random.default_rng(SEED)
@@ -205,6 +206,45 @@ out["hierarchical"] = {
     "df": float(df),
     "two_sided": float(2 * stats.t.sf(abs(value) / math.sqrt(variance), df)),
 }
+
+# detectable effects
+cases = []
+for error, alpha, power in [(0.02, 0.05, 0.8), (0.31, 0.025, 0.9), (1.7, 0.05, 0.95)]:
+    # one z test of a mean over 100 prompts with this standard error
+    effect = NormalIndPower(ddof=0).solve_power(nobs1=100, alpha=alpha, power=power, ratio=0, alternative="larger")
+    cases.append({"standard_error": error, "alpha": alpha, "power": power, "detectable": float(effect) * error * 10.0})
+out["line_detectable"] = cases
+
+cases = []
+for discordant, n, alpha, power in [(0.02, 250, 0.05, 0.8), (0.1, 600, 0.025, 0.8), (0.0, 60, 0.05, 0.9), (0.3, 12, 0.05, 0.8)]:
+    def missing(d):
+        # power of the z test on b - c, its variance under "no difference" and under d (Connor 1987)
+        total = max(discordant, d)
+        null, other = stats.norm(0, math.sqrt(total / n)), stats.norm(d, math.sqrt(max(total - d * d, 1e-300) / n))
+        return other.sf(null.ppf(1 - alpha)) - power
+    cases.append({"discordant": discordant, "n": n, "alpha": alpha, "power": power, "detectable": float(optimize.brentq(missing, 1e-9, 1 - 1e-9, xtol=1e-13))})
+out["mcnemar_detectable"] = cases
+
+# equivalence
+cases = []
+for size, shift, margin in [(12, 0.1, 0.5), (40, -0.2, 0.4), (150, 0.0, 0.1), (30, 0.6, 0.5)]:
+    d = np.round(rng.normal(shift, 0.6, size), 4)
+    p, (lower, lower_p, _), (upper, upper_p, _) = ttost_paired(d, np.zeros(size), -margin, margin)
+    cases.append({"differences": d.tolist(), "margin": margin, "p": float(p), "lower": float(lower_p), "upper": float(upper_p)})
+out["tost_paired"] = cases
+
+cases = []
+for a, b, c, d, margin in [(450, 3, 9, 38, 0.02), (240, 0, 0, 0, 0.02), (30, 12, 12, 46, 0.1), (200, 11, 2, 30, 0.05), (95, 0, 5, 0, 0.05)]:
+    lower = float(stats.norm.sf(likelihood_z(a, b, c, d, -margin)))
+    upper = float(stats.norm.cdf(likelihood_z(a, b, c, d, margin)))
+    cases.append({"table": [a, b, c, d], "margin": margin, "lower": lower, "upper": upper})
+out["tost_tango"] = cases
+
+# all of k samples good: draws without replacement
+out["all_of"] = [
+    {"good": good, "n": n, "k": k, "p": float(stats.hypergeom(n, good, k).pmf(k))}
+    for good, n, k in [(4, 4, 4), (3, 4, 4), (3, 4, 2), (7, 10, 3), (0, 5, 1), (16, 16, 8), (15, 16, 8)]
+]
 
 json.dump(out, sys.stdout, indent=1)
 print()
