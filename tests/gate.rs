@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use assert_cmd::Command;
 use predicates::str::contains;
 use smpo_results::{
-    Direction, Measurement, MetricEstimate, MetricsFile, ModelInfo, RunManifest, SCHEMA_VERSION, SuiteInfo, Unit,
-    Verdict, read_json, write_json, write_jsonl,
+    Direction, Measurement, MetricEstimate, MetricsFile, ModelInfo, Observed, RunManifest, SCHEMA_VERSION, SuiteInfo,
+    Unit, Verdict, read_json, write_json, write_jsonl,
 };
 
 /// An evaluation in which `finished` of `n` prompts end.
@@ -32,6 +32,7 @@ fn evaluation(root: &Path, name: &str, finished: usize, n: usize, cap: u32) -> P
         seed: 1,
         versions: BTreeMap::new(),
         fidelity_max_abs_nats: None,
+        observed: Observed::default(),
     };
     let share = |yes: bool| vec![f64::from(u8::from(yes))];
     let rows: Vec<Measurement> = (0..n)

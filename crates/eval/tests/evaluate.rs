@@ -7,7 +7,7 @@ use smpo_eval::{
     ALL, Engines, EvaluateError, Event, FidelityCheck, FidelityError, Item, Options, Prompt, Report, ScorerError,
     Suite, TeacherForced, TokenScores, evaluate,
 };
-use smpo_inference::{Completion, EngineInfo, FinishReason, Generator, InferenceError, Request, Sampler, Scripted};
+use smpo_inference::{Completion, EngineInfo, Generator, InferenceError, Request, Sampler, Scripted};
 use smpo_results::{EvaluationDir, Message, Sample, read_jsonl};
 
 const LOG_PROB: f32 = -0.5;
@@ -48,14 +48,11 @@ fn suite(prompts: usize) -> Suite {
 
 fn scripted(suite: &Suite) -> Scripted {
     let completion = Completion {
-        text: "yes it is".into(),
         token_ids: Some(vec![1, 2, 3, 0]),
         logps: Some(vec![LOG_PROB; 4]),
-        terminator_logps: None,
-        pieces: None,
         tokens: Some(4),
         cap: 8,
-        finish: FinishReason::Eos,
+        ..Completion::new("yes it is")
     };
     suite.prompts.iter().fold(Scripted::new(), |script, prompt| script.completion(&prompt.id, completion.clone()))
 }

@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex};
 
 use smpo_eval::{Progress, Prompt, RunError, Sampled, Suite, sample_suite, write_results};
 use smpo_inference::{Completion, EngineInfo, Generator, InferenceError, Request, Sampler, Scripted};
-use smpo_results::{EvaluationDir, FinishReason, Message, ModelInfo, RunManifest, SCHEMA_VERSION, Sample, read_jsonl};
+use smpo_results::{
+    EvaluationDir, FinishReason, Message, ModelInfo, Observed, RunManifest, SCHEMA_VERSION, Sample, read_jsonl,
+};
 
 struct Room {
     _temp: tempfile::TempDir,
@@ -68,6 +70,7 @@ fn manifest(suite: &Suite) -> RunManifest {
         seed: suite.seed,
         versions: Default::default(),
         fidelity_max_abs_nats: None,
+        observed: Observed::default(),
     }
 }
 

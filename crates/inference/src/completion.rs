@@ -8,6 +8,9 @@ use smpo_sampling::FinishReason;
 pub struct Completion {
     /// The decoded text: terminator left out, white space untouched, other special tokens shown.
     pub text: String,
+    /// Reasoning that a server returned in a field of its own; the model wrote it before `text`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning: Option<String>,
     /// The generated tokens, terminator included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_ids: Option<Vec<u32>>,
@@ -25,6 +28,27 @@ pub struct Completion {
     pub tokens: Option<u32>,
     /// The cap in force, in tokens: the requested one, or less where the model's position limit is nearer.
     pub cap: u32,
-    /// Reason for which it ended: `Eos`, `Length` or `Unknown`.
+    /// Reason for which it ended.
     pub finish: FinishReason,
+    /// Remark on the end that a server reported, where it is not simply believed ([`smpo_sampling::Finish`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finish_remark: Option<String>,
+}
+
+impl Completion {
+    /// A text that ended with a terminator, under no cap; everything else is unknown.
+    pub fn new(text: impl Into<String>) -> Self {
+        Completion {
+            text: text.into(),
+            reasoning: None,
+            token_ids: None,
+            logps: None,
+            terminator_logps: None,
+            pieces: None,
+            tokens: None,
+            cap: u32::MAX,
+            finish: FinishReason::Eos,
+            finish_remark: None,
+        }
+    }
 }

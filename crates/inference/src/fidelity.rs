@@ -121,7 +121,7 @@ fn disagreement(engine: f32, reference: f32) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{FinishReason, Sampler};
+    use crate::Sampler;
 
     fn case(prompt_id: &str, ids: Option<Vec<u32>>, logps: Option<Vec<f32>>) -> (Request, Completion) {
         let request = Request {
@@ -133,17 +133,7 @@ mod tests {
             seed: 0,
         };
         let tokens = ids.as_ref().map(|ids| ids.len() as u32);
-        let finish = FinishReason::Eos;
-        let completion = Completion {
-            text: String::new(),
-            token_ids: ids,
-            logps,
-            terminator_logps: None,
-            pieces: None,
-            tokens,
-            cap: 8,
-            finish,
-        };
+        let completion = Completion { token_ids: ids, logps, tokens, cap: 8, ..Completion::new("") };
         (request, completion)
     }
 

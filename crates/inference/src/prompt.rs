@@ -59,14 +59,13 @@ impl EncodedPrompt {
                 message: error.to_string(),
             })?;
         Ok(Completion {
-            text,
             tokens: Some(recording.token_ids.len() as u32),
             token_ids: Some(recording.token_ids),
             logps: Some(recording.logps),
             terminator_logps: Some(recording.terminator_logps),
-            pieces: None,
             cap: self.cap as u32,
             finish: if ended { FinishReason::Eos } else { FinishReason::Length },
+            ..Completion::new(text)
         })
     }
 }

@@ -24,17 +24,7 @@ impl Scripted {
 
     /// Adds a text without tokens, that ended with a terminator.
     pub fn text(self, prompt_id: impl Into<String>, text: impl Into<String>) -> Self {
-        let completion = Completion {
-            text: text.into(),
-            token_ids: None,
-            logps: None,
-            terminator_logps: None,
-            pieces: None,
-            tokens: None,
-            cap: u32::MAX,
-            finish: FinishReason::Eos,
-        };
-        self.completion(prompt_id, completion)
+        self.completion(prompt_id, Completion::new(text))
     }
 
     /// Adds a failure.

@@ -26,7 +26,9 @@ mod wording;
 pub use files::{Error, read_json, read_jsonl, write_json, write_jsonl};
 pub use leaderboard::{Board, BoardEntry, BoardMetric, Comparison, CurvePoint, Leaderboard, LoopSpan, WorstSample};
 pub use logps::{LogpsError, LogpsRow, TokenLogps, parse_logps};
-pub use manifest::{EvaluationDir, ModelInfo, RunManifest, SuiteInfo, TerminatorSet};
+pub use manifest::{
+    EvaluationDir, FidelityInfo, ModelInfo, Observed, RunManifest, ServerInfo, SuiteInfo, TerminatorSet,
+};
 pub use measurement::Measurement;
 pub use metric::{Direction, MetricEstimate, MetricsFile, Unit};
 pub use sample::{FinishReason, Message, Sample};

@@ -93,6 +93,60 @@ pub struct RunManifest {
     /// forward pass on re-scored completions; absent if it was not checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fidelity_max_abs_nats: Option<f64>,
+    /// Observations of the run, which no comparison of two runs takes for a setting.
+    #[serde(default, skip_serializing_if = "Observed::is_empty")]
+    pub observed: Observed,
+}
+
+/// Facts about a run that come to light only while it runs.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Observed {
+    /// The server's part in the completions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<ServerInfo>,
+    /// Samples by the remark on their reported end, [`crate::Sample::finish_remark`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub finish_remarks: BTreeMap<String, usize>,
+    /// The comparison behind `fidelity_max_abs_nats`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fidelity: Option<FidelityInfo>,
+}
+
+impl Observed {
+    fn is_empty(&self) -> bool {
+        *self == Observed::default()
+    }
+}
+
+/// The server's part in the completions.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerInfo {
+    /// Names of the models that answered, as the server gives them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<String>,
+    /// Request fields that it refused, so that its own defaults applied.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub own_defaults: Vec<String>,
+}
+
+/// |Δ log-prob| between an engine and an independent implementation, in nats.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FidelityInfo {
+    /// The independent implementation.
+    pub reference: String,
+    /// Completions compared.
+    pub completions: usize,
+    /// Tokens compared.
+    pub tokens: usize,
+    /// Tokens of the longest prompt compared, where they are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub longest_prompt: Option<usize>,
+    /// Mean.
+    pub mean: f64,
+    /// 95th percentile.
+    pub p95: f64,
+    /// Maximum.
+    pub max: f64,
 }
 
 impl RunManifest {

@@ -43,6 +43,9 @@ pub struct Sample {
     pub terminator_logps: Option<Vec<f32>>,
     /// Finish reason.
     pub finish_reason: FinishReason,
+    /// Remark on the reported end, where it is not simply believed: [`smpo_sampling::Finish::remark`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finish_remark: Option<String>,
     /// Length in tokens, terminator included; absent if the format does not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<u32>,
@@ -72,6 +75,7 @@ impl Sample {
             logps: None,
             terminator_logps: None,
             finish_reason: FinishReason::Unknown,
+            finish_remark: None,
             tokens: None,
             cap: None,
             error: None,

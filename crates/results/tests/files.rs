@@ -20,6 +20,7 @@ fn sample(id: &str) -> Sample {
         logps: Some(vec![-0.1, -0.2]),
         terminator_logps: None,
         finish_reason: FinishReason::Eos,
+        finish_remark: None,
         tokens: Some(2),
         cap: Some(64),
         error: None,

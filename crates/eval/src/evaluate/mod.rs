@@ -8,7 +8,9 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use smpo_results::{EvaluationDir, FinishReason, Measurement, MetricsFile, ModelInfo, RunManifest, SCHEMA_VERSION};
+use smpo_results::{
+    EvaluationDir, FinishReason, Measurement, MetricsFile, ModelInfo, Observed, RunManifest, SCHEMA_VERSION,
+};
 
 pub use engines::Engines;
 pub use error::EvaluateError;
@@ -219,5 +221,6 @@ fn manifest(suite: &Suite, options: &Options, engines: &Engines) -> Result<RunMa
         seed: suite.seed,
         versions,
         fidelity_max_abs_nats: None,
+        observed: Observed::default(),
     })
 }

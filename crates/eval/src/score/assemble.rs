@@ -140,6 +140,7 @@ fn sample(record: &Record, prompt_id: String, sample: u32) -> Sample {
         logps: record.logps.clone(),
         terminator_logps: record.terminator_logps.clone(),
         finish_reason: record.finish_reason,
+        finish_remark: None,
         tokens: record.tokens,
         cap: record.cap,
         error: record.error.clone(),

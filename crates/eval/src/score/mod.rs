@@ -24,7 +24,9 @@ mod plain;
 
 use std::path::{Path, PathBuf};
 
-use smpo_results::{EvaluationDir, FinishReason, Message, ModelInfo, RunManifest, SCHEMA_VERSION, Sample, files};
+use smpo_results::{
+    EvaluationDir, FinishReason, Message, ModelInfo, Observed, RunManifest, SCHEMA_VERSION, Sample, files,
+};
 
 pub use assemble::{ModelCompletions, assemble};
 pub use directories::directories;
@@ -153,6 +155,7 @@ pub fn write(dir: &EvaluationDir, model: &ModelCompletions) -> Result<(RunManife
         seed: 0,
         versions: [("smpo".to_owned(), env!("CARGO_PKG_VERSION").to_owned())].into(),
         fidelity_max_abs_nats: None,
+        observed: Observed::default(),
     };
     files::write_jsonl::<Sample>(&dir.samples(), "sample", &model.samples)?;
     let measured = write_results(dir, &manifest, &model.samples, Vec::new())?;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use smpo_gate::Run;
 use smpo_results::{
-    Measurement, MetricEstimate, MetricsFile, ModelInfo, RunManifest, SCHEMA_VERSION, Sampler, SuiteInfo,
+    Measurement, MetricEstimate, MetricsFile, ModelInfo, Observed, RunManifest, SCHEMA_VERSION, Sampler, SuiteInfo,
     TerminatorSet, write_json, write_jsonl,
 };
 
@@ -30,6 +30,7 @@ pub fn manifest(name: &str) -> RunManifest {
         seed: 1,
         versions: BTreeMap::new(),
         fidelity_max_abs_nats: None,
+        observed: Observed::default(),
     }
 }
 

@@ -206,6 +206,7 @@ fn provenance(arm: &Arm) -> Vec<RunManifest> {
             seed: 17,
             versions: BTreeMap::from([("mistralrs".into(), "0.8.1".into()), ("smpo".into(), "0.1.0".into())]),
             fidelity_max_abs_nats: Some(3.1e-5),
+            observed: Observed::default(),
         })
         .collect()
 }
