@@ -25,7 +25,7 @@ pub mod suite;
 pub mod teacher_forced;
 pub mod weights;
 
-pub use evaluate::{Engines, EvaluateError, Event, FidelityCheck, Options, Report, evaluate};
+pub use evaluate::{Engines, EvaluateError, Event, FidelityCheck, Options, Report, Server, evaluate};
 pub use fidelity::FidelityError;
 pub use input_error::InputError;
 pub use measure::{Measured, measure};

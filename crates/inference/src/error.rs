@@ -93,14 +93,14 @@ pub enum InferenceError {
     /// A server returned no completion.
     #[error(
         "prompt {prompt_id:?}, sample {sample}: {url}{}: {message} (attempt {attempts})",
-        status.map(|status| format!(" answered {status}")).unwrap_or_default()
+        status.map_or(" gave no answer".to_owned(), |status| format!(" answered {status}"))
     )]
     Http {
         /// The prompt.
         prompt_id: String,
         /// The sample.
         sample: u32,
-        /// The server, without credentials.
+        /// The URL that was asked, without credentials.
         url: String,
         /// HTTP status of the last answer, if there was one.
         status: Option<u16>,
@@ -108,6 +108,8 @@ pub enum InferenceError {
         attempts: u32,
         /// Message of the server, or of the connection.
         message: String,
+        /// The next request would fail as well: no server there, another kind of server, no access.
+        fatal: bool,
     },
     /// The scripted generator has nothing for this prompt.
     #[error("prompt {prompt_id:?}: no scripted completion (scripted: {known})")]
@@ -145,4 +147,11 @@ pub enum InferenceError {
         /// Number of completions given.
         completions: usize,
     },
+}
+
+impl InferenceError {
+    /// True if the next request would fail as well, so that a run had better stop.
+    pub fn is_fatal(&self) -> bool {
+        matches!(self, InferenceError::Http { fatal: true, .. })
+    }
 }

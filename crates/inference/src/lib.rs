@@ -25,6 +25,7 @@ mod pool;
 mod prompt;
 mod request;
 mod scripted;
+mod served;
 mod teacher_forced;
 
 pub use completion::Completion;
@@ -35,6 +36,7 @@ pub use pool::generate_each;
 pub use prompt::EncodedPrompt;
 pub use request::Request;
 pub use scripted::Scripted;
+pub use served::Served;
 pub use smpo_sampling::{FinishReason, Sampler, TokenScores};
 pub use teacher_forced::{Item, ScorerError, TeacherForced};
 

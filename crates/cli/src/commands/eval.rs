@@ -79,6 +79,9 @@ pub struct EvalArgs {
     /// Environment variable with the API key [default: OPENAI_API_KEY]
     #[arg(long, value_name = "VARIABLE", help_heading = "Servers")]
     api_key_env: Option<String>,
+    /// Extra header for every request, such as 'api-key: …'; its value is neither shown nor recorded. May be repeated
+    #[arg(long, value_name = "NAME: VALUE", help_heading = "Servers")]
+    header: Vec<String>,
     /// Model name in reports [default: its file name, or --model]
     #[arg(long)]
     name: Option<String>,
@@ -256,6 +259,7 @@ fn server(args: &EvalArgs) -> Result<HttpGenerator, Failure> {
         base_url: args.source.clone(),
         model: args.model.clone().unwrap_or_default(),
         api_key_env: args.api_key_env.clone().unwrap_or(default.api_key_env),
+        headers: args.header.clone(),
         concurrency: args.concurrency.unwrap_or(default.concurrency),
         timeout_secs: args.timeout_secs.unwrap_or(default.timeout_secs),
         logprob_base: match args.logprob_base {

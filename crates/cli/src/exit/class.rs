@@ -261,7 +261,7 @@ impl Classify for RunError {
         use RunError as E;
         match self {
             E::OtherRun { .. } | E::ForeignSample { .. } | E::Locked { .. } => User,
-            E::File(_) | E::Io { .. } | E::Failing { .. } | E::NoGenerator => Execution,
+            E::File(_) | E::Io { .. } | E::Failing { .. } | E::Fatal(_) | E::NoGenerator => Execution,
         }
     }
 }

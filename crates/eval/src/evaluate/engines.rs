@@ -1,6 +1,6 @@
 //! The engines of one model: generators, and a scorer that is independent of them.
 
-use smpo_inference::{Generator, TeacherForced};
+use smpo_inference::{Generator, Served, TeacherForced};
 use smpo_results::TerminatorSet;
 
 /// Everything that runs the model under evaluation.
@@ -18,6 +18,16 @@ pub struct Engines {
     pub sampled_log_probs: bool,
     /// Use one generator only unless the fidelity check has passed with all of them.
     pub sequential_unless_checked: bool,
+    /// A server's part in the completions so far, where the generators are connections to one.
+    pub server: Option<Server>,
+}
+
+/// A server behind generators.
+pub struct Server {
+    /// Model name that is requested of it.
+    pub model: String,
+    /// Its part in the completions so far.
+    pub served: Box<dyn Fn() -> Served + Send>,
 }
 
 impl Engines {
@@ -30,6 +40,7 @@ impl Engines {
             template_sha256: None,
             sampled_log_probs: false,
             sequential_unless_checked: false,
+            server: None,
         }
     }
 

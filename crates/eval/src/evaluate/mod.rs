@@ -2,6 +2,7 @@
 
 mod engines;
 mod error;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -9,12 +10,14 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use smpo_results::{
-    EvaluationDir, FinishReason, Measurement, MetricsFile, ModelInfo, Observed, RunManifest, SCHEMA_VERSION,
+    EvaluationDir, FinishReason, Measurement, MetricsFile, ModelInfo, Observed, RunManifest, SCHEMA_VERSION, Sample,
+    files,
 };
 
-pub use engines::Engines;
+pub use engines::{Engines, Server};
 pub use error::EvaluateError;
 
+use self::watch::Watch;
 use crate::fidelity;
 use crate::runner::{Progress, RunError, Sampled, sample_suite, write_results};
 use crate::suite::Suite;
@@ -62,14 +65,25 @@ impl Options {
 }
 
 /// Progress of an evaluation.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Event {
     /// The engine gives no log-probs that could be compared with the scorer's.
     Unchecked,
     /// Only one generator is used, because the fidelity check did not cover concurrent requests.
     Sequential,
+    /// The server answers with another model than the requested one.
+    OtherModel {
+        /// The requested name.
+        requested: String,
+        /// The name in the answers.
+        answered: String,
+    },
+    /// The server refuses these sampler fields: its own defaults apply.
+    OwnDefaults(Vec<String>),
     /// Sampling.
     Sampling(Progress),
+    /// Reported ends that are not simply believed, as samples by remark.
+    FinishRemarks(BTreeMap<String, usize>),
     /// Sampling is done, but the engine failed on some samples.
     Failed {
         /// Failed samples.
@@ -126,15 +140,25 @@ pub fn evaluate(
     manifest.fidelity_max_abs_nats = check(suite, options, &mut engines, on_event)?;
 
     let stop = AtomicBool::new(false);
+    let mut watch = Watch::new(engines.server, &dir);
     let sampled = sample_suite(suite, &dir, &manifest, engines.generators, &stop, |state| {
+        watch.tell(on_event);
         if on_event(Event::Sampling(state)).is_break() {
             stop.store(true, Ordering::SeqCst);
         }
     })?;
+    manifest.observed.server = watch.info();
     let samples = match sampled {
         Sampled::All(samples) => samples,
-        Sampled::Stopped(_) => return Ok(None),
+        Sampled::Stopped(_) => {
+            files::write_json(&dir.manifest(), "run manifest", &manifest).map_err(RunError::from)?;
+            return Ok(None);
+        }
     };
+    manifest.observed.finish_remarks = remarks(&samples);
+    if !manifest.observed.finish_remarks.is_empty() {
+        let _ = on_event(Event::FinishRemarks(manifest.observed.finish_remarks.clone()));
+    }
     let mut failures = samples.iter().filter(|sample| sample.finish_reason == FinishReason::Error).peekable();
     if let Some(first) = failures.peek() {
         let (first, failed, total) = (first.error.clone().unwrap_or_default(), failures.count(), samples.len());
@@ -186,6 +210,15 @@ fn check(
         let _ = on_event(Event::Sequential);
     }
     Ok(max_abs_nats)
+}
+
+/// Samples by the remark on their reported end.
+fn remarks(samples: &[Sample]) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for remark in samples.iter().filter_map(|sample| sample.finish_remark.clone()) {
+        *counts.entry(remark).or_default() += 1;
+    }
+    counts
 }
 
 fn remove(dir: &EvaluationDir) -> Result<(), EvaluateError> {

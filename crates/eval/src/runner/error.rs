@@ -57,6 +57,9 @@ pub enum RunError {
         /// The last error.
         last: InferenceError,
     },
+    /// The first request failed, and so will every other.
+    #[error("{0}")]
+    Fatal(InferenceError),
     /// No generator was given.
     #[error("no generator to sample with")]
     NoGenerator,

@@ -13,6 +13,7 @@ mod row;
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -32,7 +33,7 @@ use crate::suite::Suite;
 pub const MAX_FAILURES_IN_A_ROW: usize = 20;
 
 /// Progress of sampling.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Progress {
     /// Samples that exist.
     pub done: usize,
@@ -40,6 +41,8 @@ pub struct Progress {
     pub total: usize,
     /// Samples among `done` that the engine failed on.
     pub failed: usize,
+    /// The error of the last of them.
+    pub last_error: Option<Arc<str>>,
     /// Tokens generated per second since this call began; 0 before the first.
     pub tokens_per_second: f64,
     /// Seconds until all samples exist, at the pace of this call; absent before its first.
@@ -78,7 +81,7 @@ pub fn sample_suite(
     let samples = resume::resume(suite, dir, manifest)?;
     let requests: Vec<Request> = resume::missing(suite, &samples);
     let mut run = Run::new(suite, dir, samples)?;
-    on_progress(run.progress);
+    on_progress(run.progress.clone());
 
     let mut generators: Vec<Guarded> = generators.into_iter().map(Guarded).collect();
     if !stop.load(Ordering::SeqCst) {
@@ -86,7 +89,7 @@ pub fn sample_suite(
             if run.finish(&requests[index], result).is_break() {
                 return ControlFlow::Break(());
             }
-            on_progress(run.progress);
+            on_progress(run.progress.clone());
             if stop.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
     }
@@ -122,7 +125,14 @@ impl<'a> Run<'a> {
             prompts: suite.prompts.iter().map(|prompt| (prompt.id.as_str(), prompt)).collect(),
             journal: Journal::open(dir)?,
             samples,
-            progress: Progress { done: resumed, total, failed: 0, tokens_per_second: 0.0, eta_secs: None },
+            progress: Progress {
+                done: resumed,
+                total,
+                failed: 0,
+                last_error: None,
+                tokens_per_second: 0.0,
+                eta_secs: None,
+            },
             resumed,
             started: Instant::now(),
             tokens: 0,
@@ -153,7 +163,13 @@ impl<'a> Run<'a> {
             return ControlFlow::Continue(());
         };
         progress.failed += 1;
+        progress.last_error = Some(last.to_string().into());
         self.failures_in_a_row += 1;
+        let nothing_sampled = progress.failed == progress.done - self.resumed;
+        if last.is_fatal() && nothing_sampled && self.outcome.is_ok() {
+            self.outcome = Err(RunError::Fatal(last));
+            return ControlFlow::Break(());
+        }
         // Those in flight still arrive after the break; the first error stands.
         if self.failures_in_a_row >= MAX_FAILURES_IN_A_ROW && self.outcome.is_ok() {
             self.outcome = Err(RunError::Failing { count: self.failures_in_a_row, last });

@@ -1,72 +1,55 @@
-//! Parsing of responses: completions in the shapes of the common servers, and their errors.
+//! Parsing of responses: completions in the shapes of the common servers.
+//!
+//! A completion needs its text alone. Whatever else a server reports is read where it can be, and left out where it cannot:
+//! an odd log-prob or usage costs that value, never the completion.
 
-use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
+use smpo_sampling::{Evidence, Finish, Reported};
 
 use super::config::{HttpConfig, LogprobBase};
+use super::json;
+use super::refusal::{Refusal, line};
+use super::spoken::Spoken;
 use crate::{Completion, FinishReason, Request};
 
-#[derive(Deserialize)]
-struct Answer {
-    choices: Vec<Choice>,
-    usage: Option<Usage>,
+/// A response of status 200 that is no completion.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Unusable {
+    /// The server's own error.
+    Refused(Refusal),
+    /// A completion that broke off, or that lacks what it needs: the next may be whole.
+    Broken(String),
+    /// Another kind of document: the next will be one too.
+    NoJson(String),
 }
 
-#[derive(Deserialize)]
-struct Choice {
-    /// Of a chat completion.
-    message: Option<Spoken>,
-    /// Of a completion.
-    text: Option<String>,
-    finish_reason: Option<String>,
-    logprobs: Option<Logprobs>,
-    /// vLLM's, with `return_token_ids`.
-    token_ids: Option<Vec<u32>>,
+/// A completion, with the name of the model that the server says it is from.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Answer {
+    pub completion: Completion,
+    pub model: Option<String>,
 }
 
-#[derive(Deserialize)]
-struct Spoken {
-    content: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Logprobs {
-    /// Of a chat completion; mistralrs-server gives it for both.
-    content: Option<Vec<TokenLogprob>>,
-    /// Of a completion.
-    token_logprobs: Option<Vec<Option<f64>>>,
-    tokens: Option<Vec<String>>,
-}
-
-#[derive(Deserialize)]
-struct TokenLogprob {
-    logprob: Option<f64>,
-    token: Option<String>,
-    /// llama.cpp's.
-    id: Option<u32>,
-}
-
-#[derive(Deserialize)]
-struct Usage {
-    completion_tokens: Option<u64>,
-}
-
-/// Parses a response body.
-pub(super) fn completion(bytes: &[u8], config: &HttpConfig, request: &Request) -> Result<Completion, String> {
-    let answer: Answer =
-        serde_json::from_slice(bytes).map_err(|error| format!("expected a completion, got {error}"))?;
-    let choice = answer.choices.into_iter().next().ok_or("expected one choice, got none")?;
-    let text = match (choice.message, choice.text) {
-        (Some(message), _) => message.content.unwrap_or_default(),
-        (None, Some(text)) => text,
-        (None, None) => return Err("expected a choice with `message` or `text`, got neither".into()),
+/// Parses a response body of `content_type`. `terminators` are the model's, empty where they are not known.
+pub(super) fn answer(
+    bytes: &[u8],
+    content_type: &str,
+    config: &HttpConfig,
+    request: &Request,
+    terminators: &[(u32, String)],
+) -> Result<Answer, Unusable> {
+    let body = document(bytes, content_type)?;
+    let choice = body.get("choices").and_then(|choices| choices.get(0)).and_then(Value::as_object);
+    if let Some(refusal) = Refusal::in_success(&body, choice) {
+        return Err(Unusable::Refused(refusal));
+    }
+    let Some(choice) = choice else { return Err(Unusable::Broken("expected one choice, got none".into())) };
+    let spoken = match (choice.get("message").and_then(Value::as_object), choice.get("text")) {
+        (Some(message), _) => Spoken::read(message),
+        (None, Some(Value::String(text))) => Spoken { text: text.clone(), reasoning: None },
+        _ => return Err(Unusable::Broken("expected a choice with `message` or `text`, got neither".into())),
     };
-    let finish = match choice.finish_reason.as_deref() {
-        Some("stop") => FinishReason::Eos,
-        Some("length") => FinishReason::Length,
-        _ => FinishReason::Unknown,
-    };
-    let Shown { logps, ids, pieces } = choice.logprobs.map(Logprobs::shown).unwrap_or_default();
+    let Shown { logps, ids, pieces } = choice.get("logprobs").and_then(Value::as_object).map(shown).unwrap_or_default();
     let scale = match config.logprob_base {
         LogprobBase::E => 1.0,
         LogprobBase::Ten => std::f64::consts::LN_10,
@@ -75,18 +58,71 @@ pub(super) fn completion(bytes: &[u8], config: &HttpConfig, request: &Request) -
         .map(|logps| logps.into_iter().map(|logp| (logp * scale) as f32).collect())
         // mistralrs-server 0.8.1 reports logits at temperature 0; no probability is above 1.
         .filter(|logps: &Vec<f32>| logps.iter().all(|logp| *logp <= 1e-3));
-    let token_ids = choice.token_ids.or(ids);
+    let token_ids = choice.get("token_ids").and_then(ids_of).or(ids);
     let pieces = pieces.filter(|_| token_ids.is_none());
+    let reported = body.get("usage").and_then(|usage| count(usage.get("completion_tokens")?));
+    let silent = spoken.text.is_empty() && spoken.reasoning.is_none();
     // Some servers report an impossible usage: more than the cap, or zero tokens for some text.
-    let reported = answer.usage.and_then(|usage| usage.completion_tokens).and_then(|tokens| u32::try_from(tokens).ok());
     let tokens = token_ids
         .as_ref()
         .map(|ids| ids.len() as u32)
-        .or(reported.filter(|&tokens| tokens <= request.max_tokens && (tokens > 0 || text.is_empty())));
+        .or(reported.filter(|&tokens| tokens <= request.max_tokens && (tokens > 0 || silent)));
+    let evidence = Evidence {
+        tokens: reported.filter(|&tokens| tokens > 0).or(tokens),
+        cap: Some(request.max_tokens),
+        token_ids: token_ids.as_deref(),
+        terminators,
+    };
+    let Finish { reason, remark } = Reported::of_fields(choice).weigh(&evidence);
+    if reason == FinishReason::Error {
+        let message = "the server reports an error in place of an end, and no message".to_owned();
+        return Err(Unusable::Refused(Refusal { message, status: None }));
+    }
     // Log-probs that do not align with the ids are kept as values; the ids are dropped.
     let token_ids = token_ids.filter(|ids| logps.as_ref().is_none_or(|logps| logps.len() == ids.len()));
-    let cap = request.max_tokens;
-    Ok(Completion { text, token_ids, logps, terminator_logps: None, pieces, tokens, cap, finish })
+    let completion = Completion {
+        reasoning: spoken.reasoning,
+        token_ids,
+        logps,
+        pieces,
+        tokens,
+        cap: request.max_tokens,
+        finish: reason,
+        finish_remark: remark,
+        ..Completion::new(spoken.text)
+    };
+    Ok(Answer { completion, model: body.get("model").and_then(Value::as_str).map(str::to_owned) })
+}
+
+/// The body as an object.
+fn document(bytes: &[u8], content_type: &str) -> Result<Map<String, Value>, Unusable> {
+    let text = String::from_utf8_lossy(bytes);
+    let start = line(text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default());
+    match json::parse(bytes) {
+        Ok(Value::Object(body)) => Ok(body),
+        Ok(Value::Array(list)) => Err(match Refusal::in_list(&list) {
+            Some(refusal) => Unusable::Refused(refusal),
+            None => Unusable::Broken(format!("expected a completion, got the list {start}")),
+        }),
+        Ok(_) => Err(Unusable::Broken(format!("expected a completion, got {start}"))),
+        Err(error) if start.is_empty() || start.starts_with(['{', '[']) => {
+            Err(Unusable::Broken(format!("expected a completion, got {error} in {start}")))
+        }
+        Err(_) => {
+            let kind = if content_type.is_empty() { "another document" } else { content_type };
+            Err(Unusable::NoJson(format!("expected a completion as JSON, got {kind} that starts with {start}")))
+        }
+    }
+}
+
+/// A whole number, also as a float or a string; `None` for any other value.
+fn count(value: &Value) -> Option<u32> {
+    let number = value.as_f64().or_else(|| value.as_str()?.trim().parse().ok())?;
+    (number.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&number)).then_some(number as u32)
+}
+
+fn ids_of(value: &Value) -> Option<Vec<u32>> {
+    value.as_array()?.iter().map(count).collect()
 }
 
 /// Per-token values of a response: complete for all tokens, or absent.
@@ -97,48 +133,33 @@ struct Shown {
     pieces: Option<Vec<String>>,
 }
 
-impl Logprobs {
-    fn shown(self) -> Shown {
-        match (self.content, self.token_logprobs) {
-            (Some(tokens), _) => Shown {
-                logps: tokens.iter().map(|token| token.logprob).collect(),
-                ids: tokens.iter().map(|token| token.id.or_else(|| named_id(token.token.as_deref()?))).collect(),
-                pieces: tokens.into_iter().map(|token| token.token).collect(),
-            },
-            (None, Some(logps)) => Shown {
-                logps: logps.into_iter().collect(),
-                ids: self.tokens.as_ref().and_then(|tokens| tokens.iter().map(|token| named_id(token)).collect()),
-                pieces: self.tokens,
-            },
-            (None, None) => Shown::default(),
-        }
+/// `logprobs` of a chat completion (`content`; mistralrs-server gives it for both) or of a completion
+/// (`token_logprobs`).
+fn shown(logprobs: &Map<String, Value>) -> Shown {
+    let list = |name: &str| logprobs.get(name).and_then(Value::as_array);
+    let text = |token: &Value| token.as_str().map(str::to_owned);
+    match (list("content"), list("token_logprobs")) {
+        (Some(tokens), _) => Shown {
+            logps: tokens.iter().map(|token| token.get("logprob")?.as_f64()).collect(),
+            // llama.cpp's `id`
+            ids: tokens
+                .iter()
+                .map(|token| token.get("id").and_then(count).or_else(|| named_id(token.get("token")?)))
+                .collect(),
+            pieces: tokens.iter().map(|token| token.get("token").and_then(text)).collect(),
+        },
+        (None, Some(logps)) => Shown {
+            logps: logps.iter().map(Value::as_f64).collect(),
+            ids: list("tokens").and_then(|tokens| tokens.iter().map(named_id).collect()),
+            pieces: list("tokens").and_then(|tokens| tokens.iter().map(text).collect()),
+        },
+        (None, None) => Shown::default(),
     }
 }
 
 /// vLLM's `return_tokens_as_token_ids`: "token_id:17".
-fn named_id(token: &str) -> Option<u32> {
-    token.strip_prefix("token_id:")?.parse().ok()
-}
-
-/// The message of an error's body, in any of the shapes servers use, cut to a line.
-pub(super) fn error_message(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    let value: Value = serde_json::from_slice(bytes).unwrap_or(Value::Null);
-    let message = [&value["error"]["message"], &value["message"], &value["detail"], &value["error"]]
-        .into_iter()
-        .find_map(Value::as_str)
-        .unwrap_or(&text);
-    let line = message.split_whitespace().collect::<Vec<_>>().join(" ");
-    match line.char_indices().nth(300) {
-        Some((cut, _)) => format!("{}…", &line[..cut]),
-        None => line,
-    }
-}
-
-/// True if a 429 reports an exhausted quota, so that no retry can succeed.
-pub(super) fn out_of_quota(bytes: &[u8]) -> bool {
-    let value: Value = serde_json::from_slice(bytes).unwrap_or(Value::Null);
-    value["error"]["code"] == "insufficient_quota" || value["error"]["type"] == "insufficient_quota"
+fn named_id(token: &Value) -> Option<u32> {
+    token.as_str()?.strip_prefix("token_id:")?.parse().ok()
 }
 
 #[cfg(test)]
@@ -148,7 +169,7 @@ mod tests {
     use serde_json::json;
     use smpo_chat::Message;
 
-    fn read(value: &Value, base: LogprobBase) -> Result<Completion, String> {
+    fn read_text(text: &str, base: LogprobBase) -> Result<Completion, Unusable> {
         let request = Request {
             prompt_id: "p".into(),
             sample: 1,
@@ -158,10 +179,14 @@ mod tests {
             seed: 3,
         };
         let config = HttpConfig { model: "m".into(), logprob_base: base, ..HttpConfig::default() };
-        completion(value.to_string().as_bytes(), &config, &request)
+        answer(text.as_bytes(), "application/json", &config, &request, &[]).map(|answer| answer.completion)
     }
 
-    fn natural(value: Value) -> Result<Completion, String> {
+    fn read(value: &Value, base: LogprobBase) -> Result<Completion, Unusable> {
+        read_text(&value.to_string(), base)
+    }
+
+    fn natural(value: Value) -> Result<Completion, Unusable> {
         read(&value, LogprobBase::E)
     }
 
@@ -218,8 +243,8 @@ mod tests {
             let lied = natural(json!({"choices": [choice], "usage": {"completion_tokens": lie}})).expect("valid");
             assert_eq!((lied.tokens, lied.finish), (None, FinishReason::Length), "{lie}");
         }
-        for broken in [json!({}), json!({"choices": []}), json!({"choices": [{}]}), json!("no")] {
-            assert!(natural(broken.clone()).is_err(), "{broken}");
+        for broken in [json!({}), json!({"choices": []}), json!({"choices": [{}]}), json!("no"), json!([1])] {
+            assert!(matches!(natural(broken.clone()), Err(Unusable::Broken(_))), "{broken}");
         }
     }
 
@@ -238,11 +263,54 @@ mod tests {
     }
 
     #[test]
-    fn error_bodies_are_found_and_cut() {
-        for body in [r#"{"error":{"message":"a  b"}}"#, r#"{"message":"a b"}"#, r#"{"detail":"a b"}"#, "a\nb"] {
-            assert_eq!(error_message(body.as_bytes()), "a b", "{body}");
+    fn an_optional_value_costs_itself_alone() {
+        let choice = r#""message": {"content": "x"}, "finish_reason": "stop""#;
+        for (odd, tokens) in [
+            (
+                format!(
+                    r#"{{"choices": [{{{choice}, "logprobs": {{"content": [{{"token": "x", "logprob": NaN}}]}}}}]}}"#
+                ),
+                None,
+            ),
+            (
+                format!(
+                    r#"{{"choices": [{{{choice}, "logprobs": {{"content": [{{"token": "x", "logprob": -Infinity}}]}}}}]}}"#
+                ),
+                None,
+            ),
+            (format!(r#"{{"choices": [{{{choice}, "logprobs": [-0.5]}}]}}"#), None),
+            (format!(r#"{{"choices": [{{{choice}, "logprobs": "off", "token_ids": [5, -1]}}]}}"#), None),
+            (format!(r#"{{"choices": [{{{choice}}}], "usage": {{"completion_tokens": 2.0}}}}"#), Some(2)),
+            (format!(r#"{{"choices": [{{{choice}}}], "usage": {{"completion_tokens": "2"}}}}"#), Some(2)),
+            (format!(r#"{{"choices": [{{{choice}}}], "usage": [2]}}"#), None),
+        ] {
+            let read = read_text(&odd, LogprobBase::E).expect("the text is there");
+            assert_eq!(
+                (read.text.as_str(), read.logps, read.token_ids, read.tokens),
+                ("x", None, None, tokens),
+                "{odd}"
+            );
         }
-        assert_eq!(error_message("é".repeat(4000).as_bytes()).chars().count(), 301);
-        assert!(out_of_quota(br#"{"error":{"code":"insufficient_quota"}}"#) && !out_of_quota(b"{}"));
+    }
+
+    #[test]
+    fn an_end_is_weighed() {
+        let stop = |tokens: u32| json!({"choices": [{"text": "x", "finish_reason": "stop"}], "usage": {"completion_tokens": tokens}});
+        let finish = |value| natural(value).map(|read| (read.finish, read.finish_remark.is_some())).expect("valid");
+        assert_eq!(finish(stop(5)), (FinishReason::Eos, false));
+        assert_eq!(finish(stop(16)), (FinishReason::Length, true));
+        let failed = json!({"choices": [{"text": "", "finish_reason": "error"}]});
+        assert!(matches!(natural(failed), Err(Unusable::Refused(_))));
+    }
+
+    #[test]
+    fn what_is_no_json_is_told_from_what_broke_off() {
+        let html = "\n<!doctype html>\n<html>";
+        let Err(Unusable::NoJson(message)) = read_text(html, LogprobBase::E) else { panic!("a page") };
+        assert!(message.ends_with("starts with <!doctype html>"), "{message}");
+        assert!(matches!(read_text("data: {\"choices\"", LogprobBase::E), Err(Unusable::NoJson(_))));
+        for broken in ["", "{\"choi"] {
+            assert!(matches!(read_text(broken, LogprobBase::E), Err(Unusable::Broken(_))), "{broken}");
+        }
     }
 }

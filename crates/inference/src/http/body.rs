@@ -4,44 +4,8 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::config::HttpConfig;
+use super::fields::{Refusals, sampler_fields};
 use crate::Request;
-
-/// Request fields that a server refused.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Refusals {
-    pub logprobs: bool,
-    /// `max_tokens`; `max_completion_tokens` is sent instead.
-    pub max_tokens: bool,
-    /// `return_token_ids`.
-    pub token_ids: bool,
-    /// A prompt of token ids; the text is sent instead.
-    pub prompt_ids: bool,
-}
-
-impl Refusals {
-    /// These refusals with those that the `message` of a 400 or 422 adds; `None` where it adds none.
-    pub fn learn(self, message: &str) -> Option<Self> {
-        let token_ids = message.contains("return_token_ids");
-        let learned = Refusals {
-            token_ids: self.token_ids || token_ids,
-            logprobs: self.logprobs || message.contains("logprobs"),
-            max_tokens: self.max_tokens || message.contains("max_completion_tokens"),
-            // "prompt: invalid type: sequence, expected a string", "prompt must be a string", …
-            prompt_ids: self.prompt_ids || message.contains("prompt") && message.contains("string"),
-        };
-        (learned != self).then_some(learned)
-    }
-
-    /// The union of both.
-    pub fn and(self, other: Self) -> Self {
-        Refusals {
-            logprobs: self.logprobs | other.logprobs,
-            max_tokens: self.max_tokens | other.max_tokens,
-            token_ids: self.token_ids | other.token_ids,
-            prompt_ids: self.prompt_ids | other.prompt_ids,
-        }
-    }
-}
 
 /// The input of a request.
 pub(super) enum Input<'a> {
@@ -51,9 +15,14 @@ pub(super) enum Input<'a> {
     Prompt { text: &'a str, ids: &'a [u32] },
 }
 
-/// The body of one request. `top_k` and `min_p` are not OpenAI's, but vLLM, SGLang, llama.cpp and mistral.rs take them;
-/// `return_token_ids` is vLLM's, and others pass over it or refuse it once.
-pub(super) fn body(config: &HttpConfig, request: &Request, input: &Input<'_>, refusals: Refusals) -> Value {
+/// The body of one request. Not every field is OpenAI's: what a server refuses is left out from then on ([`Refusals`]),
+/// and the most pass over what they do not know. `return_token_ids` is vLLM's.
+pub(super) fn body(
+    config: &HttpConfig,
+    request: &Request,
+    input: &Input<'_>,
+    refusals: &Refusals,
+) -> Map<String, Value> {
     let mut body = Map::new();
     body.insert("model".into(), config.model.as_str().into());
     let logprobs = match input {
@@ -75,25 +44,17 @@ pub(super) fn body(config: &HttpConfig, request: &Request, input: &Input<'_>, re
     let chat = matches!(input, Input::Chat);
     let cap = if refusals.max_tokens && chat { "max_completion_tokens" } else { "max_tokens" };
     body.insert(cap.into(), request.max_tokens.into());
-    body.insert("temperature".into(), request.sampler.temperature.into());
+    // Some gateways stream unless told otherwise.
+    body.insert("stream".into(), false.into());
+    body.extend(sampler_fields(&request.sampler, refusals));
     body.insert("seed".into(), seed(request).into());
-    if let Some(top_p) = request.sampler.top_p {
-        body.insert("top_p".into(), top_p.into());
-    }
-    if let Some(top_k) = request.sampler.top_k {
-        body.insert("top_k".into(), top_k.into());
-    }
-    if let Some(min_p) = request.sampler.min_p {
-        body.insert("min_p".into(), min_p.into());
-    }
-    if config.logprobs && !refusals.logprobs {
+    if config.logprobs {
         body.insert("logprobs".into(), logprobs);
     }
-    if !refusals.token_ids {
-        body.insert("return_token_ids".into(), true.into());
-    }
+    body.insert("return_token_ids".into(), true.into());
+    body.retain(|name, _| !refusals.drops(name));
     body.extend(config.extra_body.clone());
-    Value::Object(body)
+    body
 }
 
 /// A seed for servers that take one: 31 bits of a hash of (run seed, prompt, sample).
@@ -132,41 +93,39 @@ mod tests {
         let request = request();
         let mut config = config();
         config.extra_body.insert("chat_template_kwargs".into(), json!({"enable_thinking": false}));
-        assert_eq!(
-            body(&config, &request, &Input::Chat, Refusals::default()),
-            json!({
-                "model": "m", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 16, "temperature": 0.7,
-                "seed": seed(&request), "top_p": 0.9, "top_k": 5, "logprobs": true, "return_token_ids": true,
-                "chat_template_kwargs": {"enable_thinking": false},
-            })
-        );
-        let all = Refusals { logprobs: true, max_tokens: true, token_ids: true, prompt_ids: true };
-        let refused = body(&config, &request, &Input::Chat, all);
-        for gone in ["logprobs", "max_tokens", "return_token_ids"] {
-            assert_eq!(refused[gone], Value::Null, "{gone}");
+        let mut expected = json!({
+            "model": "m", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 16, "stream": false,
+            "seed": seed(&request), "logprobs": true, "return_token_ids": true,
+            "chat_template_kwargs": {"enable_thinking": false},
+        });
+        let expected = expected.as_object_mut().expect("an object");
+        expected.extend(sampler_fields(&request.sampler, &Refusals::default()));
+        assert_eq!(&body(&config, &request, &Input::Chat, &Refusals::default()), expected);
+        assert_ne!(seed(&request), seed(&Request { sample: 2, ..request.clone() }));
+    }
+
+    #[test]
+    fn what_was_refused_is_not_sent_again_unless_the_user_insists() {
+        let refusal = "unknown: logprobs, return_token_ids, seed, min_p; use max_completion_tokens";
+        let refusals = Refusals::default().learn(refusal, &request().sampler, &Map::new()).expect("new");
+        let mut config = config();
+        let refused = body(&config, &request(), &Input::Chat, &refusals);
+        for gone in ["logprobs", "max_tokens", "return_token_ids", "seed", "min_p"] {
+            assert!(!refused.contains_key(gone), "{gone}");
         }
         assert_eq!(refused["max_completion_tokens"], 16);
-        assert_ne!(seed(&request), seed(&Request { sample: 2, ..request.clone() }));
+        config.extra_body.insert("seed".into(), 5.into());
+        assert_eq!(body(&config, &request(), &Input::Chat, &refusals)["seed"], 5);
     }
 
     #[test]
     fn a_rendered_prompt_goes_as_ids_or_where_they_are_refused_as_text() {
         let input = Input::Prompt { text: "<u>hi<a>", ids: &[1, 5, 2] };
-        let ids = body(&config(), &request(), &input, Refusals::default());
-        assert_eq!((&ids["prompt"], &ids["logprobs"], &ids["messages"]), (&json!([1, 5, 2]), &json!(1), &Value::Null));
+        let ids = body(&config(), &request(), &input, &Refusals::default());
+        assert_eq!((&ids["prompt"], &ids["logprobs"], ids.get("messages")), (&json!([1, 5, 2]), &json!(1), None));
         let refusal = "prompt: invalid type: sequence, expected a string at line 1 column 30";
-        let text = body(&config(), &request(), &input, Refusals::default().learn(refusal).expect("new"));
+        let refusals = Refusals::default().learn(refusal, &request().sampler, &Map::new()).expect("new");
+        let text = body(&config(), &request(), &input, &refusals);
         assert_eq!((&text["prompt"], &text["add_special_tokens"]), (&json!("<u>hi<a>"), &json!(false)));
-    }
-
-    #[test]
-    fn refusals_are_learned_once() {
-        let first = Refusals::default().learn("this model does not support logprobs").expect("new");
-        assert_eq!(first, Refusals { logprobs: true, ..Refusals::default() });
-        assert_eq!(first.learn("logprobs again"), None);
-        assert_eq!(Refusals::default().learn("no such model"), None);
-        let second = Refusals::default().learn("Unrecognized request argument: return_token_ids").expect("new");
-        assert_eq!(second, Refusals { token_ids: true, ..Refusals::default() });
-        assert_eq!(first.and(second), Refusals { logprobs: true, token_ids: true, ..Refusals::default() });
     }
 }

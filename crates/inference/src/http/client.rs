@@ -1,26 +1,37 @@
 //! The client: one request with its retries.
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::fmt;
 use std::io::Read;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
-use reqwest::Url;
 use reqwest::blocking::{Client, Response};
-use reqwest::header::{AUTHORIZATION, RETRY_AFTER};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, LOCATION, RETRY_AFTER};
+use reqwest::redirect::Policy;
 use smpo_tokenizer::ChatTokenizer;
 
-use super::answer::{completion, error_message, out_of_quota};
-use super::body::{Input, Refusals, body, seed};
+use super::address::Address;
+use super::answer::{Unusable, answer};
+use super::body::{Input, body, seed};
 use super::config::HttpConfig;
-use super::key::Key;
+use super::fields::Refusals;
+use super::refusal::Refusal;
 use super::retry::{Gate, backoff, is_transient, retry_after};
+use super::secrets::Secrets;
 use crate::prompt::render;
-use crate::{Completion, EngineInfo, Generator, InferenceError, Request};
+use crate::{Completion, EngineInfo, Generator, InferenceError, Request, Served};
 
 /// Maximum length of a response body, in bytes.
 const MAX_ANSWER: u64 = 64 << 20;
+/// A server that has never answered is given up after this time: it is not there, or elsewhere.
+const FIRST_ANSWER: Duration = Duration::from_secs(5);
+/// For establishing a connection.
+const CONNECT: Duration = Duration::from_secs(8);
+/// Redirects that are followed.
+const REDIRECTS: usize = 5;
 
 /// A connection to a server. Clones share the connection pool, the fields that the server refused, and the pauses that
 /// it requested.
@@ -33,39 +44,53 @@ pub struct HttpGenerator {
 
 struct Shared {
     config: HttpConfig,
-    endpoint: Url,
-    /// The base URL without user, password and query, for messages.
-    shown: String,
+    address: Address,
     client: Client,
     /// Renders prompts for `/completions`; without it conversations go to `/chat/completions`.
     tokenizer: Option<ChatTokenizer>,
-    key: Option<Key>,
+    /// The model's terminators, id and text, once they are known.
+    terminators: OnceLock<Vec<(u32, String)>>,
+    secrets: Secrets,
     gate: Gate,
     refusals: Mutex<Refusals>,
+    models: Mutex<BTreeSet<String>>,
+    /// It has answered something.
+    answered: AtomicBool,
+    /// It has stopped answering for longer than all retries of a request.
+    down: AtomicBool,
+    /// Requests that failed with log-probs and succeeded without.
+    failed_on_logprobs: AtomicU32,
 }
 
 /// Leaves out the configured address, which may hold credentials.
 impl fmt::Debug for Shared {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Shared").field("url", &self.shown).field("key", &self.key).finish_non_exhaustive()
+        let url = &self.address.server;
+        formatter.debug_struct("Shared").field("url", url).field("secrets", &self.secrets).finish_non_exhaustive()
     }
 }
 
 /// One failed attempt.
 struct Failure {
+    /// HTTP status, where there was a response.
     status: Option<u16>,
     message: String,
-    /// `None`: a retry cannot succeed.
-    retry: Option<Retry>,
+    next: Next,
 }
 
-enum Retry {
-    /// At once, with another body.
+/// The remedy of a failure.
+#[derive(Clone, Copy, PartialEq)]
+enum Next {
+    /// The same request at once, with another body.
     Changed,
-    /// After a pause of the client's choice.
+    /// The same request after a pause of the client's choice.
     Later,
-    /// After a pause of the server's choice.
+    /// The same request after a pause of the server's choice.
     After(Duration),
+    /// Another request: this one cannot succeed.
+    GiveUp,
+    /// None: no request will succeed.
+    Stop,
 }
 
 impl HttpGenerator {
@@ -96,39 +121,67 @@ impl HttpGenerator {
             message: format!("{field} must be {expected}, got {got}"),
         };
         config.check().map_err(|(field, expected, got)| invalid(field, expected, &got))?;
-        let base = Url::parse(config.base_url.trim_end_matches('/'))
-            .ok()
-            .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
-            // The text itself is not repeated: it may hold a password.
-            .ok_or_else(|| {
-                invalid("base_url", "an http or https URL such as http://localhost:8000/v1", "another text")
-            })?;
-        let mut shown = base.clone();
-        // These fail on URLs that cannot have a user, and those are refused above.
-        let _ = shown.set_username("");
-        let _ = shown.set_password(None);
-        shown.set_query(None);
-        let mut endpoint = base.clone();
         let path = if tokenizer.is_some() { "completions" } else { "chat/completions" };
-        endpoint.set_path(&format!("{}/{path}", base.path().trim_end_matches('/')));
+        // The text itself is not repeated: it may hold a password.
+        let address = Address::new(&config.base_url, path).ok_or_else(|| {
+            invalid("base_url", "an http or https URL such as http://localhost:8000/v1", "another text")
+        })?;
+        let timeout = Duration::from_secs_f64(config.timeout_secs);
         let client = Client::builder()
-            .timeout(Duration::from_secs_f64(config.timeout_secs))
+            .timeout(timeout)
+            .connect_timeout(CONNECT.min(timeout))
+            // After 301, 302 and 303 a POST goes on as a GET, without its body.
+            .redirect(Policy::custom(|attempt| match attempt.status().as_u16() {
+                307 | 308 if attempt.previous().len() <= REDIRECTS => attempt.follow(),
+                _ => attempt.stop(),
+            }))
             .user_agent(concat!("smpo/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| invalid("the HTTP client", "ready", &chain(&error)))?;
-        let key = Key::from_env(&config.api_key_env);
-        if key.as_ref().is_some_and(|key| key.header().is_none()) {
-            return Err(invalid(&config.api_key_env, "a key of visible ASCII characters", "other characters"));
+        let secrets =
+            Secrets::read(&config).map_err(|(field, expected)| invalid(&field, expected, "other characters"))?;
+        let terminators = OnceLock::new();
+        if let Some(tokenizer) = &tokenizer {
+            let entries = tokenizer.terminators().entries().iter();
+            let known = entries.filter_map(|entry| Some((entry.id?, entry.token.clone().unwrap_or_default())));
+            terminators.get_or_init(|| known.collect());
         }
-        let refusals = Mutex::default();
-        let shown = shown.to_string();
-        let shared = Shared { config, endpoint, shown, client, tokenizer, key, gate: Gate::default(), refusals };
+        let shared = Shared {
+            config,
+            address,
+            client,
+            tokenizer,
+            terminators,
+            secrets,
+            gate: Gate::default(),
+            refusals: Mutex::default(),
+            models: Mutex::default(),
+            answered: AtomicBool::new(false),
+            down: AtomicBool::new(false),
+            failed_on_logprobs: AtomicU32::new(0),
+        };
         Ok(HttpGenerator { shared: Arc::new(shared) })
     }
 
     /// Source of the template with which prompts are rendered locally; `None` where the server renders them.
     pub fn template_source(&self) -> Option<&str> {
         self.shared.tokenizer.as_ref().map(|tokenizer| tokenizer.template().source())
+    }
+
+    /// Makes the model's terminators known, id and text, so that a reported end can be weighed against token ids. The
+    /// first call counts, and a tokenizer given to [`HttpGenerator::completing`] is one.
+    pub fn know_terminators(&self, terminators: Vec<(u32, String)>) {
+        self.shared.terminators.get_or_init(|| terminators);
+    }
+
+    /// The name that is requested of the server.
+    pub fn model(&self) -> &str {
+        &self.shared.config.model
+    }
+
+    /// The server's part in the completions so far.
+    pub fn served(&self) -> Served {
+        Served { models: lock(&self.shared.models).clone(), own_defaults: lock(&self.shared.refusals).own_defaults() }
     }
 
     /// As many clones as requests may be in flight ([`HttpConfig::concurrency`]), for [`crate::generate_each`].
@@ -144,8 +197,18 @@ impl Generator for HttpGenerator {
     }
 
     fn engine(&self) -> EngineInfo {
-        EngineInfo { name: Self::ENGINE.into(), version: String::new(), dtype: None, device: self.shared.shown.clone() }
+        let device = self.shared.address.server.clone();
+        EngineInfo { name: Self::ENGINE.into(), version: String::new(), dtype: None, device }
     }
+}
+
+/// The state of one request over its attempts.
+struct Attempts {
+    /// Failed ones, those with a changed body left out.
+    failed: u32,
+    started: Instant,
+    /// Log-probs are left out of this request, since it failed with them.
+    without_logprobs: bool,
 }
 
 impl Shared {
@@ -155,83 +218,183 @@ impl Shared {
             None => Input::Chat,
             Some((text, ids)) => Input::Prompt { text, ids },
         };
-        let mut attempt = 0;
+        let mut attempts = Attempts { failed: 0, started: Instant::now(), without_logprobs: false };
         loop {
             self.gate.pass();
-            let failure = match self.attempt(request, &input) {
-                Ok(completion) => return Ok(completion),
+            let failure = match self.attempt(request, &input, &attempts) {
+                Ok(completion) => {
+                    self.remember_logprobs(&attempts);
+                    return Ok(completion);
+                }
                 Err(failure) => failure,
             };
-            let pause = match failure.retry {
-                Some(Retry::Changed) => continue,
-                Some(Retry::Later) => Some(backoff(
-                    attempt,
-                    self.config.backoff_secs,
-                    self.config.max_pause_secs,
-                    u64::from(seed(request)),
-                )),
-                Some(Retry::After(pause)) => Some(pause),
-                None => None,
+            if self.try_without_logprobs(&failure, &mut attempts) || failure.next == Next::Changed {
+                continue;
+            }
+            attempts.failed += 1;
+            let Some(pause) = self.pause(request, &failure, &attempts) else {
+                return Err(self.error(request, failure, &attempts));
             };
-            let longest = Duration::from_secs_f64(self.config.max_pause_secs);
-            let last = attempt == self.config.retries;
-            let Some(pause) = pause.filter(|pause| !last && *pause <= longest) else {
-                let waits = match pause {
-                    Some(pause) if pause > longest => format!("; the server requests a pause of {} s", pause.as_secs()),
-                    _ => String::new(),
-                };
-                return Err(InferenceError::Http {
-                    prompt_id: request.prompt_id.clone(),
-                    sample: request.sample,
-                    url: self.shown.clone(),
-                    status: failure.status,
-                    attempts: attempt + 1,
-                    message: self.redact(&failure.message) + &waits,
-                });
-            };
-            match failure.retry {
-                Some(Retry::After(_)) => self.gate.close(pause),
+            match failure.next {
+                Next::After(_) => self.gate.close(pause),
                 _ => std::thread::sleep(pause),
             }
-            attempt += 1;
         }
     }
 
-    fn attempt(&self, request: &Request, input: &Input<'_>) -> Result<Completion, Failure> {
-        let refusals = *self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut post = self.client.post(self.endpoint.clone()).json(&body(&self.config, request, input, refusals));
-        if let Some(header) = self.key.as_ref().and_then(Key::header) {
-            post = post.header(AUTHORIZATION, header);
-        }
-        let transient = |message: String| Failure { status: None, message, retry: Some(Retry::Later) };
-        let response = post.send().map_err(|error| transient(chain(&error.without_url())))?;
-        let status = response.status().as_u16();
-        let after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let bytes = read(response).map_err(|message| Failure { status: Some(status), ..transient(message) })?;
-        if (200..300).contains(&status) {
-            return completion(&bytes, &self.config, request)
-                .map_err(|message| Failure { status: Some(status), ..transient(message) });
-        }
-        let message = error_message(&bytes);
-        let retry = match status {
-            400 | 422 => refusals.learn(&message).map(|learned| {
-                let mut known = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-                *known = known.and(learned);
-                Retry::Changed
-            }),
-            429 if out_of_quota(&bytes) => None,
-            status if is_transient(status) => {
-                let pause = after.and_then(|value| retry_after(&value, SystemTime::now()));
-                Some(pause.map_or(Retry::Later, Retry::After))
+    /// The pause before the next attempt; `None` if there is to be none.
+    fn pause(&self, request: &Request, failure: &Failure, attempts: &Attempts) -> Option<Duration> {
+        let config = &self.config;
+        let pause = match failure.next {
+            Next::Later | Next::Changed => {
+                backoff(attempts.failed - 1, config.backoff_secs, config.max_pause_secs, u64::from(seed(request)))
             }
-            _ => None,
+            Next::After(pause) => pause,
+            Next::GiveUp | Next::Stop => return None,
         };
-        Err(Failure { status: Some(status), message, retry })
+        let unreachable = failure.status.is_none();
+        let late =
+            unreachable && !self.answered.load(Ordering::Relaxed) && attempts.started.elapsed() + pause > FIRST_ANSWER;
+        // Gone for a whole request already: the next ones look once more each.
+        let retries =
+            if unreachable && self.down.load(Ordering::Relaxed) { config.retries.min(1) } else { config.retries };
+        if attempts.failed > retries && unreachable {
+            self.down.store(true, Ordering::Relaxed);
+        }
+        let longest = Duration::from_secs_f64(config.max_pause_secs);
+        (attempts.failed <= retries && pause <= longest && !late).then_some(pause)
     }
 
-    fn redact(&self, text: &str) -> String {
-        self.key.as_ref().map_or_else(|| text.to_owned(), |key| key.redact(text))
+    /// Log-probs are this program's wish: a request on which a server fails is asked once without.
+    fn try_without_logprobs(&self, failure: &Failure, attempts: &mut Attempts) -> bool {
+        let sent = self.config.logprobs
+            && !attempts.without_logprobs
+            && !self.config.extra_body.contains_key("logprobs")
+            && !lock(&self.refusals).drops("logprobs");
+        let other = sent && failure.status == Some(500);
+        attempts.without_logprobs |= other;
+        other
     }
+
+    /// A server that twice failed on log-probs alone is not asked for them again; a single time may be chance.
+    fn remember_logprobs(&self, attempts: &Attempts) {
+        if attempts.without_logprobs && self.failed_on_logprobs.fetch_add(1, Ordering::Relaxed) > 0 {
+            lock(&self.refusals).join(Refusals::default().without_logprobs());
+        }
+    }
+
+    fn error(&self, request: &Request, failure: Failure, attempts: &Attempts) -> InferenceError {
+        let longest = Duration::from_secs_f64(self.config.max_pause_secs);
+        let waits = match failure.next {
+            Next::After(pause) if pause > longest => format!("; the server requests a pause of {} s", pause.as_secs()),
+            _ => String::new(),
+        };
+        let never_answered = failure.status.is_none() && !self.answered.load(Ordering::Relaxed);
+        InferenceError::Http {
+            prompt_id: request.prompt_id.clone(),
+            sample: request.sample,
+            url: self.address.shown.clone(),
+            status: failure.status,
+            attempts: attempts.failed,
+            message: self.secrets.redact(&failure.message) + &waits,
+            fatal: never_answered || failure.next == Next::Stop,
+        }
+    }
+
+    fn attempt(&self, request: &Request, input: &Input<'_>, attempts: &Attempts) -> Result<Completion, Failure> {
+        let mut refusals = lock(&self.refusals).clone();
+        if attempts.without_logprobs {
+            refusals = refusals.without_logprobs();
+        }
+        let body = body(&self.config, request, input, &refusals);
+        let post = self.client.post(self.address.endpoint.clone()).headers(self.secrets.headers()).json(&body);
+        let response = post.send().map_err(|error| {
+            // A server that broke off or took too long is there.
+            self.answered.fetch_or(!error.is_connect(), Ordering::Relaxed);
+            let message = chain(&error.without_url()) + &self.address.via_proxy();
+            Failure { status: None, message, next: Next::Later }
+        })?;
+        self.answered.store(true, Ordering::Relaxed);
+        self.down.store(false, Ordering::Relaxed);
+        let status = response.status().as_u16();
+        let headers = response.headers().clone();
+        let bytes = read(response).map_err(|message| Failure { status: Some(status), message, next: Next::Later })?;
+        if !(200..300).contains(&status) {
+            return Err(self.refused(request, status, status, &headers, &bytes));
+        }
+        let terminators = self.terminators.get().map_or(&[][..], Vec::as_slice);
+        let kind = header(&headers, &CONTENT_TYPE).unwrap_or_default();
+        let kind = kind.split(';').next().unwrap_or_default().trim();
+        let unusable = match answer(&bytes, kind, &self.config, request, terminators) {
+            Ok(answer) => {
+                lock(&self.models).extend(answer.model);
+                return Ok(answer.completion);
+            }
+            Err(unusable) => unusable,
+        };
+        Err(match unusable {
+            Unusable::Refused(refusal) => {
+                let meant = refusal.status;
+                let code = meant.map(|code| format!(" (code {code})")).unwrap_or_default();
+                let refused = self.refused(request, status, meant.unwrap_or(500), &headers, &bytes);
+                Failure { message: refusal.message + &code, ..refused }
+            }
+            Unusable::Broken(message) => Failure { status: Some(status), message, next: Next::Later },
+            Unusable::NoJson(message) => {
+                let message = message + &self.address.missing_version();
+                Failure { status: Some(status), message, next: Next::Stop }
+            }
+        })
+    }
+
+    /// A response of HTTP status `status` that amounts to the error `code`.
+    fn refused(&self, request: &Request, status: u16, code: u16, headers: &HeaderMap, bytes: &[u8]) -> Failure {
+        let Refusal { mut message, .. } = Refusal::of_body(bytes);
+        let next = match code {
+            400 | 422 => self.learn(request, bytes),
+            429 if Refusal::is_out_of_quota(bytes) => Next::Stop,
+            code if is_transient(code) => header(headers, &RETRY_AFTER)
+                .and_then(|value| retry_after(value, SystemTime::now()))
+                .map_or(Next::Later, Next::After),
+            300..400 => {
+                let target = header(headers, &LOCATION).unwrap_or("an address that it does not give");
+                message = format!("it has moved to {target}; give that address");
+                Next::Stop
+            }
+            401 | 403 if self.secrets.is_anonymous() => {
+                message += &format!("; no key was sent: {} is not set", self.config.api_key_env);
+                Next::Stop
+            }
+            404 | 405 => {
+                message += &self.address.missing_version();
+                Next::Stop
+            }
+            401 | 402 | 403 | 410 | 501 => Next::Stop,
+            _ => Next::GiveUp,
+        };
+        Failure { status: Some(status), message, next }
+    }
+
+    /// Learns from a refusal which fields to leave out.
+    fn learn(&self, request: &Request, bytes: &[u8]) -> Next {
+        let text = String::from_utf8_lossy(bytes);
+        let mut known = lock(&self.refusals);
+        match known.learn(&text, &request.sampler, &self.config.extra_body) {
+            Some(learned) => {
+                known.join(learned);
+                Next::Changed
+            }
+            None => Next::GiveUp,
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
 }
 
 /// The whole body.

@@ -14,6 +14,9 @@ pub struct HttpConfig {
     /// The environment variable that holds the key; the key itself appears in no configuration, log or error. An
     /// unset variable means that no key is sent.
     pub api_key_env: String,
+    /// Further headers of every request, as `name: value`; like the key, no log or error has the values.
+    #[serde(skip)]
+    pub headers: Vec<String>,
     /// Requests in flight at once.
     pub concurrency: usize,
     /// For one attempt, from connecting to the last byte, in seconds.
@@ -50,6 +53,7 @@ impl Default for HttpConfig {
             base_url: String::new(),
             model: String::new(),
             api_key_env: "OPENAI_API_KEY".into(),
+            headers: Vec::new(),
             concurrency: 8,
             timeout_secs: 300.0,
             retries: 6,

@@ -1,16 +1,22 @@
 //! Any OpenAI-compatible server as a [`crate::Generator`]: vLLM, SGLang, llama.cpp, mistralrs-server, OpenAI.
 //!
 //! One `POST` per completion: to `{base}/chat/completions` ([`HttpGenerator::new`]), or with the prompt rendered here to
-//! `{base}/completions` ([`HttpGenerator::completing`]). No stop string is ever sent, so `finish_reason: "stop"` means that
-//! the model ended its turn. A server's log-probs are passed on unchanged; [`crate::check_fidelity`] compares them with
+//! `{base}/completions` ([`HttpGenerator::completing`]). Sampler fields that the suite does not set are sent as neutral
+//! values, and those that a server refuses are left out from then on and reported ([`crate::Served`]). No stop string is ever sent.
+//! A server's log-probs are passed on unchanged; [`crate::check_fidelity`] compares them with
 //! those of local weights.
 
+mod address;
 mod answer;
 mod body;
 mod client;
 mod config;
-mod key;
+mod fields;
+mod json;
+mod refusal;
 mod retry;
+mod secrets;
+mod spoken;
 
 pub use client::HttpGenerator;
 pub use config::{HttpConfig, LogprobBase};

@@ -69,6 +69,7 @@ fn refuse_misplaced(args: &EvalArgs, kind: Kind) -> Result<(), Failure> {
         ("--logprob-base", args.logprob_base != Base::E, server),
         ("--extra-body", args.extra_body.is_some(), server),
         ("--timeout-secs", args.timeout_secs.is_some(), server),
+        ("--header", !args.header.is_empty(), server),
         ("--api-key-env", args.api_key_env.is_some(), server),
         ("--weights", args.weights.is_some(), weights),
         ("--base", args.base.is_some(), local),

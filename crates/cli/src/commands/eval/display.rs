@@ -9,12 +9,14 @@ pub struct Display<'a> {
     progress: &'a Progress,
     name: &'a str,
     stage: Option<(&'static str, Stage)>,
+    /// The first failure was told.
+    failing: bool,
 }
 
 impl<'a> Display<'a> {
     /// Lines start with the model's name.
     pub fn new(progress: &'a Progress, name: &'a str) -> Self {
-        Display { progress, name, stage: None }
+        Display { progress, name, stage: None, failing: false }
     }
 
     /// Prints a line.
@@ -32,7 +34,23 @@ impl<'a> Display<'a> {
             Event::Failed { failed, total } => {
                 self.say(&format!("the engine failed on {failed} of {total} samples; the same command retries them"));
             }
+            Event::OtherModel { requested, answered } => {
+                self.say(&format!("warning: asked for {requested:?}, the server answers as {answered:?}"));
+            }
+            Event::OwnDefaults(fields) => self.say(&format!(
+                "warning: the server refuses {}; its own defaults apply to them, which run.json records",
+                fields.join(", ")
+            )),
+            Event::FinishRemarks(remarks) => {
+                let remarks: Vec<String> =
+                    remarks.iter().map(|(remark, samples)| format!("{remark} ({samples} samples)")).collect();
+                self.say(&format!("warning: finish reasons that do not tell an end: {}", remarks.join("; ")));
+            }
             Event::Sampling(state) => {
+                if let Some(error) = state.last_error.as_deref().filter(|_| !self.failing) {
+                    self.failing = true;
+                    self.say(&format!("a sample failed: {error}"));
+                }
                 let mut speed = format!("{:.0} tokens/s", state.tokens_per_second);
                 if state.failed > 0 {
                     speed.push_str(&format!(", {} failed", state.failed));

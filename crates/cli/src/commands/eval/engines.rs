@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use smpo_devices::Choice;
-use smpo_eval::{Engines, weights};
+use smpo_eval::{Engines, Server, weights};
 use smpo_files::sha256;
 use smpo_inference::HttpGenerator;
 use smpo_native::{NativeGenerator, NativeModel, NativeOptions};
+use smpo_results::TerminatorSet;
 
 use crate::exit::{Failure, OrFail};
 
@@ -125,8 +126,14 @@ pub fn served(server: &HttpGenerator, weights: Option<&Path>, concurrency: bool)
         Some(dir) => Ok(NativeModel::load(dir, None)?),
         None => Err("no --weights given"),
     };
+    let terminators: Option<TerminatorSet> = scorer.as_ref().ok().map(|scorer| scorer.tokenizer().terminators().into());
+    if let Some(TerminatorSet { ids, tokens }) = terminators.clone() {
+        server.know_terminators(ids.into_iter().zip(tokens).collect());
+    }
+    let watched = server.clone();
     let engines = Engines {
-        terminators: scorer.as_ref().ok().map(|scorer| scorer.tokenizer().terminators().into()),
+        terminators,
+        server: Some(Server { model: server.model().to_owned(), served: Box::new(move || watched.served()) }),
         template_sha256: server.template_source().map(|source| sha256(source.as_bytes())),
         sampled_log_probs: true,
         sequential_unless_checked: !concurrency,

@@ -1,0 +1,78 @@
+//! The API key and further headers: read once, sent, and in no message.
+
+use std::fmt;
+
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+
+use super::config::HttpConfig;
+
+/// Headers with their secret values, which are left out of its own `Debug`.
+#[derive(Clone)]
+pub(super) struct Secrets {
+    headers: HeaderMap,
+    values: Vec<String>,
+    key: bool,
+}
+
+impl Secrets {
+    /// The key of [`HttpConfig::api_key_env`], if that is set, and [`HttpConfig::headers`].
+    ///
+    /// # Errors
+    /// `(field, expected)` of a value that no header may hold.
+    pub fn read(config: &HttpConfig) -> Result<Self, (String, &'static str)> {
+        let mut secrets = Secrets { headers: HeaderMap::new(), values: Vec::new(), key: false };
+        let key =
+            std::env::var(&config.api_key_env).ok().map(|key| key.trim().to_owned()).filter(|key| !key.is_empty());
+        if let Some(key) = key {
+            let problem = || (config.api_key_env.clone(), "a key of visible ASCII characters");
+            let value = HeaderValue::from_str(&format!("Bearer {key}")).map_err(|_| problem())?;
+            secrets.add(AUTHORIZATION, value, key);
+            secrets.key = true;
+        }
+        for header in &config.headers {
+            let problem = || ("a header".to_owned(), "`name: value` in visible ASCII characters");
+            let (name, text) = header.split_once(':').ok_or_else(problem)?;
+            let name = HeaderName::try_from(name.trim()).map_err(|_| problem())?;
+            let text = text.trim();
+            let value = HeaderValue::from_str(text).map_err(|_| problem())?;
+            secrets.add(name, value, text.to_owned());
+        }
+        Ok(secrets)
+    }
+
+    fn add(&mut self, name: HeaderName, mut value: HeaderValue, text: String) {
+        value.set_sensitive(true);
+        self.headers.insert(name, value);
+        // Short values, a version for example, are no secrets, and replacing them would garble messages.
+        self.values.extend(Some(text).filter(|text| text.len() >= 6));
+    }
+
+    /// The headers of every request.
+    pub fn headers(&self) -> HeaderMap {
+        self.headers.clone()
+    }
+
+    /// True if nothing says who asks.
+    pub fn is_anonymous(&self) -> bool {
+        self.headers.is_empty()
+    }
+
+    /// `text` without the values: servers quote them in their errors.
+    pub fn redact(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for value in &self.values {
+            text = text.replace(value, "[key]");
+            // "Bearer …", "Basic …"
+            if let Some((_, token)) = value.split_once(' ').filter(|(_, token)| token.len() >= 6) {
+                text = text.replace(token, "[key]");
+            }
+        }
+        text
+    }
+}
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(if self.key { "Secrets([key])" } else { "Secrets" })
+    }
+}
