@@ -66,7 +66,7 @@ struct Shared {
 impl fmt::Debug for Shared {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let url = &self.address.server;
-        formatter.debug_struct("Shared").field("url", url).field("secrets", &self.secrets).finish_non_exhaustive()
+        formatter.debug_struct("Shared").field("url", url).field("headers", &self.secrets).finish_non_exhaustive()
     }
 }
 

@@ -73,6 +73,6 @@ impl Secrets {
 
 impl fmt::Debug for Secrets {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(if self.key { "Secrets([key])" } else { "Secrets" })
+        formatter.write_str(if self.key { "[key]" } else { "[hidden]" })
     }
 }
