@@ -1,6 +1,7 @@
 //! The running sums of one step, pair by pair: scores, the pair loss, and the chain rule back to tokens.
 
 use crate::batch::{Batch, Completion, Side, Totals};
+use crate::config::LossConfig;
 use crate::error::BatchError;
 use crate::evaluation::{Evaluation, PairEvaluation, Statistics};
 use crate::function::{CompletionTerms, PairTerms, Pairing, Score};
@@ -52,7 +53,8 @@ struct Terms {
 }
 
 impl<'a> Accumulator<'a> {
-    pub(crate) fn new(loss: &'a Loss, transforms: &'a Transforms, batch: &Batch<'a>) -> Result<Self, BatchError> {
+    pub(crate) fn new(config: &'a LossConfig, batch: &Batch<'a>) -> Result<Self, BatchError> {
+        let LossConfig { loss, transforms, .. } = config;
         let totals = batch.totals.unwrap_or_else(|| Totals::of(batch.pairs));
         let mut statistics = Statistics { target_margin: loss.target_margin(), ..Statistics::default() };
         let mut baseline = 0.0;

@@ -230,6 +230,13 @@ macro_rules! losses {
                 }
             }
 
+            /// The key of γ, for a loss with a margin.
+            pub fn margin_key(&self) -> &'static str {
+                match self {
+                    $(Self::$variant(_) => <$keys as LossFunction>::MARGIN_KEY,)+
+                }
+            }
+
             /// Highest published learning rates.
             pub fn learning_rates(&self) -> PublishedRates {
                 match self {

@@ -33,11 +33,19 @@ pub enum ConfigError {
         /// The loss.
         kind: &'static str,
         /// The key.
-        field: &'static str,
+        field: String,
         /// Description of a value that fits.
         expected: String,
         /// The value given.
         got: String,
+    },
+    /// A schedule of a key that takes none.
+    #[error("loss `{kind}`: a schedule gives a value that does not fit: {message}; only numbers can have one")]
+    Schedule {
+        /// The loss.
+        kind: &'static str,
+        /// Description, with the key.
+        message: String,
     },
     /// A margin for a loss without one.
     #[error("loss `{kind}` has no target margin, got {given}")]

@@ -71,6 +71,9 @@ pub trait LossFunction:
         None
     }
 
+    /// The key of γ.
+    const MARGIN_KEY: &'static str = "target_margin";
+
     /// The loss with the constant margin γ; `None` for a loss without a margin.
     fn with_target_margin(&self, _margin: f64) -> Option<Self> {
         None

@@ -5,10 +5,9 @@ use crate::batch::{Batch, Completion, Side};
 use crate::config::LossConfig;
 use crate::error::{BatchError, ConfigError};
 use crate::evaluation::Evaluation;
-use crate::loss::Loss;
 use crate::scored::ScoredCompletion;
 use crate::transform::winsorize;
-use crate::transform::{Bounds, WinsorScope, WinsorState};
+use crate::transform::{Bounds, Transforms, WinsorScope, WinsorState};
 
 /// A loss with its transforms and schedules, validated.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,9 +37,10 @@ impl Objective {
     ///
     /// [`ConfigError`] for a loss without a margin, and for a margin out of its range.
     pub fn with_target_margin(self, margin: f64) -> Result<Self, ConfigError> {
-        let LossConfig { loss, transforms } = self.config;
+        let LossConfig { loss, transforms, mut schedules } = self.config;
+        schedules.retain(|key, _| key != loss.margin_key());
         match loss.with_target_margin(margin) {
-            Some(loss) => Self::new(LossConfig { loss, transforms }),
+            Some(loss) => Self::new(LossConfig { loss, transforms, schedules }),
             None => Err(ConfigError::NoMargin { kind: loss.kind(), given: margin }),
         }
     }
@@ -79,10 +79,10 @@ impl Objective {
     /// the batch lacks reference log-probs or mismatched completions that the loss needs.
     pub fn evaluate(&self, batch: &Batch<'_>, state: &mut WinsorState) -> Result<Evaluation, BatchError> {
         self.check(batch)?;
-        let loss = self.loss_at(batch);
-        let sums = Accumulator::new(&loss, &self.config.transforms, batch)?;
-        let bounds = winsorize::bounds(&self.config.transforms, batch, state);
-        Ok(self.apply(sums, batch, &bounds))
+        let config = self.config_at(batch);
+        let sums = Accumulator::new(&config, batch)?;
+        let bounds = winsorize::bounds(&config.transforms, batch, state);
+        Ok(apply(&config.transforms, sums, batch, &bounds))
     }
 
     /// The first half of [`evaluate`](Self::evaluate): the bounds that the step is clipped at. A trainer that cannot hold
@@ -95,7 +95,7 @@ impl Objective {
     /// As for [`evaluate`](Self::evaluate).
     pub fn bounds(&self, batch: &Batch<'_>, state: &mut WinsorState) -> Result<Vec<Bounds>, BatchError> {
         self.check(batch)?;
-        Ok(winsorize::bounds(&self.config.transforms, batch, state))
+        Ok(winsorize::bounds(&self.config_at(batch).transforms, batch, state))
     }
 
     /// The second half: the objective as a function of ℓ alone, with its bounds held constant. A loss that compares pairs
@@ -110,36 +110,36 @@ impl Objective {
         if sum != batch.pairs.len() {
             return Err(BatchError::Bounds { sum, pairs: batch.pairs.len() });
         }
-        let loss = self.loss_at(batch);
-        let sums = Accumulator::new(&loss, &self.config.transforms, batch)?;
-        Ok(self.apply(sums, batch, bounds))
+        let config = self.config_at(batch);
+        let sums = Accumulator::new(&config, batch)?;
+        Ok(apply(&config.transforms, sums, batch, bounds))
     }
 
     fn check(&self, batch: &Batch<'_>) -> Result<(), BatchError> {
         batch.check(self.config.loss.pairing().required_sides(), self.needs_reference())
     }
 
-    /// The loss at the batch's position in its schedules.
-    fn loss_at(&self, batch: &Batch<'_>) -> Loss {
-        let loss = &self.config.loss;
-        batch.steps.map_or_else(|| loss.clone(), |steps| loss.at_step(batch.step, steps))
+    /// The configuration at the batch's position in its schedules; at their ends where that is not known.
+    fn config_at(&self, batch: &Batch<'_>) -> LossConfig {
+        let at_step = batch.steps.and_then(|steps| self.config.at_step(batch.step, steps).ok());
+        at_step.unwrap_or_else(|| self.config.clone())
     }
+}
 
-    fn apply<'a>(&self, mut sums: Accumulator<'a>, batch: &Batch<'a>, bounds: &[Bounds]) -> Evaluation {
-        let mut rest = batch.pairs;
-        for bounds in bounds {
-            let (pairs, tail) = rest.split_at(bounds.pairs);
-            rest = tail;
-            sums.observe_bounds(bounds);
-            for pair in pairs {
-                let scored = |side| {
-                    let completion: Completion<'a> = *pair.side(side)?;
-                    let transform = self.config.transforms.of(side, &completion, bounds);
-                    Some(ScoredCompletion::new(side, completion, transform))
-                };
-                sums.add_pair(scored(Side::Chosen), scored(Side::Rejected));
-            }
+fn apply<'a>(transforms: &Transforms, mut sums: Accumulator<'a>, batch: &Batch<'a>, bounds: &[Bounds]) -> Evaluation {
+    let mut rest = batch.pairs;
+    for bounds in bounds {
+        let (pairs, tail) = rest.split_at(bounds.pairs);
+        rest = tail;
+        sums.observe_bounds(bounds);
+        for pair in pairs {
+            let scored = |side| {
+                let completion: Completion<'a> = *pair.side(side)?;
+                let transform = transforms.of(side, &completion, bounds);
+                Some(ScoredCompletion::new(side, completion, transform))
+            };
+            sums.add_pair(scored(Side::Chosen), scored(Side::Rejected));
         }
-        sums.finish()
     }
+    sums.finish()
 }

@@ -99,7 +99,7 @@ proptest! {
         transforms in transforms(),
         pairs in batch(sides()),
     ) {
-        let config = LossConfig { loss, transforms };
+        let config = LossConfig::from(loss).with_transforms(transforms);
         let evaluation = evaluate(&config, &pairs);
         let objective = Objective::new(config.clone()).unwrap();
         let borrowed = borrow(&pairs);

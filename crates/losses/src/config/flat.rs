@@ -9,6 +9,7 @@ use serde::de::value::{Error as ValueError, MapDeserializer};
 use serde::de::{DeserializeOwned, DeserializeSeed, Error as _, IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, forward_to_deserialize_any};
 
+use super::Schedule;
 use crate::catalog::LossEntry;
 
 /// A value of any config format.
@@ -68,6 +69,22 @@ impl FlatTable {
     /// Takes the keys of `T` out.
     pub(crate) fn take<T: DeserializeOwned>(&mut self) -> Result<T, FlatError> {
         T::deserialize(TakeStruct(self)).map_err(|error| FlatError::Value(error.to_string()))
+    }
+
+    /// Reads tables with `from` and `to` as schedules, and leaves their ends in their places.
+    pub(crate) fn take_schedules(&mut self) -> Result<BTreeMap<String, Schedule>, FlatError> {
+        let mut schedules = BTreeMap::new();
+        for (key, value) in &mut self.rest {
+            let Value::Table(entries) = &*value else { continue };
+            if !entries.contains_key("from") && !entries.contains_key("to") {
+                continue;
+            }
+            let schedule = Schedule::deserialize(value.clone())
+                .map_err(|error| FlatError::Value(format!("`{key}`: a schedule: {error}")))?;
+            *value = Value::Float(schedule.to);
+            schedules.insert(key.clone(), schedule);
+        }
+        Ok(schedules)
     }
 
     /// Refuses keys that no struct took.

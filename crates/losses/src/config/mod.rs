@@ -1,10 +1,14 @@
 //! The `[loss]` table: one flat table that holds a loss's own keys and those of the transforms.
 
 pub(crate) mod flat;
+mod schedule;
+
+use std::collections::BTreeMap;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value};
 
 use crate::catalog::LossEntry;
 use crate::error::ConfigError;
@@ -13,6 +17,7 @@ use crate::loss::{LOSSES, Loss};
 use crate::transform::Transforms;
 pub(crate) use flat::quoted;
 use flat::{FlatError, FlatTable};
+pub use schedule::{Course, Schedule};
 
 /// The `[loss]` table. Reading it refuses unknown keys by name; [`validate`](Self::validate), which
 /// [`Objective::new`](crate::Objective::new) calls, checks the ranges.
@@ -22,26 +27,24 @@ pub struct LossConfig {
     pub loss: Loss,
     /// The transforms that the pair loss sees ℓ through.
     pub transforms: Transforms,
+    /// Numbers of either that change over training, by key; the number itself is the schedule's end.
+    pub schedules: BTreeMap<String, Schedule>,
 }
 
 /// One flat table. SFT's schema has no transforms: they have no effect there.
 impl Serialize for LossConfig {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        struct Flat<'a> {
-            #[serde(flatten)]
-            loss: &'a Loss,
-            #[serde(flatten)]
-            transforms: Option<&'a Transforms>,
+        let mut table = self.numbers().map_err(serde::ser::Error::custom)?;
+        for (key, schedule) in &self.schedules {
+            table.insert(key.clone(), serde_json::to_value(schedule).map_err(serde::ser::Error::custom)?);
         }
-        let idle = self.is_sft_only() && self.transforms == Transforms::default();
-        Flat { loss: &self.loss, transforms: (!idle).then_some(&self.transforms) }.serialize(serializer)
+        table.serialize(serializer)
     }
 }
 
 impl From<Loss> for LossConfig {
     fn from(loss: Loss) -> Self {
-        Self { loss, transforms: Transforms::default() }
+        Self { loss, transforms: Transforms::default(), schedules: BTreeMap::new() }
     }
 }
 
@@ -55,12 +58,51 @@ impl LossConfig {
         matches!(self.loss.pairing(), Pairing::SftOnly)
     }
 
-    /// Checks every range.
+    /// The flat table without schedules.
+    fn numbers(&self) -> serde_json::Result<Map<String, Value>> {
+        #[derive(Serialize)]
+        struct Flat<'a> {
+            #[serde(flatten)]
+            loss: &'a Loss,
+            #[serde(flatten)]
+            transforms: Option<&'a Transforms>,
+        }
+        let idle = self.is_sft_only() && self.transforms == Transforms::default();
+        let flat = Flat { loss: &self.loss, transforms: (!idle).then_some(&self.transforms) };
+        Ok(serde_json::to_value(flat)?.as_object().cloned().unwrap_or_default())
+    }
+
+    /// The configuration at optimizer step `step` (from 0) of `steps`: each number at its place in its schedule.
+    ///
+    /// # Errors
+    ///
+    /// When a schedule is of a key that is no number.
+    pub fn at_step(&self, step: u64, steps: u64) -> Result<Self, ConfigError> {
+        let fixed = Self { loss: self.loss.at_step(step, steps), schedules: BTreeMap::new(), ..self.clone() };
+        if self.schedules.is_empty() {
+            return Ok(fixed);
+        }
+        let unfit =
+            |error: serde_json::Error| ConfigError::Schedule { kind: self.loss.kind(), message: error.to_string() };
+        let mut table = fixed.numbers().map_err(unfit)?;
+        for (key, schedule) in &self.schedules {
+            table.insert(key.clone(), Value::from(schedule.at(step, steps)));
+        }
+        serde_json::from_value(Value::Object(table)).map_err(unfit)
+    }
+
+    /// Checks every range, at both ends of every schedule.
     ///
     /// # Errors
     ///
     /// The first field that is out of its range, or has no effect beside the others.
     pub fn validate(&self) -> Result<(), ConfigError> {
+        for (key, schedule) in &self.schedules {
+            schedule.validate(self.loss.kind(), key)?;
+        }
+        if !self.schedules.is_empty() {
+            self.at_step(0, 2)?.validate()?;
+        }
         self.loss.validate()?;
         self.transforms.validate(self.loss.kind())?;
         if self.is_sft_only()
@@ -85,11 +127,12 @@ impl JsonSchema for LossConfig {
             let own = (entry.schema)(generator);
             let mut properties = serde_json::json!({"kind": {"const": entry.kind}});
             let shared = Some(&transforms).filter(|_| !entry.is_sft_only());
+            let schedule = generator.subschema_for::<Schedule>();
             for schema in [Some(&own), shared].into_iter().flatten() {
                 if let (Some(all), Some(more)) =
                     (properties.as_object_mut(), schema.get("properties").and_then(|p| p.as_object()))
                 {
-                    all.extend(more.clone());
+                    all.extend(more.iter().map(|(key, property)| (key.clone(), or_schedule(property, &schedule))));
                 }
             }
             serde_json::json!({
@@ -106,6 +149,25 @@ impl JsonSchema for LossConfig {
     }
 }
 
+/// The schema of a number, or of a schedule of it.
+fn or_schedule(property: &Value, schedule: &Schema) -> Value {
+    let is_number = |name: &Value| name == "number";
+    let takes_number = match &property["type"] {
+        Value::Array(names) => names.iter().any(is_number),
+        name => is_number(name),
+    };
+    let Some(property) = property.as_object().filter(|_| takes_number) else { return property.clone() };
+    let mut outer = property.clone();
+    let mut number = Map::new();
+    for key in ["type", "format", "minimum", "maximum"] {
+        if let Some(value) = outer.remove(key) {
+            number.insert(key.to_owned(), value);
+        }
+    }
+    outer.insert("anyOf".to_owned(), serde_json::json!([number, schedule]));
+    Value::Object(outer)
+}
+
 impl<'de> Deserialize<'de> for LossConfig {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut table = FlatTable::deserialize(deserializer)?;
@@ -115,8 +177,9 @@ impl<'de> Deserialize<'de> for LossConfig {
 
 fn read(table: &mut FlatTable) -> Result<LossConfig, FlatError> {
     let entry = table.take_kind(LOSSES)?;
+    let schedules = table.take_schedules()?;
     let transforms = table.take()?;
     let loss = (entry.read)(table)?;
     table.finish(entry.kind)?;
-    Ok(LossConfig { loss, transforms })
+    Ok(LossConfig { loss, transforms, schedules })
 }

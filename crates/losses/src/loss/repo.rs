@@ -24,6 +24,7 @@ impl Default for RepoConfig {
 
 impl LossFunction for RepoConfig {
     const KIND: &'static str = "repo";
+    const MARGIN_KEY: &'static str = "gamma";
     const FLAT_KEYS: FlatKeys =
         FlatKeys { spellings: &[Spelling::same("gamma")], distinctive: &[], suggestive: &[], loss_types: &["repo"] };
     const USUAL: &'static [UsualRange] = &[UsualRange { key: "gamma", from: 0.4, to: 0.6, source: "arXiv 2503.07426" }];

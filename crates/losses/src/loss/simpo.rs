@@ -47,6 +47,7 @@ impl Default for SimpoConfig {
 
 impl LossFunction for SimpoConfig {
     const KIND: &'static str = "simpo";
+    const MARGIN_KEY: &'static str = "gamma";
     const FLAT_KEYS: FlatKeys = FlatKeys {
         spellings: &[
             Spelling::same("beta"),

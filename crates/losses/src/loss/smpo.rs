@@ -12,9 +12,6 @@ use crate::function::{Direction, LossFunction, PairTerms, Pairing, PairwiseLoss,
 use crate::logistic::{log_sigmoid, sigmoid};
 use crate::reduction::Reduction;
 
-/// Start of the margin schedule, in nats per token.
-const FIRST_MARGIN: f64 = 0.01;
-
 /// The pair loss as a function of Δ = s(y+) − s(y−) − γ.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -48,8 +45,10 @@ pub struct SmpoConfig {
     pub margin_delta: f64,
     /// ρ in [0, 1]: the share of chosen in the cross-entropy part.
     pub chosen_sft_ratio: f64,
-    /// True: γ rises linearly from 0.01 over training.
+    /// True: γ rises linearly from `initial_margin` over training.
     pub use_margin_schedule: bool,
+    /// γ ≥ 0 at the start of the schedule, in nats per token; a smaller target begins at itself.
+    pub initial_margin: f64,
 }
 
 impl Default for SmpoConfig {
@@ -61,6 +60,7 @@ impl Default for SmpoConfig {
             margin_delta: 0.2,
             chosen_sft_ratio: 0.8,
             use_margin_schedule: true,
+            initial_margin: 0.01,
         }
     }
 }
@@ -79,6 +79,7 @@ impl LossFunction for SmpoConfig {
             Spelling::same("margin_delta"),
             Spelling::same("chosen_sft_ratio"),
             Spelling::same("use_margin_schedule"),
+            Spelling::same("initial_margin"),
             Spelling::same("lower_clip_percentile"),
             Spelling::renamed("lower_trim_percentile", "lower_clip_percentile"),
             Spelling::same("upper_clip_percentile"),
@@ -92,6 +93,12 @@ impl LossFunction for SmpoConfig {
     const USUAL: &'static [UsualRange] = &[
         UsualRange { key: "beta", from: 1.1, to: 1.6, source: RECIPES },
         UsualRange { key: "target_margin", from: 0.35, to: 0.5, source: RECIPES },
+        UsualRange {
+            key: "initial_margin",
+            from: 0.01,
+            to: 0.2,
+            source: "Halo's recipes; fixed at 0.01 in VikhrModels'",
+        },
         UsualRange { key: "margin_delta", from: 0.2, to: 0.2, source: RECIPES },
         UsualRange { key: "chosen_sft_ratio", from: 0.75, to: 1.0, source: RECIPES },
     ];
@@ -116,6 +123,8 @@ impl LossFunction for SmpoConfig {
     fn validate(&self) -> Result<(), ConfigError> {
         require(Self::KIND, "beta", "finite and greater than 0", self.beta, self.beta > 0.0)?;
         require(Self::KIND, "target_margin", "finite and at least 0", self.target_margin, self.target_margin >= 0.0)?;
+        let initial = self.initial_margin;
+        require(Self::KIND, "initial_margin", "finite and at least 0", initial, initial >= 0.0)?;
         require(Self::KIND, "margin_delta", "finite and greater than 0", self.margin_delta, self.margin_delta > 0.0)?;
         let rho = self.chosen_sft_ratio;
         require(Self::KIND, "chosen_sft_ratio", "in [0, 1]", rho, (0.0..=1.0).contains(&rho))
@@ -155,12 +164,12 @@ impl LossFunction for SmpoConfig {
 }
 
 impl SmpoConfig {
-    /// γ at optimizer step `step` (from 0) of `steps`: linear from 0.01 at the first step to the target at the last.
+    /// γ at optimizer step `step` (from 0) of `steps`: linear from `initial_margin` at the first step to the target at the last.
     pub fn margin_at(&self, step: u64, steps: u64) -> f64 {
         if !self.use_margin_schedule || steps <= 1 {
             return self.target_margin;
         }
-        let first = FIRST_MARGIN.min(self.target_margin);
+        let first = self.initial_margin.min(self.target_margin);
         let progress = step as f64 / (steps - 1) as f64;
         first + (self.target_margin - first) * progress.min(1.0)
     }

@@ -169,7 +169,7 @@ pub fn transforms() -> impl Strategy<Value = Transforms> {
 pub fn configs() -> impl Strategy<Value = LossConfig> {
     (select(all_losses()), transforms()).prop_map(|(loss, transforms)| {
         let transforms = if matches!(loss.pairing(), Pairing::SftOnly) { Transforms::default() } else { transforms };
-        LossConfig { loss, transforms }
+        LossConfig::from(loss).with_transforms(transforms)
     })
 }
 

@@ -29,7 +29,10 @@ pub fn page() -> String {
         text += &format!("\n## `[{table}]`\n\n{}\n\n", description(&definition));
         text += &page.rows(&definition, &[]);
     }
-    text += "\n## `[loss]`\n\nOne table per loss; `kind` names it.\n";
+    let schedule = page.resolve(&serde_json::json!({"$ref": SCHEDULE}));
+    text += "\n## `[loss]`\n\nOne table per loss; `kind` names it. Any number may be a schedule in its place, as in \
+             `beta = { from = 1.0, to = 2.0, schedule = \"cosine\", warmup = 0.5 }`:\n\n";
+    text += &page.rows(&schedule, &[]);
     let losses = page.resolve(&schema["properties"]["loss"]);
     let losses = losses["oneOf"].as_array().cloned().unwrap_or_default();
     let transforms = Value::from(schemars::schema_for!(smpo_losses::Transforms));
@@ -62,6 +65,9 @@ is not given and below 1 is a ratio, `save_strategy` and `eval_strategy` (`steps
 `lr_scheduler_kwargs: {min_lr_rate: 0.1}` is `min_lr_ratio`, `\"1e-4\"` and `\"true\"` are what they spell, `64.0` is 64,
 names may be one text with commas between, `all` is `all-linear`, `none` is no reporter.
 ";
+
+/// The schema of a scheduled number.
+const SCHEDULE: &str = "#/$defs/LossSchedule";
 
 struct Page {
     definitions: Value,
@@ -124,8 +130,9 @@ impl Page {
         }
         let several = alternatives(&schema);
         if !several.is_empty() {
-            let mut kinds: Vec<String> =
-                several.into_iter().filter(|one| one["type"] != "null").map(|one| self.kind(one)).collect();
+            // any number of a loss may be scheduled: the page says it once
+            let is_listed = |one: &&Value| one["type"] != "null" && one["$ref"] != SCHEDULE;
+            let mut kinds: Vec<String> = several.into_iter().filter(is_listed).map(|one| self.kind(one)).collect();
             kinds.dedup();
             let separator = if kinds.iter().all(|kind| kind.starts_with('`')) { ", " } else { " or " };
             return kinds.join(separator);

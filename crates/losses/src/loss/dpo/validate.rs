@@ -39,7 +39,9 @@ pub(super) fn combinations(config: &DpoConfig) -> Result<(), ConfigError> {
     let types = config.loss_type.as_slice();
     let any = |holds: fn(DpoLossType) -> bool| types.iter().any(|loss_type| holds(*loss_type));
     let no_effect = |field, because| Err(ConfigError::NoEffect { kind: KIND, field, because });
-    let mismatch = |field, expected, got: String| Err(ConfigError::Mismatch { kind: KIND, field, expected, got });
+    let mismatch = |field: &str, expected, got: String| {
+        Err(ConfigError::Mismatch { kind: KIND, field: field.to_owned(), expected, got })
+    };
     if types.is_empty() {
         return mismatch("loss_type", "at least one loss type".to_owned(), "an empty list".to_owned());
     }
