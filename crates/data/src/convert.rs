@@ -1,24 +1,59 @@
 //! Any readable file to canonical JSON lines: `id`, `prompt`, and the sides as lists of messages.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
 use std::ops::ControlFlow;
 use std::path::Path;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use rayon::prelude::*;
 use serde::Serialize;
 use smpo_files::{FileError, WholeFile};
+use smpo_tokenizer::ChatTokenizer;
 
-use crate::read_error::ReadError;
-use crate::reader::records;
+use crate::Truncation;
+use crate::check::{Inspection, Rule, Severity, UnreadKey, UnreadKeys};
+use crate::data_file::{commonest, condemned, explained};
+use crate::read_error::{Location, ReadError};
+use crate::reader::{Located, records};
+use crate::record::{Record, RecordKind};
+use crate::tokenized_record::Entry;
+
+/// Rows that are checked in parallel; bounds memory.
+const CHUNK: usize = 512;
 
 /// Result of a conversion.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Converted {
     /// Rows written.
     pub written: u64,
     /// Bad rows left out.
     pub dropped: u64,
+    /// The same by the rule of the data check that they break.
+    pub by_rule: BTreeMap<&'static str, u64>,
+    /// Columns and message keys that nothing reads: they are not in the output.
+    pub unread: Vec<UnreadKey>,
+}
+
+/// A row that is left out.
+#[derive(Debug)]
+pub struct LeftOut {
+    /// Its place.
+    pub location: Location,
+    /// The first rule that it breaks.
+    pub rule: Rule,
+    /// The problem.
+    pub problem: String,
+}
+
+/// The rows that a conversion leaves out.
+#[derive(Debug, Clone, Copy)]
+pub struct DropBad<'a> {
+    /// The tokenizer that rows are rendered with; without one only their text is checked.
+    pub tokenizer: Option<&'a ChatTokenizer>,
+    /// Maximum lengths, in tokens.
+    pub truncation: &'a Truncation,
 }
 
 /// Error of a conversion; the output file is then as it was before.
@@ -33,45 +68,109 @@ pub enum ConvertError {
 }
 
 /// Writes `from` to `to` as canonical JSON lines, gzipped where `to` ends in `.gz`. The output appears whole or not
-/// at all; a device or pipe is written through ([`WholeFile`]). With `drop_bad`, rows that cannot be read are left
-/// out and passed to `bad`; without it the first one is the error. `on_progress` is called with the rows so far; nothing is
-/// written after a break.
+/// at all; a device or pipe is written through ([`WholeFile`]). With `drop_bad`, rows that the data check calls an error are
+/// left out and passed to `left_out`; without it the first that cannot be read is the error. `on_progress` is called with the
+/// rows so far; nothing is written after a break.
 ///
 /// # Errors
 /// When the input has a bad row that may not be dropped or ends in an error, or the output cannot be written.
 pub fn convert(
     from: impl AsRef<Path>,
     to: impl AsRef<Path>,
-    drop_bad: bool,
-    bad: &mut dyn FnMut(&ReadError),
+    drop_bad: Option<DropBad<'_>>,
+    left_out: &mut dyn FnMut(&LeftOut),
     on_progress: &dyn Fn(u64) -> ControlFlow<()>,
 ) -> Result<Option<Converted>, ConvertError> {
-    let to = to.as_ref();
-    let rows = records(from)?;
+    let (from, to) = (from.as_ref(), to.as_ref());
+    let kept = drop_bad.map(|drop| Kept::of(from, drop)).transpose()?;
+    let mut rows = records(from)?;
     let fail = |source| FileError::at(to, "write")(source);
     let file = BufWriter::new(WholeFile::create(to)?);
     let gzip = to.extension().is_some_and(|extension| extension == "gz");
     let mut out = if gzip { Output::Gzip(GzEncoder::new(file, Compression::default())) } else { Output::Plain(file) };
     let mut converted = Converted::default();
-    for row in rows {
-        match row {
-            Ok(row) => {
-                serde_json::to_writer(&mut out, &row.record).map_err(|error| fail(error.into()))?;
-                out.write_all(b"\n").map_err(fail)?;
-                converted.written += 1;
+    let mut unread = UnreadKeys::default();
+    loop {
+        let chunk: Vec<_> = rows.by_ref().take(CHUNK).collect();
+        if chunk.is_empty() {
+            break;
+        }
+        let judged: Vec<_> = chunk
+            .into_par_iter()
+            .map(|row| {
+                let problem = kept.as_ref().and_then(|kept| kept.problem(&row));
+                (row, problem)
+            })
+            .collect();
+        for (row, problem) in judged {
+            match (row, problem) {
+                (_, Some(problem)) => {
+                    left_out(&problem);
+                    converted.dropped += 1;
+                    *converted.by_rule.entry(problem.rule.id()).or_default() += 1;
+                }
+                (Ok(row), None) => {
+                    serde_json::to_writer(&mut out, &row.record).map_err(|error| fail(error.into()))?;
+                    out.write_all(b"\n").map_err(fail)?;
+                    converted.written += 1;
+                    unread.add(&row.remarks.unread, row.location.line);
+                }
+                (Err(error), None) => return Err(error.into()),
             }
-            Err(error) if drop_bad && error.is_row() => {
-                bad(&error);
-                converted.dropped += 1;
-            }
-            Err(error) => return Err(error.into()),
         }
         if on_progress(converted.written + converted.dropped).is_break() {
             return Ok(None);
         }
     }
+    converted.unread = unread.list();
     out.finish().map_err(fail)?.commit()?;
     Ok(Some(converted))
+}
+
+/// The rows that a conversion keeps.
+struct Kept<'a> {
+    drop: DropBad<'a>,
+    /// The only kind that is written: that of most rows.
+    kind: Option<RecordKind>,
+}
+
+impl<'a> Kept<'a> {
+    fn of(from: &Path, drop: DropBad<'a>) -> Result<Self, ReadError> {
+        let mut kinds = Vec::new();
+        // a pipe can be read only once
+        if from.metadata().is_ok_and(|metadata| metadata.is_file()) {
+            kinds.extend(records(from)?.flatten().map(|row| row.record.kind()));
+        }
+        Ok(Self { drop, kind: commonest(kinds.into_iter()) })
+    }
+
+    /// The reason to leave a row out. An error that ends the file is none.
+    fn problem(&self, row: &Result<Located<Record>, ReadError>) -> Option<LeftOut> {
+        let (location, (rule, problem)) = match row {
+            Err(error) if error.is_row() => (error.location.clone(), (Rule::UnreadableRow, error.problem.to_string())),
+            Err(_) => return None,
+            Ok(row) => (row.location.clone(), self.condemned(row)?),
+        };
+        Some(LeftOut { location, rule, problem })
+    }
+
+    fn condemned(&self, row: &Located<Record>) -> Option<(Rule, String)> {
+        let kind = row.record.kind();
+        if let Some(kept) = self.kind.filter(|kept| *kept != kind) {
+            return Some((Rule::MixedKinds, format!("{} among rows that are mostly {}", kind.name(), kept.name())));
+        }
+        match self.drop.tokenizer {
+            Some(tokenizer) => {
+                let entry = Entry::new(row, tokenizer);
+                condemned(entry.record.as_ref().ok()?, self.drop.truncation)
+            }
+            None => {
+                let mut broken = Inspection::of_text(&row.record).broken;
+                broken.retain(|(rule, _)| rule.severity() == Severity::Error);
+                broken.into_iter().min().map(|(rule, detail)| (rule, explained(rule, &detail)))
+            }
+        }
+    }
 }
 
 enum Output {

@@ -6,12 +6,17 @@ use std::sync::Arc;
 
 use smpo_tokenizer::ChatTokenizer;
 
-use crate::check::{CheckReport, Tally};
+use crate::Truncation;
+use crate::check::{CheckReport, Rule, Severity, Tally};
 use crate::dataset::{BadRows, Dataset, OnBadRows};
 use crate::dataset_error::DatasetError;
 use crate::read_error::{Location, ReadError};
+use crate::record::RecordKind;
 use crate::token_file::{Opened, Opener, TokenFile, Visitor};
-use crate::tokenized_record::Entry;
+use crate::tokenized_record::{Entry, TokenizedRecord};
+
+/// Name, among rules, of rows that a run of another kind could use.
+const WRONG_KIND: &str = "wrong_kind";
 
 /// A tokenised data file with the entries of it that a run can use.
 #[derive(Debug)]
@@ -31,6 +36,8 @@ pub(crate) struct DataFile {
 struct Contents {
     /// Per entry: true if it gives rows of the run's kind.
     usable: Vec<bool>,
+    /// Per entry that is usable: line and kind; filled only where rows are dropped.
+    kinds: Vec<(u64, RecordKind)>,
     bad: BadRows,
     /// The first bad row.
     first_bad: Option<DatasetError>,
@@ -52,7 +59,8 @@ impl DataFile {
             Reader { path: path.into(), dataset, fail_fast, checked_by, tally: None, contents: Contents::default() };
         let Some(opened) = opener.open(path, &mut reader)? else { return Ok(None) };
         let Opened { file, tokenized, parsed, write_error } = opened;
-        let Reader { tally, contents, .. } = reader;
+        let Reader { tally, mut contents, .. } = reader;
+        contents.keep_one_kind(path);
         let report = tally.map(|tally| tally.report(path));
         Ok(Some((Self { tokens: file, contents, parsed, tokenized, write_error }, report)))
     }
@@ -101,6 +109,29 @@ impl DataFile {
     }
 }
 
+impl Contents {
+    /// Drops rows that are not of the commonest kind, as the data check wants one kind in a file.
+    fn keep_one_kind(&mut self, path: &Path) {
+        let Some(kept) = commonest(self.kinds.iter().map(|(_, kind)| *kind)) else { return };
+        let usable = self.usable.iter_mut().filter(|usable| **usable);
+        for (usable, (line, kind)) in usable.zip(&self.kinds).filter(|(_, (_, kind))| *kind != kept) {
+            *usable = false;
+            let problem = format!("{} among rows that are mostly {}", kind.name(), kept.name());
+            let location = Location { path: path.into(), line: *line };
+            self.bad.add(Rule::MixedKinds.id(), DatasetError::Row { location, problem });
+        }
+    }
+}
+
+/// The kind of most rows.
+pub(crate) fn commonest(kinds: impl Iterator<Item = RecordKind>) -> Option<RecordKind> {
+    let mut counts = [(RecordKind::Example, 0u64), (RecordKind::Labelled, 0), (RecordKind::Pair, 0)];
+    for kind in kinds {
+        counts.iter_mut().filter(|(counted, _)| *counted == kind).for_each(|(_, count)| *count += 1);
+    }
+    counts.into_iter().filter(|(_, count)| *count > 0).max_by_key(|(_, count)| *count).map(|(kind, _)| kind)
+}
+
 /// Notes the usable entries of a file and checks them.
 struct Reader<'a> {
     path: Arc<Path>,
@@ -113,6 +144,41 @@ struct Reader<'a> {
     contents: Contents,
 }
 
+impl Reader<'_> {
+    /// The reason why an entry is not used, with the name of the rule that it breaks.
+    fn problem(&mut self, entry: &Entry) -> Option<(&'static str, String)> {
+        let Ok(record) = &entry.record else {
+            return entry.problem(self.dataset.kind).map(|problem| (Rule::UnreadableRow.id(), problem));
+        };
+        if let Some(problem) = entry.problem(self.dataset.kind) {
+            return Some((WRONG_KIND, problem));
+        }
+        if self.dataset.on_bad_rows == OnBadRows::Fail {
+            return None;
+        }
+        let condemned = condemned(record, &self.dataset.truncation).map(|(rule, problem)| (rule.id(), problem));
+        if condemned.is_none() {
+            self.contents.kinds.push((entry.line, record.inspection.kind));
+        }
+        condemned
+    }
+}
+
+/// The first error that the data check finds in a record.
+pub(crate) fn condemned(record: &TokenizedRecord, truncation: &Truncation) -> Option<(Rule, String)> {
+    let broken = record.inspection.broken.iter().cloned().chain(record.truncated(truncation));
+    let errors = broken.filter(|(rule, _)| rule.severity() == Severity::Error);
+    errors.min_by_key(|(rule, _)| *rule).map(|(rule, detail)| (rule, explained(rule, &detail)))
+}
+
+/// A broken rule as the problem of a row.
+pub(crate) fn explained(rule: Rule, detail: &str) -> String {
+    match detail {
+        "" => rule.what().to_string(),
+        detail => format!("{} ({detail})", rule.what()),
+    }
+}
+
 impl Visitor for Reader<'_> {
     fn begin(&mut self) {
         self.tally = self.checked_by.map(|tokenizer| Tally::of_model(Some(tokenizer)));
@@ -123,12 +189,12 @@ impl Visitor for Reader<'_> {
         if let Some(tally) = &mut self.tally {
             tally.entry(entry, &self.dataset.truncation, self.checked_by);
         }
-        let problem = entry.problem(self.dataset.kind);
+        let problem = self.problem(entry);
         self.contents.usable.push(problem.is_none());
-        if let Some(problem) = problem {
+        if let Some((rule, problem)) = problem {
             let location = Location { path: self.path.clone(), line: entry.line };
             let error = DatasetError::Row { location, problem };
-            self.contents.bad.add(&error);
+            self.contents.bad.add(rule, &error);
             if self.fail_fast {
                 return Err(error);
             }

@@ -1,5 +1,7 @@
 //! The rows of a run: from files, by ratio, some of them held out, as tokens.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
@@ -8,12 +10,13 @@ use serde::{Deserialize, Serialize};
 use smpo_tokenizer::ChatTokenizer;
 
 use crate::cache::TokenCache;
-use crate::check::CheckReport;
-use crate::data_file::DataFile;
+use crate::check::{CheckReport, Rule};
+use crate::data_source::DataSource;
 use crate::dataset_error::DatasetError;
 use crate::mixture::{HoldOut, RowOf, Split, mix, sample, split};
 use crate::read_error::Location;
 use crate::row::{Row, RowKind};
+use crate::sources::Purpose;
 use crate::token_file::{FileProgress, Opener};
 use crate::tokenized_record::Entry;
 use crate::{TokenizedCompletion, Truncated, Truncation, Unfinished, UnfinishedCompletions};
@@ -23,14 +26,14 @@ const HOLD_OUT_SEED: u64 = 42;
 /// Bad rows that are listed; all are counted.
 const LISTED: usize = 20;
 
-/// Treatment of rows that cannot be read, or not be rendered and tokenised.
+/// Treatment of rows that cannot be read or rendered, or that the data check calls an error.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnBadRows {
-    /// The first one is an error.
+    /// The first that cannot be read or rendered is an error; the others are the data check's to refuse.
     #[default]
     Fail,
-    /// They are left out, counted, and listed.
+    /// They are left out, counted by rule, and listed.
     Drop,
 }
 
@@ -40,7 +43,8 @@ pub enum OnBadRows {
 pub struct Dataset {
     /// Kind of rows to train on.
     pub kind: RowKind,
-    /// Files in any format and shape that [`records`](crate::records) reads.
+    /// Files in any format and layout that [`records`](crate::records) reads; a directory or a pattern of names counts as
+    /// one file.
     pub files: Vec<PathBuf>,
     /// One ratio per file: 0.5 draws half of its rows, 2 takes them twice. Empty: all rows of all files. A ratio above 1
     /// repeats no held-out row.
@@ -64,8 +68,8 @@ pub struct Dataset {
 pub struct TokenizedFiles<'a> {
     dataset: &'a Dataset,
     tokenizer: &'a ChatTokenizer,
-    files: Vec<DataFile>,
-    eval_files: Vec<DataFile>,
+    files: Vec<DataSource>,
+    eval_files: Vec<DataSource>,
     /// Findings of the data check, a report per file; none where the check was not asked for.
     pub reports: Vec<CheckReport>,
     work: Work,
@@ -104,6 +108,8 @@ pub struct Rows {
 pub struct BadRows {
     /// Number of rows.
     pub count: u64,
+    /// The same by the rule of the data check that they break.
+    pub by_rule: BTreeMap<&'static str, u64>,
     /// The first of them: place and problem.
     pub first: Vec<String>,
 }
@@ -118,17 +124,29 @@ pub struct TruncatedRows {
 }
 
 impl BadRows {
-    pub(crate) fn add(&mut self, problem: impl std::fmt::Display) {
+    pub(crate) fn add(&mut self, rule: &'static str, problem: impl std::fmt::Display) {
         self.count += 1;
+        *self.by_rule.entry(rule).or_default() += 1;
         if self.first.len() < LISTED {
             self.first.push(problem.to_string());
         }
     }
 
-    fn append(&mut self, other: BadRows) {
+    pub(crate) fn append(&mut self, other: BadRows) {
         self.count += other.count;
+        for (rule, count) in other.by_rule {
+            *self.by_rule.entry(rule).or_default() += count;
+        }
         self.first.extend(other.first);
         self.first.truncate(LISTED);
+    }
+}
+
+impl fmt::Display for BadRows {
+    /// The rules, and how many rows break each.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rules: Vec<String> = self.by_rule.iter().map(|(rule, count)| format!("{rule} {count}")).collect();
+        f.write_str(&rules.join(", "))
     }
 }
 
@@ -171,13 +189,18 @@ impl Dataset {
             reports: Vec::new(),
             work: Work::default(),
         };
-        for (paths, is_eval) in [(&self.files, false), (&self.eval_files, true)] {
+        for (paths, purpose) in [(&self.files, Purpose::Train), (&self.eval_files, Purpose::HoldOut)] {
             for path in paths {
-                let Some((file, report)) = DataFile::open(path, self, check, &mut opener)? else { return Ok(None) };
-                tokenized.work.parsed_files += usize::from(file.parsed);
-                tokenized.work.tokenized_records += file.tokenized;
-                tokenized.reports.extend(report);
-                if is_eval { tokenized.eval_files.push(file) } else { tokenized.files.push(file) }
+                let opened = DataSource::open(path, purpose, self, check, &mut opener)?;
+                let Some((file, reports)) = opened else { return Ok(None) };
+                let work = file.work();
+                tokenized.work.parsed_files += work.parsed_files;
+                tokenized.work.tokenized_records += work.tokenized_records;
+                tokenized.reports.extend(reports);
+                match purpose {
+                    Purpose::Train => tokenized.files.push(file),
+                    Purpose::HoldOut => tokenized.eval_files.push(file),
+                }
             }
         }
         Ok(Some(tokenized))
@@ -226,23 +249,30 @@ impl TokenizedFiles<'_> {
             collector.collect(file, &plan, &mut rows)?;
         }
         if rows.train.is_empty() {
-            return Err(no_rows(&dataset.files, dataset.kind, rows.bad.count));
+            return Err(no_rows(&dataset.files, dataset.kind, &rows.bad));
         }
-        let bad_before = rows.bad.count;
+        let bad = std::mem::take(&mut rows.bad);
         let counts = collector.usable(&mut eval_files, &mut rows)?;
         let held_out_before = rows.held_out.len();
         for (file, rows_of_file) in eval_files.iter_mut().zip(counts) {
             collector.collect(file, &vec![Taken { times: 0, held_out: true }; rows_of_file], &mut rows)?;
         }
         if !eval_files.is_empty() && rows.held_out.len() == held_out_before {
-            return Err(no_rows(&dataset.eval_files, dataset.kind, rows.bad.count - bad_before));
+            return Err(no_rows(&dataset.eval_files, dataset.kind, &rows.bad));
         }
+        let of_eval_files = std::mem::replace(&mut rows.bad, bad);
+        rows.bad.append(of_eval_files);
         Ok(rows)
     }
 }
 
-fn no_rows(files: &[PathBuf], kind: RowKind, bad: u64) -> DatasetError {
-    DatasetError::NoRows { file: files.first().cloned().unwrap_or_default(), expected: kind.expected(), bad }
+fn no_rows(files: &[PathBuf], kind: RowKind, bad: &BadRows) -> DatasetError {
+    let file = files.first().cloned().unwrap_or_default();
+    let got = match bad.first.first() {
+        None => "none".to_string(),
+        Some(first) => format!("{} bad rows and no other ({bad}): {first}", bad.count),
+    };
+    DatasetError::NoRows { file, expected: kind.expected(), got }
 }
 
 /// Adds the rows of data files to those of a run.
@@ -253,18 +283,18 @@ struct Collector<'a> {
 
 impl Collector<'_> {
     /// Number of records that can be used, per file; the others are errors or added to the bad rows.
-    fn usable(&self, files: &mut [DataFile], rows: &mut Rows) -> Result<Vec<usize>, DatasetError> {
+    fn usable(&self, files: &mut [DataSource], rows: &mut Rows) -> Result<Vec<usize>, DatasetError> {
         let mut counts = Vec::with_capacity(files.len());
         for file in files {
             rows.bad.append(file.take_bad(self.dataset.on_bad_rows)?);
-            rows.cache_write_error = rows.cache_write_error.take().or(file.write_error.take());
+            rows.cache_write_error = rows.cache_write_error.take().or(file.take_write_error());
             counts.push(file.usable());
         }
         Ok(counts)
     }
 
     /// Reads the records of a file that a plan takes.
-    fn collect(&self, file: &mut DataFile, plan: &[Taken], rows: &mut Rows) -> Result<(), DatasetError> {
+    fn collect(&self, file: &mut DataSource, plan: &[Taken], rows: &mut Rows) -> Result<(), DatasetError> {
         file.read(
             |rank| plan[rank].is_any(),
             |rank, location, entry| {
@@ -280,7 +310,7 @@ impl Collector<'_> {
                         Ok((row, _)) if self.drops(&row) => rows.unfinished.dropped_rows += copies,
                         Ok((row, cut)) => rows.add(&row, cut, times, held_out),
                         Err(error) if self.dataset.on_bad_rows == OnBadRows::Fail => return Err(error),
-                        Err(error) => (0..copies).for_each(|_| rows.bad.add(&error)),
+                        Err(error) => (0..copies).for_each(|_| rows.bad.add(rule_of(&error), &error)),
                     }
                 }
                 Ok(())
@@ -299,6 +329,14 @@ impl Collector<'_> {
     /// True if a row is left out because a completion did not end.
     fn drops(&self, row: &Row) -> bool {
         self.dataset.truncation.unfinished == Unfinished::Drop && row.completions().any(|side| !side.finished())
+    }
+}
+
+/// Name of the rule behind an error in a row that passed the data check.
+fn rule_of(error: &DatasetError) -> &'static str {
+    match error {
+        DatasetError::Vanished { .. } => "vanished",
+        _ => Rule::NotRenderable.id(),
     }
 }
 

@@ -38,15 +38,15 @@ pub enum DatasetError {
     },
     /// Nothing is left to train on.
     #[error(
-        "{file}: no row to train on: expected at least one {expected}, got {bad} bad rows and no other", file = file.display()
+        "{file}: no row to train on: expected at least one {expected}, got {got}", file = file.display()
     )]
     NoRows {
         /// The first file.
         file: PathBuf,
         /// Kind of rows.
         expected: &'static str,
-        /// Rows left out.
-        bad: u64,
+        /// Rows found, by rule, with the first problem.
+        got: String,
     },
     /// A file was written to while it was read.
     #[error("{file}: has changed since a moment ago; it must not change while it is read", file = file.display())]

@@ -150,6 +150,10 @@ impl RawRows {
                 self.row.pop();
             }
             if !self.row.trim_ascii().is_empty() {
+                if self.row.trim_ascii() == b"{" {
+                    let got = "an object over several lines; write each on one line".to_string();
+                    return Err(self.fail(begun, Problem::NotRows { got }));
+                }
                 return Ok(Some(begun));
             }
         }

@@ -36,7 +36,10 @@ pub struct ReadError {
 impl ReadError {
     /// True if the rows after this one can still be read.
     pub fn is_row(&self) -> bool {
-        !matches!(self.problem, Problem::Io(_) | Problem::Parquet { .. } | Problem::NotRows { .. })
+        !matches!(
+            self.problem,
+            Problem::Io(_) | Problem::Parquet { .. } | Problem::NotRows { .. } | Problem::NoFiles { .. }
+        )
     }
 }
 
@@ -46,6 +49,12 @@ pub enum Problem {
     /// I/O error, or a packed stream that is damaged or ends early.
     #[error("cannot read: {0}")]
     Io(#[source] std::io::Error),
+    /// A directory or a pattern without data files.
+    #[error("expected data files ({expected}, also with .gz or .zst), found none")]
+    NoFiles {
+        /// Endings of data files.
+        expected: String,
+    },
     /// The Parquet file is damaged, or uses a feature that the reader does not support.
     #[error("cannot read this Parquet file further: {message}; write it again, or as JSON lines")]
     Parquet {

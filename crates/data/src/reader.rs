@@ -2,8 +2,9 @@
 
 use std::fs::File;
 use std::io::{Read, Seek};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::vec;
 
 use serde_json::Value;
 use smpo_chat::json_kind;
@@ -15,6 +16,7 @@ use crate::read_error::{Location, Problem, ReadError};
 use crate::record::{PreferencePair, Record};
 use crate::row::RowKind;
 use crate::shape::{self, Remarks};
+use crate::sources::{Purpose, source_files};
 
 /// Characters of a row that is not JSON which its error quotes.
 const BEGINNING: usize = 30;
@@ -30,10 +32,14 @@ pub struct Located<T> {
     pub remarks: Remarks,
 }
 
-/// The records of a file in order. After an error in a row the next row follows; after an error of the file
-/// nothing does.
+/// The records of a source in order. After an error in a row the next row follows; after an error of a file nothing
+/// does.
 pub struct Records {
     rows: Source,
+    /// Files after this one.
+    next: vec::IntoIter<PathBuf>,
+    /// Files before this one.
+    before: usize,
 }
 
 enum Source {
@@ -41,31 +47,53 @@ enum Source {
     Parquet(ParquetRows),
 }
 
-/// Opens a JSONL or JSON file, packed and encoded as [`smpo_files::TextFile`] reads it, or a Parquet file (recognised by its first bytes, not by its name), for
-/// reading one record at a time: memory holds one row, however large the file.
-///
-/// Rows may hold an explicit prompt (`prompt`, `chosen`, `rejected` as texts, messages or lists of messages), whole
-/// conversations in `chosen` and `rejected` that share their beginning, HH-RLHF transcripts, `messages` or
-/// `conversation` for SFT, `prompt` and `completion`, and the same with `label` (KTO).
+/// Opens a JSONL or JSON file, packed and encoded as [`smpo_files::TextFile`] reads it, or a Parquet file (recognised by
+/// its first bytes, not by its name), or the files of a directory or a pattern ([`source_files`]), for reading one record at
+/// a time: memory holds one row, however large the file. docs/data.md lists the layouts of rows.
 ///
 /// # Errors
-/// When the file cannot be opened.
-pub fn records(path: impl AsRef<Path>) -> Result<Records, ReadError> {
-    let path: Arc<Path> = path.as_ref().into();
-    let rows = match open(&path)? {
-        Opened::Text(file) => Source::Text(RawRows::new(file, path)?),
-        Opened::Parquet(file) => Source::Parquet(ParquetRows::open(file, path)?),
-    };
-    Ok(Records { rows })
+/// When there is no file, or the first cannot be opened.
+pub fn records(source: impl AsRef<Path>) -> Result<Records, ReadError> {
+    let mut next = source_files(source, Purpose::Train)?.into_iter();
+    let first = next.next().unwrap_or_default();
+    Ok(Records { rows: Source::open(first.into())?, next, before: 0 })
 }
 
 impl Records {
-    /// Share of the file that has been read, 0 to 1; 0 for a pipe.
+    /// Share of the files that has been read, 0 to 1; 0 for a pipe.
     pub fn share(&self) -> f64 {
-        match &self.rows {
+        let share = match &self.rows {
             Source::Text(rows) => rows.share(),
             Source::Parquet(rows) => rows.share(),
-        }
+        };
+        (self.before as f64 + share) / (self.before + 1 + self.next.len()) as f64
+    }
+}
+
+impl Source {
+    fn open(path: Arc<Path>) -> Result<Self, ReadError> {
+        Ok(match open(&path)? {
+            Opened::Text(file) => Source::Text(RawRows::new(file, path)?),
+            Opened::Parquet(file) => Source::Parquet(ParquetRows::open(file, path)?),
+        })
+    }
+
+    /// The next record with its place.
+    fn next(&mut self) -> Option<Result<Located<Record>, ReadError>> {
+        let (location, record) = match self {
+            Source::Text(rows) => match rows.next()? {
+                Ok((location, bytes)) => (location, parse(bytes)),
+                Err(error) => return Some(Err(error)),
+            },
+            Source::Parquet(rows) => match rows.next()? {
+                Ok((location, row)) => (location, shape::record(row)),
+                Err(error) => return Some(Err(error)),
+            },
+        };
+        Some(match record {
+            Ok((record, remarks)) => Ok(Located { location, record, remarks }),
+            Err(problem) => Err(ReadError { location, problem }),
+        })
     }
 }
 
@@ -75,26 +103,48 @@ enum Opened {
     Parquet(File),
 }
 
+/// Formats that are refused by their first bytes, with their names.
+const FOREIGN: [(&[u8], &str); 5] = [
+    (b"ARROW1", "an Arrow file; save it as Parquet"),
+    (b"\xff\xff\xff\xff", "an Arrow stream; save it as Parquet"),
+    (b"BZh", "a bzip2 file; unpack it, or pack it with gzip or zstd"),
+    (b"\xfd7zXZ", "an xz file; unpack it, or pack it with gzip or zstd"),
+    (b"SQLite", "a database; export its rows as JSON lines"),
+];
+/// Bytes that tell formats apart.
+const START: u64 = 6;
+
 fn open(path: &Arc<Path>) -> Result<Opened, ReadError> {
-    let fail = |error| ReadError { location: Location { path: path.clone(), line: 0 }, problem: Problem::Io(error) };
-    let mut file = File::open(path).map_err(fail)?;
-    if !file.metadata().map_err(fail)?.is_file() {
+    let fail = |problem| ReadError { location: Location { path: path.clone(), line: 0 }, problem };
+    let io = |error| fail(Problem::Io(error));
+    let mut file = File::open(path).map_err(io)?;
+    if !file.metadata().map_err(io)?.is_file() {
         // a pipe cannot be looked into without taking from it, and Parquet has to be read from its end
         return Ok(Opened::Text(file));
     }
     let mut start = Vec::new();
-    file.by_ref().take(MAGIC.len() as u64).read_to_end(&mut start).map_err(fail)?;
-    file.rewind().map_err(fail)?;
-    Ok(if start == MAGIC { Opened::Parquet(file) } else { Opened::Text(file) })
+    file.by_ref().take(START).read_to_end(&mut start).map_err(io)?;
+    file.rewind().map_err(io)?;
+    if let Some((_, got)) = FOREIGN.iter().find(|(magic, _)| start.starts_with(magic)) {
+        return Err(fail(Problem::NotRows { got: (*got).to_string() }));
+    }
+    Ok(if start.starts_with(MAGIC) { Opened::Parquet(file) } else { Opened::Text(file) })
 }
 
-/// Number of rows of a file that are not blank, readable or not, without parsing them; 0 for a pipe, which would be used
-/// up.
+/// Number of rows of a source that are not blank, readable or not, without parsing them; 0 for a pipe, which would be
+/// used up.
 ///
 /// # Errors
-/// When the file cannot be opened.
-pub fn count_rows(path: impl AsRef<Path>) -> Result<u64, ReadError> {
-    let path: Arc<Path> = path.as_ref().into();
+/// When a file cannot be opened.
+pub fn count_rows(source: impl AsRef<Path>) -> Result<u64, ReadError> {
+    let mut count = 0;
+    for file in source_files(source, Purpose::Train)? {
+        count += count_file(file.into())?;
+    }
+    Ok(count)
+}
+
+fn count_file(path: Arc<Path>) -> Result<u64, ReadError> {
     if std::fs::metadata(&path).is_ok_and(|metadata| !metadata.is_file()) {
         return Ok(0);
     }
@@ -113,20 +163,22 @@ impl Iterator for Records {
     type Item = Result<Located<Record>, ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (location, record) = match &mut self.rows {
-            Source::Text(rows) => match rows.next()? {
-                Ok((location, bytes)) => (location, parse(bytes)),
-                Err(error) => return Some(Err(error)),
-            },
-            Source::Parquet(rows) => match rows.next()? {
-                Ok((location, row)) => (location, shape::record(row)),
-                Err(error) => return Some(Err(error)),
-            },
-        };
-        Some(match record {
-            Ok((record, remarks)) => Ok(Located { location, record, remarks }),
-            Err(problem) => Err(ReadError { location, problem }),
-        })
+        loop {
+            if let Some(row) = self.rows.next() {
+                if row.as_ref().is_err_and(|error| !error.is_row()) {
+                    self.next = Vec::new().into_iter();
+                }
+                return Some(row);
+            }
+            match Source::open(self.next.next()?.into()) {
+                Ok(rows) => self.rows = rows,
+                Err(error) => {
+                    self.next = Vec::new().into_iter();
+                    return Some(Err(error));
+                }
+            }
+            self.before += 1;
+        }
     }
 }
 

@@ -6,9 +6,22 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use smpo_chat::ChatTemplate;
-use smpo_data::{CheckReport, Rule, Severity, Truncation, check, convert, count_rows, lengths, read_pairs, records};
+use smpo_data::{
+    CheckReport, DropBad, LeftOut, OnBadRows, Rule, Severity, Truncation, TruncationMode, Unfinished, check, convert,
+    count_rows, lengths, read_pairs, records,
+};
 use smpo_tokenizer::ChatTokenizer;
 use tempfile::NamedTempFile;
+
+/// Rows are dropped by their text alone.
+const DROP: Option<DropBad<'_>> = Some(DropBad { tokenizer: None, truncation: &FULL });
+const FULL: Truncation = Truncation {
+    max_length: None,
+    max_prompt_length: None,
+    keep: TruncationMode::KeepEnd,
+    bos: None,
+    unfinished: Unfinished::NoTerminator,
+};
 
 fn golden(model: &str) -> PathBuf {
     smpo_fixtures::golden("tokenizer", model)
@@ -207,7 +220,7 @@ fn conversion_keeps_every_row_and_reads_back_the_same() {
     let rows = file(&clean().join("\n"));
     for name in ["out.jsonl", "out.jsonl.gz"] {
         let out = dir.path().join(name);
-        let converted = convert(rows.path(), &out, false, &mut |_| {}, &go_on).unwrap().unwrap();
+        let converted = convert(rows.path(), &out, None, &mut |_| {}, &go_on).unwrap().unwrap();
         assert_eq!((converted.written, converted.dropped), (2, 0));
         assert_eq!(read_pairs(&out).unwrap(), read_pairs(rows.path()).unwrap());
     }
@@ -224,16 +237,16 @@ fn a_bad_row_stops_a_conversion_unless_it_may_be_dropped() {
     let mut rows = clean();
     rows.insert(1, r#"{"prompt": "p", "chosen": "c"}"#.into());
     let rows = file(&rows.join("\n"));
-    let error = convert(rows.path(), &out, false, &mut |_| {}, &go_on).unwrap_err().to_string();
+    let error = convert(rows.path(), &out, None, &mut |_| {}, &go_on).unwrap_err().to_string();
     assert!(error.contains(":2: expected `rejected`"), "{error}");
     assert_eq!(std::fs::read_to_string(&out).unwrap(), "earlier", "the earlier file is untouched");
     let mut told = Vec::new();
-    let converted =
-        convert(rows.path(), &out, true, &mut |error| told.push(error.location.line), &go_on).unwrap().unwrap();
+    let told_of = &mut |row: &LeftOut| told.push(row.location.line);
+    let converted = convert(rows.path(), &out, DROP, told_of, &go_on).unwrap().unwrap();
     assert_eq!((converted.written, converted.dropped, told), (2, 1, vec![2]));
     assert_eq!(read_pairs(&out).unwrap().len(), 2);
     let nowhere = dir.path().join("absent/out.jsonl");
-    let error = convert(rows.path(), &nowhere, true, &mut |_| {}, &go_on).unwrap_err().to_string();
+    let error = convert(rows.path(), &nowhere, DROP, &mut |_| {}, &go_on).unwrap_err().to_string();
     assert!(error.contains("cannot write"), "{error}");
 }
 
@@ -244,7 +257,77 @@ fn work_that_is_broken_off_leaves_nothing() {
     let stop = |_| ControlFlow::Break(());
     assert!(check(rows.path(), None, &Truncation::default(), &stop).unwrap().is_none());
     assert!(lengths(rows.path(), None, &stop).unwrap().is_none());
-    assert!(convert(rows.path(), dir.path().join("out.jsonl"), false, &mut |_| {}, &stop).unwrap().is_none());
+    assert!(convert(rows.path(), dir.path().join("out.jsonl"), None, &mut |_| {}, &stop).unwrap().is_none());
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     assert_eq!(count_rows(rows.path()).unwrap(), 2);
+}
+
+/// Rows that break a rule each, after two that break none.
+fn condemned() -> Vec<String> {
+    let mut rows = clean();
+    rows.extend([
+        pair("c", "same", " same"),
+        pair("d", "", "b"),
+        "{}".to_string(),
+        r#"{"prompt": "p", "completion": "c"}"#.to_string(),
+        pair("e", "one<|im_end|>two", "three"),
+    ]);
+    rows
+}
+
+#[test]
+fn conversion_drops_what_the_check_calls_an_error_by_rule() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out.jsonl");
+    let rows = file(&condemned().join("\n"));
+    let mut told = Vec::new();
+    let told_of = &mut |row: &LeftOut| told.push((row.location.line, row.rule));
+    let converted = convert(rows.path(), &out, DROP, told_of, &go_on).unwrap().unwrap();
+    assert_eq!((converted.written, converted.dropped), (3, 4), "without a model the terminator is text");
+    let expected =
+        [(3, Rule::IdenticalSides), (4, Rule::EmptyCompletion), (5, Rule::UnreadableRow), (6, Rule::MixedKinds)];
+    assert_eq!(told, expected);
+    assert_eq!(converted.by_rule["mixed_kinds"], 1);
+    assert!(!check(&out, None, &FULL, &go_on).unwrap().unwrap().has_errors());
+
+    let tokenizer = ChatTokenizer::from_model_dir(golden("chatml")).unwrap();
+    let drop_bad = Some(DropBad { tokenizer: Some(&tokenizer), truncation: &FULL });
+    let converted = convert(rows.path(), &out, drop_bad, &mut |_| {}, &go_on).unwrap().unwrap();
+    assert_eq!((converted.written, converted.by_rule["terminator_inside"]), (2, 1));
+    assert!(!check(&out, Some(&tokenizer), &FULL, &go_on).unwrap().unwrap().has_errors());
+}
+
+#[test]
+fn errors_of_rows_refuse_no_run_that_drops_them() {
+    let report = run(&condemned(), Some("chatml"), &FULL);
+    assert!(report.refuses(OnBadRows::Fail) && !report.refuses(OnBadRows::Drop));
+    let empty = run(&[], None, &FULL);
+    assert!(empty.refuses(OnBadRows::Drop), "nothing is left");
+}
+
+#[test]
+fn the_commonest_problem_of_unreadable_rows_comes_first() {
+    let missing = r#"{"prompt": "p", "chosen": "c"}"#.to_string();
+    let report = run(&["{}".to_string(), missing.clone(), missing], None, &FULL);
+    let unreadable = &report.findings[0];
+    assert_eq!((unreadable.rule, unreadable.count, report.is_unreadable()), (Rule::UnreadableRow, 3, true));
+    assert_eq!(unreadable.first[0].line, Some(2));
+    assert!(unreadable.first[0].detail.contains("expected `rejected`"), "{:?}", unreadable.first);
+    assert_eq!(report.findings.len(), 1, "`no_rows` is for files without rows");
+}
+
+#[test]
+fn unread_keys_are_counted_over_the_file() {
+    let row = |more: &str| format!(r#"{{"prompt": "p", "chosen": "c", "rejected": "r"{more}}}"#);
+    let rows = [row(""), row(r#", "score": 1"#), row(r#", "score": 2, "source": "x""#)];
+    let report = run(&rows, None, &FULL);
+    let unread: Vec<_> = report.unread.iter().map(|key| (key.key.as_str(), key.rows, key.first_line)).collect();
+    assert_eq!(unread, [("score", 2, 2), ("source", 1, 3)]);
+    let finding = report.findings.iter().find(|finding| finding.rule == Rule::UnreadKeys).unwrap();
+    assert_eq!((finding.count, finding.severity), (2, Severity::Note));
+    assert_eq!(finding.first[0].detail, "`score` (2), `source` (1)");
+    let dir = tempfile::tempdir().unwrap();
+    let rows = file(&rows.join("\n"));
+    let converted = convert(rows.path(), dir.path().join("out"), None, &mut |_| {}, &go_on).unwrap().unwrap();
+    assert_eq!(converted.unread, report.unread);
 }

@@ -144,6 +144,7 @@ fn bad_rows_are_errors_or_left_out_and_listed() {
     assert_eq!(found.train.len(), 4);
     assert_eq!(found.bad.count, 2);
     assert!(found.bad.first[1].contains("a:4: expected a preference pair"), "{:?}", found.bad);
+    assert_eq!(found.bad.to_string(), "unreadable_row 1, wrong_kind 1");
 
     std::fs::write(&file, "{}\n{}").unwrap();
     let error = rows(&Dataset { kind: RowKind::Examples, ..lenient }).unwrap_err().to_string();
@@ -298,4 +299,41 @@ fn what_cannot_be_selected_is_refused() {
     assert!(error.contains("dataset sample: expected at most the 5 rows there are, got 6"), "{error}");
     let error = refuse(Dataset { ratios: vec![1.0, 1.0], ..run });
     assert!(error.contains("expected one per data set (1), got 2"), "{error}");
+}
+
+#[test]
+fn rows_that_the_check_condemns_are_dropped_by_rule() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = pairs(dir.path(), "a", 6);
+    let mut lines: Vec<String> = std::fs::read_to_string(&file).unwrap().lines().map(str::to_string).collect();
+    lines[1] = r#"{"prompt": "p", "chosen": "same", "rejected": "same "}"#.into();
+    lines[2] = r#"{"prompt": "p", "chosen": "", "rejected": "r"}"#.into();
+    lines[4] = r#"{"prompt": "p", "chosen": "one<|im_end|>two", "rejected": "r"}"#.into();
+    std::fs::write(&file, lines.join("\n")).unwrap();
+    let strict = dataset(vec![file.clone()]);
+    assert_eq!(rows(&strict).unwrap().train.len(), 6, "the check alone refuses them");
+    let lenient = Dataset { on_bad_rows: OnBadRows::Drop, ..strict };
+    let found = rows(&lenient).unwrap();
+    assert_eq!((found.train.len(), found.bad.count), (3, 3));
+    assert_eq!(found.bad.to_string(), "empty_completion 1, identical_sides 1, terminator_inside 1");
+    assert!(found.bad.first[0].contains("a:2: chosen and rejected are the same text"), "{:?}", found.bad);
+
+    std::fs::write(&file, lines[1..3].join("\n")).unwrap();
+    let error = rows(&lenient).unwrap_err().to_string();
+    let expected = "got 2 bad rows and no other (empty_completion 1, identical_sides 1): ";
+    assert!(error.contains(expected) && error.contains("a:1: chosen and rejected"), "{error}");
+}
+
+#[test]
+fn of_two_kinds_in_a_file_the_commoner_one_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = pairs(dir.path(), "a", 2);
+    let mut text = std::fs::read_to_string(&file).unwrap();
+    text.push_str("\n{\"prompt\": \"p\", \"completion\": \"c\"}\n");
+    std::fs::write(&file, text).unwrap();
+    let kept = Dataset { on_bad_rows: OnBadRows::Drop, kind: RowKind::Examples, ..dataset(vec![file]) };
+    let found = rows(&kept).unwrap();
+    assert_eq!((found.train.len(), found.bad.to_string()), (2, "mixed_kinds 1".to_string()));
+    let all = Dataset { on_bad_rows: OnBadRows::Fail, ..kept };
+    assert_eq!(rows(&all).unwrap().train.len(), 3);
 }

@@ -30,12 +30,15 @@ pub enum TrainError {
     Data(#[from] smpo_data::DatasetError),
     /// The data check found errors.
     #[error(
-        "{}; `smpo data check` lists all errors: fix them, drop rows that cannot be read or rendered with \
-         on_bad_rows = \"drop\", or set data_check = \"report\" to train anyway", first.join("; ")
+        "{}; `smpo data check` lists all errors: fix them{}", first.join("; "),
+        if *nothing_left { "" } else { ", drop the rows that have them with on_bad_rows = \"drop\", or set \
+        data_check = \"report\" to train anyway" }
     )]
     DataCheck {
         /// The first error of each file, with its place.
         first: Vec<String>,
+        /// True if a file has no readable row, so that dropping rows would not help.
+        nothing_left: bool,
     },
     /// The model directory's tokenizer or chat template is wrong.
     #[error(transparent)]

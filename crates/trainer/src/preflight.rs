@@ -1,6 +1,6 @@
 //! Checks before the first step: findings of the data check, token ids, prompts, memory.
 
-use smpo_data::{CheckReport, OnBadRows, Row, Severity};
+use smpo_data::{CheckReport, OnBadRows, Row, Rule, Severity};
 use smpo_losses::Objective;
 use smpo_model::DecoderSpec;
 
@@ -18,9 +18,13 @@ pub(crate) fn check_findings(
     on_bad_rows: OnBadRows,
     reports: &[CheckReport],
 ) -> Result<(), TrainError> {
-    let refused = reports.iter().filter(|report| report.refuses(on_bad_rows));
-    let first: Vec<String> = refused.filter_map(gravest).collect();
-    if first.is_empty() || data_check != DataCheck::Refuse { Ok(()) } else { Err(TrainError::DataCheck { first }) }
+    let refused: Vec<&CheckReport> = reports.iter().filter(|report| report.refuses(on_bad_rows)).collect();
+    if refused.is_empty() || data_check != DataCheck::Refuse {
+        return Ok(());
+    }
+    let nothing_left = refused.iter().any(|report| report.is_unreadable());
+    let first = refused.into_iter().filter_map(gravest).collect();
+    Err(TrainError::DataCheck { first, nothing_left })
 }
 
 /// Refuses token ids without an embedding: those of a tokenizer that is not the model's.
@@ -68,6 +72,10 @@ fn gravest(report: &CheckReport) -> Option<String> {
     let line = first.and_then(|sample| sample.line).map_or(String::new(), |line| format!(":{line}"));
     let here = first.map_or("", |sample| sample.detail.as_str());
     let here = if here.is_empty() { String::new() } else { format!("{here}; ") };
+    if finding.rule == Rule::UnreadableRow && report.is_unreadable() {
+        let here = first.map_or("", |sample| sample.detail.as_str());
+        return Some(format!("{}{line}: {here}; none of the {} rows can be read", report.file, report.rows));
+    }
     let times = if finding.count == 1 { "once".to_owned() } else { format!("{} times", finding.count) };
     Some(format!("{}{line}: {here}{} ({times}): {}", report.file, finding.what, finding.remedy))
 }

@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use serde_json::json;
 use smpo_chat::ChatTemplate;
-use smpo_data::{CheckReport, ReadError, Truncation, TruncationMode, Unfinished, check, convert, count_rows, lengths};
+use smpo_data::{
+    CheckReport, Converted, DropBad, LeftOut, Purpose, Truncation, TruncationMode, Unfinished, check, convert,
+    count_rows, lengths, list_unread, source_files,
+};
 use smpo_report::data::{findings, histograms};
 use smpo_tokenizer::{ChatTokenizer, TokenizerError};
 
@@ -41,30 +44,20 @@ enum DataCommand {
 
 #[derive(Args)]
 struct CheckArgs {
-    /// Data file: JSONL or JSON (gzip and zstd too), or Parquet
+    /// Data file, directory or pattern: JSONL or JSON (gzip and zstd too), or Parquet
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     #[command(flatten)]
     model: ModelArgs,
-    /// Maximum tokens of prompt and completion together, as in training
-    #[arg(long, value_name = "TOKENS", requires = "model")]
-    max_length: Option<usize>,
-    /// Maximum tokens of the prompt, as in training [default: half of --max-length]
-    #[arg(long, value_name = "TOKENS", requires = "model")]
-    max_prompt_length: Option<usize>,
-    /// Side of a long prompt that truncation keeps
-    #[arg(long, value_parser = named(TruncationMode::ALL, TruncationMode::name), default_value = "keep_end")]
-    truncation_mode: TruncationMode,
-    /// Treatment of completions that did not end, or that --max-length cuts
-    #[arg(long, value_parser = named(Unfinished::ALL, Unfinished::name), default_value = "no_terminator")]
-    unfinished: Unfinished,
+    #[command(flatten)]
+    lengths: LengthArgs,
     #[command(flatten)]
     common: CommonArgs,
 }
 
 #[derive(Args)]
 struct StatsArgs {
-    /// Data file: JSONL or JSON (gzip and zstd too), or Parquet
+    /// Data file, directory or pattern: JSONL or JSON (gzip and zstd too), or Parquet
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     #[command(flatten)]
@@ -75,15 +68,20 @@ struct StatsArgs {
 
 #[derive(Args)]
 struct ConvertArgs {
-    /// Data file: JSONL or JSON (gzip and zstd too), or Parquet
+    /// Data file, directory or pattern: JSONL or JSON (gzip and zstd too), or Parquet
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// JSONL file to write; gzipped if the name ends in .gz
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// Drop unreadable rows, listing each, instead of stopping at the first
+    /// Drop rows that `smpo data check` calls an error, listing each, instead of stopping at the first unreadable one;
+    /// without --model only their text is checked
     #[arg(long)]
     drop_bad: bool,
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    lengths: LengthArgs,
     /// Output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -97,6 +95,34 @@ struct ModelArgs {
     /// Jinja chat template to use instead of the model's
     #[arg(long, value_name = "FILE", requires = "model")]
     chat_template: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct LengthArgs {
+    /// Maximum tokens of prompt and completion together, as in training
+    #[arg(long, value_name = "TOKENS", requires = "model")]
+    max_length: Option<usize>,
+    /// Maximum tokens of the prompt, as in training [default: half of --max-length]
+    #[arg(long, value_name = "TOKENS", requires = "model")]
+    max_prompt_length: Option<usize>,
+    /// Side of a long prompt that truncation keeps
+    #[arg(long, value_parser = named(TruncationMode::ALL, TruncationMode::name), default_value = "keep_end")]
+    truncation_mode: TruncationMode,
+    /// Treatment of completions that did not end, or that --max-length cuts
+    #[arg(long, value_parser = named(Unfinished::ALL, Unfinished::name), default_value = "no_terminator")]
+    unfinished: Unfinished,
+}
+
+impl LengthArgs {
+    fn truncation(&self, tokenizer: Option<&ChatTokenizer>) -> Truncation {
+        Truncation {
+            max_length: self.max_length,
+            max_prompt_length: self.max_prompt_length.or(self.max_length.map(|length| length / 2)),
+            keep: self.truncation_mode,
+            bos: tokenizer.and_then(ChatTokenizer::bos),
+            unfinished: self.unfinished,
+        }
+    }
 }
 
 #[derive(Args)]
@@ -121,15 +147,9 @@ pub fn run(args: DataArgs) -> Outcome {
 fn run_check(args: &CheckArgs) -> Outcome {
     super::set_threads(args.common.threads)?;
     let tokenizer = args.model.tokenizer()?;
-    let truncation = Truncation {
-        max_length: args.max_length,
-        max_prompt_length: args.max_prompt_length.or(args.max_length.map(|length| length / 2)),
-        keep: args.truncation_mode,
-        bos: tokenizer.as_ref().and_then(ChatTokenizer::bos),
-        unfinished: args.unfinished,
-    };
+    let truncation = args.lengths.truncation(tokenizer.as_ref());
     let mut reports = Vec::new();
-    for file in &args.files {
+    for file in &files(&args.files)? {
         let watch = Watch::new(file, "check")?;
         match check(file, tokenizer.as_ref(), &truncation, &|rows| watch.rows(rows))? {
             Some(report) => reports.push(report),
@@ -146,11 +166,20 @@ fn run_check(args: &CheckArgs) -> Outcome {
     Ok(if reports.iter().any(CheckReport::has_errors) { Exit::Fail } else { Exit::Success })
 }
 
+/// The files of all sources.
+fn files(sources: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+    let mut files = Vec::new();
+    for source in sources {
+        files.extend(source_files(source, Purpose::Train)?);
+    }
+    Ok(files)
+}
+
 fn run_stats(args: &StatsArgs) -> Outcome {
     super::set_threads(args.common.threads)?;
     let tokenizer = args.model.tokenizer()?;
     let mut reports = Vec::new();
-    for file in &args.files {
+    for file in &files(&args.files)? {
         let watch = Watch::new(file, "measure")?;
         match lengths(file, tokenizer.as_ref(), &|rows| watch.rows(rows))? {
             Some(report) => reports.push(report),
@@ -166,22 +195,31 @@ fn run_stats(args: &StatsArgs) -> Outcome {
 }
 
 fn run_convert(args: &ConvertArgs) -> Outcome {
+    let tokenizer = args.model.tokenizer()?;
+    let truncation = args.lengths.truncation(tokenizer.as_ref());
+    let drop_bad = args.drop_bad.then_some(DropBad { tokenizer: tokenizer.as_ref(), truncation: &truncation });
     let watch = Watch::new(&args.file, "convert")?;
-    let mut bad = |error: &ReadError| watch.progress.say(&format!("left out: {error}"));
-    let converted = convert(&args.file, &args.out, args.drop_bad, &mut bad, &|rows| watch.rows(rows));
+    let mut left_out = |row: &LeftOut| watch.progress.say(&format!("left out: {}: {}", row.location, row.problem));
+    let converted = convert(&args.file, &args.out, drop_bad, &mut left_out, &|rows| watch.rows(rows));
     let Some(converted) = converted? else { return Ok(Exit::Interrupted) };
     watch.finish();
     match args.format {
-        Format::Text => {
-            let dropped = match converted.dropped {
-                0 => String::new(),
-                dropped => format!(", {dropped} left out"),
-            };
-            print(&format!("{}: {} rows{dropped}", args.out.display(), converted.written))?;
-        }
+        Format::Text => print(&summary(&args.out, &converted))?,
         Format::Json => output::print_json(&converted)?,
     }
     Ok(Exit::Success)
+}
+
+fn summary(out: &Path, converted: &Converted) -> String {
+    let mut summary = format!("{}: {} rows", out.display(), converted.written);
+    if converted.dropped > 0 {
+        let rules: Vec<_> = converted.by_rule.iter().map(|(rule, count)| format!("{rule} {count}")).collect();
+        summary.push_str(&format!(", {} left out ({})", converted.dropped, rules.join(", ")));
+    }
+    if !converted.unread.is_empty() {
+        summary.push_str(&format!("\nnothing reads, so not in the output: {}", list_unread(&converted.unread)));
+    }
+    summary
 }
 
 impl ModelArgs {

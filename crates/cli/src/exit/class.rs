@@ -77,6 +77,7 @@ impl Classify for ReadError {
             | Problem::TooLong { .. }
             | Problem::NotJson { .. }
             | Problem::NotRows { .. }
+            | Problem::NoFiles { .. }
             | Problem::NotAnObject { .. }
             | Problem::Missing { .. }
             | Problem::UnknownShape { .. }

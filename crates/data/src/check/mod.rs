@@ -4,6 +4,7 @@
 mod inspection;
 mod rule;
 mod tally;
+mod unread;
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -21,9 +22,11 @@ use crate::{OnBadRows, Truncation};
 
 pub use rule::{Rule, Severity};
 pub use tally::Sample;
+pub use unread::{UnreadKey, list_unread};
 
 pub(crate) use inspection::Inspection;
 pub(crate) use tally::Tally;
+pub(crate) use unread::UnreadKeys;
 
 use inspection::characters;
 
@@ -68,17 +71,6 @@ pub struct CheckReport {
     pub unread: Vec<UnreadKey>,
 }
 
-/// A column or message key that nothing reads.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct UnreadKey {
-    /// Its name, such as `source` or `chosen[].weight`.
-    pub key: String,
-    /// Rows in which it says something.
-    pub rows: u64,
-    /// The first of them.
-    pub first_line: u64,
-}
-
 impl CheckReport {
     /// Number of findings of a severity.
     pub fn count(&self, severity: Severity) -> usize {
@@ -92,9 +84,13 @@ impl CheckReport {
 
     /// As [`CheckReport::has_errors`], apart from errors in rows that the run drops.
     pub fn refuses(&self, on_bad_rows: OnBadRows) -> bool {
-        let dropped =
-            |rule| on_bad_rows == OnBadRows::Drop && matches!(rule, Rule::UnreadableRow | Rule::NotRenderable);
+        let dropped = |rule: Rule| on_bad_rows == OnBadRows::Drop && rule.is_of_rows();
         self.findings.iter().any(|finding| finding.severity == Severity::Error && !dropped(finding.rule))
+    }
+
+    /// True if no row is readable.
+    pub fn is_unreadable(&self) -> bool {
+        self.pairs + self.labelled + self.examples == 0
     }
 }
 

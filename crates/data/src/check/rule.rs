@@ -57,6 +57,11 @@ macro_rules! rules {
                 match self { $(Rule::$name => $what,)+ }
             }
 
+            /// True for a rule that rows break one by one, so that the rest is good without those that do.
+            pub fn is_of_rows(self) -> bool {
+                !matches!(self, Rule::DamagedFile | Rule::NoRows)
+            }
+
             /// Remedy.
             pub fn remedy(self) -> &'static str {
                 match self { $(Rule::$name => $remedy,)+ }
@@ -71,7 +76,7 @@ rules! {
         "the file cannot be read to its end", "fetch or write the file again";
     /// There is nothing in the file.
     NoRows, "no_rows", Error,
-        "no row can be read", "give a file with one JSON object per line, or a JSON list of objects";
+        "the file holds no row", "give a file with one JSON object per line, or a JSON list of objects";
     /// A row cannot be read.
     UnreadableRow, "unreadable_row", Error,
         "rows that cannot be read as a pair, an example or a labelled completion",

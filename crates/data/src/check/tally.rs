@@ -10,13 +10,17 @@ use smpo_tokenizer::ChatTokenizer;
 
 use crate::Truncation;
 use crate::check::rule::model_findings;
-use crate::check::{CheckReport, Finding, Inspection, Rule, UnreadKey};
+use crate::check::unread::{UnreadKeys, list_unread};
+use crate::check::{CheckReport, Finding, Inspection, Rule};
 use crate::read_error::ReadError;
 use crate::record::RecordKind;
 use crate::tokenized_record::Entry;
 
 /// Rows that a report names for each rule.
 const SHOWN: usize = 5;
+
+/// Different problems of unreadable rows that are counted; bounds memory.
+const PROBLEMS: usize = 1000;
 
 /// One row that breaks a rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -40,6 +44,8 @@ struct Broken {
 pub(crate) struct Tally {
     broken: BTreeMap<Rule, Broken>,
     unreadable: u64,
+    /// Problem of unreadable rows → rows that have it, and the first of them.
+    problems: HashMap<String, (u64, u64)>,
     pairs: u64,
     labelled: u64,
     examples: u64,
@@ -49,8 +55,7 @@ pub(crate) struct Tally {
     ids: HashMap<u64, (u64, u64)>,
     chosen_length: usize,
     rejected_length: usize,
-    /// Unread key → rows that have it, and the first of them.
-    unread: BTreeMap<String, (u64, u64)>,
+    unread: UnreadKeys,
 }
 
 impl Tally {
@@ -87,6 +92,11 @@ impl Tally {
     /// Adds a row that cannot be read.
     pub fn unreadable(&mut self, line: u64, problem: String) {
         self.unreadable += 1;
+        if let Some((rows, _)) = self.problems.get_mut(&problem) {
+            *rows += 1;
+        } else if self.problems.len() < PROBLEMS {
+            self.problems.insert(problem.clone(), (1, line));
+        }
         self.add(Rule::UnreadableRow, line, problem);
     }
 
@@ -121,14 +131,7 @@ impl Tally {
         if !inspection.unread.is_empty() {
             self.add(Rule::UnreadKeys, line, String::new());
         }
-        for key in &inspection.unread {
-            match self.unread.get_mut(key) {
-                Some((rows, _)) => *rows += 1,
-                None => {
-                    self.unread.insert(key.clone(), (1, line));
-                }
-            }
-        }
+        self.unread.add(&inspection.unread, line);
         self.repetition(line, inspection);
     }
 
@@ -165,6 +168,17 @@ impl Tally {
         }
     }
 
+    /// Puts the first row with the commonest problem before the other unreadable ones.
+    fn commonest_first(&mut self) {
+        let commonest = self.problems.iter().max_by_key(|(_, (rows, line))| (*rows, std::cmp::Reverse(*line)));
+        let (Some((problem, (_, line))), Some(broken)) = (commonest, self.broken.get_mut(&Rule::UnreadableRow)) else {
+            return;
+        };
+        broken.first.retain(|sample| sample.line != Some(*line));
+        broken.first.insert(0, Sample { line: Some(*line), detail: problem.clone() });
+        broken.first.truncate(SHOWN);
+    }
+
     /// Rows so far.
     pub fn rows(&self) -> u64 {
         self.unreadable + self.pairs + self.labelled + self.examples
@@ -176,10 +190,11 @@ impl Tally {
         let found: Vec<String> =
             kinds.iter().filter(|(count, _)| *count > 0).map(|(count, name)| format!("{count} {name}")).collect();
         match found.len() {
-            0 => self.add(Rule::NoRows, 0, format!("{} unreadable", self.unreadable)),
-            1 => {}
+            0 if self.unreadable == 0 => self.add(Rule::NoRows, 0, String::new()),
+            0 | 1 => {}
             _ => self.add(Rule::MixedKinds, 0, found.join(", ")),
         }
+        self.commonest_first();
         let (shorter, longer) =
             (self.chosen_length.min(self.rejected_length), self.chosen_length.max(self.rejected_length));
         if longer * 2 > shorter * 3 {
@@ -188,13 +203,10 @@ impl Tally {
             self.add(Rule::LengthBias, 0, detail);
         }
         let rows = self.rows();
-        let unread: Vec<UnreadKey> = std::mem::take(&mut self.unread)
-            .into_iter()
-            .map(|(key, (rows, first_line))| UnreadKey { key, rows, first_line })
-            .collect();
+        let unread = std::mem::take(&mut self.unread).list();
         if let Some(broken) = self.broken.get_mut(&Rule::UnreadKeys) {
             broken.first.truncate(1);
-            broken.first.iter_mut().for_each(|first| first.detail = named(&unread));
+            broken.first.iter_mut().for_each(|first| first.detail = list_unread(&unread));
         }
         let findings = std::mem::take(&mut self.broken)
             .into_iter()
@@ -226,10 +238,4 @@ impl Tally {
             unread,
         }
     }
-}
-
-/// Keys with the rows that have them.
-fn named(unread: &[UnreadKey]) -> String {
-    let named = |unread: &UnreadKey| format!("`{}` in {}", unread.key, unread.rows);
-    unread.iter().map(named).collect::<Vec<_>>().join(", ")
 }

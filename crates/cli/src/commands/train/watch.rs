@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use smpo_data::{CheckReport, FileProgress, Severity};
+use smpo_data::{CheckReport, FileProgress, Severity, list_unread};
 use smpo_devices::{Choice, OpenDevice};
 use smpo_trainer::{Event, Rows, StepRecord, TrainConfig};
 
@@ -149,6 +149,10 @@ fn show_device(name: &str, config: &TrainConfig, device: &OpenDevice, progress: 
 /// The table of findings if the data has errors, a line if it has warnings.
 fn show_findings(name: &str, reports: &[CheckReport], progress: &Progress) {
     for report in reports {
+        if !report.unread.is_empty() {
+            let unread = list_unread(&report.unread);
+            progress.say(&format!("{name}: {}: keys that nothing reads, with their rows: {unread}", report.file));
+        }
         let warnings = report.count(Severity::Warning);
         if report.has_errors() {
             progress.say(&smpo_report::data::findings(report, output::width()));
@@ -185,12 +189,12 @@ fn show_rows(name: &str, config: &TrainConfig, rows: &Rows, progress: &Progress)
         ));
     }
     if rows.bad.count > 0 {
-        progress.say(&format!("{name}: {} bad rows dropped (on_bad_rows):", rows.bad.count));
+        progress.say(&format!("{name}: {} bad rows dropped (on_bad_rows): {}", rows.bad.count, rows.bad));
         for bad in &rows.bad.first {
             progress.say(&format!("  {bad}"));
         }
         if rows.bad.count as usize > rows.bad.first.len() {
-            progress.say("  …; `smpo data check` counts them by kind");
+            progress.say("  …; `smpo data convert --drop-bad` lists all");
         }
     }
     if let Some(error) = &rows.cache_write_error {
