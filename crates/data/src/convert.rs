@@ -162,7 +162,7 @@ impl<'a> Kept<'a> {
         match self.drop.tokenizer {
             Some(tokenizer) => {
                 let entry = Entry::new(row, tokenizer);
-                condemned(entry.record.as_ref().ok()?, self.drop.truncation)
+                condemned(entry.record.as_ref().ok()?, self.drop.truncation, tokenizer)
             }
             None => {
                 let mut broken = Inspection::of_text(&row.record).broken;

@@ -54,9 +54,9 @@ impl DataFile {
         opener: &mut Opener<'_>,
     ) -> Result<Option<(Self, Option<CheckReport>)>, DatasetError> {
         let fail_fast = !check && dataset.on_bad_rows == OnBadRows::Fail;
-        let checked_by = check.then_some(opener.tokenizer);
-        let mut reader =
-            Reader { path: path.into(), dataset, fail_fast, checked_by, tally: None, contents: Contents::default() };
+        let tokenizer = opener.tokenizer;
+        let contents = Contents::default();
+        let mut reader = Reader { path: path.into(), dataset, fail_fast, check, tokenizer, tally: None, contents };
         let Some(opened) = opener.open(path, &mut reader)? else { return Ok(None) };
         let Opened { file, tokenized, parsed, write_error } = opened;
         let Reader { tally, mut contents, .. } = reader;
@@ -138,8 +138,9 @@ struct Reader<'a> {
     dataset: &'a Dataset,
     /// True if the first bad row ends the reading.
     fail_fast: bool,
-    /// The tokenizer that the model directory is checked by; `None` without a check.
-    checked_by: Option<&'a ChatTokenizer>,
+    /// True if the rows and the model directory are checked.
+    check: bool,
+    tokenizer: &'a ChatTokenizer,
     tally: Option<Tally>,
     contents: Contents,
 }
@@ -156,7 +157,8 @@ impl Reader<'_> {
         if self.dataset.on_bad_rows == OnBadRows::Fail {
             return None;
         }
-        let condemned = condemned(record, &self.dataset.truncation).map(|(rule, problem)| (rule.id(), problem));
+        let condemned =
+            condemned(record, &self.dataset.truncation, self.tokenizer).map(|(rule, problem)| (rule.id(), problem));
         if condemned.is_none() {
             self.contents.kinds.push((entry.line, record.inspection.kind));
         }
@@ -165,8 +167,12 @@ impl Reader<'_> {
 }
 
 /// The first error that the data check finds in a record.
-pub(crate) fn condemned(record: &TokenizedRecord, truncation: &Truncation) -> Option<(Rule, String)> {
-    let broken = record.inspection.broken.iter().cloned().chain(record.truncated(truncation));
+pub(crate) fn condemned(
+    record: &TokenizedRecord,
+    truncation: &Truncation,
+    tokenizer: &ChatTokenizer,
+) -> Option<(Rule, String)> {
+    let broken = record.inspection.broken.iter().cloned().chain(record.truncated(truncation, tokenizer));
     let errors = broken.filter(|(rule, _)| rule.severity() == Severity::Error);
     errors.min_by_key(|(rule, _)| *rule).map(|(rule, detail)| (rule, explained(rule, &detail)))
 }
@@ -181,13 +187,13 @@ pub(crate) fn explained(rule: Rule, detail: &str) -> String {
 
 impl Visitor for Reader<'_> {
     fn begin(&mut self) {
-        self.tally = self.checked_by.map(|tokenizer| Tally::of_model(Some(tokenizer)));
+        self.tally = self.check.then(|| Tally::of_model(Some(self.tokenizer)));
         self.contents = Contents::default();
     }
 
     fn entry(&mut self, entry: &Entry) -> Result<(), DatasetError> {
         if let Some(tally) = &mut self.tally {
-            tally.entry(entry, &self.dataset.truncation, self.checked_by);
+            tally.entry(entry, &self.dataset.truncation, Some(self.tokenizer));
         }
         let problem = self.problem(entry);
         self.contents.usable.push(problem.is_none());

@@ -1,11 +1,14 @@
 //! Every layout of docs/data.md is read as the page says.
 
 use std::io::Write;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+use proptest::prelude::*;
 use serde_json::{Value, json};
 use smpo_chat::Message;
-use smpo_data::{Record, Remarks, records};
+use smpo_data::{Record, Remarks, convert, records};
+use smpo_fixtures::text;
 use tempfile::NamedTempFile;
 
 const BEGIN: &str = "<!-- layouts: written by UPDATE_DOCS=1 cargo test --release -p smpo-data --test layouts -->\n";
@@ -296,5 +299,159 @@ fn assistant_messages_can_be_context_only() {
         let (record, remarks) = one(&row);
         assert_eq!((record.prompt()[1].scored, record.completions()[0].1[0].scored), (false, true));
         assert!(remarks.unread.is_empty());
+    }
+}
+
+/// A made conversation with two answers.
+#[derive(Debug, Clone)]
+struct Made {
+    system: Option<String>,
+    history: Vec<(String, String)>,
+    question: String,
+    /// Text, reasoning, and true if it ended.
+    answers: [(String, Option<String>, bool); 2],
+    tools: bool,
+}
+
+fn made() -> impl Strategy<Value = Made> {
+    let answer = || (text(), proptest::option::of(text()), any::<bool>());
+    let history = proptest::collection::vec((text(), text()), 0..3);
+    (proptest::option::of("[a-z]{1,8}"), history, text(), answer(), answer(), any::<bool>()).prop_map(
+        |(system, history, question, chosen, rejected, tools)| Made {
+            system,
+            history,
+            question,
+            answers: [chosen, rejected],
+            tools,
+        },
+    )
+}
+
+/// Spelling of messages.
+#[derive(Debug, Clone, Copy)]
+struct Spelling {
+    role: &'static str,
+    content: &'static str,
+    user: &'static str,
+    assistant: &'static str,
+    reasoning: &'static str,
+}
+
+const OPENAI: Spelling =
+    Spelling { role: "role", content: "content", user: "user", assistant: "assistant", reasoning: "reasoning_content" };
+const SHAREGPT: Spelling =
+    Spelling { role: "from", content: "value", user: "human", assistant: "gpt", reasoning: "thinking" };
+
+impl Made {
+    fn message(&self, spelling: Spelling, role: &str, text: &str) -> Value {
+        json!({spelling.role: role, spelling.content: text})
+    }
+
+    /// The conversation before the answers.
+    fn before(&self, spelling: Spelling, with_system: bool) -> Vec<Value> {
+        let system = self.system.iter().filter(|_| with_system);
+        let mut messages: Vec<Value> = system.map(|text| self.message(spelling, "system", text)).collect();
+        for (question, answer) in &self.history {
+            messages.push(self.message(spelling, spelling.user, question));
+            messages.push(self.message(spelling, spelling.assistant, answer));
+        }
+        messages.push(self.message(spelling, spelling.user, &self.question));
+        messages
+    }
+
+    fn answer(&self, spelling: Spelling, side: usize) -> Value {
+        let (text, reasoning, ended) = &self.answers[side];
+        let mut message = self.message(spelling, spelling.assistant, text);
+        if let Some(reasoning) = reasoning {
+            message[spelling.reasoning] = reasoning.as_str().into();
+        }
+        if !ended {
+            message["finish_reason"] = "length".into();
+        }
+        message
+    }
+
+    fn whole(&self, spelling: Spelling, side: usize, with_system: bool) -> Value {
+        let mut messages = self.before(spelling, with_system);
+        messages.push(self.answer(spelling, side));
+        messages.into()
+    }
+
+    fn tools(&self, mut row: Value) -> Value {
+        if self.tools {
+            row["tools"] = json!([{"type": "function", "function": {"name": "f"}}]);
+        }
+        row
+    }
+
+    /// An answer as a text, with what else is known of it in columns.
+    fn columns(&self, mut row: Value, names: [&str; 2]) -> Value {
+        for (side, (text, reasoning, ended)) in ["chosen", "rejected"].into_iter().zip(&self.answers) {
+            row[names[usize::from(side == "rejected")]] = text.as_str().into();
+            row[format!("{side}_reasoning")] = reasoning.clone().into();
+            row[format!("{side}_finished")] = (*ended).into();
+        }
+        row
+    }
+
+    /// The same in every layout that can hold it.
+    fn layouts(&self) -> Vec<Value> {
+        let (o, s) = (OPENAI, SHAREGPT);
+        let history: Vec<Value> = self.history.iter().map(|(question, answer)| json!([question, answer])).collect();
+        let last = |side| json!([self.message(o, o.user, &self.question), self.answer(o, side)]);
+        let mut rows = vec![
+            json!({"prompt": self.before(o, true), "chosen": [self.answer(o, 0)], "rejected": [self.answer(o, 1)]}),
+            json!({"prompt": self.before(o, true), "chosen": last(0), "rejected": last(1)}),
+            json!({"system": self.system, "prompt": self.before(o, false), "chosen": self.answer(o, 0), "rejected": self.answer(o, 1)}),
+            json!({"system": self.system, "conversations": self.before(s, false), "chosen": self.answer(s, 0), "rejected": self.answer(s, 1)}),
+            json!({"messages": self.whole(o, 0, true), "rejected_messages": self.whole(o, 1, true)}),
+            self.columns(
+                json!({"system": self.system, "instruction": self.question, "input": "", "history": history}),
+                ["chosen", "rejected"],
+            ),
+            self.columns(
+                json!({"system_prompt": self.system, "query": self.question, "history": history}),
+                ["response", "rejected_response"],
+            ),
+            self.columns(json!({"messages": self.before(o, true)}), ["chosen_response", "rejected_response"]),
+        ];
+        // where both sides say the same, what both share is no longer the prompt
+        if self.answers[0] != self.answers[1] {
+            rows.push(json!({"chosen": self.whole(o, 0, true), "rejected": self.whole(o, 1, true)}));
+            rows.push(
+                json!({"prompt": self.question, "chosen": self.whole(s, 0, true), "rejected": self.whole(s, 1, true)}),
+            );
+        }
+        let mut rows: Vec<Value> = rows.into_iter().map(|row| self.tools(row)).collect();
+        let mut request = self.tools(json!({"messages": self.before(o, true)}));
+        request["parallel_tool_calls"] = true.into();
+        rows.push(json!({"input": request, "preferred_output": [self.answer(o, 0)], "non_preferred_output": [self.answer(o, 1)]}));
+        rows
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_conversation_is_the_same_record_in_every_layout_and_converted(made in made()) {
+        let rows: Vec<String> = made.layouts().iter().map(Value::to_string).collect();
+        let found = read(&rows.iter().map(String::as_str).collect::<Vec<_>>());
+        let first = &found[0].as_ref().unwrap().0;
+        for (row, read) in rows.iter().zip(&found) {
+            let (record, remarks) = read.as_ref().map_err(|error| TestCaseError::fail(format!("{row}: {error}")))?;
+            prop_assert_eq!(record, first, "{}", row);
+            let unread = remarks.unread.iter().filter(|key| *key != "input.parallel_tool_calls");
+            prop_assert_eq!(unread.count(), 0, "{} left {:?}", row, remarks);
+        }
+        let mut file = NamedTempFile::new().unwrap();
+        file.write_all(rows.join("\n").as_bytes()).unwrap();
+        let out = NamedTempFile::new().unwrap();
+        convert(file.path(), out.path(), None, &mut |_| {}, &|_| ControlFlow::Continue(())).unwrap();
+        for row in records(out.path()).unwrap() {
+            let row = row.unwrap();
+            prop_assert_eq!(&row.record, first);
+            prop_assert_eq!(&row.remarks, &Remarks::default(), "everything written is read");
+        }
     }
 }
