@@ -59,9 +59,7 @@ pub fn render(verdicts: &Verdicts, style: text::Style) -> String {
         let open = verdict.metrics.iter().filter(|metric| metric.primary && metric.verdict == verdict.verdict);
         let reasons: Vec<String> = match verdict.verdict {
             Decision::Pass => Vec::new(),
-            Decision::Fail | Decision::Inconclusive => {
-                open.map(|metric| format!("{}: {}", metric.metric, metric.reason)).collect()
-            }
+            Decision::Fail | Decision::Inconclusive => open.map(|metric| metric.reason.clone()).collect(),
         };
         let decision = match verdict.verdict {
             Decision::Pass => "pass",

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use smpo_metrics::estimate::{self, Estimate};
 use smpo_metrics::metric::CorpusFn;
 use smpo_metrics::{Corpus, Metric, MetricInfo, Scratch, all, measure_sample, sample_metrics};
-use smpo_results::{FinishReason, Measurement, MetricEstimate, MetricsFile, SCHEMA_VERSION, Sample};
+use smpo_results::{FinishReason, Measurement, MetricEstimate, MetricsFile, SCHEMA_VERSION, Sample, Unit};
 
 use crate::slices::{ALL, HELD_OUT};
 
@@ -107,7 +107,7 @@ fn of_prompts(info: &MetricInfo, measurements: &[Measurement], slices: &[&str]) 
             }
         }
     }
-    values.iter().map(|prompts| if info.binary { estimate::share(prompts) } else { estimate::mean(prompts) }).collect()
+    values.iter().map(|prompts| estimate::of_prompts(info, prompts)).collect()
 }
 
 /// The unit is the prompt: its samples are averaged first (Miller 2024, arXiv 2411.00640).
@@ -116,13 +116,15 @@ fn prompt_mean(row: &Measurement, info: &MetricInfo) -> Option<f64> {
     Some(values.iter().sum::<f64>() / values.len() as f64)
 }
 
+/// A jackknife's interval does not know of a share's ends; it is cut there.
 fn written(info: &MetricInfo, slice: &str, estimate: Estimate) -> MetricEstimate {
+    let (low, high) = if info.unit == Unit::Share { (0.0, 1.0) } else { (f64::NEG_INFINITY, f64::INFINITY) };
     MetricEstimate {
         metric: info.id.to_owned(),
         slice: slice.to_owned(),
         value: estimate.value,
-        ci_low: estimate.interval.low,
-        ci_high: estimate.interval.high,
+        ci_low: estimate.interval.low.max(low),
+        ci_high: estimate.interval.high.min(high),
         n: estimate.n,
         unit: info.unit,
         better: info.better,

@@ -9,6 +9,7 @@ use crate::contrast::Shape;
 use crate::draft::{Draft, Scale};
 use crate::error::GateError;
 use crate::pairing::{Paired, PromptKey};
+use crate::pass_k;
 use crate::policy::{IfMissing, Policy, Require, Role, Rule};
 use crate::run::Run;
 
@@ -44,19 +45,19 @@ pub(crate) fn check_names(policy: &Policy, baseline: &[Run], candidate: &[Run]) 
         }
     }
     for rule in &policy.rules {
-        if smpo_metrics::find(&rule.metric).is_none() && !measured.contains(&rule.metric) {
+        let metric = rule.source();
+        if smpo_metrics::find(metric).is_none() && !measured.iter().any(|known| known == metric) {
             let known = measured.iter().map(String::as_str).chain(smpo_metrics::all().iter().map(|m| m.info.id));
             return Err(GateError::UnknownMetric {
                 origin: policy.origin.clone(),
-                metric: rule.metric.clone(),
-                suggestion: smpo_suggest::did_you_mean(&rule.metric, known),
+                metric: metric.to_owned(),
+                suggestion: smpo_suggest::did_you_mean(metric, known),
                 measured,
             });
         }
-        let whole_run =
-            runs().any(|run| run.declared(&rule.metric).is_some()) && !runs().any(|run| run.has(&rule.metric));
+        let whole_run = runs().any(|run| run.declared(metric).is_some()) && !runs().any(|run| run.has(metric));
         if whole_run {
-            return Err(GateError::NotPerPrompt { origin: policy.origin.clone(), metric: rule.metric.clone() });
+            return Err(GateError::NotPerPrompt { origin: policy.origin.clone(), metric: metric.to_owned() });
         }
     }
     Ok(())
@@ -65,6 +66,9 @@ pub(crate) fn check_names(policy: &Policy, baseline: &[Run], candidate: &[Run]) 
 /// Unit and direction of a rule's metric: as a run declares them, else as the catalogue does.
 fn scale(rule: &Rule, policy: &Policy, baseline: &[Run], candidate: &[Run]) -> Result<Scale, GateError> {
     let declared = baseline.iter().chain(candidate).find_map(|run| run.declared(&rule.metric));
+    if rule.pass_k.is_some() {
+        return Ok(Scale { unit: Unit::Share, better: Direction::Higher });
+    }
     let (unit, better) = declared
         .or_else(|| smpo_metrics::find(&rule.metric).map(|m| (m.unit, m.better)))
         .unwrap_or((Unit::Ratio, Direction::Neither));
@@ -92,13 +96,15 @@ pub(crate) fn prepare<'a>(
 ) -> Result<Case<'a>, GateError> {
     let scale = scale(rule, policy, baseline, candidate)?;
     let absolute = matches!(rule.require, Require::AtLeast(_) | Require::AtMost(_));
-    let baseline = if absolute { &[] } else { baseline };
+    let most = baseline.iter().chain(candidate).map(|run| pass_k::most_samples(run, rule.source())).max();
+    let baseline = if absolute { &[] } else { pass_k::carriers(rule, baseline) };
+    let candidate = pass_k::carriers(rule, candidate);
     let paired = Paired::new(&rule.metric, &rule.slice, baseline, candidate);
     let asked = asked(rule, baseline, candidate).max(paired.total);
     let n = paired.n();
     let on_slice = if rule.slice == "all" { String::new() } else { format!(" on slice `{}`", rule.slice) };
     if paired.total == 0 {
-        let reason = format!("{}{}", absence(rule), slice_hint(rule, baseline, candidate));
+        let reason = format!("{}{}", absence(rule, most.unwrap_or(0)), slice_hint(rule, baseline, candidate));
         return Ok(match rule.if_missing {
             IfMissing::Skip => Case::Skipped(SkippedRule {
                 metric: rule.metric.clone(),
@@ -137,7 +143,7 @@ pub(crate) fn prepare<'a>(
 /// completions has its own prompts, which this does not count.
 fn asked(rule: &Rule, baseline: &[Run], candidate: &[Run]) -> usize {
     let metrics: BTreeSet<&str> = smpo_metrics::sample_metrics().map(|metric| metric.info.id).collect();
-    if !metrics.contains(rule.metric.as_str()) {
+    if !metrics.contains(rule.source()) {
         return 0;
     }
     let rows = baseline.iter().chain(candidate).flat_map(|run| &run.measurements);
@@ -147,14 +153,17 @@ fn asked(rule: &Rule, baseline: &[Run], candidate: &[Run]) -> usize {
     answered.map(|row| (&row.slice, &row.prompt_id)).collect::<BTreeSet<_>>().len()
 }
 
-/// The reason for which no run has a value of the rule's metric.
-fn absence(rule: &Rule) -> &'static str {
-    let metric = smpo_metrics::all().iter().find(|metric| metric.info.id == rule.metric);
-    match metric {
-        _ if rule.slice != "all" => "no run has a value on this slice",
-        Some(metric) if metric.info.id == "eos_rate" => "no answer says how it ended",
-        Some(metric) if metric.sample.is_none() => "not measured: it takes a model, not completions",
-        _ => "no completion has a value",
+/// The reason for which no run has a value of the rule's metric; `most` is the largest number of answers to a prompt.
+fn absence(rule: &Rule, most: usize) -> String {
+    let metric = smpo_metrics::all().iter().find(|metric| metric.info.id == rule.source());
+    match (metric, rule.pass_k) {
+        (_, Some(k)) if (1..k).contains(&most) => {
+            format!("it takes {k} answers to a prompt, and these runs have at most {most}")
+        }
+        _ if rule.slice != "all" => "no run has a value on this slice".to_owned(),
+        (Some(metric), _) if metric.info.id == "eos_rate" => "no answer says how it ended".to_owned(),
+        (Some(metric), _) if metric.sample.is_none() => "not measured: it takes a model, not completions".to_owned(),
+        _ => "no completion has a value".to_owned(),
     }
 }
 

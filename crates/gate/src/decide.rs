@@ -13,6 +13,10 @@ use crate::headline::not_judged;
 use crate::pairing::{check_comparable, seeds_of, training_seed};
 use crate::policy::{Policy, Require};
 use crate::run::Run;
+use crate::{flips, notes, pass_k};
+
+/// Prompts of all rules together that a verdict lists as changed, each way.
+const FLIPS: usize = 2_000;
 
 /// Options beside the policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +49,7 @@ pub fn decide(
     candidate.sort_by_key(training_seed);
     let seeds = seeds_of(&baseline, &candidate);
     check_names(policy, &baseline, &candidate)?;
+    let pass_k_notes = pass_k::derive(policy, &mut baseline, &mut candidate);
 
     let cases: Vec<Case> =
         policy.rules.iter().map(|rule| prepare(rule, policy, &baseline, &candidate)).collect::<Result<_, _>>()?;
@@ -53,7 +58,8 @@ pub fn decide(
     let primary: Vec<Decision> = metrics.iter().filter(|m| m.primary).map(|m| m.verdict).collect();
     let verdict = combine(&primary);
     let claim = if baseline.len() > 1 && candidate.len() > 1 { ClaimScope::Methods } else { ClaimScope::Checkpoints };
-    let mut notes = notes(&baseline, &candidate, seeds);
+    let mut notes = notes::of(&baseline, &candidate, seeds);
+    notes.extend(pass_k_notes);
     if primary.is_empty() {
         notes.push("no primary rule could be judged, so nothing was decided".to_owned());
     }
@@ -88,6 +94,7 @@ fn test<'a>(
 ) -> Result<(Vec<Draft<'a>>, Vec<SkippedRule>), GateError> {
     let replicates = bootstrap_together(&cases, policy, seed)?;
     let (mut drafts, mut skipped) = (Vec::new(), Vec::new());
+    let flips_limit = (FLIPS / policy.rules.len()).clamp(5, 50);
     for (case, replicates) in cases.into_iter().zip(&replicates) {
         match case {
             Case::Skipped(rule) => skipped.push(rule),
@@ -108,7 +115,9 @@ fn test<'a>(
                 };
                 let evidence = analyse(&paired, &shape, replicates, settings)
                     .map_err(|source| GateError::Stats { metric: rule.metric.clone(), source })?;
-                drafts.push(Draft::measured(rule, policy, scale, evidence, [paired.n(), asked], blocked_by));
+                let changed = settings.share && !paired.baseline.is_empty();
+                let flips = changed.then(|| flips::of(&paired, scale.sign(), flips_limit));
+                drafts.push(Draft::measured(rule, policy, scale, evidence, [paired.n(), asked], flips, blocked_by));
             }
         }
     }
@@ -160,26 +169,4 @@ pub(crate) fn arm_name(runs: &[Run]) -> String {
         }
         _ => first.name().to_owned(),
     }
-}
-
-/// Caveats of the comparison.
-fn notes(baseline: &[Run], candidate: &[Run], seeds: Seeds) -> Vec<String> {
-    let mut notes = Vec::new();
-    let (b, c) = (baseline.len(), candidate.len());
-    if b > 1 && c > 1 {
-        let how = match seeds {
-            Seeds::Paired => "the arms share their training seeds, which were resampled together",
-            Seeds::Independent => "the arms' training seeds were resampled apart",
-        };
-        notes.push(format!("{b} and {c} training seeds: {how}"));
-    } else if b + c > 2 {
-        notes.push(format!(
-            "{b} baseline and {c} candidate checkpoints: the arm with one stands only for that checkpoint"
-        ));
-    }
-    let scored = baseline.iter().chain(candidate).any(|run| run.manifest.kind == "score");
-    if scored {
-        notes.push("completions that others generated: sampler, cap and terminators are not known to agree".into());
-    }
-    notes
 }

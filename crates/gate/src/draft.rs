@@ -1,6 +1,6 @@
 //! A rule with its evidence, and the verdict made of both once p values are adjusted.
 
-use smpo_results::{Decision, Direction, MetricVerdict, Unit};
+use smpo_results::{Decision, Direction, Flips, MetricVerdict, Unit};
 
 use crate::contrast::Evidence;
 use crate::policy::{Policy, Require, Role, Rule};
@@ -15,7 +15,7 @@ pub(crate) struct Scale {
 
 impl Scale {
     /// −1 for a metric that is better lower, else 1.
-    fn sign(self) -> f64 {
+    pub fn sign(self) -> f64 {
         if self.better == Direction::Lower { -1.0 } else { 1.0 }
     }
 
@@ -41,6 +41,7 @@ pub(crate) struct Draft<'a> {
     n: usize,
     /// Prompts of the slice, with or without a value.
     asked: usize,
+    flips: Option<Flips>,
     finding: Finding,
 }
 
@@ -122,7 +123,7 @@ impl<'a> Draft<'a> {
     /// A rule that too little was measured for.
     pub fn not_measured(rule: &'a Rule, policy: &Policy, scale: Scale, n: usize, reason: String) -> Draft<'a> {
         let finding = Finding::NotMeasured { reason };
-        Draft { rule, scale, alpha: policy.alpha, power: policy.power, n, asked: n, finding }
+        Draft { rule, scale, alpha: policy.alpha, power: policy.power, n, asked: n, flips: None, finding }
     }
 
     /// A rule with its evidence on `n` of `asked` prompts; `blocked_by` is a reason for which it may not pass.
@@ -132,10 +133,11 @@ impl<'a> Draft<'a> {
         scale: Scale,
         evidence: Evidence,
         [n, asked]: [usize; 2],
+        flips: Option<Flips>,
         blocked_by: Option<String>,
     ) -> Draft<'a> {
         let finding = Finding::Measured(Assessment::new(rule.require, scale, policy, evidence, n, blocked_by));
-        Draft { rule, scale, alpha: policy.alpha, power: policy.power, n, asked, finding }
+        Draft { rule, scale, alpha: policy.alpha, power: policy.power, n, asked, flips, finding }
     }
 
     /// True for a rule that decides.
@@ -179,6 +181,7 @@ impl<'a> Draft<'a> {
             test: evidence.map_or("none", |found| found.test.as_str()).to_owned(),
             adjustment: p_harm.map_or("none", |_| adjustment).to_owned(),
             pairs: evidence.and_then(|found| found.pairs),
+            flips: self.flips.clone(),
             verdict: decision,
             reason: self.reason(decision),
             n: self.n,

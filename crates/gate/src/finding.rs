@@ -7,7 +7,7 @@ use crate::policy::{Require, Rule};
 
 /// `EOS rate`, `Loop rate on story`.
 pub(crate) fn subject(metric: &str, slice: &str) -> String {
-    let name = smpo_metrics::find(metric).map_or_else(|| metric.replace('_', " "), |info| info.name.to_owned());
+    let name = smpo_metrics::pass_k::name(metric).unwrap_or_else(|| metric.replace('_', " "));
     if slice == "all" { name } else { format!("{name} on {}", slice.replace('_', " ")) }
 }
 

@@ -1,13 +1,11 @@
 //! Comparability of runs, and pairing by the prompts they share.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
-use serde::Deserialize;
-use smpo_results::{EvaluationDir, Message, read_jsonl};
 use smpo_stats::hierarchical::Seeds;
 
 use crate::error::GateError;
+use crate::prompts;
 use crate::run::Run;
 
 /// A prompt's identity within a suite: slice and id.
@@ -78,9 +76,7 @@ pub(crate) fn check_comparable(baseline: &[Run], candidate: &[Run]) -> Result<()
                 right_value: right,
             });
         }
-        if first.manifest.suite.sha256 != other.manifest.suite.sha256 {
-            check_same_prompts(first, other)?;
-        }
+        prompts::check_same(first, other)?;
         let ids: BTreeSet<&str> = first.measurements.iter().map(|row| row.prompt_id.as_str()).collect();
         if !other.measurements.iter().any(|row| ids.contains(row.prompt_id.as_str())) {
             return Err(GateError::NoOverlap { left: first.dir.clone(), right: other.dir.clone() });
@@ -102,40 +98,6 @@ fn check_distinct(runs: &[Run]) -> Result<(), GateError> {
                 continue;
             };
             return Err(GateError::SameCheckpoint { left: right.dir.clone(), right: left.dir.clone(), why });
-        }
-    }
-    Ok(())
-}
-
-/// The prompt of a sample.
-#[derive(Deserialize)]
-struct Prompt {
-    prompt_id: String,
-    slice: String,
-    #[serde(default)]
-    messages: Vec<Message>,
-}
-
-/// Refuses scored files in which one id names two prompts.
-fn check_same_prompts(left: &Run, right: &Run) -> Result<(), GateError> {
-    let read = |run: &Run| -> Result<BTreeMap<(String, String), Vec<Message>>, GateError> {
-        let path = EvaluationDir::new(&run.dir).samples();
-        if !Path::new(&path).is_file() {
-            return Err(GateError::Unfinished { dir: run.dir.clone(), missing: "samples.jsonl" });
-        }
-        let prompts: Vec<Prompt> = read_jsonl(&path, "sample")?;
-        Ok(prompts.into_iter().map(|p| ((p.slice, p.prompt_id), p.messages)).collect())
-    };
-    let (ours, theirs) = (read(left)?, read(right)?);
-    for (key, messages) in &ours {
-        if let Some(other) = theirs.get(key)
-            && other != messages
-        {
-            return Err(GateError::DifferentPrompt {
-                left: left.dir.clone(),
-                right: right.dir.clone(),
-                prompt_id: key.1.clone(),
-            });
         }
     }
     Ok(())

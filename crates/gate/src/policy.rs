@@ -14,6 +14,11 @@
 //! slice = "ood_story"                   # one slice; `all` when absent
 //! role = "secondary"                    # reported, does not decide
 //! require = { non_inferior = 0.02 }
+//!
+//! [[metric]]
+//! id = "eos_rate"
+//! pass_k = 4                            # all of 4 samples of a prompt end
+//! require = { at_least = 0.9 }
 //! ```
 
 use std::path::Path;
@@ -65,8 +70,10 @@ pub struct Policy {
 /// One requirement on one metric and slice.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rule {
-    /// Metric id.
+    /// Metric id; `eos_rate^4` for pass^4 of `eos_rate`.
     pub metric: String,
+    /// Samples of a prompt that must all be good, for pass^k.
+    pub pass_k: Option<usize>,
     /// Slice; `all` is every prompt that has the metric.
     pub slice: String,
     /// Primary rules decide, secondary ones are reported.
@@ -126,6 +133,7 @@ struct File {
 #[serde(deny_unknown_fields)]
 struct FileRule {
     id: String,
+    pass_k: Option<usize>,
     #[serde(default = "all")]
     slice: String,
     #[serde(default)]
@@ -222,6 +230,14 @@ impl Policy {
 }
 
 impl Rule {
+    /// Id of the metric that runs measure.
+    pub fn source(&self) -> &str {
+        match self.pass_k {
+            Some(_) => self.metric.rsplit_once('^').map_or(self.metric.as_str(), |(metric, _)| metric),
+            None => &self.metric,
+        }
+    }
+
     /// True for rules of one metric, slice and kind of requirement.
     fn same_kind(&self, other: &Rule) -> bool {
         let kind = |rule: &Rule| std::mem::discriminant(&rule.require);
@@ -288,8 +304,18 @@ impl FileRule {
         if let Some(expected) = require.refusal(unit.unwrap_or(Unit::Ratio)) {
             return Err(invalid("require", expected, require.value().to_string()));
         }
+        if let Some(k) = self.pass_k {
+            if k < 2 {
+                return Err(invalid("pass_k", "at least 2 samples that must all be good", k.to_string()));
+            }
+            if !smpo_metrics::find(&self.id).is_some_and(smpo_metrics::pass_k::applies) {
+                let expected = "a metric of the catalogue whose samples are good or bad, as `eos_rate`";
+                return Err(invalid("pass_k", expected, self.id.clone()));
+            }
+        }
         Ok(Rule {
-            metric: self.id,
+            metric: self.pass_k.map_or_else(|| self.id.clone(), |k| smpo_metrics::pass_k::id(&self.id, k)),
+            pass_k: self.pass_k,
             slice: self.slice,
             role: self.role,
             require,

@@ -70,3 +70,32 @@ fn scored_files_pair_by_prompt_and_check_its_text() {
     let error = decide(&policy, make("a", 400, "same"), make("b", 398, "other"), DecideOptions::default()).unwrap_err();
     assert!(error.to_string().contains("prompt `p00397` is not the same text in both"), "{error}");
 }
+
+/// FastChat's answers carry no prompts, and its question ids are unique only within a task.
+#[test]
+fn ids_without_prompts_are_paired_with_a_warning() {
+    let root = tempfile::tempdir().unwrap();
+    let make = |name: &str, suite: &str, prompts: bool| {
+        let mut made = run(name).with("loop_rate", ones_first(0, 400));
+        made.manifest.kind = "score".into();
+        made.manifest.suite.sha256 = suite.into();
+        let dir = made.write(root.path());
+        let messages = if prompts { "[{\"role\":\"user\",\"content\":\"q\"}]" } else { "[]" };
+        let line = |i: usize| {
+            let slice = if i % 2 == 1 { "odd" } else { "even" };
+            format!("{{\"prompt_id\":\"p{i:05}\",\"slice\":\"{slice}\",\"messages\":{messages}}}\n")
+        };
+        write_whole(&dir.join("samples.jsonl"), (0..400).map(line).collect::<String>().as_bytes()).unwrap();
+        vec![Run::load(dir).unwrap()]
+    };
+    let policy = Policy::load("default").unwrap();
+    let warnings = |baseline, candidate| -> Vec<String> {
+        let verdict = decide(&policy, baseline, candidate, DecideOptions::default()).unwrap();
+        verdict.notes.into_iter().filter(|note| note.contains("question id alone")).collect()
+    };
+    let bare = warnings(make("a", "one", false), make("b", "one", false));
+    assert!(bare[0].starts_with("the answers of the baseline and the candidate come without"), "{bare:?}");
+    let half = warnings(make("a", "one", true), make("b", "two", false));
+    assert!(half[0].starts_with("the answers of the candidate come without"), "{half:?}");
+    assert_eq!(warnings(make("a", "one", true), make("b", "one", true)), Vec::<String>::new());
+}

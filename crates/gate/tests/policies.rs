@@ -100,6 +100,15 @@ fn values_out_of_range_are_named() {
             "my.toml: metric: expected at least one rule with role = \"primary\", got none",
         ),
         (
+            format!("name = \"x\"\n{RULE}pass_k = 1\n"),
+            "my.toml: pass_k of `eos_rate` on slice `all`: expected at least 2 samples that must all be good, got 1",
+        ),
+        (
+            format!("name = \"x\"\n{RULE}pass_k = 2\n").replace("eos_rate", "seq_rep_4"),
+            "my.toml: pass_k of `seq_rep_4` on slice `all`: expected a metric of the catalogue whose samples are good or \
+             bad, as `eos_rate`, got seq_rep_4",
+        ),
+        (
             format!("name = \"x\"\n{RULE}{RULE}"),
             "my.toml: rule of `eos_rate` on slice `all`: expected one of a kind, got two",
         ),

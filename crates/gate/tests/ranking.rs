@@ -7,7 +7,7 @@ use std::path::Path;
 use runs::{Build, ones_first, run};
 use smpo_gate::ranking::{RankingOptions, boards};
 use smpo_gate::{GateError, Policy, Run};
-use smpo_results::{Board, FinishReason, LoopSpan, SCHEMA_VERSION, Sample, write_jsonl};
+use smpo_results::{Board, COMMON_PROMPTS, FinishReason, LoopSpan, SCHEMA_VERSION, Sample, write_jsonl};
 
 fn options<'a>() -> RankingOptions<'a> {
     RankingOptions {
@@ -15,6 +15,7 @@ fn options<'a>() -> RankingOptions<'a> {
         policy: None,
         resamples: 1_000,
         seed: 1,
+        wanted: Default::default(),
         worst_per_entry: 4,
         completion_bytes: 200,
     }
@@ -127,6 +128,10 @@ fn suites_and_samplers_make_boards_and_seeds_make_entries() {
         boards.iter().map(|b| b.title.as_str()).collect::<Vec<_>>(),
         ["ood, T 0.8, cap 240", "ood, greedy, cap 240"]
     );
+    assert_eq!(
+        boards.iter().map(|b| b.apart.as_deref()).collect::<Vec<_>>(),
+        [None, Some("greedy was sampled with greedy, cap 240, regular-0 with T 0.8, cap 240")]
+    );
     let regular = boards[0].entries.iter().find(|e| e.name == "regular").unwrap();
     assert_eq!(regular.provenance.len(), 3);
     let eos = regular.metrics.iter().find(|m| m.metric == "eos_rate").unwrap();
@@ -193,4 +198,56 @@ fn the_same_seed_gives_the_same_board() {
         pool.install(|| serde_json::to_string(&boards(runs, &options()).unwrap()).unwrap())
     };
     assert_eq!(text(1), text(3));
+}
+
+/// Two arms with the same answers, of which one left the prompts out on which the other loops.
+#[test]
+fn figures_are_over_the_prompts_that_all_answered() {
+    let root = tempfile::tempdir().unwrap();
+    let scored = |name: &str, kept: fn(&usize) -> bool| {
+        let mut run = written(root.path(), name, 200, 300);
+        run.manifest.kind = "score".into();
+        run.manifest.suite.sha256 = name.into();
+        let mut place = 0..;
+        run.measurements.retain(|_| kept(&place.next().unwrap()));
+        run
+    };
+    let runs = || vec![scored("all", |_| true), scored("skips", |i| *i < 210)];
+    let board = one_board(runs(), &options());
+    assert_eq!(board.common_prompts, Some(210));
+    let entry = |name: &str| board.entries.iter().find(|e| e.name == name).unwrap();
+    assert_eq!((entry("all").prompts, entry("skips").prompts), (Some(300), Some(210)));
+    let common = |name: &str| {
+        let found = entry(name).metrics.iter().find(|m| m.metric == "loop_rate" && m.slice == COMMON_PROMPTS).unwrap();
+        (found.value, found.ci_low, found.ci_high, found.n)
+    };
+    assert_eq!(common("all"), common("skips"));
+    assert_eq!((common("all").0, common("all").3), (10.0 / 210.0, 210));
+    assert!(board.entries.iter().all(|e| e.rank_band == (1, 2)));
+
+    let same = one_board(vec![scored("a", |_| true), scored("b", |_| true)], &options());
+    assert_eq!(same.common_prompts, None);
+    assert!(same.entries.iter().flat_map(|e| &e.metrics).all(|m| m.slice != COMMON_PROMPTS));
+}
+
+/// One answer given twice in one of two scored files opens no second board.
+#[test]
+fn a_repeated_answer_opens_no_second_board() {
+    let root = tempfile::tempdir().unwrap();
+    let scored = |name: &str, samples| {
+        let mut run = written(root.path(), name, 290, 300);
+        run.manifest.kind = "score".into();
+        run.manifest.samples_per_prompt = samples;
+        run
+    };
+    assert_eq!(one_board(vec![scored("once", 1), scored("twice", 2)], &options()).entries.len(), 2);
+}
+
+#[test]
+fn completions_of_wanted_prompts_are_kept_whatever_their_flaws() {
+    let root = tempfile::tempdir().unwrap();
+    let wanted = [("odd".to_owned(), "p00007".to_owned())].into();
+    let board = one_board(vec![written(root.path(), "sound", 300, 300)], &RankingOptions { wanted, ..options() });
+    let kept: Vec<&str> = board.entries[0].worst.iter().map(|w| w.sample.prompt_id.as_str()).collect();
+    assert_eq!(kept, ["p00007"]);
 }

@@ -396,3 +396,86 @@ fn the_same_seed_gives_the_same_verdict() {
     assert_eq!(text(1, 1), text(1, 4));
     assert_ne!(text(1, 1), text(2, 1).replace("\"seed\": 2", "\"seed\": 1"));
 }
+
+#[test]
+fn a_repeated_answer_is_named_and_does_not_bar_a_comparison() {
+    let scored = |name: &str, twice: &[usize]| {
+        let mut made =
+            run(name).with_samples("eos_rate", (0..300).map(|i| vec![1.0; 1 + usize::from(twice.contains(&i))]));
+        made.manifest.kind = "score".into();
+        made.manifest.samples_per_prompt = if twice.is_empty() { 1 } else { 2 };
+        made
+    };
+    let verdict = verdict(&eos("{ non_inferior = 0.02 }"), scored("a", &[]), scored("b", &[17]));
+    assert_eq!((verdict.verdict, verdict.metrics[0].n), (Decision::Pass, 300));
+    let note = verdict.notes.iter().find(|note| note.contains("averaged")).expect("a note");
+    assert!(note.starts_with("the candidate answers `p00017` 2 times, other prompts 1"), "{note}");
+}
+
+/// pass^4: the probability that all of four answers to a prompt end.
+#[test]
+fn all_of_k_samples_may_be_required() {
+    let rule = "[[metric]]\nid = \"eos_rate\"\npass_k = 4\nrequire = { non_inferior = 0.05 }\n";
+    let arm = |name: &str, bad: usize| {
+        run(name).with_samples("eos_rate", (0..200).map(|i| [if i < bad { 0.0 } else { 1.0 }, 1.0, 1.0, 1.0].to_vec()))
+    };
+    // One answer in four fails on a fifth of the prompts: 5 points of the rate, 20 of pass^4.
+    assert_eq!(answer(&eos("{ non_inferior = 0.1 }"), arm("a", 0), arm("b", 40)).0, Decision::Pass);
+    let worse = verdict(&policy(rule), arm("a", 0), arm("b", 40));
+    let row = &worse.metrics[0];
+    assert_eq!((worse.verdict, row.metric.as_str(), row.candidate), (Decision::Fail, "eos_rate^4", Some(0.8)));
+    assert!(row.reason.starts_with("EOS rate, pass^4 fell by 20.00 points"), "{}", row.reason);
+
+    // Good is the metric's better end: loops count against.
+    let loops = rule.replace("eos_rate", "loop_rate");
+    let arm = |name: &str, bad: usize| {
+        run(name).with_samples("loop_rate", (0..200).map(|i| [f64::from(u8::from(i < bad)), 0.0, 0.0, 0.0].to_vec()))
+    };
+    assert_eq!(answer(&policy(&loops), arm("a", 0), arm("b", 40)).0, Decision::Fail);
+    assert_eq!(answer(&policy(&loops), arm("a", 40), arm("b", 0)).0, Decision::Pass);
+
+    // One answer a prompt, one seed: not to be known.
+    let few = verdict(
+        &policy(rule),
+        run("a").with("eos_rate", ones_first(200, 200)),
+        run("b").with("eos_rate", ones_first(200, 200)),
+    );
+    assert_eq!(few.verdict, Decision::Inconclusive);
+    assert!(few.metrics[0].reason.contains("it takes 4 answers to a prompt, and these runs have at most 1"));
+
+    // One answer a prompt from each of three seeds.
+    let seeds_rule = policy(&rule.replace("pass_k = 4", "pass_k = 3"));
+    let over_seeds = |arm: &str, shares: &[f64]| seeds(arm, shares);
+    let found = decide(
+        &seeds_rule,
+        over_seeds("good", &[1.0, 1.0, 1.0]),
+        over_seeds("bad", &[0.9, 0.9, 0.9]),
+        DecideOptions::default(),
+    )
+    .unwrap();
+    assert_eq!((found.verdict, found.metrics[0].n), (Decision::Fail, 200));
+    assert!(found.notes.iter().any(|note| note.starts_with("pass^3 takes the samples of all training seeds")));
+}
+
+#[test]
+fn changed_prompts_are_listed_both_ways() {
+    let flags = |name: &str, bad: &[usize]| {
+        run(name).with("loop_rate", (0..300).map(|i| f64::from(u8::from(bad.contains(&i)))))
+    };
+    let policy = policy("[[metric]]\nid = \"loop_rate\"\nrequire = { non_inferior = 0.05 }\n");
+    let many: Vec<usize> = (100..170).collect();
+    let verdict = verdict(&policy, flags("a", &[3]), flags("b", &many));
+    let flips = verdict.metrics[0].flips.as_ref().expect("a share, compared");
+    assert_eq!((flips.worse_total, flips.better_total), (70, 1));
+    assert_eq!((flips.worse.len(), flips.better.len()), (50, 1), "the lists are bounded");
+    assert_eq!((flips.better[0].prompt_id.as_str(), flips.better[0].baseline), ("p00003", 1.0));
+    assert_eq!((flips.worse[0].prompt_id.as_str(), flips.worse[0].candidate), ("p00100", 1.0));
+
+    // Of several samples, the prompts that changed most come first.
+    let shares = |name: &str, values: [f64; 3]| {
+        run(name).with_samples("loop_rate", (0..300).map(|i| vec![if i < 3 { values[i] } else { 0.0 }, 0.0]))
+    };
+    let verdict = self::verdict(&policy, shares("a", [0.0, 0.0, 0.0]), shares("b", [0.0, 1.0, 1.0]));
+    let worse = &verdict.metrics[0].flips.as_ref().expect("some").worse;
+    assert_eq!(worse.iter().map(|flip| flip.candidate).collect::<Vec<_>>(), [0.5, 0.5]);
+}

@@ -3,10 +3,12 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use smpo_results::Sample;
+use smpo_results::{Sample, Unit};
 use smpo_stats::Interval;
-use smpo_stats::distribution::student_quantile;
+use smpo_stats::distribution::{normal_critical, student_quantile};
 use smpo_stats::proportion::wilson;
+
+use crate::MetricInfo;
 
 /// Confidence of every interval of this crate.
 pub const CONFIDENCE: f64 = 0.95;
@@ -24,6 +26,15 @@ pub struct Estimate {
     pub n: usize,
 }
 
+/// The mean of a metric over prompts, with the interval that its unit allows: of a share it stays within 0 and 1.
+pub fn of_prompts(info: &MetricInfo, prompts: &[f64]) -> Option<Estimate> {
+    match info.unit {
+        Unit::Share if info.binary => share(prompts),
+        Unit::Share => continuous_share(prompts),
+        _ => mean(prompts),
+    }
+}
+
 /// The mean over prompts with Student's t interval. A single prompt has no spread: its interval is the value.
 pub fn mean(prompts: &[f64]) -> Option<Estimate> {
     let n = prompts.len();
@@ -37,11 +48,23 @@ pub fn mean(prompts: &[f64]) -> Option<Estimate> {
 /// the effective one: the number of independent 0/1 prompts with the same standard error (Korn & Graubard 1998,
 /// Survey Methodology 24:193). At 0 and 1, where nothing spreads, n is the number of prompts.
 pub fn share(prompts: &[f64]) -> Option<Estimate> {
+    share_of(prompts, 1.0)
+}
+
+/// [`share`] of values that are no means of 0 and 1: with few prompts their spread is itself uncertain, so the effective n
+/// is reduced to Student's quantile, (z / t)² (Korn & Graubard 1998).
+fn continuous_share(prompts: &[f64]) -> Option<Estimate> {
+    let reduced = if prompts.len() < 2 { 1.0 } else { normal_critical(CONFIDENCE) / t(prompts.len() - 1) };
+    share_of(prompts, reduced.powi(2))
+}
+
+fn share_of(prompts: &[f64], reduced: f64) -> Option<Estimate> {
     let n = prompts.len();
     let value = average(prompts)?.clamp(0.0, 1.0);
     let binary = prompts.iter().all(|&prompt| prompt == 0.0 || prompt == 1.0);
     let spread = if n < 2 { 0.0 } else { variance(prompts, value) };
-    let effective = if binary || spread == 0.0 { n as f64 } else { n as f64 * value * (1.0 - value) / spread };
+    let effective =
+        if binary || spread == 0.0 { n as f64 } else { n as f64 * value * (1.0 - value) / spread * reduced };
     // The arguments are in range by construction.
     let interval = wilson(value * effective, effective, CONFIDENCE).ok()?;
     Some(Estimate { value, interval, n })
@@ -136,6 +159,22 @@ mod tests {
         // t interval of the same values: they agree where the normal approximation is good
         let plain = mean(&averaged).expect("some");
         assert!((plain.interval.width() - many.interval.width()).abs() < 0.2 * plain.interval.width());
+    }
+
+    /// Three prompts of a share that spreads little: a t interval would run from -77 % to 210 % where it spreads much.
+    #[test]
+    fn the_interval_of_a_share_is_made_of_shares() {
+        let info = crate::find("seq_rep_4").expect("known");
+        for prompts in [[0.0, 1.0, 1.0], [0.2, 0.9, 0.9], [0.0, 0.0, 0.03], [1.0, 0.99, 1.0], [0.5, 0.5, 0.5]] {
+            let Estimate { value, interval, .. } = of_prompts(info, &prompts).expect("some");
+            assert!(0.0 <= interval.low && interval.low <= value, "{prompts:?}: {interval:?}");
+            assert!(value <= interval.high && interval.high <= 1.0, "{prompts:?}: {interval:?}");
+        }
+        // where the normal approximation is good it is Student's interval
+        let many: Vec<f64> = (0..30).map(|i| 0.5 + 0.01 * f64::from(i % 7)).collect();
+        let (bounded, plain) = (of_prompts(info, &many).expect("some"), mean(&many).expect("some"));
+        assert!((bounded.interval.low - plain.interval.low).abs() < 1e-4, "{bounded:?} {plain:?}");
+        assert!((bounded.interval.high - plain.interval.high).abs() < 1e-4, "{bounded:?} {plain:?}");
     }
 
     #[test]

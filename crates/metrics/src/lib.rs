@@ -2,6 +2,7 @@
 //!
 //! - [`metric`]: the catalogue, one file a metric.
 //! - [`sample`], [`corpus`]: the metrics of one completion and of a whole run.
+//! - [`pass_k`]: all of k samples of a prompt good.
 //! - [`estimate`]: means and shares over prompts with 95 % intervals.
 //! - [`periodic`]: periodic tails of a sequence; [`text`]: words, n-grams, scripts.
 
@@ -9,6 +10,7 @@ pub mod corpus;
 pub mod estimate;
 mod info;
 pub mod metric;
+pub mod pass_k;
 pub mod periodic;
 pub mod sample;
 pub mod text;

@@ -60,11 +60,19 @@ pub fn p_value(p: f64) -> String {
     }
 }
 
+/// Per cent with one decimal, or as many as keep it off an end that it has not reached, at most four.
 fn percent(share: f64) -> String {
     let percent = share * 100.0;
-    let one = format!("{percent:.1}");
-    let rounded_onto_an_end = (one == "100.0" && share < 1.0) || (one == "0.0" && share > 0.0);
-    minus(if rounded_onto_an_end { format!("{percent:.2}") } else { one })
+    let off_the_ends = |text: &String| {
+        let number: f64 = text.parse().unwrap_or(percent);
+        (number != 100.0 || share >= 1.0) && (number != 0.0 || share <= 0.0)
+    };
+    let found = (1..=4).map(|decimals| format!("{percent:.decimals$}")).find(off_the_ends);
+    match found {
+        Some(text) => minus(text),
+        None if share < 0.5 => "< 0.0001".to_owned(),
+        None => "> 99.9999".to_owned(),
+    }
 }
 
 fn bare(unit: Unit, value: f64) -> String {
@@ -114,6 +122,9 @@ mod tests {
         assert_eq!(value(Unit::Share, 1.0), "100.0 %");
         assert_eq!(value(Unit::Share, 0.0), "0.0 %");
         assert_eq!(interval(Unit::Share, 0.0003, 0.02), "0.03 – 2.0 %");
+        assert_eq!(interval(Unit::Share, 0.0, 0.00003), "0.0 – 0.003 %");
+        assert_eq!(value(Unit::Share, 0.999997), "99.9997 %");
+        assert_eq!(interval(Unit::Share, 1e-18, 1.0 - 1e-9), "< 0.0001 – > 99.9999 %");
     }
 
     #[test]

@@ -2,12 +2,15 @@
 
 use std::borrow::Cow;
 
-use smpo_results::{ClaimScope, Decision, Direction, FinishReason, Requirement, Unit};
+use smpo_results::{COMMON_PROMPTS, ClaimScope, Decision, Direction, FinishReason, Requirement, Unit};
 
 /// A metric's short name in the catalogue; an unknown id with underscores as spaces.
 pub fn metric(id: &str) -> Cow<'_, str> {
     if let Some(info) = smpo_metrics::find(id) {
         return Cow::Borrowed(info.name);
+    }
+    if let Some(name) = smpo_metrics::pass_k::name(id) {
+        return Cow::Owned(name);
     }
     match super::inert::short_line(id, 60).replace('_', " ") {
         same if same == id => Cow::Borrowed(id),
@@ -19,6 +22,7 @@ pub fn metric(id: &str) -> Cow<'_, str> {
 pub fn slice(id: &str) -> String {
     match id {
         "all" => "all prompts".to_owned(),
+        COMMON_PROMPTS => "prompts that all answered".to_owned(),
         _ => super::inert::short_line(id, 60).replace('_', " "),
     }
 }
@@ -94,6 +98,12 @@ pub fn thousands(n: usize) -> String {
         out.push(digit);
     }
     out
+}
+
+/// The text with its first letter as a capital.
+pub fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }
 
 /// `a`, `a and b`, `a, b and c`.

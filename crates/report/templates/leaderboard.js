@@ -26,9 +26,11 @@
   const known = (value) => value !== null && value !== undefined;
   const minus = (text) => (/^-[0.]*$/.test(text) ? text.slice(1) : text.replace("-", "−"));
   function percent(value) {
-    const one = (value * 100).toFixed(1);
-    const onEnd = (one === "100.0" && value < 1) || (one === "0.0" && value > 0);
-    return minus(onEnd ? (value * 100).toFixed(2) : one);
+    for (let decimals = 1; decimals <= 4; decimals++) {
+      const text = (value * 100).toFixed(decimals);
+      if ((Number(text) !== 100 || value >= 1) && (Number(text) !== 0 || value <= 0)) return minus(text);
+    }
+    return value < 0.5 ? "< 0.0001" : "> 99.9999";
   }
   const bare = (unit, value) => minus(value.toFixed(DECIMALS[unit]));
   function format(unit, value) {
@@ -579,6 +581,7 @@
     function browser() {
       const list = find(".sample-list");
       if (!list) return;
+      const element = find(".browser");
       const reader = find(".reader");
       const { prompts, worst } = board.samples;
       const model = find(".sample-model");
@@ -632,6 +635,19 @@
         show(item);
         if (linked) choose(item.arm.e);
       }
+      /** Opens a prompt that a verdict names, in the list or not. */
+      function reveal(p) {
+        for (const control of [model, flag, search]) control.value = "";
+        narrow();
+        const k = shown.findIndex((item) => item.p === p);
+        if (k >= 0) open(k, true);
+        else {
+          for (const option of list.children) option.setAttribute("aria-selected", "false");
+          list.removeAttribute("aria-activedescendant");
+          show({ prompt: prompts[p], arm: prompts[p].arms[0] });
+        }
+        element.scrollIntoView({ block: "start" });
+      }
       function show(item) {
         const { prompt, arm } = item;
         // one completion per model: the opened one for its model, the same draw for the others where there is one
@@ -647,7 +663,7 @@
         reader.replaceChildren(
           h("div", { class: "reader-head" },
             h("code", { dir: "auto" }, prompt.id), h("span", { class: "dim" }, prompt.slice),
-            h("span", { class: "spring" }), h("span", { class: "pager" }, h("span", { class: "dim" }, `${at + 1} of ${shown.length}`), previous, next)),
+            h("span", { class: "spring" }), h("span", { class: "pager" }, h("span", { class: "dim" }, item.text === undefined ? "" : `${at + 1} of ${shown.length}`), previous, next)),
           ...prompt.messages.map(([who, pieces]) => h("div", { class: "message" }, h("div", { class: "role" }, who), prose(pieces))),
           prompt.reference ? h("details", { class: "message" }, h("summary", { class: "role" }, "reference answer"), prose(prompt.reference)) : "",
           arms.some((other) => other.cycle) ? h("p", { class: "dim legend" }, "Shaded: the loop, each copy of its ", h("span", { class: "period" }, "period"), " edged.") : "",
@@ -699,6 +715,13 @@
       for (const control of [model, flag]) control.addEventListener("change", narrow);
       search.addEventListener("input", narrow);
       narrow();
+      for (const button of document.querySelectorAll(`.link[data-board="${section.dataset.board}"]`)) {
+        button.addEventListener("click", () => {
+          const tab = document.getElementById(section.getAttribute("aria-labelledby"));
+          if (tab && section.hidden) tab.click();
+          reveal(Number(button.dataset.place));
+        });
+      }
     }
   }
 

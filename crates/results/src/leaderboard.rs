@@ -43,6 +43,9 @@ pub struct Comparison {
     pub margin: Option<f64>,
 }
 
+/// Slice of estimates over the prompts that all entries of a board answered. No suite has a slice of this name.
+pub const COMMON_PROMPTS: &str = "(common)";
+
 /// One model on a board.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BoardEntry {
@@ -50,7 +53,10 @@ pub struct BoardEntry {
     pub name: String,
     /// First and last rank of its band (1-based): ranks that the data cannot separate share a band.
     pub rank_band: (usize, usize),
-    /// All estimates, slices included.
+    /// Prompts that it answered, in every run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompts: Option<usize>,
+    /// All estimates, slices included; where the entries answered different prompts, also over [`COMMON_PROMPTS`].
     pub metrics: Vec<crate::MetricEstimate>,
     /// Differences to the baseline; empty for the baseline itself.
     pub comparisons: Vec<Comparison>,
@@ -97,6 +103,12 @@ pub struct LoopSpan {
 pub struct Board {
     /// Suite and sampler.
     pub title: String,
+    /// Reason for which these entries are not on the first board.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apart: Option<String>,
+    /// Prompts that all entries answered, if they did not answer the same ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub common_prompts: Option<usize>,
     /// Name of the entry that the others are compared with.
     pub baseline: Option<String>,
     /// Columns.

@@ -24,7 +24,9 @@ pub mod verdict;
 mod wording;
 
 pub use files::{Error, read_json, read_jsonl, write_json, write_jsonl};
-pub use leaderboard::{Board, BoardEntry, BoardMetric, Comparison, CurvePoint, Leaderboard, LoopSpan, WorstSample};
+pub use leaderboard::{
+    Board, BoardEntry, BoardMetric, COMMON_PROMPTS, Comparison, CurvePoint, Leaderboard, LoopSpan, WorstSample,
+};
 pub use logps::{LogpsError, LogpsRow, TokenLogps, parse_logps};
 pub use manifest::{
     EvaluationDir, FidelityInfo, ModelInfo, Observed, RunManifest, ServerInfo, SuiteInfo, TerminatorSet,
@@ -34,7 +36,8 @@ pub use metric::{Direction, MetricEstimate, MetricsFile, Unit};
 pub use sample::{FinishReason, Message, Sample};
 pub use smpo_sampling::Sampler;
 pub use verdict::{
-    ClaimScope, Decision, ExitCode, MetricVerdict, NotJudged, PairCounts, Requirement, SkippedRule, Verdict,
+    ClaimScope, Decision, ExitCode, Flip, Flips, MetricVerdict, NotJudged, PairCounts, Requirement, SkippedRule,
+    Verdict,
 };
 
 /// The version of every file in this crate. Readers refuse a newer one and say so.

@@ -153,7 +153,8 @@ impl RunManifest {
     /// The first field in which two runs differ that must agree before they may be compared, with both
     /// values; `None` if they are comparable. The model, its arm and the training seed may differ, the
     /// sampling seed too. Two scored files may hold different prompts (answers of other generators are
-    /// seldom complete): a comparison pairs by prompt and counts prompts without a partner.
+    /// seldom complete): a comparison pairs by prompt and counts prompts without a partner. They may hold different
+    /// numbers of answers to a prompt, which are averaged first.
     pub fn incomparable(&self, other: &RunManifest) -> Option<(&'static str, String, String)> {
         fn show<T: Serialize>(value: &T) -> String {
             serde_json::to_string(value).unwrap_or_else(|error| error.to_string())
@@ -169,7 +170,8 @@ impl RunManifest {
             ("terminators", show(&self.terminators), show(&other.terminators)),
             ("template_sha256", show(&self.template_sha256), show(&other.template_sha256)),
         ];
-        fields.into_iter().find(|(field, a, b)| a != b && !(scored && *field == "suite.sha256"))
+        let free = ["suite.sha256", "samples_per_prompt"];
+        fields.into_iter().find(|(field, a, b)| a != b && !(scored && free.contains(field)))
     }
 }
 

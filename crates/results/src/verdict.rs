@@ -82,6 +82,32 @@ pub struct PairCounts {
     pub neither: usize,
 }
 
+/// A prompt on which the arms differ.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Flip {
+    /// Slice of the prompt.
+    pub slice: String,
+    /// Its id.
+    pub prompt_id: String,
+    /// Mean of the baseline's samples.
+    pub baseline: f64,
+    /// Mean of the candidate's.
+    pub candidate: f64,
+}
+
+/// Prompts on which the arms differ, those that changed most first; the lists are bounded, the counts are not.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Flips {
+    /// Better in the baseline.
+    pub worse: Vec<Flip>,
+    /// Number of all of them.
+    pub worse_total: usize,
+    /// Better in the candidate.
+    pub better: Vec<Flip>,
+    /// Number of all of them.
+    pub better_total: usize,
+}
+
 /// One metric on one slice.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MetricVerdict {
@@ -126,6 +152,9 @@ pub struct MetricVerdict {
     /// The paired table, for one binary sample per prompt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pairs: Option<PairCounts>,
+    /// Prompts that changed, for a share compared with the baseline.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flips: Option<Flips>,
     /// The decision.
     pub verdict: Decision,
     /// Reason in one sentence.

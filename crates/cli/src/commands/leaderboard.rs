@@ -1,12 +1,13 @@
 //! `smpo leaderboard`: any number of evaluations, ranked on one page.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use smpo_gate::ranking::{RankingOptions, boards};
 use smpo_gate::{Policy, Run};
 use smpo_report::leaderboard::{publish, text};
-use smpo_results::{Board, BoardEntry, EvaluationDir, Leaderboard, SCHEMA_VERSION, Verdict, read_json};
+use smpo_results::{Board, BoardEntry, EvaluationDir, Flip, Leaderboard, SCHEMA_VERSION, Verdict, read_json};
 
 use crate::exit::{Exit, Failure, OrFail, Outcome};
 use crate::output::{self, Format};
@@ -103,6 +104,7 @@ pub(super) fn write(site: Site) -> Result<Leaderboard, Failure> {
         policy: Some(site.policy),
         resamples: RESAMPLES,
         seed: site.seed,
+        wanted: changed_prompts(&site.verdicts, runs.len()),
         worst_per_entry: (240 / runs.len().max(1)).clamp(4, 12),
         completion_bytes: COMPLETION_BYTES,
     };
@@ -113,12 +115,32 @@ pub(super) fn write(site: Site) -> Result<Leaderboard, Failure> {
     Ok(board)
 }
 
+/// Prompts that the verdicts' primary metrics found changed, fewer where many models answer each: the page shows their
+/// completions side by side.
+fn changed_prompts(verdicts: &[Verdict], models: usize) -> BTreeSet<(String, String)> {
+    let most = (600 / models.max(1)).clamp(4, 40);
+    let primary = verdicts.iter().flat_map(|verdict| &verdict.metrics).filter(|metric| metric.primary);
+    let flips = primary.filter_map(|metric| metric.flips.as_ref());
+    let mut rounds: Vec<(usize, &Flip)> =
+        flips.flat_map(|flips| flips.worse.iter().enumerate().chain(flips.better.iter().enumerate())).collect();
+    rounds.sort_by_key(|(place, _)| *place); // stable: the worst of every metric first
+    let mut prompts = BTreeSet::new();
+    for (_, flip) in rounds {
+        if prompts.len() == most {
+            break;
+        }
+        prompts.insert((flip.slice.clone(), flip.prompt_id.clone()));
+    }
+    prompts
+}
+
 /// The leaderboard as JSON on standard output: the page, and the ranking of each board.
 fn outline(board: &Leaderboard, out: &Path) -> Value {
-    let entry = |entry: &BoardEntry| json!({"name": entry.name, "rank_band": entry.rank_band});
+    let entry =
+        |entry: &BoardEntry| json!({"name": entry.name, "rank_band": entry.rank_band, "prompts": entry.prompts});
     let board_of = |board: &Board| {
         let entries: Vec<Value> = board.entries.iter().map(entry).collect();
-        json!({"title": board.title, "baseline": board.baseline, "entries": entries})
+        json!({"title": board.title, "apart": board.apart, "common_prompts": board.common_prompts, "baseline": board.baseline, "entries": entries})
     };
     let boards: Vec<Value> = board.boards.iter().map(board_of).collect();
     json!({"page": out.join("index.html"), "boards": boards})

@@ -77,7 +77,8 @@ pub(super) fn rank(columns: &Columns) -> Ranking {
 fn mean_places(columns: &Columns) -> Vec<f64> {
     let mut places = vec![0.0; columns.entries];
     for metric in &columns.metrics {
-        let gains: Vec<f64> = (0..columns.entries).map(|entry| metric.mean_gain(entry)).collect();
+        let common = metric.common();
+        let gains: Vec<f64> = (0..columns.entries).map(|entry| metric.mean_gain(entry, common.as_deref())).collect();
         for (entry, place) in places.iter_mut().enumerate() {
             let above = gains.iter().filter(|g| **g > gains[entry]).count() as f64;
             let level = gains.iter().filter(|g| **g == gains[entry]).count() as f64;

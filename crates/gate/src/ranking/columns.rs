@@ -25,9 +25,22 @@ pub(super) struct MetricColumns {
 }
 
 impl MetricColumns {
-    /// Mean over prompts and runs, as gain; −∞ without values.
-    pub fn mean_gain(&self, entry: usize) -> f64 {
-        let values: Vec<f64> = self.entries[entry].iter().flatten().copied().filter(|v| !v.is_nan()).collect();
+    /// Prompts with a value in every run of every entry that has the metric at all; `None` if there are none.
+    pub fn common(&self) -> Option<Vec<usize>> {
+        let measured = self.entries.iter().filter(|runs| runs.iter().flatten().any(|value| !value.is_nan()));
+        let measured: Vec<&Vec<f64>> = measured.flatten().collect();
+        let prompts = measured.first()?.len();
+        let common: Vec<usize> = (0..prompts).filter(|&p| measured.iter().all(|run| !run[p].is_nan())).collect();
+        (!common.is_empty()).then_some(common)
+    }
+
+    /// Mean over these prompts (all, if there are none) and runs, as gain; −∞ without values.
+    pub fn mean_gain(&self, entry: usize, common: Option<&[usize]>) -> f64 {
+        let runs = self.entries[entry].iter();
+        let values: Vec<f64> = match common {
+            Some(common) => runs.flat_map(|run| common.iter().map(|&p| run[p])).filter(|v| !v.is_nan()).collect(),
+            None => runs.flatten().copied().filter(|v| !v.is_nan()).collect(),
+        };
         if values.is_empty() { f64::NEG_INFINITY } else { self.sign * values.iter().sum::<f64>() / values.len() as f64 }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use smpo_results::{EvaluationDir, Sample, read_jsonl};
+use smpo_results::{EvaluationDir, RunManifest, Sample, read_jsonl};
 
 use crate::error::GateError;
 use crate::pairing::training_seed;
@@ -29,38 +29,63 @@ impl Entry {
     }
 }
 
+/// Entries that can be compared, and the reason for which they are apart from those of the first board.
+pub(super) struct Group {
+    pub entries: Vec<Entry>,
+    pub apart: Option<String>,
+}
+
 /// Boards of entries, both in order of first appearance.
-pub(super) fn group(runs: Vec<Run>) -> Result<Vec<Vec<Entry>>, GateError> {
-    let mut boards: Vec<Vec<Entry>> = Vec::new();
+pub(super) fn group(runs: Vec<Run>) -> Result<Vec<Group>, GateError> {
+    let mut boards: Vec<Group> = Vec::new();
     for run in runs {
-        let board = match boards.iter().position(|entries| same_board(&entries[0].runs[0], &run)) {
-            Some(index) => &mut boards[index],
-            None => {
-                boards.push(Vec::new());
-                let last = boards.len() - 1;
-                &mut boards[last]
-            }
-        };
-        match board.iter_mut().find(|entry| same_arm(&entry.runs, &run)) {
+        let index = boards.iter().position(|board| apart(&board.entries[0].runs[0], &run).is_none());
+        let index = index.unwrap_or_else(|| {
+            let reason = boards.first().and_then(|first| apart(&first.entries[0].runs[0], &run));
+            boards.push(Group { entries: Vec::new(), apart: reason });
+            boards.len() - 1
+        });
+        let entries = &mut boards[index].entries;
+        match entries.iter_mut().find(|entry| same_arm(&entry.runs, &run)) {
             Some(entry) => entry.runs.push(run),
-            None => board.push(Entry { name: String::new(), runs: vec![run] }),
+            None => entries.push(Entry { name: String::new(), runs: vec![run] }),
         }
     }
-    for entries in &mut boards {
-        entries.iter_mut().for_each(|entry| entry.runs.sort_by_key(training_seed));
-        name(entries);
+    for board in &mut boards {
+        board.entries.iter_mut().for_each(|entry| entry.runs.sort_by_key(training_seed));
+        name(&mut board.entries);
     }
     Ok(boards)
 }
 
-/// True for runs of the same prompts and sampler. Models of different families differ in template and terminators and may
-/// still share a board.
-fn same_board(a: &Run, b: &Run) -> bool {
-    let (x, y) = (&a.manifest, &b.manifest);
-    let drawn =
-        x.kind == y.kind && x.sampler == y.sampler && x.cap == y.cap && x.samples_per_prompt == y.samples_per_prompt;
-    let asked = x.suite.sha256 == y.suite.sha256 || (x.kind == "score" && mostly_shared(a, b));
-    drawn && asked
+/// The reason for which two runs are on different boards; `None` for runs of the same prompts and sampler. Models of
+/// different families differ in template and terminators and may still share a board.
+fn apart(first: &Run, run: &Run) -> Option<String> {
+    let (a, b) = (&first.manifest, &run.manifest);
+    let scored = a.kind == "score" && b.kind == "score";
+    let (x, y) = (run.name(), first.name());
+    if a.kind != b.kind {
+        let made = |kind: &str| if kind == "score" { "made elsewhere and scored here" } else { "sampled here" };
+        return Some(format!("the answers of {x} were {}, those of {y} {}", made(&b.kind), made(&a.kind)));
+    }
+    if a.sampler != b.sampler || a.cap != b.cap {
+        let drawn = |manifest: &RunManifest| {
+            let parts = [manifest.sampler.as_ref().map(super::sampler), manifest.cap.map(|cap| format!("cap {cap}"))];
+            match parts.into_iter().flatten().collect::<Vec<String>>().join(", ") {
+                unknown if unknown.is_empty() => "an unknown sampler".to_owned(),
+                drawn => drawn,
+            }
+        };
+        return Some(format!("{x} was sampled with {}, {y} with {}", drawn(b), drawn(a)));
+    }
+    if a.samples_per_prompt != b.samples_per_prompt && !scored {
+        return Some(format!("{x} has {} samples a prompt, {y} has {}", b.samples_per_prompt, a.samples_per_prompt));
+    }
+    if a.suite.sha256 != b.suite.sha256 && !(scored && mostly_shared(first, run)) {
+        let shared = if scored { "half of their prompts or fewer in common" } else { "different suites" };
+        return Some(format!("{x} and {y} have {shared}"));
+    }
+    None
 }
 
 /// True if most prompts are in common: scored answers to a suite are seldom complete.

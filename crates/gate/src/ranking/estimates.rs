@@ -17,8 +17,8 @@ pub(super) fn of(entry: &Entry, options: &RankingOptions) -> Result<Vec<MetricEs
     first.iter().filter_map(|estimate| pooled(entry, estimate, options).transpose()).collect()
 }
 
-/// `None` if some run lacks the metric.
-fn pooled(
+/// Over the training seeds; `None` if some run lacks the metric.
+pub(super) fn pooled(
     entry: &Entry,
     estimate: &MetricEstimate,
     options: &RankingOptions,

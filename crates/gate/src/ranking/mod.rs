@@ -3,19 +3,24 @@
 
 mod bands;
 mod columns;
+mod common;
 mod curves;
 mod differences;
 mod entries;
 mod estimates;
 mod worst;
 
-use smpo_results::{Board, BoardEntry, BoardMetric, Direction, Sampler};
+use std::collections::{BTreeMap, BTreeSet};
+
+use smpo_results::{Board, BoardEntry, BoardMetric, Direction, Message, Sample, Sampler};
 
 use crate::error::GateError;
+use crate::pairing::PromptKey;
 use crate::policy::Policy;
+use crate::prompts;
 use crate::run::Run;
 use columns::Columns;
-use entries::Entry;
+use entries::{Entry, Group};
 
 /// Confidence of every interval on a board.
 const CONFIDENCE: f64 = 0.95;
@@ -32,6 +37,8 @@ pub struct RankingOptions<'a> {
     pub seed: u64,
     /// Completions kept per entry for the sample browser.
     pub worst_per_entry: usize,
+    /// Prompts, by slice and id, whose completions are kept whatever their flaws: those that a verdict names.
+    pub wanted: BTreeSet<(String, String)>,
     /// A longer completion is cut to this many bytes, and says so.
     pub completion_bytes: usize,
 }
@@ -44,16 +51,17 @@ pub struct RankingOptions<'a> {
 pub fn boards(runs: Vec<Run>, options: &RankingOptions) -> Result<Vec<Board>, GateError> {
     let groups = entries::group(runs)?;
     if let Some(name) = options.baseline {
-        let known: Vec<String> = groups.iter().flatten().map(|entry| entry.name.clone()).collect();
+        let known: Vec<String> =
+            groups.iter().flat_map(|group| &group.entries).map(|entry| entry.name.clone()).collect();
         if !known.iter().any(|other| other == name) {
             let suggestion = smpo_suggest::did_you_mean(name, known.iter().map(String::as_str));
             return Err(GateError::UnknownEntry { name: name.to_owned(), suggestion, known });
         }
     }
-    groups.into_iter().map(|entries| board(entries, options)).collect()
+    groups.into_iter().map(|group| board(group, options)).collect()
 }
 
-fn board(entries: Vec<Entry>, options: &RankingOptions) -> Result<Board, GateError> {
+fn board(Group { entries, apart }: Group, options: &RankingOptions) -> Result<Board, GateError> {
     let metrics = board_metrics(&entries);
     let primary: Vec<&BoardMetric> = metrics.iter().filter(|m| m.primary).collect();
     let columns = Columns::new(&entries, &primary);
@@ -62,15 +70,22 @@ fn board(entries: Vec<Entry>, options: &RankingOptions) -> Result<Board, GateErr
     let baseline = options.baseline.and_then(|name| entries.iter().position(|entry| entry.name == name)).unwrap_or(0);
     let comparisons = differences::to_baseline(&entries, baseline, &metrics, options)?;
     let completions = entries.iter().map(Entry::samples).collect::<Result<Vec<_>, _>>()?;
+    check_prompts(&entries, &completions)?;
     let worst = worst::choose(&entries, &completions, options);
+    let answered = common::answered(&entries);
 
     let mut rows: Vec<Option<BoardEntry>> = Vec::with_capacity(entries.len());
     for ((index, entry), (comparisons, worst)) in entries.iter().enumerate().zip(comparisons.into_iter().zip(worst)) {
         let curves = curves::of(&completions[index]);
+        let mut metrics = estimates::of(entry, options)?;
+        if let Some(prompts) = &answered.common {
+            metrics.extend(common::estimates(entry, prompts, options)?);
+        }
         rows.push(Some(BoardEntry {
             name: entry.name.clone(),
             rank_band: ranking.bands[index],
-            metrics: estimates::of(entry, options)?,
+            prompts: Some(answered.counts[index]),
+            metrics,
             comparisons,
             survival: curves.survival,
             hazard: curves.hazard,
@@ -81,10 +96,29 @@ fn board(entries: Vec<Entry>, options: &RankingOptions) -> Result<Board, GateErr
     }
     Ok(Board {
         title: title(&entries),
+        apart,
+        common_prompts: answered.common.as_ref().map(BTreeSet::len),
         baseline: (entries.len() > 1).then(|| entries[baseline].name.clone()),
         metrics,
         entries: ranking.order.iter().filter_map(|index| rows[*index].take()).collect(),
     })
+}
+
+/// Refuses entries whose prompts differ under one id: two tasks, whose answers would be paired.
+fn check_prompts(entries: &[Entry], completions: &[Vec<Sample>]) -> Result<(), GateError> {
+    let mut known: BTreeMap<PromptKey, (&Entry, &[Message])> = BTreeMap::new();
+    for (entry, samples) in entries.iter().zip(completions) {
+        for sample in samples.iter().filter(|sample| !sample.messages.is_empty()) {
+            let key = (sample.slice.as_str(), sample.prompt_id.as_str());
+            let (other, messages) = *known.entry(key).or_insert((entry, &sample.messages));
+            if prompts::differ(messages, &sample.messages) {
+                let dir = |entry: &Entry| entry.runs[0].dir.clone();
+                let (left, right) = (dir(other), dir(entry));
+                return Err(GateError::DifferentPrompt { left, right, prompt_id: sample.prompt_id.clone() });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Every metric that some run declares, primary ones first, otherwise in the order of the files.
@@ -109,15 +143,20 @@ fn board_metrics(entries: &[Entry]) -> Vec<BoardMetric> {
 fn title(entries: &[Entry]) -> String {
     let manifest = &entries[0].runs[0].manifest;
     let mut parts = vec![manifest.suite.name.clone()];
-    if let Some(Sampler { temperature, top_k, top_p, min_p }) = &manifest.sampler {
-        parts.push(if *temperature == 0.0 { "greedy".to_owned() } else { format!("T {temperature}") });
-        parts.extend(top_k.map(|k| format!("top-k {k}")));
-        parts.extend(top_p.map(|p| format!("top-p {p}")));
-        parts.extend(min_p.map(|p| format!("min-p {p}")));
-    }
+    parts.extend(manifest.sampler.as_ref().map(sampler));
     parts.extend(manifest.cap.map(|cap| format!("cap {cap}")));
     if manifest.samples_per_prompt > 1 {
         parts.push(format!("{} samples a prompt", manifest.samples_per_prompt));
     }
+    parts.join(", ")
+}
+
+/// `T 0.8, top-p 0.95`
+fn sampler(sampler: &Sampler) -> String {
+    let Sampler { temperature, top_k, top_p, min_p } = sampler;
+    let mut parts = vec![if *temperature == 0.0 { "greedy".to_owned() } else { format!("T {temperature}") }];
+    parts.extend(top_k.map(|k| format!("top-k {k}")));
+    parts.extend(top_p.map(|p| format!("top-p {p}")));
+    parts.extend(min_p.map(|p| format!("min-p {p}")));
     parts.join(", ")
 }

@@ -28,12 +28,13 @@ pub(super) fn choose(
     let flawed: Vec<Vec<Flawed>> =
         entries.iter().zip(completions).map(|(entry, samples)| find_flaws(entry, samples)).collect();
     let shared = shared_prompts(&flawed, options.worst_per_entry.div_ceil(2));
+    let wanted: BTreeSet<PromptKey> = options.wanted.iter().map(|(slice, id)| (slice.as_str(), id.as_str())).collect();
     flawed
         .iter()
         .map(|samples| {
             let own = samples.iter().filter(|s| s.badness > 0.0).take(options.worst_per_entry);
             let mut shown: Vec<&Flawed> = own.collect();
-            for prompt in &shared {
+            for prompt in shared.iter().chain(&wanted) {
                 let mut here = samples.iter().filter(|s| key(s.sample) == *prompt);
                 // `samples` is sorted: the first is the worst answer to this prompt.
                 if let Some(first) = here.next()

@@ -10,6 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 use smpo_results::{Board, Decision, Leaderboard, Verdict};
 
+use super::changes::{self, Changes};
 use super::page_data::{self, PageData};
 use super::provenance::{self, Provenance};
 use super::story::{self, Finding};
@@ -52,12 +53,16 @@ struct VerdictView {
     more: usize,
     interval_heading: String,
     p_explained: &'static str,
+    changes: Vec<Changes>,
     rows: Vec<Row>,
 }
 
 struct BoardView {
     index: usize,
     title: String,
+    apart: Option<String>,
+    /// Different prompts of the models, if they differ.
+    coverage: Option<String>,
     baseline: Option<String>,
     findings: Vec<Finding>,
     columns: Vec<Column>,
@@ -87,7 +92,7 @@ fn page(leaderboard: &Leaderboard, data: &PageData) -> Result<String, Error> {
         policy: policy(),
         style: STYLE,
         script: SCRIPT,
-        verdicts: leaderboard.verdicts.iter().map(verdict_view).collect(),
+        verdicts: leaderboard.verdicts.iter().map(|verdict| verdict_view(verdict, data)).collect(),
         boards: leaderboard.boards.iter().enumerate().map(|(index, board)| board_view(index, board, data)).collect(),
         data: script::json("the page's data", data)?,
     };
@@ -103,7 +108,7 @@ fn policy() -> String {
     )
 }
 
-fn verdict_view(verdict: &Verdict) -> VerdictView {
+fn verdict_view(verdict: &Verdict, data: &PageData) -> VerdictView {
     let rows = verdict::rows(verdict);
     let open = shown_on_card(&rows);
     VerdictView {
@@ -117,6 +122,7 @@ fn verdict_view(verdict: &Verdict) -> VerdictView {
         open,
         interval_heading: verdict::interval_heading(verdict),
         p_explained: verdict::P_EXPLAINED,
+        changes: changes::of(verdict, data),
         rows,
     }
 }
@@ -134,13 +140,16 @@ fn board_view(index: usize, board: &Board, data: &PageData) -> BoardView {
     BoardView {
         index,
         title: short_line(&board.title, 160),
+        apart: board.apart.as_deref().map(|reason| short_line(reason, 300)),
+        coverage: board.common_prompts.map(|_| wording::capital(&super::coverage(board))),
         baseline: board.baseline.as_deref().map(|name| short_line(name, 80)),
         findings: story::tell(board),
         rows: table::rows(board, &columns),
         more_metrics: columns.iter().any(|column| column.extra),
         columns,
         // one slice of prompts equals all of them
-        has_slices: slices.iter().filter(|slice| !matches!(slice.as_str(), super::ALL | super::HELD_OUT)).count() > 1,
+        has_slices: board.common_prompts.is_some()
+            || slices.iter().filter(|slice| !matches!(slice.as_str(), super::ALL | super::HELD_OUT)).count() > 1,
         slices: slices.iter().map(|slice| wording::slice(slice)).collect(),
         provenance: provenance::of(board),
         has_forest: board.entries.iter().any(|entry| !entry.comparisons.is_empty()),

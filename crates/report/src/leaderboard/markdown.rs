@@ -5,10 +5,11 @@ use std::fmt::Write;
 use smpo_results::{Board, BoardMetric, Leaderboard};
 
 use super::excerpt::{self, Piece};
-use super::{band, overall, provenance, story};
+use super::{band, coverage, overall, own_prompts, provenance, story};
 use crate::inert::markdown::{code, fence, text};
 use crate::inert::runs::Run;
 use crate::inert::short_line;
+use crate::wording::capital;
 use crate::{figure, verdict, wording};
 
 /// Worst completions quoted per board.
@@ -32,6 +33,9 @@ pub fn render(leaderboard: &Leaderboard) -> String {
 
 fn board(out: &mut String, board: &Board) {
     let _ = writeln!(out, "## {}\n", text(&short_line(&board.title, 160)));
+    if let Some(apart) = &board.apart {
+        let _ = writeln!(out, "A board of its own: {}.\n", text(&short_line(apart, 300)));
+    }
     if board.entries.is_empty() {
         out.push_str("No model on this board.\n\n");
         return;
@@ -65,10 +69,11 @@ fn estimates(out: &mut String, board: &Board) {
         let is_baseline = board.baseline.as_deref() == Some(entry.name.as_str());
         let _ = write!(
             out,
-            "| {} | {}{} |",
+            "| {} | {}{}{} |",
             band(entry),
             text(&short_line(&entry.name, 120)),
-            if is_baseline { " (baseline)" } else { "" }
+            if is_baseline { " (baseline)" } else { "" },
+            own_prompts(board, entry).map(|n| format!(" ({})", wording::count(n, "prompt"))).unwrap_or_default()
         );
         for metric in &board.metrics {
             match overall(entry, &metric.id) {
@@ -85,7 +90,12 @@ fn estimates(out: &mut String, board: &Board) {
         }
         out.push('\n');
     }
-    out.push_str("\nBrackets: 95 % intervals. Ranks that the data cannot separate share a band.\n\n");
+    out.push_str("\nBrackets: 95 % intervals. Ranks that the data cannot separate share a band.");
+    let coverage = coverage(board);
+    if board.common_prompts.is_some() {
+        let _ = write!(out, " {}.", text(&capital(&coverage)));
+    }
+    out.push_str("\n\n");
 }
 
 fn differences(out: &mut String, board: &Board) {

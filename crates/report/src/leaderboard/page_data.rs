@@ -1,11 +1,11 @@
 //! Data of the page's script: compact arrays, rounded to visible digits.
 
 use serde::Serialize;
-use smpo_results::{Board, Leaderboard};
+use smpo_results::{Board, COMMON_PROMPTS, Leaderboard};
 
 use super::curve::{Point, round, thin};
 use super::samples::{self, Browser};
-use super::{ALL, estimate, provenance, scale};
+use super::{ALL, changes, estimate, provenance, scale};
 use crate::inert::short_line;
 use crate::{Error, wording};
 
@@ -67,13 +67,14 @@ pub(crate) fn without_samples(leaderboard: &Leaderboard) -> PageData {
 /// Fills in samples, `budget` bytes over all boards.
 pub(crate) fn add_samples(data: &mut PageData, leaderboard: &Leaderboard, budget: usize) -> Result<(), Error> {
     let share = budget / leaderboard.boards.len().max(1);
+    let wanted = changes::prompts(&leaderboard.verdicts);
     for (data, board) in data.boards.iter_mut().zip(&leaderboard.boards) {
-        data.samples = samples::choose(board, share)?;
+        data.samples = samples::choose(board, &wanted, share)?;
     }
     Ok(())
 }
 
-/// The slices of a board in order of appearance, the whole suite first.
+/// The slices of a board in order of appearance, the one that summaries show first.
 pub(crate) fn slices(board: &Board) -> Vec<String> {
     let mut slices: Vec<String> = Vec::new();
     let mut seen = std::collections::BTreeSet::new();
@@ -82,7 +83,7 @@ pub(crate) fn slices(board: &Board) -> Vec<String> {
             slices.push(estimate.slice.clone());
         }
     }
-    slices.sort_by_key(|slice| slice != ALL);
+    slices.sort_by_key(|slice| (slice != COMMON_PROMPTS, slice != ALL));
     slices
 }
 

@@ -50,6 +50,9 @@ pub(crate) struct Browser {
     worst: Vec<[usize; 2]>,
     /// Flawed completions of the board that did not fit.
     left_out: usize,
+    /// Place in `prompts` by slice and id.
+    #[serde(skip)]
+    pub(crate) places: BTreeMap<(String, String), usize>,
 }
 
 /// Completions shown for one prompt: more would not be side by side.
@@ -62,9 +65,10 @@ struct Place<'a> {
     worst: &'a WorstSample,
 }
 
-/// Chooses what fits into `budget` bytes of JSON. The order takes turns: the worst completion of the last-ranked entry,
-/// of the one before it…, then every entry's second worst, so that a page shows every model's flaws.
-pub(crate) fn choose(board: &Board, budget: usize) -> Result<Browser, Error> {
+/// Chooses what fits into `budget` bytes of JSON. The prompts that a verdict names come first, up to half of it. Then the
+/// order takes turns: the worst completion of the last-ranked entry, of the one before it…, then every entry's second
+/// worst, so that a page shows every model's flaws.
+pub(crate) fn choose(board: &Board, wanted: &[(&str, &str)], budget: usize) -> Result<Browser, Error> {
     let mut by_prompt: BTreeMap<PromptKey, Vec<Place>> = BTreeMap::new();
     let mut turns: Vec<Place> = Vec::new();
     let rounds = board.entries.iter().map(|entry| flawed(entry).count()).max().unwrap_or(0);
@@ -79,37 +83,59 @@ pub(crate) fn choose(board: &Board, budget: usize) -> Result<Browser, Error> {
         }
     }
     let baseline = board.baseline.as_ref().and_then(|name| board.entries.iter().position(|e| &e.name == name));
-    let mut browser = Browser::default();
-    let mut spent = 0;
-    let mut seen: BTreeMap<PromptKey, Option<usize>> = BTreeMap::new();
-    // members of each group: two training seeds may share entry, prompt and sample index
-    let mut members: Vec<Vec<&WorstSample>> = Vec::new();
+    let mut shelf = Shelf { browser: Browser::default(), members: Vec::new(), seen: BTreeMap::new(), left: budget / 2 };
+    for key in wanted {
+        if let Some(places) = by_prompt.get(key) {
+            shelf.take(places[0], places, baseline)?;
+        }
+    }
+    shelf.left += budget - budget / 2;
+    shelf.seen.retain(|_, group| group.is_some());
     for turn in turns {
-        let group = match seen.get(&key(turn.worst)) {
-            Some(known) => *known,
-            None => {
-                let places = side_by_side(turn, &by_prompt[&key(turn.worst)], baseline);
-                let group = group(turn.worst, &places);
-                let bytes = crate::inert::script::json("a sample", &group)?.len();
-                let fits = spent + bytes <= budget;
-                if fits {
-                    spent += bytes;
-                    browser.prompts.push(group);
-                    members.push(places.iter().map(|place| place.worst).collect());
-                }
-                *seen.entry(key(turn.worst)).or_insert(fits.then(|| browser.prompts.len() - 1))
-            }
-        };
+        let group = shelf.take(turn, &by_prompt[&key(turn.worst)], baseline)?;
         let place = group.and_then(|group| {
-            let arm = members[group].iter().position(|member| std::ptr::eq(*member, turn.worst))?;
+            let arm = shelf.members[group].iter().position(|member| std::ptr::eq(*member, turn.worst))?;
             Some([group, arm])
         });
         match place {
-            Some(place) => browser.worst.push(place),
-            None => browser.left_out += 1,
+            Some(place) => shelf.browser.worst.push(place),
+            None => shelf.browser.left_out += 1,
         }
     }
-    Ok(browser)
+    Ok(shelf.browser)
+}
+
+/// The prompts taken so far.
+struct Shelf<'a> {
+    browser: Browser,
+    /// Members of each group: two training seeds may share entry, prompt and sample index.
+    members: Vec<Vec<&'a WorstSample>>,
+    /// Group of each prompt that was looked at; `None` for one that did not fit.
+    seen: BTreeMap<PromptKey<'a>, Option<usize>>,
+    /// Bytes left.
+    left: usize,
+}
+
+impl<'a> Shelf<'a> {
+    /// The group of a prompt, if it fits.
+    fn take(&mut self, first: Place<'a>, all: &[Place<'a>], baseline: Option<usize>) -> Result<Option<usize>, Error> {
+        let key = key(first.worst);
+        if let Some(known) = self.seen.get(&key) {
+            return Ok(*known);
+        }
+        let places = side_by_side(first, all, baseline);
+        let group = group(first.worst, &places);
+        let bytes = crate::inert::script::json("a sample", &group)?.len();
+        let index = (bytes <= self.left).then_some(self.browser.prompts.len());
+        if let Some(index) = index {
+            self.left -= bytes;
+            self.browser.prompts.push(group);
+            self.browser.places.insert((key.0.to_owned(), key.1.to_owned()), index);
+            self.members.push(places.iter().map(|place| place.worst).collect());
+        }
+        self.seen.insert(key, index);
+        Ok(index)
+    }
 }
 
 /// A prompt's identity within a suite: slice and id.

@@ -2,7 +2,7 @@
 
 use smpo_results::{Board, BoardEntry, MetricEstimate};
 
-use super::{band, overall};
+use super::{band, coverage, overall};
 use crate::inert::short_line;
 use crate::{figure, wording};
 
@@ -41,16 +41,6 @@ fn by_value<'a>(board: &'a Board, metric: &str) -> Vec<(&'a BoardEntry, &'a Metr
     rows
 }
 
-fn finding(question: &'static str, entry: &BoardEntry, estimate: &MetricEstimate, note: String) -> Finding {
-    Finding {
-        question,
-        answer: name(entry),
-        figure: figure::value(estimate.unit, estimate.value),
-        interval: figure::interval(estimate.unit, estimate.ci_low, estimate.ci_high),
-        note,
-    }
-}
-
 fn unknown(question: &'static str, note: &str) -> Finding {
     Finding {
         question,
@@ -61,81 +51,104 @@ fn unknown(question: &'static str, note: &str) -> Finding {
     }
 }
 
-fn stops(board: &Board) -> Finding {
-    let rows = by_value(board, "eos_rate");
-    let best = rows.iter().map(|row| row.1.value).fold(f64::NEG_INFINITY, f64::max);
-    match (rows.iter().find(|row| row.1.value == best), rows.first()) {
-        (Some((entry, estimate)), Some((last, least))) => {
-            let note = if rows.len() == 1 {
-                "of completions end by themselves before the cap".to_owned()
-            } else {
-                format!(
-                    "of completions end by themselves; fewest: {}, {}",
-                    name(last),
-                    figure::value(least.unit, least.value)
-                )
-            };
-            finding("Keeps stopping", entry, estimate, note)
-        }
-        _ => unknown("Keeps stopping", "these completions do not say how they ended"),
+/// The entries with this value, by name; their number where they are more than two.
+fn holders(rows: &[(&BoardEntry, &MetricEstimate)], value: f64) -> String {
+    let names: Vec<String> = rows.iter().filter(|row| row.1.value == value).map(|row| name(row.0)).collect();
+    match names.len() {
+        1 | 2 => wording::list(&names),
+        n => format!("{n} models"),
     }
 }
 
+/// One extreme of a metric, and the other in its note.
+fn extremes(
+    question: &'static str,
+    rows: &[(&BoardEntry, &MetricEstimate)],
+    [shown, other]: [f64; 2],
+    of: &str,
+) -> Option<Finding> {
+    let (_, estimate) = rows.iter().find(|row| row.1.value == shown)?;
+    let unit = estimate.unit;
+    let note = match shown == other {
+        true => format!("{of} in every model"),
+        false => format!("{of}; fewest: {}, {}", holders(rows, other), figure::value(unit, other)),
+    };
+    Some(Finding {
+        question,
+        answer: holders(rows, shown),
+        figure: figure::value(unit, shown),
+        interval: figure::interval(unit, estimate.ci_low, estimate.ci_high),
+        note: if rows.len() == 1 { of.to_owned() } else { note },
+    })
+}
+
+/// The least and the greatest value of rows in ascending order.
+fn ends(rows: &[(&BoardEntry, &MetricEstimate)]) -> Option<[f64; 2]> {
+    Some([rows.first()?.1.value, rows.last()?.1.value])
+}
+
+fn stops(board: &Board) -> Finding {
+    const QUESTION: &str = "Ends most answers";
+    let rows = by_value(board, "eos_rate");
+    let found = ends(&rows).and_then(|[low, high]| {
+        extremes(QUESTION, &rows, [high, low], "of completions end by themselves before the cap")
+    });
+    found.unwrap_or_else(|| unknown(QUESTION, "these completions do not say how they ended"))
+}
+
 fn loops(board: &Board) -> Finding {
+    const QUESTION: &str = "Loops most";
     let rows = by_value(board, "loop_rate");
-    match (rows.last(), rows.first()) {
-        (Some((_, most)), _) if most.value == 0.0 => Finding {
-            question: "Loops most",
+    match ends(&rows) {
+        Some([_, 0.0]) => Finding {
             answer: "Nobody".to_owned(),
-            figure: figure::value(most.unit, 0.0),
-            interval: figure::interval(most.unit, most.ci_low, most.ci_high),
             note: "no completion of any model ends in a cycle".to_owned(),
+            ..extremes(QUESTION, &rows, [0.0, 0.0], "").unwrap_or_else(|| unknown(QUESTION, ""))
         },
-        (Some((entry, estimate)), Some((least, fewest))) => {
-            let note = if rows.len() == 1 {
-                "of completions end in a cycle".to_owned()
-            } else {
-                format!(
-                    "of completions end in a cycle; fewest: {}, {}",
-                    name(least),
-                    figure::value(fewest.unit, fewest.value)
-                )
-            };
-            finding("Loops most", entry, estimate, note)
-        }
-        _ => unknown("Loops most", "loops were not measured"),
+        Some([low, high]) => extremes(QUESTION, &rows, [high, low], "of completions end in a cycle")
+            .unwrap_or_else(|| unknown(QUESTION, "")),
+        None => unknown(QUESTION, "loops were not measured"),
     }
 }
 
 fn certainty(board: &Board) -> Finding {
     let first = &board.entries[0];
-    let leaders: Vec<String> = board.entries.iter().filter(|e| e.rank_band.0 <= 1).map(name).collect();
+    let leaders: Vec<&BoardEntry> = board.entries.iter().filter(|e| e.rank_band.0 <= 1).collect();
+    let names: Vec<String> = leaders.iter().map(|entry| name(entry)).collect();
+    let alike = leaders.iter().all(|entry| entry.rank_band == first.rank_band);
     let answer = match leaders.len() {
         _ if board.entries.len() == 1 => "One model, nothing to rank".to_owned(),
         0 | 1 => format!("Rank 1 is {} alone", name(first)),
-        2..=3 => format!("{} share rank {}", wording::list(&leaders), band(first)),
-        n => format!("{n} models share rank {}", band(first)),
+        2..=3 if alike => format!("{} share rank {}", wording::list(&names), band(first)),
+        n if alike => format!("{n} models share rank {}", band(first)),
+        2..=3 => {
+            let bands: Vec<String> = leaders.iter().map(|entry| band(entry)).collect();
+            format!("{} may each be first: ranks {}", wording::list(&names), bands.join(", "))
+        }
+        n => format!("Each of {n} models may be first"),
     };
-    let prompts = board.entries.iter().flat_map(|e| &e.metrics).map(|e| e.n).max().unwrap_or(0);
-    let mut note = format!("95 % intervals over {}", wording::count(prompts, "prompt"));
-    if let Some(baseline) = &board.baseline {
+    let mut parts = vec!["95 % intervals".to_owned()];
+    parts.extend(Some(coverage(board)).filter(|coverage| !coverage.is_empty()));
+    parts.extend(differing(board));
+    Finding { question: "How sure", answer, figure: String::new(), interval: String::new(), note: parts.join("; ") }
+}
+
+/// The number of models that differ from the baseline in the first of two metrics that was compared.
+fn differing(board: &Board) -> Option<String> {
+    let baseline = board.baseline.as_ref()?;
+    ["loop_rate", "eos_rate"].into_iter().find_map(|metric| {
+        let others = board.entries.iter().filter(|entry| &entry.name != baseline);
         let compared: Vec<_> =
-            board.entries.iter().filter(|e| &e.name != baseline && !e.comparisons.is_empty()).collect();
-        for metric in ["loop_rate", "eos_rate"] {
-            let compared: Vec<_> =
-                compared.iter().filter_map(|e| e.comparisons.iter().find(|c| c.metric == metric)).collect();
-            if compared.is_empty() {
-                continue;
-            }
-            let apart = compared.iter().filter(|c| c.ci_low > 0.0 || c.ci_high < 0.0).count();
-            note.push_str(&format!(
-                "; {apart} of {} differ from {} in {}",
+            others.filter_map(|entry| entry.comparisons.iter().find(|c| c.metric == metric)).collect();
+        let apart = compared.iter().filter(|c| c.ci_low > 0.0 || c.ci_high < 0.0).count();
+        let unadjusted = if compared.len() > 1 { " (each at 95 %, not adjusted for their number)" } else { "" };
+        (!compared.is_empty()).then(|| {
+            format!(
+                "{apart} of {} differ from {} in {}{unadjusted}",
                 wording::count(compared.len(), "model"),
                 short_line(baseline, 60),
                 wording::metric(metric).to_lowercase()
-            ));
-            break;
-        }
-    }
-    Finding { question: "How sure", answer, figure: String::new(), interval: String::new(), note }
+            )
+        })
+    })
 }

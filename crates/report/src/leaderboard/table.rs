@@ -1,8 +1,8 @@
 //! The main table: one row per model, the interval of a primary metric drawn beside its numbers.
 
-use smpo_results::{Board, BoardEntry, BoardMetric, Direction, Unit};
+use smpo_results::{Board, BoardEntry, BoardMetric, COMMON_PROMPTS, Direction, Unit};
 
-use super::{ALL, band, overall, scale};
+use super::{ALL, band, overall, own_prompts, scale};
 use crate::inert::short_line;
 use crate::{figure, wording};
 
@@ -88,8 +88,8 @@ pub(crate) fn columns(board: &Board) -> Vec<Column> {
 
 /// The slice whose values the table shows first, with its axis.
 fn shown_slice<'a>(board: &'a Board, metric: &BoardMetric) -> Option<(&'a str, [f64; 2])> {
-    let slice = if scale::of(board, metric, ALL).is_some() {
-        ALL
+    let slice = if let Some(slice) = [COMMON_PROMPTS, ALL].into_iter().find(|s| scale::of(board, metric, s).is_some()) {
+        slice
     } else {
         board.entries.iter().find_map(|entry| overall(entry, &metric.id)).map(|e| e.slice.as_str())?
     };
@@ -119,7 +119,7 @@ pub(crate) fn rows(board: &Board, columns: &[Column]) -> Vec<TableRow> {
             name: short_line(&entry.name, 120),
             band: band(entry),
             baseline: board.baseline.as_deref() == Some(entry.name.as_str()),
-            note: note(entry),
+            note: note(board, entry),
             cells: columns
                 .iter()
                 .zip(&board.metrics)
@@ -130,11 +130,10 @@ pub(crate) fn rows(board: &Board, columns: &[Column]) -> Vec<TableRow> {
         .collect()
 }
 
-fn note(entry: &BoardEntry) -> String {
-    match entry.provenance.len() {
-        0 | 1 => String::new(),
-        seeds => wording::count(seeds, "training seed"),
-    }
+fn note(board: &Board, entry: &BoardEntry) -> String {
+    let seeds = Some(entry.provenance.len()).filter(|seeds| *seeds > 1).map(|n| wording::count(n, "training seed"));
+    let prompts = own_prompts(board, entry).map(|n| format!("answered {}", wording::count(n, "prompt")));
+    seeds.into_iter().chain(prompts).collect::<Vec<_>>().join(", ")
 }
 
 fn cell(entry: &BoardEntry, column: &Column, metric: &BoardMetric, range: Option<[f64; 2]>) -> Cell {

@@ -3,7 +3,7 @@
 use comfy_table::{Attribute, Cell, CellAlignment, ColumnConstraint, ContentArrangement, LineStyle, Table, presets};
 use smpo_results::{Board, BoardMetric, Leaderboard};
 
-use super::{band, overall, story};
+use super::{band, overall, own_prompts, story};
 use crate::inert::short_line;
 use crate::verdict::{self, text::Style};
 use crate::{figure, wording};
@@ -20,6 +20,9 @@ pub fn render(leaderboard: &Leaderboard, style: Style) -> String {
             out.push('\n');
         }
         out.push_str(&format!("{}\n", short_line(&board.title, 160)));
+        if let Some(apart) = &board.apart {
+            out.push_str(&format!("a board of its own: {}\n", short_line(apart, 300)));
+        }
         if board.entries.is_empty() {
             out.push_str("no model on this board\n");
             continue;
@@ -57,7 +60,9 @@ fn table(board: &Board, style: Style) -> Table {
     }));
     for entry in &board.entries {
         let is_baseline = board.baseline.as_deref() == Some(entry.name.as_str());
-        let name = format!("{}{}", short_line(&entry.name, 60), if is_baseline { " (baseline)" } else { "" });
+        let own = own_prompts(board, entry).map(|n| format!(" ({})", wording::count(n, "prompt"))).unwrap_or_default();
+        let baseline = if is_baseline { " (baseline)" } else { "" };
+        let name = format!("{}{baseline}{own}", short_line(&entry.name, 60));
         let mut cells = vec![band(entry), name];
         cells.extend(primary.iter().map(|metric| match overall(entry, &metric.id) {
             None => "–".to_owned(),

@@ -27,7 +27,7 @@ pub fn render(verdict: &Verdict) -> String {
         out,
         "## {} {}: {}\n",
         sign(verdict.verdict),
-        capital(wording::decision(verdict.verdict)),
+        wording::capital(wording::decision(verdict.verdict)),
         text(&headline(verdict))
     );
     let _ = writeln!(out, "This is {}.\n", wording::claim(verdict.claim));
@@ -128,9 +128,4 @@ fn sign(decision: Decision) -> &'static str {
         Decision::Fail => "❌",
         Decision::Inconclusive => "❔",
     }
-}
-
-fn capital(word: &str) -> String {
-    let mut chars = word.chars();
-    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }

@@ -385,6 +385,7 @@ pub fn leaderboard() -> Leaderboard {
             BoardEntry {
                 name: arm.name.into(),
                 rank_band: arm.band,
+                prompts: Some(600),
                 metrics: metrics(arm),
                 comparisons: if index == 1 { Vec::new() } else { comparisons(arm, baseline) },
                 survival,
@@ -400,6 +401,8 @@ pub fn leaderboard() -> Leaderboard {
         title: "Does preference tuning keep the stop token?".into(),
         boards: vec![Board {
             title: "ood-mixed, 600 prompts, temperature 0.7, top-p 0.95, cap 1,024 tokens".into(),
+            apart: None,
+            common_prompts: None,
             baseline: Some("sft".into()),
             metrics: board_metrics(),
             entries,
@@ -513,6 +516,7 @@ fn metric_verdict(candidate: &Arm, id: &str, slice: &str, margin: f64, primary: 
         p: Some(if fails { 1.2e-7 } else { 0.214 }),
         p_exact: None,
         p_equivalence: None,
+        flips: None,
         detectable: None,
         asked: None,
         p_harm: Some(if fails { 6e-8 } else { 0.11 }),

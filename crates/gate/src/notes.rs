@@ -1,0 +1,85 @@
+//! Caveats of a comparison, one line each.
+
+use std::collections::BTreeMap;
+
+use smpo_stats::hierarchical::Seeds;
+
+use crate::prompts;
+use crate::run::Run;
+
+/// Prompts that a note names.
+const NAMED: usize = 3;
+
+/// Caveats of comparing these arms.
+pub(crate) fn of(baseline: &[Run], candidate: &[Run], seeds: Seeds) -> Vec<String> {
+    let mut notes = Vec::new();
+    let (b, c) = (baseline.len(), candidate.len());
+    if b > 1 && c > 1 {
+        let how = match seeds {
+            Seeds::Paired => "the arms share their training seeds, which were resampled together",
+            Seeds::Independent => "the arms' training seeds were resampled apart",
+        };
+        notes.push(format!("{b} and {c} training seeds: {how}"));
+    } else if b + c > 2 {
+        notes.push(format!(
+            "{b} baseline and {c} candidate checkpoints: the arm with one stands only for that checkpoint"
+        ));
+    }
+    let scored: Vec<(&str, &Run)> = arms(baseline, candidate).filter(|(_, run)| run.manifest.kind == "score").collect();
+    if !scored.is_empty() {
+        notes.push("completions that others generated: sampler, cap and terminators are not known to agree".into());
+    }
+    notes.extend(unknown_prompts(&scored));
+    notes.extend(sample_counts(&scored));
+    notes
+}
+
+fn arms<'a>(baseline: &'a [Run], candidate: &'a [Run]) -> impl Iterator<Item = (&'static str, &'a Run)> {
+    let named = |arm: &'static str, runs: &'a [Run]| runs.iter().map(move |run| (arm, run));
+    named("baseline", baseline).chain(named("candidate", candidate))
+}
+
+/// A warning of answers that come without prompts: equal ids of two tasks would be paired.
+fn unknown_prompts(scored: &[(&str, &Run)]) -> Option<String> {
+    let mut arms: Vec<&str> = scored.iter().filter(|(_, run)| !prompts::known(run)).map(|(arm, _)| *arm).collect();
+    arms.dedup();
+    (!arms.is_empty()).then(|| {
+        format!(
+            "the answers of the {} come without their prompts: paired by question id alone, which two tasks may share \
+             (`smpo score --prompts` gives them)",
+            arms.join(" and the ")
+        )
+    })
+}
+
+/// A warning of prompts with more or fewer answers than the others.
+fn sample_counts(scored: &[(&str, &Run)]) -> Vec<String> {
+    let mut notes = Vec::new();
+    let mut usual: Vec<usize> = Vec::new();
+    for (arm, run) in scored {
+        let mut by_count: BTreeMap<usize, Vec<&str>> = BTreeMap::new();
+        for row in &run.measurements {
+            let count = row.values.values().map(Vec::len).max().unwrap_or(0);
+            by_count.entry(count).or_default().push(&row.prompt_id);
+        }
+        let Some((&most, _)) = by_count.iter().max_by_key(|(_, prompts)| prompts.len()) else { continue };
+        usual.push(most);
+        for (count, prompts) in by_count.iter().filter(|(count, _)| **count != most) {
+            let named: Vec<String> = prompts.iter().take(NAMED).map(|id| format!("`{id}`")).collect();
+            let more = match prompts.len() - named.len() {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            notes.push(format!(
+                "the {arm} answers {}{more} {count} times, other prompts {most}: the answers to a prompt are averaged, a \
+                 repeated line counts like another sample",
+                named.join(", ")
+            ));
+        }
+    }
+    usual.dedup();
+    if usual.len() > 1 {
+        notes.push("the arms have different numbers of answers to a prompt, which are averaged first".into());
+    }
+    notes
+}
