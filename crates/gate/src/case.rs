@@ -131,7 +131,7 @@ pub(crate) fn prepare<'a>(
             100.0 * rule.max_unpaired
         ))
     } else if n < rule.min_n {
-        Some(format!("{n} prompts{on_slice}, the policy asks for at least {}", rule.min_n))
+        Some(format!("there are only {n} prompts{on_slice}, and the policy asks for at least {}", rule.min_n))
     } else {
         None
     };

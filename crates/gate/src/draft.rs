@@ -219,7 +219,7 @@ impl<'a> Draft<'a> {
             format!(
                 "{} prompts show {} of {} or more with {:.0} % power",
                 self.n,
-                if found.evidence.baseline.is_some() { "a change" } else { "a distance" },
+                if found.evidence.baseline.is_some() { "a change" } else { "a distance from the bound" },
                 self.scale.unit.quantity(effect, true),
                 100.0 * self.power
             )

@@ -715,7 +715,7 @@
       for (const control of [model, flag]) control.addEventListener("change", narrow);
       search.addEventListener("input", narrow);
       narrow();
-      for (const button of document.querySelectorAll(`.link[data-board="${section.dataset.board}"]`)) {
+      for (const button of document.querySelectorAll(`.link[data-on="${section.dataset.board}"]`)) {
         button.addEventListener("click", () => {
           const tab = document.getElementById(section.getAttribute("aria-labelledby"));
           if (tab && section.hidden) tab.click();
