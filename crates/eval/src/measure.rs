@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use rayon::prelude::*;
 use smpo_metrics::estimate::{self, Estimate};
 use smpo_metrics::metric::CorpusFn;
-use smpo_metrics::{Corpus, Metric, MetricInfo, Scratch, all, measure_sample, sample_metrics};
+use smpo_metrics::{Corpus, Metric, MetricInfo, Scratch, all, among_metrics, measure_sample, sample_metrics};
 use smpo_results::{FinishReason, Measurement, MetricEstimate, MetricsFile, SCHEMA_VERSION, Sample, Unit};
 
 use crate::slices::{ALL, HELD_OUT};
@@ -25,19 +25,20 @@ pub struct Measured {
 pub fn measure(samples: &[Sample], teacher_forced: Vec<Measurement>) -> Measured {
     let values: Vec<_> =
         samples.par_iter().map_init(Scratch::default, |scratch, s| measure_sample(s, scratch)).collect();
+    let among: Vec<_> = among_metrics().map(|(metric, measure)| (metric.info.id, measure(samples))).collect();
     let mut measurements = Vec::new();
     let mut row_of: HashMap<String, usize> = HashMap::new();
     let mut start = 0;
     for prompt in samples.chunk_by(|a, b| a.prompt_id == b.prompt_id) {
-        let rows = &values[start..start + prompt.len()];
+        let range = start..start + prompt.len();
+        let rows = &values[range.clone()];
         start += prompt.len();
         let mut by_metric: BTreeMap<String, Vec<f64>> = BTreeMap::new();
-        for (index, metric) in sample_metrics().enumerate() {
-            let of_prompt: Vec<f64> = rows.iter().filter_map(|row| row[index]).collect();
-            if !of_prompt.is_empty() {
-                by_metric.insert(metric.info.id.to_owned(), of_prompt);
-            }
-        }
+        let alone = sample_metrics().enumerate();
+        let alone = alone.map(|(index, metric)| (metric.info.id, rows.iter().filter_map(|row| row[index]).collect()));
+        let beside = among.iter().map(|(id, values)| (*id, values[range.clone()].iter().copied().flatten().collect()));
+        let values = alone.chain(beside).filter(|(_, of_prompt): &(&str, Vec<f64>)| !of_prompt.is_empty());
+        by_metric.extend(values.map(|(id, of_prompt)| (id.to_owned(), of_prompt)));
         row_of.insert(prompt[0].prompt_id.clone(), measurements.len());
         measurements.push(Measurement {
             schema: SCHEMA_VERSION,

@@ -4,7 +4,7 @@
 //! - [`sample`], [`corpus`]: the metrics of one completion and of a whole run.
 //! - [`pass_k`]: all of k samples of a prompt good.
 //! - [`estimate`]: means and shares over prompts with 95 % intervals.
-//! - [`periodic`]: periodic tails of a sequence; [`text`]: words, n-grams, scripts.
+//! - [`periodic`]: periodic tails of a sequence; [`text`]: parts of a completion, words, n-grams, scripts, special tokens, code.
 
 pub mod corpus;
 pub mod estimate;
@@ -18,5 +18,5 @@ pub mod text;
 pub use corpus::Corpus;
 pub use info::MetricInfo;
 pub use metric::{Metric, all, find, similar};
-pub use sample::{Scratch, View, measure_sample, sample_metrics};
+pub use sample::{Scratch, View, among_metrics, measure_sample, sample_metrics};
 pub use smpo_sampling::TokenScores;

@@ -1,8 +1,11 @@
 //! Metrics of one completion.
 
+use std::borrow::Cow;
+
 use smpo_results::{FinishReason, Sample};
 
-use crate::metric::{Metric, all, broken_rate, seq_rep, zlib_ratio};
+use crate::metric::{AmongFn, Metric, all, broken_rate, runaway_rate, seq_rep, zlib_ratio};
+use crate::text::visible;
 use crate::text::words::hash_words;
 
 /// One completion with the values that several metrics share.
@@ -10,6 +13,10 @@ use crate::text::words::hash_words;
 pub struct View<'a> {
     /// The completion and its prompt.
     pub sample: &'a Sample,
+    /// Everything that the model wrote, reasoning first.
+    pub text: Cow<'a, str>,
+    /// The answer alone, without reasoning.
+    pub answer: &'a str,
     /// Token ids without the terminator; `None` if the ids are unknown.
     pub tokens: Option<&'a [u32]>,
     /// Repeated n-grams for n = 1 to 4 ([`seq_rep::seq_rep`]).
@@ -23,15 +30,22 @@ pub struct View<'a> {
 pub struct Scratch {
     words: Vec<u64>,
     repeats: seq_rep::Repeats,
+    /// Folded words and their n-grams.
+    pub runaway: runaway_rate::Buffers,
     /// Suffix matches of the loop detector.
     pub matches: Vec<u32>,
     /// Compressor and its output buffer.
     pub deflate: zlib_ratio::Deflate,
 }
 
-/// The metrics that have a value per sample, in the order of the catalogue.
+/// The metrics that have a value per sample for itself, in the order of the catalogue.
 pub fn sample_metrics() -> impl Iterator<Item = &'static Metric> {
     all().iter().copied().filter(|metric| metric.sample.is_some())
+}
+
+/// The metrics that have a value per sample that depends on the other samples.
+pub fn among_metrics() -> impl Iterator<Item = (&'static Metric, AmongFn)> {
+    all().iter().copied().filter_map(|metric| Some((metric, metric.among?)))
 }
 
 /// Every per-sample value of one completion, in the order of [`sample_metrics`]. Samples that the engine failed on
@@ -47,23 +61,32 @@ pub fn measure_sample(sample: &Sample, scratch: &mut Scratch) -> Vec<Option<f64>
 }
 
 impl<'a> View<'a> {
-    fn new(sample: &'a Sample, scratch: &mut Scratch) -> View<'a> {
-        let foreign_script = broken_rate::foreign_share(sample);
+    /// The sample with everything that several metrics share.
+    pub fn new(sample: &'a Sample, scratch: &mut Scratch) -> View<'a> {
+        let bare = View::bare(sample);
+        let foreign_script = broken_rate::foreign_share(sample, &bare.text);
         let tokens = content_tokens(sample);
         let seq_rep = match tokens {
             Some(tokens) => seq_rep::seq_rep(tokens, &mut scratch.repeats),
             None => {
                 scratch.words.clear();
-                hash_words(&sample.completion, &mut scratch.words);
+                hash_words(&bare.text, &mut scratch.words);
                 seq_rep::seq_rep(&scratch.words, &mut scratch.repeats)
             }
         };
-        View { sample, tokens, seq_rep, foreign_script }
+        View { tokens, seq_rep, foreign_script, ..bare }
     }
 
     /// The sample alone, nothing computed.
     fn bare(sample: &'a Sample) -> View<'a> {
-        View { sample, tokens: None, seq_rep: [None; seq_rep::MAX_N], foreign_script: None }
+        View {
+            sample,
+            text: visible::whole(sample),
+            answer: visible::answer(&sample.completion),
+            tokens: None,
+            seq_rep: [None; seq_rep::MAX_N],
+            foreign_script: None,
+        }
     }
 }
 

@@ -41,6 +41,10 @@ pub struct Sample {
     /// log p of the whole terminator set at each step, in nats: the EOS hazard of this very run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub terminator_logps: Option<Vec<f32>>,
+    /// Token ids of the completion that no token of the tokenizer has; absent if nobody looked. They leave no trace in
+    /// the text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unknown_ids: Option<u32>,
     /// Finish reason.
     pub finish_reason: FinishReason,
     /// Remark on the reported end, where it is not simply believed: [`smpo_sampling::Finish::remark`].
@@ -74,6 +78,7 @@ impl Sample {
             token_ids: None,
             logps: None,
             terminator_logps: None,
+            unknown_ids: None,
             finish_reason: FinishReason::Unknown,
             finish_remark: None,
             tokens: None,

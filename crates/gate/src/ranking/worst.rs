@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rayon::prelude::*;
 use smpo_metrics::metric::loop_rate;
+use smpo_metrics::text::visible::whole;
 use smpo_results::{FinishReason, LoopSpan, Sample, WorstSample};
 
 use super::RankingOptions;
@@ -85,7 +86,7 @@ fn find_flaws<'a>(entry: &Entry, samples: &'a [Sample]) -> Vec<Flawed<'a>> {
             let mut badness: f64 = flaws.iter().filter(|f| f.0).map(|f| f.2).sum();
             // Among loops, the one that fills more of the answer.
             if let Some(span) = loop_span {
-                badness += (span.end - span.start) as f64 / (sample.completion.len().max(1)) as f64;
+                badness += (span.end - span.start) as f64 / (whole(sample).len().max(1)) as f64;
             }
             Flawed { sample, flags, loop_span, badness }
         })
@@ -119,8 +120,11 @@ fn broken_prompts(entry: &Entry) -> BTreeSet<(&str, &str, u32)> {
 fn excerpt(flawed: &Flawed, bytes: usize) -> WorstSample {
     let mut sample = flawed.sample.clone();
     (sample.token_ids, sample.logps, sample.terminator_logps) = (None, None, None);
-    let whole = sample.completion.len();
-    let mut cut = whole.min(bytes);
+    // A loop may be in the reasoning: both are shown as one text, the one that was measured.
+    sample.completion = whole(flawed.sample).into_owned();
+    sample.reasoning = None;
+    let length = sample.completion.len();
+    let mut cut = length.min(bytes);
     while !sample.completion.is_char_boundary(cut) {
         cut -= 1;
     }
@@ -129,7 +133,7 @@ fn excerpt(flawed: &Flawed, bytes: usize) -> WorstSample {
         flawed.loop_span.filter(|span| span.start < cut).map(|span| LoopSpan { end: span.end.min(cut), ..span });
     WorstSample {
         sample,
-        omitted_bytes: whole - cut,
+        omitted_bytes: length - cut,
         flags: flawed.flags.iter().map(|flag| (*flag).to_owned()).collect(),
         loop_span,
     }

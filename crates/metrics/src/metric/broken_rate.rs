@@ -1,13 +1,24 @@
-//! Damaged text: replacement characters, leaked special tokens, letters of a foreign script.
+//! Damaged text: replacement characters, ids without a token, leaked special tokens, letters of a foreign script.
+//!
+//! Not damage: up to three replacement characters at the end of a text that no terminator ended (a character cut in half);
+//! special tokens that are markup, code or the subject of an answer ([`tokens`]); scripts of languages that the prompt names
+//! or translations that it asks for ([`languages`]); a single foreign letter, and foreign names in quotation marks or
+//! brackets.
 
-use smpo_results::{Direction, FinishReason, Message, Sample, Unit};
+use smpo_results::{Direction, Sample, Unit};
 
 use super::{Metric, MetricInfo, Scratch, View};
 use crate::sample::share;
-use crate::text::scripts::{Scripts, count_letters};
+use crate::text::scripts::{Letters, Scripts, count_letters};
+use crate::text::visible::{whole, without_cut_end};
+use crate::text::{languages, tokens};
 
 /// From this share of foreign letters on, a completion counts as broken.
 pub const FOREIGN_SHARE: f64 = 0.02;
+/// Foreign letters that one word or symbol of mathematics does not reach.
+const MIN_FOREIGN: usize = 2;
+/// Longest quoted name in bytes.
+const MAX_QUOTED: usize = 160;
 
 /// `broken_rate`.
 pub static INFO: MetricInfo = MetricInfo {
@@ -19,8 +30,8 @@ pub static INFO: MetricInfo = MetricInfo {
     binary: true,
     leaderboard: Some(2),
     summary: true,
-    description: "share of completions with a replacement character (U+FFFD), a leaked special token, or 2 % of letters \
-                  in a script that neither prompt nor reference uses",
+    description: "share of completions with a replacement character (U+FFFD), an id that no token has, a leaked special \
+                  token, or 2 % of letters in a script that neither prompt nor reference uses or asks for",
     reference: "smpo; scripts: Unicode Standard Annex 24",
 };
 
@@ -35,7 +46,7 @@ pub static FOREIGN_INFO: MetricInfo = MetricInfo {
     leaderboard: None,
     summary: false,
     description: "share of a completion's letters in a script that neither prompt nor reference nor the declared \
-                  language uses; Latin and Greek are always allowed",
+                  language uses or asks for, quoted names aside; Latin and Greek are always allowed",
     reference: "smpo; scripts: Unicode Standard Annex 24",
 };
 
@@ -45,7 +56,7 @@ pub static METRICS: &[Metric] =
 
 /// 1 if [`find`] finds damage.
 fn broken(view: &View<'_>, _: &mut Scratch) -> Option<f64> {
-    Some(share(damage(view.sample, view.foreign_script).is_some()))
+    Some(share(damage(view.sample, &view.text, view.foreign_script).is_some()))
 }
 
 /// Damage of a text.
@@ -53,107 +64,85 @@ fn broken(view: &View<'_>, _: &mut Scratch) -> Option<f64> {
 pub enum Damage {
     /// U+FFFD: bytes that were no UTF-8.
     ReplacementCharacter,
+    /// Token ids that no token has; they leave no trace in the text.
+    UnknownIds(u32),
     /// A special token in the text that the prompt does not have.
     LeakedToken(String),
     /// Share of letters in a foreign script.
     ForeignScript(f64),
 }
 
-/// The first damage of a completion. A replacement character at the very end is none if the cap may have cut a
-/// character in half.
+/// The first damage of a completion.
 pub fn find(sample: &Sample) -> Option<Damage> {
-    damage(sample, foreign_share(sample))
+    let text = whole(sample);
+    damage(sample, &text, foreign_share(sample, &text))
 }
 
-fn damage(sample: &Sample, foreign_script: Option<f64>) -> Option<Damage> {
-    let text = match sample.finish_reason {
-        FinishReason::Eos => sample.completion.as_str(),
-        _ => sample.completion.trim_end_matches('\u{fffd}'),
-    };
+fn damage(sample: &Sample, text: &str, foreign_script: Option<f64>) -> Option<Damage> {
+    let text = without_cut_end(text, sample.finish_reason);
     if text.contains('\u{fffd}') {
         return Some(Damage::ReplacementCharacter);
     }
-    if let Some(token) = leaked_token(text, &sample.messages) {
+    if let Some(unknown) = sample.unknown_ids.filter(|&unknown| unknown > 0) {
+        return Some(Damage::UnknownIds(unknown));
+    }
+    let prompt: Vec<&str> = sample.messages.iter().map(|message| message.content.as_str()).collect();
+    if let Some(token) = tokens::leaked(text, &prompt) {
         return Some(Damage::LeakedToken(token.to_owned()));
     }
     foreign_script.filter(|&share| share >= FOREIGN_SHARE).map(Damage::ForeignScript)
 }
 
-/// Foreign letters / letters; `None` for an unknown prompt.
-pub(crate) fn foreign_share(sample: &Sample) -> Option<f64> {
+/// Foreign letters / letters of a completion's whole text; `None` for an unknown prompt.
+pub(crate) fn foreign_share(sample: &Sample, text: &str) -> Option<f64> {
     if sample.messages.is_empty() {
         return None;
     }
-    let prompt = sample.messages.iter().map(|message| message.content.as_str());
+    let prompt = || sample.messages.iter().map(|message| message.content.as_str());
     let language = sample.language.as_deref().map(Scripts::of_language);
-    let allowed = prompt
+    let allowed = prompt()
         .chain(sample.reference.as_deref())
         .map(Scripts::of)
         .chain(language)
         .fold(Scripts::LATIN.union(Scripts::GREEK), Scripts::union);
-    let letters = count_letters(&sample.completion, allowed);
-    Some(if letters.total == 0 { 0.0 } else { letters.foreign as f64 / letters.total as f64 })
+    let letters = count_letters(text, allowed);
+    if letters.foreign == 0 {
+        return Some(0.0);
+    }
+    // Rare from here on: the prompt may have asked for them.
+    let named = prompt().map(languages::asked_for).try_fold(Scripts::default(), |all, asked| Some(all.union(asked?)));
+    let Some(named) = named else { return Some(0.0) };
+    let foreign = unquoted_foreign(text, allowed.union(named));
+    Some(if foreign < MIN_FOREIGN { 0.0 } else { foreign as f64 / letters.total as f64 })
 }
 
-/// Special tokens that are not of the form `<|name|>`.
-const TOKENS: [&str; 17] = [
-    "<s>",
-    "</s>",
-    "<bos>",
-    "<eos>",
-    "<pad>",
-    "<unk>",
-    "<mask>",
-    "<start_of_turn>",
-    "<end_of_turn>",
-    "<end_of_utterance>",
-    "<<SYS>>",
-    "<</SYS>>",
-    "[INST]",
-    "[/INST]",
-    "[BOS]",
-    "[EOS]",
-    "[PAD]",
-];
-
-/// The first special token or byte token (`<0x0A>`) in the text that no message of the prompt contains.
-fn leaked_token<'a>(text: &'a str, prompt: &[Message]) -> Option<&'a str> {
-    // Most blocks of 64 bytes have neither bracket, and a whole block is one vector comparison.
-    let opens = |byte: u8| byte == b'<' || byte == b'[';
-    for (number, block) in text.as_bytes().chunks(64).enumerate() {
-        if !block.iter().fold(false, |found, &byte| found | opens(byte)) {
-            continue;
-        }
-        for offset in (0..block.len()).filter(|&offset| opens(block[offset])) {
-            if let Some(token) = token_at(&text[number * 64 + offset..])
-                && !prompt.iter().any(|message| message.content.contains(token))
-            {
-                return Some(token);
-            }
-        }
+/// Foreign letters outside short quotations and brackets.
+fn unquoted_foreign(text: &str, allowed: Scripts) -> usize {
+    const QUOTES: [(char, char); 9] =
+        [('«', '»'), ('“', '”'), ('„', '“'), ('"', '"'), ('(', ')'), ('（', '）'), ('「', '」'), ('『', '』'), ('《', '》')];
+    let mut foreign = 0;
+    let mut rest = text;
+    loop {
+        let open = rest.char_indices().find_map(|(at, c)| {
+            let (_, close) = QUOTES.iter().find(|(open, _)| *open == c)?;
+            let inside = at + c.len_utf8();
+            let window = &rest[inside..(inside + MAX_QUOTED..=rest.len()).find(|&end| rest.is_char_boundary(end)).unwrap_or(rest.len())];
+            let len = window.find(*close).filter(|&len| !window[..len].contains('\n'))?;
+            Some((at, inside + len + close.len_utf8()))
+        });
+        let Some((start, end)) = open else {
+            let Letters { foreign: last, .. } = count_letters(rest, allowed);
+            return foreign + last;
+        };
+        foreign += count_letters(&rest[..start], allowed).foreign;
+        rest = &rest[end..];
     }
-    None
-}
-
-fn token_at(text: &str) -> Option<&str> {
-    if let Some(token) = TOKENS.iter().find(|token| text.starts_with(**token)) {
-        return Some(&text[..token.len()]);
-    }
-    // <|im_end|>, <｜end▁of▁sentence｜>
-    for (open, close) in [("<|", "|>"), ("<｜", "｜>")] {
-        if let Some(rest) = text.strip_prefix(open) {
-            let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '▁');
-            let name = rest.find(|c| !is_name(c)).filter(|len| (1..=40).contains(len))?;
-            return rest[name..].starts_with(close).then(|| &text[..open.len() + name + close.len()]);
-        }
-    }
-    let byte_token = text.as_bytes().get(..6)?;
-    let is_byte = byte_token.starts_with(b"<0x") && byte_token[3..5].iter().all(u8::is_ascii_hexdigit);
-    (is_byte && byte_token[5] == b'>').then(|| &text[..6])
 }
 
 #[cfg(test)]
 mod tests {
+    use smpo_results::{FinishReason, Message};
+
     use super::*;
 
     fn asked(prompt: &str, completion: &str) -> Sample {
@@ -172,23 +161,53 @@ mod tests {
     }
 
     #[test]
-    fn leaked_tokens() {
-        for (completion, token) in [
-            ("Sure.<|im_end|>", "<|im_end|>"),
-            ("<|im_start|>user", "<|im_start|>"),
-            ("ok</s>", "</s>"),
-            ("[INST] and so", "[INST]"),
-            ("line<0x0A>line", "<0x0A>"),
-            ("fin<｜end▁of▁sentence｜>", "<｜end▁of▁sentence｜>"),
-            ("<<|eot_id|>", "<|eot_id|>"),
-        ] {
-            assert_eq!(find(&asked("hi", completion)), Some(Damage::LeakedToken(token.into())), "{completion:?}");
-        }
-        for fine in ["a <| b |> c", "<|", "x[0] < y[1]", "<b>bold</b>", "<0xZZ>", "<", "List<|>", "<｜", "[", "Vec<<|"]
-        {
-            assert_eq!(find(&asked("hi", fine)), None, "{fine:?}");
-        }
+    fn floods_of_replacement_characters_are_no_cut() {
+        let mut flood = asked("hi", &"\u{fffd}".repeat(500));
+        flood.finish_reason = FinishReason::Length;
+        assert_eq!(find(&flood), Some(Damage::ReplacementCharacter));
+        flood.completion = "well \u{fffd}\u{fffd}\u{fffd}".into();
+        assert_eq!(find(&flood), None);
+        flood.completion.push('\u{fffd}');
+        assert_eq!(find(&flood), Some(Damage::ReplacementCharacter));
+    }
+
+    #[test]
+    fn ids_without_a_token_leave_no_trace_in_the_text() {
+        let mut sample = asked("Which is bigger?", "11 is bigger.");
+        sample.unknown_ids = Some(0);
+        assert_eq!(find(&sample), None);
+        sample.unknown_ids = Some(2);
+        assert_eq!(find(&sample), Some(Damage::UnknownIds(2)));
+        assert_eq!(crate::sample::value("broken_rate", &sample), Some(1.0));
+    }
+
+    #[test]
+    fn tokens_that_the_prompt_has_do_not_leak() {
+        assert_eq!(find(&asked("hi", "Sure.<|im_end|>")), Some(Damage::LeakedToken("<|im_end|>".into())));
         assert_eq!(find(&asked("What does <|im_end|> mean?", "<|im_end|> ends a turn.")), None);
+    }
+
+    #[test]
+    fn damage_in_the_reasoning_counts() {
+        let mut sample = asked("hi", "fine");
+        sample.reasoning = Some("so<|eot_id|>".into());
+        assert_eq!(find(&sample), Some(Damage::LeakedToken("<|eot_id|>".into())));
+    }
+
+    #[test]
+    fn scripts_that_were_asked_for_or_quoted_are_not_foreign() {
+        for (prompt, answer) in [
+            ("How do you say good morning in Japanese?", "おはようございます (ohayō gozaimasu)."),
+            ("Translate into the language of your choice: cat", "猫"),
+            ("Who wrote War and Peace?", "Leo Tolstoy; in Russian it is «Война и мир»."),
+            ("Where is Kyoto?", "Kyoto (京都) is a city of Japan."),
+            ("Are the reals countable?", "ℝ is uncountable, |ℝ| > ℵ₀, and א is a letter."),
+        ] {
+            assert_eq!(find(&asked(prompt, answer)), None, "{prompt}");
+        }
+        assert!(find(&asked("Where is Kyoto?", "Kyoto 是一个 city (of 日本).")).is_some());
+        let garbage = format!("It is ({})", "是一个城市".repeat(40));
+        assert!(find(&asked("Where is Kyoto?", &garbage)).is_some());
     }
 
     #[test]
@@ -198,7 +217,7 @@ mod tests {
         );
         assert_eq!(find(&asked("Как дела?", "Отлично, thanks, α = 2")), None);
         assert_eq!(find(&asked("What is π?", "About 3.14 — 🥧")), None);
-        let mut translation = asked("Translate into Japanese: cat", "猫");
+        let mut translation = asked("Which animal purrs?", "猫猫");
         assert!(find(&translation).is_some());
         translation.language = Some("ja".into());
         assert_eq!(find(&translation), None);

@@ -15,7 +15,7 @@ pub static INFO: MetricInfo = MetricInfo {
     binary: true,
     leaderboard: None,
     summary: true,
-    description: "share of completions of closed prompts that are exactly the gold answer, outer white space aside",
+    description: "share of answers to closed prompts that are exactly the gold answer, outer white space and reasoning aside",
     reference: "Rajpurkar et al. 2016, SQuAD, arXiv 1606.05250 (without its normalisation)",
 };
 
@@ -25,7 +25,7 @@ pub static METRICS: &[Metric] = &[Metric::of_sample(&INFO, measure)];
 /// 1 if the completion of a closed prompt is the gold answer.
 fn measure(view: &View<'_>, _: &mut Scratch) -> Option<f64> {
     let gold = gold(view)?;
-    Some(share(view.sample.completion.trim() == gold))
+    Some(share(view.answer.trim() == gold))
 }
 
 /// The gold answer of a closed prompt.

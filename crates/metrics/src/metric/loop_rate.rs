@@ -3,18 +3,21 @@
 //! A completion loops if its tail is at least [`MIN_COPIES`] exact copies of one cycle and the tail is at least
 //! [`MIN_TOKENS`] tokens long, or, if token ids are unknown, [`MIN_CHARACTERS`] characters. The cycle may be of
 //! any period, one token or a whole paragraph; a last copy cut by the cap counts with what is there of it. The
-//! terminator, white space at the end and a character cut in half by the cap are no part of the tail.
+//! terminator, white space at the end and a character cut in half by the cap are no part of the tail. Reasoning that a
+//! server returned in a field of its own is measured with the answer after it, as it would be inline. Where a server's own
+//! detector of repetition cut the completion, it loops by that.
 //!
 //! The bounds were set on 6,830 completions of ten public models (AlpacaEval, Russian Arena), where every completion
 //! that they flag was read. Of 170, 165 are loops to any reader; two are ASCII drawings that are one blank canvas, two
 //! short poems of one stanza, one a list of hashtags three times over. What two copies or shorter tails would add are
 //! refrains, closing lines of tables and more drawings.
 
-use smpo_results::{Direction, LoopSpan, Sample, Unit};
+use smpo_results::{Direction, FinishReason, LoopSpan, Sample, Unit};
 
 use super::{Metric, MetricInfo, Scratch, View};
 use crate::periodic::{MIN_COPIES, MIN_TOKENS, tail};
 use crate::sample::{content_tokens, share};
+use crate::text::visible::{whole, without_cut_character};
 
 /// Length of the looping tail in characters, for unknown token ids.
 pub const MIN_CHARACTERS: usize = 128;
@@ -38,27 +41,39 @@ pub static INFO: MetricInfo = MetricInfo {
 /// The entry of the catalogue.
 pub static METRICS: &[Metric] = &[Metric::of_sample(&INFO, measure)];
 
-/// 1 if the completion ends in a loop.
+/// 1 if the completion ends in a loop, or an engine's own detector of repetition cut it.
 fn measure(view: &View<'_>, scratch: &mut Scratch) -> Option<f64> {
+    if view.sample.finish_reason == FinishReason::Repetition {
+        return Some(1.0);
+    }
     Some(share(match view.tokens {
         Some(tokens) => tail(tokens, MIN_COPIES, MIN_TOKENS, &mut scratch.matches).is_some(),
-        None => text_tail(&view.sample.completion, &mut scratch.matches).is_some(),
+        None => text_tail(&view.text, &mut scratch.matches).is_some(),
     }))
 }
 
-/// Byte range of a completion's loop in its text, by the same rule as the metric; `None` if it does not loop.
+/// Byte range of a completion's loop in its whole text, reasoning first, by the same rule as the metric; `None` if it does
+/// not loop.
 ///
 /// A loop found in the tokens is looked up in the text, where it must show as a periodic tail too. Should decoding
 /// hide it (a tokenizer that is not reversible), the whole text is reported as one period.
 pub fn find(sample: &Sample) -> Option<LoopSpan> {
-    let text = sample.completion.as_str();
+    let text = &*whole(sample);
+    let everything = LoopSpan { start: 0, end: text.len(), period: text.len() };
     let mut matches = Vec::new();
-    let Some(tokens) = content_tokens(sample) else { return text_tail(text, &mut matches) };
-    let found = tail(tokens, MIN_COPIES, MIN_TOKENS, &mut matches)?;
+    let found = match content_tokens(sample) {
+        Some(tokens) => tail(tokens, MIN_COPIES, MIN_TOKENS, &mut matches),
+        None => match text_tail(text, &mut matches) {
+            None => None,
+            found => return found,
+        },
+    };
+    // A server's detector saw a loop, by a rule of its own.
+    let detected = (sample.finish_reason == FinishReason::Repetition).then_some(everything);
+    let Some(found) = found else { return detected };
     // The first copy may start in the middle of a character or with another spacing: one copy less is required.
     let copies = (found.covered / found.period - 1).clamp(2, MIN_COPIES);
-    let whole = LoopSpan { start: 0, end: text.len(), period: text.len() };
-    Some(text_tail_of(text, copies, 1, &mut matches).unwrap_or(whole))
+    Some(text_tail_of(text, copies, 1, &mut matches).unwrap_or(everything))
 }
 
 fn text_tail(text: &str, matches: &mut Vec<u32>) -> Option<LoopSpan> {
@@ -67,7 +82,7 @@ fn text_tail(text: &str, matches: &mut Vec<u32>) -> Option<LoopSpan> {
 
 /// The looping tail of a text: once as it ends, and, if it ends in white space, once without that.
 fn text_tail_of(text: &str, copies: usize, characters: usize, matches: &mut Vec<u32>) -> Option<LoopSpan> {
-    let whole = text.trim_end_matches('\u{fffd}');
+    let whole = without_cut_character(text);
     let trimmed = whole.trim_end();
     let span = |text: &str, matches: &mut Vec<u32>| {
         let found = tail(text.as_bytes(), copies, characters, matches)?;
@@ -86,7 +101,6 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use crate::periodic::Tail;
-    use smpo_results::FinishReason;
 
     fn in_text(text: &str) -> Option<LoopSpan> {
         find(&crate::sample::sample(text))
@@ -291,6 +305,25 @@ mod tests {
         sample.finish_reason = FinishReason::Eos;
         sample.completion = "?".into();
         assert_eq!(find(&sample), Some(LoopSpan { start: 0, end: 1, period: 1 }));
+    }
+
+    #[test]
+    fn what_a_servers_detector_cut_loops() {
+        let mut sample = crate::sample::sample("and so on and so on");
+        assert_eq!(crate::sample::value("loop_rate", &sample), Some(0.0));
+        sample.finish_reason = FinishReason::Repetition;
+        assert_eq!(crate::sample::value("loop_rate", &sample), Some(1.0));
+        assert_eq!(find(&sample), Some(LoopSpan { start: 0, end: 19, period: 19 }));
+    }
+
+    #[test]
+    fn reasoning_in_a_field_of_its_own_loops_as_it_would_inline() {
+        let mut sample = crate::sample::sample("");
+        sample.reasoning = Some("I should check the log. ".repeat(20));
+        assert_eq!(crate::sample::value("loop_rate", &sample), Some(1.0));
+        assert_eq!(find(&sample).map(|span| span.period), Some(24));
+        sample.completion = "The pump failed at four in the morning.".into();
+        assert_eq!(crate::sample::value("loop_rate", &sample), Some(0.0), "it recovered");
     }
 
     /// Periods that almost match everywhere are the worst case of naive matching: seconds there, milliseconds here.

@@ -4,6 +4,7 @@
 //! | kind | function of | entry | example |
 //! |---|---|---|---|
 //! | per sample | one completion | [`Metric::of_sample`] | [`eos_rate`] |
+//! | per sample among others | one completion beside all others of its run | [`Metric::among`] | [`same_answer`] |
 //! | per corpus | all completions of a run | [`Metric::of_corpus`] | [`self_bleu`] |
 //! | teacher-forced | log-probs of gold completions or held-out pairs | [`Metric::teacher_forced`] | [`eos_gold`] |
 //!
@@ -14,6 +15,8 @@
 //! (CONTRIBUTING.md).
 
 use std::sync::OnceLock;
+
+use smpo_results::Sample;
 
 use crate::corpus::Corpus;
 use crate::estimate::Estimate;
@@ -34,12 +37,17 @@ macro_rules! catalogue {
 catalogue! {
     eos_rate,
     loop_rate,
+    runaway_rate,
+    empty_rate,
+    same_answer,
+    self_talk_rate,
     exact_match,
     stops_when_right,
     broken_rate,
     seq_rep,
     zlib_ratio,
     length,
+    reasoning_share,
     eos_gold,
     preference,
     eos_hazard,
@@ -51,10 +59,13 @@ catalogue! {
 /// Value of one completion; `None` if the metric does not apply.
 pub type SampleFn = fn(&View<'_>, &mut Scratch) -> Option<f64>;
 
+/// Values of all completions of a run, in their order; `None` where the metric does not apply.
+pub type AmongFn = fn(&[Sample]) -> Vec<Option<f64>>;
+
 /// Value of a corpus with its 95 % interval; `None` if the metric does not apply.
 pub type CorpusFn = fn(&Corpus<'_>) -> Option<Estimate>;
 
-/// A metric of the catalogue: its declaration and how it is computed. A metric with neither function is computed from
+/// A metric of the catalogue: its declaration and how it is computed. A metric without a function is computed from
 /// teacher-forced log-probs ([`eos_gold`], [`preference`]).
 #[derive(Debug, Clone, Copy)]
 pub struct Metric {
@@ -62,6 +73,8 @@ pub struct Metric {
     pub info: &'static MetricInfo,
     /// Value of one completion.
     pub sample: Option<SampleFn>,
+    /// Value of each completion, given all of its run.
+    pub among: Option<AmongFn>,
     /// Estimate over a run; `None`: the mean over prompts of the sample values.
     pub corpus: Option<CorpusFn>,
     /// True if slices have estimates too; false for corpus metrics that cost too much per slice.
@@ -76,6 +89,11 @@ impl Metric {
         Metric { sample: Some(sample), ..Metric::teacher_forced(info) }
     }
 
+    /// A metric of one completion beside all others of its run.
+    pub const fn among(info: &'static MetricInfo, among: AmongFn) -> Metric {
+        Metric { among: Some(among), ..Metric::teacher_forced(info) }
+    }
+
     /// A metric of all completions of a run.
     pub const fn of_corpus(info: &'static MetricInfo, corpus: CorpusFn) -> Metric {
         Metric { corpus: Some(corpus), ..Metric::teacher_forced(info) }
@@ -83,7 +101,7 @@ impl Metric {
 
     /// A metric of teacher-forced log-probs.
     pub const fn teacher_forced(info: &'static MetricInfo) -> Metric {
-        Metric { info, sample: None, corpus: None, by_slice: true, of_failures: false }
+        Metric { info, sample: None, among: None, corpus: None, by_slice: true, of_failures: false }
     }
 }
 
@@ -185,7 +203,7 @@ mod tests {
     fn every_metric_is_computed_once() {
         for metric in all() {
             let teacher_forced = eos_gold::METRICS.iter().chain(preference::METRICS).any(|m| m.info == metric.info);
-            let computed = metric.sample.is_some() || metric.corpus.is_some();
+            let computed = metric.sample.is_some() || metric.among.is_some() || metric.corpus.is_some();
             assert!(computed != teacher_forced, "{}: a function of samples, or teacher-forced", metric.info.id);
         }
     }

@@ -30,7 +30,7 @@ pub static METRICS: &[Metric] = &[Metric::of_sample(&INFO, measure)];
 
 /// Raw bytes over compressed bytes; no value for an empty completion.
 fn measure(view: &View<'_>, scratch: &mut Scratch) -> Option<f64> {
-    let bytes = view.sample.completion.as_bytes();
+    let bytes = view.text.as_bytes();
     let tail = &bytes[bytes.len().saturating_sub(WINDOW_BYTES)..];
     let compressed = scratch.deflate.compressed_len(tail)?;
     (!tail.is_empty()).then(|| tail.len() as f64 / compressed as f64)

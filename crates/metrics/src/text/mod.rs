@@ -1,5 +1,10 @@
-//! Text units of the metrics: words, n-grams, scripts.
+//! Text units of the metrics: parts of a completion, words, folded words, n-grams, scripts, languages, special tokens, code.
 
+pub mod code;
+pub mod folded;
+pub mod languages;
 pub mod ngrams;
 pub mod scripts;
+pub mod tokens;
+pub mod visible;
 pub mod words;

@@ -37,17 +37,19 @@ fn class(c: char) -> Class {
         0x400..0x482 | 0x48a..0x530 => Class::Letter, // Cyrillic, ahead of the slow test
         // Indic scripts: their vowel signs are marks, which `is_alphanumeric` covers only in part
         0x0900..0x0964 | 0x0966..0x0e00 => Class::Letter,
-        // Kana, Han, Thai, Lao, Myanmar, Khmer: no spaces between words
-        0x0e00..0x0f00 | 0x1000..0x10a0 | 0x1780..0x1800 | 0x3040..0x3100 | 0x3400..0xa000 | 0xf900..0xfb00 => {
-            Class::Alone
-        }
-        0x20000..0x32000 => Class::Alone,
+        _ if is_unspaced(c) => Class::Alone,
         _ if c.is_alphanumeric() => Class::Letter,
         _ if c.is_whitespace() => Class::Space,
         // Combining marks belong to the letter before them; `is_alphanumeric` covers only some.
         0x0300..0x0370 | 0x200c..0x200e => Class::Letter,
         _ => Class::Alone,
     }
+}
+
+/// True for characters of scripts without spaces between words: kana, Han, Thai, Lao, Myanmar, Khmer.
+pub(super) fn is_unspaced(c: char) -> bool {
+    matches!(c as u32,
+        0x0e00..0x0f00 | 0x1000..0x10a0 | 0x1780..0x1800 | 0x3040..0x3100 | 0x3400..0xa000 | 0xf900..0xfb00 | 0x20000..0x32000)
 }
 
 /// Appends a 64-bit hash of every word to `words`, in order. Two different words collide with probability 2⁻⁶⁴.
