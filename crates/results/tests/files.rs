@@ -19,6 +19,7 @@ fn sample(id: &str) -> Sample {
         token_ids: Some(vec![3, 2]),
         logps: Some(vec![-0.1, -0.2]),
         terminator_logps: None,
+        unknown_ids: Some(0),
         finish_reason: FinishReason::Eos,
         finish_remark: None,
         tokens: Some(2),

@@ -139,6 +139,7 @@ fn sample(record: &Record, prompt_id: String, sample: u32) -> Sample {
         token_ids: record.token_ids.clone(),
         logps: record.logps.clone(),
         terminator_logps: record.terminator_logps.clone(),
+        unknown_ids: None,
         finish_reason: record.finish_reason,
         finish_remark: None,
         tokens: record.tokens,

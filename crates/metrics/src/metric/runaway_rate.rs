@@ -253,7 +253,7 @@ mod tests {
             verses.map(|word| format!("A verse of its own about {word} and the road.\n{chorus}")).concat(),
 lines(8, |i| format!("to him who made the {}, for his mercy endures for ever;\n", verses[i % 4])),
             lines(12, |i| format!(".col-{i} {{ margin: 0; padding: 0; border: 0; }}\n")),
-            lines(20, |i| format!("from package.module import Class{i}\n")),
+            lines(12, |i| format!("from package.module import Class{i}\n")),
             format!("INSERT INTO t VALUES\n{}(0, 0);", "(0, 0, 0, 0),\n".repeat(30)),
             format!("| Day | Open |\n|---|---|\n{}", lines(7, |i| format!("| {i} | 9:00-17:00 |\n"))),
             "Name: ____________________\nDate: ____________________\n\n".repeat(5),

@@ -132,10 +132,9 @@ fn header(line: &str, at: usize) -> Option<Header> {
         if let Some(within) = line.find(open) {
             let rest = &line[within + open.len()..];
             let role = &rest[..rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len())];
-            if open != "<|" || rest[role.len()..].starts_with("|>") {
-                if let Some(speaker) = speaker(role) {
-                    return formal(speaker, within);
-                }
+            let is_header = open != "<|" || rest[role.len()..].starts_with("|>");
+            if let Some(speaker) = speaker(role).filter(|_| is_header) {
+                return formal(speaker, within);
             }
         }
     }
