@@ -32,7 +32,7 @@ pub static INFO: MetricInfo = MetricInfo {
     primary: false,
     binary: false,
     leaderboard: None,
-    summary: true,
+    summary: false,
     description: "mean BLEU-4 of a completion against the completions of other prompts; high where all answers are \
                   alike; rises with their number and length",
     reference: "Zhu et al. 2018, Texygen, arXiv 1802.01886; BLEU: Papineni et al. 2002, add-one smoothing of Lin & Och \

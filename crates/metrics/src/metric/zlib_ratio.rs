@@ -19,7 +19,7 @@ pub static INFO: MetricInfo = MetricInfo {
     primary: false,
     binary: false,
     leaderboard: Some(5),
-    summary: true,
+    summary: false,
     description: "bytes / zlib-compressed bytes (libdeflate, level 1) of the last 32 KiB of a completion; grows with \
                   length and with repetition",
     reference: "RFC 1950, RFC 1951",

@@ -125,7 +125,7 @@ fn number(text: &str, start: usize, units: &mut Vec<Unit>) -> usize {
     end
 }
 
-/// What is between words; a unit only if it is a flood.
+/// The characters between words; a unit only if they are a flood.
 fn gap(text: &str, start: usize, units: &mut Vec<Unit>) -> usize {
     let bytes = text.as_bytes();
     let (mut end, mut weight) = (start, 0u32);
