@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use smpo_data::HoldOut;
 use smpo_losses::{Loss, LossConfig, Transforms};
-use smpo_trainer::{Event, Finish, Schedule, TrainConfig, TrainError, train};
+use smpo_trainer::{EarlierRun, Event, Finish, Schedule, TrainConfig, TrainError, train};
 
 #[allow(dead_code, reason = "the tests include this file for `run` alone")]
 fn main() -> Result<(), TrainError> {
@@ -35,7 +35,7 @@ pub fn run(out: &Path, steps: u64) -> Result<PathBuf, TrainError> {
             .build()?;
     // Set by another thread or a signal handler, it ends the run after the current step with a checkpoint.
     let stop = AtomicBool::new(false);
-    let finish = train(&config, false, &stop, &mut |event| {
+    let finish = train(&config, EarlierRun::Resume, &stop, &mut |event| {
         if let Event::Step(record) = event
             && let Some(accuracy) = record.metric("eval_rewards/accuracies")
         {

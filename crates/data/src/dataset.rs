@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -91,6 +91,8 @@ pub struct Rows {
     pub train: Vec<Row>,
     /// Rows to evaluate on, in file order.
     pub held_out: Vec<Row>,
+    /// Number of rows from each file, in the order of both lists of rows.
+    pub sources: Vec<RowSource>,
     /// Rows left out.
     pub bad: BadRows,
     /// Rows that were cut, repetitions included.
@@ -101,6 +103,17 @@ pub struct Rows {
     pub work: Work,
     /// Error of writing the token cache; the rows are good all the same.
     pub cache_write_error: Option<std::io::Error>,
+}
+
+/// Number of rows that a run takes from a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowSource {
+    /// The file.
+    pub file: PathBuf,
+    /// Rows to train on, repetitions included.
+    pub train: usize,
+    /// Rows to evaluate on.
+    pub held_out: usize,
 }
 
 /// Rows that were left out.
@@ -247,6 +260,7 @@ impl TokenizedFiles<'_> {
         for (index, file) in files.iter_mut().enumerate() {
             let plan = selection.plan(index, counts[index]);
             collector.collect(file, &plan, &mut rows)?;
+            rows.end_source(&dataset.files[index]);
         }
         if rows.train.is_empty() {
             return Err(no_rows(&dataset.files, dataset.kind, &rows.bad));
@@ -254,8 +268,9 @@ impl TokenizedFiles<'_> {
         let bad = std::mem::take(&mut rows.bad);
         let counts = collector.usable(&mut eval_files, &mut rows)?;
         let held_out_before = rows.held_out.len();
-        for (file, rows_of_file) in eval_files.iter_mut().zip(counts) {
+        for ((file, rows_of_file), path) in eval_files.iter_mut().zip(counts).zip(&dataset.eval_files) {
             collector.collect(file, &vec![Taken { times: 0, held_out: true }; rows_of_file], &mut rows)?;
+            rows.end_source(path);
         }
         if !eval_files.is_empty() && rows.held_out.len() == held_out_before {
             return Err(no_rows(&dataset.eval_files, dataset.kind, &rows.bad));
@@ -341,6 +356,17 @@ fn rule_of(error: &DatasetError) -> &'static str {
 }
 
 impl Rows {
+    /// Counts the rows that were added since the last file as those of `file`.
+    fn end_source(&mut self, file: &Path) {
+        let before = |of: fn(&RowSource) -> usize| self.sources.iter().map(of).sum::<usize>();
+        let (train, held_out) = (before(|source| source.train), before(|source| source.held_out));
+        self.sources.push(RowSource {
+            file: file.to_owned(),
+            train: self.train.len() - train,
+            held_out: self.held_out.len() - held_out,
+        });
+    }
+
     fn add(&mut self, row: &Row, cut: Truncated, times: usize, held_out: bool) {
         let copies = times + usize::from(held_out);
         let counted = |is_so: bool| if is_so { copies } else { 0 };

@@ -37,7 +37,7 @@ pub use cache::TokenCache;
 pub use check::{CheckReport, Finding, Rule, Sample, Severity, UnreadKey, check, list_unread};
 pub use completion::TokenizedCompletion;
 pub use convert::{ConvertError, Converted, DropBad, LeftOut, convert};
-pub use dataset::{BadRows, Dataset, OnBadRows, Rows, TokenizedFiles, TruncatedRows, Work};
+pub use dataset::{BadRows, Dataset, OnBadRows, RowSource, Rows, TokenizedFiles, TruncatedRows, Work};
 pub use dataset_error::DatasetError;
 pub use lengths::{Bin, LengthReport, Lengths, lengths};
 pub use mixture::{HoldOut, MixtureError};

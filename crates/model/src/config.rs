@@ -79,6 +79,14 @@ impl Config {
         self.fields.get(name)
     }
 
+    /// The same model with another number of tokens.
+    #[must_use]
+    pub fn with_vocabulary(mut self, vocabulary: usize) -> Self {
+        self.spec.vocab_size = vocabulary;
+        self.fields.insert("vocab_size".into(), json!(vocabulary));
+        self
+    }
+
     /// Records that the head has a weight of its own.
     pub(crate) fn untie(&mut self) {
         self.spec.tied = false;

@@ -30,6 +30,8 @@ pub struct Decoder {
     /// Its weight is the embedding's tensor when the head is tied.
     pub(crate) head: Linear,
     pub(crate) lora: Option<LoraConfig>,
+    /// Rows of the embedding that alone are trained, by token id; empty if it is trained whole or not at all.
+    pub(crate) trained_tokens: Vec<u32>,
 }
 
 impl Decoder {
@@ -81,7 +83,8 @@ impl Decoder {
             true => Linear { module: HEAD.into(), weight: embedding.clone(), bias: None, adapter: None },
             false => Linear::take(&mut parameters, HEAD)?,
         };
-        Ok(Self { embedding, blocks, norm: parameters.take(FINAL_NORM)?, head, config, lora: None })
+        let norm = parameters.take(FINAL_NORM)?;
+        Ok(Self { embedding, blocks, norm, head, config, lora: None, trained_tokens: Vec::new() })
     }
 
     /// Configuration of the model.
@@ -322,7 +325,7 @@ impl Decoder {
     }
 
     /// Applies `change` once to every parameter, adapters included, and points a tied head at the embedding again.
-    fn visit_mut(&mut self, mut change: impl FnMut(&mut Parameter)) {
+    pub(crate) fn visit_mut(&mut self, mut change: impl FnMut(&mut Parameter)) {
         let tied = self.head_is_tied();
         change(&mut self.embedding);
         change(&mut self.norm);
@@ -354,6 +357,11 @@ impl Decoder {
     /// True if the head is the embedding.
     pub(crate) fn head_is_tied(&self) -> bool {
         self.config.spec().tied
+    }
+
+    /// Records another number of tokens.
+    pub(crate) fn set_vocabulary(&mut self, vocabulary: usize) {
+        self.config = self.config.clone().with_vocabulary(vocabulary);
     }
 
     /// Gives the head a weight of its own, a copy of the embedding.

@@ -42,7 +42,7 @@ pub use families::Family;
 pub use flops::Flops;
 pub use info::ModelInfo;
 pub use layout::{Role, Slot, layout};
-pub use lora::{AdapterInfo, AdapterSaveOptions, LoraConfig};
+pub use lora::{AdapterInfo, AdapterSaveOptions, LoraConfig, TrainedBeside};
 pub use memory_estimate::{MemoryEstimate, TrainingShape};
 pub use merge::{MergeMethod, MergeReport, merge};
 pub use model_dir::ModelDir;

@@ -16,7 +16,7 @@ pub struct TrainingShape<'a> {
     pub completion_tokens: usize,
     /// Adapters; `None` trains the weights.
     pub lora: Option<&'a LoraConfig>,
-    /// Patterns of the trained parameters, as of [`crate::Decoder::train_only`]; empty trains all. Excluded by adapters.
+    /// Patterns of the trained parameters, as of [`crate::Decoder::train_only`]; empty trains all, or adapters alone.
     pub layers: &'a [String],
     /// True if blocks are recomputed in the backward pass.
     pub checkpointing: bool,
@@ -56,12 +56,13 @@ impl MemoryEstimate {
             None => 0,
         };
         let trained = match (shape.lora, shape.layers) {
-            (Some(_), _) => added,
+            (Some(_), []) => added,
             (None, []) => base,
-            (None, patterns) => {
+            (adapters, patterns) => {
+                let what = if adapters.is_some() { "modules_to_save" } else { "unfreeze_layers_patterns" };
                 let names: Vec<&str> = slots.iter().map(|slot| slot.name.as_str()).collect();
-                let named = NamedParameters::new(patterns, &names, spec.tied)?;
-                slots.iter().filter(|slot| named.contain(&slot.name)).map(count).sum()
+                let named = NamedParameters::new(what, patterns, &names, spec.tied)?;
+                added + slots.iter().filter(|slot| named.contain(&slot.name)).map(count).sum::<usize>()
             }
         };
         let bytes = |numbers: usize| numbers as u64 * WeightDtype::F32.bytes() as u64;

@@ -11,6 +11,7 @@ use crate::error::{ModelError, Result};
 use crate::fields::Fields;
 use crate::lora::ADAPTER_CONFIG;
 use crate::placement::Placement;
+use crate::weights;
 
 /// Location of a model: a directory in Hugging Face format, with or without a PEFT adapter.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +63,18 @@ impl ModelDir {
     /// The directory of tokenizer and chat template: the adapter's where it has them.
     pub fn tokenizer_dir(&self) -> &Path {
         self.adapter().filter(|dir| dir.join("tokenizer.json").is_file()).unwrap_or(&self.weights)
+    }
+
+    /// Fingerprint of the weights, and of the adapter's: other weights have another one.
+    ///
+    /// # Errors
+    /// When a file is missing or damaged.
+    pub fn fingerprint(&self) -> Result<String> {
+        let weights = weights::fingerprint(&self.weights, "model")?;
+        match &self.adapter {
+            Some(adapter) => Ok(format!("{weights}+{}", weights::fingerprint(adapter, "adapter_model")?)),
+            None => Ok(weights),
+        }
     }
 
     /// Loads the weights and the adapter; then only the adapter is trainable.

@@ -14,19 +14,18 @@ pub(crate) struct NamedParameters {
 impl NamedParameters {
     /// A pattern that names none of `parameters` is refused with the nearest name. `lm_head` is the embedding where the
     /// head is `tied`.
-    pub fn new(patterns: &[String], parameters: &[&str], tied: bool) -> Result<Self> {
-        const WHAT: &str = "unfreeze_layers_patterns";
+    pub fn new(what: &str, patterns: &[String], parameters: &[&str], tied: bool) -> Result<Self> {
         if patterns.is_empty() {
-            return Err(ModelError::input(WHAT, "at least one", "none"));
+            return Err(ModelError::input(what, "at least one", "none"));
         }
         let tied_head = tied.then(|| format!("{HEAD}.weight"));
         let mut checked = Self { patterns: Vec::with_capacity(patterns.len()), tied_head };
         for text in patterns {
-            let pattern = NamePattern::new(WHAT, text)?;
+            let pattern = NamePattern::new(what, text)?;
             if !parameters.iter().any(|parameter| checked.names(&pattern, parameter)) {
                 let parts = parameters.iter().flat_map(|name| name.split('.')).filter(|part| *part != "weight");
                 let hint = smpo_suggest::did_you_mean(text, parts.chain([HEAD]));
-                return Err(ModelError::input(WHAT, "the name of a layer or parameter", format!("`{text}`{hint}")));
+                return Err(ModelError::input(what, "the name of a layer or parameter", format!("`{text}`{hint}")));
             }
             checked.patterns.push(pattern);
         }
@@ -56,7 +55,7 @@ impl Decoder {
     pub fn train_only(&mut self, patterns: &[String]) -> Result<()> {
         let named = {
             let names: Vec<&str> = self.base_parameters().map(|p| p.name.as_str()).collect();
-            NamedParameters::new(patterns, &names, self.head_is_tied())?
+            NamedParameters::new("unfreeze_layers_patterns", patterns, &names, self.head_is_tied())?
         };
         self.set_trainable(|name| named.contain(name))
     }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use reference::{Expected, case_dir, cases, values};
 use serde_json::json;
-use smpo_model::{AdapterSaveOptions, Config, Decoder, LoraConfig, PackedBatch, SaveOptions};
+use smpo_model::{AdapterSaveOptions, Config, Decoder, LoraConfig, PackedBatch, SaveOptions, TrainedBeside};
 
 #[test]
 #[ignore = "writes files for interop/check.py, which needs Python with transformers and PEFT"]
@@ -21,7 +21,7 @@ fn write_models_and_adapters() {
         let write = |name: &str, decoder: &Decoder| {
             let dir = root.join(case).join(name);
             let shard_bytes = (name == "sharded").then_some(4000);
-            if name == "adapter" {
+            if decoder.lora().is_some() {
                 let base_model = root.join(case).join("full").display().to_string();
                 decoder.save_adapter(&dir, &AdapterSaveOptions { base_model, ..Default::default() }).unwrap();
             } else {
@@ -51,13 +51,51 @@ fn write_models_and_adapters() {
             targets: vec!["all-linear".into()],
         };
         decoder.add_lora(&lora, 1).unwrap();
-        for (index, (_, variable)) in decoder.trainable().iter().enumerate() {
-            let moved: Vec<f32> =
-                values(variable).iter().enumerate().map(|(i, x)| x + 0.1 * ((i + 5 * index) as f32).cos()).collect();
-            variable.set(&candle_core::Tensor::from_vec(moved, variable.shape(), variable.device()).unwrap()).unwrap();
-        }
+        move_trainable(&decoder);
         write("adapter", &decoder);
         decoder.merge_lora().unwrap();
         write("merged", &decoder);
+
+        // Modules and rows of the embedding beside adapters, and new tokens, which need more rows than the base has.
+        let modules = ["embed_tokens", "lm_head", "model.norm"].map(str::to_owned).to_vec();
+        let whole = TrainedBeside { modules, tokens: Vec::new() };
+        let rows = TrainedBeside { modules: Vec::new(), tokens: vec![1, 3] };
+        for (name, beside, new) in [("modules", &whole, 0), ("tokens", &rows, 0), ("new-tokens", &whole, 2)] {
+            let mut decoder = Decoder::init(&config, 7).unwrap();
+            decoder.add_tokens(config.spec().vocab_size, new).unwrap();
+            decoder.add_lora(&lora, 1).unwrap();
+            decoder.train_beside(beside).unwrap();
+            if name == "tokens" {
+                move_rows(&decoder, &beside.tokens);
+            } else {
+                move_trainable(&decoder);
+            }
+            write(name, &decoder);
+            let mut again = Decoder::init(&config, 7).unwrap();
+            again.load_adapter(root.join(case).join(name)).unwrap();
+            assert_eq!(values(&again.log_probs(&batch).unwrap()), values(&decoder.log_probs(&batch).unwrap()));
+            decoder.merge_lora().unwrap();
+            write(&format!("merged-{name}"), &decoder);
+        }
     }
+}
+
+/// Moves every variable away from its value.
+fn move_trainable(decoder: &Decoder) {
+    for (index, (_, variable)) in decoder.trainable().iter().enumerate() {
+        let moved: Vec<f32> =
+            values(variable).iter().enumerate().map(|(i, x)| x + 0.1 * ((i + 5 * index) as f32).cos()).collect();
+        variable.set(&candle_core::Tensor::from_vec(moved, variable.shape(), variable.device()).unwrap()).unwrap();
+    }
+}
+
+/// Moves some rows of the embedding.
+fn move_rows(decoder: &Decoder, rows: &[u32]) {
+    let embedding = decoder.embedding_var().unwrap();
+    let width = embedding.dims()[1];
+    let mut moved = values(&embedding);
+    for row in rows {
+        moved[*row as usize * width..][..width].iter_mut().for_each(|value| *value += 0.1);
+    }
+    embedding.set(&candle_core::Tensor::from_vec(moved, embedding.shape(), embedding.device()).unwrap()).unwrap();
 }

@@ -20,6 +20,7 @@ use crate::early_stopping::EarlyStopping;
 use crate::error::{TrainError, io};
 use crate::learner::Learner;
 use crate::loss_scale::LossScale;
+use crate::origin::Origin;
 use crate::probe::Targets;
 
 const SCHEMA_VERSION: u32 = 2;
@@ -42,7 +43,7 @@ pub(crate) struct LoopState {
 /// `state.json`. The sampler needs no state of its own: its order is a function of seed and step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct State {
+pub(crate) struct State {
     schema: u32,
     /// Steps taken, those skipped included.
     step: u64,
@@ -54,6 +55,9 @@ struct State {
     loss_scale: Option<LossScale>,
     #[serde(rename = "memory")]
     loop_state: LoopState,
+    /// Data and models of the steps; absent in checkpoints of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
 }
 
 /// A complete checkpoint on disk.
@@ -118,6 +122,7 @@ pub(crate) fn save(
     step: u64,
     learner: &Learner,
     loop_state: &LoopState,
+    origin: &Origin,
     sources: Sources<'_>,
 ) -> Result<PathBuf, TrainError> {
     let dir = checkpoints.join(format!("step-{step}"));
@@ -125,7 +130,7 @@ pub(crate) fn save(
         return Ok(dir); // the same step of the same run: already whole
     }
     learner.check_finite(step)?;
-    write_dir_whole(&dir, |staging| fill(staging, step, learner, loop_state, sources))?;
+    write_dir_whole(&dir, |staging| fill(staging, step, learner, loop_state, origin, sources))?;
     Ok(dir)
 }
 
@@ -134,6 +139,7 @@ fn fill(
     step: u64,
     learner: &Learner,
     loop_state: &LoopState,
+    origin: &Origin,
     sources: Sources<'_>,
 ) -> Result<(), TrainError> {
     save_model(learner.decoder(), &partial.join("model"), sources)?;
@@ -145,6 +151,7 @@ fn fill(
         winsor: learner.winsor().clone(),
         loss_scale: learner.loss_scale(),
         loop_state: loop_state.clone(),
+        origin: Some(origin.clone()),
     };
     let state = serde_json::to_vec_pretty(&state).map_err(std::io::Error::from);
     write(&partial.join("state.json"), &state.map_err(io(partial, "describe"))?)
@@ -177,6 +184,8 @@ impl Checkpoint {
         match &error {
             ModelError::Io(io) if io.source.kind() != ErrorKind::NotFound => error.into(),
             ModelError::Tensor(_) | ModelError::Kernel(_) => error.into(),
+            // The base is another one, the checkpoint is whole.
+            ModelError::OtherBase { .. } => error.into(),
             _ => self.damaged(error),
         }
     }
@@ -189,21 +198,37 @@ impl Checkpoint {
         })
     }
 
-    /// Restores optimizer, winsor window and loss scale; returns the state of the loop.
-    pub(crate) fn restore(&self, learner: &mut Learner) -> Result<LoopState, TrainError> {
+    /// Reads `state.json`.
+    pub(crate) fn state(&self) -> Result<State, TrainError> {
         let damaged = |reason: String| self.damaged(reason);
         let state = self.read("state.json")?;
         let state: State = serde_json::from_slice(&state).map_err(|error| damaged(format!("state.json: {error}")))?;
         if state.schema != SCHEMA_VERSION {
             return Err(damaged(format!("state.json: expected schema {SCHEMA_VERSION}, got {}", state.schema)));
         }
+        Ok(state)
+    }
+
+    /// Restores optimizer, winsor window and loss scale; returns the state of the loop.
+    /// Evaluations of other held-out rows than those of `origin` are forgotten.
+    pub(crate) fn restore(
+        &self,
+        state: State,
+        learner: &mut Learner,
+        origin: &Origin,
+    ) -> Result<LoopState, TrainError> {
+        let damaged = |reason: String| self.damaged(reason);
         let moments = moments_from_bytes(&self.read("optimizer.safetensors")?)
             .map_err(|reason| damaged(format!("optimizer.safetensors: {reason}")))?;
         learner.optimizer_mut().restore(state.updates, moments).map_err(|error| damaged(error.to_string()))?;
         learner.set_winsor(state.winsor);
         // A run that resumes in float16 after another device's float32 starts with a fresh scale.
         learner.set_loss_scale(learner.loss_scale().map(|fresh| state.loss_scale.unwrap_or(fresh)));
-        Ok(state.loop_state)
+        let mut loop_state = state.loop_state;
+        if state.origin.is_some_and(|before| before.holds_out_others(origin)) {
+            loop_state.early_stopping.compare_anew();
+        }
+        Ok(loop_state)
     }
 }
 

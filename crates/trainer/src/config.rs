@@ -33,14 +33,16 @@ use smpo_devices::Choice;
 use smpo_losses::LossConfig;
 
 pub use builder::TrainConfigBuilder;
+pub(crate) use differing::Changes;
 pub use elements::adapter::AdapterStart;
 pub use elements::alarms::AlarmConfig;
 pub use elements::data::DataCheck;
 pub use elements::memory::MemoryCheck;
-pub use elements::model::Init;
+pub use elements::model::{Init, Reference};
 pub use elements::probe::{OnDrop, ProbeConfig};
 pub use elements::reporting::Reporter;
 pub use error::{ConfigErrors, ConfigProblem};
+pub(crate) use interval::Due;
 pub use interval::Interval;
 pub use loss_file::read_objective;
 pub use read::ReadConfig;
@@ -57,6 +59,10 @@ pub struct TrainConfig {
     /// Model directory in Hugging Face format.
     #[serde(alias = "model")]
     pub model_name_or_path: PathBuf,
+    /// Reference model of DPO and KTO: a model directory, or a PEFT adapter. When absent, the model that the run starts from,
+    /// with the adapter that it starts from.
+    #[serde(default, alias = "ref_model", alias = "ref_model_name_or_path", skip_serializing_if = "Option::is_none")]
+    pub reference_model_name_or_path: Option<PathBuf>,
     /// Initial weights.
     #[serde(default)]
     pub init: Init,
@@ -104,6 +110,20 @@ pub struct TrainConfig {
     /// Padding token to save with the trained model. Nothing is padded here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pad_token: Option<String>,
+    /// Special tokens to add to the vocabulary. Their rows of embedding and head begin as the mean of all others, and the model
+    /// is saved with them; beside adapters, embedding and head are then trained and saved whole.
+    #[serde(
+        default,
+        alias = "new_special_tokens",
+        deserialize_with = "one_or_many",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    #[schemars(with = "OneOrMany<String>")]
+    pub added_special_tokens: Vec<String>,
+    /// Tokens to add to the vocabulary in the same way that are plain text to a reader.
+    #[serde(default, deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "OneOrMany<String>")]
+    pub added_tokens: Vec<String>,
     /// Maximum length of prompt and completion together, in tokens. Each completion is cut by its own length to what the
     /// prompt leaves; the prompt is cut to `max_prompt_length` and to nothing else.
     #[serde(default = "defaults::max_length")]
@@ -233,7 +253,8 @@ pub struct TrainConfig {
     /// Train LoRA adapters instead of the weights; `model/` is then a PEFT adapter.
     #[serde(default)]
     pub use_peft: bool,
-    /// PEFT adapter of the model to continue training. The reference model (DPO, KTO) is the model without it.
+    /// PEFT adapter of the model to continue training. It is part of the reference model (DPO, KTO), unless
+    /// `reference_model_name_or_path` names another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adapter_name_or_path: Option<PathBuf>,
     /// Rank of the adapters; 16 when absent.
@@ -242,7 +263,8 @@ pub struct TrainConfig {
     /// The update is scaled by `lora_alpha / lora_r`; 32 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lora_alpha: Option<f64>,
-    /// Dropout on the adapters' inputs; 0.05 when absent.
+    /// Dropout on the adapters' inputs. When absent 0.05, and in an adapter that is continued its own, or 0 where a reference
+    /// model is compared with (DPO, KTO): the two are then equal at first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lora_dropout: Option<f64>,
     /// Layers to adapt: names such as `q_proj`, patterns with `*`, or `all-linear`, which is the default and leaves the
@@ -250,6 +272,21 @@ pub struct TrainConfig {
     #[serde(default, deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "OneOrMany<String>")]
     pub lora_target_modules: Vec<String>,
+    /// Modules trained whole beside the adapters and saved with them, by names such as `embed_tokens`, `lm_head` or
+    /// `model.norm`. The head is the embedding where the model ties them.
+    #[serde(
+        default,
+        alias = "lora_modules_to_save",
+        deserialize_with = "one_or_many",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    #[schemars(with = "OneOrMany<String>")]
+    pub modules_to_save: Vec<String>,
+    /// Rows of the embedding trained beside the adapters and saved with them, by token id, without weight decay. Excludes
+    /// `embed_tokens` in `modules_to_save`.
+    #[serde(default, deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "OneOrMany<u32>")]
+    pub trainable_token_indices: Vec<u32>,
     /// Scale by `lora_alpha / √lora_r` (rsLoRA).
     #[serde(default)]
     pub use_rslora: bool,

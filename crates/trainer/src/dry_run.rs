@@ -69,7 +69,7 @@ pub fn dry_run(
     let tokenizer_dir = tokenizer_dir::prepare(config, scratch.path())?;
     let tokenizer = ChatTokenizer::from_model_dir(&tokenizer_dir)?;
     let mut errors = Vec::new();
-    errors.extend(RunDir::new(&config.output_dir).refuse_other_run(config).err());
+    errors.extend(RunDir::new(&config.output_dir).earlier(config).err());
     match config.device.open() {
         Ok(device) => watch(Event::Device(&device)),
         Err(error) => errors.push(error.into()),

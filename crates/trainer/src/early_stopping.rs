@@ -144,6 +144,12 @@ impl EarlyStopping {
         gain > rules.threshold
     }
 
+    /// Forgets the best evaluation: those on other rows cannot be compared with it.
+    pub(crate) fn compare_anew(&mut self) {
+        self.best = None;
+        self.since_best = 0;
+    }
+
     /// Reason for the end of the run, if it has ended.
     pub fn stopped(&self) -> Option<StopReason> {
         self.stopped

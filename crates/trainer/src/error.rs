@@ -97,6 +97,18 @@ pub enum TrainError {
         /// Rows to train on.
         rows: usize,
     },
+    /// The reference model lacks tokens of the model.
+    #[error(
+        "{}: the reference model has a vocabulary of {got} tokens; expected that of the model, {expected}", model.display()
+    )]
+    ReferenceVocabulary {
+        /// Its directory.
+        model: PathBuf,
+        /// Size of the model's vocabulary, in tokens.
+        expected: usize,
+        /// Size of its vocabulary.
+        got: usize,
+    },
     /// The run directory holds another run.
     #[error(
         "{}: holds a run with another configuration ({} differ); choose another output_dir, or start over with --restart",
@@ -108,6 +120,60 @@ pub enum TrainError {
         dir: PathBuf,
         /// Keys in which the two differ.
         keys: Vec<String>,
+    },
+    /// The data is not that of the steps taken.
+    #[error(
+        "{}: the data has changed since step {step}: {}; restore it, take the new rows from step {} on with \
+         --data-changed, or start over with --restart", dir.display(), changes.join("; "), step + 1
+    )]
+    OtherData {
+        /// The run directory.
+        dir: PathBuf,
+        /// Steps taken.
+        step: u64,
+        /// Differences, file by file.
+        changes: Vec<String>,
+    },
+    /// A finished run was trained on other data.
+    #[error(
+        "{}: this run is finished, on other data: {}; choose another output_dir, or start over with --restart",
+        dir.display(),
+        changes.join("; ")
+    )]
+    FinishedOnOtherData {
+        /// The run directory.
+        dir: PathBuf,
+        /// Differences, file by file.
+        changes: Vec<String>,
+    },
+    /// A model that a resumed run reads again has other weights than before.
+    #[error(
+        "{}: the weights of the {role} are not those of the {step} steps taken; restore them, or start over with --restart",
+        model.display()
+    )]
+    OtherWeights {
+        /// The model's directory.
+        model: PathBuf,
+        /// `base model` or `reference model`.
+        role: &'static str,
+        /// Steps taken.
+        step: u64,
+    },
+    /// New data ends before the steps taken.
+    #[error(
+        "{step} steps are taken and max_steps = {total}: nothing is left to train on the new data; raise max_steps"
+    )]
+    NoStepsLeft {
+        /// Steps taken.
+        step: u64,
+        /// Steps of the run.
+        total: u64,
+    },
+    /// Every held-out row of new data was trained on before.
+    #[error("all {rows} held-out rows were trained on before the data changed; give rows of their own as eval_dataset")]
+    NothingHeldOut {
+        /// Held-out rows.
+        rows: usize,
     },
     /// Another process writes to the run directory.
     #[error("{}: another process is training in this directory; wait for it, or choose another output_dir", dir.display())]

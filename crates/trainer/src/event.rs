@@ -15,6 +15,8 @@ use crate::record::StepRecord;
 pub enum Event<'a> {
     /// The device of the run; the first event.
     Device(&'a OpenDevice),
+    /// A remark: what a resumed run was changed in, the reference.
+    Note(&'a str),
     /// A data file is being parsed, checked and tokenised; absent for files in the token cache.
     Reading(FileProgress<'a>),
     /// The data check is done; absent in a resumed run.

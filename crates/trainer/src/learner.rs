@@ -44,13 +44,16 @@ impl Learner {
     /// # Errors
     /// When a range of the optimizer is wrong, or nothing is trainable.
     pub fn new(decoder: Decoder, objective: Objective, options: LearnerOptions) -> Result<Self, TrainError> {
+        let rows_only = decoder.embedding_var().filter(|_| !decoder.trained_tokens().is_empty());
         let parameters = decoder
             .trainable()
             .into_iter()
             .map(|(name, var)| {
                 // Norms and biases are vectors; decay is for matrices (Loshchilov and Hutter, arXiv 1711.05101, in
                 // the form transformers uses).
-                let decay = var.dims().len() > 1;
+                // Decay would move the rows of an embedding that are not trained.
+                let rows = rows_only.as_ref().is_some_and(|rows| rows.id() == var.id());
+                let decay = var.dims().len() > 1 && !rows;
                 Parameter { name, var, decay }
             })
             .collect();
@@ -152,6 +155,9 @@ impl Learner {
         evaluation.pairs = in_order(evaluation.pairs, &order);
         if !evaluation.value.is_finite() {
             return Err(TrainError::NotFinite { step: step + 1, what: "the loss", value: evaluation.value });
+        }
+        if let Some(embedding) = self.decoder.embedding_var().filter(|_| !self.decoder.trained_tokens().is_empty()) {
+            self.gradients.keep_rows(&embedding, self.decoder.trained_tokens())?;
         }
         let loss_scale = self.loss_scale.map(|scale| scale.factor());
         let factor = loss_scale.unwrap_or(1.0);

@@ -12,6 +12,7 @@
 //!
 //! The loop emits [`Event`]s and observers show them; nothing here prints.
 
+mod added_tokens;
 pub mod alarm;
 pub mod checkpoint;
 pub mod config;
@@ -29,11 +30,13 @@ pub mod memory_plans;
 mod mismatched;
 mod models;
 mod openmetrics;
+mod origin;
 mod packing;
 mod preflight;
 mod probe;
 pub mod record;
 mod reference;
+mod resume;
 mod retention;
 pub mod run;
 pub mod run_dir;
@@ -56,6 +59,7 @@ pub use learner_options::LearnerOptions;
 pub use loss_scale::LossScale;
 pub use memory::MemoryPlan;
 pub use record::{Figure, StepRecord, Update};
+pub use resume::EarlierRun;
 pub use run::train;
 pub use run_dir::RunDir;
 pub use schedule::{LearningRate, Schedule};

@@ -5,10 +5,10 @@ use std::fmt;
 use smpo_data::{Row, TokenizedCompletion};
 use smpo_devices::{Choice, format_bytes};
 use smpo_losses::Pairing;
-use smpo_model::{AdapterInfo, DecoderSpec, LoraConfig, MemoryEstimate, ModelError, TrainingShape};
+use smpo_model::{AdapterInfo, DecoderSpec, LoraConfig, MemoryEstimate, ModelError, TrainedBeside, TrainingShape};
 use sysinfo::System;
 
-use crate::config::{AdapterStart, MemoryCheck, TrainConfig};
+use crate::config::{AdapterStart, MemoryCheck, Reference, TrainConfig};
 
 /// Bounds of the default of `max_tokens_per_pack`: below, matrix products are too small to be efficient; above, nothing is
 /// gained (`benches/README.md`).
@@ -45,12 +45,12 @@ impl MemoryPlan {
         longest: usize,
         completions: usize,
     ) -> Result<Self, ModelError> {
-        let lora = lora(config)?;
+        let (lora, layers) = (lora(config)?, layers(config));
         let step = longest.saturating_mul(config.batch_size());
         let tokens = max_tokens(config, spec)?.min(step).max(longest);
         let completion_tokens = (tokens as f64 * completions as f64 / longest as f64).ceil() as usize;
-        let estimate = MemoryEstimate::new(spec, &shape(config, lora.as_ref(), tokens, completion_tokens))?;
-        let second = config.loss.loss.needs_mismatched() && lora.is_none();
+        let estimate = MemoryEstimate::new(spec, &shape(config, lora.as_ref(), &layers, tokens, completion_tokens))?;
+        let second = config.loss.loss.needs_mismatched() && (lora.is_none() || config.reference() != Reference::Start);
         let reference = if second { estimate.weights } else { 0 };
         Ok(MemoryPlan { tokens, completion_tokens, lora, estimate, reference })
     }
@@ -98,9 +98,9 @@ pub(crate) fn max_tokens(config: &TrainConfig, spec: &DecoderSpec) -> Result<usi
     if let Some(given) = config.max_tokens_per_pack {
         return Ok(given);
     }
-    let lora = lora(config)?;
+    let (lora, layers) = (lora(config)?, layers(config));
     let sample = MIN_TOKENS;
-    let estimate = MemoryEstimate::new(spec, &shape(config, lora.as_ref(), sample, sample))?;
+    let estimate = MemoryEstimate::new(spec, &shape(config, lora.as_ref(), &layers, sample, sample))?;
     let constant = estimate.weights + estimate.gradients + estimate.optimizer;
     let affordable = constant.max(MIN_ACTIVATION_BYTES) as f64 / (estimate.activations as f64 / sample as f64);
     Ok((affordable as usize).clamp(MIN_TOKENS, upper_bound(config.device)))
@@ -116,13 +116,24 @@ fn upper_bound(device: Choice) -> usize {
 }
 
 fn shape<'a>(
-    config: &'a TrainConfig,
+    config: &TrainConfig,
     lora: Option<&'a LoraConfig>,
+    layers: &'a [String],
     tokens: usize,
     completion_tokens: usize,
 ) -> TrainingShape<'a> {
-    let layers = &config.unfreeze_layers_patterns;
     TrainingShape { tokens, completion_tokens, lora, layers, checkpointing: config.gradient_checkpointing }
+}
+
+/// Patterns of the weights that are trained: alone, or beside adapters.
+fn layers(config: &TrainConfig) -> Vec<String> {
+    if config.adapter().is_none() {
+        return config.unfreeze_layers_patterns.clone();
+    }
+    let TrainedBeside { mut modules, tokens } = config.trained_beside();
+    // The moments of its other rows are there too.
+    modules.extend((!tokens.is_empty()).then(|| "embed_tokens".to_owned()));
+    modules
 }
 
 fn lora(config: &TrainConfig) -> Result<Option<LoraConfig>, ModelError> {

@@ -1,17 +1,17 @@
 //! The models of a run: the policy, from its initial weights or a checkpoint, and the reference.
 
-use smpo_model::{Config, Decoder, Placement};
+use smpo_model::{Config, Decoder, Placement, TrainedBeside};
 
+use crate::added_tokens::AddedTokens;
 use crate::checkpoint::Checkpoint;
-use crate::config::{AdapterStart, Init, TrainConfig};
+use crate::config::{AdapterStart, Init, Reference, TrainConfig};
 use crate::error::TrainError;
 
 /// The models of a run.
 pub(crate) struct Models {
     /// The model that is trained: at step 0, or of the checkpoint.
     pub policy: Decoder,
-    /// The reference: the model before training, adapters off. It shares the policy's memory if the policy's own weights
-    /// are frozen; otherwise it is loaded when needed.
+    /// The model without adapters, if there are some: the policy's own frozen weights, in the same memory.
     base: Option<Decoder>,
 }
 
@@ -44,6 +44,13 @@ impl Models {
             (None, AdapterStart::From(dir)) => policy.load_adapter(dir)?,
             (None, AdapterStart::Fresh(lora)) => policy.add_lora(&lora, config.seed)?,
         }
+        if let Some(dropout) = config.continued_dropout() {
+            policy.set_lora_dropout(dropout);
+        }
+        let beside = config.trained_beside();
+        if resumed.is_none() && beside != TrainedBeside::default() {
+            policy.train_beside(&beside)?;
+        }
         Ok(Models { policy, base: Some(base.frozen()) })
     }
 
@@ -54,17 +61,33 @@ impl Models {
         model_config: &Config,
         placement: &Placement,
     ) -> Result<Decoder, TrainError> {
-        match &self.base {
-            Some(base) => Ok(base.clone()),
-            None => initial(config, model_config, placement),
+        if let Reference::Model(dir) = config.reference() {
+            let reference = config.open_reference(&dir)?.load_on(placement)?;
+            let (expected, got) = (model_config.spec().vocab_size, reference.spec().vocab_size);
+            if got < expected {
+                return Err(TrainError::ReferenceVocabulary { model: dir, expected, got });
+            }
+            return Ok(reference.frozen());
+        }
+        match (&self.base, config.adapter()) {
+            (Some(base), Some(AdapterStart::From(dir))) => {
+                let mut reference = base.clone();
+                reference.load_adapter(dir)?;
+                Ok(reference.frozen())
+            }
+            (Some(base), _) => Ok(base.clone()),
+            (None, _) => initial(config, model_config, placement),
         }
     }
 }
 
 /// The model at step 0, without adapters.
 fn initial(config: &TrainConfig, model_config: &Config, placement: &Placement) -> Result<Decoder, TrainError> {
-    Ok(match config.init {
+    let mut model = match config.init {
         Init::Pretrained => Decoder::load_on(&config.model_name_or_path, placement)?,
         Init::Random => Decoder::init_on(model_config, config.seed, config.embedding_std, placement)?,
-    })
+    };
+    let added = AddedTokens::of(config)?;
+    model.add_tokens(added.known, added.ids().count())?;
+    Ok(model)
 }

@@ -14,6 +14,7 @@ use smpo_model::Decoder;
 
 use crate::config::TrainConfig;
 use crate::error::{TrainError, io};
+use crate::origin::Origin;
 use crate::scoring::{RowLogps, row_logps};
 
 /// Rows of a block: the most that an interruption loses.
@@ -26,16 +27,16 @@ pub(crate) struct ReferenceCache {
 }
 
 impl ReferenceCache {
-    /// Names the cache of `rows` under a configuration's reference model.
-    pub(crate) fn new(dir: &Path, config: &TrainConfig, rows: &[Row], max_tokens: usize) -> Self {
+    /// Names the cache of `rows` under a configuration's reference model, with the fingerprints of `origin`.
+    pub(crate) fn new(dir: &Path, config: &TrainConfig, origin: &Origin, rows: &[Row], max_tokens: usize) -> Self {
         let mut hash = Sha256::new();
         let mut add = |part: &[u8]| {
             hash.update((part.len() as u64).to_le_bytes());
             hash.update(part);
         };
         add(format!("{:?} {} {max_tokens}", config.init, config.seed).as_bytes());
-        for (name, size, modified) in weight_files(&config.model_name_or_path) {
-            add(format!("{name} {size} {modified:?}").as_bytes());
+        for model in [&origin.base, &origin.reference] {
+            add(model.as_deref().unwrap_or_default().as_bytes());
         }
         for row in rows {
             let sides =
@@ -85,19 +86,6 @@ impl ReferenceCache {
         watch(all.len());
         Ok(Some(all))
     }
-}
-
-fn weight_files(dir: &Path) -> Vec<(String, u64, Option<std::time::SystemTime>)> {
-    let mut found: Vec<_> = fs::read_dir(dir)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| Some((entry.file_name().to_string_lossy().into_owned(), entry.metadata().ok()?)))
-        .filter(|(name, _)| name.ends_with(".safetensors") || name == "config.json")
-        .map(|(name, about)| (name, about.len(), about.modified().ok()))
-        .collect();
-    found.sort();
-    found
 }
 
 fn sides(row: &RowLogps) -> impl Iterator<Item = &f64> {

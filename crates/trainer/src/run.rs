@@ -1,14 +1,16 @@
 //! A training run from its configuration to a model directory, resumable at any step.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use smpo_data::{Row, Rows};
 use smpo_devices::{OpenDevice, on_device};
 use smpo_losses::Objective;
-use smpo_model::{Config, Placement};
+use smpo_model::{Config, Decoder, Placement};
 use smpo_tokenizer::ChatTokenizer;
 
+use crate::added_tokens::AddedTokens;
 use crate::checkpoint::{self, Checkpoint, LoopState};
 use crate::config::{DataCheck, TrainConfig};
 use crate::data;
@@ -20,22 +22,23 @@ use crate::learner::Learner;
 use crate::learner_options::LearnerOptions;
 use crate::mismatched::from_elsewhere;
 use crate::models::Models;
+use crate::origin::Origin;
 use crate::preflight;
 use crate::probe::Probe;
 use crate::reference::ReferenceCache;
-use crate::run_dir::RunDir;
+use crate::resume::{EarlierRun, Resume, Resumed};
+use crate::run_dir::{EarlierConfig, RunDir};
 use crate::scoring::RowLogps;
 use crate::steps::Steps;
 use crate::tokenizer_dir;
 
-/// Trains, or resumes a run that was interrupted. `restart` deletes an earlier run in the directory first. When `stop`
-/// becomes true, the current step is finished and saved.
+/// Trains, or resumes a run that was interrupted. When `stop` becomes true, the current step is finished and saved.
 ///
 /// # Errors
 /// [`TrainError`]; checkpoints that were there before still are.
 pub fn train(
     config: &TrainConfig,
-    restart: bool,
+    earlier: EarlierRun,
     stop: &AtomicBool,
     watch: &mut dyn FnMut(Event<'_>),
 ) -> Result<Finish, TrainError> {
@@ -43,18 +46,48 @@ pub fn train(
     let model_config = read_model_config(config)?;
     let dir = RunDir::new(&config.output_dir);
     let _lock = dir.lock()?;
-    if restart {
+    if earlier == EarlierRun::Restart {
         dir.discard()?;
     }
-    dir.claim(config)?;
+    let before = dir.earlier(config)?;
     if dir.model().is_dir() {
+        check_finished(config, &dir, before, stop)?;
         return Ok(Finish::Done { model: dir.model(), already: true, of_step: None, stopped: None });
     }
     dir.sweep()?;
     let device = config.device.open()?;
     watch(Event::Device(&device));
-    let run = Run { config, model_config: &model_config, dir: &dir, device: &device, stop };
-    on_device(&device, || run.train(objective, watch))
+    if let Some(changes) = before.as_ref().and_then(|before| before.changes.describe()) {
+        watch(Event::Note(&format!("other settings than before: {changes}")));
+    }
+    let run = Run { config, model_config: &model_config, dir: &dir, device: &device, earlier, stop };
+    on_device(&device, || run.train(objective, before, watch))
+}
+
+/// Refuses to call a run finished that was to have more steps or other data.
+fn check_finished(
+    config: &TrainConfig,
+    dir: &RunDir,
+    before: Option<EarlierConfig>,
+    stop: &AtomicBool,
+) -> Result<(), TrainError> {
+    if let Some(before) = before
+        && !before.changes.lengths.is_empty()
+    {
+        return Err(dir.other_run(before.changes.lengths));
+    }
+    let Some(origin) = Origin::read(&dir.origin())? else { return Ok(()) };
+    // Data that is gone since is no reason to refuse a finished run.
+    let rows = || -> Result<Option<Rows>, TrainError> {
+        let tokenizer = ChatTokenizer::from_model_dir(tokenizer_dir::prepare(config, &dir.tokenizer())?)?;
+        let dataset = data::dataset(config, tokenizer.bos());
+        let files = data::tokenize(&dataset, config, &tokenizer, false, stop, &mut |_| {})?;
+        Ok(files.map(|files| files.rows()).transpose()?)
+    };
+    let Ok(Some(rows)) = rows() else { return Ok(()) };
+    let changes = origin.changed_rows(&Origin::of(&rows));
+    let dir = config.output_dir.clone();
+    if changes.is_empty() { Ok(()) } else { Err(TrainError::FinishedOnOtherData { dir, changes }) }
 }
 
 /// A run in a directory of its own.
@@ -64,33 +97,51 @@ struct Run<'a> {
     model_config: &'a Config,
     dir: &'a RunDir,
     device: &'a OpenDevice,
+    earlier: EarlierRun,
     stop: &'a AtomicBool,
 }
 
 impl Run<'_> {
-    fn train(self, objective: Objective, watch: &mut dyn FnMut(Event<'_>)) -> Result<Finish, TrainError> {
-        let Self { config, dir, .. } = self;
+    fn train(
+        self,
+        objective: Objective,
+        before: Option<EarlierConfig>,
+        watch: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Finish, TrainError> {
+        let Self { config, dir, earlier, .. } = self;
         let tokenizer_dir = tokenizer_dir::prepare(config, &dir.tokenizer())?;
         let tokenizer = ChatTokenizer::from_model_dir(&tokenizer_dir)?;
         let resumed = checkpoint::list(&dir.checkpoints())?.pop();
         let stopped = Finish::Stopped { step: resumed.as_ref().map_or(0, |checkpoint| checkpoint.step) };
+        let resumed = resumed.map(Resumed::read).transpose()?;
         let spec = self.model_config.spec();
-        let Some(rows) = self.rows(&tokenizer, resumed.is_some(), watch)? else { return Ok(stopped) };
+        let Some(mut rows) = self.rows(&tokenizer, resumed.is_some(), watch)? else { return Ok(stopped) };
+        preflight::check_vocabulary(rows.train.iter().chain(&rows.held_out), spec.vocab_size)?;
+        let resume = Resume { config, dir, earlier };
+        let origin = resume.origin(&objective, &mut rows, resumed.as_ref(), watch)?;
         let Rows { train: rows, held_out, .. } = rows;
-        preflight::check_vocabulary(rows.iter().chain(&held_out), spec.vocab_size)?;
+        if let (Some(before), Some(_)) = (&before, &resumed) {
+            resume.check_length(before, &origin, rows.len())?;
+        }
         let partners = preflight::partners(&objective, &rows)?;
         preflight::check_memory(config, spec, &rows)?;
         let probe = Probe::load(config, &tokenizer, spec.max_positions)?;
+        if objective.needs_reference() {
+            watch(Event::Note(&format!("reference model: {}", config.reference_in_words())));
+        }
 
-        let learner_options = LearnerOptions::of(config, spec, Some(config.total_steps(rows.len())))?;
-        let models = self.models(resumed.as_ref())?;
+        let total_steps = config.total_steps_since(origin.since, rows.len());
+        let learner_options = LearnerOptions::of(config, spec, Some(total_steps))?;
+        let models = self.models(resumed.as_ref().map(|resumed| &resumed.checkpoint))?;
+        self.show_new_tokens(&models.policy, &rows, watch)?;
         let mut learner = Learner::new(models.policy.clone(), objective, learner_options)?;
-        let state = match &resumed {
-            Some(checkpoint) => checkpoint.restore(&mut learner)?,
+        let done = resumed.as_ref().map(|resumed| resumed.checkpoint.step);
+        let state = match resumed {
+            Some(Resumed { checkpoint, state }) => checkpoint.restore(state, &mut learner, &origin)?,
             None => LoopState::default(),
         };
-        let Some(references) = self.references(&rows, &learner, &models, watch)? else { return Ok(stopped) };
-        let Some(held_out_references) = self.references(&held_out, &learner, &models, watch)? else {
+        let Some(references) = self.references(&rows, &origin, &learner, &models, watch)? else { return Ok(stopped) };
+        let Some(held_out_references) = self.references(&held_out, &origin, &learner, &models, watch)? else {
             return Ok(stopped);
         };
         if learner.objective().needs_mismatched() {
@@ -111,15 +162,18 @@ impl Run<'_> {
             held_out,
             probe,
             tokenizer_dir: &tokenizer_dir,
+            origin: &origin,
+            claimed: false,
             learner,
             state,
             rules: Rules::new(config),
             not_finite: None,
         };
-        steps.take(resumed.map(|checkpoint| checkpoint.step), self.stop, watch)
+        steps.take(done, self.stop, watch)
     }
 
-    /// Reads, checks and draws the rows; `None` when interrupted. A resumed run was checked when it began.
+    /// Reads, checks and draws the rows; `None` when interrupted. The rows of a resumed run were checked when it began,
+    /// unless they may be new.
     fn rows(
         self,
         tokenizer: &ChatTokenizer,
@@ -128,7 +182,8 @@ impl Run<'_> {
     ) -> Result<Option<Rows>, TrainError> {
         let config = self.config;
         let dataset = data::dataset(config, tokenizer.bos());
-        let check = !resumed && config.data_check != DataCheck::Off;
+        let known = resumed && self.earlier != EarlierRun::ResumeOnNewData;
+        let check = !known && config.data_check != DataCheck::Off;
         let Some(files) = data::tokenize(&dataset, config, tokenizer, check, self.stop, watch)? else {
             return Ok(None);
         };
@@ -143,6 +198,36 @@ impl Run<'_> {
         Models::load(self.config, self.model_config, resumed, &self.placement())
     }
 
+    /// Remarks on the rows of new tokens: those that are added, and those that the data needs and nothing trains.
+    fn show_new_tokens(
+        self,
+        policy: &Decoder,
+        rows: &[Row],
+        watch: &mut dyn FnMut(Event<'_>),
+    ) -> Result<(), TrainError> {
+        let added = AddedTokens::of(self.config)?;
+        let ids: Vec<u32> = added.ids().collect();
+        if let (Some(first), Some(last)) = (ids.first(), ids.last()) {
+            let vocabulary = policy.spec().vocab_size;
+            watch(Event::Note(&format!("new tokens {first} to {last}: the model has {vocabulary} tokens")));
+        }
+        let completions = || rows.iter().flat_map(Row::completions).flat_map(|completion| completion.ids());
+        let used: BTreeSet<u32> = rows.iter().flat_map(|row| &row.prompt).chain(completions()).copied().collect();
+        let alike = policy.untrained_tokens(&used.into_iter().collect::<Vec<_>>())?;
+        if !alike.is_empty() {
+            let listed = alike.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+            let remedy = match self.config.adapter() {
+                Some(_) => format!("set trainable_token_indices = [{listed}], or modules_to_save"),
+                None => "add model.embed_tokens to unfreeze_layers_patterns".to_owned(),
+            };
+            watch(Event::Note(&format!(
+                "warning: the data has tokens whose rows of the embedding are alike or zero, as those of new tokens are, \
+                 and nothing trains them: {listed}; {remedy}"
+            )));
+        }
+        Ok(())
+    }
+
     fn placement(self) -> Placement {
         Placement { device: self.device.device().clone(), dtype: self.config.dtype(self.device.kind()) }
     }
@@ -151,6 +236,7 @@ impl Run<'_> {
     fn references(
         self,
         rows: &[Row],
+        origin: &Origin,
         learner: &Learner,
         models: &Models,
         watch: &mut dyn FnMut(Event<'_>),
@@ -159,14 +245,14 @@ impl Run<'_> {
             return Ok(Some(Vec::new()));
         }
         let max_tokens = learner.max_tokens();
-        let cache = ReferenceCache::new(&self.dir.reference(), self.config, rows, max_tokens);
+        let cache = ReferenceCache::new(&self.dir.reference(), self.config, origin, rows, max_tokens);
         let reference = || models.reference(self.config, self.model_config, &self.placement());
         let mut scored = |done| watch(Event::Reference { done, rows: rows.len() });
         cache.fill(rows, max_tokens, reference, self.stop, &mut scored)
     }
 }
 
-/// The model's configuration, before anything is written for it.
+/// The model's configuration with room for added tokens, before anything is written for it.
 pub(crate) fn read_model_config(config: &TrainConfig) -> Result<Config, TrainError> {
     let source = &config.model_name_or_path;
     let refuse = |origin: &Path, message: String| Err(TrainError::config(origin, None, message));
@@ -192,5 +278,5 @@ pub(crate) fn read_model_config(config: &TrainConfig) -> Result<Config, TrainErr
         );
         return refuse(&config.output_dir.join("config.toml"), message);
     }
-    Ok(model)
+    Ok(AddedTokens::of(config)?.enlarge(model))
 }

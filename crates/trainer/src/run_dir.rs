@@ -5,8 +5,11 @@ use std::path::{Path, PathBuf};
 
 use smpo_files::{DirLock, remove_leftovers, write_whole};
 
-use crate::config::TrainConfig;
+use smpo_data::Row;
+
+use crate::config::{Changes, TrainConfig};
 use crate::error::{TrainError, io};
+use crate::origin::Origin;
 
 /// The paths inside a run directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +48,14 @@ impl RunDir {
     pub fn reference(&self) -> PathBuf {
         self.0.join("reference")
     }
+    /// Fingerprints of the data and models of the run.
+    pub fn origin(&self) -> PathBuf {
+        self.0.join("origin.json")
+    }
+    /// Hashes of the rows that the run was trained on.
+    pub fn rows(&self) -> PathBuf {
+        self.0.join("rows")
+    }
     /// Completions of the probe, one file per probe.
     pub fn probe(&self) -> PathBuf {
         self.0.join("probe")
@@ -72,12 +83,19 @@ impl RunDir {
     /// Removes the files of an earlier run; others in the directory stay.
     pub(crate) fn discard(&self) -> Result<(), TrainError> {
         // Tokens stay: their names are hashes of their origin.
-        let dirs =
-            [self.checkpoints(), self.model(), self.tokenizer(), self.reference(), self.probe(), self.tensorboard()];
+        let dirs = [
+            self.checkpoints(),
+            self.model(),
+            self.tokenizer(),
+            self.reference(),
+            self.rows(),
+            self.probe(),
+            self.tensorboard(),
+        ];
         for path in dirs {
             gone(&path, fs::remove_dir_all(&path))?;
         }
-        for path in [self.metrics(), self.openmetrics(), self.config()] {
+        for path in [self.metrics(), self.openmetrics(), self.origin(), self.config()] {
             gone(&path, fs::remove_file(&path))?;
         }
         Ok(())
@@ -85,35 +103,51 @@ impl RunDir {
 
     /// Removes temporary files of a killed process. The caller holds the lock.
     pub(crate) fn sweep(&self) -> Result<(), TrainError> {
-        let dirs = [self.0.clone(), self.checkpoints(), self.reference(), self.probe()];
+        let dirs = [self.0.clone(), self.checkpoints(), self.reference(), self.rows(), self.probe()];
         dirs.iter().try_for_each(|dir| Ok(remove_leftovers(dir)?))
     }
 
-    /// Writes the resolved configuration, or refuses a directory that holds another run.
-    pub(crate) fn claim(&self, config: &TrainConfig) -> Result<(), TrainError> {
+    /// Makes the directory this run's: writes the resolved configuration and the origin.
+    pub(crate) fn claim(&self, config: &TrainConfig, origin: &Origin, train: &[Row]) -> Result<(), TrainError> {
         let path = self.config();
-        if self.refuse_other_run(config)? {
-            return Ok(());
-        }
         let text = toml::to_string(config).map_err(|error| TrainError::config(&path, None, error.to_string()))?;
+        origin.write(self, train)?;
         Ok(write_whole(&path, text.as_bytes())?)
     }
 
-    /// True if the directory holds this run, false if it holds none.
+    /// The run that the directory holds, if any, and the keys in which `config` differs from it.
     ///
     /// # Errors
-    /// [`TrainError::OtherRun`] if it holds another one.
-    pub(crate) fn refuse_other_run(&self, config: &TrainConfig) -> Result<bool, TrainError> {
+    /// [`TrainError::OtherRun`] if they make another run of it.
+    pub(crate) fn earlier(&self, config: &TrainConfig) -> Result<Option<EarlierConfig>, TrainError> {
         let path = self.config();
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(TrainError::Io { path, action: "read", source }),
         };
         let earlier = TrainConfig::parse(&text, &path, &[])?;
-        let keys = config.differing_keys(&earlier);
-        if keys.is_empty() { Ok(true) } else { Err(TrainError::OtherRun { dir: self.0.clone(), keys }) }
+        let changes = config.changes(&earlier);
+        if changes.refused.is_empty() {
+            Ok(Some(EarlierConfig { config: earlier, changes }))
+        } else {
+            Err(self.other_run(changes.refused))
+        }
     }
+
+    /// The error of a configuration that makes another run.
+    pub(crate) fn other_run(&self, keys: Vec<String>) -> TrainError {
+        TrainError::OtherRun { dir: self.0.clone(), keys }
+    }
+}
+
+/// Configuration of the run in a directory.
+#[derive(Debug)]
+pub(crate) struct EarlierConfig {
+    /// The configuration.
+    pub config: TrainConfig,
+    /// Keys that differ now.
+    pub changes: Changes,
 }
 
 fn gone(path: &Path, outcome: std::io::Result<()>) -> Result<(), TrainError> {

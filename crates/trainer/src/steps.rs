@@ -8,13 +8,14 @@ use smpo_data::{Row, TokenizedCompletion, order};
 use smpo_losses::BatchError;
 
 use crate::checkpoint::{self, LoopState, Sources};
-use crate::config::{Interval, Reporter, TrainConfig};
+use crate::config::{Due, Interval, Reporter, TrainConfig};
 use crate::early_stopping::{Action, Rules};
 use crate::error::TrainError;
 use crate::event::{Event, Finish};
 use crate::held_out::HeldOut;
 use crate::learner::{Learner, StepOutcome};
 use crate::openmetrics::Snapshot;
+use crate::origin::Origin;
 use crate::probe::Probe;
 use crate::record::{Figure, MetricsLog, StepRecord, Update};
 use crate::run_dir::RunDir;
@@ -33,6 +34,10 @@ pub(crate) struct Steps<'a> {
     pub held_out: Option<HeldOut>,
     pub probe: Option<Probe<'a>>,
     pub tokenizer_dir: &'a Path,
+    /// Fingerprints of rows and models.
+    pub origin: &'a Origin,
+    /// True once the run directory is this run's: a run that fails before its first step leaves it to the next.
+    pub claimed: bool,
     pub learner: Learner,
     pub state: LoopState,
     pub rules: Rules,
@@ -73,10 +78,10 @@ impl Logs {
 struct Plan {
     total_steps: u64,
     steps_per_epoch: u64,
-    /// Steps between checkpoints; `None` saves after the last alone.
-    save: Option<u64>,
-    /// Steps between evaluations.
-    evaluate: u64,
+    /// Steps with a checkpoint; `None` saves after the last alone.
+    save: Option<Due>,
+    /// Steps with an evaluation.
+    evaluate: Due,
     learning_rate: LearningRate,
     /// True if some completion did not end: every step then says how many of its own did not.
     counts_unfinished: bool,
@@ -112,9 +117,10 @@ impl Steps<'_> {
         stop: &AtomicBool,
         watch: &mut dyn FnMut(Event<'_>),
     ) -> Result<Finish, TrainError> {
-        let total_steps = self.config.total_steps(self.rows.len());
+        let since = self.origin.since;
+        let total_steps = self.config.total_steps_since(since, self.rows.len());
         let steps_per_epoch = self.config.steps_per_epoch(self.rows.len());
-        let every = |interval: Interval| interval.steps(total_steps, steps_per_epoch);
+        let every = |interval: Interval| interval.due(total_steps, steps_per_epoch, since);
         let plan = Plan {
             total_steps,
             steps_per_epoch,
@@ -134,7 +140,7 @@ impl Steps<'_> {
         let mut logs = Logs::open(self.config, self.dir, resumed)?;
         watch(Event::Started { total_steps, done });
         if resumed.is_none() {
-            self.before(&mut logs, watch)?;
+            self.before(&mut logs, plan.evaluate, watch)?;
         }
         // Steps are numbered from 0 where they are taken (`index`), and by the steps taken in records and checkpoints.
         for index in done..total_steps {
@@ -145,7 +151,8 @@ impl Steps<'_> {
                 self.save(index, watch)?;
                 return Ok(Finish::Stopped { step: index });
             }
-            let record = self.step(index, batches.rows_of(index), &plan, watch)?;
+            let record = self.step(index, batches.rows_of(index - since), &plan, watch)?;
+            self.claim()?;
             // The line first: were the checkpoint first, a run killed in between would never write the line.
             logs.append(&record)?;
             watch(Event::Step(&record));
@@ -153,13 +160,14 @@ impl Steps<'_> {
                 watch(Event::Alarm(&alarm));
             }
             let save = self.judge(&record);
-            let periodic = plan.save.is_some_and(|every| record.step.is_multiple_of(every));
+            let periodic = plan.save.is_some_and(|due| due.at(record.step));
             let due = record.step < total_steps && periodic;
             // A model that gave no finite step may be broken: it must not take the place of one that is not.
             if save || due && self.not_finite.is_none() {
                 self.save(record.step, watch)?;
             }
         }
+        self.claim()?;
         self.finish(total_steps)
     }
 
@@ -198,19 +206,19 @@ impl Steps<'_> {
         metrics.extend(self.measure(step, Some(plan.total_steps), plan.evaluate)?);
         Ok(StepRecord {
             step,
-            epoch: step as f64 / plan.steps_per_epoch as f64,
+            epoch: (step - self.origin.since) as f64 / plan.steps_per_epoch as f64,
             metrics,
             update: Some(Update { lr, grad_norm, tokens_per_s: tokens as f64 / seconds }),
         })
     }
 
     /// Measures the model before training.
-    fn before(&mut self, logs: &mut Logs, watch: &mut dyn FnMut(Event<'_>)) -> Result<(), TrainError> {
+    fn before(&mut self, logs: &mut Logs, evaluate: Due, watch: &mut dyn FnMut(Event<'_>)) -> Result<(), TrainError> {
         let parameters = self.learner.decoder().parameter_count();
         if let Some(alarm) = self.state.alarms.before(self.config, parameters) {
             watch(Event::Alarm(&alarm));
         }
-        let metrics = self.measure(0, None, 1)?;
+        let metrics = self.measure(0, None, evaluate)?;
         if metrics.is_empty() {
             return Ok(());
         }
@@ -224,13 +232,13 @@ impl Steps<'_> {
     }
 
     /// Evaluates and probes where that is due; at step 0 and after the last step it always is.
-    fn measure(&mut self, step: u64, last: Option<u64>, evaluate: u64) -> Result<Vec<Figure>, TrainError> {
-        let due = |every: u64| step.is_multiple_of(every) || last == Some(step);
+    fn measure(&mut self, step: u64, last: Option<u64>, evaluate: Due) -> Result<Vec<Figure>, TrainError> {
+        let ends = step == 0 || last == Some(step);
         let mut figures = Vec::new();
-        if let Some(held_out) = self.held_out.as_ref().filter(|_| due(evaluate)) {
+        if let Some(held_out) = self.held_out.as_ref().filter(|_| ends || evaluate.at(step)) {
             figures.extend(held_out.evaluate(&self.learner, step)?);
         }
-        if let Some(probe) = self.probe.as_ref().filter(|probe| due(probe.steps())) {
+        if let Some(probe) = self.probe.as_ref().filter(|probe| ends || step.is_multiple_of(probe.steps())) {
             let decoder = self.learner.decoder();
             figures.extend(probe.run(decoder, step, &mut self.state.probe, &self.dir.probe())?);
         }
@@ -281,9 +289,19 @@ impl Steps<'_> {
         Sources { base: &self.config.model_name_or_path, tokenizer: self.tokenizer_dir }
     }
 
-    fn save(&self, step: u64, watch: &mut dyn FnMut(Event<'_>)) -> Result<(), TrainError> {
+    /// Makes the run directory this run's.
+    fn claim(&mut self) -> Result<(), TrainError> {
+        if !self.claimed {
+            self.dir.claim(self.config, self.origin, self.rows)?;
+            self.claimed = true;
+        }
+        Ok(())
+    }
+
+    fn save(&mut self, step: u64, watch: &mut dyn FnMut(Event<'_>)) -> Result<(), TrainError> {
+        self.claim()?;
         let checkpoints = self.dir.checkpoints();
-        let path = checkpoint::save(&checkpoints, step, &self.learner, &self.state, self.sources())?;
+        let path = checkpoint::save(&checkpoints, step, &self.learner, &self.state, self.origin, self.sources())?;
         let steps: Vec<u64> = checkpoint::list(&checkpoints)?.into_iter().map(|found| found.step).collect();
         for old in self.state.early_stopping.superseded(&self.rules, &steps, self.config.save_total_limit) {
             checkpoint::remove(&checkpoints, old)?;

@@ -11,6 +11,7 @@ use smpo_chat::ChatTemplate;
 use smpo_model::TOKENIZER_FILES;
 use smpo_tokenizer::ChatTokenizer;
 
+use crate::added_tokens::AddedTokens;
 use crate::config::TrainConfig;
 use crate::error::{TrainError, io};
 
@@ -29,16 +30,24 @@ pub(crate) fn prepare(config: &TrainConfig, dir: &Path) -> Result<PathBuf, Train
     let source = &config.model_name_or_path;
     let named = [("eos_token", &config.eos_token), ("bos_token", &config.bos_token), ("pad_token", &config.pad_token)];
     let apart = source.join(TEMPLATE_JSON).is_file() && !source.join(TEMPLATE_JINJA).is_file();
-    if config.chat_template.is_none() && named.iter().all(|(_, token)| token.is_none()) && !apart {
+    let added = AddedTokens::of(config)?;
+    if added.ids().next().is_none()
+        && config.chat_template.is_none()
+        && named.iter().all(|(_, token)| token.is_none())
+        && !apart
+    {
         return Ok(source.clone());
     }
     fs::create_dir_all(dir).map_err(io(dir, "create"))?;
     for name in TOKENIZER_FILES.into_iter().chain(MORE_FILES) {
         let from = source.join(name);
+        // Of a start with other settings that failed.
+        remove_if_there(&dir.join(name))?;
         if from.is_file() {
             fs::copy(&from, dir.join(name)).map_err(io(&from, "copy"))?;
         }
     }
+    added.write(dir)?;
     let own = ChatTemplate::from_model_dir(dir).ok();
     match (&config.chat_template, own) {
         (Some(given), own) if own.is_none() || config.force_chat_template => write_template(&text_of(given)?, dir)?,
@@ -90,7 +99,7 @@ fn write_template(text: &str, dir: &Path) -> Result<(), TrainError> {
 }
 
 /// Changes the JSON object in a file; an absent file is an empty object, and stays absent where nothing changes.
-fn edit(path: &Path, change: impl FnOnce(&mut Map<String, Value>)) -> Result<(), TrainError> {
+pub(crate) fn edit(path: &Path, change: impl FnOnce(&mut Map<String, Value>)) -> Result<(), TrainError> {
     let before: Map<String, Value> = match fs::read(path) {
         Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| {
             TrainError::config(path, Some(error.line()), format!("expected a JSON object: {error}"))

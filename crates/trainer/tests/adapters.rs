@@ -9,7 +9,7 @@ use smpo_data::HoldOut;
 use smpo_fixtures::demo;
 use smpo_model::Decoder;
 use smpo_trainer::config::ProbeConfig;
-use smpo_trainer::{Event, Finish, Schedule, StepRecord, TrainConfigBuilder, train};
+use smpo_trainer::{EarlierRun, Event, Finish, Schedule, StepRecord, TrainConfigBuilder, train};
 use support::{demo_run, loss, run, train_recording};
 use tempfile::TempDir;
 
@@ -44,9 +44,13 @@ fn an_adapter_is_written_as_peft_does_and_can_be_gone_on_from() {
     let mut decoder = Decoder::load(demo("base")).unwrap();
     decoder.load_adapter(&model).unwrap();
 
-    // The reference stays the model without the adapter: the second run starts where the first one ended, not at ln 2.
-    let second = config(&dir.path().join("second"), DPO).adapter_name_or_path(model).build().unwrap();
-    let start = run(&second)[0].metric("loss").unwrap();
+    // The reference is the start of training, and the adapter's own dropout is off: the second run starts at ln 2. Against
+    // the bare base it starts where the first one ended.
+    let second = |out: &str| config(&dir.path().join(out), DPO).adapter_name_or_path(&model);
+    let start = run(&second("second").build().unwrap())[0].metric("loss").unwrap();
+    assert!((start - std::f64::consts::LN_2).abs() < 1e-6, "{start}");
+    let bare = second("bare").reference_model_name_or_path(demo("base")).build().unwrap();
+    let start = run(&bare)[0].metric("loss").unwrap();
     assert!(start < std::f64::consts::LN_2 - 0.01, "{start}");
 }
 
@@ -57,7 +61,7 @@ fn dpo_with_adapters_refers_to_the_base_once() {
     let mut scored = 0;
     for stop_after in [1, 3, 6] {
         let stop = AtomicBool::new(false);
-        train(&config, false, &stop, &mut |event| match event {
+        train(&config, EarlierRun::Resume, &stop, &mut |event| match event {
             Event::Reference { done, rows } if done < rows => scored += 1,
             Event::Step(record) => stop.store(record.step == stop_after, Ordering::SeqCst),
             _ => {}

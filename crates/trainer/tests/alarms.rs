@@ -6,7 +6,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use smpo_trainer::{
-    Alarm, AlarmKind, Event, Finish, Schedule, StepRecord, TrainConfig, TrainConfigBuilder, TrainError, train,
+    Alarm, AlarmKind, EarlierRun, Event, Finish, Schedule, StepRecord, TrainConfig, TrainConfigBuilder, TrainError,
+    train,
 };
 use support::{demo_run, loss};
 use tempfile::TempDir;
@@ -20,7 +21,7 @@ fn run(config: &TrainConfig, stop_after: u64) -> (Vec<StepRecord>, Vec<Alarm>, R
     let (mut records, mut alarms) = (Vec::new(), Vec::new());
     let mut once = |stop_after: u64| {
         let stop = AtomicBool::new(false);
-        train(config, false, &stop, &mut |event| match event {
+        train(config, EarlierRun::Resume, &stop, &mut |event| match event {
             Event::Step(record) => {
                 stop.store(record.step == stop_after, Ordering::SeqCst);
                 records.push(record.clone());

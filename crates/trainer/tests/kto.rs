@@ -5,7 +5,7 @@ mod support;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use smpo_trainer::{Event, Finish, StepRecord, TrainConfig, TrainConfigBuilder, train};
+use smpo_trainer::{EarlierRun, Event, Finish, StepRecord, TrainConfig, TrainConfigBuilder, train};
 use support::{loss, run};
 use tempfile::TempDir;
 
@@ -55,7 +55,7 @@ fn a_row_alone_in_its_step_is_compared_with_another_prompt() {
 
     let stopped = config(&dir.path().join("stopped"), &data).build().unwrap();
     let stop = AtomicBool::new(false);
-    let finish = train(&stopped, false, &stop, &mut |event| {
+    let finish = train(&stopped, EarlierRun::Resume, &stop, &mut |event| {
         if matches!(event, Event::Step(record) if record.step == 3) {
             stop.store(true, Ordering::SeqCst);
         }
@@ -72,7 +72,8 @@ fn data_of_one_prompt_is_refused_and_needs_no_baseline() {
     let data = dir.path().join("data.jsonl");
     labelled(&data, ROWS.map(|(_, completion, label)| ("What do cows eat?", completion, label)));
     let builder = || config(&dir.path().join("run"), &data).per_device_train_batch_size(5);
-    let error = train(&builder().build().unwrap(), false, &AtomicBool::new(false), &mut |_| {}).unwrap_err();
+    let error =
+        train(&builder().build().unwrap(), EarlierRun::Resume, &AtomicBool::new(false), &mut |_| {}).unwrap_err();
     let error = error.to_string();
     assert!(error.contains("one prompt in all 5") && error.contains("kl_baseline = \"zero\""), "{error}");
     let zero = TrainConfig { loss: loss("kind = \"kto\"\nkl_baseline = \"zero\""), ..builder().build().unwrap() };

@@ -9,7 +9,7 @@ use smpo_trainer::config::{AdapterStart, Interval, Reporter};
 use smpo_trainer::{ReadConfig, Schedule, TrainConfig};
 
 /// Settings of published files that are refused: nothing here does what they ask for.
-const REFUSED: [&str; 4] = ["smooth_ipo", "sppo_hard", "only completions are trained on", "added_special_tokens"];
+const REFUSED: [&str; 3] = ["smooth_ipo", "sppo_hard", "only completions are trained on"];
 
 const SMPO: &str = r#"model_name_or_path: "base-model"
 dataset: "pairs.jsonl"

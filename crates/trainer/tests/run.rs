@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use smpo_fixtures::demo;
-use smpo_trainer::{Event, Finish, StepRecord, TrainConfig, TrainConfigBuilder, TrainError, train};
+use smpo_trainer::{EarlierRun, Event, Finish, StepRecord, TrainConfig, TrainConfigBuilder, TrainError, train};
 use support::run;
 use tempfile::TempDir;
 
@@ -58,7 +58,7 @@ fn a_run_stopped_at_any_step_ends_bit_identical() {
     let stopped = two_epochs(&dir.path().join("stopped"), &loss);
     for stop_after in [1, 3, 4] {
         let stop = AtomicBool::new(false);
-        let finish = train(&stopped, false, &stop, &mut |event| {
+        let finish = train(&stopped, EarlierRun::Resume, &stop, &mut |event| {
             if matches!(event, Event::Step(record) if record.step == stop_after) {
                 stop.store(true, Ordering::SeqCst);
             }
@@ -68,7 +68,7 @@ fn a_run_stopped_at_any_step_ends_bit_identical() {
     run(&stopped);
     assert!(weights(&whole) == weights(&stopped), "the weights differ");
     assert_eq!(metrics(&whole), metrics(&stopped));
-    let again = train(&stopped, false, &AtomicBool::new(false), &mut |event| panic!("{event:?}"));
+    let again = train(&stopped, EarlierRun::Resume, &AtomicBool::new(false), &mut |event| panic!("{event:?}"));
     assert!(matches!(again.unwrap(), Finish::Done { already: true, .. }));
 }
 
@@ -80,7 +80,7 @@ fn every_data_file_is_read_once_and_then_found_in_the_cache() {
         let config = config(&dir.path().join(name), REGULAR).max_steps(1).token_cache(dir.path().join("tokens"));
         let config = config.eval_files([demo("held_out.jsonl")]).build().unwrap();
         let mut events = Vec::new();
-        train(&config, false, &AtomicBool::new(false), &mut |event| match event {
+        train(&config, EarlierRun::Resume, &AtomicBool::new(false), &mut |event| match event {
             Event::Reading(file) if file.share == 1.0 => {
                 events.push(format!("read {}", file.file.file_name().unwrap().display()));
             }
@@ -197,7 +197,7 @@ fn what_cannot_work_is_refused_and_loses_nothing() {
     let before = weights(&good);
     let refuse = |config: TrainConfigBuilder| {
         let config = config.build().unwrap();
-        train(&config, false, &AtomicBool::new(false), &mut |_| {}).unwrap_err().to_string()
+        train(&config, EarlierRun::Resume, &AtomicBool::new(false), &mut |_| {}).unwrap_err().to_string()
     };
     let other = refuse(config(&out, REGULAR).max_steps(1).seed(4));
     assert!(other.contains("seed") && other.contains("--restart"), "{other}");
@@ -215,7 +215,7 @@ fn what_cannot_work_is_refused_and_loses_nothing() {
     assert!(error.contains("broken.jsonl:2"), "{error}");
 
     let hot = config(&dir.path().join("hot"), REGULAR).learning_rate(1e30).max_grad_norm(0.0).build().unwrap();
-    let error = train(&hot, false, &AtomicBool::new(false), &mut |_| {}).unwrap_err();
+    let error = train(&hot, EarlierRun::Resume, &AtomicBool::new(false), &mut |_| {}).unwrap_err();
     let diverged = matches!(error, TrainError::NotFinite { .. } | TrainError::Batch { .. });
     assert!(diverged, "{error}");
     assert!(!hot.output_dir.join("model").exists());
@@ -227,7 +227,7 @@ fn a_half_written_checkpoint_is_no_checkpoint() {
     let out = dir.path().join("run");
     let config = config(&out, REGULAR).save_steps(2).build().unwrap();
     let stop = AtomicBool::new(false);
-    let finish = train(&config, false, &stop, &mut |event| {
+    let finish = train(&config, EarlierRun::Resume, &stop, &mut |event| {
         if matches!(event, Event::Step(record) if record.step == 4) {
             stop.store(true, Ordering::SeqCst);
         }
@@ -237,7 +237,7 @@ fn a_half_written_checkpoint_is_no_checkpoint() {
     let optimizer = out.join("checkpoints/step-4/optimizer.safetensors");
     let bytes = std::fs::read(&optimizer).unwrap();
     std::fs::write(&optimizer, &bytes[..bytes.len() / 2]).unwrap();
-    let refused = || train(&config, false, &AtomicBool::new(false), &mut |_| {}).unwrap_err().to_string();
+    let refused = || train(&config, EarlierRun::Resume, &AtomicBool::new(false), &mut |_| {}).unwrap_err().to_string();
     let error = refused();
     assert!(error.contains("step-4") && error.contains("damaged") && error.contains("optimizer"), "{error}");
     for file in ["model/model.safetensors", "model/config.json", "state.json"] {
@@ -253,7 +253,7 @@ fn a_half_written_checkpoint_is_no_checkpoint() {
     }
     std::fs::remove_dir_all(out.join("checkpoints/step-4")).unwrap();
     let mut resumed_from = None;
-    let finish = train(&config, false, &AtomicBool::new(false), &mut |event| {
+    let finish = train(&config, EarlierRun::Resume, &AtomicBool::new(false), &mut |event| {
         if let Event::Started { done, .. } = event {
             resumed_from = Some(done);
         }

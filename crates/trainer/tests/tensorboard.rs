@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use smpo_losses::Loss;
 use smpo_trainer::config::Reporter;
-use smpo_trainer::{Event, train};
+use smpo_trainer::{EarlierRun, Event, train};
 use support::demo_run;
 
 const READ: &str = "
@@ -31,7 +31,7 @@ fn tensorboard_reads_what_metrics_jsonl_says_across_an_interruption() {
         .unwrap();
     for stop_after in [3, 6] {
         let stop = AtomicBool::new(false);
-        train(&config, false, &stop, &mut |event| {
+        train(&config, EarlierRun::Resume, &stop, &mut |event| {
             if let Event::Step(record) = event {
                 stop.store(record.step == stop_after, Ordering::SeqCst);
             }

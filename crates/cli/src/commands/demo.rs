@@ -6,7 +6,7 @@ use smpo_demo::{DemoOptions, Ranking, Stages};
 use smpo_devices::Choice;
 use smpo_eval::{Options, Suite};
 use smpo_results::MetricsFile;
-use smpo_trainer::{Finish, TrainConfig};
+use smpo_trainer::{EarlierRun, Finish, TrainConfig};
 
 use super::eval::{Local, LocalEngine, evaluate_shown};
 use super::leaderboard::{self, Site};
@@ -66,7 +66,7 @@ impl Stages for Commands {
     type Error = Failure;
 
     fn train(&self, config: &TrainConfig, name: &str) -> Result<Finish, Failure> {
-        train::train(config, false, name, &self.0)
+        train::train(config, EarlierRun::Resume, name, &self.0)
     }
 
     fn evaluate(&self, suite: &Suite, mut options: Options, engines: usize) -> Result<Option<MetricsFile>, Failure> {

@@ -6,7 +6,7 @@ mod watch;
 use std::path::PathBuf;
 
 use smpo_devices::Choice;
-use smpo_trainer::{Finish, ReadConfig, TrainConfig};
+use smpo_trainer::{EarlierRun, Finish, ReadConfig, TrainConfig};
 
 use crate::exit::{Exit, Failure, Outcome};
 use crate::interrupt;
@@ -33,6 +33,10 @@ pub struct TrainArgs {
     /// Delete existing results in output_dir and start over instead of resuming
     #[arg(long)]
     restart: bool,
+    /// Resume although the data has changed: the new rows begin at their first epoch, steps go on counting, and the
+    /// learning rate follows its schedule over the new total
+    #[arg(long, conflicts_with_all = ["restart", "check"])]
+    data_changed: bool,
     /// Check configuration, data and memory, print the result and exit: 0 if the run can start, 2 with all errors if not
     #[arg(long, conflicts_with = "restart")]
     check: bool,
@@ -56,7 +60,12 @@ pub fn run(args: TrainArgs) -> Outcome {
     if args.check {
         return check::run(&config, args.format, &progress);
     }
-    let finish = train(&config, args.restart, "train", &progress)?;
+    let earlier = match (args.restart, args.data_changed) {
+        (true, _) => EarlierRun::Restart,
+        (false, true) => EarlierRun::ResumeOnNewData,
+        (false, false) => EarlierRun::Resume,
+    };
+    let finish = train(&config, earlier, "train", &progress)?;
     print(&finish, args.format, &progress)?;
     Ok(match finish {
         Finish::Done { .. } => Exit::Success,
@@ -65,9 +74,9 @@ pub fn run(args: TrainArgs) -> Outcome {
 }
 
 /// Trains under a progress bar called `name`.
-pub fn train(config: &TrainConfig, restart: bool, name: &str, progress: &Progress) -> Result<Finish, Failure> {
+pub fn train(config: &TrainConfig, earlier: EarlierRun, name: &str, progress: &Progress) -> Result<Finish, Failure> {
     let mut watch = Watch::new(name, config, progress);
-    let finish = smpo_trainer::train(config, restart, interrupt::flag(), &mut |event| watch.show(event))?;
+    let finish = smpo_trainer::train(config, earlier, interrupt::flag(), &mut |event| watch.show(event))?;
     watch.finish();
     Ok(finish)
 }

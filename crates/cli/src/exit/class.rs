@@ -217,6 +217,12 @@ impl Classify for TrainError {
             | E::DataCheck { .. }
             | E::NoSuchMetric { .. }
             | E::OtherRun { .. }
+            | E::OtherData { .. }
+            | E::FinishedOnOtherData { .. }
+            | E::OtherWeights { .. }
+            | E::NoStepsLeft { .. }
+            | E::NothingHeldOut { .. }
+            | E::ReferenceVocabulary { .. }
             | E::OnePrompt { .. } => User,
             E::Io { .. }
             | E::Probe(_)

@@ -206,6 +206,33 @@ impl Gradients {
         }
     }
 
+    /// Zeroes the gradient of a matrix `parameter` except in some rows: the others are not trained.
+    ///
+    /// # Errors
+    ///
+    /// [`KernelError::Candle`].
+    pub fn keep_rows(&mut self, parameter: &Tensor, rows: &[u32]) -> Result<()> {
+        let Some(&slot) = self.index.get(&parameter.id()) else { return Ok(()) };
+        let slot = &mut self.slots[slot];
+        if !slot.filled {
+            return Ok(());
+        }
+        let (height, width) = slot.var.dims2()?;
+        if let Some(gradient) = &slot.tensor {
+            let mut mask = vec![0.0f32; height];
+            rows.iter().for_each(|row| mask[*row as usize] = 1.0);
+            let mask = Tensor::from_vec(mask, (height, 1), gradient.device())?;
+            slot.tensor = Some(gradient.reshape((height, width))?.broadcast_mul(&mask)?.reshape(gradient.shape())?);
+            return Ok(());
+        }
+        let mut kept = vec![0.0; slot.values.len()];
+        for row in rows.iter().map(|row| *row as usize * width..(*row as usize + 1) * width) {
+            kept[row.clone()].copy_from_slice(&slot.values[row]);
+        }
+        slot.values = kept;
+        Ok(())
+    }
+
     /// Drops the gradients and keeps the memory.
     pub fn clear(&mut self) {
         for slot in &mut self.slots {

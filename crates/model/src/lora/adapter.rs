@@ -105,6 +105,11 @@ impl Adapter {
         })
     }
 
+    /// Sets the share of the inputs that is zeroed in training.
+    pub fn set_dropout(&mut self, dropout: f64) {
+        self.dropout = dropout;
+    }
+
     /// `x` (`N`, `K`) to (`N`, `O`).
     pub fn forward(
         &self,

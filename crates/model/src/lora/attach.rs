@@ -38,6 +38,17 @@ impl Decoder {
         self.lora.as_ref()
     }
 
+    /// Sets the dropout of the adapters.
+    pub fn set_lora_dropout(&mut self, dropout: f64) {
+        if let Some(lora) = &mut self.lora {
+            lora.dropout = dropout;
+        }
+        self.linears_mut()
+            .into_iter()
+            .filter_map(|linear| linear.adapter.as_mut())
+            .for_each(|adapter| adapter.set_dropout(dropout));
+    }
+
     /// Merges the adapters into the weights and removes them. All parameters are trainable then, as after loading.
     ///
     /// # Errors
@@ -54,6 +65,7 @@ impl Decoder {
             }
         }
         self.lora = None;
+        self.trained_tokens = Vec::new();
         self.set_trainable(|_| true)
     }
 

@@ -24,16 +24,17 @@ impl AdapterInfo {
     /// # Errors
     /// When a file is missing or damaged, or the adapter's type or a feature of it is not supported.
     pub fn read(dir: impl AsRef<Path>) -> Result<Self> {
-        let mut config = read_config(&dir.as_ref().join(CONFIG))?;
+        let (mut config, _) = read_config(&dir.as_ref().join(CONFIG))?;
         let file = WeightFile::open(&dir.as_ref().join(WEIGHTS))?;
         let mut counts = DtypeCounts::default();
         for name in file.names() {
-            let Some((module, _)) = name.strip_prefix(PREFIX).and_then(|name| name.split_once(".lora_")) else {
+            // PEFT's copy of a base weight is no part of the adapter.
+            let Some(own) = name.strip_prefix(PREFIX).filter(|name| !name.ends_with(".base_layer.weight")) else {
                 continue;
             };
             let (shape, dtype) = file.describe(&name)?;
             counts.add(dtype, shape.iter().product());
-            if name.ends_with(".lora_A.weight") {
+            if let Some(module) = own.strip_suffix(".lora_A.weight") {
                 config.targets.push(module.to_string());
             }
         }

@@ -2,12 +2,14 @@
 
 mod adapter;
 mod attach;
+mod beside;
 mod fingerprint;
 mod info;
 mod peft;
 mod targets;
 
 pub(crate) use adapter::{Adapter, AdapterValues, Dropout};
+pub use beside::TrainedBeside;
 pub use info::AdapterInfo;
 pub use peft::AdapterSaveOptions;
 pub(crate) use peft::CONFIG as ADAPTER_CONFIG;

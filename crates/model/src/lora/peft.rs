@@ -1,12 +1,13 @@
 //! Adapters on disk as PEFT writes them: `adapter_config.json` and `adapter_model.safetensors`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 use smpo_files::FileError;
 
+use super::beside::{ReadBeside, StoredBeside};
 use super::fingerprint::BaseFingerprints;
 use super::{Adapter, AdapterValues, LoraConfig};
 use crate::decoder::Decoder;
@@ -33,23 +34,26 @@ pub struct AdapterSaveOptions {
 }
 
 impl Decoder {
-    /// Writes the adapters to `dir`, which must be absent or empty, as PEFT does, with the fingerprints of their
-    /// base.
+    /// Writes the adapters and what is trained beside them to `dir`, which must be absent or empty, as PEFT does, with the
+    /// fingerprints of their base.
     ///
     /// # Errors
-    /// When the model has no adapters or trainable weights beside them, `dir` holds something, or a file cannot be
-    /// written.
+    /// When the model has no adapters or trains weights under them, `dir` holds something, or a file cannot be written.
     pub fn save_adapter(&self, dir: impl AsRef<Path>, options: &AdapterSaveOptions) -> Result<()> {
         let Some(config) = self.lora() else {
             return Err(ModelError::input("model to save as an adapter", "one with adapters", "one without"));
         };
-        let beside: Vec<&str> =
-            self.base_parameters().filter(|p| p.tensor.is_variable()).map(|p| p.name.as_str()).collect();
-        if !beside.is_empty() {
+        let adapted = self.linears().into_iter().filter(|linear| linear.adapter.is_some());
+        let both: Vec<&str> = adapted
+            .map(|linear| &linear.weight)
+            .filter(|weight| weight.tensor.is_variable())
+            .map(|weight| weight.name.as_str())
+            .collect();
+        if !both.is_empty() {
             return Err(ModelError::input(
                 "model to save as an adapter",
-                "trainable adapters alone; merge them and save the whole model",
-                format!("trainable weights beside them: {}", list(&beside)),
+                "frozen weights under the adapters; merge them and save the whole model",
+                format!("trainable ones: {}", list(&both)),
             ));
         }
         write_directory(dir.as_ref(), |staging| {
@@ -62,6 +66,7 @@ impl Decoder {
                     tensors.push((format!("{PREFIX}{}", part.name), stored));
                 }
             }
+            tensors.extend(self.beside_tensors(options.dtype)?);
             write_tensors(&staging.join(WEIGHTS), tensors)?;
             bases.write(staging)?;
             write_json(&staging.join(CONFIG), &self.adapter_config(config, &options.base_model))?;
@@ -73,6 +78,7 @@ impl Decoder {
     }
 
     fn adapter_config(&self, config: &LoraConfig, base_model: &str) -> Value {
+        let (modules_to_save, trainable_token_indices) = self.beside_config();
         json!({
             "peft_type": "LORA",
             "task_type": "CAUSAL_LM",
@@ -88,7 +94,8 @@ impl Decoder {
             "bias": "none",
             "fan_in_fan_out": false,
             "init_lora_weights": true,
-            "modules_to_save": null,
+            "modules_to_save": modules_to_save,
+            "trainable_token_indices": trainable_token_indices,
             "layers_to_transform": null,
             "layers_pattern": null,
             "rank_pattern": {},
@@ -118,9 +125,9 @@ impl Decoder {
     pub fn load_adapter(&mut self, dir: impl AsRef<Path>) -> Result<()> {
         let dir = dir.as_ref();
         self.refuse_second_adapter()?;
-        let mut config = read_config(&dir.join(CONFIG))?;
+        let (mut config, stored) = read_config(&dir.join(CONFIG))?;
         let file = WeightFile::open(&dir.join(WEIGHTS))?;
-        let adapters = self.read_adapters(&config, &file, &BaseFingerprints::read(dir)?)?;
+        let (adapters, beside) = self.read_adapters(&config, &stored, &file, &BaseFingerprints::read(dir)?)?;
         config.targets = adapters.iter().map(|(index, _)| self.linears()[*index].module.clone()).collect();
         self.set_trainable(|_| false)?;
         let mut linears = self.linears_mut();
@@ -128,16 +135,18 @@ impl Decoder {
             linears[index].adapter = Some(adapter);
         }
         self.lora = Some(config);
-        Ok(())
+        self.put_beside(beside)
     }
 
-    /// The adapters in the file, each with the index of its linear layer; any other tensor is refused.
+    /// The adapters in the file, each with the index of its linear layer, and the weights beside them; any other tensor is
+    /// refused.
     fn read_adapters(
         &self,
         config: &LoraConfig,
+        stored: &StoredBeside,
         file: &WeightFile,
         bases: &BaseFingerprints,
-    ) -> Result<Vec<(usize, Adapter)>> {
+    ) -> Result<(Vec<(usize, Adapter)>, ReadBeside)> {
         let mut unread: BTreeSet<String> = file.names().into_iter().collect();
         let mut adapters = Vec::new();
         let linears = self.linears();
@@ -170,6 +179,7 @@ impl Decoder {
                 Adapter::from_values(module, weight, config, index as u64, AdapterValues { a, b, magnitude })?;
             adapters.push((index, adapter));
         }
+        let beside = self.read_beside(stored, file, &mut unread)?;
         if !unread.is_empty() {
             let names: Vec<&String> = unread.iter().collect();
             return Err(ModelError::ExtraTensors { path: file.path().to_path_buf(), names: list(&names) });
@@ -177,12 +187,12 @@ impl Decoder {
         if adapters.is_empty() {
             return Err(ModelError::MissingTensors { path: file.path().to_path_buf(), names: "any adapter".into() });
         }
-        Ok(adapters)
+        Ok((adapters, beside))
     }
 }
 
 /// Fields that do not affect the computation, or that the tensors' names imply.
-const IGNORED: [&str; 13] = [
+const IGNORED: [&str; 14] = [
     "task_type",
     "base_model_name_or_path",
     "inference_mode",
@@ -191,6 +201,7 @@ const IGNORED: [&str; 13] = [
     "peft_version",
     "target_modules",
     "exclude_modules",
+    "save_embedding_layers",
     "layers_to_transform",
     "layers_pattern",
     "runtime_config",
@@ -199,10 +210,21 @@ const IGNORED: [&str; 13] = [
 ];
 
 /// Fields that are read.
-const READ: [&str; 8] =
-    ["peft_type", "r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "bias", "init_lora_weights"];
+const READ: [&str; 11] = [
+    "peft_type",
+    "r",
+    "lora_alpha",
+    "lora_dropout",
+    "use_rslora",
+    "use_dora",
+    "bias",
+    "init_lora_weights",
+    "modules_to_save",
+    "trainable_token_indices",
+    "ensure_weight_tying",
+];
 
-pub(super) fn read_config(path: &Path) -> Result<LoraConfig> {
+pub(super) fn read_config(path: &Path) -> Result<(LoraConfig, StoredBeside)> {
     let text = fs::read_to_string(path).map_err(FileError::at(path, "read"))?;
     let object: Map<String, Value> =
         serde_json::from_str(&text).map_err(|source| ModelError::Json { path: path.to_path_buf(), source })?;
@@ -243,5 +265,21 @@ pub(super) fn read_config(path: &Path) -> Result<LoraConfig> {
         targets: Vec::new(),
     };
     config.check()?;
-    Ok(config)
+    let beside = StoredBeside {
+        modules: fields.strings("modules_to_save")?.unwrap_or_default().into_iter().map(str::to_owned).collect(),
+        tokens: stored_tokens(&fields)?,
+        tied: fields.bool("ensure_weight_tying")?.unwrap_or(false),
+    };
+    Ok((config, beside))
+}
+
+/// `trainable_token_indices`: a list of the embedding's rows, or lists by module.
+fn stored_tokens(fields: &Fields) -> Result<BTreeMap<String, Vec<u32>>> {
+    const FIELD: &str = "trainable_token_indices";
+    let Some(value) = fields.get(FIELD) else { return Ok(BTreeMap::new()) };
+    let by_module = match value {
+        Value::Object(_) => serde_json::from_value(value.clone()),
+        list => serde_json::from_value(list.clone()).map(|ids| BTreeMap::from([("embed_tokens".to_owned(), ids)])),
+    };
+    by_module.map_err(|_| fields.wrong(FIELD, "a list of token ids, or lists by module", value))
 }

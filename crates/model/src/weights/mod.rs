@@ -2,11 +2,13 @@
 
 mod dtype;
 mod file;
+mod fingerprint;
 mod sharded;
 mod write;
 
 pub(crate) use dtype::DtypeCounts;
 pub use dtype::WeightDtype;
 pub(crate) use file::WeightFile;
+pub(crate) use fingerprint::fingerprint;
 pub(crate) use sharded::{ShardIndex, WeightFiles};
 pub(crate) use write::{StoredTensor, write_tensors};

@@ -10,13 +10,17 @@ from transformers import AutoModelForCausalLM
 
 transformers.logging.set_verbosity_error()
 worst = 0.0
+ADAPTERS = ("adapter", "modules", "tokens", "new-tokens")
+KINDS = ("full", "sharded", "merged", "merged-modules", "merged-tokens", "merged-new-tokens", *ADAPTERS)
 for case in sorted(pathlib.Path(sys.argv[1]).iterdir()):
-    for kind in ("full", "sharded", "adapter", "merged"):
+    for kind in KINDS:
         load = lambda path: AutoModelForCausalLM.from_pretrained(path, attn_implementation="eager", output_loading_info=True)
-        model, info = load(case / ("full" if kind == "adapter" else kind))
+        model, info = load(case / ("full" if kind in ADAPTERS else kind))
         assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys")), info
         assert model.dtype == torch.float32
-        if kind == "adapter":
+        if kind in ADAPTERS:
+            if kind == "new-tokens":  # as PEFT wants it: the base is resized first
+                model.resize_token_embeddings(model.config.vocab_size + 2, mean_resizing=False)
             model = PeftModel.from_pretrained(model, case / kind)
         model.eval()
         for side in json.loads((case / kind / "expected.json").read_text()):

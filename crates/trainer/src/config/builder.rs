@@ -106,6 +106,7 @@ fn defaults(loss: LossConfig) -> TrainConfig {
     use super::defaults;
     TrainConfig {
         model_name_or_path: PathBuf::new(),
+        reference_model_name_or_path: None,
         init: Default::default(),
         embedding_std: None,
         output_dir: PathBuf::new(),
@@ -120,6 +121,8 @@ fn defaults(loss: LossConfig) -> TrainConfig {
         eos_token: None,
         bos_token: None,
         pad_token: None,
+        added_special_tokens: Vec::new(),
+        added_tokens: Vec::new(),
         max_length: defaults::max_length(),
         max_prompt_length: None,
         truncation_mode: Default::default(),
@@ -163,6 +166,8 @@ fn defaults(loss: LossConfig) -> TrainConfig {
         lora_alpha: None,
         lora_dropout: None,
         lora_target_modules: Vec::new(),
+        modules_to_save: Vec::new(),
+        trainable_token_indices: Vec::new(),
         use_rslora: false,
         use_dora: false,
         unfreeze_layers_patterns: Vec::new(),

@@ -120,6 +120,7 @@ impl TrainConfig {
 
     pub(super) fn check(&self, problems: &mut Problems) {
         self.check_model(problems);
+        self.check_tokenizer(problems);
         self.check_data(problems);
         self.check_lengths(problems);
         self.check_memory(problems);

@@ -46,6 +46,7 @@ pub fn page() -> String {
     }
     text += "\n### Transforms\n\nKeys of `[loss]` too, for every loss except `sft`; all off is the regular loss.\n\n";
     text += &page.rows(&transforms, &[]);
+    text += TAIL;
     text
 }
 
@@ -68,6 +69,36 @@ names may be one text with commas between, `all` is `all-linear`, `none` is no r
 
 /// The schema of a scheduled number.
 const SCHEDULE: &str = "#/$defs/LossSchedule";
+
+const TAIL: &str = "
+## Resuming
+
+The same command resumes a run after its last checkpoint, bit for bit. A run is known by its configuration, its rows and
+the weights that it reads again (the base under adapters, the reference model); each checkpoint holds fingerprints of them.
+
+* Settings that cannot change the trained model may change: `alarms`, `data_check`, `device`, `max_skipped_steps`,
+  `memory_check`, `on_bad_rows`, `output_dir`, `report_to`, `save_steps`, `save_total_limit`, `token_cache`; `eval_steps` and
+  `per_device_eval_batch_size` where no checkpoints are compared. The run says which changed.
+* `num_train_epochs` and `max_steps` may grow while a run is unfinished; the learning rate then follows its schedule over
+  the new total. Other settings are refused.
+* Keys of the data act through the rows: the same rows in another file are the same. Other rows are refused with the file
+  and its counts, or taken with `--data-changed`: they are checked, begin at their first epoch, and are trained on for
+  `num_train_epochs` of theirs (or up to `max_steps`); steps go on counting, `epoch` counts anew, and the learning rate
+  follows its schedule over the new total. Rows of `test_size` that were trained on before are not held out, and
+  evaluations on other held-out rows are not compared with earlier ones.
+* Other weights of the base or the reference are refused. Checkpoints of earlier versions have no fingerprints and are
+  resumed with a remark.
+* A run that fails before its first step leaves its directory free: the same command with a mended configuration works.
+
+## New tokens and the reference
+
+`added_special_tokens` and `added_tokens` enlarge tokenizer, embedding, head and `vocab_size` together. `model/` of all weights
+loads as it is; an adapter holds embedding and head whole, and PEFT loads it on a base that was resized first:
+`model.resize_token_embeddings(len(tokenizer))`. Adapters on a model whose data has tokens with untrained rows are warned of.
+
+DPO and KTO compare with the model that the run starts from, its adapter included: the first step of DPO has a loss of
+ln 2 = 0.693. `reference_model_name_or_path` names another; the run says which.
+";
 
 struct Page {
     definitions: Value,

@@ -39,14 +39,14 @@ pub(super) enum EpochSchema {
 }
 
 impl Interval {
-    /// The number of steps, at least 1, in a run of `total` steps with `per_epoch` in an epoch.
-    pub fn steps(self, total: u64, per_epoch: u64) -> u64 {
-        let steps = match self {
-            Interval::Steps(steps) => steps,
-            Interval::Share(share) => (share * total as f64).ceil() as u64,
-            Interval::Epoch => per_epoch,
-        };
-        steps.max(1)
+    /// The steps at which something is due in a run of `total` steps, `per_epoch` in an epoch, with the first epoch after
+    /// `since` steps.
+    pub(crate) fn due(self, total: u64, per_epoch: u64, since: u64) -> Due {
+        match self {
+            Interval::Steps(every) => Due { every: every.max(1), from: 0 },
+            Interval::Share(share) => Due { every: ((share * total as f64).ceil() as u64).max(1), from: 0 },
+            Interval::Epoch => Due { every: per_epoch.max(1), from: since },
+        }
     }
 
     /// Adds an error of the key `name` if the interval is none.
@@ -58,6 +58,20 @@ impl Interval {
             }
             Some(Interval::Epoch) | None => {}
         }
+    }
+}
+
+/// Steps at which something is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Due {
+    every: u64,
+    from: u64,
+}
+
+impl Due {
+    /// True if it is due after `step` steps.
+    pub fn at(self, step: u64) -> bool {
+        step.checked_sub(self.from).is_some_and(|step| step.is_multiple_of(self.every))
     }
 }
 
@@ -127,10 +141,10 @@ mod tests {
 
     #[test]
     fn steps_shares_and_epochs_are_steps() {
-        let steps = |interval: Interval| interval.steps(10, 4);
-        assert_eq!(steps(Interval::Steps(3)), 3);
-        assert_eq!((steps(Interval::Share(0.25)), steps(Interval::Share(0.01))), (3, 1));
-        assert_eq!(steps(Interval::Epoch), 4);
+        let due = |interval: Interval| (1..=10).filter(|step| interval.due(10, 4, 2).at(*step)).collect::<Vec<_>>();
+        assert_eq!(due(Interval::Steps(3)), [3, 6, 9]);
+        assert_eq!((due(Interval::Share(0.25)), due(Interval::Share(0.01)).len()), (vec![3, 6, 9], 10));
+        assert_eq!(due(Interval::Epoch), [2, 6, 10]);
     }
 
     #[test]

@@ -71,7 +71,6 @@ const HANDLED: &[&str] = &[
     "assistant_message_template",
     "conversation_field",
     "model_support_system_role",
-    "added_special_tokens",
     "max_completion_length",
     "max_target_length",
 ];
@@ -200,7 +199,16 @@ impl Import {
         self.rows(&mut ignored);
         self.reporters(&mut ignored);
         if self.keys.get("use_peft") != Some(&Value::Bool(true)) {
-            for key in ["lora_r", "lora_alpha", "lora_dropout", "lora_target_modules", "use_rslora", "use_dora"] {
+            for key in [
+                "lora_r",
+                "lora_alpha",
+                "lora_dropout",
+                "lora_target_modules",
+                "lora_modules_to_save",
+                "modules_to_save",
+                "use_rslora",
+                "use_dora",
+            ] {
                 if self.take(key).is_some() {
                     ignored.push(format!("`{key}` (use_peft is off)"));
                 }
@@ -237,11 +245,6 @@ impl Import {
         if self.take("train_only_on_completions") == Some(Value::Bool(false)) {
             let key = "train_only_on_completions";
             let message = format!("`{key}`: expected true, got false: only completions are trained on here");
-            self.refuse(key, message);
-        }
-        if self.take("added_special_tokens").is_some_and(|tokens| tokens != Value::Array(Vec::new())) {
-            let key = "added_special_tokens";
-            let message = format!("`{key}`: tokens cannot be added to a vocabulary here: add them to the model first");
             self.refuse(key, message);
         }
         for key in [

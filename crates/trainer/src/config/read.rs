@@ -23,7 +23,14 @@ pub struct ReadConfig {
 }
 
 /// Other names of keys.
-pub(super) const ALIASES: [(&str, &str); 2] = [("model", "model_name_or_path"), ("save_dir", "output_dir")];
+pub(super) const ALIASES: [(&str, &str); 6] = [
+    ("lora_modules_to_save", "modules_to_save"),
+    ("new_special_tokens", "added_special_tokens"),
+    ("model", "model_name_or_path"),
+    ("save_dir", "output_dir"),
+    ("ref_model", "reference_model_name_or_path"),
+    ("ref_model_name_or_path", "reference_model_name_or_path"),
+];
 
 impl TrainConfig {
     /// Reads a TOML file, or with the ending `.yaml` or `.yml` a YAML file, in which effective_llm_alignment's flat keys

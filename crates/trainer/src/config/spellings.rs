@@ -9,7 +9,8 @@ use super::check::{Key, Problems};
 pub(super) const KEYS: [&str; 4] = ["save_strategy", "eval_strategy", "evaluation_strategy", "lr_scheduler_kwargs"];
 
 /// Lists of names, which may be one text with commas between.
-const NAME_LISTS: [&str; 3] = ["lora_target_modules", "unfreeze_layers_patterns", "report_to"];
+const NAME_LISTS: [&str; 5] =
+    ["lora_target_modules", "unfreeze_layers_patterns", "report_to", "modules_to_save", "trainable_token_indices"];
 
 /// Turns the keys of a file, its tables excepted.
 pub(super) fn translate(table: &mut Table, problems: &mut Problems) {

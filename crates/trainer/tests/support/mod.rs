@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use smpo_fixtures::demo;
 use smpo_losses::LossConfig;
-use smpo_trainer::{Event, Finish, StepRecord, TrainConfig, TrainConfigBuilder, TrainError, train};
+use smpo_trainer::{EarlierRun, Event, Finish, StepRecord, TrainConfig, TrainConfigBuilder, TrainError, train};
 
 /// Keys of a `[loss]` table.
 pub fn loss(keys: &str) -> LossConfig {
@@ -31,7 +31,7 @@ pub fn demo_run(out: &Path, rows: usize, loss: impl Into<LossConfig>) -> TrainCo
 /// Trains to the end of the run; the outcome and the records of its steps.
 pub fn train_recording(config: &TrainConfig) -> (Result<Finish, TrainError>, Vec<StepRecord>) {
     let mut records = Vec::new();
-    let finish = train(config, false, &AtomicBool::new(false), &mut |event| {
+    let finish = train(config, EarlierRun::Resume, &AtomicBool::new(false), &mut |event| {
         if let Event::Step(record) = event {
             records.push(record.clone());
         }

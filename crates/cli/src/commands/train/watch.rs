@@ -33,6 +33,7 @@ impl<'a> Watch<'a> {
         let Self { name, config, progress, .. } = *self;
         match event {
             Event::Device(device) => show_device(name, config, device, progress),
+            Event::Note(note) => progress.say(&format!("{name}: {note}")),
             Event::Reading(file) => self.show_reading(file),
             Event::Checked(reports) => {
                 self.end_reading();

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use smpo_model::LoraConfig;
+use smpo_model::{LoraConfig, TrainedBeside};
 
 use crate::config::builder::setters;
 use crate::config::check::{Problems, is_positive};
@@ -25,6 +25,8 @@ impl TrainConfigBuilder {
         lora_alpha?: f64,
         lora_dropout?: f64,
         lora_target_modules[]: String,
+        modules_to_save[]: String,
+        trainable_token_indices[]: u32,
         use_rslora: bool,
         use_dora: bool,
         unfreeze_layers_patterns[]: String,
@@ -54,6 +56,21 @@ impl TrainConfig {
         })
     }
 
+    /// Dropout of an adapter that is continued, if it is not the adapter's own.
+    pub(crate) fn continued_dropout(&self) -> Option<f64> {
+        self.adapter_name_or_path.as_ref()?;
+        self.lora_dropout.or_else(|| self.loss.loss.needs_reference().then_some(0.0))
+    }
+
+    /// Weights to train beside the adapters: new tokens need embedding and head, which a base without them lacks.
+    pub(crate) fn trained_beside(&self) -> TrainedBeside {
+        let mut modules = self.modules_to_save.clone();
+        if self.adds_tokens() {
+            modules.extend(["embed_tokens".to_owned(), "lm_head".to_owned()]);
+        }
+        TrainedBeside { modules, tokens: self.trainable_token_indices.clone() }
+    }
+
     /// Keys of new adapters that are given.
     fn lora_keys(&self) -> Vec<&'static str> {
         [
@@ -71,16 +88,30 @@ impl TrainConfig {
 
     pub(in crate::config) fn check_adapter(&self, problems: &mut Problems) {
         for key in self.lora_keys() {
-            if let Some(dir) = &self.adapter_name_or_path {
+            if let Some(dir) = self.adapter_name_or_path.as_ref().filter(|_| key != "lora_dropout") {
                 let dir = dir.display();
                 let message =
                     format!("`{key}` is set by the adapter and cannot change: remove it, or train without {dir}");
                 problems.refuse(&[key, "adapter_name_or_path"], message);
-            } else if !self.use_peft {
+            } else if !self.use_peft && self.adapter_name_or_path.is_none() {
                 problems.refuse(&[key, "use_peft"], format!("`{key}` has no effect without use_peft = true"));
             }
         }
         let adapted = self.use_peft || self.adapter_name_or_path.is_some();
+        for (key, given) in [
+            ("modules_to_save", !self.modules_to_save.is_empty()),
+            ("trainable_token_indices", !self.trainable_token_indices.is_empty()),
+        ] {
+            if given && !adapted {
+                let message = format!("`{key}` has no effect without adapters: set use_peft = true");
+                problems.refuse(&[key, "use_peft", "adapter_name_or_path"], message);
+            }
+        }
+        if self.adds_tokens() && !self.trainable_token_indices.is_empty() {
+            let message = "`trainable_token_indices` and added tokens exclude each other: embedding and head are trained \
+                           and saved whole where tokens are added";
+            problems.refuse(&["trainable_token_indices", "added_special_tokens", "added_tokens"], message.to_owned());
+        }
         if adapted && !self.unfreeze_layers_patterns.is_empty() {
             let message = "`unfreeze_layers_patterns` and adapters exclude each other: give one".to_owned();
             problems.refuse(&["unfreeze_layers_patterns", "use_peft", "adapter_name_or_path"], message);

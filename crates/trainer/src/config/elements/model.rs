@@ -1,9 +1,10 @@
 //! The model to train and the run's directory.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use smpo_model::{ModelDir, ModelError};
 
 use crate::config::builder::setters;
 use crate::config::check::{Problems, is_positive};
@@ -18,6 +19,15 @@ pub enum Init {
     Pretrained,
     /// Random weights from `seed`: only configuration and tokenizer are read from the model directory.
     Random,
+}
+
+/// The reference model of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reference {
+    /// The model that the run starts from.
+    Start,
+    /// The model or adapter in this directory.
+    Model(PathBuf),
 }
 
 impl TrainConfigBuilder {
@@ -38,6 +48,7 @@ impl TrainConfigBuilder {
     }
 
     setters! {
+        reference_model_name_or_path?: into PathBuf,
         init: Init,
         embedding_std?: f64,
         seed: u64,
@@ -45,7 +56,43 @@ impl TrainConfigBuilder {
 }
 
 impl TrainConfig {
+    /// The reference model, for objectives that need one.
+    pub fn reference(&self) -> Reference {
+        self.reference_model_name_or_path.clone().map_or(Reference::Start, Reference::Model)
+    }
+
+    /// Directory that the reference is read from beside the base model, if there is one.
+    pub(crate) fn reference_dir(&self) -> Option<PathBuf> {
+        self.reference_model_name_or_path.clone().or_else(|| self.adapter_name_or_path.clone())
+    }
+
+    /// Opens a reference model; an adapter whose own base is not found is one of the model that is trained.
+    pub(crate) fn open_reference(&self, dir: &Path) -> Result<ModelDir, ModelError> {
+        match ModelDir::open(dir, None) {
+            Err(ModelError::Field { .. }) => ModelDir::open(dir, Some(&self.model_name_or_path)),
+            opened => opened,
+        }
+    }
+
+    /// The reference model, in words.
+    pub(crate) fn reference_in_words(&self) -> String {
+        let model = self.model_name_or_path.display();
+        match (self.reference(), &self.adapter_name_or_path) {
+            (Reference::Model(dir), _) => dir.display().to_string(),
+            (Reference::Start, Some(adapter)) => {
+                format!("{model} with the adapter {}, the start of training", adapter.display())
+            }
+            (Reference::Start, None) if self.init == Init::Random => "the random weights before training".to_owned(),
+            (Reference::Start, None) => format!("{model}, the start of training"),
+        }
+    }
+
     pub(in crate::config) fn check_model(&self, problems: &mut Problems) {
+        if self.reference_model_name_or_path.is_some() && !self.loss.loss.needs_reference() {
+            let kind = self.loss.loss.kind();
+            let message = format!("`reference_model_name_or_path` has no effect: loss `{kind}` has no reference model");
+            problems.refuse(&["reference_model_name_or_path", "loss"], message);
+        }
         if let Some(std) = self.embedding_std {
             problems.range("embedding_std", is_positive(std), "a positive number", std);
             if self.init != Init::Random {

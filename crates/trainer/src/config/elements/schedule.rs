@@ -25,9 +25,14 @@ impl TrainConfig {
 
     /// Optimizer steps of the run over `rows` rows.
     pub fn total_steps(&self, rows: usize) -> u64 {
+        self.total_steps_since(0, rows)
+    }
+
+    /// Optimizer steps of a run whose epochs over `rows` rows begin after `since` steps.
+    pub(crate) fn total_steps_since(&self, since: u64, rows: usize) -> u64 {
         self.max_steps.unwrap_or_else(|| {
             let steps = self.steps_per_epoch(rows) as f64 * self.num_train_epochs;
-            (steps.ceil() as u64).max(1)
+            since + (steps.ceil() as u64).max(1)
         })
     }
 

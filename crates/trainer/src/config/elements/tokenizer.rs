@@ -1,7 +1,8 @@
 //! Chat template and special tokens.
 
-use crate::config::TrainConfigBuilder;
 use crate::config::builder::setters;
+use crate::config::check::Problems;
+use crate::config::{TrainConfig, TrainConfigBuilder};
 
 impl TrainConfigBuilder {
     setters! {
@@ -10,5 +11,22 @@ impl TrainConfigBuilder {
         eos_token?: into String,
         bos_token?: into String,
         pad_token?: into String,
+        added_special_tokens[]: String,
+        added_tokens[]: String,
+    }
+}
+
+impl TrainConfig {
+    /// True if tokens are added to the vocabulary.
+    pub(crate) fn adds_tokens(&self) -> bool {
+        !self.added_special_tokens.is_empty() || !self.added_tokens.is_empty()
+    }
+
+    pub(in crate::config) fn check_tokenizer(&self, problems: &mut Problems) {
+        for (name, tokens) in
+            [("added_special_tokens", &self.added_special_tokens), ("added_tokens", &self.added_tokens)]
+        {
+            problems.range(name, tokens.iter().all(|token| !token.is_empty()), "texts", "an empty one");
+        }
     }
 }

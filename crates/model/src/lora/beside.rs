@@ -1,0 +1,341 @@
+//! Weights beside adapters: modules that are trained and saved whole (PEFT's `modules_to_save`), and rows of the embedding
+//! (`trainable_token_indices`).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use candle_core::{DType, Tensor, Var};
+
+use super::peft::PREFIX;
+use crate::decoder::Decoder;
+use crate::error::{ModelError, Result, list};
+use crate::layout::{EMBEDDING, HEAD};
+use crate::name_pattern::NamePattern;
+use crate::parameter::Parameter;
+use crate::placement::Placement;
+use crate::weights::{StoredTensor, WeightDtype, WeightFile};
+
+/// Weights that are trained beside adapters.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TrainedBeside {
+    /// Modules trained and saved whole, by names or their ends (`embed_tokens`, `lm_head`, `model.norm`). The head is the
+    /// embedding where it is tied.
+    pub modules: Vec<String>,
+    /// Rows of the embedding that are trained and saved, by token id.
+    pub tokens: Vec<u32>,
+}
+
+/// The same as an adapter's configuration has it.
+#[derive(Debug, Default)]
+pub(super) struct StoredBeside {
+    /// `modules_to_save`.
+    pub modules: Vec<String>,
+    /// `trainable_token_indices`: token ids by module.
+    pub tokens: BTreeMap<String, Vec<u32>>,
+    /// `ensure_weight_tying`: a tied head stays the embedding, although the embedding is stored alone.
+    pub tied: bool,
+}
+
+/// Suffix of the name of stored rows.
+const ROWS: &str = "token_adapter.trainable_tokens_delta";
+
+/// Name of a parameter without its last part: its module.
+fn module(parameter: &str) -> &str {
+    parameter.rsplit_once('.').map_or(parameter, |(module, _)| module)
+}
+
+/// Last part of a module's name.
+fn end(module: &str) -> &str {
+    module.rsplit('.').next().unwrap_or(module)
+}
+
+impl Decoder {
+    /// Trains modules or rows of the embedding beside the adapters, which the model must have.
+    ///
+    /// # Errors
+    /// When a name names no module, or one with an adapter, or a token is not below `V`.
+    pub fn train_beside(&mut self, beside: &TrainedBeside) -> Result<()> {
+        const WHAT: &str = "modules_to_save";
+        let mut names: BTreeSet<String> = BTreeSet::new();
+        for text in &beside.modules {
+            let pattern = NamePattern::new(WHAT, text)?;
+            let tied_head = self.head_is_tied() && pattern.names(HEAD);
+            let named = |p: &&Parameter| pattern.names(module(&p.name)) || tied_head && p.name == EMBEDDING;
+            let found: Vec<String> = self.base_parameters().filter(named).map(|p| p.name.clone()).collect();
+            if found.is_empty() {
+                let ends = self.base_parameters().map(|p| end(module(&p.name)));
+                let hint = smpo_suggest::did_you_mean(text, ends.chain([HEAD]));
+                return Err(ModelError::input(WHAT, "the name of a module", format!("`{text}`{hint}")));
+            }
+            names.extend(found);
+        }
+        let vocabulary = self.spec().vocab_size;
+        if let Some(token) = beside.tokens.iter().find(|token| **token as usize >= vocabulary) {
+            let expected = format!("ids below the vocabulary of {vocabulary}");
+            return Err(ModelError::input("trainable_token_indices", expected, token.to_string()));
+        }
+        if !beside.tokens.is_empty() && !names.insert(EMBEDDING.to_owned()) {
+            let got = "the embedding in `modules_to_save` too";
+            return Err(ModelError::input(
+                "trainable_token_indices",
+                "rows of an embedding that is not trained whole",
+                got,
+            ));
+        }
+        let adapted = self.linears().into_iter().filter(|linear| linear.adapter.is_some());
+        if let Some(both) = adapted.map(|linear| &linear.weight.name).find(|name| names.contains(*name)) {
+            let got = format!("`{}`, which has an adapter", module(both));
+            return Err(ModelError::input(WHAT, "modules without adapters", got));
+        }
+        let mut result = Ok(());
+        self.visit_mut(|parameter| {
+            if result.is_ok() && names.contains(&parameter.name) {
+                result = parameter.set_trainable(true);
+            }
+        });
+        self.trained_tokens = beside.tokens.clone();
+        result
+    }
+
+    /// Rows of the embedding that alone are trained; empty if it is trained whole or not at all.
+    pub fn trained_tokens(&self) -> &[u32] {
+        &self.trained_tokens
+    }
+
+    /// Those of `tokens` whose rows of the embedding are zero or equal to another's among them, if the embedding is not
+    /// trained: rows of tokens that no training has seen.
+    ///
+    /// # Errors
+    /// When a token is not below `V`.
+    pub fn untrained_tokens(&self, tokens: &[u32]) -> Result<Vec<u32>> {
+        if self.embedding.tensor.is_variable() || tokens.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (_, width) = self.embedding.tensor.dims2()?;
+        let ids = Tensor::new(tokens, self.embedding.tensor.device())?;
+        let rows = crate::placement::host_values(&self.embedding.tensor.index_select(&ids, 0)?)?;
+        let mut alike: BTreeMap<Vec<u32>, Vec<u32>> = BTreeMap::new();
+        for (token, row) in tokens.iter().zip(rows.chunks_exact(width)) {
+            alike.entry(row.iter().map(|value| value.to_bits()).collect()).or_default().push(*token);
+        }
+        let is_untrained = |(row, tokens): &(Vec<u32>, Vec<u32>)| tokens.len() > 1 || row.iter().all(|bits| *bits == 0);
+        let mut found: Vec<u32> = alike.into_iter().filter(is_untrained).flat_map(|(_, tokens)| tokens).collect();
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    /// The embedding's variable, if it or rows of it are trained.
+    pub fn embedding_var(&self) -> Option<Var> {
+        self.embedding.var()
+    }
+
+    /// Makes rows of embedding and head for `new` tokens after the first `known`, each the mean of those, in the place of
+    /// rows that no token had, and beyond them.
+    ///
+    /// # Errors
+    /// When memory is exhausted.
+    pub fn add_tokens(&mut self, known: usize, new: usize) -> Result<()> {
+        if new == 0 {
+            return Ok(());
+        }
+        let tied = self.head_is_tied();
+        self.embedding.tensor = with_new_rows(&self.embedding.tensor, known, new)?;
+        if tied {
+            self.head.weight = self.embedding.clone();
+        } else {
+            self.head.weight.tensor = with_new_rows(&self.head.weight.tensor, known, new)?;
+        }
+        self.set_vocabulary(self.embedding.tensor.dim(0)?);
+        Ok(())
+    }
+
+    /// Tensors of what is trained beside the adapters, under PEFT's names.
+    pub(super) fn beside_tensors(&self, dtype: WeightDtype) -> Result<Vec<(String, StoredTensor)>> {
+        let mut tensors = Vec::new();
+        for parameter in self.base_parameters().filter(|p| p.tensor.is_variable()) {
+            let rows_only = parameter.name == EMBEDDING && !self.trained_tokens.is_empty();
+            if rows_only {
+                let ids = Tensor::new(&self.trained_tokens[..], parameter.tensor.device())?;
+                let rows = parameter.tensor.detach().index_select(&ids, 0)?;
+                tensors.push((format!("{PREFIX}{}.{ROWS}", module(EMBEDDING)), StoredTensor::new(&rows, dtype)?));
+                continue;
+            }
+            tensors.push((format!("{PREFIX}{}", parameter.name), StoredTensor::new(&parameter.tensor, dtype)?));
+            if parameter.name == EMBEDDING && self.head_is_tied() {
+                // PEFT would keep the base's head, which is no longer the embedding then.
+                let head = format!("{PREFIX}{HEAD}.weight");
+                tensors.push((head, StoredTensor::new(&parameter.tensor, dtype)?));
+            }
+        }
+        Ok(tensors)
+    }
+
+    /// `modules_to_save` and `trainable_token_indices` of an adapter's configuration.
+    pub(super) fn beside_config(&self) -> (Option<BTreeSet<String>>, Option<Vec<u32>>) {
+        let is_whole =
+            |p: &&Parameter| p.tensor.is_variable() && (p.name != EMBEDDING || self.trained_tokens.is_empty());
+        let frozen: BTreeSet<&str> =
+            self.base_parameters().filter(|p| !p.tensor.is_variable()).map(|p| end(module(&p.name))).collect();
+        let mut modules: BTreeSet<String> = self
+            .base_parameters()
+            .filter(is_whole)
+            .map(|p| module(&p.name))
+            .map(|module| if frozen.contains(end(module)) { module } else { end(module) }.to_owned())
+            .collect();
+        if self.head_is_tied() && modules.contains(end(module(EMBEDDING))) {
+            modules.insert(HEAD.to_owned());
+        }
+        let tokens = (!self.trained_tokens.is_empty()).then(|| self.trained_tokens.clone());
+        ((!modules.is_empty()).then_some(modules), tokens)
+    }
+
+    /// Reads what a file holds beside adapters and takes it out of `unread`. The model changes once all is read.
+    pub(super) fn read_beside(
+        &self,
+        stored: &StoredBeside,
+        file: &WeightFile,
+        unread: &mut BTreeSet<String>,
+    ) -> Result<ReadBeside> {
+        let placement = Placement::of(&self.embedding.tensor);
+        let head = format!("{HEAD}.weight");
+        let mut read = ReadBeside { keep_tied: stored.tied && self.head_is_tied(), ..ReadBeside::default() };
+        let own = self.base_parameters().map(|p| (p.name.as_str(), p.tensor.dims().to_vec()));
+        let tied = self.head_is_tied().then(|| (head.as_str(), self.embedding.tensor.dims().to_vec()));
+        for (name, mut shape) in own.chain(tied) {
+            let stored_name = format!("{PREFIX}{name}");
+            if unread.remove(&stored_name) {
+                // An adapter of an enlarged vocabulary has more rows than its base.
+                if (name == EMBEDDING || name == head)
+                    && let [rows, width] = file.describe(&stored_name)?.0[..]
+                    && rows > shape[0]
+                    && width == shape[1]
+                {
+                    shape[0] = rows;
+                }
+                let values = file.read(&stored_name, &shape)?;
+                read.whole.insert(name.to_owned(), placement.variable(values, &shape)?.into_inner());
+            }
+        }
+        for (place, name) in [(module(EMBEDDING), EMBEDDING), (HEAD, head.as_str())] {
+            let stored_name = format!("{PREFIX}{place}.{ROWS}");
+            if !unread.remove(&stored_name) {
+                continue;
+            }
+            let ids = stored.tokens.iter().find(|(key, _)| end(key) == end(place)).map(|(_, ids)| ids.clone());
+            let ids = ids.ok_or_else(|| ModelError::MissingTensors {
+                path: file.path().to_path_buf(),
+                names: format!("`trainable_token_indices` of `{place}` in adapter_config.json"),
+            })?;
+            let (vocabulary, width) = self.embedding.tensor.dims2()?;
+            if let Some(id) = ids.iter().find(|id| **id as usize >= vocabulary) {
+                let expected = format!("ids below the vocabulary of {vocabulary}");
+                return Err(ModelError::input("trainable_token_indices", expected, id.to_string()));
+            }
+            let rows = file.read(&stored_name, &[ids.len(), width])?;
+            read.rows.insert(name.to_owned(), (ids, rows));
+        }
+        let has = |wanted: &String| {
+            read.whole.keys().any(|name| end(module(name)) == end(wanted)) || self.head_is_tied() && stored.tied
+        };
+        let absent: Vec<&String> = stored.modules.iter().filter(|wanted| !has(wanted)).collect();
+        if !absent.is_empty() {
+            return Err(ModelError::MissingTensors { path: file.path().to_path_buf(), names: list(&absent) });
+        }
+        read.check_sizes(file, &head, self.spec().vocab_size)?;
+        Ok(read)
+    }
+
+    /// Puts what was read into the model, trainable.
+    pub(super) fn put_beside(&mut self, mut read: ReadBeside) -> Result<()> {
+        let head = format!("{HEAD}.weight");
+        if self.head_is_tied() {
+            let same = match (read.whole.get(EMBEDDING), read.whole.get(&head)) {
+                (Some(embedding), Some(head)) => equal(embedding, head)?,
+                (None, None) => true,
+                _ => read.keep_tied,
+            };
+            if same {
+                if let Some(tensor) = read.whole.remove(&head) {
+                    read.whole.entry(EMBEDDING.to_owned()).or_insert(tensor);
+                }
+            } else {
+                self.untie_head()?;
+                let frozen = self.head.weight.tensor.detach();
+                self.head.weight.tensor = frozen;
+            }
+        }
+        if let Some(rows) = read.whole.get(EMBEDDING).map(|tensor| tensor.dim(0)).transpose()? {
+            self.set_vocabulary(rows);
+        }
+        for (name, (ids, values)) in std::mem::take(&mut read.rows) {
+            let base = if name == EMBEDDING { &self.embedding.tensor } else { &self.head.weight.tensor };
+            let tensor = with_rows(base, &ids, values)?;
+            if name == EMBEDDING {
+                self.trained_tokens = ids;
+            }
+            read.whole.insert(name, tensor);
+        }
+        self.visit_mut(|parameter| {
+            if let Some(tensor) = read.whole.remove(&parameter.name) {
+                parameter.tensor = tensor;
+            }
+        });
+        Ok(())
+    }
+}
+
+/// Weights that a file holds beside adapters.
+#[derive(Default)]
+pub(super) struct ReadBeside {
+    whole: BTreeMap<String, Tensor>,
+    /// Token ids and values of rows, by the parameter's name.
+    rows: BTreeMap<String, (Vec<u32>, Vec<f32>)>,
+    keep_tied: bool,
+}
+
+impl ReadBeside {
+    /// Refuses an embedding of more rows than the base's `rows` without a head as large, and the other way round.
+    fn check_sizes(&self, file: &WeightFile, head: &str, rows: usize) -> Result<()> {
+        let shape = |name: &str| self.whole.get(name).map(|tensor| tensor.dims().to_vec());
+        let path = || file.path().to_path_buf();
+        match (shape(EMBEDDING), shape(head)) {
+            (Some(expected), Some(got)) if expected != got => {
+                Err(ModelError::Shape { path: path(), tensor: head.to_owned(), expected, got })
+            }
+            (Some(alone), None) if alone[0] > rows && !self.keep_tied => {
+                Err(ModelError::MissingTensors { path: path(), names: format!("`{PREFIX}{head}`") })
+            }
+            (None, Some(alone)) if alone[0] > rows => {
+                Err(ModelError::MissingTensors { path: path(), names: format!("`{PREFIX}{EMBEDDING}`") })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A variable with the mean of the first `known` rows in the `new` rows after them.
+fn with_new_rows(tensor: &Tensor, known: usize, new: usize) -> Result<Tensor> {
+    let tensor = tensor.detach();
+    let (rows, width) = tensor.dims2()?;
+    let kept = tensor.narrow(0, 0, known.min(rows))?;
+    let mean = kept.to_dtype(DType::F32)?.mean_keepdim(0)?.to_dtype(tensor.dtype())?;
+    let means = mean.broadcast_as((known + new - known.min(rows), width))?.contiguous()?;
+    let mut parts = vec![kept, means];
+    if rows > known + new {
+        parts.push(tensor.narrow(0, known + new, rows - known - new)?);
+    }
+    Ok(Var::from_tensor(&Tensor::cat(&parts, 0)?)?.into_inner())
+}
+
+fn equal(one: &Tensor, other: &Tensor) -> Result<bool> {
+    Ok(one.dims() == other.dims() && one.flatten_all()?.eq(&other.flatten_all()?)?.min(0)?.to_scalar::<u8>()? == 1)
+}
+
+/// A variable with the values of `tensor`, and other ones in some rows.
+fn with_rows(tensor: &Tensor, ids: &[u32], rows: Vec<f32>) -> Result<Tensor> {
+    let (_, width) = tensor.dims2()?;
+    let mut values = crate::placement::host_values(tensor)?;
+    for (id, row) in ids.iter().zip(rows.chunks_exact(width)) {
+        values[*id as usize * width..][..width].copy_from_slice(row);
+    }
+    Ok(Placement::of(tensor).variable(values, tensor.dims())?.into_inner())
+}

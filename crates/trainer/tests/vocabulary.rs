@@ -1,0 +1,146 @@
+//! New tokens, and rows of the embedding trained beside adapters.
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use smpo_data::HoldOut;
+use smpo_fixtures::demo;
+use smpo_model::{Decoder, ModelDir};
+use smpo_tokenizer::ChatTokenizer;
+use smpo_trainer::{EarlierRun, Event, Finish, TrainConfig, TrainConfigBuilder, train};
+use support::{loss, run};
+use tempfile::TempDir;
+
+const TOKENS: [&str; 2] = ["<mood:glad>", "<mood:sad>"];
+
+fn config(dir: &Path, out: &str) -> TrainConfigBuilder {
+    let data = dir.join("moods.jsonl");
+    if !data.exists() {
+        let line = |index: usize| {
+            let (chosen, rejected) = ("<mood:glad>The soup is hot.", "<mood:sad>The soup is cold.");
+            let prompt = format!("How is soup {index}?");
+            format!("{}\n", serde_json::json!({"prompt": prompt, "chosen": chosen, "rejected": rejected}))
+        };
+        std::fs::write(&data, (0..8).map(line).collect::<String>()).unwrap();
+    }
+    TrainConfig::builder(loss("kind = \"dpo\""))
+        .model(demo("base"))
+        .output_dir(dir.join(out))
+        .train_files([data])
+        .max_length(128)
+        .per_device_train_batch_size(4)
+        .max_steps(4)
+        .learning_rate(1e-3)
+}
+
+fn bytes(config: &TrainConfig, file: &str) -> Vec<u8> {
+    std::fs::read(config.output_dir.join("model").join(file)).unwrap()
+}
+
+fn embedding(decoder: &Decoder) -> Vec<Vec<f32>> {
+    let copy = {
+        let mut copy = decoder.clone();
+        copy.set_trainable(|_| true).unwrap();
+        copy
+    };
+    copy.embedding_var().unwrap().to_vec2().unwrap()
+}
+
+/// Stops after two steps, then goes on.
+fn in_two_parts(config: &TrainConfig) {
+    let stop = AtomicBool::new(false);
+    let finish = train(config, EarlierRun::Resume, &stop, &mut |event| {
+        if matches!(event, Event::Step(record) if record.step == 2) {
+            stop.store(true, Ordering::SeqCst);
+        }
+    });
+    assert_eq!(finish.unwrap(), Finish::Stopped { step: 2 });
+    run(config);
+}
+
+#[test]
+fn added_tokens_are_trained_and_saved_with_the_model() {
+    let dir = TempDir::new().unwrap();
+    let vocabulary = Decoder::load(demo("base")).unwrap().spec().vocab_size;
+    for (name, adapters, file) in [("full", false, "model.safetensors"), ("lora", true, "adapter_model.safetensors")] {
+        let config = |out: &str| {
+            config(dir.path(), &format!("{name}-{out}"))
+                .use_peft(adapters)
+                .added_special_tokens(TOKENS)
+                .test_size(HoldOut::Rows(2))
+                .build()
+                .unwrap()
+        };
+        let whole = config("whole");
+        let records = run(&whole);
+        assert!((records[1].metric("loss").unwrap() - std::f64::consts::LN_2).abs() < 1e-6);
+        let model = whole.output_dir.join("model");
+        let decoder = ModelDir::open(&model, None).unwrap().load().unwrap();
+        assert_eq!(decoder.spec().vocab_size, vocabulary + 2, "{name}");
+        let tokenizer = ChatTokenizer::from_model_dir(&model).unwrap();
+        for (id, token) in (vocabulary as u32..).zip(TOKENS) {
+            assert_eq!(tokenizer.tokenizer().token_to_id(token), Some(id));
+            assert_eq!(tokenizer.encode_text(token).unwrap(), [id]);
+        }
+        let rows = embedding(&decoder);
+        assert_ne!(rows[vocabulary], rows[vocabulary + 1], "{name}: the new rows have not moved apart");
+        let stopped = config("stopped");
+        in_two_parts(&stopped);
+        assert!(bytes(&whole, file) == bytes(&stopped, file), "{name}: the weights differ");
+    }
+}
+
+#[test]
+fn only_the_rows_of_the_given_tokens_are_trained() {
+    let dir = TempDir::new().unwrap();
+    let tokens = ChatTokenizer::from_model_dir(demo("base")).unwrap().encode_text("How is soup").unwrap()[..2].to_vec();
+    let config = |out: &str| {
+        config(dir.path(), out)
+            .use_peft(true)
+            .weight_decay(0.1)
+            .trainable_token_indices(tokens.clone())
+            .build()
+            .unwrap()
+    };
+    let whole = config("whole");
+    run(&whole);
+    let before = embedding(&Decoder::load(demo("base")).unwrap());
+    let after = embedding(&ModelDir::open(whole.output_dir.join("model"), None).unwrap().load().unwrap());
+    let moved: Vec<usize> = (0..before.len()).filter(|row| before[*row] != after[*row]).collect();
+    assert!(moved.iter().all(|row| tokens.contains(&(*row as u32))) && !moved.is_empty(), "{moved:?}");
+    let stopped = config("stopped");
+    in_two_parts(&stopped);
+    let file = "adapter_model.safetensors";
+    assert!(bytes(&whole, file) == bytes(&stopped, file), "the weights differ");
+}
+
+#[test]
+fn adapters_on_new_tokens_that_nothing_trains_are_warned_of() {
+    let dir = TempDir::new().unwrap();
+    // A model that was enlarged elsewhere: its new rows are still alike.
+    let enlarged = config(dir.path(), "enlarged").added_special_tokens(TOKENS).learning_rate(1e-12).build().unwrap();
+    run(&enlarged);
+    let base: PathBuf = enlarged.output_dir.join("model");
+    let notes = |builder: TrainConfigBuilder| {
+        let mut notes = String::new();
+        train(
+            &builder.model(&base).use_peft(true).build().unwrap(),
+            EarlierRun::Resume,
+            &AtomicBool::new(false),
+            &mut |event| {
+                if let Event::Note(note) = event {
+                    notes += note;
+                }
+            },
+        )
+        .unwrap();
+        notes
+    };
+    assert!(notes(config(dir.path(), "told")).contains("nothing trains them"));
+    assert!(
+        !notes(config(dir.path(), "trained").modules_to_save(["embed_tokens", "lm_head"]))
+            .contains("nothing trains them")
+    );
+}
