@@ -2,14 +2,19 @@
 
     python draw_flags.py CLONES SCORED flags.jsonl [COUNT]
 """
+import hashlib
 import json
-import random
 import sys
 
 from answers import read_all
 from scored import flags
 
-SEED = 20261129
+SEED = "20261129"
+
+
+def order(sha):
+    """A random order that does not depend on which answers are flagged."""
+    return hashlib.sha256(f"{SEED}{sha}".encode()).hexdigest()
 
 
 def main(clones, scored, out, count=150):
@@ -19,7 +24,7 @@ def main(clones, scored, out, count=150):
         missing += a.sha256 not in flagged
         if flagged.get(a.sha256):
             pool.setdefault(a.sha256, a)
-    drawn = random.Random(SEED).sample(sorted(pool), min(int(count), len(pool)))
+    drawn = sorted(pool, key=order)[: int(count)]
     with open(out, "w") as f:
         for number, sha in enumerate(drawn):
             a = pool[sha]
