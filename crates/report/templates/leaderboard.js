@@ -72,11 +72,30 @@
     measuring.font = `${weight || 400} 12px ${getComputedStyle(document.body).fontFamily}`;
     return measuring.measureText(text).width;
   }
+  /** Cuts in the middle, keeping more of the end: names differ there. */
   function clip(text, width, weight) {
     if (textWidth(text, weight) <= width) return text;
     const characters = Array.from(text);
-    while (characters.length > 1 && textWidth(characters.join("") + "…", weight) > width) characters.pop();
-    return characters.join("") + "…";
+    let kept = characters.length;
+    const cut = () => {
+      const head = Math.floor(kept / 3);
+      return characters.slice(0, head).join("") + "…" + characters.slice(characters.length - (kept - head)).join("");
+    };
+    while (kept > 1 && textWidth(cut(), weight) > width) kept--;
+    return cut();
+  }
+  /** Cut names that still differ: what names that became the same share is cut from their beginning. */
+  function clipApart(texts, width, weight) {
+    const cut = texts.map((text) => clip(text, width, weight));
+    return cut.map((short, i) => {
+      const twins = texts.filter((text, k) => k !== i && cut[k] === short && text !== texts[i]);
+      if (!twins.length) return short;
+      const own = Array.from(texts[i]);
+      const start = Math.min(...twins.map((twin) => own.findIndex((c, k) => c !== Array.from(twin)[k])).filter((k) => k >= 0), own.length - 1);
+      let shown = own.slice(Math.max(0, start - 2));
+      while (shown.length > 2 && textWidth("…" + shown.join("") + "…", weight) > width) shown.pop();
+      return "…" + shown.join("") + (shown.length < own.length - Math.max(0, start - 2) ? "…" : "");
+    });
   }
   /** Moves labels apart, top to bottom, inside [low, high]; drops the least important when there is no room. */
   function spread(labels, gap, low, high) {
@@ -95,12 +114,18 @@
     if (free) taken.push(free);
     return free;
   }
+  /** Draws every chart at the width it has now: paper does not wait for observers. */
+  const remeasure = [];
   function chart(element, draw) {
     if (!element) return () => {};
     let width = 0;
     const redraw = () => {
       if (width > 40) element.replaceChildren(draw(width));
     };
+    remeasure.push(() => {
+      width = Math.floor(element.getBoundingClientRect().width);
+      redraw();
+    });
     new ResizeObserver((entries) => {
       const now = Math.floor(entries[0].contentRect.width);
       if (now === width) return;
@@ -307,7 +332,9 @@
         canvas.append(s("line", { class: "zero", x1: x(0), x2: x(0), y1: top - 4, y2: bottom + 4 }));
         if (metric.better !== "neither") {
           const [a, b] = worseIsHigher(metric) ? ["← better", "worse →"] : ["← worse", "better →"];
-          canvas.append(s("text", { x: x(0) - 8, y: 12, "text-anchor": "end" }, a), s("text", { x: x(0) + 8, y: 12 }, b));
+          // the arrows stand beside zero, as far as the plot lets them
+          const turn = Math.min(Math.max(x(0), textWidth(a) + 10), width - textWidth(b) - 10);
+          canvas.append(s("text", { x: turn - 8, y: 12, "text-anchor": "end" }, a), s("text", { x: turn + 8, y: 12 }, b));
         }
         if (limit !== null) {
           canvas.append(s("line", { class: "limit", x1: x(limit), x2: x(limit), y1: top - 4, y2: bottom + 4 }));
@@ -315,6 +342,7 @@
           const at = Math.min(Math.max(x(limit), left + half), second ? plotEnd - half : plotEnd - textWidth(axisTitle) - half - 16);
           canvas.append(s("text", { class: "limit-text", x: at, y: bottom + 36, "text-anchor": "middle" }, limitTitle));
         }
+        const labels = clipApart(shown.map((row) => names[row.i]), left - 14, 600);
         shown.forEach((entry, k) => {
           const y = top + k * row + row / 2;
           const [value, from, to] = entry.diff;
@@ -327,7 +355,7 @@
             canvas.append(s("rect", { class: "row-hit chosen", x: 0, y: y - row / 2 + 1, width: left - 4, height: row - 2, rx: 4 }));
           }
           canvas.append(g);
-          canvas.append(s("text", { class: "label" + role(entry.i), x: 6, y: y + 4 }, clip(names[entry.i], left - 14, 600)));
+          canvas.append(s("text", { class: "label" + role(entry.i), x: 6, y: y + 4 }, labels[k]));
           if (!narrow) canvas.append(s("text", { x: width, y: y + 4, "text-anchor": "end" }, text));
           const cover = s("rect", { class: "row-hit", x: 0, y: y - row / 2, width, height: row }, s("title", {}, `${names[entry.i]}: ${text}`));
           canvas.append(chooser(cover, entry.i));
@@ -648,19 +676,30 @@
         }
         element.scrollIntoView({ block: "start" });
       }
-      function show(item) {
-        const { prompt, arm } = item;
-        // one completion per model: the opened one for its model, the same draw for the others where there is one
+      /** One completion per model: the opened one for its model, the same draw for the others where there is one. */
+      function sideBySide({ prompt, arm }) {
         const arms = entries.map((_, e) => {
           const own = prompt.arms.filter((other) => other.e === e);
           return e === arm.e ? arm : own.find((other) => other.s === arm.s) || own[0];
         }).filter(Boolean);
-        arms.sort((x, y) => (y === arm) - (x === arm) || (y.e === board.baseline) - (x.e === board.baseline) || x.e - y.e);
+        return arms.sort((x, y) => (y === arm) - (x === arm) || (y.e === board.baseline) - (x.e === board.baseline) || x.e - y.e);
+      }
+      function show(item) {
+        const arms = sideBySide(item);
         const previous = h("button", { type: "button", class: "quiet", disabled: at === 0 }, "Previous");
         const next = h("button", { type: "button", class: "quiet", disabled: at === shown.length - 1 }, "Next");
         previous.addEventListener("click", () => open(at - 1, true));
         next.addEventListener("click", () => open(at + 1, true));
-        reader.replaceChildren(
+        reader.replaceChildren(...page(item, arms, previous, next));
+        for (const text of reader.querySelectorAll(".arm > .prose")) {
+          const period = text.querySelector(".period, .looped");
+          if (period) text.scrollTop = Math.max(0, period.offsetTop - 70);
+        }
+      }
+      /** A prompt and its completions, side by side. */
+      function page(item, arms, previous, next) {
+        const { prompt, arm } = item;
+        return [
           h("div", { class: "reader-head" },
             h("code", { dir: "auto" }, prompt.id), h("span", { class: "dim" }, prompt.slice),
             h("span", { class: "spring" }), h("span", { class: "pager" }, h("span", { class: "dim" }, item.text === undefined ? "" : `${at + 1} of ${shown.length}`), previous, next)),
@@ -668,12 +707,16 @@
           prompt.reference ? h("details", { class: "message" }, h("summary", { class: "role" }, "reference answer"), prose(prompt.reference)) : "",
           arms.some((other) => other.cycle) ? h("p", { class: "dim legend" }, "Shaded: the loop, each copy of its ", h("span", { class: "period" }, "period"), " edged.") : "",
           h("div", { class: "arms" }, arms.map((other) => card(other, other === arm))),
-        );
-        for (const text of reader.querySelectorAll(".arm > .prose")) {
-          const period = text.querySelector(".period, .looped");
-          if (period) text.scrollTop = Math.max(0, period.offsetTop - 70);
-        }
+        ];
       }
+      /** The next worst prompts as well: paper has no list to click. */
+      function print() {
+        const opened = shown[at];
+        const others = shown.filter((item, k) => item !== opened && shown.findIndex((other) => other.p === item.p) === k && item.p !== opened.p);
+        for (const item of others.slice(0, 5)) reader.append(h("div", { class: "paper" }, page(item, sideBySide(item), "", "")));
+      }
+      addEventListener("beforeprint", () => { if (shown.length) print(); });
+      addEventListener("afterprint", () => { for (const node of reader.querySelectorAll(".paper")) node.remove(); });
       function card(arm, opened) {
         const length = known(arm.tokens) ? (arm.cap ? ` · ${arm.tokens} of ${arm.cap} tokens` : ` · ${arm.tokens} tokens`) : "";
         const files = entries[arm.e].files;
@@ -776,4 +819,13 @@
     if (board.entries.length) Board(section, board);
   });
   tabs();
+  addEventListener("beforeprint", () => {
+    for (const section of document.querySelectorAll(".board[hidden]")) section.dataset.tab = "closed";
+    for (const section of document.querySelectorAll("[data-tab]")) section.hidden = false;
+    for (const draw of remeasure) draw();
+  });
+  addEventListener("afterprint", () => {
+    for (const section of document.querySelectorAll("[data-tab]")) { section.hidden = true; delete section.dataset.tab; }
+    for (const draw of remeasure) draw();
+  });
 })();

@@ -194,6 +194,38 @@ fn browser_reads_the_worst_completions() {
 
 #[test]
 #[ignore = "needs chromium and chromedriver"]
+fn browser_opens_a_changed_prompt_and_prints_every_board() {
+    let (browser, site) = (Browser::start(), Site::new());
+    let mut board = fixture::leaderboard();
+    board.boards.push(board.boards[0].clone());
+    open(&browser, &site, &board);
+    browser.run("document.querySelectorAll('details').forEach((d) => { d.open = true })");
+    let listed = "return document.querySelectorAll('.changes li').length";
+    assert_eq!(browser.run(listed), 4, "two prompts of two primary shares");
+    assert_eq!(
+        browser.run("return document.querySelectorAll('.changes .link').length"),
+        2,
+        "one of them is on the page"
+    );
+    browser.run("document.querySelector('.changes .link').click()");
+    assert_eq!(
+        browser.run("return document.querySelector('.reader-head code').textContent === document.querySelector('.changes .link').textContent"),
+        true
+    );
+
+    let drawn = "return Array.from(document.querySelectorAll('.board'), (b) => !b.hidden && !!b.querySelector('.forest svg')).join()";
+    assert_eq!(browser.run(drawn), "true,false");
+    browser.run("dispatchEvent(new Event('beforeprint'))");
+    assert_eq!(browser.run(drawn), "true,true");
+    assert!(browser.run("return document.querySelectorAll('.paper').length").as_f64() > Some(1.0));
+    browser.run("dispatchEvent(new Event('afterprint'))");
+    assert_eq!(browser.run(drawn), "true,false");
+    assert_eq!(browser.run("return document.querySelectorAll('.paper').length"), 0);
+    silent(&browser);
+}
+
+#[test]
+#[ignore = "needs chromium and chromedriver"]
 fn browser_runs_nothing_hostile() {
     let (browser, site) = (Browser::start(), Site::new());
     for attack in hostile::ATTACKS {

@@ -484,6 +484,18 @@ pub fn two_hundred_models() -> Leaderboard {
     board
 }
 
+/// Changed prompts: one whose completions are on the page, one whose are not.
+fn flips(fails: bool) -> Flips {
+    let flip = |prompt_id: &str| Flip {
+        slice: SCENES[0].slice.into(),
+        prompt_id: prompt_id.into(),
+        baseline: 0.0,
+        candidate: 1.0,
+    };
+    let worse = if fails { vec![flip(SCENES[0].id), flip("not-on-the-page")] } else { Vec::new() };
+    Flips { worse_total: 29 * worse.len(), worse, better: Vec::new(), better_total: 0 }
+}
+
 /// One non-inferiority rule of [`verdict`].
 fn metric_verdict(candidate: &Arm, id: &str, slice: &str, margin: f64, primary: bool) -> MetricVerdict {
     let baseline = &ARMS[1];
@@ -516,7 +528,7 @@ fn metric_verdict(candidate: &Arm, id: &str, slice: &str, margin: f64, primary: 
         p: Some(if fails { 1.2e-7 } else { 0.214 }),
         p_exact: None,
         p_equivalence: None,
-        flips: None,
+        flips: (is_share && slice == "all").then(|| flips(fails)),
         detectable: None,
         asked: None,
         p_harm: Some(if fails { 6e-8 } else { 0.11 }),
