@@ -85,7 +85,9 @@ pub fn find(sample: &Sample) -> Option<std::ops::Range<usize>> {
 pub struct Buffers {
     units: Vec<folded::Unit>,
     groups: Vec<u64>,
-    /// Times that a group has been there, at its first place.
+    /// Times that a group has been there so far, at its first place.
+    counts: Vec<u8>,
+    /// Times that a group had been there before, at every place.
     times: Vec<u8>,
     seen: FirstSeen,
 }
@@ -101,22 +103,30 @@ fn stretch(sample: &Sample, text: &str, buffers: &mut Buffers) -> Option<std::op
 
 /// The best stretch of the first rule whose bar, times `factor`, is reached.
 fn best(text: &str, factor: i64, buffers: &mut Buffers) -> Option<std::ops::Range<usize>> {
-    let Buffers { units, groups, times, seen } = buffers;
-    // No text scores more than its characters, and pictures and characters of some scripts count up to fourfold.
-    if (text.len() as i64) < RULES.iter().map(|rule| rule.bar).min().unwrap_or(0) * factor / 2 {
+    let least = RULES.iter().map(|rule| rule.bar).min().unwrap_or(0) * factor;
+    // A character of two bytes or more weighs four at most.
+    if (text.len() as i64) < least / 2 {
         return None;
     }
-    units.clear();
-    folded::fold(text, units);
-    count_groups(units, groups, times, seen);
+    buffers.units.clear();
+    folded::fold(text, &mut buffers.units);
+    count_groups(buffers);
+    let Buffers { units, times, .. } = buffers;
+    // No stretch scores more than everything that is worn anywhere, which in most texts is little.
+    let first = RULES.iter().map(|rule| rule.before).min().unwrap_or(0);
+    let worn = |(unit, &times): (&folded::Unit, &u8)| unit.weight * u32::from(times >= first) + unit.excess;
+    if units.iter().zip(times.iter()).map(worn).fold(0i64, |sum, worn| sum + i64::from(worn)) < least {
+        return None;
+    }
     RULES.iter().find_map(|rule| {
         let (score, range) = best_stretch(units, times, *rule);
         (score >= rule.bar * factor).then_some(range)
     })
 }
 
-/// For each unit, the times that the group it ends has been there before; the last group is kept for floods.
-fn count_groups(units: &[folded::Unit], groups: &mut Vec<u64>, times: &mut Vec<u8>, seen: &mut FirstSeen) {
+/// For each unit, the times that the group it ends has been there before.
+fn count_groups(buffers: &mut Buffers) {
+    let Buffers { units, groups, counts, times, seen } = buffers;
     groups.clear();
     groups.extend((0..units.len()).map(|last| {
         let words = if units[last].kind == Kind::Character { GROUP_OF_CHARACTERS } else { GROUP };
@@ -124,7 +134,8 @@ fn count_groups(units: &[folded::Unit], groups: &mut Vec<u64>, times: &mut Vec<u
         group.iter().fold(group.len() as u64, |hash, unit| mix(hash, unit.hash))
     }));
     seen.clear_for(units.len());
-    let mut counts = vec![0u8; units.len()];
+    counts.clear();
+    counts.resize(units.len(), 0);
     times.clear();
     for place in 0..u32::try_from(units.len()).unwrap_or(u32::MAX) {
         let count = &mut counts[seen.insert(groups, place) as usize];
@@ -314,8 +325,8 @@ lines(8, |i| format!("to him who made the {}, for his mercy endures for ever;\n"
             let rule = Rule { before, penalty, bar: 0 };
             let mut buffers = Buffers::default();
             folded::fold(&text, &mut buffers.units);
-            let Buffers { units, groups, times, seen } = &mut buffers;
-            count_groups(units, groups, times, seen);
+            count_groups(&mut buffers);
+            let Buffers { units, times, .. } = &buffers;
             let fold = |word: &String| if word.parse::<u32>().is_ok() { "0".to_owned() } else { word.clone() };
             let words: Vec<String> = words.iter().map(fold).collect();
             let mut counts: HashMap<Vec<String>, i64> = HashMap::new();

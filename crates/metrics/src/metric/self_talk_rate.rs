@@ -61,6 +61,9 @@ const DIALOGUES: &[&str] = &[
     "интервью", "сценари", "переписк", "ролев", "对话", "對話", "聊天", "会話", "対話", "대화", "حوار", "محادثة", "बातचीत", "sohbet",
 ];
 
+/// Longest name of a header in bytes.
+const MAX_HEADER: usize = 40;
+
 /// The speaker of a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Speaker {
@@ -124,33 +127,46 @@ fn headers(text: &str) -> Vec<Header> {
 
 /// The header that a line begins with, or a chat format's header anywhere in it.
 fn header(line: &str, at: usize) -> Option<Header> {
-    let formal = |speaker, within: usize| Some(Header { at: at + within, speaker, formal: true });
-    if let Some(within) = line.find("[INST]").filter(|&within| line[..within].trim_end().is_empty() || line[..within].trim_end().ends_with(['.', '!', '?', '>', ']'])) {
-        return formal(Speaker::User, within);
+    if line.contains(['<', '['])
+        && let Some(header) = formal_header(line, at)
+    {
+        return Some(header);
     }
-    for open in ["<|im_start|>", "<|start_header_id|>", "<start_of_turn>", "<|start|>", "<|"] {
-        if let Some(within) = line.find(open) {
-            let rest = &line[within + open.len()..];
-            let role = &rest[..rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len())];
-            let is_header = open != "<|" || rest[role.len()..].starts_with("|>");
-            if let Some(speaker) = speaker(role).filter(|_| is_header) {
-                return formal(speaker, within);
-            }
-        }
-    }
-    let start = line.trim_start_matches([' ', '\t', '>', '-']);
     // A header is short, and most lines are none.
+    let start = line.trim_start_matches([' ', '\t', '>', '-']);
     let is_marked = start.starts_with('#');
     let name = start.trim_start_matches(['#', '*', '_', '[', '<', ' ']);
-    let name = name.trim_end();
-    let end = name.find([':', '：']);
+    let beginning = &name[..(MAX_HEADER..name.len()).find(|&end| name.is_char_boundary(end)).unwrap_or(name.len())];
+    let end = beginning.find([':', '：']);
     let bare = end.is_none();
-    let head = name[..end.unwrap_or(name.len())].trim_end_matches(['*', '_', ']', '>', ' ']);
-    if head.is_empty() || head.len() > 40 || (bare && (is_marked || head.len() < name.len() || !matches!(head, "user" | "assistant" | "human" | "model"))) {
+    if bare && (is_marked || !matches!(name.trim_end(), "user" | "assistant" | "human" | "model")) {
         return None;
     }
+    let head = name[..end.unwrap_or(name.len())].trim_end_matches(['*', '_', ']', '>', ' ', '\n', '\r']);
     let speaker = speaker(head)?;
     Some(Header { at, speaker, formal: is_marked && !bare })
+}
+
+/// A chat format's header anywhere in a line.
+fn formal_header(line: &str, at: usize) -> Option<Header> {
+    let header = |speaker, within: usize| Some(Header { at: at + within, speaker, formal: true });
+    let begins = |before: &str| {
+        let before = before.trim_end();
+        before.is_empty() || before.ends_with(['.', '!', '?', '>', ']'])
+    };
+    if let Some(within) = line.find("[INST]").filter(|&within| begins(&line[..within])) {
+        return header(Speaker::User, within);
+    }
+    for open in ["<|im_start|>", "<|start_header_id|>", "<start_of_turn>", "<|start|>", "<|"] {
+        let Some(within) = line.find(open) else { continue };
+        let rest = &line[within + open.len()..];
+        let role = &rest[..rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len())];
+        let is_header = open != "<|" || rest[role.len()..].starts_with("|>");
+        if let Some(speaker) = speaker(role).filter(|_| is_header) {
+            return header(speaker, within);
+        }
+    }
+    None
 }
 
 fn speaker(name: &str) -> Option<Speaker> {
