@@ -4,6 +4,7 @@
 
 mod commands;
 mod exit;
+mod hub;
 mod interrupt;
 mod memory;
 mod output;
@@ -25,7 +26,12 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    hub::show_downloads();
+    let arguments = match hub::local_arguments(std::env::args_os()) {
+        Ok(arguments) => arguments,
+        Err(error) => return exit::Failure::from(error).report(),
+    };
+    let cli = Cli::parse_from(arguments);
     interrupt::install();
     match cli.command.run() {
         Ok(exit) => exit.into(),

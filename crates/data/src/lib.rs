@@ -16,6 +16,7 @@ mod data_file;
 mod data_source;
 mod dataset;
 mod dataset_error;
+mod hub_files;
 mod lengths;
 mod lenient;
 mod lines;

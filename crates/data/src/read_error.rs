@@ -38,7 +38,11 @@ impl ReadError {
     pub fn is_row(&self) -> bool {
         !matches!(
             self.problem,
-            Problem::Io(_) | Problem::Parquet { .. } | Problem::NotRows { .. } | Problem::NoFiles { .. }
+            Problem::Io(_)
+                | Problem::Parquet { .. }
+                | Problem::NotRows { .. }
+                | Problem::NoFiles { .. }
+                | Problem::Hub(_)
         )
     }
 }
@@ -55,6 +59,9 @@ pub enum Problem {
         /// Endings of data files.
         expected: String,
     },
+    /// A data set of the Hugging Face Hub cannot be read.
+    #[error("{0}")]
+    Hub(String),
     /// The Parquet file is damaged, or uses a feature that the reader does not support.
     #[error("cannot read this Parquet file further: {message}; write it again, or as JSON lines")]
     Parquet {

@@ -1,12 +1,15 @@
-//! Sources of rows: a file, a directory, or a pattern of file names.
+//! Sources of rows: a file, a directory, a pattern of file names, or a data set of the Hugging Face Hub.
 
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
+use smpo_hub::{HubError, HubName};
+
+use crate::hub_files::hub_files;
 use crate::read_error::{Location, Problem, ReadError};
 
 /// Endings of data files, before that of a packed one.
-const ENDINGS: [&str; 4] = ["jsonl", "json", "ndjson", "parquet"];
+pub(crate) const ENDINGS: [&str; 4] = ["jsonl", "json", "ndjson", "parquet"];
 /// Endings of packed files.
 const PACKED: [&str; 2] = ["gz", "zst"];
 /// Words in a path that set rows apart from those to train on.
@@ -24,14 +27,21 @@ pub enum Purpose {
 }
 
 /// The files of a source, in the order of their names: a file itself; the data files under a directory, of which those
-/// for the purpose alone where their names tell (`train-00000.parquet`, `test/a.jsonl`); or the files that a pattern
-/// matches.
+/// for the purpose alone where their names tell (`train-00000.parquet`, `test/a.jsonl`); the files that a pattern matches;
+/// or those of a data set of the Hub, downloaded.
 ///
 /// # Errors
 /// When there is none.
 pub fn source_files(source: impl AsRef<Path>, purpose: Purpose) -> Result<Vec<PathBuf>, ReadError> {
     let source = source.as_ref();
     let fail = |problem| ReadError { location: Location { path: source.into(), line: 0 }, problem };
+    let of_hub = |name: HubName| hub_files(name, purpose);
+    if let Some(files) = HubName::of_path(source).transpose().map(|name| name.and_then(of_hub)) {
+        return files.map_err(|error| match error {
+            HubError::Request { problem, .. } => fail(Problem::Hub(problem)),
+            other => fail(Problem::Hub(other.to_string())),
+        });
+    }
     let files = match source.metadata() {
         Ok(metadata) if metadata.is_dir() => {
             let mut found = Vec::new();
@@ -71,7 +81,7 @@ fn walk(dir: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
 }
 
 /// True for a file whose name says that it holds rows.
-fn is_data(path: &Path) -> bool {
+pub(crate) fn is_data(path: &Path) -> bool {
     let ending = |path: &Path| path.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase());
     let (mut last, mut stem) = (ending(path), path.to_path_buf());
     if last.as_deref().is_some_and(|last| PACKED.contains(&last)) {
@@ -85,7 +95,7 @@ fn is_data(path: &Path) -> bool {
 }
 
 /// The files for a purpose; all where names do not tell, or all are for something else.
-fn of_purpose(root: &Path, files: Vec<PathBuf>, purpose: Purpose) -> Vec<PathBuf> {
+pub(crate) fn of_purpose(root: &Path, files: Vec<PathBuf>, purpose: Purpose) -> Vec<PathBuf> {
     let says = |file: &Path, known: &[&str]| {
         let inner = file.strip_prefix(root).unwrap_or(file).to_string_lossy().to_ascii_lowercase();
         inner.split(|c: char| !c.is_alphanumeric()).any(|word| known.contains(&word))

@@ -57,7 +57,7 @@ impl Entry {
     /// Tokenises and checks a record.
     pub fn new(row: &Located<Record>, tokenizer: &ChatTokenizer) -> Self {
         let mut record = TokenizedRecord::new(&row.record, tokenizer);
-        record.inspection.remark(&row.remarks);
+        record.inspection.remark(row.remarks.clone());
         Self { line: row.location.line, record: Ok(record) }
     }
 

@@ -227,6 +227,10 @@ const REFUSED: &[(&str, &str)] = &[
     (r#"{"prompt": "q", "reasoning": "r", "chosen": "a", "rejected": "b"}"#, "chosen_reasoning"),
     (r#"{"prompt": "q", "finish_reason": "length", "chosen": "a", "rejected": "b"}"#, "chosen_finish_reason"),
     (r#"{"prompt": "q", "label": false, "chosen": "a", "rejected": "b"}"#, "`label` is a boolean"),
+    (
+        r#"{"prompt": "q", "completion": "a", "finished": true, "finish_reason": "length"}"#,
+        "`finished` (true) contradicts `finish_reason`",
+    ),
     (r#"{"prompt": "q", "weight": 0.5, "completion": "a"}"#, "rows have no weights"),
     (r#"{"prompt": "q", "completion": "a", "label": -1}"#, "`label`: expected true or false, 1 or 0, got -1"),
     (r#"{"prompt": "q", "completion": "a", "label": true, "kto_tag": false}"#, "contradicts another label"),

@@ -56,7 +56,7 @@ use one_or_many::{OneOrMany, one_or_many};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrainConfig {
-    /// Model directory in Hugging Face format.
+    /// Model directory in Hugging Face format; for `smpo train` also `hf://ORG/MODEL[@REVISION]`.
     #[serde(alias = "model")]
     pub model_name_or_path: PathBuf,
     /// Reference model of DPO and KTO: a model directory, or a PEFT adapter. When absent, the model that the run starts from,
@@ -72,7 +72,8 @@ pub struct TrainConfig {
     /// The run directory.
     #[serde(alias = "save_dir")]
     pub output_dir: PathBuf,
-    /// Files to train on: preference pairs, or instructions for `sft`.
+    /// Files, directories, patterns or `hf://datasets/ORG/NAME[@REVISION][/PATH]` to train on (docs/data.md): preference
+    /// pairs, or instructions for `sft`.
     #[serde(deserialize_with = "one_or_many")]
     #[schemars(with = "OneOrMany<PathBuf>")]
     pub dataset: Vec<PathBuf>,
@@ -210,7 +211,7 @@ pub struct TrainConfig {
     /// Number of checkpoints to keep, beside the best one and the probe's last good one.
     #[serde(default = "defaults::save_total_limit")]
     pub save_total_limit: usize,
-    /// Files to evaluate on; excludes `test_size`.
+    /// Files to evaluate on, as for `dataset`; excludes `test_size`.
     #[serde(default, deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "OneOrMany<PathBuf>")]
     pub eval_dataset: Vec<PathBuf>,

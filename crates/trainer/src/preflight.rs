@@ -74,7 +74,7 @@ fn gravest(report: &CheckReport) -> Option<String> {
     let here = if here.is_empty() { String::new() } else { format!("{here}; ") };
     if finding.rule == Rule::UnreadableRow && report.is_unreadable() {
         let here = first.map_or("", |sample| sample.detail.as_str());
-        return Some(format!("{}{line}: {here}; none of the {} rows can be read", report.file, report.rows));
+        return Some(format!("{}{line}: {here}; no row can be read, of {}", report.file, report.rows));
     }
     let times = if finding.count == 1 { "once".to_owned() } else { format!("{} times", finding.count) };
     Some(format!("{}{line}: {here}{} ({times}): {}", report.file, finding.what, finding.remedy))

@@ -258,8 +258,8 @@ pub(crate) fn read_model_config(config: &TrainConfig) -> Result<Config, TrainErr
     let refuse = |origin: &Path, message: String| Err(TrainError::config(origin, None, message));
     if !source.is_dir() {
         let message = format!(
-            "`model_name_or_path` is {}: expected a model directory, got none; a model of the Hugging Face Hub has to \
-             be downloaded first (hf download NAME --local-dir DIR)",
+            "`model_name_or_path` is {}: expected a model directory, got none; a model of the Hugging Face Hub is \
+             `hf://ORG/MODEL`",
             source.display()
         );
         return refuse(source, message);

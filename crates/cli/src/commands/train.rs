@@ -9,6 +9,7 @@ use smpo_devices::Choice;
 use smpo_trainer::{EarlierRun, Finish, ReadConfig, TrainConfig};
 
 use crate::exit::{Exit, Failure, Outcome};
+use crate::hub::model_dir;
 use crate::interrupt;
 use crate::output::{self, Format};
 use crate::progress::Progress;
@@ -52,6 +53,7 @@ pub struct TrainArgs {
 pub fn run(args: TrainArgs) -> Outcome {
     let ReadConfig { mut config, notes } = TrainConfig::read(&args.config, &args.set)?;
     config.device = args.device.unwrap_or(config.device);
+    resolve_models(&mut config)?;
     super::set_threads(args.threads)?;
     let progress = Progress::new();
     for note in notes {
@@ -71,6 +73,15 @@ pub fn run(args: TrainArgs) -> Outcome {
         Finish::Done { .. } => Exit::Success,
         Finish::Stopped { .. } => Exit::Interrupted,
     })
+}
+
+/// Puts directories in place of names of the Hugging Face Hub. The run records them, so that it keeps to one commit.
+fn resolve_models(config: &mut TrainConfig) -> Result<(), Failure> {
+    config.model_name_or_path = model_dir(&config.model_name_or_path)?;
+    for model in [&mut config.adapter_name_or_path].into_iter().flatten() {
+        *model = model_dir(model)?;
+    }
+    Ok(())
 }
 
 /// Trains under a progress bar called `name`.

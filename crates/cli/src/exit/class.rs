@@ -11,6 +11,7 @@ use smpo_eval::teacher_forced::TeacherForcedError;
 use smpo_eval::{EvaluateError, InputError, RunError};
 use smpo_files::FileError;
 use smpo_gate::GateError;
+use smpo_hub::HubError;
 use smpo_inference::InferenceError;
 use smpo_losses::ConfigError;
 use smpo_model::ModelError;
@@ -78,6 +79,7 @@ impl Classify for ReadError {
             | Problem::NotJson { .. }
             | Problem::NotRows { .. }
             | Problem::NoFiles { .. }
+            | Problem::Hub(_)
             | Problem::NotAnObject { .. }
             | Problem::Missing { .. }
             | Problem::UnknownShape { .. }
@@ -86,6 +88,15 @@ impl Classify for ReadError {
             | Problem::Contradiction { .. }
             | Problem::Unsupported { .. }
             | Problem::WrongKind { .. } => User,
+        }
+    }
+}
+
+impl Classify for HubError {
+    fn exit_class(&self) -> ExitClass {
+        match self {
+            HubError::Name { .. } | HubError::Request { .. } | HubError::NotCached { .. } => User,
+            HubError::Cache { source, .. } => source.exit_class(),
         }
     }
 }

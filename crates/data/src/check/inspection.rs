@@ -68,9 +68,9 @@ impl Inspection {
     }
 
     /// Adds what the reader of the record remarked.
-    pub fn remark(&mut self, remarks: &Remarks) {
+    pub fn remark(&mut self, remarks: Remarks) {
         let Remarks { unread, media, unclear_end } = remarks;
-        self.unread.clone_from(unread);
+        self.unread = unread;
         if !media.is_empty() {
             self.add(Rule::MediaUnread, media.join(", "));
         }

@@ -145,7 +145,7 @@ impl Inspected {
             (Ok(row), Some(tokenizer)) => Self::Tokens(Entry::new(&row, tokenizer)),
             (Ok(Located { location, record, remarks }), None) => {
                 let mut inspection = Inspection::of_text(&record);
-                inspection.remark(&remarks);
+                inspection.remark(remarks);
                 Self::Text { line: location.line, inspection, lengths: characters(&record) }
             }
         }

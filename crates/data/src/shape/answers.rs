@@ -3,7 +3,7 @@
 use serde_json::Value;
 use smpo_chat::Message;
 
-use super::columns::REASONING;
+use super::columns::{ABOUT_IT, About, COMPLETION, REASONING};
 use super::fields::Fields;
 use super::finish::ended;
 use super::message::{message, messages};
@@ -27,11 +27,11 @@ impl Answer {
     }
 }
 
-/// Reads an answer: one text, a transcript, one message, messages, or a response of OpenAI's API. What columns called
-/// `{side}_…` say of it goes into its last message.
+/// Reads an answer: one text, a transcript, one message, messages, or a response of OpenAI's API. What columns
+/// say about it goes into its last message.
 pub(super) fn answer(
     (field, value): (&'static str, Value),
-    side: &str,
+    about: &About,
     row: &mut Fields,
     remarks: &mut Remarks,
 ) -> Result<Answer, Problem> {
@@ -41,9 +41,13 @@ pub(super) fn answer(
         Value::Object(map) if map.contains_key("choices") => vec![response(Fields::new(map), field, remarks)?],
         Value::Array(choices) if field == "choices" => vec![choice(choices, field, remarks)?],
         Value::Array(items) if !items.is_empty() && items.iter().all(Value::is_string) => {
+            let expected = match COMPLETION.contains(&field) {
+                true => "one answer; a better and a worse one are given as `chosen` and `rejected`",
+                false => "one answer in a row",
+            };
             return Err(Problem::WrongType {
                 field: field.to_string(),
-                expected: "one answer; a better and a worse one are given as `chosen` and `rejected`",
+                expected,
                 got: format!("a list of {} texts", items.len()),
             });
         }
@@ -51,26 +55,25 @@ pub(super) fn answer(
         other => messages(other, field, remarks)?,
     };
     if !row.is_spent() {
-        attributes(row, &format!("{side}_"), &mut messages, remarks)?;
+        attributes(row, about, &mut messages, remarks)?;
     }
     let is_text = is_string && messages.len() == 1 && messages[0].role == "assistant";
     Ok(Answer { field, messages, is_text })
 }
 
-/// Columns that tell of an answer's reasoning and end, each with `prefix` before its name.
+/// Takes the columns about an answer: its end, and its reasoning.
 pub(super) fn attributes(
     row: &mut Fields,
-    prefix: &str,
+    about: &About,
     messages: &mut [Message],
     remarks: &mut Remarks,
 ) -> Result<(), Problem> {
     let Some(last) = messages.last_mut().filter(|last| last.role == "assistant") else { return Ok(()) };
-    if ended(row, prefix, remarks)? == Some(false) {
+    if ended(row, about, remarks)? == Some(false) {
         last.finished = false;
     }
-    for name in REASONING {
-        let name = format!("{prefix}{name}");
-        match row.take(&name) {
+    for name in about.reasoning {
+        match row.take(name) {
             None => {}
             Some(Value::String(text)) => match last.fields.get(REASONING[0]) {
                 Some(known) if *known != text => {
@@ -82,7 +85,7 @@ pub(super) fn attributes(
                     last.fields.insert(REASONING[0].into(), text.into());
                 }
             },
-            Some(other) => return Err(wrong_type(name, "a string", &other)),
+            Some(other) => return Err(wrong_type(name.into(), "a string", &other)),
         }
     }
     Ok(())
@@ -112,7 +115,7 @@ fn choice(choices: Vec<Value>, field: &'static str, remarks: &mut Remarks) -> Re
         Some(value) => message(value, &format!("{place}[0].message"), remarks)?,
         None => return Err(wrong_type(format!("{place}[0].message"), "a message", &Value::Null)),
     };
-    if ended(&mut choice, "", remarks)? == Some(false) {
+    if ended(&mut choice, &ABOUT_IT, remarks)? == Some(false) {
         read.finished = false;
     }
     choice.note_unread(&format!("{place}[]."), remarks);

@@ -17,8 +17,38 @@ pub(super) const REJECTED_ALONE: &[&str] = &["rejected_response", "rejected_mess
 pub(super) const SYSTEM: &[&str] = &["system", "system_prompt"];
 /// Desirable or not (KTO).
 pub(super) const LABEL: &[&str] = &["label", "kto_tag"];
-/// Reasoning before an answer.
-pub(super) const REASONING: &[&str] = &["reasoning_content", "reasoning", "thinking"];
+/// Names of what else is known of an answer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct About {
+    pub finished: &'static str,
+    pub finish_reason: &'static str,
+    pub stop_reason: &'static str,
+    pub reasoning: [&'static str; 3],
+}
+
+macro_rules! about {
+    ($prefix:literal) => {
+        About {
+            finished: concat!($prefix, "finished"),
+            finish_reason: concat!($prefix, "finish_reason"),
+            stop_reason: concat!($prefix, "stop_reason"),
+            reasoning: [
+                concat!($prefix, "reasoning_content"),
+                concat!($prefix, "reasoning"),
+                concat!($prefix, "thinking"),
+            ],
+        }
+    };
+}
+
+/// Of the answer of the object that holds it.
+pub(super) const ABOUT_IT: About = about!("");
+/// Of the sides of a pair, and of a completion, in columns beside them.
+pub(super) const ABOUT_CHOSEN: About = about!("chosen_");
+pub(super) const ABOUT_REJECTED: About = about!("rejected_");
+pub(super) const ABOUT_COMPLETION: About = about!("completion_");
+/// Reasoning before an answer; templates are given it under the first name.
+pub(super) const REASONING: [&str; 3] = ABOUT_IT.reasoning;
 /// A row's own id.
 pub(super) const ID: &[&str] = &["id", "prompt_id", "question_id", "uuid", "idx"];
 /// Pictures, sound and film.

@@ -4,33 +4,34 @@ use serde_json::Value;
 use smpo_chat::Message;
 use smpo_sampling::FinishReason;
 
+use super::columns::About;
 use super::fields::Fields;
 use super::{Remarks, wrong_type};
 use crate::read_error::Problem;
 
-/// The keys that say how an answer ended, in an object: with `prefix` before each.
-///
-/// `None` where nothing says it, or the word does not; then the answer counts as finished.
-pub(super) fn ended(fields: &mut Fields, prefix: &str, remarks: &mut Remarks) -> Result<Option<bool>, Problem> {
-    let name = |key: &str| format!("{prefix}{key}");
-    let finished = match fields.take(&name("finished")) {
-        Some(value) => Some(flag(&value).ok_or_else(|| wrong_type(name("finished"), "true or false", &value))?),
+/// The end of an answer by the keys that tell it; `None` where nothing does, and then it counts as finished.
+pub(super) fn ended(fields: &mut Fields, about: &About, remarks: &mut Remarks) -> Result<Option<bool>, Problem> {
+    let finished = match fields.take(about.finished) {
+        Some(value) => Some(flag(&value).ok_or_else(|| wrong_type(about.finished.into(), "true or false", &value))?),
         None => None,
     };
-    let reason = fields.take_if(&name("finish_reason"), |value| !value.is_array());
+    let reason = fields.take_if(about.finish_reason, |value| !value.is_array());
     // vLLM writes the stop string or its token id beside `finish_reason`; alone it is the reason (Anthropic)
-    let stop = fields.take(&name("stop_reason"));
-    let word = match (reason, stop) {
-        (Some(reason), _) => Some(("finish_reason", reason)),
-        (None, Some(stop)) => Some(("stop_reason", stop)),
-        (None, None) => None,
+    let stop = fields.take(about.stop_reason);
+    let by_reason = match (reason, stop) {
+        (Some(Value::String(word)), _) => of_word(about.finish_reason, &word, remarks),
+        (Some(other), _) => return Err(wrong_type(about.finish_reason.into(), "a string", &other)),
+        (None, Some(Value::String(word))) => of_word(about.stop_reason, &word, remarks),
+        (None, _) => None,
     };
-    let by_reason = match word {
-        Some((key, Value::String(word))) => of_word(&name(key), &word, remarks),
-        Some((key, value)) if key == "finish_reason" => return Err(wrong_type(name(key), "a string", &value)),
-        Some(_) | None => None,
-    };
-    Ok(finished.or(by_reason))
+    match (finished, by_reason) {
+        (Some(flag), Some(reason)) if flag != reason => Err(Problem::Contradiction {
+            one: format!("`{}` ({flag})", about.finished),
+            other: format!("`{}`", about.finish_reason),
+            remedy: "keep one",
+        }),
+        _ => Ok(finished.or(by_reason)),
+    }
 }
 
 /// ELA's answer files: one reason per generated message, `generated_message_indices` says which those are.

@@ -5,7 +5,7 @@ use std::fmt;
 use serde_json::{Map, Value, json};
 use smpo_chat::Message;
 
-use super::columns::REASONING;
+use super::columns::{ABOUT_IT, REASONING};
 use super::fields::{Fields, is_silent};
 use super::finish::{ended, flag};
 use super::media::{PARTS, refuse_media};
@@ -107,7 +107,7 @@ fn one(value: Value, at: Place<'_>, remarks: &mut Remarks) -> Result<(Message, b
         },
     }
     if message.role == "assistant" {
-        message.finished = ended(&mut fields, "", remarks)?.unwrap_or(true);
+        message.finished = ended(&mut fields, &ABOUT_IT, remarks)?.unwrap_or(true);
         message.scored = scored(&mut fields, at)?;
     }
     fields.note_unread(&at.pattern(), remarks);
@@ -160,7 +160,7 @@ fn template_fields(fields: &mut Fields, at: Place<'_>) -> Result<Map<String, Val
 /// The reasoning of an answer under any of its names, which must agree. `place` goes before the names in errors.
 pub(super) fn reasoning(fields: &mut Fields, place: &str) -> Result<Option<String>, Problem> {
     let mut found: Option<String> = None;
-    for &name in REASONING {
+    for name in REASONING {
         match (fields.take(name), &found) {
             (None, _) => {}
             (Some(Value::String(text)), None) => found = Some(text),

@@ -22,7 +22,9 @@ use serde_json::{Map, Value};
 use smpo_chat::Message;
 
 use self::answers::{Answer, answer};
-use self::columns::{CARRIERS, CHOSEN, COMPLETION, CONVERSATION, ID, PROMPT, REJECTED, REJECTED_ALONE};
+use self::columns::{
+    ABOUT_CHOSEN, ABOUT_REJECTED, CARRIERS, CHOSEN, COMPLETION, CONVERSATION, ID, PROMPT, REJECTED, REJECTED_ALONE,
+};
 use self::fields::Fields;
 use crate::lenient;
 use crate::read_error::Problem;
@@ -45,8 +47,8 @@ pub(crate) fn record(row: Map<String, Value>) -> Result<(Record, Remarks), Probl
     let rejected = row.take_first(REJECTED);
     let mut record = match (chosen, rejected) {
         (Some(chosen), Some(rejected)) => {
-            let chosen = answer(chosen, "chosen", &mut row, &mut remarks)?;
-            let rejected = answer(rejected, "rejected", &mut row, &mut remarks)?;
+            let chosen = answer(chosen, &ABOUT_CHOSEN, &mut row, &mut remarks)?;
+            let rejected = answer(rejected, &ABOUT_REJECTED, &mut row, &mut remarks)?;
             pair::pair(&mut row, chosen, rejected, inputs, &mut remarks)?
         }
         (Some(_), None) => return Err(missing(&row, "rejected")),

@@ -4,7 +4,7 @@ use serde_json::Value;
 use smpo_chat::{Message, TemplateInputs};
 
 use super::answers::{Answer, answer};
-use super::columns::{COMPLETION, LABEL};
+use super::columns::{ABOUT_CHOSEN, ABOUT_REJECTED, COMPLETION, LABEL};
 use super::context::{Part, conversation, prompt, system};
 use super::fields::Fields;
 use super::finish::flag;
@@ -35,9 +35,9 @@ pub(super) fn of_rejected(
     inputs: TemplateInputs,
     remarks: &mut Remarks,
 ) -> Result<Record, Problem> {
-    let rejected = answer(rejected, "rejected", row, remarks)?;
+    let rejected = answer(rejected, &ABOUT_REJECTED, row, remarks)?;
     if let Some(chosen) = row.take_first(COMPLETION) {
-        let chosen = answer(chosen, "chosen", row, remarks)?;
+        let chosen = answer(chosen, &ABOUT_CHOSEN, row, remarks)?;
         return pair(row, chosen, rejected, inputs, remarks);
     }
     let Some(Part { field, messages }) = conversation(row, remarks)? else { return Err(missing(row, "chosen")) };

@@ -3,7 +3,7 @@
 use smpo_chat::{Message, TemplateInputs};
 
 use super::answers::{Answer, answer, attributes};
-use super::columns::{COMPLETION, LABEL};
+use super::columns::{ABOUT_COMPLETION, ABOUT_IT, COMPLETION, LABEL};
 use super::context::{Part, conversation, prompt, system};
 use super::fields::Fields;
 use super::finish::flag;
@@ -17,7 +17,7 @@ pub(super) fn single(row: &mut Fields, inputs: TemplateInputs, remarks: &mut Rem
     let explicit = prompt(row, remarks)?;
     let conversation = conversation(row, remarks)?;
     let completion = match row.take_first(COMPLETION) {
-        Some(value) => Some(answer(value, "completion", row, remarks)?),
+        Some(value) => Some(answer(value, &ABOUT_COMPLETION, row, remarks)?),
         None => None,
     };
     let (prompt, mut completion) = match (explicit, conversation, completion) {
@@ -38,7 +38,7 @@ pub(super) fn single(row: &mut Fields, inputs: TemplateInputs, remarks: &mut Rem
             (prompt, Answer { field, messages: answer, is_text: false })
         }
     };
-    attributes(row, "", &mut completion.messages, remarks)?;
+    attributes(row, &ABOUT_IT, &mut completion.messages, remarks)?;
     let label = label(row)?;
     let prompt = match system(row)? {
         Some(system) => Part { messages: with_system(system, prompt.messages)?, ..prompt },
