@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -16,8 +16,9 @@ use crate::Truncation;
 use crate::check::{Inspection, Rule, Severity, UnreadKey, UnreadKeys};
 use crate::data_file::{commonest, condemned, explained};
 use crate::read_error::{Location, ReadError};
-use crate::reader::{Located, records};
+use crate::reader::{Located, records_of};
 use crate::record::{Record, RecordKind};
+use crate::sources::{Purpose, source_files};
 use crate::tokenized_record::Entry;
 
 /// Rows that are checked in parallel; bounds memory.
@@ -82,8 +83,9 @@ pub fn convert(
     on_progress: &dyn Fn(u64) -> ControlFlow<()>,
 ) -> Result<Option<Converted>, ConvertError> {
     let (from, to) = (from.as_ref(), to.as_ref());
-    let kept = drop_bad.map(|drop| Kept::of(from, drop)).transpose()?;
-    let mut rows = records(from)?;
+    let files = source_files(from, Purpose::Train)?;
+    let kept = drop_bad.map(|drop| Kept::of(&files, drop)).transpose()?;
+    let mut rows = records_of(files)?;
     let fail = |source| FileError::at(to, "write")(source);
     let file = BufWriter::new(WholeFile::create(to)?);
     let gzip = to.extension().is_some_and(|extension| extension == "gz");
@@ -135,11 +137,11 @@ struct Kept<'a> {
 }
 
 impl<'a> Kept<'a> {
-    fn of(from: &Path, drop: DropBad<'a>) -> Result<Self, ReadError> {
+    fn of(files: &[PathBuf], drop: DropBad<'a>) -> Result<Self, ReadError> {
         let mut kinds = Vec::new();
         // a pipe can be read only once
-        if from.metadata().is_ok_and(|metadata| metadata.is_file()) {
-            kinds.extend(records(from)?.flatten().map(|row| row.record.kind()));
+        if files.iter().all(|file| file.is_file()) {
+            kinds.extend(records_of(files.to_vec())?.flatten().map(|row| row.record.kind()));
         }
         Ok(Self { drop, kind: commonest(kinds.into_iter()) })
     }

@@ -48,6 +48,11 @@ pub(crate) fn kind(value: &Value) -> Cow<'static, str> {
     }
 }
 
+/// True for a JSON object, unless it stands for a number that is not finite.
+pub(crate) fn is_object(value: &Value) -> bool {
+    value.is_object() && non_finite(value).is_none()
+}
+
 /// The number that an object stands for.
 fn non_finite(value: &Value) -> Option<&str> {
     value.as_object().filter(|map| map.len() == 1)?.get(KEY)?.as_str()

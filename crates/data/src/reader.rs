@@ -54,7 +54,12 @@ enum Source {
 /// # Errors
 /// When there is no file, or the first cannot be opened.
 pub fn records(source: impl AsRef<Path>) -> Result<Records, ReadError> {
-    let mut next = source_files(source, Purpose::Train)?.into_iter();
+    records_of(source_files(source, Purpose::Train)?)
+}
+
+/// The records of files, one after the other.
+pub(crate) fn records_of(files: Vec<PathBuf>) -> Result<Records, ReadError> {
+    let mut next = files.into_iter();
     let first = next.next().unwrap_or_default();
     Ok(Records { rows: Source::open(first.into())?, next, before: 0 })
 }

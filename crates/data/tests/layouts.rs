@@ -236,6 +236,7 @@ const REFUSED: &[(&str, &str)] = &[
     (r#"{"prompt": "q", "completion": "a", "label": true, "kto_tag": false}"#, "contradicts another label"),
     (r#"{"prompt": "q", "completion": "a", "label": NaN}"#, "`label`: expected true or false, got NaN"),
     (r#"{"prompt": NaN, "completion": "a"}"#, "`prompt`: expected a string or a list of messages, got NaN"),
+    (r#"{"prompt": "q", "completion": NaN}"#, "`completion`: expected a string or a list of messages, got NaN"),
     (r#"{"prompt": "q", "completion": "a", "tools": [{"x": NaN}]}"#, "`tools[0].x`: expected a finite number, got NaN"),
     (r#"{"instruction": "q", "output": ["a", "b"]}"#, "`chosen` and `rejected`, got a list of 2 texts"),
     (r#"{"prompt": "<image>\nq", "completion": "a"}"#, "images, sound and video are not supported"),

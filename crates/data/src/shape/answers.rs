@@ -9,6 +9,7 @@ use super::finish::ended;
 use super::message::{message, messages};
 use super::transcript::transcript;
 use super::{Remarks, wrong_type};
+use crate::lenient::is_object;
 use crate::read_error::Problem;
 
 /// An answer with the column it came from.
@@ -51,7 +52,7 @@ pub(super) fn answer(
                 got: format!("a list of {} texts", items.len()),
             });
         }
-        value @ Value::Object(_) => vec![message(value, field, remarks)?],
+        value if is_object(&value) => vec![message(value, field, remarks)?],
         other => messages(other, field, remarks)?,
     };
     if !row.is_spent() {

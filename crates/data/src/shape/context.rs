@@ -7,9 +7,10 @@ use super::columns::{CONVERSATION, PROMPT, SYSTEM};
 use super::fields::{Fields, is_silent};
 use super::finish::of_generated;
 use super::join::same_text;
-use super::message::messages;
+use super::message::{message as one_message, messages};
 use super::transcript::transcript;
 use super::{Remarks, wrong_type};
+use crate::lenient::is_object;
 use crate::read_error::Problem;
 
 /// A part of the conversation, with the column it came from.
@@ -32,7 +33,10 @@ pub(super) fn prompt(row: &mut Fields, remarks: &mut Remarks) -> Result<Option<P
             }
         },
         other => {
-            let mut prompt = messages(other, field, remarks)?;
+            let mut prompt = match other {
+                message if is_object(&message) => vec![one_message(message, field, remarks)?],
+                other => messages(other, field, remarks)?,
+            };
             if prompt.iter().all(|message| message.role != "assistant") {
                 let at = usize::from(prompt.first().is_some_and(|first| first.role == "system"));
                 prompt.splice(at..at, history(row, remarks)?);
