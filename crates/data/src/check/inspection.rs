@@ -59,9 +59,7 @@ impl Inspection {
         {
             inspection.add(Rule::IdenticalSides, "");
         }
-        if let Some(message) =
-            messages(record).find(|message| texts(message).any(|text| text.contains(['\u{fffd}', '\0'])))
-        {
+        if let Some(message) = messages(record).find(|message| texts(message).any(is_damaged)) {
             inspection.add(Rule::DamagedText, message.role.as_str());
         }
         inspection
@@ -147,6 +145,11 @@ fn straddles(tokenizer: &ChatTokenizer, rest: &[u32], completions: &[Vec<u32>]) 
 fn texts(message: &Message) -> impl Iterator<Item = &str> {
     let reasoning = message.fields.get("reasoning_content").and_then(Value::as_str);
     std::iter::once(message.content.as_str()).chain(reasoning)
+}
+
+/// True for a text that has lost bytes. Two searches for one character are many times as fast as one for two.
+fn is_damaged(text: &str) -> bool {
+    text.contains('\0') || text.contains('\u{fffd}')
 }
 
 /// True for a message without text, reasoning and tool calls.
