@@ -95,7 +95,7 @@ fn the_configuration_names_what_peft_reads() {
     let tied = saved("tied", "qwen2-tied", &["embed_tokens"], &[]);
     assert_eq!(tied["modules_to_save"], serde_json::json!(["embed_tokens", "lm_head"]));
     let part = saved("part", "qwen2", &["model.norm", "model.layers.1.input_layernorm"], &[]);
-    assert_eq!(part["modules_to_save"], serde_json::json!(["model.layers.1.input_layernorm", "norm"]));
+    assert_eq!(part["modules_to_save"], serde_json::json!(["model.layers.1.input_layernorm", "model.norm"]));
     let rows = saved("rows", "qwen2", &[], &[4, 2]);
     assert_eq!(
         (&rows["trainable_token_indices"], &rows["modules_to_save"]),

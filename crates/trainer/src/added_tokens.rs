@@ -2,6 +2,7 @@
 //! embedding and head that they need.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
@@ -52,13 +53,19 @@ impl AddedTokens {
 
     /// A model's configuration with rows for all tokens.
     pub fn enlarge(&self, model: Config) -> Config {
-        let needed = self.known + self.new.len();
-        if self.new.is_empty() || needed <= model.spec().vocab_size { model } else { model.with_vocabulary(needed) }
+        let rows = model.spec().vocab_size;
+        let needed = self.rows(rows).end;
+        if needed <= rows { model } else { model.with_vocabulary(needed) }
     }
 
-    /// Their ids.
-    pub fn ids(&self) -> impl Iterator<Item = u32> {
-        self.new.iter().map(|token| token.id as u32)
+    /// True if there is none.
+    pub fn is_empty(&self) -> bool {
+        self.new.is_empty()
+    }
+
+    /// Ids that a model with `rows` rows needs new ones for: of these tokens, and of tokens before them that it lacks.
+    pub fn rows(&self, rows: usize) -> Range<usize> {
+        self.known.min(rows)..self.known + self.new.len()
     }
 
     /// Adds them to the tokenizer's files in `dir`.

@@ -78,7 +78,7 @@ pub enum TrainError {
     /// A row holds a token outside the model's vocabulary.
     #[error(
         "row {row}: token {token} is outside the model's vocabulary of {vocabulary}; expected a tokenizer that belongs \
-         to the model: use the model's own, or enlarge the model's embedding"
+         to the model: use the model's own, or name its new tokens in added_special_tokens, which enlarges the model"
     )]
     Vocabulary {
         /// The row.

@@ -88,6 +88,7 @@ fn initial(config: &TrainConfig, model_config: &Config, placement: &Placement) -
         Init::Random => Decoder::init_on(model_config, config.seed, config.embedding_std, placement)?,
     };
     let added = AddedTokens::of(config)?;
-    model.add_tokens(added.known, added.ids().count())?;
+    let rows = added.rows(model.spec().vocab_size);
+    model.add_tokens(rows.start, rows.len())?;
     Ok(model)
 }

@@ -205,11 +205,11 @@ impl Run<'_> {
         rows: &[Row],
         watch: &mut dyn FnMut(Event<'_>),
     ) -> Result<(), TrainError> {
-        let added = AddedTokens::of(self.config)?;
-        let ids: Vec<u32> = added.ids().collect();
-        if let (Some(first), Some(last)) = (ids.first(), ids.last()) {
-            let vocabulary = policy.spec().vocab_size;
-            watch(Event::Note(&format!("new tokens {first} to {last}: the model has {vocabulary} tokens")));
+        let own = Config::from_dir(&self.config.model_name_or_path)?.spec().vocab_size;
+        let new = AddedTokens::of(self.config)?.rows(own);
+        if !new.is_empty() {
+            let (last, vocabulary) = (new.end - 1, policy.spec().vocab_size);
+            watch(Event::Note(&format!("new tokens {} to {last}: the model has {vocabulary} tokens", new.start)));
         }
         let completions = || rows.iter().flat_map(Row::completions).flat_map(|completion| completion.ids());
         let used: BTreeSet<u32> = rows.iter().flat_map(|row| &row.prompt).chain(completions()).copied().collect();

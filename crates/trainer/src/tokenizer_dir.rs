@@ -31,11 +31,7 @@ pub(crate) fn prepare(config: &TrainConfig, dir: &Path) -> Result<PathBuf, Train
     let named = [("eos_token", &config.eos_token), ("bos_token", &config.bos_token), ("pad_token", &config.pad_token)];
     let apart = source.join(TEMPLATE_JSON).is_file() && !source.join(TEMPLATE_JINJA).is_file();
     let added = AddedTokens::of(config)?;
-    if added.ids().next().is_none()
-        && config.chat_template.is_none()
-        && named.iter().all(|(_, token)| token.is_none())
-        && !apart
-    {
+    if added.is_empty() && config.chat_template.is_none() && named.iter().all(|(_, token)| token.is_none()) && !apart {
         return Ok(source.clone());
     }
     fs::create_dir_all(dir).map_err(io(dir, "create"))?;

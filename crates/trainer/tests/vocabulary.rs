@@ -92,6 +92,28 @@ fn added_tokens_are_trained_and_saved_with_the_model() {
     }
 }
 
+/// Tokens that the tokenizer has and the model lacks.
+#[test]
+fn tokens_beyond_the_model_get_rows_when_they_are_named() {
+    let dir = TempDir::new().unwrap();
+    let vocabulary = Decoder::load(demo("base")).unwrap().spec().vocab_size;
+    let first = config(dir.path(), "first").added_special_tokens(TOKENS).max_steps(1).build().unwrap();
+    run(&first);
+    let base = dir.path().join("base");
+    std::fs::create_dir(&base).unwrap();
+    for entry in std::fs::read_dir(demo("base")).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), base.join(entry.file_name())).unwrap();
+    }
+    std::fs::copy(first.output_dir.join("model/tokenizer.json"), base.join("tokenizer.json")).unwrap();
+    let refused = config(dir.path(), "refused").model(&base).build().unwrap();
+    let error = train(&refused, EarlierRun::Resume, &AtomicBool::new(false), &mut |_| {}).unwrap_err().to_string();
+    assert!(error.contains("outside the model's vocabulary") && error.contains("added_special_tokens"), "{error}");
+    let named = config(dir.path(), "named").model(&base).added_special_tokens([TOKENS[0]]).build().unwrap();
+    run(&named);
+    assert_eq!(Decoder::load(named.output_dir.join("model")).unwrap().spec().vocab_size, vocabulary + 2);
+}
+
 #[test]
 fn only_the_rows_of_the_given_tokens_are_trained() {
     let dir = TempDir::new().unwrap();

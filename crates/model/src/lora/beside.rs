@@ -173,14 +173,13 @@ impl Decoder {
     pub(super) fn beside_config(&self) -> (Option<BTreeSet<String>>, Option<Vec<u32>>) {
         let is_whole =
             |p: &&Parameter| p.tensor.is_variable() && (p.name != EMBEDDING || self.trained_tokens.is_empty());
-        let frozen: BTreeSet<&str> =
-            self.base_parameters().filter(|p| !p.tensor.is_variable()).map(|p| end(module(&p.name))).collect();
-        let mut modules: BTreeSet<String> = self
-            .base_parameters()
-            .filter(is_whole)
-            .map(|p| module(&p.name))
-            .map(|module| if frozen.contains(end(module)) { module } else { end(module) }.to_owned())
-            .collect();
+        let whole: BTreeSet<&str> = self.base_parameters().filter(is_whole).map(|p| module(&p.name)).collect();
+        // PEFT takes every module whose name ends in one of these, a dot before it or not: `norm` is any layernorm too.
+        let others: Vec<&str> =
+            self.base_parameters().map(|p| module(&p.name)).filter(|name| !whole.contains(name)).collect();
+        let shortest =
+            |name: &&str| if others.iter().any(|other| other.ends_with(end(name))) { *name } else { end(name) };
+        let mut modules: BTreeSet<String> = whole.iter().map(|name| shortest(name).to_owned()).collect();
         if self.head_is_tied() && modules.contains(end(module(EMBEDDING))) {
             modules.insert(HEAD.to_owned());
         }
