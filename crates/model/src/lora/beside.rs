@@ -177,9 +177,9 @@ impl Decoder {
         // PEFT takes every module whose name ends in one of these, a dot before it or not: `norm` is any layernorm too.
         let others: Vec<&str> =
             self.base_parameters().map(|p| module(&p.name)).filter(|name| !whole.contains(name)).collect();
-        let shortest =
-            |name: &&str| if others.iter().any(|other| other.ends_with(end(name))) { *name } else { end(name) };
-        let mut modules: BTreeSet<String> = whole.iter().map(|name| shortest(name).to_owned()).collect();
+        let taken = |name: &str| others.iter().any(|other| other.ends_with(name));
+        let shortest = |name: &str| if taken(end(name)) { name.to_owned() } else { end(name).to_owned() };
+        let mut modules: BTreeSet<String> = whole.iter().map(|name| shortest(name)).collect();
         if self.head_is_tied() && modules.contains(end(module(EMBEDDING))) {
             modules.insert(HEAD.to_owned());
         }
