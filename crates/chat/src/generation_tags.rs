@@ -2,10 +2,70 @@
 //!
 //! It renders its body in a scope of its own and nothing else, so before parsing the tag becomes an empty
 //! `{% with %}`, which does just that. Only real block tags change: comments, raw blocks, expressions, and
-//! strings inside tags are stepped over.
+//! strings inside tags are stepped over. To find what a block writes, its body is put between two marks.
+
+use std::ops::Range;
+
+/// Marks around the text of a block: noncharacters of Unicode, which are for internal use.
+const MARKS: [char; 2] = ['\u{fdd0}', '\u{fdd1}'];
 
 /// Rewrites the tags; everything else, whitespace control included, is unchanged.
 pub(crate) fn rewrite(source: &str) -> String {
+    replace(source, &|token| token.replacen("generation", "with", 1), &|token| {
+        token.replacen("endgeneration", "endwith", 1)
+    })
+}
+
+/// As [`rewrite`], with a mark before and after what each block writes. An `{% if true %}` inside the marks keeps the
+/// whitespace control of the tags.
+pub(crate) fn mark(source: &str) -> String {
+    let [open, close] = MARKS;
+    let inner = |token: &str, name: &str, new: &str| {
+        let control = token.split_once(name).map_or("", |(_, after)| after);
+        format!("{{% {new}{control}")
+    };
+    let outer = |token: &str, name: &str, new: &str| {
+        let control = token.split_once(name).map_or("", |(before, _)| before);
+        format!("{control}{new} %}}")
+    };
+    replace(
+        source,
+        &|token| {
+            let with = outer(token, "generation", "with");
+            format!("{with}{{{{ '{open}' }}}}{}", inner(token, "generation", "if true"))
+        },
+        &|token| {
+            let endif = outer(token, "endgeneration", "endif");
+            format!("{endif}{{{{ '{close}' }}}}{}", inner(token, "endgeneration", "endwith"))
+        },
+    )
+}
+
+/// A rendering of a [`mark`]ed template without its marks, and the bytes that were between them; `None` where they do not
+/// pair up.
+pub(crate) fn unmark(marked: &str) -> Option<(String, Vec<Range<usize>>)> {
+    let mut text = String::with_capacity(marked.len());
+    let (mut spans, mut opened) = (Vec::new(), None);
+    for part in marked.split_inclusive(MARKS) {
+        match part.strip_suffix(MARKS) {
+            None => text.push_str(part),
+            Some(before) => {
+                text.push_str(before);
+                opened = match (part.ends_with(MARKS[0]), opened) {
+                    (true, None) => Some(text.len()),
+                    (false, Some(start)) => {
+                        spans.push(start..text.len());
+                        None
+                    }
+                    _ => return None,
+                };
+            }
+        }
+    }
+    opened.is_none().then_some((text, spans))
+}
+
+fn replace(source: &str, open: &dyn Fn(&str) -> String, close: &dyn Fn(&str) -> String) -> String {
     let mut out = String::with_capacity(source.len());
     let mut rest = source;
     let mut raw = false;
@@ -34,8 +94,8 @@ pub(crate) fn rewrite(source: &str) -> String {
                 raw = true;
                 out.push_str(token);
             }
-            Some("generation") => out.push_str(&token.replacen("generation", "with", 1)),
-            Some("endgeneration") => out.push_str(&token.replacen("endgeneration", "endwith", 1)),
+            Some("generation") => out.push_str(&open(token)),
+            Some("endgeneration") => out.push_str(&close(token)),
             _ => out.push_str(token),
         }
         rest = after;
@@ -72,11 +132,21 @@ fn tag_name(token: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use super::rewrite;
+    use super::{mark, rewrite, unmark};
 
     #[test]
     fn tags_become_a_scope_and_keep_their_whitespace_control() {
         assert_eq!(rewrite("a{%- generation -%}b{% endgeneration +%}c"), "a{%- with -%}b{% endwith +%}c");
+    }
+
+    #[test]
+    fn marks_keep_the_whitespace_control() {
+        let marked = mark("a {%- generation +%} b {% endgeneration -%} c");
+        let expected = "a {%- with %}{{ '\u{fdd0}' }}{% if true +%} b {% endif %}{{ '\u{fdd1}' }}{% endwith -%} c";
+        assert_eq!(marked, expected);
+        let (text, spans) = unmark("ab\u{fdd0}cd\u{fdd1}e\u{fdd0}\u{fdd1}").unwrap();
+        assert_eq!((text.as_str(), &spans[..]), ("abcde", &[2..4, 5..5][..]));
+        assert!(unmark("a\u{fdd1}").is_none() && unmark("\u{fdd0}a").is_none());
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Chat messages, templates and terminators: rendering a conversation to text as a model directory defines it, and the
 //! tokens that end a turn.
 //!
-//! - [`Message`]: a role and its text.
+//! - [`Message`]: a role and its text, reasoning and tool calls; [`Conversation`]: messages with tools, documents and
+//!   template variables.
 //! - [`ChatTemplate`]: the Jinja template of a model directory, rendered as `transformers`'
 //!   `apply_chat_template` renders it (same block trimming, same `tojson`, same Python text of values), inside
 //!   bounds of work and size, since a template is untrusted code.
@@ -20,6 +21,6 @@ mod terminators;
 
 pub use error::ChatError;
 pub use files::{json_kind, special_token};
-pub use message::{Message, TemplateInputs};
-pub use template::{ChatTemplate, Conversation};
+pub use message::{Conversation, Message, TemplateInputs};
+pub use template::ChatTemplate;
 pub use terminators::{Terminator, TerminatorSource, Terminators};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,13 +11,18 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, State};
 use serde_json::{Map, Value};
 
 use crate::files::{self, ModelFiles, json_kind, malformed};
-use crate::{ChatError, Message, generation_tags, json_text, python_text};
+use crate::message::AsPassed;
+use crate::{ChatError, Conversation, Message, generation_tags, json_text, python_text};
 
 /// Instructions a template may run: a conversation of a thousand turns needs some hundred thousand, and at this
 /// bound a template that loops is refused within a second.
 const FUEL: u64 = 10_000_000;
 /// Output bytes a template may write, beside sixteen times its input.
 const OUTPUT_BASE: usize = 16 << 20;
+/// The template in its environment.
+const PLAIN: &str = "chat_template";
+/// The same with its `{% generation %}` blocks marked in the output.
+const MARKED: &str = "marked chat_template";
 /// Content of the probe's assistant message, to find the text that the template writes after it.
 const PROBE: &str = "probe 5c1fd";
 
@@ -31,20 +37,7 @@ pub struct ChatTemplate {
     source: Arc<str>,
     origin: Arc<str>,
     variables: Map<String, Value>,
-}
-
-/// All inputs of a template, for conversations that hold more than text.
-#[derive(Debug, Clone, Default)]
-pub struct Conversation<'a> {
-    /// Messages as JSON objects. As in `transformers`, keys whose value is `null` are left out, and reasoning given as
-    /// `reasoning_content`, `thinking` or `reasoning` is passed under both of the first two.
-    pub messages: &'a [Value],
-    /// Tool schemas, or `None`.
-    pub tools: Option<&'a [Value]>,
-    /// Documents for retrieval templates, or `None`.
-    pub documents: Option<&'a [Value]>,
-    /// True: open the assistant's turn at the end.
-    pub add_generation_prompt: bool,
+    has_generation_blocks: bool,
 }
 
 impl ChatTemplate {
@@ -86,14 +79,23 @@ impl ChatTemplate {
     pub fn from_source(source: impl Into<String>, origin: &str) -> Result<Self, ChatError> {
         let source = source.into();
         let mut environment = python_environment();
-        environment
-            .add_template_owned("chat_template", generation_tags::rewrite(&source))
-            .map_err(|error| ChatError::Parse { origin: origin.to_string(), message: chain(&error) })?;
+        let rewritten = generation_tags::rewrite(&source);
+        let has_generation_blocks = rewritten != source;
+        let mut templates = vec![(PLAIN, rewritten)];
+        if has_generation_blocks {
+            templates.push((MARKED, generation_tags::mark(&source)));
+        }
+        for (name, text) in templates {
+            environment
+                .add_template_owned(name, text)
+                .map_err(|error| ChatError::Parse { origin: origin.to_string(), message: chain(&error) })?;
+        }
         Ok(Self {
             environment: Arc::new(environment),
             source: source.into(),
             origin: origin.into(),
             variables: Map::new(),
+            has_generation_blocks,
         })
     }
 
@@ -119,29 +121,45 @@ impl ChatTemplate {
         &self.origin
     }
 
+    /// The same template with some more variables, as `apply_chat_template`'s keyword arguments.
+    #[must_use]
+    pub fn with_variables(mut self, variables: &Map<String, Value>) -> Self {
+        self.variables.extend(variables.clone());
+        self
+    }
+
     /// The conversation as text; `add_generation_prompt` opens the assistant's next turn.
     ///
     /// # Errors
     /// If the template refuses the conversation, fails, or does not terminate.
-    pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, ChatError> {
-        let size = messages.iter().map(|message| message.content.len()).sum();
-        self.run(TemplateValue::from_serialize(messages), size, None, None, add_generation_prompt)
+    pub fn render<'a>(
+        &self,
+        conversation: impl Into<Conversation<'a>>,
+        add_generation_prompt: bool,
+    ) -> Result<String, ChatError> {
+        self.run(PLAIN, conversation.into(), add_generation_prompt)
     }
 
-    /// The conversation as text, with all inputs of a template: tool calls in messages, tool schemas, documents.
+    /// The bytes of [`ChatTemplate::render`], without a generation prompt, that the template's own `{% generation %}`
+    /// blocks write: the assistant's part. `None` where it has none, or changes their text afterwards.
     ///
     /// # Errors
     /// As [`ChatTemplate::render`].
-    pub fn render_conversation(&self, conversation: &Conversation<'_>) -> Result<String, ChatError> {
-        let messages: Vec<Value> = conversation.messages.iter().map(as_transformers_passes).collect();
-        let size = messages.iter().map(text_size).sum();
-        self.run(
-            TemplateValue::from_serialize(messages),
-            size,
-            conversation.tools,
-            conversation.documents,
-            conversation.add_generation_prompt,
-        )
+    pub fn generation_spans<'a>(
+        &self,
+        conversation: impl Into<Conversation<'a>>,
+        text: &str,
+    ) -> Result<Option<Vec<Range<usize>>>, ChatError> {
+        if !self.has_generation_blocks {
+            return Ok(None);
+        }
+        let marked = self.run(MARKED, conversation.into(), false)?;
+        Ok(generation_tags::unmark(&marked).filter(|(plain, _)| plain == text).map(|(_, spans)| spans))
+    }
+
+    /// True if the template marks the assistant's part with `{% generation %}` blocks.
+    pub fn has_generation_blocks(&self) -> bool {
+        self.has_generation_blocks
     }
 
     /// Text that the template writes after the last assistant message, such as `"<|im_end|>\n"`; `None` if it renders no
@@ -163,14 +181,14 @@ impl ChatTemplate {
     /// text) do with messages of plain text.
     pub fn drops_text(&self) -> bool {
         let exchange = [Message::user("question"), Message::assistant(PROBE)];
-        self.render(&exchange, false).is_ok_and(|text| !text.contains(PROBE))
+        self.render(&exchange[..], false).is_ok_and(|text| !text.contains(PROBE))
     }
 
     fn after_probe(&self, next: &[Message]) -> Option<String> {
         let exchange = [Message::user("question"), Message::assistant(PROBE)];
         let led = [Message::system("be brief"), Message::user("question"), Message::assistant(PROBE)];
         [&exchange[..], &led[..]].into_iter().find_map(|messages| {
-            let text = self.render(&[messages, next].concat(), false).ok()?;
+            let text = self.render(&[messages, next].concat()[..], false).ok()?;
             let end = text.rfind(PROBE)? + PROBE.len();
             Some(text[end..].to_string())
         })
@@ -178,24 +196,33 @@ impl ChatTemplate {
 
     fn run(
         &self,
-        messages: TemplateValue,
-        size: usize,
-        tools: Option<&[Value]>,
-        documents: Option<&[Value]>,
+        name: &str,
+        conversation: Conversation<'_>,
         add_generation_prompt: bool,
     ) -> Result<String, ChatError> {
-        let mut context: BTreeMap<&str, TemplateValue> =
-            self.variables.iter().map(|(name, value)| (name.as_str(), TemplateValue::from_serialize(value))).collect();
-        context.insert("messages", messages);
-        context.insert("tools", TemplateValue::from_serialize(tools));
-        context.insert("documents", TemplateValue::from_serialize(documents));
+        let Conversation { messages, inputs } = conversation;
+        let size = messages.iter().map(Message::size).sum::<usize>() + inputs.size();
+        let own = inputs.chat_template_kwargs.iter();
+        let mut context: BTreeMap<&str, TemplateValue> = self
+            .variables
+            .iter()
+            .chain(own)
+            .map(|(name, value)| (name.as_str(), TemplateValue::from_serialize(value)))
+            .collect();
+        let listed = |items: &[Value]| TemplateValue::from_serialize((!items.is_empty()).then_some(items));
+        context.insert(
+            "messages",
+            messages.iter().map(|message| TemplateValue::from_serialize(AsPassed(message))).collect(),
+        );
+        context.insert("tools", listed(&inputs.tools));
+        context.insert("documents", listed(&inputs.documents));
         context.insert("add_generation_prompt", add_generation_prompt.into());
 
         let limit = OUTPUT_BASE + 16 * size;
         let mut out = BoundedText { bytes: Vec::with_capacity(size + 256), limit, full: false };
         let result = self
             .environment
-            .get_template("chat_template")
+            .get_template(name)
             .and_then(|template| template.render_captured_to(context, &mut out).map(drop));
         match result {
             // minijinja writes only `str`, so this cannot be anything but UTF-8
@@ -334,29 +361,6 @@ fn chain(error: &Error) -> String {
         next = cause.source();
     }
     text
-}
-
-/// A message as `transformers` passes it to the template: without null keys, and with the reasoning under each of the
-/// keys that templates use.
-fn as_transformers_passes(message: &Value) -> Value {
-    const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
-    let Value::Object(map) = message else { return message.clone() };
-    let mut map: Map<String, Value> =
-        map.iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| (key.clone(), value.clone())).collect();
-    if let Some(reasoning) = REASONING.into_iter().find_map(|name| map.get(name)).cloned() {
-        map.entry("thinking").or_insert_with(|| reasoning.clone());
-        map.insert("reasoning_content".to_string(), reasoning);
-    }
-    Value::Object(map)
-}
-
-fn text_size(value: &Value) -> usize {
-    match value {
-        Value::String(text) => text.len(),
-        Value::Array(items) => items.iter().map(text_size).sum(),
-        Value::Object(map) => map.iter().map(|(key, item)| key.len() + text_size(item)).sum(),
-        _ => 8,
-    }
 }
 
 /// A writer with an output limit, which bounds the memory that a template can use.

@@ -13,7 +13,7 @@ use std::process::Command;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use smpo_chat::{ChatError, ChatTemplate, Conversation};
+use smpo_chat::{ChatError, ChatTemplate, Conversation, Message, TemplateInputs};
 
 #[derive(Deserialize)]
 struct Reference {
@@ -35,7 +35,7 @@ struct Entry {
 struct Case {
     name: String,
     add_generation_prompt: bool,
-    messages: Vec<Value>,
+    messages: Vec<Map<String, Value>>,
     tools: Option<Vec<Value>>,
 }
 
@@ -47,6 +47,17 @@ fn cases() -> BTreeMap<String, Case> {
     let text = std::fs::read_to_string(golden().join("cases.json")).unwrap();
     let cases: Vec<Case> = serde_json::from_str(&text).unwrap();
     cases.into_iter().map(|case| (case.name.clone(), case)).collect()
+}
+
+/// A message; content that is no text stays among the fields.
+fn message(given: &Map<String, Value>) -> Message {
+    let mut fields = given.clone();
+    let role = fields.shift_remove("role").unwrap().as_str().unwrap().to_string();
+    let text = fields.get("content").and_then(Value::as_str).map(str::to_string);
+    if text.is_some() {
+        fields.shift_remove("content");
+    }
+    Message { fields, ..Message::new(role, text.unwrap_or_default()) }
 }
 
 /// Renders every entry and returns a line per disagreement.
@@ -70,12 +81,10 @@ fn disagreements(reference: &Reference) -> Vec<String> {
             template = template.with_variable(name, value.clone());
         }
         let case = &cases[&entry.case];
-        let result = template.render_conversation(&Conversation {
-            messages: &case.messages,
-            tools: case.tools.as_deref(),
-            documents: None,
-            add_generation_prompt: case.add_generation_prompt,
-        });
+        let messages: Vec<Message> = case.messages.iter().map(message).collect();
+        let inputs = TemplateInputs { tools: case.tools.clone().unwrap_or_default(), ..TemplateInputs::default() };
+        let conversation = Conversation { messages: &messages, inputs: &inputs };
+        let result = template.render(conversation, case.add_generation_prompt);
         match (&entry.text, entry.error.as_deref(), result) {
             (Some(expected), _, Ok(text)) if *expected == text => {}
             (None, Some("refused"), Err(ChatError::Refused { message, .. }))

@@ -8,9 +8,11 @@ use sha2::{Digest, Sha256};
 use smpo_files::{hex, sha256_file};
 use smpo_tokenizer::ChatTokenizer;
 
+use crate::preparation::Preparation;
+
 /// Changes when the same file and tokenizer would give other entries than an earlier release: other ids, ids of records,
 /// findings, or another format of a line.
-const FORMAT: &str = "smpo tokens 4";
+const FORMAT: &str = "smpo tokens 5";
 
 /// A folder of tokenised data files. The name of an entry is the hash of the data file's bytes, the tokenizer, the chat
 /// template and the terminators, so a stale one is never found. Its lines are the rows of the data file as token ids with
@@ -38,10 +40,15 @@ impl TokenCache {
     ///
     /// # Errors
     /// When the data file cannot be read.
-    pub(crate) fn entry(&self, file: &Path, tokenizer_fingerprint: &str) -> io::Result<PathBuf> {
+    pub(crate) fn entry(
+        &self,
+        file: &Path,
+        tokenizer_fingerprint: &str,
+        preparation: &Preparation,
+    ) -> io::Result<PathBuf> {
         let content = sha256_file(file).map_err(|error| error.source)?;
         let mut hash = Sha256::new();
-        for part in [FORMAT, env!("CARGO_PKG_VERSION"), tokenizer_fingerprint, &content] {
+        for part in [FORMAT, env!("CARGO_PKG_VERSION"), tokenizer_fingerprint, &preparation.key(), &content] {
             hash.update((part.len() as u64).to_le_bytes());
             hash.update(part);
         }

@@ -14,6 +14,7 @@ use crate::check::{CheckReport, Rule};
 use crate::data_source::DataSource;
 use crate::dataset_error::DatasetError;
 use crate::mixture::{HoldOut, RowOf, Split, mix, sample, split};
+use crate::preparation::Preparation;
 use crate::read_error::Location;
 use crate::row::{Row, RowKind};
 use crate::sources::Purpose;
@@ -57,6 +58,8 @@ pub struct Dataset {
     pub sample: Option<usize>,
     /// Seed of ratios and sample.
     pub seed: u64,
+    /// Changes of records before they are rendered.
+    pub preparation: Preparation,
     /// Treatment of bad rows.
     pub on_bad_rows: OnBadRows,
     /// Maximum lengths, in tokens.
@@ -174,6 +177,7 @@ impl Dataset {
             eval_files: Vec::new(),
             sample: None,
             seed: 0,
+            preparation: Preparation::default(),
             on_bad_rows: OnBadRows::Fail,
             truncation: Truncation::default(),
         }
@@ -193,7 +197,8 @@ impl Dataset {
         on_progress: &mut dyn FnMut(FileProgress<'_>) -> ControlFlow<()>,
     ) -> Result<Option<TokenizedFiles<'a>>, DatasetError> {
         let fingerprint = tokenizer.fingerprint();
-        let mut opener = Opener { tokenizer, fingerprint: &fingerprint, cache, on_progress };
+        let mut opener =
+            Opener { tokenizer, fingerprint: &fingerprint, preparation: &self.preparation, cache, on_progress };
         let mut tokenized = TokenizedFiles {
             dataset: self,
             tokenizer,

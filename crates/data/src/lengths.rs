@@ -152,7 +152,7 @@ fn measure(record: &Record, tokenizer: Option<&ChatTokenizer>) -> Option<Vec<(Pa
         None => (characters(record.prompt()), sides.iter().map(|(_, side)| characters(side)).collect()),
         Some(tokenizer) => {
             let messages: Vec<&[Message]> = sides.iter().map(|(_, side)| *side).collect();
-            let ids = tokenizer.encode_completions(record.prompt(), &messages).ok()?;
+            let ids = tokenizer.encode_completions(record.conversation(), &messages).ok()?;
             (ids.prompt_ids.len(), ids.completion_ids.iter().map(Vec::len).collect())
         }
     };

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use smpo_chat::{Message, TemplateInputs};
+use smpo_chat::{Conversation, Message, TemplateInputs};
 
 /// A prompt with a preferred and a rejected completion.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,6 +80,11 @@ impl Record {
             Self::Unpaired(row) => &row.prompt,
             Self::Example(row) => &row.prompt,
         }
+    }
+
+    /// The prompt as a template gets it.
+    pub fn conversation(&self) -> Conversation<'_> {
+        Conversation { messages: self.prompt(), inputs: self.inputs() }
     }
 
     /// Inputs of the template beside the messages.

@@ -1,5 +1,6 @@
 //! Rows of training data as token ids.
 
+use smpo_chat::Conversation;
 use smpo_tokenizer::{ChatTokenizer, TokenizerError};
 
 use crate::completion::{CompletionIds, TokenizedCompletion};
@@ -46,7 +47,10 @@ pub fn encode_pair(
     tokenizer: &ChatTokenizer,
     truncation: &Truncation,
 ) -> Result<(Row, Truncated), TokenizerError> {
-    let ids = tokenizer.encode_completions(&pair.prompt, &[&pair.chosen, &pair.rejected])?;
+    let ids = tokenizer.encode_completions(
+        Conversation { messages: &pair.prompt, inputs: &pair.inputs },
+        &[&pair.chosen, &pair.rejected],
+    )?;
     let mut completions =
         ids.completion_ids.into_iter().zip(ids.turns).map(|(ids, turns)| CompletionIds::new(ids, turns));
     let row = RowIds {

@@ -14,6 +14,7 @@ use smpo_tokenizer::ChatTokenizer;
 
 use crate::cache::{self, TokenCache};
 use crate::dataset_error::DatasetError;
+use crate::preparation::Preparation;
 use crate::read_error::{Location, Problem, ReadError};
 use crate::reader::{Located, records};
 use crate::record::Record;
@@ -95,6 +96,7 @@ pub(crate) trait Visitor {
 pub(crate) struct Opener<'a> {
     pub tokenizer: &'a ChatTokenizer,
     pub fingerprint: &'a str,
+    pub preparation: &'a Preparation,
     pub cache: &'a TokenCache,
     pub on_progress: &'a mut dyn FnMut(FileProgress<'_>) -> ControlFlow<()>,
 }
@@ -114,9 +116,11 @@ impl Opener<'_> {
     fn read(&mut self, path: Arc<Path>, visitor: &mut dyn Visitor) -> Result<Opened, Stop> {
         let stamp = Stamp::of(&path)?;
         let entry = match &stamp {
-            Some(_) if cache::is_cacheable(self.tokenizer) => {
-                Some(self.cache.entry(&path, self.fingerprint).map_err(|error| unreadable(&path, error))?)
-            }
+            Some(_) if cache::is_cacheable(self.tokenizer) => Some(
+                self.cache
+                    .entry(&path, self.fingerprint, self.preparation)
+                    .map_err(|error| unreadable(&path, error))?,
+            ),
             _ => None,
         };
         if let Some(entry) = &entry
@@ -188,8 +192,8 @@ impl Opener<'_> {
             if chunk.is_empty() {
                 return Ok((tokenized, true));
             }
-            let tokenizer = self.tokenizer;
-            let lines: Vec<_> = chunk.into_par_iter().map(|row| line(row, tokenizer)).collect();
+            let (tokenizer, preparation) = (self.tokenizer, self.preparation);
+            let lines: Vec<_> = chunk.into_par_iter().map(|row| line(row, tokenizer, preparation)).collect();
             for line in lines {
                 let (entry, line) = match line {
                     Ok(line) => line,
@@ -212,9 +216,13 @@ impl Opener<'_> {
 }
 
 /// The entry of a row with its line in the cache, or the error that ends the file.
-fn line(row: Result<Located<Record>, ReadError>, tokenizer: &ChatTokenizer) -> Result<(Entry, Vec<u8>), ReadError> {
+fn line(
+    row: Result<Located<Record>, ReadError>,
+    tokenizer: &ChatTokenizer,
+    preparation: &Preparation,
+) -> Result<(Entry, Vec<u8>), ReadError> {
     let entry = match row {
-        Ok(row) => Entry::new(&row, tokenizer),
+        Ok(row) => Entry::new(row, tokenizer, preparation),
         Err(error) if error.is_row() => Entry::unreadable(&error),
         Err(error) => return Err(error),
     };

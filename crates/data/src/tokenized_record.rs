@@ -7,6 +7,7 @@ use smpo_tokenizer::{ChatTokenizer, PromptCompletions};
 use crate::Truncation;
 use crate::check::{Inspection, Rule};
 use crate::completion::CompletionIds;
+use crate::preparation::Preparation;
 use crate::read_error::ReadError;
 use crate::reader::Located;
 use crate::record::{Record, RecordKind};
@@ -55,9 +56,9 @@ struct Alone {
 
 impl Entry {
     /// Tokenises and checks a record.
-    pub fn new(row: &Located<Record>, tokenizer: &ChatTokenizer) -> Self {
-        let mut record = TokenizedRecord::new(&row.record, tokenizer);
-        record.inspection.remark(row.remarks.clone());
+    pub fn new(row: Located<Record>, tokenizer: &ChatTokenizer, preparation: &Preparation) -> Self {
+        let mut record = TokenizedRecord::new(&preparation.prepare(row.record), tokenizer);
+        record.inspection.remark(row.remarks);
         Self { line: row.location.line, record: Ok(record) }
     }
 
@@ -80,7 +81,7 @@ impl TokenizedRecord {
     pub fn new(record: &Record, tokenizer: &ChatTokenizer) -> Self {
         let sides = record.completions();
         let messages: Vec<&[Message]> = sides.iter().map(|(_, messages)| *messages).collect();
-        let encoded = tokenizer.encode_completions(record.prompt(), &messages);
+        let encoded = tokenizer.encode_completions(record.conversation(), &messages);
         let mut inspection = Inspection::of_text(record);
         inspection.special_tokens(record, tokenizer);
         let apart = match &encoded {
@@ -163,7 +164,7 @@ impl TokenizedRecord {
 /// Each side of a pair tokenised as the only completion.
 fn apart(record: &Record, tokenizer: &ChatTokenizer) -> Option<[Result<Alone, String>; 2]> {
     let Record::Pair(pair) = record else { return None };
-    let alone = |side| match tokenizer.encode_completion(&pair.prompt, side) {
+    let alone = |side| match tokenizer.encode_completion(record.conversation(), side) {
         Ok(ids) => Ok(Alone { prompt: ids.prompt_ids, completion: CompletionIds::new(ids.completion_ids, ids.turns) }),
         Err(error) => Err(error.to_string()),
     };

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use smpo_chat::ChatTemplate;
 use smpo_data::{
-    CheckReport, DropBad, LeftOut, OnBadRows, Rule, Severity, Truncation, TruncationMode, Unfinished, check, convert,
+    CheckReport, DropBad, LeftOut, OnBadRows, Preparation, Rule, Severity, Truncation, TruncationMode, Unfinished, check, convert,
     count_rows, lengths, read_pairs, records,
 };
 use smpo_tokenizer::ChatTokenizer;
@@ -48,7 +48,7 @@ fn found(report: &CheckReport) -> BTreeMap<&'static str, Vec<u64>> {
 fn run(rows: &[String], model: Option<&str>, truncation: &Truncation) -> CheckReport {
     let file = file(&rows.join("\n"));
     let tokenizer = model.map(|model| ChatTokenizer::from_model_dir(golden(model)).unwrap());
-    check(file.path(), tokenizer.as_ref(), truncation, &go_on).unwrap().unwrap()
+    check(file.path(), tokenizer.as_ref(), truncation, &Preparation::default(), &go_on).unwrap().unwrap()
 }
 
 fn go_on(_: u64) -> ControlFlow<()> {
@@ -160,7 +160,8 @@ fn what_the_model_directory_gets_wrong_is_told() {
     std::fs::write(dir.path().join("tokenizer_config.json"), settings).unwrap();
     let tokenizer = ChatTokenizer::from_model_dir(dir.path()).unwrap();
     let file = file(&clean().join("\n"));
-    let report = check(file.path(), Some(&tokenizer), &Truncation::default(), &go_on).unwrap().unwrap();
+    let report =
+        check(file.path(), Some(&tokenizer), &Truncation::default(), &Preparation::default(), &go_on).unwrap().unwrap();
     let found: Vec<_> = report.findings.iter().map(|finding| finding.rule).collect();
     assert_eq!(found, [Rule::TurnEndUnlisted, Rule::PadIsTerminator]);
     assert!(report.findings[0].first[0].detail.contains("<|im_end|>"));
@@ -175,7 +176,8 @@ fn rows_that_the_template_refuses_are_errors() {
     .unwrap();
     let tokenizer = ChatTokenizer::with_template(golden("chatml"), template).unwrap();
     let file = file(&clean().join("\n"));
-    let report = check(file.path(), Some(&tokenizer), &Truncation::default(), &go_on).unwrap().unwrap();
+    let report =
+        check(file.path(), Some(&tokenizer), &Truncation::default(), &Preparation::default(), &go_on).unwrap().unwrap();
     assert_eq!(found(&report)["not_renderable"], [2]);
 }
 
@@ -255,7 +257,7 @@ fn work_that_is_broken_off_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let rows = file(&clean().join("\n"));
     let stop = |_| ControlFlow::Break(());
-    assert!(check(rows.path(), None, &Truncation::default(), &stop).unwrap().is_none());
+    assert!(check(rows.path(), None, &Truncation::default(), &Preparation::default(), &stop).unwrap().is_none());
     assert!(lengths(rows.path(), None, &stop).unwrap().is_none());
     assert!(convert(rows.path(), dir.path().join("out.jsonl"), None, &mut |_| {}, &stop).unwrap().is_none());
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);

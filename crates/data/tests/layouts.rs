@@ -302,7 +302,8 @@ fn assistant_messages_can_be_context_only() {
             r#"{{"messages": [{{"role": "user", "content": "p"}}, {{"role": "assistant", "content": "o", {key}}}, {{"role": "user", "content": "q"}}, {{"role": "assistant", "content": "a"}}]}}"#
         );
         let (record, remarks) = one(&row);
-        assert_eq!((record.prompt()[1].scored, record.completions()[0].1[0].scored), (false, true));
+        let completion = record.completions()[0].1;
+        assert_eq!((completion[0].scored, completion[2].scored), (false, true));
         assert!(remarks.unread.is_empty());
     }
 }

@@ -1,7 +1,9 @@
 //! The type: loading it from a model directory, and its parts.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use smpo_chat::{ChatTemplate, Terminators};
 use tokenizers::{PostProcessorWrapper, Tokenizer};
@@ -13,6 +15,8 @@ use crate::special_tokens::SpecialTokens;
 /// A model's tokenizer, chat template and terminators.
 #[derive(Debug, Clone)]
 pub struct ChatTokenizer {
+    /// The tokenizer's file, and the directory of the other ones.
+    files: Arc<(PathBuf, PathBuf)>,
     pub(crate) tokenizer: Tokenizer,
     /// Fast path to the ids that `tokenizer` gives.
     pub(crate) byte_level: Option<ByteLevel>,
@@ -60,6 +64,18 @@ impl ChatTokenizer {
         }
     }
 
+    /// The same under more variables of the chat template, such as `enable_thinking`; its files are read again.
+    ///
+    /// # Errors
+    /// As [`ChatTokenizer::from_model_dir`].
+    pub fn with_variables(self, variables: &Map<String, Value>) -> Result<Self, TokenizerError> {
+        if variables.is_empty() {
+            return Ok(self);
+        }
+        let (path, dir) = &*self.files;
+        Self::load(path, dir, self.template.with_variables(variables))
+    }
+
     /// `dir` names terminators, BOS and padding.
     fn load(path: &Path, dir: &Path, template: ChatTemplate) -> Result<Self, TokenizerError> {
         if template.drops_text() {
@@ -77,6 +93,7 @@ impl ChatTokenizer {
             Ok(smpo_chat::special_token(dir, name)?.and_then(|token| tokenizer.token_to_id(&token)))
         };
         Ok(Self {
+            files: Arc::new((path.to_path_buf(), dir.to_path_buf())),
             bos: named("bos_token")?,
             pad: named("pad_token")?,
             byte_level: ByteLevel::of(&tokenizer),

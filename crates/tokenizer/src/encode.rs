@@ -1,8 +1,9 @@
 //! Conversations as token ids.
 
-use smpo_chat::Message;
+use smpo_chat::{Conversation, Message};
 
 use crate::encoded::Encoded;
+use crate::spans::{Side, Span};
 use crate::turn_split::{self, Rendered};
 use crate::{ChatTokenizer, TokenizerError, Turn};
 
@@ -31,6 +32,10 @@ pub struct PromptCompletions {
     pub alone_prompt_lengths: Option<Vec<usize>>,
     /// True if `prompt_ids` are all of the prompt: no completion begins with a merge across the boundary.
     pub is_prompt_whole: bool,
+    /// Per completion, its text as the template renders it, with the end of its turn.
+    pub texts: Vec<String>,
+    /// What the generation prompt goes on with where these completions begin, such as `<think>`; mostly nothing.
+    pub unopened: String,
 }
 
 impl ChatTokenizer {
@@ -39,7 +44,7 @@ impl ChatTokenizer {
     ///
     /// # Errors
     /// When the template fails.
-    pub fn render_prompt(&self, prompt: &[Message]) -> Result<String, TokenizerError> {
+    pub fn render_prompt<'a>(&self, prompt: impl Into<Conversation<'a>>) -> Result<String, TokenizerError> {
         Ok(self.template.render(prompt, true)?)
     }
 
@@ -47,7 +52,7 @@ impl ChatTokenizer {
     ///
     /// # Errors
     /// When the template or the tokenizer fails.
-    pub fn encode_prompt(&self, prompt: &[Message]) -> Result<Vec<u32>, TokenizerError> {
+    pub fn encode_prompt<'a>(&self, prompt: impl Into<Conversation<'a>>) -> Result<Vec<u32>, TokenizerError> {
         self.encode_text(&self.render_prompt(prompt)?)
     }
 
@@ -65,9 +70,9 @@ impl ChatTokenizer {
     ///
     /// # Errors
     /// When the roles cannot be split, or the template or the tokenizer fails.
-    pub fn encode_completion(
+    pub fn encode_completion<'a>(
         &self,
-        prompt: &[Message],
+        prompt: impl Into<Conversation<'a>>,
         completion: &[Message],
     ) -> Result<PromptCompletion, TokenizerError> {
         let mut ids = self.encode_completions(prompt, &[completion])?;
@@ -80,25 +85,25 @@ impl ChatTokenizer {
     ///
     /// # Errors
     /// As [`ChatTokenizer::encode_completion`].
-    pub fn encode_completions(
+    pub fn encode_completions<'a>(
         &self,
-        prompt: &[Message],
+        prompt: impl Into<Conversation<'a>>,
         completions: &[&[Message]],
     ) -> Result<PromptCompletions, TokenizerError> {
-        let rendered = self.render(prompt, completions)?;
+        let rendered = self.render(prompt.into(), completions)?;
         let texts: Vec<&str> = rendered.texts.iter().map(String::as_str).collect();
         let mut whole = Vec::with_capacity(completions.len());
         let mut lengths = Vec::with_capacity(completions.len());
-        let mut cuts = Vec::with_capacity(completions.len());
+        let mut turns = Vec::with_capacity(completions.len());
         let mut is_prompt_whole = rendered.is_opened;
-        for ((encoded, said), side) in self.encode(&texts)?.into_iter().zip(&rendered.said).zip(completions) {
+        for (encoded, spans) in self.encode(&texts)?.into_iter().zip(&rendered.spans) {
             let length = encoded.before(rendered.split, |id| self.special.contains(id));
             is_prompt_whole &= length.checked_sub(1).is_some_and(|last| encoded.ends[last] == rendered.split);
-            let is_cut = side.last().is_some_and(|last| !last.finished);
-            let cut = is_cut.then(|| encoded.before(*said, |_| false).max(length));
-            let mut ids = encoded.ids;
+            let text_end = encoded.ends.last().copied().unwrap_or(0);
+            let mut ids = encoded.ids.clone();
             self.end_in_one_terminator(&mut ids, length);
-            cuts.push(cut.map(|cut| cut.min(ids.len() - 1)));
+            let turn = |span: &Span| self.turn(&encoded, span, text_end, ids.len());
+            turns.push(spans.iter().map(turn).collect::<Vec<Turn>>());
             lengths.push(length);
             whole.push(ids);
         }
@@ -111,27 +116,72 @@ impl ChatTokenizer {
         }
         let prompt_ids = whole.first().map_or_else(Vec::new, |ids| ids[..prompt_length].to_vec());
         let completion_ids: Vec<Vec<u32>> = whole.into_iter().map(|ids| ids[prompt_length..].to_vec()).collect();
-        let turn = |(ids, cut): (&Vec<u32>, Option<usize>)| {
-            vec![Turn { tokens: 0..ids.len(), cut: cut.map(|cut| cut - prompt_length) }]
-        };
-        let turns = completion_ids.iter().zip(cuts).map(turn).collect();
+        for (turns, spans) in turns.iter_mut().zip(&rendered.spans) {
+            for (turn, span) in turns.iter_mut().zip(spans) {
+                turn.follow(prompt_length);
+                // what a merge in another completion took from the prompt belongs to the answer that begins there
+                if span.bytes.start == rendered.split {
+                    turn.tokens.start = 0;
+                }
+            }
+        }
         is_prompt_whole &= lengths.iter().all(|length| *length == prompt_length);
         let alone_prompt_lengths = rendered.is_one_split.then_some(lengths);
-        Ok(PromptCompletions { prompt_ids, completion_ids, turns, alone_prompt_lengths, is_prompt_whole })
+        let Rendered { mut texts, split, unopened, .. } = rendered;
+        texts.iter_mut().for_each(|text| drop(text.drain(..split)));
+        Ok(PromptCompletions {
+            prompt_ids,
+            completion_ids,
+            turns,
+            alone_prompt_lengths,
+            is_prompt_whole,
+            texts,
+            unopened,
+        })
     }
 
-    /// The texts of prompt and completions, each with its turn ended, and the split in bytes.
-    pub(crate) fn render(&self, prompt: &[Message], completions: &[&[Message]]) -> Result<Rendered, TokenizerError> {
+    /// The texts of prompt and completions, each with its turn ended, the split in bytes, and the turns that are scored.
+    pub(crate) fn render(
+        &self,
+        prompt: Conversation<'_>,
+        completions: &[&[Message]],
+    ) -> Result<Rendered, TokenizerError> {
         let mut rendered = turn_split::render(&self.template, prompt, completions)?;
-        for text in &mut rendered.texts {
-            rendered.said.push(turn_split::end_turn(text, rendered.split, &self.suffix, &self.terminators));
+        for (text, completion) in rendered.texts.iter_mut().zip(completions) {
+            let whole = self.template.has_generation_blocks().then(|| text.clone());
+            let said = turn_split::end_turn(text, rendered.split, &self.suffix, &self.terminators);
             if let (_, Some(end)) = &self.end
                 && !self.terminators.tokens().iter().any(|token| text[rendered.split..].ends_with(token))
             {
                 text.push_str(end);
             }
+            if let ([message], None) = (completion, &whole) {
+                rendered.spans.push(Span::of_last(message, rendered.split..text.len(), said).into_iter().collect());
+                continue;
+            }
+            let messages = [prompt.messages, completion].concat();
+            let side = Side {
+                template: &self.template,
+                terminators: &self.terminators,
+                suffix: &self.suffix,
+                conversation: Conversation { messages: &messages, ..prompt },
+                prompt: prompt.messages.len(),
+                text,
+                split: rendered.split,
+                said,
+            };
+            rendered.spans.push(side.spans(whole.as_deref())?);
         }
         Ok(rendered)
+    }
+
+    /// The tokens of a turn among those of the whole text, of which `last` are left when it ends in one terminator.
+    fn turn(&self, encoded: &Encoded, span: &Span, text_end: usize, last: usize) -> Turn {
+        let start = encoded.before(span.bytes.start, |id| self.special.contains(id));
+        let is_last = span.bytes.end >= text_end;
+        let end = if is_last { last } else { encoded.before(span.bytes.end, |_| false).min(last) };
+        let cut = span.cut.map(|cut| encoded.before(cut, |_| false).clamp(start, end.saturating_sub(1).max(start)));
+        Turn { tokens: start.min(end)..end, cut }
     }
 
     /// Makes `ids[start..]` end in exactly one terminator.

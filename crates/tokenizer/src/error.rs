@@ -54,6 +54,27 @@ pub enum TokenizerError {
         /// Length of the rendered prompt in bytes.
         length: usize,
     },
+    /// A turn inside a conversation cannot be told from what is before it.
+    #[error(
+        "the chat template renders what comes before message {message} otherwise once that answer follows (the texts part \
+         at byte {at}), so its turns cannot be told apart; expected render(messages) to begin with render(messages before \
+         it): train on the last answer alone, or give a `chat_template` that keeps earlier turns as they were"
+    )]
+    TurnChanges {
+        /// Number of the assistant's message, from 1.
+        message: usize,
+        /// Byte at which the texts part.
+        at: usize,
+    },
+    /// A turn inside a conversation has no terminator.
+    #[error(
+        "the chat template writes no terminator after message {message}, an answer that another turn follows; expected \
+         every answer that is learned to end in one: train on the last answer alone, or give another `chat_template`"
+    )]
+    OpenTurn {
+        /// Number of the assistant's message, from 1.
+        message: usize,
+    },
     /// Roles that cannot be split into a prompt and a completion.
     #[error("{list}: expected {expected}, got {got}")]
     Roles {

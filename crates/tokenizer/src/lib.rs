@@ -18,6 +18,7 @@ mod encoded;
 mod error;
 #[cfg(test)]
 mod properties;
+mod spans;
 mod special_tokens;
 mod turn;
 mod turn_split;

@@ -45,7 +45,7 @@ proptest! {
                     let ends = side.iter().filter(|&&id| model.is_terminator(id)).count();
                     prop_assert_eq!(ends, 1);
                 }
-                let whole = model.render(&prompt, &[messages]).unwrap().texts.remove(0);
+                let whole = model.render((&prompt).into(), &[messages]).unwrap().texts.remove(0);
                 let read = model.tokenizer().encode(whole, false).unwrap();
                 prop_assert_eq!([&ids.prompt_ids[..], side].concat(), read.get_ids());
             }

@@ -15,6 +15,13 @@ pub struct Turn {
 }
 
 impl Turn {
+    /// Counts its places from the end of a prompt of `prompt` tokens.
+    pub(crate) fn follow(&mut self, prompt: usize) {
+        let after = |place: usize| place.saturating_sub(prompt);
+        self.tokens = after(self.tokens.start)..after(self.tokens.end);
+        self.cut = self.cut.map(after);
+    }
+
     /// A turn that ended.
     pub fn finished(tokens: Range<usize>) -> Self {
         Self { tokens, cut: None }

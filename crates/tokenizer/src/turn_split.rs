@@ -1,8 +1,9 @@
 //! The split between a rendered prompt and its completions, and the end of a completion's turn.
 
-use smpo_chat::{ChatTemplate, Message, Terminators};
+use smpo_chat::{ChatTemplate, Conversation, Message, Terminators};
 
 use crate::TokenizerError;
+use crate::spans::Span;
 
 /// Placeholder for a completion while the template's header is measured.
 const PROBE: &str = "probe 9be07";
@@ -14,31 +15,38 @@ pub(crate) struct Rendered {
     pub split: usize,
     /// One text per side: prompt, completion, and the template's turn end.
     pub texts: Vec<String>,
-    /// Per text, the byte after the last one that the assistant wrote; the template's turn end follows.
-    pub said: Vec<usize>,
+    /// Per text, the bytes of the turns that are scored.
+    pub spans: Vec<Vec<Span>>,
     /// True if every side by itself is split at the same place.
     pub is_one_split: bool,
     /// True if the split is the end of the generation prompt.
     pub is_opened: bool,
+    /// The end of the generation prompt after the split.
+    pub unopened: String,
 }
 
 /// Renders `prompt + side` for every side and finds the one point that splits them all.
 pub(crate) fn render(
     template: &ChatTemplate,
-    prompt: &[Message],
+    prompt: Conversation<'_>,
     sides: &[&[Message]],
 ) -> Result<Rendered, TokenizerError> {
-    check_roles(prompt, sides)?;
+    check_roles(prompt.messages, sides)?;
     let opened = template.render(prompt, true)?;
-    let texts: Vec<String> =
-        sides.iter().map(|side| template.render(&[prompt, side].concat(), false)).collect::<Result<_, _>>()?;
+    let whole = |side: &&[Message]| {
+        template.render(Conversation { messages: &[prompt.messages, side].concat(), ..prompt }, false)
+    };
+    let texts: Vec<String> = sides.iter().map(whole).collect::<Result<_, _>>()?;
     let begun = texts.iter().filter(|text| text.starts_with(&opened)).count();
     if begun == texts.len() {
-        return Ok(Rendered { split: opened.len(), texts, said: Vec::new(), is_one_split: true, is_opened: true });
+        let split = opened.len();
+        let (spans, unopened) = (Vec::new(), String::new());
+        return Ok(Rendered { split, texts, spans, is_one_split: true, is_opened: true, unopened });
     }
     let (split, is_header) = part(template, prompt, &opened, &texts)?;
     let is_one_split = texts.len() == 1 || (is_header && begun == 0);
-    Ok(Rendered { split, texts, said: Vec::new(), is_one_split, is_opened: false })
+    let unopened = opened.get(split..).unwrap_or_default().to_string();
+    Ok(Rendered { split, texts, spans: Vec::new(), is_one_split, is_opened: false, unopened })
 }
 
 /// The split where the generation prompt is no prefix of the finished turn (templates that open a thinking block
@@ -46,11 +54,12 @@ pub(crate) fn render(
 /// the header.
 fn part(
     template: &ChatTemplate,
-    prompt: &[Message],
+    prompt: Conversation<'_>,
     opened: &str,
     texts: &[String],
 ) -> Result<(usize, bool), TokenizerError> {
-    let probed = template.render(&[prompt, &[Message::assistant(PROBE)]].concat(), false)?;
+    let probe = [prompt.messages, &[Message::assistant(PROBE)]].concat();
+    let probed = template.render(Conversation { messages: &probe, ..prompt }, false)?;
     let header = probed.rfind(PROBE).map(|at| &probed[..at]);
     let header = header.filter(|header| texts.iter().all(|text| text.starts_with(header)));
     let shared = || texts.iter().fold(opened.len(), |length, text| length.min(common_prefix(opened, text)));
@@ -58,7 +67,7 @@ fn part(
     // a split inside the prompt's own words would train on them
     let unopened = template.render(prompt, false)?;
     let said = &opened[..common_prefix(opened, &unopened)];
-    let last = prompt.last().map_or("", |message| message.content.trim());
+    let last = prompt.messages.last().map_or("", |message| message.content.trim());
     let needed = said.rfind(last).map_or(0, |at| at + last.len());
     if split < needed {
         return Err(TokenizerError::PromptChanges { at: split, length: opened.len() });
@@ -130,6 +139,6 @@ fn without_terminators_at_end<'a>(mut body: &'a str, terminators: &Terminators) 
 }
 
 /// Bytes that two texts share at the start, at a character boundary.
-fn common_prefix(a: &str, b: &str) -> usize {
+pub(crate) fn common_prefix(a: &str, b: &str) -> usize {
     a.char_indices().zip(b.chars()).find(|((_, x), y)| x != y).map_or(a.len().min(b.len()), |((at, _), _)| at)
 }

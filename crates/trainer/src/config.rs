@@ -28,7 +28,8 @@ use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use smpo_data::{HoldOut, OnBadRows, TruncationMode, Unfinished};
+use serde_json::{Map, Value};
+use smpo_data::{HoldOut, OnBadRows, TrainOn, TruncationMode, Unfinished};
 use smpo_devices::Choice;
 use smpo_losses::LossConfig;
 
@@ -135,6 +136,19 @@ pub struct TrainConfig {
     /// End of a too long prompt that is kept.
     #[serde(default)]
     pub truncation_mode: TruncationMode,
+    /// Answers that instruction examples in the form of conversations teach; the others are context. A completion beside a
+    /// prompt of its own, a labelled one and the sides of a pair are learned as they are.
+    #[serde(default)]
+    pub train_on: TrainOn,
+    /// System message of conversations that have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system_prompt: Option<String>,
+    /// False for a chat template without a system turn: a system message is put before the first question.
+    #[serde(default = "defaults::yes")]
+    pub model_support_system_role: bool,
+    /// Variables of the chat template, such as `enable_thinking`; a row's own replace them.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub chat_template_kwargs: Map<String, Value>,
     /// Treatment of completions that did not end: those that say so (`finish_reason`, `finished`) and those that
     /// `max_length` cuts.
     #[serde(default)]
@@ -319,6 +333,9 @@ pub struct TrainConfig {
 
 /// Default values.
 mod defaults {
+    pub fn yes() -> bool {
+        true
+    }
     pub fn max_length() -> usize {
         2048
     }

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use smpo_data::{Dataset, FileProgress, RowKind, TokenCache, TokenizedFiles, Truncation};
+use smpo_data::{Dataset, FileProgress, Preparation, RowKind, TokenCache, TokenizedFiles, Truncation};
 use smpo_losses::{Loss, Pairing};
 use smpo_tokenizer::ChatTokenizer;
 
@@ -22,6 +22,11 @@ pub fn dataset(config: &TrainConfig, bos: Option<u32>) -> Dataset {
         eval_files: config.eval_dataset.clone(),
         sample: config.dataset_sample,
         seed: config.seed,
+        preparation: Preparation {
+            train_on: config.train_on,
+            system_prompt: config.system_prompt.clone(),
+            system_role: config.model_support_system_role,
+        },
         on_bad_rows: config.on_bad_rows,
         truncation: Truncation {
             max_length: Some(config.max_length),

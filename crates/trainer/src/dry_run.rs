@@ -7,7 +7,6 @@ use std::sync::atomic::AtomicBool;
 use smpo_data::{CheckReport, Rows, TruncatedRows, UnfinishedCompletions};
 use smpo_losses::Objective;
 use smpo_model::Config;
-use smpo_tokenizer::ChatTokenizer;
 
 use crate::config::{DataCheck, TrainConfig};
 use crate::data;
@@ -67,7 +66,7 @@ pub fn dry_run(
     let model_config = run::read_model_config(config)?;
     let scratch = tempfile::tempdir().map_err(io(&std::env::temp_dir(), "write to"))?;
     let tokenizer_dir = tokenizer_dir::prepare(config, scratch.path())?;
-    let tokenizer = ChatTokenizer::from_model_dir(&tokenizer_dir)?;
+    let tokenizer = tokenizer_dir::load(config, &tokenizer_dir)?;
     let mut errors = Vec::new();
     errors.extend(RunDir::new(&config.output_dir).earlier(config).err());
     match config.device.open() {

@@ -110,7 +110,7 @@ impl Run<'_> {
     ) -> Result<Finish, TrainError> {
         let Self { config, dir, earlier, .. } = self;
         let tokenizer_dir = tokenizer_dir::prepare(config, &dir.tokenizer())?;
-        let tokenizer = ChatTokenizer::from_model_dir(&tokenizer_dir)?;
+        let tokenizer = tokenizer_dir::load(config, &tokenizer_dir)?;
         let resumed = checkpoint::list(&dir.checkpoints())?.pop();
         let stopped = Finish::Stopped { step: resumed.as_ref().map_or(0, |checkpoint| checkpoint.step) };
         let resumed = resumed.map(Resumed::read).transpose()?;

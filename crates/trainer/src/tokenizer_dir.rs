@@ -75,6 +75,14 @@ pub(crate) fn prepare(config: &TrainConfig, dir: &Path) -> Result<PathBuf, Train
     Ok(dir.to_owned())
 }
 
+/// The tokenizer of a directory that [`prepare`] made, under the configuration's template variables.
+///
+/// # Errors
+/// If a file is missing or malformed, or the template fails under the variables.
+pub(crate) fn load(config: &TrainConfig, dir: &Path) -> Result<ChatTokenizer, TrainError> {
+    Ok(ChatTokenizer::from_model_dir(dir)?.with_variables(&config.chat_template_kwargs)?)
+}
+
 /// The template that a configuration gives: the text itself, or that of a file.
 fn text_of(given: &str) -> Result<String, TrainError> {
     if !given.trim_end().ends_with(".jinja") {

@@ -7,13 +7,14 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 use smpo_chat::ChatTemplate;
 use smpo_data::{
-    CheckReport, Converted, DropBad, LeftOut, Purpose, Truncation, TruncationMode, Unfinished, check, convert,
-    count_rows, lengths, list_unread, source_files,
+    CheckReport, Converted, DropBad, LeftOut, Preparation, Purpose, TrainOn, Truncation, TruncationMode, Unfinished, check,
+    convert, count_rows, lengths, list_unread, source_files,
 };
 use smpo_report::data::{findings, histograms};
 use smpo_tokenizer::{ChatTokenizer, TokenizerError};
 
 use super::named::named;
+use super::template_variables::TemplateVariables;
 use crate::exit::{Exit, Failure, OrFail, Outcome};
 use crate::output::{self, Format};
 use crate::progress::{Progress, Stage};
@@ -95,6 +96,8 @@ struct ModelArgs {
     /// Jinja chat template to use instead of the model's
     #[arg(long, value_name = "FILE", requires = "model")]
     chat_template: Option<PathBuf>,
+    #[command(flatten)]
+    variables: TemplateVariables,
 }
 
 #[derive(Args)]
@@ -111,9 +114,16 @@ struct LengthArgs {
     /// Treatment of completions that did not end, or that --max-length cuts
     #[arg(long, value_parser = named(Unfinished::ALL, Unfinished::name), default_value = "no_terminator")]
     unfinished: Unfinished,
+    /// Answers that conversations teach, as in training
+    #[arg(long, value_parser = named(TrainOn::ALL, TrainOn::name), default_value = "all")]
+    train_on: TrainOn,
 }
 
 impl LengthArgs {
+    fn preparation(&self) -> Preparation {
+        Preparation { train_on: self.train_on, ..Preparation::default() }
+    }
+
     fn truncation(&self, tokenizer: Option<&ChatTokenizer>) -> Truncation {
         Truncation {
             max_length: self.max_length,
@@ -148,10 +158,11 @@ fn run_check(args: &CheckArgs) -> Outcome {
     super::set_threads(args.common.threads)?;
     let tokenizer = args.model.tokenizer()?;
     let truncation = args.lengths.truncation(tokenizer.as_ref());
+    let preparation = args.lengths.preparation();
     let mut reports = Vec::new();
     for file in &files(&args.files)? {
         let watch = Watch::new(file, "check")?;
-        match check(file, tokenizer.as_ref(), &truncation, &|rows| watch.rows(rows))? {
+        match check(file, tokenizer.as_ref(), &truncation, &preparation, &|rows| watch.rows(rows))? {
             Some(report) => reports.push(report),
             None => return Ok(Exit::Interrupted),
         }
@@ -236,7 +247,7 @@ impl ModelArgs {
                     .and_then(|template| ChatTokenizer::with_template(dir, template))
             }
         };
-        tokenizer.map(Some).or_user_error()
+        tokenizer.and_then(|tokenizer| self.variables.apply(tokenizer)).map(Some).or_user_error()
     }
 }
 

@@ -11,6 +11,7 @@ use smpo_trainer::{Row, RowLogps, TokenizedCompletion, row_logps};
 
 use crate::commands::device::DeviceArgs;
 use crate::commands::named::named;
+use crate::commands::template_variables::TemplateVariables;
 use crate::exit::{Exit, Failure, OrFail, Outcome};
 use crate::interrupt;
 use crate::output;
@@ -46,6 +47,8 @@ pub struct LogpsArgs {
     #[arg(long, value_parser = named(Unfinished::ALL, Unfinished::name), default_value = "no_terminator")]
     unfinished: Unfinished,
     #[command(flatten)]
+    variables: TemplateVariables,
+    #[command(flatten)]
     device: DeviceArgs,
     /// CPU threads [default: all cores]
     #[arg(long)]
@@ -63,6 +66,7 @@ pub fn run(args: LogpsArgs) -> Outcome {
     super::set_threads(args.threads)?;
     let model = ModelDir::open(&args.model, args.base.as_deref())?;
     let tokenizer = ChatTokenizer::from_model_dir(model.tokenizer_dir()).or_user_error()?;
+    let tokenizer = args.variables.apply(tokenizer).or_user_error()?;
     let progress = Progress::new();
     let device = args.device.open(&progress)?;
     let placement = Placement { device: device.device().clone(), ..Placement::default() };

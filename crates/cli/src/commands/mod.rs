@@ -18,6 +18,7 @@ mod named;
 mod plot;
 mod score;
 mod selftest;
+mod template_variables;
 mod train;
 
 use crate::exit::{Failure, OrFail, Outcome};

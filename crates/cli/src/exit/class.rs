@@ -120,6 +120,8 @@ impl Classify for TokenizerError {
             | E::DropsText { .. }
             | E::NoTerminator { .. }
             | E::PromptChanges { .. }
+            | E::TurnChanges { .. }
+            | E::OpenTurn { .. }
             | E::Roles { .. } => User,
         }
     }

@@ -103,20 +103,25 @@ impl Inspection {
 
     /// Checks the token ids of a record.
     pub fn ids(&mut self, record: &Record, tokenizer: &ChatTokenizer, encoded: &PromptCompletions) {
-        let PromptCompletions { prompt_ids: prompt, completion_ids: completions, .. } = encoded;
-        for ((name, messages), ids) in record.completions().iter().zip(completions) {
-            // one terminator per assistant message is the template's own
-            let turns = messages.iter().filter(|message| message.role == "assistant").count();
-            let ends = ids.iter().filter(|&&id| tokenizer.is_terminator(id)).count();
-            if ends > turns {
-                self.add(Rule::TerminatorInside, format!("{name}: {ends} terminators in {turns} turns"));
+        let PromptCompletions { prompt_ids: prompt, completion_ids: completions, turns, .. } = encoded;
+        for ((name, messages), (ids, turns)) in record.completions().iter().zip(completions.iter().zip(turns)) {
+            let scored = || turns.iter().map(|turn| &ids[turn.tokens.clone()]);
+            let ends = |turn: &[u32]| turn.iter().filter(|&&id| tokenizer.is_terminator(id)).count();
+            if let Some(ends) = scored().map(ends).find(|ends| *ends > 1) {
+                self.add(Rule::TerminatorInside, format!("{name}: {ends} terminators in one turn"));
             }
-            if tokenizer.bos().is_some_and(|bos| !tokenizer.is_terminator(bos) && ids.contains(&bos)) {
+            if let Some(token) = messages.iter().find_map(|message| terminator_inside(message, tokenizer)) {
+                self.add(Rule::TerminatorInside, format!("{name}: {token} in a text"));
+            }
+            let is_bos =
+                |turn: &[u32]| tokenizer.bos().is_some_and(|bos| !tokenizer.is_terminator(bos) && turn.contains(&bos));
+            if scored().any(is_bos) {
                 self.add(Rule::BosInCompletion, *name);
             }
         }
+        self.rendered(record, encoded);
         if !encoded.is_prompt_whole
-            && let Ok(opened) = tokenizer.encode_prompt(record.prompt())
+            && let Ok(opened) = tokenizer.encode_prompt(record.conversation())
             && opened.len() > prompt.len()
             && opened.starts_with(prompt)
             && straddles(tokenizer, &opened[prompt.len()..], completions)
@@ -126,10 +131,68 @@ impl Inspection {
     }
 }
 
+impl Inspection {
+    /// Checks what the chat template made of the answers.
+    fn rendered(&mut self, record: &Record, encoded: &PromptCompletions) {
+        for ((name, messages), text) in record.completions().iter().zip(&encoded.texts) {
+            let scored = messages.iter().filter(|message| message.role == "assistant" && message.scored);
+            if let Some(part) = scored.flat_map(parts).find(|part| !says(text, part)) {
+                self.add(Rule::AnswerDropped, format!("{name}: {:?}", excerpt(part)));
+            }
+        }
+        if !encoded.unopened.trim().is_empty() {
+            self.add(Rule::GenerationPrompt, format!("{:?}", encoded.unopened));
+        }
+        let ends = |messages: &[Message]| messages.iter().map(|message| message.finished).collect::<Vec<_>>();
+        if let ([one, other], [(_, chosen), (_, rejected)]) = (&encoded.texts[..], &record.completions()[..])
+            && one.trim() == other.trim()
+            && ends(chosen) == ends(rejected)
+        {
+            self.add(Rule::IdenticalSides, "as the chat template renders them");
+        }
+    }
+}
+
+/// Longest excerpt of a text in a detail, in characters.
+const EXCERPT: usize = 40;
+
+fn excerpt(text: &str) -> String {
+    text.trim().chars().take(EXCERPT).collect()
+}
+
+/// The parts of an answer that its rendering must hold: text and reasoning, between the marks of reasoning in the text, and
+/// the names of called functions.
+fn parts(message: &Message) -> Vec<&str> {
+    let calls = message.fields.get("tool_calls").and_then(Value::as_array).into_iter().flatten();
+    let names = calls.filter_map(|call| call.get("function").unwrap_or(call).get("name").and_then(Value::as_str));
+    let said = message.content.split("<think>").flat_map(|part| part.split("</think>"));
+    said.chain(message.reasoning()).chain(names).filter(|part| !part.trim().is_empty()).collect()
+}
+
+/// True if a rendering holds a text, white space aside.
+fn says(rendered: &str, part: &str) -> bool {
+    if rendered.contains(part.trim()) {
+        return true;
+    }
+    let without_space = |text: &str| text.split_whitespace().collect::<String>();
+    without_space(rendered).contains(&without_space(part))
+}
+
 /// Prompt and completions, message by message.
 fn messages(record: &Record) -> impl Iterator<Item = &Message> {
     let completions = record.completions().into_iter().flat_map(|(_, messages)| messages);
     record.prompt().iter().chain(completions)
+}
+
+/// The first terminator that an answer spells out before its end.
+fn terminator_inside<'a>(message: &Message, tokenizer: &'a ChatTokenizer) -> Option<&'a str> {
+    let terminators = tokenizer.terminators().tokens();
+    let mut text = message.content.trim_end();
+    while let Some(shorter) = terminators.iter().find_map(|token| text.strip_suffix(*token)) {
+        text = shorter.trim_end();
+    }
+    let is_answer = message.role == "assistant" && message.scored;
+    terminators.into_iter().find(|token| is_answer && !token.is_empty() && text.contains(token))
 }
 
 /// True if some completion begins with a token that merges the prompt's last tokens, `rest`, with its own text.

@@ -18,7 +18,7 @@ use crate::read_error::ReadError;
 use crate::reader::{Located, records};
 use crate::record::Record;
 use crate::tokenized_record::Entry;
-use crate::{OnBadRows, Truncation};
+use crate::{OnBadRows, Preparation, Truncation};
 
 pub use rule::{Rule, Severity};
 pub use tally::Sample;
@@ -94,8 +94,9 @@ impl CheckReport {
     }
 }
 
-/// Checks a file. Without a tokenizer only the text is checked; with one, also terminators, lengths against `truncation`, and the model directory. `on_progress` is called with the rows checked so far; no report
-/// follows a break.
+/// Checks a file, its records changed by `preparation`. Without a tokenizer only the text is checked; with one, also
+/// what the chat template makes of it, terminators, lengths against `truncation`, and the model directory. `on_progress` is
+/// called with the rows checked so far; no report follows a break.
 ///
 /// # Errors
 /// When the file cannot be opened; everything after that is a finding.
@@ -103,6 +104,7 @@ pub fn check(
     path: impl AsRef<Path>,
     tokenizer: Option<&ChatTokenizer>,
     truncation: &Truncation,
+    preparation: &Preparation,
     on_progress: &dyn Fn(u64) -> ControlFlow<()>,
 ) -> Result<Option<CheckReport>, ReadError> {
     let path = path.as_ref();
@@ -113,7 +115,7 @@ pub fn check(
         if chunk.is_empty() {
             return Ok(Some(tally.report(path)));
         }
-        let inspected: Vec<_> = chunk.into_par_iter().map(|row| Inspected::new(row, tokenizer)).collect();
+        let inspected: Vec<_> = chunk.into_par_iter().map(|row| Inspected::new(row, tokenizer, preparation)).collect();
         for inspected in inspected {
             match inspected {
                 Inspected::Damage(error) => tally.damaged_file(&error),
@@ -138,11 +140,15 @@ enum Inspected {
 }
 
 impl Inspected {
-    fn new(row: Result<Located<Record>, ReadError>, tokenizer: Option<&ChatTokenizer>) -> Self {
+    fn new(
+        row: Result<Located<Record>, ReadError>,
+        tokenizer: Option<&ChatTokenizer>,
+        preparation: &Preparation,
+    ) -> Self {
         match (row, tokenizer) {
             (Err(error), _) if !error.is_row() => Self::Damage(error),
             (Err(error), _) => Self::Tokens(Entry::unreadable(&error)),
-            (Ok(row), Some(tokenizer)) => Self::Tokens(Entry::new(&row, tokenizer)),
+            (Ok(row), Some(tokenizer)) => Self::Tokens(Entry::new(row, tokenizer, preparation)),
             (Ok(Located { location, record, remarks }), None) => {
                 let mut inspection = Inspection::of_text(&record);
                 inspection.remark(remarks);

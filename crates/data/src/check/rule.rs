@@ -94,6 +94,10 @@ rules! {
     /// Both sides say the same.
     IdenticalSides, "identical_sides", Error,
         "chosen and rejected are the same text: no preference, only noise", "drop these rows";
+    /// The template leaves out part of an answer.
+    AnswerDropped, "answer_dropped", Error,
+        "answers of which the chat template leaves out or rewrites a part: the model is not trained on what the row says",
+        "give a `chat_template` that writes all of it, or take that part out of the rows";
     /// Nothing is left of a completion.
     NothingLeft, "nothing_left", Error,
         "rows of which nothing but a terminator is left of a completion: the prompt takes all of `max_length`, or the \
@@ -149,6 +153,11 @@ rules! {
         "the chat template ends turns with a token that neither tokenizer nor generation_config.json calls an end: \
          servers will not stop at it",
         "add its id to `eos_token_id` in generation_config.json";
+    /// The generation prompt opens what the answers do not continue.
+    GenerationPrompt, "generation_prompt", Warning,
+        "answers that do not begin where the generation prompt ends: the model is trained after another header than it is \
+         given when it answers",
+        "set `chat_template_kwargs` (`enable_thinking`) as the model is served, or give the answers their reasoning";
     /// The template writes no terminator.
     NoTurnEnd, "no_turn_end", Warning,
         "the chat template ends the assistant's turn without a terminator; the tokenizer's EOS is appended",

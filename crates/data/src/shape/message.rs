@@ -100,6 +100,7 @@ fn one(value: Value, at: Place<'_>, remarks: &mut Remarks) -> Result<(Message, b
         Some((name, Value::Array(parts))) => text_parts(parts, &at, name, &mut message, remarks)?,
         Some((name, other)) => return Err(wrong_type(at.key(name), "a string", &other)),
         // a call or the thoughts of a cut answer come without text
+        None if message.fields.contains_key("tool_calls") => drop(message.fields.insert("content".into(), Value::Null)),
         None if !message.fields.is_empty() => {}
         None => match fields.names().find(|name| ["content", "value"].contains(name)) {
             Some(name) => return Err(wrong_type(at.key(name), "a string", &Value::Null)),

@@ -20,7 +20,8 @@ pub(super) fn single(row: &mut Fields, inputs: TemplateInputs, remarks: &mut Rem
         Some(value) => Some(answer(value, &ABOUT_COMPLETION, row, remarks)?),
         None => None,
     };
-    let (prompt, mut completion) = match (explicit, conversation, completion) {
+    let is_conversation = explicit.is_none() && completion.is_none();
+    let (mut prompt, mut completion) = match (explicit, conversation, completion) {
         (None, None, _) => return Err(unknown_layout(row)),
         (Some(_), None, None) => return Err(missing(row, "completion")),
         (Some(prompt), None, Some(completion)) => (prompt, completion),
@@ -40,6 +41,10 @@ pub(super) fn single(row: &mut Fields, inputs: TemplateInputs, remarks: &mut Rem
     };
     attributes(row, &ABOUT_IT, &mut completion.messages, remarks)?;
     let label = label(row)?;
+    // a label judges the last answer, and a prompt of its own is not learned
+    if is_conversation && label.is_none() {
+        every_answer(&mut prompt.messages, &mut completion.messages);
+    }
     let prompt = match system(row)? {
         Some(system) => Part { messages: with_system(system, prompt.messages)?, ..prompt },
         None => prompt,
@@ -47,6 +52,14 @@ pub(super) fn single(row: &mut Fields, inputs: TemplateInputs, remarks: &mut Rem
     check_prompt(prompt.field, &prompt.messages)?;
     check_completion(&completion)?;
     Ok(of(label, prompt.messages, completion.messages, inputs))
+}
+
+/// Moves the first answer of a conversation and all that follows it from the prompt to the completion.
+fn every_answer(prompt: &mut Vec<Message>, completion: &mut Vec<Message>) {
+    let is_answer = |two: &[Message]| two[0].role != "assistant" && two[1].role == "assistant";
+    if let Some(at) = prompt.windows(2).position(is_answer) {
+        completion.splice(0..0, prompt.drain(at + 1..));
+    }
 }
 
 fn of(label: Option<bool>, prompt: Vec<Message>, completion: Vec<Message>, inputs: TemplateInputs) -> Record {

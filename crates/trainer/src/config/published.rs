@@ -70,7 +70,6 @@ const HANDLED: &[&str] = &[
     "train_only_on_completions",
     "assistant_message_template",
     "conversation_field",
-    "model_support_system_role",
     "max_completion_length",
     "max_target_length",
 ];
@@ -247,13 +246,7 @@ impl Import {
             let message = format!("`{key}`: expected true, got false: only completions are trained on here");
             self.refuse(key, message);
         }
-        for key in [
-            "assistant_message_template",
-            "conversation_field",
-            "model_support_system_role",
-            "max_completion_length",
-            "max_target_length",
-        ] {
+        for key in ["assistant_message_template", "conversation_field", "max_completion_length", "max_target_length"] {
             if self.take(key).is_some() {
                 ignored.push(format!("`{key}`"));
             }

@@ -1,4 +1,7 @@
-//! Chat template and special tokens.
+//! Conversations as the model is given them: chat template, special tokens, system message, answers that are learned.
+
+use serde_json::Value;
+use smpo_data::TrainOn;
 
 use crate::config::builder::setters;
 use crate::config::check::Problems;
@@ -13,6 +16,16 @@ impl TrainConfigBuilder {
         pad_token?: into String,
         added_special_tokens[]: String,
         added_tokens[]: String,
+        train_on: TrainOn,
+        system_prompt?: into String,
+        model_support_system_role: bool,
+    }
+
+    /// Adds a variable of the chat template to [`TrainConfig::chat_template_kwargs`](crate::TrainConfig::chat_template_kwargs).
+    #[must_use]
+    pub fn template_variable(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.config.chat_template_kwargs.insert(name.to_owned(), value.into());
+        self
     }
 }
 
