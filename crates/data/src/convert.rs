@@ -15,6 +15,7 @@ use smpo_tokenizer::ChatTokenizer;
 use crate::Truncation;
 use crate::check::{Inspection, Rule, Severity, UnreadKey, UnreadKeys};
 use crate::data_file::{commonest, condemned, explained};
+use crate::preparation::Preparation;
 use crate::read_error::{Location, ReadError};
 use crate::reader::{Located, records_of};
 use crate::record::{Record, RecordKind};
@@ -55,6 +56,8 @@ pub struct DropBad<'a> {
     pub tokenizer: Option<&'a ChatTokenizer>,
     /// Maximum lengths, in tokens.
     pub truncation: &'a Truncation,
+    /// Changes of records before they are rendered; what is written has none of them.
+    pub preparation: &'a Preparation,
 }
 
 /// Error of a conversion; the output file is then as it was before.
@@ -163,7 +166,7 @@ impl<'a> Kept<'a> {
         }
         match self.drop.tokenizer {
             Some(tokenizer) => {
-                let entry = Entry::new(row, tokenizer);
+                let entry = Entry::new(row.clone(), tokenizer, self.drop.preparation);
                 condemned(entry.record.as_ref().ok()?, self.drop.truncation, tokenizer)
             }
             None => {

@@ -7,14 +7,15 @@ use std::path::PathBuf;
 
 use smpo_chat::ChatTemplate;
 use smpo_data::{
-    CheckReport, DropBad, LeftOut, OnBadRows, Preparation, Rule, Severity, Truncation, TruncationMode, Unfinished, check, convert,
-    count_rows, lengths, read_pairs, records,
+    CheckReport, DropBad, LeftOut, OnBadRows, Preparation, Rule, Severity, TrainOn, Truncation, TruncationMode,
+    Unfinished, check, convert, count_rows, lengths, read_pairs, records,
 };
 use smpo_tokenizer::ChatTokenizer;
 use tempfile::NamedTempFile;
 
 /// Rows are dropped by their text alone.
-const DROP: Option<DropBad<'_>> = Some(DropBad { tokenizer: None, truncation: &FULL });
+const PLAIN: Preparation = Preparation { train_on: TrainOn::All, system_prompt: None, system_role: true };
+const DROP: Option<DropBad<'_>> = Some(DropBad { tokenizer: None, truncation: &FULL, preparation: &PLAIN });
 const FULL: Truncation = Truncation {
     max_length: None,
     max_prompt_length: None,
@@ -290,13 +291,13 @@ fn conversion_drops_what_the_check_calls_an_error_by_rule() {
         [(3, Rule::IdenticalSides), (4, Rule::EmptyCompletion), (5, Rule::UnreadableRow), (6, Rule::MixedKinds)];
     assert_eq!(told, expected);
     assert_eq!(converted.by_rule["mixed_kinds"], 1);
-    assert!(!check(&out, None, &FULL, &go_on).unwrap().unwrap().has_errors());
+    assert!(!check(&out, None, &FULL, &PLAIN, &go_on).unwrap().unwrap().has_errors());
 
     let tokenizer = ChatTokenizer::from_model_dir(golden("chatml")).unwrap();
-    let drop_bad = Some(DropBad { tokenizer: Some(&tokenizer), truncation: &FULL });
+    let drop_bad = Some(DropBad { tokenizer: Some(&tokenizer), truncation: &FULL, preparation: &PLAIN });
     let converted = convert(rows.path(), &out, drop_bad, &mut |_| {}, &go_on).unwrap().unwrap();
     assert_eq!((converted.written, converted.by_rule["terminator_inside"]), (2, 1));
-    assert!(!check(&out, Some(&tokenizer), &FULL, &go_on).unwrap().unwrap().has_errors());
+    assert!(!check(&out, Some(&tokenizer), &FULL, &PLAIN, &go_on).unwrap().unwrap().has_errors());
 }
 
 #[test]

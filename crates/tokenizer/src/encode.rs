@@ -34,7 +34,7 @@ pub struct PromptCompletions {
     pub is_prompt_whole: bool,
     /// Per completion, its text as the template renders it, with the end of its turn.
     pub texts: Vec<String>,
-    /// What the generation prompt goes on with where these completions begin, such as `<think>`; mostly nothing.
+    /// Continuation of the generation prompt where these completions begin, such as `<think>`; mostly nothing.
     pub unopened: String,
 }
 
@@ -172,6 +172,12 @@ impl ChatTokenizer {
             };
             rendered.spans.push(side.spans(whole.as_deref())?);
         }
+        // the template's own blocks may begin inside the generation prompt
+        let first = rendered.spans.iter().filter_map(|spans| Some(spans.first()?.bytes.start)).min();
+        if let Some(first) = first.filter(|first| *first < rendered.split) {
+            rendered.split = first;
+            rendered.is_opened = false;
+        }
         Ok(rendered)
     }
 
@@ -179,7 +185,7 @@ impl ChatTokenizer {
     fn turn(&self, encoded: &Encoded, span: &Span, text_end: usize, last: usize) -> Turn {
         let start = encoded.before(span.bytes.start, |id| self.special.contains(id));
         let is_last = span.bytes.end >= text_end;
-        let end = if is_last { last } else { encoded.before(span.bytes.end, |_| false).min(last) };
+        let end = if is_last { last } else { encoded.before(span.bytes.end, |id| self.special.contains(id)).min(last) };
         let cut = span.cut.map(|cut| encoded.before(cut, |_| false).clamp(start, end.saturating_sub(1).max(start)));
         Turn { tokens: start.min(end)..end, cut }
     }

@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use proptest::prelude::*;
-use smpo_chat::Message;
+use smpo_chat::{ChatTemplate, Message};
 use smpo_fixtures::text;
 
 use crate::ChatTokenizer;
@@ -13,6 +13,25 @@ static MODELS: LazyLock<Vec<ChatTokenizer>> = LazyLock::new(|| {
         .map(|name| ChatTokenizer::from_model_dir(smpo_fixtures::golden("tokenizer", name)).unwrap())
         .into()
 });
+
+/// Models whose template ends every turn, and the templates of `golden/masks.json`.
+static ENDING: LazyLock<Vec<ChatTokenizer>> = LazyLock::new(|| {
+    let text = std::fs::read_to_string(smpo_fixtures::golden("tokenizer", "masks.json")).unwrap();
+    let masks: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let marked = masks["templates"].as_object().unwrap().iter().map(|(name, source)| {
+        let case = masks["cases"].as_array().unwrap().iter().find(|case| case["template"] == **name).unwrap();
+        let dir = smpo_fixtures::golden("tokenizer", case["model"].as_str().unwrap());
+        let template = ChatTemplate::replacing(&dir, source.as_str().unwrap(), name).unwrap();
+        ChatTokenizer::with_template(&dir, template).unwrap()
+    });
+    let own = ["chatml", "llama", "phi", "think"].map(|name| smpo_fixtures::golden("tokenizer", name));
+    own.into_iter().map(|dir| ChatTokenizer::from_model_dir(dir).unwrap()).chain(marked).collect()
+});
+
+/// A text that no template changes but for the white space around it.
+fn words() -> impl Strategy<Value = String> {
+    proptest::collection::vec("[a-zа-я0-9.,?]{1,8}", 1..6).prop_map(|words| words.join(" "))
+}
 
 /// Up to two turns and a question.
 fn prompt() -> impl Strategy<Value = Vec<Message>> {
@@ -48,6 +67,32 @@ proptest! {
                 let whole = model.render((&prompt).into(), &[messages]).unwrap().texts.remove(0);
                 let read = model.tokenizer().encode(whole, false).unwrap();
                 prop_assert_eq!([&ids.prompt_ids[..], side].concat(), read.get_ids());
+            }
+        }
+    }
+
+    /// Under each template that ends its turns, with blocks of its own or without.
+    #[test]
+    fn scored_tokens_are_what_the_assistant_said_and_its_terminators(
+        turns in proptest::collection::vec((words(), words(), any::<bool>(), any::<bool>()), 1..4),
+    ) {
+        for model in ENDING.iter() {
+            let mut messages: Vec<Message> = Vec::new();
+            for (question, answer, finished, scored) in &turns {
+                messages.push(Message::user(question));
+                messages.push(Message { finished: *finished, scored: *scored, ..Message::assistant(answer) });
+            }
+            let (prompt, completion) = messages.split_at(1);
+            let encoded = model.encode_completion(prompt, completion).unwrap();
+            let said = completion.iter().filter(|message| message.role == "assistant" && message.scored);
+            prop_assert_eq!(encoded.turns.len(), said.clone().count());
+            for (turn, message) in encoded.turns.iter().zip(said) {
+                let ids = &encoded.completion_ids[turn.tokens.clone()];
+                prop_assert!(ends_once(model, ids));
+                prop_assert_eq!(turn.cut.is_none(), message.finished);
+                let written = &encoded.completion_ids[turn.tokens.start..turn.cut.unwrap_or(turn.tokens.end - 1)];
+                let text = model.tokenizer().decode(written, false).unwrap();
+                prop_assert_eq!(text.trim(), message.content.trim(), "{}", model.template().origin());
             }
         }
     }

@@ -3,7 +3,7 @@
 //! A completion of one message is scored whole. Where it has several turns, each assistant's turn begins where the
 //! rendered conversation before it, with the generation prompt, ends, and it ends with the first terminator after that;
 //! what stands between is context. A template that renders the turns before an answer otherwise once the answer follows has
-//! no such place, and is refused. The template's own `{% generation %}` blocks, where it has them, narrow what is found.
+//! no such place, and is refused. Of each turn, a template with `{% generation %}` blocks says itself what is scored.
 
 use std::ops::Range;
 
@@ -52,13 +52,16 @@ pub(crate) struct Side<'a> {
 impl Side<'_> {
     /// The spans of the turns that are scored, in order. `whole` is the text as a template with blocks of its own wrote it.
     pub fn spans(&self, whole: Option<&str>) -> Result<Vec<Span>, TokenizerError> {
-        let spans = self.turns(&self.conversation.messages[self.prompt..])?;
-        let Some(whole) = whole else { return Ok(spans) };
+        let turns = self.turns(&self.conversation.messages[self.prompt..])?;
+        let Some(whole) = whole else { return Ok(turns) };
         let blocks = self.template.generation_spans(self.conversation, whole)?.unwrap_or_default();
-        let within = |span| narrow(span, &blocks, self.text, self.terminators);
-        let narrowed: Vec<Span> = spans.iter().flat_map(within).collect();
+        let mut spans: Vec<Span> = Vec::with_capacity(turns.len());
+        for turn in &turns {
+            let earliest = spans.last().map_or(0, |before| before.bytes.end);
+            spans.extend(narrow(turn, &blocks, earliest, self.text, self.terminators));
+        }
         // a template may mark no turn that we see, such as those it captures in a variable
-        Ok(if narrowed.is_empty() { spans } else { narrowed })
+        Ok(if spans.is_empty() { turns } else { spans })
     }
 
     fn turns(&self, messages: &[Message]) -> Result<Vec<Span>, TokenizerError> {
@@ -124,16 +127,20 @@ impl Side<'_> {
     }
 }
 
-/// The parts of a turn inside the template's own blocks, with the terminator behind the last of them.
-fn narrow(span: &Span, blocks: &[Range<usize>], text: &str, terminators: &Terminators) -> Vec<Span> {
-    let within = |block: &Range<usize>| block.start.max(span.bytes.start)..block.end.min(span.bytes.end);
-    let mut parts: Vec<Range<usize>> = blocks.iter().map(within).filter(|part| part.start < part.end).collect();
+/// The part of a turn that the template's own blocks write, from byte `earliest` on, with the terminator behind the last of them. A
+/// block may begin before the turn, inside the generation prompt.
+fn narrow(turn: &Span, blocks: &[Range<usize>], earliest: usize, text: &str, terminators: &Terminators) -> Vec<Span> {
+    let mut parts: Vec<Range<usize>> = blocks
+        .iter()
+        .filter(|block| block.start < turn.bytes.end && block.end > turn.bytes.start)
+        .map(|block| block.start.max(earliest)..block.end.min(turn.bytes.end))
+        .collect();
     if let Some(last) = parts.last_mut()
-        && last.end < span.bytes.end
-        && terminators.find(&text[last.end..span.bytes.end]).is_some_and(|end| end.start == 0)
+        && last.end < turn.bytes.end
+        && terminators.find(&text[last.end..turn.bytes.end]).is_some_and(|end| end.start == 0)
     {
-        last.end = span.bytes.end;
+        last.end = turn.bytes.end;
     }
-    let cut = |part: &Range<usize>| span.cut.filter(|cut| *cut < part.end).map(|cut| cut.max(part.start));
+    let cut = |part: &Range<usize>| turn.cut.filter(|cut| *cut < part.end).map(|cut| cut.max(part.start));
     parts.into_iter().map(|part| Span { cut: cut(&part), bytes: part }).collect()
 }

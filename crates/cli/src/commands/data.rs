@@ -7,8 +7,8 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 use smpo_chat::ChatTemplate;
 use smpo_data::{
-    CheckReport, Converted, DropBad, LeftOut, Preparation, Purpose, TrainOn, Truncation, TruncationMode, Unfinished, check,
-    convert, count_rows, lengths, list_unread, source_files,
+    CheckReport, Converted, DropBad, LeftOut, Preparation, Purpose, TrainOn, Truncation, TruncationMode, Unfinished,
+    check, convert, count_rows, lengths, list_unread, source_files,
 };
 use smpo_report::data::{findings, histograms};
 use smpo_tokenizer::{ChatTokenizer, TokenizerError};
@@ -208,7 +208,12 @@ fn run_stats(args: &StatsArgs) -> Outcome {
 fn run_convert(args: &ConvertArgs) -> Outcome {
     let tokenizer = args.model.tokenizer()?;
     let truncation = args.lengths.truncation(tokenizer.as_ref());
-    let drop_bad = args.drop_bad.then_some(DropBad { tokenizer: tokenizer.as_ref(), truncation: &truncation });
+    let preparation = args.lengths.preparation();
+    let drop_bad = args.drop_bad.then_some(DropBad {
+        tokenizer: tokenizer.as_ref(),
+        truncation: &truncation,
+        preparation: &preparation,
+    });
     let watch = Watch::new(&args.file, "convert")?;
     let mut left_out = |row: &LeftOut| watch.progress.say(&format!("left out: {}: {}", row.location, row.problem));
     let converted = convert(&args.file, &args.out, drop_bad, &mut left_out, &|rows| watch.rows(rows));
