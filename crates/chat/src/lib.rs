@@ -10,6 +10,7 @@
 //!
 //! No tokenizer is needed here: ids come from the files that list added tokens.
 
+mod content;
 pub mod error;
 mod files;
 mod generation_tags;
@@ -19,6 +20,7 @@ mod python_text;
 mod template;
 mod terminators;
 
+pub use content::Content;
 pub use error::ChatError;
 pub use files::{json_kind, special_token};
 pub use message::{Conversation, Message, TemplateInputs};

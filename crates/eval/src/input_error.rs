@@ -41,6 +41,14 @@ impl InputError {
         InputError::Line { path: path.to_owned(), line, problem: problem.into() }
     }
 
+    /// With a remark after the problem.
+    pub(crate) fn with_remark(mut self, remark: &str) -> Self {
+        if let InputError::Line { problem, .. } | InputError::Whole { problem, .. } = &mut self {
+            problem.push_str(remark);
+        }
+        self
+    }
+
     pub(crate) fn whole(path: &Path, problem: impl Into<String>) -> Self {
         InputError::Whole { path: path.to_owned(), problem: problem.into() }
     }

@@ -12,6 +12,7 @@
 //!
 //! The unit of every estimate is the prompt: samples of one prompt are averaged first.
 
+mod conversation;
 pub mod evaluate;
 pub mod fidelity;
 mod input_error;

@@ -2,25 +2,27 @@
 //!
 //! | field | |
 //! |---|---|
-//! | `id` | unique; in a plain file also `prompt_id`, `question_id` or `custom_id`; default: the hash of the prompt |
-//! | `messages` | the conversation, or `prompt`: one user message; in a plain file also `instruction`, `question` or FastChat's `turns` |
+//! | `id` | unique; in a plain file also `custom_id`, `prompt_id`, `question_id`, `uid`…; default: the hash of the prompt |
+//! | `messages` | the conversation, or `prompt`: one user message; in a plain file also `instruction` (with `input`), `question`, `input`… or FastChat's `turns` |
 //! | `slice` | kind of prompt; optional in a plain file |
 //! | `reference` | gold answer, optional |
 //! | `closed` | `true` if only the gold answer is correct, so that `exact_match` applies |
 //! | `language` | BCP 47 tag of the expected answer, optional: scripts of it are not foreign |
 //!
-//! A plain file may be FastChat's `question.jsonl`, AlpacaEval's evaluation set or an OpenAI batch input, and may
-//! carry other fields; the prompts of a suite may not.
+//! A plain file may be FastChat's or Arena-Hard's `question.jsonl`, AlpacaEval's evaluation set or a batch input, and may
+//! carry other fields; the prompts of a suite may not. A question of several turns, as in MT-bench, can be scored, not
+//! sampled: its later turns follow the model's own answers.
 
 use std::collections::HashMap;
 use std::path::Path;
 
 use serde_json::Value;
-use smpo_chat::{Message, json_kind};
+use smpo_chat::{Content, Message, json_kind};
 use smpo_files::sha256;
 
+use crate::conversation::conversation;
 use crate::input_error::InputError;
-use crate::json_rows::{self, Row, text};
+use crate::json_rows::{self, Row, given, list, text};
 use crate::slices;
 
 /// One prompt of a suite.
@@ -38,6 +40,29 @@ pub struct Prompt {
     pub language: Option<String>,
     /// Only the gold answer is correct.
     pub closed: bool,
+    /// Its place among the turns of a question of several; `messages` are then those of the user alone.
+    pub turn: Option<Turn>,
+}
+
+/// A later prompt of a conversation whose answers each model gives itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Turn {
+    /// Id of the question.
+    pub question: String,
+    /// From 1.
+    pub number: usize,
+}
+
+impl Turn {
+    /// Id of the prompt of one turn.
+    pub fn prompt_id(question: &str, number: usize) -> String {
+        format!("{question}/{}", Turn::slice(number))
+    }
+
+    /// Slice of one turn.
+    pub fn slice(number: usize) -> String {
+        format!("turn_{number}")
+    }
 }
 
 /// Required fields of a file of prompts.
@@ -50,6 +75,8 @@ pub enum Strictness<'a> {
     },
     /// Anything that has prompts.
     Plain,
+    /// Prompts whose answers are there: questions of several turns too.
+    Answered,
 }
 
 const FIELDS: [&str; 7] = ["id", "slice", "messages", "prompt", "reference", "language", "closed"];
@@ -62,11 +89,20 @@ pub fn read_prompts(path: &Path, strictness: Strictness<'_>) -> Result<Vec<Promp
     let mut prompts = Vec::new();
     let mut first_line_of_id: HashMap<String, usize> = HashMap::new();
     let mut first_line_of_prompt: HashMap<Vec<Message>, usize> = HashMap::new();
-    for (line, row) in json_rows::read(path)? {
+    for (line, row) in json_rows::read(path)?.rows {
         let at = |problem: String| InputError::line(path, line, problem);
+        if let (Strictness::Answered, Some(turns)) = (strictness, turns(&row).map_err(at)?) {
+            for prompt in turns {
+                if let Some(first) = first_line_of_id.insert(prompt.id.clone(), line) {
+                    return Err(at(taken(&prompt.id, first)));
+                }
+                prompts.push(prompt);
+            }
+            continue;
+        }
         let prompt = parse(&row, strictness).map_err(at)?;
         if let Some(first) = first_line_of_id.insert(prompt.id.clone(), line) {
-            return Err(at(format!("the id {:?} is already taken by line {first}; ids must be unique", prompt.id)));
+            return Err(at(taken(&prompt.id, first)));
         }
         if matches!(strictness, Strictness::Suite { .. })
             && let Some(first) = first_line_of_prompt.insert(prompt.messages.clone(), line)
@@ -76,6 +112,38 @@ pub fn read_prompts(path: &Path, strictness: Strictness<'_>) -> Result<Vec<Promp
         prompts.push(prompt);
     }
     Ok(prompts)
+}
+
+fn taken(id: &str, line: usize) -> String {
+    format!("the id {id:?} is already taken by line {line}; ids must be unique")
+}
+
+/// The prompts of a question of several turns; `None` for one of a single turn.
+fn turns(row: &Row) -> Result<Option<Vec<Prompt>>, String> {
+    let Some(turns) = list(row, "turns")?.filter(|turns| turns.len() > 1) else { return Ok(None) };
+    let question = id(row, false)?.ok_or("expected a `question_id` beside several `turns`, got none")?;
+    let mut messages = Vec::new();
+    let mut prompts = Vec::new();
+    for (index, turn) in turns.iter().enumerate() {
+        messages.push(Message::user(turn_text(turn)?));
+        let number = index + 1;
+        // MT-bench gives one for each turn
+        let reference = row.get("reference").and_then(|references| references.get(index)).and_then(Value::as_str);
+        prompts.push(Prompt {
+            id: Turn::prompt_id(&question, number),
+            slice: Turn::slice(number),
+            messages: messages.clone(),
+            reference: reference.map(str::to_owned),
+            language: text(row, "language")?,
+            closed: false,
+            turn: Some(Turn { question: question.clone(), number }),
+        });
+    }
+    Ok(Some(prompts))
+}
+
+fn turn_text(turn: &Value) -> Result<String, String> {
+    Ok(Content::of_value(turn).map_err(|problem| format!("`turns`: {problem}"))?.text)
 }
 
 fn parse(row: &Row, strictness: Strictness<'_>) -> Result<Prompt, String> {
@@ -100,25 +168,30 @@ fn parse(row: &Row, strictness: Strictness<'_>) -> Result<Prompt, String> {
         }
         (Some(slice), _) => slice,
         (None, Strictness::Suite { .. }) => return Err("expected a `slice`, got none".into()),
-        (None, Strictness::Plain) => slices::PLAIN.into(),
+        (None, Strictness::Plain | Strictness::Answered) => slices::PLAIN.into(),
     };
     let closed = match row.get("closed") {
         None | Some(Value::Null) => false,
         Some(Value::Bool(closed)) => *closed,
         Some(other) => return Err(format!("`closed`: expected true or false, got {}", json_kind(other))),
     };
-    let reference = text(row, "reference")?;
+    // FastChat writes a list even for one turn
+    let reference = match given(row, "reference") {
+        Some(Value::Array(references)) if !strict => references.first().and_then(Value::as_str).map(str::to_owned),
+        _ => text(row, "reference")?,
+    };
     if closed && reference.as_deref().is_none_or(|gold| gold.trim().is_empty()) {
         return Err("a closed prompt needs its gold answer in `reference`".into());
     }
-    Ok(Prompt { id, slice, messages, reference, language: text(row, "language")?, closed })
+    Ok(Prompt { id, slice, messages, reference, language: text(row, "language")?, closed, turn: None })
 }
+
+/// Names of a row's id, the more particular first: a row of a batch has an `id` of its own besides.
+const IDS: [&str; 9] = ["custom_id", "prompt_id", "question_id", "uid", "id", "task_id", "sample_id", "uuid", "key"];
 
 /// The row's own id: a string, or the digits of an integer.
 pub(crate) fn id(row: &Row, strict: bool) -> Result<Option<String>, String> {
-    // The more particular first: a row of a batch has an `id` of its own besides.
-    let names: &[&str] = if strict { &["id"] } else { &["custom_id", "prompt_id", "question_id", "id"] };
-    for name in names {
+    for name in if strict { &["id"][..] } else { &IDS } {
         match row.get(*name) {
             None | Some(Value::Null) => {}
             Some(Value::String(id)) if !id.is_empty() => return Ok(Some(id.clone())),
@@ -137,14 +210,22 @@ pub(crate) fn prompt_hash(messages: &[Message]) -> String {
 }
 
 fn messages(row: &Row, strict: bool) -> Result<Vec<Message>, String> {
-    let messages = conversation(row, strict)?.ok_or_else(|| {
-        let known = if strict {
-            "`messages` or `prompt`"
-        } else {
-            "`messages`, `prompt`, `instruction`, `question` or `turns`"
-        };
-        format!("expected {known}, got none of them")
-    })?;
+    let turns = if strict { None } else { list(row, "turns")? };
+    let messages = match (turns, conversation(row, strict)?) {
+        (_, Some(messages)) => messages,
+        (Some([turn]), None) => vec![Message::user(turn_text(turn)?)],
+        (Some(turns), None) => {
+            return Err(format!(
+                "`turns`: expected one turn, got {}; later turns need the model's own answers: give whole conversations \
+                 in `messages`",
+                turns.len()
+            ));
+        }
+        (None, None) if strict => return Err("expected `messages` or `prompt`, got none of them".into()),
+        (None, None) => {
+            return Err("expected `messages`, `prompt`, `instruction`, `question` or `turns`, got none of them".into());
+        }
+    };
     match messages.last() {
         None => Err("`messages`: expected at least one message, got an empty list".into()),
         Some(last) if last.role == "assistant" => {
@@ -152,57 +233,4 @@ fn messages(row: &Row, strict: bool) -> Result<Vec<Message>, String> {
         }
         Some(_) => Ok(messages),
     }
-}
-
-/// The conversation of a row under any of the names it goes by; `None` where there is none.
-pub(crate) fn conversation(row: &Row, strict: bool) -> Result<Option<Vec<Message>>, String> {
-    if let Some(Value::Array(messages)) = row.get("messages") {
-        return messages.iter().map(message).collect::<Result<_, _>>().map(Some);
-    }
-    let names: &[&str] =
-        if strict { &["messages", "prompt"] } else { &["messages", "prompt", "instruction", "question"] };
-    for name in names {
-        match row.get(*name) {
-            None | Some(Value::Null) => {}
-            Some(Value::Array(messages)) => return messages.iter().map(message).collect::<Result<_, _>>().map(Some),
-            Some(Value::String(text)) if *name != "messages" => return Ok(Some(vec![Message::user(text.clone())])),
-            Some(other) => return Err(format!("`{name}`: expected a conversation, got {}", json_kind(other))),
-        }
-    }
-    if strict {
-        return Ok(None);
-    }
-    match (row.get("turns"), row.get("body")) {
-        (Some(Value::Array(turns)), _) => match turns.as_slice() {
-            [turn] => Ok(Some(vec![Message::user(turn_text(turn)?)])),
-            turns => Err(format!(
-                "`turns`: expected one turn, got {}; later turns need the model's own answers: give whole conversations in `messages`",
-                turns.len()
-            )),
-        },
-        // one line of an OpenAI batch input
-        (None, Some(Value::Object(body))) => conversation(body, false),
-        _ => Ok(None),
-    }
-}
-
-/// A FastChat turn: a string, or an object with `content`.
-pub(crate) fn turn_text(turn: &Value) -> Result<String, String> {
-    match turn {
-        Value::String(text) => Ok(text.clone()),
-        Value::Object(turn) => match turn.get("content") {
-            Some(Value::String(text)) => Ok(text.clone()),
-            _ => Err("a turn: expected a string in `content`".into()),
-        },
-        other => Err(format!("a turn: expected a string or an object with `content`, got {}", json_kind(other))),
-    }
-}
-
-fn message(value: &Value) -> Result<Message, String> {
-    let field = |name: &str| match value.get(name) {
-        Some(Value::String(text)) => Ok(text.clone()),
-        Some(other) => Err(format!("`messages`: expected a string in `{name}`, got {}", json_kind(other))),
-        None => Err(format!("`messages`: expected objects with `role` and `content`, got one without `{name}`")),
-    };
-    Ok(Message::new(field("role")?, field("content")?))
 }

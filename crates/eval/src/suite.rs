@@ -80,10 +80,22 @@ impl Suite {
     /// # Errors
     /// [`InputError`], with the line.
     pub fn read(path: &Path) -> Result<Suite, InputError> {
+        Suite::read_as(path, Strictness::Plain)
+    }
+
+    /// Reads the prompts of completions that are there: questions of several turns too.
+    ///
+    /// # Errors
+    /// [`InputError`], with the line.
+    pub fn read_answered(path: &Path) -> Result<Suite, InputError> {
+        Suite::read_as(path, Strictness::Answered)
+    }
+
+    fn read_as(path: &Path, plain: Strictness<'_>) -> Result<Suite, InputError> {
         if path.extension().is_some_and(|extension| extension == "toml") {
             Suite::read_toml(path)
         } else {
-            Suite::read_plain(path)
+            Suite::read_plain(path, plain)
         }
     }
 
@@ -117,11 +129,11 @@ impl Suite {
         Ok(suite)
     }
 
-    fn read_plain(path: &Path) -> Result<Suite, InputError> {
+    fn read_plain(path: &Path, strictness: Strictness<'_>) -> Result<Suite, InputError> {
         let name = path.file_stem().map_or_else(|| "prompts".into(), |stem| stem.to_string_lossy().into_owned());
         Ok(Suite {
             name,
-            prompts: read_prompts(path, Strictness::Plain)?,
+            prompts: read_prompts(path, strictness)?,
             sampler: Sampler::temperature(Self::DEFAULT_TEMPERATURE),
             cap: Self::DEFAULT_CAP,
             samples_per_prompt: 1,

@@ -107,10 +107,21 @@ pub struct Observed {
     /// Samples by the remark on their reported end, [`crate::Sample::finish_remark`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub finish_remarks: BTreeMap<String, usize>,
+    /// Number of completions that lack a fact because their file does not tell it, by fact: [`FINISH_REASON`],
+    /// [`TOKENS`], [`PROMPT`]. Only scored completions have any.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub untold: BTreeMap<String, usize>,
     /// The comparison behind `fidelity_max_abs_nats`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fidelity: Option<FidelityInfo>,
 }
+
+/// Key of [`Observed::untold`]: how the completion ended, so that EOS is not judged on it.
+pub const FINISH_REASON: &str = "finish_reason";
+/// Key of [`Observed::untold`]: the length in tokens.
+pub const TOKENS: &str = "tokens";
+/// Key of [`Observed::untold`]: the prompt's text, so that runs pair by id alone.
+pub const PROMPT: &str = "prompt";
 
 impl Observed {
     fn is_empty(&self) -> bool {

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use smpo_eval::Suite;
-use smpo_eval::score::{CompletionFile, InputFormat, assemble, directories, write};
+use smpo_eval::score::{Assembled, CompletionFile, InputFormat, assemble, directories, write};
 use smpo_report::estimates;
-use smpo_results::{EvaluationDir, FinishReason, MetricsFile};
+use smpo_results::{EvaluationDir, FinishReason, MetricsFile, Observed, manifest};
 
 use crate::exit::{Exit, OrFail, Outcome};
 use crate::output::{self, Format};
@@ -16,7 +16,7 @@ use crate::progress::Progress;
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  smpo score model_answer/*.jsonl --prompts question.jsonl --out scored")]
 pub struct ScoreArgs {
-    /// Files of completions: smpo, FastChat, AlpacaEval, lm-evaluation-harness, OpenAI batch, plain JSONL
+    /// Files of completions, JSON lines or JSON, gzip and zstd too (formats: docs/scoring.md); - is standard input
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Output directory; with several models, one subdirectory per model
@@ -25,9 +25,12 @@ pub struct ScoreArgs {
     /// Format of all files
     #[arg(long, value_name = "FORMAT", help = formats())]
     input_format: Option<InputFormat>,
-    /// Prompts of the completions, joined by id: a suite, FastChat's question.jsonl, or an OpenAI batch input
+    /// Prompts of the completions, joined by id: a suite, question.jsonl of FastChat or Arena-Hard, or a batch's input
     #[arg(long, value_name = "FILE")]
     prompts: Option<PathBuf>,
+    /// Name of the model, for files that name none; several files are then its shards
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
     /// Output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -37,7 +40,7 @@ pub struct ScoreArgs {
 }
 
 fn formats() -> String {
-    let known = InputFormat::ALL.map(InputFormat::id).join(", ");
+    let known = InputFormat::ALL.iter().map(|format| format.id()).collect::<Vec<_>>().join(", ");
     format!("Format of all files: {known} [default: detected from the content]")
 }
 
@@ -56,12 +59,14 @@ pub struct Scored {
 /// Runs the command.
 pub fn run(args: ScoreArgs) -> Outcome {
     super::set_threads(args.threads)?;
-    let suite = args.prompts.as_deref().map(Suite::read).transpose()?;
-    let files = args.files.iter().map(|path| CompletionFile::read(path, args.input_format));
+    let suite = args.prompts.as_deref().map(Suite::read_answered).transpose()?;
+    let stdin = |path: &PathBuf| if path == Path::new("-") { "/dev/stdin".into() } else { path.clone() };
+    let files = args.files.iter().map(|path| CompletionFile::read(&stdin(path), args.input_format));
     let files = files.collect::<Result<Vec<_>, _>>()?;
-    let models = assemble(&files, suite.as_ref())?;
+    let Assembled { models, notes } = assemble(&files, suite.as_ref(), args.name.as_deref())?;
     let directories = directories(&args.out, &models).or_user_error()?;
     let progress = Progress::new();
+    notes.iter().for_each(|note| progress.say(note));
     let mut scored = Vec::new();
     for (model, dir) in models.iter().zip(directories) {
         let failed = model.samples.iter().filter(|sample| sample.finish_reason == FinishReason::Error).count();
@@ -72,7 +77,10 @@ pub fn run(args: ScoreArgs) -> Outcome {
                 model.samples.len()
             ));
         }
-        let (_, measured) = write(&EvaluationDir::new(&dir), model).or_execution_error()?;
+        let (manifest, measured) = write(&EvaluationDir::new(&dir), model).or_execution_error()?;
+        for line in unjudged(&manifest.observed, model.samples.len() - failed) {
+            progress.say(&format!("{}: {line}", model.name));
+        }
         scored.push(Scored { model: model.name.clone(), out: dir, metrics: measured.metrics });
     }
     match args.format {
@@ -80,6 +88,25 @@ pub fn run(args: ScoreArgs) -> Outcome {
         Format::Json => output::print_json(&scored)?,
     }
     Ok(Exit::Success)
+}
+
+/// Remarks on what could not be judged, because the files do not tell it.
+fn unjudged(observed: &Observed, completions: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(count) = observed.untold.get(manifest::FINISH_REASON) {
+        lines.push(format!("EOS unknown in the files, and not judged, for {count} of {completions} completions"));
+    }
+    if let Some(count) = observed.untold.get(manifest::PROMPT) {
+        lines.push(format!(
+            "{count} completions have no prompt: models pair by id alone, and foreign scripts are not judged"
+        ));
+    }
+    let remarks = observed.finish_remarks.iter().map(|(remark, count)| format!("{remark} ({count})"));
+    let remarks: Vec<String> = remarks.collect();
+    if !remarks.is_empty() {
+        lines.push(format!("reported ends that do not count as the model's own: {}", remarks.join(", ")));
+    }
+    lines
 }
 
 fn text(scored: &[Scored]) -> String {

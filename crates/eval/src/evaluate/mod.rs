@@ -213,7 +213,7 @@ fn check(
 }
 
 /// Samples by the remark on their reported end.
-fn remarks(samples: &[Sample]) -> BTreeMap<String, usize> {
+pub(crate) fn remarks(samples: &[Sample]) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     for remark in samples.iter().filter_map(|sample| sample.finish_remark.clone()) {
         *counts.entry(remark).or_default() += 1;

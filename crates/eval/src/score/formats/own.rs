@@ -3,8 +3,12 @@
 use serde_json::Value;
 use smpo_results::{SCHEMA_VERSION, Sample};
 
-use super::Record;
 use crate::json_rows::Row;
+use crate::score::record::Record;
+
+pub(super) fn fits(row: &Row) -> bool {
+    ["schema", "prompt_id", "completion"].iter().all(|field| row.contains_key(*field))
+}
 
 pub(super) fn records(row: &Row) -> Result<Vec<Record>, String> {
     let sample: Sample =
@@ -24,11 +28,14 @@ pub(super) fn records(row: &Row) -> Result<Vec<Record>, String> {
         reference: sample.reference,
         closed: sample.closed,
         language: sample.language,
+        reasoning: sample.reasoning,
         completion: sample.completion,
         token_ids: sample.token_ids,
         logps: sample.logps,
         terminator_logps: sample.terminator_logps,
+        unknown_ids: sample.unknown_ids,
         finish_reason: sample.finish_reason,
+        finish_remark: sample.finish_remark,
         tokens: sample.tokens,
         cap: sample.cap,
         error: sample.error,

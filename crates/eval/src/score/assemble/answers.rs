@@ -1,0 +1,135 @@
+//! Completions by model.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use super::CompletionFile;
+use crate::input_error::InputError;
+use crate::prompts::prompt_hash;
+use crate::score::names;
+use crate::score::record::Record;
+
+/// A completion with the id of its prompt and its place.
+pub(super) struct Answer<'a> {
+    pub path: &'a Path,
+    pub line: usize,
+    pub id: String,
+    pub record: &'a Record,
+}
+
+impl Answer<'_> {
+    /// `path:line`.
+    pub fn place(&self) -> String {
+        format!("{}:{}", self.path.display(), self.line)
+    }
+}
+
+/// A model with its completions in the order of the files.
+pub(super) struct Answers<'a> {
+    pub name: String,
+    pub sources: Vec<PathBuf>,
+    pub format: &'static str,
+    pub answers: Vec<Answer<'a>>,
+}
+
+/// The completions of each model.
+pub(super) fn by_model<'a>(
+    files: &[&'a CompletionFile],
+    name: Option<&str>,
+    notes: &mut Vec<String>,
+) -> Result<Vec<Answers<'a>>, InputError> {
+    let all_named = named(files.iter().copied());
+    if let (Some(name), [_, _, ..]) = (name, all_named.as_slice()) {
+        let problem =
+            format!("--name {name:?}: the files hold several models ({}); score them apart", all_named.join(", "));
+        return Err(InputError::whole(&files[0].path, problem));
+    }
+    let mut models: Vec<Answers<'a>> = Vec::new();
+    let mut index_of: HashMap<String, usize> = HashMap::new();
+    for file in files {
+        let nameless = match name {
+            Some(name) => Nameless::Model(name.to_owned()),
+            None => nameless(file, &all_named, files)?,
+        };
+        let mut left_out = 0;
+        for (line, record) in &file.records {
+            let model = match (&record.model, name, &nameless) {
+                (_, Some(name), _) => name.to_owned(),
+                (Some(model), None, _) => model.clone(),
+                (None, None, Nameless::Model(model)) => model.clone(),
+                (None, None, Nameless::Failures) if !record.is_failed() => file_name(file, files),
+                (None, None, Nameless::Failures) => {
+                    left_out += 1;
+                    continue;
+                }
+            };
+            let index = *index_of.entry(model.clone()).or_insert_with(|| {
+                let format = file.format.id();
+                models.push(Answers { name: model, sources: Vec::new(), format, answers: Vec::new() });
+                models.len() - 1
+            });
+            let model = &mut models[index];
+            if !model.sources.contains(&file.path) {
+                model.sources.push(file.path.clone());
+            }
+            model.answers.push(Answer { path: &file.path, line: *line, id: id(record, *line), record });
+        }
+        if left_out > 0 {
+            notes.push(format!(
+                "{}: {left_out} failed rows name no model, and the file holds several: they are left out; a prompt that \
+                 another model answered counts as missing where it has no answer",
+                file.path.display()
+            ));
+        }
+    }
+    Ok(models)
+}
+
+/// The model of rows that name none.
+enum Nameless {
+    Model(String),
+    /// Of a file of several models: failures are nobody's.
+    Failures,
+}
+
+fn nameless(file: &CompletionFile, all_named: &[&str], files: &[&CompletionFile]) -> Result<Nameless, InputError> {
+    let all_failed = file.records.iter().all(|(_, record)| record.is_failed());
+    Ok(match (named(std::iter::once(file)).as_slice(), all_named) {
+        ([only], _) => Nameless::Model((*only).to_owned()),
+        ([_, _, ..], _) => Nameless::Failures,
+        // the file of errors beside the output of a batch
+        ([], [only]) if all_failed => Nameless::Model((*only).to_owned()),
+        ([], [_, _, ..]) if all_failed => {
+            let problem = format!(
+                "all requests in it failed, and none names its model; the other files hold several ({}): give it together \
+                 with the answers of its own model alone",
+                all_named.join(", ")
+            );
+            return Err(InputError::whole(&file.path, problem));
+        }
+        ([], _) => Nameless::Model(file_name(file, files)),
+    })
+}
+
+/// The models that files name, in order.
+fn named<'a>(files: impl Iterator<Item = &'a CompletionFile>) -> Vec<&'a str> {
+    let mut named: Vec<&str> = Vec::new();
+    for model in files.flat_map(|file| &file.records).filter_map(|(_, record)| record.model.as_deref()) {
+        if named.last() != Some(&model) && !named.contains(&model) {
+            named.push(model);
+        }
+    }
+    named
+}
+
+fn file_name(file: &CompletionFile, files: &[&CompletionFile]) -> String {
+    names::of_file(&file.path, files.iter().map(|file| file.path.as_path()))
+}
+
+fn id(record: &Record, line: usize) -> String {
+    match &record.id {
+        Some(id) => id.clone(),
+        None if record.messages.is_empty() => format!("line_{line}"),
+        None => prompt_hash(&record.messages),
+    }
+}

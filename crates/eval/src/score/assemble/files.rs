@@ -1,0 +1,47 @@
+//! The files that are read: each once, and none without completions.
+
+use std::path::Path;
+
+use super::CompletionFile;
+use crate::input_error::InputError;
+
+/// The files with completions, each content once.
+pub(super) fn wanted<'a>(
+    files: &'a [CompletionFile],
+    name: Option<&str>,
+    notes: &mut Vec<String>,
+) -> Result<Vec<&'a CompletionFile>, InputError> {
+    let mut wanted: Vec<&CompletionFile> = Vec::new();
+    let mut skipped = None;
+    for file in files {
+        let path = file.path.display();
+        if let Some(damage) = &file.damage {
+            notes.push(format!("{path}: {damage}"));
+        }
+        if let Some(reason) = &file.skipped {
+            notes.push(format!("{path}: skipped: {reason}"));
+            skipped.get_or_insert((file, reason));
+            continue;
+        }
+        if let Some(first) = wanted.iter().find(|first| is_same(first, file, name)) {
+            notes.push(format!("{path}: the same as {}; it counts once", first.path.display()));
+            continue;
+        }
+        wanted.push(file);
+    }
+    match (wanted.is_empty(), skipped) {
+        (true, Some((file, reason))) => Err(InputError::whole(&file.path, reason.clone())),
+        _ => Ok(wanted),
+    }
+}
+
+/// True for one file under two names, and for two files of one content whose models are the same.
+fn is_same(a: &CompletionFile, b: &CompletionFile, name: Option<&str>) -> bool {
+    let same_path = || matches!((canonical(&a.path), canonical(&b.path)), (Some(a), Some(b)) if a == b);
+    let named = |file: &CompletionFile| name.is_some() || file.records.iter().all(|(_, record)| record.model.is_some());
+    a.sha256 == b.sha256 && (same_path() || named(a) && named(b))
+}
+
+fn canonical(path: &Path) -> Option<std::path::PathBuf> {
+    path.canonicalize().ok()
+}

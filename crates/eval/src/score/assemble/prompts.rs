@@ -1,0 +1,126 @@
+//! The prompts that models are scored on, and the samples over them.
+
+use std::collections::HashMap;
+
+use smpo_results::{Message, Sample, SuiteInfo};
+
+use super::copies::sample;
+use super::{Model, ModelCompletions, Placed};
+use crate::prompts::{Prompt, Turn};
+use crate::score::record::Record;
+use crate::slices;
+use crate::suite::hash_prompts;
+
+/// Indices of models, those that share a prompt together.
+pub(super) fn groups_sharing_prompts(models: &[Model]) -> Vec<Vec<usize>> {
+    let mut group: Vec<usize> = (0..models.len()).collect();
+    let mut first_with: HashMap<&str, usize> = HashMap::new();
+    for (index, model) in models.iter().enumerate() {
+        for placed in &model.completions {
+            let other = *first_with.entry(&placed.sample.prompt_id).or_insert(index);
+            let (from, to) = (group[index], group[other]);
+            if from != to {
+                group.iter_mut().filter(|group| **group == from).for_each(|group| *group = to);
+            }
+        }
+    }
+    let mut groups: Vec<Vec<usize>> = vec![Vec::new(); models.len()];
+    for (index, group) in group.into_iter().enumerate() {
+        groups[group].push(index);
+    }
+    groups.retain(|group| !group.is_empty());
+    groups
+}
+
+/// Every prompt that any of the models has, in the order of first appearance; fields that one file lacks are taken from
+/// another.
+pub(super) fn all_prompts<'a>(models: impl Iterator<Item = &'a Model>) -> Vec<Prompt> {
+    let mut prompts: Vec<(Prompt, bool)> = Vec::new();
+    let mut index_of: HashMap<&str, usize> = HashMap::new();
+    for Placed { has_slice, sample, .. } in models.flat_map(|model| &model.completions) {
+        let index = *index_of.entry(&sample.prompt_id).or_insert_with(|| {
+            let prompt = Prompt {
+                id: sample.prompt_id.clone(),
+                slice: slices::PLAIN.into(),
+                messages: Vec::new(),
+                reference: None,
+                language: None,
+                closed: false,
+                turn: None,
+            };
+            prompts.push((prompt, false));
+            prompts.len() - 1
+        });
+        let (prompt, sliced) = &mut prompts[index];
+        if *has_slice && !*sliced {
+            prompt.slice.clone_from(&sample.slice);
+            *sliced = true;
+        }
+        if prompt.messages.is_empty() {
+            prompt.messages.clone_from(&sample.messages);
+        }
+        prompt.reference = prompt.reference.take().or_else(|| sample.reference.clone());
+        prompt.language = prompt.language.take().or_else(|| sample.language.clone());
+        prompt.closed |= sample.closed;
+    }
+    prompts.into_iter().map(|(prompt, _)| prompt).collect()
+}
+
+/// The model's samples in the order of the prompts, with the fields of the prompts; a failed sample where one is missing.
+pub(super) fn scored_on(model: &Model, prompts: &[Prompt], suite: String) -> ModelCompletions {
+    let mut by_prompt: HashMap<&str, Vec<&Sample>> = HashMap::new();
+    for placed in &model.completions {
+        by_prompt.entry(&placed.sample.prompt_id).or_default().push(&placed.sample);
+    }
+    let answer_to = answers_to_turns(model, prompts);
+    let mut samples = Vec::new();
+    for prompt in prompts {
+        let mut of_prompt = by_prompt.remove(prompt.id.as_str()).unwrap_or_default();
+        of_prompt.sort_by_key(|sample| sample.sample);
+        let missing = of_prompt.is_empty().then(|| {
+            let missing = Record::failed("no completion of this prompt in the file");
+            sample(&missing, prompt.id.clone(), 0)
+        });
+        for sample in of_prompt.into_iter().cloned().chain(missing) {
+            samples.push(Sample {
+                slice: prompt.slice.clone(),
+                messages: conversation(prompt, sample.sample, &answer_to),
+                reference: prompt.reference.clone(),
+                language: prompt.language.clone(),
+                closed: prompt.closed,
+                ..sample
+            });
+        }
+    }
+    let mut sorted = prompts.to_vec();
+    sorted.sort_by(|a, b| a.id.cmp(&b.id));
+    let info = SuiteInfo { name: suite, sha256: hash_prompts(&sorted), prompts: prompts.len(), pairs_sha256: None };
+    ModelCompletions { name: model.name.clone(), sources: model.sources.clone(), suite: info, samples }
+}
+
+/// Completions by prompt and sample.
+type AnswersToTurns<'a> = HashMap<(&'a str, u32), &'a str>;
+
+/// The model's answers to questions of several turns.
+fn answers_to_turns<'a>(model: &'a Model, prompts: &[Prompt]) -> AnswersToTurns<'a> {
+    if prompts.iter().all(|prompt| prompt.turn.is_none()) {
+        return HashMap::new();
+    }
+    let answers = model.completions.iter().map(|placed| &placed.sample);
+    answers.map(|sample| ((sample.prompt_id.as_str(), sample.sample), sample.completion.as_str())).collect()
+}
+
+/// The messages before a completion; of a later turn, with the model's own answers to the earlier ones.
+fn conversation(prompt: &Prompt, sample: u32, answer_to: &AnswersToTurns<'_>) -> Vec<Message> {
+    let Some(turn) = &prompt.turn else { return prompt.messages.clone() };
+    let mut messages = Vec::new();
+    for (index, asked) in prompt.messages.iter().enumerate() {
+        messages.push(asked.clone());
+        if index + 1 < turn.number {
+            let earlier = Turn::prompt_id(&turn.question, index + 1);
+            let answer = answer_to.get(&(earlier.as_str(), sample)).copied().unwrap_or_default();
+            messages.push(Message::assistant(answer));
+        }
+    }
+    messages
+}
