@@ -296,9 +296,12 @@ fn wrong_files_are_explained_with_the_line() {
             "{\"id\": \"a\", \"sample\": 0, \"completion\": \"c\"}\n{\"id\": \"a\", \"sample\": 0, \"completion\": \"d\"}",
             "m.jsonl:2: sample 0 of prompt \"a\" by \"m\" is already at",
         ),
-        ("{\"choices\": [{\"turns\": [7]}], \"question_id\": 1}", "a turn: expected a string or an object"),
+        (
+            "{\"choices\": [{\"turns\": [7]}], \"question_id\": 1}",
+            "`turns`: expected a text or a list of parts, got a number",
+        ),
         ("{\"choices\": [{\"turns\": [\"x\"]}]}", "expected a `question_id`"),
-        ("{\"custom_id\": \"a\", \"response\": {\"body\": {}}}", "expected a list in `choices`"),
+        ("{\"custom_id\": \"a\", \"response\": {\"body\": {}}}", "expected a response with `choices`"),
         ("{\"doc_id\": 1, \"resps\": 3}", "expected a list in `resps`"),
     ] {
         let error = error("m.jsonl", text);
@@ -314,4 +317,14 @@ fn wrong_files_are_explained_with_the_line() {
     for format in InputFormat::ALL {
         assert_eq!(format.id().parse::<InputFormat>(), Ok(*format));
     }
+}
+
+#[test]
+fn the_documentation_lists_every_format() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/scoring.md");
+    let text = fs::read_to_string(path).expect("readable");
+    let listed: Vec<&str> = text.lines().filter(|line| line.starts_with("| `")).collect();
+    let expected: Vec<String> =
+        InputFormat::ALL.iter().map(|format| format!("| `{}` | {} |", format.id(), format.files())).collect();
+    assert_eq!(listed, expected, "docs/scoring.md (left) differs from the table of formats (right)");
 }

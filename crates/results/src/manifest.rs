@@ -111,6 +111,9 @@ pub struct Observed {
     /// [`TOKENS`], [`PROMPT`]. Only scored completions have any.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub untold: BTreeMap<String, usize>,
+    /// Folder above the `model_answer` of scored completions whose prompts are unknown: they pair by id alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub benchmark: Option<String>,
     /// The comparison behind `fidelity_max_abs_nats`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fidelity: Option<FidelityInfo>,
@@ -171,6 +174,13 @@ impl RunManifest {
             serde_json::to_string(value).unwrap_or_else(|error| error.to_string())
         }
         let scored = self.kind == "score" && other.kind == "score";
+        // Question numbers are unique within a benchmark at best.
+        if let [Some(own), Some(others)] = [self, other].map(|run| run.observed.benchmark.as_deref())
+            && own != others
+        {
+            let shown = |name: &str| format!("{name:?}, its prompts unknown (`smpo score --prompts` gives them)");
+            return Some(("observed.benchmark", shown(own), shown(others)));
+        }
         let fields = [
             ("kind", show(&self.kind), show(&other.kind)),
             ("suite.sha256", show(&self.suite.sha256), show(&other.suite.sha256)),

@@ -32,6 +32,7 @@ use crate::runner::write_results;
 pub fn write(dir: &EvaluationDir, model: &ModelCompletions) -> Result<(RunManifest, Measured), files::Error> {
     let caps: Vec<Option<u32>> = model.samples.iter().filter(|sample| sample.error.is_none()).map(|s| s.cap).collect();
     let cap = caps.first().copied().flatten().filter(|&cap| caps.iter().all(|&other| other == Some(cap)));
+    let untold = untold(&model.samples);
     let manifest = RunManifest {
         schema: SCHEMA_VERSION,
         kind: "score".into(),
@@ -53,7 +54,8 @@ pub fn write(dir: &EvaluationDir, model: &ModelCompletions) -> Result<(RunManife
         fidelity_max_abs_nats: None,
         observed: Observed {
             finish_remarks: remarks(&model.samples),
-            untold: untold(&model.samples),
+            benchmark: names::benchmark(&model.sources).filter(|_| untold.contains_key(manifest::PROMPT)),
+            untold,
             ..Observed::default()
         },
     };

@@ -1,6 +1,6 @@
 //! Names of models from the paths of their files.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Stems that say what a file holds and not of which model.
 const GENERIC: [&str; 5] = ["samples", "outputs", "model_outputs", "scenario_state", "predictions"];
@@ -22,6 +22,19 @@ pub(super) fn of_file<'a>(path: &Path, mut others: impl Iterator<Item = &'a Path
     dir.map_or(name, |dir| dir.to_string_lossy().into_owned())
 }
 
+/// The benchmark that all files are of.
+pub(super) fn benchmark(paths: &[PathBuf]) -> Option<String> {
+    let mut benchmarks = paths.iter().map(|path| benchmark_of(path));
+    let first = benchmarks.next().flatten();
+    benchmarks.all(|other| other == first).then_some(first).flatten()
+}
+
+/// The folder above `model_answer`: `mt_bench` of `data/mt_bench/model_answer/m.jsonl`.
+fn benchmark_of(path: &Path) -> Option<String> {
+    let folder = path.ancestors().find(|folder| folder.file_name().is_some_and(|name| name == "model_answer"))?;
+    Some(folder.parent()?.file_name()?.to_string_lossy().into_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -37,6 +50,8 @@ mod tests {
         ] {
             assert_eq!(alone(path), name);
         }
+        assert_eq!(benchmark_of(Path::new("data/mt_bench/model_answer/m.jsonl")).as_deref(), Some("mt_bench"));
+        assert_eq!(benchmark_of(Path::new("mt_bench/m.jsonl")), None);
         let paths = [Path::new("a/answers.jsonl"), Path::new("b/answers.jsonl")];
         assert_eq!(paths.map(|path| of_file(path, paths.into_iter())), ["a", "b"]);
     }

@@ -75,7 +75,8 @@ pub fn assemble(files: &[CompletionFile], suite: Option<&Suite>, name: Option<&s
             for peers in groups_sharing_prompts(&models) {
                 let prompts = all_prompts(peers.iter().map(|&index| &models[index]));
                 for index in peers {
-                    assembled[index] = Some(scored_on(&models[index], &prompts, models[index].format.to_owned()));
+                    let name = models[index].format.to_owned();
+                    assembled[index] = Some(scored_on(&models[index], &prompts, name));
                 }
             }
         }
