@@ -200,7 +200,7 @@ pub(super) fn sample(record: &Record, prompt_id: String, sample: u32) -> Sample 
         token_ids: record.token_ids.clone(),
         logps: record.logps.clone(),
         terminator_logps: record.terminator_logps.clone(),
-        unknown_ids: record.unknown_ids.clone(),
+        unknown_ids: record.unknown_ids,
         finish_reason: record.finish_reason,
         finish_remark: record.finish_remark.clone(),
         tokens: record.tokens,
