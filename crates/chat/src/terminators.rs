@@ -71,6 +71,8 @@ impl Terminators {
             let id = files.added_tokens.iter().find(|added| added.content == token).map(|added| added.id);
             set.add(id, Some(token), TerminatorSource::Tokenizer);
         }
+        let named_elsewhere = files.generation_config.get("eos_token_id").is_some_and(|ids| !ids.is_null())
+            && !files.added_tokens.is_empty();
         let text = files.config.get("text_config").and_then(Value::as_object);
         for (name, source, map) in [
             ("generation_config.json", TerminatorSource::GenerationConfig, Some(&files.generation_config)),
@@ -80,6 +82,10 @@ impl Terminators {
             let Some(map) = map else { continue };
             for id in eos_ids(map, &files.dir.join(name))? {
                 let token = files.added_tokens.iter().find(|added| added.id == id);
+                if source == TerminatorSource::Config && token.is_none() && named_elsewhere && !set.contains(id) {
+                    // A stale default, an ordinary word by now; transformers does not ask config.json here either.
+                    continue;
+                }
                 set.add(Some(id), token.map(|added| added.content.clone()), source);
             }
         }

@@ -4,19 +4,24 @@
 //! tolerance nothing is measured. It samples as the run will, with as many requests in flight: batching is where
 //! engines break.
 
+use std::cmp::Reverse;
 use std::fmt::Write as _;
 use std::ops::ControlFlow;
 
 use smpo_inference::{
-    Completion, Fidelity, Generator, InferenceError, Request, Sampler, TeacherForced, check_fidelity,
+    Completion, Fidelity, Generator, InferenceError, QUANTISED, Request, Sampler, TeacherForced, check_fidelity,
     default_tolerance, generate_each,
 };
+use smpo_results::FidelityInfo;
 
 use crate::evaluate::Engines;
+use crate::prompts::Prompt;
 use crate::suite::Suite;
 
-/// Prompts whose completions are re-scored, spread over the suite.
+/// Prompts whose completions are re-scored, spread over the suite by position.
 const PROMPTS: usize = 3;
+/// The longest prompts, which are re-scored as well: windows and rotary scaling show on nothing else.
+const LONGEST: usize = 2;
 /// Tokens of each: a contaminated cache shows from the first.
 const TOKENS: u32 = 48;
 
@@ -49,10 +54,10 @@ impl FidelityError {
 }
 
 fn explain(fidelity: &Fidelity, tolerance: f64) -> String {
-    let Fidelity { max_abs_nats, tokens, worst, .. } = fidelity;
+    let Fidelity { max_abs_nats, mean_abs_nats, p95_abs_nats, tokens, worst, .. } = fidelity;
     let mut text = format!(
         "the engine does not reproduce this model's log-probs: max |Δ| {max_abs_nats:.3} nats over {tokens} tokens \
-         (tolerance {tolerance})"
+         (tolerance {tolerance}; mean {mean_abs_nats:.3}, 95th percentile {p95_abs_nats:.3})"
     );
     if let Some(worst) = worst {
         // Writing to a string does not fail.
@@ -65,28 +70,73 @@ fn explain(fidelity: &Fidelity, tolerance: f64) -> String {
     text
 }
 
-/// Maximum |Δ log-prob| in nats between `engines.generators` and `engines.scorer`, if it is within `tolerance` (default:
+/// |Δ log-prob| between `engines.generators` and `engines.scorer`, if the maximum is within `tolerance` (default:
 /// [`default_tolerance`] of the engine's dtype). `None` without a scorer, or if the engine gives no log-probs that
 /// belong to token ids.
 ///
 /// # Errors
 /// [`FidelityError`].
-pub fn check(suite: &Suite, engines: &mut Engines, tolerance: Option<f64>) -> Result<Option<f64>, FidelityError> {
+pub fn check(
+    suite: &Suite,
+    engines: &mut Engines,
+    tolerance: Option<f64>,
+) -> Result<Option<FidelityInfo>, FidelityError> {
     let Some(scorer) = engines.scorer.as_deref_mut() else { return Ok(None) };
     let generators = &mut engines.generators[..];
     let dtype = generators.first().and_then(|one| one.engine().dtype);
+    // A tolerance that is given is one for the maximum alone.
+    let agrees = |fidelity: &Fidelity| match tolerance {
+        Some(tolerance) => fidelity.within(tolerance),
+        None if dtype.as_deref() == Some(QUANTISED) => fidelity.is_noise(default_tolerance(dtype.as_deref())),
+        None => fidelity.within(default_tolerance(dtype.as_deref())),
+    };
     let tolerance = tolerance.unwrap_or_else(|| default_tolerance(dtype.as_deref()));
     let sampler = if engines.sampled_log_probs { Sampler::temperature(1.0) } else { suite.sampler };
     let Some(fidelity) = compare(generators, scorer, suite, sampler)? else { return Ok(None) };
-    if fidelity.within(tolerance) {
-        return Ok(Some(fidelity.max_abs_nats));
+    if agrees(&fidelity) {
+        return Ok(Some(info(&fidelity, "smpo's forward pass")));
     }
     let sequential = match generators {
         [first, _, ..] => compare(std::slice::from_mut(first), scorer, suite, sampler).ok().flatten(),
         _ => None,
     };
-    let sequential = sequential.filter(|alone| alone.within(tolerance)).map(|alone| alone.max_abs_nats);
+    let sequential = sequential.filter(|alone| agrees(alone)).map(|alone| alone.max_abs_nats);
     Err(FidelityError::Disagreement { fidelity: Box::new(fidelity), tolerance, sequential })
+}
+
+/// Compares the first generator with `other`, an independent implementation of the same model: what both draw up to the
+/// first token on which they part. `None` if there is nothing to compare.
+pub fn cross_check(suite: &Suite, engines: &mut Engines) -> Option<FidelityInfo> {
+    let mut other = engines.cross_check.take()?;
+    let generator = engines.generators.first_mut()?;
+    let mut completions = Vec::new();
+    for request in requests(suite, suite.sampler, 1) {
+        let (Ok(mut one), Ok(two)) = (generator.generate(&request), other.generate(&request)) else { continue };
+        let (Some(ids), Some(other_ids)) = (&mut one.token_ids, &two.token_ids) else { continue };
+        let common = ids.iter().zip(other_ids).take_while(|(a, b)| a == b).count();
+        ids.truncate(common);
+        one.logps.iter_mut().for_each(|logps| logps.truncate(common));
+        completions.push((request, one, two.logps.unwrap_or_default()));
+    }
+    let mut logps = completions.iter().filter(|(_, one, _)| one.token_ids.as_ref().is_some_and(|ids| !ids.is_empty()));
+    let pairs = completions.iter().map(|(request, one, _)| (request, one));
+    let compared = check_fidelity(pairs, |_, ids| {
+        let (_, _, other) = logps.next().ok_or("no completion left")?;
+        Ok::<_, &str>(other[..ids.len().min(other.len())].to_vec())
+    });
+    let engine = other.engine();
+    compared.ok().map(|fidelity| info(&fidelity, &format!("{} {}", engine.name, engine.version)))
+}
+
+fn info(fidelity: &Fidelity, reference: &str) -> FidelityInfo {
+    FidelityInfo {
+        reference: reference.to_owned(),
+        completions: fidelity.completions,
+        tokens: fidelity.tokens,
+        mean: fidelity.mean_abs_nats,
+        p95: fidelity.p95_abs_nats,
+        max: fidelity.max_abs_nats,
+    }
 }
 
 /// Samples a few prompts and re-scores the completions; `None` if none has log-probs that belong to token ids.
@@ -113,11 +163,16 @@ fn compare(
     }
 }
 
-/// Requests for [`PROMPTS`] prompts. Samples of one prompt run side by side: mistral.rs confuses sequences of equal
+/// Requests for [`PROMPTS`] prompts and the [`LONGEST`]. Samples of one prompt run side by side: mistral.rs confuses sequences of equal
 /// length.
 fn requests(suite: &Suite, sampler: Sampler, generators: usize) -> Vec<Request> {
     let step = suite.prompts.len().div_ceil(PROMPTS).max(1);
-    let prompts: Vec<_> = suite.prompts.iter().step_by(step).collect();
+    let mut chosen: Vec<usize> = (0..suite.prompts.len()).step_by(step).collect();
+    let length = |prompt: &Prompt| prompt.messages.iter().map(|message| message.content.len()).sum::<usize>();
+    let mut by_length: Vec<usize> = (0..suite.prompts.len()).filter(|index| !chosen.contains(index)).collect();
+    by_length.sort_by_key(|&index| (Reverse(length(&suite.prompts[index])), index));
+    chosen.extend(by_length.into_iter().take(LONGEST));
+    let prompts: Vec<&Prompt> = chosen.into_iter().map(|index| &suite.prompts[index]).collect();
     let samples = generators.div_ceil(prompts.len().max(1)).max(1) as u32;
     prompts
         .iter()

@@ -30,7 +30,7 @@ mod teacher_forced;
 
 pub use completion::Completion;
 pub use error::InferenceError;
-pub use fidelity::{Disagreement, Fidelity, check_fidelity, default_tolerance};
+pub use fidelity::{Disagreement, Fidelity, QUANTISED, check_fidelity, default_tolerance};
 pub use generator::{EngineInfo, Generator};
 pub use pool::generate_each;
 pub use prompt::EncodedPrompt;

@@ -72,7 +72,7 @@ pub enum ModelError {
     },
 
     /// Tensors of the configuration are missing in the weights.
-    #[error("{}: missing tensors: {names}; does config.json belong to these weights?", path.display())]
+    #[error("{}: missing tensors: {names}; {}", path.display(), remedy(path, names))]
     MissingTensors {
         /// Model directory.
         path: PathBuf,
@@ -81,7 +81,7 @@ pub enum ModelError {
     },
 
     /// The weights have tensors that are not in the configuration.
-    #[error("{}: unexpected tensors: {names}; does config.json belong to these weights?", path.display())]
+    #[error("{}: unexpected tensors: {names}; {}", path.display(), remedy(path, names))]
     ExtraTensors {
         /// Model directory.
         path: PathBuf,
@@ -103,7 +103,11 @@ pub enum ModelError {
     },
 
     /// A tensor's dtype is not supported for weights.
-    #[error("{}: tensor `{tensor}`: expected float32, bfloat16 or float16, got {got}", path.display())]
+    #[error(
+        "{}: tensor `{tensor}`: expected float32, bfloat16 or float16, got {got}{}",
+        path.display(),
+        if got.starts_with("F64") { "" } else { "; these are quantised weights, give the model they were made from" }
+    )]
     Dtype {
         /// Weight file.
         path: PathBuf,
@@ -174,8 +178,38 @@ pub enum ModelError {
 pub type Result<T> = std::result::Result<T, ModelError>;
 
 impl ModelError {
+    /// True if the error is about the values of a model: weights or an adapter that do not mean what they seem to. No other
+    /// reader knows better; of an unknown family or feature one may.
+    pub fn is_about_values(&self) -> bool {
+        match self {
+            Self::Field { .. }
+            | Self::Safetensors { .. }
+            | Self::MissingTensors { .. }
+            | Self::ExtraTensors { .. }
+            | Self::Shape { .. }
+            | Self::Dtype { .. }
+            | Self::TiedHeadDiffers { .. }
+            | Self::OtherBase { .. } => true,
+            Self::Unsupported { path, .. } => path.ends_with(crate::lora::ADAPTER_CONFIG),
+            _ => false,
+        }
+    }
+
     pub(crate) fn input(what: impl Into<String>, expected: impl Into<String>, got: impl Into<String>) -> Self {
         Self::Input { what: what.into(), expected: expected.into(), got: got.into() }
+    }
+}
+
+/// The way out for tensors that do not fit, by their names and their file.
+fn remedy(path: &std::path::Path, names: &str) -> &'static str {
+    const QUANTISED: [&str; 8] =
+        [".qweight", ".qzeros", ".scales", ".g_idx", "_scale", "scale_inv", ".absmax", "quant_state"];
+    if QUANTISED.iter().any(|part| names.contains(part)) {
+        "these are quantised weights (GPTQ, AWQ, MLX, FP8, bitsandbytes); give the model they were made from"
+    } else if path.file_name().is_some_and(|name| name == crate::lora::ADAPTER_WEIGHTS) {
+        "only LoRA matrices of linear layers are read; merge the adapter with PEFT (merge_and_unload) and give the result"
+    } else {
+        "does config.json belong to these weights?"
     }
 }
 

@@ -1,12 +1,12 @@
 //! The decoder with its tokenizer, as generators and as teacher-forced scorer.
 
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use smpo_chat::Message;
 use smpo_inference::{Item, ScorerError, TeacherForced, TokenScores};
 use smpo_model::{Decoder, ModelDir, PackedBatch, ScoreOptions};
-use smpo_tokenizer::{ChatTokenizer, TokenizerError};
+use smpo_tokenizer::ChatTokenizer;
 
 use crate::{NativeError, NativeGenerator, NativeOptions};
 
@@ -15,11 +15,8 @@ const BATCH_TOKENS: usize = 8192;
 
 /// A model directory or adapter, loaded: generates ([`NativeModel::generators`]) and scores ([`TeacherForced`]).
 pub struct NativeModel {
-    dir: ModelDir,
     decoder: Decoder,
     tokenizer: Arc<ChatTokenizer>,
-    /// Tokenizer of the generators, once it was read; `tokenizer` itself where there is no adapter.
-    sampling_tokenizer: OnceLock<Arc<ChatTokenizer>>,
 }
 
 impl NativeModel {
@@ -30,12 +27,11 @@ impl NativeModel {
     pub fn load(model: &Path, base: Option<&Path>) -> Result<Self, NativeError> {
         let dir = ModelDir::open(model, base)?;
         let decoder = dir.load()?.frozen();
-        let tokenizer = Arc::new(ChatTokenizer::from_model_dir(dir.tokenizer_dir())?);
-        let sampling_tokenizer = match dir.adapter() {
-            None => tokenizer.clone().into(),
-            Some(_) => OnceLock::new(),
+        let tokenizer = match dir.adapter() {
+            None => ChatTokenizer::from_model_dir(dir.weights())?,
+            Some(adapter) => ChatTokenizer::of_adapter(adapter, dir.weights())?,
         };
-        Ok(NativeModel { dir, decoder, tokenizer, sampling_tokenizer })
+        Ok(NativeModel { decoder, tokenizer: Arc::new(tokenizer) })
     }
 
     /// Tokenizer, chat template and terminators of the model.
@@ -48,19 +44,7 @@ impl NativeModel {
     /// # Errors
     /// [`NativeError`]: the decoder cannot be packed, the tokenizer cannot be read, a thread cannot be started.
     pub fn generators(&self, options: NativeOptions) -> Result<Vec<NativeGenerator>, NativeError> {
-        let tokenizer = self.sampling_tokenizer()?;
-        Ok(NativeGenerator::start(self.decoder.pack()?, tokenizer, options)?)
-    }
-
-    /// Tokenizer to sample with: the base's, with the template of an adapter if it has one, as for every engine.
-    fn sampling_tokenizer(&self) -> Result<Arc<ChatTokenizer>, TokenizerError> {
-        if let Some(tokenizer) = self.sampling_tokenizer.get() {
-            return Ok(tokenizer.clone());
-        }
-        let weights = self.dir.weights();
-        let model = self.dir.adapter().unwrap_or(weights);
-        let tokenizer = ChatTokenizer::from_files(&weights.join("tokenizer.json"), model, Some(weights))?;
-        Ok(self.sampling_tokenizer.get_or_init(|| Arc::new(tokenizer)).clone())
+        Ok(NativeGenerator::start(self.decoder.pack()?, self.tokenizer.clone(), options)?)
     }
 
     fn score_packed(&self, batch: Vec<(Vec<u32>, Vec<u32>)>, scores: &mut Vec<TokenScores>) -> Result<(), ScorerError> {
@@ -108,6 +92,6 @@ impl TeacherForced for NativeModel {
     }
 
     fn token_ids(&self, pieces: &[String]) -> Option<Vec<u32>> {
-        self.sampling_tokenizer().ok()?.ids_of_pieces(pieces)
+        self.tokenizer.ids_of_pieces(pieces)
     }
 }

@@ -117,6 +117,9 @@ pub struct Observed {
     /// The comparison behind `fidelity_max_abs_nats`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fidelity: Option<FidelityInfo>,
+    /// The comparison with another engine that reads the same model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cross_check: Option<FidelityInfo>,
 }
 
 /// Key of [`Observed::untold`]: how the completion ended, so that EOS is not judged on it.
@@ -152,9 +155,6 @@ pub struct FidelityInfo {
     pub completions: usize,
     /// Tokens compared.
     pub tokens: usize,
-    /// Tokens of the longest prompt compared, where they are known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub longest_prompt: Option<usize>,
     /// Mean.
     pub mean: f64,
     /// 95th percentile.

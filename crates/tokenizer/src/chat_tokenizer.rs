@@ -51,16 +51,17 @@ impl ChatTokenizer {
         Self::load(&dir.join("tokenizer.json"), dir, template)
     }
 
-    /// Reads the file `tokenizer`, and template and terminators from `dir`, or from `fallback` where `dir` has no
-    /// template that can be used. For PEFT adapters, which may bring a template and none of the other files.
+    /// Reads `tokenizer.json` of a PEFT adapter, or that of its base where it brings none, with the adapter's template
+    /// and terminators, or those of the base where it has no template.
     ///
     /// # Errors
     /// As [`ChatTokenizer::from_model_dir`].
-    pub fn from_files(tokenizer: &Path, dir: &Path, fallback: Option<&Path>) -> Result<Self, TokenizerError> {
-        match (ChatTemplate::from_model_dir(dir), fallback) {
-            (Ok(template), _) => Self::load(tokenizer, dir, template),
-            (Err(_), Some(fallback)) => Self::load(tokenizer, fallback, ChatTemplate::from_model_dir(fallback)?),
-            (Err(error), None) => Err(error.into()),
+    pub fn of_adapter(adapter: &Path, base: &Path) -> Result<Self, TokenizerError> {
+        let own = adapter.join("tokenizer.json");
+        let tokenizer = if own.is_file() { own } else { base.join("tokenizer.json") };
+        match ChatTemplate::from_model_dir(adapter) {
+            Ok(template) => Self::load(&tokenizer, adapter, template),
+            Err(_) => Self::load(&tokenizer, base, ChatTemplate::from_model_dir(base)?),
         }
     }
 

@@ -225,19 +225,23 @@ pub fn evaluate_shown(
         let skipped = "skipping fidelity check and teacher-forced metrics: reference forward pass unavailable";
         display.say(&format!("{skipped}: {reason}"));
     }
+    let native_reads_it = loaded.native_reads_it;
     let evaluated = evaluate(suite, loaded.engines, options, &mut |event| {
         display.show(event);
         if interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
-    let report = evaluated.map_err(|error| with_flags(error).prefixed(format_args!("{name}: ")))?;
+    let report = evaluated.map_err(|error| with_flags(error, native_reads_it).prefixed(format_args!("{name}: ")))?;
     Ok(report.map(|report| report.metrics))
 }
 
 /// The error, with the flags that help.
-fn with_flags(error: EvaluateError) -> Failure {
+fn with_flags(error: EvaluateError, native_reads_it: bool) -> Failure {
     let hint = match &error {
         EvaluateError::Run(RunError::OtherRun { .. } | RunError::ForeignSample { .. }) => {
             "; --restart deletes what is in --out".to_owned()
+        }
+        EvaluateError::Fidelity(FidelityError::Disagreement { .. }) if native_reads_it => {
+            "; --engine native reads this model as the reference does".to_owned()
         }
         EvaluateError::Fidelity(FidelityError::Disagreement { sequential: Some(nats), .. }) => format!(
             "; one request at a time it agrees to {nats:.1e} nats: use --concurrency 1, or pass --no-fidelity-check to \

@@ -18,6 +18,8 @@ pub struct Engines {
     pub sampled_log_probs: bool,
     /// Use one generator only unless the fidelity check has passed with all of them.
     pub sequential_unless_checked: bool,
+    /// Another implementation of the same model, which a few completions are compared with.
+    pub cross_check: Option<Box<dyn Generator>>,
     /// A server's part in the completions so far, where the generators are connections to one.
     pub server: Option<Server>,
 }
@@ -40,6 +42,7 @@ impl Engines {
             template_sha256: None,
             sampled_log_probs: false,
             sequential_unless_checked: false,
+            cross_check: None,
             server: None,
         }
     }

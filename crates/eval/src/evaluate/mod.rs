@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use smpo_results::{
-    EvaluationDir, FinishReason, Measurement, MetricsFile, ModelInfo, Observed, RunManifest, SCHEMA_VERSION, Sample,
-    files,
+    EvaluationDir, FidelityInfo, FinishReason, Measurement, MetricsFile, ModelInfo, Observed, RunManifest,
+    SCHEMA_VERSION, Sample, files,
 };
 
 pub use engines::{Engines, Server};
@@ -69,6 +69,8 @@ impl Options {
 pub enum Event {
     /// The engine gives no log-probs that could be compared with the scorer's.
     Unchecked,
+    /// Log-probs were compared with an independent implementation's.
+    Compared(FidelityInfo),
     /// Only one generator is used, because the fidelity check did not cover concurrent requests.
     Sequential,
     /// The server answers with another model than the requested one.
@@ -137,7 +139,14 @@ pub fn evaluate(
     let teacher_forced = |source| EvaluateError::TeacherForced { suite: suite.name.clone(), source };
     let pairs = read_held_out(suite.pairs.as_deref()).map_err(teacher_forced)?;
     let mut manifest = manifest(suite, options, &engines)?;
-    manifest.fidelity_max_abs_nats = check(suite, options, &mut engines, on_event)?;
+    manifest.observed.fidelity = check(suite, options, &mut engines, on_event)?;
+    manifest.fidelity_max_abs_nats = manifest.observed.fidelity.as_ref().map(|fidelity| fidelity.max);
+    if options.fidelity != FidelityCheck::Skip {
+        manifest.observed.cross_check = fidelity::cross_check(suite, &mut engines);
+    }
+    for compared in [&manifest.observed.fidelity, &manifest.observed.cross_check].into_iter().flatten() {
+        let _ = on_event(Event::Compared(compared.clone()));
+    }
 
     let stop = AtomicBool::new(false);
     let mut watch = Watch::new(engines.server, &dir);
@@ -191,25 +200,25 @@ fn check(
     options: &Options,
     engines: &mut Engines,
     on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
-) -> Result<Option<f64>, EvaluateError> {
+) -> Result<Option<FidelityInfo>, EvaluateError> {
     if engines.generators.is_empty() {
         return Err(RunError::NoGenerator.into());
     }
-    let max_abs_nats = match options.fidelity {
+    let checked = match options.fidelity {
         FidelityCheck::Run { tolerance } if engines.scorer.is_some() => {
-            let max_abs_nats = fidelity::check(suite, engines, tolerance)?;
-            if max_abs_nats.is_none() {
+            let checked = fidelity::check(suite, engines, tolerance)?;
+            if checked.is_none() {
                 let _ = on_event(Event::Unchecked);
             }
-            max_abs_nats
+            checked
         }
         _ => None,
     };
-    if max_abs_nats.is_none() && engines.sequential_unless_checked && engines.generators.len() > 1 {
+    if checked.is_none() && engines.sequential_unless_checked && engines.generators.len() > 1 {
         engines.generators.truncate(1);
         let _ = on_event(Event::Sequential);
     }
-    Ok(max_abs_nats)
+    Ok(checked)
 }
 
 /// Samples by the remark on their reported end.

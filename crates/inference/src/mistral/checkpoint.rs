@@ -83,14 +83,6 @@ impl Checkpoint {
         }
     }
 
-    /// The tokenizer file.
-    pub fn tokenizer(&self) -> &Path {
-        match self {
-            Checkpoint::Directory(directory) | Checkpoint::Adapter { base: directory, .. } => &directory.tokenizer,
-            Checkpoint::Gguf { tokenizer, .. } => tokenizer,
-        }
-    }
-
     /// Size of the weights on disk.
     pub fn weight_bytes(&self) -> u64 {
         let files = match self {
@@ -184,11 +176,11 @@ fn base_directory(adapter: &Path, named: Option<&str>) -> Result<PathBuf, Infere
     })
 }
 
-/// The safetensors files: the index's, else the one.
+/// The safetensors files: the one, else the index's, as transformers and this project's own reader choose.
 fn weights(directory: &Path) -> Result<Vec<PathBuf>, InferenceError> {
     let index = directory.join("model.safetensors.index.json");
-    if !index.is_file() {
-        let single = directory.join("model.safetensors");
+    let single = directory.join("model.safetensors");
+    if single.is_file() || !index.is_file() {
         require(&single, "the weights", "save them as safetensors (transformers: safe_serialization=True)")?;
         return Ok(vec![single]);
     }
@@ -198,6 +190,14 @@ fn weights(directory: &Path) -> Result<Vec<PathBuf>, InferenceError> {
         problem: "expected an object `weight_map`, got none".into(),
         remedy: "save the model again".into(),
     })?;
+    let leads_out = |name: &&str| Path::new(name).file_name() != Some(name.as_ref());
+    if let Some(name) = map.values().filter_map(Value::as_str).find(leads_out) {
+        return Err(InferenceError::InvalidFile {
+            path: index,
+            problem: format!("expected names of files in the same directory in `weight_map`, got {name:?}"),
+            remedy: "save the model again".into(),
+        });
+    }
     let mut shards: Vec<PathBuf> = map.values().filter_map(Value::as_str).map(|name| directory.join(name)).collect();
     shards.sort();
     shards.dedup();
@@ -208,6 +208,18 @@ fn weights(directory: &Path) -> Result<Vec<PathBuf>, InferenceError> {
 }
 
 fn check_gguf(path: &Path) -> Result<(), InferenceError> {
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    let part = name.rsplit_once("-of-").filter(|(before, parts)| {
+        let number = |text: &str| text.len() == 5 && text.bytes().all(|byte| byte.is_ascii_digit());
+        number(parts) && before.rsplit('-').next().is_some_and(number)
+    });
+    if part.is_some() {
+        return Err(InferenceError::InvalidFile {
+            path: path.to_path_buf(),
+            problem: "expected a whole GGUF file, got one part of a split one".into(),
+            remedy: "join the parts first: llama-gguf-split --merge FIRST_PART WHOLE.gguf".into(),
+        });
+    }
     let mut magic = [0; 4];
     let read = fs::File::open(path).and_then(|mut file| std::io::Read::read_exact(&mut file, &mut magic));
     match read {

@@ -38,6 +38,13 @@ impl ConfigFile {
                 "name the model class, [\"Qwen2ForCausalLM\"] for example",
             ));
         }
+        if fields.get("text_config").is_some_and(Value::is_object) {
+            let class = &fields["architectures"][0];
+            return Err(invalid(
+                format!("{class} is a wrapper around a text model (`text_config`), which is not read from a directory"),
+                "save its language model alone, or serve the model and give the server's URL",
+            ));
+        }
         // mistral.rs 0.8.1 computes Gemma 2's logits with the embedding whatever the head holds: 1 nat off.
         if fields.get("model_type") == Some(&"gemma2".into())
             && fields.get("tie_word_embeddings") == Some(&false.into())

@@ -79,7 +79,11 @@ impl MistralEngine {
 
     fn start(checkpoint: &Checkpoint, threads: usize, cuda: Option<usize>) -> Result<Self, InferenceError> {
         let Loaded { runner, tokenizer, position_limit } = load(checkpoint, ModelDType::F32, cuda)?;
-        let dtype = if matches!(checkpoint, Checkpoint::Gguf { .. }) { "gguf" } else { "f32" };
+        let dtype = match checkpoint {
+            Checkpoint::Gguf { file, .. } if super::gguf::is_quantised(file) => crate::QUANTISED,
+            Checkpoint::Gguf { .. } => "gguf",
+            Checkpoint::Directory(_) | Checkpoint::Adapter { .. } => "f32",
+        };
         let mut engine = MistralEngine { runner, tokenizer, stop: 0, position_limit, threads, dtype, cuda };
         engine.stop = engine.stopping_terminator().ok_or_else(|| InferenceError::Load {
             path: checkpoint.path().to_path_buf(),

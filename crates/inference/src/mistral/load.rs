@@ -43,17 +43,24 @@ pub(super) fn load(checkpoint: &Checkpoint, dtype: ModelDType, cuda: Option<usiz
 }
 
 fn failed(path: &Path, message: impl ToString) -> InferenceError {
-    InferenceError::Load { path: path.to_path_buf(), engine: ENGINE, message: message.to_string() }
+    // With RUST_BACKTRACE its errors carry a backtrace.
+    let message = message.to_string();
+    let end =
+        ["\n   0: ", "\n\nStack backtrace", "\nStack backtrace"].iter().filter_map(|mark| message.find(mark)).min();
+    let message = message[..end.unwrap_or(message.len())].trim_end().to_owned();
+    InferenceError::Load { path: path.to_path_buf(), engine: ENGINE, message }
 }
 
 fn load_here(checkpoint: &Checkpoint, dtype: ModelDType, cuda: Option<usize>) -> Result<Loaded, InferenceError> {
     let path = checkpoint.path();
     // Tokenizer, template and terminators first: their errors need no weights.
-    let (directory, fallback) = match checkpoint {
-        Checkpoint::Directory(Directory { path, .. }) | Checkpoint::Gguf { directory: path, .. } => (path, None),
-        Checkpoint::Adapter { base, adapter } => (&adapter.path, Some(base.path.as_path())),
+    let tokenizer = match checkpoint {
+        Checkpoint::Directory(Directory { path, .. }) | Checkpoint::Gguf { directory: path, .. } => {
+            ChatTokenizer::from_model_dir(path)
+        }
+        Checkpoint::Adapter { base, adapter } => ChatTokenizer::of_adapter(&adapter.path, &base.path),
     };
-    let tokenizer = ChatTokenizer::from_files(checkpoint.tokenizer(), directory, fallback).map_err(Box::new)?;
+    let tokenizer = tokenizer.map_err(Box::new)?;
     let Plan { loader, paths, _config } = plan(checkpoint)?;
     let device = match cuda {
         None => Device::Cpu,

@@ -14,6 +14,7 @@
 mod checkpoint;
 mod config_file;
 mod engine;
+mod gguf;
 mod load;
 mod recording_sampler;
 mod threads;

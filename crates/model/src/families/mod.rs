@@ -73,6 +73,16 @@ families! {
     Gemma3Text: "Gemma 3 text", gemma3, "gemma3_text", "Gemma3ForCausalLM", rope_fields = gemma3::rope_fields;
 }
 
+/// A wrapper's text model, or the name that was mistyped. A name with other digits is another model, not a typo.
+fn hint(fields: &Fields, name: &str, known: &[&str]) -> String {
+    if let Ok(Some(text)) = fields.object("text_config") {
+        let inner = text.str("model_type").ok().flatten().unwrap_or("unnamed");
+        return format!(" (a wrapper around the text model `{inner}`; save its language model alone)");
+    }
+    let digits = |name: &str| name.chars().filter(char::is_ascii_digit).collect::<String>();
+    smpo_suggest::did_you_mean(name, known.iter().copied().filter(|known| digits(known) == digits(name)))
+}
+
 impl Family {
     /// Name in documentation.
     pub fn name(self) -> &'static str {
@@ -102,7 +112,7 @@ impl Family {
             ModelError::UnknownFamily {
                 path: fields.path.to_path_buf(),
                 name: name.to_string(),
-                hint: smpo_suggest::did_you_mean(name, known.iter().copied()),
+                hint: hint(fields, name, &known),
                 supported: known.join(", "),
             }
         })

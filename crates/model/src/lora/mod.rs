@@ -12,7 +12,7 @@ pub(crate) use adapter::{Adapter, AdapterValues, Dropout};
 pub use beside::TrainedBeside;
 pub use info::AdapterInfo;
 pub use peft::AdapterSaveOptions;
-pub(crate) use peft::CONFIG as ADAPTER_CONFIG;
+pub(crate) use peft::{CONFIG as ADAPTER_CONFIG, WEIGHTS as ADAPTER_WEIGHTS};
 pub(crate) use targets::resolve as chosen_modules;
 
 use crate::error::{ModelError, Result};

@@ -20,7 +20,7 @@ use crate::weights::{StoredTensor, WeightDtype, WeightFile, write_tensors};
 /// PEFT's prefix of the base model's names.
 pub(super) const PREFIX: &str = "base_model.model.";
 pub(crate) const CONFIG: &str = "adapter_config.json";
-pub(super) const WEIGHTS: &str = "adapter_model.safetensors";
+pub(crate) const WEIGHTS: &str = "adapter_model.safetensors";
 
 /// Options of saving an adapter.
 #[derive(Debug, Clone, Default)]

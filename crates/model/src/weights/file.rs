@@ -31,6 +31,18 @@ const LONGEST_HEADER: u64 = 100_000_000;
 /// Bytes read at once: the memory of reading besides the values.
 const PIECE: usize = 1 << 20;
 
+/// Another kind of document that often lies in the place of weights, told by its first bytes.
+fn other_kind(start: &[u8]) -> Option<&'static str> {
+    match start {
+        b"version " => Some("it is a Git LFS pointer; fetch the file itself (git lfs pull, or hf download)"),
+        [b'<', ..] => Some("it is a page of HTML or XML; download the file again, logged in where that is needed"),
+        b"\x89HDF\r\n\x1a\n" => Some("it is an HDF5 file; save the model as safetensors"),
+        [b'P', b'K', 3, 4, ..] | [0x80, 2, ..] => Some("it is a PyTorch file; save the model as safetensors"),
+        [b'G', b'G', b'U', b'F', ..] => Some("it is a GGUF file; give it its own name, ending in .gguf"),
+        _ => None,
+    }
+}
+
 impl WeightFile {
     pub fn open(path: &Path) -> Result<Self> {
         let damaged = |reason: String| ModelError::Safetensors { path: path.to_path_buf(), reason };
@@ -42,6 +54,9 @@ impl WeightFile {
         let mut start = vec![0; PREFIX as usize];
         file.read_exact(&mut start).map_err(FileError::at(path, "read"))?;
         let header_length = start.iter().rev().fold(0, |n, byte| n << 8 | u64::from(*byte));
+        if let Some(kind) = other_kind(&start) {
+            return Err(damaged(kind.into()));
+        }
         if header_length > length - PREFIX {
             return Err(damaged(format!(
                 "its header is said to take {header_length} bytes, but {} follow; truncated, or no safetensors file",

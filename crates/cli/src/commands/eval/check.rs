@@ -59,8 +59,9 @@ fn refuse_misplaced(args: &EvalArgs, kind: Kind) -> Result<(), Failure> {
     let server = (kind == Kind::Server, "a server's URL");
     let weights = (kind != Kind::Directory, "a server's URL or a GGUF file");
     let local = (kind != Kind::Server, "a local model");
+    let auto = args.engine.unwrap_or_default() == LocalEngine::Auto;
     let mistral = (local.0 && !native, "a local model with mistral.rs");
-    let batched = (local.0 && native, "a local model with --engine native");
+    let batched = (local.0 && (native || auto && args.instances.is_none()), "a local model with --engine native");
     let options = [
         ("--model", args.model.is_some(), server),
         ("--api", args.api != Api::Chat, server),

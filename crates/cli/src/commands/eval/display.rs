@@ -1,8 +1,12 @@
 //! Progress of an evaluation on standard error.
 
 use smpo_eval::Event;
+use smpo_results::FidelityInfo;
 
 use crate::progress::{Progress, Stage};
+
+/// Largest difference of two engines in float32, in nats, that is no reason to look closer.
+const CROSS_CHECK: f64 = 1e-2;
 
 /// Bars and lines of one evaluation.
 pub struct Display<'a> {
@@ -28,6 +32,13 @@ impl<'a> Display<'a> {
     pub fn show(&mut self, event: Event) {
         match event {
             Event::Unchecked => self.say("fidelity not checked: the engine reports no log-probs that match token ids"),
+            Event::Compared(FidelityInfo { reference, tokens, mean, p95, max, .. }) => {
+                let differs = if max > CROSS_CHECK { "warning: " } else { "" };
+                self.say(&format!(
+                    "{differs}|Δ log-prob| to {reference} over {tokens} tokens: mean {mean:.1e}, 95th percentile \
+                     {p95:.1e}, max {max:.1e} nats"
+                ));
+            }
             Event::Sequential => {
                 self.say("one request at a time, since concurrent ones were not checked; --concurrency N allows more");
             }

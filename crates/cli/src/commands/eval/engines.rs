@@ -5,8 +5,8 @@ use std::path::Path;
 use smpo_devices::Choice;
 use smpo_eval::{Engines, Server, weights};
 use smpo_files::sha256;
-use smpo_inference::HttpGenerator;
-use smpo_native::{NativeGenerator, NativeModel, NativeOptions};
+use smpo_inference::{Generator, HttpGenerator};
+use smpo_native::{NativeError, NativeGenerator, NativeModel, NativeOptions};
 use smpo_results::TerminatorSet;
 
 use crate::exit::{Failure, OrFail};
@@ -14,13 +14,15 @@ use crate::exit::{Failure, OrFail};
 /// Inference engine for a local model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum LocalEngine {
+    /// native where it runs the model and no GPU is used, compared with mistral.rs on a few prompts of a small model;
+    /// else mistral.rs
+    #[default]
+    Auto,
+    /// smpo's own decoder, CPU: directories and adapters of the model families it trains; several times faster there
+    Native,
     /// mistral.rs: Hugging Face directories, PEFT adapters, GGUF files
     #[cfg(feature = "mistralrs")]
-    #[default]
     Mistralrs,
-    /// smpo's own decoder, CPU: directories and adapters of the model families it trains; several times faster there
-    #[cfg_attr(not(feature = "mistralrs"), default)]
-    Native,
 }
 
 /// A local model and how to run it.
@@ -50,6 +52,8 @@ pub struct Loaded {
     pub weights_sha256: Option<String>,
     /// The reason why there is no scorer.
     pub no_scorer: Option<String>,
+    /// The native engine would run it too.
+    pub native_reads_it: bool,
 }
 
 impl Local<'_> {
@@ -67,17 +71,26 @@ impl Local<'_> {
                 self.model
             )));
         }
+        // What the weights mean is known here: no engine is to sample something else.
+        if let Err(NativeError::Model(error)) = &scorer
+            && error.is_about_values()
+        {
+            return Err(scorer.err().map_or_else(|| Failure::user("no model"), Failure::from));
+        }
         let weights_sha256 = Some(weights::sha256(model).or_execution_error()?);
+        let native = self.weights.is_none() && scorer.is_ok();
+        let auto = engine == LocalEngine::Auto;
         match engine {
             #[cfg(feature = "mistralrs")]
-            LocalEngine::Mistralrs => {
-                let engines = self.mistral().map_err(|failure| match &scorer {
-                    Ok(_) => failure.suffixed("; --engine native reads this model"),
-                    Err(_) => failure,
+            LocalEngine::Auto | LocalEngine::Mistralrs if !auto || !native || self.prefers_mistral()? => {
+                let engines = self.mistral(self.instances).map_err(|failure| match &scorer {
+                    Ok(_) if native => failure.suffixed("; --engine native reads this model"),
+                    Err(error) if model.is_dir() => failure.suffixed(format!("; smpo's own reader: {error}")),
+                    _ => failure,
                 })?;
-                Ok(Loaded::new(engines, scorer, weights_sha256))
+                Ok(Loaded { native_reads_it: native, ..Loaded::new(engines, scorer, weights_sha256) })
             }
-            LocalEngine::Native => {
+            _ => {
                 let default = NativeOptions::default();
                 let options = NativeOptions {
                     threads: self.threads.unwrap_or(default.threads),
@@ -89,6 +102,7 @@ impl Local<'_> {
                 let engines = Engines {
                     terminators: tokenizer.map(|tokenizer| tokenizer.terminators().into()),
                     template_sha256: tokenizer.map(|tokenizer| sha256(tokenizer.template().source().as_bytes())),
+                    cross_check: if auto { self.second() } else { None },
                     ..Engines::new(generators)
                 };
                 Ok(Loaded::new(engines, Ok::<_, String>(scorer), weights_sha256))
@@ -96,9 +110,26 @@ impl Local<'_> {
         }
     }
 
+    /// True if an option or a GPU speaks for mistral.rs.
+    #[cfg(feature = "mistralrs")]
+    fn prefers_mistral(&self) -> Result<bool, Failure> {
+        let gpu = matches!(self.device.open()?.kind(), smpo_devices::Kind::Cuda(_));
+        Ok(gpu || self.instances.is_some())
+    }
+
+    /// mistral.rs beside the native engine, for a comparison; `None` for large weights, which would be in memory twice, and
+    /// where it does not load the model.
+    fn second(&self) -> Option<Box<dyn Generator>> {
+        #[cfg(feature = "mistralrs")]
+        if is_small(Path::new(self.model)) {
+            return self.mistral(Some(1)).ok().and_then(|engines| engines.generators.into_iter().next());
+        }
+        None
+    }
+
     /// mistral.rs: several engines with one request in flight each.
     #[cfg(feature = "mistralrs")]
-    fn mistral(&self) -> Result<Engines, Failure> {
+    fn mistral(&self, instances: Option<usize>) -> Result<Engines, Failure> {
         use smpo_devices::Kind;
         use smpo_inference::{MistralConfig, MistralEngine};
 
@@ -109,7 +140,7 @@ impl Local<'_> {
         };
         let config = MistralConfig { base: self.base.map(Path::to_owned), threads: self.threads, cuda };
         // Copies of the weights side by side are for cores, not for one GPU.
-        let instances = self.instances.unwrap_or_else(|| if cuda.is_some() { 1 } else { instances(model) });
+        let instances = instances.unwrap_or_else(|| if cuda.is_some() { 1 } else { cores(model) });
         let engines = MistralEngine::load_instances(model, &config, instances)?;
         let first = engines.first().ok_or("mistral.rs: expected at least one engine").or_execution_error()?;
         let tokenizer = first.tokenizer();
@@ -149,18 +180,27 @@ impl Loaded {
         weights_sha256: Option<String>,
     ) -> Self {
         match scorer {
-            Ok(scorer) => Loaded { engines: engines.with_scorer(scorer), weights_sha256, no_scorer: None },
-            Err(error) => Loaded { engines, weights_sha256, no_scorer: Some(error.to_string()) },
+            Ok(scorer) => {
+                Loaded { engines: engines.with_scorer(scorer), weights_sha256, no_scorer: None, native_reads_it: false }
+            }
+            Err(error) => {
+                Loaded { engines, weights_sha256, no_scorer: Some(error.to_string()), native_reads_it: false }
+            }
         }
     }
 }
 
 /// One engine per core for small weights, else one.
 #[cfg(feature = "mistralrs")]
-fn instances(model: &Path) -> usize {
-    /// Weights up to this size are small enough to be loaded once per core.
+fn cores(model: &Path) -> usize {
+    if is_small(model) { std::thread::available_parallelism().map_or(1, usize::from) } else { 1 }
+}
+
+/// True for weights that are small enough to be loaded several times.
+#[cfg(feature = "mistralrs")]
+fn is_small(model: &Path) -> bool {
     const SMALL_BYTES: u64 = 256 << 20;
     let sizes = weights::files(model).into_iter().filter_map(|file| std::fs::metadata(file).ok());
     let bytes: u64 = sizes.map(|metadata| metadata.len()).sum();
-    if bytes <= SMALL_BYTES { std::thread::available_parallelism().map_or(1, usize::from) } else { 1 }
+    bytes <= SMALL_BYTES
 }
