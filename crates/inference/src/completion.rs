@@ -14,6 +14,9 @@ pub struct Completion {
     /// The generated tokens, terminator included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_ids: Option<Vec<u32>>,
+    /// Generated ids that no token of the tokenizer has; `None` where that was not looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unknown_ids: Option<u32>,
     /// Log-prob of each generated token, in nats.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logps: Option<Vec<f32>>,
@@ -42,6 +45,7 @@ impl Completion {
             text: text.into(),
             reasoning: None,
             token_ids: None,
+            unknown_ids: None,
             logps: None,
             terminator_logps: None,
             pieces: None,

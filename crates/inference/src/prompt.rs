@@ -58,8 +58,11 @@ impl EncodedPrompt {
                 engine: "tokenizer".into(),
                 message: error.to_string(),
             })?;
+        let names = tokenizer.tokenizer();
+        let unknown = recording.token_ids.iter().filter(|&&id| names.id_to_token(id).is_none()).count();
         Ok(Completion {
             tokens: Some(recording.token_ids.len() as u32),
+            unknown_ids: Some(unknown as u32),
             token_ids: Some(recording.token_ids),
             logps: Some(recording.logps),
             terminator_logps: Some(recording.terminator_logps),

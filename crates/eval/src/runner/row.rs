@@ -22,7 +22,7 @@ pub(super) fn sample(prompt: &Prompt, request: &Request, result: &Result<Complet
         token_ids: completion.and_then(|completion| completion.token_ids.clone()),
         logps: completion.and_then(|completion| completion.logps.clone()),
         terminator_logps: completion.and_then(|completion| completion.terminator_logps.clone()),
-        unknown_ids: None,
+        unknown_ids: completion.and_then(|completion| completion.unknown_ids),
         finish_reason: completion.map_or(FinishReason::Error, |completion| completion.finish),
         finish_remark: completion.and_then(|completion| completion.finish_remark.clone()),
         tokens: completion.and_then(|completion| completion.tokens),
