@@ -28,13 +28,63 @@ fn a_directory_through_either_engine_is_the_same_model() {
     assert_eq!(bytes(&again), bytes(&native), "batches and threads change no byte");
     if cfg!(feature = "mistralrs") {
         let out = dir.path().join("mistralrs");
-        eval(demo_base(), &suite, &out).args(["--instances", "2"]).assert().success().stdout(contains("eos_rate"));
+        eval(demo_base(), &suite, &out)
+            .args(["--engine", "mistralrs", "--instances", "2"])
+            .assert()
+            .success()
+            .stdout(contains("eos_rate"));
         check_complete(&out, 12, 1e-4);
         let ids = |out: &Path| samples(out).into_iter().map(|sample| sample.token_ids).collect::<Vec<_>>();
         assert_eq!(ids(&out), ids(&native));
         assert_eq!(manifest(&out).terminators, manifest(&native).terminators);
         assert_eq!(manifest(&out).template_sha256, manifest(&native).template_sha256);
     }
+}
+
+#[test]
+fn by_default_the_native_engine_samples_and_is_compared() {
+    let dir = tempfile::tempdir().unwrap();
+    let suite = suite(dir.path(), 8);
+    let out = dir.path().join("auto");
+    eval(demo_base(), &suite, &out).assert().success().stderr(contains("|Δ log-prob| to smpo's forward pass"));
+    let manifest = manifest(&out);
+    assert!(manifest.versions["engine"].starts_with("native"), "{:?}", manifest.versions);
+    let fidelity = manifest.observed.fidelity.unwrap();
+    assert!(fidelity.completions >= 5 && fidelity.mean <= fidelity.p95 && fidelity.p95 <= fidelity.max, "{fidelity:?}");
+    let other = manifest.observed.cross_check;
+    assert_eq!(other.is_some(), cfg!(feature = "mistralrs"));
+    assert!(other.is_none_or(|other| other.reference.starts_with("mistral.rs") && other.max < 1e-3));
+}
+
+#[test]
+fn what_the_own_reader_refuses_about_values_no_engine_samples() {
+    let dir = tempfile::tempdir().unwrap();
+    let suite = suite(dir.path(), 4);
+    let engines: &[&str] = if cfg!(feature = "mistralrs") { &["auto", "native", "mistralrs"] } else { &["native"] };
+    for (field, value, expected) in [
+        ("init_lora_weights", "\"pissa\"", "init_lora_weights"),
+        ("lora_alpha", "0", "lora_alpha"),
+        ("velora_rank", "3", "velora_rank"),
+    ] {
+        let adapter = dir.path().join(field);
+        copy(&golden("adapter"), &adapter);
+        let path = adapter.join("adapter_config.json");
+        let mut config: serde_json::Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+        config[field] = serde_json::from_str(value).unwrap();
+        fs::write(&path, config.to_string()).unwrap();
+        for engine in engines {
+            let out = dir.path().join(format!("{field}-{engine}"));
+            let mut command = eval(&adapter, &suite, &out);
+            command.args(["--engine", engine]).arg("--base").arg(golden("qwen2"));
+            command.assert().code(2).stderr(contains(expected));
+            assert!(!out.join("samples.jsonl").exists());
+        }
+    }
+    let pointer = dir.path().join("pointer");
+    copy(&golden("qwen2"), &pointer);
+    fs::write(pointer.join("model.safetensors"), "version https://git-lfs.github.com/spec/v1\noid sha256:07\n")
+        .unwrap();
+    eval(&pointer, &suite, &dir.path().join("p")).assert().failure().stderr(contains("Git LFS pointer"));
 }
 
 #[test]

@@ -60,3 +60,23 @@ fn sources_of_one_token_are_joined_and_the_first_in_a_text_is_found() {
     assert_eq!(found.find("x<a><eos><eos>"), Some(4..9));
     assert_eq!(found.find("x<a>"), None);
 }
+
+#[test]
+fn an_ordinary_word_of_a_stale_config_ends_nothing_where_another_file_names_the_end() {
+    let added = serde_json::json!({"added_tokens": [{"id": 2, "content": "<eos>", "special": true}]}).to_string();
+    for (generation, config, ids) in [
+        // transformers does not ask config.json where generation_config.json names its own
+        (Some(2), serde_json::json!(900), vec![2]),
+        (None, serde_json::json!([2, 900]), vec![2, 900]),
+        (Some(7), serde_json::json!([2, 900]), vec![7, 2]),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("tokenizer.json"), &added).unwrap();
+        fs::write(dir.path().join("config.json"), serde_json::json!({"eos_token_id": config}).to_string()).unwrap();
+        if let Some(id) = generation {
+            let text = serde_json::json!({"eos_token_id": id}).to_string();
+            fs::write(dir.path().join("generation_config.json"), text).unwrap();
+        }
+        assert_eq!(Terminators::from_model_dir(dir.path()).unwrap().ids(), ids, "{generation:?} {config}");
+    }
+}
