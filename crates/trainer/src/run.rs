@@ -79,7 +79,7 @@ fn check_finished(
     let Some(origin) = Origin::read(&dir.origin())? else { return Ok(()) };
     // Data that is gone since is no reason to refuse a finished run.
     let rows = || -> Result<Option<Rows>, TrainError> {
-        let tokenizer = ChatTokenizer::from_model_dir(tokenizer_dir::prepare(config, &dir.tokenizer())?)?;
+        let tokenizer = tokenizer_dir::load(config, &tokenizer_dir::prepare(config, &dir.tokenizer())?)?;
         let dataset = data::dataset(config, tokenizer.bos());
         let files = data::tokenize(&dataset, config, &tokenizer, false, stop, &mut |_| {})?;
         Ok(files.map(|files| files.rows()).transpose()?)
