@@ -78,7 +78,8 @@ pub fn run(args: TrainArgs) -> Outcome {
 /// Puts directories in place of names of the Hugging Face Hub. The run records them, so that it keeps to one commit.
 fn resolve_models(config: &mut TrainConfig) -> Result<(), Failure> {
     config.model_name_or_path = model_dir(&config.model_name_or_path)?;
-    for model in [&mut config.adapter_name_or_path].into_iter().flatten() {
+    let others = [&mut config.adapter_name_or_path, &mut config.reference_model_name_or_path];
+    for model in others.into_iter().flatten() {
         *model = model_dir(model)?;
     }
     Ok(())
