@@ -80,25 +80,25 @@ impl TokenizedCompletion {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct CompletionIds {
     pub ids: Vec<u32>,
-    /// Its scored turns; empty for a single one that is finished and all of it.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    turns: Vec<Turn>,
+    /// Its scored turns; absent for a single one that is finished and all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    turns: Option<Vec<Turn>>,
 }
 
 impl CompletionIds {
     pub fn new(ids: Vec<u32>, turns: Vec<Turn>) -> Self {
         let is_plain = matches!(&turns[..], [turn] if turn.cut.is_none() && turn.tokens == (0..ids.len()));
-        Self { ids, turns: if is_plain { Vec::new() } else { turns } }
+        Self { ids, turns: (!is_plain).then_some(turns) }
     }
 
     /// Its scored turns.
     pub fn turns(&self) -> Vec<Turn> {
-        if self.turns.is_empty() { vec![Turn::finished(0..self.ids.len())] } else { self.turns.clone() }
+        self.turns.clone().unwrap_or_else(|| vec![Turn::finished(0..self.ids.len())])
     }
 
     /// True if every turn says that it ended.
     pub fn finished(&self) -> bool {
-        self.turns.iter().all(|turn| turn.cut.is_none())
+        self.turns.iter().flatten().all(|turn| turn.cut.is_none())
     }
 
     /// The same without its first `tokens`, which belong to the prompt.
@@ -107,7 +107,8 @@ impl CompletionIds {
             tokens: turn.tokens.start.saturating_sub(tokens)..turn.tokens.end.saturating_sub(tokens),
             cut: turn.cut.map(|cut| cut.saturating_sub(tokens)),
         };
-        Self { ids: self.ids[tokens..].to_vec(), turns: self.turns.iter().map(shifted).collect() }
+        let turns = self.turns.as_ref().map(|turns| turns.iter().map(shifted).collect());
+        Self { ids: self.ids[tokens..].to_vec(), turns }
     }
 
     /// Cuts it to `room` tokens; returns how many were lost.

@@ -72,7 +72,9 @@ fn vanished(max_length: Option<usize>) -> String {
              least one token of it beside the prompt: raise max_length, or lower max_prompt_length"
         ),
         None => {
-            "nothing is left of a completion that was cut before its first word; expected at least one token".into()
+            "nothing of a completion is scored: it was cut before its first word, or all of its answers are context; \
+                 expected at least one token"
+                .into()
         }
     }
 }

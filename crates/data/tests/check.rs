@@ -124,6 +124,12 @@ fn truncation_is_foretold() {
 }
 
 #[test]
+fn a_row_whose_answers_are_all_context_is_an_error() {
+    let row = r#"{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "weight": 0}]}"#;
+    assert_eq!(found(&run(&[row.to_string()], Some("chatml"), &Truncation::default()))["nothing_left"], [1]);
+}
+
+#[test]
 fn sides_that_part_behind_the_cut_are_an_error() {
     let long = "The quick brown fox jumps over the lazy dog. ".repeat(20);
     let rows = [pair("a", &format!("{long}Yes."), &format!("{long}No.")), pair("b", "fine", "dogs")];

@@ -100,8 +100,8 @@ rules! {
         "give a `chat_template` that writes all of it, or take that part out of the rows";
     /// Nothing is left of a completion.
     NothingLeft, "nothing_left", Error,
-        "rows of which nothing but a terminator is left of a completion: the prompt takes all of `max_length`, or the \
-         completion was cut before its first word",
+        "rows of which nothing but a terminator is left of a completion: the prompt takes all of `max_length`, the \
+         completion was cut before its first word, or none of its answers is scored",
         "lower `max_prompt_length`, raise `max_length`, or drop these rows";
     /// Both sides are the same once they are cut.
     IdenticalWhenCut, "identical_when_cut", Error,
