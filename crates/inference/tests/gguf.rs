@@ -24,7 +24,7 @@ fn a_gguf_file_is_the_model_it_was_made_from() {
     let alone = MistralEngine::load(&file, &MistralConfig::default()).err().expect("no tokenizer").to_string();
     assert!(alone.contains("tokenizer.json") && alone.contains("beside the file"), "{alone}");
 
-    let config = MistralConfig { base: Some(golden_dir().join("qwen2")), threads: None, cuda: None };
+    let config = MistralConfig { base: Some(golden_dir().join("qwen2")), ..MistralConfig::default() };
     let mut engine = MistralEngine::load(&file, &config).expect("loads");
     assert_eq!(engine.engine().dtype.as_deref(), Some("gguf"));
     let golden: Value =
@@ -52,7 +52,7 @@ fn a_gguf_file_is_the_model_it_was_made_from() {
 fn a_broken_gguf_file_is_an_error_and_no_panic() {
     let whole = gguf(&golden_dir().join("qwen2"));
     let dir = tempfile::tempdir().expect("temporary directory");
-    let config = MistralConfig { base: Some(golden_dir().join("qwen2")), threads: None, cuda: None };
+    let config = MistralConfig { base: Some(golden_dir().join("qwen2")), ..MistralConfig::default() };
     for (what, bytes) in [
         ("cut in the weights", &whole[..whole.len() / 2]),
         ("cut in the header", &whole[..60]),

@@ -219,7 +219,7 @@ fn an_adapter_equals_peft_and_leaves_other_models_alone() {
     // Loaded after it, on what may be the same thread: mistral.rs never forgets an adapter it has merged.
     let mut plain = load(golden_dir().join("qwen2")).expect("loads");
     let moved = copy_of("adapter");
-    let base = MistralConfig { base: Some(golden_dir().join("qwen2")), threads: Some(2), cuda: None };
+    let base = MistralConfig { base: Some(golden_dir().join("qwen2")), threads: Some(2), ..MistralConfig::default() };
     let mut with_base = MistralEngine::load(moved.path(), &base).expect("loads with the base it is given");
     let golden = golden();
     for case in &golden.adapted {

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use serde_json::{Map, Value};
 use smpo_chat::Message;
 use smpo_inference::{Item, ScorerError, TeacherForced, TokenScores};
 use smpo_model::{Decoder, ModelDir, PackedBatch, ScoreOptions};
@@ -32,6 +33,17 @@ impl NativeModel {
             Some(adapter) => ChatTokenizer::of_adapter(adapter, dir.weights())?,
         };
         Ok(NativeModel { decoder, tokenizer: Arc::new(tokenizer) })
+    }
+
+    /// The same model under variables of the chat template, such as `enable_thinking`.
+    ///
+    /// # Errors
+    /// If the template fails under them.
+    pub fn with_template_variables(mut self, variables: &Map<String, Value>) -> Result<Self, NativeError> {
+        if !variables.is_empty() {
+            self.tokenizer = Arc::new(ChatTokenizer::clone(&self.tokenizer).with_variables(variables)?);
+        }
+        Ok(self)
     }
 
     /// Tokenizer, chat template and terminators of the model.

@@ -21,6 +21,7 @@ use self::check::Kind;
 use self::display::Display;
 pub use self::engines::{Loaded, Local, LocalEngine};
 use super::score::Scored;
+use super::template_variables::TemplateVariables;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::interrupt;
 use crate::output::{self, Format};
@@ -54,6 +55,8 @@ pub struct EvalArgs {
     /// teacher-forced metrics
     #[arg(long, value_name = "DIR")]
     weights: Option<PathBuf>,
+    #[command(flatten)]
+    variables: TemplateVariables,
     /// Model name to request from the server
     #[arg(long, value_name = "NAME", help_heading = "Servers")]
     model: Option<String>,
@@ -172,6 +175,7 @@ pub fn run(args: EvalArgs) -> Outcome {
         // The URL without user and password.
         (server.engine().device, args.model.clone().unwrap_or_default(), loaded)
     } else {
+        let template_variables = args.variables.map();
         let local = Local {
             model: &args.source,
             base: args.base.as_deref(),
@@ -180,6 +184,7 @@ pub fn run(args: EvalArgs) -> Outcome {
             batch: args.batch,
             device: args.device.unwrap_or_default(),
             threads: args.threads,
+            template_variables: Some(&template_variables),
         };
         (args.source.clone(), file_name(Path::new(&args.source)), local.load(args.engine.unwrap_or_default())?)
     };
@@ -194,7 +199,7 @@ pub fn run(args: EvalArgs) -> Outcome {
             arm: args.arm.clone(),
             training_seed: args.training_seed,
         },
-        settings: if kind == Kind::Server { request_settings(&args) } else { BTreeMap::new() },
+        settings: settings(&args, kind),
         fidelity: if args.no_fidelity_check { FidelityCheck::Skip } else { FidelityCheck::Run { tolerance } },
     };
     let Some(metrics) = evaluate_shown(&suite, loaded, &options, &progress)? else {
@@ -270,13 +275,26 @@ fn server(args: &EvalArgs) -> Result<HttpGenerator, Failure> {
             Base::E => LogprobBase::E,
             Base::Ten => LogprobBase::Ten,
         },
-        extra_body: args.extra_body.as_deref().map(extra_body).transpose()?.unwrap_or_default(),
+        extra_body: extra_fields(args)?,
         ..HttpConfig::default()
     };
     match args.template.as_deref().or(args.weights.as_deref()).filter(|_| args.api == Api::Completions) {
-        Some(directory) => Ok(HttpGenerator::completing(config, ChatTokenizer::from_model_dir(directory)?)?),
+        Some(directory) => {
+            let tokenizer = args.variables.apply(ChatTokenizer::from_model_dir(directory)?)?;
+            Ok(HttpGenerator::completing(config, tokenizer)?)
+        }
         None => Ok(HttpGenerator::new(config)?),
     }
+}
+
+/// Fields of a request beside the usual ones: `--extra-body`, and template variables for the server's own template.
+fn extra_fields(args: &EvalArgs) -> Result<Map<String, Value>, Failure> {
+    let mut fields = args.extra_body.as_deref().map(extra_body).transpose()?.unwrap_or_default();
+    let variables = args.variables.map();
+    if args.api == Api::Chat && !variables.is_empty() {
+        fields.insert("chat_template_kwargs".to_owned(), Value::Object(variables));
+    }
+    Ok(fields)
 }
 
 fn extra_body(text: &str) -> Result<Map<String, Value>, Failure> {
@@ -284,7 +302,16 @@ fn extra_body(text: &str) -> Result<Map<String, Value>, Failure> {
         .map_err(|error| Failure::user(format!("--extra-body: expected a JSON object, got {text:?}: {error}")))
 }
 
-/// Settings of a server's requests that shape its completions, for `run.json`.
+/// Settings that shape completions, for `run.json`: those of a server's requests, and variables of the chat template.
+fn settings(args: &EvalArgs, kind: Kind) -> BTreeMap<String, String> {
+    let mut settings = if kind == Kind::Server { request_settings(args) } else { BTreeMap::new() };
+    let variables = args.variables.map();
+    if !variables.is_empty() {
+        settings.insert("template_variables".to_owned(), Value::Object(variables).to_string());
+    }
+    settings
+}
+
 fn request_settings(args: &EvalArgs) -> BTreeMap<String, String> {
     let api = match args.api {
         Api::Chat => "chat/completions",

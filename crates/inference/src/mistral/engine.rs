@@ -9,6 +9,7 @@ use mistralrs::{
     Tensor,
 };
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use smpo_tokenizer::ChatTokenizer;
 use tokio::sync::mpsc;
 
@@ -33,6 +34,8 @@ pub struct MistralConfig {
     pub threads: Option<usize>,
     /// Index of the CUDA device to compute on; needs the feature `cuda`. The CPU when absent.
     pub cuda: Option<usize>,
+    /// Variables of the chat template, such as `enable_thinking`.
+    pub template_variables: Map<String, Value>,
 }
 
 /// Bytes of weights from which on several threads pay.
@@ -59,7 +62,7 @@ impl MistralEngine {
     /// that cannot be used, [`InferenceError::Load`] for errors of the engine.
     pub fn load(model: impl AsRef<Path>, config: &MistralConfig) -> Result<Self, InferenceError> {
         let checkpoint = Checkpoint::open(model.as_ref(), config.base.as_deref())?;
-        Self::start(&checkpoint, threads(&checkpoint, config, 1), config.cuda)
+        Self::start(&checkpoint, threads(&checkpoint, config, 1), config)
     }
 
     /// Loads the same model `instances` times, for as many threads. Each has its own copy of the weights.
@@ -74,11 +77,13 @@ impl MistralEngine {
         let checkpoint = Checkpoint::open(model.as_ref(), config.base.as_deref())?;
         let instances = instances.max(1);
         let threads = threads(&checkpoint, config, instances);
-        (0..instances).map(|_| Self::start(&checkpoint, threads, config.cuda)).collect()
+        (0..instances).map(|_| Self::start(&checkpoint, threads, config)).collect()
     }
 
-    fn start(checkpoint: &Checkpoint, threads: usize, cuda: Option<usize>) -> Result<Self, InferenceError> {
-        let Loaded { runner, tokenizer, position_limit } = load(checkpoint, ModelDType::F32, cuda)?;
+    fn start(checkpoint: &Checkpoint, threads: usize, config: &MistralConfig) -> Result<Self, InferenceError> {
+        let cuda = config.cuda;
+        let loaded = load(checkpoint, ModelDType::F32, cuda, &config.template_variables)?;
+        let Loaded { runner, tokenizer, position_limit } = loaded;
         let dtype = match checkpoint {
             Checkpoint::Gguf { file, .. } if super::gguf::is_quantised(file) => crate::QUANTISED,
             Checkpoint::Gguf { .. } => "gguf",

@@ -28,10 +28,16 @@ pub(super) struct Loaded {
 
 /// Loads on a fresh thread: mistral.rs keeps the adapters it has merged in a thread-local list that it never clears,
 /// so a second load on the same thread would merge them again; and a panic inside it stays there.
-pub(super) fn load(checkpoint: &Checkpoint, dtype: ModelDType, cuda: Option<usize>) -> Result<Loaded, InferenceError> {
+pub(super) fn load(
+    checkpoint: &Checkpoint,
+    dtype: ModelDType,
+    cuda: Option<usize>,
+    variables: &Map<String, Value>,
+) -> Result<Loaded, InferenceError> {
     let checkpoint = checkpoint.clone();
     let path = checkpoint.path().to_path_buf();
-    let loading = std::thread::spawn(move || load_here(&checkpoint, dtype, cuda));
+    let variables = variables.clone();
+    let loading = std::thread::spawn(move || load_here(&checkpoint, dtype, cuda, &variables));
     loading.join().unwrap_or_else(|panic| {
         let message = panic
             .downcast_ref::<String>()
@@ -51,7 +57,12 @@ fn failed(path: &Path, message: impl ToString) -> InferenceError {
     InferenceError::Load { path: path.to_path_buf(), engine: ENGINE, message }
 }
 
-fn load_here(checkpoint: &Checkpoint, dtype: ModelDType, cuda: Option<usize>) -> Result<Loaded, InferenceError> {
+fn load_here(
+    checkpoint: &Checkpoint,
+    dtype: ModelDType,
+    cuda: Option<usize>,
+    variables: &Map<String, Value>,
+) -> Result<Loaded, InferenceError> {
     let path = checkpoint.path();
     // Tokenizer, template and terminators first: their errors need no weights.
     let tokenizer = match checkpoint {
@@ -60,7 +71,7 @@ fn load_here(checkpoint: &Checkpoint, dtype: ModelDType, cuda: Option<usize>) ->
         }
         Checkpoint::Adapter { base, adapter } => ChatTokenizer::of_adapter(&adapter.path, &base.path),
     };
-    let tokenizer = tokenizer.map_err(Box::new)?;
+    let tokenizer = tokenizer.and_then(|tokenizer| tokenizer.with_variables(variables)).map_err(Box::new)?;
     let Plan { loader, paths, _config } = plan(checkpoint)?;
     let device = match cuda {
         None => Device::Cpu,

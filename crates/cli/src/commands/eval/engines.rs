@@ -2,12 +2,14 @@
 
 use std::path::Path;
 
+use serde_json::{Map, Value};
 use smpo_devices::Choice;
 use smpo_eval::{Engines, Server, weights};
 use smpo_files::sha256;
 use smpo_inference::{Generator, HttpGenerator};
 use smpo_native::{NativeError, NativeGenerator, NativeModel, NativeOptions};
 use smpo_results::TerminatorSet;
+use smpo_tokenizer::ChatTokenizer;
 
 use crate::exit::{Failure, OrFail};
 
@@ -44,6 +46,8 @@ pub struct Local<'a> {
     pub device: Choice,
     /// CPU threads per engine.
     pub threads: Option<usize>,
+    /// Variables of the chat template.
+    pub template_variables: Option<&'a Map<String, Value>>,
 }
 
 /// Engines of one model, and what else `run.json` and the user should know of them.
@@ -60,10 +64,12 @@ impl Local<'_> {
     /// Loads the model.
     pub fn load(&self, engine: LocalEngine) -> Result<Loaded, Failure> {
         let model = Path::new(self.model);
+        let variables = self.template_variables.cloned().unwrap_or_default();
         let scorer = match self.weights {
             Some(weights) => Ok(NativeModel::load(weights, None)?),
             None => NativeModel::load(model, self.base),
         };
+        let scorer = scorer.and_then(|scorer| scorer.with_template_variables(&variables));
         if !model.exists() {
             return Err(Failure::user(format!(
                 "{}: no such file or directory; give a Hugging Face directory, a PEFT adapter directory, a .gguf file or \
@@ -101,7 +107,7 @@ impl Local<'_> {
                 let tokenizer = generators.first().map(NativeGenerator::tokenizer);
                 let engines = Engines {
                     terminators: tokenizer.map(|tokenizer| tokenizer.terminators().into()),
-                    template_sha256: tokenizer.map(|tokenizer| sha256(tokenizer.template().source().as_bytes())),
+                    template_sha256: tokenizer.map(|tokenizer| template_sha256(tokenizer, &variables)),
                     cross_check: if auto { self.second() } else { None },
                     ..Engines::new(generators)
                 };
@@ -138,15 +144,26 @@ impl Local<'_> {
             Kind::Cuda(index) => Some(index),
             Kind::Cpu | Kind::Emulated => None,
         };
-        let config = MistralConfig { base: self.base.map(Path::to_owned), threads: self.threads, cuda };
+        let template_variables = self.template_variables.cloned().unwrap_or_default();
+        let config =
+            MistralConfig { base: self.base.map(Path::to_owned), threads: self.threads, cuda, template_variables };
         // Copies of the weights side by side are for cores, not for one GPU.
         let instances = instances.unwrap_or_else(|| if cuda.is_some() { 1 } else { cores(model) });
         let engines = MistralEngine::load_instances(model, &config, instances)?;
         let first = engines.first().ok_or("mistral.rs: expected at least one engine").or_execution_error()?;
         let tokenizer = first.tokenizer();
         let terminators = Some(tokenizer.terminators().into());
-        let template_sha256 = Some(sha256(tokenizer.template().source().as_bytes()));
+        let template_sha256 = Some(template_sha256(tokenizer, &config.template_variables));
         Ok(Engines { terminators, template_sha256, ..Engines::new(engines) })
+    }
+}
+
+/// Hash of a chat template, and of its variables where there are any.
+fn template_sha256(tokenizer: &ChatTokenizer, variables: &Map<String, Value>) -> String {
+    let source = tokenizer.template().source();
+    match variables.is_empty() {
+        true => sha256(source.as_bytes()),
+        false => sha256(format!("{source}\n{}", Value::Object(variables.clone())).as_bytes()),
     }
 }
 
