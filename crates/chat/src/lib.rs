@@ -25,4 +25,4 @@ pub use error::ChatError;
 pub use files::{json_kind, special_token};
 pub use message::{Conversation, Message, TemplateInputs};
 pub use template::ChatTemplate;
-pub use terminators::{Terminator, TerminatorSource, Terminators};
+pub use terminators::{OrdinaryEnd, Terminator, TerminatorSource, Terminators};

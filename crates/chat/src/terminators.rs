@@ -41,6 +41,20 @@ pub struct Terminator {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Terminators {
     entries: Vec<Terminator>,
+    /// Ids that a configuration lists and no table of added tokens has.
+    #[serde(skip)]
+    ordinary: Vec<OrdinaryEnd>,
+}
+
+/// An `eos_token_id` of a configuration file that is an ordinary word of the vocabulary, as a stale one is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OrdinaryEnd {
+    /// The id.
+    pub id: u32,
+    /// The file that lists it.
+    pub file: &'static str,
+    /// True if it ends turns all the same: no other file names an end.
+    pub counts: bool,
 }
 
 impl Terminators {
@@ -82,8 +96,13 @@ impl Terminators {
             let Some(map) = map else { continue };
             for id in eos_ids(map, &files.dir.join(name))? {
                 let token = files.added_tokens.iter().find(|added| added.id == id);
-                if source == TerminatorSource::Config && token.is_none() && named_elsewhere && !set.contains(id) {
-                    // A stale default, an ordinary word by now; transformers does not ask config.json here either.
+                // A stale default, an ordinary word by now; transformers does not ask config.json here either.
+                let left_out =
+                    source == TerminatorSource::Config && token.is_none() && named_elsewhere && !set.contains(id);
+                if token.is_none() && !files.added_tokens.is_empty() && !set.contains(id) {
+                    set.ordinary.push(OrdinaryEnd { id, file: name, counts: !left_out });
+                }
+                if left_out {
                     continue;
                 }
                 set.add(Some(id), token.map(|added| added.content.clone()), source);
@@ -100,7 +119,7 @@ impl Terminators {
         token_of: impl Fn(u32) -> Option<String>,
     ) -> Vec<Terminator> {
         let mut unknown = Vec::new();
-        let mut resolved = Self::default();
+        let mut resolved = Self { ordinary: std::mem::take(&mut self.ordinary), ..Self::default() };
         for entry in std::mem::take(&mut self.entries) {
             let id = entry.id.or_else(|| entry.token.as_deref().and_then(&id_of));
             let token = id.and_then(&token_of).or_else(|| entry.token.clone());
@@ -137,6 +156,11 @@ impl Terminators {
     /// Every entry, the primary one first.
     pub fn entries(&self) -> &[Terminator] {
         &self.entries
+    }
+
+    /// Ids in configuration files that are ordinary words: warn of them.
+    pub fn ordinary(&self) -> &[OrdinaryEnd] {
+        &self.ordinary
     }
 
     /// The token that ends this model's turns: the template's turn end, else the tokenizer's EOS, else the first

@@ -64,11 +64,11 @@ fn sources_of_one_token_are_joined_and_the_first_in_a_text_is_found() {
 #[test]
 fn an_ordinary_word_of_a_stale_config_ends_nothing_where_another_file_names_the_end() {
     let added = serde_json::json!({"added_tokens": [{"id": 2, "content": "<eos>", "special": true}]}).to_string();
-    for (generation, config, ids) in [
+    for (generation, config, ids, ordinary) in [
         // transformers does not ask config.json where generation_config.json names its own
-        (Some(2), serde_json::json!(900), vec![2]),
-        (None, serde_json::json!([2, 900]), vec![2, 900]),
-        (Some(7), serde_json::json!([2, 900]), vec![7, 2]),
+        (Some(2), serde_json::json!(900), vec![2], vec![(900, false)]),
+        (None, serde_json::json!([2, 900]), vec![2, 900], vec![(900, true)]),
+        (Some(7), serde_json::json!([2, 900]), vec![7, 2], vec![(7, true), (900, false)]),
     ] {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("tokenizer.json"), &added).unwrap();
@@ -77,6 +77,9 @@ fn an_ordinary_word_of_a_stale_config_ends_nothing_where_another_file_names_the_
             let text = serde_json::json!({"eos_token_id": id}).to_string();
             fs::write(dir.path().join("generation_config.json"), text).unwrap();
         }
-        assert_eq!(Terminators::from_model_dir(dir.path()).unwrap().ids(), ids, "{generation:?} {config}");
+        let found = Terminators::from_model_dir(dir.path()).unwrap();
+        assert_eq!(found.ids(), ids, "{generation:?} {config}");
+        let told: Vec<_> = found.ordinary().iter().map(|end| (end.id, end.counts)).collect();
+        assert_eq!(told, ordinary, "{generation:?} {config}");
     }
 }

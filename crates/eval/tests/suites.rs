@@ -151,7 +151,7 @@ fn any_file_of_prompts_is_a_suite() {
         ("{\"messages\": []}", "at least one message"),
         ("{\"messages\": [{\"role\": \"user\"}]}", "without `content`"),
         ("{\"id\": 1.5, \"prompt\": \"hi\"}", "`id`: expected a string or an integer"),
-        ("\u{0}", "expected one JSON object a line"),
+        ("\u{0}", "expected JSON, one object a line"),
     ] {
         let files = Files::new(&[("p.jsonl", text)]);
         let error = files.error("p.jsonl");

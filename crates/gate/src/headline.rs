@@ -1,4 +1,4 @@
-//! What a verdict leaves out, for its headline: metrics without values, and prompts without them.
+//! The rules that a verdict leaves out, for its headline: metrics without values, and prompts without them.
 
 use smpo_results::{MetricVerdict, NotJudged, SkippedRule};
 

@@ -226,6 +226,9 @@ pub fn evaluate_shown(
 ) -> Result<Option<MetricsFile>, Failure> {
     let name = &options.model.name;
     let mut display = Display::new(progress, name);
+    for warning in &loaded.warnings {
+        display.say(&format!("warning: {warning}"));
+    }
     if let Some(reason) = &loaded.no_scorer {
         let skipped = "skipping fidelity check and teacher-forced metrics: reference forward pass unavailable";
         display.say(&format!("{skipped}: {reason}"));

@@ -11,6 +11,7 @@ use mistralrs::core::{
     LocalModelPaths, LoraAdapterPaths, MistralRs, MistralRsBuilder, ModelDType, ModelPaths, NormalLoaderBuilder,
     NormalSpecificConfig, SchedulerConfig,
 };
+use serde_json::{Map, Value};
 use smpo_tokenizer::ChatTokenizer;
 use tempfile::NamedTempFile;
 

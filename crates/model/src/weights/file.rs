@@ -54,7 +54,10 @@ impl WeightFile {
         let mut start = vec![0; PREFIX as usize];
         file.read_exact(&mut start).map_err(FileError::at(path, "read"))?;
         let header_length = start.iter().rev().fold(0, |n, byte| n << 8 | u64::from(*byte));
-        if let Some(kind) = other_kind(&start) {
+        // A header of 640 bytes begins like a pickle: only a length that cannot be right is another kind's first bytes.
+        if header_length > (length - PREFIX).min(LONGEST_HEADER)
+            && let Some(kind) = other_kind(&start)
+        {
             return Err(damaged(kind.into()));
         }
         if header_length > length - PREFIX {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use serde_json::{Map, Value};
+use smpo_chat::OrdinaryEnd;
 use smpo_devices::Choice;
 use smpo_eval::{Engines, Server, weights};
 use smpo_files::sha256;
@@ -56,6 +57,8 @@ pub struct Loaded {
     pub weights_sha256: Option<String>,
     /// The reason why there is no scorer.
     pub no_scorer: Option<String>,
+    /// Warnings about the model directory.
+    pub warnings: Vec<String>,
     /// The native engine would run it too.
     pub native_reads_it: bool,
 }
@@ -196,15 +199,22 @@ impl Loaded {
         scorer: Result<NativeModel, E>,
         weights_sha256: Option<String>,
     ) -> Self {
-        match scorer {
+        let (engines, no_scorer, warnings) = match scorer {
             Ok(scorer) => {
-                Loaded { engines: engines.with_scorer(scorer), weights_sha256, no_scorer: None, native_reads_it: false }
+                let warnings = scorer.tokenizer().terminators().ordinary().iter().map(ordinary_end).collect();
+                (engines.with_scorer(scorer), None, warnings)
             }
-            Err(error) => {
-                Loaded { engines, weights_sha256, no_scorer: Some(error.to_string()), native_reads_it: false }
-            }
-        }
+            Err(error) => (engines, Some(error.to_string()), Vec::new()),
+        };
+        Loaded { engines, weights_sha256, no_scorer, warnings, native_reads_it: false }
     }
+}
+
+/// Warning of an end that is an ordinary word.
+fn ordinary_end(end: &OrdinaryEnd) -> String {
+    let OrdinaryEnd { id, file, counts } = end;
+    let effect = if *counts { "answers end before it" } else { "it is left out, as in transformers" };
+    format!("`eos_token_id` {id} of {file} is an ordinary word, probably left from another model; {effect}")
 }
 
 /// One engine per core for small weights, else one.

@@ -63,7 +63,7 @@ pub(super) struct Constants {
     pub balance: f64,
 }
 
-/// What the formulas are functions of.
+/// Log-ratios of the two sides, the arguments of the formulas.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ratios {
     pub chosen: f64,
