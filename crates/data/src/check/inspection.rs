@@ -165,13 +165,20 @@ fn excerpt(text: &str) -> String {
 fn parts(message: &Message) -> Vec<&str> {
     let calls = message.fields.get("tool_calls").and_then(Value::as_array).into_iter().flatten();
     let names = calls.filter_map(|call| call.get("function").unwrap_or(call).get("name").and_then(Value::as_str));
-    let said = message.content.split("<think>").flat_map(|part| part.split("</think>"));
+    let content = message.content.as_str();
+    // most answers have no mark: one look for its first byte is cheaper than two searches
+    let marked = content.as_bytes().contains(&b'<');
+    let unmarked = (!marked).then_some(content);
+    let between = marked.then_some(content).into_iter().flat_map(|content| content.split("<think>"));
+    let said = unmarked.into_iter().chain(between.flat_map(|part| part.split("</think>")));
     said.chain(message.reasoning()).chain(names).filter(|part| !part.trim().is_empty()).collect()
 }
 
 /// True if a rendering holds a text, white space aside.
 fn says(rendered: &str, part: &str) -> bool {
-    if rendered.contains(part.trim()) {
+    let part = part.trim();
+    // an answer of one turn is all that was rendered; a search for a long text costs more than the comparison
+    if rendered.trim_start().starts_with(part) || rendered.contains(part) {
         return true;
     }
     let without_space = |text: &str| text.split_whitespace().collect::<String>();
@@ -192,7 +199,8 @@ fn terminator_inside<'a>(message: &Message, tokenizer: &'a ChatTokenizer) -> Opt
         text = shorter.trim_end();
     }
     let is_answer = message.role == "assistant" && message.scored;
-    terminators.into_iter().find(|token| is_answer && !token.is_empty() && text.contains(token))
+    let may_hold = |token: &str| token.as_bytes().first().is_some_and(|first| text.as_bytes().contains(first));
+    terminators.into_iter().find(|token| is_answer && may_hold(token) && text.contains(token))
 }
 
 /// True if some completion begins with a token that merges the prompt's last tokens, `rest`, with its own text.
