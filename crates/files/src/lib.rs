@@ -13,7 +13,7 @@
 //! | symbolic link to nothing | the file it points to is created; the link stays |
 //! | directory | refused |
 //!
-//! [`append`] adds to a file instead, and [`TextFile`] reads text however it is packed and encoded.
+//! [`append()`] adds to a file instead, and [`TextFile`] reads text however it is packed and encoded.
 //!
 //! A process that is killed may leave temporary files, `.NAME.RANDOM.partial`; nothing reads them, and
 //! [`remove_leftovers`] removes them under the directory's lock.

@@ -87,6 +87,7 @@ impl Local<'_> {
             return Err(scorer.err().map_or_else(|| Failure::user("no model"), Failure::from));
         }
         let weights_sha256 = Some(weights::sha256(model).or_execution_error()?);
+        #[cfg(feature = "mistralrs")]
         let native = self.weights.is_none() && scorer.is_ok();
         let auto = engine == LocalEngine::Auto;
         match engine {
