@@ -174,6 +174,33 @@ fn what_the_model_directory_gets_wrong_is_told() {
     assert!(report.findings[0].first[0].detail.contains("<|im_end|>"));
 }
 
+/// Templates in the manner of reasoning models: one keeps only what follows the reasoning, one opens it when generating.
+#[test]
+fn what_a_template_does_to_answers_is_found() {
+    let template = |answer: &str, opening: &str| {
+        let source = format!(
+            "{{% for m in messages %}}<|im_start|>{{{{ m.role }}}}\n{answer}<|im_end|>\n{{% endfor %}}\
+             {{% if add_generation_prompt %}}<|im_start|>assistant\n{opening}{{% endif %}}"
+        );
+        let template = ChatTemplate::from_source(source, "test.jinja").unwrap();
+        ChatTokenizer::with_template(golden("chatml"), template).unwrap()
+    };
+    let check = |rows: &[String], tokenizer: &ChatTokenizer| {
+        let file = file(&rows.join("\n"));
+        found(&check(file.path(), Some(tokenizer), &FULL, &Preparation::default(), &go_on).unwrap().unwrap())
+    };
+    let reasoned =
+        [pair("q", "<think>a way</think>\n4", "fine"), pair("r", "<think>one</think>4", "<think>two</think>4")];
+    let dropping = template("{{ m.content.split('</think>')[-1] }}", "");
+    let broken = check(&reasoned, &dropping);
+    assert_eq!(broken["answer_dropped"], [1, 2]);
+    assert_eq!(broken["identical_sides"], [2], "they differ in what the template drops");
+    let kept = check(&reasoned, &template("{{ m.content }}", ""));
+    assert!(!kept.contains_key("answer_dropped") && !kept.contains_key("identical_sides"), "{kept:?}");
+    let opened = check(&clean(), &template("{{ m.content }}", "<think>\n"));
+    assert!(opened.contains_key("generation_prompt"), "{opened:?}");
+}
+
 #[test]
 fn rows_that_the_template_refuses_are_errors() {
     let template = ChatTemplate::from_source(
