@@ -7,7 +7,7 @@ use smpo_sampling::{Evidence, Reported};
 use crate::json_rows::Row;
 
 /// One completion, as far as its file tells it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Record {
     pub model: Option<String>,
     pub id: Option<String>,
@@ -34,27 +34,7 @@ pub(super) struct Record {
 impl Record {
     /// A completion; everything else is unknown.
     pub fn new(completion: impl Into<String>) -> Self {
-        Record {
-            model: None,
-            id: None,
-            sample: None,
-            slice: None,
-            messages: Vec::new(),
-            reference: None,
-            closed: false,
-            language: None,
-            reasoning: None,
-            completion: completion.into(),
-            token_ids: None,
-            logps: None,
-            terminator_logps: None,
-            unknown_ids: None,
-            finish_reason: FinishReason::Unknown,
-            finish_remark: None,
-            tokens: None,
-            cap: None,
-            error: None,
-        }
+        Record { completion: completion.into(), ..Record::default() }
     }
 
     /// Text with its reasoning.

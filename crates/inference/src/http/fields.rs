@@ -25,17 +25,9 @@ fn neutral() -> [(&'static str, Value); 8] {
 }
 
 /// Fields that no server needs, and that shape the completions.
-const SAMPLING: [&str; 9] = [
-    "top_p",
-    "top_k",
-    "min_p",
-    "presence_penalty",
-    "frequency_penalty",
-    "repetition_penalty",
-    "repeat_penalty",
-    "repetition_detection",
-    "seed",
-];
+fn sampling() -> impl Iterator<Item = &'static str> {
+    neutral().into_iter().map(|(name, _)| name).chain(["seed"])
+}
 
 /// Fields that no server needs, and that shape what it reports.
 const REPORTING: [&str; 3] = ["logprobs", "return_token_ids", "add_special_tokens"];
@@ -99,7 +91,7 @@ impl Refusals {
                 }
         };
         let mut learned = self.clone();
-        let droppable = || SAMPLING.into_iter().chain(REPORTING).filter(|name| !chosen(name) && !self.drops(name));
+        let droppable = || sampling().chain(REPORTING).filter(|name| !chosen(name) && !self.drops(name));
         for name in droppable().filter(|name| names(body, name)) {
             if name == "top_k" && !self.top_k_is_unsigned {
                 learned.top_k_is_unsigned = true;
@@ -116,7 +108,7 @@ impl Refusals {
         // "prompt: invalid type: sequence, expected a string", "prompt must be a string", …
         learned.prompt_ids |= body.contains("prompt") && body.contains("string");
         // A field is refused, and not named: all that are not OpenAI's.
-        let named = SAMPLING.into_iter().chain(REPORTING).any(|name| names(body, name));
+        let named = sampling().chain(REPORTING).any(|name| names(body, name));
         if learned == *self
             && !named
             && any(&[
@@ -146,7 +138,7 @@ impl Refusals {
 
     /// Fields for which the server's own defaults apply.
     pub fn own_defaults(&self) -> BTreeSet<String> {
-        SAMPLING.into_iter().filter(|name| self.drops(name)).map(str::to_owned).collect()
+        sampling().filter(|name| self.drops(name)).map(str::to_owned).collect()
     }
 }
 

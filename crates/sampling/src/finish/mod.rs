@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub use reported::{Evidence, Finish, Reported};
 
 /// Reason for which a completion ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FinishReason {
     /// The model drew a terminator of its full set.
@@ -22,6 +22,7 @@ pub enum FinishReason {
     /// The engine failed; the text is what had arrived.
     Error,
     /// The engine or the file format does not say.
+    #[default]
     Unknown,
 }
 

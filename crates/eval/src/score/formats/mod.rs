@@ -37,7 +37,7 @@ pub(super) enum Read {
     Skipped(String),
 }
 
-/// How a format's rows become completions.
+/// The reader of a format's rows.
 enum Reader {
     /// Each row for itself.
     Row(fn(&Row) -> Result<Vec<Record>, String>),
