@@ -106,6 +106,7 @@ fn mistral_rs_continues_greedily_as_the_decoder_does() {
             sampler: Sampler::greedy(),
             max_tokens: 48,
             seed: 0,
+            extra_body: Default::default(),
         };
         let completion = engine.generate(&request).unwrap();
         assert_eq!(completion.token_ids.as_deref(), Some(case.greedy.as_slice()), "{}", case.prompt);

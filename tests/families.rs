@@ -80,6 +80,7 @@ fn compare(case: &str, decoder: &Decoder) {
             sampler: Sampler::greedy(),
             max_tokens: CAP,
             seed: 0,
+            extra_body: Default::default(),
         };
         let theirs = engine.generate(&request).unwrap();
         let (length, token_ids) = (prompt.len(), theirs.token_ids.unwrap());

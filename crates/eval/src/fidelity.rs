@@ -184,6 +184,7 @@ fn requests(suite: &Suite, sampler: Sampler, generators: usize) -> Vec<Request> 
                 sampler,
                 max_tokens: suite.cap.min(TOKENS),
                 seed: suite.seed,
+                extra_body: Default::default(),
             })
         })
         .collect()

@@ -37,7 +37,8 @@ pub enum InputError {
 }
 
 impl InputError {
-    pub(crate) fn line(path: &Path, line: usize, problem: impl Into<String>) -> Self {
+    /// An error in one line.
+    pub fn line(path: &Path, line: usize, problem: impl Into<String>) -> Self {
         InputError::Line { path: path.to_owned(), line, problem: problem.into() }
     }
 

@@ -7,6 +7,8 @@
 //! | `slice` | kind of prompt; optional in a plain file |
 //! | `reference` | gold answer, optional |
 //! | `closed` | `true` if only the gold answer is correct, so that `exact_match` applies |
+//! | `correct_answer` | in a plain file: `reference` of a closed prompt |
+//! | `response_format` | in a plain file: sent to a server with this prompt |
 //! | `language` | BCP 47 tag of the expected answer, optional: scripts of it are not foreign |
 //!
 //! A plain file may be FastChat's or Arena-Hard's `question.jsonl`, AlpacaEval's evaluation set or a batch input, and may
@@ -16,7 +18,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use smpo_chat::{Content, Message, json_kind};
 use smpo_files::sha256;
 
@@ -40,6 +42,8 @@ pub struct Prompt {
     pub language: Option<String>,
     /// Only the gold answer is correct.
     pub closed: bool,
+    /// Fields of the request to a server that this prompt brings itself: `response_format`.
+    pub extra_body: Map<String, Value>,
     /// Its place among the turns of a question of several; `messages` are then those of the user alone.
     pub turn: Option<Turn>,
 }
@@ -86,6 +90,25 @@ const FIELDS: [&str; 7] = ["id", "slice", "messages", "prompt", "reference", "la
 /// # Errors
 /// [`InputError`], with the line: not JSON, no prompt, an id twice, an undeclared slice, no prompt at all.
 pub fn read_prompts(path: &Path, strictness: Strictness<'_>) -> Result<Vec<Prompt>, InputError> {
+    Ok(read_rows(path, strictness)?.into_iter().map(|located| located.prompt).collect())
+}
+
+/// A prompt with the row that it was read from.
+#[derive(Debug, Clone)]
+pub struct PromptRow {
+    /// Line of the file, or number of the element of an array, from 1.
+    pub line: usize,
+    /// The prompt.
+    pub prompt: Prompt,
+    /// All fields of the row.
+    pub row: Map<String, Value>,
+}
+
+/// Reads a file of prompts with everything that its rows hold.
+///
+/// # Errors
+/// As [`read_prompts`].
+pub fn read_rows(path: &Path, strictness: Strictness<'_>) -> Result<Vec<PromptRow>, InputError> {
     let mut prompts = Vec::new();
     let mut first_line_of_id: HashMap<String, usize> = HashMap::new();
     let mut first_line_of_prompt: HashMap<Vec<Message>, usize> = HashMap::new();
@@ -96,7 +119,7 @@ pub fn read_prompts(path: &Path, strictness: Strictness<'_>) -> Result<Vec<Promp
                 if let Some(first) = first_line_of_id.insert(prompt.id.clone(), line) {
                     return Err(at(taken(&prompt.id, first)));
                 }
-                prompts.push(prompt);
+                prompts.push(PromptRow { line, prompt, row: row.clone() });
             }
             continue;
         }
@@ -109,7 +132,7 @@ pub fn read_prompts(path: &Path, strictness: Strictness<'_>) -> Result<Vec<Promp
         {
             return Err(at(format!("the same prompt as line {first}; it would count twice")));
         }
-        prompts.push(prompt);
+        prompts.push(PromptRow { line, prompt, row });
     }
     Ok(prompts)
 }
@@ -136,6 +159,7 @@ fn turns(row: &Row) -> Result<Option<Vec<Prompt>>, String> {
             reference: reference.map(str::to_owned),
             language: text(row, "language")?,
             closed: false,
+            extra_body: Map::new(),
             turn: Some(Turn { question: question.clone(), number }),
         });
     }
@@ -170,8 +194,9 @@ fn parse(row: &Row, strictness: Strictness<'_>) -> Result<Prompt, String> {
         (None, Strictness::Suite { .. }) => return Err("expected a `slice`, got none".into()),
         (None, Strictness::Plain | Strictness::Answered) => slices::PLAIN.into(),
     };
+    let correct = if strict { None } else { text(row, "correct_answer")? };
     let closed = match row.get("closed") {
-        None | Some(Value::Null) => false,
+        None | Some(Value::Null) => correct.is_some(),
         Some(Value::Bool(closed)) => *closed,
         Some(other) => return Err(format!("`closed`: expected true or false, got {}", json_kind(other))),
     };
@@ -180,10 +205,13 @@ fn parse(row: &Row, strictness: Strictness<'_>) -> Result<Prompt, String> {
         Some(Value::Array(references)) if !strict => references.first().and_then(Value::as_str).map(str::to_owned),
         _ => text(row, "reference")?,
     };
+    let reference = reference.or(correct);
+    let response_format = given(row, "response_format").filter(|_| !strict);
+    let extra_body = response_format.map(|value| ("response_format".to_owned(), value.clone())).into_iter().collect();
     if closed && reference.as_deref().is_none_or(|gold| gold.trim().is_empty()) {
         return Err("a closed prompt needs its gold answer in `reference`".into());
     }
-    Ok(Prompt { id, slice, messages, reference, language: text(row, "language")?, closed, turn: None })
+    Ok(Prompt { id, slice, messages, reference, language: text(row, "language")?, closed, extra_body, turn: None })
 }
 
 /// Names of a row's id, the more particular first: a row of a batch has an `id` of its own besides.

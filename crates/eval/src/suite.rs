@@ -130,16 +130,21 @@ impl Suite {
     }
 
     fn read_plain(path: &Path, strictness: Strictness<'_>) -> Result<Suite, InputError> {
+        Ok(Suite::plain(path, read_prompts(path, strictness)?))
+    }
+
+    /// The prompts of a plain file, under its name, with default settings.
+    pub fn plain(path: &Path, prompts: Vec<Prompt>) -> Suite {
         let name = path.file_stem().map_or_else(|| "prompts".into(), |stem| stem.to_string_lossy().into_owned());
-        Ok(Suite {
+        Suite {
             name,
-            prompts: read_prompts(path, strictness)?,
+            prompts,
             sampler: Sampler::temperature(Self::DEFAULT_TEMPERATURE),
             cap: Self::DEFAULT_CAP,
             samples_per_prompt: 1,
             seed: 0,
             pairs: None,
-        })
+        }
     }
 
     /// Checks the numbers, also after a caller has changed some.
@@ -178,7 +183,7 @@ impl Suite {
 pub fn hash_prompts(prompts: &[Prompt]) -> String {
     let mut text = String::new();
     for prompt in prompts {
-        let line = serde_json::json!([
+        let mut line = serde_json::json!([
             prompt.id,
             prompt.slice,
             prompt.messages.iter().map(|message| [&message.role, &message.content]).collect::<Vec<_>>(),
@@ -186,6 +191,10 @@ pub fn hash_prompts(prompts: &[Prompt]) -> String {
             prompt.language,
             prompt.closed,
         ]);
+        // only where there are any, so that hashes of earlier releases stand
+        if let (Some(fields), false) = (line.as_array_mut(), prompt.extra_body.is_empty()) {
+            fields.push(prompt.extra_body.clone().into());
+        }
         // Writing to a string does not fail.
         let _ = writeln!(text, "{line}");
     }

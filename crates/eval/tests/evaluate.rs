@@ -34,6 +34,7 @@ fn suite(prompts: usize) -> Suite {
         reference: Some("yes".into()),
         language: None,
         closed: false,
+        extra_body: Default::default(),
         turn: None,
     });
     Suite {

@@ -38,6 +38,7 @@ fn suite(prompts: usize, samples_per_prompt: u32) -> Suite {
         reference: Some(format!("answer {index}")),
         language: None,
         closed: true,
+        extra_body: Default::default(),
         turn: None,
     });
     Suite {

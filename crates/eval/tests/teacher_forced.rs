@@ -38,6 +38,7 @@ fn suite(count: usize) -> Suite {
         reference: (index % 2 == 0).then(|| "x".repeat(index % 5 + 1)),
         language: None,
         closed: false,
+        extra_body: Default::default(),
         turn: None,
     });
     Suite {

@@ -18,3 +18,17 @@ pub fn append(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let file = OpenOptions::new().create(true).append(true).open(&target);
     file.and_then(|mut file| file.write_all(bytes)).map_err(FileError::at(path, "append to"))
 }
+
+/// Removes half a line that a crash left at the end of a file of lines; whole lines are never rewritten.
+///
+/// # Errors
+/// When the file cannot be read or shortened.
+pub fn cut_torn_line(path: &Path) -> Result<(), FileError> {
+    let bytes = std::fs::read(path).map_err(FileError::at(path, "read"))?;
+    let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+    if whole < bytes.len() {
+        let file = OpenOptions::new().write(true).open(path);
+        file.and_then(|file| file.set_len(whole as u64)).map_err(FileError::at(path, "shorten"))?;
+    }
+    Ok(())
+}

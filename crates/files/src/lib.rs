@@ -38,7 +38,7 @@ mod text;
 mod utf16;
 mod whole;
 
-pub use append::append;
+pub use append::{append, cut_torn_line};
 pub use directory::{remove_leftovers, write_dir_whole};
 pub use error::FileError;
 pub use hash::{hex, sha256, sha256_file};

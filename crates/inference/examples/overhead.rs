@@ -73,6 +73,7 @@ fn harness(model: &str, requests: usize, cap: usize, temperature: f64) -> Result
             sampler: Sampler::temperature(temperature),
             max_tokens: cap as u32,
             seed: 0,
+            extra_body: Default::default(),
         })?;
         tokens += completion.tokens.unwrap_or_default();
     }

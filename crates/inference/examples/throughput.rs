@@ -25,6 +25,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             sampler: Sampler::temperature(0.8),
             max_tokens: cap,
             seed: 0,
+            extra_body: Default::default(),
         })
         .collect();
     let prompt = engines[0].tokenizer().encode_prompt(&requests[0].messages)?.len();

@@ -153,6 +153,7 @@ mod tests {
             sampler: Sampler::greedy(),
             max_tokens: 8,
             seed: 0,
+            extra_body: Default::default(),
         };
         let tokens = ids.as_ref().map(|ids| ids.len() as u32);
         let completion = Completion { token_ids: ids, logps, tokens, cap: 8, ..Completion::new("") };

@@ -57,6 +57,7 @@ mod tests {
                 sampler: Sampler::greedy(),
                 max_tokens: 8,
                 seed: 0,
+                extra_body: Default::default(),
             })
             .collect()
     }

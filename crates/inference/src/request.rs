@@ -1,6 +1,7 @@
 //! One completion to be sampled.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use smpo_chat::Message;
 use smpo_sampling::{OutOfRange, Sampler};
 
@@ -22,6 +23,9 @@ pub struct Request {
     pub max_tokens: u32,
     /// The run's sampling seed.
     pub seed: u64,
+    /// Further fields of this request's body, for servers: `response_format` for example.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub extra_body: Map<String, Value>,
 }
 
 impl Request {

@@ -37,6 +37,7 @@ fn a_gguf_file_is_the_model_it_was_made_from() {
             sampler: serde_json::from_value::<Sampler>(case["sampler"].clone()).expect("a sampler"),
             max_tokens: case["cap"].as_u64().expect("a number") as u32,
             seed: case["seed"].as_u64().expect("a number"),
+            extra_body: Default::default(),
         };
         let completion = engine.generate(&request).expect("generates");
         let ids: Vec<u32> = serde_json::from_value(case["token_ids"].clone()).expect("ids");

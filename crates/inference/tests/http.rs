@@ -55,6 +55,7 @@ fn request(prompt_id: &str) -> Request {
         sampler: Sampler::temperature(0.7),
         max_tokens: 16,
         seed: 9,
+        extra_body: Default::default(),
     }
 }
 

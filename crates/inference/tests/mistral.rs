@@ -50,6 +50,7 @@ impl Case {
             sampler: self.sampler,
             max_tokens: self.cap,
             seed: self.seed,
+            extra_body: Default::default(),
         }
     }
 
@@ -117,7 +118,15 @@ fn edit_json(path: &Path, edit: impl FnOnce(&mut serde_json::Map<String, serde_j
 
 fn user(prompt_id: &str, content: &str, sampler: Sampler, max_tokens: u32) -> Request {
     let messages = vec![Message::user(content)];
-    Request { prompt_id: prompt_id.into(), sample: 0, messages, sampler, max_tokens, seed: 5 }
+    Request {
+        prompt_id: prompt_id.into(),
+        sample: 0,
+        messages,
+        sampler,
+        max_tokens,
+        seed: 5,
+        extra_body: Default::default(),
+    }
 }
 
 #[test]

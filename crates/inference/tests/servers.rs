@@ -20,6 +20,7 @@ fn request(prompt_id: &str) -> Request {
         sampler: Sampler { top_p: Some(0.9), ..Sampler::temperature(0.8) },
         max_tokens: 16,
         seed: 9,
+        extra_body: Default::default(),
     }
 }
 

@@ -33,6 +33,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             sampler: Sampler::temperature(0.8),
             max_tokens: cap,
             seed: 0,
+            extra_body: Default::default(),
         })
         .collect();
     let (start, mut tokens) = (Instant::now(), 0);

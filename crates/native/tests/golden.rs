@@ -48,6 +48,7 @@ impl Case {
             sampler: self.sampler,
             max_tokens: self.cap,
             seed: self.seed,
+            extra_body: Default::default(),
         }
     }
 
@@ -129,6 +130,7 @@ fn a_completion_is_the_same_to_the_last_bit_in_any_company() {
             sampler: samplers[index as usize % samplers.len()],
             max_tokens: 1 + (index * 11) % 50,
             seed: 3,
+            extra_body: Default::default(),
         })
         .collect();
     let one_by_one = generate_all(&mut start(&decoder, 1, 1), &requests);
@@ -154,6 +156,7 @@ fn one_bad_request_harms_no_other() {
         sampler: Sampler::temperature(1.0),
         max_tokens: 30,
         seed: 1,
+        extra_body: Default::default(),
     };
     let expected = generators[0].generate(&good).expect("generates");
     let bad = [

@@ -8,7 +8,8 @@ use smpo_eval::{Options, Suite};
 use smpo_results::MetricsFile;
 use smpo_trainer::{EarlierRun, Finish, TrainConfig};
 
-use super::eval::{Local, LocalEngine, evaluate_shown};
+use super::engine::{Local, LocalEngine};
+use super::eval::evaluate_shown;
 use super::leaderboard::{self, Site};
 use super::train;
 use crate::exit::{Exit, Failure, Outcome};

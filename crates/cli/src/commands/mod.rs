@@ -6,16 +6,21 @@ mod data;
 #[cfg(feature = "mistralrs")]
 mod demo;
 mod device;
+mod engine;
 mod eval;
 mod explain;
 mod export;
 mod gate;
+mod generate;
 mod leaderboard;
 mod logps;
 mod merge;
 mod model;
 mod named;
+mod pairs;
 mod plot;
+mod sampled;
+mod sampling_args;
 mod score;
 mod selftest;
 mod template_variables;
@@ -54,10 +59,12 @@ commands! {
     Explain => explain::ExplainArgs,
     Export => export::ExportArgs,
     Gate => gate::GateArgs,
+    Generate => generate::GenerateArgs,
     Leaderboard => leaderboard::LeaderboardArgs,
     Logps => logps::LogpsArgs,
     Merge => merge::MergeArgs,
     Model => model::ModelArgs,
+    Pairs => pairs::PairsArgs,
     Plot => plot::PlotArgs,
     Score => score::ScoreArgs,
     Selftest => selftest::SelfTestArgs,

@@ -16,6 +16,7 @@ use smpo_inference::InferenceError;
 use smpo_losses::ConfigError;
 use smpo_model::ModelError;
 use smpo_native::{CompleteError, NativeError};
+use smpo_pairs::PairsError;
 use smpo_tokenizer::TokenizerError;
 use smpo_trainer::TrainError;
 
@@ -97,6 +98,16 @@ impl Classify for HubError {
         match self {
             HubError::Name { .. } | HubError::Request { .. } | HubError::NotCached { .. } => User,
             HubError::Cache { source, .. } => source.exit_class(),
+        }
+    }
+}
+
+impl Classify for PairsError {
+    fn exit_class(&self) -> ExitClass {
+        match self {
+            PairsError::Template { .. } => User,
+            PairsError::Judge { last, .. } => last.exit_class(),
+            PairsError::Results(error) => error.exit_class(),
         }
     }
 }

@@ -1,7 +1,6 @@
 //! Continuing in a directory that already has samples.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::OpenOptions;
 use std::path::Path;
 
 use smpo_inference::Request;
@@ -33,7 +32,7 @@ pub(super) fn resume(suite: &Suite, dir: &EvaluationDir, manifest: &RunManifest)
     if !path.exists() {
         return Ok(Vec::new());
     }
-    cut_torn_line(&path)?;
+    smpo_files::cut_torn_line(&path).map_err(files::Error::from)?;
     let samples = read_successful(suite, &path)?;
     files::write_jsonl(&path, "sample", &samples)?;
     Ok(samples)
@@ -72,18 +71,6 @@ fn differs(wanted: &RunManifest, found: &RunManifest) -> Option<(&'static str, S
     fields.into_iter().find(|(_, wanted, found)| wanted != found)
 }
 
-/// Removes half a line that a crash left at the end; whole lines are never rewritten.
-fn cut_torn_line(path: &Path) -> Result<(), RunError> {
-    let io = |action| move |source| RunError::Io { path: path.to_owned(), action, source };
-    let bytes = std::fs::read(path).map_err(io("read"))?;
-    let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
-    if whole < bytes.len() {
-        let file = OpenOptions::new().write(true).open(path).map_err(io("open"))?;
-        file.set_len(whole as u64).map_err(io("shorten"))?;
-    }
-    Ok(())
-}
-
 /// Requests for the samples that do not exist yet, in the order of the suite.
 pub(super) fn missing(suite: &Suite, samples: &[Sample]) -> Vec<Request> {
     let there: HashSet<(&str, u32)> = samples.iter().map(|sample| (sample.prompt_id.as_str(), sample.sample)).collect();
@@ -97,6 +84,7 @@ pub(super) fn missing(suite: &Suite, samples: &[Sample]) -> Vec<Request> {
             sampler: suite.sampler,
             max_tokens: suite.cap,
             seed: suite.seed,
+            extra_body: prompt.extra_body.clone(),
         })
         .collect()
 }

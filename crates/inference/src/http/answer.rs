@@ -177,6 +177,7 @@ mod tests {
             sampler: Sampler::greedy(),
             max_tokens: 16,
             seed: 3,
+            extra_body: Default::default(),
         };
         let config = HttpConfig { model: "m".into(), logprob_base: base, ..HttpConfig::default() };
         answer(text.as_bytes(), "application/json", &config, &request, &[]).map(|answer| answer.completion)

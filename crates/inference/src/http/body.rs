@@ -54,6 +54,7 @@ pub(super) fn body(
     body.insert("return_token_ids".into(), true.into());
     body.retain(|name, _| !refusals.drops(name));
     body.extend(config.extra_body.clone());
+    body.extend(request.extra_body.clone());
     body
 }
 
@@ -81,6 +82,7 @@ mod tests {
             sampler: Sampler { top_k: Some(5), top_p: Some(0.9), min_p: None, temperature: 0.7 },
             max_tokens: 16,
             seed: 3,
+            extra_body: Map::new(),
         }
     }
 
@@ -102,6 +104,16 @@ mod tests {
         expected.extend(sampler_fields(&request.sampler, &Refusals::default()));
         assert_eq!(&body(&config, &request, &Input::Chat, &Refusals::default()), expected);
         assert_ne!(seed(&request), seed(&Request { sample: 2, ..request.clone() }));
+    }
+
+    #[test]
+    fn a_requests_own_fields_are_sent_last() {
+        let mut config = config();
+        config.extra_body.insert("response_format".into(), json!({"type": "text"}));
+        let mut request = request();
+        request.extra_body.insert("response_format".into(), json!({"type": "json_object"}));
+        let body = body(&config, &request, &Input::Chat, &Refusals::default());
+        assert_eq!(body["response_format"]["type"], "json_object");
     }
 
     #[test]

@@ -46,6 +46,7 @@ pub(super) fn all_prompts<'a>(models: impl Iterator<Item = &'a Model>) -> Vec<Pr
                 reference: None,
                 language: None,
                 closed: false,
+                extra_body: Default::default(),
                 turn: None,
             };
             prompts.push((prompt, false));

@@ -1,0 +1,188 @@
+//! Options that name a model and the engine that runs it, for every command that samples.
+
+mod check;
+mod local;
+mod server;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use smpo_devices::Choice;
+use smpo_inference::Generator;
+
+use self::check::Kind;
+pub use self::local::{Loaded, Local, LocalEngine};
+use super::template_variables::TemplateVariables;
+use crate::exit::Failure;
+
+/// The model and how to run it.
+#[derive(Debug, Default, clap::Args)]
+pub struct EngineArgs {
+    /// Model: Hugging Face directory, PEFT adapter directory, .gguf file, or base URL of an OpenAI-compatible server
+    /// such as vLLM (http://localhost:8000/v1)
+    #[arg(value_name = "MODEL")]
+    pub source: String,
+    /// Inference engine for a local model [default: the first listed]
+    #[arg(long, value_enum, help_heading = "Local models")]
+    engine: Option<LocalEngine>,
+    /// Base model of a PEFT adapter, if adapter_config.json does not name a directory; for a GGUF file, the directory
+    /// with its tokenizer and chat template
+    #[arg(long, value_name = "DIR", help_heading = "Local models")]
+    base: Option<PathBuf>,
+    /// The same model as a Hugging Face directory, for a server or a GGUF file: enables the fidelity check and the
+    /// teacher-forced metrics
+    #[arg(long, value_name = "DIR")]
+    weights: Option<PathBuf>,
+    #[command(flatten)]
+    variables: TemplateVariables,
+    /// Model name to request from the server
+    #[arg(long, value_name = "NAME", help_heading = "Servers")]
+    model: Option<String>,
+    /// Endpoint: `chat` lets the server apply the chat template; `completions` sends prompts rendered here
+    #[arg(long, value_enum, default_value_t, help_heading = "Servers")]
+    api: Api,
+    /// Directory with the tokenizer and chat template for --api completions [default: --weights]
+    #[arg(long, value_name = "DIR", help_heading = "Servers")]
+    template: Option<PathBuf>,
+    /// Maximum concurrent requests [default: 8 if --weights allows a fidelity check, else 1]
+    #[arg(long, value_name = "N", help_heading = "Servers")]
+    concurrency: Option<usize>,
+    /// Base of the server's log-probs; mistralrs-server 0.8.1 reports base 10
+    #[arg(long, value_enum, default_value_t, help_heading = "Servers")]
+    logprob_base: Base,
+    /// Extra fields for every request body, as a JSON object, recorded in run.json:
+    /// {"chat_template_kwargs": {"enable_thinking": false}}
+    #[arg(long, value_name = "JSON", help_heading = "Servers")]
+    extra_body: Option<String>,
+    /// Timeout of one request, in seconds [default: 300]
+    #[arg(long, value_name = "SECONDS", help_heading = "Servers")]
+    timeout_secs: Option<f64>,
+    /// Environment variable with the API key [default: OPENAI_API_KEY]
+    #[arg(long, value_name = "VARIABLE", help_heading = "Servers")]
+    api_key_env: Option<String>,
+    /// Extra header for every request, such as 'api-key: …'; its value is neither shown nor recorded. May be repeated
+    #[arg(long, value_name = "NAME: VALUE", help_heading = "Servers")]
+    header: Vec<String>,
+    /// Parallel mistral.rs engines, each with its own copy of the weights [default: one per core for small models,
+    /// else one]
+    #[arg(long, value_name = "N", help_heading = "Local models")]
+    instances: Option<usize>,
+    /// Maximum sequences per batch of the native engine [default: 16]
+    #[arg(long, value_name = "N", help_heading = "Local models")]
+    batch: Option<usize>,
+    /// Device for a local model: auto (a GPU if this build and machine have one), cpu, cuda or cuda:N; the native
+    /// engine samples on the CPU [default: auto]
+    #[arg(long, value_name = "DEVICE", help_heading = "Local models")]
+    device: Option<Choice>,
+    /// CPU threads per engine
+    #[arg(long, help_heading = "Local models")]
+    threads: Option<usize>,
+}
+
+/// Endpoint of an OpenAI-compatible server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+enum Api {
+    /// /chat/completions
+    #[default]
+    Chat,
+    /// /completions
+    Completions,
+}
+
+/// Logarithm base of a server's log-probs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+enum Base {
+    /// Natural logarithm
+    #[default]
+    E,
+    /// Base 10
+    Ten,
+}
+
+/// A model that is ready to sample, and what `run.json` says of it.
+pub struct Opened {
+    /// Path or URL, without user and password.
+    pub source: String,
+    /// Name in reports: file name, or `--model`.
+    pub name: String,
+    /// Its engines.
+    pub loaded: Loaded,
+    /// Settings that shape completions.
+    pub settings: BTreeMap<String, String>,
+}
+
+impl EngineArgs {
+    /// A model with default options; `model` is its name on a server.
+    pub fn of(source: &str, model: Option<&str>) -> EngineArgs {
+        EngineArgs { source: source.to_owned(), model: model.map(str::to_owned), ..EngineArgs::default() }
+    }
+
+    /// Refuses options that would have no effect or are out of range, then sets the number of threads; once in a process.
+    ///
+    /// # Errors
+    /// The option and where it belongs.
+    pub fn prepare(&self) -> Result<(), Failure> {
+        check::check(self, Kind::of(&self.source))?;
+        super::set_threads(self.threads)
+    }
+
+    /// True for a server's URL.
+    pub fn is_server(&self) -> bool {
+        Kind::of(&self.source) == Kind::Server
+    }
+
+    /// Loads a local model or connects to a server.
+    ///
+    /// # Errors
+    /// The model cannot be read, or the engine does not run it.
+    pub fn open(&self) -> Result<Opened, Failure> {
+        if self.is_server() {
+            let server = server::connect(self)?;
+            let loaded = local::served(&server, self.weights.as_deref(), self.concurrency.is_some())?;
+            return Ok(Opened {
+                source: server.engine().device,
+                name: self.model.clone().unwrap_or_default(),
+                loaded,
+                settings: self.settings(server::settings(self)),
+            });
+        }
+        let template_variables = self.variables.map();
+        let local = Local {
+            model: &self.source,
+            base: self.base.as_deref(),
+            weights: self.weights.as_deref(),
+            instances: self.instances,
+            batch: self.batch,
+            device: self.device.unwrap_or_default(),
+            threads: self.threads,
+            template_variables: Some(&template_variables),
+        };
+        Ok(Opened {
+            source: self.source.clone(),
+            name: file_name(Path::new(&self.source)),
+            loaded: local.load(self.engine.unwrap_or_default())?,
+            settings: self.settings(BTreeMap::new()),
+        })
+    }
+
+    /// Settings that shape completions: `of_requests` to a server, and variables of the chat template.
+    fn settings(&self, of_requests: BTreeMap<String, String>) -> BTreeMap<String, String> {
+        let variables = self.variables.map();
+        let mut settings = of_requests;
+        if !variables.is_empty() {
+            settings.insert("template_variables".to_owned(), Value::Object(variables).to_string());
+        }
+        settings
+    }
+}
+
+fn file_name(model: &Path) -> String {
+    let full = model.canonicalize().unwrap_or_else(|_| model.to_owned());
+    full.file_stem()
+        .filter(|_| full.is_file())
+        .or(full.file_name())
+        .unwrap_or(full.as_os_str())
+        .to_string_lossy()
+        .into()
+}

@@ -1,0 +1,31 @@
+//! Errors of making pairs.
+
+use std::path::PathBuf;
+
+use smpo_inference::InferenceError;
+
+/// Errors of this crate.
+#[derive(Debug, thiserror::Error)]
+pub enum PairsError {
+    /// A judge's prompt lacks a part.
+    #[error("{}: {problem}", path.display())]
+    Template {
+        /// The file.
+        path: PathBuf,
+        /// Expected and got.
+        problem: String,
+    },
+    /// The judge failed over and over.
+    #[error(
+        "the judge failed {count} times in a row, last error: {last}; judgements so far are kept, running again resumes"
+    )]
+    Judge {
+        /// Failures in a row.
+        count: usize,
+        /// The last one.
+        last: InferenceError,
+    },
+    /// A file.
+    #[error(transparent)]
+    Results(#[from] smpo_results::Error),
+}

@@ -1,0 +1,231 @@
+//! A model that judges completions: one by one with a grade, or two by two in both orders.
+//!
+//! Every judgement is on disk as soon as it exists, under the hash of its question, so an interrupted run continues, and
+//! a judgement of another text, prompt or judge is never taken for it. A reply without a decision is asked for again and
+//! in the end counted; it is never guessed.
+
+mod journal;
+mod template;
+mod verdict;
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use smpo_chat::Message;
+use smpo_files::sha256;
+use smpo_inference::{Generator, Request, generate_each};
+use smpo_sampling::Sampler;
+
+pub use template::Template;
+
+use self::journal::{Journal, Line};
+use crate::{Answered, PairsError};
+
+/// Failures in a row after which judging gives up.
+const MAX_FAILURES_IN_A_ROW: usize = 20;
+
+/// A judge's task.
+#[derive(Debug, Clone)]
+pub struct Judge {
+    /// The judge's model, as it is recorded.
+    pub model: String,
+    /// Grades or comparisons, and their prompt.
+    pub template: Template,
+    /// Times that a question is asked until the reply has a decision; the first at temperature 0, later ones at 0.7.
+    pub attempts: u32,
+    /// Cap on the reply, in tokens.
+    pub max_tokens: u32,
+}
+
+/// How a judge judges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// Each completion gets a grade from 1 to 10.
+    #[default]
+    Grade,
+    /// Each two completions of a prompt are compared, in both orders; a completion's score is the share of its
+    /// comparisons that it wins, ties being half. K completions take K·(K − 1) questions.
+    Compare,
+}
+
+/// Progress of judging.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Judging {
+    /// Questions with a decision.
+    pub done: usize,
+    /// All questions.
+    pub total: usize,
+}
+
+/// Judgements of a run.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Judged {
+    /// Scores by (prompt, sample).
+    pub scores: HashMap<(String, u32), f64>,
+    /// Questions without a usable reply.
+    pub unanswered: usize,
+    /// The caller stopped it; judging again resumes.
+    pub stopped: bool,
+}
+
+/// One question: the completion, or the two that it compares.
+struct Question {
+    first: usize,
+    second: Option<usize>,
+    text: String,
+    hash: String,
+}
+
+impl Judge {
+    /// Judges all completions that did not fail, each generator on its own thread. `journal` is the file of judgements.
+    /// When `on_progress` breaks, replies in flight are still kept.
+    ///
+    /// # Errors
+    /// The journal cannot be read or written, or the judge fails over and over.
+    pub fn judge(
+        &self,
+        completions: &[Answered<'_>],
+        generators: &mut [Box<dyn Generator>],
+        journal: &Path,
+        on_progress: &mut dyn FnMut(Judging) -> ControlFlow<()>,
+    ) -> Result<Judged, PairsError> {
+        let questions = self.questions(completions);
+        let mut journal = Journal::open(journal)?;
+        let mut stopped = false;
+        for attempt in 0..self.attempts.max(1) {
+            let open: Vec<&Question> =
+                questions.iter().filter(|question| journal.verdict(&question.hash).is_none()).collect();
+            if open.is_empty() || stopped {
+                break;
+            }
+            stopped = self.ask(&open, attempt, questions.len(), generators, &mut journal, on_progress)?;
+        }
+        let verdicts: Vec<Option<f64>> = questions.iter().map(|question| journal.verdict(&question.hash)).collect();
+        let unanswered = verdicts.iter().filter(|verdict| verdict.is_none()).count();
+        Ok(Judged { scores: self.scores(completions, &questions, &verdicts), unanswered, stopped })
+    }
+
+    fn questions(&self, completions: &[Answered<'_>]) -> Vec<Question> {
+        let question = |first: usize, second: Option<usize>| {
+            let text = self.template.fill(&completions[first], second.map(|second| &completions[second]));
+            let hash = sha256(format!("{}\n{text}", self.model).as_bytes());
+            Question { first, second, text, hash }
+        };
+        let alive: Vec<usize> = (0..completions.len()).filter(|&index| !completions[index].failed()).collect();
+        if self.template.mode() == Mode::Grade {
+            return alive.into_iter().map(|index| question(index, None)).collect();
+        }
+        let comparable = |a: usize, b: usize| {
+            let (a, b) = (&completions[a], &completions[b]);
+            a.first.prompt_id == b.first.prompt_id && !a.same_text(b)
+        };
+        let mut questions = Vec::new();
+        for (place, &a) in alive.iter().enumerate() {
+            // samples of one prompt stand together
+            for &b in alive[place + 1..]
+                .iter()
+                .take_while(|&&b| completions[a].first.prompt_id == completions[b].first.prompt_id)
+            {
+                if comparable(a, b) {
+                    questions.extend([question(a, Some(b)), question(b, Some(a))]);
+                }
+            }
+        }
+        questions
+    }
+
+    /// Asks open questions once. True if the caller stopped it.
+    fn ask(
+        &self,
+        open: &[&Question],
+        attempt: u32,
+        total: usize,
+        generators: &mut [Box<dyn Generator>],
+        journal: &mut Journal,
+        on_progress: &mut dyn FnMut(Judging) -> ControlFlow<()>,
+    ) -> Result<bool, PairsError> {
+        let sampler = if attempt == 0 { Sampler::greedy() } else { Sampler::temperature(0.7) };
+        let requests: Vec<Request> = open
+            .iter()
+            .map(|question| Request {
+                prompt_id: question.hash.clone(),
+                sample: attempt,
+                messages: vec![Message::user(question.text.clone())],
+                sampler,
+                max_tokens: self.max_tokens,
+                seed: 0,
+                extra_body: Default::default(),
+            })
+            .collect();
+        let (mut failures, mut outcome, mut stopped) = (0, Ok(()), false);
+        let mut done = total - open.len();
+        generate_each(generators, &requests, |index, result| {
+            let question = open[index];
+            match result {
+                Ok(completion) => {
+                    failures = 0;
+                    let verdict = verdict::of_reply(self.template.mode(), &completion.text);
+                    if let Some(verdict) = verdict {
+                        done += 1;
+                        let line = Line { question: question.hash.clone(), verdict, reply: completion.text };
+                        if let Err(error) = journal.append(line) {
+                            outcome = Err(error);
+                            return ControlFlow::Break(());
+                        }
+                    }
+                }
+                Err(last) => {
+                    failures += 1;
+                    let fatal = last.is_fatal() && done == total - open.len();
+                    if (fatal || failures >= MAX_FAILURES_IN_A_ROW) && outcome.is_ok() {
+                        outcome = Err(PairsError::Judge { count: failures, last });
+                        return ControlFlow::Break(());
+                    }
+                }
+            }
+            let flow = on_progress(Judging { done, total });
+            stopped |= flow.is_break();
+            flow
+        });
+        outcome.map(|()| stopped)
+    }
+
+    fn scores(
+        &self,
+        completions: &[Answered<'_>],
+        questions: &[Question],
+        verdicts: &[Option<f64>],
+    ) -> HashMap<(String, u32), f64> {
+        let mut sums = vec![(0.0, 0u32); completions.len()];
+        let mut add = |index: usize, value: f64| {
+            sums[index].0 += value;
+            sums[index].1 += 1;
+        };
+        match self.template.mode() {
+            Mode::Grade => {
+                for (question, verdict) in questions.iter().zip(verdicts) {
+                    if let Some(grade) = verdict {
+                        add(question.first, *grade);
+                    }
+                }
+            }
+            Mode::Compare => {
+                // The two orders of a pair stand side by side; contradicting each other they make a tie.
+                for (both, verdicts) in questions.chunks_exact(2).zip(verdicts.chunks_exact(2)) {
+                    if let ([Question { first, second: Some(second), .. }, _], [Some(there), Some(back)]) =
+                        (both, verdicts)
+                    {
+                        let won = (there + 1.0 - back) / 2.0;
+                        add(*first, won);
+                        add(*second, 1.0 - won);
+                    }
+                }
+            }
+        }
+        let scored = completions.iter().zip(sums).filter(|(_, (_, count))| *count > 0);
+        scored
+            .map(|(one, (sum, count))| ((one.first.prompt_id.clone(), one.first.sample), sum / f64::from(count)))
+            .collect()
+    }
+}

@@ -1,0 +1,201 @@
+//! `smpo pairs` and `smpo generate` as a user meets them.
+
+use std::fs;
+use std::path::Path;
+
+use assert_cmd::Command;
+use predicates::str::contains;
+use serde_json::{Value, json};
+use smpo_fixtures::demo;
+use smpo_fixtures::http::Server;
+
+/// `smpo COMMAND BASE --prompts FILE --out DIR/COMMAND` with the native engine.
+fn smpo(command: &str, dir: &Path, prompts: &Path) -> Command {
+    let mut smpo = Command::cargo_bin("smpo").unwrap();
+    smpo.env_remove("OPENAI_API_KEY").arg(command).arg(demo("base")).arg("--prompts").arg(prompts);
+    smpo.arg("--out").arg(dir.join(command)).args(["--engine", "native"]);
+    smpo
+}
+
+/// Some of the demo's prompts as a plain file.
+fn basket(dir: &Path, count: usize) -> std::path::PathBuf {
+    let text = fs::read_to_string(demo("ood.jsonl")).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    let some: Vec<&str> = lines.iter().step_by(lines.len() / count).take(count).copied().collect();
+    fs::write(dir.join("basket.jsonl"), some.join("\n")).unwrap();
+    dir.join("basket.jsonl")
+}
+
+fn rows(path: &Path) -> Vec<Value> {
+    fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn pairs_are_made_resumed_and_trained_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let prompts = basket(dir.path(), 8);
+    let make = |more: &[&str]| {
+        let mut command = smpo("pairs", dir.path(), &prompts);
+        command.args(["--samples", "6", "--cap", "24", "--temperature", "1.2"]).args(more);
+        command.assert().success()
+    };
+    make(&[]).stdout(contains("rows of")).stdout(contains("48 samples, 0 failed"));
+    let out = dir.path().join("pairs");
+    let pairs = rows(&out.join("pairs.jsonl"));
+    assert!(!pairs.is_empty());
+    for pair in &pairs {
+        assert!(pair["score_chosen"].as_f64() > pair["score_rejected"].as_f64(), "{pair}");
+        assert_ne!(pair["chosen"], pair["rejected"]);
+        assert_ne!(pair["chosen"][0]["finished"], false);
+    }
+    assert!(pairs.iter().any(|pair| pair["rejected"][0]["finished"] == false), "no rejected answer was cut");
+    let report: Value = serde_json::from_str(&fs::read_to_string(out.join("report.json")).unwrap()).unwrap();
+    let dropped: u64 = report["dropped"].as_object().unwrap().values().map(|count| count.as_u64().unwrap()).sum();
+    assert_eq!(report["kept"].as_u64().unwrap() + dropped, 8);
+
+    // interrupted: a torn line and missing samples give the same bytes again
+    let (samples, made) = (out.join("samples/samples.jsonl"), fs::read(out.join("pairs.jsonl")).unwrap());
+    let text = fs::read_to_string(&samples).unwrap();
+    fs::write(&samples, &text[..text.len() / 2]).unwrap();
+    make(&[]);
+    assert_eq!(fs::read_to_string(&samples).unwrap(), text);
+    assert_eq!(fs::read(out.join("pairs.jsonl")).unwrap(), made);
+
+    // another selection of the same samples
+    make(&["--policy", "groups", "--score", "rule:length:..12=1", "--min-gap", "0.5"]);
+    for group in rows(&out.join("groups.jsonl")) {
+        let rewards: Vec<f64> =
+            group["rewards"].as_array().unwrap().iter().map(|reward| reward.as_f64().unwrap()).collect();
+        assert_eq!((rewards.len(), group["completions"].as_array().unwrap().len()), (6, 6));
+        assert!(rewards.contains(&0.0) && rewards.contains(&1.0), "{rewards:?}");
+    }
+    make(&["--rows", "ela"]);
+    let ela = rows(&out.join("basket_rs.jsonl"));
+    assert_eq!((ela.len(), ela[0]["all_scores"].as_array().unwrap().len()), (pairs.len(), 6));
+
+    let mut check = Command::cargo_bin("smpo").unwrap();
+    check.args(["data", "check"]).arg(out.join("pairs.jsonl")).arg("--model").arg(demo("base"));
+    check.assert().success();
+}
+
+#[test]
+fn a_judge_grades_and_its_nonsense_is_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let prompts = basket(dir.path(), 4);
+    let judge = Server::start(|_, body: &Value| {
+        let question = body["messages"][0]["content"].as_str().unwrap();
+        let answer = question.split("[Answer]\n").nth(1).unwrap().split("\n[End of answer]").next().unwrap();
+        // short answers are good; some are beyond this judge
+        let reply = match answer.len() {
+            odd if odd % 5 == 1 => "I cannot say.".to_owned(),
+            length => format!("A form would be [[1]]. [[{}]]", 10 - length.min(90) / 10),
+        };
+        ("200 OK", json!({"choices": [{"message": {"content": reply}, "finish_reason": "stop"}]}).to_string())
+    });
+    let make = || {
+        let mut command = smpo("pairs", dir.path(), &prompts);
+        command.args([
+            "--samples",
+            "5",
+            "--cap",
+            "16",
+            "--temperature",
+            "1.2",
+            "--score",
+            "judge",
+            "--judge",
+            &judge.url,
+        ]);
+        command.args(["--judge-model", "m", "--judge-attempts", "2", "--format", "json"]);
+        serde_json::from_slice::<Value>(&command.assert().success().get_output().stdout).unwrap()
+    };
+    let made = make();
+    let (unjudged, unscored) = (made["unjudged"].as_u64().unwrap(), made["unscored"].as_u64().unwrap());
+    assert!(unjudged > 0 && unjudged == unscored, "{made}");
+    let asked = judge.seen().len() as u64;
+    assert_eq!(asked, 20 + unjudged, "each question once, nonsense twice");
+    for pair in rows(&dir.path().join("pairs/pairs.jsonl")) {
+        let length = |side: &str| pair[side][0]["content"].as_str().unwrap().len();
+        assert!(length("chosen") < length("rejected"), "{pair}");
+    }
+    // judgements are kept: the same command asks for what is missing alone
+    assert_eq!(make(), made);
+    assert_eq!(judge.seen().len() as u64, asked + 2 * unjudged);
+}
+
+#[test]
+fn comparisons_come_in_both_orders() {
+    let dir = tempfile::tempdir().unwrap();
+    let prompts = basket(dir.path(), 2);
+    let judge = Server::start(|_, body: &Value| {
+        let question = body["messages"][0]["content"].as_str().unwrap();
+        let answer = |name: &str| {
+            let after = question.split(&format!("[Answer {name}]\n")).nth(1).unwrap();
+            after.split(&format!("\n[End of answer {name}]")).next().unwrap().len()
+        };
+        // prefers the first of equals
+        let reply = if answer("A") <= answer("B") { "[[A]]" } else { "[[B]]" };
+        ("200 OK", json!({"choices": [{"message": {"content": reply}, "finish_reason": "stop"}]}).to_string())
+    });
+    let mut command = smpo("pairs", dir.path(), &prompts);
+    command.args(["--samples", "4", "--cap", "16", "--temperature", "1.2", "--score", "judge", "--judge", &judge.url]);
+    command.args(["--judge-model", "m", "--judge-mode", "compare", "--policy", "groups"]);
+    command.assert().success();
+    for group in rows(&dir.path().join("pairs/groups.jsonl")) {
+        let length = |index: usize| group["completions"][index][0]["content"].as_str().unwrap().len();
+        let reward = |index: usize| group["rewards"][index].as_f64().unwrap();
+        for (a, b) in (0..4).flat_map(|a| (0..4).map(move |b| (a, b))) {
+            // a judge that prefers the first of equals makes them a tie
+            assert_eq!(length(a) < length(b), reward(a) > reward(b), "{group}");
+        }
+    }
+}
+
+#[test]
+fn an_answered_basket_keeps_its_fields_and_asks_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let prompts = dir.path().join("vi.jsonl");
+    let basket = [
+        json!({"id": 7, "prompt": [{"role": "user", "content": "Who is Nina?"}], "system_prompt": "Be brief.", "topic": "people"}),
+        json!({"id": "b", "prompt": "What is 2 + 3?", "follow_up_prompt": "And 3 + 4?"}),
+    ];
+    fs::write(&prompts, basket.map(|row| row.to_string()).join("\n")).unwrap();
+    smpo("generate", dir.path(), &prompts).args(["--cap", "16"]).assert().success().stdout(contains("2 conversations"));
+    let rows = rows(&dir.path().join("generate/responses.jsonl"));
+    assert_eq!((&rows[0]["id"], &rows[0]["topic"], &rows[0]["model"]), (&json!(7), &json!("people"), &json!("base")));
+    assert_eq!(rows[0]["conversation"][0], json!({"role": "system", "content": "Be brief."}));
+    assert_eq!(rows[0]["generated_message_indices"], json!([2]));
+    assert_eq!(rows[1]["generated_message_indices"], json!([1, 3]));
+    assert_eq!(rows[1]["conversation"][2], json!({"role": "user", "content": "And 3 + 4?"}));
+    assert_eq!(rows[1]["finish_reason"].as_array().unwrap().len(), 2);
+    assert!(rows[0].get("system_prompt").is_none() && rows[1].get("follow_up_prompt").is_none());
+}
+
+#[test]
+fn mistakes_are_told_before_anything_is_sampled() {
+    let dir = tempfile::tempdir().unwrap();
+    let prompts = dir.path().join("vi.jsonl");
+    let refuse = |command: &str, rows: &str, more: &[&str], expected: &str| {
+        fs::write(&prompts, rows).unwrap();
+        smpo(command, dir.path(), &prompts).args(more).assert().code(2).stderr(contains(expected));
+        assert!(!dir.path().join(command).join("samples/samples.jsonl").exists(), "{expected}");
+    };
+    let one = r#"{"id": "a", "prompt": "q"}"#;
+    refuse("pairs", one, &["--samples", "1"], "--samples: expected at least 2");
+    refuse("pairs", one, &["--score", "judge"], "--score judge needs --judge");
+    refuse("pairs", one, &["--judge", "x"], "--judge has no effect");
+    refuse("pairs", one, &["--score", "rule:loop_rat=1"], "did you mean \"loop_rate\"");
+    refuse("pairs", one, &["--min-gap", "-1"], "--min-gap: expected a number of at least 0");
+    refuse("pairs", one, &["--max-pairs", "3"], "--max-pairs is for --policy all-pairs");
+    refuse("pairs", one, &["--policy", "groups", "--rows", "ela"], "layout of pairs");
+    refuse("generate", one, &["--samples", "3"], "gives one answer");
+    refuse("generate", r#"{"id": "a", "prompt": "q", "follow_up_prompt": 3}"#, &[], "vi.jsonl:1: `follow_up_prompt`");
+    refuse("generate", "{\"id\": \"a\", \"prompt\": \"q\"}\n{\"id\": \"a\", \"prompt\": \"r\"}", &[], "vi.jsonl:2");
+    refuse(
+        "generate",
+        r#"{"id": "a", "prompt": "q", "response_format": {"type": "json_object"}}"#,
+        &[],
+        "only a server",
+    );
+    refuse("generate", "\n", &[], "vi.jsonl");
+}
