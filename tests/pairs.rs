@@ -185,7 +185,7 @@ fn mistakes_are_told_before_anything_is_sampled() {
     refuse("pairs", one, &["--score", "judge"], "--score judge needs --judge");
     refuse("pairs", one, &["--judge", "x"], "--judge has no effect");
     refuse("pairs", one, &["--score", "rule:loop_rat=1"], "did you mean \"loop_rate\"");
-    refuse("pairs", one, &["--min-gap", "-1"], "--min-gap: expected a number of at least 0");
+    refuse("pairs", one, &["--min-gap=-1"], "--min-gap: expected a number of at least 0");
     refuse("pairs", one, &["--max-pairs", "3"], "--max-pairs is for --policy all-pairs");
     refuse("pairs", one, &["--policy", "groups", "--rows", "ela"], "layout of pairs");
     refuse("generate", one, &["--samples", "3"], "gives one answer");
