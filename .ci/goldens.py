@@ -24,6 +24,7 @@ GENERATORS = [
     ("crates/data/tests/golden/parquet/generate.py", [], None),
     ("crates/inference/tests/golden/generate.py", [], None),
     ("crates/losses/tests/golden/generate.py", [], "golden.json"),
+    ("crates/losses/tests/golden/generate_trl.py", [], "golden_trl.json"),
     ("crates/model/tests/golden/generate.py", [], None),
     ("crates/model/tests/golden/generate_bfloat16.py", [], None),
     ("crates/model/tests/golden/generate_peft.py", [], None),

@@ -64,11 +64,11 @@ pub use device::{emulate, is_emulating};
 pub use error::{KernelError, Result};
 pub use ops::{
     AddRmsNorm, SelectedLogProbs, add, add_linear, add_rms_norm, attention, columns, dropout, embedding, geglu, linear,
-    linear_for_backward, rms_norm, rotary, selected_log_probs, selected_log_probs_with_terminators, swiglu,
-    weighted_sum,
+    linear_for_backward, rms_norm, rotary, selected_log_probs, selected_log_probs_with_entropy,
+    selected_log_probs_with_terminators, swiglu, weighted_sum,
 };
 pub use optim::{AdamW, Moments, MomentsView, Parameter, StepReport};
 pub use options::{
-    AdamWOptions, AttentionOptions, DropoutMask, HeadOptions, NormOptions, Segments, Span, TerminatorScore,
+    AdamWOptions, AttentionOptions, DropoutMask, HeadOptions, NormOptions, RowEntropy, Segments, Span, TerminatorScore,
 };
 pub use selftest::{Check, selftest};

@@ -21,7 +21,8 @@ const LAYERS: [(&str, &[&str]); 11] = [
 ];
 
 /// Public operations that are a variant of another and share its twin.
-const VARIANTS: [&str; 2] = ["linear_for_backward", "selected_log_probs_with_terminators"];
+const VARIANTS: [&str; 3] =
+    ["linear_for_backward", "selected_log_probs_with_entropy", "selected_log_probs_with_terminators"];
 
 fn source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")

@@ -6,7 +6,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use smpo_losses::loss::{DpoConfig, SmpoConfig};
-use smpo_losses::{Batch, Completion, LOSSES, Loss, LossConfig, Objective, Pair, Transforms, WinsorScope, WinsorState};
+use smpo_losses::{Batch, Completion, LOSSES, Loss, LossConfig, LossState, Objective, Pair, Transforms, WinsorScope};
 
 const PAIRS: usize = 64;
 const TOKENS: usize = 1024;
@@ -47,7 +47,7 @@ fn bench(c: &mut Criterion) {
     {
         let objective = Objective::new(config).expect("a valid configuration");
         let batch = Batch { mismatched: &mismatched, ..Batch::new(&pairs) };
-        let mut state = WinsorState::default();
+        let mut state = LossState::default();
         group.bench_function(name, |b| {
             b.iter(|| objective.evaluate(black_box(&batch), &mut state).expect("a valid batch"))
         });

@@ -4,10 +4,13 @@ use crate::batch::{Batch, Completion, Side, Totals};
 use crate::config::LossConfig;
 use crate::error::BatchError;
 use crate::evaluation::{Evaluation, PairEvaluation, Statistics};
+use crate::factors::policy_weight;
 use crate::function::{CompletionTerms, PairTerms, Pairing, Score};
+use crate::likelihood::Likelihood;
 use crate::loss::Loss;
 use crate::reduction::Coefficients;
 use crate::scored::ScoredCompletion;
+use crate::state::LossState;
 use crate::sum::sum;
 use crate::transform::{Bounds, Transforms};
 
@@ -98,13 +101,14 @@ impl<'a> Accumulator<'a> {
     }
 
     /// The pair loss of every pair.
-    fn terms(&self) -> Vec<Terms> {
+    fn terms(&self, state: &mut LossState) -> Vec<Terms> {
         match self.loss.pairing() {
             Pairing::Pairwise(loss) => {
                 let both = |pair: &ScoredPair<'_>| Some((pair.chosen.as_ref()?.score, pair.rejected.as_ref()?.score));
                 let scores: Vec<(Score, Score)> = self.scored.iter().filter_map(both).collect();
                 let share = 1.0 / self.totals.pairs as f64;
-                loss.step(&scores).into_iter().map(|terms| Terms::of_pair(terms, share)).collect()
+                let of_step = loss.step(&scores, state).into_iter().zip(&self.scored);
+                of_step.map(|(terms, pair)| self.with_factors(Terms::of_pair(terms, share), pair)).collect()
             }
             Pairing::Unpaired(loss) => {
                 let share = 1.0 / (self.totals.chosen + self.totals.rejected) as f64;
@@ -118,6 +122,21 @@ impl<'a> Accumulator<'a> {
         }
     }
 
+    /// The pair loss of a pair times the factors that have no gradient.
+    fn with_factors(&self, mut terms: Terms, pair: &ScoredPair<'_>) -> Terms {
+        let (Some(chosen), Some(rejected)) = (&pair.chosen, &pair.rejected) else { return terms };
+        let factors = self.loss.factors();
+        if factors.policy_weighting {
+            let weight = policy_weight(&chosen.completion.completion) * policy_weight(&rejected.completion.completion);
+            terms.value *= weight;
+            terms.chosen.iter_mut().chain(&mut terms.rejected).for_each(|(d_score, _)| *d_score *= weight);
+        }
+        if let (Some(gate), Some((d_score, _))) = (factors.gate, &mut terms.rejected) {
+            *d_score *= gate.at(rejected.completion.completion.logps);
+        }
+        terms
+    }
+
     /// The chain rule from the scores of a pair to its tokens. `share` is the weight of a pair in the mean.
     fn weigh(&self, pair: &ScoredPair<'_>, terms: &Terms, share: f64) -> PairEvaluation {
         let sft = self.loss.sft_weights();
@@ -126,11 +145,21 @@ impl<'a> Accumulator<'a> {
             let d_score = terms.map_or(0.0, |(d_score, _)| d_score);
             side.completion.weights(&side.coefficients, d_score, per_token(weight, tokens))
         };
+        let chosen_weights = match (self.loss.likelihood(), &pair.chosen) {
+            (Likelihood::Nll, chosen) => weights(chosen, terms.chosen, sft.chosen, self.totals.chosen_tokens),
+            (likelihood, Some(chosen)) => {
+                let each = sft.chosen / self.totals.chosen_tokens as f64;
+                likelihoods(likelihood, &chosen.completion.completion)
+                    .map(|(_, derivative)| each * derivative)
+                    .collect()
+            }
+            (_, None) => Vec::new(),
+        };
         let mut evaluation = PairEvaluation {
             po_loss: terms.value,
             chosen_reward: terms.chosen.map(|(_, reward)| reward),
             rejected_reward: terms.rejected.map(|(_, reward)| reward),
-            chosen_weights: weights(&pair.chosen, terms.chosen, sft.chosen, self.totals.chosen_tokens),
+            chosen_weights,
             rejected_weights: weights(&pair.rejected, terms.rejected, sft.rejected, self.totals.rejected_tokens),
         };
         if let Some(loss) = self.loss.token_loss() {
@@ -194,6 +223,19 @@ impl<'a> Accumulator<'a> {
         }
     }
 
+    /// The losses of all chosen tokens in cross-entropy.
+    fn chosen_loss(&self) -> f64 {
+        let likelihood = self.loss.likelihood();
+        if likelihood == Likelihood::Nll {
+            return -self.chosen_sum;
+        }
+        let chosen = self.scored.iter().filter_map(|pair| pair.chosen.as_ref());
+        let of = |side: &ScoredSide<'_>| {
+            likelihoods(likelihood, &side.completion.completion).map(|(value, _)| value).sum::<f64>()
+        };
+        chosen.map(of).sum()
+    }
+
     pub(crate) fn observe_bounds(&mut self, bounds: &Bounds) {
         let lower = self.transforms.lower_bound(bounds);
         if lower.is_finite() {
@@ -214,7 +256,7 @@ impl<'a> Accumulator<'a> {
         }
     }
 
-    pub(crate) fn finish(mut self) -> Evaluation {
+    pub(crate) fn finish(mut self, state: &mut LossState) -> Evaluation {
         let sft = self.loss.sft_weights();
         let count = match self.loss.pairing() {
             Pairing::Unpaired(_) => self.totals.chosen + self.totals.rejected,
@@ -222,7 +264,7 @@ impl<'a> Accumulator<'a> {
         };
         let mut pairs = Vec::with_capacity(self.scored.len());
         let mut po_sum = 0.0;
-        for (pair, terms) in self.scored.iter().zip(self.terms()) {
+        for (pair, terms) in self.scored.iter().zip(self.terms(state)) {
             let evaluation = self.weigh(pair, &terms, 1.0 / count as f64);
             po_sum += evaluation.po_loss * terms.sides(&self.loss.pairing());
             pairs.push(evaluation);
@@ -230,7 +272,7 @@ impl<'a> Accumulator<'a> {
         pairs.iter().for_each(|pair| self.observe_rewards(pair));
         let po_loss = po_sum / count as f64;
         // A part that is off is 0 and not −0
-        let sft_chosen_loss = per_token(sft.chosen, self.totals.chosen_tokens) * self.chosen_sum + 0.0;
+        let sft_chosen_loss = per_token(sft.chosen, self.totals.chosen_tokens) * -self.chosen_loss() + 0.0;
         let sft_rejected_loss = per_token(sft.rejected, self.totals.rejected_tokens) * self.rejected_sum + 0.0;
         Evaluation {
             value: po_loss + sft_chosen_loss + sft_rejected_loss,
@@ -241,6 +283,12 @@ impl<'a> Accumulator<'a> {
             statistics: self.statistics,
         }
     }
+}
+
+/// Value and derivative of the loss of each token.
+fn likelihoods(likelihood: Likelihood, completion: &Completion<'_>) -> impl Iterator<Item = (f64, f64)> {
+    let entropy = |t: usize| completion.entropy.map_or(0.0, |entropy| entropy[t]);
+    completion.logps.iter().enumerate().map(move |(t, logp)| likelihood.at(*logp, entropy(t)))
 }
 
 impl Terms {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::entropy::TokenEntropy;
 use crate::error::BatchError;
 
 /// Largest log-prob that is accepted, in nats: float32 rounding of a log-softmax.
@@ -35,17 +36,24 @@ pub struct Completion<'a> {
     pub is_terminator: &'a [bool],
     /// The reference model's ℓ_t for the same tokens, in nats.
     pub ref_logps: Option<&'a [f64]>,
+    /// The policy's [`TokenEntropy`] at each token, for the losses that need one, in nats.
+    pub entropy: Option<&'a [f64]>,
 }
 
 impl<'a> Completion<'a> {
     /// A completion without a reference.
     pub fn new(logps: &'a [f64], is_terminator: &'a [bool]) -> Self {
-        Self { logps, is_terminator, ref_logps: None }
+        Self { logps, is_terminator, ref_logps: None, entropy: None }
     }
 
     /// The same completion with the reference model's log-probs.
     pub fn with_reference(self, ref_logps: &'a [f64]) -> Self {
         Self { ref_logps: Some(ref_logps), ..self }
+    }
+
+    /// The same completion with the policy's entropies.
+    pub fn with_entropy(self, entropy: &'a [f64]) -> Self {
+        Self { entropy: Some(entropy), ..self }
     }
 }
 
@@ -104,7 +112,7 @@ impl<'a> Batch<'a> {
     }
 
     /// Checks shapes, sides and numbers.
-    pub(crate) fn check(&self, required: &[Side], needs_reference: bool) -> Result<(), BatchError> {
+    pub(crate) fn check(&self, required: &[Side], needs: Needs) -> Result<(), BatchError> {
         if self.pairs.is_empty() {
             return Err(BatchError::Empty);
         }
@@ -118,26 +126,28 @@ impl<'a> Batch<'a> {
             }
             for side in [Side::Chosen, Side::Rejected] {
                 match pair.side(side) {
-                    Some(completion) => check_completion(completion, index, side, needs_reference)?,
+                    Some(completion) => check_completion(completion, index, side, needs)?,
                     None if required.contains(&side) => return Err(BatchError::EmptySide { pair: index, side }),
                     None => {}
                 }
             }
         }
         for (index, completion) in self.mismatched.iter().enumerate() {
-            check_completion(completion, index, Side::Chosen, needs_reference)
+            check_completion(completion, index, Side::Chosen, needs)
                 .map_err(|source| BatchError::Mismatched { source: Box::new(source) })?;
         }
         Ok(())
     }
 }
 
-fn check_completion(
-    completion: &Completion<'_>,
-    pair: usize,
-    side: Side,
-    needs_reference: bool,
-) -> Result<(), BatchError> {
+/// Numbers that completions must come with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Needs {
+    pub(crate) reference: bool,
+    pub(crate) entropy: Option<TokenEntropy>,
+}
+
+fn check_completion(completion: &Completion<'_>, pair: usize, side: Side, needs: Needs) -> Result<(), BatchError> {
     let tokens = completion.logps.len();
     if tokens == 0 {
         return Err(BatchError::EmptySide { pair, side });
@@ -154,11 +164,25 @@ fn check_completion(
     check_logps(completion.logps, pair, side, "logps")?;
     match completion.ref_logps {
         Some(reference) if reference.len() != tokens => {
-            Err(BatchError::Length { pair, side, field: "ref_logps", expected: tokens, got: reference.len() })
+            return Err(BatchError::Length { pair, side, field: "ref_logps", expected: tokens, got: reference.len() });
         }
-        Some(reference) => check_logps(reference, pair, side, "ref_logps"),
-        None if needs_reference => Err(BatchError::NoReference { pair, side }),
-        None => Ok(()),
+        Some(reference) => check_logps(reference, pair, side, "ref_logps")?,
+        None if needs.reference => return Err(BatchError::NoReference { pair, side }),
+        None => {}
+    }
+    let Some(needed) = needs.entropy else { return Ok(()) };
+    let field = needed.name();
+    match completion.entropy {
+        Some(entropy) if entropy.len() != tokens => {
+            Err(BatchError::Length { pair, side, field, expected: tokens, got: entropy.len() })
+        }
+        Some(entropy) => {
+            match entropy.iter().position(|entropy| !(*entropy >= -ROUNDING_ABOVE_ZERO && entropy.is_finite())) {
+                Some(token) => Err(BatchError::Entropy { pair, side, field, token, given: entropy[token] }),
+                None => Ok(()),
+            }
+        }
+        None => Err(BatchError::NoEntropy { pair, side, field }),
     }
 }
 

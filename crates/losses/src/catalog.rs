@@ -223,6 +223,27 @@ macro_rules! losses {
                 }
             }
 
+            /// The entropy that completions must come with.
+            pub fn needs_entropy(&self) -> Option<TokenEntropy> {
+                match self {
+                    $(Self::$variant(keys) => keys.needs_entropy(),)+
+                }
+            }
+
+            /// Factors of the pair loss that are constants of its gradient.
+            pub fn factors(&self) -> Factors {
+                match self {
+                    $(Self::$variant(keys) => keys.factors(),)+
+                }
+            }
+
+            /// The loss of a token of chosen, where cross-entropy is the whole objective.
+            pub fn likelihood(&self) -> Likelihood {
+                match self {
+                    $(Self::$variant(keys) => keys.likelihood(),)+
+                }
+            }
+
             /// Sign of the pair loss's gradient on rejected tokens, transforms aside.
             pub fn direction(&self) -> Direction {
                 match self {

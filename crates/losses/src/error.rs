@@ -110,6 +110,35 @@ pub enum BatchError {
         /// The side.
         side: Side,
     },
+    /// An entropy that is negative or not finite.
+    #[error(
+        "pair {pair}: {side}: `{field}`[{token}]: expected a finite entropy of at least 0 \
+         (rounding down to -{ROUNDING_ABOVE_ZERO} is accepted), got {given}"
+    )]
+    Entropy {
+        /// Index of the pair.
+        pair: usize,
+        /// The side.
+        side: Side,
+        /// The slice.
+        field: &'static str,
+        /// Index of the token.
+        token: usize,
+        /// The value.
+        given: f64,
+    },
+    /// Entropies are missing.
+    #[error(
+        "pair {pair}: {side}: this loss needs `{field}`, a number of the whole distribution at each token, and got none"
+    )]
+    NoEntropy {
+        /// Index of the pair.
+        pair: usize,
+        /// The side.
+        side: Side,
+        /// The slice.
+        field: &'static str,
+    },
     /// The micro-batches do not add up to the batch.
     #[error("micro-batches hold {sum} pairs, expected {pairs}, all pairs of the step")]
     Microbatches {

@@ -12,9 +12,16 @@ use serde::de::DeserializeOwned;
 
 use crate::batch::{Batch, Side};
 use crate::catalog::{FlatKeys, PublishedRates, UsualRange};
+use crate::entropy::TokenEntropy;
 use crate::error::{BatchError, ConfigError};
+use crate::factors::Factors;
+use crate::likelihood::Likelihood;
 use crate::logistic::{NEAREST_TO_ONE, log_sigmoid, log1mexp, sigmoid};
 use crate::reduction::Reduction;
+use crate::state::LossState;
+use crate::sum::sum;
+use crate::transform::TokenTransform;
+use crate::vector::exp_and_m1;
 
 /// One loss: the type of its keys in `[loss]`, with everything that is particular to the loss. Its file implements this
 /// trait; its line in the table of [`loss`](crate::loss) makes the rest: the variant of [`Loss`](crate::Loss), reading,
@@ -56,6 +63,21 @@ pub trait LossFunction:
     /// A function of single tokens beside the function of scores; `None` for a loss of scores alone.
     fn token_loss(&self) -> Option<TokenLoss> {
         None
+    }
+
+    /// The entropy that completions must come with; `None` for a function of log-probs alone.
+    fn needs_entropy(&self) -> Option<TokenEntropy> {
+        None
+    }
+
+    /// Factors of the pair loss that are constants of its gradient.
+    fn factors(&self) -> Factors {
+        Factors::default()
+    }
+
+    /// The loss of a token of chosen, for [`Pairing::SftOnly`].
+    fn likelihood(&self) -> Likelihood {
+        Likelihood::Nll
     }
 
     /// Sign of the pair loss's gradient on rejected tokens, transforms aside. The direction tests check it.
@@ -124,8 +146,8 @@ pub trait PairwiseLoss {
         false
     }
 
-    /// The losses of all pairs of a step, in order.
-    fn step(&self, pairs: &[(Score, Score)]) -> Vec<PairTerms> {
+    /// The losses of all pairs of a step, in order. `state` is that of the steps before.
+    fn step(&self, pairs: &[(Score, Score)], _state: &mut LossState) -> Vec<PairTerms> {
         pairs.iter().map(|(chosen, rejected)| self.pair(*chosen, *rejected)).collect()
     }
 }
@@ -225,6 +247,42 @@ impl TokenFunction {
             }
         }
     }
+}
+
+/// Tokens of which the probabilities 1 − p are multiplied before one logarithm: the least product is (2⁻²⁴)³².
+const BLOCK: usize = 32;
+
+impl TokenFunction {
+    /// Σ f(ℓ) over transformed `logps`, and adds `factor` times its derivative by each ℓ to `weights`.
+    pub(crate) fn fold(self, logps: &[f64], transform: &TokenTransform, factor: f64, weights: &mut [f64]) -> f64 {
+        if self == Self::Unlikelihood {
+            let blocks = logps.chunks(BLOCK).zip(weights.chunks_mut(BLOCK));
+            return blocks.map(|(logps, weights)| unlikelihood(logps, transform, factor, weights)).sum();
+        }
+        let mut sum = 0.0;
+        for (logp, weight) in logps.iter().zip(weights) {
+            let (value, derivative) = self.at(transform.within(*logp));
+            sum += value;
+            *weight += if transform.moves(*logp) { 0.0 } else { factor * derivative };
+        }
+        sum
+    }
+}
+
+/// [`TokenFunction::fold`] of at most [`BLOCK`] tokens, with one logarithm for all.
+fn unlikelihood(logps: &[f64], transform: &TokenTransform, factor: f64, weights: &mut [f64]) -> f64 {
+    let (mut rests, mut beyond) = ([1.0; BLOCK], [0.0; BLOCK]);
+    let results = rests.iter_mut().zip(&mut beyond);
+    for ((logp, weight), (rest, beyond)) in logps.iter().zip(weights).zip(results) {
+        let value = transform.within(*logp);
+        let inside = if value < -NEAREST_TO_ONE { value } else { -NEAREST_TO_ONE };
+        let (p, minus_rest) = exp_and_m1(inside);
+        let derivative = p / -minus_rest;
+        *rest = -minus_rest;
+        *beyond = derivative * (value - inside);
+        *weight += if transform.moves(*logp) { 0.0 } else { factor * derivative };
+    }
+    sum(&beyond) - rests.iter().product::<f64>().ln()
 }
 
 /// An unpaired loss at one score.

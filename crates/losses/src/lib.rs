@@ -6,7 +6,7 @@
 //! The model runs forward, passes ℓ on, and runs backward from `Σ w_t·ℓ_t` with `w` constant.
 //!
 //! ```
-//! use smpo_losses::{Batch, Completion, LossConfig, Objective, Pair, WinsorState};
+//! use smpo_losses::{Batch, Completion, LossConfig, LossState, Objective, Pair};
 //!
 //! let config: LossConfig = serde_json::from_str(r#"{"kind": "smpo", "beta": 1.2, "min_log_prob": -2.3}"#)?;
 //! let objective = Objective::new(config)?;
@@ -15,7 +15,7 @@
 //!     Completion::new(&[-0.4, -0.9, -0.1], &terminator),
 //!     Completion::new(&[-0.7, -9.0, -0.2], &terminator),
 //! )];
-//! let mut state = WinsorState::default();
+//! let mut state = LossState::default();
 //! let evaluation = objective.evaluate(&Batch::new(&pairs), &mut state)?;
 //! assert!(evaluation.value.is_finite());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -33,24 +33,31 @@ mod accumulator;
 pub mod batch;
 pub mod catalog;
 pub mod config;
+pub mod entropy;
 pub mod error;
 pub mod evaluation;
 pub mod explain;
+pub mod factors;
 pub mod function;
 pub mod import;
+pub mod likelihood;
 pub mod logistic;
 pub mod loss;
 pub mod objective;
 pub mod reduction;
 mod scored;
+pub mod state;
 mod sum;
 pub mod transform;
+mod vector;
 
 pub use batch::{Batch, Completion, Pair, Side, Totals};
 pub use config::LossConfig;
+pub use entropy::TokenEntropy;
 pub use error::{BatchError, ConfigError};
 pub use evaluation::{Evaluation, Mean, PairEvaluation, Statistics};
 pub use function::{Direction, Pairing};
 pub use loss::{LOSSES, Loss};
 pub use objective::Objective;
-pub use transform::{Bounds, EosTerm, Transforms, WinsorScope, WinsorState};
+pub use state::LossState;
+pub use transform::{Bounds, EosTerm, Transforms, WinsorScope};

@@ -1,13 +1,15 @@
 //! An objective: a validated configuration, evaluated on one optimizer step after the other.
 
 use crate::accumulator::Accumulator;
-use crate::batch::{Batch, Completion, Side};
+use crate::batch::{Batch, Completion, Needs, Side};
 use crate::config::LossConfig;
+use crate::entropy::TokenEntropy;
 use crate::error::{BatchError, ConfigError};
 use crate::evaluation::Evaluation;
 use crate::scored::ScoredCompletion;
+use crate::state::LossState;
 use crate::transform::winsorize;
-use crate::transform::{Bounds, Transforms, WinsorScope, WinsorState};
+use crate::transform::{Bounds, Transforms, WinsorScope};
 
 /// A loss with its transforms and schedules, validated.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,6 +52,11 @@ impl Objective {
         self.config.loss.needs_reference()
     }
 
+    /// The entropy that completions must come with; `None` for a function of log-probs alone.
+    pub fn needs_entropy(&self) -> Option<TokenEntropy> {
+        self.config.loss.needs_entropy()
+    }
+
     /// True if [`Batch::mismatched`] must be given.
     pub fn needs_mismatched(&self) -> bool {
         self.config.loss.needs_mismatched()
@@ -70,19 +77,20 @@ impl Objective {
         self.config.transforms.winsorizes() && self.config.transforms.winsor_scope == WinsorScope::Microbatch
     }
 
-    /// Value, weights and statistics of one optimizer step. `state` holds the tokens of the winsor scope `window`: pass
-    /// the same one to every step and save it in checkpoints. Other scopes do not change it, nor does an error.
+    /// Value, weights and statistics of one optimizer step. `state` holds the tokens of the winsor scope `window` and
+    /// what a loss follows over steps: pass the same one to every step and save it in checkpoints. Other objectives do not
+    /// change it, nor does an error.
     ///
     /// # Errors
     ///
     /// [`BatchError`] when a side is missing or empty, slices differ in length, a log-prob is positive or not finite, or
     /// the batch lacks reference log-probs or mismatched completions that the loss needs.
-    pub fn evaluate(&self, batch: &Batch<'_>, state: &mut WinsorState) -> Result<Evaluation, BatchError> {
+    pub fn evaluate(&self, batch: &Batch<'_>, state: &mut LossState) -> Result<Evaluation, BatchError> {
         self.check(batch)?;
         let config = self.config_at(batch);
         let sums = Accumulator::new(&config, batch)?;
         let bounds = winsorize::bounds(&config.transforms, batch, state);
-        Ok(apply(&config.transforms, sums, batch, &bounds))
+        Ok(apply(&config.transforms, sums, batch, &bounds, state))
     }
 
     /// The first half of [`evaluate`](Self::evaluate): the bounds that the step is clipped at. A trainer that cannot hold
@@ -93,13 +101,13 @@ impl Objective {
     /// # Errors
     ///
     /// As for [`evaluate`](Self::evaluate).
-    pub fn bounds(&self, batch: &Batch<'_>, state: &mut WinsorState) -> Result<Vec<Bounds>, BatchError> {
+    pub fn bounds(&self, batch: &Batch<'_>, state: &mut LossState) -> Result<Vec<Bounds>, BatchError> {
         self.check(batch)?;
         Ok(winsorize::bounds(&self.config_at(batch).transforms, batch, state))
     }
 
     /// The second half: the objective as a function of ℓ alone, with its bounds held constant. A loss that compares pairs
-    /// with each other compares those of `batch`.
+    /// with each other compares those of `batch`, and one that follows a statistic over steps begins with them.
     ///
     /// # Errors
     ///
@@ -112,11 +120,12 @@ impl Objective {
         }
         let config = self.config_at(batch);
         let sums = Accumulator::new(&config, batch)?;
-        Ok(apply(&config.transforms, sums, batch, bounds))
+        Ok(apply(&config.transforms, sums, batch, bounds, &mut LossState::default()))
     }
 
     fn check(&self, batch: &Batch<'_>) -> Result<(), BatchError> {
-        batch.check(self.config.loss.pairing().required_sides(), self.needs_reference())
+        let needs = Needs { reference: self.needs_reference(), entropy: self.needs_entropy() };
+        batch.check(self.config.loss.pairing().required_sides(), needs)
     }
 
     /// The configuration at the batch's position in its schedules; at their ends where that is not known.
@@ -126,7 +135,13 @@ impl Objective {
     }
 }
 
-fn apply<'a>(transforms: &Transforms, mut sums: Accumulator<'a>, batch: &Batch<'a>, bounds: &[Bounds]) -> Evaluation {
+fn apply<'a>(
+    transforms: &Transforms,
+    mut sums: Accumulator<'a>,
+    batch: &Batch<'a>,
+    bounds: &[Bounds],
+    state: &mut LossState,
+) -> Evaluation {
     let mut rest = batch.pairs;
     for bounds in bounds {
         let (pairs, tail) = rest.split_at(bounds.pairs);
@@ -141,5 +156,5 @@ fn apply<'a>(transforms: &Transforms, mut sums: Accumulator<'a>, batch: &Batch<'
             sums.add_pair(scored(Side::Chosen), scored(Side::Rejected));
         }
     }
-    sums.finish()
+    sums.finish(state)
 }

@@ -5,6 +5,7 @@ use rand::seq::index;
 use rand_chacha::ChaCha8Rng;
 
 use crate::sum::sum_of;
+use crate::vector::exp;
 
 /// Reduction of a completion's ℓ to its score. Every reduction is linear for fixed coefficients:
 /// score = Σ c_t·ℓ_t.
@@ -36,13 +37,15 @@ pub(crate) enum Coefficients {
     Uniform(f64),
     /// 1 for the first `shared` tokens, `beyond` for the others.
     Leading { shared: usize, beyond: f64 },
-    /// `each` where drawn, else 0.
-    Drawn { drawn: Vec<bool>, each: f64 },
+    /// `each` where ℓ, untransformed, is below `bound`, else 0.
+    Below { bound: f64, each: f64 },
+    /// 1 where drawn, else 0.
+    Drawn(Vec<bool>),
 }
 
 impl Coefficients {
-    /// c of the k-th counted token.
-    pub(crate) fn at(&self, k: usize) -> f64 {
+    /// c of the k-th counted token, which has the log-prob `logp` under the policy.
+    pub(crate) fn at(&self, k: usize, logp: f64) -> f64 {
         match self {
             Self::Uniform(c) => *c,
             Self::Leading { shared, beyond } => {
@@ -52,13 +55,14 @@ impl Coefficients {
                     *beyond
                 }
             }
-            Self::Drawn { drawn, each } => {
-                if drawn[k] {
+            Self::Below { bound, each } => {
+                if logp < *bound {
                     *each
                 } else {
                     0.0
                 }
             }
+            Self::Drawn(drawn) => f64::from(u8::from(drawn[k])),
         }
     }
 }
@@ -83,7 +87,7 @@ impl Reduction {
                 let mut rng = ChaCha8Rng::from_seed(key);
                 let mut drawn = vec![false; tokens];
                 index::sample(&mut rng, tokens, other).into_iter().for_each(|k| drawn[k] = true);
-                Coefficients::Drawn { drawn, each: 1.0 }
+                Coefficients::Drawn(drawn)
             }
         }
     }
@@ -103,27 +107,26 @@ impl Counted<'_> {
         self.logps.len() - self.left_out.len()
     }
 
-    /// ℓ of the tokens that count, in order.
-    fn to_vec(self) -> Vec<f64> {
-        let mut counted = Vec::with_capacity(self.len());
+    /// Σ f(ℓ) over the tokens that count.
+    fn sum_of(&self, f: impl Fn(f64) -> f64) -> f64 {
         let mut start = 0;
+        let mut sum = 0.0;
         for &t in self.left_out {
-            counted.extend(&self.logps[start..t]);
+            sum += sum_of(&self.logps[start..t], &f);
             start = t + 1;
         }
-        counted.extend(&self.logps[start..]);
-        counted
+        sum + sum_of(&self.logps[start..], &f)
     }
 }
 
 /// 1/n for the n tokens below the mean probability; all tokens where none is, since all are alike.
 fn less_confident(counted: &Counted<'_>) -> Coefficients {
-    let logps = counted.to_vec();
     // compared as log-probs: one exponential a token
-    let bound = (sum_of(&logps, f64::exp) / logps.len() as f64).ln();
-    let drawn: Vec<bool> = logps.iter().map(|logp| *logp < bound).collect();
-    match drawn.iter().filter(|drawn| **drawn).count() {
-        0 => Coefficients::Uniform(1.0 / logps.len() as f64),
-        n => Coefficients::Drawn { drawn, each: 1.0 / n as f64 },
+    let bound = (counted.sum_of(exp) / counted.len() as f64).ln();
+    let below = counted.sum_of(|logp| if logp < bound { 1.0 } else { 0.0 });
+    if below > 0.0 {
+        Coefficients::Below { bound, each: 1.0 / below }
+    } else {
+        Coefficients::Uniform(1.0 / counted.len() as f64)
     }
 }

@@ -5,6 +5,7 @@ use std::ops::Range;
 use crate::batch::{Completion, Side};
 use crate::function::TokenFunction;
 use crate::reduction::{Coefficients, Counted};
+use crate::sum::sum_of_pairs;
 use crate::transform::{TokenTransform, Transformed};
 
 /// A completion with its transform.
@@ -38,17 +39,14 @@ impl<'a> ScoredCompletion<'a> {
     /// The mean of `function` over the tokens that no EOS term is on, and adds `factor` times its gradient to `weights`,
     /// `[T]`.
     pub(crate) fn token_loss(&self, function: TokenFunction, factor: f64, weights: &mut [f64]) -> f64 {
-        let apart: &[usize] = if self.transform.changes_terminators() { &self.terminators } else { &[] };
-        let tokens = (self.completion.logps.len() - apart.len()).max(1) as f64;
+        let apart = if self.transform.changes_terminators() { self.terminators.len() } else { 0 };
+        let tokens = (self.completion.logps.len() - apart).max(1) as f64;
         let mut sum = 0.0;
-        for (t, logp) in self.completion.logps.iter().enumerate() {
-            if apart.binary_search(&t).is_ok() {
-                continue;
+        for run in self.runs() {
+            if let Run::Plain(run) = run {
+                let weights = &mut weights[run.clone()];
+                sum += function.fold(&self.completion.logps[run], &self.transform, factor / tokens, weights);
             }
-            let token = self.transform.plain(*logp);
-            let (value, derivative) = function.at(token.value);
-            sum += value;
-            weights[t] += factor * derivative * token.grad / tokens;
         }
         sum / tokens
     }
@@ -56,24 +54,28 @@ impl<'a> ScoredCompletion<'a> {
     /// Σ c_t·ℓ_t over transformed `logps` (those of policy or reference), and how many of them a bound moved.
     pub(crate) fn score(&self, logps: &[f64], coefficients: &Coefficients) -> (f64, u64) {
         let (mut sum, mut clipped, mut k) = (0.0, 0, 0);
+        let (own, transform) = (self.completion.logps, self.transform);
         for run in self.runs() {
-            match (run, coefficients) {
-                (Run::Plain(tokens), Coefficients::Uniform(c)) => {
-                    let tokens = &logps[tokens];
-                    sum += c * self.transform.plain_sum(tokens);
-                    clipped += self.transform.clipped(tokens);
+            match run {
+                Run::Plain(run) => {
+                    let (own, tokens) = (&own[run.clone()], &logps[run]);
+                    sum += match coefficients {
+                        Coefficients::Uniform(c) => c * transform.plain_sum(tokens),
+                        Coefficients::Below { bound, each } => {
+                            let counted = |own, logp| if own < *bound { transform.within(logp) } else { 0.0 };
+                            each * sum_of_pairs(own, tokens, counted)
+                        }
+                        other => {
+                            let tokens = own.iter().zip(tokens).enumerate();
+                            tokens.map(|(i, (own, logp))| other.at(k + i, *own) * transform.within(*logp)).sum()
+                        }
+                    };
+                    clipped += transform.clipped(tokens);
                     k += tokens.len();
                 }
-                (Run::Plain(tokens), _) => {
-                    for token in logps[tokens].iter().map(|logp| self.transform.plain(*logp)) {
-                        sum += coefficients.at(k) * token.value;
-                        clipped += u64::from(token.clipped);
-                        k += 1;
-                    }
-                }
-                (Run::Terminator(t), _) => {
-                    if let Some(token) = self.transform.terminator(logps[t]) {
-                        sum += coefficients.at(k) * token.value;
+                Run::Terminator(t) => {
+                    if let Some(token) = transform.terminator(logps[t]) {
+                        sum += coefficients.at(k, own[t]) * token.value;
                         clipped += u64::from(token.clipped);
                         k += 1;
                     }
@@ -87,26 +89,32 @@ impl<'a> ScoredCompletion<'a> {
     /// in cross-entropy.
     pub(crate) fn weights(&self, coefficients: &Coefficients, d_score: f64, likelihood: f64) -> Vec<f64> {
         let logps = self.completion.logps;
+        let transform = self.transform;
         let mut weights = Vec::with_capacity(logps.len());
         let mut k = 0;
         for run in self.runs() {
-            match (run, coefficients) {
-                (Run::Plain(tokens), Coefficients::Uniform(c)) => {
-                    k += tokens.len();
-                    let kept = d_score * c + likelihood;
-                    let transform = self.transform;
-                    let weight = |logp: &f64| if transform.moves(*logp) { likelihood } else { kept };
-                    weights.extend(logps[tokens].iter().map(weight));
-                }
-                (Run::Plain(tokens), _) => {
-                    for token in logps[tokens].iter().map(|logp| self.transform.plain(*logp)) {
-                        weights.push(d_score * coefficients.at(k) * token.grad + likelihood);
-                        k += 1;
+            match run {
+                Run::Plain(run) => {
+                    let tokens = &logps[run];
+                    // a token that a bound moves has no gradient in the pair loss
+                    let weight =
+                        |logp: f64, c: f64| if transform.moves(logp) { likelihood } else { d_score * c + likelihood };
+                    match coefficients {
+                        Coefficients::Uniform(c) => weights.extend(tokens.iter().map(|logp| weight(*logp, *c))),
+                        Coefficients::Below { bound, each } => {
+                            let c = |logp: f64| if logp < *bound { *each } else { 0.0 };
+                            weights.extend(tokens.iter().map(|logp| weight(*logp, c(*logp))));
+                        }
+                        other => {
+                            let tokens = tokens.iter().enumerate();
+                            weights.extend(tokens.map(|(i, logp)| weight(*logp, other.at(k + i, *logp))));
+                        }
                     }
+                    k += tokens.len();
                 }
-                (Run::Terminator(t), _) => match self.transform.terminator(logps[t]) {
+                Run::Terminator(t) => match transform.terminator(logps[t]) {
                     Some(Transformed { grad, .. }) => {
-                        weights.push(d_score * coefficients.at(k) * grad + likelihood);
+                        weights.push(d_score * coefficients.at(k, logps[t]) * grad + likelihood);
                         k += 1;
                     }
                     None => weights.push(likelihood),

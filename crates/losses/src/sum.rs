@@ -15,6 +15,19 @@ pub(crate) fn sum_of(values: &[f64], f: impl Fn(f64) -> f64) -> f64 {
     lanes.iter().sum::<f64>() + rest
 }
 
+/// Σ f(v, w) over two slices side by side.
+pub(crate) fn sum_of_pairs(values: &[f64], others: &[f64], f: impl Fn(f64, f64) -> f64) -> f64 {
+    let mut lanes = [0.0; LANES];
+    let (blocks, other_blocks) = (values.chunks_exact(LANES), others.chunks_exact(LANES));
+    let rest: f64 = blocks.remainder().iter().zip(other_blocks.remainder()).map(|(v, w)| f(*v, *w)).sum();
+    for (block, other) in blocks.zip(other_blocks) {
+        for (lane, (v, w)) in lanes.iter_mut().zip(block.iter().zip(other)) {
+            *lane += f(*v, *w);
+        }
+    }
+    lanes.iter().sum::<f64>() + rest
+}
+
 /// Σ v.
 pub(crate) fn sum(values: &[f64]) -> f64 {
     sum_of(values, |value| value)

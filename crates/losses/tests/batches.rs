@@ -4,7 +4,7 @@ mod strategies;
 
 use smpo_losses::loss::kto::{KlBaseline, KtoConfig};
 use smpo_losses::loss::{DpoConfig, SftConfig, SmpoConfig};
-use smpo_losses::{Batch, BatchError, Completion, ConfigError, Loss, LossConfig, Objective, Pair, Side, WinsorState};
+use smpo_losses::{Batch, BatchError, Completion, ConfigError, Loss, LossConfig, LossState, Objective, Pair, Side};
 use strategies::close;
 
 const END: [bool; 2] = [false, true];
@@ -22,9 +22,9 @@ fn rejected_only(rejected: Completion<'_>) -> Pair<'_> {
 }
 
 fn refusal(objective: &Objective, batch: &Batch<'_>) -> BatchError {
-    let mut state = WinsorState::default();
+    let mut state = LossState::default();
     let error = objective.evaluate(batch, &mut state).unwrap_err();
-    assert_eq!(state, WinsorState::default(), "an error leaves the window alone");
+    assert_eq!(state, LossState::default(), "an error leaves the window alone");
     error
 }
 
@@ -74,7 +74,7 @@ fn sft_is_the_token_mean_and_leaves_rejected_alone() {
         chosen_only(Completion::new(&[-1.0, -2.0], &END)),
         Pair::new(Completion::new(&[-6.0], &[true]), Completion::new(&[-1.0], &[true])),
     ];
-    let got = sft.evaluate(&Batch::new(&pairs), &mut WinsorState::default()).unwrap();
+    let got = sft.evaluate(&Batch::new(&pairs), &mut LossState::default()).unwrap();
     assert_eq!((got.value, got.po_loss, got.sft_chosen_loss), (3.0, 0.0, 3.0));
     assert_eq!(got.pairs[0].chosen_weights, [-1.0 / 3.0; 2]);
     assert_eq!(got.pairs[1].rejected_weights, [0.0]);
@@ -86,7 +86,7 @@ fn kto_takes_unpaired_examples_and_means_over_completions() {
     let kto = objective(Loss::Kto(KtoConfig { kl_baseline: KlBaseline::Zero, ..KtoConfig::default() }));
     let good = Completion::new(&[-1.0, -2.0], &END).with_reference(&[-1.5, -2.5]);
     let bad = Completion::new(&[-3.0], &[true]).with_reference(&[-1.0]);
-    let evaluate = |pairs: &[Pair<'_>]| kto.evaluate(&Batch::new(pairs), &mut WinsorState::default()).unwrap();
+    let evaluate = |pairs: &[Pair<'_>]| kto.evaluate(&Batch::new(pairs), &mut LossState::default()).unwrap();
     let paired = evaluate(&[Pair::new(good, bad)]);
     let unpaired = evaluate(&[rejected_only(bad), chosen_only(good)]);
     assert!(close(paired.value, unpaired.value, 1e-15));
@@ -108,7 +108,7 @@ fn sampo_draws_as_many_tokens_as_the_shorter_side_has_afresh_each_step() {
     let pairs = [Pair::new(Completion::new(&short, &flags[..10]).with_reference(&short), rejected)];
     let drawn = |step| {
         let batch = Batch { step, ..Batch::new(&pairs) };
-        let got = sampo.evaluate(&batch, &mut WinsorState::default()).unwrap();
+        let got = sampo.evaluate(&batch, &mut LossState::default()).unwrap();
         assert!(got.pairs[0].chosen_weights.iter().all(|weight| *weight != 0.0));
         let weights = got.pairs[0].rejected_weights.clone();
         (0..40).filter(|t| weights[*t] != 0.0).collect::<Vec<_>>()
@@ -131,7 +131,7 @@ fn a_step_reports_what_metrics_jsonl_wants() {
     let other = Completion::new(&[-2.5, -1.5], &END);
     let pairs = [Pair::new(chosen, rejected), Pair::new(chosen, other)];
     let objective = objective(config).with_target_margin(0.2).unwrap();
-    let got = objective.evaluate(&Batch::new(&pairs), &mut WinsorState::default()).unwrap();
+    let got = objective.evaluate(&Batch::new(&pairs), &mut LossState::default()).unwrap();
     let metrics: std::collections::BTreeMap<_, _> = got.metrics().into_iter().collect();
     // Rejected after the EOS term: −4, −1, 0.5, −2.5, 1.5. Q at position 1 is −2.5, below the floor.
     let expected = [

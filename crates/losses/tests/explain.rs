@@ -5,11 +5,16 @@ use smpo_losses::{BatchError, Completion, LossConfig, Objective, Side};
 
 const CHOSEN: RowTokens<'_> = RowTokens {
     ids: &[5, 2],
-    completion: Completion { logps: &[-0.5, -1.0], is_terminator: &[false, true], ref_logps: None },
+    completion: Completion { logps: &[-0.5, -1.0], is_terminator: &[false, true], ref_logps: None, entropy: None },
 };
 const REJECTED: RowTokens<'_> = RowTokens {
     ids: &[6, 7, 2],
-    completion: Completion { logps: &[-4.0, -1.0, -0.5], is_terminator: &[false, false, true], ref_logps: None },
+    completion: Completion {
+        logps: &[-4.0, -1.0, -0.5],
+        is_terminator: &[false, false, true],
+        ref_logps: None,
+        entropy: None,
+    },
 };
 const ROW: Row<'_> = Row { id: "a", chosen: Some(CHOSEN), rejected: Some(REJECTED), kl: None };
 

@@ -2,7 +2,7 @@
 //! weights from autograd. `golden/generate.py` says how the numbers were made.
 
 use serde::Deserialize;
-use smpo_losses::{Batch, Completion, Loss, LossConfig, Objective, Pair, WinsorState};
+use smpo_losses::{Batch, Completion, Loss, LossConfig, LossState, Objective, Pair};
 use std::collections::BTreeMap;
 
 const TOLERANCE: f64 = 1e-6;
@@ -25,6 +25,7 @@ struct GoldenCompletion {
     logps: Vec<f64>,
     is_terminator: Vec<bool>,
     ref_logps: Vec<f64>,
+    entropy: Vec<f64>,
 }
 
 #[derive(Deserialize)]
@@ -57,7 +58,7 @@ struct Expected {
 
 impl GoldenCompletion {
     fn borrow(&self) -> Completion<'_> {
-        Completion::new(&self.logps, &self.is_terminator).with_reference(&self.ref_logps)
+        Completion::new(&self.logps, &self.is_terminator).with_reference(&self.ref_logps).with_entropy(&self.entropy)
     }
 }
 
@@ -92,7 +93,7 @@ fn agrees_with_pytorch() {
         if let Some(margin) = case.margin {
             objective = objective.with_target_margin(margin).unwrap();
         }
-        let mut state = WinsorState::default();
+        let mut state = LossState::default();
         for earlier in &case.before {
             let pairs = pairs_of(earlier);
             objective.evaluate(&Batch { mismatched: &mismatched, ..Batch::new(&pairs) }, &mut state).unwrap();

@@ -4,7 +4,7 @@ mod strategies;
 
 use proptest::prelude::*;
 use smpo_losses::loss::SmpoConfig;
-use smpo_losses::{Batch, Completion, Evaluation, Loss, LossConfig, Objective, Pair, Totals, WinsorScope, WinsorState};
+use smpo_losses::{Batch, Completion, Evaluation, Loss, LossConfig, LossState, Objective, Pair, Totals, WinsorScope};
 use strategies::*;
 
 fn check_close(a: &Evaluation, b: &Evaluation) -> Result<(), TestCaseError> {
@@ -71,7 +71,7 @@ proptest! {
         let kl = [kl.borrow()];
         let batch = Batch { mismatched: &kl, ..Batch::new(&in_rows) };
         let objective = Objective::new(config.clone()).unwrap();
-        let got = objective.evaluate(&batch, &mut WinsorState::default()).unwrap();
+        let got = objective.evaluate(&batch, &mut LossState::default()).unwrap();
         prop_assert_eq!(got, evaluate(&config, &pairs));
     }
 
@@ -107,7 +107,7 @@ proptest! {
         let totals = Some(Totals::of(&borrowed));
         let kl = mismatched();
         let kl = [kl.borrow()];
-        let mut state = WinsorState::default();
+        let mut state = LossState::default();
         let batch = Batch { microbatches: &sizes, mismatched: &kl, ..Batch::new(&borrowed) };
         let bounds = objective.bounds(&batch, &mut state).unwrap();
         let mut parts = Vec::new();
@@ -121,7 +121,7 @@ proptest! {
                 bounds.pairs = size;
                 objective.evaluate_within(&part, &[bounds]).unwrap()
             } else {
-                objective.evaluate(&part, &mut WinsorState::default()).unwrap()
+                objective.evaluate(&part, &mut LossState::default()).unwrap()
             });
         }
         let mut sum = parts.remove(0);
@@ -136,14 +136,14 @@ proptest! {
         let objective = Objective::new(config).unwrap();
         let kl = mismatched();
         let kl = [kl.borrow()];
-        let step = |pairs: &[Sides], state: &mut WinsorState| {
+        let step = |pairs: &[Sides], state: &mut LossState| {
             let pairs = borrow(pairs);
             objective.evaluate(&Batch { mismatched: &kl, ..Batch::new(&pairs) }, state).unwrap()
         };
-        let mut state = WinsorState::default();
+        let mut state = LossState::default();
         step(&first, &mut state);
         prop_assert!(state.rejected.len() <= 9 && state.chosen.len() <= 9);
-        let mut restored: WinsorState = serde_json::from_str(&serde_json::to_string(&state).unwrap()).unwrap();
+        let mut restored: LossState = serde_json::from_str(&serde_json::to_string(&state).unwrap()).unwrap();
         prop_assert_eq!(step(&second, &mut state), step(&second, &mut restored));
         prop_assert_eq!(state, restored);
     }

@@ -1,6 +1,6 @@
 //! Numbers of a loss that change over training.
 
-use smpo_losses::{Batch, Completion, LossConfig, Objective, Pair, WinsorState};
+use smpo_losses::{Batch, Completion, LossConfig, LossState, Objective, Pair};
 
 const END: [bool; 3] = [false, false, true];
 
@@ -19,7 +19,7 @@ fn complaint(toml: &str) -> String {
 fn value(toml: &str, step: u64) -> f64 {
     let pairs = [Pair::new(Completion::new(&[-0.5, -1.0, -0.1], &END), Completion::new(&[-0.7, -4.0, -0.2], &END))];
     let batch = Batch { step, steps: Some(10), ..Batch::new(&pairs) };
-    Objective::new(read(toml)).unwrap().evaluate(&batch, &mut WinsorState::default()).unwrap().value
+    Objective::new(read(toml)).unwrap().evaluate(&batch, &mut LossState::default()).unwrap().value
 }
 
 #[test]

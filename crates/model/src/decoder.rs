@@ -1,5 +1,6 @@
 //! The decoder: embedding, blocks, final norm, head.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use candle_core::{Tensor, Var};
@@ -9,7 +10,7 @@ use crate::angles::angles;
 use crate::batch::PackedBatch;
 use crate::block::{Angles, AttentionInput, Block, Heads, Stream, norm_options};
 use crate::config::Config;
-use crate::error::Result;
+use crate::error::{ModelError, Result};
 use crate::layout::{EMBEDDING, FINAL_NORM, HEAD, block_prefix};
 use crate::linear::{Linear, Product};
 use crate::lora::{Adapter, Dropout, LoraConfig};
@@ -309,6 +310,45 @@ impl Decoder {
     /// Number of parameters, adapters not counted; a tied head counts once.
     pub fn parameter_count(&self) -> usize {
         self.base_parameters().map(|p| p.tensor.elem_count()).sum()
+    }
+
+    /// Refuses another model whose parameters are not those of this one.
+    ///
+    /// # Errors
+    /// With the first parameter of another name or shape.
+    pub fn check_same_parameters(&self, other: &Self) -> Result<()> {
+        let described = |p: &Parameter| format!("{} {:?}", p.name, p.tensor.dims());
+        let (mut own, mut others) = (self.base_parameters(), other.base_parameters());
+        loop {
+            match (own.next().map(described), others.next().map(described)) {
+                (None, None) => return Ok(()),
+                (own, other) if own == other => {}
+                (own, other) => {
+                    let or_nothing = |p: Option<String>| p.unwrap_or_else(|| "nothing more".to_owned());
+                    return Err(ModelError::input("parameter of the other model", or_nothing(own), or_nothing(other)));
+                }
+            }
+        }
+    }
+
+    /// Moves every parameter towards that of another model, `other`·`share` + own·(1 − `share`). Adapters stay, and the
+    /// result is frozen.
+    ///
+    /// # Errors
+    /// When the other model has other parameters.
+    pub fn mix(&mut self, other: &Self, share: f64) -> Result<()> {
+        self.check_same_parameters(other)?;
+        let others: HashMap<&str, &Tensor> = other.base_parameters().map(|p| (p.name.as_str(), &p.tensor)).collect();
+        let mut result = Ok(());
+        self.visit_mut(|parameter| {
+            let Some(other) = others.get(parameter.name.as_str()).filter(|_| result.is_ok()) else { return };
+            let mixed = parameter.tensor.affine(1.0 - share, 0.0).and_then(|own| own + other.affine(share, 0.0)?);
+            match mixed {
+                Ok(mixed) => parameter.tensor = mixed.detach(),
+                Err(error) => result = Err(error.into()),
+            }
+        });
+        result
     }
 
     /// All parameters except adapters, in the layout's order.

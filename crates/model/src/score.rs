@@ -2,8 +2,8 @@
 
 use candle_core::{Tensor, Var};
 use smpo_kernels::{
-    Gradients, OtherGradients, SelectedLogProbs, Tape, TerminatorScore, selected_log_probs,
-    selected_log_probs_with_terminators,
+    Gradients, OtherGradients, RowEntropy, SelectedLogProbs, Tape, TerminatorScore, selected_log_probs,
+    selected_log_probs_with_entropy, selected_log_probs_with_terminators,
 };
 
 use crate::batch::PackedBatch;
@@ -22,6 +22,8 @@ pub struct ScoreOptions<'a> {
     pub checkpointing: bool,
     /// Terminators to score at each row; may be empty.
     pub terminators: &'a [u32],
+    /// Entropy to compute at each row.
+    pub entropy: Option<RowEntropy>,
 }
 
 /// A scored batch; allows one backward pass.
@@ -29,6 +31,7 @@ pub struct ScoreOptions<'a> {
 pub struct Scored<'a> {
     log_probs: Tensor,
     terminators: Vec<TerminatorScore>,
+    entropies: Vec<f32>,
     way_back: WayBack<'a>,
 }
 
@@ -62,8 +65,8 @@ impl Decoder {
                 let hidden = self.hidden_rows(batch, Some(batch.rows()), options.dropout_seed)?;
                 self.select(&hidden, batch, options)
             });
-            let SelectedLogProbs { log_probs, terminators } = selected?;
-            return Ok(Scored { log_probs, terminators, way_back: WayBack::Recorded(tape) });
+            let SelectedLogProbs { log_probs, terminators, entropies } = selected?;
+            return Ok(Scored { log_probs, terminators, entropies, way_back: WayBack::Recorded(tape) });
         }
         let model = self.frozen();
         let pass = pass(batch, options.dropout_seed);
@@ -84,10 +87,10 @@ impl Decoder {
             let hidden = self.finish(Stream::new(head_input.as_tensor().clone()))?;
             self.select(&hidden, batch, options)
         });
-        let SelectedLogProbs { log_probs, terminators } = selected?;
+        let SelectedLogProbs { log_probs, terminators, entropies } = selected?;
         let recomputation = Recomputation { decoder: self, batch, pass, angles };
         let way_back = WayBack::Checkpoints { recomputation, inputs, head_input, head };
-        Ok(Scored { log_probs, terminators, way_back })
+        Ok(Scored { log_probs, terminators, entropies, way_back })
     }
 
     fn select(&self, hidden: &Tensor, batch: &PackedBatch, options: &ScoreOptions<'_>) -> Result<SelectedLogProbs> {
@@ -102,11 +105,14 @@ impl Decoder {
             None => (hidden, &head.weight.tensor),
         };
         let head_options = self.head_options();
-        if options.terminators.is_empty() {
-            let log_probs = selected_log_probs(hidden, weight, batch.targets(), head_options)?;
-            return Ok(SelectedLogProbs { log_probs, terminators: Vec::new() });
-        }
         let (targets, terminators) = (batch.targets(), options.terminators);
+        if let Some(entropy) = options.entropy {
+            return Ok(selected_log_probs_with_entropy(hidden, weight, targets, entropy, terminators, head_options)?);
+        }
+        if terminators.is_empty() {
+            let log_probs = selected_log_probs(hidden, weight, targets, head_options)?;
+            return Ok(SelectedLogProbs { log_probs, terminators: Vec::new(), entropies: Vec::new() });
+        }
         Ok(selected_log_probs_with_terminators(hidden, weight, targets, terminators, head_options)?)
     }
 }
@@ -124,6 +130,11 @@ impl Scored<'_> {
     /// Terminator score of each row, (`M`); empty without terminators.
     pub fn terminators(&self) -> &[TerminatorScore] {
         &self.terminators
+    }
+
+    /// Entropy of each row, (M), in nats; empty unless asked for.
+    pub fn entropies(&self) -> &[f32] {
+        &self.entropies
     }
 
     /// Adds the gradient of `Σ weights·log_probs`, the weights constant, to `gradients`.

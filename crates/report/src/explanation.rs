@@ -5,7 +5,7 @@ use std::path::Path;
 
 use comfy_table::{Cell, CellAlignment, Table};
 use smpo_losses::explain::{ExplainError, Row, RowTokens, TokenSummary};
-use smpo_losses::{Completion, Evaluation, Mean, Objective, PairEvaluation, Side};
+use smpo_losses::{Completion, Evaluation, Mean, Objective, PairEvaluation, Side, TokenEntropy};
 use smpo_results::{LogpsRow, TokenLogps};
 
 use crate::inert::short_line;
@@ -26,24 +26,29 @@ pub struct Explanation<'a> {
     pub top: usize,
 }
 
-/// Rows of `logps.jsonl` as the loss reads them.
-pub fn rows(stored: &[LogpsRow]) -> Vec<Row<'_>> {
-    fn completion(tokens: &TokenLogps) -> Completion<'_> {
+/// Rows of `logps.jsonl` as a loss that needs `entropy` reads them.
+pub fn rows(stored: &[LogpsRow], entropy: Option<TokenEntropy>) -> Vec<Row<'_>> {
+    fn completion(tokens: &TokenLogps, entropy: Option<TokenEntropy>) -> Completion<'_> {
+        let entropy = match entropy {
+            None => None,
+            Some(TokenEntropy::Collision) => tokens.collision_entropy.as_deref(),
+            Some(TokenEntropy::Top) => tokens.top_entropy.as_deref(),
+        };
         let TokenLogps { logps, is_terminator, ref_logps, .. } = tokens;
-        Completion { logps, is_terminator, ref_logps: ref_logps.as_deref() }
+        Completion { logps, is_terminator, ref_logps: ref_logps.as_deref(), entropy }
     }
-    fn tokens(tokens: &TokenLogps) -> RowTokens<'_> {
-        RowTokens { ids: &tokens.ids, completion: completion(tokens) }
+    fn side(tokens: &Option<TokenLogps>, entropy: Option<TokenEntropy>) -> Option<RowTokens<'_>> {
+        tokens.as_ref().map(|tokens| RowTokens { ids: &tokens.ids, completion: completion(tokens, entropy) })
     }
-    fn row(row: &LogpsRow) -> Row<'_> {
-        Row {
+    stored
+        .iter()
+        .map(|row| Row {
             id: &row.id,
-            chosen: row.chosen.as_ref().map(tokens),
-            rejected: row.rejected.as_ref().map(tokens),
-            kl: row.kl.as_ref().map(completion),
-        }
-    }
-    stored.iter().map(row).collect()
+            chosen: side(&row.chosen, entropy),
+            rejected: side(&row.rejected, entropy),
+            kl: row.kl.as_ref().map(|tokens| completion(tokens, None)),
+        })
+        .collect()
 }
 
 /// The error with its file, and with its line if one row is at fault.

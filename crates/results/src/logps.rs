@@ -1,6 +1,7 @@
 //! One line of `logps.jsonl`: the token log-probs of a pair, as `smpo logps` writes and `smpo explain` reads them.
 //!
-//! `{"id", "chosen": {"ids", "logps", "is_terminator", "ref_logps"?}, "rejected": {…}, "kl"?: {…}}`. SFT and KTO rows may
+//! `{"id", "chosen": {"ids", "logps", "is_terminator", "ref_logps"?, "collision_entropy"?,
+//! "top_entropy"?}, "rejected": {…}, "kl"?: {…}}`. SFT and KTO rows may
 //! leave a side out. `kl` is a completion of another prompt, for KTO's baseline.
 
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 const ROW_KEYS: [&str; 4] = ["id", "chosen", "rejected", "kl"];
-const SIDE_KEYS: [&str; 4] = ["ids", "logps", "is_terminator", "ref_logps"];
+const SIDE_KEYS: [&str; 6] = ["ids", "logps", "is_terminator", "ref_logps", "collision_entropy", "top_entropy"];
 
 /// A line that does not fit the schema.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -58,6 +59,17 @@ pub struct TokenLogps {
     /// The reference model's ℓ_t, in nats.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ref_logps: Option<Vec<f64>>,
+    /// −log Σ p² of the model's distribution at each token, in nats.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub collision_entropy: Option<Vec<f64>>,
+    /// Entropy of the 20 likeliest tokens among themselves at each token, in nats.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub top_entropy: Option<Vec<f64>>,
+}
+
+/// A number of the distribution; rounding may have put it a little below 0.
+fn entropy_of(value: &Value) -> Option<f64> {
+    value.as_f64().filter(|entropy| entropy.is_finite() && *entropy >= -1e-4)
 }
 
 /// Parses all lines of `text`; blank ones are skipped. A log-prob may be at most `max_logp`: 0 and rounding. `path` is
@@ -128,10 +140,16 @@ impl At<'_> {
         let ids = self.list(object, &field("ids"), "a token id", id)?;
         let logps = self.list(object, &field("logps"), &self.logp_in_words(), |value| self.logp(value))?;
         let is_terminator = self.list(object, &field("is_terminator"), "true or false", Value::as_bool)?;
-        let ref_logps = match object.get("ref_logps") {
-            None | Some(Value::Null) => None,
-            Some(_) => Some(self.list(object, &field("ref_logps"), &self.logp_in_words(), |value| self.logp(value))?),
+        let absent = |name: &str| matches!(object.get(name), None | Some(Value::Null));
+        let ref_logps = match absent("ref_logps") {
+            true => None,
+            false => Some(self.list(object, &field("ref_logps"), &self.logp_in_words(), |value| self.logp(value))?),
         };
+        let entropy = |name: &str| match absent(name) {
+            true => Ok(None),
+            false => self.list(object, &field(name), "a finite entropy of at least 0", entropy_of).map(Some),
+        };
+        let (collision_entropy, top_entropy) = (entropy("collision_entropy")?, entropy("top_entropy")?);
         if logps.is_empty() {
             return Err(self.error(side, "at least one completion token", "an empty side"));
         }
@@ -139,12 +157,14 @@ impl At<'_> {
             ("ids", ids.len()),
             ("is_terminator", is_terminator.len()),
             ("ref_logps", ref_logps.as_ref().map_or(logps.len(), Vec::len)),
+            ("collision_entropy", collision_entropy.as_ref().map_or(logps.len(), Vec::len)),
+            ("top_entropy", top_entropy.as_ref().map_or(logps.len(), Vec::len)),
         ];
         if let Some((name, length)) = lengths.into_iter().find(|(_, length)| *length != logps.len()) {
             let expected = format!("{} entries, one per log-prob", logps.len());
             return Err(self.error(&field(name), expected, length.to_string()));
         }
-        Ok(TokenLogps { ids, logps, is_terminator, ref_logps })
+        Ok(TokenLogps { ids, logps, is_terminator, ref_logps, collision_entropy, top_entropy })
     }
 
     fn logp(&self, value: &Value) -> Option<f64> {

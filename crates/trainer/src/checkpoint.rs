@@ -1,7 +1,7 @@
 //! Checkpoints: everything a run needs to resume bit-identically.
 //!
-//! `checkpoints/step-N/` holds `model/` (a Hugging Face directory, or a PEFT adapter), `optimizer.safetensors` and
-//! `state.json`. It is written whole ([`smpo_files::write_dir_whole`]): a directory of that name is complete.
+//! `checkpoints/step-N/` holds `model/` (a Hugging Face directory, or a PEFT adapter), `reference/` where the reference
+//! follows the policy, `optimizer.safetensors` and `state.json`. It is written whole ([`smpo_files::write_dir_whole`]): a directory of that name is complete.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,7 +12,7 @@ use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 use smpo_files::write_dir_whole;
 use smpo_kernels::Moments;
-use smpo_losses::WinsorState;
+use smpo_losses::LossState;
 use smpo_model::{AdapterSaveOptions, Decoder, ModelError, SaveOptions};
 
 use crate::alarm::Alarms;
@@ -49,7 +49,7 @@ pub(crate) struct State {
     step: u64,
     /// Updates of the optimizer.
     updates: u64,
-    winsor: WinsorState,
+    winsor: LossState,
     /// Of float16 runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     loss_scale: Option<LossScale>,
@@ -143,6 +143,9 @@ fn fill(
     sources: Sources<'_>,
 ) -> Result<(), TrainError> {
     save_model(learner.decoder(), &partial.join("model"), sources)?;
+    if let Some(reference) = learner.following_reference() {
+        reference.save(partial.join("reference"), &SaveOptions::default())?;
+    }
     write(&partial.join("optimizer.safetensors"), &moments_to_bytes(learner)?)?;
     let state = State {
         schema: SCHEMA_VERSION,
@@ -173,6 +176,11 @@ impl Checkpoint {
     /// The model directory, or the adapter's.
     pub(crate) fn model(&self) -> PathBuf {
         self.dir.join("model")
+    }
+
+    /// The directory of a reference that follows the policy.
+    pub(crate) fn reference(&self) -> PathBuf {
+        self.dir.join("reference")
     }
 
     fn damaged(&self, reason: impl ToString) -> TrainError {

@@ -64,6 +64,17 @@ pub struct TrainConfig {
     /// with the adapter that it starts from.
     #[serde(default, alias = "ref_model", alias = "ref_model_name_or_path", skip_serializing_if = "Option::is_none")]
     pub reference_model_name_or_path: Option<PathBuf>,
+    /// Lets the reference follow the policy: after every `ref_model_sync_steps` steps it becomes α·policy +
+    /// (1 − α)·reference, α = `ref_model_mixup_alpha` (TR-DPO, Gorbatovski et al. 2024, arXiv 2404.09656). Its log-probs are
+    /// computed anew at each step then. As in TRL not with adapters, whose reference is the model without them.
+    #[serde(default)]
+    pub sync_ref_model: bool,
+    /// α in (0, 1] of `sync_ref_model`: the policy's share; 1 replaces the reference.
+    #[serde(default = "defaults::ref_model_mixup_alpha")]
+    pub ref_model_mixup_alpha: f64,
+    /// Steps between updates of the reference under `sync_ref_model`.
+    #[serde(default = "defaults::ref_model_sync_steps")]
+    pub ref_model_sync_steps: u64,
     /// Initial weights.
     #[serde(default)]
     pub init: Init,
@@ -338,6 +349,12 @@ mod defaults {
     }
     pub fn max_length() -> usize {
         2048
+    }
+    pub fn ref_model_mixup_alpha() -> f64 {
+        0.6
+    }
+    pub fn ref_model_sync_steps() -> u64 {
+        512
     }
     pub fn one() -> usize {
         1

@@ -7,7 +7,7 @@ use crate::error::TrainError;
 use crate::learner::Learner;
 use crate::mismatched::Mismatched;
 use crate::record::Figure;
-use crate::scoring::{RowLogps, StepRow, row_logps};
+use crate::scoring::{RowLogps, StepRow, row_logps_with_entropy};
 
 /// Rows that are never trained on.
 pub(crate) struct HeldOut {
@@ -27,12 +27,15 @@ impl HeldOut {
     /// # Errors
     /// If the model or the loss refuses a row.
     pub(crate) fn evaluate(&self, learner: &Learner, step: u64) -> Result<Vec<Figure>, TrainError> {
-        let logps = row_logps(learner.decoder(), &self.rows, learner.max_tokens())?;
+        let entropy = learner.objective().needs_entropy();
+        let logps = row_logps_with_entropy(learner.decoder(), &self.rows, learner.max_tokens(), entropy)?;
+        let live = learner.live_references(&self.rows.iter().collect::<Vec<_>>())?;
+        let references = if live.is_empty() { &self.references } else { &live };
         let rows: Vec<StepRow<'_>> = self
             .rows
             .iter()
             .enumerate()
-            .map(|(index, row)| StepRow { row, reference: self.references.get(index), other: self.others.get(index) })
+            .map(|(index, row)| StepRow { row, reference: references.get(index), other: self.others.get(index) })
             .collect();
         let rows: Vec<&StepRow<'_>> = rows.iter().collect();
         let pairs: Vec<Pair<'_>> = rows.iter().zip(&logps).map(|(row, logps)| row.pair(logps)).collect();

@@ -3,7 +3,7 @@
 use candle_core::DType;
 use smpo_data::{Row, TokenizedCompletion};
 use smpo_kernels::{AdamW, Gradients, KernelError, Parameter, StepReport};
-use smpo_losses::{Batch, Completion, Evaluation, Objective, Pair, PairEvaluation, Totals, WinsorState};
+use smpo_losses::{Batch, Completion, Evaluation, LossState, Objective, Pair, PairEvaluation, Totals};
 use smpo_model::{Decoder, ScoreOptions, WeightDtype};
 
 use crate::error::TrainError;
@@ -11,7 +11,7 @@ use crate::learner_options::LearnerOptions;
 use crate::loss_scale::LossScale;
 use crate::mismatched::{Mismatched, mismatched};
 use crate::packing::{Unit, units};
-use crate::scoring::{RowLogps, StepRow, pack, row_logps_of};
+use crate::scoring::{RowLogps, StepRow, pack, row_entropy, row_logps_of, score_rows};
 
 /// Outcome of a step.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,11 +30,12 @@ pub struct Learner {
     objective: Objective,
     optimizer: AdamW,
     gradients: Gradients,
-    winsor: WinsorState,
+    winsor: LossState,
     /// In float16.
     loss_scale: Option<LossScale>,
     options: LearnerOptions,
-    /// Only for objectives that score completions the data does not pair with their prompt (KTO's KL baseline).
+    /// For objectives that score completions the data does not pair with their prompt (KTO's KL baseline), and for a
+    /// reference that follows the policy.
     reference: Option<Decoder>,
 }
 
@@ -65,7 +66,7 @@ impl Learner {
             objective,
             optimizer,
             gradients,
-            winsor: WinsorState::default(),
+            winsor: LossState::default(),
             loss_scale,
             options,
             reference: None,
@@ -92,12 +93,12 @@ impl Learner {
         &mut self.optimizer
     }
 
-    /// State of a windowed winsor scope, for checkpoints.
-    pub fn winsor(&self) -> &WinsorState {
+    /// State of the objective between steps, for checkpoints.
+    pub fn winsor(&self) -> &LossState {
         &self.winsor
     }
 
-    pub(crate) fn set_winsor(&mut self, winsor: WinsorState) {
+    pub(crate) fn set_winsor(&mut self, winsor: LossState) {
         self.winsor = winsor;
     }
 
@@ -112,6 +113,29 @@ impl Learner {
 
     pub(crate) fn keep_reference(&mut self, reference: Decoder) {
         self.reference = Some(reference.frozen());
+    }
+
+    /// The reference that follows the policy, for checkpoints; `None` for one that stays.
+    pub(crate) fn following_reference(&self) -> Option<&Decoder> {
+        self.reference.as_ref().filter(|_| self.options.reference_sync.is_some())
+    }
+
+    /// Log-probs of rows under a reference that follows the policy; empty for one that stays, whose log-probs are cached.
+    pub(crate) fn live_references(&self, rows: &[&Row]) -> Result<Vec<RowLogps>, TrainError> {
+        match self.following_reference() {
+            Some(reference) => score_rows(reference, rows, self.options.max_tokens, None),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Moves a reference that follows the policy, where that is due after `step` steps.
+    pub(crate) fn sync_reference(&mut self, step: u64) -> Result<(), TrainError> {
+        if let (Some(sync), Some(reference)) = (self.options.reference_sync, &mut self.reference)
+            && step.is_multiple_of(sync.steps)
+        {
+            reference.mix(&self.decoder, sync.share)?;
+        }
+        Ok(())
     }
 
     /// Refuses a model that has a trained weight which is not finite: such a model must not replace one that is.
@@ -188,8 +212,10 @@ impl Learner {
         let decoder = self.decoder.clone();
         if let [only] = &unit.packs[..] {
             let packed = pack(&of(only))?;
-            let scored = decoder.score(&packed, &self.score_options(context.step, packs_before))?;
-            let logps = row_logps_of(&of(only), &packed, &scored.log_probs().to_vec1()?);
+            let entropy = row_entropy(self.objective.needs_entropy());
+            let options = ScoreOptions { entropy, ..self.score_options(context.step, packs_before) };
+            let scored = decoder.score(&packed, &options)?;
+            let logps = row_logps_of(&of(only), &packed, &scored)?;
             let evaluation = self.evaluate(context, unit, &rows, &logps)?;
             scored.backward(&self.weights(&evaluation.pairs), &mut self.gradients)?;
             return Ok(evaluation);
@@ -199,9 +225,10 @@ impl Learner {
         for (number, members) in (packs_before..).zip(&unit.packs) {
             let packed = pack(&of(members))?;
             // No backward pass follows, so no inputs of blocks are kept for one.
-            let options = ScoreOptions { checkpointing: false, ..self.score_options(context.step, number) };
+            let entropy = row_entropy(self.objective.needs_entropy());
+            let options = ScoreOptions { checkpointing: false, entropy, ..self.score_options(context.step, number) };
             let scored = frozen.score(&packed, &options)?;
-            logps.extend(row_logps_of(&of(members), &packed, &scored.log_probs().to_vec1()?));
+            logps.extend(row_logps_of(&of(members), &packed, &scored)?);
         }
         let logps = in_order(logps, &unit.packs.concat());
         let evaluation = self.evaluate(context, unit, &rows, &logps)?;

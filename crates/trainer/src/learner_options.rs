@@ -21,6 +21,17 @@ pub struct LearnerOptions {
     pub seed: u64,
     /// Optimizer steps of the whole run; `None` evaluates every schedule of the objective at its end.
     pub steps: Option<u64>,
+    /// `None` for a reference that stays what it is.
+    pub reference_sync: Option<ReferenceSync>,
+}
+
+/// Course of a reference that follows the policy.
+#[derive(Debug, Clone, Copy)]
+pub struct ReferenceSync {
+    /// The policy's share in each update.
+    pub share: f64,
+    /// Optimizer steps between updates.
+    pub steps: u64,
 }
 
 impl LearnerOptions {
@@ -42,6 +53,9 @@ impl LearnerOptions {
             checkpointing: config.gradient_checkpointing,
             seed: config.seed,
             steps,
+            reference_sync: config
+                .sync_ref_model
+                .then_some(ReferenceSync { share: config.ref_model_mixup_alpha, steps: config.ref_model_sync_steps }),
         })
     }
 }

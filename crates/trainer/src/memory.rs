@@ -50,7 +50,8 @@ impl MemoryPlan {
         let tokens = max_tokens(config, spec)?.min(step).max(longest);
         let completion_tokens = (tokens as f64 * completions as f64 / longest as f64).ceil() as usize;
         let estimate = MemoryEstimate::new(spec, &shape(config, lora.as_ref(), &layers, tokens, completion_tokens))?;
-        let second = config.loss.loss.needs_mismatched() && (lora.is_none() || config.reference() != Reference::Start);
+        let kept = config.loss.loss.needs_mismatched() && (lora.is_none() || config.reference() != Reference::Start);
+        let second = kept || config.sync_ref_model;
         let reference = if second { estimate.weights } else { 0 };
         Ok(MemoryPlan { tokens, completion_tokens, lora, estimate, reference })
     }

@@ -54,6 +54,24 @@ impl Models {
         Ok(Models { policy, base: Some(base.frozen()) })
     }
 
+    /// The reference that follows the policy, as it was before the first step or after the steps of a checkpoint.
+    pub(crate) fn following_reference(
+        &self,
+        config: &TrainConfig,
+        model_config: &Config,
+        resumed: Option<&Checkpoint>,
+        placement: &Placement,
+    ) -> Result<Decoder, TrainError> {
+        let reference = match resumed {
+            Some(checkpoint) => {
+                Decoder::load_on(checkpoint.reference(), placement).map_err(|error| checkpoint.unreadable(error))?
+            }
+            None => self.reference(config, model_config, placement)?,
+        };
+        self.policy.check_same_parameters(&reference)?;
+        Ok(reference.frozen())
+    }
+
     /// The reference model.
     pub(crate) fn reference(
         &self,

@@ -117,7 +117,7 @@ fn read(path: &Path, rows: &[Row]) -> Option<Vec<RowLogps>> {
     for row in rows {
         let chosen = take(&row.chosen)?;
         let rejected = take(&row.rejected)?;
-        block.push(RowLogps { chosen, rejected });
+        block.push(RowLogps { chosen, rejected, ..RowLogps::default() });
     }
     values.next().is_none().then_some(block)
 }

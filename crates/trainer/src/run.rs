@@ -132,7 +132,8 @@ impl Run<'_> {
 
         let total_steps = config.total_steps_since(origin.since, rows.len());
         let learner_options = LearnerOptions::of(config, spec, Some(total_steps))?;
-        let models = self.models(resumed.as_ref().map(|resumed| &resumed.checkpoint))?;
+        let checkpoint = resumed.as_ref().map(|resumed| resumed.checkpoint.clone());
+        let models = self.models(checkpoint.as_ref())?;
         self.show_new_tokens(&models.policy, &rows, watch)?;
         let mut learner = Learner::new(models.policy.clone(), objective, learner_options)?;
         let done = resumed.as_ref().map(|resumed| resumed.checkpoint.step);
@@ -144,7 +145,11 @@ impl Run<'_> {
         let Some(held_out_references) = self.references(&held_out, &origin, &learner, &models, watch)? else {
             return Ok(stopped);
         };
-        if learner.objective().needs_mismatched() {
+        if config.sync_ref_model {
+            let reference =
+                models.following_reference(config, self.model_config, checkpoint.as_ref(), &self.placement())?;
+            learner.keep_reference(reference);
+        } else if learner.objective().needs_mismatched() {
             learner.keep_reference(models.reference(config, self.model_config, &self.placement())?);
         }
         let held_out = (!held_out.is_empty()).then(|| HeldOut {
@@ -232,7 +237,8 @@ impl Run<'_> {
         Placement { device: self.device.device().clone(), dtype: self.config.dtype(self.device.kind()) }
     }
 
-    /// Log-probs of rows under the reference model, where the objective needs them; `None` when interrupted.
+    /// Log-probs of rows under the reference model, where the objective needs them and the model stays what it is; `None`
+    /// when interrupted.
     fn references(
         self,
         rows: &[Row],
@@ -241,7 +247,7 @@ impl Run<'_> {
         models: &Models,
         watch: &mut dyn FnMut(Event<'_>),
     ) -> Result<Option<Vec<RowLogps>>, TrainError> {
-        if !learner.objective().needs_reference() {
+        if !learner.objective().needs_reference() || self.config.sync_ref_model {
             return Ok(Some(Vec::new()));
         }
         let max_tokens = learner.max_tokens();

@@ -1,8 +1,9 @@
 //! Log-probs of rows: from a model to an objective's batch.
 
 use smpo_data::{Row, TokenizedCompletion};
-use smpo_losses::{Completion, Pair};
-use smpo_model::{Decoder, PackedBatch};
+use smpo_kernels::RowEntropy;
+use smpo_losses::{Completion, Pair, TokenEntropy};
+use smpo_model::{Decoder, PackedBatch, ScoreOptions, Scored};
 
 use crate::error::TrainError;
 use crate::packing::packs;
@@ -25,15 +26,27 @@ impl StepRow<'_> {
             completion: &'a Option<TokenizedCompletion>,
             logps: &'a Option<Vec<f64>>,
             reference: Option<&'a Vec<f64>>,
+            entropy: &'a Option<Vec<f64>>,
         ) -> Option<Completion<'a>> {
             let (completion, logps) = (completion.as_ref()?, logps.as_ref()?);
             let ref_logps = reference.map(Vec::as_slice);
-            Some(Completion { logps, is_terminator: completion.is_terminator(), ref_logps })
+            Some(Completion {
+                logps,
+                is_terminator: completion.is_terminator(),
+                ref_logps,
+                entropy: entropy.as_deref(),
+            })
         }
-        let reference = self.reference;
+        let of_reference =
+            |side: fn(&RowLogps) -> &Option<Vec<f64>>| self.reference.and_then(|logps| side(logps).as_ref());
         Pair {
-            chosen: side(&self.row.chosen, &logps.chosen, reference.and_then(|logps| logps.chosen.as_ref())),
-            rejected: side(&self.row.rejected, &logps.rejected, reference.and_then(|logps| logps.rejected.as_ref())),
+            chosen: side(&self.row.chosen, &logps.chosen, of_reference(|logps| &logps.chosen), &logps.chosen_entropy),
+            rejected: side(
+                &self.row.rejected,
+                &logps.rejected,
+                of_reference(|logps| &logps.rejected),
+                &logps.rejected_entropy,
+            ),
         }
     }
 }
@@ -45,6 +58,10 @@ pub struct RowLogps {
     pub chosen: Option<Vec<f64>>,
     /// Log-probs of the rejected side.
     pub rejected: Option<Vec<f64>>,
+    /// Entropies at the tokens of the chosen side, where they were asked for.
+    pub chosen_entropy: Option<Vec<f64>>,
+    /// The same for the rejected side.
+    pub rejected_entropy: Option<Vec<f64>>,
 }
 
 /// Log-probs of rows under a model, without a graph: for the reference of DPO and KTO, and for held-out evaluation. A
@@ -53,14 +70,38 @@ pub struct RowLogps {
 /// # Errors
 /// If the model refuses a row.
 pub fn row_logps(decoder: &Decoder, rows: &[Row], max_tokens: usize) -> Result<Vec<RowLogps>, TrainError> {
+    row_logps_with_entropy(decoder, rows, max_tokens, None)
+}
+
+/// As [`row_logps`], with an entropy of the model at each token.
+///
+/// # Errors
+/// If the model refuses a row.
+pub fn row_logps_with_entropy(
+    decoder: &Decoder,
+    rows: &[Row],
+    max_tokens: usize,
+    entropy: Option<TokenEntropy>,
+) -> Result<Vec<RowLogps>, TrainError> {
+    score_rows(decoder, &rows.iter().collect::<Vec<_>>(), max_tokens, entropy)
+}
+
+/// As [`row_logps_with_entropy`], of rows wherever they are.
+pub(crate) fn score_rows(
+    decoder: &Decoder,
+    rows: &[&Row],
+    max_tokens: usize,
+    entropy: Option<TokenEntropy>,
+) -> Result<Vec<RowLogps>, TrainError> {
     let decoder = decoder.frozen();
-    let tokens: Vec<usize> = rows.iter().map(Row::packed_tokens).collect();
+    let tokens: Vec<usize> = rows.iter().map(|row| row.packed_tokens()).collect();
     let mut all = vec![RowLogps::default(); rows.len()];
     for members in packs(&tokens, max_tokens) {
-        let chosen: Vec<&Row> = members.iter().map(|&row| &rows[row]).collect();
+        let chosen: Vec<&Row> = members.iter().map(|&row| rows[row]).collect();
         let packed = pack(&chosen)?;
-        let logps = decoder.log_probs(&packed)?.to_vec1()?;
-        for (row, logps) in members.into_iter().zip(row_logps_of(&chosen, &packed, &logps)) {
+        let scored =
+            decoder.score(&packed, &ScoreOptions { entropy: row_entropy(entropy), ..ScoreOptions::default() })?;
+        for (row, logps) in members.into_iter().zip(row_logps_of(&chosen, &packed, &scored)?) {
             all[row] = logps;
         }
     }
@@ -77,19 +118,33 @@ pub(crate) fn pack(rows: &[&Row]) -> Result<PackedBatch, TrainError> {
     Ok(builder.build()?)
 }
 
-/// The log-probs (`M`) of a batch that [`pack`] made, row by row.
-pub(crate) fn row_logps_of(rows: &[&Row], packed: &PackedBatch, logps: &[f32]) -> Vec<RowLogps> {
+/// The number of the head that is a loss's entropy.
+pub(crate) fn row_entropy(entropy: Option<TokenEntropy>) -> Option<RowEntropy> {
+    entropy.map(|entropy| match entropy {
+        TokenEntropy::Collision => RowEntropy::Collision,
+        TokenEntropy::Top => RowEntropy::Top,
+    })
+}
+
+/// The log-probs (`M`) of a batch that [`pack`] made, and its entropies if there are any, row by row.
+pub(crate) fn row_logps_of(
+    rows: &[&Row],
+    packed: &PackedBatch,
+    scored: &Scored<'_>,
+) -> Result<Vec<RowLogps>, TrainError> {
+    let (logps, entropies): (Vec<f32>, _) = (scored.log_probs().to_vec1()?, scored.entropies());
     let mut ranges = packed.completions().iter();
     let mut next = |side: &Option<TokenizedCompletion>| {
-        side.as_ref().and_then(|_| ranges.next()).map(|range| to_f64(&logps[range.clone()]))
+        let range = side.as_ref().and_then(|_| ranges.next())?.clone();
+        Some((to_f64(&logps[range.clone()]), entropies.get(range).map(to_f64)))
     };
-    rows.iter()
-        .map(|row| {
-            let chosen = next(&row.chosen);
-            let rejected = next(&row.rejected);
-            RowLogps { chosen, rejected }
-        })
-        .collect()
+    let mut row = |row: &&Row| {
+        let (chosen, chosen_entropy) = next(&row.chosen).unzip();
+        let (rejected, rejected_entropy) = next(&row.rejected).unzip();
+        let (chosen_entropy, rejected_entropy) = (chosen_entropy.flatten(), rejected_entropy.flatten());
+        RowLogps { chosen, rejected, chosen_entropy, rejected_entropy }
+    };
+    Ok(rows.iter().map(&mut row).collect())
 }
 
 fn to_f64(values: &[f32]) -> Vec<f64> {

@@ -180,12 +180,13 @@ impl Steps<'_> {
         watch: &mut dyn FnMut(Event<'_>),
     ) -> Result<StepRecord, TrainError> {
         let began = Instant::now();
-        let of_data = |&row: &usize| StepRow {
+        let live = self.learner.live_references(&batch.iter().map(|&row| &self.rows[row]).collect::<Vec<_>>())?;
+        let of_data = |(place, &row): (usize, &usize)| StepRow {
             row: &self.rows[row],
-            reference: self.references.get(row),
+            reference: live.get(place).or_else(|| self.references.get(row)),
             other: self.partners.get(row).map(|&other| &self.rows[other]),
         };
-        let rows: Vec<StepRow<'_>> = batch.iter().map(of_data).collect();
+        let rows: Vec<StepRow<'_>> = batch.iter().enumerate().map(of_data).collect();
         let lr = plan.learning_rate.at(index);
         let outcome = self.learner.step(&rows, index, lr);
         let tokens: usize = rows.iter().map(|row| row.row.tokens()).sum();
@@ -200,6 +201,7 @@ impl Steps<'_> {
             }
             Err(error) => self.skip(step, error, watch)?,
         };
+        self.learner.sync_reference(step)?;
         if plan.counts_unfinished {
             metrics.extend(unfinished(&rows));
         }

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use smpo_data::{PreferencePair, Truncated, Truncation, Unfinished, encode_pair, read_pairs};
 use smpo_devices::on_device;
+use smpo_losses::TokenEntropy;
 use smpo_model::{Decoder, ModelDir, Placement};
 use smpo_results::{LogpsRow, TokenLogps, write_jsonl};
 use smpo_tokenizer::ChatTokenizer;
-use smpo_trainer::{Row, RowLogps, TokenizedCompletion, row_logps};
+use smpo_trainer::{Row, RowLogps, TokenizedCompletion, row_logps, row_logps_with_entropy};
 
 use crate::commands::device::DeviceArgs;
 use crate::commands::named::named;
@@ -34,6 +35,10 @@ pub struct LogpsArgs {
     /// Reference model or adapter; its log-probs are written as `ref_logps`
     #[arg(long, value_name = "DIR")]
     reference: Option<PathBuf>,
+    /// Number of the model's whole distribution to write at each token, for losses that need it: `collision` for WPO
+    /// (`use_weighting`), `top` for EAFT
+    #[arg(long, value_enum)]
+    entropy: Option<Entropy>,
     /// Base model of MODEL, if it is an adapter whose adapter_config.json does not name a directory
     #[arg(long, value_name = "DIR")]
     base: Option<PathBuf>,
@@ -53,6 +58,24 @@ pub struct LogpsArgs {
     /// CPU threads [default: all cores]
     #[arg(long)]
     threads: Option<usize>,
+}
+
+/// The entropies of [`TokenEntropy`].
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Entropy {
+    /// −log Σ p², as `collision_entropy`
+    Collision,
+    /// Entropy of the 20 likeliest tokens among themselves, as `top_entropy`
+    Top,
+}
+
+impl From<Entropy> for TokenEntropy {
+    fn from(entropy: Entropy) -> Self {
+        match entropy {
+            Entropy::Collision => Self::Collision,
+            Entropy::Top => Self::Top,
+        }
+    }
 }
 
 /// Pairs per chunk; Ctrl-C is checked between chunks.
@@ -90,18 +113,20 @@ pub fn run(args: LogpsArgs) -> Outcome {
     let rows = encode(&args.pairs, &tokenizer, &truncation, &progress)?;
     let stage = progress.stage("logps", rows.len() as u64);
     let mut lines = Vec::with_capacity(rows.len());
+    let entropy = args.entropy.map(TokenEntropy::from);
     for chunk in rows.chunks(CHUNK) {
         if interrupt::requested() {
             progress.say("stopped; nothing was written");
             return Ok(Exit::Interrupted);
         }
-        let policy = on_device(&device, || row_logps(&decoder, chunk, MAX_TOKENS)).or_execution_error()?;
+        let policy = on_device(&device, || row_logps_with_entropy(&decoder, chunk, MAX_TOKENS, entropy));
+        let policy = policy.or_execution_error()?;
         let other = match &reference {
             Some(reference) => on_device(&device, || row_logps(reference, chunk, MAX_TOKENS)).or_execution_error()?,
             None => vec![RowLogps::default(); chunk.len()],
         };
         for ((row, policy), other) in chunk.iter().zip(policy).zip(other) {
-            lines.push(line(row, policy, other));
+            lines.push(line(row, policy, other, entropy));
         }
         stage.update(lines.len() as u64, "");
     }
@@ -157,16 +182,21 @@ fn check_room(pair: &PreferencePair, truncated: Truncated, truncation: &Truncati
     )))
 }
 
-fn line(row: &Row, policy: RowLogps, reference: RowLogps) -> LogpsRow {
-    let side = |completion: &Option<TokenizedCompletion>, logps: Option<Vec<f64>>, ref_logps| {
+fn line(row: &Row, policy: RowLogps, reference: RowLogps, entropy: Option<TokenEntropy>) -> LogpsRow {
+    let side = |completion: &Option<TokenizedCompletion>, logps: Option<Vec<f64>>, ref_logps, entropies| {
         let completion = completion.as_ref()?;
         let (ids, is_terminator) = (completion.scored_ids().collect(), completion.is_terminator().to_vec());
-        Some(TokenLogps { ids, logps: logps.unwrap_or_default(), is_terminator, ref_logps })
+        let (collision_entropy, top_entropy) = match entropy {
+            Some(TokenEntropy::Top) => (None, entropies),
+            Some(TokenEntropy::Collision) | None => (entropies, None),
+        };
+        let logps = logps.unwrap_or_default();
+        Some(TokenLogps { ids, logps, is_terminator, ref_logps, collision_entropy, top_entropy })
     };
     LogpsRow {
         id: row.id.clone(),
-        chosen: side(&row.chosen, policy.chosen, reference.chosen),
-        rejected: side(&row.rejected, policy.rejected, reference.rejected),
+        chosen: side(&row.chosen, policy.chosen, reference.chosen, policy.chosen_entropy),
+        rejected: side(&row.rejected, policy.rejected, reference.rejected, policy.rejected_entropy),
         ..LogpsRow::default()
     }
 }

@@ -11,8 +11,9 @@ use super::grad::DeviceGrad;
 use super::launch::{Grid, Module, arguments, blocks, module, typed};
 use super::multiply::Matrix;
 use super::operand::Operand;
+use crate::cpu::head::Extras;
 use crate::error::Result;
-use crate::options::{HeadOptions, TerminatorScore};
+use crate::options::{HeadOptions, RowEntropy, TOP_TOKENS, TerminatorScore};
 use candle_core::{DType, Tensor};
 use std::ops::Range;
 
@@ -35,6 +36,7 @@ arguments! {
         target_logits: Address,
         above: Address,
         terminator_sums: Address,
+        squares: Address,
         rows: u32,
         terminator_count: u32,
         cap: f32,
@@ -53,10 +55,22 @@ arguments! {
         target_logits: Address,
         above: Address,
         terminator_sums: Address,
+        squares: Address,
         rows: u32,
         columns: u32,
         first: u32,
         terminator_count: u32,
+        cap: f32,
+        squared: u32,
+    }
+}
+
+arguments! {
+    struct HeadTop {
+        logits: Address,
+        tops: Address,
+        columns: u32,
+        first: u32,
         cap: f32,
         unused: u32,
     }
@@ -148,14 +162,15 @@ struct RowState {
 }
 
 impl RowState {
-    /// Bars, maxima, sums, target logits, tokens above the bar, terminators' sums.
-    const PARTS: usize = 6;
+    /// Bars, maxima, sums, target logits, tokens above the bar, terminators' sums, sums of squares.
+    const PARTS: usize = 7;
     const BARS: usize = 0;
     const MAXIMA: usize = 1;
     const SUMS: usize = 2;
     const TARGET_LOGITS: usize = 3;
     const ABOVE: usize = 4;
     const TERMINATOR_SUMS: usize = 5;
+    const SQUARES: usize = 6;
 
     /// Address of one number of row `row`.
     fn at(self, part: usize, row: usize) -> Address {
@@ -193,11 +208,17 @@ impl Head {
         self.engine.allocate(DType::F32, &[count], Role::Constant)
     }
 
-    /// Writes `log_probs` and `log_sums`, (M); returns the scores of the terminators `ids`, one a row, if there are any.
-    pub(crate) fn forward(&self, ids: &[u32], log_probs: &Tensor, log_sums: &Tensor) -> Result<Vec<TerminatorScore>> {
-        let rows = self.extents.rows;
+    /// Writes `log_probs` and `log_sums`, (M); returns the scores of the terminators and the entropies, one a row, where
+    /// they are wanted.
+    pub(crate) fn forward(
+        &self,
+        extras: Extras<'_>,
+        log_probs: &Tensor,
+        log_sums: &Tensor,
+    ) -> Result<(Vec<TerminatorScore>, Vec<f32>)> {
+        let (rows, Extras { terminators: ids, entropy }) = (self.extents.rows, extras);
         if rows == 0 {
-            return Ok(vec![]);
+            return Ok((vec![], vec![]));
         }
         let terminators =
             Terminators { count: ids.len(), ids: if ids.is_empty() { None } else { Some(self.engine.upload(ids)?) } };
@@ -206,20 +227,36 @@ impl Head {
         self.start(&terminators, state)?;
         let [tile_rows, tile_columns] = self.extents.tile;
         let logits = self.float(tile_rows * tile_columns)?;
+        let tops = self.float(if entropy == Some(RowEntropy::Top) { rows * TOP_TOKENS } else { 0 })?;
         for first in (0..rows).step_by(tile_rows) {
+            let rows = first..rows.min(first + tile_rows);
             for range in self.extents.columns() {
-                self.fold_tile(&logits, first..rows.min(first + tile_rows), range, &terminators, state)?;
+                self.fold_tile(&logits, rows.clone(), range.clone(), &terminators, entropy, state)?;
+                if entropy == Some(RowEntropy::Top) {
+                    self.fold_top(&logits, rows.clone(), range, &tops)?;
+                }
             }
         }
         let terminator_log_probs = self.float(if ids.is_empty() { 0 } else { rows })?;
         self.finish(&terminators, state, [log_sums, log_probs, &terminator_log_probs])?;
+        let part = |part: usize| -> Result<Vec<f32>> { Ok(memory.narrow(0, part * rows, rows)?.to_vec1()?) };
+        let entropies = match entropy {
+            None => vec![],
+            Some(RowEntropy::Collision) => {
+                let sums = part(RowState::SUMS)?.into_iter().zip(part(RowState::SQUARES)?);
+                sums.map(|(sum, squares)| RowEntropy::of_sums(sum.into(), squares.into())).collect()
+            }
+            Some(RowEntropy::Top) => {
+                let mut tops: Vec<f32> = tops.to_vec1()?;
+                tops.chunks_exact_mut(TOP_TOKENS).map(RowEntropy::of_top).collect()
+            }
+        };
         if ids.is_empty() {
-            return Ok(vec![]);
+            return Ok((vec![], entropies));
         }
-        let above: Vec<f32> = memory.narrow(0, RowState::ABOVE * rows, rows)?.to_vec1()?;
         let log_probs: Vec<f32> = terminator_log_probs.to_vec1()?;
         let score = |(log_prob, above): (f32, f32)| TerminatorScore { log_prob, rank: above as u32 };
-        Ok(log_probs.into_iter().zip(above).map(score).collect())
+        Ok((log_probs.into_iter().zip(part(RowState::ABOVE)?).map(score).collect(), entropies))
     }
 
     /// Logits of the terminators, (M, count), not capped; `None` without terminators.
@@ -248,12 +285,13 @@ impl Head {
             target_logits: state.at(RowState::TARGET_LOGITS, 0),
             above: state.at(RowState::ABOVE, 0),
             terminator_sums: state.at(RowState::TERMINATOR_SUMS, 0),
+            squares: state.at(RowState::SQUARES, 0),
             rows: rows as u32,
             terminator_count: terminators.count as u32,
             cap: self.extents.cap,
             unused: 0,
         };
-        // SAFETY: `HeadStart` is the kernel's struct; the state has six numbers a row, the terminators' logits one for
+        // SAFETY: `HeadStart` is the kernel's struct; the state has seven numbers a row, the terminators' logits one for
         // each of them.
         unsafe { self.engine.launch(MODULE, "head_start", Grid::of_threads(rows, 256)?, &arguments) }
     }
@@ -265,6 +303,7 @@ impl Head {
         rows: Range<usize>,
         range: Range<usize>,
         terminators: &Terminators,
+        entropy: Option<RowEntropy>,
         state: RowState,
     ) -> Result<()> {
         let (width, count, columns) = (self.extents.width, rows.len(), range.len());
@@ -281,17 +320,33 @@ impl Head {
             target_logits: state.at(RowState::TARGET_LOGITS, rows.start),
             above: state.at(RowState::ABOVE, rows.start),
             terminator_sums: state.at(RowState::TERMINATOR_SUMS, rows.start),
+            squares: state.at(RowState::SQUARES, rows.start),
             rows: count as u32,
             columns: columns as u32,
             first: range.start as u32,
             terminator_count: terminators.count as u32,
             cap: self.extents.cap,
-            unused: 0,
+            squared: u32::from(entropy == Some(RowEntropy::Collision)),
         };
         let grid = Grid { blocks: [blocks(count)?, 1, 1], threads: 256, shared: 0 };
         // SAFETY: `HeadFold` is the kernel's struct; the tile has `count` × `columns` logits, everything else
         // `count` entries from this tile's first row on.
         unsafe { self.engine.launch(MODULE, "head_fold", grid, &arguments) }
+    }
+
+    /// Folds the logits of `rows` by the vocabulary entries `range` into the rows' largest logits, (M, TOP_TOKENS).
+    fn fold_top(&self, logits: &Tensor, rows: Range<usize>, range: Range<usize>, tops: &Tensor) -> Result<()> {
+        let arguments = HeadTop {
+            logits: reading(logits)?,
+            tops: Address(writing(tops)?.0 + 4 * (rows.start * TOP_TOKENS) as u64),
+            columns: range.len() as u32,
+            first: range.start as u32,
+            cap: self.extents.cap,
+            unused: 0,
+        };
+        let grid = Grid { blocks: [blocks(rows.len())?, 1, 1], threads: 256, shared: 0 };
+        // SAFETY: `HeadTop` is the kernel's struct; the tile has `columns` logits a row, `tops` the kernel's TOP_TOKENS.
+        unsafe { self.engine.launch(MODULE, "head_top", grid, &arguments) }
     }
 
     /// Writes the results of every row after the last tile.

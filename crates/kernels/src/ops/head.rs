@@ -3,21 +3,23 @@
 use crate::autograd::{GradSink, ResultGrad, push_on, record, single, tracks};
 use crate::checks::{check_ids, matrix};
 use crate::cpu::Dense;
-use crate::cpu::head::{Backward, Head, Inputs, Output, forward, scale_directions};
+use crate::cpu::head::{Backward, Extras, Head, Inputs, Output, forward, scale_directions};
 use crate::device::{self, Engine, Role};
 use crate::error::{KernelError, Result};
-use crate::options::{HeadOptions, TerminatorScore};
+use crate::options::{HeadOptions, RowEntropy, TerminatorScore};
 use candle_core::{DType, Tensor};
 
 const OP: &str = "selected_log_probs";
 
-/// Log-probabilities of the targets, and terminator scores, one a row.
+/// Log-probabilities of the targets, terminator scores and entropies, one a row.
 #[derive(Clone, Debug)]
 pub struct SelectedLogProbs {
     /// Log-probabilities of the targets, (M), in nats, float32; differentiable.
     pub log_probs: Tensor,
-    /// (M); no gradient.
+    /// (M), or empty where none were asked for; no gradient.
     pub terminators: Vec<TerminatorScore>,
+    /// (M), or empty where none were asked for; no gradient.
+    pub entropies: Vec<f32>,
 }
 
 /// `hidden` (M, H), `head_weight` (V, H), `M` targets, to the targets' log-probabilities (M) in
@@ -34,7 +36,24 @@ pub fn selected_log_probs(
     targets: &[u32],
     options: HeadOptions,
 ) -> Result<Tensor> {
-    Ok(run(hidden, head_weight, targets, &[], options)?.log_probs)
+    Ok(run(hidden, head_weight, targets, Extras::default(), options)?.log_probs)
+}
+
+/// As [`selected_log_probs`], with an entropy of each row, and the probability and rank of `terminators`, which may be
+/// empty.
+///
+/// # Errors
+///
+/// As for [`selected_log_probs`]; also [`KernelError::OutOfVocabulary`] for a terminator.
+pub fn selected_log_probs_with_entropy(
+    hidden: &Tensor,
+    head_weight: &Tensor,
+    targets: &[u32],
+    entropy: RowEntropy,
+    terminators: &[u32],
+    options: HeadOptions,
+) -> Result<SelectedLogProbs> {
+    run(hidden, head_weight, targets, Extras { terminators, entropy: Some(entropy) }, options)
 }
 
 /// As [`selected_log_probs`], with the probability and rank of `terminators` in each row.
@@ -58,20 +77,20 @@ pub fn selected_log_probs_with_terminators(
             got: "none".to_owned(),
         });
     }
-    run(hidden, head_weight, targets, terminators, options)
+    run(hidden, head_weight, targets, Extras { terminators, entropy: None }, options)
 }
 
 fn run(
     hidden: &Tensor,
     head_weight: &Tensor,
     targets: &[u32],
-    terminators: &[u32],
+    extras: Extras<'_>,
     options: HeadOptions,
 ) -> Result<SelectedLogProbs> {
-    check(hidden, head_weight, targets, terminators, options)?;
+    check(hidden, head_weight, targets, extras.terminators, options)?;
     match Engine::of(hidden) {
-        None => on_cpu(hidden, head_weight, targets, terminators, options),
-        Some(engine) => on_device(&engine, hidden, head_weight, targets, terminators, options),
+        None => on_cpu(hidden, head_weight, targets, extras, options),
+        Some(engine) => on_device(&engine, hidden, head_weight, targets, extras, options),
     }
 }
 
@@ -118,7 +137,7 @@ fn on_cpu(
     hidden: &Tensor,
     head_weight: &Tensor,
     targets: &[u32],
-    terminators: &[u32],
+    extras: Extras<'_>,
     options: HeadOptions,
 ) -> Result<SelectedLogProbs> {
     let ((rows, width), vocabulary) = (hidden.dims2()?, head_weight.dim(0)?);
@@ -126,13 +145,13 @@ fn on_cpu(
     let head = Head { width, vocabulary, soft_cap: options.soft_cap.map(|cap| cap as f32), chunk: options.chunk };
     // With a frozen weight the forward pass leaves the backward pass all but a factor.
     let frozen = hidden.track_op() && !head_weight.track_op();
-    let Output { log_probs, log_sums, terminators, directions } =
-        forward(Inputs { head, hidden: &states.read(), weight: &weight.read(), targets }, terminators, frozen);
+    let Output { log_probs, log_sums, terminators, entropies, directions } =
+        forward(Inputs { head, hidden: &states.read(), weight: &weight.read(), targets }, extras, frozen);
     if let Some(directions) = directions {
         let log_probs = record(OP, &[hidden], log_probs, &[rows], move |gradient, _, sink| {
             sink.deliver(0, |d_hidden| scale_directions(&directions, gradient, d_hidden))
         })?;
-        return Ok(SelectedLogProbs { log_probs, terminators });
+        return Ok(SelectedLogProbs { log_probs, terminators, entropies });
     }
     let targets: Vec<u32> = targets.into();
     let backward = move |gradient: &ResultGrad<'_>, _: &Tensor, sink: &mut GradSink<'_>| {
@@ -148,7 +167,7 @@ fn on_cpu(
         Ok(())
     };
     let log_probs = record(OP, &[hidden, head_weight], log_probs, &[rows], backward)?;
-    Ok(SelectedLogProbs { log_probs, terminators })
+    Ok(SelectedLogProbs { log_probs, terminators, entropies })
 }
 
 fn on_device(
@@ -156,7 +175,7 @@ fn on_device(
     hidden: &Tensor,
     head_weight: &Tensor,
     targets: &[u32],
-    terminators: &[u32],
+    extras: Extras<'_>,
     options: HeadOptions,
 ) -> Result<SelectedLogProbs> {
     let tracked = tracks(OP, &[hidden, head_weight])?;
@@ -164,7 +183,7 @@ fn on_device(
     let head = device::head::Head::new(engine, hidden, head_weight, targets, options)?;
     let log_probs = engine.allocate(DType::F32, &[rows], Role::leaf_if(tracked))?;
     let log_sums = engine.allocate(DType::F32, &[rows], Role::Constant)?;
-    let terminators = head.forward(terminators, &log_probs, &log_sums)?;
+    let (terminators, entropies) = head.forward(extras, &log_probs, &log_sums)?;
     push_on(engine, &[hidden, head_weight], &[&log_probs], move |gradients, sink| {
         let gradient = single(gradients, OP)?;
         let (d_hidden, d_weight) = (sink.open(0, dtype)?, sink.open(1, dtype)?);
@@ -176,5 +195,5 @@ fn on_device(
         }
         Ok(())
     })?;
-    Ok(SelectedLogProbs { log_probs, terminators })
+    Ok(SelectedLogProbs { log_probs, terminators, entropies })
 }

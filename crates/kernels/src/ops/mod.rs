@@ -22,7 +22,9 @@ pub use columns::columns;
 pub use dropout::dropout;
 pub use embedding::embedding;
 pub use gated::{geglu, swiglu};
-pub use head::{SelectedLogProbs, selected_log_probs, selected_log_probs_with_terminators};
+pub use head::{
+    SelectedLogProbs, selected_log_probs, selected_log_probs_with_entropy, selected_log_probs_with_terminators,
+};
 pub use linear::{add_linear, linear, linear_for_backward};
 pub use norm::{AddRmsNorm, add_rms_norm, rms_norm};
 pub use rotary::rotary;

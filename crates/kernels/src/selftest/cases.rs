@@ -2,8 +2,9 @@
 
 use crate::error::Result;
 use crate::{
-    AddRmsNorm, DropoutMask, HeadOptions, NormOptions, add, add_linear, add_rms_norm, columns, dropout, embedding,
-    geglu, linear, rms_norm, rotary, selected_log_probs, selected_log_probs_with_terminators, swiglu, weighted_sum,
+    AddRmsNorm, DropoutMask, HeadOptions, NormOptions, RowEntropy, add, add_linear, add_rms_norm, columns, dropout,
+    embedding, geglu, linear, rms_norm, rotary, selected_log_probs, selected_log_probs_with_entropy,
+    selected_log_probs_with_terminators, swiglu, weighted_sum,
 };
 use candle_core::{Device, Tensor};
 use rand::{Rng, SeedableRng};
@@ -187,6 +188,15 @@ fn head(cases: &mut Cases) -> Result<()> {
             let ranks = column(both.terminators.iter().map(|score| share(score.rank)).collect())?;
             Ok(vec![both.log_probs, log_probs, ranks])
         })?;
+        for entropy in [RowEntropy::Collision, RowEntropy::Top] {
+            let targets = cases.ids(rows, vocabulary as u32);
+            let text = format!("cap {soft_cap:?}, chunk {chunk}, entropy {entropy:?}");
+            cases.push("head", &shapes, [&[], parameters], &[&[rows], &[rows]], &text, move |x| {
+                let both = selected_log_probs_with_entropy(&x[0], &x[1], &targets, entropy, &[], options)?;
+                let entropies = Tensor::from_vec(both.entropies, targets.len(), x[0].device())?;
+                Ok(vec![both.log_probs, entropies])
+            })?;
+        }
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use crate::comparison::{LAYOUTS, Source, assert_close, assert_same, flat};
 use candle_core::{D, Tensor};
 use proptest::prelude::*;
-use smpo_kernels::{self as kernels, HeadOptions, naive};
+use smpo_kernels::{self as kernels, HeadOptions, RowEntropy, naive};
 
 const TOLERANCE: f32 = 3e-5;
 
@@ -89,6 +89,50 @@ proptest! {
             let min = others().filter(|id| of(id) > best + 1e-4).count() as u32;
             let max = others().filter(|id| of(id) > best - 1e-4).count() as u32;
             prop_assert!((min..=max).contains(&score.rank), "{} not in {min}..={max}", score.rank);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn entropies_are_those_of_all_logits(
+        seed: u64, m in 1..20usize, v in prop_oneof![1..60usize, 1000..3000usize],
+        soft_cap in prop::option::of(0.5..5f64), scale in prop_oneof![Just(1f64), Just(8f64)], frozen: bool,
+    ) {
+        let options = HeadOptions { soft_cap, chunk: 7 };
+        let mut source = Source::new(seed);
+        let hidden = source.tensor(&[m, 9]);
+        let weight = (source.tensor(&[v, 9]) * scale).unwrap();
+        let hidden = if frozen { candle_core::Var::from_tensor(&hidden)?.as_tensor().clone() } else { hidden };
+        let targets = source.ids(m, v);
+        let plain = kernels::selected_log_probs(&hidden, &weight, &targets, options)?;
+        let logits = naive::logits(&hidden, &weight, soft_cap)?.to_vec2::<f32>()?;
+        // −Σ p·log p and −log Σ p² of some logits, in float64
+        let of = |logits: &[f32]| {
+            let logits: Vec<f64> = logits.iter().copied().map(f64::from).collect();
+            let top = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let total = top + logits.iter().map(|logit| (logit - top).exp()).sum::<f64>().ln();
+            let log_probs: Vec<f64> = logits.iter().map(|logit| logit - total).collect();
+            let squares: f64 = log_probs.iter().map(|log_prob| (2.0 * log_prob).exp()).sum();
+            let shannon: f64 = log_probs.iter().map(|log_prob| -log_prob.exp() * log_prob).sum();
+            (shannon as f32, -squares.ln() as f32)
+        };
+        for entropy in [RowEntropy::Collision, RowEntropy::Top] {
+            let terminators: &[u32] = if entropy == RowEntropy::Top { &[0] } else { &[] };
+            let got = kernels::selected_log_probs_with_entropy(&hidden, &weight, &targets, entropy, terminators, options)?;
+            prop_assert_eq!(flat(&got.log_probs), flat(&plain));
+            prop_assert_eq!(got.terminators.len(), terminators.len() * m);
+            let expected: Vec<f32> = logits.iter().map(|row| {
+                let mut row = row.clone();
+                if entropy == RowEntropy::Collision {
+                    return of(&row).1;
+                }
+                row.sort_by(|a, b| b.total_cmp(a));
+                of(&row[..row.len().min(20)]).0
+            }).collect();
+            assert_close("entropy", &got.entropies, &expected, 1e-4);
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::batch::{Batch, Pair};
 use crate::error::BatchError;
 use crate::evaluation::Evaluation;
 use crate::objective::Objective;
-use crate::transform::WinsorState;
+use crate::state::LossState;
 
 /// Rows that do not fit a loss.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -45,5 +45,5 @@ pub fn explain(objective: &Objective, rows: &[Row<'_>]) -> Result<Evaluation, Ex
     let pairs: Vec<Pair<'_>> = rows.iter().map(Row::pair).collect();
     let mismatched: Vec<_> = rows.iter().filter_map(|row| row.kl).collect();
     let batch = Batch { mismatched: &mismatched, ..Batch::new(&pairs) };
-    Ok(objective.evaluate(&batch, &mut WinsorState::default())?)
+    Ok(objective.evaluate(&batch, &mut LossState::default())?)
 }

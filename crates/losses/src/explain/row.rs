@@ -59,10 +59,21 @@ impl<'a> Row<'a> {
         let completion = |tokens: RowTokens<'a>| tokens.completion;
         let completions =
             [("chosen", self.chosen.map(completion)), ("rejected", self.rejected.map(completion)), ("kl", self.kl)];
-        for (field, completion) in completions {
+        for (field, completion) in &completions {
             if loss.needs_reference() && completion.is_some_and(|completion| completion.ref_logps.is_none()) {
                 let expected = format!("the reference model's log-probs, as loss `{kind}` compares with them");
                 return missing(&format!("{field}.ref_logps"), expected);
+            }
+        }
+        if let Some(entropy) = loss.needs_entropy() {
+            for (side, completion) in &completions[..2] {
+                if completion.is_some_and(|completion| completion.entropy.is_none()) {
+                    let field = format!("{side}.{}", entropy.name());
+                    return missing(
+                        &field,
+                        format!("an entropy of the model at each token, as loss `{kind}` needs it"),
+                    );
+                }
             }
         }
         Ok(())

@@ -47,7 +47,7 @@ pub fn summarize(rows: &[Row<'_>], evaluation: &Evaluation) -> Vec<TokenSummary>
     for (row, pair) in rows.iter().zip(&evaluation.pairs) {
         for (side, weights) in [(Side::Chosen, &pair.chosen_weights), (Side::Rejected, &pair.rejected_weights)] {
             let Some(tokens) = row.side(side) else { continue };
-            let Completion { logps, is_terminator, ref_logps } = tokens.completion;
+            let Completion { logps, is_terminator, ref_logps, .. } = tokens.completion;
             for (t, (weight, logp)) in weights.iter().zip(logps).enumerate() {
                 let key = (tokens.ids[t], side == Side::Rejected, is_terminator[t]);
                 let sums = sums.entry(key).or_default();

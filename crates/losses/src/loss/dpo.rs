@@ -6,10 +6,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::catalog::{FlatKeys, PublishedRate, PublishedRates, Spelling, UsualRange};
+use crate::entropy::TokenEntropy;
 use crate::error::ConfigError;
+use crate::factors::{Factors, Gate, GateEstimate};
 use crate::function::{Direction, LossFunction, PairTerms, Pairing, PairwiseLoss, Score, SftWeights};
 use crate::logistic::{log_sigmoid, sigmoid};
 use crate::reduction::Reduction;
+use crate::state::LossState;
 
 mod divergence;
 mod loss_type;
@@ -49,6 +52,18 @@ pub struct DpoConfig {
     /// 2506.12725); absent is off.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bdpo_lambda: Option<f64>,
+    /// Weights the loss of each pair by how likely the policy is to write both completions: exp of the mean of
+    /// ℓ − log Σ_v p_v², a factor without a gradient (WPO, Zhou et al. 2024, arXiv 2406.11827).
+    pub use_weighting: bool,
+    /// α > 0 of Gate-DPO, with `gate_tau`: the gradient on rejected times σ(α(p − τ)), a factor without a gradient
+    /// (Mouiche 2026, arXiv 2605.02626); absent is off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gate_alpha: Option<f64>,
+    /// τ in [0, 1] of Gate-DPO, the probability of rejected at which its gradient is halved.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gate_tau: Option<f64>,
+    /// p of Gate-DPO.
+    pub gate_estimate: GateEstimate,
     /// Leaves the reference out: every ref is 0.
     pub reference_free: bool,
     /// α ≥ 0 of the SFT term α·NLL(y+) (RPO, Pang et al. 2024, arXiv 2404.19733); absent is off.
@@ -81,6 +96,10 @@ impl Default for DpoConfig {
             shift_lambda: 0.75,
             balance: 0.5,
             bdpo_lambda: None,
+            use_weighting: false,
+            gate_alpha: None,
+            gate_tau: None,
+            gate_estimate: GateEstimate::Seq,
             reference_free: false,
             rpo_alpha: None,
             dpop_lambda: None,
@@ -104,13 +123,21 @@ impl LossFunction for DpoConfig {
             Spelling::same("f_divergence_type"),
             Spelling::same("f_alpha_divergence_coef"),
             Spelling::same("discopop_tau"),
+            Spelling::same("use_weighting"),
             Spelling::same("reference_free"),
             Spelling::same("rpo_alpha"),
             Spelling::same("ld_alpha"),
         ],
         distinctive: &[],
         // TRL's other trainers began as copies of its DPO trainer.
-        suggestive: &["rpo_alpha", "reference_free", "f_divergence_type", "discopop_tau", "loss_weights"],
+        suggestive: &[
+            "rpo_alpha",
+            "reference_free",
+            "f_divergence_type",
+            "discopop_tau",
+            "loss_weights",
+            "use_weighting",
+        ],
         loss_types: &[],
     };
     const USUAL: &'static [UsualRange] = &[
@@ -131,6 +158,7 @@ impl LossFunction for DpoConfig {
     fn variants() -> Vec<Self> {
         let default = Self::default;
         let of = |loss_type: DpoLossType| Self { loss_type: loss_type.into(), ..default() };
+        let gated = |gate_estimate| Self { gate_alpha: Some(20.0), gate_tau: Some(0.1), gate_estimate, ..default() };
         let diverging = |f_divergence_type| Self { f_divergence_type, ..default() };
         let list = vec![DpoLossType::Sigmoid, DpoLossType::BcoPair, DpoLossType::Sft];
         vec![
@@ -159,6 +187,9 @@ impl LossFunction for DpoConfig {
             diverging(FDivergence::AlphaDivergence),
             diverging(FDivergence::Squared),
             Self { bdpo_lambda: Some(0.5), ..default() },
+            Self { use_weighting: true, ..default() },
+            gated(GateEstimate::Seq),
+            gated(GateEstimate::Q10),
             Self { rpo_alpha: Some(0.5), ..default() },
             Self { dpop_lambda: Some(5.0), ..default() },
             Self { average_log_prob: true, beta: 1.0, ..default() },
@@ -185,6 +216,19 @@ impl LossFunction for DpoConfig {
         let in_list: f64 =
             self.weighted().filter(|(loss_type, _)| *loss_type == DpoLossType::Sft).map(|(_, w)| w).sum();
         SftWeights { chosen: self.rpo_alpha.unwrap_or(0.0) + in_list, rejected: 0.0 }
+    }
+
+    fn needs_entropy(&self) -> Option<TokenEntropy> {
+        self.use_weighting.then_some(TokenEntropy::Collision)
+    }
+
+    fn factors(&self) -> Factors {
+        let gate = self.gate_alpha.zip(self.gate_tau);
+        let estimate = self.gate_estimate;
+        Factors {
+            policy_weighting: self.use_weighting,
+            gate: gate.map(|(steepness, threshold)| Gate { steepness, threshold, estimate }),
+        }
     }
 
     fn direction(&self) -> Direction {
@@ -292,7 +336,7 @@ impl PairwiseLoss for DpoConfig {
         self.loss_type.as_slice().iter().any(|loss_type| loss_type.sorts())
     }
 
-    fn step(&self, pairs: &[(Score, Score)]) -> Vec<PairTerms> {
+    fn step(&self, pairs: &[(Score, Score)], _state: &mut LossState) -> Vec<PairTerms> {
         if !self.compares_pairs() {
             return pairs.iter().map(|(chosen, rejected)| self.pair(*chosen, *rejected)).collect();
         }

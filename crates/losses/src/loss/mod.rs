@@ -3,6 +3,7 @@
 pub mod cpo;
 pub mod dpo;
 pub mod kto;
+pub mod lmpo;
 pub mod npo;
 pub mod orpo;
 pub mod repo;
@@ -16,8 +17,11 @@ pub mod unlikelihood;
 use serde::{Serialize, Serializer};
 
 use crate::catalog::{LossEntry, PublishedRates, losses};
+use crate::entropy::TokenEntropy;
 use crate::error::ConfigError;
+use crate::factors::Factors;
 use crate::function::{Direction, LossFunction, Pairing, SftWeights, TokenLoss};
+use crate::likelihood::Likelihood;
 
 losses! {
     /// Supervised fine-tuning: likelihood of completions.
@@ -30,6 +34,8 @@ losses! {
     Simpo(simpo::SimpoConfig),
     /// Contrastive preference optimization.
     Cpo(cpo::CpoConfig),
+    /// Length-controlled margin-based preference optimization.
+    Lmpo(lmpo::LmpoConfig),
     /// Odds-ratio preference optimization.
     Orpo(orpo::OrpoConfig),
     /// Kahneman–Tversky optimization.

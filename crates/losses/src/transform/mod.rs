@@ -15,7 +15,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use eos_term::EosTerm;
-pub use winsorize::{Bounds, WinsorScope, WinsorState};
+pub use winsorize::{Bounds, WinsorScope};
 
 use crate::batch::{Completion, Side};
 use crate::error::ConfigError;
@@ -172,11 +172,6 @@ impl TokenTransform {
         self.eos == EosTerm::Mask
     }
 
-    /// A token that is no terminator.
-    pub(crate) fn plain(&self, logp: f64) -> Transformed {
-        self.bounded(logp, 1.0)
-    }
-
     /// A terminator; `None` if it is masked out.
     pub(crate) fn terminator(&self, logp: f64) -> Option<Transformed> {
         self.eos.apply(logp, self.cap).map(|(value, grad)| self.bounded(value, grad))
@@ -195,7 +190,8 @@ impl TokenTransform {
         value < self.lower || value > self.upper
     }
 
-    fn within(&self, value: f64) -> f64 {
+    /// A token that is no terminator.
+    pub(crate) fn within(&self, value: f64) -> f64 {
         let value = if value < self.lower { self.lower } else { value };
         if value > self.upper { self.upper } else { value }
     }

@@ -1,4 +1,4 @@
-//! Winsorizing: the tokens that a quantile is taken over, and the state of a moving window.
+//! Winsorizing: the tokens that a quantile is taken over, those of a moving window among them.
 
 use std::collections::VecDeque;
 
@@ -9,6 +9,7 @@ use super::Transforms;
 use super::eos_term::EosTerm;
 use super::quantile::quantile;
 use crate::batch::{Batch, Completion};
+use crate::state::LossState;
 
 /// Tokens that a quantile is taken over.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,16 +76,6 @@ impl TryFrom<ScopeSpelling> for WinsorScope {
     }
 }
 
-/// Contents of a moving window between steps; part of a checkpoint. Empty under every other scope.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct WinsorState {
-    /// The last rejected ℓ, after the EOS term, oldest first, in nats.
-    pub rejected: VecDeque<f64>,
-    /// The last chosen ℓ, oldest first, in nats.
-    pub chosen: VecDeque<f64>,
-}
-
 /// The quantiles that a run of consecutive pairs is clipped at. They are constants of the objective, not part of its
 /// gradient.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -98,7 +89,7 @@ pub struct Bounds {
 }
 
 /// The bounds of all pairs, in order.
-pub(crate) fn bounds(transforms: &Transforms, batch: &Batch<'_>, state: &mut WinsorState) -> Vec<Bounds> {
+pub(crate) fn bounds(transforms: &Transforms, batch: &Batch<'_>, state: &mut LossState) -> Vec<Bounds> {
     let whole = [batch.pairs.len()];
     let splits = match transforms.winsor_scope {
         WinsorScope::Microbatch if !batch.microbatches.is_empty() => batch.microbatches,

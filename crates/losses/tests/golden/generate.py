@@ -31,7 +31,9 @@ def completion(length, terminators=1, depth=6.0, certain=False):
     flags = [False] * length
     for k in range(terminators):
         flags[length - 1 - k] = True
-    return {"logps": logps.tolist(), "is_terminator": flags, "ref_logps": reference.tolist()}
+    # not drawn: the numbers before it stay as they are
+    entropy = [0.1 + (5 * t + length) % 7 * 0.4 for t in range(length)]
+    return {"logps": logps.tolist(), "is_terminator": flags, "ref_logps": reference.tolist(), "entropy": entropy}
 
 
 def batches():
@@ -75,6 +77,7 @@ class Side:
         self.raw = padded(name, pairs, "logps").requires_grad_()
         self.reference = padded(name, pairs, "ref_logps")
         self.terminator = padded(name, pairs, "is_terminator") & self.mask
+        self.entropy = padded(name, pairs, "entropy")
         self.counted = self.mask
         self.policy = self.raw
 
@@ -207,6 +210,10 @@ def dpo(cfg, chosen, rejected, margin):
     if cfg.get("reference_free"):
         ref_plus, ref_minus = torch.zeros_like(ref_plus), torch.zeros_like(ref_minus)
     a, b = pi_plus - ref_plus, pi_minus - ref_minus
+    if "gate_alpha" in cfg:
+        # the value of b with a gradient scaled by the gate
+        g = gate(cfg, rejected)[: len(b)]
+        b = g * b + (1 - g) * b.detach()
     if (lam := cfg.get("dpop_lambda")) is not None:
         a = a - lam * F.relu(ref_plus - pi_plus)
     if (lam := cfg.get("bdpo_lambda")) is not None:
@@ -220,7 +227,26 @@ def dpo(cfg, chosen, rejected, margin):
     loss = sum(w * dpo_pair(cfg, kind, a, b, lengths, policy, reference) for kind, w in zip(kinds, weights))
     sft_weight = cfg.get("rpo_alpha", 0.0) + sum(w for kind, w in zip(kinds, weights) if kind == "sft")
     sft = (sft_weight * token_nll(chosen), torch.zeros(()))
+    if cfg.get("use_weighting"):
+        loss = loss * (policy_weight(chosen) * policy_weight(rejected)).detach()
     return loss, sft, (beta * (pi_plus - ref_plus), beta * (pi_minus - ref_minus))
+
+
+def policy_weight(side):
+    """WPO: exp of the mean of log p − log Σ p², of all tokens as they are."""
+    log_sum_squares = -side.entropy
+    aligned = torch.where(side.mask, side.raw - log_sum_squares, torch.zeros(()))
+    return torch.exp(aligned.sum(1) / side.mask.sum(1))
+
+
+def gate(cfg, rejected):
+    """Gate-DPO: a sigmoid of a probability of rejected, of all tokens as they are."""
+    rows = [torch.exp(rejected.raw[i][rejected.mask[i]]) for i in range(len(rejected.mask))]
+    if cfg.get("gate_estimate", "seq") == "seq":
+        p = torch.stack([row.log().mean().exp() for row in rows])
+    else:
+        p = torch.stack([torch.quantile(row, 0.1) for row in rows])
+    return torch.sigmoid(cfg["gate_alpha"] * (p - cfg["gate_tau"])).detach()
 
 
 def divergence(cfg, r):
@@ -314,6 +340,36 @@ def simpo(cfg, chosen, rejected, margin):
     s_plus, s_minus = alpha_reward(cfg, score(chosen)), alpha_reward(cfg, score(rejected))
     loss = -F.logsigmoid(beta * s_plus - beta * s_minus - gamma)
     return loss, (cfg.get("sft_weight", 0.0) * token_nll(chosen), torch.zeros(())), (beta * s_plus, beta * s_minus)
+
+
+def lmpo(cfg, chosen, rejected, memory):
+    """The authors' code, with their running means divided by their weight so far, as Adam does it."""
+    beta, gamma = cfg.get("beta", 2.5), cfg.get("gamma", 1.375)
+    s_plus, s_minus = means(chosen), means(rejected)
+    length = (chosen.lengths() + rejected.lengths()) / 2
+    p_plus = torch.exp(s_plus.clamp(max=0) * length / chosen.lengths())
+    p_minus = torch.exp(s_minus.clamp(max=0) * length / rejected.lengths())
+    margin = ((1 - p_plus) * (1 - (p_plus - p_minus) ** 5) / 2).detach()
+    mean, std, weight = memory.get("margins", (0.0, 0.0, 0.0))
+    mean, std, weight = 0.9 * mean + 0.1 * margin.mean(), 0.9 * std + 0.1 * margin.std(), 0.9 * weight + 0.1
+    memory["margins"] = (mean, std, weight)
+    z = (margin - mean / weight) / (std / weight)
+    gap = beta * (s_plus - s_minus) - cfg.get("margin_weight", 0.2) * z
+    loss = -torch.log(1 / (1 + torch.exp(torch.tensor(gamma)) * torch.exp(-gap)))
+    return loss, (torch.zeros(()), torch.zeros(())), (beta * s_plus, beta * s_minus)
+
+
+def sft(cfg, chosen):
+    kind = cfg.get("loss_type", "nll")
+    logp, entropy = chosen.raw[chosen.mask], chosen.entropy[chosen.mask]
+    if kind == "neg_p":
+        return -torch.exp(logp).mean()
+    weight = torch.ones_like(logp)
+    if kind == "dft":
+        weight = torch.exp(logp).detach()
+    if kind == "eaft":
+        weight = (entropy / 3.0) ** cfg.get("eaft_alpha", 1.0)
+    return -(weight * logp).mean()
 
 
 def cpo(cfg, chosen, rejected, margin):
@@ -412,14 +468,16 @@ def evaluate(cfg, pairs, microbatches, memory, margin, mismatched):
     clip = transform(cfg, chosen, rejected, microbatches, memory)
     kind = cfg["kind"]
     if kind == "sft":
-        per_pair, sft, rewards = torch.zeros(len(pairs)), (token_nll(chosen), torch.zeros(())), None
+        per_pair, parts, rewards = torch.zeros(len(pairs)), (sft(cfg, chosen), torch.zeros(())), None
     elif kind == "kto":
-        per_pair, sft, rewards = kto(cfg, chosen, rejected, mismatched)
+        per_pair, parts, rewards = kto(cfg, chosen, rejected, mismatched)
+    elif kind == "lmpo":
+        per_pair, parts, rewards = lmpo(cfg, chosen, rejected, memory)
     else:
         losses = {"smpo": smpo, "dpo": dpo, "simpo": simpo, "cpo": cpo, "orpo": orpo}
         losses |= {"simper": simper, "repo": repo, "npo": npo, "unlikelihood": unlikelihood, "slime": slime}
-        per_pair, sft, rewards = losses[kind](cfg, chosen, rejected, margin)
-    total = per_pair.mean() + sft[0] + sft[1]
+        per_pair, parts, rewards = losses[kind](cfg, chosen, rejected, margin)
+    total = per_pair.mean() + parts[0] + parts[1]
     grads = torch.autograd.grad(total, [chosen.raw, rejected.raw], allow_unused=True)
 
     def weights(side, grad):
@@ -430,8 +488,8 @@ def evaluate(cfg, pairs, microbatches, memory, margin, mismatched):
     return {
         "loss": total.item(),
         "po_loss": per_pair.mean().item(),
-        "sft_chosen_loss": sft[0].item(),
-        "sft_rejected_loss": sft[1].item(),
+        "sft_chosen_loss": parts[0].item(),
+        "sft_rejected_loss": parts[1].item(),
         "pairs": per_pair.tolist(),
         "chosen_rewards": rewards[0].tolist() if rewards else None,
         "rejected_rewards": rewards[1].tolist() if rewards else None,
@@ -501,6 +559,10 @@ def cases():
         {"f_divergence_type": "alpha_divergence", "f_alpha_divergence_coef": 0.7},
         {"f_divergence_type": "squared"},
         {"bdpo_lambda": 0.3},
+        {"use_weighting": True},
+        {"use_weighting": True, "loss_type": "ipo", "rpo_alpha": 0.5},
+        {"gate_alpha": 20.0, "gate_tau": 0.2},
+        {"gate_alpha": 50.0, "gate_tau": 0.05, "gate_estimate": "q10", "loss_type": "cal", "beta": 0.4},
     ]
     others = [
         {"kind": "simpo"},
@@ -508,6 +570,8 @@ def cases():
         {"kind": "simpo", "alpha": 0.25},
         {"kind": "simpo", "alpha": -0.5},
         {"kind": "simpo", "token_selection": "less_confident"},
+        {"kind": "lmpo"},
+        {"kind": "lmpo", "gamma": 0.2, "beta": 2.0, "margin_weight": 1.0},
         {"kind": "cpo"},
         {"kind": "cpo", "label_smoothing": 0.1},
         {"kind": "cpo", "loss_type": "hinge"},
@@ -529,7 +593,10 @@ def cases():
         yield {"config": config, "batch": "plain"}
         yield {"config": {**config, **everything, "winsor_scope": "step"}, "batch": "odd"}
         yield {"config": {**config, "min_log_prob": -2.3}, "batch": "plain"}
-    yield {"config": {"kind": "sft"}, "batch": "plain"}
+    yield {"config": {"kind": "lmpo"}, "batch": "odd", "before": ["plain", "ties"]}
+    for variant in [{}, {"loss_type": "dft"}, {"loss_type": "neg_p"}, {"loss_type": "eaft"}]:
+        yield {"config": {"kind": "sft", **variant}, "batch": "plain"}
+    yield {"config": {"kind": "sft", "loss_type": "eaft", "eaft_alpha": 0.5}, "batch": "odd"}
 
 
 def rounded(value):

@@ -2,13 +2,20 @@
 
 #![allow(dead_code)] // every test file uses its own part
 
+use std::sync::LazyLock;
+
 use proptest::prelude::*;
 use proptest::sample::select;
+use smpo_losses::factors::Factors;
+use smpo_losses::likelihood::Likelihood;
 use smpo_losses::reduction::Reduction;
 use smpo_losses::{
-    Batch, Completion, Direction, EosTerm, Evaluation, LOSSES, Loss, LossConfig, Objective, Pair, Pairing, Transforms,
-    WinsorScope, WinsorState,
+    Batch, Completion, Direction, EosTerm, Evaluation, LOSSES, Loss, LossConfig, LossState, Objective, Pair, Pairing,
+    Transforms, WinsorScope,
 };
+
+/// Entropies at tokens, the same in every completion: no loss has a gradient by them.
+static ENTROPIES: LazyLock<Vec<f64>> = LazyLock::new(|| (0..8192).map(|t| f64::from(t * 5 % 7) * 0.4).collect());
 
 /// A completion that owns its numbers.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,7 +27,8 @@ pub struct Tokens {
 
 impl Tokens {
     pub fn borrow(&self) -> Completion<'_> {
-        Completion::new(&self.logps, &self.is_terminator).with_reference(&self.ref_logps)
+        let entropy = &ENTROPIES[..self.logps.len()];
+        Completion::new(&self.logps, &self.is_terminator).with_reference(&self.ref_logps).with_entropy(entropy)
     }
 
     /// Indices of the terminators.
@@ -55,7 +63,7 @@ pub fn evaluate_split(config: &LossConfig, pairs: &[Sides], microbatches: &[usiz
     let (pairs, mismatched) = (borrow(pairs), mismatched());
     let mismatched = [mismatched.borrow()];
     let batch = Batch { microbatches, mismatched: &mismatched, ..Batch::new(&pairs) };
-    objective.evaluate(&batch, &mut WinsorState::default()).expect("a valid batch")
+    objective.evaluate(&batch, &mut LossState::default()).expect("a valid batch")
 }
 
 /// ℓ as a model gives them: most near 0, some far below.
@@ -171,6 +179,16 @@ pub fn configs() -> impl Strategy<Value = LossConfig> {
         let transforms = if matches!(loss.pairing(), Pairing::SftOnly) { Transforms::default() } else { transforms };
         LossConfig::from(loss).with_transforms(transforms)
     })
+}
+
+/// True for a loss with a factor that depends on log-probs and is a constant of its gradient: `detached.rs` checks those.
+pub fn has_constant_factors(loss: &Loss) -> bool {
+    loss.factors() != Factors::default() || loss.likelihood() == Likelihood::Scaled || matches!(loss, Loss::Lmpo(_))
+}
+
+/// Any loss of which the weights are the derivatives of the value, under any transforms that it takes.
+pub fn differentiable_configs() -> impl Strategy<Value = LossConfig> {
+    configs().prop_filter("a factor without a gradient", |config| !has_constant_factors(&config.loss))
 }
 
 /// Number of cases of a property over `configs()`: hundreds per variant of a loss.

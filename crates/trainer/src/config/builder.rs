@@ -107,6 +107,9 @@ fn defaults(loss: LossConfig) -> TrainConfig {
     TrainConfig {
         model_name_or_path: PathBuf::new(),
         reference_model_name_or_path: None,
+        sync_ref_model: false,
+        ref_model_mixup_alpha: defaults::ref_model_mixup_alpha(),
+        ref_model_sync_steps: defaults::ref_model_sync_steps(),
         init: Default::default(),
         embedding_std: None,
         output_dir: PathBuf::new(),

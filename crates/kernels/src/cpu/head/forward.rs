@@ -7,11 +7,11 @@
 //! computed in the same sweep, rescaled whenever the running maximum rises as attention does with its values (Milakov
 //! and Gimelshein, arXiv 1805.02867): two products in all where recomputing the logits takes three.
 
-use super::{Head, Inputs, TILE};
+use super::{Extras, Head, Inputs, TILE};
 use crate::cpu::matmul::{Target, View, multiply};
 use crate::cpu::parallel::{Shared, tasks};
 use crate::cpu::simd::{dot, exp, fma, max_lanes, simd, sum1, tanh};
-use crate::options::TerminatorScore;
+use crate::options::{RowEntropy, TOP_TOKENS, TerminatorScore};
 use std::ops::Range;
 
 pub(crate) struct Output {
@@ -21,6 +21,8 @@ pub(crate) struct Output {
     pub(crate) log_sums: Vec<f32>,
     /// (M), or empty without terminators.
     pub(crate) terminators: Vec<TerminatorScore>,
+    /// (M), or empty if none was wanted.
+    pub(crate) entropies: Vec<f32>,
     /// ∂ℓ/∂h, (M, H), if it was wanted.
     pub(crate) directions: Option<Vec<f32>>,
 }
@@ -29,12 +31,12 @@ pub(crate) struct Output {
 const GROUPS: usize = 16;
 
 /// Floats of a row's [`Partials::parts`]: maximum, sum of e^(logit − maximum), number of tokens above the likeliest
-/// terminator.
-const PARTS: usize = 3;
+/// terminator, sum of e^(2·(logit − maximum)).
+const PARTS: usize = 4;
 
-/// Log-probabilities of the targets and scores of the `terminators`, with the directions ∂ℓ/∂h where they are wanted.
-pub(crate) fn forward(inputs: Inputs<'_>, terminators: &[u32], wants_directions: bool) -> Output {
-    let pass = Forward::new(inputs, terminators);
+/// Log-probabilities of the targets and `extras`, with the directions ∂ℓ/∂h where they are wanted.
+pub(crate) fn forward(inputs: Inputs<'_>, extras: Extras<'_>, wants_directions: bool) -> Output {
+    let pass = Forward::new(inputs, extras);
     let mut partials = Partials::new(&pass, wants_directions);
     if !wants_directions {
         pass.sweep(0..pass.chunks(), &mut partials);
@@ -54,6 +56,7 @@ pub(crate) fn forward(inputs: Inputs<'_>, terminators: &[u32], wants_directions:
 struct Forward<'a> {
     inputs: Inputs<'a>,
     terminators: &'a [u32],
+    entropy: Option<RowEntropy>,
     /// (M, terminators), capped.
     terminator_logits: Vec<f32>,
     /// Groups of tiles.
@@ -70,6 +73,8 @@ struct Partials {
     shares: Vec<f32>,
     /// Floats of one group in `shares`.
     share: usize,
+    /// Largest logits, descending, (groups, M, TOP_TOKENS); empty if they are not wanted.
+    tops: Vec<f32>,
 }
 
 /// Partials that tasks write, each its own part.
@@ -79,6 +84,7 @@ struct SharedPartials {
     parts: Shared,
     shares: Shared,
     share: usize,
+    tops: Shared,
 }
 
 impl Partials {
@@ -90,6 +96,7 @@ impl Partials {
             parts: vec![0.0; pass.groups * rows * PARTS],
             shares: vec![0.0; pass.groups * share],
             share,
+            tops: vec![f32::NEG_INFINITY; if pass.wants_tops() { pass.groups * rows * TOP_TOKENS } else { 0 }],
         }
     }
 
@@ -99,14 +106,20 @@ impl Partials {
             parts: Shared::new(&mut self.parts),
             shares: Shared::new(&mut self.shares),
             share: self.share,
+            tops: Shared::new(&mut self.tops),
         }
     }
 }
 
 impl<'a> Forward<'a> {
-    fn new(inputs: Inputs<'a>, terminators: &'a [u32]) -> Self {
+    fn new(inputs: Inputs<'a>, extras: Extras<'a>) -> Self {
+        let Extras { terminators, entropy } = extras;
         let terminator_logits = terminator_logits(inputs, terminators);
-        Self { inputs, terminators, terminator_logits, groups: inputs.head.tiles().clamp(1, GROUPS) }
+        Self { inputs, terminators, entropy, terminator_logits, groups: inputs.head.tiles().clamp(1, GROUPS) }
+    }
+
+    fn wants_tops(&self) -> bool {
+        self.entropy == Some(RowEntropy::Top)
     }
 
     fn rows(&self) -> usize {
@@ -145,7 +158,7 @@ impl<'a> Forward<'a> {
         // SAFETY: this group's part of these rows belongs to this task alone.
         let parts = unsafe { shared.parts.slice((group * self.rows() + rows.start) * PARTS, count * PARTS) };
         for part in parts.chunks_exact_mut(PARTS) {
-            part.copy_from_slice(&[f32::NEG_INFINITY, 0.0, 0.0]);
+            part.copy_from_slice(&[f32::NEG_INFINITY, 0.0, 0.0, 0.0]);
         }
         let mut logits = vec![0.0; count * TILE.min(head.vocabulary)];
         let tiles = head.group(group, self.groups);
@@ -160,6 +173,16 @@ impl<'a> Forward<'a> {
             }
             self.pick_targets(rows.clone(), &range, logits, shared.target_logits);
             self.count_above_terminators(rows.clone(), &range, logits, parts);
+            match self.entropy {
+                None => {}
+                Some(RowEntropy::Collision) => fold_squares(logits, columns, parts),
+                Some(RowEntropy::Top) => {
+                    let first = (group * self.rows() + rows.start) * TOP_TOKENS;
+                    // SAFETY: as for `parts`.
+                    let tops = unsafe { shared.tops.slice(first, count * TOP_TOKENS) };
+                    fold_top(logits, columns, tops);
+                }
+            }
             if shared.share == 0 {
                 fold_tile(logits, columns, parts);
                 continue;
@@ -238,6 +261,7 @@ impl<'a> Forward<'a> {
         let mut log_probs = vec![0.0; rows];
         let mut log_sums = vec![0.0; rows];
         let mut terminators = Vec::with_capacity(if self.terminators.is_empty() { 0 } else { rows });
+        let mut entropies = Vec::with_capacity(if self.entropy.is_none() { 0 } else { rows });
         for row in 0..rows {
             let log_sum = self.log_sum(partials, row);
             log_sums[row] = log_sum as f32;
@@ -245,8 +269,9 @@ impl<'a> Forward<'a> {
             if !self.terminators.is_empty() {
                 terminators.push(self.terminator_score(partials, row, log_sum));
             }
+            entropies.extend(self.entropy.map(|entropy| self.entropy(entropy, partials, row)));
         }
-        Output { log_probs, log_sums, terminators, directions }
+        Output { log_probs, log_sums, terminators, entropies, directions }
     }
 
     fn log_sum(&self, partials: &Partials, row: usize) -> f64 {
@@ -254,6 +279,25 @@ impl<'a> Forward<'a> {
         let scaled = |part: &[f32]| f64::from(part[1]) * f64::from(part[0] - maximum).exp();
         let sum: f64 = (0..self.groups).map(|group| scaled(self.part(partials, group, row))).sum();
         f64::from(maximum) + sum.ln()
+    }
+
+    /// Joins the groups' squares, or their largest logits.
+    fn entropy(&self, entropy: RowEntropy, partials: &Partials, row: usize) -> f32 {
+        match entropy {
+            RowEntropy::Collision => {
+                let maximum = self.maximum(partials, row);
+                let parts = (0..self.groups).map(|group| self.part(partials, group, row));
+                let (sum, squares) = parts.fold((0.0, 0.0), |(sum, squares), part| {
+                    let scale = f64::from(part[0] - maximum).exp();
+                    (sum + f64::from(part[1]) * scale, squares + f64::from(part[3]) * scale * scale)
+                });
+                RowEntropy::of_sums(sum, squares)
+            }
+            RowEntropy::Top => {
+                let of_group = |group| &partials.tops[(group * self.rows() + row) * TOP_TOKENS..][..TOP_TOKENS];
+                RowEntropy::of_top(&mut (0..self.groups).flat_map(of_group).copied().collect::<Vec<f32>>())
+            }
+        }
     }
 
     fn terminator_score(&self, partials: &Partials, row: usize, log_sum: f64) -> TerminatorScore {
@@ -301,6 +345,36 @@ simd! {
 
     fn above(logits: &[f32], bar: f32) -> u32 {
         logits.iter().map(|&logit| u32::from(logit > bar)).sum()
+    }
+
+    /// Folds a tile into the running sums of squares of its rows, before their maxima move.
+    fn fold_squares(logits: &[f32], columns: usize, parts: &mut [f32]) {
+        for (logits, part) in logits.chunks_exact(columns).zip(parts.chunks_exact_mut(PARTS)) {
+            let old = part[0];
+            let tile = max_lanes(logits);
+            let new = if tile > old { tile } else { old };
+            let sum = sum1(logits, |sum, logit| sum + exp::<FMA>(2.0 * (logit - new)));
+            part[3] = part[3] * exp::<FMA>(2.0 * (old - new)) + sum;
+        }
+    }
+
+    /// Folds a tile into the largest logits of its rows, which stand in descending order.
+    fn fold_top(logits: &[f32], columns: usize, tops: &mut [f32]) {
+        for (logits, top) in logits.chunks_exact(columns).zip(tops.chunks_exact_mut(TOP_TOKENS)) {
+            // Few blocks have a logit above the smallest one kept.
+            for block in logits.chunks(64) {
+                if max_lanes(block) <= top[TOP_TOKENS - 1] {
+                    continue;
+                }
+                for &logit in block.iter() {
+                    let place = top.partition_point(|kept| *kept >= logit);
+                    if place < TOP_TOKENS {
+                        top[place..].rotate_right(1);
+                        top[place] = logit;
+                    }
+                }
+            }
+        }
     }
 
     /// Folds a tile into the running maximum and sum of its rows.

@@ -12,6 +12,8 @@ mod forward;
 pub(crate) use backward::{Backward, scale_directions};
 pub(crate) use forward::{Output, forward};
 
+use crate::options::RowEntropy;
+
 /// Vocabulary entries of one tile.
 const TILE: usize = 512;
 
@@ -47,6 +49,14 @@ impl Head {
     fn cap_derivative(&self, capped: f32) -> f32 {
         self.soft_cap.map_or(1.0, |cap| 1.0 - (capped / cap).powi(2))
     }
+}
+
+/// Numbers of each row beside the log-probability of its target.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Extras<'a> {
+    /// May be empty.
+    pub(crate) terminators: &'a [u32],
+    pub(crate) entropy: Option<RowEntropy>,
 }
 
 /// Inputs of one call, row-major.

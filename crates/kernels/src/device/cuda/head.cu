@@ -18,12 +18,13 @@ struct HeadFold {
     float* target_logits;
     float* above;                  // tokens above the bar
     float* terminator_sums;        // of e^(logit - bar)
+    float* squares;                // sums of e^(2·(logit - maximum))
     uint32_t rows;
     uint32_t columns;
     uint32_t first;                // the tile's first vocabulary entry
     uint32_t terminator_count;
     float cap;                     // 0: none
-    uint32_t unused;
+    uint32_t squared;              // 1: squares are wanted
 };
 
 // A block folds one row of a tile into the row's running state.
@@ -43,6 +44,14 @@ KERNEL(head_fold, HeadFold, 256) {
     }
     float tile = group_max(best, 8);
     sum = group_sum(best == -INFINITY ? 0.0f : sum * __expf(best - tile), 8);
+    float squares = 0;
+    if (a.squared) {
+        float top = fmaxf(a.maxima[row], tile);
+        for (uint32_t i = threadIdx.x; i < a.columns; i += 256) {
+            squares += __expf(2.0f * (capped(logits[i], a.cap) - top));
+        }
+        squares = group_sum(squares, 8);
+    }
     float above = 0;
     if (a.terminator_count > 0) {
         float bar = a.bars[row];
@@ -57,6 +66,9 @@ KERNEL(head_fold, HeadFold, 256) {
     float old = a.maxima[row];
     float best_so_far = fmaxf(old, tile);
     a.sums[row] = (old == -INFINITY ? 0.0f : a.sums[row] * expf(old - best_so_far)) + sum * expf(tile - best_so_far);
+    if (a.squared) {
+        a.squares[row] = (old == -INFINITY ? 0.0f : a.squares[row] * expf(2.0f * (old - best_so_far))) + squares;
+    }
     a.maxima[row] = best_so_far;
     uint32_t target = a.targets[row] - a.first;
     if (a.targets[row] >= a.first && target < a.columns) {
@@ -78,6 +90,52 @@ KERNEL(head_fold, HeadFold, 256) {
     }
 }
 
+// Logits kept of a row: TOP_TOKENS of options/head.rs.
+#define TOP_TOKENS 20
+
+struct HeadTop {
+    const float* logits; // (rows, columns), not capped yet
+    float* tops;         // (rows, TOP_TOKENS)
+    uint32_t columns;
+    uint32_t first;      // the tile's first vocabulary entry
+    float cap;
+    uint32_t unused;
+};
+
+// A block merges one row of a tile into the row's largest logits, one distinct value after the other.
+KERNEL(head_top, HeadTop, 256) {
+    const HeadTop& a = arguments;
+    const float* logits = a.logits + uint64_t(blockIdx.x) * a.columns;
+    float* tops = a.tops + uint64_t(blockIdx.x) * TOP_TOKENS;
+    float kept = a.first > 0 && threadIdx.x < TOP_TOKENS ? tops[threadIdx.x] : -INFINITY;
+    float merged[TOP_TOKENS];
+    uint32_t filled = 0;
+    float last = INFINITY;
+    while (filled < TOP_TOKENS) {
+        float best = kept < last ? kept : -INFINITY;
+        for (uint32_t i = threadIdx.x; i < a.columns; i += 256) {
+            float logit = capped(logits[i], a.cap);
+            best = logit < last ? fmaxf(best, logit) : best;
+        }
+        best = group_max(best, 8);
+        float equal = kept == best ? 1.0f : 0.0f;
+        for (uint32_t i = threadIdx.x; i < a.columns; i += 256) {
+            equal += capped(logits[i], a.cap) == best ? 1.0f : 0.0f;
+        }
+        // Nothing finite is left: the rest is as likely as nothing.
+        uint32_t count = best == -INFINITY ? TOP_TOKENS : uint32_t(group_sum(equal, 8));
+        while (count-- > 0 && filled < TOP_TOKENS) {
+            merged[filled++] = best;
+        }
+        last = best;
+    }
+    if (threadIdx.x == 0) {
+        for (uint32_t i = 0; i < TOP_TOKENS; ++i) {
+            tops[i] = merged[i];
+        }
+    }
+}
+
 struct HeadStart {
     const float* terminator_logits; // (rows, terminator count), not capped yet
     float* bars;
@@ -86,6 +144,7 @@ struct HeadStart {
     float* target_logits;
     float* above;
     float* terminator_sums;
+    float* squares;
     uint32_t rows;
     uint32_t terminator_count;
     float cap;
@@ -108,6 +167,7 @@ KERNEL(head_start, HeadStart, 256) {
     a.target_logits[row] = 0;
     a.above[row] = 0;
     a.terminator_sums[row] = 0;
+    a.squares[row] = 0;
 }
 
 struct HeadFinish {

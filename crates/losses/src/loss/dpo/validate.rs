@@ -2,6 +2,7 @@
 
 use super::{DpoConfig, DpoLossType, FDivergence};
 use crate::error::ConfigError;
+use crate::factors::GateEstimate;
 use crate::function::{LossFunction, require};
 
 const KIND: &str = DpoConfig::KIND;
@@ -24,6 +25,12 @@ pub(super) fn ranges(config: &DpoConfig) -> Result<(), ConfigError> {
         if let Some(weight) = weight {
             require(KIND, field, "finite and at least 0", weight, weight >= 0.0)?;
         }
+    }
+    if let Some(alpha) = config.gate_alpha {
+        require(KIND, "gate_alpha", "finite and greater than 0", alpha, alpha > 0.0)?;
+    }
+    if let Some(tau) = config.gate_tau {
+        require(KIND, "gate_tau", "in [0, 1]", tau, (0.0..=1.0).contains(&tau))?;
     }
     if let Some(alpha) = config.ld_alpha {
         require(KIND, "ld_alpha", "in [0, 1]", alpha, (0.0..=1.0).contains(&alpha))?;
@@ -54,6 +61,7 @@ pub(super) fn combinations(config: &DpoConfig) -> Result<(), ConfigError> {
             weights.len().to_string(),
         );
     }
+    factors(config)?;
     let smoothing = config.label_smoothing > 0.0;
     if smoothing && !any(DpoLossType::smooths) {
         return no_effect("label_smoothing", "unless `loss_type` is \"sigmoid\", \"robust\", \"exo_pair\" or \"aot\"");
@@ -85,4 +93,29 @@ pub(super) fn combinations(config: &DpoConfig) -> Result<(), ConfigError> {
         return no_effect("average_log_prob", "beside `ld_alpha` or `sampo_seed`: a loss has one length control");
     }
     Ok(())
+}
+
+/// Keys of the factors that have no gradient.
+fn factors(config: &DpoConfig) -> Result<(), ConfigError> {
+    let types = config.loss_type.as_slice();
+    let mismatch = |field: &str, expected: &str, got: &str| {
+        let (field, expected, got) = (field.to_owned(), expected.to_owned(), got.to_owned());
+        Err(ConfigError::Mismatch { kind: KIND, field, expected, got })
+    };
+    if config.use_weighting && types.iter().any(|loss_type| loss_type.sorts()) {
+        return mismatch("use_weighting", "false beside `aot` and `aot_unpaired`, which pair sides anew", "true");
+    }
+    if config.use_weighting && types.contains(&DpoLossType::Sft) {
+        let expected = "false beside the loss type `sft`, which is no loss of a pair; `rpo_alpha` adds the same term";
+        return mismatch("use_weighting", expected, "true");
+    }
+    match (config.gate_alpha, config.gate_tau) {
+        (Some(_), None) => mismatch("gate_tau", "a number beside `gate_alpha`", "nothing"),
+        (None, Some(_)) => mismatch("gate_alpha", "a number beside `gate_tau`", "nothing"),
+        (None, None) if config.gate_estimate != GateEstimate::Seq => {
+            let because = "without `gate_alpha` and `gate_tau`";
+            Err(ConfigError::NoEffect { kind: KIND, field: "gate_estimate", because })
+        }
+        _ => Ok(()),
+    }
 }

@@ -49,6 +49,9 @@ impl TrainConfigBuilder {
 
     setters! {
         reference_model_name_or_path?: into PathBuf,
+        sync_ref_model: bool,
+        ref_model_mixup_alpha: f64,
+        ref_model_sync_steps: u64,
         init: Init,
         embedding_std?: f64,
         seed: u64,
@@ -76,6 +79,15 @@ impl TrainConfig {
 
     /// The reference model, in words.
     pub(crate) fn reference_in_words(&self) -> String {
+        let start = self.first_reference_in_words();
+        if !self.sync_ref_model {
+            return start;
+        }
+        let (alpha, steps) = (self.ref_model_mixup_alpha, self.ref_model_sync_steps);
+        format!("{start}; it moves by {alpha} towards the policy every {steps} steps")
+    }
+
+    fn first_reference_in_words(&self) -> String {
         let model = self.model_name_or_path.display();
         match (self.reference(), &self.adapter_name_or_path) {
             (Reference::Model(dir), _) => dir.display().to_string(),
@@ -87,12 +99,34 @@ impl TrainConfig {
         }
     }
 
+    fn check_sync(&self, problems: &mut Problems) {
+        let share = self.ref_model_mixup_alpha;
+        problems.range("ref_model_mixup_alpha", share > 0.0 && share <= 1.0, "a number in (0, 1]", share);
+        problems.range("ref_model_sync_steps", self.ref_model_sync_steps > 0, "at least 1", self.ref_model_sync_steps);
+        if !self.sync_ref_model {
+            return;
+        }
+        let kind = self.loss.loss.kind();
+        if !self.loss.loss.needs_reference() {
+            let message = format!("`sync_ref_model` has no effect: loss `{kind}` has no reference model");
+            problems.refuse(&["sync_ref_model", "loss"], message);
+        }
+        if self.adapter().is_some() {
+            let message =
+                "`sync_ref_model` moves a reference with all weights, and the reference of adapters is the model \
+                           without them: expected a run without `use_peft` or `adapter_name_or_path`"
+                    .to_owned();
+            problems.refuse(&["sync_ref_model", "use_peft"], message);
+        }
+    }
+
     pub(in crate::config) fn check_model(&self, problems: &mut Problems) {
         if self.reference_model_name_or_path.is_some() && !self.loss.loss.needs_reference() {
             let kind = self.loss.loss.kind();
             let message = format!("`reference_model_name_or_path` has no effect: loss `{kind}` has no reference model");
             problems.refuse(&["reference_model_name_or_path", "loss"], message);
         }
+        self.check_sync(problems);
         if let Some(std) = self.embedding_std {
             problems.range("embedding_std", is_positive(std), "a positive number", std);
             if self.init != Init::Random {
