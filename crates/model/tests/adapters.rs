@@ -18,7 +18,16 @@ use tempfile::TempDir;
 const TOLERANCE: f64 = 1e-5;
 
 /// Adapter cases and their base models.
-const PEFT_CASES: [(&str, &str); 3] = [("peft-lora", "qwen2"), ("peft-dora", "qwen2-tied"), ("peft-fused", "phi3")];
+const PEFT_CASES: [(&str, &str); 8] = [
+    ("peft-lora", "qwen2"),
+    ("peft-dora", "qwen2-tied"),
+    ("peft-fused", "phi3"),
+    ("peft-patterns", "qwen2"),
+    ("peft-bias", "qwen2"),
+    ("peft-bias-lora", "qwen2"),
+    ("peft-olora", "qwen2"),
+    ("peft-pissa", "qwen2"),
+];
 
 fn adapted(case: &str, base: &str) -> Decoder {
     let mut decoder = Decoder::load(case_dir(base)).unwrap();
@@ -103,7 +112,7 @@ fn a_saved_adapter_loads_as_it_was_and_names_what_peft_names() {
             serde_json::from_str(&fs::read_to_string(dir.join("adapter_config.json")).unwrap()).unwrap()
         };
         let (ours, theirs) = (config(&dir), config(&case_dir(case)));
-        for field in ["peft_type", "r", "lora_alpha", "use_dora", "use_rslora", "base_model_name_or_path", "bias"] {
+        for field in ["peft_type", "r", "lora_alpha", "use_dora", "use_rslora", "base_model_name_or_path", "bias", "init_lora_weights"] {
             assert_eq!(ours[field], theirs[field], "{case}: {field}");
         }
     }
@@ -339,9 +348,16 @@ fn adapters_that_do_not_fit_are_refused_by_name() {
     );
     let kind = refusal("peft-lora", "qwen2", &|c| c["peft_type"] = json!("IA3"));
     assert_eq!(kind, "DIR/adapter_config.json: adapter type `IA3` is not supported");
-    assert!(refusal("peft-lora", "qwen2", &|c| c["bias"] = json!("all")).contains("trained biases"));
-    assert!(refusal("peft-lora", "qwen2", &|c| c["rank_pattern"] = json!({"q_proj": 4})).contains("`rank_pattern`"));
-    assert!(refusal("peft-lora", "qwen2", &|c| c["init_lora_weights"] = json!("pissa")).contains("`pissa`"));
+    assert!(refusal("peft-lora", "qwen2", &|c| c["bias"] = json!("some")).contains("`bias` = `some`"));
+    let rank = refusal("peft-lora", "qwen2", &|c| c["rank_pattern"] = json!({"q_proj": 4}));
+    assert!(rank.contains("q_proj.lora_A.weight"), "{rank}");
+    assert!(refusal("peft-lora", "qwen2", &|c| c["rank_pattern"] = json!({"q_proj": 0})).contains("a rank of at least 1"));
+    assert!(refusal("peft-lora", "qwen2", &|c| c["alpha_pattern"] = json!({"q_proj": -1})).contains("above zero"));
+    assert!(refusal("peft-lora", "qwen2", &|c| c["alpha_pattern"] = json!({"(": 1})).contains("expression `(`"));
+    for method in ["pissa_niter_4", "loftq", "corda", "lora_ga"] {
+        let error = refusal("peft-lora", "qwen2", &|c| c["init_lora_weights"] = json!(method));
+        assert!(error.contains(&format!("`{method}`")), "{error}");
+    }
     assert!(refusal("peft-lora", "qwen2", &|c| c["lora_dropout"] = json!(1.5)).contains("lora dropout"));
 
     let mut decoder = Decoder::load(case_dir("qwen2")).unwrap();

@@ -62,12 +62,16 @@ impl Models {
         resumed: Option<&Checkpoint>,
         placement: &Placement,
     ) -> Result<Decoder, TrainError> {
-        let reference = match resumed {
+        let mut reference = match resumed {
             Some(checkpoint) => {
                 Decoder::load_on(checkpoint.reference(), placement).map_err(|error| checkpoint.unreadable(error))?
             }
             None => self.reference(config, model_config, placement)?,
         };
+        // all its weights move, so an adapter of it becomes part of them
+        if reference.lora().is_some() {
+            reference.merge_lora()?;
+        }
         self.policy.check_same_parameters(&reference)?;
         Ok(reference.frozen())
     }

@@ -117,10 +117,15 @@ pub fn preference_losses() -> Vec<Loss> {
     all_losses().into_iter().filter(|loss| !matches!(loss.pairing(), Pairing::SftOnly)).collect()
 }
 
+/// Those of them that see log-probs through the transforms alone.
+pub fn losses_without_factors() -> Vec<Loss> {
+    preference_losses().into_iter().filter(|loss| !has_constant_factors(loss)).collect()
+}
+
 /// Those whose scores are of the same tokens whatever their log-probs.
 pub fn losses_of_fixed_tokens() -> Vec<Loss> {
     let is_fixed = |loss: &Loss| loss.pairing().reduction() != Reduction::LessConfident;
-    preference_losses().into_iter().filter(is_fixed).collect()
+    losses_without_factors().into_iter().filter(is_fixed).collect()
 }
 
 /// Those of them that never raise a rejected token.

@@ -5,7 +5,7 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use smpo_kernels::{DropoutMask, add_linear, dropout, linear, linear_for_backward};
 
-use super::LoraConfig;
+use super::{LoraConfig, Start};
 use crate::error::Result;
 use crate::linear::Product;
 use crate::parameter::Parameter;
@@ -20,6 +20,10 @@ pub(crate) struct Adapter {
     pub b: Parameter,
     /// DoRA's magnitudes, (`O`).
     pub magnitude: Option<Parameter>,
+    /// α, which a pattern may set apart from the configuration's.
+    pub alpha: f64,
+    /// The part of the base that the adapter began as, which is taken out of the weight.
+    pub start: Option<Start>,
     scale: f64,
     dropout: f64,
     /// Index of this adapter's stream of dropout masks.
@@ -99,10 +103,17 @@ impl Adapter {
                 Some(values) => Some(Parameter::trainable(magnitude_name, values, &[outputs], &placement)?),
                 None => None,
             },
+            alpha: config.alpha,
+            start: None,
             scale: config.scale(),
             dropout: config.dropout,
             stream,
         })
+    }
+
+    /// Rank.
+    pub fn rank(&self) -> usize {
+        self.a.tensor.dims()[0]
     }
 
     /// Sets the share of the inputs that is zeroed in training.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use candle_core::{DType, Tensor, Var};
 
+use super::biases::stored_name;
 use super::peft::PREFIX;
 use crate::decoder::Decoder;
 use crate::error::{ModelError, Result, list};
@@ -151,6 +152,8 @@ impl Decoder {
     /// Tensors of what is trained beside the adapters, under PEFT's names.
     pub(super) fn beside_tensors(&self, dtype: WeightDtype) -> Result<Vec<(String, StoredTensor)>> {
         let mut tensors = Vec::new();
+        let biases: BTreeMap<&str, String> =
+            self.linears().into_iter().filter_map(|l| Some((l.bias.as_ref()?.name.as_str(), stored_name(l)))).collect();
         for parameter in self.base_parameters().filter(|p| p.tensor.is_variable()) {
             let rows_only = parameter.name == EMBEDDING && !self.trained_tokens.is_empty();
             if rows_only {
@@ -159,7 +162,8 @@ impl Decoder {
                 tensors.push((format!("{PREFIX}{}.{ROWS}", module(EMBEDDING)), StoredTensor::new(&rows, dtype)?));
                 continue;
             }
-            tensors.push((format!("{PREFIX}{}", parameter.name), StoredTensor::new(&parameter.tensor, dtype)?));
+            let name = biases.get(parameter.name.as_str()).unwrap_or(&parameter.name);
+            tensors.push((format!("{PREFIX}{name}"), StoredTensor::new(&parameter.tensor, dtype)?));
             if parameter.name == EMBEDDING && self.head_is_tied() {
                 // PEFT would keep the base's head, which is no longer the embedding then.
                 let head = format!("{PREFIX}{HEAD}.weight");
@@ -171,8 +175,10 @@ impl Decoder {
 
     /// `modules_to_save` and `trainable_token_indices` of an adapter's configuration.
     pub(super) fn beside_config(&self) -> (Option<BTreeSet<String>>, Option<Vec<u32>>) {
-        let is_whole =
-            |p: &&Parameter| p.tensor.is_variable() && (p.name != EMBEDDING || self.trained_tokens.is_empty());
+        let is_bias = |p: &Parameter| p.name.ends_with(".bias");
+        let is_whole = |p: &&Parameter| {
+            p.tensor.is_variable() && !is_bias(p) && (p.name != EMBEDDING || self.trained_tokens.is_empty())
+        };
         let whole: BTreeSet<&str> = self.base_parameters().filter(is_whole).map(|p| module(&p.name)).collect();
         // PEFT takes every module whose name ends in one of these, a dot before it or not: `norm` is any layernorm too.
         let others: Vec<&str> =
@@ -200,7 +206,13 @@ impl Decoder {
         let own = self.base_parameters().map(|p| (p.name.as_str(), p.tensor.dims().to_vec()));
         let tied = self.head_is_tied().then(|| (head.as_str(), self.embedding.tensor.dims().to_vec()));
         for (name, mut shape) in own.chain(tied) {
-            let stored_name = format!("{PREFIX}{name}");
+            let mut stored_name = format!("{PREFIX}{name}");
+            // The bias of a layer with an adapter is inside of it.
+            if let Some(layer) = name.strip_suffix(".bias")
+                && unread.contains(&format!("{PREFIX}{layer}.base_layer.bias"))
+            {
+                stored_name = format!("{PREFIX}{layer}.base_layer.bias");
+            }
             if unread.remove(&stored_name) {
                 // An adapter of an enlarged vocabulary has more rows than its base.
                 if (name == EMBEDDING || name == head)

@@ -24,7 +24,7 @@ impl AdapterInfo {
     /// # Errors
     /// When a file is missing or damaged, or the adapter's type or a feature of it is not supported.
     pub fn read(dir: impl AsRef<Path>) -> Result<Self> {
-        let (mut config, _) = read_config(&dir.as_ref().join(CONFIG))?;
+        let mut config = read_config(&dir.as_ref().join(CONFIG))?.lora;
         let file = WeightFile::open(&dir.as_ref().join(WEIGHTS))?;
         let mut counts = DtypeCounts::default();
         for name in file.names() {

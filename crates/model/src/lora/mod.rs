@@ -3,16 +3,21 @@
 mod adapter;
 mod attach;
 mod beside;
+mod biases;
 mod fingerprint;
 mod info;
+mod patterns;
 mod peft;
+mod start;
 mod targets;
+mod top_eigenvectors;
 
 pub(crate) use adapter::{Adapter, AdapterValues, Dropout};
 pub use beside::TrainedBeside;
 pub use info::AdapterInfo;
 pub use peft::AdapterSaveOptions;
 pub(crate) use peft::{CONFIG as ADAPTER_CONFIG, WEIGHTS as ADAPTER_WEIGHTS};
+pub(crate) use start::Start;
 pub(crate) use targets::resolve as chosen_modules;
 
 use crate::error::{ModelError, Result};
@@ -40,6 +45,11 @@ impl LoraConfig {
     pub fn scale(&self) -> f64 {
         let rank = self.r as f64;
         self.alpha / if self.rslora { rank.sqrt() } else { rank }
+    }
+
+    /// The same with another rank and α.
+    fn of_layer(&self, r: usize, alpha: f64) -> Self {
+        Self { r, alpha, ..self.clone() }
     }
 
     fn check(&self) -> Result<()> {

@@ -4,16 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use candle_core::Tensor;
 use serde_json::{Map, Value, json};
 use smpo_files::FileError;
 
 use super::beside::{ReadBeside, StoredBeside};
+use super::biases::TrainedBiases;
 use super::fingerprint::BaseFingerprints;
-use super::{Adapter, AdapterValues, LoraConfig};
+use super::patterns::NamePatterns;
+use super::{Adapter, AdapterValues, LoraConfig, Start};
 use crate::decoder::Decoder;
 use crate::error::{ModelError, Result, list};
 use crate::fields::Fields;
-use crate::placement::host_values;
+use crate::layout::HEAD;
+use crate::placement::{Placement, host_values};
 use crate::save::{copy_tokenizer_files, write_directory, write_json};
 use crate::weights::{StoredTensor, WeightDtype, WeightFile, write_tensors};
 
@@ -60,7 +64,10 @@ impl Decoder {
             let (mut tensors, mut bases) = (Vec::new(), BaseFingerprints::default());
             for linear in self.linears() {
                 let Some(adapter) = &linear.adapter else { continue };
-                bases.add(&linear.module, &linear.weight.tensor)?;
+                // What is left of a base after an adapter's start is none to be known by.
+                if adapter.start.is_none() {
+                    bases.add(&linear.module, &linear.weight.tensor)?;
+                }
                 for part in adapter.parameters() {
                     let stored = StoredTensor::new(&part.tensor, options.dtype)?;
                     tensors.push((format!("{PREFIX}{}", part.name), stored));
@@ -79,27 +86,34 @@ impl Decoder {
 
     fn adapter_config(&self, config: &LoraConfig, base_model: &str) -> Value {
         let (modules_to_save, trainable_token_indices) = self.beside_config();
+        let adapters = || self.linears().into_iter().filter_map(|l| Some((&l.module, l.adapter.as_ref()?)));
+        let ranks: BTreeMap<&String, usize> =
+            adapters().map(|(module, a)| (module, a.rank())).filter(|(_, r)| *r != config.r).collect();
+        let alphas: BTreeMap<&String, Value> = adapters()
+            .filter(|(_, a)| a.alpha != config.alpha)
+            .map(|(module, a)| (module, alpha_in_json(a.alpha)))
+            .collect();
+        let start = adapters().find_map(|(_, a)| a.start);
         json!({
             "peft_type": "LORA",
             "task_type": "CAUSAL_LM",
             "base_model_name_or_path": base_model,
             "inference_mode": true,
             "r": config.r,
-            // PEFT and vLLM read an integer; an integral value is written as one.
-            "lora_alpha": if config.alpha.fract() == 0.0 { json!(config.alpha as i64) } else { json!(config.alpha) },
+            "lora_alpha": alpha_in_json(config.alpha),
             "lora_dropout": config.dropout,
             "use_rslora": config.rslora,
             "use_dora": config.dora,
             "target_modules": self.adapted_modules(),
-            "bias": "none",
+            "bias": self.trained_biases(),
             "fan_in_fan_out": false,
-            "init_lora_weights": true,
+            "init_lora_weights": start.map_or(json!(true), |start| json!(start.name())),
             "modules_to_save": modules_to_save,
             "trainable_token_indices": trainable_token_indices,
             "layers_to_transform": null,
             "layers_pattern": null,
-            "rank_pattern": {},
-            "alpha_pattern": {}
+            "rank_pattern": ranks,
+            "alpha_pattern": alphas
         })
     }
 
@@ -125,28 +139,32 @@ impl Decoder {
     pub fn load_adapter(&mut self, dir: impl AsRef<Path>) -> Result<()> {
         let dir = dir.as_ref();
         self.refuse_second_adapter()?;
-        let (mut config, stored) = read_config(&dir.join(CONFIG))?;
+        let stored = read_config(&dir.join(CONFIG))?;
         let file = WeightFile::open(&dir.join(WEIGHTS))?;
-        let (adapters, beside) = self.read_adapters(&config, &stored, &file, &BaseFingerprints::read(dir)?)?;
+        let (adapters, beside) = self.read_adapters(&stored, &file, &BaseFingerprints::read(dir)?)?;
+        let mut config = stored.lora;
         config.targets = adapters.iter().map(|(index, _)| self.linears()[*index].module.clone()).collect();
         self.set_trainable(|_| false)?;
         let mut linears = self.linears_mut();
-        for (index, adapter) in adapters {
+        for (index, ReadAdapter { adapter, rest }) in adapters {
+            if let Some(rest) = rest {
+                linears[index].weight.tensor = rest;
+            }
             linears[index].adapter = Some(adapter);
         }
         self.lora = Some(config);
-        self.put_beside(beside)
+        self.put_beside(beside)?;
+        self.train_biases(stored.biases)
     }
 
     /// The adapters in the file, each with the index of its linear layer, and the weights beside them; any other tensor is
     /// refused.
     fn read_adapters(
         &self,
-        config: &LoraConfig,
-        stored: &StoredBeside,
+        stored: &StoredConfig,
         file: &WeightFile,
         bases: &BaseFingerprints,
-    ) -> Result<(Vec<(usize, Adapter)>, ReadBeside)> {
+    ) -> Result<(Vec<(usize, ReadAdapter)>, ReadBeside)> {
         let mut unread: BTreeSet<String> = file.names().into_iter().collect();
         let mut adapters = Vec::new();
         let linears = self.linears();
@@ -160,6 +178,7 @@ impl Decoder {
             if parts == [false, false] {
                 continue;
             }
+            let config = &stored.of_layer(&linear.module)?;
             let (outputs, inputs) = linear.weight.tensor.dims2()?;
             let a = file.read(&a, &[config.r, inputs])?;
             let b = file.read(&b, &[outputs, config.r])?;
@@ -175,11 +194,23 @@ impl Decoder {
                 false => None,
             };
             let (module, weight) = (&linear.module, &linear.weight.tensor);
-            let adapter =
+            let mut adapter =
                 Adapter::from_values(module, weight, config, index as u64, AdapterValues { a, b, magnitude })?;
-            adapters.push((index, adapter));
+            adapter.start = stored.start;
+            if stored.start.is_some() && *module == HEAD && self.head_is_tied() {
+                let got = "one of a head that is the embedding";
+                return Err(ModelError::input("adapter whose start is taken out of the base", "one of layers", got));
+            }
+            let rest = match stored.start {
+                Some(start) => {
+                    let rest = start.rest(&host_values(weight)?, inputs, config.r, config.scale());
+                    Some(Placement::of(weight).variable(rest, &[outputs, inputs])?.into_inner().detach())
+                }
+                None => None,
+            };
+            adapters.push((index, ReadAdapter { adapter, rest }));
         }
-        let beside = self.read_beside(stored, file, &mut unread)?;
+        let beside = self.read_beside(&stored.beside, file, &mut unread)?;
         if !unread.is_empty() {
             let names: Vec<&String> = unread.iter().collect();
             return Err(ModelError::ExtraTensors { path: file.path().to_path_buf(), names: list(&names) });
@@ -210,10 +241,12 @@ const IGNORED: [&str; 14] = [
 ];
 
 /// Fields that are read.
-const READ: [&str; 11] = [
+const READ: [&str; 13] = [
     "peft_type",
     "r",
     "lora_alpha",
+    "rank_pattern",
+    "alpha_pattern",
     "lora_dropout",
     "use_rslora",
     "use_dora",
@@ -224,7 +257,41 @@ const READ: [&str; 11] = [
     "ensure_weight_tying",
 ];
 
-pub(super) fn read_config(path: &Path) -> Result<(LoraConfig, StoredBeside)> {
+/// An adapter in a file.
+struct ReadAdapter {
+    adapter: Adapter,
+    /// The weight without the part that the adapter began as.
+    rest: Option<Tensor>,
+}
+
+/// An adapter's configuration.
+pub(super) struct StoredConfig {
+    pub lora: LoraConfig,
+    /// `rank_pattern`.
+    ranks: NamePatterns<usize>,
+    /// `alpha_pattern`.
+    alphas: NamePatterns<f64>,
+    start: Option<Start>,
+    biases: TrainedBiases,
+    beside: StoredBeside,
+}
+
+impl StoredConfig {
+    /// The configuration of one layer's adapter.
+    fn of_layer(&self, module: &str) -> Result<LoraConfig> {
+        let (r, alpha) = (self.ranks.of(module), self.alphas.of(module));
+        let config = self.lora.of_layer(r.unwrap_or(self.lora.r), alpha.unwrap_or(self.lora.alpha));
+        config.check()?;
+        Ok(config)
+    }
+}
+
+/// PEFT and vLLM read an integer; an integral value is written as one.
+fn alpha_in_json(alpha: f64) -> Value {
+    if alpha.fract() == 0.0 { json!(alpha as i64) } else { json!(alpha) }
+}
+
+pub(super) fn read_config(path: &Path) -> Result<StoredConfig> {
     let text = fs::read_to_string(path).map_err(FileError::at(path, "read"))?;
     let object: Map<String, Value> =
         serde_json::from_str(&text).map_err(|source| ModelError::Json { path: path.to_path_buf(), source })?;
@@ -247,16 +314,9 @@ pub(super) fn read_config(path: &Path) -> Result<(LoraConfig, StoredBeside)> {
             );
         }
     }
-    if let Some(kind @ ("all" | "lora_only")) = fields.str("bias")? {
-        return Err(fields.unsupported(format!("an adapter with trained biases (`bias` = `{kind}`)")));
-    }
-    // These change the base weights too, by data outside the adapter.
-    if let Some(Value::String(method)) = fields.get("init_lora_weights")
-        && !["gaussian", "orthogonal", "eva"].contains(&method.as_str())
-    {
-        return Err(fields.unsupported(format!("an adapter whose base was changed (`init_lora_weights` = `{method}`)")));
-    }
-    let config = LoraConfig {
+    let biases = TrainedBiases::read(&fields)?;
+    let start = read_start(&fields)?;
+    let lora = LoraConfig {
         r: fields.required_size("r")?,
         alpha: fields.positive("lora_alpha")?.unwrap_or(8.0),
         dropout: fields.number("lora_dropout")?.unwrap_or(0.0),
@@ -264,13 +324,31 @@ pub(super) fn read_config(path: &Path) -> Result<(LoraConfig, StoredBeside)> {
         dora: fields.bool("use_dora")?.unwrap_or(false),
         targets: Vec::new(),
     };
-    config.check()?;
+    lora.check()?;
+    if start.is_some() && lora.dora {
+        return Err(fields.unsupported("`use_dora` beside `init_lora_weights` that change the base".to_owned()));
+    }
+    let rank = |value: &Value| value.as_u64().and_then(|r| usize::try_from(r).ok()).filter(|r| *r > 0);
+    let ranks = NamePatterns::read(&fields, "rank_pattern", "a rank of at least 1", rank)?;
+    let alpha = |value: &Value| value.as_f64().filter(|alpha| *alpha > 0.0 && alpha.is_finite());
+    let alphas = NamePatterns::read(&fields, "alpha_pattern", "a number above zero", alpha)?;
     let beside = StoredBeside {
         modules: fields.strings("modules_to_save")?.unwrap_or_default().into_iter().map(str::to_owned).collect(),
         tokens: stored_tokens(&fields)?,
         tied: fields.bool("ensure_weight_tying")?.unwrap_or(false),
     };
-    Ok((config, beside))
+    Ok(StoredConfig { lora, ranks, alphas, start, biases, beside })
+}
+
+/// `init_lora_weights`: how the adapter began. Only a start that takes a part out of the base matters to what it computes.
+fn read_start(fields: &Fields) -> Result<Option<Start>> {
+    let Some(Value::String(method)) = fields.get("init_lora_weights") else { return Ok(None) };
+    let start = Start::ALL.into_iter().find(|start| start.name() == method);
+    // The others change the base too, by data outside the adapter.
+    if start.is_none() && !["gaussian", "orthogonal", "eva"].contains(&method.as_str()) {
+        return Err(fields.unsupported(format!("an adapter whose base was changed (`init_lora_weights` = `{method}`)")));
+    }
+    Ok(start)
 }
 
 /// `trainable_token_indices`: a list of the embedding's rows, or lists by module.

@@ -1,12 +1,12 @@
 """Makes the adapters in peft-*/ on the base models of generate.py, and what PEFT computes with them.
 
-    pip install torch==2.15.0 transformers==5.23.0 peft==0.21.0 safetensors==0.8.0
-    python generate.py && python generate_peft.py
+    pip install torch==2.15.0 transformers==5.23.0 peft==0.21.2 safetensors==0.8.0
+    python generate.py && python generate_peft.py      # or the names of some cases
 
 A case is a folder: adapter_config.json and adapter_model.safetensors as PEFT saves them, and expected.safetensors with
 the fields of generate.py (no hidden states, no continuations); grad.<name> is by the adapter's names without PEFT's prefix.
 """
-import json, pathlib, shutil
+import json, pathlib, shutil, sys
 import peft, torch, transformers
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
@@ -19,12 +19,23 @@ CASES = {
     "peft-dora": ("qwen2-tied", dict(r=2, lora_alpha=5, use_dora=True, use_rslora=True,
                                      target_modules=["k_proj", "o_proj", "up_proj"])),
     "peft-fused": ("phi3", dict(r=2, lora_alpha=4, target_modules=["qkv_proj", "model.layers.1.mlp.gate_up_proj"])),
+    # keys are regular expressions for the end of a name; the first that fits counts
+    "peft-patterns": ("qwen2", dict(r=2, lora_alpha=4, use_rslora=True, target_modules=["q_proj", "v_proj", "down_proj"],
+                                    rank_pattern={r"layers\.1\..*_proj": 3, "q_proj": 4, "o_proj": 9},
+                                    alpha_pattern={"v_proj": 10, "layers.0.self_attn.q_proj": 2.5})),
+    "peft-bias": ("qwen2", dict(r=2, lora_alpha=4, target_modules=["q_proj", "down_proj"], bias="all")),
+    "peft-bias-lora": ("qwen2", dict(r=2, lora_alpha=4, target_modules=["q_proj", "down_proj"], bias="lora_only")),
+    # adapters that start with a part of the base, which is taken out of it
+    "peft-olora": ("qwen2", dict(r=3, lora_alpha=5, target_modules=["q_proj", "down_proj"], init_lora_weights="olora")),
+    "peft-pissa": ("qwen2", dict(r=3, lora_alpha=5, target_modules=["q_proj", "down_proj"], rank_pattern={"q_proj": 2},
+                                 init_lora_weights="pissa")),
 }
 
 
 def main():
     transformers.logging.set_verbosity_error()
-    for name, (base, options) in CASES.items():
+    for name in sys.argv[1:] or CASES:
+        base, options = CASES[name]
         torch.manual_seed(SEED)
         model = AutoModelForCausalLM.from_pretrained(HERE / base, attn_implementation="eager", dtype=torch.float32)
         model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", lora_dropout=0.0, **options)).eval()
@@ -33,6 +44,8 @@ def main():
                 p.data = 0.3 * torch.randn_like(p)
             if "magnitude" in key:
                 p.data *= 1 + 0.2 * torch.randn_like(p)
+            if key.endswith("bias") and p.requires_grad:
+                p.data += 0.2 * torch.randn_like(p)
         out = HERE / name
         shutil.rmtree(out, ignore_errors=True)
         model.save_pretrained(out)
@@ -55,7 +68,7 @@ def main():
         total.backward()
         for key, p in model.named_parameters():
             if p.requires_grad:
-                key = key.removeprefix("base_model.model.").replace(".default", "")
+                key = key.removeprefix("base_model.model.").replace(".default", "").replace(".base_layer", "")
                 store["grad." + key.replace("magnitude_vector.weight", "magnitude_vector")] = p.grad.clone()
         save_file({k: v.contiguous() for k, v in store.items()}, out / "expected.safetensors")
         print(name, sorted(k for k in store if k.startswith("grad"))[:3], sorted(load_file(out / "adapter_model.safetensors"))[:4])
