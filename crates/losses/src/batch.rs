@@ -132,8 +132,10 @@ impl<'a> Batch<'a> {
                 }
             }
         }
+        // they give a baseline, and no factor
+        let of_mismatched = Needs { entropy: None, ..needs };
         for (index, completion) in self.mismatched.iter().enumerate() {
-            check_completion(completion, index, Side::Chosen, needs)
+            check_completion(completion, index, Side::Chosen, of_mismatched)
                 .map_err(|source| BatchError::Mismatched { source: Box::new(source) })?;
         }
         Ok(())

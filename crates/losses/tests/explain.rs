@@ -107,3 +107,20 @@ fn a_loss_without_a_margin_takes_none() {
     let negative = objective("kind = \"smpo\"").with_target_margin(-0.1).unwrap_err();
     assert!(negative.to_string().contains("`target_margin` must be finite and at least 0"), "{negative}");
 }
+
+#[test]
+fn a_loss_that_needs_an_entropy_says_which_is_missing() {
+    for (table, field) in [
+        ("kind = \"dpo\"\nuse_weighting = true\nreference_free = true", "chosen.collision_entropy"),
+        ("kind = \"sft\"\nloss_type = \"eaft\"", "chosen.top_entropy"),
+    ] {
+        let objective = objective(table);
+        let error = explain(&objective, &[ROW]).unwrap_err();
+        assert!(matches!(&error, ExplainError::Missing { row: 0, field: missing, .. } if missing == field), "{error}");
+        let with = |tokens: RowTokens<'static>, entropy: &'static [f64]| {
+            Some(RowTokens { completion: tokens.completion.with_entropy(entropy), ..tokens })
+        };
+        let row = Row { chosen: with(CHOSEN, &[0.5, 1.0]), rejected: with(REJECTED, &[4.0, 1.0, 0.5]), ..ROW };
+        assert!(explain(&objective, &[row]).unwrap().pairs[0].chosen_weights.iter().all(|weight| *weight < 0.0));
+    }
+}

@@ -61,10 +61,15 @@ proptest! {
         let row = |values: &[f64]| [&vec![f64::NAN; prompt][..], values, &vec![f64::INFINITY; padding]].concat();
         let flags = |values: &[bool]| [&vec![true; prompt][..], values, &vec![true; padding]].concat();
         let rows: Vec<_> = pairs.iter().flat_map(|pair| [&pair.chosen, &pair.rejected])
-            .map(|side| (row(&side.logps), flags(&side.is_terminator), row(&side.ref_logps), prompt..prompt + side.logps.len()))
+            .map(|side| {
+                let numbers = [&side.logps[..], &side.ref_logps, side.borrow().entropy.unwrap()].map(row);
+                (numbers, flags(&side.is_terminator), prompt..prompt + side.logps.len())
+            })
             .collect();
-        let completions: Vec<_> = rows.iter().map(|(logps, terminators, reference, span)| {
-            Completion::new(&logps[span.clone()], &terminators[span.clone()]).with_reference(&reference[span.clone()])
+        let completions: Vec<_> = rows.iter().map(|([logps, reference, entropy], terminators, span)| {
+            Completion::new(&logps[span.clone()], &terminators[span.clone()])
+                .with_reference(&reference[span.clone()])
+                .with_entropy(&entropy[span.clone()])
         }).collect();
         let in_rows: Vec<_> = completions.chunks(2).map(|sides| Pair::new(sides[0], sides[1])).collect();
         let kl = mismatched();

@@ -112,7 +112,16 @@ fn a_saved_adapter_loads_as_it_was_and_names_what_peft_names() {
             serde_json::from_str(&fs::read_to_string(dir.join("adapter_config.json")).unwrap()).unwrap()
         };
         let (ours, theirs) = (config(&dir), config(&case_dir(case)));
-        for field in ["peft_type", "r", "lora_alpha", "use_dora", "use_rslora", "base_model_name_or_path", "bias", "init_lora_weights"] {
+        for field in [
+            "peft_type",
+            "r",
+            "lora_alpha",
+            "use_dora",
+            "use_rslora",
+            "base_model_name_or_path",
+            "bias",
+            "init_lora_weights",
+        ] {
             assert_eq!(ours[field], theirs[field], "{case}: {field}");
         }
     }
@@ -351,7 +360,9 @@ fn adapters_that_do_not_fit_are_refused_by_name() {
     assert!(refusal("peft-lora", "qwen2", &|c| c["bias"] = json!("some")).contains("`bias` = `some`"));
     let rank = refusal("peft-lora", "qwen2", &|c| c["rank_pattern"] = json!({"q_proj": 4}));
     assert!(rank.contains("q_proj.lora_A.weight"), "{rank}");
-    assert!(refusal("peft-lora", "qwen2", &|c| c["rank_pattern"] = json!({"q_proj": 0})).contains("a rank of at least 1"));
+    assert!(
+        refusal("peft-lora", "qwen2", &|c| c["rank_pattern"] = json!({"q_proj": 0})).contains("a rank of at least 1")
+    );
     assert!(refusal("peft-lora", "qwen2", &|c| c["alpha_pattern"] = json!({"q_proj": -1})).contains("above zero"));
     assert!(refusal("peft-lora", "qwen2", &|c| c["alpha_pattern"] = json!({"(": 1})).contains("expression `(`"));
     for method in ["pissa_niter_4", "loftq", "corda", "lora_ga"] {

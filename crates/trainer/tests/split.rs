@@ -79,6 +79,9 @@ fn packs_change_rounding_only() {
         ("dpo", loss("kind = \"dpo\"")),
         ("kto", loss("kind = \"kto\"")),
         ("sft", loss("kind = \"sft\"")),
+        ("eaft", loss("kind = \"sft\"\nloss_type = \"eaft\"")),
+        ("wpo", loss("kind = \"dpo\"\nuse_weighting = true")),
+        ("lmpo", loss("kind = \"lmpo\"")),
     ];
     for (name, loss) in &losses {
         let packed = |most: usize| {

@@ -19,7 +19,7 @@ pub(crate) struct Adapter {
     /// (`O`, `r`).
     pub b: Parameter,
     /// DoRA's magnitudes, (`O`).
-    pub magnitude: Option<Parameter>,
+    pub magnitude: Option<Box<Parameter>>,
     /// α, which a pattern may set apart from the configuration's.
     pub alpha: f64,
     /// The part of the base that the adapter began as, which is taken out of the weight.
@@ -100,7 +100,7 @@ impl Adapter {
             a: Parameter::trainable(a_name, values.a, &[config.r, inputs], &placement)?,
             b: Parameter::trainable(b_name, values.b, &[outputs, config.r], &placement)?,
             magnitude: match values.magnitude {
-                Some(values) => Some(Parameter::trainable(magnitude_name, values, &[outputs], &placement)?),
+                Some(values) => Some(Box::new(Parameter::trainable(magnitude_name, values, &[outputs], &placement)?)),
                 None => None,
             },
             alpha: config.alpha,
@@ -218,11 +218,11 @@ impl Adapter {
     }
 
     pub fn parameters(&self) -> impl Iterator<Item = &Parameter> {
-        [&self.a, &self.b].into_iter().chain(&self.magnitude)
+        [&self.a, &self.b].into_iter().chain(self.magnitude.as_deref())
     }
 
     pub fn parameters_mut(&mut self) -> impl Iterator<Item = &mut Parameter> {
-        [&mut self.a, &mut self.b].into_iter().chain(&mut self.magnitude)
+        [&mut self.a, &mut self.b].into_iter().chain(self.magnitude.as_deref_mut())
     }
 }
 

@@ -32,7 +32,9 @@ impl Start {
         match self {
             // PEFT multiplies the decomposition by the adapter's factor.
             Self::Olora => matrix.without(&matrix.first_columns(r), scale),
-            Self::Pissa => matrix.without(&top_eigenvectors(matrix.rows, r, |v| matrix.times(&matrix.transposed_times(v))), 1.0),
+            Self::Pissa => {
+                matrix.without(&top_eigenvectors(matrix.rows, r, |v| matrix.times(&matrix.transposed_times(v))), 1.0)
+            }
         }
     }
 }

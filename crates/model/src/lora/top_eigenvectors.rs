@@ -97,7 +97,8 @@ fn tridiagonal_eigenvectors(diagonal: &[f64], off: &[f64]) -> (Vec<f64>, Vec<Vec
     let n = diagonal.len();
     let (mut d, mut e) = (diagonal.to_vec(), off.to_vec());
     e[n - 1] = 0.0;
-    let mut z: Vec<Vec<f64>> = (0..n).map(|row| (0..n).map(|column| f64::from(u8::from(row == column))).collect()).collect();
+    let mut z: Vec<Vec<f64>> =
+        (0..n).map(|row| (0..n).map(|column| f64::from(u8::from(row == column))).collect()).collect();
     for first in 0..n {
         // Each pass brings the element below the diagonal closer to 0, cubically at the end; more than these do not occur.
         for _ in 0..100 {
@@ -166,7 +167,8 @@ mod tests {
         for (v, expected) in vectors.iter().zip(&values) {
             assert!((dot(v, v) - 1.0).abs() < 1e-10);
             let image = apply(v);
-            let residual: f64 = image.iter().zip(v).map(|(image, v)| (image - expected * v).powi(2)).sum::<f64>().sqrt();
+            let residual: f64 =
+                image.iter().zip(v).map(|(image, v)| (image - expected * v).powi(2)).sum::<f64>().sqrt();
             assert!(residual <= 1e-8 * values[0], "{residual} at {expected}");
         }
         assert_eq!(vectors.len(), count.min(n));

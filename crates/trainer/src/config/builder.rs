@@ -102,6 +102,7 @@ macro_rules! setters {
 pub(super) use setters;
 
 /// Every key at its default; those without one are empty.
+#[allow(clippy::too_many_lines)] // one line a key
 fn defaults(loss: LossConfig) -> TrainConfig {
     use super::defaults;
     TrainConfig {
