@@ -145,6 +145,64 @@ fn llama_cpp_may_load_may_be_another_model_and_may_fail_on_log_probs() {
 }
 
 /// Knows OpenAI's fields alone, and puts errors into answers of status 200.
+/// Checks fields before it samples and calls what it finds an internal error.
+#[test]
+fn llama_cpp_python_takes_no_negative_top_k_and_says_so_with_a_500() {
+    let server = Server::start(|_, body| match body["top_k"].as_i64() {
+        Some(negative @ ..0) => {
+            let message = format!(
+                "1 validation error:\n  {{'type': 'greater_than_equal', 'loc': ('body', 'top_k'), 'msg': 'Input should be \
+                 greater than or equal to 0', 'input': {negative}}}"
+            );
+            let error = json!({"error": {"message": message, "type": "internal_server_error", "code": null}});
+            Answer::reply("500 Internal Server Error", error.to_string())
+        }
+        _ => chat(json!({"message": {"content": "Five."}, "logprobs": null, "finish_reason": "stop"}), 3),
+    });
+    let generator = generator(&server.url);
+    assert_eq!(complete(&generator, "p").expect("answered").text, "Five.");
+    assert_eq!(complete(&generator, "q").expect("answered").finish, FinishReason::Eos);
+    let sent: Vec<_> = server.seen().iter().map(|seen| seen.body["top_k"].clone()).collect();
+    assert_eq!(sent, [json!(-1), json!(0), json!(0)]);
+    assert!(generator.served().own_defaults.is_empty() && server.seen()[1].body["logprobs"] == true);
+}
+
+/// Several requests are refused for one reason: it is learned once.
+#[test]
+fn refusals_of_requests_in_flight_together_drop_nothing_twice() {
+    let server = Server::start(|_, body| match body["top_k"].as_i64() {
+        Some(..0) => {
+            std::thread::sleep(Duration::from_millis(200));
+            refuse("top_k must not be negative")
+        }
+        _ => chat(json!({"message": {"content": "Five."}, "finish_reason": "stop"}), 3),
+    });
+    let generator = generator(&server.url);
+    std::thread::scope(|scope| {
+        for prompt in ["p", "q", "r", "s"] {
+            let generator = generator.clone();
+            scope.spawn(move || complete(&generator, prompt).expect("answered"));
+        }
+    });
+    assert!(generator.served().own_defaults.is_empty(), "{:?}", generator.served());
+    assert_eq!(server.seen().iter().filter(|seen| seen.body["top_k"] == 0).count(), 4);
+}
+
+/// An error that quotes the request names every field of it, and refuses none.
+#[test]
+fn a_failure_that_quotes_the_request_drops_nothing() {
+    let server = Server::start(|index, body| match index {
+        0 => Answer::reply("500 Internal Server Error", json!({"error": {"message": body.to_string()}}).to_string()),
+        _ => chat(json!({"message": {"content": "Five."}, "finish_reason": "stop"}), 3),
+    });
+    let generator = generator(&server.url);
+    complete(&generator, "p").expect("answered");
+    let seen = server.seen();
+    for field in ["top_k", "min_p", "repetition_penalty", "seed"] {
+        assert_eq!(seen[0].body[field], seen[1].body[field], "{field}");
+    }
+}
+
 #[test]
 fn a_gateway_s_refusals_are_learned_and_its_errors_shown() {
     let server = Server::start(|_, body| {

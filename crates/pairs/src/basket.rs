@@ -25,7 +25,7 @@ pub struct Basket {
     entries: HashMap<String, Entry>,
 }
 
-/// What a row holds beside its prompt.
+/// A row without its prompt.
 #[derive(Debug, Clone, Default)]
 pub struct Entry {
     /// The second question.
@@ -76,7 +76,7 @@ impl Basket {
         Ok(Basket { suite: Suite::plain(path, prompts), entries })
     }
 
-    /// What the row of a prompt holds beside it.
+    /// The rest of a prompt's row.
     pub fn entry(&self, prompt_id: &str) -> Option<&Entry> {
         self.entries.get(prompt_id)
     }

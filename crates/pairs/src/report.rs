@@ -1,4 +1,4 @@
-//! What became of the prompts and their samples.
+//! Counts of prompts, samples and rows.
 
 use std::collections::BTreeMap;
 

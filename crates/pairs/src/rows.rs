@@ -29,7 +29,7 @@ pub struct Rows<'a> {
     pub correct_answer: Option<&'a str>,
     /// All samples of the prompt.
     pub candidates: &'a [Candidate<'a>],
-    /// Which of them became rows.
+    /// Those that became rows.
     pub selected: Selected,
 }
 

@@ -15,7 +15,7 @@ pub struct Score {
     terms: Vec<(Scorer, f64)>,
 }
 
-/// Where scores come from.
+/// A source of scores.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Scorer {
     /// Metrics of the completion.

@@ -1,4 +1,4 @@
-//! Which samples of a prompt become pairs or a group.
+//! Selection of pairs or a group among the samples of a prompt.
 
 use serde::{Deserialize, Serialize};
 

@@ -19,6 +19,7 @@ mod model;
 mod named;
 mod pairs;
 mod plot;
+mod run;
 mod sampled;
 mod sampling_args;
 mod score;
@@ -66,6 +67,7 @@ commands! {
     Model => model::ModelArgs,
     Pairs => pairs::PairsArgs,
     Plot => plot::PlotArgs,
+    Run => run::RunArgs,
     Score => score::ScoreArgs,
     Selftest => selftest::SelfTestArgs,
     Train => train::TrainArgs,

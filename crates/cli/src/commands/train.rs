@@ -24,7 +24,7 @@ pub struct TrainArgs {
     /// Configuration file, TOML or YAML (effective_llm_alignment's configs run unchanged); paths in it are relative to
     /// the working directory
     config: PathBuf,
-    /// Override a configuration key; repeatable: `--set learning_rate=1e-5 --set loss.beta=1.2`
+    /// Override a configuration key; repeatable: `--set learning_rate=1e-5 --set loss.beta=1.2`; null takes it out
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// Device to train on: auto (a GPU if this build and machine have one), cpu, cuda or cuda:N

@@ -17,6 +17,7 @@ use smpo_losses::ConfigError;
 use smpo_model::ModelError;
 use smpo_native::{CompleteError, NativeError};
 use smpo_pairs::PairsError;
+use smpo_recipe::RecipeError;
 use smpo_tokenizer::TokenizerError;
 use smpo_trainer::TrainError;
 
@@ -108,6 +109,19 @@ impl Classify for PairsError {
             PairsError::Template { .. } => User,
             PairsError::Judge { last, .. } => last.exit_class(),
             PairsError::Results(error) => error.exit_class(),
+        }
+    }
+}
+
+impl Classify for RecipeError {
+    fn exit_class(&self) -> ExitClass {
+        match self {
+            RecipeError::File(error) => error.exit_class(),
+            RecipeError::Line { .. } | RecipeError::Whole { .. } | RecipeError::Stage { .. } => User,
+            RecipeError::Failed { .. }
+            | RecipeError::Start { .. }
+            | RecipeError::Locked { .. }
+            | RecipeError::StillRunning { .. } => Execution,
         }
     }
 }

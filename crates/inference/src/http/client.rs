@@ -228,7 +228,7 @@ impl Shared {
                 }
                 Err(failure) => failure,
             };
-            if self.try_without_logprobs(&failure, &mut attempts) || failure.next == Next::Changed {
+            if failure.next == Next::Changed || self.try_without_logprobs(&failure, &mut attempts) {
                 continue;
             }
             attempts.failed += 1;
@@ -302,10 +302,8 @@ impl Shared {
     }
 
     fn attempt(&self, request: &Request, input: &Input<'_>, attempts: &Attempts) -> Result<Completion, Failure> {
-        let mut refusals = lock(&self.refusals).clone();
-        if attempts.without_logprobs {
-            refusals = refusals.without_logprobs();
-        }
+        let known = lock(&self.refusals).clone();
+        let refusals = if attempts.without_logprobs { known.clone().without_logprobs() } else { known.clone() };
         let body = body(&self.config, request, input, &refusals);
         let post = self.client.post(self.address.endpoint.clone()).headers(self.secrets.headers()).json(&body);
         let response = post.send().map_err(|error| {
@@ -320,7 +318,7 @@ impl Shared {
         let headers = response.headers().clone();
         let bytes = read(response).map_err(|message| Failure { status: Some(status), message, next: Next::Later })?;
         if !(200..300).contains(&status) {
-            return Err(self.refused(request, status, status, &headers, &bytes));
+            return Err(self.refused(request, &known, (status, status), &headers, &bytes));
         }
         let terminators = self.terminators.get().map_or(&[][..], Vec::as_slice);
         let kind = header(&headers, &CONTENT_TYPE).unwrap_or_default();
@@ -336,7 +334,7 @@ impl Shared {
             Unusable::Refused(refusal) => {
                 let meant = refusal.status;
                 let code = meant.map(|code| format!(" (code {code})")).unwrap_or_default();
-                let refused = self.refused(request, status, meant.unwrap_or(500), &headers, &bytes);
+                let refused = self.refused(request, &known, (status, meant.unwrap_or(500)), &headers, &bytes);
                 Failure { message: refusal.message + &code, ..refused }
             }
             Unusable::Broken(message) => Failure { status: Some(status), message, next: Next::Later },
@@ -347,11 +345,20 @@ impl Shared {
         })
     }
 
-    /// A response of HTTP status `status` that amounts to the error `code`.
-    fn refused(&self, request: &Request, status: u16, code: u16, headers: &HeaderMap, bytes: &[u8]) -> Failure {
+    /// A response of HTTP status `status` that amounts to the error `code`, to a request under the refusals `known`.
+    fn refused(
+        &self,
+        request: &Request,
+        known: &Refusals,
+        (status, code): (u16, u16),
+        headers: &HeaderMap,
+        bytes: &[u8],
+    ) -> Failure {
         let Refusal { mut message, .. } = Refusal::of_body(bytes);
         let next = match code {
-            400 | 422 => self.learn(request, bytes),
+            400 | 422 => self.learn(request, known, bytes).unwrap_or(Next::GiveUp),
+            // llama-cpp-python answers so to a field out of its range
+            500 if is_validation(bytes) => self.learn(request, known, bytes).unwrap_or(Next::Later),
             429 if Refusal::is_out_of_quota(bytes) => Next::Stop,
             code if is_transient(code) => header(headers, &RETRY_AFTER)
                 .and_then(|value| retry_after(value, SystemTime::now()))
@@ -375,18 +382,26 @@ impl Shared {
         Failure { status: Some(status), message, next }
     }
 
-    /// Learns from a refusal which fields to leave out.
-    fn learn(&self, request: &Request, bytes: &[u8]) -> Next {
+    /// Learns from the refusal of a request under the refusals `sent` which fields to leave out; `None` where it names none.
+    fn learn(&self, request: &Request, sent: &Refusals, bytes: &[u8]) -> Option<Next> {
         let text = String::from_utf8_lossy(bytes);
         let mut known = lock(&self.refusals);
-        match known.learn(&text, &request.sampler, &self.config.extra_body) {
-            Some(learned) => {
-                known.join(learned);
-                Next::Changed
-            }
-            None => Next::GiveUp,
+        // Another request in flight has learned since: this refusal may be of what is no longer sent.
+        if *known == *sent {
+            let learned = known.learn(&text, &request.sampler, &self.config.extra_body)?;
+            known.join(learned);
         }
+        Some(Next::Changed)
     }
+}
+
+/// True for the text of a validator, which names the field that it refuses. Other errors of a server may quote the whole
+/// request.
+fn is_validation(bytes: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(bytes).to_lowercase();
+    ["validation error", "validationerror", "extra_forbidden", "unexpected keyword"]
+        .iter()
+        .any(|words| text.contains(words))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

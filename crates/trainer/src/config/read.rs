@@ -272,7 +272,11 @@ fn assign(table: &mut Table, assignment: &str) -> Result<(), String> {
         let entry = table.entry(part.to_owned()).or_insert_with(|| Value::Table(Table::new()));
         table = entry.as_table_mut().ok_or_else(|| format!("`{part}` is not a table"))?;
     }
-    table.insert(last.to_owned(), value);
+    match value.as_str() {
+        // TOML has no null: the key is then as if it was not in the file
+        Some("null") => table.remove(last),
+        _ => table.insert(last.to_owned(), value),
+    };
     Ok(())
 }
 
@@ -317,6 +321,15 @@ kind = "smpo"
         let text = format!("learning_rat = 1\n{MINIMAL}");
         let error = parse(&text, &[]).unwrap_err();
         assert_eq!(error, "run.toml:1: unknown key `learning_rat` (did you mean `learning_rate`?)");
+    }
+
+    #[test]
+    fn null_takes_a_key_out() {
+        let text = format!("dataset_sample = 400\n{MINIMAL}beta = 2.0\n");
+        let config = parse(&text, &["dataset_sample=null", "loss.beta=\"null\"", "seed=null"]).unwrap();
+        assert_eq!(config.dataset_sample, None);
+        assert_eq!(config.loss, parse(MINIMAL, &[]).unwrap().loss);
+        assert!(parse(&text, &["dataset=null"]).unwrap_err().contains("`dataset`"));
     }
 
     #[test]

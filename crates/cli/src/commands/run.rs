@@ -1,0 +1,243 @@
+//! `smpo run`: an experiment of several stages.
+
+use std::path::{Path, PathBuf};
+
+use clap::Parser;
+use serde::Serialize;
+use smpo_recipe::{Event, Facts, Kind, Outcome as Ran, Plan, Recipe, RecipeError, Runner, State};
+use smpo_trainer::{DryRun, ReadConfig, TrainConfig, dry_run};
+
+use crate::exit::{Exit, Failure, Outcome};
+use crate::interrupt;
+use crate::output::{self, Format};
+use crate::progress::Progress;
+
+/// Run an experiment: arms × seeds over fine-tuning, pairs, training, merge, evaluation, gate, leaderboard.
+///
+/// A stage is a command of this program; finished ones are skipped when the same recipe is run again, and a stage whose
+/// command, inputs or earlier stages changed runs anew, its old results set aside. Exit code: that of the gates, 1 if one
+/// failed, else 3 if one was inconclusive, else 0.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  smpo run recipes/own-pairs.toml --dry-run\n  smpo run recipes/own-pairs.toml")]
+pub struct RunArgs {
+    /// Recipe (TOML); paths in it are relative to the working directory
+    recipe: PathBuf,
+    /// Show every stage with its state, memory and time, and run nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Model to start from [default: `model` of the recipe]
+    #[arg(long, value_name = "MODEL")]
+    model: Option<String>,
+    /// Output directory; an interrupted run resumes when the same command is run again [default: `out` of the recipe, or
+    /// runs/NAME]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Stages side by side [default: `jobs` of the recipe]
+    #[arg(long, value_name = "N")]
+    jobs: Option<usize>,
+    /// CPU threads of all stages together [default: all cores]
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Output format
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// One stage as JSON.
+#[derive(Serialize)]
+struct Shown {
+    stage: String,
+    state: &'static str,
+    exit: Option<i32>,
+    command: Vec<String>,
+    output: PathBuf,
+    /// Peak memory of a training stage on the model that the recipe starts from.
+    memory_bytes: Option<u64>,
+    /// Optimizer steps of a training stage.
+    steps: Option<u64>,
+    /// Seconds it took, or that stages of its kind took.
+    seconds: Option<f64>,
+}
+
+/// Runs the command.
+pub fn run(args: RunArgs) -> Outcome {
+    for (option, number) in [("--jobs", args.jobs), ("--threads", args.threads)] {
+        if number == Some(0) {
+            return Err(Failure::user(format!("{option}: expected at least 1, got 0")));
+        }
+    }
+    let mut recipe = Recipe::read(&args.recipe)?;
+    recipe.model = args.model.clone().unwrap_or(recipe.model);
+    recipe.out = args.out.clone().or(recipe.out);
+    let mut plan = Plan::of(&recipe, &facts)?;
+    plan.jobs = args.jobs.unwrap_or(plan.jobs);
+    check(&recipe, &plan)?;
+    let progress = Progress::new();
+    if args.dry_run {
+        return show(&recipe, &plan, args.format, &progress);
+    }
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = (args.threads.unwrap_or(cores) / plan.jobs).max(1);
+    let program =
+        std::env::current_exe().map_err(|error| Failure::execution(format!("this program's path: {error}")))?;
+    let runner = Runner { program, threads, stop: interrupt::flag() };
+    let (total, mut done) = (plan.stages.len(), 0);
+    let ran = smpo_recipe::run(&plan, &runner, &mut |event| {
+        let line = match event {
+            Event::Skipped(stage) => {
+                done += 1;
+                format!("[{done}/{total}] {}: done before", stage.name)
+            }
+            Event::SetAside { stage, to } => {
+                format!("{}: changed; earlier results are in {}", stage.name, to.display())
+            }
+            Event::Started { stage, again: true } => format!("{}: resumed", stage.name),
+            Event::Started { stage, again: false } => format!("{}: started", stage.name),
+            Event::Finished { stage, exit, seconds } => {
+                done += 1;
+                format!("[{done}/{total}] {}: {} in {seconds:.0} s", stage.name, outcome(stage.kind, exit))
+            }
+        };
+        progress.say(&line);
+    })?;
+    if ran == Ran::Stopped {
+        progress.say("stopped; the same command goes on");
+        return Ok(Exit::Interrupted);
+    }
+    result(&plan, args.format)
+}
+
+/// The results of a finished plan.
+fn result(plan: &Plan, format: Format) -> Outcome {
+    let gates = plan.gates();
+    let verdict = |exit: i32| outcome(Kind::Gate, exit);
+    match format {
+        Format::Text => {
+            let mut lines: Vec<String> =
+                gates.iter().map(|(stage, exit)| format!("{}: {}", stage.name, verdict(*exit))).collect();
+            let last = plan.stages.last().map(|stage| stage.output.clone()).unwrap_or_default();
+            lines.push(format!(
+                "results: {}",
+                if plan.stages.last().is_some_and(|stage| stage.kind == Kind::Board) {
+                    last.join("index.html").display().to_string()
+                } else {
+                    plan.out.display().to_string()
+                }
+            ));
+            output::print(&lines.join("\n"))?;
+        }
+        Format::Json => {
+            let gates: serde_json::Map<String, serde_json::Value> =
+                gates.iter().map(|(stage, exit)| (stage.name.clone(), verdict(*exit).into())).collect();
+            output::print_json(&serde_json::json!({ "out": plan.out, "stages": plan.stages.len(), "gates": gates }))?;
+        }
+    }
+    Ok(match () {
+        () if gates.iter().any(|(_, exit)| *exit == 1) => Exit::Fail,
+        () if gates.iter().any(|(_, exit)| *exit == 3) => Exit::Inconclusive,
+        () => Exit::Success,
+    })
+}
+
+fn outcome(kind: Kind, exit: i32) -> &'static str {
+    match (kind, exit) {
+        (Kind::Gate, 0) => "pass",
+        (Kind::Gate, 1) => "fail",
+        (Kind::Gate, 3) => "inconclusive",
+        _ => "done",
+    }
+}
+
+/// Reads a training configuration as `smpo train` does.
+fn facts(config: &Path, settings: &[String]) -> Result<Facts, String> {
+    let ReadConfig { config, .. } = TrainConfig::read(config, settings).map_err(|error| error.to_string())?;
+    let models = [
+        Some(&config.model_name_or_path),
+        config.adapter_name_or_path.as_ref(),
+        config.reference_model_name_or_path.as_ref(),
+    ];
+    let data = config.dataset.iter().chain(&config.eval_dataset);
+    let inputs = data.cloned().chain(models.into_iter().flatten().cloned()).collect();
+    Ok(Facts { adapter: config.use_peft || config.adapter_name_or_path.is_some(), inputs })
+}
+
+/// Refuses a stage whose options its command does not have, before anything runs.
+fn check(recipe: &Recipe, plan: &Plan) -> Result<(), Failure> {
+    for stage in &plan.stages {
+        let words = std::iter::once("smpo").chain(stage.arguments.iter().map(String::as_str));
+        if let Err(error) = crate::Cli::try_parse_from(words) {
+            let text = error.render().to_string();
+            let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("Usage:"));
+            let problem = lines.take_while(|line| !line.starts_with("For more")).collect::<Vec<_>>().join("; ");
+            let problem = problem.trim_start_matches("error: ").to_owned();
+            let (path, stage) = (recipe.path.clone(), stage.name.clone());
+            return Err(RecipeError::Stage { path, stage, problem }.into());
+        }
+    }
+    Ok(())
+}
+
+/// Prints the plan.
+fn show(recipe: &Recipe, plan: &Plan, format: Format, progress: &Progress) -> Outcome {
+    let states = smpo_recipe::states(plan)?;
+    let seconds = plan.estimates();
+    let mut shown = Vec::new();
+    for ((stage, state), seconds) in plan.stages.iter().zip(states).zip(seconds) {
+        let training = matches!(stage.kind, Kind::Sft | Kind::Train).then(|| estimate(recipe, &stage.arguments));
+        let (steps, memory_bytes) = training.flatten().unwrap_or_default();
+        let (state, exit) = match state {
+            State::Done { exit } => ("done", Some(exit)),
+            State::Begun => ("interrupted", None),
+            State::New => ("to do", None),
+            State::Changed => ("changed", None),
+        };
+        shown.push(Shown {
+            stage: stage.name.clone(),
+            state,
+            exit,
+            command: stage.arguments.clone(),
+            output: stage.output.clone(),
+            memory_bytes,
+            steps,
+            seconds,
+        });
+    }
+    progress.say(&format!("{} stages, {} side by side, in {}", shown.len(), plan.jobs, plan.out.display()));
+    match format {
+        Format::Json => output::print_json(&shown)?,
+        Format::Text => {
+            let mut table = output::table();
+            table.set_header(["stage", "state", "steps", "memory", "time"]);
+            for row in &shown {
+                let or = |text: Option<String>| text.unwrap_or_else(|| "–".into());
+                table.add_row([
+                    row.stage.clone(),
+                    row.state.to_owned(),
+                    or(row.steps.map(|steps| steps.to_string())),
+                    or(row.memory_bytes.map(|bytes| format!("{:.1} GiB", bytes as f64 / (1u64 << 30) as f64))),
+                    or(row.seconds.map(|seconds| format!("{seconds:.0} s"))),
+                ]);
+            }
+            output::print(&table.to_string())?;
+        }
+    }
+    Ok(Exit::Success)
+}
+
+/// Steps and peak memory of a training stage, on the model that the recipe starts from. `None` where that cannot be told
+/// before earlier stages have run, as for pairs that are not made yet.
+fn estimate(recipe: &Recipe, arguments: &[String]) -> Option<(Option<u64>, Option<u64>)> {
+    let [_, config, settings @ ..] = arguments else { return None };
+    let settings: Vec<String> = settings
+        .iter()
+        .filter_map(|setting| setting.strip_prefix("--set="))
+        .map(|setting| match setting.starts_with("model_name_or_path=") {
+            true => format!("model_name_or_path={:?}", recipe.model),
+            false => setting.to_owned(),
+        })
+        .collect();
+    let ReadConfig { config, .. } = TrainConfig::read(Path::new(config), &settings).ok()?;
+    let found: DryRun = dry_run(&config, interrupt::flag(), &mut |_| ()).ok()??;
+    let json = found.json(&config);
+    Some((json["steps"].as_u64(), json["memory"]["total_bytes"].as_u64()))
+}
