@@ -18,12 +18,13 @@ fn bench(c: &mut Criterion) {
     let sides: Vec<[Vec<f64>; 4]> = (0..PAIRS).map(|_| [draw(), draw(), draw(), draw()]).collect();
     let mut is_terminator = vec![false; TOKENS];
     is_terminator[TOKENS - 1] = true;
+    let entropies: Vec<f64> = (0..TOKENS).map(|t| (t % 31) as f64 * 0.1).collect();
     let pairs: Vec<Pair<'_>> = sides
         .iter()
         .map(|[chosen, rejected, ref_chosen, ref_rejected]| {
             Pair::new(
-                Completion::new(chosen, &is_terminator).with_reference(ref_chosen),
-                Completion::new(rejected, &is_terminator).with_reference(ref_rejected),
+                Completion::new(chosen, &is_terminator).with_reference(ref_chosen).with_entropy(&entropies),
+                Completion::new(rejected, &is_terminator).with_reference(ref_rejected).with_entropy(&entropies),
             )
         })
         .collect();

@@ -148,10 +148,7 @@ impl<'a> Accumulator<'a> {
         let chosen_weights = match (self.loss.likelihood(), &pair.chosen) {
             (Likelihood::Nll, chosen) => weights(chosen, terms.chosen, sft.chosen, self.totals.chosen_tokens),
             (likelihood, Some(chosen)) => {
-                let each = sft.chosen / self.totals.chosen_tokens as f64;
-                likelihoods(likelihood, &chosen.completion.completion)
-                    .map(|(_, derivative)| each * derivative)
-                    .collect()
+                likelihood.weights(&chosen.completion.completion, -per_token(sft.chosen, self.totals.chosen_tokens))
             }
             (_, None) => Vec::new(),
         };
@@ -223,17 +220,18 @@ impl<'a> Accumulator<'a> {
         }
     }
 
-    /// The losses of all chosen tokens in cross-entropy.
-    fn chosen_loss(&self) -> f64 {
+    /// The cross-entropy part on chosen, given the weights of its tokens.
+    fn chosen_likelihood(&self, pairs: &[PairEvaluation]) -> f64 {
         let likelihood = self.loss.likelihood();
         if likelihood == Likelihood::Nll {
-            return -self.chosen_sum;
+            // A part that is off is 0 and not −0
+            return per_token(self.loss.sft_weights().chosen, self.totals.chosen_tokens) * self.chosen_sum + 0.0;
         }
-        let chosen = self.scored.iter().filter_map(|pair| pair.chosen.as_ref());
-        let of = |side: &ScoredSide<'_>| {
-            likelihoods(likelihood, &side.completion.completion).map(|(value, _)| value).sum::<f64>()
+        let of = |(scored, pair): (&ScoredPair<'_>, &PairEvaluation)| {
+            let chosen = scored.chosen.as_ref()?;
+            Some(likelihood.value(&chosen.completion.completion, &pair.chosen_weights))
         };
-        chosen.map(of).sum()
+        self.scored.iter().zip(pairs).filter_map(of).sum()
     }
 
     pub(crate) fn observe_bounds(&mut self, bounds: &Bounds) {
@@ -271,8 +269,7 @@ impl<'a> Accumulator<'a> {
         }
         pairs.iter().for_each(|pair| self.observe_rewards(pair));
         let po_loss = po_sum / count as f64;
-        // A part that is off is 0 and not −0
-        let sft_chosen_loss = per_token(sft.chosen, self.totals.chosen_tokens) * -self.chosen_loss() + 0.0;
+        let sft_chosen_loss = self.chosen_likelihood(&pairs);
         let sft_rejected_loss = per_token(sft.rejected, self.totals.rejected_tokens) * self.rejected_sum + 0.0;
         Evaluation {
             value: po_loss + sft_chosen_loss + sft_rejected_loss,
@@ -283,12 +280,6 @@ impl<'a> Accumulator<'a> {
             statistics: self.statistics,
         }
     }
-}
-
-/// Value and derivative of the loss of each token.
-fn likelihoods(likelihood: Likelihood, completion: &Completion<'_>) -> impl Iterator<Item = (f64, f64)> {
-    let entropy = |t: usize| completion.entropy.map_or(0.0, |entropy| entropy[t]);
-    completion.logps.iter().enumerate().map(move |(t, logp)| likelihood.at(*logp, entropy(t)))
 }
 
 impl Terms {

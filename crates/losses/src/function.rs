@@ -16,12 +16,12 @@ use crate::entropy::TokenEntropy;
 use crate::error::{BatchError, ConfigError};
 use crate::factors::Factors;
 use crate::likelihood::Likelihood;
-use crate::logistic::{NEAREST_TO_ONE, log_sigmoid, log1mexp, sigmoid};
+use crate::logistic::{NEAREST_TO_ONE, log1mexp};
 use crate::reduction::Reduction;
 use crate::state::LossState;
 use crate::sum::sum;
 use crate::transform::TokenTransform;
-use crate::vector::exp_and_m1;
+use crate::vector::{exp, exp_and_m1, ln};
 
 /// One loss: the type of its keys in `[loss]`, with everything that is particular to the loss. Its file implements this
 /// trait; its line in the table of [`loss`](crate::loss) makes the rest: the variant of [`Loss`](crate::Loss), reading,
@@ -240,33 +240,55 @@ impl TokenFunction {
                 let derivative = 1.0 / (-inside).exp_m1();
                 (-log1mexp(inside) + derivative * (logp - inside), derivative)
             }
-            Self::SoftFloor { threshold, power } => {
-                let depth = -logp - threshold;
-                let softplus = -log_sigmoid(-depth);
-                (softplus.powf(power), -power * softplus.powf(power - 1.0) * sigmoid(depth))
-            }
+            Self::SoftFloor { threshold, power } => soft_floor(logp, threshold, power),
         }
     }
 }
 
-/// Tokens of which the probabilities 1 − p are multiplied before one logarithm: the least product is (2⁻²⁴)³².
+/// Tokens of a block. Their probabilities 1 − p can be multiplied before one logarithm: the least product is (2⁻²⁴)³².
 const BLOCK: usize = 32;
 
 impl TokenFunction {
     /// Σ f(ℓ) over transformed `logps`, and adds `factor` times its derivative by each ℓ to `weights`.
     pub(crate) fn fold(self, logps: &[f64], transform: &TokenTransform, factor: f64, weights: &mut [f64]) -> f64 {
-        if self == Self::Unlikelihood {
-            let blocks = logps.chunks(BLOCK).zip(weights.chunks_mut(BLOCK));
-            return blocks.map(|(logps, weights)| unlikelihood(logps, transform, factor, weights)).sum();
+        let blocks = logps.chunks(BLOCK).zip(weights.chunks_mut(BLOCK));
+        match self {
+            Self::Unlikelihood => {
+                blocks.map(|(logps, weights)| unlikelihood(logps, transform, factor, weights)).sum()
+            }
+            Self::SoftFloor { threshold, power } => {
+                let floor = |logp| soft_floor(logp, threshold, power);
+                blocks.map(|(logps, weights)| fold_block(logps, transform, factor, weights, floor)).sum()
+            }
         }
-        let mut sum = 0.0;
-        for (logp, weight) in logps.iter().zip(weights) {
-            let (value, derivative) = self.at(transform.within(*logp));
-            sum += value;
-            *weight += if transform.moves(*logp) { 0.0 } else { factor * derivative };
-        }
-        sum
     }
+}
+
+/// [`TokenFunction::fold`] of at most [`BLOCK`] tokens.
+fn fold_block(
+    logps: &[f64],
+    transform: &TokenTransform,
+    factor: f64,
+    weights: &mut [f64],
+    function: impl Fn(f64) -> (f64, f64),
+) -> f64 {
+    let mut values = [0.0; BLOCK];
+    for ((logp, weight), result) in logps.iter().zip(weights).zip(&mut values) {
+        let (value, derivative) = function(transform.within(*logp));
+        *result = value;
+        *weight += if transform.moves(*logp) { 0.0 } else { factor * derivative };
+    }
+    sum(&values)
+}
+
+/// Value and derivative of [`TokenFunction::SoftFloor`], without a branch.
+fn soft_floor(logp: f64, threshold: f64, power: f64) -> (f64, f64) {
+    let depth = -logp - threshold;
+    let e = exp(-depth.abs());
+    let (positive, numerator) = if depth > 0.0 { (depth, 1.0) } else { (0.0, e) };
+    let softplus = positive + ln(1.0 + e);
+    let powered = exp((power - 1.0) * ln(softplus));
+    (powered * softplus, -power * powered * numerator / (1.0 + e))
 }
 
 /// [`TokenFunction::fold`] of at most [`BLOCK`] tokens, with one logarithm for all.

@@ -4,7 +4,7 @@ use rand::SeedableRng;
 use rand::seq::index;
 use rand_chacha::ChaCha8Rng;
 
-use crate::sum::sum_of;
+use crate::sum::{sum_of, sum_of_long};
 use crate::vector::exp;
 
 /// Reduction of a completion's ℓ to its score. Every reduction is linear for fixed coefficients:
@@ -107,23 +107,23 @@ impl Counted<'_> {
         self.logps.len() - self.left_out.len()
     }
 
-    /// Σ f(ℓ) over the tokens that count.
-    fn sum_of(&self, f: impl Fn(f64) -> f64) -> f64 {
+    /// Σ of the sums over the runs of tokens that count.
+    fn sum_of(&self, of_run: impl Fn(&[f64]) -> f64) -> f64 {
         let mut start = 0;
         let mut sum = 0.0;
         for &t in self.left_out {
-            sum += sum_of(&self.logps[start..t], &f);
+            sum += of_run(&self.logps[start..t]);
             start = t + 1;
         }
-        sum + sum_of(&self.logps[start..], &f)
+        sum + of_run(&self.logps[start..])
     }
 }
 
 /// 1/n for the n tokens below the mean probability; all tokens where none is, since all are alike.
 fn less_confident(counted: &Counted<'_>) -> Coefficients {
     // compared as log-probs: one exponential a token
-    let bound = (counted.sum_of(exp) / counted.len() as f64).ln();
-    let below = counted.sum_of(|logp| if logp < bound { 1.0 } else { 0.0 });
+    let bound = (counted.sum_of(|run| sum_of_long(run, exp)) / counted.len() as f64).ln();
+    let below = counted.sum_of(|run| sum_of(run, |logp| if logp < bound { 1.0 } else { 0.0 }));
     if below > 0.0 {
         Coefficients::Below { bound, each: 1.0 / below }
     } else {

@@ -386,3 +386,26 @@ fn adapters_that_do_not_fit_are_refused_by_name() {
     assert!(error.contains("`model.layers.0.self_attn.q_proj.weight`"), "{error}");
     assert!(!temp.path().join("a").exists() && !temp.path().join("b").exists() && !temp.path().join("c").exists());
 }
+
+#[test]
+fn a_mixture_lies_between_two_models() {
+    let policy = Decoder::load(case_dir("qwen2-tied")).unwrap();
+    for (_, variable) in policy.trainable() {
+        variable.set(&variable.affine(1.5, 0.25).unwrap()).unwrap();
+    }
+    let start = Decoder::load(case_dir("qwen2-tied")).unwrap();
+    let mut reference = start.frozen();
+    reference.mix(&policy, 0.25).unwrap();
+    let temp = TempDir::new().unwrap();
+    reference.save(temp.path().join("mixed"), &SaveOptions::default()).unwrap();
+    let mixed = Decoder::load(temp.path().join("mixed")).unwrap();
+    for ((name, mixed), (_, start)) in mixed.trainable().iter().zip(start.trainable()) {
+        // 0.25·(1.5·x + 0.25) + 0.75·x
+        for (mixed, x) in values(mixed).iter().zip(values(&start)) {
+            assert!((mixed - (1.125 * x + 0.0625)).abs() < 1e-6 * x.abs().max(1.0), "{name}: {mixed} of {x}");
+        }
+    }
+    let other = Decoder::load(case_dir("qwen2")).unwrap();
+    let error = reference.mix(&other, 0.5).unwrap_err().to_string();
+    assert!(error.contains("parameter of the other model"), "{error}");
+}
