@@ -253,9 +253,7 @@ impl TokenFunction {
     pub(crate) fn fold(self, logps: &[f64], transform: &TokenTransform, factor: f64, weights: &mut [f64]) -> f64 {
         let blocks = logps.chunks(BLOCK).zip(weights.chunks_mut(BLOCK));
         match self {
-            Self::Unlikelihood => {
-                blocks.map(|(logps, weights)| unlikelihood(logps, transform, factor, weights)).sum()
-            }
+            Self::Unlikelihood => blocks.map(|(logps, weights)| unlikelihood(logps, transform, factor, weights)).sum(),
             Self::SoftFloor { threshold, power } => {
                 let floor = |logp| soft_floor(logp, threshold, power);
                 blocks.map(|(logps, weights)| fold_block(logps, transform, factor, weights, floor)).sum()
