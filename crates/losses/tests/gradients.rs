@@ -55,7 +55,6 @@ fn check_weights(config: LossConfig, mut pairs: Vec<Sides>) -> Result<(), TestCa
                 if [bounds[0].rejected, bounds[0].chosen, floor, cap].into_iter().any(on) {
                     // Where pairs are compared by rank, a step off a corner may change ranks as well.
                     if objective.config().loss.compares_pairs() {
-                        kinks += 1;
                         continue;
                     }
                     let slack = rounding + 1e-3 * (1.0 + left.abs().max(right.abs()));
