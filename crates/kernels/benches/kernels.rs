@@ -154,8 +154,8 @@ fn attention(criterion: &mut Criterion, size: &Size, source: &mut Source) {
         "rotary",
         size,
         &[&q],
-        || kernels::rotary(&q, &cos, &sin).unwrap(),
-        || naive::rotary(&q, &cos, &sin).unwrap(),
+        || kernels::rotary(&q, &cos, &sin, kernels::RotaryPairs::Halves).unwrap(),
+        || naive::rotary(&q, &cos, &sin, kernels::RotaryPairs::Halves).unwrap(),
     );
     // The naive twin keeps N × N scores a head, so it works sequence by sequence.
     let spans = (0..n / SEQUENCE).map(|i| Span::new(i * SEQUENCE..(i + 1) * SEQUENCE));

@@ -85,8 +85,8 @@ impl Model {
             let heads = |i: usize, count: usize| -> kernels::Result<Tensor> {
                 Ok(kernels::linear(&x, &layer.qkv[i], Some(&layer.qkv_bias[i]))?.reshape((n, count, WIDTH))?)
             };
-            let q = kernels::rotary(&heads(0, HEADS)?, &batch.cos, &batch.sin)?;
-            let k = kernels::rotary(&heads(1, KV_HEADS)?, &batch.cos, &batch.sin)?;
+            let q = kernels::rotary(&heads(0, HEADS)?, &batch.cos, &batch.sin, kernels::RotaryPairs::Halves)?;
+            let k = kernels::rotary(&heads(1, KV_HEADS)?, &batch.cos, &batch.sin, kernels::RotaryPairs::Halves)?;
             let v = heads(2, KV_HEADS)?;
             let mixed = kernels::attention(&q, &k, &v, &batch.segments, AttentionOptions::for_width(WIDTH))?;
             let mixed = kernels::linear(&mixed.reshape((n, HIDDEN))?, &layer.output, None)?;

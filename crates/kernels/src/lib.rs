@@ -69,6 +69,7 @@ pub use ops::{
 };
 pub use optim::{AdamW, Moments, MomentsView, Parameter, StepReport};
 pub use options::{
-    AdamWOptions, AttentionOptions, DropoutMask, HeadOptions, NormOptions, RowEntropy, Segments, Span, TerminatorScore,
+    AdamWOptions, AttentionOptions, DropoutMask, HeadOptions, NormOptions, RotaryPairs, RowEntropy, Segments, Span,
+    TerminatorScore,
 };
 pub use selftest::{Check, selftest};

@@ -3,7 +3,7 @@
 //! Arguments are checked by candle alone.
 
 use crate::ops::AddRmsNorm;
-use crate::options::{AttentionOptions, DropoutMask, NormOptions, Segments};
+use crate::options::{AttentionOptions, DropoutMask, NormOptions, RotaryPairs, Segments};
 use candle_core::{D, Device, Result, Tensor};
 use std::ops::Range;
 
@@ -72,16 +72,27 @@ pub fn add_rms_norm(
 }
 
 /// See [`crate::rotary`].
-pub fn rotary(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
-    let width = x.dim(2)?;
+pub fn rotary(x: &Tensor, cos: &Tensor, sin: &Tensor, pairs: RotaryPairs) -> Result<Tensor> {
+    let (tokens, heads, width) = x.dims3()?;
     let half = cos.dim(1)?;
-    let low = x.narrow(2, 0, half)?;
-    let high = x.narrow(2, half, half)?;
+    let (low, high) = match pairs {
+        RotaryPairs::Halves => (x.narrow(2, 0, half)?, x.narrow(2, half, half)?),
+        RotaryPairs::Neighbours => {
+            let pairs = x.narrow(2, 0, 2 * half)?.reshape((tokens, heads, half, 2))?;
+            (pairs.narrow(3, 0, 1)?.squeeze(3)?, pairs.narrow(3, 1, 1)?.squeeze(3)?)
+        }
+    };
     let (cos, sin) = (cos.unsqueeze(1)?, sin.unsqueeze(1)?);
     let turned_low = (low.broadcast_mul(&cos)? - high.broadcast_mul(&sin)?)?;
     let turned_high = (high.broadcast_mul(&cos)? + low.broadcast_mul(&sin)?)?;
     let tail = x.narrow(2, 2 * half, width - 2 * half)?;
-    Tensor::cat(&[turned_low, turned_high, tail], 2)
+    match pairs {
+        RotaryPairs::Halves => Tensor::cat(&[turned_low, turned_high, tail], 2),
+        RotaryPairs::Neighbours => {
+            let turned = Tensor::stack(&[turned_low, turned_high], 3)?.reshape((tokens, heads, 2 * half))?;
+            Tensor::cat(&[turned, tail], 2)
+        }
+    }
 }
 
 /// See [`crate::swiglu`].

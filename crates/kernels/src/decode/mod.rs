@@ -13,4 +13,4 @@ mod rowwise;
 
 pub use cache::{CacheShape, KeyValueCache};
 pub use matrix::PackedMatrix;
-pub use rowwise::{Gate, add, gain, gate, normalise, soft_cap, turn};
+pub use rowwise::{Gate, add, centre, gain, gate, normalise, soft_cap, turn};

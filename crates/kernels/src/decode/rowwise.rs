@@ -7,7 +7,7 @@ use crate::cpu::norm;
 use crate::cpu::rotary::turn_in_place;
 use crate::cpu::simd::{add_assign, simd, tanh};
 use crate::error::Result;
-use crate::options::NormOptions;
+use crate::options::{NormOptions, RotaryPairs};
 
 /// The factors of a norm, (H): its weight, or one more than it.
 ///
@@ -25,10 +25,18 @@ pub fn normalise(x: &[f32], gain: &[f32], eps: f64, out: &mut [f32]) {
     }
 }
 
+/// Subtracts each row's mean from it, in place: `x` (N, `width`).
+pub fn centre(x: &mut [f32], width: usize) {
+    for row in x.chunks_exact_mut(width.max(1)) {
+        let mean = row.iter().map(|x| f64::from(*x)).sum::<f64>() / row.len() as f64;
+        row.iter_mut().for_each(|x| *x -= mean as f32);
+    }
+}
+
 /// Rotates the first `2·cos.len()` dimensions of each head of one row, in place: `x` (heads, D), `cos` and `sin`
-/// (R/2). Dimension i pairs with i + R/2.
-pub fn turn(x: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32]) {
-    turn_in_place(x, cos, sin, head_dim);
+/// (R/2).
+pub fn turn(x: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32], pairs: RotaryPairs) {
+    turn_in_place(x, cos, sin, head_dim, pairs);
 }
 
 /// The gate's activation.

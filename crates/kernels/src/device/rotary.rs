@@ -5,6 +5,7 @@ use super::engine::Engine;
 use super::launch::{Grid, Module, arguments, module, typed};
 use super::operand::Operand;
 use crate::error::Result;
+use crate::options::RotaryPairs;
 use candle_core::{DType, Tensor};
 
 const OP: &str = "rotary";
@@ -21,6 +22,8 @@ arguments! {
         width: u32,
         half: u32,
         sign: f32,
+        interleaved: u32,
+        unused: u32,
     }
 }
 
@@ -30,15 +33,17 @@ pub(crate) struct Rotation {
     cos: Operand,
     sin: Operand,
     half: usize,
+    pairs: RotaryPairs,
 }
 
 impl Rotation {
-    pub(crate) fn new(engine: &Engine, cos: &Tensor, sin: &Tensor) -> Result<Self> {
+    pub(crate) fn new(engine: &Engine, cos: &Tensor, sin: &Tensor, pairs: RotaryPairs) -> Result<Self> {
         Ok(Self {
             engine: engine.clone(),
             cos: Operand::new(engine, OP, "cos", cos, DType::F32)?,
             sin: Operand::new(engine, OP, "sin", sin, DType::F32)?,
             half: cos.dim(1)?,
+            pairs,
         })
     }
 
@@ -56,6 +61,8 @@ impl Rotation {
             width: width as u32,
             half: self.half as u32,
             sign,
+            interleaved: u32::from(self.pairs == RotaryPairs::Neighbours),
+            unused: 0,
         };
         // SAFETY: `Rotary` is the kernel's struct; x and out are (tokens, heads, width) of its dtype, the angles
         // (tokens, half), as `ops::rotary` has checked.

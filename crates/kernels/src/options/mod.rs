@@ -5,6 +5,7 @@ mod attention;
 mod dropout;
 mod head;
 mod norm;
+mod rotary;
 mod segments;
 
 pub use adamw::AdamWOptions;
@@ -15,5 +16,6 @@ pub use dropout::DropoutMask;
 pub(crate) use head::TOP_TOKENS;
 pub use head::{HeadOptions, RowEntropy, TerminatorScore};
 pub use norm::NormOptions;
+pub use rotary::RotaryPairs;
 pub(crate) use segments::{AttentionPlan, PairList};
 pub use segments::{Segments, Span};

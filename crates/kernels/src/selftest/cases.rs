@@ -2,8 +2,8 @@
 
 use crate::error::Result;
 use crate::{
-    AddRmsNorm, DropoutMask, HeadOptions, NormOptions, RowEntropy, add, add_linear, add_rms_norm, columns, dropout,
-    embedding, geglu, linear, rms_norm, rotary, selected_log_probs, selected_log_probs_with_entropy,
+    AddRmsNorm, DropoutMask, HeadOptions, NormOptions, RotaryPairs, RowEntropy, add, add_linear, add_rms_norm, columns,
+    dropout, embedding, geglu, linear, rms_norm, rotary, selected_log_probs, selected_log_probs_with_entropy,
     selected_log_probs_with_terminators, swiglu, weighted_sum,
 };
 use candle_core::{Device, Tensor};
@@ -95,12 +95,14 @@ fn elementwise(cases: &mut Cases) -> Result<()> {
         let weights = x[0].detach().affine(0.5, 0.25)?;
         Ok(vec![weighted_sum(&x[0], &weights)?])
     })?;
-    for (heads, width, half) in [(3, 24, 12), (2, 20, 7)] {
+    for (heads, width, half, pairs) in
+        [(3, 24, 12, RotaryPairs::Halves), (2, 20, 7, RotaryPairs::Halves), (2, 20, 7, RotaryPairs::Neighbours)]
+    {
         let shape = [5, heads, width];
         let angles = [5, half];
-        let options = format!("{half} pairs");
-        cases.push("rotary", &[&shape, &angles, &angles], [&[1, 2], &[]], &[&shape], &options, |x| {
-            Ok(vec![rotary(&x[0], &x[1], &x[2])?])
+        let options = format!("{half} pairs, {pairs:?}");
+        cases.push("rotary", &[&shape, &angles, &angles], [&[1, 2], &[]], &[&shape], &options, move |x| {
+            Ok(vec![rotary(&x[0], &x[1], &x[2], pairs)?])
         })?;
     }
     Ok(())

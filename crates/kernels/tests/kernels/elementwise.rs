@@ -83,7 +83,9 @@ proptest! {
     #[test]
     fn rotary_is_its_twin(
         seed: u64, layout in 0..3usize, n in 1..60usize, heads in 1..5usize, half in 1..20usize, tail in 0..9usize,
+        neighbours: bool,
     ) {
+        let pairs = if neighbours { kernels::RotaryPairs::Neighbours } else { kernels::RotaryPairs::Halves };
         let mut source = Source::new(seed);
         let (cos, sin) = (source.tensor(&[n, half]), source.tensor(&[half, n]).t()?);
         let inputs = [source.input(&[n, heads, 2 * half + tail], LAYOUTS[layout])];
@@ -91,8 +93,8 @@ proptest! {
             &mut source,
             &inputs,
             TOLERANCE,
-            |x| Ok(vec![kernels::rotary(&x[0], &cos, &sin)?]),
-            |x| Ok(vec![naive::rotary(&x[0], &cos, &sin)?]),
+            |x| Ok(vec![kernels::rotary(&x[0], &cos, &sin, pairs)?]),
+            |x| Ok(vec![naive::rotary(&x[0], &cos, &sin, pairs)?]),
         );
     }
 

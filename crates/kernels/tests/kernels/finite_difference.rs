@@ -44,9 +44,11 @@ fn gradients_are_central_differences() {
     check("linear", &vars(&[&[5, 7], &[3, 7], &[3]]), |x| kernels::linear(&x[0], &x[1], Some(&x[2])));
     check("embedding", &vars(&[&[6, 4]]), |x| kernels::embedding(&x[0], &[0, 5, 5, 2]));
     let angles = vars(&[&[5, 2], &[5, 2]]);
-    check("rotary", &vars(&[&[5, 2, 6]]), |x| {
-        kernels::rotary(&x[0], &angles[0].as_detached_tensor(), &angles[1].as_detached_tensor())
-    });
+    for pairs in [kernels::RotaryPairs::Halves, kernels::RotaryPairs::Neighbours] {
+        check("rotary", &vars(&[&[5, 2, 6]]), |x| {
+            kernels::rotary(&x[0], &angles[0].as_detached_tensor(), &angles[1].as_detached_tensor(), pairs)
+        });
+    }
     let segments =
         Segments::new(vec![Span::new(0..4), Span::with_prefix(4..6, 0..4), Span::with_prefix(6..9, 0..4)]).unwrap();
     for (soft_cap, window) in [(None, None), (Some(1.5), Some(3))] {

@@ -49,8 +49,8 @@ impl Model {
         let q = kernels::rms_norm(&q, self.get("q_norm"), 1e-6).unwrap();
         let k = heads(kernels::linear(&h, self.get("k"), None).unwrap());
         let v = heads(kernels::linear(&h, self.get("v"), None).unwrap());
-        let q = kernels::rotary(&q, cos, sin).unwrap();
-        let k = kernels::rotary(&k, cos, sin).unwrap();
+        let q = kernels::rotary(&q, cos, sin, kernels::RotaryPairs::Halves).unwrap();
+        let k = kernels::rotary(&k, cos, sin, kernels::RotaryPairs::Halves).unwrap();
         let segments = Segments::causal(n).unwrap();
         let mixed = kernels::attention(&q, &k, &v, &segments, AttentionOptions::for_width(4)).unwrap();
         let mixed = mixed.reshape((n, HIDDEN)).unwrap();
@@ -74,8 +74,8 @@ impl Model {
         let q = naive::rms_norm(&q, self.get("q_norm"), 1e-6).unwrap();
         let k = heads(naive::linear(&h, self.get("k"), None).unwrap());
         let v = heads(naive::linear(&h, self.get("v"), None).unwrap());
-        let q = naive::rotary(&q, cos, sin).unwrap();
-        let k = naive::rotary(&k, cos, sin).unwrap();
+        let q = naive::rotary(&q, cos, sin, kernels::RotaryPairs::Halves).unwrap();
+        let k = naive::rotary(&k, cos, sin, kernels::RotaryPairs::Halves).unwrap();
         let segments = Segments::causal(n).unwrap();
         let mixed = naive::attention(&q, &k, &v, &segments, AttentionOptions::for_width(4)).unwrap();
         let mixed = mixed.reshape((n, HIDDEN)).unwrap();

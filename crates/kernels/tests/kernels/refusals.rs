@@ -48,13 +48,15 @@ fn refusals_name_operation_argument_and_shapes() {
 #[test]
 fn rotary_refusals() {
     let (matrix, cube) = (tensor(&[4, 6]), tensor(&[4, 2, 6]));
-    assert!(text(kernels::rotary(&matrix, &matrix, &matrix)).contains("(N, heads, D)"));
+    assert!(text(kernels::rotary(&matrix, &matrix, &matrix, kernels::RotaryPairs::Halves)).contains("(N, heads, D)"));
     assert!(
-        text(kernels::rotary(&cube, &tensor(&[4, 4]), &tensor(&[4, 4])))
+        text(kernels::rotary(&cube, &tensor(&[4, 4]), &tensor(&[4, 4]), kernels::RotaryPairs::Halves))
             .contains("`cos` of shape [4, at most 3], got [4, 4]")
     );
     let angle = candle_core::Var::from_tensor(&tensor(&[4, 3])).unwrap();
-    assert!(text(kernels::rotary(&cube, &angle, &angle)).contains("`cos` must be a constant"));
+    assert!(
+        text(kernels::rotary(&cube, &angle, &angle, kernels::RotaryPairs::Halves)).contains("`cos` must be a constant")
+    );
 }
 
 #[test]

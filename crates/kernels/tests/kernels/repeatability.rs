@@ -56,7 +56,7 @@ impl Layer {
         let [cos, sin] = &self.angles;
         let x = kernels::embedding(&self.table, &self.ids)?;
         let y = kernels::rms_norm(&x, &self.scale, 1e-6)?;
-        let q = kernels::rotary(&y.reshape((n, 4, 16))?, cos, sin)?;
+        let q = kernels::rotary(&y.reshape((n, 4, 16))?, cos, sin, kernels::RotaryPairs::Halves)?;
         let k = q.narrow(1, 0, 2)?;
         let mixed = kernels::attention(&q, &k, &k, &self.segments, AttentionOptions::for_width(16))?;
         let mixed = mixed.reshape((n, h))?;
