@@ -1,6 +1,6 @@
 //! Every family as this project saves it, under mistral.rs: it loads the directory, and continues prompts greedily token
 //! for token as the project's own forward pass does. Left out is what it runs otherwise than transformers or not at all:
-//! windows shorter than the sequence, biases of Llama, YaRN, Gemma 3.
+//! windows shorter than the sequence, biases of Llama, YaRN, Gemma 3; and the families that it lacks.
 #![cfg(feature = "mistralrs")]
 
 use std::fs;
@@ -110,8 +110,16 @@ fn changed(case: &str, changes: &Value) -> Decoder {
 /// Once a sequence is longer than its window, mistral.rs 0.8.1 is not transformers: windows here are longer than that.
 const NO_WINDOW: u32 = 128;
 
-/// Families that mistral.rs 0.8.1 computes otherwise than transformers.
-const NOT_RUN: [Family; 1] = [Family::Gemma3Text];
+/// Families that mistral.rs 0.8.1 computes otherwise than transformers (the first), or lacks.
+const NOT_RUN: [Family; 7] = [
+    Family::Gemma3Text,
+    Family::Olmo2,
+    Family::Olmo3,
+    Family::Granite,
+    Family::Granite4,
+    Family::Ministral3,
+    Family::Cohere2,
+];
 
 fn family_of(case: &str) -> Family {
     Config::from_dir(golden(case)).unwrap().family()

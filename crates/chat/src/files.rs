@@ -64,6 +64,11 @@ pub fn special_token(dir: impl AsRef<Path>, name: &str) -> Result<Option<String>
 /// A file's text, or `None` if there is no such file.
 pub(crate) fn text(path: &Path) -> Result<Option<String>, ChatError> {
     match std::fs::read(path) {
+        Ok(bytes) if bytes.starts_with(b"version https://git-lfs.github.com/spec/") => Err(ChatError::Malformed {
+            path: path.to_path_buf(),
+            expected: "the file itself (git lfs pull, or hf download)",
+            got: "a Git LFS pointer".to_string(),
+        }),
         Ok(bytes) => match String::from_utf8(bytes) {
             Ok(text) => Ok(Some(text)),
             Err(error) => Err(ChatError::Malformed {

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use flate2::bufread::MultiGzDecoder;
 
 use crate::FileError;
+use crate::lfs::{self, LFS_POINTER};
 use crate::utf16::{ByteOrder, Utf16Reader};
 
 /// Bytes of a buffer between two stages.
@@ -52,11 +53,14 @@ impl TextFile {
     /// The text of an open file.
     ///
     /// # Errors
-    /// When its first bytes cannot be read, or it is packed as a zip archive.
+    /// When its first bytes cannot be read, it is packed as a zip archive, or a Git LFS pointer.
     pub fn new(file: File) -> io::Result<Self> {
         let bytes = file.metadata()?.len();
         let read = Arc::new(AtomicU64::new(0));
-        let (start, file) = peek(Counted { file, read: read.clone() })?;
+        let (start, file) = peek(Counted { file, read: read.clone() }, lfs::START.len())?;
+        if lfs::is_lfs_pointer(&start) {
+            return Err(invalid(LFS_POINTER.into()));
+        }
         let input: Box<dyn BufRead + Send> = match Packing::of(&start) {
             None => decoded(file)?,
             Some(Packing::Gzip) => {
@@ -100,10 +104,10 @@ fn invalid(problem: String) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, problem)
 }
 
-/// The first four bytes, fewer where there are no more, and a reader of all.
-fn peek<R: Read>(mut input: R) -> io::Result<(Vec<u8>, impl Read + use<R>)> {
+/// The first `count` bytes, fewer where there are no more, and a reader of all.
+fn peek<R: Read>(mut input: R, count: usize) -> io::Result<(Vec<u8>, impl Read + use<R>)> {
     let mut start = Vec::new();
-    input.by_ref().take(4).read_to_end(&mut start)?;
+    input.by_ref().take(count as u64).read_to_end(&mut start)?;
     Ok((start.clone(), Cursor::new(start).chain(input)))
 }
 
@@ -127,7 +131,7 @@ impl Packing {
 
 /// The text of unpacked bytes, as UTF-8 without a byte order mark.
 fn decoded(input: impl Read + Send + 'static) -> io::Result<Box<dyn BufRead + Send>> {
-    let (start, mut input) = peek(input)?;
+    let (start, mut input) = peek(input, 4)?;
     let (mark, order) = match start[..] {
         [0xff, 0xfe, 0, 0] | [0, 0, 0xfe, 0xff] => {
             return Err(invalid("UTF-32 text; write it as UTF-8, for instance with `iconv -f UTF-32 -t UTF-8`".into()));

@@ -2,12 +2,34 @@
 
 use candle_core::{Device, Tensor};
 
-use crate::block::Angles;
+use crate::block::{Angles, Positional};
 use crate::error::Result;
+use crate::placement::Placement;
 use crate::rope::{Frequencies, RopeSpec};
+use crate::spec::DecoderSpec;
+
+/// Tensors that depend on the positions of `N` tokens. `lengths` are those of the tokens' sequences, (`N`).
+pub(crate) fn positional(
+    spec: &DecoderSpec,
+    positions: &[u32],
+    lengths: &[usize],
+    placement: &Placement,
+) -> Result<Positional> {
+    let device = &placement.device;
+    let angles = spec.ropes.iter().map(|rope| angles(rope, positions, lengths, device)).collect::<Result<_>>()?;
+    let growth = spec.query_growth.filter(|growth| positions.iter().any(|position| growth.factor(*position) != 1.0));
+    let query_factors = match growth {
+        Some(growth) => {
+            let factors: Vec<f32> = positions.iter().map(|position| growth.factor(*position)).collect();
+            Some(placement.place(&Tensor::from_vec(factors, (positions.len(), 1, 1), &Device::Cpu)?)?)
+        }
+        None => None,
+    };
+    Ok(Positional { angles, query_factors })
+}
 
 /// The angles of `N` tokens, in float32 on `device`. `lengths` are those of the tokens' sequences, (`N`), for LongRoPE.
-pub(crate) fn angles(rope: &RopeSpec, positions: &[u32], lengths: &[usize], device: &Device) -> Result<Angles> {
+fn angles(rope: &RopeSpec, positions: &[u32], lengths: &[usize], device: &Device) -> Result<Angles> {
     let half = rope.rotary_dim / 2;
     let last = positions.iter().copied().max().unwrap_or(0) as usize;
     let mut cos = Vec::with_capacity(positions.len() * half);
@@ -32,7 +54,11 @@ pub(crate) fn angles(rope: &RopeSpec, positions: &[u32], lengths: &[usize], devi
         }
     }
     let shape = (positions.len(), half);
-    Ok(Angles { cos: Tensor::from_vec(cos, shape, device)?, sin: Tensor::from_vec(sin, shape, device)? })
+    Ok(Angles {
+        cos: Tensor::from_vec(cos, shape, device)?,
+        sin: Tensor::from_vec(sin, shape, device)?,
+        pairs: rope.pairs,
+    })
 }
 
 /// Cosine and sine of one position's angles. The product is rounded to float32 before, as in transformers.

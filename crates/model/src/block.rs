@@ -1,35 +1,53 @@
 //! One block: attention, then the gated feed-forward layer, each on the normalised residual stream.
 
-use candle_core::Tensor;
-use smpo_kernels::{NormOptions, add, add_rms_norm, columns, embedding, geglu, rms_norm, rotary, swiglu};
+use candle_core::{D, DType, Tensor};
+use smpo_kernels::{NormOptions, RotaryPairs, add, add_rms_norm, columns, embedding, geglu, rms_norm, rotary, swiglu};
 
 use crate::error::Result;
 use crate::linear::{Linear, Product};
 use crate::lora::Dropout;
 use crate::parameter::{Parameter, Parameters};
-use crate::spec::{Activation, DecoderSpec, NormPlacement, Projections};
+use crate::spec::{Activation, BlockNorms, DecoderSpec, QkNorm};
 
 /// The residual stream with the last layer's update not yet added, so that sum and norm are one fused operation.
 pub(crate) struct Stream {
     residual: Tensor,
     update: Option<Tensor>,
+    /// Input of a parallel feed-forward layer: what attention read.
+    beside: Option<Tensor>,
 }
 
 impl Stream {
     pub fn new(embedded: Tensor) -> Self {
-        Self { residual: embedded, update: None }
+        Self { residual: embedded, update: None, beside: None }
     }
 
-    /// Adds the pending update and normalises; returns the new stream and the next layer's input.
-    pub fn normed(self, gain: &Parameter, options: NormOptions) -> Result<(Tensor, Tensor)> {
+    /// The stream from what [`Stream::joined`] gave in the middle of a block.
+    pub fn within_block(spec: &DecoderSpec, joined: Tensor) -> Result<Self> {
+        if !spec.parallel {
+            return Ok(Self::new(joined));
+        }
+        let width = spec.hidden_size;
+        let beside = Some(columns(&joined, width..2 * width)?);
+        Ok(Self { residual: columns(&joined, 0..width)?, update: None, beside })
+    }
+
+    /// Adds the pending update and normalises; returns the new stream and the next layer's input. Without a gain the input
+    /// is the stream.
+    pub fn normed(self, gain: Option<&Parameter>, spec: &DecoderSpec) -> Result<(Tensor, Tensor)> {
+        let Some(gain) = gain else {
+            let sum = self.sum()?;
+            return Ok((sum.clone(), sum));
+        };
         match self.update {
-            None => {
-                let normed = rms_norm(&self.residual, &gain.tensor, options)?;
-                Ok((self.residual, normed))
-            }
-            Some(update) => {
-                let both = add_rms_norm(&self.residual, &update, &gain.tensor, options)?;
+            Some(update) if !spec.norm_centred => {
+                let both = add_rms_norm(&self.residual, &update, &gain.tensor, norm_options(spec))?;
                 Ok((both.sum, both.normed))
+            }
+            _ => {
+                let sum = self.sum()?;
+                let normed = norm(&sum, gain, spec)?;
+                Ok((sum, normed))
             }
         }
     }
@@ -46,12 +64,29 @@ impl Stream {
             Some(update) => Ok(add(&self.residual, &update)?),
         }
     }
+
+    /// The stream as one tensor, (`N`, `H`), or (`N`, 2`H`) with the input of a parallel feed-forward layer.
+    pub fn joined(mut self) -> Result<Tensor> {
+        match self.beside.take() {
+            None => self.sum(),
+            Some(beside) => Ok(Tensor::cat(&[&self.sum()?, &beside], 1)?),
+        }
+    }
 }
 
 /// Cosine and sine of the rotary angles, one row per token: (`N`, `rotary_dim / 2`) each.
 pub(crate) struct Angles {
     pub cos: Tensor,
     pub sin: Tensor,
+    pub pairs: RotaryPairs,
+}
+
+/// Tensors that depend on the tokens' positions.
+pub(crate) struct Positional {
+    /// Angles of each of the spec's ropes.
+    pub angles: Vec<Angles>,
+    /// Factors on queries, (`N`, 1, 1); `None` where all are one.
+    pub query_factors: Option<Tensor>,
 }
 
 /// Rotated queries and keys, and values: (`N`, heads, `head_dim`) each.
@@ -64,7 +99,9 @@ pub(crate) struct Heads {
 /// Input of a block's first half.
 pub(crate) struct AttentionInput<'a> {
     pub stream: Stream,
-    pub angles: &'a Angles,
+    /// Rotary angles; `None` does not rotate.
+    pub angles: Option<&'a Angles>,
+    pub query_factors: Option<&'a Tensor>,
     /// Rows of the output; nothing after attention is computed for the others. `None` is all.
     pub keep: Option<&'a [u32]>,
     pub dropout: Option<Dropout>,
@@ -72,15 +109,12 @@ pub(crate) struct AttentionInput<'a> {
 
 #[derive(Debug, Clone)]
 pub(crate) struct Block {
-    input_norm: Parameter,
     projection: AttentionProjection,
     qk_norm: Option<[Parameter; 2]>,
     output: Linear,
-    post_attention_norm: Option<Parameter>,
-    feed_forward_norm: Parameter,
     gate_up: GateUp,
     down: Linear,
-    post_feed_forward_norm: Option<Parameter>,
+    norms: BlockNorms<Parameter>,
 }
 
 #[derive(Debug, Clone)]
@@ -99,46 +133,28 @@ impl Block {
     pub fn take(parameters: &mut Parameters, spec: &DecoderSpec, prefix: &str) -> Result<Self> {
         let name = |tail: &str| format!("{prefix}.{tail}");
         let mut linear = |tail: &str| Linear::take(parameters, &name(tail));
-        let (projection, gate_up) = match spec.projections {
-            Projections::Separate => (
-                AttentionProjection::Separate(Box::new([
-                    linear("self_attn.q_proj")?,
-                    linear("self_attn.k_proj")?,
-                    linear("self_attn.v_proj")?,
-                ])),
-                GateUp::Separate(Box::new([linear("mlp.gate_proj")?, linear("mlp.up_proj")?])),
-            ),
-            Projections::Fused => {
-                (AttentionProjection::Fused(linear("self_attn.qkv_proj")?), GateUp::Fused(linear("mlp.gate_up_proj")?))
-            }
+        let projection = if spec.projections.fused_heads {
+            AttentionProjection::Fused(linear("self_attn.qkv_proj")?)
+        } else {
+            AttentionProjection::Separate(Box::new([
+                linear("self_attn.q_proj")?,
+                linear("self_attn.k_proj")?,
+                linear("self_attn.v_proj")?,
+            ]))
         };
-        let (output, down) = (linear("self_attn.o_proj")?, linear("mlp.down_proj")?);
+        let feed_forward = spec.projections.feed_forward;
+        let gate_up = match feed_forward.gate_up() {
+            [gate, up] => GateUp::Separate(Box::new([linear(gate)?, linear(up)?])),
+            both => GateUp::Fused(linear(both[0])?),
+        };
+        let (output, down) = (linear("self_attn.o_proj")?, linear(feed_forward.down())?);
         let mut norm = |tail: &str| parameters.take(&name(&format!("{tail}.weight")));
         let qk_norm = match spec.qk_norm {
-            true => Some([norm("self_attn.q_norm")?, norm("self_attn.k_norm")?]),
-            false => None,
+            QkNorm::None => None,
+            QkNorm::PerHead | QkNorm::AllHeads => Some([norm("self_attn.q_norm")?, norm("self_attn.k_norm")?]),
         };
-        let input_norm = norm("input_layernorm")?;
-        // The same name means the norm before the feed-forward layer in one placement, and the one after attention in
-        // the other.
-        let after_attention = norm("post_attention_layernorm")?;
-        let (post_attention_norm, feed_forward_norm, post_feed_forward_norm) = match spec.norms {
-            NormPlacement::Pre => (None, after_attention, None),
-            NormPlacement::PreAndPost => {
-                (Some(after_attention), norm("pre_feedforward_layernorm")?, Some(norm("post_feedforward_layernorm")?))
-            }
-        };
-        Ok(Self {
-            input_norm,
-            projection,
-            qk_norm,
-            output,
-            post_attention_norm,
-            feed_forward_norm,
-            gate_up,
-            down,
-            post_feed_forward_norm,
-        })
+        let norms = spec.norms.try_map(|tail| norm(tail))?;
+        Ok(Self { projection, qk_norm, output, gate_up, down, norms })
     }
 
     /// The first half, on `N` rows. `attend` computes attention outputs (`N`, heads, `head_dim`) from heads.
@@ -148,20 +164,25 @@ impl Block {
         input: AttentionInput<'_>,
         attend: impl FnOnce(Heads) -> Result<Tensor>,
     ) -> Result<Stream> {
-        let AttentionInput { stream, angles, keep, dropout } = input;
-        let options = norm_options(spec);
-        let (mut residual, normed) = stream.normed(&self.input_norm, options)?;
-        let attended = attend(self.heads(spec, &normed, angles, dropout)?)?;
-        let mut attended = attended.reshape(((), spec.query_width()))?;
+        let keep = input.keep;
+        let dropout = input.dropout;
+        let (angles, query_factors) = (input.angles, input.query_factors);
+        let (mut residual, mut normed) = input.stream.normed(self.norms.before_attention.as_ref(), spec)?;
+        let mut heads = self.heads(spec, &normed, angles, dropout)?;
+        if let Some(factors) = query_factors {
+            heads.queries = heads.queries.broadcast_mul(factors)?;
+        }
+        let mut attended = attend(heads)?.reshape(((), spec.query_width()))?;
         if let Some(rows) = keep {
             attended = embedding(&attended, rows)?;
             residual = embedding(&residual, rows)?;
+            if spec.parallel {
+                normed = embedding(&normed, rows)?;
+            }
         }
-        let mut update = self.output.forward(&attended, dropout, Product::Computed)?;
-        if let Some(norm) = &self.post_attention_norm {
-            update = rms_norm(&update, &norm.tensor, options)?;
-        }
-        Ok(Stream { residual, update: Some(update) })
+        let update = self.output.forward(&attended, dropout, Product::Computed)?;
+        let update = finished(update, self.norms.after_attention.as_ref(), spec)?;
+        Ok(Stream { residual, update: Some(update), beside: spec.parallel.then_some(normed) })
     }
 
     /// The second half. Rows are independent: any part of them can be computed alone.
@@ -175,24 +196,31 @@ impl Block {
         dropout: Option<Dropout>,
         last: Product,
     ) -> Result<Stream> {
-        let options = norm_options(spec);
-        let (residual, normed) = stream.normed(&self.feed_forward_norm, options)?;
+        let mut stream = stream;
+        let (residual, normed) = match stream.beside.take() {
+            Some(beside) => (stream.sum()?, beside),
+            None => stream.normed(self.norms.before_feed_forward.as_ref(), spec)?,
+        };
         let (gate, up) = self.gate_and_up(spec, &normed, dropout)?;
         let gated = match spec.activation {
             Activation::Silu => swiglu(&gate, &up)?,
             Activation::GeluTanh => geglu(&gate, &up)?,
         };
         // The norm after it needs the product.
-        let last = if self.post_feed_forward_norm.is_some() { Product::Computed } else { last };
-        let mut update = self.down.forward(&gated, dropout, last)?;
-        if let Some(norm) = &self.post_feed_forward_norm {
-            update = rms_norm(&update, &norm.tensor, options)?;
-        }
-        Ok(Stream { residual, update: Some(update) })
+        let last = if self.norms.after_feed_forward.is_some() { Product::Computed } else { last };
+        let update = self.down.forward(&gated, dropout, last)?;
+        let update = finished(update, self.norms.after_feed_forward.as_ref(), spec)?;
+        Ok(Stream { residual, update: Some(update), beside: None })
     }
 
-    fn heads(&self, spec: &DecoderSpec, x: &Tensor, angles: &Angles, dropout: Option<Dropout>) -> Result<Heads> {
-        let (queries, keys, values) = match &self.projection {
+    fn heads(
+        &self,
+        spec: &DecoderSpec,
+        x: &Tensor,
+        angles: Option<&Angles>,
+        dropout: Option<Dropout>,
+    ) -> Result<Heads> {
+        let (mut queries, mut keys, values) = match &self.projection {
             AttentionProjection::Separate(three) => {
                 let [q, k, v] = three.as_ref();
                 (
@@ -207,16 +235,22 @@ impl Block {
                 (columns(&all, 0..q)?, columns(&all, q..q + kv)?, columns(&all, q + kv..q + 2 * kv)?)
             }
         };
-        let mut queries = queries.reshape(((), spec.heads, spec.head_dim))?;
-        let mut keys = keys.reshape(((), spec.kv_heads, spec.head_dim))?;
-        if let Some([q_norm, k_norm]) = &self.qk_norm {
-            queries = rms_norm(&queries, &q_norm.tensor, norm_options(spec))?;
-            keys = rms_norm(&keys, &k_norm.tensor, norm_options(spec))?;
+        let split = |x: Tensor, heads: usize| x.reshape(((), heads, spec.head_dim));
+        if spec.qk_norm == QkNorm::PerHead {
+            (queries, keys) = (split(queries, spec.heads)?, split(keys, spec.kv_heads)?);
         }
+        if let Some([q_norm, k_norm]) = &self.qk_norm {
+            queries = norm(&queries, q_norm, spec)?;
+            keys = norm(&keys, k_norm, spec)?;
+        }
+        let turned = |x: Tensor| match angles {
+            Some(angles) => rotary(&x, &angles.cos, &angles.sin, angles.pairs),
+            None => Ok(x),
+        };
         Ok(Heads {
-            queries: rotary(&queries, &angles.cos, &angles.sin)?,
-            keys: rotary(&keys, &angles.cos, &angles.sin)?,
-            values: values.reshape(((), spec.kv_heads, spec.head_dim))?,
+            queries: turned(split(queries, spec.heads)?)?,
+            keys: turned(split(keys, spec.kv_heads)?)?,
+            values: split(values, spec.kv_heads)?,
         })
     }
 
@@ -259,9 +293,9 @@ impl Block {
         (before, [vec![&self.output], gate_up, vec![&self.down]])
     }
 
-    /// The norm before attention's projections.
-    pub fn norm_before_attention(&self) -> &Parameter {
-        &self.input_norm
+    /// The norms around attention and the feed-forward layer.
+    pub fn block_norms(&self) -> &BlockNorms<Parameter> {
+        &self.norms
     }
 
     /// The norms of queries and keys.
@@ -271,21 +305,11 @@ impl Block {
 
     /// The norms, in the layout's order.
     pub fn norms(&self) -> impl Iterator<Item = &Parameter> {
-        self.qk_norm
-            .iter()
-            .flatten()
-            .chain([&self.input_norm])
-            .chain(&self.post_attention_norm)
-            .chain([&self.feed_forward_norm])
-            .chain(&self.post_feed_forward_norm)
+        self.norms_of_heads().chain(self.norms.iter())
     }
 
     pub fn norms_mut(&mut self) -> Vec<&mut Parameter> {
-        let mut all = vec![&mut self.input_norm, &mut self.feed_forward_norm];
-        all.extend(self.qk_norm.iter_mut().flatten());
-        all.extend(&mut self.post_attention_norm);
-        all.extend(&mut self.post_feed_forward_norm);
-        all
+        self.qk_norm.iter_mut().flatten().chain(self.norms.iter_mut()).collect()
     }
 
     pub fn linears_mut(&mut self) -> Vec<&mut Linear> {
@@ -302,6 +326,33 @@ impl Block {
         all.push(&mut self.down);
         all
     }
+}
+
+/// A layer's update of the stream: its output, normalised and scaled where the spec says so.
+fn finished(update: Tensor, gain: Option<&Parameter>, spec: &DecoderSpec) -> Result<Tensor> {
+    let update = match gain {
+        Some(gain) => norm(&update, gain, spec)?,
+        None => update,
+    };
+    match spec.residual_scale {
+        Some(scale) => Ok((update * scale)?),
+        None => Ok(update),
+    }
+}
+
+/// The spec's norm of each row.
+fn norm(x: &Tensor, gain: &Parameter, spec: &DecoderSpec) -> Result<Tensor> {
+    let options = norm_options(spec);
+    if spec.norm_centred {
+        return Ok(rms_norm(&centred(x)?, &gain.tensor, options)?);
+    }
+    Ok(rms_norm(x, &gain.tensor, options)?)
+}
+
+/// Each row without its mean, which is taken in float32.
+fn centred(x: &Tensor) -> candle_core::Result<Tensor> {
+    let wide = x.to_dtype(DType::F32)?;
+    wide.broadcast_sub(&wide.mean_keepdim(D::Minus1)?)?.to_dtype(x.dtype())
 }
 
 pub(crate) fn norm_options(spec: &DecoderSpec) -> NormOptions {

@@ -1,15 +1,16 @@
 //! A model's `config.json`, as transformers 4 and 5 write it, and the decoder it specifies.
 
-use std::fs;
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
-use smpo_files::FileError;
 
 use crate::error::{ModelError, Result};
 use crate::families::Family;
 use crate::fields::Fields;
+use crate::layout::HEAD;
 use crate::spec::DecoderSpec;
+use crate::weights::WeightFiles;
+use crate::wrapper::{TextNames, WRAPPERS, WrapperKind};
 
 /// A parsed `config.json`: family, decoder specification, and the fields as written.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,7 +18,19 @@ pub struct Config {
     family: Family,
     spec: DecoderSpec,
     fields: Map<String, Value>,
+    wrapper: Option<Wrapper>,
 }
+
+/// The configuration around a text half's `text_config`.
+#[derive(Debug, Clone, PartialEq)]
+struct Wrapper {
+    architecture: &'static str,
+    fields: Map<String, Value>,
+}
+
+/// Field of a text half's configuration.
+const TEXT: &str = "text_config";
+const TIED: &str = "tie_word_embeddings";
 
 impl Config {
     /// Reads `config.json` in a model directory.
@@ -25,10 +38,15 @@ impl Config {
     /// # Errors
     /// When the file is missing or not JSON, a field is missing or wrong, or the family or one of its features is not supported.
     pub fn from_dir(dir: impl AsRef<Path>) -> Result<Self> {
-        let path = dir.as_ref().join("config.json");
-        let text = fs::read_to_string(&path).map_err(FileError::at(&path, "read"))?;
+        let dir = dir.as_ref();
+        let path = dir.join("config.json");
+        let text = smpo_files::read_text(&path)?;
         let value = serde_json::from_str(&text).map_err(|source| ModelError::Json { path: path.clone(), source })?;
-        Self::parse(&path, value)
+        Self::parse(&path, value, &|| {
+            let files = WeightFiles::open(dir, "model").ok()?;
+            let head = TextNames::of(&files)?.wrapped(&format!("{HEAD}.weight"));
+            Some(files.contains(&head))
+        })
     }
 
     /// Reads the same from a JSON value, for a model that is not on disk yet.
@@ -36,10 +54,11 @@ impl Config {
     /// # Errors
     /// As [`Config::from_dir`]; the file is then called `config.json`.
     pub fn from_json(value: Value) -> Result<Self> {
-        Self::parse(Path::new("config.json"), value)
+        Self::parse(Path::new("config.json"), value, &|| None)
     }
 
-    fn parse(path: &Path, value: Value) -> Result<Self> {
+    /// `has_head` tells of a wrapper whether its weights have a head.
+    fn parse(path: &Path, value: Value, has_head: &dyn Fn() -> Option<bool>) -> Result<Self> {
         let Value::Object(object) = value else {
             return Err(ModelError::Field {
                 path: path.to_path_buf(),
@@ -48,20 +67,31 @@ impl Config {
                 got: "another JSON value".into(),
             });
         };
-        let fields = Fields::new(path, &object);
-        let family = Family::from_fields(&fields)?;
-        for name in ["quantization_config", "compression_config"] {
-            if fields.get(name).is_some() {
-                return Err(fields.unsupported(format!("a quantised model (`{name}`)")));
-            }
+        let outer = Fields::new(path, &object);
+        let Some(kind) = wrapper_kind(&outer)? else {
+            let family = Family::from_fields(&outer)?;
+            refuse_unsupported(&outer)?;
+            let spec = family.spec(&outer)?;
+            return Ok(Self { family, spec, fields: object, wrapper: None });
+        };
+        let mut text = match object.get(TEXT) {
+            Some(Value::Object(text)) => text.clone(),
+            _ => return Err(outer.missing(TEXT, "the configuration of the text half")),
+        };
+        text.entry("model_type").or_insert(json!(kind.text));
+        // The wrapper's own field decides, by default true; weights with a head win over the default.
+        let tied = outer.bool(TIED)?.unwrap_or_else(|| has_head() != Some(true));
+        text.insert(TIED.into(), json!(tied));
+        let family = Family::from_fields(&Fields::nested(path, &text, TEXT))?;
+        for (name, value) in family.text_half_defaults() {
+            text.entry(name).or_insert(value);
         }
-        for name in ["attention_dropout", "resid_pdrop", "embd_pdrop"] {
-            if fields.number(name)?.is_some_and(|p| p != 0.0) {
-                return Err(fields.unsupported(format!("dropout in the base model (`{name}`)")));
-            }
-        }
+        let fields = Fields::nested(path, &text, TEXT);
+        refuse_unsupported(&outer)?;
+        refuse_unsupported(&fields)?;
         let spec = family.spec(&fields)?;
-        Ok(Self { family, spec, fields: object })
+        let wrapper = Some(Wrapper { architecture: kind.architecture, fields: object });
+        Ok(Self { family, spec, fields: text, wrapper })
     }
 
     /// Model family.
@@ -74,7 +104,22 @@ impl Config {
         &self.spec
     }
 
-    /// A field as written; `None` when absent.
+    /// Class of the multimodal model whose text half this is.
+    pub fn wrapper(&self) -> Option<&'static str> {
+        self.wrapper.as_ref().map(|wrapper| wrapper.architecture)
+    }
+
+    /// The weights of a directory, those of a text half under the names of a text model; and what they are called there.
+    pub(crate) fn open_weights(&self, dir: &Path) -> Result<(WeightFiles, Option<TextNames>)> {
+        let files = WeightFiles::open(dir, "model")?;
+        if self.wrapper.is_none() {
+            return Ok((files, None));
+        }
+        let names = TextNames::require(&files)?;
+        Ok((files.into_text_half(names), Some(names)))
+    }
+
+    /// A field as written, of the text half where the model is multimodal; `None` when absent.
     pub fn field(&self, name: &str) -> Option<&Value> {
         self.fields.get(name)
     }
@@ -84,6 +129,10 @@ impl Config {
     pub fn with_vocabulary(mut self, vocabulary: usize) -> Self {
         self.spec.vocab_size = vocabulary;
         self.fields.insert("vocab_size".into(), json!(vocabulary));
+        // Some wrappers repeat it.
+        if let Some(size) = self.wrapper.as_mut().and_then(|wrapper| wrapper.fields.get_mut("vocab_size")) {
+            *size = json!(vocabulary);
+        }
         self
     }
 
@@ -98,17 +147,26 @@ impl Config {
     /// need them at the top level, so both are written.
     pub(crate) fn to_json(&self, dtype: &str) -> Value {
         let mut fields = self.fields.clone();
-        fields.insert("architectures".into(), json!([self.family.architecture()]));
-        fields.insert("dtype".into(), json!(dtype));
-        fields.insert("torch_dtype".into(), json!(dtype));
-        fields.insert("tie_word_embeddings".into(), json!(self.spec.tied));
+        let mut outer = self.wrapper.as_ref().map(|wrapper| wrapper.fields.clone());
+        let whole = outer.as_mut().unwrap_or(&mut fields);
+        whole.insert("architectures".into(), json!([self.wrapper().unwrap_or(self.family.architecture())]));
+        whole.insert("dtype".into(), json!(dtype));
+        whole.insert("torch_dtype".into(), json!(dtype));
+        whole.insert(TIED.into(), json!(self.spec.tied));
+        fields.insert(TIED.into(), json!(self.spec.tied));
         for (name, value) in self.family.top_level_rope(&self.spec) {
             fields.insert(name.into(), value);
         }
         if let Some(scaling) = self.rope_scaling() {
             fields.entry("rope_scaling").or_insert(scaling);
         }
-        Value::Object(fields)
+        match outer {
+            None => Value::Object(fields),
+            Some(mut outer) => {
+                outer.insert(TEXT.into(), Value::Object(fields));
+                Value::Object(outer)
+            }
+        }
     }
 
     /// The rope scaling under the name transformers 4 uses; `None` without scaling.
@@ -136,4 +194,25 @@ impl Config {
         }
         Some(Value::Object(scaling))
     }
+}
+
+/// Refuses what would have to be approximated, whatever the family.
+fn refuse_unsupported(fields: &Fields) -> Result<()> {
+    for name in ["quantization_config", "compression_config"] {
+        if fields.get(name).is_some() {
+            return Err(fields.unsupported(format!("a quantised model (`{name}`)")));
+        }
+    }
+    for name in ["attention_dropout", "resid_pdrop", "embd_pdrop"] {
+        if fields.number(name)?.is_some_and(|p| p != 0.0) {
+            return Err(fields.unsupported(format!("dropout in the base model (`{name}`)")));
+        }
+    }
+    Ok(())
+}
+
+/// The kind of multimodal model, if it is one whose text half is read.
+fn wrapper_kind(fields: &Fields) -> Result<Option<&'static WrapperKind>> {
+    let name = fields.str("model_type")?;
+    Ok(WRAPPERS.iter().find(|kind| name == Some(kind.model_type)))
 }

@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use candle_core::{Tensor, Var};
 use smpo_kernels::{AttentionOptions, HeadOptions, Segments, attention, embedding};
 
-use crate::angles::angles;
+use crate::angles::positional;
 use crate::batch::PackedBatch;
-use crate::block::{Angles, AttentionInput, Block, Heads, Stream, norm_options};
+use crate::block::{AttentionInput, Block, Heads, Positional, Stream};
 use crate::config::Config;
 use crate::error::{ModelError, Result};
 use crate::layout::{EMBEDDING, FINAL_NORM, HEAD, block_prefix};
@@ -17,7 +18,7 @@ use crate::lora::{Adapter, Dropout, LoraConfig};
 use crate::parameter::{Parameter, Parameters};
 use crate::placement::Placement;
 use crate::spec::{DecoderSpec, LayerSpec};
-use crate::weights::WeightFiles;
+use crate::wrapper::Wrapped;
 
 /// A language model with trainable parameters. Weights are float32 in host memory unless placed elsewhere.
 ///
@@ -33,6 +34,8 @@ pub struct Decoder {
     pub(crate) lora: Option<LoraConfig>,
     /// Rows of the embedding that alone are trained, by token id; empty if it is trained whole or not at all.
     pub(crate) trained_tokens: Vec<u32>,
+    /// Weights of the multimodal model whose text half this is.
+    pub(crate) wrapped: Option<Arc<Wrapped>>,
 }
 
 impl Decoder {
@@ -51,9 +54,11 @@ impl Decoder {
     pub fn load_on(dir: impl AsRef<Path>, placement: &Placement) -> Result<Self> {
         let dir = dir.as_ref();
         let config = Config::from_dir(dir)?;
-        let files = WeightFiles::open(dir, "model")?;
+        let (files, names) = config.open_weights(dir)?;
         let parameters = Parameters::load(config.spec(), &files, placement)?;
-        Self::build(config, parameters)
+        let mut decoder = Self::build(config, parameters)?;
+        decoder.wrapped = names.map(|names| Arc::new(Wrapped { names, files }));
+        Ok(decoder)
     }
 
     /// A model with random weights: matrices and embedding from N(0, `initializer_range`²), the same for the same seed.
@@ -69,6 +74,13 @@ impl Decoder {
     /// # Errors
     /// When a tensor cannot be created.
     pub fn init_on(config: &Config, seed: u64, embedding_std: Option<f64>, placement: &Placement) -> Result<Self> {
+        if let Some(architecture) = config.wrapper() {
+            return Err(ModelError::input(
+                "model to make anew",
+                "the configuration of a text model",
+                format!("that of a {architecture}, whose other half would be missing"),
+            ));
+        }
         let embedding_std = embedding_std.unwrap_or(config.spec().initializer_range);
         let parameters = Parameters::draw(config.spec(), seed, embedding_std, placement)?;
         Self::build(config.clone(), parameters)
@@ -85,7 +97,7 @@ impl Decoder {
             false => Linear::take(&mut parameters, HEAD)?,
         };
         let norm = parameters.take(FINAL_NORM)?;
-        Ok(Self { embedding, blocks, norm, head, config, lora: None, trained_tokens: Vec::new() })
+        Ok(Self { embedding, blocks, norm, head, config, lora: None, trained_tokens: Vec::new(), wrapped: None })
     }
 
     /// Configuration of the model.
@@ -145,10 +157,10 @@ impl Decoder {
         pass: &Pass<'_>,
         mut attend: impl FnMut(&LayerSpec, Heads) -> Result<Tensor>,
     ) -> Result<Tensor> {
-        let angles = self.angles(pass)?;
+        let positional = self.positional(pass)?;
         let mut stream = Stream::new(self.embed(ids)?);
         for index in 0..self.blocks.len() {
-            stream = self.run_block(index, stream, &angles, pass, &mut attend)?;
+            stream = self.run_block(index, stream, &positional, pass, &mut attend)?;
         }
         self.finish(stream)
     }
@@ -158,12 +170,12 @@ impl Decoder {
         &self,
         index: usize,
         stream: Stream,
-        angles: &[Angles],
+        positional: &Positional,
         pass: &Pass<'_>,
         attend: &mut impl FnMut(&LayerSpec, Heads) -> Result<Tensor>,
     ) -> Result<Stream> {
         let dropout = pass.dropout();
-        let stream = self.attention_half(index, stream, angles, pass, attend)?;
+        let stream = self.attention_half(index, stream, positional, pass, attend)?;
         let block = &self.blocks[index];
         if block.is_frozen() && stream.rows() > self.feed_forward_rows() {
             return self.feed_forward_in_parts(block, stream, dropout);
@@ -175,27 +187,33 @@ impl Decoder {
         &self,
         index: usize,
         stream: Stream,
-        angles: &[Angles],
+        positional: &Positional,
         pass: &Pass<'_>,
         attend: &mut impl FnMut(&LayerSpec, Heads) -> Result<Tensor>,
     ) -> Result<Stream> {
         let layer = &self.spec().layers[index];
         let keep = pass.keep.filter(|_| index + 1 == self.blocks.len());
-        let input = AttentionInput { stream, angles: &angles[layer.rope], keep, dropout: pass.dropout() };
+        let input = AttentionInput {
+            stream,
+            angles: layer.rope.map(|rope| &positional.angles[rope]),
+            query_factors: positional.query_factors.as_ref(),
+            keep,
+            dropout: pass.dropout(),
+        };
         self.blocks[index].attention_half(self.spec(), input, |heads| attend(layer, heads))
     }
 
-    /// Runs a block up to its feed-forward layer, (`N`, `H`).
+    /// Runs a block up to its feed-forward layer, as [`Stream::joined`].
     pub(crate) fn run_attention(
         &self,
         index: usize,
         input: &Tensor,
-        angles: &[Angles],
+        positional: &Positional,
         pass: &Pass<'_>,
         segments: &Segments,
     ) -> Result<Tensor> {
         let mut attend = |layer: &_, heads| attend_packed(self.spec(), layer, &heads, segments);
-        self.attention_half(index, Stream::new(input.clone()), angles, pass, &mut attend)?.sum()
+        self.attention_half(index, Stream::new(input.clone()), positional, pass, &mut attend)?.joined()
     }
 
     /// The feed-forward layer on some rows, from `first_row` on, of the output of [`Decoder::run_attention`]. It serves the
@@ -208,20 +226,21 @@ impl Decoder {
         pass: &Pass<'_>,
     ) -> Result<Tensor> {
         let dropout = pass.dropout().map(|dropout| dropout.at_row(first_row));
-        let stream = Stream::new(rows.clone());
+        let stream = Stream::within_block(self.spec(), rows.clone())?;
         self.blocks[index].feed_forward_half(self.spec(), stream, dropout, Product::ForBackward)?.sum()
     }
 
     /// The feed-forward layer part by part: its intermediate values, several times wider than its input, never exist for
     /// all rows.
     fn feed_forward_in_parts(&self, block: &Block, stream: Stream, dropout: Option<Dropout>) -> Result<Stream> {
-        let whole = stream.sum()?;
+        let whole = stream.joined()?;
         let rows = whole.dim(0)?;
         let mut parts = Vec::new();
         for first in (0..rows).step_by(self.feed_forward_rows()) {
             let part = whole.narrow(0, first, self.feed_forward_rows().min(rows - first))?;
             let dropout = dropout.map(|dropout| dropout.at_row(first));
-            parts.push(block.feed_forward_half(self.spec(), Stream::new(part), dropout, Product::Computed)?.sum()?);
+            let stream = Stream::within_block(self.spec(), part)?;
+            parts.push(block.feed_forward_half(self.spec(), stream, dropout, Product::Computed)?.sum()?);
         }
         Ok(Stream::new(Tensor::cat(&parts, 0)?))
     }
@@ -257,19 +276,26 @@ impl Decoder {
 
     /// The final norm.
     pub(crate) fn finish(&self, stream: Stream) -> Result<Tensor> {
-        let (_, normed) = stream.normed(&self.norm, norm_options(self.spec()))?;
+        let (_, normed) = stream.normed(Some(&self.norm), self.spec())?;
         Ok(normed)
     }
 
-    /// Angles of each of the spec's ropes.
-    pub(crate) fn angles(&self, pass: &Pass<'_>) -> Result<Vec<Angles>> {
-        let device = self.embedding.tensor.device();
-        self.spec().ropes.iter().map(|rope| angles(rope, pass.positions, pass.lengths, device)).collect()
+    /// Tensors that depend on the positions of a pass.
+    pub(crate) fn positional(&self, pass: &Pass<'_>) -> Result<Positional> {
+        positional(self.spec(), pass.positions, pass.lengths, &self.placement())
     }
 
     /// Number of blocks.
     pub(crate) fn depth(&self) -> usize {
         self.blocks.len()
+    }
+
+    /// The head's input from hidden states: scaled as the logits are to be.
+    pub(crate) fn head_input(&self, hidden: &Tensor) -> Result<Tensor> {
+        match self.spec().logit_scale {
+            Some(scale) => Ok((hidden * scale)?),
+            None => Ok(hidden.clone()),
+        }
     }
 
     /// The head's options for the fused log-probabilities.

@@ -117,6 +117,23 @@ pub enum ModelError {
         got: String,
     },
 
+    /// A weight is no number.
+    #[error(
+        "{}: tensor `{tensor}`: expected finite numbers, got {value} at index {index}; training has diverged or the file is \
+         damaged: take an earlier checkpoint or fetch the file again",
+        path.display()
+    )]
+    NotFinite {
+        /// Weight file.
+        path: PathBuf,
+        /// Tensor name.
+        tensor: String,
+        /// NaN or an infinity.
+        value: f32,
+        /// Its place in the tensor, row-major.
+        index: usize,
+    },
+
     /// A stored head differs from the embedding it is tied to.
     #[error(
         "{}: `tie_word_embeddings` is true, but `{head}` differs from `{embedding}`; set it to false to keep the head",
@@ -188,6 +205,7 @@ impl ModelError {
             | Self::ExtraTensors { .. }
             | Self::Shape { .. }
             | Self::Dtype { .. }
+            | Self::NotFinite { .. }
             | Self::TiedHeadDiffers { .. }
             | Self::OtherBase { .. } => true,
             Self::Unsupported { path, .. } => path.ends_with(crate::lora::ADAPTER_CONFIG),

@@ -19,6 +19,11 @@ impl<'a> Fields<'a> {
         Self { path, object, prefix: "" }
     }
 
+    /// An object that is the value of a field.
+    pub fn nested(path: &'a Path, object: &'a Map<String, Value>, field: &'a str) -> Self {
+        Self { path, object, prefix: field }
+    }
+
     /// The field's value; `None` when it is absent or null.
     pub fn get(&self, name: &str) -> Option<&'a Value> {
         self.object.get(name).filter(|v| !v.is_null())

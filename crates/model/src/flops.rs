@@ -61,7 +61,7 @@ impl Decoder {
         for (block, layer) in self.blocks.iter().zip(&spec.layers) {
             let last = std::ptr::eq(block, &self.blocks[self.blocks.len() - 1]);
             let (before, after) = block.linears_around_attention();
-            upstream |= is_trained(block.norm_before_attention());
+            upstream |= block.block_norms().before_attention.iter().any(is_trained);
             count(&mut flops, &before, batch.tokens(), upstream);
             upstream |= any_trained(&before) || block.norms_of_heads().any(is_trained);
             let width = (spec.heads * spec.head_dim) as u64;

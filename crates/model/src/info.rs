@@ -8,13 +8,15 @@ use crate::families::Family;
 use crate::layout::layout;
 use crate::parameter::check_names;
 use crate::spec::DecoderSpec;
-use crate::weights::{DtypeCounts, WeightDtype, WeightFiles};
+use crate::weights::{DtypeCounts, WeightDtype};
 
 /// Summary of a model directory.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelInfo {
-    /// Model family.
+    /// Model family; of the text half, where the model is multimodal.
     pub family: Family,
+    /// Class of the multimodal model around the text half.
+    pub wrapper: Option<&'static str>,
     /// Number of parameters; a tied head counts once.
     pub parameters: usize,
     /// dtypes of the stored weights, most common first.
@@ -30,13 +32,21 @@ pub struct ModelInfo {
 }
 
 impl ModelInfo {
+    /// Reads every weight of a model directory.
+    ///
+    /// # Errors
+    /// When one is not a finite number, or as [`ModelInfo::read`].
+    pub fn check_values(dir: impl AsRef<Path>) -> Result<()> {
+        Config::from_dir(dir.as_ref())?.open_weights(dir.as_ref())?.0.check_values()
+    }
+
     /// Reads a model directory, its weights excepted.
     ///
     /// # Errors
     /// As [`crate::Decoder::load`], except for errors in the weights' values.
     pub fn read(dir: impl AsRef<Path>) -> Result<Self> {
         let config = Config::from_dir(dir.as_ref())?;
-        let files = WeightFiles::open(dir.as_ref(), "model")?;
+        let (files, _) = config.open_weights(dir.as_ref())?;
         let slots = layout(config.spec());
         check_names(config.spec(), &slots, &files)?;
         let mut counts = DtypeCounts::default();
@@ -45,11 +55,12 @@ impl ModelInfo {
         }
         Ok(Self {
             family: config.family(),
+            wrapper: config.wrapper(),
             parameters: counts.total(),
             dtypes: counts.commonest_first(),
             stored_bytes: counts.bytes(),
             shards: files.files().len(),
-            context: config.field("max_position_embeddings").and_then(|v| v.as_u64()).map(|n| n as usize),
+            context: config.spec().max_positions,
             spec: config.spec().clone(),
         })
     }

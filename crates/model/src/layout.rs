@@ -1,6 +1,6 @@
 //! The tensors of a model: Hugging Face names, shapes and roles, in the order they are built and saved.
 
-use crate::spec::{DecoderSpec, NormPlacement, Projections};
+use crate::spec::DecoderSpec;
 
 /// One tensor of a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,39 +58,25 @@ fn block(slots: &mut Slots, spec: &DecoderSpec, prefix: &str) {
     let (queries, keys) = (spec.query_width(), spec.kv_width());
     let biases = spec.biases;
     let name = |tail: &str| format!("{prefix}.{tail}");
-    match spec.projections {
-        Projections::Separate => {
-            slots.linear(&name("self_attn.q_proj"), queries, hidden, biases.qkv);
-            slots.linear(&name("self_attn.k_proj"), keys, hidden, biases.qkv);
-            slots.linear(&name("self_attn.v_proj"), keys, hidden, biases.qkv);
-        }
-        Projections::Fused => {
-            let width = queries + 2 * keys;
-            slots.linear(&name("self_attn.qkv_proj"), width, hidden, biases.qkv);
-        }
+    if spec.projections.fused_heads {
+        slots.linear(&name("self_attn.qkv_proj"), queries + 2 * keys, hidden, biases.qkv);
+    } else {
+        slots.linear(&name("self_attn.q_proj"), queries, hidden, biases.qkv);
+        slots.linear(&name("self_attn.k_proj"), keys, hidden, biases.qkv);
+        slots.linear(&name("self_attn.v_proj"), keys, hidden, biases.qkv);
     }
     slots.linear(&name("self_attn.o_proj"), hidden, queries, biases.output);
-    if spec.qk_norm {
-        slots.push(&name("self_attn.q_norm.weight"), &[spec.head_dim], Role::Norm);
-        slots.push(&name("self_attn.k_norm.weight"), &[spec.head_dim], Role::Norm);
+    if let Some([query_gain, key_gain]) = spec.qk_norm_widths() {
+        slots.push(&name("self_attn.q_norm.weight"), &[query_gain], Role::Norm);
+        slots.push(&name("self_attn.k_norm.weight"), &[key_gain], Role::Norm);
     }
-    match spec.projections {
-        Projections::Separate => {
-            slots.linear(&name("mlp.gate_proj"), inner, hidden, biases.mlp);
-            slots.linear(&name("mlp.up_proj"), inner, hidden, biases.mlp);
-        }
-        Projections::Fused => {
-            slots.linear(&name("mlp.gate_up_proj"), 2 * inner, hidden, biases.mlp);
-        }
+    let feed_forward = spec.projections.feed_forward;
+    let gate_up = feed_forward.gate_up();
+    for module in gate_up {
+        slots.linear(&name(module), 2 * inner / gate_up.len(), hidden, biases.mlp);
     }
-    slots.linear(&name("mlp.down_proj"), hidden, inner, biases.mlp);
-    let norms: &[&str] = match spec.norms {
-        NormPlacement::Pre => &["input_layernorm", "post_attention_layernorm"],
-        NormPlacement::PreAndPost => {
-            &["input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm"]
-        }
-    };
-    for norm in norms {
+    slots.linear(&name(feed_forward.down()), hidden, inner, biases.mlp);
+    for norm in spec.norms.iter() {
         slots.push(&name(&format!("{norm}.weight")), &[hidden], Role::Norm);
     }
 }

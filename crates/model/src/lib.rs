@@ -32,6 +32,7 @@ mod score;
 mod spec;
 mod trainable;
 mod weights;
+mod wrapper;
 
 pub use batch::{PackedBatch, PackedBatchBuilder};
 pub use config::Config;
@@ -48,7 +49,7 @@ pub use merge::{MergeMethod, MergeReport, merge};
 pub use model_dir::ModelDir;
 pub use placement::Placement;
 pub use rope::{Frequencies, RopeScaling, RopeSpec};
-pub use save::{SaveOptions, TOKENIZER_FILES};
+pub use save::{SaveOptions, TOKENIZER_FILES, copy_additional_templates, files_left_behind};
 pub use score::{ScoreOptions, Scored};
-pub use spec::{Activation, Biases, DecoderSpec, LayerSpec, NormPlacement, Projections};
+pub use spec::{Activation, Biases, BlockNorms, DecoderSpec, FeedForward, LayerSpec, Projections, QkNorm, QueryGrowth};
 pub use weights::WeightDtype;

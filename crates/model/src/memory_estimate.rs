@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::layout::{HEAD, Role, Slot, layout};
 use crate::lora::{LoraConfig, chosen_modules};
-use crate::spec::{DecoderSpec, NormPlacement, Projections};
+use crate::spec::{DecoderSpec, FeedForward, QkNorm};
 use crate::trainable::NamedParameters;
 use crate::weights::WeightDtype;
 
@@ -106,7 +106,7 @@ fn adapted(spec: &DecoderSpec, config: &LoraConfig) -> Result<Vec<AdaptedModule>
         .filter(|(_, chosen)| *chosen)
         .map(|((name, outputs, inputs), _)| AdaptedModule {
             block: name.split('.').find_map(|part| part.parse().ok()),
-            after_attention: name.contains(".mlp.") || name.ends_with("o_proj"),
+            after_attention: !name.contains(".self_attn.") || name.ends_with("o_proj"),
             inputs: *inputs,
             outputs: *outputs,
         })
@@ -129,16 +129,18 @@ fn activations(spec: &DecoderSpec, shape: &TrainingShape<'_>, adapters: &[Adapte
     };
     // The norm's input, without its inverse root mean squares; queries and keys, rotated, and before their own norms;
     // values; attention's output. Norms are recomputed in the backward pass.
-    let qk_norm = if spec.qk_norm { queries + keys } else { 0 };
-    let attention = |index: usize| hidden + qk_norm + 2 * (queries + keys) + adapted(index, false);
+    let qk_norm = if spec.qk_norm == QkNorm::None { 0 } else { queries + keys };
+    // Rows without their mean; a layer's scaled output.
+    let centred = hidden * usize::from(spec.norm_centred);
+    let scaled = hidden * usize::from(spec.residual_scale.is_some());
+    let attention = |index: usize| hidden + centred + scaled + qk_norm + 2 * (queries + keys) + adapted(index, false);
     // The norm's input, gate and up. Their product is recomputed in the backward pass.
-    let post_norms = if spec.norms == NormPlacement::PreAndPost { 2 * hidden } else { 0 };
-    let feed_forward = |index: usize| hidden + 2 * inner + post_norms + adapted(index, true);
+    let after = [&spec.norms.after_attention, &spec.norms.after_feed_forward].into_iter().flatten().count();
+    let post_norms = after * hidden;
+    let feed_forward = |index: usize| hidden + 2 * inner + scaled + post_norms + adapted(index, true);
     // Gradients of a fused projection's columns are concatenated beside them.
-    let (fused_heads, fused_gate) = match spec.projections {
-        Projections::Fused => (queries + 2 * keys, 2 * inner),
-        Projections::Separate => (0, 0),
-    };
+    let fused_heads = if spec.projections.fused_heads { queries + 2 * keys } else { 0 };
+    let fused_gate = if spec.projections.feed_forward == FeedForward::Separate { 0 } else { 2 * inner };
     // Gradients of gate, up and their product, or the recomputed product; those of the stream.
     let feed_forward_backward = 3 * inner + 2 * hidden;
     // Gradients of queries, keys, values and attention's output; those of the stream.
@@ -156,7 +158,9 @@ fn activations(spec: &DecoderSpec, shape: &TrainingShape<'_>, adapters: &[Adapte
         let inputs = last * tokens * hidden + rows * hidden;
         let part = crate::decoder::feed_forward_rows(inner).min(tokens);
         let block = |index: usize| {
-            let kept = tokens * (attention(index) + hidden);
+            // A parallel feed-forward layer's input goes beside the stream, in one tensor and in two.
+            let beside = 3 * hidden * usize::from(spec.parallel);
+            let kept = tokens * (attention(index) + hidden + beside);
             let second = part * (feed_forward(index) + feed_forward_backward) + 2 * rows_after(index) * hidden;
             kept + second.max(tokens * attention_backward)
         };

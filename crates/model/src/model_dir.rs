@@ -1,10 +1,8 @@
 //! A model on disk: a directory of weights, or a PEFT adapter on one.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
-use smpo_files::FileError;
 
 use crate::decoder::Decoder;
 use crate::error::{ModelError, Result};
@@ -109,7 +107,7 @@ fn no_model(dir: &Path) -> ModelError {
 
 /// The directory that an adapter names as its base.
 fn named_base(adapter: &Path, config: &Path) -> Result<PathBuf> {
-    let text = fs::read_to_string(config).map_err(FileError::at(config, "read"))?;
+    let text = smpo_files::read_text(config)?;
     let object: Map<String, Value> =
         serde_json::from_str(&text).map_err(|source| ModelError::Json { path: config.to_path_buf(), source })?;
     let fields = Fields::new(config, &object);
@@ -125,6 +123,8 @@ fn named_base(adapter: &Path, config: &Path) -> Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use tempfile::TempDir;
 
     use super::*;

@@ -113,8 +113,7 @@ pub(crate) fn check_names(spec: &DecoderSpec, slots: &[Slot], files: &WeightFile
         .names()
         .filter(|n| !expected.contains(n))
         .filter(|n| !(spec.tied && *n == head))
-        // A buffer of old exports, implied by the configuration.
-        .filter(|n| !n.ends_with("rotary_emb.inv_freq"))
+        .filter(|n| !is_rotary_buffer(n))
         .collect();
     if !extra.is_empty() {
         return Err(ModelError::ExtraTensors { path: files.dir().to_path_buf(), names: list(&extra) });
@@ -122,12 +121,17 @@ pub(crate) fn check_names(spec: &DecoderSpec, slots: &[Slot], files: &WeightFile
     Ok(())
 }
 
+/// True for a buffer of old exports, which the configuration implies.
+pub(crate) fn is_rotary_buffer(name: &str) -> bool {
+    name.ends_with("rotary_emb.inv_freq")
+}
+
 /// Refuses a stored tied head that is not the embedding.
 fn check_tied_head(spec: &DecoderSpec, files: &WeightFiles) -> Result<()> {
     let head = format!("{HEAD}.weight");
     if let Some(file) = files.file_of(&head).filter(|_| spec.tied) {
         let shape = [spec.vocab_size, spec.hidden_size];
-        if file.read(&head, &shape)? != files.read(EMBEDDING, &shape)? {
+        if files.read(&head, &shape)? != files.read(EMBEDDING, &shape)? {
             return Err(ModelError::TiedHeadDiffers {
                 path: file.path().to_path_buf(),
                 head,

@@ -8,7 +8,7 @@ use smpo_files::FileError;
 
 use crate::decoder::Decoder;
 use crate::error::{ModelError, Result};
-use crate::weights::{ShardIndex, StoredTensor, WeightDtype, write_tensors};
+use crate::weights::{OutputTensor, ShardIndex, StoredTensor, WeightDtype, write_tensors};
 
 /// Options of saving a model.
 #[derive(Debug, Clone, Default)]
@@ -23,8 +23,8 @@ pub struct SaveOptions {
     pub shard_bytes: Option<u64>,
 }
 
-/// Files of tokenizer, chat template and generation settings; saving copies those that the source has.
-pub const TOKENIZER_FILES: [&str; 10] = [
+/// Files of tokenizer, chat template, generation settings and image processor; saving copies those that the source has.
+pub const TOKENIZER_FILES: [&str; 14] = [
     "tokenizer.json",
     "tokenizer_config.json",
     "chat_template.jinja",
@@ -35,7 +35,14 @@ pub const TOKENIZER_FILES: [&str; 10] = [
     "tokenizer.model",
     "vocab.json",
     "merges.txt",
+    "tekken.json",
+    "processor_config.json",
+    "preprocessor_config.json",
+    "video_preprocessor_config.json",
 ];
+
+/// Directory of further chat templates, by name.
+const TEMPLATES: &str = "additional_chat_templates";
 
 impl Decoder {
     /// Writes `config.json`, the weights and the source's [`TOKENIZER_FILES`] to `dir`, which must be absent or
@@ -55,10 +62,13 @@ impl Decoder {
         }
         write_directory(dir.as_ref(), |staging| {
             let dtype = options.dtype;
-            let tensors = self
-                .base_parameters()
-                .map(|p| Ok((p.name.clone(), StoredTensor::new(&p.tensor, dtype)?)))
-                .collect::<Result<Vec<_>>>()?;
+            let own = self.base_parameters().map(|p| {
+                let name = self.wrapped.as_ref().map_or_else(|| p.name.clone(), |w| w.names.wrapped(&p.name));
+                Ok((name, OutputTensor::Stored(StoredTensor::new(&p.tensor, dtype)?)))
+            });
+            let rest = self.wrapped.iter().flat_map(|wrapped| wrapped.files.rest());
+            let rest = rest.map(|tensor| tensor.map(|(name, tensor)| (name, OutputTensor::Copied(tensor))));
+            let tensors = own.chain(rest).collect::<Result<Vec<_>>>()?;
             write_weights(staging, tensors, options.shard_bytes)?;
             write_json(&staging.join("config.json"), &self.config().to_json(dtype.name()))?;
             options.source.iter().chain(&options.overlay).try_for_each(|source| copy_tokenizer_files(source, staging))
@@ -67,8 +77,8 @@ impl Decoder {
 }
 
 /// Writes one weight file, or shards within the limit and their index.
-fn write_weights(staging: &Path, tensors: Vec<(String, StoredTensor)>, shard_bytes: Option<u64>) -> Result<()> {
-    let mut shards: Vec<(u64, Vec<(String, StoredTensor)>)> = vec![(0, Vec::new())];
+fn write_weights(staging: &Path, tensors: Vec<(String, OutputTensor)>, shard_bytes: Option<u64>) -> Result<()> {
+    let mut shards: Vec<(u64, Vec<(String, OutputTensor)>)> = vec![(0, Vec::new())];
     for (name, tensor) in tensors {
         let bytes = tensor.data_len() as u64;
         match shards.last_mut() {
@@ -119,5 +129,42 @@ pub(crate) fn copy_tokenizer_files(source: &Path, target: &Path) -> Result<()> {
             fs::copy(&from, &to).map_err(FileError::at(&from, "copy"))?;
         }
     }
+    Ok(copy_additional_templates(source, target)?)
+}
+
+/// Copies the further chat templates of a model directory, `additional_chat_templates/*.jinja`.
+///
+/// # Errors
+/// When a file cannot be read or written.
+pub fn copy_additional_templates(source: &Path, target: &Path) -> std::result::Result<(), FileError> {
+    let (from, to) = (source.join(TEMPLATES), target.join(TEMPLATES));
+    let Ok(entries) = fs::read_dir(&from) else { return Ok(()) };
+    for entry in entries {
+        let path = entry.map_err(FileError::at(&from, "read"))?.path();
+        if let Some(name) =
+            path.file_name().filter(|_| path.is_file() && path.extension().is_some_and(|end| end == "jinja"))
+        {
+            fs::create_dir_all(&to).map_err(FileError::at(&to, "create"))?;
+            fs::copy(&path, to.join(name)).map_err(FileError::at(&path, "copy"))?;
+        }
+    }
     Ok(())
+}
+
+/// Names of the files in a model directory that belong to neither weights, configuration nor [`TOKENIZER_FILES`], sorted:
+/// saving leaves them behind.
+pub fn files_left_behind(dir: &Path) -> Vec<String> {
+    const WEIGHTS: [&str; 9] =
+        [".safetensors", ".index.json", ".bin", ".pt", ".pth", ".gguf", ".msgpack", ".h5", ".onnx"];
+    let known = |name: &str| {
+        TOKENIZER_FILES.contains(&name)
+            || ["config.json", "adapter_config.json", "smpo_base.json"].contains(&name)
+            || name.starts_with('.')
+            || WEIGHTS.iter().any(|end| name.ends_with(end))
+    };
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten().filter(|entry| entry.path().is_file());
+    let mut names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.retain(|name| !known(name));
+    names.sort();
+    names
 }

@@ -7,7 +7,7 @@ use smpo_kernels::{
 };
 
 use crate::batch::PackedBatch;
-use crate::block::{Angles, Stream};
+use crate::block::{Positional, Stream};
 use crate::decoder::{Decoder, Pass, attend_packed};
 use crate::error::Result;
 use crate::lora::Dropout;
@@ -70,12 +70,12 @@ impl Decoder {
         }
         let model = self.frozen();
         let pass = pass(batch, options.dropout_seed);
-        let angles = model.angles(&pass)?;
+        let positional = model.positional(&pass)?;
         let mut inputs = Vec::with_capacity(model.depth());
         let mut stream = model.embed(batch.input_ids())?;
         for index in 0..model.depth() {
             let mut attend = |layer: &_, heads| attend_packed(model.spec(), layer, &heads, batch.segments());
-            let output = model.run_block(index, Stream::new(stream.clone()), &angles, &pass, &mut attend)?.sum()?;
+            let output = model.run_block(index, Stream::new(stream.clone()), &positional, &pass, &mut attend)?.sum()?;
             let input = std::mem::replace(&mut stream, output);
             // The first block's is an embedding lookup.
             if index > 0 {
@@ -88,13 +88,14 @@ impl Decoder {
             self.select(&hidden, batch, options)
         });
         let SelectedLogProbs { log_probs, terminators, entropies } = selected?;
-        let recomputation = Recomputation { decoder: self, batch, pass, angles };
+        let recomputation = Recomputation { decoder: self, batch, pass, positional };
         let way_back = WayBack::Checkpoints { recomputation, inputs, head_input, head };
         Ok(Scored { log_probs, terminators, entropies, way_back })
     }
 
     fn select(&self, hidden: &Tensor, batch: &PackedBatch, options: &ScoreOptions<'_>) -> Result<SelectedLogProbs> {
         let head = &self.head;
+        let hidden = &self.head_input(hidden)?;
         let dropout = options.dropout_seed.map(|seed| Dropout { seed, first_row: 0 });
         let adapted = match &head.adapter {
             Some(adapter) => Some(adapter.head_inputs(hidden, &head.weight.tensor, dropout)?),
@@ -162,7 +163,7 @@ struct Recomputation<'a> {
     decoder: &'a Decoder,
     batch: &'a PackedBatch,
     pass: Pass<'a>,
-    angles: Vec<Angles>,
+    positional: Positional,
 }
 
 impl Recomputation<'_> {
@@ -203,7 +204,8 @@ impl Recomputation<'_> {
         gradients: &mut Gradients,
     ) -> Result<OtherGradients> {
         let (decoder, segments) = (self.decoder, self.batch.segments());
-        let (tape, attended) = Tape::record(|| decoder.run_attention(index, input, &self.angles, &self.pass, segments));
+        let (tape, attended) =
+            Tape::record(|| decoder.run_attention(index, input, &self.positional, &self.pass, segments));
         let attended = attended?;
         let gradient = self.feed_forward(index, &attended.detach(), gradient, gradients)?;
         Ok(tape.backward(&attended, &gradient, gradients)?)

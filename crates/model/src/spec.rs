@@ -25,20 +25,30 @@ pub struct DecoderSpec {
     pub norm_eps: f64,
     /// Norm weights are stored as the difference from one (Gemma).
     pub norm_plus_one: bool,
-    /// Placement of the norms in a block.
-    pub norms: NormPlacement,
-    /// Queries and keys are normalised per head before the rotation (Qwen3, Gemma 3).
-    pub qk_norm: bool,
+    /// The norms subtract the mean first: LayerNorm without bias instead of RMSNorm (Cohere 2).
+    pub norm_centred: bool,
+    /// The norms of a block, by their names.
+    pub norms: BlockNorms<&'static str>,
+    /// Norms of queries and keys before the rotation.
+    pub qk_norm: QkNorm,
+    /// The feed-forward layer reads what attention reads, beside it and not after it (Cohere 2).
+    pub parallel: bool,
     /// The gate's activation.
     pub activation: Activation,
     /// Factor on query–key products.
     pub attention_scale: f64,
     /// `c · tanh(x / c)` on attention scores (Gemma 2).
     pub attention_soft_cap: Option<f64>,
+    /// Growth of queries with their position (Ministral 3).
+    pub query_growth: Option<QueryGrowth>,
+    /// Factor on the logits (Granite, Cohere 2).
+    pub logit_scale: Option<f64>,
     /// `c · tanh(x / c)` on the logits (Gemma 2).
     pub logit_soft_cap: Option<f64>,
     /// Factor on embeddings (Gemma: √H).
     pub embedding_scale: Option<f64>,
+    /// Factor on what attention and the feed-forward layer add to the residual stream (Granite).
+    pub residual_scale: Option<f64>,
     /// Layout of the projections in the weight file.
     pub projections: Projections,
     /// Linear layers with a bias.
@@ -56,17 +66,92 @@ pub struct DecoderSpec {
 pub struct LayerSpec {
     /// Sliding window, in tokens, the query included; `None` is full attention.
     pub window: Option<usize>,
-    /// Index into [`DecoderSpec::ropes`].
-    pub rope: usize,
+    /// Index into [`DecoderSpec::ropes`]; `None` does not rotate (NoPE).
+    pub rope: Option<usize>,
 }
 
-/// Placement of the norms in a block.
+/// The norms of a block by their place; `None` where there is none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlockNorms<T> {
+    /// Of attention's input.
+    pub before_attention: Option<T>,
+    /// Of attention's output.
+    pub after_attention: Option<T>,
+    /// Of the feed-forward layer's input.
+    pub before_feed_forward: Option<T>,
+    /// Of the feed-forward layer's output.
+    pub after_feed_forward: Option<T>,
+}
+
+impl<T> BlockNorms<T> {
+    /// Those that there are, in the order of computation.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        [&self.before_attention, &self.after_attention, &self.before_feed_forward, &self.after_feed_forward]
+            .into_iter()
+            .flatten()
+    }
+
+    /// The same, to be changed.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        [
+            &mut self.before_attention,
+            &mut self.after_attention,
+            &mut self.before_feed_forward,
+            &mut self.after_feed_forward,
+        ]
+        .into_iter()
+        .flatten()
+    }
+
+    /// Another value for each.
+    pub(crate) fn try_map<'a, U, E>(&'a self, mut map: impl FnMut(&'a T) -> Result<U, E>) -> Result<BlockNorms<U>, E> {
+        let mut mapped = |norm: &'a Option<T>| norm.as_ref().map(&mut map).transpose();
+        Ok(BlockNorms {
+            before_attention: mapped(&self.before_attention)?,
+            after_attention: mapped(&self.after_attention)?,
+            before_feed_forward: mapped(&self.before_feed_forward)?,
+            after_feed_forward: mapped(&self.after_feed_forward)?,
+        })
+    }
+}
+
+impl BlockNorms<&'static str> {
+    /// Before attention and before the feed-forward layer, as Llama has them.
+    pub const BEFORE: Self = Self {
+        before_attention: Some("input_layernorm"),
+        after_attention: None,
+        before_feed_forward: Some("post_attention_layernorm"),
+        after_feed_forward: None,
+    };
+}
+
+/// Norms of queries and keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NormPlacement {
-    /// Before attention and before the feed-forward layer.
-    Pre,
-    /// Before and after both (Gemma 2 and 3).
-    PreAndPost,
+pub enum QkNorm {
+    /// None.
+    None,
+    /// Each head by itself, with one gain for all (Qwen3, Gemma 3).
+    PerHead,
+    /// All heads together (OLMo 2 and 3).
+    AllHeads,
+}
+
+/// Queries grow with their position p: 1 + `beta` · ln(1 + ⌊p / `length`⌋), so that attention over long contexts stays as
+/// sharp as over short ones.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct QueryGrowth {
+    /// β.
+    pub beta: f64,
+    /// Tokens per step.
+    pub length: usize,
+}
+
+impl QueryGrowth {
+    /// Factor on the query at a position, rounded where transformers rounds.
+    pub fn factor(&self, position: u32) -> f32 {
+        let steps = (position as f32 / self.length as f32).floor();
+        1.0 + self.beta as f32 * (1.0 + steps).ln()
+    }
 }
 
 /// The gate's activation in `down(act(gate(x)) · up(x))`.
@@ -80,11 +165,46 @@ pub enum Activation {
 
 /// Layout of the projections in the weight file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Projections {
-    /// `q_proj`, `k_proj`, `v_proj`, `gate_proj`, `up_proj`.
+pub struct Projections {
+    /// `qkv_proj` in the place of `q_proj`, `k_proj`, `v_proj` (Phi-3).
+    pub fused_heads: bool,
+    /// The feed-forward layer's.
+    pub feed_forward: FeedForward,
+}
+
+impl Projections {
+    /// All apart, as Llama has them.
+    pub const SEPARATE: Self = Self { fused_heads: false, feed_forward: FeedForward::Separate };
+}
+
+/// Linear layers of a feed-forward layer in the weight file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FeedForward {
+    /// `mlp.gate_proj`, `mlp.up_proj`, `mlp.down_proj`.
     Separate,
-    /// `qkv_proj`, `gate_up_proj` (Phi-3).
+    /// `mlp.gate_up_proj`, `mlp.down_proj` (Phi-3, GLM-4).
     Fused,
+    /// `shared_mlp.input_linear`, `shared_mlp.output_linear`: the same under other names (Granite 4).
+    Shared,
+}
+
+impl FeedForward {
+    /// Names of gate and up, or of both in one.
+    pub(crate) fn gate_up(self) -> &'static [&'static str] {
+        match self {
+            Self::Separate => &["mlp.gate_proj", "mlp.up_proj"],
+            Self::Fused => &["mlp.gate_up_proj"],
+            Self::Shared => &["shared_mlp.input_linear"],
+        }
+    }
+
+    /// Name of down.
+    pub(crate) fn down(self) -> &'static str {
+        match self {
+            Self::Separate | Self::Fused => "mlp.down_proj",
+            Self::Shared => "shared_mlp.output_linear",
+        }
+    }
 }
 
 /// Linear layers with a bias.
@@ -107,5 +227,14 @@ impl DecoderSpec {
     /// Width of all key (or value) heads together.
     pub fn kv_width(&self) -> usize {
         self.kv_heads * self.head_dim
+    }
+
+    /// Widths of the gains of query and key norms; `None` without such norms.
+    pub(crate) fn qk_norm_widths(&self) -> Option<[usize; 2]> {
+        match self.qk_norm {
+            QkNorm::None => None,
+            QkNorm::PerHead => Some([self.head_dim; 2]),
+            QkNorm::AllHeads => Some([self.query_width(), self.kv_width()]),
+        }
     }
 }

@@ -383,7 +383,11 @@ fn configs_that_would_have_to_be_approximated_are_refused_by_name() {
     let supported: Vec<&str> = Family::ALL.iter().map(|family| family.model_type()).collect();
     assert_eq!(
         refusal("qwen2", "model_type", json!("qwen22")),
-        format!("DIR/config.json: model family `qwen22` is not supported; supported are {}", supported.join(", "))
+        format!(
+            "DIR/config.json: model family `qwen22` is not supported; supported are {}, and the text halves of gemma3, \
+             mistral3, llava, internvl",
+            supported.join(", ")
+        )
     );
     assert!(
         refusal("qwen2", "model_type", json!("mamba")).contains("model family `mamba` is not supported; supported")

@@ -7,7 +7,7 @@ mod reference;
 
 use std::path::PathBuf;
 
-use reference::{Expected, case_dir, cases, values};
+use reference::{Expected, case_dir, cases, models_in, values};
 use serde_json::json;
 use smpo_model::{AdapterSaveOptions, Config, Decoder, LoraConfig, PackedBatch, SaveOptions, TrainedBeside};
 
@@ -77,6 +77,47 @@ fn write_models_and_adapters() {
             decoder.merge_lora().unwrap();
             write(&format!("merged-{name}"), &decoder);
         }
+    }
+}
+
+#[test]
+#[ignore = "writes files for interop/check.py, which needs Python with transformers and PEFT"]
+fn write_text_halves_and_adapters() {
+    let root = PathBuf::from(std::env::var("SMPO_INTEROP_DIR").expect("SMPO_INTEROP_DIR names an absent directory"));
+    for case in models_in("wrapped") {
+        let source = format!("wrapped/{case}");
+        let sequences = Expected::read(&source).sequences;
+        let batch = PackedBatch::from_sequences(sequences.iter().map(|s| (&s.prompt[..], &s.completion[..]))).unwrap();
+        let expect = |name: &str, decoder: &Decoder| {
+            let log_probs = values(&decoder.log_probs(&batch).unwrap());
+            let sides: Vec<_> = sequences
+                .iter()
+                .zip(batch.completions())
+                .map(|(s, range)| {
+                    json!({"prompt": s.prompt, "completion": s.completion, "log_probs": log_probs[range.clone()]})
+                })
+                .collect();
+            std::fs::write(root.join(&source).join(name).join("expected.json"), json!(sides).to_string()).unwrap();
+        };
+        let dir = |name: &str| root.join(&source).join(name);
+        let mut decoder = Decoder::load(case_dir(&source)).unwrap();
+        move_trainable(&decoder);
+        decoder.save(dir("full"), &SaveOptions { shard_bytes: Some(8000), ..Default::default() }).unwrap();
+        expect("full", &decoder);
+        let targets = vec!["all-linear".to_owned()];
+        let lora = LoraConfig { r: 3, alpha: 5.0, dropout: 0.0, rslora: false, dora: case == "gemma3", targets };
+        decoder.add_lora(&lora, 1).unwrap();
+        if case.starts_with("mistral3") {
+            let modules = ["embed_tokens", "lm_head", "model.norm"].map(str::to_owned).to_vec();
+            decoder.train_beside(&TrainedBeside { modules, tokens: Vec::new() }).unwrap();
+        }
+        move_trainable(&decoder);
+        let base_model = dir("full").display().to_string();
+        decoder.save_adapter(dir("adapter"), &AdapterSaveOptions { base_model, ..Default::default() }).unwrap();
+        expect("adapter", &decoder);
+        decoder.merge_lora().unwrap();
+        decoder.save(dir("merged"), &SaveOptions::default()).unwrap();
+        expect("merged", &decoder);
     }
 }
 

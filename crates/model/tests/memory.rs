@@ -51,7 +51,7 @@ fn activations_are_estimated() {
     let lora =
         LoraConfig { r: 8, alpha: 8.0, dropout: 0.0, rslora: false, dora: false, targets: vec!["all-linear".into()] };
     let mut out_of_bounds = Vec::new();
-    for case in ["qwen2", "phi3", "gemma3"] {
+    for case in ["qwen2", "phi3", "gemma3", "olmo2", "granite", "glm4", "cohere2"] {
         for adapted in [false, true] {
             for checkpointing in [false, true] {
                 let mut decoder = Decoder::init(&config(dir.path(), case), 0).unwrap();

@@ -170,6 +170,12 @@ impl ChatTokenizer {
 
 fn read(path: &Path) -> Result<Tokenizer, TokenizerError> {
     let wrong = |message: String| TokenizerError::Load { path: PathBuf::from(path), message };
+    if smpo_files::is_lfs_pointer_file(path) {
+        return Err(TokenizerError::Unusable { path: path.to_path_buf(), problem: smpo_files::LFS_POINTER.into() });
+    }
+    if let Some(problem) = other_tokenizer(path) {
+        return Err(TokenizerError::Unusable { path: path.to_path_buf(), problem });
+    }
     let mut tokenizer = Tokenizer::from_file(path).map_err(|error| wrong(error.to_string()))?;
     // a tokenizer.json may carry the padding and truncation of whoever saved it
     tokenizer.with_padding(None);
@@ -177,4 +183,27 @@ fn read(path: &Path) -> Result<Tokenizer, TokenizerError> {
     // adds special tokens, which the template does here, and trims white space off offsets, which then lie about it
     tokenizer.with_post_processor(None::<PostProcessorWrapper>);
     Ok(tokenizer)
+}
+
+/// The way out where there is no `tokenizer.json`, by what lies in its place.
+fn other_tokenizer(path: &Path) -> Option<String> {
+    const SAVE: &str = "make tokenizer.json with transformers: AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)";
+    if path.exists() {
+        return None;
+    }
+    let there = |name: &str| path.with_file_name(name).is_file();
+    Some(match () {
+        () if there("tokenizer.model") => format!("there is none, but a SentencePiece tokenizer.model; {SAVE}"),
+        () if there("tekken.json") => {
+            "there is none, but Mistral's tekken.json; take tokenizer.json from the model's repository in Hugging Face \
+             format, or serve the model and give the server's URL"
+                .to_owned()
+        }
+        () if there("vocab.json") && there("merges.txt") => {
+            format!("there is none, but vocab.json and merges.txt; {SAVE}")
+        }
+        () => "there is none; copy it from the model that this one was trained from, or save the tokenizer beside the \
+               weights"
+            .to_owned(),
+    })
 }

@@ -21,6 +21,14 @@ pub enum TokenizerError {
         /// Message of the `tokenizers` crate.
         message: String,
     },
+    /// `tokenizer.json` is absent, or another kind of file.
+    #[error("{}: no tokenizer: {problem}", path.display())]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// File that is there, and the way out.
+        problem: String,
+    },
     /// The tokenizer failed on a text or on ids.
     #[error("the tokenizer failed: {0}")]
     Tokenizer(String),

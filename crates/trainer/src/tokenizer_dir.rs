@@ -43,6 +43,7 @@ pub(crate) fn prepare(config: &TrainConfig, dir: &Path) -> Result<PathBuf, Train
             fs::copy(&from, dir.join(name)).map_err(io(&from, "copy"))?;
         }
     }
+    smpo_model::copy_additional_templates(source, dir)?;
     added.write(dir)?;
     let own = ChatTemplate::from_model_dir(dir).ok();
     match (&config.chat_template, own) {

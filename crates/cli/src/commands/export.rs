@@ -107,6 +107,7 @@ fn full<'a>(args: &'a ExportArgs, dir: &ModelDir, progress: &Progress) -> Result
         shard_bytes: Some((args.max_shard_size * 1e9) as u64),
     };
     decoder.save(&args.out, &options)?;
+    super::say_left_behind(dir.weights(), progress);
     let parameters = decoder.parameter_count();
     Ok(Written { schema: SCHEMA, out: &args.out, kind: "full", parameters, dtype: dtype.name() })
 }

@@ -109,6 +109,7 @@ pub fn run(args: MergeArgs) -> Outcome {
         other => other?,
     };
     stage.finish("done");
+    super::say_left_behind(&args.models[0], &progress);
     match args.format {
         Format::Json => output::print_json(&Written { schema: SCHEMA, out: &args.out, report: &report })?,
         Format::Text => output::print(&format!(

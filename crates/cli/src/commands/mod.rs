@@ -27,7 +27,10 @@ mod selftest;
 mod template_variables;
 mod train;
 
+use std::path::Path;
+
 use crate::exit::{Failure, OrFail, Outcome};
+use crate::progress::Progress;
 
 /// The table of commands: each line gives the enum variant (the command's name), its module and its arguments.
 ///
@@ -85,5 +88,13 @@ fn set_threads(threads: Option<usize>) -> Result<(), Failure> {
         Some(0) => Err(Failure::user("--threads: expected at least 1, got 0")),
         Some(threads) => rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().or_execution_error(),
         None => Ok(()),
+    }
+}
+
+/// Says which files of a model directory a copy of the model does not have.
+fn say_left_behind(source: &Path, progress: &Progress) {
+    let names = smpo_model::files_left_behind(source);
+    if !names.is_empty() {
+        progress.say(&format!("left behind in {}: {}", source.display(), names.join(", ")));
     }
 }

@@ -141,6 +141,7 @@ impl Classify for TokenizerError {
         match self {
             E::Chat(error) => error.exit_class(),
             E::Load { .. }
+            | E::Unusable { .. }
             | E::Tokenizer(_)
             | E::DropsText { .. }
             | E::NoTerminator { .. }
@@ -194,6 +195,7 @@ impl Classify for ModelError {
             | E::ExtraTensors { .. }
             | E::Shape { .. }
             | E::Dtype { .. }
+            | E::NotFinite { .. }
             | E::TiedHeadDiffers { .. }
             | E::OtherBase { .. }
             | E::NotEmpty { .. }

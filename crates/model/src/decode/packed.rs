@@ -5,11 +5,11 @@ use smpo_kernels::decode::{CacheShape, Gate, PackedMatrix, gain};
 
 use crate::block::{Block, norm_options};
 use crate::decoder::Decoder;
-use crate::error::{ModelError, Result};
+use crate::error::Result;
 use crate::linear::Linear;
 use crate::parameter::Parameter;
 use crate::placement::Placement;
-use crate::spec::{Activation, DecoderSpec, LayerSpec};
+use crate::spec::{Activation, BlockNorms, DecoderSpec, LayerSpec};
 
 /// A [`Decoder`] packed for decoding: adapters merged in, matrices copied to another layout. It takes about as much memory
 /// as the decoder again, and later training does not change it; the embedding is shared.
@@ -27,19 +27,16 @@ pub struct PackedDecoder {
 #[derive(Debug, Clone)]
 pub(super) struct PackedBlock {
     pub cache: CacheShape,
-    pub rope: usize,
-    pub input_norm: Vec<f32>,
+    pub rope: Option<usize>,
+    pub norms: BlockNorms<Vec<f32>>,
     /// Queries, keys and values, one below the other.
     pub qkv: Projection,
     pub qk_norm: Option<[Vec<f32>; 2]>,
     pub output: Projection,
-    pub post_attention_norm: Option<Vec<f32>>,
-    pub feed_forward_norm: Vec<f32>,
     pub gate: Gate,
     /// Gate and up, one below the other.
     pub gate_up: Projection,
     pub down: Projection,
-    pub post_feed_forward_norm: Option<Vec<f32>>,
 }
 
 #[derive(Debug, Clone)]
@@ -85,21 +82,13 @@ impl PackedDecoder {
 
 impl PackedBlock {
     fn new(spec: &DecoderSpec, layer: &LayerSpec, block: &Block) -> Result<Self> {
-        // In the layout's order, whether the file keeps them apart or fused: the last four are output, gate and up,
-        // down.
-        let linears = block.linears();
-        let (qkv, output, gate_up, down) = match &linears[..] {
-            [q, k, v, output, gate, up, down] => (vec![*q, k, v], *output, vec![*gate, up], *down),
-            [qkv, output, gate_up, down] => (vec![*qkv], *output, vec![*gate_up], *down),
-            other => return Err(ModelError::input("block", "4 or 7 linear layers", other.len().to_string())),
+        let (qkv, [output, gate_up, down]) = block.linears_around_attention();
+        let gain = |norm: &Parameter| -> Result<Vec<f32>> { Ok(gain(&norm.tensor, norm_options(spec))?) };
+        let mut of_heads = block.norms_of_heads();
+        let qk_norm = match (of_heads.next(), of_heads.next()) {
+            (Some(queries), Some(keys)) => Some([gain(queries)?, gain(keys)?]),
+            _ => None,
         };
-        let mut norms = block.norms();
-        let mut next = || {
-            let norm: &Parameter =
-                norms.next().ok_or_else(|| ModelError::input("block", "as many norms as its spec has", "fewer"))?;
-            Ok::<_, ModelError>(gain(&norm.tensor, norm_options(spec))?)
-        };
-        let post = matches!(spec.norms, crate::spec::NormPlacement::PreAndPost);
         Ok(Self {
             cache: CacheShape {
                 heads: spec.heads,
@@ -110,19 +99,16 @@ impl PackedBlock {
                 window: layer.window,
             },
             rope: layer.rope,
-            qk_norm: if spec.qk_norm { Some([next()?, next()?]) } else { None },
-            input_norm: next()?,
-            post_attention_norm: if post { Some(next()?) } else { None },
-            feed_forward_norm: next()?,
-            post_feed_forward_norm: if post { Some(next()?) } else { None },
+            norms: block.block_norms().try_map(gain)?,
+            qk_norm,
             qkv: Projection::stack(&qkv)?,
-            output: Projection::stack(&[output])?,
+            output: Projection::stack(&output)?,
             gate: match spec.activation {
                 Activation::Silu => Gate::Silu,
                 Activation::GeluTanh => Gate::GeluTanh,
             },
             gate_up: Projection::stack(&gate_up)?,
-            down: Projection::stack(&[down])?,
+            down: Projection::stack(&down)?,
         })
     }
 }

@@ -1,7 +1,7 @@
 //! One decoding step of many sequences: tokens in, each sequence's next logits out.
 
 use rayon::prelude::*;
-use smpo_kernels::decode::{KeyValueCache, add, gate, normalise, soft_cap, turn};
+use smpo_kernels::decode::{KeyValueCache, add, centre, gate, normalise, soft_cap, turn};
 use smpo_kernels::embedding;
 
 use super::packed::{PackedBlock, PackedDecoder, Projection};
@@ -102,6 +102,9 @@ impl PackedDecoder {
         }
         feeds.iter_mut().for_each(|feed| feed.sequence.tokens += feed.tokens.len());
         scratch.rows = pending;
+        if let Some(scale) = self.spec.logit_scale {
+            scale_all(&mut scratch.last, scale);
+        }
         resize(&mut scratch.logits, feeds.len() * self.spec.vocab_size);
         self.head.multiply(&scratch.last, &mut scratch.logits);
         if let Some(cap) = self.spec.logit_soft_cap {
@@ -132,7 +135,7 @@ impl PackedDecoder {
     fn run(&self, rows: &[Row], feeds: &mut [Feed<'_>], scratch: &mut Scratch) -> Result<()> {
         scratch.residual = embedding(&self.embedding, &scratch.ids)?.flatten_all()?.to_vec1()?;
         if let Some(scale) = self.spec.embedding_scale {
-            scratch.residual.iter_mut().for_each(|x| *x *= scale as f32);
+            scale_all(&mut scratch.residual, scale);
         }
         self.set_angles(rows, feeds, scratch);
         let count = self.blocks.len();
@@ -141,11 +144,13 @@ impl PackedDecoder {
             if index + 1 == count {
                 keep_last(rows, self.spec.hidden_size, &mut scratch.residual);
                 keep_last(rows, self.spec.query_width(), &mut scratch.attended);
+                if self.spec.parallel {
+                    keep_last(rows, self.spec.hidden_size, &mut scratch.normed);
+                }
             }
             self.feed_forward(block, scratch);
         }
-        resize(&mut scratch.normed, scratch.residual.len());
-        normalise(&scratch.residual, &self.norm, self.spec.norm_eps, &mut scratch.normed);
+        self.normalise(&scratch.residual, Some(&self.norm), &mut scratch.normed);
         scratch.last.extend_from_slice(&scratch.normed);
         Ok(())
     }
@@ -167,22 +172,27 @@ impl PackedDecoder {
     fn attend(&self, index: usize, block: &PackedBlock, rows: &[Row], feeds: &mut [Feed<'_>], scratch: &mut Scratch) {
         let spec = &self.spec;
         let (query, kv, dim) = (spec.query_width(), spec.kv_width(), spec.head_dim);
-        resize(&mut scratch.normed, scratch.residual.len());
-        normalise(&scratch.residual, &block.input_norm, spec.norm_eps, &mut scratch.normed);
+        self.normalise(&scratch.residual, block.norms.before_attention.as_ref(), &mut scratch.normed);
         block.qkv.run(&scratch.normed, &mut scratch.qkv);
-        let angles = &scratch.angles[block.rope];
-        let half = spec.ropes[block.rope].rotary_dim / 2;
+        let rope = block.rope.map(|rope| (&scratch.angles[rope][..], &spec.ropes[rope]));
         for (slot, (row, qkv)) in rows.iter().zip(scratch.qkv.chunks_exact_mut(query + 2 * kv)).enumerate() {
             let (queries, rest) = qkv.split_at_mut(query);
             let (keys, values) = rest.split_at_mut(kv);
-            let (cos, sin) = angles[slot * 2 * half..(slot + 1) * 2 * half].split_at(half);
             for (heads, norm) in [(&mut *queries, 0), (&mut *keys, 1)] {
                 if let Some(gains) = &block.qk_norm {
                     resize(&mut scratch.update, heads.len());
                     normalise(heads, &gains[norm], spec.norm_eps, &mut scratch.update);
                     heads.copy_from_slice(&scratch.update);
                 }
-                turn(heads, dim, cos, sin);
+                if let Some((angles, rope)) = rope {
+                    let turned = rope.rotary_dim;
+                    let (cos, sin) = angles[slot * turned..(slot + 1) * turned].split_at(turned / 2);
+                    turn(heads, dim, cos, sin, rope.pairs);
+                }
+            }
+            if let Some(growth) = spec.query_growth {
+                let factor = growth.factor(row.position as u32);
+                queries.iter_mut().for_each(|x| *x *= factor);
             }
             feeds[row.feed].sequence.caches[index].push(keys, values);
         }
@@ -202,27 +212,54 @@ impl PackedDecoder {
 
     /// The rest of a block: adds the outputs of attention and of the feed-forward layer to `scratch.residual`.
     fn feed_forward(&self, block: &PackedBlock, scratch: &mut Scratch) {
-        let (spec, eps) = (&self.spec, self.spec.norm_eps);
         let Scratch { residual, normed, attended, update, gate_up, gated, .. } = scratch;
-        resize(normed, residual.len());
-        let add_update = |residual: &mut [f32], update: &[f32], post: &Option<Vec<f32>>, normed: &mut [f32]| match post
-        {
-            None => add(residual, update),
-            Some(gain) => {
-                normalise(update, gain, eps, normed);
-                add(residual, normed);
-            }
-        };
+        if self.spec.parallel {
+            // It reads what attention has read.
+            self.gated(block, normed, gate_up, gated);
+        }
         block.output.run(attended, update);
-        add_update(residual, update, &block.post_attention_norm, normed);
-        normalise(residual, &block.feed_forward_norm, eps, normed);
-        block.gate_up.run(normed, gate_up);
-        resize(gated, gate_up.len() / 2);
-        let pairs =
-            gate_up.chunks_exact(2 * spec.intermediate_size).zip(gated.chunks_exact_mut(spec.intermediate_size));
-        pairs.for_each(|(gate_up, out)| gate(block.gate, gate_up, out));
+        self.add_update(residual, update, block.norms.after_attention.as_ref(), normed);
+        if !self.spec.parallel {
+            self.normalise(residual, block.norms.before_feed_forward.as_ref(), normed);
+            self.gated(block, normed, gate_up, gated);
+        }
         block.down.run(gated, update);
-        add_update(residual, update, &block.post_feed_forward_norm, normed);
+        self.add_update(residual, update, block.norms.after_feed_forward.as_ref(), normed);
+    }
+
+    /// The feed-forward layer's gated values from its input.
+    fn gated(&self, block: &PackedBlock, input: &[f32], gate_up: &mut Vec<f32>, gated: &mut Vec<f32>) {
+        block.gate_up.run(input, gate_up);
+        resize(gated, gate_up.len() / 2);
+        let inner = self.spec.intermediate_size;
+        let pairs = gate_up.chunks_exact(2 * inner).zip(gated.chunks_exact_mut(inner));
+        pairs.for_each(|(gate_up, out)| gate(block.gate, gate_up, out));
+    }
+
+    /// Adds a layer's output to the stream, normalised and scaled where the spec says so.
+    fn add_update(&self, residual: &mut [f32], update: &mut [f32], gain: Option<&Vec<f32>>, normed: &mut Vec<f32>) {
+        if gain.is_some() {
+            self.normalise(update, gain, normed);
+            update.copy_from_slice(normed);
+        }
+        if let Some(scale) = self.spec.residual_scale {
+            scale_all(update, scale);
+        }
+        add(residual, update);
+    }
+
+    /// The spec's norm of each row of `x` to `out`, or `x` itself without a gain.
+    fn normalise(&self, x: &[f32], gain: Option<&Vec<f32>>, out: &mut Vec<f32>) {
+        resize(out, x.len());
+        match gain {
+            None => out.copy_from_slice(x),
+            Some(gain) if self.spec.norm_centred => {
+                let mut centred = x.to_vec();
+                centre(&mut centred, gain.len());
+                normalise(&centred, gain, self.spec.norm_eps, out);
+            }
+            Some(gain) => normalise(x, gain, self.spec.norm_eps, out),
+        }
     }
 }
 
@@ -251,4 +288,8 @@ fn keep_last(rows: &[Row], width: usize, values: &mut Vec<f32>) {
 /// Sets the length; the values are overwritten next.
 fn resize(values: &mut Vec<f32>, len: usize) {
     values.resize(len, 0.0);
+}
+
+fn scale_all(values: &mut [f32], scale: f64) {
+    values.iter_mut().for_each(|x| *x *= scale as f32);
 }

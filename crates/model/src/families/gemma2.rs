@@ -1,18 +1,23 @@
 //! Gemma 2: norms before and after, soft caps, scaled embeddings, a window on every other block.
 
-use super::{Widths, activation, cap_or, sliding_layers, window_or};
+use super::{Widths, activation, alternating_layers, cap_or, sliding_layers, window_or};
 use crate::error::Result;
 use crate::fields::Fields;
 use crate::rope::RopeSpec;
-use crate::spec::{Activation, Biases, DecoderSpec, LayerSpec, NormPlacement, Projections};
+use crate::spec::{Activation, Biases, BlockNorms, DecoderSpec, LayerSpec, Projections, QkNorm};
+
+/// Before and after both. The same name is the norm before the feed-forward layer in Llama.
+const NORMS: BlockNorms<&str> = BlockNorms {
+    before_attention: Some("input_layernorm"),
+    after_attention: Some("post_attention_layernorm"),
+    before_feed_forward: Some("pre_feedforward_layernorm"),
+    after_feed_forward: Some("post_feedforward_layernorm"),
+};
 
 pub(super) fn spec(fields: &Fields) -> Result<DecoderSpec> {
     let widths = Widths::read(fields, Some(256))?;
     let window = window_or(fields, 4096)?;
-    let layers = sliding_layers(fields, widths.layers, |i| i % 2 == 0)?
-        .into_iter()
-        .map(|slides| LayerSpec { window: window.filter(|_| slides), rope: 0 })
-        .collect();
+    let layers = alternating_layers(sliding_layers(fields, widths.layers, |i| i % 2 == 0)?, window, 1);
     let ropes = vec![widths.rope(fields)?];
     gemma_spec(fields, &widths, layers, ropes, (Some(50.0), Some(30.0)))
 }
@@ -40,14 +45,19 @@ pub(super) fn gemma_spec(
         ropes,
         norm_eps: fields.positive("rms_norm_eps")?.unwrap_or(1e-6),
         norm_plus_one: true,
-        norms: NormPlacement::PreAndPost,
-        qk_norm: false,
+        norm_centred: false,
+        norms: NORMS,
+        qk_norm: QkNorm::None,
+        parallel: false,
         activation: activation(fields, "hidden_activation", Activation::GeluTanh)?,
         attention_scale: fields.positive("query_pre_attn_scalar")?.unwrap_or(256.0).powf(-0.5),
         attention_soft_cap: cap_or(fields, "attn_logit_softcapping", caps.0)?,
+        query_growth: None,
+        logit_scale: None,
         logit_soft_cap: cap_or(fields, "final_logit_softcapping", caps.1)?,
         embedding_scale: Some((widths.hidden_size as f64).sqrt()),
-        projections: Projections::Separate,
+        residual_scale: None,
+        projections: Projections::SEPARATE,
         biases: Biases { qkv: attention_bias, output: attention_bias, mlp: false },
         tied: fields.bool("tie_word_embeddings")?.unwrap_or(true),
         initializer_range: fields.number("initializer_range")?.unwrap_or(0.02),

@@ -2,24 +2,38 @@
 //!
 //! Defaults for absent fields are those of the family's configuration class in transformers 5.
 
+mod cohere2;
 mod gemma2;
 mod gemma3;
+mod glm4;
+mod granite;
+mod granite4;
 mod llama;
+mod ministral3;
 mod mistral;
+mod olmo2;
+mod olmo3;
 mod phi3;
 mod plain;
 mod qwen2;
 mod qwen3;
+mod smollm3;
 
-use plain::{Widths, activation, cap_or, sliding_layers, uniform_layers, window_or};
+use plain::{
+    Widths, activation, alternating_layers, cap_or, ropes_by_layer_type, sliding_layers, uniform_layers, window_or,
+};
 use serde_json::{Value, json};
 
 use crate::error::{ModelError, Result};
 use crate::fields::Fields;
 use crate::spec::DecoderSpec;
+use crate::wrapper::WRAPPERS;
 
 /// Extra rope fields of a family's `config.json`.
 type RopeFields = fn(&DecoderSpec) -> Vec<(&'static str, Value)>;
+
+/// Fields that a wrapper's `text_config` leaves out where they are the configuration class's defaults.
+type TextDefaults = fn() -> Vec<(&'static str, Value)>;
 
 /// Definition of a family.
 struct Definition {
@@ -29,13 +43,14 @@ struct Definition {
     architecture: &'static str,
     spec: fn(&Fields) -> Result<DecoderSpec>,
     rope_fields: Option<RopeFields>,
+    text_defaults: Option<TextDefaults>,
 }
 
 macro_rules! families {
     (@optional) => { None };
-    (@optional $rope_fields:path) => { Some($rope_fields) };
+    (@optional $function:path) => { Some($function) };
     ($($variant:ident: $name:literal, $module:ident, $model_type:literal, $architecture:literal
-       $(, rope_fields = $rope_fields:path)?;)+) => {
+       $(, rope_fields = $rope_fields:path)? $(, text_defaults = $text_defaults:path)?;)+) => {
         /// The supported model families.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Family {
@@ -55,6 +70,7 @@ macro_rules! families {
                         architecture: $architecture,
                         spec: $module::spec,
                         rope_fields: families!(@optional $($rope_fields)?),
+                        text_defaults: families!(@optional $($text_defaults)?),
                     },)+
                 }
             }
@@ -70,14 +86,49 @@ families! {
     Mistral: "Mistral", mistral, "mistral", "MistralForCausalLM";
     Phi3: "Phi-3", phi3, "phi3", "Phi3ForCausalLM", rope_fields = phi3::rope_fields;
     Gemma2: "Gemma 2", gemma2, "gemma2", "Gemma2ForCausalLM";
-    Gemma3Text: "Gemma 3 text", gemma3, "gemma3_text", "Gemma3ForCausalLM", rope_fields = gemma3::rope_fields;
+    Gemma3Text: "Gemma 3 text", gemma3, "gemma3_text", "Gemma3ForCausalLM", rope_fields = gemma3::rope_fields,
+        text_defaults = gemma3::text_defaults;
+    SmolLm3: "SmolLM3", smollm3, "smollm3", "SmolLM3ForCausalLM";
+    Olmo2: "OLMo 2", olmo2, "olmo2", "Olmo2ForCausalLM";
+    Olmo3: "OLMo 3", olmo3, "olmo3", "Olmo3ForCausalLM";
+    Granite: "Granite 3", granite, "granite", "GraniteForCausalLM";
+    Granite4: "Granite 4 without experts", granite4, "granitemoehybrid", "GraniteMoeHybridForCausalLM";
+    Glm4: "GLM-4", glm4, "glm4", "Glm4ForCausalLM", rope_fields = glm4::rope_fields;
+    Ministral3: "Ministral 3", ministral3, "ministral3", "Ministral3ForCausalLM";
+    Cohere2: "Cohere 2", cohere2, "cohere2", "Cohere2ForCausalLM";
 }
+
+/// Other models of transformers 5.24 whose names look like a supported one mistyped.
+const OTHERS: [&str; 19] = [
+    "cohere2_moe",
+    "flava",
+    "gemma3n",
+    "gemma3n_text",
+    "glm4v",
+    "granite_swa",
+    "granitemoe",
+    "granitemoeshared",
+    "internvl_vision",
+    "ministral",
+    "mixtral",
+    "mllama",
+    "molmo2",
+    "pixtral",
+    "qwen2_moe",
+    "qwen2_vl",
+    "qwen3_asr",
+    "qwen3_moe",
+    "qwen3_vl",
+];
 
 /// A wrapper's text model, or the name that was mistyped. A name with other digits is another model, not a typo.
 fn hint(fields: &Fields, name: &str, known: &[&str]) -> String {
     if let Ok(Some(text)) = fields.object("text_config") {
         let inner = text.str("model_type").ok().flatten().unwrap_or("unnamed");
-        return format!(" (a wrapper around the text model `{inner}`; save its language model alone)");
+        return format!(" (a wrapper around the text model `{inner}`)");
+    }
+    if OTHERS.contains(&name) {
+        return String::new();
     }
     let digits = |name: &str| name.chars().filter(char::is_ascii_digit).collect::<String>();
     smpo_suggest::did_you_mean(name, known.iter().copied().filter(|known| digits(known) == digits(name)))
@@ -108,14 +159,21 @@ impl Family {
         let name =
             fields.str("model_type")?.ok_or_else(|| fields.missing("model_type", "the name of a model family"))?;
         Self::ALL.iter().copied().find(|family| family.model_type() == name).ok_or_else(|| {
-            let known: Vec<&str> = Self::ALL.iter().map(|family| family.model_type()).collect();
+            let families: Vec<&str> = Self::ALL.iter().map(|family| family.model_type()).collect();
+            let wrappers: Vec<&str> = WRAPPERS.iter().map(|kind| kind.model_type).collect();
+            let known = [&families[..], &wrappers].concat();
             ModelError::UnknownFamily {
                 path: fields.path.to_path_buf(),
                 name: name.to_string(),
                 hint: hint(fields, name, &known),
-                supported: known.join(", "),
+                supported: format!("{}, and the text halves of {}", families.join(", "), wrappers.join(", ")),
             }
         })
+    }
+
+    /// Defaults of a wrapper's `text_config`.
+    pub(crate) fn text_half_defaults(self) -> Vec<(&'static str, Value)> {
+        self.definition().text_defaults.map(|defaults| defaults()).unwrap_or_default()
     }
 
     pub(crate) fn spec(self, fields: &Fields) -> Result<DecoderSpec> {

@@ -6,7 +6,7 @@ use super::{Widths, uniform_layers};
 use crate::error::Result;
 use crate::fields::Fields;
 use crate::rope::{RopeContext, RopeScaling, RopeSpec};
-use crate::spec::{DecoderSpec, Projections};
+use crate::spec::{DecoderSpec, FeedForward, Projections};
 
 pub(super) fn spec(fields: &Fields) -> Result<DecoderSpec> {
     let widths = Widths::read(fields, None)?;
@@ -16,7 +16,7 @@ pub(super) fn spec(fields: &Fields) -> Result<DecoderSpec> {
         return Err(fields.unsupported("rope scaling other than longrope in this family"));
     }
     Ok(DecoderSpec {
-        projections: Projections::Fused,
+        projections: Projections { fused_heads: true, feed_forward: FeedForward::Fused },
         norm_eps: fields.positive("rms_norm_eps")?.unwrap_or(1e-5),
         layers: uniform_layers(widths.layers, fields.size("sliding_window")?),
         ..widths.plain_spec(fields, rope)?

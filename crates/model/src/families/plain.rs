@@ -1,9 +1,11 @@
 //! Fields that families share, and the plain pre-norm decoder they start from.
 
+use smpo_kernels::RotaryPairs;
+
 use crate::error::Result;
 use crate::fields::Fields;
 use crate::rope::{RopeContext, RopeSpec};
-use crate::spec::{Activation, Biases, DecoderSpec, LayerSpec, NormPlacement, Projections};
+use crate::spec::{Activation, Biases, BlockNorms, DecoderSpec, LayerSpec, Projections, QkNorm};
 
 /// More blocks than any model has.
 const MAX_LAYERS: usize = 4096;
@@ -48,7 +50,13 @@ impl Widths {
     }
 
     pub fn rope_context(&self) -> RopeContext {
-        RopeContext { head_dim: self.head_dim, default_theta: 10_000.0, yarn_is_longrope: false }
+        RopeContext {
+            head_dim: self.head_dim,
+            default_theta: 10_000.0,
+            default_share: 1.0,
+            pairs: RotaryPairs::Halves,
+            yarn_is_longrope: false,
+        }
     }
 
     /// The plain pre-norm decoder, from which families differ.
@@ -64,14 +72,19 @@ impl Widths {
             ropes: vec![rope],
             norm_eps: fields.positive("rms_norm_eps")?.unwrap_or(1e-6),
             norm_plus_one: false,
-            norms: NormPlacement::Pre,
-            qk_norm: false,
+            norm_centred: false,
+            norms: BlockNorms::BEFORE,
+            qk_norm: QkNorm::None,
+            parallel: false,
             activation: activation(fields, "hidden_act", Activation::Silu)?,
             attention_scale: (self.head_dim as f64).powf(-0.5),
             attention_soft_cap: None,
+            query_growth: None,
+            logit_scale: None,
             logit_soft_cap: None,
             embedding_scale: None,
-            projections: Projections::Separate,
+            residual_scale: None,
+            projections: Projections::SEPARATE,
             biases: Biases::default(),
             tied: fields.bool("tie_word_embeddings")?.unwrap_or(false),
             initializer_range: fields.number("initializer_range")?.unwrap_or(0.02),
@@ -82,7 +95,7 @@ impl Widths {
 
 /// `count` equal blocks.
 pub(super) fn uniform_layers(count: usize, window: Option<usize>) -> Vec<LayerSpec> {
-    vec![LayerSpec { window, rope: 0 }; count]
+    vec![LayerSpec { window, rope: Some(0) }; count]
 }
 
 /// Activation named by `field`; a family allows one.
@@ -127,6 +140,41 @@ pub(super) fn window_or(fields: &Fields, default: usize) -> Result<Option<usize>
         None if fields.is_written("sliding_window") => Ok(None),
         None => Ok(Some(default)),
     }
+}
+
+/// Window of each block, and its rope: the first of the spec, or the second on blocks that slide where there are two.
+pub(super) fn alternating_layers(sliding: Vec<bool>, window: Option<usize>, ropes: usize) -> Vec<LayerSpec> {
+    sliding
+        .into_iter()
+        .map(|slides| LayerSpec { window: window.filter(|_| slides), rope: Some(usize::from(slides).min(ropes - 1)) })
+        .collect()
+}
+
+/// Ropes of full blocks and of sliding ones, θ by default `defaults`; only the first is ever scaled. `sliding_theta` names
+/// θ of sliding blocks at the top level.
+pub(super) fn ropes_by_layer_type(
+    fields: &Fields,
+    widths: &Widths,
+    defaults: (f64, f64),
+    sliding_theta: &'static str,
+) -> Result<Vec<RopeSpec>> {
+    let (full, sliding) = match fields.object("rope_parameters")? {
+        Some(p) => (p.object("full_attention")?, p.object("sliding_attention")?),
+        None => (None, None),
+    };
+    let written_theta = match full {
+        Some(full) => full.positive("rope_theta")?,
+        None => None,
+    };
+    let full = match fields.object("rope_scaling")? {
+        Some(scaling) => Some(scaling),
+        None => full,
+    };
+    let context = |default_theta| RopeContext { default_theta, ..widths.rope_context() };
+    Ok(vec![
+        RopeSpec::read_from(fields, full, &context(written_theta.unwrap_or(defaults.0)), "rope_theta")?,
+        RopeSpec::read_from(fields, sliding, &context(defaults.1), sliding_theta)?,
+    ])
 }
 
 /// Soft cap: `default` where the field is absent; null is no cap.

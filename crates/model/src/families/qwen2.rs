@@ -1,6 +1,6 @@
 //! Qwen2 and Qwen2.5: biases on query, key and value; a window on late blocks when `use_sliding_window` is set.
 
-use super::{Widths, sliding_layers};
+use super::{Widths, alternating_layers, sliding_layers};
 use crate::error::Result;
 use crate::fields::Fields;
 use crate::spec::{Biases, DecoderSpec, LayerSpec};
@@ -33,5 +33,5 @@ pub(super) fn windowed_layers(fields: &Fields, count: usize) -> Result<Vec<Layer
             "sliding_attention".into(),
         ));
     }
-    Ok(sliding.into_iter().map(|slides| LayerSpec { window: window.filter(|_| slides), rope: 0 }).collect())
+    Ok(alternating_layers(sliding, window, 1))
 }

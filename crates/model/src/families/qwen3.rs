@@ -4,13 +4,13 @@ use super::Widths;
 use super::qwen2::windowed_layers;
 use crate::error::Result;
 use crate::fields::Fields;
-use crate::spec::{Biases, DecoderSpec};
+use crate::spec::{Biases, DecoderSpec, QkNorm};
 
 pub(super) fn spec(fields: &Fields) -> Result<DecoderSpec> {
     let widths = Widths::read(fields, Some(128))?;
     let attention_bias = fields.bool("attention_bias")?.unwrap_or(false);
     Ok(DecoderSpec {
-        qk_norm: true,
+        qk_norm: QkNorm::PerHead,
         biases: Biases { qkv: attention_bias, output: attention_bias, mlp: false },
         layers: windowed_layers(fields, widths.layers)?,
         ..widths.plain_spec(fields, widths.rope(fields)?)?

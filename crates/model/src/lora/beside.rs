@@ -7,13 +7,14 @@ use candle_core::{DType, Tensor, Var};
 
 use super::biases::stored_name;
 use super::peft::PREFIX;
+use super::stored::AdapterFile;
 use crate::decoder::Decoder;
 use crate::error::{ModelError, Result, list};
 use crate::layout::{EMBEDDING, HEAD};
 use crate::name_pattern::NamePattern;
 use crate::parameter::Parameter;
 use crate::placement::Placement;
-use crate::weights::{StoredTensor, WeightDtype, WeightFile};
+use crate::weights::{StoredTensor, WeightDtype};
 
 /// Weights that are trained beside adapters.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -159,14 +160,15 @@ impl Decoder {
             if rows_only {
                 let ids = Tensor::new(&self.trained_tokens[..], parameter.tensor.device())?;
                 let rows = parameter.tensor.detach().index_select(&ids, 0)?;
-                tensors.push((format!("{PREFIX}{}.{ROWS}", module(EMBEDDING)), StoredTensor::new(&rows, dtype)?));
+                let name = self.stored_name(&format!("{}.{ROWS}", module(EMBEDDING)));
+                tensors.push((name, StoredTensor::new(&rows, dtype)?));
                 continue;
             }
             let name = biases.get(parameter.name.as_str()).unwrap_or(&parameter.name);
-            tensors.push((format!("{PREFIX}{name}"), StoredTensor::new(&parameter.tensor, dtype)?));
+            tensors.push((self.stored_name(name), StoredTensor::new(&parameter.tensor, dtype)?));
             if parameter.name == EMBEDDING && self.head_is_tied() {
                 // PEFT would keep the base's head, which is no longer the embedding then.
-                let head = format!("{PREFIX}{HEAD}.weight");
+                let head = self.stored_name(&format!("{HEAD}.weight"));
                 tensors.push((head, StoredTensor::new(&parameter.tensor, dtype)?));
             }
         }
@@ -184,9 +186,13 @@ impl Decoder {
         let others: Vec<&str> =
             self.base_parameters().map(|p| module(&p.name)).filter(|name| !whole.contains(name)).collect();
         let taken = |name: &str| others.iter().any(|other| other.ends_with(name));
-        let shortest = |name: &str| if taken(end(name)) { name.to_owned() } else { end(name).to_owned() };
+        // The other half of a multimodal model has modules too.
+        let shortest = |name: &str| match self.wrapped.is_some() || taken(end(name)) {
+            true => self.stored_module(name),
+            false => end(name).to_owned(),
+        };
         let mut modules: BTreeSet<String> = whole.iter().map(|name| shortest(name)).collect();
-        if self.head_is_tied() && modules.contains(end(module(EMBEDDING))) {
+        if self.head_is_tied() && whole.contains(module(EMBEDDING)) {
             modules.insert(HEAD.to_owned());
         }
         let tokens = (!self.trained_tokens.is_empty()).then(|| self.trained_tokens.clone());
@@ -197,7 +203,7 @@ impl Decoder {
     pub(super) fn read_beside(
         &self,
         stored: &StoredBeside,
-        file: &WeightFile,
+        file: &AdapterFile,
         unread: &mut BTreeSet<String>,
     ) -> Result<ReadBeside> {
         let placement = Placement::of(&self.embedding.tensor);
@@ -305,7 +311,7 @@ pub(super) struct ReadBeside {
 
 impl ReadBeside {
     /// Refuses an embedding of more rows than the base's `rows` without a head as large, and the other way round.
-    fn check_sizes(&self, file: &WeightFile, head: &str, rows: usize) -> Result<()> {
+    fn check_sizes(&self, file: &AdapterFile, head: &str, rows: usize) -> Result<()> {
         let shape = |name: &str| self.whole.get(name).map(|tensor| tensor.dims().to_vec());
         let path = || file.path().to_path_buf();
         match (shape(EMBEDDING), shape(head)) {

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::LoraConfig;
 use super::peft::{CONFIG, PREFIX, WEIGHTS, read_config};
 use crate::error::Result;
-use crate::weights::{DtypeCounts, WeightDtype, WeightFile};
+use crate::weights::{DtypeCounts, WeightDtype, WeightFile, WeightFiles};
 
 /// Summary of an adapter.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,6 +19,14 @@ pub struct AdapterInfo {
 }
 
 impl AdapterInfo {
+    /// Reads every weight of an adapter directory.
+    ///
+    /// # Errors
+    /// When one is not a finite number, or a file is missing or damaged.
+    pub fn check_values(dir: impl AsRef<Path>) -> Result<()> {
+        WeightFiles::open(dir.as_ref(), "adapter_model")?.check_values()
+    }
+
     /// Reads a PEFT adapter directory, its weights excepted.
     ///
     /// # Errors

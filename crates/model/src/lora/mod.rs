@@ -9,6 +9,7 @@ mod info;
 mod patterns;
 mod peft;
 mod start;
+mod stored;
 mod targets;
 mod top_eigenvectors;
 

@@ -1,17 +1,16 @@
 //! Adapters on disk as PEFT writes them: `adapter_config.json` and `adapter_model.safetensors`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use candle_core::Tensor;
 use serde_json::{Map, Value, json};
-use smpo_files::FileError;
 
 use super::beside::{ReadBeside, StoredBeside};
 use super::biases::TrainedBiases;
 use super::fingerprint::BaseFingerprints;
 use super::patterns::NamePatterns;
+use super::stored::AdapterFile;
 use super::{Adapter, AdapterValues, LoraConfig, Start};
 use crate::decoder::Decoder;
 use crate::error::{ModelError, Result, list};
@@ -19,7 +18,7 @@ use crate::fields::Fields;
 use crate::layout::HEAD;
 use crate::placement::{Placement, host_values};
 use crate::save::{copy_tokenizer_files, write_directory, write_json};
-use crate::weights::{StoredTensor, WeightDtype, WeightFile, write_tensors};
+use crate::weights::{StoredTensor, WeightDtype, write_tensors};
 
 /// PEFT's prefix of the base model's names.
 pub(super) const PREFIX: &str = "base_model.model.";
@@ -70,7 +69,7 @@ impl Decoder {
                 }
                 for part in adapter.parameters() {
                     let stored = StoredTensor::new(&part.tensor, options.dtype)?;
-                    tensors.push((format!("{PREFIX}{}", part.name), stored));
+                    tensors.push((self.stored_name(&part.name), stored));
                 }
             }
             tensors.extend(self.beside_tensors(options.dtype)?);
@@ -87,11 +86,13 @@ impl Decoder {
     fn adapter_config(&self, config: &LoraConfig, base_model: &str) -> Value {
         let (modules_to_save, trainable_token_indices) = self.beside_config();
         let adapters = || self.linears().into_iter().filter_map(|l| Some((&l.module, l.adapter.as_ref()?)));
-        let ranks: BTreeMap<&String, usize> =
-            adapters().map(|(module, a)| (module, a.rank())).filter(|(_, r)| *r != config.r).collect();
-        let alphas: BTreeMap<&String, Value> = adapters()
+        let ranks: BTreeMap<String, usize> = adapters()
+            .map(|(module, a)| (self.stored_module(module), a.rank()))
+            .filter(|(_, r)| *r != config.r)
+            .collect();
+        let alphas: BTreeMap<String, Value> = adapters()
             .filter(|(_, a)| a.alpha != config.alpha)
-            .map(|(module, a)| (module, alpha_in_json(a.alpha)))
+            .map(|(module, a)| (self.stored_module(module), alpha_in_json(a.alpha)))
             .collect();
         let start = adapters().find_map(|(_, a)| a.start);
         json!({
@@ -117,17 +118,19 @@ impl Decoder {
         })
     }
 
-    /// The shortest names that match exactly the adapted layers: `q_proj` if all of that name are adapted.
+    /// The shortest names that match exactly the adapted layers: `q_proj` if all of that name are adapted. In a multimodal
+    /// model the other half may have layers of that name: the whole names then.
     fn adapted_modules(&self) -> BTreeSet<String> {
         fn end(module: &str) -> &str {
             module.rsplit('.').next().unwrap_or(module)
         }
         let linears = self.linears();
         let partly: BTreeSet<&str> = linears.iter().filter(|l| l.adapter.is_none()).map(|l| end(&l.module)).collect();
+        let whole = |module: &str| self.wrapped.is_some() || partly.contains(end(module));
         linears
             .iter()
             .filter(|l| l.adapter.is_some())
-            .map(|l| if partly.contains(end(&l.module)) { l.module.clone() } else { end(&l.module).to_string() })
+            .map(|l| if whole(&l.module) { self.stored_module(&l.module) } else { end(&l.module).to_string() })
             .collect()
     }
 
@@ -140,7 +143,7 @@ impl Decoder {
         let dir = dir.as_ref();
         self.refuse_second_adapter()?;
         let stored = read_config(&dir.join(CONFIG))?;
-        let file = WeightFile::open(&dir.join(WEIGHTS))?;
+        let file = AdapterFile::open(&dir.join(WEIGHTS))?;
         let (adapters, beside) = self.read_adapters(&stored, &file, &BaseFingerprints::read(dir)?)?;
         let mut config = stored.lora;
         config.targets = adapters.iter().map(|(index, _)| self.linears()[*index].module.clone()).collect();
@@ -162,10 +165,10 @@ impl Decoder {
     fn read_adapters(
         &self,
         stored: &StoredConfig,
-        file: &WeightFile,
+        file: &AdapterFile,
         bases: &BaseFingerprints,
     ) -> Result<(Vec<(usize, ReadAdapter)>, ReadBeside)> {
-        let mut unread: BTreeSet<String> = file.names().into_iter().collect();
+        let mut unread: BTreeSet<String> = file.names().collect();
         let mut adapters = Vec::new();
         let linears = self.linears();
         for (index, linear) in linears.iter().enumerate() {
@@ -178,7 +181,7 @@ impl Decoder {
             if parts == [false, false] {
                 continue;
             }
-            let config = &stored.of_layer(&linear.module)?;
+            let config = &stored.of_layer(&self.stored_module(&linear.module))?;
             let (outputs, inputs) = linear.weight.tensor.dims2()?;
             let a = file.read(&a, &[config.r, inputs])?;
             let b = file.read(&b, &[outputs, config.r])?;
@@ -292,7 +295,7 @@ fn alpha_in_json(alpha: f64) -> Value {
 }
 
 pub(super) fn read_config(path: &Path) -> Result<StoredConfig> {
-    let text = fs::read_to_string(path).map_err(FileError::at(path, "read"))?;
+    let text = smpo_files::read_text(path)?;
     let object: Map<String, Value> =
         serde_json::from_str(&text).map_err(|source| ModelError::Json { path: path.to_path_buf(), source })?;
     let fields = Fields::new(path, &object);

@@ -6,11 +6,11 @@
 
 mod method;
 mod rule;
+mod source;
 mod tensor;
 mod trim;
 
 use std::cell::{Cell, RefCell};
-use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -18,14 +18,13 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 pub use method::MergeMethod;
-use smpo_files::FileError;
 use tensor::{Merge, MergedTensor};
 
 use crate::config::Config;
-use crate::error::{ModelError, Result, list};
+use crate::error::{ModelError, Result};
 use crate::save::{copy_tokenizer_files, write_directory, write_json};
 use crate::spec::DecoderSpec;
-use crate::weights::{ShardIndex, WeightDtype, WeightFiles, write_tensors};
+use crate::weights::{ShardIndex, WeightDtype, write_tensors};
 
 /// Summary of a merge.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -55,13 +54,13 @@ pub fn merge(
     progress: impl Fn(usize, usize) -> ControlFlow<()>,
 ) -> Result<MergeReport> {
     let weights = method.checked_weights(models.len())?;
-    let sources = models.iter().map(|dir| WeightFiles::open(dir, "model")).collect::<Result<Vec<_>>>()?;
-    let base = method.base().map(|dir| WeightFiles::open(dir, "model")).transpose()?;
+    let sources = models.iter().map(|dir| source::open(dir)).collect::<Result<Vec<_>>>()?;
+    let base = method.base().map(source::open).transpose()?;
     let Some(first) = sources.first() else {
         return Err(ModelError::input("models to merge", "at least one", "none"));
     };
     for other in sources.iter().skip(1).chain(&base) {
-        check_alike(first, other)?;
+        source::check_alike(first, other)?;
     }
     check_configurations(models.iter().map(PathBuf::as_path).chain(method.base()))?;
     let total = first.names().count();
@@ -82,7 +81,7 @@ pub fn merge(
     write_directory(out.as_ref(), |staging| {
         for file in first.files() {
             let mut tensors = Vec::new();
-            for name in file.names() {
+            for name in file.names().into_iter().filter(|name| first.contains(name)) {
                 let tensor = MergedTensor::new(&name, &merge)?;
                 index.add(&name, &file_name(file.path()), &tensor);
                 tensors.push((name, tensor));
@@ -101,27 +100,6 @@ pub fn merge(
 
 fn file_name(path: &Path) -> String {
     path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
-}
-
-/// Refuses models that do not have the same tensors.
-fn check_alike(first: &WeightFiles, other: &WeightFiles) -> Result<()> {
-    let missing: Vec<&str> = first.names().filter(|n| !other.contains(n)).collect();
-    if !missing.is_empty() {
-        return Err(ModelError::MissingTensors { path: other.dir().to_path_buf(), names: list(&missing) });
-    }
-    let extra: Vec<&str> = other.names().filter(|n| !first.contains(n)).collect();
-    if !extra.is_empty() {
-        return Err(ModelError::ExtraTensors { path: other.dir().to_path_buf(), names: list(&extra) });
-    }
-    for name in first.names() {
-        let (expected, _) = first.describe(name)?;
-        let (got, _) = other.describe(name)?;
-        if expected != got {
-            let path = other.dir().to_path_buf();
-            return Err(ModelError::Shape { path, tensor: name.to_string(), expected, got });
-        }
-    }
-    Ok(())
 }
 
 /// Refuses models that compute differently with equal tensors, where their family is supported.
@@ -153,7 +131,7 @@ fn check_configurations<'a>(models: impl Iterator<Item = &'a Path>) -> Result<()
 /// Writes the first model's configuration with the merged dtype.
 fn write_config(source: &Path, staging: &Path, dtype: Option<WeightDtype>) -> Result<()> {
     let path = source.join("config.json");
-    let text = fs::read_to_string(&path).map_err(FileError::at(&path, "read"))?;
+    let text = smpo_files::read_text(&path)?;
     let mut config: Value =
         serde_json::from_str(&text).map_err(|source| ModelError::Json { path: path.clone(), source })?;
     if let (Some(dtype), Some(fields)) = (dtype, config.as_object_mut()) {

@@ -6,6 +6,8 @@ mod read;
 
 use std::f64::consts::PI;
 
+use smpo_kernels::RotaryPairs;
+
 pub(crate) use read::RopeContext;
 
 /// A rotary embedding: rotated dimensions, base and scaling.
@@ -15,6 +17,8 @@ pub struct RopeSpec {
     pub theta: f64,
     /// Number of rotated dimensions of a head, from the first on; even.
     pub rotary_dim: usize,
+    /// Dimensions that turn together.
+    pub pairs: RotaryPairs,
     /// Scaling beyond the context length of pretraining.
     pub scaling: RopeScaling,
 }

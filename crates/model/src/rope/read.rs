@@ -1,5 +1,7 @@
 //! Rotary embeddings of a `config.json`.
 
+use smpo_kernels::RotaryPairs;
+
 use super::{RopeScaling, RopeSpec};
 use crate::error::Result;
 use crate::fields::Fields;
@@ -10,6 +12,10 @@ pub(crate) struct RopeContext {
     pub head_dim: usize,
     /// θ of an absent `rope_theta`.
     pub default_theta: f64,
+    /// Share of rotated dimensions of an absent `partial_rotary_factor`.
+    pub default_share: f64,
+    /// Dimensions that turn together.
+    pub pairs: RotaryPairs,
     /// True for Phi-3, whose configurations call LongRoPE `su` or `yarn`.
     pub yarn_is_longrope: bool,
 }
@@ -47,7 +53,7 @@ impl RopeSpec {
             partial = partial.or(p.positive("partial_rotary_factor")?);
         }
         let theta = theta.unwrap_or(context.default_theta);
-        let partial = partial.unwrap_or(1.0);
+        let partial = partial.unwrap_or(context.default_share);
         let rotary_dim = (context.head_dim as f64 * partial) as usize;
         if rotary_dim == 0 || !rotary_dim.is_multiple_of(2) || rotary_dim > context.head_dim {
             return Err(fields.error(
@@ -60,7 +66,7 @@ impl RopeSpec {
             Some(n) => RopeScaling::read(fields, &n, context, rotary_dim)?,
             None => RopeScaling::None,
         };
-        Ok(Self { theta, rotary_dim, scaling })
+        Ok(Self { theta, rotary_dim, pairs: context.pairs, scaling })
     }
 }
 

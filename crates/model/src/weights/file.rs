@@ -1,5 +1,6 @@
 //! One safetensors file, validated before it is used, and read piece by piece.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
@@ -7,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use safetensors::tensor::Metadata;
-use safetensors::{SafeTensorError, SafeTensors};
+use safetensors::{Dtype, SafeTensorError, SafeTensors, View};
 use smpo_files::FileError;
 
 use super::WeightDtype;
@@ -34,7 +35,7 @@ const PIECE: usize = 1 << 20;
 /// Another kind of document that often lies in the place of weights, told by its first bytes.
 fn other_kind(start: &[u8]) -> Option<&'static str> {
     match start {
-        b"version " => Some("it is a Git LFS pointer; fetch the file itself (git lfs pull, or hf download)"),
+        b"version " => Some(smpo_files::LFS_POINTER),
         [b'<', ..] => Some("it is a page of HTML or XML; download the file again, logged in where that is needed"),
         b"\x89HDF\r\n\x1a\n" => Some("it is an HDF5 file; save the model as safetensors"),
         [b'P', b'K', 3, 4, ..] | [0x80, 2, ..] => Some("it is a PyTorch file; save the model as safetensors"),
@@ -130,7 +131,7 @@ impl WeightFile {
         self.read_part(name, 0..shape.iter().product())
     }
 
-    /// A range of the values in float32, row-major, within the tensor.
+    /// A range of the values in float32, row-major, within the tensor; a NaN or infinity among them is refused.
     pub fn read_part(&self, name: &str, part: Range<usize>) -> Result<Vec<f32>> {
         let Located { dtype, begin, .. } = self.locate(name)?;
         let mut values = Vec::with_capacity(part.len());
@@ -142,23 +143,85 @@ impl WeightFile {
         while left > 0 {
             piece.truncate(left);
             file.read_exact(&mut piece).map_err(FileError::at(&self.path, "read"))?;
+            let before = values.len();
             dtype.decode(&piece, &mut values);
             left -= piece.len();
+            if let Some(at) = first_not_finite(&values[before..]) {
+                return Err(ModelError::NotFinite {
+                    path: self.path.clone(),
+                    tensor: name.to_string(),
+                    value: values[before + at],
+                    index: part.start + before + at,
+                });
+            }
         }
         Ok(values)
     }
 
+    /// A tensor of any dtype, to be copied as it is.
+    pub fn copied(&self, name: &str) -> Result<CopiedTensor<'_>> {
+        let info = self.header.info(name).ok_or_else(|| self.missing(name))?;
+        let (begin, end) = info.data_offsets;
+        Ok(CopiedTensor { file: self, dtype: info.dtype, shape: info.shape.clone(), bytes: begin..end })
+    }
+
+    fn missing(&self, name: &str) -> ModelError {
+        ModelError::MissingTensors { path: self.path.clone(), names: format!("`{name}`") }
+    }
+
     fn locate(&self, name: &str) -> Result<Located<'_>> {
-        let info = self
-            .header
-            .info(name)
-            .ok_or_else(|| ModelError::MissingTensors { path: self.path.clone(), names: format!("`{name}`") })?;
+        let info = self.header.info(name).ok_or_else(|| self.missing(name))?;
         let dtype = WeightDtype::from_safetensors(info.dtype).ok_or_else(|| ModelError::Dtype {
             path: self.path.clone(),
             tensor: name.to_string(),
             got: format!("{:?}", info.dtype),
         })?;
         Ok(Located { shape: &info.shape, dtype, begin: info.data_offsets.0 })
+    }
+}
+
+/// Index of the first NaN or infinity.
+fn first_not_finite(values: &[f32]) -> Option<usize> {
+    // Without a branch per value: whole weights go through here.
+    let largest = values.iter().fold(0, |largest, value| value.abs().to_bits().max(largest));
+    if largest < f32::INFINITY.to_bits() { None } else { values.iter().position(|value| !value.is_finite()) }
+}
+
+/// A tensor as its file has it, read while it is written.
+pub(crate) struct CopiedTensor<'a> {
+    file: &'a WeightFile,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    /// Its bytes in the data.
+    bytes: Range<usize>,
+}
+
+impl CopiedTensor<'_> {
+    fn read(&self) -> std::io::Result<Vec<u8>> {
+        let mut bytes = vec![0; self.bytes.len()];
+        let mut file = self.file.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.seek(SeekFrom::Start(self.file.data + self.bytes.start as u64))?;
+        file.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+impl View for CopiedTensor<'_> {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        // The trait is infallible: what cannot be read is written short, which the writer detects.
+        Cow::Owned(self.read().unwrap_or_default())
+    }
+
+    fn data_len(&self) -> usize {
+        self.bytes.len()
     }
 }
 

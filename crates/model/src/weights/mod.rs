@@ -8,7 +8,7 @@ mod write;
 
 pub(crate) use dtype::DtypeCounts;
 pub use dtype::WeightDtype;
-pub(crate) use file::WeightFile;
+pub(crate) use file::{CopiedTensor, WeightFile};
 pub(crate) use fingerprint::fingerprint;
 pub(crate) use sharded::{ShardIndex, WeightFiles};
-pub(crate) use write::{StoredTensor, write_tensors};
+pub(crate) use write::{OutputTensor, StoredTensor, write_tensors};

@@ -1,16 +1,15 @@
 //! The weights of a model directory: `model.safetensors`, or shards listed in `model.safetensors.index.json`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use safetensors::View;
 use serde::{Deserialize, Serialize};
-use smpo_files::FileError;
 
-use super::{WeightDtype, WeightFile};
+use super::{CopiedTensor, WeightDtype, WeightFile};
 use crate::error::{ModelError, Result, list};
 use crate::save::write_json;
+use crate::wrapper::TextNames;
 
 /// Suffix of the index's name after the stem.
 const INDEX: &str = ".safetensors.index.json";
@@ -19,7 +18,22 @@ const INDEX: &str = ".safetensors.index.json";
 pub(crate) struct WeightFiles {
     dir: PathBuf,
     files: Vec<WeightFile>,
-    by_name: BTreeMap<String, usize>,
+    by_name: BTreeMap<String, Place>,
+    /// Tensors of a wrapper that are not of its text half.
+    rest: BTreeMap<String, Place>,
+}
+
+/// A tensor's file, and its name there.
+#[derive(Clone)]
+struct Place {
+    file: usize,
+    name: String,
+}
+
+impl Place {
+    fn of(name: String, file: usize) -> (String, Self) {
+        (name.clone(), Self { file, name })
+    }
 }
 
 #[derive(Deserialize)]
@@ -34,10 +48,10 @@ impl WeightFiles {
         let index = dir.join(format!("{stem}{INDEX}"));
         if single.exists() || !index.exists() {
             let file = WeightFile::open(&single)?;
-            let by_name = file.names().into_iter().map(|n| (n, 0)).collect();
-            return Ok(Self { dir: dir.to_path_buf(), files: vec![file], by_name });
+            let by_name = file.names().into_iter().map(|name| Place::of(name, 0)).collect();
+            return Ok(Self { dir: dir.to_path_buf(), files: vec![file], by_name, rest: BTreeMap::new() });
         }
-        let text = fs::read_to_string(&index).map_err(FileError::at(&index, "read"))?;
+        let text = smpo_files::read_text(&index)?;
         let Index { weight_map } =
             serde_json::from_str(&text).map_err(|source| ModelError::Json { path: index.clone(), source })?;
         let shards: BTreeSet<&String> = weight_map.values().collect();
@@ -60,10 +74,31 @@ impl WeightFiles {
                 return Err(ModelError::MissingTensors { path: file.path().to_path_buf(), names: list(&absent) });
             }
             // Tensors of the shard that are not in the index are included, so that they are refused by name.
-            by_name.extend(file.names().into_iter().map(|n| (n, files.len())));
+            by_name.extend(file.names().into_iter().map(|name| Place::of(name, files.len())));
             files.push(file);
         }
-        Ok(Self { dir: dir.to_path_buf(), files, by_name })
+        Ok(Self { dir: dir.to_path_buf(), files, by_name, rest: BTreeMap::new() })
+    }
+
+    /// The text half of a wrapper's weights, under the names of a text model; everything else is the rest.
+    pub fn into_text_half(mut self, names: TextNames) -> Self {
+        let (text, rest) =
+            std::mem::take(&mut self.by_name).into_iter().partition(|(name, _)| names.unwrapped(name).is_some());
+        let renamed = |text: BTreeMap<String, Place>| {
+            text.into_iter().filter_map(|(name, place)| Some((names.unwrapped(&name)?, place))).collect()
+        };
+        (self.by_name, self.rest) = (renamed(text), rest);
+        self
+    }
+
+    /// Leaves out tensors by name.
+    pub fn retain(&mut self, keep: impl Fn(&str) -> bool) {
+        self.by_name.retain(|name, _| keep(name));
+    }
+
+    /// Tensors that are not of the text half, to be copied as they are.
+    pub fn rest(&self) -> impl Iterator<Item = Result<(String, CopiedTensor<'_>)>> {
+        self.rest.values().map(|place| Ok((place.name.clone(), self.files[place.file].copied(&place.name)?)))
     }
 
     pub fn dir(&self) -> &Path {
@@ -83,26 +118,49 @@ impl WeightFiles {
         self.by_name.contains_key(name)
     }
 
+    /// The file of a tensor.
     pub fn file_of(&self, name: &str) -> Option<&WeightFile> {
-        self.by_name.get(name).map(|i| &self.files[*i])
+        self.by_name.get(name).map(|place| &self.files[place.file])
     }
 
     pub fn describe(&self, name: &str) -> Result<(Vec<usize>, WeightDtype)> {
-        self.owner(name)?.describe(name)
+        let (file, stored) = self.place(name)?;
+        file.describe(stored)
     }
 
     pub fn expect(&self, name: &str, shape: &[usize]) -> Result<WeightDtype> {
-        self.owner(name)?.expect(name, shape)
+        let (file, stored) = self.place(name)?;
+        file.expect(stored, shape)
     }
 
     pub fn read(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        self.owner(name)?.read(name, shape)
+        let (file, stored) = self.place(name)?;
+        file.read(stored, shape)
     }
 
-    /// The file of a tensor.
+    /// Reads every value of the tensors, but for a wrapper's rest, and refuses a NaN or infinity.
+    pub fn check_values(&self) -> Result<()> {
+        const PIECE: usize = 1 << 20;
+        for place in self.by_name.values() {
+            let file = &self.files[place.file];
+            let count = file.describe(&place.name)?.0.iter().product();
+            for start in (0..count).step_by(PIECE) {
+                file.read_part(&place.name, start..count.min(start + PIECE))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The file of a tensor; its name there is the same unless it is of a wrapper's text half.
     pub fn owner(&self, name: &str) -> Result<&WeightFile> {
-        self.file_of(name)
-            .ok_or_else(|| ModelError::MissingTensors { path: self.dir.clone(), names: format!("`{name}`") })
+        Ok(self.place(name)?.0)
+    }
+
+    fn place(&self, name: &str) -> Result<(&WeightFile, &str)> {
+        match self.by_name.get(name) {
+            Some(place) => Ok((&self.files[place.file], &place.name)),
+            None => Err(ModelError::MissingTensors { path: self.dir.clone(), names: format!("`{name}`") }),
+        }
     }
 }
 

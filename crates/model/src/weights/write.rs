@@ -8,7 +8,7 @@ use candle_core::Tensor;
 use safetensors::{Dtype, View};
 use smpo_files::FileError;
 
-use super::{WeightDtype, WeightFile};
+use super::{CopiedTensor, WeightDtype, WeightFile};
 use crate::error::{ModelError, Result};
 use crate::placement::host_values;
 
@@ -44,6 +44,41 @@ impl View for StoredTensor {
 
     fn data_len(&self) -> usize {
         self.tensor.elem_count() * self.dtype.bytes()
+    }
+}
+
+/// A tensor of a directory being written.
+pub(crate) enum OutputTensor<'a> {
+    /// From memory.
+    Stored(StoredTensor),
+    /// From another file, unchanged.
+    Copied(CopiedTensor<'a>),
+}
+
+impl OutputTensor<'_> {
+    fn view(&self) -> &dyn View {
+        match self {
+            Self::Stored(tensor) => tensor,
+            Self::Copied(tensor) => tensor,
+        }
+    }
+}
+
+impl View for OutputTensor<'_> {
+    fn dtype(&self) -> Dtype {
+        self.view().dtype()
+    }
+
+    fn shape(&self) -> &[usize] {
+        self.view().shape()
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        self.view().data()
+    }
+
+    fn data_len(&self) -> usize {
+        self.view().data_len()
     }
 }
 

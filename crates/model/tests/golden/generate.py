@@ -1,6 +1,6 @@
 """Makes the tiny random models in this folder and what PyTorch and transformers compute with them.
 
-    pip install torch==2.15.0 transformers==5.23.0 safetensors==0.8.0
+    pip install torch==2.15.0 transformers==5.24.0 safetensors==0.8.0
     python generate.py            # rewrites every case beside this file
     python generate.py CASE …     # only these, with the versions of versions.json
 
@@ -46,6 +46,23 @@ CASES = {
         final_logit_softcapping=3.0, tie_word_embeddings=True)),
     "gemma3": ("gemma3_text", dict(head_dim=8, sliding_window=5, query_pre_attn_scalar=12, tie_word_embeddings=True,
         layer_types=["sliding_attention", "full_attention"])),
+    "smollm3": ("smollm3", dict(no_rope_layers=[1, 0])),
+    "smollm3-window": ("smollm3", dict(no_rope_layers=[1, 0], use_sliding_window=True, sliding_window=5, mlp_bias=True)),
+    "olmo2": ("olmo2", dict()),
+    "olmo3": ("olmo3", dict(sliding_window=5, layer_types=["sliding_attention", "full_attention"], rope_parameters=dict(
+        full_attention=dict(rope_type="yarn", rope_theta=100.0, factor=4.0, original_max_position_embeddings=32),
+        sliding_attention=dict(rope_type="default", rope_theta=100.0)))),
+    "granite": ("granite", dict(embedding_multiplier=3.0, attention_multiplier=0.4, residual_multiplier=0.6,
+        logits_scaling=2.5, attention_bias=True, mlp_bias=True)),
+    "granite4": ("granitemoehybrid", dict(embedding_multiplier=3.0, attention_multiplier=0.4, residual_multiplier=0.6,
+        logits_scaling=2.5, num_local_experts=0, num_experts_per_tok=0, shared_intermediate_size=24, mamba_n_heads=4,
+        position_embedding_type="rope", layer_types=["full_attention"] * 2)),
+    "glm4": ("glm4", dict(head_dim=8)),
+    "ministral3": ("ministral3", dict(head_dim=8, rope_parameters=dict(rope_type="yarn", rope_theta=100.0, factor=16.0,
+        original_max_position_embeddings=8, beta_fast=4.0, beta_slow=1.0, mscale=1.0, mscale_all_dim=1.0,
+        llama_4_scaling_beta=0.3))),
+    "cohere2": ("cohere2", dict(sliding_window=5, layer_types=["sliding_attention", "full_attention"], logit_scale=0.5,
+        tie_word_embeddings=True)),
 }
 
 

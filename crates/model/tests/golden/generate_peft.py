@@ -1,6 +1,6 @@
 """Makes the adapters in peft-*/ on the base models of generate.py, and what PEFT computes with them.
 
-    pip install torch==2.15.0 transformers==5.23.0 peft==0.21.2 safetensors==0.8.0
+    pip install torch==2.15.0 transformers==5.24.0 peft==0.21.2 safetensors==0.8.0
     python generate.py && python generate_peft.py      # or the names of some cases
 
 A case is a folder: adapter_config.json and adapter_model.safetensors as PEFT saves them, and expected.safetensors with

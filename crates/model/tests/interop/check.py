@@ -6,15 +6,18 @@
 import json, pathlib, sys
 import torch, transformers
 from peft import PeftModel
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
 transformers.logging.set_verbosity_error()
 worst = 0.0
 ADAPTERS = ("adapter", "modules", "tokens", "new-tokens")
 KINDS = ("full", "sharded", "merged", "merged-modules", "merged-tokens", "merged-new-tokens", *ADAPTERS)
-for case in sorted(pathlib.Path(sys.argv[1]).iterdir()):
-    for kind in KINDS:
-        load = lambda path: AutoModelForCausalLM.from_pretrained(path, attn_implementation="eager", output_loading_info=True)
+root = pathlib.Path(sys.argv[1])
+TEXT = [(case, KINDS, AutoModelForCausalLM) for case in sorted(root.iterdir()) if case.name != "wrapped"]
+WRAPPED = [(case, ("full", "merged", "adapter"), AutoModelForImageTextToText) for case in sorted((root / "wrapped").glob("*"))]
+for case, kinds, kind_of_model in TEXT + WRAPPED:
+    for kind in kinds:
+        load = lambda path: kind_of_model.from_pretrained(path, attn_implementation="eager", output_loading_info=True)
         model, info = load(case / ("full" if kind in ADAPTERS else kind))
         assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys")), info
         assert model.dtype == torch.float32

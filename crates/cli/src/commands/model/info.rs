@@ -20,6 +20,9 @@ pub struct Facts {
     pub model: String,
     pub family: &'static str,
     pub architecture: &'static str,
+    /// Class of the multimodal model whose text half this is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wrapper: Option<&'static str>,
     /// Number of parameters; a tied head counts once.
     pub parameters: usize,
     pub tied: bool,
@@ -73,6 +76,8 @@ pub fn run(args: InfoArgs) -> Outcome {
     let dir = ModelDir::open(&args.model, args.base.as_deref())?;
     let info = ModelInfo::read(dir.weights())?;
     let adapter = dir.adapter().map(AdapterInfo::read).transpose()?;
+    ModelInfo::check_values(dir.weights())?;
+    dir.adapter().map(AdapterInfo::check_values).transpose()?;
     let memory = match &args.config {
         Some(path) => vec![memory_plans::configured(&info.spec, path)?],
         None => memory_plans::usual(&info.spec, adapter.as_ref().map(|adapter| &adapter.config), args.tokens)?,
@@ -83,6 +88,7 @@ pub fn run(args: InfoArgs) -> Outcome {
         model: args.model.display().to_string(),
         family: info.family.model_type(),
         architecture: info.family.architecture(),
+        wrapper: info.wrapper,
         parameters: info.parameters,
         tied: spec.tied,
         layers: spec.layers.len(),

@@ -16,7 +16,7 @@ const WIDEST: usize = 60;
 /// The whole page.
 pub fn page(facts: &Facts) -> String {
     let mut rows: Vec<(&str, String)> = vec![
-        ("family", format!("{} ({})", facts.family, facts.architecture)),
+        ("family", family(facts)),
         ("parameters", parameters(facts)),
         ("weights", weights(facts)),
         ("blocks", blocks(facts)),
@@ -46,6 +46,13 @@ pub fn page(facts: &Facts) -> String {
     }
     page.push_str(&memory(&facts.memory));
     page
+}
+
+fn family(facts: &Facts) -> String {
+    match facts.wrapper {
+        Some(wrapper) => format!("{}, the text half of {wrapper}", facts.family),
+        None => format!("{} ({})", facts.family, facts.architecture),
+    }
 }
 
 fn parameters(facts: &Facts) -> String {
