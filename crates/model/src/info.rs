@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::error::Result;
 use crate::families::Family;
 use crate::layout::layout;
-use crate::parameter::check_names;
+use crate::parameter::{check_names, check_tied_head};
 use crate::spec::DecoderSpec;
 use crate::weights::{DtypeCounts, WeightDtype};
 
@@ -35,9 +35,12 @@ impl ModelInfo {
     /// Reads every weight of a model directory.
     ///
     /// # Errors
-    /// When one is not a finite number, or as [`ModelInfo::read`].
+    /// When one is not a finite number, a stored head differs from the embedding it is tied to, or as [`ModelInfo::read`].
     pub fn check_values(dir: impl AsRef<Path>) -> Result<()> {
-        Config::from_dir(dir.as_ref())?.open_weights(dir.as_ref())?.0.check_values()
+        let config = Config::from_dir(dir.as_ref())?;
+        let (files, _) = config.open_weights(dir.as_ref())?;
+        check_tied_head(config.spec(), &files)?;
+        files.check_values()
     }
 
     /// Reads a model directory, its weights excepted.

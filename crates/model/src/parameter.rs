@@ -127,7 +127,7 @@ pub(crate) fn is_rotary_buffer(name: &str) -> bool {
 }
 
 /// Refuses a stored tied head that is not the embedding.
-fn check_tied_head(spec: &DecoderSpec, files: &WeightFiles) -> Result<()> {
+pub(crate) fn check_tied_head(spec: &DecoderSpec, files: &WeightFiles) -> Result<()> {
     let head = format!("{HEAD}.weight");
     if let Some(file) = files.file_of(&head).filter(|_| spec.tied) {
         let shape = [spec.vocab_size, spec.hidden_size];

@@ -10,7 +10,9 @@ use std::path::Path;
 use reference::{case_dir, values};
 use safetensors::{Dtype, SafeTensors, View};
 use serde_json::{Value, json};
-use smpo_model::{Config, Decoder, Family, PackedBatch, Placement, SaveOptions, WeightDtype};
+use smpo_model::{
+    Config, Decoder, Family, ModelInfo, PackedBatch, Placement, SaveOptions, WeightDtype, files_left_behind,
+};
 use tempfile::TempDir;
 
 /// A tensor as it lies in a file.
@@ -459,4 +461,110 @@ fn fresh_weights_depend_on_the_seed_alone() {
     let wide = all(&Decoder::init_on(&config, 1, Some(3.0), &Placement::default()).unwrap());
     assert!((std(&wide["model.embed_tokens.weight"]) / 3.0 - 1.0).abs() < 0.15);
     assert!((std(&wide["lm_head.weight"]) / 0.3 - 1.0).abs() < 0.15);
+}
+
+#[test]
+fn weights_that_are_no_numbers_are_refused_with_their_place() {
+    for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let damage = |scratch: &mut Scratch| {
+            let norm = scratch.tensors.get_mut("model.norm.weight").unwrap();
+            norm.bytes[8..12].copy_from_slice(&value.to_le_bytes());
+        };
+        let expected = format!("tensor `model.norm.weight`: expected finite numbers, got {value} at index 2");
+        let refusal = refusal_of("qwen2", damage);
+        assert!(refusal.contains(&expected), "{refusal}");
+        // Headers alone say nothing of it.
+        let mut scratch = Scratch::new("qwen2");
+        damage(&mut scratch);
+        scratch.write();
+        ModelInfo::read(scratch.path()).unwrap();
+        assert!(ModelInfo::check_values(scratch.path()).unwrap_err().to_string().contains(&expected));
+    }
+    ModelInfo::check_values(case_dir("qwen2")).unwrap();
+}
+
+#[test]
+fn git_lfs_pointers_are_called_that() {
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:07\nsize 988097824\n";
+    for file in ["config.json", "model.safetensors"] {
+        let scratch = Scratch::new("qwen2");
+        scratch.write();
+        fs::write(scratch.path().join(file), pointer).unwrap();
+        let refusal = scratch.refusal();
+        assert!(refusal.contains(file) && refusal.contains("it is a Git LFS pointer; fetch"), "{refusal}");
+    }
+    let scratch = Scratch::new("qwen2");
+    scratch.write_config();
+    fs::write(scratch.path().join("model.safetensors.index.json"), pointer).unwrap();
+    assert!(scratch.refusal().contains("it is a Git LFS pointer; fetch"), "{}", scratch.refusal());
+}
+
+#[test]
+fn further_templates_come_along_and_what_does_not_is_known() {
+    let source = TempDir::new().unwrap();
+    let templates = source.path().join("additional_chat_templates");
+    fs::create_dir_all(templates.join("deep")).unwrap();
+    for name in ["tool_use.jinja", "rag.jinja", "notes.txt", "deep/other.jinja"] {
+        fs::write(templates.join(name), name).unwrap();
+    }
+    for name in
+        ["README.md", "modeling_x.py", "processor_config.json", "config.json", "model.safetensors", ".gitattributes"]
+    {
+        fs::write(source.path().join(name), name).unwrap();
+    }
+    let target = TempDir::new().unwrap();
+    let options = SaveOptions { source: Some(source.path().to_path_buf()), ..SaveOptions::default() };
+    Decoder::load(case_dir("qwen2")).unwrap().save(target.path(), &options).unwrap();
+    let mut saved: Vec<_> = fs::read_dir(target.path().join("additional_chat_templates"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    saved.sort();
+    assert_eq!(saved, ["rag.jinja", "tool_use.jinja"]);
+    assert!(target.path().join("processor_config.json").is_file());
+    assert_eq!(files_left_behind(source.path()), ["README.md", "modeling_x.py"]);
+}
+
+#[test]
+fn a_hint_is_given_where_following_it_can_work() {
+    let refusal = |name: &str| refusal_of("qwen2", |scratch| scratch.config["model_type"] = name.into());
+    for (name, meant) in [("qwenn3", "qwen3"), ("olmo-2", "olmo2"), ("gemma_3", "gemma3"), ("smolm3", "smollm3")] {
+        assert!(refusal(name).contains(&format!("(did you mean `{meant}`?)")), "{}", refusal(name));
+    }
+    for other in ["qwen3_moe", "gemma3n", "ministral", "mixtral", "llama4", "granitemoe", "glm4v", "qwen2_vl", "gpt2"] {
+        assert!(refusal(other).contains(&format!("`{other}` is not supported; supported are")), "{}", refusal(other));
+    }
+}
+
+/// A golden model with another field.
+fn changed_field(case: &str, field: &str, value: Value) -> String {
+    refusal_of(case, |scratch| scratch.config[field] = value)
+}
+
+#[test]
+fn options_of_the_newer_families_are_read_or_refused() {
+    let refusal = changed_field;
+    for (case, field, value, part) in [
+        ("smollm3", "no_rope_layers", json!([1]), "a 0 or 1 for each of 2 blocks"),
+        ("smollm3", "no_rope_layers", json!([1, 2]), "a 0 or 1 for each of 2 blocks"),
+        ("smollm3", "layer_types", json!(["full_attention", "sliding_attention"]), "no sliding window is in use"),
+        ("olmo3", "layer_types", json!(["full_attention"]), "num_hidden_layers 2 entries"),
+        ("granite4", "num_local_experts", json!(4), "a mixture of experts (`num_local_experts` = 4)"),
+        ("granite4", "layer_types", json!(["mamba", "attention"]), "a Mamba block"),
+        ("granite4", "position_embedding_type", json!("alibi"), "`position_embedding_type` \"alibi\""),
+        ("granite", "residual_multiplier", json!(0), "a number above zero"),
+        ("ministral3", "rope_parameters", json!({"rope_type": "yarn", "factor": 2.0}), "llama_4_scaling_beta"),
+        ("cohere2", "logit_scale", json!("x"), "a number"),
+        ("glm4", "hidden_act", json!("relu"), "activation `relu`"),
+    ] {
+        assert!(refusal(case, field, value.clone()).contains(part), "{case}: {}", refusal(case, field, value));
+    }
+    let rotated = |case: &str, field: &str, value: Value| -> Vec<bool> {
+        let mut scratch = Scratch::new(case);
+        scratch.config[field] = value;
+        Config::from_json(scratch.config).unwrap().spec().layers.iter().map(|layer| layer.rope.is_some()).collect()
+    };
+    assert_eq!(rotated("smollm3", "no_rope_layers", json!(null)), [true, true], "every fourth block");
+    assert_eq!(rotated("granite4", "position_embedding_type", json!(null)), [false, false]);
+    assert_eq!(rotated("cohere2", "sliding_window", json!(null)), [false, false], "a window is what rotates");
 }

@@ -47,7 +47,7 @@ fn write_models_and_adapters() {
             alpha: 5.0,
             dropout: 0.0,
             rslora: case.starts_with("qwen"),
-            dora: case.starts_with("gemma") || case == "llama",
+            dora: false,
             targets: vec!["all-linear".into()],
         };
         decoder.add_lora(&lora, 1).unwrap();
@@ -55,6 +55,10 @@ fn write_models_and_adapters() {
         write("adapter", &decoder);
         decoder.merge_lora().unwrap();
         write("merged", &decoder);
+        let mut decoder = Decoder::init(&config, 7).unwrap();
+        decoder.add_lora(&LoraConfig { dora: true, ..lora.clone() }, 1).unwrap();
+        move_trainable(&decoder);
+        write("dora", &decoder);
 
         // Modules and rows of the embedding beside adapters, and new tokens, which need more rows than the base has.
         let modules = ["embed_tokens", "lm_head", "model.norm"].map(str::to_owned).to_vec();

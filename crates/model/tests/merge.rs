@@ -2,11 +2,14 @@
 
 mod reference;
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use reference::{case_dir, relative_difference, values};
+use safetensors::{Dtype, SafeTensors, View};
 use smpo_model::{Config, Decoder, MergeMethod, SaveOptions, WeightDtype, merge};
 use tempfile::TempDir;
 
@@ -168,4 +171,115 @@ fn a_merge_can_be_stopped_and_leaves_nothing() {
     let error = merge(&[models.path("one"), models.path("two")], &method, None, &out, stop).unwrap_err();
     assert_eq!(error.to_string(), "stopped; nothing was written");
     assert_eq!(fs::read_dir(models.temp.path()).unwrap().count(), 3, "only the three models are there");
+}
+
+/// A copy of the tied golden model whose tensors are changed.
+fn tied(temp: &TempDir, name: &str, change: impl FnOnce(&mut BTreeMap<String, Raw>)) -> PathBuf {
+    let dir = temp.path().join(name);
+    fs::create_dir(&dir).unwrap();
+    fs::copy(case_dir("qwen2-tied").join("config.json"), dir.join("config.json")).unwrap();
+    let bytes = fs::read(case_dir("qwen2-tied").join("model.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let mut tensors = file
+        .tensors()
+        .into_iter()
+        .map(|(name, tensor)| (name, Raw { shape: tensor.shape().to_vec(), bytes: tensor.data().to_vec() }))
+        .collect();
+    change(&mut tensors);
+    fs::write(dir.join("model.safetensors"), safetensors::serialize(&tensors, None).unwrap()).unwrap();
+    dir
+}
+
+/// A float32 tensor.
+#[derive(Clone)]
+struct Raw {
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+impl View for &Raw {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Borrowed(&self.bytes)
+    }
+    fn data_len(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
+const EMBEDDING: &str = "model.embed_tokens.weight";
+
+#[test]
+fn copies_of_a_tied_head_and_rotary_buffers_are_left_out() {
+    let temp = TempDir::new().unwrap();
+    let plain = tied(&temp, "plain", |_| ());
+    let stored = tied(&temp, "stored", |tensors| {
+        let copy = tensors[EMBEDDING].clone();
+        tensors.insert("lm_head.weight".into(), copy);
+    });
+    let buffer = tied(&temp, "buffer", |tensors| {
+        let name = "model.layers.0.self_attn.rotary_emb.inv_freq";
+        tensors.insert(name.into(), Raw { shape: vec![2], bytes: vec![0; 8] });
+    });
+    let method = MergeMethod::Linear { weights: vec![1.0, 1.0] };
+    for (index, pair) in
+        [[&plain, &stored], [&stored, &plain], [&plain, &buffer], [&buffer, &plain]].into_iter().enumerate()
+    {
+        let out = temp.path().join(format!("out{index}"));
+        merge(&pair.map(PathBuf::clone), &method, None, &out, go_on).unwrap();
+        assert_eq!(all(&Decoder::load(&out).unwrap()), all(&Decoder::load(&plain).unwrap()));
+    }
+}
+
+#[test]
+fn heads_that_do_not_belong_together_are_told_apart() {
+    let temp = TempDir::new().unwrap();
+    let head = |bytes: Vec<u8>| {
+        move |tensors: &mut BTreeMap<String, Raw>| {
+            let shape = tensors[EMBEDDING].shape.clone();
+            tensors.insert("lm_head.weight".into(), Raw { shape, bytes });
+        }
+    };
+    let plain = tied(&temp, "plain", |_| ());
+    let differs = tied(&temp, "differs", head(vec![0; 32 * 16 * 4]));
+    let untied = tied(&temp, "untied", head(vec![0; 32 * 16 * 4]));
+    let config = fs::read_to_string(untied.join("config.json")).unwrap();
+    fs::write(
+        untied.join("config.json"),
+        config.replace("\"tie_word_embeddings\": true", "\"tie_word_embeddings\": false"),
+    )
+    .unwrap();
+    let method = MergeMethod::Linear { weights: vec![1.0, 1.0] };
+    let refusal = |one: &Path, other: &Path| {
+        let out = temp.path().join("out");
+        let error = merge(&[one.to_owned(), other.to_owned()], &method, None, &out, go_on).unwrap_err().to_string();
+        assert!(!out.exists());
+        error
+    };
+    assert!(refusal(&differs, &differs).contains("`tie_word_embeddings` is true, but `lm_head.weight` differs"));
+    for (one, other) in [(&plain, &untied), (&untied, &plain)] {
+        let refusal = refusal(one, other);
+        let expected = format!("the embedding as the head in {} and a head of its own in", plain.display());
+        assert!(refusal.contains(&expected), "{refusal}");
+    }
+}
+
+#[test]
+fn a_model_with_a_nan_is_not_merged() {
+    let temp = TempDir::new().unwrap();
+    let plain = tied(&temp, "plain", |_| ());
+    let damaged = tied(&temp, "damaged", |tensors| {
+        tensors.get_mut("model.norm.weight").unwrap().bytes[..4].copy_from_slice(&f32::NAN.to_le_bytes());
+    });
+    let out = temp.path().join("out");
+    let method = MergeMethod::Linear { weights: vec![1.0, 1.0] };
+    let error = merge(&[plain, damaged.clone()], &method, None, &out, go_on).unwrap_err().to_string();
+    let expected = "tensor `model.norm.weight`: expected finite numbers, got NaN at index 0";
+    assert!(error.contains(expected) && error.contains(&damaged.display().to_string()), "{error}");
+    assert!(!out.exists());
 }

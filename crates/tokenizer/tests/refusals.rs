@@ -55,6 +55,19 @@ fn a_model_directory_without_what_is_needed_says_so() {
     let dir = tempfile::tempdir().unwrap();
     assert!(load(dir.path()).contains("no chat template"));
     std::fs::write(dir.path().join("chat_template.jinja"), "{{ messages[-1].content }}").unwrap();
+    assert!(load(dir.path()).contains("no tokenizer: there is none; copy it from the model"));
+    for (name, told) in [
+        ("merges.txt", "there is none; copy it"),
+        ("vocab.json", "but vocab.json and merges.txt; make tokenizer.json with transformers"),
+        ("tekken.json", "but Mistral's tekken.json"),
+        ("tokenizer.model", "but a SentencePiece tokenizer.model; make tokenizer.json with transformers"),
+    ] {
+        std::fs::write(dir.path().join(name), "x").unwrap();
+        assert!(load(dir.path()).contains(told), "{}", load(dir.path()));
+    }
+    std::fs::write(dir.path().join("tokenizer.json"), "version https://git-lfs.github.com/spec/v1\noid\n").unwrap();
+    assert!(load(dir.path()).contains("tokenizer.json: no tokenizer: it is a Git LFS pointer; fetch"));
+    std::fs::write(dir.path().join("tokenizer.json"), "{}").unwrap();
     assert!(load(dir.path()).contains("cannot load the tokenizer"));
     std::fs::copy(golden("chatml").join("tokenizer.json"), dir.path().join("tokenizer.json")).unwrap();
     assert!(load(dir.path()).contains("no terminator"));

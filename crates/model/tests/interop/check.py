@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
 transformers.logging.set_verbosity_error()
 worst = 0.0
-ADAPTERS = ("adapter", "modules", "tokens", "new-tokens")
+ADAPTERS = ("adapter", "dora", "modules", "tokens", "new-tokens")
 KINDS = ("full", "sharded", "merged", "merged-modules", "merged-tokens", "merged-new-tokens", *ADAPTERS)
 root = pathlib.Path(sys.argv[1])
 TEXT = [(case, KINDS, AutoModelForCausalLM) for case in sorted(root.iterdir()) if case.name != "wrapped"]
