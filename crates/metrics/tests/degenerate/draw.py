@@ -1,17 +1,16 @@
 """Draws the 300 long answers, before any detector is run. README.md beside this file states the design.
 
-    python draw.py CLONES sample.jsonl    # labels.jsonl without the labels
+    python draw.py SAMPLE CLONES sample.jsonl    # `first` or `second`: labels.jsonl without the labels
 """
 import json
-import pathlib
 import random
 import sys
 import zlib
 from collections import Counter, defaultdict
 
-from answers import LONG, read_all
+from answers import LONG, different
 
-SEED = 20261128
+SEED = {"first": 20261128, "second": 20261130}
 PLAIN = 150  # uniformly from all long answers
 # Strata in this order, each without those before: upper bound of the repetition quantile, further answers drawn there.
 ENRICHED = [("rep_0.3%", 0.003, 45), ("rep_1%", 0.01, 40), ("rep_3%", 0.03, 35)]
@@ -54,15 +53,11 @@ def strata(pool):
         yield name or (LONGEST[0] if i in longest else REST)
 
 
-def main(clones, out):
-    pool, seen = [], set()
-    for a in read_all(clones):
-        if len(a.text) >= LONG and a.sha256 not in seen:
-            seen.add(a.sha256)
-            pool.append(a)
+def main(sample, clones, out):
+    pool = [answer for answer in different(sample, clones) if len(answer.text) >= LONG]
     stratum = list(strata(pool))
     size = Counter(stratum)
-    rng = random.Random(SEED)
+    rng = random.Random(SEED[sample])
     plain = rng.sample(range(len(pool)), PLAIN)
     drawn = {i: "plain" for i in plain}
     for name, _, count in [*ENRICHED, LONGEST]:
@@ -81,4 +76,4 @@ def main(clones, out):
 
 
 if __name__ == "__main__":
-    main(pathlib.Path(sys.argv[1]), sys.argv[2])
+    main(*sys.argv[1:])

@@ -1,6 +1,6 @@
 """Recall and precision of `loop_rate` and `runaway_rate` on the labelled answers.
 
-    python figures.py SCORED    # SCORED: outputs of `smpo score` on all files
+    python figures.py SAMPLE SCORED    # SCORED: the output of `smpo score` on the answers of `first` or `second`
 """
 import pathlib
 import random
@@ -36,9 +36,9 @@ def show(name, sample, among, wanted):
           f"weighted {weighted(chosen, wanted):.1%} [{low:.1%}, {high:.1%}]")
 
 
-def main(scored):
+def main(name, scored):
     found = flags(scored)
-    sample = rows(HERE / "labels.jsonl")
+    sample = rows(HERE / name / "labels.jsonl")
     for row in sample:
         row["flags"] = found[row["sha256"]]
 
@@ -64,8 +64,8 @@ def main(scored):
             print(f"  {'missed' if degenerate(row) else 'flagged'} {row['n']}: {row['label']}"
                   f"{', arguable' if row['arguable'] else ''}, weight {row['weight']}: {row['note']}")
 
-    if (HERE / "flags.jsonl").exists():
-        read = rows(HERE / "flags.jsonl")
+    if (HERE / name / "flags.jsonl").exists():
+        read = rows(HERE / name / "flags.jsonl")
         true = sum(row["true"] for row in read)
         print(f"flags of all files read: {true} of {len(read)} true, {true / len(read):.1%}")
         for row in read:
@@ -74,4 +74,4 @@ def main(scored):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

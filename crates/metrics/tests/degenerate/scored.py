@@ -1,5 +1,4 @@
 """Flags of `smpo score` by answer: what the two detectors of repetition say of each text."""
-import hashlib
 import json
 import pathlib
 
@@ -11,12 +10,6 @@ def rows(path):
 
 
 def flags(scored):
-    """Detectors that flag a text, by its SHA-256, over all outputs of `smpo score` below a folder."""
-    found = {}
-    for samples in sorted(pathlib.Path(scored).rglob("samples.jsonl")):
-        values = {row["prompt_id"]: row["values"] for row in rows(samples.with_name("measurements.jsonl"))}
-        for sample in rows(samples):
-            sha = hashlib.sha256(sample["completion"].encode("utf-8", "surrogatepass")).hexdigest()
-            of_prompt = values[sample["prompt_id"]]
-            found[sha] = [name for name in DETECTORS if name in of_prompt and of_prompt[name][sample["sample"]] == 1.0]
-    return found
+    """Detectors that flag a text, by its SHA-256, in an output of `smpo score` on `answers.py`'s file."""
+    measurements = rows(pathlib.Path(scored) / "measurements.jsonl")
+    return {row["prompt_id"]: [name for name in DETECTORS if row["values"].get(name) == [1.0]] for row in measurements}
