@@ -4,27 +4,34 @@
 //! punctuation, case or spacing, of sentences in changing order, before a stray word or two, and those in the middle of a
 //! completion that recovers.
 //!
-//! The text is read as folded words ([`folded`]): lower case, each number one word, everything between words left out. A
-//! word is *worn* if it ends a group of three words (six characters in scripts without spaces) that has been there before,
-//! often enough. A stretch of the text scores its length in worn words less some times the length of all others, and the
-//! best stretch decides, in linear time (Kadane's algorithm; Bentley 1984, *Programming Pearls*, CACM 27:865). One of two
-//! bars has to be reached ([`RULES`]): the third copy and later ones, nearly alone over [`RULES`]' 500 characters; or the
-//! sixth copy and later ones over 240. Words and numbers of more than 200 characters, and more than 1,000 characters with
+//! The text is read as folded words ([`folded`]): lower case, each number one word, everything between words left out,
+//! hashtags and identifiers of many words in their parts. A word is *worn* if it ends a group of three words (six characters
+//! in scripts without spaces) that has been there before, often enough. A stretch of the text scores its length in worn words
+//! less some times the length of all others, and the best stretch decides, in linear time (Kadane's algorithm; Bentley 1984,
+//! *Programming Pearls*, CACM 27:865). Words and numbers of more than 200 characters, and more than 1,000 characters with
 //! neither letters nor digits, are worn as well.
 //!
-//! Finished lists, forms and refrains reach a bar less often than runaways: where the model is known to have ended the text
-//! itself, the bars are [`ENDED`] times as high. They are [`ASKED`] times as high where the prompt asks for repetition ("a
-//! hundred times", "repeat") or is repetitive itself. Where a server's own detector of repetition cut the completion, it ran
-//! away.
+//! A text that ends in the stretch reaches one of three bars ([`TO_THE_END`]): the third copy and later ones, nearly alone,
+//! over 500 characters; the sixth copy and later ones over 240; the same parts in ever new combinations over 1,000. Behind
+//! the stretch stand fewer than [`STRAY`] characters of new words.
 //!
-//! The bounds were set on 6,828 completions of ten public models (AlpacaEval, Russian Arena) alone, of which all flagged
-//! ones were read.
+//! Forms, programs, plans and refrains look like that too, but a model finishes them and goes on. So where it ended the text
+//! itself, where more text follows, and in closed blocks of code, copies have to differ in numbers alone, and there have to be
+//! more of them ([`ANYWHERE`], twice that in code). All bars are [`ASKED`] times as high where the prompt asks for
+//! repetition ("a hundred times", "repeat") or is repetitive itself. Where a server's own detector of repetition cut the
+//! completion, it ran away.
+//!
+//! The bounds were set on 6,828 completions of ten public models (AlpacaEval, Russian Arena), of which all flagged ones were
+//! read, and on 450 answers of others. `tests/degenerate` measures them on answers that they were not set on.
+
+use std::ops::Range;
 
 use smpo_results::{Direction, FinishReason, Message, Sample, Unit};
 
 use super::{Metric, MetricInfo, Scratch, View};
 use crate::sample::share;
-use crate::text::folded::{self, Kind};
+use crate::text::code;
+use crate::text::folded::{self, Kind, Unit as Word};
 use crate::text::ngrams::{FirstSeen, mix};
 use crate::text::visible::whole;
 
@@ -39,11 +46,20 @@ pub struct Rule {
     pub bar: i64,
 }
 
-/// The two bars: long stretches of few copies, short ones of many.
-pub const RULES: [Rule; 2] = [Rule { before: 2, penalty: 4, bar: 500 }, Rule { before: 5, penalty: 5, bar: 240 }];
-/// Factor of the bars for a completion that the model ended itself.
-pub const ENDED: i64 = 2;
-/// Factor of the bars where the prompt asks for repetition.
+/// The bars of a stretch that the text ends in: long ones of few copies, short ones of many, very long ones of parts in ever
+/// new order.
+pub const TO_THE_END: [Rule; 3] = [
+    Rule { before: 2, penalty: 4, bar: 500 },
+    Rule { before: 5, penalty: 5, bar: 240 },
+    Rule { before: 2, penalty: 2, bar: 1000 },
+];
+/// The bars of a stretch wherever it stands: hardly a new word among the copies.
+pub const ANYWHERE: [Rule; 2] = [Rule { before: 2, penalty: 20, bar: 600 }, Rule { before: 5, penalty: 20, bar: 350 }];
+/// Characters of new words that the text does not go on with behind its end: a stray tail.
+pub const STRAY: u32 = 60;
+/// Factor of [`ANYWHERE`] in a closed block of code.
+pub const CODE: i64 = 2;
+/// Factor of all bars where the prompt asks for repetition.
 pub const ASKED: i64 = 16;
 
 /// Words of a group.
@@ -76,14 +92,14 @@ fn measure(view: &View<'_>, scratch: &mut Scratch) -> Option<f64> {
 }
 
 /// Byte range of the stretch of near-copies in a completion's whole text, reasoning first; `None` if there is none.
-pub fn find(sample: &Sample) -> Option<std::ops::Range<usize>> {
+pub fn find(sample: &Sample) -> Option<Range<usize>> {
     stretch(sample, &whole(sample), &mut Buffers::default())
 }
 
 /// Buffers of the detector.
 #[derive(Debug, Default)]
 pub struct Buffers {
-    units: Vec<folded::Unit>,
+    units: Vec<Word>,
     groups: Vec<u64>,
     /// Times that a group has been there so far, at its first place.
     counts: Vec<u8>,
@@ -92,18 +108,19 @@ pub struct Buffers {
     seen: FirstSeen,
 }
 
-fn stretch(sample: &Sample, text: &str, buffers: &mut Buffers) -> Option<std::ops::Range<usize>> {
-    let factor = if sample.finish_reason == FinishReason::Eos { ENDED } else { 1 };
-    let found = best(text, factor, buffers)?;
+fn stretch(sample: &Sample, text: &str, buffers: &mut Buffers) -> Option<Range<usize>> {
+    let ended = sample.finish_reason == FinishReason::Eos;
+    let found = best(text, ended, 1, buffers)?;
     if !asks_for_repetition(&sample.messages, buffers) {
         return Some(found);
     }
-    best(text, factor.max(ASKED), buffers)
+    best(text, ended, ASKED, buffers)
 }
 
 /// The best stretch of the first rule whose bar, times `factor`, is reached.
-fn best(text: &str, factor: i64, buffers: &mut Buffers) -> Option<std::ops::Range<usize>> {
-    let least = RULES.iter().map(|rule| rule.bar).min().unwrap_or(0) * factor;
+fn best(text: &str, ended: bool, factor: i64, buffers: &mut Buffers) -> Option<Range<usize>> {
+    let rules = || TO_THE_END.iter().filter(|_| !ended).chain(&ANYWHERE);
+    let least = rules().map(|rule| rule.bar).min().unwrap_or(0) * factor;
     // A character of two bytes or more weighs four at most.
     if (text.len() as i64) < least / 2 {
         return None;
@@ -113,14 +130,40 @@ fn best(text: &str, factor: i64, buffers: &mut Buffers) -> Option<std::ops::Rang
     count_groups(buffers);
     let Buffers { units, times, .. } = buffers;
     // No stretch scores more than everything that is worn anywhere, which in most texts is little.
-    let first = RULES.iter().map(|rule| rule.before).min().unwrap_or(0);
-    let worn = |(unit, &times): (&folded::Unit, &u8)| unit.weight * u32::from(times >= first) + unit.excess;
+    let first = rules().map(|rule| rule.before).min().unwrap_or(0);
+    let worn = |(unit, &times): (&Word, &u8)| u32::from(unit.weight) * u32::from(times >= first) + unit.excess;
     if units.iter().zip(times.iter()).map(worn).fold(0i64, |sum, worn| sum + i64::from(worn)) < least {
         return None;
     }
-    RULES.iter().find_map(|rule| {
-        let (score, range) = best_stretch(units, times, *rule);
+    let blocks = code::blocks(text);
+    let at_the_end = if ended { None } else { at_the_end(units, times, &blocks, factor) };
+    at_the_end.or_else(|| anywhere(units, times, &blocks, factor))
+}
+
+/// The stretch that the text ends in, behind its last closed block of code.
+fn at_the_end(units: &[Word], times: &[u8], blocks: &[Range<usize>], factor: i64) -> Option<Range<usize>> {
+    let begins = blocks.last().map_or(0, |block| block.end);
+    let first = units.partition_point(|unit| (unit.start as usize) < begins);
+    let (units, times) = (&units[first..], &times[first..]);
+    let mut behind = 0;
+    let is_too_early = |(unit, &times): (&Word, &u8)| {
+        behind += if times < 2 { u32::from(unit.weight) } else { 0 };
+        behind >= STRAY
+    };
+    let last = units.len().saturating_sub(1);
+    let from = units.iter().zip(times).rev().position(is_too_early).map_or(0, |behind| last - behind);
+    TO_THE_END.iter().find_map(|rule| {
+        let (score, range) = best_stretch(units, times, *rule, from);
         (score >= rule.bar * factor).then_some(range)
+    })
+}
+
+/// A stretch of copies that differ in numbers alone.
+fn anywhere(units: &[Word], times: &[u8], blocks: &[Range<usize>], factor: i64) -> Option<Range<usize>> {
+    ANYWHERE.iter().find_map(|rule| {
+        let (score, range) = best_stretch(units, times, *rule, 0);
+        let in_code = blocks.iter().any(|block| block.start <= range.start && range.end <= block.end);
+        (score >= rule.bar * factor * if in_code { CODE } else { 1 }).then_some(range)
     })
 }
 
@@ -144,24 +187,24 @@ fn count_groups(buffers: &mut Buffers) {
     }
 }
 
-/// The stretch of the highest score, and that score.
-fn best_stretch(units: &[folded::Unit], times: &[u8], rule: Rule) -> (i64, std::ops::Range<usize>) {
+/// The stretch of the highest score among those that end at unit `from` or behind it, and that score.
+fn best_stretch(units: &[Word], times: &[u8], rule: Rule, from: usize) -> (i64, Range<usize>) {
     let (mut best, mut range) = (0, 0..0);
     let (mut score, mut start) = (0, 0);
-    for (unit, &times) in units.iter().zip(times) {
+    for (index, (unit, &times)) in units.iter().zip(times).enumerate() {
         if score <= 0 {
             (score, start) = (0, unit.start);
         }
         score += value(unit, times, rule);
-        if score > best {
-            (best, range) = (score, start..unit.end);
+        if score > best && index >= from {
+            (best, range) = (score, start as usize..unit.end as usize);
         }
     }
     (best, range)
 }
 
 /// Characters that a unit adds to a stretch, or takes away. A number alone takes nothing away: it is not the same twice.
-fn value(unit: &folded::Unit, times: u8, rule: Rule) -> i64 {
+fn value(unit: &Word, times: u8, rule: Rule) -> i64 {
     let weight = i64::from(unit.weight);
     let own = match unit.kind {
         _ if times >= rule.before => weight,
@@ -185,7 +228,7 @@ fn asks_for_repetition(prompt: &[Message], buffers: &mut Buffers) -> bool {
             let spaced = word.starts_with(|c: char| (c as u32) < 0x3000);
             text.match_indices(word).any(|(at, _)| !spaced || !text[..at].ends_with(char::is_alphanumeric))
         });
-        names || counts_times(&text) || best(&message.content, 1, buffers).is_some()
+        names || counts_times(&text) || best(&message.content, false, 1, buffers).is_some()
     })
 }
 
@@ -277,6 +320,38 @@ lines(8, |i| format!("to him who made the {}, for his mercy endures for ever;\n"
         }
     }
 
+    /// A line for each button, notes of one form for each cell, a plan of one form a month: finished, and the text goes on.
+    #[test]
+    fn finished_forms_do_not_run_away() {
+        let button = |i: usize| format!("    <button onclick=\"press('{i}')\">{i}</button>\n");
+        let month = |i: usize| {
+            let aims = ["strength", "speed", "balance", "patience", "breath", "rest"];
+            let hours = [2, 4, 3, 5, 6, 1][i % 6];
+            format!("Month {i}: train three times a week for {hours} hours, with {} in mind, then rest for a day.\n", aims[i % 6])
+        };
+        let after = "Each of these can be changed as you like. Tell me if you want the script that goes with it, or a shorter one.";
+        for text in [
+            format!("Here it is:\n```html\n{}```\n", lines(12, button)),
+            format!("Here it is:\n```html\n{}```\n{after}", lines(12, button)),
+            format!("{}\n{after}", lines(8, month)),
+        ] {
+            assert!(!runs_away(&text), "{text}");
+        }
+        // Many more, or a block that never closes.
+        assert!(runs_away(&format!("Here it is:\n```html\n{}```\n{after}", lines(60, button))));
+        assert!(runs_away(&format!("Here it is:\n```html\n{}", lines(25, button))));
+    }
+
+    #[test]
+    fn parts_in_ever_new_order_run_away_where_the_text_ends_in_them() {
+        let parts = ["Garden", "Winter", "Market", "Harbour", "Family", "Evening", "Lantern"];
+        let tag = |i: usize| format!("#{}{}{}Days ", parts[i % 7], parts[i / 7 % 7], parts[i / 49 % 7]);
+        let tags = lines(250, tag);
+        assert!(runs_away(&format!("See you there! {tags}")));
+        let tags = lines(20, tag);
+        assert!(!runs_away(&format!("See you there! {tags}")));
+    }
+
     #[test]
     fn a_text_that_the_model_ended_meets_a_higher_bar() {
         let mut sample = crate::sample::sample(&LOCK.repeat(9));
@@ -339,7 +414,7 @@ lines(8, |i| format!("to him who made the {}, for his mercy endures for ever;\n"
             }).collect();
             let sums = (0..values.len()).flat_map(|start| (start..values.len()).map(move |end| (start, end)));
             let expected = sums.map(|(start, end)| values[start..=end].iter().sum::<i64>()).max().unwrap_or(0).max(0);
-            prop_assert_eq!(best_stretch(units, times, rule).0, expected);
+            prop_assert_eq!(best_stretch(units, times, rule, 0).0, expected);
         }
 
         /// Words that nobody repeats.

@@ -5,6 +5,16 @@ use std::ops::Range;
 /// Byte ranges of closed fenced blocks and of code spans within a line, in order. A block that never closes is none: a
 /// completion that was cut, or ran away.
 pub fn ranges(text: &str) -> Vec<Range<usize>> {
+    read(text, spans)
+}
+
+/// Byte ranges of closed fenced blocks, in order.
+pub fn blocks(text: &str) -> Vec<Range<usize>> {
+    read(text, |_, _, _| {})
+}
+
+/// Fenced blocks, and what `outside` finds in each line outside them.
+fn read(text: &str, outside: impl Fn(&str, usize, &mut Vec<Range<usize>>)) -> Vec<Range<usize>> {
     let mut ranges = Vec::new();
     let mut fence: Option<usize> = None;
     let mut at = 0;
@@ -16,7 +26,7 @@ pub fn ranges(text: &str) -> Vec<Range<usize>> {
                 ranges.push(start..at + line.len());
                 fence = None;
             }
-            (None, false) => spans(line, at, &mut ranges),
+            (None, false) => outside(line, at, &mut ranges),
             (Some(_), false) => {}
         }
         at += line.len();
@@ -54,6 +64,7 @@ mod tests {
         let inside: Vec<bool> =
             ["<b>", " e``", "<s>f", "then", "g"].map(|part| contains(&ranges(text), text.rfind(part).unwrap())).into();
         assert_eq!(inside, [true, true, true, false, false]);
+        assert_eq!(blocks(text), [text.find("```").unwrap()..text.find("then").unwrap()]);
         assert!(ranges("").is_empty() && ranges("no code").is_empty());
         assert!(!contains(&[], 3));
     }

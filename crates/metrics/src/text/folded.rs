@@ -1,8 +1,11 @@
 //! Words for the comparison of near-copies: folded to lower case, every number to one word, everything between words left
 //! out.
 //!
-//! A word is a maximal run of letters; in scripts without spaces between words, one character. What differs between near-
-//! copies alone (counters, dates, punctuation, spacing, emphasis) makes no difference here.
+//! A word is a maximal run of letters; in scripts without spaces between words, one character; in long runs with capitals in
+//! their middle (`#GrandOpeningOfTheYear`), what begins with one. What differs between near-copies alone (counters, dates,
+//! punctuation, spacing, emphasis) makes no difference here.
+
+use std::ops::Range;
 
 use super::ngrams::mix;
 use super::words::is_unspaced;
@@ -12,16 +15,16 @@ use super::words::is_unspaced;
 pub struct Unit {
     /// Hash of the folded word; 0 for a flood between words.
     pub hash: u64,
-    /// Kind of unit.
-    pub kind: Kind,
-    /// Length in characters up to that of the longest word, a separator included; 1 for a number, 2 in scripts whose characters are words.
-    pub weight: u32,
+    /// Byte offset at which it begins.
+    pub start: u32,
+    /// Byte offset at which it ends.
+    pub end: u32,
     /// Characters beyond the length that a word, a number or what is between two words has in any text.
     pub excess: u32,
-    /// Byte offset at which it begins.
-    pub start: usize,
-    /// Byte offset at which it ends.
-    pub end: usize,
+    /// Length in characters up to that of the longest word, a separator included; 1 for a number, 2 in scripts whose characters are words.
+    pub weight: u8,
+    /// Kind of unit.
+    pub kind: Kind,
 }
 
 /// Kind of a unit.
@@ -38,7 +41,9 @@ pub enum Kind {
 }
 
 /// Longest word and longest number without excess.
-const LONGEST_WORD: u32 = 200;
+const LONGEST_WORD: usize = 200;
+/// Shortest run of letters that is looked through for words run together.
+const COMPOUND: usize = 20;
 /// Longest stretch without letters and digits that is no flood: tables, rules, drawings.
 const LONGEST_GAP: u32 = 1000;
 /// Weight of emoji and other pictures, which no table is made of.
@@ -46,82 +51,157 @@ const PICTURE: u32 = 4;
 /// The hash of every number.
 const NUMBER: u64 = 1;
 
-/// Appends the units of a text.
+/// Appends the units of a text of less than 4 GiB; of a longer one, those of its beginning.
 pub fn fold(text: &str, units: &mut Vec<Unit>) {
     let bytes = text.as_bytes();
     let mut at = 0;
-    while at < bytes.len() {
-        let start = at;
-        match bytes[at] {
-            byte if byte.is_ascii_alphabetic() => at = word(text, at, units),
-            byte if byte.is_ascii_digit() => at = number(text, at, units),
-            0..0x80 => at = gap(text, at, units),
-            _ => {
-                let c = text[at..].chars().next().unwrap_or(' ');
-                at = match c {
-                    _ if is_unspaced(c) => {
-                        at += c.len_utf8();
-                        let hash = mix(2, u64::from(c));
-                        units.push(Unit { hash, kind: Kind::Character, weight: 2, excess: 0, start, end: at });
-                        at
-                    }
-                    _ if c.is_alphabetic() => word(text, at, units),
-                    _ if c.is_numeric() => number(text, at, units),
-                    _ => gap(text, at, units),
-                };
-            }
-        }
+    while at < bytes.len() && u32::try_from(at).is_ok() {
+        at = match bytes[at] {
+            byte if byte.is_ascii_alphabetic() => word(text, at, units),
+            byte if byte.is_ascii_digit() => number(text, at, units),
+            0..0x80 => gap(text, at, units),
+            0xd0..=0xd1 => word(text, at, units), // Cyrillic, U+0400 to U+047F
+            _ => match text[at..].chars().next().unwrap_or(' ') {
+                c if is_unspaced(c) => {
+                    let end = at + c.len_utf8();
+                    units.push(Unit::new(mix(2, u64::from(c)), Kind::Character, 2, 0, at..end));
+                    end
+                }
+                c if c.is_alphabetic() => word(text, at, units),
+                c if c.is_numeric() => number(text, at, units),
+                _ => gap(text, at, units),
+            },
+        };
+    }
+}
+
+impl Unit {
+    fn new(hash: u64, kind: Kind, weight: usize, excess: u32, range: Range<usize>) -> Unit {
+        let [start, end] = [range.start, range.end].map(|at| u32::try_from(at).unwrap_or(u32::MAX));
+        Unit { hash, start, end, excess, weight: u8::try_from(weight).unwrap_or(u8::MAX), kind }
+    }
+
+    /// A word of `length` characters; `separated` from the next one.
+    fn word(Letters { hash, length, .. }: Letters, separated: bool, range: Range<usize>) -> Unit {
+        let excess = u32::try_from(length.saturating_sub(LONGEST_WORD)).unwrap_or(u32::MAX);
+        Unit::new(hash, Kind::Word, length.min(LONGEST_WORD) + usize::from(separated), excess, range)
     }
 }
 
 /// A run of letters and the marks on them.
 fn word(text: &str, start: usize, units: &mut Vec<Unit>) -> usize {
-    let bytes = text.as_bytes();
-    let mut end = start;
-    while end < bytes.len() && bytes[end].is_ascii_alphabetic() {
-        end += 1;
+    let letters = Letters::read(text, start);
+    let end = letters.end;
+    if letters.length < COMPOUND || !compound(&text[..end], start, units) {
+        units.push(Unit::word(letters, true, start..end));
     }
-    let mut length = end - start;
-    let mut hash = ascii(&bytes[start..end]);
-    let is_letter = |c: char| (c.is_alphabetic() || matches!(c as u32, 0x300..0x370)) && !is_unspaced(c);
-    if !bytes.get(end).is_none_or(u8::is_ascii) && text[end..].starts_with(is_letter) {
-        (hash, length, end) = (0, 0, start);
-        for c in text[start..].chars().take_while(|&c| is_letter(c)) {
-            hash = mix(hash, u64::from(lower(c)));
-            length += 1;
-            end += c.len_utf8();
-        }
-    }
-    let length = u32::try_from(length).unwrap_or(u32::MAX - 1);
-    let excess = length.saturating_sub(LONGEST_WORD);
-    units.push(Unit { hash, kind: Kind::Word, weight: length.min(LONGEST_WORD) + 1, excess, start, end });
     end
 }
 
-/// The hash of letters of ASCII in any case.
-fn ascii(letters: &[u8]) -> u64 {
-    let fold = |eight: u64| eight | 0x2020_2020_2020_2020;
-    let (whole, rest) = letters.as_chunks::<8>();
-    let mut last = [0; 8];
-    last[..rest.len()].copy_from_slice(rest);
-    let first = whole.iter().fold(letters.len() as u64, |hash, eight| mix(hash, fold(u64::from_le_bytes(*eight))));
-    mix(first, fold(u64::from_le_bytes(last)))
+/// The parts of a long word that a capital begins in its middle; false if there are none.
+fn compound(text: &str, start: usize, units: &mut Vec<Unit>) -> bool {
+    let (mut begin, mut after_small) = (start, false);
+    for (at, c) in text[start..].char_indices().map(|(at, c)| (start + at, c)) {
+        let capital = c.is_uppercase();
+        if capital && after_small {
+            units.push(Unit::word(Letters::read(&text[..at], begin), false, begin..at));
+            begin = at;
+        }
+        after_small = !capital;
+    }
+    if begin > start {
+        units.push(Unit::word(Letters::read(text, begin), false, begin..text.len()));
+    }
+    begin > start
 }
 
-fn lower(c: char) -> char {
-    match c as u32 {
-        code @ 0x410..0x430 => char::from_u32(code + 0x20).unwrap_or(c), // Cyrillic, ahead of the table
-        0x430..0x450 => c,
-        _ => c.to_lowercase().next().unwrap_or(c),
+/// The letters of a word.
+struct Letters {
+    /// Hash of the letters in lower case.
+    hash: u64,
+    /// Characters.
+    length: usize,
+    /// Byte offset behind the last one.
+    end: usize,
+}
+
+impl Letters {
+    /// The run of letters at `start`.
+    fn read(text: &str, start: usize) -> Letters {
+        let bytes = text.as_bytes();
+        let end = start + bytes[start..].iter().take_while(|byte| byte.is_ascii_alphabetic()).count();
+        if bytes.get(end).is_none_or(u8::is_ascii) {
+            return Letters { hash: ascii(bytes, start..end), length: end - start, end };
+        }
+        let letters = Letters::read_wide(text, start);
+        // A sign behind letters of ASCII.
+        if letters.end == end { Letters { hash: ascii(bytes, start..end), ..letters } } else { letters }
+    }
+
+    /// The same, character by character, three of which fill a number that is hashed at once.
+    fn read_wide(text: &str, start: usize) -> Letters {
+        let bytes = text.as_bytes();
+        let (mut end, mut length) = (start, 0);
+        let (mut hash, mut three) = (0, 0);
+        while let Some(&byte) = bytes.get(end) {
+            let (c, width) = match (byte, bytes.get(end + 1)) {
+                (0xd0..=0xd1, Some(&next)) => (cyrillic_in_lower_case(byte, next), 2),
+                _ => match text[end..].chars().next() {
+                    Some(c) if is_letter(c) => (c.to_lowercase().next().unwrap_or(c).into(), c.len_utf8()),
+                    _ => break,
+                },
+            };
+            three = three << 21 | u64::from(c);
+            length += 1;
+            end += width;
+            if length % 3 == 0 {
+                hash = mix(hash, three);
+                three = 0;
+            }
+        }
+        Letters { hash: mix(mix(hash, three), length as u64), length, end }
     }
 }
 
+fn is_letter(c: char) -> bool {
+    (c.is_alphabetic() || matches!(c as u32, 0x300..0x370)) && !is_unspaced(c)
+}
+
+/// The code of a letter between U+0400 and U+047F in lower case, from its two bytes.
+fn cyrillic_in_lower_case(first: u8, second: u8) -> u32 {
+    match u32::from(first & 0x1f) << 6 | u32::from(second & 0x3f) {
+        code @ 0x400..0x410 => code + 0x50,
+        code @ 0x410..0x430 => code + 0x20,
+        code @ 0x460.. => code | 1,
+        code => code,
+    }
+}
+
+/// The hash of letters of ASCII in any case: most words are read as one number, what follows them masked out.
+fn ascii(text: &[u8], word: Range<usize>) -> u64 {
+    let len = word.len();
+    let fold = |eight: [u8; 8]| u64::from_le_bytes(eight) | 0x2020_2020_2020_2020;
+    if let (1..=8, Some(eight)) = (len, text[word.start..].first_chunk()) {
+        return mix(len as u64, fold(*eight) & (u64::MAX >> (64 - 8 * len)));
+    }
+    let (whole, rest) = text[word].as_chunks::<8>();
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    let last = fold(last) & !(u64::MAX << (8 * rest.len()));
+    let hash = whole.iter().fold(len as u64, |hash, eight| mix(hash, fold(*eight)));
+    if rest.is_empty() { hash } else { mix(hash, last) }
+}
+
 fn number(text: &str, start: usize, units: &mut Vec<Unit>) -> usize {
-    let digits = text[start..].chars().take_while(|c| c.is_numeric() && !is_unspaced(*c));
-    let (count, length) = digits.fold((0u32, 0), |(count, length), c| (count.saturating_add(1), length + c.len_utf8()));
-    let excess = count.saturating_sub(LONGEST_WORD);
-    let end = start + length;
-    units.push(Unit { hash: NUMBER, kind: Kind::Number, weight: 1, excess, start, end });
+    let bytes = text.as_bytes();
+    let mut end = start + bytes[start..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let mut digits = end - start;
+    for c in text[end..].chars().take_while(|&c| c.is_numeric() && !is_unspaced(c)) {
+        end += c.len_utf8();
+        digits += 1;
+    }
+    let excess = u32::try_from(digits.saturating_sub(LONGEST_WORD)).unwrap_or(u32::MAX);
+    units.push(Unit::new(NUMBER, Kind::Number, 1, excess, start..end));
     end
 }
 
@@ -147,7 +227,7 @@ fn gap(text: &str, start: usize, units: &mut Vec<Unit>) -> usize {
     }
     let excess = weight.saturating_sub(LONGEST_GAP);
     if excess > 0 {
-        units.push(Unit { hash: 0, kind: Kind::Between, weight: 0, excess, start, end });
+        units.push(Unit::new(0, Kind::Between, 0, excess, start..end));
     }
     end
 }
@@ -178,7 +258,29 @@ mod tests {
         }
         assert_ne!(hashes("abcdefgh"), hashes("abcdefgi"));
         assert_ne!(hashes("a"), hashes("aa"));
+        assert_ne!(hashes("abcdefghi"), hashes("abcdefgh"));
+        assert_ne!(hashes("где"), hashes("гдеж"));
         assert_eq!(hashes("?! … — "), Vec::<u64>::new());
+    }
+
+    /// A word is the same wherever it stands, at the end of the text too, where its bytes are read otherwise.
+    #[test]
+    fn a_word_is_the_same_everywhere_and_in_any_case() {
+        for word in ["a", "cat", "eightlet", "nineletters", "Котёнок", "ЁЖИК", "naïve", "ѠѢѰ"] {
+            let text = format!("{word} and {}, {} {}", word.to_uppercase(), word.to_lowercase(), word);
+            let hashes = hashes(&text);
+            assert!(hashes.iter().enumerate().all(|(at, hash)| at == 1 || *hash == hashes[0]), "{word}");
+        }
+    }
+
+    #[test]
+    fn words_run_together_come_apart() {
+        let parts = hashes("#GrandOpeningOfTheYear2031");
+        assert_eq!(parts, hashes("grand opening of the year 7"));
+        assert_eq!(hashes("ОткрытиеГлавногоМагазина").len(), 3);
+        for whole in ["getUserName", "internationalization", "INTERNATIONALIZATION", "McDonald"] {
+            assert_eq!(hashes(whole).len(), 1, "{whole}");
+        }
     }
 
     #[test]
@@ -203,7 +305,7 @@ mod tests {
             let mut last = 0;
             for unit in units {
                 prop_assert!(unit.start >= last && unit.end > unit.start);
-                prop_assert!(text.is_char_boundary(unit.start) && text.is_char_boundary(unit.end));
+                prop_assert!([unit.start, unit.end].iter().all(|&at| text.is_char_boundary(at as usize)));
                 last = unit.end;
             }
         }
