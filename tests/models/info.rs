@@ -4,7 +4,7 @@ use std::fs;
 
 use predicates::prelude::*;
 use predicates::str::contains;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{Desk, base, json_of, smpo};
 
@@ -101,4 +101,54 @@ fn info_names_what_is_wrong_with_the_chat_files_and_goes_on() {
         .success()
         .stdout(contains("parameters  648,832"))
         .stdout(contains("no chat").and(contains("tokenizer.json")));
+}
+
+#[test]
+fn an_end_that_is_an_ordinary_word_is_warned_of() {
+    let desk = Desk::new();
+    let model = desk.copy("model");
+    let path = model.join("config.json");
+    let mut config: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    config["eos_token_id"] = 300.into();
+    fs::write(&path, config.to_string()).unwrap();
+    let warning = contains("`eos_token_id` 300 of config.json is an ordinary word");
+    smpo().args(["model", "info"]).arg(&model).assert().success().stdout(contains("warning").and(warning.clone()));
+    let facts = json_of(smpo().args(["model", "info"]).arg(&model));
+    assert_eq!(facts["warnings"].as_array().map(Vec::len), Some(1));
+    let rows = desk.path("pairs.jsonl");
+    smpo().args(["data", "check"]).arg(&rows).arg("--model").arg(&model).assert().stderr(warning);
+    let facts = json_of(smpo().args(["model", "info"]).arg(base()));
+    assert_eq!(facts["warnings"], Value::Null);
+}
+
+/// The tokenizer is the base's where the adapter has none, the template its own where it has one, for every command.
+#[test]
+fn an_adapter_may_bring_a_template_alone() {
+    let desk = Desk::new();
+    let adapter = desk.adapter("adapter", false, &base().display().to_string());
+    let own = fs::read_to_string(base().join("chat_template.jinja")).unwrap().replace("assistant", "helper");
+    fs::write(adapter.join("chat_template.jinja"), own).unwrap();
+    assert!(!adapter.join("tokenizer.json").exists());
+    let facts = json_of(smpo().args(["model", "info"]).arg(&adapter));
+    assert_eq!(facts["template"], adapter.join("chat_template.jinja").display().to_string());
+    let whole = desk.path("whole");
+    smpo().arg("export").arg(&adapter).arg("--out").arg(&whole).assert().success();
+    assert_eq!(desk.logps(&adapter, &[]), desk.logps(&whole, &[]));
+    let again = desk.path("again");
+    smpo().arg("export").arg(&adapter).args(["--kind", "adapter"]).arg("--out").arg(&again).assert().success();
+    assert_eq!(desk.logps(&adapter, &[]), desk.logps(&again, &[]));
+    let rows = desk.path("pairs.jsonl");
+    smpo().args(["data", "check"]).arg(&rows).arg("--model").arg(&adapter).assert().success();
+    // A template of its own that is broken is no missing one.
+    fs::write(adapter.join("chat_template.jinja"), "{% if %}").unwrap();
+    let pairs = desk.path("pairs.jsonl");
+    smpo()
+        .arg("logps")
+        .arg(&adapter)
+        .arg(pairs)
+        .arg("--out")
+        .arg(desk.path("x"))
+        .assert()
+        .code(2)
+        .stderr(contains("does not parse"));
 }

@@ -57,6 +57,14 @@ pub struct OrdinaryEnd {
     pub counts: bool,
 }
 
+impl std::fmt::Display for OrdinaryEnd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let effect = if self.counts { "answers end before it" } else { "it is left out, as in transformers" };
+        let OrdinaryEnd { id, file, .. } = self;
+        write!(f, "`eos_token_id` {id} of {file} is an ordinary word, probably left from another model; {effect}")
+    }
+}
+
 impl Terminators {
     /// All terminators of a model directory. A directory without a chat template, or with one that fails, has no turn
     /// end; the other sources still count. The set is empty if no source defines a terminator.

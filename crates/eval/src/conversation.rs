@@ -29,7 +29,7 @@ const STRICT_NAMES: [&str; 2] = ["messages", "prompt"];
 const SYSTEM: [&str; 5] = ["system", "system_prompt", "instructions", "system_instruction", "systemInstruction"];
 
 /// Requests inside of the rows of a batch input: OpenAI, Anthropic, Gemini.
-const REQUESTS: [&str; 3] = ["body", "params", "request"];
+pub(crate) const REQUESTS: [&str; 3] = ["body", "params", "request"];
 
 /// Other programs' names of two roles.
 const ROLES: [(&str, &str); 8] = [

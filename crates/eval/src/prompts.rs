@@ -22,9 +22,9 @@ use serde_json::{Map, Value};
 use smpo_chat::{Content, Message, json_kind};
 use smpo_files::sha256;
 
-use crate::conversation::conversation;
+use crate::conversation::{REQUESTS, conversation};
 use crate::input_error::InputError;
-use crate::json_rows::{self, Row, given, list, text};
+use crate::json_rows::{self, Row, count, given, list, text};
 use crate::slices;
 
 /// One prompt of a suite.
@@ -44,6 +44,8 @@ pub struct Prompt {
     pub closed: bool,
     /// Fields of the request to a server that this prompt brings itself: `response_format`.
     pub extra_body: Map<String, Value>,
+    /// The most tokens that an answer may have, where the request of a batch says it.
+    pub cap: Option<u32>,
     /// Its place among the turns of a question of several; `messages` are then those of the user alone.
     pub turn: Option<Turn>,
 }
@@ -160,6 +162,7 @@ fn turns(row: &Row) -> Result<Option<Vec<Prompt>>, String> {
             language: text(row, "language")?,
             closed: false,
             extra_body: Map::new(),
+            cap: None,
             turn: Some(Turn { question: question.clone(), number }),
         });
     }
@@ -211,7 +214,20 @@ fn parse(row: &Row, strictness: Strictness<'_>) -> Result<Prompt, String> {
     if closed && reference.as_deref().is_none_or(|gold| gold.trim().is_empty()) {
         return Err("a closed prompt needs its gold answer in `reference`".into());
     }
-    Ok(Prompt { id, slice, messages, reference, language: text(row, "language")?, closed, extra_body, turn: None })
+    let cap = if strict { None } else { requested_cap(row) };
+    let language = text(row, "language")?;
+    Ok(Prompt { id, slice, messages, reference, language, closed, extra_body, cap, turn: None })
+}
+
+/// Names of the cap of a request: OpenAI's, Anthropic's, those of the Responses API and Gemini's.
+const CAPS: [&str; 4] = ["max_completion_tokens", "max_tokens", "max_output_tokens", "maxOutputTokens"];
+
+/// The cap of a request in a batch's input.
+fn requested_cap(row: &Row) -> Option<u32> {
+    let request = REQUESTS.iter().find_map(|name| row.get(*name)?.as_object())?;
+    let settings = ["generationConfig", "generation_config"].iter().filter_map(|name| request.get(*name)?.as_object());
+    let mut places = std::iter::once(request).chain(settings);
+    places.find_map(|place| CAPS.iter().find_map(|name| count(place, name).ok().flatten()))
 }
 
 /// Names of a row's id, the more particular first: a row of a batch has an `id` of its own besides.

@@ -35,6 +35,7 @@ fn suite(prompts: usize) -> Suite {
         language: None,
         closed: false,
         extra_body: Default::default(),
+        cap: None,
         turn: None,
     });
     Suite {

@@ -39,6 +39,7 @@ fn suite(prompts: usize, samples_per_prompt: u32) -> Suite {
         language: None,
         closed: true,
         extra_body: Default::default(),
+        cap: None,
         turn: None,
     });
     Suite {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use smpo_eval::Suite;
 use smpo_eval::score::{CompletionFile, InputFormat, ModelCompletions, assemble, write};
+use smpo_fixtures::{Packing, zip};
 use smpo_results::{EvaluationDir, FinishReason, Message, RunManifest, Sample, read_json, read_jsonl};
 
 struct Files(tempfile::TempDir);
@@ -95,6 +96,87 @@ fn lm_evaluation_harness_samples() {
     assert_eq!(model.samples[0].reference.as_deref(), Some("18"));
     let likelihoods = r#"{"doc_id": 0, "doc": {}, "resps": [[["-1.5", "False"]], [["-2.5", "True"]]]}"#;
     assert!(error("samples_mmlu.jsonl", likelihoods).contains("log-likelihoods"));
+}
+
+/// The cap of a request is evidence of an end, and stands in the batch's input alone.
+#[test]
+fn an_end_at_the_cap_of_a_batchs_request_is_the_caps() {
+    let answer = |id: &str, tokens: u32, reason: &str| {
+        serde_json::json!({"custom_id": id, "response": {"status_code": 200, "body": {"model": "m",
+            "choices": [{"message": {"content": "hi"}, "finish_reason": reason}], "usage": {"completion_tokens": tokens}}}})
+    };
+    let output =
+        [answer("a", 64, "stop"), answer("b", 63, "stop"), answer("c", 64, "length")].map(|row| row.to_string());
+    for (name, body) in [
+        (
+            "chat",
+            serde_json::json!({"body": {"model": "m", "max_tokens": 64, "messages": [{"role": "user", "content": "q"}]}}),
+        ),
+        (
+            "newer",
+            serde_json::json!({"body": {"max_completion_tokens": 64, "messages": [{"role": "user", "content": "q"}]}}),
+        ),
+        ("responses", serde_json::json!({"body": {"max_output_tokens": 64, "input": "q"}})),
+        (
+            "anthropic",
+            serde_json::json!({"params": {"max_tokens": 64, "messages": [{"role": "user", "content": "q"}]}}),
+        ),
+        (
+            "gemini",
+            serde_json::json!({"request": {"contents": [{"parts": [{"text": "q"}], "role": "user"}],
+                                                  "generationConfig": {"maxOutputTokens": 64}}}),
+        ),
+    ] {
+        let input = ["a", "b", "c"].map(|id| {
+            let mut row = body.clone();
+            row["custom_id"] = id.into();
+            row.to_string()
+        });
+        let files = Files::new(&[("input.jsonl", &input.join("\n")), ("output.jsonl", &output.join("\n"))]);
+        let suite = Suite::read_answered(&files.path("input.jsonl")).expect(name);
+        let models = assemble(&[files.read("output.jsonl")], Some(&suite), None).expect("assembles").models;
+        let ends: Vec<_> = models[0].samples.iter().map(|s| (s.finish_reason, s.cap)).collect();
+        use FinishReason::{Eos, Length};
+        assert_eq!(ends, [(Length, Some(64)), (Eos, Some(64)), (Length, Some(64))], "{name}");
+        assert_eq!(
+            models[0].samples[0].finish_remark.as_deref(),
+            Some("an end at the cap of the request, counted as cut")
+        );
+    }
+}
+
+/// `.eval` holds what `inspect log dump` writes as one document.
+#[test]
+fn an_archived_log_of_inspect_is_its_document() {
+    let header = serde_json::json!({"version": 2, "status": "success", "eval": {"task": "t", "model": "tiny"}});
+    let sample = |id: u32, text: &str| {
+        serde_json::json!({"id": id, "epoch": 1, "input": format!("question {id}"), "target": "",
+            "output": {"model": "tiny", "choices": [{"message": {"role": "assistant", "content": text}, "stop_reason": "stop"}]}})
+    };
+    let samples = [sample(1, "one"), sample(2, "two")];
+    let mut document = header.clone();
+    document["samples"] = serde_json::json!(samples);
+    let (format, expected) = one("log.json", &document.to_string());
+    assert_eq!(format, InputFormat::Inspect);
+
+    let files = Files::new(&[]);
+    let [header, first, second] = [header.to_string(), samples[0].to_string(), samples[1].to_string()];
+    let samples = [("samples/1_epoch_1.json", first.as_str()), ("samples/2_epoch_1.json", second.as_str())];
+    let whole = [&samples[..], &[("summaries.json", "[]"), ("header.json", &header)]].concat();
+    // One that is being written.
+    let begun = [&[("_journal/start.json", header.as_str())], &samples[..]].concat();
+    for (entries, packing) in [(&whole, Packing::Deflate), (&whole, Packing::Zstd), (&begun, Packing::Stored)] {
+        fs::write(files.path("log.eval"), zip(entries, packing)).expect("writable");
+        let model = assembled(&[files.read("log.eval")]).remove(0);
+        assert_eq!((&model.name, &model.samples), (&expected.name, &expected.samples));
+    }
+    let refused = |entries: &[(&str, &str)]| {
+        fs::write(files.path("other.zip"), zip(entries, Packing::Deflate)).expect("writable");
+        CompletionFile::read(&files.path("other.zip"), None).expect_err("refused").to_string()
+    };
+    assert!(refused(&[("a.json", "{}")]).contains("no log of inspect"));
+    let damaged = refused(&[("header.json", &header), ("samples/1_epoch_1.json", "{\"id\": 1,")]);
+    assert!(damaged.contains("`samples/1_epoch_1.json` in the archive: expected JSON"), "{damaged}");
 }
 
 #[test]

@@ -39,6 +39,7 @@ fn suite(count: usize) -> Suite {
         language: None,
         closed: false,
         extra_body: Default::default(),
+        cap: None,
         turn: None,
     });
     Suite {

@@ -13,7 +13,8 @@
 //! | symbolic link to nothing | the file it points to is created; the link stays |
 //! | directory | refused |
 //!
-//! [`append()`] adds to a file instead, and [`TextFile`] reads text however it is packed and encoded.
+//! [`append()`] adds to a file instead, [`TextFile`] reads text however it is packed and
+//! encoded, and [`read_archive`] the files of a zip archive.
 //!
 //! A process that is killed may leave temporary files, `.NAME.RANDOM.partial`; nothing reads them, and
 //! [`remove_leftovers`] removes them under the directory's lock.
@@ -27,6 +28,7 @@
 //! ```
 
 mod append;
+mod archive;
 mod destination;
 mod directory;
 mod error;
@@ -40,6 +42,7 @@ mod utf16;
 mod whole;
 
 pub use append::{append, cut_torn_line};
+pub use archive::{ArchivedFile, read_archive};
 pub use directory::{remove_leftovers, write_dir_whole};
 pub use error::FileError;
 pub use hash::{hex, sha256, sha256_file};

@@ -17,10 +17,10 @@ use crate::utf16::{ByteOrder, Utf16Reader};
 const BUFFER: usize = 1 << 16;
 
 /// Unpacked bytes from which a stream is held to [`MAX_RATIO`]: repetitive text packs well, endless text is an attack.
-const UNBOUNDED: u64 = 256 << 20;
+pub(crate) const UNBOUNDED: u64 = 256 << 20;
 
 /// Unpacked bytes of one packed byte at most. Answers that all loop reach about 100; gzip itself ends at 1,032.
-const MAX_RATIO: u64 = 500;
+pub(crate) const MAX_RATIO: u64 = 500;
 
 /// The text of a file as UTF-8 bytes without a byte order mark, unpacked while it is read.
 ///
@@ -100,7 +100,7 @@ impl BufRead for TextFile {
     }
 }
 
-fn invalid(problem: String) -> io::Error {
+pub(crate) fn invalid(problem: String) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, problem)
 }
 

@@ -68,7 +68,7 @@ pub fn decide(
         schema: SCHEMA_VERSION,
         verdict,
         exit_code: exit_code(verdict, options.on_inconclusive),
-        not_judged: not_judged(&metrics, &skipped),
+        not_judged: not_judged(&metrics, &skipped, [&baseline, &candidate]),
         baseline: arm_name(&baseline),
         candidate: arm_name(&candidate),
         baseline_runs: dirs(&baseline),

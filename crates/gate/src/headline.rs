@@ -1,24 +1,30 @@
 //! The rules that a verdict leaves out, for its headline: metrics without values, and prompts without them.
 
-use smpo_results::{MetricVerdict, NotJudged, SkippedRule};
+use smpo_results::{MetricVerdict, NotJudged, SkippedRule, manifest};
 
 use crate::finding::subject;
+use crate::run::Run;
 
 /// Primary metrics and prompts that were not judged, in the policy's order; each subject once.
-pub(crate) fn not_judged(metrics: &[MetricVerdict], skipped: &[SkippedRule]) -> Vec<NotJudged> {
-    let whole = skipped
-        .iter()
-        .filter(|rule| rule.primary)
-        .map(|rule| NotJudged { subject: subject(&rule.metric, &rule.slice), reason: rule.reason.clone() });
+pub(crate) fn not_judged(
+    metrics: &[MetricVerdict],
+    skipped: &[SkippedRule],
+    [baseline, candidate]: [&[Run]; 2],
+) -> Vec<NotJudged> {
+    let untold = |metric: &str| untold(metric, baseline, candidate).unwrap_or_default();
+    let whole = skipped.iter().filter(|rule| rule.primary).map(|rule| NotJudged {
+        subject: format!("{}{}", subject(&rule.metric, &rule.slice), untold(&rule.metric)),
+        reason: rule.reason.clone(),
+    });
     let in_part = metrics.iter().filter(|metric| metric.primary).filter_map(|metric| {
-        let subject = subject(&metric.metric, &metric.slice);
+        let (subject, untold) = (subject(&metric.metric, &metric.slice), untold(&metric.metric));
         if metric.candidate.is_none() {
-            return Some(NotJudged { subject, reason: metric.reason.clone() });
+            return Some(NotJudged { subject: format!("{subject}{untold}"), reason: metric.reason.clone() });
         }
         let asked = metric.asked.filter(|asked| *asked > metric.n)?;
         let left_out = asked - metric.n;
         Some(NotJudged {
-            subject: format!("{subject} on {left_out} of {asked} prompts"),
+            subject: format!("{subject} on {left_out} of {asked} prompts{untold}"),
             reason: "no value in some run: not answered, failed, or ended in an unknown way".to_owned(),
         })
     });
@@ -29,4 +35,23 @@ pub(crate) fn not_judged(metrics: &[MetricVerdict], skipped: &[SkippedRule]) -> 
         }
     }
     found
+}
+
+/// The fact that the metric needs and scored files do not tell: ` (EOS unknown in the candidate's files)`.
+fn untold(metric: &str, baseline: &[Run], candidate: &[Run]) -> Option<String> {
+    let source = smpo_metrics::pass_k::parse(metric).map_or(metric, |(info, _)| info.id);
+    let (fact, name) = match source {
+        "eos_rate" | "stops_when_right" => (manifest::FINISH_REASON, "EOS"),
+        "length" => (manifest::TOKENS, "length in tokens"),
+        "foreign_script" => (manifest::PROMPT, "prompts"),
+        _ => return None,
+    };
+    let lacks = |runs: &[Run]| runs.iter().any(|run| run.manifest.observed.untold.contains_key(fact));
+    let whose = match (lacks(baseline), lacks(candidate)) {
+        (true, true) => "the files",
+        (true, false) => "the baseline's files",
+        (false, true) => "the candidate's files",
+        (false, false) => return None,
+    };
+    Some(format!(" ({name} unknown in {whose})"))
 }

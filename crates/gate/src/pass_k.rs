@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use smpo_metrics::pass_k::estimate;
+use smpo_metrics::{estimate, pass_k};
+use smpo_results::{Direction, MetricEstimate, Unit};
 
 use crate::policy::{Policy, Rule};
 use crate::run::Run;
@@ -28,6 +29,32 @@ pub(crate) fn derive(policy: &Policy, baseline: &mut [Run], candidate: &mut [Run
     notes
 }
 
+/// Gives runs that have k samples to a prompt their value and estimate of each pass^k that the rules ask for, for a board.
+pub(crate) fn measure<'a>(rules: &[Rule], runs: impl Iterator<Item = &'a mut Run>) {
+    let mut asked: Vec<(&Rule, usize)> = rules.iter().filter_map(|rule| Some((rule, rule.pass_k?))).collect();
+    asked.dedup_by(|a, b| a.0.metric == b.0.metric);
+    for run in runs {
+        for &(rule, k) in &asked {
+            if most_samples(run, rule.source()) >= k && !run.has(&rule.metric) {
+                of_run(run, rule, k);
+                let prompts: Vec<f64> =
+                    run.rows(&rule.metric, "all").filter_map(|(_, values)| values.first().copied()).collect();
+                run.metrics.metrics.extend(estimate::share(&prompts).map(|found| MetricEstimate {
+                    metric: rule.metric.clone(),
+                    slice: "all".to_owned(),
+                    value: found.value,
+                    ci_low: found.interval.low,
+                    ci_high: found.interval.high,
+                    n: found.n,
+                    unit: Unit::Share,
+                    better: Direction::Higher,
+                    primary: false,
+                }));
+            }
+        }
+    }
+}
+
 /// The runs that carry the rule's values: the first alone, where seeds were taken together.
 pub(crate) fn carriers<'a>(rule: &Rule, runs: &'a [Run]) -> &'a [Run] {
     match runs {
@@ -46,7 +73,7 @@ pub(crate) fn most_samples(run: &Run, metric: &str) -> usize {
 fn of_run(run: &mut Run, rule: &Rule, k: usize) {
     let Some(info) = smpo_metrics::find(rule.source()) else { return };
     for row in &mut run.measurements {
-        let value = row.values.get(rule.source()).and_then(|values| estimate(info, values, k));
+        let value = row.values.get(rule.source()).and_then(|values| pass_k::estimate(info, values, k));
         row.values.extend(value.map(|value| (rule.metric.clone(), vec![value])));
     }
 }
@@ -66,7 +93,7 @@ fn pooled(runs: &mut [Run], rule: &Rule, k: usize) {
     let Some(first) = runs.first_mut() else { return };
     for row in &mut first.measurements {
         let Some((seen, values)) = samples.get(&(row.slice.clone(), row.prompt_id.clone())) else { continue };
-        let value = estimate(info, values, k).filter(|_| seen.len() == all);
+        let value = pass_k::estimate(info, values, k).filter(|_| seen.len() == all);
         row.values.extend(value.map(|value| (rule.metric.clone(), vec![value])));
     }
 }

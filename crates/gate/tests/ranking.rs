@@ -173,6 +173,46 @@ fn the_browser_opens_on_the_worst_with_the_arms_side_by_side() {
 }
 
 #[test]
+fn completions_that_run_away_are_flagged() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = run("a").with("eos_rate", ones_first(0, 2)).write(root.path());
+    let steps: String =
+        (1..90).map(|i| format!("Now I write step {i} of the plan and go on with the next.\n")).collect();
+    let samples = [sample(0, &steps, FinishReason::Length, None), sample(1, "fine", FinishReason::Unknown, None)];
+    write_jsonl(&dir.join("samples.jsonl"), "sample", &samples).unwrap();
+    let board = one_board(vec![Run::load(dir).unwrap()], &RankingOptions { completion_bytes: 9_000, ..options() });
+    let worst = &board.entries[0].worst;
+    assert_eq!((worst.len(), &worst[0].flags[..]), (1, &["runaway".to_owned(), "no EOS".to_owned()][..]));
+}
+
+/// A policy that asks for pass^k gives the board its column.
+#[test]
+fn pass_k_is_a_column_where_the_policy_asks_for_it() {
+    let root = tempfile::tempdir().unwrap();
+    let rule = "name = \"p\"\ndescription = \"d\"\n[[metric]]\nid = \"eos_rate\"\npass_k = 2\nrequire = { non_inferior = 0.05 }\n";
+    let policy = Policy::parse("p.toml", rule).unwrap();
+    let options = RankingOptions { policy: Some(&policy), ..options() };
+    let made = |name: &str, bad: usize| {
+        let made = run(name).with_samples("eos_rate", (0..40).map(|i| vec![if i < bad { 0.0 } else { 1.0 }, 1.0]));
+        let dir = made.write(root.path());
+        let samples: Vec<Sample> = (0..40).map(|i| sample(i, "fine", FinishReason::Eos, Some(9))).collect();
+        write_jsonl(&dir.join("samples.jsonl"), "sample", &samples).unwrap();
+        Run::load(dir).unwrap()
+    };
+    let board = one_board(vec![made("a", 0), made("b", 10)], &options);
+    let column = board.metrics.iter().find(|metric| metric.id == "eos_rate^2").expect("a column");
+    assert!(column.description.starts_with("probability that all of 2 samples"), "{}", column.description);
+    let values: Vec<f64> =
+        board.entries.iter().map(|entry| entry.metrics.iter().find(|m| m.metric == column.id).unwrap().value).collect();
+    assert_eq!(values, [1.0, 0.75]);
+    let difference = board.entries[1].comparisons.iter().find(|c| c.metric == column.id).unwrap();
+    assert_eq!((difference.difference, difference.margin), (-0.25, Some(0.05)));
+    // Runs of one answer a prompt have no such column.
+    let single = one_board(vec![written(root.path(), "c", 40, 40)], &options);
+    assert!(single.metrics.iter().all(|metric| metric.id != "eos_rate^2"));
+}
+
+#[test]
 fn long_completions_are_cut_at_a_character_and_say_so() {
     let root = tempfile::tempdir().unwrap();
     let made = run("a").with("eos_rate", ones_first(0, 2));

@@ -251,6 +251,30 @@ fn prompts_that_neither_arm_has_a_value_for_are_said() {
     assert_eq!(verdict.not_judged[0].subject, "EOS rate on 300 of 600 prompts");
 }
 
+/// Scored files often do not say how an answer ended: the headline does, and in whose files.
+#[test]
+fn a_headline_says_what_scored_files_do_not_tell() {
+    let rule = "[[metric]]\nid = \"loop_rate\"\nrequire = { non_inferior = 0.05 }\n[[metric]]\nid = \"eos_rate\"\nrequire = { non_inferior = 0.05 }\nif_missing = \"skip\"\n";
+    let silent = |name: &str| {
+        let mut run = run(name).with("loop_rate", ones_first(0, 300));
+        run.manifest.observed.untold.insert(smpo_results::manifest::FINISH_REASON.into(), 300);
+        run
+    };
+    let both = verdict(&policy(rule), silent("a"), silent("b"));
+    assert_eq!(
+        (both.verdict, both.not_judged[0].subject.as_str()),
+        (Decision::Pass, "EOS rate (EOS unknown in the files)")
+    );
+    let known = || run("a").with("loop_rate", ones_first(0, 300)).with("eos_rate", ones_first(300, 300));
+    let one = verdict(&policy(rule), known(), silent("b"));
+    assert_eq!(one.not_judged[0].subject, "EOS rate (EOS unknown in the candidate's files)");
+    // Half of the answers say it.
+    let half = || silent("b").with_samples("eos_rate", (0..300).map(|i| if i % 2 == 0 { vec![1.0] } else { vec![] }));
+    let part = verdict(&policy(rule), half(), half());
+    assert_eq!(part.not_judged[0].subject, "EOS rate on 150 of 300 prompts (EOS unknown in the files)");
+    assert_eq!(verdict(&policy(rule), known(), known()).not_judged, []);
+}
+
 #[test]
 fn equivalence_is_shown_refuted_or_left_open() {
     let equivalent = eos("{ equivalent = 0.05 }");

@@ -225,7 +225,8 @@ fn remedy(path: &std::path::Path, names: &str) -> &'static str {
     if QUANTISED.iter().any(|part| names.contains(part)) {
         "these are quantised weights (GPTQ, AWQ, MLX, FP8, bitsandbytes); give the model they were made from"
     } else if path.file_name().is_some_and(|name| name == crate::lora::ADAPTER_WEIGHTS) {
-        "only LoRA matrices of linear layers are read; merge the adapter with PEFT (merge_and_unload) and give the result"
+        "read are the LoRA matrices of linear layers, and what adapter_config.json names in `modules_to_save` and \
+         `trainable_token_indices`; merge the adapter with PEFT (merge_and_unload) and give the result"
     } else {
         "does config.json belong to these weights?"
     }

@@ -9,6 +9,7 @@ use crate::error::{ModelError, Result};
 use crate::fields::Fields;
 use crate::lora::ADAPTER_CONFIG;
 use crate::placement::Placement;
+use crate::save::TOKENIZER_FILES;
 use crate::weights;
 
 /// Location of a model: a directory in Hugging Face format, with or without a PEFT adapter.
@@ -58,9 +59,10 @@ impl ModelDir {
         self.adapter.as_deref()
     }
 
-    /// The directory of tokenizer and chat template: the adapter's where it has them.
-    pub fn tokenizer_dir(&self) -> &Path {
-        self.adapter().filter(|dir| dir.join("tokenizer.json").is_file()).unwrap_or(&self.weights)
+    /// The directory of the tokenizer's files that an exported adapter takes along: its own where it has any.
+    pub fn tokenizer_files(&self) -> &Path {
+        let has_files = |dir: &&Path| TOKENIZER_FILES.iter().any(|name| dir.join(name).is_file());
+        self.adapter().filter(has_files).unwrap_or(&self.weights)
     }
 
     /// Fingerprint of the weights, and of the adapter's: other weights have another one.
@@ -153,9 +155,9 @@ mod tests {
         );
         fs::write(base.join("config.json"), "{}").unwrap();
         let found = ModelDir::open(&adapter, None).unwrap();
-        assert_eq!((found.weights(), found.tokenizer_dir()), (&*base, &*base));
+        assert_eq!((found.weights(), found.tokenizer_files()), (&*base, &*base));
         fs::write(adapter.join("tokenizer.json"), "{}").unwrap();
-        assert_eq!(found.tokenizer_dir(), adapter);
+        assert_eq!(found.tokenizer_files(), adapter);
     }
 
     #[test]

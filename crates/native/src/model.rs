@@ -28,10 +28,7 @@ impl NativeModel {
     pub fn load(model: &Path, base: Option<&Path>) -> Result<Self, NativeError> {
         let dir = ModelDir::open(model, base)?;
         let decoder = dir.load()?.frozen();
-        let tokenizer = match dir.adapter() {
-            None => ChatTokenizer::from_model_dir(dir.weights())?,
-            Some(adapter) => ChatTokenizer::of_adapter(adapter, dir.weights())?,
-        };
+        let tokenizer = ChatTokenizer::of_model(dir.weights(), dir.adapter())?;
         Ok(NativeModel { decoder, tokenizer: Arc::new(tokenizer) })
     }
 

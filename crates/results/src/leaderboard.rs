@@ -81,7 +81,7 @@ pub struct WorstSample {
     /// Bytes cut from the end of `sample.completion` to keep the page small; 0 for a whole one.
     #[serde(default)]
     pub omitted_bytes: usize,
-    /// Flaws: `loop`, `no EOS`, `broken`, …; empty for a sound completion shown beside.
+    /// Flaws: `loop`, `runaway`, `no EOS`, `broken`, …; empty for a sound completion shown beside.
     pub flags: Vec<String>,
     /// Byte range of the loop in the completion, and the byte length of one period.
     pub loop_span: Option<LoopSpan>,

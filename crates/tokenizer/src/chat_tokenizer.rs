@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
-use smpo_chat::{ChatTemplate, Terminators};
+use smpo_chat::{ChatError, ChatTemplate, Terminators};
 use tokenizers::{PostProcessorWrapper, Tokenizer};
 
 use crate::TokenizerError;
@@ -51,17 +51,21 @@ impl ChatTokenizer {
         Self::load(&dir.join("tokenizer.json"), dir, template)
     }
 
-    /// Reads `tokenizer.json` of a PEFT adapter, or that of its base where it brings none, with the adapter's template
-    /// and terminators, or those of the base where it has no template.
+    /// The tokenizer of a model with or without a PEFT adapter. Of the adapter's directory come `tokenizer.json`, where it has
+    /// one, and template and terminators, where it has a template; the rest is that of the weights.
     ///
     /// # Errors
     /// As [`ChatTokenizer::from_model_dir`].
-    pub fn of_adapter(adapter: &Path, base: &Path) -> Result<Self, TokenizerError> {
+    pub fn of_model(weights: &Path, adapter: Option<&Path>) -> Result<Self, TokenizerError> {
+        let Some(adapter) = adapter else { return Self::from_model_dir(weights) };
         let own = adapter.join("tokenizer.json");
-        let tokenizer = if own.is_file() { own } else { base.join("tokenizer.json") };
+        let tokenizer = if own.is_file() { own } else { weights.join("tokenizer.json") };
         match ChatTemplate::from_model_dir(adapter) {
             Ok(template) => Self::load(&tokenizer, adapter, template),
-            Err(_) => Self::load(&tokenizer, base, ChatTemplate::from_model_dir(base)?),
+            Err(ChatError::NoTemplate { .. }) => {
+                Self::load(&tokenizer, weights, ChatTemplate::from_model_dir(weights)?)
+            }
+            Err(error) => Err(error.into()),
         }
     }
 

@@ -10,6 +10,7 @@ use smpo_data::{
     CheckReport, Converted, DropBad, LeftOut, Preparation, Purpose, TrainOn, Truncation, TruncationMode, Unfinished,
     check, convert, count_rows, lengths, list_unread, source_files,
 };
+use smpo_model::ModelDir;
 use smpo_report::data::{findings, histograms};
 use smpo_tokenizer::{ChatTokenizer, TokenizerError};
 
@@ -242,6 +243,10 @@ impl ModelArgs {
     fn tokenizer(&self) -> Result<Option<ChatTokenizer>, Failure> {
         let Some(dir) = &self.model else { return Ok(None) };
         let tokenizer = match &self.chat_template {
+            None if dir.join("adapter_config.json").is_file() => {
+                let model = ModelDir::open(dir, None)?;
+                ChatTokenizer::of_model(model.weights(), model.adapter())
+            }
             None => ChatTokenizer::from_model_dir(dir),
             Some(path) => {
                 let text = std::fs::read_to_string(path)
@@ -252,7 +257,11 @@ impl ModelArgs {
                     .and_then(|template| ChatTokenizer::with_template(dir, template))
             }
         };
-        tokenizer.and_then(|tokenizer| self.variables.apply(tokenizer)).map(Some).or_user_error()
+        let tokenizer = tokenizer.and_then(|tokenizer| self.variables.apply(tokenizer)).or_user_error()?;
+        for end in tokenizer.terminators().ordinary() {
+            Progress::new().say(&format!("warning: {end}"));
+        }
+        Ok(Some(tokenizer))
     }
 }
 

@@ -125,7 +125,7 @@ fn adapter<'a>(args: &'a ExportArgs, dir: &ModelDir, progress: &Progress) -> Res
     let decoder = dir.load()?;
     let options = AdapterSaveOptions {
         base_model: dir.weights().display().to_string(),
-        source: Some(dir.tokenizer_dir().to_path_buf()),
+        source: Some(dir.tokenizer_files().to_path_buf()),
         dtype,
     };
     decoder.save_adapter(&args.out, &options)?;

@@ -64,6 +64,14 @@ pub(crate) fn read(path: &Path) -> Result<Rows, InputError> {
     Ok(Rows { rows, sha256, damage })
 }
 
+/// One JSON value, as leniently as rows are read.
+///
+/// # Errors
+/// The problem, with its line.
+pub(crate) fn value(bytes: &[u8]) -> Result<Value, String> {
+    lenient::parse(&String::from_utf8_lossy(bytes)).map_err(|error| format!("expected JSON: {error}"))
+}
+
 fn lines(path: &Path, text: &str) -> Result<Vec<(usize, Row)>, InputError> {
     let mut rows = Vec::new();
     for (index, line) in text.split('\n').enumerate() {

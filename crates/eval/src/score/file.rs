@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::formats::{InputFormat, Read};
+use super::formats::{self, InputFormat, Read};
 use super::record::Record;
 use crate::input_error::InputError;
 use crate::json_rows;
@@ -29,7 +29,7 @@ impl CompletionFile {
     /// # Errors
     /// [`InputError`], with the line.
     pub fn read(path: &Path, format: Option<InputFormat>) -> Result<Self, InputError> {
-        let rows = json_rows::read(path)?;
+        let rows = formats::of_archive(path)?.map_or_else(|| json_rows::read(path), Ok)?;
         let first = rows.rows[0].0;
         let (format, read) = match format {
             Some(format) => (format, rows.rows),

@@ -78,7 +78,9 @@ fn narrow(run: &Run, prompts: &BTreeSet<PromptKey>) -> Run {
 }
 
 fn of_run(run: &Run, whole: &MetricEstimate) -> Option<MetricEstimate> {
-    let info = smpo_metrics::find(&whole.metric)?;
+    let info = smpo_metrics::pass_k::parse(&whole.metric)
+        .map(|(info, _)| info)
+        .or_else(|| smpo_metrics::find(&whole.metric))?;
     let means: Vec<f64> =
         run.rows(&whole.metric, "all").map(|(_, values)| values.iter().sum::<f64>() / values.len() as f64).collect();
     let found = estimate::of_prompts(info, &means)?;

@@ -16,6 +16,7 @@ use smpo_results::{Board, BoardEntry, BoardMetric, Direction, Message, Sample, S
 
 use crate::error::GateError;
 use crate::pairing::PromptKey;
+use crate::pass_k;
 use crate::policy::Policy;
 use crate::prompts;
 use crate::run::Run;
@@ -29,7 +30,7 @@ const CONFIDENCE: f64 = 0.95;
 pub struct RankingOptions<'a> {
     /// The entry that others are compared with; `None`: the first of each board.
     pub baseline: Option<&'a str>,
-    /// Its non-inferiority margins are drawn in the forest plot.
+    /// Its non-inferiority margins are drawn in the forest plot; each pass^k that it asks for is a column.
     pub policy: Option<&'a Policy>,
     /// Bootstrap resamples of each difference.
     pub resamples: usize,
@@ -61,7 +62,9 @@ pub fn boards(runs: Vec<Run>, options: &RankingOptions) -> Result<Vec<Board>, Ga
     groups.into_iter().map(|group| board(group, options)).collect()
 }
 
-fn board(Group { entries, apart }: Group, options: &RankingOptions) -> Result<Board, GateError> {
+fn board(Group { mut entries, apart }: Group, options: &RankingOptions) -> Result<Board, GateError> {
+    let runs = entries.iter_mut().flat_map(|entry| &mut entry.runs);
+    pass_k::measure(options.policy.map_or(&[][..], |policy| &policy.rules), runs);
     let metrics = board_metrics(&entries);
     let primary: Vec<&BoardMetric> = metrics.iter().filter(|m| m.primary).collect();
     let columns = Columns::new(&entries, &primary);
@@ -131,12 +134,21 @@ fn board_metrics(entries: &[Entry]) -> Vec<BoardMetric> {
                 unit: estimate.unit,
                 better: estimate.better,
                 primary: estimate.primary && estimate.better != Direction::Neither,
-                description: smpo_metrics::find(&estimate.metric).map_or("", |info| info.description).to_owned(),
+                description: description(&estimate.metric),
             });
         }
     }
     metrics.sort_by_key(|metric| !metric.primary); // stable
     metrics
+}
+
+fn description(metric: &str) -> String {
+    match smpo_metrics::pass_k::parse(metric) {
+        Some((info, k)) => {
+            format!("probability that all of {k} samples of a prompt are good; of one: {}", info.description)
+        }
+        None => smpo_metrics::find(metric).map_or("", |info| info.description).to_owned(),
+    }
 }
 
 /// `ood-240, T 0.8, cap 240, 4 samples a prompt`

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rayon::prelude::*;
-use smpo_metrics::metric::loop_rate;
+use smpo_metrics::metric::{loop_rate, runaway_rate};
 use smpo_metrics::text::visible::whole;
 use smpo_results::{FinishReason, LoopSpan, Sample, WorstSample};
 
@@ -76,8 +76,10 @@ fn find_flaws<'a>(entry: &Entry, samples: &'a [Sample]) -> Vec<Flawed<'a>> {
             let no_eos = sample.finish_reason == FinishReason::Length;
             let failed = sample.finish_reason == FinishReason::Error;
             let broken = broken.contains(&(sample.slice.as_str(), sample.prompt_id.as_str(), sample.sample));
+            let runaway = runaway_rate::find(sample).is_some();
             let flaws = [
                 (loop_span.is_some(), "loop", 4.0),
+                (runaway, "runaway", if loop_span.is_some() { 0.0 } else { 3.0 }),
                 (no_eos, "no EOS", 2.0),
                 (broken, "broken", 1.0),
                 (failed, "failed", 0.5),

@@ -70,7 +70,7 @@ fn load_here(
         Checkpoint::Directory(Directory { path, .. }) | Checkpoint::Gguf { directory: path, .. } => {
             ChatTokenizer::from_model_dir(path)
         }
-        Checkpoint::Adapter { base, adapter } => ChatTokenizer::of_adapter(&adapter.path, &base.path),
+        Checkpoint::Adapter { base, adapter } => ChatTokenizer::of_model(&base.path, Some(&adapter.path)),
     };
     let tokenizer = tokenizer.and_then(|tokenizer| tokenizer.with_variables(variables)).map_err(Box::new)?;
     let Plan { loader, paths, _config } = plan(checkpoint)?;

@@ -343,13 +343,20 @@ lines(8, |i| format!("to him who made the {}, for his mercy endures for ever;\n"
     }
 
     #[test]
-    fn parts_in_ever_new_order_run_away_where_the_text_ends_in_them() {
+    fn words_run_together_run_away_as_words_apart_do() {
         let parts = ["Garden", "Winter", "Market", "Harbour", "Family", "Evening", "Lantern"];
-        let tag = |i: usize| format!("#{}{}{}Days ", parts[i % 7], parts[i / 7 % 7], parts[i / 49 % 7]);
-        let tags = lines(250, tag);
-        assert!(runs_away(&format!("See you there! {tags}")));
-        let tags = lines(20, tag);
-        assert!(!runs_away(&format!("See you there! {tags}")));
+        let tag = |i: usize| format!("#{}{}CommunityLearningDays ", parts[i % 7], parts[i / 7 % 7]);
+        assert!(runs_away(&format!("See you there! {}", lines(250, tag))));
+        assert!(!runs_away(&format!("See you there! {}", lines(60, tag))));
+    }
+
+    /// Lists without end whose items bring in a new word now and then.
+    #[test]
+    fn parts_in_ever_new_order_run_away_where_the_text_ends_in_them() {
+        let item = |i: usize| format!("Assist with the preparation of medicine for people with {} problems\n", ["heart", "lung", "bone"][i % 3].repeat(i / 3 % 5 + 1));
+        assert!(runs_away(&lines(60, item)));
+        let after = "These are the tasks of an ordinary day; ask me for those of the night, or of the weekend, whenever you like.";
+        assert!(!runs_away(&format!("{}{after}", lines(18, item))));
     }
 
     #[test]

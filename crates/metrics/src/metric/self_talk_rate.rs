@@ -114,8 +114,9 @@ fn headers(text: &str) -> Vec<Header> {
     let mut headers = Vec::new();
     let mut code: Option<Vec<std::ops::Range<usize>>> = None;
     let mut at = 0;
+    let marked = [b'<', b'['].iter().any(|open| text.as_bytes().contains(open));
     for line in text.split_inclusive('\n') {
-        if let Some(header) = header(line, at)
+        if let Some(header) = header(line, at, marked)
             && !code::contains(code.get_or_insert_with(|| code::ranges(text)), at)
         {
             headers.push(header);
@@ -125,9 +126,10 @@ fn headers(text: &str) -> Vec<Header> {
     headers
 }
 
-/// The header that a line begins with, or a chat format's header anywhere in it.
-fn header(line: &str, at: usize) -> Option<Header> {
-    if line.contains(['<', '['])
+/// The header that a line begins with, or, in a `marked` text, a chat format's header anywhere in it.
+fn header(line: &str, at: usize, marked: bool) -> Option<Header> {
+    if marked
+        && line.bytes().any(|byte| matches!(byte, b'<' | b'['))
         && let Some(header) = formal_header(line, at)
     {
         return Some(header);

@@ -7,8 +7,9 @@
 
 use std::ops::Range;
 
+use super::ascii::{self, CASE};
 use super::ngrams::mix;
-use super::words::is_unspaced;
+use super::words::{is_punctuation, is_unspaced};
 
 /// A word, or a stretch between words that is a flood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +63,7 @@ pub fn fold(text: &str, units: &mut Vec<Unit>) {
             0..0x80 => gap(text, at, units),
             0xd0..=0xd1 => word(text, at, units), // Cyrillic, U+0400 to U+047F
             _ => match text[at..].chars().next().unwrap_or(' ') {
+                c if is_punctuation(c) => gap(text, at, units),
                 c if is_unspaced(c) => {
                     let end = at + c.len_utf8();
                     units.push(Unit::new(mix(2, u64::from(c)), Kind::Character, 2, 0, at..end));
@@ -128,14 +130,29 @@ struct Letters {
 impl Letters {
     /// The run of letters at `start`.
     fn read(text: &str, start: usize) -> Letters {
-        let bytes = text.as_bytes();
-        let end = start + bytes[start..].iter().take_while(|byte| byte.is_ascii_alphabetic()).count();
-        if bytes.get(end).is_none_or(u8::is_ascii) {
-            return Letters { hash: ascii(bytes, start..end), length: end - start, end };
+        let letters = Letters::read_ascii(text.as_bytes(), start);
+        if text.as_bytes().get(letters.end).is_none_or(u8::is_ascii) {
+            return letters;
         }
-        let letters = Letters::read_wide(text, start);
+        let wide = Letters::read_wide(text, start);
         // A sign behind letters of ASCII.
-        if letters.end == end { Letters { hash: ascii(bytes, start..end), ..letters } } else { letters }
+        if wide.end == letters.end { letters } else { wide }
+    }
+
+    /// Letters of ASCII, eight at a time: most words are one number, with what follows them masked out.
+    fn read_ascii(bytes: &[u8], start: usize) -> Letters {
+        let (mut hash, mut end) = (0, start);
+        loop {
+            let eight = ascii::eight(bytes, end);
+            let count = ascii::letters(eight);
+            let letters = eight | CASE;
+            end += count;
+            if count < 8 {
+                let last = letters & ((1u64 << (8 * count)) - 1);
+                return Letters { hash: mix(mix(hash, last), (end - start) as u64), length: end - start, end };
+            }
+            hash = mix(hash, letters);
+        }
     }
 
     /// The same, character by character, three of which fill a number that is hashed at once.
@@ -164,7 +181,7 @@ impl Letters {
 }
 
 fn is_letter(c: char) -> bool {
-    (c.is_alphabetic() || matches!(c as u32, 0x300..0x370)) && !is_unspaced(c)
+    !is_punctuation(c) && (c.is_alphabetic() || matches!(c as u32, 0x300..0x370)) && !is_unspaced(c)
 }
 
 /// The code of a letter between U+0400 and U+047F in lower case, from its two bytes.
@@ -175,21 +192,6 @@ fn cyrillic_in_lower_case(first: u8, second: u8) -> u32 {
         code @ 0x460.. => code | 1,
         code => code,
     }
-}
-
-/// The hash of letters of ASCII in any case: most words are read as one number, what follows them masked out.
-fn ascii(text: &[u8], word: Range<usize>) -> u64 {
-    let len = word.len();
-    let fold = |eight: [u8; 8]| u64::from_le_bytes(eight) | 0x2020_2020_2020_2020;
-    if let (1..=8, Some(eight)) = (len, text[word.start..].first_chunk()) {
-        return mix(len as u64, fold(*eight) & (u64::MAX >> (64 - 8 * len)));
-    }
-    let (whole, rest) = text[word].as_chunks::<8>();
-    let mut last = [0; 8];
-    last[..rest.len()].copy_from_slice(rest);
-    let last = fold(last) & !(u64::MAX << (8 * rest.len()));
-    let hash = whole.iter().fold(len as u64, |hash, eight| mix(hash, fold(*eight)));
-    if rest.is_empty() { hash } else { mix(hash, last) }
 }
 
 fn number(text: &str, start: usize, units: &mut Vec<Unit>) -> usize {
@@ -218,7 +220,7 @@ fn gap(text: &str, start: usize, units: &mut Vec<Unit>) -> usize {
             weight = weight.saturating_add(1);
         } else {
             let c = text[end..].chars().next().unwrap_or(' ');
-            if is_unspaced(c) || c.is_alphanumeric() {
+            if !is_punctuation(c) && (is_unspaced(c) || c.is_alphanumeric()) {
                 break;
             }
             end += c.len_utf8();

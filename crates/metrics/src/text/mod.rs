@@ -1,5 +1,6 @@
 //! Text units of the metrics: parts of a completion, words, folded words, n-grams, scripts, languages, special tokens, code.
 
+mod ascii;
 pub mod code;
 pub mod folded;
 pub mod languages;

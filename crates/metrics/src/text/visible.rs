@@ -35,6 +35,10 @@ pub fn answer(completion: &str) -> &str {
         }
     }
     // Templates that open the reasoning themselves leave the closing tag alone in the completion.
+    let closes = |after: &str| ["think", "THINK"].iter().any(|name| after.starts_with(name));
+    if !completion.split('/').skip(1).any(closes) {
+        return completion;
+    }
     TAGS[..3]
         .iter()
         .filter(|(open, _)| !completion.contains(open))

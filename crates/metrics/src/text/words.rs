@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 
+use super::ascii::end_of_alphanumerics;
 use super::ngrams::mix;
 
 /// Class of a character in word splitting.
@@ -37,7 +38,7 @@ fn class(c: char) -> Class {
         0x400..0x482 | 0x48a..0x530 => Class::Letter, // Cyrillic, ahead of the slow test
         // Indic scripts: their vowel signs are marks, which `is_alphanumeric` covers only in part
         0x0900..0x0964 | 0x0966..0x0e00 => Class::Letter,
-        _ if is_unspaced(c) => Class::Alone,
+        _ if is_unspaced(c) || is_punctuation(c) => Class::Alone,
         _ if c.is_alphanumeric() => Class::Letter,
         _ if c.is_whitespace() => Class::Space,
         // Combining marks belong to the letter before them; `is_alphanumeric` covers only some.
@@ -50,6 +51,11 @@ fn class(c: char) -> Class {
 pub(super) fn is_unspaced(c: char) -> bool {
     matches!(c as u32,
         0x0e00..0x0f00 | 0x1000..0x10a0 | 0x1780..0x1800 | 0x3040..0x3100 | 0x3400..0xa000 | 0xf900..0xfb00 | 0x20000..0x32000)
+}
+
+/// True for dashes and quotation marks beyond ASCII, ahead of the slow tests for what they are not.
+pub(super) fn is_punctuation(c: char) -> bool {
+    matches!(c as u32, 0xab | 0xbb | 0x2010..0x2028)
 }
 
 /// Appends a 64-bit hash of every word to `words`, in order. Two different words collide with probability 2⁻⁶⁴.
@@ -72,10 +78,10 @@ pub fn hash_first_words(text: &str, limit: usize, words: &mut Vec<u64>) {
         match class {
             Class::Letter => {
                 word_start.get_or_insert(at);
-                at += width;
-                // Most letters are followed by another of one byte.
-                while bytes.get(at).is_some_and(|&byte| byte < 0x80 && ASCII[usize::from(byte)] == Class::Letter) {
-                    at += 1;
+                at = end_of_alphanumerics(bytes, at + width);
+                // Cyrillic letters from U+0400 to U+047F
+                while let Some(0xd0..=0xd1) = bytes.get(at) {
+                    at = end_of_alphanumerics(bytes, at + 2);
                 }
                 continue;
             }

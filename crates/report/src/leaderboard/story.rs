@@ -1,6 +1,6 @@
 //! Three findings of a board: the highest EOS rate, the highest loop rate, the certainty of the ranking.
 
-use smpo_results::{Board, BoardEntry, MetricEstimate};
+use smpo_results::{Board, BoardEntry, MetricEstimate, manifest};
 
 use super::{band, coverage, overall};
 use crate::inert::short_line;
@@ -93,7 +93,30 @@ fn stops(board: &Board) -> Finding {
     let found = ends(&rows).and_then(|[low, high]| {
         extremes(QUESTION, &rows, [high, low], "of completions end by themselves before the cap")
     });
-    found.unwrap_or_else(|| unknown(QUESTION, "these completions do not say how they ended"))
+    let untold = untold_ends(board);
+    match (found, untold) {
+        (Some(found), None) => found,
+        (Some(found), Some(untold)) => Finding { note: format!("{}; {untold}", found.note), ..found },
+        (None, Some(untold)) => unknown(QUESTION, &untold),
+        (None, None) => unknown(QUESTION, "these completions do not say how they ended"),
+    }
+}
+
+/// The answers whose files do not tell how they ended.
+fn untold_ends(board: &Board) -> Option<String> {
+    let of = |entry: &BoardEntry| -> usize {
+        entry.provenance.iter().filter_map(|run| run.observed.untold.get(manifest::FINISH_REASON)).sum()
+    };
+    let silent: Vec<(&BoardEntry, usize)> =
+        board.entries.iter().map(|entry| (entry, of(entry))).filter(|(_, count)| *count > 0).collect();
+    let answers = wording::thousands(silent.iter().map(|(_, count)| count).sum());
+    let whose = match silent.as_slice() {
+        [] => return None,
+        [(one, _)] => name(one),
+        several if several.len() == board.entries.len() => "all models".to_owned(),
+        several => format!("{} models", several.len()),
+    };
+    Some(format!("EOS unknown for {answers} answers of {whose}: not judged"))
 }
 
 fn loops(board: &Board) -> Finding {

@@ -54,7 +54,9 @@ pub(crate) fn columns(board: &Board) -> Vec<Column> {
     let column = |id: &str| smpo_metrics::find(id).and_then(|info| info.leaderboard);
     secondary.sort_by_key(|id| column(id).unwrap_or(u8::MAX));
     let room = DEFAULT_COLUMNS.saturating_sub(board.metrics.len() - secondary.len());
-    let hidden = secondary.split_off(room.min(secondary.len()));
+    let mut hidden = secondary.split_off(room.min(secondary.len()));
+    // The policy asked for it.
+    hidden.retain(|id| smpo_metrics::pass_k::parse(id).is_none());
     board
         .metrics
         .iter()

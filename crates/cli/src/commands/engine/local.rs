@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use serde_json::{Map, Value};
-use smpo_chat::OrdinaryEnd;
 use smpo_devices::Choice;
 use smpo_eval::{Engines, Server, weights};
 use smpo_files::sha256;
@@ -202,20 +201,13 @@ impl Loaded {
     ) -> Self {
         let (engines, no_scorer, warnings) = match scorer {
             Ok(scorer) => {
-                let warnings = scorer.tokenizer().terminators().ordinary().iter().map(ordinary_end).collect();
+                let warnings = scorer.tokenizer().terminators().ordinary().iter().map(ToString::to_string).collect();
                 (engines.with_scorer(scorer), None, warnings)
             }
             Err(error) => (engines, Some(error.to_string()), Vec::new()),
         };
         Loaded { engines, weights_sha256, no_scorer, warnings, native_reads_it: false }
     }
-}
-
-/// Warning of an end that is an ordinary word.
-fn ordinary_end(end: &OrdinaryEnd) -> String {
-    let OrdinaryEnd { id, file, counts } = end;
-    let effect = if *counts { "answers end before it" } else { "it is left out, as in transformers" };
-    format!("`eos_token_id` {id} of {file} is an ordinary word, probably left from another model; {effect}")
 }
 
 /// One engine per core for small weights, else one.

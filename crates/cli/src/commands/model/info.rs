@@ -64,8 +64,17 @@ pub struct Adapter {
 #[derive(Serialize)]
 #[serde(untagged)]
 pub enum Chat {
-    Usable { terminators: Terminators, bos: Option<String>, pad: Option<String>, template: String },
-    Unusable { chat_error: String },
+    Usable {
+        terminators: Terminators,
+        bos: Option<String>,
+        pad: Option<String>,
+        template: String,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        warnings: Vec<String>,
+    },
+    Unusable {
+        chat_error: String,
+    },
 }
 
 /// Runs the command.
@@ -123,10 +132,11 @@ pub fn run(args: InfoArgs) -> Outcome {
 }
 
 fn chat(dir: &ModelDir) -> Chat {
-    match ChatTokenizer::from_model_dir(dir.tokenizer_dir()) {
+    match ChatTokenizer::of_model(dir.weights(), dir.adapter()) {
         Ok(tokenizer) => {
             let token = |id: Option<u32>| id.and_then(|id| tokenizer.tokenizer().id_to_token(id));
             Chat::Usable {
+                warnings: tokenizer.terminators().ordinary().iter().map(ToString::to_string).collect(),
                 terminators: tokenizer.terminators().clone(),
                 bos: token(tokenizer.bos()),
                 pad: token(tokenizer.pad()),

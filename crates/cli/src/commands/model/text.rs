@@ -25,7 +25,7 @@ pub fn page(facts: &Facts) -> String {
     ];
     rows.extend(facts.adapter.as_ref().map(|adapter| ("adapter", describe(adapter))));
     match &facts.chat {
-        Chat::Usable { terminators, bos, pad, template } => {
+        Chat::Usable { terminators, bos, pad, template, warnings } => {
             let or_none = |token: &Option<String>| token.as_deref().map_or("none".into(), shown);
             let ends: Vec<String> = terminators.entries().iter().map(terminator).collect();
             rows.extend([
@@ -33,6 +33,7 @@ pub fn page(facts: &Facts) -> String {
                 ("bos, pad", format!("{}, {}", or_none(bos), or_none(pad))),
                 ("template", short_line(template, WIDEST)),
             ]);
+            rows.extend(warnings.iter().map(|warning| ("warning", warning.clone())));
         }
         Chat::Unusable { chat_error } => rows.push(("no chat", chat_error.clone())),
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use smpo_results::{Message, Sample, SuiteInfo};
+use smpo_results::{FinishReason, Message, Sample, SuiteInfo};
 
 use super::copies::sample;
 use super::{Model, ModelCompletions, Placed};
@@ -47,6 +47,7 @@ pub(super) fn all_prompts<'a>(models: impl Iterator<Item = &'a Model>) -> Vec<Pr
                 language: None,
                 closed: false,
                 extra_body: Default::default(),
+                cap: None,
                 turn: None,
             };
             prompts.push((prompt, false));
@@ -83,6 +84,7 @@ pub(super) fn scored_on(model: &Model, prompts: &[Prompt], suite: String) -> Mod
             sample(&missing, prompt.id.clone(), 0)
         });
         for sample in of_prompt.into_iter().cloned().chain(missing) {
+            let sample = within_cap(sample, prompt.cap);
             samples.push(Sample {
                 slice: prompt.slice.clone(),
                 messages: conversation(prompt, sample.sample, &answer_to),
@@ -97,6 +99,17 @@ pub(super) fn scored_on(model: &Model, prompts: &[Prompt], suite: String) -> Mod
     sorted.sort_by(|a, b| a.id.cmp(&b.id));
     let info = SuiteInfo { name: suite, sha256: hash_prompts(&sorted), prompts: prompts.len(), pairs_sha256: None };
     ModelCompletions { name: model.name.clone(), sources: model.sources.clone(), suite: info, samples }
+}
+
+/// The sample under the cap of its request, where its own file has none: an end at the cap is the cap's.
+fn within_cap(sample: Sample, requested: Option<u32>) -> Sample {
+    let (None, Some(cap)) = (sample.cap, requested) else { return sample };
+    let sample = Sample { cap: requested, ..sample };
+    if sample.finish_reason == FinishReason::Eos && sample.tokens.is_some_and(|tokens| tokens >= cap) {
+        let finish_remark = Some("an end at the cap of the request, counted as cut".to_owned());
+        return Sample { finish_reason: FinishReason::Length, finish_remark, ..sample };
+    }
+    sample
 }
 
 /// Completions by prompt and sample.

@@ -13,6 +13,8 @@ mod own;
 mod plain;
 mod promptfoo;
 
+pub(super) use inspect::of_archive;
+
 use std::path::Path;
 use std::str::FromStr;
 
@@ -87,7 +89,7 @@ formats! {
     ArenaHard, "arena_hard", arena_hard, Reader::Row(arena_hard::records), "Arena-Hard-Auto `model_answer/*.jsonl`";
     Batch, "batch", batch, Reader::Row(batch::records), "output of a batch of OpenAI (chat, Responses), Azure, Mistral, vLLM, Anthropic or Gemini; prompts: the batch's input";
     LmEval, "lm_eval", lm_eval, Reader::File(lm_eval::read), "lm-evaluation-harness `samples_*.jsonl` of generation tasks";
-    Inspect, "inspect", inspect, Reader::Row(inspect::records), "inspect logs written as `.json`";
+    Inspect, "inspect", inspect, Reader::Row(inspect::records), "inspect logs, `.eval` and `.json`";
     Promptfoo, "promptfoo", promptfoo, Reader::Row(promptfoo::records), "promptfoo's `results.json`";
     Helm, "helm", helm, Reader::Row(helm::records), "HELM's `scenario_state.json`";
     OpenAiEvals, "openai_evals", openai_evals, Reader::File(openai_evals::read), "logs of openai/evals";
