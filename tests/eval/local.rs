@@ -167,11 +167,15 @@ fn a_gguf_file_is_checked_against_the_directory_it_was_made_from() {
 
     // A tokenizer that is not there, and a file that is cut.
     eval(&file, &suite, &dir.path().join("x")).assert().code(2).stderr(contains("tokenizer.json"));
-    for cut in [60, whole.len() / 2] {
+    for (cut, backtrace) in [(60, "0"), (whole.len() / 2, "0"), (60, "1"), (whole.len() / 2, "1")] {
         fs::write(&file, &whole[..cut]).unwrap();
-        let run = eval(&file, &suite, &dir.path().join("x")).arg("--base").arg(&tokenizer).assert();
-        let output = run.failure().stderr(contains("tiny.gguf")).get_output().clone();
-        assert!(!String::from_utf8_lossy(&output.stderr).contains("RUST_BACKTRACE"), "no panic reaches the user");
+        let mut command = eval(&file, &suite, &dir.path().join("x"));
+        command.arg("--base").arg(&tokenizer).env("RUST_BACKTRACE", backtrace);
+        let output = command.assert().failure().stderr(contains("tiny.gguf")).get_output().clone();
+        let told = String::from_utf8_lossy(&output.stderr);
+        for mark in ["RUST_BACKTRACE", "Stack backtrace", "   0: "] {
+            assert!(!told.contains(mark), "neither a panic nor a backtrace reaches the user: {told}");
+        }
     }
     eval(&file, &suite, &out).args(["--engine", "native"]).assert().code(2).stderr(contains("mistral.rs"));
 }

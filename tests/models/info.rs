@@ -126,7 +126,8 @@ fn an_end_that_is_an_ordinary_word_is_warned_of() {
 fn an_adapter_may_bring_a_template_alone() {
     let desk = Desk::new();
     let adapter = desk.adapter("adapter", false, &base().display().to_string());
-    let own = fs::read_to_string(base().join("chat_template.jinja")).unwrap().replace("assistant", "helper");
+    let own =
+        fs::read_to_string(base().join("chat_template.jinja")).unwrap().replace("<|im_start|>", "Say:<|im_start|>");
     fs::write(adapter.join("chat_template.jinja"), own).unwrap();
     assert!(!adapter.join("tokenizer.json").exists());
     let facts = json_of(smpo().args(["model", "info"]).arg(&adapter));

@@ -61,7 +61,11 @@ impl std::fmt::Display for OrdinaryEnd {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let effect = if self.counts { "answers end before it" } else { "it is left out, as in transformers" };
         let OrdinaryEnd { id, file, .. } = self;
-        write!(f, "`eos_token_id` {id} of {file} is an ordinary word, probably left from another model; {effect}")
+        write!(
+            f,
+            "`eos_token_id` {id} of {file} is an ordinary word or beyond the vocabulary, probably left from another \
+             model; {effect}"
+        )
     }
 }
 

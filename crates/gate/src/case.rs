@@ -162,7 +162,9 @@ fn absence(rule: &Rule, most: usize) -> String {
         }
         _ if rule.slice != "all" => "no run has a value on this slice".to_owned(),
         (Some(metric), _) if metric.info.id == "eos_rate" => "no answer says how it ended".to_owned(),
-        (Some(metric), _) if metric.sample.is_none() => "not measured: it takes a model, not completions".to_owned(),
+        (Some(metric), _) if metric.sample.is_none() && metric.among.is_none() => {
+            "not measured: it takes a model, not completions".to_owned()
+        }
         _ => "no completion has a value".to_owned(),
     }
 }

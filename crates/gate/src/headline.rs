@@ -19,7 +19,9 @@ pub(crate) fn not_judged(
     let in_part = metrics.iter().filter(|metric| metric.primary).filter_map(|metric| {
         let (subject, untold) = (subject(&metric.metric, &metric.slice), untold(&metric.metric));
         if metric.candidate.is_none() {
-            return Some(NotJudged { subject: format!("{subject}{untold}"), reason: metric.reason.clone() });
+            // A metric's reason names its subject, as the headline's part does.
+            let reason = metric.reason.strip_prefix(&format!("{subject}: ")).unwrap_or(&metric.reason).to_owned();
+            return Some(NotJudged { subject: format!("{subject}{untold}"), reason });
         }
         let asked = metric.asked.filter(|asked| *asked > metric.n)?;
         let left_out = asked - metric.n;

@@ -217,6 +217,11 @@ fn a_metric_without_measurements_never_passes_silently() {
         verdict.not_judged.iter().map(|part| format!("{}: {}", part.subject, part.reason)).collect()
     };
     assert_eq!(left_out(&skipped), ["EOS rate: no answer says how it ended"], "a pass says what it leaves out");
+    assert_eq!(left_out(&open), left_out(&skipped), "the subject stands once");
+    // Made of the completions of a run together, not of a model.
+    let same = policy("[[metric]]\nid = \"same_answer\"\nrequire = { at_most = 0.05 }\n");
+    let same = verdict(&same, make("a"), make("b"));
+    assert!(same.metrics[0].reason.ends_with(": no completion has a value"), "{}", same.metrics[0].reason);
     // Measured in one arm only is not the same as not measured.
     let one_sided = verdict(&skipping, make("a").with("eos_rate", ones_first(300, 300)), make("b"));
     assert_eq!(one_sided.verdict, Decision::Inconclusive);
