@@ -299,6 +299,8 @@ fn python_environment() -> Environment<'static> {
         }
         Ok(())
     });
+    // Python's reads attributes, which messages do not have; minijinja's reads their items.
+    environment.remove_filter("attr");
     environment.add_filter("tojson", json_text::tojson);
     environment.add_filter("string", |value: TemplateValue| python_text::str_of(&value));
     environment.add_filter("trim", |value: TemplateValue, chars: Option<String>| {

@@ -110,6 +110,14 @@ fn renders_as_transformers_does() {
     assert!(found.is_empty(), "{} of {} disagree:\n{}", found.len(), reference.entries.len(), found.join("\n"));
 }
 
+/// `attr` of Python finds nothing in a message, that of minijinja its items: no text is better than another text.
+#[test]
+fn what_would_render_otherwise_is_refused() {
+    let template = ChatTemplate::from_source("{{ messages[0] | attr('role') }}", "attr").unwrap();
+    let refused = template.render(&[Message::new("user", "Hi")], false);
+    assert!(matches!(refused, Err(ChatError::Render { .. })), "{refused:?}");
+}
+
 #[test]
 #[ignore = "needs a Python with transformers and trl, named by SMPO_PEER_PYTHON"]
 fn renders_every_template_of_trl_as_transformers_does() {
