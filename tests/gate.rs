@@ -152,6 +152,31 @@ fn a_step_summary_is_added_to_and_any_other_report_replaced() {
     assert_eq!(std::fs::read_to_string(&summary).unwrap(), format!("# Unit tests\n\n{once}\n{once}"));
 }
 
+/// A report that goes into a pipe without a reader waits for one; a signal ends the wait.
+#[test]
+#[cfg(unix)]
+fn a_signal_ends_a_gate_that_waits() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b) = (evaluation(dir.path(), "a", 90, 100, 128), evaluation(dir.path(), "b", 90, 100, 128));
+    let pipe = dir.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let mut waiting = std::process::Command::new(assert_cmd::cargo::cargo_bin("smpo"));
+    waiting.arg("gate").arg("--baseline").arg(a).arg("--candidate").arg(b).arg("--markdown").arg(&pipe);
+    let mut waiting = waiting.stdout(std::process::Stdio::null()).spawn().unwrap();
+    let pause = std::time::Duration::from_millis(100);
+    for _ in 0..10 {
+        std::thread::sleep(pause);
+        assert!(waiting.try_wait().unwrap().is_none(), "nobody reads the pipe");
+    }
+    assert!(std::process::Command::new("kill").arg(waiting.id().to_string()).status().unwrap().success());
+    let ended = (0..100).any(|_| {
+        std::thread::sleep(pause);
+        waiting.try_wait().unwrap().is_some()
+    });
+    let _ = waiting.kill();
+    assert!(ended, "one signal is enough");
+}
+
 #[test]
 fn plain_output_has_no_escape_codes() {
     let root = tempfile::tempdir().unwrap();

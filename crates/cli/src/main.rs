@@ -32,7 +32,6 @@ fn main() -> ExitCode {
         Err(error) => return exit::Failure::from(error).report(),
     };
     let cli = Cli::parse_from(arguments);
-    interrupt::install();
     match cli.command.run() {
         Ok(exit) => exit.into(),
         Err(failure) => failure.report(),
