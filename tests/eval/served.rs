@@ -111,6 +111,20 @@ fn a_server_that_is_another_model_stops_the_run_with_the_figure() {
     let mut command = served(&server, &suite, &out);
     command.arg("--weights").arg(demo_base()).arg("--no-fidelity-check").assert().success();
 
+    // every other token is off by a little, as after rounding
+    let mut rounded = change(1.0, 0.0);
+    for reply in rounded.by_question.values_mut() {
+        for token in reply["choices"][0]["logprobs"]["content"].as_array_mut().unwrap().iter_mut().step_by(2) {
+            token["logprob"] = (token["logprob"].as_f64().unwrap() - 0.15).into();
+        }
+    }
+    let server = Server::start(move |_, body| rounded.answer(body));
+    let out = dir.path().join("rounded");
+    let mut command = served(&server, &suite, &out);
+    command.arg("--weights").arg(demo_base()).assert().code(4).stderr(contains("--fidelity-tolerance 0.8"));
+    let mut command = served(&server, &suite, &out);
+    command.arg("--weights").arg(demo_base()).args(["--fidelity-tolerance", "0.8"]).assert().success();
+
     let decimal = change(std::f64::consts::LN_10.recip(), 0.0);
     let server = Server::start(move |_, body| decimal.answer(body));
     let out = dir.path().join("decimal");

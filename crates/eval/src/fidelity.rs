@@ -51,6 +51,14 @@ impl FidelityError {
         let ratio = fidelity.worst.as_ref().map_or(0.0, |worst| f64::from(worst.reference) / f64::from(worst.engine));
         (ratio / std::f64::consts::LN_10 - 1.0).abs() < 0.01
     }
+
+    /// The tolerance of quantised weights, if the disagreement looks like their rounding: a server does not say that its
+    /// weights are quantised.
+    pub fn quantised_tolerance(&self) -> Option<f64> {
+        let FidelityError::Disagreement { fidelity, sequential: None, .. } = self else { return None };
+        let tolerance = default_tolerance(Some(QUANTISED));
+        fidelity.is_noise(tolerance).then_some(tolerance)
+    }
 }
 
 fn explain(fidelity: &Fidelity, tolerance: f64) -> String {

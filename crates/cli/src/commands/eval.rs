@@ -131,9 +131,15 @@ fn with_flags(error: EvaluateError, native_reads_it: bool) -> Failure {
              evaluate anyway"
         ),
         EvaluateError::Fidelity(error @ FidelityError::Disagreement { .. }) => {
-            let decimal =
-                if error.is_decimal() { "its log-probs look decimal: try --logprob-base ten, or " } else { "" };
-            format!("; {decimal}pass --no-fidelity-check to evaluate anyway")
+            let likely = match error.quantised_tolerance() {
+                _ if error.is_decimal() => "its log-probs look decimal: try --logprob-base ten, or ".to_owned(),
+                Some(nats) => format!(
+                    "it looks like the rounding of quantised weights: if the server's are, --fidelity-tolerance {nats} \
+                     allows for it, or "
+                ),
+                None => String::new(),
+            };
+            format!("; {likely}pass --no-fidelity-check to evaluate anyway")
         }
         _ => String::new(),
     };
