@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use smpo_files::{hex, sha256_file};
 use smpo_tokenizer::ChatTokenizer;
 
+use crate::columns::Columns;
 use crate::preparation::Preparation;
 
 /// Changes when the same file and tokenizer would give other entries than an earlier release: other ids, ids of records,
@@ -45,10 +46,13 @@ impl TokenCache {
         file: &Path,
         tokenizer_fingerprint: &str,
         preparation: &Preparation,
+        columns: &Columns,
     ) -> io::Result<PathBuf> {
         let content = sha256_file(file).map_err(|error| error.source)?;
         let mut hash = Sha256::new();
-        for part in [FORMAT, env!("CARGO_PKG_VERSION"), tokenizer_fingerprint, &preparation.key(), &content] {
+        let parts =
+            [FORMAT, env!("CARGO_PKG_VERSION"), tokenizer_fingerprint, &preparation.key(), &content, &columns.key()];
+        for part in parts.into_iter().filter(|part| !part.is_empty()) {
             hash.update((part.len() as u64).to_le_bytes());
             hash.update(part);
         }

@@ -11,6 +11,7 @@ use smpo_tokenizer::ChatTokenizer;
 
 use crate::cache::TokenCache;
 use crate::check::{CheckReport, Rule};
+use crate::columns::Columns;
 use crate::data_source::DataSource;
 use crate::dataset_error::DatasetError;
 use crate::mixture::{HoldOut, RowOf, Split, mix, sample, split};
@@ -58,6 +59,8 @@ pub struct Dataset {
     pub sample: Option<usize>,
     /// Seed of ratios and sample.
     pub seed: u64,
+    /// Names of columns, each for the files that have them.
+    pub columns: Vec<Columns>,
     /// Changes of records before they are rendered.
     pub preparation: Preparation,
     /// Treatment of bad rows.
@@ -177,6 +180,7 @@ impl Dataset {
             eval_files: Vec::new(),
             sample: None,
             seed: 0,
+            columns: Vec::new(),
             preparation: Preparation::default(),
             on_bad_rows: OnBadRows::Fail,
             truncation: Truncation::default(),
@@ -197,8 +201,14 @@ impl Dataset {
         on_progress: &mut dyn FnMut(FileProgress<'_>) -> ControlFlow<()>,
     ) -> Result<Option<TokenizedFiles<'a>>, DatasetError> {
         let fingerprint = tokenizer.fingerprint();
-        let mut opener =
-            Opener { tokenizer, fingerprint: &fingerprint, preparation: &self.preparation, cache, on_progress };
+        let mut opener = Opener {
+            tokenizer,
+            fingerprint: &fingerprint,
+            preparation: &self.preparation,
+            columns: Columns::default(),
+            cache,
+            on_progress,
+        };
         let mut tokenized = TokenizedFiles {
             dataset: self,
             tokenizer,
@@ -209,6 +219,7 @@ impl Dataset {
         };
         for (paths, purpose) in [(&self.files, Purpose::Train), (&self.eval_files, Purpose::HoldOut)] {
             for path in paths {
+                opener.columns = self.columns.iter().find(|columns| columns.are_of(path)).cloned().unwrap_or_default();
                 let opened = DataSource::open(path, purpose, self, check, &mut opener)?;
                 let Some((file, reports)) = opened else { return Ok(None) };
                 let work = file.work();

@@ -10,6 +10,7 @@
 
 mod cache;
 mod check;
+mod columns;
 mod completion;
 mod convert;
 mod data_file;
@@ -37,6 +38,7 @@ mod unfinished;
 
 pub use cache::TokenCache;
 pub use check::{CheckReport, Finding, Rule, Sample, Severity, UnreadKey, check, list_unread};
+pub use columns::Columns;
 pub use completion::TokenizedCompletion;
 pub use convert::{ConvertError, Converted, DropBad, LeftOut, convert};
 pub use dataset::{BadRows, Dataset, OnBadRows, RowSource, Rows, TokenizedFiles, TruncatedRows, Work};

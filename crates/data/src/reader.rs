@@ -9,6 +9,7 @@ use std::vec;
 use serde_json::Value;
 use smpo_chat::json_kind;
 
+use crate::columns::Columns;
 use crate::lenient;
 use crate::lines::RawRows;
 use crate::parquet_rows::{MAGIC, ParquetRows};
@@ -40,6 +41,8 @@ pub struct Records {
     next: vec::IntoIter<PathBuf>,
     /// Files before this one.
     before: usize,
+    /// Names of columns.
+    columns: Columns,
 }
 
 enum Source {
@@ -57,11 +60,16 @@ pub fn records(source: impl AsRef<Path>) -> Result<Records, ReadError> {
     records_of(source_files(source, Purpose::Train)?)
 }
 
+/// [`records`] of a file whose columns have other names.
+pub(crate) fn records_with(source: impl AsRef<Path>, columns: &Columns) -> Result<Records, ReadError> {
+    Ok(Records { columns: columns.clone(), ..records(source)? })
+}
+
 /// The records of files, one after the other.
 pub(crate) fn records_of(files: Vec<PathBuf>) -> Result<Records, ReadError> {
     let mut next = files.into_iter();
     let first = next.next().unwrap_or_default();
-    Ok(Records { rows: Source::open(first.into())?, next, before: 0 })
+    Ok(Records { rows: Source::open(first.into())?, next, before: 0, columns: Columns::default() })
 }
 
 impl Records {
@@ -84,14 +92,14 @@ impl Source {
     }
 
     /// The next record with its place.
-    fn next(&mut self) -> Option<Result<Located<Record>, ReadError>> {
+    fn next(&mut self, columns: &Columns) -> Option<Result<Located<Record>, ReadError>> {
         let (location, record) = match self {
             Source::Text(rows) => match rows.next()? {
-                Ok((location, bytes)) => (location, parse(bytes)),
+                Ok((location, bytes)) => (location, parse(bytes, columns)),
                 Err(error) => return Some(Err(error)),
             },
             Source::Parquet(rows) => match rows.next()? {
-                Ok((location, row)) => (location, shape::record(row)),
+                Ok((location, row)) => (location, shape::record(columns.rename(row))),
                 Err(error) => return Some(Err(error)),
             },
         };
@@ -169,7 +177,7 @@ impl Iterator for Records {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            if let Some(row) = self.rows.next() {
+            if let Some(row) = self.rows.next(&self.columns) {
                 if row.as_ref().is_err_and(|error| !error.is_row()) {
                     self.next = Vec::new().into_iter();
                 }
@@ -187,16 +195,16 @@ impl Iterator for Records {
     }
 }
 
-fn parse(bytes: &[u8]) -> Result<(Record, Remarks), Problem> {
+fn parse(bytes: &[u8], columns: &Columns) -> Result<(Record, Remarks), Problem> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let offset = error.valid_up_to();
         Problem::NotUtf8 { byte: bytes[offset], offset }
     })?;
     match serde_json::from_str(text) {
-        Ok(Value::Object(row)) => shape::record(row),
+        Ok(Value::Object(row)) => shape::record(columns.rename(row)),
         Ok(other) => Err(Problem::NotAnObject { got: json_kind(&other) }),
         Err(error) => match lenient::with_non_finite(text).map(|text| serde_json::from_str(&text)) {
-            Some(Ok(Value::Object(row))) => finite(shape::record(row)?),
+            Some(Ok(Value::Object(row))) => finite(shape::record(columns.rename(row))?),
             _ => Err(not_json(text, &error)),
         },
     }

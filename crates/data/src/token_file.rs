@@ -13,10 +13,11 @@ use smpo_files::WholeFile;
 use smpo_tokenizer::ChatTokenizer;
 
 use crate::cache::{self, TokenCache};
+use crate::columns::Columns;
 use crate::dataset_error::DatasetError;
 use crate::preparation::Preparation;
 use crate::read_error::{Location, Problem, ReadError};
-use crate::reader::{Located, records};
+use crate::reader::{Located, records_with};
 use crate::record::Record;
 use crate::tokenized_record::Entry;
 
@@ -97,6 +98,8 @@ pub(crate) struct Opener<'a> {
     pub tokenizer: &'a ChatTokenizer,
     pub fingerprint: &'a str,
     pub preparation: &'a Preparation,
+    /// Names of the columns of the file that is opened next.
+    pub columns: Columns,
     pub cache: &'a TokenCache,
     pub on_progress: &'a mut dyn FnMut(FileProgress<'_>) -> ControlFlow<()>,
 }
@@ -118,7 +121,7 @@ impl Opener<'_> {
         let entry = match &stamp {
             Some(_) if cache::is_cacheable(self.tokenizer) => Some(
                 self.cache
-                    .entry(&path, self.fingerprint, self.preparation)
+                    .entry(&path, self.fingerprint, self.preparation, &self.columns)
                     .map_err(|error| unreadable(&path, error))?,
             ),
             _ => None,
@@ -185,7 +188,7 @@ impl Opener<'_> {
         visitor: &mut dyn Visitor,
     ) -> Result<(u64, bool), Stop> {
         visitor.begin();
-        let mut rows = records(path).map_err(DatasetError::from)?;
+        let mut rows = records_with(path, &self.columns).map_err(DatasetError::from)?;
         let (mut read, mut tokenized) = (0, 0);
         loop {
             let chunk: Vec<_> = rows.by_ref().take(CHUNK).collect();

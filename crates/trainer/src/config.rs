@@ -6,7 +6,7 @@
 //! * `elements`: the keys by subject, one file each: their types, setters, ranges and derived values
 //! * [`TrainConfigBuilder`]: a configuration in code; `read`: from a file, with line numbers
 //! * [`ConfigErrors`]: everything that is wrong with a configuration, at once
-//! * `published`: effective_llm_alignment's YAML
+//! * `foreign`: other trainers' files ([`smpo_imports`]); `flat`: this project's keys in flat YAML
 //! * [`documentation`]: generates the reference page and the JSON schema
 
 mod builder;
@@ -16,11 +16,13 @@ pub mod documentation;
 mod elements;
 mod error;
 mod file;
+mod flat;
+mod foreign;
 mod interval;
 mod keys;
 mod loss_file;
 mod one_or_many;
-mod published;
+mod printed;
 mod read;
 mod spellings;
 
@@ -29,7 +31,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use smpo_data::{HoldOut, OnBadRows, TrainOn, TruncationMode, Unfinished};
+use smpo_data::{Columns, HoldOut, OnBadRows, TrainOn, TruncationMode, Unfinished};
 use smpo_devices::Choice;
 use smpo_losses::LossConfig;
 
@@ -43,6 +45,7 @@ pub use elements::model::{Init, Reference};
 pub use elements::probe::{OnDrop, ProbeConfig};
 pub use elements::reporting::Reporter;
 pub use error::{ConfigErrors, ConfigProblem};
+pub use foreign::ImportedConfig;
 pub(crate) use interval::Due;
 pub use interval::Interval;
 pub use loss_file::read_objective;
@@ -94,6 +97,10 @@ pub struct TrainConfig {
     #[serde(default, deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "OneOrMany<f64>")]
     pub dataset_ratio: Vec<f64>,
+    /// Names of columns and speakers in files of another layout (docs/data.md), one table for some or all of the files.
+    #[serde(default, deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "OneOrMany<Columns>")]
+    pub dataset_columns: Vec<Columns>,
     /// Treatment of rows that cannot be read or rendered.
     #[serde(default)]
     pub on_bad_rows: OnBadRows,

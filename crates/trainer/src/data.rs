@@ -22,6 +22,7 @@ pub fn dataset(config: &TrainConfig, bos: Option<u32>) -> Dataset {
         eval_files: config.eval_dataset.clone(),
         sample: config.dataset_sample,
         seed: config.seed,
+        columns: config.dataset_columns.clone(),
         preparation: Preparation {
             train_on: config.train_on,
             system_prompt: config.system_prompt.clone(),

@@ -12,6 +12,7 @@ mod explain;
 mod export;
 mod gate;
 mod generate;
+mod import;
 mod leaderboard;
 mod logps;
 mod merge;
@@ -64,6 +65,7 @@ commands! {
     Export => export::ExportArgs,
     Gate => gate::GateArgs,
     Generate => generate::GenerateArgs,
+    Import => import::ImportArgs,
     Leaderboard => leaderboard::LeaderboardArgs,
     Logps => logps::LogpsArgs,
     Merge => merge::MergeArgs,

@@ -19,11 +19,15 @@ use watch::Watch;
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   smpo train configs/demo/modified.toml --set seed=7 --set output_dir=runs/seed-7
-  smpo train configs/demo/modified.toml --check")]
+  smpo train configs/demo/modified.toml --check
+  smpo train their-trl-dpo.yaml --set output_dir=runs/dpo")]
 pub struct TrainArgs {
-    /// Configuration file, TOML or YAML (effective_llm_alignment's configs run unchanged); paths in it are relative to
-    /// the working directory
+    /// Configuration file, TOML, YAML or JSON; files of TRL, LLaMA-Factory, Halo, effective_llm_alignment and axolotl run
+    /// unchanged, with their defaults (docs/imports.md). Paths in it are relative to the working directory
     config: PathBuf,
+    /// Trainer that the file is for: trl, llamafactory, halo, ela or axolotl [default: told by its keys]
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
     /// Override a configuration key; repeatable: `--set learning_rate=1e-5 --set loss.beta=1.2`; null takes it out
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -51,7 +55,7 @@ pub struct TrainArgs {
 
 /// Runs the command.
 pub fn run(args: TrainArgs) -> Outcome {
-    let ReadConfig { mut config, notes } = TrainConfig::read(&args.config, &args.set)?;
+    let ReadConfig { mut config, notes, .. } = TrainConfig::read_as(&args.config, args.profile.as_deref(), &args.set)?;
     config.device = args.device.unwrap_or(config.device);
     resolve_models(&mut config)?;
     super::set_threads(args.threads)?;

@@ -54,6 +54,41 @@ pub(super) const ID: &[&str] = &["id", "prompt_id", "question_id", "uuid", "idx"
 /// Pictures, sound and film.
 pub(super) const MEDIA: &[&str] = &["images", "image", "audios", "audio", "videos", "video"];
 
+/// Columns that are parts of a conversation or its label, under every name.
+pub(crate) const CARRIED: &[&str] = &[
+    "prompt",
+    "question",
+    "instruction",
+    "query",
+    "completion",
+    "response",
+    "output",
+    "answer",
+    "choices",
+    "messages",
+    "conversation",
+    "conversations",
+    "chosen",
+    "chosen_response",
+    "chosen_messages",
+    "preferred_output",
+    "response_j",
+    "rejected",
+    "rejected_response",
+    "rejected_messages",
+    "non_preferred_output",
+    "response_k",
+    "system",
+    "system_prompt",
+    "label",
+    "kto_tag",
+    "history",
+    "input",
+    "context",
+    "tools",
+    "functions",
+];
+
 /// Columns that carry a part of the conversation or a label, which a row cannot be read without; the remedy where
 /// nothing in a row of this layout takes them.
 pub(super) const CARRIERS: &[(&str, &str)] = &[

@@ -30,6 +30,7 @@ use crate::lenient;
 use crate::read_error::Problem;
 use crate::record::Record;
 
+pub(crate) use columns::CARRIED;
 pub use remarks::Remarks;
 
 /// The record a row holds, with remarks on its reading.

@@ -116,6 +116,7 @@ fn defaults(loss: LossConfig) -> TrainConfig {
         output_dir: PathBuf::new(),
         dataset: Vec::new(),
         dataset_ratio: Vec::new(),
+        dataset_columns: Vec::new(),
         on_bad_rows: Default::default(),
         token_cache: None,
         dataset_sample: None,

@@ -20,7 +20,8 @@ const FREE: [&str; 11] = [
 ];
 
 /// Keys that act through the rows, which are compared themselves.
-const OF_ROWS: [&str; 5] = ["dataset", "dataset_ratio", "dataset_sample", "eval_dataset", "test_size"];
+const OF_ROWS: [&str; 6] =
+    ["dataset", "dataset_columns", "dataset_ratio", "dataset_sample", "eval_dataset", "test_size"];
 
 /// Keys of the number of steps, which may grow.
 const LENGTHS: [&str; 2] = ["max_steps", "num_train_epochs"];

@@ -57,9 +57,9 @@ Generated from the source by `UPDATE_DOCS=1 cargo test --release -p smpo-trainer
 current. For completion and checks in an editor, put the schema beside it to use: `#:schema docs/train.schema.json` as a
 TOML file's first line, `# yaml-language-server: $schema=docs/train.schema.json` in YAML.
 
-A file is TOML, or YAML with the ending `.yaml`. effective_llm_alignment's YAML files run as they are: their flat keys
-are understood, ignored keys are listed in one note, unknown keys are refused. `--set key=value` overrides
-a key, `--set loss.beta=1.2` one in a table. Paths are relative to the working directory.
+A file is TOML, or YAML or JSON with the ending `.yaml` or `.json`. Files of TRL, LLaMA-Factory, Halo, effective_llm_alignment and
+axolotl run as they are ([imports.md](imports.md)). `--set key=value` overrides a key and every other spelling of the same
+setting, `--set loss.beta=1.2` one in a table. Paths are relative to the working directory.
 
 Values may stand as transformers, PEFT and YAML write them: `max_steps: -1` is no limit, `warmup_steps: 0` beside a ratio
 is not given and below 1 is a ratio, `save_strategy` and `eval_strategy` (`steps`, `epoch`, `no`) are intervals,

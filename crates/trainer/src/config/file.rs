@@ -11,9 +11,37 @@ use crate::error::TrainError;
 pub(super) struct ConfigFile<'a> {
     pub text: &'a str,
     pub path: &'a Path,
+    /// Names of keys in another trainer's file.
+    pub spellings: Vec<Spelling>,
 }
 
-impl ConfigFile<'_> {
+/// A key of another trainer's file, and the one of this project that it set.
+pub(super) struct Spelling {
+    pub theirs: String,
+    /// With its table: `loss.beta`.
+    pub ours: String,
+}
+
+impl<'a> ConfigFile<'a> {
+    pub(super) fn new(text: &'a str, path: &'a Path) -> Self {
+        Self { text, path, spellings: Vec::new() }
+    }
+
+    /// The text as TOML.
+    pub(super) fn toml(&self) -> Result<toml::Table, TrainError> {
+        self.text.parse().map_err(|error: toml::de::Error| {
+            let line = error.span().map(|span| self.line_of_byte(span.start));
+            self.error(line, error.message().to_owned())
+        })
+    }
+
+    /// The file's own name of a key, where it is another one.
+    fn spelling(&self, key: &Key) -> Option<&str> {
+        let name = key.table.map_or_else(|| key.name.clone(), |table| format!("{table}.{}", key.name));
+        let found = self.spellings.iter().find(|spelling| spelling.ours == name)?;
+        Some(found.theirs.as_str()).filter(|theirs| *theirs != key.name)
+    }
+
     /// One error that ends reading: the text is neither TOML nor YAML.
     pub(super) fn error(&self, line: Option<usize>, message: String) -> TrainError {
         TrainError::config(self.path, line, message)
@@ -21,11 +49,20 @@ impl ConfigFile<'_> {
 
     /// All errors in the order of their lines, those without a line last.
     pub(super) fn errors(&self, problems: Problems) -> TrainError {
-        let place = |Problem { key, message }: &Problem| match key.as_ref().and_then(|key| problems.overriding(key)) {
-            Some(given) => ConfigProblem { line: None, message: format!("--set {given}: {message}") },
-            None => {
-                let line = key.as_ref().and_then(|key| self.line_of_key(key));
-                ConfigProblem { line, message: message.clone() }
+        let place = |Problem { key, message }: &Problem| {
+            let theirs = key.as_ref().and_then(|key| self.spelling(key));
+            let message = match theirs {
+                Some(theirs) => format!("{message} (`{theirs}` in this file)"),
+                None => message.clone(),
+            };
+            let theirs = theirs.map(|theirs| Key::new(None, theirs));
+            let names = [key.as_ref(), theirs.as_ref()];
+            match names.iter().flatten().find_map(|key| problems.overriding(key)) {
+                Some(given) => ConfigProblem { line: None, message: format!("--set {given}: {message}") },
+                None => {
+                    let line = names.iter().rev().flatten().find_map(|key| self.line_of_key(key));
+                    ConfigProblem { line, message }
+                }
             }
         };
         let mut problems: Vec<ConfigProblem> = problems.found.iter().map(place).collect();
@@ -63,10 +100,14 @@ impl ConfigFile<'_> {
     }
 }
 
-/// True for `key = …` (TOML) and `key: …` (YAML), also under the key's other name.
+/// True for `key = …` (TOML), `key: …` (YAML) and `"key": …` (JSON), also under the key's other name.
 fn assigns(line: &str, key: &str) -> bool {
     let line = line.trim_start();
-    let assigns = |key: &str| line.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with(['=', ':']));
+    let assigns = |key: &str| {
+        let quoted = format!("\"{key}\"");
+        line.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with(['=', ':']))
+            || line.split(&quoted).skip(1).any(|rest| rest.trim_start().starts_with(':'))
+    };
     assigns(key) || ALIASES.iter().any(|(alias, name)| *name == key && assigns(alias))
 }
 

@@ -14,11 +14,8 @@ use crate::error::TrainError;
 /// [`TrainError`] with the line.
 pub fn read_objective(path: &Path) -> Result<Objective, TrainError> {
     let text = std::fs::read_to_string(path).map_err(crate::error::io(path, "read"))?;
-    let file = ConfigFile { text: &text, path };
-    let mut table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-        let line = error.span().map_or(1, |span| smpo_files::line_at(&text, span.start));
-        file.error(Some(line), error.message().to_owned())
-    })?;
+    let file = ConfigFile::new(&text, path);
+    let mut table = file.toml()?;
     let objective = match table.remove("loss") {
         Some(_) if !table.is_empty() => return Ok(Objective::new(TrainConfig::parse(&text, path, &[])?.loss)?),
         Some(loss) => parse_loss(loss),

@@ -9,8 +9,9 @@ use toml::{Table, Value};
 use super::builder::REQUIRED;
 use super::check::{Key, Problem, Problems};
 use super::file::ConfigFile;
+use super::foreign::{Chosen, ImportedConfig};
 use super::keys::known_keys;
-use super::{AlarmConfig, ProbeConfig, TrainConfig, published, spellings};
+use super::{AlarmConfig, ProbeConfig, TrainConfig, flat, foreign, spellings};
 use crate::error::TrainError;
 
 /// A configuration read from a file.
@@ -18,8 +19,11 @@ use crate::error::TrainError;
 pub struct ReadConfig {
     /// The configuration.
     pub config: TrainConfig,
-    /// Notes for the user: ignored settings, and settings with another meaning than where the file comes from.
+    /// Notes for the user: the trainer that the file is for with the defaults that were adopted, ignored settings, and
+    /// settings with another meaning than where the file comes from.
     pub notes: Vec<String>,
+    /// The translation of another trainer's file.
+    pub import: Option<ImportedConfig>,
 }
 
 /// Other names of keys.
@@ -33,22 +37,51 @@ pub(super) const ALIASES: [(&str, &str); 6] = [
 ];
 
 impl TrainConfig {
-    /// Reads a TOML file, or with the ending `.yaml` or `.yml` a YAML file, in which effective_llm_alignment's flat keys
-    /// are understood too; applies `key=value` overrides (dotted keys reach into tables) and checks the whole.
+    /// Reads a file of this project or of another trainer, in TOML, or with the ending `.yaml`, `.yml` or `.json` in YAML or
+    /// JSON; applies `key=value` overrides (dotted keys reach into tables) and checks the whole.
     ///
     /// # Errors
-    /// When the file cannot be read or is not TOML or YAML; else all keys that are unknown, missing, of another type, out
-    /// of range or exclude each other, with their lines.
+    /// When the file cannot be read or parsed; else all keys that are unknown, missing, of another type, out of range or
+    /// exclude each other, with their lines.
     pub fn read(path: &Path, overrides: &[String]) -> Result<ReadConfig, TrainError> {
-        let text = std::fs::read_to_string(path).map_err(|source| TrainError::Io {
-            path: path.to_owned(),
-            action: "read",
-            source,
-        })?;
-        if path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml") {
-            return published::parse(&text, path, overrides);
+        Self::read_as(path, None, overrides)
+    }
+
+    /// [`TrainConfig::read`] of a file of the trainer that `profile` names (docs/imports.md); its keys tell it where it is
+    /// absent.
+    ///
+    /// # Errors
+    /// As [`TrainConfig::read`]; when there is no such profile.
+    pub fn read_as(path: &Path, profile: Option<&str>, overrides: &[String]) -> Result<ReadConfig, TrainError> {
+        let text = std::fs::read_to_string(path).map_err(crate::error::io(path, "read"))?;
+        let mut file = ConfigFile::new(&text, path);
+        let is_toml =
+            !path.extension().is_some_and(|ending| ["yaml", "yml", "json"].iter().any(|known| ending == *known));
+        let keys = if is_toml { json(file.toml()?) } else { foreign::keys(&text, path, &file)? };
+        match Chosen::of(&keys, overrides, profile, &file)? {
+            Some(chosen) => chosen.read(keys, &mut file, overrides),
+            None if is_toml => {
+                Ok(ReadConfig { config: Self::parse(&text, path, overrides)?, notes: Vec::new(), import: None })
+            }
+            None => flat::parse(keys, &file, overrides),
         }
-        Ok(ReadConfig { config: Self::parse(&text, path, overrides)?, notes: Vec::new() })
+    }
+
+    /// Reads the words of TRL's command line, `dpo --model_name_or_path M …`, with the file that `--config` names.
+    ///
+    /// # Errors
+    /// As [`TrainConfig::read`]; at a word that is no flag.
+    pub fn read_trl_args(words: &[String], overrides: &[String]) -> Result<ReadConfig, TrainError> {
+        let args = smpo_imports::trl_args(words).map_err(|message| foreign::args_error(&message))?;
+        let path = args.config.as_deref().map_or(Path::new(foreign::TRL_ARGS), Path::new);
+        let text = match &args.config {
+            Some(_) => std::fs::read_to_string(path).map_err(crate::error::io(path, "read"))?,
+            None => "{}".to_owned(),
+        };
+        let mut file = ConfigFile::new(&text, path);
+        let mut keys = foreign::keys(&text, path, &file)?;
+        keys.extend(args.keys);
+        Chosen::trl(args.method)?.read(keys, &mut file, overrides)
     }
 
     /// Reads TOML text that came from `origin`.
@@ -56,11 +89,8 @@ impl TrainConfig {
     /// # Errors
     /// As [`TrainConfig::read`].
     pub fn parse(text: &str, origin: &Path, overrides: &[String]) -> Result<Self, TrainError> {
-        let file = ConfigFile { text, path: origin };
-        let mut table: Table = text.parse().map_err(|error: toml::de::Error| {
-            let line = error.span().map(|span| file.line_of_byte(span.start));
-            file.error(line, error.message().to_owned())
-        })?;
+        let file = ConfigFile::new(text, origin);
+        let mut table = file.toml()?;
         let mut problems = Problems::default();
         for assignment in overrides {
             set(&mut table, assignment, &mut problems);
@@ -98,6 +128,14 @@ impl TrainConfig {
             Err(error) if problems.found.is_empty() => Err(file.error(None, error.message().to_owned())),
             Err(_) => Err(file.errors(problems)),
         }
+    }
+}
+
+/// A table as JSON; numbers that JSON lacks (nan, inf) are null there.
+fn json(table: Table) -> serde_json::Map<String, serde_json::Value> {
+    match serde_json::to_value(table) {
+        Ok(serde_json::Value::Object(keys)) => keys,
+        _ => serde_json::Map::new(),
     }
 }
 
@@ -252,7 +290,9 @@ fn expected_and_got(message: &str) -> String {
 
 /// Applies `a.b=value`: the value as TOML where it parses, as a string otherwise.
 pub(super) fn set(table: &mut Table, assignment: &str, problems: &mut Problems) {
-    match assign(table, assignment) {
+    let given: Vec<&str> =
+        problems.overrides.iter().filter_map(|given| Some(given.split_once('=')?.0.trim())).collect();
+    match assign(table, assignment, &given) {
         Ok(()) => problems.overrides.push(assignment.to_owned()),
         Err(message) => {
             problems.found.push(Problem { key: None, message: format!("--set {assignment}: {message}") });
@@ -260,7 +300,8 @@ pub(super) fn set(table: &mut Table, assignment: &str, problems: &mut Problems) 
     }
 }
 
-fn assign(table: &mut Table, assignment: &str) -> Result<(), String> {
+/// Other spellings of the setting make way, unless they were `given` by overrides too.
+fn assign(table: &mut Table, assignment: &str, given: &[&str]) -> Result<(), String> {
     let (key, value) = assignment.split_once('=').ok_or("expected key=value")?;
     let value = value.trim();
     let parsed = format!("value = {value}").parse::<Table>().ok().and_then(|mut parsed| parsed.remove("value"));
@@ -268,6 +309,11 @@ fn assign(table: &mut Table, assignment: &str) -> Result<(), String> {
     let mut path: Vec<&str> = key.trim().split('.').collect();
     let last = path.pop().filter(|last| !last.is_empty()).ok_or("expected a key before `=`")?;
     let mut table = table;
+    if path.is_empty() {
+        for other in spellings::others_of(last).into_iter().filter(|other| !given.contains(other)) {
+            table.remove(other);
+        }
+    }
     for part in path {
         let entry = table.entry(part.to_owned()).or_insert_with(|| Value::Table(Table::new()));
         table = entry.as_table_mut().ok_or_else(|| format!("`{part}` is not a table"))?;

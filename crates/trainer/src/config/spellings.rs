@@ -4,6 +4,7 @@
 use toml::{Table, Value};
 
 use super::check::{Key, Problems};
+use super::read::ALIASES;
 
 /// Keys of transformers that are part of another key here.
 pub(super) const KEYS: [&str; 4] = ["save_strategy", "eval_strategy", "evaluation_strategy", "lr_scheduler_kwargs"];
@@ -11,6 +12,23 @@ pub(super) const KEYS: [&str; 4] = ["save_strategy", "eval_strategy", "evaluatio
 /// Lists of names, which may be one text with commas between.
 const NAME_LISTS: [&str; 5] =
     ["lora_target_modules", "unfreeze_layers_patterns", "report_to", "modules_to_save", "trainable_token_indices"];
+
+/// Keys that say one thing in several ways: an override of one replaces the others.
+const ONE_SETTING: [&[&str]; 4] = [
+    &["save_steps", "save_strategy"],
+    &["eval_steps", "eval_strategy", "evaluation_strategy"],
+    &["warmup_steps", "warmup_ratio"],
+    &["min_lr_ratio", "lr_scheduler_kwargs"],
+];
+
+/// The other spellings of the setting that a key is.
+pub(super) fn others_of(key: &str) -> Vec<&'static str> {
+    let name_of = |key: &str| ALIASES.iter().find(|(alias, _)| *alias == key).map(|(_, name)| *name);
+    let name = name_of(key).unwrap_or(key);
+    let aliases = ALIASES.iter().filter(|(_, of)| *of == name).flat_map(|(alias, of)| [*alias, *of]);
+    let groups = ONE_SETTING.iter().filter(|group| group.contains(&key)).flat_map(|group| group.iter().copied());
+    aliases.chain(groups).filter(|other| *other != key).collect()
+}
 
 /// Turns the keys of a file, its tables excepted.
 pub(super) fn translate(table: &mut Table, problems: &mut Problems) {

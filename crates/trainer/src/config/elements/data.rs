@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use smpo_data::OnBadRows;
+use smpo_data::{Columns, OnBadRows};
 
 use crate::config::builder::setters;
 use crate::config::check::{Problems, is_non_negative};
@@ -34,6 +34,7 @@ impl TrainConfigBuilder {
 
     setters! {
         dataset_ratio[]: f64,
+        dataset_columns[]: Columns,
         on_bad_rows: OnBadRows,
         token_cache?: into PathBuf,
         dataset_sample?: usize,
@@ -52,6 +53,16 @@ impl TrainConfig {
             }
             for ratio in &self.dataset_ratio {
                 problems.range("dataset_ratio", is_non_negative(*ratio), "0 or more", ratio);
+            }
+        }
+        let files = || self.dataset.iter().chain(&self.eval_dataset);
+        for file in self.dataset_columns.iter().flat_map(|columns| &columns.files) {
+            if !files().any(|known| known == file) {
+                let message = format!(
+                    "`dataset_columns.files` must be entries of dataset or eval_dataset, got {}",
+                    file.display()
+                );
+                problems.refuse(&["dataset_columns", "dataset", "eval_dataset"], message);
             }
         }
         problems.range("dataset_sample", self.dataset_sample != Some(0), "at least 1", 0);

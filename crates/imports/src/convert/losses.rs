@@ -1,0 +1,58 @@
+//! Conversions of loss settings.
+
+use serde_json::Value;
+
+use crate::translation::{Translator, short};
+
+/// TRL's `loss_type` of DPO, one or a list; its `ipo` is normalised by length.
+pub fn dpo_loss_type(t: &mut Translator<'_>, key: &'static str, value: &Value) {
+    let one = |value: &Value| if value == "ipo" { Value::from("ipo_norm") } else { value.clone() };
+    let ours = match value {
+        // one entry without weights is the entry itself
+        Value::Array(entries) if entries.len() == 1 && t.keys().get("loss_weights").is_none() => one(&entries[0]),
+        Value::Array(entries) => entries.iter().map(one).collect(),
+        value => one(value),
+    };
+    t.set(key, "loss.loss_type", ours);
+}
+
+/// TRL's `loss_type` of SFT.
+pub fn sft_loss_type(t: &mut Translator<'_>, key: &'static str, value: &Value) {
+    match value.as_str() {
+        Some("nll" | "chunked_nll") => {}
+        _ => t.refuse(key, format!("`{key}: {}` is not supported: expected \"nll\"; --set {key}=nll", short(value))),
+    }
+}
+
+/// A bound on token log-probs, which effective_llm_alignment's code computes without effect.
+pub fn clip(t: &mut Translator<'_>, key: &'static str, value: &Value) {
+    let ours = match key {
+        "min_log_prob" => "loss.min_log_prob",
+        key if key.starts_with("lower") => "loss.lower_clip_percentile",
+        _ => "loss.upper_clip_percentile",
+    };
+    t.note(format!("`{key}` acts here; in the published code it never changed a number"));
+    t.set(key, ours, value.clone());
+}
+
+/// γ of the published ratio γ/β.
+pub fn gamma_of_ratio(t: &mut Translator<'_>, key: &'static str, value: &Value) {
+    const DEFAULT_BETA: f64 = 2.0;
+    let number = |value: &Value| value.as_f64().or_else(|| value.as_str()?.trim().parse().ok());
+    let beta = t.keys().get("beta").map_or(Some(DEFAULT_BETA), number);
+    match (number(value), beta) {
+        (Some(ratio), Some(beta)) => t.set(key, "loss.gamma", ratio * beta),
+        _ => t.expected(key, "a number", value),
+    }
+}
+
+/// The `loss_type` of effective_llm_alignment's SimPO.
+pub fn simpo_loss_type(t: &mut Translator<'_>, key: &'static str, value: &Value) {
+    match value.as_str() {
+        Some("sigmoid" | "simpo") => {}
+        _ => {
+            let message = format!("`{key}: {}` is not supported: expected \"sigmoid\"", short(value));
+            t.refuse(key, message);
+        }
+    }
+}
