@@ -31,10 +31,11 @@ GENERATORS = [
     ("crates/model/tests/golden/generate_wrapped.py", [], None),
     ("crates/stats/tests/golden/generate.py", [], "golden.json"),
     ("crates/trainer/tests/golden/generate.py", [], None),
+    ("crates/trainer/tests/golden/imports/generate.py", [], None),
     ("tests/golden/generate.py", [], None),
 ]
 ABSOLUTE, RELATIVE = 2e-5, 2e-5
-UNCOMPARED = {"versions", "platform", "python", "torch", "transformers", "tokenizers", "jinja2", "peft", "scipy", "numpy",
+UNCOMPARED = {"versions", "platform", "python", "torch", "transformers", "trl", "tokenizers", "jinja2", "peft", "scipy", "numpy",
               "statsmodels", "transformers_version", "peft_version", "created_with"}
 
 
