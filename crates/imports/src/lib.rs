@@ -52,8 +52,8 @@ pub fn translate(profile: &'static Profile, source: &Source<'_>) -> Result<Trans
         let message = format!("{} {} files are not run here: {}", profile.title, method.title, method.refusal);
         return Err(Problem { key: String::new(), message });
     }
-    let mut translator = Translator::new(profile, method, source.keys, source.overridden);
-    translator.translate(source.own);
+    let mut translator = Translator::new(profile, method, source);
+    translator.translate();
     Ok(translator.finished(by))
 }
 

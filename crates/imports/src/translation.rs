@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
+use crate::Source;
 use crate::profile::{self, Default, Fate, Key, Keys, Method, Profile};
 
 /// A foreign configuration in this project's keys.
@@ -75,6 +76,8 @@ pub struct Translator<'a> {
     pub(crate) method: &'static Method,
     /// All keys of the file.
     given: &'a Map<String, Value>,
+    /// The key of this project that a name is.
+    own: &'a dyn Fn(&str) -> Option<String>,
     /// True if adapters are trained.
     pub(crate) adapts: bool,
     settings: Vec<Setting>,
@@ -86,19 +89,16 @@ pub struct Translator<'a> {
 }
 
 impl<'a> Translator<'a> {
-    pub(crate) fn new(
-        profile: &'static Profile,
-        method: &'static Method,
-        given: &'a Map<String, Value>,
-        overridden: &BTreeSet<String>,
-    ) -> Self {
+    pub(crate) fn new(profile: &'static Profile, method: &'static Method, source: &Source<'a>) -> Self {
+        let given = source.keys;
         Self {
             profile,
             method,
             given,
+            own: source.own,
             adapts: (profile.adapts)(&Keys(given)),
             settings: Vec::new(),
-            decided: overridden.clone(),
+            decided: source.overridden.clone(),
             ignored: Vec::new(),
             notes: Vec::new(),
             problems: Vec::new(),
@@ -178,8 +178,13 @@ impl<'a> Translator<'a> {
         self.notes.push(note.into());
     }
 
-    /// Translates the keys of the table; `own` are keys of this project that a file may have too.
-    pub(crate) fn translate(&mut self, own: &dyn Fn(&str) -> Option<String>) {
+    /// True if this project has a key.
+    pub(crate) fn exists_here(&self, key: &str) -> bool {
+        (self.own)(key).is_some()
+    }
+
+    /// Translates the keys of the table, and those of this project that the file has beside its own.
+    pub(crate) fn translate(&mut self) {
         let table = self.profile.keys_of(self.method);
         if let Some(kind) = self.method.kind {
             self.settings.push(Setting { key: "loss.kind".into(), value: kind.into(), origin: Origin::Method });
@@ -191,7 +196,7 @@ impl<'a> Translator<'a> {
         }
         let strange = self.given.iter().filter(|(name, _)| table.iter().all(|key| key.theirs != name.as_str()));
         for (name, value) in strange {
-            match own(name) {
+            match (self.own)(name) {
                 Some(ours) if !value.is_null() => self.set(name, &ours, value.clone()),
                 Some(_) => {}
                 None => self.unknown(name),

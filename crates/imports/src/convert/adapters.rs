@@ -4,7 +4,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::translation::Translator;
+use crate::profile::is;
+use crate::translation::{Translator, short};
 
 /// PEFT's targets of an architecture, where the file names none.
 pub fn peft_targets(t: &mut Translator<'_>) {
@@ -25,4 +26,52 @@ fn family(dir: &str) -> Option<String> {
     let text = std::fs::read_to_string(Path::new(dir).join("config.json")).ok()?;
     let config: Value = serde_json::from_str(&text).ok()?;
     config["model_type"].as_str().map(str::to_owned)
+}
+
+/// `load_in_4bit`.
+pub fn four_bit(t: &mut Translator<'_>, key: &'static str, value: &Value) {
+    if is(value, "false") {
+        return;
+    }
+    if is(value, "true") && t.exists_here("load_in_4bit") {
+        return t.set(key, "load_in_4bit", true);
+    }
+    t.refuse(
+        key,
+        format!(
+            "`{key}: {}` is not supported: quantised bases do not exist here; --set {key}=false trains adapters on the base \
+             as it is",
+            short(value)
+        ),
+    );
+}
+
+/// LLaMA-Factory's `quantization_bit`, of which 4 with bitsandbytes may exist here.
+pub fn quantization_bit(t: &mut Translator<'_>, key: &'static str, value: &Value) {
+    let method = t.keys().text("quantization_method").unwrap_or("bnb").to_owned();
+    if is(value, "4") && ["bnb", "bitsandbytes"].contains(&method.as_str()) && t.exists_here("load_in_4bit") {
+        t.set(key, "load_in_4bit", true);
+        let kind = t.keys().text("quantization_type").unwrap_or("nf4").to_owned();
+        t.set(key, "bnb_4bit_quant_type", kind);
+        let double = t.keys().get("double_quantization").is_none_or(|double| is(double, "true"));
+        return t.set(key, "bnb_4bit_use_double_quant", double);
+    }
+    t.refuse(
+        key,
+        format!(
+            "`{key}: {}` is not supported: bases of so many bits ({method}) do not exist here; --set {key}=null trains \
+             adapters on the base as it is",
+            short(value)
+        ),
+    );
+}
+
+/// A detail of four bits, which means nothing without them.
+pub fn four_bit_detail(t: &mut Translator<'_>, key: &'static str, value: &Value) {
+    let ours = if key == "bnb_4bit_quant_type" { key } else { "bnb_4bit_use_double_quant" };
+    if t.keys().is_true("load_in_4bit") && t.exists_here(ours) {
+        t.set(key, ours, value.clone());
+    } else {
+        t.ignore(key, "load_in_4bit is off");
+    }
 }

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::profile::is;
 use crate::translation::{Translator, short};
 
 /// TRL's `loss_type` of DPO, one or a list; its `ipo` is normalised by length.
@@ -20,7 +21,8 @@ pub fn dpo_loss_type(t: &mut Translator<'_>, key: &'static str, value: &Value) {
 pub fn sft_loss_type(t: &mut Translator<'_>, key: &'static str, value: &Value) {
     match value.as_str() {
         Some("nll" | "chunked_nll") => {}
-        _ => t.refuse(key, format!("`{key}: {}` is not supported: expected \"nll\"; --set {key}=nll", short(value))),
+        Some("dft") => t.set(key, "loss.loss_type", "dft"),
+        _ => t.refuse(key, format!("`{key}: {}` is not supported: expected \"nll\" or \"dft\"", short(value))),
     }
 }
 
@@ -54,5 +56,19 @@ pub fn simpo_loss_type(t: &mut Translator<'_>, key: &'static str, value: &Value)
             let message = format!("`{key}: {}` is not supported: expected \"sigmoid\"", short(value));
             t.refuse(key, message);
         }
+    }
+}
+
+/// Flags of a weighted cross-entropy.
+pub fn weighted(t: &mut Translator<'_>, key: &'static str, value: &Value) {
+    if !is(value, "true") {
+        return;
+    }
+    if key == "use_dft_loss" {
+        return t.set(key, "loss.loss_type", "dft");
+    }
+    t.set(key, "loss.loss_type", "eaft");
+    if let Some(alpha) = t.keys().get("eaft_alpha").cloned() {
+        t.set("eaft_alpha", "loss.eaft_alpha", alpha);
     }
 }

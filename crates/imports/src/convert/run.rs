@@ -18,8 +18,7 @@ const ADAMW: [&str; 9] = [
     "adamw_torch_npu_fused",
 ];
 /// AdamW with 8-bit moments.
-const ADAMW_8BIT: [&str; 6] =
-    ["adamw_8bit", "adamw_bnb_8bit", "paged_adamw_8bit", "adamw_torch_8bit", "ademamix_8bit_adamw", "adamw_bnb"];
+const ADAMW_8BIT: [&str; 4] = ["adamw_8bit", "adamw_bnb_8bit", "paged_adamw_8bit", "adamw_torch_8bit"];
 
 /// `max_steps`, of which a number of 0 or less is no limit.
 pub fn max_steps(t: &mut Translator<'_>, key: &'static str, value: &Value) {
@@ -34,7 +33,11 @@ pub fn optimizer(t: &mut Translator<'_>, key: &'static str, value: &Value) {
     if ADAMW.contains(&name.as_str()) {
         return t.ignore(key, "AdamW, as here");
     }
-    let instead = if ADAMW_8BIT.contains(&name.as_str()) {
+    let is_8bit = ADAMW_8BIT.contains(&name.as_str());
+    if is_8bit && t.exists_here("optim") {
+        return t.set(key, "optim", "adamw_8bit");
+    }
+    let instead = if is_8bit {
         "8-bit moments do not exist here; --set {key}=adamw_torch trains with float32 ones, which take more memory"
     } else {
         "AdamW is the only optimizer here; --set {key}=adamw_torch trains with it"

@@ -1,6 +1,6 @@
 //! axolotl 0.21: SFT, and `rl: dpo | ipo | kto | orpo | simpo`.
 
-use crate::convert::{axolotl, run, sources, templates};
+use crate::convert::{adapters, axolotl, losses, run, sources, templates};
 use crate::profile::Literal::{Real, Text, Whole};
 use crate::profile::{
     Default, Group, Key, Keys, Method, Profile, Told, converted, default, nothing, part_of, refused, same, sets,
@@ -122,7 +122,7 @@ const NO_QUANTISED: &str = "quantised bases do not exist here; --set load_in_4bi
                             trains adapters on the base as it is";
 const REFUSED: &[Key] = &[
     refused("load_in_8bit", &["false"], NO_QUANTISED),
-    refused("load_in_4bit", &["false"], NO_QUANTISED),
+    converted("load_in_4bit", "load_in_4bit", adapters::four_bit),
     refused("gptq", &["false"], NO_QUANTISED),
     refused(
         "sample_packing",
@@ -149,7 +149,6 @@ const REFUSED: &[Key] = &[
     refused("model_quantization_config", &[], NO_QUANTISED),
     refused("eta_min", &[], "`cosine_min_lr_ratio` is the end of the schedule as a share of the peak"),
     refused("qat", &[], "weights are not quantised while they train here; remove it"),
-    refused("use_eaft", &["false"], "cross-entropy is not weighted by entropy here; remove it"),
     refused(
         "dataset_exact_deduplication",
         &["false"],
@@ -337,9 +336,19 @@ const DEFAULTS: &[Default] = &[
 const METHOD: Method =
     Method { name: "", title: "", kind: None, refusal: "", keys: &[], defaults: &[], without_dropout: true };
 
-const SFT: Method = Method { name: "sft", title: "SFT", kind: Some("sft"), without_dropout: false, ..METHOD };
+const SFT: Method = Method {
+    name: "sft",
+    title: "SFT",
+    kind: Some("sft"),
+    keys: &[Group::Keys(&[
+        converted("use_eaft", "loss.loss_type, loss.eaft_alpha", losses::weighted),
+        part_of("eaft_alpha", "use_eaft"),
+        refused("eaft_k", &["20"], "EAFT takes the entropy of the 20 likeliest tokens here; remove it"),
+    ])],
+    without_dropout: false,
+    ..METHOD
+};
 
-const NO_WEIGHTING: &str = "pairs are not weighted by their probability here; remove it";
 const BETA: Key = converted("rl_beta", "loss.beta", axolotl::beta);
 const TRL: Key = converted("trl", "loss.beta", axolotl::trl);
 
@@ -350,10 +359,10 @@ const DPO: Method = Method {
     keys: &[Group::Keys(&[
         TRL,
         BETA,
-        converted("dpo_loss_type", "loss.loss_type", crate::convert::losses::dpo_loss_type),
+        converted("dpo_loss_type", "loss.loss_type", losses::dpo_loss_type),
         sets("dpo_loss_weights", "loss.loss_weights"),
         sets("dpo_label_smoothing", "loss.label_smoothing"),
-        refused("dpo_use_weighting", &["false"], NO_WEIGHTING),
+        sets("dpo_use_weighting", "loss.use_weighting"),
     ])],
     defaults: &[default("loss.beta", Real(0.1))],
     ..METHOD
@@ -363,7 +372,7 @@ const IPO: Method = Method {
     name: "ipo",
     title: "IPO",
     kind: Some("dpo"),
-    keys: &[Group::Keys(&[TRL, BETA, refused("dpo_use_weighting", &["false"], NO_WEIGHTING)])],
+    keys: &[Group::Keys(&[TRL, BETA, sets("dpo_use_weighting", "loss.use_weighting")])],
     defaults: &[default("loss.loss_type", Text("ipo_norm")), default("loss.beta", Real(0.1))],
     ..METHOD
 };

@@ -1,7 +1,7 @@
 //! LLaMA-Factory 0.9: the files of `llamafactory-cli train`, with `dataset_info.json`.
 
 use super::transformers;
-use crate::convert::{dataset_info, factory, run, sources, templates};
+use crate::convert::{adapters, dataset_info, factory, losses, run, sources, templates};
 use crate::profile::Literal::{Real, Text, Truth, Whole};
 use crate::profile::{
     Default, Group, Key, Keys, Method, Profile, Told, converted, default, is, nothing, part_of, refused, same, sets,
@@ -84,6 +84,10 @@ const KEYS: &[Key] = &[
 
 const ADAPTERS: &[Key] = &[
     converted("finetuning_type", "use_peft", factory::finetuning_type),
+    converted("quantization_bit", "load_in_4bit", adapters::quantization_bit),
+    part_of("quantization_method", "quantization_bit"),
+    part_of("quantization_type", "quantization_bit"),
+    part_of("double_quantization", "quantization_bit"),
     converted("adapter_name_or_path", "adapter_name_or_path", factory::adapter),
     sets("lora_rank", "lora_r").of_adapters(),
     same("lora_alpha").of_adapters(),
@@ -101,11 +105,6 @@ const REFUSED: &[Key] = &[
     refused("packing", &["false"], super::trl::PACKING),
     refused("neat_packing", &["false"], super::trl::PACKING),
     refused("interleave_probs", &[], "`dataset_ratio` sets how much of each file is taken"),
-    refused(
-        "quantization_bit",
-        &[],
-        "quantised bases do not exist here; --set quantization_bit=null trains adapters on the base as it is",
-    ),
     refused("create_new_adapter", &["false"], "merge the first adapter with `smpo export`, then train a new one"),
     refused("loraplus_lr_ratio", &[], "A and B have one learning rate here; remove it"),
     refused("pissa_init", &["false"], INITIAL),
@@ -115,9 +114,7 @@ const REFUSED: &[Key] = &[
     refused("use_badam", &["false"], OPTIMIZER),
     refused("use_adam_mini", &["false"], OPTIMIZER),
     refused("use_muon", &["false"], OPTIMIZER),
-    refused("use_dft_loss", &["false"], "cross-entropy is not weighted by probability here; remove it"),
     refused("use_asft_loss", &["false"], "cross-entropy is not weighted by probability here; remove it"),
-    refused("use_eaft_loss", &["false"], "cross-entropy is not weighted by entropy here; remove it"),
     refused("mixture_of_depths", &[], "remove it"),
     refused("shift_attn", &["false"], "attention is as in the model here; remove it"),
     refused("rope_scaling", &[], "positions are as in the model's config.json; set them there"),
@@ -156,8 +153,6 @@ const NOTHING: &[&str] = &[
     "crop_to_patches",
     "data_shared_file_system",
     "disable_shuffling",
-    "double_quantization",
-    "eaft_alpha",
     "enable_liger_kernel",
     "eval_num_beams",
     "eval_on_each_dataset",
@@ -202,8 +197,6 @@ const NOTHING: &[&str] = &[
     "preserve_thinking",
     "print_param_status",
     "quantization_device_map",
-    "quantization_method",
-    "quantization_type",
     "ray_init_kwargs",
     "ray_num_workers",
     "ref_model_quantization_bit",
@@ -259,7 +252,18 @@ const NO_FTX: &str = "its cross-entropy has the weight 1 here; remove it";
 const POLICY_ONLY: &str =
     "it is on the policy alone there, and on policy and reference here; name `ld_alpha` in a file of this project";
 
-const SFT: Method = Method { name: "sft", title: "SFT", kind: Some("sft"), without_dropout: false, ..METHOD };
+const SFT: Method = Method {
+    name: "sft",
+    title: "SFT",
+    kind: Some("sft"),
+    keys: &[Group::Keys(&[
+        converted("use_dft_loss", "loss.loss_type", losses::weighted),
+        converted("use_eaft_loss", "loss.loss_type, loss.eaft_alpha", losses::weighted),
+        part_of("eaft_alpha", "use_eaft_loss"),
+    ])],
+    without_dropout: false,
+    ..METHOD
+};
 
 const DPO: Method = Method {
     name: "dpo",

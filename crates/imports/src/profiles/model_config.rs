@@ -1,10 +1,8 @@
 //! TRL's `ModelConfig`: adapters and quantisation, which Halo and effective_llm_alignment have too.
 
+use crate::convert::adapters;
 use crate::profile::Literal::{Real, Whole};
-use crate::profile::{Default, Group, default, nothing, refused, same, sets};
-
-const NO_4BIT: &str =
-    "quantised bases do not exist here; --set load_in_4bit=false trains adapters on the base as it is";
+use crate::profile::{Default, Group, converted, default, nothing, refused, same, sets};
 
 /// The keys.
 pub(crate) const KEYS: &[Group] = &[
@@ -21,9 +19,11 @@ pub(crate) const KEYS: &[Group] = &[
         nothing("lora_task_type"),
         refused("lora_target_parameters", &[], "adapters are on layers here: name them in `lora_target_modules`"),
         refused("load_in_8bit", &["false"], "--set load_in_8bit=false trains adapters on the base as it is"),
-        refused("load_in_4bit", &["false"], NO_4BIT),
+        converted("load_in_4bit", "load_in_4bit", adapters::four_bit),
+        converted("bnb_4bit_quant_type", "bnb_4bit_quant_type", adapters::four_bit_detail),
+        converted("use_bnb_nested_quant", "bnb_4bit_use_double_quant", adapters::four_bit_detail),
     ]),
-    Group::Nothing(&["bnb_4bit_quant_type", "use_bnb_nested_quant", "bnb_4bit_quant_storage"]),
+    Group::Nothing(&["bnb_4bit_quant_storage"]),
 ];
 
 /// The defaults.

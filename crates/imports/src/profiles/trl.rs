@@ -94,7 +94,6 @@ const DEFAULTS: &[Default] = &[
     default("output_dir", Text("trainer_output")),
 ];
 const CHECKPOINTING: Default = default("gradient_checkpointing", Truth(true));
-const NO_REFERENCE_SYNC: &str = "the reference stays as it is here; remove it";
 /// Older releases' names, and settings of the reference model.
 const REFERENCE: Group = Group::Nothing(&[
     "force_use_ref_model",
@@ -105,11 +104,7 @@ const REFERENCE: Group = Group::Nothing(&[
     "ref_model_init_kwargs",
     "use_logits_to_keep",
 ]);
-const SYNC: &[Key] = &[
-    refused("sync_ref_model", &["false"], NO_REFERENCE_SYNC),
-    part_of("ref_model_mixup_alpha", "sync_ref_model"),
-    part_of("ref_model_sync_steps", "sync_ref_model"),
-];
+const SYNC: &[Key] = &[same("sync_ref_model"), same("ref_model_mixup_alpha"), same("ref_model_sync_steps")];
 const BETA: Key = sets("beta", "loss.beta");
 
 const METHOD: Method =
@@ -131,7 +126,7 @@ pub(super) const DPO: Method = Method {
             sets("ld_alpha", "loss.ld_alpha"),
             sets("rpo_alpha", "loss.rpo_alpha"),
             sets("reference_free", "loss.reference_free"),
-            refused("use_weighting", &["false"], "pairs are not weighted by their probability here; remove it"),
+            sets("use_weighting", "loss.use_weighting"),
         ]),
         Group::Keys(SYNC),
         REFERENCE,
