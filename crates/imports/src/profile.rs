@@ -74,13 +74,13 @@ pub enum Group {
 pub struct Key {
     /// Its name in the file.
     pub theirs: &'static str,
-    /// What becomes of it.
+    /// Its fate here.
     pub fate: Fate,
     /// True for a setting of adapters, which means nothing where none are trained.
     pub of_adapters: bool,
 }
 
-/// What becomes of a key.
+/// The fate of a key.
 #[derive(Clone, Copy)]
 pub enum Fate {
     /// It sets a key of this project; null is absent.

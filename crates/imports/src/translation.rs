@@ -13,7 +13,7 @@ pub struct Translation {
     pub profile: &'static Profile,
     /// The method.
     pub method: &'static Method,
-    /// Where the method comes from, where no key tells it: ` (by …)`; empty otherwise.
+    /// The origin of the method, if no key tells it: ` (by …)`; empty otherwise.
     pub method_source: String,
     /// Keys with their values, those of the loss as `loss.key`.
     pub settings: Vec<Setting>,
@@ -30,11 +30,11 @@ pub struct Setting {
     pub key: String,
     /// The value.
     pub value: Value,
-    /// Where the value comes from.
+    /// Origin of the value.
     pub origin: Origin,
 }
 
-/// Where a value comes from.
+/// Origin of a value.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Origin {
     /// A key of the file.

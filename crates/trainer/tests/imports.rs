@@ -250,8 +250,10 @@ fn errors_have_the_line_and_the_name_of_the_file() {
     assert!(range.starts_with("run.yaml:5: loss `dpo`: `beta` must be"), "{range}");
     let length = read(&format!("{TRL}max_seq_length: 1\n"), &[]).unwrap_err();
     assert_eq!(length, "run.yaml:4: `max_length` must be at least 2, got 1 (`max_seq_length` in this file)");
-    let weights = error("", &["loss_type=[sigmoid, sft]", "loss_weights=[1.0]"]);
-    assert!(weights.contains("loss_weights"), "{weights}");
+    let weights = read(&format!("{TRL}loss_type: [sigmoid, sft]\nloss_weights: [1.0]\n"), &[]).unwrap_err();
+    assert!(weights.starts_with("run.yaml:5: ") && weights.contains("`loss_weights`"), "{weights}");
+    let smoothed = read(&format!("{TRL}loss_type: [sigmoid, robust]\nlabel_smoothing: 0.1\n"), &[]).unwrap_err();
+    assert!(smoothed.starts_with("run.yaml:5: `label_smoothing: 0.1` is not supported beside"), "{smoothed}");
     let kind = read_as(Some("trk"), "run.yaml", TRL, &[]).unwrap_err();
     assert!(kind.contains("--profile") && kind.contains("did you mean `trl`?"), "{kind}");
     let kind = read(TRL, &["kind=dop"]).unwrap_err();

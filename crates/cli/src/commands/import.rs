@@ -13,9 +13,9 @@ use crate::progress::Progress;
 /// Print another trainer's configuration as one of smpo, with a comment at each adopted default.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
-  smpo import their-dpo.yaml > ours.toml
-  smpo import their-simpo.yaml --profile trl --set max_length=2048 > ours.toml
-  smpo import --trl-args dpo --model_name_or_path M --dataset_name pairs.jsonl --beta 0.2 > ours.toml")]
+  smpo import their-dpo.yaml
+  smpo import their-simpo.yaml --profile trl --set max_length=2048
+  smpo import --trl-args dpo --model_name_or_path M --dataset_name pairs.jsonl --beta 0.2")]
 pub struct ImportArgs {
     /// Configuration file of TRL, LLaMA-Factory, Halo, effective_llm_alignment or axolotl (docs/imports.md)
     #[arg(required_unless_present = "trl_args")]

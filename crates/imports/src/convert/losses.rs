@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::run::names;
 use crate::profile::is;
 use crate::translation::{Translator, short};
 
@@ -15,6 +16,25 @@ pub fn dpo_loss_type(t: &mut Translator<'_>, key: &'static str, value: &Value) {
         value => one(value),
     };
     t.set(key, "loss.loss_type", ours);
+}
+
+/// TRL's `label_smoothing` of DPO, which its `sigmoid` does not have; that of the release which effective_llm_alignment pins
+/// has it.
+pub fn dpo_label_smoothing(t: &mut Translator<'_>, key: &'static str, value: &Value) {
+    const SMOOTHED: [&str; 4] = ["robust", "exo_pair", "aot", "aot_unpaired"];
+    let types = ["loss_type", "dpo_loss_type"].iter().find_map(|key| t.keys().get(key).map(names)).unwrap_or_default();
+    let smoothed = types.iter().any(|name| SMOOTHED.contains(&name.as_str()));
+    if t.profile.name == "ela" || is(value, "0") {
+        t.set(key, "loss.label_smoothing", value.clone());
+    } else if !smoothed {
+        t.ignore(key, "only robust, exo_pair, aot and aot_unpaired have it there");
+    } else if types.iter().any(|name| name == "sigmoid") {
+        let message =
+            format!("`{key}: {value}` is not supported beside \"sigmoid\", which has none there: remove one of them");
+        t.refuse(key, message);
+    } else {
+        t.set(key, "loss.label_smoothing", value.clone());
+    }
 }
 
 /// TRL's `loss_type` of SFT.

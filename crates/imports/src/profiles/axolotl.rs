@@ -361,7 +361,7 @@ const DPO: Method = Method {
         BETA,
         converted("dpo_loss_type", "loss.loss_type", losses::dpo_loss_type),
         sets("dpo_loss_weights", "loss.loss_weights"),
-        sets("dpo_label_smoothing", "loss.label_smoothing"),
+        converted("dpo_label_smoothing", "loss.label_smoothing", losses::dpo_label_smoothing),
         sets("dpo_use_weighting", "loss.use_weighting"),
     ])],
     defaults: &[default("loss.beta", Real(0.1))],

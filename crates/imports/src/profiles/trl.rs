@@ -56,6 +56,9 @@ pub(crate) static TRL: Profile = Profile {
     adapts: |keys| keys.is_true("use_peft"),
     finish,
     differences: &[
+        "Of conversations TRL also learns what the template writes after the terminator (a line feed), and CPO and ORPO one more \
+         EOS; here a completion ends with its terminator. Rows of text are the same.",
+        "`label_smoothing` is one of `robust`, `exo_pair`, `aot` and `aot_unpaired` alone: TRL's `sigmoid` has none.",
         "ORPO: TRL's cross-entropy is over prompt and answer, here it is over the answer, as in the paper.",
         "CPO, SimPO with `cpo_alpha` and `loss_type: sft`: the cross-entropy is the token mean of a micro-batch there, of the \
          optimizer step here; without accumulation they are equal.",
@@ -119,7 +122,7 @@ pub(super) const DPO: Method = Method {
             BETA,
             converted("loss_type", "loss.loss_type", losses::dpo_loss_type),
             sets("loss_weights", "loss.loss_weights"),
-            sets("label_smoothing", "loss.label_smoothing"),
+            converted("label_smoothing", "loss.label_smoothing", losses::dpo_label_smoothing),
             sets("f_divergence_type", "loss.f_divergence_type"),
             sets("f_alpha_divergence_coef", "loss.f_alpha_divergence_coef"),
             sets("discopop_tau", "loss.discopop_tau"),
@@ -348,7 +351,7 @@ pub(super) fn cut_from_the_start(t: &mut Translator<'_>) {
     }
 }
 
-/// What a file of TRL cannot say and a user should know.
+/// Remarks on what no file of TRL can say.
 pub(super) fn remarks(t: &mut Translator<'_>) {
     match t.method.name {
         "sft" if !t.keys().is_true("assistant_only_loss") => t.note(

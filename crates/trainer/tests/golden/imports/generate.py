@@ -4,7 +4,8 @@
     python crates/trainer/tests/golden/imports/generate.py
 
 `trl-*.yaml` are run by TRL's own trainers, each key of the file and no other but the precision of a CPU; axolotl's DPO is TRL's,
-given its β. Losses of effective_llm_alignment, Halo and LLaMA-Factory are their formulas in a loop of plain PyTorch. Every epoch is
+given its β. Rows go to TRL as text that the model's template rendered: it appends the EOS to text, and of conversations it
+would also learn the line feed that the template writes after the EOS. Losses of effective_llm_alignment, Halo and LLaMA-Factory are their formulas in a loop of plain PyTorch. Every epoch is
 one step, so the order of the rows does not matter. Regenerate only on purpose.
 """
 import json, math, os, pathlib, tempfile
@@ -33,10 +34,19 @@ class AnswersOnly(ORPOTrainer):
     def concatenated_forward(self, model, batch):
         found = list(super().concatenated_forward(model, batch))
         labels, logits = batch["chosen_labels"], found[2]
-        labels = torch.nn.functional.pad(labels, (0, logits.shape[1] - labels.shape[1]), value=-100)
-        flat = logits[:, :-1].reshape(-1, logits.shape[-1])
+        labels = torch.nn.functional.pad(labels, (0, logits.shape[1] + 1 - labels.shape[1]), value=-100)
+        flat = logits.reshape(-1, logits.shape[-1])  # of tokens 0 to n − 2: they tell tokens 1 to n − 1
         found[4] = torch.nn.functional.cross_entropy(flat, labels[:, 1:].reshape(-1), ignore_index=-100)
         return tuple(found)
+
+
+def as_text(row):
+    """A row of messages as TRL takes text: it appends the EOS itself."""
+    text = {"prompt": tokenizer.apply_chat_template(row["prompt"], tokenize=False, add_generation_prompt=True)}
+    for side in ["chosen", "rejected", "completion"]:
+        if side in row:
+            text[side] = row[side][0]["content"]
+    return text
 
 
 def run_trl(config_class, trainer_class, keys):
@@ -55,7 +65,7 @@ def run_trl(config_class, trainer_class, keys):
         trainer = Recorded(
             model=AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32),
             args=config_class(**keys, **cpu),
-            train_dataset=load_dataset("json", data_files=data, split="train"),
+            train_dataset=load_dataset("json", data_files=data, split="train").map(as_text),
             processing_class=tokenizer,
         )
         trainer.train()
