@@ -45,6 +45,8 @@ struct Flat {
 
 impl Flat {
     fn set(&mut self, assignment: &str) {
+        let name = assignment.split('=').next().unwrap_or_default().trim();
+        self.keys.shift_remove(name);
         let mut table = toml::Table::new();
         set(&mut table, assignment, &mut self.problems);
         for (key, value) in table {

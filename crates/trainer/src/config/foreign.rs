@@ -114,13 +114,11 @@ impl Chosen {
                 ours.push(given.clone());
                 continue;
             }
+            // a key that the override takes out is null, which is absent here
             let mut table = toml::Table::new();
             set(&mut table, given, problems);
-            for (key, value) in table {
-                // TOML has no null: the word stands for it
-                let value = serde_json::to_value(value).unwrap_or(Value::Null);
-                keys.insert(key, if value == "null" { Value::Null } else { value });
-            }
+            let value = table.remove(name).and_then(|value| serde_json::to_value(value).ok());
+            keys.insert(name.to_owned(), value.unwrap_or(Value::Null));
         }
         ours
     }
