@@ -32,7 +32,7 @@ pub enum Event<'a> {
     SetAside {
         /// The stage.
         stage: &'a Stage,
-        /// Where they are now.
+        /// Their place now.
         to: PathBuf,
     },
     /// Started; `again` if it was interrupted before.
