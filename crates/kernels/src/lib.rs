@@ -60,6 +60,7 @@ mod options;
 mod selftest;
 
 pub use autograd::{Gradients, OtherGradients, Tape};
+pub use cpu::weight::{FourBit, FourBitType, NestedScales, PackedWeight, Scales, Weight};
 pub use device::{emulate, is_emulating};
 pub use error::{KernelError, Result};
 pub use ops::{

@@ -147,7 +147,12 @@ impl Config {
     /// need them at the top level, so both are written.
     pub(crate) fn to_json(&self, dtype: &str) -> Value {
         let mut fields = self.fields.clone();
+        // Weights are saved as floats.
+        fields.remove("quantization_config");
         let mut outer = self.wrapper.as_ref().map(|wrapper| wrapper.fields.clone());
+        if let Some(outer) = &mut outer {
+            outer.remove("quantization_config");
+        }
         let whole = outer.as_mut().unwrap_or(&mut fields);
         whole.insert("architectures".into(), json!([self.wrapper().unwrap_or(self.family.architecture())]));
         whole.insert("dtype".into(), json!(dtype));
@@ -199,8 +204,9 @@ impl Config {
 /// Refuses what would have to be approximated, whatever the family.
 fn refuse_unsupported(fields: &Fields) -> Result<()> {
     for name in ["quantization_config", "compression_config"] {
-        if fields.get(name).is_some() {
-            return Err(fields.unsupported(format!("a quantised model (`{name}`)")));
+        if let Some(quantisation) = fields.get(name).filter(|quantisation| !is_four_bit(quantisation)) {
+            let method = quantisation.get("quant_method").and_then(Value::as_str).unwrap_or(name);
+            return Err(fields.unsupported(format!("a quantised model (`{name}`: {method})")));
         }
     }
     for name in ["attention_dropout", "resid_pdrop", "embd_pdrop"] {
@@ -215,4 +221,11 @@ fn refuse_unsupported(fields: &Fields) -> Result<()> {
 fn wrapper_kind(fields: &Fields) -> Result<Option<&'static WrapperKind>> {
     let name = fields.str("model_type")?;
     Ok(WRAPPERS.iter().find(|kind| name == Some(kind.model_type)))
+}
+
+/// True for the four-bit weights of bitsandbytes, which are read.
+fn is_four_bit(quantisation: &Value) -> bool {
+    let is_true = |name: &str| quantisation.get(name) == Some(&Value::Bool(true));
+    quantisation.get("quant_method").and_then(Value::as_str) == Some("bitsandbytes")
+        && (is_true("load_in_4bit") || is_true("_load_in_4bit"))
 }

@@ -15,9 +15,11 @@ use crate::error::{ModelError, Result};
 use crate::layout::{EMBEDDING, FINAL_NORM, HEAD, block_prefix};
 use crate::linear::{Linear, Product};
 use crate::lora::{Adapter, Dropout, LoraConfig};
+use crate::matrix::{Matrix, PackedParameter};
 use crate::parameter::{Parameter, Parameters};
 use crate::placement::Placement;
 use crate::spec::{DecoderSpec, LayerSpec};
+use crate::storage::Storage;
 use crate::wrapper::Wrapped;
 
 /// A language model with trainable parameters. Weights are float32 in host memory unless placed elsewhere.
@@ -36,6 +38,7 @@ pub struct Decoder {
     pub(crate) trained_tokens: Vec<u32>,
     /// Weights of the multimodal model whose text half this is.
     pub(crate) wrapped: Option<Arc<Wrapped>>,
+    placement: Placement,
 }
 
 impl Decoder {
@@ -56,9 +59,32 @@ impl Decoder {
         let config = Config::from_dir(dir)?;
         let (files, names) = config.open_weights(dir)?;
         let parameters = Parameters::load(config.spec(), &files, placement)?;
-        let mut decoder = Self::build(config, parameters)?;
+        let mut decoder = Self::build(config, parameters, placement)?;
         decoder.wrapped = names.map(|names| Arc::new(Wrapped { names, files }));
         Ok(decoder)
+    }
+
+    /// As [`Decoder::load_on`], with every parameter frozen and the matrices in a storage of few bits. What is to be
+    /// trained can be made trainable afterwards.
+    ///
+    /// # Errors
+    /// As [`Decoder::load_on`], and when a module to skip is no valid pattern.
+    pub fn load_frozen(dir: impl AsRef<Path>, placement: &Placement, storage: &Storage) -> Result<Self> {
+        let dir = dir.as_ref();
+        let config = Config::from_dir(dir)?;
+        let (files, names) = config.open_weights(dir)?;
+        let parameters = Parameters::load_frozen(config.spec(), &files, placement, storage)?;
+        let mut decoder = Self::build(config, parameters, placement)?;
+        decoder.wrapped = names.map(|names| Arc::new(Wrapped { names, files }));
+        Ok(decoder)
+    }
+
+    /// As [`Decoder::init`], with every parameter frozen and the matrices in bfloat16 or packed.
+    ///
+    /// # Errors
+    /// When a tensor cannot be created.
+    pub fn init_frozen(config: &Config, seed: u64, placement: &Placement, storage: &Storage) -> Result<Self> {
+        Self::build(config.clone(), Parameters::draw_frozen(config.spec(), seed, placement, storage)?, placement)
     }
 
     /// A model with random weights: matrices and embedding from N(0, `initializer_range`²), the same for the same seed.
@@ -83,21 +109,22 @@ impl Decoder {
         }
         let embedding_std = embedding_std.unwrap_or(config.spec().initializer_range);
         let parameters = Parameters::draw(config.spec(), seed, embedding_std, placement)?;
-        Self::build(config.clone(), parameters)
+        Self::build(config.clone(), parameters, placement)
     }
 
-    fn build(config: Config, mut parameters: Parameters) -> Result<Self> {
+    fn build(config: Config, mut parameters: Parameters, placement: &Placement) -> Result<Self> {
         let spec = config.spec();
         let blocks = (0..spec.layers.len())
             .map(|index| Block::take(&mut parameters, spec, &block_prefix(index)))
             .collect::<Result<_>>()?;
         let embedding = parameters.take(EMBEDDING)?;
         let head = match spec.tied {
-            true => Linear { module: HEAD.into(), weight: embedding.clone(), bias: None, adapter: None },
+            true => Linear { module: HEAD.into(), weight: embedding.clone().into(), bias: None, adapter: None },
             false => Linear::take(&mut parameters, HEAD)?,
         };
         let norm = parameters.take(FINAL_NORM)?;
-        Ok(Self { embedding, blocks, norm, head, config, lora: None, trained_tokens: Vec::new(), wrapped: None })
+        let (lora, trained_tokens, wrapped, placement) = (None, Vec::new(), None, placement.clone());
+        Ok(Self { embedding, blocks, norm, head, config, lora, trained_tokens, wrapped, placement })
     }
 
     /// Configuration of the model.
@@ -110,9 +137,10 @@ impl Decoder {
         self.config.spec()
     }
 
-    /// Device and dtype of all parameters, adapters included.
+    /// Device and dtype of activations and of all parameters, adapters included; on the CPU frozen matrices may be in fewer
+    /// bits.
     pub fn placement(&self) -> Placement {
-        Placement::of(&self.embedding.tensor)
+        self.placement.clone()
     }
 
     /// A copy on another device or in another dtype, with variables of its own for this one's variables.
@@ -121,6 +149,7 @@ impl Decoder {
     /// When memory is exhausted.
     pub fn placed(&self, placement: &Placement) -> Result<Self> {
         let mut copy = self.clone();
+        copy.placement = placement.clone();
         let mut result = Ok(());
         copy.visit_mut(|parameter| {
             if result.is_ok() {
@@ -324,10 +353,11 @@ impl Decoder {
     /// # Errors
     /// When a tensor cannot be created.
     pub fn set_trainable(&mut self, wanted: impl Fn(&str) -> bool) -> Result<()> {
+        let placement = self.placement();
         let mut result = Ok(());
         self.visit_mut(|parameter| {
             if result.is_ok() {
-                result = parameter.set_trainable(wanted(&parameter.name));
+                result = parameter.set_trainable(wanted(&parameter.name), &placement);
             }
         });
         result
@@ -335,7 +365,8 @@ impl Decoder {
 
     /// Number of parameters, adapters not counted; a tied head counts once.
     pub fn parameter_count(&self) -> usize {
-        self.base_parameters().map(|p| p.tensor.elem_count()).sum()
+        let packed = self.packed().map(|packed| packed.weight.shape()).map(|(rows, columns)| rows * columns);
+        self.base_parameters().map(|p| p.tensor.elem_count()).chain(packed).sum()
     }
 
     /// Refuses another model whose parameters are not those of this one.
@@ -365,19 +396,36 @@ impl Decoder {
     pub fn mix(&mut self, other: &Self, share: f64) -> Result<()> {
         self.check_same_parameters(other)?;
         let others: HashMap<&str, &Tensor> = other.base_parameters().map(|p| (p.name.as_str(), &p.tensor)).collect();
+        let placement = self.placement();
         let mut result = Ok(());
         self.visit_mut(|parameter| {
             let Some(other) = others.get(parameter.name.as_str()).filter(|_| result.is_ok()) else { return };
-            let mixed = parameter.tensor.affine(1.0 - share, 0.0).and_then(|own| own + other.affine(share, 0.0)?);
+            let own = placement.place(&parameter.tensor);
+            let mixed = own.and_then(|own| Ok((own.affine(1.0 - share, 0.0)? + placement.place(other)?.affine(share, 0.0)?)?));
             match mixed {
                 Ok(mixed) => parameter.tensor = mixed.detach(),
-                Err(error) => result = Err(error.into()),
+                Err(error) => result = Err(error),
             }
         });
         result
     }
 
-    /// All parameters except adapters, in the layout's order.
+    /// Size in memory of all frozen and trained parameters, adapters included, in bytes.
+    pub fn parameter_bytes(&self) -> usize {
+        let adapters = self.linears().into_iter().filter_map(|l| l.adapter.as_ref()).flat_map(Adapter::parameters);
+        let size = |p: &Parameter| p.tensor.elem_count() * p.tensor.dtype().size_in_bytes();
+        self.base_parameters().chain(adapters).map(size).chain(self.packed().map(|packed| packed.weight.bytes())).sum()
+    }
+
+    /// Packed weights.
+    pub(crate) fn packed(&self) -> impl Iterator<Item = &PackedParameter> {
+        self.linears().into_iter().filter_map(|linear| match &linear.weight {
+            Matrix::Packed(packed) => Some(&**packed),
+            Matrix::Tensor(_) => None,
+        })
+    }
+
+    /// All parameters except adapters and packed weights, in the layout's order.
     pub(crate) fn base_parameters(&self) -> impl Iterator<Item = &Parameter> {
         let head = if self.head_is_tied() { None } else { Some(&self.head) };
         [&self.embedding]
@@ -407,7 +455,7 @@ impl Decoder {
             }
         }
         if tied {
-            self.head.weight = self.embedding.clone();
+            self.head.weight = self.embedding.clone().into();
         }
     }
 
@@ -432,8 +480,9 @@ impl Decoder {
 
     /// Gives the head a weight of its own, a copy of the embedding.
     pub(crate) fn untie_head(&mut self) -> Result<()> {
-        let copy = self.embedding.tensor.detach().copy()?;
-        self.head.weight = Parameter { name: format!("{HEAD}.weight"), tensor: Var::from_tensor(&copy)?.into_inner() };
+        let copy = self.placement.place(&self.embedding.tensor)?.copy()?;
+        let tensor = Var::from_tensor(&copy)?.into_inner();
+        self.head.weight = Parameter { name: format!("{HEAD}.weight"), tensor }.into();
         self.config.untie();
         Ok(())
     }

@@ -83,8 +83,8 @@ impl Decoder {
 /// Adds layers that share their input.
 fn count(flops: &mut Flops, linears: &[&Linear], rows: usize, upstream: bool) {
     for linear in linears {
-        let &[outputs, inputs] = linear.weight.tensor.dims() else { continue };
-        flops.product(rows, [inputs, outputs], upstream, is_trained(&linear.weight));
+        let Ok((outputs, inputs)) = linear.weight.shape() else { continue };
+        flops.product(rows, [inputs, outputs], upstream, linear.weight.is_trained());
         if let Some(adapter) = &linear.adapter {
             let rank = adapter.a.tensor.dims()[0];
             flops.product(rows, [inputs, rank], upstream, is_trained(&adapter.a));

@@ -19,7 +19,9 @@ pub struct ModelInfo {
     pub wrapper: Option<&'static str>,
     /// Number of parameters; a tied head counts once.
     pub parameters: usize,
-    /// dtypes of the stored weights, most common first.
+    /// Number of parameters stored in four bits.
+    pub four_bit: usize,
+    /// dtypes of the other stored weights, most common first.
     pub dtypes: Vec<WeightDtype>,
     /// Size of the stored tensors, in bytes.
     pub stored_bytes: u64,
@@ -53,15 +55,23 @@ impl ModelInfo {
         let slots = layout(config.spec());
         check_names(config.spec(), &slots, &files)?;
         let mut counts = DtypeCounts::default();
+        let (mut four_bit, mut packed_bytes) = (0, 0);
         for slot in &slots {
-            counts.add(files.expect(&slot.name, &slot.shape)?, slot.shape.iter().product());
+            let count = slot.shape.iter().product();
+            if files.four_bit_state(&slot.name).is_some() {
+                four_bit += count;
+                packed_bytes += files.four_bit_bytes(&slot.name)?;
+            } else {
+                counts.add(files.expect(&slot.name, &slot.shape)?, count);
+            }
         }
         Ok(Self {
             family: config.family(),
             wrapper: config.wrapper(),
-            parameters: counts.total(),
+            parameters: counts.total() + four_bit,
+            four_bit,
             dtypes: counts.commonest_first(),
-            stored_bytes: counts.bytes(),
+            stored_bytes: counts.bytes() + packed_bytes as u64,
             shards: files.files().len(),
             context: config.spec().max_positions,
             spec: config.spec().clone(),

@@ -5,7 +5,9 @@ use smpo_kernels::{linear, linear_for_backward};
 
 use crate::error::Result;
 use crate::lora::{Adapter, Dropout};
+use crate::matrix::Matrix;
 use crate::parameter::{Parameter, Parameters};
+use crate::placement::Placement;
 
 /// Use of a product's values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +24,7 @@ pub(crate) struct Linear {
     /// Module name, such as `model.layers.0.mlp.up_proj`.
     pub module: String,
     /// (out, in).
-    pub weight: Parameter,
+    pub weight: Matrix,
     pub bias: Option<Parameter>,
     pub adapter: Option<Adapter>,
 }
@@ -32,7 +34,7 @@ impl Linear {
     pub fn take(parameters: &mut Parameters, module: &str) -> Result<Self> {
         Ok(Self {
             module: module.to_string(),
-            weight: parameters.take(&format!("{module}.weight"))?,
+            weight: parameters.take_matrix(&format!("{module}.weight"))?,
             bias: parameters.take_if_there(&format!("{module}.bias")),
             adapter: None,
         })
@@ -42,15 +44,15 @@ impl Linear {
     pub fn forward(&self, x: &Tensor, dropout: Option<Dropout>, product: Product) -> Result<Tensor> {
         let bias = self.bias.as_ref().map(|b| &b.tensor);
         match (&self.adapter, product) {
-            (None, Product::Computed) => Ok(linear(x, &self.weight.tensor, bias)?),
-            (None, Product::ForBackward) => Ok(linear_for_backward(x, &self.weight.tensor, bias)?),
-            (Some(adapter), _) => adapter.forward(x, &self.weight.tensor, bias, dropout, product),
+            (None, Product::Computed) => Ok(linear(x, self.weight.weight(), bias)?),
+            (None, Product::ForBackward) => Ok(linear_for_backward(x, self.weight.weight(), bias)?),
+            (Some(adapter), _) => adapter.forward(x, &self.weight, bias, dropout, product),
         }
     }
 
-    /// Weight and bias.
+    /// Weight and bias; no packed weight.
     pub fn base_parameters(&self) -> impl Iterator<Item = &Parameter> {
-        std::iter::once(&self.weight).chain(&self.bias)
+        self.weight.parameter().into_iter().chain(&self.bias)
     }
 
     /// Weight, bias and the adapter's parameters.
@@ -59,6 +61,14 @@ impl Linear {
     }
 
     pub fn base_parameters_mut(&mut self) -> impl Iterator<Item = &mut Parameter> {
-        std::iter::once(&mut self.weight).chain(&mut self.bias)
+        self.weight.parameter_mut().into_iter().chain(&mut self.bias)
+    }
+
+    /// The weight with the adapter in it, as a tensor.
+    pub fn merged(&self, placement: &Placement) -> Result<Tensor> {
+        match &self.adapter {
+            None => Ok(self.weight.dense(placement)?.detach()),
+            Some(adapter) => adapter.merged(&self.weight),
+        }
     }
 }

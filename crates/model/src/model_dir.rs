@@ -10,6 +10,7 @@ use crate::fields::Fields;
 use crate::lora::ADAPTER_CONFIG;
 use crate::placement::Placement;
 use crate::save::TOKENIZER_FILES;
+use crate::storage::Storage;
 use crate::weights;
 
 /// Location of a model: a directory in Hugging Face format, with or without a PEFT adapter.
@@ -83,6 +84,18 @@ impl ModelDir {
     /// As [`Decoder::load`] and [`Decoder::load_adapter`].
     pub fn load(&self) -> Result<Decoder> {
         self.load_on(&Placement::default())
+    }
+
+    /// Loads the weights and the adapter, all frozen, the weights in a storage of few bits.
+    ///
+    /// # Errors
+    /// As [`Decoder::load_frozen`] and [`Decoder::load_adapter`].
+    pub fn load_frozen(&self, placement: &Placement, storage: &Storage) -> Result<Decoder> {
+        let mut decoder = Decoder::load_frozen(&self.weights, placement, storage)?;
+        if let Some(adapter) = &self.adapter {
+            decoder.load_adapter(adapter)?;
+        }
+        Ok(decoder.frozen())
     }
 
     /// As [`ModelDir::load`], to a device and dtype.

@@ -2,15 +2,18 @@
 
 use std::collections::HashMap;
 
-use candle_core::{Tensor, Var};
+use candle_core::{Device, Tensor, Var};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::error::{ModelError, Result, list};
 use crate::layout::{EMBEDDING, HEAD, Role, Slot, layout};
+use crate::lora::Fingerprint;
+use crate::matrix::{Matrix, PackedParameter};
 use crate::placement::Placement;
 use crate::spec::DecoderSpec;
-use crate::weights::WeightFiles;
+use crate::storage::{FrozenMatrix, Storage};
+use crate::weights::{WeightDtype, WeightFiles};
 
 /// A tensor under its name in the weight file. A variable is trainable; anything else is frozen.
 #[derive(Debug, Clone)]
@@ -42,11 +45,11 @@ impl Parameter {
         Var::from_tensor(&self.tensor).ok()
     }
 
-    /// Makes the parameter trainable or frozen; the values stay.
-    pub fn set_trainable(&mut self, trainable: bool) -> Result<()> {
+    /// Makes the parameter trainable or frozen; the values stay, in the placement's dtype where they are trained.
+    pub fn set_trainable(&mut self, trainable: bool, placement: &Placement) -> Result<()> {
         match (self.tensor.is_variable(), trainable) {
             (true, false) => self.tensor = self.tensor.detach(),
-            (false, true) => self.tensor = Var::from_tensor(&self.tensor)?.into_inner(),
+            (false, true) => self.tensor = Var::from_tensor(&placement.place(&self.tensor)?)?.into_inner(),
             _ => {}
         }
         Ok(())
@@ -54,29 +57,59 @@ impl Parameter {
 }
 
 /// Parameters of a decoder being built, by name.
-pub(crate) struct Parameters(HashMap<String, Parameter>);
+pub(crate) struct Parameters(HashMap<String, Matrix>);
 
 impl Parameters {
     /// Removes and returns a parameter. It exists: the layout is the source of both names.
     pub fn take(&mut self, name: &str) -> Result<Parameter> {
-        self.0.remove(name).ok_or_else(|| ModelError::input("parameter", name, "nothing of that name"))
+        self.take_if_there(name).ok_or_else(|| ModelError::input("parameter", name, "nothing of that name"))
     }
 
     /// Removes and returns a parameter if the layout has it.
     pub fn take_if_there(&mut self, name: &str) -> Option<Parameter> {
-        self.0.remove(name)
+        match self.0.remove(name)? {
+            Matrix::Tensor(parameter) => Some(parameter),
+            // Of linear layers alone, which are taken as matrices.
+            Matrix::Packed(_) => None,
+        }
     }
 
-    /// Reads all from a model directory, after checking that it has exactly these.
+    /// Removes and returns the weight of a linear layer.
+    pub fn take_matrix(&mut self, name: &str) -> Result<Matrix> {
+        self.0.remove(name).ok_or_else(|| ModelError::input("parameter", name, "nothing of that name"))
+    }
+
+    /// Reads all from a model directory, after checking that it has exactly these; all are trainable.
     pub fn load(spec: &DecoderSpec, files: &WeightFiles, placement: &Placement) -> Result<Self> {
+        Self::read(spec, files, |slot| {
+            let values = files.read(&slot.name, &slot.shape)?;
+            Ok(Parameter::trainable(slot.name.clone(), values, &slot.shape, placement)?.into())
+        })
+    }
+
+    /// As [`Parameters::load`], all frozen.
+    pub fn load_frozen(
+        spec: &DecoderSpec,
+        files: &WeightFiles,
+        placement: &Placement,
+        storage: &Storage,
+    ) -> Result<Self> {
+        Self::read(spec, files, |slot| match slot.role {
+            Role::Embedding | Role::Weight => frozen_matrix(slot, files, placement, storage),
+            Role::Bias | Role::Norm => {
+                let values = Tensor::from_vec(files.read(&slot.name, &slot.shape)?, &slot.shape[..], &Device::Cpu)?;
+                Ok(Parameter { name: slot.name.clone(), tensor: placement.place(&values)? }.into())
+            }
+        })
+    }
+
+    fn read(spec: &DecoderSpec, files: &WeightFiles, read: impl Fn(&Slot) -> Result<Matrix>) -> Result<Self> {
         let slots = layout(spec);
         check_names(spec, &slots, files)?;
         check_tied_head(spec, files)?;
         let mut parameters = HashMap::with_capacity(slots.len());
         for slot in slots {
-            let values = files.read(&slot.name, &slot.shape)?;
-            let parameter = Parameter::trainable(slot.name.clone(), values, &slot.shape, placement)?;
-            parameters.insert(slot.name, parameter);
+            parameters.insert(slot.name.clone(), read(&slot)?);
         }
         Ok(Self(parameters))
     }
@@ -85,19 +118,89 @@ impl Parameters {
     pub fn draw(spec: &DecoderSpec, seed: u64, embedding_std: f64, placement: &Placement) -> Result<Self> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut parameters = HashMap::new();
-        for Slot { name, shape, role } in layout(spec) {
-            let count = shape.iter().product();
-            let values = match role {
-                Role::Embedding => normal(&mut rng, count, embedding_std),
-                Role::Weight => normal(&mut rng, count, spec.initializer_range),
-                Role::Bias => vec![0.0; count],
-                Role::Norm if spec.norm_plus_one => vec![0.0; count],
-                Role::Norm => vec![1.0; count],
+        for slot in layout(spec) {
+            let count = slot.shape.iter().product();
+            let values = match std_of(&slot, spec, embedding_std) {
+                Some(std) => normal(&mut rng, count, std),
+                None => vec![constant(&slot, spec); count],
             };
-            let parameter = Parameter::trainable(name.clone(), values, &shape, placement)?;
-            parameters.insert(name, parameter);
+            let parameter = Parameter::trainable(slot.name.clone(), values, &slot.shape, placement)?;
+            parameters.insert(slot.name, parameter.into());
         }
         Ok(Self(parameters))
+    }
+
+    /// As [`Parameters::draw`], all frozen and matrices in bfloat16 or packed; only a piece of a matrix is in float32 at a
+    /// time.
+    pub fn draw_frozen(spec: &DecoderSpec, seed: u64, placement: &Placement, storage: &Storage) -> Result<Self> {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut parameters = HashMap::new();
+        for slot in layout(spec) {
+            let matrix = match std_of(&slot, spec, spec.initializer_range) {
+                Some(std) => {
+                    let read = |_: usize, out: &mut [f32]| {
+                        out.copy_from_slice(&normal(&mut rng, out.len(), std));
+                        Ok(())
+                    };
+                    let matrix = FrozenMatrix { slot: &slot, placement, dtype: WeightDtype::Bf16, read };
+                    match storage.quantises(&slot)? {
+                        Some(options) => matrix.quantised(options, None)?,
+                        None => matrix.into_stored()?.into(),
+                    }
+                }
+                None => {
+                    let values = vec![constant(&slot, spec); slot.shape.iter().product()];
+                    let tensor = placement.place(&Tensor::from_vec(values, &slot.shape[..], &Device::Cpu)?)?;
+                    Parameter { name: slot.name.clone(), tensor }.into()
+                }
+            };
+            parameters.insert(slot.name, matrix);
+        }
+        Ok(Self(parameters))
+    }
+}
+
+/// Standard deviation of a random matrix; `None` for biases and gains.
+fn std_of(slot: &Slot, spec: &DecoderSpec, embedding_std: f64) -> Option<f64> {
+    match slot.role {
+        Role::Embedding => Some(embedding_std),
+        Role::Weight => Some(spec.initializer_range),
+        Role::Bias | Role::Norm => None,
+    }
+}
+
+/// Initial value of biases and gains.
+fn constant(slot: &Slot, spec: &DecoderSpec) -> f32 {
+    if slot.role == Role::Norm && !spec.norm_plus_one { 1.0 } else { 0.0 }
+}
+
+/// A frozen matrix of a model directory.
+fn frozen_matrix(slot: &Slot, files: &WeightFiles, placement: &Placement, storage: &Storage) -> Result<Matrix> {
+    if slot.role == Role::Weight
+        && let Some(weight) = files.read_four_bit(&slot.name, &slot.shape)?
+    {
+        let (rows, columns) = weight.shape();
+        let fingerprint = Fingerprint::new(rows, |index| {
+            let mut row = vec![0.0; columns];
+            weight.read(index * columns, &mut row);
+            Ok(row)
+        })?;
+        return Ok(PackedParameter { name: slot.name.clone(), weight, fingerprint }.into());
+    }
+    let (file, stored) = files.place(&slot.name)?;
+    let dtype = file.expect(stored, &slot.shape)?;
+    let read = |first: usize, out: &mut [f32]| {
+        out.copy_from_slice(&file.read_part(stored, first..first + out.len())?);
+        Ok(())
+    };
+    let matrix = FrozenMatrix { slot, placement, dtype, read };
+    match storage.quantises(slot)? {
+        Some(options) => {
+            let (rows, columns) = (slot.shape[0], slot.shape[1]);
+            let row = |index: usize| file.read_part(stored, index * columns..(index + 1) * columns);
+            matrix.quantised(options, Some(Fingerprint::new(rows, row)?))
+        }
+        None => Ok(matrix.into_stored()?.into()),
     }
 }
 
@@ -114,6 +217,7 @@ pub(crate) fn check_names(spec: &DecoderSpec, slots: &[Slot], files: &WeightFile
         .filter(|n| !expected.contains(n))
         .filter(|n| !(spec.tied && *n == head))
         .filter(|n| !is_rotary_buffer(n))
+        .filter(|n| !files.is_four_bit_part(n))
         .collect();
     if !extra.is_empty() {
         return Err(ModelError::ExtraTensors { path: files.dir().to_path_buf(), names: list(&extra) });
@@ -131,7 +235,19 @@ pub(crate) fn check_tied_head(spec: &DecoderSpec, files: &WeightFiles) -> Result
     let head = format!("{HEAD}.weight");
     if let Some(file) = files.file_of(&head).filter(|_| spec.tied) {
         let shape = [spec.vocab_size, spec.hidden_size];
-        if files.read(&head, &shape)? != files.read(EMBEDDING, &shape)? {
+        files.expect(&head, &shape)?;
+        files.expect(EMBEDDING, &shape)?;
+        let (file_of_head, stored_head) = files.place(&head)?;
+        let (embedding, stored_embedding) = files.place(EMBEDDING)?;
+        let differs = |row: usize| -> Result<bool> {
+            let row = row * spec.hidden_size..(row + 1) * spec.hidden_size;
+            Ok(file_of_head.read_part(stored_head, row.clone())? != embedding.read_part(stored_embedding, row)?)
+        };
+        let mut row = 0;
+        while row < spec.vocab_size && !differs(row)? {
+            row += 1;
+        }
+        if row < spec.vocab_size {
             return Err(ModelError::TiedHeadDiffers {
                 path: file.path().to_path_buf(),
                 head,

@@ -62,13 +62,16 @@ impl Decoder {
         }
         write_directory(dir.as_ref(), |staging| {
             let dtype = options.dtype;
-            let own = self.base_parameters().map(|p| {
-                let name = self.wrapped.as_ref().map_or_else(|| p.name.clone(), |w| w.names.wrapped(&p.name));
-                Ok((name, OutputTensor::Stored(StoredTensor::new(&p.tensor, dtype)?)))
+            let renamed = |name: &str| self.wrapped.as_ref().map_or_else(|| name.to_owned(), |w| w.names.wrapped(name));
+            let own = self
+                .base_parameters()
+                .map(|p| Ok((renamed(&p.name), OutputTensor::Stored(StoredTensor::new(&p.tensor, dtype)?))));
+            let packed = self.packed().map(|packed| {
+                Ok((renamed(&packed.name), OutputTensor::Stored(StoredTensor::packed(&packed.weight, dtype))))
             });
             let rest = self.wrapped.iter().flat_map(|wrapped| wrapped.files.rest());
             let rest = rest.map(|tensor| tensor.map(|(name, tensor)| (name, OutputTensor::Copied(tensor))));
-            let tensors = own.chain(rest).collect::<Result<Vec<_>>>()?;
+            let tensors = own.chain(packed).chain(rest).collect::<Result<Vec<_>>>()?;
             write_weights(staging, tensors, options.shard_bytes)?;
             write_json(&staging.join("config.json"), &self.config().to_json(dtype.name()))?;
             options.source.iter().chain(&options.overlay).try_for_each(|source| copy_tokenizer_files(source, staging))

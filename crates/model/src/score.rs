@@ -2,7 +2,7 @@
 
 use candle_core::{Tensor, Var};
 use smpo_kernels::{
-    Gradients, OtherGradients, RowEntropy, SelectedLogProbs, Tape, TerminatorScore, selected_log_probs,
+    Gradients, OtherGradients, RowEntropy, SelectedLogProbs, Tape, TerminatorScore, Weight, selected_log_probs,
     selected_log_probs_with_entropy, selected_log_probs_with_terminators,
 };
 
@@ -98,12 +98,12 @@ impl Decoder {
         let hidden = &self.head_input(hidden)?;
         let dropout = options.dropout_seed.map(|seed| Dropout { seed, first_row: 0 });
         let adapted = match &head.adapter {
-            Some(adapter) => Some(adapter.head_inputs(hidden, &head.weight.tensor, dropout)?),
+            Some(adapter) => Some(adapter.head_inputs(hidden, &head.weight, dropout)?),
             None => None,
         };
         let (hidden, weight) = match &adapted {
-            Some(inputs) => (&inputs.hidden, &inputs.weight),
-            None => (hidden, &head.weight.tensor),
+            Some(inputs) => (&inputs.hidden, Weight::Tensor(&inputs.weight)),
+            None => (hidden, head.weight.weight()),
         };
         let head_options = self.head_options();
         let (targets, terminators) = (batch.targets(), options.terminators);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 use smpo_chat::Message;
 use smpo_inference::{Item, ScorerError, TeacherForced, TokenScores};
-use smpo_model::{Decoder, ModelDir, PackedBatch, ScoreOptions};
+use smpo_model::{Decoder, ModelDir, PackedBatch, Placement, ScoreOptions, Storage};
 use smpo_tokenizer::ChatTokenizer;
 
 use crate::{NativeError, NativeGenerator, NativeOptions};
@@ -27,7 +27,7 @@ impl NativeModel {
     /// [`NativeError`].
     pub fn load(model: &Path, base: Option<&Path>) -> Result<Self, NativeError> {
         let dir = ModelDir::open(model, base)?;
-        let decoder = dir.load()?.frozen();
+        let decoder = dir.load_frozen(&Placement::default(), &Storage::default())?;
         let tokenizer = ChatTokenizer::of_model(dir.weights(), dir.adapter())?;
         Ok(NativeModel { decoder, tokenizer: Arc::new(tokenizer) })
     }

@@ -43,6 +43,7 @@ pub use elements::data::DataCheck;
 pub use elements::memory::MemoryCheck;
 pub use elements::model::{Init, Reference};
 pub use elements::probe::{OnDrop, ProbeConfig};
+pub use elements::quantisation::QuantType;
 pub use elements::reporting::Reporter;
 pub use error::{ConfigErrors, ConfigProblem};
 pub use foreign::ImportedConfig;
@@ -331,6 +332,20 @@ pub struct TrainConfig {
     #[serde(default, deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "OneOrMany<String>")]
     pub unfreeze_layers_patterns: Vec<String>,
+    /// Keep the weights under adapters in four bits, quantised in blocks of 64 as bitsandbytes does it (QLoRA). A model that is
+    /// stored in four bits stays so without this key.
+    #[serde(default)]
+    pub load_in_4bit: bool,
+    /// The sixteen numbers of four bits; `nf4` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bnb_4bit_quant_type: Option<QuantType>,
+    /// Quantise the blocks' scales too, to 8 bits: 4.13 bits a weight instead of 4.5.
+    #[serde(default, alias = "use_bnb_nested_quant")]
+    pub bnb_4bit_use_double_quant: bool,
+    /// Linear layers that are not quantised, by names or patterns with `*`; `lm_head` when empty.
+    #[serde(default, deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "OneOrMany<String>")]
+    pub llm_int8_skip_modules: Vec<String>,
     /// Formats to write metrics in, beside `metrics.jsonl`.
     #[serde(default, deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "OneOrMany<Reporter>")]

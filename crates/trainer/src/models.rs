@@ -1,6 +1,6 @@
 //! The models of a run: the policy, from its initial weights or a checkpoint, and the reference.
 
-use smpo_model::{Config, Decoder, Placement, TrainedBeside};
+use smpo_model::{Config, Decoder, Placement, Storage, TrainedBeside};
 
 use crate::added_tokens::AddedTokens;
 use crate::checkpoint::Checkpoint;
@@ -28,14 +28,17 @@ impl Models {
                 Some(checkpoint) => {
                     Decoder::load_on(checkpoint.model(), placement).map_err(|error| checkpoint.unreadable(error))?
                 }
-                None => initial(config, model_config, placement)?,
+                None if config.unfreeze_layers_patterns.is_empty() => {
+                    initial(config, model_config, placement, Use::Trained)?
+                }
+                None => initial(config, model_config, placement, Use::Frozen)?,
             };
             if !config.unfreeze_layers_patterns.is_empty() {
                 policy.train_only(&config.unfreeze_layers_patterns)?;
             }
             return Ok(Models { policy, base: None });
         };
-        let base = initial(config, model_config, placement)?;
+        let base = initial(config, model_config, placement, Use::Frozen)?;
         let mut policy = base.clone();
         match (resumed, adapter) {
             (Some(checkpoint), _) => {
@@ -84,12 +87,12 @@ impl Models {
         placement: &Placement,
     ) -> Result<Decoder, TrainError> {
         if let Reference::Model(dir) = config.reference() {
-            let reference = config.open_reference(&dir)?.load_on(placement)?;
+            let reference = config.open_reference(&dir)?.load_frozen(placement, &Storage::default())?;
             let (expected, got) = (model_config.spec().vocab_size, reference.spec().vocab_size);
             if got < expected {
                 return Err(TrainError::ReferenceVocabulary { model: dir, expected, got });
             }
-            return Ok(reference.frozen());
+            return Ok(reference);
         }
         match (&self.base, config.adapter()) {
             (Some(base), Some(AdapterStart::From(dir))) => {
@@ -98,16 +101,33 @@ impl Models {
                 Ok(reference.frozen())
             }
             (Some(base), _) => Ok(base.clone()),
-            (None, _) => initial(config, model_config, placement),
+            (None, _) => Ok(initial(config, model_config, placement, Use::Frozen)?.frozen()),
         }
     }
 }
 
+/// Use of the weights of a model.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Use {
+    /// All are trained.
+    Trained,
+    /// None is, or a part of them.
+    Frozen,
+}
+
 /// The model at step 0, without adapters.
-fn initial(config: &TrainConfig, model_config: &Config, placement: &Placement) -> Result<Decoder, TrainError> {
-    let mut model = match config.init {
-        Init::Pretrained => Decoder::load_on(&config.model_name_or_path, placement)?,
-        Init::Random => Decoder::init_on(model_config, config.seed, config.embedding_std, placement)?,
+fn initial(
+    config: &TrainConfig,
+    model_config: &Config,
+    placement: &Placement,
+    weights: Use,
+) -> Result<Decoder, TrainError> {
+    let mut model = match (config.init, weights) {
+        (Init::Pretrained, Use::Trained) => Decoder::load_on(&config.model_name_or_path, placement)?,
+        (Init::Pretrained, Use::Frozen) => {
+            Decoder::load_frozen(&config.model_name_or_path, placement, &config.storage())?
+        }
+        (Init::Random, _) => Decoder::init_on(model_config, config.seed, config.embedding_std, placement)?,
     };
     let added = AddedTokens::of(config)?;
     let rows = added.rows(model.spec().vocab_size);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use smpo_data::{PreferencePair, Truncated, Truncation, Unfinished, encode_pair, read_pairs};
 use smpo_devices::on_device;
 use smpo_losses::TokenEntropy;
-use smpo_model::{Decoder, ModelDir, Placement};
+use smpo_model::{Decoder, ModelDir, Placement, Storage};
 use smpo_results::{LogpsRow, TokenLogps, write_jsonl};
 use smpo_tokenizer::ChatTokenizer;
 use smpo_trainer::{Row, RowLogps, TokenizedCompletion, row_logps, row_logps_with_entropy};
@@ -93,8 +93,12 @@ pub fn run(args: LogpsArgs) -> Outcome {
     let progress = Progress::new();
     let device = args.device.open(&progress)?;
     let placement = Placement { device: device.device().clone(), ..Placement::default() };
-    let decoder = model.load_on(&placement)?.frozen();
-    let reference = args.reference.as_deref().map(|dir| reference(dir, &tokenizer, &placement)).transpose()?;
+    let decoder = on_device(&device, || model.load_frozen(&placement, &Storage::default()))?;
+    let reference = args
+        .reference
+        .as_deref()
+        .map(|dir| on_device(&device, || reference(dir, &tokenizer, &placement)))
+        .transpose()?;
     let positions = decoder.spec().max_positions;
     if let (Some(given), Some(positions)) = (args.max_length, positions)
         && given > positions
@@ -211,5 +215,5 @@ fn reference(dir: &Path, tokenizer: &ChatTokenizer, placement: &Placement) -> Re
             dir.display()
         )));
     }
-    Ok(model.load_on(placement)?.frozen())
+    Ok(model.load_frozen(placement, &Storage::default())?)
 }

@@ -2,16 +2,16 @@
 
 use super::parallel::{Shared, tasks};
 use super::simd::add_assign;
+use super::weight::Elements;
 
 /// Columns of one task: wide enough to vectorise, few enough to spread a batch over threads.
 const STRIPE: usize = 64;
 
 /// Rows `ids` (N) of `table` (V, `width`), (N, `width`).
-pub(crate) fn gather(table: &[f32], ids: &[u32], width: usize) -> Vec<f32> {
-    let mut values = Vec::with_capacity(ids.len() * width);
-    for &id in ids {
-        let start = id as usize * width;
-        values.extend_from_slice(&table[start..start + width]);
+pub(crate) fn gather(table: Elements<'_>, ids: &[u32], width: usize) -> Vec<f32> {
+    let mut values = vec![0.0; ids.len() * width];
+    for (&id, row) in ids.iter().zip(values.chunks_exact_mut(width.max(1))) {
+        table.read(id as usize * width, row);
     }
     values
 }

@@ -11,8 +11,10 @@ pub(crate) mod head;
 pub(crate) mod matmul;
 pub(crate) mod norm;
 pub(crate) mod parallel;
+pub(crate) mod product;
 pub(crate) mod rotary;
 pub(crate) mod simd;
+pub(crate) mod weight;
 pub(crate) mod zero_blocks;
 
 pub(crate) use buffer::GradBuffer;

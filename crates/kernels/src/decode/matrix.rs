@@ -2,12 +2,13 @@
 
 use std::cell::Cell;
 
-use candle_core::Tensor;
+use candle_core::DType;
+use half::{bf16, f16};
 
 use crate::checks::matrix;
-use crate::cpu::Dense;
 use crate::cpu::parallel::{Shared, tasks};
 use crate::cpu::simd::{Level, fma, level, simd};
+use crate::cpu::weight::{Elements, PackedWeight, Table, Weight};
 use crate::error::{KernelError, Result};
 
 const OP: &str = "pack";
@@ -18,45 +19,75 @@ const WIDTH: usize = 32;
 /// Multiply-adds that make one piece of work.
 const PIECE: usize = 1 << 18;
 
-/// A weight (O, I) in panels of 32 outputs, each panel input by input: one sweep over it serves several rows.
+/// A weight (O, I) in panels of 32 outputs, each panel input by input: one sweep over it serves several rows. A weight in
+/// 16 bits stays so, packed blocks stay blocks; a product is the same in every bit.
 #[derive(Debug, Clone)]
 pub struct PackedMatrix {
-    /// (⌈O / 32⌉, I, 32); outputs beyond O are zero.
-    panels: Vec<f32>,
+    panels: Panels,
     outputs: usize,
     inputs: usize,
 }
 
+/// (⌈O / 32⌉, I, 32); outputs beyond O are zero.
+#[derive(Debug, Clone)]
+enum Panels {
+    Single(Vec<f32>),
+    Bf16(Vec<bf16>),
+    F16(Vec<f16>),
+    /// Blocks in their own layout, one weight below the other: a panel is dequantised when it is used.
+    Blocks(Vec<PackedWeight>),
+}
+
 impl PackedMatrix {
-    /// Packs weights (Oᵢ, I) one below the other, as one matrix (Σ Oᵢ, I).
+    /// Packs weights (Oᵢ, I) one below the other, as one matrix (Σ Oᵢ, I). Weights of several dtypes become float32.
     ///
     /// # Errors
     ///
     /// [`KernelError::Rank`], [`KernelError::Shape`], [`KernelError::Type`], [`KernelError::Device`] for unfit
     /// tensors.
-    pub fn stack(weights: &[&Tensor]) -> Result<Self> {
+    pub fn stack(weights: &[Weight<'_>]) -> Result<Self> {
         let mut shapes = Vec::with_capacity(weights.len());
         for weight in weights {
-            shapes.push(matrix(OP, "weight", "(O, I)", weight)?);
+            shapes.push(match weight {
+                Weight::Tensor(tensor) => matrix(OP, "weight", "(O, I)", tensor)?,
+                Weight::Packed(packed) => packed.shape(),
+            });
         }
         let inputs = shapes.first().map_or(0, |shape| shape.1);
-        let outputs = shapes.iter().map(|shape| shape.0).sum();
-        let mut packed = Self { panels: vec![0.0; usize::div_ceil(outputs, WIDTH) * inputs * WIDTH], outputs, inputs };
-        let mut output = 0;
-        for (weight, (_, columns)) in weights.iter().zip(shapes) {
-            if columns != inputs {
-                let (expected, got) = (format!("[O, {inputs}]"), weight.dims().to_vec());
-                return Err(KernelError::Shape { op: OP, argument: "weight", expected, got });
-            }
-            for row in Dense::new(OP, "weight", weight)?.read().chunks_exact(inputs.max(1)) {
-                let start = output / WIDTH * inputs * WIDTH + output % WIDTH;
-                for (input, &value) in row.iter().enumerate() {
-                    packed.panels[start + input * WIDTH] = value;
-                }
-                output += 1;
-            }
+        if let Some(&(outputs, columns)) = shapes.iter().find(|shape| shape.1 != inputs) {
+            let (expected, got) = (format!("[O, {inputs}]"), vec![outputs, columns]);
+            return Err(KernelError::Shape { op: OP, argument: "weight", expected, got });
         }
-        Ok(packed)
+        let outputs = shapes.iter().map(|shape| shape.0).sum();
+        let tables = weights.iter().map(|weight| Table::new(OP, "weight", *weight)).collect::<Result<Vec<_>>>()?;
+        let all = |dtype: DType| weights.iter().all(|weight| matches!(weight, Weight::Tensor(t) if t.dtype() == dtype));
+        let packed: Vec<PackedWeight> = weights
+            .iter()
+            .filter_map(|weight| match weight {
+                Weight::Packed(packed) => Some((*packed).clone()),
+                Weight::Tensor(_) => None,
+            })
+            .collect();
+        let panels = if !packed.is_empty() && packed.len() == weights.len() {
+            Panels::Blocks(packed)
+        } else if !weights.is_empty() && all(DType::BF16) {
+            Panels::Bf16(interleaved(&tables, outputs, inputs, bf16::ZERO, bf16::from_f32))
+        } else if !weights.is_empty() && all(DType::F16) {
+            Panels::F16(interleaved(&tables, outputs, inputs, f16::ZERO, f16::from_f32))
+        } else {
+            Panels::Single(interleaved(&tables, outputs, inputs, 0.0, |value| value))
+        };
+        Ok(Self { panels, outputs, inputs })
+    }
+
+    /// Size in memory, in bytes.
+    pub fn bytes(&self) -> usize {
+        match &self.panels {
+            Panels::Single(values) => size_of_val(&values[..]),
+            Panels::Bf16(values) => size_of_val(&values[..]),
+            Panels::F16(values) => size_of_val(&values[..]),
+            Panels::Blocks(weights) => weights.iter().map(PackedWeight::bytes).sum(),
+        }
     }
 
     /// O.
@@ -86,19 +117,85 @@ impl PackedMatrix {
         interleave(x, inputs, &mut blocks);
         // Fewer operations than these elements' work: each is one lane of a fused instruction.
         tasks(panels.div_ceil(together), rows * inputs * outputs / 16, |piece| {
+            let mut scratch = PANEL.take();
             for panel in piece * together..((piece + 1) * together).min(panels) {
-                let weights = &self.panels[panel * inputs * WIDTH..(panel + 1) * inputs * WIDTH];
                 let first = panel * WIDTH;
                 let width = WIDTH.min(outputs - first);
-                panel_rows(&blocks, weights.as_chunks().0, rows, |row, values| {
+                let store = |row: usize, values: &[f32; WIDTH]| {
                     // SAFETY: these outputs of this row belong to this panel's task alone.
                     let out = unsafe { target.slice(row * outputs + first, width) };
                     out.copy_from_slice(&values[..width]);
-                });
+                };
+                match &self.panels {
+                    Panels::Bf16(values) => panel_rows(&blocks, panel_of(values, panel, inputs), rows, store),
+                    Panels::Single(values) => panel_rows(&blocks, panel_of(values, panel, inputs), rows, store),
+                    Panels::F16(values) => {
+                        scratch.resize(inputs * WIDTH, 0.0);
+                        let values = panel_of(values, panel, inputs).as_flattened();
+                        Elements::F16(values).read(0, &mut scratch);
+                        panel_rows(&blocks, panel_of(&scratch, 0, inputs), rows, store);
+                    }
+                    Panels::Blocks(weights) => {
+                        dequantise_panel(weights, panel, inputs, &mut scratch);
+                        panel_rows(&blocks, panel_of(&scratch, 0, inputs), rows, store);
+                    }
+                }
             }
+            PANEL.set(scratch);
         });
         BLOCKS.set(blocks);
     }
+}
+
+/// One panel, (I, 32).
+fn panel_of<T>(panels: &[T], panel: usize, inputs: usize) -> &[[T; WIDTH]] {
+    panels[panel * inputs * WIDTH..(panel + 1) * inputs * WIDTH].as_chunks().0
+}
+
+/// The rows of weights one below the other, in panels. `narrow` is exact.
+fn interleaved<T: Copy>(tables: &[Table], outputs: usize, inputs: usize, zero: T, narrow: impl Fn(f32) -> T) -> Vec<T> {
+    let mut panels = vec![zero; usize::div_ceil(outputs, WIDTH) * inputs * WIDTH];
+    let mut row = vec![0.0; inputs];
+    let mut output = 0;
+    for table in tables {
+        let guard = table.read();
+        let elements = guard.elements();
+        for index in 0..elements.len() / inputs.max(1) {
+            elements.read(index * inputs, &mut row);
+            let start = output / WIDTH * inputs * WIDTH + output % WIDTH;
+            for (input, &value) in row.iter().enumerate() {
+                panels[start + input * WIDTH] = narrow(value);
+            }
+            output += 1;
+        }
+    }
+    panels
+}
+
+/// Panel `panel` of weights one below the other, in float32.
+fn dequantise_panel(weights: &[PackedWeight], panel: usize, inputs: usize, out: &mut Vec<f32>) {
+    out.clear();
+    out.resize(inputs * WIDTH, 0.0);
+    let mut rows = ROW.take();
+    rows.resize(inputs * WIDTH, 0.0);
+    let mut above = 0;
+    let mut filled = 0;
+    for weight in weights {
+        let (count, _) = weight.shape();
+        let wanted = panel * WIDTH..(panel + 1) * WIDTH;
+        let here = wanted.start.max(above)..wanted.end.min(above + count);
+        if !here.is_empty() {
+            weight.read((here.start - above) * inputs, &mut rows[filled * inputs..(filled + here.len()) * inputs]);
+            filled += here.len();
+        }
+        above += count;
+    }
+    for (input, lanes) in out.chunks_exact_mut(WIDTH).enumerate() {
+        for (lane, row) in lanes.iter_mut().zip(rows[..filled * inputs].chunks_exact(inputs)) {
+            *lane = row[input];
+        }
+    }
+    ROW.set(rows);
 }
 
 /// Rows of `x` that go through a panel together.
@@ -107,6 +204,12 @@ const ROWS: usize = 8;
 thread_local! {
     /// Scratch memory of [`interleave`].
     static BLOCKS: Cell<Vec<[f32; ROWS]>> = const { Cell::new(Vec::new()) };
+
+    /// A panel in float32.
+    static PANEL: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+
+    /// Rows of blocks in float32.
+    static ROW: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
 }
 
 /// `x` (N, I) as (⌈N / 8⌉, I, 8), in the order of one sweep over a panel. Rows beyond N are left as they are.
@@ -122,9 +225,9 @@ fn interleave(x: &[f32], inputs: usize, blocks: &mut Vec<[f32; ROWS]>) {
 }
 
 /// All rows against one panel (I, 32), as many at once as fit the registers.
-fn panel_rows(
+fn panel_rows<T: Lane>(
     blocks: &[[f32; ROWS]],
-    panel: &[[f32; WIDTH]],
+    panel: &[[T; WIDTH]],
     rows: usize,
     mut store: impl FnMut(usize, &[f32; WIDTH]),
 ) {
@@ -145,40 +248,131 @@ fn panel_rows(
 
 /// Some rows of a block, from row `at` on, against the panel: one chain of additions an output, input after input.
 /// Returns the number of rows.
-fn products(
+fn products<T: Lane>(
     level: Level,
     x: &[[f32; ROWS]],
     at: usize,
     left: usize,
-    panel: &[[f32; WIDTH]],
+    panel: &[[T; WIDTH]],
     out: &mut [[f32; WIDTH]; ROWS],
 ) -> usize {
     #[cfg(target_arch = "x86_64")]
     match (level, left) {
         // SAFETY: `level` is the CPU's, here and below.
-        (Level::Avx512, 8..) => return unsafe { wide::avx512::<8>(x, at, panel, out) },
-        (Level::Avx512, 4..) => return unsafe { wide::avx512::<4>(x, at, panel, out) },
-        (Level::Avx512, 2..) => return unsafe { wide::avx512::<2>(x, at, panel, out) },
-        (Level::Avx512, _) => return unsafe { wide::avx512::<1>(x, at, panel, out) },
-        (Level::Avx2, 2..) => return unsafe { wide::avx2::<2>(x, at, panel, out) },
-        (Level::Avx2, _) => return unsafe { wide::avx2::<1>(x, at, panel, out) },
+        (Level::Avx512, 8..) => return unsafe { wide::avx512::<T, 8>(x, at, panel, out) },
+        (Level::Avx512, 4..) => return unsafe { wide::avx512::<T, 4>(x, at, panel, out) },
+        (Level::Avx512, 2..) => return unsafe { wide::avx512::<T, 2>(x, at, panel, out) },
+        (Level::Avx512, _) => return unsafe { wide::avx512::<T, 1>(x, at, panel, out) },
+        (Level::Avx2, 2..) => return unsafe { wide::avx2::<T, 2>(x, at, panel, out) },
+        (Level::Avx2, _) => return unsafe { wide::avx2::<T, 1>(x, at, panel, out) },
         (Level::Plain, _) => {}
     }
     let _ = (level, left);
-    one(x, at, panel, &mut out[0]);
+    T::one(x, at, panel, &mut out[0]);
     1
 }
 
-simd! {
-    fn one(x: &[[f32; ROWS]], at: usize, panel: &[[f32; WIDTH]], out: &mut [f32; WIDTH]) {
-        let mut sums = [0f32; WIDTH];
-        for (x, weights) in x.iter().zip(panel) {
-            let value = x[at % ROWS];
-            for lane in 0..WIDTH {
-                sums[lane] = fma::<FMA>(value, weights[lane], sums[lane]);
-            }
+/// An element of a panel.
+trait Lane: Copy {
+    fn widen(self) -> f32;
+
+    /// One row against a panel.
+    fn one(x: &[[f32; ROWS]], at: usize, panel: &[[Self; WIDTH]], out: &mut [f32; WIDTH]);
+
+    /// The 16 elements from `from` on.
+    ///
+    /// # Safety
+    ///
+    /// AVX-512 F is there, and so are the elements.
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn load_16(from: *const Self) -> std::arch::x86_64::__m512;
+
+    /// The 8 elements from `from` on.
+    ///
+    /// # Safety
+    ///
+    /// AVX2 is there, and so are the elements.
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn load_8(from: *const Self) -> std::arch::x86_64::__m256;
+}
+
+/// One row against a panel, whose sums are `FMA` steps.
+#[inline(always)]
+fn row_sums<T: Lane, const FMA: bool>(x: &[[f32; ROWS]], at: usize, panel: &[[T; WIDTH]]) -> [f32; WIDTH] {
+    let mut sums = [0f32; WIDTH];
+    for (x, weights) in x.iter().zip(panel) {
+        let value = x[at % ROWS];
+        for lane in 0..WIDTH {
+            sums[lane] = fma::<FMA>(value, weights[lane].widen(), sums[lane]);
         }
-        *out = sums;
+    }
+    sums
+}
+
+simd! {
+    fn one_single(x: &[[f32; ROWS]], at: usize, panel: &[[f32; WIDTH]], out: &mut [f32; WIDTH]) {
+        *out = row_sums::<f32, FMA>(x, at, panel);
+    }
+
+    fn one_bf16(x: &[[f32; ROWS]], at: usize, panel: &[[bf16; WIDTH]], out: &mut [f32; WIDTH]) {
+        *out = row_sums::<bf16, FMA>(x, at, panel);
+    }
+}
+
+impl Lane for f32 {
+    fn widen(self) -> f32 {
+        self
+    }
+
+    fn one(x: &[[f32; ROWS]], at: usize, panel: &[[Self; WIDTH]], out: &mut [f32; WIDTH]) {
+        one_single(x, at, panel, out);
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn load_16(from: *const Self) -> std::arch::x86_64::__m512 {
+        // SAFETY: the caller's promise.
+        unsafe { std::arch::x86_64::_mm512_loadu_ps(from) }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn load_8(from: *const Self) -> std::arch::x86_64::__m256 {
+        // SAFETY: the caller's promise.
+        unsafe { std::arch::x86_64::_mm256_loadu_ps(from) }
+    }
+}
+
+impl Lane for bf16 {
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        f32::from_bits(u32::from(self.to_bits()) << 16)
+    }
+
+    fn one(x: &[[f32; ROWS]], at: usize, panel: &[[Self; WIDTH]], out: &mut [f32; WIDTH]) {
+        one_bf16(x, at, panel, out);
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn load_16(from: *const Self) -> std::arch::x86_64::__m512 {
+        use std::arch::x86_64::*;
+        // SAFETY: the caller's promise.
+        let values = unsafe { _mm256_loadu_si256(from.cast()) };
+        _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(values), 16))
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn load_8(from: *const Self) -> std::arch::x86_64::__m256 {
+        use std::arch::x86_64::*;
+        // SAFETY: the caller's promise.
+        let values = unsafe { _mm_loadu_si128(from.cast()) };
+        _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(values), 16))
     }
 }
 
@@ -187,19 +381,19 @@ simd! {
 mod wide {
     use std::arch::x86_64::*;
 
-    use super::{ROWS, WIDTH};
+    use super::{Lane, ROWS, WIDTH};
 
     #[target_feature(enable = "avx512f")]
-    pub(super) fn avx512<const COUNT: usize>(
+    pub(super) fn avx512<T: Lane, const COUNT: usize>(
         x: &[[f32; ROWS]],
         at: usize,
-        panel: &[[f32; WIDTH]],
+        panel: &[[T; WIDTH]],
         out: &mut [[f32; WIDTH]; ROWS],
     ) -> usize {
         let mut sums = [[_mm512_setzero_ps(); 2]; COUNT];
         for (x, weights) in x.iter().zip(panel) {
-            // SAFETY: 16 floats from the start of 32, and from their middle.
-            let weights = unsafe { [_mm512_loadu_ps(weights.as_ptr()), _mm512_loadu_ps(weights.as_ptr().add(16))] };
+            // SAFETY: 16 elements from the start of 32, and from their middle.
+            let weights = unsafe { [T::load_16(weights.as_ptr()), T::load_16(weights.as_ptr().add(16))] };
             for (row, sums) in sums.iter_mut().enumerate() {
                 let value = _mm512_set1_ps(x[(at + row) % ROWS]);
                 for (sum, weights) in sums.iter_mut().zip(weights) {
@@ -218,10 +412,10 @@ mod wide {
     }
 
     #[target_feature(enable = "avx2,fma")]
-    pub(super) fn avx2<const COUNT: usize>(
+    pub(super) fn avx2<T: Lane, const COUNT: usize>(
         x: &[[f32; ROWS]],
         at: usize,
-        panel: &[[f32; WIDTH]],
+        panel: &[[T; WIDTH]],
         out: &mut [[f32; WIDTH]; ROWS],
     ) -> usize {
         let mut sums = [[_mm256_setzero_ps(); 4]; COUNT];
@@ -230,8 +424,8 @@ mod wide {
             for (row, sums) in sums.iter_mut().enumerate() {
                 let value = _mm256_set1_ps(x[(at + row) % ROWS]);
                 for (sum, weights) in sums.iter_mut().zip(weights) {
-                    // SAFETY: 8 floats of 8.
-                    *sum = _mm256_fmadd_ps(value, unsafe { _mm256_loadu_ps(weights.as_ptr()) }, *sum);
+                    // SAFETY: 8 elements of 8.
+                    *sum = _mm256_fmadd_ps(value, unsafe { T::load_8(weights.as_ptr()) }, *sum);
                 }
             }
         }
@@ -248,7 +442,7 @@ mod wide {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::Device;
+    use candle_core::{Device, Tensor};
     use proptest::prelude::*;
     use rand::{Rng, SeedableRng};
     use rand_chacha::ChaCha8Rng;
@@ -273,7 +467,7 @@ mod tests {
             if second > 0 {
                 parts.push(tensor(&lower, inputs));
             }
-            let packed = PackedMatrix::stack(&parts.iter().collect::<Vec<_>>()).unwrap();
+            let packed = PackedMatrix::stack(&parts.iter().map(Weight::Tensor).collect::<Vec<_>>()).unwrap();
             let outputs = first + second;
             prop_assert_eq!((packed.outputs(), packed.inputs()), (outputs, inputs));
             let mut together = vec![f32::NAN; rows * outputs];
@@ -296,7 +490,8 @@ mod tests {
     fn threads_change_no_bit() {
         let mut rng = ChaCha8Rng::seed_from_u64(3);
         let (inputs, outputs, rows) = (300, 700, 37);
-        let packed = PackedMatrix::stack(&[&tensor(&random(&mut rng, inputs * outputs), inputs)]).unwrap();
+        let packed =
+            PackedMatrix::stack(&[Weight::Tensor(&tensor(&random(&mut rng, inputs * outputs), inputs))]).unwrap();
         let x = random(&mut rng, rows * inputs);
         let run = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
@@ -312,7 +507,8 @@ mod tests {
         use rayon::prelude::*;
         let mut rng = ChaCha8Rng::seed_from_u64(4);
         let (inputs, outputs, rows) = (128, 640, 30);
-        let packed = PackedMatrix::stack(&[&tensor(&random(&mut rng, inputs * outputs), inputs)]).unwrap();
+        let packed =
+            PackedMatrix::stack(&[Weight::Tensor(&tensor(&random(&mut rng, inputs * outputs), inputs))]).unwrap();
         let xs: Vec<Vec<f32>> = (0..64).map(|_| random(&mut rng, rows * inputs)).collect();
         let one = |x: &Vec<f32>| {
             let mut y = vec![0.0; rows * outputs];
@@ -361,7 +557,7 @@ mod tests {
     #[test]
     fn widths_that_differ_are_refused() {
         let (narrow, wide) = (tensor(&[0.0; 6], 2), tensor(&[0.0; 6], 3));
-        let error = PackedMatrix::stack(&[&narrow, &wide]).unwrap_err().to_string();
+        let error = PackedMatrix::stack(&[Weight::Tensor(&narrow), Weight::Tensor(&wide)]).unwrap_err().to_string();
         assert!(error.contains("[O, 2]"), "{error}");
     }
 }

@@ -2,12 +2,15 @@
 
 use super::address::{Address, writing};
 use super::engine::Engine;
+use super::four_bit::dequantise;
 use super::grad::DeviceGrad;
 use super::launch::{Grid, Module, arguments, module, typed};
 use super::multiply::Matrix;
 use super::operand::Operand;
-use crate::error::Result;
-use candle_core::Tensor;
+use crate::cpu::weight::{PackedWeight, Weight};
+use crate::error::{KernelError, Result};
+use candle_core::{DType, Tensor};
+use std::borrow::Cow;
 
 const OP: &str = "linear";
 const MODULE: Module = module!("rows");
@@ -37,8 +40,23 @@ pub(crate) fn repeat(engine: &Engine, row: &Operand, out: &Tensor) -> Result<()>
 pub(crate) struct Factors {
     engine: Engine,
     x: Operand,
-    weight: Operand,
+    weight: Factor,
     extents: Extents,
+}
+
+/// A weight on a device, or packed blocks, which each product dequantises anew.
+enum Factor {
+    Operand(Operand),
+    Packed(PackedWeight, DType),
+}
+
+impl Factor {
+    fn operand(&self, engine: &Engine) -> Result<Cow<'_, Tensor>> {
+        match self {
+            Self::Operand(operand) => Ok(Cow::Borrowed(operand.tensor())),
+            Self::Packed(packed, dtype) => Ok(Cow::Owned(dequantise(engine, packed, *dtype)?)),
+        }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -50,10 +68,14 @@ struct Extents {
 }
 
 impl Factors {
-    pub(crate) fn new(engine: &Engine, x: &Tensor, weight: &Tensor, scale: f32) -> Result<Self> {
-        let (outer, inner) = weight.dims2()?;
+    pub(crate) fn new(engine: &Engine, x: &Tensor, weight: Weight<'_>, scale: f32) -> Result<Self> {
+        let (outer, inner) =
+            weight.shape().ok_or(KernelError::Rank { op: OP, argument: "weight", expected: "(O, I)", got: vec![] })?;
         let count = x.dims().iter().rev().skip(1).product();
-        let weight = Operand::new(engine, OP, "weight", weight, x.dtype())?;
+        let weight = match weight {
+            Weight::Tensor(tensor) => Factor::Operand(Operand::new(engine, OP, "weight", tensor, x.dtype())?),
+            Weight::Packed(packed) => Factor::Packed(packed.clone(), x.dtype()),
+        };
         let x = Operand::first(engine, OP, "x", x)?;
         Ok(Self { engine: engine.clone(), x, weight, extents: Extents { count, inner, outer, scale } })
     }
@@ -63,16 +85,16 @@ impl Factors {
         let Extents { count, inner, outer, scale } = self.extents;
         let target = Matrix::new(out, count, outer);
         let x = Matrix::new(self.x.tensor(), count, inner);
-        let weight = Matrix::new(self.weight.tensor(), outer, inner);
-        self.engine.multiply(target, x, weight.t(), scale, accumulate)
+        let weight = self.weight.operand(&self.engine)?;
+        self.engine.multiply(target, x, Matrix::new(&weight, outer, inner).t(), scale, accumulate)
     }
 
     /// The factors that the backward pass reads: each if the other needs a gradient.
-    pub(crate) fn saved(self, x: &Tensor, weight: &Tensor) -> SavedFactors {
+    pub(crate) fn saved(self, x: &Tensor, weight: Weight<'_>) -> SavedFactors {
         let Self { engine, x: x_kept, weight: weight_kept, extents } = self;
         SavedFactors {
             engine,
-            x: weight.track_op().then_some(x_kept),
+            x: weight.tracked().map(|_| x_kept),
             weight: x.track_op().then_some(weight_kept),
             extents,
         }
@@ -83,7 +105,7 @@ impl Factors {
 pub(crate) struct SavedFactors {
     engine: Engine,
     x: Option<Operand>,
-    weight: Option<Operand>,
+    weight: Option<Factor>,
     extents: Extents,
 }
 
@@ -93,8 +115,14 @@ impl SavedFactors {
         let Some(weight) = &self.weight else { return Ok(()) };
         let Extents { count, inner, outer, scale } = self.extents;
         let target = Matrix::new(&grad.tensor, count, inner);
-        let weight = Matrix::new(weight.tensor(), outer, inner);
+        let weight = weight.operand(&self.engine)?;
+        let weight = Matrix::new(&weight, outer, inner);
         self.engine.multiply(target, Matrix::new(dy, count, outer), weight, scale, grad.accumulate)
+    }
+
+    /// True if the weight needs a gradient.
+    pub(crate) fn trains_weight(&self) -> bool {
+        self.x.is_some()
     }
 
     /// The gradient of the weight from `dy`.

@@ -23,6 +23,7 @@ pub(crate) mod dropout;
 pub(crate) mod embedding;
 mod emulator;
 mod engine;
+pub(crate) mod four_bit;
 pub(crate) mod gated;
 mod grad;
 pub(crate) mod head;

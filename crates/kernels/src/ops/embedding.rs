@@ -3,7 +3,8 @@
 use crate::autograd::{push_on, record, single, tracks};
 use crate::checks::{check_ids, matrix};
 use crate::cpu::embedding::scatter_add;
-use crate::cpu::{self, Dense, zero_blocks};
+use crate::cpu::weight::{Table, Weight};
+use crate::cpu::{self, zero_blocks};
 use crate::device::embedding::{ById, gather};
 use crate::device::{Engine, Operand, Role};
 use crate::error::Result;
@@ -11,7 +12,7 @@ use candle_core::Tensor;
 
 const OP: &str = "embedding";
 
-/// `weight` (V, H) and `N` ids to (N, H). The backward pass adds the rows of one id in the order of
+/// `weight` (V, H) and `N` ids to (N, H); on the CPU float32, also from a frozen table in 16 bits. The backward pass adds the rows of one id in the order of
 /// the tokens.
 ///
 /// # Errors
@@ -29,8 +30,8 @@ pub fn embedding(weight: &Tensor, ids: &[u32]) -> Result<Tensor> {
 
 fn on_cpu(weight: &Tensor, ids: &[u32]) -> Result<Tensor> {
     let (_, width) = weight.dims2()?;
-    let table = Dense::new(OP, "weight", weight)?;
-    let values = cpu::embedding::gather(&table.read(), ids, width);
+    let table = Table::new(OP, "weight", Weight::Tensor(weight))?;
+    let values = cpu::embedding::gather(table.read().elements(), ids, width);
     let shape = [ids.len(), width];
     let ids = ids.to_vec();
     record(OP, &[weight], values, &shape, move |gradient, _, sink| {

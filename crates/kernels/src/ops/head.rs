@@ -1,9 +1,11 @@
 //! The language-model head and the log-probability of one token a row, fused.
 
+use super::weight;
 use crate::autograd::{GradSink, ResultGrad, push_on, record, single, tracks};
 use crate::checks::{check_ids, matrix};
 use crate::cpu::Dense;
 use crate::cpu::head::{Backward, Extras, Head, Inputs, Output, forward, scale_directions};
+use crate::cpu::weight::{Table, Weight};
 use crate::device::{self, Engine, Role};
 use crate::error::{KernelError, Result};
 use crate::options::{HeadOptions, RowEntropy, TerminatorScore};
@@ -30,13 +32,13 @@ pub struct SelectedLogProbs {
 /// [`KernelError::OutOfVocabulary`] for a target of V or more, [`KernelError::Rank`],
 /// [`KernelError::Shape`], [`KernelError::Type`], [`KernelError::Device`] for unfit tensors,
 /// [`KernelError::Option`] for a cap that is not positive or a chunk of 0.
-pub fn selected_log_probs(
+pub fn selected_log_probs<'w>(
     hidden: &Tensor,
-    head_weight: &Tensor,
+    head_weight: impl Into<Weight<'w>>,
     targets: &[u32],
     options: HeadOptions,
 ) -> Result<Tensor> {
-    Ok(run(hidden, head_weight, targets, Extras::default(), options)?.log_probs)
+    Ok(run(hidden, head_weight.into(), targets, Extras::default(), options)?.log_probs)
 }
 
 /// As [`selected_log_probs`], with an entropy of each row, and the probability and rank of `terminators`, which may be
@@ -45,15 +47,15 @@ pub fn selected_log_probs(
 /// # Errors
 ///
 /// As for [`selected_log_probs`]; also [`KernelError::OutOfVocabulary`] for a terminator.
-pub fn selected_log_probs_with_entropy(
+pub fn selected_log_probs_with_entropy<'w>(
     hidden: &Tensor,
-    head_weight: &Tensor,
+    head_weight: impl Into<Weight<'w>>,
     targets: &[u32],
     entropy: RowEntropy,
     terminators: &[u32],
     options: HeadOptions,
 ) -> Result<SelectedLogProbs> {
-    run(hidden, head_weight, targets, Extras { terminators, entropy: Some(entropy) }, options)
+    run(hidden, head_weight.into(), targets, Extras { terminators, entropy: Some(entropy) }, options)
 }
 
 /// As [`selected_log_probs`], with the probability and rank of `terminators` in each row.
@@ -62,9 +64,9 @@ pub fn selected_log_probs_with_entropy(
 ///
 /// As for [`selected_log_probs`]; also [`KernelError::OutOfVocabulary`] for a terminator and
 /// [`KernelError::Option`] for none.
-pub fn selected_log_probs_with_terminators(
+pub fn selected_log_probs_with_terminators<'w>(
     hidden: &Tensor,
-    head_weight: &Tensor,
+    head_weight: impl Into<Weight<'w>>,
     targets: &[u32],
     terminators: &[u32],
     options: HeadOptions,
@@ -77,12 +79,12 @@ pub fn selected_log_probs_with_terminators(
             got: "none".to_owned(),
         });
     }
-    run(hidden, head_weight, targets, Extras { terminators, entropy: None }, options)
+    run(hidden, head_weight.into(), targets, Extras { terminators, entropy: None }, options)
 }
 
 fn run(
     hidden: &Tensor,
-    head_weight: &Tensor,
+    head_weight: Weight<'_>,
     targets: &[u32],
     extras: Extras<'_>,
     options: HeadOptions,
@@ -96,19 +98,19 @@ fn run(
 
 fn check(
     hidden: &Tensor,
-    head_weight: &Tensor,
+    head_weight: Weight<'_>,
     targets: &[u32],
     terminators: &[u32],
     options: HeadOptions,
 ) -> Result<()> {
     let (rows, width) = matrix(OP, "hidden", "(M, H)", hidden)?;
-    let (vocabulary, weight_width) = matrix(OP, "head_weight", "(V, H)", head_weight)?;
+    let (vocabulary, weight_width) = weight::extents(OP, "head_weight", "(V, H)", head_weight)?;
     if weight_width != width {
         return Err(KernelError::Shape {
             op: OP,
             argument: "head_weight",
             expected: format!("[V, {width}]"),
-            got: head_weight.dims().to_vec(),
+            got: vec![vocabulary, weight_width],
         });
     }
     if targets.len() != rows {
@@ -135,18 +137,22 @@ fn check(
 
 fn on_cpu(
     hidden: &Tensor,
-    head_weight: &Tensor,
+    head_weight: Weight<'_>,
     targets: &[u32],
     extras: Extras<'_>,
     options: HeadOptions,
 ) -> Result<SelectedLogProbs> {
-    let ((rows, width), vocabulary) = (hidden.dims2()?, head_weight.dim(0)?);
-    let (states, weight) = (Dense::new(OP, "hidden", hidden)?, Dense::new(OP, "head_weight", head_weight)?);
+    let (rows, width) = hidden.dims2()?;
+    let (vocabulary, _) = weight::extents(OP, "head_weight", "(V, H)", head_weight)?;
+    let (states, weight) = (Dense::new(OP, "hidden", hidden)?, Table::new(OP, "head_weight", head_weight)?);
     let head = Head { width, vocabulary, soft_cap: options.soft_cap.map(|cap| cap as f32), chunk: options.chunk };
     // With a frozen weight the forward pass leaves the backward pass all but a factor.
-    let frozen = hidden.track_op() && !head_weight.track_op();
-    let Output { log_probs, log_sums, terminators, entropies, directions } =
-        forward(Inputs { head, hidden: &states.read(), weight: &weight.read(), targets }, extras, frozen);
+    let frozen = hidden.track_op() && head_weight.tracked().is_none();
+    let output = {
+        let (states, weight) = (states.read(), weight.read());
+        forward(Inputs { head, hidden: &states, weight: weight.elements(), targets }, extras, frozen)
+    };
+    let Output { log_probs, log_sums, terminators, entropies, directions } = output;
     if let Some(directions) = directions {
         let log_probs = record(OP, &[hidden], log_probs, &[rows], move |gradient, _, sink| {
             sink.deliver(0, |d_hidden| scale_directions(&directions, gradient, d_hidden))
@@ -154,10 +160,12 @@ fn on_cpu(
         return Ok(SelectedLogProbs { log_probs, terminators, entropies });
     }
     let targets: Vec<u32> = targets.into();
+    let trains_weight = head_weight.tracked().is_some();
     let backward = move |gradient: &ResultGrad<'_>, _: &Tensor, sink: &mut GradSink<'_>| {
         let (states, weight) = (states.read(), weight.read());
-        let inputs = Inputs { head, hidden: &states, weight: &weight, targets: &targets };
-        let (mut d_hidden, mut d_weight) = (sink.open(0), sink.open(1));
+        let inputs = Inputs { head, hidden: &states, weight: weight.elements(), targets: &targets };
+        let mut d_hidden = sink.open(0);
+        let mut d_weight = if trains_weight { sink.open(1) } else { None };
         Backward { inputs, log_sums: &log_sums, gradient }.run(d_hidden.as_mut(), d_weight.as_mut());
         for (index, buffer) in [d_hidden, d_weight].into_iter().enumerate() {
             if let Some(buffer) = buffer {
@@ -166,18 +174,20 @@ fn on_cpu(
         }
         Ok(())
     };
-    let log_probs = record(OP, &[hidden, head_weight], log_probs, &[rows], backward)?;
+    let arguments: Vec<&Tensor> = [hidden].into_iter().chain(head_weight.tracked()).collect();
+    let log_probs = record(OP, &arguments, log_probs, &[rows], backward)?;
     Ok(SelectedLogProbs { log_probs, terminators, entropies })
 }
 
 fn on_device(
     engine: &Engine,
     hidden: &Tensor,
-    head_weight: &Tensor,
+    head_weight: Weight<'_>,
     targets: &[u32],
     extras: Extras<'_>,
     options: HeadOptions,
 ) -> Result<SelectedLogProbs> {
+    let head_weight = &*weight::on_device(engine, head_weight, hidden.dtype())?;
     let tracked = tracks(OP, &[hidden, head_weight])?;
     let (rows, dtype) = (targets.len(), hidden.dtype());
     let head = device::head::Head::new(engine, hidden, head_weight, targets, options)?;

@@ -3,11 +3,14 @@
 //! candle's own product computes the gradient of both factors always, so a frozen matrix under
 //! LoRA would cost a third more; and it leaves the weight's gradient transposed, to be copied.
 
+use super::weight;
 use crate::autograd::{DeviceSink, GradSink, cheapest_to_save, push_on, record, single, tracks};
-use crate::checks::{matrix, rows, same_shape};
+use crate::checks::{rows, same_shape};
 use crate::cpu::Dense;
 use crate::cpu::matmul::{Target, View, multiply, threads};
+use crate::cpu::product::Extents;
 use crate::cpu::simd::add_assign;
+use crate::cpu::weight::{Table, Weight};
 use crate::device::linear::{Factors as DeviceFactors, SavedFactors, repeat};
 use crate::device::sums::{Summands, column_sum_grad};
 use crate::device::{Engine, Operand, Role};
@@ -16,13 +19,15 @@ use candle_core::{DType, Tensor};
 
 const OP: &str = "linear";
 
-/// `x` (…, I), `weight` (O, I), `bias` (O), to (…, O).
+/// `x` (…, I), `weight` (O, I), `bias` (O), to (…, O). The weight is a tensor or packed blocks ([`Weight`]); one in 16 bits
+/// gives the same bits as its float32 copy.
 ///
 /// # Errors
 ///
 /// [`KernelError::Rank`], [`KernelError::Shape`], [`KernelError::Type`], [`KernelError::Device`]
 /// for unfit tensors.
-pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+pub fn linear<'w>(x: &Tensor, weight: impl Into<Weight<'w>>, bias: Option<&Tensor>) -> Result<Tensor> {
+    let weight = weight.into();
     check(x, weight, bias)?;
     match Engine::of(x) {
         None => on_cpu(x, weight, bias, true),
@@ -37,7 +42,8 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
 /// # Errors
 ///
 /// As for [`linear`].
-pub fn linear_for_backward(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+pub fn linear_for_backward<'w>(x: &Tensor, weight: impl Into<Weight<'w>>, bias: Option<&Tensor>) -> Result<Tensor> {
+    let weight = weight.into();
     check(x, weight, bias)?;
     match Engine::of(x) {
         None => on_cpu(x, weight, bias, false),
@@ -55,7 +61,7 @@ pub fn add_linear(base: &Tensor, x: &Tensor, weight: &Tensor, scale: f64) -> Res
     if !scale.is_finite() {
         return Err(KernelError::Option { op: OP, option: "scale", expected: "finite", got: scale.to_string() });
     }
-    let Extents { outer, .. } = check(x, weight, None)?;
+    let Extents { outer, .. } = check(x, weight.into(), None)?;
     same_shape(OP, "base", &output_shape(x, outer), base)?;
     match Engine::of(x) {
         None => add_on_cpu(base, x, weight, scale as f32),
@@ -64,15 +70,15 @@ pub fn add_linear(base: &Tensor, x: &Tensor, weight: &Tensor, scale: f64) -> Res
 }
 
 /// The extents of a product whose arguments fit.
-fn check(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Extents> {
+fn check(x: &Tensor, weight: Weight<'_>, bias: Option<&Tensor>) -> Result<Extents> {
     let (count, inner) = rows(OP, "x", "(…, I)", x)?;
-    let (outer, weight_inner) = matrix(OP, "weight", "(O, I)", weight)?;
+    let (outer, weight_inner) = weight::extents(OP, "weight", "(O, I)", weight)?;
     if inner != weight_inner {
         return Err(KernelError::Shape {
             op: OP,
             argument: "weight",
             expected: format!("[O, {inner}]"),
-            got: weight.dims().to_vec(),
+            got: vec![outer, weight_inner],
         });
     }
     if let Some(bias) = bias {
@@ -88,7 +94,7 @@ fn output_shape(x: &Tensor, outer: usize) -> Vec<usize> {
     shape
 }
 
-fn on_cpu(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, computed: bool) -> Result<Tensor> {
+fn on_cpu(x: &Tensor, weight: Weight<'_>, bias: Option<&Tensor>, computed: bool) -> Result<Tensor> {
     let factors = Factors::new(x, weight, 1.0)?;
     let Extents { count, outer, .. } = factors.extents;
     // Where nothing is computed, zeroed pages that are never written take no memory.
@@ -104,12 +110,16 @@ fn on_cpu(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, computed: bool) ->
     }
     let shape = output_shape(x, outer);
     let saved = factors.saved(x, weight);
+    // A frozen weight is no argument of the node.
+    let mut arguments: Vec<&Tensor> = [x].into_iter().chain(weight.tracked()).collect();
     let Some(bias) = bias else {
-        return record(OP, &[x, weight], values, &shape, move |dy, _, sink| saved.backward(dy, sink, [0, 1]));
+        return record(OP, &arguments, values, &shape, move |dy, _, sink| saved.backward(dy, sink, [0, 1]));
     };
-    record(OP, &[x, weight, bias], values, &shape, move |dy, _, sink| {
+    let bias_index = arguments.len();
+    arguments.push(bias);
+    record(OP, &arguments, values, &shape, move |dy, _, sink| {
         saved.backward(dy, sink, [0, 1])?;
-        sink.deliver(2, |buffer| {
+        sink.deliver(bias_index, |buffer| {
             buffer.zero_unless_accumulating();
             for row in dy.chunks_exact(outer.max(1)) {
                 add_assign(&mut buffer.values, row);
@@ -119,11 +129,11 @@ fn on_cpu(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, computed: bool) ->
 }
 
 fn add_on_cpu(base: &Tensor, x: &Tensor, weight: &Tensor, scale: f32) -> Result<Tensor> {
-    let factors = Factors::new(x, weight, scale)?;
+    let factors = Factors::new(x, weight.into(), scale)?;
     let shape = output_shape(x, factors.extents.outer);
     let mut values = Dense::new(OP, "base", base)?.read().to_vec();
     factors.multiply(&mut values, true);
-    let saved = factors.saved(x, weight);
+    let saved = factors.saved(x, weight.into());
     record(OP, &[base, x, weight], values, &shape, move |dy, _, sink| {
         sink.pass(0, dy)?;
         saved.backward(dy, sink, [1, 2])
@@ -133,40 +143,28 @@ fn add_on_cpu(base: &Tensor, x: &Tensor, weight: &Tensor, scale: f32) -> Result<
 /// The factors of one product and its extents.
 struct Factors {
     x: Dense,
-    weight: Dense,
+    weight: Table,
     extents: Extents,
-}
-
-#[derive(Clone, Copy)]
-struct Extents {
-    count: usize,
-    inner: usize,
-    outer: usize,
-    scale: f32,
 }
 
 impl Factors {
     /// Of arguments that passed [`check`].
-    fn new(x: &Tensor, weight: &Tensor, scale: f32) -> Result<Self> {
+    fn new(x: &Tensor, weight: Weight<'_>, scale: f32) -> Result<Self> {
         Ok(Self {
             x: Dense::new(OP, "x", x)?,
-            weight: Dense::new(OP, "weight", weight)?,
+            weight: Table::new(OP, "weight", weight)?,
             extents: Extents { scale, ..check(x, weight, None)? },
         })
     }
 
     fn multiply(&self, values: &mut [f32], accumulate: bool) {
-        let Extents { count, inner, outer, scale } = self.extents;
-        let target = Target::new(values, count, outer).accumulate(accumulate);
-        let (x, weight) = (self.x.read(), self.weight.read());
-        let weight = View::new(&weight, outer, inner).t();
-        multiply(target, View::new(&x, count, inner), weight, scale, threads());
+        self.extents.forward(values, &self.x.read(), self.weight.read().elements(), accumulate);
     }
 
     /// The factors that the backward pass reads: each if the other needs a gradient.
-    fn saved(self, x: &Tensor, weight: &Tensor) -> Saved {
+    fn saved(self, x: &Tensor, weight: Weight<'_>) -> Saved {
         Saved {
-            x: weight.track_op().then(|| cheapest_to_save(x, self.x)),
+            x: weight.tracked().is_some().then(|| cheapest_to_save(x, self.x)),
             weight: x.track_op().then_some(self.weight),
             extents: self.extents,
         }
@@ -175,7 +173,7 @@ impl Factors {
 
 struct Saved {
     x: Option<Dense>,
-    weight: Option<Dense>,
+    weight: Option<Table>,
     extents: Extents,
 }
 
@@ -183,18 +181,15 @@ impl Saved {
     /// Gradients of x and weight, the arguments `index` of the node.
     fn backward(&self, dy: &[f32], sink: &mut GradSink<'_>, index: [usize; 2]) -> Result<()> {
         let Extents { count, inner, outer, scale } = self.extents;
-        let dy = View::new(dy, count, outer);
         if let Some(weight) = &self.weight {
             sink.deliver(index[0], |dx| {
-                let target = Target::new(&mut dx.values, count, inner).accumulate(dx.accumulate);
-                let weight = weight.read();
-                multiply(target, dy, View::new(&weight, outer, inner), scale, threads());
+                self.extents.backward(&mut dx.values, dy, weight.read().elements(), dx.accumulate);
             })?;
         }
         if let Some(x) = &self.x {
             sink.deliver(index[1], |d_weight| {
                 let target = Target::new(&mut d_weight.values, outer, inner).accumulate(d_weight.accumulate);
-                let x = x.read();
+                let (x, dy) = (x.read(), View::new(dy, count, outer));
                 multiply(target, dy.t(), View::new(&x, count, inner), scale, threads());
             })?;
         }
@@ -202,11 +197,11 @@ impl Saved {
     }
 }
 
-fn on_device(engine: &Engine, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, computed: bool) -> Result<Tensor> {
-    let arguments: Vec<&Tensor> = [x, weight].into_iter().chain(bias).collect();
+fn on_device(engine: &Engine, x: &Tensor, weight: Weight<'_>, bias: Option<&Tensor>, computed: bool) -> Result<Tensor> {
+    let arguments: Vec<&Tensor> = [x].into_iter().chain(weight.tracked()).chain(bias).collect();
     let tracked = tracks(OP, &arguments)?;
     let factors = DeviceFactors::new(engine, x, weight, 1.0)?;
-    let outer = weight.dim(0)?;
+    let (outer, _) = weight::extents(OP, "weight", "(O, I)", weight)?;
     let out = engine.allocate(x.dtype(), &output_shape(x, outer), Role::leaf_if(tracked))?;
     if computed {
         if let Some(bias) = bias {
@@ -216,27 +211,25 @@ fn on_device(engine: &Engine, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>
         factors.multiply(&out, bias.is_some())?;
     }
     let (own, saved) = (engine.clone(), factors.saved(x, weight));
-    let has_bias = bias.is_some();
+    let bias_index = bias.map(|_| arguments.len() - 1);
     push_on(engine, &arguments, &[&out], move |gradients, sink| {
         let dy = single(gradients, OP)?;
         backward_on_device(&saved, dy, sink, [0, 1])?;
-        if !has_bias {
-            return Ok(());
-        }
+        let Some(bias_index) = bias_index else { return Ok(()) };
         // Sums are float32 always; the sink adds them to a gradient of any dtype.
         let summands = Summands { values: dy, factors: None, scales: None, width: outer };
-        sink.deliver(2, DType::F32, |grad| column_sum_grad(&own, summands, grad))
+        sink.deliver(bias_index, DType::F32, |grad| column_sum_grad(&own, summands, grad))
     })?;
     Ok(out)
 }
 
 fn add_on_device(engine: &Engine, base: &Tensor, x: &Tensor, weight: &Tensor, scale: f32) -> Result<Tensor> {
     let tracked = tracks(OP, &[base, x, weight])?;
-    let factors = DeviceFactors::new(engine, x, weight, scale)?;
+    let factors = DeviceFactors::new(engine, x, weight.into(), scale)?;
     let start = Operand::new(engine, OP, "base", base, x.dtype())?;
     let out = engine.copy(start.tensor(), Role::leaf_if(tracked))?;
     factors.multiply(&out, true)?;
-    let saved = factors.saved(x, weight);
+    let saved = factors.saved(x, weight.into());
     push_on(engine, &[base, x, weight], &[&out], move |gradients, sink| {
         let dy = single(gradients, OP)?;
         sink.pass(0, dy)?;
@@ -248,5 +241,8 @@ fn add_on_device(engine: &Engine, base: &Tensor, x: &Tensor, weight: &Tensor, sc
 /// Gradients of x and weight, the arguments `index` of the node.
 fn backward_on_device(saved: &SavedFactors, dy: &Tensor, sink: &mut DeviceSink<'_>, index: [usize; 2]) -> Result<()> {
     sink.deliver(index[0], dy.dtype(), |grad| saved.x_grad(dy, grad))?;
-    sink.deliver(index[1], dy.dtype(), |grad| saved.weight_grad(dy, grad))
+    if saved.trains_weight() {
+        sink.deliver(index[1], dy.dtype(), |grad| saved.weight_grad(dy, grad))?;
+    }
+    Ok(())
 }

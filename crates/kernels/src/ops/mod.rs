@@ -14,6 +14,7 @@ mod head;
 mod linear;
 mod norm;
 mod rotary;
+mod weight;
 mod weighted_sum;
 
 pub use add::add;

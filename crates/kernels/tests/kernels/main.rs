@@ -12,3 +12,4 @@ mod head;
 mod refusals;
 mod repeatability;
 mod tape;
+mod weights;

@@ -2,6 +2,7 @@
 //!
 //! Drawing tokens from them is not part of this crate: `smpo_native` runs the batches, `smpo_sampling` draws.
 
+mod low_rank;
 mod packed;
 mod step;
 

@@ -1,9 +1,11 @@
-//! The decoder laid out for decoding: adapters merged in, matrices packed, no gradients.
+//! The decoder laid out for decoding: matrices packed, adapters merged into float32 ones, no gradients.
 
 use candle_core::Tensor;
+use smpo_kernels::Weight;
 use smpo_kernels::decode::{CacheShape, Gate, PackedMatrix, gain};
 
 use crate::block::{Block, norm_options};
+use crate::decode::low_rank::LowRank;
 use crate::decoder::Decoder;
 use crate::error::Result;
 use crate::linear::Linear;
@@ -11,8 +13,9 @@ use crate::parameter::Parameter;
 use crate::placement::Placement;
 use crate::spec::{Activation, BlockNorms, DecoderSpec, LayerSpec};
 
-/// A [`Decoder`] packed for decoding: adapters merged in, matrices copied to another layout. It takes about as much memory
-/// as the decoder again, and later training does not change it; the embedding is shared.
+/// A [`Decoder`] packed for decoding: matrices copied to another layout, with the adapters of float32 ones merged in. It
+/// takes about as much memory as the decoder again, except for blocks of four bits, which are shared as the embedding is;
+/// later training does not change it.
 ///
 /// The logits of a sequence depend on that sequence alone in every bit: not on the batch, the order or the threads.
 #[derive(Debug, Clone)]
@@ -21,7 +24,7 @@ pub struct PackedDecoder {
     pub(super) embedding: Tensor,
     pub(super) blocks: Vec<PackedBlock>,
     pub(super) norm: Vec<f32>,
-    pub(super) head: PackedMatrix,
+    pub(super) head: Projection,
 }
 
 #[derive(Debug, Clone)]
@@ -43,6 +46,8 @@ pub(super) struct PackedBlock {
 pub(super) struct Projection {
     pub matrix: PackedMatrix,
     pub bias: Option<Vec<f32>>,
+    /// Adapters of weights that are not float32, each of some of the outputs.
+    pub adapters: Vec<LowRank>,
 }
 
 impl Decoder {
@@ -60,7 +65,7 @@ impl Decoder {
             embedding: self.embedding.tensor.detach(),
             blocks: blocks.map(|(block, layer)| PackedBlock::new(&spec, layer, block)).collect::<Result<_>>()?,
             norm: gain(&self.norm.tensor, norm_options(&spec))?,
-            head: PackedMatrix::stack(&[&merged(&self.head)?])?,
+            head: Projection::stack(&[&self.head])?,
             spec,
         })
     }
@@ -75,8 +80,7 @@ impl PackedDecoder {
     /// Bytes of the weights that one step reads.
     pub fn weight_bytes(&self) -> usize {
         let projections = self.blocks.iter().flat_map(|b| [&b.qkv, &b.output, &b.gate_up, &b.down]);
-        let matrices = projections.map(|p| &p.matrix).chain([&self.head]);
-        matrices.map(|m| m.outputs() * m.inputs() * size_of::<f32>()).sum()
+        projections.chain([&self.head]).map(Projection::bytes).sum()
     }
 }
 
@@ -115,20 +119,29 @@ impl PackedBlock {
 
 impl Projection {
     fn stack(linears: &[&Linear]) -> Result<Self> {
-        let weights = linears.iter().map(|linear| merged(linear)).collect::<Result<Vec<_>>>()?;
+        let (mut merged, mut adapters, mut first) = (Vec::new(), Vec::new(), 0);
+        for linear in linears {
+            merged.push(match &linear.adapter {
+                Some(adapter) if linear.weight.is_float32() => Some(adapter.merged(&linear.weight)?),
+                _ => None,
+            });
+            if let (Some(adapter), None) = (&linear.adapter, &merged[merged.len() - 1]) {
+                adapters.push(LowRank::new(first, adapter, &linear.weight)?);
+            }
+            first += linear.weight.shape()?.0;
+        }
         let mut bias = Vec::new();
         for parameter in linears.iter().filter_map(|linear| linear.bias.as_ref()) {
             bias.extend(parameter.tensor.to_vec1::<f32>()?);
         }
-        let matrix = PackedMatrix::stack(&weights.iter().collect::<Vec<_>>())?;
+        let weights = linears.iter().zip(&merged);
+        let weights: Vec<Weight<'_>> =
+            weights.map(|(linear, merged)| merged.as_ref().map_or(linear.weight.weight(), Weight::Tensor)).collect();
         // A layout gives a bias to all of the stacked layers or to none.
-        Ok(Self { matrix, bias: (!bias.is_empty()).then_some(bias) })
+        Ok(Self { matrix: PackedMatrix::stack(&weights)?, bias: (!bias.is_empty()).then_some(bias), adapters })
     }
-}
 
-fn merged(linear: &Linear) -> Result<Tensor> {
-    match &linear.adapter {
-        None => Ok(linear.weight.tensor.detach()),
-        Some(adapter) => adapter.merged(&linear.weight.tensor),
+    fn bytes(&self) -> usize {
+        self.matrix.bytes() + self.adapters.iter().map(LowRank::bytes).sum::<usize>()
     }
 }

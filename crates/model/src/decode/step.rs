@@ -105,8 +105,7 @@ impl PackedDecoder {
         if let Some(scale) = self.spec.logit_scale {
             scale_all(&mut scratch.last, scale);
         }
-        resize(&mut scratch.logits, feeds.len() * self.spec.vocab_size);
-        self.head.multiply(&scratch.last, &mut scratch.logits);
+        self.head.run(&scratch.last, &mut scratch.logits);
         if let Some(cap) = self.spec.logit_soft_cap {
             soft_cap(&mut scratch.logits, cap as f32);
         }
@@ -269,6 +268,9 @@ impl Projection {
         let rows = x.len() / self.matrix.inputs().max(1);
         resize(y, rows * self.matrix.outputs());
         self.matrix.multiply(x, y);
+        for adapter in &self.adapters {
+            adapter.add(x, y, self.matrix.outputs());
+        }
         if let Some(bias) = &self.bias {
             add(y, bias);
         }

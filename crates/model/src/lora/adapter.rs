@@ -8,6 +8,7 @@ use smpo_kernels::{DropoutMask, add_linear, dropout, linear, linear_for_backward
 use super::{LoraConfig, Start};
 use crate::error::Result;
 use crate::linear::Product;
+use crate::matrix::Matrix;
 use crate::parameter::Parameter;
 use crate::placement::Placement;
 
@@ -28,6 +29,15 @@ pub(crate) struct Adapter {
     dropout: f64,
     /// Index of this adapter's stream of dropout masks.
     stream: u64,
+}
+
+/// Placement and configuration of an adapter.
+#[derive(Clone, Copy)]
+pub(crate) struct AdapterOptions<'a> {
+    pub config: &'a LoraConfig,
+    pub placement: &'a Placement,
+    /// Index of its stream of dropout masks.
+    pub stream: u64,
 }
 
 /// Values of an adapter's tensors, row-major.
@@ -72,35 +82,35 @@ impl Adapter {
     }
 
     /// A new adapter, the identity: A uniform as PEFT draws it, B zero, magnitudes the weight's own.
-    pub fn new(module: &str, weight: &Tensor, config: &LoraConfig, stream: u64, rng: &mut ChaCha8Rng) -> Result<Self> {
-        let (outputs, inputs) = weight.dims2()?;
+    pub fn new(module: &str, weight: &Matrix, options: AdapterOptions<'_>, rng: &mut ChaCha8Rng) -> Result<Self> {
+        let (outputs, inputs) = weight.shape()?;
+        let AdapterOptions { config, placement, .. } = options;
         // Kaiming's uniform with a = √5, PyTorch's default for linear layers.
         let bound = (inputs as f32).powf(-0.5);
         let a = (0..config.r * inputs).map(|_| rng.random_range(-bound..bound)).collect();
         let magnitude = match config.dora {
-            true => Some(row_norms(&weight.detach().to_dtype(DType::F32)?)?.to_vec1()?),
+            true => Some(row_norms(&weight.dense(placement)?.detach().to_dtype(DType::F32)?)?.to_vec1()?),
             false => None,
         };
         let values = AdapterValues { a, b: vec![0.0; outputs * config.r], magnitude };
-        Self::from_values(module, weight, config, stream, values)
+        Self::from_values(module, weight, options, values)
     }
 
     /// An adapter with given values.
     pub fn from_values(
         module: &str,
-        weight: &Tensor,
-        config: &LoraConfig,
-        stream: u64,
+        weight: &Matrix,
+        options: AdapterOptions<'_>,
         values: AdapterValues,
     ) -> Result<Self> {
-        let (outputs, inputs) = weight.dims2()?;
-        let placement = Placement::of(weight);
+        let (outputs, inputs) = weight.shape()?;
+        let AdapterOptions { config, placement, stream } = options;
         let [a_name, b_name, magnitude_name] = Self::names(module);
         Ok(Self {
-            a: Parameter::trainable(a_name, values.a, &[config.r, inputs], &placement)?,
-            b: Parameter::trainable(b_name, values.b, &[outputs, config.r], &placement)?,
+            a: Parameter::trainable(a_name, values.a, &[config.r, inputs], placement)?,
+            b: Parameter::trainable(b_name, values.b, &[outputs, config.r], placement)?,
             magnitude: match values.magnitude {
-                Some(values) => Some(Box::new(Parameter::trainable(magnitude_name, values, &[outputs], &placement)?)),
+                Some(values) => Some(Box::new(Parameter::trainable(magnitude_name, values, &[outputs], placement)?)),
                 None => None,
             },
             alpha: config.alpha,
@@ -125,7 +135,7 @@ impl Adapter {
     pub fn forward(
         &self,
         x: &Tensor,
-        weight: &Tensor,
+        weight: &Matrix,
         bias: Option<&Tensor>,
         dropout: Option<Dropout>,
         product: Product,
@@ -134,14 +144,14 @@ impl Adapter {
         let low = linear(dropped.as_ref().unwrap_or(x), &self.a.tensor, None)?;
         let Some(ratio) = self.magnitude_ratio(weight)? else {
             let base = match product {
-                Product::Computed => linear(x, weight, bias)?,
-                Product::ForBackward => linear_for_backward(x, weight, bias)?,
+                Product::Computed => linear(x, weight.weight(), bias)?,
+                Product::ForBackward => linear_for_backward(x, weight.weight(), bias)?,
             };
             return Ok(add_linear(&base, &low, &self.b.tensor, self.scale)?);
         };
         match dropped {
             None => {
-                let base = linear(x, weight, None)?;
+                let base = linear(x, weight.weight(), None)?;
                 let y = add_linear(&base, &low, &self.b.tensor, self.scale)?.broadcast_mul(&ratio)?;
                 match bias {
                     Some(bias) => Ok(y.broadcast_add(bias)?),
@@ -150,17 +160,17 @@ impl Adapter {
             }
             // As in PEFT: only DoRA's update gets the dropped inputs.
             Some(dropped) => {
-                let base = linear(&dropped, weight, None)?;
+                let base = linear(&dropped, weight.weight(), None)?;
                 let sum = add_linear(&base, &low, &self.b.tensor, self.scale)?;
                 let added = (sum.broadcast_mul(&ratio)? - base)?;
-                Ok((linear(x, weight, bias)? + added)?)
+                Ok((linear(x, weight.weight(), bias)? + added)?)
             }
         }
     }
 
     /// The adapted head as one product, so that the fused head serves it: `[h, s·A·h] · [W, B]ᵀ`, and with DoRA the
     /// weight's rows scaled.
-    pub fn head_inputs(&self, hidden: &Tensor, weight: &Tensor, dropout: Option<Dropout>) -> Result<HeadInputs> {
+    pub fn head_inputs(&self, hidden: &Tensor, weight: &Matrix, dropout: Option<Dropout>) -> Result<HeadInputs> {
         let dropped = self.drop_inputs(hidden, dropout)?;
         let low = self.low_rank(dropped.as_ref().unwrap_or(hidden))?;
         let scaled = |w: &Tensor, ratio: &Option<Tensor>| match ratio {
@@ -168,6 +178,7 @@ impl Adapter {
             None => Ok(w.clone()),
         };
         let ratio = self.magnitude_ratio(weight)?;
+        let weight = &*weight.dense(&self.placement())?;
         let low_weight = scaled(&self.b.tensor, &ratio)?;
         let (hidden, weight) = match (dropped, &ratio) {
             (Some(dropped), Some(_)) => {
@@ -180,7 +191,7 @@ impl Adapter {
     }
 
     /// The weight with the adapter in it, (`O`, `K`).
-    pub fn merged(&self, weight: &Tensor) -> Result<Tensor> {
+    pub fn merged(&self, weight: &Matrix) -> Result<Tensor> {
         let sum = self.adapted(weight)?;
         match self.magnitude_ratio(weight)? {
             Some(ratio) => Ok(sum.broadcast_mul(&ratio.detach().unsqueeze(1)?)?),
@@ -188,19 +199,29 @@ impl Adapter {
         }
     }
 
+    /// Device and dtype of its parameters, which are those of activations.
+    fn placement(&self) -> Placement {
+        Placement::of(&self.a.tensor)
+    }
+
     /// `s·A·x`, (`N`, `r`): scaled here, where there are the fewest values.
     fn low_rank(&self, x: &Tensor) -> Result<Tensor> {
         Ok((linear(x, &self.a.tensor, None)? * self.scale)?)
     }
 
+    /// `s·B`, outside any graph.
+    pub fn scaled_b(&self) -> Result<Tensor> {
+        Ok((self.b.tensor.detach() * self.scale)?)
+    }
+
     /// `W + s·B·A`, outside any graph.
-    fn adapted(&self, weight: &Tensor) -> Result<Tensor> {
+    fn adapted(&self, weight: &Matrix) -> Result<Tensor> {
         let update = self.b.tensor.detach().matmul(&self.a.tensor.detach())?;
-        Ok((weight.detach() + (update * self.scale)?)?)
+        Ok((weight.dense(&self.placement())?.detach() + (update * self.scale)?)?)
     }
 
     /// `m / ‖W + s·B·A‖` per output, (`O`); the norm is a constant to the gradient (DoRA, section 4.3).
-    fn magnitude_ratio(&self, weight: &Tensor) -> Result<Option<Tensor>> {
+    pub fn magnitude_ratio(&self, weight: &Matrix) -> Result<Option<Tensor>> {
         match &self.magnitude {
             None => Ok(None),
             Some(magnitude) => Ok(Some((&magnitude.tensor / row_norms(&self.adapted(weight)?)?)?)),

@@ -4,9 +4,10 @@ use candle_core::Var;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use super::{Adapter, LoraConfig, targets::resolve};
+use super::{Adapter, AdapterOptions, LoraConfig, targets::resolve};
 use crate::decoder::Decoder;
 use crate::error::{ModelError, Result};
+use crate::parameter::Parameter;
 
 impl Decoder {
     /// Freezes the model and adds a new adapter to every linear layer that the targets name.
@@ -23,10 +24,11 @@ impl Decoder {
         };
         self.set_trainable(|_| false)?;
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let placement = &self.placement();
         for (index, (linear, chosen)) in self.linears_mut().into_iter().zip(chosen).enumerate() {
             if chosen {
-                let adapter = Adapter::new(&linear.module, &linear.weight.tensor, config, index as u64, &mut rng)?;
-                linear.adapter = Some(adapter);
+                let options = AdapterOptions { config, placement, stream: index as u64 };
+                linear.adapter = Some(Adapter::new(&linear.module, &linear.weight, options, &mut rng)?);
             }
         }
         self.lora = Some(config.clone());
@@ -49,7 +51,8 @@ impl Decoder {
             .for_each(|adapter| adapter.set_dropout(dropout));
     }
 
-    /// Merges the adapters into the weights and removes them. All parameters are trainable then, as after loading.
+    /// Merges the adapters into the weights and removes them. All parameters are trainable then, as after loading; packed
+    /// blocks are dequantised.
     ///
     /// # Errors
     /// When a tensor cannot be created.
@@ -58,11 +61,14 @@ impl Decoder {
         if self.head_is_tied() && self.head.adapter.is_some() {
             self.untie_head()?;
         }
+        let placement = self.placement();
         for linear in self.linears_mut() {
-            if let Some(adapter) = linear.adapter.take() {
-                let merged = adapter.merged(&linear.weight.tensor)?;
-                linear.weight.tensor = Var::from_tensor(&merged)?.into_inner();
+            if linear.adapter.is_some() {
+                let tensor = Var::from_tensor(&linear.merged(&placement)?)?.into_inner();
+                linear.weight = Parameter { name: linear.weight.name().to_owned(), tensor }.into();
+                linear.adapter = None;
             }
+            linear.weight.unpack(&placement)?;
         }
         self.lora = None;
         self.trained_tokens = Vec::new();

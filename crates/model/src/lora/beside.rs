@@ -63,6 +63,9 @@ impl Decoder {
             let tied_head = self.head_is_tied() && pattern.names(HEAD);
             let named = |p: &&Parameter| pattern.names(module(&p.name)) || tied_head && p.name == EMBEDDING;
             let found: Vec<String> = self.base_parameters().filter(named).map(|p| p.name.clone()).collect();
+            for linear in self.linears().into_iter().filter(|linear| pattern.names(&linear.module)) {
+                linear.weight.refuse_training(WHAT)?;
+            }
             if found.is_empty() {
                 let ends = self.base_parameters().map(|p| end(module(&p.name)));
                 let hint = smpo_suggest::did_you_mean(text, ends.chain([HEAD]));
@@ -84,14 +87,15 @@ impl Decoder {
             ));
         }
         let adapted = self.linears().into_iter().filter(|linear| linear.adapter.is_some());
-        if let Some(both) = adapted.map(|linear| &linear.weight.name).find(|name| names.contains(*name)) {
+        if let Some(both) = adapted.map(|linear| linear.weight.name()).find(|name| names.contains(*name)) {
             let got = format!("`{}`, which has an adapter", module(both));
             return Err(ModelError::input(WHAT, "modules without adapters", got));
         }
+        let placement = self.placement();
         let mut result = Ok(());
         self.visit_mut(|parameter| {
             if result.is_ok() && names.contains(&parameter.name) {
-                result = parameter.set_trainable(true);
+                result = parameter.set_trainable(true, &placement);
             }
         });
         self.trained_tokens = beside.tokens.clone();
@@ -139,12 +143,14 @@ impl Decoder {
         if new == 0 {
             return Ok(());
         }
-        let tied = self.head_is_tied();
-        self.embedding.tensor = with_new_rows(&self.embedding.tensor, known, new)?;
+        let (tied, placement) = (self.head_is_tied(), self.placement());
+        self.embedding.tensor = with_new_rows(&self.embedding.tensor, &placement, known, new)?;
         if tied {
-            self.head.weight = self.embedding.clone();
+            self.head.weight = self.embedding.clone().into();
         } else {
-            self.head.weight.tensor = with_new_rows(&self.head.weight.tensor, known, new)?;
+            self.head.weight.refuse_training("added tokens")?;
+            let tensor = with_new_rows(&*self.head.weight.dense(&placement)?, &placement, known, new)?;
+            self.head.weight = Parameter { name: self.head.weight.name().to_owned(), tensor }.into();
         }
         self.set_vocabulary(self.embedding.tensor.dim(0)?);
         Ok(())
@@ -206,7 +212,7 @@ impl Decoder {
         file: &AdapterFile,
         unread: &mut BTreeSet<String>,
     ) -> Result<ReadBeside> {
-        let placement = Placement::of(&self.embedding.tensor);
+        let placement = self.placement();
         let head = format!("{HEAD}.weight");
         let mut read = ReadBeside { keep_tied: stored.tied && self.head_is_tied(), ..ReadBeside::default() };
         let own = self.base_parameters().map(|p| (p.name.as_str(), p.tensor.dims().to_vec()));
@@ -276,16 +282,20 @@ impl Decoder {
                 }
             } else {
                 self.untie_head()?;
-                let frozen = self.head.weight.tensor.detach();
-                self.head.weight.tensor = frozen;
+                if let Some(head) = self.head.weight.parameter_mut() {
+                    head.tensor = head.tensor.detach();
+                }
             }
         }
         if let Some(rows) = read.whole.get(EMBEDDING).map(|tensor| tensor.dim(0)).transpose()? {
             self.set_vocabulary(rows);
         }
         for (name, (ids, values)) in std::mem::take(&mut read.rows) {
-            let base = if name == EMBEDDING { &self.embedding.tensor } else { &self.head.weight.tensor };
-            let tensor = with_rows(base, &ids, values)?;
+            let placement = self.placement();
+            let tensor = match name == EMBEDDING {
+                true => with_rows(&self.embedding.tensor, &placement, &ids, values)?,
+                false => with_rows(&*self.head.weight.dense(&placement)?, &placement, &ids, values)?,
+            };
             if name == EMBEDDING {
                 self.trained_tokens = ids;
             }
@@ -330,8 +340,8 @@ impl ReadBeside {
 }
 
 /// A variable with the mean of the first `known` rows in the `new` rows after them.
-fn with_new_rows(tensor: &Tensor, known: usize, new: usize) -> Result<Tensor> {
-    let tensor = tensor.detach();
+fn with_new_rows(tensor: &Tensor, placement: &Placement, known: usize, new: usize) -> Result<Tensor> {
+    let tensor = placement.place(tensor)?;
     let (rows, width) = tensor.dims2()?;
     let kept = tensor.narrow(0, 0, known.min(rows))?;
     let mean = kept.to_dtype(DType::F32)?.mean_keepdim(0)?.to_dtype(tensor.dtype())?;
@@ -348,11 +358,11 @@ fn equal(one: &Tensor, other: &Tensor) -> Result<bool> {
 }
 
 /// A variable with the values of `tensor`, and other ones in some rows.
-fn with_rows(tensor: &Tensor, ids: &[u32], rows: Vec<f32>) -> Result<Tensor> {
+fn with_rows(tensor: &Tensor, placement: &Placement, ids: &[u32], rows: Vec<f32>) -> Result<Tensor> {
     let (_, width) = tensor.dims2()?;
     let mut values = crate::placement::host_values(tensor)?;
     for (id, row) in ids.iter().zip(rows.chunks_exact(width)) {
         values[*id as usize * width..][..width].copy_from_slice(row);
     }
-    Ok(Placement::of(tensor).variable(values, tensor.dims())?.into_inner())
+    Ok(placement.variable(values, tensor.dims())?.into_inner())
 }

@@ -28,6 +28,7 @@ impl TrainedBiases {
 impl Decoder {
     /// Makes biases trainable beside the adapters.
     pub(super) fn train_biases(&mut self, biases: TrainedBiases) -> Result<()> {
+        let placement = self.placement();
         for linear in self.linears_mut() {
             let trained = match biases {
                 TrainedBiases::None => false,
@@ -35,7 +36,7 @@ impl Decoder {
                 TrainedBiases::All => true,
             };
             if let Some(bias) = linear.bias.as_mut().filter(|_| trained) {
-                bias.set_trainable(true)?;
+                bias.set_trainable(true, &placement)?;
             }
         }
         Ok(())
@@ -45,7 +46,7 @@ impl Decoder {
     pub(super) fn trained_biases(&self) -> &'static str {
         let is_trained = |linear: &&Linear| {
             // a module that is trained whole is named as such
-            !linear.weight.tensor.is_variable() && linear.bias.as_ref().is_some_and(|bias| bias.tensor.is_variable())
+            !linear.weight.is_trained() && linear.bias.as_ref().is_some_and(|bias| bias.tensor.is_variable())
         };
         let trained: Vec<&Linear> = self.linears().into_iter().filter(is_trained).collect();
         if trained.is_empty() {

@@ -6,14 +6,13 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use candle_core::Tensor;
 use half::bf16;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use smpo_files::FileError;
 
 use crate::error::{ModelError, Result};
-use crate::placement::host_values;
+use crate::matrix::Matrix;
 use crate::save::write_json;
 
 /// Name of the file.
@@ -32,7 +31,33 @@ const BYTES: usize = 8;
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct BaseFingerprints {
     schema: u32,
-    layers: BTreeMap<String, String>,
+    layers: BTreeMap<String, Fingerprint>,
+}
+
+/// Hash of some rows of a base weight (`O`, `K`), rounded to bfloat16: the base in bfloat16 is the same base.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Fingerprint(String);
+
+impl Fingerprint {
+    /// Of a weight with `rows`, whose values `row` returns.
+    pub fn new(rows: usize, mut row: impl FnMut(usize) -> Result<Vec<f32>>) -> Result<Self> {
+        let mut hash = Sha256::new();
+        for index in 0..rows.min(ROWS) {
+            for value in row(index * rows / rows.min(ROWS))? {
+                hash.update(bf16::from_f32(value).to_le_bytes());
+            }
+        }
+        Ok(Self(smpo_files::hex(&hash.finalize()[..BYTES])))
+    }
+
+    /// Of a layer's weight; of packed blocks that of the weight before.
+    fn of(weight: &Matrix) -> Result<Self> {
+        match weight {
+            Matrix::Packed(packed) => Ok(packed.fingerprint.clone()),
+            Matrix::Tensor(_) => Self::new(weight.shape()?.0, |index| weight.row(index)),
+        }
+    }
 }
 
 impl BaseFingerprints {
@@ -54,30 +79,17 @@ impl BaseFingerprints {
     }
 
     /// Records a layer's weight.
-    pub fn add(&mut self, module: &str, weight: &Tensor) -> Result<()> {
+    pub fn add(&mut self, module: &str, weight: &Matrix) -> Result<()> {
         self.schema = SCHEMA;
-        self.layers.insert(module.to_string(), fingerprint(weight)?);
+        self.layers.insert(module.to_string(), Fingerprint::of(weight)?);
         Ok(())
     }
 
     /// True if a layer's weight differs from the recorded one.
-    pub fn contradict(&self, module: &str, weight: &Tensor) -> Result<bool> {
+    pub fn contradict(&self, module: &str, weight: &Matrix) -> Result<bool> {
         match self.layers.get(module) {
-            Some(expected) => Ok(*expected != fingerprint(weight)?),
+            Some(expected) => Ok(*expected != Fingerprint::of(weight)?),
             None => Ok(false),
         }
     }
-}
-
-/// Hash of some rows of a base weight (`O`, `K`), rounded to bfloat16: the base in bfloat16 is the same base.
-fn fingerprint(weight: &Tensor) -> Result<String> {
-    let rows = weight.dim(0)?;
-    let mut hash = Sha256::new();
-    for index in 0..rows.min(ROWS) {
-        let row = host_values(&weight.get(index * rows / rows.min(ROWS))?)?;
-        for value in row {
-            hash.update(bf16::from_f32(value).to_le_bytes());
-        }
-    }
-    Ok(smpo_files::hex(&hash.finalize()[..BYTES]))
 }

@@ -13,8 +13,9 @@ mod stored;
 mod targets;
 mod top_eigenvectors;
 
-pub(crate) use adapter::{Adapter, AdapterValues, Dropout};
+pub(crate) use adapter::{Adapter, AdapterOptions, AdapterValues, Dropout};
 pub use beside::TrainedBeside;
+pub(crate) use fingerprint::Fingerprint;
 pub use info::AdapterInfo;
 pub use peft::AdapterSaveOptions;
 pub(crate) use peft::{CONFIG as ADAPTER_CONFIG, WEIGHTS as ADAPTER_WEIGHTS};

@@ -11,7 +11,7 @@ use super::biases::TrainedBiases;
 use super::fingerprint::BaseFingerprints;
 use super::patterns::NamePatterns;
 use super::stored::AdapterFile;
-use super::{Adapter, AdapterValues, LoraConfig, Start};
+use super::{Adapter, AdapterOptions, AdapterValues, LoraConfig, Start};
 use crate::decoder::Decoder;
 use crate::error::{ModelError, Result, list};
 use crate::fields::Fields;
@@ -49,8 +49,8 @@ impl Decoder {
         let adapted = self.linears().into_iter().filter(|linear| linear.adapter.is_some());
         let both: Vec<&str> = adapted
             .map(|linear| &linear.weight)
-            .filter(|weight| weight.tensor.is_variable())
-            .map(|weight| weight.name.as_str())
+            .filter(|weight| weight.is_trained())
+            .map(|weight| weight.name())
             .collect();
         if !both.is_empty() {
             return Err(ModelError::input(
@@ -65,7 +65,7 @@ impl Decoder {
                 let Some(adapter) = &linear.adapter else { continue };
                 // What is left of a base after an adapter's start is none to be known by.
                 if adapter.start.is_none() {
-                    bases.add(&linear.module, &linear.weight.tensor)?;
+                    bases.add(&linear.module, &linear.weight)?;
                 }
                 for part in adapter.parameters() {
                     let stored = StoredTensor::new(&part.tensor, options.dtype)?;
@@ -170,23 +170,23 @@ impl Decoder {
     ) -> Result<(Vec<(usize, ReadAdapter)>, ReadBeside)> {
         let mut unread: BTreeSet<String> = file.names().collect();
         let mut adapters = Vec::new();
-        let linears = self.linears();
+        let (linears, placement) = (self.linears(), self.placement());
         for (index, linear) in linears.iter().enumerate() {
             let [a, b, magnitude] = Adapter::names(&linear.module).map(|name| format!("{PREFIX}{name}"));
             // PEFT keeps a copy of the head's own weight beside its adapter; it must be this model's.
+            let (outputs, inputs) = linear.weight.shape()?;
             let base = format!("{PREFIX}{}.base_layer.weight", linear.module);
             let copy_differs = unread.remove(&base)
-                && file.read(&base, linear.weight.tensor.dims())? != host_values(&linear.weight.tensor)?;
+                && file.read(&base, &[outputs, inputs])? != host_values(&*linear.weight.dense(&placement)?)?;
             let parts = [&a, &b].map(|name| unread.remove(name));
             if parts == [false, false] {
                 continue;
             }
             let config = &stored.of_layer(&self.stored_module(&linear.module))?;
-            let (outputs, inputs) = linear.weight.tensor.dims2()?;
             let a = file.read(&a, &[config.r, inputs])?;
             let b = file.read(&b, &[outputs, config.r])?;
-            if copy_differs || bases.contradict(&linear.module, &linear.weight.tensor)? {
-                let tensor = linear.weight.name.clone();
+            if copy_differs || bases.contradict(&linear.module, &linear.weight)? {
+                let tensor = linear.weight.name().to_owned();
                 return Err(ModelError::OtherBase { path: file.path().to_path_buf(), tensor });
             }
             let magnitude = match config.dora {
@@ -196,18 +196,19 @@ impl Decoder {
                 }
                 false => None,
             };
-            let (module, weight) = (&linear.module, &linear.weight.tensor);
-            let mut adapter =
-                Adapter::from_values(module, weight, config, index as u64, AdapterValues { a, b, magnitude })?;
+            let options = AdapterOptions { config, placement: &placement, stream: index as u64 };
+            let values = AdapterValues { a, b, magnitude };
+            let mut adapter = Adapter::from_values(&linear.module, &linear.weight, options, values)?;
             adapter.start = stored.start;
-            if stored.start.is_some() && *module == HEAD && self.head_is_tied() {
+            if stored.start.is_some() && linear.module == HEAD && self.head_is_tied() {
                 let got = "one of a head that is the embedding";
                 return Err(ModelError::input("adapter whose start is taken out of the base", "one of layers", got));
             }
             let rest = match stored.start {
                 Some(start) => {
-                    let rest = start.rest(&host_values(weight)?, inputs, config.r, config.scale());
-                    Some(Placement::of(weight).variable(rest, &[outputs, inputs])?.into_inner().detach())
+                    let base = host_values(&*linear.weight.dense(&placement)?)?;
+                    let rest = start.rest(&base, inputs, config.r, config.scale());
+                    Some(placement.variable(rest, &[outputs, inputs])?.into_inner().detach())
                 }
                 None => None,
             };

@@ -169,6 +169,25 @@ impl WeightFile {
         ModelError::MissingTensors { path: self.path.clone(), names: format!("`{name}`") }
     }
 
+    /// The bytes of a tensor of any dtype.
+    pub fn raw(&self, name: &str) -> Result<Vec<u8>> {
+        let range = self.raw_range(name)?;
+        let mut bytes = vec![0; range.len()];
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.seek(SeekFrom::Start(self.data + range.start as u64)).map_err(FileError::at(&self.path, "read"))?;
+        file.read_exact(&mut bytes).map_err(FileError::at(&self.path, "read"))?;
+        Ok(bytes)
+    }
+
+    /// Range of a tensor's bytes in the data, within the file.
+    pub(super) fn raw_range(&self, name: &str) -> Result<Range<usize>> {
+        let info = self
+            .header
+            .info(name)
+            .ok_or_else(|| ModelError::MissingTensors { path: self.path.clone(), names: format!("`{name}`") })?;
+        Ok(info.data_offsets.0..info.data_offsets.1)
+    }
+
     fn locate(&self, name: &str) -> Result<Located<'_>> {
         let info = self.header.info(name).ok_or_else(|| self.missing(name))?;
         let dtype = WeightDtype::from_safetensors(info.dtype).ok_or_else(|| ModelError::Dtype {

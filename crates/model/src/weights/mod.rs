@@ -3,6 +3,7 @@
 mod dtype;
 mod file;
 mod fingerprint;
+mod four_bit;
 mod sharded;
 mod write;
 

@@ -133,7 +133,11 @@ impl WeightFiles {
         file.expect(stored, shape)
     }
 
+    /// The values in float32, row-major, if the tensor has that shape; four-bit weights are dequantised.
     pub fn read(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        if let Some(packed) = self.read_four_bit(name, shape)? {
+            return Ok(packed.dequantise());
+        }
         let (file, stored) = self.place(name)?;
         file.read(stored, shape)
     }
@@ -156,7 +160,8 @@ impl WeightFiles {
         Ok(self.place(name)?.0)
     }
 
-    fn place(&self, name: &str) -> Result<(&WeightFile, &str)> {
+    /// The file of a tensor, and its name there.
+    pub fn place(&self, name: &str) -> Result<(&WeightFile, &str)> {
         match self.by_name.get(name) {
             Some(place) => Ok((&self.files[place.file], &place.name)),
             None => Err(ModelError::MissingTensors { path: self.dir.clone(), names: format!("`{name}`") }),

@@ -7,6 +7,7 @@ use std::path::Path;
 use candle_core::Tensor;
 use safetensors::{Dtype, View};
 use smpo_files::FileError;
+use smpo_kernels::PackedWeight;
 
 use super::{CopiedTensor, WeightDtype, WeightFile};
 use crate::error::{ModelError, Result};
@@ -15,13 +16,25 @@ use crate::placement::host_values;
 /// A tensor to be written in some dtype; converted while it is written.
 pub(crate) struct StoredTensor {
     shape: Vec<usize>,
-    tensor: Tensor,
+    values: Values,
     dtype: WeightDtype,
+}
+
+enum Values {
+    Tensor(Tensor),
+    Packed(PackedWeight),
 }
 
 impl StoredTensor {
     pub fn new(tensor: &Tensor, dtype: WeightDtype) -> Result<Self> {
-        Ok(Self { shape: tensor.dims().to_vec(), tensor: tensor.detach().flatten_all()?, dtype })
+        let values = Values::Tensor(tensor.detach().flatten_all()?);
+        Ok(Self { shape: tensor.dims().to_vec(), values, dtype })
+    }
+
+    /// Packed blocks, to be written dequantised.
+    pub fn packed(weight: &PackedWeight, dtype: WeightDtype) -> Self {
+        let (rows, columns) = weight.shape();
+        Self { shape: vec![rows, columns], values: Values::Packed(weight.clone()), dtype }
     }
 }
 
@@ -36,14 +49,17 @@ impl View for StoredTensor {
 
     fn data(&self) -> Cow<'_, [u8]> {
         // The trait is infallible: values that a device fails to return are written short, which the writer detects.
-        let values = host_values(&self.tensor).unwrap_or_default();
+        let values = match &self.values {
+            Values::Tensor(tensor) => host_values(tensor).unwrap_or_default(),
+            Values::Packed(packed) => packed.dequantise(),
+        };
         let mut bytes = Vec::with_capacity(self.data_len());
         self.dtype.encode(&values, &mut bytes);
         Cow::Owned(bytes)
     }
 
     fn data_len(&self) -> usize {
-        self.tensor.elem_count() * self.dtype.bytes()
+        self.shape.iter().product::<usize>() * self.dtype.bytes()
     }
 }
 

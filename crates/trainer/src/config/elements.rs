@@ -11,6 +11,7 @@ pub(super) mod memory;
 pub(super) mod model;
 pub(super) mod optimizer;
 pub(super) mod probe;
+pub(super) mod quantisation;
 pub(super) mod reporting;
 pub(super) mod schedule;
 pub(super) mod tokenizer;

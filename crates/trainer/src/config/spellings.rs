@@ -10,8 +10,14 @@ use super::read::ALIASES;
 pub(super) const KEYS: [&str; 4] = ["save_strategy", "eval_strategy", "evaluation_strategy", "lr_scheduler_kwargs"];
 
 /// Lists of names, which may be one text with commas between.
-const NAME_LISTS: [&str; 5] =
-    ["lora_target_modules", "unfreeze_layers_patterns", "report_to", "modules_to_save", "trainable_token_indices"];
+const NAME_LISTS: [&str; 6] = [
+    "lora_target_modules",
+    "unfreeze_layers_patterns",
+    "report_to",
+    "modules_to_save",
+    "trainable_token_indices",
+    "llm_int8_skip_modules",
+];
 
 /// Keys that say one thing in several ways: an override of one replaces the others.
 const ONE_SETTING: [&[&str]; 4] = [

@@ -112,11 +112,12 @@ impl Backward<'_> {
         let Inputs { head, weight, .. } = self.inputs;
         let (width, count) = (head.width, chunk.rows.len());
         let mut logits = vec![0.0; count * TILE.min(head.vocabulary)];
+        let mut scratch = Vec::new();
         for tile in tiles.clone() {
             let range = head.tile(tile);
             let columns = range.len();
             let logits = &mut logits[..count * columns];
-            let entries = View::new(&weight[range.start * width..], columns, width);
+            let entries = View::new(weight.part(range.start * width..range.end * width, &mut scratch), columns, width);
             multiply(Target::new(logits, count, columns), chunk.states, entries.t(), 1.0, 1);
             self.logit_grads(chunk.rows, range.start, columns, logits);
             let logit_grads = View::new(logits, count, columns);

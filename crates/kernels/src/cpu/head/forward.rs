@@ -161,12 +161,13 @@ impl<'a> Forward<'a> {
             part.copy_from_slice(&[f32::NEG_INFINITY, 0.0, 0.0, 0.0]);
         }
         let mut logits = vec![0.0; count * TILE.min(head.vocabulary)];
+        let mut scratch = Vec::new();
         let tiles = head.group(group, self.groups);
         for tile in tiles.clone() {
             let range = head.tile(tile);
             let columns = range.len();
             let logits = &mut logits[..count * columns];
-            let entries = View::new(&weight[range.start * width..], columns, width);
+            let entries = View::new(weight.part(range.start * width..range.end * width, &mut scratch), columns, width);
             multiply(Target::new(logits, count, columns), states, entries.t(), 1.0, 1);
             if let Some(cap) = head.soft_cap {
                 soft_cap(logits, cap);
@@ -236,7 +237,7 @@ impl<'a> Forward<'a> {
 
     /// Joins the groups' sums of one chunk: W_y − Σ_v p_v·W_v of its `rows`, into `out`.
     fn directions(&self, rows: Range<usize>, partials: &Partials, out: &mut [f32]) {
-        let Inputs { head, weight, targets, .. } = self.inputs;
+        let Inputs { head, targets, .. } = self.inputs;
         let (width, groups) = (head.width, self.groups);
         let out = Shared::new(out);
         tasks(rows.len(), rows.len() * groups * width, |index| {
@@ -250,7 +251,8 @@ impl<'a> Forward<'a> {
                 let sums = &partials.shares[group * partials.share + index * width..][..width];
                 add_scaled(out, sums, -scale(group) / sum);
             }
-            let entry = &weight[targets[row] as usize * width..][..width];
+            let mut scratch = Vec::new();
+            let entry = self.inputs.entry(targets[row], &mut scratch);
             add_scaled(out, entry, head.cap_derivative(partials.target_logits[row]));
         });
     }
@@ -313,17 +315,19 @@ impl<'a> Forward<'a> {
 
 /// Logits of the terminators, (M, terminators), capped.
 fn terminator_logits(inputs: Inputs<'_>, terminators: &[u32]) -> Vec<f32> {
-    let Inputs { head, hidden, weight, targets } = inputs;
+    let Inputs { head, hidden, targets, .. } = inputs;
     let width = head.width;
     let mut logits = Vec::with_capacity(targets.len() * terminators.len());
     if terminators.is_empty() {
         return logits;
     }
-    for row in 0..targets.len() {
-        for &terminator in terminators {
-            let entry = &weight[terminator as usize * width..][..width];
-            logits.push(dot(&hidden[row * width..(row + 1) * width], entry));
-        }
+    let mut entries = Vec::with_capacity(terminators.len() * width);
+    for &terminator in terminators {
+        let mut scratch = Vec::new();
+        entries.extend_from_slice(inputs.entry(terminator, &mut scratch));
+    }
+    for hidden in hidden.chunks_exact(width.max(1)) {
+        logits.extend(entries.chunks_exact(width.max(1)).map(|entry| dot(hidden, entry)));
     }
     if let Some(cap) = head.soft_cap {
         soft_cap(&mut logits, cap);

@@ -9,6 +9,8 @@
 mod backward;
 mod forward;
 
+use super::weight::Elements;
+
 pub(crate) use backward::{Backward, scale_directions};
 pub(crate) use forward::{Output, forward};
 
@@ -66,7 +68,15 @@ pub(crate) struct Inputs<'a> {
     /// (M, H).
     pub(crate) hidden: &'a [f32],
     /// (V, H).
-    pub(crate) weight: &'a [f32],
+    pub(crate) weight: Elements<'a>,
     /// (M).
     pub(crate) targets: &'a [u32],
+}
+
+impl Inputs<'_> {
+    /// Row `index` of the weight.
+    fn entry<'s>(&'s self, index: u32, scratch: &'s mut Vec<f32>) -> &'s [f32] {
+        let start = index as usize * self.head.width;
+        self.weight.part(start..start + self.head.width, scratch)
+    }
 }
