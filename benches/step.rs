@@ -7,7 +7,7 @@
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use smpo_bench::{Shape, StepBench};
+use smpo_bench::{Base, Shape, StepBench};
 use smpo_devices::Choice;
 use smpo_model::WeightDtype;
 
@@ -15,6 +15,7 @@ const A: StepBench = StepBench {
     shape: Shape::SixMillion,
     lora_r: None,
     dtype: WeightDtype::F32,
+    base: Base::Dense,
     length: 256,
     batch_size: 8,
     micro_batch_size: 8,

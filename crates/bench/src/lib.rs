@@ -15,4 +15,4 @@ pub mod text;
 
 pub use error::BenchError;
 pub use shape::Shape;
-pub use step::{Prepared, Spread, StepBench, StepReport};
+pub use step::{Base, Prepared, Spread, StepBench, StepReport};

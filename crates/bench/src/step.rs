@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde::Serialize;
 use smpo_devices::{Kind, OpenDevice, on_device};
 use smpo_losses::{Loss, Objective};
-use smpo_model::{Decoder, Flops, LoraConfig, PackedBatch, Placement, WeightDtype};
+use smpo_model::{Decoder, Flops, FourBitOptions, LoraConfig, PackedBatch, Placement, Storage, WeightDtype};
 use smpo_trainer::{Learner, LearnerOptions, Row, StepRow, TokenizedCompletion, TrainConfig, TrainError, synthetic};
 
 use crate::error::BenchError;
@@ -25,6 +25,8 @@ pub struct StepBench {
     pub lora_r: Option<usize>,
     /// dtype of weights and activations.
     pub dtype: WeightDtype,
+    /// Storage of the weights under adapters.
+    pub base: Base,
     /// Tokens per side, prompt included.
     pub length: usize,
     /// Pairs per step.
@@ -39,6 +41,32 @@ pub struct StepBench {
     pub checkpointing: bool,
     /// Seed of weights and tokens.
     pub seed: u64,
+}
+
+/// Storage of the weights under adapters.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Base {
+    /// The dtype of activations.
+    #[default]
+    Dense,
+    /// bfloat16.
+    Bf16,
+    /// NF4 with double quantisation, the embedding and the head in bfloat16.
+    Nf4,
+}
+
+impl Base {
+    /// Every storage.
+    pub const ALL: [Self; 3] = [Self::Dense, Self::Bf16, Self::Nf4];
+
+    /// Name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Dense => "dense",
+            Self::Bf16 => "bfloat16",
+            Self::Nf4 => "nf4",
+        }
+    }
 }
 
 /// Distribution over the timed steps.
@@ -79,6 +107,8 @@ pub struct StepReport {
     pub dtype: &'static str,
     /// Rank of adapters.
     pub lora_r: Option<usize>,
+    /// Storage of the weights under adapters.
+    pub base: &'static str,
     /// Gradient checkpointing.
     pub checkpointing: bool,
     /// Tokens per side.
@@ -128,7 +158,14 @@ impl StepBench {
         self.check(device)?;
         let model_config = self.shape.config()?;
         let placement = Placement { device: device.device().clone(), dtype: self.dtype };
-        let mut decoder = Decoder::init_on(&model_config, self.seed, None, &placement)?;
+        let mut decoder = match self.base {
+            Base::Dense => Decoder::init_on(&model_config, self.seed, None, &placement)?,
+            Base::Bf16 => Decoder::init_frozen(&model_config, self.seed, &placement, &Storage::AsStored)?,
+            Base::Nf4 => {
+                let options = FourBitOptions { double: true, ..FourBitOptions::default() };
+                Decoder::init_frozen(&model_config, self.seed, &placement, &Storage::FourBit(options))?
+            }
+        };
         if let Some(r) = self.lora_r {
             let targets = vec!["all-linear".to_owned()];
             let lora = LoraConfig { r, alpha: 2.0 * r as f64, dropout: 0.0, rslora: false, dora: false, targets };
@@ -184,6 +221,7 @@ impl StepBench {
             device_name: device.name().to_owned(),
             dtype: self.dtype.name(),
             lora_r: self.lora_r,
+            base: self.base.name(),
             checkpointing: self.checkpointing,
             length: self.length,
             batch_size: self.batch_size,
@@ -220,6 +258,9 @@ impl StepBench {
         }
         if self.lora_r == Some(0) {
             return refuse("--lora-r", "at least 1", "0".to_owned());
+        }
+        if self.base != Base::Dense && self.lora_r.is_none() {
+            return refuse("--base", "--lora-r beside it", self.base.name().to_owned());
         }
         if device.kind() == Kind::Cpu && self.dtype != WeightDtype::F32 {
             return refuse("--dtype", "float32, the only dtype trained on the CPU", self.dtype.name().to_owned());
@@ -308,6 +349,7 @@ mod tests {
             shape: Shape::Tiny,
             lora_r: None,
             dtype: WeightDtype::F32,
+            base: Base::Dense,
             length: 16,
             batch_size: 3,
             micro_batch_size: 2,
@@ -333,12 +375,18 @@ mod tests {
         let adapted = StepBench { lora_r: Some(4), checkpointing: true, ..tiny() };
         let adapted = adapted.run(&device, &mut |_| {}).unwrap();
         assert!(adapted.trained_parameters < report.parameters && adapted.flops < report.flops);
+        for base in [Base::Bf16, Base::Nf4] {
+            let packed = StepBench { lora_r: Some(4), base, ..tiny() }.run(&device, &mut |_| {}).unwrap();
+            assert_eq!((packed.parameters, packed.flops > 0), (report.parameters, true));
+        }
     }
 
     #[test]
     fn options_out_of_range_are_refused() {
         let device = Choice::Cpu.open().unwrap();
         let refusal = |bench: StepBench| bench.run(&device, &mut |_| {}).unwrap_err().to_string();
+        let alone = refusal(StepBench { base: Base::Nf4, ..tiny() });
+        assert_eq!(alone, "--base: expected --lora-r beside it, got nf4");
         assert_eq!(refusal(StepBench { length: 1, ..tiny() }), "--length: expected at least 2, got 1");
         assert_eq!(refusal(StepBench { steps: 0, ..tiny() }), "--steps: expected at least 1, got 0");
         let refused = refusal(StepBench { dtype: WeightDtype::Bf16, ..tiny() });

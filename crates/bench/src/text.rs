@@ -27,6 +27,9 @@ pub fn step(report: &StepReport) -> String {
     row("numbers trained", trained);
     row("dtype", report.dtype.to_owned());
     row("pairs a step", format!("{}, of 2 × {} tokens", report.batch_size, report.length));
+    if report.lora_r.is_some() {
+        row("base", report.base.to_owned());
+    }
     row("checkpointing", if report.checkpointing { "on" } else { "off" }.to_owned());
     row("tokens a step", format!("{}, {} with each prompt once", report.tokens, report.packed_tokens));
     row("steps", format!("{} after {} to warm up", report.steps, report.warmup));

@@ -222,7 +222,7 @@ fn adamw(criterion: &mut Criterion, size: &Size, source: &mut Source) {
     let parameters = vars
         .iter()
         .enumerate()
-        .map(|(i, var)| Parameter { name: i.to_string(), var: var.clone(), decay: true })
+        .map(|(i, var)| Parameter { name: i.to_string(), var: var.clone(), decay: true, full_moments: false })
         .collect();
     let options = AdamWOptions { weight_decay: 0.1, max_grad_norm: Some(1.0), ..AdamWOptions::default() };
     let mut adamw = AdamW::new(parameters, options).unwrap();

@@ -165,8 +165,12 @@ fn bench(criterion: &mut Criterion) {
     let model = Model::new(&mut rng);
     let batch = Batch::new(&mut rng);
     println!("{} tokens, {:.1} GFLOP a step", batch.ids.len(), batch.flops() / 1e9);
-    let parameters =
-        model.named.iter().map(|(name, var)| Parameter { name: name.clone(), var: var.clone(), decay: true });
+    let parameters = model.named.iter().map(|(name, var)| Parameter {
+        name: name.clone(),
+        var: var.clone(),
+        decay: true,
+        full_moments: false,
+    });
     let mut adamw = AdamW::new(parameters.collect(), AdamWOptions::default()).unwrap();
     let mut gradients: Gradients = adamw.gradients().unwrap();
     let mut group = criterion.benchmark_group("step");

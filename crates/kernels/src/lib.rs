@@ -60,7 +60,7 @@ mod options;
 mod selftest;
 
 pub use autograd::{Gradients, OtherGradients, Tape};
-pub use cpu::weight::{FourBit, FourBitType, NestedScales, PackedWeight, Scales, Weight};
+pub use cpu::weight::{Blocks, FourBit, FourBitType, NestedScales, PackedWeight, Scales, Weight};
 pub use device::{emulate, is_emulating};
 pub use error::{KernelError, Result};
 pub use ops::{
@@ -68,9 +68,9 @@ pub use ops::{
     linear_for_backward, rms_norm, rotary, selected_log_probs, selected_log_probs_with_entropy,
     selected_log_probs_with_terminators, swiglu, weighted_sum,
 };
-pub use optim::{AdamW, Moments, MomentsView, Parameter, StepReport};
+pub use optim::{AdamW, Moment, Moments, MomentsView, Parameter, StepReport};
 pub use options::{
-    AdamWOptions, AttentionOptions, DropoutMask, HeadOptions, NormOptions, RotaryPairs, RowEntropy, Segments, Span,
-    TerminatorScore,
+    AdamWOptions, AttentionOptions, DropoutMask, HeadOptions, MomentFormat, NormOptions, RotaryPairs, RowEntropy,
+    Segments, Span, TerminatorScore,
 };
 pub use selftest::{Check, selftest};

@@ -40,7 +40,11 @@ fn training_step(c: &mut Criterion) {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread");
     let decoder = decoder();
     let batch = batch();
-    let parameters = decoder.trainable().into_iter().map(|(name, var)| Parameter { name, var, decay: true }).collect();
+    let parameters = decoder
+        .trainable()
+        .into_iter()
+        .map(|(name, var)| Parameter { name, var, decay: true, full_moments: false })
+        .collect();
     let mut optimizer = AdamW::new(parameters, AdamWOptions::default()).expect("an optimizer");
     let mut gradients = optimizer.gradients().expect("gradients");
     let count = batch.targets().len();

@@ -401,7 +401,8 @@ impl Decoder {
         self.visit_mut(|parameter| {
             let Some(other) = others.get(parameter.name.as_str()).filter(|_| result.is_ok()) else { return };
             let own = placement.place(&parameter.tensor);
-            let mixed = own.and_then(|own| Ok((own.affine(1.0 - share, 0.0)? + placement.place(other)?.affine(share, 0.0)?)?));
+            let mixed =
+                own.and_then(|own| Ok((own.affine(1.0 - share, 0.0)? + placement.place(other)?.affine(share, 0.0)?)?));
             match mixed {
                 Ok(mixed) => parameter.tensor = mixed.detach(),
                 Err(error) => result = Err(error),

@@ -46,7 +46,7 @@ pub use flops::Flops;
 pub use info::ModelInfo;
 pub use layout::{Role, Slot, layout};
 pub use lora::{AdapterInfo, AdapterSaveOptions, LoraConfig, TrainedBeside};
-pub use memory_estimate::{MemoryEstimate, TrainingShape};
+pub use memory_estimate::{FrozenStorage, MemoryEstimate, TrainingShape};
 pub use merge::{MergeMethod, MergeReport, merge};
 pub use model_dir::ModelDir;
 pub use placement::Placement;

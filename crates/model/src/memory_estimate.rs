@@ -1,9 +1,12 @@
 //! Estimate of the memory that training takes.
 
+use smpo_kernels::MomentFormat;
+
 use crate::error::Result;
 use crate::layout::{HEAD, Role, Slot, layout};
 use crate::lora::{LoraConfig, chosen_modules};
 use crate::spec::{DecoderSpec, FeedForward, QkNorm};
+use crate::storage::{FourBitOptions, Storage};
 use crate::trainable::NamedParameters;
 use crate::weights::WeightDtype;
 
@@ -20,9 +23,56 @@ pub struct TrainingShape<'a> {
     pub layers: &'a [String],
     /// True if blocks are recomputed in the backward pass.
     pub checkpointing: bool,
+    /// Storage of what is not trained.
+    pub frozen: FrozenStorage<'a>,
+    /// Storage of AdamW's moments.
+    pub moments: MomentFormat,
 }
 
-/// Memory of training on the CPU in float32, in bytes, the program's own excepted.
+/// Storage of the matrices that are not trained.
+#[derive(Debug, Clone, Copy)]
+pub struct FrozenStorage<'a> {
+    /// As requested.
+    pub storage: &'a Storage,
+    /// dtype of what is not quantised.
+    pub dtype: WeightDtype,
+    /// True if the linear layers are stored in four bits.
+    pub four_bit: bool,
+}
+
+impl FrozenStorage<'_> {
+    /// All in float32.
+    pub const FLOAT32: Self = Self { storage: &Storage::AsStored, dtype: WeightDtype::F32, four_bit: false };
+
+    /// Bytes of a frozen tensor.
+    fn bytes(&self, slot: &Slot) -> Result<f64> {
+        let count = slot.shape.iter().product::<usize>() as f64;
+        Ok(match slot.role {
+            Role::Bias | Role::Norm => 4.0 * count,
+            Role::Embedding | Role::Weight => match self.storage.quantises(slot)? {
+                Some(options) => options.bytes(count),
+                None if self.four_bit && slot.role == Role::Weight && !slot.name.starts_with(HEAD) => {
+                    FourBitOptions::default().bytes(count)
+                }
+                None => self.dtype.bytes() as f64 * count,
+            },
+        })
+    }
+}
+
+/// Bytes of AdamW's moments of a tensor.
+fn moment_bytes(format: MomentFormat, count: usize, is_embedding: bool) -> f64 {
+    let format = if is_embedding { MomentFormat::Single } else { format.of(count) };
+    let each = match format {
+        MomentFormat::Single => 8.0,
+        MomentFormat::Bf16 => 4.0,
+        // Two codes, and a scale for each 256.
+        MomentFormat::EightBit => 2.0 + 8.0 / 256.0,
+    };
+    each * count as f64
+}
+
+/// Memory of training on the CPU, in bytes, the program's own excepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryEstimate {
     /// Weights, adapters included.
@@ -43,34 +93,52 @@ impl MemoryEstimate {
     pub fn new(spec: &DecoderSpec, shape: &TrainingShape<'_>) -> Result<Self> {
         let slots = layout(spec);
         let count = |slot: &Slot| slot.shape.iter().product::<usize>();
-        let base: usize = slots.iter().map(count).sum();
         let adapters = match shape.lora {
             Some(config) => adapted(spec, config)?,
             None => Vec::new(),
         };
-        let added: usize = match shape.lora {
+        // Sizes of the adapters' tensors.
+        let added: Vec<usize> = match shape.lora {
             Some(config) => adapters
                 .iter()
-                .map(|module| config.r * (module.inputs + module.outputs) + usize::from(config.dora) * module.outputs)
-                .sum(),
-            None => 0,
+                .flat_map(|module| {
+                    let magnitude = usize::from(config.dora) * module.outputs;
+                    [config.r * module.inputs, config.r * module.outputs, magnitude]
+                })
+                .collect(),
+            None => Vec::new(),
         };
-        let trained = match (shape.lora, shape.layers) {
-            (Some(_), []) => added,
-            (None, []) => base,
+        let named = match (shape.lora, shape.layers) {
+            (_, []) => None,
             (adapters, patterns) => {
                 let what = if adapters.is_some() { "modules_to_save" } else { "unfreeze_layers_patterns" };
                 let names: Vec<&str> = slots.iter().map(|slot| slot.name.as_str()).collect();
-                let named = NamedParameters::new(what, patterns, &names, spec.tied)?;
-                added + slots.iter().filter(|slot| named.contain(&slot.name)).map(count).sum::<usize>()
+                Some(NamedParameters::new(what, patterns, &names, spec.tied)?)
             }
         };
-        let bytes = |numbers: usize| numbers as u64 * WeightDtype::F32.bytes() as u64;
+        let is_trained = |slot: &Slot| match &named {
+            Some(named) => named.contain(&slot.name),
+            None => shape.lora.is_none(),
+        };
+        let float = WeightDtype::F32.bytes() as f64;
+        let added_count: usize = added.iter().sum();
+        let (mut weights, mut trained) = (float * added_count as f64, added_count);
+        let mut moments: f64 = added.iter().map(|count| moment_bytes(shape.moments, *count, false)).sum();
+        for slot in &slots {
+            if is_trained(slot) {
+                weights += float * count(slot) as f64;
+                trained += count(slot);
+                moments += moment_bytes(shape.moments, count(slot), slot.role == Role::Embedding);
+            } else {
+                weights += shape.frozen.bytes(slot)?;
+            }
+        }
+        let activations = activations(spec, shape, &adapters) as f64;
         Ok(Self {
-            weights: bytes(base + added),
-            gradients: bytes(trained),
-            optimizer: bytes(2 * trained),
-            activations: bytes(activations(spec, shape, &adapters)),
+            weights: weights as u64,
+            gradients: (float * trained as f64) as u64,
+            optimizer: moments as u64,
+            activations: (float * activations) as u64,
         })
     }
 
@@ -198,7 +266,15 @@ mod tests {
     fn trained_parameters_have_a_gradient_and_two_moments() {
         let mut decoder = Decoder::load(case_dir("qwen3")).unwrap();
         let layers = ["down_proj".to_string(), "model.norm".to_string()];
-        let shape = TrainingShape { tokens: 8, completion_tokens: 4, lora: None, layers: &[], checkpointing: false };
+        let shape = TrainingShape {
+            tokens: 8,
+            completion_tokens: 4,
+            lora: None,
+            layers: &[],
+            checkpointing: false,
+            frozen: FrozenStorage::FLOAT32,
+            moments: MomentFormat::Single,
+        };
         let estimate = |shape| MemoryEstimate::new(&decoder.spec().clone(), &shape).unwrap();
         let all = decoder.parameter_count() as u64;
         let whole = estimate(shape);
@@ -207,5 +283,39 @@ mod tests {
         decoder.train_only(&layers).unwrap();
         let trained: usize = decoder.trainable().iter().map(|(_, v)| v.elem_count()).sum();
         assert_eq!((part.weights, part.gradients, part.optimizer), (4 * all, 4 * trained as u64, 8 * trained as u64));
+    }
+
+    #[test]
+    fn frozen_matrices_are_estimated_as_they_lie_in_memory() {
+        let dir = smpo_fixtures::golden("model", "bitsandbytes/base");
+        let lora = LoraConfig {
+            r: 8,
+            alpha: 8.0,
+            dropout: 0.0,
+            rslora: false,
+            dora: true,
+            targets: vec!["all-linear".into()],
+        };
+        let storages = [
+            Storage::AsStored,
+            Storage::FourBit(FourBitOptions { double: true, ..FourBitOptions::default() }),
+            Storage::FourBit(FourBitOptions { skip: vec!["down_proj".into()], ..FourBitOptions::default() }),
+        ];
+        for storage in storages {
+            let mut decoder = Decoder::load_frozen(&dir, &crate::Placement::default(), &storage).unwrap();
+            decoder.add_lora(&lora, 0).unwrap();
+            let shape = TrainingShape {
+                tokens: 8,
+                completion_tokens: 4,
+                lora: Some(&lora),
+                layers: &[],
+                checkpointing: false,
+                frozen: FrozenStorage { storage: &storage, dtype: WeightDtype::Bf16, four_bit: false },
+                moments: MomentFormat::EightBit,
+            };
+            let estimate = MemoryEstimate::new(decoder.spec(), &shape).unwrap();
+            let (got, expected) = (estimate.weights as f64, decoder.parameter_bytes() as f64);
+            assert!((got - expected).abs() < 0.01 * expected, "{storage:?}: {got} and {expected}");
+        }
     }
 }

@@ -62,7 +62,20 @@ impl Storage {
     }
 }
 
+impl Default for FourBitOptions {
+    /// NF4 without double quantisation.
+    fn default() -> Self {
+        Self { kind: FourBitType::Nf4, double: false, skip: Vec::new() }
+    }
+}
+
 impl FourBitOptions {
+    /// Bytes of `count` values.
+    pub(crate) fn bytes(&self, count: f64) -> f64 {
+        let scale = if self.double { 1.0 + 4.0 / 256.0 } else { 4.0 };
+        count / 2.0 + count / BLOCK as f64 * scale
+    }
+
     fn skipped(&self) -> Vec<&str> {
         if self.skip.is_empty() { vec![HEAD] } else { self.skip.iter().map(String::as_str).collect() }
     }

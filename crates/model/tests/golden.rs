@@ -114,9 +114,13 @@ fn ten_adamw_steps_follow_pytorch() {
     for case in cases() {
         let (decoder, expected) = load(case);
         let batch = expected.batch();
-        let parameters =
-            decoder.trainable().into_iter().map(|(name, var)| Parameter { name, var, decay: true }).collect();
-        let options = AdamWOptions { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, max_grad_norm: None };
+        let parameters = decoder
+            .trainable()
+            .into_iter()
+            .map(|(name, var)| Parameter { name, var, decay: true, full_moments: false })
+            .collect();
+        let options =
+            AdamWOptions { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, ..AdamWOptions::default() };
         let mut optimizer = AdamW::new(parameters, options).unwrap();
         let mut gradients = optimizer.gradients().unwrap();
         for (step, theirs) in expected.adamw_losses.iter().enumerate() {

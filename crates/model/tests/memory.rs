@@ -5,7 +5,10 @@ use std::path::Path;
 use serde_json::{Value, json};
 use smpo_fixtures::CountingAllocator;
 use smpo_kernels::Gradients;
-use smpo_model::{Config, Decoder, LoraConfig, MemoryEstimate, PackedBatch, ScoreOptions, TrainingShape};
+use smpo_kernels::MomentFormat;
+use smpo_model::{
+    Config, Decoder, FrozenStorage, LoraConfig, MemoryEstimate, PackedBatch, ScoreOptions, TrainingShape,
+};
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator::new();
@@ -64,6 +67,8 @@ fn activations_are_estimated() {
                     lora: adapted.then_some(&lora),
                     layers: &[],
                     checkpointing,
+                    frozen: FrozenStorage::FLOAT32,
+                    moments: MomentFormat::Single,
                 };
                 let estimate = MemoryEstimate::new(decoder.spec(), &shape).unwrap().activations as f64;
                 let ratio = estimate / measured(&decoder, &batch, checkpointing) as f64;

@@ -134,7 +134,12 @@ fn losses_of_thirty_steps_are_those_of_peft_with_bitsandbytes() {
             (0..3).flat_map(|i| expected[&format!("{kind}.s{i}.log_probs")].to_vec1::<f32>().unwrap()).collect();
         smpo_fixtures::assert_close(kind, &log_probs, &theirs, |_| 1e-4);
         decoder.load_adapter(case("adapter")).unwrap();
-        let parameters = decoder.trainable().into_iter().map(|(name, var)| Parameter { name, var, decay: false });
+        let parameters = decoder.trainable().into_iter().map(|(name, var)| Parameter {
+            name,
+            var,
+            decay: false,
+            full_moments: false,
+        });
         let mut optimizer = AdamW::new(parameters.collect(), AdamWOptions::default()).unwrap();
         let mut gradients = optimizer.gradients().unwrap();
         for (step, theirs) in expected[&format!("{kind}.losses")].to_vec1::<f32>().unwrap().into_iter().enumerate() {

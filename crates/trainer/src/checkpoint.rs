@@ -3,15 +3,12 @@
 //! `checkpoints/step-N/` holds `model/` (a Hugging Face directory, or a PEFT adapter), `reference/` where the reference
 //! follows the policy, `optimizer.safetensors` and `state.json`. It is written whole ([`smpo_files::write_dir_whole`]): a directory of that name is complete.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 use smpo_files::write_dir_whole;
-use smpo_kernels::Moments;
 use smpo_losses::LossState;
 use smpo_model::{AdapterSaveOptions, Decoder, ModelError, SaveOptions};
 
@@ -20,6 +17,7 @@ use crate::early_stopping::EarlyStopping;
 use crate::error::{TrainError, io};
 use crate::learner::Learner;
 use crate::loss_scale::LossScale;
+use crate::moments;
 use crate::origin::Origin;
 use crate::probe::Targets;
 
@@ -146,7 +144,7 @@ fn fill(
     if let Some(reference) = learner.following_reference() {
         reference.save(partial.join("reference"), &SaveOptions::default())?;
     }
-    write(&partial.join("optimizer.safetensors"), &moments_to_bytes(learner)?)?;
+    write(&partial.join("optimizer.safetensors"), &moments::to_bytes(learner.optimizer())?)?;
     let state = State {
         schema: SCHEMA_VERSION,
         step,
@@ -226,7 +224,7 @@ impl Checkpoint {
         origin: &Origin,
     ) -> Result<LoopState, TrainError> {
         let damaged = |reason: String| self.damaged(reason);
-        let moments = moments_from_bytes(&self.read("optimizer.safetensors")?)
+        let moments = moments::from_bytes(&self.read("optimizer.safetensors")?)
             .map_err(|reason| damaged(format!("optimizer.safetensors: {reason}")))?;
         learner.optimizer_mut().restore(state.updates, moments).map_err(|error| damaged(error.to_string()))?;
         learner.set_winsor(state.winsor);
@@ -238,67 +236,6 @@ impl Checkpoint {
         }
         Ok(loop_state)
     }
-}
-
-const FIRST: &str = ".first_moment";
-const SECOND: &str = ".second_moment";
-const MASTER: &str = ".master";
-
-fn moments_to_bytes(learner: &Learner) -> Result<Vec<u8>, TrainError> {
-    let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
-    for moments in learner.optimizer().moments() {
-        let moments = moments?;
-        let master = moments.master.map(|values| (MASTER, values.into()));
-        for (suffix, values) in [(FIRST, moments.first), (SECOND, moments.second)].into_iter().chain(master) {
-            let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-            tensors.push((format!("{}{suffix}", moments.name), moments.shape.to_vec(), bytes));
-        }
-    }
-    let views = tensors
-        .iter()
-        .map(|(name, shape, bytes)| Ok((name, TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
-        .collect::<Result<Vec<_>, safetensors::SafeTensorError>>();
-    views.and_then(|views| safetensors::serialize(views, None)).map_err(|error| TrainError::Checkpoint {
-        dir: PathBuf::from("optimizer.safetensors"),
-        reason: error.to_string(),
-    })
-}
-
-fn moments_from_bytes(bytes: &[u8]) -> Result<Vec<Moments>, String> {
-    let stored = safetensors::SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
-    let (mut first, mut second, mut masters) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-    for (name, view) in stored.tensors() {
-        if view.dtype() != Dtype::F32 {
-            return Err(format!("{name}: expected F32, got {:?}", view.dtype()));
-        }
-        let values: Vec<f32> =
-            view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
-        if let Some(parameter) = name.strip_suffix(FIRST) {
-            first.insert(parameter.to_owned(), values);
-        } else if let Some(parameter) = name.strip_suffix(SECOND) {
-            second.insert(parameter.to_owned(), values);
-        } else if let Some(parameter) = name.strip_suffix(MASTER) {
-            masters.insert(parameter.to_owned(), values);
-        } else {
-            return Err(format!("{name}: expected a name that ends in {FIRST}, {SECOND} or {MASTER}"));
-        }
-    }
-    if let Some(name) = second.keys().find(|name| !first.contains_key(*name)) {
-        return Err(format!("{name}: its first moment is missing"));
-    }
-    if let Some(name) = masters.keys().find(|name| !first.contains_key(*name)) {
-        return Err(format!("{name}: its moments are missing"));
-    }
-    first
-        .into_iter()
-        .map(|(name, first)| match second.remove(&name) {
-            Some(second) => {
-                let master = masters.remove(&name);
-                Ok(Moments { name, first, second, master })
-            }
-            None => Err(format!("{name}: its second moment is missing")),
-        })
-        .collect()
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {

@@ -42,6 +42,7 @@ pub use elements::alarms::AlarmConfig;
 pub use elements::data::DataCheck;
 pub use elements::memory::MemoryCheck;
 pub use elements::model::{Init, Reference};
+pub use elements::optimizer::Optim;
 pub use elements::probe::{OnDrop, ProbeConfig};
 pub use elements::quantisation::QuantType;
 pub use elements::reporting::Reporter;
@@ -209,6 +210,10 @@ pub struct TrainConfig {
     /// Decoupled weight decay, on matrices only.
     #[serde(default)]
     pub weight_decay: f64,
+    /// The optimizer, by transformers' names: AdamW with moments in float32, 8 bits or bfloat16 (the last two on the CPU). Those of
+    /// an embedding are float32 always.
+    #[serde(default)]
+    pub optim: Optim,
     /// AdamW's β1.
     #[serde(default = "defaults::beta1")]
     pub adam_beta1: f64,

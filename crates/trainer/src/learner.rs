@@ -45,6 +45,7 @@ impl Learner {
     /// # Errors
     /// When a range of the optimizer is wrong, or nothing is trainable.
     pub fn new(decoder: Decoder, objective: Objective, options: LearnerOptions) -> Result<Self, TrainError> {
+        let embedding = decoder.embedding_var();
         let rows_only = decoder.embedding_var().filter(|_| !decoder.trained_tokens().is_empty());
         let parameters = decoder
             .trainable()
@@ -55,7 +56,8 @@ impl Learner {
                 // Decay would move the rows of an embedding that are not trained.
                 let rows = rows_only.as_ref().is_some_and(|rows| rows.id() == var.id());
                 let decay = var.dims().len() > 1 && !rows;
-                Parameter { name, var, decay }
+                let full_moments = embedding.as_ref().is_some_and(|embedding| embedding.id() == var.id());
+                Parameter { name, var, decay, full_moments }
             })
             .collect();
         let loss_scale = (decoder.placement().dtype == WeightDtype::F16).then(LossScale::default);

@@ -47,6 +47,7 @@ impl LearnerOptions {
                 eps: config.adam_epsilon,
                 weight_decay: config.weight_decay,
                 max_grad_norm: (config.max_grad_norm > 0.0).then_some(config.max_grad_norm),
+                moments: config.optim.moments(),
             },
             micro_batch: config.per_device_train_batch_size,
             max_tokens: memory::max_tokens(config, spec)?,

@@ -29,6 +29,7 @@ pub mod memory;
 pub mod memory_plans;
 mod mismatched;
 mod models;
+mod moments;
 mod openmetrics;
 mod origin;
 mod packing;

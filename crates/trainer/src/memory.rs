@@ -4,8 +4,12 @@ use std::fmt;
 
 use smpo_data::{Row, TokenizedCompletion};
 use smpo_devices::{Choice, format_bytes};
+use smpo_kernels::MomentFormat;
 use smpo_losses::Pairing;
-use smpo_model::{AdapterInfo, DecoderSpec, LoraConfig, MemoryEstimate, ModelError, TrainedBeside, TrainingShape};
+use smpo_model::{
+    AdapterInfo, DecoderSpec, FrozenStorage, LoraConfig, MemoryEstimate, ModelError, ModelInfo, TrainedBeside,
+    TrainingShape, WeightDtype,
+};
 use sysinfo::System;
 
 use crate::config::{AdapterStart, MemoryCheck, Reference, TrainConfig};
@@ -19,7 +23,7 @@ const MAX_TOKENS_ON_GPU: usize = 8192;
 /// Activations may always take this many bytes, however small the model.
 const MIN_ACTIVATION_BYTES: u64 = 256 << 20;
 
-/// Estimated memory of a run, in float32.
+/// Estimated memory of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MemoryPlan {
     /// Tokens of the largest pack.
@@ -49,7 +53,10 @@ impl MemoryPlan {
         let step = longest.saturating_mul(config.batch_size());
         let tokens = max_tokens(config, spec)?.min(step).max(longest);
         let completion_tokens = (tokens as f64 * completions as f64 / longest as f64).ceil() as usize;
-        let estimate = MemoryEstimate::new(spec, &shape(config, lora.as_ref(), &layers, tokens, completion_tokens))?;
+        let (storage, stored) = (config.storage(), Stored::of(config));
+        let frozen = FrozenStorage { storage: &storage, dtype: stored.dtype, four_bit: stored.four_bit };
+        let shape = shape(config, lora.as_ref(), &layers, tokens, completion_tokens);
+        let estimate = MemoryEstimate::new(spec, &TrainingShape { frozen, moments: config.optim.moments(), ..shape })?;
         let kept = config.loss.loss.needs_mismatched() && (lora.is_none() || config.reference() != Reference::Start);
         let second = kept || config.sync_ref_model;
         let reference = if second { estimate.weights } else { 0 };
@@ -99,6 +106,7 @@ pub(crate) fn max_tokens(config: &TrainConfig, spec: &DecoderSpec) -> Result<usi
     if let Some(given) = config.max_tokens_per_pack {
         return Ok(given);
     }
+    // As if all were float32: packs do not depend on the storage, nor do their results.
     let (lora, layers) = (lora(config)?, layers(config));
     let sample = MIN_TOKENS;
     let estimate = MemoryEstimate::new(spec, &shape(config, lora.as_ref(), &layers, sample, sample))?;
@@ -123,7 +131,31 @@ fn shape<'a>(
     tokens: usize,
     completion_tokens: usize,
 ) -> TrainingShape<'a> {
-    TrainingShape { tokens, completion_tokens, lora, layers, checkpointing: config.gradient_checkpointing }
+    TrainingShape {
+        tokens,
+        completion_tokens,
+        lora,
+        layers,
+        checkpointing: config.gradient_checkpointing,
+        frozen: FrozenStorage::FLOAT32,
+        moments: MomentFormat::Single,
+    }
+}
+
+/// Weights as the model's files have them.
+struct Stored {
+    dtype: WeightDtype,
+    four_bit: bool,
+}
+
+impl Stored {
+    /// float32 where they cannot be read: loading reports that.
+    fn of(config: &TrainConfig) -> Self {
+        match ModelInfo::read(&config.model_name_or_path) {
+            Ok(info) => Self { dtype: info.dtypes.first().copied().unwrap_or_default(), four_bit: info.four_bit > 0 },
+            Err(_) => Self { dtype: WeightDtype::F32, four_bit: false },
+        }
+    }
 }
 
 /// Patterns of the weights that are trained: alone, or beside adapters.
@@ -215,8 +247,15 @@ fn remedies(config: &TrainConfig) -> Vec<(&'static str, TrainConfig)> {
         ("gradient_checkpointing = true and max_tokens_per_pack = 1024", recomputed.clone()),
     ];
     if config.adapter().is_none() && config.unfreeze_layers_patterns.is_empty() {
-        let adapters = TrainConfig { use_peft: true, ..recomputed };
-        all.push(("use_peft = true, gradient_checkpointing = true and max_tokens_per_pack = 1024", adapters));
+        let adapters = TrainConfig { use_peft: true, ..recomputed.clone() };
+        all.push(("use_peft = true, gradient_checkpointing = true and max_tokens_per_pack = 1024", adapters.clone()));
+        let packed = TrainConfig { load_in_4bit: true, ..adapters };
+        let change =
+            "use_peft = true, load_in_4bit = true, gradient_checkpointing = true and max_tokens_per_pack = 1024";
+        all.push((change, packed));
+    } else if config.adapter().is_some() && !config.load_in_4bit {
+        let packed = TrainConfig { load_in_4bit: true, ..recomputed };
+        all.push(("load_in_4bit = true, gradient_checkpointing = true and max_tokens_per_pack = 1024", packed));
     }
     all
 }

@@ -3,16 +3,20 @@
 use std::path::Path;
 
 use serde::Serialize;
-use smpo_model::{DecoderSpec, LoraConfig, MemoryEstimate, ModelError, TrainingShape};
+use smpo_kernels::MomentFormat;
+use smpo_model::{
+    DecoderSpec, FourBitOptions, FrozenStorage, LoraConfig, MemoryEstimate, ModelError, ModelInfo, Storage,
+    TrainingShape,
+};
 
 use crate::config::TrainConfig;
 use crate::error::TrainError;
 use crate::memory::MemoryPlan;
 
-/// One way to train, and its memory in bytes, in float32.
+/// One way to train, and its memory in bytes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct NamedPlan {
-    /// `all weights`, `LoRA r 16`, or the patterns of the trained parameters.
+    /// `all weights`, `LoRA r 16`, `QLoRA r 16`, or the patterns of the trained parameters.
     pub training: String,
     /// Activations are recomputed in the backward pass.
     pub gradient_checkpointing: bool,
@@ -34,12 +38,13 @@ pub struct NamedPlan {
     pub total_bytes: u64,
 }
 
-/// All weights and LoRA (the adapter at hand, or a rank in common use), with and without checkpointing; half of the
-/// tokens are completions.
+/// All weights, LoRA (the adapter at hand, or a rank in common use) on the weights as they are stored, and on four bits, with
+/// and without checkpointing; half of the tokens are completions.
 ///
 /// # Errors
 /// A target of the adapter names no layer.
-pub fn usual(spec: &DecoderSpec, adapter: Option<&LoraConfig>, tokens: usize) -> Result<Vec<NamedPlan>, ModelError> {
+pub fn usual(info: &ModelInfo, adapter: Option<&LoraConfig>, tokens: usize) -> Result<Vec<NamedPlan>, ModelError> {
+    let four_bit = Storage::FourBit(FourBitOptions { double: true, ..FourBitOptions::default() });
     let lora = adapter.cloned().unwrap_or(LoraConfig {
         r: 16,
         alpha: 32.0,
@@ -49,10 +54,19 @@ pub fn usual(spec: &DecoderSpec, adapter: Option<&LoraConfig>, tokens: usize) ->
         targets: vec!["all-linear".into()],
     });
     let mut plans = Vec::new();
-    for lora in [None, Some(&lora)] {
+    let dtype = info.dtypes.first().copied().unwrap_or_default();
+    for (lora, storage) in [(None, &Storage::AsStored), (Some(&lora), &Storage::AsStored), (Some(&lora), &four_bit)] {
         for checkpointing in [false, true] {
-            let completion_tokens = tokens.div_ceil(2);
-            plans.push(plan(spec, &TrainingShape { tokens, completion_tokens, lora, layers: &[], checkpointing })?);
+            let shape = TrainingShape {
+                tokens,
+                completion_tokens: tokens.div_ceil(2),
+                lora,
+                layers: &[],
+                checkpointing,
+                frozen: FrozenStorage { storage, dtype, four_bit: info.four_bit > 0 },
+                moments: MomentFormat::Single,
+            };
+            plans.push(plan(&info.spec, &shape)?);
         }
     }
     Ok(plans)
@@ -65,24 +79,29 @@ pub fn usual(spec: &DecoderSpec, adapter: Option<&LoraConfig>, tokens: usize) ->
 pub fn configured(spec: &DecoderSpec, path: &Path) -> Result<NamedPlan, TrainError> {
     let config = TrainConfig::read(path, &[])?.config;
     let plan = MemoryPlan::of_longest(&config, spec)?;
-    let layers = &config.unfreeze_layers_patterns;
-    Ok(NamedPlan::new(plan.lora.as_ref(), layers, config.gradient_checkpointing, &plan))
+    let training = training(plan.lora.as_ref(), &config.unfreeze_layers_patterns, &config.storage());
+    Ok(NamedPlan::new(training, config.gradient_checkpointing, &plan))
 }
 
 fn plan(spec: &DecoderSpec, shape: &TrainingShape<'_>) -> Result<NamedPlan, ModelError> {
     let estimate = MemoryEstimate::new(spec, shape)?;
     let TrainingShape { tokens, completion_tokens, .. } = *shape;
     let plan = MemoryPlan { tokens, completion_tokens, lora: shape.lora.cloned(), estimate, reference: 0 };
-    Ok(NamedPlan::new(shape.lora, shape.layers, shape.checkpointing, &plan))
+    let training = training(shape.lora, shape.layers, shape.frozen.storage);
+    Ok(NamedPlan::new(training, shape.checkpointing, &plan))
+}
+
+fn training(lora: Option<&LoraConfig>, layers: &[String], storage: &Storage) -> String {
+    let packed = if *storage == Storage::AsStored { "" } else { "Q" };
+    match (lora, layers) {
+        (None, []) => "all weights".to_owned(),
+        (None, patterns) => patterns.join(", "),
+        (Some(lora), _) => format!("{packed}{} r {}", if lora.dora { "DoRA" } else { "LoRA" }, lora.r),
+    }
 }
 
 impl NamedPlan {
-    fn new(lora: Option<&LoraConfig>, layers: &[String], gradient_checkpointing: bool, plan: &MemoryPlan) -> Self {
-        let training = match (lora, layers) {
-            (None, []) => "all weights".to_string(),
-            (None, patterns) => patterns.join(", "),
-            (Some(lora), _) => format!("{} r {}", if lora.dora { "DoRA" } else { "LoRA" }, lora.r),
-        };
+    fn new(training: String, gradient_checkpointing: bool, plan: &MemoryPlan) -> Self {
         Self {
             training,
             gradient_checkpointing,

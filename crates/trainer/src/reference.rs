@@ -35,6 +35,10 @@ impl ReferenceCache {
             hash.update(part);
         };
         add(format!("{:?} {} {max_tokens}", config.init, config.seed).as_bytes());
+        // only where it is quantised, so that other blocks keep the key that earlier releases gave them
+        if config.load_in_4bit {
+            add(format!("{:?}", config.storage()).as_bytes());
+        }
         for model in [&origin.base, &origin.reference] {
             add(model.as_deref().unwrap_or_default().as_bytes());
         }

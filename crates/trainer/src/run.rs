@@ -56,6 +56,9 @@ pub fn train(
     }
     dir.sweep()?;
     let device = config.device.open()?;
+    if let Some(message) = config.refused_on(device.kind()) {
+        return Err(TrainError::config(&config.output_dir.join("config.toml"), None, message.to_owned()));
+    }
     watch(Event::Device(&device));
     if let Some(changes) = before.as_ref().and_then(|before| before.changes.describe()) {
         watch(Event::Note(&format!("other settings than before: {changes}")));

@@ -27,19 +27,26 @@ pub(crate) fn rows_per_piece(width: usize) -> usize {
 }
 
 /// Writable memory shared by tasks that touch disjoint parts of it.
-#[derive(Clone, Copy)]
-pub(crate) struct Shared {
-    start: *mut f32,
+pub(crate) struct Shared<T = f32> {
+    start: *mut T,
     len: usize,
 }
 
-// SAFETY: the pointer comes from a mutable slice of plain floats; callers of `slice` promise
-// disjointness.
-unsafe impl Send for Shared {}
-unsafe impl Sync for Shared {}
+impl<T> Clone for Shared<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
 
-impl Shared {
-    pub(crate) fn new(values: &mut [f32]) -> Self {
+impl<T> Copy for Shared<T> {}
+
+// SAFETY: the pointer comes from a mutable slice of plain numbers; callers of `slice` promise
+// disjointness.
+unsafe impl<T: Send> Send for Shared<T> {}
+unsafe impl<T: Send> Sync for Shared<T> {}
+
+impl<T> Shared<T> {
+    pub(crate) fn new(values: &mut [T]) -> Self {
         Self { start: values.as_mut_ptr(), len: values.len() }
     }
 
@@ -49,7 +56,7 @@ impl Shared {
     ///
     /// The slice given to [`Shared::new`] is still borrowed, and no other live slice, from here or
     /// elsewhere, overlaps this one.
-    pub(crate) unsafe fn slice<'a>(self, start: usize, len: usize) -> &'a mut [f32] {
+    pub(crate) unsafe fn slice<'a>(self, start: usize, len: usize) -> &'a mut [T] {
         assert!(start.checked_add(len).is_some_and(|end| end <= self.len));
         // SAFETY: in bounds by the assertion, exclusive by the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(start), len) }
@@ -60,7 +67,7 @@ impl Shared {
     /// # Safety
     ///
     /// As for [`Shared::slice`], for every element the caller reaches through the pointer.
-    pub(crate) unsafe fn pointer(self, start: usize) -> *mut f32 {
+    pub(crate) unsafe fn pointer(self, start: usize) -> *mut T {
         assert!(start <= self.len);
         // SAFETY: in bounds or one past the end by the assertion.
         unsafe { self.start.add(start) }

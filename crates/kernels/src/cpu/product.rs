@@ -11,7 +11,7 @@ use std::cell::Cell;
 use std::ops::Range;
 
 /// Columns of a strip: enough for `gemm`'s full speed and above its bounds of small matrices, in whole vectors.
-const STRIP: usize = 320;
+const STRIP: usize = 512;
 
 /// Elements widened in one piece of work.
 const PIECE: usize = 1 << 15;

@@ -5,7 +5,7 @@ use super::engine::{Engine, Role};
 use super::launch::{Grid, Module, arguments, module, typed};
 use crate::cpu::weight::{DeviceBlocks, FourBit, PackedWeight, Scales};
 use crate::error::Result;
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 const MODULE: Module = module!("four_bit");
 
@@ -30,7 +30,11 @@ arguments! {
 
 /// The weight in `dtype`.
 pub(crate) fn dequantise(engine: &Engine, packed: &PackedWeight, dtype: DType) -> Result<Tensor> {
-    let blocks = packed.blocks();
+    let Some(blocks) = packed.four_bit() else {
+        // Of these there is no kernel.
+        let values = Tensor::from_vec(packed.dequantise(), packed.shape(), &Device::Cpu)?;
+        return Ok(values.to_dtype(dtype)?.to_device(&engine.device())?);
+    };
     let copy = packed.on_device(|| upload(engine, blocks))?;
     let copy = match engine.holds(&copy.codes) {
         true => copy,

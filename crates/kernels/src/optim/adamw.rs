@@ -5,15 +5,14 @@
 //! copy. Moments are float32 and can be saved and restored. A bfloat16 or float16 parameter, which only devices have,
 //! also has a float32 master copy: updates smaller than its rounding would be lost (arXiv 1710.03740).
 
+use super::moment::Moment;
 use crate::autograd::Gradients;
 use crate::cpu::adamw::{Update, sum_of_squares};
-use crate::cpu::parallel::Shared;
 use crate::device::Engine;
 use crate::device::adamw::{DeviceState, sums_of_squares};
 use crate::error::{KernelError, Result};
-use crate::options::{AdamWOptions, UpdateFactors};
+use crate::options::{AdamWOptions, MomentFormat, UpdateFactors};
 use candle_core::{CpuStorage, InplaceOp1, Layout, Tensor, Var};
-use std::borrow::Cow;
 
 /// One parameter to update.
 #[derive(Clone, Debug)]
@@ -24,6 +23,8 @@ pub struct Parameter {
     pub var: Var,
     /// True if weight decay applies: usually not to norms and biases.
     pub decay: bool,
+    /// True if the moments are float32 in any case, as an embedding's: most of its rows have no gradient in most steps.
+    pub full_moments: bool,
 }
 
 /// Norm and clipping of one step.
@@ -44,10 +45,10 @@ pub struct MomentsView<'a> {
     pub name: &'a str,
     /// Its dimensions.
     pub shape: &'a [usize],
-    /// First moment m, row-major.
-    pub first: Cow<'a, [f32]>,
-    /// Second moment v, row-major.
-    pub second: Cow<'a, [f32]>,
+    /// First moment m.
+    pub first: Moment<'a>,
+    /// Second moment v.
+    pub second: Moment<'a>,
     /// The master copy in float32 of a bfloat16 or float16 parameter.
     pub master: Option<Vec<f32>>,
 }
@@ -57,10 +58,10 @@ pub struct MomentsView<'a> {
 pub struct Moments {
     /// The parameter.
     pub name: String,
-    /// First moment m, row-major.
-    pub first: Vec<f32>,
-    /// Second moment v, row-major.
-    pub second: Vec<f32>,
+    /// First moment m.
+    pub first: Moment<'static>,
+    /// Second moment v.
+    pub second: Moment<'static>,
     /// The master copy in float32 of a bfloat16 or float16 parameter; `None` starts it as the parameter.
     pub master: Option<Vec<f32>>,
 }
@@ -82,7 +83,7 @@ struct State {
 /// A parameter's moments, on its device.
 #[derive(Debug)]
 enum Stored {
-    Host { first: Vec<f32>, second: Vec<f32> },
+    Host { first: Moment<'static>, second: Moment<'static> },
     Device(DeviceState),
 }
 
@@ -91,8 +92,8 @@ impl AdamW {
     ///
     /// # Errors
     ///
-    /// [`KernelError::Option`] for a β outside [0, 1), an ε or a norm limit that is not positive, or
-    /// a negative decay; otherwise as for [`Gradients::new`].
+    /// [`KernelError::Option`] for a β outside [0, 1), an ε or a norm limit that is not positive, a negative decay, or
+    /// moments of few bits on a device; otherwise as for [`Gradients::new`].
     pub fn new(parameters: Vec<Parameter>, options: AdamWOptions) -> Result<Self> {
         options.check()?;
         // The same refusals: twice the same parameter, not float32, not in host memory.
@@ -101,9 +102,11 @@ impl AdamW {
             .into_iter()
             .map(|parameter| {
                 let len = parameter.var.elem_count();
+                let format = if parameter.full_moments { MomentFormat::Single } else { options.moments.of(len) };
                 let moments = match Engine::of(&parameter.var) {
+                    Some(_) if options.moments != MomentFormat::Single => return Err(on_device_alone(options.moments)),
                     Some(engine) => Stored::Device(DeviceState::new(engine, &parameter.var)?),
-                    None => Stored::Host { first: vec![0.0; len], second: vec![0.0; len] },
+                    None => Stored::Host { first: Moment::zeros(format, len), second: Moment::zeros(format, len) },
                 };
                 Ok(State { parameter, moments })
             })
@@ -216,11 +219,17 @@ impl AdamW {
                     let got = format!("expected a master copy of {len} elements, got {}", master.len());
                     return Err(refuse(name, got));
                 }
-                Some(Moments { first, second, .. }) if first.len() != len || second.len() != len => {
+                Some(Moments { first, second, .. }) if !first.fits(len) || !second.fits(len) => {
                     let got = format!("{} and {}", first.len(), second.len());
                     return Err(refuse(name, format!("expected {len} elements, got {got}")));
                 }
-                Some(_) => {}
+                Some(Moments { first, second, .. }) => {
+                    let expected = state.format();
+                    if let Some(other) = [first, second].map(Moment::format).into_iter().find(|it| *it != expected) {
+                        let (expected, got) = (expected.name(), other.name());
+                        return Err(refuse(name, format!("expected moments in {expected}, got {got}")));
+                    }
+                }
             }
         }
         if saved.len() > self.states.len() {
@@ -241,6 +250,11 @@ impl AdamW {
     }
 }
 
+fn on_device_alone(format: MomentFormat) -> KernelError {
+    let expected = "float32 on a GPU or in the emulator";
+    KernelError::Option { op: "adamw", option: "moments", expected, got: format.name().to_owned() }
+}
+
 /// A parameter's gradient, on its device.
 #[derive(Clone, Copy)]
 enum Given<'a> {
@@ -249,6 +263,13 @@ enum Given<'a> {
 }
 
 impl State {
+    fn format(&self) -> MomentFormat {
+        match &self.moments {
+            Stored::Host { first, .. } => first.format(),
+            Stored::Device(_) => MomentFormat::Single,
+        }
+    }
+
     fn gradient<'a>(&self, gradients: &'a Gradients) -> Result<Given<'a>> {
         let var = &self.parameter.var;
         let given = match &self.moments {
@@ -261,7 +282,7 @@ impl State {
     fn update(&mut self, gradient: Given<'_>, factors: UpdateFactors) -> Result<()> {
         match (&mut self.moments, gradient) {
             (Stored::Host { first, second }, Given::Host(gradient)) => {
-                let (first, second) = (Shared::new(first), Shared::new(second));
+                let (first, second) = (first.shared(), second.shared());
                 self.parameter.var.inplace_op1(&InPlace(Update { factors, gradient, first, second }))?;
                 Ok(())
             }
@@ -273,11 +294,12 @@ impl State {
 
     fn view(&self) -> Result<MomentsView<'_>> {
         let (first, second, master) = match &self.moments {
-            Stored::Host { first, second } => (Cow::Borrowed(&first[..]), Cow::Borrowed(&second[..]), None),
+            Stored::Host { first, second } => (first.borrowed(), second.borrowed(), None),
             Stored::Device(state) => {
                 let host = |tensor: &Tensor| tensor.flatten_all()?.to_vec1();
                 let master = state.master.as_ref().map(host).transpose()?;
-                (Cow::Owned(host(&state.first)?), Cow::Owned(host(&state.second)?), master)
+                let moment = |tensor: &Tensor| Ok::<_, KernelError>(Moment::Single(host(tensor)?.into()));
+                (moment(&state.first)?, moment(&state.second)?, master)
             }
         };
         Ok(MomentsView { name: &self.parameter.name, shape: self.parameter.var.dims(), first, second, master })
@@ -286,7 +308,12 @@ impl State {
     fn restore(&mut self, saved: Moments) -> Result<()> {
         match &mut self.moments {
             Stored::Host { first, second } => (*first, *second) = (saved.first, saved.second),
-            Stored::Device(state) => state.restore(&self.parameter.var, saved.first, saved.second, saved.master)?,
+            Stored::Device(state) => {
+                // `AdamW::restore` checked that they are float32.
+                if let (Moment::Single(first), Moment::Single(second)) = (saved.first, saved.second) {
+                    state.restore(&self.parameter.var, first.into_owned(), second.into_owned(), saved.master)?;
+                }
+            }
         }
         Ok(())
     }

@@ -2,6 +2,37 @@
 
 use crate::error::{KernelError, Result};
 
+/// Storage of the moments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MomentFormat {
+    /// float32.
+    #[default]
+    Single,
+    /// bfloat16. The second moment is rounded at random, by step and element alone: what it gains in one step is often
+    /// below its last bit, and rounded to nearest it would stand still.
+    Bf16,
+    /// The dynamic 8-bit type in blocks of 256 (Dettmers et al., arXiv 2110.02861); of parameters with fewer than 4,096
+    /// elements float32.
+    EightBit,
+}
+
+impl MomentFormat {
+    /// The format for a parameter of `len` elements.
+    pub fn of(self, len: usize) -> Self {
+        const SMALLEST: usize = 4096;
+        if self == Self::EightBit && len < SMALLEST { Self::Single } else { self }
+    }
+
+    /// Name in messages.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Single => "float32",
+            Self::Bf16 => "bfloat16",
+            Self::EightBit => "8 bits",
+        }
+    }
+}
+
 /// Constants of the update.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamWOptions {
@@ -15,11 +46,20 @@ pub struct AdamWOptions {
     pub weight_decay: f64,
     /// Scale all gradients down together where their norm exceeds this.
     pub max_grad_norm: Option<f64>,
+    /// Storage of the moments, on the CPU; on a device they are float32.
+    pub moments: MomentFormat,
 }
 
 impl Default for AdamWOptions {
     fn default() -> Self {
-        Self { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0, max_grad_norm: None }
+        Self {
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            weight_decay: 0.0,
+            max_grad_norm: None,
+            moments: MomentFormat::Single,
+        }
     }
 }
 
@@ -61,6 +101,8 @@ pub(crate) struct UpdateFactors {
     pub(crate) rate: f32,
     /// 1 − η·λ.
     pub(crate) keep: f32,
+    /// The step, counted from 1.
+    pub(crate) step: u32,
 }
 
 impl UpdateFactors {
@@ -80,6 +122,7 @@ impl UpdateFactors {
             eps: eps as f32,
             rate: (learning_rate / correction(beta1)) as f32,
             keep: (1.0 - learning_rate * decay) as f32,
+            step: step as u32,
         }
     }
 }

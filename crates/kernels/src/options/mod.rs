@@ -8,8 +8,8 @@ mod norm;
 mod rotary;
 mod segments;
 
-pub use adamw::AdamWOptions;
 pub(crate) use adamw::UpdateFactors;
+pub use adamw::{AdamWOptions, MomentFormat};
 pub use attention::AttentionOptions;
 pub(crate) use attention::Extents;
 pub use dropout::DropoutMask;

@@ -17,7 +17,7 @@ fn run(device: &Device, dtype: DType) -> Result<(Vec<Vec<f32>>, f64)> {
     for (index, len) in SIZES.into_iter().enumerate() {
         let start = Tensor::from_vec(wave(len, 0.1), len, &Device::Cpu)?.to_dtype(DType::BF16)?.to_dtype(dtype)?;
         let var = Var::from_tensor(&start.to_device(device)?)?;
-        parameters.push(Parameter { name: format!("p{index}"), var, decay: index != 1 });
+        parameters.push(Parameter { name: format!("p{index}"), var, decay: index != 1, full_moments: false });
     }
     let options = AdamWOptions { weight_decay: 0.1, max_grad_norm: Some(1.0), ..AdamWOptions::default() };
     let vars: Vec<Var> = parameters.iter().map(|parameter| parameter.var.clone()).collect();

@@ -9,6 +9,7 @@ mod elementwise;
 mod finite_difference;
 mod gradients;
 mod head;
+mod moments;
 mod refusals;
 mod repeatability;
 mod tape;

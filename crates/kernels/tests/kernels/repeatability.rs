@@ -87,7 +87,12 @@ fn everything(threads: usize, taped: bool) -> Vec<Vec<u32>> {
             .vars()
             .iter()
             .enumerate()
-            .map(|(index, &var)| Parameter { name: index.to_string(), var: var.clone(), decay: true })
+            .map(|(index, &var)| Parameter {
+                name: index.to_string(),
+                var: var.clone(),
+                decay: true,
+                full_moments: false,
+            })
             .collect();
         let options = AdamWOptions { max_grad_norm: Some(1.0), ..AdamWOptions::default() };
         let mut adamw = AdamW::new(parameters, options).unwrap();

@@ -173,8 +173,8 @@ fn blocks_are_those_of_bitsandbytes_to_the_last_bit() {
                 let name = format!("{}.{}.{shape}", kind.name(), if double { "double" } else { "single" });
                 let get = |part: &str| golden.get(&format!("{name}.{part}"));
                 let packed = quantised(values, kind, double);
-                assert!(packed.blocks().codes() == bytes(get("codes").unwrap()), "{name}: codes");
-                match packed.blocks().scales() {
+                assert!(packed.four_bit().unwrap().codes() == bytes(get("codes").unwrap()), "{name}: codes");
+                match packed.four_bit().unwrap().scales() {
                     Scales::Single(scales) => assert!(*scales == floats(get("scales").unwrap()), "{name}: scales"),
                     Scales::Nested(nested) => {
                         assert_eq!(nested.offset.to_bits(), floats(get("offset").unwrap())[0].to_bits(), "{name}");

@@ -16,7 +16,8 @@ use crate::decoder::Decoder;
 use crate::error::{ModelError, Result, list};
 use crate::fields::Fields;
 use crate::layout::HEAD;
-use crate::placement::{Placement, host_values};
+use crate::parameter::Parameter;
+use crate::placement::host_values;
 use crate::save::{copy_tokenizer_files, write_directory, write_json};
 use crate::weights::{StoredTensor, WeightDtype, write_tensors};
 
@@ -151,7 +152,8 @@ impl Decoder {
         let mut linears = self.linears_mut();
         for (index, ReadAdapter { adapter, rest }) in adapters {
             if let Some(rest) = rest {
-                linears[index].weight.tensor = rest;
+                let name = linears[index].weight.name().to_owned();
+                linears[index].weight = Parameter { name, tensor: rest }.into();
             }
             linears[index].adapter = Some(adapter);
         }

@@ -148,6 +148,7 @@ fn defaults(loss: LossConfig) -> TrainConfig {
         warmup_steps: None,
         warmup_ratio: None,
         weight_decay: 0.0,
+        optim: Default::default(),
         adam_beta1: defaults::beta1(),
         adam_beta2: defaults::beta2(),
         adam_epsilon: defaults::epsilon(),

@@ -71,6 +71,22 @@ names may be one text with commas between, `all` is `all-linear`, `none` is no r
 const SCHEDULE: &str = "#/$defs/LossSchedule";
 
 const TAIL: &str = "
+## Weights and moments in fewer bits
+
+What is trained is float32 on the CPU. The rest may take less, and a product widens it strip by strip where it reads it:
+
+* Weights that are not trained (the base under adapters, references, what `unfreeze_layers_patterns` leaves) stay in
+  16 bits where the model has them so. Results are those of float32 to the last bit.
+* `load_in_4bit = true` packs the linear layers under adapters in blocks of 64 as bitsandbytes does, from the model's values in
+  float32; the head, the embedding, norms and biases stay as they are. Dequantised values are those of bitsandbytes' CPU build to
+  the last bit where a row is a whole number of blocks. A model that transformers saved in four bits (`load_in_4bit` in its
+  `quantization_config`) stays packed without the key. The adapter fits the original model too: `smpo export` merges
+  it into that, or into a four-bit one, whose weights are then dequantised.
+* `optim = \"adamw_8bit\"` keeps AdamW's moments in bitsandbytes' dynamic 8-bit type, 2 bytes a trained parameter instead of 8, and
+  `\"adamw_bf16\"` in bfloat16, 4 bytes; tensors below 4,096 elements and an embedding stay in float32. Over 60 steps of random gradients the
+  parameters end within 5 % (8 bits) and 1 % (bfloat16) of their way from where float32 leads them. bitsandbytes' CPU build rounds moments to a
+  coarser grid before it looks them up, so its steps differ a little from these and from its own on a GPU.
+
 ## Resuming
 
 The same command resumes a run after its last checkpoint, bit for bit. A run is known by its configuration, its rows and

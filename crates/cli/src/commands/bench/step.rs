@@ -1,6 +1,6 @@
 //! `smpo bench step`: whole optimizer steps, timed.
 
-use smpo_bench::{Shape, StepBench, text};
+use smpo_bench::{Base, Shape, StepBench, text};
 use smpo_devices::Kind;
 use smpo_model::WeightDtype;
 
@@ -24,6 +24,9 @@ pub struct StepArgs {
     /// LoRA rank, on every linear layer [default: full fine-tuning]
     #[arg(long, value_name = "RANK")]
     lora_r: Option<usize>,
+    /// Storage of the weights under adapters: dense (the dtype), bfloat16, or nf4 with double quantisation
+    #[arg(long, value_parser = named::named(Base::ALL, Base::name), default_value = Base::default().name())]
+    base: Base,
     /// Tokens of each side (chosen, rejected) of a pair, prompt included
     #[arg(long, value_name = "TOKENS", default_value_t = 512)]
     length: usize,
@@ -66,6 +69,7 @@ pub fn run(args: StepArgs) -> Outcome {
         shape: args.shape,
         lora_r: args.lora_r,
         dtype: args.dtype.unwrap_or(usual),
+        base: args.base,
         length: args.length,
         batch_size: args.batch_size,
         micro_batch_size: args.micro_batch_size.unwrap_or(args.batch_size),

@@ -35,7 +35,10 @@ pub struct Facts {
     pub vocab_size: usize,
     /// Context length, in tokens.
     pub context: Option<usize>,
-    /// Dtypes of the weights, the most frequent first.
+    /// Parameters stored in four bits.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub four_bit: usize,
+    /// Dtypes of the other weights, the most frequent first.
     pub dtypes: Vec<&'static str>,
     pub stored_bytes: u64,
     pub shards: usize,
@@ -89,7 +92,7 @@ pub fn run(args: InfoArgs) -> Outcome {
     dir.adapter().map(AdapterInfo::check_values).transpose()?;
     let memory = match &args.config {
         Some(path) => vec![memory_plans::configured(&info.spec, path)?],
-        None => memory_plans::usual(&info.spec, adapter.as_ref().map(|adapter| &adapter.config), args.tokens)?,
+        None => memory_plans::usual(&info, adapter.as_ref().map(|adapter| &adapter.config), args.tokens)?,
     };
     let spec = &info.spec;
     let facts = Facts {
@@ -108,6 +111,7 @@ pub fn run(args: InfoArgs) -> Outcome {
         head_dim: spec.head_dim,
         vocab_size: spec.vocab_size,
         context: info.context,
+        four_bit: info.four_bit,
         dtypes: info.dtypes.iter().map(|dtype| WeightDtype::name(*dtype)).collect(),
         stored_bytes: info.stored_bytes,
         shards: info.shards,
@@ -129,6 +133,10 @@ pub fn run(args: InfoArgs) -> Outcome {
         Format::Text => output::print(&text::page(&facts))?,
     }
     Ok(Exit::Success)
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 fn chat(dir: &ModelDir) -> Chat {

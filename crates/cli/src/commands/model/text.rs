@@ -63,7 +63,9 @@ fn parameters(facts: &Facts) -> String {
 
 fn weights(facts: &Facts) -> String {
     let files = if facts.shards == 1 { "1 file".into() } else { format!("{} files", facts.shards) };
-    format!("{}, {files}, {}", facts.dtypes.join(" and "), format_bytes(facts.stored_bytes))
+    let packed = (facts.four_bit > 0).then_some("4 bits (bitsandbytes)");
+    let dtypes: Vec<&str> = packed.into_iter().chain(facts.dtypes.iter().copied()).collect();
+    format!("{}, {files}, {}", dtypes.join(" and "), format_bytes(facts.stored_bytes))
 }
 
 fn blocks(facts: &Facts) -> String {
@@ -132,7 +134,7 @@ fn memory(plans: &[NamedPlan]) -> String {
         column.set_cell_alignment(CellAlignment::Right);
     }
     format!(
-        "\nMemory to train in float32, a pack of {} tokens, {} of them completions:\n{table}\n",
+        "\nMemory to train on the CPU, a pack of {} tokens, {} of them completions:\n{table}\n",
         first.tokens, first.completion_tokens
     )
 }

@@ -20,11 +20,17 @@ pub(crate) struct DynamicMap {
 }
 
 static SIGNED: LazyLock<DynamicMap> = LazyLock::new(|| DynamicMap::new(numbers(true)));
+static UNSIGNED: LazyLock<DynamicMap> = LazyLock::new(|| DynamicMap::new(numbers(false)));
 
 impl DynamicMap {
     /// Numbers from −1 to 1.
     pub(crate) fn signed() -> &'static Self {
         &SIGNED
+    }
+
+    /// Numbers from 0 to 1.
+    pub(crate) fn unsigned() -> &'static Self {
+        &UNSIGNED
     }
 
     fn new(values: [f32; CODES]) -> Self {

@@ -9,7 +9,7 @@ mod widen;
 pub(crate) use dynamic_map::DynamicMap;
 pub use four_bit::{FourBit, FourBitType, NestedScales, Scales};
 pub(crate) use packed::DeviceBlocks;
-pub use packed::PackedWeight;
+pub use packed::{Blocks, PackedWeight};
 
 use super::{Dense, Slice};
 use crate::error::{KernelError, Result};

@@ -2,6 +2,7 @@
 
 use super::FourBit;
 use candle_core::Tensor;
+use std::fmt::Debug;
 use std::sync::{Arc, OnceLock};
 
 /// A frozen weight (O, I) in blocks of few bits, each with a scale. Cloning shares it.
@@ -12,8 +13,23 @@ pub struct PackedWeight(Arc<Packed>);
 struct Packed {
     rows: usize,
     columns: usize,
-    blocks: FourBit,
+    storage: Storage,
     on_device: OnceLock<DeviceBlocks>,
+}
+
+#[derive(Debug)]
+enum Storage {
+    FourBit(FourBit),
+    Other(Box<dyn Blocks>),
+}
+
+/// Blocks of another library's kind, such as those of a GGUF file.
+pub trait Blocks: Debug + Send + Sync {
+    /// Writes the elements from `first` on, row-major, in float32. They lie within the weight.
+    fn read(&self, first: usize, out: &mut [f32]);
+
+    /// Size in memory, in bytes.
+    fn bytes(&self) -> usize;
 }
 
 /// A copy of the blocks in a device's memory.
@@ -28,7 +44,16 @@ pub(crate) struct DeviceBlocks {
 
 impl PackedWeight {
     pub(super) fn new(rows: usize, columns: usize, blocks: FourBit) -> Self {
-        Self(Arc::new(Packed { rows, columns, blocks, on_device: OnceLock::new() }))
+        Self::with(rows, columns, Storage::FourBit(blocks))
+    }
+
+    /// A weight (`rows`, `columns`) in blocks of another kind.
+    pub fn of_blocks(rows: usize, columns: usize, blocks: Box<dyn Blocks>) -> Self {
+        Self::with(rows, columns, Storage::Other(blocks))
+    }
+
+    fn with(rows: usize, columns: usize, storage: Storage) -> Self {
+        Self(Arc::new(Packed { rows, columns, storage, on_device: OnceLock::new() }))
     }
 
     /// Rows and columns, (O, I).
@@ -36,14 +61,20 @@ impl PackedWeight {
         (self.0.rows, self.0.columns)
     }
 
-    /// The blocks.
-    pub fn blocks(&self) -> &FourBit {
-        &self.0.blocks
+    /// The blocks, if they are those of bitsandbytes.
+    pub fn four_bit(&self) -> Option<&FourBit> {
+        match &self.0.storage {
+            Storage::FourBit(blocks) => Some(blocks),
+            Storage::Other(_) => None,
+        }
     }
 
     /// Size in memory, in bytes.
     pub fn bytes(&self) -> usize {
-        self.0.blocks.bytes()
+        match &self.0.storage {
+            Storage::FourBit(blocks) => blocks.bytes(),
+            Storage::Other(blocks) => blocks.bytes(),
+        }
     }
 
     /// The copy on a device; `upload` makes it at the first call.
@@ -61,7 +92,11 @@ impl PackedWeight {
     ///
     /// If they reach past the last.
     pub fn read(&self, first: usize, out: &mut [f32]) {
-        self.0.blocks.read(first, out);
+        assert!(first + out.len() <= self.0.rows * self.0.columns, "elements past the last");
+        match &self.0.storage {
+            Storage::FourBit(blocks) => blocks.read(first, out),
+            Storage::Other(blocks) => blocks.read(first, out),
+        }
     }
 
     /// All elements in float32, row-major.

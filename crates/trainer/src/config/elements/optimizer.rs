@@ -1,8 +1,46 @@
 //! AdamW and the gradients it is given.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use smpo_devices::Kind;
+use smpo_kernels::MomentFormat;
+
 use crate::config::builder::setters;
 use crate::config::check::{Problems, is_non_negative, is_positive};
 use crate::config::{TrainConfig, TrainConfigBuilder};
+
+/// AdamW by the storage of its moments.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Optim {
+    /// float32.
+    #[default]
+    #[serde(
+        rename = "adamw_torch",
+        alias = "adamw",
+        alias = "adamw_hf",
+        alias = "adamw_torch_fused",
+        alias = "paged_adamw",
+        alias = "paged_adamw_32bit"
+    )]
+    AdamW,
+    /// 8 bits, in blocks of 256 of bitsandbytes' dynamic type: 2 bytes a trained parameter instead of 8.
+    #[serde(rename = "adamw_8bit", alias = "adamw_bnb_8bit", alias = "paged_adamw_8bit")]
+    AdamW8bit,
+    /// bfloat16: 4 bytes a trained parameter.
+    #[serde(rename = "adamw_bf16")]
+    AdamWBf16,
+}
+
+impl Optim {
+    /// Storage of the moments.
+    pub fn moments(self) -> MomentFormat {
+        match self {
+            Self::AdamW => MomentFormat::Single,
+            Self::AdamW8bit => MomentFormat::EightBit,
+            Self::AdamWBf16 => MomentFormat::Bf16,
+        }
+    }
+}
 
 impl TrainConfigBuilder {
     /// Sets the peak of the learning rate, [`TrainConfig::learning_rate`](field@TrainConfig::learning_rate).
@@ -15,6 +53,7 @@ impl TrainConfigBuilder {
 
     setters! {
         weight_decay: f64,
+        optim: Optim,
         adam_beta1: f64,
         adam_beta2: f64,
         adam_epsilon: f64,
@@ -24,6 +63,14 @@ impl TrainConfigBuilder {
 }
 
 impl TrainConfig {
+    /// The setting that a device of this kind does not have; `None` if it has all.
+    pub(crate) fn refused_on(&self, kind: Kind) -> Option<&'static str> {
+        let refused = self.optim != Optim::AdamW && kind != Kind::Cpu;
+        refused.then_some(
+            "`optim`: moments in 8 bits or bfloat16 are for the CPU; set optim = \"adamw_torch\", or device = \"cpu\"",
+        )
+    }
+
     pub(in crate::config) fn check_optimizer(&self, problems: &mut Problems) {
         problems.range("learning_rate", is_positive(self.learning_rate), "a positive number", self.learning_rate);
         problems.range("weight_decay", is_non_negative(self.weight_decay), "0 or more", self.weight_decay);
