@@ -66,10 +66,11 @@ pub fn loss_type(t: &mut Translator<'_>) {
 
 /// `lora_alpha` is twice the rank where it is absent.
 pub fn alpha(t: &mut Translator<'_>) {
-    if t.adapts && !t.is_set("adapter_name_or_path") {
-        if let Some(rank) = t.value("lora_r").and_then(Value::as_f64) {
-            t.adopt("lora_alpha", 2.0 * rank);
-        }
+    if t.adapts
+        && !t.is_set("adapter_name_or_path")
+        && let Some(rank) = t.value("lora_r").and_then(Value::as_f64)
+    {
+        t.adopt("lora_alpha", 2.0 * rank);
     }
 }
 
