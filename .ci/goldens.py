@@ -22,6 +22,7 @@ GENERATORS = [
     ("crates/chat/tests/golden/render.py", ["templates"], "golden.json"),
     ("crates/tokenizer/tests/golden/generate.py", [], None),
     ("crates/data/tests/golden/parquet/generate.py", [], None),
+    ("crates/gguf/tests/golden/generate.py", [], None),
     ("crates/inference/tests/golden/generate.py", [], None),
     ("crates/kernels/tests/golden/generate.py", [], None),
     ("crates/losses/tests/golden/generate.py", [], "golden.json"),

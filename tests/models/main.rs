@@ -1,5 +1,6 @@
 //! `smpo model info`, `merge`, `export` and `logps` as a user meets them: their output, files and refusals.
 
+mod convert;
 mod damage;
 mod export;
 mod info;

@@ -57,7 +57,11 @@ fn a_merge_that_makes_no_sense_is_refused_and_leaves_nothing() {
         (&[&one, &two], &["--method", "ties", "--base", &base_name, "--density", "2"], "ties density: expected"),
         (&[&one, &adapter], &[], "expected full weights, got an adapter; `smpo export` folds it into its base"),
         (&[&one, &other], &[], "tensors: `"),
-        (&[&one, &desk.path("absent")], &[], "absent: expected a model directory, got nothing of that name"),
+        (
+            &[&one, &desk.path("absent")],
+            &[],
+            "absent: expected a model directory or a GGUF file, got nothing of that name",
+        ),
     ];
     for (models, options, expected) in cases {
         let mut command = smpo();

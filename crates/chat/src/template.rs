@@ -121,6 +121,13 @@ impl ChatTemplate {
         &self.origin
     }
 
+    /// The same template with another name of its file.
+    #[must_use]
+    pub fn with_origin(mut self, origin: &str) -> Self {
+        self.origin = origin.into();
+        self
+    }
+
     /// The same template with some more variables, as `apply_chat_template`'s keyword arguments.
     #[must_use]
     pub fn with_variables(mut self, variables: &Map<String, Value>) -> Self {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use smpo_files::{FileError, sha256_file};
+use smpo_gguf::GgufFile;
 
 /// SHA-256 of a model's weights: of the file if there is one, else of the names and hashes of all files, sorted by
 /// name.
@@ -22,10 +23,10 @@ pub fn sha256(model: &Path) -> Result<String, FileError> {
     Ok(smpo_files::sha256(list.as_bytes()))
 }
 
-/// Safetensors files of a model directory, sorted by name; a file is its own only weight file.
+/// Safetensors files of a model directory, sorted by name, or all parts of a model in GGUF.
 pub fn files(model: &Path) -> Vec<PathBuf> {
     if model.is_file() {
-        return vec![model.to_owned()];
+        return GgufFile::files(model);
     }
     let entries = std::fs::read_dir(model).into_iter().flatten().flatten().map(|entry| entry.path());
     let mut files: Vec<PathBuf> = entries.filter(|path| path.extension().is_some_and(|e| e == "safetensors")).collect();

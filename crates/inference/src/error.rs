@@ -28,6 +28,9 @@ pub enum InferenceError {
     /// Tokenizer, chat template or terminators cannot be used.
     #[error(transparent)]
     Tokenizer(#[from] Box<smpo_tokenizer::TokenizerError>),
+    /// A GGUF file is damaged.
+    #[error(transparent)]
+    Gguf(#[from] smpo_gguf::GgufError),
     /// The engine refused the model.
     #[error("{}: {engine} could not load it: {message}", path.display())]
     Load {

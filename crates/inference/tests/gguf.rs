@@ -1,15 +1,18 @@
 //! A GGUF file through mistral.rs: the golden model, written as GGUF in float32, is the golden model.
 #![cfg(feature = "mistralrs")]
 
-mod gguf_file;
-
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use gguf_file::gguf;
 use serde_json::Value;
 use smpo_chat::Message;
+use smpo_fixtures::Gguf;
 use smpo_inference::{Generator, MistralConfig, MistralEngine, Request, Sampler};
+
+/// Hugging Face's tiny Qwen 2 as GGUF, without its tokenizer.
+fn gguf(model: &Path) -> Vec<u8> {
+    Gguf::of_model(model, "qwen2").bytes()
+}
 
 fn golden_dir() -> PathBuf {
     smpo_fixtures::golden("inference", "")
@@ -22,7 +25,7 @@ fn a_gguf_file_is_the_model_it_was_made_from() {
     fs::write(&file, gguf(&golden_dir().join("qwen2"))).expect("writable");
 
     let alone = MistralEngine::load(&file, &MistralConfig::default()).err().expect("no tokenizer").to_string();
-    assert!(alone.contains("tokenizer.json") && alone.contains("beside the file"), "{alone}");
+    assert!(alone.contains("tokenizer.json") && alone.contains("beside it"), "{alone}");
 
     let config = MistralConfig { base: Some(golden_dir().join("qwen2")), ..MistralConfig::default() };
     let mut engine = MistralEngine::load(&file, &config).expect("loads");

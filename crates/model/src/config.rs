@@ -1,16 +1,28 @@
 //! A model's `config.json`, as transformers 4 and 5 write it, and the decoder it specifies.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
 use crate::error::{ModelError, Result};
 use crate::families::Family;
 use crate::fields::Fields;
+use crate::gguf::{GgufFile, config_json, is_gguf};
 use crate::layout::HEAD;
 use crate::spec::DecoderSpec;
 use crate::weights::WeightFiles;
 use crate::wrapper::{TextNames, WRAPPERS, WrapperKind};
+
+/// The fields of a model's configuration, and the file that they are of: `config.json`, or a GGUF file.
+pub(crate) fn read_json(model: &Path) -> Result<(PathBuf, Value)> {
+    if is_gguf(model) {
+        return Ok((model.to_path_buf(), config_json(&GgufFile::open(model)?)?));
+    }
+    let path = model.join("config.json");
+    let text = smpo_files::read_text(&path)?;
+    let value = serde_json::from_str(&text).map_err(|source| ModelError::Json { path: path.clone(), source })?;
+    Ok((path, value))
+}
 
 /// A parsed `config.json`: family, decoder specification, and the fields as written.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,20 +45,23 @@ const TEXT: &str = "text_config";
 const TIED: &str = "tie_word_embeddings";
 
 impl Config {
-    /// Reads `config.json` in a model directory.
+    /// Reads `config.json` in a model directory, or what it would be from the metadata of a GGUF file.
     ///
     /// # Errors
     /// When the file is missing or not JSON, a field is missing or wrong, or the family or one of its features is not supported.
     pub fn from_dir(dir: impl AsRef<Path>) -> Result<Self> {
         let dir = dir.as_ref();
-        let path = dir.join("config.json");
-        let text = smpo_files::read_text(&path)?;
-        let value = serde_json::from_str(&text).map_err(|source| ModelError::Json { path: path.clone(), source })?;
+        let (path, value) = read_json(dir)?;
         Self::parse(&path, value, &|| {
             let files = WeightFiles::open(dir, "model").ok()?;
             let head = TextNames::of(&files)?.wrapped(&format!("{HEAD}.weight"));
             Some(files.contains(&head))
         })
+    }
+
+    /// The configuration that the metadata of a GGUF file describes.
+    pub(crate) fn of_gguf(file: &GgufFile) -> Result<Self> {
+        Self::parse(file.path(), config_json(file)?, &|| None)
     }
 
     /// Reads the same from a JSON value, for a model that is not on disk yet.

@@ -54,7 +54,7 @@ pub enum ModelError {
     },
 
     /// The path is no model.
-    #[error("{}: expected a model directory, got {got}", path.display())]
+    #[error("{}: expected a model directory or a GGUF file, got {got}", path.display())]
     NoModel {
         /// Path given.
         path: PathBuf,
@@ -70,6 +70,10 @@ pub enum ModelError {
         /// Defect.
         reason: String,
     },
+
+    /// Error of a GGUF file.
+    #[error(transparent)]
+    Gguf(#[from] smpo_gguf::GgufError),
 
     /// Tensors of the configuration are missing in the weights.
     #[error("{}: missing tensors: {names}; {}", path.display(), remedy(path, names))]
@@ -207,7 +211,8 @@ impl ModelError {
             | Self::Dtype { .. }
             | Self::NotFinite { .. }
             | Self::TiedHeadDiffers { .. }
-            | Self::OtherBase { .. } => true,
+            | Self::OtherBase { .. }
+            | Self::Gguf(smpo_gguf::GgufError::Field { .. }) => true,
             Self::Unsupported { path, .. } => path.ends_with(crate::lora::ADAPTER_CONFIG),
             _ => false,
         }

@@ -5,10 +5,11 @@ use std::path::Path;
 use crate::config::Config;
 use crate::error::Result;
 use crate::families::Family;
+use crate::gguf::GgufWeights;
 use crate::layout::layout;
 use crate::parameter::{check_names, check_tied_head};
 use crate::spec::DecoderSpec;
-use crate::weights::{DtypeCounts, WeightDtype};
+use crate::weights::{DtypeCounts, WeightDtype, WeightFile};
 
 /// Summary of a model directory.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +24,8 @@ pub struct ModelInfo {
     pub four_bit: usize,
     /// dtypes of the other stored weights, most common first.
     pub dtypes: Vec<WeightDtype>,
+    /// Types of the stored tensors where they are of a GGUF file, most common first.
+    pub ggml_types: Vec<&'static str>,
     /// Size of the stored tensors, in bytes.
     pub stored_bytes: u64,
     /// Number of weight files.
@@ -65,14 +68,16 @@ impl ModelInfo {
                 counts.add(files.expect(&slot.name, &slot.shape)?, count);
             }
         }
+        let gguf = files.files().iter().find_map(WeightFile::gguf);
         Ok(Self {
             family: config.family(),
             wrapper: config.wrapper(),
             parameters: counts.total() + four_bit,
             four_bit,
             dtypes: counts.commonest_first(),
-            stored_bytes: counts.bytes() + packed_bytes as u64,
-            shards: files.files().len(),
+            ggml_types: gguf.map(GgufWeights::types).unwrap_or_default(),
+            stored_bytes: gguf.map_or_else(|| counts.bytes() + packed_bytes as u64, GgufWeights::stored_bytes),
+            shards: gguf.map_or(files.files().len(), |weights| weights.file().part_count()),
             context: config.spec().max_positions,
             spec: config.spec().clone(),
         })

@@ -1,4 +1,4 @@
-//! A model on disk: a directory of weights, or a PEFT adapter on one.
+//! A model on disk: a directory of weights, a GGUF file, or a PEFT adapter on one of them.
 
 use std::path::{Path, PathBuf};
 
@@ -7,41 +7,48 @@ use serde_json::{Map, Value};
 use crate::decoder::Decoder;
 use crate::error::{ModelError, Result};
 use crate::fields::Fields;
+use crate::gguf::is_gguf;
 use crate::lora::ADAPTER_CONFIG;
 use crate::placement::Placement;
 use crate::save::TOKENIZER_FILES;
 use crate::storage::Storage;
 use crate::weights;
 
-/// Location of a model: a directory in Hugging Face format, with or without a PEFT adapter.
+/// Location of a model: a directory in Hugging Face format or a GGUF file, with or without a PEFT adapter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelDir {
     weights: PathBuf,
     adapter: Option<PathBuf>,
+    /// Directory of the tokenizer where it is not the model's own.
+    tokenizer: Option<PathBuf>,
 }
 
 impl ModelDir {
-    /// Opens a model or adapter directory. An adapter's base is `base`, or else the directory that its configuration names,
-    /// as written or relative to the adapter.
+    /// Opens a model or adapter directory, or a GGUF file. An adapter's base is `base`, or else the model that its
+    /// configuration names, as written or relative to the adapter. Of a GGUF file, `base` is a directory whose tokenizer is
+    /// taken in place of its own.
     ///
     /// # Errors
-    /// When `dir` is neither, the base is not found, or a base is given for a model.
+    /// When `dir` is none of them, the base is not found, or a base is given for a model directory.
     pub fn open(dir: impl AsRef<Path>, base: Option<&Path>) -> Result<Self> {
         let dir = dir.as_ref();
         let config = dir.join(ADAPTER_CONFIG);
         if config.is_file() {
             let weights = match base {
-                Some(base) if base.join("config.json").is_file() => base.to_path_buf(),
+                Some(base) if is_model(base) => base.to_path_buf(),
                 Some(base) => return Err(no_model(base)),
                 None => named_base(dir, &config)?,
             };
-            return Ok(Self { weights, adapter: Some(dir.to_path_buf()) });
+            return Ok(Self { weights, adapter: Some(dir.to_path_buf()), tokenizer: None });
+        }
+        if is_gguf(dir) {
+            return Ok(Self { weights: dir.to_path_buf(), adapter: None, tokenizer: base.map(Path::to_path_buf) });
         }
         if !dir.join("config.json").is_file() {
             return Err(no_model(dir));
         }
         match base {
-            None => Ok(Self { weights: dir.to_path_buf(), adapter: None }),
+            None => Ok(Self { weights: dir.to_path_buf(), adapter: None, tokenizer: None }),
             Some(_) => Err(ModelError::input(
                 "base model",
                 "an adapter to put on it",
@@ -50,7 +57,7 @@ impl ModelDir {
         }
     }
 
-    /// The directory of the full weights: the base where there is an adapter.
+    /// The directory or GGUF file of the full weights: the base where there is an adapter.
     pub fn weights(&self) -> &Path {
         &self.weights
     }
@@ -60,10 +67,15 @@ impl ModelDir {
         self.adapter.as_deref()
     }
 
-    /// The directory of the tokenizer's files that an exported adapter takes along: its own where it has any.
+    /// The model whose tokenizer is taken: the weights', or another one's that was given with a GGUF file.
+    pub fn tokenizer(&self) -> &Path {
+        self.tokenizer.as_deref().unwrap_or(&self.weights)
+    }
+
+    /// The model of the tokenizer's files that an exported adapter takes along: its own where it has any.
     pub fn tokenizer_files(&self) -> &Path {
         let has_files = |dir: &&Path| TOKENIZER_FILES.iter().any(|name| dir.join(name).is_file());
-        self.adapter().filter(has_files).unwrap_or(&self.weights)
+        self.adapter().filter(has_files).unwrap_or_else(|| self.tokenizer())
     }
 
     /// Fingerprint of the weights, and of the adapter's: other weights have another one.
@@ -111,6 +123,11 @@ impl ModelDir {
     }
 }
 
+/// True for a directory with full weights, and for a GGUF file.
+fn is_model(path: &Path) -> bool {
+    path.join("config.json").is_file() || is_gguf(path)
+}
+
 fn no_model(dir: &Path) -> ModelError {
     let got = match (dir.is_dir(), dir.exists()) {
         (true, _) => "a directory without config.json and adapter_config.json",
@@ -132,7 +149,7 @@ fn named_base(adapter: &Path, config: &Path) -> Result<PathBuf> {
     let candidates = [PathBuf::from(named), adapter.join(named)];
     candidates
         .into_iter()
-        .find(|dir| dir.join("config.json").is_file())
+        .find(|path| is_model(path))
         .ok_or_else(|| fields.error(FIELD, expected, format!("{named:?}, which is no model directory here")))
 }
 
@@ -177,7 +194,10 @@ mod tests {
     fn a_path_that_is_no_model_is_refused() {
         let refusal = |dir: &Path, base: Option<&Path>| ModelDir::open(dir, base).unwrap_err().to_string();
         let absent = golden("absent");
-        assert!(refusal(&absent, None).ends_with("absent: expected a model directory, got nothing of that name"));
+        assert!(
+            refusal(&absent, None)
+                .ends_with("absent: expected a model directory or a GGUF file, got nothing of that name")
+        );
         let parent = golden("");
         assert!(refusal(&parent, None).contains("got a directory without config.json and adapter_config.json"));
         assert!(refusal(&golden("peft-lora"), Some(&absent)).contains("absent: expected a model directory"));

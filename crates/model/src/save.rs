@@ -8,6 +8,7 @@ use smpo_files::FileError;
 
 use crate::decoder::Decoder;
 use crate::error::{ModelError, Result};
+use crate::gguf::is_gguf;
 use crate::weights::{OutputTensor, ShardIndex, StoredTensor, WeightDtype, write_tensors};
 
 /// Options of saving a model.
@@ -80,8 +81,12 @@ impl Decoder {
 }
 
 /// Writes one weight file, or shards within the limit and their index.
-fn write_weights(staging: &Path, tensors: Vec<(String, OutputTensor)>, shard_bytes: Option<u64>) -> Result<()> {
-    let mut shards: Vec<(u64, Vec<(String, OutputTensor)>)> = vec![(0, Vec::new())];
+pub(crate) fn write_weights<V: View>(
+    staging: &Path,
+    tensors: Vec<(String, V)>,
+    shard_bytes: Option<u64>,
+) -> Result<()> {
+    let mut shards: Vec<(u64, Vec<(String, V)>)> = vec![(0, Vec::new())];
     for (name, tensor) in tensors {
         let bytes = tensor.data_len() as u64;
         match shards.last_mut() {
@@ -124,7 +129,14 @@ pub(crate) fn write_json(path: &Path, value: &serde_json::Value) -> Result<()> {
     Ok(fs::write(path, text).map_err(FileError::at(path, "write"))?)
 }
 
-pub(crate) fn copy_tokenizer_files(source: &Path, target: &Path) -> Result<()> {
+/// Copies the tokenizer's files of a model, or writes those that a GGUF file describes.
+pub fn copy_tokenizer_files(source: &Path, target: &Path) -> Result<()> {
+    if is_gguf(source) {
+        return match smpo_gguf::tokenizer_home(source)? {
+            None => Ok(smpo_gguf::write_companions(source, target)?),
+            Some(beside) => copy_tokenizer_files(&beside, target),
+        };
+    }
     for name in TOKENIZER_FILES {
         let from = source.join(name);
         if from.is_file() {

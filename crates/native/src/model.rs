@@ -21,14 +21,15 @@ pub struct NativeModel {
 }
 
 impl NativeModel {
-    /// Loads a Hugging Face directory, or a PEFT adapter on `base` (default: the base that the adapter names).
+    /// Loads a Hugging Face directory, a GGUF file (`base`: a directory whose tokenizer is taken in place of its own), or a
+    /// PEFT adapter on `base` (default: the base that the adapter names).
     ///
     /// # Errors
     /// [`NativeError`].
     pub fn load(model: &Path, base: Option<&Path>) -> Result<Self, NativeError> {
         let dir = ModelDir::open(model, base)?;
         let decoder = dir.load_frozen(&Placement::default(), &Storage::default())?;
-        let tokenizer = ChatTokenizer::of_model(dir.weights(), dir.adapter())?;
+        let tokenizer = ChatTokenizer::of_model(dir.tokenizer(), dir.adapter())?;
         Ok(NativeModel { decoder, tokenizer: Arc::new(tokenizer) })
     }
 

@@ -1,6 +1,6 @@
 //! The type: loading it from a model directory, and its parts.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
@@ -10,13 +10,13 @@ use tokenizers::{PostProcessorWrapper, Tokenizer};
 
 use crate::TokenizerError;
 use crate::byte_level::ByteLevel;
+use crate::home::Home;
 use crate::special_tokens::SpecialTokens;
 
 /// A model's tokenizer, chat template and terminators.
 #[derive(Debug, Clone)]
 pub struct ChatTokenizer {
-    /// The tokenizer's file, and the directory of the other ones.
-    files: Arc<(PathBuf, PathBuf)>,
+    files: Arc<Files>,
     pub(crate) tokenizer: Tokenizer,
     /// Fast path to the ids that `tokenizer` gives.
     pub(crate) byte_level: Option<ByteLevel>,
@@ -32,23 +32,48 @@ pub struct ChatTokenizer {
     pad: Option<u32>,
 }
 
+/// The directories of a tokenizer's files.
+#[derive(Debug)]
+struct Files {
+    tokenizer: Home,
+    /// Directory that names terminators, BOS and padding, where it is another one.
+    settings: Option<Home>,
+}
+
+impl Files {
+    fn settings(&self) -> &Home {
+        self.settings.as_ref().unwrap_or(&self.tokenizer)
+    }
+}
+
 impl ChatTokenizer {
-    /// Reads `tokenizer.json`, the chat template and the terminators of a model directory.
+    /// Reads `tokenizer.json`, the chat template and the terminators of a model directory, or those that a GGUF file
+    /// describes.
     ///
     /// # Errors
     /// When a file is missing or malformed, the template leaves out plain text, or nothing names a terminator.
-    pub fn from_model_dir(dir: impl AsRef<Path>) -> Result<Self, TokenizerError> {
-        let dir = dir.as_ref();
-        Self::with_template(dir, ChatTemplate::from_model_dir(dir)?)
+    pub fn from_model_dir(model: impl AsRef<Path>) -> Result<Self, TokenizerError> {
+        let tokenizer = Home::of(model.as_ref())?;
+        let template = tokenizer.template()?;
+        Self::load(Arc::new(Files { tokenizer, settings: None }), template)
     }
 
-    /// As [`ChatTokenizer::from_model_dir`], with another template than the directory's.
+    /// As [`ChatTokenizer::from_model_dir`], with another template than the model's.
     ///
     /// # Errors
     /// As [`ChatTokenizer::from_model_dir`].
-    pub fn with_template(dir: impl AsRef<Path>, template: ChatTemplate) -> Result<Self, TokenizerError> {
-        let dir = dir.as_ref();
-        Self::load(&dir.join("tokenizer.json"), dir, template)
+    pub fn with_template(model: impl AsRef<Path>, template: ChatTemplate) -> Result<Self, TokenizerError> {
+        Self::load(Arc::new(Files { tokenizer: Home::of(model.as_ref())?, settings: None }), template)
+    }
+
+    /// As [`ChatTokenizer::with_template`], with the template as text; `origin` names it in errors.
+    ///
+    /// # Errors
+    /// As [`ChatTokenizer::from_model_dir`].
+    pub fn with_template_text(model: impl AsRef<Path>, text: &str, origin: &str) -> Result<Self, TokenizerError> {
+        let tokenizer = Home::of(model.as_ref())?;
+        let template = ChatTemplate::replacing(tokenizer.dir(), text, origin)?;
+        Self::load(Arc::new(Files { tokenizer, settings: None }), template)
     }
 
     /// The tokenizer of a model with or without a PEFT adapter. Of the adapter's directory come `tokenizer.json`, where it has
@@ -58,15 +83,23 @@ impl ChatTokenizer {
     /// As [`ChatTokenizer::from_model_dir`].
     pub fn of_model(weights: &Path, adapter: Option<&Path>) -> Result<Self, TokenizerError> {
         let Some(adapter) = adapter else { return Self::from_model_dir(weights) };
-        let own = adapter.join("tokenizer.json");
-        let tokenizer = if own.is_file() { own } else { weights.join("tokenizer.json") };
-        match ChatTemplate::from_model_dir(adapter) {
-            Ok(template) => Self::load(&tokenizer, adapter, template),
-            Err(ChatError::NoTemplate { .. }) => {
-                Self::load(&tokenizer, weights, ChatTemplate::from_model_dir(weights)?)
+        let own = Home::of(adapter)?;
+        let has_tokenizer = own.tokenizer().is_file();
+        let (files, template) = match own.template() {
+            Ok(template) if has_tokenizer => (Files { tokenizer: own, settings: None }, template),
+            Ok(template) => (Files { tokenizer: Home::of(weights)?, settings: Some(own) }, template),
+            Err(TokenizerError::Chat(ChatError::NoTemplate { .. })) => {
+                let base = Home::of(weights)?;
+                let template = base.template()?;
+                let files = match has_tokenizer {
+                    true => Files { tokenizer: own, settings: Some(base) },
+                    false => Files { tokenizer: base, settings: None },
+                };
+                (files, template)
             }
-            Err(error) => Err(error.into()),
-        }
+            Err(error) => return Err(error),
+        };
+        Self::load(Arc::new(files), template)
     }
 
     /// The same under more variables of the chat template, such as `enable_thinking`; its files are read again.
@@ -77,19 +110,18 @@ impl ChatTokenizer {
         if variables.is_empty() {
             return Ok(self);
         }
-        let (path, dir) = &*self.files;
-        Self::load(path, dir, self.template.with_variables(variables))
+        Self::load(self.files, self.template.with_variables(variables))
     }
 
-    /// `dir` names terminators, BOS and padding.
-    fn load(path: &Path, dir: &Path, template: ChatTemplate) -> Result<Self, TokenizerError> {
+    fn load(files: Arc<Files>, template: ChatTemplate) -> Result<Self, TokenizerError> {
         if template.drops_text() {
             return Err(TokenizerError::DropsText { origin: template.origin().to_string() });
         }
-        let tokenizer = read(path)?;
+        let tokenizer = read(&files.tokenizer)?;
+        let dir = files.settings().dir();
         let mut terminators = Terminators::for_template(dir, &template)?;
         terminators.resolve(|token| tokenizer.token_to_id(token), |id| tokenizer.id_to_token(id));
-        let no_terminator = || TokenizerError::NoTerminator { dir: dir.to_path_buf() };
+        let no_terminator = || TokenizerError::NoTerminator { dir: files.settings().model.clone() };
         let primary = terminators.primary().ok_or_else(no_terminator)?;
         let (Some(id), Some(text)) = (primary.id, &primary.token) else { return Err(no_terminator()) };
         let one = tokenizer.encode_fast(text.as_str(), false).is_ok_and(|encoding| encoding.get_ids() == [id]);
@@ -98,7 +130,6 @@ impl ChatTokenizer {
             Ok(smpo_chat::special_token(dir, name)?.and_then(|token| tokenizer.token_to_id(&token)))
         };
         Ok(Self {
-            files: Arc::new((path.to_path_buf(), dir.to_path_buf())),
             bos: named("bos_token")?,
             pad: named("pad_token")?,
             byte_level: ByteLevel::of(&tokenizer),
@@ -109,6 +140,7 @@ impl ChatTokenizer {
             template,
             terminators,
             end,
+            files,
         })
     }
 
@@ -172,8 +204,9 @@ impl ChatTokenizer {
     }
 }
 
-fn read(path: &Path) -> Result<Tokenizer, TokenizerError> {
-    let wrong = |message: String| TokenizerError::Load { path: PathBuf::from(path), message };
+fn read(home: &Home) -> Result<Tokenizer, TokenizerError> {
+    let path = &*home.tokenizer();
+    let wrong = |message: String| TokenizerError::Load { path: home.shown(), message };
     if smpo_files::is_lfs_pointer_file(path) {
         return Err(TokenizerError::Unusable { path: path.to_path_buf(), problem: smpo_files::LFS_POINTER.into() });
     }

@@ -10,6 +10,9 @@ pub enum TokenizerError {
     /// The chat template or a configuration file of the model directory cannot be used.
     #[error(transparent)]
     Chat(#[from] ChatError),
+    /// A GGUF file is damaged, or describes no tokenizer that is read.
+    #[error(transparent)]
+    Gguf(#[from] smpo_gguf::GgufError),
     /// `tokenizer.json` is missing or malformed.
     #[error(
         "{}: cannot load the tokenizer: {message}; expected a tokenizer.json that tokenizers 0.22 reads: save the \

@@ -16,6 +16,7 @@ mod decode;
 mod encode;
 mod encoded;
 mod error;
+mod home;
 #[cfg(test)]
 mod properties;
 mod spans;

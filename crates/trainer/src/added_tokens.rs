@@ -6,7 +6,8 @@ use std::ops::Range;
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
-use smpo_model::Config;
+use smpo_model::gguf::{companion, is_gguf};
+use smpo_model::{Config, ModelError};
 
 use crate::config::TrainConfig;
 use crate::error::{TrainError, io};
@@ -37,8 +38,7 @@ impl AddedTokens {
         if !config.adds_tokens() {
             return Ok(Self::default());
         }
-        let path = config.model_name_or_path.join(TOKENIZER);
-        let tokenizer = read(&path)?;
+        let tokenizer = of_model(&config.model_name_or_path)?;
         let ids = known_ids(&tokenizer);
         let known = ids.values().max().map_or(0, |id| id + 1);
         let special = config.added_special_tokens.iter().map(|text| (text, true));
@@ -105,9 +105,21 @@ impl AddedTokens {
     }
 }
 
+/// The `tokenizer.json` of a model, also of one that a GGUF file describes.
+fn of_model(model: &Path) -> Result<Map<String, Value>, TrainError> {
+    if !is_gguf(model) {
+        return read(&model.join(TOKENIZER));
+    }
+    let text = companion(model, TOKENIZER).map_err(ModelError::from)?;
+    parse(model, &text.unwrap_or_default())
+}
+
 fn read(path: &Path) -> Result<Map<String, Value>, TrainError> {
-    let text = std::fs::read(path).map_err(io(path, "read"))?;
-    serde_json::from_slice(&text).map_err(|error| {
+    parse(path, &std::fs::read(path).map_err(io(path, "read"))?)
+}
+
+fn parse(path: &Path, text: &[u8]) -> Result<Map<String, Value>, TrainError> {
+    serde_json::from_slice(text).map_err(|error| {
         TrainError::config(path, Some(error.line()), format!("expected a tokenizer as a JSON object: {error}"))
     })
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use smpo_data::{Row, Rows};
 use smpo_devices::{OpenDevice, on_device};
 use smpo_losses::Objective;
+use smpo_model::gguf::is_gguf;
 use smpo_model::{Config, Decoder, Placement};
 use smpo_tokenizer::ChatTokenizer;
 
@@ -265,9 +266,9 @@ impl Run<'_> {
 pub(crate) fn read_model_config(config: &TrainConfig) -> Result<Config, TrainError> {
     let source = &config.model_name_or_path;
     let refuse = |origin: &Path, message: String| Err(TrainError::config(origin, None, message));
-    if !source.is_dir() {
+    if !source.is_dir() && !is_gguf(source) {
         let message = format!(
-            "`model_name_or_path` is {}: expected a model directory, got none; a model of the Hugging Face Hub is \
+            "`model_name_or_path` is {}: expected a model directory or a GGUF file, got neither; a model of the Hugging Face Hub is \
              `hf://ORG/MODEL`",
             source.display()
         );

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 use smpo_chat::ChatTemplate;
-use smpo_model::TOKENIZER_FILES;
+use smpo_model::gguf::is_gguf;
+use smpo_model::{TOKENIZER_FILES, copy_tokenizer_files};
 use smpo_tokenizer::ChatTokenizer;
 
 use crate::added_tokens::AddedTokens;
@@ -31,19 +32,12 @@ pub(crate) fn prepare(config: &TrainConfig, dir: &Path) -> Result<PathBuf, Train
     let named = [("eos_token", &config.eos_token), ("bos_token", &config.bos_token), ("pad_token", &config.pad_token)];
     let apart = source.join(TEMPLATE_JSON).is_file() && !source.join(TEMPLATE_JINJA).is_file();
     let added = AddedTokens::of(config)?;
-    if added.is_empty() && config.chat_template.is_none() && named.iter().all(|(_, token)| token.is_none()) && !apart {
+    let changed = !added.is_empty() || config.chat_template.is_some() || named.iter().any(|(_, token)| token.is_some());
+    // The files that a GGUF file describes are written once, for the run and its saved models.
+    if !changed && !apart && !is_gguf(source) {
         return Ok(source.clone());
     }
-    fs::create_dir_all(dir).map_err(io(dir, "create"))?;
-    for name in TOKENIZER_FILES.into_iter().chain(MORE_FILES) {
-        let from = source.join(name);
-        // Of a start with other settings that failed.
-        remove_if_there(&dir.join(name))?;
-        if from.is_file() {
-            fs::copy(&from, dir.join(name)).map_err(io(&from, "copy"))?;
-        }
-    }
-    smpo_model::copy_additional_templates(source, dir)?;
+    copy_files(source, dir)?;
     added.write(dir)?;
     let own = ChatTemplate::from_model_dir(dir).ok();
     match (&config.chat_template, own) {
@@ -74,6 +68,22 @@ pub(crate) fn prepare(config: &TrainConfig, dir: &Path) -> Result<PathBuf, Train
         }
     })?;
     Ok(dir.to_owned())
+}
+
+/// Copies the files of a model that its tokenizer depends on; those of a start with other settings that failed are removed.
+fn copy_files(source: &Path, dir: &Path) -> Result<(), TrainError> {
+    fs::create_dir_all(dir).map_err(io(dir, "create"))?;
+    for name in TOKENIZER_FILES.into_iter().chain(MORE_FILES) {
+        remove_if_there(&dir.join(name))?;
+    }
+    copy_tokenizer_files(source, dir)?;
+    for name in MORE_FILES {
+        let from = source.join(name);
+        if from.is_file() {
+            fs::copy(&from, dir.join(name)).map_err(io(&from, "copy"))?;
+        }
+    }
+    Ok(())
 }
 
 /// The tokenizer of a directory that [`prepare`] made, under the configuration's template variables.

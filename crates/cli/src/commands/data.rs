@@ -5,14 +5,13 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use serde_json::json;
-use smpo_chat::ChatTemplate;
 use smpo_data::{
     CheckReport, Converted, DropBad, LeftOut, Preparation, Purpose, TrainOn, Truncation, TruncationMode, Unfinished,
     check, convert, count_rows, lengths, list_unread, source_files,
 };
 use smpo_model::ModelDir;
 use smpo_report::data::{findings, histograms};
-use smpo_tokenizer::{ChatTokenizer, TokenizerError};
+use smpo_tokenizer::ChatTokenizer;
 
 use super::named::named;
 use super::template_variables::TemplateVariables;
@@ -245,16 +244,14 @@ impl ModelArgs {
         let tokenizer = match &self.chat_template {
             None if dir.join("adapter_config.json").is_file() => {
                 let model = ModelDir::open(dir, None)?;
-                ChatTokenizer::of_model(model.weights(), model.adapter())
+                ChatTokenizer::of_model(model.tokenizer(), model.adapter())
             }
             None => ChatTokenizer::from_model_dir(dir),
             Some(path) => {
                 let text = std::fs::read_to_string(path)
                     .map_err(|error| format!("{}: cannot read: {error}", path.display()))
                     .or_user_error()?;
-                ChatTemplate::replacing(dir, text, &path.display().to_string())
-                    .map_err(TokenizerError::from)
-                    .and_then(|template| ChatTokenizer::with_template(dir, template))
+                ChatTokenizer::with_template_text(dir, &text, &path.display().to_string())
             }
         };
         let tokenizer = tokenizer.and_then(|tokenizer| self.variables.apply(tokenizer)).or_user_error()?;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use smpo_gguf::{companion, is_gguf};
 use smpo_losses::batch::ROUNDING_ABOVE_ZERO;
 use smpo_losses::explain::{Report, Row, explain, summarize};
 use smpo_report::explanation::{self, Explanation};
@@ -25,7 +26,7 @@ pub struct ExplainArgs {
     /// Target margin γ [default: the configured one, without its schedule]
     #[arg(long, allow_negative_numbers = true)]
     margin: Option<f64>,
-    /// Tokenizer to decode token ids with: tokenizer.json, or a model directory that has one
+    /// Tokenizer to decode token ids with: tokenizer.json, or a model directory or GGUF file that has one
     #[arg(long, value_name = "PATH")]
     tokenizer: Option<PathBuf>,
     /// Show every token of this pair (text only; JSON has every token of every pair)
@@ -83,7 +84,11 @@ fn read(path: &Path) -> Result<String, Failure> {
 
 fn read_tokenizer(path: &Path) -> Result<Tokenizer, Failure> {
     let file = if path.is_dir() { path.join("tokenizer.json") } else { path.to_owned() };
-    Tokenizer::from_file(&file).map_err(|error| format!("{}: not a tokenizer: {error}", file.display())).or_user_error()
+    let read = match is_gguf(path) {
+        true => Tokenizer::from_bytes(companion(path, "tokenizer.json")?.unwrap_or_default()),
+        false => Tokenizer::from_file(&file),
+    };
+    read.map_err(|error| format!("{}: not a tokenizer: {error}", file.display())).or_user_error()
 }
 
 /// A token as people read it: decoded where that gives text, as spelled in the vocabulary where it is part of a character.

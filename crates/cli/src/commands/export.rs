@@ -17,7 +17,7 @@ use crate::progress::Progress;
   smpo export runs/smpo/model --out exported
   smpo export runs/smpo/model --as adapter --base Qwen2.5-1.5B-Instruct --dtype bfloat16 --out adapter")]
 pub struct ExportArgs {
-    /// PEFT adapter directory, or model directory in Hugging Face format
+    /// PEFT adapter directory, model directory in Hugging Face format, or GGUF file
     model: PathBuf,
     /// Output directory
     #[arg(long, value_name = "DIR")]

@@ -25,7 +25,7 @@ use crate::progress::Progress;
     after_help = "Example:\n  smpo logps runs/smpo/model pairs.jsonl --reference runs/sft/model --out logps.jsonl"
 )]
 pub struct LogpsArgs {
-    /// Model directory in Hugging Face format, or a PEFT adapter directory
+    /// Model directory in Hugging Face format, GGUF file, or PEFT adapter directory
     model: PathBuf,
     /// Preference pairs, in any format that `smpo train` reads
     pairs: PathBuf,
@@ -88,7 +88,7 @@ const MAX_TOKENS: usize = 4096;
 pub fn run(args: LogpsArgs) -> Outcome {
     super::set_threads(args.threads)?;
     let model = ModelDir::open(&args.model, args.base.as_deref())?;
-    let tokenizer = ChatTokenizer::of_model(model.weights(), model.adapter()).or_user_error()?;
+    let tokenizer = ChatTokenizer::of_model(model.tokenizer(), model.adapter()).or_user_error()?;
     let tokenizer = args.variables.apply(tokenizer).or_user_error()?;
     let progress = Progress::new();
     let device = args.device.open(&progress)?;
@@ -208,7 +208,7 @@ fn line(row: &Row, policy: RowLogps, reference: RowLogps, entropy: Option<TokenE
 /// Loads the reference; its vocabulary must be the model's.
 fn reference(dir: &Path, tokenizer: &ChatTokenizer, placement: &Placement) -> Result<Decoder, Failure> {
     let model = ModelDir::open(dir, None)?;
-    let other = ChatTokenizer::of_model(model.weights(), model.adapter()).or_user_error()?;
+    let other = ChatTokenizer::of_model(model.tokenizer(), model.adapter()).or_user_error()?;
     if other.tokenizer().get_vocab(true) != tokenizer.tokenizer().get_vocab(true) {
         return Err(Failure::user(format!(
             "{}: expected a reference with the same vocabulary as the model, got another one",

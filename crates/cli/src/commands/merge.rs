@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use serde::Serialize;
+use smpo_model::gguf::{companion, is_gguf};
 use smpo_model::{MergeMethod, MergeReport, ModelDir, ModelError, WeightDtype, merge};
 
 use super::named;
@@ -21,7 +22,7 @@ use crate::progress::Progress;
   smpo merge runs/sft/model runs/smpo/model --method slerp --t 0.6 --out merged
   smpo merge runs/sft/model runs/smpo/model --method ties --base Qwen2.5-1.5B --density 0.2 --out merged")]
 pub struct MergeArgs {
-    /// Model directories in Hugging Face format; configuration, tokenizer and sharding are taken from the first
+    /// Model directories in Hugging Face format, or GGUF files; configuration, tokenizer and sharding are taken from the first
     #[arg(required = true, value_name = "MODEL")]
     models: Vec<PathBuf>,
     /// Output directory
@@ -163,7 +164,10 @@ fn method(args: &MergeArgs) -> Result<MergeMethod, Failure> {
 
 /// Warns about models with another tokenizer: embedding rows of equal index may belong to different tokens.
 fn warn_of_other_tokenizers(models: &[PathBuf], progress: &Progress) {
-    let tokenizer = |dir: &Path| fs::read(dir.join("tokenizer.json")).ok();
+    let tokenizer = |model: &Path| match is_gguf(model) {
+        true => companion(model, "tokenizer.json").ok().flatten(),
+        false => fs::read(model.join("tokenizer.json")).ok(),
+    };
     let Some((first, others)) = models.split_first() else { return };
     let expected = tokenizer(first);
     for other in others.iter().filter(|other| tokenizer(other) != expected) {

@@ -2,6 +2,7 @@
 //! module and add a line to the table below.
 
 mod bench;
+mod convert;
 mod data;
 #[cfg(feature = "mistralrs")]
 mod demo;
@@ -57,6 +58,7 @@ macro_rules! commands {
 
 commands! {
     Bench => bench::BenchArgs,
+    Convert => convert::ConvertArgs,
     Data => data::DataArgs,
     #[cfg(feature = "mistralrs")]
     Demo => demo::DemoArgs,

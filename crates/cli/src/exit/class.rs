@@ -11,6 +11,7 @@ use smpo_eval::teacher_forced::TeacherForcedError;
 use smpo_eval::{EvaluateError, InputError, RunError};
 use smpo_files::FileError;
 use smpo_gate::GateError;
+use smpo_gguf::GgufError;
 use smpo_hub::HubError;
 use smpo_inference::InferenceError;
 use smpo_losses::ConfigError;
@@ -126,6 +127,15 @@ impl Classify for RecipeError {
     }
 }
 
+impl Classify for GgufError {
+    fn exit_class(&self) -> ExitClass {
+        match self {
+            GgufError::Io { source, .. } => source.exit_class(),
+            GgufError::Field { .. } | GgufError::Unsupported { .. } => User,
+        }
+    }
+}
+
 impl Classify for ConvertError {
     fn exit_class(&self) -> ExitClass {
         match self {
@@ -140,6 +150,7 @@ impl Classify for TokenizerError {
         use TokenizerError as E;
         match self {
             E::Chat(error) => error.exit_class(),
+            E::Gguf(error) => error.exit_class(),
             E::Load { .. }
             | E::Unusable { .. }
             | E::Tokenizer(_)
@@ -184,6 +195,7 @@ impl Classify for ModelError {
         use ModelError as E;
         match self {
             E::Io(error) => error.exit_class(),
+            E::Gguf(error) => error.exit_class(),
             E::Kernel(_) | E::Tensor(_) => Execution,
             E::Json { .. }
             | E::Field { .. }
@@ -210,6 +222,7 @@ impl Classify for InferenceError {
         use InferenceError as E;
         match self {
             E::Tokenizer(error) => error.exit_class(),
+            E::Gguf(error) => error.exit_class(),
             E::MissingFile { .. } | E::InvalidFile { .. } | E::Server { .. } => User,
             E::Load { .. }
             | E::InvalidRequest { .. }

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use smpo_gguf::GgufFile;
 
 use super::config_file::ConfigFile;
 use crate::InferenceError;
@@ -16,9 +17,10 @@ pub(super) enum Checkpoint {
     Directory(Directory),
     /// The same with a PEFT LoRA adapter merged in while loading.
     Adapter { base: Directory, adapter: Adapter },
-    /// One GGUF file. Its tokenizer and template come from a directory beside it: mistral.rs 0.8.1 rebuilds the
-    /// tokenizer inside with one pre-tokenizer for all models, and a prompt cut up differently is another prompt.
-    Gguf { file: PathBuf, directory: PathBuf, tokenizer: PathBuf },
+    /// A GGUF file with all its parts. The tokenizer is the one of `model`, the file itself or a directory, as this project
+    /// reads it: mistral.rs 0.8.1 rebuilds it with one pre-tokenizer for all models, and a prompt cut up differently is
+    /// another prompt.
+    Gguf { file: PathBuf, parts: Vec<PathBuf>, quantised: bool, model: PathBuf },
 }
 
 /// A Hugging Face directory.
@@ -43,18 +45,16 @@ const COPY_THE_BASE: &str =
 
 impl Checkpoint {
     /// Opens a directory, an adapter or a GGUF file. `base` names the model below an adapter where `adapter_config.json` does not name a
-    /// directory, and the directory of a GGUF file's tokenizer where it is not the file's own.
+    /// directory, and the directory of a tokenizer that is taken in place of a GGUF file's own.
     pub fn open(path: &Path, base: Option<&Path>) -> Result<Self, InferenceError> {
-        if path.is_file() && path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf")) {
-            check_gguf(path)?;
-            let directory = base.or(path.parent()).unwrap_or(Path::new("."));
-            let tokenizer = directory.join("tokenizer.json");
-            require(
-                &tokenizer,
-                "the tokenizer of a GGUF model",
-                "put tokenizer.json and the chat template of the original model beside the file, or name their directory",
-            )?;
-            return Ok(Checkpoint::Gguf { file: path.to_path_buf(), directory: directory.to_path_buf(), tokenizer });
+        if smpo_gguf::is_gguf(path) {
+            let file = GgufFile::open(path)?;
+            return Ok(Checkpoint::Gguf {
+                file: path.to_path_buf(),
+                parts: GgufFile::files(path),
+                quantised: file.tensors().any(|tensor| tensor.ggml_type().is_quantised()),
+                model: base.unwrap_or(path).to_path_buf(),
+            });
         }
         if !path.is_dir() {
             return Err(InferenceError::MissingFile {
@@ -87,7 +87,7 @@ impl Checkpoint {
     pub fn weight_bytes(&self) -> u64 {
         let files = match self {
             Checkpoint::Directory(directory) | Checkpoint::Adapter { base: directory, .. } => &directory.weights[..],
-            Checkpoint::Gguf { file, .. } => std::slice::from_ref(file),
+            Checkpoint::Gguf { parts, .. } => parts,
         };
         files.iter().filter_map(|file| fs::metadata(file).ok()).map(|metadata| metadata.len()).sum()
     }
@@ -205,32 +205,6 @@ fn weights(directory: &Path) -> Result<Vec<PathBuf>, InferenceError> {
         require(shard, "a shard of the weights", "its name is in model.safetensors.index.json; copy it here")?;
     }
     Ok(shards)
-}
-
-fn check_gguf(path: &Path) -> Result<(), InferenceError> {
-    let name = path.file_stem().unwrap_or_default().to_string_lossy();
-    let part = name.rsplit_once("-of-").filter(|(before, parts)| {
-        let number = |text: &str| text.len() == 5 && text.bytes().all(|byte| byte.is_ascii_digit());
-        number(parts) && before.rsplit('-').next().is_some_and(number)
-    });
-    if part.is_some() {
-        return Err(InferenceError::InvalidFile {
-            path: path.to_path_buf(),
-            problem: "expected a whole GGUF file, got one part of a split one".into(),
-            remedy: "join the parts first: llama-gguf-split --merge FIRST_PART WHOLE.gguf".into(),
-        });
-    }
-    let mut magic = [0; 4];
-    let read = fs::File::open(path).and_then(|mut file| std::io::Read::read_exact(&mut file, &mut magic));
-    match read {
-        Ok(()) if &magic == b"GGUF" => Ok(()),
-        Ok(()) => Err(InferenceError::InvalidFile {
-            path: path.to_path_buf(),
-            problem: format!("expected the magic number \"GGUF\", got {:?}", String::from_utf8_lossy(&magic)),
-            remedy: "convert the model again, or download it again".into(),
-        }),
-        Err(error) => Err(unreadable(path, &error)),
-    }
 }
 
 fn require(path: &Path, what: &'static str, remedy: &str) -> Result<(), InferenceError> {

@@ -85,7 +85,7 @@ impl MistralEngine {
         let loaded = load(checkpoint, ModelDType::F32, cuda, &config.template_variables)?;
         let Loaded { runner, tokenizer, position_limit } = loaded;
         let dtype = match checkpoint {
-            Checkpoint::Gguf { file, .. } if super::gguf::is_quantised(file) => crate::QUANTISED,
+            Checkpoint::Gguf { quantised: true, .. } => crate::QUANTISED,
             Checkpoint::Gguf { .. } => "gguf",
             Checkpoint::Directory(_) | Checkpoint::Adapter { .. } => "f32",
         };

@@ -67,13 +67,13 @@ fn load_here(
     let path = checkpoint.path();
     // Tokenizer, template and terminators first: their errors need no weights.
     let tokenizer = match checkpoint {
-        Checkpoint::Directory(Directory { path, .. }) | Checkpoint::Gguf { directory: path, .. } => {
+        Checkpoint::Directory(Directory { path, .. }) | Checkpoint::Gguf { model: path, .. } => {
             ChatTokenizer::from_model_dir(path)
         }
         Checkpoint::Adapter { base, adapter } => ChatTokenizer::of_model(&base.path, Some(&adapter.path)),
     };
     let tokenizer = tokenizer.and_then(|tokenizer| tokenizer.with_variables(variables)).map_err(Box::new)?;
-    let Plan { loader, paths, _config } = plan(checkpoint)?;
+    let Plan { loader, paths, _written } = plan(checkpoint, &tokenizer)?;
     let device = match cuda {
         None => Device::Cpu,
         Some(index) => Device::new_cuda(index).map_err(|error| failed(path, error))?,
@@ -108,23 +108,30 @@ type Paths = Box<dyn ModelPaths>;
 struct Plan {
     loader: Box<dyn Loader>,
     paths: Paths,
-    /// The rewritten configuration, which must be there until the load is over.
-    _config: Option<NamedTempFile>,
+    /// A configuration or tokenizer written for the load, which must be there until it is over.
+    _written: Option<NamedTempFile>,
 }
 
-fn plan(checkpoint: &Checkpoint) -> Result<Plan, InferenceError> {
+fn plan(checkpoint: &Checkpoint, tokenizer: &ChatTokenizer) -> Result<Plan, InferenceError> {
     let (directory, adapter) = match checkpoint {
         Checkpoint::Directory(directory) => (directory, None),
         Checkpoint::Adapter { base, adapter } => (base, Some(adapter)),
-        Checkpoint::Gguf { file, tokenizer, .. } => {
-            let paths = local_paths(tokenizer.clone(), PathBuf::new(), vec![file.clone()], AdapterPaths::None);
-            let name = file.display().to_string();
-            let config = GGUFSpecificConfig::default();
-            let loader = GGUFLoaderBuilder::new(None, None, name.clone(), vec![name], config, false, None).build();
-            return Ok(Plan { loader, paths, _config: None });
+        Checkpoint::Gguf { file, parts, .. } => {
+            let text = tokenizer.tokenizer().to_string(false).map_err(|error| failed(file, error))?;
+            let written = temporary(file, "tokenizer", &text)?;
+            let paths = local_paths(written.path().to_path_buf(), PathBuf::new(), parts.clone(), AdapterPaths::None);
+            let names = parts.iter().map(|part| part.display().to_string()).collect();
+            let (name, config) = (file.display().to_string(), GGUFSpecificConfig::default());
+            let loader = GGUFLoaderBuilder::new(None, None, name, names, config, false, None).build();
+            return Ok(Plan { loader, paths, _written: Some(written) });
         }
     };
-    let rewritten = directory.config.rewritten.as_ref().map(|config| temporary(&directory.path, config)).transpose()?;
+    let rewritten = directory
+        .config
+        .rewritten
+        .as_ref()
+        .map(|config| temporary(&directory.path, "config", &config.to_string()))
+        .transpose()?;
     let config = rewritten.as_ref().map_or(directory.config.path.as_path(), NamedTempFile::path).to_path_buf();
     let builder = NormalLoaderBuilder::new(
         NormalSpecificConfig::default(),
@@ -145,7 +152,7 @@ fn plan(checkpoint: &Checkpoint) -> Result<Plan, InferenceError> {
     };
     let loader = builder.build(None).map_err(|error| failed(&directory.path, format!("{error:#}")))?;
     let paths = local_paths(directory.tokenizer.clone(), config, directory.weights.clone(), adapters);
-    Ok(Plan { loader, paths, _config: rewritten })
+    Ok(Plan { loader, paths, _written: rewritten })
 }
 
 /// No template and no generation configuration: the engine neither renders nor ends anything, and its use of them
@@ -164,12 +171,13 @@ fn local_paths(tokenizer: PathBuf, config: PathBuf, weights: Vec<PathBuf>, adapt
     })
 }
 
-fn temporary(directory: &Path, config: &serde_json::Value) -> Result<NamedTempFile, InferenceError> {
+/// A temporary JSON file for a model.
+fn temporary(model: &Path, name: &str, text: &str) -> Result<NamedTempFile, InferenceError> {
     let write = || {
-        let mut file = tempfile::Builder::new().prefix("config-").suffix(".json").tempfile()?;
-        file.write_all(config.to_string().as_bytes())?;
+        let mut file = tempfile::Builder::new().prefix(&format!("{name}-")).suffix(".json").tempfile()?;
+        file.write_all(text.as_bytes())?;
         file.flush()?;
         Ok(file)
     };
-    write().map_err(|error: std::io::Error| failed(directory, format!("cannot write a temporary config.json: {error}")))
+    write().map_err(|error: std::io::Error| failed(model, format!("cannot write a temporary {name}.json: {error}")))
 }

@@ -14,7 +14,6 @@
 mod checkpoint;
 mod config_file;
 mod engine;
-mod gguf;
 mod load;
 mod recording_sampler;
 mod threads;

@@ -1,8 +1,11 @@
 //! Gemma 2: norms before and after, soft caps, scaled embeddings, a window on every other block.
 
+use serde_json::{Value, json};
+
 use super::{Widths, activation, alternating_layers, cap_or, sliding_layers, window_or};
 use crate::error::Result;
 use crate::fields::Fields;
+use crate::gguf::{Architecture, Source};
 use crate::rope::RopeSpec;
 use crate::spec::{Activation, Biases, BlockNorms, DecoderSpec, LayerSpec, Projections, QkNorm};
 
@@ -13,6 +16,8 @@ const NORMS: BlockNorms<&str> = BlockNorms {
     before_feed_forward: Some("pre_feedforward_layernorm"),
     after_feed_forward: Some("post_feedforward_layernorm"),
 };
+
+pub(super) const GGUF: Architecture = Architecture { fields: gguf_fields, ..Architecture::plain("gemma2") };
 
 pub(super) fn spec(fields: &Fields) -> Result<DecoderSpec> {
     let widths = Widths::read(fields, Some(256))?;
@@ -63,4 +68,14 @@ pub(super) fn gemma_spec(
         initializer_range: fields.number("initializer_range")?.unwrap_or(0.02),
         max_positions: fields.size("max_position_embeddings")?,
     })
+}
+
+fn gguf_fields(source: &Source<'_>) -> Result<Vec<(&'static str, Value)>> {
+    Ok(vec![
+        // Only the 27B model, of 46 blocks, scales by another width than that of a head.
+        ("query_pre_attn_scalar", json!(source.query_width(46)?)),
+        ("sliding_window", json!(source.whole("attention.sliding_window")?.unwrap_or(4096))),
+        ("attn_logit_softcapping", json!(source.number("attn_logit_softcapping")?.unwrap_or(50.0))),
+        ("final_logit_softcapping", json!(source.number("final_logit_softcapping")?.unwrap_or(30.0))),
+    ])
 }

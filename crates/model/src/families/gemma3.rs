@@ -6,7 +6,10 @@ use super::gemma2::gemma_spec;
 use super::{Widths, alternating_layers, ropes_by_layer_type, sliding_layers, window_or};
 use crate::error::Result;
 use crate::fields::Fields;
+use crate::gguf::{Architecture, Source};
 use crate::spec::{DecoderSpec, QkNorm};
+
+pub(super) const GGUF: Architecture = Architecture { fields: gguf_fields, ..Architecture::plain("gemma3") };
 
 pub(super) fn spec(fields: &Fields) -> Result<DecoderSpec> {
     let widths = Widths::read(fields, Some(256))?;
@@ -33,4 +36,26 @@ pub(super) fn text_defaults() -> Vec<(&'static str, Value)> {
         ("head_dim", json!(256)),
         ("max_position_embeddings", json!(131_072)),
     ]
+}
+
+fn gguf_fields(source: &Source<'_>) -> Result<Vec<(&'static str, Value)>> {
+    const PATTERN: &str = "attention.sliding_window_pattern";
+    let window = source.whole("attention.sliding_window")?.ok_or_else(|| {
+        source.missing("attention.sliding_window", "the sliding window of its local blocks, in tokens")
+    })?;
+    // Every so many blocks one attends to the whole sequence.
+    let pattern = match source.is_list(PATTERN) {
+        true => return Err(source.unsupported(PATTERN, "a list; one number for all blocks is")),
+        false => source.whole(PATTERN)?.unwrap_or(6).max(1),
+    };
+    let kind = |block: u64| if (block + 1).is_multiple_of(pattern) { "full_attention" } else { "sliding_attention" };
+    Ok(vec![
+        // Only the 27B model, of 62 blocks, scales by another width than that of a head.
+        ("query_pre_attn_scalar", json!(source.query_width(62)?)),
+        ("sliding_window", json!(window)),
+        ("sliding_window_pattern", json!(pattern)),
+        ("layer_types", (0..source.blocks()?).map(kind).collect()),
+        ("rope_local_base_freq", json!(source.number("rope.freq_base_swa")?.unwrap_or(10_000.0))),
+        ("final_logit_softcapping", json!(source.number("final_logit_softcapping")?)),
+    ])
 }

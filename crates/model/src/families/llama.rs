@@ -3,7 +3,10 @@
 use super::Widths;
 use crate::error::Result;
 use crate::fields::Fields;
+use crate::gguf::{Architecture, Rows};
 use crate::spec::{Biases, DecoderSpec};
+
+pub(super) const GGUF: Architecture = Architecture { rows: Rows::Interleaved, ..Architecture::plain("llama") };
 
 pub(super) fn spec(fields: &Fields) -> Result<DecoderSpec> {
     if fields.number("pretraining_tp")?.is_some_and(|n| n != 1.0) {

@@ -26,6 +26,7 @@ use serde_json::{Value, json};
 
 use crate::error::{ModelError, Result};
 use crate::fields::Fields;
+use crate::gguf::Architecture;
 use crate::spec::DecoderSpec;
 use crate::wrapper::WRAPPERS;
 
@@ -44,13 +45,14 @@ struct Definition {
     spec: fn(&Fields) -> Result<DecoderSpec>,
     rope_fields: Option<RopeFields>,
     text_defaults: Option<TextDefaults>,
+    gguf: Option<Architecture>,
 }
 
 macro_rules! families {
     (@optional) => { None };
-    (@optional $function:path) => { Some($function) };
+    (@optional $value:path) => { Some($value) };
     ($($variant:ident: $name:literal, $module:ident, $model_type:literal, $architecture:literal
-       $(, rope_fields = $rope_fields:path)? $(, text_defaults = $text_defaults:path)?;)+) => {
+       $(, rope_fields = $rope_fields:path)? $(, text_defaults = $text_defaults:path)? $(, gguf = $gguf:path)?;)+) => {
         /// The supported model families.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Family {
@@ -71,6 +73,7 @@ macro_rules! families {
                         spec: $module::spec,
                         rope_fields: families!(@optional $($rope_fields)?),
                         text_defaults: families!(@optional $($text_defaults)?),
+                        gguf: families!(@optional $($gguf)?),
                     },)+
                 }
             }
@@ -78,16 +81,17 @@ macro_rules! families {
     };
 }
 
-// Variant: name, file here and golden model, `model_type`, class in `architectures`.
+// Variant: name, file here and golden model, `model_type`, class in `architectures`. Then, where the family has them: rope
+// fields at the top level of config.json, and its GGUF architecture (Mistral's is Llama's).
 families! {
-    Llama: "Llama", llama, "llama", "LlamaForCausalLM";
-    Qwen2: "Qwen2", qwen2, "qwen2", "Qwen2ForCausalLM";
-    Qwen3: "Qwen3", qwen3, "qwen3", "Qwen3ForCausalLM";
+    Llama: "Llama", llama, "llama", "LlamaForCausalLM", gguf = llama::GGUF;
+    Qwen2: "Qwen2", qwen2, "qwen2", "Qwen2ForCausalLM", gguf = qwen2::GGUF;
+    Qwen3: "Qwen3", qwen3, "qwen3", "Qwen3ForCausalLM", gguf = qwen3::GGUF;
     Mistral: "Mistral", mistral, "mistral", "MistralForCausalLM";
-    Phi3: "Phi-3", phi3, "phi3", "Phi3ForCausalLM", rope_fields = phi3::rope_fields;
-    Gemma2: "Gemma 2", gemma2, "gemma2", "Gemma2ForCausalLM";
+    Phi3: "Phi-3", phi3, "phi3", "Phi3ForCausalLM", rope_fields = phi3::rope_fields, gguf = phi3::GGUF;
+    Gemma2: "Gemma 2", gemma2, "gemma2", "Gemma2ForCausalLM", gguf = gemma2::GGUF;
     Gemma3Text: "Gemma 3 text", gemma3, "gemma3_text", "Gemma3ForCausalLM", rope_fields = gemma3::rope_fields,
-        text_defaults = gemma3::text_defaults;
+        text_defaults = gemma3::text_defaults, gguf = gemma3::GGUF;
     SmolLm3: "SmolLM3", smollm3, "smollm3", "SmolLM3ForCausalLM";
     Olmo2: "OLMo 2", olmo2, "olmo2", "Olmo2ForCausalLM";
     Olmo3: "OLMo 3", olmo3, "olmo3", "Olmo3ForCausalLM";
@@ -153,6 +157,11 @@ impl Family {
     /// Class name in `architectures`, by which transformers, vLLM and mistral.rs choose the model.
     pub fn architecture(self) -> &'static str {
         self.definition().architecture
+    }
+
+    /// The family's architecture in GGUF files; `None` where it has none of its own.
+    pub(crate) fn gguf(self) -> Option<&'static Architecture> {
+        self.definition().gguf.as_ref()
     }
 
     pub(crate) fn from_fields(fields: &Fields) -> Result<Self> {

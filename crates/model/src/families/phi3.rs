@@ -5,8 +5,11 @@ use serde_json::{Value, json};
 use super::{Widths, uniform_layers};
 use crate::error::Result;
 use crate::fields::Fields;
+use crate::gguf::{Architecture, Source};
 use crate::rope::{RopeContext, RopeScaling, RopeSpec};
 use crate::spec::{DecoderSpec, FeedForward, Projections};
+
+pub(super) const GGUF: Architecture = Architecture { fields: gguf_fields, ..Architecture::plain("phi3") };
 
 pub(super) fn spec(fields: &Fields) -> Result<DecoderSpec> {
     let widths = Widths::read(fields, None)?;
@@ -31,4 +34,8 @@ pub(super) fn rope_fields(spec: &DecoderSpec) -> Vec<(&'static str, Value)> {
         fields.push(("original_max_position_embeddings", json!(original_length)));
     }
     fields
+}
+
+fn gguf_fields(source: &Source<'_>) -> Result<Vec<(&'static str, Value)>> {
+    Ok(vec![("sliding_window", json!(source.whole("attention.sliding_window")?.filter(|window| *window > 0)))])
 }

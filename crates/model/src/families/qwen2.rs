@@ -3,7 +3,10 @@
 use super::{Widths, alternating_layers, sliding_layers};
 use crate::error::Result;
 use crate::fields::Fields;
+use crate::gguf::Architecture;
 use crate::spec::{Biases, DecoderSpec, LayerSpec};
+
+pub(super) const GGUF: Architecture = Architecture::plain("qwen2");
 
 pub(super) fn spec(fields: &Fields) -> Result<DecoderSpec> {
     let widths = Widths::read(fields, None)?;

@@ -4,7 +4,10 @@ use super::Widths;
 use super::qwen2::windowed_layers;
 use crate::error::Result;
 use crate::fields::Fields;
+use crate::gguf::Architecture;
 use crate::spec::{Biases, DecoderSpec, QkNorm};
+
+pub(super) const GGUF: Architecture = Architecture::plain("qwen3");
 
 pub(super) fn spec(fields: &Fields) -> Result<DecoderSpec> {
     let widths = Widths::read(fields, Some(128))?;

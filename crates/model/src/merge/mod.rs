@@ -15,12 +15,12 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 pub use method::MergeMethod;
 use tensor::{Merge, MergedTensor};
 
-use crate::config::Config;
+use crate::config::{Config, read_json};
 use crate::error::{ModelError, Result};
 use crate::save::{copy_tokenizer_files, write_directory, write_json};
 use crate::spec::DecoderSpec;
@@ -83,10 +83,10 @@ pub fn merge(
             let mut tensors = Vec::new();
             for name in file.names().into_iter().filter(|name| first.contains(name)) {
                 let tensor = MergedTensor::new(&name, &merge)?;
-                index.add(&name, &file_name(file.path()), &tensor);
+                index.add(&name, &file.saved_name(), &tensor);
                 tensors.push((name, tensor));
             }
-            let written = write_tensors(&staging.join(file_name(file.path())), tensors);
+            let written = write_tensors(&staging.join(file.saved_name()), tensors);
             written.map_err(|error| merge.failure.take().unwrap_or(error))?;
         }
         if first.files().len() > 1 {
@@ -96,10 +96,6 @@ pub fn merge(
         copy_tokenizer_files(&models[0], staging)
     })?;
     Ok(MergeReport { tensors: total, parameters: index.parameters(), shards: first.files().len() })
-}
-
-fn file_name(path: &Path) -> String {
-    path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 /// Refuses models that compute differently with equal tensors, where their family is supported.
@@ -130,10 +126,7 @@ fn check_configurations<'a>(models: impl Iterator<Item = &'a Path>) -> Result<()
 
 /// Writes the first model's configuration with the merged dtype.
 fn write_config(source: &Path, staging: &Path, dtype: Option<WeightDtype>) -> Result<()> {
-    let path = source.join("config.json");
-    let text = smpo_files::read_text(&path)?;
-    let mut config: Value =
-        serde_json::from_str(&text).map_err(|source| ModelError::Json { path: path.clone(), source })?;
+    let (_, mut config) = read_json(source)?;
     if let (Some(dtype), Some(fields)) = (dtype, config.as_object_mut()) {
         fields.insert("dtype".into(), json!(dtype.name()));
         fields.insert("torch_dtype".into(), json!(dtype.name()));

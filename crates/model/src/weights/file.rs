@@ -1,4 +1,4 @@
-//! One safetensors file, validated before it is used, and read piece by piece.
+//! One file of weights, validated before it is used, and read piece by piece.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -13,10 +13,22 @@ use smpo_files::FileError;
 
 use super::WeightDtype;
 use crate::error::{ModelError, Result};
+use crate::gguf::{GgufWeights, is_gguf, saved_dtype};
 
-/// A safetensors file whose header has been read.
+/// A file of weights whose header has been read.
 pub(crate) struct WeightFile {
     path: PathBuf,
+    tensors: Tensors,
+}
+
+/// Tensors of a file, by its format.
+enum Tensors {
+    Safetensors(SafetensorsFile),
+    Gguf(GgufWeights),
+}
+
+/// A safetensors file.
+struct SafetensorsFile {
     file: Mutex<File>,
     header: Metadata,
     /// Offset of the data in the file, in bytes.
@@ -45,7 +57,144 @@ fn other_kind(start: &[u8]) -> Option<&'static str> {
 }
 
 impl WeightFile {
+    /// Opens a safetensors file, or a model in GGUF.
     pub fn open(path: &Path) -> Result<Self> {
+        let tensors = match is_gguf(path) {
+            true => Tensors::Gguf(GgufWeights::open(path)?),
+            false => Tensors::Safetensors(SafetensorsFile::open(path)?),
+        };
+        Ok(Self { path: path.to_path_buf(), tensors })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Name under which its tensors are saved: its own, or that of the only file where it is a model in GGUF.
+    pub fn saved_name(&self) -> String {
+        match &self.tensors {
+            Tensors::Safetensors(_) => self.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            Tensors::Gguf(_) => "model.safetensors".to_owned(),
+        }
+    }
+
+    /// The weights where it is a model in GGUF.
+    pub fn gguf(&self) -> Option<&GgufWeights> {
+        match &self.tensors {
+            Tensors::Safetensors(_) => None,
+            Tensors::Gguf(weights) => Some(weights),
+        }
+    }
+
+    pub fn names(&self) -> Vec<String> {
+        match &self.tensors {
+            Tensors::Safetensors(file) => file.header.offset_keys(),
+            Tensors::Gguf(weights) => weights.names().map(String::from).collect(),
+        }
+    }
+
+    pub fn contains(&self, name: &str) -> bool {
+        match &self.tensors {
+            Tensors::Safetensors(file) => file.header.info(name).is_some(),
+            Tensors::Gguf(weights) => weights.contains(name),
+        }
+    }
+
+    /// Shape and dtype; a dtype not supported for weights is refused.
+    pub fn describe(&self, name: &str) -> Result<(Vec<usize>, WeightDtype)> {
+        match &self.tensors {
+            Tensors::Safetensors(file) => {
+                file.locate(&self.path, name).map(|tensor| (tensor.shape.to_vec(), tensor.dtype))
+            }
+            Tensors::Gguf(weights) => {
+                let (shape, kind) = weights.describe(name).ok_or_else(|| missing(&self.path, name))?;
+                Ok((shape.to_vec(), saved_dtype(kind)))
+            }
+        }
+    }
+
+    /// dtype, if the tensor has that shape.
+    pub fn expect(&self, name: &str, shape: &[usize]) -> Result<WeightDtype> {
+        let (got, dtype) = self.describe(name)?;
+        if got != shape {
+            return Err(ModelError::Shape {
+                path: self.path.clone(),
+                tensor: name.to_string(),
+                expected: shape.to_vec(),
+                got,
+            });
+        }
+        Ok(dtype)
+    }
+
+    /// The values in float32, row-major, if the tensor has that shape.
+    pub fn read(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        self.expect(name, shape)?;
+        self.read_part(name, 0..shape.iter().product())
+    }
+
+    /// A range of the values in float32, row-major, within the tensor; a NaN or infinity among them is refused.
+    pub fn read_part(&self, name: &str, part: Range<usize>) -> Result<Vec<f32>> {
+        match &self.tensors {
+            Tensors::Safetensors(file) => file.read_part(&self.path, name, part),
+            Tensors::Gguf(weights) => {
+                let begin = part.start;
+                let values = weights.read_part(name, part)?;
+                expect_finite(&self.path, name, &values, begin)?;
+                Ok(values)
+            }
+        }
+    }
+
+    /// The bytes of a tensor of any dtype of a safetensors file.
+    pub fn raw(&self, name: &str) -> Result<Vec<u8>> {
+        match &self.tensors {
+            Tensors::Safetensors(file) => file.raw(&self.path, name),
+            Tensors::Gguf(_) => Err(missing(&self.path, name)),
+        }
+    }
+
+    /// Range of a tensor's bytes in the data of a safetensors file.
+    pub(super) fn raw_range(&self, name: &str) -> Result<Range<usize>> {
+        match &self.tensors {
+            Tensors::Safetensors(file) => file.raw_range(&self.path, name),
+            Tensors::Gguf(_) => Err(missing(&self.path, name)),
+        }
+    }
+
+    /// A tensor of any dtype, to be copied as it is.
+    pub fn copied(&self, name: &str) -> Result<CopiedTensor<'_>> {
+        let Tensors::Safetensors(file) = &self.tensors else { return Err(missing(&self.path, name)) };
+        let info = file.header.info(name).ok_or_else(|| missing(&self.path, name))?;
+        let (begin, end) = info.data_offsets;
+        Ok(CopiedTensor { file, dtype: info.dtype, shape: info.shape.clone(), bytes: begin..end })
+    }
+}
+
+/// Refuses a NaN or infinity among the values of a tensor from index `begin` on.
+fn expect_finite(path: &Path, name: &str, values: &[f32], begin: usize) -> Result<()> {
+    match first_not_finite(values) {
+        None => Ok(()),
+        Some(at) => Err(ModelError::NotFinite {
+            path: path.to_path_buf(),
+            tensor: name.to_string(),
+            value: values[at],
+            index: begin + at,
+        }),
+    }
+}
+
+/// Size of the data of a safetensors file after its header, in bytes.
+pub(super) fn data_bytes(path: &Path) -> Result<usize> {
+    Ok(SafetensorsFile::open(path)?.header.data_len())
+}
+
+fn missing(path: &Path, name: &str) -> ModelError {
+    ModelError::MissingTensors { path: path.to_path_buf(), names: format!("`{name}`") }
+}
+
+impl SafetensorsFile {
+    fn open(path: &Path) -> Result<Self> {
         let damaged = |reason: String| ModelError::Safetensors { path: path.to_path_buf(), reason };
         let mut file = File::open(path).map_err(FileError::at(path, "open"))?;
         let length = file.metadata().map_err(FileError::at(path, "read"))?.len();
@@ -86,112 +235,47 @@ impl WeightFile {
                 length - data
             )));
         }
-        Ok(Self { path: path.to_path_buf(), file: Mutex::new(file), header, data })
+        Ok(Self { file: Mutex::new(file), header, data })
     }
 
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Size of the data after the header, in bytes.
-    pub fn data_bytes(&self) -> usize {
-        self.header.data_len()
-    }
-
-    pub fn names(&self) -> Vec<String> {
-        self.header.offset_keys()
-    }
-
-    pub fn contains(&self, name: &str) -> bool {
-        self.header.info(name).is_some()
-    }
-
-    /// Shape and dtype; a dtype not supported for weights is refused.
-    pub fn describe(&self, name: &str) -> Result<(Vec<usize>, WeightDtype)> {
-        self.locate(name).map(|tensor| (tensor.shape.to_vec(), tensor.dtype))
-    }
-
-    /// dtype, if the tensor has that shape.
-    pub fn expect(&self, name: &str, shape: &[usize]) -> Result<WeightDtype> {
-        let (got, dtype) = self.describe(name)?;
-        if got != shape {
-            return Err(ModelError::Shape {
-                path: self.path.clone(),
-                tensor: name.to_string(),
-                expected: shape.to_vec(),
-                got,
-            });
-        }
-        Ok(dtype)
-    }
-
-    /// The values in float32, row-major, if the tensor has that shape.
-    pub fn read(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        self.expect(name, shape)?;
-        self.read_part(name, 0..shape.iter().product())
-    }
-
-    /// A range of the values in float32, row-major, within the tensor; a NaN or infinity among them is refused.
-    pub fn read_part(&self, name: &str, part: Range<usize>) -> Result<Vec<f32>> {
-        let Located { dtype, begin, .. } = self.locate(name)?;
+    fn read_part(&self, path: &Path, name: &str, part: Range<usize>) -> Result<Vec<f32>> {
+        let Located { dtype, begin, .. } = self.locate(path, name)?;
         let mut values = Vec::with_capacity(part.len());
         let mut left = part.len() * dtype.bytes();
         let mut piece = vec![0; left.min(PIECE)];
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         let begin = self.data + (begin + part.start * dtype.bytes()) as u64;
-        file.seek(SeekFrom::Start(begin)).map_err(FileError::at(&self.path, "read"))?;
+        file.seek(SeekFrom::Start(begin)).map_err(FileError::at(path, "read"))?;
         while left > 0 {
             piece.truncate(left);
-            file.read_exact(&mut piece).map_err(FileError::at(&self.path, "read"))?;
+            file.read_exact(&mut piece).map_err(FileError::at(path, "read"))?;
             let before = values.len();
             dtype.decode(&piece, &mut values);
             left -= piece.len();
-            if let Some(at) = first_not_finite(&values[before..]) {
-                return Err(ModelError::NotFinite {
-                    path: self.path.clone(),
-                    tensor: name.to_string(),
-                    value: values[before + at],
-                    index: part.start + before + at,
-                });
-            }
+            expect_finite(path, name, &values[before..], part.start + before)?;
         }
         Ok(values)
     }
 
-    /// A tensor of any dtype, to be copied as it is.
-    pub fn copied(&self, name: &str) -> Result<CopiedTensor<'_>> {
-        let info = self.header.info(name).ok_or_else(|| self.missing(name))?;
-        let (begin, end) = info.data_offsets;
-        Ok(CopiedTensor { file: self, dtype: info.dtype, shape: info.shape.clone(), bytes: begin..end })
-    }
-
-    fn missing(&self, name: &str) -> ModelError {
-        ModelError::MissingTensors { path: self.path.clone(), names: format!("`{name}`") }
-    }
-
-    /// The bytes of a tensor of any dtype.
-    pub fn raw(&self, name: &str) -> Result<Vec<u8>> {
-        let range = self.raw_range(name)?;
-        let mut bytes = vec![0; range.len()];
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        file.seek(SeekFrom::Start(self.data + range.start as u64)).map_err(FileError::at(&self.path, "read"))?;
-        file.read_exact(&mut bytes).map_err(FileError::at(&self.path, "read"))?;
-        Ok(bytes)
-    }
-
     /// Range of a tensor's bytes in the data, within the file.
-    pub(super) fn raw_range(&self, name: &str) -> Result<Range<usize>> {
-        let info = self
-            .header
-            .info(name)
-            .ok_or_else(|| ModelError::MissingTensors { path: self.path.clone(), names: format!("`{name}`") })?;
+    fn raw_range(&self, path: &Path, name: &str) -> Result<Range<usize>> {
+        let info = self.header.info(name).ok_or_else(|| missing(path, name))?;
         Ok(info.data_offsets.0..info.data_offsets.1)
     }
 
-    fn locate(&self, name: &str) -> Result<Located<'_>> {
-        let info = self.header.info(name).ok_or_else(|| self.missing(name))?;
+    fn raw(&self, path: &Path, name: &str) -> Result<Vec<u8>> {
+        let range = self.raw_range(path, name)?;
+        let mut bytes = vec![0; range.len()];
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.seek(SeekFrom::Start(self.data + range.start as u64)).map_err(FileError::at(path, "read"))?;
+        file.read_exact(&mut bytes).map_err(FileError::at(path, "read"))?;
+        Ok(bytes)
+    }
+
+    fn locate(&self, path: &Path, name: &str) -> Result<Located<'_>> {
+        let info = self.header.info(name).ok_or_else(|| missing(path, name))?;
         let dtype = WeightDtype::from_safetensors(info.dtype).ok_or_else(|| ModelError::Dtype {
-            path: self.path.clone(),
+            path: path.to_path_buf(),
             tensor: name.to_string(),
             got: format!("{:?}", info.dtype),
         })?;
@@ -208,7 +292,7 @@ fn first_not_finite(values: &[f32]) -> Option<usize> {
 
 /// A tensor as its file has it, read while it is written.
 pub(crate) struct CopiedTensor<'a> {
-    file: &'a WeightFile,
+    file: &'a SafetensorsFile,
     dtype: Dtype,
     shape: Vec<usize>,
     /// Its bytes in the data.

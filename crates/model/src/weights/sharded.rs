@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{CopiedTensor, WeightDtype, WeightFile};
 use crate::error::{ModelError, Result, list};
+use crate::gguf::is_gguf;
 use crate::save::write_json;
 use crate::wrapper::TextNames;
 
@@ -42,9 +43,9 @@ struct Index {
 }
 
 impl WeightFiles {
-    /// Opens `<stem>.safetensors`, or the shards of `<stem>.safetensors.index.json`.
+    /// Opens `<stem>.safetensors`, or the shards of `<stem>.safetensors.index.json`; in place of a directory a GGUF file.
     pub fn open(dir: &Path, stem: &str) -> Result<Self> {
-        let single = dir.join(format!("{stem}.safetensors"));
+        let single = if is_gguf(dir) { dir.to_path_buf() } else { dir.join(format!("{stem}.safetensors")) };
         let index = dir.join(format!("{stem}{INDEX}"));
         if single.exists() || !index.exists() {
             let file = WeightFile::open(&single)?;

@@ -9,7 +9,8 @@ use safetensors::{Dtype, View};
 use smpo_files::FileError;
 use smpo_kernels::PackedWeight;
 
-use super::{CopiedTensor, WeightDtype, WeightFile};
+use super::file::data_bytes;
+use super::{CopiedTensor, WeightDtype};
 use crate::error::{ModelError, Result};
 use crate::placement::host_values;
 
@@ -107,11 +108,11 @@ pub(crate) fn write_tensors<V: View>(path: &Path, tensors: Vec<(String, V)>) -> 
     safetensors::serialize_to_file(tensors, Some(metadata), path)
         .map_err(|error| FileError::at(path, "write")(std::io::Error::other(error)))?;
     // A tensor that could not be produced was written short; such a file must not be kept.
-    let header = WeightFile::open(path)?;
-    if header.data_bytes() != expected {
+    let written = data_bytes(path)?;
+    if written != expected {
         return Err(ModelError::Safetensors {
             path: path.to_path_buf(),
-            reason: format!("expected {expected} bytes of data to be written, got {}", header.data_bytes()),
+            reason: format!("expected {expected} bytes of data to be written, got {written}"),
         });
     }
     Ok(())

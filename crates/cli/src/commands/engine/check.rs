@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use smpo_devices::Choice;
+use smpo_gguf::is_gguf;
 
 use super::{Api, Base, EngineArgs, LocalEngine};
 use crate::exit::Failure;
@@ -21,10 +22,9 @@ pub enum Kind {
 impl Kind {
     /// Kind of the MODEL argument.
     pub fn of(source: &str) -> Self {
-        let gguf = Path::new(source).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"));
         match source.starts_with("http://") || source.starts_with("https://") {
             true => Kind::Server,
-            false if gguf => Kind::Gguf,
+            false if is_gguf(Path::new(source)) => Kind::Gguf,
             false => Kind::Directory,
         }
     }
@@ -45,9 +45,6 @@ pub fn check(args: &EngineArgs, kind: Kind) -> Result<(), Failure> {
         }
         Some(Choice::Cuda(_)) if native => "--engine native samples on the CPU; --device cuda is for mistral.rs",
         Some(Choice::Emulated) => "--device emulated is for `bench`, `selftest` and `train`",
-        _ if kind == Kind::Gguf && native => {
-            "--engine native reads directories of safetensors; GGUF files are for mistral.rs"
-        }
         _ => return Ok(()),
     };
     Err(Failure::user(problem))

@@ -20,7 +20,8 @@ pub enum LocalEngine {
     /// else mistral.rs
     #[default]
     Auto,
-    /// smpo's own decoder, CPU: directories and adapters of the model families it trains; several times faster there
+    /// smpo's own decoder, CPU: directories, GGUF files and adapters of the model families it trains; several times faster
+    /// there
     Native,
     /// mistral.rs: Hugging Face directories, PEFT adapters, GGUF files
     #[cfg(feature = "mistralrs")]
@@ -94,7 +95,7 @@ impl Local<'_> {
             LocalEngine::Auto | LocalEngine::Mistralrs if !auto || !native || self.prefers_mistral()? => {
                 let engines = self.mistral(self.instances).map_err(|failure| match &scorer {
                     Ok(_) if native => failure.suffixed("; --engine native reads this model"),
-                    Err(error) if model.is_dir() => failure.suffixed(format!("; smpo's own reader: {error}")),
+                    Err(error) => failure.suffixed(format!("; smpo's own reader: {error}")),
                     _ => failure,
                 })?;
                 Ok(Loaded { native_reads_it: native, ..Loaded::new(engines, scorer, weights_sha256) })
@@ -126,11 +127,11 @@ impl Local<'_> {
         Ok(gpu || self.instances.is_some())
     }
 
-    /// mistral.rs beside the native engine, for a comparison; `None` for large weights, which would be in memory twice, and
-    /// where it does not load the model.
+    /// mistral.rs beside the native engine, for a comparison; `None` for large weights, which would be in memory twice, for
+    /// GGUF files, whose activations it rounds to 8 bits, and where it does not load the model.
     fn second(&self) -> Option<Box<dyn Generator>> {
         #[cfg(feature = "mistralrs")]
-        if is_small(Path::new(self.model)) {
+        if is_small(Path::new(self.model)) && !smpo_gguf::is_gguf(Path::new(self.model)) {
             return self.mistral(Some(1)).ok().and_then(|engines| engines.generators.into_iter().next());
         }
         None

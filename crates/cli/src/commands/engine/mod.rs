@@ -26,12 +26,12 @@ pub struct EngineArgs {
     /// Inference engine for a local model [default: the first listed]
     #[arg(long, value_enum, help_heading = "Local models")]
     engine: Option<LocalEngine>,
-    /// Base model of a PEFT adapter, if adapter_config.json does not name a directory; for a GGUF file, the directory
-    /// with its tokenizer and chat template
+    /// Base model of a PEFT adapter, if adapter_config.json does not name one; for a GGUF file, a directory with the
+    /// tokenizer and chat template to take in place of its own
     #[arg(long, value_name = "DIR", help_heading = "Local models")]
     base: Option<PathBuf>,
-    /// The same model as a Hugging Face directory, for a server or a GGUF file: enables the fidelity check and the
-    /// teacher-forced metrics
+    /// The same model as a Hugging Face directory or GGUF file, for a server: enables the fidelity check and the
+    /// teacher-forced metrics. For a GGUF file, the model to compare with in place of itself
     #[arg(long, value_name = "DIR")]
     weights: Option<PathBuf>,
     #[command(flatten)]

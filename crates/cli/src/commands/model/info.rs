@@ -112,7 +112,10 @@ pub fn run(args: InfoArgs) -> Outcome {
         vocab_size: spec.vocab_size,
         context: info.context,
         four_bit: info.four_bit,
-        dtypes: info.dtypes.iter().map(|dtype| WeightDtype::name(*dtype)).collect(),
+        dtypes: match info.ggml_types.is_empty() {
+            true => info.dtypes.iter().map(|dtype| WeightDtype::name(*dtype)).collect(),
+            false => info.ggml_types.clone(),
+        },
         stored_bytes: info.stored_bytes,
         shards: info.shards,
         adapter: adapter.map(|adapter| Adapter {
@@ -140,7 +143,7 @@ fn is_zero(count: &usize) -> bool {
 }
 
 fn chat(dir: &ModelDir) -> Chat {
-    match ChatTokenizer::of_model(dir.weights(), dir.adapter()) {
+    match ChatTokenizer::of_model(dir.tokenizer(), dir.adapter()) {
         Ok(tokenizer) => {
             let token = |id: Option<u32>| id.and_then(|id| tokenizer.tokenizer().id_to_token(id));
             Chat::Usable {
