@@ -52,7 +52,7 @@ pub use merge::{MergeMethod, MergeReport, merge};
 pub use model_dir::ModelDir;
 pub use placement::Placement;
 pub use rope::{Frequencies, RopeScaling, RopeSpec};
-pub use save::{SaveOptions, TOKENIZER_FILES, copy_additional_templates, copy_tokenizer_files, files_left_behind};
+pub use save::{SaveOptions, TOKENIZER_FILES, copy_tokenizer_files, files_left_behind};
 pub use score::{ScoreOptions, Scored};
 pub use smpo_kernels::FourBitType;
 pub use spec::{Activation, Biases, BlockNorms, DecoderSpec, FeedForward, LayerSpec, Projections, QkNorm, QueryGrowth};

@@ -130,6 +130,9 @@ pub(crate) fn write_json(path: &Path, value: &serde_json::Value) -> Result<()> {
 }
 
 /// Copies the tokenizer's files of a model, or writes those that a GGUF file describes.
+///
+/// # Errors
+/// When a file cannot be read or written, or a GGUF file describes no tokenizer that is read.
 pub fn copy_tokenizer_files(source: &Path, target: &Path) -> Result<()> {
     if is_gguf(source) {
         return match smpo_gguf::tokenizer_home(source)? {
@@ -151,7 +154,7 @@ pub fn copy_tokenizer_files(source: &Path, target: &Path) -> Result<()> {
 ///
 /// # Errors
 /// When a file cannot be read or written.
-pub fn copy_additional_templates(source: &Path, target: &Path) -> std::result::Result<(), FileError> {
+fn copy_additional_templates(source: &Path, target: &Path) -> std::result::Result<(), FileError> {
     let (from, to) = (source.join(TEMPLATES), target.join(TEMPLATES));
     let Ok(entries) = fs::read_dir(&from) else { return Ok(()) };
     for entry in entries {
