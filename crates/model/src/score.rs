@@ -176,7 +176,8 @@ impl Recomputation<'_> {
             // The first block has none.
             let input = match inputs.pop() {
                 Some(input) => input,
-                None => self.decoder.embed(self.batch.input_ids())?.detach(),
+                // Frozen: a device refuses to record outside of a tape.
+                None => self.decoder.frozen().embed(self.batch.input_ids())?,
             };
             if index == first && !embedding {
                 // Nothing below is trained: the gradient of this input is not needed.

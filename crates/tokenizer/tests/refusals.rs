@@ -66,7 +66,8 @@ fn a_model_directory_without_what_is_needed_says_so() {
         assert!(load(dir.path()).contains(told), "{}", load(dir.path()));
     }
     std::fs::write(dir.path().join("tokenizer.json"), "version https://git-lfs.github.com/spec/v1\noid\n").unwrap();
-    assert!(load(dir.path()).contains("tokenizer.json: no tokenizer: it is a Git LFS pointer; fetch"));
+    let pointer = load(dir.path());
+    assert!(pointer.contains("tokenizer.json") && pointer.contains("Git LFS pointer"), "{pointer}");
     std::fs::write(dir.path().join("tokenizer.json"), "{}").unwrap();
     assert!(load(dir.path()).contains("cannot load the tokenizer"));
     std::fs::copy(golden("chatml").join("tokenizer.json"), dir.path().join("tokenizer.json")).unwrap();
