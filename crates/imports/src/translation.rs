@@ -178,11 +178,6 @@ impl<'a> Translator<'a> {
         self.notes.push(note.into());
     }
 
-    /// True if this project has a key.
-    pub(crate) fn exists_here(&self, key: &str) -> bool {
-        (self.own)(key).is_some()
-    }
-
     /// Translates the keys of the table, and those of this project that the file has beside its own.
     pub(crate) fn translate(&mut self) {
         let table = self.profile.keys_of(self.method);

@@ -188,7 +188,8 @@ fn frozen_matrix(slot: &Slot, files: &WeightFiles, placement: &Placement, storag
         return Ok(PackedParameter { name: slot.name.clone(), weight, fingerprint }.into());
     }
     let (file, stored) = files.place(&slot.name)?;
-    let dtype = file.expect(stored, &slot.shape)?;
+    file.expect(stored, &slot.shape)?;
+    let dtype = file.exact_dtype(stored)?;
     let read = |first: usize, out: &mut [f32]| {
         out.copy_from_slice(&file.read_part(stored, first..first + out.len())?);
         Ok(())

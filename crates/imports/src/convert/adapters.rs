@@ -33,23 +33,16 @@ pub fn four_bit(t: &mut Translator<'_>, key: &'static str, value: &Value) {
     if is(value, "false") {
         return;
     }
-    if is(value, "true") && t.exists_here("load_in_4bit") {
+    if is(value, "true") {
         return t.set(key, "load_in_4bit", true);
     }
-    t.refuse(
-        key,
-        format!(
-            "`{key}: {}` is not supported: quantised bases do not exist here; --set {key}=false trains adapters on the base \
-             as it is",
-            short(value)
-        ),
-    );
+    t.refuse(key, format!("`{key}`: expected true or false, got {}", short(value)));
 }
 
-/// LLaMA-Factory's `quantization_bit`, of which 4 with bitsandbytes may exist here.
+/// LLaMA-Factory's `quantization_bit`, of which 4 with bitsandbytes exists here.
 pub fn quantization_bit(t: &mut Translator<'_>, key: &'static str, value: &Value) {
     let method = t.keys().text("quantization_method").unwrap_or("bnb").to_owned();
-    if is(value, "4") && ["bnb", "bitsandbytes"].contains(&method.as_str()) && t.exists_here("load_in_4bit") {
+    if is(value, "4") && ["bnb", "bitsandbytes"].contains(&method.as_str()) {
         t.set(key, "load_in_4bit", true);
         let kind = t.keys().text("quantization_type").unwrap_or("nf4").to_owned();
         t.set(key, "bnb_4bit_quant_type", kind);
@@ -69,7 +62,7 @@ pub fn quantization_bit(t: &mut Translator<'_>, key: &'static str, value: &Value
 /// A detail of four bits, which means nothing without them.
 pub fn four_bit_detail(t: &mut Translator<'_>, key: &'static str, value: &Value) {
     let ours = if key == "bnb_4bit_quant_type" { key } else { "bnb_4bit_use_double_quant" };
-    if t.keys().is_true("load_in_4bit") && t.exists_here(ours) {
+    if t.keys().is_true("load_in_4bit") {
         t.set(key, ours, value.clone());
     } else {
         t.ignore(key, "load_in_4bit is off");

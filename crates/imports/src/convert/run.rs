@@ -33,16 +33,14 @@ pub fn optimizer(t: &mut Translator<'_>, key: &'static str, value: &Value) {
     if ADAMW.contains(&name.as_str()) {
         return t.ignore(key, "AdamW, as here");
     }
-    let is_8bit = ADAMW_8BIT.contains(&name.as_str());
-    if is_8bit && t.exists_here("optim") {
+    if ADAMW_8BIT.contains(&name.as_str()) {
         return t.set(key, "optim", "adamw_8bit");
     }
-    let instead = if is_8bit {
-        "8-bit moments do not exist here; --set {key}=adamw_torch trains with float32 ones, which take more memory"
-    } else {
-        "AdamW is the only optimizer here; --set {key}=adamw_torch trains with it"
-    };
-    t.refuse(key, format!("`{key}: {}` is not supported: {}", short(value), instead.replace("{key}", key)));
+    let problem = "AdamW is the only optimizer here";
+    t.refuse(
+        key,
+        format!("`{key}: {}` is not supported: {problem}; --set {key}=adamw_torch trains with it", short(value)),
+    );
 }
 
 /// `eval_strategy`: `no` leaves held-out rows held out, and files of their own alone.

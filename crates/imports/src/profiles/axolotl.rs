@@ -118,8 +118,8 @@ const ADAPTERS: &[Key] = &[
     nothing("lora_fan_in_fan_out"),
 ];
 
-const NO_QUANTISED: &str = "quantised bases do not exist here; --set load_in_4bit=false --set load_in_8bit=false --set adapter=lora \
-                            trains adapters on the base as it is";
+const NO_QUANTISED: &str = "bases of 8 bits and GPTQ do not exist here; --set load_in_8bit=false --set load_in_4bit=true packs the \
+                            base into 4 bits";
 const REFUSED: &[Key] = &[
     refused("load_in_8bit", &["false"], NO_QUANTISED),
     converted("load_in_4bit", "load_in_4bit", adapters::four_bit),

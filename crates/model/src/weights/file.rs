@@ -113,6 +113,16 @@ impl WeightFile {
         }
     }
 
+    /// dtype that holds the values exactly: float32 for a GGUF file's blocks.
+    pub fn exact_dtype(&self, name: &str) -> Result<WeightDtype> {
+        match &self.tensors {
+            Tensors::Gguf(weights) if weights.describe(name).is_some_and(|(_, kind)| kind.is_quantised()) => {
+                Ok(WeightDtype::F32)
+            }
+            _ => Ok(self.describe(name)?.1),
+        }
+    }
+
     /// dtype, if the tensor has that shape.
     pub fn expect(&self, name: &str, shape: &[usize]) -> Result<WeightDtype> {
         let (got, dtype) = self.describe(name)?;

@@ -55,7 +55,7 @@ impl WeightFiles {
             path: owner.path().to_path_buf(),
             reason: format!("four-bit weight `{name}`: {reason}"),
         };
-        let text = self.owner(&state_name)?.raw(&state_name)?;
+        let text = self.raw(&state_name)?;
         let state: State = serde_json::from_slice(&text).map_err(|error| wrong(format!("`{state_name}`: {error}")))?;
         if state.quant_type != kind.name() {
             return Err(wrong(format!("expected type {}, got {}", kind.name(), state.quant_type)));
@@ -77,9 +77,9 @@ impl WeightFiles {
         };
         let part = |part: &str| format!("{name}.{part}");
         let floats = |name: String| -> Result<Vec<f32>> {
-            let file = self.owner(&name)?;
-            let (shape, _) = file.describe(&name)?;
-            file.read(&name, &shape)
+            let (file, stored) = self.place(&name)?;
+            let (shape, _) = file.describe(stored)?;
+            file.read(stored, &shape)
         };
         if floats(part("quant_map"))? != kind.numbers() {
             return Err(wrong(format!("`{}`: expected the sixteen numbers of {}", part("quant_map"), kind.name())));
@@ -91,25 +91,37 @@ impl WeightFiles {
                 if numbers.len() != NESTED_NUMBERS {
                     return Err(wrong(format!("expected {NESTED_NUMBERS} numbers of scales, got {}", numbers.len())));
                 }
-                let (codes, scales) = (self.owner(&absmax)?.raw(&absmax)?, floats(part("nested_absmax"))?);
+                let (codes, scales) = (self.raw(&absmax)?, floats(part("nested_absmax"))?);
                 Scales::Nested(NestedScales { codes, numbers, scales, block, offset })
             }
             (None, None) => Scales::Single(floats(part("absmax"))?),
             _ => return Err(wrong("one of nested_blocksize and nested_offset is missing".into())),
         };
-        let codes = owner.raw(name)?;
+        let codes = self.raw(name)?;
         let weight = FourBit::stored((rows, columns), kind, state.blocksize, codes, scales, rounding);
         weight.map(Some).map_err(|error| wrong(error.to_string()))
     }
 
     /// Bytes of a four-bit weight and of its parts.
     pub fn four_bit_bytes(&self, name: &str) -> Result<usize> {
-        let mut bytes = self.owner(name)?.raw_len(name)?;
+        let mut bytes = self.raw_len(name)?;
         let state = self.four_bit_state(name).map(|(_, name)| name);
         for part in PARTS.iter().map(|part| format!("{name}.{part}")).chain(state) {
-            bytes += self.file_of(&part).map_or(Ok(0), |file| file.raw_len(&part))?;
+            bytes += if self.contains(&part) { self.raw_len(&part)? } else { 0 };
         }
         Ok(bytes)
+    }
+
+    /// The bytes of a tensor of any dtype.
+    fn raw(&self, name: &str) -> Result<Vec<u8>> {
+        let (file, stored) = self.place(name)?;
+        file.raw(stored)
+    }
+
+    /// Number of bytes of a tensor of any dtype.
+    fn raw_len(&self, name: &str) -> Result<usize> {
+        let (file, stored) = self.place(name)?;
+        file.raw_len(stored)
     }
 }
 
