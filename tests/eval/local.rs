@@ -60,7 +60,7 @@ fn what_the_own_reader_refuses_about_values_no_engine_samples() {
     let suite = suite(dir.path(), 4);
     let engines: &[&str] = if cfg!(feature = "mistralrs") { &["auto", "native", "mistralrs"] } else { &["native"] };
     for (field, value, expected) in [
-        ("init_lora_weights", "\"pissa\"", "init_lora_weights"),
+        ("init_lora_weights", "\"loftq\"", "init_lora_weights"),
         ("lora_alpha", "0", "lora_alpha"),
         ("velora_rank", "3", "velora_rank"),
     ] {

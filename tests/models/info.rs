@@ -22,7 +22,7 @@ fn info_says_what_a_model_is_and_what_training_it_takes() {
     assert_eq!(facts["terminators"]["entries"][0]["token"], "<|im_end|>");
     assert_eq!(facts["terminators"]["entries"][0]["id"], 2);
     let plans = facts["memory"].as_array().unwrap();
-    assert_eq!(plans.len(), 6);
+    assert_eq!(plans.len(), 6, "{plans:?}");
     for plan in plans {
         let parts = ["weights_bytes", "gradients_bytes", "optimizer_bytes", "activations_bytes"];
         let sum: u64 = parts.iter().map(|part| plan[*part].as_u64().unwrap()).sum();

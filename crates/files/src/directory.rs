@@ -27,6 +27,18 @@ pub fn write_dir_whole<E: From<FileError>>(dir: &Path, fill: impl FnOnce(&Path) 
     Ok(sync_dir(parent)?)
 }
 
+/// Moves a file or directory to a new path in the same filesystem, whose missing parent directories are created.
+///
+/// # Errors
+/// When a directory cannot be created or the move fails.
+pub fn move_to(from: &Path, to: &Path) -> Result<(), FileError> {
+    let target = parent(to);
+    fs::create_dir_all(target).map_err(FileError::at(target, "create the directory"))?;
+    rename(from, to)?;
+    sync_dir(target)?;
+    sync_dir(parent(from))
+}
+
 /// The directory a symbolic link points to, be it there or not; any other path itself.
 fn resolved(dir: &Path) -> Result<PathBuf, FileError> {
     match fs::canonicalize(dir) {

@@ -122,8 +122,8 @@ impl Packing {
     fn of(start: &[u8]) -> Option<Self> {
         match start {
             [0x1f, 0x8b, ..] => Some(Packing::Gzip),
-            [0x28, 0xb5, 0x2f, 0xfd] => Some(Packing::Zstd),
-            [b'P', b'K', 3, 4] => Some(Packing::Zip),
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Some(Packing::Zstd),
+            [b'P', b'K', 3, 4, ..] => Some(Packing::Zip),
             _ => None,
         }
     }

@@ -77,7 +77,7 @@ mod tests {
     fn settings_keep_their_types() {
         let given = table("learning_rate = 1e-4\n\"loss.beta\" = 1\n[loss]\neos_term = \"invert\"\n");
         let whole = table("loss = { kind = \"dpo\", beta = 0.1 }");
-        assert_eq!(settings(&whole).unwrap(), ["loss={ kind = \"dpo\", beta = 0.1 }"]);
+        assert_eq!(settings(&whole).unwrap(), ["loss={ beta = 0.1, kind = \"dpo\" }"]);
         let expected = ["learning_rate=0.0001", "loss.beta=1", "loss.eos_term=\"invert\""];
         assert_eq!(settings(&given).unwrap(), expected);
     }

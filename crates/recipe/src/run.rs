@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use smpo_files::{DirLock, FileError};
+use smpo_files::{DirLock, FileError, move_to};
 
 use crate::key::key;
 use crate::record::{self, Record, State, is_result};
@@ -181,13 +181,12 @@ impl Run<'_> {
         let key = earlier.map_or("unknown", |earlier| earlier.key.get(..8).unwrap_or("unknown"));
         let name = stage.name.replace('/', "--");
         let dir = self.plan.out.join("superseded");
-        fs::create_dir_all(&dir).map_err(FileError::at(&dir, "create the directory"))?;
         let free = (0..).map(|count| match count {
             0 => dir.join(format!("{name}-{key}")),
             count => dir.join(format!("{name}-{key}-{count}")),
         });
         let to = free.into_iter().find(|to| !to.exists()).unwrap_or_else(|| dir.join(&name));
-        fs::rename(&stage.output, &to).map_err(FileError::at(&stage.output, "set aside"))?;
+        move_to(&stage.output, &to)?;
         Ok(to)
     }
 

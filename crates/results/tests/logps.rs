@@ -82,7 +82,7 @@ fn errors_name_an_unknown_key() {
     second_line(
         "\"logps\"",
         "\"logp\"",
-        "`chosen.logp`: expected one of `ids`, `logps`, `is_terminator`, `ref_logps`, got an unknown key (did you mean `logps`?)",
+        "`chosen.logp`: expected one of `ids`, `logps`, `is_terminator`, `ref_logps`, `collision_entropy`, `top_entropy`, got an unknown key (did you mean `logps`?)",
     );
     second_line(
         "\"rejected\"",

@@ -78,6 +78,8 @@ pub(super) fn all() -> Result<Vec<Case>> {
     products(&mut cases)?;
     rows(&mut cases)?;
     head(&mut cases)?;
+    // of their own, so that a case more above leaves these numbers as they are
+    cases.rng = ChaCha8Rng::seed_from_u64(2);
     super::attention::push(&mut cases)?;
     Ok(cases.all)
 }
