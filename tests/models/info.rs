@@ -38,7 +38,7 @@ fn info_says_what_a_model_is_and_what_training_it_takes() {
         .stdout(contains("family       qwen2 (Qwen2ForCausalLM)"))
         .stdout(contains("parameters   648,832, the head is the embedding"))
         .stdout(contains("'<|im_end|>' 2: the template's turn end, eos_token, generation_config.json, config.json"))
-        .stdout(contains("Memory to train in float32, a pack of 2048 tokens, 1024 of them completions"))
+        .stdout(contains("Memory to train on the CPU, a pack of 2048 tokens, 1024 of them completions"))
         .stdout(contains("all weights, checkpointing"));
 }
 

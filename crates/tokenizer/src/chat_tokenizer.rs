@@ -32,6 +32,10 @@ pub struct ChatTokenizer {
     pad: Option<u32>,
 }
 
+/// Files that name terminators, BOS and padding.
+const SETTINGS: [&str; 4] =
+    ["tokenizer_config.json", "special_tokens_map.json", "generation_config.json", "config.json"];
+
 /// The directories of a tokenizer's files.
 #[derive(Debug)]
 struct Files {
@@ -77,7 +81,7 @@ impl ChatTokenizer {
     }
 
     /// The tokenizer of a model with or without a PEFT adapter. Of the adapter's directory come `tokenizer.json`, where it has
-    /// one, and template and terminators, where it has a template; the rest is that of the weights.
+    /// one, the template, where it has one, and with it the terminators, where it names any; the rest is that of the weights.
     ///
     /// # Errors
     /// As [`ChatTokenizer::from_model_dir`].
@@ -87,7 +91,11 @@ impl ChatTokenizer {
         let has_tokenizer = own.tokenizer().is_file();
         let (files, template) = match own.template() {
             Ok(template) if has_tokenizer => (Files { tokenizer: own, settings: None }, template),
-            Ok(template) => (Files { tokenizer: Home::of(weights)?, settings: Some(own) }, template),
+            Ok(template) => {
+                // a template alone says nothing of terminators
+                let says = SETTINGS.iter().any(|name| own.dir().join(name).is_file());
+                (Files { tokenizer: Home::of(weights)?, settings: Some(own).filter(|_| says) }, template)
+            }
             Err(TokenizerError::Chat(ChatError::NoTemplate { .. })) => {
                 let base = Home::of(weights)?;
                 let template = base.template()?;

@@ -67,7 +67,10 @@ fn a_model_directory_without_what_is_needed_says_so() {
     }
     std::fs::write(dir.path().join("tokenizer.json"), "version https://git-lfs.github.com/spec/v1\noid\n").unwrap();
     let told = load(dir.path());
-    assert!(told.contains("tokenizer.json") && told.contains("Git LFS pointer") && told.contains("git lfs pull"), "{told}");
+    assert!(
+        told.contains("tokenizer.json") && told.contains("Git LFS pointer") && told.contains("git lfs pull"),
+        "{told}"
+    );
     std::fs::write(dir.path().join("tokenizer.json"), "{}").unwrap();
     assert!(load(dir.path()).contains("cannot load the tokenizer"));
     std::fs::copy(golden("chatml").join("tokenizer.json"), dir.path().join("tokenizer.json")).unwrap();
