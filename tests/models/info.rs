@@ -134,7 +134,14 @@ fn an_adapter_may_bring_a_template_alone() {
     assert_eq!(facts["template"], adapter.join("chat_template.jinja").display().to_string());
     let whole = desk.path("whole");
     smpo().arg("export").arg(&adapter).arg("--out").arg(&whole).assert().success();
-    assert_eq!(desk.logps(&adapter, &[]), desk.logps(&whole, &[]));
+    // merged or beside its base, an adapter computes the same but for rounding; another template would be far off
+    for (beside, merged) in desk.logps(&adapter, &[]).iter().zip(desk.logps(&whole, &[])) {
+        assert_eq!(beside["chosen"]["ids"], merged["chosen"]["ids"]);
+        let numbers = |row: &Value| serde_json::from_value::<Vec<f64>>(row["chosen"]["logps"].clone()).unwrap();
+        for (a, b) in numbers(beside).into_iter().zip(numbers(&merged)) {
+            assert!((a - b).abs() < 1e-3, "{a} {b}");
+        }
+    }
     let again = desk.path("again");
     smpo().arg("export").arg(&adapter).args(["--kind", "adapter"]).arg("--out").arg(&again).assert().success();
     assert_eq!(desk.logps(&adapter, &[]), desk.logps(&again, &[]));
