@@ -143,7 +143,7 @@ fn an_adapter_may_bring_a_template_alone() {
         }
     }
     let again = desk.path("again");
-    smpo().arg("export").arg(&adapter).args(["--kind", "adapter"]).arg("--out").arg(&again).assert().success();
+    smpo().arg("export").arg(&adapter).args(["--as", "adapter"]).arg("--out").arg(&again).assert().success();
     assert_eq!(desk.logps(&adapter, &[]), desk.logps(&again, &[]));
     let rows = desk.path("pairs.jsonl");
     smpo().args(["data", "check"]).arg(&rows).arg("--model").arg(&adapter).assert().success();
