@@ -2,9 +2,9 @@
 
 use crate::error::Result;
 use crate::{
-    AddRmsNorm, DropoutMask, HeadOptions, NormOptions, RotaryPairs, RowEntropy, add, add_linear, add_rms_norm, columns,
-    dropout, embedding, geglu, linear, rms_norm, rotary, selected_log_probs, selected_log_probs_with_entropy,
-    selected_log_probs_with_terminators, swiglu, weighted_sum,
+    AddRmsNorm, DropoutMask, FourBit, FourBitType, HeadOptions, NormOptions, RotaryPairs, RowEntropy, add, add_linear,
+    add_rms_norm, columns, dropout, embedding, geglu, linear, rms_norm, rotary, selected_log_probs,
+    selected_log_probs_with_entropy, selected_log_probs_with_terminators, swiglu, weighted_sum,
 };
 use candle_core::{Device, Tensor};
 use rand::{Rng, SeedableRng};
@@ -143,6 +143,21 @@ fn products(cases: &mut Cases) -> Result<()> {
         cases.push("linear", &[&x, &[inner, inner]], [&[], &[]], &[&x], "twice", |x| {
             let once = linear(&x[0], &x[1], None)?;
             Ok(vec![add(&linear(&once, &x[1], None)?, &linear(&x[0], &x[1], None)?)?])
+        })?;
+    }
+    // A frozen weight in four bits, which a device widens before the product; rows of whole blocks, and others.
+    for (rows, columns, kind, double) in
+        [(5, 64, FourBitType::Nf4, true), (9, 130, FourBitType::Fp4, false), (40, 33, FourBitType::Nf4, false)]
+    {
+        let values = cases.tensor(&[rows, columns])?.flatten_all()?.to_vec1::<f32>()?;
+        let read = |first: usize, out: &mut [f32]| -> Result<()> {
+            out.copy_from_slice(&values[first..first + out.len()]);
+            Ok(())
+        };
+        let weight = FourBit::quantise((rows, columns), kind, 64, double, read)?;
+        let text = format!("[{rows}, {columns}] {kind:?}, double {double}");
+        cases.push("linear", &[&[7, columns]], [&[], &[]], &[&[7, rows]], &text, move |x| {
+            Ok(vec![linear(&x[0], &weight, None)?])
         })?;
     }
     Ok(())
