@@ -6,7 +6,7 @@
 //!
 //! * `profiles`: the tables, one file each; `profile`: what a table is made of
 //! * `translation`: the application of a table; `convert`: conversions of values, by subject
-//! * [`trl_args`]: the flags of TRL's command line as keys
+//! * [`trl_args()`](fn@trl_args): the flags of TRL's command line as keys
 
 mod convert;
 mod detect;

@@ -5,9 +5,9 @@
 //! [Basket]   smpo_eval::evaluate          [Score]    [Selection]   [Format]
 //! ```
 //!
-//! [`sample`] takes the samples of a [`Basket`], resumably; [`score()`](fn@score) gives each a number by rules and a judge;
-//! [`Selection::select`] makes pairs or groups of a prompt's samples, and [`write_rows`] writes them. [`responses`] writes
-//! the first sample of each prompt as an answered basket instead.
+//! [`smpo_eval::evaluate()`](fn@smpo_eval::evaluate) takes the samples of a [`Basket`], resumably; [`score()`](fn@score) gives
+//! each a number by rules and a judge; [`Selection::select`] makes pairs or groups of a prompt's samples, and [`write_rows`]
+//! writes them. [`responses`] writes the first sample of each prompt as an answered basket instead.
 //!
 //! A completion that was cut has no end to learn: its row says so (`finished`), as training data expects it.
 

@@ -1,8 +1,8 @@
 //! Models in GGUF files: the configuration from the metadata, and the weights under Hugging Face's names.
 //!
 //! An architecture of GGUF is a constant `GGUF` in its family's file, named in the family's row of the table. Tensor names
-//! follow from the layout ([`names`]), the plain fields of config.json from the metadata ([`config`]); an
-//! [`Architecture`] holds what is particular.
+//! follow from the layout (`names`), the plain fields of config.json from the metadata (`config`); an
+//! `Architecture` holds what is particular.
 
 mod architecture;
 mod config;
