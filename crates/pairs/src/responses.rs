@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use smpo_chat::Message;
 use smpo_results::{FinishReason, files};
 
@@ -49,7 +49,7 @@ fn row(basket: &Basket, answered: &Answered<'_>, model: &str) -> Value {
     if let Some(tokens) = answered.tokens() {
         row.insert("completion_tokens".into(), tokens.into());
     }
-    Value::Object(Map::from_iter(row))
+    Value::Object(row)
 }
 
 /// OpenAI's word for the end of a completion.

@@ -293,8 +293,8 @@ impl Planner<'_> {
                 models.iter().zip(of_suite).filter(|(model, _)| model.arm == arm).map(|(_, stage)| *stage).collect()
             };
             let baseline = of_arm(&gate.baseline);
-            let arms = std::iter::once(START).chain(self.recipe.arms.iter().map(|arm| arm.name.as_str()));
-            for arm in arms.filter(|arm| *arm != gate.baseline && *arm != START) {
+            let arms = self.recipe.arms.iter().map(|arm| arm.name.as_str());
+            for arm in arms.filter(|arm| *arm != gate.baseline) {
                 let candidate = of_arm(arm);
                 let name = format!("gate/{}/{arm}", stem(suite));
                 let output = self.path(&format!("{name}.json"));

@@ -12,7 +12,7 @@ use crate::key::key;
 use crate::record::{self, Record, State, is_result};
 use crate::{Kind, Plan, RecipeError, Stage};
 
-/// How stages are run.
+/// The program of the stages, its threads and its stop flag.
 #[derive(Debug, Clone)]
 pub struct Runner<'a> {
     /// This program.

@@ -71,7 +71,7 @@ pub struct PairsArgs {
     format: Output,
 }
 
-/// How a judge judges.
+/// Grades or comparisons.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 enum JudgeMode {
     /// A grade from 1 to 10 for each completion

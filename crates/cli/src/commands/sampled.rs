@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use smpo_eval::{FidelityCheck, Options, Suite};
 use smpo_pairs::{Basket, follow_up_suite};
-use smpo_results::{EvaluationDir, ModelInfo, RunManifest, Sample, files};
+use smpo_results::{EvaluationDir, ModelInfo, Sample, files};
 
 use super::engine::{EngineArgs, Opened};
 use super::eval::evaluate_shown;
@@ -101,11 +101,6 @@ impl BasketArgs {
         if evaluate_shown(suite, loaded, &options, progress)?.is_none() {
             return Ok(None);
         }
-        Ok(Some((name, read(&EvaluationDir::new(out))?.1)))
+        Ok(Some((name, files::read_jsonl(&EvaluationDir::new(out).samples(), "sample")?)))
     }
-}
-
-/// Manifest and samples of a directory.
-fn read(dir: &EvaluationDir) -> Result<(RunManifest, Vec<Sample>), Failure> {
-    Ok((files::read_json(&dir.manifest(), "run manifest")?, files::read_jsonl(&dir.samples(), "sample")?))
 }

@@ -91,7 +91,7 @@ impl LossFunction for LmpoConfig {
     }
 }
 
-/// How much of a pair is still to be learned, from 0 to 1, before it is standardized.
+/// Share of a pair that is still to be learned, from 0 to 1, before it is standardized.
 fn unlearned(chosen: Score, rejected: Score) -> f64 {
     let length = (chosen.tokens + rejected.tokens) as f64 / 2.0;
     // an inverted terminator can lift a mean above 0

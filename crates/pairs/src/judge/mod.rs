@@ -38,7 +38,7 @@ pub struct Judge {
     pub max_tokens: u32,
 }
 
-/// How a judge judges.
+/// Grades or comparisons.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {
     /// Each completion gets a grade from 1 to 10.
@@ -116,20 +116,13 @@ impl Judge {
         if self.template.mode() == Mode::Grade {
             return alive.into_iter().map(|index| question(index, None)).collect();
         }
-        let comparable = |a: usize, b: usize| {
-            let (a, b) = (&completions[a], &completions[b]);
-            a.first.prompt_id == b.first.prompt_id && !a.same_text(b)
-        };
+        // samples of one prompt stand together
+        let prompt = |index: usize| &completions[index].first.prompt_id;
         let mut questions = Vec::new();
         for (place, &a) in alive.iter().enumerate() {
-            // samples of one prompt stand together
-            for &b in alive[place + 1..]
-                .iter()
-                .take_while(|&&b| completions[a].first.prompt_id == completions[b].first.prompt_id)
-            {
-                if comparable(a, b) {
-                    questions.extend([question(a, Some(b)), question(b, Some(a))]);
-                }
+            let others = alive[place + 1..].iter().copied().take_while(|&b| prompt(a) == prompt(b));
+            for b in others.filter(|&b| !completions[a].same_text(&completions[b])) {
+                questions.extend([question(a, Some(b)), question(b, Some(a))]);
             }
         }
         questions
