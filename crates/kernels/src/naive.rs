@@ -3,7 +3,7 @@
 //! Arguments are checked by candle alone.
 
 use crate::ops::AddRmsNorm;
-use crate::options::{AttentionOptions, DropoutMask, NormOptions, RotaryPairs, Segments};
+use crate::options::{AttentionOptions, DropoutMask, NormOptions, RotaryPairs, Routing, Segments};
 use candle_core::{D, Device, Result, Tensor};
 use std::ops::Range;
 
@@ -105,6 +105,32 @@ pub fn geglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     let cubic = (gate * gate.sqr()?.affine(0.044715, 1.0)?)?;
     let tanh = (cubic * (2.0 / std::f64::consts::PI).sqrt())?.tanh()?;
     (gate * tanh.affine(0.5, 0.5)?)? * up
+}
+
+/// The weights of [`crate::route`], given its choice.
+pub fn route(logits: &Tensor, routing: &Routing, experts: usize, normalise: bool) -> Result<Tensor> {
+    let exp = logits.broadcast_sub(&logits.max_keepdim(D::Minus1)?.detach())?.exp()?;
+    let probabilities = exp.broadcast_div(&exp.sum_keepdim(D::Minus1)?)?;
+    let mut chosen = vec![0u32; routing.token_count() * routing.per_token()];
+    for expert in 0..experts {
+        routing.slots_of(expert).iter().for_each(|slot| chosen[*slot as usize] = expert as u32);
+    }
+    let chosen = Tensor::from_vec(chosen, (routing.token_count(), routing.per_token()), logits.device())?;
+    let weights = probabilities.gather(&chosen, 1)?;
+    if normalise { weights.broadcast_div(&weights.sum_keepdim(1)?) } else { Ok(weights) }
+}
+
+/// See [`crate::combine`].
+pub fn combine(parts: &[Tensor], weights: &Tensor, routing: &Routing) -> Result<Tensor> {
+    let rows = Tensor::cat(parts, 0)?;
+    let mut places = vec![0u32; routing.routed_slots().len()];
+    for (place, slot) in routing.routed_slots().iter().enumerate() {
+        places[*slot as usize] = place as u32;
+    }
+    let places = Tensor::from_vec(places, routing.routed_slots().len(), rows.device())?;
+    let width = rows.dim(1)?;
+    let by_slot = rows.index_select(&places, 0)?.reshape((routing.token_count(), routing.per_token(), width))?;
+    by_slot.broadcast_mul(&weights.unsqueeze(2)?)?.sum(1)
 }
 
 /// See [`crate::attention`]; keeps N × N scores for every head.

@@ -1,13 +1,14 @@
 //! One block: attention, then the gated feed-forward layer, each on the normalised residual stream.
 
 use candle_core::{D, DType, Tensor};
-use smpo_kernels::{NormOptions, RotaryPairs, add, add_rms_norm, columns, embedding, geglu, rms_norm, rotary, swiglu};
+use smpo_kernels::{NormOptions, RotaryPairs, add, add_rms_norm, columns, embedding, rms_norm, rotary};
 
 use crate::error::Result;
+use crate::feed_forward::{FeedForwardLayer, FeedForwardPass};
 use crate::linear::{Linear, Product};
 use crate::lora::Dropout;
 use crate::parameter::{Parameter, Parameters};
-use crate::spec::{Activation, BlockNorms, DecoderSpec, QkNorm};
+use crate::spec::{BlockNorms, DecoderSpec, LayerSpec, QkNorm};
 
 /// The residual stream with the last layer's update not yet added, so that sum and norm are one fused operation.
 pub(crate) struct Stream {
@@ -112,8 +113,7 @@ pub(crate) struct Block {
     projection: AttentionProjection,
     qk_norm: Option<[Parameter; 2]>,
     output: Linear,
-    gate_up: GateUp,
-    down: Linear,
+    feed_forward: FeedForwardLayer,
     norms: BlockNorms<Parameter>,
 }
 
@@ -123,14 +123,8 @@ enum AttentionProjection {
     Fused(Linear),
 }
 
-#[derive(Debug, Clone)]
-enum GateUp {
-    Separate(Box<[Linear; 2]>),
-    Fused(Linear),
-}
-
 impl Block {
-    pub fn take(parameters: &mut Parameters, spec: &DecoderSpec, prefix: &str) -> Result<Self> {
+    pub fn take(parameters: &mut Parameters, spec: &DecoderSpec, layer: &LayerSpec, prefix: &str) -> Result<Self> {
         let name = |tail: &str| format!("{prefix}.{tail}");
         let mut linear = |tail: &str| Linear::take(parameters, &name(tail));
         let projection = if spec.projections.fused_heads {
@@ -142,19 +136,15 @@ impl Block {
                 linear("self_attn.v_proj")?,
             ]))
         };
-        let feed_forward = spec.projections.feed_forward;
-        let gate_up = match feed_forward.gate_up() {
-            [gate, up] => GateUp::Separate(Box::new([linear(gate)?, linear(up)?])),
-            both => GateUp::Fused(linear(both[0])?),
-        };
-        let (output, down) = (linear("self_attn.o_proj")?, linear(feed_forward.down())?);
+        let output = linear("self_attn.o_proj")?;
+        let feed_forward = FeedForwardLayer::take(parameters, spec, layer.routed, prefix)?;
         let mut norm = |tail: &str| parameters.take(&name(&format!("{tail}.weight")));
         let qk_norm = match spec.qk_norm {
             QkNorm::None => None,
             QkNorm::PerHead | QkNorm::AllHeads => Some([norm("self_attn.q_norm")?, norm("self_attn.k_norm")?]),
         };
         let norms = spec.norms.try_map(|tail| norm(tail))?;
-        Ok(Self { projection, qk_norm, output, gate_up, down, norms })
+        Ok(Self { projection, qk_norm, output, feed_forward, norms })
     }
 
     /// The first half, on `N` rows. `attend` computes attention outputs (`N`, heads, `head_dim`) from heads.
@@ -187,28 +177,22 @@ impl Block {
 
     /// The second half. Rows are independent: any part of them can be computed alone.
     ///
-    /// With [`Product::ForBackward`] the output's values are unspecified: it serves the backward pass, which does not need
+    /// With [`Product::ForBackward`] as the last product the output's values are unspecified: it serves the backward pass, which does not need
     /// the last product.
     pub fn feed_forward_half(
         &self,
         spec: &DecoderSpec,
         stream: Stream,
-        dropout: Option<Dropout>,
-        last: Product,
+        pass: FeedForwardPass<'_>,
     ) -> Result<Stream> {
         let mut stream = stream;
         let (residual, normed) = match stream.beside.take() {
             Some(beside) => (stream.sum()?, beside),
             None => stream.normed(self.norms.before_feed_forward.as_ref(), spec)?,
         };
-        let (gate, up) = self.gate_and_up(spec, &normed, dropout)?;
-        let gated = match spec.activation {
-            Activation::Silu => swiglu(&gate, &up)?,
-            Activation::GeluTanh => geglu(&gate, &up)?,
-        };
         // The norm after it needs the product.
-        let last = if self.norms.after_feed_forward.is_some() { Product::Computed } else { last };
-        let update = self.down.forward(&gated, dropout, last)?;
+        let last = if self.norms.after_feed_forward.is_some() { Product::Computed } else { pass.last };
+        let update = self.feed_forward.forward(spec, &normed, FeedForwardPass { last, ..pass })?;
         let update = finished(update, self.norms.after_feed_forward.as_ref(), spec)?;
         Ok(Stream { residual, update: Some(update), beside: None })
     }
@@ -254,20 +238,6 @@ impl Block {
         })
     }
 
-    fn gate_and_up(&self, spec: &DecoderSpec, x: &Tensor, dropout: Option<Dropout>) -> Result<(Tensor, Tensor)> {
-        match &self.gate_up {
-            GateUp::Separate(two) => {
-                let [gate, up] = two.as_ref();
-                Ok((gate.forward(x, dropout, Product::Computed)?, up.forward(x, dropout, Product::Computed)?))
-            }
-            GateUp::Fused(both) => {
-                let both = both.forward(x, dropout, Product::Computed)?;
-                let width = spec.intermediate_size;
-                Ok((columns(&both, 0..width)?, columns(&both, width..2 * width)?))
-            }
-        }
-    }
-
     /// True if no parameter of the block is trained.
     pub fn is_frozen(&self) -> bool {
         let trained = |parameter: &Parameter| parameter.tensor.is_variable();
@@ -276,21 +246,32 @@ impl Block {
 
     /// The linear layers, in the layout's order.
     pub fn linears(&self) -> Vec<&Linear> {
-        let (before, after) = self.linears_around_attention();
-        before.into_iter().chain(after.into_iter().flatten()).collect()
+        let mut all = self.heads_linears();
+        all.push(&self.output);
+        all.extend(self.feed_forward.linears());
+        all
     }
 
-    /// The linear layers before attention, which share their input, and those after it, stage by stage.
-    pub fn linears_around_attention(&self) -> (Vec<&Linear>, [Vec<&Linear>; 3]) {
-        let before = match &self.projection {
+    /// The projections to queries, keys and values, which share their input.
+    pub fn heads_linears(&self) -> Vec<&Linear> {
+        match &self.projection {
             AttentionProjection::Separate(three) => three.iter().collect(),
             AttentionProjection::Fused(one) => vec![one],
-        };
-        let gate_up = match &self.gate_up {
-            GateUp::Separate(two) => two.iter().collect(),
-            GateUp::Fused(one) => vec![one],
-        };
-        (before, [vec![&self.output], gate_up, vec![&self.down]])
+        }
+    }
+
+    /// The projection of attention's output.
+    pub fn output(&self) -> &Linear {
+        &self.output
+    }
+
+    /// The feed-forward layer.
+    pub fn feed_forward(&self) -> &FeedForwardLayer {
+        &self.feed_forward
+    }
+
+    pub fn feed_forward_mut(&mut self) -> &mut FeedForwardLayer {
+        &mut self.feed_forward
     }
 
     /// The norms around attention and the feed-forward layer.
@@ -319,11 +300,7 @@ impl Block {
             AttentionProjection::Fused(one) => all.push(one),
         }
         all.push(&mut self.output);
-        match &mut self.gate_up {
-            GateUp::Separate(two) => all.extend(two.iter_mut()),
-            GateUp::Fused(one) => all.push(one),
-        }
-        all.push(&mut self.down);
+        all.extend(self.feed_forward.linears_mut());
         all
     }
 }

@@ -174,7 +174,7 @@ impl Config {
         whole.insert("torch_dtype".into(), json!(dtype));
         whole.insert(TIED.into(), json!(self.spec.tied));
         fields.insert(TIED.into(), json!(self.spec.tied));
-        for (name, value) in self.family.top_level_rope(&self.spec) {
+        for (name, value) in self.family.fields_of_others(&self.spec) {
             fields.insert(name.into(), value);
         }
         if let Some(scaling) = self.rope_scaling() {

@@ -5,13 +5,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::{Tensor, Var};
-use smpo_kernels::{AttentionOptions, HeadOptions, Segments, attention, embedding};
+use smpo_kernels::{AttentionOptions, Balance, HeadOptions, Segments, attention, embedding};
 
 use crate::angles::positional;
 use crate::batch::PackedBatch;
 use crate::block::{AttentionInput, Block, Heads, Positional, Stream};
 use crate::config::Config;
 use crate::error::{ModelError, Result};
+use crate::experts::refuse_experts_on_device;
+use crate::feed_forward::FeedForwardPass;
 use crate::layout::{EMBEDDING, FINAL_NORM, HEAD, block_prefix};
 use crate::linear::{Linear, Product};
 use crate::lora::{Adapter, Dropout, LoraConfig};
@@ -57,6 +59,7 @@ impl Decoder {
     pub fn load_on(dir: impl AsRef<Path>, placement: &Placement) -> Result<Self> {
         let dir = dir.as_ref();
         let config = Config::from_dir(dir)?;
+        refuse_experts_on_device(config.spec(), placement)?;
         let (files, names) = config.open_weights(dir)?;
         let parameters = Parameters::load(config.spec(), &files, placement)?;
         let mut decoder = Self::build(config, parameters, placement)?;
@@ -72,6 +75,7 @@ impl Decoder {
     pub fn load_frozen(dir: impl AsRef<Path>, placement: &Placement, storage: &Storage) -> Result<Self> {
         let dir = dir.as_ref();
         let config = Config::from_dir(dir)?;
+        refuse_experts_on_device(config.spec(), placement)?;
         let (files, names) = config.open_weights(dir)?;
         let parameters = Parameters::load_frozen(config.spec(), &files, placement, storage)?;
         let mut decoder = Self::build(config, parameters, placement)?;
@@ -84,6 +88,7 @@ impl Decoder {
     /// # Errors
     /// When a tensor cannot be created.
     pub fn init_frozen(config: &Config, seed: u64, placement: &Placement, storage: &Storage) -> Result<Self> {
+        refuse_experts_on_device(config.spec(), placement)?;
         Self::build(config.clone(), Parameters::draw_frozen(config.spec(), seed, placement, storage)?, placement)
     }
 
@@ -107,6 +112,7 @@ impl Decoder {
                 format!("that of a {architecture}, whose other half would be missing"),
             ));
         }
+        refuse_experts_on_device(config.spec(), placement)?;
         let embedding_std = embedding_std.unwrap_or(config.spec().initializer_range);
         let parameters = Parameters::draw(config.spec(), seed, embedding_std, placement)?;
         Self::build(config.clone(), parameters, placement)
@@ -114,8 +120,9 @@ impl Decoder {
 
     fn build(config: Config, mut parameters: Parameters, placement: &Placement) -> Result<Self> {
         let spec = config.spec();
-        let blocks = (0..spec.layers.len())
-            .map(|index| Block::take(&mut parameters, spec, &block_prefix(index)))
+        let layers = spec.layers.iter().enumerate();
+        let blocks = layers
+            .map(|(index, layer)| Block::take(&mut parameters, spec, layer, &block_prefix(index)))
             .collect::<Result<_>>()?;
         let embedding = parameters.take(EMBEDDING)?;
         let head = match spec.tied {
@@ -148,6 +155,7 @@ impl Decoder {
     /// # Errors
     /// When memory is exhausted.
     pub fn placed(&self, placement: &Placement) -> Result<Self> {
+        refuse_experts_on_device(self.spec(), placement)?;
         let mut copy = self.clone();
         copy.placement = placement.clone();
         let mut result = Ok(());
@@ -164,19 +172,12 @@ impl Decoder {
     /// # Errors
     /// When a token id is not below `V`.
     pub fn hidden(&self, batch: &PackedBatch) -> Result<Tensor> {
-        self.hidden_rows(batch, None, None)
+        self.hidden_of(batch, &Pass::of(batch))
     }
 
-    /// Hidden states of the rows in `keep`, or of all: nothing after the last block's attention is computed for the
-    /// others.
-    pub(crate) fn hidden_rows(
-        &self,
-        batch: &PackedBatch,
-        keep: Option<&[u32]>,
-        dropout_seed: Option<u64>,
-    ) -> Result<Tensor> {
-        let pass = Pass { positions: batch.positions(), lengths: batch.lengths(), keep, dropout_seed };
-        self.run(batch.input_ids(), &pass, |layer, heads| attend_packed(self.spec(), layer, &heads, batch.segments()))
+    /// Hidden states of a pass over a batch.
+    pub(crate) fn hidden_of(&self, batch: &PackedBatch, pass: &Pass<'_>) -> Result<Tensor> {
+        self.run(batch.input_ids(), pass, |layer, heads| attend_packed(self.spec(), layer, &heads, batch.segments()))
     }
 
     /// Embedding, all blocks with `attend` as their attention, and the final norm.
@@ -203,13 +204,12 @@ impl Decoder {
         pass: &Pass<'_>,
         attend: &mut impl FnMut(&LayerSpec, Heads) -> Result<Tensor>,
     ) -> Result<Stream> {
-        let dropout = pass.dropout();
         let stream = self.attention_half(index, stream, positional, pass, attend)?;
         let block = &self.blocks[index];
-        if block.is_frozen() && stream.rows() > self.feed_forward_rows() {
-            return self.feed_forward_in_parts(block, stream, dropout);
+        if block.is_frozen() && stream.rows() > self.feed_forward_rows(index) {
+            return self.feed_forward_in_parts(index, stream, pass);
         }
-        block.feed_forward_half(self.spec(), stream, dropout, Product::Computed)
+        block.feed_forward_half(self.spec(), stream, pass.feed_forward(0, Product::Computed))
     }
 
     fn attention_half(
@@ -254,31 +254,32 @@ impl Decoder {
         first_row: usize,
         pass: &Pass<'_>,
     ) -> Result<Tensor> {
-        let dropout = pass.dropout().map(|dropout| dropout.at_row(first_row));
         let stream = Stream::within_block(self.spec(), rows.clone())?;
-        self.blocks[index].feed_forward_half(self.spec(), stream, dropout, Product::ForBackward)?.sum()
+        let pass = pass.feed_forward(first_row, Product::ForBackward);
+        self.blocks[index].feed_forward_half(self.spec(), stream, pass)?.sum()
     }
 
     /// The feed-forward layer part by part: its intermediate values, several times wider than its input, never exist for
     /// all rows.
-    fn feed_forward_in_parts(&self, block: &Block, stream: Stream, dropout: Option<Dropout>) -> Result<Stream> {
+    fn feed_forward_in_parts(&self, index: usize, stream: Stream, pass: &Pass<'_>) -> Result<Stream> {
         let whole = stream.joined()?;
-        let rows = whole.dim(0)?;
+        let (rows, most) = (whole.dim(0)?, self.feed_forward_rows(index));
         let mut parts = Vec::new();
-        for first in (0..rows).step_by(self.feed_forward_rows()) {
-            let part = whole.narrow(0, first, self.feed_forward_rows().min(rows - first))?;
-            let dropout = dropout.map(|dropout| dropout.at_row(first));
+        for first in (0..rows).step_by(most) {
+            let part = whole.narrow(0, first, most.min(rows - first))?;
             let stream = Stream::within_block(self.spec(), part)?;
-            parts.push(block.feed_forward_half(self.spec(), stream, dropout, Product::Computed)?.sum()?);
+            let pass = pass.feed_forward(first, Product::Computed);
+            parts.push(self.blocks[index].feed_forward_half(self.spec(), stream, pass)?.sum()?);
         }
         Ok(Stream::new(Tensor::cat(&parts, 0)?))
     }
 
-    /// Number of rows in one part of the feed-forward layer.
-    pub(crate) fn feed_forward_rows(&self) -> usize {
-        // DoRA's norms of a whole weight would be computed once per part.
+    /// Number of rows in one part of the feed-forward layer of a block.
+    pub(crate) fn feed_forward_rows(&self, index: usize) -> usize {
+        // DoRA's norms of a whole weight would be computed once per part. Experts have parts of their own: their tokens.
         let dora = self.lora.as_ref().is_some_and(|lora| lora.dora);
-        if dora { usize::MAX } else { feed_forward_rows(self.spec().intermediate_size) }
+        let whole = dora || self.spec().layers[index].routed;
+        if whole { usize::MAX } else { feed_forward_rows(self.spec().intermediate_size) }
     }
 
     /// Index of the first block with a trained parameter, 0 if the embedding is trained; the depth if none is.
@@ -497,6 +498,7 @@ pub(crate) fn feed_forward_rows(inner: usize) -> usize {
 }
 
 /// Inputs of a forward pass besides the ids.
+#[derive(Clone, Copy)]
 pub(crate) struct Pass<'a> {
     /// Position of each token, (`N`).
     pub positions: &'a [u32],
@@ -506,9 +508,22 @@ pub(crate) struct Pass<'a> {
     pub keep: Option<&'a [u32]>,
     /// Seed of the adapters' dropout; `None` disables it.
     pub dropout_seed: Option<u64>,
+    /// Counts the load of experts.
+    pub balance: Option<&'a Arc<Balance>>,
 }
 
-impl Pass<'_> {
+impl<'a> Pass<'a> {
+    /// A pass over all rows of a batch, without dropout.
+    pub fn of(batch: &'a PackedBatch) -> Self {
+        Self { positions: batch.positions(), lengths: batch.lengths(), keep: None, dropout_seed: None, balance: None }
+    }
+
+    /// The part of it through a feed-forward layer, on the rows from `first_row` on.
+    pub fn feed_forward(&self, first_row: usize, last: Product) -> FeedForwardPass<'a> {
+        let dropout = self.dropout().map(|dropout| dropout.at_row(first_row));
+        FeedForwardPass { dropout, last, balance: self.balance }
+    }
+
     /// Dropout of the adapters on all rows.
     pub fn dropout(&self) -> Option<Dropout> {
         self.dropout_seed.map(|seed| Dropout { seed, first_row: 0 })

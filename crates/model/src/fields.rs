@@ -106,6 +106,18 @@ impl<'a> Fields<'a> {
             .ok_or_else(|| self.wrong(name, "a list of numbers", value))
     }
 
+    pub fn indices(&self, name: &str) -> Result<Option<Vec<usize>>> {
+        let Some(value) = self.get(name) else {
+            return Ok(None);
+        };
+        let index = |item: &Value| item.as_u64().and_then(|index| usize::try_from(index).ok());
+        value
+            .as_array()
+            .and_then(|items| items.iter().map(index).collect())
+            .map(Some)
+            .ok_or_else(|| self.wrong(name, "a list of whole numbers", value))
+    }
+
     pub fn strings(&self, name: &str) -> Result<Option<Vec<&'a str>>> {
         let Some(value) = self.get(name) else {
             return Ok(None);

@@ -7,7 +7,7 @@
 //! something before it is trained), the gradient of its weight (where it is trained). Attention of `h` heads of width
 //! `d` over `P` visible query–key pairs is 4·P·h·d forward and, where something before it is trained, 8·P·h·d
 //! backward. The head runs on the `M` rows that predict a completion token, and so does what follows the last block's
-//! attention.
+//! attention. Of routed experts each counts with the share k/E of the rows that it has on average.
 //!
 //! Recomputation is not counted: neither activation checkpointing nor the head's second pass. So this is the numerator of the model FLOPs utilisation (Chowdhery et al. 2022, arXiv 2204.02311, appendix B), for this
 //! layout: a prompt shared by two completions is counted once, and frozen weights have no gradient.
@@ -16,6 +16,7 @@ use smpo_kernels::Segments;
 
 use crate::batch::PackedBatch;
 use crate::decoder::Decoder;
+use crate::feed_forward::{FeedForwardLayer, Gated};
 use crate::linear::Linear;
 use crate::parameter::Parameter;
 
@@ -34,6 +35,17 @@ impl Flops {
         self.forward + self.backward
     }
 
+    fn add(&mut self, other: Self) {
+        self.forward += other.forward;
+        self.backward += other.backward;
+    }
+
+    /// `part` of `whole` equal parts.
+    fn share(self, part: usize, whole: usize) -> Self {
+        let of = |flops: u64| (u128::from(flops) * part as u128 / whole.max(1) as u128) as u64;
+        Self { forward: of(self.forward), backward: of(self.backward) }
+    }
+
     /// Adds a product of `rows` rows with an `inputs` × `outputs` matrix.
     fn product(&mut self, rows: usize, [inputs, outputs]: [usize; 2], input_gradient: bool, weight_gradient: bool) {
         let once = 2 * rows as u64 * inputs as u64 * outputs as u64;
@@ -44,9 +56,9 @@ impl Flops {
 
 impl std::iter::Sum for Flops {
     fn sum<I: Iterator<Item = Self>>(each: I) -> Self {
-        each.fold(Self::default(), |sum, one| Self {
-            forward: sum.forward + one.forward,
-            backward: sum.backward + one.backward,
+        each.fold(Self::default(), |mut sum, one| {
+            sum.add(one);
+            sum
         })
     }
 }
@@ -60,7 +72,7 @@ impl Decoder {
         let mut upstream = is_trained(&self.embedding);
         for (block, layer) in self.blocks.iter().zip(&spec.layers) {
             let last = std::ptr::eq(block, &self.blocks[self.blocks.len() - 1]);
-            let (before, after) = block.linears_around_attention();
+            let before = block.heads_linears();
             upstream |= block.block_norms().before_attention.iter().any(is_trained);
             count(&mut flops, &before, batch.tokens(), upstream);
             upstream |= any_trained(&before) || block.norms_of_heads().any(is_trained);
@@ -69,9 +81,27 @@ impl Decoder {
             flops.forward += 4 * pairs * width;
             flops.backward += if upstream { 8 * pairs * width } else { 0 };
             let rows = if last { batch.rows().len() } else { batch.tokens() };
-            for stage in after {
-                count(&mut flops, &stage, rows, upstream);
-                upstream |= any_trained(&stage) || block.norms().any(is_trained);
+            let mut stage = |linears: &[&Linear]| {
+                let mut flops = Flops::default();
+                count(&mut flops, linears, rows, upstream);
+                upstream |= any_trained(linears) || block.norms().any(is_trained);
+                flops
+            };
+            flops.add(stage(&[block.output()]));
+            match block.feed_forward() {
+                FeedForwardLayer::Gated(layer) => {
+                    flops.add(stage(&layer.gate_up()));
+                    flops.add(stage(&[&layer.down]));
+                }
+                FeedForwardLayer::Routed(experts) => {
+                    flops.add(stage(&[experts.router()]));
+                    let each = |linears: fn(&Gated) -> Vec<&Linear>| -> Vec<&Linear> {
+                        experts.each().iter().flat_map(linears).collect()
+                    };
+                    let share = |all: Flops| all.share(experts.options().per_token, experts.each().len());
+                    flops.add(share(stage(&each(Gated::gate_up))));
+                    flops.add(share(stage(&each(|expert| vec![&expert.down]))));
+                }
             }
         }
         upstream |= is_trained(&self.norm);

@@ -1,6 +1,6 @@
 //! The tensors of a model: Hugging Face names, shapes and roles, in the order they are built and saved.
 
-use crate::spec::DecoderSpec;
+use crate::spec::{DecoderSpec, FeedForward, LayerSpec};
 
 /// One tensor of a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub enum Role {
     Embedding,
     /// A linear layer's matrix.
     Weight,
+    /// A router's matrix, which is never quantised.
+    Router,
     /// A linear layer's bias.
     Bias,
     /// A norm's gain.
@@ -33,6 +35,16 @@ pub(crate) const FINAL_NORM: &str = "model.norm.weight";
 /// Module name of the head.
 pub(crate) const HEAD: &str = "lm_head";
 
+/// Name of a block's router, after the block's prefix.
+pub(crate) const ROUTER: &str = "mlp.gate";
+/// Part of the names of everything in an expert.
+pub(crate) const EXPERTS: &str = ".mlp.experts.";
+
+/// Prefix of the names of an expert of a block.
+pub(crate) fn expert_prefix(block: &str, index: usize) -> String {
+    format!("{block}{EXPERTS}{index}")
+}
+
 /// Prefix of all names of block `index`.
 pub(crate) fn block_prefix(index: usize) -> String {
     format!("model.layers.{index}")
@@ -43,8 +55,8 @@ pub fn layout(spec: &DecoderSpec) -> Vec<Slot> {
     let mut slots = Slots::default();
     let hidden = spec.hidden_size;
     slots.push(EMBEDDING, &[spec.vocab_size, hidden], Role::Embedding);
-    for index in 0..spec.layers.len() {
-        block(&mut slots, spec, &block_prefix(index));
+    for (index, layer) in spec.layers.iter().enumerate() {
+        block(&mut slots, spec, layer, &block_prefix(index));
     }
     slots.push(FINAL_NORM, &[hidden], Role::Norm);
     if !spec.tied {
@@ -53,8 +65,8 @@ pub fn layout(spec: &DecoderSpec) -> Vec<Slot> {
     slots.0
 }
 
-fn block(slots: &mut Slots, spec: &DecoderSpec, prefix: &str) {
-    let (hidden, inner) = (spec.hidden_size, spec.intermediate_size);
+fn block(slots: &mut Slots, spec: &DecoderSpec, layer: &LayerSpec, prefix: &str) {
+    let hidden = spec.hidden_size;
     let (queries, keys) = (spec.query_width(), spec.kv_width());
     let biases = spec.biases;
     let name = |tail: &str| format!("{prefix}.{tail}");
@@ -70,12 +82,19 @@ fn block(slots: &mut Slots, spec: &DecoderSpec, prefix: &str) {
         slots.push(&name("self_attn.q_norm.weight"), &[query_gain], Role::Norm);
         slots.push(&name("self_attn.k_norm.weight"), &[key_gain], Role::Norm);
     }
-    let feed_forward = spec.projections.feed_forward;
-    let gate_up = feed_forward.gate_up();
-    for module in gate_up {
-        slots.linear(&name(module), 2 * inner / gate_up.len(), hidden, biases.mlp);
+    match spec.experts_of(layer) {
+        None => {
+            let widths = [hidden, spec.intermediate_size];
+            slots.feed_forward(prefix, spec.projections.feed_forward, widths, biases.mlp);
+        }
+        Some(experts) => {
+            slots.push(&name(&format!("{ROUTER}.weight")), &[experts.count, hidden], Role::Router);
+            for index in 0..experts.count {
+                let widths = [hidden, experts.intermediate_size];
+                slots.feed_forward(&expert_prefix(prefix, index), FeedForward::Expert, widths, false);
+            }
+        }
     }
-    slots.linear(&name(feed_forward.down()), hidden, inner, biases.mlp);
     for norm in spec.norms.iter() {
         slots.push(&name(&format!("{norm}.weight")), &[hidden], Role::Norm);
     }
@@ -87,6 +106,14 @@ struct Slots(Vec<Slot>);
 impl Slots {
     fn push(&mut self, name: &str, shape: &[usize], role: Role) {
         self.0.push(Slot { name: name.to_string(), shape: shape.to_vec(), role });
+    }
+
+    fn feed_forward(&mut self, prefix: &str, names: FeedForward, [hidden, inner]: [usize; 2], bias: bool) {
+        let gate_up = names.gate_up();
+        for module in gate_up {
+            self.linear(&format!("{prefix}.{module}"), 2 * inner / gate_up.len(), hidden, bias);
+        }
+        self.linear(&format!("{prefix}.{}", names.down()), hidden, inner, bias);
     }
 
     fn linear(&mut self, module: &str, out: usize, into: usize, bias: bool) {

@@ -13,7 +13,9 @@ mod config;
 mod decode;
 mod decoder;
 mod error;
+mod experts;
 mod families;
+mod feed_forward;
 mod fields;
 mod flops;
 pub mod gguf;
@@ -55,6 +57,8 @@ pub use rope::{Frequencies, RopeScaling, RopeSpec};
 pub use save::{SaveOptions, TOKENIZER_FILES, copy_tokenizer_files, files_left_behind};
 pub use score::{ScoreOptions, Scored};
 pub use smpo_kernels::FourBitType;
-pub use spec::{Activation, Biases, BlockNorms, DecoderSpec, FeedForward, LayerSpec, Projections, QkNorm, QueryGrowth};
+pub use spec::{
+    Activation, Biases, BlockNorms, DecoderSpec, ExpertsSpec, FeedForward, LayerSpec, Projections, QkNorm, QueryGrowth,
+};
 pub use storage::{FourBitOptions, Storage};
 pub use weights::WeightDtype;

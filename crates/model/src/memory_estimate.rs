@@ -3,7 +3,7 @@
 use smpo_kernels::MomentFormat;
 
 use crate::error::Result;
-use crate::layout::{HEAD, Role, Slot, layout};
+use crate::layout::{EXPERTS, HEAD, Role, Slot, layout};
 use crate::lora::{LoraConfig, chosen_modules};
 use crate::spec::{DecoderSpec, FeedForward, QkNorm};
 use crate::storage::{FourBitOptions, Storage};
@@ -49,7 +49,7 @@ impl FrozenStorage<'_> {
         let count = slot.shape.iter().product::<usize>() as f64;
         Ok(match slot.role {
             Role::Bias | Role::Norm => 4.0 * count,
-            Role::Embedding | Role::Weight => match self.storage.quantises(slot)? {
+            Role::Embedding | Role::Weight | Role::Router => match self.storage.quantises(slot)? {
                 Some(options) => options.bytes(count),
                 None if self.four_bit && slot.role == Role::Weight && !slot.name.starts_with(HEAD) => {
                     FourBitOptions::default().bytes(count)
@@ -153,6 +153,8 @@ struct AdaptedModule {
     block: Option<usize>,
     /// True if it comes after attention.
     after_attention: bool,
+    /// True in an expert, which has only a part of the tokens.
+    expert: bool,
     inputs: usize,
     outputs: usize,
 }
@@ -160,7 +162,7 @@ struct AdaptedModule {
 fn adapted(spec: &DecoderSpec, config: &LoraConfig) -> Result<Vec<AdaptedModule>> {
     let mut modules: Vec<(String, usize, usize)> = layout(spec)
         .into_iter()
-        .filter(|slot| slot.role == Role::Weight)
+        .filter(|slot| matches!(slot.role, Role::Weight | Role::Router))
         .map(|slot| (slot.name.trim_end_matches(".weight").to_string(), slot.shape[0], slot.shape[1]))
         .collect();
     if spec.tied {
@@ -174,6 +176,7 @@ fn adapted(spec: &DecoderSpec, config: &LoraConfig) -> Result<Vec<AdaptedModule>
         .filter(|(_, chosen)| *chosen)
         .map(|((name, outputs, inputs), _)| AdaptedModule {
             block: name.split('.').find_map(|part| part.parse().ok()),
+            expert: name.contains(EXPERTS),
             after_attention: !name.contains(".self_attn.") || name.ends_with("o_proj"),
             inputs: *inputs,
             outputs: *outputs,
@@ -193,7 +196,12 @@ fn activations(spec: &DecoderSpec, shape: &TrainingShape<'_>, adapters: &[Adapte
         None => 0,
     };
     let adapted = |index: usize, after_attention: bool| -> usize {
-        adapters.iter().filter(|m| m.block == Some(index) && m.after_attention == after_attention).map(adapter).sum()
+        let of = |expert: bool| -> usize {
+            let here = |m: &&AdaptedModule| (m.block, m.after_attention, m.expert) == (Some(index), after_attention, expert);
+            adapters.iter().filter(here).map(adapter).sum()
+        };
+        // A token passes through some of the experts.
+        of(false) + spec.experts.as_ref().map_or(0, |experts| of(true) * experts.per_token / experts.count)
     };
     // The norm's input, without its inverse root mean squares; queries and keys, rotated, and before their own norms;
     // values; attention's output. Norms are recomputed in the backward pass.
@@ -205,12 +213,23 @@ fn activations(spec: &DecoderSpec, shape: &TrainingShape<'_>, adapters: &[Adapte
     // The norm's input, gate and up. Their product is recomputed in the backward pass.
     let after = [&spec.norms.after_attention, &spec.norms.after_feed_forward].into_iter().flatten().count();
     let post_norms = after * hidden;
-    let feed_forward = |index: usize| hidden + 2 * inner + scaled + post_norms + adapted(index, true);
+    let feed_forward = |index: usize| {
+        let layer = match spec.experts_of(&spec.layers[index]) {
+            None => 2 * inner,
+            // Probabilities; of each of the token's experts input, gate, up and output.
+            Some(of) => of.count + of.per_token * (2 * hidden + 2 * of.intermediate_size),
+        };
+        hidden + layer + scaled + post_norms + adapted(index, true)
+    };
     // Gradients of a fused projection's columns are concatenated beside them.
     let fused_heads = if spec.projections.fused_heads { queries + 2 * keys } else { 0 };
     let fused_gate = if spec.projections.feed_forward == FeedForward::Separate { 0 } else { 2 * inner };
     // Gradients of gate, up and their product, or the recomputed product; those of the stream.
-    let feed_forward_backward = 3 * inner + 2 * hidden;
+    let feed_forward_backward = |index: usize| match spec.experts_of(&spec.layers[index]) {
+        None => 3 * inner + 2 * hidden,
+        // Gradients of the experts' outputs; those of one expert at a time are beside them.
+        Some(of) => of.per_token * hidden + 3 * of.per_token * of.intermediate_size / of.count + 2 * hidden,
+    };
     // Gradients of queries, keys, values and attention's output; those of the stream.
     let attention_backward = 2 * (queries + keys) + 2 * hidden;
     // Freed gradients of the block above, kept for reuse.
@@ -224,12 +243,15 @@ fn activations(spec: &DecoderSpec, shape: &TrainingShape<'_>, adapters: &[Adapte
     if shape.checkpointing {
         // One input per block except the first, and a block recomputed in halves, the second part by part.
         let inputs = last * tokens * hidden + rows * hidden;
-        let part = crate::decoder::feed_forward_rows(inner).min(tokens);
+        let part = |index: usize| match spec.layers[index].routed {
+            true => tokens,
+            false => crate::decoder::feed_forward_rows(inner).min(tokens),
+        };
         let block = |index: usize| {
             // A parallel feed-forward layer's input goes beside the stream, in one tensor and in two.
             let beside = 3 * hidden * usize::from(spec.parallel);
             let kept = tokens * (attention(index) + hidden + beside);
-            let second = part * (feed_forward(index) + feed_forward_backward) + 2 * rows_after(index) * hidden;
+            let second = part(index) * (feed_forward(index) + feed_forward_backward(index)) + 2 * rows_after(index) * hidden;
             kept + second.max(tokens * attention_backward)
         };
         return embedding + angles + inputs + (0..=last).map(block).max().unwrap_or(0).max(finish);
@@ -242,7 +264,7 @@ fn activations(spec: &DecoderSpec, shape: &TrainingShape<'_>, adapters: &[Adapte
         peak = peak.max(held + tokens * (attention_backward + spare));
         // The rows that the last block keeps are gathered.
         held += after * feed_forward(index) + if index == last { rows * queries } else { 0 };
-        peak = peak.max(held + after * (feed_forward_backward + spare));
+        peak = peak.max(held + after * (feed_forward_backward(index) + spare));
     }
     peak.max(held + finish + rows * hidden)
 }

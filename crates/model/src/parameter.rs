@@ -95,7 +95,7 @@ impl Parameters {
         storage: &Storage,
     ) -> Result<Self> {
         Self::read(spec, files, |slot| match slot.role {
-            Role::Embedding | Role::Weight => frozen_matrix(slot, files, placement, storage),
+            Role::Embedding | Role::Weight | Role::Router => frozen_matrix(slot, files, placement, storage),
             Role::Bias | Role::Norm => {
                 let values = Tensor::from_vec(files.read(&slot.name, &slot.shape)?, &slot.shape[..], &Device::Cpu)?;
                 Ok(Parameter { name: slot.name.clone(), tensor: placement.place(&values)? }.into())
@@ -164,7 +164,7 @@ impl Parameters {
 fn std_of(slot: &Slot, spec: &DecoderSpec, embedding_std: f64) -> Option<f64> {
     match slot.role {
         Role::Embedding => Some(embedding_std),
-        Role::Weight => Some(spec.initializer_range),
+        Role::Weight | Role::Router => Some(spec.initializer_range),
         Role::Bias | Role::Norm => None,
     }
 }

@@ -1,9 +1,11 @@
 //! Log-probabilities of completions, and the backward pass from their weights to gradients.
 
+use std::sync::Arc;
+
 use candle_core::{Tensor, Var};
 use smpo_kernels::{
-    Gradients, OtherGradients, RowEntropy, SelectedLogProbs, Tape, TerminatorScore, Weight, selected_log_probs,
-    selected_log_probs_with_entropy, selected_log_probs_with_terminators,
+    Balance, Gradients, OtherGradients, RowEntropy, SelectedLogProbs, Tape, TerminatorScore, Weight, embedding,
+    selected_log_probs, selected_log_probs_with_entropy, selected_log_probs_with_terminators,
 };
 
 use crate::batch::PackedBatch;
@@ -24,6 +26,8 @@ pub struct ScoreOptions<'a> {
     pub terminators: &'a [u32],
     /// Entropy to compute at each row.
     pub entropy: Option<RowEntropy>,
+    /// Computes the load-balancing loss of routed experts, over all tokens of the batch.
+    pub balance: bool,
 }
 
 /// A scored batch; allows one backward pass.
@@ -32,6 +36,7 @@ pub struct Scored<'a> {
     log_probs: Tensor,
     terminators: Vec<TerminatorScore>,
     entropies: Vec<f32>,
+    balance: Option<Arc<Balance>>,
     way_back: WayBack<'a>,
 }
 
@@ -51,7 +56,7 @@ impl Decoder {
     /// # Errors
     /// When a token id is not below `V`.
     pub fn log_probs(&self, batch: &PackedBatch) -> Result<Tensor> {
-        let hidden = self.hidden_rows(batch, Some(batch.rows()), None)?;
+        let hidden = self.hidden_of(batch, &Pass { keep: Some(batch.rows()), ..Pass::of(batch) })?;
         Ok(self.select(&hidden, batch, &ScoreOptions::default())?.log_probs)
     }
 
@@ -60,22 +65,33 @@ impl Decoder {
     /// # Errors
     /// When a token id or a terminator is not below `V`.
     pub fn score<'a>(&'a self, batch: &'a PackedBatch, options: &ScoreOptions<'_>) -> Result<Scored<'a>> {
+        let experts = self.spec().experts.as_ref().filter(|_| options.balance);
+        let balance = experts.map(|experts| Arc::new(Balance::new(experts.count)));
+        // The load is that of all tokens, in the last block too.
+        let keep = balance.is_none().then(|| batch.rows());
+        let pass = Pass { keep, dropout_seed: options.dropout_seed, balance: None, ..Pass::of(batch) };
+        let counted = Pass { balance: balance.as_ref(), ..pass };
+        let kept = |hidden: Tensor| match keep {
+            Some(_) => Ok(hidden),
+            None => embedding(&hidden, batch.rows()),
+        };
         if !options.checkpointing {
             let (tape, selected) = Tape::record(|| {
-                let hidden = self.hidden_rows(batch, Some(batch.rows()), options.dropout_seed)?;
+                let hidden = kept(self.hidden_of(batch, &counted)?)?;
                 self.select(&hidden, batch, options)
             });
             let SelectedLogProbs { log_probs, terminators, entropies } = selected?;
-            return Ok(Scored { log_probs, terminators, entropies, way_back: WayBack::Recorded(tape) });
+            seal(balance.as_ref());
+            return Ok(Scored { log_probs, terminators, entropies, balance, way_back: WayBack::Recorded(tape) });
         }
         let model = self.frozen();
-        let pass = pass(batch, options.dropout_seed);
         let positional = model.positional(&pass)?;
         let mut inputs = Vec::with_capacity(model.depth());
         let mut stream = model.embed(batch.input_ids())?;
         for index in 0..model.depth() {
             let mut attend = |layer: &_, heads| attend_packed(model.spec(), layer, &heads, batch.segments());
-            let output = model.run_block(index, Stream::new(stream.clone()), &positional, &pass, &mut attend)?.sum()?;
+            let output =
+                model.run_block(index, Stream::new(stream.clone()), &positional, &counted, &mut attend)?.sum()?;
             let input = std::mem::replace(&mut stream, output);
             // The first block's is an embedding lookup.
             if index > 0 {
@@ -84,13 +100,14 @@ impl Decoder {
         }
         let head_input = Var::from_tensor(&stream)?;
         let (head, selected) = Tape::record(|| {
-            let hidden = self.finish(Stream::new(head_input.as_tensor().clone()))?;
+            let hidden = self.finish(Stream::new(kept(head_input.as_tensor().clone())?))?;
             self.select(&hidden, batch, options)
         });
         let SelectedLogProbs { log_probs, terminators, entropies } = selected?;
-        let recomputation = Recomputation { decoder: self, batch, pass, positional };
+        seal(balance.as_ref());
+        let recomputation = Recomputation { decoder: self, batch, pass, balance: balance.clone(), positional };
         let way_back = WayBack::Checkpoints { recomputation, inputs, head_input, head };
-        Ok(Scored { log_probs, terminators, entropies, way_back })
+        Ok(Scored { log_probs, terminators, entropies, balance, way_back })
     }
 
     fn select(&self, hidden: &Tensor, batch: &PackedBatch, options: &ScoreOptions<'_>) -> Result<SelectedLogProbs> {
@@ -118,8 +135,11 @@ impl Decoder {
     }
 }
 
-fn pass(batch: &PackedBatch, dropout_seed: Option<u64>) -> Pass<'_> {
-    Pass { positions: batch.positions(), lengths: batch.lengths(), keep: Some(batch.rows()), dropout_seed }
+/// Ends the count of experts' loads.
+fn seal(balance: Option<&Arc<Balance>>) {
+    if let Some(balance) = balance {
+        balance.seal();
+    }
 }
 
 impl Scored<'_> {
@@ -136,6 +156,18 @@ impl Scored<'_> {
     /// Entropy of each row, (M), in nats; empty unless asked for.
     pub fn entropies(&self) -> &[f32] {
         &self.entropies
+    }
+
+    /// The load-balancing loss; `None` unless asked for, and of a model without experts.
+    pub fn balance(&self) -> Option<f64> {
+        self.balance.as_ref().map(|balance| balance.loss())
+    }
+
+    /// Sets the factor with which the load-balancing loss is part of the backward pass; 0 until then.
+    pub fn weigh_balance(&self, factor: f64) {
+        if let Some(balance) = &self.balance {
+            balance.weigh(factor);
+        }
     }
 
     /// Adds the gradient of `Σ weights·log_probs`, the weights constant, to `gradients`.
@@ -163,6 +195,7 @@ struct Recomputation<'a> {
     decoder: &'a Decoder,
     batch: &'a PackedBatch,
     pass: Pass<'a>,
+    balance: Option<Arc<Balance>>,
     positional: Positional,
 }
 
@@ -221,13 +254,14 @@ impl Recomputation<'_> {
         gradients: &mut Gradients,
     ) -> Result<Tensor> {
         let rows = attended.dim(0)?;
-        let most = self.decoder.feed_forward_rows();
+        let most = self.decoder.feed_forward_rows(index);
+        let pass = Pass { balance: self.balance.as_ref(), ..self.pass };
         let mut parts = Vec::new();
         for first in (0..rows).step_by(most) {
             let count = most.min(rows - first);
             let part = Var::from_tensor(&attended.narrow(0, first, count)?)?;
             let (tape, output) =
-                Tape::record(|| self.decoder.feed_forward_for_backward(index, &part, first, &self.pass));
+                Tape::record(|| self.decoder.feed_forward_for_backward(index, &part, first, &pass));
             let mut others = tape.backward(&output?, &gradient.narrow(0, first, count)?, gradients)?;
             parts.push(gradient_of(&part, &mut others)?);
         }

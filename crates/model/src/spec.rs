@@ -11,6 +11,8 @@ pub struct DecoderSpec {
     pub hidden_size: usize,
     /// Width of the feed-forward layer.
     pub intermediate_size: usize,
+    /// Routed experts, of the blocks that have them.
+    pub experts: Option<ExpertsSpec>,
     /// Query heads.
     pub heads: usize,
     /// Key and value heads; divides `heads`.
@@ -68,6 +70,23 @@ pub struct LayerSpec {
     pub window: Option<usize>,
     /// Index into [`DecoderSpec::ropes`]; `None` does not rotate (NoPE).
     pub rope: Option<usize>,
+    /// True for routed experts in the place of one feed-forward layer.
+    pub routed: bool,
+}
+
+/// Specification of the routed experts of a block.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExpertsSpec {
+    /// `E`: experts.
+    pub count: usize,
+    /// `k`: experts of a token.
+    pub per_token: usize,
+    /// Width of an expert.
+    pub intermediate_size: usize,
+    /// The weights of a token's experts sum to one.
+    pub normalise: bool,
+    /// Coefficient of the load-balancing loss that transformers trains with; `None` where the configuration has it off.
+    pub auxiliary: Option<f64>,
 }
 
 /// The norms of a block by their place; `None` where there is none.
@@ -186,6 +205,8 @@ pub enum FeedForward {
     Fused,
     /// `shared_mlp.input_linear`, `shared_mlp.output_linear`: the same under other names (Granite 4).
     Shared,
+    /// `gate_proj`, `up_proj`, `down_proj` of one expert.
+    Expert,
 }
 
 impl FeedForward {
@@ -195,6 +216,7 @@ impl FeedForward {
             Self::Separate => &["mlp.gate_proj", "mlp.up_proj"],
             Self::Fused => &["mlp.gate_up_proj"],
             Self::Shared => &["shared_mlp.input_linear"],
+            Self::Expert => &["gate_proj", "up_proj"],
         }
     }
 
@@ -203,6 +225,7 @@ impl FeedForward {
         match self {
             Self::Separate | Self::Fused => "mlp.down_proj",
             Self::Shared => "shared_mlp.output_linear",
+            Self::Expert => "down_proj",
         }
     }
 }
@@ -227,6 +250,19 @@ impl DecoderSpec {
     /// Width of all key (or value) heads together.
     pub fn kv_width(&self) -> usize {
         self.kv_heads * self.head_dim
+    }
+
+    /// Parameters of the experts that a token does not pass through.
+    pub fn idle_parameters(&self) -> usize {
+        let of_a_block = self.experts.as_ref().map_or(0, |experts| {
+            3 * self.hidden_size * experts.intermediate_size * (experts.count - experts.per_token)
+        });
+        of_a_block * self.layers.iter().filter(|layer| layer.routed).count()
+    }
+
+    /// Experts of a block; `None` for one feed-forward layer.
+    pub(crate) fn experts_of(&self, layer: &LayerSpec) -> Option<&ExpertsSpec> {
+        self.experts.as_ref().filter(|_| layer.routed)
     }
 
     /// Widths of the gains of query and key norms; `None` without such norms.

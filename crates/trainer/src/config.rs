@@ -337,6 +337,15 @@ pub struct TrainConfig {
     #[serde(default, deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "OneOrMany<String>")]
     pub unfreeze_layers_patterns: Vec<String>,
+    /// Keep the routers of a model with experts as they are: they are not trained and get no adapters.
+    #[serde(default)]
+    pub freeze_router: bool,
+    /// Coefficient of the load-balancing loss of a model with experts, 0 for none. When absent it is the model's own where its
+    /// config.json has `output_router_logits`, as in transformers, and 0 elsewhere. The loss is that of each pack over all its
+    /// tokens, prompts included; a step adds the mean over its packs by their tokens. `metrics.jsonl` has it as
+    /// `router_aux_loss`; it is no part of `loss`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub router_aux_loss_coef: Option<f64>,
     /// Keep the weights under adapters in four bits, quantised in blocks of 64 as bitsandbytes does it (QLoRA). A model that is
     /// stored in four bits stays so without this key.
     #[serde(default)]

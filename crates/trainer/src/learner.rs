@@ -4,7 +4,7 @@ use candle_core::DType;
 use smpo_data::{Row, TokenizedCompletion};
 use smpo_kernels::{AdamW, Gradients, KernelError, Parameter, StepReport};
 use smpo_losses::{Batch, Completion, Evaluation, LossState, Objective, Pair, PairEvaluation, Totals};
-use smpo_model::{Decoder, ScoreOptions, WeightDtype};
+use smpo_model::{Decoder, ScoreOptions, Scored, WeightDtype};
 
 use crate::error::TrainError;
 use crate::learner_options::LearnerOptions;
@@ -22,6 +22,8 @@ pub struct StepOutcome {
     pub grad_norm: f64,
     /// Factor of the loss, in float16.
     pub loss_scale: Option<f64>,
+    /// Load-balancing loss of routed experts, the mean over packs by their tokens; `None` where it has no coefficient.
+    pub balance: Option<f64>,
 }
 
 /// A model with its objective and optimizer.
@@ -161,13 +163,14 @@ impl Learner {
         self.gradients.clear();
         let length = |side: &Option<TokenizedCompletion>| side.as_ref().map(TokenizedCompletion::len);
         let totals = Totals::of_lengths(rows.iter().map(|row| (length(&row.row.chosen), length(&row.row.rejected))));
-        let context = Context { rows, step, totals };
         let tokens: Vec<usize> = rows.iter().map(|row| row.row.packed_tokens()).collect();
+        let context = Context { rows, step, totals, tokens: &tokens };
+        let mut balance = 0.0;
         let mut whole: Option<Evaluation> = None;
         let mut order: Vec<usize> = Vec::with_capacity(rows.len());
         let mut packs_before = 0;
         for unit in units(&self.objective, &tokens, self.options.micro_batch, self.options.max_tokens) {
-            let evaluation = self.unit(&context, &unit, packs_before)?;
+            let evaluation = self.unit(&context, &unit, packs_before, &mut balance)?;
             packs_before += unit.packs.len() as u64;
             order.extend(unit.rows());
             match &mut whole {
@@ -185,6 +188,7 @@ impl Learner {
         if let Some(embedding) = self.decoder.embedding_var().filter(|_| !self.decoder.trained_tokens().is_empty()) {
             self.gradients.keep_rows(&embedding, self.decoder.trained_tokens())?;
         }
+        self.decoder.fill_idle_experts(&mut self.gradients);
         let loss_scale = self.loss_scale.map(|scale| scale.factor());
         let factor = loss_scale.unwrap_or(1.0);
         let grad_norm = match self.optimizer.step_scaled(&self.gradients, learning_rate, factor) {
@@ -202,12 +206,20 @@ impl Learner {
             }
             Err(other) => return Err(other.into()),
         };
-        Ok(StepOutcome { evaluation, grad_norm, loss_scale })
+        let balance = self.balances().then_some(balance);
+        Ok(StepOutcome { evaluation, grad_norm, loss_scale, balance })
     }
 
     /// Forward pass, weights, backward pass of rows that are evaluated together. One pack at a time is in memory: where
-    /// there are several, all log-probs come first, and each pack is scored again for its backward pass.
-    fn unit(&mut self, context: &Context<'_>, unit: &Unit, packs_before: u64) -> Result<Evaluation, TrainError> {
+    /// there are several, all log-probs come first, and each pack is scored again for its backward pass. Load-balancing
+    /// losses are added to `balance`.
+    fn unit(
+        &mut self,
+        context: &Context<'_>,
+        unit: &Unit,
+        packs_before: u64,
+        balance: &mut f64,
+    ) -> Result<Evaluation, TrainError> {
         let of = |pack: &[usize]| -> Vec<&Row> { pack.iter().map(|&row| context.rows[row].row).collect() };
         let rows = unit.rows();
         // A second handle on the same memory: the tape borrows it while the rest of the learner evaluates.
@@ -219,6 +231,7 @@ impl Learner {
             let scored = decoder.score(&packed, &options)?;
             let logps = row_logps_of(&of(only), &packed, &scored)?;
             let evaluation = self.evaluate(context, unit, &rows, &logps)?;
+            *balance += self.weigh_balance(&scored, context.share(only));
             scored.backward(&self.weights(&evaluation.pairs), &mut self.gradients)?;
             return Ok(evaluation);
         }
@@ -228,7 +241,12 @@ impl Learner {
             let packed = pack(&of(members))?;
             // No backward pass follows, so no inputs of blocks are kept for one.
             let entropy = row_entropy(self.objective.needs_entropy());
-            let options = ScoreOptions { checkpointing: false, entropy, ..self.score_options(context.step, number) };
+            let options = ScoreOptions {
+                checkpointing: false,
+                balance: false,
+                entropy,
+                ..self.score_options(context.step, number)
+            };
             let scored = frozen.score(&packed, &options)?;
             logps.extend(row_logps_of(&of(members), &packed, &scored)?);
         }
@@ -237,6 +255,7 @@ impl Learner {
         for (number, members) in (packs_before..).zip(&unit.packs) {
             let packed = pack(&of(members))?;
             let scored = decoder.score(&packed, &self.score_options(context.step, number))?;
+            *balance += self.weigh_balance(&scored, context.share(members));
             let place = |row: &usize| rows.binary_search(row).ok().and_then(|place| evaluation.pairs.get(place));
             scored.backward(&self.weights(members.iter().filter_map(place)), &mut self.gradients)?;
         }
@@ -271,7 +290,24 @@ impl Learner {
     /// and both passes over one pack drop the same.
     fn score_options(&self, step: u64, pack: u64) -> ScoreOptions<'static> {
         let seed = self.options.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add((step << 20) + pack);
-        ScoreOptions { checkpointing: self.options.checkpointing, dropout_seed: Some(seed), ..ScoreOptions::default() }
+        ScoreOptions {
+            checkpointing: self.options.checkpointing,
+            dropout_seed: Some(seed),
+            balance: self.balances(),
+            ..ScoreOptions::default()
+        }
+    }
+
+    /// True if the load-balancing loss is a part of the objective.
+    fn balances(&self) -> bool {
+        self.options.balance != 0.0 && self.decoder.spec().experts.is_some()
+    }
+
+    /// Makes the load-balancing loss of a pack, a `share` of the step, a part of its backward pass; returns its share of the
+    /// step's.
+    fn weigh_balance(&self, scored: &Scored<'_>, share: f64) -> f64 {
+        scored.weigh_balance(share * self.options.balance * self.loss_scale.map_or(1.0, |scale| scale.factor()));
+        share * scored.balance().unwrap_or(0.0)
     }
 
     /// ∂L/∂ℓ of completions in the order of a packed batch, times the loss scale.
@@ -302,6 +338,16 @@ struct Context<'a> {
     rows: &'a [StepRow<'a>],
     step: u64,
     totals: Totals,
+    /// Tokens of each row.
+    tokens: &'a [usize],
+}
+
+impl Context<'_> {
+    /// Share of the step's tokens in some of its rows.
+    fn share(&self, rows: &[usize]) -> f64 {
+        let own: usize = rows.iter().map(|row| self.tokens[*row]).sum();
+        own as f64 / self.tokens.iter().sum::<usize>().max(1) as f64
+    }
 }
 
 /// Sorts `values` by the place that each has in `order`.

@@ -21,6 +21,8 @@ pub struct LearnerOptions {
     pub seed: u64,
     /// Optimizer steps of the whole run; `None` evaluates every schedule of the objective at its end.
     pub steps: Option<u64>,
+    /// Coefficient of the load-balancing loss of routed experts; 0 for none.
+    pub balance: f64,
     /// `None` for a reference that stays what it is.
     pub reference_sync: Option<ReferenceSync>,
 }
@@ -54,6 +56,7 @@ impl LearnerOptions {
             checkpointing: config.gradient_checkpointing,
             seed: config.seed,
             steps,
+            balance: config.balance_coefficient(spec),
             reference_sync: config
                 .sync_ref_model
                 .then_some(ReferenceSync { share: config.ref_model_mixup_alpha, steps: config.ref_model_sync_steps }),

@@ -36,6 +36,9 @@ impl Models {
             if !config.unfreeze_layers_patterns.is_empty() {
                 policy.train_only(&config.unfreeze_layers_patterns)?;
             }
+            if config.freeze_router {
+                policy.freeze_routers()?;
+            }
             return Ok(Models { policy, base: None });
         };
         let base = initial(config, model_config, placement, Use::Frozen)?;
@@ -53,6 +56,9 @@ impl Models {
         let beside = config.trained_beside();
         if resumed.is_none() && beside != TrainedBeside::default() {
             policy.train_beside(&beside)?;
+        }
+        if config.freeze_router {
+            policy.freeze_routers()?;
         }
         Ok(Models { policy, base: Some(base.frozen()) })
     }

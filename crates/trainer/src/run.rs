@@ -280,6 +280,10 @@ pub(crate) fn read_model_config(config: &TrainConfig) -> Result<Config, TrainErr
         return refuse(source, message.to_owned());
     }
     let model = Config::from_dir(source)?;
+    if let Some(key) = config.refused_without_experts(model.spec()) {
+        let message = format!("`{key}` is for models with routed experts, which {} is not", source.display());
+        return refuse(&config.output_dir.join("config.toml"), message);
+    }
     if let Some(positions) = model.spec().max_positions.filter(|positions| config.max_length > *positions) {
         let message = format!(
             "`max_length` is {}, but {} has {positions} positions; set max_length = {positions} or less",

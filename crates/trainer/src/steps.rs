@@ -193,10 +193,11 @@ impl Steps<'_> {
         let seconds = began.elapsed().as_secs_f64();
         let step = index + 1;
         let (mut metrics, grad_norm) = match outcome {
-            Ok(StepOutcome { evaluation, grad_norm, loss_scale }) => {
+            Ok(StepOutcome { evaluation, grad_norm, loss_scale, balance }) => {
                 self.not_finite = None;
                 let scale = loss_scale.map(|scale| ("loss_scale", scale));
-                let named = evaluation.metrics().into_iter().chain(scale);
+                let balance = balance.map(|loss| ("router_aux_loss", loss));
+                let named = evaluation.metrics().into_iter().chain(scale).chain(balance);
                 (named.map(|(name, value)| (name.into(), value)).collect(), grad_norm)
             }
             Err(error) => self.skip(step, error, watch)?,

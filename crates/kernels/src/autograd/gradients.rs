@@ -233,6 +233,18 @@ impl Gradients {
         Ok(())
     }
 
+    /// Sets to zero the gradients that nothing has reached, of parameters in host memory that `may_lack` one by their
+    /// names: an expert without tokens has none.
+    pub fn fill_missing(&mut self, may_lack: impl Fn(&str) -> bool) {
+        for slot in &mut self.slots {
+            if !slot.filled && Engine::of(&slot.var).is_none() && may_lack(&slot.name) {
+                slot.values.clear();
+                slot.values.resize(slot.var.elem_count(), 0.0);
+                slot.filled = true;
+            }
+        }
+    }
+
     /// Drops the gradients and keeps the memory.
     pub fn clear(&mut self) {
         for slot in &mut self.slots {

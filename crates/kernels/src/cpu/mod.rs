@@ -6,6 +6,7 @@ pub(crate) mod attention;
 mod buffer;
 mod dense;
 pub(crate) mod embedding;
+pub(crate) mod experts;
 pub(crate) mod gated;
 pub(crate) mod head;
 pub(crate) mod matmul;

@@ -1,4 +1,4 @@
-//! Operations of sampling, row by row on slices: no tape, no tensor, no allocation, no dependence between rows.
+//! Operations of sampling, row by row on slices: no tape, no tensor, no dependence between rows.
 //!
 //! Training uses the fastest product of a whole batch, in its order of additions. Sampling requires more: the result of
 //! a sequence must not depend on the others in its batch, to the last bit, or a run could be repeated on one machine
@@ -13,4 +13,4 @@ mod rowwise;
 
 pub use cache::{CacheShape, KeyValueCache};
 pub use matrix::PackedMatrix;
-pub use rowwise::{Gate, add, centre, gain, gate, normalise, soft_cap, turn};
+pub use rowwise::{Gate, add, centre, gain, gate, normalise, route, soft_cap, turn};

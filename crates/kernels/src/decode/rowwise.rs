@@ -3,11 +3,11 @@
 use candle_core::Tensor;
 
 use crate::cpu::gated::{geglu_forward, swiglu_forward};
-use crate::cpu::norm;
+use crate::cpu::{experts, norm};
 use crate::cpu::rotary::turn_in_place;
 use crate::cpu::simd::{add_assign, simd, tanh};
 use crate::error::Result;
-use crate::options::{NormOptions, RotaryPairs};
+use crate::options::{NormOptions, RotaryPairs, RouterOptions, Routing};
 
 /// The factors of a norm, (H): its weight, or one more than it.
 ///
@@ -55,6 +55,12 @@ pub fn gate(kind: Gate, gate_up: &[f32], out: &mut [f32]) {
         Gate::Silu => swiglu_forward(gate, up, out),
         Gate::GeluTanh => geglu_forward(gate, up, out),
     }
+}
+
+/// The experts of each token by `logits` (N, `count`), and their weights (N, k); 1 ≤ k ≤ `count`.
+pub fn route(logits: &[f32], count: usize, options: RouterOptions) -> (Routing, Vec<f32>) {
+    let routed = experts::route(logits, count, options);
+    (routed.routing, routed.weights)
 }
 
 /// `a += b`, row by row where `b` is shorter: (N, H) and (N, H) or (H).

@@ -9,6 +9,7 @@ mod attention;
 mod columns;
 mod dropout;
 mod embedding;
+mod experts;
 mod gated;
 mod head;
 mod linear;
@@ -22,6 +23,7 @@ pub use attention::attention;
 pub use columns::columns;
 pub use dropout::dropout;
 pub use embedding::embedding;
+pub use experts::{Routed, combine, route};
 pub use gated::{geglu, swiglu};
 pub use head::{
     SelectedLogProbs, selected_log_probs, selected_log_probs_with_entropy, selected_log_probs_with_terminators,

@@ -6,6 +6,7 @@ mod comparison;
 mod device;
 mod device_attention;
 mod elementwise;
+mod experts;
 mod finite_difference;
 mod gradients;
 mod head;

@@ -1,13 +1,14 @@
 //! The decoder laid out for decoding: matrices packed, adapters merged into float32 ones, no gradients.
 
 use candle_core::Tensor;
-use smpo_kernels::Weight;
+use smpo_kernels::{RouterOptions, Weight};
 use smpo_kernels::decode::{CacheShape, Gate, PackedMatrix, gain};
 
 use crate::block::{Block, norm_options};
 use crate::decode::low_rank::LowRank;
 use crate::decoder::Decoder;
 use crate::error::Result;
+use crate::feed_forward::{FeedForwardLayer, Gated};
 use crate::linear::Linear;
 use crate::parameter::Parameter;
 use crate::placement::Placement;
@@ -37,6 +38,17 @@ pub(super) struct PackedBlock {
     pub qk_norm: Option<[Vec<f32>; 2]>,
     pub output: Projection,
     pub gate: Gate,
+    pub feed_forward: PackedFeedForward,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum PackedFeedForward {
+    Gated(PackedGated),
+    Routed { router: Projection, options: RouterOptions, experts: Vec<PackedGated> },
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct PackedGated {
     /// Gate and up, one below the other.
     pub gate_up: Projection,
     pub down: Projection,
@@ -77,16 +89,15 @@ impl PackedDecoder {
         &self.spec
     }
 
-    /// Bytes of the weights that one step reads.
+    /// Bytes of the weights that one step of one sequence reads.
     pub fn weight_bytes(&self) -> usize {
-        let projections = self.blocks.iter().flat_map(|b| [&b.qkv, &b.output, &b.gate_up, &b.down]);
-        projections.chain([&self.head]).map(Projection::bytes).sum()
+        let blocks = self.blocks.iter().map(|b| b.qkv.bytes() + b.output.bytes() + b.feed_forward.bytes());
+        blocks.sum::<usize>() + self.head.bytes()
     }
 }
 
 impl PackedBlock {
     fn new(spec: &DecoderSpec, layer: &LayerSpec, block: &Block) -> Result<Self> {
-        let (qkv, [output, gate_up, down]) = block.linears_around_attention();
         let gain = |norm: &Parameter| -> Result<Vec<f32>> { Ok(gain(&norm.tensor, norm_options(spec))?) };
         let mut of_heads = block.norms_of_heads();
         let qk_norm = match (of_heads.next(), of_heads.next()) {
@@ -105,15 +116,48 @@ impl PackedBlock {
             rope: layer.rope,
             norms: block.block_norms().try_map(gain)?,
             qk_norm,
-            qkv: Projection::stack(&qkv)?,
-            output: Projection::stack(&output)?,
+            qkv: Projection::stack(&block.heads_linears())?,
+            output: Projection::stack(&[block.output()])?,
             gate: match spec.activation {
                 Activation::Silu => Gate::Silu,
                 Activation::GeluTanh => Gate::GeluTanh,
             },
-            gate_up: Projection::stack(&gate_up)?,
-            down: Projection::stack(&down)?,
+            feed_forward: PackedFeedForward::new(block.feed_forward())?,
         })
+    }
+}
+
+impl PackedFeedForward {
+    fn new(layer: &FeedForwardLayer) -> Result<Self> {
+        match layer {
+            FeedForwardLayer::Gated(layer) => Ok(Self::Gated(PackedGated::new(layer)?)),
+            FeedForwardLayer::Routed(experts) => Ok(Self::Routed {
+                router: Projection::stack(&[experts.router()])?,
+                options: experts.options(),
+                experts: experts.each().iter().map(PackedGated::new).collect::<Result<_>>()?,
+            }),
+        }
+    }
+
+    /// Bytes of the weights that a token reads.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Gated(layer) => layer.bytes(),
+            Self::Routed { router, options, experts } => {
+                let all: usize = experts.iter().map(PackedGated::bytes).sum();
+                router.bytes() + all / experts.len().max(1) * options.per_token
+            }
+        }
+    }
+}
+
+impl PackedGated {
+    fn new(layer: &Gated) -> Result<Self> {
+        Ok(Self { gate_up: Projection::stack(&layer.gate_up())?, down: Projection::stack(&[&layer.down])? })
+    }
+
+    fn bytes(&self) -> usize {
+        self.gate_up.bytes() + self.down.bytes()
     }
 }
 

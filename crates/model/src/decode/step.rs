@@ -1,10 +1,10 @@
 //! One decoding step of many sequences: tokens in, each sequence's next logits out.
 
 use rayon::prelude::*;
-use smpo_kernels::decode::{KeyValueCache, add, centre, gate, normalise, soft_cap, turn};
+use smpo_kernels::decode::{Gate, KeyValueCache, add, centre, gate, normalise, route, soft_cap, turn};
 use smpo_kernels::embedding;
 
-use super::packed::{PackedBlock, PackedDecoder, Projection};
+use super::packed::{PackedBlock, PackedDecoder, PackedFeedForward, PackedGated, Projection};
 use crate::angles::turns;
 use crate::error::{ModelError, Result};
 use crate::rope::Frequencies;
@@ -44,11 +44,23 @@ pub struct Scratch {
     qkv: Vec<f32>,
     attended: Vec<f32>,
     update: Vec<f32>,
-    gate_up: Vec<f32>,
-    gated: Vec<f32>,
+    /// Output of the feed-forward layer.
+    fed: Vec<f32>,
+    inner: Inner,
     scores: Vec<f32>,
     last: Vec<f32>,
     logits: Vec<f32>,
+}
+
+/// Intermediate values of a feed-forward layer.
+#[derive(Debug, Clone, Default)]
+struct Inner {
+    gate_up: Vec<f32>,
+    gated: Vec<f32>,
+    router: Vec<f32>,
+    /// Input and output of one expert.
+    input: Vec<f32>,
+    output: Vec<f32>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -211,28 +223,18 @@ impl PackedDecoder {
 
     /// The rest of a block: adds the outputs of attention and of the feed-forward layer to `scratch.residual`.
     fn feed_forward(&self, block: &PackedBlock, scratch: &mut Scratch) {
-        let Scratch { residual, normed, attended, update, gate_up, gated, .. } = scratch;
+        let Scratch { residual, normed, attended, update, fed, inner, .. } = scratch;
         if self.spec.parallel {
             // It reads what attention has read.
-            self.gated(block, normed, gate_up, gated);
+            block.run_feed_forward(normed, inner, fed);
         }
         block.output.run(attended, update);
         self.add_update(residual, update, block.norms.after_attention.as_ref(), normed);
         if !self.spec.parallel {
             self.normalise(residual, block.norms.before_feed_forward.as_ref(), normed);
-            self.gated(block, normed, gate_up, gated);
+            block.run_feed_forward(normed, inner, fed);
         }
-        block.down.run(gated, update);
-        self.add_update(residual, update, block.norms.after_feed_forward.as_ref(), normed);
-    }
-
-    /// The feed-forward layer's gated values from its input.
-    fn gated(&self, block: &PackedBlock, input: &[f32], gate_up: &mut Vec<f32>, gated: &mut Vec<f32>) {
-        block.gate_up.run(input, gate_up);
-        resize(gated, gate_up.len() / 2);
-        let inner = self.spec.intermediate_size;
-        let pairs = gate_up.chunks_exact(2 * inner).zip(gated.chunks_exact_mut(inner));
-        pairs.for_each(|(gate_up, out)| gate(block.gate, gate_up, out));
+        self.add_update(residual, fed, block.norms.after_feed_forward.as_ref(), normed);
     }
 
     /// Adds a layer's output to the stream, normalised and scaled where the spec says so.
@@ -259,6 +261,48 @@ impl PackedDecoder {
             }
             Some(gain) => normalise(x, gain, self.spec.norm_eps, out),
         }
+    }
+}
+
+impl PackedBlock {
+    /// The feed-forward layer, from its input to its output.
+    fn run_feed_forward(&self, input: &[f32], inner: &mut Inner, out: &mut Vec<f32>) {
+        match &self.feed_forward {
+            PackedFeedForward::Gated(layer) => layer.run(self.gate, input, &mut inner.gate_up, &mut inner.gated, out),
+            PackedFeedForward::Routed { router, options, experts } => {
+                router.run(input, &mut inner.router);
+                let (routing, weights) = route(&inner.router, experts.len(), *options);
+                let width = router.matrix.inputs();
+                out.clear();
+                resize(out, input.len());
+                for (index, expert) in experts.iter().enumerate() {
+                    let tokens = routing.tokens_of(index);
+                    inner.input.clear();
+                    for token in tokens.iter().map(|token| *token as usize) {
+                        inner.input.extend_from_slice(&input[token * width..(token + 1) * width]);
+                    }
+                    let Inner { gate_up, gated, input, output, .. } = inner;
+                    expert.run(self.gate, input, gate_up, gated, output);
+                    let rows = tokens.iter().zip(routing.slots_of(index)).zip(output.chunks_exact(width));
+                    for ((token, slot), row) in rows {
+                        let out = &mut out[*token as usize * width..][..width];
+                        let weight = weights[*slot as usize];
+                        out.iter_mut().zip(row).for_each(|(out, value)| *out += weight * value);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl PackedGated {
+    fn run(&self, kind: Gate, input: &[f32], gate_up: &mut Vec<f32>, gated: &mut Vec<f32>, out: &mut Vec<f32>) {
+        self.gate_up.run(input, gate_up);
+        resize(gated, gate_up.len() / 2);
+        let inner = self.gate_up.matrix.outputs() / 2;
+        let pairs = gate_up.chunks_exact(2 * inner).zip(gated.chunks_exact_mut(inner));
+        pairs.for_each(|(gate_up, out)| gate(kind, gate_up, out));
+        self.down.run(gated, out);
     }
 }
 

@@ -43,6 +43,7 @@ pub(super) fn gemma_spec(
         vocab_size: fields.required_size("vocab_size")?,
         hidden_size: widths.hidden_size,
         intermediate_size: fields.required_size("intermediate_size")?,
+        experts: None,
         heads: widths.heads,
         kv_heads: widths.kv_heads,
         head_dim: widths.head_dim,

@@ -17,10 +17,12 @@ mod phi3;
 mod plain;
 mod qwen2;
 mod qwen3;
+mod qwen3_moe;
 mod smollm3;
 
 use plain::{
-    Widths, activation, alternating_layers, cap_or, ropes_by_layer_type, sliding_layers, uniform_layers, window_or,
+    Widths, activation, alternating_layers, cap_or, routed_experts, ropes_by_layer_type, sliding_layers,
+    uniform_layers, window_or,
 };
 use serde_json::{Value, json};
 
@@ -30,8 +32,8 @@ use crate::gguf::Architecture;
 use crate::spec::DecoderSpec;
 use crate::wrapper::WRAPPERS;
 
-/// Extra rope fields of a family's `config.json`.
-type RopeFields = fn(&DecoderSpec) -> Vec<(&'static str, Value)>;
+/// Fields of a family's `config.json` under the names that other readers need.
+type FurtherFields = fn(&DecoderSpec) -> Vec<(&'static str, Value)>;
 
 /// Fields that a wrapper's `text_config` leaves out where they are the configuration class's defaults.
 type TextDefaults = fn() -> Vec<(&'static str, Value)>;
@@ -43,7 +45,7 @@ struct Definition {
     model_type: &'static str,
     architecture: &'static str,
     spec: fn(&Fields) -> Result<DecoderSpec>,
-    rope_fields: Option<RopeFields>,
+    further_fields: Option<FurtherFields>,
     text_defaults: Option<TextDefaults>,
     gguf: Option<Architecture>,
 }
@@ -52,7 +54,7 @@ macro_rules! families {
     (@optional) => { None };
     (@optional $value:path) => { Some($value) };
     ($($variant:ident: $name:literal, $module:ident, $model_type:literal, $architecture:literal
-       $(, rope_fields = $rope_fields:path)? $(, text_defaults = $text_defaults:path)? $(, gguf = $gguf:path)?;)+) => {
+       $(, further_fields = $further_fields:path)? $(, text_defaults = $text_defaults:path)? $(, gguf = $gguf:path)?;)+) => {
         /// The supported model families.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Family {
@@ -71,7 +73,7 @@ macro_rules! families {
                         model_type: $model_type,
                         architecture: $architecture,
                         spec: $module::spec,
-                        rope_fields: families!(@optional $($rope_fields)?),
+                        further_fields: families!(@optional $($further_fields)?),
                         text_defaults: families!(@optional $($text_defaults)?),
                         gguf: families!(@optional $($gguf)?),
                     },)+
@@ -81,29 +83,30 @@ macro_rules! families {
     };
 }
 
-// Variant: name, file here and golden model, `model_type`, class in `architectures`. Then, where the family has them: rope
-// fields at the top level of config.json, and its GGUF architecture (Mistral's is Llama's).
+// Variant: name, file here and golden model, `model_type`, class in `architectures`. Then, where the family has them:
+// further fields at the top level of config.json, and its GGUF architecture (Mistral's is Llama's).
 families! {
     Llama: "Llama", llama, "llama", "LlamaForCausalLM", gguf = llama::GGUF;
     Qwen2: "Qwen2", qwen2, "qwen2", "Qwen2ForCausalLM", gguf = qwen2::GGUF;
     Qwen3: "Qwen3", qwen3, "qwen3", "Qwen3ForCausalLM", gguf = qwen3::GGUF;
+    Qwen3Moe: "Qwen3-MoE", qwen3_moe, "qwen3_moe", "Qwen3MoeForCausalLM", further_fields = qwen3_moe::further_fields;
     Mistral: "Mistral", mistral, "mistral", "MistralForCausalLM";
-    Phi3: "Phi-3", phi3, "phi3", "Phi3ForCausalLM", rope_fields = phi3::rope_fields, gguf = phi3::GGUF;
+    Phi3: "Phi-3", phi3, "phi3", "Phi3ForCausalLM", further_fields = phi3::rope_fields, gguf = phi3::GGUF;
     Gemma2: "Gemma 2", gemma2, "gemma2", "Gemma2ForCausalLM", gguf = gemma2::GGUF;
-    Gemma3Text: "Gemma 3 text", gemma3, "gemma3_text", "Gemma3ForCausalLM", rope_fields = gemma3::rope_fields,
+    Gemma3Text: "Gemma 3 text", gemma3, "gemma3_text", "Gemma3ForCausalLM", further_fields = gemma3::rope_fields,
         text_defaults = gemma3::text_defaults, gguf = gemma3::GGUF;
     SmolLm3: "SmolLM3", smollm3, "smollm3", "SmolLM3ForCausalLM";
     Olmo2: "OLMo 2", olmo2, "olmo2", "Olmo2ForCausalLM";
     Olmo3: "OLMo 3", olmo3, "olmo3", "Olmo3ForCausalLM";
     Granite: "Granite 3", granite, "granite", "GraniteForCausalLM";
     Granite4: "Granite 4 without experts", granite4, "granitemoehybrid", "GraniteMoeHybridForCausalLM";
-    Glm4: "GLM-4", glm4, "glm4", "Glm4ForCausalLM", rope_fields = glm4::rope_fields;
+    Glm4: "GLM-4", glm4, "glm4", "Glm4ForCausalLM", further_fields = glm4::rope_fields;
     Ministral3: "Ministral 3", ministral3, "ministral3", "Ministral3ForCausalLM";
     Cohere2: "Cohere 2", cohere2, "cohere2", "Cohere2ForCausalLM";
 }
 
 /// Other models of transformers 5.24 whose names look like a supported one mistyped.
-const OTHERS: [&str; 19] = [
+const OTHERS: [&str; 18] = [
     "cohere2_moe",
     "flava",
     "gemma3n",
@@ -121,12 +124,25 @@ const OTHERS: [&str; 19] = [
     "qwen2_moe",
     "qwen2_vl",
     "qwen3_asr",
-    "qwen3_moe",
     "qwen3_vl",
 ];
 
-/// A wrapper's text model, or the name that was mistyped. A name with other digits is another model, not a typo.
+/// The part of a family that the decoder lacks; docs/families.md describes each.
+const MISSING: [(&str, &str); 6] = [
+    ("gpt_oss", "attention sinks and clamped experts"),
+    ("qwen3_next", "gated delta-net blocks"),
+    ("qwen3_5", "gated delta-net blocks"),
+    ("qwen3_5_text", "gated delta-net blocks"),
+    ("qwen3_5_moe", "gated delta-net blocks"),
+    ("qwen3_5_moe_text", "gated delta-net blocks"),
+];
+
+/// The part that is missing, a wrapper's text model, or the name that was mistyped. A name with other digits is another
+/// model, not a typo.
 fn hint(fields: &Fields, name: &str, known: &[&str]) -> String {
+    if let Some((_, part)) = MISSING.iter().find(|(missing, _)| *missing == name) {
+        return format!(" (what is missing are its {part}: docs/families.md)");
+    }
     if let Ok(Some(text)) = fields.object("text_config") {
         let inner = text.str("model_type").ok().flatten().unwrap_or("unnamed");
         return format!(" (a wrapper around the text model `{inner}`)");
@@ -197,10 +213,10 @@ impl Family {
         Ok(spec)
     }
 
-    /// Rope fields that readers other than transformers 5 need at the top level of `config.json`.
-    pub(crate) fn top_level_rope(self, spec: &DecoderSpec) -> Vec<(&'static str, Value)> {
+    /// Fields that readers other than transformers 5 need at the top level of `config.json`.
+    pub(crate) fn fields_of_others(self, spec: &DecoderSpec) -> Vec<(&'static str, Value)> {
         let mut fields = vec![("rope_theta", json!(spec.ropes[0].theta))];
-        fields.extend(self.definition().rope_fields.map(|extra| extra(spec)).into_iter().flatten());
+        fields.extend(self.definition().further_fields.map(|extra| extra(spec)).into_iter().flatten());
         fields
     }
 }

@@ -5,7 +5,7 @@ use smpo_kernels::RotaryPairs;
 use crate::error::Result;
 use crate::fields::Fields;
 use crate::rope::{RopeContext, RopeSpec};
-use crate::spec::{Activation, Biases, BlockNorms, DecoderSpec, LayerSpec, Projections, QkNorm};
+use crate::spec::{Activation, Biases, BlockNorms, DecoderSpec, ExpertsSpec, LayerSpec, Projections, QkNorm};
 
 /// More blocks than any model has.
 const MAX_LAYERS: usize = 4096;
@@ -65,6 +65,7 @@ impl Widths {
             vocab_size: fields.required_size("vocab_size")?,
             hidden_size: self.hidden_size,
             intermediate_size: fields.required_size("intermediate_size")?,
+            experts: None,
             heads: self.heads,
             kv_heads: self.kv_heads,
             head_dim: self.head_dim,
@@ -95,7 +96,36 @@ impl Widths {
 
 /// `count` equal blocks.
 pub(super) fn uniform_layers(count: usize, window: Option<usize>) -> Vec<LayerSpec> {
-    vec![LayerSpec { window, rope: Some(0) }; count]
+    vec![LayerSpec { window, rope: Some(0), routed: false }; count]
+}
+
+/// Blocks times experts beyond which no model is: the layout lists each before weights are read.
+const MAX_EXPERTS: usize = 1 << 17;
+
+/// Routed experts, whose weights are not normalised. `defaults` are width, experts of a token, experts, and the coefficient
+/// of the load-balancing loss.
+pub(super) fn routed_experts(
+    fields: &Fields,
+    layers: usize,
+    width: &'static str,
+    defaults: (usize, usize, usize, f64),
+) -> Result<ExpertsSpec> {
+    let (inner, default_per_token, default_count, coefficient) = defaults;
+    let field = if fields.is_written("num_experts") { "num_experts" } else { "num_local_experts" };
+    let count = fields.size(field)?.unwrap_or(default_count);
+    if count > MAX_EXPERTS / layers {
+        return Err(fields.error(field, &format!("at most {}", MAX_EXPERTS / layers), count.to_string()));
+    }
+    let per_token = fields.size("num_experts_per_tok")?.unwrap_or(default_per_token);
+    if per_token > count {
+        return Err(fields.error("num_experts_per_tok", &format!("at most {field} {count}"), per_token.to_string()));
+    }
+    let auxiliary = match fields.bool("output_router_logits")? {
+        Some(true) => Some(fields.number("router_aux_loss_coef")?.unwrap_or(coefficient)),
+        _ => None,
+    };
+    let intermediate_size = fields.size(width)?.unwrap_or(inner);
+    Ok(ExpertsSpec { count, per_token, intermediate_size, normalise: false, auxiliary })
 }
 
 /// Activation named by `field`; a family allows one.
@@ -146,7 +176,11 @@ pub(super) fn window_or(fields: &Fields, default: usize) -> Result<Option<usize>
 pub(super) fn alternating_layers(sliding: Vec<bool>, window: Option<usize>, ropes: usize) -> Vec<LayerSpec> {
     sliding
         .into_iter()
-        .map(|slides| LayerSpec { window: window.filter(|_| slides), rope: Some(usize::from(slides).min(ropes - 1)) })
+        .map(|slides| LayerSpec {
+            window: window.filter(|_| slides),
+            rope: Some(usize::from(slides).min(ropes - 1)),
+            routed: false,
+        })
         .collect()
 }
 

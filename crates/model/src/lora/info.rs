@@ -5,6 +5,7 @@ use std::path::Path;
 use super::LoraConfig;
 use super::peft::{CONFIG, PREFIX, WEIGHTS, read_config};
 use crate::error::Result;
+use crate::layout::EXPERTS;
 use crate::weights::{DtypeCounts, WeightDtype, WeightFile, WeightFiles};
 
 /// Summary of an adapter.
@@ -43,11 +44,18 @@ impl AdapterInfo {
             let (shape, dtype) = file.describe(&name)?;
             counts.add(dtype, shape.iter().product());
             if let Some(module) = own.strip_suffix(".lora_A.weight") {
-                config.targets.push(module.to_string());
+                config.targets.push(target(module));
             }
         }
         Ok(Self { config, parameters: counts.total(), dtypes: counts.commonest_first() })
     }
+}
+
+/// The layers of an adapter: a module, or all experts of a block where theirs are fused.
+fn target(module: &str) -> String {
+    let block = module.strip_suffix(".base_layer").unwrap_or(module);
+    let all = EXPERTS.trim_end_matches('.');
+    if block.ends_with(all) { format!("{block}.*") } else { module.to_owned() }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ mod attach;
 mod beside;
 mod biases;
 mod fingerprint;
+mod fused_experts;
 mod info;
 mod patterns;
 mod peft;

@@ -144,7 +144,7 @@ impl Decoder {
         let dir = dir.as_ref();
         self.refuse_second_adapter()?;
         let stored = read_config(&dir.join(CONFIG))?;
-        let file = AdapterFile::open(&dir.join(WEIGHTS))?;
+        let file = AdapterFile::open(&dir.join(WEIGHTS), self.spec())?;
         let (adapters, beside) = self.read_adapters(&stored, &file, &BaseFingerprints::read(dir)?)?;
         let mut config = stored.lora;
         config.targets = adapters.iter().map(|(index, _)| self.linears()[*index].module.clone()).collect();
@@ -184,7 +184,8 @@ impl Decoder {
             if parts == [false, false] {
                 continue;
             }
-            let config = &stored.of_layer(&self.stored_module(&linear.module))?;
+            let named = file.fused_parameter(&linear.module).unwrap_or(&linear.module);
+            let config = &stored.of_layer(&self.stored_module(named))?;
             let a = file.read(&a, &[config.r, inputs])?;
             let b = file.read(&b, &[outputs, config.r])?;
             if copy_differs || bases.contradict(&linear.module, &linear.weight)? {
@@ -229,7 +230,7 @@ impl Decoder {
 }
 
 /// Fields that do not affect the computation, or that the tensors' names imply.
-const IGNORED: [&str; 14] = [
+const IGNORED: [&str; 15] = [
     "task_type",
     "base_model_name_or_path",
     "inference_mode",
@@ -237,6 +238,7 @@ const IGNORED: [&str; 14] = [
     "revision",
     "peft_version",
     "target_modules",
+    "target_parameters",
     "exclude_modules",
     "save_embedding_layers",
     "layers_to_transform",

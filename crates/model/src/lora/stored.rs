@@ -4,9 +4,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::Adapter;
+use super::fused_experts::{self, ExpertPart};
 use super::peft::PREFIX;
 use crate::decoder::Decoder;
 use crate::error::{ModelError, Result};
+use crate::spec::DecoderSpec;
 use crate::weights::{WeightDtype, WeightFile};
 use crate::wrapper::TextNames;
 
@@ -25,15 +28,20 @@ impl Decoder {
     }
 }
 
-/// An adapter's weight file, its tensors under the names of a text model.
+/// An adapter's weight file, its tensors under the names of a text model, experts one by one.
 pub(super) struct AdapterFile {
     file: WeightFile,
-    /// Name in the file by the text model's name.
-    names: BTreeMap<String, String>,
+    tensors: BTreeMap<String, Stored>,
+}
+
+/// Place of a tensor in the file.
+enum Stored {
+    Whole(String),
+    Part(ExpertPart),
 }
 
 impl AdapterFile {
-    pub fn open(path: &Path) -> Result<Self> {
+    pub fn open(path: &Path, spec: &DecoderSpec) -> Result<Self> {
         let file = WeightFile::open(path)?;
         let text_name = |stored: &str| {
             let module = stored.strip_prefix(PREFIX)?;
@@ -41,9 +49,16 @@ impl AdapterFile {
             let renamed = TextNames::ALL.into_iter().find_map(|names| names.unwrapped(module))?;
             Some(format!("{PREFIX}{renamed}"))
         };
-        let names =
-            file.names().into_iter().map(|stored| (text_name(&stored).unwrap_or_else(|| stored.clone()), stored));
-        Ok(Self { names: names.collect(), file })
+        let mut tensors = BTreeMap::new();
+        for stored in file.names() {
+            let name = text_name(&stored).unwrap_or_else(|| stored.clone());
+            let parts = fused_experts::parts(&file, spec, &name, &stored)?;
+            if parts.is_empty() {
+                tensors.insert(name, Stored::Whole(stored));
+            }
+            tensors.extend(parts.into_iter().map(|(name, part)| (name, Stored::Part(part))));
+        }
+        Ok(Self { tensors, file })
     }
 
     pub fn path(&self) -> &Path {
@@ -51,21 +66,37 @@ impl AdapterFile {
     }
 
     pub fn names(&self) -> impl Iterator<Item = String> {
-        self.names.keys().cloned()
+        self.tensors.keys().cloned()
     }
 
+    /// The name by which patterns find the adapter of `module`, if that is not its own.
+    pub fn fused_parameter(&self, module: &str) -> Option<&str> {
+        match self.tensors.get(&format!("{PREFIX}{}", Adapter::names(module)[0])) {
+            Some(Stored::Part(part)) => Some(&part.parameter),
+            _ => None,
+        }
+    }
+
+    /// Shape and dtype of a tensor that is whole.
     pub fn describe(&self, name: &str) -> Result<(Vec<usize>, WeightDtype)> {
-        self.file.describe(self.stored(name)?)
+        match self.stored(name)? {
+            Stored::Whole(stored) => self.file.describe(stored),
+            Stored::Part(_) => Err(self.missing(name)),
+        }
     }
 
     pub fn read(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        self.file.read(self.stored(name)?, shape)
+        match self.stored(name)? {
+            Stored::Whole(stored) => self.file.read(stored, shape),
+            Stored::Part(part) => part.read(&self.file, shape),
+        }
     }
 
-    fn stored(&self, name: &str) -> Result<&str> {
-        self.names.get(name).map(String::as_str).ok_or_else(|| ModelError::MissingTensors {
-            path: self.file.path().to_path_buf(),
-            names: format!("`{name}`"),
-        })
+    fn stored(&self, name: &str) -> Result<&Stored> {
+        self.tensors.get(name).ok_or_else(|| self.missing(name))
+    }
+
+    fn missing(&self, name: &str) -> ModelError {
+        ModelError::MissingTensors { path: self.file.path().to_path_buf(), names: format!("`{name}`") }
     }
 }

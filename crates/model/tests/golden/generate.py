@@ -13,11 +13,14 @@ A case is a folder: config.json and model.safetensors as transformers saves them
     s<i>.greedy                    ids that generate() continues the prompt with
     grad.<name>                    gradient of that scalar
     adamw.losses                   mean negative log-likelihood over all completion tokens before each of 10 AdamW steps
+    balance.loss, balance.grad.<name>   with routed experts: their load-balancing loss over all tokens but each sequence's
+                                   last, and its gradient
 """
 import json, math, pathlib, platform, shutil, sys
 import safetensors, torch, transformers
 from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.models.qwen3_moe.modeling_qwen3_moe import load_balancing_loss_func
 
 SEED = 20250
 HERE = pathlib.Path(__file__).parent
@@ -25,6 +28,8 @@ BASE = dict(vocab_size=32, hidden_size=16, intermediate_size=20, num_hidden_laye
             num_key_value_heads=2, max_position_embeddings=128, initializer_range=0.3, tie_word_embeddings=False,
             bos_token_id=None, eos_token_id=None, pad_token_id=None)
 ONE_BLOCK = dict(num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1, head_dim=8)  # for rope variants
+
+EXPERTS = dict(head_dim=8, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=8)
 
 CASES = {
     "qwen2": ("qwen2", dict()),
@@ -38,6 +43,9 @@ CASES = {
         original_max_position_embeddings=32, beta_fast=4.0, beta_slow=1.0))),
     "mistral": ("mistral", dict(head_dim=8, sliding_window=6)),
     "qwen3": ("qwen3", dict(head_dim=8)),
+    "qwen3_moe": ("qwen3_moe", dict(EXPERTS, norm_topk_prob=True)),
+    "qwen3_moe-sparse": ("qwen3_moe", dict(EXPERTS, num_hidden_layers=3, mlp_only_layers=[0], decoder_sparse_step=1,
+        num_experts_per_tok=3, use_sliding_window=True, sliding_window=5, tie_word_embeddings=True)),
     "phi3": ("phi3", dict(rope_parameters=dict(rope_type="default", rope_theta=10000.0, partial_rotary_factor=0.5))),
     "longrope": ("phi3", dict(num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=64,
         original_max_position_embeddings=16, rope_parameters=dict(rope_type="longrope", rope_theta=100.0,
@@ -74,6 +82,30 @@ def completion_log_probs(model, prompt, completion):
     return out.hidden_states[-1][0], logps[rows, torch.tensor(completion)]
 
 
+def stored(key, tensor):
+    """A parameter's name and values as files have them: experts one by one, gate and up apart."""
+    module, _, part = key.rpartition(".")
+    if not module.endswith(".experts"):
+        return {key: tensor}
+    halves = {"gate_proj": tensor.chunk(2, 1)[0], "up_proj": tensor.chunk(2, 1)[1]} if part == "gate_up_proj" else {part: tensor}
+    return {f"{module}.{i}.{name}.weight": half[i] for name, half in halves.items() for i in range(len(half))}
+
+
+def gradients(model, prefix="grad."):
+    return {prefix + name: grad.clone() for key, p in model.named_parameters() if p.grad is not None
+            for name, grad in stored(key, p.grad).items()}
+
+
+def balance(model, sequences):
+    """The load-balancing loss and its gradient."""
+    logits = [model(input_ids=torch.tensor([(p + c)[:-1]]), output_router_logits=True).router_logits for p, c in sequences]
+    logits = tuple(torch.cat(layer) for layer in zip(*logits))
+    loss = load_balancing_loss_func(logits, model.config.num_experts, model.config.num_experts_per_tok)
+    model.zero_grad()
+    loss.backward()
+    return {"balance.loss": loss.detach().clone().reshape(1)} | gradients(model, "balance.grad.")
+
+
 def main():
     transformers.logging.set_verbosity_error()
     for name in sys.argv[1:] or CASES:
@@ -104,8 +136,9 @@ def main():
                       f"s{i}.hidden": hidden.detach().clone(), f"s{i}.log_probs": logps.detach().clone(),
                       f"s{i}.weights": weights, f"s{i}.greedy": greedy.to(torch.int32)}
         total.backward()
-        for key, p in model.named_parameters():
-            store["grad." + key] = p.grad.clone()
+        store |= gradients(model)
+        if getattr(config, "num_experts", None):
+            store |= balance(model, sequences)
 
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01)
         losses = []

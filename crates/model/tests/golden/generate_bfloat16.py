@@ -30,7 +30,7 @@ def compute(model, sequences):
         total = total + (sequences[f"s{i}.weights"] * logps).sum()
         store[f"s{i}.hidden"], store[f"s{i}.log_probs"] = out.hidden_states[-1][0].detach().float(), logps.detach()
     total.backward()
-    return store | {"grad." + key: p.grad.float() for key, p in model.named_parameters()}
+    return store | {name: grad.float() for name, grad in generate.gradients(model).items()}
 
 
 def main():

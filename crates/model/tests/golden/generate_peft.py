@@ -29,7 +29,24 @@ CASES = {
     "peft-olora": ("qwen2", dict(r=3, lora_alpha=5, target_modules=["q_proj", "down_proj"], init_lora_weights="olora")),
     "peft-pissa": ("qwen2", dict(r=3, lora_alpha=5, target_modules=["q_proj", "down_proj"], rank_pattern={"q_proj": 2},
                                  init_lora_weights="pissa")),
+    # PEFT fuses the adapters of all experts, and those of gate and up
+    "peft-experts": ("qwen3_moe", dict(r=2, lora_alpha=3, target_modules=["q_proj", "gate", "gate_proj", "up_proj",
+                                                                          "down_proj"])),
 }
+
+
+def gradients(name, grad, experts):
+    """Gradients of an adapter by our names: those of experts one by one. The A that gate and up share is `gate_up_proj`'s."""
+    module, _, part = name.partition(".lora_")
+    if not module.removesuffix(".base_layer").endswith(".mlp.experts"):
+        return {name.replace(".base_layer", ""): grad}
+    down, module = not module.endswith(".base_layer"), module.removesuffix(".base_layer")
+    if part.startswith("A"):
+        layers = {"down_proj" if down else "gate_up_proj": grad.reshape(experts, -1, grad.shape[1])}
+    else:
+        whole = grad.reshape(grad.shape[0], -1, experts).permute(2, 0, 1)
+        layers = {"down_proj": whole} if down else dict(zip(("gate_proj", "up_proj"), whole.chunk(2, 1)))
+    return {f"{module}.{i}.{layer}.lora_{part}": of[i] for layer, of in layers.items() for i in range(experts)}
 
 
 def main():
@@ -53,6 +70,7 @@ def main():
         config = json.loads((out / "adapter_config.json").read_text())
         config["base_model_name_or_path"] = base  # not a path of the machine this ran on
         config["target_modules"] = sorted(config["target_modules"])
+        config["target_parameters"] = sorted(config["target_parameters"] or []) or None
         (out / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n")
 
         sequences = load_file(HERE / base / "expected.safetensors")
@@ -68,8 +86,10 @@ def main():
         total.backward()
         for key, p in model.named_parameters():
             if p.requires_grad:
-                key = key.removeprefix("base_model.model.").replace(".default", "").replace(".base_layer", "")
-                store["grad." + key.replace("magnitude_vector.weight", "magnitude_vector")] = p.grad.clone()
+                key = key.removeprefix("base_model.model.").replace(".default", "")
+                key = key.replace("magnitude_vector.weight", "magnitude_vector")
+                experts = getattr(model.config, "num_experts", None)
+                store |= {"grad." + name: grad.clone() for name, grad in gradients(key, p.grad, experts).items()}
         save_file({k: v.contiguous() for k, v in store.items()}, out / "expected.safetensors")
         print(name, sorted(k for k in store if k.startswith("grad"))[:3], sorted(load_file(out / "adapter_model.safetensors"))[:4])
     versions = json.loads((HERE / "versions.json").read_text())

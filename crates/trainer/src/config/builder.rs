@@ -181,6 +181,8 @@ fn defaults(loss: LossConfig) -> TrainConfig {
         use_rslora: false,
         use_dora: false,
         unfreeze_layers_patterns: Vec::new(),
+        freeze_router: false,
+        router_aux_loss_coef: None,
         load_in_4bit: false,
         bnb_4bit_quant_type: None,
         bnb_4bit_use_double_quant: false,

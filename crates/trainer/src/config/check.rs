@@ -130,6 +130,7 @@ impl TrainConfig {
         self.check_checkpoints(problems);
         self.check_evaluation(problems);
         self.check_adapter(problems);
+        self.check_experts(problems);
         self.check_quantisation(problems);
         problems.within("loss", |problems| check_loss(&self.loss, problems));
         problems.within("alarms", |problems| self.alarms.check(problems));

@@ -6,6 +6,7 @@ pub(super) mod checkpoints;
 pub(super) mod data;
 pub(super) mod device;
 pub(super) mod evaluation;
+pub(super) mod experts;
 pub(super) mod lengths;
 pub(super) mod memory;
 pub(super) mod model;

@@ -26,6 +26,9 @@ pub struct Facts {
     /// Number of parameters; a tied head counts once.
     pub parameters: usize,
     pub tied: bool,
+    /// Routed experts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub experts: Option<Experts>,
     pub layers: usize,
     pub hidden_size: usize,
     pub intermediate_size: usize,
@@ -47,6 +50,21 @@ pub struct Facts {
     #[serde(flatten)]
     pub chat: Chat,
     pub memory: Vec<NamedPlan>,
+}
+
+/// Routed experts of a model.
+#[derive(Serialize)]
+pub struct Experts {
+    /// Blocks that have them.
+    pub layers: usize,
+    /// Experts of a block.
+    pub count: usize,
+    /// Experts that a token passes through.
+    pub per_token: usize,
+    /// Width of an expert.
+    pub intermediate_size: usize,
+    /// Parameters that a token passes through.
+    pub active_parameters: usize,
 }
 
 /// A PEFT adapter on the model.
@@ -103,6 +121,7 @@ pub fn run(args: InfoArgs) -> Outcome {
         wrapper: info.wrapper,
         parameters: info.parameters,
         tied: spec.tied,
+        experts: experts(&info),
         layers: spec.layers.len(),
         hidden_size: spec.hidden_size,
         intermediate_size: spec.intermediate_size,
@@ -136,6 +155,18 @@ pub fn run(args: InfoArgs) -> Outcome {
         Format::Text => output::print(&text::page(&facts))?,
     }
     Ok(Exit::Success)
+}
+
+fn experts(info: &ModelInfo) -> Option<Experts> {
+    let spec = &info.spec;
+    let experts = spec.experts.as_ref()?;
+    Some(Experts {
+        layers: spec.layers.iter().filter(|layer| layer.routed).count(),
+        count: experts.count,
+        per_token: experts.per_token,
+        intermediate_size: experts.intermediate_size,
+        active_parameters: info.parameters - spec.idle_parameters(),
+    })
 }
 
 fn is_zero(count: &usize) -> bool {

@@ -6,7 +6,7 @@ use smpo_devices::format_bytes;
 use smpo_report::inert::short_line;
 use smpo_report::wording::thousands;
 
-use super::info::{Adapter, Chat, Facts};
+use super::info::{Adapter, Chat, Experts, Facts};
 use crate::output;
 use smpo_trainer::memory_plans::NamedPlan;
 
@@ -23,6 +23,7 @@ pub fn page(facts: &Facts) -> String {
         ("vocabulary", facts.vocab_size.to_string()),
         ("context", facts.context.map_or("unknown".into(), |tokens| format!("{tokens} tokens"))),
     ];
+    rows.extend(facts.experts.as_ref().map(|experts| ("experts", routed(experts))));
     rows.extend(facts.adapter.as_ref().map(|adapter| ("adapter", describe(adapter))));
     match &facts.chat {
         Chat::Usable { terminators, bos, pad, template, warnings } => {
@@ -72,6 +73,17 @@ fn blocks(facts: &Facts) -> String {
     format!(
         "{} × {} wide, feed-forward {}, {} heads of {} ({} for keys and values)",
         facts.layers, facts.hidden_size, facts.intermediate_size, facts.heads, facts.head_dim, facts.kv_heads
+    )
+}
+
+fn routed(experts: &Experts) -> String {
+    format!(
+        "{} of {}, {} for a token, in {} blocks: a token passes through {} parameters",
+        experts.count,
+        experts.intermediate_size,
+        experts.per_token,
+        experts.layers,
+        thousands(experts.active_parameters)
     )
 }
 

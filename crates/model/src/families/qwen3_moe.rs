@@ -1,0 +1,38 @@
+//! Qwen3 with routed experts: Qwen3's attention, and experts in the place of the feed-forward layer of all blocks, or of
+//! those that `decoder_sparse_step` and `mlp_only_layers` leave.
+
+use serde_json::{Value, json};
+
+use super::{Widths, routed_experts, uniform_layers, window_or};
+use crate::error::Result;
+use crate::fields::Fields;
+use crate::spec::{Biases, DecoderSpec, ExpertsSpec, QkNorm};
+
+pub(super) fn spec(fields: &Fields) -> Result<DecoderSpec> {
+    let widths = Widths::read(fields, None)?;
+    let attention_bias = fields.bool("attention_bias")?.unwrap_or(false);
+    let experts = routed_experts(fields, widths.layers, "moe_intermediate_size", (768, 8, 128, 0.001))?;
+    let normalise = fields.bool("norm_topk_prob")?.unwrap_or(false);
+    let step = fields.size("decoder_sparse_step")?.unwrap_or(1);
+    let plain = fields.indices("mlp_only_layers")?.unwrap_or_default();
+    let window = match fields.bool("use_sliding_window")? {
+        Some(true) => window_or(fields, 4096)?,
+        _ => None,
+    };
+    let mut layers = uniform_layers(widths.layers, window);
+    for (index, layer) in layers.iter_mut().enumerate() {
+        layer.routed = (index + 1).is_multiple_of(step) && !plain.contains(&index);
+    }
+    Ok(DecoderSpec {
+        qk_norm: QkNorm::PerHead,
+        biases: Biases { qkv: attention_bias, output: attention_bias, mlp: false },
+        experts: Some(ExpertsSpec { normalise, ..experts }),
+        layers,
+        ..widths.plain_spec(fields, widths.rope(fields)?)?
+    })
+}
+
+/// The number of experts as transformers 4 and vLLM name it; transformers 5 writes `num_local_experts`.
+pub(super) fn further_fields(spec: &DecoderSpec) -> Vec<(&'static str, Value)> {
+    spec.experts.iter().map(|experts| ("num_experts", json!(experts.count))).collect()
+}

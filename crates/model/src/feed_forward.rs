@@ -1,0 +1,136 @@
+//! The feed-forward layer of a block: one gated layer, or routed experts.
+
+use std::sync::Arc;
+
+use candle_core::Tensor;
+use smpo_kernels::{Balance, columns, geglu, swiglu};
+
+use crate::error::Result;
+use crate::experts::Experts;
+use crate::linear::{Linear, Product};
+use crate::lora::Dropout;
+use crate::parameter::Parameters;
+use crate::spec::{Activation, DecoderSpec, FeedForward};
+
+/// The feed-forward layer of a block.
+#[derive(Debug, Clone)]
+pub(crate) enum FeedForwardLayer {
+    Gated(Gated),
+    Routed(Experts),
+}
+
+/// `down(act(gate(x)) · up(x))`.
+#[derive(Debug, Clone)]
+pub(crate) struct Gated {
+    gate_up: GateUp,
+    pub down: Linear,
+}
+
+#[derive(Debug, Clone)]
+enum GateUp {
+    Separate(Box<[Linear; 2]>),
+    Fused(Linear),
+}
+
+/// A pass through a feed-forward layer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FeedForwardPass<'a> {
+    pub dropout: Option<Dropout>,
+    /// Use of the last product.
+    pub last: Product,
+    /// Counts the load of experts.
+    pub balance: Option<&'a Arc<Balance>>,
+}
+
+impl FeedForwardLayer {
+    pub fn take(parameters: &mut Parameters, spec: &DecoderSpec, routed: bool, prefix: &str) -> Result<Self> {
+        match &spec.experts {
+            Some(experts) if routed => Ok(Self::Routed(Experts::take(parameters, experts, prefix)?)),
+            _ => Ok(Self::Gated(Gated::take(parameters, spec.projections.feed_forward, prefix)?)),
+        }
+    }
+
+    /// `x` (`N`, `H`) to (`N`, `H`).
+    pub fn forward(&self, spec: &DecoderSpec, x: &Tensor, pass: FeedForwardPass<'_>) -> Result<Tensor> {
+        match self {
+            Self::Gated(layer) => layer.forward(spec.activation, x, pass.dropout, pass.last),
+            Self::Routed(experts) => experts.forward(spec, x, pass),
+        }
+    }
+
+    /// The linear layers, in the layout's order.
+    pub fn linears(&self) -> Vec<&Linear> {
+        match self {
+            Self::Gated(layer) => layer.linears(),
+            Self::Routed(experts) => experts.linears(),
+        }
+    }
+
+    pub fn linears_mut(&mut self) -> Vec<&mut Linear> {
+        match self {
+            Self::Gated(layer) => layer.linears_mut(),
+            Self::Routed(experts) => experts.linears_mut(),
+        }
+    }
+}
+
+impl Gated {
+    /// Takes the layers of a block or of an expert, by their names after `prefix`.
+    pub fn take(parameters: &mut Parameters, names: FeedForward, prefix: &str) -> Result<Self> {
+        let mut linear = |tail: &str| Linear::take(parameters, &format!("{prefix}.{tail}"));
+        let gate_up = match names.gate_up() {
+            [gate, up] => GateUp::Separate(Box::new([linear(gate)?, linear(up)?])),
+            both => GateUp::Fused(linear(both[0])?),
+        };
+        Ok(Self { gate_up, down: linear(names.down())? })
+    }
+
+    /// With [`Product::ForBackward`] as `last` the values are unspecified.
+    pub fn forward(
+        &self,
+        activation: Activation,
+        x: &Tensor,
+        dropout: Option<Dropout>,
+        last: Product,
+    ) -> Result<Tensor> {
+        let (gate, up) = match &self.gate_up {
+            GateUp::Separate(two) => {
+                let [gate, up] = two.as_ref();
+                (gate.forward(x, dropout, Product::Computed)?, up.forward(x, dropout, Product::Computed)?)
+            }
+            GateUp::Fused(both) => {
+                let both = both.forward(x, dropout, Product::Computed)?;
+                let width = both.dim(1)? / 2;
+                (columns(&both, 0..width)?, columns(&both, width..2 * width)?)
+            }
+        };
+        let gated = match activation {
+            Activation::Silu => swiglu(&gate, &up)?,
+            Activation::GeluTanh => geglu(&gate, &up)?,
+        };
+        self.down.forward(&gated, dropout, last)
+    }
+
+    /// Gate and up, or both in one.
+    pub fn gate_up(&self) -> Vec<&Linear> {
+        match &self.gate_up {
+            GateUp::Separate(two) => two.iter().collect(),
+            GateUp::Fused(one) => vec![one],
+        }
+    }
+
+    pub fn linears(&self) -> Vec<&Linear> {
+        let mut all = self.gate_up();
+        all.push(&self.down);
+        all
+    }
+
+    pub fn linears_mut(&mut self) -> Vec<&mut Linear> {
+        let mut all: Vec<&mut Linear> = match &mut self.gate_up {
+            GateUp::Separate(two) => two.iter_mut().collect(),
+            GateUp::Fused(one) => vec![one],
+        };
+        all.push(&mut self.down);
+        all
+    }
+}
