@@ -179,12 +179,7 @@ impl Block {
     ///
     /// With [`Product::ForBackward`] as the last product the output's values are unspecified: it serves the backward pass, which does not need
     /// the last product.
-    pub fn feed_forward_half(
-        &self,
-        spec: &DecoderSpec,
-        stream: Stream,
-        pass: FeedForwardPass<'_>,
-    ) -> Result<Stream> {
+    pub fn feed_forward_half(&self, spec: &DecoderSpec, stream: Stream, pass: FeedForwardPass<'_>) -> Result<Stream> {
         let mut stream = stream;
         let (residual, normed) = match stream.beside.take() {
             Some(beside) => (stream.sum()?, beside),

@@ -85,7 +85,11 @@ impl Decoder {
     pub fn freeze_routers(&mut self) -> Result<()> {
         if self.spec().experts.is_none() {
             let expected = "a model with routed experts";
-            return Err(ModelError::input("freeze_router", expected, format!("{} without", self.config().family().name())));
+            return Err(ModelError::input(
+                "freeze_router",
+                expected,
+                format!("{} without", self.config().family().name()),
+            ));
         }
         let placement = self.placement();
         for block in &mut self.blocks {

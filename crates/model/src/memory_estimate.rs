@@ -197,7 +197,8 @@ fn activations(spec: &DecoderSpec, shape: &TrainingShape<'_>, adapters: &[Adapte
     };
     let adapted = |index: usize, after_attention: bool| -> usize {
         let of = |expert: bool| -> usize {
-            let here = |m: &&AdaptedModule| (m.block, m.after_attention, m.expert) == (Some(index), after_attention, expert);
+            let here =
+                |m: &&AdaptedModule| (m.block, m.after_attention, m.expert) == (Some(index), after_attention, expert);
             adapters.iter().filter(here).map(adapter).sum()
         };
         // A token passes through some of the experts.
@@ -251,7 +252,8 @@ fn activations(spec: &DecoderSpec, shape: &TrainingShape<'_>, adapters: &[Adapte
             // A parallel feed-forward layer's input goes beside the stream, in one tensor and in two.
             let beside = 3 * hidden * usize::from(spec.parallel);
             let kept = tokens * (attention(index) + hidden + beside);
-            let second = part(index) * (feed_forward(index) + feed_forward_backward(index)) + 2 * rows_after(index) * hidden;
+            let second =
+                part(index) * (feed_forward(index) + feed_forward_backward(index)) + 2 * rows_after(index) * hidden;
             kept + second.max(tokens * attention_backward)
         };
         return embedding + angles + inputs + (0..=last).map(block).max().unwrap_or(0).max(finish);

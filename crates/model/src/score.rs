@@ -260,8 +260,7 @@ impl Recomputation<'_> {
         for first in (0..rows).step_by(most) {
             let count = most.min(rows - first);
             let part = Var::from_tensor(&attended.narrow(0, first, count)?)?;
-            let (tape, output) =
-                Tape::record(|| self.decoder.feed_forward_for_backward(index, &part, first, &pass));
+            let (tape, output) = Tape::record(|| self.decoder.feed_forward_for_backward(index, &part, first, &pass));
             let mut others = tape.backward(&output?, &gradient.narrow(0, first, count)?, gradients)?;
             parts.push(gradient_of(&part, &mut others)?);
         }

@@ -22,30 +22,36 @@ fn lora(targets: &[&str], dropout: f64) -> LoraConfig {
 /// Moves every variable away from where it starts.
 fn perturb(decoder: &Decoder) {
     for (index, (_, variable)) in decoder.trainable().iter().enumerate() {
-        let moved: Vec<f32> =
-            values(variable).iter().enumerate().map(|(i, x)| x + 0.2 * ((7 * i + 3 * index + 1) as f32).sin()).collect();
+        let moved: Vec<f32> = values(variable)
+            .iter()
+            .enumerate()
+            .map(|(i, x)| x + 0.2 * ((7 * i + 3 * index + 1) as f32).sin())
+            .collect();
         variable.set(&Tensor::from_vec(moved, variable.shape(), &Device::Cpu).unwrap()).unwrap();
     }
 }
 
-/// Log-probs, load-balancing loss, and the gradient of Σ w·log_probs + `balance`·loss by name.
-fn run(
-    decoder: &Decoder,
-    expected: &Expected,
-    weights: &[f32],
-    checkpointing: bool,
+/// A forward and a backward pass.
+struct Run {
+    log_probs: Vec<f32>,
+    /// Load-balancing loss.
     balance: f64,
-) -> (Vec<f32>, f64, Vec<(String, Vec<f32>)>) {
+    gradients: Vec<(String, Vec<f32>)>,
+}
+
+/// Log-probs, load-balancing loss, and the gradient of Σ w·log_probs + `factor`·loss by name.
+fn run(decoder: &Decoder, expected: &Expected, weights: &[f32], checkpointing: bool, factor: f64) -> Run {
     let batch = expected.batch();
     let trainable = decoder.trainable();
     let mut gradients = Gradients::new(trainable.iter().map(|(name, var)| (&name[..], var))).unwrap();
     let options = ScoreOptions { checkpointing, dropout_seed: Some(5), balance: true, ..ScoreOptions::default() };
     let scored = decoder.score(&batch, &options).unwrap();
-    let (log_probs, loss) = (values(scored.log_probs()), scored.balance().unwrap());
-    scored.weigh_balance(balance);
+    let (log_probs, balance) = (values(scored.log_probs()), scored.balance().unwrap());
+    scored.weigh_balance(factor);
     scored.backward(weights, &mut gradients).unwrap();
     decoder.fill_idle_experts(&mut gradients);
-    (log_probs, loss, gradients.iter().map(|(name, g)| (name.to_owned(), g.unwrap().to_vec())).collect())
+    let gradients = gradients.iter().map(|(name, g)| (name.to_owned(), g.unwrap().to_vec())).collect();
+    Run { log_probs, balance, gradients }
 }
 
 #[test]
@@ -59,12 +65,12 @@ fn the_load_balancing_loss_and_its_gradient_are_those_of_transformers() {
         let (decoder, expected) = (Decoder::load(case_dir(case)).unwrap(), Expected::read(case));
         let none = vec![0.0; expected.weights().len()];
         for checkpointing in [false, true] {
-            let (log_probs, loss, gradients) = run(&decoder, &expected, &none, checkpointing, 0.5);
-            assert!(relative_difference(&log_probs, &expected.log_probs()) < 1e-5, "{case}");
+            let run = run(&decoder, &expected, &none, checkpointing, 0.5);
+            assert!(relative_difference(&run.log_probs, &expected.log_probs()) < 1e-5, "{case}");
             let theirs = f64::from(floats("balance.loss")[0]);
-            assert!((loss - theirs).abs() < 1e-5 * theirs, "{case}: {loss} and {theirs}");
+            assert!((run.balance - theirs).abs() < 1e-5 * theirs, "{case}: {} and {theirs}", run.balance);
             let mut reached = 0;
-            for (name, ours) in gradients {
+            for (name, ours) in run.gradients {
                 let stored = format!("balance.grad.{name}");
                 if !file.names().contains(&stored.as_str()) {
                     assert!(ours.iter().all(|g| *g == 0.0), "{case}: {name}");
@@ -92,11 +98,11 @@ fn a_checkpointed_model_gives_the_values_and_gradients_of_a_plain_one() {
                 perturb(&decoder);
             }
             let weights = expected.weights();
-            let (plain, loss, gradients) = run(&decoder, &expected, &weights, false, 0.5);
-            let (checkpointed, again, recomputed) = run(&decoder, &expected, &weights, true, 0.5);
-            assert!(relative_difference(&plain, &checkpointed) < 1e-6, "{case}");
-            assert!((loss - again).abs() < 1e-6, "{case}");
-            for ((name, a), (_, b)) in gradients.iter().zip(&recomputed) {
+            let plain = run(&decoder, &expected, &weights, false, 0.5);
+            let recomputed = run(&decoder, &expected, &weights, true, 0.5);
+            assert!(relative_difference(&plain.log_probs, &recomputed.log_probs) < 1e-6, "{case}");
+            assert!((plain.balance - recomputed.balance).abs() < 1e-6, "{case}");
+            for ((name, a), (_, b)) in plain.gradients.iter().zip(&recomputed.gradients) {
                 assert!(relative_difference(a, b) < 2e-5, "{case}, adapted {adapted}: {name}");
             }
         }
@@ -129,9 +135,9 @@ fn fused_adapters_of_peft_compute_what_peft_computes_and_are_saved_expert_by_exp
     decoder.load_adapter(case_dir(case)).unwrap();
     let expected = Expected::read(case);
     for checkpointing in [false, true] {
-        let (log_probs, _, gradients) = run(&decoder, &expected, &expected.weights(), checkpointing, 0.0);
-        assert!(relative_difference(&log_probs, &expected.log_probs()) < 1e-5, "checkpointing {checkpointing}");
-        let ours: HashMap<String, Vec<f32>> = gradients.into_iter().collect();
+        let run = run(&decoder, &expected, &expected.weights(), checkpointing, 0.0);
+        assert!(relative_difference(&run.log_probs, &expected.log_probs()) < 1e-5, "checkpointing {checkpointing}");
+        let ours: HashMap<String, Vec<f32>> = run.gradients.into_iter().collect();
         let mut compared = 0;
         for (name, theirs) in &expected.gradients {
             // PEFT trains one A for gate and up.

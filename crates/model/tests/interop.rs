@@ -50,13 +50,20 @@ fn write_models_and_adapters() {
             dora: false,
             targets: vec!["all-linear".into()],
         };
+        // PEFT beside transformers 5 adapts either the experts or plain feed-forward layers of a model, and has no DoRA for
+        // experts.
+        let routed: Vec<bool> = config.spec().layers.iter().map(|layer| layer.routed).collect();
+        if routed.contains(&true) && routed.contains(&false) {
+            continue;
+        }
         decoder.add_lora(&lora, 1).unwrap();
         move_trainable(&decoder);
         write("adapter", &decoder);
         decoder.merge_lora().unwrap();
         write("merged", &decoder);
         let mut decoder = Decoder::init(&config, 7).unwrap();
-        decoder.add_lora(&LoraConfig { dora: true, ..lora.clone() }, 1).unwrap();
+        let targets = if routed[0] { vec!["q_proj".into(), "o_proj".into()] } else { lora.targets.clone() };
+        decoder.add_lora(&LoraConfig { dora: true, targets, ..lora.clone() }, 1).unwrap();
         move_trainable(&decoder);
         write("dora", &decoder);
 

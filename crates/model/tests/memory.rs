@@ -23,6 +23,9 @@ fn config(dir: &Path, case: &str) -> Config {
     for (name, value) in [("num_key_value_heads", 2), ("head_dim", 48), ("max_position_embeddings", 2048)] {
         fields[name] = json!(value);
     }
+    for (name, value) in [("num_local_experts", 8), ("num_experts_per_tok", 2), ("moe_intermediate_size", 160)] {
+        fields[name] = json!(value);
+    }
     std::fs::write(dir.join("config.json"), fields.to_string()).unwrap();
     Config::from_dir(dir).unwrap()
 }
@@ -54,7 +57,7 @@ fn activations_are_estimated() {
     let lora =
         LoraConfig { r: 8, alpha: 8.0, dropout: 0.0, rslora: false, dora: false, targets: vec!["all-linear".into()] };
     let mut out_of_bounds = Vec::new();
-    for case in ["qwen2", "phi3", "gemma3", "olmo2", "granite", "glm4", "cohere2"] {
+    for case in ["qwen2", "phi3", "gemma3", "olmo2", "granite", "glm4", "cohere2", "qwen3_moe"] {
         for adapted in [false, true] {
             for checkpointing in [false, true] {
                 let mut decoder = Decoder::init(&config(dir.path(), case), 0).unwrap();

@@ -57,7 +57,7 @@ pub fn train(
     }
     dir.sweep()?;
     let device = config.device.open()?;
-    if let Some(message) = config.refused_on(device.kind()) {
+    if let Some(message) = config.refused_on(device.kind(), model_config.spec()) {
         return Err(TrainError::config(&config.output_dir.join("config.toml"), None, message.to_owned()));
     }
     watch(Event::Device(&device));

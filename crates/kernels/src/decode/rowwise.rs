@@ -3,9 +3,9 @@
 use candle_core::Tensor;
 
 use crate::cpu::gated::{geglu_forward, swiglu_forward};
-use crate::cpu::{experts, norm};
 use crate::cpu::rotary::turn_in_place;
 use crate::cpu::simd::{add_assign, simd, tanh};
+use crate::cpu::{experts, norm};
 use crate::error::Result;
 use crate::options::{NormOptions, RotaryPairs, RouterOptions, Routing};
 

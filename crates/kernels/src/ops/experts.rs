@@ -114,6 +114,8 @@ fn with_rows<T>(parts: &[Dense], width: usize, run: impl FnOnce(&[&[f32]]) -> T)
 fn refuse_device(op: &'static str, argument: &'static str, tensor: &Tensor) -> Result<()> {
     match Engine::of(tensor) {
         None => Ok(()),
-        Some(_) => Err(KernelError::Device { op, argument, got: "the kernels of a GPU, which it does not have".to_owned() }),
+        Some(_) => {
+            Err(KernelError::Device { op, argument, got: "the kernels of a GPU, which it does not have".to_owned() })
+        }
     }
 }

@@ -26,8 +26,13 @@ struct Counts {
 impl Balance {
     /// No load yet of `experts`.
     pub fn new(experts: usize) -> Self {
-        let counts =
-            Counts { tokens: vec![0.0; experts], probabilities: vec![0.0; experts], rows: 0.0, sealed: false, weight: 0.0 };
+        let counts = Counts {
+            tokens: vec![0.0; experts],
+            probabilities: vec![0.0; experts],
+            rows: 0.0,
+            sealed: false,
+            weight: 0.0,
+        };
         Self(Mutex::new(counts))
     }
 

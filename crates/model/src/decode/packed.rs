@@ -1,8 +1,8 @@
 //! The decoder laid out for decoding: matrices packed, adapters merged into float32 ones, no gradients.
 
 use candle_core::Tensor;
-use smpo_kernels::{RouterOptions, Weight};
 use smpo_kernels::decode::{CacheShape, Gate, PackedMatrix, gain};
+use smpo_kernels::{RouterOptions, Weight};
 
 use crate::block::{Block, norm_options};
 use crate::decode::low_rank::LowRank;

@@ -21,7 +21,7 @@ mod qwen3_moe;
 mod smollm3;
 
 use plain::{
-    Widths, activation, alternating_layers, cap_or, routed_experts, ropes_by_layer_type, sliding_layers,
+    Widths, activation, alternating_layers, cap_or, ropes_by_layer_type, routed_experts, sliding_layers,
     uniform_layers, window_or,
 };
 use serde_json::{Value, json};

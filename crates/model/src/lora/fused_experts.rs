@@ -27,25 +27,31 @@ pub(super) struct ExpertPart {
 }
 
 impl ExpertPart {
-    /// The part's values, row-major. The tensor has the shape that `expected` parts of all experts make up.
-    pub fn read(&self, file: &WeightFile, expected: &[usize]) -> Result<Vec<f32>> {
-        let (rows, width) = (expected[0], expected[1]);
-        let [height, columns] = self.shape;
-        let whole = match self.first_output {
-            None => [self.count * rows, width],
-            Some(_) => [height, self.count * width],
+    /// Name of the fused tensor in the file.
+    pub fn tensor(&self) -> &str {
+        &self.tensor
+    }
+
+    /// Shape that the fused tensor has if each part is of shape `part`.
+    pub fn whole_shape(&self, part: &[usize]) -> [usize; 2] {
+        match self.first_output {
+            None => [self.count * part[0], part[1]],
+            Some(_) => [self.shape[0], self.count * part[1]],
+        }
+    }
+
+    /// The part's values out of all, row-major.
+    pub fn values(&self, all: &[f32], part: &[usize]) -> Vec<f32> {
+        let (rows, width) = (part[0], part[1]);
+        let Some(first) = self.first_output else {
+            return all[self.expert * rows * width..][..rows * width].to_vec();
         };
-        let values = file.read(&self.tensor, &whole)?;
-        Ok(match self.first_output {
-            None => values[self.expert * rows * columns..][..rows * columns].to_vec(),
-            Some(first) => {
-                let of_row = |row: usize| {
-                    let row = &values[(first + row) * columns..][..columns];
-                    (0..width).map(move |rank| row[rank * self.count + self.expert])
-                };
-                (0..rows).flat_map(of_row).collect()
-            }
-        })
+        let columns = self.count * width;
+        let of_row = |row: usize| {
+            let row = &all[(first + row) * columns..][..columns];
+            (0..width).map(move |rank| row[rank * self.count + self.expert])
+        };
+        (0..rows).flat_map(of_row).collect()
     }
 }
 

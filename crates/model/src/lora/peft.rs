@@ -147,7 +147,8 @@ impl Decoder {
         let file = AdapterFile::open(&dir.join(WEIGHTS), self.spec())?;
         let (adapters, beside) = self.read_adapters(&stored, &file, &BaseFingerprints::read(dir)?)?;
         let mut config = stored.lora;
-        config.targets = adapters.iter().map(|(index, _)| self.linears()[*index].module.clone()).collect();
+        let linears = self.linears();
+        config.targets = adapters.iter().map(|(index, _)| linears[*index].module.clone()).collect();
         self.set_trainable(|_| false)?;
         let mut linears = self.linears_mut();
         for (index, ReadAdapter { adapter, rest }) in adapters {

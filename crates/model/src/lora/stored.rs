@@ -1,8 +1,10 @@
 //! Names of an adapter's tensors in its file: PEFT's prefix before those of the modules as transformers has them in
 //! memory, which in a multimodal model are not those of the text model alone.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
+use std::rc::Rc;
 
 use super::Adapter;
 use super::fused_experts::{self, ExpertPart};
@@ -32,7 +34,12 @@ impl Decoder {
 pub(super) struct AdapterFile {
     file: WeightFile,
     tensors: BTreeMap<String, Stored>,
+    /// Fused tensors that were read last, by their names: those of a block are read expert by expert.
+    recent: RefCell<VecDeque<(String, Rc<Vec<f32>>)>>,
 }
+
+/// Fused tensors of a block: A and B of gate and up, and of down.
+const FUSED: usize = 4;
 
 /// Place of a tensor in the file.
 enum Stored {
@@ -58,7 +65,7 @@ impl AdapterFile {
             }
             tensors.extend(parts.into_iter().map(|(name, part)| (name, Stored::Part(part))));
         }
-        Ok(Self { tensors, file })
+        Ok(Self { tensors, file, recent: RefCell::default() })
     }
 
     pub fn path(&self) -> &Path {
@@ -88,8 +95,20 @@ impl AdapterFile {
     pub fn read(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         match self.stored(name)? {
             Stored::Whole(stored) => self.file.read(stored, shape),
-            Stored::Part(part) => part.read(&self.file, shape),
+            Stored::Part(part) => Ok(part.values(&self.fused(part, shape)?, shape)),
         }
+    }
+
+    /// All values of the fused tensor that a part of `shape` is of.
+    fn fused(&self, part: &ExpertPart, shape: &[usize]) -> Result<Rc<Vec<f32>>> {
+        let mut recent = self.recent.borrow_mut();
+        if let Some((_, values)) = recent.iter().find(|(name, _)| name == part.tensor()) {
+            return Ok(Rc::clone(values));
+        }
+        let values = Rc::new(self.file.read(part.tensor(), &part.whole_shape(shape))?);
+        recent.truncate(FUSED - 1);
+        recent.push_front((part.tensor().to_owned(), Rc::clone(&values)));
+        Ok(values)
     }
 
     fn stored(&self, name: &str) -> Result<&Stored> {

@@ -22,7 +22,8 @@ impl TrainConfig {
 
     /// The key of experts that is set for a model without; `None` if there is none.
     pub(crate) fn refused_without_experts(&self, spec: &DecoderSpec) -> Option<&'static str> {
-        let keys = [("freeze_router", self.freeze_router), ("router_aux_loss_coef", self.router_aux_loss_coef.is_some())];
+        let keys =
+            [("freeze_router", self.freeze_router), ("router_aux_loss_coef", self.router_aux_loss_coef.is_some())];
         keys.into_iter().find(|(_, given)| *given && spec.experts.is_none()).map(|(key, _)| key)
     }
 

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use smpo_devices::Kind;
 use smpo_kernels::MomentFormat;
+use smpo_model::DecoderSpec;
 
 use crate::config::builder::setters;
 use crate::config::check::{Problems, is_non_negative, is_positive};
@@ -63,12 +64,17 @@ impl TrainConfigBuilder {
 }
 
 impl TrainConfig {
-    /// The setting that a device of this kind does not have; `None` if it has all.
-    pub(crate) fn refused_on(&self, kind: Kind) -> Option<&'static str> {
-        let refused = self.optim != Optim::AdamW && kind != Kind::Cpu;
-        refused.then_some(
-            "`optim`: moments in 8 bits or bfloat16 are for the CPU; set optim = \"adamw_torch\", or device = \"cpu\"",
-        )
+    /// What a device of this kind does not have; `None` if it has all that the run and the model need.
+    pub(crate) fn refused_on(&self, kind: Kind, spec: &DecoderSpec) -> Option<&'static str> {
+        if kind == Kind::Cpu {
+            return None;
+        }
+        if self.optim != Optim::AdamW {
+            return Some(
+                "`optim`: moments in 8 bits or bfloat16 are for the CPU; set optim = \"adamw_torch\", or device = \"cpu\"",
+            );
+        }
+        spec.experts.as_ref().map(|_| "`device`: routed experts have no kernels for a GPU; set device = \"cpu\"")
     }
 
     pub(in crate::config) fn check_optimizer(&self, problems: &mut Problems) {
