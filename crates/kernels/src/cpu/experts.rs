@@ -3,7 +3,7 @@
 use super::parallel::{Shared, rows_per_piece, tasks};
 use crate::options::{RouterOptions, Routing};
 
-/// What a router decides for `N` tokens.
+/// Decision of a router on `N` tokens.
 pub(crate) struct Routed {
     /// Softmax of the logits, (N, E).
     pub(crate) probabilities: Vec<f32>,

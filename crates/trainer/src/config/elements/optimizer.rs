@@ -64,7 +64,7 @@ impl TrainConfigBuilder {
 }
 
 impl TrainConfig {
-    /// What a device of this kind does not have; `None` if it has all that the run and the model need.
+    /// The lack of a device of this kind; `None` if it has all that the run and the model need.
     pub(crate) fn refused_on(&self, kind: Kind, spec: &DecoderSpec) -> Option<&'static str> {
         if kind == Kind::Cpu {
             return None;
