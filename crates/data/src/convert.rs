@@ -1,20 +1,18 @@
 //! Any readable file to canonical JSON lines: `id`, `prompt`, and the sides as lists of messages.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufWriter, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use rayon::prelude::*;
 use serde::Serialize;
-use smpo_files::{FileError, WholeFile};
+use smpo_files::FileError;
 use smpo_tokenizer::ChatTokenizer;
 
 use crate::Truncation;
 use crate::check::{Inspection, Rule, Severity, UnreadKey, UnreadKeys};
 use crate::data_file::{commonest, condemned, explained};
+use crate::json_lines::JsonLines;
 use crate::preparation::Preparation;
 use crate::read_error::{Location, ReadError};
 use crate::reader::{Located, records_of};
@@ -72,7 +70,7 @@ pub enum ConvertError {
 }
 
 /// Writes `from` to `to` as canonical JSON lines, gzipped where `to` ends in `.gz`. The output appears whole or not
-/// at all; a device or pipe is written through ([`WholeFile`]). With `drop_bad`, rows that the data check calls an error are
+/// at all; a device or pipe is written through ([`JsonLines`]). With `drop_bad`, rows that the data check calls an error are
 /// left out and passed to `left_out`; without it the first that cannot be read is the error. `on_progress` is called with the
 /// rows so far; nothing is written after a break.
 ///
@@ -89,10 +87,7 @@ pub fn convert(
     let files = source_files(from, Purpose::Train)?;
     let kept = drop_bad.map(|drop| Kept::of(&files, drop)).transpose()?;
     let mut rows = records_of(files)?;
-    let fail = |source| FileError::at(to, "write")(source);
-    let file = BufWriter::new(WholeFile::create(to)?);
-    let gzip = to.extension().is_some_and(|extension| extension == "gz");
-    let mut out = if gzip { Output::Gzip(GzEncoder::new(file, Compression::default())) } else { Output::Plain(file) };
+    let mut out = JsonLines::create(to)?;
     let mut converted = Converted::default();
     let mut unread = UnreadKeys::default();
     loop {
@@ -115,8 +110,7 @@ pub fn convert(
                     *converted.by_rule.entry(problem.rule.id()).or_default() += 1;
                 }
                 (Ok(row), None) => {
-                    serde_json::to_writer(&mut out, &row.record).map_err(|error| fail(error.into()))?;
-                    out.write_all(b"\n").map_err(fail)?;
+                    out.write(&row.record)?;
                     converted.written += 1;
                     unread.add(&row.remarks.unread, row.location.line);
                 }
@@ -128,7 +122,7 @@ pub fn convert(
         }
     }
     converted.unread = unread.list();
-    out.finish().map_err(fail)?.commit()?;
+    out.commit()?;
     Ok(Some(converted))
 }
 
@@ -174,37 +168,6 @@ impl<'a> Kept<'a> {
                 broken.retain(|(rule, _)| rule.severity() == Severity::Error);
                 broken.into_iter().min().map(|(rule, detail)| (rule, explained(rule, &detail)))
             }
-        }
-    }
-}
-
-enum Output {
-    Plain(BufWriter<WholeFile>),
-    Gzip(GzEncoder<BufWriter<WholeFile>>),
-}
-
-impl Output {
-    fn finish(self) -> io::Result<WholeFile> {
-        let buffered = match self {
-            Output::Plain(file) => file,
-            Output::Gzip(encoder) => encoder.finish()?,
-        };
-        buffered.into_inner().map_err(io::IntoInnerError::into_error)
-    }
-}
-
-impl Write for Output {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Output::Plain(file) => file.write(bytes),
-            Output::Gzip(encoder) => encoder.write(bytes),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Output::Plain(file) => file.flush(),
-            Output::Gzip(encoder) => encoder.flush(),
         }
     }
 }

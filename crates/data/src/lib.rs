@@ -1,6 +1,7 @@
 //! Preference and instruction data: readers, data check, tokenised rows, truncation, order.
 //!
 //! - [`records`], [`read_pairs`]: files in any common format, one record at a time, with the line in every error.
+//! - [`json_rows`]: the same files row by row as they are, for what passes rows on.
 //! - [`Dataset`]: the rows of a run: several files by ratio, rows held out, bad rows refused or dropped, as token ids.
 //!   Every file is read once, for the data check and for training; its tokens are kept in a [`TokenCache`].
 //! - [`Row`]: a prompt with its completions as token ids, for every objective.
@@ -18,6 +19,8 @@ mod data_source;
 mod dataset;
 mod dataset_error;
 mod hub_files;
+mod json_lines;
+mod json_rows;
 mod lengths;
 mod lenient;
 mod lines;
@@ -43,6 +46,8 @@ pub use completion::TokenizedCompletion;
 pub use convert::{ConvertError, Converted, DropBad, LeftOut, convert};
 pub use dataset::{BadRows, Dataset, OnBadRows, RowSource, Rows, TokenizedFiles, TruncatedRows, Work};
 pub use dataset_error::DatasetError;
+pub use json_lines::JsonLines;
+pub use json_rows::{JsonRow, JsonRows, json_rows};
 pub use lengths::{Bin, LengthReport, Lengths, lengths};
 pub use mixture::{HoldOut, MixtureError};
 pub use order::order;

@@ -36,16 +36,22 @@ pub struct Located<T> {
 /// The records of a source in order. After an error in a row the next row follows; after an error of a file nothing
 /// does.
 pub struct Records {
+    files: Files,
+    /// Names of columns.
+    columns: Columns,
+}
+
+/// Open files, one after the other.
+pub(crate) struct Files {
     rows: Source,
     /// Files after this one.
     next: vec::IntoIter<PathBuf>,
     /// Files before this one.
     before: usize,
-    /// Names of columns.
-    columns: Columns,
 }
 
-enum Source {
+/// The rows of one file.
+pub(crate) enum Source {
     Text(RawRows),
     Parquet(ParquetRows),
 }
@@ -67,19 +73,53 @@ pub(crate) fn records_with(source: impl AsRef<Path>, columns: &Columns) -> Resul
 
 /// The records of files, one after the other.
 pub(crate) fn records_of(files: Vec<PathBuf>) -> Result<Records, ReadError> {
-    let mut next = files.into_iter();
-    let first = next.next().unwrap_or_default();
-    Ok(Records { rows: Source::open(first.into())?, next, before: 0, columns: Columns::default() })
+    Ok(Records { files: Files::open(files)?, columns: Columns::default() })
 }
 
 impl Records {
     /// Share of the files that has been read, 0 to 1; 0 for a pipe.
     pub fn share(&self) -> f64 {
+        self.files.share()
+    }
+}
+
+impl Files {
+    /// Opens the first.
+    pub fn open(files: Vec<PathBuf>) -> Result<Self, ReadError> {
+        let mut next = files.into_iter();
+        let first = next.next().unwrap_or_default();
+        Ok(Files { rows: Source::open(first.into())?, next, before: 0 })
+    }
+
+    fn share(&self) -> f64 {
         let share = match &self.rows {
             Source::Text(rows) => rows.share(),
             Source::Parquet(rows) => rows.share(),
         };
         (self.before as f64 + share) / (self.before + 1 + self.next.len()) as f64
+    }
+
+    /// The next row, as `read` takes it from a file. Nothing follows an error of a file.
+    pub fn next_row<T>(
+        &mut self,
+        read: impl Fn(&mut Source) -> Option<Result<T, ReadError>>,
+    ) -> Option<Result<T, ReadError>> {
+        loop {
+            if let Some(row) = read(&mut self.rows) {
+                if row.as_ref().is_err_and(|error| !error.is_row()) {
+                    self.next = Vec::new().into_iter();
+                }
+                return Some(row);
+            }
+            match Source::open(self.next.next()?.into()) {
+                Ok(rows) => self.rows = rows,
+                Err(error) => {
+                    self.next = Vec::new().into_iter();
+                    return Some(Err(error));
+                }
+            }
+            self.before += 1;
+        }
     }
 }
 
@@ -176,30 +216,14 @@ impl Iterator for Records {
     type Item = Result<Located<Record>, ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            if let Some(row) = self.rows.next(&self.columns) {
-                if row.as_ref().is_err_and(|error| !error.is_row()) {
-                    self.next = Vec::new().into_iter();
-                }
-                return Some(row);
-            }
-            match Source::open(self.next.next()?.into()) {
-                Ok(rows) => self.rows = rows,
-                Err(error) => {
-                    self.next = Vec::new().into_iter();
-                    return Some(Err(error));
-                }
-            }
-            self.before += 1;
-        }
+        let Self { files, columns } = self;
+        files.next_row(|rows| rows.next(columns))
     }
 }
 
-fn parse(bytes: &[u8], columns: &Columns) -> Result<(Record, Remarks), Problem> {
-    let text = std::str::from_utf8(bytes).map_err(|error| {
-        let offset = error.valid_up_to();
-        Problem::NotUtf8 { byte: bytes[offset], offset }
-    })?;
+/// The record of a row.
+pub(crate) fn parse(bytes: &[u8], columns: &Columns) -> Result<(Record, Remarks), Problem> {
+    let text = utf8(bytes)?;
     match serde_json::from_str(text) {
         Ok(Value::Object(row)) => shape::record(columns.rename(row)),
         Ok(other) => Err(Problem::NotAnObject { got: json_kind(&other) }),
@@ -208,6 +232,14 @@ fn parse(bytes: &[u8], columns: &Columns) -> Result<(Record, Remarks), Problem> 
             _ => Err(not_json(text, &error)),
         },
     }
+}
+
+/// The text of a row.
+pub(crate) fn utf8(bytes: &[u8]) -> Result<&str, Problem> {
+    std::str::from_utf8(bytes).map_err(|error| {
+        let offset = error.valid_up_to();
+        Problem::NotUtf8 { byte: bytes[offset], offset }
+    })
 }
 
 /// Refuses a record that holds a number that is not finite.
@@ -220,7 +252,7 @@ fn finite((record, remarks): (Record, Remarks)) -> Result<(Record, Remarks), Pro
     }
 }
 
-fn not_json(text: &str, error: &serde_json::Error) -> Problem {
+pub(crate) fn not_json(text: &str, error: &serde_json::Error) -> Problem {
     let begins = text.trim_start();
     if begins.starts_with(['{', '[']) {
         return Problem::NotJson { message: error.to_string() };

@@ -139,6 +139,14 @@ pub fn read_rows(path: &Path, strictness: Strictness<'_>) -> Result<Vec<PromptRo
     Ok(prompts)
 }
 
+/// The prompt of one row of a plain file.
+///
+/// # Errors
+/// The problem, without its place.
+pub fn prompt_of(row: &Map<String, Value>) -> Result<Prompt, String> {
+    parse(row, Strictness::Plain)
+}
+
 fn taken(id: &str, line: usize) -> String {
     format!("the id {id:?} is already taken by line {line}; ids must be unique")
 }

@@ -114,6 +114,14 @@ pub enum InferenceError {
         /// The next request would fail as well: no server there, another kind of server, no access.
         fatal: bool,
     },
+    /// There are no embeddings of some texts.
+    #[error("{source_name}: no embeddings: {message}")]
+    Embeddings {
+        /// The server or the model.
+        source_name: String,
+        /// The problem.
+        message: String,
+    },
     /// The scripted generator has nothing for this prompt.
     #[error("prompt {prompt_id:?}: no scripted completion (scripted: {known})")]
     Unscripted {

@@ -1,4 +1,4 @@
-//! Text generation behind one trait, with mistral.rs inside, and the trait of teacher-forced scorers.
+//! Text generation behind one trait, with mistral.rs inside, and the traits of teacher-forced scorers and of embeddings.
 //!
 //! A [`Generator`] returns one [`Completion`] for one [`Request`]. Independent of any engine: drawing and recording
 //! (`smpo_sampling`), several generators on one list of requests ([`generate_each`]), and the comparison of an engine's
@@ -8,12 +8,13 @@
 //! |---|---|
 //! | *(none)* | the trait, [`EncodedPrompt`] for engines that read token ids only, the [`Scripted`] fake |
 //! | `mistralrs` | `MistralEngine`: Hugging Face directories, PEFT adapters and GGUF files through mistral.rs |
-//! | `http` | `HttpGenerator`: any OpenAI-compatible server |
+//! | `http` | `HttpGenerator` and `HttpEmbedder`: any OpenAI-compatible server |
 //!
 //! Units: log-probs are natural logarithms (nats) of the model's own distribution, at temperature 1 and before any
 //! filter; lengths are tokens. Shapes: `V` is the vocabulary.
 
 mod completion;
+mod embedder;
 mod error;
 mod fidelity;
 mod generator;
@@ -29,6 +30,7 @@ mod served;
 mod teacher_forced;
 
 pub use completion::Completion;
+pub use embedder::{Embedder, unit};
 pub use error::InferenceError;
 pub use fidelity::{Disagreement, Fidelity, QUANTISED, check_fidelity, default_tolerance};
 pub use generator::{EngineInfo, Generator};
@@ -41,6 +43,6 @@ pub use smpo_sampling::{FinishReason, Sampler, TokenScores};
 pub use teacher_forced::{Item, ScorerError, TeacherForced};
 
 #[cfg(feature = "http")]
-pub use http::{HttpConfig, HttpGenerator};
+pub use http::{HttpConfig, HttpEmbedder, HttpGenerator};
 #[cfg(feature = "mistralrs")]
 pub use mistral::{MistralConfig, MistralEngine};

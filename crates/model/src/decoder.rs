@@ -175,6 +175,14 @@ impl Decoder {
         self.hidden_of(batch, &Pass::of(batch))
     }
 
+    /// Hidden states after the final norm of the rows that predict a scored token, (`M`, `H`).
+    ///
+    /// # Errors
+    /// When a token id is not below `V`.
+    pub fn predicting(&self, batch: &PackedBatch) -> Result<Tensor> {
+        self.hidden_of(batch, &Pass { keep: Some(batch.rows()), ..Pass::of(batch) })
+    }
+
     /// Hidden states of a pass over a batch.
     pub(crate) fn hidden_of(&self, batch: &PackedBatch, pass: &Pass<'_>) -> Result<Tensor> {
         self.run(batch.input_ids(), pass, |layer, heads| attend_packed(self.spec(), layer, &heads, batch.segments()))

@@ -1,5 +1,5 @@
 //! The project's own decoder as a [`Generator`] with continuous batching, and as the teacher-forced scorer of an
-//! evaluation: [`NativeModel`] loads a model directory for both.
+//! evaluation: [`NativeModel`] loads a model directory for both, and for embeddings.
 //!
 //! [`NativeGenerator::start`] returns as many generators as requests may be in flight. Behind them a few workers keep
 //! one batch each: a request joins at the next step, leaves when it ends, and a step computes the sequences in the batch
@@ -13,6 +13,7 @@
 //! [`PackedDecoder`]: smpo_model::PackedDecoder
 
 mod complete;
+mod embeddings;
 mod error;
 mod generator;
 mod model;

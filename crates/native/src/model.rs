@@ -12,12 +12,12 @@ use smpo_tokenizer::ChatTokenizer;
 use crate::{NativeError, NativeGenerator, NativeOptions};
 
 /// Maximum tokens packed into one forward pass.
-const BATCH_TOKENS: usize = 8192;
+pub(crate) const BATCH_TOKENS: usize = 8192;
 
 /// A model directory or adapter, loaded: generates ([`NativeModel::generators`]) and scores ([`TeacherForced`]).
 pub struct NativeModel {
-    decoder: Decoder,
-    tokenizer: Arc<ChatTokenizer>,
+    pub(crate) decoder: Decoder,
+    pub(crate) tokenizer: Arc<ChatTokenizer>,
 }
 
 impl NativeModel {

@@ -1,4 +1,6 @@
-//! `smpo data`: check, measure and convert a file before anything is trained on it.
+//! `smpo data`: check, measure, convert and clean a file before anything is trained on it.
+
+mod dedup;
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -20,7 +22,7 @@ use crate::output::{self, Format};
 use crate::progress::{Progress, Stage};
 use crate::{interrupt, output::print};
 
-/// Check, measure and convert training data.
+/// Check, measure, convert and clean training data.
 #[derive(Args)]
 #[command(after_help = "Example:\n  smpo data check pairs.jsonl --model Qwen2.5-1.5B-Instruct --max-length 2048")]
 pub struct DataArgs {
@@ -41,6 +43,11 @@ enum DataCommand {
     /// Convert any supported format to canonical JSON lines
     #[command(after_help = "Example:\n  smpo data convert hh-rlhf.jsonl.gz --out pairs.jsonl --drop-bad")]
     Convert(ConvertArgs),
+    /// Leave out rows that repeat others, or rows of a suite
+    #[command(
+        after_help = "Examples:\n  smpo data dedup pairs.jsonl --out unique.jsonl\n  smpo data dedup train/*.jsonl --against evals/suites/ood.toml --dry-run"
+    )]
+    Dedup(dedup::DedupArgs),
 }
 
 #[derive(Args)]
@@ -151,6 +158,7 @@ pub fn run(args: DataArgs) -> Outcome {
         DataCommand::Check(args) => run_check(&args),
         DataCommand::Stats(args) => run_stats(&args),
         DataCommand::Convert(args) => run_convert(&args),
+        DataCommand::Dedup(args) => dedup::run(&args),
     }
 }
 

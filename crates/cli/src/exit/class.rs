@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 
 use smpo_bench::BenchError;
 use smpo_chat::ChatError;
+use smpo_curation::CurationError;
 use smpo_data::{ConvertError, DatasetError, Problem, ReadError};
 use smpo_devices::DeviceError;
 use smpo_eval::teacher_forced::TeacherForcedError;
@@ -145,6 +146,19 @@ impl Classify for ConvertError {
     }
 }
 
+impl Classify for CurationError {
+    fn exit_class(&self) -> ExitClass {
+        use CurationError as E;
+        match self {
+            E::Read(error) => error.exit_class(),
+            E::Suite(error) => error.exit_class(),
+            E::Inference(error) => error.exit_class(),
+            E::Row { .. } | E::Option(_) | E::Pipe { .. } => User,
+            E::Changed { .. } | E::Tensor(_) | E::Write(_) | E::Temporary(_) => Execution,
+        }
+    }
+}
+
 impl Classify for TokenizerError {
     fn exit_class(&self) -> ExitClass {
         use TokenizerError as E;
@@ -231,6 +245,7 @@ impl Classify for InferenceError {
             | E::Logits(_)
             | E::Engine { .. }
             | E::Http { .. }
+            | E::Embeddings { .. }
             | E::Unscripted { .. }
             | E::RescoredLength { .. }
             | E::Rescore { .. }

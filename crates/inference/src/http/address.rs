@@ -23,6 +23,7 @@ impl Address {
         let root = trimmed
             .strip_suffix("/chat/completions")
             .or_else(|| trimmed.strip_suffix("/completions"))
+            .or_else(|| trimmed.strip_suffix("/embeddings"))
             .unwrap_or(trimmed)
             .trim_end_matches('/');
         let with_path = |path: &str| {

@@ -5,12 +5,16 @@
 //! values, and those that a server refuses are left out from then on and reported ([`crate::Served`]). No stop string is ever sent.
 //! A server's log-probs are passed on unchanged; [`crate::check_fidelity`] compares them with
 //! those of local weights.
+//!
+//! [`HttpEmbedder`] asks the same servers for embeddings, `POST {base}/embeddings`.
 
 mod address;
 mod answer;
 mod body;
 mod client;
 mod config;
+mod connection;
+mod embeddings;
 mod fields;
 mod json;
 mod refusal;
@@ -20,3 +24,4 @@ mod spoken;
 
 pub use client::HttpGenerator;
 pub use config::{HttpConfig, LogprobBase};
+pub use embeddings::HttpEmbedder;

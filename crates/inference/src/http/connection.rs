@@ -1,0 +1,248 @@
+//! A connection to a server: address, credentials, time limits, pauses; the requests are others'.
+
+use std::error::Error;
+use std::io::Read;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use reqwest::blocking::{Client, Response};
+use reqwest::header::{HeaderMap, HeaderName, LOCATION, RETRY_AFTER};
+use reqwest::redirect::Policy;
+use serde_json::Value;
+
+use super::address::Address;
+use super::config::HttpConfig;
+use super::refusal::Refusal;
+use super::retry::{Gate, backoff, is_transient, retry_after};
+use super::secrets::Secrets;
+use crate::InferenceError;
+
+/// Maximum length of a response body, in bytes.
+const MAX_ANSWER: u64 = 64 << 20;
+/// A server that has never answered is given up after this time: it is not there, or elsewhere.
+const FIRST_ANSWER: Duration = Duration::from_secs(5);
+/// For establishing a connection.
+const CONNECT: Duration = Duration::from_secs(8);
+/// Redirects that are followed.
+const REDIRECTS: usize = 5;
+
+/// A connection to one endpoint of a server.
+pub(super) struct Connection {
+    pub config: HttpConfig,
+    pub address: Address,
+    pub secrets: Secrets,
+    client: Client,
+    gate: Gate,
+    /// It has answered something.
+    answered: AtomicBool,
+    /// It has stopped answering for longer than all retries of a request.
+    down: AtomicBool,
+}
+
+/// A response, whatever its status.
+pub(super) struct Answered {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub bytes: Vec<u8>,
+}
+
+/// One failed attempt.
+pub(super) struct Failure {
+    /// HTTP status, where there was a response.
+    pub status: Option<u16>,
+    pub message: String,
+    pub next: Next,
+}
+
+/// The remedy of a failure.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Next {
+    /// The same request at once, with another body.
+    Changed,
+    /// The same request after a pause of the client's choice.
+    Later,
+    /// The same request after a pause of the server's choice.
+    After(Duration),
+    /// Another request: this one cannot succeed.
+    GiveUp,
+    /// None: no request will succeed.
+    Stop,
+}
+
+/// The state of one request over its attempts.
+pub(super) struct Attempts {
+    /// Failed ones, those with a changed body left out.
+    pub failed: u32,
+    started: Instant,
+}
+
+impl Attempts {
+    pub fn new() -> Self {
+        Attempts { failed: 0, started: Instant::now() }
+    }
+}
+
+/// The error of a field of the configuration.
+fn invalid(field: &str, expected: &str, got: &str) -> InferenceError {
+    InferenceError::Server { url: String::new(), message: format!("{field} must be {expected}, got {got}") }
+}
+
+impl Connection {
+    /// Checks the configuration and reads the key; nothing is sent.
+    pub fn open(config: HttpConfig, path: &str) -> Result<Self, InferenceError> {
+        config.check().map_err(|(field, expected, got)| invalid(field, expected, &got))?;
+        // The text itself is not repeated: it may hold a password.
+        let address = Address::new(&config.base_url, path).ok_or_else(|| {
+            invalid("base_url", "an http or https URL such as http://localhost:8000/v1", "another text")
+        })?;
+        let timeout = Duration::from_secs_f64(config.timeout_secs);
+        let client = Client::builder()
+            .timeout(timeout)
+            .connect_timeout(CONNECT.min(timeout))
+            // After 301, 302 and 303 a POST goes on as a GET, without its body.
+            .redirect(Policy::custom(|attempt| match attempt.status().as_u16() {
+                307 | 308 if attempt.previous().len() <= REDIRECTS => attempt.follow(),
+                _ => attempt.stop(),
+            }))
+            .user_agent(concat!("smpo/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| invalid("the HTTP client", "ready", &chain(&error)))?;
+        let secrets =
+            Secrets::read(&config).map_err(|(field, expected)| invalid(&field, expected, "other characters"))?;
+        let (answered, down) = (AtomicBool::new(false), AtomicBool::new(false));
+        Ok(Connection { config, address, secrets, client, gate: Gate::default(), answered, down })
+    }
+
+    /// Waits while a pause that the server asked for lasts.
+    pub fn ready(&self) {
+        self.gate.pass();
+    }
+
+    /// One attempt: the response, or no response.
+    pub fn post(&self, body: &Value) -> Result<Answered, Failure> {
+        let post = self.client.post(self.address.endpoint.clone()).headers(self.secrets.headers()).json(body);
+        let response = post.send().map_err(|error| {
+            // A server that broke off or took too long is there.
+            self.answered.fetch_or(!error.is_connect(), Ordering::Relaxed);
+            let message = chain(&error.without_url()) + &self.address.via_proxy();
+            Failure { status: None, message, next: Next::Later }
+        })?;
+        self.answered.store(true, Ordering::Relaxed);
+        self.down.store(false, Ordering::Relaxed);
+        let status = response.status().as_u16();
+        let headers = response.headers().clone();
+        let bytes = read(response).map_err(|message| Failure { status: Some(status), message, next: Next::Later })?;
+        Ok(Answered { status, headers, bytes })
+    }
+
+    /// A response of HTTP status `status` that amounts to the error `code`.
+    pub fn refused(&self, (status, code): (u16, u16), headers: &HeaderMap, bytes: &[u8]) -> Failure {
+        let Refusal { mut message, .. } = Refusal::of_body(bytes);
+        let next = match code {
+            429 if Refusal::is_out_of_quota(bytes) => Next::Stop,
+            code if is_transient(code) => header(headers, &RETRY_AFTER)
+                .and_then(|value| retry_after(value, SystemTime::now()))
+                .map_or(Next::Later, Next::After),
+            300..400 => {
+                let target = header(headers, &LOCATION).unwrap_or("an address that it does not give");
+                message = format!("it has moved to {target}; give that address");
+                Next::Stop
+            }
+            401 | 403 if self.secrets.is_anonymous() => {
+                message += &format!("; no key was sent: {} is not set", self.config.api_key_env);
+                Next::Stop
+            }
+            404 | 405 => {
+                message += &self.address.missing_version();
+                Next::Stop
+            }
+            401 | 402 | 403 | 410 | 501 => Next::Stop,
+            _ => Next::GiveUp,
+        };
+        Failure { status: Some(status), message, next }
+    }
+
+    /// Waits for the next attempt after a failure; false if there is to be none. `salt` keeps requests apart that failed
+    /// together.
+    pub fn wait(&self, failure: &Failure, attempts: &Attempts, salt: u64) -> bool {
+        let Some(pause) = self.pause(failure, attempts, salt) else { return false };
+        match failure.next {
+            Next::After(_) => self.gate.close(pause),
+            _ => std::thread::sleep(pause),
+        }
+        true
+    }
+
+    /// The pause before the next attempt; `None` if there is to be none.
+    fn pause(&self, failure: &Failure, attempts: &Attempts, salt: u64) -> Option<Duration> {
+        let config = &self.config;
+        let pause = match failure.next {
+            Next::Later | Next::Changed => {
+                backoff(attempts.failed - 1, config.backoff_secs, config.max_pause_secs, salt)
+            }
+            Next::After(pause) => pause,
+            Next::GiveUp | Next::Stop => return None,
+        };
+        let unreachable = failure.status.is_none();
+        let late =
+            unreachable && !self.answered.load(Ordering::Relaxed) && attempts.started.elapsed() + pause > FIRST_ANSWER;
+        // Gone for a whole request already: the next ones look once more each.
+        let retries =
+            if unreachable && self.down.load(Ordering::Relaxed) { config.retries.min(1) } else { config.retries };
+        if attempts.failed > retries && unreachable {
+            self.down.store(true, Ordering::Relaxed);
+        }
+        let longest = Duration::from_secs_f64(config.max_pause_secs);
+        (attempts.failed <= retries && pause <= longest && !late).then_some(pause)
+    }
+
+    /// The message of a last failure, without secrets.
+    pub fn message(&self, failure: &Failure) -> String {
+        let longest = Duration::from_secs_f64(self.config.max_pause_secs);
+        let waits = match failure.next {
+            Next::After(pause) if pause > longest => format!("; the server requests a pause of {} s", pause.as_secs()),
+            _ => String::new(),
+        };
+        self.secrets.redact(&failure.message) + &waits
+    }
+
+    /// True if the next request would fail as this one did.
+    pub fn is_fatal(&self, failure: &Failure) -> bool {
+        let never_answered = failure.status.is_none() && !self.answered.load(Ordering::Relaxed);
+        never_answered || failure.next == Next::Stop
+    }
+}
+
+pub(super) fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// The whole body.
+///
+/// # Errors
+/// A body that breaks off or exceeds [`MAX_ANSWER`].
+fn read(response: Response) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    response
+        .take(MAX_ANSWER + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| format!("the answer broke off: {}", chain(&error)))?;
+    if bytes.len() as u64 > MAX_ANSWER {
+        return Err(format!("the answer is longer than {MAX_ANSWER} bytes"));
+    }
+    Ok(bytes)
+}
+
+/// An error with its causes.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
