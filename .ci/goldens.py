@@ -20,6 +20,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 # generator, its arguments, the file that its standard output becomes; in the order in which they need each other
 GENERATORS = [
     ("crates/chat/tests/golden/render.py", ["templates"], "golden.json"),
+    ("crates/curation/tests/golden/generate.py", [], None),
     ("crates/tokenizer/tests/golden/generate.py", [], None),
     ("crates/data/tests/golden/parquet/generate.py", [], None),
     ("crates/gguf/tests/golden/generate.py", [], None),

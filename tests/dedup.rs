@@ -21,8 +21,10 @@ fn write(dir: &Path, name: &str, lines: &[&str]) {
 }
 
 const MOON: &str = r#"{"prompt": "How far away is the moon from the earth on average?", "chosen": "384,400 km", "rejected": "far",  "score": NaN}"#;
-const LOUD: &str = r#"{"prompt":"HOW FAR AWAY is the moon from the earth on average?","chosen":"384,400 km","rejected":"far"}"#;
-const NEAR: &str = r#"{"prompt":"How far away is the moon from the earth, on average?","chosen":"384,400 km","rejected":"far"}"#;
+const LOUD: &str =
+    r#"{"prompt":"HOW FAR AWAY is the moon from the earth on average?","chosen":"384,400 km","rejected":"far"}"#;
+const NEAR: &str =
+    r#"{"prompt":"How far away is the moon from the earth, on average?","chosen":"384,400 km","rejected":"far"}"#;
 const SUN: &str = r#"{"prompt":"What is the sun?","chosen":"a star","rejected":"a lamp"}"#;
 
 #[test]
@@ -36,7 +38,7 @@ fn rows_that_stay_are_written_as_they_were() {
         .stdout(contains("4 preference pairs of 1 file, compared by row"))
         .stdout(contains("2 kept in unique.jsonl, 2 left out: 1 of equal text, 1 of nearly equal text"))
         .stdout(contains("1 clusters: 1 of 3 to 5"))
-        .stdout(contains("repeated by pairs.jsonl:2 (1.00), pairs.jsonl:3 (0.9"));
+        .stdout(contains("repeated by pairs.jsonl:2 (1.00), pairs.jsonl:3 (0.84)"));
     assert_eq!(fs::read_to_string(dir.path().join("unique.jsonl")).unwrap(), format!("{MOON}\n{SUN}\n"));
     let report: Value = serde_json::from_str(&fs::read_to_string(dir.path().join("report.json")).unwrap()).unwrap();
     assert_eq!(report["settings"]["method"], "minhash");
@@ -53,7 +55,11 @@ fn rows_that_stay_are_written_as_they_were() {
     let exact = ["pairs.jsonl", "--method", "exact", "--dry-run", "--format", "json"];
     let counts = contains(r#""left_out": 1,"#).and(contains(r#""near": 0,"#));
     dedup(dir.path()).args(exact).assert().code(1).stdout(counts);
-    dedup(dir.path()).args(["unique.jsonl", "--dry-run"]).assert().success().stdout(contains("2 would stay, 0 left out"));
+    dedup(dir.path())
+        .args(["unique.jsonl", "--dry-run"])
+        .assert()
+        .success()
+        .stdout(contains("2 would stay, 0 left out"));
 }
 
 #[test]
@@ -66,7 +72,8 @@ fn training_rows_that_a_suite_asks_are_leaks() {
         Some(messages) => messages.last().unwrap()["content"].clone(),
         None => row["prompt"].clone(),
     };
-    let leak = json!({"prompt": [{"role": "system", "content": "s"}, {"role": "user", "content": leak}], "completion": "a"});
+    let leak =
+        json!({"prompt": [{"role": "system", "content": "s"}, {"role": "user", "content": leak}], "completion": "a"});
     let harmless = json!({"prompt": "What is the sun?", "completion": "a star"}).to_string();
     write(dir.path(), "train.jsonl", &[&harmless, &leak.to_string(), &harmless]);
     let check = |more: &[&str]| dedup(dir.path()).arg("train.jsonl").arg("--against").arg(&suite).args(more).assert();

@@ -12,7 +12,11 @@ pub(crate) struct Buckets {
 impl Buckets {
     /// From the hashes of all bands of each row in `rows`; `hashes` has `bands` per row. Hashes of rows without any are
     /// `None`.
-    pub fn new<'a>(rows: impl Iterator<Item = u32> + Clone, bands: usize, hashes: impl Fn(u32) -> Option<&'a [u32]>) -> Self {
+    pub fn new<'a>(
+        rows: impl Iterator<Item = u32> + Clone,
+        bands: usize,
+        hashes: impl Fn(u32) -> Option<&'a [u32]>,
+    ) -> Self {
         let mut buckets = Buckets::default();
         let mut of_band = Vec::new();
         for band in 0..bands {
@@ -35,7 +39,8 @@ impl Buckets {
     }
 
     fn of_row(&self, row: u32) -> std::ops::Range<usize> {
-        self.of_rows.partition_point(|(other, _)| *other < row)..self.of_rows.partition_point(|(other, _)| *other <= row)
+        self.of_rows.partition_point(|(other, _)| *other < row)
+            ..self.of_rows.partition_point(|(other, _)| *other <= row)
     }
 
     /// Leaders in a row's buckets, each once.

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use smpo_data::JsonRow;
 use smpo_inference::{Embedder, unit};
 
+use crate::CurationError;
 use crate::buckets::Buckets;
 use crate::embeddings::{ByEmbeddings, Vectors};
 use crate::index::{Entry, Index, fingerprint, key};
@@ -16,7 +17,6 @@ use crate::near::{ByShingles, Exact, Match, Near, StoredShingles};
 use crate::rows::{CHUNK, Sources};
 use crate::shingles::shingles;
 use crate::text::{By, RowText, number};
-use crate::CurationError;
 
 /// Rows that a search prepares for at once.
 const BLOCK: usize = 1024;
@@ -55,11 +55,11 @@ pub enum Keep {
 /// Task of a search for duplicates.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
-    /// What is compared.
+    /// The part that is compared.
     pub by: By,
-    /// How.
+    /// Kind of similarity.
     pub method: Method,
-    /// Which row stands for the others.
+    /// Choice of the row that stands for the others.
     pub keep: Keep,
     /// Suites and files: rows that repeat one of theirs are found instead of those that repeat each other.
     pub against: Vec<PathBuf>,
@@ -95,7 +95,9 @@ impl Options {
             Method::MinHash { threshold, .. } | Method::Embeddings { threshold }
                 if !(threshold > 0.0 && threshold <= 1.0) =>
             {
-                Err(CurationError::Option(format!("threshold: expected a number above 0 and at most 1, got {threshold}")))
+                Err(CurationError::Option(format!(
+                    "threshold: expected a number above 0 and at most 1, got {threshold}"
+                )))
             }
             Method::MinHash { shingle: 0, .. } => {
                 Err(CurationError::Option("shingle: expected at least 1 character, got 0".into()))
@@ -150,7 +152,7 @@ impl Search<'_> {
         let mut first = 0u32;
         let mut pass = |rows: &mut dyn Iterator<Item = Result<JsonRow, CurationError>>, is_reference| {
             loop {
-                let chunk = rows.by_ref().take(CHUNK).collect::<Result<Vec<_>, _>>()?;
+                let chunk = (&mut *rows).take(CHUNK).collect::<Result<Vec<_>, _>>()?;
                 if chunk.is_empty() {
                     return Ok::<_, CurationError>(true);
                 }
@@ -166,35 +168,15 @@ impl Search<'_> {
 
     fn read(&mut self) -> Result<Option<Index>, CurationError> {
         let mut index = Index::default();
+        let (options, minhash) = (self.options, self.minhash.as_ref());
         let done = self.each_chunk(|_, chunk, is_reference| {
-            let entries: Vec<_> = chunk.par_iter().map(|row| self.entry(row, is_reference)).collect();
+            let entries: Vec<_> = chunk.par_iter().map(|row| entry(options, minhash, row, is_reference)).collect();
             for (row, entry) in chunk.iter().zip(entries) {
                 index.push(&row.location, entry?, is_reference);
             }
             Ok(())
         })?;
         Ok(done.then_some(index))
-    }
-
-    fn entry(&self, row: &JsonRow, is_reference: bool) -> Result<Entry, CurationError> {
-        let text = RowText::of(row, &self.options.by)?;
-        let preference = match &self.options.keep {
-            Keep::First => None,
-            // references stand for others whatever their score
-            _ if is_reference => Some(f64::INFINITY),
-            Keep::Longest => Some(text.characters() as f64),
-            Keep::Best(column) => Some(number(row, column)?),
-        };
-        let key = key(&text);
-        let bands = match (&self.minhash, self.options.method) {
-            (Some(minhash), Method::MinHash { shingle, .. }) => match key {
-                Some(_) => minhash.band_hashes(&shingles(&text.parts, shingle)),
-                None => vec![0; minhash.bands()],
-            },
-            _ => Vec::new(),
-        };
-        let places = text.parts.iter().map(|part| part.place as usize + 1).max().unwrap_or(0);
-        Ok(Entry { kind: text.kind, key, fingerprint: fingerprint(row), preference, bands, places })
     }
 
     fn find(
@@ -205,9 +187,9 @@ impl Search<'_> {
         let order = preferred(index);
         let near: Option<Box<dyn Near>> = match (&self.minhash, embedder, self.options.method) {
             (Some(minhash), ..) => self.by_shingles(index, minhash, &order)?.map(|near| Box::new(near) as _),
-            (None, Some(embedder), Method::Embeddings { threshold }) => {
-                self.vectors(index, embedder, &order)?.map(|vectors| Box::new(ByEmbeddings::new(threshold, vectors)) as _)
-            }
+            (None, Some(embedder), Method::Embeddings { threshold }) => self
+                .vectors(index, embedder, &order)?
+                .map(|vectors| Box::new(ByEmbeddings::new(threshold, vectors)) as _),
             (None, ..) => Some(Box::new(Exact)),
         };
         match near {
@@ -270,18 +252,19 @@ impl Search<'_> {
         let buckets = Buckets::new(0..index.len() as u32, bands, hashes);
         let mut shared = buckets.rows().peekable();
         let mut stored = StoredShingles::new()?;
+        let by = &self.options.by;
         let done = shared.peek().is_none()
             || self.each_chunk(|first, chunk, _| {
                 let mut wanted = Vec::new();
                 while let Some(row) = shared.next_if(|row| ((*row - first) as usize) < chunk.len()) {
                     wanted.push(row);
                 }
-                let read: Vec<_> = wanted
+                let read: Vec<Result<Vec<u32>, CurationError>> = wanted
                     .par_iter()
                     .map(|row| {
                         let json = &chunk[(row - first) as usize];
                         check_same(index, *row as usize, json)?;
-                        Ok(shingles(&RowText::of(json, &self.options.by)?.parts, shingle))
+                        Ok(shingles(&RowText::of(json, by)?.parts, shingle))
                     })
                     .collect();
                 wanted.iter().zip(read).try_for_each(|(row, read)| stored.push(*row, &read?))
@@ -345,13 +328,40 @@ impl Search<'_> {
         for of_row in texts.chunk_by(|a, b| a.0 == b.0) {
             let mut whole = Vec::new();
             for ((_, part), vector) in of_row.iter().zip(of_texts.by_ref()) {
-                whole.resize(index.places * vector.len(), 0.0);
+                whole.resize(index.text_places * vector.len(), 0.0);
                 whole[part.place as usize * vector.len()..][..vector.len()].copy_from_slice(&vector);
             }
             vectors.extend(unit(whole).map(|whole| (of_row[0].0, whole)));
         }
         Ok(vectors)
     }
+}
+
+/// All that is kept of a row.
+fn entry(
+    options: &Options,
+    minhash: Option<&MinHash>,
+    row: &JsonRow,
+    is_reference: bool,
+) -> Result<Entry, CurationError> {
+    let text = RowText::of(row, &options.by)?;
+    let preference = match &options.keep {
+        Keep::First => None,
+        // references stand for others whatever their score
+        _ if is_reference => Some(f64::INFINITY),
+        Keep::Longest => Some(text.characters() as f64),
+        Keep::Best(column) => Some(number(row, column)?),
+    };
+    let key = key(&text);
+    let bands = match (minhash, options.method) {
+        (Some(minhash), Method::MinHash { shingle, .. }) => match key {
+            Some(_) => minhash.band_hashes(&shingles(&text.parts, shingle)),
+            None => vec![0; minhash.bands()],
+        },
+        _ => Vec::new(),
+    };
+    let text_places = text.parts.iter().map(|part| part.place as usize + 1).max().unwrap_or(0);
+    Ok(Entry { kind: text.kind, key, fingerprint: fingerprint(row), preference, bands, text_places })
 }
 
 /// Per row, true for the first of its text: one of each is compared with others.

@@ -4,6 +4,7 @@ use smpo_data::{Location, ReadError};
 use smpo_eval::InputError;
 use smpo_files::FileError;
 use smpo_inference::InferenceError;
+use smpo_model::ModelError;
 
 /// Error of curation; output files are then as they were.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +41,9 @@ pub enum CurationError {
     /// There are no embeddings.
     #[error(transparent)]
     Inference(#[from] InferenceError),
+    /// The model refuses a row.
+    #[error(transparent)]
+    Model(#[from] ModelError),
     /// A product of embeddings failed.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
@@ -47,7 +51,7 @@ pub enum CurationError {
     #[error(transparent)]
     Write(#[from] FileError),
     /// The temporary file of shingles failed.
-    #[error("temporary file in {}: {0}", std::env::temp_dir().display())]
+    #[error("temporary file of shingles: {0}; TMPDIR names another directory for it")]
     Temporary(#[source] std::io::Error),
 }
 

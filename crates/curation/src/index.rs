@@ -27,13 +27,13 @@ pub(crate) struct Index {
     pub bands: Vec<u32>,
     /// Rows of each kind, references left out.
     pub kinds: BTreeMap<RowKind, u64>,
-    /// Places of texts in a row.
-    pub places: usize,
+    /// One more than the last place of a text in any row.
+    pub text_places: usize,
     /// Number of rows before those of the inputs.
     pub references: usize,
 }
 
-/// What is kept of one row.
+/// Kind, digests and numbers of one row.
 pub(crate) struct Entry {
     pub kind: RowKind,
     pub key: Option<u128>,
@@ -41,7 +41,7 @@ pub(crate) struct Entry {
     pub preference: Option<f64>,
     pub bands: Vec<u32>,
     /// One more than the last place of a text.
-    pub places: usize,
+    pub text_places: usize,
 }
 
 impl Index {
@@ -60,7 +60,7 @@ impl Index {
         self.fingerprints.push(entry.fingerprint);
         self.preferences.extend(entry.preference);
         self.bands.extend(entry.bands);
-        self.places = self.places.max(entry.places);
+        self.text_places = self.text_places.max(entry.text_places);
         match is_reference {
             true => self.references += 1,
             false => *self.kinds.entry(entry.kind).or_default() += 1,

@@ -4,8 +4,11 @@
 //! [`duplicates`] reads the rows once and finds those to leave out; [`Duplicates::write`] reads them again and writes the
 //! others as they are. Of the rows only digests stay in memory. Every row left out is as similar as asked for to the one
 //! row that stands for it: similarity is not handed on from duplicate to duplicate.
+//!
+//! [`ches`] ranks preference pairs by how much they push down the answer that they prefer.
 
 mod buckets;
+pub mod ches;
 mod duplicates;
 mod embeddings;
 mod error;

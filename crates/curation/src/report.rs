@@ -17,7 +17,7 @@ use crate::{By, CurationError, Keep, Method};
 pub struct Report {
     /// Version of the layout.
     pub schema: u32,
-    /// What was compared, and how.
+    /// Settings of the search.
     pub settings: Settings,
     /// Input files.
     pub files: usize,

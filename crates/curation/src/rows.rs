@@ -67,7 +67,10 @@ impl Sources {
 
 fn files(source: &Path, purpose: Purpose) -> Result<Vec<PathBuf>, CurationError> {
     let files = source_files(source, purpose)?;
-    match files.iter().find(|file| std::fs::metadata(file).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir())) {
+    match files
+        .iter()
+        .find(|file| std::fs::metadata(file).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir()))
+    {
         Some(pipe) => Err(CurationError::Pipe { path: pipe.display().to_string() }),
         None => Ok(files),
     }

@@ -20,7 +20,8 @@ pub(crate) fn shingles(parts: &[Part], length: usize) -> Vec<u32> {
 }
 
 fn hash(seed: u64, window: &[u32]) -> u32 {
-    let hash = window.iter().fold(seed, |hash, &c| (hash ^ u64::from(c)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29));
+    let hash =
+        window.iter().fold(seed, |hash, &c| (hash ^ u64::from(c)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29));
     (mix(hash) >> 32) as u32
 }
 

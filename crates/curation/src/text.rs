@@ -248,8 +248,12 @@ mod tests {
         assert_eq!(of(&pair, &By::Column("chosen".into())), Ok((RowKind::Object, texts(&["a"]))));
         assert_eq!(of(&json!({"prompt": "Q"}), &By::Row), Ok((RowKind::Prompt, texts(&["q"]))));
         assert_eq!(of(&json!({"messages": system}), &By::Question), Ok((RowKind::Prompt, texts(&["q"]))));
-        assert_eq!(of(&json!({"question_id": 1, "turns": ["Q", "R"]}), &By::Row), Ok((RowKind::Prompt, texts(&["q r"]))));
-        let group = json!({"prompt": "Q", "completions": ["A", [{"role": "assistant", "content": "B"}]], "rewards": [1, 0]});
+        assert_eq!(
+            of(&json!({"question_id": 1, "turns": ["Q", "R"]}), &By::Row),
+            Ok((RowKind::Prompt, texts(&["q r"])))
+        );
+        let group =
+            json!({"prompt": "Q", "completions": ["A", [{"role": "assistant", "content": "B"}]], "rewards": [1, 0]});
         assert_eq!(of(&group, &By::Row), Ok((RowKind::Group, texts(&["q", "a b"]))));
         let example = json!({"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]});
         assert_eq!(of(&example, &By::Row), Ok((RowKind::Example, texts(&["q", "a"]))));

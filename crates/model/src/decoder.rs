@@ -195,10 +195,20 @@ impl Decoder {
         pass: &Pass<'_>,
         mut attend: impl FnMut(&LayerSpec, Heads) -> Result<Tensor>,
     ) -> Result<Tensor> {
+        self.run_embedded(self.embed(ids)?, pass, &mut attend)
+    }
+
+    /// All blocks on embedded tokens, and the final norm.
+    pub(crate) fn run_embedded(
+        &self,
+        embedded: Tensor,
+        pass: &Pass<'_>,
+        attend: &mut impl FnMut(&LayerSpec, Heads) -> Result<Tensor>,
+    ) -> Result<Tensor> {
         let positional = self.positional(pass)?;
-        let mut stream = Stream::new(self.embed(ids)?);
+        let mut stream = Stream::new(embedded);
         for index in 0..self.blocks.len() {
-            stream = self.run_block(index, stream, &positional, pass, &mut attend)?;
+            stream = self.run_block(index, stream, &positional, pass, attend)?;
         }
         self.finish(stream)
     }
@@ -298,6 +308,11 @@ impl Decoder {
         self.blocks.iter().position(|block| !block.is_frozen()).unwrap_or(self.blocks.len())
     }
 
+    /// The embedding, (`V`, `H`).
+    pub fn embedding_table(&self) -> &Tensor {
+        &self.embedding.tensor
+    }
+
     /// True if the embedding is trained.
     pub(crate) fn embedding_is_trained(&self) -> bool {
         self.embedding.tensor.is_variable()
@@ -305,7 +320,11 @@ impl Decoder {
 
     /// Embeddings of the ids, (`N`, `H`), scaled if the family does.
     pub(crate) fn embed(&self, ids: &[u32]) -> Result<Tensor> {
-        let x = embedding(&self.embedding.tensor, ids)?;
+        self.scale_embedded(embedding(&self.embedding.tensor, ids)?)
+    }
+
+    /// Rows of the embedding as the first block reads them.
+    pub(crate) fn scale_embedded(&self, x: Tensor) -> Result<Tensor> {
         match self.spec().embedding_scale {
             Some(scale) => Ok((x * scale)?),
             None => Ok(x),

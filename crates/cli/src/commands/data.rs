@@ -1,5 +1,6 @@
 //! `smpo data`: check, measure, convert and clean a file before anything is trained on it.
 
+mod ches;
 mod dedup;
 
 use std::ops::ControlFlow;
@@ -45,9 +46,14 @@ enum DataCommand {
     Convert(ConvertArgs),
     /// Leave out rows that repeat others, or rows of a suite
     #[command(
-        after_help = "Examples:\n  smpo data dedup pairs.jsonl --out unique.jsonl\n  smpo data dedup train/*.jsonl --against evals/suites/ood.toml --dry-run"
+        after_help = "Examples:\n  smpo data dedup pairs.jsonl --out unique.jsonl\n  smpo data dedup train/*.jsonl --against evals/ood-chat.toml --dry-run"
     )]
     Dedup(dedup::DedupArgs),
+    /// Rank preference pairs by CHES, and leave out those that push down what they prefer
+    #[command(
+        after_help = "Example:\n  smpo data ches pairs.jsonl --model Qwen2.5-1.5B-Instruct --out ranked.jsonl --drop 0.05"
+    )]
+    Ches(ches::ChesArgs),
 }
 
 #[derive(Args)]
@@ -159,6 +165,7 @@ pub fn run(args: DataArgs) -> Outcome {
         DataCommand::Stats(args) => run_stats(&args),
         DataCommand::Convert(args) => run_convert(&args),
         DataCommand::Dedup(args) => dedup::run(&args),
+        DataCommand::Ches(args) => ches::run(&args),
     }
 }
 

@@ -153,6 +153,7 @@ impl Classify for CurationError {
             E::Read(error) => error.exit_class(),
             E::Suite(error) => error.exit_class(),
             E::Inference(error) => error.exit_class(),
+            E::Model(error) => error.exit_class(),
             E::Row { .. } | E::Option(_) | E::Pipe { .. } => User,
             E::Changed { .. } | E::Tensor(_) | E::Write(_) | E::Temporary(_) => Execution,
         }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use reqwest::blocking::{Client, Response};
 use reqwest::header::{HeaderMap, HeaderName, LOCATION, RETRY_AFTER};
 use reqwest::redirect::Policy;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::address::Address;
 use super::config::HttpConfig;
@@ -119,7 +119,7 @@ impl Connection {
     }
 
     /// One attempt: the response, or no response.
-    pub fn post(&self, body: &Value) -> Result<Answered, Failure> {
+    pub fn post(&self, body: &Map<String, Value>) -> Result<Answered, Failure> {
         let post = self.client.post(self.address.endpoint.clone()).headers(self.secrets.headers()).json(body);
         let response = post.send().map_err(|error| {
             // A server that broke off or took too long is there.
@@ -143,7 +143,7 @@ impl Connection {
             code if is_transient(code) => header(headers, &RETRY_AFTER)
                 .and_then(|value| retry_after(value, SystemTime::now()))
                 .map_or(Next::Later, Next::After),
-            300..400 => {
+            300..=399 => {
                 let target = header(headers, &LOCATION).unwrap_or("an address that it does not give");
                 message = format!("it has moved to {target}; give that address");
                 Next::Stop

@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 use super::config::HttpConfig;
 use super::connection::{Answered, Attempts, Connection, Failure, Next};
 use super::json;
-use crate::embedder::{Embedder, unit};
 use crate::InferenceError;
+use crate::embedder::{Embedder, unit};
 
 /// Texts of one request.
 const TEXTS: usize = 32;
@@ -36,7 +36,6 @@ impl HttpEmbedder {
         body.insert("model".into(), config.model.clone().into());
         body.insert("input".into(), json!(texts));
         body.insert("encoding_format".into(), "float".into());
-        let body = Value::Object(body);
         let mut attempts = Attempts::new();
         loop {
             self.connection.ready();
@@ -53,7 +52,7 @@ impl HttpEmbedder {
         }
     }
 
-    fn attempt(&self, body: &Value, texts: usize) -> Result<Vec<Vec<f32>>, Failure> {
+    fn attempt(&self, body: &Map<String, Value>, texts: usize) -> Result<Vec<Vec<f32>>, Failure> {
         let Answered { status, headers, bytes } = self.connection.post(body)?;
         if !(200..300).contains(&status) {
             return Err(self.connection.refused((status, status), &headers, &bytes));
@@ -72,8 +71,8 @@ fn vectors(bytes: &[u8], texts: usize) -> Result<Vec<Vec<f32>>, String> {
         let index = item["index"].as_u64().map_or(position, |index| index as usize);
         let place = vectors.get_mut(index).ok_or_else(|| format!("expected {texts} embeddings, got number {index}"))?;
         let numbers = item["embedding"].as_array().filter(|numbers| (1..=MAX_DIMENSION).contains(&numbers.len()));
-        let vector: Option<Vec<f32>> =
-            numbers.and_then(|numbers| numbers.iter().map(|number| number.as_f64().map(|number| number as f32)).collect());
+        let vector: Option<Vec<f32>> = numbers
+            .and_then(|numbers| numbers.iter().map(|number| number.as_f64().map(|number| number as f32)).collect());
         let vector = vector.and_then(unit);
         *place = Some(vector.ok_or_else(|| {
             format!("embedding {index}: expected finite numbers, not all 0, at most {MAX_DIMENSION} of them")

@@ -251,9 +251,8 @@ fn text(args: &DedupArgs, report: &Report) -> String {
 /// Clusters by their number of rows.
 fn sizes(clusters: &[Cluster]) -> String {
     let ranges = [("2 rows", 2..3), ("3 to 5", 3..6), ("6 to 20", 6..21), ("more", 21..usize::MAX)];
-    let counts = ranges.map(|(name, range)| {
-        (name, clusters.iter().filter(|cluster| range.contains(&cluster.size)).count())
-    });
+    let counts =
+        ranges.map(|(name, range)| (name, clusters.iter().filter(|cluster| range.contains(&cluster.size)).count()));
     let shown: Vec<String> =
         counts.into_iter().filter(|(_, count)| *count > 0).map(|(name, count)| format!("{count} of {name}")).collect();
     shown.join(", ")
@@ -264,7 +263,9 @@ fn cluster(cluster: &Cluster) -> String {
     let kept = &cluster.kept;
     let quote = |text: &Option<String>| text.as_deref().unwrap_or_default().to_owned();
     let mut text = format!("  {} rows: {}:{} {:?}", cluster.size, kept.path.display(), kept.line, quote(&kept.text));
-    let place = |member: &smpo_curation::Member| format!("{}:{} ({:.2})", member.path.display(), member.line, member.similarity);
+    let place = |member: &smpo_curation::Member| {
+        format!("{}:{} ({:.2})", member.path.display(), member.line, member.similarity)
+    };
     let places: Vec<String> = cluster.left_out.iter().take(PLACES).map(place).collect();
     text.push_str(&format!("\n    repeated by {}", places.join(", ")));
     if cluster.left_out.len() > PLACES {
