@@ -56,7 +56,7 @@ impl Decoder {
     /// # Errors
     /// When a token id is not below `V`.
     pub fn log_probs(&self, batch: &PackedBatch) -> Result<Tensor> {
-        let hidden = self.hidden_of(batch, &Pass { keep: Some(batch.rows()), ..Pass::of(batch) })?;
+        let hidden = self.predicting(batch)?;
         Ok(self.select(&hidden, batch, &ScoreOptions::default())?.log_probs)
     }
 
@@ -121,7 +121,7 @@ impl Decoder {
             let (expected, got) = (format!("{expected:?}"), format!("{:?}", embedded.dims()));
             return Err(ModelError::input("shape of embedded tokens", expected, got));
         }
-        let pass = pass(batch, None);
+        let pass = Pass { keep: Some(batch.rows()), ..Pass::of(batch) };
         let (tape, log_probs) = Tape::record(|| {
             let first = self.scale_embedded(embedded.as_tensor().clone())?;
             let mut attend = |layer: &_, heads| attend_packed(self.spec(), layer, &heads, batch.segments());
