@@ -37,7 +37,7 @@ fn rows_that_stay_are_written_as_they_were() {
         .success()
         .stdout(contains("4 preference pairs of 1 file, compared by row"))
         .stdout(contains("2 kept in unique.jsonl, 2 left out: 1 of equal text, 1 of nearly equal text"))
-        .stdout(contains("1 clusters: 1 of 3 to 5"))
+        .stdout(contains("1 cluster: 1 of 3 to 5"))
         .stdout(contains("repeated by pairs.jsonl:2 (1.00), pairs.jsonl:3 (0.84)"));
     assert_eq!(fs::read_to_string(dir.path().join("unique.jsonl")).unwrap(), format!("{MOON}\n{SUN}\n"));
     let report: Value = serde_json::from_str(&fs::read_to_string(dir.path().join("report.json")).unwrap()).unwrap();

@@ -85,7 +85,7 @@ fn minhash_finds_what_comparing_all_pairs_finds() {
         shared as f64 / (sets[a].len() + sets[b].len() - shared) as f64
     };
     for threshold in [0.6, 0.8, 0.9] {
-        let (report, kept) = run(&[path.clone()], options(minhash(threshold)), dir.path());
+        let (report, kept) = run(std::slice::from_ref(&path), options(minhash(threshold)), dir.path());
         // rows in order; each is left out if it is like one that stays
         let mut stay: Vec<usize> = Vec::new();
         let repeats = |stay: &Vec<usize>, row: usize| stay.iter().any(|leader| similarity(*leader, row) >= threshold);

@@ -44,7 +44,7 @@ pub struct DedupArgs {
     /// Name of the model on the server
     #[arg(long, value_name = "NAME", requires = "model")]
     model_name: Option<String>,
-    /// Least similarity of two near duplicates, of 1 [default: 0.8 of minhash, 0.95 of embeddings]
+    /// Least similarity of two near duplicates, of 1 [default: 0.8 of minhash, 0.97 of embeddings]
     #[arg(long, value_name = "SHARE")]
     threshold: Option<f64>,
     /// Characters of the runs that minhash compares [default: 5]
@@ -117,7 +117,7 @@ impl DedupArgs {
             Kind::Minhash => {
                 Method::MinHash { threshold: self.threshold.unwrap_or(0.8), shingle: self.shingle.unwrap_or(5) }
             }
-            Kind::Embeddings => Method::Embeddings { threshold: self.threshold.unwrap_or(0.95) },
+            Kind::Embeddings => Method::Embeddings { threshold: self.threshold.unwrap_or(0.97) },
             Kind::Exact => Method::Exact,
         };
         self.check_effects()?;
@@ -239,7 +239,8 @@ fn text(args: &DedupArgs, report: &Report) -> String {
         lines.push(format!("{} rows have no text to compare and stay", report.empty));
     }
     if !report.clusters.is_empty() {
-        lines.push(format!("{} clusters: {}", report.clusters.len(), sizes(&report.clusters)));
+        let count = report.clusters.len();
+        lines.push(format!("{count} cluster{}: {}", if count == 1 { "" } else { "s" }, sizes(&report.clusters)));
         lines.extend(report.clusters.iter().take(SHOWN).map(cluster));
         if report.clusters.len() > SHOWN && args.report.is_none() {
             lines.push("all clusters: --report FILE".into());
