@@ -30,6 +30,32 @@ fn rows(path: &Path) -> Vec<Value> {
     fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
+/// `smpo train`, `logps` and `explain` on the rows of `--policy groups`.
+fn train_on_groups(dir: &Path, groups: &Path) {
+    let smpo = || Command::cargo_bin("smpo").unwrap();
+    let config = dir.join("gpo.toml");
+    let text = format!(
+        "model_name_or_path = {:?}\ndataset = {groups:?}\noutput_dir = {:?}\nlearning_rate = 1e-4\nmax_length = 256\n\
+         num_train_epochs = 2\n[loss]\nkind = \"gpo\"\neos_term = \"invert\"\nmin_log_prob = -2.3\n",
+        demo("base"),
+        dir.join("gpo"),
+    );
+    fs::write(&config, text).unwrap();
+    smpo().args(["data", "check"]).arg(groups).arg("--model").arg(demo("base")).assert().success();
+    smpo().arg("train").arg(&config).arg("--dry-run").assert().success();
+    smpo().arg("train").arg(&config).assert().success();
+    let steps = rows(&dir.join("gpo/metrics.jsonl"));
+    assert!(steps.iter().all(|step| step["group/reward"].is_number() && step["eos_logp/chosen"].is_number()), "{steps:?}");
+    let logps = dir.join("logps.jsonl");
+    smpo().arg("logps").arg(dir.join("gpo/model")).arg(groups).arg("--out").arg(&logps).assert().success();
+    let first = &rows(&logps)[0];
+    assert_eq!((first["completions"].as_array().unwrap().len(), first["rewards"].as_array().unwrap().len()), (6, 6));
+    let id = first["id"].as_str().unwrap();
+    let explained = smpo().arg("explain").arg(&config).arg(&logps).args(["--pair", id]).assert().success();
+    let shown = String::from_utf8(explained.get_output().stdout.clone()).unwrap();
+    assert!(shown.starts_with("gpo: ") && shown.contains(" groups, ") && shown.contains("advantage"), "{shown}");
+}
+
 #[test]
 fn pairs_are_made_resumed_and_trained_on() {
     let dir = tempfile::tempdir().unwrap();
@@ -69,6 +95,7 @@ fn pairs_are_made_resumed_and_trained_on() {
         assert_eq!((rewards.len(), group["completions"].as_array().unwrap().len()), (6, 6));
         assert!(rewards.contains(&0.0) && rewards.contains(&1.0), "{rewards:?}");
     }
+    train_on_groups(dir.path(), &out.join("groups.jsonl"));
     make(&["--rows", "ela"]);
     let ela = rows(&out.join("basket_rs.jsonl"));
     assert_eq!((ela.len(), ela[0]["all_scores"].as_array().unwrap().len()), (pairs.len(), 6));

@@ -44,6 +44,12 @@ pub struct Columns {
     /// The worse answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rejected: Option<String>,
+    /// The answers of a group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completions: Option<String>,
+    /// The rewards of a group's answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rewards: Option<String>,
     /// Desirable or not (KTO).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
@@ -81,6 +87,8 @@ impl Columns {
             (&self.tools, "tools"),
             (&self.chosen, "chosen"),
             (&self.rejected, "rejected"),
+            (&self.completions, "completions"),
+            (&self.rewards, "rewards"),
             (&self.label, "label"),
         ]
         .into_iter()

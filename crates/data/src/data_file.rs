@@ -125,7 +125,8 @@ impl Contents {
 
 /// The kind of most rows.
 pub(crate) fn commonest(kinds: impl Iterator<Item = RecordKind>) -> Option<RecordKind> {
-    let mut counts = [(RecordKind::Example, 0u64), (RecordKind::Labelled, 0), (RecordKind::Pair, 0)];
+    let mut counts =
+        [(RecordKind::Example, 0u64), (RecordKind::Labelled, 0), (RecordKind::Group, 0), (RecordKind::Pair, 0)];
     for kind in kinds {
         counts.iter_mut().filter(|(counted, _)| *counted == kind).for_each(|(_, count)| *count += 1);
     }

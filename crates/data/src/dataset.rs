@@ -14,6 +14,7 @@ use crate::check::{CheckReport, Rule};
 use crate::columns::Columns;
 use crate::data_source::DataSource;
 use crate::dataset_error::DatasetError;
+use crate::degenerate::DegenerateGroups;
 use crate::mixture::{HoldOut, RowOf, Split, mix, sample, split};
 use crate::preparation::Preparation;
 use crate::read_error::Location;
@@ -105,6 +106,8 @@ pub struct Rows {
     pub truncated: TruncatedRows,
     /// Completions that did not end.
     pub unfinished: UnfinishedCompletions,
+    /// Groups left out because they say nothing.
+    pub degenerate: DegenerateGroups,
     /// Work that reading the data files took.
     pub work: Work,
     /// Error of writing the token cache; the rows are good all the same.
@@ -279,7 +282,7 @@ impl TokenizedFiles<'_> {
             rows.end_source(&dataset.files[index]);
         }
         if rows.train.is_empty() {
-            return Err(no_rows(&dataset.files, dataset.kind, &rows.bad));
+            return Err(no_rows(&dataset.files, dataset.kind, &rows.bad, rows.degenerate));
         }
         let bad = std::mem::take(&mut rows.bad);
         let counts = collector.usable(&mut eval_files, &mut rows)?;
@@ -289,7 +292,7 @@ impl TokenizedFiles<'_> {
             rows.end_source(path);
         }
         if !eval_files.is_empty() && rows.held_out.len() == held_out_before {
-            return Err(no_rows(&dataset.eval_files, dataset.kind, &rows.bad));
+            return Err(no_rows(&dataset.eval_files, dataset.kind, &rows.bad, rows.degenerate));
         }
         let of_eval_files = std::mem::replace(&mut rows.bad, bad);
         rows.bad.append(of_eval_files);
@@ -297,9 +300,10 @@ impl TokenizedFiles<'_> {
     }
 }
 
-fn no_rows(files: &[PathBuf], kind: RowKind, bad: &BadRows) -> DatasetError {
+fn no_rows(files: &[PathBuf], kind: RowKind, bad: &BadRows, degenerate: DegenerateGroups) -> DatasetError {
     let file = files.first().cloned().unwrap_or_default();
     let got = match bad.first.first() {
+        None if degenerate.any() => format!("none ({degenerate})"),
         None => "none".to_string(),
         Some(first) => format!("{} bad rows and no other ({bad}): {first}", bad.count),
     };
@@ -334,12 +338,21 @@ impl Collector<'_> {
                 let copies = times + usize::from(held_out);
                 for ids in record.into_rows(self.dataset.kind) {
                     let fitted = match ids.map(|ids| ids.cut(self.tokenizer, &self.dataset.truncation)) {
-                        Ok((row, cut)) => self.fit(row, cut, &location),
+                        Ok((mut row, cut)) => {
+                            rows.unfinished.dropped_completions += copies * self.drop_unfinished(&mut row);
+                            self.fit(row, cut, &location)
+                        }
                         Err(problem) => Err(DatasetError::Row { location: location.clone(), problem }),
                     };
                     match fitted {
                         Ok((row, _)) if self.drops(&row) => rows.unfinished.dropped_rows += copies,
-                        Ok((row, cut)) => rows.add(&row, cut, times, held_out),
+                        Ok((row, cut)) => {
+                            let rewards: Vec<f64> = row.group.iter().map(|scored| scored.reward).collect();
+                            let is_group = self.dataset.kind == RowKind::Groups;
+                            if !is_group || !rows.degenerate.count(&rewards, copies) {
+                                rows.add(&row, cut, times, held_out);
+                            }
+                        }
                         Err(error) if self.dataset.on_bad_rows == OnBadRows::Fail => return Err(error),
                         Err(error) => (0..copies).for_each(|_| rows.bad.add(rule_of(&error), &error)),
                     }
@@ -351,10 +364,21 @@ impl Collector<'_> {
 
     /// Refuses a row of which nothing is left of a completion.
     fn fit(&self, row: Row, cut: Truncated, location: &Location) -> Result<(Row, Truncated), DatasetError> {
-        if !cut.vanished || self.drops(&row) {
+        // what vanished of a group may have been left out of it
+        let is_left = self.dataset.kind == RowKind::Groups && !row.completions().any(TokenizedCompletion::is_empty);
+        if !cut.vanished || self.drops(&row) || is_left && self.dataset.truncation.unfinished == Unfinished::Drop {
             return Ok((row, cut));
         }
         Err(DatasetError::Vanished { location: location.clone(), max_length: self.dataset.truncation.max_length })
+    }
+
+    /// Leaves completions that did not end out of a group, where the configuration drops them; returns how many.
+    fn drop_unfinished(&self, row: &mut Row) -> usize {
+        let before = row.group.len();
+        if self.dataset.truncation.unfinished == Unfinished::Drop {
+            row.group.retain(|scored| scored.completion.finished());
+        }
+        before - row.group.len()
     }
 
     /// True if a row is left out because a completion did not end.
@@ -393,6 +417,8 @@ impl Rows {
         self.truncated.completions += counted(cut.completion > 0);
         self.unfinished.chosen += unfinished(&row.chosen);
         self.unfinished.rejected += unfinished(&row.rejected);
+        self.unfinished.grouped +=
+            row.group.iter().map(|scored| counted(!scored.completion.finished())).sum::<usize>();
         self.train.extend(std::iter::repeat_n(row, times).cloned());
         self.held_out.extend(held_out.then(|| row.clone()));
     }

@@ -158,6 +158,7 @@ fn measure(record: &Record, tokenizer: Option<&ChatTokenizer>) -> Option<Vec<(Pa
     };
     let names = match record {
         Record::Pair(_) => vec![Part::Chosen, Part::Rejected],
+        Record::Group(row) => vec![Part::Completion; row.completions.len()],
         Record::Unpaired(_) | Record::Example(_) => vec![Part::Completion],
     };
     let longest = completions.iter().copied().max().unwrap_or(0);

@@ -56,6 +56,7 @@ impl Preparation {
         }
         let prompt = match &mut record {
             Record::Pair(row) => &mut row.prompt,
+            Record::Group(row) => &mut row.prompt,
             Record::Unpaired(row) => &mut row.prompt,
             Record::Example(row) => &mut row.prompt,
         };

@@ -112,8 +112,8 @@ pub enum Problem {
     },
     /// A row of unknown shape.
     #[error(
-        "expected a preference pair (`chosen` and `rejected`), a conversation (`messages`) or `prompt` and \
-         `completion`, got {keys:?}{}", hint(.nearest)
+        "expected a preference pair (`chosen` and `rejected`), a conversation (`messages`), `prompt` and `completion`, or a \
+         group (`prompt`, `completions`, `rewards`), got {keys:?}{}", hint(.nearest)
     )]
     UnknownShape {
         /// The fields the row has.

@@ -51,12 +51,30 @@ pub struct UnpairedExample {
     pub label: bool,
 }
 
+/// A prompt with several completions, each with a reward (offline GRPO).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ScoredGroup {
+    /// The record's own id, or the hash of its content.
+    pub id: String,
+    /// The conversation before the completions; never empty.
+    pub prompt: Vec<Message>,
+    /// Inputs of the template beside the messages.
+    #[serde(flatten)]
+    pub inputs: TemplateInputs,
+    /// At least one; each begins and ends with an assistant message.
+    pub completions: Vec<Vec<Message>>,
+    /// The reward of each completion: finite.
+    pub rewards: Vec<f64>,
+}
+
 /// A record of a data file, of any kind.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Record {
     /// `prompt`, `chosen`, `rejected`.
     Pair(PreferencePair),
+    /// `prompt`, `completions`, `rewards`.
+    Group(ScoredGroup),
     /// `prompt`, `completion`, `label`.
     Unpaired(UnpairedExample),
     /// `prompt`, `completion`, or a conversation.
@@ -68,6 +86,7 @@ impl Record {
     pub fn id(&self) -> &str {
         match self {
             Self::Pair(row) => &row.id,
+            Self::Group(row) => &row.id,
             Self::Unpaired(row) => &row.id,
             Self::Example(row) => &row.id,
         }
@@ -77,6 +96,7 @@ impl Record {
     pub fn prompt(&self) -> &[Message] {
         match self {
             Self::Pair(row) => &row.prompt,
+            Self::Group(row) => &row.prompt,
             Self::Unpaired(row) => &row.prompt,
             Self::Example(row) => &row.prompt,
         }
@@ -91,15 +111,17 @@ impl Record {
     pub fn inputs(&self) -> &TemplateInputs {
         match self {
             Self::Pair(row) => &row.inputs,
+            Self::Group(row) => &row.inputs,
             Self::Unpaired(row) => &row.inputs,
             Self::Example(row) => &row.inputs,
         }
     }
 
-    /// The completions by name: `chosen` and `rejected`, or `completion`.
+    /// The completions by name: `chosen` and `rejected`, or `completion`, in a group several times.
     pub fn completions(&self) -> Vec<(&'static str, &[Message])> {
         match self {
             Self::Pair(row) => vec![("chosen", &row.chosen), ("rejected", &row.rejected)],
+            Self::Group(row) => row.completions.iter().map(|side| ("completion", &side[..])).collect(),
             Self::Unpaired(row) => vec![("completion", &row.completion)],
             Self::Example(row) => vec![("completion", &row.completion)],
         }
@@ -110,6 +132,15 @@ impl Record {
     pub fn content_hash(&self) -> u64 {
         match self {
             Self::Pair(row) => content_hash(None, &row.inputs, &[&row.prompt, &row.chosen, &row.rejected]),
+            Self::Group(row) => {
+                // as messages of a role that no row has, so that groups of the same texts with other rewards differ
+                let rewards: Vec<Message> =
+                    row.rewards.iter().map(|reward| Message::new("reward", reward.to_string())).collect();
+                let completions = row.completions.iter().map(Vec::as_slice);
+                let parts: Vec<&[Message]> =
+                    [&row.prompt[..], &rewards].into_iter().chain(completions).collect();
+                content_hash(None, &row.inputs, &parts)
+            }
             Self::Unpaired(row) => content_hash(Some(row.label), &row.inputs, &[&row.prompt, &row.completion]),
             Self::Example(row) => content_hash(None, &row.inputs, &[&row.prompt, &row.completion]),
         }
@@ -119,6 +150,7 @@ impl Record {
     pub fn kind(&self) -> RecordKind {
         match self {
             Self::Pair(_) => RecordKind::Pair,
+            Self::Group(_) => RecordKind::Group,
             Self::Unpaired(_) => RecordKind::Labelled,
             Self::Example(_) => RecordKind::Example,
         }
@@ -131,6 +163,8 @@ impl Record {
 pub enum RecordKind {
     /// A [`PreferencePair`].
     Pair,
+    /// A [`ScoredGroup`].
+    Group,
     /// An [`UnpairedExample`].
     Labelled,
     /// An [`Example`].
@@ -142,6 +176,7 @@ impl RecordKind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Pair => "a preference pair",
+            Self::Group => "a group of scored completions",
             Self::Labelled => "a labelled completion",
             Self::Example => "an instruction example",
         }

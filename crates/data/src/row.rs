@@ -1,29 +1,41 @@
 //! Rows of training data as token ids.
 
-use smpo_chat::Conversation;
+use smpo_chat::{Conversation, Message};
 use smpo_tokenizer::{ChatTokenizer, TokenizerError};
 
 use crate::completion::{CompletionIds, TokenizedCompletion};
-use crate::record::{PreferencePair, RecordKind};
+use crate::record::{PreferencePair, RecordKind, ScoredGroup};
 use crate::{Truncated, Truncation};
 
 /// A prompt with its completions as token ids: one row of an optimizer step, for every objective.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Row {
     /// Id of the record, for errors.
     pub id: String,
-    /// Prompt token ids, shared by both completions.
+    /// Prompt token ids, shared by all completions.
     pub prompt: Vec<u32>,
     /// Chosen side of a pair, completion of an instruction example, or desirable completion.
     pub chosen: Option<TokenizedCompletion>,
     /// Rejected side of a pair, or undesirable completion.
     pub rejected: Option<TokenizedCompletion>,
+    /// Completions of a group; empty for other rows.
+    pub group: Vec<ScoredCompletion>,
+}
+
+/// A completion of a group, with its reward.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScoredCompletion {
+    /// Its token ids.
+    pub completion: TokenizedCompletion,
+    /// Its reward, finite.
+    pub reward: f64,
 }
 
 impl Row {
-    /// Completions of the row, chosen first.
+    /// Completions of the row, chosen first, those of a group in order.
     pub fn completions(&self) -> impl Iterator<Item = &TokenizedCompletion> {
-        self.chosen.iter().chain(&self.rejected)
+        let sides = self.chosen.iter().chain(&self.rejected);
+        sides.chain(self.group.iter().map(|scored| &scored.completion))
     }
 
     /// Tokens of the row in a pack: the prompt once, and each completion without its last token, which predicts nothing.
@@ -47,28 +59,48 @@ pub fn encode_pair(
     tokenizer: &ChatTokenizer,
     truncation: &Truncation,
 ) -> Result<(Row, Truncated), TokenizerError> {
-    let ids = tokenizer.encode_completions(
-        Conversation { messages: &pair.prompt, inputs: &pair.inputs },
-        &[&pair.chosen, &pair.rejected],
-    )?;
-    let mut completions =
-        ids.completion_ids.into_iter().zip(ids.turns).map(|(ids, turns)| CompletionIds::new(ids, turns));
-    let row = RowIds {
-        id: pair.id.clone(),
-        prompt: ids.prompt_ids,
-        chosen: completions.next(),
-        rejected: completions.next(),
-    };
+    let conversation = Conversation { messages: &pair.prompt, inputs: &pair.inputs };
+    let (prompt, completions) = encode(conversation, &[&pair.chosen, &pair.rejected], tokenizer)?;
+    let mut completions = completions.into_iter();
+    let (chosen, rejected) = (completions.next(), completions.next());
+    let row = RowIds { id: pair.id.clone(), prompt, chosen, rejected, group: Vec::new() };
     Ok(row.cut(tokenizer, truncation))
 }
 
+/// Tokenises a group and cuts it to length.
+///
+/// # Errors
+/// As for [`encode_pair`].
+pub fn encode_group(
+    group: &ScoredGroup,
+    tokenizer: &ChatTokenizer,
+    truncation: &Truncation,
+) -> Result<(Row, Truncated), TokenizerError> {
+    let conversation = Conversation { messages: &group.prompt, inputs: &group.inputs };
+    let completions: Vec<&[Message]> = group.completions.iter().map(Vec::as_slice).collect();
+    let (prompt, completions) = encode(conversation, &completions, tokenizer)?;
+    let scored = completions.into_iter().zip(group.rewards.iter().copied()).collect();
+    Ok(RowIds { id: group.id.clone(), prompt, group: scored, ..RowIds::default() }.cut(tokenizer, truncation))
+}
+
+fn encode(
+    conversation: Conversation<'_>,
+    completions: &[&[Message]],
+    tokenizer: &ChatTokenizer,
+) -> Result<(Vec<u32>, Vec<CompletionIds>), TokenizerError> {
+    let ids = tokenizer.encode_completions(conversation, completions)?;
+    let completions = ids.completion_ids.into_iter().zip(ids.turns);
+    Ok((ids.prompt_ids, completions.map(|(ids, turns)| CompletionIds::new(ids, turns)).collect()))
+}
+
 /// A row before it is cut to length.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct RowIds {
     pub id: String,
     pub prompt: Vec<u32>,
     pub chosen: Option<CompletionIds>,
     pub rejected: Option<CompletionIds>,
+    pub group: Vec<(CompletionIds, f64)>,
 }
 
 impl RowIds {
@@ -85,8 +117,10 @@ impl RowIds {
             completion
         };
         let (chosen, rejected) = (self.chosen.map(&mut cut), self.rejected.map(&mut cut));
+        let group =
+            self.group.into_iter().map(|(side, reward)| ScoredCompletion { completion: cut(side), reward }).collect();
         truncated.identical = differ && chosen.is_some() && chosen == rejected;
-        (Row { id: self.id, prompt: self.prompt, chosen, rejected }, truncated)
+        (Row { id: self.id, prompt: self.prompt, chosen, rejected, group }, truncated)
     }
 }
 
@@ -95,6 +129,8 @@ impl RowIds {
 pub enum RowKind {
     /// Preference pairs.
     Pairs,
+    /// Groups of scored completions (GPO): groups, and pairs as groups of two with rewards 1 and 0.
+    Groups,
     /// Prompts with one completion to learn (SFT): instruction examples, chosen sides of pairs, desirable completions.
     Examples,
     /// Desirable and undesirable completions (KTO): labelled completions, and both sides of pairs.
@@ -106,6 +142,7 @@ impl RowKind {
     pub fn expected(self) -> &'static str {
         match self {
             Self::Pairs => "a preference pair (`prompt`, `chosen`, `rejected`)",
+            Self::Groups => "a group of scored completions (`prompt`, `completions`, `rewards`)",
             Self::Examples => "an instruction example",
             Self::Labelled => "a labelled completion (`prompt`, `completion`, `label`)",
         }
@@ -115,8 +152,9 @@ impl RowKind {
     pub fn accepts(self, kind: RecordKind) -> bool {
         match self {
             Self::Pairs => kind == RecordKind::Pair,
-            Self::Examples => true,
-            Self::Labelled => kind != RecordKind::Example,
+            Self::Groups => matches!(kind, RecordKind::Group | RecordKind::Pair),
+            Self::Examples => kind != RecordKind::Group,
+            Self::Labelled => matches!(kind, RecordKind::Pair | RecordKind::Labelled),
         }
     }
 }

@@ -29,6 +29,9 @@ pub(crate) struct TokenizedRecord {
     /// Of labelled completions: true for a desirable one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     label: Option<bool>,
+    /// Of groups: the reward of each completion.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    rewards: Vec<f64>,
     /// Prompt and completions with one split, or the error of the template or the tokenizer.
     pub sides: Result<Sides, String>,
     /// Of pairs: each side as the only completion, where that is not [`Sides::alone`].
@@ -40,7 +43,7 @@ pub(crate) struct TokenizedRecord {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Sides {
     pub prompt: Vec<u32>,
-    /// Chosen and rejected, or the completion.
+    /// Chosen and rejected, the completion, or those of a group.
     pub completions: Vec<CompletionIds>,
     /// Per completion, the number of its first tokens that belong to the prompt where it is the only completion.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -100,9 +103,13 @@ impl TokenizedRecord {
         };
         let label = match record {
             Record::Unpaired(row) => Some(row.label),
-            Record::Pair(_) | Record::Example(_) => None,
+            Record::Pair(_) | Record::Group(_) | Record::Example(_) => None,
         };
-        Self { inspection, label, sides, apart }
+        let rewards = match record {
+            Record::Group(row) => row.rewards.clone(),
+            Record::Pair(_) | Record::Unpaired(_) | Record::Example(_) => Vec::new(),
+        };
+        Self { inspection, label, rewards, sides, apart }
     }
 
     fn problem(&self, kind: RowKind) -> Option<String> {
@@ -117,6 +124,8 @@ impl TokenizedRecord {
         let desirable = self.label != Some(false);
         match (self.inspection.kind, kind) {
             (RecordKind::Pair, RowKind::Pairs) => vec![self.sides.map(|sides| sides.row(id))],
+            (RecordKind::Pair, RowKind::Groups) => vec![self.sides.map(|sides| sides.group(id, &[1.0, 0.0]))],
+            (RecordKind::Group, RowKind::Groups) => vec![self.sides.map(|sides| sides.group(id, &self.rewards))],
             (RecordKind::Pair, RowKind::Labelled) => vec![
                 self.alone(0).map(|side| side.row(format!("{id}/chosen"), true)),
                 self.alone(1).map(|side| side.row(format!("{id}/rejected"), false)),
@@ -129,7 +138,9 @@ impl TokenizedRecord {
             }
             (RecordKind::Labelled, RowKind::Examples)
             | (RecordKind::Labelled | RecordKind::Example, RowKind::Pairs)
-            | (RecordKind::Example, RowKind::Labelled) => Vec::new(),
+            | (RecordKind::Example, RowKind::Labelled)
+            | (RecordKind::Group, _)
+            | (_, RowKind::Groups) => Vec::new(),
         }
     }
 
@@ -144,7 +155,11 @@ impl TokenizedRecord {
     /// Rules that cutting the sides to length breaks.
     pub fn truncated(&self, truncation: &Truncation, tokenizer: &ChatTokenizer) -> Vec<(Rule, String)> {
         let Ok(sides) = self.sides.clone() else { return Vec::new() };
-        let (_, cut) = sides.row(String::new()).cut(tokenizer, truncation);
+        let row = match self.inspection.kind {
+            RecordKind::Group => sides.group(String::new(), &self.rewards),
+            RecordKind::Pair | RecordKind::Labelled | RecordKind::Example => sides.row(String::new()),
+        };
+        let (_, cut) = row.cut(tokenizer, truncation);
         let tokens = |tokens: usize| format!("{tokens} tokens cut");
         let broken = [
             (Rule::NothingLeft, cut.vanished, String::new()),
@@ -175,7 +190,19 @@ impl Sides {
     /// Both sides as a row.
     fn row(self, id: String) -> RowIds {
         let mut completions = self.completions.into_iter();
-        RowIds { id, prompt: self.prompt, chosen: completions.next(), rejected: completions.next() }
+        RowIds {
+            id,
+            prompt: self.prompt,
+            chosen: completions.next(),
+            rejected: completions.next(),
+            group: Vec::new(),
+        }
+    }
+
+    /// All completions as a group.
+    fn group(self, id: String, rewards: &[f64]) -> RowIds {
+        let group = self.completions.into_iter().zip(rewards.iter().copied()).collect();
+        RowIds { id, prompt: self.prompt, group, ..RowIds::default() }
     }
 
     /// One side as the only completion.
@@ -201,7 +228,7 @@ impl Alone {
     fn row(self, id: String, desirable: bool) -> RowIds {
         let completion = Some(self.completion);
         let (chosen, rejected) = if desirable { (completion, None) } else { (None, completion) };
-        RowIds { id, prompt: self.prompt, chosen, rejected }
+        RowIds { id, prompt: self.prompt, chosen, rejected, group: Vec::new() }
     }
 }
 

@@ -39,20 +39,30 @@ pub struct UnfinishedCompletions {
     pub chosen: usize,
     /// On the rejected side, undesirable completions included.
     pub rejected: usize,
+    /// In groups.
+    pub grouped: usize,
     /// Rows left out because of one.
     pub dropped_rows: usize,
+    /// Completions left out of their groups.
+    pub dropped_completions: usize,
 }
 
 impl UnfinishedCompletions {
     /// True if there are any.
     pub fn any(self) -> bool {
-        self.chosen + self.rejected + self.dropped_rows > 0
+        self.chosen + self.rejected + self.grouped + self.dropped_rows + self.dropped_completions > 0
     }
 }
 
 impl fmt::Display for UnfinishedCompletions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { chosen, rejected, dropped_rows } = self;
+        let Self { chosen, rejected, grouped, dropped_rows, dropped_completions } = self;
+        if grouped + dropped_completions > 0 {
+            return write!(
+                f,
+                "{grouped} completions of groups did not end, {dropped_completions} more are left out of their groups"
+            );
+        }
         write!(
             f,
             "{chosen} chosen and {rejected} rejected completions did not end, {dropped_rows} rows left out for one"

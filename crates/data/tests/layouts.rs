@@ -89,6 +89,18 @@ const LAYOUTS: &[(&str, &str)] = &[
     ("Alpaca", r#"{"instruction": "q", "input": "i", "output": "a"}"#),
     ("Dolly", r#"{"instruction": "q", "context": "c", "response": "a"}"#),
     ("reasoning beside an answer", r#"{"question": "q", "reasoning": "r", "answer": "a"}"#),
+    (
+        "effective_llm_alignment, GPO",
+        r#"{"prompt": [{"role": "user", "content": "q"}], "completions": [[{"role": "assistant", "content": "a"}], [{"role": "assistant", "content": "b"}]], "rewards": [0.5, -1]}"#,
+    ),
+    (
+        "smpo pairs, groups",
+        r#"{"id": "1", "prompt": [{"role": "user", "content": "q"}], "completions": [[{"role": "assistant", "content": "a"}], [{"role": "assistant", "content": "b"}]], "rewards": [1, 0], "finished": [true, false], "model": "m"}"#,
+    ),
+    (
+        "groups of texts",
+        r#"{"prompt": "q", "completions": ["a", "b"], "rewards": [1, 0], "finish_reasons": ["stop", "length"]}"#,
+    ),
     ("TRL, KTO", r#"{"prompt": "q", "completion": "a", "label": true}"#),
     (
         "ms-swift, KTO",
@@ -128,6 +140,9 @@ fn shown(record: &Record, remarks: &Remarks) -> String {
     parts.extend(record.completions().into_iter().map(|(name, messages)| format!("{name}: {}", list(messages))));
     if let Record::Unpaired(row) = record {
         parts.push(format!("label {}", row.label));
+    }
+    if let Record::Group(row) = record {
+        parts.push(format!("rewards {}", json!(row.rewards)));
     }
     let inputs = record.inputs();
     if !inputs.tools.is_empty() {
@@ -249,6 +264,32 @@ const REFUSED: &[(&str, &str)] = &[
         r#"{"conversations": [{"from": "human", "value": "q"}, {"from": "function_call", "value": "f()"}]}"#,
         "`conversations[1].value`: expected a call as JSON",
     ),
+    (r#"{"prompt": "q", "completions": ["a", "b"]}"#, "expected `rewards`, got only"),
+    (r#"{"prompt": "q", "completions": ["a", "b"], "rewards": [1]}"#, "`rewards`: expected one entry for each of `completions`, got 1 for 2"),
+    (r#"{"prompt": "q", "completions": ["a", "b"], "rewards": [1, NaN]}"#, "`rewards[1]`: expected a finite number, got NaN"),
+    (r#"{"prompt": "q", "completions": ["a", "b"], "rewards": [1, null]}"#, "`rewards[1]`: expected a finite number, got null"),
+    (r#"{"prompt": "q", "completions": ["a", "b"], "rewards": [1, "2"]}"#, "`rewards[1]`: expected a finite number, got a string"),
+    (r#"{"prompt": "q", "completions": ["a", "b"], "rewards": 1}"#, "`rewards`: expected a list of numbers, got a number"),
+    (r#"{"prompt": "q", "completions": "a", "rewards": [1]}"#, "`completions`: expected a list of answers, got a string"),
+    (r#"{"prompt": "q", "completions": [], "rewards": []}"#, "`completions`: expected at least one answer"),
+    (r#"{"prompt": "q", "completions": ["a", 3], "rewards": [1, 0]}"#, "`completions[1]`: expected a string or a list of messages"),
+    (
+        r#"{"prompt": "q", "completions": ["a", [{"role": "user", "content": "b"}]], "rewards": [1, 0]}"#,
+        "`completions[1]`: expected to begin and end with an assistant message, got user",
+    ),
+    (r#"{"completions": ["a", "b"], "rewards": [1, 0]}"#, "expected `prompt`, got only"),
+    (
+        r#"{"prompt": "q", "completions": ["a", "b"], "rewards": [1, 0], "finished": [true]}"#,
+        "`finished`: expected one entry for each of `completions`, got 1 for 2",
+    ),
+    (
+        r#"{"prompt": "q", "completions": ["a", "b"], "rewards": [1, 0], "finished": [true, 7]}"#,
+        "`finished[1]`: expected true, false or null, got a number",
+    ),
+    (
+        r#"{"prompt": "q", "completions": ["a", "b"], "rewards": [1, 0], "finished": [true, true], "finish_reasons": ["stop", "length"]}"#,
+        "`finished[1]` (true) contradicts `finish_reasons[1]`",
+    ),
     ("prompt,chosen,rejected", "CSV and plain text are not read"),
 ];
 
@@ -286,6 +327,8 @@ fn answers_that_were_cut_say_so_in_every_place() {
             r#"{"prompt": "q", "chosen": "a", "rejected": "b", "rejected_finish_reason": "repetition"}"#,
             vec![true, false],
         ),
+        (r#"{"prompt": "q", "completions": ["a", "b", "c"], "rewards": [1, 0, 2], "finished": [null, false, true]}"#, vec![true, false, true]),
+        (r#"{"prompt": "q", "completions": ["a", "b"], "rewards": [1, 0], "finish_reason": ["length", "stop"]}"#, vec![false, true]),
         (
             r#"{"prompt": "q", "chosen": {"role": "assistant", "content": "a", "finish_reason": "length"}, "rejected": {"choices": [{"index": 0, "message": {"role": "assistant", "content": "b"}, "finish_reason": "length"}]}}"#,
             vec![false, false],

@@ -5,7 +5,8 @@ use crate::config::LossConfig;
 use crate::error::BatchError;
 use crate::evaluation::{Evaluation, PairEvaluation, Statistics};
 use crate::factors::policy_weight;
-use crate::function::{CompletionTerms, PairTerms, Pairing, Score};
+use crate::function::{CompletionTerms, GroupLoss, PairTerms, Pairing, Score, k3};
+use crate::groups::MemberTerms;
 use crate::likelihood::Likelihood;
 use crate::loss::Loss;
 use crate::reduction::Coefficients;
@@ -25,6 +26,8 @@ pub(crate) struct Accumulator<'a> {
     /// Baseline of an unpaired loss, in nats; 0 for the others.
     baseline: f64,
     scored: Vec<ScoredPair<'a>>,
+    /// Of a loss of groups: what each row, a completion on its side, is in its group.
+    members: Vec<MemberTerms>,
     /// Σℓ of all chosen tokens.
     chosen_sum: f64,
     /// Σℓ of all rejected tokens.
@@ -72,10 +75,16 @@ impl<'a> Accumulator<'a> {
             totals,
             baseline,
             scored: Vec::with_capacity(batch.pairs.len()),
+            members: Vec::new(),
             chosen_sum: 0.0,
             rejected_sum: 0.0,
             statistics,
         })
+    }
+
+    /// Rows that are completions of groups, on their sides.
+    pub(crate) fn with_members(self, members: Vec<MemberTerms>) -> Self {
+        Self { members, ..self }
     }
 
     /// Scores a pair.
@@ -93,8 +102,8 @@ impl<'a> Accumulator<'a> {
     fn scored(&mut self, completion: ScoredCompletion<'a>, other: usize) -> ScoredSide<'a> {
         let coefficients = self.loss.pairing().reduction().coefficients(&completion.counted(), other, self.step);
         let score = match self.loss.pairing() {
-            // without a pair loss no score is used
-            Pairing::SftOnly => Score { policy: 0.0, reference: 0.0, tokens: 0 },
+            // without a loss of scores no score is used
+            Pairing::SftOnly | Pairing::Groupwise(_) => Score { policy: 0.0, reference: 0.0, tokens: 0 },
             Pairing::Pairwise(_) | Pairing::Unpaired(_) => self.score(&completion, &coefficients),
         };
         ScoredSide { completion, coefficients, score }
@@ -118,7 +127,7 @@ impl<'a> Accumulator<'a> {
                 };
                 self.scored.iter().map(|pair| Terms::of_sides(of(&pair.chosen), of(&pair.rejected), share)).collect()
             }
-            Pairing::SftOnly => self.scored.iter().map(|_| Terms::default()).collect(),
+            Pairing::SftOnly | Pairing::Groupwise(_) => self.scored.iter().map(|_| Terms::default()).collect(),
         }
     }
 
@@ -175,8 +184,18 @@ impl<'a> Accumulator<'a> {
     /// The score under policy and reference; counts clipped tokens.
     fn score(&mut self, completion: &ScoredCompletion<'_>, coefficients: &Coefficients) -> Score {
         let (policy, clipped) = completion.score(completion.completion.logps, coefficients);
+        self.observe_clipped(completion.side, clipped, completion.counted().len());
+        let reference = match completion.completion.ref_logps {
+            Some(logps) if self.loss.needs_reference() => completion.score(logps, coefficients).0,
+            _ => 0.0,
+        };
+        Score { policy, reference, tokens: completion.counted().len() }
+    }
+
+    /// Records how many of a completion's tokens a bound moved.
+    fn observe_clipped(&mut self, side: Side, clipped: u64, tokens: usize) {
         let transforms = self.transforms;
-        let (share, on) = match completion.side {
+        let (share, on) = match side {
             Side::Chosen => (&mut self.statistics.clip_share_chosen, transforms.upper_clip_percentile.is_some()),
             Side::Rejected => (
                 &mut self.statistics.clip_share_rejected,
@@ -184,13 +203,8 @@ impl<'a> Accumulator<'a> {
             ),
         };
         if on {
-            share.add(clipped as f64, completion.counted().len() as u64);
+            share.add(clipped as f64, tokens as u64);
         }
-        let reference = match completion.completion.ref_logps {
-            Some(logps) if self.loss.needs_reference() => completion.score(logps, coefficients).0,
-            _ => 0.0,
-        };
-        Score { policy, reference, tokens: completion.counted().len() }
     }
 
     /// Records the untransformed log-probs of one completion.
@@ -255,10 +269,13 @@ impl<'a> Accumulator<'a> {
     }
 
     pub(crate) fn finish(mut self, state: &mut LossState) -> Evaluation {
+        if let Pairing::Groupwise(loss) = self.loss.pairing() {
+            return self.finish_groups(loss);
+        }
         let sft = self.loss.sft_weights();
         let count = match self.loss.pairing() {
             Pairing::Unpaired(_) => self.totals.chosen + self.totals.rejected,
-            Pairing::Pairwise(_) | Pairing::SftOnly => self.totals.pairs,
+            Pairing::Pairwise(_) | Pairing::Groupwise(_) | Pairing::SftOnly => self.totals.pairs,
         };
         let mut pairs = Vec::with_capacity(self.scored.len());
         let mut po_sum = 0.0;
@@ -276,6 +293,48 @@ impl<'a> Accumulator<'a> {
             po_loss,
             sft_chosen_loss,
             sft_rejected_loss,
+            pairs,
+            statistics: self.statistics,
+        }
+    }
+
+    /// The loss of groups, a row being one completion; the rows' rewards are left to the groups.
+    fn finish_groups(mut self, loss: &dyn GroupLoss) -> Evaluation {
+        let mut pairs = Vec::with_capacity(self.scored.len());
+        let mut po_loss = 0.0;
+        for (pair, member) in std::mem::take(&mut self.scored).iter().zip(std::mem::take(&mut self.members)) {
+            let Some(ScoredSide { completion, .. }) = pair.chosen.as_ref().or(pair.rejected.as_ref()) else { continue };
+            let (tokens, Completion { logps, ref_logps, .. }) = (completion.counted().len(), completion.completion);
+            let mut weights = vec![0.0; logps.len()];
+            let factor = -member.advantage * loss.share(&self.totals, member.size, tokens);
+            let (sum, clipped) = completion.signed_sum(|logp| loss.token(logp), factor, &mut weights);
+            self.observe_clipped(completion.side, clipped, tokens);
+            let mut value = factor * sum;
+            if let Some(reference) = ref_logps.filter(|_| loss.kl_weight() > 0.0) {
+                let share = loss.kl_weight() * loss.share(&self.totals, member.size, logps.len());
+                let mut divergence = 0.0;
+                for ((logp, reference), weight) in logps.iter().zip(reference).zip(&mut weights) {
+                    let (k3, slope) = k3(*logp, *reference);
+                    divergence += k3;
+                    *weight += share * slope;
+                }
+                self.statistics.kl.add(divergence, logps.len() as u64);
+                value += share * divergence;
+            }
+            po_loss += value;
+            let mut row = PairEvaluation { po_loss: value * self.totals.pairs as f64, ..PairEvaluation::default() };
+            let reward = Some(sum / tokens as f64);
+            match completion.side {
+                Side::Chosen => (row.chosen_reward, row.chosen_weights) = (reward, weights),
+                Side::Rejected => (row.rejected_reward, row.rejected_weights) = (reward, weights),
+            }
+            pairs.push(row);
+        }
+        Evaluation {
+            value: po_loss,
+            po_loss,
+            sft_chosen_loss: 0.0,
+            sft_rejected_loss: 0.0,
             pairs,
             statistics: self.statistics,
         }
@@ -304,7 +363,7 @@ impl Terms {
     fn sides(&self, pairing: &Pairing<'_>) -> f64 {
         match pairing {
             Pairing::Unpaired(_) => f64::from(u8::from(self.chosen.is_some()) + u8::from(self.rejected.is_some())),
-            Pairing::Pairwise(_) | Pairing::SftOnly => 1.0,
+            Pairing::Pairwise(_) | Pairing::Groupwise(_) | Pairing::SftOnly => 1.0,
         }
     }
 }

@@ -17,6 +17,13 @@ pub enum Side {
     Rejected,
 }
 
+impl Side {
+    /// The side of a group's completion: rejected below the advantage 0, else chosen.
+    pub fn of_advantage(advantage: f64) -> Self {
+        if advantage < 0.0 { Self::Rejected } else { Self::Chosen }
+    }
+}
+
 impl fmt::Display for Side {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -57,19 +64,35 @@ impl<'a> Completion<'a> {
     }
 }
 
-/// A preference pair. Unpaired examples (SFT, KTO) leave one side out.
+/// One completion of a group, with its reward.
 #[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Member<'a> {
+    /// The completion.
+    pub completion: Completion<'a>,
+    /// Its reward, in any unit: finite.
+    pub reward: f64,
+}
+
+/// A preference pair, or a group of scored completions of one prompt. Unpaired examples (SFT, KTO) leave one side out.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Pair<'a> {
     /// y+.
     pub chosen: Option<Completion<'a>>,
     /// y−.
     pub rejected: Option<Completion<'a>>,
+    /// The completions of a group; empty for a pair. A loss of groups reads a pair as a group of two, with rewards 1 and 0.
+    pub group: &'a [Member<'a>],
 }
 
 impl<'a> Pair<'a> {
     /// Both sides.
     pub fn new(chosen: Completion<'a>, rejected: Completion<'a>) -> Self {
-        Self { chosen: Some(chosen), rejected: Some(rejected) }
+        Self { chosen: Some(chosen), rejected: Some(rejected), group: &[] }
+    }
+
+    /// A group.
+    pub fn of_group(group: &'a [Member<'a>]) -> Self {
+        Self { group, ..Self::default() }
     }
 
     /// The completion of one side.
@@ -121,7 +144,8 @@ impl<'a> Batch<'a> {
             return Err(BatchError::Microbatches { sum: split, pairs: self.pairs.len() });
         }
         for (index, pair) in self.pairs.iter().enumerate() {
-            if pair.chosen.is_none() && pair.rejected.is_none() {
+            let has_group = needs.groups && !pair.group.is_empty();
+            if pair.chosen.is_none() && pair.rejected.is_none() && !has_group {
                 return Err(BatchError::EmptySide { pair: index, side: Side::Chosen });
             }
             for side in [Side::Chosen, Side::Rejected] {
@@ -129,6 +153,13 @@ impl<'a> Batch<'a> {
                     Some(completion) => check_completion(completion, index, side, needs)?,
                     None if required.contains(&side) => return Err(BatchError::EmptySide { pair: index, side }),
                     None => {}
+                }
+            }
+            for (member, Member { completion, reward }) in pair.group.iter().enumerate() {
+                let in_group = |source| BatchError::Member { member, source: Box::new(source) };
+                check_completion(completion, index, Side::Chosen, needs).map_err(in_group)?;
+                if !reward.is_finite() {
+                    return Err(BatchError::Reward { pair: index, member, given: *reward });
                 }
             }
         }
@@ -147,6 +178,8 @@ impl<'a> Batch<'a> {
 pub(crate) struct Needs {
     pub(crate) reference: bool,
     pub(crate) entropy: Option<TokenEntropy>,
+    /// True if a row may be a group.
+    pub(crate) groups: bool,
 }
 
 fn check_completion(completion: &Completion<'_>, pair: usize, side: Side, needs: Needs) -> Result<(), BatchError> {
@@ -216,15 +249,19 @@ pub struct Totals {
     pub chosen_tokens: usize,
     /// Tokens of all rejected completions.
     pub rejected_tokens: usize,
+    /// Completions of groups.
+    pub grouped: usize,
+    /// Tokens of all completions of groups.
+    pub grouped_tokens: usize,
 }
 
 impl Totals {
     /// Totals of `pairs`.
     pub fn of(pairs: &[Pair<'_>]) -> Self {
         let tokens = |completion: &Completion<'_>| completion.logps.len();
-        Self::of_lengths(
-            pairs.iter().map(|pair| (pair.chosen.as_ref().map(tokens), pair.rejected.as_ref().map(tokens))),
-        )
+        let sides = pairs.iter().map(|pair| (pair.chosen.as_ref().map(tokens), pair.rejected.as_ref().map(tokens)));
+        let grouped = pairs.iter().flat_map(|pair| pair.group).map(|member| tokens(&member.completion));
+        Self::of_lengths(sides).with_groups(grouped)
     }
 
     /// Totals of pairs given as completion lengths (chosen, rejected) in tokens; `None` for an absent side.
@@ -242,5 +279,25 @@ impl Totals {
             }
         }
         totals
+    }
+
+    /// The same with the completions of groups, given as lengths in tokens; each group is counted as a pair already.
+    #[must_use]
+    pub fn with_groups(mut self, lengths: impl IntoIterator<Item = usize>) -> Self {
+        for tokens in lengths {
+            self.grouped += 1;
+            self.grouped_tokens += tokens;
+        }
+        self
+    }
+
+    /// Completions, whatever their side.
+    pub(crate) fn completions(&self) -> usize {
+        self.chosen + self.rejected + self.grouped
+    }
+
+    /// Tokens of all completions.
+    pub(crate) fn tokens(&self) -> usize {
+        self.chosen_tokens + self.rejected_tokens + self.grouped_tokens
     }
 }

@@ -139,6 +139,24 @@ pub enum BatchError {
         /// The slice.
         field: &'static str,
     },
+    /// An invalid completion of a group; its error names it as the chosen side of a pair.
+    #[error("completion {member} of a group: {source}")]
+    Member {
+        /// Its index in the group.
+        member: usize,
+        /// Its error.
+        source: Box<BatchError>,
+    },
+    /// A reward that is not finite.
+    #[error("pair {pair}: completion {member} of the group: expected a finite reward, got {given}")]
+    Reward {
+        /// Index of the group.
+        pair: usize,
+        /// Index of the completion in the group.
+        member: usize,
+        /// The value.
+        given: f64,
+    },
     /// The micro-batches do not add up to the batch.
     #[error("micro-batches hold {sum} pairs, expected {pairs}, all pairs of the step")]
     Microbatches {
@@ -167,4 +185,15 @@ pub enum BatchError {
         /// Its error.
         source: Box<BatchError>,
     },
+}
+
+impl BatchError {
+    /// The log-prob that is not finite, where that is the error: one of a model that has become unstable.
+    pub fn not_finite(&self) -> Option<f64> {
+        match self {
+            Self::LogProb { given, .. } => Some(*given).filter(|given| !given.is_finite()),
+            Self::Member { source, .. } | Self::Mismatched { source } => source.not_finite(),
+            _ => None,
+        }
+    }
 }

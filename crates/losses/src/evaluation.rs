@@ -1,11 +1,13 @@
 //! The output of an objective.
 
+use crate::batch::Side;
+
 /// One objective on one batch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Evaluation {
     /// The whole objective: `po_loss + sft_chosen_loss + sft_rejected_loss`.
     pub value: f64,
-    /// Mean of the pair loss over pairs (KTO: over completions).
+    /// Mean of the pair loss over pairs (KTO: over completions; groups: by their normalization).
     pub po_loss: f64,
     /// Cross-entropy part on chosen, as weighted in the objective.
     pub sft_chosen_loss: f64,
@@ -43,7 +45,7 @@ impl Evaluation {
 /// One pair's share of an [`Evaluation`].
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct PairEvaluation {
-    /// The pair loss of this pair, before the mean (KTO: the mean over its sides).
+    /// The pair loss of this pair or group, before the mean (KTO: the mean over its sides).
     pub po_loss: f64,
     /// The implicit reward of chosen, on transformed ℓ; `None` if the loss has none or the side is absent.
     pub chosen_reward: Option<f64>,
@@ -53,6 +55,36 @@ pub struct PairEvaluation {
     pub chosen_weights: Vec<f64>,
     /// The same for rejected.
     pub rejected_weights: Vec<f64>,
+    /// The completions of a group.
+    pub group: Vec<MemberEvaluation>,
+}
+
+impl PairEvaluation {
+    /// ∂L/∂ℓ_t of each completion: chosen, rejected, then those of the group.
+    pub fn weights(&self) -> impl Iterator<Item = &[f64]> {
+        let sides = [&self.chosen_weights, &self.rejected_weights].into_iter();
+        sides.chain(self.group.iter().map(|member| &member.weights)).map(Vec::as_slice)
+    }
+}
+
+/// One completion's share of a group's.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct MemberEvaluation {
+    /// A: below 0 the completion counts as rejected, else as chosen.
+    pub advantage: f64,
+    /// Its part of the group's loss.
+    pub loss: f64,
+    /// Its implicit reward: the mean of g over its tokens, on transformed ℓ.
+    pub reward: f64,
+    /// ∂L/∂ℓ_t of the whole objective, one per token.
+    pub weights: Vec<f64>,
+}
+
+impl MemberEvaluation {
+    /// The side that its advantage puts it on.
+    pub fn side(&self) -> Side {
+        Side::of_advantage(self.advantage)
+    }
 }
 
 /// A mean with its count, so that means of parts add up to the mean of the whole.
@@ -97,7 +129,7 @@ pub struct Statistics {
     pub accuracy: Mean,
     /// Mean difference of the rewards of a pair.
     pub margin: Mean,
-    /// KTO's baseline z, in nats.
+    /// KTO's baseline z; of groups k3, the divergence from the reference a token. In nats.
     pub kl: Mean,
     /// Mean over chosen completions of s, the mean token log-prob.
     pub chosen_logp: Mean,
@@ -119,6 +151,10 @@ pub struct Statistics {
     pub clip_bound: Mean,
     /// The upper bound on chosen ℓ, mean over micro-batches.
     pub clip_bound_chosen: Mean,
+    /// Mean over groups of their completions' mean reward, as the data has it.
+    pub group_reward: Mean,
+    /// Mean over groups of the standard deviation of these rewards.
+    pub group_deviation: Mean,
     /// γ at this step, for losses with a margin.
     pub target_margin: Option<f64>,
 }
@@ -142,6 +178,8 @@ impl Statistics {
             ("clip/share_chosen", self.clip_share_chosen.value()),
             ("clip/bound", self.clip_bound.value()),
             ("clip/bound_chosen", self.clip_bound_chosen.value()),
+            ("group/reward", self.group_reward.value()),
+            ("group/reward_std", self.group_deviation.value()),
             ("target_margin", self.target_margin),
         ]
         .into_iter()
@@ -170,6 +208,8 @@ impl Statistics {
             (&mut self.clip_share_chosen, &part.clip_share_chosen),
             (&mut self.clip_bound, &part.clip_bound),
             (&mut self.clip_bound_chosen, &part.clip_bound_chosen),
+            (&mut self.group_reward, &part.group_reward),
+            (&mut self.group_deviation, &part.group_deviation),
         ] {
             mine.merge(theirs);
         }

@@ -10,13 +10,13 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::batch::{Batch, Side};
+use crate::batch::{Batch, Side, Totals};
 use crate::catalog::{FlatKeys, PublishedRates, UsualRange};
 use crate::entropy::TokenEntropy;
 use crate::error::{BatchError, ConfigError};
 use crate::factors::Factors;
 use crate::likelihood::Likelihood;
-use crate::logistic::{NEAREST_TO_ONE, log1mexp};
+use crate::logistic::{MAX_EXPONENT, NEAREST_TO_ONE, log1mexp};
 use crate::reduction::Reduction;
 use crate::state::LossState;
 use crate::sum::sum;
@@ -109,6 +109,8 @@ pub enum Pairing<'a> {
     Pairwise(&'a dyn PairwiseLoss),
     /// Each completion with a baseline of the step. Rows are single completions with a label.
     Unpaired(&'a dyn UnpairedLoss),
+    /// The completions of a group, each by its reward against the others. Rows are groups of scored completions.
+    Groupwise(&'a dyn GroupLoss),
     /// None: cross-entropy is the whole objective. Rows are single completions.
     SftOnly,
 }
@@ -119,7 +121,7 @@ impl Pairing<'_> {
         match self {
             Self::Pairwise(loss) => loss.reduction(),
             Self::Unpaired(loss) => loss.reduction(),
-            Self::SftOnly => Reduction::Mean,
+            Self::Groupwise(_) | Self::SftOnly => Reduction::Mean,
         }
     }
 
@@ -127,7 +129,7 @@ impl Pairing<'_> {
     pub fn required_sides(&self) -> &'static [Side] {
         match self {
             Self::Pairwise(_) => &[Side::Chosen, Side::Rejected],
-            Self::Unpaired(_) => &[],
+            Self::Unpaired(_) | Self::Groupwise(_) => &[],
             Self::SftOnly => &[Side::Chosen],
         }
     }
@@ -303,6 +305,30 @@ fn unlikelihood(logps: &[f64], transform: &TokenTransform, factor: f64, weights:
         *weight += if transform.moves(*logp) { 0.0 } else { factor * derivative };
     }
     sum(&beyond) - rests.iter().product::<f64>().ln()
+}
+
+/// A loss of the completions of a group: −A·Σ g(ℓ_t), with A the completion's advantage. An advantage below 0 makes a
+/// completion rejected, any other chosen, which decides the transforms that act on ℓ. At a terminator that the EOS term is on,
+/// g has the other sign.
+pub trait GroupLoss {
+    /// Advantages of completions by their rewards.
+    fn advantages(&self, rewards: &[f64]) -> Vec<f64>;
+
+    /// g and its derivative at ℓ.
+    fn token(&self, logp: f64) -> (f64, f64);
+
+    /// Weight of a token of a completion with `tokens` tokens in a group of `size` completions.
+    fn share(&self, totals: &Totals, size: usize, tokens: usize) -> f64;
+
+    /// Weight of the divergence from the reference.
+    fn kl_weight(&self) -> f64;
+}
+
+/// k3 = e^u − u − 1 with u = log ref − ℓ, and its derivative by ℓ: an estimate of the divergence from the reference that is
+/// never negative (Schulman 2020).
+pub fn k3(logp: f64, reference: f64) -> (f64, f64) {
+    let u = (reference - logp).min(MAX_EXPONENT);
+    (u.exp_m1() - u, if u < MAX_EXPONENT { -u.exp_m1() } else { 0.0 })
 }
 
 /// An unpaired loss at one score.

@@ -30,6 +30,7 @@
 //! [`objective`] applies both to a batch.
 
 mod accumulator;
+pub mod advantage;
 pub mod batch;
 pub mod catalog;
 pub mod config;
@@ -39,6 +40,7 @@ pub mod evaluation;
 pub mod explain;
 pub mod factors;
 pub mod function;
+mod groups;
 pub mod import;
 pub mod likelihood;
 pub mod logistic;
@@ -51,11 +53,12 @@ mod sum;
 pub mod transform;
 mod vector;
 
-pub use batch::{Batch, Completion, Pair, Side, Totals};
+pub use advantage::{Advantage, is_degenerate};
+pub use batch::{Batch, Completion, Member, Pair, Side, Totals};
 pub use config::LossConfig;
 pub use entropy::TokenEntropy;
 pub use error::{BatchError, ConfigError};
-pub use evaluation::{Evaluation, Mean, PairEvaluation, Statistics};
+pub use evaluation::{Evaluation, Mean, MemberEvaluation, PairEvaluation, Statistics};
 pub use function::{Direction, Pairing};
 pub use loss::{LOSSES, Loss};
 pub use objective::Objective;

@@ -6,6 +6,8 @@ use crate::config::LossConfig;
 use crate::entropy::TokenEntropy;
 use crate::error::{BatchError, ConfigError};
 use crate::evaluation::Evaluation;
+use crate::function::Pairing;
+use crate::groups::Members;
 use crate::scored::ScoredCompletion;
 use crate::state::LossState;
 use crate::transform::winsorize;
@@ -88,6 +90,13 @@ impl Objective {
     pub fn evaluate(&self, batch: &Batch<'_>, state: &mut LossState) -> Result<Evaluation, BatchError> {
         self.check(batch)?;
         let config = self.config_at(batch);
+        if let Pairing::Groupwise(loss) = config.loss.pairing() {
+            let members = Members::new(loss, batch);
+            let (rows, terms) = members.batch(batch);
+            let sums = Accumulator::new(&config, &rows)?.with_members(terms);
+            let bounds = winsorize::bounds(&config.transforms, &rows, state);
+            return Ok(members.gather(apply(&config.transforms, sums, &rows, &bounds, state)));
+        }
         let sums = Accumulator::new(&config, batch)?;
         let bounds = winsorize::bounds(&config.transforms, batch, state);
         Ok(apply(&config.transforms, sums, batch, &bounds, state))
@@ -103,7 +112,13 @@ impl Objective {
     /// As for [`evaluate`](Self::evaluate).
     pub fn bounds(&self, batch: &Batch<'_>, state: &mut LossState) -> Result<Vec<Bounds>, BatchError> {
         self.check(batch)?;
-        Ok(winsorize::bounds(&self.config_at(batch).transforms, batch, state))
+        let config = self.config_at(batch);
+        if let Pairing::Groupwise(loss) = config.loss.pairing() {
+            let members = Members::new(loss, batch);
+            let bounds = winsorize::bounds(&config.transforms, &members.batch(batch).0, state);
+            return Ok(members.bounds_of_groups(bounds, batch.microbatches));
+        }
+        Ok(winsorize::bounds(&config.transforms, batch, state))
     }
 
     /// The second half: the objective as a function of ℓ alone, with its bounds held constant. A loss that compares pairs
@@ -119,13 +134,23 @@ impl Objective {
             return Err(BatchError::Bounds { sum, pairs: batch.pairs.len() });
         }
         let config = self.config_at(batch);
+        let mut state = LossState::default();
+        if let Pairing::Groupwise(loss) = config.loss.pairing() {
+            let members = Members::new(loss, batch);
+            let (rows, terms) = members.batch(batch);
+            let sums = Accumulator::new(&config, &rows)?.with_members(terms);
+            let bounds = members.bounds_of_rows(bounds);
+            return Ok(members.gather(apply(&config.transforms, sums, &rows, &bounds, &mut state)));
+        }
         let sums = Accumulator::new(&config, batch)?;
-        Ok(apply(&config.transforms, sums, batch, bounds, &mut LossState::default()))
+        Ok(apply(&config.transforms, sums, batch, bounds, &mut state))
     }
 
     fn check(&self, batch: &Batch<'_>) -> Result<(), BatchError> {
-        let needs = Needs { reference: self.needs_reference(), entropy: self.needs_entropy() };
-        batch.check(self.config.loss.pairing().required_sides(), needs)
+        let pairing = self.config.loss.pairing();
+        let groups = matches!(pairing, Pairing::Groupwise(_));
+        let needs = Needs { reference: self.needs_reference(), entropy: self.needs_entropy(), groups };
+        batch.check(pairing.required_sides(), needs)
     }
 
     /// The configuration at the batch's position in its schedules; at their ends where that is not known.

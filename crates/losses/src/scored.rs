@@ -51,6 +51,39 @@ impl<'a> ScoredCompletion<'a> {
         sum / tokens
     }
 
+    /// Σ f(ℓ_t) over transformed tokens, those that the EOS term is on with the other sign, and how many of them a bound moved;
+    /// adds `factor` times its gradient to `weights`, `[T]`.
+    pub(crate) fn signed_sum(
+        &self,
+        function: impl Fn(f64) -> (f64, f64),
+        factor: f64,
+        weights: &mut [f64],
+    ) -> (f64, u64) {
+        let (mut sum, mut clipped) = (0.0, 0);
+        for run in self.runs() {
+            match run {
+                Run::Plain(run) => {
+                    let tokens = &self.completion.logps[run.clone()];
+                    for (logp, weight) in tokens.iter().zip(&mut weights[run]) {
+                        let (value, slope) = function(self.transform.within(*logp));
+                        sum += value;
+                        *weight += if self.transform.moves(*logp) { 0.0 } else { factor * slope };
+                    }
+                    clipped += self.transform.clipped(tokens);
+                }
+                Run::Terminator(t) => {
+                    if let Some(token) = self.transform.terminator(self.completion.logps[t]) {
+                        let (value, slope) = function(-token.value);
+                        sum -= value;
+                        weights[t] += factor * slope * token.grad;
+                        clipped += u64::from(token.clipped);
+                    }
+                }
+            }
+        }
+        (sum, clipped)
+    }
+
     /// Σ c_t·ℓ_t over transformed `logps` (those of policy or reference), and how many of them a bound moved.
     pub(crate) fn score(&self, logps: &[f64], coefficients: &Coefficients) -> (f64, u64) {
         let (mut sum, mut clipped, mut k) = (0.0, 0, 0);

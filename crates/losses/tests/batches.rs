@@ -14,11 +14,11 @@ fn objective(loss: impl Into<LossConfig>) -> Objective {
 }
 
 fn chosen_only(chosen: Completion<'_>) -> Pair<'_> {
-    Pair { chosen: Some(chosen), rejected: None }
+    Pair { chosen: Some(chosen), ..Pair::default() }
 }
 
 fn rejected_only(rejected: Completion<'_>) -> Pair<'_> {
-    Pair { chosen: None, rejected: Some(rejected) }
+    Pair { rejected: Some(rejected), ..Pair::default() }
 }
 
 fn refusal(objective: &Objective, batch: &Batch<'_>) -> BatchError {

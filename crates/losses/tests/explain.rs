@@ -16,7 +16,7 @@ const REJECTED: RowTokens<'_> = RowTokens {
         entropy: None,
     },
 };
-const ROW: Row<'_> = Row { id: "a", chosen: Some(CHOSEN), rejected: Some(REJECTED), kl: None };
+const ROW: Row<'_> = Row { id: "a", chosen: Some(CHOSEN), rejected: Some(REJECTED), group: &[], kl: None };
 
 fn objective(table: &str) -> Objective {
     Objective::new(toml::from_str::<LossConfig>(table).unwrap()).unwrap()

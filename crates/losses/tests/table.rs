@@ -5,7 +5,7 @@ mod strategies;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use smpo_losses::function::Score;
+use smpo_losses::function::{Score, k3};
 use smpo_losses::{Direction, LOSSES, Loss, LossConfig, Objective, Pairing, Side};
 
 /// A file that has no line in the table is a loss that cannot be named.
@@ -93,6 +93,10 @@ fn the_declared_direction_is_the_sign_of_the_gradient() {
             let rejected = score(f64::from(tenths) / 10.0);
             let of_score = match loss.pairing() {
                 Pairing::Pairwise(loss) => loss.pair(score(-30.0), rejected).d_rejected,
+                // of a completion with the advantage −1
+                Pairing::Groupwise(loss) => {
+                    loss.token(rejected.policy).1 + loss.kl_weight() * k3(rejected.policy, rejected.reference).1
+                }
                 Pairing::Unpaired(loss) => loss.completion(Side::Rejected, rejected, 0.0).d_score,
                 Pairing::SftOnly => unreachable!("{loss:?} has no pair loss"),
             };

@@ -10,7 +10,12 @@ const PLAIN_WIDTH: u16 = 120;
 
 /// The findings of a data check: a table, at most `width` columns wide, and a summary line.
 pub fn findings(report: &CheckReport, width: Option<u16>) -> String {
-    let kinds = [(report.pairs, "pairs"), (report.labelled, "labelled completions"), (report.examples, "examples")];
+    let kinds = [
+        (report.pairs, "pairs"),
+        (report.groups, "groups"),
+        (report.labelled, "labelled completions"),
+        (report.examples, "examples"),
+    ];
     let kinds: Vec<String> =
         kinds.iter().filter(|(count, _)| *count > 0).map(|(count, name)| format!("{count} {name}")).collect();
     let held = if kinds.is_empty() { "nothing readable".to_string() } else { kinds.join(", ") };

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use comfy_table::{Cell, CellAlignment, Table};
-use smpo_losses::explain::{ExplainError, Row, RowTokens, TokenSummary};
+use smpo_losses::explain::{ExplainError, Row, RowMember, RowTokens, TokenSummary, sides};
 use smpo_losses::{Completion, Evaluation, Mean, Objective, PairEvaluation, Side, TokenEntropy};
 use smpo_results::{LogpsRow, TokenLogps};
 
@@ -26,8 +26,25 @@ pub struct Explanation<'a> {
     pub top: usize,
 }
 
-/// Rows of `logps.jsonl` as a loss that needs `entropy` reads them.
-pub fn rows(stored: &[LogpsRow], entropy: Option<TokenEntropy>) -> Vec<Row<'_>> {
+/// The completions of groups in rows of `logps.jsonl`, row by row: empty for pairs.
+pub fn groups(stored: &[LogpsRow]) -> Vec<Vec<RowMember<'_>>> {
+    fn tokens(tokens: &TokenLogps) -> RowTokens<'_> {
+        let TokenLogps { ids, logps, is_terminator, ref_logps, .. } = tokens;
+        RowTokens { ids, completion: Completion { logps, is_terminator, ref_logps: ref_logps.as_deref(), entropy: None } }
+    }
+    let of = |row| {
+        let LogpsRow { completions, rewards, .. } = row;
+        completions.iter().zip(rewards).map(|(side, reward)| RowMember { tokens: tokens(side), reward: *reward }).collect()
+    };
+    stored.iter().map(of).collect()
+}
+
+/// Rows of `logps.jsonl` with their [`groups`], as a loss that needs `entropy` reads them.
+pub fn rows<'a>(
+    stored: &'a [LogpsRow],
+    groups: &'a [Vec<RowMember<'a>>],
+    entropy: Option<TokenEntropy>,
+) -> Vec<Row<'a>> {
     fn completion(tokens: &TokenLogps, entropy: Option<TokenEntropy>) -> Completion<'_> {
         let entropy = match entropy {
             None => None,
@@ -42,10 +59,12 @@ pub fn rows(stored: &[LogpsRow], entropy: Option<TokenEntropy>) -> Vec<Row<'_>> 
     }
     stored
         .iter()
-        .map(|row| Row {
+        .zip(groups)
+        .map(|(row, group)| Row {
             id: &row.id,
             chosen: side(&row.chosen, entropy),
             rejected: side(&row.rejected, entropy),
+            group,
             kl: row.kl.as_ref().map(|tokens| completion(tokens, None)),
         })
         .collect()
@@ -72,12 +91,12 @@ impl Explanation<'_> {
     }
 
     fn parts(&self, out: &mut String) {
-        let count = |side| {
-            self.rows.iter().filter_map(|row| row.side(side)).map(|tokens| tokens.completion.logps.len()).sum::<usize>()
-        };
+        let tokens = || self.rows.iter().zip(&self.evaluation.pairs).flat_map(|(row, pair)| sides(row, pair));
+        let count = |side| tokens().filter(|(of, ..)| *of == side).map(|(_, _, weights)| weights.len()).sum::<usize>();
         let (chosen, rejected) = (count(Side::Chosen), count(Side::Rejected));
         let kind = self.objective.config().loss.kind();
-        let _ = write!(out, "{kind}: {} pairs, {chosen} chosen and {rejected} rejected tokens", self.rows.len());
+        let rows = if self.rows.iter().any(|row| !row.group.is_empty()) { "groups" } else { "pairs" };
+        let _ = write!(out, "{kind}: {} {rows}, {chosen} chosen and {rejected} rejected tokens", self.rows.len());
         if let Some(margin) = self.evaluation.statistics.target_margin {
             let _ = write!(out, ", target margin {margin}");
         }
@@ -199,11 +218,8 @@ impl Explanation<'_> {
     pub fn pair(&self, id: &str) -> Option<String> {
         let (pair, evaluation) = self.rows.iter().zip(&self.evaluation.pairs).find(|(row, _)| row.id == id)?;
         let mut out = String::new();
-        for (side, weights) in
-            [(Side::Chosen, &evaluation.chosen_weights), (Side::Rejected, &evaluation.rejected_weights)]
-        {
-            let Some(RowTokens { ids, completion }) = pair.side(side) else { continue };
-            let Completion { logps, is_terminator, .. } = completion;
+        for (index, (side, tokens, weights)) in sides(pair, evaluation).enumerate() {
+            let RowTokens { ids, completion: Completion { logps, is_terminator, .. } } = tokens;
             let mut table = plain(&["#", "token", "log-prob", "weight", "a step"]);
             for (t, weight) in weights.iter().enumerate() {
                 let mark = if is_terminator[t] { " ■" } else { "" };
@@ -216,7 +232,12 @@ impl Explanation<'_> {
                 ];
                 row(&mut table, cells.to_vec());
             }
-            section(&mut out, &format!("\n{}: {side} (■ terminator)", short_line(id, ID_WIDTH)), &table);
+            let member = pair.group.get(index).zip(evaluation.group.get(index));
+            let of_group = member.map_or_else(String::new, |(given, member)| {
+                format!(" {index}, reward {}, advantage {}", number(given.reward), number(member.advantage))
+            });
+            let title = format!("\n{}: {side}{of_group} (■ terminator)", short_line(id, ID_WIDTH));
+            section(&mut out, &title, &table);
         }
         Some(out)
     }

@@ -2,14 +2,14 @@
 //!
 //! `{"id", "chosen": {"ids", "logps", "is_terminator", "ref_logps"?, "collision_entropy"?,
 //! "top_entropy"?}, "rejected": {…}, "kl"?: {…}}`. SFT and KTO rows may
-//! leave a side out. `kl` is a completion of another prompt, for KTO's baseline.
+//! leave a side out. A group has `completions`, a list of sides, and `rewards`, a number for each, in place of the two. `kl` is a completion of another prompt, for KTO's baseline.
 
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-const ROW_KEYS: [&str; 4] = ["id", "chosen", "rejected", "kl"];
+const ROW_KEYS: [&str; 6] = ["id", "chosen", "rejected", "completions", "rewards", "kl"];
 const SIDE_KEYS: [&str; 6] = ["ids", "logps", "is_terminator", "ref_logps", "collision_entropy", "top_entropy"];
 
 /// A line that does not fit the schema.
@@ -42,6 +42,12 @@ pub struct LogpsRow {
     /// y−.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rejected: Option<TokenLogps>,
+    /// The completions of a group; empty for a pair.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub completions: Vec<TokenLogps>,
+    /// The reward of each of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rewards: Vec<f64>,
     /// A completion of another prompt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kl: Option<TokenLogps>,
@@ -117,7 +123,32 @@ impl At<'_> {
             other => return Err(self.error("id", "a string", other.map_or("nothing".into(), shown))),
         };
         let side = |name| row.get(name).map(|value| self.tokens(name, value)).transpose();
-        Ok(LogpsRow { line: self.line, id, chosen: side("chosen")?, rejected: side("rejected")?, kl: side("kl")? })
+        let (completions, rewards) = self.group(&row)?;
+        let (chosen, rejected, kl) = (side("chosen")?, side("rejected")?, side("kl")?);
+        Ok(LogpsRow { line: self.line, id, chosen, rejected, completions, rewards, kl })
+    }
+
+    /// The completions of a group and their rewards; none for a pair.
+    fn group(&self, row: &Map<String, Value>) -> Result<(Vec<TokenLogps>, Vec<f64>), LogpsError> {
+        let given = ["completions", "rewards"].map(|key| row.get(key).is_some_and(|value| !value.is_null()));
+        if given == [false, false] {
+            return Ok((Vec::new(), Vec::new()));
+        }
+        let items = match row.get("completions") {
+            Some(Value::Array(items)) if !items.is_empty() => items,
+            other => {
+                let got = other.map_or("nothing".into(), shown);
+                return Err(self.error("completions", "a list of completions beside `rewards`, not empty", got));
+            }
+        };
+        let finite = |value: &Value| value.as_f64().filter(|reward| reward.is_finite());
+        let rewards = self.list(row, "rewards", "a finite number", finite)?;
+        if rewards.len() != items.len() {
+            let expected = format!("{} entries, one per completion", items.len());
+            return Err(self.error("rewards", expected, rewards.len().to_string()));
+        }
+        let completions = items.iter().enumerate().map(|(at, item)| self.tokens(&format!("completions[{at}]"), item));
+        Ok((completions.collect::<Result<_, _>>()?, rewards))
     }
 
     fn check_keys(&self, object: &Map<String, Value>, parent: &str, known: &[&str]) -> Result<(), LogpsError> {

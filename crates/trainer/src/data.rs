@@ -45,6 +45,7 @@ fn kind(loss: &Loss) -> RowKind {
         Pairing::SftOnly => RowKind::Examples,
         Pairing::Unpaired(_) => RowKind::Labelled,
         Pairing::Pairwise(_) => RowKind::Pairs,
+        Pairing::Groupwise(_) => RowKind::Groups,
     }
 }
 

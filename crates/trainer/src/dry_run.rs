@@ -4,7 +4,7 @@ mod report;
 
 use std::sync::atomic::AtomicBool;
 
-use smpo_data::{CheckReport, Rows, TruncatedRows, UnfinishedCompletions};
+use smpo_data::{CheckReport, DegenerateGroups, Rows, TruncatedRows, UnfinishedCompletions};
 use smpo_losses::Objective;
 use smpo_model::Config;
 
@@ -47,6 +47,8 @@ pub struct RowCounts {
     pub truncated: TruncatedRows,
     /// Completions that did not end.
     pub unfinished: UnfinishedCompletions,
+    /// Groups left out because they say nothing.
+    pub degenerate: DegenerateGroups,
     /// Rows dropped by `on_bad_rows`.
     pub dropped: u64,
 }
@@ -118,6 +120,7 @@ fn outcome(
         held_out: rows.held_out.len(),
         truncated: rows.truncated,
         unfinished: rows.unfinished,
+        degenerate: rows.degenerate,
         dropped: rows.bad.count,
     };
     Ok(DryRun {

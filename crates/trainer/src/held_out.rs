@@ -1,7 +1,7 @@
 //! The objective on held-out rows, under the names that transformers gives them: `eval_loss`, `eval_rewards/margins`…
 
 use smpo_data::Row;
-use smpo_losses::{Batch, Completion, Pair};
+use smpo_losses::{Batch, Completion, Member, Pair};
 
 use crate::error::TrainError;
 use crate::learner::Learner;
@@ -38,7 +38,9 @@ impl HeldOut {
             .map(|(index, row)| StepRow { row, reference: references.get(index), other: self.others.get(index) })
             .collect();
         let rows: Vec<&StepRow<'_>> = rows.iter().collect();
-        let pairs: Vec<Pair<'_>> = rows.iter().zip(&logps).map(|(row, logps)| row.pair(logps)).collect();
+        let groups: Vec<Vec<Member<'_>>> = rows.iter().zip(&logps).map(|(row, logps)| row.members(logps)).collect();
+        let pairs = rows.iter().zip(&logps).zip(&groups);
+        let pairs: Vec<Pair<'_>> = pairs.map(|((row, logps), group)| row.pair(logps, group)).collect();
         let mismatched = learner.mismatched(&rows)?;
         let mismatched: Vec<Completion<'_>> = mismatched.iter().map(Mismatched::completion).collect();
         let sizes: Vec<usize> = self.rows.chunks(self.micro_batch).map(<[Row]>::len).collect();

@@ -3,7 +3,7 @@
 use candle_core::DType;
 use smpo_data::{Row, TokenizedCompletion};
 use smpo_kernels::{AdamW, Gradients, KernelError, Parameter, StepReport};
-use smpo_losses::{Batch, Completion, Evaluation, LossState, Objective, Pair, PairEvaluation, Totals};
+use smpo_losses::{Batch, Completion, Evaluation, LossState, Member, Objective, Pair, PairEvaluation, Totals};
 use smpo_model::{Decoder, ScoreOptions, Scored, WeightDtype};
 
 use crate::error::TrainError;
@@ -162,7 +162,9 @@ impl Learner {
     pub fn step(&mut self, rows: &[StepRow<'_>], step: u64, learning_rate: f64) -> Result<StepOutcome, TrainError> {
         self.gradients.clear();
         let length = |side: &Option<TokenizedCompletion>| side.as_ref().map(TokenizedCompletion::len);
-        let totals = Totals::of_lengths(rows.iter().map(|row| (length(&row.row.chosen), length(&row.row.rejected))));
+        let grouped = rows.iter().flat_map(|row| &row.row.group).map(|scored| scored.completion.len());
+        let totals = Totals::of_lengths(rows.iter().map(|row| (length(&row.row.chosen), length(&row.row.rejected))))
+            .with_groups(grouped);
         let tokens: Vec<usize> = rows.iter().map(|row| row.row.packed_tokens()).collect();
         let context = Context { rows, step, totals, tokens: &tokens };
         let mut balance = 0.0;
@@ -274,7 +276,9 @@ impl Learner {
         let rows: Vec<&StepRow<'_>> = rows.iter().map(|&row| &context.rows[row]).collect();
         let mismatched = self.mismatched(&rows)?;
         let mismatched: Vec<Completion<'_>> = mismatched.iter().map(Mismatched::completion).collect();
-        let pairs: Vec<Pair<'_>> = rows.iter().zip(logps).map(|(row, logps)| row.pair(logps)).collect();
+        let groups: Vec<Vec<Member<'_>>> = rows.iter().zip(logps).map(|(row, logps)| row.members(logps)).collect();
+        let pairs = rows.iter().zip(logps).zip(&groups);
+        let pairs: Vec<Pair<'_>> = pairs.map(|((row, logps), group)| row.pair(logps, group)).collect();
         let batch = Batch {
             pairs: &pairs,
             microbatches: &unit.microbatches,
@@ -313,8 +317,8 @@ impl Learner {
     /// ∂L/∂ℓ of completions in the order of a packed batch, times the loss scale.
     fn weights<'a>(&self, pairs: impl IntoIterator<Item = &'a PairEvaluation>) -> Vec<f32> {
         let factor = self.loss_scale.map_or(1.0, |scale| scale.factor());
-        let both = pairs.into_iter().flat_map(|pair| pair.chosen_weights.iter().chain(&pair.rejected_weights));
-        both.map(|weight| (*weight * factor) as f32).collect()
+        let all = pairs.into_iter().flat_map(PairEvaluation::weights).flatten();
+        all.map(|weight| (*weight * factor) as f32).collect()
     }
 
     /// Scores each prompt with the completion of another, where the objective needs KTO's estimate of the KL divergence.

@@ -80,7 +80,7 @@ mod tests {
     fn step(learner: &mut Learner) -> StepOutcome {
         let [chosen, rejected] =
             [vec![4, 5, 6], vec![7, 6]].map(|ids| Some(TokenizedCompletion::new(ids, |id| id == 6)));
-        let row = Row { id: "r".into(), prompt: vec![1, 2, 3], chosen, rejected };
+        let row = Row { id: "r".into(), prompt: vec![1, 2, 3], chosen, rejected, ..Row::default() };
         let rows = [StepRow { row: &row, reference: None, other: None }];
         learner.step(&rows, 0, 1e-2).unwrap()
     }

@@ -71,7 +71,8 @@ impl MemoryPlan {
         let prompt = config.max_prompt_length.unwrap_or(config.max_length / 2).min(config.max_length);
         let sides = match config.loss.loss.pairing() {
             Pairing::SftOnly | Pairing::Unpaired(_) => 1,
-            Pairing::Pairwise(_) => 2,
+            // the least that a group has; more are known with the rows
+            Pairing::Pairwise(_) | Pairing::Groupwise(_) => 2,
         };
         let completions = sides * (config.max_length - prompt);
         Self::new(config, spec, prompt + completions, completions)
@@ -322,7 +323,7 @@ mod tests {
 
     fn row(tokens: usize) -> Row {
         let side = TokenizedCompletion::new(vec![0; tokens / 2], |_| false);
-        Row { id: "pairs.jsonl:7".into(), prompt: vec![0], chosen: Some(side.clone()), rejected: Some(side) }
+        Row { id: "pairs.jsonl:7".into(), prompt: vec![0], chosen: Some(side.clone()), rejected: Some(side), ..Row::default() }
     }
 
     #[test]

@@ -87,7 +87,7 @@ pub(crate) fn mismatched(
                 id: row.row.id.clone(),
                 prompt: row.row.prompt.clone(),
                 chosen: Some(completion.clone()),
-                rejected: None,
+                ..Row::default()
             })
         })
         .collect();
@@ -110,7 +110,7 @@ mod tests {
             id: index.to_string(),
             prompt: vec![*prompt],
             chosen: Some(TokenizedCompletion::new(vec![index as u32], |_| false)),
-            rejected: None,
+            ..Row::default()
         };
         prompts.iter().enumerate().map(row).collect()
     }

@@ -192,6 +192,8 @@ fn add_row(hash: &mut Sha256, row: &Row) {
     for side in [&row.chosen, &row.rejected] {
         add(side.as_ref().map_or(&[], TokenizedCompletion::ids));
     }
+    row.group.iter().for_each(|scored| add(scored.completion.ids()));
+    row.group.iter().for_each(|scored| hash.update(scored.reward.to_le_bytes()));
     for side in row.completions() {
         hash.update([u8::from(side.finished())]);
         side.scored().iter().flat_map(|turn| [turn.start, turn.end]).for_each(|place| hash.update(place.to_le_bytes()));

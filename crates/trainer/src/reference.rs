@@ -48,6 +48,9 @@ impl ReferenceCache {
             for ids in [&row.prompt, sides[0], sides[1]] {
                 add(&ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<u8>>());
             }
+            for scored in &row.group {
+                add(&scored.completion.ids().iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<u8>>());
+            }
             // only where some tokens are context, so that blocks of other rows keep the key that earlier releases gave them
             for side in row.completions().filter(|side| side.len() < side.ids().len()) {
                 add(format!("{:?}", side.scored()).as_bytes());
@@ -93,10 +96,10 @@ impl ReferenceCache {
 }
 
 fn sides(row: &RowLogps) -> impl Iterator<Item = &f64> {
-    row.chosen.iter().chain(&row.rejected).flatten()
+    row.chosen.iter().chain(&row.rejected).chain(&row.group).flatten()
 }
 
-/// One vector: row after row, chosen before rejected, cut by the lengths of the rows.
+/// One vector: row after row, chosen before rejected and those of a group in order, cut by the lengths of the rows.
 fn write(path: &Path, block: &[RowLogps]) -> Result<(), TrainError> {
     let other = |error: safetensors::SafeTensorError| io(path, "write")(std::io::Error::other(error));
     // The model gives float32.
@@ -112,16 +115,19 @@ fn read(path: &Path, rows: &[Row]) -> Option<Vec<RowLogps>> {
     let file = safetensors::SafeTensors::deserialize(&bytes).ok()?;
     let view = file.tensor("logps").ok().filter(|view| view.dtype() == Dtype::F32)?;
     let mut values = view.data().chunks_exact(4).map(|b| f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]])));
-    let mut take = |side: &Option<TokenizedCompletion>| -> Option<Option<Vec<f64>>> {
-        let Some(completion) = side else { return Some(None) };
+    let mut take = |completion: &TokenizedCompletion| -> Option<Vec<f64>> {
         let logps: Vec<f64> = values.by_ref().take(completion.len()).collect();
-        (logps.len() == completion.len()).then_some(Some(logps))
+        (logps.len() == completion.len()).then_some(logps)
     };
     let mut block = Vec::with_capacity(rows.len());
     for row in rows {
-        let chosen = take(&row.chosen)?;
-        let rejected = take(&row.rejected)?;
-        block.push(RowLogps { chosen, rejected, ..RowLogps::default() });
+        let mut side = |side: &Option<TokenizedCompletion>| match side {
+            Some(completion) => take(completion).map(Some),
+            None => Some(None),
+        };
+        let (chosen, rejected) = (side(&row.chosen)?, side(&row.rejected)?);
+        let group = row.group.iter().map(|scored| take(&scored.completion)).collect::<Option<_>>()?;
+        block.push(RowLogps { chosen, rejected, group, ..RowLogps::default() });
     }
     values.next().is_none().then_some(block)
 }

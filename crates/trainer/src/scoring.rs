@@ -1,8 +1,8 @@
 //! Log-probs of rows: from a model to an objective's batch.
 
-use smpo_data::{Row, TokenizedCompletion};
+use smpo_data::{Row, ScoredCompletion, TokenizedCompletion};
 use smpo_kernels::RowEntropy;
-use smpo_losses::{Completion, Pair, TokenEntropy};
+use smpo_losses::{Completion, Member, Pair, TokenEntropy};
 use smpo_model::{Decoder, PackedBatch, ScoreOptions, Scored};
 
 use crate::error::TrainError;
@@ -20,8 +20,19 @@ pub struct StepRow<'a> {
 }
 
 impl StepRow<'_> {
-    /// The row as the objective reads it, given its log-probs under the policy.
-    pub(crate) fn pair<'a>(&'a self, logps: &'a RowLogps) -> Pair<'a> {
+    /// The completions of a group as the objective reads them, given the row's log-probs under the policy; none for a pair.
+    pub(crate) fn members<'a>(&'a self, logps: &'a RowLogps) -> Vec<Member<'a>> {
+        let reference = |at: usize| self.reference.and_then(|logps| logps.group.get(at)).map(Vec::as_slice);
+        let member = |(at, (scored, logps)): (usize, (&'a ScoredCompletion, &'a Vec<f64>))| {
+            let is_terminator = scored.completion.is_terminator();
+            let completion = Completion { logps, is_terminator, ref_logps: reference(at), entropy: None };
+            Member { completion, reward: scored.reward }
+        };
+        self.row.group.iter().zip(&logps.group).enumerate().map(member).collect()
+    }
+
+    /// The row as the objective reads it, given its log-probs under the policy and its [`members`](Self::members).
+    pub(crate) fn pair<'a>(&'a self, logps: &'a RowLogps, group: &'a [Member<'a>]) -> Pair<'a> {
         fn side<'a>(
             completion: &'a Option<TokenizedCompletion>,
             logps: &'a Option<Vec<f64>>,
@@ -47,6 +58,7 @@ impl StepRow<'_> {
                 of_reference(|logps| &logps.rejected),
                 &logps.rejected_entropy,
             ),
+            group,
         }
     }
 }
@@ -62,6 +74,8 @@ pub struct RowLogps {
     pub chosen_entropy: Option<Vec<f64>>,
     /// The same for the rejected side.
     pub rejected_entropy: Option<Vec<f64>>,
+    /// Log-probs of the completions of a group.
+    pub group: Vec<Vec<f64>>,
 }
 
 /// Log-probs of rows under a model, without a graph: for the reference of DPO and KTO, and for held-out evaluation. A
@@ -134,15 +148,16 @@ pub(crate) fn row_logps_of(
 ) -> Result<Vec<RowLogps>, TrainError> {
     let (logps, entropies): (Vec<f32>, _) = (scored.log_probs().to_vec1()?, scored.entropies());
     let mut ranges = packed.completions().iter();
-    let mut next = |side: &Option<TokenizedCompletion>| {
-        let range = side.as_ref().and_then(|_| ranges.next())?.clone();
+    let mut next = |_: &TokenizedCompletion| {
+        let range = ranges.next()?.clone();
         Some((to_f64(&logps[range.clone()]), entropies.get(range).map(to_f64)))
     };
     let mut row = |row: &&Row| {
-        let (chosen, chosen_entropy) = next(&row.chosen).unzip();
-        let (rejected, rejected_entropy) = next(&row.rejected).unzip();
+        let (chosen, chosen_entropy) = row.chosen.as_ref().and_then(&mut next).unzip();
+        let (rejected, rejected_entropy) = row.rejected.as_ref().and_then(&mut next).unzip();
         let (chosen_entropy, rejected_entropy) = (chosen_entropy.flatten(), rejected_entropy.flatten());
-        RowLogps { chosen, rejected, chosen_entropy, rejected_entropy }
+        let group = row.group.iter().filter_map(|scored| next(&scored.completion)).map(|(logps, _)| logps).collect();
+        RowLogps { chosen, rejected, chosen_entropy, rejected_entropy, group }
     };
     Ok(rows.iter().map(&mut row).collect())
 }

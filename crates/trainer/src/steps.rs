@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use smpo_data::{Row, TokenizedCompletion, order};
-use smpo_losses::BatchError;
 
 use crate::checkpoint::{self, LoopState, Sources};
 use crate::config::{Due, Interval, Reporter, TrainConfig};
@@ -265,9 +264,10 @@ impl Steps<'_> {
     ) -> Result<(Vec<Figure>, f64), TrainError> {
         let (what, value) = match &error {
             TrainError::NotFinite { what, value, .. } => (*what, *value),
-            TrainError::Batch { source: BatchError::LogProb { given, .. }, .. } if !given.is_finite() => {
-                ("a log-prob", *given)
-            }
+            TrainError::Batch { source, .. } => match source.not_finite() {
+                Some(given) => ("a log-prob", given),
+                None => return Err(error),
+            },
             _ => return Err(error),
         };
         self.state.skipped += 1;
@@ -334,14 +334,15 @@ impl Steps<'_> {
 
 /// Shares of a step's completions that did not end, on each side that the step has.
 fn unfinished(rows: &[StepRow<'_>]) -> Vec<Figure> {
-    let side = |name: &'static str, of: fn(&Row) -> Option<&TokenizedCompletion>| {
-        let ended: Vec<bool> = rows.iter().filter_map(|row| of(row.row)).map(TokenizedCompletion::finished).collect();
-        let cut = ended.iter().filter(|ended| !**ended).count();
-        (!ended.is_empty()).then(|| (name.into(), cut as f64 / ended.len() as f64))
+    let share = |name: &'static str, completions: Vec<&TokenizedCompletion>| {
+        let cut = completions.iter().filter(|completion| !completion.finished()).count();
+        (!completions.is_empty()).then(|| (name.into(), cut as f64 / completions.len() as f64))
     };
-    let sides = [
-        side("unfinished/chosen", |row| row.chosen.as_ref()),
-        side("unfinished/rejected", |row| row.rejected.as_ref()),
+    let rows = || rows.iter().map(|row| row.row);
+    let shares = [
+        share("unfinished/chosen", rows().filter_map(|row| row.chosen.as_ref()).collect()),
+        share("unfinished/rejected", rows().filter_map(|row| row.rejected.as_ref()).collect()),
+        share("unfinished/group", rows().flat_map(|row| &row.group).map(|scored| &scored.completion).collect()),
     ];
-    sides.into_iter().flatten().collect()
+    shares.into_iter().flatten().collect()
 }

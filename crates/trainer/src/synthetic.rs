@@ -23,6 +23,7 @@ pub fn pairs(
             prompt: tokens(prompt),
             chosen: Some(completion(tokens(length - prompt))),
             rejected: Some(completion(tokens(length - prompt))),
+            ..Row::default()
         })
         .collect()
 }

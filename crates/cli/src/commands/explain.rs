@@ -50,7 +50,8 @@ pub fn run(args: ExplainArgs) -> Outcome {
         objective = objective.with_target_margin(margin)?;
     }
     let stored = parse_logps(&args.logps, &read(&args.logps)?, ROUNDING_ABOVE_ZERO).or_user_error()?;
-    let rows = explanation::rows(&stored, objective.needs_entropy());
+    let groups = explanation::groups(&stored);
+    let rows = explanation::rows(&stored, &groups, objective.needs_entropy());
     let tokenizer = args.tokenizer.as_deref().map(read_tokenizer).transpose()?;
     let evaluation = explain(&objective, &rows)
         .map_err(|error| explanation::located(&args.logps, &stored, &error))

@@ -1,8 +1,10 @@
-//! `smpo logps`: teacher-forced log-probs of preference pairs, token by token.
+//! `smpo logps`: teacher-forced log-probs of preference pairs and groups, token by token.
 
 use std::path::{Path, PathBuf};
 
-use smpo_data::{PreferencePair, Truncated, Truncation, Unfinished, encode_pair, read_pairs};
+use smpo_data::{
+    Located, Problem, ReadError, Record, RowKind, Truncated, Truncation, Unfinished, encode_group, encode_pair, records,
+};
 use smpo_devices::on_device;
 use smpo_losses::TokenEntropy;
 use smpo_model::{Decoder, ModelDir, Placement, Storage};
@@ -18,8 +20,8 @@ use crate::interrupt;
 use crate::output;
 use crate::progress::Progress;
 
-/// Compute teacher-forced log-probs of preference pairs, token by token, in nats: of what the assistant wrote, with the
-/// terminators of finished turns.
+/// Compute teacher-forced log-probs of preference pairs or groups, token by token, in nats: of what the assistant wrote,
+/// with the terminators of finished turns.
 #[derive(clap::Args)]
 #[command(
     after_help = "Example:\n  smpo logps runs/smpo/model pairs.jsonl --reference runs/sft/model --out logps.jsonl"
@@ -27,9 +29,9 @@ use crate::progress::Progress;
 pub struct LogpsArgs {
     /// Model directory in Hugging Face format, GGUF file, or PEFT adapter directory
     model: PathBuf,
-    /// Preference pairs, in any format that `smpo train` reads
+    /// Preference pairs, or groups of scored completions, in any format that `smpo train` reads
     pairs: PathBuf,
-    /// JSONL file to write, one pair per line
+    /// JSONL file to write, one pair or group per line
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     /// Reference model or adapter; its log-probs are written as `ref_logps`
@@ -134,13 +136,14 @@ pub fn run(args: LogpsArgs) -> Outcome {
         }
         stage.update(lines.len() as u64, "");
     }
-    write_jsonl(&args.out, "pair of log-probs", &lines).or_execution_error()?;
+    write_jsonl(&args.out, "row of log-probs", &lines).or_execution_error()?;
     stage.finish("done");
-    output::print(&format!("{}: {} pairs", args.out.display(), lines.len()))?;
+    let rows = if rows.iter().all(|row| row.group.is_empty()) { "pairs" } else { "rows" };
+    output::print(&format!("{}: {} {rows}", args.out.display(), lines.len()))?;
     Ok(Exit::Success)
 }
 
-/// The pairs of a file as rows, cut to length; says how many were cut or did not end.
+/// The pairs and groups of a file as rows, cut to length; says how many were cut or did not end.
 fn encode(
     file: &Path,
     tokenizer: &ChatTokenizer,
@@ -148,8 +151,16 @@ fn encode(
     progress: &Progress,
 ) -> Result<Vec<Row>, Failure> {
     let (mut rows, mut cut, mut unfinished): (Vec<Row>, usize, usize) = (Vec::new(), 0, 0);
-    for pair in read_pairs(file)? {
-        let (row, truncated) = encode_pair(&pair, tokenizer, truncation)?;
+    for record in records(file)? {
+        let Located { location, record, .. } = record?;
+        let (row, truncated) = match &record {
+            Record::Pair(pair) => encode_pair(pair, tokenizer, truncation)?,
+            Record::Group(group) => encode_group(group, tokenizer, truncation)?,
+            other => {
+                let (expected, got) = (RowKind::Pairs.expected(), other.kind().name());
+                return Err(ReadError { location, problem: Problem::WrongKind { expected, got } }.into());
+            }
+        };
         cut += usize::from(truncated.any());
         if row.completions().any(|side| !side.finished()) {
             unfinished += 1;
@@ -157,50 +168,57 @@ fn encode(
                 continue;
             }
         }
-        check_room(&pair, truncated, truncation)?;
+        check_room(&row, truncated, truncation)?;
         rows.push(row);
     }
     let total = rows.len();
     if cut > 0 {
-        progress.say(&format!("{cut} pairs were truncated"));
+        progress.say(&format!("{cut} rows were truncated"));
     }
     if unfinished > 0 {
         let policy = truncation.unfinished.name();
         progress.say(&format!(
-            "{unfinished} pairs have a completion that did not end (--unfinished {policy}); {total} are scored"
+            "{unfinished} rows have a completion that did not end (--unfinished {policy}); {total} are scored"
         ));
     }
     Ok(rows)
 }
 
-/// Refuses a pair of which nothing is left of a completion.
-fn check_room(pair: &PreferencePair, truncated: Truncated, truncation: &Truncation) -> Result<(), Failure> {
+/// Refuses a row of which nothing is left of a completion.
+fn check_room(row: &Row, truncated: Truncated, truncation: &Truncation) -> Result<(), Failure> {
     if !truncated.vanished {
         return Ok(());
     }
     let within = truncation.max_length.map_or_else(String::new, |length| format!(" in {length} tokens"));
     Err(Failure::user(format!(
-        "pair {}: nothing is left of a completion{within}, expected at least one token: the prompt takes all, or the \
-         completion was cut before its first word; give --max-prompt-length, or leave the pair out",
-        pair.id
+        "row {}: nothing is left of a completion{within}, expected at least one token: the prompt takes all, or the \
+         completion was cut before its first word; give --max-prompt-length, or leave the row out",
+        row.id
     )))
 }
 
 fn line(row: &Row, policy: RowLogps, reference: RowLogps, entropy: Option<TokenEntropy>) -> LogpsRow {
-    let side = |completion: &Option<TokenizedCompletion>, logps: Option<Vec<f64>>, ref_logps, entropies| {
-        let completion = completion.as_ref()?;
+    let tokens = |completion: &TokenizedCompletion, logps: Option<Vec<f64>>, ref_logps, entropies| {
         let (ids, is_terminator) = (completion.scored_ids().collect(), completion.is_terminator().to_vec());
         let (collision_entropy, top_entropy) = match entropy {
             Some(TokenEntropy::Top) => (None, entropies),
             Some(TokenEntropy::Collision) | None => (entropies, None),
         };
         let logps = logps.unwrap_or_default();
-        Some(TokenLogps { ids, logps, is_terminator, ref_logps, collision_entropy, top_entropy })
+        TokenLogps { ids, logps, is_terminator, ref_logps, collision_entropy, top_entropy }
     };
+    let side = |completion: &Option<TokenizedCompletion>, logps, ref_logps, entropies| {
+        completion.as_ref().map(|completion| tokens(completion, logps, ref_logps, entropies))
+    };
+    let mut references = reference.group.into_iter();
+    let grouped = row.group.iter().zip(policy.group);
+    let completions = grouped.map(|(scored, logps)| tokens(&scored.completion, Some(logps), references.next(), None)).collect();
     LogpsRow {
         id: row.id.clone(),
         chosen: side(&row.chosen, policy.chosen, reference.chosen, policy.chosen_entropy),
         rejected: side(&row.rejected, policy.rejected, reference.rejected, policy.rejected_entropy),
+        completions,
+        rewards: row.group.iter().map(|scored| scored.reward).collect(),
         ..LogpsRow::default()
     }
 }

@@ -6,6 +6,7 @@ use smpo_chat::Message;
 use smpo_tokenizer::{ChatTokenizer, PromptCompletions};
 
 use crate::check::Rule;
+use crate::degenerate::degenerate;
 use crate::record::{Record, RecordKind, content_hash};
 use crate::shape::Remarks;
 
@@ -54,10 +55,15 @@ impl Inspection {
                 inspection.add(Rule::EmptyCompletion, *name);
             }
         }
-        if let [(_, chosen), (_, rejected)] = sides[..]
+        if let (RecordKind::Pair, [(_, chosen), (_, rejected)]) = (record.kind(), &sides[..])
             && same(chosen, rejected)
         {
             inspection.add(Rule::IdenticalSides, "");
+        }
+        if let Record::Group(group) = record
+            && let Some(reason) = degenerate(&group.rewards)
+        {
+            inspection.add(Rule::DegenerateGroup, reason);
         }
         if let Some(message) = messages(record).find(|message| texts(message).any(is_damaged)) {
             inspection.add(Rule::DamagedText, message.role.as_str());
@@ -145,6 +151,7 @@ impl Inspection {
         }
         let ends = |messages: &[Message]| messages.iter().map(|message| message.finished).collect::<Vec<_>>();
         if let ([one, other], [(_, chosen), (_, rejected)]) = (&encoded.texts[..], &record.completions()[..])
+            && record.kind() == RecordKind::Pair
             && one.trim() == other.trim()
             && ends(chosen) == ends(rejected)
         {

@@ -61,6 +61,8 @@ pub struct CheckReport {
     pub rows: u64,
     /// Preference pairs among them.
     pub pairs: u64,
+    /// Groups of scored completions among them.
+    pub groups: u64,
     /// Labelled completions among them.
     pub labelled: u64,
     /// Instruction examples among them.
@@ -90,7 +92,7 @@ impl CheckReport {
 
     /// True if no row is readable.
     pub fn is_unreadable(&self) -> bool {
-        self.pairs + self.labelled + self.examples == 0
+        self.pairs + self.groups + self.labelled + self.examples == 0
     }
 }
 

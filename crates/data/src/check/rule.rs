@@ -79,11 +79,11 @@ rules! {
         "the file holds no row", "give a file with one JSON object per line, or a JSON list of objects";
     /// A row cannot be read.
     UnreadableRow, "unreadable_row", Error,
-        "rows that cannot be read as a pair, an example or a labelled completion",
+        "rows that cannot be read as a pair, a group, an example or a labelled completion",
         "fix them, or leave them out with `smpo data convert --drop-bad`";
     /// Rows of several kinds in one file.
     MixedKinds, "mixed_kinds", Error,
-        "rows of more than one kind in one file", "split the file by kind: pairs, examples, labelled completions";
+        "rows of more than one kind in one file", "split the file by kind: pairs, groups, examples, labelled completions";
     /// The row cannot be rendered or tokenised.
     NotRenderable, "not_renderable", Error,
         "rows that the chat template refuses or rewrites",
@@ -131,6 +131,10 @@ rules! {
     PromptTruncated, "prompt_truncated", Warning,
         "prompts longer than `max_prompt_length`: they are cut",
         "raise `max_prompt_length` and `max_length`";
+    /// A group without a preference.
+    DegenerateGroup, "degenerate_group", Warning,
+        "groups with fewer than two completions, or with one reward for all: they say nothing, and are left out",
+        "sample more completions of these prompts, or score them more finely";
     /// Rows that repeat.
     DuplicateRow, "duplicate_row", Warning,
         "rows that say what an earlier row says", "drop the repetitions, unless they are meant as weights";

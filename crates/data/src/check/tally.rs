@@ -47,6 +47,7 @@ pub(crate) struct Tally {
     /// Problem of unreadable rows → rows that have it, and the first of them.
     problems: HashMap<String, (u64, u64)>,
     pairs: u64,
+    groups: u64,
     labelled: u64,
     examples: u64,
     /// Content hash → line of the first row with that content. Hashes, not texts, so that a row costs some bytes.
@@ -118,6 +119,7 @@ impl Tally {
     pub fn record(&mut self, line: u64, inspection: &Inspection, lengths: &[usize]) {
         match inspection.kind {
             RecordKind::Pair => self.pairs += 1,
+            RecordKind::Group => self.groups += 1,
             RecordKind::Labelled => self.labelled += 1,
             RecordKind::Example => self.examples += 1,
         }
@@ -181,12 +183,17 @@ impl Tally {
 
     /// Rows so far.
     pub fn rows(&self) -> u64 {
-        self.unreadable + self.pairs + self.labelled + self.examples
+        self.unreadable + self.pairs + self.groups + self.labelled + self.examples
     }
 
     /// The findings, the gravest first.
     pub fn report(mut self, path: &Path) -> CheckReport {
-        let kinds = [(self.pairs, "pairs"), (self.labelled, "labelled completions"), (self.examples, "examples")];
+        let kinds = [
+            (self.pairs, "pairs"),
+            (self.groups, "groups"),
+            (self.labelled, "labelled completions"),
+            (self.examples, "examples"),
+        ];
         let found: Vec<String> =
             kinds.iter().filter(|(count, _)| *count > 0).map(|(count, name)| format!("{count} {name}")).collect();
         match found.len() {
@@ -232,6 +239,7 @@ impl Tally {
             file: path.display().to_string(),
             rows,
             pairs: self.pairs,
+            groups: self.groups,
             labelled: self.labelled,
             examples: self.examples,
             findings,

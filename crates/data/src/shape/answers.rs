@@ -28,16 +28,27 @@ impl Answer {
     }
 }
 
-/// Reads an answer: one text, a transcript, one message, messages, or a response of OpenAI's API. What columns
-/// say about it goes into its last message.
+/// Reads an answer; what columns say about it goes into its last message.
 pub(super) fn answer(
-    (field, value): (&'static str, Value),
+    given: (&'static str, Value),
     about: &About,
     row: &mut Fields,
     remarks: &mut Remarks,
 ) -> Result<Answer, Problem> {
+    let mut answer = bare_answer(given, remarks)?;
+    if !row.is_spent() {
+        attributes(row, about, &mut answer.messages, remarks)?;
+    }
+    Ok(answer)
+}
+
+/// Reads an answer without columns about it: one text, a transcript, one message, messages, or a response of OpenAI's API.
+pub(super) fn bare_answer(
+    (field, value): (&'static str, Value),
+    remarks: &mut Remarks,
+) -> Result<Answer, Problem> {
     let is_string = value.is_string();
-    let mut messages = match value {
+    let messages = match value {
         Value::String(text) => transcript(&text).unwrap_or_else(|| vec![Message::assistant(text)]),
         Value::Object(map) if map.contains_key("choices") => vec![response(Fields::new(map), field, remarks)?],
         Value::Array(choices) if field == "choices" => vec![choice(choices, field, remarks)?],
@@ -55,9 +66,6 @@ pub(super) fn answer(
         value if is_object(&value) => vec![message(value, field, remarks)?],
         other => messages(other, field, remarks)?,
     };
-    if !row.is_spent() {
-        attributes(row, about, &mut messages, remarks)?;
-    }
     let is_text = is_string && messages.len() == 1 && messages[0].role == "assistant";
     Ok(Answer { field, messages, is_text })
 }

@@ -13,6 +13,10 @@ pub(super) const REJECTED: &[&str] =
     &["rejected", "rejected_response", "rejected_messages", "non_preferred_output", "response_k"];
 /// The worse answer beside a conversation that ends in the better one (ms-swift).
 pub(super) const REJECTED_ALONE: &[&str] = &["rejected_response", "rejected_messages"];
+/// Several answers, each with a reward (groups).
+pub(super) const COMPLETIONS: &str = "completions";
+/// The rewards of several answers.
+pub(super) const REWARDS: &[&str] = &["rewards", "scores"];
 /// The system message.
 pub(super) const SYSTEM: &[&str] = &["system", "system_prompt"];
 /// Desirable or not (KTO).
@@ -61,6 +65,8 @@ pub(crate) const CARRIED: &[&str] = &[
     "instruction",
     "query",
     "completion",
+    "completions",
+    "rewards",
     "response",
     "output",
     "answer",

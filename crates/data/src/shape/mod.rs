@@ -8,6 +8,7 @@ mod columns;
 mod context;
 mod fields;
 mod finish;
+mod group;
 mod inputs;
 mod join;
 mod media;
@@ -57,6 +58,10 @@ pub(crate) fn record(row: Map<String, Value>) -> Result<(Record, Remarks), Probl
             pair::of_rejected(&mut row, rejected, inputs, &mut remarks)?
         }
         (None, Some(_)) => return Err(missing(&row, "chosen")),
+        (None, None) if COMPLETION.iter().all(|name| row.get(name).is_none()) => match group::answers(&mut row) {
+            Some(answers) => group::group(&mut row, answers, inputs, &mut remarks)?,
+            None => single::single(&mut row, inputs, &mut remarks)?,
+        },
         (None, None) => single::single(&mut row, inputs, &mut remarks)?,
     };
     media::media(&mut row, record.prompt(), &mut remarks)?;
@@ -74,6 +79,7 @@ pub(crate) fn record(row: Map<String, Value>) -> Result<(Record, Remarks), Probl
     let id = id.unwrap_or_else(|| format!("{:016x}", record.content_hash()));
     match &mut record {
         Record::Pair(row) => row.id = id,
+        Record::Group(row) => row.id = id,
         Record::Unpaired(row) => row.id = id,
         Record::Example(row) => row.id = id,
     }

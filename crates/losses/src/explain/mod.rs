@@ -5,11 +5,11 @@ mod report;
 mod row;
 mod tokens;
 
-pub use report::{Clip, PairReport, Report};
-pub use row::{Row, RowTokens};
-pub use tokens::{TokenSummary, summarize};
+pub use report::{Clip, MemberReport, PairReport, Report};
+pub use row::{Row, RowMember, RowTokens};
+pub use tokens::{TokenSummary, sides, summarize};
 
-use crate::batch::{Batch, Pair};
+use crate::batch::{Batch, Member, Pair};
 use crate::error::BatchError;
 use crate::evaluation::Evaluation;
 use crate::objective::Objective;
@@ -42,7 +42,8 @@ pub fn explain(objective: &Objective, rows: &[Row<'_>]) -> Result<Evaluation, Ex
     for (index, row) in rows.iter().enumerate() {
         row.check(index, objective)?;
     }
-    let pairs: Vec<Pair<'_>> = rows.iter().map(Row::pair).collect();
+    let groups: Vec<Vec<Member<'_>>> = rows.iter().map(Row::members).collect();
+    let pairs: Vec<Pair<'_>> = rows.iter().zip(&groups).map(|(row, group)| row.pair(group)).collect();
     let mismatched: Vec<_> = rows.iter().filter_map(|row| row.kl).collect();
     let batch = Batch { mismatched: &mismatched, ..Batch::new(&pairs) };
     Ok(objective.evaluate(&batch, &mut LossState::default())?)

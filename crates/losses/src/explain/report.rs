@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::row::Row;
-use crate::evaluation::Evaluation;
+use super::row::{Row, RowMember};
+use crate::evaluation::{Evaluation, MemberEvaluation};
 
 /// One loss on one batch of stored log-probs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -48,6 +48,24 @@ pub struct PairReport {
     pub chosen_weights: Vec<f64>,
     /// One per rejected token.
     pub rejected_weights: Vec<f64>,
+    /// The completions of a group, in order; absent for a pair.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub group: Vec<MemberReport>,
+}
+
+/// One completion of a group.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct MemberReport {
+    /// Its reward in the file.
+    pub given: f64,
+    /// Its advantage: below 0 it counts as rejected, else as chosen.
+    pub advantage: f64,
+    /// Its part of the group's loss.
+    pub po_loss: f64,
+    /// Its implicit reward under the policy.
+    pub reward: f64,
+    /// ∂L/∂ℓ_t of the whole objective, one per token.
+    pub weights: Vec<f64>,
 }
 
 impl Report {
@@ -61,6 +79,7 @@ impl Report {
             rejected_reward: pair.rejected_reward,
             chosen_weights: pair.chosen_weights.clone(),
             rejected_weights: pair.rejected_weights.clone(),
+            group: row.group.iter().zip(&pair.group).map(|(given, member)| MemberReport::new(given, member)).collect(),
         });
         Self {
             loss: evaluation.value,
@@ -73,6 +92,18 @@ impl Report {
                 share_chosen: statistics.clip_share_chosen.value().unwrap_or(0.0),
             },
             pairs: pairs.collect(),
+        }
+    }
+}
+
+impl MemberReport {
+    fn new(given: &RowMember<'_>, member: &MemberEvaluation) -> Self {
+        Self {
+            given: given.reward,
+            advantage: member.advantage,
+            po_loss: member.loss,
+            reward: member.reward,
+            weights: member.weights.clone(),
         }
     }
 }

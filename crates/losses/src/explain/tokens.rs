@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::row::Row;
+use super::row::{Row, RowTokens};
 use crate::batch::{Completion, Side};
-use crate::evaluation::Evaluation;
+use crate::evaluation::{Evaluation, PairEvaluation};
 
 /// All occurrences of one token on one side.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,12 +41,22 @@ struct Sums {
     referenced: usize,
 }
 
+/// The completions of a row with the weights of their tokens; those of a group on the side of their advantage.
+pub fn sides<'a>(
+    row: &'a Row<'a>,
+    evaluation: &'a PairEvaluation,
+) -> impl Iterator<Item = (Side, &'a RowTokens<'a>, &'a [f64])> {
+    let of_pair = [(Side::Chosen, &evaluation.chosen_weights), (Side::Rejected, &evaluation.rejected_weights)];
+    let of_pair = of_pair.into_iter().filter_map(|(side, weights)| Some((side, row.side(side)?, &weights[..])));
+    let of_group = row.group.iter().zip(&evaluation.group);
+    of_pair.chain(of_group.map(|(given, member)| (member.side(), &given.tokens, &member.weights[..])))
+}
+
 /// Every token of the batch by side and kind, the largest pull first.
 pub fn summarize(rows: &[Row<'_>], evaluation: &Evaluation) -> Vec<TokenSummary> {
     let mut sums: BTreeMap<(u32, bool, bool), Sums> = BTreeMap::new();
     for (row, pair) in rows.iter().zip(&evaluation.pairs) {
-        for (side, weights) in [(Side::Chosen, &pair.chosen_weights), (Side::Rejected, &pair.rejected_weights)] {
-            let Some(tokens) = row.side(side) else { continue };
+        for (side, tokens, weights) in sides(row, pair) {
             let Completion { logps, is_terminator, ref_logps, .. } = tokens.completion;
             for (t, (weight, logp)) in weights.iter().zip(logps).enumerate() {
                 let key = (tokens.ids[t], side == Side::Rejected, is_terminator[t]);

@@ -2,6 +2,7 @@
 
 pub mod cpo;
 pub mod dpo;
+pub mod gpo;
 pub mod kto;
 pub mod lmpo;
 pub mod npo;
@@ -40,6 +41,8 @@ losses! {
     Orpo(orpo::OrpoConfig),
     /// Kahneman–Tversky optimization.
     Kto(kto::KtoConfig),
+    /// Group preference optimization: offline GRPO.
+    Gpo(gpo::GpoConfig),
     /// Inverse perplexities.
     Simper(simper::SimperConfig),
     /// A hinge on mean log-probs.

@@ -449,6 +449,37 @@ def slime(cfg, chosen, rejected, margin):
     return loss, (torch.zeros(()), torch.zeros(())), (s_plus, s_minus)
 
 
+def gpo(cfg, pairs, chosen, rejected):
+    """A pair is a group of two, with rewards 1 and 0; generate_groups.py has larger ones."""
+    quartile = torch.special.ndtri(torch.tensor(0.75)).item()
+    size = {"z_norm": 1.0, "minmax": 1.0, "quantile_norm": quartile, "robust": quartile}[cfg.get("advantage", "z_norm")]
+    size = min(size, cfg.get("advantage_clip", 10.0))
+    count, beta = len(pairs), cfg.get("kl_beta", 0.0)
+    tokens = (chosen.mask.sum() + rejected.mask.sum()).item()
+    loss, rewards = torch.zeros(count), []
+    for side, name, advantage in [(chosen, "chosen", size), (rejected, "rejected", -size)]:
+        weighted = cfg.get("loss_type", "prob_weighted") == "prob_weighted"
+        g = torch.exp if weighted else (lambda values: values)
+        term = cfg.get("eos_term", "off") in ("invert", "bounded") and name == "rejected"
+        turned = side.terminator if term else torch.zeros_like(side.terminator)
+        values = torch.where(turned, -g(torch.where(turned, -side.policy, torch.zeros(()))), g(side.policy))
+        reference = padded(name, pairs, "ref_logps")
+        u = torch.where(side.mask, reference - side.raw, torch.zeros(()))
+        k3 = torch.exp(u) - u - 1
+        sums, lengths = side.totals(values), side.lengths()
+        kl_sums, kl_lengths = k3.sum(1), side.mask.sum(1)
+        kind = cfg.get("normalization", "group")
+        if kind in ("group", "grpo"):
+            part = -advantage * sums / lengths / 2 + beta * kl_sums / kl_lengths / 2
+        elif kind == "bnpo":
+            part = (-advantage * sums + beta * kl_sums) * count / tokens
+        else:
+            part = (-advantage * sums + beta * kl_sums) / (2 * cfg["dr_grpo_length"])
+        loss = loss + part
+        rewards.append(sums / lengths)
+    return loss, (torch.zeros(()), torch.zeros(())), rewards
+
+
 def kto(cfg, chosen, rejected, mismatched):
     beta = cfg.get("beta", 0.1)
     baseline = torch.zeros(())
@@ -471,6 +502,8 @@ def evaluate(cfg, pairs, microbatches, memory, margin, mismatched):
         per_pair, parts, rewards = torch.zeros(len(pairs)), (sft(cfg, chosen), torch.zeros(())), None
     elif kind == "kto":
         per_pair, parts, rewards = kto(cfg, chosen, rejected, mismatched)
+    elif kind == "gpo":
+        per_pair, parts, rewards = gpo(cfg, pairs, chosen, rejected)
     elif kind == "lmpo":
         per_pair, parts, rewards = lmpo(cfg, chosen, rejected, memory)
     else:
@@ -588,6 +621,10 @@ def cases():
         {"kind": "kto"},
         {"kind": "kto", "loss_type": "apo_zero_unpaired"},
         {"kind": "kto", "kl_baseline": "zero", "desirable_weight": 1.33, "undesirable_weight": 0.7},
+        {"kind": "gpo"},
+        {"kind": "gpo", "loss_type": "reinforce", "advantage": "quantile_norm", "normalization": "grpo"},
+        {"kind": "gpo", "kl_beta": 0.1, "advantage": "robust", "normalization": "bnpo"},
+        {"kind": "gpo", "advantage": "minmax", "advantage_clip": 0.4, "normalization": "dr_grpo", "dr_grpo_length": 12.0, "kl_beta": 0.02},
     ]
     for config in [{"kind": "dpo", **variant} for variant in dpo_variants] + others:
         yield {"config": config, "batch": "plain"}

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use smpo_losses::factors::Factors;
 use smpo_losses::likelihood::Likelihood;
+use smpo_losses::loss::gpo::GpoLossType;
 use smpo_losses::reduction::Reduction;
 use smpo_losses::{
     Batch, Completion, Direction, EosTerm, Evaluation, LOSSES, Loss, LossConfig, LossState, Objective, Pair, Pairing,
@@ -136,7 +137,10 @@ pub fn monotone_losses() -> Vec<Loss> {
 /// Those with a gradient at every score and every token: all tokens of a completion count alike.
 pub fn strictly_monotone_losses() -> Vec<Loss> {
     let is_strict = |loss: &Loss| {
-        loss.direction() == Direction::AlwaysDown && has_no_length_control(loss) && loss.token_loss().is_none()
+        loss.direction() == Direction::AlwaysDown
+            && has_no_length_control(loss)
+            && loss.token_loss().is_none()
+            && !weighs_by_probability(loss)
     };
     monotone_losses().into_iter().filter(is_strict).collect()
 }
@@ -144,6 +148,11 @@ pub fn strictly_monotone_losses() -> Vec<Loss> {
 /// Those of them without cross-entropy on rejected: its tokens' weights are those of the pair loss.
 pub fn strictly_monotone_losses_of_rejected() -> Vec<Loss> {
     strictly_monotone_losses().into_iter().filter(|loss| loss.sft_weights().rejected == 0.0).collect()
+}
+
+/// True for a loss whose weight of a token is the greater the likelier it is.
+pub fn weighs_by_probability(loss: &Loss) -> bool {
+    matches!(loss, Loss::Gpo(config) if config.loss_type == GpoLossType::ProbWeighted)
 }
 
 /// True if a completion's score does not depend on the length of the other side.

@@ -52,7 +52,9 @@ const SECTIONS: &[Listed] = &[
             ("logps/rejected", "log p of rejected"),
             ("rewards/chosen", "reward of chosen"),
             ("rewards/rejected", "reward of rejected"),
-            ("kl", "KTO's baseline, nats"),
+            ("kl", "KTO's baseline, or k3 of groups, nats"),
+            ("group/reward", "reward of a group's completions"),
+            ("group/reward_std", "its deviation in a group"),
         ],
     ),
     (

@@ -30,6 +30,9 @@ impl DryRun {
             if rows.unfinished.any() {
                 lines.push(format!("        {}", rows.unfinished));
             }
+            if rows.degenerate.any() {
+                lines.push(format!("        {}", rows.degenerate));
+            }
         }
         if let Some(steps) = self.steps {
             lines.push(format!("steps   {steps} of {} rows", config.batch_size()));
@@ -56,6 +59,9 @@ impl DryRun {
                 "unfinished_chosen": rows.unfinished.chosen,
                 "unfinished_rejected": rows.unfinished.rejected,
                 "unfinished_dropped": rows.unfinished.dropped_rows,
+                "unfinished_grouped": rows.unfinished.grouped,
+                "unfinished_dropped_completions": rows.unfinished.dropped_completions,
+                "degenerate_groups": rows.degenerate.small + rows.degenerate.tied,
             })
         });
         json!({

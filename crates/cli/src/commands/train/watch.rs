@@ -189,6 +189,9 @@ fn show_rows(name: &str, config: &TrainConfig, rows: &Rows, progress: &Progress)
             policy = config.unfinished.name()
         ));
     }
+    if rows.degenerate.any() {
+        progress.say(&format!("{name}: {}", rows.degenerate));
+    }
     if rows.bad.count > 0 {
         progress.say(&format!("{name}: {} bad rows dropped (on_bad_rows): {}", rows.bad.count, rows.bad));
         for bad in &rows.bad.first {
