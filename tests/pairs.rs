@@ -45,7 +45,10 @@ fn train_on_groups(dir: &Path, groups: &Path) {
     smpo().arg("train").arg(&config).arg("--dry-run").assert().success();
     smpo().arg("train").arg(&config).assert().success();
     let steps = rows(&dir.join("gpo/metrics.jsonl"));
-    assert!(steps.iter().all(|step| step["group/reward"].is_number() && step["eos_logp/chosen"].is_number()), "{steps:?}");
+    assert!(
+        steps.iter().all(|step| step["group/reward"].is_number() && step["eos_logp/chosen"].is_number()),
+        "{steps:?}"
+    );
     let logps = dir.join("logps.jsonl");
     smpo().arg("logps").arg(dir.join("gpo/model")).arg(groups).arg("--out").arg(&logps).assert().success();
     let first = &rows(&logps)[0];

@@ -417,8 +417,7 @@ impl Rows {
         self.truncated.completions += counted(cut.completion > 0);
         self.unfinished.chosen += unfinished(&row.chosen);
         self.unfinished.rejected += unfinished(&row.rejected);
-        self.unfinished.grouped +=
-            row.group.iter().map(|scored| counted(!scored.completion.finished())).sum::<usize>();
+        self.unfinished.grouped += row.group.iter().map(|scored| counted(!scored.completion.finished())).sum::<usize>();
         self.train.extend(std::iter::repeat_n(row, times).cloned());
         self.held_out.extend(held_out.then(|| row.clone()));
     }

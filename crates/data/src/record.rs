@@ -137,8 +137,7 @@ impl Record {
                 let rewards: Vec<Message> =
                     row.rewards.iter().map(|reward| Message::new("reward", reward.to_string())).collect();
                 let completions = row.completions.iter().map(Vec::as_slice);
-                let parts: Vec<&[Message]> =
-                    [&row.prompt[..], &rewards].into_iter().chain(completions).collect();
+                let parts: Vec<&[Message]> = [&row.prompt[..], &rewards].into_iter().chain(completions).collect();
                 content_hash(None, &row.inputs, &parts)
             }
             Self::Unpaired(row) => content_hash(Some(row.label), &row.inputs, &[&row.prompt, &row.completion]),

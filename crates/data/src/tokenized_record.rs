@@ -190,13 +190,7 @@ impl Sides {
     /// Both sides as a row.
     fn row(self, id: String) -> RowIds {
         let mut completions = self.completions.into_iter();
-        RowIds {
-            id,
-            prompt: self.prompt,
-            chosen: completions.next(),
-            rejected: completions.next(),
-            group: Vec::new(),
-        }
+        RowIds { id, prompt: self.prompt, chosen: completions.next(), rejected: completions.next(), group: Vec::new() }
     }
 
     /// All completions as a group.

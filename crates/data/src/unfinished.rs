@@ -12,7 +12,7 @@ pub enum Unfinished {
     /// It has no terminator: none is appended, and none is scored.
     #[default]
     NoTerminator,
-    /// Its row is left out.
+    /// Its row is left out; of a group, the completion alone.
     Drop,
     /// It ends in a terminator like any other: the model learns that the text ends where it was cut.
     KeepTerminator,

@@ -265,14 +265,35 @@ const REFUSED: &[(&str, &str)] = &[
         "`conversations[1].value`: expected a call as JSON",
     ),
     (r#"{"prompt": "q", "completions": ["a", "b"]}"#, "expected `rewards`, got only"),
-    (r#"{"prompt": "q", "completions": ["a", "b"], "rewards": [1]}"#, "`rewards`: expected one entry for each of `completions`, got 1 for 2"),
-    (r#"{"prompt": "q", "completions": ["a", "b"], "rewards": [1, NaN]}"#, "`rewards[1]`: expected a finite number, got NaN"),
-    (r#"{"prompt": "q", "completions": ["a", "b"], "rewards": [1, null]}"#, "`rewards[1]`: expected a finite number, got null"),
-    (r#"{"prompt": "q", "completions": ["a", "b"], "rewards": [1, "2"]}"#, "`rewards[1]`: expected a finite number, got a string"),
-    (r#"{"prompt": "q", "completions": ["a", "b"], "rewards": 1}"#, "`rewards`: expected a list of numbers, got a number"),
-    (r#"{"prompt": "q", "completions": "a", "rewards": [1]}"#, "`completions`: expected a list of answers, got a string"),
+    (
+        r#"{"prompt": "q", "completions": ["a", "b"], "rewards": [1]}"#,
+        "`rewards`: expected one entry for each of `completions`, got 1 for 2",
+    ),
+    (
+        r#"{"prompt": "q", "completions": ["a", "b"], "rewards": [1, NaN]}"#,
+        "`rewards[1]`: expected a finite number, got NaN",
+    ),
+    (
+        r#"{"prompt": "q", "completions": ["a", "b"], "rewards": [1, null]}"#,
+        "`rewards[1]`: expected a finite number, got null",
+    ),
+    (
+        r#"{"prompt": "q", "completions": ["a", "b"], "rewards": [1, "2"]}"#,
+        "`rewards[1]`: expected a finite number, got a string",
+    ),
+    (
+        r#"{"prompt": "q", "completions": ["a", "b"], "rewards": 1}"#,
+        "`rewards`: expected a list of numbers, got a number",
+    ),
+    (
+        r#"{"prompt": "q", "completions": "a", "rewards": [1]}"#,
+        "`completions`: expected a list of answers, got a string",
+    ),
     (r#"{"prompt": "q", "completions": [], "rewards": []}"#, "`completions`: expected at least one answer"),
-    (r#"{"prompt": "q", "completions": ["a", 3], "rewards": [1, 0]}"#, "`completions[1]`: expected a string or a list of messages"),
+    (
+        r#"{"prompt": "q", "completions": ["a", 3], "rewards": [1, 0]}"#,
+        "`completions[1]`: expected a string or a list of messages",
+    ),
     (
         r#"{"prompt": "q", "completions": ["a", [{"role": "user", "content": "b"}]], "rewards": [1, 0]}"#,
         "`completions[1]`: expected to begin and end with an assistant message, got user",
@@ -327,8 +348,14 @@ fn answers_that_were_cut_say_so_in_every_place() {
             r#"{"prompt": "q", "chosen": "a", "rejected": "b", "rejected_finish_reason": "repetition"}"#,
             vec![true, false],
         ),
-        (r#"{"prompt": "q", "completions": ["a", "b", "c"], "rewards": [1, 0, 2], "finished": [null, false, true]}"#, vec![true, false, true]),
-        (r#"{"prompt": "q", "completions": ["a", "b"], "rewards": [1, 0], "finish_reason": ["length", "stop"]}"#, vec![false, true]),
+        (
+            r#"{"prompt": "q", "completions": ["a", "b", "c"], "rewards": [1, 0, 2], "finished": [null, false, true]}"#,
+            vec![true, false, true],
+        ),
+        (
+            r#"{"prompt": "q", "completions": ["a", "b"], "rewards": [1, 0], "finish_reason": ["length", "stop"]}"#,
+            vec![false, true],
+        ),
         (
             r#"{"prompt": "q", "chosen": {"role": "assistant", "content": "a", "finish_reason": "length"}, "rejected": {"choices": [{"index": 0, "message": {"role": "assistant", "content": "b"}, "finish_reason": "length"}]}}"#,
             vec![false, false],

@@ -167,6 +167,7 @@ impl<'a> Accumulator<'a> {
             rejected_reward: terms.rejected.map(|(_, reward)| reward),
             chosen_weights,
             rejected_weights: weights(&pair.rejected, terms.rejected, sft.rejected, self.totals.rejected_tokens),
+            group: Vec::new(),
         };
         if let Some(loss) = self.loss.token_loss() {
             let (side, weights) = match loss.side {

@@ -35,22 +35,23 @@ struct Expected {
     weights: Vec<Vec<f64>>,
 }
 
+impl GoldenMember {
+    fn borrow(&self) -> Member<'_> {
+        let completion = Completion::new(&self.logps, &self.is_terminator).with_reference(&self.ref_logps);
+        Member { completion, reward: self.reward }
+    }
+}
+
 #[test]
 fn groups_agree_with_pytorch() {
     let golden: Golden = serde_json::from_str(include_str!("golden/golden_groups.json")).unwrap();
-    let member = |member| {
-        let GoldenMember { logps, is_terminator, ref_logps, reward } = member;
-        let completion = Completion::new(logps, is_terminator).with_reference(ref_logps);
-        Member { completion, reward: *reward }
-    };
     let groups: Vec<Vec<Member<'_>>> =
-        golden.groups.iter().map(|group| group.iter().map(member).collect()).collect();
+        golden.groups.iter().map(|group| group.iter().map(GoldenMember::borrow).collect()).collect();
     let pairs: Vec<Pair<'_>> = groups.iter().map(|group| Pair::of_group(group)).collect();
     assert!(golden.cases.len() >= 25);
     for Case { config, expected } in &golden.cases {
         let parsed: LossConfig = serde_json::from_value(config.clone()).unwrap();
-        let got =
-            Objective::new(parsed).unwrap().evaluate(&Batch::new(&pairs), &mut LossState::default()).unwrap();
+        let got = Objective::new(parsed).unwrap().evaluate(&Batch::new(&pairs), &mut LossState::default()).unwrap();
         assert!(close(got.value, expected.loss, 1e-9), "{config}: {} and {}", got.value, expected.loss);
         let members: Vec<_> = got.pairs.iter().flat_map(|pair| &pair.group).collect();
         assert_eq!(members.len(), expected.weights.len());

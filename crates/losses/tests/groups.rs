@@ -202,7 +202,8 @@ fn the_floor_stops_reinforce_on_the_bad_side() {
     let member = |reward| Member { completion: Completion::new(&deep, &ends), reward };
     let group = [member(0.0), member(1.0)];
     let config: LossConfig =
-        toml::from_str("kind = \"gpo\"\nloss_type = \"reinforce\"\nmin_log_prob = -3.0\neos_term = \"invert\"").unwrap();
+        toml::from_str("kind = \"gpo\"\nloss_type = \"reinforce\"\nmin_log_prob = -3.0\neos_term = \"invert\"")
+            .unwrap();
     let pairs = [Pair::of_group(&group)];
     let got = Objective::new(config).unwrap().evaluate(&Batch::new(&pairs), &mut LossState::default()).unwrap();
     let [bad, good] = &got.pairs[0].group[..] else { panic!("{got:?}") };

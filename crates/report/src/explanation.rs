@@ -30,13 +30,16 @@ pub struct Explanation<'a> {
 pub fn groups(stored: &[LogpsRow]) -> Vec<Vec<RowMember<'_>>> {
     fn tokens(tokens: &TokenLogps) -> RowTokens<'_> {
         let TokenLogps { ids, logps, is_terminator, ref_logps, .. } = tokens;
-        RowTokens { ids, completion: Completion { logps, is_terminator, ref_logps: ref_logps.as_deref(), entropy: None } }
+        RowTokens {
+            ids,
+            completion: Completion { logps, is_terminator, ref_logps: ref_logps.as_deref(), entropy: None },
+        }
     }
-    let of = |row| {
-        let LogpsRow { completions, rewards, .. } = row;
-        completions.iter().zip(rewards).map(|(side, reward)| RowMember { tokens: tokens(side), reward: *reward }).collect()
-    };
-    stored.iter().map(of).collect()
+    fn group(row: &LogpsRow) -> Vec<RowMember<'_>> {
+        let members = row.completions.iter().zip(&row.rewards);
+        members.map(|(side, reward)| RowMember { tokens: tokens(side), reward: *reward }).collect()
+    }
+    stored.iter().map(group).collect()
 }
 
 /// Rows of `logps.jsonl` with their [`groups`], as a loss that needs `entropy` reads them.

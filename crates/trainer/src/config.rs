@@ -65,7 +65,7 @@ pub struct TrainConfig {
     /// Model directory in Hugging Face format; for `smpo train` also `hf://ORG/MODEL[@REVISION]`.
     #[serde(alias = "model")]
     pub model_name_or_path: PathBuf,
-    /// Reference model of DPO and KTO: a model directory, or a PEFT adapter. When absent, the model that the run starts from,
+    /// Reference model of DPO, KTO and GPO: a model directory, or a PEFT adapter. When absent, the model that the run starts from,
     /// with the adapter that it starts from.
     #[serde(default, alias = "ref_model", alias = "ref_model_name_or_path", skip_serializing_if = "Option::is_none")]
     pub reference_model_name_or_path: Option<PathBuf>,
@@ -90,7 +90,7 @@ pub struct TrainConfig {
     #[serde(alias = "save_dir")]
     pub output_dir: PathBuf,
     /// Files, directories, patterns or `hf://datasets/ORG/NAME[@REVISION][/PATH]` to train on (docs/data.md): preference
-    /// pairs, or instructions for `sft`.
+    /// pairs, groups for `gpo`, or instructions for `sft`.
     #[serde(deserialize_with = "one_or_many")]
     #[schemars(with = "OneOrMany<PathBuf>")]
     pub dataset: Vec<PathBuf>,
@@ -173,7 +173,7 @@ pub struct TrainConfig {
     /// `max_length` cuts.
     #[serde(default)]
     pub unfinished: Unfinished,
-    /// Pairs (or examples) of a micro-batch. It sets the size of the optimizer step and of the winsor scope `microbatch`;
+    /// Pairs (groups, examples) of a micro-batch. It sets the size of the optimizer step and of the winsor scope `microbatch`;
     /// memory is bounded by `max_tokens_per_pack`.
     #[serde(default = "defaults::one")]
     pub per_device_train_batch_size: usize,

@@ -323,7 +323,13 @@ mod tests {
 
     fn row(tokens: usize) -> Row {
         let side = TokenizedCompletion::new(vec![0; tokens / 2], |_| false);
-        Row { id: "pairs.jsonl:7".into(), prompt: vec![0], chosen: Some(side.clone()), rejected: Some(side), ..Row::default() }
+        Row {
+            id: "pairs.jsonl:7".into(),
+            prompt: vec![0],
+            chosen: Some(side.clone()),
+            rejected: Some(side),
+            ..Row::default()
+        }
     }
 
     #[test]

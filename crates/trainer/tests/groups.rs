@@ -62,12 +62,17 @@ fn groups_train_and_those_that_say_nothing_are_counted() {
     });
     assert!(matches!(finish.unwrap(), Finish::Done { .. }));
     let (degenerate, unfinished, rows) = counted.unwrap();
-    assert_eq!(degenerate, "2 groups left out: 1 with fewer than two completions, 1 with one reward for all completions");
+    assert_eq!(
+        degenerate,
+        "2 groups left out: 1 with fewer than two completions, 1 with one reward for all completions"
+    );
     assert_eq!((unfinished.grouped, rows), (8, 16));
     let text = std::fs::read_to_string(config.output_dir.join("metrics.jsonl")).unwrap();
     let steps: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!(steps[0]["eval_group/reward"].is_number() && steps[0]["eval_loss"].is_number(), "{}", steps[0]);
-    for name in ["loss", "rewards/margins", "rewards/accuracies", "logps/chosen", "group/reward_std", "unfinished/group"] {
+    for name in
+        ["loss", "rewards/margins", "rewards/accuracies", "logps/chosen", "group/reward_std", "unfinished/group"]
+    {
         assert!(steps[1][name].is_number(), "{name}: {}", steps[1]);
     }
     let (first, last) = (&steps[0]["eval_loss"], &steps.last().unwrap()["eval_loss"]);
@@ -141,7 +146,8 @@ fn a_pair_is_a_group_of_two() {
     let (mut pairs, mut groups) = (String::new(), String::new());
     for line in text.lines().take(8) {
         let pair: Value = serde_json::from_str(line).unwrap();
-        let group = json!({"prompt": pair["prompt"], "completions": [pair["chosen"], pair["rejected"]], "rewards": [7, -1]});
+        let group =
+            json!({"prompt": pair["prompt"], "completions": [pair["chosen"], pair["rejected"]], "rewards": [7, -1]});
         pairs.push_str(&format!("{pair}\n"));
         groups.push_str(&format!("{group}\n"));
     }

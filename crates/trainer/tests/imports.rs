@@ -164,6 +164,18 @@ fn what_cannot_be_meant_is_refused_with_its_line() {
 const TRL: &str = "model_name_or_path: base\ndataset_name: pairs.jsonl\noutput_dir: out\n";
 
 #[test]
+fn groups_of_effective_llm_alignment_train_with_its_defaults() {
+    let text = "model_name_or_path: m\ndataset: groups.jsonl\noutput_dir: out\ngenerate_eval_examples: false\n\
+                num_gen_examples: 5\nmax_prompt_length: 256\nmax_completion_length: 700\nkl_beta: 0.02\nmin_log_prob: -3.0\n";
+    let ReadConfig { config, notes, import } = read(text, &[]).unwrap();
+    let Loss::Gpo(gpo) = &config.loss.loss else { panic!("{:?}", config.loss) };
+    assert_eq!((gpo.kl_beta, &gpo.dr_grpo_length, config.loss.transforms.min_log_prob), (0.02, &None, Some(-3.0)));
+    assert_eq!((config.max_length, config.max_prompt_length, config.learning_rate), (956, Some(256), 5e-5));
+    assert_eq!(import.map(|import| (import.profile, import.method)), Some(("ela", "gpo")));
+    assert!(notes[0].contains("loss.loss_type = \"prob_weighted\""), "{}", notes[0]);
+}
+
+#[test]
 fn a_file_of_trl_trains_with_the_defaults_of_trl() {
     let ReadConfig { config, notes, import } = read(&format!("{TRL}loss_type: simpo\ncpo_alpha: 1.0\n"), &[]).unwrap();
     let Loss::Simpo(simpo) = &config.loss.loss else { panic!("{:?}", config.loss) };

@@ -212,7 +212,8 @@ fn line(row: &Row, policy: RowLogps, reference: RowLogps, entropy: Option<TokenE
     };
     let mut references = reference.group.into_iter();
     let grouped = row.group.iter().zip(policy.group);
-    let completions = grouped.map(|(scored, logps)| tokens(&scored.completion, Some(logps), references.next(), None)).collect();
+    let completions =
+        grouped.map(|(scored, logps)| tokens(&scored.completion, Some(logps), references.next(), None)).collect();
     LogpsRow {
         id: row.id.clone(),
         chosen: side(&row.chosen, policy.chosen, reference.chosen, policy.chosen_entropy),

@@ -136,7 +136,7 @@ enum Inspected {
     /// An error that ends the file.
     Damage(ReadError),
     /// A row that cannot be read, or a record as tokens.
-    Tokens(Entry),
+    Tokens(Box<Entry>),
     /// A record without a tokenizer; lengths of its completions in characters.
     Text { line: u64, inspection: Inspection, lengths: Vec<usize> },
 }
@@ -149,8 +149,8 @@ impl Inspected {
     ) -> Self {
         match (row, tokenizer) {
             (Err(error), _) if !error.is_row() => Self::Damage(error),
-            (Err(error), _) => Self::Tokens(Entry::unreadable(&error)),
-            (Ok(row), Some(tokenizer)) => Self::Tokens(Entry::new(row, tokenizer, preparation)),
+            (Err(error), _) => Self::Tokens(Box::new(Entry::unreadable(&error))),
+            (Ok(row), Some(tokenizer)) => Self::Tokens(Box::new(Entry::new(row, tokenizer, preparation))),
             (Ok(Located { location, record, remarks }), None) => {
                 let mut inspection = Inspection::of_text(&record);
                 inspection.remark(remarks);

@@ -43,10 +43,7 @@ pub(super) fn answer(
 }
 
 /// Reads an answer without columns about it: one text, a transcript, one message, messages, or a response of OpenAI's API.
-pub(super) fn bare_answer(
-    (field, value): (&'static str, Value),
-    remarks: &mut Remarks,
-) -> Result<Answer, Problem> {
+pub(super) fn bare_answer((field, value): (&'static str, Value), remarks: &mut Remarks) -> Result<Answer, Problem> {
     let is_string = value.is_string();
     let messages = match value {
         Value::String(text) => transcript(&text).unwrap_or_else(|| vec![Message::assistant(text)]),

@@ -27,6 +27,16 @@ pub fn max_steps(t: &mut Translator<'_>, key: &'static str, value: &Value) {
     }
 }
 
+/// The longest completion of effective_llm_alignment's GPO, beside its longest prompt.
+pub fn completion_length(t: &mut Translator<'_>, key: &'static str, value: &Value) {
+    const DEFAULT_PROMPT: u64 = 512;
+    let prompt = t.keys().get("max_prompt_length").map_or(Some(DEFAULT_PROMPT), Value::as_u64);
+    match (value.as_u64(), prompt) {
+        (Some(completion), Some(prompt)) => t.set(key, "max_length", completion.saturating_add(prompt)),
+        _ => t.expected(key, "a number of tokens", value),
+    }
+}
+
 /// `optim`.
 pub fn optimizer(t: &mut Translator<'_>, key: &'static str, value: &Value) {
     let name = value.as_str().unwrap_or_default().to_owned();

@@ -1,11 +1,9 @@
 //! effective_llm_alignment (VikhrModels), with the spellings of its published files and of its HEAD.
 
 use super::{model_config, transformers, trl};
-use crate::convert::{adapters, hub_names, losses};
+use crate::convert::{adapters, hub_names, losses, run};
 use crate::profile::Literal::{Real, Text, Truth, Whole};
-use crate::profile::{
-    Default, Group, Key, Keys, Method, Profile, Told, converted, default, nothing, refused, same, sets, tells_method,
-};
+use crate::profile::{Default, Group, Key, Keys, Method, Profile, Told, converted, default, refused, same, sets};
 use crate::translation::Translator;
 
 /// The profile.
@@ -42,6 +40,8 @@ pub(crate) static ELA: Profile = Profile {
         "`lower_clip_percentile`, `upper_clip_percentile` and `min_log_prob` change no number in the library's code: absent \
          ones are off here, and those that a file has act here, with a remark.",
         "`chosen` and `rejected` are rendered after their prompt, not alone; the logged losses are those of the answers.",
+        "GPO never ran there (five faults); its loss is computed as it was meant. Advantages are not divided by the deviation + 1e-4 \
+         but by the deviation, and groups without one are left out.",
         "`pad_token`, `bos_token` and `eos_token` that are absent leave the tokenizer as it is.",
     ],
 };
@@ -177,8 +177,23 @@ const PROMPTS: Method = Method {
 const GPO: Method = Method {
     name: "gpo",
     title: "GPO",
-    refusal: "rows with several scored answers are not trained on here",
-    keys: &[Group::Keys(&[tells_method("kl_beta"), nothing("max_completion_length")])],
+    kind: Some("gpo"),
+    keys: &[Group::Keys(&[
+        sets("kl_beta", "loss.kl_beta"),
+        converted("max_completion_length", "max_length", run::completion_length),
+        converted("lower_clip_percentile", "loss.lower_clip_percentile", losses::clip),
+        converted("upper_clip_percentile", "loss.upper_clip_percentile", losses::clip),
+        converted("min_log_prob", "loss.min_log_prob", losses::clip),
+    ])],
+    defaults: &[
+        default("loss.loss_type", Text("prob_weighted")),
+        default("loss.advantage", Text("z_norm")),
+        default("loss.normalization", Text("group")),
+        default("loss.kl_beta", Real(0.0)),
+        default("max_prompt_length", Whole(512)),
+        default("max_length", Whole(1536)),
+        RATE,
+    ],
     ..METHOD
 };
 
