@@ -348,7 +348,8 @@ impl Collector<'_> {
                         Ok((row, _)) if self.drops(&row) => rows.unfinished.dropped_rows += copies,
                         Ok((row, cut)) => {
                             let rewards: Vec<f64> = row.group.iter().map(|scored| scored.reward).collect();
-                            let is_group = self.dataset.kind == RowKind::Groups;
+                            // a pair is a group of two with rewards 1 and 0
+                            let is_group = self.dataset.kind == RowKind::Groups && row.chosen.is_none();
                             if !is_group || !rows.degenerate.count(&rewards, copies) {
                                 rows.add(&row, cut, times, held_out);
                             }
@@ -365,7 +366,7 @@ impl Collector<'_> {
     /// Refuses a row of which nothing is left of a completion.
     fn fit(&self, row: Row, cut: Truncated, location: &Location) -> Result<(Row, Truncated), DatasetError> {
         // what vanished of a group may have been left out of it
-        let is_left = self.dataset.kind == RowKind::Groups && !row.completions().any(TokenizedCompletion::is_empty);
+        let is_left = !row.group.is_empty() && !row.completions().any(TokenizedCompletion::is_empty);
         if !cut.vanished || self.drops(&row) || is_left && self.dataset.truncation.unfinished == Unfinished::Drop {
             return Ok((row, cut));
         }

@@ -123,8 +123,7 @@ impl TokenizedRecord {
         let id = self.inspection.id.clone();
         let desirable = self.label != Some(false);
         match (self.inspection.kind, kind) {
-            (RecordKind::Pair, RowKind::Pairs) => vec![self.sides.map(|sides| sides.row(id))],
-            (RecordKind::Pair, RowKind::Groups) => vec![self.sides.map(|sides| sides.group(id, &[1.0, 0.0]))],
+            (RecordKind::Pair, RowKind::Pairs | RowKind::Groups) => vec![self.sides.map(|sides| sides.row(id))],
             (RecordKind::Group, RowKind::Groups) => vec![self.sides.map(|sides| sides.group(id, &self.rewards))],
             (RecordKind::Pair, RowKind::Labelled) => vec![
                 self.alone(0).map(|side| side.row(format!("{id}/chosen"), true)),
