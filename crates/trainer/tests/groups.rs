@@ -53,7 +53,7 @@ fn weights(config: &TrainConfig) -> Vec<u8> {
 #[test]
 fn groups_train_and_those_that_say_nothing_are_counted() {
     let dir = TempDir::new().unwrap();
-    let config = config(dir.path(), "run", GPO).test_size(4usize).build().unwrap();
+    let config = config(dir.path(), "run", GPO).test_size(smpo_data::HoldOut::Rows(4)).build().unwrap();
     let mut counted = None;
     let finish = train(&config, EarlierRun::Resume, &AtomicBool::new(false), &mut |event| {
         if let Event::Data(rows) = event {
