@@ -42,7 +42,7 @@ fn train_on_groups(dir: &Path, groups: &Path) {
     );
     fs::write(&config, text).unwrap();
     smpo().args(["data", "check"]).arg(groups).arg("--model").arg(demo("base")).assert().success();
-    smpo().arg("train").arg(&config).arg("--dry-run").assert().success();
+    smpo().arg("train").arg(&config).arg("--check").assert().success();
     smpo().arg("train").arg(&config).assert().success();
     let steps = rows(&dir.join("gpo/metrics.jsonl"));
     assert!(

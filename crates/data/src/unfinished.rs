@@ -57,15 +57,18 @@ impl UnfinishedCompletions {
 impl fmt::Display for UnfinishedCompletions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { chosen, rejected, grouped, dropped_rows, dropped_completions } = self;
-        if grouped + dropped_completions > 0 {
-            return write!(
-                f,
-                "{grouped} completions of groups did not end, {dropped_completions} more are left out of their groups"
-            );
+        let of_groups = grouped + dropped_completions;
+        let mut parts = Vec::new();
+        if of_groups == 0 || chosen + rejected + dropped_rows > 0 {
+            parts.push(format!(
+                "{chosen} chosen and {rejected} rejected completions did not end, {dropped_rows} rows left out for one"
+            ));
         }
-        write!(
-            f,
-            "{chosen} chosen and {rejected} rejected completions did not end, {dropped_rows} rows left out for one"
-        )
+        if of_groups > 0 {
+            parts.push(format!(
+                "{grouped} completions of groups did not end, {dropped_completions} others left out for it"
+            ));
+        }
+        f.write_str(&parts.join("; "))
     }
 }

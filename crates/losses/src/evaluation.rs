@@ -65,6 +65,17 @@ impl PairEvaluation {
         let sides = [&self.chosen_weights, &self.rejected_weights].into_iter();
         sides.chain(self.group.iter().map(|member| &member.weights)).map(Vec::as_slice)
     }
+
+    /// The implicit reward of a side; of a group the mean over its completions there.
+    pub fn reward(&self, side: Side) -> Option<f64> {
+        let own = match side {
+            Side::Chosen => self.chosen_reward,
+            Side::Rejected => self.rejected_reward,
+        };
+        let mut mean = Mean::default();
+        self.group.iter().filter(|member| member.side() == side).for_each(|member| mean.push(member.reward));
+        own.or(mean.value())
+    }
 }
 
 /// One completion's share of a group's.

@@ -147,15 +147,15 @@ impl Explanation<'_> {
         let mut table = plain(&["pair", "po_loss", "chosen reward", "rejected reward", "margin"]);
         for (pair, evaluation) in pairs.iter().take(self.top) {
             let reward = |reward: Option<f64>| reward.map_or_else(|| "–".to_owned(), number);
-            let margin =
-                evaluation.chosen_reward.zip(evaluation.rejected_reward).map(|(chosen, rejected)| chosen - rejected);
+            let [chosen, rejected] = [Side::Chosen, Side::Rejected].map(|side| evaluation.reward(side));
+            let margin = chosen.zip(rejected).map(|(chosen, rejected)| chosen - rejected);
             row(
                 &mut table,
                 vec![
                     short_line(pair.id, ID_WIDTH),
                     number(evaluation.po_loss),
-                    reward(evaluation.chosen_reward),
-                    reward(evaluation.rejected_reward),
+                    reward(chosen),
+                    reward(rejected),
                     reward(margin),
                 ],
             );

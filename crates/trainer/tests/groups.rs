@@ -156,7 +156,7 @@ fn a_pair_is_a_group_of_two() {
         std::fs::write(&path, rows).unwrap();
         one_step(config(dir.path(), name, GPO).train_files([path]).per_device_train_batch_size(8))
     };
-    assert_same("groups of two", &step("pairs", &pairs), &step("groups", &groups));
+    assert_same("groups of two", &step("pairs", &pairs), &step("spelled", &groups));
 }
 
 #[test]

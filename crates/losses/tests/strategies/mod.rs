@@ -120,7 +120,7 @@ pub fn preference_losses() -> Vec<Loss> {
 
 /// Those of them that see log-probs through the transforms alone.
 pub fn losses_without_factors() -> Vec<Loss> {
-    preference_losses().into_iter().filter(|loss| !has_constant_factors(loss)).collect()
+    preference_losses().into_iter().filter(|loss| !has_constant_factors(loss) && !has_divergence(loss)).collect()
 }
 
 /// Those whose scores are of the same tokens whatever their log-probs.
@@ -148,6 +148,11 @@ pub fn strictly_monotone_losses() -> Vec<Loss> {
 /// Those of them without cross-entropy on rejected: its tokens' weights are those of the pair loss.
 pub fn strictly_monotone_losses_of_rejected() -> Vec<Loss> {
     strictly_monotone_losses().into_iter().filter(|loss| loss.sft_weights().rejected == 0.0).collect()
+}
+
+/// True for a loss with a divergence from the reference, which no transform acts on.
+pub fn has_divergence(loss: &Loss) -> bool {
+    matches!(loss, Loss::Gpo(config) if config.kl_beta > 0.0)
 }
 
 /// True for a loss whose weight of a token is the greater the likelier it is.
