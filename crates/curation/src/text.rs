@@ -106,7 +106,7 @@ impl RowText {
     fn of_record(row: &JsonRow, by: &By) -> Result<Self, CurationError> {
         let record = match row.record() {
             Ok(record) => record,
-            // rows without an answer to learn: prompts of suites and baskets, groups
+            // rows without an answer to learn: prompts of suites and baskets, groups without rewards
             Err(error) if is_without_answer(&error.problem) => {
                 let columns = row.columns()?;
                 return of_columns(&columns, by).ok_or(CurationError::Read(error));
@@ -114,19 +114,24 @@ impl RowText {
             Err(error) => return Err(error.into()),
         };
         let answers = match &record {
-            Record::Pair(pair) => vec![(Place::Chosen, &pair.chosen), (Place::Rejected, &pair.rejected)],
-            Record::Unpaired(row) if row.label => vec![(Place::Chosen, &row.completion)],
-            Record::Unpaired(row) => vec![(Place::Rejected, &row.completion)],
-            Record::Example(row) => vec![(Place::Chosen, &row.completion)],
+            Record::Pair(pair) => vec![(Place::Chosen, text(&pair.chosen)), (Place::Rejected, text(&pair.rejected))],
+            Record::Group(group) => {
+                let all: Vec<String> = group.completions.iter().map(|messages| text(messages)).collect();
+                vec![(Place::Chosen, all.join("\n"))]
+            }
+            Record::Unpaired(row) if row.label => vec![(Place::Chosen, text(&row.completion))],
+            Record::Unpaired(row) => vec![(Place::Rejected, text(&row.completion))],
+            Record::Example(row) => vec![(Place::Chosen, text(&row.completion))],
         };
         let kind = match &record {
             Record::Pair(_) => RowKind::Pair,
+            Record::Group(_) => RowKind::Group,
             Record::Unpaired(_) => RowKind::Labelled,
             Record::Example(_) => RowKind::Example,
         };
         let mut parts = vec![prompt(record.prompt(), by)];
         if *by == By::Row {
-            parts.extend(answers.into_iter().map(|(place, messages)| Part { place, text: text(messages) }));
+            parts.extend(answers.into_iter().map(|(place, text)| Part { place, text }));
         }
         Ok(Self { kind, parts })
     }
@@ -154,10 +159,10 @@ impl RowText {
 
 fn is_without_answer(problem: &Problem) -> bool {
     matches!(problem, Problem::UnknownShape { .. } | Problem::Roles { .. } | Problem::WrongType { .. })
-        || matches!(problem, Problem::Missing { field: "completion", .. } | Problem::Unsupported { .. })
+        || matches!(problem, Problem::Missing { field: "completion" | "rewards", .. } | Problem::Unsupported { .. })
 }
 
-/// A group, a question of several turns, or a prompt.
+/// A group without rewards, a question of several turns, or a prompt.
 fn of_columns(columns: &Map<String, Value>, by: &By) -> Option<RowText> {
     if let Some(Value::Array(completions)) = columns.get("completions") {
         let Ok(read) = prompt_of(columns) else { return None };
