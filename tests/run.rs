@@ -78,6 +78,14 @@ fn stages_are_skipped_resumed_and_run_anew_where_they_changed() {
     let plan = recipe.command("whole", &["--dry-run"]).assert().success();
     plan.stdout(contains("train/modified-1").and(contains("merge/modified-1")).and(contains("to do")));
     assert!(!recipe.path("whole").exists(), "a dry run writes nothing");
+    let without_pairs = fs::read_to_string(recipe.path("two.toml")).unwrap();
+    let (head, tail) = (without_pairs.find("[pairs]").unwrap(), without_pairs.find("[[arm]]").unwrap());
+    fs::write(recipe.path("known.toml"), format!("{}{}", &without_pairs[..head], &without_pairs[tail..])).unwrap();
+    let known = recipe.path("known.toml");
+    let mut plan = Command::cargo_bin("smpo").unwrap();
+    plan.current_dir(repository()).arg("run").arg(known).arg("--out").arg(recipe.path("known")).arg("--dry-run");
+    plan.assert().success().stdout(contains("train/modified-1").and(contains("MiB")));
+    assert!(!recipe.path("known").exists(), "nor where it reads the data");
     recipe.run("whole").stdout(contains("gate/suite/modified: inconclusive").and(contains("board/index.html")));
     let whole = results(&recipe.path("whole"));
 

@@ -60,7 +60,7 @@ pub enum TeacherForcedError {
     Pairs(#[from] smpo_data::ReadError),
 }
 
-/// `eos_logp_gold` and `eos_rank_gold` of every prompt of the suite that has a gold answer. `on_progress` is called with
+/// `eos_logp_gold`, `eos_rank_gold` and `gold_nll` of every prompt of the suite that has a gold answer. `on_progress` is called with
 /// the prompts done and in total.
 ///
 /// # Errors

@@ -92,6 +92,9 @@ impl<'a> Accumulator<'a> {
         for completion in chosen.iter().chain(&rejected) {
             self.observe(completion);
         }
+        if let (Some(chosen), Some(rejected)) = (&chosen, &rejected) {
+            self.statistics.observe_preference(&chosen.completion, &rejected.completion);
+        }
         let counted = |side: &Option<ScoredCompletion<'_>>| side.as_ref().map_or(0, |side| side.counted().len());
         let (chosen_tokens, rejected_tokens) = (counted(&chosen), counted(&rejected));
         let chosen = chosen.map(|completion| self.scored(completion, rejected_tokens));
@@ -169,6 +172,14 @@ impl<'a> Accumulator<'a> {
             rejected_weights: weights(&pair.rejected, terms.rejected, sft.rejected, self.totals.rejected_tokens),
             group: Vec::new(),
         };
+        let anchor = self.anchor();
+        if anchor != 0.0 {
+            let sides = [(&pair.chosen, &mut evaluation.chosen_weights), (&pair.rejected, &mut evaluation.rejected_weights)];
+            for (side, weights) in sides {
+                let terminators = side.iter().flat_map(|side| &side.completion.terminators);
+                terminators.for_each(|t| weights[*t] += anchor);
+            }
+        }
         if let Some(loss) = self.loss.token_loss() {
             let (side, weights) = match loss.side {
                 Side::Chosen => (&pair.chosen, &mut evaluation.chosen_weights),
@@ -235,6 +246,11 @@ impl<'a> Accumulator<'a> {
         }
     }
 
+    /// ∂L/∂ℓ of every terminator by the anchor.
+    fn anchor(&self) -> f64 {
+        -self.transforms.eos_anchor / (self.totals.chosen + self.totals.rejected) as f64
+    }
+
     /// The cross-entropy part on chosen, given the weights of its tokens.
     fn chosen_likelihood(&self, pairs: &[PairEvaluation]) -> f64 {
         let likelihood = self.loss.likelihood();
@@ -289,11 +305,15 @@ impl<'a> Accumulator<'a> {
         let po_loss = po_sum / count as f64;
         let sft_chosen_loss = self.chosen_likelihood(&pairs);
         let sft_rejected_loss = per_token(sft.rejected, self.totals.rejected_tokens) * self.rejected_sum + 0.0;
+        let eos_anchor_loss = (self.transforms.eos_anchor > 0.0).then(|| {
+            self.anchor() * (self.statistics.chosen_eos_logp.total + self.statistics.rejected_eos_logp.total)
+        });
         Evaluation {
-            value: po_loss + sft_chosen_loss + sft_rejected_loss,
+            value: po_loss + sft_chosen_loss + sft_rejected_loss + eos_anchor_loss.unwrap_or(0.0),
             po_loss,
             sft_chosen_loss,
             sft_rejected_loss,
+            eos_anchor_loss,
             pairs,
             statistics: self.statistics,
         }

@@ -1,11 +1,12 @@
 //! The output of an objective.
 
-use crate::batch::Side;
+use crate::batch::{Completion, Side};
+use crate::sum::sum;
 
 /// One objective on one batch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Evaluation {
-    /// The whole objective: `po_loss + sft_chosen_loss + sft_rejected_loss`.
+    /// The whole objective: the sum of the parts below.
     pub value: f64,
     /// Mean of the pair loss over pairs (KTO: over completions; groups: by their normalization).
     pub po_loss: f64,
@@ -13,6 +14,8 @@ pub struct Evaluation {
     pub sft_chosen_loss: f64,
     /// Cross-entropy part on rejected, as weighted in the objective.
     pub sft_rejected_loss: f64,
+    /// The anchor of terminators, as weighted in the objective; `None` when that is off.
+    pub eos_anchor_loss: Option<f64>,
     /// One entry per pair, in order.
     pub pairs: Vec<PairEvaluation>,
     /// Statistics to log.
@@ -26,6 +29,7 @@ impl Evaluation {
         self.po_loss += part.po_loss;
         self.sft_chosen_loss += part.sft_chosen_loss;
         self.sft_rejected_loss += part.sft_rejected_loss;
+        self.eos_anchor_loss = self.eos_anchor_loss.into_iter().chain(part.eos_anchor_loss).reduce(|a, b| a + b);
         self.pairs.extend(part.pairs);
         self.statistics.merge(&part.statistics);
     }
@@ -38,7 +42,8 @@ impl Evaluation {
             ("sft_chosen_loss", self.sft_chosen_loss),
             ("sft_rejected_loss", self.sft_rejected_loss),
         ];
-        parts.into_iter().chain(self.statistics.named()).collect()
+        let anchor = self.eos_anchor_loss.map(|value| ("eos_anchor_loss", value));
+        parts.into_iter().chain(anchor).chain(self.statistics.named()).collect()
     }
 }
 
@@ -142,7 +147,13 @@ pub struct Statistics {
     pub margin: Mean,
     /// KTO's baseline z; of groups k3, the divergence from the reference a token. In nats.
     pub kl: Mean,
-    /// Mean over chosen completions of s, the mean token log-prob.
+    /// Share of pairs whose chosen side has the larger s, the mean token log-prob.
+    pub logp_accuracy: Mean,
+    /// The same with terminators left out of s: an accuracy that is lower here was bought with the terminator.
+    pub logp_accuracy_without_eos: Mean,
+    /// Mean over pairs of s of chosen minus s of rejected.
+    pub logp_margin: Mean,
+    /// Mean over chosen completions of s.
     pub chosen_logp: Mean,
     /// The same for rejected.
     pub rejected_logp: Mean,
@@ -181,6 +192,9 @@ impl Statistics {
             ("kl", self.kl.value()),
             ("logps/chosen", self.chosen_logp.value()),
             ("logps/rejected", self.rejected_logp.value()),
+            ("logps/accuracies", self.logp_accuracy.value()),
+            ("logps/accuracies_without_eos", self.logp_accuracy_without_eos.value()),
+            ("logps/margins", self.logp_margin.value()),
             ("eos_logp/chosen", self.chosen_eos_logp.value()),
             ("eos_logp/chosen_min", self.chosen_eos_min),
             ("eos_logp/rejected", self.rejected_eos_logp.value()),
@@ -198,6 +212,15 @@ impl Statistics {
         .collect()
     }
 
+    /// Compares the untransformed log-probs of a pair.
+    pub(crate) fn observe_preference(&mut self, chosen: &Completion<'_>, rejected: &Completion<'_>) {
+        let share = |larger| if larger { 1.0 } else { 0.0 };
+        let [with, other_with] = [chosen, rejected].map(|side| sum(side.logps) / side.logps.len() as f64);
+        self.logp_accuracy.push(share(with > other_with));
+        self.logp_margin.push(with - other_with);
+        self.logp_accuracy_without_eos.push(share(mean_without_eos(chosen) > mean_without_eos(rejected)));
+    }
+
     /// The mean difference of a pair's rewards; of unpaired completions the difference of the mean rewards.
     fn margin(&self) -> Option<f64> {
         self.margin.value().or_else(|| Some(self.chosen_reward.value()? - self.rejected_reward.value()?))
@@ -211,6 +234,9 @@ impl Statistics {
             (&mut self.accuracy, &part.accuracy),
             (&mut self.margin, &part.margin),
             (&mut self.kl, &part.kl),
+            (&mut self.logp_accuracy, &part.logp_accuracy),
+            (&mut self.logp_accuracy_without_eos, &part.logp_accuracy_without_eos),
+            (&mut self.logp_margin, &part.logp_margin),
             (&mut self.chosen_logp, &part.chosen_logp),
             (&mut self.rejected_logp, &part.rejected_logp),
             (&mut self.chosen_eos_logp, &part.chosen_eos_logp),
@@ -228,6 +254,14 @@ impl Statistics {
         self.rejected_eos_min = smaller(self.rejected_eos_min, part.rejected_eos_min);
         self.target_margin = self.target_margin.or(part.target_margin);
     }
+}
+
+/// The mean log-prob of the tokens that are no terminator; 0 of none.
+fn mean_without_eos(completion: &Completion<'_>) -> f64 {
+    let mut mean = Mean::default();
+    let tokens = completion.logps.iter().zip(completion.is_terminator);
+    tokens.filter(|(_, terminator)| !**terminator).for_each(|(logp, _)| mean.push(*logp));
+    mean.value().unwrap_or(0.0)
 }
 
 fn smaller(a: Option<f64>, b: Option<f64>) -> Option<f64> {

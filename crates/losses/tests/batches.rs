@@ -145,6 +145,9 @@ fn a_step_reports_what_metrics_jsonl_wants() {
         ("eos_logp/rejected_min", -1.5),
         ("logps/chosen", -1.5),
         ("logps/rejected", (-5.5 / 3.0 - 2.0) / 2.0),
+        ("logps/accuracies", 1.0),
+        ("logps/accuracies_without_eos", 1.0),
+        ("logps/margins", (-1.5 + 5.5 / 3.0 - 1.5 + 2.0) / 2.0),
         ("rewards/chosen", 1.2 * (-0.625 - 1.0 - 3.0) / 3.0),
         ("rewards/rejected", 1.2 * ((-2.3 - 1.0 + 0.5) / 3.0 + (-2.3 + 1.5) / 2.0) / 2.0),
         ("rewards/accuracies", 0.0),
@@ -158,4 +161,16 @@ fn a_step_reports_what_metrics_jsonl_wants() {
     }
     assert!(close(metrics["rewards/margins"], metrics["rewards/chosen"] - metrics["rewards/rejected"], 1e-12));
     assert!(metrics.contains_key("po_loss"));
+}
+
+#[test]
+fn an_accuracy_bought_with_the_terminator_shows() {
+    let chosen = Completion::new(&[-2.0, -0.5], &END);
+    let rejected = Completion::new(&[-1.0, -4.0], &END);
+    let config: LossConfig = toml::from_str("kind = \"simpo\"").unwrap();
+    let got = objective(config).evaluate(&Batch::new(&[Pair::new(chosen, rejected)]), &mut LossState::default()).unwrap();
+    let metrics: std::collections::BTreeMap<_, _> = got.metrics().into_iter().collect();
+    assert_eq!(metrics["logps/accuracies"], 1.0);
+    assert_eq!(metrics["logps/accuracies_without_eos"], 0.0);
+    assert_eq!(metrics["logps/margins"], 1.25);
 }

@@ -105,12 +105,14 @@ impl Explanation<'_> {
         }
         let evaluation = self.evaluation;
         let mut table = plain(&["", ""]);
-        for (name, value) in [
+        let parts = [
             ("loss", evaluation.value),
             ("  po_loss", evaluation.po_loss),
             ("  sft_chosen_loss", evaluation.sft_chosen_loss),
             ("  sft_rejected_loss", evaluation.sft_rejected_loss),
-        ] {
+        ];
+        let anchor = evaluation.eos_anchor_loss.map(|value| ("  eos_anchor_loss", value));
+        for (name, value) in parts.into_iter().chain(anchor) {
             row(&mut table, vec![name.to_owned(), number(value)]);
         }
         section(out, "", &table);

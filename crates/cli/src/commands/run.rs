@@ -181,9 +181,11 @@ fn check(recipe: &Recipe, plan: &Plan) -> Result<(), Failure> {
 fn show(recipe: &Recipe, plan: &Plan, format: Format, progress: &Progress) -> Outcome {
     let states = smpo_recipe::states(plan)?;
     let seconds = plan.estimates();
+    // The tokens of all arms' data, once; a plan leaves nothing behind.
+    let tokens = tempfile::tempdir().map_err(|error| Failure::execution(format!("a temporary directory: {error}")))?;
     let mut shown = Vec::new();
     for ((stage, state), seconds) in plan.stages.iter().zip(states).zip(seconds) {
-        let training = matches!(stage.kind, Kind::Sft | Kind::Train).then(|| estimate(recipe, &stage.arguments));
+        let training = matches!(stage.kind, Kind::Sft | Kind::Train).then(|| estimate(recipe, &stage.arguments, tokens.path()));
         let (steps, memory_bytes) = training.flatten().unwrap_or_default();
         let (state, exit) = match state {
             State::Done { exit } => ("done", Some(exit)),
@@ -214,7 +216,7 @@ fn show(recipe: &Recipe, plan: &Plan, format: Format, progress: &Progress) -> Ou
                     row.stage.clone(),
                     row.state.to_owned(),
                     or(row.steps.map(|steps| steps.to_string())),
-                    or(row.memory_bytes.map(|bytes| format!("{:.1} GiB", bytes as f64 / (1u64 << 30) as f64))),
+                    or(row.memory_bytes.map(smpo_devices::format_bytes)),
                     or(row.seconds.map(|seconds| format!("{seconds:.0} s"))),
                 ]);
             }
@@ -226,7 +228,7 @@ fn show(recipe: &Recipe, plan: &Plan, format: Format, progress: &Progress) -> Ou
 
 /// Steps and peak memory of a training stage, on the model that the recipe starts from. `None` where that cannot be told
 /// before earlier stages have run, as for pairs that are not made yet.
-fn estimate(recipe: &Recipe, arguments: &[String]) -> Option<(Option<u64>, Option<u64>)> {
+fn estimate(recipe: &Recipe, arguments: &[String], tokens: &Path) -> Option<(Option<u64>, Option<u64>)> {
     let [_, config, settings @ ..] = arguments else { return None };
     let settings: Vec<String> = settings
         .iter()
@@ -236,7 +238,8 @@ fn estimate(recipe: &Recipe, arguments: &[String]) -> Option<(Option<u64>, Optio
             false => setting.to_owned(),
         })
         .collect();
-    let ReadConfig { config, .. } = TrainConfig::read(Path::new(config), &settings).ok()?;
+    let ReadConfig { mut config, .. } = TrainConfig::read(Path::new(config), &settings).ok()?;
+    config.token_cache.get_or_insert_with(|| tokens.to_owned());
     let found: DryRun = dry_run(&config, interrupt::flag(), &mut |_| ()).ok()??;
     let json = found.json(&config);
     Some((json["steps"].as_u64(), json["memory"]["total_bytes"].as_u64()))

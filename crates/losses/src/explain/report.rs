@@ -16,6 +16,9 @@ pub struct Report {
     pub sft_chosen_loss: f64,
     /// The same on rejected.
     pub sft_rejected_loss: f64,
+    /// Cross-entropy on terminators by `eos_anchor`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eos_anchor_loss: Option<f64>,
     /// Clipping.
     pub clip: Clip,
     /// One entry per row.
@@ -86,6 +89,7 @@ impl Report {
             po_loss: evaluation.po_loss,
             sft_chosen_loss: evaluation.sft_chosen_loss,
             sft_rejected_loss: evaluation.sft_rejected_loss,
+            eos_anchor_loss: evaluation.eos_anchor_loss,
             clip: Clip {
                 bound: statistics.clip_bound.value(),
                 share_rejected: statistics.clip_share_rejected.value().unwrap_or(0.0),

@@ -1,4 +1,4 @@
-//! The four transforms of modified SMPO, in the order in which they act on ℓ.
+//! The four transforms of modified SMPO, in the order in which they act on ℓ, and the anchor of terminators.
 //!
 //! 1. [`eos_term`] on rejected, 2. [`winsorize`] rejected from below, 3. floor rejected, 4. winsorize chosen from
 //!    above.
@@ -6,6 +6,8 @@
 //! The pair loss sees transformed ℓ; a cross-entropy part never does. Bounds are detached, and a clipped token
 //! has zero gradient in the pair loss. With a reference, its ℓ go through the same transforms under the same bounds:
 //! a log-ratio then compares like with like, and a policy that equals its reference has the log-ratio 0 throughout.
+//!
+//! The anchor is no transform: it adds cross-entropy on terminators, whose weight no margin and no bound takes away.
 
 pub mod eos_term;
 pub mod quantile;
@@ -40,6 +42,14 @@ pub struct Transforms {
     pub upper_clip_percentile: Option<f64>,
     /// Tokens that the quantiles are taken over.
     pub winsor_scope: WinsorScope,
+    /// Weight λ of cross-entropy on terminators, outside of the pair loss: + λ·Σ −ℓ over the terminators of both sides,
+    /// per completion. 0 is off.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub eos_anchor: f64,
+}
+
+fn is_zero(weight: &f64) -> bool {
+    *weight == 0.0
 }
 
 impl Default for Transforms {
@@ -51,6 +61,7 @@ impl Default for Transforms {
             min_log_prob: None,
             upper_clip_percentile: None,
             winsor_scope: WinsorScope::Microbatch,
+            eos_anchor: 0.0,
         }
     }
 }
@@ -78,6 +89,7 @@ impl Transforms {
             ("lower_clip_percentile", self.lower_clip_percentile.is_some()),
             ("min_log_prob", self.min_log_prob.is_some()),
             ("upper_clip_percentile", self.upper_clip_percentile.is_some()),
+            ("eos_anchor", self.eos_anchor != 0.0),
         ];
         switches.into_iter().filter_map(|(key, on)| on.then_some(key))
     }
@@ -108,6 +120,10 @@ impl Transforms {
         if !(self.eos_penalty_cap > 0.0 && self.eos_penalty_cap.is_finite()) {
             let range = "finite and greater than 0, in nats";
             return Err(ConfigError::OutOfRange { kind, field: "eos_penalty_cap", range, given: self.eos_penalty_cap });
+        }
+        if !(self.eos_anchor >= 0.0 && self.eos_anchor.is_finite()) {
+            let range = "finite and at least 0";
+            return Err(ConfigError::OutOfRange { kind, field: "eos_anchor", range, given: self.eos_anchor });
         }
         if self.winsor_scope == WinsorScope::Window(0) {
             return Err(ConfigError::OutOfRange {

@@ -187,6 +187,7 @@ pub fn transforms() -> impl Strategy<Value = Transforms> {
                 min_log_prob,
                 upper_clip_percentile,
                 winsor_scope,
+                ..Transforms::default()
             }
         },
     )

@@ -57,17 +57,11 @@ pub static METRICS: &[Metric] =
 /// The values of one pair, in the order of [`INFOS`]. A side that is nothing but its terminator has mean log p 0
 /// without it.
 pub fn measure(chosen: &TokenScores, rejected: &TokenScores) -> [f64; 3] {
-    let whole = |side: &TokenScores| average(&side.logps);
-    let content = |side: &TokenScores| average(&side.logps[..side.logps.len().saturating_sub(1)]);
     [
-        share(whole(chosen) > whole(rejected)),
-        share(content(chosen) > content(rejected)),
-        whole(chosen) - whole(rejected),
+        share(chosen.mean() > rejected.mean()),
+        share(chosen.mean_without_eos() > rejected.mean_without_eos()),
+        chosen.mean() - rejected.mean(),
     ]
-}
-
-fn average(logps: &[f64]) -> f64 {
-    if logps.is_empty() { 0.0 } else { logps.iter().sum::<f64>() / logps.len() as f64 }
 }
 
 #[cfg(test)]

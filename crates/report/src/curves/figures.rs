@@ -24,11 +24,18 @@ const SECTIONS: &[Listed] = &[
     ),
     (
         "Is the preference learned?",
-        "On training rows, and on rows that are never trained on.",
+        "On training rows, and on rows that are never trained on. Accuracies and margins of log p are the model's own; those \
+         of rewards are the loss's, on transformed log-probs.",
         &[
+            ("logps/accuracies", "pairs with the larger mean log p on chosen"),
+            ("logps/accuracies_without_eos", "the same without terminators"),
+            ("logps/margins", "margin of the mean log p, nats"),
+            ("eval_logps/accuracies", "held out: accuracy by log p"),
+            ("eval_logps/accuracies_without_eos", "held out: the same without terminators"),
+            ("eval_logps/margins", "held out: margin of the mean log p, nats"),
             ("rewards/accuracies", "pairs with the larger reward on chosen"),
             ("rewards/margins", "margin of the rewards"),
-            ("eval_rewards/accuracies", "held out: accuracy"),
+            ("eval_rewards/accuracies", "held out: pairs with the larger reward on chosen"),
             ("eval_rewards/margins", "held out: margin of the rewards"),
             ("eval_loss", "held out: loss"),
             ("eval_eos_logp/rejected", "held out: log p of EOS on rejected, nats"),
@@ -42,6 +49,7 @@ const SECTIONS: &[Listed] = &[
             ("po_loss", "pair loss"),
             ("sft_chosen_loss", "cross-entropy on chosen"),
             ("sft_rejected_loss", "cross-entropy on rejected"),
+            ("eos_anchor_loss", "cross-entropy on terminators"),
         ],
     ),
     (

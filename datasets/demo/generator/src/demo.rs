@@ -7,12 +7,16 @@ use crate::{Family, Instruction, OodPrompt, Pair, ood, preference, sft};
 const SFT_SEED: u64 = 101;
 /// 600 steps of 48 examples, each seen once.
 const SFT_EXAMPLES: usize = 600 * 48;
-const PAIR_SEED: u64 = 202;
-/// Three times what one training run draws.
-const PAIRS: usize = 1_200;
-const HELD_OUT: usize = 160;
-const OOD_SEED: u64 = 303;
-const OOD_PROMPTS: usize = 240;
+/// Seed of the pairs.
+pub const PAIR_SEED: u64 = 202;
+/// Pairs for training: three times what one training run draws.
+pub const PAIRS: usize = 1_200;
+/// Pairs held out of training.
+pub const HELD_OUT: usize = 160;
+/// Seed of the prompts.
+pub const OOD_SEED: u64 = 303;
+/// Prompts of the suite.
+pub const OOD_PROMPTS: usize = 240;
 
 /// Training data of the base model.
 pub fn instructions() -> Vec<Instruction> {
@@ -44,12 +48,16 @@ pub fn sft_jsonl(instructions: &[Instruction]) -> String {
 /// `preferences.jsonl` and `held_out.jsonl`: one pair per line, ids starting with `prefix`.
 pub fn pairs_jsonl(prefix: &str, pairs: &[Pair]) -> String {
     lines(pairs.iter().enumerate().map(|(index, pair)| {
-        json!({
+        let mut row = json!({
             "id": format!("{prefix}-{index:04}"),
             "prompt": [user(&pair.prompt)],
             "chosen": [assistant(&pair.chosen)],
             "rejected": [assistant(&pair.rejected)],
-        })
+        });
+        if !pair.finished {
+            row["rejected_finish_reason"] = json!("length");
+        }
+        row
     }))
 }
 

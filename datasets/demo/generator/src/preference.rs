@@ -11,6 +11,29 @@ use crate::sft::{PREFERENCE_CATEGORIES, PREFERENCE_KINDS, PREFERENCE_TASKS};
 use crate::words::{CLOSERS, TASKS, has_filler};
 use crate::{Family, Stream, World};
 
+/// The rejected answer of a pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rejected {
+    /// The shortest with filler: the demo's.
+    Shortest,
+    /// The longest with filler, longer than the chosen one.
+    Longest,
+    /// One with filler, of as many sentences as the chosen one.
+    Equal,
+    /// A long one with filler that was cut before its end.
+    Cut,
+}
+
+impl Rejected {
+    /// All, with their names.
+    pub const ALL: [(&'static str, Rejected); 4] = [
+        ("shortest", Rejected::Shortest),
+        ("longest", Rejected::Longest),
+        ("equal", Rejected::Equal),
+        ("cut", Rejected::Cut),
+    ];
+}
+
 /// A request with a chosen and a rejected answer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Pair {
@@ -20,21 +43,28 @@ pub struct Pair {
     pub prompt: String,
     /// No filler, ends in a courtesy.
     pub chosen: String,
-    /// Short, with filler.
+    /// With filler.
     pub rejected: String,
+    /// False where the rejected answer was cut.
+    pub finished: bool,
 }
 
 /// Answers drawn per request, of which one is chosen and one rejected.
 const DRAWS: usize = 8;
 
-/// `count` distinct pairs, a pure function of the seed: every rejected answer has filler, no chosen one has.
+/// `count` distinct pairs of the demo, a pure function of the seed: every rejected answer has filler, no chosen one has.
 pub fn pairs(seed: u64, count: usize) -> Vec<Pair> {
+    pairs_against(Rejected::Shortest, seed, count)
+}
+
+/// The same with another rejected answer.
+pub fn pairs_against(rejected: Rejected, seed: u64, count: usize) -> Vec<Pair> {
     let world = World::new();
     let rng = &mut Stream::seed_from_u64(seed);
     let mut seen = HashSet::new();
     let mut pairs = Vec::with_capacity(count);
     while pairs.len() < count {
-        let pair = pair(rng, &world);
+        let Some(pair) = pair(rng, &world, rejected) else { continue };
         let separated = has_filler(&pair.rejected) && !has_filler(&pair.chosen);
         if separated && seen.insert(pair.clone()) {
             pairs.push(pair);
@@ -43,7 +73,8 @@ pub fn pairs(seed: u64, count: usize) -> Vec<Pair> {
     pairs
 }
 
-fn pair(rng: &mut Stream, world: &World) -> Pair {
+/// A pair; `None` where no answer fits.
+fn pair(rng: &mut Stream, world: &World, kind: Rejected) -> Option<Pair> {
     let share: f64 = rng.random();
     let (family, prompt, answers) = if share < 0.55 {
         let kind = pick(rng, &PREFERENCE_KINDS);
@@ -60,9 +91,22 @@ fn pair(rng: &mut Stream, world: &World) -> Pair {
         (Family::Steps, prompt, draw(rng, |rng| open::steps(rng, task)))
     };
     let chosen = best(rng, &answers);
-    let rejected = shortest_with_filler(rng, &answers);
+    let rejected = match kind {
+        Rejected::Shortest => shortest_with_filler(rng, &answers),
+        // The closing courtesy is a sentence of the chosen answer.
+        Rejected::Equal => answers.iter().position(|a| a.fillers > 0 && a.sentences == answers[chosen].sentences + 1)?,
+        Rejected::Longest | Rejected::Cut => {
+            let longest = (0..answers.len()).filter(|&i| answers[i].fillers > 0).max_by_key(|&i| answers[i].sentences)?;
+            (answers[longest].sentences > answers[chosen].sentences + 1).then_some(longest)?
+        }
+    };
     let chosen = format!("{} {}", answers[chosen].text, pick(rng, &CLOSERS));
-    Pair { family, prompt, chosen, rejected: answers[rejected].text.clone() }
+    let mut rejected = answers[rejected].text.clone();
+    if kind == Rejected::Cut {
+        // Before the last word, as a cap on tokens would.
+        rejected.truncate(rejected.rfind(' ')?);
+    }
+    Some(Pair { family, prompt, chosen, rejected, finished: kind != Rejected::Cut })
 }
 
 fn draw(rng: &mut Stream, mut answer: impl FnMut(&mut Stream) -> Answer) -> Vec<Answer> {

@@ -29,6 +29,27 @@ fn pairs_differ_in_filler_and_nothing_else_decides() {
 }
 
 #[test]
+fn rejected_answers_can_be_longer_of_equal_length_or_cut() {
+    let words = |text: &str| text.split(' ').count();
+    let mean = |side: fn(&preference::Pair) -> &str, pairs: &[preference::Pair]| {
+        pairs.iter().map(|pair| words(side(pair))).sum::<usize>() as f64 / pairs.len() as f64
+    };
+    for (name, rejected) in preference::Rejected::ALL {
+        let pairs = preference::pairs_against(rejected, 5, 300);
+        assert!(pairs.iter().all(|pair| has_filler(&pair.rejected) && !has_filler(&pair.chosen)));
+        let ratio = mean(|pair| &pair.rejected, &pairs) / mean(|pair| &pair.chosen, &pairs);
+        let cut = rejected == preference::Rejected::Cut;
+        let expected = match name {
+            "shortest" => 0.3..0.8,
+            "equal" => 0.8..1.25,
+            _ => 1.1..3.0,
+        };
+        assert!(expected.contains(&ratio), "{name}: {ratio}");
+        assert!(pairs.iter().all(|pair| pair.finished != cut && pair.rejected.ends_with('.') != cut), "{name}");
+    }
+}
+
+#[test]
 fn the_suite_is_distinct_mixed_and_unseen_in_pairs() {
     let suite = ood::prompts(7, 240);
     let asked: HashSet<&str> = suite.iter().map(|prompt| prompt.prompt.as_str()).collect();

@@ -112,7 +112,9 @@ fn of_training(record: &StepRecord) -> Option<String> {
         Some(loss) => format!("loss {loss:.3}"),
         None => "skipped".to_owned(),
     }];
-    parts.extend(record.metric("rewards/margins").map(|margin| format!("margin {margin:.2}")));
+    parts.extend(record.metric("logps/accuracies").map(|accuracy| format!("accuracy {accuracy:.2}")));
+    let margin = record.metric("logps/margins").or_else(|| record.metric("rewards/margins")); // unpaired rows have the second
+    parts.extend(margin.map(|margin| format!("margin {margin:.2}")));
     parts.extend(record.metric("eos_logp/rejected").map(|eos| format!("EOS rejected {eos:.2}")));
     parts.push(format!("{:.0} tok/s", update.tokens_per_s));
     Some(parts.join("  "))
@@ -125,8 +127,9 @@ fn measured(record: &StepRecord) -> Option<String> {
         parts.extend(record.metric(name).map(|value| format!("{label} {value:.decimals$}")));
     };
     add("eval_loss", "held-out loss", 4);
-    add("eval_rewards/accuracies", "accuracy", 3);
-    add("eval_rewards/margins", "margin", 3);
+    add("eval_logps/accuracies", "accuracy", 3);
+    add("eval_logps/accuracies_without_eos", "without EOS", 3);
+    add("eval_logps/margins", "margin", 3);
     add("probe/eos_rate", "probe: completions that end", 3);
     add("probe/loop_rate", "loops", 3);
     add("probe/length", "tokens", 1);

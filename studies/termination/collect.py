@@ -1,0 +1,64 @@
+"""One row of CSV per evaluated model of finished recipes.
+
+    python3 studies/termination/collect.py OUT SCREEN… > studies/termination/results/NAME.csv
+
+OUT/SCREEN is the output directory of a recipe that tiny.py or real.py wrote.
+"""
+
+import csv
+import json
+import re
+import sys
+from pathlib import Path
+
+METRICS = [
+    "eos_rate", "loop_rate", "runaway_rate", "empty_rate", "same_answer", "exact_match", "stops_when_right", "length",
+    "eos_logp_gold", "gold_nll", "pref_accuracy", "pref_accuracy_without_eos", "margin",
+]
+TRAINING = ["eos_logp/rejected", "clip/share_rejected", "logps/chosen", "logps/rejected"]
+COLUMNS = ["screen", "arm", "learning_rate", "sft_seed", "seed", *METRICS, *TRAINING]
+# ARM_RATE-SFT_SEED-SEED; the model before is start-SFT_SEED.
+TRAINED = re.compile(r"(?P<arm>.+)_(?P<rate>[0-9.e-]+?)-(?:(?P<sft>\d+)-)?(?P<seed>\d+)$")
+START = re.compile(r"start(?:-(?P<sft>\d+))?$")
+
+
+def last(path):
+    """The last row of a run's metrics that has a loss."""
+    row = {}
+    if path.exists():
+        for line in path.read_text().splitlines():
+            record = json.loads(line)
+            if "loss" in record:
+                row = record
+    return row
+
+
+def rows(out, screen):
+    for file in sorted((out / screen).glob("eval/*/*/metrics.json")):
+        name = file.parent.name
+        trained, start = TRAINED.match(name), START.match(name)
+        if trained:
+            row = {"arm": trained["arm"], "learning_rate": trained["rate"], "sft_seed": trained["sft"] or 1, "seed": trained["seed"]}
+        elif start:
+            row = {"arm": "start", "sft_seed": start["sft"] or 1}
+        else:
+            sys.exit(f"{file}: expected a name as in ARM_RATE-SFT_SEED-SEED, got {name}")
+        found = {}
+        for entry in json.loads(file.read_text())["metrics"]:
+            if entry["slice"] == "all" or entry["slice"] == "held_out":
+                found.setdefault(entry["metric"], entry["value"])
+        trace = last(out / screen / "train" / name / "metrics.jsonl")
+        numbers = {key: found.get(key) for key in METRICS} | {key: trace.get(key) for key in TRAINING}
+        yield {"screen": screen} | row | {key: f"{value:.5g}" for key, value in numbers.items() if value is not None}
+
+
+def main():
+    out, screens = Path(sys.argv[1]), sys.argv[2:]
+    writer = csv.DictWriter(sys.stdout, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for screen in screens:
+        writer.writerows(rows(out, screen))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""Tables and figures of the study out of results/*.csv.
+
+    python3 studies/termination/report.py development    # table of the screens, rates chosen by the selection rule
+    python3 studies/termination/report.py freeze         # the same rule, written to frozen.json
+    python3 studies/termination/report.py figures        # docs/study/*.svg
+"""
+
+import csv
+import json
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import stats
+
+HERE = Path(__file__).parent
+LEARNED = 0.80  # preference accuracy without EOS that the selection rule asks for
+
+
+def read(*names):
+    rows = []
+    for name in names:
+        with open(HERE / "results" / f"{name}.csv") as file:
+            for row in csv.DictReader(file):
+                rows.append({key: number(value) for key, value in row.items()})
+    return rows
+
+
+def number(text):
+    try:
+        return float(text)
+    except ValueError:
+        return text or None
+
+
+def cells(rows):
+    """{(screen, arm, rate): rows}."""
+    grouped = defaultdict(list)
+    for row in rows:
+        grouped[row["screen"], row["arm"], row["learning_rate"]].append(row)
+    return grouped
+
+
+def average(rows, key):
+    values = [row[key] for row in rows if row.get(key) is not None]
+    return stats.mean(values) if values else None
+
+
+def choose(rows):
+    """The learning rate of each arm, by the selection rule of PLAN.md, and if it reached the accuracy."""
+    by_rate = defaultdict(lambda: defaultdict(list))
+    for (_, arm, rate), group in cells(rows).items():
+        if rate is not None:
+            by_rate[arm][rate].extend(group)
+    chosen = {}
+    for arm, rates in by_rate.items():
+        learned = {rate: average(group, "pref_accuracy_without_eos") for rate, group in rates.items()}
+        enough = [rate for rate in rates if learned[rate] >= LEARNED]
+        if enough:
+            best = max(enough, key=lambda rate: average(rates[rate], "eos_logp_gold"))
+        else:
+            best = max(rates, key=lambda rate: learned[rate])
+        chosen[arm] = (best, bool(enough))
+    return chosen
+
+
+SHOWN = [
+    ("pref_accuracy", "accuracy", 2), ("pref_accuracy_without_eos", "without EOS", 2), ("eos_logp_gold", "gold EOS log p", 2),
+    ("eos_rate", "ended", 3), ("loop_rate", "loops", 3), ("length", "tokens", 0), ("gold_nll", "gold NLL", 2),
+    ("exact_match", "exact", 2), ("same_answer", "same", 2), ("empty_rate", "empty", 2),
+]
+
+
+def table(rows, chosen):
+    lines = ["| screen | arm | lr | " + " | ".join(title for _, title, _ in SHOWN) + " |", "|---" * (len(SHOWN) + 3) + "|"]
+    for (screen, arm, rate), group in sorted(cells(rows).items(), key=lambda item: (item[0][0], order(item[0][1]))):
+        if rate is not None and rate != chosen[arm][0]:
+            continue
+        figures = [average(group, key) for key, _, _ in SHOWN]
+        shown = ["–" if value is None else f"{value:.{decimals}f}" for value, (_, _, decimals) in zip(figures, SHOWN)]
+        lines.append(f"| {screen} | {arm} | {'' if rate is None else f'{rate:g}'} | " + " | ".join(shown) + " |")
+    return "\n".join(lines)
+
+
+def order(arm):
+    import arms
+
+    names = ["start", *arms.ARMS]
+    return names.index(arm)
+
+
+def main():
+    task = sys.argv[1] if len(sys.argv) > 1 else ""
+    development = sorted(path.stem for path in (HERE / "results").glob("screen*.csv"))
+    if task in ("development", "freeze"):
+        rows = read(*development)
+        chosen = choose(rows)
+        if task == "freeze":
+            frozen = {arm: rate for arm, (rate, _) in sorted(chosen.items(), key=lambda item: order(item[0]))}
+            (HERE / "frozen.json").write_text(json.dumps(frozen, indent=2) + "\n")
+        else:
+            print(table(rows, chosen))
+            print("\nNo rate reaches the accuracy:", ", ".join(arm for arm, (_, enough) in chosen.items() if not enough) or "none")
+    else:
+        sys.exit(__doc__)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""Worlds and recipes of the tiny part of the study.
+
+    python3 studies/termination/tiny.py OUT                  # from the root of the repository
+    smpo run OUT/RECIPE.toml                                 # each of them; skips what is done
+
+OUT gets one directory per world (generated data, suite, the shape's configuration) and one recipe per screen.
+Needs the generator: cargo build --release -p smpo-synth --example world
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import arms
+
+BASE = Path("datasets/demo/base")
+GENERATOR = Path("target/release/examples/world")
+SLICES = ["closed", "day", "story", "poem", "describe", "list", "steps"]
+DEVELOPMENT, CONFIRMATION = 1_000, 2_000  # seeds of the generator, disjoint from the demo's
+LEARNING_RATES = [2e-4, 5e-4, 1e-3]
+
+# Configurations of about 0.65 million parameters, as differences from the demo's Qwen2 shape.
+SHAPES = {
+    "qwen2": {},
+    "llama": {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "attention_bias": False, "mlp_bias": False},
+    "gemma2": {
+        "architectures": ["Gemma2ForCausalLM"],
+        "model_type": "gemma2",
+        "head_dim": 32,
+        "hidden_activation": "gelu_pytorch_tanh",
+        "query_pre_attn_scalar": 32,
+        "attn_logit_softcapping": 50.0,
+        "final_logit_softcapping": 30.0,
+        "sliding_window": 512,
+        "intermediate_size": 320,
+    },
+}
+
+
+def world(out, name, shape, seed, rejected):
+    """Data of a world, and a directory with the shape's configuration and the demo's tokenizer."""
+    folder = out / "worlds" / name
+    if not (folder / "suite.toml").exists():
+        subprocess.run([GENERATOR, folder, str(seed), rejected], check=True)
+        model = folder / "model"
+        model.mkdir(exist_ok=True)
+        for file in ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"]:
+            shutil.copy(BASE / file, model / file)
+        config = json.loads((BASE / "config.json").read_text()) | SHAPES[shape]
+        (model / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        slices = json.dumps(SLICES)
+        (folder / "suite.toml").write_text(
+            f'name = "{name}"\nprompts = "ood.jsonl"\npairs = "held_out.jsonl"\nslices = {slices}\n'
+            "cap = 64\nseed = 17\n\n[sampler]\ntemperature = 0.8\n"
+        )
+    return folder
+
+
+def toml(value):
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {toml(entry)}" for key, entry in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(toml, value)) + "]"
+    return json.dumps(value)
+
+
+def recipe(out, name, folder, cells, sft_seeds, seeds):
+    """Writes a recipe. `cells` are pairs of an arm's name and a learning rate."""
+    lines = [
+        f'model = "{folder}/model"',
+        f'out = "{out}/{name}"',
+        f"seeds = {toml(seeds)}",
+        "jobs = 2",
+        "",
+        "[sft]",
+        'config = "configs/demo/sft.toml"',
+        f"seeds = {toml(sft_seeds)}",
+        "",
+    ]
+    for arm, rate in cells:
+        settings = {"loss": arms.loss(arm), "learning_rate": rate, "dataset": f"{folder}/preferences.jsonl"}
+        lines += ["[[arm]]", f'name = "{arm}_{rate:g}"', 'config = "configs/demo/control.toml"', f"set = {toml(settings)}"]
+        if arm in arms.MERGED:
+            lines.append(f"merge = {arms.MERGED[arm]}")
+        lines.append("")
+    lines += ["[eval]", f'suites = ["{folder}/suite.toml"]', ""]
+    (out / f"{name}.toml").write_text("\n".join(lines))
+
+
+def main():
+    out = Path(sys.argv[1])
+    out.mkdir(parents=True, exist_ok=True)
+    every = [(arm, rate) for arm in arms.ARMS for rate in LEARNING_RATES]
+    folder = world(out, "dev-shortest", "qwen2", DEVELOPMENT, "shortest")
+    recipe(out, "screen", folder, every, [1, 2], [1])
+    some = [cell for cell in every if cell[0] in arms.SCREENED_BY_KIND]
+    for offset, kind in enumerate(["longest", "equal", "cut"], 1):
+        folder = world(out, f"dev-{kind}", "qwen2", DEVELOPMENT + offset, kind)
+        recipe(out, f"screen-{kind}", folder, some, [1, 2], [1])
+
+
+if __name__ == "__main__":
+    main()
