@@ -86,7 +86,7 @@ fn stages_are_skipped_resumed_and_run_anew_where_they_changed() {
     plan.current_dir(repository()).arg("run").arg(known).arg("--out").arg(recipe.path("known")).arg("--dry-run");
     plan.assert().success().stdout(contains("train/modified-1").and(contains("MiB")));
     assert!(!recipe.path("known").exists(), "nor where it reads the data");
-    recipe.run("whole").stdout(contains("gate/suite/modified: inconclusive").and(contains("board/index.html")));
+    recipe.run("whole").stdout(contains("gate/suite/modified: inconclusive").and(contains("leaderboard/index.html")));
     let whole = results(&recipe.path("whole"));
 
     let again = recipe.run("whole");

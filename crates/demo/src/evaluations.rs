@@ -1,30 +1,22 @@
-//! Sampling and measuring every model, at temperature 0.8 and greedily.
+//! The evaluations of every model, at temperature 0.8 and greedily.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use smpo_eval::{InputError, Options, Suite, weights};
-use smpo_results::{EvaluationDir, MetricsFile, ModelInfo, RunManifest, read_json};
+use smpo_eval::Suite;
+use smpo_results::{EvaluationDir, MetricsFile, read_json};
 
-use crate::arms::{Arm, Model};
+use crate::arms::Arm;
 use crate::inputs::Inputs;
-use crate::{DemoError, Stages};
+use crate::{DemoError, DemoOptions};
 
-/// One model under one decoding.
-pub struct DecodedRun {
-    /// Its directory.
-    pub dir: PathBuf,
-    /// Its estimates.
-    pub metrics: MetricsFile,
-}
-
-/// One model under both.
+/// One model.
 pub struct Row {
-    /// The model.
-    pub model: Model,
-    /// At temperature 0.8.
-    pub sampled: DecodedRun,
-    /// Greedily.
-    pub greedy: DecodedRun,
+    /// Its arm.
+    pub arm: Arm,
+    /// Its evaluation at temperature 0.8.
+    pub dir: PathBuf,
+    sampled: MetricsFile,
+    greedy: MetricsFile,
 }
 
 /// Every model's evaluations.
@@ -33,18 +25,6 @@ pub struct Evaluations {
     pub suite: Suite,
     /// The base model first.
     pub rows: Vec<Row>,
-}
-
-impl Evaluations {
-    /// The models of an arm, one per seed.
-    pub fn of(&self, arm: Arm) -> impl Iterator<Item = &Row> {
-        self.rows.iter().filter(move |row| row.model.arm == arm)
-    }
-
-    /// A metric over the whole suite (or the slice it is measured on), one value per seed.
-    pub fn values(&self, arm: Arm, decoding: Decoding, metric: &str) -> Vec<f64> {
-        self.of(arm).filter_map(|row| row.metric(decoding, metric)).collect()
-    }
 }
 
 /// Decoding of an evaluation.
@@ -56,56 +36,42 @@ pub enum Decoding {
     Greedy,
 }
 
+impl Evaluations {
+    /// Reads those of a finished recipe.
+    pub fn read(inputs: &Inputs, options: &DemoOptions) -> Result<Self, DemoError> {
+        let suite = Suite::read(&inputs.path("evals/demo.toml"))?;
+        let row = |arm: Arm, run: String| -> Result<Row, DemoError> {
+            let dir = |suite: &str| options.out.join("eval").join(suite).join(&run);
+            let metrics = |dir: &Path| read_json(&EvaluationDir::new(dir).metrics(), "metrics file");
+            let (sampled, greedy) = (metrics(&dir("demo"))?, metrics(&dir("demo-greedy"))?);
+            Ok(Row { arm, dir: dir("demo"), sampled, greedy })
+        };
+        let mut rows = vec![row(Arm::Start, Arm::Start.id().to_owned())?];
+        for seed in &options.seeds {
+            for arm in [Arm::Control, Arm::Regular, Arm::Modified] {
+                rows.push(row(arm, format!("{}-{seed}", arm.id()))?);
+            }
+        }
+        Ok(Evaluations { suite, rows })
+    }
+
+    /// The models of an arm, one per seed.
+    pub fn of(&self, arm: Arm) -> impl Iterator<Item = &Row> {
+        self.rows.iter().filter(move |row| row.arm == arm)
+    }
+
+    /// A metric over the whole suite (or the slice it is measured on), one value per seed.
+    pub fn values(&self, arm: Arm, decoding: Decoding, metric: &str) -> Vec<f64> {
+        self.of(arm).filter_map(|row| row.metric(decoding, metric)).collect()
+    }
+}
+
 impl Row {
     fn metric(&self, decoding: Decoding, metric: &str) -> Option<f64> {
         let metrics = match decoding {
-            Decoding::Sampled => &self.sampled.metrics,
-            Decoding::Greedy => &self.greedy.metrics,
+            Decoding::Sampled => &self.sampled,
+            Decoding::Greedy => &self.greedy,
         };
         metrics.get(metric, smpo_eval::ALL).map(|estimate| estimate.value)
     }
-}
-
-/// Evaluates every model; what is finished is kept. `None` when stopped.
-pub fn evaluate<S: Stages>(
-    inputs: &Inputs,
-    models: Vec<Model>,
-    threads: usize,
-    stages: &S,
-) -> Result<Option<Evaluations>, S::Error> {
-    let suite = Suite::read(&inputs.path("evals/demo.toml"))?;
-    let greedy_suite = Suite::read(&inputs.path("evals/demo-greedy.toml"))?;
-    let mut rows = Vec::new();
-    for model in models {
-        let dir = inputs.dir("eval").join(model.name());
-        let one = |suite: &Suite, decoding: &str| -> Result<Option<DecodedRun>, S::Error> {
-            let dir = dir.join(decoding);
-            let mut options = Options::new(&dir, &model.dir.display().to_string(), &model.name());
-            options.model.arm = Some(model.arm.id().to_owned());
-            options.model.training_seed = model.seed;
-            let finished = finished(&options.model, &dir, suite)?;
-            let metrics = match finished {
-                Some(metrics) => Some(metrics),
-                None => stages.evaluate(suite, options, threads)?,
-            };
-            Ok(metrics.map(|metrics| DecodedRun { dir, metrics }))
-        };
-        let Some(sampled) = one(&suite, "sampled")? else { return Ok(None) };
-        let Some(greedy) = one(&greedy_suite, "greedy")? else { return Ok(None) };
-        rows.push(Row { model, sampled, greedy });
-    }
-    Ok(Some(Evaluations { suite, rows }))
-}
-
-/// The estimates of an evaluation that is complete and is this one: same weights, same suite.
-fn finished(model: &ModelInfo, dir: &std::path::Path, suite: &Suite) -> Result<Option<MetricsFile>, DemoError> {
-    let dir = EvaluationDir::new(dir);
-    if !dir.metrics().exists() {
-        return Ok(None);
-    }
-    let found: RunManifest = read_json(&dir.manifest(), "run manifest")?;
-    let weights = weights::sha256(model.source.as_ref())?;
-    let suite = suite.info().map_err(|error: InputError| DemoError::Suite(error))?;
-    let same = found.model.weights_sha256 == Some(weights) && found.suite == suite;
-    if same { Ok(Some(read_json(&dir.metrics(), "metrics file")?)) } else { Ok(None) }
 }

@@ -22,7 +22,7 @@ pub struct Finding {
 pub fn of(evaluations: &Evaluations) -> Vec<Finding> {
     let value = |arm, metric| mean(&evaluations.values(arm, Decoding::Sampled, metric)).unwrap_or(f64::NAN);
     let gold = |arm| value(arm, "eos_logp_gold");
-    let (base, regular, modified) = (gold(Arm::Base), gold(Arm::Regular), gold(Arm::Modified));
+    let (base, regular, modified) = (gold(Arm::Start), gold(Arm::Regular), gold(Arm::Modified));
     let accuracies =
         [Arm::Regular, Arm::Modified].map(|arm| evaluations.values(arm, Decoding::Sampled, "pref_accuracy"));
     let worst_accuracy = accuracies.iter().flatten().copied().fold(f64::INFINITY, f64::min);

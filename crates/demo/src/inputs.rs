@@ -1,11 +1,13 @@
-//! Files that ship inside the program: data, base model, recipes, suites, policy. Unpacked, so that every stage of the
-//! demo works on ordinary files.
+//! Files that ship inside the program: data, base model, configurations, suites, policy, recipe. Unpacked, so that every
+//! stage of the demo works on ordinary files.
 
 use std::path::{Path, PathBuf};
 
-use smpo_devices::Choice;
 use smpo_files::{FileError, write_whole};
-use smpo_trainer::{TrainConfig, TrainError};
+use smpo_recipe::{Recipe, RecipeError, Training};
+use toml::{Table, Value};
+
+use crate::DemoOptions;
 
 macro_rules! shipped {
     ($($path:literal),* $(,)?) => {
@@ -13,8 +15,9 @@ macro_rules! shipped {
     };
 }
 
-/// Files at their places in the repository, from which the recipes and suites refer to each other.
+/// Files at their places in the repository.
 const FILES: &[(&str, &[u8])] = shipped![
+    "recipes/demo.toml",
     "configs/demo/sft.toml",
     "configs/demo/control.toml",
     "configs/demo/regular.toml",
@@ -59,23 +62,37 @@ impl Inputs {
         self.out.join("inputs").join(shipped)
     }
 
-    /// A directory of the demo.
-    pub fn dir(&self, name: &str) -> PathBuf {
-        self.out.join(name)
+    /// The shipped recipe on the unpacked files.
+    pub fn recipe(&self, options: &DemoOptions) -> Result<Recipe, RecipeError> {
+        let mut recipe = Recipe::read(&self.path("recipes/demo.toml"))?;
+        recipe.out = Some(self.out.clone());
+        recipe.seeds.clone_from(&options.seeds);
+        recipe.jobs = options.threads;
+        self.move_into(&mut recipe.model);
+        for arm in &mut recipe.arms {
+            arm.config = self.path(&arm.config.to_string_lossy());
+            self.move_entry(&mut arm.set, "dataset");
+        }
+        for suite in recipe.eval.iter_mut().flat_map(|eval| &mut eval.suites) {
+            *suite = self.path(&suite.to_string_lossy());
+        }
+        recipe.gate.iter_mut().for_each(|gate| self.move_entry(&mut gate.options, "policy"));
+        recipe.board.iter_mut().for_each(|board| self.move_entry(board, "policy"));
+        recipe.sft = options.from_scratch.then(|| {
+            let data = self.path("datasets/demo/sft.jsonl.gz").to_string_lossy().into_owned();
+            let set = Table::from_iter([("dataset".to_owned(), data.into()), ("device".to_owned(), "cpu".into())]);
+            Training { config: self.path("configs/demo/sft.toml"), set, seeds: vec![1] }
+        });
+        Ok(recipe)
     }
 
-    /// A shipped recipe on the unpacked data. `name` is the run's directory below `runs`.
-    pub fn recipe(&self, recipe: &str, name: &str, model: &Path, seed: Option<u64>) -> Result<TrainConfig, TrainError> {
-        let path = self.path(&format!("configs/demo/{recipe}.toml"));
-        let mut config = TrainConfig::read(&path, &[])?.config;
-        config.model_name_or_path = model.to_owned();
-        config.output_dir = self.dir("runs").join(name);
-        for dataset in &mut config.dataset {
-            *dataset = self.path(&dataset.to_string_lossy());
+    fn move_into(&self, path: &mut String) {
+        *path = self.path(path).to_string_lossy().into_owned();
+    }
+
+    fn move_entry(&self, table: &mut Table, key: &str) {
+        if let Some(Value::String(path)) = table.get_mut(key) {
+            self.move_into(path);
         }
-        // Several runs side by side, too small for a GPU; and the figures that ship with it are from a CPU.
-        config.device = Choice::Cpu;
-        config.seed = seed.unwrap_or(config.seed);
-        Ok(config)
     }
 }

@@ -1,11 +1,9 @@
 //! The experiment that ships with smpo: a base model and three arms on demo data, trained under several seeds, evaluated,
-//! gated and ranked.
+//! gated and ranked by the shipped recipe.
 //!
-//! [`run`] is the whole flow; [`Stages`] are the parts of it that are commands of their own, run by the caller with the
-//! caller's engine and progress.
+//! [`unpack`] gives the recipe, the caller runs it, [`read`](Demo::read) reads what came out.
 
 mod arms;
-mod board;
 mod evaluations;
 mod findings;
 mod inputs;
@@ -13,67 +11,24 @@ mod next_steps;
 mod table;
 mod verdicts;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use smpo_eval::{InputError, Options, Suite};
+use smpo_eval::InputError;
 use smpo_files::FileError;
-use smpo_gate::{GateError, Policy};
+use smpo_gate::GateError;
+use smpo_recipe::{Recipe, RecipeError};
 use smpo_report::verdict::text;
-use smpo_results::{Decision, MetricsFile, Verdict, write_json};
-use smpo_trainer::{Finish, TrainConfig, TrainError};
+use smpo_results::{Decision, Verdict, write_json};
 
 use self::evaluations::Evaluations;
 use self::findings::Finding;
 use self::inputs::Inputs;
 use self::verdicts::Verdicts;
 
-/// Training, evaluation and leaderboard, as the caller runs them.
-pub trait Stages: Sync {
-    /// The caller's error.
-    type Error: From<TrainError> + From<InputError> + From<GateError> + From<DemoError> + Send;
-
-    /// Trains one run; called from several threads.
-    ///
-    /// # Errors
-    /// The caller's.
-    fn train(&self, config: &TrainConfig, name: &str) -> Result<Finish, Self::Error>;
-
-    /// Evaluates the model directory `options.model.source` with `engines` engines of one thread each; `None` when
-    /// stopped.
-    ///
-    /// # Errors
-    /// The caller's.
-    fn evaluate(&self, suite: &Suite, options: Options, engines: usize) -> Result<Option<MetricsFile>, Self::Error>;
-
-    /// Writes a leaderboard.
-    ///
-    /// # Errors
-    /// The caller's.
-    fn leaderboard(&self, ranking: Ranking<'_>) -> Result<(), Self::Error>;
-}
-
-/// Input of a leaderboard.
-pub struct Ranking<'a> {
-    /// Evaluation directories.
-    pub dirs: &'a [PathBuf],
-    /// Output directory.
-    pub out: &'a Path,
-    /// Title of the page.
-    pub title: &'a str,
-    /// Entry that others are compared with.
-    pub baseline: &'a str,
-    /// Policy whose margins are shown.
-    pub policy: &'a Policy,
-    /// Verdicts to show.
-    pub verdicts: Vec<Verdict>,
-    /// Seed of the bootstrap.
-    pub seed: u64,
-}
-
-/// Errors of the demo's own files.
+/// Errors of the demo.
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
-    /// A file that could not be written or hashed.
+    /// A file that could not be written.
     #[error(transparent)]
     File(#[from] FileError),
     /// A file of the schema.
@@ -82,15 +37,15 @@ pub enum DemoError {
     /// A suite.
     #[error(transparent)]
     Suite(#[from] InputError),
-    /// A recipe could not be written as TOML.
-    #[error("cannot write a recipe: {0}")]
-    Recipe(#[from] toml::ser::Error),
-    /// No thread pool.
-    #[error("cannot start a thread pool: {0}")]
-    Threads(#[from] rayon::ThreadPoolBuildError),
+    /// A gate.
+    #[error(transparent)]
+    Gate(#[from] GateError),
+    /// The recipe.
+    #[error(transparent)]
+    Recipe(#[from] RecipeError),
 }
 
-/// Options of [`run`].
+/// Options of the demo.
 #[derive(Debug, Clone)]
 pub struct DemoOptions {
     /// Output directory; an interrupted demo resumes from it.
@@ -99,43 +54,45 @@ pub struct DemoOptions {
     pub seeds: Vec<u64>,
     /// Train the base model too.
     pub from_scratch: bool,
-    /// Training runs and engines side by side.
+    /// Stages side by side, each on one thread: the model is so small that this is faster than one on all.
     pub threads: usize,
+}
+
+/// Writes the shipped files into the output directory, and gives the recipe on them.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn unpack(options: &DemoOptions) -> Result<Recipe, DemoError> {
+    Ok(Inputs::unpack(&options.out)?.recipe(options)?)
 }
 
 /// Results of the demo.
 pub struct Demo {
-    out: PathBuf,
+    options: DemoOptions,
     inputs: Inputs,
     evaluations: Evaluations,
     verdicts: Verdicts,
     findings: Vec<Finding>,
-    page: PathBuf,
-}
-
-/// Trains the arms, evaluates them at temperature 0.8 and greedily, gates modified SMPO against the others and ranks all.
-/// `None` when stopped; the same call resumes.
-///
-/// # Errors
-/// The stages', and those of the demo's own files.
-pub fn run<S: Stages>(options: &DemoOptions, stages: &S) -> Result<Option<Demo>, S::Error> {
-    let inputs = Inputs::unpack(&options.out).map_err(DemoError::from)?;
-    let threads = options.threads;
-    let Some(base) = arms::base(&inputs, options.from_scratch, stages)? else { return Ok(None) };
-    let Some(models) = arms::train(&inputs, &base, &options.seeds, threads, stages)? else { return Ok(None) };
-    let Some(evaluations) = evaluations::evaluate(&inputs, models, threads, stages)? else { return Ok(None) };
-    let verdicts = verdicts::decide(&inputs, &evaluations)?;
-    let write = |path: PathBuf, verdict: &Verdict| write_json(&path, "verdict", verdict).map_err(DemoError::from);
-    write(options.out.join("verdict.json"), &verdicts.over_regular)?;
-    for (name, verdict) in verdicts.all() {
-        write(options.out.join("verdicts").join(format!("{name}.json")), verdict)?;
-    }
-    let page = board::write(&inputs, &evaluations, &verdicts, stages)?;
-    let findings = findings::of(&evaluations);
-    Ok(Some(Demo { out: options.out.clone(), inputs, evaluations, verdicts, findings, page }))
 }
 
 impl Demo {
+    /// Reads the results of the recipe that [`unpack`] gave, gates modified SMPO against the others, and writes the verdicts.
+    ///
+    /// # Errors
+    /// A result that cannot be read or written.
+    pub fn read(options: DemoOptions) -> Result<Self, DemoError> {
+        let inputs = Inputs::unpack(&options.out)?;
+        let evaluations = Evaluations::read(&inputs, &options)?;
+        let verdicts = verdicts::decide(&inputs, &evaluations)?;
+        let write = |path: PathBuf, verdict: &Verdict| write_json(&path, "verdict", verdict);
+        write(options.out.join("verdict.json"), &verdicts.over_regular)?;
+        for (name, verdict) in verdicts.all() {
+            write(options.out.join("verdicts").join(format!("{name}.json")), verdict)?;
+        }
+        let findings = findings::of(&evaluations);
+        Ok(Demo { options, inputs, evaluations, verdicts, findings })
+    }
+
     /// The decision on modified against regular SMPO, as in `verdict.json`.
     pub fn decision(&self) -> Decision {
         self.verdicts.over_regular.verdict
@@ -147,7 +104,7 @@ impl Demo {
             table::render(&self.evaluations),
             verdicts::render(&self.verdicts, style),
             findings::render(&self.findings),
-            next_steps::render(&self.out, &self.inputs, &self.page),
+            next_steps::render(&self.options.out, &self.inputs, &self.page()),
         ]
     }
 
@@ -157,7 +114,11 @@ impl Demo {
             "table": table::rows(&self.evaluations),
             "verdicts": self.verdicts.all().into_iter().collect::<std::collections::BTreeMap<_, _>>(),
             "findings": self.findings,
-            "leaderboard": self.page,
+            "leaderboard": self.page(),
         })
+    }
+
+    fn page(&self) -> PathBuf {
+        self.options.out.join("leaderboard").join("index.html")
     }
 }

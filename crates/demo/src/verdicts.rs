@@ -31,16 +31,11 @@ impl Verdicts {
     }
 }
 
-/// The demo's policy.
-pub fn policy(inputs: &Inputs) -> Result<Policy, GateError> {
-    Policy::load(&inputs.path("evals/gates/demo.toml").display().to_string())
-}
-
 /// Decides all three.
 pub fn decide(inputs: &Inputs, evaluations: &Evaluations) -> Result<Verdicts, GateError> {
-    let policy = policy(inputs)?;
+    let policy = Policy::load(&inputs.path("evals/gates/demo.toml").display().to_string())?;
     let runs = |arm: Arm| {
-        let dirs = evaluations.of(arm).map(|row| row.sampled.dir.as_path());
+        let dirs = evaluations.of(arm).map(|row| row.dir.as_path());
         dirs.map(|dir: &Path| Run::load(dir)).collect::<Result<Vec<Run>, GateError>>()
     };
     let gate = |baseline: Arm, candidate: Arm| {
@@ -48,7 +43,7 @@ pub fn decide(inputs: &Inputs, evaluations: &Evaluations) -> Result<Verdicts, Ga
     };
     Ok(Verdicts {
         over_regular: gate(Arm::Regular, Arm::Modified)?,
-        over_base: gate(Arm::Base, Arm::Modified)?,
+        over_base: gate(Arm::Start, Arm::Modified)?,
         reverse: gate(Arm::Modified, Arm::Regular)?,
     })
 }

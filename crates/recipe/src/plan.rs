@@ -321,7 +321,7 @@ impl Planner<'_> {
     }
 
     fn board(&mut self, extra: Vec<String>, evaluations: &[usize], verdicts: &[usize]) {
-        let output = self.path("board");
+        let output = self.path("leaderboard");
         let mut arguments = vec!["leaderboard".to_owned()];
         arguments.extend(evaluations.iter().map(|&stage| self.output(stage)));
         arguments.push(format!("--out={output}"));

@@ -2,16 +2,10 @@
 
 use std::path::PathBuf;
 
-use smpo_demo::{DemoOptions, Ranking, Stages};
-use smpo_devices::Choice;
-use smpo_eval::{Options, Suite};
-use smpo_results::MetricsFile;
-use smpo_trainer::{EarlierRun, Finish, TrainConfig};
+use smpo_demo::{Demo, DemoOptions};
+use smpo_recipe::Outcome as Ran;
 
-use super::engine::{Local, LocalEngine};
-use super::eval::evaluate_shown;
-use super::leaderboard::{self, Site};
-use super::train;
+use super::run;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::{self, Format};
 use crate::progress::Progress;
@@ -32,7 +26,7 @@ pub struct DemoArgs {
     /// Train the base model too, instead of using the shipped one
     #[arg(long)]
     from_scratch: bool,
-    /// CPU threads [default: all cores]
+    /// Stages side by side, one CPU thread each [default: all cores]
     #[arg(long)]
     threads: Option<usize>,
     /// Output format
@@ -52,40 +46,14 @@ pub fn run(args: DemoArgs) -> Outcome {
         from_scratch: args.from_scratch,
         threads: super::threads(),
     };
-    let Some(demo) = smpo_demo::run(&options, &Commands(Progress::new()))? else { return Ok(Exit::Interrupted) };
+    let plan = run::plan(&smpo_demo::unpack(&options)?)?;
+    if run::execute(&plan, 1, &Progress::new())? == Ran::Stopped {
+        return Ok(Exit::Interrupted);
+    }
+    let demo = Demo::read(options)?;
     match args.format {
         Format::Text => demo.text(output::verdict_style()).iter().try_for_each(|part| output::print(part))?,
         Format::Json => output::print_json(&demo.json())?,
     }
     Ok(demo.decision().into())
-}
-
-/// The stages as this program's commands run them, under one set of progress bars.
-struct Commands(Progress);
-
-impl Stages for Commands {
-    type Error = Failure;
-
-    fn train(&self, config: &TrainConfig, name: &str) -> Result<Finish, Failure> {
-        train::train(config, EarlierRun::Resume, name, &self.0)
-    }
-
-    fn evaluate(&self, suite: &Suite, mut options: Options, engines: usize) -> Result<Option<MetricsFile>, Failure> {
-        let local = Local {
-            model: &options.model.source,
-            instances: Some(engines),
-            threads: Some(1),
-            device: Choice::Cpu,
-            ..Local::default()
-        };
-        let loaded = local.load(LocalEngine::Mistralrs)?;
-        options.model.weights_sha256.clone_from(&loaded.weights_sha256);
-        evaluate_shown(suite, loaded, &options, &self.0)
-    }
-
-    fn leaderboard(&self, ranking: Ranking<'_>) -> Result<(), Failure> {
-        let Ranking { dirs, out, title, baseline, policy, verdicts, seed } = ranking;
-        leaderboard::write(Site { dirs, out, title, baseline: Some(baseline), policy, verdicts, seed })?;
-        Ok(())
-    }
 }

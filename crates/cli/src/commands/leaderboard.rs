@@ -46,21 +46,21 @@ pub struct LeaderboardArgs {
 }
 
 /// Input of a leaderboard.
-pub(super) struct Site<'a> {
+struct Site<'a> {
     /// Evaluation directories.
-    pub dirs: &'a [PathBuf],
+    dirs: &'a [PathBuf],
     /// Output directory.
-    pub out: &'a Path,
+    out: &'a Path,
     /// Title of the page.
-    pub title: &'a str,
+    title: &'a str,
     /// Entry that others are compared with.
-    pub baseline: Option<&'a str>,
+    baseline: Option<&'a str>,
     /// Policy whose margins are shown.
-    pub policy: &'a Policy,
+    policy: &'a Policy,
     /// Verdicts to show.
-    pub verdicts: Vec<Verdict>,
+    verdicts: Vec<Verdict>,
     /// Seed of the bootstrap.
-    pub seed: u64,
+    seed: u64,
 }
 
 /// Bootstrap resamples of each difference.
@@ -95,7 +95,7 @@ pub fn run(args: LeaderboardArgs) -> Outcome {
 }
 
 /// Ranks the runs and writes the page and the files beside it; gives what `leaderboard.json` holds.
-pub(super) fn write(site: Site) -> Result<Leaderboard, Failure> {
+fn write(site: Site) -> Result<Leaderboard, Failure> {
     let runs: Vec<Run> = site.dirs.iter().map(Run::load).collect::<Result<_, _>>()?;
     let samples = |run: &Run| (run.manifest.clone(), EvaluationDir::new(&run.dir).samples());
     let samples: Vec<_> = runs.iter().map(samples).collect();

@@ -69,20 +69,34 @@ pub fn run(args: RunArgs) -> Outcome {
     let mut recipe = Recipe::read(&args.recipe)?;
     recipe.model = args.model.clone().unwrap_or(recipe.model);
     recipe.out = args.out.clone().or(recipe.out);
-    let mut plan = Plan::of(&recipe, &facts)?;
-    plan.jobs = args.jobs.unwrap_or(plan.jobs);
-    check(&recipe, &plan)?;
+    recipe.jobs = args.jobs.unwrap_or(recipe.jobs);
+    let plan = plan(&recipe)?;
     let progress = Progress::new();
     if args.dry_run {
         return show(&recipe, &plan, args.format, &progress);
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = (args.threads.unwrap_or(cores) / plan.jobs).max(1);
+    match execute(&plan, threads, &progress)? {
+        Ran::Stopped => Ok(Exit::Interrupted),
+        Ran::Done => result(&plan, args.format),
+    }
+}
+
+/// The stages of a recipe, every option checked by the command that it belongs to.
+pub fn plan(recipe: &Recipe) -> Result<Plan, Failure> {
+    let plan = Plan::of(recipe, &facts)?;
+    check(recipe, &plan)?;
+    Ok(plan)
+}
+
+/// Runs what is missing of a plan, each stage on `threads` threads, with a line for every start and end.
+pub fn execute(plan: &Plan, threads: usize, progress: &Progress) -> Result<Ran, Failure> {
     let program =
         std::env::current_exe().map_err(|error| Failure::execution(format!("this program's path: {error}")))?;
     let runner = Runner { program, threads, stop: interrupt::flag() };
     let (total, mut done) = (plan.stages.len(), 0);
-    let ran = smpo_recipe::run(&plan, &runner, &mut |event| {
+    let ran = smpo_recipe::run(plan, &runner, &mut |event| {
         let line = match event {
             Event::Skipped(stage) => {
                 done += 1;
@@ -102,9 +116,8 @@ pub fn run(args: RunArgs) -> Outcome {
     })?;
     if ran == Ran::Stopped {
         progress.say("stopped; the same command goes on");
-        return Ok(Exit::Interrupted);
     }
-    result(&plan, args.format)
+    Ok(ran)
 }
 
 /// The results of a finished plan.

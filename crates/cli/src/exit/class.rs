@@ -374,7 +374,8 @@ impl Classify for smpo_demo::DemoError {
             E::File(error) => error.exit_class(),
             E::Results(error) => error.exit_class(),
             E::Suite(error) => error.exit_class(),
-            E::Recipe(_) | E::Threads(_) => Execution,
+            E::Gate(error) => error.exit_class(),
+            E::Recipe(error) => error.exit_class(),
         }
     }
 }
