@@ -11,6 +11,7 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
+import figures
 import stats
 
 HERE = Path(__file__).parent
@@ -82,6 +83,22 @@ def table(rows, chosen):
     return "\n".join(lines)
 
 
+def figure(rows, chosen, screen):
+    """Preference without EOS against gold EOS log p, every arm at its chosen rate."""
+    points = []
+    for (name, arm, rate), group in cells(rows).items():
+        if name == screen and (rate is None or rate == chosen[arm][0]):
+            kind = "start" if rate is None else "ours" if "anchor" in arm else "smpo" if arm.startswith("smpo") else "other"
+            points.append((average(group, "pref_accuracy_without_eos"), average(group, "eos_logp_gold"), arm, kind))
+    lowest = min(-6.0, *(max(point[1], -12.0) for point in points))
+    return figures.scatter(
+        points,
+        ("held-out preference accuracy, terminators left out", 0.2, 1.02, [0.2, 0.4, 0.6, 0.8, 1.0]),
+        ("log p of the terminator after gold answers, nats", lowest, 0.0, range(int(lowest), 1, 2)),
+        f"{screen}: learning against stopping; lowest drawn at {lowest:g}",
+    )
+
+
 def order(arm):
     import arms
 
@@ -101,6 +118,13 @@ def main():
         else:
             print(table(rows, chosen))
             print("\nNo rate reaches the accuracy:", ", ".join(arm for arm, (_, enough) in chosen.items() if not enough) or "none")
+    elif task == "figures":
+        rows = read(*development)
+        chosen = choose(rows)
+        folder = HERE.parent.parent / "docs" / "study"
+        folder.mkdir(exist_ok=True)
+        for screen in sorted({row["screen"] for row in rows}):
+            (folder / f"{screen}.svg").write_text(figure(rows, chosen, screen))
     else:
         sys.exit(__doc__)
 

@@ -19,6 +19,8 @@ pub enum AlarmKind {
     EosOnRejected,
     /// Too much of the rejected side is clipped.
     ClipShare,
+    /// The loss prefers chosen on transformed log-probs, the model does not.
+    NotLearned,
     /// A step's loss or gradient was not finite.
     NotFinite,
 }
@@ -46,6 +48,10 @@ pub struct Alarms {
     rejected: Windowed,
     eos: Windowed,
     clipped: Windowed,
+    #[serde(default)]
+    reward_accuracy: Windowed,
+    #[serde(default)]
+    logp_accuracy: Windowed,
 }
 
 impl Alarms {
@@ -82,6 +88,8 @@ impl Alarms {
             (&mut self.rejected, "logps/rejected"),
             (&mut self.eos, "eos_logp/rejected"),
             (&mut self.clipped, "clip/share_rejected"),
+            (&mut self.reward_accuracy, "rewards/accuracies"),
+            (&mut self.logp_accuracy, "logps/accuracies_without_eos"),
         ] {
             if let Some(value) = record.metric(name).filter(|value| value.is_finite()) {
                 series.push(value, rules.window);
@@ -117,7 +125,7 @@ impl Alarms {
                     now.exp(),
                     -change
                 ),
-                "set loss.eos_term = \"invert\" and loss.min_log_prob = -2.3, or stop at an earlier checkpoint",
+                "set loss.eos_term = \"invert\", or stop at an earlier checkpoint",
             ));
         }
         if let Some(share) = self.clipped.now(rules.window).filter(|share| *share > rules.clip_share) {
@@ -128,7 +136,25 @@ impl Alarms {
                 "lower loss.min_log_prob, or lower loss.lower_clip_percentile",
             ));
         }
+        alarms.extend(self.not_learned(rules, step));
         alarms
+    }
+
+    /// Compares the accuracies of a loss that clips: without bounds, its rewards need not be the log-probs.
+    fn not_learned(&mut self, rules: &AlarmConfig, step: u64) -> Option<Alarm> {
+        self.clipped.now(rules.window)?;
+        let (of_loss, of_model) = (self.reward_accuracy.now(rules.window)?, self.logp_accuracy.now(rules.window)?);
+        if of_loss - of_model <= rules.accuracy_gap {
+            return None;
+        }
+        let what = format!(
+            "the loss prefers chosen in {:.0} % of pairs, the model's log-probs without the terminator in {:.0} %: bounds and \
+             the EOS term win the objective, the preference is not learned",
+            100.0 * of_loss,
+            100.0 * of_model
+        );
+        let remedy = "leave loss.min_log_prob and loss.lower_clip_percentile out, or lower them";
+        self.raise(AlarmKind::NotLearned, step, what, remedy)
     }
 
     /// Raises the alarm of a skipped step.
@@ -215,6 +241,20 @@ mod tests {
         let clipped = raised(&rules, |_| vec![("clip/share_rejected", 0.7)]);
         assert_eq!(clipped.len(), 1);
         assert_eq!(clipped[0].step, 10);
+
+        let accuracies = |of_loss, of_model, clips: bool| {
+            raised(&rules, |_| {
+                let mut metrics = vec![("rewards/accuracies", of_loss), ("logps/accuracies_without_eos", of_model)];
+                metrics.extend(clips.then_some(("clip/share_rejected", 0.4)));
+                metrics
+            })
+        };
+        let unlearned = accuracies(0.9, 0.5, true);
+        assert_eq!(unlearned.iter().map(|alarm| alarm.kind).collect::<Vec<_>>(), [AlarmKind::NotLearned]);
+        assert!(unlearned[0].what.contains("90 % of pairs") && unlearned[0].what.contains("50 %"), "{}", unlearned[0].what);
+        assert_eq!(accuracies(0.9, 0.8, true), []);
+        // DPO's rewards are ratios, which a reference can turn around.
+        assert_eq!(accuracies(0.9, 0.5, false), []);
         let off = AlarmConfig { enabled: false, ..rules };
         assert_eq!(raised(&off, |_| vec![("clip/share_rejected", 0.7)]), []);
     }

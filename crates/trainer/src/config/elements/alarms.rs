@@ -23,6 +23,9 @@ pub struct AlarmConfig {
     pub eos_on_rejected: f64,
     /// Share of the rejected tokens that winsorizing or the floor clips.
     pub clip_share: f64,
+    /// Share of pairs in which the rewards of a loss that clips prefer chosen, less the share in which the untransformed
+    /// log-probs without the terminator do.
+    pub accuracy_gap: f64,
     /// Largest learning rate without an alarm, as a multiple of the highest published one of the method. Models below 100
     /// million parameters, for which nothing is published, are left out.
     pub learning_rate_factor: f64,
@@ -36,6 +39,7 @@ impl Default for AlarmConfig {
             logps_fall: 0.5,
             eos_on_rejected: -4.6,
             clip_share: 0.5,
+            accuracy_gap: 0.25,
             learning_rate_factor: 5.0,
         }
     }
@@ -53,6 +57,7 @@ impl AlarmConfig {
         problems.range("logps_fall", self.logps_fall > 0.0, "a positive number of nats", self.logps_fall);
         problems.range("eos_on_rejected", self.eos_on_rejected < 0.0, "a log-prob below 0", self.eos_on_rejected);
         problems.range("clip_share", (0.0..=1.0).contains(&self.clip_share), "from 0 to 1", self.clip_share);
+        problems.range("accuracy_gap", (0.0..=1.0).contains(&self.accuracy_gap), "from 0 to 1", self.accuracy_gap);
         let factor = self.learning_rate_factor;
         problems.range("learning_rate_factor", factor >= 1.0, "at least 1", factor);
     }

@@ -1,0 +1,43 @@
+"""Figures as SVG, the standard library alone: text in the page's font, readable in a dark scheme too."""
+
+from xml.sax.saxutils import escape
+
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 760, 480, 64, 52, 24, 24
+STYLE = (
+    "text{font:12px system-ui,sans-serif;fill:#333}.axis{stroke:#999}.grid{stroke:#8883;stroke-dasharray:2 3}"
+    ".smpo{fill:#c2410c}.other{fill:#2563eb}.start{fill:#333}.ours{fill:#15803d}.label{font-size:10px}"
+    "@media(prefers-color-scheme:dark){text,.start{fill:#ddd}}"
+)
+
+
+def scatter(points, x, y, title):
+    """SVG of points (x, y, label, class); `x` and `y` are (title, low, high, ticks)."""
+    (x_title, x_low, x_high, x_ticks), (y_title, y_low, y_high, y_ticks) = x, y
+    place_x = lambda value: LEFT + (value - x_low) / (x_high - x_low) * (WIDTH - LEFT - RIGHT)
+    place_y = lambda value: HEIGHT - BOTTOM - (value - y_low) / (y_high - y_low) * (HEIGHT - BOTTOM - TOP)
+    out = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">',
+        f"<style>{STYLE}</style>",
+        f'<text x="{LEFT}" y="15">{escape(title)}</text>',
+    ]
+    for tick in x_ticks:
+        out.append(f'<line class="grid" x1="{place_x(tick):.1f}" x2="{place_x(tick):.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
+        out.append(f'<text x="{place_x(tick):.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{tick:g}</text>')
+    for tick in y_ticks:
+        out.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{place_y(tick):.1f}" y2="{place_y(tick):.1f}"/>')
+        out.append(f'<text x="{LEFT - 8}" y="{place_y(tick) + 4:.1f}" text-anchor="end">{tick:g}</text>')
+    out.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 12}" text-anchor="middle">{escape(x_title)}</text>')
+    out.append(f'<text transform="translate(16 {(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)" text-anchor="middle">{escape(y_title)}</text>')
+    taken = []
+    for px, py, label, kind in sorted(points, key=lambda point: -point[1]):
+        cx, cy = place_x(min(max(px, x_low), x_high)), place_y(min(max(py, y_low), y_high))
+        out.append(f'<circle class="{kind}" cx="{cx:.1f}" cy="{cy:.1f}" r="4"><title>{escape(label)}: {px:.3g}, {py:.3g}</title></circle>')
+        ty = cy + 3
+        while any(abs(ty - other) < 10 and abs(cx - other_x) < 90 for other_x, other in taken):
+            ty += 10
+        taken.append((cx, ty))
+        end = cx > WIDTH - 150
+        out.append(
+            f'<text class="label" x="{cx - 7 if end else cx + 7:.1f}" y="{ty:.1f}" text-anchor="{"end" if end else "start"}">{escape(label)}</text>'
+        )
+    return "\n".join([*out, "</svg>", ""])

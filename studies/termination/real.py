@@ -1,0 +1,116 @@
+"""Worlds and recipes of the real part of the study, on preference pairs that the reader brings.
+
+    python3 studies/termination/real.py OUT MODEL PAIRS.jsonl [KIND]     # KIND: shorter (default), longer, equal
+    smpo eval MODEL --engine native --batch 32 --suite OUT/development-KIND/prompts.toml --out OUT/development-KIND/before
+    python3 studies/termination/real.py OUT MODEL PAIRS.jsonl [KIND]     # again: with the model's own answers as gold
+    smpo run OUT/real-KIND.toml
+
+PAIRS.jsonl has rows of prompt, chosen and rejected, each a text or messages. Pairs and prompts are split into development
+and confirmation by a hash of their text. Nothing of the pairs is committed.
+"""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import arms
+from tiny import toml
+
+PROMPTS = Path("evals/ood-chat.jsonl")
+SLICES = ["one_word", "ends_at_once", "arithmetic", "long_list", "creative", "role_play", "structured", "endless"]
+TRAIN, HELD_OUT, ASKED, CAP = 110, 50, 100, 192
+LEARNING_RATES = [5e-5, 2e-4]
+ARMS = [
+    "sft", "dpo", "dpo-sft", "simpo-sft", "slime", "simper", "smpo", "smpo-mask", "smpo-invert", "smpo-bounded", "smpo-floor4",
+    "smpo-invert-floor4", "smpo-published", "smpo-merge0.5", "smpo-anchor0.1", "smpo-mask-anchor0.1",
+]
+# Real answers are longer than the tiny world's: the recipe of the first look.
+SMPO = {"beta": 2.5, "target_margin": 0.5}
+
+
+def part(text):
+    """The half of the data that a text belongs to, and its place in it."""
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return ("development" if int(digest[0], 16) < 8 else "confirmation"), digest
+
+
+def of_kind(kind, chosen, rejected):
+    ratio = len(rejected) / len(chosen)
+    return {"shorter": ratio < 0.8, "longer": ratio > 1.25, "equal": 0.8 <= ratio <= 1.25}[kind]
+
+
+def text(side):
+    return side if isinstance(side, str) else "\n".join(message["content"] for message in side)
+
+
+def pairs(path, kind, half):
+    rows = []
+    for row in map(json.loads, Path(path).read_text().splitlines()):
+        prompt, chosen, rejected = (text(row[key]).strip() for key in ("prompt", "chosen", "rejected"))
+        fits = len(prompt) < 400 and 40 <= len(chosen) <= 2000 and 10 <= len(rejected) <= 1700
+        if fits and of_kind(kind, chosen, rejected) and part(prompt)[0] == half:
+            rows.append((part(prompt)[1], {"prompt": prompt, "chosen": chosen, "rejected": rejected}))
+    return [dict(id=digest[:12], **row) for digest, row in sorted(rows, key=lambda entry: entry[0])]
+
+
+def prompts(half, before):
+    """Prompts of the half; gold answers are the file's, else what the model itself answered and ended."""
+    own = {}
+    if before.exists():
+        for sample in map(json.loads, before.read_text().splitlines()):
+            if sample["finish_reason"] == "eos" and sample["completion"].strip():
+                own[sample["prompt_id"]] = sample["completion"].strip()
+    rows = []
+    for row in map(json.loads, PROMPTS.read_text().splitlines()):
+        if row.get("language") == "en" and row["slice"] in SLICES and part(row["id"])[0] == half:
+            if row["id"] in own:
+                row.setdefault("reference", own[row["id"]])
+            rows.append((part(row["id"])[1], row))
+    return [row for _, row in sorted(rows, key=lambda entry: entry[0])][:ASKED]
+
+
+def write(path, rows):
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def main():
+    if len(sys.argv) < 4:
+        sys.exit(__doc__)
+    out, model, source = Path(sys.argv[1]), *sys.argv[2:4]
+    kind = sys.argv[4] if len(sys.argv) > 4 else "shorter"
+    half = "development"
+    folder = out / f"{half}-{kind}"
+    folder.mkdir(parents=True, exist_ok=True)
+    found = pairs(source, kind, half)
+    held_out = found[:HELD_OUT]
+    train = found[HELD_OUT : HELD_OUT + TRAIN]
+    write(folder / "preferences.jsonl", train)
+    write(folder / "held_out.jsonl", held_out)
+    write(folder / "ood.jsonl", prompts(half, folder / "before" / "samples.jsonl"))
+    for name, extra in [("prompts", ""), ("suite", 'pairs = "held_out.jsonl"\n')]:
+        (folder / f"{name}.toml").write_text(
+            f'name = "{folder.name}"\nprompts = "ood.jsonl"\n{extra}slices = {json.dumps(SLICES)}\ncap = {CAP}\nseed = 17\n\n'
+            "[sampler]\ntemperature = 0.8\n"
+        )
+    lines = [f'model = "{model}"', f'out = "{out}/real-{kind}"', "seeds = [1]", "jobs = 1", ""]
+    for arm in ARMS:
+        for rate in LEARNING_RATES:
+            loss = arms.loss(arm)
+            loss = loss | SMPO if loss["kind"] == "smpo" else loss
+            settings = {
+                "loss": loss, "learning_rate": rate, "dataset": f"{folder}/preferences.jsonl", "dataset_sample": "null",
+                "max_length": 768, "per_device_train_batch_size": 4, "num_train_epochs": 2, "use_peft": True, "lora_r": 16,
+                "lora_alpha": 32, "lora_dropout": 0.0, "lora_target_modules": "all-linear",
+            }
+            lines += ["[[arm]]", f'name = "{arm}_{rate:g}"', 'config = "configs/demo/control.toml"', f"set = {toml(settings)}"]
+            if arm in arms.MERGED:
+                lines.append(f"merge = {arms.MERGED[arm]}")
+            lines.append("")
+    lines += ["[eval]", f'suites = ["{folder}/suite.toml"]', 'engine = "native"', "batch = 32", ""]
+    (out / f"real-{kind}.toml").write_text("\n".join(lines))
+    print(f"{len(train)} pairs to train on, {len(held_out)} held out, of {len(found)} that fit")
+
+
+if __name__ == "__main__":
+    main()
