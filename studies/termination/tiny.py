@@ -1,9 +1,9 @@
-"""Worlds and recipes of the tiny part of the study.
+"""Worlds and recipes of the tiny part of the study. run.sh runs all of it.
 
-    python3 studies/termination/tiny.py OUT                  # from the root of the repository
-    smpo run OUT/RECIPE.toml                                 # each of them; skips what is done
+    python3 studies/termination/tiny.py OUT {smoke|screen|confirm}     # from the root of the repository
+    smpo run OUT/RECIPE.toml                                           # each of them; skips what is done
 
-OUT gets one directory per world (generated data, suite, the shape's configuration) and one recipe per screen.
+OUT gets one directory per world (generated data, suite, the shape's configuration) and the recipes.
 Needs the generator: cargo build --release -p smpo-synth --example world
 """
 
@@ -89,9 +89,15 @@ def recipe(out, name, folder, cells, sft_seeds, seeds):
     (out / f"{name}.toml").write_text("\n".join(lines))
 
 
-def main():
-    out = Path(sys.argv[1])
-    out.mkdir(parents=True, exist_ok=True)
+def smoke(out):
+    """Five arms, one seed, minutes."""
+    folder = world(out, "dev-shortest", "qwen2", DEVELOPMENT, "shortest")
+    cells = [(arm, 5e-4) for arm in ["sft", "smpo", "smpo-invert", "smpo-published", "smpo-mask-anchor0.1"]]
+    recipe(out, "smoke", folder, cells, [1], [1])
+
+
+def screen(out):
+    """Every arm at every rate against short rejected answers; some against others."""
     every = [(arm, rate) for arm in arms.ARMS for rate in LEARNING_RATES]
     folder = world(out, "dev-shortest", "qwen2", DEVELOPMENT, "shortest")
     recipe(out, "screen", folder, every, [1, 2], [1])
@@ -99,6 +105,25 @@ def main():
     for offset, kind in enumerate(["longest", "equal", "cut"], 1):
         folder = world(out, f"dev-{kind}", "qwen2", DEVELOPMENT + offset, kind)
         recipe(out, f"screen-{kind}", folder, some, [1, 2], [1])
+
+
+def confirm(out):
+    """The arms of the second screen at their frozen rates, in worlds that no choice was made on."""
+    frozen = json.loads((Path(__file__).parent / "frozen.json").read_text())
+    cells = [(arm, frozen[arm]) for arm in arms.SCREENED_BY_KIND]
+    worlds = [(shape, "shortest") for shape in SHAPES] + [("qwen2", kind) for kind in ["longest", "equal", "cut"]]
+    for offset, (shape, kind) in enumerate(worlds):
+        folder = world(out, f"confirm-{shape}-{kind}", shape, CONFIRMATION + offset, kind)
+        recipe(out, f"confirm-{shape}-{kind}", folder, cells, [11, 12, 13, 14, 15], [21, 22, 23])
+
+
+def main():
+    tasks = {"smoke": smoke, "screen": screen, "confirm": confirm}
+    if len(sys.argv) != 3 or sys.argv[2] not in tasks:
+        sys.exit(__doc__)
+    out = Path(sys.argv[1])
+    out.mkdir(parents=True, exist_ok=True)
+    tasks[sys.argv[2]](out)
 
 
 if __name__ == "__main__":
