@@ -248,7 +248,14 @@ impl<'a> Accumulator<'a> {
 
     /// ∂L/∂ℓ of every terminator by the anchor.
     fn anchor(&self) -> f64 {
-        -self.transforms.eos_anchor / (self.totals.chosen + self.totals.rejected) as f64
+        let Totals { chosen, rejected, grouped, .. } = self.totals;
+        let completions = if grouped > 0 { grouped } else { chosen + rejected };
+        -self.transforms.eos_anchor / completions as f64
+    }
+
+    fn eos_anchor_loss(&self) -> Option<f64> {
+        let Statistics { chosen_eos_logp, rejected_eos_logp, .. } = &self.statistics;
+        (self.transforms.eos_anchor > 0.0).then(|| self.anchor() * (chosen_eos_logp.total + rejected_eos_logp.total))
     }
 
     /// The cross-entropy part on chosen, given the weights of its tokens.
@@ -305,9 +312,7 @@ impl<'a> Accumulator<'a> {
         let po_loss = po_sum / count as f64;
         let sft_chosen_loss = self.chosen_likelihood(&pairs);
         let sft_rejected_loss = per_token(sft.rejected, self.totals.rejected_tokens) * self.rejected_sum + 0.0;
-        let eos_anchor_loss = (self.transforms.eos_anchor > 0.0).then(|| {
-            self.anchor() * (self.statistics.chosen_eos_logp.total + self.statistics.rejected_eos_logp.total)
-        });
+        let eos_anchor_loss = self.eos_anchor_loss();
         Evaluation {
             value: po_loss + sft_chosen_loss + sft_rejected_loss + eos_anchor_loss.unwrap_or(0.0),
             po_loss,
@@ -342,6 +347,9 @@ impl<'a> Accumulator<'a> {
                 self.statistics.kl.add(divergence, logps.len() as u64);
                 value += share * divergence;
             }
+            if self.transforms.eos_anchor > 0.0 {
+                completion.terminators.iter().for_each(|t| weights[*t] += self.anchor());
+            }
             po_loss += value;
             let mut row = PairEvaluation { po_loss: value * self.totals.pairs as f64, ..PairEvaluation::default() };
             let reward = Some(sum / tokens as f64);
@@ -351,11 +359,13 @@ impl<'a> Accumulator<'a> {
             }
             pairs.push(row);
         }
+        let eos_anchor_loss = self.eos_anchor_loss();
         Evaluation {
-            value: po_loss,
+            value: po_loss + eos_anchor_loss.unwrap_or(0.0),
             po_loss,
             sft_chosen_loss: 0.0,
             sft_rejected_loss: 0.0,
+            eos_anchor_loss,
             pairs,
             statistics: self.statistics,
         }
