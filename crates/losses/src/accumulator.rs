@@ -174,7 +174,8 @@ impl<'a> Accumulator<'a> {
         };
         let anchor = self.anchor();
         if anchor != 0.0 {
-            let sides = [(&pair.chosen, &mut evaluation.chosen_weights), (&pair.rejected, &mut evaluation.rejected_weights)];
+            let sides =
+                [(&pair.chosen, &mut evaluation.chosen_weights), (&pair.rejected, &mut evaluation.rejected_weights)];
             for (side, weights) in sides {
                 let terminators = side.iter().flat_map(|side| &side.completion.terminators);
                 terminators.for_each(|t| weights[*t] += anchor);

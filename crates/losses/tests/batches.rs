@@ -168,7 +168,8 @@ fn an_accuracy_bought_with_the_terminator_shows() {
     let chosen = Completion::new(&[-2.0, -0.5], &END);
     let rejected = Completion::new(&[-1.0, -4.0], &END);
     let config: LossConfig = toml::from_str("kind = \"simpo\"").unwrap();
-    let got = objective(config).evaluate(&Batch::new(&[Pair::new(chosen, rejected)]), &mut LossState::default()).unwrap();
+    let got =
+        objective(config).evaluate(&Batch::new(&[Pair::new(chosen, rejected)]), &mut LossState::default()).unwrap();
     let metrics: std::collections::BTreeMap<_, _> = got.metrics().into_iter().collect();
     assert_eq!(metrics["logps/accuracies"], 1.0);
     assert_eq!(metrics["logps/accuracies_without_eos"], 0.0);

@@ -251,7 +251,11 @@ mod tests {
         };
         let unlearned = accuracies(0.9, 0.5, true);
         assert_eq!(unlearned.iter().map(|alarm| alarm.kind).collect::<Vec<_>>(), [AlarmKind::NotLearned]);
-        assert!(unlearned[0].what.contains("90 % of pairs") && unlearned[0].what.contains("50 %"), "{}", unlearned[0].what);
+        assert!(
+            unlearned[0].what.contains("90 % of pairs") && unlearned[0].what.contains("50 %"),
+            "{}",
+            unlearned[0].what
+        );
         assert_eq!(accuracies(0.9, 0.8, true), []);
         // DPO's rewards are ratios, which a reference can turn around.
         assert_eq!(accuracies(0.9, 0.5, false), []);

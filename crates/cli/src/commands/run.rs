@@ -198,7 +198,8 @@ fn show(recipe: &Recipe, plan: &Plan, format: Format, progress: &Progress) -> Ou
     let tokens = tempfile::tempdir().map_err(|error| Failure::execution(format!("a temporary directory: {error}")))?;
     let mut shown = Vec::new();
     for ((stage, state), seconds) in plan.stages.iter().zip(states).zip(seconds) {
-        let training = matches!(stage.kind, Kind::Sft | Kind::Train).then(|| estimate(recipe, &stage.arguments, tokens.path()));
+        let training =
+            matches!(stage.kind, Kind::Sft | Kind::Train).then(|| estimate(recipe, &stage.arguments, tokens.path()));
         let (steps, memory_bytes) = training.flatten().unwrap_or_default();
         let (state, exit) = match state {
             State::Done { exit } => ("done", Some(exit)),

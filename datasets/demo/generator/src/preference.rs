@@ -94,9 +94,12 @@ fn pair(rng: &mut Stream, world: &World, kind: Rejected) -> Option<Pair> {
     let rejected = match kind {
         Rejected::Shortest => shortest_with_filler(rng, &answers),
         // The closing courtesy is a sentence of the chosen answer.
-        Rejected::Equal => answers.iter().position(|a| a.fillers > 0 && a.sentences == answers[chosen].sentences + 1)?,
+        Rejected::Equal => {
+            answers.iter().position(|a| a.fillers > 0 && a.sentences == answers[chosen].sentences + 1)?
+        }
         Rejected::Longest | Rejected::Cut => {
-            let longest = (0..answers.len()).filter(|&i| answers[i].fillers > 0).max_by_key(|&i| answers[i].sentences)?;
+            let longest =
+                (0..answers.len()).filter(|&i| answers[i].fillers > 0).max_by_key(|&i| answers[i].sentences)?;
             (answers[longest].sentences > answers[chosen].sentences + 1).then_some(longest)?
         }
     };
