@@ -248,7 +248,9 @@ fn gradients_reach_what_is_trained_and_nothing_else() {
             let names: Vec<String> = decoder.trainable().into_iter().map(|(n, _)| n).collect();
             assert!(kind == "full" || names.iter().all(|n| n.contains(".lora_")), "{case} {kind}");
             let (log_probs, gradients) = score(&decoder, &batch, &ScoreOptions::default());
-            assert_eq!(gradients.len(), names.len(), "{case} {kind}: some variable has no gradient");
+            // An expert that no token has reached.
+            let idle = names.iter().filter(|name| name.contains(".experts.") && !gradients.contains_key(*name)).count();
+            assert_eq!(gradients.len() + idle, names.len(), "{case} {kind}: some variable has no gradient");
             for (name, gradient) in &gradients {
                 assert!(gradient.iter().all(|g| g.is_finite()), "{case} {kind}: {name}");
                 assert!(gradient.iter().any(|g| *g != 0.0), "{case} {kind}: {name} is all zero");

@@ -120,8 +120,9 @@ fn a_frozen_router_stays_and_its_adapters_are_left_out() {
         run(&config);
         let trained = config.output_dir.join("model");
         assert_eq!(of(&trained, router) == of(&base, router), frozen);
-        let expert = "model.layers.1.mlp.experts.3.up_proj.weight";
-        assert_ne!(of(&trained, expert), of(&base, expert));
+        // One with many tokens: this router sends none to some others.
+        let expert = "model.layers.1.mlp.experts.1.up_proj.weight";
+        assert!(of(&trained, expert) != of(&base, expert));
     }
     let adapted = config(dir.path(), "lora").use_peft(true).lora_r(2).freeze_router(true).build().unwrap();
     run(&adapted);
