@@ -32,7 +32,9 @@ pub(super) fn spec(fields: &Fields) -> Result<DecoderSpec> {
     })
 }
 
-/// The number of experts as transformers 4 and vLLM name it; transformers 5 writes `num_local_experts`.
+/// The number of experts as transformers 4 and vLLM name it, where transformers 5 writes `num_local_experts`; and a field that
+/// mistral.rs requires and nothing else reads.
 pub(super) fn further_fields(spec: &DecoderSpec) -> Vec<(&'static str, Value)> {
-    spec.experts.iter().map(|experts| ("num_experts", json!(experts.count))).collect()
+    let count = spec.experts.iter().map(|experts| ("num_experts", json!(experts.count)));
+    count.chain([("max_window_layers", json!(spec.layers.len()))]).collect()
 }
