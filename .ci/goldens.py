@@ -32,6 +32,7 @@ GENERATORS = [
     ("crates/model/tests/golden/generate.py", [], None),
     ("crates/model/tests/golden/generate_bfloat16.py", [], None),
     ("crates/model/tests/golden/generate_peft.py", [], None),
+    ("crates/model/tests/golden/generate_gguf.py", [], None),
     ("crates/model/tests/golden/generate_wrapped.py", [], None),
     ("crates/model/tests/golden/generate_bitsandbytes.py", [], None),
     ("crates/stats/tests/golden/generate.py", [], "golden.json"),

@@ -55,7 +55,9 @@ impl Desk {
     fn adapter(&self, name: &str, dora: bool, base_model: &str) -> PathBuf {
         let mut decoder = Decoder::load(base()).unwrap();
         let targets = vec!["q_proj".into(), "down_proj".into(), "lm_head".into()];
-        decoder.add_lora(&LoraConfig { r: 4, alpha: 8.0, dropout: 0.0, rslora: !dora, dora, targets }, 1).unwrap();
+        decoder
+            .add_lora(&LoraConfig { r: 4, alpha: 8.0, rslora: !dora, dora, targets, ..LoraConfig::default() }, 1)
+            .unwrap();
         let path = self.path(name);
         let options = AdapterSaveOptions { base_model: base_model.into(), ..AdapterSaveOptions::default() };
         decoder.save_adapter(&path, &options).unwrap();

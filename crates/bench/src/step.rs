@@ -168,7 +168,7 @@ impl StepBench {
         };
         if let Some(r) = self.lora_r {
             let targets = vec!["all-linear".to_owned()];
-            let lora = LoraConfig { r, alpha: 2.0 * r as f64, dropout: 0.0, rslora: false, dora: false, targets };
+            let lora = LoraConfig { r, alpha: 2.0 * r as f64, targets, ..LoraConfig::default() };
             decoder.add_lora(&lora, self.seed)?;
         }
         let config = self.train_config()?;

@@ -22,7 +22,10 @@ type Companion = (String, Vec<u8>);
 /// When it is in neither, or the file is damaged.
 pub fn tokenizer_home(gguf: &Path) -> Result<Option<PathBuf>> {
     let file = GgufFile::open(gguf)?;
-    if file.metadata().contains(MODEL) {
+    // So llama.cpp calls a model without a vocabulary.
+    const NOTHING: [&str; 2] = ["none", "no_vocab"];
+    let kind = file.metadata().text(MODEL)?;
+    if kind.is_some_and(|kind| !NOTHING.contains(&kind)) {
         return Ok(None);
     }
     let beside = gguf.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));

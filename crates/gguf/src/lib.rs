@@ -27,7 +27,7 @@ mod part;
 mod split;
 mod tokenizer;
 
-pub use blocks::dequantise;
+pub use blocks::{dequantise, dequantise_into};
 pub use companions::{companion, companions, tokenizer_home, write_companions};
 pub use error::{GgufError, Result};
 pub use file::{GgufFile, Tensor, is_gguf};

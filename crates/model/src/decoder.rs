@@ -30,7 +30,7 @@ use crate::wrapper::Wrapped;
 #[derive(Debug, Clone)]
 pub struct Decoder {
     config: Config,
-    pub(crate) embedding: Parameter,
+    pub(crate) embedding: Matrix,
     pub(crate) blocks: Vec<Block>,
     pub(crate) norm: Parameter,
     /// Its weight is the embedding's tensor when the head is tied.
@@ -124,9 +124,9 @@ impl Decoder {
         let blocks = layers
             .map(|(index, layer)| Block::take(&mut parameters, spec, layer, &block_prefix(index)))
             .collect::<Result<_>>()?;
-        let embedding = parameters.take(EMBEDDING)?;
+        let embedding = parameters.take_matrix(EMBEDDING)?;
         let head = match spec.tied {
-            true => Linear { module: HEAD.into(), weight: embedding.clone().into(), bias: None, adapter: None },
+            true => Linear { module: HEAD.into(), weight: embedding.clone(), bias: None, adapter: None },
             false => Linear::take(&mut parameters, HEAD)?,
         };
         let norm = parameters.take(FINAL_NORM)?;
@@ -164,7 +164,12 @@ impl Decoder {
                 result = parameter.place(placement);
             }
         });
-        result.map(|()| copy)
+        result?;
+        if !placement.is_host() {
+            // No device has a kernel for these.
+            copy.unpack(|_| true)?;
+        }
+        Ok(copy)
     }
 
     /// Hidden states after the final norm, (`N`, `H`).
@@ -309,18 +314,21 @@ impl Decoder {
     }
 
     /// The embedding, (`V`, `H`).
-    pub fn embedding_table(&self) -> &Tensor {
-        &self.embedding.tensor
+    ///
+    /// # Errors
+    /// When memory for a packed one's values is exhausted.
+    pub fn embedding_table(&self) -> Result<Tensor> {
+        Ok(self.embedding.dense(&self.placement)?.into_owned())
     }
 
     /// True if the embedding is trained.
     pub(crate) fn embedding_is_trained(&self) -> bool {
-        self.embedding.tensor.is_variable()
+        self.embedding.is_trained()
     }
 
     /// Embeddings of the ids, (`N`, `H`), scaled if the family does.
     pub(crate) fn embed(&self, ids: &[u32]) -> Result<Tensor> {
-        self.scale_embedded(embedding(&self.embedding.tensor, ids)?)
+        self.scale_embedded(embedding(self.embedding.weight(), ids)?)
     }
 
     /// Rows of the embedding as the first block reads them.
@@ -446,18 +454,68 @@ impl Decoder {
         self.base_parameters().chain(adapters).map(size).chain(self.packed().map(|packed| packed.weight.bytes())).sum()
     }
 
+    /// The embedding and the weights of all linear layers, a tied head's once.
+    pub(crate) fn matrices(&self) -> impl Iterator<Item = &Matrix> {
+        let tied = self.head_is_tied();
+        let linears = self.linears().into_iter().filter(move |linear| !(tied && linear.module == HEAD));
+        [&self.embedding].into_iter().chain(linears.map(|linear| &linear.weight))
+    }
+
     /// Packed weights.
     pub(crate) fn packed(&self) -> impl Iterator<Item = &PackedParameter> {
-        self.linears().into_iter().filter_map(|linear| match &linear.weight {
+        self.matrices().filter_map(|matrix| match matrix {
             Matrix::Packed(packed) => Some(&**packed),
             Matrix::Tensor(_) => None,
         })
     }
 
+    /// Names and shapes of the parameters that can be trained: all but adapters and what is frozen in four bits.
+    pub(crate) fn can_be_trained(&self) -> Vec<(&str, Vec<usize>)> {
+        let packed = self.matrices().filter(|matrix| matrix.is_exact());
+        let packed = packed.filter_map(|matrix| Some((matrix.name(), matrix.shape().ok()?)));
+        let own = self.base_parameters().map(|p| (p.name.as_str(), p.tensor.dims().to_vec()));
+        own.chain(packed.map(|(name, (rows, columns))| (name, vec![rows, columns]))).collect()
+    }
+
+    /// Replaces packed weights by frozen tensors of the same values.
+    ///
+    /// # Errors
+    /// When memory is exhausted.
+    pub fn dequantise(&mut self) -> Result<()> {
+        let placement = self.placement();
+        self.change_matrices(|matrix| matrix.unpack(&placement))
+    }
+
+    /// Replaces the blocks of a GGUF file by frozen tensors of the same values where `wanted` accepts the name.
+    pub(crate) fn unpack(&mut self, wanted: impl Fn(&str) -> bool) -> Result<()> {
+        let placement = self.placement();
+        self.change_matrices(|matrix| match matrix.is_exact() && wanted(matrix.name()) {
+            true => matrix.unpack(&placement),
+            false => Ok(()),
+        })
+    }
+
+    /// Applies `change` once to the embedding and to every weight of a linear layer, and points a tied head at the embedding
+    /// again.
+    pub(crate) fn change_matrices(&mut self, mut change: impl FnMut(&mut Matrix) -> Result<()>) -> Result<()> {
+        let tied = self.head_is_tied();
+        change(&mut self.embedding)?;
+        for linear in self.linears_mut() {
+            if !(tied && linear.module == HEAD) {
+                change(&mut linear.weight)?;
+            }
+        }
+        if tied {
+            self.head.weight = self.embedding.clone();
+        }
+        Ok(())
+    }
+
     /// All parameters except adapters and packed weights, in the layout's order.
     pub(crate) fn base_parameters(&self) -> impl Iterator<Item = &Parameter> {
         let head = if self.head_is_tied() { None } else { Some(&self.head) };
-        [&self.embedding]
+        self.embedding
+            .parameter()
             .into_iter()
             .chain(self.blocks.iter().flat_map(|block| {
                 let linears = block.linears().into_iter().flat_map(Linear::base_parameters);
@@ -470,7 +528,7 @@ impl Decoder {
     /// Applies `change` once to every parameter, adapters included, and points a tied head at the embedding again.
     pub(crate) fn visit_mut(&mut self, mut change: impl FnMut(&mut Parameter)) {
         let tied = self.head_is_tied();
-        change(&mut self.embedding);
+        self.embedding.parameter_mut().into_iter().for_each(&mut change);
         change(&mut self.norm);
         for block in &mut self.blocks {
             block.norms_mut().into_iter().for_each(&mut change);
@@ -484,7 +542,7 @@ impl Decoder {
             }
         }
         if tied {
-            self.head.weight = self.embedding.clone().into();
+            self.head.weight = self.embedding.clone();
         }
     }
 
@@ -509,7 +567,7 @@ impl Decoder {
 
     /// Gives the head a weight of its own, a copy of the embedding.
     pub(crate) fn untie_head(&mut self) -> Result<()> {
-        let copy = self.placement.place(&self.embedding.tensor)?.copy()?;
+        let copy = self.embedding.dense(&self.placement)?.copy()?;
         let tensor = Var::from_tensor(&copy)?.into_inner();
         self.head.weight = Parameter { name: format!("{HEAD}.weight"), tensor }.into();
         self.config.untie();

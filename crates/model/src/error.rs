@@ -62,6 +62,17 @@ pub enum ModelError {
         got: &'static str,
     },
 
+    /// A directory has no weights that are read.
+    #[error("{}: expected {expected}, got {got}", path.display())]
+    NoWeights {
+        /// Directory.
+        path: PathBuf,
+        /// Files that are read.
+        expected: &'static str,
+        /// File that is there instead, and the way out.
+        got: String,
+    },
+
     /// A weight file is damaged or no safetensors file.
     #[error("{}: not a readable safetensors file: {reason}", path.display())]
     Safetensors {

@@ -69,7 +69,7 @@ impl Decoder {
         let spec = self.spec();
         let mut flops = Flops::default();
         // True if something before the layer is trained.
-        let mut upstream = is_trained(&self.embedding);
+        let mut upstream = self.embedding_is_trained();
         for (block, layer) in self.blocks.iter().zip(&spec.layers) {
             let last = std::ptr::eq(block, &self.blocks[self.blocks.len() - 1]);
             let before = block.heads_linears();
@@ -197,14 +197,7 @@ mod tests {
     #[test]
     fn adapters_counted_by_hand() {
         let mut decoder = decoder(false);
-        let lora = LoraConfig {
-            r: 2,
-            alpha: 4.0,
-            dropout: 0.0,
-            rslora: false,
-            dora: false,
-            targets: vec!["all-linear".into()],
-        };
+        let lora = LoraConfig { r: 2, alpha: 4.0, targets: vec!["all-linear".into()], ..LoraConfig::default() };
         decoder.add_lora(&lora, 0).unwrap();
         let flops = decoder.flops(&batch());
         // r · (K + O) of each adapted layer: q 32, k and v 24 each; o 32; gate, up, down 48 each.

@@ -6,7 +6,8 @@ use crate::config::Config;
 use crate::error::Result;
 use crate::families::Family;
 use crate::gguf::GgufWeights;
-use crate::layout::layout;
+use crate::layout::{Role, Slot, layout};
+use crate::memory_estimate::{Packed, StoredMatrices};
 use crate::parameter::{check_names, check_tied_head};
 use crate::spec::DecoderSpec;
 use crate::weights::{DtypeCounts, WeightDtype, WeightFile};
@@ -28,6 +29,8 @@ pub struct ModelInfo {
     pub ggml_types: Vec<&'static str>,
     /// Size of the stored tensors, in bytes.
     pub stored_bytes: u64,
+    /// Matrices as they are stored.
+    pub matrices: StoredMatrices,
     /// Number of weight files.
     pub shards: usize,
     /// Context length, in tokens; `None` where the configuration has none.
@@ -69,12 +72,19 @@ impl ModelInfo {
             }
         }
         let gguf = files.files().iter().find_map(WeightFile::gguf);
+        let dtypes = counts.commonest_first();
+        let packed = match gguf {
+            Some(weights) => Packed::Blocks(matrix_bytes(weights, &slots)),
+            None if four_bit > 0 => Packed::FourBit,
+            None => Packed::Nothing,
+        };
         Ok(Self {
             family: config.family(),
             wrapper: config.wrapper(),
             parameters: counts.total() + four_bit,
             four_bit,
-            dtypes: counts.commonest_first(),
+            matrices: StoredMatrices { dtype: dtypes.first().copied().unwrap_or_default(), packed },
+            dtypes,
             ggml_types: gguf.map(GgufWeights::types).unwrap_or_default(),
             stored_bytes: gguf.map_or_else(|| counts.bytes() + packed_bytes as u64, GgufWeights::stored_bytes),
             shards: gguf.map_or(files.files().len(), |weights| weights.file().part_count()),
@@ -82,6 +92,17 @@ impl ModelInfo {
             spec: config.spec().clone(),
         })
     }
+}
+
+/// Bytes of a value of a GGUF file's matrices on average.
+fn matrix_bytes(weights: &GgufWeights, slots: &[Slot]) -> f64 {
+    let matrices = slots.iter().filter(|slot| matches!(slot.role, Role::Embedding | Role::Weight));
+    let (bytes, values) = matrices.fold((0.0, 0.0), |(bytes, values), slot| {
+        let count = slot.shape.iter().product::<usize>() as f64;
+        let kind = weights.describe(&slot.name).map(|(_, kind)| kind.block_bytes() as f64 / kind.block_values() as f64);
+        (bytes + kind.unwrap_or(4.0) * count, values + count)
+    });
+    bytes / f64::max(values, 1.0)
 }
 
 #[cfg(test)]

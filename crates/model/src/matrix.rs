@@ -1,16 +1,17 @@
-//! The weight of a linear layer, in one of several storages.
+//! The weight of a linear layer or the embedding, in one of several storages.
 
 use std::borrow::Cow;
 
-use candle_core::{DType, Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor};
 use smpo_kernels::{PackedWeight, Weight};
 
 use crate::error::{ModelError, Result};
+use crate::layout::Slot;
 use crate::lora::Fingerprint;
 use crate::parameter::Parameter;
 use crate::placement::Placement;
 
-/// The weight of a linear layer, (out, in).
+/// The weight of a linear layer, (out, in), or the embedding, (`V`, `H`).
 #[derive(Debug, Clone)]
 pub(crate) enum Matrix {
     /// A tensor: trainable, or frozen, and then on the CPU perhaps in 16 bits.
@@ -26,6 +27,19 @@ pub(crate) struct PackedParameter {
     pub weight: PackedWeight,
     /// Fingerprint of the weight before it was packed.
     pub fingerprint: Fingerprint,
+}
+
+impl PackedParameter {
+    /// A weight that is packed in its file.
+    pub fn as_stored(slot: &Slot, weight: PackedWeight) -> Result<Self> {
+        let (rows, columns) = weight.shape();
+        let fingerprint = Fingerprint::new(rows, |index| {
+            let mut row = vec![0.0; columns];
+            weight.read(index * columns, &mut row);
+            Ok(row)
+        })?;
+        Ok(Self { name: slot.name.clone(), weight, fingerprint })
+    }
 }
 
 impl Matrix {
@@ -79,6 +93,16 @@ impl Matrix {
         self.parameter().is_some_and(|parameter| parameter.tensor.is_variable())
     }
 
+    /// The same values outside any graph.
+    pub fn detached(&self) -> Self {
+        match self {
+            Self::Tensor(Parameter { name, tensor }) => {
+                Parameter { name: name.clone(), tensor: tensor.detach() }.into()
+            }
+            Self::Packed(packed) => Self::Packed(packed.clone()),
+        }
+    }
+
     /// The values as a tensor of the placement's dtype: a copy, unless they lie there in it.
     pub fn dense(&self, placement: &Placement) -> Result<Cow<'_, Tensor>> {
         match self {
@@ -94,14 +118,19 @@ impl Matrix {
         }
     }
 
-    /// Turns packed blocks into a variable.
+    /// Turns packed blocks into a frozen tensor of the same values.
     pub fn unpack(&mut self, placement: &Placement) -> Result<()> {
         if let Self::Packed(packed) = self {
             let name = packed.name.clone();
-            let values = Var::from_tensor(self.dense(placement)?.as_ref())?.into_inner();
-            *self = Self::Tensor(Parameter { name, tensor: values });
+            let tensor = self.dense(placement)?.into_owned();
+            *self = Self::Tensor(Parameter { name, tensor });
         }
         Ok(())
+    }
+
+    /// True for blocks whose values are the file's own: they may be dequantised and trained.
+    pub fn is_exact(&self) -> bool {
+        matches!(self, Self::Packed(packed) if packed.weight.four_bit().is_none())
     }
 
     /// The values of a row in float32.
@@ -117,15 +146,15 @@ impl Matrix {
         }
     }
 
-    /// Refuses a request to train it, if it is packed.
+    /// Refuses a request to train it, if it was quantised for this run or in four bits.
     pub fn refuse_training(&self, what: &str) -> Result<()> {
         match self {
-            Self::Tensor(_) => Ok(()),
-            Self::Packed(packed) => {
+            Self::Packed(packed) if !self.is_exact() => {
                 let module = packed.name.trim_end_matches(".weight");
                 let got = format!("`{module}`, which is frozen in four bits; name it in llm_int8_skip_modules");
                 Err(ModelError::input(what, "modules that are not quantised", got))
             }
+            Self::Tensor(_) | Self::Packed(_) => Ok(()),
         }
     }
 }

@@ -34,15 +34,54 @@ pub struct TrainingShape<'a> {
 pub struct FrozenStorage<'a> {
     /// As requested.
     pub storage: &'a Storage,
-    /// dtype of what is not quantised.
+    /// As the files have them.
+    pub stored: StoredMatrices,
+}
+
+/// Matrices of a model as its files have them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StoredMatrices {
+    /// dtype of what is not packed.
     pub dtype: WeightDtype,
-    /// True if the linear layers are stored in four bits.
-    pub four_bit: bool,
+    /// Packed ones.
+    pub packed: Packed,
+}
+
+/// Matrices that are stored in packed blocks.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Packed {
+    /// None.
+    Nothing,
+    /// Linear layers, in four bits.
+    FourBit,
+    /// Those of a GGUF file, so many bytes a value on average.
+    Blocks(f64),
+}
+
+impl StoredMatrices {
+    /// All in float32.
+    pub const FLOAT32: Self = Self { dtype: WeightDtype::F32, packed: Packed::Nothing };
+
+    /// Bytes of `count` values of a matrix, in memory as in the files or `dequantised`.
+    fn bytes(&self, slot: &Slot, count: f64, dequantised: bool) -> f64 {
+        let packed = match self.packed {
+            Packed::Blocks(each) => Some(each * count),
+            Packed::FourBit if slot.role == Role::Weight && !slot.name.starts_with(HEAD) => {
+                Some(FourBitOptions::default().bytes(count))
+            }
+            Packed::FourBit | Packed::Nothing => None,
+        };
+        match packed {
+            Some(_) if dequantised => 4.0 * count,
+            Some(bytes) => bytes,
+            None => self.dtype.bytes() as f64 * count,
+        }
+    }
 }
 
 impl FrozenStorage<'_> {
     /// All in float32.
-    pub const FLOAT32: Self = Self { storage: &Storage::AsStored, dtype: WeightDtype::F32, four_bit: false };
+    pub const FLOAT32: Self = Self { storage: &Storage::AsStored, stored: StoredMatrices::FLOAT32 };
 
     /// Bytes of a frozen tensor.
     fn bytes(&self, slot: &Slot) -> Result<f64> {
@@ -51,10 +90,7 @@ impl FrozenStorage<'_> {
             Role::Bias | Role::Norm => 4.0 * count,
             Role::Embedding | Role::Weight | Role::Router => match self.storage.quantises(slot)? {
                 Some(options) => options.bytes(count),
-                None if self.four_bit && slot.role == Role::Weight && !slot.name.starts_with(HEAD) => {
-                    FourBitOptions::default().bytes(count)
-                }
-                None => self.dtype.bytes() as f64 * count,
+                None => self.stored.bytes(slot, count, *self.storage == Storage::Dequantised),
             },
         })
     }
@@ -103,7 +139,7 @@ impl MemoryEstimate {
                 .iter()
                 .flat_map(|module| {
                     let magnitude = usize::from(config.dora) * module.outputs;
-                    [config.r * module.inputs, config.r * module.outputs, magnitude]
+                    [module.rank * module.inputs, module.rank * module.outputs, magnitude]
                 })
                 .collect(),
             None => Vec::new(),
@@ -120,12 +156,19 @@ impl MemoryEstimate {
             Some(named) => named.contain(&slot.name),
             None => shape.lora.is_none(),
         };
+        // An adapter that starts as a part of its base leaves the rest of it in float32.
+        let leaves_rest = |slot: &Slot| {
+            shape.lora.is_some_and(|config| config.init.start().is_some())
+                && adapters.iter().any(|adapter| slot.name.strip_suffix(".weight") == Some(&adapter.module))
+        };
         let float = WeightDtype::F32.bytes() as f64;
         let added_count: usize = added.iter().sum();
         let (mut weights, mut trained) = (float * added_count as f64, added_count);
         let mut moments: f64 = added.iter().map(|count| moment_bytes(shape.moments, *count, false)).sum();
         for slot in &slots {
-            if is_trained(slot) {
+            if leaves_rest(slot) {
+                weights += float * count(slot) as f64;
+            } else if is_trained(slot) {
                 weights += float * count(slot) as f64;
                 trained += count(slot);
                 moments += moment_bytes(shape.moments, count(slot), slot.role == Role::Embedding);
@@ -149,6 +192,7 @@ impl MemoryEstimate {
 }
 
 struct AdaptedModule {
+    module: String,
     /// Index of its block; `None` for the head.
     block: Option<usize>,
     /// True if it comes after attention.
@@ -157,6 +201,7 @@ struct AdaptedModule {
     expert: bool,
     inputs: usize,
     outputs: usize,
+    rank: usize,
 }
 
 fn adapted(spec: &DecoderSpec, config: &LoraConfig) -> Result<Vec<AdaptedModule>> {
@@ -170,11 +215,16 @@ fn adapted(spec: &DecoderSpec, config: &LoraConfig) -> Result<Vec<AdaptedModule>
     }
     let names: Vec<&str> = modules.iter().map(|(name, ..)| name.as_str()).collect();
     let chosen = chosen_modules(&config.targets, &names)?;
-    Ok(modules
-        .iter()
-        .zip(chosen)
-        .filter(|(_, chosen)| *chosen)
-        .map(|((name, outputs, inputs), _)| AdaptedModule {
+    let adapted: Vec<&(String, usize, usize)> =
+        modules.iter().zip(chosen).filter(|(_, chosen)| *chosen).map(|(module, _)| module).collect();
+    let names: Vec<String> = adapted.iter().map(|(name, ..)| name.clone()).collect();
+    let layers = config.of_modules(&names)?;
+    Ok(adapted
+        .into_iter()
+        .zip(layers)
+        .map(|((name, outputs, inputs), layer)| AdaptedModule {
+            module: name.clone(),
+            rank: layer.r,
             block: name.split('.').find_map(|part| part.parse().ok()),
             expert: name.contains(EXPERTS),
             after_attention: !name.contains(".self_attn.") || name.ends_with("o_proj"),
@@ -192,7 +242,7 @@ fn activations(spec: &DecoderSpec, shape: &TrainingShape<'_>, adapters: &[Adapte
     let last = spec.layers.len() - 1;
     // A's output. DoRA's plain tensor operations save the sum with the base and its rescaled copy too.
     let adapter = |module: &AdaptedModule| match shape.lora {
-        Some(config) => config.r + 2 * usize::from(config.dora) * module.outputs,
+        Some(config) => module.rank + 2 * usize::from(config.dora) * module.outputs,
         None => 0,
     };
     let adapted = |index: usize, after_attention: bool| -> usize {
@@ -238,7 +288,7 @@ fn activations(spec: &DecoderSpec, shape: &TrainingShape<'_>, adapters: &[Adapte
     let embedding = tokens * hidden * usize::from(spec.embedding_scale.is_some());
     let angles = tokens * spec.head_dim * spec.ropes.len();
     // The inputs of the last norm and of the head, with the columns that an adapter appends.
-    let head: usize = adapters.iter().filter(|m| m.block.is_none()).map(|_| hidden + 2 * rank(shape)).sum();
+    let head: usize = adapters.iter().filter(|m| m.block.is_none()).map(|module| hidden + 2 * module.rank).sum();
     let finish = rows * (2 * hidden + head);
     let rows_after = |index: usize| if index == last { rows } else { tokens };
     if shape.checkpointing {
@@ -269,10 +319,6 @@ fn activations(spec: &DecoderSpec, shape: &TrainingShape<'_>, adapters: &[Adapte
         peak = peak.max(held + after * (feed_forward_backward(index) + spare));
     }
     peak.max(held + finish + rows * hidden)
-}
-
-fn rank(shape: &TrainingShape<'_>) -> usize {
-    shape.lora.map_or(0, |config| config.r)
 }
 
 #[cfg(test)]
@@ -312,14 +358,8 @@ mod tests {
     #[test]
     fn frozen_matrices_are_estimated_as_they_lie_in_memory() {
         let dir = smpo_fixtures::golden("model", "bitsandbytes/base");
-        let lora = LoraConfig {
-            r: 8,
-            alpha: 8.0,
-            dropout: 0.0,
-            rslora: false,
-            dora: true,
-            targets: vec!["all-linear".into()],
-        };
+        let lora =
+            LoraConfig { r: 8, alpha: 8.0, dora: true, targets: vec!["all-linear".into()], ..LoraConfig::default() };
         let storages = [
             Storage::AsStored,
             Storage::FourBit(FourBitOptions { double: true, ..FourBitOptions::default() }),
@@ -334,7 +374,10 @@ mod tests {
                 lora: Some(&lora),
                 layers: &[],
                 checkpointing: false,
-                frozen: FrozenStorage { storage: &storage, dtype: WeightDtype::Bf16, four_bit: false },
+                frozen: FrozenStorage {
+                    storage: &storage,
+                    stored: StoredMatrices { dtype: WeightDtype::Bf16, packed: Packed::Nothing },
+                },
                 moments: MomentFormat::EightBit,
             };
             let estimate = MemoryEstimate::new(decoder.spec(), &shape).unwrap();

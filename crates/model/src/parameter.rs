@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use candle_core::{Device, Tensor, Var};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use smpo_kernels::is_emulating;
 
 use crate::error::{ModelError, Result, list};
 use crate::layout::{EMBEDDING, HEAD, Role, Slot, layout};
@@ -176,16 +177,21 @@ fn constant(slot: &Slot, spec: &DecoderSpec) -> f32 {
 
 /// A frozen matrix of a model directory.
 fn frozen_matrix(slot: &Slot, files: &WeightFiles, placement: &Placement, storage: &Storage) -> Result<Matrix> {
+    let quantised = storage.quantises(slot)?;
+    if *storage == Storage::Dequantised && files.is_packed(&slot.name) {
+        let values = Tensor::from_vec(files.read(&slot.name, &slot.shape)?, &slot.shape[..], &Device::Cpu)?;
+        return Ok(Parameter { name: slot.name.clone(), tensor: placement.place(&values)? }.into());
+    }
     if slot.role == Role::Weight
         && let Some(weight) = files.read_four_bit(&slot.name, &slot.shape)?
     {
-        let (rows, columns) = weight.shape();
-        let fingerprint = Fingerprint::new(rows, |index| {
-            let mut row = vec![0.0; columns];
-            weight.read(index * columns, &mut row);
-            Ok(row)
-        })?;
-        return Ok(PackedParameter { name: slot.name.clone(), weight, fingerprint }.into());
+        return Ok(PackedParameter::as_stored(slot, weight)?.into());
+    }
+    if quantised.is_none()
+        && keeps_blocks(placement)
+        && let Some(weight) = files.read_blocks(&slot.name, &slot.shape)?
+    {
+        return Ok(PackedParameter::as_stored(slot, weight)?.into());
     }
     let (file, stored) = files.place(&slot.name)?;
     file.expect(stored, &slot.shape)?;
@@ -195,7 +201,7 @@ fn frozen_matrix(slot: &Slot, files: &WeightFiles, placement: &Placement, storag
         Ok(())
     };
     let matrix = FrozenMatrix { slot, placement, dtype, read };
-    match storage.quantises(slot)? {
+    match quantised {
         Some(options) => {
             let (rows, columns) = (slot.shape[0], slot.shape[1]);
             let row = |index: usize| file.read_part(stored, index * columns..(index + 1) * columns);
@@ -203,6 +209,11 @@ fn frozen_matrix(slot: &Slot, files: &WeightFiles, placement: &Placement, storag
         }
         None => Ok(matrix.into_stored()?.into()),
     }
+}
+
+/// True where products read the blocks of a GGUF file: devices have no kernel for them.
+fn keeps_blocks(placement: &Placement) -> bool {
+    placement.is_host() && !is_emulating()
 }
 
 /// Refuses missing and unexpected tensors, all at once and by name.

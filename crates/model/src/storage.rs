@@ -22,10 +22,12 @@ const PIECE: usize = 1 << 16;
 /// Storage of matrices that are not trained.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Storage {
-    /// On the CPU as the files have them: what is stored in 16 bits stays so, and a product widens it piece by piece, with
-    /// the same results to the last bit. On a device in the device's dtype.
+    /// On the CPU as the files have them: 16 bits and the blocks of a GGUF file stay so, and a product widens them piece by
+    /// piece, with the same results to the last bit. On a device in the device's dtype; four bits stay packed there too.
     #[default]
     AsStored,
+    /// As above, but the blocks of a GGUF file and weights in four bits are dequantised when they are loaded.
+    Dequantised,
     /// Linear layers quantised to four bits, the rest as above.
     FourBit(FourBitOptions),
 }

@@ -54,9 +54,10 @@ impl Decoder {
     /// When there is no pattern, or one names nothing; the error has the nearest name, and nothing has changed.
     pub fn train_only(&mut self, patterns: &[String]) -> Result<()> {
         let named = {
-            let names: Vec<&str> = self.base_parameters().map(|p| p.name.as_str()).collect();
+            let names: Vec<&str> = self.can_be_trained().into_iter().map(|(name, _)| name).collect();
             NamedParameters::new("unfreeze_layers_patterns", patterns, &names, self.head_is_tied())?
         };
+        self.unpack(|name| named.contain(name))?;
         self.set_trainable(|name| named.contain(name))
     }
 }

@@ -37,7 +37,7 @@ fn adapted(case: &str, base: &str) -> Decoder {
 
 fn lora(targets: &[&str]) -> LoraConfig {
     let targets = targets.iter().map(|t| t.to_string()).collect();
-    LoraConfig { r: 2, alpha: 4.0, dropout: 0.0, rslora: false, dora: false, targets }
+    LoraConfig { r: 2, alpha: 4.0, targets, ..LoraConfig::default() }
 }
 
 /// Moves every trainable variable away from where it starts: B starts at zero, and A would get no gradient.

@@ -11,7 +11,7 @@ fn adapted(case: &str, modules: &[&str], tokens: &[u32], new: usize) -> Result<D
     let mut decoder = Decoder::load(case_dir(case)).unwrap();
     decoder.add_tokens(decoder.spec().vocab_size, new).unwrap();
     let targets = vec!["q_proj".to_owned(), "down_proj".to_owned()];
-    let lora = LoraConfig { r: 2, alpha: 4.0, dropout: 0.0, rslora: false, dora: false, targets };
+    let lora = LoraConfig { r: 2, alpha: 4.0, targets, ..LoraConfig::default() };
     decoder.add_lora(&lora, 1).unwrap();
     let modules = modules.iter().map(|name| (*name).to_owned()).collect();
     let beside = TrainedBeside { modules, tokens: tokens.to_vec() };

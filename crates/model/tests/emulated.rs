@@ -44,7 +44,7 @@ fn model(case: &str) -> Decoder {
 fn adapted(case: &str, dora: bool) -> Decoder {
     let mut decoder = model(case);
     let targets = vec!["all-linear".to_owned()];
-    decoder.add_lora(&LoraConfig { r: 2, alpha: 4.0, dropout: 0.0, rslora: false, dora, targets }, 1).unwrap();
+    decoder.add_lora(&LoraConfig { r: 2, alpha: 4.0, dora, targets, ..LoraConfig::default() }, 1).unwrap();
     // B starts at zero, where A has no gradient.
     for (name, var) in decoder.trainable().iter().filter(|(name, _)| name.contains("lora_B")) {
         let moved: Vec<f32> = (0..var.elem_count()).map(|i| 0.1 * ((i + name.len()) as f32).sin()).collect();

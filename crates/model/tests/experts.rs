@@ -16,7 +16,7 @@ const CASES: [&str; 2] = ["qwen3_moe", "qwen3_moe-sparse"];
 
 fn lora(targets: &[&str], dropout: f64) -> LoraConfig {
     let targets = targets.iter().map(|target| target.to_string()).collect();
-    LoraConfig { r: 2, alpha: 4.0, dropout, rslora: false, dora: false, targets }
+    LoraConfig { r: 2, alpha: 4.0, dropout, targets, ..LoraConfig::default() }
 }
 
 /// Moves every variable away from where it starts.

@@ -203,7 +203,7 @@ fn adapters_and_merges_take_a_gguf_file_for_a_model() {
     let file = desk.write(&golden("llama").with_tokenizer(&smpo_fixtures::golden("inference", "qwen2")));
     let mut decoder = ModelDir::open(&file, None).unwrap().load().unwrap();
     let targets = vec!["q_proj".into()];
-    decoder.add_lora(&LoraConfig { r: 2, alpha: 4.0, dropout: 0.0, rslora: false, dora: false, targets }, 1).unwrap();
+    decoder.add_lora(&LoraConfig { r: 2, alpha: 4.0, targets, ..LoraConfig::default() }, 1).unwrap();
     let options = AdapterSaveOptions {
         base_model: file.display().to_string(),
         source: Some(file.clone()),

@@ -45,10 +45,9 @@ fn write_models_and_adapters() {
         let lora = LoraConfig {
             r: 3,
             alpha: 5.0,
-            dropout: 0.0,
             rslora: case.starts_with("qwen"),
-            dora: false,
             targets: vec!["all-linear".into()],
+            ..LoraConfig::default()
         };
         // PEFT beside transformers 5 adapts either the experts or plain feed-forward layers of a model, and has no DoRA for
         // experts.
@@ -116,7 +115,7 @@ fn write_text_halves_and_adapters() {
         decoder.save(dir("full"), &SaveOptions { shard_bytes: Some(8000), ..Default::default() }).unwrap();
         expect("full", &decoder);
         let targets = vec!["all-linear".to_owned()];
-        let lora = LoraConfig { r: 3, alpha: 5.0, dropout: 0.0, rslora: false, dora: case == "gemma3", targets };
+        let lora = LoraConfig { r: 3, alpha: 5.0, dora: case == "gemma3", targets, ..LoraConfig::default() };
         decoder.add_lora(&lora, 1).unwrap();
         if case.starts_with("mistral3") {
             let modules = ["embed_tokens", "lm_head", "model.norm"].map(str::to_owned).to_vec();

@@ -54,8 +54,7 @@ fn activations_are_estimated() {
     let batch =
         PackedBatch::from_pairs([(&prompt[..], &completion[..], &prompt[..]), (&prompt, &completion, &completion)])
             .unwrap();
-    let lora =
-        LoraConfig { r: 8, alpha: 8.0, dropout: 0.0, rslora: false, dora: false, targets: vec!["all-linear".into()] };
+    let lora = LoraConfig { r: 8, alpha: 8.0, targets: vec!["all-linear".into()], ..LoraConfig::default() };
     let mut out_of_bounds = Vec::new();
     for case in ["qwen2", "phi3", "gemma3", "olmo2", "granite", "glm4", "cohere2", "qwen3_moe"] {
         for adapted in [false, true] {

@@ -17,14 +17,8 @@ fn decoder(lora: bool) -> Decoder {
     let config = Config::from_json(config).unwrap();
     let mut decoder = Decoder::init(&config, 1).unwrap();
     if lora {
-        let config = LoraConfig {
-            r: 3,
-            alpha: 6.0,
-            dropout: 0.3,
-            rslora: false,
-            dora: false,
-            targets: vec!["all-linear".into()],
-        };
+        let config =
+            LoraConfig { r: 3, alpha: 6.0, dropout: 0.3, targets: vec!["all-linear".into()], ..LoraConfig::default() };
         decoder.add_lora(&config, 2).unwrap();
         // B starts at zero, where A has no gradient and dropout no effect.
         for (name, var) in decoder.trainable().iter().filter(|(name, _)| name.contains("lora_B")) {

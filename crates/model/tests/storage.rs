@@ -29,7 +29,7 @@ fn frozen(dir: &str, storage: &Storage) -> Decoder {
 
 fn lora(dora: bool, targets: &[&str]) -> LoraConfig {
     let targets = targets.iter().map(|target| target.to_string()).collect();
-    LoraConfig { r: 4, alpha: 8.0, dropout: 0.0, rslora: false, dora, targets }
+    LoraConfig { r: 4, alpha: 8.0, dora, targets, ..LoraConfig::default() }
 }
 
 fn sequences(expected: &HashMap<String, Tensor>) -> Vec<[Vec<u32>; 2]> {

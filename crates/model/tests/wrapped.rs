@@ -154,7 +154,7 @@ fn an_adapter_of_peft_is_read_and_merged() {
 fn an_adapter_has_the_names_that_peft_gives_a_multimodal_model() {
     let mut decoder = load("gemma3");
     let targets = vec!["q_proj".to_owned(), "lm_head".to_owned()];
-    let lora = LoraConfig { r: 2, alpha: 4.0, dropout: 0.0, rslora: false, dora: true, targets };
+    let lora = LoraConfig { r: 2, alpha: 4.0, dora: true, targets, ..LoraConfig::default() };
     decoder.add_lora(&lora, 1).unwrap();
     train(&decoder);
     let temp = TempDir::new().unwrap();

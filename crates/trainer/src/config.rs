@@ -26,6 +26,7 @@ mod printed;
 mod read;
 mod spellings;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
@@ -37,7 +38,7 @@ use smpo_losses::LossConfig;
 
 pub use builder::TrainConfigBuilder;
 pub(crate) use differing::Changes;
-pub use elements::adapter::AdapterStart;
+pub use elements::adapter::{AdapterStart, InitLoraWeights};
 pub use elements::alarms::AlarmConfig;
 pub use elements::data::DataCheck;
 pub use elements::memory::MemoryCheck;
@@ -332,6 +333,16 @@ pub struct TrainConfig {
     /// Learn magnitudes apart from directions (DoRA).
     #[serde(default)]
     pub use_dora: bool,
+    /// Initial weights of new adapters; A at random and B zero when absent. `pissa` and `olora` take a part out of the base,
+    /// which is kept without it in memory alone: the adapter's file names the start, and readers take it out again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init_lora_weights: Option<InitLoraWeights>,
+    /// Ranks of layers by regular expressions for the end of their names, in place of `lora_r`: `{ down_proj = 32 }`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rank_pattern: BTreeMap<String, usize>,
+    /// α of layers in the same way, in place of `lora_alpha`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub alpha_pattern: BTreeMap<String, f64>,
     /// Modules to train, by names or patterns with `*` (`*.mlp.up_proj`, `model.layers.3`); the rest is frozen. All modules
     /// when empty. Excludes `use_peft`.
     #[serde(default, deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
@@ -360,6 +371,10 @@ pub struct TrainConfig {
     #[serde(default, deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "OneOrMany<String>")]
     pub llm_int8_skip_modules: Vec<String>,
+    /// Dequantise frozen weights to float32 when they are loaded: the blocks of a GGUF file, and what is stored in four bits.
+    /// They stay packed otherwise, with the same results to the last bit.
+    #[serde(default)]
+    pub dequantize: bool,
     /// Formats to write metrics in, beside `metrics.jsonl`.
     #[serde(default, deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "OneOrMany<Reporter>")]

@@ -7,8 +7,8 @@ use smpo_devices::{Choice, format_bytes};
 use smpo_kernels::MomentFormat;
 use smpo_losses::Pairing;
 use smpo_model::{
-    AdapterInfo, DecoderSpec, FrozenStorage, LoraConfig, MemoryEstimate, ModelError, ModelInfo, TrainedBeside,
-    TrainingShape, WeightDtype,
+    AdapterInfo, DecoderSpec, FrozenStorage, LoraConfig, MemoryEstimate, ModelError, ModelInfo, StoredMatrices,
+    TrainedBeside, TrainingShape,
 };
 use sysinfo::System;
 
@@ -53,8 +53,10 @@ impl MemoryPlan {
         let step = longest.saturating_mul(config.batch_size());
         let tokens = max_tokens(config, spec)?.min(step).max(longest);
         let completion_tokens = (tokens as f64 * completions as f64 / longest as f64).ceil() as usize;
-        let (storage, stored) = (config.storage(), Stored::of(config));
-        let frozen = FrozenStorage { storage: &storage, dtype: stored.dtype, four_bit: stored.four_bit };
+        let storage = config.storage();
+        // float32 where the files cannot be read: loading reports that.
+        let stored = ModelInfo::read(&config.model_name_or_path).map_or(StoredMatrices::FLOAT32, |info| info.matrices);
+        let frozen = FrozenStorage { storage: &storage, stored };
         let shape = shape(config, lora.as_ref(), &layers, tokens, completion_tokens);
         let estimate = MemoryEstimate::new(spec, &TrainingShape { frozen, moments: config.optim.moments(), ..shape })?;
         let kept = config.loss.loss.needs_mismatched() && (lora.is_none() || config.reference() != Reference::Start);
@@ -140,22 +142,6 @@ fn shape<'a>(
         checkpointing: config.gradient_checkpointing,
         frozen: FrozenStorage::FLOAT32,
         moments: MomentFormat::Single,
-    }
-}
-
-/// Weights as the model's files have them.
-struct Stored {
-    dtype: WeightDtype,
-    four_bit: bool,
-}
-
-impl Stored {
-    /// float32 where they cannot be read: loading reports that.
-    fn of(config: &TrainConfig) -> Self {
-        match ModelInfo::read(&config.model_name_or_path) {
-            Ok(info) => Self { dtype: info.dtypes.first().copied().unwrap_or_default(), four_bit: info.four_bit > 0 },
-            Err(_) => Self { dtype: WeightDtype::F32, four_bit: false },
-        }
     }
 }
 

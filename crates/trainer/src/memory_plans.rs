@@ -48,13 +48,10 @@ pub fn usual(info: &ModelInfo, adapter: Option<&LoraConfig>, tokens: usize) -> R
     let lora = adapter.cloned().unwrap_or(LoraConfig {
         r: 16,
         alpha: 32.0,
-        dropout: 0.0,
-        rslora: false,
-        dora: false,
         targets: vec!["all-linear".into()],
+        ..LoraConfig::default()
     });
     let mut plans = Vec::new();
-    let dtype = info.dtypes.first().copied().unwrap_or_default();
     for (lora, storage) in [(None, &Storage::AsStored), (Some(&lora), &Storage::AsStored), (Some(&lora), &four_bit)] {
         for checkpointing in [false, true] {
             let shape = TrainingShape {
@@ -63,7 +60,7 @@ pub fn usual(info: &ModelInfo, adapter: Option<&LoraConfig>, tokens: usize) -> R
                 lora,
                 layers: &[],
                 checkpointing,
-                frozen: FrozenStorage { storage, dtype, four_bit: info.four_bit > 0 },
+                frozen: FrozenStorage { storage, stored: info.matrices },
                 moments: MomentFormat::Single,
             };
             plans.push(plan(&info.spec, &shape)?);
@@ -92,7 +89,7 @@ fn plan(spec: &DecoderSpec, shape: &TrainingShape<'_>) -> Result<NamedPlan, Mode
 }
 
 fn training(lora: Option<&LoraConfig>, layers: &[String], storage: &Storage) -> String {
-    let packed = if *storage == Storage::AsStored { "" } else { "Q" };
+    let packed = if matches!(storage, Storage::FourBit(_)) { "Q" } else { "" };
     match (lora, layers) {
         (None, []) => "all weights".to_owned(),
         (None, patterns) => patterns.join(", "),

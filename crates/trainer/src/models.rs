@@ -81,6 +81,7 @@ impl Models {
         if reference.lora().is_some() {
             reference.merge_lora()?;
         }
+        reference.dequantise()?;
         self.policy.check_same_parameters(&reference)?;
         Ok(reference.frozen())
     }

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use smpo_data::HoldOut;
-use smpo_fixtures::demo;
+use smpo_fixtures::{Gguf, demo};
+use smpo_trainer::config::{InitLoraWeights, Optim};
 use smpo_trainer::{EarlierRun, Event, Finish, TrainConfig, TrainConfigBuilder, TrainError, train};
 use support::loss;
 use tempfile::TempDir;
@@ -298,5 +299,57 @@ fn a_first_start_that_fails_leaves_the_directory_free() {
         let (finish, _) = go(&config(mended), EarlierRun::Resume, u64::MAX);
         let finish = finish.unwrap_or_else(|error| panic!("after `{failed}`: {error}"));
         assert!(matches!(finish, Finish::Done { already: false, .. }), "{finish:?}");
+    }
+}
+
+/// The bytes of a run's result: of its model or its adapter.
+fn result(config: &TrainConfig) -> Vec<u8> {
+    let file = if config.use_peft { "adapter_model" } else { "model" };
+    std::fs::read(config.output_dir.join("model").join(format!("{file}.safetensors"))).unwrap()
+}
+
+/// The results of two runs, one of them stopped and resumed.
+fn with_and_without_a_stop(case: &Case, config: impl Fn(TrainConfigBuilder) -> TrainConfigBuilder) -> [Vec<u8>; 2] {
+    [None, Some(3)].map(|stop| {
+        let run = case.path(&format!("run-{}", stop.unwrap_or_default()));
+        let _ = std::fs::remove_dir_all(&run);
+        let config = config(case.config().output_dir(run)).build().unwrap();
+        if let Some(step) = stop {
+            stopped_at(&config, step);
+        }
+        done(&config);
+        result(&config)
+    })
+}
+
+#[test]
+fn moments_in_few_bits_resume_bit_for_bit() {
+    let case = Case::new();
+    let mut results = Vec::new();
+    for optim in [Optim::AdamW8bit, Optim::AdamWBf16] {
+        let [whole, resumed] = with_and_without_a_stop(&case, |config| config.optim(optim));
+        assert!(whole == resumed, "{optim:?}");
+        results.push(whole);
+    }
+    assert!(results[0] != results[1]);
+}
+
+#[test]
+fn adapters_on_the_blocks_of_a_gguf_file_are_those_on_its_values() {
+    let case = Case::new();
+    let base = case.path("base.gguf");
+    let file = Gguf::of_model(&demo("base"), "qwen2").quantised().with_tokenizer(&demo("base"));
+    std::fs::write(&base, file.bytes()).unwrap();
+    for init in [None, Some(InitLoraWeights::Pissa)] {
+        let adapters = |config: TrainConfigBuilder| {
+            let config = config.model(&base).use_peft(true).lora_r(4).gradient_checkpointing(true);
+            match init {
+                Some(init) => config.init_lora_weights(init),
+                None => config,
+            }
+        };
+        let [packed, resumed] = with_and_without_a_stop(&case, adapters);
+        let [dequantised, _] = with_and_without_a_stop(&case, |config| adapters(config).dequantize(true));
+        assert!(packed == resumed && packed == dequantised, "{init:?}");
     }
 }

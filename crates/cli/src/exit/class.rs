@@ -217,6 +217,7 @@ impl Classify for ModelError {
             | E::UnknownFamily { .. }
             | E::Unsupported { .. }
             | E::NoModel { .. }
+            | E::NoWeights { .. }
             | E::Safetensors { .. }
             | E::MissingTensors { .. }
             | E::ExtraTensors { .. }

@@ -59,6 +59,17 @@ pub fn quantization_bit(t: &mut Translator<'_>, key: &'static str, value: &Value
     );
 }
 
+/// LLaMA-Factory's `pissa_init`.
+pub fn pissa(t: &mut Translator<'_>, key: &'static str, value: &Value) {
+    if is(value, "false") {
+        return;
+    }
+    if is(value, "true") {
+        return t.set(key, "init_lora_weights", "pissa");
+    }
+    t.refuse(key, format!("`{key}`: expected true or false, got {}", short(value)));
+}
+
 /// A detail of four bits, which means nothing without them.
 pub fn four_bit_detail(t: &mut Translator<'_>, key: &'static str, value: &Value) {
     let ours = if key == "bnb_4bit_quant_type" { key } else { "bnb_4bit_use_double_quant" };

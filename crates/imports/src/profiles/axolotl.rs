@@ -110,10 +110,9 @@ const ADAPTERS: &[Key] = &[
     refused("loraplus_lr_ratio", &[], "A and B have one learning rate here; remove it").of_adapters(),
     refused("peft_layers_to_transform", &[], "`lora_target_modules` takes patterns such as model.layers.3.*")
         .of_adapters(),
-    refused("peft_init_lora_weights", &["true"], "adapters begin at nothing, as in LoRA's paper; remove it")
-        .of_adapters(),
-    refused("lora_rank_pattern", &[], "one rank is for all layers here; remove it").of_adapters(),
-    refused("lora_alpha_pattern", &[], "one alpha is for all layers here; remove it").of_adapters(),
+    sets("peft_init_lora_weights", "init_lora_weights").of_adapters(),
+    sets("lora_rank_pattern", "rank_pattern").of_adapters(),
+    sets("lora_alpha_pattern", "alpha_pattern").of_adapters(),
     refused("relora", &["false"], "adapters are merged once, at the end; remove it"),
     nothing("lora_fan_in_fan_out"),
 ];

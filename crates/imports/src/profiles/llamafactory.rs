@@ -85,6 +85,7 @@ const KEYS: &[Key] = &[
 const ADAPTERS: &[Key] = &[
     converted("finetuning_type", "use_peft", factory::finetuning_type),
     converted("quantization_bit", "load_in_4bit", adapters::quantization_bit),
+    converted("pissa_init", "init_lora_weights", adapters::pissa).of_adapters(),
     part_of("quantization_method", "quantization_bit"),
     part_of("quantization_type", "quantization_bit"),
     part_of("double_quantization", "quantization_bit"),
@@ -99,7 +100,6 @@ const ADAPTERS: &[Key] = &[
 ];
 
 const OPTIMIZER: &str = "AdamW is the only optimizer here; remove it";
-const INITIAL: &str = "adapters begin at nothing, as in LoRA's paper; remove it";
 const REFUSED: &[Key] = &[
     refused("train_on_prompt", &["false"], "only answers are trained on here; remove it"),
     refused("packing", &["false"], super::trl::PACKING),
@@ -107,7 +107,6 @@ const REFUSED: &[Key] = &[
     refused("interleave_probs", &[], "`dataset_ratio` sets how much of each file is taken"),
     refused("create_new_adapter", &["false"], "merge the first adapter with `smpo export`, then train a new one"),
     refused("loraplus_lr_ratio", &[], "A and B have one learning rate here; remove it"),
-    refused("pissa_init", &["false"], INITIAL),
     refused("use_llama_pro", &["false"], "blocks are not expanded here; remove it"),
     refused("use_galore", &["false"], OPTIMIZER),
     refused("use_apollo", &["false"], OPTIMIZER),

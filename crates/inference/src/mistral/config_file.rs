@@ -42,7 +42,7 @@ impl ConfigFile {
             let class = &fields["architectures"][0];
             return Err(invalid(
                 format!("{class} is a wrapper around a text model (`text_config`), which is not read from a directory"),
-                "save its language model alone, or serve the model and give the server's URL",
+                "`smpo model info` says if --engine native reads it; else serve the model and give the server's URL",
             ));
         }
         // mistral.rs 0.8.1 computes Gemma 2's logits with the embedding whatever the head holds: 1 nat off.

@@ -1,7 +1,8 @@
 //! Rows of a table by token id.
 
+use super::weight;
 use crate::autograd::{push_on, record, single, tracks};
-use crate::checks::{check_ids, matrix};
+use crate::checks::check_ids;
 use crate::cpu::embedding::scatter_add;
 use crate::cpu::weight::{Table, Weight};
 use crate::cpu::{self, zero_blocks};
@@ -12,29 +13,34 @@ use candle_core::Tensor;
 
 const OP: &str = "embedding";
 
-/// `weight` (V, H) and `N` ids to (N, H); on the CPU float32, also from a frozen table in 16 bits. The backward pass adds the rows of one id in the order of
-/// the tokens.
+/// `weight` (V, H) and `N` ids to (N, H); on the CPU float32, also from a frozen table in 16 bits or packed blocks. The
+/// backward pass adds the rows of one id in the order of the tokens.
 ///
 /// # Errors
 ///
 /// [`crate::KernelError::OutOfVocabulary`] for an id of V or more; [`crate::KernelError::Rank`],
 /// [`crate::KernelError::Type`], [`crate::KernelError::Device`] for an unfit weight.
-pub fn embedding(weight: &Tensor, ids: &[u32]) -> Result<Tensor> {
-    let (vocabulary, _) = matrix(OP, "weight", "(V, H)", weight)?;
+pub fn embedding<'w>(weight: impl Into<Weight<'w>>, ids: &[u32]) -> Result<Tensor> {
+    let weight = weight.into();
+    let (vocabulary, _) = weight::extents(OP, "weight", "(V, H)", weight)?;
     check_ids(OP, "token", ids, vocabulary)?;
-    match Engine::of(weight) {
-        None => on_cpu(weight, ids),
-        Some(engine) => on_device(&engine, weight, ids),
+    match weight {
+        Weight::Tensor(tensor) => match Engine::of(tensor) {
+            None => on_cpu(weight, ids),
+            Some(engine) => on_device(&engine, tensor, ids),
+        },
+        Weight::Packed(_) => on_cpu(weight, ids),
     }
 }
 
-fn on_cpu(weight: &Tensor, ids: &[u32]) -> Result<Tensor> {
-    let (_, width) = weight.dims2()?;
-    let table = Table::new(OP, "weight", Weight::Tensor(weight))?;
+fn on_cpu(weight: Weight<'_>, ids: &[u32]) -> Result<Tensor> {
+    let (_, width) = weight::extents(OP, "weight", "(V, H)", weight)?;
+    let table = Table::new(OP, "weight", weight)?;
     let values = cpu::embedding::gather(table.read().elements(), ids, width);
     let shape = [ids.len(), width];
     let ids = ids.to_vec();
-    record(OP, &[weight], values, &shape, move |gradient, _, sink| {
+    let arguments: Vec<&Tensor> = weight.tracked().into_iter().collect();
+    record(OP, &arguments, values, &shape, move |gradient, _, sink| {
         sink.deliver(0, |buffer| {
             if !buffer.accumulate {
                 zero_blocks::clear(&mut buffer.values);

@@ -1,6 +1,5 @@
 //! The decoder laid out for decoding: matrices packed, adapters merged into float32 ones, no gradients.
 
-use candle_core::Tensor;
 use smpo_kernels::decode::{CacheShape, Gate, PackedMatrix, gain};
 use smpo_kernels::{RouterOptions, Weight};
 
@@ -10,19 +9,20 @@ use crate::decoder::Decoder;
 use crate::error::Result;
 use crate::feed_forward::{FeedForwardLayer, Gated};
 use crate::linear::Linear;
+use crate::matrix::Matrix;
 use crate::parameter::Parameter;
 use crate::placement::Placement;
 use crate::spec::{Activation, BlockNorms, DecoderSpec, LayerSpec};
 
 /// A [`Decoder`] packed for decoding: matrices copied to another layout, with the adapters of float32 ones merged in. It
-/// takes about as much memory as the decoder again, except for blocks of four bits, which are shared as the embedding is;
+/// takes about as much memory as the decoder again, except for packed blocks, which are shared as the embedding is;
 /// later training does not change it.
 ///
 /// The logits of a sequence depend on that sequence alone in every bit: not on the batch, the order or the threads.
 #[derive(Debug, Clone)]
 pub struct PackedDecoder {
     pub(super) spec: DecoderSpec,
-    pub(super) embedding: Tensor,
+    pub(super) embedding: Matrix,
     pub(super) blocks: Vec<PackedBlock>,
     pub(super) norm: Vec<f32>,
     pub(super) head: Projection,
@@ -74,7 +74,7 @@ impl Decoder {
         let spec = self.spec().clone();
         let blocks = self.blocks.iter().zip(&spec.layers);
         Ok(PackedDecoder {
-            embedding: self.embedding.tensor.detach(),
+            embedding: self.embedding.detached(),
             blocks: blocks.map(|(block, layer)| PackedBlock::new(&spec, layer, block)).collect::<Result<_>>()?,
             norm: gain(&self.norm.tensor, norm_options(&spec))?,
             head: Projection::stack(&[&self.head])?,

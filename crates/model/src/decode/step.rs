@@ -144,7 +144,7 @@ impl PackedDecoder {
 
     /// Runs all blocks on some rows and appends the normalised hidden states of each feed's last row to `scratch.last`.
     fn run(&self, rows: &[Row], feeds: &mut [Feed<'_>], scratch: &mut Scratch) -> Result<()> {
-        scratch.residual = embedding(&self.embedding, &scratch.ids)?.flatten_all()?.to_vec1()?;
+        scratch.residual = embedding(self.embedding.weight(), &scratch.ids)?.flatten_all()?.to_vec1()?;
         if let Some(scale) = self.spec.embedding_scale {
             scale_all(&mut scratch.residual, scale);
         }

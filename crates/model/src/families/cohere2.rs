@@ -1,13 +1,17 @@
 //! Cohere 2 (Command R7B, Command A): attention and feed-forward layer side by side after one LayerNorm; blocks with a
 //! window rotate neighbouring dimensions, full ones do not rotate.
 
+use serde_json::{Value, json};
 use smpo_kernels::RotaryPairs;
 
 use super::{Widths, alternating_layers, sliding_layers, window_or};
 use crate::error::Result;
 use crate::fields::Fields;
+use crate::gguf::{Architecture, Source};
 use crate::rope::{RopeContext, RopeSpec};
 use crate::spec::{Biases, BlockNorms, DecoderSpec};
+
+pub(super) const GGUF: Architecture = Architecture { fields: gguf_fields, ..Architecture::plain("cohere2") };
 
 pub(super) fn spec(fields: &Fields) -> Result<DecoderSpec> {
     let widths = Widths::read(fields, None)?;
@@ -39,4 +43,12 @@ pub(super) fn spec(fields: &Fields) -> Result<DecoderSpec> {
         tied: fields.bool("tie_word_embeddings")?.unwrap_or(true),
         ..widths.plain_spec(fields, rope)?
     })
+}
+
+fn gguf_fields(source: &Source<'_>) -> Result<Vec<(&'static str, Value)>> {
+    Ok(vec![
+        ("logit_scale", json!(source.number("logit_scale")?.unwrap_or(1.0))),
+        ("sliding_window", json!(source.required("attention.sliding_window")?)),
+        ("layer_types", json!(source.layer_types("attention.sliding_window_pattern", 4)?)),
+    ])
 }

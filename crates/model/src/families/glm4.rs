@@ -6,8 +6,11 @@ use smpo_kernels::RotaryPairs;
 use super::Widths;
 use crate::error::Result;
 use crate::fields::Fields;
+use crate::gguf::{Architecture, Source};
 use crate::rope::{RopeContext, RopeSpec};
 use crate::spec::{Biases, BlockNorms, DecoderSpec, FeedForward, Projections};
+
+pub(super) const GGUF: Architecture = Architecture { fields: gguf_fields, ..Architecture::plain("glm4") };
 
 pub(super) fn spec(fields: &Fields) -> Result<DecoderSpec> {
     let widths = Widths::read(fields, Some(128))?;
@@ -29,4 +32,10 @@ pub(super) fn spec(fields: &Fields) -> Result<DecoderSpec> {
 /// Share of rotated dimensions.
 pub(super) fn rope_fields(spec: &DecoderSpec) -> Vec<(&'static str, Value)> {
     vec![("partial_rotary_factor", json!(spec.ropes[0].rotary_dim as f64 / spec.head_dim as f64))]
+}
+
+fn gguf_fields(source: &Source<'_>) -> Result<Vec<(&'static str, Value)>> {
+    let width = source.head_width()?;
+    let rotated = source.whole("rope.dimension_count")?.unwrap_or(width);
+    Ok(vec![("partial_rotary_factor", json!(rotated as f64 / width.max(1) as f64))])
 }

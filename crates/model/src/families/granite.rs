@@ -1,10 +1,16 @@
 //! Granite 3: Llama with four multipliers: on embeddings, attention scores, what layers add to the stream, and logits.
 
+use serde_json::{Value, json};
+
 use super::Widths;
 use crate::error::Result;
 use crate::fields::Fields;
+use crate::gguf::{Architecture, Rows, Source};
 use crate::rope::RopeSpec;
 use crate::spec::{Biases, DecoderSpec};
+
+pub(super) const GGUF: Architecture =
+    Architecture { rows: Rows::Interleaved, fields: gguf_fields, ..Architecture::plain("granite") };
 
 pub(super) fn spec(fields: &Fields) -> Result<DecoderSpec> {
     let widths = Widths::read(fields, None)?;
@@ -23,4 +29,18 @@ pub(super) fn granite_spec(fields: &Fields, widths: &Widths, rope: RopeSpec) -> 
         logit_scale: factor("logits_scaling")?.map(|divisor| 1.0 / divisor),
         ..widths.plain_spec(fields, rope)?
     })
+}
+
+fn gguf_fields(source: &Source<'_>) -> Result<Vec<(&'static str, Value)>> {
+    const ROTATES: &str = "rope.scaling.finetuned";
+    if source.file.metadata().bool(&source.key(ROTATES))? == Some(false) {
+        return Err(source.unsupported(ROTATES, "false, a model that does not rotate"));
+    }
+    let multipliers = [
+        ("attention_multiplier", "attention.scale"),
+        ("embedding_multiplier", "embedding_scale"),
+        ("residual_multiplier", "residual_scale"),
+        ("logits_scaling", "logit_scale"),
+    ];
+    multipliers.into_iter().map(|(field, key)| Ok((field, json!(source.number(key)?.unwrap_or(1.0))))).collect()
 }

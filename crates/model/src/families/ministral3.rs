@@ -3,7 +3,14 @@
 use super::{Widths, uniform_layers};
 use crate::error::Result;
 use crate::fields::Fields;
+use crate::gguf::{Architecture, Rows, TEMPERATURE};
 use crate::spec::{DecoderSpec, QueryGrowth};
+
+pub(super) const GGUF: Architecture = Architecture {
+    rows: Rows::Interleaved,
+    chosen: |source| Ok(source.number(TEMPERATURE)?.is_some()),
+    ..Architecture::plain("mistral3")
+};
 
 pub(super) fn spec(fields: &Fields) -> Result<DecoderSpec> {
     let widths = Widths::read(fields, Some(128))?;

@@ -19,12 +19,14 @@ mod qwen2;
 mod qwen3;
 mod qwen3_moe;
 mod smollm3;
+mod unsupported;
 
 use plain::{
     Widths, activation, alternating_layers, cap_or, ropes_by_layer_type, routed_experts, sliding_layers,
     uniform_layers, window_or,
 };
 use serde_json::{Value, json};
+use unsupported::lacking;
 
 use crate::error::{ModelError, Result};
 use crate::fields::Fields;
@@ -84,44 +86,38 @@ macro_rules! families {
 }
 
 // Variant: name, file here and golden model, `model_type`, class in `architectures`. Then, where the family has them:
-// further fields at the top level of config.json, and its GGUF architecture (Mistral's is Llama's).
+// further fields at the top level of config.json, and its GGUF architecture (that of older Mistral files is Llama's, that of
+// Granite 4 is Granite 3's).
 families! {
     Llama: "Llama", llama, "llama", "LlamaForCausalLM", gguf = llama::GGUF;
     Qwen2: "Qwen2", qwen2, "qwen2", "Qwen2ForCausalLM", gguf = qwen2::GGUF;
     Qwen3: "Qwen3", qwen3, "qwen3", "Qwen3ForCausalLM", gguf = qwen3::GGUF;
     Qwen3Moe: "Qwen3-MoE", qwen3_moe, "qwen3_moe", "Qwen3MoeForCausalLM", further_fields = qwen3_moe::further_fields;
-    Mistral: "Mistral", mistral, "mistral", "MistralForCausalLM";
+    Mistral: "Mistral", mistral, "mistral", "MistralForCausalLM", gguf = mistral::GGUF;
     Phi3: "Phi-3", phi3, "phi3", "Phi3ForCausalLM", further_fields = phi3::rope_fields, gguf = phi3::GGUF;
     Gemma2: "Gemma 2", gemma2, "gemma2", "Gemma2ForCausalLM", gguf = gemma2::GGUF;
     Gemma3Text: "Gemma 3 text", gemma3, "gemma3_text", "Gemma3ForCausalLM", further_fields = gemma3::rope_fields,
         text_defaults = gemma3::text_defaults, gguf = gemma3::GGUF;
-    SmolLm3: "SmolLM3", smollm3, "smollm3", "SmolLM3ForCausalLM";
-    Olmo2: "OLMo 2", olmo2, "olmo2", "Olmo2ForCausalLM";
-    Olmo3: "OLMo 3", olmo3, "olmo3", "Olmo3ForCausalLM";
-    Granite: "Granite 3", granite, "granite", "GraniteForCausalLM";
+    SmolLm3: "SmolLM3", smollm3, "smollm3", "SmolLM3ForCausalLM", gguf = smollm3::GGUF;
+    Olmo2: "OLMo 2", olmo2, "olmo2", "Olmo2ForCausalLM", gguf = olmo2::GGUF;
+    Olmo3: "OLMo 3", olmo3, "olmo3", "Olmo3ForCausalLM", gguf = olmo3::GGUF;
+    Granite: "Granite 3", granite, "granite", "GraniteForCausalLM", gguf = granite::GGUF;
     Granite4: "Granite 4 without experts", granite4, "granitemoehybrid", "GraniteMoeHybridForCausalLM";
-    Glm4: "GLM-4", glm4, "glm4", "Glm4ForCausalLM", further_fields = glm4::rope_fields;
-    Ministral3: "Ministral 3", ministral3, "ministral3", "Ministral3ForCausalLM";
-    Cohere2: "Cohere 2", cohere2, "cohere2", "Cohere2ForCausalLM";
+    Glm4: "GLM-4", glm4, "glm4", "Glm4ForCausalLM", further_fields = glm4::rope_fields, gguf = glm4::GGUF;
+    Ministral3: "Ministral 3", ministral3, "ministral3", "Ministral3ForCausalLM", gguf = ministral3::GGUF;
+    Cohere2: "Cohere 2", cohere2, "cohere2", "Cohere2ForCausalLM", gguf = cohere2::GGUF;
 }
 
 /// Other models of transformers 5.24 whose names look like a supported one mistyped.
-const OTHERS: [&str; 18] = [
-    "cohere2_moe",
+const OTHERS: [&str; 11] = [
     "flava",
-    "gemma3n",
-    "gemma3n_text",
     "glm4v",
     "granite_swa",
-    "granitemoe",
-    "granitemoeshared",
     "internvl_vision",
     "ministral",
-    "mixtral",
     "mllama",
     "molmo2",
     "pixtral",
-    "qwen2_moe",
     "qwen2_vl",
     "qwen3_asr",
     "qwen3_vl",
@@ -137,7 +133,7 @@ const MISSING: [(&str, &str); 6] = [
     ("qwen3_5_moe_text", "gated delta-net blocks"),
 ];
 
-/// The part that is missing, a wrapper's text model, or the name that was mistyped. A name with other digits is another
+/// The part that is missing, a wrapper's text model, what sets another family apart, or the name that was mistyped. A name with other digits is another
 /// model, not a typo.
 fn hint(fields: &Fields, name: &str, known: &[&str]) -> String {
     if let Some((_, part)) = MISSING.iter().find(|(missing, _)| *missing == name) {
@@ -145,7 +141,15 @@ fn hint(fields: &Fields, name: &str, known: &[&str]) -> String {
     }
     if let Ok(Some(text)) = fields.object("text_config") {
         let inner = text.str("model_type").ok().flatten().unwrap_or("unnamed");
-        return format!(" (a wrapper around the text model `{inner}`)");
+        let reason = match (lacking(inner).or(lacking(name)), known.contains(&inner)) {
+            (Some(feature), _) => format!(", which has {feature}"),
+            (None, true) => ", which is read by itself: save the text model alone".to_owned(),
+            (None, false) => ", which is not read either".to_owned(),
+        };
+        return format!(" (a wrapper around the text model `{inner}`{reason})");
+    }
+    if let Some(feature) = lacking(name) {
+        return format!(" (it has {feature})");
     }
     if OTHERS.contains(&name) {
         return String::new();

@@ -3,8 +3,15 @@
 use super::Widths;
 use crate::error::Result;
 use crate::fields::Fields;
+use crate::gguf::{Architecture, Source};
 use crate::rope::RopeSpec;
 use crate::spec::{Biases, BlockNorms, DecoderSpec, QkNorm};
+
+pub(super) const GGUF: Architecture = Architecture {
+    // With a window it is OLMo 3.
+    chosen: |source| Ok(gguf_window(source)?.is_none()),
+    ..Architecture::plain("olmo2")
+};
 
 pub(super) fn spec(fields: &Fields) -> Result<DecoderSpec> {
     let widths = Widths::read(fields, None)?;
@@ -26,4 +33,9 @@ pub(super) fn olmo_spec(fields: &Fields, widths: &Widths, rope: RopeSpec) -> Res
         biases: Biases { qkv: attention_bias, output: attention_bias, mlp: false },
         ..widths.plain_spec(fields, rope)?
     })
+}
+
+/// Sliding window of a GGUF file, in tokens.
+pub(super) fn gguf_window(source: &Source<'_>) -> Result<Option<u64>> {
+    Ok(source.whole("attention.sliding_window")?.filter(|window| *window > 0))
 }

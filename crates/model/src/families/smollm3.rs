@@ -3,8 +3,11 @@
 use super::{Widths, alternating_layers, sliding_layers, window_or};
 use crate::error::Result;
 use crate::fields::Fields;
+use crate::gguf::{Architecture, Rows};
 use crate::rope::{RopeContext, RopeSpec};
 use crate::spec::{Biases, DecoderSpec};
+
+pub(super) const GGUF: Architecture = Architecture { rows: Rows::Interleaved, ..Architecture::plain("smollm3") };
 
 pub(super) fn spec(fields: &Fields) -> Result<DecoderSpec> {
     let widths = Widths::read(fields, None)?;

@@ -9,6 +9,9 @@ use crate::families::Family;
 /// Fields of config.json that only this family has.
 type OwnFields = fn(&Source<'_>) -> Result<Vec<(&'static str, Value)>>;
 
+/// True for the files of this family, where several have one architecture.
+type Chosen = fn(&Source<'_>) -> Result<bool>;
+
 /// Order of the rows of query and key weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rows {
@@ -24,12 +27,13 @@ pub(crate) struct Architecture {
     pub name: &'static str,
     pub rows: Rows,
     pub fields: OwnFields,
+    pub chosen: Chosen,
 }
 
 impl Architecture {
     /// An architecture without anything particular.
     pub const fn plain(name: &'static str) -> Self {
-        Self { name, rows: Rows::AsStored, fields: |_| Ok(Vec::new()) }
+        Self { name, rows: Rows::AsStored, fields: |_| Ok(Vec::new()), chosen: |_| Ok(true) }
     }
 
     /// The family of a file with its architecture.
@@ -39,16 +43,25 @@ impl Architecture {
     pub fn of(file: &GgufFile) -> Result<(Family, &'static Self)> {
         let name = file.architecture()?;
         let known = || Family::ALL.iter().filter_map(|family| Some((*family, family.gguf()?)));
-        known().find(|(_, architecture)| architecture.name == name).ok_or_else(|| {
-            let names: Vec<&str> = known().map(|(_, architecture)| architecture.name).collect();
-            let digits = |name: &str| name.chars().filter(char::is_ascii_digit).collect::<String>();
-            let near = names.iter().copied().filter(|known| digits(known) == digits(name));
-            ModelError::UnknownFamily {
-                path: file.path().to_path_buf(),
-                name: name.to_string(),
-                hint: smpo_suggest::did_you_mean(name, near),
-                supported: format!("{} (`general.architecture`)", names.join(", ")),
+        let source = Source::new(file)?;
+        for (family, architecture) in known().filter(|(_, architecture)| architecture.name == name) {
+            if (architecture.chosen)(&source)? {
+                return Ok((family, architecture));
             }
+        }
+        let mut names: Vec<&str> = Vec::new();
+        for (_, architecture) in known() {
+            if !names.contains(&architecture.name) {
+                names.push(architecture.name);
+            }
+        }
+        let digits = |name: &str| name.chars().filter(char::is_ascii_digit).collect::<String>();
+        let near = names.iter().copied().filter(|known| digits(known) == digits(name));
+        Err(ModelError::UnknownFamily {
+            path: file.path().to_path_buf(),
+            name: name.to_string(),
+            hint: smpo_suggest::did_you_mean(name, near),
+            supported: format!("{} (`general.architecture`)", names.join(", ")),
         })
     }
 }

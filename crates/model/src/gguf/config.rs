@@ -33,7 +33,7 @@ pub(crate) fn config_json(file: &GgufFile) -> Result<Value> {
         ("num_key_value_heads", json!(source.whole("attention.head_count_kv")?.unwrap_or(heads))),
         ("head_dim", json!(head_dim)),
         ("max_position_embeddings", json!(source.required("context_length")?)),
-        ("rms_norm_eps", json!(epsilon(&source)?)),
+        epsilon(&source)?,
         ("attention_bias", json!(file.tensor("blk.0.attn_q.bias").is_some())),
         ("mlp_bias", json!(file.tensor("blk.0.ffn_up.bias").is_some())),
         ("tie_word_embeddings", json!(file.tensor("output.weight").is_none())),
@@ -49,9 +49,14 @@ pub(crate) fn config_json(file: &GgufFile) -> Result<Value> {
     Ok(Value::Object(fields))
 }
 
-fn epsilon(source: &Source<'_>) -> Result<f64> {
+/// The norms' ε by its name in config.json; that of norms with a mean where the file has it alone.
+fn epsilon(source: &Source<'_>) -> Result<(&'static str, Value)> {
     const KEY: &str = "attention.layer_norm_rms_epsilon";
-    source.number(KEY)?.ok_or_else(|| source.missing(KEY, "a number above zero"))
+    if let Some(epsilon) = source.number(KEY)? {
+        return Ok(("rms_norm_eps", json!(epsilon)));
+    }
+    let centred = source.number("attention.layer_norm_epsilon")?;
+    Ok(("layer_norm_eps", json!(centred.ok_or_else(|| source.missing(KEY, "a number above zero"))?)))
 }
 
 /// Id of a special token within the vocabulary, else null.

@@ -7,6 +7,9 @@ use serde_json::{Map, Value, json};
 use super::Source;
 use crate::error::Result;
 
+/// Growth of queries with their position.
+pub(crate) const TEMPERATURE: &str = "attention.temperature_scale";
+
 /// The fields of rotary embeddings, as transformers 4 names them.
 pub(super) fn fields(source: &Source<'_>, head_dim: u64) -> Result<Map<String, Value>> {
     let theta = source.number("rope.freq_base")?.unwrap_or(10_000.0);
@@ -44,12 +47,24 @@ fn scaling(source: &Source<'_>) -> Result<Option<Value>> {
         Some("none") => Ok(None),
         Some("linear") => Ok(Some(linear(factor()?))),
         Some("yarn") => {
-            if source.number("rope.scaling.attn_factor")?.is_some_and(|factor| factor != 1.0) {
-                return Err(source.unsupported("rope.scaling.attn_factor", "another number than 1 with yarn"));
+            let factor = factor()?;
+            // The usual one, which llama.cpp computes by itself, is also written out.
+            let usual = 0.1 * factor.max(1.0).ln() + 1.0;
+            let is_usual = |given: f64| given == 1.0 || (given - usual).abs() < 1e-5;
+            if source.number("rope.scaling.attn_factor")?.is_some_and(|given| !is_usual(given)) {
+                let feature = format!("another number than {usual} with yarn");
+                return Err(source.unsupported("rope.scaling.attn_factor", feature));
             }
             let mut yarn = json!({
-                "rope_type": "yarn", "factor": factor()?, "original_max_position_embeddings": original()?
+                "rope_type": "yarn", "factor": factor, "original_max_position_embeddings": original()?
             });
+            if let Some(all) = source.number("rope.scaling.yarn_log_multiplier")?.filter(|all| *all != 0.0) {
+                yarn["mscale"] = json!(1.0);
+                yarn["mscale_all_dim"] = json!(all);
+            }
+            if let Some(beta) = source.number(TEMPERATURE)? {
+                yarn["llama_4_scaling_beta"] = json!(beta);
+            }
             for (key, name) in [("yarn_beta_fast", "beta_fast"), ("yarn_beta_slow", "beta_slow")] {
                 if let Some(value) = source.number(&format!("rope.scaling.{key}"))? {
                     yarn[name] = json!(value);

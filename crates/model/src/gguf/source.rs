@@ -89,6 +89,22 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// Kind of each block: as a list of flags says, else every `pattern`-th attends to the whole sequence.
+    pub fn layer_types(&self, key: &str, pattern: u64) -> Result<Vec<&'static str>> {
+        let blocks = self.blocks()?;
+        let sliding: Vec<bool> = match self.is_list(key) {
+            true => {
+                let flags = self.file.metadata().bytes(&self.key(key))?.unwrap_or_default();
+                if flags.len() as u64 != blocks || flags.iter().any(|flag| *flag > 1) {
+                    return Err(self.error(key, format!("a flag for each of {blocks} blocks"), format!("{flags:?}")));
+                }
+                flags.into_iter().map(|flag| flag == 1).collect()
+            }
+            false => (1..=blocks).map(|block| !block.is_multiple_of(pattern)).collect(),
+        };
+        Ok(sliding.into_iter().map(|slides| if slides { "sliding_attention" } else { "full_attention" }).collect())
+    }
+
     /// All values of a small tensor of float32 beside the weights; `None` where it is absent.
     pub fn factors(&self, name: &str) -> Result<Option<Vec<f64>>> {
         let Some(tensor) = self.file.tensor(name) else { return Ok(None) };

@@ -5,11 +5,11 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use smpo_kernels::{DropoutMask, add_linear, dropout, linear, linear_for_backward};
 
-use super::{LoraConfig, Start};
+use super::{LoraConfig, LoraInit, Start};
 use crate::error::Result;
 use crate::linear::Product;
 use crate::matrix::Matrix;
-use crate::parameter::Parameter;
+use crate::parameter::{Parameter, normal};
 use crate::placement::Placement;
 
 /// The adapter of one linear layer with `K` inputs and `O` outputs.
@@ -81,13 +81,16 @@ impl Adapter {
         ]
     }
 
-    /// A new adapter, the identity: A uniform as PEFT draws it, B zero, magnitudes the weight's own.
+    /// A new adapter, the identity: A drawn as PEFT does, B zero, magnitudes the weight's own.
     pub fn new(module: &str, weight: &Matrix, options: AdapterOptions<'_>, rng: &mut ChaCha8Rng) -> Result<Self> {
         let (outputs, inputs) = weight.shape()?;
         let AdapterOptions { config, placement, .. } = options;
         // Kaiming's uniform with a = √5, PyTorch's default for linear layers.
         let bound = (inputs as f32).powf(-0.5);
-        let a = (0..config.r * inputs).map(|_| rng.random_range(-bound..bound)).collect();
+        let a = match config.init {
+            LoraInit::Gaussian => normal(rng, config.r * inputs, 1.0 / config.r as f64),
+            _ => (0..config.r * inputs).map(|_| rng.random_range(-bound..bound)).collect(),
+        };
         let magnitude = match config.dora {
             true => Some(row_norms(&weight.dense(placement)?.detach().to_dtype(DType::F32)?)?.to_vec1()?),
             false => None,

@@ -4,16 +4,21 @@ use candle_core::Var;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use super::{Adapter, AdapterOptions, LoraConfig, targets::resolve};
+use super::{Adapter, AdapterOptions, AdapterValues, LoraConfig, Start, targets::resolve};
 use crate::decoder::Decoder;
 use crate::error::{ModelError, Result};
+use crate::layout::HEAD;
+use crate::linear::Linear;
 use crate::parameter::Parameter;
+use crate::placement::host_values;
 
 impl Decoder {
-    /// Freezes the model and adds a new adapter to every linear layer that the targets name.
+    /// Freezes the model and adds a new adapter to every linear layer that the targets name. One that starts as a part of its
+    /// base leaves the rest of it there, in the placement's dtype.
     ///
     /// # Errors
-    /// When a target names no layer, a range of the configuration is wrong, or there are adapters already.
+    /// When a target or pattern names no layer, a range of the configuration is wrong, there are adapters already, or one of
+    /// a head that is the embedding would take a part out of it.
     pub fn add_lora(&mut self, config: &LoraConfig, seed: u64) -> Result<()> {
         config.check()?;
         self.refuse_second_adapter()?;
@@ -22,13 +27,23 @@ impl Decoder {
             let modules: Vec<&str> = linears.iter().map(|l| l.module.as_str()).collect();
             resolve(&config.targets, &modules)?
         };
+        let start = config.init.start();
+        let adapted: Vec<usize> = (0..chosen.len()).filter(|index| chosen[*index]).collect();
+        let modules: Vec<String> = adapted.iter().map(|index| self.linears()[*index].module.clone()).collect();
+        let layers = config.of_modules(&modules)?;
+        if start.is_some() && self.head_is_tied() && adapted.iter().any(|index| self.linears()[*index].module == HEAD) {
+            let got = "a head that is the embedding";
+            return Err(ModelError::input("adapters that take a part out of the base", "layers", got));
+        }
         self.set_trainable(|_| false)?;
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let placement = &self.placement();
-        for (index, (linear, chosen)) in self.linears_mut().into_iter().zip(chosen).enumerate() {
-            if chosen {
-                let options = AdapterOptions { config, placement, stream: index as u64 };
-                linear.adapter = Some(Adapter::new(&linear.module, &linear.weight, options, &mut rng)?);
+        let mut linears = self.linears_mut();
+        for (index, config) in adapted.into_iter().zip(&layers) {
+            let (linear, options) = (&mut *linears[index], AdapterOptions { config, placement, stream: index as u64 });
+            match start {
+                Some(start) => take_out(linear, start, options)?,
+                None => linear.adapter = Some(Adapter::new(&linear.module, &linear.weight, options, &mut rng)?),
             }
         }
         self.lora = Some(config.clone());
@@ -68,8 +83,8 @@ impl Decoder {
                 linear.weight = Parameter { name: linear.weight.name().to_owned(), tensor }.into();
                 linear.adapter = None;
             }
-            linear.weight.unpack(&placement)?;
         }
+        self.dequantise()?;
         self.lora = None;
         self.trained_tokens = Vec::new();
         self.set_trainable(|_| true)
@@ -87,6 +102,20 @@ impl Decoder {
     }
 }
 
+/// Gives a layer an adapter that starts as a part of its weight, and leaves the rest of the weight there, frozen.
+fn take_out(linear: &mut Linear, start: Start, options: AdapterOptions<'_>) -> Result<()> {
+    let (outputs, inputs) = linear.weight.shape()?;
+    let base = host_values(&*linear.weight.dense(options.placement)?)?;
+    let parts = start.parts(&base, inputs, options.config.r, options.config.scale());
+    let values = AdapterValues { a: parts.a, b: parts.b, magnitude: None };
+    let mut adapter = Adapter::from_values(&linear.module, &linear.weight, options, values)?;
+    adapter.start = Some(start);
+    let tensor = options.placement.variable(parts.rest, &[outputs, inputs])?.into_inner().detach();
+    linear.weight = Parameter { name: linear.weight.name().to_owned(), tensor }.into();
+    linear.adapter = Some(adapter);
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,14 +127,8 @@ mod tests {
         for case in Family::ALL.iter().map(|family| family.module()) {
             for dora in [false, true] {
                 let mut decoder = Decoder::load(smpo_fixtures::golden("model", case)).unwrap();
-                let config = LoraConfig {
-                    r: 2,
-                    alpha: 4.0,
-                    dropout: 0.0,
-                    rslora: false,
-                    dora,
-                    targets: vec!["all-linear".into()],
-                };
+                let config =
+                    LoraConfig { r: 2, alpha: 4.0, dora, targets: vec!["all-linear".into()], ..LoraConfig::default() };
                 decoder.add_lora(&config, 0).unwrap();
                 let batch = PackedBatch::from_sequences([(&[1, 2, 3][..], &[4, 5][..])]).unwrap();
                 let store = decoder.log_probs(&batch).unwrap().sum_all().unwrap().backward().unwrap();

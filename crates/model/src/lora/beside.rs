@@ -11,6 +11,7 @@ use super::stored::AdapterFile;
 use crate::decoder::Decoder;
 use crate::error::{ModelError, Result, list};
 use crate::layout::{EMBEDDING, HEAD};
+use crate::matrix::Matrix;
 use crate::name_pattern::NamePattern;
 use crate::parameter::Parameter;
 use crate::placement::Placement;
@@ -61,13 +62,14 @@ impl Decoder {
         for text in &beside.modules {
             let pattern = NamePattern::new(WHAT, text)?;
             let tied_head = self.head_is_tied() && pattern.names(HEAD);
-            let named = |p: &&Parameter| pattern.names(module(&p.name)) || tied_head && p.name == EMBEDDING;
-            let found: Vec<String> = self.base_parameters().filter(named).map(|p| p.name.clone()).collect();
+            let named = |name: &str| pattern.names(module(name)) || tied_head && name == EMBEDDING;
+            let known: Vec<&str> = self.can_be_trained().into_iter().map(|(name, _)| name).collect();
+            let found: Vec<String> = known.iter().filter(|name| named(name)).map(|name| name.to_string()).collect();
             for linear in self.linears().into_iter().filter(|linear| pattern.names(&linear.module)) {
                 linear.weight.refuse_training(WHAT)?;
             }
             if found.is_empty() {
-                let ends = self.base_parameters().map(|p| end(module(&p.name)));
+                let ends = known.iter().map(|name| end(module(name)));
                 let hint = smpo_suggest::did_you_mean(text, ends.chain([HEAD]));
                 return Err(ModelError::input(WHAT, "the name of a module", format!("`{text}`{hint}")));
             }
@@ -91,6 +93,7 @@ impl Decoder {
             let got = format!("`{}`, which has an adapter", module(both));
             return Err(ModelError::input(WHAT, "modules without adapters", got));
         }
+        self.unpack(|name| names.contains(name))?;
         let placement = self.placement();
         let mut result = Ok(());
         self.visit_mut(|parameter| {
@@ -113,14 +116,12 @@ impl Decoder {
     /// # Errors
     /// When a token is not below `V`.
     pub fn untrained_tokens(&self, tokens: &[u32]) -> Result<Vec<u32>> {
-        if self.embedding.tensor.is_variable() || tokens.is_empty() {
+        if self.embedding_is_trained() || tokens.is_empty() {
             return Ok(Vec::new());
         }
-        let (_, width) = self.embedding.tensor.dims2()?;
-        let ids = Tensor::new(tokens, self.embedding.tensor.device())?;
-        let rows = crate::placement::host_values(&self.embedding.tensor.index_select(&ids, 0)?)?;
         let mut alike: BTreeMap<Vec<u32>, Vec<u32>> = BTreeMap::new();
-        for (token, row) in tokens.iter().zip(rows.chunks_exact(width)) {
+        for token in tokens {
+            let row = self.embedding.row(*token as usize)?;
             alike.entry(row.iter().map(|value| value.to_bits()).collect()).or_default().push(*token);
         }
         let is_untrained = |(row, tokens): &(Vec<u32>, Vec<u32>)| tokens.len() > 1 || row.iter().all(|bits| *bits == 0);
@@ -131,7 +132,7 @@ impl Decoder {
 
     /// The embedding's variable, if it or rows of it are trained.
     pub fn embedding_var(&self) -> Option<Var> {
-        self.embedding.var()
+        self.embedding.parameter().and_then(Parameter::var)
     }
 
     /// Makes rows of embedding and head for `new` tokens after the first `known`, each the mean of those, in the place of
@@ -144,15 +145,19 @@ impl Decoder {
             return Ok(());
         }
         let (tied, placement) = (self.head_is_tied(), self.placement());
-        self.embedding.tensor = with_new_rows(&self.embedding.tensor, &placement, known, new)?;
-        if tied {
-            self.head.weight = self.embedding.clone().into();
-        } else {
+        let enlarged = |matrix: &Matrix| -> Result<Matrix> {
+            let tensor = with_new_rows(&*matrix.dense(&placement)?, &placement, known, new)?;
+            Ok(Parameter { name: matrix.name().to_owned(), tensor }.into())
+        };
+        if !tied {
             self.head.weight.refuse_training("added tokens")?;
-            let tensor = with_new_rows(&*self.head.weight.dense(&placement)?, &placement, known, new)?;
-            self.head.weight = Parameter { name: self.head.weight.name().to_owned(), tensor }.into();
+            self.head.weight = enlarged(&self.head.weight)?;
         }
-        self.set_vocabulary(self.embedding.tensor.dim(0)?);
+        self.embedding = enlarged(&self.embedding)?;
+        if tied {
+            self.head.weight = self.embedding.clone();
+        }
+        self.set_vocabulary(self.embedding.shape()?.0);
         Ok(())
     }
 
@@ -215,9 +220,9 @@ impl Decoder {
         let placement = self.placement();
         let head = format!("{HEAD}.weight");
         let mut read = ReadBeside { keep_tied: stored.tied && self.head_is_tied(), ..ReadBeside::default() };
-        let own = self.base_parameters().map(|p| (p.name.as_str(), p.tensor.dims().to_vec()));
-        let tied = self.head_is_tied().then(|| (head.as_str(), self.embedding.tensor.dims().to_vec()));
-        for (name, mut shape) in own.chain(tied) {
+        let (vocabulary, width) = self.embedding.shape()?;
+        let tied = self.head_is_tied().then(|| (head.as_str(), vec![vocabulary, width]));
+        for (name, mut shape) in self.can_be_trained().into_iter().chain(tied) {
             let mut stored_name = format!("{PREFIX}{name}");
             // The bias of a layer with an adapter is inside of it.
             if let Some(layer) = name.strip_suffix(".bias")
@@ -248,7 +253,6 @@ impl Decoder {
                 path: file.path().to_path_buf(),
                 names: format!("`trainable_token_indices` of `{place}` in adapter_config.json"),
             })?;
-            let (vocabulary, width) = self.embedding.tensor.dims2()?;
             if let Some(id) = ids.iter().find(|id| **id as usize >= vocabulary) {
                 let expected = format!("ids below the vocabulary of {vocabulary}");
                 return Err(ModelError::input("trainable_token_indices", expected, id.to_string()));
@@ -293,7 +297,7 @@ impl Decoder {
         for (name, (ids, values)) in std::mem::take(&mut read.rows) {
             let placement = self.placement();
             let tensor = match name == EMBEDDING {
-                true => with_rows(&self.embedding.tensor, &placement, &ids, values)?,
+                true => with_rows(&*self.embedding.dense(&placement)?, &placement, &ids, values)?,
                 false => with_rows(&*self.head.weight.dense(&placement)?, &placement, &ids, values)?,
             };
             if name == EMBEDDING {
@@ -301,6 +305,12 @@ impl Decoder {
             }
             read.whole.insert(name, tensor);
         }
+        self.change_matrices(|matrix| {
+            if let Some(tensor) = read.whole.remove(matrix.name()) {
+                *matrix = Parameter { name: matrix.name().to_owned(), tensor }.into();
+            }
+            Ok(())
+        })?;
         self.visit_mut(|parameter| {
             if let Some(tensor) = read.whole.remove(&parameter.name) {
                 parameter.tensor = tensor;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::LoraConfig;
-use super::peft::{CONFIG, PREFIX, WEIGHTS, read_config};
+use super::peft::{CONFIG, PREFIX, STEM, read_config};
 use crate::error::Result;
 use crate::layout::EXPERTS;
 use crate::weights::{DtypeCounts, WeightDtype, WeightFile, WeightFiles};
@@ -25,7 +25,7 @@ impl AdapterInfo {
     /// # Errors
     /// When one is not a finite number, or a file is missing or damaged.
     pub fn check_values(dir: impl AsRef<Path>) -> Result<()> {
-        WeightFiles::open(dir.as_ref(), "adapter_model")?.check_values()
+        WeightFiles::open(dir.as_ref(), STEM)?.check_values()
     }
 
     /// Reads a PEFT adapter directory, its weights excepted.
@@ -34,7 +34,7 @@ impl AdapterInfo {
     /// When a file is missing or damaged, or the adapter's type or a feature of it is not supported.
     pub fn read(dir: impl AsRef<Path>) -> Result<Self> {
         let mut config = read_config(&dir.as_ref().join(CONFIG))?.lora;
-        let file = WeightFile::open(&dir.as_ref().join(WEIGHTS))?;
+        let file = WeightFile::in_directory(dir.as_ref(), STEM)?;
         let mut counts = DtypeCounts::default();
         for name in file.names() {
             // PEFT's copy of a base weight is no part of the adapter.

@@ -23,7 +23,35 @@ pub(crate) use peft::{CONFIG as ADAPTER_CONFIG, WEIGHTS as ADAPTER_WEIGHTS};
 pub(crate) use start::Start;
 pub(crate) use targets::resolve as chosen_modules;
 
+use std::collections::BTreeMap;
+
+use self::patterns::OwnPatterns;
 use crate::error::{ModelError, Result};
+
+/// Initial weights of new adapters.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LoraInit {
+    /// A uniform as PyTorch draws a linear layer, B zero: nothing changes at first.
+    #[default]
+    Uniform,
+    /// A normal with standard deviation 1 / r, B zero.
+    Gaussian,
+    /// The first columns' QR decomposition, which is taken out of the base (arXiv 2406.01775).
+    Olora,
+    /// The largest singular values with their vectors, which are taken out of the base (arXiv 2404.02948).
+    Pissa,
+}
+
+impl LoraInit {
+    /// The part of the base that the adapter starts as.
+    pub(crate) fn start(self) -> Option<Start> {
+        match self {
+            Self::Uniform | Self::Gaussian => None,
+            Self::Olora => Some(Start::Olora),
+            Self::Pissa => Some(Start::Pissa),
+        }
+    }
+}
 
 /// Configuration of adapters.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,6 +69,29 @@ pub struct LoraConfig {
     /// Linear layers by name: `q_proj`, `model.layers.3.mlp.up_proj`, `model.layers.[0-7].self_attn.*`, `lm_head`;
     /// or `all-linear`: all except the head.
     pub targets: Vec<String>,
+    /// Ranks of modules by regular expressions for the end of their names, in place of `r`.
+    pub rank_pattern: BTreeMap<String, usize>,
+    /// α in the same way.
+    pub alpha_pattern: BTreeMap<String, f64>,
+    /// Initial weights.
+    pub init: LoraInit,
+}
+
+impl Default for LoraConfig {
+    /// PEFT's, of no layer.
+    fn default() -> Self {
+        Self {
+            r: 8,
+            alpha: 8.0,
+            dropout: 0.0,
+            rslora: false,
+            dora: false,
+            targets: Vec::new(),
+            rank_pattern: BTreeMap::new(),
+            alpha_pattern: BTreeMap::new(),
+            init: LoraInit::Uniform,
+        }
+    }
 }
 
 impl LoraConfig {
@@ -55,6 +106,22 @@ impl LoraConfig {
         Self { r, alpha, ..self.clone() }
     }
 
+    /// The configuration of each of some modules, by the patterns.
+    ///
+    /// # Errors
+    /// When a pattern is no regular expression or names none of them, or two give one module different values.
+    pub(crate) fn of_modules(&self, modules: &[String]) -> Result<Vec<Self>> {
+        let ranks = OwnPatterns::new("rank_pattern", &self.rank_pattern)?.of_each(modules)?;
+        let alphas = OwnPatterns::new("alpha_pattern", &self.alpha_pattern)?.of_each(modules)?;
+        let layers = ranks.into_iter().zip(alphas);
+        layers
+            .map(|(r, alpha)| {
+                let layer = self.of_layer(r.unwrap_or(self.r), alpha.unwrap_or(self.alpha));
+                layer.check().map(|()| layer)
+            })
+            .collect()
+    }
+
     fn check(&self) -> Result<()> {
         if self.r == 0 {
             return Err(ModelError::input("lora rank", "at least 1", "0"));
@@ -64,6 +131,10 @@ impl LoraConfig {
         }
         if !(0.0..1.0).contains(&self.dropout) {
             return Err(ModelError::input("lora dropout", "a share from 0 to below 1", self.dropout.to_string()));
+        }
+        if self.dora && self.init.start().is_some() {
+            let got = "`use_dora` beside `init_lora_weights` that change the base";
+            return Err(ModelError::input("adapters", "one of the two", got));
         }
         Ok(())
     }

@@ -25,6 +25,8 @@ use crate::weights::{StoredTensor, WeightDtype, write_tensors};
 pub(super) const PREFIX: &str = "base_model.model.";
 pub(crate) const CONFIG: &str = "adapter_config.json";
 pub(crate) const WEIGHTS: &str = "adapter_model.safetensors";
+/// Name of the weights without their ending.
+pub(super) const STEM: &str = "adapter_model";
 
 /// Options of saving an adapter.
 #[derive(Debug, Clone, Default)]
@@ -144,7 +146,7 @@ impl Decoder {
         let dir = dir.as_ref();
         self.refuse_second_adapter()?;
         let stored = read_config(&dir.join(CONFIG))?;
-        let file = AdapterFile::open(&dir.join(WEIGHTS), self.spec())?;
+        let file = AdapterFile::open(dir, self.spec())?;
         let (adapters, beside) = self.read_adapters(&stored, &file, &BaseFingerprints::read(dir)?)?;
         let mut config = stored.lora;
         let linears = self.linears();
@@ -332,6 +334,7 @@ pub(super) fn read_config(path: &Path) -> Result<StoredConfig> {
         rslora: fields.bool("use_rslora")?.unwrap_or(false),
         dora: fields.bool("use_dora")?.unwrap_or(false),
         targets: Vec::new(),
+        ..LoraConfig::default()
     };
     lora.check()?;
     if start.is_some() && lora.dora {

@@ -29,14 +29,57 @@ impl Start {
     /// The weight (`outputs`, `inputs`) without the part that an adapter of rank `r` and factor `scale` starts with.
     pub fn rest(self, weight: &[f32], inputs: usize, r: usize, scale: f64) -> Vec<f32> {
         let matrix = Matrix::new(weight, inputs);
+        matrix.without(&self.basis(&matrix, r), self.share(scale))
+    }
+
+    /// The adapter's values at its start, and the rest of the weight.
+    pub fn parts(self, weight: &[f32], inputs: usize, r: usize, scale: f64) -> Parts {
+        let matrix = Matrix::new(weight, inputs);
+        let basis = self.basis(&matrix, r);
+        // Directions that a weight of low rank does not have stay zero.
+        let (mut a, mut b) = (vec![0.0; r * inputs], vec![0.0; matrix.rows * r]);
+        for (index, direction) in basis.iter().enumerate() {
+            let along = matrix.transposed_times(direction);
+            let size = dot(&along, &along).sqrt();
+            // OLoRA is Q·R, PiSSA the roots of the singular values on both sides.
+            let (left, right) = match self {
+                Self::Olora => (1.0, 1.0),
+                Self::Pissa if size > 0.0 => ((size / scale).sqrt(), (size * scale).sqrt().recip()),
+                Self::Pissa => (0.0, 0.0),
+            };
+            let row = &mut a[index * inputs..][..inputs];
+            row.iter_mut().zip(&along).for_each(|(value, along)| *value = (right * along) as f32);
+            let column = b.iter_mut().skip(index).step_by(r);
+            column.zip(direction).for_each(|(value, share)| *value = (left * share) as f32);
+        }
+        Parts { a, b, rest: matrix.without(&basis, self.share(scale)) }
+    }
+
+    /// Orthonormal directions of the outputs, along which the part lies.
+    fn basis(self, matrix: &Matrix, r: usize) -> Vec<Vec<f64>> {
         match self {
-            // PEFT multiplies the decomposition by the adapter's factor.
-            Self::Olora => matrix.without(&matrix.first_columns(r), scale),
-            Self::Pissa => {
-                matrix.without(&top_eigenvectors(matrix.rows, r, |v| matrix.times(&matrix.transposed_times(v))), 1.0)
-            }
+            Self::Olora => matrix.first_columns(r),
+            Self::Pissa => top_eigenvectors(matrix.rows, r, |v| matrix.times(&matrix.transposed_times(v))),
         }
     }
+
+    /// Share of the weight along the directions that is taken out: PEFT multiplies OLoRA's by the adapter's factor.
+    fn share(self, scale: f64) -> f64 {
+        match self {
+            Self::Olora => scale,
+            Self::Pissa => 1.0,
+        }
+    }
+}
+
+/// A weight in two parts: `scale`·B·A, and the rest.
+pub(crate) struct Parts {
+    /// (`r`, `inputs`).
+    pub a: Vec<f32>,
+    /// (`outputs`, `r`).
+    pub b: Vec<f32>,
+    /// (`outputs`, `inputs`).
+    pub rest: Vec<f32>,
 }
 
 /// A weight in float64, row by row.
@@ -130,6 +173,25 @@ mod tests {
         // the second column (1, 2) less its part along (0.6, 0.8), 2.2·(0.6, 0.8)
         for (got, expected) in rest.iter().zip([0.0, 1.0 - 1.32, 0.0, 2.0 - 1.76]) {
             assert!((got - expected as f32).abs() < 1e-6, "{rest:?}");
+        }
+    }
+
+    #[test]
+    fn the_parts_add_up_to_the_weight() {
+        let weight: Vec<f32> = (0..35).map(|i| (f64::from(i) * 1.7).sin() as f32).collect();
+        let (inputs, outputs, scale) = (5, 7, 0.5);
+        for start in Start::ALL {
+            for r in [1, 3, 8] {
+                let Parts { a, b, rest } = start.parts(&weight, inputs, r, scale);
+                assert_eq!(rest, start.rest(&weight, inputs, r, scale));
+                for output in 0..outputs {
+                    for input in 0..inputs {
+                        let product: f32 = (0..r).map(|k| b[output * r + k] * a[k * inputs + input]).sum();
+                        let (at, expected) = (output * inputs + input, scale as f32 * product);
+                        assert!((rest[at] + expected - weight[at]).abs() < 1e-5, "{start:?} {r}");
+                    }
+                }
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use super::Adapter;
 use super::fused_experts::{self, ExpertPart};
-use super::peft::PREFIX;
+use super::peft::{PREFIX, STEM};
 use crate::decoder::Decoder;
 use crate::error::{ModelError, Result};
 use crate::spec::DecoderSpec;
@@ -48,8 +48,9 @@ enum Stored {
 }
 
 impl AdapterFile {
-    pub fn open(path: &Path, spec: &DecoderSpec) -> Result<Self> {
-        let file = WeightFile::open(path)?;
+    /// Opens the weights of an adapter's directory.
+    pub fn open(dir: &Path, spec: &DecoderSpec) -> Result<Self> {
+        let file = WeightFile::in_directory(dir, STEM)?;
         let text_name = |stored: &str| {
             let module = stored.strip_prefix(PREFIX)?;
             // The head of a text model and that of a text half in memory have one name.

@@ -10,8 +10,10 @@ use std::sync::{Mutex, PoisonError};
 use safetensors::tensor::Metadata;
 use safetensors::{Dtype, SafeTensorError, SafeTensors, View};
 use smpo_files::FileError;
+use smpo_kernels::PackedWeight;
 
 use super::WeightDtype;
+use super::absent::no_weights;
 use crate::error::{ModelError, Result};
 use crate::gguf::{GgufWeights, is_gguf, saved_dtype};
 
@@ -64,6 +66,12 @@ impl WeightFile {
             false => Tensors::Safetensors(SafetensorsFile::open(path)?),
         };
         Ok(Self { path: path.to_path_buf(), tensors })
+    }
+
+    /// The only weight file of a directory, by its name without `.safetensors`.
+    pub fn in_directory(dir: &Path, stem: &str) -> Result<Self> {
+        let path = dir.join(format!("{stem}.safetensors"));
+        if path.exists() { Self::open(&path) } else { Err(no_weights(dir, stem)) }
     }
 
     pub fn path(&self) -> &Path {
@@ -154,6 +162,19 @@ impl WeightFile {
                 Ok(values)
             }
         }
+    }
+
+    /// Refuses a NaN or infinity among the values of packed blocks.
+    pub fn check_values(&self, name: &str, weight: &PackedWeight) -> Result<()> {
+        const VALUES: usize = 1 << 16;
+        let (rows, columns) = weight.shape();
+        let mut piece = vec![0.0; VALUES.min(rows * columns)];
+        for begin in (0..rows * columns).step_by(VALUES) {
+            let piece = &mut piece[..VALUES.min(rows * columns - begin)];
+            weight.read(begin, piece);
+            expect_finite(&self.path, name, piece, begin)?;
+        }
+        Ok(())
     }
 
     /// The bytes of a tensor of any dtype of a safetensors file.

@@ -1,5 +1,6 @@
 //! Weights on disk: safetensors files, one or many.
 
+mod absent;
 mod dtype;
 mod file;
 mod fingerprint;

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 
 use safetensors::View;
 use serde::{Deserialize, Serialize};
+use smpo_kernels::PackedWeight;
 
+use super::absent::no_weights;
 use super::{CopiedTensor, WeightDtype, WeightFile};
 use crate::error::{ModelError, Result, list};
-use crate::gguf::is_gguf;
+use crate::gguf::{Blocks, is_gguf};
 use crate::save::write_json;
 use crate::wrapper::TextNames;
 
@@ -47,7 +49,10 @@ impl WeightFiles {
     pub fn open(dir: &Path, stem: &str) -> Result<Self> {
         let single = if is_gguf(dir) { dir.to_path_buf() } else { dir.join(format!("{stem}.safetensors")) };
         let index = dir.join(format!("{stem}{INDEX}"));
-        if single.exists() || !index.exists() {
+        if !single.exists() && !index.exists() {
+            return Err(no_weights(dir, stem));
+        }
+        if single.exists() {
             let file = WeightFile::open(&single)?;
             let by_name = file.names().into_iter().map(|name| Place::of(name, 0)).collect();
             return Ok(Self { dir: dir.to_path_buf(), files: vec![file], by_name, rest: BTreeMap::new() });
@@ -141,6 +146,23 @@ impl WeightFiles {
         }
         let (file, stored) = self.place(name)?;
         file.read(stored, shape)
+    }
+
+    /// True for a weight that is stored in packed blocks.
+    pub fn is_packed(&self, name: &str) -> bool {
+        let gguf = self.by_name.get(name).and_then(|place| self.files[place.file].gguf());
+        let in_gguf = gguf.and_then(|weights| weights.describe(name)).is_some_and(|(_, kind)| kind.is_quantised());
+        in_gguf || self.four_bit_state(name).is_some()
+    }
+
+    /// The blocks of a GGUF file, checked to be finite; `None` for any other weight.
+    pub fn read_blocks(&self, name: &str, shape: &[usize]) -> Result<Option<PackedWeight>> {
+        let (file, stored) = self.place(name)?;
+        let Some(weights) = file.gguf() else { return Ok(None) };
+        file.expect(stored, shape)?;
+        let Some(weight) = weights.blocks(stored)?.and_then(Blocks::pack) else { return Ok(None) };
+        file.check_values(stored, &weight)?;
+        Ok(Some(weight))
     }
 
     /// Reads every value of the tensors, but for a wrapper's rest, and refuses a NaN or infinity.

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use super::TrainConfig;
 
 /// Keys that cannot change the trained model: where and how a run is computed, written and watched.
-const FREE: [&str; 11] = [
+const FREE: [&str; 12] = [
     "alarms",
     "data_check",
+    "dequantize",
     "device",
     "max_skipped_steps",
     "memory_check",

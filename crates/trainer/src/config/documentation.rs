@@ -77,6 +77,9 @@ What is trained is float32 on the CPU. The rest may take less, and a product wid
 
 * Weights that are not trained (the base under adapters, references, what `unfreeze_layers_patterns` leaves) stay in
   16 bits where the model has them so. Results are those of float32 to the last bit.
+* Weights of a GGUF file that are not trained stay in the file's blocks (Q4_K, Q8_0, …), the embedding too, and are dequantised
+  tile by tile; results are those of float32 to the last bit. `dequantize = true` widens them when they are loaded instead.
+  Modules named in `modules_to_save` or `unfreeze_layers_patterns` are dequantised and trained in float32.
 * `load_in_4bit = true` packs the linear layers under adapters in blocks of 64 as bitsandbytes does, from the model's values in
   float32; the head, the embedding, norms and biases stay as they are. Dequantised values are those of bitsandbytes' CPU build to
   the last bit where a row is a whole number of blocks. A model that transformers saved in four bits (`load_in_4bit` in its
@@ -92,8 +95,8 @@ What is trained is float32 on the CPU. The rest may take less, and a product wid
 The same command resumes a run after its last checkpoint, bit for bit. A run is known by its configuration, its rows and
 the weights that it reads again (the base under adapters, the reference model); each checkpoint holds fingerprints of them.
 
-* Settings that cannot change the trained model may change: `alarms`, `data_check`, `device`, `max_skipped_steps`,
-  `memory_check`, `on_bad_rows`, `output_dir`, `report_to`, `save_steps`, `save_total_limit`, `token_cache`; `eval_steps` and
+* Settings that cannot change the trained model may change: `alarms`, `data_check`, `dequantize`, `device`,
+  `max_skipped_steps`, `memory_check`, `on_bad_rows`, `output_dir`, `report_to`, `save_steps`, `save_total_limit`, `token_cache`; `eval_steps` and
   `per_device_eval_batch_size` where no checkpoints are compared. The run says which changed.
 * `num_train_epochs` and `max_steps` may grow while a run is unfinished; the learning rate then follows its schedule over
   the new total. Other settings are refused.

@@ -65,6 +65,10 @@ pub(super) fn translate(table: &mut Table, problems: &mut Problems) {
         }
     }
     reporters(table);
+    // PEFT's word for its default.
+    if table.get("init_lora_weights").and_then(Value::as_bool) == Some(true) {
+        table.remove("init_lora_weights");
+    }
     // LLaMA-Factory's word for PEFT's `all-linear`.
     if table.get("lora_target_modules").is_some_and(|targets| targets.as_str() == Some("all")) {
         table.insert("lora_target_modules".to_owned(), Value::from("all-linear"));

@@ -84,7 +84,7 @@ fn losses(device: &OpenDevice, adapters: bool) -> Result<Vec<f64>, TrainError> {
     let mut decoder = Decoder::init_on(&config, 1, None, &placement)?;
     if adapters {
         let targets = vec!["all-linear".to_owned()];
-        let lora = LoraConfig { r: 4, alpha: 8.0, dropout: 0.0, rslora: false, dora: false, targets };
+        let lora = LoraConfig { r: 4, alpha: 8.0, targets, ..LoraConfig::default() };
         decoder.add_lora(&lora, 1)?;
     }
     let transforms = Transforms { eos_term: EosTerm::Invert, min_log_prob: Some(-2.3), ..Transforms::default() };

@@ -1,8 +1,11 @@
 //! The part of the model that is trained: LoRA adapters, or modules by pattern.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use smpo_model::{LoraConfig, TrainedBeside};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use smpo_model::{LoraConfig, LoraInit, TrainedBeside};
 
 use crate::config::builder::setters;
 use crate::config::check::{Problems, is_positive};
@@ -17,6 +20,41 @@ pub enum AdapterStart {
     From(PathBuf),
 }
 
+/// Initial weights of new adapters that are not PEFT's default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum InitLoraWeights {
+    /// A from a normal distribution, B zero.
+    Gaussian,
+    /// The first columns' QR decomposition.
+    Olora,
+    /// The largest singular values with their vectors.
+    Pissa,
+}
+
+impl InitLoraWeights {
+    fn init(self) -> LoraInit {
+        match self {
+            Self::Gaussian => LoraInit::Gaussian,
+            Self::Olora => LoraInit::Olora,
+            Self::Pissa => LoraInit::Pissa,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Gaussian => "gaussian",
+            Self::Olora => "olora",
+            Self::Pissa => "pissa",
+        }
+    }
+
+    /// True if the base is kept without a part of it.
+    fn changes_base(self) -> bool {
+        self != Self::Gaussian
+    }
+}
+
 impl TrainConfigBuilder {
     setters! {
         use_peft: bool,
@@ -29,6 +67,9 @@ impl TrainConfigBuilder {
         trainable_token_indices[]: u32,
         use_rslora: bool,
         use_dora: bool,
+        init_lora_weights?: InitLoraWeights,
+        rank_pattern: BTreeMap<String, usize>,
+        alpha_pattern: BTreeMap<String, f64>,
         unfreeze_layers_patterns[]: String,
     }
 }
@@ -52,6 +93,9 @@ impl TrainConfig {
                 rslora: self.use_rslora,
                 dora: self.use_dora,
                 targets,
+                rank_pattern: self.rank_pattern.clone(),
+                alpha_pattern: self.alpha_pattern.clone(),
+                init: self.init_lora_weights.map(InitLoraWeights::init).unwrap_or_default(),
             })
         })
     }
@@ -80,6 +124,9 @@ impl TrainConfig {
             ("lora_target_modules", !self.lora_target_modules.is_empty()),
             ("use_rslora", self.use_rslora),
             ("use_dora", self.use_dora),
+            ("init_lora_weights", self.init_lora_weights.is_some()),
+            ("rank_pattern", !self.rank_pattern.is_empty()),
+            ("alpha_pattern", !self.alpha_pattern.is_empty()),
         ]
         .into_iter()
         .filter_map(|(key, given)| given.then_some(key))
@@ -121,7 +168,24 @@ impl TrainConfig {
                            weights it was trained on, and random ones are not saved";
             problems.refuse(&["init", "use_peft", "adapter_name_or_path"], message.to_owned());
         }
+        if let Some(init) = self.init_lora_weights.filter(|init| init.changes_base()) {
+            for (key, given) in [("use_dora", self.use_dora), ("load_in_4bit", self.load_in_4bit)] {
+                if given {
+                    let init = init.name();
+                    let message = format!(
+                        "`{key}` and `init_lora_weights` = {init:?}, which changes the base, exclude each other: give one"
+                    );
+                    problems.refuse(&[key, "init_lora_weights"], message);
+                }
+            }
+        }
         problems.range("lora_r", self.lora_r != Some(0), "at least 1", 0);
+        for (pattern, rank) in &self.rank_pattern {
+            problems.range("rank_pattern", *rank > 0, "ranks of at least 1", format!("{rank} for {pattern}"));
+        }
+        for (pattern, alpha) in &self.alpha_pattern {
+            problems.range("alpha_pattern", is_positive(*alpha), "positive numbers", format!("{alpha} for {pattern}"));
+        }
         if let Some(alpha) = self.lora_alpha {
             problems.range("lora_alpha", is_positive(alpha), "a positive number", alpha);
         }

@@ -25,12 +25,16 @@ impl TrainConfigBuilder {
         bnb_4bit_quant_type?: QuantType,
         bnb_4bit_use_double_quant: bool,
         llm_int8_skip_modules[]: String,
+        dequantize: bool,
     }
 }
 
 impl TrainConfig {
     /// Storage of the weights that are not trained.
     pub fn storage(&self) -> Storage {
+        if self.dequantize {
+            return Storage::Dequantised;
+        }
         if !self.load_in_4bit {
             return Storage::AsStored;
         }
@@ -53,6 +57,11 @@ impl TrainConfig {
             if given && !self.load_in_4bit {
                 problems.refuse(&[key, "load_in_4bit"], format!("`{key}` has no effect without load_in_4bit = true"));
             }
+        }
+        problems.exclusive(("dequantize", self.dequantize), ("load_in_4bit", self.load_in_4bit));
+        if self.dequantize && self.init == Init::Random {
+            let message = "`dequantize` is for weights that are read: it excludes init = \"random\"".to_owned();
+            problems.refuse(&["dequantize", "init"], message);
         }
         if !self.load_in_4bit {
             return;
