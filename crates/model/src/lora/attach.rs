@@ -22,16 +22,16 @@ impl Decoder {
     pub fn add_lora(&mut self, config: &LoraConfig, seed: u64) -> Result<()> {
         config.check()?;
         self.refuse_second_adapter()?;
-        let chosen = {
+        let (adapted, modules): (Vec<usize>, Vec<String>) = {
             let linears = self.linears();
             let modules: Vec<&str> = linears.iter().map(|l| l.module.as_str()).collect();
-            resolve(&config.targets, &modules)?
+            let chosen = resolve(&config.targets, &modules)?;
+            let adapted = modules.iter().enumerate().filter(|(index, _)| chosen[*index]);
+            adapted.map(|(index, module)| (index, module.to_string())).unzip()
         };
         let start = config.init.start();
-        let adapted: Vec<usize> = (0..chosen.len()).filter(|index| chosen[*index]).collect();
-        let modules: Vec<String> = adapted.iter().map(|index| self.linears()[*index].module.clone()).collect();
         let layers = config.of_modules(&modules)?;
-        if start.is_some() && self.head_is_tied() && adapted.iter().any(|index| self.linears()[*index].module == HEAD) {
+        if start.is_some() && self.head_is_tied() && modules.iter().any(|module| module == HEAD) {
             let got = "a head that is the embedding";
             return Err(ModelError::input("adapters that take a part out of the base", "layers", got));
         }
