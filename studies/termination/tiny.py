@@ -19,7 +19,7 @@ BASE = Path("datasets/demo/base")
 GENERATOR = Path("target/release/examples/world")
 SLICES = ["closed", "day", "story", "poem", "describe", "list", "steps"]
 DEVELOPMENT, CONFIRMATION = 1_000, 2_000  # seeds of the generator, disjoint from the demo's
-LEARNING_RATES = [2e-4, 5e-4, 1e-3]
+LEARNING_RATES = [5e-5, 2e-4, 5e-4]
 
 # Configurations of about 0.65 million parameters, as differences from the demo's Qwen2 shape.
 SHAPES = {
