@@ -27,6 +27,7 @@ GENERATORS = [
     ("crates/inference/tests/golden/generate.py", [], None),
     ("crates/kernels/tests/golden/generate.py", [], None),
     ("crates/losses/tests/golden/generate.py", [], "golden.json"),
+    ("crates/losses/tests/golden/generate_divergence.py", [], "golden_divergence.json"),
     ("crates/losses/tests/golden/generate_groups.py", [], "golden_groups.json"),
     ("crates/losses/tests/golden/generate_trl.py", [], "golden_trl.json"),
     ("crates/model/tests/golden/generate.py", [], None),

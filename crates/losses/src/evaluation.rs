@@ -23,6 +23,14 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
+    /// Adds the divergences of `tokens` tokens from a teacher, `weighted` being their part of the objective.
+    pub fn add_divergence(&mut self, total: f64, agreements: u64, tokens: u64, weighted: f64) {
+        self.statistics.divergence.add(total, tokens);
+        self.statistics.agreement.add(agreements as f64, tokens);
+        self.po_loss += weighted;
+        self.value += weighted;
+    }
+
     /// Adds the next part of the same step, if parts were evaluated with [`Totals`](crate::Totals).
     pub fn merge(&mut self, part: Evaluation) {
         self.value += part.value;
@@ -177,6 +185,10 @@ pub struct Statistics {
     pub group_reward: Mean,
     /// Mean over groups of the standard deviation of these rewards.
     pub group_deviation: Mean,
+    /// Mean divergence from the teacher a token.
+    pub divergence: Mean,
+    /// Share of tokens at which student and teacher find the same token the likeliest.
+    pub agreement: Mean,
     /// γ at this step, for losses with a margin.
     pub target_margin: Option<f64>,
 }
@@ -205,6 +217,8 @@ impl Statistics {
             ("clip/bound_chosen", self.clip_bound_chosen.value()),
             ("group/reward", self.group_reward.value()),
             ("group/reward_std", self.group_deviation.value()),
+            ("distill/divergence", self.divergence.value()),
+            ("distill/agreement", self.agreement.value()),
             ("target_margin", self.target_margin),
         ]
         .into_iter()
@@ -246,6 +260,8 @@ impl Statistics {
             (&mut self.clip_bound, &part.clip_bound),
             (&mut self.clip_bound_chosen, &part.clip_bound_chosen),
             (&mut self.group_reward, &part.group_reward),
+            (&mut self.divergence, &part.divergence),
+            (&mut self.agreement, &part.agreement),
             (&mut self.group_deviation, &part.group_deviation),
         ] {
             mine.merge(theirs);

@@ -34,6 +34,7 @@ pub mod advantage;
 pub mod batch;
 pub mod catalog;
 pub mod config;
+pub mod divergence;
 pub mod entropy;
 pub mod error;
 pub mod evaluation;

@@ -3,6 +3,7 @@
 use crate::accumulator::Accumulator;
 use crate::batch::{Batch, Completion, Needs, Side};
 use crate::config::LossConfig;
+use crate::divergence::Distance;
 use crate::entropy::TokenEntropy;
 use crate::error::{BatchError, ConfigError};
 use crate::evaluation::Evaluation;
@@ -153,9 +154,19 @@ impl Objective {
         batch.check(pairing.required_sides(), needs)
     }
 
-    /// The configuration at the batch's position in its schedules; at their ends where that is not known.
+    /// The divergence from a teacher with its weight at a position in the schedules, of a loss that has one.
+    pub fn distance(&self, step: u64, steps: Option<u64>) -> Option<(Distance, f64)> {
+        self.config.loss.distance()?;
+        self.at_step(step, steps).loss.distance()
+    }
+
     fn config_at(&self, batch: &Batch<'_>) -> LossConfig {
-        let at_step = batch.steps.and_then(|steps| self.config.at_step(batch.step, steps).ok());
+        self.at_step(batch.step, batch.steps)
+    }
+
+    /// The configuration at a position in its schedules; at their ends where that is not known.
+    fn at_step(&self, step: u64, steps: Option<u64>) -> LossConfig {
+        let at_step = steps.and_then(|steps| self.config.at_step(step, steps).ok());
         at_step.unwrap_or_else(|| self.config.clone())
     }
 }

@@ -94,6 +94,15 @@ impl FrozenStorage<'_> {
             },
         })
     }
+
+    /// Bytes of a model's weights, none of them trained.
+    ///
+    /// # Errors
+    /// When a module to skip is no valid pattern.
+    pub fn total(&self, spec: &DecoderSpec) -> Result<u64> {
+        let bytes = layout(spec).iter().map(|slot| self.bytes(slot)).sum::<Result<f64>>()?;
+        Ok(bytes as u64)
+    }
 }
 
 /// Bytes of AdamW's moments of a tensor.

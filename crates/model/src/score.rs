@@ -40,7 +40,8 @@ pub struct Scored<'a> {
     way_back: WayBack<'a>,
 }
 
-enum WayBack<'a> {
+/// The way from a function of the scored rows' hidden states to the parameters.
+pub(crate) enum WayBack<'a> {
     /// All operations of the forward pass.
     Recorded(Tape),
     /// The input of each block except the first; final norm and head are recorded, they save little.
@@ -65,6 +66,20 @@ impl Decoder {
     /// # Errors
     /// When a token id or a terminator is not below `V`.
     pub fn score<'a>(&'a self, batch: &'a PackedBatch, options: &ScoreOptions<'_>) -> Result<Scored<'a>> {
+        let (selected, way_back, balance) =
+            self.run_recorded(batch, options, |model, hidden| model.select(&hidden, batch, options))?;
+        let SelectedLogProbs { log_probs, terminators, entropies } = selected;
+        Ok(Scored { log_probs, terminators, entropies, balance, way_back })
+    }
+
+    /// Runs the model up to a function of the scored rows' hidden states, and records the way back; the load-balancing loss
+    /// where the options ask for it.
+    pub(crate) fn run_recorded<'a, T>(
+        &'a self,
+        batch: &'a PackedBatch,
+        options: &ScoreOptions<'_>,
+        head: impl FnOnce(&Self, Tensor) -> Result<T>,
+    ) -> Result<(T, WayBack<'a>, Option<Arc<Balance>>)> {
         let experts = self.spec().experts.as_ref().filter(|_| options.balance);
         let balance = experts.map(|experts| Arc::new(Balance::new(experts.count)));
         // The load is that of all tokens, in the last block too.
@@ -76,13 +91,10 @@ impl Decoder {
             None => embedding(&hidden, batch.rows()),
         };
         if !options.checkpointing {
-            let (tape, selected) = Tape::record(|| {
-                let hidden = kept(self.hidden_of(batch, &counted)?)?;
-                self.select(&hidden, batch, options)
-            });
-            let SelectedLogProbs { log_probs, terminators, entropies } = selected?;
+            let (tape, result) = Tape::record(|| head(self, kept(self.hidden_of(batch, &counted)?)?));
+            let result = result?;
             seal(balance.as_ref());
-            return Ok(Scored { log_probs, terminators, entropies, balance, way_back: WayBack::Recorded(tape) });
+            return Ok((result, WayBack::Recorded(tape), balance));
         }
         let model = self.frozen();
         let positional = model.positional(&pass)?;
@@ -99,15 +111,14 @@ impl Decoder {
             }
         }
         let head_input = Var::from_tensor(&stream)?;
-        let (head, selected) = Tape::record(|| {
+        let (tape, result) = Tape::record(|| {
             let hidden = self.finish(Stream::new(kept(head_input.as_tensor().clone())?))?;
-            self.select(&hidden, batch, options)
+            head(self, hidden)
         });
-        let SelectedLogProbs { log_probs, terminators, entropies } = selected?;
+        let result = result?;
         seal(balance.as_ref());
         let recomputation = Recomputation { decoder: self, batch, pass, balance: balance.clone(), positional };
-        let way_back = WayBack::Checkpoints { recomputation, inputs, head_input, head };
-        Ok(Scored { log_probs, terminators, entropies, balance, way_back })
+        Ok((result, WayBack::Checkpoints { recomputation, inputs, head_input, head: tape }, balance))
     }
 
     /// Log-probabilities of the completion tokens where `embedded` (`N`, `H`), a row of [`Decoder::embedding_table`] for each
@@ -197,13 +208,20 @@ impl Scored<'_> {
     /// When there is not one weight per row.
     pub fn backward(self, weights: &[f32], gradients: &mut Gradients) -> Result<()> {
         let weights = Tensor::from_slice(weights, weights.len(), self.log_probs.device())?;
-        match self.way_back {
+        self.way_back.back(&self.log_probs, &weights, gradients)
+    }
+}
+
+impl WayBack<'_> {
+    /// From the gradient of the recorded result to those of all trained parameters.
+    pub(crate) fn back(self, root: &Tensor, gradient: &Tensor, gradients: &mut Gradients) -> Result<()> {
+        match self {
             WayBack::Recorded(tape) => {
-                tape.backward(&self.log_probs, &weights, gradients)?;
+                tape.backward(root, gradient, gradients)?;
                 Ok(())
             }
             WayBack::Checkpoints { recomputation, inputs, head_input, head } => {
-                let mut others = head.backward(&self.log_probs, &weights, gradients)?;
+                let mut others = head.backward(root, gradient, gradients)?;
                 let gradient = gradient_of(&head_input, &mut others)?;
                 recomputation.back(inputs, gradient, gradients)
             }
@@ -237,7 +255,7 @@ impl ScoredEmbeddings {
 }
 
 /// Backward pass block by block: each is recomputed from its input and gives the gradient of that input.
-struct Recomputation<'a> {
+pub(crate) struct Recomputation<'a> {
     decoder: &'a Decoder,
     batch: &'a PackedBatch,
     pass: Pass<'a>,
@@ -316,7 +334,7 @@ impl Recomputation<'_> {
 }
 
 /// The gradient of a recomputed part's input: zero if nothing reached it.
-fn gradient_of(input: &Var, others: &mut OtherGradients) -> Result<Tensor> {
+pub(crate) fn gradient_of(input: &Var, others: &mut OtherGradients) -> Result<Tensor> {
     match others.remove(input)? {
         Some(gradient) => Ok(gradient),
         None => Ok(input.zeros_like()?),

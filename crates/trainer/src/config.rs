@@ -67,8 +67,14 @@ pub struct TrainConfig {
     #[serde(alias = "model")]
     pub model_name_or_path: PathBuf,
     /// Reference model of DPO, KTO and GPO: a model directory, or a PEFT adapter. When absent, the model that the run starts from,
-    /// with the adapter that it starts from.
-    #[serde(default, alias = "ref_model", alias = "ref_model_name_or_path", skip_serializing_if = "Option::is_none")]
+    /// with the adapter that it starts from. The teacher of `distill`, which must be given.
+    #[serde(
+        default,
+        alias = "ref_model",
+        alias = "ref_model_name_or_path",
+        alias = "teacher_model_name_or_path",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub reference_model_name_or_path: Option<PathBuf>,
     /// Lets the reference follow the policy: after every `ref_model_sync_steps` steps it becomes α·policy +
     /// (1 − α)·reference, α = `ref_model_mixup_alpha` (TR-DPO, Gorbatovski et al. 2024, arXiv 2404.09656). Its log-probs are

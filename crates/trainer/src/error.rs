@@ -218,6 +218,20 @@ pub enum TrainError {
         /// Steps that may be skipped, all of which were.
         allowed: u64,
     },
+    /// A teacher with other tokens than the student.
+    #[error(
+        "teacher {}: expected the tokenizer of the model that is trained, got another one ({difference}); distributions over \
+         other tokens cannot be compared", teacher.display()
+    )]
+    OtherTokenizer {
+        /// The teacher.
+        teacher: PathBuf,
+        /// The first difference.
+        difference: String,
+    },
+    /// A distillation without its teacher.
+    #[error("the loss compares with a teacher, and none is loaded")]
+    NoTeacher,
     /// A checkpoint cannot be read back.
     #[error("{}: the checkpoint is damaged: {reason}; delete this directory to resume from the one before", dir.display())]
     Checkpoint {

@@ -28,7 +28,11 @@ impl HeldOut {
     /// If the model or the loss refuses a row.
     pub(crate) fn evaluate(&self, learner: &Learner, step: u64) -> Result<Vec<Figure>, TrainError> {
         let entropy = learner.objective().needs_entropy();
-        let logps = row_logps_with_entropy(learner.decoder(), &self.rows, learner.max_tokens(), entropy)?;
+        let distilled = learner.distilled(&self.rows.iter().collect::<Vec<_>>())?;
+        let logps = match &distilled {
+            Some((logps, ..)) => logps.clone(),
+            None => row_logps_with_entropy(learner.decoder(), &self.rows, learner.max_tokens(), entropy)?,
+        };
         let live = learner.live_references(&self.rows.iter().collect::<Vec<_>>())?;
         let references = if live.is_empty() { &self.references } else { &live };
         let rows: Vec<StepRow<'_>> = self
@@ -48,8 +52,11 @@ impl HeldOut {
             Batch { pairs: &pairs, microbatches: &sizes, step, steps: None, mismatched: &mismatched, totals: None };
         // The window holds training rows only.
         let mut winsor = learner.winsor().clone();
-        let evaluation =
+        let mut evaluation =
             learner.objective().evaluate(&batch, &mut winsor).map_err(|source| TrainError::Batch { step, source })?;
+        if let Some((_, sums, weight)) = &distilled {
+            sums.add_to(&mut evaluation, weight / sums.logps.len() as f64);
+        }
         let figures = evaluation.metrics().into_iter().filter(|(name, _)| *name != "target_margin");
         Ok(figures.map(|(name, value)| (format!("eval_{name}").into(), value)).collect())
     }

@@ -3,15 +3,17 @@
 use candle_core::DType;
 use smpo_data::{Row, TokenizedCompletion};
 use smpo_kernels::{AdamW, Gradients, KernelError, Parameter, StepReport};
+use smpo_losses::divergence::{Distance, RowWeights};
 use smpo_losses::{Batch, Completion, Evaluation, LossState, Member, Objective, Pair, PairEvaluation, Totals};
 use smpo_model::{Decoder, ScoreOptions, Scored, WeightDtype};
 
+use crate::distillation::{Distilled, Pupil, score_rows_of};
 use crate::error::TrainError;
 use crate::learner_options::LearnerOptions;
 use crate::loss_scale::LossScale;
 use crate::mismatched::{Mismatched, mismatched};
 use crate::packing::{Unit, units};
-use crate::scoring::{RowLogps, StepRow, pack, row_entropy, row_logps_of, score_rows};
+use crate::scoring::{RowLogps, StepRow, pack, row_entropy, row_logps_of, score_rows, split};
 
 /// Outcome of a step.
 #[derive(Debug, Clone, PartialEq)]
@@ -172,7 +174,12 @@ impl Learner {
         let mut order: Vec<usize> = Vec::with_capacity(rows.len());
         let mut packs_before = 0;
         for unit in units(&self.objective, &tokens, self.options.micro_batch, self.options.max_tokens) {
-            let evaluation = self.unit(&context, &unit, packs_before, &mut balance)?;
+            let evaluation = match self.objective.distance(step, self.options.steps) {
+                Some((distance, weight)) => {
+                    self.distil(&context, &unit, packs_before, distance, weight, &mut balance)?
+                }
+                None => self.unit(&context, &unit, packs_before, &mut balance)?,
+            };
             packs_before += unit.packs.len() as u64;
             order.extend(unit.rows());
             match &mut whole {
@@ -264,6 +271,48 @@ impl Learner {
         Ok(evaluation)
     }
 
+    /// Forward and backward pass of the packs of a unit under student and teacher.
+    fn distil(
+        &mut self,
+        context: &Context<'_>,
+        unit: &Unit,
+        packs_before: u64,
+        distance: Distance,
+        weight: f64,
+        balance: &mut f64,
+    ) -> Result<Evaluation, TrainError> {
+        let Some(teacher) = self.reference.clone() else { return Err(TrainError::NoTeacher) };
+        let student = self.decoder.clone();
+        let pupil = Pupil { student: &student, teacher: &teacher, distance };
+        let share = 1.0 / context.totals.chosen_tokens as f64;
+        let scale = self.loss_scale.map_or(1.0, |scale| scale.factor());
+        let weights = RowWeights { divergence: weight * share * scale, nll: (1.0 - weight) * share * scale };
+        let (mut logps, mut sums) = (Vec::new(), Distilled::default());
+        for (number, members) in (packs_before..).zip(&unit.packs) {
+            let rows: Vec<&Row> = members.iter().map(|&row| context.rows[row].row).collect();
+            let packed = pack(&rows)?;
+            let options = self.score_options(context.step, number);
+            let share = context.share(members);
+            let of_pack = pupil.learn(&packed, &options, weights, self.balance_factor(share), &mut self.gradients)?;
+            *balance += share * of_pack.balance;
+            logps.extend(split(&rows, &packed, &of_pack.logps, &[]));
+            sums.merge(of_pack);
+        }
+        let logps = in_order(logps, &unit.packs.concat());
+        let mut evaluation = self.evaluate(context, unit, &unit.rows(), &logps)?;
+        sums.add_to(&mut evaluation, weight * share);
+        Ok(evaluation)
+    }
+
+    /// Scores rows under student and teacher, where the objective compares them; `None` where it does not.
+    pub(crate) fn distilled(&self, rows: &[&Row]) -> Result<Option<(Vec<RowLogps>, Distilled, f64)>, TrainError> {
+        let Some((distance, weight)) = self.objective.distance(0, None) else { return Ok(None) };
+        let Some(teacher) = &self.reference else { return Err(TrainError::NoTeacher) };
+        let (logps, sums) =
+            score_rows_of(&Pupil { student: &self.decoder, teacher, distance }, rows, self.max_tokens())?;
+        Ok(Some((logps, sums, weight)))
+    }
+
     /// The objective on some of a step's rows, with their log-probs.
     fn evaluate(
         &mut self,
@@ -310,8 +359,13 @@ impl Learner {
     /// Makes the load-balancing loss of a pack, a `share` of the step, a part of its backward pass; returns its share of the
     /// step's.
     fn weigh_balance(&self, scored: &Scored<'_>, share: f64) -> f64 {
-        scored.weigh_balance(share * self.options.balance * self.loss_scale.map_or(1.0, |scale| scale.factor()));
+        scored.weigh_balance(self.balance_factor(share));
         share * scored.balance().unwrap_or(0.0)
+    }
+
+    /// Factor of the load-balancing loss of a pack, a `share` of the step, in its backward pass.
+    fn balance_factor(&self, share: f64) -> f64 {
+        share * self.options.balance * self.loss_scale.map_or(1.0, |scale| scale.factor())
     }
 
     /// ∂L/∂ℓ of completions in the order of a packed batch, times the loss scale.

@@ -17,6 +17,7 @@ pub mod alarm;
 pub mod checkpoint;
 pub mod config;
 pub mod data;
+mod distillation;
 mod dry_run;
 pub mod early_stopping;
 pub mod error;

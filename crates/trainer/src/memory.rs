@@ -1,14 +1,15 @@
 //! Estimate of a run's memory, before it starts.
 
 use std::fmt;
+use std::path::Path;
 
 use smpo_data::{Row, TokenizedCompletion};
 use smpo_devices::{Choice, format_bytes};
 use smpo_kernels::MomentFormat;
 use smpo_losses::Pairing;
 use smpo_model::{
-    AdapterInfo, DecoderSpec, FrozenStorage, LoraConfig, MemoryEstimate, ModelError, ModelInfo, StoredMatrices,
-    TrainedBeside, TrainingShape,
+    AdapterInfo, Config, DecoderSpec, FrozenStorage, LoraConfig, MemoryEstimate, ModelError, ModelInfo, Storage,
+    StoredMatrices, TrainedBeside, TrainingShape,
 };
 use sysinfo::System;
 
@@ -34,8 +35,10 @@ pub struct MemoryPlan {
     pub lora: Option<LoraConfig>,
     /// Memory of the model that is trained, in bytes by use.
     pub estimate: MemoryEstimate,
-    /// Reference model kept beside the one that is trained (KTO), in bytes.
+    /// Reference model (KTO) or teacher kept beside the one that is trained, in bytes.
     pub reference: u64,
+    /// True if that is a teacher.
+    pub teaches: bool,
 }
 
 impl MemoryPlan {
@@ -61,8 +64,13 @@ impl MemoryPlan {
         let estimate = MemoryEstimate::new(spec, &TrainingShape { frozen, moments: config.optim.moments(), ..shape })?;
         let kept = config.loss.loss.needs_mismatched() && (lora.is_none() || config.reference() != Reference::Start);
         let second = kept || config.sync_ref_model;
-        let reference = if second { estimate.weights } else { 0 };
-        Ok(MemoryPlan { tokens, completion_tokens, lora, estimate, reference })
+        let reference = match config.teacher() {
+            Some(teacher) => weights_of(config, &teacher)?,
+            None if second => estimate.weights,
+            None => 0,
+        };
+        let teaches = config.teacher().is_some();
+        Ok(MemoryPlan { tokens, completion_tokens, lora, estimate, reference, teaches })
     }
 
     /// Plans a run from its configuration alone: rows as long as it allows.
@@ -97,7 +105,8 @@ impl MemoryPlan {
             format_bytes(activations)
         );
         if self.reference > 0 {
-            parts.push_str(&format!(", reference model {}", format_bytes(self.reference)));
+            let name = if self.teaches { "teacher" } else { "reference model" };
+            parts.push_str(&format!(", {name} {}", format_bytes(self.reference)));
         }
         parts
     }
@@ -143,6 +152,13 @@ fn shape<'a>(
         frozen: FrozenStorage::FLOAT32,
         moments: MomentFormat::Single,
     }
+}
+
+/// Bytes of a teacher's weights in memory.
+fn weights_of(config: &TrainConfig, dir: &Path) -> Result<u64, ModelError> {
+    let teacher = config.open_reference(dir)?;
+    let (spec, info) = (Config::from_dir(teacher.weights())?, ModelInfo::read(teacher.weights())?);
+    FrozenStorage { storage: &Storage::default(), stored: info.matrices }.total(spec.spec())
 }
 
 /// Patterns of the weights that are trained: alone, or beside adapters.
@@ -284,7 +300,6 @@ impl fmt::Display for MemoryShortage {
 #[cfg(test)]
 mod tests {
     use smpo_losses::Loss;
-    use smpo_model::Config;
 
     use super::*;
 

@@ -83,7 +83,8 @@ pub fn configured(spec: &DecoderSpec, path: &Path) -> Result<NamedPlan, TrainErr
 fn plan(spec: &DecoderSpec, shape: &TrainingShape<'_>) -> Result<NamedPlan, ModelError> {
     let estimate = MemoryEstimate::new(spec, shape)?;
     let TrainingShape { tokens, completion_tokens, .. } = *shape;
-    let plan = MemoryPlan { tokens, completion_tokens, lora: shape.lora.cloned(), estimate, reference: 0 };
+    let plan =
+        MemoryPlan { tokens, completion_tokens, lora: shape.lora.cloned(), estimate, reference: 0, teaches: false };
     let training = training(shape.lora, shape.layers, shape.frozen.storage);
     Ok(NamedPlan::new(training, shape.checkpointing, &plan))
 }

@@ -113,7 +113,8 @@ impl Resume<'_> {
 /// Adds the fingerprints of the models that a resumed run reads again.
 fn with_models(mut origin: Origin, config: &TrainConfig, objective: &Objective) -> Result<Origin, TrainError> {
     let adapter = config.adapter();
-    let reference = objective.needs_reference().then(|| config.reference());
+    let reads_reference = objective.needs_reference() || config.teacher().is_some();
+    let reference = reads_reference.then(|| config.reference());
     let base = adapter.is_some() || reference == Some(Reference::Start);
     let base = (base && config.init == Init::Pretrained).then(|| ModelDir::open(&config.model_name_or_path, None));
     origin.base = base.transpose()?.map(|dir| dir.fingerprint()).transpose()?;

@@ -130,6 +130,10 @@ impl Run<'_> {
         let partners = preflight::partners(&objective, &rows)?;
         preflight::check_memory(config, spec, &rows)?;
         let probe = Probe::load(config, &tokenizer, spec.max_positions)?;
+        if let Some(teacher) = config.teacher() {
+            tokenizer_dir::check_same(&tokenizer, config, &teacher)?;
+            watch(Event::Note(&format!("teacher: {}", teacher.display())));
+        }
         if objective.needs_reference() {
             watch(Event::Note(&format!("reference model: {}", config.reference_in_words())));
         }
@@ -153,7 +157,7 @@ impl Run<'_> {
             let reference =
                 models.following_reference(config, self.model_config, checkpoint.as_ref(), &self.placement())?;
             learner.keep_reference(reference);
-        } else if learner.objective().needs_mismatched() {
+        } else if learner.objective().needs_mismatched() || config.loss.loss.distance().is_some() {
             learner.keep_reference(models.reference(config, self.model_config, &self.placement())?);
         }
         let held_out = (!held_out.is_empty()).then(|| HeldOut {

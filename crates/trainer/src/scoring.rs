@@ -146,11 +146,16 @@ pub(crate) fn row_logps_of(
     packed: &PackedBatch,
     scored: &Scored<'_>,
 ) -> Result<Vec<RowLogps>, TrainError> {
-    let (logps, entropies): (Vec<f32>, _) = (scored.log_probs().to_vec1()?, scored.entropies());
+    let logps: Vec<f32> = scored.log_probs().to_vec1()?;
+    Ok(split(rows, packed, &to_f64(&logps), scored.entropies()))
+}
+
+/// Numbers of the scored tokens of a batch that [`pack`] made, row by row.
+pub(crate) fn split(rows: &[&Row], packed: &PackedBatch, logps: &[f64], entropies: &[f32]) -> Vec<RowLogps> {
     let mut ranges = packed.completions().iter();
     let mut next = |_: &TokenizedCompletion| {
         let range = ranges.next()?.clone();
-        Some((to_f64(&logps[range.clone()]), entropies.get(range).map(to_f64)))
+        Some((logps[range.clone()].to_vec(), entropies.get(range).map(to_f64)))
     };
     let mut row = |row: &&Row| {
         let (chosen, chosen_entropy) = row.chosen.as_ref().and_then(&mut next).unzip();
@@ -159,7 +164,7 @@ pub(crate) fn row_logps_of(
         let group = row.group.iter().filter_map(|scored| next(&scored.completion)).map(|(logps, _)| logps).collect();
         RowLogps { chosen, rejected, chosen_entropy, rejected_entropy, group }
     };
-    Ok(rows.iter().map(&mut row).collect())
+    rows.iter().map(&mut row).collect()
 }
 
 fn to_f64(values: &[f32]) -> Vec<f64> {

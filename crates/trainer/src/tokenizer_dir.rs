@@ -137,3 +137,22 @@ fn remove_if_there(path: &Path) -> Result<(), TrainError> {
         _ => Ok(()),
     }
 }
+
+/// Refuses a teacher with another tokenizer: each token must have the same id.
+///
+/// # Errors
+/// [`TrainError::OtherTokenizer`] with the first difference; when the teacher has no tokenizer that can be read.
+pub(crate) fn check_same(student: &ChatTokenizer, config: &TrainConfig, teacher: &Path) -> Result<(), TrainError> {
+    let model = config.open_reference(teacher)?;
+    let other = ChatTokenizer::of_model(model.tokenizer(), model.adapter())?;
+    let (own, theirs) = (student.tokenizer().get_vocab(true), other.tokenizer().get_vocab(true));
+    let mut differing: Vec<&String> =
+        own.iter().filter(|(token, id)| theirs.get(*token) != Some(*id)).map(|(token, _)| token).collect();
+    differing.sort_unstable();
+    let Some(token) = differing.first() else { return Ok(()) };
+    let difference = match theirs.get(*token) {
+        Some(id) => format!("{token:?} is {} here and {id} there", own[*token]),
+        None => format!("{token:?} is not in it"),
+    };
+    Err(TrainError::OtherTokenizer { teacher: teacher.to_owned(), difference })
+}

@@ -112,12 +112,18 @@ fn the_modified_loss_is_not_the_regular_one() {
     assert!(eos(&regular) < eos(&modified), "{} {}", eos(&regular), eos(&modified));
 }
 
+/// The base as the teacher of a loss that has one.
+fn with_teacher(config: TrainConfigBuilder, kind: &str) -> TrainConfigBuilder {
+    if kind == "distill" { config.reference_model_name_or_path(demo("base")) } else { config }
+}
+
 #[test]
 fn every_objective_trains() {
     let dir = TempDir::new().unwrap();
     for kind in smpo_losses::Loss::KINDS {
         let loss = format!("kind = \"{kind}\"");
-        let records = run(&config(&dir.path().join(kind), &loss).num_train_epochs(4.0).build().unwrap());
+        let config = with_teacher(config(&dir.path().join(kind), &loss), kind);
+        let records = run(&config.num_train_epochs(4.0).build().unwrap());
         let loss = |record: &StepRecord| record.metric("loss").unwrap();
         let (first, last) = (loss(&records[0]), loss(records.last().unwrap()));
         assert!(last < first, "{kind}: {first} to {last}");
@@ -136,7 +142,7 @@ fn every_objective_trains_on_unfinished_completions() {
     std::fs::write(&pairs, (0..8).map(line).collect::<String>()).unwrap();
     let transforms = "\neos_term = \"bounded\"\nlower_clip_percentile = 0.02\nmin_log_prob = -2.3";
     for kind in smpo_losses::Loss::KINDS {
-        let has_pairs = !["sft"].contains(kind);
+        let has_pairs = !["sft", "distill"].contains(kind);
         let loss = format!("kind = \"{kind}\"{}", if has_pairs { transforms } else { "" });
         let config = TrainConfig::builder(support::loss(&loss))
             .model(demo("base"))
@@ -146,7 +152,7 @@ fn every_objective_trains_on_unfinished_completions() {
             .max_prompt_length(48)
             .per_device_train_batch_size(4)
             .learning_rate(1e-4);
-        for record in run(&config.build().unwrap()) {
+        for record in run(&with_teacher(config, kind).build().unwrap()) {
             assert!(record.figures().iter().all(|(_, value)| value.is_finite()), "{kind}: {record:?}");
             assert_eq!(record.metric("eos_logp/rejected"), None, "{kind}: nothing rejected ends");
             assert!(record.metric("eos_logp/chosen").is_some() || kind == &"kto", "{kind}");

@@ -43,6 +43,14 @@ pub struct ExplainArgs {
 /// Runs the command.
 pub fn run(args: ExplainArgs) -> Outcome {
     let mut objective = read_objective(&args.config)?;
+    if objective.config().loss.distance().is_some() {
+        let kind = objective.config().loss.kind();
+        return Err(Failure::user(format!(
+            "{}: loss `{kind}` compares whole distributions with a teacher's, and stored log-probs are of the data's tokens \
+             alone: there is nothing to explain; `smpo train` writes `distill/divergence` and `distill/agreement` at each step",
+            args.config.display()
+        )));
+    }
     if let Some(margin) = args.margin {
         if !(margin >= 0.0 && margin.is_finite()) {
             return Err(Failure::user(format!("--margin: expected a finite number of at least 0, got {margin}")));

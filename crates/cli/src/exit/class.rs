@@ -293,6 +293,7 @@ impl Classify for TrainError {
             | E::NoStepsLeft { .. }
             | E::NothingHeldOut { .. }
             | E::ReferenceVocabulary { .. }
+            | E::OtherTokenizer { .. }
             | E::OnePrompt { .. } => User,
             E::Io { .. }
             | E::Probe(_)
@@ -305,6 +306,7 @@ impl Classify for TrainError {
             | E::Busy { .. }
             | E::NotFinite { .. }
             | E::TooManySkipped { .. }
+            | E::NoTeacher
             | E::Checkpoint { .. } => Execution,
         }
     }

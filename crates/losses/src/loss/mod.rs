@@ -1,6 +1,7 @@
 //! The losses: one file each, one line each in the table below.
 
 pub mod cpo;
+pub mod distill;
 pub mod dpo;
 pub mod gpo;
 pub mod kto;
@@ -18,6 +19,7 @@ pub mod unlikelihood;
 use serde::{Serialize, Serializer};
 
 use crate::catalog::{LossEntry, PublishedRates, losses};
+use crate::divergence::Distance;
 use crate::entropy::TokenEntropy;
 use crate::error::ConfigError;
 use crate::factors::Factors;
@@ -27,6 +29,8 @@ use crate::likelihood::Likelihood;
 losses! {
     /// Supervised fine-tuning: likelihood of completions.
     Sft(sft::SftConfig),
+    /// Distillation from a teacher of the same tokenizer.
+    Distill(distill::DistillConfig),
     /// Simple margin preference optimization.
     Smpo(smpo::SmpoConfig),
     /// Direct preference optimization and variants.
@@ -56,6 +60,14 @@ losses! {
 }
 
 impl Loss {
+    /// The divergence from a teacher with its weight, beside the part that is a function of log-probs.
+    pub fn distance(&self) -> Option<(Distance, f64)> {
+        match self {
+            Self::Distill(config) => Some((config.distance(), config.alpha)),
+            _ => None,
+        }
+    }
+
     /// True if the loss of a pair depends on the other pairs of its step.
     pub fn compares_pairs(&self) -> bool {
         matches!(self.pairing(), Pairing::Pairwise(loss) if loss.compares_pairs())

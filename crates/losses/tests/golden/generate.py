@@ -500,6 +500,10 @@ def evaluate(cfg, pairs, microbatches, memory, margin, mismatched):
     kind = cfg["kind"]
     if kind == "sft":
         per_pair, parts, rewards = torch.zeros(len(pairs)), (sft(cfg, chosen), torch.zeros(())), None
+    elif kind == "distill":
+        # the part that is a function of log-probs; generate_divergence.py has the other
+        part = (1 - cfg.get("alpha", 0.5)) * token_nll(chosen)
+        per_pair, parts, rewards = torch.zeros(len(pairs)), (part, torch.zeros(())), None
     elif kind == "kto":
         per_pair, parts, rewards = kto(cfg, chosen, rejected, mismatched)
     elif kind == "gpo":
@@ -634,6 +638,7 @@ def cases():
     for variant in [{}, {"loss_type": "dft"}, {"loss_type": "neg_p"}, {"loss_type": "eaft"}]:
         yield {"config": {"kind": "sft", **variant}, "batch": "plain"}
     yield {"config": {"kind": "sft", "loss_type": "eaft", "eaft_alpha": 0.5}, "batch": "odd"}
+    yield {"config": {"kind": "distill", "alpha": 0.3}, "batch": "odd"}
 
 
 def rounded(value):

@@ -61,6 +61,8 @@ const SECTIONS: &[Listed] = &[
             ("rewards/chosen", "reward of chosen"),
             ("rewards/rejected", "reward of rejected"),
             ("kl", "KTO's baseline, or k3 of groups, nats"),
+            ("distill/divergence", "divergence from the teacher"),
+            ("distill/agreement", "share of tokens on which both agree"),
             ("group/reward", "reward of a group's completions"),
             ("group/reward_std", "its deviation in a group"),
         ],

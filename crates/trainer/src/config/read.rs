@@ -27,13 +27,14 @@ pub struct ReadConfig {
 }
 
 /// Other names of keys.
-pub(super) const ALIASES: [(&str, &str); 6] = [
+pub(super) const ALIASES: [(&str, &str); 7] = [
     ("lora_modules_to_save", "modules_to_save"),
     ("new_special_tokens", "added_special_tokens"),
     ("model", "model_name_or_path"),
     ("save_dir", "output_dir"),
     ("ref_model", "reference_model_name_or_path"),
     ("ref_model_name_or_path", "reference_model_name_or_path"),
+    ("teacher_model_name_or_path", "reference_model_name_or_path"),
 ];
 
 impl TrainConfig {

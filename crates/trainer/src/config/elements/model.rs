@@ -77,6 +77,11 @@ impl TrainConfig {
         }
     }
 
+    /// Directory of the teacher, for a loss that has one.
+    pub(crate) fn teacher(&self) -> Option<PathBuf> {
+        self.loss.loss.distance().and(self.reference_model_name_or_path.clone())
+    }
+
     /// The reference model, in words.
     pub(crate) fn reference_in_words(&self) -> String {
         let start = self.first_reference_in_words();
@@ -121,7 +126,13 @@ impl TrainConfig {
     }
 
     pub(in crate::config) fn check_model(&self, problems: &mut Problems) {
-        if self.reference_model_name_or_path.is_some() && !self.loss.loss.needs_reference() {
+        if self.loss.loss.distance().is_some() && self.reference_model_name_or_path.is_none() {
+            let message =
+                "loss `distill` needs a teacher: give its directory as `teacher_model_name_or_path`".to_owned();
+            problems.refuse(&["loss"], message);
+        }
+        let reads = self.loss.loss.needs_reference() || self.loss.loss.distance().is_some();
+        if self.reference_model_name_or_path.is_some() && !reads {
             let kind = self.loss.loss.kind();
             let message = format!("`reference_model_name_or_path` has no effect: loss `{kind}` has no reference model");
             problems.refuse(&["reference_model_name_or_path", "loss"], message);

@@ -69,6 +69,9 @@ impl TrainConfig {
         if kind == Kind::Cpu {
             return None;
         }
+        if self.loss.loss.distance().is_some() {
+            return Some("`loss.kind`: \"distill\" is for the CPU; set device = \"cpu\"");
+        }
         if self.optim != Optim::AdamW {
             return Some(
                 "`optim`: moments in 8 bits or bfloat16 are for the CPU; set optim = \"adamw_torch\", or device = \"cpu\"",
