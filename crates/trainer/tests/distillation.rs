@@ -39,10 +39,6 @@ fn figure(record: &StepRecord, name: &str) -> f64 {
     record.metric(name).unwrap_or_else(|| panic!("{name}: {record:?}"))
 }
 
-fn weights(config: &TrainConfig) -> Vec<u8> {
-    std::fs::read(config.output_dir.join("model/model.safetensors")).unwrap()
-}
-
 #[test]
 fn every_divergence_goes_down_its_gradient() {
     let dir = TempDir::new().unwrap();
