@@ -1,4 +1,4 @@
-//! What a directory holds in place of weights that are read.
+//! Contents of a directory that stand in place of weights that are read.
 
 use std::fs;
 use std::path::Path;
