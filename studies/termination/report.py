@@ -1,5 +1,6 @@
 """Tables and figures of the study out of results/*.csv.
 
+    python3 studies/termination/report.py table NAME RATE    # results/NAME.csv at one learning rate
     python3 studies/termination/report.py development    # table of the screens, rates chosen by the selection rule
     python3 studies/termination/report.py freeze         # the same rule, written to frozen.json
     python3 studies/termination/report.py figures        # docs/study/*.svg
@@ -75,7 +76,7 @@ SHOWN = [
 def table(rows, chosen):
     lines = ["| screen | arm | lr | " + " | ".join(title for _, title, _ in SHOWN) + " |", "|---" * (len(SHOWN) + 3) + "|"]
     for (screen, arm, rate), group in sorted(cells(rows).items(), key=lambda item: (item[0][0], order(item[0][1]))):
-        if rate is not None and rate != chosen[arm][0]:
+        if rate is not None and rate != chosen.get(arm, (rate,))[0]:
             continue
         figures = [average(group, key) for key, _, _ in SHOWN]
         shown = ["–" if value is None else f"{value:.{decimals}f}" for value, (_, _, decimals) in zip(figures, SHOWN)]
@@ -109,7 +110,10 @@ def order(arm):
 def main():
     task = sys.argv[1] if len(sys.argv) > 1 else ""
     development = sorted(path.stem for path in (HERE / "results").glob("screen*.csv"))
-    if task in ("development", "freeze"):
+    if task == "table" and len(sys.argv) == 4:
+        rows = read(sys.argv[2])
+        print(table(rows, {row["arm"]: (float(sys.argv[3]), True) for row in rows}))
+    elif task in ("development", "freeze"):
         rows = read(*development)
         chosen = choose(rows)
         if task == "freeze":
