@@ -73,7 +73,7 @@ const DAMAGES: [Damage; 9] = [
     Damage {
         name: "family",
         harm: |model| edit_config(model, "model_type", json!("qwen2_moe")),
-        said: "config.json: model family `qwen2_moe` is not supported; supported are llama",
+        said: "config.json: model family `qwen2_moe` is not supported (it has routed experts); supported are llama",
     },
     Damage {
         name: "weights",

@@ -108,7 +108,7 @@ fn complaints_say_what_where_and_what_instead() {
     let kinds: Vec<String> = Loss::KINDS.iter().map(|kind| format!("`{kind}`")).collect();
     let kinds = kinds.join(", ");
     for (text, expected) in [
-        ("beta = 1.0", "`kind` is missing: expected one of `sft`, `smpo`"),
+        ("beta = 1.0", "`kind` is missing: expected one of `sft`, `distill`, `smpo`"),
         ("kind = \"smpoo\"", &format!("unknown loss `smpoo`: expected one of {kinds} (did you mean `smpo`?)")),
         ("kind = \"smpo\"\nbetta = 1.0", "loss `smpo`: unknown key `betta` (did you mean `beta`?)"),
         ("kind = \"dpo\"\nmin_logprob = -2.3", "loss `dpo`: unknown key `min_logprob` (did you mean `min_log_prob`?)"),

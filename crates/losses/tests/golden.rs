@@ -77,7 +77,8 @@ fn assert_close(what: &str, got: impl IntoIterator<Item = f64>, expected: impl I
 fn agrees_with_pytorch() {
     let golden: Golden = serde_json::from_str(include_str!("golden/golden.json")).unwrap();
     assert!(golden.cases.len() >= 80, "the golden file lost cases");
-    for kind in Loss::KINDS {
+    // distill is no function of log-probs alone: tests/golden_divergence.rs
+    for kind in Loss::KINDS.iter().filter(|kind| **kind != "distill") {
         assert!(
             golden.cases.iter().any(|case| case.config["kind"] == *kind),
             "no golden case of `{kind}`: generate.py"

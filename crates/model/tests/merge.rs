@@ -144,7 +144,7 @@ fn models_that_differ_are_refused_and_nothing_is_left() {
     assert!(tied.contains("missing tensors: `lm_head.weight`, "), "{tied}");
     let extra = refusal(case_dir("qwen3"));
     assert!(extra.contains("tensors: "), "{extra}");
-    assert!(refusal(models.path("absent")).contains("absent/model.safetensors"));
+    assert!(refusal(models.path("absent")).contains("absent: expected model.safetensors"));
     let config = models.path("two").join("config.json");
     let text = fs::read_to_string(&config).unwrap();
     fs::write(&config, text.replace("10000.0", "20000.0")).unwrap();

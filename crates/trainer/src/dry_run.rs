@@ -2,6 +2,7 @@
 
 mod report;
 
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 use smpo_data::{CheckReport, DegenerateGroups, Rows, TruncatedRows, UnfinishedCompletions};
@@ -80,6 +81,8 @@ pub fn dry_run(
     let Some(mut files) = data::tokenize(&dataset, config, &tokenizer, check, stop, watch)? else { return Ok(None) };
     let reports = std::mem::take(&mut files.reports);
     errors.extend(preflight::check_findings(config.data_check, config.on_bad_rows, &reports).err());
+    let check_teacher = |teacher: PathBuf| tokenizer_dir::check_same(&tokenizer, config, &teacher).err();
+    errors.extend(config.teacher().and_then(check_teacher));
     errors.extend(Probe::load(config, &tokenizer, model_config.spec().max_positions).err());
     let rows = match files.rows() {
         Ok(rows) => Some(rows),

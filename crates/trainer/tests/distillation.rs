@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use smpo_fixtures::demo;
-use smpo_trainer::{EarlierRun, Event, Finish, Schedule, StepRecord, TrainConfig, TrainConfigBuilder, train};
+use smpo_trainer::{EarlierRun, Event, Finish, Schedule, StepRecord, TrainConfig, TrainConfigBuilder, dry_run, train};
 use support::{demo_run, loss, run};
 use tempfile::TempDir;
 
@@ -162,6 +162,9 @@ fn a_teacher_must_be_there_and_have_the_same_tokens() {
     vocab.insert(names[1].clone(), a);
     std::fs::write(&tokenizer, json.to_string()).unwrap();
     let config = config(dir.path(), "refused", "").reference_model_name_or_path(other).max_steps(1).build().unwrap();
+    let expected = "expected the tokenizer of the model that is trained, got another one";
     let error = support::train_recording(&config).0.unwrap_err().to_string();
-    assert!(error.contains("expected the tokenizer of the model that is trained, got another one"), "{error}");
+    assert!(error.contains(expected), "{error}");
+    let checked = dry_run(&config, &AtomicBool::new(false), &mut |_| {}).unwrap().unwrap();
+    assert!(checked.errors.iter().any(|error| error.to_string().contains(expected)), "{:?}", checked.errors);
 }

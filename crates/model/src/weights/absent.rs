@@ -23,7 +23,9 @@ pub(super) fn no_weights(dir: &Path, stem: &str) -> ModelError {
         weights
             && !["optimizer.", "scheduler.", "rng_state", "training_args."].iter().any(|other| name.starts_with(other))
     };
-    let got = if let Some(file) = found(&|name| name.ends_with(".gguf")) {
+    let got = if !dir.is_dir() {
+        "no such directory".to_owned()
+    } else if let Some(file) = found(&|name| name.ends_with(".gguf")) {
         format!("`{file}`; give that file itself in place of its directory")
     } else if let Some(file) = found(&torch) {
         format!("PyTorch's `{file}`, which may run code when it is read; {}", conversion(dir, stem))
