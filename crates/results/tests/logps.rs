@@ -87,7 +87,7 @@ fn errors_name_an_unknown_key() {
     second_line(
         "\"rejected\"",
         "\"reject\"",
-        "`reject`: expected one of `id`, `chosen`, `rejected`, `kl`, got an unknown key (did you mean `rejected`?)",
+        "`reject`: expected one of `id`, `chosen`, `rejected`, `completions`, `rewards`, `kl`, got an unknown key (did you mean `rejected`?)",
     );
 }
 
