@@ -78,7 +78,7 @@ const DAMAGES: [Damage; 9] = [
     Damage {
         name: "weights",
         harm: |model| fs::remove_file(model.join("model.safetensors")).unwrap(),
-        said: "model.safetensors: cannot open: No such file",
+        said: "expected model.safetensors, or model.safetensors.index.json with its shards, got no file of weights",
     },
     Damage {
         name: "config",

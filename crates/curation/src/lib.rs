@@ -1,7 +1,7 @@
 //! Cleaning of data sets: rows that repeat others, by their text, nearly, or by what they mean; training rows that repeat
 //! those of a suite.
 //!
-//! [`duplicates`] reads the rows once and finds those to leave out; [`Duplicates::write`] reads them again and writes the
+//! [`duplicates()`] reads the rows once and finds those to leave out; [`Duplicates::write`] reads them again and writes the
 //! others as they are. Of the rows only digests stay in memory. Every row left out is as similar as asked for to the one
 //! row that stands for it: similarity is not handed on from duplicate to duplicate.
 //!

@@ -1,7 +1,7 @@
 //! Preference and instruction data: readers, data check, tokenised rows, truncation, order.
 //!
 //! - [`records`], [`read_pairs`]: files in any common format, one record at a time, with the line in every error.
-//! - [`json_rows`]: the same files row by row as they are, for what passes rows on.
+//! - [`json_rows()`]: the same files row by row as they are, for what passes rows on.
 //! - [`Dataset`]: the rows of a run: several files by ratio, rows held out, bad rows refused or dropped, as token ids.
 //!   Every file is read once, for the data check and for training; its tokens are kept in a [`TokenCache`].
 //! - [`Row`]: a prompt with its completions as token ids, for every objective.
