@@ -16,7 +16,7 @@ use crate::data_source::DataSource;
 use crate::dataset_error::DatasetError;
 use crate::degenerate::DegenerateGroups;
 use crate::mixture::{HoldOut, RowOf, Split, mix, sample, split};
-use crate::preparation::Preparation;
+use crate::preparation::{Preparation, TrainOn};
 use crate::read_error::Location;
 use crate::row::{Row, RowKind};
 use crate::sources::Purpose;
@@ -337,6 +337,7 @@ impl Collector<'_> {
                 let Taken { times, held_out } = plan[rank];
                 let copies = times + usize::from(held_out);
                 for ids in record.into_rows(self.dataset.kind) {
+                    let ids = ids.map(|ids| if self.learns_whole() { ids.learned_whole() } else { ids });
                     let fitted = match ids.map(|ids| ids.cut(self.tokenizer, &self.dataset.truncation)) {
                         Ok((mut row, cut)) => {
                             rows.unfinished.dropped_completions += copies * self.drop_unfinished(&mut row);
@@ -361,6 +362,11 @@ impl Collector<'_> {
                 Ok(())
             },
         )
+    }
+
+    /// True if examples teach their prompts too.
+    fn learns_whole(&self) -> bool {
+        self.dataset.kind == RowKind::Examples && self.dataset.preparation.train_on == TrainOn::Everything
     }
 
     /// Refuses a row of which nothing is left of a completion.

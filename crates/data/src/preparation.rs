@@ -15,17 +15,21 @@ pub enum TrainOn {
     All,
     /// The last answer; the earlier ones belong to the prompt.
     Last,
+    /// Everything that the template writes, questions and system message included, but for the first token, which nothing
+    /// predicts. `max_prompt_length` has no effect then: the end is cut.
+    Everything,
 }
 
 impl TrainOn {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::All, Self::Last];
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::All, Self::Last, Self::Everything];
 
     /// Name in configurations.
     pub fn name(self) -> &'static str {
         match self {
             Self::All => "all",
             Self::Last => "last",
+            Self::Everything => "everything",
         }
     }
 }

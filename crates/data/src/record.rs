@@ -1,7 +1,7 @@
 //! Records of a data file, as text.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Number, Value};
 use sha2::{Digest, Sha256};
 use smpo_chat::{Conversation, Message, TemplateInputs};
 
@@ -19,6 +19,9 @@ pub struct PreferencePair {
     pub chosen: Vec<Message>,
     /// The rejected side: begins and ends with an assistant message.
     pub rejected: Vec<Message>,
+    /// The lead in reward that chosen is to have, for reward models.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub margin: Option<Number>,
 }
 
 /// A prompt with one completion to learn (SFT).

@@ -1,7 +1,8 @@
 //! Rows of training data as token ids.
 
+use serde_json::Number;
 use smpo_chat::{Conversation, Message};
-use smpo_tokenizer::{ChatTokenizer, TokenizerError};
+use smpo_tokenizer::{ChatTokenizer, TokenizerError, Turn};
 
 use crate::completion::{CompletionIds, TokenizedCompletion};
 use crate::record::{PreferencePair, RecordKind, ScoredGroup};
@@ -18,6 +19,8 @@ pub struct Row {
     pub chosen: Option<TokenizedCompletion>,
     /// Rejected side of a pair, or undesirable completion.
     pub rejected: Option<TokenizedCompletion>,
+    /// The lead in reward that chosen is to have, where the data has one.
+    pub margin: Option<f64>,
     /// Completions of a group; empty for other rows.
     pub group: Vec<ScoredCompletion>,
 }
@@ -63,7 +66,8 @@ pub fn encode_pair(
     let (prompt, completions) = encode(conversation, &[&pair.chosen, &pair.rejected], tokenizer)?;
     let mut completions = completions.into_iter();
     let (chosen, rejected) = (completions.next(), completions.next());
-    let row = RowIds { id: pair.id.clone(), prompt, chosen, rejected, group: Vec::new() };
+    let margin = pair.margin.as_ref().and_then(Number::as_f64);
+    let row = RowIds { id: pair.id.clone(), prompt, chosen, rejected, margin, group: Vec::new() };
     Ok(row.cut(tokenizer, truncation))
 }
 
@@ -101,9 +105,22 @@ pub(crate) struct RowIds {
     pub chosen: Option<CompletionIds>,
     pub rejected: Option<CompletionIds>,
     pub group: Vec<(CompletionIds, f64)>,
+    pub margin: Option<f64>,
 }
 
 impl RowIds {
+    /// A row of one completion that teaches its prompt too, from the second token on.
+    pub fn learned_whole(mut self) -> Self {
+        let Some(completion) = self.chosen.take().filter(|_| !self.prompt.is_empty()) else { return self };
+        let before = self.prompt.len() - 1;
+        let cut = completion.turns().last().and_then(|turn| turn.cut).map(|cut| cut + before);
+        let ids = [&self.prompt[1..], &completion.ids].concat();
+        self.prompt.truncate(1);
+        let whole = Turn { tokens: 0..ids.len(), cut };
+        self.chosen = Some(CompletionIds::new(ids, vec![whole]));
+        self
+    }
+
     /// Cuts the row to length and marks its terminators: the prompt first, then each side to what it leaves.
     pub fn cut(mut self, tokenizer: &ChatTokenizer, truncation: &Truncation) -> (Row, Truncated) {
         let mut truncated = Truncated { prompt: truncation.cut_prompt(&mut self.prompt), ..Truncated::default() };
@@ -120,7 +137,7 @@ impl RowIds {
         let group =
             self.group.into_iter().map(|(side, reward)| ScoredCompletion { completion: cut(side), reward }).collect();
         truncated.identical = differ && chosen.is_some() && chosen == rejected;
-        (Row { id: self.id, prompt: self.prompt, chosen, rejected, group }, truncated)
+        (Row { id: self.id, prompt: self.prompt, chosen, rejected, margin: self.margin, group }, truncated)
     }
 }
 

@@ -1,6 +1,7 @@
 //! A record of a data file as token ids, with the findings of the data check: a line of the token cache.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Number;
 use smpo_chat::Message;
 use smpo_tokenizer::{ChatTokenizer, PromptCompletions};
 
@@ -32,6 +33,9 @@ pub(crate) struct TokenizedRecord {
     /// Of groups: the reward of each completion.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     rewards: Vec<f64>,
+    /// Of pairs: the lead in reward that chosen is to have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    margin: Option<f64>,
     /// Prompt and completions with one split, or the error of the template or the tokenizer.
     pub sides: Result<Sides, String>,
     /// Of pairs: each side as the only completion, where that is not [`Sides::alone`].
@@ -109,7 +113,11 @@ impl TokenizedRecord {
             Record::Group(row) => row.rewards.clone(),
             Record::Pair(_) | Record::Unpaired(_) | Record::Example(_) => Vec::new(),
         };
-        Self { inspection, label, rewards, sides, apart }
+        let margin = match record {
+            Record::Pair(row) => row.margin.as_ref().and_then(Number::as_f64),
+            Record::Unpaired(_) | Record::Group(_) | Record::Example(_) => None,
+        };
+        Self { inspection, label, rewards, margin, sides, apart }
     }
 
     fn problem(&self, kind: RowKind) -> Option<String> {
@@ -123,7 +131,9 @@ impl TokenizedRecord {
         let id = self.inspection.id.clone();
         let desirable = self.label != Some(false);
         match (self.inspection.kind, kind) {
-            (RecordKind::Pair, RowKind::Pairs | RowKind::Groups) => vec![self.sides.map(|sides| sides.row(id))],
+            (RecordKind::Pair, RowKind::Pairs | RowKind::Groups) => {
+                vec![self.sides.map(|sides| RowIds { margin: self.margin, ..sides.row(id) })]
+            }
             (RecordKind::Group, RowKind::Groups) => vec![self.sides.map(|sides| sides.group(id, &self.rewards))],
             (RecordKind::Pair, RowKind::Labelled) => vec![
                 self.alone(0).map(|side| side.row(format!("{id}/chosen"), true)),
@@ -189,7 +199,13 @@ impl Sides {
     /// Both sides as a row.
     fn row(self, id: String) -> RowIds {
         let mut completions = self.completions.into_iter();
-        RowIds { id, prompt: self.prompt, chosen: completions.next(), rejected: completions.next(), group: Vec::new() }
+        RowIds {
+            id,
+            prompt: self.prompt,
+            chosen: completions.next(),
+            rejected: completions.next(),
+            ..RowIds::default()
+        }
     }
 
     /// All completions as a group.
@@ -221,7 +237,7 @@ impl Alone {
     fn row(self, id: String, desirable: bool) -> RowIds {
         let completion = Some(self.completion);
         let (chosen, rejected) = if desirable { (completion, None) } else { (None, completion) };
-        RowIds { id, prompt: self.prompt, chosen, rejected, group: Vec::new() }
+        RowIds { id, prompt: self.prompt, chosen, rejected, ..RowIds::default() }
     }
 }
 

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use smpo_chat::ChatTemplate;
 use smpo_data::{
-    Dataset, DatasetError, FileProgress, HoldOut, OnBadRows, Row, RowKind, Rows, TokenCache, Truncation, Unfinished,
-    Work,
+    Dataset, DatasetError, FileProgress, HoldOut, OnBadRows, Row, RowKind, Rows, TokenCache, TrainOn, Truncation,
+    Unfinished, Work,
 };
 use smpo_tokenizer::ChatTokenizer;
 
@@ -336,4 +336,36 @@ fn of_two_kinds_in_a_file_the_commoner_one_is_kept() {
     assert_eq!((found.train.len(), found.bad.to_string()), (2, "mixed_kinds 1".to_string()));
     let all = Dataset { on_bad_rows: OnBadRows::Fail, ..kept };
     assert_eq!(rows(&all).unwrap().train.len(), 3);
+}
+
+#[test]
+fn everything_of_a_conversation_is_learned_where_it_is_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("talks.jsonl");
+    let turn = |role: &str, content: &str| serde_json::json!({"role": role, "content": content});
+    let talk = [turn("user", "hi"), turn("assistant", "hello"), turn("user", "and?"), turn("assistant", "no more")];
+    std::fs::write(&file, serde_json::json!({"messages": talk}).to_string()).unwrap();
+    let mut run = Dataset::new(RowKind::Examples, vec![file]);
+    let answers = rows(&run).unwrap().train.remove(0);
+    run.preparation.train_on = TrainOn::Everything;
+    let whole = rows(&run).unwrap().train.remove(0);
+    let ids = |row: &Row| [&row.prompt[..], row.chosen.as_ref().unwrap().ids()].concat();
+    assert_eq!(ids(&whole), ids(&answers));
+    let learned = whole.chosen.as_ref().unwrap();
+    assert_eq!((whole.prompt.len(), learned.len()), (1, ids(&whole).len() - 1));
+    assert_eq!(learned.is_terminator().last(), Some(&true));
+    // cut at its end alone
+    run.truncation = Truncation { max_length: Some(9), max_prompt_length: Some(4), ..run.truncation };
+    let cut = rows(&run).unwrap().train.remove(0);
+    assert_eq!(ids(&cut), ids(&whole)[..9]);
+}
+
+#[test]
+fn a_margin_comes_with_its_pair() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("pairs.jsonl");
+    let row = |margin: &str| format!("{{\"prompt\": \"q\", \"chosen\": \"yes\", \"rejected\": \"no\"{margin}}}\n");
+    std::fs::write(&file, [row(", \"margin\": 0.25"), row(""), row(", \"margin\": null")].concat()).unwrap();
+    let margins: Vec<Option<f64>> = rows(&dataset(vec![file])).unwrap().train.iter().map(|row| row.margin).collect();
+    assert_eq!(margins, [Some(0.25), None, None]);
 }

@@ -33,6 +33,7 @@ fn pair() -> impl Strategy<Value = PreferencePair> {
                 inputs: TemplateInputs::default(),
                 chosen: vec![chosen],
                 rejected: vec![rejected],
+                margin: None,
             }
         },
     )

@@ -23,7 +23,7 @@ impl Column {
     /// Decimals of the values.
     fn digits(&self) -> usize {
         match self.metric.unit {
-            Unit::Share | Unit::Ratio => 3,
+            Unit::Share | Unit::Ratio | Unit::Number => 3,
             Unit::Nats => 2,
             Unit::Tokens | Unit::Rank => 1,
         }

@@ -7,6 +7,7 @@
 //! - [`mod@evaluate`]: fidelity check, sampling, teacher-forced metrics, results on disk.
 //! - [`runner`]: sampling alone, streaming to disk, resumable.
 //! - [`teacher_forced`]: scores of gold answers and held-out pairs.
+//! - [`reward`]: rewards of the samples by a reward model.
 //! - [`score`]: the same metrics on completions from elsewhere.
 //! - [`measure`](mod@measure): every metric of [`smpo_metrics`], with intervals.
 //!
@@ -19,6 +20,7 @@ mod input_error;
 mod json_rows;
 pub mod measure;
 pub mod prompts;
+pub mod reward;
 pub mod runner;
 pub mod score;
 pub mod slices;

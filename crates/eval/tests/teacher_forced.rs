@@ -78,6 +78,7 @@ fn pairs_give_accuracy_and_margin_in_their_own_slice() {
         inputs: Default::default(),
         chosen: side(chosen),
         rejected: side(rejected),
+        margin: None,
     };
     let pairs = [pair("a", "x", "xxxx"), pair("b", "xxx", "xx"), pair("c", "xx", "xxx"), pair("d", "x", "xx")];
     let rows = measure_pairs(&pairs, &mut Arithmetic { largest_batch: 0 }, |_, _| {}).expect("scores");

@@ -106,7 +106,9 @@ impl<'a> Accumulator<'a> {
         let coefficients = self.loss.pairing().reduction().coefficients(&completion.counted(), other, self.step);
         let score = match self.loss.pairing() {
             // without a loss of scores no score is used
-            Pairing::SftOnly | Pairing::Groupwise(_) => Score { policy: 0.0, reference: 0.0, tokens: 0 },
+            Pairing::SftOnly | Pairing::Groupwise(_) | Pairing::Pooled(_) => {
+                Score { policy: 0.0, reference: 0.0, tokens: 0 }
+            }
             Pairing::Pairwise(_) | Pairing::Unpaired(_) => self.score(&completion, &coefficients),
         };
         ScoredSide { completion, coefficients, score }
@@ -130,7 +132,9 @@ impl<'a> Accumulator<'a> {
                 };
                 self.scored.iter().map(|pair| Terms::of_sides(of(&pair.chosen), of(&pair.rejected), share)).collect()
             }
-            Pairing::SftOnly | Pairing::Groupwise(_) => self.scored.iter().map(|_| Terms::default()).collect(),
+            Pairing::SftOnly | Pairing::Groupwise(_) | Pairing::Pooled(_) => {
+                self.scored.iter().map(|_| Terms::default()).collect()
+            }
         }
     }
 
@@ -285,11 +289,12 @@ impl<'a> Accumulator<'a> {
 
     fn observe_rewards(&mut self, pair: &PairEvaluation) {
         let statistics = &mut self.statistics;
-        pair.chosen_reward.into_iter().for_each(|reward| statistics.chosen_reward.push(reward));
-        pair.rejected_reward.into_iter().for_each(|reward| statistics.rejected_reward.push(reward));
-        if let (Some(chosen), Some(rejected)) = (pair.chosen_reward, pair.rejected_reward) {
-            statistics.accuracy.push(if chosen > rejected { 1.0 } else { 0.0 });
-            statistics.margin.push(chosen - rejected);
+        match (pair.chosen_reward, pair.rejected_reward) {
+            (Some(chosen), Some(rejected)) => statistics.push_rewards(chosen, rejected),
+            (chosen, rejected) => {
+                chosen.into_iter().for_each(|reward| statistics.chosen_reward.push(reward));
+                rejected.into_iter().for_each(|reward| statistics.rejected_reward.push(reward));
+            }
         }
     }
 
@@ -300,7 +305,7 @@ impl<'a> Accumulator<'a> {
         let sft = self.loss.sft_weights();
         let count = match self.loss.pairing() {
             Pairing::Unpaired(_) => self.totals.chosen + self.totals.rejected,
-            Pairing::Pairwise(_) | Pairing::Groupwise(_) | Pairing::SftOnly => self.totals.pairs,
+            Pairing::Pairwise(_) | Pairing::Groupwise(_) | Pairing::Pooled(_) | Pairing::SftOnly => self.totals.pairs,
         };
         let mut pairs = Vec::with_capacity(self.scored.len());
         let mut po_sum = 0.0;
@@ -395,7 +400,7 @@ impl Terms {
     fn sides(&self, pairing: &Pairing<'_>) -> f64 {
         match pairing {
             Pairing::Unpaired(_) => f64::from(u8::from(self.chosen.is_some()) + u8::from(self.rejected.is_some())),
-            Pairing::Pairwise(_) | Pairing::Groupwise(_) | Pairing::SftOnly => 1.0,
+            Pairing::Pairwise(_) | Pairing::Groupwise(_) | Pairing::Pooled(_) | Pairing::SftOnly => 1.0,
         }
     }
 }

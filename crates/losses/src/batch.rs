@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::entropy::TokenEntropy;
 use crate::error::BatchError;
+use crate::pooled::PooledRow;
 
 /// Largest log-prob that is accepted, in nats: float32 rounding of a log-softmax.
 pub const ROUNDING_ABOVE_ZERO: f64 = 1e-4;
@@ -122,6 +123,8 @@ pub struct Batch<'a> {
     pub step: u64,
     /// Optimizer steps of the whole run; `None` evaluates every schedule at its end.
     pub steps: Option<u64>,
+    /// The values that a head gives the sequences of each row, for losses of whole sequences, in place of `pairs`.
+    pub pooled: &'a [PooledRow<'a>],
     /// Completions of other prompts, under policy and reference, for KTO's KL baseline. They get no gradient.
     pub mismatched: &'a [Completion<'a>],
     /// Totals of the whole step, when `pairs` is only a part of it.

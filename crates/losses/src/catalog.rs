@@ -4,7 +4,7 @@ use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value};
 
 use crate::config::flat::{FlatError, FlatTable};
-use crate::function::{LossFunction, Pairing};
+use crate::function::LossFunction;
 use crate::loss::Loss;
 
 /// One loss of the table.
@@ -41,9 +41,9 @@ impl LossEntry {
         }
     }
 
-    /// True if cross-entropy is the whole objective, so that transforms have no effect.
-    pub fn is_sft_only(&self) -> bool {
-        matches!((self.default)().pairing(), Pairing::SftOnly)
+    /// True if the transforms have an effect: for a comparison of log-probs.
+    pub fn takes_transforms(&self) -> bool {
+        (self.default)().pairing().takes_transforms()
     }
 }
 

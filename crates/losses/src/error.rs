@@ -157,6 +157,28 @@ pub enum BatchError {
         /// The value.
         given: f64,
     },
+    /// Values of a head with another number of labels than the loss is of.
+    #[error("pair {pair}: {side}: expected {expected} values, one for each label, got {got}")]
+    Values {
+        /// Index of the pair.
+        pair: usize,
+        /// The side.
+        side: Side,
+        /// Number of labels.
+        expected: usize,
+        /// Number of values.
+        got: usize,
+    },
+    /// A value of a head that is not finite.
+    #[error("pair {pair}: {side}: expected finite values of the head, got {given}")]
+    NotFinite {
+        /// Index of the pair.
+        pair: usize,
+        /// The side.
+        side: Side,
+        /// The value.
+        given: f64,
+    },
     /// The micro-batches do not add up to the batch.
     #[error("micro-batches hold {sum} pairs, expected {pairs}, all pairs of the step")]
     Microbatches {
@@ -188,10 +210,11 @@ pub enum BatchError {
 }
 
 impl BatchError {
-    /// The log-prob that is not finite, where that is the error: one of a model that has become unstable.
+    /// The log-prob or value of a head that is not finite, where that is the error: one of a model that has become unstable.
     pub fn not_finite(&self) -> Option<f64> {
         match self {
             Self::LogProb { given, .. } => Some(*given).filter(|given| !given.is_finite()),
+            Self::NotFinite { given, .. } => Some(*given),
             Self::Member { source, .. } | Self::Mismatched { source } => source.not_finite(),
             _ => None,
         }

@@ -153,6 +153,8 @@ pub struct Statistics {
     pub accuracy: Mean,
     /// Mean difference of the rewards of a pair.
     pub margin: Mean,
+    /// Mean reward of all sequences, of a reward model.
+    pub mean_reward: Mean,
     /// KTO's baseline z; of groups k3, the divergence from the reference a token. In nats.
     pub kl: Mean,
     /// Share of pairs whose chosen side has the larger s, the mean token log-prob.
@@ -194,6 +196,14 @@ pub struct Statistics {
 }
 
 impl Statistics {
+    /// Adds the rewards of a pair.
+    pub(crate) fn push_rewards(&mut self, chosen: f64, rejected: f64) {
+        self.chosen_reward.push(chosen);
+        self.rejected_reward.push(rejected);
+        self.accuracy.push(if chosen > rejected { 1.0 } else { 0.0 });
+        self.margin.push(chosen - rejected);
+    }
+
     /// The names of `metrics.jsonl` with their values; metrics that the step does not have are absent.
     pub fn named(&self) -> Vec<(&'static str, f64)> {
         [
@@ -201,6 +211,7 @@ impl Statistics {
             ("rewards/rejected", self.rejected_reward.value()),
             ("rewards/accuracies", self.accuracy.value()),
             ("rewards/margins", self.margin()),
+            ("rewards/mean", self.mean_reward.value()),
             ("kl", self.kl.value()),
             ("logps/chosen", self.chosen_logp.value()),
             ("logps/rejected", self.rejected_logp.value()),
@@ -247,6 +258,7 @@ impl Statistics {
             (&mut self.rejected_reward, &part.rejected_reward),
             (&mut self.accuracy, &part.accuracy),
             (&mut self.margin, &part.margin),
+            (&mut self.mean_reward, &part.mean_reward),
             (&mut self.kl, &part.kl),
             (&mut self.logp_accuracy, &part.logp_accuracy),
             (&mut self.logp_accuracy_without_eos, &part.logp_accuracy_without_eos),

@@ -17,6 +17,7 @@ use crate::error::{BatchError, ConfigError};
 use crate::factors::Factors;
 use crate::likelihood::Likelihood;
 use crate::logistic::{MAX_EXPONENT, NEAREST_TO_ONE, log1mexp};
+use crate::pooled::PooledLoss;
 use crate::reduction::Reduction;
 use crate::state::LossState;
 use crate::sum::sum;
@@ -113,6 +114,8 @@ pub enum Pairing<'a> {
     Groupwise(&'a dyn GroupLoss),
     /// None: cross-entropy is the whole objective. Rows are single completions.
     SftOnly,
+    /// None of log-probs: a function of what a head gives whole sequences.
+    Pooled(&'a dyn PooledLoss),
 }
 
 impl Pairing<'_> {
@@ -121,8 +124,13 @@ impl Pairing<'_> {
         match self {
             Self::Pairwise(loss) => loss.reduction(),
             Self::Unpaired(loss) => loss.reduction(),
-            Self::Groupwise(_) | Self::SftOnly => Reduction::Mean,
+            Self::Groupwise(_) | Self::SftOnly | Self::Pooled(_) => Reduction::Mean,
         }
+    }
+
+    /// True for a comparison of log-probs, which the transforms change.
+    pub fn takes_transforms(&self) -> bool {
+        matches!(self, Self::Pairwise(_) | Self::Unpaired(_) | Self::Groupwise(_))
     }
 
     /// Sides that every row must have.
@@ -130,7 +138,7 @@ impl Pairing<'_> {
         match self {
             Self::Pairwise(_) => &[Side::Chosen, Side::Rejected],
             Self::Unpaired(_) | Self::Groupwise(_) => &[],
-            Self::SftOnly => &[Side::Chosen],
+            Self::SftOnly | Self::Pooled(_) => &[Side::Chosen],
         }
     }
 }

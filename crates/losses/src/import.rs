@@ -116,7 +116,7 @@ fn take_loss_type(entry: &LossEntry, keys: &mut Map<String, Value>) -> Result<()
         keys.shift_remove("loss_type");
         return Ok(());
     }
-    if entry.is_sft_only() || spellings.iter().any(|spelling| spelling.theirs == "loss_type") {
+    if spellings.iter().any(|spelling| spelling.theirs == "loss_type") {
         return Ok(());
     }
     let known = quoted(loss_types);

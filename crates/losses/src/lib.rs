@@ -47,6 +47,7 @@ pub mod likelihood;
 pub mod logistic;
 pub mod loss;
 pub mod objective;
+pub mod pooled;
 pub mod reduction;
 mod scored;
 pub mod state;
@@ -63,5 +64,6 @@ pub use evaluation::{Evaluation, Mean, MemberEvaluation, PairEvaluation, Statist
 pub use function::{Direction, Pairing};
 pub use loss::{LOSSES, Loss};
 pub use objective::Objective;
+pub use pooled::PooledRow;
 pub use state::LossState;
 pub use transform::{Bounds, EosTerm, Transforms, WinsorScope};

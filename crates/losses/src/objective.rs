@@ -9,6 +9,7 @@ use crate::error::{BatchError, ConfigError};
 use crate::evaluation::Evaluation;
 use crate::function::Pairing;
 use crate::groups::Members;
+use crate::pooled;
 use crate::scored::ScoredCompletion;
 use crate::state::LossState;
 use crate::transform::winsorize;
@@ -89,8 +90,11 @@ impl Objective {
     /// [`BatchError`] when a side is missing or empty, slices differ in length, a log-prob is positive or not finite, or
     /// the batch lacks reference log-probs or mismatched completions that the loss needs.
     pub fn evaluate(&self, batch: &Batch<'_>, state: &mut LossState) -> Result<Evaluation, BatchError> {
-        self.check(batch)?;
         let config = self.config_at(batch);
+        if let Some(loss) = config.loss.pooled() {
+            return pooled::evaluate(loss, batch);
+        }
+        self.check(batch)?;
         if let Pairing::Groupwise(loss) = config.loss.pairing() {
             let members = Members::new(loss, batch);
             let (rows, terms) = members.batch(batch);

@@ -2,7 +2,7 @@
 //! weights from autograd. `golden/generate.py` says how the numbers were made.
 
 use serde::Deserialize;
-use smpo_losses::{Batch, Completion, Loss, LossConfig, LossState, Objective, Pair};
+use smpo_losses::{Batch, Completion, LOSSES, Loss, LossConfig, LossState, Objective, Pair};
 use std::collections::BTreeMap;
 
 const TOLERANCE: f64 = 1e-6;
@@ -77,12 +77,11 @@ fn assert_close(what: &str, got: impl IntoIterator<Item = f64>, expected: impl I
 fn agrees_with_pytorch() {
     let golden: Golden = serde_json::from_str(include_str!("golden/golden.json")).unwrap();
     assert!(golden.cases.len() >= 80, "the golden file lost cases");
-    // distill is no function of log-probs alone: tests/golden_divergence.rs
-    for kind in Loss::KINDS.iter().filter(|kind| **kind != "distill") {
-        assert!(
-            golden.cases.iter().any(|case| case.config["kind"] == *kind),
-            "no golden case of `{kind}`: generate.py"
-        );
+    // distill and reward are no functions of log-probs alone: tests/golden_divergence.rs, tests/pooled.rs
+    let function = |loss: &Loss| loss.pooled().is_none() && loss.distance().is_none();
+    for entry in LOSSES.iter().filter(|entry| function(&(entry.default)())) {
+        let kind = entry.kind;
+        assert!(golden.cases.iter().any(|case| case.config["kind"] == kind), "no golden case of `{kind}`: generate.py");
     }
     let mismatched: Vec<_> = golden.mismatched.iter().map(GoldenCompletion::borrow).collect();
     let pairs_of = |name: &str| -> Vec<Pair<'_>> {

@@ -98,7 +98,7 @@ fn the_declared_direction_is_the_sign_of_the_gradient() {
                     loss.token(rejected.policy).1 + loss.kl_weight() * k3(rejected.policy, rejected.reference).1
                 }
                 Pairing::Unpaired(loss) => loss.completion(Side::Rejected, rejected, 0.0).d_score,
-                Pairing::SftOnly => unreachable!("{loss:?} has no pair loss"),
+                Pairing::SftOnly | Pairing::Pooled(_) => unreachable!("{loss:?} has no pair loss"),
             };
             let of_token = loss.token_loss().map_or(0.0, |loss| loss.weight * loss.function.at(rejected.policy).1);
             of_score + of_token

@@ -169,6 +169,42 @@ impl PackedBatchBuilder {
         Ok(placed)
     }
 
+    /// Adds one prompt with several completions that share it, for a head that reads whole sequences: each completion has
+    /// one row, its last token that is not `pad`. Tokens after it do not enter the model.
+    ///
+    /// # Errors
+    /// When the prompt is empty, or there is no completion.
+    pub fn push_pooled(&mut self, prompt: &[u32], completions: &[&[u32]], pad: Option<u32>) -> Result<()> {
+        check("prompt", prompt)?;
+        if completions.is_empty() {
+            return Err(ModelError::input("completions of a prompt", "at least one", "none"));
+        }
+        let read = |tokens: &[u32]| tokens.iter().rposition(|token| Some(*token) != pad);
+        let start = self.input_ids.len();
+        self.input_ids.extend_from_slice(prompt);
+        let shared = start..self.input_ids.len();
+        self.spans.push(Span::new(shared.clone()));
+        let mut longest = 0;
+        for completion in completions {
+            let first = self.input_ids.len();
+            let row = match read(completion) {
+                Some(last) => {
+                    self.input_ids.extend_from_slice(&completion[..=last]);
+                    self.spans.push(Span::with_prefix(first..first + last + 1, shared.clone()));
+                    longest = longest.max(last + 1);
+                    first + last
+                }
+                // Nothing but padding: transformers then reads the first token.
+                None => start + read(prompt).unwrap_or_default(),
+            };
+            let place = self.rows.len();
+            self.rows.push(row as u32);
+            self.completions.push(place..place + 1);
+        }
+        self.lengths.resize(self.input_ids.len(), prompt.len() + longest);
+        Ok(())
+    }
+
     /// Number of tokens so far.
     pub fn tokens(&self) -> usize {
         self.input_ids.len()
@@ -272,6 +308,21 @@ mod tests {
             let error = PackedBatch::builder().push_scored(&[1], &[(&[7, 8, 9], wrong)]).unwrap_err().to_string();
             assert!(error.contains("ranges in order that end with the completion of 3 tokens"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_pooled_completion_is_read_at_its_last_token_that_is_no_padding() {
+        let mut builder = PackedBatch::builder();
+        builder.push_pooled(&[1, 2], &[&[3, 4, 9, 9], &[9], &[5]], Some(9)).unwrap();
+        builder.push_pooled(&[9, 9], &[&[9]], Some(9)).unwrap();
+        builder.push_pooled(&[6], &[&[9]], None).unwrap();
+        let batch = builder.build().unwrap();
+        assert_eq!(batch.input_ids(), [1, 2, 3, 4, 5, 9, 9, 6, 9]);
+        assert_eq!(batch.rows(), [3, 1, 4, 5, 8]);
+        assert_eq!(batch.positions(), [0, 1, 2, 3, 2, 0, 1, 0, 1]);
+        assert_eq!(batch.completions(), [0..1, 1..2, 2..3, 3..4, 4..5]);
+        assert!(PackedBatch::builder().push_pooled(&[], &[&[1]], None).is_err());
+        assert!(PackedBatch::builder().push_pooled(&[1], &[], None).is_err());
     }
 
     #[test]

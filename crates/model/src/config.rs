@@ -8,6 +8,7 @@ use crate::error::{ModelError, Result};
 use crate::families::Family;
 use crate::fields::Fields;
 use crate::gguf::{GgufFile, config_json, is_gguf};
+use crate::labels::{ARCHITECTURE_END, Labels};
 use crate::layout::HEAD;
 use crate::spec::DecoderSpec;
 use crate::weights::WeightFiles;
@@ -31,6 +32,7 @@ pub struct Config {
     spec: DecoderSpec,
     fields: Map<String, Value>,
     wrapper: Option<Wrapper>,
+    labels: Option<Labels>,
 }
 
 /// The configuration around a text half's `text_config`.
@@ -43,6 +45,7 @@ struct Wrapper {
 /// Field of a text half's configuration.
 const TEXT: &str = "text_config";
 const TIED: &str = "tie_word_embeddings";
+const PAD: &str = "pad_token_id";
 
 impl Config {
     /// Reads `config.json` in a model directory, or what it would be from the metadata of a GGUF file.
@@ -87,7 +90,12 @@ impl Config {
             let family = Family::from_fields(&outer)?;
             refuse_unsupported(&outer)?;
             let spec = family.spec(&outer)?;
-            return Ok(Self { family, spec, fields: object, wrapper: None });
+            let labels = is_classifier(&outer)?.then(|| Labels::read(&outer)).transpose()?;
+            let plain = Self { family, spec, fields: object, wrapper: None, labels: None };
+            return Ok(match labels {
+                Some(labels) => plain.labelled(labels),
+                None => plain,
+            });
         };
         let mut text = match object.get(TEXT) {
             Some(Value::Object(text)) => text.clone(),
@@ -97,6 +105,9 @@ impl Config {
         // The wrapper's own field decides, by default true; weights with a head win over the default.
         let tied = outer.bool(TIED)?.unwrap_or_else(|| has_head() != Some(true));
         text.insert(TIED.into(), json!(tied));
+        if is_classifier(&outer)? {
+            return Err(outer.unsupported(format!("a classifier or reward model around a {}", kind.architecture)));
+        }
         let family = Family::from_fields(&Fields::nested(path, &text, TEXT))?;
         for (name, value) in family.text_half_defaults() {
             text.entry(name).or_insert(value);
@@ -106,7 +117,7 @@ impl Config {
         refuse_unsupported(&fields)?;
         let spec = family.spec(&fields)?;
         let wrapper = Some(Wrapper { architecture: kind.architecture, fields: object });
-        Ok(Self { family, spec, fields: text, wrapper })
+        Ok(Self { family, spec, fields: text, wrapper, labels: None })
     }
 
     /// Model family.
@@ -122,6 +133,54 @@ impl Config {
     /// Class of the multimodal model whose text half this is.
     pub fn wrapper(&self) -> Option<&'static str> {
         self.wrapper.as_ref().map(|wrapper| wrapper.architecture)
+    }
+
+    /// Labels of the head, where it reads whole sequences.
+    pub fn labels(&self) -> Option<&Labels> {
+        self.labels.as_ref()
+    }
+
+    /// The same model with a head of labels in place of the one that predicts tokens.
+    ///
+    /// # Errors
+    /// When transformers has no such class of the family, or the head has other labels already.
+    pub fn with_labels(self, labels: Labels) -> Result<Self> {
+        const WHAT: &str = "model to give a head of labels";
+        if let Some(own) = &self.labels {
+            return match own.count() == labels.count() {
+                true => Ok(self.labelled(labels)),
+                false => {
+                    let expected = format!("one with {} of them, or a language model", labels.count());
+                    Err(ModelError::input(WHAT, expected, format!("one with {}", own.count())))
+                }
+            };
+        }
+        if let Some(wrapper) = self.wrapper() {
+            return Err(ModelError::input(WHAT, "a text model", format!("a {wrapper}")));
+        }
+        if self.family.classifier().is_none() {
+            let known = Family::ALL.iter().filter(|family| family.classifier().is_some());
+            let names = known.map(|family| family.name()).collect::<Vec<_>>().join(", ");
+            let expected = format!("one of a family that has such a class in transformers: {names}");
+            return Err(ModelError::input(WHAT, expected, self.family.name()));
+        }
+        Ok(self.labelled(labels))
+    }
+
+    fn labelled(mut self, labels: Labels) -> Self {
+        labels.write(&mut self.fields);
+        (self.spec.labels, self.spec.tied) = (Some(labels.count()), false);
+        Self { labels: Some(labels), ..self }
+    }
+
+    /// The padding token, which no head of labels reads.
+    pub fn pad_token(&self) -> Option<u32> {
+        self.field(PAD).and_then(Value::as_u64).and_then(|id| u32::try_from(id).ok())
+    }
+
+    /// The same with another padding token.
+    pub(crate) fn set_pad_token(&mut self, id: u32) {
+        self.fields.insert(PAD.into(), json!(id));
     }
 
     /// The weights of a directory, those of a text half under the names of a text model; and what they are called there.
@@ -169,11 +228,16 @@ impl Config {
             outer.remove("quantization_config");
         }
         let whole = outer.as_mut().unwrap_or(&mut fields);
-        whole.insert("architectures".into(), json!([self.wrapper().unwrap_or(self.family.architecture())]));
+        let classifier = self.labels.as_ref().and_then(|_| self.family.classifier());
+        let text = classifier.unwrap_or(self.family.architecture());
+        whole.insert("architectures".into(), json!([self.wrapper().unwrap_or(text)]));
         whole.insert("dtype".into(), json!(dtype));
         whole.insert("torch_dtype".into(), json!(dtype));
-        whole.insert(TIED.into(), json!(self.spec.tied));
-        fields.insert(TIED.into(), json!(self.spec.tied));
+        // A head of labels is tied to nothing, whatever the field says.
+        if self.labels.is_none() {
+            whole.insert(TIED.into(), json!(self.spec.tied));
+            fields.insert(TIED.into(), json!(self.spec.tied));
+        }
         for (name, value) in self.family.fields_of_others(&self.spec) {
             fields.insert(name.into(), value);
         }
@@ -214,6 +278,12 @@ impl Config {
         }
         Some(Value::Object(scaling))
     }
+}
+
+/// True for a model whose head reads whole sequences.
+fn is_classifier(fields: &Fields) -> Result<bool> {
+    let classes = fields.strings("architectures")?.unwrap_or_default();
+    Ok(classes.iter().any(|class| class.ends_with(ARCHITECTURE_END)))
 }
 
 /// Refuses what would have to be approximated, whatever the family.

@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::error::{ModelError, Result};
 use crate::experts::refuse_experts_on_device;
 use crate::feed_forward::FeedForwardPass;
-use crate::layout::{EMBEDDING, FINAL_NORM, HEAD, block_prefix};
+use crate::layout::{EMBEDDING, FINAL_NORM, HEAD, SCORE, block_prefix};
 use crate::linear::{Linear, Product};
 use crate::lora::{Adapter, Dropout, LoraConfig};
 use crate::matrix::{Matrix, PackedParameter};
@@ -127,7 +127,7 @@ impl Decoder {
         let embedding = parameters.take_matrix(EMBEDDING)?;
         let head = match spec.tied {
             true => Linear { module: HEAD.into(), weight: embedding.clone(), bias: None, adapter: None },
-            false => Linear::take(&mut parameters, HEAD)?,
+            false => Linear::take(&mut parameters, if spec.labels.is_some() { SCORE } else { HEAD })?,
         };
         let norm = parameters.take(FINAL_NORM)?;
         let (lora, trained_tokens, wrapped, placement) = (None, Vec::new(), None, placement.clone());
@@ -558,6 +558,16 @@ impl Decoder {
     /// True if the head is the embedding.
     pub(crate) fn head_is_tied(&self) -> bool {
         self.config.spec().tied
+    }
+
+    /// Puts `config`, the same model with another head, and its head in place of this one's.
+    pub(crate) fn replace_head(&mut self, config: Config, head: Linear) {
+        (self.config, self.head) = (config, head);
+    }
+
+    /// Sets the padding token, which no head of labels reads.
+    pub fn set_pad_token(&mut self, id: u32) {
+        self.config.set_pad_token(id);
     }
 
     /// Records another number of tokens.

@@ -163,6 +163,17 @@ pub enum ModelError {
         embedding: String,
     },
 
+    /// The model gives something else than it is loaded for.
+    #[error("{}: expected {expected}, got {got}", path.display())]
+    Head {
+        /// Model directory.
+        path: PathBuf,
+        /// Kind of model expected.
+        expected: &'static str,
+        /// Kind of model found.
+        got: String,
+    },
+
     /// The adapter was trained on another base.
     #[error(
         "{}: tensor `{tensor}`: the adapter was trained on another base, whose weight differs from this model's",
@@ -222,6 +233,7 @@ impl ModelError {
             | Self::Dtype { .. }
             | Self::NotFinite { .. }
             | Self::TiedHeadDiffers { .. }
+            | Self::Head { .. }
             | Self::OtherBase { .. }
             | Self::Gguf(smpo_gguf::GgufError::Field { .. }) => true,
             Self::Unsupported { path, .. } => path.ends_with(crate::lora::ADAPTER_CONFIG),

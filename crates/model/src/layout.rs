@@ -34,6 +34,8 @@ pub(crate) const EMBEDDING: &str = "model.embed_tokens.weight";
 pub(crate) const FINAL_NORM: &str = "model.norm.weight";
 /// Module name of the head.
 pub(crate) const HEAD: &str = "lm_head";
+/// Module name of a head of labels.
+pub(crate) const SCORE: &str = "score";
 
 /// Name of a block's router, after the block's prefix.
 pub(crate) const ROUTER: &str = "mlp.gate";
@@ -50,6 +52,11 @@ pub(crate) fn block_prefix(index: usize) -> String {
     format!("model.layers.{index}")
 }
 
+/// True for the module of a head, of either kind.
+pub(crate) fn is_head(module: &str) -> bool {
+    [HEAD, SCORE].contains(&module)
+}
+
 /// All tensors of a model; the head's only when it is not tied.
 pub fn layout(spec: &DecoderSpec) -> Vec<Slot> {
     let mut slots = Slots::default();
@@ -59,8 +66,10 @@ pub fn layout(spec: &DecoderSpec) -> Vec<Slot> {
         block(&mut slots, spec, layer, &block_prefix(index));
     }
     slots.push(FINAL_NORM, &[hidden], Role::Norm);
-    if !spec.tied {
-        slots.linear(HEAD, spec.vocab_size, hidden, false);
+    match spec.labels {
+        Some(labels) => slots.linear(SCORE, labels, hidden, false),
+        None if spec.tied => {}
+        None => slots.linear(HEAD, spec.vocab_size, hidden, false),
     }
     slots.0
 }

@@ -3,7 +3,7 @@
 use smpo_kernels::MomentFormat;
 
 use crate::error::Result;
-use crate::layout::{EXPERTS, HEAD, Role, Slot, layout};
+use crate::layout::{EXPERTS, HEAD, Role, Slot, is_head, layout};
 use crate::lora::{LoraConfig, chosen_modules};
 use crate::spec::{DecoderSpec, FeedForward, QkNorm};
 use crate::storage::{FourBitOptions, Storage};
@@ -66,7 +66,7 @@ impl StoredMatrices {
     fn bytes(&self, slot: &Slot, count: f64, dequantised: bool) -> f64 {
         let packed = match self.packed {
             Packed::Blocks(each) => Some(each * count),
-            Packed::FourBit if slot.role == Role::Weight && !slot.name.starts_with(HEAD) => {
+            Packed::FourBit if slot.role == Role::Weight && !is_head(slot.name.trim_end_matches(".weight")) => {
                 Some(FourBitOptions::default().bytes(count))
             }
             Packed::FourBit | Packed::Nothing => None,

@@ -105,6 +105,7 @@ impl ModelDir {
     pub fn load_frozen(&self, placement: &Placement, storage: &Storage) -> Result<Decoder> {
         let mut decoder = Decoder::load_frozen(&self.weights, placement, storage)?;
         if let Some(adapter) = &self.adapter {
+            decoder.label_as_adapter(adapter)?;
             decoder.load_adapter(adapter)?;
         }
         Ok(decoder.frozen())
@@ -117,6 +118,7 @@ impl ModelDir {
     pub fn load_on(&self, placement: &Placement) -> Result<Decoder> {
         let mut decoder = Decoder::load_on(&self.weights, placement)?;
         if let Some(adapter) = &self.adapter {
+            decoder.label_as_adapter(adapter)?;
             decoder.load_adapter(adapter)?;
         }
         Ok(decoder)

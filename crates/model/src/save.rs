@@ -9,6 +9,7 @@ use smpo_files::FileError;
 use crate::decoder::Decoder;
 use crate::error::{ModelError, Result};
 use crate::gguf::is_gguf;
+use crate::lora::LABELS_FILE;
 use crate::weights::{OutputTensor, ShardIndex, StoredTensor, WeightDtype, write_tensors};
 
 /// Options of saving a model.
@@ -176,7 +177,7 @@ pub fn files_left_behind(dir: &Path) -> Vec<String> {
         [".safetensors", ".index.json", ".bin", ".pt", ".pth", ".gguf", ".msgpack", ".h5", ".onnx"];
     let known = |name: &str| {
         TOKENIZER_FILES.contains(&name)
-            || ["config.json", "adapter_config.json", "smpo_base.json"].contains(&name)
+            || ["config.json", "adapter_config.json", "smpo_base.json", LABELS_FILE].contains(&name)
             || name.starts_with('.')
             || WEIGHTS.iter().any(|end| name.ends_with(end))
     };

@@ -12,7 +12,9 @@ use crate::batch::PackedBatch;
 use crate::block::{Positional, Stream};
 use crate::decoder::{Decoder, Pass, attend_packed};
 use crate::error::{ModelError, Result};
+use crate::linear::Product;
 use crate::lora::Dropout;
+use crate::placement::host_values;
 
 /// Options of scoring.
 #[derive(Debug, Clone, Copy, Default)]
@@ -144,6 +146,10 @@ impl Decoder {
 
     fn select(&self, hidden: &Tensor, batch: &PackedBatch, options: &ScoreOptions<'_>) -> Result<SelectedLogProbs> {
         let head = &self.head;
+        if self.spec().labels.is_some() {
+            let scores = head.forward(hidden, None, Product::Computed)?;
+            return Ok(SelectedLogProbs { log_probs: scores, terminators: Vec::new(), entropies: Vec::new() });
+        }
         let hidden = &self.head_input(hidden)?;
         let dropout = options.dropout_seed.map(|seed| Dropout { seed, first_row: 0 });
         let adapted = match &head.adapter {
@@ -202,12 +208,27 @@ impl Scored<'_> {
         }
     }
 
-    /// Adds the gradient of `Σ weights·log_probs`, the weights constant, to `gradients`.
+    /// The log-probability of each completion token, in nats, (`M`); of a model with a head of labels its scores, those of
+    /// a row side by side, (`M`·labels).
     ///
     /// # Errors
-    /// When there is not one weight per row.
+    /// When they cannot be read from the device.
+    pub fn values(&self) -> Result<Vec<f32>> {
+        Ok(host_values(&self.log_probs)?)
+    }
+
+    /// Adds the gradient of `Σ weights·values`, the weights constant, to `gradients`.
+    ///
+    /// # Errors
+    /// When there is not one weight per value.
     pub fn backward(self, weights: &[f32], gradients: &mut Gradients) -> Result<()> {
-        let weights = Tensor::from_slice(weights, weights.len(), self.log_probs.device())?;
+        let shape = self.log_probs.shape();
+        if weights.len() != shape.elem_count() {
+            let expected = format!("{}, one for each value", shape.elem_count());
+            return Err(ModelError::input("weights of a backward pass", expected, weights.len().to_string()));
+        }
+        let weights =
+            Tensor::from_slice(weights, shape.clone(), self.log_probs.device())?.to_dtype(self.log_probs.dtype())?;
         self.way_back.back(&self.log_probs, &weights, gradients)
     }
 }

@@ -57,6 +57,8 @@ pub struct DecoderSpec {
     pub biases: Biases,
     /// The head is the embedding.
     pub tied: bool,
+    /// Labels of a head that reads whole sequences, in place of the one that predicts tokens.
+    pub labels: Option<usize>,
     /// Standard deviation of initial weights.
     pub initializer_range: f64,
     /// Context length, in tokens; `None` where the configuration has none.

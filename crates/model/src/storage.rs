@@ -5,7 +5,7 @@ use half::{bf16, f16};
 use smpo_kernels::{FourBit, FourBitType, is_emulating};
 
 use crate::error::Result;
-use crate::layout::{HEAD, Role, Slot};
+use crate::layout::{HEAD, Role, SCORE, Slot};
 use crate::lora::Fingerprint;
 use crate::matrix::{Matrix, PackedParameter};
 use crate::name_pattern::NamePattern;
@@ -39,7 +39,7 @@ pub struct FourBitOptions {
     pub kind: FourBitType,
     /// Quantise the blocks' scales too.
     pub double: bool,
-    /// Modules that are not quantised, by names, their ends or patterns; the head where empty.
+    /// Modules that are not quantised, by names, their ends or patterns; the head where empty. A head of labels never is.
     pub skip: Vec<String>,
 }
 
@@ -54,6 +54,9 @@ impl Storage {
             return Ok(None);
         }
         let module = slot.name.trim_end_matches(".weight");
+        if module == SCORE {
+            return Ok(None);
+        }
         for text in options.skipped() {
             let pattern = NamePattern::new("llm_int8_skip_modules", text)?;
             if pattern.names_part_of(module) {

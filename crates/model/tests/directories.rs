@@ -392,7 +392,8 @@ fn configs_that_would_have_to_be_approximated_are_refused_by_name() {
         )
     );
     assert!(
-        refusal("qwen2", "model_type", json!("mamba")).contains("model family `mamba` is not supported (it has state-space blocks (Mamba)); supported")
+        refusal("qwen2", "model_type", json!("mamba"))
+            .contains("model family `mamba` is not supported (it has state-space blocks (Mamba)); supported")
     );
     assert!(refusal("qwen2", "model_type", json!(3)).contains("field `model_type`: expected a string, got 3"));
     assert_eq!(

@@ -1,5 +1,7 @@
 //! Errors of loading and running the native model.
 
+use std::path::PathBuf;
+
 use smpo_inference::InferenceError;
 use smpo_model::ModelError;
 use smpo_tokenizer::TokenizerError;
@@ -13,6 +15,14 @@ pub enum NativeError {
     /// The tokenizer or chat template.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
+    /// A classifier where a reward model is needed.
+    #[error("{}: expected a reward model, which gives one number for a text, got {got}", path.display())]
+    NoReward {
+        /// Model directory.
+        path: PathBuf,
+        /// Kind of model found.
+        got: String,
+    },
     /// The generators.
     #[error(transparent)]
     Inference(#[from] InferenceError),

@@ -29,6 +29,7 @@ impl NativeModel {
     pub fn load(model: &Path, base: Option<&Path>) -> Result<Self, NativeError> {
         let dir = ModelDir::open(model, base)?;
         let decoder = dir.load_frozen(&Placement::default(), &Storage::default())?;
+        decoder.expect_language_model(model)?;
         let tokenizer = ChatTokenizer::of_model(dir.tokenizer(), dir.adapter())?;
         Ok(NativeModel { decoder, tokenizer: Arc::new(tokenizer) })
     }

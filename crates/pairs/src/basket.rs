@@ -14,7 +14,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 use smpo_chat::{Message, json_kind};
 use smpo_eval::prompts::{PromptRow, Strictness, read_rows};
-use smpo_eval::{InputError, Suite};
+use smpo_eval::{InputError, Prompt, Suite};
 
 /// Prompts, how to sample them, and what else their rows hold.
 #[derive(Debug, Clone)]
@@ -23,6 +23,8 @@ pub struct Basket {
     pub suite: Suite,
     /// Rows by the id of their prompt; none for a suite in TOML.
     entries: HashMap<String, Entry>,
+    /// Places of the prompts by id.
+    places: HashMap<String, usize>,
 }
 
 /// A row without its prompt.
@@ -41,7 +43,7 @@ impl Basket {
     /// [`InputError`], with the line: no prompt, no id, an id twice, a field of another type.
     pub fn read(path: &Path, system_prompt: Option<&str>) -> Result<Basket, InputError> {
         let mut basket = if path.extension().is_some_and(|extension| extension == "toml") {
-            Basket { suite: Suite::read(path)?, entries: HashMap::new() }
+            Basket::new(Suite::read(path)?, HashMap::new())
         } else {
             Basket::read_plain(path)?
         };
@@ -53,6 +55,11 @@ impl Basket {
             }
         }
         Ok(basket)
+    }
+
+    fn new(suite: Suite, entries: HashMap<String, Entry>) -> Self {
+        let places = suite.prompts.iter().enumerate().map(|(place, prompt)| (prompt.id.clone(), place)).collect();
+        Basket { suite, entries, places }
     }
 
     fn read_plain(path: &Path) -> Result<Basket, InputError> {
@@ -73,7 +80,12 @@ impl Basket {
         if prompts.is_empty() {
             return Err(InputError::line(path, 1, "expected at least one prompt, got none"));
         }
-        Ok(Basket { suite: Suite::plain(path, prompts), entries })
+        Ok(Basket::new(Suite::plain(path, prompts), entries))
+    }
+
+    /// A prompt by its id.
+    pub fn prompt(&self, id: &str) -> Option<&Prompt> {
+        self.places.get(id).and_then(|place| self.suite.prompts.get(*place))
     }
 
     /// The rest of a prompt's row.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use smpo_chat::Message;
+use smpo_eval::reward::answer as message;
 use smpo_eval::{Prompt, Suite};
 use smpo_results::{FinishReason, Sample};
 
@@ -67,16 +68,6 @@ impl<'a> Answered<'a> {
             one.answers().map(|answer| (answer.reasoning.clone(), answer.completion.clone())).collect::<Vec<_>>()
         };
         texts(self) == texts(other)
-    }
-}
-
-/// An answer as a message; its reasoning is a field of its own, and one that was cut says so.
-fn message(sample: &Sample) -> Message {
-    let mut message = Message::assistant(sample.completion.clone());
-    message.finished = sample.finish_reason.ended() != Some(false);
-    match &sample.reasoning {
-        Some(reasoning) => message.with_field("reasoning_content", reasoning.clone()),
-        None => message,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use smpo_inference::InferenceError;
+use smpo_inference::{InferenceError, ScorerError};
 
 /// Errors of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +24,14 @@ pub enum PairsError {
         count: usize,
         /// The last one.
         last: InferenceError,
+    },
+    /// A reward model failed.
+    #[error("the reward model on the samples of prompt {prompt:?} and those after it: {source}")]
+    Reward {
+        /// Id of the prompt.
+        prompt: String,
+        /// The model's error.
+        source: ScorerError,
     },
     /// A file.
     #[error(transparent)]

@@ -117,6 +117,7 @@ fn pair<'a>(rows: &Rows<'a>, chosen: usize, rejected: usize, several: bool, mode
         inputs: Default::default(),
         chosen: chosen.answered.messages(),
         rejected: rejected.answered.messages(),
+        margin: None,
     };
     Pair { pair, score_chosen: chosen.score, score_rejected: rejected.score, samples, model }
 }

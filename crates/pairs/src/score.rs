@@ -1,6 +1,7 @@
 //! The score of each completion: a weighted sum of scorers.
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use smpo_metrics::Scratch;
@@ -20,8 +21,19 @@ pub struct Score {
 pub enum Scorer {
     /// Metrics of the completion.
     Rule(Rule),
+    /// The reward model in this directory.
+    Reward(PathBuf),
     /// A model's judgement.
     Judge,
+}
+
+/// Scores that took a model.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Given {
+    /// The judge's, by (prompt, sample).
+    pub judged: HashMap<(String, u32), f64>,
+    /// Those of each reward model by its directory, in the order of the samples.
+    pub rewards: HashMap<PathBuf, Vec<Option<f64>>>,
 }
 
 impl Default for Score {
@@ -31,7 +43,7 @@ impl Default for Score {
 }
 
 impl Score {
-    /// Reads descriptions such as `rule`, `rule:exact_match=2,loop_rate=-1` and `judge@0.5`; the number after `@` is the
+    /// Reads descriptions such as `rule`, `rule:exact_match=2,loop_rate=-1`, `rm:DIR` and `judge@0.5`; the number after `@` is the
     /// weight, 1 if absent. Without any the score is [`Rule::default`].
     ///
     /// # Errors
@@ -45,7 +57,22 @@ impl Score {
         if terms.iter().filter(|(scorer, _)| *scorer == Scorer::Judge).count() > 1 {
             return Err("judge: given twice; one weight says it".into());
         }
+        for (index, (scorer, _)) in terms.iter().enumerate() {
+            if let Scorer::Reward(dir) = scorer
+                && terms[..index].iter().any(|(other, _)| other == scorer)
+            {
+                return Err(format!("rm:{}: given twice; one weight says it", dir.display()));
+            }
+        }
         Ok(Score { terms })
+    }
+
+    /// Directories of the reward models that take part.
+    pub fn reward_models(&self) -> impl Iterator<Item = &Path> {
+        self.terms.iter().filter_map(|(scorer, _)| match scorer {
+            Scorer::Reward(dir) => Some(dir.as_path()),
+            Scorer::Rule(_) | Scorer::Judge => None,
+        })
     }
 
     /// True if a judge takes part.
@@ -64,30 +91,35 @@ fn term(text: &str) -> Result<(Scorer, f64), String> {
     };
     let scorer = match scorer.trim().split_once(':') {
         Some(("rule", rule)) => Scorer::Rule(rule.parse()?),
+        Some(("rm", "")) => return Err("expected the directory of a reward model after `rm:`, got nothing".into()),
+        Some(("rm", dir)) => Scorer::Reward(dir.into()),
         None if scorer.trim() == "rule" => Scorer::Rule(Rule::default()),
         None if scorer.trim() == "judge" => Scorer::Judge,
         _ => {
-            let hint = smpo_suggest::did_you_mean(scorer.split(':').next().unwrap_or_default(), ["rule", "judge"]);
-            return Err(format!("expected rule, rule:METRIC=WEIGHT,… or judge{hint}"));
+            let hint =
+                smpo_suggest::did_you_mean(scorer.split(':').next().unwrap_or_default(), ["rule", "rm", "judge"]);
+            return Err(format!("expected rule, rule:METRIC=WEIGHT,…, rm:DIR or judge{hint}"));
         }
     };
     Ok((scorer, weight))
 }
 
-/// The score of each sample, in their order; `None` for one that failed or that the judge did not judge.
-///
-/// `judged` holds the judge's scores by (prompt, sample).
-pub fn score(score: &Score, samples: &[Answered<'_>], judged: &HashMap<(String, u32), f64>) -> Vec<Option<f64>> {
+/// The score of each sample, in their order; `None` for one that failed or that a model gave no score.
+pub fn score(score: &Score, samples: &[Answered<'_>], given: &Given) -> Vec<Option<f64>> {
     let mut scratch = Scratch::default();
     samples
         .iter()
-        .map(|answered| {
+        .enumerate()
+        .map(|(index, answered)| {
             let mut sum = 0.0;
             for (scorer, weight) in &score.terms {
                 sum += weight
                     * match scorer {
                         Scorer::Rule(rule) => by_rule(rule, answered, &mut scratch)?,
-                        Scorer::Judge => *judged.get(&(answered.first.prompt_id.clone(), answered.first.sample))?,
+                        Scorer::Reward(dir) => (*given.rewards.get(dir)?.get(index)?)?,
+                        Scorer::Judge => {
+                            *given.judged.get(&(answered.first.prompt_id.clone(), answered.first.sample))?
+                        }
                     };
             }
             Some(sum)
@@ -116,7 +148,7 @@ mod tests {
         let scores = described(&["rule:eos_rate=1@2", "judge@0.5"]).unwrap();
         assert!(scores.has_judge());
         let ended = |index| Sample { finish_reason: FinishReason::Eos, sample: index, ..Sample::new("p", "yes") };
-        let judged = HashMap::from([(("p".to_owned(), 0), 8.0)]);
+        let judged = Given { judged: HashMap::from([(("p".to_owned(), 0), 8.0)]), ..Given::default() };
         let samples = [ended(0), ended(1)];
         let answered: Vec<_> = samples.iter().map(|first| Answered { first, follow_up: None }).collect();
         assert_eq!(score(&scores, &answered, &judged), [Some(6.0), None]);
@@ -124,6 +156,19 @@ mod tests {
         let cut = Sample { finish_reason: FinishReason::Length, ..ended(1) };
         let both = Answered { first: &samples[0], follow_up: Some(("and?", &cut)) };
         assert_eq!(score(&described(&["rule:eos_rate=1"]).unwrap(), &[both], &judged), [Some(0.5)]);
+    }
+
+    #[test]
+    fn rewards_are_taken_by_model_and_place() {
+        let scores = described(&["rm:one", "rm:/models/two@-2"]).unwrap();
+        assert_eq!(scores.reward_models().collect::<Vec<_>>(), [Path::new("one"), Path::new("/models/two")]);
+        let samples = [Sample::new("p", "yes"), Sample::new("p", "no")];
+        let answered: Vec<_> = samples.iter().map(|first| Answered { first, follow_up: None }).collect();
+        let rewards =
+            HashMap::from([("one".into(), vec![Some(0.5), Some(1.5)]), ("/models/two".into(), vec![Some(0.25), None])]);
+        assert_eq!(score(&scores, &answered, &Given { rewards, ..Given::default() }), [Some(0.0), None]);
+        assert!(described(&["rm:one", "rm:one@2"]).unwrap_err().contains("given twice"));
+        assert!(described(&["rm:"]).unwrap_err().contains("directory of a reward model"));
     }
 
     #[test]

@@ -46,6 +46,6 @@ fn cell(estimate: &MetricEstimate) -> String {
     match estimate.unit {
         Unit::Share => format!("{:.1} % [{:.1}, {:.1}]", value * 100.0, ci_low * 100.0, ci_high * 100.0),
         Unit::Tokens | Unit::Rank => format!("{value:.1} [{ci_low:.1}, {ci_high:.1}]"),
-        Unit::Nats | Unit::Ratio => format!("{value:.3} [{ci_low:.3}, {ci_high:.3}]"),
+        Unit::Nats | Unit::Ratio | Unit::Number => format!("{value:.3} [{ci_low:.3}, {ci_high:.3}]"),
     }
 }

@@ -84,7 +84,7 @@ fn decimals(unit: Unit) -> usize {
         Unit::Tokens => 0,
         Unit::Rank => 1,
         Unit::Nats => 2,
-        Unit::Ratio | Unit::Share => 3,
+        Unit::Ratio | Unit::Share | Unit::Number => 3,
     }
 }
 

@@ -29,7 +29,8 @@ pub use leaderboard::{
 };
 pub use logps::{LogpsError, LogpsRow, TokenLogps, parse_logps};
 pub use manifest::{
-    EvaluationDir, FidelityInfo, ModelInfo, Observed, RunManifest, ServerInfo, SuiteInfo, TerminatorSet,
+    EvaluationDir, FidelityInfo, ModelInfo, Observed, RewardModelInfo, RunManifest, ServerInfo, SuiteInfo,
+    TerminatorSet,
 };
 pub use measurement::Measurement;
 pub use metric::{Direction, MetricEstimate, MetricsFile, Unit};

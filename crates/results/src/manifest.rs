@@ -117,6 +117,9 @@ pub struct Observed {
     /// The comparison behind `fidelity_max_abs_nats`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fidelity: Option<FidelityInfo>,
+    /// The reward model behind `reward`: its directory, and the hash of its weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reward_model: Option<RewardModelInfo>,
     /// The comparison with another engine that reads the same model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cross_check: Option<FidelityInfo>,
@@ -144,6 +147,15 @@ pub struct ServerInfo {
     /// Request fields that it refused, so that its own defaults applied.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub own_defaults: Vec<String>,
+}
+
+/// A reward model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RewardModelInfo {
+    /// Directory as it was given.
+    pub source: String,
+    /// SHA-256 of its weights.
+    pub weights_sha256: String,
 }
 
 /// |Δ log-prob| between an engine and an independent implementation, in nats.
@@ -180,6 +192,12 @@ impl RunManifest {
         {
             let shown = |name: &str| format!("{name:?}, its prompts unknown (`smpo score --prompts` gives them)");
             return Some(("observed.benchmark", shown(own), shown(others)));
+        }
+        // Scales of two reward models have nothing in common.
+        if let [Some(own), Some(others)] = [self, other].map(|run| run.observed.reward_model.as_ref())
+            && own.weights_sha256 != others.weights_sha256
+        {
+            return Some(("observed.reward_model", show(own), show(others)));
         }
         let fields = [
             ("kind", show(&self.kind), show(&other.kind)),

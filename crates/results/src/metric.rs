@@ -28,6 +28,8 @@ pub enum Unit {
     Ratio,
     /// A rank from 0.
     Rank,
+    /// A number on a scale of its own.
+    Number,
 }
 
 /// One estimate.

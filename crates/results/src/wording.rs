@@ -25,7 +25,7 @@ impl Unit {
             Unit::Share => (format!("{:.2}", 100.0 * value), " %"),
             Unit::Nats => (format!("{value:.3}"), " nats"),
             Unit::Tokens => (format!("{value:.1}"), " tokens"),
-            Unit::Ratio | Unit::Rank => (format!("{value:.3}"), ""),
+            Unit::Ratio | Unit::Rank | Unit::Number => (format!("{value:.3}"), ""),
         };
         format!("{}{suffix}", without_negative_zero(&number))
     }
@@ -36,7 +36,7 @@ impl Unit {
             Unit::Share => (100.0, " point", " points"),
             Unit::Nats => (1.0, " nats", " nats"),
             Unit::Tokens => (1.0, " token", " tokens"),
-            Unit::Ratio | Unit::Rank => (1.0, "", ""),
+            Unit::Ratio | Unit::Rank | Unit::Number => (1.0, "", ""),
         };
         let number = trimmed(scale * value);
         let suffix = if number == "1" { one } else { many };

@@ -64,6 +64,18 @@ impl ChatTokenizer {
         Ok(self.encode(&[text])?.swap_remove(0).ids)
     }
 
+    /// Token ids of what the template writes after the last assistant turn has ended: a line feed, or nothing.
+    ///
+    /// # Errors
+    /// When the tokenizer fails.
+    pub fn encode_tail(&self) -> Result<Vec<u32>, TokenizerError> {
+        let Some(end) = self.terminators.find(&self.suffix) else { return Ok(Vec::new()) };
+        // with the terminator, which is one token: a text is encoded otherwise where it begins
+        let mut ids = self.encode_text(&self.suffix[end.start..])?;
+        ids.drain(..1.min(ids.len()));
+        Ok(ids)
+    }
+
     /// A prompt and its completion: render(prompt + completion), split where render(prompt) ends.
     /// `prompt_ids` followed by `completion_ids` is the encoding of the whole text; a token that straddles the split
     /// belongs to the completion.

@@ -44,7 +44,7 @@ fn kind(loss: &Loss) -> RowKind {
     match loss.pairing() {
         Pairing::SftOnly => RowKind::Examples,
         Pairing::Unpaired(_) => RowKind::Labelled,
-        Pairing::Pairwise(_) => RowKind::Pairs,
+        Pairing::Pairwise(_) | Pairing::Pooled(_) => RowKind::Pairs,
         Pairing::Groupwise(_) => RowKind::Groups,
     }
 }

@@ -57,7 +57,7 @@ pub(crate) fn score_rows_of(
     let (mut all, mut sums) = (vec![RowLogps::default(); rows.len()], Distilled::default());
     for members in packs(&tokens, max_tokens) {
         let chosen: Vec<&Row> = members.iter().map(|&row| rows[row]).collect();
-        let packed = pack(&chosen)?;
+        let packed = pack(&chosen, None)?;
         let of_pack = pupil.score(&packed)?;
         for (row, logps) in members.into_iter().zip(split(&chosen, &packed, &of_pack.logps, &[])) {
             all[row] = logps;

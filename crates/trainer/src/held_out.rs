@@ -1,13 +1,13 @@
 //! The objective on held-out rows, under the names that transformers gives them: `eval_loss`, `eval_rewards/margins`…
 
 use smpo_data::Row;
-use smpo_losses::{Batch, Completion, Member, Pair};
+use smpo_losses::{Batch, Completion, Member, Pair, PooledRow};
 
 use crate::error::TrainError;
 use crate::learner::Learner;
 use crate::mismatched::Mismatched;
 use crate::record::Figure;
-use crate::scoring::{RowLogps, StepRow, row_logps_with_entropy};
+use crate::scoring::{RowLogps, StepRow, score_rows};
 
 /// Rows that are never trained on.
 pub(crate) struct HeldOut {
@@ -27,13 +27,13 @@ impl HeldOut {
     /// # Errors
     /// If the model or the loss refuses a row.
     pub(crate) fn evaluate(&self, learner: &Learner, step: u64) -> Result<Vec<Figure>, TrainError> {
-        let entropy = learner.objective().needs_entropy();
-        let distilled = learner.distilled(&self.rows.iter().collect::<Vec<_>>())?;
+        let (entropy, all) = (learner.objective().needs_entropy(), self.rows.iter().collect::<Vec<_>>());
+        let distilled = learner.distilled(&all)?;
         let logps = match &distilled {
             Some((logps, ..)) => logps.clone(),
-            None => row_logps_with_entropy(learner.decoder(), &self.rows, learner.max_tokens(), entropy)?,
+            None => score_rows(learner.decoder(), &all, learner.max_tokens(), entropy, learner.pooling())?,
         };
-        let live = learner.live_references(&self.rows.iter().collect::<Vec<_>>())?;
+        let live = learner.live_references(&all)?;
         let references = if live.is_empty() { &self.references } else { &live };
         let rows: Vec<StepRow<'_>> = self
             .rows
@@ -42,14 +42,21 @@ impl HeldOut {
             .map(|(index, row)| StepRow { row, reference: references.get(index), other: self.others.get(index) })
             .collect();
         let rows: Vec<&StepRow<'_>> = rows.iter().collect();
+        let pooled: Vec<PooledRow<'_>> = rows.iter().zip(&logps).map(|(row, values)| row.pooled(values)).collect();
         let groups: Vec<Vec<Member<'_>>> = rows.iter().zip(&logps).map(|(row, logps)| row.members(logps)).collect();
         let pairs = rows.iter().zip(&logps).zip(&groups);
         let pairs: Vec<Pair<'_>> = pairs.map(|((row, logps), group)| row.pair(logps, group)).collect();
         let mismatched = learner.mismatched(&rows)?;
         let mismatched: Vec<Completion<'_>> = mismatched.iter().map(Mismatched::completion).collect();
         let sizes: Vec<usize> = self.rows.chunks(self.micro_batch).map(<[Row]>::len).collect();
-        let batch =
-            Batch { pairs: &pairs, microbatches: &sizes, step, steps: None, mismatched: &mismatched, totals: None };
+        let batch = Batch {
+            pairs: &pairs,
+            pooled: &pooled,
+            microbatches: &sizes,
+            step,
+            mismatched: &mismatched,
+            ..Batch::default()
+        };
         // The window holds training rows only.
         let mut winsor = learner.winsor().clone();
         let mut evaluation =

@@ -4,7 +4,9 @@ use candle_core::DType;
 use smpo_data::{Row, TokenizedCompletion};
 use smpo_kernels::{AdamW, Gradients, KernelError, Parameter, StepReport};
 use smpo_losses::divergence::{Distance, RowWeights};
-use smpo_losses::{Batch, Completion, Evaluation, LossState, Member, Objective, Pair, PairEvaluation, Totals};
+use smpo_losses::{
+    Batch, BatchError, Completion, Evaluation, LossState, Member, Objective, Pair, PairEvaluation, PooledRow, Totals,
+};
 use smpo_model::{Decoder, ScoreOptions, Scored, WeightDtype};
 
 use crate::distillation::{Distilled, Pupil, score_rows_of};
@@ -13,7 +15,8 @@ use crate::learner_options::LearnerOptions;
 use crate::loss_scale::LossScale;
 use crate::mismatched::{Mismatched, mismatched};
 use crate::packing::{Unit, units};
-use crate::scoring::{RowLogps, StepRow, pack, row_entropy, row_logps_of, score_rows, split};
+use crate::pooling::Pooling;
+use crate::scoring::{RowLogps, StepRow, pack, packed_tokens, row_entropy, row_logps_of, score_rows, split};
 
 /// Outcome of a step.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,6 +44,8 @@ pub struct Learner {
     /// For objectives that score completions the data does not pair with their prompt (KTO's KL baseline), and for a
     /// reference that follows the policy.
     reference: Option<Decoder>,
+    /// Of objectives of whole sequences.
+    pooling: Option<Pooling>,
 }
 
 impl Learner {
@@ -67,6 +72,8 @@ impl Learner {
         let loss_scale = (decoder.placement().dtype == WeightDtype::F16).then(LossScale::default);
         let optimizer = AdamW::new(parameters, options.adamw)?;
         let gradients = optimizer.gradients()?;
+        let pad = decoder.config().pad_token();
+        let pooling = objective.config().loss.pooled().map(|_| Pooling { tail: Vec::new(), pad });
         Ok(Learner {
             decoder,
             objective,
@@ -76,7 +83,18 @@ impl Learner {
             loss_scale,
             options,
             reference: None,
+            pooling,
         })
+    }
+
+    /// Sets the sequences that a head of labels reads.
+    pub(crate) fn read_sequences(&mut self, pooling: Pooling) {
+        self.pooling = self.pooling.is_some().then_some(pooling);
+    }
+
+    /// The sequences that a head of labels reads; `None` for an objective of log-probs.
+    pub(crate) fn pooling(&self) -> Option<&Pooling> {
+        self.pooling.as_ref()
     }
 
     /// The model.
@@ -129,7 +147,7 @@ impl Learner {
     /// Log-probs of rows under a reference that follows the policy; empty for one that stays, whose log-probs are cached.
     pub(crate) fn live_references(&self, rows: &[&Row]) -> Result<Vec<RowLogps>, TrainError> {
         match self.following_reference() {
-            Some(reference) => score_rows(reference, rows, self.options.max_tokens, None),
+            Some(reference) => score_rows(reference, rows, self.options.max_tokens, None, None),
             None => Ok(Vec::new()),
         }
     }
@@ -167,7 +185,7 @@ impl Learner {
         let grouped = rows.iter().flat_map(|row| &row.row.group).map(|scored| scored.completion.len());
         let totals = Totals::of_lengths(rows.iter().map(|row| (length(&row.row.chosen), length(&row.row.rejected))))
             .with_groups(grouped);
-        let tokens: Vec<usize> = rows.iter().map(|row| row.row.packed_tokens()).collect();
+        let tokens: Vec<usize> = rows.iter().map(|row| packed_tokens(row.row, self.pooling())).collect();
         let context = Context { rows, step, totals, tokens: &tokens };
         let mut balance = 0.0;
         let mut whole: Option<Evaluation> = None;
@@ -188,7 +206,7 @@ impl Learner {
             }
         }
         let Some(mut evaluation) = whole else {
-            return Err(TrainError::Batch { step: step + 1, source: smpo_losses::BatchError::Empty });
+            return Err(TrainError::Batch { step: step + 1, source: BatchError::Empty });
         };
         evaluation.pairs = in_order(evaluation.pairs, &order);
         if !evaluation.value.is_finite() {
@@ -234,7 +252,7 @@ impl Learner {
         // A second handle on the same memory: the tape borrows it while the rest of the learner evaluates.
         let decoder = self.decoder.clone();
         if let [only] = &unit.packs[..] {
-            let packed = pack(&of(only))?;
+            let packed = pack(&of(only), self.pooling())?;
             let entropy = row_entropy(self.objective.needs_entropy());
             let options = ScoreOptions { entropy, ..self.score_options(context.step, packs_before) };
             let scored = decoder.score(&packed, &options)?;
@@ -247,7 +265,7 @@ impl Learner {
         let frozen = decoder.frozen();
         let mut logps = Vec::with_capacity(rows.len());
         for (number, members) in (packs_before..).zip(&unit.packs) {
-            let packed = pack(&of(members))?;
+            let packed = pack(&of(members), self.pooling())?;
             // No backward pass follows, so no inputs of blocks are kept for one.
             let entropy = row_entropy(self.objective.needs_entropy());
             let options = ScoreOptions {
@@ -262,7 +280,7 @@ impl Learner {
         let logps = in_order(logps, &unit.packs.concat());
         let evaluation = self.evaluate(context, unit, &rows, &logps)?;
         for (number, members) in (packs_before..).zip(&unit.packs) {
-            let packed = pack(&of(members))?;
+            let packed = pack(&of(members), self.pooling())?;
             let scored = decoder.score(&packed, &self.score_options(context.step, number))?;
             *balance += self.weigh_balance(&scored, context.share(members));
             let place = |row: &usize| rows.binary_search(row).ok().and_then(|place| evaluation.pairs.get(place));
@@ -290,7 +308,7 @@ impl Learner {
         let (mut logps, mut sums) = (Vec::new(), Distilled::default());
         for (number, members) in (packs_before..).zip(&unit.packs) {
             let rows: Vec<&Row> = members.iter().map(|&row| context.rows[row].row).collect();
-            let packed = pack(&rows)?;
+            let packed = pack(&rows, None)?;
             let options = self.score_options(context.step, number);
             let share = context.share(members);
             let of_pack = pupil.learn(&packed, &options, weights, self.balance_factor(share), &mut self.gradients)?;
@@ -323,6 +341,12 @@ impl Learner {
     ) -> Result<Evaluation, TrainError> {
         let Context { step, totals, .. } = *context;
         let rows: Vec<&StepRow<'_>> = rows.iter().map(|&row| &context.rows[row]).collect();
+        if self.pooling.is_some() {
+            let pooled: Vec<PooledRow<'_>> = rows.iter().zip(logps).map(|(row, values)| row.pooled(values)).collect();
+            let batch =
+                Batch { pooled: &pooled, step, steps: self.options.steps, totals: Some(totals), ..Batch::default() };
+            return self.objective.evaluate(&batch, &mut self.winsor).map_err(in_step(step + 1));
+        }
         let mismatched = self.mismatched(&rows)?;
         let mismatched: Vec<Completion<'_>> = mismatched.iter().map(Mismatched::completion).collect();
         let groups: Vec<Vec<Member<'_>>> = rows.iter().zip(logps).map(|(row, logps)| row.members(logps)).collect();
@@ -335,8 +359,9 @@ impl Learner {
             steps: self.options.steps,
             mismatched: &mismatched,
             totals: Some(totals),
+            ..Batch::default()
         };
-        self.objective.evaluate(&batch, &mut self.winsor).map_err(|source| TrainError::Batch { step: step + 1, source })
+        self.objective.evaluate(&batch, &mut self.winsor).map_err(in_step(step + 1))
     }
 
     /// The dropout of a pack depends on seed, step and its place in the step alone, so that a resumed run draws the same
@@ -389,6 +414,11 @@ impl Learner {
     pub(crate) fn max_tokens(&self) -> usize {
         self.options.max_tokens
     }
+}
+
+/// The error of a batch in a step, by its number from 1.
+fn in_step(step: u64) -> impl Fn(BatchError) -> TrainError {
+    move |source| TrainError::Batch { step, source }
 }
 
 /// The step that several units are parts of.

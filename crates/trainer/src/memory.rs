@@ -83,9 +83,10 @@ impl MemoryPlan {
             Pairing::SftOnly | Pairing::Unpaired(_) => 1,
             // the least that a group has; more are known with the rows
             Pairing::Pairwise(_) | Pairing::Groupwise(_) => 2,
+            Pairing::Pooled(loss) => 1 + usize::from(loss.compares_sides()),
         };
         let completions = sides * (config.max_length - prompt);
-        Self::new(config, spec, prompt + completions, completions)
+        Self::new(config, spec, prompt + completions, read_by_head(config, sides, completions))
     }
 
     /// Total, in bytes.
@@ -191,7 +192,13 @@ fn longest(rows: &[Row]) -> Option<&Row> {
 
 fn plan_of(config: &TrainConfig, spec: &DecoderSpec, longest: &Row) -> Result<MemoryPlan, ModelError> {
     let completions = longest.completions().map(TokenizedCompletion::len).sum();
-    MemoryPlan::new(config, spec, longest.packed_tokens(), completions)
+    let read = read_by_head(config, longest.completions().count(), completions);
+    MemoryPlan::new(config, spec, longest.packed_tokens(), read)
+}
+
+/// Tokens of a row that its head reads: the last of each sequence, or all of the completions.
+fn read_by_head(config: &TrainConfig, sequences: usize, completion_tokens: usize) -> usize {
+    if config.loss.loss.pooled().is_some() { sequences } else { completion_tokens }
 }
 
 /// The shortage of a run over `rows` that would not fit into the free memory, with the first change of the configuration

@@ -75,7 +75,11 @@ pub fn usual(info: &ModelInfo, adapter: Option<&LoraConfig>, tokens: usize) -> R
 /// The configuration is wrong, or names layers that the model does not have.
 pub fn configured(spec: &DecoderSpec, path: &Path) -> Result<NamedPlan, TrainError> {
     let config = TrainConfig::read(path, &[])?.config;
-    let plan = MemoryPlan::of_longest(&config, spec)?;
+    let spec = match config.labels() {
+        Some(labels) => DecoderSpec { labels: Some(labels.count()), tied: false, ..spec.clone() },
+        None => spec.clone(),
+    };
+    let plan = MemoryPlan::of_longest(&config, &spec)?;
     let training = training(plan.lora.as_ref(), &config.unfreeze_layers_patterns, &config.storage());
     Ok(NamedPlan::new(training, config.gradient_checkpointing, &plan))
 }

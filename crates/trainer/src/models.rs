@@ -136,6 +136,9 @@ fn initial(
         }
         (Init::Random, _) => Decoder::init_on(model_config, config.seed, config.embedding_std, placement)?,
     };
+    if let Some(labels) = config.labels() {
+        model.label_sequences(&labels, config.seed)?;
+    }
     let added = AddedTokens::of(config)?;
     let rows = added.rows(model.spec().vocab_size);
     model.add_tokens(rows.start, rows.len())?;

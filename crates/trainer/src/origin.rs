@@ -194,6 +194,9 @@ fn add_row(hash: &mut Sha256, row: &Row) {
     }
     row.group.iter().for_each(|scored| add(scored.completion.ids()));
     row.group.iter().for_each(|scored| hash.update(scored.reward.to_le_bytes()));
+    if let Some(margin) = row.margin {
+        hash.update(margin.to_le_bytes());
+    }
     for side in row.completions() {
         hash.update([u8::from(side.finished())]);
         side.scored().iter().flat_map(|turn| [turn.start, turn.end]).for_each(|place| hash.update(place.to_le_bytes()));

@@ -24,6 +24,7 @@ use crate::learner_options::LearnerOptions;
 use crate::mismatched::from_elsewhere;
 use crate::models::Models;
 use crate::origin::Origin;
+use crate::pooling::{Pooling, pad_token};
 use crate::preflight;
 use crate::probe::Probe;
 use crate::reference::ReferenceCache;
@@ -141,9 +142,10 @@ impl Run<'_> {
         let total_steps = config.total_steps_since(origin.since, rows.len());
         let learner_options = LearnerOptions::of(config, spec, Some(total_steps))?;
         let checkpoint = resumed.as_ref().map(|resumed| resumed.checkpoint.clone());
-        let models = self.models(checkpoint.as_ref())?;
+        let models = self.models(checkpoint.as_ref(), &tokenizer, watch)?;
         self.show_new_tokens(&models.policy, &rows, watch)?;
         let mut learner = Learner::new(models.policy.clone(), objective, learner_options)?;
+        learner.read_sequences(Pooling::new(&models.policy, &tokenizer)?);
         let done = resumed.as_ref().map(|resumed| resumed.checkpoint.step);
         let state = match resumed {
             Some(Resumed { checkpoint, state }) => checkpoint.restore(state, &mut learner, &origin)?,
@@ -207,8 +209,24 @@ impl Run<'_> {
     }
 
     /// Loads the weights of the first step, or of the step after a checkpoint.
-    fn models(self, resumed: Option<&Checkpoint>) -> Result<Models, TrainError> {
-        Models::load(self.config, self.model_config, resumed, &self.placement())
+    fn models(
+        self,
+        resumed: Option<&Checkpoint>,
+        tokenizer: &ChatTokenizer,
+        watch: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Models, TrainError> {
+        let mut models = Models::load(self.config, self.model_config, resumed, &self.placement())?;
+        if let Some(pad) = self.config.labels().and_then(|_| pad_token(&models.policy, tokenizer)) {
+            models.policy.set_pad_token(pad);
+            if tokenizer.is_terminator(pad) {
+                let token = tokenizer.tokenizer().id_to_token(pad).unwrap_or_default();
+                watch(Event::Note(&format!(
+                    "the padding token {token} also ends turns: the head reads the token before it, as transformers \
+                     does; give another with `pad_token`"
+                )));
+            }
+        }
+        Ok(models)
     }
 
     /// Remarks on the rows of new tokens: those that are added, and those that the data needs and nothing trains.
@@ -296,5 +314,13 @@ pub(crate) fn read_model_config(config: &TrainConfig) -> Result<Config, TrainErr
         );
         return refuse(&config.output_dir.join("config.toml"), message);
     }
-    Ok(AddedTokens::of(config)?.enlarge(model))
+    let Some(labels) = config.labels() else {
+        if let Some(labels) = model.labels() {
+            let (kind, dir) = (config.loss.loss.kind(), source.display());
+            let message = format!("`model_name_or_path` is {dir}: loss `{kind}` trains a language model, got {labels}");
+            return refuse(source, message);
+        }
+        return Ok(AddedTokens::of(config)?.enlarge(model));
+    };
+    Ok(AddedTokens::of(config)?.enlarge(model.with_labels(labels)?))
 }

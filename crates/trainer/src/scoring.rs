@@ -2,11 +2,12 @@
 
 use smpo_data::{Row, ScoredCompletion, TokenizedCompletion};
 use smpo_kernels::RowEntropy;
-use smpo_losses::{Completion, Member, Pair, TokenEntropy};
+use smpo_losses::{Completion, Member, Pair, PooledRow, TokenEntropy};
 use smpo_model::{Decoder, PackedBatch, ScoreOptions, Scored};
 
 use crate::error::TrainError;
 use crate::packing::packs;
+use crate::pooling::Pooling;
 
 /// A row with its log-probs under the reference model, where the objective needs them.
 #[derive(Debug, Clone, Copy)]
@@ -20,6 +21,15 @@ pub struct StepRow<'a> {
 }
 
 impl StepRow<'_> {
+    /// The row as a loss of whole sequences reads it, given what a head of labels gave its sequences.
+    pub(crate) fn pooled<'a>(&'a self, values: &'a RowLogps) -> PooledRow<'a> {
+        PooledRow {
+            chosen: values.chosen.as_deref().unwrap_or_default(),
+            rejected: values.rejected.as_deref(),
+            margin: self.row.margin.unwrap_or(0.0),
+        }
+    }
+
     /// The completions of a group as the objective reads them, given the row's log-probs under the policy; none for a pair.
     pub(crate) fn members<'a>(&'a self, logps: &'a RowLogps) -> Vec<Member<'a>> {
         let reference = |at: usize| self.reference.and_then(|logps| logps.group.get(at)).map(Vec::as_slice);
@@ -63,7 +73,8 @@ impl StepRow<'_> {
     }
 }
 
-/// Log-probs of the scored tokens of a row's completions, in nats, `[T]` each.
+/// Log-probs of the scored tokens of a row's completions, in nats, `[T]` each; of a model with a head of labels the values
+/// that it gives each sequence.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RowLogps {
     /// Log-probs of the chosen side.
@@ -97,7 +108,7 @@ pub fn row_logps_with_entropy(
     max_tokens: usize,
     entropy: Option<TokenEntropy>,
 ) -> Result<Vec<RowLogps>, TrainError> {
-    score_rows(decoder, &rows.iter().collect::<Vec<_>>(), max_tokens, entropy)
+    score_rows(decoder, &rows.iter().collect::<Vec<_>>(), max_tokens, entropy, None)
 }
 
 /// As [`row_logps_with_entropy`], of rows wherever they are.
@@ -106,13 +117,14 @@ pub(crate) fn score_rows(
     rows: &[&Row],
     max_tokens: usize,
     entropy: Option<TokenEntropy>,
+    pooling: Option<&Pooling>,
 ) -> Result<Vec<RowLogps>, TrainError> {
     let decoder = decoder.frozen();
-    let tokens: Vec<usize> = rows.iter().map(|row| row.packed_tokens()).collect();
+    let tokens: Vec<usize> = rows.iter().map(|row| packed_tokens(row, pooling)).collect();
     let mut all = vec![RowLogps::default(); rows.len()];
     for members in packs(&tokens, max_tokens) {
         let chosen: Vec<&Row> = members.iter().map(|&row| rows[row]).collect();
-        let packed = pack(&chosen)?;
+        let packed = pack(&chosen, pooling)?;
         let scored =
             decoder.score(&packed, &ScoreOptions { entropy: row_entropy(entropy), ..ScoreOptions::default() })?;
         for (row, logps) in members.into_iter().zip(row_logps_of(&chosen, &packed, &scored)?) {
@@ -122,8 +134,16 @@ pub(crate) fn score_rows(
     Ok(all)
 }
 
+/// Tokens of a row in a pack.
+pub(crate) fn packed_tokens(row: &Row, pooling: Option<&Pooling>) -> usize {
+    pooling.map_or_else(|| row.packed_tokens(), |pooling| pooling.packed_tokens(row))
+}
+
 /// Lays rows side by side, each prompt once.
-pub(crate) fn pack(rows: &[&Row]) -> Result<PackedBatch, TrainError> {
+pub(crate) fn pack(rows: &[&Row], pooling: Option<&Pooling>) -> Result<PackedBatch, TrainError> {
+    if let Some(pooling) = pooling {
+        return pooling.pack(rows);
+    }
     let mut builder = PackedBatch::builder();
     for row in rows {
         let completions: Vec<_> = row.completions().map(|side| (side.ids(), side.scored())).collect();
@@ -140,21 +160,23 @@ pub(crate) fn row_entropy(entropy: Option<TokenEntropy>) -> Option<RowEntropy> {
     })
 }
 
-/// The log-probs (`M`) of a batch that [`pack`] made, and its entropies if there are any, row by row.
+/// The values of a batch that [`pack`] made, log-probs or those of a head of labels, and its entropies if there are any, row
+/// by row.
 pub(crate) fn row_logps_of(
     rows: &[&Row],
     packed: &PackedBatch,
     scored: &Scored<'_>,
 ) -> Result<Vec<RowLogps>, TrainError> {
-    let logps: Vec<f32> = scored.log_probs().to_vec1()?;
-    Ok(split(rows, packed, &to_f64(&logps), scored.entropies()))
+    Ok(split(rows, packed, &to_f64(&scored.values()?), scored.entropies()))
 }
 
-/// Numbers of the scored tokens of a batch that [`pack`] made, row by row.
+/// Numbers of the scored tokens of a batch that [`pack`] made, or of its sequences, row by row.
 pub(crate) fn split(rows: &[&Row], packed: &PackedBatch, logps: &[f64], entropies: &[f32]) -> Vec<RowLogps> {
-    let mut ranges = packed.completions().iter();
+    // Of a head of labels one for each label.
+    let each = logps.len() / packed.rows().len().max(1);
+    let mut ranges = packed.completions().iter().map(|rows| rows.start * each..rows.end * each);
     let mut next = |_: &TokenizedCompletion| {
-        let range = ranges.next()?.clone();
+        let range = ranges.next()?;
         Some((logps[range.clone()].to_vec(), entropies.get(range).map(to_f64)))
     };
     let mut row = |row: &&Row| {

@@ -9,7 +9,7 @@ use smpo_trainer::config::{AdapterStart, Interval, Reporter};
 use smpo_trainer::{ReadConfig, Schedule, TrainConfig};
 
 /// Settings of published files that are refused: nothing here does what they ask for.
-const REFUSED: [&str; 3] = ["smooth_ipo", "only completions are trained on", "files are not run here"];
+const REFUSED: [&str; 2] = ["smooth_ipo", "files are not run here"];
 
 const SMPO: &str = r#"model_name_or_path: "base-model"
 dataset: "pairs.jsonl"
@@ -156,8 +156,8 @@ fn what_cannot_be_meant_is_refused_with_its_line() {
     let unknown = refused("model_name_or_path: m\ndataset: d\noutput_dir: o\nlearning_rate: 1e-5\nbeta: 0.1\n", &[]);
     assert!(unknown.contains("kind=dpo"), "{unknown}");
     let sft = "model_name_or_path: m\ndataset: d.jsonl\noutput_dir: o\nlearning_rate: 1e-5\ntrain_only_on_completions: False\n";
-    let masked = refused(sft, &[]);
-    assert!(masked.contains("run.yaml:5") && masked.contains("only completions are trained on here"), "{masked}");
+    let whole = read(sft, &[]).unwrap().config;
+    assert_eq!(whole.train_on, smpo_data::TrainOn::Everything);
 }
 
 /// A file of TRL that gives what a run needs and relies on defaults for the rest.
@@ -275,8 +275,20 @@ fn errors_have_the_line_and_the_name_of_the_file() {
         stage.starts_with("run.yaml:1: `stage`: expected one of sft, dpo") && stage.contains("did you mean `dpo`?"),
         "{stage}"
     );
-    let reward = read(&format!("{TRL}center_rewards_coefficient: 0.01\n"), &[]).unwrap_err();
-    assert!(reward.contains("TRL 1.16 reward files are not run here"), "{reward}");
+}
+
+#[test]
+fn reward_files_are_converted() {
+    let trl = read(&format!("{TRL}center_rewards_coefficient: 0.01\n"), &[]).unwrap().config;
+    assert_eq!((trl.loss.loss.kind(), trl.learning_rate, trl.max_length), ("reward", 1e-4, 1024));
+    let ela = "model_name_or_path: base\ndataset: pairs.jsonl\noutput_dir: out\nevaluation_strategy: steps\neval_steps: 5\n\
+               learning_rate: 0.0002\nmax_length: 600\nuse_peft: true\nlora_task_type: SEQ_CLS\nlora_r: 8\nlora_alpha: 8\n\
+               lora_target_modules: [q_proj, v_proj]\nlora_modules_to_save: [score]\ncenter_rewards_coefficient: 0.01\n";
+    let ela = read(ela, &[]).unwrap().config;
+    assert_eq!((ela.loss.loss.kind(), ela.max_prompt_length), ("reward", Some(599)));
+    assert_eq!(ela.modules_to_save, ["score"]);
+    let factory = "stage: rm\nmodel_name_or_path: base\nfinetuning_type: full\ndataset_dir: nowhere\ndataset: pairs\n";
+    assert!(!read(factory, &[]).unwrap_err().contains("not run here"));
 }
 
 /// A directory with LLaMA-Factory's data, and a file of each profile that names it.

@@ -6,11 +6,13 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use smpo_eval::{EvaluateError, FidelityCheck, FidelityError, Options, RunError, Suite, evaluate};
+use smpo_inference::RewardModel;
 use smpo_report::estimates;
 use smpo_results::{MetricsFile, ModelInfo};
 
 use self::display::Display;
 use super::engine::{EngineArgs, Loaded, Opened};
+use super::reward_model;
 use super::sampling_args::SamplingArgs;
 use super::score::Scored;
 use crate::exit::{Exit, Failure, Outcome};
@@ -42,6 +44,9 @@ pub struct EvalArgs {
     /// Training seed of this checkpoint, recorded in run.json
     #[arg(long, value_name = "SEED")]
     training_seed: Option<u64>,
+    /// Reward model that gives each answer the metric `reward`: a directory
+    #[arg(long, value_name = "DIR")]
+    reward_model: Option<PathBuf>,
     #[command(flatten)]
     sampling: SamplingArgs,
     /// Skip the fidelity check, which compares the engine's log-probs with a reference forward pass before sampling
@@ -62,7 +67,9 @@ pub fn run(args: EvalArgs) -> Outcome {
     let mut suite = Suite::read(&args.suite)?;
     args.sampling.apply(&mut suite, &args.suite)?;
     let progress = Progress::new();
-    let Opened { source, name, loaded, settings } = args.model.open()?;
+    let reward = args.reward_model.as_deref().map(|dir| reward_model::open("--reward-model", dir)).transpose()?;
+    let Opened { source, name, mut loaded, settings } = args.model.open()?;
+    loaded.engines.reward = reward.map(|(info, model)| (info, Box::new(model) as Box<dyn RewardModel>));
     let tolerance = args.fidelity_tolerance;
     let options = Options {
         out: args.out.clone(),

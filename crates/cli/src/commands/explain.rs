@@ -57,6 +57,15 @@ pub fn run(args: ExplainArgs) -> Outcome {
         }
         objective = objective.with_target_margin(margin)?;
     }
+    let loss = &objective.config().loss;
+    if loss.pooled().is_some() {
+        let kind = loss.kind();
+        return Err(Failure::user(format!(
+            "{}: loss `{kind}` is of what a head gives whole texts, and log-probs say nothing of it; score texts with \
+             `smpo reward score`",
+            args.config.display()
+        )));
+    }
     let stored = parse_logps(&args.logps, &read(&args.logps)?, ROUNDING_ABOVE_ZERO).or_user_error()?;
     let groups = explanation::groups(&stored);
     let rows = explanation::rows(&stored, &groups, objective.needs_entropy());

@@ -96,6 +96,7 @@ pub fn run(args: LogpsArgs) -> Outcome {
     let device = args.device.open(&progress)?;
     let placement = Placement { device: device.device().clone(), ..Placement::default() };
     let decoder = on_device(&device, || model.load_frozen(&placement, &Storage::default()))?;
+    decoder.expect_language_model(&args.model)?;
     let reference = args
         .reference
         .as_deref()
@@ -234,5 +235,7 @@ fn reference(dir: &Path, tokenizer: &ChatTokenizer, placement: &Placement) -> Re
             dir.display()
         )));
     }
-    Ok(model.load_frozen(placement, &Storage::default())?)
+    let decoder = model.load_frozen(placement, &Storage::default())?;
+    decoder.expect_language_model(dir)?;
+    Ok(decoder)
 }

@@ -21,6 +21,8 @@ mod model;
 mod named;
 mod pairs;
 mod plot;
+mod reward;
+mod reward_model;
 mod run;
 mod sampled;
 mod sampling_args;
@@ -74,6 +76,7 @@ commands! {
     Model => model::ModelArgs,
     Pairs => pairs::PairsArgs,
     Plot => plot::PlotArgs,
+    Reward => reward::RewardArgs,
     Run => run::RunArgs,
     Score => score::ScoreArgs,
     Selftest => selftest::SelfTestArgs,

@@ -5,13 +5,16 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use smpo_native::LabelModel;
 use smpo_pairs::judge::{Judged, Mode, Template};
 use smpo_pairs::{
-    Answered, Candidate, Dropped, Judge, Policy, Report, Rows, Score, Selection, Spread, score, write_rows,
+    Answered, Basket, Candidate, Dropped, Given, Judge, Policy, Report, Rows, Score, Selection, Spread, rewards, score,
+    write_rows,
 };
-use smpo_results::files;
+use smpo_results::{RewardModelInfo, files};
 
 use super::engine::{EngineArgs, Opened};
+use super::reward_model;
 use super::sampled::{BasketArgs, Sampled};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::interrupt;
@@ -31,8 +34,8 @@ use crate::progress::Progress;
 pub struct PairsArgs {
     #[command(flatten)]
     basket: BasketArgs,
-    /// Part of the score: rule, rule:METRIC=WEIGHT,… (metrics of one completion; length:MIN..MAX=WEIGHT) or judge, each
-    /// with @WEIGHT; may be repeated, parts add up [default: rule]
+    /// Part of the score: rule, rule:METRIC=WEIGHT,… (metrics of one completion; length:MIN..MAX=WEIGHT), rm:DIR (a reward
+    /// model) or judge, each with @WEIGHT; may be repeated, parts add up [default: rule]
     #[arg(long, value_name = "SCORE", help_heading = "Scores")]
     score: Vec<String>,
     /// Model that judges: directory, .gguf file, or URL of an OpenAI-compatible server
@@ -120,6 +123,8 @@ pub fn run(args: PairsArgs) -> Outcome {
     let scores = Score::of(&args.score).map_err(|problem| Failure::user(format!("--score {problem}")))?;
     let selection = selection(&args)?;
     let judge = judge(&args, &scores)?;
+    let models = scores.reward_models().map(|dir| Ok((dir, reward_model::open("--score rm", dir)?)));
+    let models = models.collect::<Result<Vec<_>, Failure>>()?;
     let progress = Progress::new();
     let several = |of_suite: u32| if of_suite == 1 { SAMPLES } else { of_suite };
     let Some(Sampled { basket, model, samples, follow_ups }) = args.basket.sample(several, &progress)? else {
@@ -133,7 +138,14 @@ pub fn run(args: PairsArgs) -> Outcome {
     if judged.stopped {
         return stopped(&progress);
     }
-    let scored = score(&scores, &answered, &judged.scores);
+    let mut given = Given { judged: judged.scores, ..Given::default() };
+    for (dir, (info, mut model)) in models {
+        match reward(&args, &info, &mut model, &basket, &answered, &progress)? {
+            Some(rewards) => drop(given.rewards.insert(dir.to_owned(), rewards)),
+            None => return stopped(&progress),
+        }
+    }
+    let scored = score(&scores, &answered, &given);
     let candidates: Vec<Candidate<'_>> =
         answered.into_iter().zip(scored).map(|(answered, score)| Candidate { answered, score }).collect();
     let (rows, dropped) = rows(&basket, &candidates, &selection);
@@ -246,9 +258,33 @@ fn ask(args: &PairsArgs, judge: &Judge, answered: &[Answered<'_>], progress: &Pr
     Ok(judged)
 }
 
+/// Rewards of all completions by one model; `None` when stopped.
+fn reward(
+    args: &PairsArgs,
+    info: &RewardModelInfo,
+    model: &mut LabelModel,
+    basket: &Basket,
+    answered: &[Answered<'_>],
+    progress: &Progress,
+) -> Result<Option<Vec<Option<f64>>>, Failure> {
+    let stage = progress.stage(&format!("reward model {}", info.source), answered.len() as u64);
+    let journal = args.basket.out.join("rewards.jsonl");
+    let given = rewards(model, &info.weights_sha256, basket, answered, &journal, &mut |done, _| {
+        stage.update(done as u64, &stage.remaining(done as u64));
+        if interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    let Some(given) = given else { return Ok(None) };
+    let without = answered.iter().zip(&given).filter(|(answer, reward)| !answer.failed() && reward.is_none()).count();
+    stage.finish(&match without {
+        0 => String::new(),
+        some => format!("{some} completions without a reward: longer than the model's context"),
+    });
+    Ok(Some(given))
+}
+
 /// The rows of all prompts, and the reasons of those that have none.
 fn rows<'a>(
-    basket: &'a smpo_pairs::Basket,
+    basket: &'a Basket,
     candidates: &'a [Candidate<'a>],
     selection: &Selection,
 ) -> (Vec<Rows<'a>>, Vec<Dropped>) {

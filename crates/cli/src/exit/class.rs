@@ -109,6 +109,7 @@ impl Classify for PairsError {
     fn exit_class(&self) -> ExitClass {
         match self {
             PairsError::Template { .. } => User,
+            PairsError::Reward { .. } => Execution,
             PairsError::Judge { last, .. } => last.exit_class(),
             PairsError::Results(error) => error.exit_class(),
         }
@@ -226,6 +227,7 @@ impl Classify for ModelError {
             | E::NotFinite { .. }
             | E::TiedHeadDiffers { .. }
             | E::OtherBase { .. }
+            | E::Head { .. }
             | E::NotEmpty { .. }
             | E::Stopped
             | E::Input { .. } => User,
@@ -262,6 +264,7 @@ impl Classify for NativeError {
             NativeError::Model(error) => error.exit_class(),
             NativeError::Tokenizer(error) => error.exit_class(),
             NativeError::Inference(error) => error.exit_class(),
+            NativeError::NoReward { .. } => User,
         }
     }
 }
@@ -352,9 +355,12 @@ impl Classify for EvaluateError {
             E::Suite(error) => error.exit_class(),
             E::Run(error) => error.exit_class(),
             E::TeacherForced { source: TeacherForcedError::Pairs(error), .. } => error.exit_class(),
-            E::Restart { .. } | E::Fidelity(_) | E::NothingSampled { .. } | E::TeacherForced { .. } | E::Results(_) => {
-                Execution
-            }
+            E::Restart { .. }
+            | E::Fidelity(_)
+            | E::NothingSampled { .. }
+            | E::TeacherForced { .. }
+            | E::Reward(_)
+            | E::Results(_) => Execution,
         }
     }
 }

@@ -91,11 +91,15 @@ fn after(
     for name in LABEL {
         row.take_if(name, |label| flag(label) == Some(true));
     }
+    let margin = match row.take_if("margin", Value::is_number) {
+        Some(Value::Number(margin)) => Some(margin),
+        _ => None,
+    };
     check_prompt("prompt", &prompt)?;
     check_completion(&chosen)?;
     check_completion(&rejected)?;
     let (chosen, rejected) = (chosen.messages, rejected.messages);
-    Ok(Record::Pair(PreferencePair { id: String::new(), prompt, inputs, chosen, rejected }))
+    Ok(Record::Pair(PreferencePair { id: String::new(), prompt, inputs, chosen, rejected, margin }))
 }
 
 /// Two columns of one conversation as one.

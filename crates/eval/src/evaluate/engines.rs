@@ -1,7 +1,7 @@
 //! The engines of one model: generators, and a scorer that is independent of them.
 
-use smpo_inference::{Generator, Served, TeacherForced};
-use smpo_results::TerminatorSet;
+use smpo_inference::{Generator, RewardModel, Served, TeacherForced};
+use smpo_results::{RewardModelInfo, TerminatorSet};
 
 /// Everything that runs the model under evaluation.
 pub struct Engines {
@@ -20,6 +20,8 @@ pub struct Engines {
     pub sequential_unless_checked: bool,
     /// Another implementation of the same model, which a few completions are compared with.
     pub cross_check: Option<Box<dyn Generator>>,
+    /// Model that gives each sample a reward, with its name for the manifest.
+    pub reward: Option<(RewardModelInfo, Box<dyn RewardModel>)>,
     /// A server's part in the completions so far, where the generators are connections to one.
     pub server: Option<Server>,
 }
@@ -43,6 +45,7 @@ impl Engines {
             sampled_log_probs: false,
             sequential_unless_checked: false,
             cross_check: None,
+            reward: None,
             server: None,
         }
     }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::fidelity::FidelityError;
 use crate::input_error::InputError;
+use crate::reward::RewardError;
 use crate::runner::RunError;
 use crate::teacher_forced::TeacherForcedError;
 
@@ -41,6 +42,9 @@ pub enum EvaluateError {
         /// The error.
         source: TeacherForcedError,
     },
+    /// The reward model failed.
+    #[error(transparent)]
+    Reward(#[from] RewardError),
     /// The results could not be written.
     #[error(transparent)]
     Results(#[from] smpo_results::Error),

@@ -19,6 +19,7 @@ pub use error::EvaluateError;
 
 use self::watch::Watch;
 use crate::fidelity;
+use crate::reward::measure_rewards;
 use crate::runner::{Progress, RunError, Sampled, sample_suite, write_results};
 use crate::suite::Suite;
 use crate::teacher_forced::{measure_gold, measure_pairs, read_held_out};
@@ -90,6 +91,13 @@ pub enum Event {
     Failed {
         /// Failed samples.
         failed: usize,
+        /// All samples.
+        total: usize,
+    },
+    /// Rewards of the samples.
+    Reward {
+        /// Samples done.
+        done: usize,
         /// All samples.
         total: usize,
     },
@@ -189,6 +197,13 @@ pub fn evaluate(
             })
             .map_err(teacher_forced)?,
         );
+    }
+    if let Some((info, model)) = &mut engines.reward {
+        let measured =
+            measure_rewards(suite, &samples, &mut **model, &mut |done, total| on_event(Event::Reward { done, total }));
+        let Some(rewards) = measured? else { return Ok(None) };
+        rows.extend(rewards);
+        manifest.observed.reward_model = Some(info.clone());
     }
     let measured = write_results(&dir, &manifest, &samples, rows)?;
     Ok(Some(Report { manifest, metrics: measured.metrics }))

@@ -91,6 +91,15 @@ pub fn precision(t: &mut Translator<'_>, key: &'static str, value: &Value) {
     t.expected(key, "true, false or auto", value);
 }
 
+/// `train_only_on_completions`.
+pub fn only_completions(t: &mut Translator<'_>, key: &'static str, value: &Value) {
+    if is(value, "false") {
+        t.set(key, "train_on", "everything");
+    } else if !is(value, "true") {
+        t.expected(key, "true or false", value);
+    }
+}
+
 /// `use_cpu`, `no_cuda`.
 pub fn cpu(t: &mut Translator<'_>, key: &'static str, value: &Value) {
     if is(value, "true") {

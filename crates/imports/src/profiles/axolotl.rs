@@ -415,8 +415,13 @@ const SIMPO: Method = Method {
 const REWARD: Method = Method {
     name: "reward",
     title: "reward",
-    refusal: super::trl::REWARD.refusal,
-    keys: &[Group::Nothing(&["reward_model", "process_reward_model", "num_labels", "center_rewards_coefficient"])],
+    kind: Some("reward"),
+    keys: &[Group::Keys(&[
+        tells_method("reward_model"),
+        refused("process_reward_model", &["false"], "rewards of single steps are not trained here; remove it"),
+        nothing("num_labels"),
+        sets("center_rewards_coefficient", "loss.center_rewards_coefficient"),
+    ])],
     ..METHOD
 };
 

@@ -132,11 +132,7 @@ const SFT: Method = Method {
     kind: Some("sft"),
     keys: &[
         Group::Keys(&[
-            refused(
-                "train_only_on_completions",
-                &["true"],
-                "only completions are trained on here; --set train_only_on_completions=true",
-            ),
+            converted("train_only_on_completions", "train_on", run::only_completions),
             same("system_prompt"),
             same("model_support_system_role"),
             refused("packing", &["false"], trl::PACKING),
@@ -148,7 +144,7 @@ const SFT: Method = Method {
     ..METHOD
 };
 
-const REWARD: Method = trl::REWARD;
+const REWARD: Method = Method { defaults: &[default("learning_rate", Real(1e-5)), LENGTH], ..trl::REWARD };
 const CLASSIFICATION: Method = Method {
     name: "classification",
     title: "classification",
@@ -235,5 +231,9 @@ fn method(keys: &Keys<'_>) -> Told {
 }
 
 fn finish(t: &mut Translator<'_>) {
+    // sequences of a head of labels are cut at their end, wherever the prompt ends
+    if t.method.name == "reward" {
+        trl::cut_from_the_start(t);
+    }
     adapters::peft_targets(t);
 }

@@ -48,6 +48,7 @@ pub(crate) static LLAMA_FACTORY: Profile = Profile {
         "The orpo loss there is a mean over rows too; here its cross-entropy is the token mean of the step.",
         "`template`: the model's own chat template is used here; a named one is compared with it, and a difference is a \
          warning.",
+        "Stage rm: the value head there has a bias and a file of its own; here it is the head that transformers' classes have.",
         "Rows longer than `cutoff_len` are cut in proportion to prompt and answer there; here the prompt is cut to half of it \
          and each answer to what is left.",
     ],
@@ -334,7 +335,7 @@ const KTO: Method = Method {
     ..METHOD
 };
 
-const REWARD: Method = Method { name: "rm", title: "reward (stage rm)", refusal: super::trl::REWARD.refusal, ..METHOD };
+const REWARD: Method = Method { name: "rm", title: "reward (stage rm)", kind: Some("reward"), ..METHOD };
 
 const PRETRAINING: Method = Method {
     name: "pt",

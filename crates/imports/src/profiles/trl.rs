@@ -64,6 +64,7 @@ pub(crate) static TRL: Profile = Profile {
          optimizer step here; without accumulation they are equal.",
         "Warm-up begins at 1/(n + 1) of the peak here and at 0 there; the order of rows is another one; held-out rows are \
          drawn by another generator.",
+        "Reward models: a row that is longer than `max_length` is left out there and cut here.",
         "Answers that `max_length` cuts have no terminator on either side; a row whose prompt fills `max_length` is left out \
          there and an error here (`on_bad_rows = \"drop\"` leaves it out).",
     ],
@@ -258,8 +259,9 @@ const TPO: Method = Method {
 pub(super) const REWARD: Method = Method {
     name: "reward",
     title: "reward",
-    refusal: "reward models are not trained here; train them with their own program and use their scores to make pairs",
-    keys: &[Group::Nothing(&["center_rewards_coefficient"])],
+    kind: Some("reward"),
+    keys: &[Group::Keys(&[sets("center_rewards_coefficient", "loss.center_rewards_coefficient")])],
+    defaults: &[default("learning_rate", Real(1e-4))],
     ..METHOD
 };
 

@@ -31,7 +31,7 @@ pub struct LossConfig {
     pub schedules: BTreeMap<String, Schedule>,
 }
 
-/// One flat table. SFT's schema has no transforms: they have no effect there.
+/// One flat table. Losses that compare no log-probs have no transforms in their schema: they have no effect there.
 impl Serialize for LossConfig {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut table = self.numbers().map_err(serde::ser::Error::custom)?;
@@ -54,8 +54,8 @@ impl LossConfig {
         Self { transforms, ..self }
     }
 
-    fn is_sft_only(&self) -> bool {
-        matches!(self.loss.pairing(), Pairing::SftOnly)
+    fn takes_transforms(&self) -> bool {
+        self.loss.pairing().takes_transforms()
     }
 
     /// The flat table without schedules.
@@ -67,7 +67,7 @@ impl LossConfig {
             #[serde(flatten)]
             transforms: Option<&'a Transforms>,
         }
-        let idle = self.is_sft_only() && self.transforms == Transforms::default();
+        let idle = !self.takes_transforms() && self.transforms == Transforms::default();
         let flat = Flat { loss: &self.loss, transforms: (!idle).then_some(&self.transforms) };
         Ok(serde_json::to_value(flat)?.as_object().cloned().unwrap_or_default())
     }
@@ -105,10 +105,13 @@ impl LossConfig {
         }
         self.loss.validate()?;
         self.transforms.validate(self.loss.kind())?;
-        if self.is_sft_only()
+        if !self.takes_transforms()
             && let Some(field) = self.transforms.active_keys().next()
         {
-            let because = "without a pair loss: cross-entropy never sees transformed log-probs";
+            let because = match self.loss.pairing() {
+                Pairing::Pooled(_) => "on a head of labels: it gives no log-probs",
+                _ => "without a pair loss: cross-entropy never sees transformed log-probs",
+            };
             return Err(ConfigError::NoEffect { kind: self.loss.kind(), field, because });
         }
         Ok(())
@@ -126,7 +129,7 @@ impl JsonSchema for LossConfig {
         let mut table = |entry: &LossEntry| {
             let own = (entry.schema)(generator);
             let mut properties = serde_json::json!({"kind": {"const": entry.kind}});
-            let shared = Some(&transforms).filter(|_| !entry.is_sft_only());
+            let shared = Some(&transforms).filter(|_| entry.takes_transforms());
             let schedule = generator.subschema_for::<Schedule>();
             for schema in [Some(&own), shared].into_iter().flatten() {
                 if let (Some(all), Some(more)) =

@@ -9,6 +9,7 @@ pub mod lmpo;
 pub mod npo;
 pub mod orpo;
 pub mod repo;
+pub mod reward;
 pub mod sft;
 pub mod simper;
 pub mod simpo;
@@ -25,6 +26,7 @@ use crate::error::ConfigError;
 use crate::factors::Factors;
 use crate::function::{Direction, LossFunction, Pairing, SftWeights, TokenLoss};
 use crate::likelihood::Likelihood;
+use crate::pooled::PooledLoss;
 
 losses! {
     /// Supervised fine-tuning: likelihood of completions.
@@ -57,6 +59,8 @@ losses! {
     Unlikelihood(unlikelihood::UnlikelihoodConfig),
     /// A margin with a soft floor under rejected tokens.
     Slime(slime::SlimeConfig),
+    /// Reward models.
+    Reward(reward::RewardConfig),
 }
 
 impl Loss {
@@ -65,6 +69,14 @@ impl Loss {
         match self {
             Self::Distill(config) => Some((config.distance(), config.alpha)),
             _ => None,
+        }
+    }
+
+    /// The loss of values of whole sequences, if it is one; `None` for a function of log-probs.
+    pub fn pooled(&self) -> Option<&dyn PooledLoss> {
+        match self.pairing() {
+            Pairing::Pooled(loss) => Some(loss),
+            Pairing::Pairwise(_) | Pairing::Unpaired(_) | Pairing::Groupwise(_) | Pairing::SftOnly => None,
         }
     }
 

@@ -6,7 +6,7 @@
 //! | per sample | one completion | [`Metric::of_sample`] | [`eos_rate`] |
 //! | per sample among others | one completion beside all others of its run | [`Metric::among`] | [`same_answer`] |
 //! | per corpus | all completions of a run | [`Metric::of_corpus`] | [`self_bleu`] |
-//! | teacher-forced | log-probs of gold completions or held-out pairs | [`Metric::teacher_forced`] | [`eos_gold`] |
+//! | teacher-forced | log-probs of gold completions or held-out pairs, or a reward model | [`Metric::teacher_forced`] | [`eos_gold`] |
 //!
 //! A metric that does not apply to a completion has no value there: nothing is guessed. `eos_rate` has none for an
 //! unknown finish reason, and no metric but `error_rate` has one for a completion that the engine failed on.
@@ -50,6 +50,7 @@ catalogue! {
     reasoning_share,
     eos_gold,
     preference,
+    reward,
     eos_hazard,
     distinct_n,
     self_bleu,
@@ -66,7 +67,7 @@ pub type AmongFn = fn(&[Sample]) -> Vec<Option<f64>>;
 pub type CorpusFn = fn(&Corpus<'_>) -> Option<Estimate>;
 
 /// A metric of the catalogue: its declaration and how it is computed. A metric without a function is computed from
-/// teacher-forced log-probs ([`eos_gold`], [`preference`]).
+/// teacher-forced log-probs ([`eos_gold`], [`preference`]), or by a reward model ([`reward`]).
 #[derive(Debug, Clone, Copy)]
 pub struct Metric {
     /// Id, unit, direction, source.
@@ -99,7 +100,7 @@ impl Metric {
         Metric { corpus: Some(corpus), ..Metric::teacher_forced(info) }
     }
 
-    /// A metric of teacher-forced log-probs.
+    /// A metric of a forward pass over given completions.
     pub const fn teacher_forced(info: &'static MetricInfo) -> Metric {
         Metric { info, sample: None, among: None, corpus: None, by_slice: true, of_failures: false }
     }
@@ -202,7 +203,10 @@ mod tests {
     #[test]
     fn every_metric_is_computed_once() {
         for metric in all() {
-            let teacher_forced = eos_gold::METRICS.iter().chain(preference::METRICS).any(|m| m.info == metric.info);
+            let teacher_forced = [eos_gold::METRICS, preference::METRICS, reward::METRICS]
+                .concat()
+                .iter()
+                .any(|m| m.info == metric.info);
             let computed = metric.sample.is_some() || metric.among.is_some() || metric.corpus.is_some();
             assert!(computed != teacher_forced, "{}: a function of samples, or teacher-forced", metric.info.id);
         }

@@ -1,5 +1,7 @@
 //! The decoder laid out for decoding: matrices packed, adapters merged into float32 ones, no gradients.
 
+use std::path::Path;
+
 use smpo_kernels::decode::{CacheShape, Gate, PackedMatrix, gain};
 use smpo_kernels::{RouterOptions, Weight};
 
@@ -71,6 +73,7 @@ impl Decoder {
         if !self.placement().is_host() {
             return self.placed(&Placement::default())?.pack();
         }
+        self.expect_language_model(Path::new("model"))?;
         let spec = self.spec().clone();
         let blocks = self.blocks.iter().zip(&spec.layers);
         Ok(PackedDecoder {

@@ -66,6 +66,7 @@ pub(super) fn gemma_spec(
         projections: Projections::SEPARATE,
         biases: Biases { qkv: attention_bias, output: attention_bias, mlp: false },
         tied: fields.bool("tie_word_embeddings")?.unwrap_or(true),
+        labels: None,
         initializer_range: fields.number("initializer_range")?.unwrap_or(0.02),
         max_positions: fields.size("max_position_embeddings")?,
     })

@@ -46,6 +46,7 @@ struct Definition {
     module: &'static str,
     model_type: &'static str,
     architecture: &'static str,
+    classifier: Option<&'static str>,
     spec: fn(&Fields) -> Result<DecoderSpec>,
     further_fields: Option<FurtherFields>,
     text_defaults: Option<TextDefaults>,
@@ -54,9 +55,10 @@ struct Definition {
 
 macro_rules! families {
     (@optional) => { None };
+    (@optional $value:literal) => { Some($value) };
     (@optional $value:path) => { Some($value) };
     ($($variant:ident: $name:literal, $module:ident, $model_type:literal, $architecture:literal
-       $(, further_fields = $further_fields:path)? $(, text_defaults = $text_defaults:path)? $(, gguf = $gguf:path)?;)+) => {
+       $(, classifier = $classifier:literal)? $(, further_fields = $further_fields:path)? $(, text_defaults = $text_defaults:path)? $(, gguf = $gguf:path)?;)+) => {
         /// The supported model families.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Family {
@@ -74,6 +76,7 @@ macro_rules! families {
                         module: stringify!($module),
                         model_type: $model_type,
                         architecture: $architecture,
+                        classifier: families!(@optional $($classifier)?),
                         spec: $module::spec,
                         further_fields: families!(@optional $($further_fields)?),
                         text_defaults: families!(@optional $($text_defaults)?),
@@ -85,26 +88,26 @@ macro_rules! families {
     };
 }
 
-// Variant: name, file here and golden model, `model_type`, class in `architectures`. Then, where the family has them:
-// further fields at the top level of config.json, and its GGUF architecture (that of older Mistral files is Llama's, that of
+// Variant: name, file here and golden model, `model_type`, class in `architectures`. Then, where the family has them: the
+// class with a head of labels, further fields at the top level of config.json, and its GGUF architecture (that of older Mistral files is Llama's, that of
 // Granite 4 is Granite 3's).
 families! {
-    Llama: "Llama", llama, "llama", "LlamaForCausalLM", gguf = llama::GGUF;
-    Qwen2: "Qwen2", qwen2, "qwen2", "Qwen2ForCausalLM", gguf = qwen2::GGUF;
-    Qwen3: "Qwen3", qwen3, "qwen3", "Qwen3ForCausalLM", gguf = qwen3::GGUF;
-    Qwen3Moe: "Qwen3-MoE", qwen3_moe, "qwen3_moe", "Qwen3MoeForCausalLM", further_fields = qwen3_moe::further_fields;
-    Mistral: "Mistral", mistral, "mistral", "MistralForCausalLM", gguf = mistral::GGUF;
-    Phi3: "Phi-3", phi3, "phi3", "Phi3ForCausalLM", further_fields = phi3::rope_fields, gguf = phi3::GGUF;
-    Gemma2: "Gemma 2", gemma2, "gemma2", "Gemma2ForCausalLM", gguf = gemma2::GGUF;
-    Gemma3Text: "Gemma 3 text", gemma3, "gemma3_text", "Gemma3ForCausalLM", further_fields = gemma3::rope_fields,
+    Llama: "Llama", llama, "llama", "LlamaForCausalLM", classifier = "LlamaForSequenceClassification", gguf = llama::GGUF;
+    Qwen2: "Qwen2", qwen2, "qwen2", "Qwen2ForCausalLM", classifier = "Qwen2ForSequenceClassification", gguf = qwen2::GGUF;
+    Qwen3: "Qwen3", qwen3, "qwen3", "Qwen3ForCausalLM", classifier = "Qwen3ForSequenceClassification", gguf = qwen3::GGUF;
+    Qwen3Moe: "Qwen3-MoE", qwen3_moe, "qwen3_moe", "Qwen3MoeForCausalLM", classifier = "Qwen3MoeForSequenceClassification", further_fields = qwen3_moe::further_fields;
+    Mistral: "Mistral", mistral, "mistral", "MistralForCausalLM", classifier = "MistralForSequenceClassification", gguf = mistral::GGUF;
+    Phi3: "Phi-3", phi3, "phi3", "Phi3ForCausalLM", classifier = "Phi3ForSequenceClassification", further_fields = phi3::rope_fields, gguf = phi3::GGUF;
+    Gemma2: "Gemma 2", gemma2, "gemma2", "Gemma2ForCausalLM", classifier = "Gemma2ForSequenceClassification", gguf = gemma2::GGUF;
+    Gemma3Text: "Gemma 3 text", gemma3, "gemma3_text", "Gemma3ForCausalLM", classifier = "Gemma3TextForSequenceClassification", further_fields = gemma3::rope_fields,
         text_defaults = gemma3::text_defaults, gguf = gemma3::GGUF;
-    SmolLm3: "SmolLM3", smollm3, "smollm3", "SmolLM3ForCausalLM", gguf = smollm3::GGUF;
-    Olmo2: "OLMo 2", olmo2, "olmo2", "Olmo2ForCausalLM", gguf = olmo2::GGUF;
-    Olmo3: "OLMo 3", olmo3, "olmo3", "Olmo3ForCausalLM", gguf = olmo3::GGUF;
+    SmolLm3: "SmolLM3", smollm3, "smollm3", "SmolLM3ForCausalLM", classifier = "SmolLM3ForSequenceClassification", gguf = smollm3::GGUF;
+    Olmo2: "OLMo 2", olmo2, "olmo2", "Olmo2ForCausalLM", classifier = "Olmo2ForSequenceClassification", gguf = olmo2::GGUF;
+    Olmo3: "OLMo 3", olmo3, "olmo3", "Olmo3ForCausalLM", classifier = "Olmo3ForSequenceClassification", gguf = olmo3::GGUF;
     Granite: "Granite 3", granite, "granite", "GraniteForCausalLM", gguf = granite::GGUF;
     Granite4: "Granite 4 without experts", granite4, "granitemoehybrid", "GraniteMoeHybridForCausalLM";
-    Glm4: "GLM-4", glm4, "glm4", "Glm4ForCausalLM", further_fields = glm4::rope_fields, gguf = glm4::GGUF;
-    Ministral3: "Ministral 3", ministral3, "ministral3", "Ministral3ForCausalLM", gguf = ministral3::GGUF;
+    Glm4: "GLM-4", glm4, "glm4", "Glm4ForCausalLM", classifier = "Glm4ForSequenceClassification", further_fields = glm4::rope_fields, gguf = glm4::GGUF;
+    Ministral3: "Ministral 3", ministral3, "ministral3", "Ministral3ForCausalLM", classifier = "Ministral3ForSequenceClassification", gguf = ministral3::GGUF;
     Cohere2: "Cohere 2", cohere2, "cohere2", "Cohere2ForCausalLM", gguf = cohere2::GGUF;
 }
 
@@ -177,6 +180,12 @@ impl Family {
     /// Class name in `architectures`, by which transformers, vLLM and mistral.rs choose the model.
     pub fn architecture(self) -> &'static str {
         self.definition().architecture
+    }
+
+    /// Class name of the model with a head of labels in place of the one that predicts tokens; `None` where transformers has
+    /// none.
+    pub fn classifier(self) -> Option<&'static str> {
+        self.definition().classifier
     }
 
     /// The family's architecture in GGUF files; `None` where it has none of its own.

@@ -88,6 +88,7 @@ impl Widths {
             projections: Projections::SEPARATE,
             biases: Biases::default(),
             tied: fields.bool("tie_word_embeddings")?.unwrap_or(false),
+            labels: None,
             initializer_range: fields.number("initializer_range")?.unwrap_or(0.02),
             max_positions: fields.size("max_position_embeddings")?,
         })

@@ -149,7 +149,7 @@ impl Decoder {
             let tensor = with_new_rows(&*matrix.dense(&placement)?, &placement, known, new)?;
             Ok(Parameter { name: matrix.name().to_owned(), tensor }.into())
         };
-        if !tied {
+        if !tied && self.spec().labels.is_none() {
             self.head.weight.refuse_training("added tokens")?;
             self.head.weight = enlarged(&self.head.weight)?;
         }

@@ -24,6 +24,8 @@ use crate::weights::{StoredTensor, WeightDtype, write_tensors};
 /// PEFT's prefix of the base model's names.
 pub(super) const PREFIX: &str = "base_model.model.";
 pub(crate) const CONFIG: &str = "adapter_config.json";
+/// `task_type` of an adapter whose model has a head of labels.
+pub(crate) const SEQUENCES: &str = "SEQ_CLS";
 pub(crate) const WEIGHTS: &str = "adapter_model.safetensors";
 /// Name of the weights without their ending.
 pub(super) const STEM: &str = "adapter_model";
@@ -78,6 +80,7 @@ impl Decoder {
             tensors.extend(self.beside_tensors(options.dtype)?);
             write_tensors(&staging.join(WEIGHTS), tensors)?;
             bases.write(staging)?;
+            self.write_labels(staging)?;
             write_json(&staging.join(CONFIG), &self.adapter_config(config, &options.base_model))?;
             match &options.source {
                 Some(source) => copy_tokenizer_files(source, staging),
@@ -100,7 +103,7 @@ impl Decoder {
         let start = adapters().find_map(|(_, a)| a.start);
         json!({
             "peft_type": "LORA",
-            "task_type": "CAUSAL_LM",
+            "task_type": if self.spec().labels.is_some() { SEQUENCES } else { "CAUSAL_LM" },
             "base_model_name_or_path": base_model,
             "inference_mode": true,
             "r": config.r,
@@ -146,6 +149,7 @@ impl Decoder {
         let dir = dir.as_ref();
         self.refuse_second_adapter()?;
         let stored = read_config(&dir.join(CONFIG))?;
+        self.check_head_of(dir)?;
         let file = AdapterFile::open(dir, self.spec())?;
         let (adapters, beside) = self.read_adapters(&stored, &file, &BaseFingerprints::read(dir)?)?;
         let mut config = stored.lora;
@@ -344,8 +348,12 @@ pub(super) fn read_config(path: &Path) -> Result<StoredConfig> {
     let ranks = NamePatterns::read(&fields, "rank_pattern", "a rank of at least 1", rank)?;
     let alpha = |value: &Value| value.as_f64().filter(|alpha| *alpha > 0.0 && alpha.is_finite());
     let alphas = NamePatterns::read(&fields, "alpha_pattern", "a number above zero", alpha)?;
+    // Of a model with a head of labels PEFT names the heads of all architectures.
+    let of_others =
+        |name: &&str| fields.get("task_type").and_then(Value::as_str) == Some(SEQUENCES) && *name == "classifier";
+    let modules = fields.strings("modules_to_save")?.unwrap_or_default();
     let beside = StoredBeside {
-        modules: fields.strings("modules_to_save")?.unwrap_or_default().into_iter().map(str::to_owned).collect(),
+        modules: modules.into_iter().filter(|name| !of_others(name)).map(str::to_owned).collect(),
         tokens: stored_tokens(&fields)?,
         tied: fields.bool("ensure_weight_tying")?.unwrap_or(false),
     };

@@ -1,7 +1,7 @@
 //! Resolution of target names to linear layers.
 
 use crate::error::{ModelError, Result};
-use crate::layout::HEAD;
+use crate::layout::is_head;
 use crate::name_pattern::NamePattern;
 
 /// PEFT's name for every linear layer except the head.
@@ -17,7 +17,7 @@ pub(crate) fn resolve(targets: &[String], modules: &[&str]) -> Result<Vec<bool>>
         let pattern = NamePattern::new("lora target", target)?;
         let mut found = false;
         for (chosen, module) in chosen.iter_mut().zip(modules) {
-            let named = if target == ALL_LINEAR { *module != HEAD } else { pattern.names(module) };
+            let named = if target == ALL_LINEAR { !is_head(module) } else { pattern.names(module) };
             *chosen |= named;
             found |= named;
         }

@@ -4,7 +4,6 @@
 //! a judgement of another text, prompt or judge is never taken for it. A reply without a decision is asked for again and
 //! in the end counted; it is never guessed.
 
-mod journal;
 mod template;
 mod verdict;
 
@@ -19,7 +18,7 @@ use smpo_sampling::Sampler;
 
 pub use template::Template;
 
-use self::journal::{Journal, Line};
+use crate::journal::{Journal, Line};
 use crate::{Answered, PairsError};
 
 /// Failures in a row after which judging gives up.
@@ -162,7 +161,7 @@ impl Judge {
                     if let Some(verdict) = verdict {
                         done += 1;
                         let line = Line { question: question.hash.clone(), verdict, reply: completion.text };
-                        if let Err(error) = journal.append(line) {
+                        if let Err(error) = journal.append([line]) {
                             outcome = Err(error);
                             return ControlFlow::Break(());
                         }

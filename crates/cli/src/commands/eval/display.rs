@@ -70,6 +70,7 @@ impl<'a> Display<'a> {
                 let left = left.map(|seconds| format!(", {} left", duration(seconds))).unwrap_or_default();
                 self.update("", state.done, state.total, &format!("{speed}{left}"));
             }
+            Event::Reward { done, total } => self.update(": rewards", done, total, ""),
             Event::Gold { done, total } => self.update(": gold answers", done, total, ""),
             Event::HeldOut { done, total } => self.update(": held-out pairs", done, total, ""),
         }

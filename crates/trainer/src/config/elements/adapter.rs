@@ -109,8 +109,13 @@ impl TrainConfig {
     /// Weights to train beside the adapters: new tokens need embedding and head, which a base without them lacks.
     pub(crate) fn trained_beside(&self) -> TrainedBeside {
         let mut modules = self.modules_to_save.clone();
+        let head = if self.labels().is_some() { "score" } else { "lm_head" };
         if self.adds_tokens() {
-            modules.extend(["embed_tokens".to_owned(), "lm_head".to_owned()]);
+            modules.extend(["embed_tokens".to_owned(), head.to_owned()]);
+        }
+        // As PEFT does for SEQ_CLS: the base has no such head.
+        if self.labels().is_some() && !modules.iter().any(|module| module == head) {
+            modules.push(head.to_owned());
         }
         TrainedBeside { modules, tokens: self.trainable_token_indices.clone() }
     }

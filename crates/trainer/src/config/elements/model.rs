@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use smpo_model::{ModelDir, ModelError};
+use smpo_model::{Labels, ModelDir, ModelError};
 
 use crate::config::builder::setters;
 use crate::config::check::{Problems, is_positive};
@@ -82,6 +82,11 @@ impl TrainConfig {
         self.loss.loss.distance().and(self.reference_model_name_or_path.clone())
     }
 
+    /// Labels of the head that is trained; `None` for a language model.
+    pub(crate) fn labels(&self) -> Option<Labels> {
+        self.loss.loss.pooled().map(|_| Labels::reward())
+    }
+
     /// The reference model, in words.
     pub(crate) fn reference_in_words(&self) -> String {
         let start = self.first_reference_in_words();
@@ -125,6 +130,21 @@ impl TrainConfig {
         }
     }
 
+    /// A head of labels gives no text and no log-probs.
+    fn check_head(&self, problems: &mut Problems) {
+        if self.labels().is_none() {
+            return;
+        }
+        let kind = self.loss.loss.kind();
+        if self.probe.is_some() {
+            let message = format!(
+                "`probe` completes prompts, and loss `{kind}` trains a model that gives no text: remove it, and evaluate \
+                 on held-out rows (`test_size`, `eval_dataset`)"
+            );
+            problems.refuse(&["probe", "loss"], message);
+        }
+    }
+
     pub(in crate::config) fn check_model(&self, problems: &mut Problems) {
         if self.loss.loss.distance().is_some() && self.reference_model_name_or_path.is_none() {
             let message =
@@ -138,6 +158,7 @@ impl TrainConfig {
             problems.refuse(&["reference_model_name_or_path", "loss"], message);
         }
         self.check_sync(problems);
+        self.check_head(problems);
         if let Some(std) = self.embedding_std {
             problems.range("embedding_std", is_positive(std), "a positive number", std);
             if self.init != Init::Random {

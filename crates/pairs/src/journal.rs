@@ -1,4 +1,4 @@
-//! Judgements on disk, one line each.
+//! Scores that took a model, on disk: one line each, under the hash of everything that they depend on.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -9,30 +9,31 @@ use smpo_results::files;
 
 use crate::PairsError;
 
-/// One judgement.
+/// One judgement or reward.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Line {
-    /// SHA-256 of the judge's model and the question.
+pub(crate) struct Line {
+    /// SHA-256 of the model and what it was given.
     pub question: String,
-    /// Grade, or 1, ½, 0 for the first of two.
+    /// Grade, or 1, ½, 0 for the first of two, or the reward.
     pub verdict: f64,
-    /// The reply it was read from.
+    /// The reply that a judgement was read from.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reply: String,
 }
 
 /// The file and what it holds.
-pub(super) struct Journal {
+pub(crate) struct Journal {
     path: PathBuf,
     verdicts: HashMap<String, f64>,
 }
 
 impl Journal {
-    /// Reads the judgements of earlier calls; half a line that a crash left at the end is removed.
+    /// Reads the lines of earlier calls; half a line that a crash left at the end is removed.
     pub fn open(path: &Path) -> Result<Journal, PairsError> {
         let mut verdicts = HashMap::new();
         if path.exists() {
             cut_torn_line(path).map_err(files::Error::from)?;
-            let lines = files::read_jsonl::<Line>(path, "judgement")?;
+            let lines = files::read_jsonl::<Line>(path, "score")?;
             verdicts.extend(lines.into_iter().map(|line| (line.question, line.verdict)));
         }
         Ok(Journal { path: path.to_owned(), verdicts })
@@ -42,11 +43,15 @@ impl Journal {
         self.verdicts.get(question).copied()
     }
 
-    /// One write a line: a crash tears at most the last.
-    pub fn append(&mut self, line: Line) -> Result<(), PairsError> {
-        let text = serde_json::json!(line).to_string() + "\n";
+    /// One write a call: a crash tears at most the last line.
+    pub fn append(&mut self, lines: impl IntoIterator<Item = Line>) -> Result<(), PairsError> {
+        let mut text = String::new();
+        for line in lines {
+            text.push_str(&serde_json::json!(line).to_string());
+            text.push('\n');
+            self.verdicts.insert(line.question, line.verdict);
+        }
         append(&self.path, text.as_bytes()).map_err(files::Error::from)?;
-        self.verdicts.insert(line.question, line.verdict);
         Ok(())
     }
 }

@@ -1,0 +1,113 @@
+//! Losses of whole sequences against PyTorch (`golden/generate_pooled.py`), and the batches that they refuse.
+
+use serde::Deserialize;
+use smpo_losses::{Batch, LossConfig, LossState, Objective, PooledRow, Totals};
+
+#[derive(Deserialize)]
+struct Golden {
+    rewards: Vec<RewardCase>,
+}
+
+#[derive(Deserialize)]
+struct RewardCase {
+    name: String,
+    config: serde_json::Value,
+    batch: Rewards,
+    expected: Expected,
+}
+
+#[derive(Deserialize)]
+struct Rewards {
+    chosen: Vec<f64>,
+    rejected: Vec<f64>,
+    margin: Option<Vec<f64>>,
+}
+
+#[derive(Deserialize)]
+struct Expected {
+    loss: f64,
+    rows: Vec<f64>,
+    chosen_weights: Vec<f64>,
+    rejected_weights: Vec<f64>,
+    accuracy: f64,
+    mean: f64,
+}
+
+fn objective(config: serde_json::Value) -> Objective {
+    Objective::new(serde_json::from_value::<LossConfig>(config).unwrap()).unwrap()
+}
+
+fn close(name: &str, got: f64, expected: f64) {
+    assert!((got - expected).abs() <= 1e-12 * expected.abs().max(1.0), "{name}: got {got}, expected {expected}");
+}
+
+impl Rewards {
+    fn rows(&self) -> Vec<PooledRow<'_>> {
+        let row = |index: usize| PooledRow {
+            chosen: &self.chosen[index..=index],
+            rejected: Some(&self.rejected[index..=index]),
+            margin: self.margin.as_ref().map_or(0.0, |margin| margin[index]),
+        };
+        (0..self.chosen.len()).map(row).collect()
+    }
+}
+
+#[test]
+fn rewards_agree_with_pytorch() {
+    let golden: Golden = serde_json::from_str(include_str!("golden/golden_pooled.json")).unwrap();
+    assert!(golden.rewards.len() >= 6, "the golden file lost cases");
+    for RewardCase { name, config, batch, expected } in &golden.rewards {
+        let name = format!("{config} on {name}");
+        let rows = batch.rows();
+        let batch = Batch { pooled: &rows, ..Batch::default() };
+        let got = objective(config.clone()).evaluate(&batch, &mut LossState::default()).unwrap();
+        close(&name, got.value, expected.loss);
+        for (index, pair) in got.pairs.iter().enumerate() {
+            close(&name, pair.po_loss, expected.rows[index]);
+            close(&name, pair.chosen_weights[0], expected.chosen_weights[index]);
+            close(&name, pair.rejected_weights[0], expected.rejected_weights[index]);
+        }
+        close(&name, got.statistics.accuracy.value().unwrap(), expected.accuracy);
+        close(&name, got.statistics.mean_reward.value().unwrap(), expected.mean);
+    }
+}
+
+#[test]
+fn parts_of_a_step_add_up_to_the_whole() {
+    let rewards =
+        Rewards { chosen: vec![1.0, 2.0, -1.0], rejected: vec![0.5, 2.5, -3.0], margin: Some(vec![0.0, 0.1, 0.2]) };
+    let (rows, objective) =
+        (rewards.rows(), objective(serde_json::json!({"kind": "reward", "center_rewards_coefficient": 0.01})));
+    let whole = Batch { pooled: &rows, ..Batch::default() };
+    let whole = objective.evaluate(&whole, &mut LossState::default()).unwrap();
+    let totals = Some(Totals { pairs: 3, ..Totals::default() });
+    let part = |rows: &[PooledRow<'_>]| {
+        let batch = Batch { pooled: rows, totals, ..Batch::default() };
+        objective.evaluate(&batch, &mut LossState::default()).unwrap()
+    };
+    let mut parts = part(&rows[..1]);
+    parts.merge(part(&rows[1..]));
+    close("value", parts.value, whole.value);
+    assert_eq!(parts.pairs, whole.pairs);
+    assert_eq!(parts.statistics.named(), whole.statistics.named());
+}
+
+#[test]
+fn values_of_another_head_and_transforms_are_refused() {
+    let refused = |row: PooledRow<'_>| {
+        let rows = [row];
+        let batch = Batch { pooled: &rows, ..Batch::default() };
+        let objective = objective(serde_json::json!({"kind": "reward"}));
+        objective.evaluate(&batch, &mut LossState::default()).unwrap_err().to_string()
+    };
+    let row = PooledRow { chosen: &[0.5], rejected: Some(&[0.1]), margin: 0.0 };
+    assert!(
+        refused(PooledRow { chosen: &[0.5, 0.5], ..row })
+            .contains("chosen: expected 1 values, one for each label, got 2")
+    );
+    assert!(refused(PooledRow { rejected: Some(&[f64::NAN]), ..row }).contains("rejected: expected finite values"));
+    assert!(refused(PooledRow { rejected: None, ..row }).contains("rejected is empty"));
+    let config: LossConfig = serde_json::from_str(r#"{"kind": "reward", "min_log_prob": -2.3}"#).unwrap();
+    let error = Objective::new(config).unwrap_err().to_string();
+    assert!(error.contains("`min_log_prob` has no effect on a head of labels"), "{error}");
+}
