@@ -133,6 +133,7 @@ mod tests {
         );
         assert!(refusal(json!({"id2label": {}})).contains("got none"));
         assert!(refusal(json!({"id2label": {"0": "a"}, "num_labels": 2})).contains("`num_labels`: expected 1"));
-        assert!(refusal(json!({"num_labels": 1_000_000_000})).contains("expected at most"));
+        assert!(refusal(json!({"num_labels": 100_000})).contains("expected at most"));
+        assert!(refusal(json!({"num_labels": 1_000_000_000})).contains("`num_labels`"));
     }
 }
