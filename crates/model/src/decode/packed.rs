@@ -17,8 +17,8 @@ use crate::placement::Placement;
 use crate::spec::{Activation, BlockNorms, DecoderSpec, LayerSpec};
 
 /// A [`Decoder`] packed for decoding: matrices copied to another layout, with the adapters of float32 ones merged in. It
-/// takes about as much memory as the decoder again, except for packed blocks, which are shared as the embedding is;
-/// later training does not change it.
+/// takes about as much memory as the decoder again, in float32 for blocks of a GGUF file without an adapter; four-bit blocks
+/// are shared as the embedding is; later training does not change it.
 ///
 /// The logits of a sequence depend on that sequence alone in every bit: not on the batch, the order or the threads.
 #[derive(Debug, Clone)]
@@ -170,6 +170,8 @@ impl Projection {
         for linear in linears {
             merged.push(match &linear.adapter {
                 Some(adapter) if linear.weight.is_float32() => Some(adapter.merged(&linear.weight)?),
+                // A GGUF file's blocks are dequantised once here, not at every token.
+                None if linear.weight.is_exact() => Some(linear.weight.dense(&Placement::default())?.into_owned()),
                 _ => None,
             });
             if let (Some(adapter), None) = (&linear.adapter, &merged[merged.len() - 1]) {
