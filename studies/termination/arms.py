@@ -1,4 +1,4 @@
-"""The arms of the study: one loss table each. `loss(name)` is the only list of them."""
+"""The arms of the study: one loss table each, in `ARMS`."""
 
 SMPO = {"kind": "smpo", "loss_type": "sigmoid", "beta": 1.4, "target_margin": 0.4, "chosen_sft_ratio": 1.0}
 WINSOR = {"lower_clip_percentile": 0.02}
@@ -62,10 +62,6 @@ CANDIDATES = {
 MERGED = {"smpo-merge0.5": 0.5}
 
 ARMS = BASELINES | _transformed() | REMEDIES | CANDIDATES
-
-
-def loss(name):
-    return ARMS[name]
 
 
 # Arms that are screened with other kinds of rejected answers too.

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 import arms
-from tiny import toml
+from tiny import arm_table, suite
 
 PROMPTS = Path("evals/ood-chat.jsonl")
 SLICES = ["one_word", "ends_at_once", "arithmetic", "long_list", "creative", "role_play", "structured", "endless"]
@@ -88,25 +88,19 @@ def main():
     write(folder / "preferences.jsonl", train)
     write(folder / "held_out.jsonl", held_out)
     write(folder / "ood.jsonl", prompts(half, folder / "before" / "samples.jsonl"))
-    for name, extra in [("prompts", ""), ("suite", 'pairs = "held_out.jsonl"\n')]:
-        (folder / f"{name}.toml").write_text(
-            f'name = "{folder.name}"\nprompts = "ood.jsonl"\n{extra}slices = {json.dumps(SLICES)}\ncap = {CAP}\nseed = 17\n\n'
-            "[sampler]\ntemperature = 0.8\n"
-        )
+    suite(folder / "prompts.toml", folder.name, SLICES, CAP, pairs=False)
+    suite(folder / "suite.toml", folder.name, SLICES, CAP)
     lines = [f'model = "{model}"', f'out = "{out}/real-{kind}"', "seeds = [1]", "jobs = 1", ""]
     for arm in ARMS:
         for rate in LEARNING_RATES:
-            loss = arms.loss(arm)
+            loss = arms.ARMS[arm]
             loss = loss | SMPO if loss["kind"] == "smpo" else loss
             settings = {
                 "loss": loss, "learning_rate": rate, "dataset": f"{folder}/preferences.jsonl", "dataset_sample": "null",
                 "max_length": 768, "per_device_train_batch_size": 4, "num_train_epochs": 2, "use_peft": True, "lora_r": 16,
                 "lora_alpha": 32, "lora_dropout": 0.0, "lora_target_modules": "all-linear",
             }
-            lines += ["[[arm]]", f'name = "{arm}_{rate:g}"', 'config = "configs/demo/control.toml"', f"set = {toml(settings)}"]
-            if arm in arms.MERGED:
-                lines.append(f"merge = {arms.MERGED[arm]}")
-            lines.append("")
+            lines += arm_table(arm, rate, settings)
     lines += ["[eval]", f'suites = ["{folder}/suite.toml"]', 'engine = "native"', "batch = 32", ""]
     (out / f"real-{kind}.toml").write_text("\n".join(lines))
     print(f"{len(train)} pairs to train on, {len(held_out)} held out, of {len(found)} that fit")

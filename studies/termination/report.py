@@ -12,8 +12,8 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
+import arms
 import figures
-import stats
 
 HERE = Path(__file__).parent
 LEARNED = 0.80  # preference accuracy without EOS that the selection rule asks for
@@ -45,7 +45,7 @@ def cells(rows):
 
 def average(rows, key):
     values = [row[key] for row in rows if row.get(key) is not None]
-    return stats.mean(values) if values else None
+    return sum(values) / len(values) if values else None
 
 
 def choose(rows):
@@ -101,10 +101,7 @@ def figure(rows, chosen, screen):
 
 
 def order(arm):
-    import arms
-
-    names = ["start", *arms.ARMS]
-    return names.index(arm)
+    return ["start", *arms.ARMS].index(arm)
 
 
 def main():

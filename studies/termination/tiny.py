@@ -50,12 +50,17 @@ def world(out, name, shape, seed, rejected):
             shutil.copy(BASE / file, model / file)
         config = json.loads((BASE / "config.json").read_text()) | SHAPES[shape]
         (model / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-        slices = json.dumps(SLICES)
-        (folder / "suite.toml").write_text(
-            f'name = "{name}"\nprompts = "ood.jsonl"\npairs = "held_out.jsonl"\nslices = {slices}\n'
-            "cap = 64\nseed = 17\n\n[sampler]\ntemperature = 0.8\n"
-        )
+        suite(folder / "suite.toml", name, SLICES, 64)
     return folder
+
+
+def suite(path, name, slices, cap, pairs=True):
+    """Writes a suite of the prompts beside it, and of the held-out pairs."""
+    held_out = 'pairs = "held_out.jsonl"\n' if pairs else ""
+    path.write_text(
+        f'name = "{name}"\nprompts = "ood.jsonl"\n{held_out}slices = {json.dumps(slices)}\ncap = {cap}\nseed = 17\n\n'
+        "[sampler]\ntemperature = 0.8\n"
+    )
 
 
 def toml(value):
@@ -64,6 +69,14 @@ def toml(value):
     if isinstance(value, list):
         return "[" + ", ".join(map(toml, value)) + "]"
     return json.dumps(value)
+
+
+def arm_table(arm, rate, settings):
+    """The lines of an arm of a recipe."""
+    lines = ["[[arm]]", f'name = "{arm}_{rate:g}"', 'config = "configs/demo/control.toml"', f"set = {toml(settings)}"]
+    if arm in arms.MERGED:
+        lines.append(f"merge = {arms.MERGED[arm]}")
+    return [*lines, ""]
 
 
 def recipe(out, name, folder, cells, sft_seeds, seeds):
@@ -80,11 +93,8 @@ def recipe(out, name, folder, cells, sft_seeds, seeds):
         "",
     ]
     for arm, rate in cells:
-        settings = {"loss": arms.loss(arm), "learning_rate": rate, "dataset": f"{folder}/preferences.jsonl"}
-        lines += ["[[arm]]", f'name = "{arm}_{rate:g}"', 'config = "configs/demo/control.toml"', f"set = {toml(settings)}"]
-        if arm in arms.MERGED:
-            lines.append(f"merge = {arms.MERGED[arm]}")
-        lines.append("")
+        settings = {"loss": arms.ARMS[arm], "learning_rate": rate, "dataset": f"{folder}/preferences.jsonl"}
+        lines += arm_table(arm, rate, settings)
     lines += ["[eval]", f'suites = ["{folder}/suite.toml"]', ""]
     (out / f"{name}.toml").write_text("\n".join(lines))
 

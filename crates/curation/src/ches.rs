@@ -16,6 +16,7 @@ use serde::Serialize;
 use serde_json::Value;
 use smpo_data::{JsonLines, JsonRow, Record, Row, Truncation, encode_pair};
 use smpo_model::{Decoder, PackedBatch};
+use smpo_stats::bootstrap::quantile;
 use smpo_tokenizer::ChatTokenizer;
 
 use crate::CurationError;
@@ -235,11 +236,7 @@ impl Ranking {
         if let Some(out) = out {
             self.write_rows(out, &stays)?;
         }
-        let quantiles = |score: fn(&Ches) -> f64| {
-            let mut sorted: Vec<f64> = self.scores.iter().map(score).collect();
-            sorted.sort_by(f64::total_cmp);
-            SHARES.iter().filter_map(|&share| Some(Quantile { share, value: quantile(&sorted, share)? })).collect()
-        };
+        let quantiles = |score: fn(&Ches) -> f64| quantiles(self.scores.iter().map(score).collect());
         let ranked = |row: &usize| {
             let (path, line) = self.places[*row].clone();
             Ranked { path, line, scores: self.scores[*row] }
@@ -286,11 +283,13 @@ const SHOWN: usize = 10;
 /// Shares of reported quantiles.
 const SHARES: [f64; 9] = [0.0, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 1.0];
 
-/// The quantile of sorted values, between two of them in proportion.
-fn quantile(sorted: &[f64], share: f64) -> Option<f64> {
-    let place = share * sorted.len().checked_sub(1)? as f64;
-    let (low, high) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
-    Some(low + (high - low) * place.fract())
+/// The reported quantiles; none of nothing.
+fn quantiles(mut scores: Vec<f64>) -> Vec<Quantile> {
+    if scores.is_empty() {
+        return Vec::new();
+    }
+    scores.sort_by(f64::total_cmp);
+    SHARES.map(|share| Quantile { share, value: quantile(&scores, share) }).to_vec()
 }
 
 /// A row with its scores as its last columns, in place of earlier ones; the rest of its text stays as it is.
@@ -337,10 +336,9 @@ mod tests {
 
     #[test]
     fn quantiles_lie_between_values() {
-        assert_eq!(
-            [0.0, 0.5, 0.75, 1.0].map(|share| quantile(&[1.0, 2.0, 5.0], share)),
-            [1.0, 2.0, 3.5, 5.0].map(Some)
-        );
-        assert_eq!(quantile(&[], 0.5), None);
+        let of =
+            |share| quantiles(vec![5.0, 1.0, 2.0]).iter().find(|quantile| quantile.share == share).map(|q| q.value);
+        assert_eq!([0.0, 0.5, 0.75, 1.0].map(of), [1.0, 2.0, 3.5, 5.0].map(Some));
+        assert!(quantiles(Vec::new()).is_empty());
     }
 }

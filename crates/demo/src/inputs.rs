@@ -44,9 +44,14 @@ pub struct Inputs {
 }
 
 impl Inputs {
+    /// Files that [`unpack`](Self::unpack) wrote before.
+    pub fn of(out: &Path) -> Self {
+        Inputs { out: out.to_owned() }
+    }
+
     /// Writes what is missing or differs.
     pub fn unpack(out: &Path) -> Result<Self, FileError> {
-        let inputs = Inputs { out: out.to_owned() };
+        let inputs = Inputs::of(out);
         for (path, bytes) in FILES {
             let target = inputs.path(path);
             if std::fs::read(&target).is_ok_and(|there| there == *bytes) {

@@ -81,7 +81,7 @@ impl Demo {
     /// # Errors
     /// A result that cannot be read or written.
     pub fn read(options: DemoOptions) -> Result<Self, DemoError> {
-        let inputs = Inputs::unpack(&options.out)?;
+        let inputs = Inputs::of(&options.out);
         let evaluations = Evaluations::read(&inputs, &options)?;
         let verdicts = verdicts::decide(&inputs, &evaluations)?;
         let write = |path: PathBuf, verdict: &Verdict| write_json(&path, "verdict", verdict);

@@ -313,14 +313,6 @@ impl Decoder {
         self.blocks.iter().position(|block| !block.is_frozen()).unwrap_or(self.blocks.len())
     }
 
-    /// The embedding, (`V`, `H`).
-    ///
-    /// # Errors
-    /// When memory for a packed one's values is exhausted.
-    pub fn embedding_table(&self) -> Result<Tensor> {
-        Ok(self.embedding.dense(&self.placement)?.into_owned())
-    }
-
     /// True if the embedding is trained.
     pub(crate) fn embedding_is_trained(&self) -> bool {
         self.embedding.is_trained()

@@ -60,7 +60,7 @@ pub use model_dir::ModelDir;
 pub use placement::Placement;
 pub use rope::{Frequencies, RopeScaling, RopeSpec};
 pub use save::{SaveOptions, TOKENIZER_FILES, copy_tokenizer_files, files_left_behind};
-pub use score::{ScoreOptions, Scored, ScoredEmbeddings};
+pub use score::{ScoreOptions, Scored};
 pub use smpo_kernels::FourBitType;
 pub use spec::{
     Activation, Biases, BlockNorms, DecoderSpec, ExpertsSpec, FeedForward, LayerSpec, Projections, QkNorm, QueryGrowth,

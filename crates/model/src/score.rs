@@ -123,27 +123,6 @@ impl Decoder {
         Ok((result, WayBack::Checkpoints { recomputation, inputs, head_input, head: tape }, balance))
     }
 
-    /// Log-probabilities of the completion tokens where `embedded` (`N`, `H`), a row of [`Decoder::embedding_table`] for each
-    /// token or any other vectors, is read in place of the batch's ids.
-    ///
-    /// # Errors
-    /// When `embedded` is of another shape, or a target is not below `V`.
-    pub fn score_embedded(&self, batch: &PackedBatch, embedded: &Var) -> Result<ScoredEmbeddings> {
-        let expected = [batch.input_ids().len(), self.spec().hidden_size];
-        if embedded.dims() != expected {
-            let (expected, got) = (format!("{expected:?}"), format!("{:?}", embedded.dims()));
-            return Err(ModelError::input("shape of embedded tokens", expected, got));
-        }
-        let pass = Pass { keep: Some(batch.rows()), ..Pass::of(batch) };
-        let (tape, log_probs) = Tape::record(|| {
-            let first = self.scale_embedded(embedded.as_tensor().clone())?;
-            let mut attend = |layer: &_, heads| attend_packed(self.spec(), layer, &heads, batch.segments());
-            let hidden = self.run_embedded(first, &pass, &mut attend)?;
-            Ok::<_, ModelError>(self.select(&hidden, batch, &ScoreOptions::default())?.log_probs)
-        });
-        Ok(ScoredEmbeddings { log_probs: log_probs?, embedded: embedded.clone(), tape })
-    }
-
     fn select(&self, hidden: &Tensor, batch: &PackedBatch, options: &ScoreOptions<'_>) -> Result<SelectedLogProbs> {
         let head = &self.head;
         if self.spec().labels.is_some() {
@@ -247,31 +226,6 @@ impl WayBack<'_> {
                 recomputation.back(inputs, gradient, gradients)
             }
         }
-    }
-}
-
-/// A batch scored from given embeddings; allows one backward pass.
-#[must_use]
-pub struct ScoredEmbeddings {
-    log_probs: Tensor,
-    embedded: Var,
-    tape: Tape,
-}
-
-impl ScoredEmbeddings {
-    /// The log-probability of each completion token, in nats, (`M`).
-    pub fn log_probs(&self) -> &Tensor {
-        &self.log_probs
-    }
-
-    /// The gradient of `Σ weights·log_probs` with respect to the embeddings, (`N`, `H`). Those of parameters are dropped.
-    ///
-    /// # Errors
-    /// When there is not one weight per row.
-    pub fn backward(self, weights: &[f32]) -> Result<Tensor> {
-        let weights = Tensor::from_slice(weights, weights.len(), self.log_probs.device())?;
-        let mut others = self.tape.backward(&self.log_probs, &weights, &mut Gradients::default())?;
-        gradient_of(&self.embedded, &mut others)
     }
 }
 

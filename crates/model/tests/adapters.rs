@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
-use reference::{Expected, case_dir, cases, relative_difference, values};
+use reference::{Expected, case_dir, cases, perturb, relative_difference, values};
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
 use smpo_kernels::Gradients;
@@ -38,18 +38,6 @@ fn adapted(case: &str, base: &str) -> Decoder {
 fn lora(targets: &[&str]) -> LoraConfig {
     let targets = targets.iter().map(|t| t.to_string()).collect();
     LoraConfig { r: 2, alpha: 4.0, targets, ..LoraConfig::default() }
-}
-
-/// Moves every trainable variable away from where it starts: B starts at zero, and A would get no gradient.
-fn perturb(decoder: &Decoder) {
-    for (index, (_, variable)) in decoder.trainable().iter().enumerate() {
-        let moved: Vec<f32> = values(variable)
-            .iter()
-            .enumerate()
-            .map(|(i, x)| x + 0.2 * ((7 * i + 3 * index + 1) as f32).sin())
-            .collect();
-        variable.set(&candle_core::Tensor::from_vec(moved, variable.shape(), variable.device()).unwrap()).unwrap();
-    }
 }
 
 /// Log-probs, and the gradients of Σ w·log_probs by name.

@@ -4,8 +4,7 @@ mod reference;
 
 use std::collections::HashMap;
 
-use candle_core::{Device, Tensor};
-use reference::{Expected, case_dir, relative_difference, values};
+use reference::{Expected, case_dir, perturb, relative_difference, values};
 use safetensors::SafeTensors;
 use smpo_kernels::Gradients;
 use smpo_model::{
@@ -17,18 +16,6 @@ const CASES: [&str; 2] = ["qwen3_moe", "qwen3_moe-sparse"];
 fn lora(targets: &[&str], dropout: f64) -> LoraConfig {
     let targets = targets.iter().map(|target| target.to_string()).collect();
     LoraConfig { r: 2, alpha: 4.0, dropout, targets, ..LoraConfig::default() }
-}
-
-/// Moves every variable away from where it starts.
-fn perturb(decoder: &Decoder) {
-    for (index, (_, variable)) in decoder.trainable().iter().enumerate() {
-        let moved: Vec<f32> = values(variable)
-            .iter()
-            .enumerate()
-            .map(|(i, x)| x + 0.2 * ((7 * i + 3 * index + 1) as f32).sin())
-            .collect();
-        variable.set(&Tensor::from_vec(moved, variable.shape(), &Device::Cpu).unwrap()).unwrap();
-    }
 }
 
 /// A forward and a backward pass.

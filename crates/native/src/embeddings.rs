@@ -4,26 +4,21 @@ use smpo_inference::{Embedder, InferenceError, unit};
 use smpo_model::PackedBatch;
 
 use crate::NativeModel;
-use crate::model::BATCH_TOKENS;
+use crate::batches::{BATCH_TOKENS, batches};
 
 impl Embedder for NativeModel {
     /// Of a text longer than the model's context, or 8192 tokens, the beginning.
     fn embed(&mut self, texts: &[&str]) -> Result<Vec<Vec<f32>>, InferenceError> {
         let longest = self.decoder.spec().max_positions.unwrap_or(BATCH_TOKENS).min(BATCH_TOKENS);
-        let mut vectors = Vec::with_capacity(texts.len());
-        let (mut batch, mut tokens) = (Vec::new(), 0);
-        for text in texts {
+        let encode = |text: &&str| -> Result<Vec<u32>, InferenceError> {
             let encoded = self.tokenizer.tokenizer().encode_fast(*text, true).map_err(|error| failed(&error))?;
             let mut ids = encoded.get_ids().to_vec();
             ids.truncate(longest);
-            if tokens + ids.len() > BATCH_TOKENS && !batch.is_empty() {
-                self.pool(std::mem::take(&mut batch), &mut vectors)?;
-                tokens = 0;
-            }
-            tokens += ids.len();
-            batch.push(ids);
-        }
-        if !batch.is_empty() {
+            Ok(ids)
+        };
+        let sequences = texts.iter().map(encode).collect::<Result<Vec<_>, _>>()?;
+        let mut vectors = Vec::with_capacity(texts.len());
+        for batch in batches(&sequences, Vec::len) {
             self.pool(batch, &mut vectors)?;
         }
         Ok(vectors)
@@ -35,7 +30,7 @@ impl Embedder for NativeModel {
 }
 
 impl NativeModel {
-    fn pool(&self, batch: Vec<Vec<u32>>, vectors: &mut Vec<Vec<f32>>) -> Result<(), InferenceError> {
+    fn pool(&self, batch: &[Vec<u32>], vectors: &mut Vec<Vec<f32>>) -> Result<(), InferenceError> {
         // the last token of a sequence is only predicted: any follows the text
         let sequences = batch.iter().map(|ids| (ids.as_slice(), &[0][..]));
         let packed = PackedBatch::from_sequences(sequences).map_err(|error| failed(&error))?;
@@ -44,7 +39,7 @@ impl NativeModel {
         let hidden: Vec<f32> =
             hidden.flatten_all().and_then(|hidden| hidden.to_vec1()).map_err(|error| failed(&error))?;
         let mut rows = hidden.chunks_exact(width);
-        for ids in &batch {
+        for ids in batch {
             let mut sum = vec![0.0; width];
             for row in rows.by_ref().take(ids.len()) {
                 sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += f64::from(*value));

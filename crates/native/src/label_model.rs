@@ -7,9 +7,7 @@ use smpo_model::{Decoder, Labels, ModelDir, PackedBatch, Placement, ScoreOptions
 use smpo_tokenizer::ChatTokenizer;
 
 use crate::NativeError;
-
-/// Maximum tokens packed into one forward pass.
-const BATCH_TOKENS: usize = 8192;
+use crate::batches::batches;
 
 /// A reward model or a classifier, loaded.
 pub struct LabelModel {
@@ -26,6 +24,12 @@ struct Sequence {
     index: usize,
     prompt: Vec<u32>,
     completion: Vec<u32>,
+}
+
+impl Sequence {
+    fn len(&self) -> usize {
+        self.prompt.len() + self.completion.len()
+    }
 }
 
 impl LabelModel {
@@ -71,23 +75,13 @@ impl LabelModel {
     /// # Errors
     /// When a conversation cannot be rendered or encoded, or a token is not in the model.
     pub fn values(&self, items: &[Item<'_>]) -> Result<Vec<Option<Vec<f64>>>, ScorerError> {
+        let most = self.decoder.spec().max_positions.unwrap_or(usize::MAX);
+        let encode = |(index, item)| self.encode(index, item);
+        let mut sequences = items.iter().enumerate().map(encode).collect::<Result<Vec<_>, _>>()?;
+        sequences.retain(|sequence| sequence.len() <= most);
         let mut values = vec![None; items.len()];
-        let (mut batch, mut tokens): (Vec<Sequence>, usize) = (Vec::new(), 0);
-        for (index, item) in items.iter().enumerate() {
-            let sequence = self.encode(index, item)?;
-            let length = sequence.prompt.len() + sequence.completion.len();
-            if self.decoder.spec().max_positions.is_some_and(|most| length > most) {
-                continue;
-            }
-            if tokens + length > BATCH_TOKENS && !batch.is_empty() {
-                self.run(&std::mem::take(&mut batch), &mut values)?;
-                tokens = 0;
-            }
-            tokens += length;
-            batch.push(sequence);
-        }
-        if !batch.is_empty() {
-            self.run(&batch, &mut values)?;
+        for batch in batches(&sequences, Sequence::len) {
+            self.run(batch, &mut values)?;
         }
         Ok(values)
     }

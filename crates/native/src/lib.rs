@@ -12,6 +12,7 @@
 //! [`Generator`]: smpo_inference::Generator
 //! [`PackedDecoder`]: smpo_model::PackedDecoder
 
+mod batches;
 mod complete;
 mod embeddings;
 mod error;

@@ -9,10 +9,8 @@ use smpo_inference::{Item, ScorerError, TeacherForced, TokenScores};
 use smpo_model::{Decoder, ModelDir, PackedBatch, Placement, ScoreOptions, Storage};
 use smpo_tokenizer::ChatTokenizer;
 
+use crate::batches::batches;
 use crate::{NativeError, NativeGenerator, NativeOptions};
-
-/// Maximum tokens packed into one forward pass.
-pub(crate) const BATCH_TOKENS: usize = 8192;
 
 /// A model directory or adapter, loaded: generates ([`NativeModel::generators`]) and scores ([`TeacherForced`]).
 pub struct NativeModel {
@@ -58,7 +56,7 @@ impl NativeModel {
         Ok(NativeGenerator::start(self.decoder.pack()?, self.tokenizer.clone(), options)?)
     }
 
-    fn score_packed(&self, batch: Vec<(Vec<u32>, Vec<u32>)>, scores: &mut Vec<TokenScores>) -> Result<(), ScorerError> {
+    fn score_packed(&self, batch: &[(Vec<u32>, Vec<u32>)], scores: &mut Vec<TokenScores>) -> Result<(), ScorerError> {
         let sequences = batch.iter().map(|(prompt, completion)| (prompt.as_slice(), completion.as_slice()));
         let packed = PackedBatch::from_sequences(sequences)?;
         let options = ScoreOptions { terminators: self.tokenizer.terminator_ids(), ..ScoreOptions::default() };
@@ -78,19 +76,13 @@ impl NativeModel {
 
 impl TeacherForced for NativeModel {
     fn score(&mut self, items: &[Item<'_>]) -> Result<Vec<TokenScores>, ScorerError> {
-        let mut scores = Vec::with_capacity(items.len());
-        let (mut batch, mut tokens) = (Vec::new(), 0);
-        for item in items {
+        let encode = |item: &Item<'_>| -> Result<_, ScorerError> {
             let ids = self.tokenizer.encode_completion(item.prompt, item.completion)?;
-            let len = ids.prompt_ids.len() + ids.completion_ids.len();
-            if tokens + len > BATCH_TOKENS && !batch.is_empty() {
-                self.score_packed(std::mem::take(&mut batch), &mut scores)?;
-                tokens = 0;
-            }
-            tokens += len;
-            batch.push((ids.prompt_ids, ids.completion_ids));
-        }
-        if !batch.is_empty() {
+            Ok((ids.prompt_ids, ids.completion_ids))
+        };
+        let sequences = items.iter().map(encode).collect::<Result<Vec<_>, _>>()?;
+        let mut scores = Vec::with_capacity(items.len());
+        for batch in batches(&sequences, |(prompt, completion)| prompt.len() + completion.len()) {
             self.score_packed(batch, &mut scores)?;
         }
         Ok(scores)

@@ -1,6 +1,7 @@
 //! A distribution in a few numbers.
 
 use serde::{Deserialize, Serialize};
+use smpo_stats::bootstrap::quantile;
 
 /// Number, mean, standard deviation and percentiles of values.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -32,13 +33,8 @@ impl Spread {
         let mean = values.iter().sum::<f64>() / n as f64;
         let squares = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>();
         let std = (squares / (n.max(2) - 1) as f64).sqrt();
-        let percentile = |percent: f64| {
-            let place = percent / 100.0 * (n - 1) as f64;
-            let below = place.floor() as usize;
-            let above = (below + 1).min(n - 1);
-            values[below] + (values[above] - values[below]) * place.fract()
-        };
-        Some(Spread { n, mean, std, min, max, percentiles: PERCENTILES.map(percentile) })
+        let percentiles = PERCENTILES.map(|percent| quantile(&values, percent / 100.0));
+        Some(Spread { n, mean, std, min, max, percentiles })
     }
 }
 

@@ -154,7 +154,7 @@ pub fn bca(
 }
 
 /// Linear interpolation between order statistics (Hyndman & Fan 1996, type 7) of ascending, non-empty values.
-pub(crate) fn quantile(sorted: &[f64], p: f64) -> f64 {
+pub fn quantile(sorted: &[f64], p: f64) -> f64 {
     let position = p.clamp(0.0, 1.0) * (sorted.len() - 1) as f64;
     let index = position.floor() as usize;
     let next = (index + 1).min(sorted.len() - 1);

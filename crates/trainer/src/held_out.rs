@@ -28,10 +28,9 @@ impl HeldOut {
     /// If the model or the loss refuses a row.
     pub(crate) fn evaluate(&self, learner: &Learner, step: u64) -> Result<Vec<Figure>, TrainError> {
         let (entropy, all) = (learner.objective().needs_entropy(), self.rows.iter().collect::<Vec<_>>());
-        let distilled = learner.distilled(&all)?;
-        let logps = match &distilled {
-            Some((logps, ..)) => logps.clone(),
-            None => score_rows(learner.decoder(), &all, learner.max_tokens(), entropy, learner.pooling())?,
+        let (logps, distilled) = match learner.distilled(&all)? {
+            Some((logps, sums, weight)) => (logps, Some((sums, weight))),
+            None => (score_rows(learner.decoder(), &all, learner.max_tokens(), entropy, learner.pooling())?, None),
         };
         let live = learner.live_references(&all)?;
         let references = if live.is_empty() { &self.references } else { &live };
@@ -61,7 +60,7 @@ impl HeldOut {
         let mut winsor = learner.winsor().clone();
         let mut evaluation =
             learner.objective().evaluate(&batch, &mut winsor).map_err(|source| TrainError::Batch { step, source })?;
-        if let Some((_, sums, weight)) = &distilled {
+        if let Some((sums, weight)) = &distilled {
             sums.add_to(&mut evaluation, weight / sums.logps.len() as f64);
         }
         let figures = evaluation.metrics().into_iter().filter(|(name, _)| *name != "target_margin");

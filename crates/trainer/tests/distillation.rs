@@ -4,11 +4,11 @@ mod support;
 
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use smpo_fixtures::demo;
-use smpo_trainer::{EarlierRun, Event, Finish, Schedule, StepRecord, TrainConfig, TrainConfigBuilder, dry_run, train};
-use support::{demo_run, loss, run};
+use smpo_trainer::{Schedule, StepRecord, TrainConfig, TrainConfigBuilder, dry_run};
+use support::{demo_run, loss, run, run_until};
 use tempfile::TempDir;
 
 /// The demo's base after some steps of fine-tuning, with the same tokenizer.
@@ -126,13 +126,7 @@ fn a_stopped_run_with_adapters_ends_bit_identical() {
     };
     let (whole, stopped) = (of("whole"), of("stopped"));
     run(&whole);
-    let stop = AtomicBool::new(false);
-    let finish = train(&stopped, EarlierRun::Resume, &stop, &mut |event| {
-        if matches!(event, Event::Step(record) if record.step == 2) {
-            stop.store(true, Ordering::SeqCst);
-        }
-    });
-    assert_eq!(finish.unwrap(), Finish::Stopped { step: 2 });
+    run_until(&stopped, 2);
     run(&stopped);
     let adapter =
         |config: &TrainConfig| std::fs::read(config.output_dir.join("model/adapter_model.safetensors")).unwrap();

@@ -3,12 +3,12 @@
 mod support;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use serde_json::{Value, json};
 use smpo_fixtures::demo;
 use smpo_trainer::{EarlierRun, Event, Finish, Schedule, TrainConfig, TrainConfigBuilder, train};
-use support::{loss, run};
+use support::{loss, run, run_until};
 use tempfile::TempDir;
 
 const GPO: &str = "kind = \"gpo\"\neos_term = \"invert\"\nmin_log_prob = -2.3";
@@ -86,13 +86,7 @@ fn a_stopped_run_on_groups_ends_bit_identical() {
     let whole = config(dir.path(), "whole", &keys).build().unwrap();
     run(&whole);
     let stopped = config(dir.path(), "stopped", &keys).build().unwrap();
-    let stop = AtomicBool::new(false);
-    let finish = train(&stopped, EarlierRun::Resume, &stop, &mut |event| {
-        if matches!(event, Event::Step(record) if record.step == 3) {
-            stop.store(true, Ordering::SeqCst);
-        }
-    });
-    assert_eq!(finish.unwrap(), Finish::Stopped { step: 3 });
+    run_until(&stopped, 3);
     run(&stopped);
     assert!(weights(&whole) == weights(&stopped), "the weights differ");
 }

@@ -3,10 +3,10 @@
 mod support;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
-use smpo_trainer::{EarlierRun, Event, Finish, StepRecord, TrainConfig, TrainConfigBuilder, train};
-use support::{loss, run};
+use smpo_trainer::{EarlierRun, StepRecord, TrainConfig, TrainConfigBuilder, train};
+use support::{loss, run, run_until};
 use tempfile::TempDir;
 
 const ROWS: [(&str, &str, bool); 5] = [
@@ -54,13 +54,7 @@ fn a_row_alone_in_its_step_is_compared_with_another_prompt() {
     }
 
     let stopped = config(&dir.path().join("stopped"), &data).build().unwrap();
-    let stop = AtomicBool::new(false);
-    let finish = train(&stopped, EarlierRun::Resume, &stop, &mut |event| {
-        if matches!(event, Event::Step(record) if record.step == 3) {
-            stop.store(true, Ordering::SeqCst);
-        }
-    });
-    assert_eq!(finish.unwrap(), Finish::Stopped { step: 3 });
+    run_until(&stopped, 3);
     run(&stopped);
     let weights = |config: &TrainConfig| std::fs::read(config.output_dir.join("model/model.safetensors")).unwrap();
     assert!(weights(&whole) == weights(&stopped), "the weights differ");

@@ -5,15 +5,14 @@ mod support;
 
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use candle_core::Tensor;
 use serde_json::Value;
 use smpo_data::HoldOut;
 use smpo_fixtures::{demo, golden};
 use smpo_model::{Decoder, Labels, ModelDir, SaveOptions};
-use smpo_trainer::{EarlierRun, Event, Finish, TrainConfig, train};
-use support::{demo_run, loss, run, train_recording};
+use smpo_trainer::TrainConfig;
+use support::{demo_run, loss, run, run_until, train_recording};
 
 const REWARD: &str = "kind = \"reward\"\ncenter_rewards_coefficient = 0.01";
 
@@ -99,13 +98,7 @@ fn adapters_carry_the_head_and_resume_bit_for_bit() {
     let last = records.last().unwrap();
     assert!(last.metric("eval_rewards/accuracies").is_some() && last.metric("eval_loss").is_some(), "{last:?}");
     assert!(last.metric("eval_loss").unwrap() < records[0].metric("eval_loss").unwrap(), "nothing was learned");
-    let stop = AtomicBool::new(false);
-    let finish = train(&parts, EarlierRun::Resume, &stop, &mut |event| {
-        if matches!(event, Event::Step(record) if record.step == 3) {
-            stop.store(true, Ordering::SeqCst);
-        }
-    });
-    assert_eq!(finish.unwrap(), Finish::Stopped { step: 3 });
+    run_until(&parts, 3);
     run(&parts);
     for file in ["adapter_model.safetensors", "adapter_config.json", "smpo_labels.json"] {
         let read = |name: &str| fs::read(dir.path().join(name).join("model").join(file)).unwrap();

@@ -3,11 +3,11 @@
 mod support;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use smpo_fixtures::demo;
 use smpo_trainer::{EarlierRun, Event, Finish, StepRecord, TrainConfig, TrainConfigBuilder, TrainError, train};
-use support::run;
+use support::{run, run_until};
 use tempfile::TempDir;
 
 fn config(out: &Path, loss: &str) -> TrainConfigBuilder {
@@ -57,13 +57,7 @@ fn a_run_stopped_at_any_step_ends_bit_identical() {
     run(&whole);
     let stopped = two_epochs(&dir.path().join("stopped"), &loss);
     for stop_after in [1, 3, 4] {
-        let stop = AtomicBool::new(false);
-        let finish = train(&stopped, EarlierRun::Resume, &stop, &mut |event| {
-            if matches!(event, Event::Step(record) if record.step == stop_after) {
-                stop.store(true, Ordering::SeqCst);
-            }
-        });
-        assert_eq!(finish.unwrap(), Finish::Stopped { step: stop_after });
+        run_until(&stopped, stop_after);
     }
     run(&stopped);
     assert!(weights(&whole) == weights(&stopped), "the weights differ");
@@ -233,13 +227,7 @@ fn a_half_written_checkpoint_is_no_checkpoint() {
     let dir = TempDir::new().unwrap();
     let out = dir.path().join("run");
     let config = config(&out, REGULAR).save_steps(2).build().unwrap();
-    let stop = AtomicBool::new(false);
-    let finish = train(&config, EarlierRun::Resume, &stop, &mut |event| {
-        if matches!(event, Event::Step(record) if record.step == 4) {
-            stop.store(true, Ordering::SeqCst);
-        }
-    });
-    assert_eq!(finish.unwrap(), Finish::Stopped { step: 4 });
+    run_until(&config, 4);
     std::fs::create_dir(out.join("checkpoints/.step-5.partial")).unwrap();
     let optimizer = out.join("checkpoints/step-4/optimizer.safetensors");
     let bytes = std::fs::read(&optimizer).unwrap();

@@ -3,14 +3,14 @@
 mod support;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use smpo_data::HoldOut;
 use smpo_fixtures::demo;
 use smpo_model::{Decoder, ModelDir};
 use smpo_tokenizer::ChatTokenizer;
-use smpo_trainer::{EarlierRun, Event, Finish, TrainConfig, TrainConfigBuilder, train};
-use support::{loss, run};
+use smpo_trainer::{EarlierRun, Event, TrainConfig, TrainConfigBuilder, train};
+use support::{loss, run, run_until};
 use tempfile::TempDir;
 
 const TOKENS: [&str; 2] = ["<mood:glad>", "<mood:sad>"];
@@ -50,13 +50,7 @@ fn embedding(decoder: &Decoder) -> Vec<Vec<f32>> {
 
 /// Stops after two steps, then goes on.
 fn in_two_parts(config: &TrainConfig) {
-    let stop = AtomicBool::new(false);
-    let finish = train(config, EarlierRun::Resume, &stop, &mut |event| {
-        if matches!(event, Event::Step(record) if record.step == 2) {
-            stop.store(true, Ordering::SeqCst);
-        }
-    });
-    assert_eq!(finish.unwrap(), Finish::Stopped { step: 2 });
+    run_until(config, 2);
     run(config);
 }
 

@@ -45,24 +45,6 @@ pub struct LeaderboardArgs {
     threads: Option<usize>,
 }
 
-/// Input of a leaderboard.
-struct Site<'a> {
-    /// Evaluation directories.
-    dirs: &'a [PathBuf],
-    /// Output directory.
-    out: &'a Path,
-    /// Title of the page.
-    title: &'a str,
-    /// Entry that others are compared with.
-    baseline: Option<&'a str>,
-    /// Policy whose margins are shown.
-    policy: &'a Policy,
-    /// Verdicts to show.
-    verdicts: Vec<Verdict>,
-    /// Seed of the bootstrap.
-    seed: u64,
-}
-
 /// Bootstrap resamples of each difference.
 const RESAMPLES: usize = 2_000;
 /// A completion in `leaderboard.json` is cut here; the sample files have it whole.
@@ -74,16 +56,7 @@ pub fn run(args: LeaderboardArgs) -> Outcome {
     let policy = Policy::load(&args.policy)?;
     let verdicts =
         args.verdict.iter().map(|path| read_json(path, "verdict")).collect::<Result<_, _>>().or_user_error()?;
-    let site = Site {
-        dirs: &args.dirs,
-        out: &args.out,
-        title: &args.title,
-        baseline: args.baseline.as_deref(),
-        policy: &policy,
-        verdicts,
-        seed: args.seed,
-    };
-    let board = write(site)?;
+    let board = write(&args, &policy, verdicts)?;
     match args.format {
         Format::Text => {
             output::print(&text::render(&board, output::verdict_style()))?;
@@ -95,23 +68,23 @@ pub fn run(args: LeaderboardArgs) -> Outcome {
 }
 
 /// Ranks the runs and writes the page and the files beside it; gives what `leaderboard.json` holds.
-fn write(site: Site) -> Result<Leaderboard, Failure> {
-    let runs: Vec<Run> = site.dirs.iter().map(Run::load).collect::<Result<_, _>>()?;
+fn write(args: &LeaderboardArgs, policy: &Policy, verdicts: Vec<Verdict>) -> Result<Leaderboard, Failure> {
+    let runs: Vec<Run> = args.dirs.iter().map(Run::load).collect::<Result<_, _>>()?;
     let samples = |run: &Run| (run.manifest.clone(), EvaluationDir::new(&run.dir).samples());
     let samples: Vec<_> = runs.iter().map(samples).collect();
     let options = RankingOptions {
-        baseline: site.baseline,
-        policy: Some(site.policy),
+        baseline: args.baseline.as_deref(),
+        policy: Some(policy),
         resamples: RESAMPLES,
-        seed: site.seed,
-        wanted: changed_prompts(&site.verdicts, runs.len()),
+        seed: args.seed,
+        wanted: changed_prompts(&verdicts, runs.len()),
         worst_per_entry: (240 / runs.len().max(1)).clamp(4, 12),
         completion_bytes: COMPLETION_BYTES,
     };
     let boards = boards(runs, &options)?;
-    let title = site.title.to_owned();
-    let mut board = Leaderboard { schema: SCHEMA_VERSION, title, boards, verdicts: site.verdicts };
-    publish(&mut board, &samples, site.out).or_execution_error()?;
+    let title = args.title.clone();
+    let mut board = Leaderboard { schema: SCHEMA_VERSION, title, boards, verdicts };
+    publish(&mut board, &samples, &args.out).or_execution_error()?;
     Ok(board)
 }
 

@@ -14,6 +14,7 @@ use smpo_trainer::{Row, RowLogps, TokenizedCompletion, row_logps, row_logps_with
 
 use crate::commands::device::DeviceArgs;
 use crate::commands::named::named;
+use crate::commands::scorer::Scorer;
 use crate::commands::template_variables::TemplateVariables;
 use crate::exit::{Exit, Failure, OrFail, Outcome};
 use crate::interrupt;
@@ -89,13 +90,9 @@ const MAX_TOKENS: usize = 4096;
 /// Runs the command.
 pub fn run(args: LogpsArgs) -> Outcome {
     super::set_threads(args.threads)?;
-    let model = ModelDir::open(&args.model, args.base.as_deref())?;
-    let tokenizer = ChatTokenizer::of_model(model.tokenizer(), model.adapter()).or_user_error()?;
-    let tokenizer = args.variables.apply(tokenizer).or_user_error()?;
     let progress = Progress::new();
-    let device = args.device.open(&progress)?;
-    let placement = Placement { device: device.device().clone(), ..Placement::default() };
-    let decoder = on_device(&device, || model.load_frozen(&placement, &Storage::default()))?;
+    let Scorer { tokenizer, decoder, device, placement } =
+        Scorer::load(&args.model, args.base.as_deref(), &args.variables, args.device, &progress)?;
     decoder.expect_language_model(&args.model)?;
     let reference = args
         .reference

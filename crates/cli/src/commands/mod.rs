@@ -27,6 +27,7 @@ mod run;
 mod sampled;
 mod sampling_args;
 mod score;
+mod scorer;
 mod selftest;
 mod template_variables;
 mod train;

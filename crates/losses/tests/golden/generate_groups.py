@@ -12,6 +12,8 @@ import sys
 
 import torch
 
+from generate import rounded  # seeds torch, before this file does
+
 SEED = 20261128
 torch.manual_seed(SEED)
 torch.set_default_dtype(torch.float64)
@@ -147,16 +149,6 @@ def cases():
             "winsor_scope": "step",
         }
     yield {"advantage_clip": 0.7}
-
-
-def rounded(value):
-    if isinstance(value, float):
-        return float(f"{value:.12g}")
-    if isinstance(value, list):
-        return [rounded(item) for item in value]
-    if isinstance(value, dict):
-        return {key: rounded(item) for key, item in value.items()}
-    return value
 
 
 def main():

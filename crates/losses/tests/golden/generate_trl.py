@@ -19,6 +19,8 @@ from trl.experimental.orpo import ORPOTrainer
 from trl.trainer.dpo_trainer import DPOTrainer
 from trl.trainer.kto_trainer import KTOTrainer
 
+from generate import rounded  # seeds torch, before this file does
+
 SEED = 20261128
 torch.manual_seed(SEED)
 torch.set_default_dtype(torch.float64)
@@ -187,16 +189,6 @@ def cases():
     weights = {"desirable_weight": 1.33, "undesirable_weight": 0.7, "beta": 0.3}
     yield {"kind": "kto", **weights}, kto, weights
     yield {"kind": "kto", "loss_type": "apo_zero_unpaired"}, kto, {"loss_type": "apo_zero_unpaired"}
-
-
-def rounded(value):
-    if isinstance(value, float):
-        return float(f"{value:.12g}")
-    if isinstance(value, list):
-        return [rounded(item) for item in value]
-    if isinstance(value, dict):
-        return {key: rounded(item) for key, item in value.items()}
-    return value
 
 
 def main():

@@ -26,7 +26,7 @@ use plain::{
     uniform_layers, window_or,
 };
 use serde_json::{Value, json};
-use unsupported::lacking;
+use unsupported::{described, lacking};
 
 use crate::error::{ModelError, Result};
 use crate::fields::Fields;
@@ -126,20 +126,10 @@ const OTHERS: [&str; 11] = [
     "qwen3_vl",
 ];
 
-/// The part of a family that the decoder lacks; docs/families.md describes each.
-const MISSING: [(&str, &str); 6] = [
-    ("gpt_oss", "attention sinks and clamped experts"),
-    ("qwen3_next", "gated delta-net blocks"),
-    ("qwen3_5", "gated delta-net blocks"),
-    ("qwen3_5_text", "gated delta-net blocks"),
-    ("qwen3_5_moe", "gated delta-net blocks"),
-    ("qwen3_5_moe_text", "gated delta-net blocks"),
-];
-
 /// The part that is missing, a wrapper's text model, what sets another family apart, or the name that was mistyped. A name with other digits is another
 /// model, not a typo.
 fn hint(fields: &Fields, name: &str, known: &[&str]) -> String {
-    if let Some((_, part)) = MISSING.iter().find(|(missing, _)| *missing == name) {
+    if let Some(part) = described(name) {
         return format!(" (what is missing are its {part}: docs/families.md)");
     }
     if let Ok(Some(text)) = fields.object("text_config") {

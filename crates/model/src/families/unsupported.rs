@@ -43,9 +43,24 @@ const LACKING: [(&[&str], &str); 12] = [
     (&["qwen2_vl_text", "qwen2_5_vl_text", "qwen3_vl_text", "glm4v_text"], "rotary positions in three dimensions"),
 ];
 
+/// The same of families that docs/families.md describes.
+const DESCRIBED: [(&[&str], &str); 2] = [
+    (&["gpt_oss"], "attention sinks and clamped experts"),
+    (&["qwen3_next", "qwen3_5", "qwen3_5_text", "qwen3_5_moe", "qwen3_5_moe_text"], "gated delta-net blocks"),
+];
+
 /// The feature by which a model of another family differs; `None` for an unknown one.
 pub(super) fn lacking(model_type: &str) -> Option<&'static str> {
-    LACKING.iter().find(|(names, _)| names.contains(&model_type)).map(|(_, feature)| *feature)
+    find(&LACKING, model_type).or_else(|| described(model_type))
+}
+
+/// The same, if docs/families.md describes the family.
+pub(super) fn described(model_type: &str) -> Option<&'static str> {
+    find(&DESCRIBED, model_type)
+}
+
+fn find(families: &[(&[&str], &'static str)], model_type: &str) -> Option<&'static str> {
+    families.iter().find(|(names, _)| names.contains(&model_type)).map(|(_, feature)| *feature)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use candle_core::Tensor;
 use safetensors::{Dtype, SafeTensors};
-use smpo_model::PackedBatch;
+use smpo_model::{Decoder, PackedBatch};
 
 /// Names of all float32 models under `golden/`, sorted.
 pub fn cases() -> Vec<&'static str> {
@@ -111,6 +111,18 @@ pub fn relative_difference(ours: &[f32], theirs: &[f32]) -> f64 {
     let largest = theirs.iter().fold(0f64, |m, x| m.max(f64::from(x.abs())));
     let difference = ours.iter().zip(theirs).fold(0f64, |m, (a, b)| m.max(f64::from((a - b).abs())));
     difference / largest
+}
+
+/// Moves every trainable variable away from where it starts: B starts at zero, and A would get no gradient.
+pub fn perturb(decoder: &Decoder) {
+    for (index, (_, variable)) in decoder.trainable().iter().enumerate() {
+        let moved: Vec<f32> = values(variable)
+            .iter()
+            .enumerate()
+            .map(|(i, x)| x + 0.2 * ((7 * i + 3 * index + 1) as f32).sin())
+            .collect();
+        variable.set(&Tensor::from_vec(moved, variable.shape(), variable.device()).unwrap()).unwrap();
+    }
 }
 
 /// All values of a tensor, row-major.

@@ -3,7 +3,7 @@
 #![allow(dead_code)] // each test binary uses a part
 
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use smpo_fixtures::demo;
 use smpo_losses::LossConfig;
@@ -37,6 +37,17 @@ pub fn train_recording(config: &TrainConfig) -> (Result<Finish, TrainError>, Vec
         }
     });
     (finish, records)
+}
+
+/// Trains until `step` is done and stops there.
+pub fn run_until(config: &TrainConfig, step: u64) {
+    let stop = AtomicBool::new(false);
+    let finish = train(config, EarlierRun::Resume, &stop, &mut |event| {
+        if matches!(event, Event::Step(record) if record.step == step) {
+            stop.store(true, Ordering::SeqCst);
+        }
+    });
+    assert_eq!(finish.unwrap(), Finish::Stopped { step });
 }
 
 /// Trains a run that must succeed; the records of its steps.

@@ -6,14 +6,13 @@ use std::path::PathBuf;
 use smpo_curation::ches::{ChesReport, Quantile, Variant, rank};
 use smpo_data::{Truncation, Unfinished, count_rows};
 use smpo_devices::on_device;
-use smpo_model::{ModelDir, Placement, Storage};
 use smpo_results::files::write_json;
-use smpo_tokenizer::ChatTokenizer;
 
 use crate::commands::device::DeviceArgs;
 use crate::commands::named::named;
+use crate::commands::scorer::Scorer;
 use crate::commands::template_variables::TemplateVariables;
-use crate::exit::{Exit, Failure, OrFail, Outcome};
+use crate::exit::{Exit, Failure, Outcome};
 use crate::output::{self, Format, print};
 use crate::progress::Progress;
 use crate::{commands, interrupt};
@@ -96,13 +95,9 @@ pub fn run(args: &ChesArgs) -> Outcome {
     for file in &args.files {
         total += count_rows(file)?;
     }
-    let model = ModelDir::open(&args.model, args.base.as_deref())?;
-    let tokenizer = ChatTokenizer::of_model(model.tokenizer(), model.adapter()).or_user_error()?;
-    let tokenizer = args.variables.apply(tokenizer).or_user_error()?;
     let progress = Progress::new();
-    let device = args.device.open(&progress)?;
-    let placement = Placement { device: device.device().clone(), ..Placement::default() };
-    let decoder = on_device(&device, || model.load_frozen(&placement, &Storage::default()))?;
+    let Scorer { tokenizer, decoder, device, .. } =
+        Scorer::load(&args.model, args.base.as_deref(), &args.variables, args.device, &progress)?;
     let truncation = Truncation {
         max_length: args.max_length.or(decoder.spec().max_positions),
         max_prompt_length: args.max_prompt_length,
