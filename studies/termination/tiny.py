@@ -114,7 +114,7 @@ def screen(out):
     some = [cell for cell in every if cell[0] in arms.SCREENED_BY_KIND]
     for offset, kind in enumerate(["longest", "equal", "cut"], 1):
         folder = world(out, f"dev-{kind}", "qwen2", DEVELOPMENT + offset, kind)
-        recipe(out, f"screen-{kind}", folder, some, [1, 2], [1])
+        recipe(out, f"screen-{kind}", folder, some, [1], [1])
 
 
 def confirm(out):

@@ -42,7 +42,7 @@ pub struct ChatTemplate {
 
 impl ChatTemplate {
     /// The template of a model directory: chat_template.jinja, else chat_template.json, else `chat_template` in
-    /// tokenizer_config.json (a string, or a list of named templates, of which `default` is taken).
+    /// tokenizer_config.json (a string, or named templates, of which `default` is taken).
     ///
     /// # Errors
     /// If there is none, a file is unreadable, or the template does not parse.
@@ -184,11 +184,16 @@ impl ChatTemplate {
         Some(shared.map(|(c, _)| c).collect())
     }
 
-    /// True if it renders a plain exchange without the assistant's content, as templates for content in parts (images and
-    /// text) do with messages of plain text.
+    /// True if it writes the assistant's content in parts (images and text), and leaves out the same content as a text.
     pub fn drops_text(&self) -> bool {
-        let exchange = [Message::user("question"), Message::assistant(PROBE)];
-        self.render(&exchange[..], false).is_ok_and(|text| !text.contains(PROBE))
+        let in_parts = |text: &str| serde_json::json!([{ "type": "text", "text": text }]);
+        let texts = [Message::user("question"), Message::assistant(PROBE)];
+        let parts = texts.clone().map(|message| {
+            let content = in_parts(&message.content);
+            message.with_field("content", content)
+        });
+        let writes = |messages: &[Message]| self.render(messages, false).ok().map(|text| text.contains(PROBE));
+        writes(&texts) == Some(false) && writes(&parts) == Some(true)
     }
 
     fn after_probe(&self, next: &[Message]) -> Option<String> {
@@ -270,24 +275,28 @@ fn find(files: &ModelFiles) -> Result<(String, String), ChatError> {
         None | Some(Value::Null) => Err(ChatError::NoTemplate { dir: files.dir.clone() }),
         Some(Value::String(text)) => Ok((text.clone(), origin)),
         Some(Value::Array(named)) => {
-            let text_of = |entry: &Value| entry.get("template").and_then(Value::as_str).map(str::to_string);
-            let name_of = |entry: &Value| entry.get("name").and_then(Value::as_str).map(str::to_string);
-            let names: Vec<String> = named.iter().filter_map(name_of).collect();
-            let chosen = match named.iter().find(|entry| name_of(entry).as_deref() == Some("default")) {
-                Some(default) => text_of(default),
-                // a lone template needs no name
-                None if named.len() == 1 => text_of(&named[0]),
-                None => None,
-            };
-            match chosen {
-                Some(text) => Ok((text, origin)),
-                None => Err(malformed(&path, "a chat template named `default`", format!("templates named {names:?}"))),
-            }
+            let text_of = |entry: &Value, key: &str| entry.get(key).and_then(Value::as_str).map(str::to_string);
+            let named = named.iter().filter_map(|entry| Some((text_of(entry, "name"), text_of(entry, "template")?)));
+            default_of(named.collect(), &path).map(|text| (text, origin))
         }
-        Some(other) => {
-            Err(malformed(&path, "`chat_template` as a string or a list of named templates", json_kind(other).into()))
+        Some(Value::Object(named)) => {
+            let named = named.iter().filter_map(|(name, text)| Some((Some(name.clone()), text.as_str()?.to_string())));
+            default_of(named.collect(), &path).map(|text| (text, origin))
         }
+        Some(other) => Err(malformed(&path, "`chat_template` as a string or named templates", json_kind(other).into())),
     }
+}
+
+/// The template called `default`; a lone one needs no name.
+fn default_of(mut named: Vec<(Option<String>, String)>, path: &Path) -> Result<String, ChatError> {
+    let chosen = match named.iter().position(|(name, _)| name.as_deref() == Some("default")) {
+        None if named.len() == 1 => Some(0),
+        chosen => chosen,
+    };
+    chosen.map(|index| named.swap_remove(index).1).ok_or_else(|| {
+        let names: Vec<&str> = named.iter().filter_map(|(name, _)| name.as_deref()).collect();
+        malformed(path, "a chat template named `default`", format!("templates named {names:?}"))
+    })
 }
 
 /// Jinja as `transformers` sets it up, on minijinja.
