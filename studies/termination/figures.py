@@ -10,8 +10,8 @@ STYLE = (
 )
 
 
-def scatter(points, x, y, title):
-    """SVG of points (x, y, label, class); `x` and `y` are (title, low, high, ticks)."""
+def frame(x, y, title):
+    """Title, axes and grid; `x` and `y` are (title, low, high, ticks). Lines of the SVG, and the place of an x and of a y."""
     (x_title, x_low, x_high, x_ticks), (y_title, y_low, y_high, y_ticks) = x, y
     place_x = lambda value: LEFT + (value - x_low) / (x_high - x_low) * (WIDTH - LEFT - RIGHT)
     place_y = lambda value: HEIGHT - BOTTOM - (value - y_low) / (y_high - y_low) * (HEIGHT - BOTTOM - TOP)
@@ -28,6 +28,13 @@ def scatter(points, x, y, title):
         out.append(f'<text x="{LEFT - 8}" y="{place_y(tick) + 4:.1f}" text-anchor="end">{tick:g}</text>')
     out.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 12}" text-anchor="middle">{escape(x_title)}</text>')
     out.append(f'<text transform="translate(16 {(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)" text-anchor="middle">{escape(y_title)}</text>')
+    return out, place_x, place_y
+
+
+def scatter(points, x, y, title):
+    """SVG of points (x, y, label, class); `x` and `y` are (title, low, high, ticks)."""
+    (_, x_low, x_high, _), (_, y_low, y_high, _) = x, y
+    out, place_x, place_y = frame(x, y, title)
     taken = []
     for px, py, label, kind in sorted(points, key=lambda point: -point[1]):
         cx, cy = place_x(min(max(px, x_low), x_high)), place_y(min(max(py, y_low), y_high))
@@ -40,4 +47,22 @@ def scatter(points, x, y, title):
         out.append(
             f'<text class="label" x="{cx - 7 if end else cx + 7:.1f}" y="{ty:.1f}" text-anchor="{"end" if end else "start"}">{escape(label)}</text>'
         )
+    return "\n".join([*out, "</svg>", ""])
+
+COLOURS = ["#c2410c", "#2563eb", "#15803d", "#7c3aed", "#b45309", "#0e7490", "#be123c", "#4d7c0f", "#6b7280", "#a21caf", "#1e3a8a", "#065f46", "#78350f"]
+
+
+def lines(series, x, y, title):
+    """SVG of lines {label: [(x, y)]}, each named at its right end."""
+    (_, x_low, x_high, _), (_, y_low, y_high, _) = x, y
+    out, place_x, place_y = frame((x[0], x_low, x_high + (x_high - x_low) * 0.22, x[3]), y, title)
+    ends = []
+    for (label, points), colour in zip(series.items(), COLOURS, strict=False):
+        path = " ".join(f"{place_x(px):.1f},{place_y(min(max(py, y_low), y_high)):.1f}" for px, py in points)
+        out.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.6"><title>{escape(label)}</title></polyline>')
+        ends.append((place_y(min(max(points[-1][1], y_low), y_high)), label, colour))
+    below = TOP
+    for end, label, colour in sorted(ends):
+        below = max(end, below + 12)
+        out.append(f'<text class="label" x="{place_x(x_high) + 6:.1f}" y="{below + 3:.1f}" style="fill:{colour}">{escape(label)}</text>')
     return "\n".join([*out, "</svg>", ""])

@@ -3,6 +3,7 @@
     python3 studies/termination/report.py table NAME RATE    # results/NAME.csv at one learning rate
     python3 studies/termination/report.py development    # table of the screens, rates chosen by the selection rule
     python3 studies/termination/report.py freeze         # the same rule, written to frozen.json
+    python3 studies/termination/report.py confirm        # differences with intervals, and verdicts, of the confirming runs
     python3 studies/termination/report.py figures        # docs/study/*.svg
 """
 
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import arms
 import figures
+import stats
 
 HERE = Path(__file__).parent
 LEARNED = 0.80  # preference accuracy without EOS that the selection rule asks for
@@ -100,6 +102,56 @@ def figure(rows, chosen, screen):
     )
 
 
+# The declared family: measure, and the margin by which it may be worse. All are better when higher.
+EOS_MARGINS = {"eos_logp_gold": 0.5, "eos_rate": 0.05}
+LEARNING = ("pref_accuracy_without_eos", 0.05)
+
+
+def differences(rows, screen, arm, baseline, key):
+    """(sft_seed, seed, arm − baseline) of every pair of runs; the model before training has no preference seed."""
+    of = lambda name: {(row["sft_seed"], row["seed"]): row[key] for row in rows if row["screen"] == screen and row["arm"] == name}
+    other = of(baseline)
+    return [(sft, seed, value - other.get((sft, seed), other.get((sft, None)))) for (sft, seed), value in of(arm).items()]
+
+
+def confirm(rows):
+    """One line per arm and world: differences with 95 % intervals, and if the arm keeps the terminator and learns."""
+    cases = []
+    for screen in sorted({row["screen"] for row in rows}):
+        for arm in sorted({row["arm"] for row in rows if row["screen"] == screen and row["arm"] != "start"}, key=order):
+            for key, margin in EOS_MARGINS.items():
+                estimate, drawn = stats.bootstrap(stats.clusters(differences(rows, screen, arm, "start", key)))
+                cases.append((screen, arm, key, estimate, stats.interval(drawn), stats.p_inferior(drawn, margin)))
+    adjusted = stats.holm([case[-1] for case in cases])
+    kept = {(screen, arm, key): p < 0.05 for (screen, arm, key, *_), p in zip(cases, adjusted)}
+    lines = ["| world | arm | gold EOS log p | ended | accuracy without EOS | keeps | learns |", "|---|---|---|---|---|---|---|"]
+    shown = {(screen, arm, key): f"{estimate:+.2f} [{low:+.2f}, {high:+.2f}]" for screen, arm, key, estimate, (low, high), _ in cases}
+    for screen, arm in dict.fromkeys(case[:2] for case in cases):
+        estimate, drawn = stats.bootstrap(stats.clusters(differences(rows, screen, arm, "smpo", LEARNING[0])))
+        low, high = stats.interval(drawn)
+        keeps = all(kept[screen, arm, key] for key in EOS_MARGINS)
+        learns = low > -LEARNING[1]
+        lines.append(
+            f"| {screen} | {arm} | {shown[screen, arm, 'eos_logp_gold']} | {shown[screen, arm, 'eos_rate']} | "
+            f"{estimate:+.2f} [{low:+.2f}, {high:+.2f}] | {'yes' if keeps else 'no'} | {'yes' if learns else 'no'} |"
+        )
+    return "\n".join(lines)
+
+
+MECHANISM = {
+    "push_on_terminator": ("push on the rejected terminator, first mean push of SMPO = 1", -2.0, 3.0, range(-2, 4)),
+    "gives_gradient": ("share of rejected tokens that give gradient", 0.0, 1.0, [0.0, 0.25, 0.5, 0.75, 1.0]),
+    "eos_logp_rejected": ("log p of the rejected terminator, nats", -25.0, 0.0, range(-25, 1, 5)),
+}
+
+
+def mechanism(rows, key):
+    series = {}
+    for row in rows:
+        series.setdefault(row["arm"], []).append((row["step"], row[key]))
+    return figures.lines(series, ("optimizer step", 0, 150, range(0, 151, 30)), MECHANISM[key], MECHANISM[key][0])
+
+
 def order(arm):
     return ["start", *arms.ARMS].index(arm)
 
@@ -119,6 +171,8 @@ def main():
         else:
             print(table(rows, chosen))
             print("\nNo rate reaches the accuracy:", ", ".join(arm for arm, (_, enough) in chosen.items() if not enough) or "none")
+    elif task == "confirm":
+        print(confirm(read(*sorted(path.stem for path in (HERE / "results").glob("confirm*.csv")))))
     elif task == "figures":
         rows = read(*development)
         chosen = choose(rows)
@@ -126,6 +180,8 @@ def main():
         folder.mkdir(exist_ok=True)
         for screen in sorted({row["screen"] for row in rows}):
             (folder / f"{screen}.svg").write_text(figure(rows, chosen, screen))
+        for key in MECHANISM:
+            (folder / f"mechanism-{key.replace('_', '-')}.svg").write_text(mechanism(read("mechanism"), key))
     else:
         sys.exit(__doc__)
 

@@ -1,0 +1,48 @@
+"""Hierarchical bootstrap and Holm's correction: the standard library alone."""
+
+import random
+from collections import defaultdict
+
+DRAWS, SEED = 10_000, 1
+
+
+def mean(values):
+    return sum(values) / len(values)
+
+
+def clusters(values):
+    """One list per SFT seed, of the values of its preference seeds; `values` are (sft_seed, seed, value)."""
+    found = defaultdict(list)
+    for sft, _, value in sorted(values):
+        found[sft].append(value)
+    return list(found.values())
+
+
+def bootstrap(groups):
+    """Mean over groups of their means, and the sorted means of draws of groups and of values within them."""
+    rng = random.Random(SEED)
+    drawn = []
+    for _ in range(DRAWS):
+        sample = rng.choices(groups, k=len(groups))
+        drawn.append(mean([mean(rng.choices(group, k=len(group))) for group in sample]))
+    return mean([mean(group) for group in groups]), sorted(drawn)
+
+
+def interval(drawn, level=0.95):
+    low = int((1 - level) / 2 * len(drawn))
+    return drawn[low], drawn[-low - 1]
+
+
+def p_inferior(drawn, margin):
+    """One-sided p of a difference (higher is better) of at most −margin: the share of draws there, at least 1/(draws + 1)."""
+    return (sum(value <= -margin for value in drawn) + 1) / (len(drawn) + 1)
+
+
+def holm(p_values):
+    """Adjusted p-values, in the order given."""
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    adjusted, running = [0.0] * len(p_values), 0.0
+    for rank, i in enumerate(order):
+        running = max(running, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = running
+    return adjusted
