@@ -64,13 +64,13 @@ pub use cpu::weight::{Blocks, FourBit, FourBitType, NestedScales, PackedWeight, 
 pub use device::{emulate, is_emulating};
 pub use error::{KernelError, Result};
 pub use ops::{
-    AddRmsNorm, Routed, SelectedLogProbs, add, add_linear, add_rms_norm, attention, columns, combine, dropout,
-    embedding, geglu, linear, linear_for_backward, rms_norm, rotary, route, selected_log_probs,
-    selected_log_probs_with_entropy, selected_log_probs_with_terminators, swiglu, weighted_sum,
+    AddRmsNorm, Routed, SelectedLogProbs, add, add_linear, add_rms_norm, attention, attention_with_sinks,
+    clamped_swiglu, columns, combine, dropout, embedding, geglu, linear, linear_for_backward, rms_norm, rotary, route,
+    selected_log_probs, selected_log_probs_with_entropy, selected_log_probs_with_terminators, swiglu, weighted_sum,
 };
 pub use optim::{AdamW, Moment, Moments, MomentsView, Parameter, StepReport};
 pub use options::{
-    AdamWOptions, AttentionOptions, Balance, DropoutMask, HeadOptions, MomentFormat, NormOptions, RotaryPairs,
+    AdamWOptions, AttentionOptions, Balance, Clamp, DropoutMask, HeadOptions, MomentFormat, NormOptions, RotaryPairs,
     RouterOptions, Routing, RowEntropy, Segments, Span, TerminatorScore,
 };
 pub use selftest::{Check, selftest};

@@ -3,7 +3,7 @@
 //! Arguments are checked by candle alone.
 
 use crate::ops::AddRmsNorm;
-use crate::options::{AttentionOptions, DropoutMask, NormOptions, RotaryPairs, Routing, Segments};
+use crate::options::{AttentionOptions, Clamp, DropoutMask, NormOptions, RotaryPairs, Routing, Segments};
 use candle_core::{D, Device, Result, Tensor};
 use std::ops::Range;
 
@@ -107,6 +107,15 @@ pub fn geglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     (gate * tanh.affine(0.5, 0.5)?)? * up
 }
 
+/// See [`crate::clamped_swiglu`].
+pub fn clamped_swiglu(gate: &Tensor, up: &Tensor, clamp: Clamp) -> Result<Tensor> {
+    let limit = f64::from(clamp.limit);
+    let gate = gate.minimum(limit)?;
+    let up = up.maximum(-limit)?.minimum(limit)?;
+    let sigmoid = (gate.affine(-f64::from(clamp.alpha), 0.0)?.exp()? + 1.0)?.recip()?;
+    ((gate * sigmoid)? * (up + 1.0)?)?.contiguous()
+}
+
 /// The weights of [`crate::route`], given its choice.
 pub fn route(logits: &Tensor, routing: &Routing, experts: usize, normalise: bool) -> Result<Tensor> {
     let exp = logits.broadcast_sub(&logits.max_keepdim(D::Minus1)?.detach())?.exp()?;
@@ -135,6 +144,29 @@ pub fn combine(parts: &[Tensor], weights: &Tensor, routing: &Routing) -> Result<
 
 /// See [`crate::attention`]; keeps N × N scores for every head.
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, segments: &Segments, options: AttentionOptions) -> Result<Tensor> {
+    attend(q, k, v, None, segments, options)
+}
+
+/// See [`crate::attention_with_sinks`]; a sink is one more key of every query, without a value.
+pub fn attention_with_sinks(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    sinks: &Tensor,
+    segments: &Segments,
+    options: AttentionOptions,
+) -> Result<Tensor> {
+    attend(q, k, v, Some(sinks), segments, options)
+}
+
+fn attend(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    sinks: Option<&Tensor>,
+    segments: &Segments,
+    options: AttentionOptions,
+) -> Result<Tensor> {
     let (tokens, heads, width) = q.dims3()?;
     let groups = heads / k.dim(1)?;
     let repeat = |x: &Tensor| -> Result<Tensor> {
@@ -151,10 +183,14 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, segments: &Segments, option
     if let Some(cap) = options.soft_cap {
         scores = ((scores / cap)?.tanh()? * cap)?;
     }
-    let scores = scores.broadcast_add(&mask(segments, options.window)?)?;
+    let mut scores = scores.broadcast_add(&mask(segments, options.window)?)?;
+    if let Some(sinks) = sinks {
+        let column = sinks.reshape((heads, 1, 1))?.broadcast_as((heads, tokens, 1))?.contiguous()?;
+        scores = Tensor::cat(&[scores, column], 2)?;
+    }
     let scores = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?.detach())?;
     let weights = scores.exp()?;
-    let weights = weights.broadcast_div(&weights.sum_keepdim(D::Minus1)?)?;
+    let weights = weights.broadcast_div(&weights.sum_keepdim(D::Minus1)?)?.narrow(2, 0, tokens)?.contiguous()?;
     weights.matmul(&v)?.transpose(0, 1)?.contiguous()
 }
 

@@ -5,6 +5,7 @@ use smpo_kernels::{NormOptions, RotaryPairs, add, add_rms_norm, columns, embeddi
 
 use crate::error::Result;
 use crate::feed_forward::{FeedForwardLayer, FeedForwardPass};
+use crate::layout::SINKS;
 use crate::linear::{Linear, Product};
 use crate::lora::Dropout;
 use crate::parameter::{Parameter, Parameters};
@@ -95,6 +96,8 @@ pub(crate) struct Heads {
     pub queries: Tensor,
     pub keys: Tensor,
     pub values: Tensor,
+    /// Attention sinks, (heads).
+    pub sinks: Option<Tensor>,
 }
 
 /// Input of a block's first half.
@@ -113,6 +116,8 @@ pub(crate) struct Block {
     projection: AttentionProjection,
     qk_norm: Option<[Parameter; 2]>,
     output: Linear,
+    /// A logit for each head.
+    sinks: Option<Parameter>,
     feed_forward: FeedForwardLayer,
     norms: BlockNorms<Parameter>,
 }
@@ -144,7 +149,8 @@ impl Block {
             QkNorm::PerHead | QkNorm::AllHeads => Some([norm("self_attn.q_norm")?, norm("self_attn.k_norm")?]),
         };
         let norms = spec.norms.try_map(|tail| norm(tail))?;
-        Ok(Self { projection, qk_norm, output, feed_forward, norms })
+        let sinks = if spec.sinks { Some(parameters.take(&name(SINKS))?) } else { None };
+        Ok(Self { projection, qk_norm, output, sinks, feed_forward, norms })
     }
 
     /// The first half, on `N` rows. `attend` computes attention outputs (`N`, heads, `head_dim`) from heads.
@@ -230,13 +236,14 @@ impl Block {
             queries: turned(split(queries, spec.heads)?)?,
             keys: turned(split(keys, spec.kv_heads)?)?,
             values: split(values, spec.kv_heads)?,
+            sinks: self.sinks.as_ref().map(|sinks| sinks.tensor.clone()),
         })
     }
 
     /// True if no parameter of the block is trained.
     pub fn is_frozen(&self) -> bool {
         let trained = |parameter: &Parameter| parameter.tensor.is_variable();
-        !self.norms().any(trained) && !self.linears().into_iter().flat_map(Linear::parameters).any(trained)
+        !self.vectors().any(trained) && !self.linears().into_iter().flat_map(Linear::parameters).any(trained)
     }
 
     /// The linear layers, in the layout's order.
@@ -279,13 +286,18 @@ impl Block {
         self.qk_norm.iter().flatten()
     }
 
-    /// The norms, in the layout's order.
-    pub fn norms(&self) -> impl Iterator<Item = &Parameter> {
-        self.norms_of_heads().chain(self.norms.iter())
+    /// Attention sinks.
+    pub fn sinks(&self) -> Option<&Parameter> {
+        self.sinks.as_ref()
     }
 
-    pub fn norms_mut(&mut self) -> Vec<&mut Parameter> {
-        self.qk_norm.iter_mut().flatten().chain(self.norms.iter_mut()).collect()
+    /// Sinks and norms, in the layout's order.
+    pub fn vectors(&self) -> impl Iterator<Item = &Parameter> {
+        self.sinks.iter().chain(self.norms_of_heads()).chain(self.norms.iter())
+    }
+
+    pub fn vectors_mut(&mut self) -> Vec<&mut Parameter> {
+        self.sinks.iter_mut().chain(self.qk_norm.iter_mut().flatten()).chain(self.norms.iter_mut()).collect()
     }
 
     pub fn linears_mut(&mut self) -> Vec<&mut Linear> {

@@ -10,7 +10,7 @@ use crate::fields::Fields;
 use crate::gguf::{GgufFile, config_json, is_gguf};
 use crate::labels::{ARCHITECTURE_END, Labels};
 use crate::layout::HEAD;
-use crate::spec::DecoderSpec;
+use crate::spec::{DecoderSpec, ExpertLayout};
 use crate::weights::WeightFiles;
 use crate::wrapper::{TextNames, WRAPPERS, WrapperKind};
 
@@ -46,6 +46,8 @@ struct Wrapper {
 const TEXT: &str = "text_config";
 const TIED: &str = "tie_word_embeddings";
 const PAD: &str = "pad_token_id";
+/// `quant_method` of experts in MXFP4.
+const MXFP4: &str = "mxfp4";
 
 impl Config {
     /// Reads `config.json` in a model directory, or what it would be from the metadata of a GGUF file.
@@ -90,6 +92,7 @@ impl Config {
             let family = Family::from_fields(&outer)?;
             refuse_unsupported(&outer)?;
             let spec = family.spec(&outer)?;
+            refuse_mxfp4(&outer, &spec)?;
             let labels = is_classifier(&outer)?.then(|| Labels::read(&outer)).transpose()?;
             let plain = Self { family, spec, fields: object, wrapper: None, labels: None };
             return Ok(match labels {
@@ -116,6 +119,7 @@ impl Config {
         refuse_unsupported(&outer)?;
         refuse_unsupported(&fields)?;
         let spec = family.spec(&fields)?;
+        refuse_mxfp4(&outer, &spec)?;
         let wrapper = Some(Wrapper { architecture: kind.architecture, fields: object });
         Ok(Self { family, spec, fields: text, wrapper, labels: None })
     }
@@ -187,7 +191,7 @@ impl Config {
     pub(crate) fn open_weights(&self, dir: &Path) -> Result<(WeightFiles, Option<TextNames>)> {
         let files = WeightFiles::open(dir, "model")?;
         if self.wrapper.is_none() {
-            return Ok((files, None));
+            return Ok((files.into_single_experts(&self.spec)?, None));
         }
         let names = TextNames::require(&files)?;
         Ok((files.into_text_half(names), Some(names)))
@@ -289,8 +293,8 @@ fn is_classifier(fields: &Fields) -> Result<bool> {
 /// Refuses what would have to be approximated, whatever the family.
 fn refuse_unsupported(fields: &Fields) -> Result<()> {
     for name in ["quantization_config", "compression_config"] {
-        if let Some(quantisation) = fields.get(name).filter(|quantisation| !is_four_bit(quantisation)) {
-            let method = quantisation.get("quant_method").and_then(Value::as_str).unwrap_or(name);
+        if let Some(quantisation) = fields.get(name).filter(|quantisation| !is_read(quantisation)) {
+            let method = quantisation_method(quantisation).unwrap_or(name);
             return Err(fields.unsupported(format!("a quantised model (`{name}`: {method})")));
         }
     }
@@ -302,15 +306,32 @@ fn refuse_unsupported(fields: &Fields) -> Result<()> {
     Ok(())
 }
 
+/// Refuses MXFP4 where experts are not all in one tensor.
+fn refuse_mxfp4(fields: &Fields, spec: &DecoderSpec) -> Result<()> {
+    const FIELD: &str = "quantization_config";
+    let is_mxfp4 = fields.get(FIELD).is_some_and(|value| quantisation_method(value) == Some(MXFP4));
+    match &spec.experts {
+        Some(experts) if experts.layout == ExpertLayout::Stacked => Ok(()),
+        _ if is_mxfp4 => Err(fields.unsupported(format!("a quantised model (`{FIELD}`: {MXFP4})"))),
+        _ => Ok(()),
+    }
+}
+
 /// The kind of multimodal model, if it is one whose text half is read.
 fn wrapper_kind(fields: &Fields) -> Result<Option<&'static WrapperKind>> {
     let name = fields.str("model_type")?;
     Ok(WRAPPERS.iter().find(|kind| name == Some(kind.model_type)))
 }
 
-/// True for the four-bit weights of bitsandbytes, which are read.
-fn is_four_bit(quantisation: &Value) -> bool {
+/// True for what is read: the four-bit weights of bitsandbytes, and experts in MXFP4.
+fn is_read(quantisation: &Value) -> bool {
     let is_true = |name: &str| quantisation.get(name) == Some(&Value::Bool(true));
-    quantisation.get("quant_method").and_then(Value::as_str) == Some("bitsandbytes")
-        && (is_true("load_in_4bit") || is_true("_load_in_4bit"))
+    match quantisation_method(quantisation) {
+        Some("bitsandbytes") => is_true("load_in_4bit") || is_true("_load_in_4bit"),
+        method => method == Some(MXFP4),
+    }
+}
+
+fn quantisation_method(quantisation: &Value) -> Option<&str> {
+    quantisation.get("quant_method").and_then(Value::as_str)
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::{Tensor, Var};
-use smpo_kernels::{AttentionOptions, Balance, HeadOptions, Segments, attention, embedding};
+use smpo_kernels::{AttentionOptions, Balance, HeadOptions, Segments, attention, attention_with_sinks, embedding};
 
 use crate::angles::positional;
 use crate::batch::PackedBatch;
@@ -511,7 +511,7 @@ impl Decoder {
             .into_iter()
             .chain(self.blocks.iter().flat_map(|block| {
                 let linears = block.linears().into_iter().flat_map(Linear::base_parameters);
-                linears.chain(block.norms())
+                linears.chain(block.vectors())
             }))
             .chain([&self.norm])
             .chain(head.into_iter().flat_map(Linear::base_parameters))
@@ -523,7 +523,7 @@ impl Decoder {
         self.embedding.parameter_mut().into_iter().for_each(&mut change);
         change(&mut self.norm);
         for block in &mut self.blocks {
-            block.norms_mut().into_iter().for_each(&mut change);
+            block.vectors_mut().into_iter().for_each(&mut change);
         }
         for linear in self.linears_mut() {
             if !(tied && linear.module == HEAD) {
@@ -626,5 +626,9 @@ pub(crate) fn attend_packed(
 ) -> Result<Tensor> {
     let options =
         AttentionOptions { scale: spec.attention_scale, soft_cap: spec.attention_soft_cap, window: layer.window };
-    Ok(attention(&heads.queries, &heads.keys, &heads.values, segments, options)?)
+    let Heads { queries, keys, values, sinks } = heads;
+    Ok(match sinks {
+        None => attention(queries, keys, values, segments, options)?,
+        Some(sinks) => attention_with_sinks(queries, keys, values, sinks, segments, options)?,
+    })
 }

@@ -7,7 +7,7 @@ use smpo_kernels::{Gradients, RouterOptions, combine, embedding, route};
 use crate::decoder::Decoder;
 use crate::error::{ModelError, Result};
 use crate::feed_forward::{FeedForwardLayer, FeedForwardPass, Gated};
-use crate::layout::{EXPERTS, ROUTER, expert_prefix};
+use crate::layout::{EXPERTS, expert_prefix};
 use crate::linear::{Linear, Product};
 use crate::parameter::Parameters;
 use crate::placement::{Placement, host_values};
@@ -30,7 +30,7 @@ impl ExpertsSpec {
 
 impl Experts {
     pub fn take(parameters: &mut Parameters, spec: &ExpertsSpec, prefix: &str) -> Result<Self> {
-        let router = Linear::take(parameters, &format!("{prefix}.{ROUTER}"))?;
+        let router = Linear::take(parameters, &format!("{prefix}.{}", spec.layout.router()))?;
         let expert = |index| Gated::take(parameters, FeedForward::Expert, &expert_prefix(prefix, index));
         let experts = (0..spec.count).map(expert).collect::<Result<_>>()?;
         Ok(Self { router, experts, options: spec.router() })

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use candle_core::Tensor;
-use smpo_kernels::{Balance, columns, geglu, swiglu};
+use smpo_kernels::{Balance, Clamp, clamped_swiglu, columns, geglu, swiglu};
 
 use crate::error::Result;
 use crate::experts::Experts;
@@ -74,6 +74,11 @@ impl FeedForwardLayer {
     }
 }
 
+/// α and the limit as the kernels have them.
+pub(crate) fn clamp(alpha: f64, limit: f64) -> Clamp {
+    Clamp { alpha: alpha as f32, limit: limit as f32 }
+}
+
 impl Gated {
     /// Takes the layers of a block or of an expert, by their names after `prefix`.
     pub fn take(parameters: &mut Parameters, names: FeedForward, prefix: &str) -> Result<Self> {
@@ -107,6 +112,7 @@ impl Gated {
         let gated = match activation {
             Activation::Silu => swiglu(&gate, &up)?,
             Activation::GeluTanh => geglu(&gate, &up)?,
+            Activation::ClampedSilu { alpha, limit } => clamped_swiglu(&gate, &up, clamp(alpha, limit))?,
         };
         self.down.forward(&gated, dropout, last)
     }

@@ -80,11 +80,12 @@ impl Decoder {
             let pairs = visible_pairs(batch.segments(), layer.window);
             flops.forward += 4 * pairs * width;
             flops.backward += if upstream { 8 * pairs * width } else { 0 };
+            upstream |= block.sinks().is_some_and(is_trained);
             let rows = if last { batch.rows().len() } else { batch.tokens() };
             let mut stage = |linears: &[&Linear]| {
                 let mut flops = Flops::default();
                 count(&mut flops, linears, rows, upstream);
-                upstream |= any_trained(linears) || block.norms().any(is_trained);
+                upstream |= any_trained(linears) || block.vectors().any(is_trained);
                 flops
             };
             flops.add(stage(&[block.output()]));

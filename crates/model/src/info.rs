@@ -61,12 +61,15 @@ impl ModelInfo {
         let slots = layout(config.spec());
         check_names(config.spec(), &slots, &files)?;
         let mut counts = DtypeCounts::default();
-        let (mut four_bit, mut packed_bytes) = (0, 0);
+        let (mut four_bit, mut mxfp4, mut packed_bytes) = (0, 0, 0);
         for slot in &slots {
             let count = slot.shape.iter().product();
             if files.four_bit_state(&slot.name).is_some() {
                 four_bit += count;
                 packed_bytes += files.four_bit_bytes(&slot.name)?;
+            } else if files.is_mxfp4(&slot.name) {
+                mxfp4 += count;
+                packed_bytes += files.mxfp4_bytes(&slot.name);
             } else {
                 counts.add(files.expect(&slot.name, &slot.shape)?, count);
             }
@@ -76,13 +79,14 @@ impl ModelInfo {
         let packed = match gguf {
             Some(weights) => Packed::Blocks(matrix_bytes(weights, &slots)),
             None if four_bit > 0 => Packed::FourBit,
+            None if mxfp4 > 0 => Packed::Mxfp4,
             None => Packed::Nothing,
         };
         Ok(Self {
             family: config.family(),
             wrapper: config.wrapper(),
-            parameters: counts.total() + four_bit,
-            four_bit,
+            parameters: counts.total() + four_bit + mxfp4,
+            four_bit: four_bit + mxfp4,
             matrices: StoredMatrices { dtype: dtypes.first().copied().unwrap_or_default(), packed },
             dtypes,
             ggml_types: gguf.map(GgufWeights::types).unwrap_or_default(),

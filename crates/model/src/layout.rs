@@ -26,6 +26,8 @@ pub enum Role {
     Bias,
     /// A norm's gain.
     Norm,
+    /// Attention sinks.
+    Sinks,
 }
 
 /// Name of the embedding.
@@ -37,8 +39,8 @@ pub(crate) const HEAD: &str = "lm_head";
 /// Module name of a head of labels.
 pub(crate) const SCORE: &str = "score";
 
-/// Name of a block's router, after the block's prefix.
-pub(crate) const ROUTER: &str = "mlp.gate";
+/// Name of a block's attention sinks, after the block's prefix.
+pub(crate) const SINKS: &str = "self_attn.sinks";
 /// Part of the names of everything in an expert.
 pub(crate) const EXPERTS: &str = ".mlp.experts.";
 
@@ -87,6 +89,9 @@ fn block(slots: &mut Slots, spec: &DecoderSpec, layer: &LayerSpec, prefix: &str)
         slots.linear(&name("self_attn.v_proj"), keys, hidden, biases.qkv);
     }
     slots.linear(&name("self_attn.o_proj"), hidden, queries, biases.output);
+    if spec.sinks {
+        slots.push(&name(SINKS), &[spec.heads], Role::Sinks);
+    }
     if let Some([query_gain, key_gain]) = spec.qk_norm_widths() {
         slots.push(&name("self_attn.q_norm.weight"), &[query_gain], Role::Norm);
         slots.push(&name("self_attn.k_norm.weight"), &[key_gain], Role::Norm);
@@ -97,10 +102,14 @@ fn block(slots: &mut Slots, spec: &DecoderSpec, layer: &LayerSpec, prefix: &str)
             slots.feed_forward(prefix, spec.projections.feed_forward, widths, biases.mlp);
         }
         Some(experts) => {
-            slots.push(&name(&format!("{ROUTER}.weight")), &[experts.count, hidden], Role::Router);
+            let router = name(experts.layout.router());
+            slots.push(&format!("{router}.weight"), &[experts.count, hidden], Role::Router);
+            if experts.biases {
+                slots.push(&format!("{router}.bias"), &[experts.count], Role::Bias);
+            }
             for index in 0..experts.count {
                 let widths = [hidden, experts.intermediate_size];
-                slots.feed_forward(&expert_prefix(prefix, index), FeedForward::Expert, widths, false);
+                slots.feed_forward(&expert_prefix(prefix, index), FeedForward::Expert, widths, experts.biases);
             }
         }
     }

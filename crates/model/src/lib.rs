@@ -37,6 +37,7 @@ mod save;
 mod score;
 mod score_head;
 mod spec;
+mod stacked;
 mod storage;
 mod trainable;
 mod weights;
@@ -63,7 +64,8 @@ pub use save::{SaveOptions, TOKENIZER_FILES, copy_tokenizer_files, files_left_be
 pub use score::{ScoreOptions, Scored};
 pub use smpo_kernels::FourBitType;
 pub use spec::{
-    Activation, Biases, BlockNorms, DecoderSpec, ExpertsSpec, FeedForward, LayerSpec, Projections, QkNorm, QueryGrowth,
+    Activation, Biases, BlockNorms, DecoderSpec, ExpertLayout, ExpertsSpec, FeedForward, LayerSpec, Projections,
+    QkNorm, QueryGrowth,
 };
 pub use storage::{FourBitOptions, Storage};
 pub use weights::WeightDtype;

@@ -8,7 +8,7 @@ use crate::lora::{LoraConfig, chosen_modules};
 use crate::spec::{DecoderSpec, FeedForward, QkNorm};
 use crate::storage::{FourBitOptions, Storage};
 use crate::trainable::NamedParameters;
-use crate::weights::WeightDtype;
+use crate::weights::{MXFP4_BITS, WeightDtype};
 
 /// A pack, and how it is trained on.
 #[derive(Debug, Clone, Copy)]
@@ -56,11 +56,18 @@ pub enum Packed {
     FourBit,
     /// Those of a GGUF file, so many bytes a value on average.
     Blocks(f64),
+    /// Experts, in MXFP4.
+    Mxfp4,
 }
 
 impl StoredMatrices {
     /// All in float32.
     pub const FLOAT32: Self = Self { dtype: WeightDtype::F32, packed: Packed::Nothing };
+
+    /// True for the weight of an expert in MXFP4.
+    fn is_mxfp4(&self, slot: &Slot) -> bool {
+        self.packed == Packed::Mxfp4 && slot.role == Role::Weight && slot.name.contains(EXPERTS)
+    }
 
     /// Bytes of `count` values of a matrix, in memory as in the files or `dequantised`.
     fn bytes(&self, slot: &Slot, count: f64, dequantised: bool) -> f64 {
@@ -69,7 +76,8 @@ impl StoredMatrices {
             Packed::FourBit if slot.role == Role::Weight && !is_head(slot.name.trim_end_matches(".weight")) => {
                 Some(FourBitOptions::default().bytes(count))
             }
-            Packed::FourBit | Packed::Nothing => None,
+            Packed::Mxfp4 if self.is_mxfp4(slot) => Some(MXFP4_BITS / 8.0 * count),
+            Packed::FourBit | Packed::Mxfp4 | Packed::Nothing => None,
         };
         match packed {
             Some(_) if dequantised => 4.0 * count,
@@ -87,10 +95,10 @@ impl FrozenStorage<'_> {
     fn bytes(&self, slot: &Slot) -> Result<f64> {
         let count = slot.shape.iter().product::<usize>() as f64;
         Ok(match slot.role {
-            Role::Bias | Role::Norm => 4.0 * count,
+            Role::Bias | Role::Norm | Role::Sinks => 4.0 * count,
             Role::Embedding | Role::Weight | Role::Router => match self.storage.quantises(slot)? {
-                Some(options) => options.bytes(count),
-                None => self.stored.bytes(slot, count, *self.storage == Storage::Dequantised),
+                Some(options) if !self.stored.is_mxfp4(slot) => options.bytes(count),
+                _ => self.stored.bytes(slot, count, *self.storage == Storage::Dequantised),
             },
         })
     }

@@ -97,7 +97,7 @@ impl Parameters {
     ) -> Result<Self> {
         Self::read(spec, files, |slot| match slot.role {
             Role::Embedding | Role::Weight | Role::Router => frozen_matrix(slot, files, placement, storage),
-            Role::Bias | Role::Norm => {
+            Role::Bias | Role::Norm | Role::Sinks => {
                 let values = Tensor::from_vec(files.read(&slot.name, &slot.shape)?, &slot.shape[..], &Device::Cpu)?;
                 Ok(Parameter { name: slot.name.clone(), tensor: placement.place(&values)? }.into())
             }
@@ -138,7 +138,7 @@ impl Parameters {
         let mut parameters = HashMap::new();
         for slot in layout(spec) {
             let matrix = match std_of(&slot, spec, spec.initializer_range) {
-                Some(std) => {
+                Some(std) if slot.shape.len() > 1 => {
                     let read = |_: usize, out: &mut [f32]| {
                         out.copy_from_slice(&normal(&mut rng, out.len(), std));
                         Ok(())
@@ -149,8 +149,12 @@ impl Parameters {
                         None => matrix.into_stored()?.into(),
                     }
                 }
-                None => {
-                    let values = vec![constant(&slot, spec); slot.shape.iter().product()];
+                std => {
+                    let count = slot.shape.iter().product();
+                    let values = match std {
+                        Some(std) => normal(&mut rng, count, std),
+                        None => vec![constant(&slot, spec); count],
+                    };
                     let tensor = placement.place(&Tensor::from_vec(values, &slot.shape[..], &Device::Cpu)?)?;
                     Parameter { name: slot.name.clone(), tensor }.into()
                 }
@@ -161,11 +165,11 @@ impl Parameters {
     }
 }
 
-/// Standard deviation of a random matrix; `None` for biases and gains.
+/// Standard deviation of random values; `None` for biases and gains.
 fn std_of(slot: &Slot, spec: &DecoderSpec, embedding_std: f64) -> Option<f64> {
     match slot.role {
         Role::Embedding => Some(embedding_std),
-        Role::Weight | Role::Router => Some(spec.initializer_range),
+        Role::Weight | Role::Router | Role::Sinks => Some(spec.initializer_range),
         Role::Bias | Role::Norm => None,
     }
 }
@@ -187,24 +191,24 @@ fn frozen_matrix(slot: &Slot, files: &WeightFiles, placement: &Placement, storag
     {
         return Ok(PackedParameter::as_stored(slot, weight)?.into());
     }
-    if quantised.is_none()
+    // MXFP4 is four bits already.
+    if (quantised.is_none() || files.is_mxfp4(&slot.name))
         && keeps_blocks(placement)
         && let Some(weight) = files.read_blocks(&slot.name, &slot.shape)?
     {
         return Ok(PackedParameter::as_stored(slot, weight)?.into());
     }
-    let (file, stored) = files.place(&slot.name)?;
-    file.expect(stored, &slot.shape)?;
-    let dtype = file.exact_dtype(stored)?;
+    files.expect(&slot.name, &slot.shape)?;
+    let dtype = files.exact_dtype(&slot.name)?;
     let read = |first: usize, out: &mut [f32]| {
-        out.copy_from_slice(&file.read_part(stored, first..first + out.len())?);
+        out.copy_from_slice(&files.read_part(&slot.name, first..first + out.len())?);
         Ok(())
     };
     let matrix = FrozenMatrix { slot, placement, dtype, read };
     match quantised {
         Some(options) => {
             let (rows, columns) = (slot.shape[0], slot.shape[1]);
-            let row = |index: usize| file.read_part(stored, index * columns..(index + 1) * columns);
+            let row = |index: usize| files.read_part(&slot.name, index * columns..(index + 1) * columns);
             matrix.quantised(options, Some(Fingerprint::new(rows, row)?))
         }
         None => Ok(matrix.into_stored()?.into()),
@@ -249,11 +253,9 @@ pub(crate) fn check_tied_head(spec: &DecoderSpec, files: &WeightFiles) -> Result
         let shape = [spec.vocab_size, spec.hidden_size];
         files.expect(&head, &shape)?;
         files.expect(EMBEDDING, &shape)?;
-        let (file_of_head, stored_head) = files.place(&head)?;
-        let (embedding, stored_embedding) = files.place(EMBEDDING)?;
         let differs = |row: usize| -> Result<bool> {
             let row = row * spec.hidden_size..(row + 1) * spec.hidden_size;
-            Ok(file_of_head.read_part(stored_head, row.clone())? != embedding.read_part(stored_embedding, row)?)
+            Ok(files.read_part(&head, row.clone())? != files.read_part(EMBEDDING, row)?)
         };
         let mut row = 0;
         while row < spec.vocab_size && !differs(row)? {

@@ -10,7 +10,8 @@ use crate::decoder::Decoder;
 use crate::error::{ModelError, Result};
 use crate::gguf::is_gguf;
 use crate::lora::LABELS_FILE;
-use crate::weights::{OutputTensor, ShardIndex, StoredTensor, WeightDtype, write_tensors};
+use crate::spec::ExpertLayout;
+use crate::weights::{OutputTensor, ShardIndex, StoredTensor, WeightDtype, stack_experts, write_tensors};
 
 /// Options of saving a model.
 #[derive(Debug, Clone, Default)]
@@ -65,15 +66,18 @@ impl Decoder {
         write_directory(dir.as_ref(), |staging| {
             let dtype = options.dtype;
             let renamed = |name: &str| self.wrapped.as_ref().map_or_else(|| name.to_owned(), |w| w.names.wrapped(name));
-            let own = self
-                .base_parameters()
-                .map(|p| Ok((renamed(&p.name), OutputTensor::Stored(StoredTensor::new(&p.tensor, dtype)?))));
-            let packed = self.packed().map(|packed| {
-                Ok((renamed(&packed.name), OutputTensor::Stored(StoredTensor::packed(&packed.weight, dtype))))
-            });
-            let rest = self.wrapped.iter().flat_map(|wrapped| wrapped.files.rest());
-            let rest = rest.map(|tensor| tensor.map(|(name, tensor)| (name, OutputTensor::Copied(tensor))));
-            let tensors = own.chain(packed).chain(rest).collect::<Result<Vec<_>>>()?;
+            let own = self.base_parameters().map(|p| Ok((renamed(&p.name), StoredTensor::new(&p.tensor, dtype)?)));
+            let packed =
+                self.packed().map(|packed| Ok((renamed(&packed.name), StoredTensor::packed(&packed.weight, dtype))));
+            let own = own.chain(packed).collect::<Result<Vec<_>>>()?;
+            let mut tensors = match &self.spec().experts {
+                Some(experts) if experts.layout == ExpertLayout::Stacked => stack_experts(own),
+                _ => own.into_iter().map(|(name, tensor)| (name, OutputTensor::Stored(tensor))).collect(),
+            };
+            for tensor in self.wrapped.iter().flat_map(|wrapped| wrapped.files.rest()) {
+                let (name, tensor) = tensor?;
+                tensors.push((name, OutputTensor::Copied(tensor)));
+            }
             write_weights(staging, tensors, options.shard_bytes)?;
             write_json(&staging.join("config.json"), &self.config().to_json(dtype.name()))?;
             options.source.iter().chain(&options.overlay).try_for_each(|source| copy_tokenizer_files(source, staging))

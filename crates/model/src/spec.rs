@@ -41,6 +41,8 @@ pub struct DecoderSpec {
     pub attention_scale: f64,
     /// `c · tanh(x / c)` on attention scores (Gemma 2).
     pub attention_soft_cap: Option<f64>,
+    /// Attention sinks: a learned logit for each query head that takes part in the softmax and has no value (gpt-oss).
+    pub sinks: bool,
     /// Growth of queries with their position (Ministral 3).
     pub query_growth: Option<QueryGrowth>,
     /// Factor on the logits (Granite, Cohere 2).
@@ -87,8 +89,32 @@ pub struct ExpertsSpec {
     pub intermediate_size: usize,
     /// The weights of a token's experts sum to one.
     pub normalise: bool,
+    /// The router and the experts' layers have biases.
+    pub biases: bool,
+    /// Names and tensors in the weight file.
+    pub layout: ExpertLayout,
     /// Coefficient of the load-balancing loss that transformers trains with; `None` where the configuration has it off.
     pub auxiliary: Option<f64>,
+}
+
+/// Names and tensors of routed experts in the weight file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExpertLayout {
+    /// `mlp.gate`, and each expert by itself: `mlp.experts.N.gate_proj` (Qwen3-MoE).
+    Apart,
+    /// `mlp.router`, and all experts of a block in one tensor: `mlp.experts.gate_up_proj` (gpt-oss). In memory, and for
+    /// adapters, they are apart as well.
+    Stacked,
+}
+
+impl ExpertLayout {
+    /// Name of the router, after the block's.
+    pub(crate) fn router(self) -> &'static str {
+        match self {
+            Self::Apart => "mlp.gate",
+            Self::Stacked => "mlp.router",
+        }
+    }
 }
 
 /// The norms of a block by their place; `None` where there is none.
@@ -176,12 +202,19 @@ impl QueryGrowth {
 }
 
 /// The gate's activation in `down(act(gate(x)) · up(x))`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Activation {
     /// `x · σ(x)`.
     Silu,
     /// GELU by its tanh approximation.
     GeluTanh,
+    /// `x · σ(α·x)` of a gate below a limit, and up within ± that limit and one more (gpt-oss).
+    ClampedSilu {
+        /// α.
+        alpha: f64,
+        /// The limit.
+        limit: f64,
+    },
 }
 
 /// Layout of the projections in the weight file.
@@ -257,7 +290,9 @@ impl DecoderSpec {
     /// Parameters of the experts that a token does not pass through.
     pub fn idle_parameters(&self) -> usize {
         let of_a_block = self.experts.as_ref().map_or(0, |experts| {
-            3 * self.hidden_size * experts.intermediate_size * (experts.count - experts.per_token)
+            let (hidden, inner) = (self.hidden_size, experts.intermediate_size);
+            let biases = if experts.biases { 2 * inner + hidden } else { 0 };
+            (3 * hidden * inner + biases) * (experts.count - experts.per_token)
         });
         of_a_block * self.layers.iter().filter(|layer| layer.routed).count()
     }

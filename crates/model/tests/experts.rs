@@ -11,7 +11,10 @@ use smpo_model::{
     AdapterInfo, AdapterSaveOptions, Config, Decoder, FourBitOptions, LoraConfig, Placement, ScoreOptions, Storage,
 };
 
-const CASES: [&str; 2] = ["qwen3_moe", "qwen3_moe-sparse"];
+const CASES: [&str; 3] = ["qwen3_moe", "qwen3_moe-sparse", "gpt_oss"];
+
+/// The first model of each family, and the name of its routers.
+const ROUTERS: [(&str, &str); 2] = [("qwen3_moe", "gate"), ("gpt_oss", "router")];
 
 fn lora(targets: &[&str], dropout: f64) -> LoraConfig {
     let targets = targets.iter().map(|target| target.to_string()).collect();
@@ -98,76 +101,82 @@ fn a_checkpointed_model_gives_the_values_and_gradients_of_a_plain_one() {
 
 #[test]
 fn merged_adapters_of_experts_and_routers_change_nothing() {
-    for dora in [false, true] {
-        let (mut decoder, expected) = (Decoder::load(case_dir("qwen3_moe")).unwrap(), Expected::read("qwen3_moe"));
-        let targets = ["gate", "*.experts.[0-2].*", "q_proj"];
+    for ((case, router), dora) in ROUTERS.into_iter().flat_map(|case| [(case, false), (case, true)]) {
+        let (mut decoder, expected) = (Decoder::load(case_dir(case)).unwrap(), Expected::read(case));
+        let targets = [router, "*.experts.[0-2].*", "q_proj"];
         decoder.add_lora(&LoraConfig { dora, ..lora(&targets, 0.0) }, 1).unwrap();
         perturb(&decoder);
         let names: Vec<String> = decoder.trainable().into_iter().map(|(name, _)| name).collect();
         assert!(names.contains(&"model.layers.1.mlp.experts.2.up_proj.lora_B.weight".to_owned()), "{names:?}");
-        assert!(names.contains(&"model.layers.0.mlp.gate.lora_A.weight".to_owned()), "{names:?}");
+        assert!(names.contains(&format!("model.layers.0.mlp.{router}.lora_A.weight")), "{names:?}");
         assert!(!names.iter().any(|name| name.contains("experts.3.") || name.contains("o_proj")), "{names:?}");
         let before = values(&decoder.log_probs(&expected.batch()).unwrap());
         assert!(relative_difference(&before, &expected.log_probs()) > 1e-2);
         decoder.merge_lora().unwrap();
         let after = values(&decoder.log_probs(&expected.batch()).unwrap());
-        assert!(relative_difference(&after, &before) < 1e-5, "dora {dora}");
+        assert!(relative_difference(&after, &before) < 1e-5, "{case}, dora {dora}");
     }
 }
 
 #[test]
-fn fused_adapters_of_peft_compute_what_peft_computes_and_are_saved_expert_by_expert() {
-    let (base, case) = ("qwen3_moe", "peft-experts");
-    let mut decoder = Decoder::load(case_dir(base)).unwrap();
-    decoder.load_adapter(case_dir(case)).unwrap();
-    let expected = Expected::read(case);
-    for checkpointing in [false, true] {
-        let run = run(&decoder, &expected, &expected.weights(), checkpointing, 0.0);
-        assert!(relative_difference(&run.log_probs, &expected.log_probs()) < 1e-5, "checkpointing {checkpointing}");
-        let ours: HashMap<String, Vec<f32>> = run.gradients.into_iter().collect();
-        let mut compared = 0;
-        for (name, theirs) in &expected.gradients {
-            // PEFT trains one A for gate and up.
-            let own = match name.strip_suffix("gate_up_proj.lora_A.weight") {
-                None => ours[name].clone(),
-                Some(expert) => {
-                    let [gate, up] = ["gate", "up"].map(|layer| &ours[&format!("{expert}{layer}_proj.lora_A.weight")]);
-                    gate.iter().zip(up).map(|(gate, up)| gate + up).collect()
-                }
-            };
-            let difference = relative_difference(&own, theirs);
-            assert!(difference < 1e-5, "checkpointing {checkpointing}: {name}: {difference:e}");
-            compared += 1;
+fn fused_adapters_of_peft_compute_what_peft_computes() {
+    for (base, case) in [("qwen3_moe", "peft-experts"), ("gpt_oss", "peft-stacked")] {
+        let mut decoder = Decoder::load(case_dir(base)).unwrap();
+        decoder.load_adapter(case_dir(case)).unwrap();
+        let expected = Expected::read(case);
+        for checkpointing in [false, true] {
+            let run = run(&decoder, &expected, &expected.weights(), checkpointing, 0.0);
+            let difference = relative_difference(&run.log_probs, &expected.log_probs());
+            assert!(difference < 1e-5, "{case}, checkpointing {checkpointing}: {difference:e}");
+            let ours: HashMap<String, Vec<f32>> = run.gradients.into_iter().collect();
+            let mut compared = 0;
+            for (name, theirs) in &expected.gradients {
+                // PEFT trains one A for gate and up.
+                let own = match name.strip_suffix("gate_up_proj.lora_A.weight") {
+                    None => ours[name].clone(),
+                    Some(expert) => {
+                        let [gate, up] =
+                            ["gate", "up"].map(|layer| &ours[&format!("{expert}{layer}_proj.lora_A.weight")]);
+                        gate.iter().zip(up).map(|(gate, up)| gate + up).collect()
+                    }
+                };
+                let difference = relative_difference(&own, theirs);
+                assert!(difference < 1e-5, "{case}, checkpointing {checkpointing}: {name}: {difference:e}");
+                compared += 1;
+            }
+            // In each block A and B of query, router and the experts' down, B of gate and up, and their common A.
+            assert_eq!(compared, 2 * (2 + 2 + 4 * (2 + 2 + 1)));
         }
-        // In each block A and B of query, router and the experts' down, B of gate and up, and their common A.
-        assert_eq!(compared, 2 * (2 + 2 + 4 * (2 + 2 + 1)));
+        let temp = tempfile::TempDir::new().unwrap();
+        let dir = temp.path().join("adapter");
+        decoder.save_adapter(&dir, &AdapterSaveOptions { base_model: base.into(), ..Default::default() }).unwrap();
+        let mut again = Decoder::load(case_dir(base)).unwrap();
+        again.load_adapter(&dir).unwrap();
+        let log_probs = |decoder: &Decoder| values(&decoder.log_probs(&expected.batch()).unwrap());
+        assert_eq!(log_probs(&again), log_probs(&decoder));
+        let info = AdapterInfo::read(case_dir(case)).unwrap();
+        assert!(info.config.targets.contains(&"model.layers.1.mlp.experts.*".to_owned()), "{:?}", info.config.targets);
     }
-    let temp = tempfile::TempDir::new().unwrap();
-    let dir = temp.path().join("adapter");
-    decoder.save_adapter(&dir, &AdapterSaveOptions { base_model: base.into(), ..Default::default() }).unwrap();
-    let mut again = Decoder::load(case_dir(base)).unwrap();
-    again.load_adapter(&dir).unwrap();
-    let log_probs = |decoder: &Decoder| values(&decoder.log_probs(&expected.batch()).unwrap());
-    assert_eq!(log_probs(&again), log_probs(&decoder));
-    let info = AdapterInfo::read(case_dir(case)).unwrap();
-    assert!(info.config.targets.contains(&"model.layers.1.mlp.experts.*".to_owned()), "{:?}", info.config.targets);
 }
 
 #[test]
 fn a_frozen_router_is_not_trained_and_gets_no_new_adapter() {
-    let trained = |decoder: &Decoder| -> Vec<String> {
-        let names = decoder.trainable().into_iter().map(|(name, _)| name);
-        names.filter(|name| name.contains(".mlp.gate.")).collect()
-    };
-    let mut decoder = Decoder::load(case_dir("qwen3_moe")).unwrap();
-    assert_eq!(trained(&decoder).len(), 2);
-    decoder.freeze_routers().unwrap();
-    assert_eq!(trained(&decoder).len(), 0);
-    decoder.add_lora(&lora(&["all-linear"], 0.0), 1).unwrap();
-    assert_eq!(trained(&decoder).len(), 4);
-    decoder.freeze_routers().unwrap();
-    assert_eq!(trained(&decoder).len(), 0);
-    assert!(decoder.trainable().iter().any(|(name, _)| name.contains(".experts.")));
+    for (case, router) in ROUTERS {
+        let trained = |decoder: &Decoder| -> usize {
+            let names = decoder.trainable().into_iter().map(|(name, _)| name);
+            names.filter(|name| name.contains(&format!(".mlp.{router}."))).count()
+        };
+        let mut decoder = Decoder::load(case_dir(case)).unwrap();
+        let biased = decoder.spec().experts.as_ref().unwrap().biases;
+        assert_eq!(trained(&decoder), if biased { 4 } else { 2 });
+        decoder.freeze_routers().unwrap();
+        assert_eq!(trained(&decoder), 0);
+        decoder.add_lora(&lora(&["all-linear"], 0.0), 1).unwrap();
+        assert_eq!(trained(&decoder), 4);
+        decoder.freeze_routers().unwrap();
+        assert_eq!(trained(&decoder), 0);
+        assert!(decoder.trainable().iter().any(|(name, _)| name.contains(".experts.")));
+    }
     let error = Decoder::load(case_dir("qwen3")).unwrap().freeze_routers().unwrap_err().to_string();
     assert_eq!(error, "freeze_router: expected a model with routed experts, got Qwen3 without");
 }
@@ -175,21 +184,23 @@ fn a_frozen_router_is_not_trained_and_gets_no_new_adapter() {
 #[test]
 fn experts_are_quantised_and_routers_are_not() {
     let storage = Storage::FourBit(FourBitOptions::default());
-    let expected = Expected::read("qwen3_moe");
-    let mut decoder = Decoder::load_frozen(case_dir("qwen3_moe"), &Placement::default(), &storage).unwrap();
-    let frozen = values(&decoder.log_probs(&expected.batch()).unwrap());
-    let difference = relative_difference(&frozen, &expected.log_probs());
-    assert!((1e-3..1.0).contains(&difference), "{difference}");
-    // The router's weight can be trained: it is a tensor.
-    decoder.set_trainable(|name| name.ends_with(".mlp.gate.weight")).unwrap();
-    assert_eq!(decoder.trainable().len(), 2);
-    decoder.set_trainable(|_| false).unwrap();
-    decoder.add_lora(&lora(&["all-linear"], 0.0), 1).unwrap();
-    perturb(&decoder);
-    let before = values(&decoder.log_probs(&expected.batch()).unwrap());
-    decoder.merge_lora().unwrap();
-    let after = values(&decoder.log_probs(&expected.batch()).unwrap());
-    assert!(relative_difference(&after, &before) < 1e-5);
+    for (case, router) in ROUTERS {
+        let expected = Expected::read(case);
+        let mut decoder = Decoder::load_frozen(case_dir(case), &Placement::default(), &storage).unwrap();
+        let frozen = values(&decoder.log_probs(&expected.batch()).unwrap());
+        let difference = relative_difference(&frozen, &expected.log_probs());
+        assert!((1e-3..1.0).contains(&difference), "{case}: {difference}");
+        // The router's weight can be trained: it is a tensor.
+        decoder.set_trainable(|name| name.ends_with(&format!(".mlp.{router}.weight"))).unwrap();
+        assert_eq!(decoder.trainable().len(), 2);
+        decoder.set_trainable(|_| false).unwrap();
+        decoder.add_lora(&lora(&["all-linear"], 0.0), 1).unwrap();
+        perturb(&decoder);
+        let before = values(&decoder.log_probs(&expected.batch()).unwrap());
+        decoder.merge_lora().unwrap();
+        let after = values(&decoder.log_probs(&expected.batch()).unwrap());
+        assert!(relative_difference(&after, &before) < 1e-5, "{case}");
+    }
 }
 
 #[test]

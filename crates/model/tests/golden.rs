@@ -132,6 +132,7 @@ fn ten_adamw_steps_follow_pytorch() {
             gradients.clear();
             let root = weighted_sum(&log_probs, &constant(&vec![-1.0 / count as f32; count])).unwrap();
             gradients.backward(&root).unwrap();
+            decoder.fill_idle_experts(&mut gradients);
             optimizer.step(&gradients, 1e-2).unwrap();
         }
     }

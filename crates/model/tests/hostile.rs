@@ -80,7 +80,18 @@ fn files_that_lie_cost_nothing_and_panic_nowhere() {
 
 fn directories() {
     let temp = TempDir::new().unwrap();
-    for case in ["llama3-rope", "gemma3", "smollm3", "granite4", "glm4", "ministral3", "longrope", "wrapped/gemma3"] {
+    for case in [
+        "llama3-rope",
+        "gemma3",
+        "smollm3",
+        "granite4",
+        "glm4",
+        "ministral3",
+        "longrope",
+        "wrapped/gemma3",
+        "gpt_oss",
+        "mxfp4/gpt_oss",
+    ] {
         let from = golden("model", case);
         if !from.is_dir() {
             continue;
@@ -120,12 +131,14 @@ fn index() {
 
 fn adapters() {
     let temp = TempDir::new().unwrap();
-    for case in ["peft-lora", "peft-dora", "peft-patterns", "peft-pissa", "peft-bias", "bitsandbytes/adapter"] {
+    for case in
+        ["peft-lora", "peft-dora", "peft-patterns", "peft-pissa", "peft-bias", "peft-stacked", "bitsandbytes/adapter"]
+    {
         let from = [golden("model", case), golden("model", case).join("adapter")];
         let Some(from) = from.into_iter().find(|dir| dir.join("adapter_config.json").is_file()) else { continue };
         let dir = temp.path().join(case.replace('/', "-"));
         let size = copy(&from, &dir);
-        let base = Decoder::load(golden("model", "qwen2")).unwrap();
+        let base = Decoder::load(golden("model", if case == "peft-stacked" { "gpt_oss" } else { "qwen2" })).unwrap();
         let read = |dir: &Path| AdapterInfo::read(dir).is_err() | base.clone().load_adapter(dir).is_err();
         let config = json(&dir.join("adapter_config.json"));
         let faults = survive(&dir, size, "adapter_config.json", |dice| hostile_json(&config, dice), read);

@@ -56,7 +56,7 @@ fn activations_are_estimated() {
             .unwrap();
     let lora = LoraConfig { r: 8, alpha: 8.0, targets: vec!["all-linear".into()], ..LoraConfig::default() };
     let mut out_of_bounds = Vec::new();
-    for case in ["qwen2", "phi3", "gemma3", "olmo2", "granite", "glm4", "cohere2", "qwen3_moe"] {
+    for case in ["qwen2", "phi3", "gemma3", "olmo2", "granite", "glm4", "cohere2", "qwen3_moe", "gpt_oss"] {
         for adapted in [false, true] {
             for checkpointing in [false, true] {
                 let mut decoder = Decoder::init(&config(dir.path(), case), 0).unwrap();

@@ -335,6 +335,28 @@ fn llama_factory_has_its_defaults_and_its_columns() {
     assert!(bits.contains("`quantization_bit: 3` is not supported"), "{bits}");
 }
 
+#[test]
+fn the_load_balancing_loss_of_routed_experts_is_mapped() {
+    let coefficient = |config: TrainConfig| config.router_aux_loss_coef;
+    for more in ["loss_type: ipo\n", "desirable_weight: 1.2\n", "assistant_only_loss: true\n"] {
+        let with = |value: &str| read(&format!("{TRL}{more}router_aux_loss_coef: {value}\n"), &[]).unwrap().config;
+        assert_eq!(coefficient(with("0.02")), Some(0.02), "{more}");
+        assert_eq!(coefficient(with("0.0")), Some(0.0), "{more}");
+        assert_eq!(coefficient(with("null")), None, "{more}");
+    }
+    let halo = read(&format!("{HALO}router_aux_loss_coef: 0.1\n"), &[]).unwrap().config;
+    assert_eq!(coefficient(halo), Some(0.1));
+    let dir = tempfile::tempdir().unwrap();
+    let preferences = format!("{}moe_aux_loss_coef: 0.01\n", factory(dir.path()));
+    // In LLaMA-Factory its preference losses are without it.
+    assert_eq!(coefficient(read(&preferences, &[]).unwrap().config), None);
+    std::fs::write(dir.path().join("dataset_info.json"), r#"{"pairs": {"file_name": "pairs.json"}}"#).unwrap();
+    let answers = preferences.replace("stage: dpo", "stage: sft").replace("pref_loss: simpo\n", "");
+    assert_eq!(coefficient(read(&answers, &[]).unwrap().config), Some(0.01));
+    let off = answers.replace("moe_aux_loss_coef: 0.01", "moe_aux_loss_coef: 0");
+    assert_eq!(coefficient(read(&off, &[]).unwrap().config), None);
+}
+
 const HALO: &str = "model_name_or_path: base\ndataset: pairs.jsonl\noutput_dir: out\ntarget_margin: 0.4\n\
                     initial_margin: 0.2\nmin_log_prob: null\n";
 

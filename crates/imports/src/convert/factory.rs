@@ -32,6 +32,13 @@ pub fn adapter(t: &mut Translator<'_>, key: &'static str, value: &Value) {
     }
 }
 
+/// `moe_aux_loss_coef`, of which zero leaves the model's configuration as it is.
+pub fn moe_aux_loss_coef(t: &mut Translator<'_>, key: &'static str, value: &Value) {
+    if value.as_f64() != Some(0.0) {
+        t.set(key, "router_aux_loss_coef", value.clone());
+    }
+}
+
 /// `mask_history`: the last answer alone is trained on.
 pub fn mask_history(t: &mut Translator<'_>, key: &'static str, value: &Value) {
     t.set(key, "train_on", if is(value, "true") { "last" } else { "all" });

@@ -16,6 +16,7 @@ pub(crate) static ELA: Profile = Profile {
         Group::Keys(KEYS),
         Group::All(model_config::KEYS),
         Group::Nothing(NOTHING),
+        Group::Keys(trl::EXPERTS),
         Group::Nothing(trl::NOTHING),
         Group::All(transformers::KEYS),
     ],

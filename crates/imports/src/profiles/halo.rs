@@ -18,6 +18,7 @@ pub(crate) static HALO: Profile = Profile {
         Group::Keys(KEYS),
         Group::All(model_config::KEYS),
         Group::Nothing(NOTHING),
+        Group::Keys(trl::EXPERTS),
         Group::Nothing(trl::NOTHING),
         Group::All(transformers::KEYS),
     ],

@@ -48,6 +48,7 @@ pub(crate) static LLAMA_FACTORY: Profile = Profile {
         "The orpo loss there is a mean over rows too; here its cross-entropy is the token mean of the step.",
         "`template`: the model's own chat template is used here; a named one is compared with it, and a difference is a \
          warning.",
+        "`moe_aux_loss_coef` acts in stage SFT alone: the losses of the others there are without it.",
         "Stage rm: the value head there has a bias and a file of its own; here it is the head that transformers' classes have.",
         "Rows longer than `cutoff_len` are cut in proportion to prompt and answer there; here the prompt is cut to half of it \
          and each answer to what is left.",
@@ -260,6 +261,7 @@ const SFT: Method = Method {
         converted("use_dft_loss", "loss.loss_type", losses::weighted),
         converted("use_eaft_loss", "loss.loss_type, loss.eaft_alpha", losses::weighted),
         part_of("eaft_alpha", "use_eaft_loss"),
+        converted("moe_aux_loss_coef", "router_aux_loss_coef", factory::moe_aux_loss_coef),
     ])],
     without_dropout: false,
     ..METHOD

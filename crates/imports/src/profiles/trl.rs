@@ -35,6 +35,7 @@ pub(crate) static TRL: Profile = Profile {
             converted("chat_template_path", "chat_template, force_chat_template", templates::path),
         ]),
         Group::All(model_config::KEYS),
+        Group::Keys(EXPERTS),
         Group::Nothing(NOTHING),
         Group::All(transformers::KEYS),
     ],
@@ -64,11 +65,16 @@ pub(crate) static TRL: Profile = Profile {
          optimizer step here; without accumulation they are equal.",
         "Warm-up begins at 1/(n + 1) of the peak here and at 0 there; the order of rows is another one; held-out rows are \
          drawn by another generator.",
+        "Routed experts: without `router_aux_loss_coef` the coefficient of the model's config.json counts there; here only where \
+         that has `output_router_logits` too.",
         "Reward models: a row that is longer than `max_length` is left out there and cut here.",
         "Answers that `max_length` cuts have no terminator on either side; a row whose prompt fills `max_length` is left out \
          there and an error here (`on_bad_rows = \"drop\"` leaves it out).",
     ],
 };
+
+/// Settings of models with routed experts.
+pub(super) const EXPERTS: &[Key] = &[same("router_aux_loss_coef")];
 
 /// Settings of all methods that change nothing here.
 pub(super) const NOTHING: &[&str] = &[
@@ -87,7 +93,6 @@ pub(super) const NOTHING: &[&str] = &[
     "pad_to_multiple_of",
     "padding_free",
     "padding_value",
-    "router_aux_loss_coef",
     "streaming",
 ];
 

@@ -1,34 +1,31 @@
-//! Gated activations φ(gate) ∘ up: φ is x·σ(x) or GELU in its tanh form.
+//! Gated activations φ(gate) ∘ up: φ is x·σ(x) or GELU in its tanh form; and the clamped form of gpt-oss.
 
 use super::parallel::{Shared, rows_per_piece, tasks};
 use super::simd::{fma, sigmoid, simd, tanh};
+use crate::options::Clamp;
 
 /// √(2/π), of the tanh form of GELU.
 const SQRT_2_OVER_PI: f32 = 0.797_884_6;
 /// The cubic's factor in the tanh form of GELU.
 const CUBIC: f32 = 0.044_715;
 
-type Forward = fn(gate: &[f32], up: &[f32], out: &mut [f32]);
-type Backward = fn(gate: &[f32], up: &[f32], dy: &[f32], d_gate: &mut [f32], d_up: &mut [f32]);
-
-/// The loops of one activation; all slices have one length.
+/// One activation; all slices have one length.
 #[derive(Clone, Copy)]
-pub(crate) struct Gated {
-    forward: Forward,
-    backward: Backward,
+pub(crate) enum Gated {
+    Swiglu,
+    Geglu,
+    Clamped(Clamp),
 }
 
 impl Gated {
-    pub(crate) const SWIGLU: Self = Self { forward: swiglu_forward, backward: swiglu_backward };
-    pub(crate) const GEGLU: Self = Self { forward: geglu_forward, backward: geglu_backward };
-
     pub(crate) fn forward(self, gate: &[f32], up: &[f32]) -> Vec<f32> {
         let mut values = vec![0.0; gate.len()];
         let out = Shared::new(&mut values);
         pieces(gate.len(), |range| {
             // SAFETY: this range belongs to this task alone.
             let out = unsafe { out.slice(range.start, range.len()) };
-            (self.forward)(&gate[range.clone()], &up[range], out);
+            let (gate, up) = (&gate[range.clone()], &up[range]);
+            self.forward_piece(gate, up, out);
         });
         values
     }
@@ -40,8 +37,22 @@ impl Gated {
             // SAFETY: this range belongs to this task alone.
             let (d_gate, d_up) =
                 unsafe { (d_gate.slice(range.start, range.len()), d_up.slice(range.start, range.len())) };
-            (self.backward)(&gate[range.clone()], &up[range.clone()], &dy[range], d_gate, d_up);
+            let (gate, up, dy) = (&gate[range.clone()], &up[range.clone()], &dy[range]);
+            match self {
+                Self::Swiglu => swiglu_backward(gate, up, dy, d_gate, d_up),
+                Self::Geglu => geglu_backward(gate, up, dy, d_gate, d_up),
+                Self::Clamped(clamp) => clamped_backward(clamp, gate, up, dy, d_gate, d_up),
+            }
         });
+    }
+
+    /// φ(gate) ∘ up on this thread.
+    pub(crate) fn forward_piece(self, gate: &[f32], up: &[f32], out: &mut [f32]) {
+        match self {
+            Self::Swiglu => swiglu_forward(gate, up, out),
+            Self::Geglu => geglu_forward(gate, up, out),
+            Self::Clamped(clamp) => clamped_forward(clamp, gate, up, out),
+        }
     }
 }
 
@@ -54,7 +65,7 @@ fn pieces(len: usize, task: impl Fn(std::ops::Range<usize>) + Send + Sync) {
 }
 
 simd! {
-    pub(crate) fn swiglu_forward(gate: &[f32], up: &[f32], out: &mut [f32]) {
+    fn swiglu_forward(gate: &[f32], up: &[f32], out: &mut [f32]) {
         for ((out, &g), &u) in out.iter_mut().zip(gate).zip(up) {
             *out = g * sigmoid::<FMA>(g) * u;
         }
@@ -71,7 +82,7 @@ simd! {
         }
     }
 
-    pub(crate) fn geglu_forward(gate: &[f32], up: &[f32], out: &mut [f32]) {
+    fn geglu_forward(gate: &[f32], up: &[f32], out: &mut [f32]) {
         for ((out, &g), &u) in out.iter_mut().zip(gate).zip(up) {
             let t = tanh::<FMA>(SQRT_2_OVER_PI * g * fma::<FMA>(CUBIC * g, g, 1.0));
             *out = 0.5 * g * (1.0 + t) * u;
@@ -88,6 +99,31 @@ simd! {
             let inner = SQRT_2_OVER_PI * fma::<FMA>(3.0 * CUBIC * g, g, 1.0);
             d_up[i] = dy[i] * 0.5 * g * (1.0 + t);
             d_gate[i] = dy[i] * up[i] * 0.5 * fma::<FMA>(g * (1.0 - t * t), inner, 1.0 + t);
+        }
+    }
+
+    fn clamped_forward(clamp: Clamp, gate: &[f32], up: &[f32], out: &mut [f32]) {
+        let Clamp { alpha, limit } = clamp;
+        for ((out, &g), &u) in out.iter_mut().zip(gate).zip(up) {
+            let g = g.min(limit);
+            let u = u.max(-limit).min(limit);
+            *out = (u + 1.0) * g * sigmoid::<FMA>(alpha * g);
+        }
+    }
+
+    fn clamped_backward(clamp: Clamp, gate: &[f32], up: &[f32], dy: &[f32], d_gate: &mut [f32], d_up: &mut [f32]) {
+        let Clamp { alpha, limit } = clamp;
+        let len = gate.len();
+        let (up, dy, d_gate, d_up) = (&up[..len], &dy[..len], &mut d_gate[..len], &mut d_up[..len]);
+        for i in 0..len {
+            let g = gate[i].min(limit);
+            let u = up[i].max(-limit).min(limit);
+            let s = sigmoid::<FMA>(alpha * g);
+            // Beyond a limit nothing depends on the argument; at it, as in PyTorch, everything does.
+            let gate_counts = if gate[i] <= limit { 1.0 } else { 0.0 };
+            let up_counts = if up[i].abs() <= limit { 1.0 } else { 0.0 };
+            d_up[i] = dy[i] * up_counts * g * s;
+            d_gate[i] = dy[i] * gate_counts * (u + 1.0) * s * fma::<FMA>(alpha * g, 1.0 - s, 1.0);
         }
     }
 }

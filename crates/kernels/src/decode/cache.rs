@@ -71,12 +71,19 @@ impl KeyValueCache {
     }
 
     /// Attention of token `position`'s query (heads, D), already rotated, to the tokens up to it within its window; to
-    /// `out` (heads, D). `scores` is scratch memory.
+    /// `out` (heads, D). `sinks` (heads) are logits without a value; `scores` is scratch memory.
     ///
     /// # Panics
     ///
-    /// If the cache does not hold the token yet, or `query` or `out` has another length.
-    pub fn attend(&self, query: &[f32], position: usize, scores: &mut Vec<f32>, out: &mut [f32]) {
+    /// If the cache does not hold the token yet, or `query`, `sinks` or `out` has another length.
+    pub fn attend(
+        &self,
+        query: &[f32],
+        position: usize,
+        sinks: Option<&[f32]>,
+        scores: &mut Vec<f32>,
+        out: &mut [f32],
+    ) {
         let CacheShape { heads, kv_heads, head_dim, window, .. } = self.shape;
         assert!(position < self.tokens, "token {position} of {}", self.tokens);
         assert_eq!((query.len(), out.len()), (heads * head_dim, heads * head_dim));
@@ -84,8 +91,8 @@ impl KeyValueCache {
         let first = window.map_or(0, |window| seen.saturating_sub(window));
         let group = heads / kv_heads.max(1);
         let size = self.room * head_dim;
-        for (head, (query, out)) in query.chunks_exact(head_dim).zip(out.chunks_exact_mut(head_dim)).enumerate() {
-            let start = head / group.max(1) * size;
+        for (index, (query, out)) in query.chunks_exact(head_dim).zip(out.chunks_exact_mut(head_dim)).enumerate() {
+            let start = index / group.max(1) * size;
             let head = CachedHead {
                 keys: &self.keys[start..start + size],
                 values: &self.values[start..start + size],
@@ -93,6 +100,7 @@ impl KeyValueCache {
                 seen,
                 scale: self.shape.scale,
                 soft_cap: self.shape.soft_cap,
+                sink: sinks.map(|sinks| sinks[index]),
             };
             attend_head(head, query, scores, out);
         }
@@ -108,12 +116,14 @@ struct CachedHead<'a> {
     seen: usize,
     scale: f32,
     soft_cap: Option<f32>,
+    /// A logit without a value.
+    sink: Option<f32>,
 }
 
 simd! {
     /// Attention of one head.
     fn attend_head(head: CachedHead<'_>, query: &[f32], scores: &mut Vec<f32>, out: &mut [f32]) {
-        let CachedHead { keys, values, first, seen, scale, soft_cap } = head;
+        let CachedHead { keys, values, first, seen, scale, soft_cap, sink } = head;
         let dim = query.len();
         let (first_block, blocks) = (first / LANES, seen.div_ceil(LANES));
         scores.clear();
@@ -139,7 +149,7 @@ simd! {
                 largest[lane] = if scores[lane] > largest[lane] { scores[lane] } else { largest[lane] };
             }
         }
-        let largest = largest.into_iter().fold(f32::NEG_INFINITY, f32::max);
+        let largest = largest.into_iter().fold(sink.unwrap_or(f32::NEG_INFINITY), f32::max);
         let mut totals = [0f32; LANES];
         for scores in score_blocks.iter_mut() {
             for lane in 0..LANES {
@@ -147,7 +157,8 @@ simd! {
                 totals[lane] += scores[lane];
             }
         }
-        let scale = 1.0 / totals.into_iter().sum::<f32>();
+        let beside = sink.map_or(0.0, |sink| exp::<FMA>(sink - largest));
+        let scale = 1.0 / totals.into_iter().fold(beside, |sum, total| sum + total);
         weigh(&scores[first - first_block * LANES..], &values[first * dim..seen * dim], out, |weight, v, sum| {
             fma::<FMA>(weight, v, sum)
         });
@@ -192,7 +203,13 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
 
     /// Softmax attention by the formula, in float64.
-    fn naive(shape: &CacheShape, query: &[f32], keys: &[Vec<f32>], values: &[Vec<f32>], position: usize) -> Vec<f64> {
+    fn naive(
+        shape: &CacheShape,
+        query: &[f32],
+        [keys, values]: [&[Vec<f32>]; 2],
+        sinks: Option<&[f32]>,
+        position: usize,
+    ) -> Vec<f64> {
         let dim = shape.head_dim;
         let first = shape.window.map_or(0, |window| (position + 1).saturating_sub(window));
         let mut out = Vec::new();
@@ -206,7 +223,8 @@ mod tests {
                     shape.soft_cap.map_or(score, |cap| (score / f64::from(cap)).tanh() * f64::from(cap))
                 })
                 .collect();
-            let total: f64 = scores.iter().map(|score| score.exp()).sum();
+            let sink = sinks.map_or(0.0, |sinks| f64::from(sinks[head]).exp());
+            let total: f64 = sink + scores.iter().map(|score| score.exp()).sum::<f64>();
             out.extend((0..dim).map(|d| {
                 let weighed = (first..=position).zip(&scores);
                 weighed.map(|(token, score)| score.exp() / total * f64::from(values[token][kv + d])).sum::<f64>()
@@ -219,7 +237,7 @@ mod tests {
         #[test]
         fn attention_is_the_formula_and_ignores_later_tokens(
             seed: u64, tokens in 1usize..90, kv_heads in 1usize..3, group in 1usize..4, head_dim in 1usize..70,
-            capped: bool, window in proptest::option::of(1usize..50),
+            capped: bool, with_sinks: bool, window in proptest::option::of(1usize..50),
         ) {
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
             let soft_cap = capped.then_some(2.0);
@@ -228,14 +246,16 @@ mod tests {
             let keys: Vec<_> = (0..tokens).map(|_| draw(kv_heads * head_dim)).collect();
             let values: Vec<_> = (0..tokens).map(|_| draw(kv_heads * head_dim)).collect();
             let queries: Vec<_> = (0..tokens).map(|_| draw(shape.heads * head_dim)).collect();
+            let sinks = draw(shape.heads);
+            let sinks = with_sinks.then_some(&sinks[..]);
             let mut cache = KeyValueCache::new(shape, tokens);
             let mut scores = Vec::new();
             let mut as_it_grew = Vec::new();
             for token in 0..tokens {
                 cache.push(&keys[token], &values[token]);
                 let mut out = vec![f32::NAN; shape.heads * head_dim];
-                cache.attend(&queries[token], token, &mut scores, &mut out);
-                let expected = naive(&shape, &queries[token], &keys, &values, token);
+                cache.attend(&queries[token], token, sinks, &mut scores, &mut out);
+                let expected = naive(&shape, &queries[token], [&keys, &values], sinks, token);
                 for (got, expected) in out.iter().zip(expected) {
                     prop_assert!((f64::from(*got) - expected).abs() < 2e-5, "{} vs {}", got, expected);
                 }
@@ -244,7 +264,7 @@ mod tests {
             prop_assert_eq!(cache.tokens(), tokens);
             for (token, before) in as_it_grew.iter().enumerate() {
                 let mut out = vec![f32::NAN; shape.heads * head_dim];
-                cache.attend(&queries[token], token, &mut scores, &mut out);
+                cache.attend(&queries[token], token, sinks, &mut scores, &mut out);
                 prop_assert_eq!(&out, before);
             }
         }

@@ -2,12 +2,12 @@
 
 use candle_core::Tensor;
 
-use crate::cpu::gated::{geglu_forward, swiglu_forward};
+use crate::cpu::gated::Gated;
 use crate::cpu::rotary::turn_in_place;
 use crate::cpu::simd::{add_assign, simd, tanh};
 use crate::cpu::{experts, norm};
 use crate::error::Result;
-use crate::options::{NormOptions, RotaryPairs, RouterOptions, Routing};
+use crate::options::{Clamp, NormOptions, RotaryPairs, RouterOptions, Routing};
 
 /// The factors of a norm, (H): its weight, or one more than it.
 ///
@@ -40,21 +40,25 @@ pub fn turn(x: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32], pairs: Rot
 }
 
 /// The gate's activation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Gate {
     /// x·σ(x).
     Silu,
     /// GELU in its tanh form.
     GeluTanh,
+    /// x·σ(α·x) within limits, of which up has one more ([`crate::clamped_swiglu`]).
+    Clamped(Clamp),
 }
 
 /// φ(gate) ∘ up, where `gate_up` (2·W) holds one after the other, to `out` (W).
 pub fn gate(kind: Gate, gate_up: &[f32], out: &mut [f32]) {
     let (gate, up) = gate_up.split_at(gate_up.len() / 2);
-    match kind {
-        Gate::Silu => swiglu_forward(gate, up, out),
-        Gate::GeluTanh => geglu_forward(gate, up, out),
-    }
+    let gated = match kind {
+        Gate::Silu => Gated::Swiglu,
+        Gate::GeluTanh => Gated::Geglu,
+        Gate::Clamped(clamp) => Gated::Clamped(clamp),
+    };
+    gated.forward_piece(gate, up, out);
 }
 
 /// The experts of each token by `logits` (N, `count`), and their weights (N, k); 1 ≤ k ≤ `count`.

@@ -1,7 +1,8 @@
 //! Softmax attention over packed [`Segments`].
 
-use crate::autograd::{FreshGrad, push_on, record_with_result, single, tracks};
-use crate::cpu::attention::{Attention, BackwardInput, Output, backward, forward};
+use crate::autograd::{FreshGrad, is_recording, push_on, record_with_result, single, tracks};
+use crate::checks::same_shape;
+use crate::cpu::attention::{Attention, BackwardInput, Output, backward, forward, sink_gradient};
 use crate::cpu::{Dense, Slice};
 use crate::device::{self, Engine, Role};
 use crate::error::{KernelError, Result};
@@ -21,26 +22,75 @@ const OP: &str = "attention";
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, segments: &Segments, options: AttentionOptions) -> Result<Tensor> {
     let extents = check(q, k, v, segments, options)?;
     match Engine::of(q) {
-        None => on_cpu([q, k, v], extents, segments, options),
+        None => on_cpu(&[("q", q), ("k", k), ("v", v)], false, extents, segments, options),
         Some(engine) => on_device(&engine, [q, k, v], extents, segments, options),
     }
 }
 
-fn on_cpu([q, k, v]: [&Tensor; 3], extents: Extents, segments: &Segments, options: AttentionOptions) -> Result<Tensor> {
-    let inputs = [Dense::new(OP, "q", q)?, Dense::new(OP, "k", k)?, Dense::new(OP, "v", v)?];
+/// As [`attention`], with a logit for each query head, `sinks` (Hq), that takes part in the softmax and has no value: the
+/// weights of the keys sum to less than one (gpt-oss; Xiao et al. 2023, arXiv 2309.17453). On the CPU alone.
+///
+/// # Errors
+///
+/// As for [`attention`], and [`KernelError::Shape`] unless there is a sink for each query head; [`KernelError::Device`] on a
+/// device.
+pub fn attention_with_sinks(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    sinks: &Tensor,
+    segments: &Segments,
+    options: AttentionOptions,
+) -> Result<Tensor> {
+    let extents = check(q, k, v, segments, options)?;
+    same_shape(OP, "sinks", &[extents.heads], sinks)?;
+    if Engine::of(q).is_some() {
+        let got = "the kernels of a GPU, which have none".to_owned();
+        return Err(KernelError::Device { op: OP, argument: "sinks", got });
+    }
+    // candle's graph takes three arguments at most: keys and values go in as one.
+    if !is_recording() && [q, k, v, sinks].iter().any(|argument| argument.track_op()) {
+        let keys_values = Tensor::cat(&[k, v], 0)?;
+        return on_cpu(&[("q", q), ("k", &keys_values), ("sinks", sinks)], true, extents, segments, options);
+    }
+    on_cpu(&[("q", q), ("k", k), ("v", v), ("sinks", sinks)], true, extents, segments, options)
+}
+
+/// `arguments` are queries, then keys and values, one after the other or in one tensor, then sinks if there are any.
+fn on_cpu(
+    arguments: &[(&'static str, &Tensor)],
+    with_sinks: bool,
+    extents: Extents,
+    segments: &Segments,
+    options: AttentionOptions,
+) -> Result<Tensor> {
+    let inputs = arguments.iter().map(|(name, tensor)| Dense::new(OP, name, tensor)).collect::<Result<Vec<_>>>()?;
+    let arguments: Vec<&Tensor> = arguments.iter().map(|(_, tensor)| *tensor).collect();
     let segments = segments.clone();
-    let Output { mixed, log_sums } = forward(call(extents, &segments, options, &inputs.each_ref().map(Dense::read)));
-    record_with_result(OP, &[q, k, v], mixed, q.dims(), move |gradient, result, sink| {
-        let slices = inputs.each_ref().map(Dense::read);
-        let mut grads = [0, 1, 2].map(|index| FreshGrad::open(sink, index, slices[index].len()));
+    let slices: Vec<Slice<'_>> = inputs.iter().map(Dense::read).collect();
+    let Output { mixed, log_sums } = forward(call(extents, &segments, options, &slices, with_sinks));
+    drop(slices);
+    record_with_result(OP, &arguments, mixed, arguments[0].dims(), move |gradient, result, sink| {
+        let slices: Vec<Slice<'_>> = inputs.iter().map(Dense::read).collect();
+        let lengths = slices.iter().map(|slice| slice.len()).enumerate();
+        let mut grads: Vec<FreshGrad> = lengths.map(|(index, len)| FreshGrad::open(sink, index, len)).collect();
         let mixed = Dense::new(OP, "result", result)?;
         let input = BackwardInput { mixed: &mixed.read(), gradient, log_sums: &log_sums };
-        let fresh = grads.each_mut().map(|grad| &mut grad.fresh[..]);
-        backward(call(extents, &segments, options, &slices), input, fresh);
-        for (index, grad) in grads.into_iter().enumerate() {
-            grad.close(index, sink)?;
+        let call = call(extents, &segments, options, &slices, with_sinks);
+        let mut fresh: Vec<&mut [f32]> = grads.iter_mut().map(|grad| &mut grad.fresh[..]).collect();
+        if with_sinks && let Some(sinks) = fresh.pop() {
+            sinks.fill(0.0);
+            sink_gradient(call, input, sinks);
         }
-        Ok(())
+        match &mut fresh[..] {
+            [dq, dk, dv] => backward(call, input, [dq, dk, dv]),
+            [dq, both] => {
+                let (dk, dv) = both.split_at_mut(both.len() / 2);
+                backward(call, input, [dq, dk, dv]);
+            }
+            _ => {}
+        }
+        grads.into_iter().enumerate().try_for_each(|(index, grad)| grad.close(index, sink))
     })
 }
 
@@ -48,9 +98,18 @@ fn call<'a>(
     extents: Extents,
     segments: &'a Segments,
     options: AttentionOptions,
-    [q, k, v]: &'a [Slice<'_>; 3],
+    slices: &'a [Slice<'_>],
+    with_sinks: bool,
 ) -> Attention<'a> {
-    Attention { extents, segments, options, q, k, v }
+    let (sinks, rest) = match slices.split_last() {
+        Some((sinks, rest)) if with_sinks => (Some(&sinks[..]), rest),
+        _ => (None, slices),
+    };
+    let (k, v) = match rest {
+        [_, k, v] => (&k[..], &v[..]),
+        _ => rest[1].split_at(rest[1].len() / 2),
+    };
+    Attention { extents, segments, options, q: &rest[0], k, v, sinks }
 }
 
 fn on_device(

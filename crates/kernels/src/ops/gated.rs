@@ -1,4 +1,4 @@
-//! Gated activations: φ(gate) ∘ up (Shazeer, arXiv 2002.05202).
+//! Gated activations: φ(gate) ∘ up (Shazeer, arXiv 2002.05202), and the clamped form of gpt-oss.
 
 use crate::autograd::{FreshGrad, push_on, record, register_recompute, single, tracks};
 use crate::checks::same_shape;
@@ -6,7 +6,8 @@ use crate::cpu::gated::Gated;
 use crate::cpu::{Dense, Recompute};
 use crate::device::gated::{backward, forward};
 use crate::device::{Engine, Operand, Role};
-use crate::error::Result;
+use crate::error::{KernelError, Result};
+use crate::options::Clamp;
 use candle_core::Tensor;
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use std::sync::Arc;
 /// [`crate::KernelError::Shape`], [`crate::KernelError::Type`], [`crate::KernelError::Device`] for
 /// unfit tensors.
 pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
-    gated("swiglu", gate, up, Gated::SWIGLU)
+    gated("swiglu", gate, up, Gated::Swiglu)
 }
 
 /// GELU of `gate`, in its tanh form, times `up`; any shape, both alike.
@@ -26,7 +27,30 @@ pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
 ///
 /// As for [`swiglu`].
 pub fn geglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
-    gated("geglu", gate, up, Gated::GEGLU)
+    gated("geglu", gate, up, Gated::Geglu)
+}
+
+/// (u + 1) · g · σ(α·g) of `gate` and `up`, both within the limits of `clamp`; any shape, both alike. On the CPU alone.
+///
+/// # Errors
+///
+/// As for [`swiglu`]; [`KernelError::Option`] unless α is finite and the limit above 0; [`KernelError::Device`] on a device.
+pub fn clamped_swiglu(gate: &Tensor, up: &Tensor, clamp: Clamp) -> Result<Tensor> {
+    const OP: &str = "clamped_swiglu";
+    if !(clamp.alpha.is_finite() && clamp.limit > 0.0) {
+        let got = format!("{clamp:?}");
+        return Err(KernelError::Option {
+            op: OP,
+            option: "clamp",
+            expected: "a finite alpha and a limit above 0",
+            got,
+        });
+    }
+    if Engine::of(gate).is_some() {
+        let got = "the kernels of a GPU, which it does not have".to_owned();
+        return Err(KernelError::Device { op: OP, argument: "gate", got });
+    }
+    gated(OP, gate, up, Gated::Clamped(clamp))
 }
 
 fn gated(op: &'static str, gate: &Tensor, up: &Tensor, loops: Gated) -> Result<Tensor> {

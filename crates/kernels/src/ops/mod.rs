@@ -19,12 +19,12 @@ mod weight;
 mod weighted_sum;
 
 pub use add::add;
-pub use attention::attention;
+pub use attention::{attention, attention_with_sinks};
 pub use columns::columns;
 pub use dropout::dropout;
 pub use embedding::embedding;
 pub use experts::{Routed, combine, route};
-pub use gated::{geglu, swiglu};
+pub use gated::{clamped_swiglu, geglu, swiglu};
 pub use head::{
     SelectedLogProbs, selected_log_probs, selected_log_probs_with_entropy, selected_log_probs_with_terminators,
 };

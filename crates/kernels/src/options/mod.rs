@@ -3,6 +3,7 @@
 mod adamw;
 mod attention;
 mod balance;
+mod clamp;
 mod dropout;
 mod head;
 mod norm;
@@ -15,6 +16,7 @@ pub use adamw::{AdamWOptions, MomentFormat};
 pub use attention::AttentionOptions;
 pub(crate) use attention::Extents;
 pub use balance::Balance;
+pub use clamp::Clamp;
 pub use dropout::DropoutMask;
 pub(crate) use head::TOP_TOKENS;
 pub use head::{HeadOptions, RowEntropy, TerminatorScore};

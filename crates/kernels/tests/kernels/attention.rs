@@ -86,6 +86,62 @@ fn long_spans_are_their_twin() {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn attention_with_sinks_is_its_twin(
+        seed: u64,
+        layout in 0..3usize,
+        lengths in prop::collection::vec((1..70usize, 0..6usize), 1..5),
+        kv_heads in 1..4usize,
+        group in 1..4usize,
+        width in 1..20usize,
+        window in prop::option::of(1..60usize),
+    ) {
+        let segments = Segments::new(spans(&lengths))?;
+        let n = segments.tokens();
+        let options = AttentionOptions { window, ..AttentionOptions::for_width(width) };
+        let mut source = Source::new(seed);
+        let inputs = [
+            source.input(&[n, kv_heads * group, width], LAYOUTS[layout]),
+            source.input(&[n, kv_heads, width], LAYOUTS[(layout + 1) % 3]),
+            source.input(&[n, kv_heads, width], LAYOUTS[(layout + 2) % 3]),
+            source.input(&[kv_heads * group], LAYOUTS[layout]),
+        ];
+        assert_same(
+            &mut source,
+            &inputs,
+            TOLERANCE,
+            |x| Ok(vec![kernels::attention_with_sinks(&x[0], &x[1], &x[2], &x[3], &segments, options)?]),
+            |x| {
+                let [q, k, v, sinks] = [0, 1, 2, 3].map(|index| x[index].contiguous());
+                Ok(vec![naive::attention_with_sinks(&q?, &k?, &v?, &sinks?, &segments, options)?])
+            },
+        );
+    }
+}
+
+/// Sinks far below every score change nothing, sinks far above take all the weight.
+#[test]
+fn extreme_sinks_leave_everything_or_nothing() {
+    let mut source = Source::new(10);
+    let [q, k, v] = [4, 2, 2].map(|heads| source.tensor(&[30, heads, 8]));
+    let (segments, options) = (Segments::causal(30).unwrap(), AttentionOptions::for_width(8));
+    let with = |sink: f32| {
+        let sinks = Tensor::full(sink, 4, q.device()).unwrap();
+        flat(&kernels::attention_with_sinks(&q, &k, &v, &sinks, &segments, options).unwrap())
+    };
+    assert_close("none", &with(-1e30), &flat(&kernels::attention(&q, &k, &v, &segments, options).unwrap()), 1e-6);
+    assert!(with(1e4).iter().all(|value| *value == 0.0));
+    let sinks = source.tensor(&[3]);
+    let error = kernels::attention_with_sinks(&q, &k, &v, &sinks, &segments, options).unwrap_err().to_string();
+    assert!(error.contains("`sinks` of shape [4]"), "{error}");
+    let sinks = source.tensor(&[4]);
+    let error = kernels::emulate(|| kernels::attention_with_sinks(&q, &k, &v, &sinks, &segments, options));
+    assert!(error.unwrap_err().to_string().contains("sinks"));
+}
+
 /// Sequences packed together give what each gives alone.
 #[test]
 fn packed_is_separate() {

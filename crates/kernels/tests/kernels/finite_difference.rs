@@ -41,6 +41,8 @@ fn gradients_are_central_differences() {
     check("rms_norm", &vars(&[&[5, 7], &[7]]), |x| kernels::rms_norm(&x[0], &x[1], norm));
     check("swiglu", &vars(&[&[5, 7], &[5, 7]]), |x| kernels::swiglu(&x[0], &x[1]));
     check("geglu", &vars(&[&[5, 7], &[5, 7]]), |x| kernels::geglu(&x[0], &x[1]));
+    let clamp = kernels::Clamp { alpha: 1.7, limit: 9.0 };
+    check("clamped_swiglu", &vars(&[&[5, 7], &[5, 7]]), |x| kernels::clamped_swiglu(&x[0], &x[1], clamp));
     check("linear", &vars(&[&[5, 7], &[3, 7], &[3]]), |x| kernels::linear(&x[0], &x[1], Some(&x[2])));
     check("embedding", &vars(&[&[6, 4]]), |x| kernels::embedding(&x[0], &[0, 5, 5, 2]));
     let angles = vars(&[&[5, 2], &[5, 2]]);
@@ -55,6 +57,9 @@ fn gradients_are_central_differences() {
         let options = AttentionOptions { scale: 0.5, soft_cap, window };
         check("attention", &vars(&[&[9, 4, 3], &[9, 2, 3], &[9, 2, 3]]), |x| {
             kernels::attention(&x[0], &x[1], &x[2], &segments, options)
+        });
+        check("attention_with_sinks", &vars(&[&[9, 4, 3], &[9, 2, 3], &[9, 2, 3], &[4]]), |x| {
+            kernels::attention_with_sinks(&x[0], &x[1], &x[2], &x[3], &segments, options)
         });
         let options = HeadOptions { soft_cap, chunk: 2 };
         check("head", &vars(&[&[5, 6], &[11, 6]]), |x| {

@@ -9,11 +9,11 @@ use crate::block::{Block, norm_options};
 use crate::decode::low_rank::LowRank;
 use crate::decoder::Decoder;
 use crate::error::Result;
-use crate::feed_forward::{FeedForwardLayer, Gated};
+use crate::feed_forward::{FeedForwardLayer, Gated, clamp};
 use crate::linear::Linear;
 use crate::matrix::Matrix;
 use crate::parameter::Parameter;
-use crate::placement::Placement;
+use crate::placement::{Placement, host_values};
 use crate::spec::{Activation, BlockNorms, DecoderSpec, LayerSpec};
 
 /// A [`Decoder`] packed for decoding: matrices copied to another layout, with the adapters of float32 ones merged in. It
@@ -38,6 +38,8 @@ pub(super) struct PackedBlock {
     /// Queries, keys and values, one below the other.
     pub qkv: Projection,
     pub qk_norm: Option<[Vec<f32>; 2]>,
+    /// Attention sinks.
+    pub sinks: Option<Vec<f32>>,
     pub output: Projection,
     pub gate: Gate,
     pub feed_forward: PackedFeedForward,
@@ -119,11 +121,13 @@ impl PackedBlock {
             rope: layer.rope,
             norms: block.block_norms().try_map(gain)?,
             qk_norm,
+            sinks: block.sinks().map(|sinks| host_values(&sinks.tensor)).transpose()?,
             qkv: Projection::stack(&block.heads_linears())?,
             output: Projection::stack(&[block.output()])?,
             gate: match spec.activation {
                 Activation::Silu => Gate::Silu,
                 Activation::GeluTanh => Gate::GeluTanh,
+                Activation::ClampedSilu { alpha, limit } => Gate::Clamped(clamp(alpha, limit)),
             },
             feed_forward: PackedFeedForward::new(block.feed_forward())?,
         })

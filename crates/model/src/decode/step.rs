@@ -210,7 +210,8 @@ impl PackedDecoder {
         resize(&mut scratch.attended, rows.len() * query);
         let seen: usize = rows.iter().map(|row| row.position + 1).sum();
         let one = |(row, (qkv, out)): (&Row, (&[f32], &mut [f32])), scores: &mut Vec<f32>| {
-            feeds[row.feed].sequence.caches[index].attend(&qkv[..query], row.position, scores, out);
+            let cache = &feeds[row.feed].sequence.caches[index];
+            cache.attend(&qkv[..query], row.position, block.sinks.as_deref(), scores, out);
         };
         if seen < SHARED_ATTENTION || rayon::current_num_threads() == 1 {
             let heads = scratch.qkv.chunks_exact(query + 2 * kv).zip(scratch.attended.chunks_exact_mut(query));

@@ -58,6 +58,7 @@ pub(super) fn gemma_spec(
         activation: activation(fields, "hidden_activation", Activation::GeluTanh)?,
         attention_scale: fields.positive("query_pre_attn_scalar")?.unwrap_or(256.0).powf(-0.5),
         attention_soft_cap: cap_or(fields, "attn_logit_softcapping", caps.0)?,
+        sinks: false,
         query_growth: None,
         logit_scale: None,
         logit_soft_cap: cap_or(fields, "final_logit_softcapping", caps.1)?,

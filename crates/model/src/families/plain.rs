@@ -5,7 +5,9 @@ use smpo_kernels::RotaryPairs;
 use crate::error::Result;
 use crate::fields::Fields;
 use crate::rope::{RopeContext, RopeSpec};
-use crate::spec::{Activation, Biases, BlockNorms, DecoderSpec, ExpertsSpec, LayerSpec, Projections, QkNorm};
+use crate::spec::{
+    Activation, Biases, BlockNorms, DecoderSpec, ExpertLayout, ExpertsSpec, LayerSpec, Projections, QkNorm,
+};
 
 /// More blocks than any model has.
 const MAX_LAYERS: usize = 4096;
@@ -80,6 +82,7 @@ impl Widths {
             activation: activation(fields, "hidden_act", Activation::Silu)?,
             attention_scale: (self.head_dim as f64).powf(-0.5),
             attention_soft_cap: None,
+            sinks: false,
             query_growth: None,
             logit_scale: None,
             logit_soft_cap: None,
@@ -126,7 +129,8 @@ pub(super) fn routed_experts(
         _ => None,
     };
     let intermediate_size = fields.size(width)?.unwrap_or(inner);
-    Ok(ExpertsSpec { count, per_token, intermediate_size, normalise: false, auxiliary })
+    let layout = ExpertLayout::Apart;
+    Ok(ExpertsSpec { count, per_token, intermediate_size, normalise: false, biases: false, layout, auxiliary })
 }
 
 /// Activation named by `field`; a family allows one.

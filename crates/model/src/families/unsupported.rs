@@ -44,10 +44,8 @@ const LACKING: [(&[&str], &str); 12] = [
 ];
 
 /// The same of families that docs/families.md describes.
-const DESCRIBED: [(&[&str], &str); 2] = [
-    (&["gpt_oss"], "attention sinks and clamped experts"),
-    (&["qwen3_next", "qwen3_5", "qwen3_5_text", "qwen3_5_moe", "qwen3_5_moe_text"], "gated delta-net blocks"),
-];
+const DESCRIBED: [(&[&str], &str); 1] =
+    [(&["qwen3_next", "qwen3_5", "qwen3_5_text", "qwen3_5_moe", "qwen3_5_moe_text"], "gated delta-net blocks")];
 
 /// The feature by which a model of another family differs; `None` for an unknown one.
 pub(super) fn lacking(model_type: &str) -> Option<&'static str> {

@@ -129,6 +129,11 @@ impl Adapter {
         self.a.tensor.dims()[0]
     }
 
+    /// Factor on the update.
+    pub fn scale(&self) -> f64 {
+        self.scale
+    }
+
     /// Sets the share of the inputs that is zeroed in training.
     pub fn set_dropout(&mut self, dropout: f64) {
         self.dropout = dropout;

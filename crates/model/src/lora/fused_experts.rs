@@ -4,11 +4,12 @@
 use super::peft::PREFIX;
 use crate::error::Result;
 use crate::layout::EXPERTS;
-use crate::spec::{DecoderSpec, ExpertsSpec};
+use crate::spec::{DecoderSpec, ExpertLayout, ExpertsSpec};
+use crate::stacked::Outputs;
 use crate::weights::WeightFile;
 
-const A: &str = ".lora_A.weight";
-const B: &str = ".lora_B.weight";
+pub(super) const A: &str = ".lora_A.weight";
+pub(super) const B: &str = ".lora_B.weight";
 
 /// One expert's part of a fused tensor.
 #[derive(Debug, Clone)]
@@ -20,8 +21,8 @@ pub(super) struct ExpertPart {
     expert: usize,
     /// Number of experts.
     count: usize,
-    /// First row of the part of B; `None` for A.
-    first_output: Option<usize>,
+    /// The layer's outputs among the rows of B, which are those of all layers of the parameter.
+    outputs: Outputs,
     /// The parameter that PEFT adapts, by which patterns name it.
     pub parameter: String,
 }
@@ -32,26 +33,43 @@ impl ExpertPart {
         &self.tensor
     }
 
-    /// Shape that the fused tensor has if each part is of shape `part`.
-    pub fn whole_shape(&self, part: &[usize]) -> [usize; 2] {
-        match self.first_output {
-            None => [self.count * part[0], part[1]],
-            Some(_) => [self.shape[0], self.count * part[1]],
-        }
+    /// Key of what the layer's parts have in common in all experts.
+    pub fn layer(&self) -> (&str, usize) {
+        (&self.tensor, self.outputs.first)
     }
 
-    /// The part's values out of all, row-major.
-    pub fn values(&self, all: &[f32], part: &[usize]) -> Vec<f32> {
-        let (rows, width) = (part[0], part[1]);
-        let Some(first) = self.first_output else {
-            return all[self.expert * rows * width..][..rows * width].to_vec();
+    /// Shape of a fused A whose experts have `rank`.
+    pub fn shape_of_a(&self, rank: usize, inputs: usize) -> [usize; 2] {
+        [self.count.saturating_mul(rank), inputs]
+    }
+
+    /// Shape of a fused B whose experts have `rank`.
+    pub fn shape_of_b(&self, rank: usize) -> [usize; 2] {
+        [self.shape[0], self.count.saturating_mul(rank)]
+    }
+
+    /// The ranks that the layer's `outputs` outputs use in any expert: none if the file adapts the other layer of the parameter
+    /// alone, all in a new adapter, whose B is zero.
+    pub fn used_ranks(&self, b: &[f32], rank: usize, outputs: usize) -> Vec<usize> {
+        let columns = self.count * rank;
+        let used = |k: &usize| {
+            let experts = |row: usize| &b[self.outputs.of(row) * columns + k * self.count..][..self.count];
+            (0..outputs).any(|row| experts(row).iter().any(|value| *value != 0.0))
         };
-        let columns = self.count * width;
-        let of_row = |row: usize| {
-            let row = &all[(first + row) * columns..][..columns];
-            (0..width).map(move |rank| row[rank * self.count + self.expert])
-        };
-        (0..rows).flat_map(of_row).collect()
+        let some: Vec<usize> = (0..rank).filter(used).collect();
+        if some.is_empty() && b.iter().all(|value| *value == 0.0) { (0..rank).collect() } else { some }
+    }
+
+    /// A of the expert, (ranks, `inputs`).
+    pub fn a(&self, a: &[f32], ranks: &[usize], [rank, inputs]: [usize; 2]) -> Vec<f32> {
+        let row = |k: &usize| &a[(self.expert * rank + k) * inputs..][..inputs];
+        ranks.iter().flat_map(row).copied().collect()
+    }
+
+    /// B of the expert's layer, (`outputs`, ranks).
+    pub fn b(&self, b: &[f32], ranks: &[usize], [rank, outputs]: [usize; 2]) -> Vec<f32> {
+        let row = |row: usize| &b[self.outputs.of(row) * self.count * rank..];
+        (0..outputs).flat_map(|index| ranks.iter().map(move |k| row(index)[k * self.count + self.expert])).collect()
     }
 }
 
@@ -74,13 +92,13 @@ pub(super) fn parts(
     let is_a = name.ends_with(A);
     let mut parts = Vec::new();
     for expert in 0..experts.count {
-        for (layer, first) in layers {
+        for (layer, outputs) in &layers {
             let part = ExpertPart {
                 tensor: stored.to_owned(),
                 shape: if is_a { a } else { b },
                 expert,
                 count: experts.count,
-                first_output: (!is_a).then_some(*first * experts.intermediate_size),
+                outputs: *outputs,
                 parameter: format!("{}{EXPERTS}{parameter}", block.trim_start_matches(PREFIX)),
             };
             parts.push((format!("{block}{EXPERTS}{expert}.{layer}{}", if is_a { A } else { B }), part));
@@ -89,16 +107,22 @@ pub(super) fn parts(
     Ok(parts)
 }
 
-/// Layers of an expert, each with the first of its outputs in widths of an expert.
-type Layers = &'static [(&'static str, usize)];
+/// Layers of an expert, each with its outputs among those of a parameter.
+type Layers = Vec<(&'static str, Outputs)>;
 
 /// The parameter with adapters of `inputs` and `outputs`, and its layers.
 fn layers(hidden: usize, experts: &ExpertsSpec, inputs: usize, outputs: usize) -> (&'static str, Layers) {
     let inner = experts.intermediate_size;
-    match (inputs, outputs) {
-        sizes if sizes == (hidden, 2 * inner) => ("gate_up_proj", &[("gate_proj", 0), ("up_proj", 1)]),
-        sizes if sizes == (inner, hidden) => ("down_proj", &[("down_proj", 0)]),
-        _ => ("", &[]),
+    let up = Outputs { first: inner, ..Outputs::ALL };
+    match ((inputs, outputs), experts.layout) {
+        (sizes, ExpertLayout::Apart) if sizes == (hidden, 2 * inner) => {
+            ("gate_up_proj", vec![("gate_proj", Outputs::ALL), ("up_proj", up)])
+        }
+        (sizes, ExpertLayout::Stacked) if sizes == (hidden, 2 * inner) => {
+            ("gate_up_proj", vec![("gate_proj", Outputs::GATE), ("up_proj", Outputs::UP)])
+        }
+        (sizes, _) if sizes == (inner, hidden) => ("down_proj", vec![("down_proj", Outputs::ALL)]),
+        _ => ("", Vec::new()),
     }
 }
 

@@ -5,6 +5,7 @@ mod attach;
 mod beside;
 mod biases;
 mod fingerprint;
+mod fuse;
 mod fused_experts;
 mod info;
 mod labels;
@@ -106,6 +107,17 @@ impl LoraConfig {
     /// The same with another rank and α.
     fn of_layer(&self, r: usize, alpha: f64) -> Self {
         Self { r, alpha, ..self.clone() }
+    }
+
+    /// α of an adapter with the factor `scale` on its update.
+    fn alpha_of(&self, scale: f64, rank: usize) -> f64 {
+        let rank = rank as f64;
+        scale * if self.rslora { rank.sqrt() } else { rank }
+    }
+
+    /// The same factor on the update with another rank.
+    fn with_rank(self, r: usize) -> Self {
+        if r == self.r { self } else { Self { alpha: self.alpha_of(self.scale(), r), r, ..self } }
     }
 
     /// The configuration of each of some modules, by the patterns.

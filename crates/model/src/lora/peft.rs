@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::beside::{ReadBeside, StoredBeside};
 use super::biases::TrainedBiases;
 use super::fingerprint::BaseFingerprints;
+use super::fuse::FusedAdapter;
 use super::patterns::NamePatterns;
 use super::stored::AdapterFile;
 use super::{Adapter, AdapterOptions, AdapterValues, LoraConfig, Start};
@@ -19,6 +20,7 @@ use crate::layout::HEAD;
 use crate::parameter::Parameter;
 use crate::placement::host_values;
 use crate::save::{copy_tokenizer_files, write_directory, write_json};
+use crate::spec::ExpertLayout;
 use crate::weights::{StoredTensor, WeightDtype, write_tensors};
 
 /// PEFT's prefix of the base model's names.
@@ -66,22 +68,29 @@ impl Decoder {
         }
         write_directory(dir.as_ref(), |staging| {
             let (mut tensors, mut bases) = (Vec::new(), BaseFingerprints::default());
+            let fused = self.fused_adapters()?;
             for linear in self.linears() {
                 let Some(adapter) = &linear.adapter else { continue };
                 // What is left of a base after an adapter's start is none to be known by.
                 if adapter.start.is_none() {
                     bases.add(&linear.module, &linear.weight)?;
                 }
+                if fused.iter().any(|one| one.modules.contains(&linear.module)) {
+                    continue;
+                }
                 for part in adapter.parameters() {
                     let stored = StoredTensor::new(&part.tensor, options.dtype)?;
                     tensors.push((self.stored_name(&part.name), stored));
                 }
             }
+            for (name, tensor) in fused.iter().flat_map(|one| &one.tensors) {
+                tensors.push((self.stored_name(name), StoredTensor::new(tensor, options.dtype)?));
+            }
             tensors.extend(self.beside_tensors(options.dtype)?);
             write_tensors(&staging.join(WEIGHTS), tensors)?;
             bases.write(staging)?;
             self.write_labels(staging)?;
-            write_json(&staging.join(CONFIG), &self.adapter_config(config, &options.base_model))?;
+            write_json(&staging.join(CONFIG), &self.adapter_config(config, &fused, &options.base_model))?;
             match &options.source {
                 Some(source) => copy_tokenizer_files(source, staging),
                 None => Ok(()),
@@ -89,18 +98,33 @@ impl Decoder {
         })
     }
 
-    fn adapter_config(&self, config: &LoraConfig, base_model: &str) -> Value {
+    fn adapter_config(&self, config: &LoraConfig, fused: &[FusedAdapter], base_model: &str) -> Value {
         let (modules_to_save, trainable_token_indices) = self.beside_config();
-        let adapters = || self.linears().into_iter().filter_map(|l| Some((&l.module, l.adapter.as_ref()?)));
-        let ranks: BTreeMap<String, usize> = adapters()
+        let single = |module: &String| !fused.iter().any(|one| one.modules.contains(module));
+        let linears = self.linears();
+        let adapters = || {
+            let linears = linears.iter().filter(|linear| single(&linear.module));
+            linears.filter_map(|linear| Some((&linear.module, linear.adapter.as_ref()?)))
+        };
+        let mut ranks: BTreeMap<String, usize> = adapters()
             .map(|(module, a)| (self.stored_module(module), a.rank()))
             .filter(|(_, r)| *r != config.r)
             .collect();
-        let alphas: BTreeMap<String, Value> = adapters()
+        let mut alphas: BTreeMap<String, Value> = adapters()
             .filter(|(_, a)| a.alpha != config.alpha)
             .map(|(module, a)| (self.stored_module(module), alpha_in_json(a.alpha)))
             .collect();
+        for one in fused {
+            let alpha = config.alpha_of(one.scale, one.rank);
+            if (one.rank, alpha) != (config.r, config.alpha) {
+                ranks.insert(one.parameter.clone(), one.rank);
+                alphas.insert(one.parameter.clone(), alpha_in_json(alpha));
+            }
+        }
         let start = adapters().find_map(|(_, a)| a.start);
+        let parameters = self.adapted_parameters(fused);
+        // PEFT has no dropout for parameters.
+        let dropout = if parameters.is_empty() { config.dropout } else { 0.0 };
         json!({
             "peft_type": "LORA",
             "task_type": if self.spec().labels.is_some() { SEQUENCES } else { "CAUSAL_LM" },
@@ -108,10 +132,11 @@ impl Decoder {
             "inference_mode": true,
             "r": config.r,
             "lora_alpha": alpha_in_json(config.alpha),
-            "lora_dropout": config.dropout,
+            "lora_dropout": dropout,
             "use_rslora": config.rslora,
             "use_dora": config.dora,
-            "target_modules": self.adapted_modules(),
+            "target_modules": self.adapted_modules(&|module| single(module) && !self.is_parameter(module)),
+            "target_parameters": (!parameters.is_empty()).then_some(parameters),
             "bias": self.trained_biases(),
             "fan_in_fan_out": false,
             "init_lora_weights": start.map_or(json!(true), |start| json!(start.name())),
@@ -126,7 +151,8 @@ impl Decoder {
 
     /// The shortest names that match exactly the adapted layers: `q_proj` if all of that name are adapted. In a multimodal
     /// model the other half may have layers of that name: the whole names then.
-    fn adapted_modules(&self) -> BTreeSet<String> {
+    /// `wanted` tells of an adapted layer whether it is one of them.
+    fn adapted_modules(&self, wanted: &dyn Fn(&String) -> bool) -> BTreeSet<String> {
         fn end(module: &str) -> &str {
             module.rsplit('.').next().unwrap_or(module)
         }
@@ -135,9 +161,23 @@ impl Decoder {
         let whole = |module: &str| self.wrapped.is_some() || partly.contains(end(module));
         linears
             .iter()
-            .filter(|l| l.adapter.is_some())
+            .filter(|l| l.adapter.is_some() && wanted(&l.module))
             .map(|l| if whole(&l.module) { self.stored_module(&l.module) } else { end(&l.module).to_string() })
             .collect()
+    }
+
+    /// True for a router that is no linear layer in transformers: PEFT adapts its weight as a parameter.
+    fn is_parameter(&self, module: &str) -> bool {
+        let experts = self.spec().experts.as_ref();
+        experts.is_some_and(|of| of.layout == ExpertLayout::Stacked && module.ends_with(of.layout.router()))
+    }
+
+    /// Adapted parameters of modules that are no linear layers in transformers.
+    fn adapted_parameters(&self, fused: &[FusedAdapter]) -> BTreeSet<String> {
+        let linears = self.linears();
+        let adapted = linears.iter().filter(|linear| linear.adapter.is_some() && self.is_parameter(&linear.module));
+        let routers = adapted.map(|linear| linear.weight.name().to_owned());
+        routers.chain(fused.iter().map(|one| one.parameter.clone())).collect()
     }
 
     /// Freezes the model and adds a PEFT adapter, which can be trained further.
@@ -192,9 +232,9 @@ impl Decoder {
                 continue;
             }
             let named = file.fused_parameter(&linear.module).unwrap_or(&linear.module);
-            let config = &stored.of_layer(&self.stored_module(named))?;
-            let a = file.read(&a, &[config.r, inputs])?;
-            let b = file.read(&b, &[outputs, config.r])?;
+            let config = stored.of_layer(&self.stored_module(named))?;
+            let Some((config, [a, b])) = file.adapter(&linear.module, config, [outputs, inputs])? else { continue };
+            let config = &config;
             if copy_differs || bases.contradict(&linear.module, &linear.weight)? {
                 let tensor = linear.weight.name().to_owned();
                 return Err(ModelError::OtherBase { path: file.path().to_path_buf(), tensor });

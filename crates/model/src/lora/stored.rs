@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::rc::Rc;
 
-use super::Adapter;
 use super::fused_experts::{self, ExpertPart};
 use super::peft::{PREFIX, STEM};
+use super::{Adapter, LoraConfig};
 use crate::decoder::Decoder;
 use crate::error::{ModelError, Result};
 use crate::spec::DecoderSpec;
@@ -36,6 +36,8 @@ pub(super) struct AdapterFile {
     tensors: BTreeMap<String, Stored>,
     /// Fused tensors that were read last, by their names: those of a block are read expert by expert.
     recent: RefCell<VecDeque<(String, Rc<Vec<f32>>)>>,
+    /// Ranks that a layer uses, by the name of its fused B and the first of its outputs.
+    ranks: RefCell<BTreeMap<(String, usize), Vec<usize>>>,
 }
 
 /// Fused tensors of a block: A and B of gate and up, and of down.
@@ -66,7 +68,7 @@ impl AdapterFile {
             }
             tensors.extend(parts.into_iter().map(|(name, part)| (name, Stored::Part(part))));
         }
-        Ok(Self { tensors, file, recent: RefCell::default() })
+        Ok(Self { tensors, file, recent: RefCell::default(), ranks: RefCell::default() })
     }
 
     pub fn path(&self) -> &Path {
@@ -96,17 +98,39 @@ impl AdapterFile {
     pub fn read(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         match self.stored(name)? {
             Stored::Whole(stored) => self.file.read(stored, shape),
-            Stored::Part(part) => Ok(part.values(&self.fused(part, shape)?, shape)),
+            Stored::Part(_) => Err(self.missing(name)),
         }
     }
 
-    /// All values of the fused tensor that a part of `shape` is of.
+    /// The adapter of a module, of a layer's `outputs` and `inputs`, and its configuration. Ranks of a fused adapter that the layer
+    /// does not use are left out; `None` if it uses none.
+    pub fn adapter(
+        &self,
+        module: &str,
+        config: LoraConfig,
+        [outputs, inputs]: [usize; 2],
+    ) -> Result<Option<(LoraConfig, [Vec<f32>; 2])>> {
+        let [a_name, b_name, _] = Adapter::names(module).map(|name| format!("{PREFIX}{name}"));
+        let rank = config.r;
+        let (Stored::Part(a), Stored::Part(b)) = (self.stored(&a_name)?, self.stored(&b_name)?) else {
+            let values = [self.read(&a_name, &[rank, inputs])?, self.read(&b_name, &[outputs, rank])?];
+            return Ok(Some((config, values)));
+        };
+        let (all_a, all_b) = (self.fused(a, &a.shape_of_a(rank, inputs))?, self.fused(b, &b.shape_of_b(rank))?);
+        let (tensor, first) = b.layer();
+        let mut known = self.ranks.borrow_mut();
+        let ranks = known.entry((tensor.to_owned(), first)).or_insert_with(|| b.used_ranks(&all_b, rank, outputs));
+        let values = [a.a(&all_a, ranks, [rank, inputs]), b.b(&all_b, ranks, [rank, outputs])];
+        Ok((!ranks.is_empty()).then(|| (config.with_rank(ranks.len()), values)))
+    }
+
+    /// All values of the fused tensor that a part is of.
     fn fused(&self, part: &ExpertPart, shape: &[usize]) -> Result<Rc<Vec<f32>>> {
         let mut recent = self.recent.borrow_mut();
         if let Some((_, values)) = recent.iter().find(|(name, _)| name == part.tensor()) {
             return Ok(Rc::clone(values));
         }
-        let values = Rc::new(self.file.read(part.tensor(), &part.whole_shape(shape))?);
+        let values = Rc::new(self.file.read(part.tensor(), shape)?);
         recent.truncate(FUSED - 1);
         recent.push_front((part.tensor().to_owned(), Rc::clone(&values)));
         Ok(values)

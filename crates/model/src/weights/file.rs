@@ -134,15 +134,20 @@ impl WeightFile {
     /// dtype, if the tensor has that shape.
     pub fn expect(&self, name: &str, shape: &[usize]) -> Result<WeightDtype> {
         let (got, dtype) = self.describe(name)?;
-        if got != shape {
-            return Err(ModelError::Shape {
-                path: self.path.clone(),
-                tensor: name.to_string(),
-                expected: shape.to_vec(),
-                got,
-            });
-        }
+        self.expect_shape(name, shape, &got)?;
         Ok(dtype)
+    }
+
+    fn expect_shape(&self, name: &str, shape: &[usize], got: &[usize]) -> Result<()> {
+        if got == shape {
+            return Ok(());
+        }
+        Err(ModelError::Shape {
+            path: self.path.clone(),
+            tensor: name.to_string(),
+            expected: shape.to_vec(),
+            got: got.to_vec(),
+        })
     }
 
     /// The values in float32, row-major, if the tensor has that shape.
@@ -180,7 +185,7 @@ impl WeightFile {
     /// The bytes of a tensor of any dtype of a safetensors file.
     pub fn raw(&self, name: &str) -> Result<Vec<u8>> {
         match &self.tensors {
-            Tensors::Safetensors(file) => file.raw(&self.path, name),
+            Tensors::Safetensors(file) => file.raw(&self.path, name, None),
             Tensors::Gguf(_) => Err(missing(&self.path, name)),
         }
     }
@@ -191,6 +196,32 @@ impl WeightFile {
             Tensors::Safetensors(file) => file.raw_range(&self.path, name),
             Tensors::Gguf(_) => Err(missing(&self.path, name)),
         }
+    }
+
+    /// A range of the bytes of a tensor of any dtype of a safetensors file.
+    pub(super) fn raw_part(&self, name: &str, part: Range<usize>) -> Result<Vec<u8>> {
+        match &self.tensors {
+            Tensors::Safetensors(file) => file.raw(&self.path, name, Some(part)),
+            Tensors::Gguf(_) => Err(missing(&self.path, name)),
+        }
+    }
+
+    /// Refuses a tensor that is not of bytes and of that shape.
+    pub(super) fn expect_bytes(&self, name: &str, shape: &[usize]) -> Result<()> {
+        let Tensors::Safetensors(file) = &self.tensors else { return Err(missing(&self.path, name)) };
+        let info = file.header.info(name).ok_or_else(|| missing(&self.path, name))?;
+        if info.dtype != Dtype::U8 {
+            return Err(ModelError::Safetensors {
+                path: self.path.clone(),
+                reason: format!("`{name}`: expected U8, got {:?}", info.dtype),
+            });
+        }
+        self.expect_shape(name, shape, &info.shape)
+    }
+
+    /// Refuses a NaN or infinity among the values of a tensor from index `begin` on.
+    pub(super) fn check_finite(&self, name: &str, values: &[f32], begin: usize) -> Result<()> {
+        expect_finite(&self.path, name, values, begin)
     }
 
     /// A tensor of any dtype, to be copied as it is.
@@ -294,8 +325,10 @@ impl SafetensorsFile {
         Ok(info.data_offsets.0..info.data_offsets.1)
     }
 
-    fn raw(&self, path: &Path, name: &str) -> Result<Vec<u8>> {
-        let range = self.raw_range(path, name)?;
+    /// The bytes of a tensor, or `part` of them, within it.
+    fn raw(&self, path: &Path, name: &str, part: Option<Range<usize>>) -> Result<Vec<u8>> {
+        let whole = self.raw_range(path, name)?;
+        let range = part.map_or(whole.clone(), |part| whole.start + part.start..whole.start + part.end);
         let mut bytes = vec![0; range.len()];
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         file.seek(SeekFrom::Start(self.data + range.start as u64)).map_err(FileError::at(path, "read"))?;

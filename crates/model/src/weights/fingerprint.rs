@@ -1,12 +1,13 @@
 //! Fingerprint of the weights in a directory: some spots of every tensor, since training a model changes all of them.
 
+use std::ops::Range;
 use std::path::Path;
 
 use half::bf16;
 use sha2::{Digest, Sha256};
 
 use super::WeightFiles;
-use crate::error::Result;
+use crate::error::{ModelError, Result};
 
 /// Spots of a tensor that are hashed.
 const SPOTS: usize = 16;
@@ -26,15 +27,33 @@ pub(crate) fn fingerprint(dir: &Path, stem: &str) -> Result<String> {
     let mut hash = Sha256::new();
     for name in files.names() {
         let Some(file) = files.file_of(name) else { continue };
-        let (shape, _) = file.describe(name)?;
-        hash.update(format!("{name} {shape:?}\n"));
-        let values = shape.iter().product::<usize>();
-        for spot in 0..SPOTS {
-            let start = (spot * values / SPOTS).min(values.saturating_sub(VALUES));
-            for value in file.read_part(name, start..values.min(start + VALUES))? {
-                hash.update(bf16::from_f32(value).to_le_bytes());
+        match file.describe(name) {
+            Ok((shape, _)) => {
+                hash.update(format!("{name} {shape:?}\n"));
+                for spot in spots(shape.iter().product()) {
+                    for value in file.read_part(name, spot)? {
+                        hash.update(bf16::from_f32(value).to_le_bytes());
+                    }
+                }
             }
+            // Codes of few bits, and their scales.
+            Err(ModelError::Dtype { .. }) => {
+                let bytes = file.raw_range(name)?.len();
+                hash.update(format!("{name} {bytes}\n"));
+                for spot in spots(bytes) {
+                    hash.update(file.raw_part(name, spot)?);
+                }
+            }
+            Err(error) => return Err(error),
         }
     }
     Ok(smpo_files::hex(&hash.finalize()[..BYTES]))
+}
+
+/// Parts of `count` values.
+fn spots(count: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..SPOTS).map(move |spot| {
+        let start = (spot * count / SPOTS).min(count.saturating_sub(VALUES));
+        start..count.min(start + VALUES)
+    })
 }

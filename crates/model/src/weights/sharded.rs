@@ -1,6 +1,7 @@
 //! The weights of a model directory: `model.safetensors`, or shards listed in `model.safetensors.index.json`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use safetensors::View;
@@ -8,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use smpo_kernels::PackedWeight;
 
 use super::absent::no_weights;
+use super::stacked::Stacked;
 use super::{CopiedTensor, WeightDtype, WeightFile};
 use crate::error::{ModelError, Result, list};
 use crate::gguf::{Blocks, is_gguf};
@@ -24,13 +26,15 @@ pub(crate) struct WeightFiles {
     by_name: BTreeMap<String, Place>,
     /// Tensors of a wrapper that are not of its text half.
     rest: BTreeMap<String, Place>,
+    /// Tensors of single experts, where the files have all of a block in one.
+    pub(super) stacked: Stacked,
 }
 
 /// A tensor's file, and its name there.
 #[derive(Clone)]
-struct Place {
+pub(super) struct Place {
     file: usize,
-    name: String,
+    pub name: String,
 }
 
 impl Place {
@@ -55,7 +59,7 @@ impl WeightFiles {
         if single.exists() {
             let file = WeightFile::open(&single)?;
             let by_name = file.names().into_iter().map(|name| Place::of(name, 0)).collect();
-            return Ok(Self { dir: dir.to_path_buf(), files: vec![file], by_name, rest: BTreeMap::new() });
+            return Ok(Self::new(dir, vec![file], by_name));
         }
         let text = smpo_files::read_text(&index)?;
         let Index { weight_map } =
@@ -83,7 +87,20 @@ impl WeightFiles {
             by_name.extend(file.names().into_iter().map(|name| Place::of(name, files.len())));
             files.push(file);
         }
-        Ok(Self { dir: dir.to_path_buf(), files, by_name, rest: BTreeMap::new() })
+        Ok(Self::new(dir, files, by_name))
+    }
+
+    fn new(dir: &Path, files: Vec<WeightFile>, by_name: BTreeMap<String, Place>) -> Self {
+        Self { dir: dir.to_path_buf(), files, by_name, rest: BTreeMap::new(), stacked: Stacked::default() }
+    }
+
+    pub(super) fn file(&self, place: &Place) -> &WeightFile {
+        &self.files[place.file]
+    }
+
+    /// Takes a tensor out of the others.
+    pub(super) fn take(&mut self, name: &str) -> Option<Place> {
+        self.by_name.remove(name)
     }
 
     /// The text half of a wrapper's weights, under the names of a text model; everything else is the rest.
@@ -111,9 +128,9 @@ impl WeightFiles {
         &self.dir
     }
 
-    /// All tensor names, sorted.
+    /// All tensor names, sorted, those of single experts last.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.by_name.keys().map(String::as_str)
+        self.by_name.keys().map(String::as_str).chain(self.stacked.names())
     }
 
     pub fn files(&self) -> &[WeightFile] {
@@ -121,20 +138,27 @@ impl WeightFiles {
     }
 
     pub fn contains(&self, name: &str) -> bool {
-        self.by_name.contains_key(name)
+        self.by_name.contains_key(name) || self.stacked.contains(name)
     }
 
     /// The file of a tensor.
     pub fn file_of(&self, name: &str) -> Option<&WeightFile> {
-        self.by_name.get(name).map(|place| &self.files[place.file])
+        self.by_name.get(name).map(|place| &self.files[place.file]).or_else(|| self.file_of_single(name))
     }
 
     pub fn describe(&self, name: &str) -> Result<(Vec<usize>, WeightDtype)> {
+        if let Some(described) = self.describe_single(name)? {
+            return Ok(described);
+        }
         let (file, stored) = self.place(name)?;
         file.describe(stored)
     }
 
     pub fn expect(&self, name: &str, shape: &[usize]) -> Result<WeightDtype> {
+        // The shape of a single expert's tensor is that of the layout, which that of all experts fits.
+        if let Some((_, dtype)) = self.describe_single(name)? {
+            return Ok(dtype);
+        }
         let (file, stored) = self.place(name)?;
         file.expect(stored, shape)
     }
@@ -144,19 +168,40 @@ impl WeightFiles {
         if let Some(packed) = self.read_four_bit(name, shape)? {
             return Ok(packed.dequantise());
         }
+        self.expect(name, shape)?;
+        self.read_part(name, 0..shape.iter().product())
+    }
+
+    /// A range of the values in float32, row-major, within a tensor that is not in four bits.
+    pub fn read_part(&self, name: &str, part: Range<usize>) -> Result<Vec<f32>> {
+        if let Some(values) = self.read_single(name, part.clone())? {
+            return Ok(values);
+        }
         let (file, stored) = self.place(name)?;
-        file.read(stored, shape)
+        file.read_part(stored, part)
+    }
+
+    /// dtype that holds the values exactly: float32 for a GGUF file's blocks.
+    pub fn exact_dtype(&self, name: &str) -> Result<WeightDtype> {
+        if let Some((_, dtype)) = self.describe_single(name)? {
+            return Ok(dtype);
+        }
+        let (file, stored) = self.place(name)?;
+        file.exact_dtype(stored)
     }
 
     /// True for a weight that is stored in packed blocks.
     pub fn is_packed(&self, name: &str) -> bool {
         let gguf = self.by_name.get(name).and_then(|place| self.files[place.file].gguf());
         let in_gguf = gguf.and_then(|weights| weights.describe(name)).is_some_and(|(_, kind)| kind.is_quantised());
-        in_gguf || self.four_bit_state(name).is_some()
+        in_gguf || self.is_mxfp4(name) || self.four_bit_state(name).is_some()
     }
 
-    /// The blocks of a GGUF file, checked to be finite; `None` for any other weight.
+    /// The blocks of a GGUF file, or of an expert in MXFP4, checked to be finite; `None` for any other weight.
     pub fn read_blocks(&self, name: &str, shape: &[usize]) -> Result<Option<PackedWeight>> {
+        if self.stacked.contains(name) {
+            return self.read_mxfp4(name);
+        }
         let (file, stored) = self.place(name)?;
         let Some(weights) = file.gguf() else { return Ok(None) };
         file.expect(stored, shape)?;
@@ -177,11 +222,14 @@ impl WeightFiles {
                 file.read_part(&place.name, start..count.min(start + PIECE))?;
             }
         }
-        Ok(())
+        self.check_single_values()
     }
 
     /// The file of a tensor; its name there is the same unless it is of a wrapper's text half.
     pub fn owner(&self, name: &str) -> Result<&WeightFile> {
+        if let Some(file) = self.file_of_single(name) {
+            return Ok(file);
+        }
         Ok(self.place(name)?.0)
     }
 

@@ -10,7 +10,7 @@ use smpo_files::FileError;
 use smpo_kernels::PackedWeight;
 
 use super::file::data_bytes;
-use super::{CopiedTensor, WeightDtype};
+use super::{CopiedTensor, StackedTensor, WeightDtype};
 use crate::error::{ModelError, Result};
 use crate::placement::host_values;
 
@@ -37,6 +37,20 @@ impl StoredTensor {
         let (rows, columns) = weight.shape();
         Self { shape: vec![rows, columns], values: Values::Packed(weight.clone()), dtype }
     }
+
+    /// dtype that it is written in.
+    pub(super) fn output_dtype(&self) -> WeightDtype {
+        self.dtype
+    }
+
+    /// The values in float32; none where a device fails to return them. `View` is infallible: such a tensor is written
+    /// short, which the writer detects.
+    pub(super) fn values(&self) -> Vec<f32> {
+        match &self.values {
+            Values::Tensor(tensor) => host_values(tensor).unwrap_or_default(),
+            Values::Packed(packed) => packed.dequantise(),
+        }
+    }
 }
 
 impl View for StoredTensor {
@@ -49,13 +63,8 @@ impl View for StoredTensor {
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        // The trait is infallible: values that a device fails to return are written short, which the writer detects.
-        let values = match &self.values {
-            Values::Tensor(tensor) => host_values(tensor).unwrap_or_default(),
-            Values::Packed(packed) => packed.dequantise(),
-        };
         let mut bytes = Vec::with_capacity(self.data_len());
-        self.dtype.encode(&values, &mut bytes);
+        self.dtype.encode(&self.values(), &mut bytes);
         Cow::Owned(bytes)
     }
 
@@ -68,6 +77,8 @@ impl View for StoredTensor {
 pub(crate) enum OutputTensor<'a> {
     /// From memory.
     Stored(StoredTensor),
+    /// From memory, all experts of a block in one.
+    Stacked(StackedTensor),
     /// From another file, unchanged.
     Copied(CopiedTensor<'a>),
 }
@@ -76,6 +87,7 @@ impl OutputTensor<'_> {
     fn view(&self) -> &dyn View {
         match self {
             Self::Stored(tensor) => tensor,
+            Self::Stacked(tensor) => tensor,
             Self::Copied(tensor) => tensor,
         }
     }

@@ -46,6 +46,9 @@ CASES = {
     "qwen3_moe": ("qwen3_moe", dict(EXPERTS, norm_topk_prob=True)),
     "qwen3_moe-sparse": ("qwen3_moe", dict(EXPERTS, num_hidden_layers=3, mlp_only_layers=[0], decoder_sparse_step=1,
         num_experts_per_tok=3, use_sliding_window=True, sliding_window=5, tie_word_embeddings=True)),
+    "gpt_oss": ("gpt_oss", dict(head_dim=8, intermediate_size=24, num_local_experts=4, num_experts_per_tok=2, sliding_window=5, swiglu_limit=1.5,
+        rope_parameters=dict(rope_type="yarn", rope_theta=100.0, factor=4.0, beta_fast=4.0, beta_slow=1.0, truncate=False,
+        original_max_position_embeddings=32))),
     "phi3": ("phi3", dict(rope_parameters=dict(rope_type="default", rope_theta=10000.0, partial_rotary_factor=0.5))),
     "longrope": ("phi3", dict(num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=64,
         original_max_position_embeddings=16, rope_parameters=dict(rope_type="longrope", rope_theta=100.0,
@@ -82,18 +85,22 @@ def completion_log_probs(model, prompt, completion):
     return out.hidden_states[-1][0], logps[rows, torch.tensor(completion)]
 
 
-def stored(key, tensor):
-    """A parameter's name and values as files have them: experts one by one, gate and up apart."""
+def stored(key, tensor, interleaved):
+    """A parameter's name and values by experts, gate and up apart; `interleaved` as gpt-oss has them: in turn, inputs first."""
     module, _, part = key.rpartition(".")
     if not module.endswith(".experts"):
         return {key: tensor}
-    halves = {"gate_proj": tensor.chunk(2, 1)[0], "up_proj": tensor.chunk(2, 1)[1]} if part == "gate_up_proj" else {part: tensor}
-    return {f"{module}.{i}.{name}.weight": half[i] for name, half in halves.items() for i in range(len(half))}
+    kind = "bias" if part.endswith("_bias") else "weight"
+    part = part.removesuffix("_bias")
+    tensor = tensor.transpose(1, 2) if interleaved and kind == "weight" else tensor
+    gate, up = (tensor[:, ::2], tensor[:, 1::2]) if interleaved else tensor.chunk(2, 1)
+    layers = {"gate_proj": gate, "up_proj": up} if part == "gate_up_proj" else {part: tensor}
+    return {f"{module}.{i}.{name}.{kind}": layer[i] for name, layer in layers.items() for i in range(len(layer))}
 
 
 def gradients(model, prefix="grad."):
     return {prefix + name: grad.clone() for key, p in model.named_parameters() if p.grad is not None
-            for name, grad in stored(key, p.grad).items()}
+            for name, grad in stored(key, p.grad, model.config.model_type == "gpt_oss").items()}
 
 
 def balance(model, sequences):
@@ -114,7 +121,7 @@ def main():
         config = AutoConfig.for_model(family, **{**BASE, **changes})
         model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").float().eval()
         for key, p in model.named_parameters():  # gains and biases start as constants, which would hide mistakes
-            if p.ndim == 1:
+            if p.ndim == 1 or key.endswith("bias"):
                 p.data += 0.3 * torch.randn_like(p)
         out = HERE / name
         shutil.rmtree(out, ignore_errors=True)

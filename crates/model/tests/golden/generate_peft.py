@@ -32,10 +32,13 @@ CASES = {
     # PEFT fuses the adapters of all experts, and those of gate and up
     "peft-experts": ("qwen3_moe", dict(r=2, lora_alpha=3, target_modules=["q_proj", "gate", "gate_proj", "up_proj",
                                                                           "down_proj"])),
+    # experts that are one parameter for all, and so a router
+    "peft-stacked": ("gpt_oss", dict(r=2, lora_alpha=3, target_modules=["q_proj"], target_parameters=[
+        "mlp.router.weight", "mlp.experts.gate_up_proj", "mlp.experts.down_proj"])),
 }
 
 
-def gradients(name, grad, experts):
+def gradients(name, grad, experts, interleaved):
     """Gradients of an adapter by our names: those of experts one by one. The A that gate and up share is `gate_up_proj`'s."""
     module, _, part = name.partition(".lora_")
     if not module.removesuffix(".base_layer").endswith(".mlp.experts"):
@@ -45,7 +48,8 @@ def gradients(name, grad, experts):
         layers = {"down_proj" if down else "gate_up_proj": grad.reshape(experts, -1, grad.shape[1])}
     else:
         whole = grad.reshape(grad.shape[0], -1, experts).permute(2, 0, 1)
-        layers = {"down_proj": whole} if down else dict(zip(("gate_proj", "up_proj"), whole.chunk(2, 1)))
+        halves = (whole[:, ::2], whole[:, 1::2]) if interleaved else whole.chunk(2, 1)
+        layers = {"down_proj": whole} if down else dict(zip(("gate_proj", "up_proj"), halves))
     return {f"{module}.{i}.{layer}.lora_{part}": of[i] for layer, of in layers.items() for i in range(experts)}
 
 
@@ -89,7 +93,8 @@ def main():
                 key = key.removeprefix("base_model.model.").replace(".default", "")
                 key = key.replace("magnitude_vector.weight", "magnitude_vector")
                 experts = getattr(model.config, "num_experts", None)
-                store |= {"grad." + name: grad.clone() for name, grad in gradients(key, p.grad, experts).items()}
+                interleaved = model.config.model_type == "gpt_oss"
+                store |= {"grad." + name: grad.clone() for name, grad in gradients(key, p.grad, experts, interleaved).items()}
         save_file({k: v.contiguous() for k, v in store.items()}, out / "expected.safetensors")
         print(name, sorted(k for k in store if k.startswith("grad"))[:3], sorted(load_file(out / "adapter_model.safetensors"))[:4])
     versions = json.loads((HERE / "versions.json").read_text())

@@ -3,6 +3,8 @@
 //! With weights w, output o and its gradient g: dv = wᵀ·g, dw = g·vᵀ,
 //! ds = w∘(dw − ⟨g, o⟩), dq = scale·ds·k, dk = scale·dsᵀ·q.
 //!
+//! A sink s has a weight w and no value: ds = −w·⟨g, o⟩, summed over the tokens.
+//!
 //! A task owns one key head of one component of the segments (spans that share keys), so every sum
 //! has one writer and a fixed order.
 
@@ -50,6 +52,20 @@ pub(crate) fn backward(call: Attention<'_>, input: BackwardInput<'_>, [dq, dk, d
         let component = components[index / extents.kv_heads].clone();
         pass.component(component, index % extents.kv_heads);
     });
+}
+
+/// Adds the gradient of the sinks, (Hq), to `out`.
+pub(crate) fn sink_gradient(call: Attention<'_>, input: BackwardInput<'_>, out: &mut [f32]) {
+    let Some(sinks) = call.sinks else { return };
+    let Extents { heads, width, .. } = call.extents;
+    let mut sums = vec![0f64; heads];
+    let rows = input.gradient.chunks_exact(width).zip(input.mixed.chunks_exact(width)).zip(input.log_sums);
+    for (row, ((gradient, mixed), log_sum)) in rows.enumerate() {
+        let head = row % heads;
+        let weight = f64::from(sinks[head] - log_sum).exp();
+        sums[head] -= weight * f64::from(dot(gradient, mixed));
+    }
+    out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum as f32);
 }
 
 struct Pass<'a> {

@@ -10,7 +10,7 @@ use std::ops::Range;
 pub(crate) struct Output {
     /// (N, Hq, D).
     pub(crate) mixed: Vec<f32>,
-    /// Log of the sum of e^score, (N, Hq).
+    /// Log of the sum of e^score, that of a sink included, (N, Hq).
     pub(crate) log_sums: Vec<f32>,
 }
 
@@ -59,7 +59,24 @@ pub(crate) fn forward(call: Attention<'_>) -> Output {
     Output { mixed, log_sums }
 }
 
+impl Running {
+    /// Before the first key: a row has seen its sink alone, if its head has one.
+    fn new(rows: usize, width: usize, sinks: Option<&[f32]>) -> Self {
+        let (maxima, sums) = match sinks {
+            None => (vec![f32::NEG_INFINITY; rows], vec![0.0; rows]),
+            Some(sinks) => (sinks.iter().copied().cycle().take(rows).collect(), vec![1.0; rows]),
+        };
+        Self { mixed: vec![0.0; rows * width], maxima, sums }
+    }
+}
+
 impl Task {
+    /// Sinks of the task's heads.
+    fn sinks<'a>(&self, call: Attention<'a>) -> Option<&'a [f32]> {
+        let group = call.extents.group();
+        call.sinks.map(|sinks| &sinks[self.kv_head * group..(self.kv_head + 1) * group])
+    }
+
     /// Attention of the task's queries to all their keys.
     fn attend(&self, call: Attention<'_>) -> Running {
         let Attention { extents, segments, options, .. } = call;
@@ -69,8 +86,7 @@ impl Task {
         let mut queries = vec![0.0; rows * width];
         gather_group(extents, call.q, &self.tokens, self.kv_head, options.scale as f32, &mut queries);
         let mut scores = vec![0.0; rows * KEYS];
-        let mut running =
-            Running { mixed: vec![0.0; rows * width], maxima: vec![f32::NEG_INFINITY; rows], sums: vec![0.0; rows] };
+        let mut running = Running::new(rows, width, self.sinks(call));
         let query_block = QueryBlock {
             queries: View::new(&queries, rows, width),
             rows,

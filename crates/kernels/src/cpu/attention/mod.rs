@@ -9,7 +9,7 @@ mod backward;
 mod blocks;
 mod forward;
 
-pub(crate) use backward::{BackwardInput, backward};
+pub(crate) use backward::{BackwardInput, backward, sink_gradient};
 pub(crate) use forward::{Output, forward};
 
 use crate::options::{AttentionOptions, Extents, Segments};
@@ -26,4 +26,6 @@ pub(crate) struct Attention<'a> {
     pub(crate) k: &'a [f32],
     /// (N, Hkv, D).
     pub(crate) v: &'a [f32],
+    /// Logit of each query head without a value, (Hq).
+    pub(crate) sinks: Option<&'a [f32]>,
 }
