@@ -239,7 +239,7 @@ impl Dataset {
     }
 
     /// Draws the rows of a run from files of which `counts` rows each can be used.
-    fn select(&self, counts: &[usize]) -> Result<Selection, DatasetError> {
+    pub(crate) fn select(&self, counts: &[usize]) -> Result<Selection, DatasetError> {
         let in_file = |file: usize| {
             let file = self.files.get(file).cloned().unwrap_or_default();
             move |source| DatasetError::Mixture { file, source }
@@ -300,7 +300,7 @@ impl TokenizedFiles<'_> {
     }
 }
 
-fn no_rows(files: &[PathBuf], kind: RowKind, bad: &BadRows, degenerate: DegenerateGroups) -> DatasetError {
+pub(crate) fn no_rows(files: &[PathBuf], kind: RowKind, bad: &BadRows, degenerate: DegenerateGroups) -> DatasetError {
     let file = files.first().cloned().unwrap_or_default();
     let got = match bad.first.first() {
         None if degenerate.any() => format!("none ({degenerate})"),
@@ -431,17 +431,18 @@ impl Rows {
 }
 
 /// Rows drawn from several files.
-struct Selection {
+pub(crate) struct Selection {
     train: Vec<RowOf>,
     held_out: Vec<RowOf>,
 }
 
 /// The part that a record has in a run.
 #[derive(Debug, Clone, Copy, Default)]
-struct Taken {
+pub(crate) struct Taken {
     /// Times that it is trained on in an epoch.
-    times: usize,
-    held_out: bool,
+    pub times: usize,
+    /// True if it is held out.
+    pub held_out: bool,
 }
 
 impl Taken {
@@ -452,7 +453,7 @@ impl Taken {
 
 impl Selection {
     /// The part of each of the `rows` records of a file.
-    fn plan(&self, file: usize, rows: usize) -> Vec<Taken> {
+    pub(crate) fn plan(&self, file: usize, rows: usize) -> Vec<Taken> {
         let mut plan = vec![Taken::default(); rows];
         for at in self.train.iter().filter(|at| at.file == file) {
             plan[at.row].times += 1;

@@ -58,12 +58,7 @@ impl Preparation {
             let begun = row.completion.iter().rposition(|message| message.role != "assistant").map_or(0, |at| at + 1);
             row.prompt.extend(row.completion.drain(..begun));
         }
-        let prompt = match &mut record {
-            Record::Pair(row) => &mut row.prompt,
-            Record::Group(row) => &mut row.prompt,
-            Record::Unpaired(row) => &mut row.prompt,
-            Record::Example(row) => &mut row.prompt,
-        };
+        let prompt = record.prompt_mut();
         let has_system = prompt.first().is_some_and(|first| first.role == "system");
         if let (Some(text), false) = (&self.system_prompt, has_system) {
             prompt.insert(0, Message::system(text));

@@ -68,7 +68,16 @@ pub fn records(source: impl AsRef<Path>) -> Result<Records, ReadError> {
 
 /// [`records`] of a file whose columns have other names.
 pub(crate) fn records_with(source: impl AsRef<Path>, columns: &Columns) -> Result<Records, ReadError> {
-    Ok(Records { columns: columns.clone(), ..records(source)? })
+    records_for(source, Purpose::Train, columns.clone())
+}
+
+/// [`records`] for a purpose, of files whose columns may have other names.
+pub(crate) fn records_for(
+    source: impl AsRef<Path>,
+    purpose: Purpose,
+    columns: Columns,
+) -> Result<Records, ReadError> {
+    Ok(Records { columns, ..records_of(source_files(source, purpose)?)? })
 }
 
 /// The records of files, one after the other.

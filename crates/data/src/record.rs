@@ -105,6 +105,16 @@ impl Record {
         }
     }
 
+    /// The same, to be changed.
+    pub fn prompt_mut(&mut self) -> &mut Vec<Message> {
+        match self {
+            Self::Pair(row) => &mut row.prompt,
+            Self::Group(row) => &mut row.prompt,
+            Self::Unpaired(row) => &mut row.prompt,
+            Self::Example(row) => &mut row.prompt,
+        }
+    }
+
     /// The prompt as a template gets it.
     pub fn conversation(&self) -> Conversation<'_> {
         Conversation { messages: self.prompt(), inputs: self.inputs() }

@@ -139,6 +139,15 @@ pub struct MemoryEstimate {
 }
 
 impl MemoryEstimate {
+    /// The same model where prompts of so many tokens together are learned and no weight is: the embedding as float32, and five
+    /// numbers for each place and token of the vocabulary (logits, noise, probabilities and two gradients).
+    pub fn learn_prompts(&mut self, spec: &DecoderSpec, places: usize) {
+        let floats = |count: usize| 4 * count as u64;
+        self.gradients = floats(places * spec.hidden_size);
+        self.optimizer = 2 * self.gradients;
+        self.activations += floats(spec.vocab_size * (5 * places + spec.hidden_size));
+    }
+
     /// Estimates from shapes.
     ///
     /// # Errors

@@ -45,6 +45,8 @@ pub use elements::memory::MemoryCheck;
 pub use elements::model::{Init, Reference};
 pub use elements::optimizer::Optim;
 pub use elements::probe::{OnDrop, ProbeConfig};
+pub(crate) use elements::prompt::MOST_NOISE;
+pub use elements::prompt::{PromptConfig, PromptRole};
 pub use elements::quantisation::QuantType;
 pub use elements::reporting::Reporter;
 pub use error::{ConfigErrors, ConfigProblem};
@@ -397,6 +399,9 @@ pub struct TrainConfig {
     /// Completions of out-of-distribution prompts, measured during training; off when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe: Option<ProbeConfig>,
+    /// Learns prompts of real tokens and leaves the weights as they are (docs/prompts.md); off when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<PromptConfig>,
 }
 
 /// Default values.

@@ -16,6 +16,7 @@ use crate::event::Event;
 use crate::memory::{self, MemoryPlan};
 use crate::preflight;
 use crate::probe::Probe;
+use crate::prompt;
 use crate::run;
 use crate::run_dir::RunDir;
 use crate::tokenizer_dir;
@@ -65,6 +66,9 @@ pub fn dry_run(
     stop: &AtomicBool,
     watch: &mut dyn FnMut(Event<'_>),
 ) -> Result<Option<DryRun>, TrainError> {
+    if let Some(prompt) = &config.prompt {
+        return prompt::dry_run(config, prompt, stop, watch);
+    }
     let objective = Objective::new(config.loss.clone())?;
     let model_config = run::read_model_config(config)?;
     let scratch = tempfile::tempdir().map_err(io(&std::env::temp_dir(), "write to"))?;

@@ -37,6 +37,7 @@ mod packing;
 mod pooling;
 mod preflight;
 mod probe;
+pub mod prompt;
 pub mod record;
 mod reference;
 mod resume;

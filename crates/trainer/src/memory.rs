@@ -61,7 +61,11 @@ impl MemoryPlan {
         let stored = ModelInfo::read(&config.model_name_or_path).map_or(StoredMatrices::FLOAT32, |info| info.matrices);
         let frozen = FrozenStorage { storage: &storage, stored };
         let shape = shape(config, lora.as_ref(), &layers, tokens, completion_tokens);
-        let estimate = MemoryEstimate::new(spec, &TrainingShape { frozen, moments: config.optim.moments(), ..shape })?;
+        let mut estimate =
+            MemoryEstimate::new(spec, &TrainingShape { frozen, moments: config.optim.moments(), ..shape })?;
+        if let Some(prompt) = &config.prompt {
+            estimate.learn_prompts(spec, prompt.count * prompt.length);
+        }
         let kept = config.loss.loss.needs_mismatched() && (lora.is_none() || config.reference() != Reference::Start);
         let second = kept || config.sync_ref_model;
         let reference = match config.teacher() {

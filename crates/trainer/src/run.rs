@@ -27,6 +27,7 @@ use crate::origin::Origin;
 use crate::pooling::{Pooling, pad_token};
 use crate::preflight;
 use crate::probe::Probe;
+use crate::prompt;
 use crate::reference::ReferenceCache;
 use crate::resume::{EarlierRun, Resume, Resumed};
 use crate::run_dir::{EarlierConfig, RunDir};
@@ -44,6 +45,9 @@ pub fn train(
     stop: &AtomicBool,
     watch: &mut dyn FnMut(Event<'_>),
 ) -> Result<Finish, TrainError> {
+    if let Some(prompt) = &config.prompt {
+        return prompt::train(config, prompt, earlier, stop, watch);
+    }
     let objective = Objective::new(config.loss.clone())?;
     let model_config = read_model_config(config)?;
     let dir = RunDir::new(&config.output_dir);

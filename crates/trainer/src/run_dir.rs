@@ -36,6 +36,14 @@ impl RunDir {
     pub fn model(&self) -> PathBuf {
         self.0.join("model")
     }
+    /// The prompts that were learned; the file exists once such a run is finished.
+    pub fn prompts(&self) -> PathBuf {
+        self.0.join("prompts.json")
+    }
+    /// State of a run that learns prompts.
+    pub(crate) fn prompt_state(&self) -> PathBuf {
+        self.0.join("prompts.safetensors")
+    }
     /// The tokenizer, if the configuration changes the model's.
     pub fn tokenizer(&self) -> PathBuf {
         self.0.join("tokenizer")
@@ -95,7 +103,15 @@ impl RunDir {
         for path in dirs {
             gone(&path, fs::remove_dir_all(&path))?;
         }
-        for path in [self.metrics(), self.openmetrics(), self.origin(), self.config()] {
+        let files = [
+            self.metrics(),
+            self.openmetrics(),
+            self.origin(),
+            self.prompts(),
+            self.prompt_state(),
+            self.config(),
+        ];
+        for path in files {
             gone(&path, fs::remove_file(&path))?;
         }
         Ok(())
@@ -109,9 +125,14 @@ impl RunDir {
 
     /// Makes the directory this run's: writes the resolved configuration and the origin.
     pub(crate) fn claim(&self, config: &TrainConfig, origin: &Origin, train: &[Row]) -> Result<(), TrainError> {
+        origin.write(self, train)?;
+        self.write_config(config)
+    }
+
+    /// Writes the resolved configuration.
+    pub(crate) fn write_config(&self, config: &TrainConfig) -> Result<(), TrainError> {
         let path = self.config();
         let text = toml::to_string(config).map_err(|error| TrainError::config(&path, None, error.to_string()))?;
-        origin.write(self, train)?;
         Ok(write_whole(&path, text.as_bytes())?)
     }
 

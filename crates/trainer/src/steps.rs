@@ -87,7 +87,7 @@ struct Plan {
 }
 
 /// The rows of each step: slices of an epoch's order, which is drawn once an epoch.
-struct Batches {
+pub(crate) struct Batches {
     rows: usize,
     size: usize,
     per_epoch: u64,
@@ -96,8 +96,14 @@ struct Batches {
 }
 
 impl Batches {
+    /// The batches of a configuration over some rows.
+    pub(crate) fn new(rows: usize, config: &TrainConfig) -> Self {
+        let (size, per_epoch) = (config.batch_size(), config.steps_per_epoch(rows));
+        Batches { rows, size, per_epoch, seed: config.seed, epoch: None }
+    }
+
     /// Rows of step `index`, from 0.
-    fn rows_of(&mut self, index: u64) -> &[usize] {
+    pub(crate) fn rows_of(&mut self, index: u64) -> &[usize] {
         let (epoch, within) = (index / self.per_epoch, (index % self.per_epoch) as usize);
         let order = match self.epoch.take() {
             Some((drawn, order)) if drawn == epoch => order,
@@ -128,13 +134,7 @@ impl Steps<'_> {
             learning_rate: self.config.learning_rate(total_steps),
             counts_unfinished: self.rows.iter().flat_map(Row::completions).any(|side| !side.finished()),
         };
-        let mut batches = Batches {
-            rows: self.rows.len(),
-            size: self.config.batch_size(),
-            per_epoch: steps_per_epoch,
-            seed: self.config.seed,
-            epoch: None,
-        };
+        let mut batches = Batches::new(self.rows.len(), self.config);
         let done = resumed.unwrap_or(0);
         let mut logs = Logs::open(self.config, self.dir, resumed)?;
         watch(Event::Started { total_steps, done });

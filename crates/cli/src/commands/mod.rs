@@ -21,6 +21,7 @@ mod model;
 mod named;
 mod pairs;
 mod plot;
+mod prompt;
 mod reward;
 mod reward_model;
 mod run;
@@ -77,6 +78,7 @@ commands! {
     Model => model::ModelArgs,
     Pairs => pairs::PairsArgs,
     Plot => plot::PlotArgs,
+    Prompt => prompt::PromptArgs,
     Reward => reward::RewardArgs,
     Run => run::RunArgs,
     Score => score::ScoreArgs,

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use smpo_devices::Choice;
 use smpo_trainer::{EarlierRun, Finish, ReadConfig, TrainConfig};
 
+use super::prompt;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::hub::model_dir;
 use crate::interrupt;
@@ -72,6 +73,9 @@ pub fn run(args: TrainArgs) -> Outcome {
         (false, false) => EarlierRun::Resume,
     };
     let finish = train(&config, earlier, "train", &progress)?;
+    if config.prompt.is_some() {
+        return prompt::print(&finish, args.format, &progress);
+    }
     print(&finish, args.format, &progress)?;
     Ok(match finish {
         Finish::Done { .. } => Exit::Success,

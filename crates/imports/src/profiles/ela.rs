@@ -44,6 +44,10 @@ pub(crate) static ELA: Profile = Profile {
         "GPO never ran there (five faults); its loss is computed as it was meant. Advantages are not divided by the deviation + 1e-4 \
          but by the deviation, and groups without one are left out.",
         "`pad_token`, `bos_token` and `eos_token` that are absent leave the tokenizer as it is.",
+        "Learned prompts stand where the chat template puts the system message, behind BOS; rows that are longer than \
+         `max_length` with them are left out, not cut. The forbidden-token term is left out: those tokens cannot be chosen. \
+         The likeness of prompts is a mean over pairs of prompts alone, the noise is drawn once an optimizer step, and what is \
+         kept are the prompts with the lowest held-out loss.",
     ],
 };
 
@@ -156,20 +160,31 @@ const CLASSIFICATION: Method = Method {
 const PROMPTS: Method = Method {
     name: "prompts",
     title: "prompt optimisation",
-    refusal: "prompts are not optimised here",
-    keys: &[Group::Nothing(&[
-        "num_prompts",
-        "prompt_len",
-        "dissim_coef",
-        "special_token_coef",
-        "gumbel_temp",
-        "gumbel_noise_scale",
-        "forbidden_token_ids",
-        "inserted_chat_role",
-        "fused_forward",
-        "init_prompt",
-    ])],
-    ..METHOD
+    keys: &[
+        Group::Keys(&[
+            sets("num_prompts", "prompt.count"),
+            sets("prompt_len", "prompt.length"),
+            sets("dissim_coef", "prompt.dissimilarity"),
+            sets("gumbel_temp", "prompt.temperature"),
+            sets("gumbel_noise_scale", "prompt.noise"),
+            sets("forbidden_token_ids", "prompt.forbidden_token_ids"),
+            sets("inserted_chat_role", "prompt.role"),
+            sets("init_prompt", "prompt.init"),
+        ]),
+        Group::Nothing(&["special_token_coef", "fused_forward"]),
+        Group::All(trl::REWARD.keys),
+    ],
+    defaults: &[
+        default("prompt.count", Whole(3)),
+        default("prompt.length", Whole(128)),
+        default("prompt.dissimilarity", Real(0.3)),
+        default("prompt.temperature", Real(0.5)),
+        default("prompt.noise", Real(0.05)),
+        default("prompt.role", Text("system")),
+        default("learning_rate", Real(1e-5)),
+        LENGTH,
+    ],
+    ..REWARD
 };
 const GPO: Method = Method {
     name: "gpo",

@@ -196,5 +196,6 @@ fn defaults(loss: LossConfig) -> TrainConfig {
         loss,
         alarms: Default::default(),
         probe: None,
+        prompt: None,
     }
 }

@@ -95,7 +95,7 @@ impl Problems {
     }
 
     /// Checks the keys of a table.
-    fn within(&mut self, table: &'static str, check: impl FnOnce(&mut Self)) {
+    pub(super) fn within(&mut self, table: &'static str, check: impl FnOnce(&mut Self)) {
         self.table = Some(table);
         check(self);
         self.table = None;
@@ -137,6 +137,7 @@ impl TrainConfig {
         if let Some(probe) = &self.probe {
             problems.within("probe", |problems| probe.check(problems));
         }
+        self.check_prompt(problems);
     }
 }
 

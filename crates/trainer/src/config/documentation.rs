@@ -23,8 +23,8 @@ pub fn page() -> String {
     let page = Page { definitions: schema.get("$defs").cloned().unwrap_or_default() };
     let mut text = String::from(HEAD);
     text += "\n## Keys\n\n";
-    text += &page.rows(&schema, &["loss", "alarms", "probe"]);
-    for table in ["probe", "alarms"] {
+    text += &page.rows(&schema, &["loss", "alarms", "probe", "prompt"]);
+    for table in ["probe", "prompt", "alarms"] {
         let definition = page.resolve(&schema["properties"][table]);
         text += &format!("\n## `[{table}]`\n\n{}\n\n", description(&definition));
         text += &page.rows(&definition, &[]);

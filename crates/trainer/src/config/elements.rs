@@ -12,6 +12,7 @@ pub(super) mod memory;
 pub(super) mod model;
 pub(super) mod optimizer;
 pub(super) mod probe;
+pub(super) mod prompt;
 pub(super) mod quantisation;
 pub(super) mod reporting;
 pub(super) mod schedule;

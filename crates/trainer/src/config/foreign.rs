@@ -157,6 +157,7 @@ fn refuse(translation: &Translation, profile: &Profile, problems: &mut Problems)
         for target in smpo_imports::targets(profile, &problem.key) {
             let key = match target.split_once('.') {
                 Some(("loss", name)) => Key::new(Some("loss"), name),
+                Some(("prompt", name)) => Key::new(Some("prompt"), name),
                 _ => Key::new(None, target),
             };
             problems.unread.insert(key);

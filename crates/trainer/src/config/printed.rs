@@ -5,6 +5,9 @@ use std::path::Path;
 use smpo_imports::{Origin, Setting, Translation};
 use toml::{Table, Value};
 
+/// Tables that a translation may set, as they are written.
+const TABLES: [&str; 2] = ["prompt", "loss"];
+
 /// TOML text: the settings in the order of the trainer's table, a comment at each adopted default, then what was set beside
 /// the file. The loss is the last table.
 pub(super) fn text(translation: &Translation, table: &Table, origin: &Path) -> String {
@@ -13,12 +16,14 @@ pub(super) fn text(translation: &Translation, table: &Table, origin: &Path) -> S
     for note in &translation.notes {
         text += &format!("# {}\n", note.replace('\n', " "));
     }
-    let none = Table::new();
-    let loss = table.get("loss").and_then(Value::as_table).unwrap_or(&none);
     text += "\n";
     text += &section(translation, table, "", title);
-    text += "\n[loss]\n";
-    text += &section(translation, loss, "loss.", title);
+    for name in TABLES {
+        if let Some(inner) = table.get(name).and_then(Value::as_table) {
+            text += &format!("\n[{name}]\n");
+            text += &section(translation, inner, &format!("{name}."), title);
+        }
+    }
     text
 }
 
@@ -34,7 +39,7 @@ fn section(translation: &Translation, table: &Table, prefix: &str, title: &str) 
         written.push(key);
     }
     let mut others: Vec<(&String, &Value)> =
-        table.iter().filter(|(key, _)| !written.contains(&key.as_str()) && *key != "loss").collect();
+        table.iter().filter(|(key, _)| !written.contains(&key.as_str()) && !TABLES.contains(&key.as_str())).collect();
     others.sort_by_key(|(key, _)| *key);
     for (key, value) in others {
         text += &format!("{key} = {value}\n");

@@ -11,7 +11,7 @@ use super::check::{Key, Problem, Problems};
 use super::file::ConfigFile;
 use super::foreign::{Chosen, ImportedConfig};
 use super::keys::known_keys;
-use super::{AlarmConfig, ProbeConfig, TrainConfig, flat, foreign, spellings};
+use super::{AlarmConfig, ProbeConfig, PromptConfig, TrainConfig, flat, foreign, spellings};
 use crate::error::TrainError;
 
 /// A configuration read from a file.
@@ -119,6 +119,7 @@ impl TrainConfig {
         read_table::<AlarmConfig>(&mut table, "alarms", &Table::new(), &mut problems);
         let prompts = Table::from_iter([("prompts".to_owned(), Value::from(""))]);
         read_table::<ProbeConfig>(&mut table, "probe", &prompts, &mut problems);
+        read_table::<PromptConfig>(&mut table, "prompt", &Table::new(), &mut problems);
         let table = readable::<TrainConfig>(table, None, &placeholders(), &mut problems);
         let config: Result<TrainConfig, _> = Value::Table(table).try_into();
         match config {

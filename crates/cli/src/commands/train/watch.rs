@@ -127,6 +127,7 @@ fn measured(record: &StepRecord) -> Option<String> {
         parts.extend(record.metric(name).map(|value| format!("{label} {value:.decimals$}")));
     };
     add("eval_loss", "held-out loss", 4);
+    add("eval_best_loss", "best", 4);
     add("eval_logps/accuracies", "accuracy", 3);
     add("eval_logps/accuracies_without_eos", "without EOS", 3);
     add("eval_logps/margins", "margin", 3);
