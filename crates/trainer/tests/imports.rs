@@ -461,3 +461,24 @@ fn every_published_file_is_read() {
     }
     assert!(unexpected.is_empty(), "refused for another reason than {REFUSED:?}: {unexpected:#?}");
 }
+
+#[test]
+fn prompts_of_effective_llm_alignment_are_learned_with_its_defaults() {
+    let text = "model_name_or_path: m\ndataset: pairs.jsonl\noutput_dir: out\nlearning_rate: 0.001\ncenter_rewards_coefficient: 0.01\n\
+                gumbel_temp: 1.0\nprompt_len: 96\nspecial_token_coef: 0.8\nfused_forward: True\ninit_prompt: Be good.\n\
+                forbidden_token_ids: [1, 2]\nwarmup_ratio: 0.01\nlr_scheduler_type: constant\n";
+    let ReadConfig { config, notes, import } = read(text, &[]).unwrap();
+    let Loss::Reward(reward) = &config.loss.loss else { panic!("{:?}", config.loss) };
+    assert_eq!(reward.center_rewards_coefficient, 0.01);
+    let prompt = config.prompt.unwrap();
+    assert_eq!((prompt.count, prompt.length, prompt.init.as_deref()), (3, 96, Some("Be good.")));
+    assert_eq!((prompt.temperature, prompt.final_temperature, prompt.noise), (1.0, 0.005, 0.05));
+    assert_eq!((prompt.dissimilarity, &prompt.forbidden_token_ids[..]), (0.3, &[1, 2][..]));
+    assert_eq!(import.map(|import| (import.profile, import.method)), Some(("ela", "prompts")));
+    assert!(notes[0].contains("prompt.count = 3") && notes[0].contains("prompt.dissimilarity = 0.3"), "{}", notes[0]);
+    assert!(notes.iter().any(|note| note.contains("`special_token_coef`, `fused_forward`")), "{notes:?}");
+    // overrides in either spelling
+    for set in ["prompt_len=8", "prompt.length=8"] {
+        assert_eq!(read(text, &[set]).unwrap().config.prompt.unwrap().length, 8);
+    }
+}

@@ -31,8 +31,7 @@ enum PromptCommand {
     /// orders its pairs better
     #[command(after_help = "Examples:
   smpo prompt optimize Qwen2.5-1.5B-Instruct sft.jsonl --out prompts --length 24 --role user
-  smpo prompt optimize runs/reward/model pairs.jsonl --out prompts --count 3 --init \"Judge helpfulness and honesty.\"
-  smpo train docs/prompt.toml")]
+  smpo prompt optimize runs/reward/model pairs.jsonl --out prompts --count 3 --init \"Judge honesty.\"")]
     Optimize(OptimizeArgs),
 }
 
