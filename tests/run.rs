@@ -1,15 +1,16 @@
 //! `smpo run` as a user meets it: skipped, resumed after a kill, run anew where something changed.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use assert_cmd::Command;
 use predicates::prelude::PredicateBooleanExt;
 use predicates::str::contains;
 use serde_json::Value;
-use smpo_fixtures::{demo, repository};
+use smpo_fixtures::{Dice, demo, repository};
 
 /// A recipe of two arms on a handful of prompts and steps.
 struct Recipe {
@@ -138,6 +139,138 @@ fn stages_are_skipped_resumed_and_run_anew_where_they_changed() {
     }
     let superseded = fs::read_dir(recipe.path("whole/superseded")).unwrap().count();
     assert_eq!(superseded, 5, "earlier results are kept");
+}
+
+/// Files that may differ between two calls of one recipe, by the ends of their paths: logs, records with the seconds that stages
+/// took, locks. Of metrics everything but the speed is compared.
+const MAY_DIFFER: [&str; 2] = [".log", "/.lock"];
+const RECORDS: &str = "stages/";
+const SPEED: &str = "tokens_per_s";
+
+/// The bytes of every result below a directory, by its path in it.
+fn all_results(out: &Path) -> BTreeMap<String, Vec<u8>> {
+    let (mut results, mut dirs) = (BTreeMap::new(), vec![out.to_path_buf()]);
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.strip_prefix(out).unwrap().to_str().unwrap().to_owned();
+            if path.is_dir() {
+                dirs.push(path);
+            } else if !name.starts_with(RECORDS) && !MAY_DIFFER.iter().any(|end| format!("/{name}").ends_with(end)) {
+                results.insert(name.clone(), timeless(&name, fs::read(path).unwrap()));
+            }
+        }
+    }
+    results
+}
+
+/// Metrics of training without the speed; other files as they are.
+fn timeless(name: &str, bytes: Vec<u8>) -> Vec<u8> {
+    if !name.ends_with("metrics.jsonl") {
+        return bytes;
+    }
+    let without = |line: &str| {
+        let mut record: Value = serde_json::from_str(line).unwrap();
+        record.as_object_mut().unwrap().remove(SPEED);
+        record.to_string() + "\n"
+    };
+    String::from_utf8(bytes).unwrap().lines().map(without).collect::<String>().into_bytes()
+}
+
+/// The record of a stage; none before it began.
+#[cfg(unix)]
+fn record(out: &Path, stage: &str) -> Option<Value> {
+    let path = out.join(RECORDS).join(format!("{}.json", stage.replace('/', "--")));
+    serde_json::from_str(&fs::read_to_string(path).ok()?).ok()
+}
+
+/// Runs a recipe in a process group of its own until `stage` has run for so many seconds or has ended, then kills recipe and
+/// stage at once. True if the stage was killed.
+#[cfg(unix)]
+fn killed_in(recipe: &Recipe, stage: &str, moment: f64) -> bool {
+    use std::os::unix::process::CommandExt;
+    let out = recipe.path("out");
+    let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin("smpo"));
+    command.current_dir(repository()).arg("run").arg(recipe.path("two.toml")).arg("--out").arg(&out);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).process_group(0).spawn().unwrap();
+    let before = record(&out, stage).map(|record| record["pid"].clone());
+    let mut began: Option<Instant> = None;
+    let patience = Instant::now();
+    loop {
+        let record = record(&out, stage).filter(|record| Some(&record["pid"]) != before.as_ref());
+        if record.as_ref().is_some_and(|record| !record["exit"].is_null()) {
+            break;
+        }
+        if record.is_some() && began.get_or_insert_with(Instant::now).elapsed().as_secs_f64() >= moment {
+            break;
+        }
+        assert!(child.try_wait().unwrap().is_none(), "{stage}: the recipe ended before it");
+        assert!(patience.elapsed() < Duration::from_secs(120), "{stage}: does not begin");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let group = format!("-{}", child.id());
+    assert!(std::process::Command::new("kill").args(["-KILL", "--", &group]).status().unwrap().success());
+    child.wait().unwrap();
+    wait_for_stages(&out);
+    record(&out, stage).is_some_and(|record| record["exit"].is_null())
+}
+
+/// Kills recipe and stage together, in every kind of stage, at moments that a seed draws from the time that the stage takes.
+#[cfg(unix)]
+#[test]
+fn killed_at_any_moment_of_any_stage_a_recipe_gives_the_same_bytes() {
+    const STAGES: [&str; 7] = [
+        "sft/start",
+        "pairs/start",
+        "train/regular-1",
+        "merge/modified-1",
+        "eval/suite/modified-1",
+        "gate/suite/modified",
+        "board",
+    ];
+    const SEED: u64 = 19;
+    const KILLS: usize = 2;
+    let recipe = Recipe::new();
+    // one after the other, from a start of its own
+    let sft = format!(
+        "model = {:?}\noutput_dir = \"of the recipe\"\ndataset = {:?}\ndataset_sample = 48\nmax_length = 256\nmax_steps = 8\n\
+         save_steps = 2\nper_device_train_batch_size = 6\nlearning_rate = 1e-4\n[loss]\nkind = \"sft\"\n",
+        demo("base"),
+        demo("preferences.jsonl"),
+    );
+    fs::write(recipe.path("sft.toml"), sft).unwrap();
+    let text = fs::read_to_string(recipe.path("two.toml")).unwrap();
+    let text = text.replace("jobs = 2\n", &format!("jobs = 1\n[sft]\nconfig = {:?}\n", recipe.path("sft.toml")));
+    fs::write(recipe.path("two.toml"), text.replace("max_steps = 30, save_steps = 5", "max_steps = 12, save_steps = 3")).unwrap();
+
+    // in the same directory, whose name is in some results
+    recipe.run("out");
+    fs::rename(recipe.path("out"), recipe.path("whole")).unwrap();
+    let whole = all_results(&recipe.path("whole"));
+    assert!(whole.len() > 60, "{:?}", whole.keys());
+    let mut dice = Dice::new(SEED);
+    let mut kills: Vec<(&str, f64)> = Vec::new();
+    for stage in STAGES {
+        let takes = record(&recipe.path("whole"), stage).unwrap()["seconds"].as_f64().unwrap();
+        for kill in 0..KILLS {
+            // the first in the first half, so that each stage is killed while it works, however slow the machine is now
+            let share = dice.below(1000) as f64 / 1000.0 / if kill == 0 { 2.0 } else { 1.0 };
+            if !killed_in(&recipe, stage, share * takes) {
+                break;
+            }
+            kills.push((stage, share));
+        }
+    }
+    for stage in STAGES {
+        assert!(kills.iter().any(|(killed, _)| *killed == stage), "{stage} was never killed: {kills:?}");
+    }
+    recipe.run("out");
+    let killed = all_results(&recipe.path("out"));
+    let names = |results: &BTreeMap<String, Vec<u8>>| results.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(&killed), names(&whole), "killed at {kills:?}");
+    for (name, bytes) in &whole {
+        assert!(killed[name] == *bytes, "{name} differs after kills at {kills:?}");
+    }
 }
 
 /// Waits until no process of a stage is left.

@@ -58,6 +58,11 @@ fn resolved(dir: &Path) -> Result<PathBuf, FileError> {
 /// # Errors
 /// When the directory cannot be listed or an entry cannot be removed.
 pub fn remove_leftovers(dir: &Path) -> Result<(), FileError> {
+    remove_where(dir, &|_| true)
+}
+
+/// Removes temporary files and directories by their names.
+fn remove_where(dir: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<(), FileError> {
     let entries = match fs::read_dir(dir) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         entries => entries.map_err(FileError::at(dir, "list"))?,
@@ -66,7 +71,7 @@ pub fn remove_leftovers(dir: &Path) -> Result<(), FileError> {
         let entry = entry.map_err(FileError::at(dir, "list"))?;
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if name.starts_with('.') && name.ends_with(SUFFIX) {
+        if name.starts_with('.') && name.ends_with(SUFFIX) && wanted(&name) {
             let path = entry.path();
             let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
             let removed = if is_dir { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
@@ -76,10 +81,50 @@ pub fn remove_leftovers(dir: &Path) -> Result<(), FileError> {
     Ok(())
 }
 
+/// Removes the temporary files and directories that killed processes left of `path`: beside it under its name, and inside it
+/// at any depth. The caller makes sure that no other process writes them.
+///
+/// # Errors
+/// As [`remove_leftovers`].
+pub fn remove_leftovers_of(path: &Path) -> Result<(), FileError> {
+    let mut prefix = OsString::from(".");
+    prefix.push(path.file_name().unwrap_or_default());
+    prefix.push(".");
+    let prefix = prefix.to_string_lossy();
+    remove_where(parent(path), &|name| name.starts_with(&*prefix))?;
+    let mut dirs = vec![path.to_path_buf()];
+    while let Some(dir) = dirs.pop() {
+        // a file has nothing inside; links are not followed
+        if fs::symlink_metadata(&dir).is_ok_and(|found| found.is_dir()) {
+            remove_leftovers(&dir)?;
+            let entries = fs::read_dir(&dir).map_err(FileError::at(&dir, "list"))?;
+            for entry in entries {
+                dirs.push(entry.map_err(FileError::at(&dir, "list"))?.path());
+            }
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::sync::trace;
+
+    #[test]
+    fn leftovers_of_a_path_are_beside_it_and_inside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        for file in [".model.x1.partial/weights", "model/a/.b.x2.partial", "model/a/b", ".other.x3.partial/weights"] {
+            fs::create_dir_all(at(file).parent().unwrap()).unwrap();
+            fs::write(at(file), b"bytes").unwrap();
+        }
+        remove_leftovers_of(&at("model")).unwrap();
+        let there = |name: &str| at(name).exists();
+        assert!(!there(".model.x1.partial") && !there("model/a/.b.x2.partial"));
+        assert!(there("model/a/b") && there(".other.x3.partial/weights"));
+        remove_leftovers_of(&at("absent/model")).unwrap();
+    }
 
     #[test]
     fn every_file_is_on_the_disk_before_the_directory_has_its_name() {

@@ -43,7 +43,7 @@ mod whole;
 
 pub use append::{append, cut_torn_line};
 pub use archive::{ArchivedFile, read_archive};
-pub use directory::{move_to, remove_leftovers, write_dir_whole};
+pub use directory::{move_to, remove_leftovers, remove_leftovers_of, write_dir_whole};
 pub use error::FileError;
 pub use hash::{hex, sha256, sha256_file};
 pub use lfs::{LFS_POINTER, is_lfs_pointer, is_lfs_pointer_file, read_text};

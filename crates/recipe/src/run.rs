@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use smpo_files::{DirLock, FileError, move_to};
+use smpo_files::{DirLock, FileError, move_to, remove_leftovers_of};
 
 use crate::key::key;
 use crate::record::{self, Record, State, is_result};
@@ -169,6 +169,9 @@ impl Run<'_> {
             if !resumes && stage.output.exists() {
                 let to = self.set_aside(stage, earlier.as_ref())?;
                 on_event(Event::SetAside { stage, to });
+            }
+            if earlier.is_some() {
+                remove_leftovers_of(&stage.output)?;
             }
             self.start(index)?;
             on_event(Event::Started { stage, again: resumes });

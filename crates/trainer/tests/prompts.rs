@@ -104,7 +104,7 @@ fn a_step_is_that_of_pytorch() {
 /// A run that learns two prompts on some of the demo's pairs.
 fn prompt_run(out: &Path) -> TrainConfigBuilder {
     demo_run(out, 32, loss("kind = \"sft\""))
-        .prompt(PromptConfig { count: 2, length: 6, role: PromptRole::User, noise: 0.05, ..PromptConfig::default() })
+        .prompt(PromptConfig { count: 2, length: 6, role: PromptRole::User, ..PromptConfig::default() })
         .test_size(HoldOut::Rows(8))
         .per_device_train_batch_size(8)
         .learning_rate(0.02)
@@ -131,7 +131,7 @@ fn the_loss_falls_and_the_best_prompts_are_written() {
     let best: Vec<f64> = records.iter().filter_map(|record| record.metric("eval_best_loss")).collect();
     assert!(best.len() == 7 && best.windows(2).all(|two| two[1] <= two[0]) && best[6] < best[0] - 0.01, "{best:?}");
     let temperature = |step: usize| records[step].metric("prompt/temperature").unwrap();
-    assert!((temperature(1) - 0.5).abs() < 1e-12 && (temperature(24) - 0.005).abs() < 1e-12);
+    assert!((temperature(1) - 1.0).abs() < 1e-12 && (temperature(24) - 0.005).abs() < 1e-12);
     let found = written(&dir.path().join("run"));
     assert_eq!((found.prompts.len(), found.rows, found.measured_rows, found.held_out), (2, 32, 8, true));
     assert_eq!(found.prompts[0].loss, best[6]);

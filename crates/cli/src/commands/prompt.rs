@@ -71,7 +71,7 @@ struct OptimizeArgs {
     #[arg(long, value_name = "ROWS", default_value_t = 8)]
     batch_size: usize,
     /// Learning rate, constant
-    #[arg(long, value_name = "RATE", default_value_t = 1e-3)]
+    #[arg(long, value_name = "RATE", default_value_t = 0.03)]
     learning_rate: f64,
     /// Temperature of the distributions over tokens at the first step
     #[arg(long, default_value_t = PromptConfig::default().temperature)]

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use smpo_files::DirLock;
+use smpo_files::{DirLock, remove_leftovers};
 use smpo_inference::{Completion, Generator, InferenceError, Request, generate_each};
 use smpo_results::{EvaluationDir, Measurement, RunManifest, Sample, files};
 
@@ -78,6 +78,7 @@ pub fn sample_suite(
     }
     let lock = DirLock::take(dir.path()).map_err(files::Error::from)?;
     let Some(_lock) = lock else { return Err(RunError::Locked { dir: dir.path().to_owned() }) };
+    remove_leftovers(dir.path()).map_err(files::Error::from)?;
     let samples = resume::resume(suite, dir, manifest)?;
     let requests: Vec<Request> = resume::missing(suite, &samples);
     let mut run = Run::new(suite, dir, samples)?;

@@ -62,9 +62,9 @@ impl Default for PromptConfig {
             length: 16,
             init: None,
             role: PromptRole::System,
-            temperature: 0.5,
+            temperature: 1.0,
             final_temperature: 0.005,
-            noise: 0.05,
+            noise: 0.1,
             dissimilarity: 0.3,
             forbidden_token_ids: Vec::new(),
         }
