@@ -55,7 +55,8 @@ fn prompts_of_a_language_model_are_worth_what_logps_gives() {
     let run = |out: &str, more: &[&str]| {
         let mut command = smpo(dir, &["prompt", "optimize"]);
         command.arg(&base).args(["pairs.jsonl", "--out", out, "--role", "user", "--length", "6", "--count", "2"]);
-        command.args(["--eval-steps", "5", "--learning-rate", "0.02", "--steps", "20", "--forbid", "300"]).args(more);
+        command.args(["--eval-steps", "5", "--learning-rate", "0.02", "--steps", "20", "--forbid", "300"]);
+        command.args(["--temperature", "0.5", "--noise", "0.05"]).args(more);
         command
     };
     run("one", &[])
