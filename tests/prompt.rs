@@ -188,7 +188,10 @@ fn files_of_effective_llm_alignment_learn_prompts_of_a_reward_model() {
         assert!(ours.contains("[prompt]\ncount = 2\n") && ours.contains("[loss]\nkind = \"reward\""), "{ours}");
         fs::write(dir.join("ours.toml"), ours).unwrap();
         smpo(dir, &["train", "ours.toml", "--restart"]).assert().success();
-        assert_eq!(fs::read(dir.join("again/prompts.json")).unwrap(), fs::read(dir.join(name).join("prompts.json")).unwrap());
+        assert_eq!(
+            fs::read(dir.join("again/prompts.json")).unwrap(),
+            fs::read(dir.join(name).join("prompts.json")).unwrap()
+        );
     }
     // a misspelled key and a value out of range have their lines
     fs::write(dir.join("bad.yaml"), THEIRS.replace("prompt_len: 8", "prompt_len: 0") + "num_prompst: 3\n").unwrap();

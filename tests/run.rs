@@ -241,7 +241,11 @@ fn killed_at_any_moment_of_any_stage_a_recipe_gives_the_same_bytes() {
     fs::write(recipe.path("sft.toml"), sft).unwrap();
     let text = fs::read_to_string(recipe.path("two.toml")).unwrap();
     let text = text.replace("jobs = 2\n", &format!("jobs = 1\n[sft]\nconfig = {:?}\n", recipe.path("sft.toml")));
-    fs::write(recipe.path("two.toml"), text.replace("max_steps = 30, save_steps = 5", "max_steps = 12, save_steps = 3")).unwrap();
+    fs::write(
+        recipe.path("two.toml"),
+        text.replace("max_steps = 30, save_steps = 5", "max_steps = 12, save_steps = 3"),
+    )
+    .unwrap();
 
     // in the same directory, whose name is in some results
     recipe.run("out");

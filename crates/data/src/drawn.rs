@@ -34,10 +34,7 @@ impl Dataset {
     /// When a file cannot be read; at the first bad row, unless they may be dropped; when nothing is left to train on.
     ///
     /// [`TokenizedFiles::rows`]: crate::TokenizedFiles::rows
-    pub fn records(
-        &self,
-        on_row: &mut dyn FnMut() -> ControlFlow<()>,
-    ) -> Result<Option<DrawnRecords>, DatasetError> {
+    pub fn records(&self, on_row: &mut dyn FnMut() -> ControlFlow<()>) -> Result<Option<DrawnRecords>, DatasetError> {
         let mut drawn = DrawnRecords::default();
         let mut files = Vec::with_capacity(self.files.len());
         for path in &self.files {

@@ -72,11 +72,7 @@ pub(crate) fn records_with(source: impl AsRef<Path>, columns: &Columns) -> Resul
 }
 
 /// [`records`] for a purpose, of files whose columns may have other names.
-pub(crate) fn records_for(
-    source: impl AsRef<Path>,
-    purpose: Purpose,
-    columns: Columns,
-) -> Result<Records, ReadError> {
+pub(crate) fn records_for(source: impl AsRef<Path>, purpose: Purpose, columns: Columns) -> Result<Records, ReadError> {
     Ok(Records { columns, ..records_of(source_files(source, purpose)?)? })
 }
 

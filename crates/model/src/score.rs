@@ -123,7 +123,12 @@ impl Decoder {
         Ok((result, WayBack::Checkpoints { recomputation, inputs, head_input, head: tape }, balance))
     }
 
-    pub(crate) fn select(&self, hidden: &Tensor, batch: &PackedBatch, options: &ScoreOptions<'_>) -> Result<SelectedLogProbs> {
+    pub(crate) fn select(
+        &self,
+        hidden: &Tensor,
+        batch: &PackedBatch,
+        options: &ScoreOptions<'_>,
+    ) -> Result<SelectedLogProbs> {
         let head = &self.head;
         if self.spec().labels.is_some() {
             let scores = head.forward(hidden, None, Product::Computed)?;

@@ -103,14 +103,8 @@ impl RunDir {
         for path in dirs {
             gone(&path, fs::remove_dir_all(&path))?;
         }
-        let files = [
-            self.metrics(),
-            self.openmetrics(),
-            self.origin(),
-            self.prompts(),
-            self.prompt_state(),
-            self.config(),
-        ];
+        let files =
+            [self.metrics(), self.openmetrics(), self.origin(), self.prompts(), self.prompt_state(), self.config()];
         for path in files {
             gone(&path, fs::remove_file(&path))?;
         }

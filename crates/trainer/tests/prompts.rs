@@ -60,12 +60,8 @@ fn a_step_is_that_of_pytorch() {
     let expected: Value = serde_json::from_slice(&fs::read(golden("trainer", "prompts.json")).unwrap()).unwrap();
     let [prompts, length] = ["prompts", "length"].map(|name| expected[name].as_u64().unwrap() as usize);
     for case in expected["cases"].as_array().unwrap() {
-        let rows: Vec<Slotted> = expected["rows"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|row| slotted(row, case["loss"] == "reward"))
-            .collect();
+        let rows: Vec<Slotted> =
+            expected["rows"].as_array().unwrap().iter().map(|row| slotted(row, case["loss"] == "reward")).collect();
         let rows: Vec<&Slotted> = rows.iter().collect();
         // packed together and one by one
         for max_tokens in [4096, 1] {

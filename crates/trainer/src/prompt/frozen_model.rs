@@ -87,13 +87,7 @@ impl FrozenModel {
         Ok((evaluation, sum))
     }
 
-    fn evaluate(
-        &self,
-        rows: &[&Row],
-        logps: &[RowLogps],
-        totals: Totals,
-        step: u64,
-    ) -> Result<Evaluation, TrainError> {
+    fn evaluate(&self, rows: &[&Row], logps: &[RowLogps], totals: Totals, step: u64) -> Result<Evaluation, TrainError> {
         let rows: Vec<StepRow<'_>> = rows.iter().map(|row| StepRow { row, reference: None, other: None }).collect();
         let pooled: Vec<PooledRow<'_>> = match self.pooling {
             Some(_) => rows.iter().zip(logps).map(|(row, values)| row.pooled(values)).collect(),

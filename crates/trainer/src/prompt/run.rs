@@ -158,7 +158,8 @@ impl Rows {
         stop: &AtomicBool,
     ) -> Result<Option<Self>, TrainError> {
         let dataset = data::dataset(config, tokenizer.bos());
-        let mut on_row = || if stop.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+        let mut on_row =
+            || if stop.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
         let Some(drawn) = dataset.records(&mut on_row)? else { return Ok(None) };
         let truncation = Truncation { max_length: None, max_prompt_length: None, ..dataset.truncation };
         let mut rows = Rows {
@@ -306,8 +307,7 @@ impl<'a> Run<'a> {
         let model = FrozenModel::new(decoder, objective, pooling, options.max_tokens)?;
         let unfit = unfit_tokens(config, prompt, tokenizer, vocabulary)?;
         let init = init_tokens(config, prompt, tokenizer, &unfit)?;
-        let codebook =
-            Codebook::new(model.table(), (prompt.count, prompt.length), &init, prompt.noise, config.seed)?;
+        let codebook = Codebook::new(model.table(), (prompt.count, prompt.length), &init, prompt.noise, config.seed)?;
         let parameter = |name: &str, var: &candle_core::Var, decay| Parameter {
             name: name.into(),
             var: var.clone(),
@@ -523,7 +523,8 @@ fn temperature(prompt: &PromptConfig, index: u64, total: u64) -> f64 {
 /// Share of the pairs whose chosen side has the greater reward; `None` for a loss without rewards.
 fn accuracy_of(evaluation: &Evaluation) -> Option<f64> {
     let right = evaluation.pairs.iter().map(|pair| pair.chosen_reward.zip(pair.rejected_reward));
-    let right: Vec<bool> = right.map(|rewards| rewards.map(|(chosen, rejected)| chosen > rejected)).collect::<Option<_>>()?;
+    let right: Vec<bool> =
+        right.map(|rewards| rewards.map(|(chosen, rejected)| chosen > rejected)).collect::<Option<_>>()?;
     Some(right.iter().filter(|right| **right).count() as f64 / right.len().max(1) as f64)
 }
 

@@ -7,11 +7,7 @@ use crate::error::TrainError;
 
 /// True for each token of a vocabulary that a prompt may not hold: special tokens, those that a text cannot hold, and those
 /// given.
-pub(super) fn forbidden(
-    tokenizer: &ChatTokenizer,
-    vocabulary: usize,
-    given: &[u32],
-) -> Result<Vec<bool>, TrainError> {
+pub(super) fn forbidden(tokenizer: &ChatTokenizer, vocabulary: usize, given: &[u32]) -> Result<Vec<bool>, TrainError> {
     let mut forbidden = Vec::with_capacity(vocabulary);
     for id in (0u32..).take(vocabulary) {
         let text = match tokenizer.tokenizer().id_to_token(id) {

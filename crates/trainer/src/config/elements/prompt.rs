@@ -87,9 +87,7 @@ impl PromptConfig {
         problems.range("length", self.length > 0, "at least 1", self.length);
         let places = self.count.saturating_mul(self.length);
         problems.range("length", places <= MOST_PLACES, "at most 65536 tokens in all prompts together", places);
-        for (name, temperature) in
-            [("temperature", self.temperature), ("final_temperature", self.final_temperature)]
-        {
+        for (name, temperature) in [("temperature", self.temperature), ("final_temperature", self.final_temperature)] {
             problems.range(name, is_positive(temperature), "a positive number", temperature);
         }
         let noise = (-MOST_NOISE..=MOST_NOISE).contains(&self.noise);
@@ -133,7 +131,8 @@ impl TrainConfig {
             problems.refuse(&["prompt", "init"], message);
         }
         if self.train_on == TrainOn::Everything {
-            let message = "`prompt` excludes train_on = \"everything\": the prompt itself is no text to learn".to_owned();
+            let message =
+                "`prompt` excludes train_on = \"everything\": the prompt itself is no text to learn".to_owned();
             problems.refuse(&["train_on", "prompt"], message);
         }
         if !matches!(self.device, Choice::Auto | Choice::Cpu) {
