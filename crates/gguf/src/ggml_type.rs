@@ -63,7 +63,7 @@ types! {
     BF16 = 30: 1 values, 2 bytes, true;
     TQ1_0 = 34: 256 values, 54 bytes, false;
     TQ2_0 = 35: 256 values, 66 bytes, false;
-    MXFP4 = 39: 32 values, 17 bytes, false;
+    MXFP4 = 39: 32 values, 17 bytes, true;
     NVFP4 = 40: 64 values, 36 bytes, false;
     Q1_0 = 41: 128 values, 18 bytes, false;
 }

@@ -10,7 +10,6 @@ use crate::decoder::Decoder;
 use crate::error::{ModelError, Result};
 use crate::gguf::is_gguf;
 use crate::lora::LABELS_FILE;
-use crate::spec::ExpertLayout;
 use crate::weights::{OutputTensor, ShardIndex, StoredTensor, WeightDtype, stack_experts, write_tensors};
 
 /// Options of saving a model.
@@ -70,10 +69,8 @@ impl Decoder {
             let packed =
                 self.packed().map(|packed| Ok((renamed(&packed.name), StoredTensor::packed(&packed.weight, dtype))));
             let own = own.chain(packed).collect::<Result<Vec<_>>>()?;
-            let mut tensors = match &self.spec().experts {
-                Some(experts) if experts.layout == ExpertLayout::Stacked => stack_experts(own),
-                _ => own.into_iter().map(|(name, tensor)| (name, OutputTensor::Stored(tensor))).collect(),
-            };
+            let own = stack_experts(Some(self.spec()), own).into_iter();
+            let mut tensors: Vec<_> = own.map(|(name, tensor)| (name, OutputTensor::Stored(tensor))).collect();
             for tensor in self.wrapped.iter().flat_map(|wrapped| wrapped.files.rest()) {
                 let (name, tensor) = tensor?;
                 tensors.push((name, OutputTensor::Copied(tensor)));

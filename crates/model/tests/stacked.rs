@@ -10,8 +10,8 @@ use candle_core::{DType, Device, Tensor};
 use reference::{Expected, case_dir, perturb, relative_difference, values};
 use serde_json::Value;
 use smpo_model::{
-    AdapterSaveOptions, Config, Decoder, LoraConfig, MergeMethod, ModelInfo, Placement, SaveOptions, Storage,
-    WeightDtype, merge,
+    AdapterSaveOptions, Config, Decoder, Feed, FrozenStorage, LoraConfig, MergeMethod, ModelInfo, Placement,
+    SaveOptions, Scratch, Storage, WeightDtype, merge,
 };
 use tempfile::TempDir;
 
@@ -94,6 +94,14 @@ fn experts_in_mxfp4_are_what_transformers_dequantises() {
     }
 }
 
+/// Logits after a prompt, through the key–value cache.
+fn next_logits(decoder: &Decoder) -> Vec<f32> {
+    let packed = decoder.pack().unwrap();
+    let mut sequence = packed.sequence(8);
+    let mut feeds = [Feed { sequence: &mut sequence, tokens: &[3, 1, 4, 1, 5] }];
+    packed.advance(&mut feeds, &mut Scratch::default()).unwrap().to_vec()
+}
+
 #[test]
 fn frozen_experts_stay_in_mxfp4_and_compute_the_same() {
     let dir = case_dir(PACKED);
@@ -108,12 +116,18 @@ fn frozen_experts_stay_in_mxfp4_and_compute_the_same() {
         assert!(saved >= 4 * count - packed, "{storage:?}: {saved}");
         if storage == Storage::AsStored {
             assert_eq!(log_probs(&decoder, &expected), whole);
+            // In sampling too.
+            assert_eq!(next_logits(&decoder), next_logits(&dequantised));
         }
     }
     let info = ModelInfo::read(&dir).unwrap();
     assert_eq!((info.four_bit, info.parameters), (count, Decoder::load(&dir).unwrap().parameter_count()));
     assert_eq!(info.stored_bytes as usize, packed + 2 * (info.parameters - count));
     ModelInfo::check_values(&dir).unwrap();
+    for storage in [Storage::AsStored, Storage::Dequantised] {
+        let estimated = FrozenStorage { storage: &storage, stored: info.matrices }.total(&info.spec).unwrap();
+        assert_eq!(estimated as usize, frozen(&dir, &storage).parameter_bytes(), "{storage:?}");
+    }
 
     let mut decoder = frozen(&dir, &Storage::AsStored);
     let targets = vec!["all-linear".to_owned()];
@@ -323,4 +337,23 @@ fn models_are_merged_as_they_are_stored() {
     let name = "model.layers.1.mlp.experts.down_proj";
     let (merged, whole) = (floats(&tensors(&out)[name]), floats(&tensors(&case_dir("gpt_oss"))[name]));
     assert!(relative_difference(&merged, &whole.iter().map(|x| 0.75 * x).collect::<Vec<_>>()) < 1e-6);
+}
+
+#[test]
+fn gguf_files_are_merged_into_the_tensors_of_transformers() {
+    let temp = TempDir::new().unwrap();
+    let (home, out) = (temp.path().join("home"), temp.path().join("merged"));
+    fs::create_dir(&home).unwrap();
+    let file = home.join("model.gguf");
+    fs::copy(smpo_fixtures::golden("model", "gguf/gpt_oss").join("model.gguf"), &file).unwrap();
+    fs::copy(smpo_fixtures::golden("inference", "qwen2").join("tokenizer.json"), home.join("tokenizer.json")).unwrap();
+    let method = MergeMethod::Linear { weights: vec![1.0, 3.0] };
+    let both = [file.clone(), file.clone()];
+    let go_on = |_, _| std::ops::ControlFlow::Continue(());
+    merge(&both, &method, Some(WeightDtype::F32), &out, go_on).unwrap();
+    assert_eq!(tensors(&out)["model.layers.1.mlp.experts.gate_up_proj"].dims(), [4, 32, 64]);
+    let [merged, whole] = [&out, &file].map(|model| Decoder::load(model).unwrap());
+    let batch = smpo_model::PackedBatch::from_sequences([(&[1u32, 2][..], &[3u32, 4, 5][..])]).unwrap();
+    let [merged, whole] = [merged, whole].map(|decoder| values(&decoder.log_probs(&batch).unwrap()));
+    assert!(relative_difference(&merged, &whole) < 1e-5);
 }

@@ -12,8 +12,27 @@ use smpo_trainer::{EarlierRun, TrainConfig, TrainConfigBuilder, train};
 use support::{demo_run, loss, run};
 use tempfile::TempDir;
 
-/// The demo's model with experts, and random weights.
+/// The demo's model as a Qwen3-MoE, with random weights.
 fn model(dir: &Path, output_router_logits: bool) -> PathBuf {
+    let fields = serde_json::json!({
+        "model_type": "qwen3_moe", "architectures": ["Qwen3MoeForCausalLM"], "hidden_size": 32, "num_experts": 8,
+        "num_experts_per_tok": 2, "moe_intermediate_size": 16, "norm_topk_prob": true, "initializer_range": 0.1,
+        "output_router_logits": output_router_logits
+    });
+    made(dir, &fields)
+}
+
+/// The same as a gpt-oss.
+fn gpt_oss(dir: &Path) -> PathBuf {
+    let fields = serde_json::json!({
+        "model_type": "gpt_oss", "architectures": ["GptOssForCausalLM"], "hidden_size": 32, "intermediate_size": 16,
+        "head_dim": 16, "num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 32, "initializer_range": 0.1
+    });
+    made(dir, &fields)
+}
+
+/// The demo's model with other fields, and random weights.
+fn made(dir: &Path, fields: &serde_json::Value) -> PathBuf {
     let path = dir.join("base");
     if !path.exists() {
         std::fs::create_dir(&path).unwrap();
@@ -26,11 +45,6 @@ fn model(dir: &Path, output_router_logits: bool) -> PathBuf {
     }
     let text = std::fs::read_to_string(demo("base").join("config.json")).unwrap();
     let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
-    let fields = serde_json::json!({
-        "model_type": "qwen3_moe", "architectures": ["Qwen3MoeForCausalLM"], "hidden_size": 32, "num_experts": 8,
-        "num_experts_per_tok": 2, "moe_intermediate_size": 16, "norm_topk_prob": true, "initializer_range": 0.1,
-        "output_router_logits": output_router_logits
-    });
     for (name, value) in fields.as_object().unwrap() {
         config[name] = value.clone();
     }
@@ -131,6 +145,31 @@ fn a_frozen_router_stays_and_its_adapters_are_left_out() {
     let names: Vec<String> = decoder.trainable().into_iter().map(|(name, _)| name).collect();
     assert!(names.iter().any(|name| name.contains(".experts.7.")), "{names:?}");
     assert!(!names.iter().any(|name| name.contains(".mlp.gate.")), "{names:?}");
+}
+
+#[test]
+fn gpt_oss_trains_whole_and_by_adapters() {
+    let dir = TempDir::new().unwrap();
+    let base = gpt_oss(dir.path());
+    let sinks = |decoder: &Decoder| -> Vec<f32> {
+        let (_, var) = decoder.trainable().into_iter().find(|(name, _)| name.ends_with(".0.self_attn.sinks")).unwrap();
+        var.to_vec1().unwrap()
+    };
+    let whole = config(dir.path(), "whole").router_aux_loss_coef(0.01).build().unwrap();
+    let records = run(&whole);
+    assert!(records.iter().filter_map(|record| record.metric("loss")).all(f64::is_finite));
+    let trained = Decoder::load(whole.output_dir.join("model")).unwrap();
+    assert!(sinks(&trained) != sinks(&Decoder::load(&base).unwrap()));
+
+    let adapted = config(dir.path(), "lora").use_peft(true).lora_r(2).load_in_4bit(true).build().unwrap();
+    run(&adapted);
+    let adapter = adapted.output_dir.join("model");
+    let mut decoder = Decoder::load(&base).unwrap();
+    decoder.load_adapter(&adapter).unwrap();
+    assert!(decoder.trainable().iter().any(|(name, _)| name.contains(".experts.3.up_proj.lora_B")));
+    let config: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(adapter.join("adapter_config.json")).unwrap()).unwrap();
+    assert_eq!(config["target_parameters"].as_array().unwrap().len(), 3 * 3);
 }
 
 #[test]

@@ -32,6 +32,7 @@ pub fn dequantise_into(kind: GgmlType, blocks: &[u8], out: &mut [f32]) -> Option
         GgmlType::Q5_1 => each(blocks, out, plain::q5_1),
         GgmlType::Q8_0 => each(blocks, out, plain::q8_0),
         GgmlType::Q8_1 => each(blocks, out, plain::q8_1),
+        GgmlType::MXFP4 => each(blocks, out, plain::mxfp4),
         GgmlType::Q2_K => each(blocks, out, k_quants::q2_k),
         GgmlType::Q3_K => each(blocks, out, k_quants::q3_k),
         GgmlType::Q4_K => each(blocks, out, k_quants::q4_k),

@@ -56,3 +56,17 @@ pub(super) fn q8_1(bytes: &[u8; 36], out: &mut Values) {
     let d = half(bytes, 0);
     out.iter_mut().zip(&bytes[4..]).for_each(|(out, q)| *out = f32::from(*q as i8) * d);
 }
+
+/// Twice the number of each code of MXFP4.
+const MXFP4: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
+
+/// An exponent e, whose half is the scale 2^(e − 128), then as [`q4_0`].
+pub(super) fn mxfp4(bytes: &[u8; 17], out: &mut Values) {
+    let exponent = u32::from(bytes[0]);
+    let d = f32::from_bits(if exponent < 2 { 0x0020_0000 << exponent } else { (exponent - 1) << 23 });
+    let (low, high) = out.split_at_mut(16);
+    for (i, packed) in bytes[1..].iter().enumerate() {
+        low[i] = d * f32::from(MXFP4[usize::from(packed & 15)]);
+        high[i] = d * f32::from(MXFP4[usize::from(packed >> 4)]);
+    }
+}

@@ -23,7 +23,7 @@ BLOCKS = 3
 HALVES = {"Q4_0": [0], "Q4_1": [0, 2], "Q5_0": [0], "Q5_1": [0, 2], "Q8_0": [0], "Q8_1": [0, 2], "Q2_K": [80, 82],
           "Q3_K": [108], "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208]}
 SIZES = {**{kind.name: size for kind, size in GGML_QUANT_SIZES.items()}, "Q8_1": (32, 36), "Q8_K": (256, 292)}
-KINDS = ["F32", "F16", "BF16", *HALVES, "Q8_K"]
+KINDS = ["F32", "F16", "BF16", *HALVES, "Q8_K", "MXFP4"]
 
 
 def blocks():
@@ -39,6 +39,8 @@ def blocks():
             data = rng.integers(0, 256, size=(BLOCKS, size), dtype=np.uint8)
             for at in HALVES.get(kind, []):
                 data[:, at : at + 2] = rng.normal(size=(BLOCKS, 1)).astype(np.float16).view(np.uint8)
+            if kind == "MXFP4":  # exponents of the smallest scales, and another
+                data[:2, 0] = 0, 1
             if kind == "Q8_K":
                 data[:, :4] = rng.normal(size=(BLOCKS, 1)).astype(np.float32).view(np.uint8)
         if kind == "Q8_1":

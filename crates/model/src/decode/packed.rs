@@ -17,8 +17,9 @@ use crate::placement::{Placement, host_values};
 use crate::spec::{Activation, BlockNorms, DecoderSpec, LayerSpec};
 
 /// A [`Decoder`] packed for decoding: matrices copied to another layout, with the adapters of float32 ones merged in. It
-/// takes about as much memory as the decoder again, in float32 for blocks of a GGUF file without an adapter; four-bit blocks
-/// are shared as the embedding is; later training does not change it.
+/// takes about as much memory as the decoder again, in float32 for blocks of a GGUF file without an adapter; blocks of
+/// experts, few of which a token passes through, and four-bit blocks are shared as the embedding is; later training does not
+/// change it.
 ///
 /// The logits of a sequence depend on that sequence alone in every bit: not on the batch, the order or the threads.
 #[derive(Debug, Clone)]
@@ -64,6 +65,15 @@ pub(super) struct Projection {
     pub bias: Option<Vec<f32>>,
     /// Adapters of weights that are not float32, each of some of the outputs.
     pub adapters: Vec<LowRank>,
+}
+
+/// Blocks of a file, which hold its values exactly, in a copy for decoding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stored {
+    /// In float32.
+    Widened,
+    /// As they are, shared with the decoder.
+    Shared,
 }
 
 impl Decoder {
@@ -137,11 +147,14 @@ impl PackedBlock {
 impl PackedFeedForward {
     fn new(layer: &FeedForwardLayer) -> Result<Self> {
         match layer {
-            FeedForwardLayer::Gated(layer) => Ok(Self::Gated(PackedGated::new(layer)?)),
+            FeedForwardLayer::Gated(layer) => Ok(Self::Gated(PackedGated::new(layer, Stored::Widened)?)),
             FeedForwardLayer::Routed(experts) => Ok(Self::Routed {
                 router: Projection::stack(&[experts.router()])?,
                 options: experts.options(),
-                experts: experts.each().iter().map(PackedGated::new).collect::<Result<_>>()?,
+                experts: {
+                    let each = experts.each().iter();
+                    each.map(|expert| PackedGated::new(expert, Stored::Shared)).collect::<Result<_>>()?
+                },
             }),
         }
     }
@@ -159,8 +172,9 @@ impl PackedFeedForward {
 }
 
 impl PackedGated {
-    fn new(layer: &Gated) -> Result<Self> {
-        Ok(Self { gate_up: Projection::stack(&layer.gate_up())?, down: Projection::stack(&[&layer.down])? })
+    fn new(layer: &Gated, blocks: Stored) -> Result<Self> {
+        let stack = |linears: &[&Linear]| Projection::stack_with(linears, blocks);
+        Ok(Self { gate_up: stack(&layer.gate_up())?, down: stack(&[&layer.down])? })
     }
 
     fn bytes(&self) -> usize {
@@ -170,12 +184,18 @@ impl PackedGated {
 
 impl Projection {
     fn stack(linears: &[&Linear]) -> Result<Self> {
+        Self::stack_with(linears, Stored::Widened)
+    }
+
+    fn stack_with(linears: &[&Linear], blocks: Stored) -> Result<Self> {
         let (mut merged, mut adapters, mut first) = (Vec::new(), Vec::new(), 0);
         for linear in linears {
             merged.push(match &linear.adapter {
                 Some(adapter) if linear.weight.is_float32() => Some(adapter.merged(&linear.weight)?),
-                // A GGUF file's blocks are dequantised once here, not at every token.
-                None if linear.weight.is_exact() => Some(linear.weight.dense(&Placement::default())?.into_owned()),
+                // Dequantised once here, not at every token.
+                None if blocks == Stored::Widened && linear.weight.is_exact() => {
+                    Some(linear.weight.dense(&Placement::default())?.into_owned())
+                }
                 _ => None,
             });
             if let (Some(adapter), None) = (&linear.adapter, &merged[merged.len() - 1]) {

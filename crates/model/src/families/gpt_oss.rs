@@ -5,8 +5,16 @@ use serde_json::{Value, json};
 use super::{Widths, alternating_layers, routed_experts, sliding_layers, window_or};
 use crate::error::Result;
 use crate::fields::Fields;
+use crate::gguf::{Architecture, Source, rope_scaling};
 use crate::rope::{RopeContext, RopeScaling, RopeSpec};
 use crate::spec::{Activation, Biases, DecoderSpec, ExpertLayout, ExpertsSpec};
+
+pub(super) const GGUF: Architecture = Architecture {
+    fields: gguf_fields,
+    routed: true,
+    feed_forward_norm: "post_attention_norm",
+    ..Architecture::plain("gpt-oss")
+};
 
 pub(super) fn spec(fields: &Fields) -> Result<DecoderSpec> {
     let widths = Widths::read(fields, Some(64))?;
@@ -52,4 +60,21 @@ fn rope(fields: &Fields, widths: &Widths) -> Result<RopeSpec> {
 pub(super) fn further_fields(spec: &DecoderSpec) -> Vec<(&'static str, Value)> {
     let Some(experts) = &spec.experts else { return Vec::new() };
     vec![("num_local_experts", json!(experts.count)), ("experts_per_token", json!(experts.per_token))]
+}
+
+/// llama.cpp has the clamp of the published models; that YaRN does not round its bounds is in no file.
+fn gguf_fields(source: &Source<'_>) -> Result<Vec<(&'static str, Value)>> {
+    let layers = (0..source.blocks()?).map(|block| if block % 2 == 0 { "sliding_attention" } else { "full_attention" });
+    let mut fields = vec![
+        ("num_local_experts", json!(source.required("expert_count")?)),
+        ("num_experts_per_tok", json!(source.required("expert_used_count")?)),
+        ("intermediate_size", json!(source.required("expert_feed_forward_length")?)),
+        ("sliding_window", json!(source.required("attention.sliding_window")?)),
+        ("layer_types", json!(layers.collect::<Vec<_>>())),
+    ];
+    if let Some(mut yarn) = rope_scaling(source)? {
+        yarn["truncate"] = json!(false);
+        fields.push(("rope_scaling", yarn));
+    }
+    Ok(fields)
 }

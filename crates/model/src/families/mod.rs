@@ -96,8 +96,8 @@ families! {
     Llama: "Llama", llama, "llama", "LlamaForCausalLM", classifier = "LlamaForSequenceClassification", gguf = llama::GGUF;
     Qwen2: "Qwen2", qwen2, "qwen2", "Qwen2ForCausalLM", classifier = "Qwen2ForSequenceClassification", gguf = qwen2::GGUF;
     Qwen3: "Qwen3", qwen3, "qwen3", "Qwen3ForCausalLM", classifier = "Qwen3ForSequenceClassification", gguf = qwen3::GGUF;
-    Qwen3Moe: "Qwen3-MoE", qwen3_moe, "qwen3_moe", "Qwen3MoeForCausalLM", classifier = "Qwen3MoeForSequenceClassification", further_fields = qwen3_moe::further_fields;
-    GptOss: "gpt-oss", gpt_oss, "gpt_oss", "GptOssForCausalLM", classifier = "GptOssForSequenceClassification", further_fields = gpt_oss::further_fields;
+    Qwen3Moe: "Qwen3-MoE", qwen3_moe, "qwen3_moe", "Qwen3MoeForCausalLM", classifier = "Qwen3MoeForSequenceClassification", further_fields = qwen3_moe::further_fields, gguf = qwen3_moe::GGUF;
+    GptOss: "gpt-oss", gpt_oss, "gpt_oss", "GptOssForCausalLM", classifier = "GptOssForSequenceClassification", further_fields = gpt_oss::further_fields, gguf = gpt_oss::GGUF;
     Mistral: "Mistral", mistral, "mistral", "MistralForCausalLM", classifier = "MistralForSequenceClassification", gguf = mistral::GGUF;
     Phi3: "Phi-3", phi3, "phi3", "Phi3ForCausalLM", classifier = "Phi3ForSequenceClassification", further_fields = phi3::rope_fields, gguf = phi3::GGUF;
     Gemma2: "Gemma 2", gemma2, "gemma2", "Gemma2ForCausalLM", classifier = "Gemma2ForSequenceClassification", gguf = gemma2::GGUF;

@@ -6,7 +6,11 @@ use serde_json::{Value, json};
 use super::{Widths, routed_experts, uniform_layers, window_or};
 use crate::error::Result;
 use crate::fields::Fields;
+use crate::gguf::{Architecture, Source};
 use crate::spec::{Biases, DecoderSpec, ExpertsSpec, QkNorm};
+
+pub(super) const GGUF: Architecture =
+    Architecture { fields: gguf_fields, routed: true, ..Architecture::plain("qwen3moe") };
 
 pub(super) fn spec(fields: &Fields) -> Result<DecoderSpec> {
     let widths = Widths::read(fields, None)?;
@@ -37,4 +41,14 @@ pub(super) fn spec(fields: &Fields) -> Result<DecoderSpec> {
 pub(super) fn further_fields(spec: &DecoderSpec) -> Vec<(&'static str, Value)> {
     let count = spec.experts.iter().map(|experts| ("num_experts", json!(experts.count)));
     count.chain([("max_window_layers", json!(spec.layers.len()))]).collect()
+}
+
+/// llama.cpp has experts in every block, and weights of a token's experts that sum to one.
+fn gguf_fields(source: &Source<'_>) -> Result<Vec<(&'static str, Value)>> {
+    Ok(vec![
+        ("num_experts", json!(source.required("expert_count")?)),
+        ("num_experts_per_tok", json!(source.required("expert_used_count")?)),
+        ("moe_intermediate_size", json!(source.required("expert_feed_forward_length")?)),
+        ("norm_topk_prob", json!(true)),
+    ])
 }

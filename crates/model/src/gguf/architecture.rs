@@ -28,12 +28,23 @@ pub(crate) struct Architecture {
     pub rows: Rows,
     pub fields: OwnFields,
     pub chosen: Chosen,
+    /// Name of the norm before the feed-forward layer.
+    pub feed_forward_norm: &'static str,
+    /// True for routed experts.
+    pub routed: bool,
 }
 
 impl Architecture {
     /// An architecture without anything particular.
     pub const fn plain(name: &'static str) -> Self {
-        Self { name, rows: Rows::AsStored, fields: |_| Ok(Vec::new()), chosen: |_| Ok(true) }
+        Self {
+            name,
+            rows: Rows::AsStored,
+            fields: |_| Ok(Vec::new()),
+            chosen: |_| Ok(true),
+            feed_forward_norm: "ffn_norm",
+            routed: false,
+        }
     }
 
     /// The family of a file with its architecture.

@@ -10,7 +10,7 @@ use crate::error::Result;
 pub(crate) fn config_json(file: &GgufFile) -> Result<Value> {
     let (family, architecture) = Architecture::of(file)?;
     let source = Source::new(file)?;
-    if source.whole("expert_count")?.is_some_and(|count| count > 0) {
+    if !architecture.routed && source.whole("expert_count")?.is_some_and(|count| count > 0) {
         return Err(source.unsupported("expert_count", "a mixture of experts; a dense model is"));
     }
     let embedding = file

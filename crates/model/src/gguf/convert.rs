@@ -10,7 +10,7 @@ use super::GgufWeights;
 use crate::config::Config;
 use crate::error::{ModelError, Result};
 use crate::save::{SaveOptions, copy_tokenizer_files, write_directory, write_json, write_weights};
-use crate::weights::WeightDtype;
+use crate::weights::{OutputValues, WeightDtype, stack_experts};
 
 /// Writes the model of a GGUF file to `dir`, which must be absent or empty: `config.json`, weights in the wanted dtype,
 /// tokenizer, chat templates and generation settings.
@@ -31,7 +31,8 @@ pub fn convert(gguf: &Path, dir: &Path, options: &SaveOptions) -> Result<()> {
             let tensor = Converted { weights: &weights, name, shape, dtype: options.dtype, failure: &failure };
             Some((name.to_string(), tensor))
         });
-        let written = write_weights(staging, tensors.collect(), options.shard_bytes);
+        let tensors = stack_experts(Some(config.spec()), tensors.collect());
+        let written = write_weights(staging, tensors, options.shard_bytes);
         written.map_err(|error| failure.take().unwrap_or(error))
     })
 }
@@ -46,7 +47,7 @@ struct Converted<'a> {
 }
 
 impl Converted<'_> {
-    fn values(&self) -> usize {
+    fn count(&self) -> usize {
         self.shape.iter().product()
     }
 }
@@ -62,15 +63,25 @@ impl View for Converted<'_> {
 
     fn data(&self) -> Cow<'_, [u8]> {
         let mut bytes = Vec::with_capacity(self.data_len());
-        match self.weights.read_part(self.name, 0..self.values()) {
-            Ok(values) => self.dtype.encode(&values, &mut bytes),
-            // The trait is infallible: the error is kept, and the writer refuses a tensor that is too short.
-            Err(error) => drop(self.failure.replace(Some(error))),
-        }
+        self.dtype.encode(&self.values(), &mut bytes);
         Cow::Owned(bytes)
     }
 
     fn data_len(&self) -> usize {
-        self.values() * self.dtype.bytes()
+        self.count() * self.dtype.bytes()
+    }
+}
+
+impl OutputValues for Converted<'_> {
+    fn output_dtype(&self) -> WeightDtype {
+        self.dtype
+    }
+
+    fn values(&self) -> Vec<f32> {
+        // The trait is infallible: the error is kept, and the writer refuses a tensor that is too short.
+        self.weights.read_part(self.name, 0..self.count()).unwrap_or_else(|error| {
+            self.failure.replace(Some(error));
+            Vec::new()
+        })
     }
 }

@@ -16,7 +16,7 @@ mod weights;
 pub(crate) use architecture::{Architecture, Rows};
 pub(crate) use config::config_json;
 pub use convert::convert;
-pub(crate) use rope::TEMPERATURE;
+pub(crate) use rope::{TEMPERATURE, scaling as rope_scaling};
 pub use smpo_gguf::{GgmlType, GgufError, GgufFile, Metadata, Tensor, companion, dequantise, is_gguf};
 pub(crate) use source::Source;
 pub(crate) use weights::saved_dtype;

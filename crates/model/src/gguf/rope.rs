@@ -35,8 +35,8 @@ pub(super) fn fields(source: &Source<'_>, head_dim: u64) -> Result<Map<String, V
     Ok(fields)
 }
 
-/// Scaling by numbers of the metadata.
-fn scaling(source: &Source<'_>) -> Result<Option<Value>> {
+/// Scaling by numbers of the metadata, as `rope_scaling`.
+pub(crate) fn scaling(source: &Source<'_>) -> Result<Option<Value>> {
     let factor = || -> Result<f64> {
         let factor = source.number("rope.scaling.factor")?;
         factor.ok_or_else(|| source.missing("rope.scaling.factor", "a number above zero"))

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
-use super::names::{BESIDE, gguf_name};
+use super::names::{BESIDE, GgufPlace, gguf_place};
 use super::{Architecture, GgmlType, GgufFile, Rows, Tensor};
 use crate::config::Config;
 use crate::error::{ModelError, Result, list};
@@ -28,6 +28,20 @@ struct Mapped {
     interleaved: Option<usize>,
     /// Number that the file adds to each value.
     offset: f32,
+    /// The expert, in a tensor of all.
+    expert: Option<usize>,
+}
+
+impl Mapped {
+    /// The first of its rows in the tensor, and their number.
+    fn rows(&self, tensor: &Tensor<'_>) -> (usize, usize) {
+        match (self.expert, &self.shape[..]) {
+            (None, _) => (0, tensor.rows()),
+            // A bias is a row.
+            (Some(expert), [_]) => (expert, 1),
+            (Some(expert), shape) => (expert * shape[0], shape[0]),
+        }
+    }
 }
 
 /// Blocks of a weight as they are stored, their rows in Hugging Face's order.
@@ -55,12 +69,17 @@ impl GgufWeights {
         let mut tensors = BTreeMap::new();
         let mut missing = Vec::new();
         for slot in slots {
-            let name = gguf_name(&slot.name, &config.spec().norms).unwrap_or_else(|| slot.name.clone());
+            let place = gguf_place(&slot.name, &config.spec().norms, architecture.feed_forward_norm);
+            let GgufPlace { name, expert } =
+                place.unwrap_or_else(|| GgufPlace { name: slot.name.clone(), expert: None });
             match file.tensor(&name) {
+                None if missing.contains(&name) => {}
                 None => missing.push(name),
                 Some(tensor) => {
-                    check(&tensor, &slot)?;
+                    let experts = config.spec().experts.as_ref().filter(|_| expert.is_some());
+                    check(&tensor, &slot, experts.map(|experts| experts.count))?;
                     let mapped = Mapped {
+                        expert,
                         interleaved: interleaved(architecture.rows, &slot.name, config.spec()),
                         // llama.cpp stores 1 + gain.
                         offset: if slot.role == Role::Norm && config.spec().norm_plus_one { 1.0 } else { 0.0 },
@@ -117,8 +136,9 @@ impl GgufWeights {
         if !tensor.ggml_type().is_quantised() || mapped.offset != 0.0 {
             return Ok(None);
         }
+        let (first, rows) = mapped.rows(&tensor);
         let bytes = match mapped.interleaved {
-            None => tensor.bytes()?,
+            None => tensor.bytes_of_rows(first..first + rows)?,
             Some(heads) => {
                 let stored = tensor.bytes()?;
                 let row = |index| {
@@ -152,7 +172,11 @@ impl GgufWeights {
                     rows.map(row).try_for_each(|row| tensor.dequantise_rows(row..row + 1, values))
                 })?;
             }
-            None => read_rows(&tensor, part, &mut values, |rows, values| tensor.dequantise_rows(rows, values))?,
+            None => {
+                let before = mapped.rows(&tensor).0 * tensor.row_values();
+                let part = before + part.start..before + part.end;
+                read_rows(&tensor, part, &mut values, |rows, values| tensor.dequantise_rows(rows, values))?;
+            }
         }
         if mapped.offset != 0.0 {
             values.iter_mut().for_each(|value| *value -= mapped.offset);
@@ -202,13 +226,14 @@ fn read_rows(
     Ok(())
 }
 
-/// Refuses a tensor of another shape, or of a type that is not dequantised.
-fn check(tensor: &Tensor<'_>, slot: &Slot) -> Result<()> {
-    if tensor.shape() != slot.shape {
+/// Refuses a tensor of another shape, that of `experts` experts where it has them all, or of a type that is not dequantised.
+fn check(tensor: &Tensor<'_>, slot: &Slot, experts: Option<usize>) -> Result<()> {
+    let shape: Vec<usize> = experts.into_iter().chain(slot.shape.iter().copied()).collect();
+    if tensor.shape() != shape {
         return Err(ModelError::Shape {
             path: tensor.path().to_path_buf(),
             tensor: tensor.name().to_string(),
-            expected: slot.shape.clone(),
+            expected: shape,
             got: tensor.shape().to_vec(),
         });
     }

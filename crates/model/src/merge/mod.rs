@@ -24,7 +24,7 @@ use crate::config::{Config, read_json};
 use crate::error::{ModelError, Result};
 use crate::save::{copy_tokenizer_files, write_directory, write_json};
 use crate::spec::DecoderSpec;
-use crate::weights::{ShardIndex, WeightDtype, write_tensors};
+use crate::weights::{ShardIndex, WeightDtype, stack_experts, write_tensors};
 
 /// Summary of a merge.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -77,14 +77,19 @@ pub fn merge(
         },
         failure: RefCell::default(),
     };
+    let config = Config::from_dir(&models[0]).ok();
     let mut index = ShardIndex::default();
     write_directory(out.as_ref(), |staging| {
         for file in first.files() {
             let mut tensors = Vec::new();
             for name in file.names().into_iter().filter(|name| first.contains(name)) {
                 let tensor = MergedTensor::new(&name, &merge)?;
-                index.add(&name, &file.saved_name(), &tensor);
                 tensors.push((name, tensor));
+            }
+            // A GGUF file's experts are read one by one.
+            let tensors = stack_experts(config.as_ref().map(Config::spec), tensors);
+            for (name, tensor) in &tensors {
+                index.add(name, &file.saved_name(), tensor);
             }
             let written = write_tensors(&staging.join(file.saved_name()), tensors);
             written.map_err(|error| merge.failure.take().unwrap_or(error))?;

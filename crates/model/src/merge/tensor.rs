@@ -9,7 +9,7 @@ use safetensors::{Dtype, View};
 use super::MergeMethod;
 use super::rule::{Parts, merge_parts};
 use crate::error::{ModelError, Result};
-use crate::weights::{WeightDtype, WeightFile, WeightFiles};
+use crate::weights::{OutputValues, WeightDtype, WeightFile, WeightFiles};
 
 /// State shared by all tensors of a merge.
 pub(super) struct Merge<'a> {
@@ -43,17 +43,17 @@ impl<'a> MergedTensor<'a> {
         Ok(Self { merge, name: name.to_string(), shape, dtype, sources, base })
     }
 
-    fn encoded(&self) -> Result<Vec<u8>> {
+    /// Computes the values and hands them on part by part; the error of a failure is kept.
+    fn compute(&self, take: impl FnMut(&[f32])) -> bool {
         // After a failure nothing more is computed: the file is discarded.
         if self.merge.failure.borrow().is_some() {
-            return Ok(Vec::new());
+            return false;
         }
-        if (self.merge.go_on)().is_break() {
-            return Err(ModelError::Stopped);
-        }
-        let mut bytes = Vec::with_capacity(self.data_len());
-        merge_parts(self, self.merge.method, self.merge.weights, |part| self.dtype.encode(part, &mut bytes))?;
-        Ok(bytes)
+        let computed = match (self.merge.go_on)().is_break() {
+            true => Err(ModelError::Stopped),
+            false => merge_parts(self, self.merge.method, self.merge.weights, take),
+        };
+        computed.map_err(|error| self.merge.failure.replace(Some(error))).is_ok()
     }
 }
 
@@ -89,13 +89,23 @@ impl View for MergedTensor<'_> {
 
     fn data(&self) -> Cow<'_, [u8]> {
         // The trait is infallible: the error is kept, and the writer refuses a tensor of the wrong length.
-        Cow::Owned(self.encoded().unwrap_or_else(|error| {
-            self.merge.failure.replace(Some(error));
-            Vec::new()
-        }))
+        let mut bytes = Vec::with_capacity(self.data_len());
+        let done = self.compute(|part| self.dtype.encode(part, &mut bytes));
+        Cow::Owned(if done { bytes } else { Vec::new() })
     }
 
     fn data_len(&self) -> usize {
         self.count() * self.dtype.bytes()
+    }
+}
+
+impl OutputValues for MergedTensor<'_> {
+    fn output_dtype(&self) -> WeightDtype {
+        self.dtype
+    }
+
+    fn values(&self) -> Vec<f32> {
+        let mut values = Vec::with_capacity(self.count());
+        if self.compute(|part| values.extend_from_slice(part)) { values } else { Vec::new() }
     }
 }

@@ -18,4 +18,4 @@ pub(crate) use fingerprint::fingerprint;
 pub(crate) use mxfp4::BITS as MXFP4_BITS;
 pub(crate) use sharded::{ShardIndex, WeightFiles};
 pub(crate) use write::{OutputTensor, StoredTensor, write_tensors};
-pub(crate) use write_stacked::{StackedTensor, stack_experts};
+pub(crate) use write_stacked::{OutputValues, Stacked, stack_experts};

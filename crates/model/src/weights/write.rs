@@ -10,7 +10,7 @@ use smpo_files::FileError;
 use smpo_kernels::PackedWeight;
 
 use super::file::data_bytes;
-use super::{CopiedTensor, StackedTensor, WeightDtype};
+use super::{CopiedTensor, OutputValues, Stacked, WeightDtype};
 use crate::error::{ModelError, Result};
 use crate::placement::host_values;
 
@@ -37,15 +37,14 @@ impl StoredTensor {
         let (rows, columns) = weight.shape();
         Self { shape: vec![rows, columns], values: Values::Packed(weight.clone()), dtype }
     }
+}
 
-    /// dtype that it is written in.
-    pub(super) fn output_dtype(&self) -> WeightDtype {
+impl OutputValues for StoredTensor {
+    fn output_dtype(&self) -> WeightDtype {
         self.dtype
     }
 
-    /// The values in float32; none where a device fails to return them. `View` is infallible: such a tensor is written
-    /// short, which the writer detects.
-    pub(super) fn values(&self) -> Vec<f32> {
+    fn values(&self) -> Vec<f32> {
         match &self.values {
             Values::Tensor(tensor) => host_values(tensor).unwrap_or_default(),
             Values::Packed(packed) => packed.dequantise(),
@@ -76,9 +75,7 @@ impl View for StoredTensor {
 /// A tensor of a directory being written.
 pub(crate) enum OutputTensor<'a> {
     /// From memory.
-    Stored(StoredTensor),
-    /// From memory, all experts of a block in one.
-    Stacked(StackedTensor),
+    Stored(Stacked<StoredTensor>),
     /// From another file, unchanged.
     Copied(CopiedTensor<'a>),
 }
@@ -87,7 +84,6 @@ impl OutputTensor<'_> {
     fn view(&self) -> &dyn View {
         match self {
             Self::Stored(tensor) => tensor,
-            Self::Stacked(tensor) => tensor,
             Self::Copied(tensor) => tensor,
         }
     }

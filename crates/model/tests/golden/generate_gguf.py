@@ -2,18 +2,20 @@
 
     pip install torch==2.15.0 transformers==5.24.0 gguf==0.19.0 llama-cpp-python==0.3.36
     python generate_gguf.py            # rewrites gguf/ beside this file
+    python generate_gguf.py CASE …     # only these, with the versions of versions.json
 
 gguf/<family>/ holds
 
     config.json             of the Hugging Face model
-    model.gguf              its weights: matrices in Q8_0, the rest in float32; names from the package gguf's table
+    model.gguf              its weights: matrices in Q8_0, experts of gpt-oss in MXFP4, the rest in float32; names from the
+                            package gguf's table
     expected.safetensors    s<i>.ids, s<i>.log_probs (of each id but the first, given those before it) by transformers, of
                             the values that the blocks hold
 
 llama.cpp has to agree with transformers on every model here, so that names, order of rows, norms and metadata are those that
 it expects.
 """
-import json, pathlib, platform, shutil, tempfile
+import json, pathlib, platform, shutil, sys, tempfile
 import gguf, llama_cpp, numpy, torch, transformers
 from gguf import GGMLQuantizationType as Type, MODEL_ARCH
 from safetensors.torch import save_file
@@ -31,6 +33,12 @@ CASES = {
     "llama": (MODEL_ARCH.LLAMA, "llama", dict()),
     "qwen2": (MODEL_ARCH.QWEN2, "qwen2", dict()),
     "qwen3": (MODEL_ARCH.QWEN3, "qwen3", dict(head_dim=16)),
+    "qwen3_moe": (MODEL_ARCH.QWEN3MOE, "qwen3_moe", dict(head_dim=16, num_experts=4, num_experts_per_tok=2,
+        moe_intermediate_size=32, norm_topk_prob=True)),
+    # llama.cpp rounds YaRN's bounds, transformers does not: these are whole numbers.
+    "gpt_oss": (MODEL_ARCH.GPT_OSS, "gpt_oss", dict(head_dim=32, num_hidden_layers=2, num_local_experts=4, num_experts_per_tok=2,
+        sliding_window=5, rope_parameters=dict(rope_type="yarn", rope_theta=2.0, factor=4.0, beta_fast=32.0, beta_slow=1.0,
+        truncate=False, original_max_position_embeddings=32))),
     "phi3": (MODEL_ARCH.PHI3, "phi3", dict(rope_parameters=dict(rope_type="default", rope_theta=10000.0, partial_rotary_factor=0.5))),
     "gemma2": (MODEL_ARCH.GEMMA2, "gemma2", dict(head_dim=16, num_hidden_layers=2, sliding_window=5, query_pre_attn_scalar=16,
         attn_logit_softcapping=4.0, final_logit_softcapping=3.0, tie_word_embeddings=True)),
@@ -65,6 +73,27 @@ def permute(weight, heads):
     return weight.reshape(heads, 2, weight.shape[0] // heads // 2, *weight.shape[1:]).swapaxes(1, 2).reshape(weight.shape)
 
 
+def block_type(name, values, architecture):
+    """Type of a tensor's blocks; None for float32."""
+    if values.ndim < 2 or name.endswith(("bias", ".mlp.gate.weight", ".mlp.router.weight")):
+        return None
+    return Type.MXFP4 if architecture == MODEL_ARCH.GPT_OSS and ".experts." in name else Type.Q8_0
+
+
+def experts(name, values, architecture):
+    """Tensors of all experts of a block, gate and up apart, outputs before inputs."""
+    stem, bias = name.removesuffix("_bias"), name.endswith("_bias")
+    interleaved = architecture == MODEL_ARCH.GPT_OSS
+    if interleaved and not bias:
+        values = values.swapaxes(1, 2)
+    layers = {stem: values}
+    if stem.endswith("gate_up_proj"):
+        halves = (values[:, ::2], values[:, 1::2]) if interleaved else numpy.split(values, 2, axis=1)
+        layers = {stem.replace("gate_up", part): half for part, half in zip(("gate", "up"), halves)}
+    for layer, own in layers.items():
+        yield f"{layer}.{'bias' if bias else 'weight'}", numpy.ascontiguousarray(own)
+
+
 def tensors(model, architecture):
     """The tensors under llama.cpp's names; the model gets the values that the blocks hold."""
     config, state = model.config, model.state_dict()
@@ -73,10 +102,21 @@ def tensors(model, architecture):
         if name == "lm_head.weight" and config.tie_word_embeddings:
             continue
         values, parts = state[name].float().numpy().copy(), [name]
-        if values.ndim == 2:
-            quantised = gguf.quants.quantize(values, Type.Q8_0)
-            values = gguf.quants.dequantize(quantised, Type.Q8_0)
+        kind = block_type(name, values, architecture)
+        if kind:
+            # Blocks lie along the inputs, which gpt-oss's experts have first.
+            turned = kind == Type.MXFP4
+            values = values.swapaxes(1, 2).copy() if turned else values
+            values = gguf.quants.dequantize(gguf.quants.quantize(values, kind), kind)
+            values = values.swapaxes(1, 2).copy() if turned else values
             state[name].copy_(torch.from_numpy(values))
+        if ".experts." in name:
+            for part, values in experts(name, values, architecture):
+                stem, end = part.rsplit(".", 1)
+                mapped = names.get_name(stem)
+                assert mapped, part
+                yield f"{mapped}.{end}", values, kind
+            continue
         if architecture in PERMUTED and (".q_proj." in name or ".k_proj." in name):
             values = permute(values, config.num_attention_heads if ".q_proj." in name else config.num_key_value_heads)
         if architecture in (MODEL_ARCH.GEMMA2, MODEL_ARCH.GEMMA3) and "norm" in name:
@@ -85,10 +125,10 @@ def tensors(model, architecture):
             parts = [name.replace("shared_mlp.input_linear", f"mlp.{part}_proj") for part in ("gate", "up")]
         parts = [part.replace("shared_mlp.output_linear", "mlp.down_proj") for part in parts]
         for part, values in zip(parts, numpy.split(values, len(parts))):
-            stem, kind = part.rsplit(".", 1)
+            stem, end = part.rsplit(".", 1) if part.endswith(("weight", "bias")) else (part, "weight")
             mapped = names.get_name(stem)
             assert mapped, part
-            yield f"{mapped}.{kind}", values
+            yield f"{mapped}.{end}", values, kind
 
 
 def metadata(writer, config, architecture):
@@ -116,7 +156,11 @@ def metadata(writer, config, architecture):
     if getattr(config, "head_dim", None):
         writer.add_key_length(head_dim)
         writer.add_value_length(head_dim)
-    if architecture in (MODEL_ARCH.GEMMA2, MODEL_ARCH.GEMMA3):
+    if architecture in (MODEL_ARCH.QWEN3MOE, MODEL_ARCH.GPT_OSS):
+        writer.add_expert_count(config.num_experts)
+        writer.add_expert_used_count(config.num_experts_per_tok)
+        writer.add_expert_feed_forward_length(getattr(config, "moe_intermediate_size", config.intermediate_size))
+    if architecture in (MODEL_ARCH.GEMMA2, MODEL_ARCH.GEMMA3, MODEL_ARCH.GPT_OSS):
         writer.add_sliding_window(config.sliding_window)
     if architecture == MODEL_ARCH.GEMMA2:
         writer.add_attn_logit_softcapping(config.attn_logit_softcapping)
@@ -144,9 +188,9 @@ def metadata(writer, config, architecture):
 def write(path, model, architecture, blocks=True):
     writer = gguf.GGUFWriter(path, gguf.MODEL_ARCH_NAMES[architecture])
     metadata(writer, model.config, architecture)
-    for name, values in tensors(model, architecture):
-        if values.ndim == 2 and blocks:
-            writer.add_tensor(name, gguf.quants.quantize(values, Type.Q8_0), raw_dtype=Type.Q8_0)
+    for name, values, kind in tensors(model, architecture):
+        if kind and blocks:
+            writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
         else:
             writer.add_tensor(name, values)
     writer.write_header_to_file()
@@ -175,7 +219,7 @@ def case(name, architecture, kind, options):
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
     with torch.no_grad():
         for parameter_name, parameter in model.named_parameters():
-            if parameter.ndim == 1:
+            if parameter.ndim == 1 or parameter_name.endswith("bias"):
                 parameter.add_(0.2 * torch.randn_like(parameter))
     folder = HERE / "gguf" / name
     folder.mkdir(parents=True)
@@ -201,12 +245,16 @@ def case(name, architecture, kind, options):
 
 
 def main():
-    shutil.rmtree(HERE / "gguf", ignore_errors=True)
-    worst = {name: case(name, *rest) for name, rest in CASES.items()}
+    wanted = sys.argv[1:] or list(CASES)
+    for name in wanted:
+        shutil.rmtree(HERE / "gguf" / name, ignore_errors=True)
+    worst = {name: case(name, *CASES[name]) for name in wanted}
     # llama.cpp looks GELU up in a table of 16-bit floats.
     assert all(difference < (2e-3 if name.startswith("gemma") else 1e-4) for name, difference in worst.items()), worst
     versions = dict(python=platform.python_version(), torch=torch.__version__, transformers=transformers.__version__,
                     gguf="0.19.0", llama_cpp_python=llama_cpp.__version__, seed=SEED)
+    if sys.argv[1:]:
+        return
     (HERE / "gguf" / "versions.json").write_text(json.dumps(versions, indent=2) + "\n")
 
 

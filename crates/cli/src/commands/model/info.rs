@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use smpo_chat::Terminators;
-use smpo_model::{AdapterInfo, ModelDir, ModelInfo, WeightDtype};
+use smpo_model::{AdapterInfo, ModelDir, ModelInfo, Packed, WeightDtype};
 use smpo_tokenizer::ChatTokenizer;
 
 use super::{InfoArgs, text};
@@ -41,6 +41,9 @@ pub struct Facts {
     /// Parameters stored in four bits.
     #[serde(skip_serializing_if = "is_zero")]
     pub four_bit: usize,
+    /// Their format.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub four_bit_format: Option<&'static str>,
     /// Dtypes of the other weights, the most frequent first.
     pub dtypes: Vec<&'static str>,
     pub stored_bytes: u64,
@@ -131,6 +134,11 @@ pub fn run(args: InfoArgs) -> Outcome {
         vocab_size: spec.vocab_size,
         context: info.context,
         four_bit: info.four_bit,
+        four_bit_format: match info.matrices.packed {
+            _ if info.four_bit == 0 => None,
+            Packed::Mxfp4 => Some("MXFP4"),
+            _ => Some("bitsandbytes"),
+        },
         dtypes: match info.ggml_types.is_empty() {
             true => info.dtypes.iter().map(|dtype| WeightDtype::name(*dtype)).collect(),
             false => info.ggml_types.clone(),

@@ -64,8 +64,8 @@ fn parameters(facts: &Facts) -> String {
 
 fn weights(facts: &Facts) -> String {
     let files = if facts.shards == 1 { "1 file".into() } else { format!("{} files", facts.shards) };
-    let packed = (facts.four_bit > 0).then_some("4 bits (bitsandbytes)");
-    let dtypes: Vec<&str> = packed.into_iter().chain(facts.dtypes.iter().copied()).collect();
+    let packed = facts.four_bit_format.map(|format| format!("4 bits ({format})"));
+    let dtypes: Vec<String> = packed.into_iter().chain(facts.dtypes.iter().map(ToString::to_string)).collect();
     format!("{}, {files}, {}", dtypes.join(" and "), format_bytes(facts.stored_bytes))
 }
 
