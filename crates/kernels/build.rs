@@ -8,6 +8,9 @@ use std::process::Command;
 /// The kernels: each `.cu` file is one module, found by its name.
 const SOURCES: &str = "src/device/cuda";
 
+/// The emulator: C++ that runs the kernels on the CPU.
+const EMULATOR: &str = "src/device/emulator";
+
 /// Files of this prefix are one module for each padded width of a head: a driver compiles a module as a whole, and a
 /// model has one width.
 const BY_WIDTH: &str = "attention_";
@@ -18,7 +21,7 @@ const MIN_CAPABILITY: u32 = 80;
 
 fn main() {
     println!("cargo::rerun-if-changed={SOURCES}");
-    println!("cargo::rerun-if-changed=src/device/emulator");
+    println!("cargo::rerun-if-changed={EMULATOR}");
     let result = sources().and_then(|files| {
         emulator(&files)?;
         if env::var_os("CARGO_FEATURE_CUDA").is_some() { gpu(&files) } else { Ok(()) }
@@ -28,20 +31,24 @@ fn main() {
     }
 }
 
-/// Names of the `.cu` files without extension, sorted.
-fn sources() -> Result<Vec<String>, String> {
-    let failed = |error: std::io::Error| format!("{SOURCES}: {error}");
+/// Files of a directory with an extension, sorted.
+fn files(directory: &str, extension: &str) -> Result<Vec<PathBuf>, String> {
+    let failed = |error: std::io::Error| format!("{directory}: {error}");
     let mut files = Vec::new();
-    for entry in fs::read_dir(SOURCES).map_err(failed)? {
+    for entry in fs::read_dir(directory).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
-        if path.extension().is_some_and(|extension| extension == "cu")
-            && let Some(name) = path.file_stem().and_then(|name| name.to_str())
-        {
-            files.push(name.to_owned());
+        if path.extension().is_some_and(|own| own == extension) {
+            files.push(path);
         }
     }
     files.sort();
     Ok(files)
+}
+
+/// Names of the `.cu` files without extension, sorted.
+fn sources() -> Result<Vec<String>, String> {
+    let names = files(SOURCES, "cu")?.into_iter().filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()));
+    Ok(names.collect())
 }
 
 fn out_dir() -> Result<PathBuf, String> {
@@ -60,7 +67,7 @@ fn emulator(files: &[String]) -> Result<(), String> {
         .define("SMPO_EMULATOR", None)
         .include(&out)
         .include(SOURCES)
-        .file("src/device/emulator/emulator.cpp")
+        .files(self::files(EMULATOR, "cpp")?)
         // Kernels are CUDA C++: `#pragma unroll` is unknown to a C++ compiler.
         .flag_if_supported("-Wno-unknown-pragmas")
         .flag_if_supported("-ffp-contract=off")

@@ -61,7 +61,7 @@ mod selftest;
 
 pub use autograd::{Gradients, OtherGradients, Tape};
 pub use cpu::weight::{Blocks, FourBit, FourBitType, NestedScales, PackedWeight, Scales, Weight};
-pub use device::{emulate, is_emulating};
+pub use device::{EmulatedSchedule, emulate, emulate_scheduled, is_emulating};
 pub use error::{KernelError, Result};
 pub use ops::{
     AddRmsNorm, Routed, SelectedLogProbs, add, add_linear, add_rms_norm, attention, attention_with_sinks,

@@ -36,6 +36,8 @@ pub(crate) mod rotary;
 pub(crate) mod sums;
 pub(crate) mod weighted_sum;
 
+pub use emulator::{EmulatedSchedule, emulate_scheduled};
+
 pub(crate) use address::start_of;
 pub(crate) use convert::{accumulate, cast_into, convert, sum_into};
 pub(crate) use engine::{Engine, Role};
@@ -43,6 +45,7 @@ pub(crate) use grad::DeviceGrad;
 pub(crate) use operand::{Operand, check_dtype};
 
 use std::cell::Cell;
+use std::thread::LocalKey;
 
 thread_local! {
     static EMULATING: Cell<bool> = const { Cell::new(false) };
@@ -60,23 +63,24 @@ thread_local! {
 /// # Ok::<(), smpo_kernels::KernelError>(())
 /// ```
 pub fn emulate<T>(f: impl FnOnce() -> T) -> T {
-    with_emulating(true, f)
+    with(&EMULATING, true, f)
 }
 
 /// Runs `f` with operations on host tensors running on the CPU, also inside [`emulate`].
 pub(crate) fn on_host<T>(f: impl FnOnce() -> T) -> T {
-    with_emulating(false, f)
+    with(&EMULATING, false, f)
 }
 
-fn with_emulating<T>(emulating: bool, f: impl FnOnce() -> T) -> T {
+/// Runs `f` with another value of a thread's own.
+fn with<V: Copy + 'static, T>(own: &'static LocalKey<Cell<V>>, value: V, f: impl FnOnce() -> T) -> T {
     /// Restores the previous value, also after a panic.
-    struct Restore(bool);
-    impl Drop for Restore {
+    struct Restore<V: Copy + 'static>(&'static LocalKey<Cell<V>>, V);
+    impl<V: Copy> Drop for Restore<V> {
         fn drop(&mut self) {
-            EMULATING.set(self.0);
+            self.0.set(self.1);
         }
     }
-    let _restore = Restore(EMULATING.replace(emulating));
+    let _restore = Restore(own, own.replace(value));
     f()
 }
 

@@ -13,5 +13,6 @@ mod head;
 mod moments;
 mod refusals;
 mod repeatability;
+mod schedules;
 mod tape;
 mod weights;

@@ -32,7 +32,7 @@ struct AddParts {
 
 // A block adds the parts of one parameter, in float64: 32 running sums, then those in order.
 KERNEL(add_parts, AddParts, 32) {
-    __shared__ double sums[32];
+    DECLARED_SHARED(double, sums, [32]);
     uint32_t last = arguments.starts[blockIdx.x + 1];
     double sum = 0;
     for (uint32_t i = arguments.starts[blockIdx.x] + threadIdx.x; i < last; i += 32) {

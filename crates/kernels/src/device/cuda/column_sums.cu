@@ -16,7 +16,7 @@ struct ColumnSums {
 };
 
 template <class T> __device__ void column_sums(const ColumnSums& a) {
-    __shared__ float parts[8][32];
+    DECLARED_SHARED(float, parts, [8][32]);
     uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     uint32_t column = blockIdx.x * 32 + lane;
     uint64_t first = blockIdx.y * a.rows_each;

@@ -63,7 +63,7 @@ __device__ __forceinline__ float warp_max(float value) {
 // to all their threads. `warps` divides the block's warps, of which there are at most 32. All threads of the block call
 // it together.
 template <class Fold> __device__ __forceinline__ float group_fold(float value, int warps, Fold fold) {
-    __shared__ float parts[32];
+    DECLARED_SHARED(float, parts, [32]);
     if (warps == 1) {
         return value;
     }

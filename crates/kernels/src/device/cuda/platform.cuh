@@ -80,7 +80,9 @@ template <int PENDING> __device__ __forceinline__ void copy_async_wait() {
     asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
 }
 
+// Shared memory of a size that the launch gives, and an array; `__shared__` itself is unknown to the emulator.
 #define DYNAMIC_SHARED(name) extern __shared__ __align__(128) unsigned char name[]
+#define DECLARED_SHARED(type, name, extents) __shared__ type name extents
 
 #define KERNEL(name, Arguments, threads)                                                                               \
     extern "C" __global__ void __launch_bounds__(threads) name(const __grid_constant__ Arguments arguments)

@@ -11,7 +11,7 @@ struct WeightedSum {
 
 // One block: 256 running sums, then those in order.
 template <class T> __device__ void weighted_sum(const WeightedSum& a) {
-    __shared__ double sums[256];
+    DECLARED_SHARED(double, sums, [256]);
     double sum = 0;
     for (uint64_t i = threadIdx.x; i < a.count; i += 256) {
         sum += double(to_float(static_cast<const T*>(a.x)[i])) * double(to_float(static_cast<const T*>(a.weights)[i]));

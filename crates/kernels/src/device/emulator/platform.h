@@ -12,8 +12,6 @@
 #define __host__
 #define __forceinline__ __attribute__((always_inline))
 #define __restrict__ __restrict
-// Fibers of a block never leave their thread, and other threads run other blocks.
-#define __shared__ static thread_local
 
 using std::uint16_t;
 using std::uint32_t;
@@ -25,28 +23,48 @@ struct Index {
     unsigned x, y, z;
 };
 
-// Indices of the running fiber, set by the scheduler.
-extern thread_local Index thread_index, block_index, block_extent, grid_extent;
+// Indices of the running thread, set by the scheduler.
+extern __thread Index thread_index, block_index, block_extent, grid_extent;
 
-// Waits for all threads of the block, or of the warp, that still run.
-void wait_for_block();
-void wait_for_warp();
+// A line of a kernel.
+struct Site {
+    const char* file;
+    int line;
+};
 
-// Exchanges one word a thread within a warp; two buffers in turn, so that one wait is enough.
-uint32_t exchange(uint32_t value, unsigned from_lane);
+// Waits for all threads of the block, or of the warp.
+void block_barrier(Site site);
+void warp_barrier(unsigned mask, Site site);
 
-// Dynamic shared memory of the block.
+// Exchanges one word a thread within a warp.
+uint32_t exchange(unsigned mask, uint32_t value, unsigned from_lane, Site site);
+
+// Dynamic shared memory of the block, and an array that it declares.
 unsigned char* dynamic_shared();
+void* declared_shared(const void* declaration, size_t bytes);
 
 // One warp's d += a·b of the tensor cores; one thread computes for all.
-void multiply_tiles(float* d, const uint32_t* a, const uint32_t* b, bool is_bf16);
+void multiply_tiles(float* d, const uint32_t* a, const uint32_t* b, bool is_bf16, Site site);
 
 // Four 8 × 8 matrices of 16-bit elements: thread i names the address of row i % 8 of matrix i / 8.
-void load_matrices(uint32_t* registers, const void* row, bool transposed);
+void load_matrices(uint32_t* registers, const void* row, bool transposed, Site site);
+// The rows that the lanes of the warp have named.
+const void* const* show_row(const void* row, Site site);
+
+// 16 bytes from global to shared memory; zeros unless `there`.
+struct Copy {
+    void* shared;
+    const void* global;
+    bool there;
+};
+void copy_now(void* shared, const void* global, bool there);
+void start_copy(const Copy& copy, Site site);
+void commit_copies(Site site);
+void wait_for_copies(unsigned incomplete, Site site);
 
 using Entry = void (*)(const void* arguments);
 struct Registration {
-    Registration(const char* name, unsigned size, Entry entry);
+    Registration(const char* name, unsigned size, unsigned most_threads, Entry entry);
 };
 
 } // namespace emulator
@@ -56,8 +74,12 @@ struct Registration {
 #define blockDim emulator::block_extent
 #define gridDim emulator::grid_extent
 
-inline void __syncthreads() { emulator::wait_for_block(); }
-inline void __syncwarp() { emulator::wait_for_warp(); }
+// Parameters of the line that calls.
+#define CALLER const char *file = __builtin_FILE(), int line = __builtin_LINE()
+#define CALLER_SITE emulator::Site { file, line }
+
+inline void __syncthreads(CALLER) { emulator::block_barrier(CALLER_SITE); }
+inline void __syncwarp(unsigned mask = 0xffffffffu, CALLER) { emulator::warp_barrier(mask, CALLER_SITE); }
 
 inline uint32_t bits_of(float value) {
     uint32_t bits;
@@ -71,12 +93,12 @@ inline float float_of(uint32_t bits) {
     return value;
 }
 
-inline float __shfl_xor_sync(unsigned, float value, int mask) {
-    return float_of(emulator::exchange(bits_of(value), (threadIdx.x % 32) ^ unsigned(mask)));
+inline float __shfl_xor_sync(unsigned mask, float value, int lanes, CALLER) {
+    return float_of(emulator::exchange(mask, bits_of(value), (threadIdx.x % 32) ^ unsigned(lanes), CALLER_SITE));
 }
 
-inline float __shfl_sync(unsigned, float value, int lane) {
-    return float_of(emulator::exchange(bits_of(value), unsigned(lane)));
+inline float __shfl_sync(unsigned mask, float value, int lane, CALLER) {
+    return float_of(emulator::exchange(mask, bits_of(value), unsigned(lane), CALLER_SITE));
 }
 
 inline float __expf(float x) { return std::exp(x); }
@@ -149,26 +171,30 @@ template <> struct IsBf16<bf16> {
     static constexpr bool value = true;
 };
 
-template <class T> inline void mma_16816(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-    emulator::multiply_tiles(d, a, b, IsBf16<T>::value);
+template <class T> inline void mma_16816(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], CALLER) {
+    emulator::multiply_tiles(d, a, b, IsBf16<T>::value, CALLER_SITE);
 }
-inline void load_matrix_x4(uint32_t (&r)[4], const void* row) { emulator::load_matrices(r, row, false); }
-inline void load_matrix_x4_transposed(uint32_t (&r)[4], const void* row) { emulator::load_matrices(r, row, true); }
+inline void load_matrix_x4(uint32_t (&r)[4], const void* row, CALLER) {
+    emulator::load_matrices(r, row, false, CALLER_SITE);
+}
+inline void load_matrix_x4_transposed(uint32_t (&r)[4], const void* row, CALLER) {
+    emulator::load_matrices(r, row, true, CALLER_SITE);
+}
 
-inline void copy_async_16(void* shared, const void* global, bool there) {
-    if (there) {
-        std::memcpy(shared, global, 16);
-    } else {
-        std::memset(shared, 0, 16);
-    }
+inline void copy_async_16(void* shared, const void* global, bool there, CALLER) {
+    emulator::start_copy({shared, global, there}, CALLER_SITE);
 }
-inline void copy_async_commit() {}
-template <int PENDING> inline void copy_async_wait() {}
+inline void copy_async_commit(CALLER) { emulator::commit_copies(CALLER_SITE); }
+template <int PENDING> inline void copy_async_wait(CALLER) { emulator::wait_for_copies(PENDING, CALLER_SITE); }
 
 #define DYNAMIC_SHARED(name) unsigned char* name = emulator::dynamic_shared()
+#define DECLARED_SHARED(type, name, extents)                                                                           \
+    typedef type name##_array extents;                                                                                 \
+    static char name##_declaration;                                                                                    \
+    name##_array& name = *static_cast<name##_array*>(emulator::declared_shared(&name##_declaration, sizeof(name##_array)))
 
 #define KERNEL(name, Arguments, threads)                                                                               \
     static void name(const Arguments&);                                                                                \
     static emulator::Registration name##_registration(                                                                 \
-        #name, sizeof(Arguments), [](const void* p) { name(*static_cast<const Arguments*>(p)); });                     \
-    static void name(const Arguments& arguments)
+        #name, sizeof(Arguments), threads, [](const void* p) { name(*static_cast<const Arguments*>(p)); });            \
+    static void name([[maybe_unused]] const Arguments& arguments)
