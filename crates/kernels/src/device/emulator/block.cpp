@@ -218,6 +218,7 @@ void Block::begin(unsigned count) {
         if (fibers.size() > MOST_FIBERS) {
             free_fibers();
         }
+        fibers.reserve(2 * MOST_FIBERS); // threads that add to it have no order
         allocator = order::create();
         fibers.push_back(allocator);
     }
