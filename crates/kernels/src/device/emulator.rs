@@ -63,7 +63,9 @@ impl EmulatedSchedule {
     fn raw(self) -> std::result::Result<RawSchedule, String> {
         let seed = match (self.seed, env::var(SEED)) {
             (Some(seed), _) => seed,
-            (None, Ok(text)) => text.parse().map_err(|_| format!("{SEED}: expected a number below 2^64, got `{text}`"))?,
+            (None, Ok(text)) => {
+                text.parse().map_err(|_| format!("{SEED}: expected a number below 2^64, got `{text}`"))?
+            }
             (None, Err(_)) => 0,
         };
         let (omitted_file, omitted_line) =
