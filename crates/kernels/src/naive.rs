@@ -3,7 +3,9 @@
 //! Arguments are checked by candle alone.
 
 use crate::ops::AddRmsNorm;
-use crate::options::{AttentionOptions, Clamp, DropoutMask, NormOptions, RotaryPairs, Routing, Segments};
+use crate::options::{
+    AttentionOptions, Clamp, DeltaHeads, DropoutMask, NormOptions, RotaryPairs, Routing, Segments, Span,
+};
 use candle_core::{D, Device, Result, Tensor};
 use std::ops::Range;
 
@@ -114,6 +116,82 @@ pub fn clamped_swiglu(gate: &Tensor, up: &Tensor, clamp: Clamp) -> Result<Tensor
     let up = up.maximum(-limit)?.minimum(limit)?;
     let sigmoid = (gate.affine(-f64::from(clamp.alpha), 0.0)?.exp()? + 1.0)?.recip()?;
     ((gate * sigmoid)? * (up + 1.0)?)?.contiguous()
+}
+
+/// See [`crate::sigmoid_gate`].
+pub fn sigmoid_gate(gate: &Tensor, x: &Tensor) -> Result<Tensor> {
+    (gate.neg()?.exp()? + 1.0)?.recip()? * x
+}
+
+/// See [`crate::short_convolution`]; sequence by sequence.
+pub fn short_convolution(x: &Tensor, weight: &Tensor, segments: &Segments) -> Result<Tensor> {
+    let (channels, taps) = (weight.dim(0)?, weight.dim(2)?);
+    let weight = weight.reshape((channels, taps))?;
+    by_sequence(segments, |tokens| {
+        let zeros = Tensor::zeros((taps - 1, channels), x.dtype(), x.device())?;
+        let padded = Tensor::cat(&[&zeros, &x.index_select(tokens, 0)?], 0)?;
+        let length = tokens.dim(0)?;
+        let mut sum = Tensor::zeros((length, channels), x.dtype(), x.device())?;
+        for tap in 0..taps {
+            let weight = weight.narrow(1, tap, 1)?.t()?;
+            sum = (sum + padded.narrow(0, tap, length)?.broadcast_mul(&weight)?)?;
+        }
+        &sum / (sum.neg()?.exp()? + 1.0)?
+    })
+}
+
+/// See [`crate::log_decay`].
+pub fn log_decay(x: &Tensor, rate: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    let softplus = (x.broadcast_add(bias)?.exp()? + 1.0)?.log()?;
+    softplus.broadcast_mul(&rate.exp()?.neg()?)
+}
+
+/// See [`crate::gated_delta_rule`]; sequence by sequence and token by token.
+pub fn gated_delta_rule(
+    qkv: &Tensor,
+    decay: &Tensor,
+    strength: &Tensor,
+    heads: DeltaHeads,
+    segments: &Segments,
+) -> Result<Tensor> {
+    let DeltaHeads { key_heads, value_heads, key_dim, value_dim } = heads;
+    let (tokens, keys) = (segments.tokens(), heads.key_width());
+    let of_value_heads = |start: usize, scale: f64| -> Result<Tensor> {
+        let x = qkv.narrow(1, start, keys)?.reshape((tokens, key_heads, 1, key_dim))?;
+        let unit = x.broadcast_div(&(x.sqr()?.sum_keepdim(D::Minus1)? + 1e-6)?.sqrt()?)?;
+        let repeated = unit.broadcast_as((tokens, key_heads, value_heads / key_heads, key_dim))?;
+        repeated.reshape((tokens, value_heads, key_dim, 1))? * scale
+    };
+    let (queries, keys) = (of_value_heads(0, (key_dim as f64).powf(-0.5))?, of_value_heads(keys, 1.0)?);
+    let values = qkv.narrow(1, 2 * heads.key_width(), heads.value_width())?;
+    let values = values.reshape((tokens, value_heads, 1, value_dim))?;
+    let decay = decay.exp()?.reshape((tokens, value_heads, 1, 1))?;
+    let strength = strength.reshape((tokens, value_heads, 1, 1))?;
+    by_sequence(segments, |tokens| {
+        let mut state = Tensor::zeros((value_heads, key_dim, value_dim), qkv.dtype(), qkv.device())?;
+        let mut outputs = Vec::new();
+        for token in tokens.to_vec1::<u32>()? {
+            let at = |x: &Tensor| x.narrow(0, token as usize, 1)?.squeeze(0);
+            let (q, k) = (at(&queries)?, at(&keys)?);
+            state = state.broadcast_mul(&at(&decay)?)?;
+            let read = state.broadcast_mul(&k)?.sum_keepdim(1)?;
+            let change = (at(&values)? - read)?.broadcast_mul(&at(&strength)?)?;
+            state = (state + k.broadcast_mul(&change)?)?;
+            outputs.push(state.broadcast_mul(&q)?.sum(1)?);
+        }
+        Tensor::stack(&outputs, 0)
+    })
+}
+
+/// Rows of the packed tokens from a function of each sequence's tokens, a prefix's before a span's own.
+fn by_sequence(segments: &Segments, sequence: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
+    let of_span = |span: &Span| {
+        let tokens: Vec<u32> =
+            span.prefix.clone().unwrap_or(0..0).chain(span.start..span.end).map(|t| t as u32).collect();
+        let own = span.end - span.start;
+        sequence(&Tensor::new(&tokens[..], &Device::Cpu)?)?.narrow(0, tokens.len() - own, own)
+    };
+    Tensor::cat(&segments.spans().iter().map(of_span).collect::<Result<Vec<_>>>()?, 0)
 }
 
 /// The weights of [`crate::route`], given its choice.

@@ -25,7 +25,16 @@ const VARIANTS: [&str; 3] =
     ["linear_for_backward", "selected_log_probs_with_entropy", "selected_log_probs_with_terminators"];
 
 /// Operations of the CPU alone, which the self-test of a device has no case of.
-const CPU_ONLY: [&str; 4] = ["attention_with_sinks", "clamped_swiglu", "combine", "route"];
+const CPU_ONLY: [&str; 8] = [
+    "attention_with_sinks",
+    "clamped_swiglu",
+    "combine",
+    "gated_delta_rule",
+    "log_decay",
+    "route",
+    "short_convolution",
+    "sigmoid_gate",
+];
 
 fn source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")

@@ -1,4 +1,4 @@
-//! Gated activations φ(gate) ∘ up: φ is x·σ(x) or GELU in its tanh form; and the clamped form of gpt-oss.
+//! Gated activations φ(gate) ∘ up: φ is x·σ(x), GELU in its tanh form, or σ; and the clamped form of gpt-oss.
 
 use super::parallel::{Shared, rows_per_piece, tasks};
 use super::simd::{fma, sigmoid, simd, tanh};
@@ -14,6 +14,7 @@ const CUBIC: f32 = 0.044_715;
 pub(crate) enum Gated {
     Swiglu,
     Geglu,
+    Sigmoid,
     Clamped(Clamp),
 }
 
@@ -41,6 +42,7 @@ impl Gated {
             match self {
                 Self::Swiglu => swiglu_backward(gate, up, dy, d_gate, d_up),
                 Self::Geglu => geglu_backward(gate, up, dy, d_gate, d_up),
+                Self::Sigmoid => sigmoid_backward(gate, up, dy, d_gate, d_up),
                 Self::Clamped(clamp) => clamped_backward(clamp, gate, up, dy, d_gate, d_up),
             }
         });
@@ -51,6 +53,7 @@ impl Gated {
         match self {
             Self::Swiglu => swiglu_forward(gate, up, out),
             Self::Geglu => geglu_forward(gate, up, out),
+            Self::Sigmoid => sigmoid_forward(gate, up, out),
             Self::Clamped(clamp) => clamped_forward(clamp, gate, up, out),
         }
     }
@@ -79,6 +82,22 @@ simd! {
             let s = sigmoid::<FMA>(g);
             d_up[i] = dy[i] * g * s;
             d_gate[i] = dy[i] * up[i] * s * fma::<FMA>(g, 1.0 - s, 1.0);
+        }
+    }
+
+    fn sigmoid_forward(gate: &[f32], up: &[f32], out: &mut [f32]) {
+        for ((out, &g), &u) in out.iter_mut().zip(gate).zip(up) {
+            *out = sigmoid::<FMA>(g) * u;
+        }
+    }
+
+    fn sigmoid_backward(gate: &[f32], up: &[f32], dy: &[f32], d_gate: &mut [f32], d_up: &mut [f32]) {
+        let len = gate.len();
+        let (up, dy, d_gate, d_up) = (&up[..len], &dy[..len], &mut d_gate[..len], &mut d_up[..len]);
+        for i in 0..len {
+            let s = sigmoid::<FMA>(gate[i]);
+            d_up[i] = dy[i] * s;
+            d_gate[i] = dy[i] * up[i] * s * (1.0 - s);
         }
     }
 

@@ -8,9 +8,11 @@
 //! Many rows are spread over the current rayon pool, as everywhere in this crate.
 
 mod cache;
+mod delta;
 mod matrix;
 mod rowwise;
 
 pub use cache::{CacheShape, KeyValueCache};
+pub use delta::{DeltaState, DeltaWeights};
 pub use matrix::PackedMatrix;
-pub use rowwise::{Gate, add, centre, gain, gate, normalise, route, soft_cap, turn};
+pub use rowwise::{Gate, add, centre, gain, gate, normalise, route, sigmoid_gate, soft_cap, turn};

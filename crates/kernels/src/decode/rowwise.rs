@@ -4,7 +4,7 @@ use candle_core::Tensor;
 
 use crate::cpu::gated::Gated;
 use crate::cpu::rotary::turn_in_place;
-use crate::cpu::simd::{add_assign, simd, tanh};
+use crate::cpu::simd::{add_assign, sigmoid, simd, tanh};
 use crate::cpu::{experts, norm};
 use crate::error::Result;
 use crate::options::{Clamp, NormOptions, RotaryPairs, RouterOptions, Routing};
@@ -75,6 +75,13 @@ pub fn add(a: &mut [f32], b: &[f32]) {
 }
 
 simd! {
+    /// `x ∘ σ(gate)`, in place.
+    pub fn sigmoid_gate(gate: &[f32], x: &mut [f32]) {
+        for (x, &gate) in x.iter_mut().zip(gate) {
+            *x *= sigmoid::<FMA>(gate);
+        }
+    }
+
     /// `c · tanh(x / c)`, in place.
     pub fn soft_cap(values: &mut [f32], cap: f32) {
         for value in values {

@@ -111,7 +111,7 @@ fn with_rows<T>(parts: &[Dense], width: usize, run: impl FnOnce(&[&[f32]]) -> T)
 }
 
 /// Refuses a tensor on a GPU or in the emulator.
-fn refuse_device(op: &'static str, argument: &'static str, tensor: &Tensor) -> Result<()> {
+pub(super) fn refuse_device(op: &'static str, argument: &'static str, tensor: &Tensor) -> Result<()> {
     match Engine::of(tensor) {
         None => Ok(()),
         Some(_) => {

@@ -1,5 +1,6 @@
-//! Gated activations: φ(gate) ∘ up (Shazeer, arXiv 2002.05202), and the clamped form of gpt-oss.
+//! Gated activations: φ(gate) ∘ up (Shazeer, arXiv 2002.05202), φ also σ alone, and the clamped form of gpt-oss.
 
+use super::experts::refuse_device;
 use crate::autograd::{FreshGrad, push_on, record, register_recompute, single, tracks};
 use crate::checks::same_shape;
 use crate::cpu::gated::Gated;
@@ -19,6 +20,18 @@ use std::sync::Arc;
 /// unfit tensors.
 pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     gated("swiglu", gate, up, Gated::Swiglu)
+}
+
+/// σ(gate) times `x`; any shape, both alike. On the CPU alone.
+///
+/// # Errors
+///
+/// As for [`swiglu`].
+pub fn sigmoid_gate(gate: &Tensor, x: &Tensor) -> Result<Tensor> {
+    const OP: &str = "sigmoid_gate";
+    same_shape(OP, "x", gate.dims(), x)?;
+    refuse_device(OP, "gate", gate)?;
+    on_cpu(OP, gate, x, Gated::Sigmoid)
 }
 
 /// GELU of `gate`, in its tanh form, times `up`; any shape, both alike.

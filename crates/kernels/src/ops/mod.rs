@@ -7,6 +7,7 @@
 mod add;
 mod attention;
 mod columns;
+mod delta;
 mod dropout;
 mod embedding;
 mod experts;
@@ -21,10 +22,11 @@ mod weighted_sum;
 pub use add::add;
 pub use attention::{attention, attention_with_sinks};
 pub use columns::columns;
+pub use delta::{gated_delta_rule, log_decay, short_convolution};
 pub use dropout::dropout;
 pub use embedding::embedding;
 pub use experts::{Routed, combine, route};
-pub use gated::{clamped_swiglu, geglu, swiglu};
+pub use gated::{clamped_swiglu, geglu, sigmoid_gate, swiglu};
 pub use head::{
     SelectedLogProbs, selected_log_probs, selected_log_probs_with_entropy, selected_log_probs_with_terminators,
 };

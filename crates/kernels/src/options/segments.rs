@@ -167,6 +167,30 @@ impl Segments {
         &self.0.components
     }
 
+    /// The span that each span goes on from, where it has a prefix: what has a state goes on with that of the prefix's last
+    /// token.
+    ///
+    /// # Errors
+    ///
+    /// [`KernelError::Segments`] if a prefix is not the whole of an earlier span that has none itself.
+    pub(crate) fn continued(&self) -> Result<Vec<Option<usize>>> {
+        let spans = self.spans();
+        let parent = |(index, span): (usize, &Span)| {
+            let Some(prefix) = &span.prefix else { return Ok(None) };
+            let place = spans[..index].partition_point(|earlier| earlier.start < prefix.start);
+            match spans[..index].get(place) {
+                Some(earlier) if (earlier.start..earlier.end) == *prefix && earlier.prefix.is_none() => Ok(Some(place)),
+                _ => Err(KernelError::Segments {
+                    span: index,
+                    reason: format!(
+                        "expected the whole of an earlier span without prefix to go on from, got {prefix:?}"
+                    ),
+                }),
+            }
+        };
+        spans.iter().enumerate().map(parent).collect()
+    }
+
     /// The attention plan for `window` on the device at `location`; `build` runs where there is none yet.
     pub(crate) fn plan(
         &self,

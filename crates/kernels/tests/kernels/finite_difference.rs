@@ -2,7 +2,7 @@
 
 use crate::comparison::{Source, flat};
 use candle_core::{Tensor, Var};
-use smpo_kernels::{self as kernels, AttentionOptions, HeadOptions, NormOptions, Segments, Span};
+use smpo_kernels::{self as kernels, AttentionOptions, DeltaHeads, HeadOptions, NormOptions, Segments, Span};
 
 const STEP: f32 = 1e-2;
 
@@ -53,6 +53,14 @@ fn gradients_are_central_differences() {
     }
     let segments =
         Segments::new(vec![Span::new(0..4), Span::with_prefix(4..6, 0..4), Span::with_prefix(6..9, 0..4)]).unwrap();
+    check("sigmoid_gate", &vars(&[&[5, 7], &[5, 7]]), |x| kernels::sigmoid_gate(&x[0], &x[1]));
+    check("log_decay", &vars(&[&[5, 3], &[3], &[3]]), |x| kernels::log_decay(&x[0], &x[1], &x[2]));
+    check("short_convolution", &vars(&[&[9, 5], &[5, 1, 3]]), |x| kernels::short_convolution(&x[0], &x[1], &segments));
+    let heads = DeltaHeads { key_heads: 2, value_heads: 4, key_dim: 3, value_dim: 5 };
+    check("gated_delta_rule", &vars(&[&[9, heads.row_width()], &[9, 4], &[9, 4]]), |x| {
+        let decay = (x[1].sqr()? * -0.3)?;
+        kernels::gated_delta_rule(&x[0], &decay, &x[2], heads, &segments)
+    });
     for (soft_cap, window) in [(None, None), (Some(1.5), Some(3))] {
         let options = AttentionOptions { scale: 0.5, soft_cap, window };
         check("attention", &vars(&[&[9, 4, 3], &[9, 2, 3], &[9, 2, 3]]), |x| {

@@ -3,6 +3,7 @@
 mod adamw;
 mod attention;
 mod comparison;
+mod delta;
 mod device;
 mod device_attention;
 mod elementwise;
