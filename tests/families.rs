@@ -112,7 +112,7 @@ const NO_WINDOW: u32 = 128;
 
 /// Families that mistral.rs 0.8.1 computes otherwise than transformers (the first), or lacks; the last two it has, and nobody
 /// has compared them yet.
-const NOT_RUN: [Family; 9] = [
+const NOT_RUN: [Family; 10] = [
     Family::Gemma3Text,
     Family::Olmo2,
     Family::Olmo3,
@@ -120,6 +120,7 @@ const NOT_RUN: [Family; 9] = [
     Family::Granite4,
     Family::Ministral3,
     Family::Cohere2,
+    Family::Qwen35,
     Family::Qwen3Moe,
     Family::GptOss,
 ];

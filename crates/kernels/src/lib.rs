@@ -72,6 +72,6 @@ pub use ops::{
 pub use optim::{AdamW, Moment, Moments, MomentsView, Parameter, StepReport};
 pub use options::{
     AdamWOptions, AttentionOptions, Balance, Clamp, DeltaHeads, DropoutMask, HeadOptions, MomentFormat, NormOptions,
-    RotaryPairs,
+    RotaryPairs, RouterOptions, Routing, RowEntropy, Segments, Span, TerminatorScore,
 };
 pub use selftest::{Check, selftest};

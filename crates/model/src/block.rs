@@ -1,11 +1,14 @@
 //! One block: attention, then the gated feed-forward layer, each on the normalised residual stream.
 
 use candle_core::{D, DType, Tensor};
-use smpo_kernels::{NormOptions, RotaryPairs, add, add_rms_norm, columns, embedding, rms_norm, rotary};
+use smpo_kernels::{
+    NormOptions, RotaryPairs, Segments, add, add_rms_norm, columns, embedding, rms_norm, rotary, sigmoid_gate,
+};
 
+use crate::delta_net::DeltaNet;
 use crate::error::Result;
 use crate::feed_forward::{FeedForwardLayer, FeedForwardPass};
-use crate::layout::SINKS;
+use crate::layout::{DELTA_OUTPUT, SINKS};
 use crate::linear::{Linear, Product};
 use crate::lora::Dropout;
 use crate::parameter::{Parameter, Parameters};
@@ -109,11 +112,13 @@ pub(crate) struct AttentionInput<'a> {
     /// Rows of the output; nothing after attention is computed for the others. `None` is all.
     pub keep: Option<&'a [u32]>,
     pub dropout: Option<Dropout>,
+    /// Sequences of the rows, for a gated delta net.
+    pub segments: &'a Segments,
 }
 
 #[derive(Debug, Clone)]
 pub(crate) struct Block {
-    projection: AttentionProjection,
+    mixer: Mixer,
     qk_norm: Option<[Parameter; 2]>,
     output: Linear,
     /// A logit for each head.
@@ -122,35 +127,39 @@ pub(crate) struct Block {
     norms: BlockNorms<Parameter>,
 }
 
+/// Projections of the input, with what else a gated delta net has before its output's.
 #[derive(Debug, Clone)]
-enum AttentionProjection {
+enum Mixer {
     Separate(Box<[Linear; 3]>),
     Fused(Linear),
+    Delta(Box<DeltaNet>),
 }
 
 impl Block {
     pub fn take(parameters: &mut Parameters, spec: &DecoderSpec, layer: &LayerSpec, prefix: &str) -> Result<Self> {
         let name = |tail: &str| format!("{prefix}.{tail}");
         let mut linear = |tail: &str| Linear::take(parameters, &name(tail));
-        let projection = if spec.projections.fused_heads {
-            AttentionProjection::Fused(linear("self_attn.qkv_proj")?)
-        } else {
-            AttentionProjection::Separate(Box::new([
+        let delta = spec.delta_of(layer);
+        let output = linear(if delta.is_some() { DELTA_OUTPUT } else { "self_attn.o_proj" })?;
+        let mixer = match delta {
+            Some(delta) => Mixer::Delta(Box::new(DeltaNet::take(parameters, delta, prefix)?)),
+            None if spec.projections.fused_heads => Mixer::Fused(linear("self_attn.qkv_proj")?),
+            None => Mixer::Separate(Box::new([
                 linear("self_attn.q_proj")?,
                 linear("self_attn.k_proj")?,
                 linear("self_attn.v_proj")?,
-            ]))
+            ])),
         };
-        let output = linear("self_attn.o_proj")?;
         let feed_forward = FeedForwardLayer::take(parameters, spec, layer.routed, prefix)?;
         let mut norm = |tail: &str| parameters.take(&name(&format!("{tail}.weight")));
         let qk_norm = match spec.qk_norm {
+            _ if delta.is_some() => None,
             QkNorm::None => None,
             QkNorm::PerHead | QkNorm::AllHeads => Some([norm("self_attn.q_norm")?, norm("self_attn.k_norm")?]),
         };
         let norms = spec.norms.try_map(|tail| norm(tail))?;
-        let sinks = if spec.sinks { Some(parameters.take(&name(SINKS))?) } else { None };
-        Ok(Self { projection, qk_norm, output, sinks, feed_forward, norms })
+        let sinks = if spec.sinks && delta.is_none() { Some(parameters.take(&name(SINKS))?) } else { None };
+        Ok(Self { mixer, qk_norm, output, sinks, feed_forward, norms })
     }
 
     /// The first half, on `N` rows. `attend` computes attention outputs (`N`, heads, `head_dim`) from heads.
@@ -164,11 +173,20 @@ impl Block {
         let dropout = input.dropout;
         let (angles, query_factors) = (input.angles, input.query_factors);
         let (mut residual, mut normed) = input.stream.normed(self.norms.before_attention.as_ref(), spec)?;
-        let mut heads = self.heads(spec, &normed, angles, dropout)?;
-        if let Some(factors) = query_factors {
-            heads.queries = heads.queries.broadcast_mul(factors)?;
-        }
-        let mut attended = attend(heads)?.reshape(((), spec.query_width()))?;
+        let mut attended = match &self.mixer {
+            Mixer::Delta(net) => net.forward(&normed, spec.norm_eps, dropout, input.segments)?,
+            Mixer::Separate(_) | Mixer::Fused(_) => {
+                let (mut heads, gates) = self.heads(spec, &normed, angles, dropout)?;
+                if let Some(factors) = query_factors {
+                    heads.queries = heads.queries.broadcast_mul(factors)?;
+                }
+                let attended = attend(heads)?.reshape(((), spec.query_width()))?;
+                match gates {
+                    Some(gates) => sigmoid_gate(&gates, &attended)?,
+                    None => attended,
+                }
+            }
+        };
         if let Some(rows) = keep {
             attended = embedding(&attended, rows)?;
             residual = embedding(&residual, rows)?;
@@ -198,28 +216,33 @@ impl Block {
         Ok(Stream { residual, update: Some(update), beside: None })
     }
 
+    /// Heads, and gates of their outputs, (`N`, all queries' width), where the spec has them.
     fn heads(
         &self,
         spec: &DecoderSpec,
         x: &Tensor,
         angles: Option<&Angles>,
         dropout: Option<Dropout>,
-    ) -> Result<Heads> {
-        let (mut queries, mut keys, values) = match &self.projection {
-            AttentionProjection::Separate(three) => {
-                let [q, k, v] = three.as_ref();
-                (
-                    q.forward(x, dropout, Product::Computed)?,
-                    k.forward(x, dropout, Product::Computed)?,
-                    v.forward(x, dropout, Product::Computed)?,
-                )
-            }
-            AttentionProjection::Fused(qkv) => {
-                let all = qkv.forward(x, dropout, Product::Computed)?;
-                let (q, kv) = (spec.query_width(), spec.kv_width());
+    ) -> Result<(Heads, Option<Tensor>)> {
+        let projected = self.heads_linears().into_iter().map(|linear| linear.forward(x, dropout, Product::Computed));
+        let projected = projected.collect::<Result<Vec<_>>>()?;
+        let (q, kv) = (spec.query_rows(), spec.kv_width());
+        let (mut queries, mut keys, values) = match &projected[..] {
+            [queries, keys, values] => (queries.clone(), keys.clone(), values.clone()),
+            // One layer for all three.
+            fused => {
+                let all = Tensor::cat(fused, 1)?;
                 (columns(&all, 0..q)?, columns(&all, q..q + kv)?, columns(&all, q + kv..q + 2 * kv)?)
             }
         };
+        let mut gates = None;
+        if spec.gated_attention {
+            // Each head's query, then its gate.
+            let width = spec.head_dim;
+            let pairs = queries.reshape(((), 2 * width))?;
+            gates = Some(columns(&pairs, width..2 * width)?.reshape(((), spec.query_width()))?);
+            queries = columns(&pairs, 0..width)?.reshape(((), spec.query_width()))?;
+        }
         let split = |x: Tensor, heads: usize| x.reshape(((), heads, spec.head_dim));
         if spec.qk_norm == QkNorm::PerHead {
             (queries, keys) = (split(queries, spec.heads)?, split(keys, spec.kv_heads)?);
@@ -232,12 +255,13 @@ impl Block {
             Some(angles) => rotary(&x, &angles.cos, &angles.sin, angles.pairs),
             None => Ok(x),
         };
-        Ok(Heads {
+        let heads = Heads {
             queries: turned(split(queries, spec.heads)?)?,
             keys: turned(split(keys, spec.kv_heads)?)?,
             values: split(values, spec.kv_heads)?,
             sinks: self.sinks.as_ref().map(|sinks| sinks.tensor.clone()),
-        })
+        };
+        Ok((heads, gates))
     }
 
     /// True if no parameter of the block is trained.
@@ -254,11 +278,12 @@ impl Block {
         all
     }
 
-    /// The projections to queries, keys and values, which share their input.
+    /// The projections of the block's input: to queries, keys and values, or those of a gated delta net.
     pub fn heads_linears(&self) -> Vec<&Linear> {
-        match &self.projection {
-            AttentionProjection::Separate(three) => three.iter().collect(),
-            AttentionProjection::Fused(one) => vec![one],
+        match &self.mixer {
+            Mixer::Separate(three) => three.iter().collect(),
+            Mixer::Fused(one) => vec![one],
+            Mixer::Delta(net) => net.inputs().iter().collect(),
         }
     }
 
@@ -291,20 +316,35 @@ impl Block {
         self.sinks.as_ref()
     }
 
-    /// Sinks and norms, in the layout's order.
+    /// The gated delta net.
+    pub fn delta(&self) -> Option<&DeltaNet> {
+        match &self.mixer {
+            Mixer::Delta(net) => Some(net),
+            Mixer::Separate(_) | Mixer::Fused(_) => None,
+        }
+    }
+
+    /// Sinks, norms and what else is no linear layer, in the layout's order.
     pub fn vectors(&self) -> impl Iterator<Item = &Parameter> {
-        self.sinks.iter().chain(self.norms_of_heads()).chain(self.norms.iter())
+        let mixer = self.delta().into_iter().flat_map(DeltaNet::vectors).chain(&self.sinks);
+        mixer.chain(self.norms_of_heads()).chain(self.norms.iter())
     }
 
     pub fn vectors_mut(&mut self) -> Vec<&mut Parameter> {
-        self.sinks.iter_mut().chain(self.qk_norm.iter_mut().flatten()).chain(self.norms.iter_mut()).collect()
+        let delta = match &mut self.mixer {
+            Mixer::Delta(net) => Some(net.vectors_mut()),
+            Mixer::Separate(_) | Mixer::Fused(_) => None,
+        };
+        let mixer = delta.into_iter().flatten().chain(&mut self.sinks);
+        mixer.chain(self.qk_norm.iter_mut().flatten()).chain(self.norms.iter_mut()).collect()
     }
 
     pub fn linears_mut(&mut self) -> Vec<&mut Linear> {
         let mut all = Vec::new();
-        match &mut self.projection {
-            AttentionProjection::Separate(three) => all.extend(three.iter_mut()),
-            AttentionProjection::Fused(one) => all.push(one),
+        match &mut self.mixer {
+            Mixer::Separate(three) => all.extend(three.iter_mut()),
+            Mixer::Fused(one) => all.push(one),
+            Mixer::Delta(net) => all.extend(net.inputs_mut()),
         }
         all.push(&mut self.output);
         all.extend(self.feed_forward.linears_mut());

@@ -12,7 +12,6 @@ use crate::batch::PackedBatch;
 use crate::block::{AttentionInput, Block, Heads, Positional, Stream};
 use crate::config::Config;
 use crate::error::{ModelError, Result};
-use crate::experts::refuse_experts_on_device;
 use crate::feed_forward::FeedForwardPass;
 use crate::layout::{EMBEDDING, FINAL_NORM, HEAD, SCORE, block_prefix};
 use crate::linear::{Linear, Product};
@@ -20,6 +19,7 @@ use crate::lora::{Adapter, Dropout, LoraConfig};
 use crate::matrix::{Matrix, PackedParameter};
 use crate::parameter::{Parameter, Parameters};
 use crate::placement::Placement;
+use crate::placement::refuse_device;
 use crate::spec::{DecoderSpec, LayerSpec};
 use crate::storage::Storage;
 use crate::wrapper::Wrapped;
@@ -59,7 +59,7 @@ impl Decoder {
     pub fn load_on(dir: impl AsRef<Path>, placement: &Placement) -> Result<Self> {
         let dir = dir.as_ref();
         let config = Config::from_dir(dir)?;
-        refuse_experts_on_device(config.spec(), placement)?;
+        refuse_device(config.spec(), placement)?;
         let (files, names) = config.open_weights(dir)?;
         let parameters = Parameters::load(config.spec(), &files, placement)?;
         let mut decoder = Self::build(config, parameters, placement)?;
@@ -75,7 +75,7 @@ impl Decoder {
     pub fn load_frozen(dir: impl AsRef<Path>, placement: &Placement, storage: &Storage) -> Result<Self> {
         let dir = dir.as_ref();
         let config = Config::from_dir(dir)?;
-        refuse_experts_on_device(config.spec(), placement)?;
+        refuse_device(config.spec(), placement)?;
         let (files, names) = config.open_weights(dir)?;
         let parameters = Parameters::load_frozen(config.spec(), &files, placement, storage)?;
         let mut decoder = Self::build(config, parameters, placement)?;
@@ -88,7 +88,7 @@ impl Decoder {
     /// # Errors
     /// When a tensor cannot be created.
     pub fn init_frozen(config: &Config, seed: u64, placement: &Placement, storage: &Storage) -> Result<Self> {
-        refuse_experts_on_device(config.spec(), placement)?;
+        refuse_device(config.spec(), placement)?;
         Self::build(config.clone(), Parameters::draw_frozen(config.spec(), seed, placement, storage)?, placement)
     }
 
@@ -112,7 +112,7 @@ impl Decoder {
                 format!("that of a {architecture}, whose other half would be missing"),
             ));
         }
-        refuse_experts_on_device(config.spec(), placement)?;
+        refuse_device(config.spec(), placement)?;
         let embedding_std = embedding_std.unwrap_or(config.spec().initializer_range);
         let parameters = Parameters::draw(config.spec(), seed, embedding_std, placement)?;
         Self::build(config.clone(), parameters, placement)
@@ -155,7 +155,7 @@ impl Decoder {
     /// # Errors
     /// When memory is exhausted.
     pub fn placed(&self, placement: &Placement) -> Result<Self> {
-        refuse_experts_on_device(self.spec(), placement)?;
+        refuse_device(self.spec(), placement)?;
         let mut copy = self.clone();
         copy.placement = placement.clone();
         let mut result = Ok(());
@@ -251,6 +251,7 @@ impl Decoder {
             query_factors: positional.query_factors.as_ref(),
             keep,
             dropout: pass.dropout(),
+            segments: pass.segments,
         };
         self.blocks[index].attention_half(self.spec(), input, |heads| attend(layer, heads))
     }
@@ -591,6 +592,8 @@ pub(crate) struct Pass<'a> {
     pub positions: &'a [u32],
     /// Length of each token's sequence, (`N`).
     pub lengths: &'a [usize],
+    /// Sequences of the tokens.
+    pub segments: &'a Segments,
     /// Rows of the last block's output; `None` is all.
     pub keep: Option<&'a [u32]>,
     /// Seed of the adapters' dropout; `None` disables it.
@@ -602,7 +605,14 @@ pub(crate) struct Pass<'a> {
 impl<'a> Pass<'a> {
     /// A pass over all rows of a batch, without dropout.
     pub fn of(batch: &'a PackedBatch) -> Self {
-        Self { positions: batch.positions(), lengths: batch.lengths(), keep: None, dropout_seed: None, balance: None }
+        Self {
+            positions: batch.positions(),
+            lengths: batch.lengths(),
+            segments: batch.segments(),
+            keep: None,
+            dropout_seed: None,
+            balance: None,
+        }
     }
 
     /// The part of it through a feed-forward layer, on the rows from `first_row` on.

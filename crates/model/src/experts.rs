@@ -10,7 +10,7 @@ use crate::feed_forward::{FeedForwardLayer, FeedForwardPass, Gated};
 use crate::layout::{EXPERTS, expert_prefix};
 use crate::linear::{Linear, Product};
 use crate::parameter::Parameters;
-use crate::placement::{Placement, host_values};
+use crate::placement::host_values;
 use crate::spec::{DecoderSpec, ExpertsSpec, FeedForward};
 
 /// A router and its experts.
@@ -117,12 +117,4 @@ impl Decoder {
             gradients.fill_missing(|name| name.contains(EXPERTS));
         }
     }
-}
-
-/// Refuses experts on a GPU, which has no kernels for them.
-pub(crate) fn refuse_experts_on_device(spec: &DecoderSpec, placement: &Placement) -> Result<()> {
-    if spec.experts.is_none() || (placement.is_host() && !smpo_kernels::is_emulating()) {
-        return Ok(());
-    }
-    Err(ModelError::input("device", "`cpu` for a model with routed experts, which have no kernels for a GPU", "a GPU"))
 }

@@ -6,7 +6,8 @@
 //! inputs and `O` outputs, each of these is 2·n·K·O: its product, the gradient of its input (where
 //! something before it is trained), the gradient of its weight (where it is trained). Attention of `h` heads of width
 //! `d` over `P` visible query–key pairs is 4·P·h·d forward and, where something before it is trained, 8·P·h·d
-//! backward. The head runs on the `M` rows that predict a completion token, and so does what follows the last block's
+//! backward. A gated delta net of `h` value heads has 6·n·h·K·V in the place of that, and twice as much backward, beside its
+//! convolution. The head runs on the `M` rows that predict a completion token, and so does what follows the last block's
 //! attention. Of routed experts each counts with the share k/E of the rows that it has on average.
 //!
 //! Recomputation is not counted: neither activation checkpointing nor the head's second pass. So this is the numerator of the model FLOPs utilisation (Chowdhery et al. 2022, arXiv 2204.02311, appendix B), for this
@@ -16,9 +17,11 @@ use smpo_kernels::Segments;
 
 use crate::batch::PackedBatch;
 use crate::decoder::Decoder;
+use crate::delta_net::DeltaNet;
 use crate::feed_forward::{FeedForwardLayer, Gated};
 use crate::linear::Linear;
 use crate::parameter::Parameter;
+use crate::spec::DeltaSpec;
 
 /// FLOPs of one pack.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -76,10 +79,13 @@ impl Decoder {
             upstream |= block.block_norms().before_attention.iter().any(is_trained);
             count(&mut flops, &before, batch.tokens(), upstream);
             upstream |= any_trained(&before) || block.norms_of_heads().any(is_trained);
-            let width = (spec.heads * spec.head_dim) as u64;
-            let pairs = visible_pairs(batch.segments(), layer.window);
-            flops.forward += 4 * pairs * width;
-            flops.backward += if upstream { 8 * pairs * width } else { 0 };
+            upstream |= block.delta().into_iter().flat_map(DeltaNet::vectors).any(is_trained);
+            let mixing = match spec.delta_of(layer) {
+                Some(delta) => delta_flops(delta) * batch.tokens() as u64,
+                None => 4 * visible_pairs(batch.segments(), layer.window) * spec.query_width() as u64,
+            };
+            flops.forward += mixing;
+            flops.backward += if upstream { 2 * mixing } else { 0 };
             upstream |= block.sinks().is_some_and(is_trained);
             let rows = if last { batch.rows().len() } else { batch.tokens() };
             let mut stage = |linears: &[&Linear]| {
@@ -109,6 +115,13 @@ impl Decoder {
         count(&mut flops, &[&self.head], batch.rows().len(), upstream);
         flops
     }
+}
+
+/// FLOPs of a gated delta net between its projections, for one token: a state of K × V is read, changed and read again.
+fn delta_flops(delta: &DeltaSpec) -> u64 {
+    let DeltaSpec { heads, taps } = delta;
+    let states = heads.value_heads * heads.key_dim * heads.value_dim;
+    (6 * states + 2 * taps * heads.row_width()) as u64
 }
 
 /// Adds layers that share their input.

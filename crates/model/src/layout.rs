@@ -1,6 +1,6 @@
 //! The tensors of a model: Hugging Face names, shapes and roles, in the order they are built and saved.
 
-use crate::spec::{DecoderSpec, FeedForward, LayerSpec};
+use crate::spec::{DecoderSpec, DeltaSpec, FeedForward, LayerSpec};
 
 /// One tensor of a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +28,12 @@ pub enum Role {
     Norm,
     /// Attention sinks.
     Sinks,
+    /// A convolution's taps.
+    Convolution,
+    /// Logarithm of a decay's rate.
+    Rate,
+    /// A gain or a bias that is one at first.
+    Unit,
 }
 
 /// Name of the embedding.
@@ -41,6 +47,20 @@ pub(crate) const SCORE: &str = "score";
 
 /// Name of a block's attention sinks, after the block's prefix.
 pub(crate) const SINKS: &str = "self_attn.sinks";
+/// Names of a gated delta net's parts, after the block's prefix: the projections to queries, keys and values, to the gate, to
+/// the strength and to the step of the update.
+pub(crate) const DELTA_INPUTS: [&str; 4] =
+    ["linear_attn.in_proj_qkv", "linear_attn.in_proj_z", "linear_attn.in_proj_b", "linear_attn.in_proj_a"];
+/// The projection of its output.
+pub(crate) const DELTA_OUTPUT: &str = "linear_attn.out_proj";
+/// The convolution's taps.
+pub(crate) const DELTA_CONVOLUTION: &str = "linear_attn.conv1d.weight";
+/// Logarithm of the decay's rate.
+pub(crate) const DELTA_RATE: &str = "linear_attn.A_log";
+/// Bias of the step.
+pub(crate) const DELTA_BIAS: &str = "linear_attn.dt_bias";
+/// Gain of the norm.
+pub(crate) const DELTA_NORM: &str = "linear_attn.norm.weight";
 /// Part of the names of everything in an expert.
 pub(crate) const EXPERTS: &str = ".mlp.experts.";
 
@@ -78,23 +98,11 @@ pub fn layout(spec: &DecoderSpec) -> Vec<Slot> {
 
 fn block(slots: &mut Slots, spec: &DecoderSpec, layer: &LayerSpec, prefix: &str) {
     let hidden = spec.hidden_size;
-    let (queries, keys) = (spec.query_width(), spec.kv_width());
     let biases = spec.biases;
     let name = |tail: &str| format!("{prefix}.{tail}");
-    if spec.projections.fused_heads {
-        slots.linear(&name("self_attn.qkv_proj"), queries + 2 * keys, hidden, biases.qkv);
-    } else {
-        slots.linear(&name("self_attn.q_proj"), queries, hidden, biases.qkv);
-        slots.linear(&name("self_attn.k_proj"), keys, hidden, biases.qkv);
-        slots.linear(&name("self_attn.v_proj"), keys, hidden, biases.qkv);
-    }
-    slots.linear(&name("self_attn.o_proj"), hidden, queries, biases.output);
-    if spec.sinks {
-        slots.push(&name(SINKS), &[spec.heads], Role::Sinks);
-    }
-    if let Some([query_gain, key_gain]) = spec.qk_norm_widths() {
-        slots.push(&name("self_attn.q_norm.weight"), &[query_gain], Role::Norm);
-        slots.push(&name("self_attn.k_norm.weight"), &[key_gain], Role::Norm);
+    match spec.delta_of(layer) {
+        None => attention(slots, spec, prefix),
+        Some(delta) => delta_net(slots, delta, hidden, prefix),
     }
     match spec.experts_of(layer) {
         None => {
@@ -116,6 +124,41 @@ fn block(slots: &mut Slots, spec: &DecoderSpec, layer: &LayerSpec, prefix: &str)
     for norm in spec.norms.iter() {
         slots.push(&name(&format!("{norm}.weight")), &[hidden], Role::Norm);
     }
+}
+
+fn attention(slots: &mut Slots, spec: &DecoderSpec, prefix: &str) {
+    let (hidden, biases) = (spec.hidden_size, spec.biases);
+    let (queries, keys) = (spec.query_rows(), spec.kv_width());
+    let name = |tail: &str| format!("{prefix}.{tail}");
+    if spec.projections.fused_heads {
+        slots.linear(&name("self_attn.qkv_proj"), queries + 2 * keys, hidden, biases.qkv);
+    } else {
+        slots.linear(&name("self_attn.q_proj"), queries, hidden, biases.qkv);
+        slots.linear(&name("self_attn.k_proj"), keys, hidden, biases.qkv);
+        slots.linear(&name("self_attn.v_proj"), keys, hidden, biases.qkv);
+    }
+    slots.linear(&name("self_attn.o_proj"), hidden, spec.query_width(), biases.output);
+    if spec.sinks {
+        slots.push(&name(SINKS), &[spec.heads], Role::Sinks);
+    }
+    if let Some([query_gain, key_gain]) = spec.qk_norm_widths() {
+        slots.push(&name("self_attn.q_norm.weight"), &[query_gain], Role::Norm);
+        slots.push(&name("self_attn.k_norm.weight"), &[key_gain], Role::Norm);
+    }
+}
+
+fn delta_net(slots: &mut Slots, delta: &DeltaSpec, hidden: usize, prefix: &str) {
+    let DeltaSpec { heads, taps } = *delta;
+    let name = |tail: &str| format!("{prefix}.{tail}");
+    let widths = [heads.row_width(), heads.value_width(), heads.value_heads, heads.value_heads];
+    for (tail, width) in DELTA_INPUTS.into_iter().zip(widths) {
+        slots.linear(&name(tail), width, hidden, false);
+    }
+    slots.linear(&name(DELTA_OUTPUT), hidden, heads.value_width(), false);
+    slots.push(&name(DELTA_CONVOLUTION), &[heads.row_width(), 1, taps], Role::Convolution);
+    slots.push(&name(DELTA_RATE), &[heads.value_heads], Role::Rate);
+    slots.push(&name(DELTA_BIAS), &[heads.value_heads], Role::Unit);
+    slots.push(&name(DELTA_NORM), &[heads.value_dim], Role::Unit);
 }
 
 #[derive(Default)]

@@ -12,6 +12,7 @@ mod block;
 mod config;
 mod decode;
 mod decoder;
+mod delta_net;
 mod embedded;
 mod error;
 mod experts;

@@ -3,7 +3,7 @@
 use smpo_kernels::MomentFormat;
 
 use crate::error::Result;
-use crate::layout::{EXPERTS, HEAD, Role, Slot, is_head, layout};
+use crate::layout::{DELTA_INPUTS, EXPERTS, HEAD, Role, Slot, is_head, layout};
 use crate::lora::{LoraConfig, chosen_modules};
 use crate::spec::{DecoderSpec, FeedForward, QkNorm};
 use crate::storage::{FourBitOptions, Storage};
@@ -95,7 +95,7 @@ impl FrozenStorage<'_> {
     fn bytes(&self, slot: &Slot) -> Result<f64> {
         let count = slot.shape.iter().product::<usize>() as f64;
         Ok(match slot.role {
-            Role::Bias | Role::Norm | Role::Sinks => 4.0 * count,
+            Role::Bias | Role::Norm | Role::Sinks | Role::Convolution | Role::Rate | Role::Unit => 4.0 * count,
             Role::Embedding | Role::Weight | Role::Router => match self.storage.quantises(slot)? {
                 Some(options) if !self.stored.is_mxfp4(slot) => options.bytes(count),
                 _ => self.stored.bytes(slot, count, *self.storage == Storage::Dequantised),
@@ -253,11 +253,17 @@ fn adapted(spec: &DecoderSpec, config: &LoraConfig) -> Result<Vec<AdaptedModule>
             rank: layer.r,
             block: name.split('.').find_map(|part| part.parse().ok()),
             expert: name.contains(EXPERTS),
-            after_attention: !name.contains(".self_attn.") || name.ends_with("o_proj"),
+            after_attention: !is_before_attention(name),
             inputs: *inputs,
             outputs: *outputs,
         })
         .collect())
+}
+
+/// True for a projection of a block's input.
+fn is_before_attention(module: &str) -> bool {
+    let attention = module.contains(".self_attn.") && !module.ends_with("o_proj");
+    attention || DELTA_INPUTS.iter().any(|tail| module.ends_with(tail))
 }
 
 /// Number of values in memory at the peak of one forward and backward pass on a [`smpo_kernels::Tape`]: those saved up to
@@ -286,7 +292,16 @@ fn activations(spec: &DecoderSpec, shape: &TrainingShape<'_>, adapters: &[Adapte
     // Rows without their mean; a layer's scaled output.
     let centred = hidden * usize::from(spec.norm_centred);
     let scaled = hidden * usize::from(spec.residual_scale.is_some());
-    let attention = |index: usize| hidden + centred + scaled + qk_norm + 2 * (queries + keys) + adapted(index, false);
+    // Gates of attention's output.
+    let gates = queries * usize::from(spec.gated_attention);
+    let attention = |index: usize| {
+        let mixed = match spec.delta_of(&spec.layers[index]) {
+            None => qk_norm + gates + 2 * (queries + keys),
+            // The convolution's input and output; the rule's output, and the gate of its norm.
+            Some(delta) => 2 * delta.heads.row_width() + 2 * delta.heads.value_width() + 5 * delta.heads.value_heads,
+        };
+        hidden + centred + scaled + mixed + adapted(index, false)
+    };
     // The norm's input, gate and up. Their product is recomputed in the backward pass.
     let after = [&spec.norms.after_attention, &spec.norms.after_feed_forward].into_iter().flatten().count();
     let post_norms = after * hidden;
@@ -308,7 +323,10 @@ fn activations(spec: &DecoderSpec, shape: &TrainingShape<'_>, adapters: &[Adapte
         Some(of) => of.per_token * hidden + 3 * of.per_token * of.intermediate_size / of.count + 2 * hidden,
     };
     // Gradients of queries, keys, values and attention's output; those of the stream.
-    let attention_backward = 2 * (queries + keys) + 2 * hidden;
+    let attention_backward = |index: usize| match spec.delta_of(&spec.layers[index]) {
+        None => 2 * (queries + keys) + gates + 2 * hidden,
+        Some(delta) => 2 * delta.heads.row_width() + delta.heads.value_width() + 2 * hidden,
+    };
     // Freed gradients of the block above, kept for reuse.
     let spare = 3 * hidden + fused_heads + fused_gate;
     let embedding = tokens * hidden * usize::from(spec.embedding_scale.is_some());
@@ -330,7 +348,7 @@ fn activations(spec: &DecoderSpec, shape: &TrainingShape<'_>, adapters: &[Adapte
             let kept = tokens * (attention(index) + hidden + beside);
             let second =
                 part(index) * (feed_forward(index) + feed_forward_backward(index)) + 2 * rows_after(index) * hidden;
-            kept + second.max(tokens * attention_backward)
+            kept + second.max(tokens * attention_backward(index))
         };
         return embedding + angles + inputs + (0..=last).map(block).max().unwrap_or(0).max(finish);
     }
@@ -339,9 +357,10 @@ fn activations(spec: &DecoderSpec, shape: &TrainingShape<'_>, adapters: &[Adapte
     for index in 0..=last {
         let after = rows_after(index);
         held += tokens * attention(index);
-        peak = peak.max(held + tokens * (attention_backward + spare));
+        peak = peak.max(held + tokens * (attention_backward(index) + spare));
         // The rows that the last block keeps are gathered.
-        held += after * feed_forward(index) + if index == last { rows * queries } else { 0 };
+        held +=
+            after * feed_forward(index) + if index == last { rows * spec.mixed_width(&spec.layers[index]) } else { 0 };
         peak = peak.max(held + after * (feed_forward_backward(index) + spare));
     }
     peak.max(held + finish + rows * hidden)

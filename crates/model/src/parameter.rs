@@ -97,7 +97,7 @@ impl Parameters {
     ) -> Result<Self> {
         Self::read(spec, files, |slot| match slot.role {
             Role::Embedding | Role::Weight | Role::Router => frozen_matrix(slot, files, placement, storage),
-            Role::Bias | Role::Norm | Role::Sinks => {
+            Role::Bias | Role::Norm | Role::Sinks | Role::Convolution | Role::Rate | Role::Unit => {
                 let values = Tensor::from_vec(files.read(&slot.name, &slot.shape)?, &slot.shape[..], &Device::Cpu)?;
                 Ok(Parameter { name: slot.name.clone(), tensor: placement.place(&values)? }.into())
             }
@@ -120,11 +120,7 @@ impl Parameters {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut parameters = HashMap::new();
         for slot in layout(spec) {
-            let count = slot.shape.iter().product();
-            let values = match std_of(&slot, spec, embedding_std) {
-                Some(std) => normal(&mut rng, count, std),
-                None => vec![constant(&slot, spec); count],
-            };
+            let values = initial(&mut rng, &slot, spec, std_of(&slot, spec, embedding_std));
             let parameter = Parameter::trainable(slot.name.clone(), values, &slot.shape, placement)?;
             parameters.insert(slot.name, parameter.into());
         }
@@ -138,7 +134,7 @@ impl Parameters {
         let mut parameters = HashMap::new();
         for slot in layout(spec) {
             let matrix = match std_of(&slot, spec, spec.initializer_range) {
-                Some(std) if slot.shape.len() > 1 => {
+                Some(std) if slot.shape.len() == 2 => {
                     let read = |_: usize, out: &mut [f32]| {
                         out.copy_from_slice(&normal(&mut rng, out.len(), std));
                         Ok(())
@@ -150,11 +146,7 @@ impl Parameters {
                     }
                 }
                 std => {
-                    let count = slot.shape.iter().product();
-                    let values = match std {
-                        Some(std) => normal(&mut rng, count, std),
-                        None => vec![constant(&slot, spec); count],
-                    };
+                    let values = initial(&mut rng, &slot, spec, std);
                     let tensor = placement.place(&Tensor::from_vec(values, &slot.shape[..], &Device::Cpu)?)?;
                     Parameter { name: slot.name.clone(), tensor }.into()
                 }
@@ -165,18 +157,33 @@ impl Parameters {
     }
 }
 
-/// Standard deviation of random values; `None` for biases and gains.
+/// Initial values of a tensor; `std` is the standard deviation of random ones.
+fn initial(rng: &mut ChaCha8Rng, slot: &Slot, spec: &DecoderSpec, std: Option<f64>) -> Vec<f32> {
+    let count = slot.shape.iter().product();
+    match (slot.role, std) {
+        (_, Some(std)) => normal(rng, count, std),
+        // As transformers draws it: rates between 0.01 and 16.
+        (Role::Rate, None) => (0..count).map(|_| (rng.random_range(0.01..16.0f64)).ln() as f32).collect(),
+        (_, None) => vec![constant(slot, spec); count],
+    }
+}
+
+/// Standard deviation of random values; `None` for biases, gains and rates.
 fn std_of(slot: &Slot, spec: &DecoderSpec, embedding_std: f64) -> Option<f64> {
     match slot.role {
         Role::Embedding => Some(embedding_std),
-        Role::Weight | Role::Router | Role::Sinks => Some(spec.initializer_range),
-        Role::Bias | Role::Norm => None,
+        Role::Weight | Role::Router | Role::Sinks | Role::Convolution => Some(spec.initializer_range),
+        Role::Bias | Role::Norm | Role::Rate | Role::Unit => None,
     }
 }
 
 /// Initial value of biases and gains.
 fn constant(slot: &Slot, spec: &DecoderSpec) -> f32 {
-    if slot.role == Role::Norm && !spec.norm_plus_one { 1.0 } else { 0.0 }
+    match slot.role {
+        Role::Norm if spec.norm_plus_one => 0.0,
+        Role::Norm | Role::Unit => 1.0,
+        _ => 0.0,
+    }
 }
 
 /// A frozen matrix of a model directory.

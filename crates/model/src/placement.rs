@@ -2,7 +2,8 @@
 
 use candle_core::{DType, Device, Tensor, Var};
 
-use crate::error::Result;
+use crate::error::{ModelError, Result};
+use crate::spec::DecoderSpec;
 use crate::weights::WeightDtype;
 
 /// A device, and the dtype of weights and activations on it. Log-probs are always float32.
@@ -55,4 +56,18 @@ impl Placement {
 /// The values in float32 in host memory, row-major.
 pub(crate) fn host_values(tensor: &Tensor) -> candle_core::Result<Vec<f32>> {
     tensor.detach().flatten_all()?.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.to_vec1()
+}
+
+/// Refuses on a GPU what has no kernels for one.
+pub(crate) fn refuse_device(spec: &DecoderSpec, placement: &Placement) -> Result<()> {
+    let lacking = match (&spec.experts, &spec.delta) {
+        (Some(_), _) => "routed experts",
+        (None, Some(_)) => "gated delta nets",
+        (None, None) => return Ok(()),
+    };
+    if placement.is_host() && !smpo_kernels::is_emulating() {
+        return Ok(());
+    }
+    let expected = format!("`cpu` for a model with {lacking}, which have no kernels for a GPU");
+    Err(ModelError::input("device", expected, "a GPU"))
 }

@@ -1,5 +1,7 @@
 //! The decoder specification, independent of families.
 
+use smpo_kernels::DeltaHeads;
+
 use crate::rope::RopeSpec;
 
 /// All that the forward pass depends on.
@@ -13,6 +15,8 @@ pub struct DecoderSpec {
     pub intermediate_size: usize,
     /// Routed experts, of the blocks that have them.
     pub experts: Option<ExpertsSpec>,
+    /// Gated delta nets, of the blocks that have one in the place of attention.
+    pub delta: Option<DeltaSpec>,
     /// Query heads.
     pub heads: usize,
     /// Key and value heads; divides `heads`.
@@ -43,6 +47,8 @@ pub struct DecoderSpec {
     pub attention_soft_cap: Option<f64>,
     /// Attention sinks: a learned logit for each query head that takes part in the softmax and has no value (gpt-oss).
     pub sinks: bool,
+    /// The query projection has a gate beside each head's query, whose σ multiplies the head's output (Qwen3.5).
+    pub gated_attention: bool,
     /// Growth of queries with their position (Ministral 3).
     pub query_growth: Option<QueryGrowth>,
     /// Factor on the logits (Granite, Cohere 2).
@@ -76,6 +82,17 @@ pub struct LayerSpec {
     pub rope: Option<usize>,
     /// True for routed experts in the place of one feed-forward layer.
     pub routed: bool,
+    /// True for a gated delta net in the place of attention.
+    pub delta: bool,
+}
+
+/// Specification of the gated delta nets of a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeltaSpec {
+    /// Heads.
+    pub heads: DeltaHeads,
+    /// Tokens that the convolution reads, the token itself included.
+    pub taps: usize,
 }
 
 /// Specification of the routed experts of a block.
@@ -285,6 +302,21 @@ impl DecoderSpec {
     /// Width of all key (or value) heads together.
     pub fn kv_width(&self) -> usize {
         self.kv_heads * self.head_dim
+    }
+
+    /// Width of the query projection's output: queries, and their gates where there are any.
+    pub(crate) fn query_rows(&self) -> usize {
+        self.query_width() * (1 + usize::from(self.gated_attention))
+    }
+
+    /// The gated delta net of a block; `None` for attention.
+    pub(crate) fn delta_of(&self, layer: &LayerSpec) -> Option<&DeltaSpec> {
+        self.delta.as_ref().filter(|_| layer.delta)
+    }
+
+    /// Width of what a block's output projection reads.
+    pub(crate) fn mixed_width(&self, layer: &LayerSpec) -> usize {
+        self.delta_of(layer).map_or(self.query_width(), |delta| delta.heads.value_width())
     }
 
     /// Parameters of the experts that a token does not pass through.

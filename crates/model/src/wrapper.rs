@@ -22,11 +22,12 @@ const fn kind(model_type: &'static str, architecture: &'static str, text: &'stat
 
 /// Every kind that is read. Others compute something else than their text model: Aya Vision does not scale the logits,
 /// PaliGemma lets the prompt look ahead.
-pub(crate) const WRAPPERS: [WrapperKind; 4] = [
+pub(crate) const WRAPPERS: [WrapperKind; 5] = [
     kind("gemma3", "Gemma3ForConditionalGeneration", "gemma3_text"),
     kind("mistral3", "Mistral3ForConditionalGeneration", "mistral"),
     kind("llava", "LlavaForConditionalGeneration", "llama"),
     kind("internvl", "InternVLForConditionalGeneration", "qwen2"),
+    kind("qwen3_5", "Qwen3_5ForConditionalGeneration", "qwen3_5_text"),
 ];
 
 /// Names of a text half's tensors: what stands for `model.` and for `lm_head` of a text model.

@@ -18,7 +18,7 @@ use tempfile::TempDir;
 const TOLERANCE: f64 = 1e-5;
 
 /// Adapter cases and their base models.
-const PEFT_CASES: [(&str, &str); 8] = [
+const PEFT_CASES: [(&str, &str); 9] = [
     ("peft-lora", "qwen2"),
     ("peft-dora", "qwen2-tied"),
     ("peft-fused", "phi3"),
@@ -27,6 +27,7 @@ const PEFT_CASES: [(&str, &str); 8] = [
     ("peft-bias-lora", "qwen2"),
     ("peft-olora", "qwen2"),
     ("peft-pissa", "qwen2"),
+    ("peft-delta", "qwen3_5"),
 ];
 
 fn adapted(case: &str, base: &str) -> Decoder {

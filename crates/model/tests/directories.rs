@@ -387,7 +387,7 @@ fn configs_that_would_have_to_be_approximated_are_refused_by_name() {
         refusal("qwen2", "model_type", json!("qwen22")),
         format!(
             "DIR/config.json: model family `qwen22` is not supported; supported are {}, and the text halves of gemma3, \
-             mistral3, llava, internvl",
+             mistral3, llava, internvl, qwen3_5",
             supported.join(", ")
         )
     );

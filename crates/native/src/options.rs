@@ -6,7 +6,7 @@ use smpo_model::PackedDecoder;
 /// own and waits for no other. Beyond, all threads share each sweep of one batch.
 const CACHED_BYTES: usize = 16 << 20;
 
-/// Memory for the key–value caches of all sequences together, in bytes.
+/// Memory for the key–value caches and states of all sequences together, in bytes.
 const CACHE_BYTES: usize = 2 << 30;
 
 /// Number of threads, and sequences per batch. Neither changes a completion.
@@ -41,13 +41,14 @@ impl Layout {
     pub fn new(decoder: &PackedDecoder, options: NativeOptions) -> Self {
         let threads = options.threads.max(1);
         let workers = if decoder.weight_bytes() <= CACHED_BYTES { threads } else { 1 };
-        let spec = decoder.spec();
-        let token_bytes = 2 * spec.layers.len() * spec.kv_width() * size_of::<f32>();
+        let sequences = options.batch.max(1);
+        // States do not grow with a sequence.
+        let cache_bytes = (CACHE_BYTES / workers).saturating_sub(sequences * decoder.state_bytes());
         Layout {
             workers,
             threads_per_worker: threads / workers,
-            sequences: options.batch.max(1),
-            tokens: CACHE_BYTES / workers / token_bytes.max(1),
+            sequences,
+            tokens: cache_bytes / decoder.token_bytes().max(1),
         }
     }
 }

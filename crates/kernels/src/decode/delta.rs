@@ -10,7 +10,7 @@ use crate::cpu::short_convolution::{by_taps, multiply_add, silu};
 use crate::error::Result;
 use crate::options::DeltaHeads;
 
-/// What a gated delta net computes with between its projections.
+/// Parameters of a gated delta net between its projections.
 #[derive(Debug, Clone)]
 pub struct DeltaWeights {
     heads: DeltaHeads,
@@ -36,8 +36,9 @@ impl DeltaWeights {
     ///
     /// [`crate::KernelError::Type`], [`crate::KernelError::Device`] for unfit tensors.
     pub fn new(heads: DeltaHeads, convolution: &Tensor, rate: &Tensor, bias: &Tensor) -> Result<Self> {
-        let read =
-            |argument, tensor| Ok::<_, crate::KernelError>(Dense::new("delta", argument, tensor)?.read().to_vec());
+        let read = |argument: &'static str, tensor: &Tensor| -> Result<Vec<f32>> {
+            Ok(Dense::new("delta", argument, tensor)?.read().to_vec())
+        };
         Ok(Self {
             heads,
             taps: by_taps(&read("convolution", convolution)?, heads.row_width()),

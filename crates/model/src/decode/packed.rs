@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use smpo_kernels::decode::{CacheShape, Gate, PackedMatrix, gain};
+use smpo_kernels::decode::{CacheShape, DeltaWeights, Gate, PackedMatrix, gain};
 use smpo_kernels::{RouterOptions, Weight};
 
 use crate::block::{Block, norm_options};
 use crate::decode::low_rank::LowRank;
 use crate::decoder::Decoder;
+use crate::delta_net::{self, DeltaNet};
 use crate::error::Result;
 use crate::feed_forward::{FeedForwardLayer, Gated, clamp};
 use crate::linear::Linear;
@@ -36,14 +37,21 @@ pub(super) struct PackedBlock {
     pub cache: CacheShape,
     pub rope: Option<usize>,
     pub norms: BlockNorms<Vec<f32>>,
-    /// Queries, keys and values, one below the other.
+    /// Queries, keys and values, one below the other; or the inputs of the gated delta net.
     pub qkv: Projection,
+    pub delta: Option<PackedDelta>,
     pub qk_norm: Option<[Vec<f32>; 2]>,
     /// Attention sinks.
     pub sinks: Option<Vec<f32>>,
     pub output: Projection,
     pub gate: Gate,
     pub feed_forward: PackedFeedForward,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct PackedDelta {
+    pub weights: DeltaWeights,
+    pub norm: Vec<f32>,
 }
 
 #[derive(Debug, Clone)]
@@ -111,6 +119,19 @@ impl PackedDecoder {
     }
 }
 
+impl PackedDecoder {
+    /// Bytes of keys and values of one token.
+    pub fn token_bytes(&self) -> usize {
+        let attending = self.blocks.iter().filter(|block| block.delta.is_none()).count();
+        2 * attending * self.spec.kv_width() * size_of::<f32>()
+    }
+
+    /// Bytes of the states of one sequence, of any length.
+    pub fn state_bytes(&self) -> usize {
+        self.blocks.iter().filter_map(|block| block.delta.as_ref()).map(|delta| delta.weights.state_bytes()).sum()
+    }
+}
+
 impl PackedBlock {
     fn new(spec: &DecoderSpec, layer: &LayerSpec, block: &Block) -> Result<Self> {
         let gain = |norm: &Parameter| -> Result<Vec<f32>> { Ok(gain(&norm.tensor, norm_options(spec))?) };
@@ -133,6 +154,7 @@ impl PackedBlock {
             qk_norm,
             sinks: block.sinks().map(|sinks| host_values(&sinks.tensor)).transpose()?,
             qkv: Projection::stack(&block.heads_linears())?,
+            delta: block.delta().map(|net| PackedDelta::new(spec, net)).transpose()?,
             output: Projection::stack(&[block.output()])?,
             gate: match spec.activation {
                 Activation::Silu => Gate::Silu,
@@ -140,6 +162,16 @@ impl PackedBlock {
                 Activation::ClampedSilu { alpha, limit } => Gate::Clamped(clamp(alpha, limit)),
             },
             feed_forward: PackedFeedForward::new(block.feed_forward())?,
+        })
+    }
+}
+
+impl PackedDelta {
+    fn new(spec: &DecoderSpec, net: &DeltaNet) -> Result<Self> {
+        let [convolution, rate, bias, norm] = net.vectors().map(|parameter| &parameter.tensor);
+        Ok(Self {
+            weights: DeltaWeights::new(net.heads(), convolution, rate, bias)?,
+            norm: gain(norm, delta_net::norm_options(spec.norm_eps))?,
         })
     }
 }

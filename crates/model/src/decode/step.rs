@@ -1,10 +1,12 @@
 //! One decoding step of many sequences: tokens in, each sequence's next logits out.
 
 use rayon::prelude::*;
-use smpo_kernels::decode::{Gate, KeyValueCache, add, centre, gate, normalise, route, soft_cap, turn};
+use smpo_kernels::decode::{
+    DeltaState, Gate, KeyValueCache, add, centre, gate, normalise, route, sigmoid_gate, soft_cap, turn,
+};
 use smpo_kernels::embedding;
 
-use super::packed::{PackedBlock, PackedDecoder, PackedFeedForward, PackedGated, Projection};
+use super::packed::{PackedBlock, PackedDecoder, PackedDelta, PackedFeedForward, PackedGated, Projection};
 use crate::angles::turns;
 use crate::error::{ModelError, Result};
 use crate::rope::Frequencies;
@@ -15,10 +17,13 @@ const ROWS: usize = 256;
 /// Queries times keys from which on attention is shared among threads.
 const SHARED_ATTENTION: usize = 1 << 12;
 
-/// Keys and values of the tokens of one sequence.
+/// Memory of the tokens of one sequence.
 #[derive(Debug, Clone)]
 pub struct Sequence {
+    /// Keys and values, by block; without room where the block has no attention.
     caches: Vec<KeyValueCache>,
+    /// States of gated delta nets, by block.
+    states: Vec<DeltaState>,
     frequencies: Vec<Frequencies>,
     tokens: usize,
     room: usize,
@@ -42,6 +47,9 @@ pub struct Scratch {
     residual: Vec<f32>,
     normed: Vec<f32>,
     qkv: Vec<f32>,
+    /// Gates of attention's output.
+    gates: Vec<f32>,
+    delta: DeltaScratch,
     attended: Vec<f32>,
     update: Vec<f32>,
     /// Output of the feed-forward layer.
@@ -50,6 +58,20 @@ pub struct Scratch {
     scores: Vec<f32>,
     last: Vec<f32>,
     logits: Vec<f32>,
+}
+
+/// Intermediate values of a gated delta net.
+#[derive(Debug, Clone, Default)]
+struct DeltaScratch {
+    /// Inputs of a sequence's tokens, apart.
+    qkv: Vec<f32>,
+    strengths: Vec<f32>,
+    steps: Vec<f32>,
+    /// Outputs of the rule, and after its norm.
+    read: Vec<f32>,
+    normed: Vec<f32>,
+    /// Gate and normalised output of a row.
+    gated: Vec<f32>,
 }
 
 /// Intermediate values of a feed-forward layer.
@@ -82,7 +104,16 @@ impl PackedDecoder {
     /// that one sequence never mixes two sets of frequencies.
     pub fn sequence(&self, room: usize) -> Sequence {
         Sequence {
-            caches: self.blocks.iter().map(|block| KeyValueCache::new(block.cache, room)).collect(),
+            caches: self
+                .blocks
+                .iter()
+                .map(|block| KeyValueCache::new(block.cache, if block.delta.is_some() { 0 } else { room }))
+                .collect(),
+            states: self
+                .blocks
+                .iter()
+                .map(|block| block.delta.as_ref().map(|delta| delta.weights.start()).unwrap_or_default())
+                .collect(),
             frequencies: self.spec.ropes.iter().map(|rope| rope.frequencies(room)).collect(),
             tokens: 0,
             room,
@@ -154,7 +185,7 @@ impl PackedDecoder {
             self.attend(index, block, rows, feeds, scratch);
             if index + 1 == count {
                 keep_last(rows, self.spec.hidden_size, &mut scratch.residual);
-                keep_last(rows, self.spec.query_width(), &mut scratch.attended);
+                keep_last(rows, self.spec.mixed_width(&self.spec.layers[index]), &mut scratch.attended);
                 if self.spec.parallel {
                     keep_last(rows, self.spec.hidden_size, &mut scratch.normed);
                 }
@@ -179,12 +210,19 @@ impl PackedDecoder {
         }
     }
 
-    /// Attention of one block through the caches: `scratch.residual` to `scratch.attended`, (rows, heads, `head_dim`).
+    /// Attention of one block through the caches, or its gated delta net through the states: `scratch.residual` to
+    /// `scratch.attended`, (rows, heads, width of a head).
     fn attend(&self, index: usize, block: &PackedBlock, rows: &[Row], feeds: &mut [Feed<'_>], scratch: &mut Scratch) {
         let spec = &self.spec;
         let (query, kv, dim) = (spec.query_width(), spec.kv_width(), spec.head_dim);
         self.normalise(&scratch.residual, block.norms.before_attention.as_ref(), &mut scratch.normed);
         block.qkv.run(&scratch.normed, &mut scratch.qkv);
+        if let Some(delta) = &block.delta {
+            return self.recur(index, delta, rows, feeds, scratch);
+        }
+        if spec.gated_attention {
+            split_gates(&mut scratch.qkv, &mut scratch.gates, [query, query + 2 * kv], dim);
+        }
         let rope = block.rope.map(|rope| (&scratch.angles[rope][..], &spec.ropes[rope]));
         for (slot, (row, qkv)) in rows.iter().zip(scratch.qkv.chunks_exact_mut(query + 2 * kv)).enumerate() {
             let (queries, rest) = qkv.split_at_mut(query);
@@ -219,6 +257,41 @@ impl PackedDecoder {
         } else {
             let heads = scratch.qkv.par_chunks_exact(query + 2 * kv).zip(scratch.attended.par_chunks_exact_mut(query));
             rows.par_iter().zip(heads).for_each_init(Vec::new, |scores, row| one(row, scores));
+        }
+        if spec.gated_attention {
+            sigmoid_gate(&scratch.gates, &mut scratch.attended);
+        }
+    }
+
+    /// The gated delta net of one block, sequence by sequence: `scratch.qkv` to `scratch.attended`.
+    fn recur(&self, index: usize, delta: &PackedDelta, rows: &[Row], feeds: &mut [Feed<'_>], scratch: &mut Scratch) {
+        let heads = delta.weights.heads();
+        let (row, values, count) = (heads.row_width(), heads.value_width(), heads.value_heads);
+        let width = row + values + 2 * count;
+        let Scratch { qkv: inputs, delta: own, attended, .. } = scratch;
+        attended.clear();
+        let mut first = 0;
+        for run in rows.chunk_by(|a, b| a.feed == b.feed) {
+            let inputs = &inputs[first * width..(first + run.len()) * width];
+            first += run.len();
+            let apart = [(&mut own.qkv, 0..row), (&mut own.strengths, row + values..row + values + count)];
+            for (part, columns) in apart.into_iter().chain([(&mut own.steps, row + values + count..width)]) {
+                part.clear();
+                inputs.chunks_exact(width).for_each(|input| part.extend_from_slice(&input[columns.clone()]));
+            }
+            resize(&mut own.read, run.len() * values);
+            let state = &mut feeds[run[0].feed].sequence.states[index];
+            delta.weights.advance(state, &mut own.qkv, [&own.steps, &own.strengths], &mut own.read);
+            resize(&mut own.normed, own.read.len());
+            normalise(&own.read, &delta.norm, self.spec.norm_eps, &mut own.normed);
+            for (input, normed) in inputs.chunks_exact(width).zip(own.normed.chunks_exact(values)) {
+                own.gated.clear();
+                own.gated.extend_from_slice(&input[row..row + values]);
+                own.gated.extend_from_slice(normed);
+                let start = attended.len();
+                attended.resize(start + values, 0.0);
+                gate(Gate::Silu, &own.gated, &mut attended[start..]);
+            }
         }
     }
 
@@ -320,6 +393,21 @@ impl Projection {
             add(y, bias);
         }
     }
+}
+
+/// Takes the gate beside each head's query out of rows of `widths` (all queries; the row without gates).
+fn split_gates(rows: &mut Vec<f32>, gates: &mut Vec<f32>, [query, width]: [usize; 2], dim: usize) {
+    let mut kept = Vec::with_capacity(rows.len());
+    gates.clear();
+    for row in rows.chunks_exact(query + width) {
+        let (heads, rest) = row.split_at(2 * query);
+        for head in heads.chunks_exact(2 * dim) {
+            kept.extend_from_slice(&head[..dim]);
+            gates.extend_from_slice(&head[dim..]);
+        }
+        kept.extend_from_slice(rest);
+    }
+    *rows = kept;
 }
 
 /// Moves the rows that are last to the front and drops the others.

@@ -18,6 +18,7 @@ mod phi3;
 mod plain;
 mod qwen2;
 mod qwen3;
+mod qwen3_5;
 mod qwen3_moe;
 mod smollm3;
 mod unsupported;
@@ -98,6 +99,8 @@ families! {
     Qwen3: "Qwen3", qwen3, "qwen3", "Qwen3ForCausalLM", classifier = "Qwen3ForSequenceClassification", gguf = qwen3::GGUF;
     Qwen3Moe: "Qwen3-MoE", qwen3_moe, "qwen3_moe", "Qwen3MoeForCausalLM", classifier = "Qwen3MoeForSequenceClassification", further_fields = qwen3_moe::further_fields, gguf = qwen3_moe::GGUF;
     GptOss: "gpt-oss", gpt_oss, "gpt_oss", "GptOssForCausalLM", classifier = "GptOssForSequenceClassification", further_fields = gpt_oss::further_fields, gguf = gpt_oss::GGUF;
+    Qwen35: "Qwen3.5", qwen3_5, "qwen3_5_text", "Qwen3_5ForCausalLM", classifier = "Qwen3_5TextForSequenceClassification", further_fields = qwen3_5::rope_fields,
+        text_defaults = qwen3_5::text_defaults;
     Mistral: "Mistral", mistral, "mistral", "MistralForCausalLM", classifier = "MistralForSequenceClassification", gguf = mistral::GGUF;
     Phi3: "Phi-3", phi3, "phi3", "Phi3ForCausalLM", classifier = "Phi3ForSequenceClassification", further_fields = phi3::rope_fields, gguf = phi3::GGUF;
     Gemma2: "Gemma 2", gemma2, "gemma2", "Gemma2ForCausalLM", classifier = "Gemma2ForSequenceClassification", gguf = gemma2::GGUF;

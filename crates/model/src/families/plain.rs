@@ -68,6 +68,7 @@ impl Widths {
             hidden_size: self.hidden_size,
             intermediate_size: fields.required_size("intermediate_size")?,
             experts: None,
+            delta: None,
             heads: self.heads,
             kv_heads: self.kv_heads,
             head_dim: self.head_dim,
@@ -83,6 +84,7 @@ impl Widths {
             attention_scale: (self.head_dim as f64).powf(-0.5),
             attention_soft_cap: None,
             sinks: false,
+            gated_attention: false,
             query_growth: None,
             logit_scale: None,
             logit_soft_cap: None,
@@ -100,7 +102,7 @@ impl Widths {
 
 /// `count` equal blocks.
 pub(super) fn uniform_layers(count: usize, window: Option<usize>) -> Vec<LayerSpec> {
-    vec![LayerSpec { window, rope: Some(0), routed: false }; count]
+    vec![LayerSpec { window, rope: Some(0), routed: false, delta: false }; count]
 }
 
 /// Blocks times experts beyond which no model is: the layout lists each before weights are read.
@@ -185,6 +187,7 @@ pub(super) fn alternating_layers(sliding: Vec<bool>, window: Option<usize>, rope
             window: window.filter(|_| slides),
             rope: Some(usize::from(slides).min(ropes - 1)),
             routed: false,
+            delta: false,
         })
         .collect()
 }

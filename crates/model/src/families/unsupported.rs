@@ -45,7 +45,7 @@ const LACKING: [(&[&str], &str); 12] = [
 
 /// The same of families that docs/families.md describes.
 const DESCRIBED: [(&[&str], &str); 1] =
-    [(&["qwen3_next", "qwen3_5", "qwen3_5_text", "qwen3_5_moe", "qwen3_5_moe_text"], "gated delta-net blocks")];
+    [(&["qwen3_next", "qwen3_5_moe", "qwen3_5_moe_text"], "routed experts beside a shared one")];
 
 /// The feature by which a model of another family differs; `None` for an unknown one.
 pub(super) fn lacking(model_type: &str) -> Option<&'static str> {

@@ -30,6 +30,9 @@ BASE = dict(vocab_size=32, hidden_size=16, intermediate_size=20, num_hidden_laye
 ONE_BLOCK = dict(num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1, head_dim=8)  # for rope variants
 
 EXPERTS = dict(head_dim=8, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=8)
+DELTA = dict(head_dim=8, rms_norm_eps=1e-3, linear_key_head_dim=6, linear_value_head_dim=10, linear_num_key_heads=2, linear_num_value_heads=4,
+             rope_parameters=dict(rope_type="default", rope_theta=100.0, partial_rotary_factor=0.5, mrope_section=[1, 1, 0],
+                                  mrope_interleaved=True))
 
 CASES = {
     "qwen2": ("qwen2", dict()),
@@ -74,7 +77,21 @@ CASES = {
         llama_4_scaling_beta=0.3))),
     "cohere2": ("cohere2", dict(sliding_window=5, layer_types=["sliding_attention", "full_attention"], logit_scale=0.5,
         tie_word_embeddings=True)),
+    "qwen3_5": ("qwen3_5_text", dict(DELTA, layer_types=["linear_attention", "full_attention"])),
+    "qwen3_5-tied": ("qwen3_5_text", dict(DELTA, layer_types=["full_attention", "linear_attention"], tie_word_embeddings=True,
+        initializer_range=0.2, linear_num_key_heads=4, linear_conv_kernel_dim=3)),
 }
+
+
+def unsettle(model):
+    """Moves gains and biases, which start as constants and would hide mistakes."""
+    for key, p in model.named_parameters():
+        if p.ndim == 1 or key.endswith("bias"):
+            p.data += 0.3 * torch.randn_like(p)
+        if key.endswith("conv1d.weight"):  # a convolution: keys of a length near zero would multiply rounding errors when brought to one
+            p.data *= 4
+        if key.endswith("A_log"):  # slower decays: sums of large logarithms lose digits in transformers' chunks
+            p.data -= 2
 
 
 def completion_log_probs(model, prompt, completion):
@@ -120,9 +137,7 @@ def main():
         torch.manual_seed(SEED)
         config = AutoConfig.for_model(family, **{**BASE, **changes})
         model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").float().eval()
-        for key, p in model.named_parameters():  # gains and biases start as constants, which would hide mistakes
-            if p.ndim == 1 or key.endswith("bias"):
-                p.data += 0.3 * torch.randn_like(p)
+        unsettle(model)
         out = HERE / name
         shutil.rmtree(out, ignore_errors=True)
         model.save_pretrained(out)

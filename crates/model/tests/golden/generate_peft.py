@@ -29,6 +29,8 @@ CASES = {
     "peft-olora": ("qwen2", dict(r=3, lora_alpha=5, target_modules=["q_proj", "down_proj"], init_lora_weights="olora")),
     "peft-pissa": ("qwen2", dict(r=3, lora_alpha=5, target_modules=["q_proj", "down_proj"], rank_pattern={"q_proj": 2},
                                  init_lora_weights="pissa")),
+    "peft-delta": ("qwen3_5", dict(r=2, lora_alpha=5, use_dora=True, target_modules=["in_proj_qkv", "in_proj_z", "in_proj_a",
+                                   "in_proj_b", "out_proj", "q_proj"])),
     # PEFT fuses the adapters of all experts, and those of gate and up
     "peft-experts": ("qwen3_moe", dict(r=2, lora_alpha=3, target_modules=["q_proj", "gate", "gate_proj", "up_proj",
                                                                           "down_proj"])),

@@ -2,16 +2,17 @@
 adapter of PEFT on one.
 
     pip install torch==2.15.0 transformers==5.24.0 peft==0.21.2 safetensors==0.8.0
-    python generate_wrapped.py
+    python generate_wrapped.py            # or the names of some cases
 
 expected.safetensors has the fields of generate.py (no AdamW steps), the gradients by the names of a text model; an
 adapter's has log-probs alone.
 """
-import json, pathlib, shutil
+import json, pathlib, shutil, sys
 import torch, transformers
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModelForImageTextToText
+from generate import DELTA, unsettle
 
 SEED = 20252
 HERE = pathlib.Path(__file__).parent / "wrapped"
@@ -26,6 +27,10 @@ GEMMA = dict(text_config=dict(TEXT, head_dim=8, sliding_window=5, query_pre_attn
 PIXTRAL = dict(VISION, model_type="pixtral", head_dim=8)
 MISTRAL = dict(text_config=dict(TEXT, model_type="mistral", head_dim=8, sliding_window=None), vision_config=PIXTRAL,
                image_token_index=39, tie_word_embeddings=False)
+QWEN = dict(text_config=dict(TEXT, **DELTA, layer_types=["linear_attention", "full_attention"]),
+            vision_config=dict(depth=1, hidden_size=16, intermediate_size=20, num_heads=2, patch_size=4, out_hidden_size=16,
+                               num_position_embeddings=4),
+            image_token_id=39, video_token_id=38, vision_start_token_id=37, vision_end_token_id=36)
 CASES = {  # model_type, its configuration, options of save_pretrained
     "gemma3": ("gemma3", GEMMA, {}),
     "mistral3": ("mistral3", MISTRAL, {}),
@@ -35,6 +40,7 @@ CASES = {  # model_type, its configuration, options of save_pretrained
         image_token_index=39, tie_word_embeddings=False), {}),
     "internvl": ("internvl", dict(text_config=dict(TEXT, model_type="qwen2"), vision_config=dict(VISION,
         model_type="internvl_vision", image_size=[8, 8], patch_size=[4, 4]), image_token_id=39), {}),
+    "qwen3_5": ("qwen3_5", QWEN, {}),
 }
 
 
@@ -51,13 +57,12 @@ def text_name(name):
 
 def main():
     transformers.logging.set_verbosity_error()
-    for name, (kind, options, how) in CASES.items():
+    for name in sys.argv[1:] or CASES:
+        kind, options, how = CASES[name]
         torch.manual_seed(SEED)
         config = AutoConfig.for_model(kind, **json.loads(json.dumps(options)))
         model = AutoModelForImageTextToText.from_config(config, attn_implementation="eager").float().eval()
-        for p in model.parameters():
-            if p.ndim == 1:
-                p.data += 0.3 * torch.randn_like(p)
+        unsettle(model)
         out = HERE / name
         shutil.rmtree(out, ignore_errors=True)
         model.save_pretrained(out, **how)

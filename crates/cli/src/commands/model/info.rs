@@ -29,6 +29,9 @@ pub struct Facts {
     /// Routed experts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub experts: Option<Experts>,
+    /// Gated delta nets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delta_nets: Option<DeltaNets>,
     pub layers: usize,
     pub hidden_size: usize,
     pub intermediate_size: usize,
@@ -68,6 +71,17 @@ pub struct Experts {
     pub intermediate_size: usize,
     /// Parameters that a token passes through.
     pub active_parameters: usize,
+}
+
+/// Gated delta nets of a model, in the place of attention.
+#[derive(Serialize)]
+pub struct DeltaNets {
+    /// Blocks that have one.
+    pub layers: usize,
+    pub key_heads: usize,
+    pub value_heads: usize,
+    pub key_dim: usize,
+    pub value_dim: usize,
 }
 
 /// A PEFT adapter on the model.
@@ -125,6 +139,7 @@ pub fn run(args: InfoArgs) -> Outcome {
         parameters: info.parameters,
         tied: spec.tied,
         experts: experts(&info),
+        delta_nets: delta_nets(&info),
         layers: spec.layers.len(),
         hidden_size: spec.hidden_size,
         intermediate_size: spec.intermediate_size,
@@ -174,6 +189,17 @@ fn experts(info: &ModelInfo) -> Option<Experts> {
         per_token: experts.per_token,
         intermediate_size: experts.intermediate_size,
         active_parameters: info.parameters - spec.idle_parameters(),
+    })
+}
+
+fn delta_nets(info: &ModelInfo) -> Option<DeltaNets> {
+    let heads = info.spec.delta.as_ref()?.heads;
+    Some(DeltaNets {
+        layers: info.spec.layers.iter().filter(|layer| layer.delta).count(),
+        key_heads: heads.key_heads,
+        value_heads: heads.value_heads,
+        key_dim: heads.key_dim,
+        value_dim: heads.value_dim,
     })
 }
 

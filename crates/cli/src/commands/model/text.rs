@@ -6,7 +6,7 @@ use smpo_devices::format_bytes;
 use smpo_report::inert::short_line;
 use smpo_report::wording::thousands;
 
-use super::info::{Adapter, Chat, Experts, Facts};
+use super::info::{Adapter, Chat, DeltaNets, Experts, Facts};
 use crate::output;
 use smpo_trainer::memory_plans::NamedPlan;
 
@@ -24,6 +24,7 @@ pub fn page(facts: &Facts) -> String {
         ("context", facts.context.map_or("unknown".into(), |tokens| format!("{tokens} tokens"))),
     ];
     rows.extend(facts.experts.as_ref().map(|experts| ("experts", routed(experts))));
+    rows.extend(facts.delta_nets.as_ref().map(|nets| ("delta nets", stateful(nets))));
     rows.extend(facts.adapter.as_ref().map(|adapter| ("adapter", describe(adapter))));
     match &facts.chat {
         Chat::Usable { terminators, bos, pad, template, warnings } => {
@@ -84,6 +85,13 @@ fn routed(experts: &Experts) -> String {
         experts.per_token,
         experts.layers,
         thousands(experts.active_parameters)
+    )
+}
+
+fn stateful(nets: &DeltaNets) -> String {
+    format!(
+        "in {} blocks in the place of attention: {} states of {} × {} ({} heads for keys)",
+        nets.layers, nets.value_heads, nets.key_dim, nets.value_dim, nets.key_heads
     )
 }
 
