@@ -477,6 +477,11 @@ fn prompts_of_effective_llm_alignment_are_learned_with_its_defaults() {
     assert_eq!(import.map(|import| (import.profile, import.method)), Some(("ela", "prompts")));
     assert!(notes[0].contains("prompt.count = 3") && notes[0].contains("prompt.dissimilarity = 0.3"), "{}", notes[0]);
     assert!(notes.iter().any(|note| note.contains("`special_token_coef`, `fused_forward`")), "{notes:?}");
+    // beside keys of SFT the answers are to become likelier
+    let sft = text.replace("center_rewards_coefficient: 0.01", "train_only_on_completions: true");
+    let ReadConfig { config, import, .. } = read(&sft, &[]).unwrap();
+    assert_eq!((config.loss.loss.kind(), import.map(|import| import.method)), ("sft", Some("sft-prompts")));
+    assert_eq!(config.prompt.unwrap().count, 3);
     // overrides in either spelling
     for set in ["prompt_len=8", "prompt.length=8"] {
         assert_eq!(read(text, &[set]).unwrap().config.prompt.unwrap().length, 8);

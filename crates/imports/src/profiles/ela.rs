@@ -10,7 +10,7 @@ use crate::translation::Translator;
 pub(crate) static ELA: Profile = Profile {
     name: "ela",
     title: "effective_llm_alignment",
-    methods: &[SMPO, DPO, SIMPO, CPO, ORPO, SFT, REWARD, CLASSIFICATION, PROMPTS, GPO],
+    methods: &[SMPO, DPO, SIMPO, CPO, ORPO, SFT, REWARD, CLASSIFICATION, PROMPTS, SFT_PROMPTS, GPO],
     method,
     keys: &[
         Group::Keys(KEYS),
@@ -157,34 +157,40 @@ const CLASSIFICATION: Method = Method {
     keys: &[Group::Nothing(&["num_labels"])],
     ..METHOD
 };
+/// Keys of learned prompts.
+const PROMPT: &[Group] = &[
+    Group::Keys(&[
+        sets("num_prompts", "prompt.count"),
+        sets("prompt_len", "prompt.length"),
+        sets("dissim_coef", "prompt.dissimilarity"),
+        sets("gumbel_temp", "prompt.temperature"),
+        sets("gumbel_noise_scale", "prompt.noise"),
+        sets("forbidden_token_ids", "prompt.forbidden_token_ids"),
+        sets("inserted_chat_role", "prompt.role"),
+        sets("init_prompt", "prompt.init"),
+    ]),
+    Group::Nothing(&["special_token_coef", "fused_forward"]),
+];
+const COUNT: Default = default("prompt.count", Whole(3));
+const PLACES: Default = default("prompt.length", Whole(128));
+const DISSIMILARITY: Default = default("prompt.dissimilarity", Real(0.3));
+const TEMPERATURE: Default = default("prompt.temperature", Real(0.5));
+const NOISE: Default = default("prompt.noise", Real(0.05));
+const ROLE: Default = default("prompt.role", Text("system"));
+
 const PROMPTS: Method = Method {
     name: "prompts",
     title: "prompt optimisation",
-    keys: &[
-        Group::Keys(&[
-            sets("num_prompts", "prompt.count"),
-            sets("prompt_len", "prompt.length"),
-            sets("dissim_coef", "prompt.dissimilarity"),
-            sets("gumbel_temp", "prompt.temperature"),
-            sets("gumbel_noise_scale", "prompt.noise"),
-            sets("forbidden_token_ids", "prompt.forbidden_token_ids"),
-            sets("inserted_chat_role", "prompt.role"),
-            sets("init_prompt", "prompt.init"),
-        ]),
-        Group::Nothing(&["special_token_coef", "fused_forward"]),
-        Group::All(trl::REWARD.keys),
-    ],
-    defaults: &[
-        default("prompt.count", Whole(3)),
-        default("prompt.length", Whole(128)),
-        default("prompt.dissimilarity", Real(0.3)),
-        default("prompt.temperature", Real(0.5)),
-        default("prompt.noise", Real(0.05)),
-        default("prompt.role", Text("system")),
-        default("learning_rate", Real(1e-5)),
-        LENGTH,
-    ],
+    keys: &[Group::All(PROMPT), Group::All(trl::REWARD.keys)],
+    defaults: &[COUNT, PLACES, DISSIMILARITY, TEMPERATURE, NOISE, ROLE, default("learning_rate", Real(1e-5)), LENGTH],
     ..REWARD
+};
+const SFT_PROMPTS: Method = Method {
+    name: "sft-prompts",
+    title: "prompt optimisation (SFT)",
+    keys: &[Group::All(PROMPT), Group::All(SFT.keys)],
+    defaults: &[COUNT, PLACES, DISSIMILARITY, TEMPERATURE, NOISE, ROLE, default("learning_rate", Real(2e-5)), LENGTH],
+    ..SFT
 };
 const GPO: Method = Method {
     name: "gpo",
@@ -210,8 +216,9 @@ const GPO: Method = Method {
 };
 
 fn method(keys: &Keys<'_>) -> Told {
+    let of_sft = ["conversation_field", "train_only_on_completions", "max_seq_length", "model_support_system_role"];
     if keys.has_any(&["num_prompts", "gumbel_temp", "prompt_len"]) {
-        return Told::Method("prompts");
+        return Told::Method(if keys.has_any(&of_sft) { "sft-prompts" } else { "prompts" });
     }
     if keys.get("num_labels").is_some() {
         return Told::Method("classification");
@@ -231,8 +238,7 @@ fn method(keys: &Keys<'_>) -> Told {
     if keys.get("cpo_alpha").is_some() {
         return Told::Method("cpo");
     }
-    if keys.has_any(&["conversation_field", "train_only_on_completions", "max_seq_length", "model_support_system_role"])
-    {
+    if keys.has_any(&of_sft) {
         return Told::Method("sft");
     }
     if keys.has_any(&["loss_type", "rpo_alpha", "reference_free", "label_smoothing", "f_divergence_type"]) {
