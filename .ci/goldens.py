@@ -41,6 +41,7 @@ GENERATORS = [
     ("crates/stats/tests/golden/generate.py", [], "golden.json"),
     ("crates/trainer/tests/golden/generate.py", [], None),
     ("crates/trainer/tests/golden/generate_reward.py", [], None),
+    ("crates/trainer/tests/golden/generate_classification.py", [], None),
     ("crates/trainer/tests/golden/imports/generate.py", [], None),
     ("tests/golden/generate.py", [], None),
 ]

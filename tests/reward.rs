@@ -151,3 +151,59 @@ fn models_of_another_kind_are_refused() {
         .code(2)
         .stderr(contains("`score.weight`: expected shape [2, ").and(contains("got [1, ")));
 }
+
+#[test]
+fn a_classifier_is_trained_and_labels_texts() {
+    let dir = tempfile::tempdir().unwrap();
+    let (texts, held) = (dir.path().join("texts.jsonl"), dir.path().join("held.jsonl"));
+    let preferences = fs::read_to_string(demo("preferences.jsonl")).unwrap();
+    let labelled = |line: &str| {
+        let pair: Value = serde_json::from_str(line).unwrap();
+        let of = |side: &str, label: &str| {
+            let messages = [pair["prompt"].as_array().unwrap().clone(), pair[side].as_array().unwrap().clone()].concat();
+            serde_json::json!({"messages": messages, "label": label}).to_string() + "\n"
+        };
+        of("chosen", "better") + &of("rejected", "worse")
+    };
+    let mut lines = preferences.lines().map(labelled);
+    fs::write(&texts, lines.by_ref().take(40).collect::<String>()).unwrap();
+    fs::write(&held, lines.take(20).collect::<String>()).unwrap();
+    let config = format!(
+        "model_name_or_path = {:?}\noutput_dir = {:?}\ndataset = {texts:?}\neval_dataset = {held:?}\nmax_length = 256\n\
+         per_device_train_batch_size = 4\nlearning_rate = 1e-3\n[loss]\nkind = \"classification\"\n",
+        demo("base"),
+        dir.path().join("run"),
+    );
+    fs::write(dir.path().join("classify.toml"), config).unwrap();
+    let file = text(&dir.path().join("classify.toml"));
+    smpo(&["train", &file, "--check"]).assert().success();
+    smpo(&["train", &file]).assert().success().stderr(contains("macro F1"));
+    let model = text(&dir.path().join("run/model"));
+    smpo(&["model", "info", &model]).assert().success().stdout(contains("Qwen2ForSequenceClassification"));
+
+    let out = dir.path().join("labels.jsonl");
+    let score = |rows: &Path, more: &[&str]| smpo(&[&["reward", "score", &model, &text(rows)], more].concat());
+    score(&held, &["--out", &text(&out)])
+        .assert()
+        .success()
+        .stdout(contains("of 40 rows with labels, macro F1").and(contains("precision")).and(contains("labels: ")));
+    let summary = score(&held, &["--format", "json"]).output().unwrap().stdout;
+    let summary: Value = serde_json::from_slice(&summary).unwrap();
+    let accuracy = summary["agreement"]["accuracy"].as_f64().unwrap();
+    assert!(accuracy > 0.7, "{summary}");
+    let given = rows(&out);
+    let right = given.iter().zip(["better", "worse"].iter().cycle()).filter(|(row, label)| row["label"] == **label).count();
+    assert_eq!(right as f64 / given.len() as f64, accuracy);
+    assert!(given.iter().all(|row| row["probabilities"]["worse"].as_f64().is_some()));
+
+    // pairs, and texts without labels; no reward model
+    score(&demo("preferences.jsonl"), &[]).assert().success().stdout(contains("mean probability"));
+    fs::write(&held, "{\"text\": \"a\"}\n{\"prompt\": \"What is tea?\"}\n{\"text\": \"b\", \"label\": \"odd\"}\n").unwrap();
+    score(&held, &[]).assert().success().stdout(contains("1 rows have a label that the model does not have"));
+    let suite = text(&demo("ood.jsonl"));
+    smpo(&["pairs", &text(&demo("base")), "--prompts", &suite, "--out", &text(&dir.path().join("p")), "--score"])
+        .arg(format!("rm:{model}"))
+        .assert()
+        .code(2)
+        .stderr(contains("a classifier of 2 labels"));
+}

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 use smpo_chat::{Content, Message, json_kind};
-use smpo_data::{JsonRow, Problem, Record};
+use smpo_data::{ClassifiedText, JsonRow, Problem, Record};
 use smpo_eval::prompts::prompt_of;
 
 use crate::CurationError;
@@ -34,6 +34,8 @@ pub enum RowKind {
     Example,
     /// A prompt with several scored completions.
     Group,
+    /// A text or conversation with its label.
+    Classified,
     /// A prompt alone.
     Prompt,
     /// Any object, of which one column is compared.
@@ -48,6 +50,7 @@ impl RowKind {
             Self::Labelled => "labelled completions",
             Self::Example => "instruction examples",
             Self::Group => "groups",
+            Self::Classified => "texts with labels",
             Self::Prompt => "prompts",
             Self::Object => "rows",
         }
@@ -122,14 +125,21 @@ impl RowText {
             Record::Unpaired(row) if row.label => vec![(Place::Chosen, text(&row.completion))],
             Record::Unpaired(row) => vec![(Place::Rejected, text(&row.completion))],
             Record::Example(row) => vec![(Place::Chosen, text(&row.completion))],
+            Record::Classified(_) => Vec::new(),
         };
         let kind = match &record {
             Record::Pair(_) => RowKind::Pair,
             Record::Group(_) => RowKind::Group,
             Record::Unpaired(_) => RowKind::Labelled,
             Record::Example(_) => RowKind::Example,
+            Record::Classified(_) => RowKind::Classified,
         };
-        let mut parts = vec![prompt(record.prompt(), by)];
+        let mut parts = vec![match &record {
+            Record::Classified(ClassifiedText { text: Some(text), .. }) => {
+                Part { place: Place::Prompt, text: text.clone() }
+            }
+            _ => prompt(record.prompt(), by),
+        }];
         if *by == By::Row {
             parts.extend(answers.into_iter().map(|(place, text)| Part { place, text }));
         }

@@ -18,6 +18,9 @@ use crate::tokenized_record::{Entry, TokenizedRecord};
 /// Name, among rules, of rows that a run of another kind could use.
 const WRONG_KIND: &str = "wrong_kind";
 
+/// Name, among rules, of rows with labels that the run does not have.
+const WRONG_LABEL: &str = "wrong_label";
+
 /// A tokenised data file with the entries of it that a run can use.
 #[derive(Debug)]
 pub(crate) struct DataFile {
@@ -125,8 +128,13 @@ impl Contents {
 
 /// The kind of most rows.
 pub(crate) fn commonest(kinds: impl Iterator<Item = RecordKind>) -> Option<RecordKind> {
-    let mut counts =
-        [(RecordKind::Example, 0u64), (RecordKind::Labelled, 0), (RecordKind::Group, 0), (RecordKind::Pair, 0)];
+    let mut counts = [
+        (RecordKind::Classified, 0u64),
+        (RecordKind::Example, 0),
+        (RecordKind::Labelled, 0),
+        (RecordKind::Group, 0),
+        (RecordKind::Pair, 0),
+    ];
     for kind in kinds {
         counts.iter_mut().filter(|(counted, _)| *counted == kind).for_each(|(_, count)| *count += 1);
     }
@@ -154,6 +162,9 @@ impl Reader<'_> {
         };
         if let Some(problem) = entry.problem(self.dataset.kind) {
             return Some((WRONG_KIND, problem));
+        }
+        if let Some(problem) = record.labels().and_then(|labels| self.dataset.classes.problem(labels)) {
+            return Some((WRONG_LABEL, problem));
         }
         if self.dataset.on_bad_rows == OnBadRows::Fail {
             return None;

@@ -11,6 +11,7 @@ use smpo_tokenizer::ChatTokenizer;
 
 use crate::cache::TokenCache;
 use crate::check::{CheckReport, Rule};
+use crate::classes::Classes;
 use crate::columns::Columns;
 use crate::data_source::DataSource;
 use crate::dataset_error::DatasetError;
@@ -54,6 +55,8 @@ pub struct Dataset {
     pub ratios: Vec<f64>,
     /// Rows of every file that are held out. Drawn by a seed of their own, so that they are the same for every `seed`.
     pub test_size: Option<HoldOut>,
+    /// Labels of the rows, of texts with labels.
+    pub classes: Classes,
     /// Files of which all rows are held out.
     pub eval_files: Vec<PathBuf>,
     /// Number of rows to train on, drawn from what is left; all when absent.
@@ -180,6 +183,7 @@ impl Dataset {
             files,
             ratios: Vec::new(),
             test_size: None,
+            classes: Classes::default(),
             eval_files: Vec::new(),
             sample: None,
             seed: 0,
@@ -337,9 +341,12 @@ impl Collector<'_> {
                 let Taken { times, held_out } = plan[rank];
                 let copies = times + usize::from(held_out);
                 for ids in record.into_rows(self.dataset.kind) {
+                    let labels = ids.as_ref().ok().and_then(|ids| ids.labels.as_ref());
+                    let labels = labels.map_or_else(Vec::new, |labels| self.dataset.classes.indices(labels));
                     let ids = ids.map(|ids| if self.learns_whole() { ids.learned_whole() } else { ids });
                     let fitted = match ids.map(|ids| ids.cut(self.tokenizer, &self.dataset.truncation)) {
                         Ok((mut row, cut)) => {
+                            row.labels = labels;
                             rows.unfinished.dropped_completions += copies * self.drop_unfinished(&mut row);
                             self.fit(row, cut, &location)
                         }

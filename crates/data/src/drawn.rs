@@ -8,7 +8,7 @@ use smpo_tokenizer::ChatTokenizer;
 use crate::dataset::{BadRows, Dataset, OnBadRows, Taken, no_rows};
 use crate::dataset_error::DatasetError;
 use crate::degenerate::DegenerateGroups;
-use crate::reader::{Located, records_for};
+use crate::reader::{Layout, Located, records_for};
 use crate::record::Record;
 use crate::row::{Row, RowKind};
 use crate::sources::Purpose;
@@ -72,7 +72,8 @@ impl Dataset {
     ) -> Result<Option<Vec<Located<Record>>>, DatasetError> {
         let columns = self.columns.iter().find(|columns| columns.are_of(path)).cloned().unwrap_or_default();
         let mut usable = Vec::new();
-        for row in records_for(path, purpose, columns)? {
+        let layout = Layout { columns, reading: self.preparation.reading };
+        for row in records_for(path, purpose, layout)? {
             if on_row().is_break() {
                 return Ok(None);
             }

@@ -5,10 +5,9 @@ use std::path::PathBuf;
 use serde_json::{Map, Value};
 use smpo_chat::json_kind;
 
-use crate::columns::Columns;
 use crate::lenient;
 use crate::read_error::{Location, Problem, ReadError};
-use crate::reader::{Files, Source, not_json, parse, utf8};
+use crate::reader::{Files, Layout, Source, not_json, parse, utf8};
 use crate::record::Record;
 
 /// One row: a JSON object on one line, as text.
@@ -26,7 +25,7 @@ impl JsonRow {
     /// # Errors
     /// As [`crate::records`].
     pub fn record(&self) -> Result<Record, ReadError> {
-        parse(&self.json, &Columns::default()).map(|(record, _)| record).map_err(|problem| self.error(problem))
+        parse(&self.json, &Layout::default()).map(|(record, _)| record).map_err(|problem| self.error(problem))
     }
 
     /// The columns of the row.

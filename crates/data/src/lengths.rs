@@ -147,6 +147,13 @@ impl Part {
 }
 
 fn measure(record: &Record, tokenizer: Option<&ChatTokenizer>) -> Option<Vec<(Part, usize)>> {
+    if let Record::Classified(row) = record {
+        let length = match tokenizer {
+            Some(tokenizer) => row.encode(tokenizer).ok()?.ids.len(),
+            None => characters(&row.messages) + row.text.as_ref().map_or(0, |text| text.chars().count()),
+        };
+        return Some(vec![(Part::Row, length)]);
+    }
     let sides = record.completions();
     let (prompt, completions): (usize, Vec<usize>) = match tokenizer {
         None => (characters(record.prompt()), sides.iter().map(|(_, side)| characters(side)).collect()),
@@ -160,6 +167,7 @@ fn measure(record: &Record, tokenizer: Option<&ChatTokenizer>) -> Option<Vec<(Pa
         Record::Pair(_) => vec![Part::Chosen, Part::Rejected],
         Record::Group(row) => vec![Part::Completion; row.completions.len()],
         Record::Unpaired(_) | Record::Example(_) => vec![Part::Completion],
+        Record::Classified(_) => Vec::new(),
     };
     let longest = completions.iter().copied().max().unwrap_or(0);
     let mut row: Vec<_> = names.into_iter().zip(completions).collect();

@@ -11,6 +11,7 @@
 
 mod cache;
 mod check;
+mod classes;
 mod columns;
 mod completion;
 mod convert;
@@ -43,6 +44,7 @@ mod unfinished;
 
 pub use cache::TokenCache;
 pub use check::{CheckReport, Finding, Rule, Sample, Severity, UnreadKey, check, list_unread};
+pub use classes::Classes;
 pub use columns::Columns;
 pub use completion::TokenizedCompletion;
 pub use convert::{ConvertError, Converted, DropBad, LeftOut, convert};
@@ -55,10 +57,10 @@ pub use json_rows::{JsonRow, JsonRows, json_rows};
 pub use lengths::{Bin, LengthReport, Lengths, lengths};
 pub use mixture::{HoldOut, MixtureError};
 pub use order::order;
-pub use preparation::{Preparation, TrainOn};
+pub use preparation::{Preparation, Reading, TrainOn};
 pub use read_error::{Location, Problem, ReadError};
-pub use reader::{Located, Records, count_rows, read_pairs, records};
-pub use record::{Example, PreferencePair, Record, RecordKind, ScoredGroup, UnpairedExample};
+pub use reader::{Located, Records, count_rows, read_pairs, records, records_with_labels};
+pub use record::{ClassifiedText, Example, PreferencePair, Record, RecordKind, ScoredGroup, UnpairedExample};
 pub use row::{Row, RowKind, ScoredCompletion, encode_group, encode_pair};
 pub use shape::Remarks;
 pub use sources::{Purpose, source_files};

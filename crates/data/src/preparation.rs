@@ -34,9 +34,21 @@ impl TrainOn {
     }
 }
 
-/// Changes of every record before it is rendered.
+/// What a row is read as, where it can be several things.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Reading {
+    /// Something to learn answers from: a label judges the answer (KTO), unless it can only be one of several names.
+    #[default]
+    Answers,
+    /// A text or a whole conversation with labels, or to be given some. Pairs and groups stay what they are.
+    Labels,
+}
+
+/// Reading of rows, and changes of every record before it is rendered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Preparation {
+    /// What a row is read as.
+    pub reading: Reading,
     /// Answers that instruction examples teach.
     pub train_on: TrainOn,
     /// System message of conversations that have none.
@@ -47,7 +59,7 @@ pub struct Preparation {
 
 impl Default for Preparation {
     fn default() -> Self {
-        Self { train_on: TrainOn::default(), system_prompt: None, system_role: true }
+        Self { reading: Reading::default(), train_on: TrainOn::default(), system_prompt: None, system_role: true }
     }
 }
 
@@ -57,6 +69,9 @@ impl Preparation {
         if let (TrainOn::Last, Record::Example(row)) = (self.train_on, &mut record) {
             let begun = row.completion.iter().rposition(|message| message.role != "assistant").map_or(0, |at| at + 1);
             row.prompt.extend(row.completion.drain(..begun));
+        }
+        if matches!(&record, Record::Classified(row) if row.text.is_some()) {
+            return record;
         }
         let prompt = record.prompt_mut();
         let has_system = prompt.first().is_some_and(|first| first.role == "system");
@@ -71,7 +86,9 @@ impl Preparation {
 
     /// Everything that decides the outcome, for the token cache.
     pub(crate) fn key(&self) -> String {
-        format!("{} {:?} {}", self.train_on.name(), self.system_prompt, self.system_role)
+        // so that rows that were read before there were labels are found
+        let reading = if self.reading == Reading::Labels { " labels" } else { "" };
+        format!("{} {:?} {}{reading}", self.train_on.name(), self.system_prompt, self.system_role)
     }
 }
 

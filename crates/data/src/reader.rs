@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::vec;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use smpo_chat::json_kind;
 
 use crate::columns::Columns;
 use crate::lenient;
 use crate::lines::RawRows;
 use crate::parquet_rows::{MAGIC, ParquetRows};
+use crate::preparation::Reading;
 use crate::read_error::{Location, Problem, ReadError};
 use crate::record::{PreferencePair, Record};
 use crate::row::RowKind;
@@ -37,8 +38,26 @@ pub struct Located<T> {
 /// does.
 pub struct Records {
     files: Files,
+    layout: Layout,
+}
+
+/// What rows are read as.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Layout {
     /// Names of columns.
-    columns: Columns,
+    pub columns: Columns,
+    /// What a row is, where it can be several things.
+    pub reading: Reading,
+}
+
+impl Layout {
+    fn record(&self, row: Map<String, Value>) -> Result<(Record, Remarks), Problem> {
+        let row = self.columns.rename(row);
+        match self.reading {
+            Reading::Answers => shape::record(row),
+            Reading::Labels => shape::record_with_labels(row),
+        }
+    }
 }
 
 /// Open files, one after the other.
@@ -66,19 +85,28 @@ pub fn records(source: impl AsRef<Path>) -> Result<Records, ReadError> {
     records_of(source_files(source, Purpose::Train)?)
 }
 
-/// [`records`] of a file whose columns have other names.
-pub(crate) fn records_with(source: impl AsRef<Path>, columns: &Columns) -> Result<Records, ReadError> {
-    records_for(source, Purpose::Train, columns.clone())
+/// [`records`], of which those that are neither pairs nor groups are read as texts and conversations with labels, or to be
+/// given some.
+///
+/// # Errors
+/// As for [`records`].
+pub fn records_with_labels(source: impl AsRef<Path>) -> Result<Records, ReadError> {
+    records_with(source, Layout { reading: Reading::Labels, ..Layout::default() })
 }
 
-/// [`records`] for a purpose, of files whose columns may have other names.
-pub(crate) fn records_for(source: impl AsRef<Path>, purpose: Purpose, columns: Columns) -> Result<Records, ReadError> {
-    Ok(Records { columns, ..records_of(source_files(source, purpose)?)? })
+/// [`records`] in a layout.
+pub(crate) fn records_with(source: impl AsRef<Path>, layout: Layout) -> Result<Records, ReadError> {
+    records_for(source, Purpose::Train, layout)
+}
+
+/// [`records`] for a purpose, in a layout.
+pub(crate) fn records_for(source: impl AsRef<Path>, purpose: Purpose, layout: Layout) -> Result<Records, ReadError> {
+    Ok(Records { layout, ..records_of(source_files(source, purpose)?)? })
 }
 
 /// The records of files, one after the other.
 pub(crate) fn records_of(files: Vec<PathBuf>) -> Result<Records, ReadError> {
-    Ok(Records { files: Files::open(files)?, columns: Columns::default() })
+    Ok(Records { files: Files::open(files)?, layout: Layout::default() })
 }
 
 impl Records {
@@ -137,14 +165,14 @@ impl Source {
     }
 
     /// The next record with its place.
-    fn next(&mut self, columns: &Columns) -> Option<Result<Located<Record>, ReadError>> {
+    fn next(&mut self, layout: &Layout) -> Option<Result<Located<Record>, ReadError>> {
         let (location, record) = match self {
             Source::Text(rows) => match rows.next()? {
-                Ok((location, bytes)) => (location, parse(bytes, columns)),
+                Ok((location, bytes)) => (location, parse(bytes, layout)),
                 Err(error) => return Some(Err(error)),
             },
             Source::Parquet(rows) => match rows.next()? {
-                Ok((location, row)) => (location, shape::record(columns.rename(row))),
+                Ok((location, row)) => (location, layout.record(row)),
                 Err(error) => return Some(Err(error)),
             },
         };
@@ -221,19 +249,19 @@ impl Iterator for Records {
     type Item = Result<Located<Record>, ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let Self { files, columns } = self;
-        files.next_row(|rows| rows.next(columns))
+        let Self { files, layout } = self;
+        files.next_row(|rows| rows.next(layout))
     }
 }
 
 /// The record of a row.
-pub(crate) fn parse(bytes: &[u8], columns: &Columns) -> Result<(Record, Remarks), Problem> {
+pub(crate) fn parse(bytes: &[u8], layout: &Layout) -> Result<(Record, Remarks), Problem> {
     let text = utf8(bytes)?;
     match serde_json::from_str(text) {
-        Ok(Value::Object(row)) => shape::record(columns.rename(row)),
+        Ok(Value::Object(row)) => layout.record(row),
         Ok(other) => Err(Problem::NotAnObject { got: json_kind(&other) }),
         Err(error) => match lenient::with_non_finite(text).map(|text| serde_json::from_str(&text)) {
-            Some(Ok(Value::Object(row))) => finite(shape::record(columns.rename(row))?),
+            Some(Ok(Value::Object(row))) => finite(layout.record(row)?),
             _ => Err(not_json(text, &error)),
         },
     }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value};
 use sha2::{Digest, Sha256};
 use smpo_chat::{Conversation, Message, TemplateInputs};
+use smpo_tokenizer::{ChatTokenizer, Sequence, TokenizerError};
 
 /// A prompt with a preferred and a rejected completion.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +71,46 @@ pub struct ScoredGroup {
     pub rewards: Vec<f64>,
 }
 
+/// A text or a conversation with its label or labels (classification).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClassifiedText {
+    /// The record's own id, or the hash of its content.
+    pub id: String,
+    /// A text that no template renders, in place of messages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// The whole conversation; any role may be the last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub messages: Vec<Message>,
+    /// Inputs of the template beside the messages.
+    #[serde(flatten)]
+    pub inputs: TemplateInputs,
+    /// Its label, where it has one and can have no other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// Its labels, where it may have several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<Vec<String>>,
+}
+
+impl ClassifiedText {
+    /// Its labels; `None` where nothing says what they are.
+    pub fn names(&self) -> Option<&[String]> {
+        self.labels.as_deref().or(self.label.as_ref().map(std::slice::from_ref))
+    }
+
+    /// Token ids of the text, or of the conversation as the template renders it.
+    ///
+    /// # Errors
+    /// When the template or the tokenizer fails.
+    pub fn encode(&self, tokenizer: &ChatTokenizer) -> Result<Sequence, TokenizerError> {
+        match &self.text {
+            Some(text) => tokenizer.encode_plain(text),
+            None => tokenizer.encode_whole(Conversation { messages: &self.messages, inputs: &self.inputs }),
+        }
+    }
+}
+
 /// A record of a data file, of any kind.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -82,6 +123,8 @@ pub enum Record {
     Unpaired(UnpairedExample),
     /// `prompt`, `completion`, or a conversation.
     Example(Example),
+    /// `text` or `messages`, with `label` or `labels`.
+    Classified(ClassifiedText),
 }
 
 impl Record {
@@ -92,16 +135,18 @@ impl Record {
             Self::Group(row) => &row.id,
             Self::Unpaired(row) => &row.id,
             Self::Example(row) => &row.id,
+            Self::Classified(row) => &row.id,
         }
     }
 
-    /// The conversation before the completion.
+    /// The conversation before the completion; of a text with its label all of it, and none of a text without speakers.
     pub fn prompt(&self) -> &[Message] {
         match self {
             Self::Pair(row) => &row.prompt,
             Self::Group(row) => &row.prompt,
             Self::Unpaired(row) => &row.prompt,
             Self::Example(row) => &row.prompt,
+            Self::Classified(row) => &row.messages,
         }
     }
 
@@ -112,6 +157,7 @@ impl Record {
             Self::Group(row) => &mut row.prompt,
             Self::Unpaired(row) => &mut row.prompt,
             Self::Example(row) => &mut row.prompt,
+            Self::Classified(row) => &mut row.messages,
         }
     }
 
@@ -127,16 +173,19 @@ impl Record {
             Self::Group(row) => &row.inputs,
             Self::Unpaired(row) => &row.inputs,
             Self::Example(row) => &row.inputs,
+            Self::Classified(row) => &row.inputs,
         }
     }
 
-    /// The completions by name: `chosen` and `rejected`, or `completion`, in a group several times.
+    /// The completions by name: `chosen` and `rejected`, or `completion`, in a group several times; none of a text with its
+    /// label.
     pub fn completions(&self) -> Vec<(&'static str, &[Message])> {
         match self {
             Self::Pair(row) => vec![("chosen", &row.chosen), ("rejected", &row.rejected)],
             Self::Group(row) => row.completions.iter().map(|side| ("completion", &side[..])).collect(),
             Self::Unpaired(row) => vec![("completion", &row.completion)],
             Self::Example(row) => vec![("completion", &row.completion)],
+            Self::Classified(_) => Vec::new(),
         }
     }
 
@@ -155,6 +204,13 @@ impl Record {
             }
             Self::Unpaired(row) => content_hash(Some(row.label), &row.inputs, &[&row.prompt, &row.completion]),
             Self::Example(row) => content_hash(None, &row.inputs, &[&row.prompt, &row.completion]),
+            Self::Classified(row) => {
+                // as messages of roles that no row has
+                let text = row.text.iter().map(|text| Message::new("text", text));
+                let labels = row.names().into_iter().flatten().map(|label| Message::new("label", label));
+                let beside: Vec<Message> = text.chain(labels).collect();
+                content_hash(None, &row.inputs, &[&row.messages, &beside])
+            }
         }
     }
 
@@ -165,6 +221,7 @@ impl Record {
             Self::Group(_) => RecordKind::Group,
             Self::Unpaired(_) => RecordKind::Labelled,
             Self::Example(_) => RecordKind::Example,
+            Self::Classified(_) => RecordKind::Classified,
         }
     }
 }
@@ -181,6 +238,8 @@ pub enum RecordKind {
     Labelled,
     /// An [`Example`].
     Example,
+    /// A [`ClassifiedText`].
+    Classified,
 }
 
 impl RecordKind {
@@ -191,6 +250,7 @@ impl RecordKind {
             Self::Group => "a group of scored completions",
             Self::Labelled => "a labelled completion",
             Self::Example => "an instruction example",
+            Self::Classified => "a text with its label",
         }
     }
 }

@@ -23,6 +23,8 @@ pub struct Row {
     pub margin: Option<f64>,
     /// Completions of a group; empty for other rows.
     pub group: Vec<ScoredCompletion>,
+    /// Labels of a text, as indices among those of the run.
+    pub labels: Vec<usize>,
 }
 
 /// A completion of a group, with its reward.
@@ -67,7 +69,7 @@ pub fn encode_pair(
     let mut completions = completions.into_iter();
     let (chosen, rejected) = (completions.next(), completions.next());
     let margin = pair.margin.as_ref().and_then(Number::as_f64);
-    let row = RowIds { id: pair.id.clone(), prompt, chosen, rejected, margin, group: Vec::new() };
+    let row = RowIds { id: pair.id.clone(), prompt, chosen, rejected, margin, ..RowIds::default() };
     Ok(row.cut(tokenizer, truncation))
 }
 
@@ -106,6 +108,8 @@ pub(crate) struct RowIds {
     pub rejected: Option<CompletionIds>,
     pub group: Vec<(CompletionIds, f64)>,
     pub margin: Option<f64>,
+    /// Labels of a text.
+    pub labels: Option<Vec<String>>,
 }
 
 impl RowIds {
@@ -137,7 +141,18 @@ impl RowIds {
         let group =
             self.group.into_iter().map(|(side, reward)| ScoredCompletion { completion: cut(side), reward }).collect();
         truncated.identical = differ && chosen.is_some() && chosen == rejected;
-        (Row { id: self.id, prompt: self.prompt, chosen, rejected, margin: self.margin, group }, truncated)
+        // a text of one token is one all the same
+        truncated.vanished &= self.labels.is_none();
+        let row = Row {
+            id: self.id,
+            prompt: self.prompt,
+            chosen,
+            rejected,
+            margin: self.margin,
+            group,
+            labels: Vec::new(),
+        };
+        (row, truncated)
     }
 }
 
@@ -152,6 +167,8 @@ pub enum RowKind {
     Examples,
     /// Desirable and undesirable completions (KTO): labelled completions, and both sides of pairs.
     Labelled,
+    /// Texts and conversations with labels (classification).
+    Classified,
 }
 
 impl RowKind {
@@ -162,6 +179,7 @@ impl RowKind {
             Self::Groups => "a group of scored completions (`prompt`, `completions`, `rewards`)",
             Self::Examples => "an instruction example",
             Self::Labelled => "a labelled completion (`prompt`, `completion`, `label`)",
+            Self::Classified => "a text or conversation with its label (`text` or `messages`, `label` or `labels`)",
         }
     }
 
@@ -170,8 +188,9 @@ impl RowKind {
         match self {
             Self::Pairs => kind == RecordKind::Pair,
             Self::Groups => matches!(kind, RecordKind::Group | RecordKind::Pair),
-            Self::Examples => kind != RecordKind::Group,
+            Self::Examples => !matches!(kind, RecordKind::Group | RecordKind::Classified),
             Self::Labelled => matches!(kind, RecordKind::Pair | RecordKind::Labelled),
+            Self::Classified => kind == RecordKind::Classified,
         }
     }
 }

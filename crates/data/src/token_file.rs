@@ -17,7 +17,7 @@ use crate::columns::Columns;
 use crate::dataset_error::DatasetError;
 use crate::preparation::Preparation;
 use crate::read_error::{Location, Problem, ReadError};
-use crate::reader::{Located, records_with};
+use crate::reader::{Layout, Located, records_with};
 use crate::record::Record;
 use crate::tokenized_record::Entry;
 
@@ -188,7 +188,8 @@ impl Opener<'_> {
         visitor: &mut dyn Visitor,
     ) -> Result<(u64, bool), Stop> {
         visitor.begin();
-        let mut rows = records_with(path, &self.columns).map_err(DatasetError::from)?;
+        let layout = Layout { columns: self.columns.clone(), reading: self.preparation.reading };
+        let mut rows = records_with(path, layout).map_err(DatasetError::from)?;
         let (mut read, mut tokenized) = (0, 0);
         loop {
             let chunk: Vec<_> = rows.by_ref().take(CHUNK).collect();

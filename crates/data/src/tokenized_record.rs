@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Number;
 use smpo_chat::Message;
-use smpo_tokenizer::{ChatTokenizer, PromptCompletions};
+use smpo_tokenizer::{ChatTokenizer, PromptCompletions, Sequence, Turn};
 
 use crate::Truncation;
 use crate::check::{Inspection, Rule};
@@ -11,7 +11,7 @@ use crate::completion::CompletionIds;
 use crate::preparation::Preparation;
 use crate::read_error::ReadError;
 use crate::reader::Located;
-use crate::record::{Record, RecordKind};
+use crate::record::{ClassifiedText, Record, RecordKind};
 use crate::row::{RowIds, RowKind};
 
 /// A row of a data file: a record, or the reason why there is none.
@@ -36,11 +36,22 @@ pub(crate) struct TokenizedRecord {
     /// Of pairs: the lead in reward that chosen is to have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     margin: Option<f64>,
+    /// Of texts: their labels, where the row has some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    labels: Option<Labels>,
     /// Prompt and completions with one split, or the error of the template or the tokenizer.
     pub sides: Result<Sides, String>,
     /// Of pairs: each side as the only completion, where that is not [`Sides::alone`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     apart: Option<[Result<Alone, String>; 2]>,
+}
+
+/// Labels of a text.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Labels {
+    pub names: Vec<String>,
+    /// True where the row gives them as a list.
+    pub several: bool,
 }
 
 /// A prompt and its completions, split at one point.
@@ -86,6 +97,9 @@ impl Entry {
 impl TokenizedRecord {
     /// Tokenises a record, its sides together, and checks it.
     pub fn new(record: &Record, tokenizer: &ChatTokenizer) -> Self {
+        if let Record::Classified(row) = record {
+            return Self::of_text(row, record, tokenizer);
+        }
         let sides = record.completions();
         let messages: Vec<&[Message]> = sides.iter().map(|(_, messages)| *messages).collect();
         let encoded = tokenizer.encode_completions(record.conversation(), &messages);
@@ -107,21 +121,45 @@ impl TokenizedRecord {
         };
         let label = match record {
             Record::Unpaired(row) => Some(row.label),
-            Record::Pair(_) | Record::Group(_) | Record::Example(_) => None,
+            Record::Pair(_) | Record::Group(_) | Record::Example(_) | Record::Classified(_) => None,
         };
         let rewards = match record {
             Record::Group(row) => row.rewards.clone(),
-            Record::Pair(_) | Record::Unpaired(_) | Record::Example(_) => Vec::new(),
+            Record::Pair(_) | Record::Unpaired(_) | Record::Example(_) | Record::Classified(_) => Vec::new(),
         };
         let margin = match record {
             Record::Pair(row) => row.margin.as_ref().and_then(Number::as_f64),
-            Record::Unpaired(_) | Record::Group(_) | Record::Example(_) => None,
+            Record::Unpaired(_) | Record::Group(_) | Record::Example(_) | Record::Classified(_) => None,
         };
-        Self { inspection, label, rewards, margin, sides, apart }
+        Self { inspection, label, rewards, margin, labels: None, sides, apart }
+    }
+
+    /// Tokenises a text with its labels.
+    fn of_text(row: &ClassifiedText, record: &Record, tokenizer: &ChatTokenizer) -> Self {
+        let mut inspection = Inspection::of_text(record);
+        inspection.special_tokens(record, tokenizer);
+        let sides = match row.encode(tokenizer) {
+            Ok(Sequence { ids, .. }) if ids.is_empty() => Err("a text without tokens".to_owned()),
+            Ok(sequence) => Ok(Sides::of_sequence(sequence)),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = &sides {
+            inspection.add(Rule::NotRenderable, error.clone());
+        }
+        let labels = row.names().map(|names| Labels { names: names.to_vec(), several: row.labels.is_some() });
+        Self { inspection, label: None, rewards: Vec::new(), margin: None, labels, sides, apart: None }
+    }
+
+    /// Labels of a text, where the row has some.
+    pub fn labels(&self) -> Option<&Labels> {
+        self.labels.as_ref()
     }
 
     fn problem(&self, kind: RowKind) -> Option<String> {
         let found = self.inspection.kind;
+        if kind == RowKind::Classified && found == RecordKind::Classified && self.labels.is_none() {
+            return Some(format!("expected {}, got one without a label", kind.expected()));
+        }
         (!kind.accepts(found)).then(|| format!("expected {}, got {}", kind.expected(), found.name()))
     }
 
@@ -145,7 +183,13 @@ impl TokenizedRecord {
             (RecordKind::Labelled, RowKind::Examples) if desirable => {
                 vec![self.alone(0).map(|side| side.row(id, true))]
             }
-            (RecordKind::Labelled, RowKind::Examples)
+            (RecordKind::Classified, RowKind::Classified) => {
+                let labels = self.labels.map(|labels| labels.names);
+                vec![self.sides.map(|sides| RowIds { labels, ..sides.sequence(id) })]
+            }
+            (RecordKind::Classified, _)
+            | (_, RowKind::Classified)
+            | (RecordKind::Labelled, RowKind::Examples)
             | (RecordKind::Labelled | RecordKind::Example, RowKind::Pairs)
             | (RecordKind::Example, RowKind::Labelled)
             | (RecordKind::Group, _)
@@ -166,6 +210,7 @@ impl TokenizedRecord {
         let Ok(sides) = self.sides.clone() else { return Vec::new() };
         let row = match self.inspection.kind {
             RecordKind::Group => sides.group(String::new(), &self.rewards),
+            RecordKind::Classified => sides.sequence(String::new()),
             RecordKind::Pair | RecordKind::Labelled | RecordKind::Example => sides.row(String::new()),
         };
         let (_, cut) = row.cut(tokenizer, truncation);
@@ -204,6 +249,24 @@ impl Sides {
             prompt: self.prompt,
             chosen: completions.next(),
             rejected: completions.next(),
+            ..RowIds::default()
+        }
+    }
+
+    /// A text, as its only completion after nothing.
+    fn of_sequence(Sequence { ids, finished }: Sequence) -> Self {
+        let whole = Turn { tokens: 0..ids.len(), cut: (!finished).then_some(ids.len()) };
+        Self { prompt: Vec::new(), completions: vec![CompletionIds::new(ids, vec![whole])], carried: Vec::new() }
+    }
+
+    /// A text as a row: its first token is the prompt, which nothing predicts and no cut takes.
+    fn sequence(self, id: String) -> RowIds {
+        let text = &self.completions[0];
+        RowIds {
+            id,
+            prompt: text.ids[..1].to_vec(),
+            chosen: Some(text.after(1)),
+            labels: Some(Vec::new()),
             ..RowIds::default()
         }
     }

@@ -7,14 +7,15 @@ use std::path::PathBuf;
 
 use smpo_chat::ChatTemplate;
 use smpo_data::{
-    CheckReport, DropBad, LeftOut, OnBadRows, Preparation, Rule, Severity, TrainOn, Truncation, TruncationMode,
+    CheckReport, DropBad, LeftOut, OnBadRows, Preparation, Rule, Severity, Reading, TrainOn, Truncation, TruncationMode,
     Unfinished, check, convert, count_rows, lengths, read_pairs, records,
 };
 use smpo_tokenizer::ChatTokenizer;
 use tempfile::NamedTempFile;
 
 /// Rows are dropped by their text alone.
-const PLAIN: Preparation = Preparation { train_on: TrainOn::All, system_prompt: None, system_role: true };
+const PLAIN: Preparation =
+    Preparation { reading: Reading::Answers, train_on: TrainOn::All, system_prompt: None, system_role: true };
 const DROP: Option<DropBad<'_>> = Some(DropBad { tokenizer: None, truncation: &FULL, preparation: &PLAIN });
 const FULL: Truncation = Truncation {
     max_length: None,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use smpo_chat::Message;
-use smpo_data::{Record, Remarks, convert, records};
+use smpo_data::{Record, Remarks, convert, records, records_with_labels};
 use smpo_fixtures::text;
 use tempfile::NamedTempFile;
 
@@ -107,6 +107,15 @@ const LAYOUTS: &[(&str, &str)] = &[
         r#"{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "label": false}"#,
     ),
     ("LLaMA-Factory, KTO", r#"{"instruction": "q", "input": "", "output": "a", "kto_tag": false}"#),
+    ("transformers, classification", r#"{"text": "t", "label": 2}"#),
+    (
+        "effective_llm_alignment, classification",
+        r#"{"prompt": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "label": "spam"}"#,
+    ),
+    (
+        "several labels",
+        r#"{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "labels": ["rude", "short"]}"#,
+    ),
 ];
 
 fn read(rows: &[&str]) -> Vec<Result<(Record, Remarks), String>> {
@@ -140,6 +149,12 @@ fn shown(record: &Record, remarks: &Remarks) -> String {
     parts.extend(record.completions().into_iter().map(|(name, messages)| format!("{name}: {}", list(messages))));
     if let Record::Unpaired(row) = record {
         parts.push(format!("label {}", row.label));
+    }
+    if let Record::Classified(row) = record {
+        parts.extend(row.text.as_ref().map(|text| format!("text {text:?}")));
+        parts.retain(|part| !part.is_empty());
+        let names = row.names().into_iter().flatten().map(|name| format!("{name:?}"));
+        parts.push(format!("labels {}", names.collect::<Vec<_>>().join(", ")));
     }
     if let Record::Group(row) = record {
         parts.push(format!("rewards {}", json!(row.rewards)));
@@ -312,6 +327,15 @@ const REFUSED: &[(&str, &str)] = &[
         "`finished[1]` (true) contradicts `finish_reasons[1]`",
     ),
     ("prompt,chosen,rejected", "CSV and plain text are not read"),
+    (r#"{"text": "", "label": "a"}"#, "`text`: expected a text, got an empty one"),
+    (r#"{"text": "t", "label": 0.5}"#, "`label`: expected a label: a text, a whole number, or true or false, got 0.5"),
+    (r#"{"text": "t", "label": -1}"#, "-1, which marks a row without a label: leave it out"),
+    (r#"{"text": "t", "label": {"a": 1}}"#, "`label`: expected a label"),
+    (r#"{"text": "t", "labels": [0, 1, 0]}"#, "got \"0\" twice"),
+    (r#"{"text": "t", "labels": ["a", null]}"#, "`labels[1]`: expected a label"),
+    (r#"{"text": "t", "labels": ["a"], "label": "a"}"#, "`label` contradicts `labels`"),
+    (r#"{"text": "t", "prompt": "q", "label": "a"}"#, "keep one question"),
+    (r#"{"labels": ["a"]}"#, "expected `text`, got only"),
 ];
 
 #[test]
@@ -376,6 +400,29 @@ fn assistant_messages_can_be_context_only() {
         assert_eq!((completion[0].scored, completion[2].scored), (false, true));
         assert!(remarks.unread.is_empty());
     }
+}
+
+/// Where labels are asked for, every row is a text or a whole conversation but pairs and groups.
+#[test]
+fn rows_to_be_labelled_are_whole() {
+    let of = |row: &str| {
+        let mut file = NamedTempFile::new().unwrap();
+        file.write_all(row.as_bytes()).unwrap();
+        records_with_labels(file.path()).unwrap().next().unwrap().unwrap().record
+    };
+    for (row, roles, label) in [
+        (r#"{"prompt": "q", "completion": "a", "label": 1}"#, "user assistant", Some("1")),
+        (r#"{"prompt": "q", "completion": "a", "label": true}"#, "user assistant", Some("true")),
+        (r#"{"prompt": "q", "completion": "a", "label": 2.0}"#, "user assistant", Some("2")),
+        (r#"{"system": "s", "prompt": "q", "label": "x"}"#, "system user", Some("x")),
+        (r#"{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}"#, "user assistant", None),
+        (r#"{"prompt": "q"}"#, "user", None),
+    ] {
+        let Record::Classified(read) = of(row) else { panic!("{row}") };
+        let found: Vec<&str> = read.messages.iter().map(|message| message.role.as_str()).collect();
+        assert_eq!((found.join(" ").as_str(), read.label.as_deref()), (roles, label), "{row}");
+    }
+    assert!(matches!(of(r#"{"prompt": "q", "chosen": "a", "rejected": "b"}"#), Record::Pair(_)));
 }
 
 /// A made conversation with two answers.

@@ -169,6 +169,16 @@ pub enum BatchError {
         /// Number of values.
         got: usize,
     },
+    /// Labels that the loss is not of.
+    #[error("row {pair}: expected {expected}, got {got}")]
+    Labels {
+        /// Index of the row.
+        pair: usize,
+        /// Description of labels that fit.
+        expected: String,
+        /// What was given.
+        got: String,
+    },
     /// A value of a head that is not finite.
     #[error("pair {pair}: {side}: expected finite values of the head, got {given}")]
     NotFinite {

@@ -1,6 +1,7 @@
 //! The output of an objective.
 
 use crate::batch::{Completion, Side};
+use crate::label_counts::LabelCounts;
 use crate::sum::sum;
 
 /// One objective on one batch.
@@ -191,6 +192,8 @@ pub struct Statistics {
     pub divergence: Mean,
     /// Share of tokens at which student and teacher find the same token the likeliest.
     pub agreement: Mean,
+    /// Labels given and found, of a classifier.
+    pub labels: LabelCounts,
     /// γ at this step, for losses with a margin.
     pub target_margin: Option<f64>,
 }
@@ -212,6 +215,9 @@ impl Statistics {
             ("rewards/accuracies", self.accuracy.value()),
             ("rewards/margins", self.margin()),
             ("rewards/mean", self.mean_reward.value()),
+            ("accuracy", self.labels.accuracy.value()),
+            ("f1/macro", self.labels.macro_f1()),
+            ("f1/micro", self.labels.micro_f1().filter(|_| self.labels.multiple)),
             ("kl", self.kl.value()),
             ("logps/chosen", self.chosen_logp.value()),
             ("logps/rejected", self.rejected_logp.value()),
@@ -278,6 +284,7 @@ impl Statistics {
         ] {
             mine.merge(theirs);
         }
+        self.labels.merge(&part.labels);
         self.chosen_eos_min = smaller(self.chosen_eos_min, part.chosen_eos_min);
         self.rejected_eos_min = smaller(self.rejected_eos_min, part.rejected_eos_min);
         self.target_margin = self.target_margin.or(part.target_margin);

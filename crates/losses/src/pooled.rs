@@ -4,6 +4,7 @@
 use crate::batch::{Batch, Side};
 use crate::error::BatchError;
 use crate::evaluation::{Evaluation, PairEvaluation, Statistics};
+use crate::label_counts::LabelCounts;
 
 /// The values that a head gives the sequences of a row.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -14,6 +15,8 @@ pub struct PooledRow<'a> {
     pub rejected: Option<&'a [f64]>,
     /// The lead in reward that chosen is to have; 0 where the data has none.
     pub margin: f64,
+    /// Indices of the labels that the sequence has, for classifiers.
+    pub labels: &'a [usize],
 }
 
 /// A loss of such values.
@@ -24,12 +27,17 @@ pub trait PooledLoss {
     /// True if every row must have both sides.
     fn compares_sides(&self) -> bool;
 
+    /// True for a loss of rows with any number of labels, false for one of rows with one; `None` for a loss without labels.
+    fn takes_several_labels(&self) -> Option<bool> {
+        None
+    }
+
     /// The loss of one row, with its derivatives.
     fn row(&self, row: &PooledRow<'_>) -> PooledTerms;
 }
 
 /// Such a loss at one row.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct PooledTerms {
     /// The loss.
     pub value: f64,
@@ -39,6 +47,8 @@ pub struct PooledTerms {
     pub d_rejected: Vec<f64>,
     /// Rewards of chosen and rejected, of a loss that compares them.
     pub rewards: Option<(f64, f64)>,
+    /// Labels that the values give the sequence, of a loss of labels.
+    pub found: Option<Vec<usize>>,
 }
 
 /// Value, weights and statistics of a step, or of a part of it under [`Batch::totals`].
@@ -56,13 +66,19 @@ pub(crate) fn evaluate(loss: &dyn PooledLoss, batch: &Batch<'_>) -> Result<Evalu
         pairs: Vec::with_capacity(batch.pooled.len()),
         statistics: Statistics::default(),
     };
+    if let Some(multiple) = loss.takes_several_labels() {
+        evaluation.statistics.labels = LabelCounts::new(loss.values(), multiple);
+    }
     for (index, row) in batch.pooled.iter().enumerate() {
         check(loss, index, row)?;
-        let PooledTerms { value, d_chosen, d_rejected, rewards } = loss.row(row);
+        let PooledTerms { value, d_chosen, d_rejected, rewards, found } = loss.row(row);
         let scaled = |derivatives: Vec<f64>| derivatives.into_iter().map(|derivative| share * derivative).collect();
         if let Some((chosen, rejected)) = rewards {
             evaluation.statistics.push_rewards(chosen, rejected);
             evaluation.statistics.mean_reward.add(chosen + rejected, 2);
+        }
+        if let Some(found) = found {
+            evaluation.statistics.labels.push(row.labels, &found);
         }
         evaluation.po_loss += share * value;
         evaluation.pairs.push(PairEvaluation {
@@ -89,9 +105,23 @@ fn check(loss: &dyn PooledLoss, pair: usize, row: &PooledRow<'_>) -> Result<(), 
         }
     };
     check_side(Side::Chosen, row.chosen)?;
+    check_labels(loss, pair, row.labels)?;
     match row.rejected {
         Some(values) => check_side(Side::Rejected, values),
         None if loss.compares_sides() => Err(BatchError::EmptySide { pair, side: Side::Rejected }),
         None => Ok(()),
+    }
+}
+
+fn check_labels(loss: &dyn PooledLoss, pair: usize, labels: &[usize]) -> Result<(), BatchError> {
+    let Some(several) = loss.takes_several_labels() else { return Ok(()) };
+    let number = loss.values();
+    if let Some(label) = labels.iter().find(|label| **label >= number) {
+        return Err(BatchError::Labels { pair, expected: format!("labels below {number}"), got: label.to_string() });
+    }
+    match labels.len() {
+        1 => Ok(()),
+        _ if several => Ok(()),
+        got => Err(BatchError::Labels { pair, expected: "one label".to_owned(), got: got.to_string() }),
     }
 }

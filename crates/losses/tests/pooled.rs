@@ -47,6 +47,7 @@ impl Rewards {
             chosen: &self.chosen[index..=index],
             rejected: Some(&self.rejected[index..=index]),
             margin: self.margin.as_ref().map_or(0.0, |margin| margin[index]),
+            labels: &[],
         };
         (0..self.chosen.len()).map(row).collect()
     }
@@ -100,7 +101,7 @@ fn values_of_another_head_and_transforms_are_refused() {
         let objective = objective(serde_json::json!({"kind": "reward"}));
         objective.evaluate(&batch, &mut LossState::default()).unwrap_err().to_string()
     };
-    let row = PooledRow { chosen: &[0.5], rejected: Some(&[0.1]), margin: 0.0 };
+    let row = PooledRow { chosen: &[0.5], rejected: Some(&[0.1]), margin: 0.0, labels: &[] };
     assert!(
         refused(PooledRow { chosen: &[0.5, 0.5], ..row })
             .contains("chosen: expected 1 values, one for each label, got 2")
@@ -110,4 +111,78 @@ fn values_of_another_head_and_transforms_are_refused() {
     let config: LossConfig = serde_json::from_str(r#"{"kind": "reward", "min_log_prob": -2.3}"#).unwrap();
     let error = Objective::new(config).unwrap_err().to_string();
     assert!(error.contains("`min_log_prob` has no effect on a head of labels"), "{error}");
+}
+
+#[derive(Deserialize)]
+struct LabelCase {
+    name: String,
+    config: serde_json::Value,
+    values: Vec<Vec<f64>>,
+    labels: Vec<Vec<usize>>,
+    expected: LabelsExpected,
+}
+
+#[derive(Deserialize)]
+struct LabelsExpected {
+    loss: f64,
+    rows: Vec<f64>,
+    weights: Vec<Vec<f64>>,
+}
+
+fn labelled<'a>(values: &'a [Vec<f64>], labels: &'a [Vec<usize>]) -> Vec<PooledRow<'a>> {
+    let row = |(values, labels): (&'a Vec<f64>, &'a Vec<usize>)| PooledRow {
+        chosen: values,
+        rejected: None,
+        margin: 0.0,
+        labels,
+    };
+    values.iter().zip(labels).map(row).collect()
+}
+
+#[test]
+fn classifiers_agree_with_pytorch() {
+    #[derive(Deserialize)]
+    struct Golden {
+        labels: Vec<LabelCase>,
+    }
+    let golden: Golden = serde_json::from_str(include_str!("golden/golden_pooled.json")).unwrap();
+    assert!(golden.labels.len() >= 4, "the golden file lost cases");
+    for LabelCase { name, config, values, labels, expected } in &golden.labels {
+        let rows = labelled(values, labels);
+        let batch = Batch { pooled: &rows, ..Batch::default() };
+        let got = objective(config.clone()).evaluate(&batch, &mut LossState::default()).unwrap();
+        close(name, got.value, expected.loss);
+        for (index, row) in got.pairs.iter().enumerate() {
+            close(name, row.po_loss, expected.rows[index]);
+            for (weight, expected) in row.chosen_weights.iter().zip(&expected.weights[index]) {
+                close(name, *weight, *expected);
+            }
+        }
+        assert!(got.statistics.named().iter().any(|(name, _)| *name == "f1/macro"));
+    }
+}
+
+#[test]
+fn labels_that_do_not_fit_are_refused() {
+    let single = serde_json::json!({"kind": "classification", "labels": ["no", "yes"]});
+    let several = serde_json::json!({"kind": "classification", "labels": ["no", "yes"],
+                                     "problem_type": "multi_label_classification"});
+    let evaluated = |config: &serde_json::Value, labels: &[usize]| {
+        let rows = [PooledRow { chosen: &[0.5, 0.25], rejected: None, margin: 0.0, labels }];
+        let batch = Batch { pooled: &rows, ..Batch::default() };
+        objective(config.clone()).evaluate(&batch, &mut LossState::default()).map_err(|error| error.to_string())
+    };
+    assert!(evaluated(&single, &[]).unwrap_err().contains("expected one label, got 0"));
+    assert!(evaluated(&single, &[0, 1]).unwrap_err().contains("expected one label, got 2"));
+    assert!(evaluated(&several, &[2]).unwrap_err().contains("expected labels below 2, got 2"));
+    assert!(evaluated(&several, &[]).unwrap().value > 0.0);
+    let refused = |config| {
+        let config: LossConfig = serde_json::from_value(config).unwrap();
+        Objective::new(config).unwrap_err().to_string()
+    };
+    let kind = "classification";
+    assert!(refused(serde_json::json!({"kind": kind, "labels": ["a", "a"]})).contains("got \"a\" twice"));
+    assert!(refused(serde_json::json!({"kind": kind, "labels": ["a"]})).contains("got one, which every text has"));
+    let three = serde_json::json!({"kind": kind, "labels": ["a", "b"], "num_labels": 3});
+    assert!(refused(three).contains("2 of them, and `num_labels` is 3"));
 }

@@ -40,6 +40,12 @@ pub struct ModelInfo {
 }
 
 impl ModelInfo {
+    /// Class of the model in transformers; with a head of labels another one than its family's.
+    pub fn architecture(&self) -> &'static str {
+        let labelled = self.spec.labels.and_then(|_| self.family.classifier());
+        labelled.unwrap_or(self.family.architecture())
+    }
+
     /// Reads every weight of a model directory.
     ///
     /// # Errors

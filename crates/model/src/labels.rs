@@ -50,6 +50,11 @@ impl Labels {
         Self { names: (0..count).map(|index| format!("LABEL_{index}")).collect(), multiple }
     }
 
+    /// False for labels that are only numbered.
+    pub fn has_names(&self) -> bool {
+        self.names != Self::numbered(self.count(), self.multiple).names
+    }
+
     /// Number of labels.
     pub fn count(&self) -> usize {
         self.names.len()

@@ -57,7 +57,7 @@ pub use info::ModelInfo;
 pub use labels::Labels;
 pub use layout::{Role, Slot, layout};
 pub use logits::{HeadStates, TrainedStates, Visit};
-pub use lora::{AdapterInfo, AdapterSaveOptions, LoraConfig, LoraInit, TrainedBeside};
+pub use lora::{AdapterInfo, AdapterSaveOptions, LoraConfig, LoraInit, TrainedBeside, labels_of_adapter};
 pub use memory_estimate::{FrozenStorage, MemoryEstimate, Packed, StoredMatrices, TrainingShape};
 pub use merge::{MergeMethod, MergeReport, merge};
 pub use model_dir::ModelDir;

@@ -75,11 +75,29 @@ impl LabelModel {
     /// # Errors
     /// When a conversation cannot be rendered or encoded, or a token is not in the model.
     pub fn values(&self, items: &[Item<'_>]) -> Result<Vec<Option<Vec<f64>>>, ScorerError> {
-        let most = self.decoder.spec().max_positions.unwrap_or(usize::MAX);
         let encode = |(index, item)| self.encode(index, item);
-        let mut sequences = items.iter().enumerate().map(encode).collect::<Result<Vec<_>, _>>()?;
+        self.run_all(items.iter().enumerate().map(encode).collect::<Result<_, _>>()?)
+    }
+
+    /// The same of texts and whole conversations, whoever speaks last, as token ids.
+    ///
+    /// # Errors
+    /// When a text has no token, or one that is not in the model.
+    pub fn values_of_texts(&self, texts: Vec<Vec<u32>>) -> Result<Vec<Option<Vec<f64>>>, ScorerError> {
+        let sequence = |(index, mut prompt): (usize, Vec<u32>)| {
+            if prompt.is_empty() {
+                return Err("expected a text with at least one token, got none".into());
+            }
+            let completion = prompt.split_off(1);
+            self.sequence(index, prompt, completion)
+        };
+        self.run_all(texts.into_iter().enumerate().map(sequence).collect::<Result<_, _>>()?)
+    }
+
+    fn run_all(&self, mut sequences: Vec<Sequence>) -> Result<Vec<Option<Vec<f64>>>, ScorerError> {
+        let most = self.decoder.spec().max_positions.unwrap_or(usize::MAX);
+        let mut values = vec![None; sequences.len()];
         sequences.retain(|sequence| sequence.len() <= most);
-        let mut values = vec![None; items.len()];
         for batch in batches(&sequences, Sequence::len) {
             self.run(batch, &mut values)?;
         }
@@ -93,14 +111,18 @@ impl LabelModel {
             Some(cut) => completion.truncate(cut),
             None => completion.extend_from_slice(&self.tail),
         }
+        self.sequence(index, ids.prompt_ids, completion)
+    }
+
+    fn sequence(&self, index: usize, prompt: Vec<u32>, completion: Vec<u32>) -> Result<Sequence, ScorerError> {
         let vocabulary = self.decoder.spec().vocab_size;
-        if let Some(id) = ids.prompt_ids.iter().chain(&completion).find(|id| **id as usize >= vocabulary) {
+        if let Some(id) = prompt.iter().chain(&completion).find(|id| **id as usize >= vocabulary) {
             return Err(format!(
                 "its tokenizer gives token {id}, and the model has {vocabulary}: the tokenizer is another model's"
             )
             .into());
         }
-        Ok(Sequence { index, prompt: ids.prompt_ids, completion })
+        Ok(Sequence { index, prompt, completion })
     }
 
     /// Runs a batch; completions of one prompt that follow each other share it.

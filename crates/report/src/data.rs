@@ -15,6 +15,7 @@ pub fn findings(report: &CheckReport, width: Option<u16>) -> String {
         (report.groups, "groups"),
         (report.labelled, "labelled completions"),
         (report.examples, "examples"),
+        (report.classified, "texts with labels"),
     ];
     let kinds: Vec<String> =
         kinds.iter().filter(|(count, _)| *count > 0).map(|(count, name)| format!("{count} {name}")).collect();

@@ -28,8 +28,29 @@ pub struct ChatTokenizer {
     /// Text that the template writes after the last assistant message.
     pub(crate) suffix: String,
     pub(crate) special: SpecialTokens,
+    pub(crate) around: Around,
     bos: Option<u32>,
     pad: Option<u32>,
+}
+
+/// Special tokens that a tokenizer puts around a text that no template renders.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Around {
+    pub before: Vec<u32>,
+    pub after: Vec<u32>,
+}
+
+impl Around {
+    fn of(tokenizer: &Tokenizer) -> Self {
+        const PROBE: &str = "a";
+        let encode = |special| tokenizer.encode_fast(PROBE, special);
+        let (Ok(bare), Ok(whole)) = (encode(false), encode(true)) else { return Self::default() };
+        let (bare, whole) = (bare.get_ids(), whole.get_ids());
+        match whole.windows(bare.len().max(1)).position(|window| window == bare) {
+            Some(at) => Self { before: whole[..at].to_vec(), after: whole[at + bare.len()..].to_vec() },
+            None => Self::default(),
+        }
+    }
 }
 
 /// Files that name terminators, BOS and padding.
@@ -125,7 +146,7 @@ impl ChatTokenizer {
         if template.drops_text() {
             return Err(TokenizerError::DropsText { origin: template.origin().to_string() });
         }
-        let tokenizer = read(&files.tokenizer)?;
+        let (tokenizer, around) = read(&files.tokenizer)?;
         let dir = files.settings().dir();
         let mut terminators = Terminators::for_template(dir, &template)?;
         terminators.resolve(|token| tokenizer.token_to_id(token), |id| tokenizer.id_to_token(id));
@@ -145,6 +166,7 @@ impl ChatTokenizer {
             suffix: template.turn_suffix().unwrap_or_default(),
             terminator_ids: terminators.ids(),
             tokenizer,
+            around,
             template,
             terminators,
             end,
@@ -212,7 +234,8 @@ impl ChatTokenizer {
     }
 }
 
-fn read(home: &Home) -> Result<Tokenizer, TokenizerError> {
+/// A tokenizer that adds no special tokens, and those that it would add.
+fn read(home: &Home) -> Result<(Tokenizer, Around), TokenizerError> {
     let path = &*home.tokenizer();
     let wrong = |message: String| TokenizerError::Load { path: home.shown(), message };
     if smpo_files::is_lfs_pointer_file(path) {
@@ -225,9 +248,10 @@ fn read(home: &Home) -> Result<Tokenizer, TokenizerError> {
     // a tokenizer.json may carry the padding and truncation of whoever saved it
     tokenizer.with_padding(None);
     tokenizer.with_truncation(None).map_err(|error| wrong(error.to_string()))?;
+    let around = Around::of(&tokenizer);
     // adds special tokens, which the template does here, and trims white space off offsets, which then lie about it
     tokenizer.with_post_processor(None::<PostProcessorWrapper>);
-    Ok(tokenizer)
+    Ok((tokenizer, around))
 }
 
 /// The way out where there is no `tokenizer.json`, by what lies in its place.

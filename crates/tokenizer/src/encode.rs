@@ -2,6 +2,7 @@
 
 use smpo_chat::{Conversation, Message};
 
+use crate::chat_tokenizer::Around;
 use crate::encoded::Encoded;
 use crate::spans::{Side, Span};
 use crate::turn_split::{self, Rendered};
@@ -16,6 +17,15 @@ pub struct PromptCompletion {
     pub completion_ids: Vec<u32>,
     /// The turns of the completion that are scored.
     pub turns: Vec<Turn>,
+}
+
+/// A text or a whole conversation as token ids.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sequence {
+    /// The ids, special tokens included.
+    pub ids: Vec<u32>,
+    /// False for a conversation whose last answer was cut before its end.
+    pub finished: bool,
 }
 
 /// A prompt and any number of completions of it as token ids, split at one point.
@@ -62,6 +72,35 @@ impl ChatTokenizer {
     /// When the tokenizer fails.
     pub fn encode_text(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
         Ok(self.encode(&[text])?.swap_remove(0).ids)
+    }
+
+    /// Token ids of a text that no template renders, between the special tokens that the tokenizer itself puts around one,
+    /// as transformers' `tokenizer(text)` gives them.
+    ///
+    /// # Errors
+    /// When the tokenizer fails.
+    pub fn encode_plain(&self, text: &str) -> Result<Sequence, TokenizerError> {
+        let Around { before, after } = &self.around;
+        Ok(Sequence { ids: [&before[..], &self.encode_text(text)?, after].concat(), finished: true })
+    }
+
+    /// Token ids of a whole conversation, whoever speaks last, as `apply_chat_template` of transformers gives them without a
+    /// generation prompt. A last answer that was cut ends with its last token.
+    ///
+    /// # Errors
+    /// When the template or the tokenizer fails.
+    pub fn encode_whole(&self, conversation: Conversation<'_>) -> Result<Sequence, TokenizerError> {
+        if let Some((last, prompt)) = conversation.messages.split_last()
+            && last.role == "assistant"
+            && !last.finished
+            && !prompt.is_empty()
+        {
+            let prompt = Conversation { messages: prompt, ..conversation };
+            let whole = self.encode_completion(prompt, std::slice::from_ref(last))?;
+            let cut = whole.turns.last().and_then(|turn| turn.cut).unwrap_or(whole.completion_ids.len());
+            return Ok(Sequence { ids: [&whole.prompt_ids, &whole.completion_ids[..cut]].concat(), finished: false });
+        }
+        Ok(Sequence { ids: self.encode_text(&self.template.render(conversation, false)?)?, finished: true })
     }
 
     /// Token ids of what the template writes after the last assistant turn has ended: a line feed, or nothing.

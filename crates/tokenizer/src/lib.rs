@@ -25,6 +25,6 @@ mod turn;
 mod turn_split;
 
 pub use chat_tokenizer::ChatTokenizer;
-pub use encode::{PromptCompletion, PromptCompletions};
+pub use encode::{PromptCompletion, PromptCompletions, Sequence};
 pub use error::TokenizerError;
 pub use turn::Turn;

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use smpo_data::{Dataset, FileProgress, Preparation, RowKind, TokenCache, TokenizedFiles, Truncation};
+use smpo_data::{Classes, Dataset, FileProgress, Preparation, Reading, RowKind, TokenCache, TokenizedFiles, Truncation};
 use smpo_losses::{Loss, Pairing};
 use smpo_tokenizer::ChatTokenizer;
 
@@ -14,16 +14,20 @@ use crate::run_dir::RunDir;
 
 /// The data set of a configuration. `bos` is the tokenizer's BOS id, which truncation keeps.
 pub fn dataset(config: &TrainConfig, bos: Option<u32>) -> Dataset {
+    let kind = kind(&config.loss.loss);
+    let labels = config.labels().filter(|_| kind == RowKind::Classified);
     Dataset {
-        kind: kind(&config.loss.loss),
+        kind,
         files: config.dataset.clone(),
         ratios: config.dataset_ratio.clone(),
         test_size: config.test_size,
+        classes: labels.map_or_else(Classes::default, |labels| Classes { names: labels.names, several: labels.multiple }),
         eval_files: config.eval_dataset.clone(),
         sample: config.dataset_sample,
         seed: config.seed,
         columns: config.dataset_columns.clone(),
         preparation: Preparation {
+            reading: if kind == RowKind::Classified { Reading::Labels } else { Reading::Answers },
             train_on: config.train_on,
             system_prompt: config.system_prompt.clone(),
             system_role: config.model_support_system_role,
@@ -44,6 +48,7 @@ fn kind(loss: &Loss) -> RowKind {
     match loss.pairing() {
         Pairing::SftOnly => RowKind::Examples,
         Pairing::Unpaired(_) => RowKind::Labelled,
+        Pairing::Pooled(loss) if loss.takes_several_labels().is_some() => RowKind::Classified,
         Pairing::Pairwise(_) | Pairing::Pooled(_) => RowKind::Pairs,
         Pairing::Groupwise(_) => RowKind::Groups,
     }

@@ -13,6 +13,7 @@ use crate::config::{DataCheck, TrainConfig};
 use crate::data;
 use crate::error::{TrainError, io};
 use crate::event::Event;
+use crate::labels;
 use crate::memory::{self, MemoryPlan};
 use crate::preflight;
 use crate::probe::Probe;
@@ -69,6 +70,7 @@ pub fn dry_run(
     if let Some(prompt) = &config.prompt {
         return prompt::dry_run(config, prompt, stop, watch);
     }
+    let config = &*labels::resolved(config)?;
     let objective = Objective::new(config.loss.clone())?;
     let model_config = run::read_model_config(config)?;
     let scratch = tempfile::tempdir().map_err(io(&std::env::temp_dir(), "write to"))?;

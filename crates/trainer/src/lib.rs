@@ -23,6 +23,7 @@ pub mod early_stopping;
 pub mod error;
 pub mod event;
 mod held_out;
+mod labels;
 pub mod learner;
 mod learner_options;
 mod loss_scale;

@@ -4,6 +4,7 @@ use smpo_data::{Row, TokenizedCompletion};
 use smpo_model::{Decoder, PackedBatch};
 use smpo_tokenizer::ChatTokenizer;
 
+use crate::config::TrainConfig;
 use crate::error::TrainError;
 
 /// Sequences that a head of labels reads.
@@ -16,6 +17,14 @@ pub struct Pooling {
 }
 
 impl Pooling {
+    /// That of a run: rows of one text are whole, and have the tail already.
+    pub(crate) fn of(config: &TrainConfig, decoder: &Decoder, tokenizer: &ChatTokenizer) -> Result<Self, TrainError> {
+        match config.loss.loss.pooled().is_some_and(|loss| loss.compares_sides()) {
+            true => Self::new(decoder, tokenizer),
+            false => Ok(Self { tail: Vec::new(), pad: decoder.config().pad_token() }),
+        }
+    }
+
     /// That of a model, for conversations under a template.
     ///
     /// # Errors

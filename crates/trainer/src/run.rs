@@ -19,6 +19,7 @@ use crate::early_stopping::Rules;
 use crate::error::TrainError;
 use crate::event::{Event, Finish};
 use crate::held_out::HeldOut;
+use crate::labels;
 use crate::learner::Learner;
 use crate::learner_options::LearnerOptions;
 use crate::mismatched::from_elsewhere;
@@ -48,13 +49,14 @@ pub fn train(
     if let Some(prompt) = &config.prompt {
         return prompt::train(config, prompt, earlier, stop, watch);
     }
-    let objective = Objective::new(config.loss.clone())?;
-    let model_config = read_model_config(config)?;
     let dir = RunDir::new(&config.output_dir);
     let _lock = dir.lock()?;
     if earlier == EarlierRun::Restart {
         dir.discard()?;
     }
+    let config = &*labels::resolved(config)?;
+    let objective = Objective::new(config.loss.clone())?;
+    let model_config = read_model_config(config)?;
     let before = dir.earlier(config)?;
     if dir.model().is_dir() {
         check_finished(config, &dir, before, stop)?;
@@ -149,7 +151,7 @@ impl Run<'_> {
         let models = self.models(checkpoint.as_ref(), &tokenizer, watch)?;
         self.show_new_tokens(&models.policy, &rows, watch)?;
         let mut learner = Learner::new(models.policy.clone(), objective, learner_options)?;
-        learner.read_sequences(Pooling::new(&models.policy, &tokenizer)?);
+        learner.read_sequences(Pooling::of(config, &models.policy, &tokenizer)?);
         let done = resumed.as_ref().map(|resumed| resumed.checkpoint.step);
         let state = match resumed {
             Some(Resumed { checkpoint, state }) => checkpoint.restore(state, &mut learner, &origin)?,

@@ -27,6 +27,7 @@ impl StepRow<'_> {
             chosen: values.chosen.as_deref().unwrap_or_default(),
             rejected: values.rejected.as_deref(),
             margin: self.row.margin.unwrap_or(0.0),
+            labels: &self.row.labels,
         }
     }
 

@@ -287,6 +287,11 @@ fn reward_files_are_converted() {
     let ela = read(ela, &[]).unwrap().config;
     assert_eq!((ela.loss.loss.kind(), ela.max_prompt_length), ("reward", Some(599)));
     assert_eq!(ela.modules_to_save, ["score"]);
+    let classes = "model_name_or_path: base\ndataset: texts.jsonl\noutput_dir: out\nevaluation_strategy: steps\neval_steps: 5\n\
+                   learning_rate: 0.00003\nnum_labels: 2\nuse_peft: False\nlora_task_type: SEQ_CLS\nlora_r: 8\n\
+                   unfreeze_layers_patterns: [score, \"*.layers.*\"]\nlora_modules_to_save: [score]\nmax_length: 600\n";
+    let classes = read(classes, &[]).unwrap().config;
+    assert_eq!((classes.loss.loss.kind(), classes.use_peft, classes.max_length), ("classification", false, 600));
     let factory = "stage: rm\nmodel_name_or_path: base\nfinetuning_type: full\ndataset_dir: nowhere\ndataset: pairs\n";
     assert!(!read(factory, &[]).unwrap_err().contains("not run here"));
 }

@@ -1,5 +1,7 @@
 //! `smpo reward`: reward models and classifiers over existing answers.
 
+mod classes;
+mod row;
 mod score;
 mod summary;
 
@@ -10,7 +12,7 @@ use clap::{Args, Subcommand};
 use crate::exit::Outcome;
 use crate::output::Format;
 
-/// Score conversations with a reward model or a classifier; `smpo train` with kind = "reward" makes one.
+/// Score conversations with a reward model or a classifier; `smpo train` with kind = "reward" or "classification" makes one.
 #[derive(Args)]
 #[command(after_help = "Example:\n  smpo reward score runs/reward/model pairs.jsonl")]
 pub struct RewardArgs {
@@ -32,7 +34,7 @@ enum RewardCommand {
 pub struct ScoreArgs {
     /// Directory of a reward model or classifier (…ForSequenceClassification of transformers), or of a PEFT adapter of one
     model: PathBuf,
-    /// Rows of training data (docs/data.md): preference pairs, conversations, prompts with an answer, samples of `smpo eval`
+    /// Rows of training data (docs/data.md): preference pairs, conversations, texts with labels, samples of `smpo eval`
     input: PathBuf,
     /// Write the rewards, one row a line
     #[arg(long, value_name = "FILE")]

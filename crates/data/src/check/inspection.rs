@@ -68,6 +68,9 @@ impl Inspection {
         if let Some(message) = messages(record).find(|message| texts(message).any(is_damaged)) {
             inspection.add(Rule::DamagedText, message.role.as_str());
         }
+        if plain(record).is_some_and(is_damaged) {
+            inspection.add(Rule::DamagedText, "text");
+        }
         inspection
     }
 
@@ -99,6 +102,9 @@ impl Inspection {
             {
                 self.add(Rule::TerminatorInData, format!("{name} ends in {token}"));
             }
+        }
+        if let Some(token) = plain(record).and_then(|text| tokenizer.special_token_in(text.trim_end())) {
+            self.add(Rule::SpecialTokenInText, format!("{token} in a text"));
         }
         for message in messages(record) {
             if let Some(token) = tokenizer.special_token_in(message.content.trim_end()) {
@@ -196,6 +202,14 @@ fn says(rendered: &str, part: &str) -> bool {
 fn messages(record: &Record) -> impl Iterator<Item = &Message> {
     let completions = record.completions().into_iter().flat_map(|(_, messages)| messages);
     record.prompt().iter().chain(completions)
+}
+
+/// The text of a record without speakers.
+fn plain(record: &Record) -> Option<&str> {
+    match record {
+        Record::Classified(row) => row.text.as_deref(),
+        Record::Pair(_) | Record::Group(_) | Record::Unpaired(_) | Record::Example(_) => None,
+    }
 }
 
 /// The first terminator that an answer spells out before its end.

@@ -15,7 +15,7 @@ use serde::Serialize;
 use smpo_tokenizer::ChatTokenizer;
 
 use crate::read_error::ReadError;
-use crate::reader::{Located, records};
+use crate::reader::{Layout, Located, records_with};
 use crate::record::Record;
 use crate::tokenized_record::Entry;
 use crate::{OnBadRows, Preparation, Truncation};
@@ -67,6 +67,8 @@ pub struct CheckReport {
     pub labelled: u64,
     /// Instruction examples among them.
     pub examples: u64,
+    /// Texts with their labels among them.
+    pub classified: u64,
     /// Broken rules, errors first.
     pub findings: Vec<Finding>,
     /// Columns and message keys that nothing reads, by name.
@@ -92,7 +94,7 @@ impl CheckReport {
 
     /// True if no row is readable.
     pub fn is_unreadable(&self) -> bool {
-        self.pairs + self.groups + self.labelled + self.examples == 0
+        self.pairs + self.groups + self.labelled + self.examples + self.classified == 0
     }
 }
 
@@ -111,7 +113,7 @@ pub fn check(
 ) -> Result<Option<CheckReport>, ReadError> {
     let path = path.as_ref();
     let mut tally = Tally::of_model(tokenizer);
-    let mut rows = records(path)?;
+    let mut rows = records_with(path, Layout { reading: preparation.reading, ..Layout::default() })?;
     loop {
         let chunk: Vec<_> = rows.by_ref().take(CHUNK).collect();
         if chunk.is_empty() {

@@ -79,7 +79,7 @@ rules! {
         "the file holds no row", "give a file with one JSON object per line, or a JSON list of objects";
     /// A row cannot be read.
     UnreadableRow, "unreadable_row", Error,
-        "rows that cannot be read as a pair, a group, an example or a labelled completion",
+        "rows that cannot be read as a pair, a group, an example, a labelled completion or a text with its label",
         "fix them, or leave them out with `smpo data convert --drop-bad`";
     /// Rows of several kinds in one file.
     MixedKinds, "mixed_kinds", Error,

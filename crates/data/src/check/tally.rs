@@ -50,6 +50,7 @@ pub(crate) struct Tally {
     groups: u64,
     labelled: u64,
     examples: u64,
+    classified: u64,
     /// Content hash → line of the first row with that content. Hashes, not texts, so that a row costs some bytes.
     contents: HashMap<u64, u64>,
     /// Hash of an id → content hash and line of the first row that has it.
@@ -122,6 +123,7 @@ impl Tally {
             RecordKind::Group => self.groups += 1,
             RecordKind::Labelled => self.labelled += 1,
             RecordKind::Example => self.examples += 1,
+            RecordKind::Classified => self.classified += 1,
         }
         if let (RecordKind::Pair, [chosen, rejected]) = (inspection.kind, lengths) {
             self.chosen_length += chosen;
@@ -183,7 +185,7 @@ impl Tally {
 
     /// Rows so far.
     pub fn rows(&self) -> u64 {
-        self.unreadable + self.pairs + self.groups + self.labelled + self.examples
+        self.unreadable + self.pairs + self.groups + self.labelled + self.examples + self.classified
     }
 
     /// The findings, the gravest first.
@@ -193,6 +195,7 @@ impl Tally {
             (self.groups, "groups"),
             (self.labelled, "labelled completions"),
             (self.examples, "examples"),
+            (self.classified, "texts with labels"),
         ];
         let found: Vec<String> =
             kinds.iter().filter(|(count, _)| *count > 0).map(|(count, name)| format!("{count} {name}")).collect();
@@ -242,6 +245,7 @@ impl Tally {
             groups: self.groups,
             labelled: self.labelled,
             examples: self.examples,
+            classified: self.classified,
             findings,
             unread,
         }

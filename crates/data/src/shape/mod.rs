@@ -4,6 +4,7 @@
 //! known to carry a part of the conversation.
 
 mod answers;
+mod classified;
 mod columns;
 mod context;
 mod fields;
@@ -31,11 +32,20 @@ use crate::lenient;
 use crate::read_error::Problem;
 use crate::record::Record;
 
+pub(crate) use classified::record_with_labels;
 pub(crate) use columns::CARRIED;
 pub use remarks::Remarks;
 
 /// The record a row holds, with remarks on its reading.
 pub(crate) fn record(row: Map<String, Value>) -> Result<(Record, Remarks), Problem> {
+    record_as(row, classified::is_classified)
+}
+
+/// The record a row holds; `has_labels` tells a row that is a text with labels.
+fn record_as(
+    row: Map<String, Value>,
+    has_labels: impl Fn(&Fields) -> bool,
+) -> Result<(Record, Remarks), Problem> {
     let mut row = Fields::new(row);
     let mut remarks = Remarks::default();
     if REJECTED.iter().chain(CHOSEN).any(|name| row.get(name).is_some())
@@ -44,25 +54,9 @@ pub(crate) fn record(row: Map<String, Value>) -> Result<(Record, Remarks), Probl
         row.unfold("input", request);
     }
     let id = id(&mut row);
-    let inputs = inputs::inputs(&mut row)?;
-    let chosen = row.take_first(CHOSEN);
-    let rejected = row.take_first(REJECTED);
-    let mut record = match (chosen, rejected) {
-        (Some(chosen), Some(rejected)) => {
-            let chosen = answer(chosen, &ABOUT_CHOSEN, &mut row, &mut remarks)?;
-            let rejected = answer(rejected, &ABOUT_REJECTED, &mut row, &mut remarks)?;
-            pair::pair(&mut row, chosen, rejected, inputs, &mut remarks)?
-        }
-        (Some(_), None) => return Err(missing(&row, "rejected")),
-        (None, Some(rejected)) if REJECTED_ALONE.contains(&rejected.0) => {
-            pair::of_rejected(&mut row, rejected, inputs, &mut remarks)?
-        }
-        (None, Some(_)) => return Err(missing(&row, "chosen")),
-        (None, None) if COMPLETION.iter().all(|name| row.get(name).is_none()) => match group::answers(&mut row) {
-            Some(answers) => group::group(&mut row, answers, inputs, &mut remarks)?,
-            None => single::single(&mut row, inputs, &mut remarks)?,
-        },
-        (None, None) => single::single(&mut row, inputs, &mut remarks)?,
+    let mut record = match has_labels(&row) {
+        true => classified::classified(&mut row, &mut remarks)?,
+        false => with_answers(&mut row, &mut remarks)?,
     };
     media::media(&mut row, record.prompt(), &mut remarks)?;
     weight(&mut row);
@@ -82,8 +76,33 @@ pub(crate) fn record(row: Map<String, Value>) -> Result<(Record, Remarks), Probl
         Record::Group(row) => row.id = id,
         Record::Unpaired(row) => row.id = id,
         Record::Example(row) => row.id = id,
+        Record::Classified(row) => row.id = id,
     }
     Ok((record, remarks))
+}
+
+/// A record with answers: a pair, a group, or one with one answer.
+fn with_answers(row: &mut Fields, remarks: &mut Remarks) -> Result<Record, Problem> {
+    let inputs = inputs::inputs(row)?;
+    let chosen = row.take_first(CHOSEN);
+    let rejected = row.take_first(REJECTED);
+    match (chosen, rejected) {
+        (Some(chosen), Some(rejected)) => {
+            let chosen = answer(chosen, &ABOUT_CHOSEN, row, remarks)?;
+            let rejected = answer(rejected, &ABOUT_REJECTED, row, remarks)?;
+            pair::pair(row, chosen, rejected, inputs, remarks)
+        }
+        (Some(_), None) => Err(missing(row, "rejected")),
+        (None, Some(rejected)) if REJECTED_ALONE.contains(&rejected.0) => {
+            pair::of_rejected(row, rejected, inputs, remarks)
+        }
+        (None, Some(_)) => Err(missing(row, "chosen")),
+        (None, None) if COMPLETION.iter().all(|name| row.get(name).is_none()) => match group::answers(row) {
+            Some(answers) => group::group(row, answers, inputs, remarks),
+            None => single::single(row, inputs, remarks),
+        },
+        (None, None) => single::single(row, inputs, remarks),
+    }
 }
 
 /// A row's own id, where it has one.

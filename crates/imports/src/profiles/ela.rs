@@ -153,8 +153,9 @@ const REWARD: Method = Method { defaults: &[default("learning_rate", Real(1e-5))
 const CLASSIFICATION: Method = Method {
     name: "classification",
     title: "classification",
-    refusal: "classifiers are not trained here",
-    keys: &[Group::Nothing(&["num_labels"])],
+    kind: Some("classification"),
+    keys: &[Group::Keys(&[sets("num_labels", "loss.num_labels")])],
+    defaults: &[RATE, LENGTH],
     ..METHOD
 };
 /// Keys of learned prompts.

@@ -1,5 +1,6 @@
 //! The losses: one file each, one line each in the table below.
 
+pub mod classification;
 pub mod cpo;
 pub mod distill;
 pub mod dpo;
@@ -61,6 +62,8 @@ losses! {
     Slime(slime::SlimeConfig),
     /// Reward models.
     Reward(reward::RewardConfig),
+    /// Classifiers of texts.
+    Classification(classification::ClassificationConfig),
 }
 
 impl Loss {

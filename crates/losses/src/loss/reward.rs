@@ -93,6 +93,7 @@ impl PooledLoss for RewardConfig {
             d_chosen: vec![2.0 * c * sum - wrong],
             d_rejected: vec![2.0 * c * sum + wrong],
             rewards: Some((chosen, rejected)),
+            found: None,
         }
     }
 }

@@ -47,11 +47,9 @@ impl Decoder {
             return Ok(());
         }
         let path = adapter.join(LABELS_FILE);
-        if path.is_file() {
-            let object = read(&path)?;
-            let fields = Fields::new(&path, &object);
-            self.label_sequences(&Labels::read(&fields)?, 0)?;
-            let pad = fields.get(PAD).and_then(Value::as_u64);
+        if let Some(labels) = labels_of_adapter(adapter)? {
+            self.label_sequences(&labels, 0)?;
+            let pad = read(&path)?.get(PAD).and_then(Value::as_u64);
             if let Some(pad) = pad.and_then(|id| u32::try_from(id).ok()) {
                 self.set_pad_token(pad);
             }
@@ -65,6 +63,19 @@ impl Decoder {
         let count = file.describe(&head)?.0.first().copied().unwrap_or_default();
         self.label_sequences(&Labels::numbered(count, false), 0)
     }
+}
+
+/// Labels of the head that an adapter was trained with, where a file beside it says so.
+///
+/// # Errors
+/// When the file is unreadable.
+pub fn labels_of_adapter(adapter: &Path) -> Result<Option<Labels>> {
+    let path = adapter.join(LABELS_FILE);
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let object = read(&path)?;
+    Labels::read(&Fields::new(&path, &object)).map(Some)
 }
 
 /// True for an adapter of a model with a head of labels.

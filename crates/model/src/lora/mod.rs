@@ -21,6 +21,7 @@ pub use beside::TrainedBeside;
 pub(crate) use fingerprint::Fingerprint;
 pub use info::AdapterInfo;
 pub(crate) use labels::LABELS_FILE;
+pub use labels::labels_of_adapter;
 pub use peft::AdapterSaveOptions;
 pub(crate) use peft::{CONFIG as ADAPTER_CONFIG, WEIGHTS as ADAPTER_WEIGHTS};
 pub(crate) use start::Start;

@@ -134,7 +134,7 @@ pub fn run(args: InfoArgs) -> Outcome {
         schema: SCHEMA,
         model: args.model.display().to_string(),
         family: info.family.model_type(),
-        architecture: info.family.architecture(),
+        architecture: info.architecture(),
         wrapper: info.wrapper,
         parameters: info.parameters,
         tied: spec.tied,

@@ -1,13 +1,15 @@
 //! `smpo reward score`.
 
-use smpo_chat::Message;
-use smpo_data::{Located, Record, records};
+use smpo_chat::{Conversation, Message};
+use smpo_data::{Located, Record, records, records_with_labels};
 use smpo_files::write_whole;
 use smpo_inference::Item;
 use smpo_native::LabelModel;
+use smpo_tokenizer::{Sequence, TokenizerError};
 
 use super::ScoreArgs;
-use super::summary::{Row, Side, Summary};
+use super::row::{Row, Side};
+use super::summary::Summary;
 use crate::commands::reward_model;
 use crate::exit::{Exit, Failure, OrFail, Outcome};
 use crate::interrupt;
@@ -17,12 +19,18 @@ use crate::progress::Progress;
 /// Rows handed to the model at once.
 const BATCH: usize = 32;
 
+/// Name of the only side of a row without answers.
+const TEXT: &str = "text";
+
 pub fn run(args: &ScoreArgs) -> Outcome {
     crate::commands::set_threads(args.threads)?;
     let model = LabelModel::load(&args.model, args.base.as_deref())?;
     let progress = Progress::new();
     let stage = progress.stage("score", 100);
-    let mut records = records(&args.input)?;
+    let mut records = match model.labels().is_reward() {
+        true => records(&args.input)?,
+        false => records_with_labels(&args.input)?,
+    };
     let mut rows: Vec<Row> = Vec::new();
     loop {
         let mut batch = Vec::with_capacity(BATCH);
@@ -62,23 +70,63 @@ pub fn run(args: &ScoreArgs) -> Outcome {
 
 /// The values of some rows.
 fn score(model: &LabelModel, batch: &[Located<Record>]) -> Result<Vec<Row>, Failure> {
-    let sides: Vec<(&Record, &'static str, &[Message])> = batch
-        .iter()
-        .flat_map(|row| row.record.completions().into_iter().map(|(name, side)| (&row.record, name, side)))
-        .collect();
-    let items: Vec<Item<'_>> =
-        sides.iter().map(|(record, _, completion)| Item { prompt: record.prompt(), completion }).collect();
     let place = |error| format!("{}: row and those after it: {error}", batch[0].location);
-    let mut values = model.values(&items).map_err(place).or_user_error()?.into_iter();
+    let mut values = values(model, batch).map_err(place).or_user_error()?.into_iter();
     let mut rows = Vec::with_capacity(batch.len());
     for row in batch {
-        let side = |(name, messages): (&'static str, &[Message])| Side {
-            name,
-            characters: messages.iter().map(|message| message.content.chars().count()).sum(),
-            values: values.next().flatten(),
+        let side = |(name, characters)| Side { name, characters, values: values.next().flatten() };
+        let sides = sides(&row.record).into_iter().map(side).collect();
+        let labels = match &row.record {
+            Record::Classified(text) => text.names().map(<[String]>::to_vec),
+            Record::Pair(_) | Record::Group(_) | Record::Unpaired(_) | Record::Example(_) => None,
         };
-        let sides = row.record.completions().into_iter().map(side).collect();
-        rows.push(Row { id: row.record.id().to_owned(), sides });
+        rows.push(Row { id: row.record.id().to_owned(), sides, labels });
     }
     Ok(rows)
+}
+
+/// The values of each side of some rows, one row after the other.
+fn values(
+    model: &LabelModel,
+    batch: &[Located<Record>],
+) -> Result<Vec<Option<Vec<f64>>>, Box<dyn std::error::Error + Send + Sync>> {
+    let is_text = |row: &Located<Record>| matches!(row.record, Record::Classified(_));
+    if model.labels().is_reward() && !batch.iter().any(is_text) {
+        let items = batch.iter().flat_map(|row| {
+            let item = |(_, completion)| Item { prompt: row.record.prompt(), completion };
+            row.record.completions().into_iter().map(item)
+        });
+        return model.values(&items.collect::<Vec<_>>());
+    }
+    let mut texts = Vec::with_capacity(batch.len());
+    for row in batch {
+        for sequence in sequences(model, &row.record)? {
+            texts.push(sequence.ids);
+        }
+    }
+    model.values_of_texts(texts)
+}
+
+/// Each side of a row as a whole conversation.
+fn sequences(model: &LabelModel, record: &Record) -> Result<Vec<Sequence>, TokenizerError> {
+    if let Record::Classified(text) = record {
+        return Ok(vec![text.encode(model.tokenizer())?]);
+    }
+    let whole = |(_, completion): (&str, &[Message])| {
+        let messages = [record.prompt(), completion].concat();
+        model.tokenizer().encode_whole(Conversation { messages: &messages, ..record.conversation() })
+    };
+    record.completions().into_iter().map(whole).collect()
+}
+
+/// Names and lengths of what a row has values of.
+fn sides(record: &Record) -> Vec<(&'static str, usize)> {
+    let characters = |messages: &[Message]| messages.iter().map(|message| message.content.chars().count()).sum();
+    match record {
+        Record::Classified(row) => {
+            let text = row.text.as_ref().map_or(0, |text| text.chars().count());
+            vec![(TEXT, text + characters(&row.messages))]
+        }
+        _ => record.completions().into_iter().map(|(name, side)| (name, characters(side))).collect(),
+    }
 }

@@ -112,7 +112,8 @@ fn of_training(record: &StepRecord) -> Option<String> {
         Some(loss) => format!("loss {loss:.3}"),
         None => "skipped".to_owned(),
     }];
-    parts.extend(record.metric("logps/accuracies").map(|accuracy| format!("accuracy {accuracy:.2}")));
+    let accuracy = ["logps/accuracies", "rewards/accuracies", "accuracy"].iter().find_map(|name| record.metric(name));
+    parts.extend(accuracy.map(|accuracy| format!("accuracy {accuracy:.2}")));
     let margin = record.metric("logps/margins").or_else(|| record.metric("rewards/margins")); // unpaired rows have the second
     parts.extend(margin.map(|margin| format!("margin {margin:.2}")));
     parts.extend(record.metric("eos_logp/rejected").map(|eos| format!("EOS rejected {eos:.2}")));
@@ -129,6 +130,9 @@ fn measured(record: &StepRecord) -> Option<String> {
     add("eval_loss", "held-out loss", 4);
     add("eval_best_loss", "best", 4);
     add("eval_logps/accuracies", "accuracy", 3);
+    add("eval_accuracy", "accuracy", 3);
+    add("eval_f1/macro", "macro F1", 3);
+    add("eval_f1/micro", "micro F1", 3);
     add("eval_logps/accuracies_without_eos", "without EOS", 3);
     add("eval_logps/margins", "margin", 3);
     add("probe/eos_rate", "probe: completions that end", 3);

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use smpo_losses::Loss;
 use smpo_model::{Labels, ModelDir, ModelError};
 
 use crate::config::builder::setters;
@@ -84,7 +85,14 @@ impl TrainConfig {
 
     /// Labels of the head that is trained; `None` for a language model.
     pub(crate) fn labels(&self) -> Option<Labels> {
-        self.loss.loss.pooled().map(|_| Labels::reward())
+        match &self.loss.loss {
+            Loss::Classification(keys) if keys.labels.is_empty() => {
+                // as transformers assumes until the data is read
+                Some(Labels::numbered(keys.num_labels.unwrap_or(2), keys.is_multiple()))
+            }
+            Loss::Classification(keys) => Some(Labels { names: keys.labels.clone(), multiple: keys.is_multiple() }),
+            loss => loss.pooled().map(|_| Labels::reward()),
+        }
     }
 
     /// The reference model, in words.
