@@ -160,7 +160,8 @@ fn a_classifier_is_trained_and_labels_texts() {
     let labelled = |line: &str| {
         let pair: Value = serde_json::from_str(line).unwrap();
         let of = |side: &str, label: &str| {
-            let messages = [pair["prompt"].as_array().unwrap().clone(), pair[side].as_array().unwrap().clone()].concat();
+            let messages =
+                [pair["prompt"].as_array().unwrap().clone(), pair[side].as_array().unwrap().clone()].concat();
             serde_json::json!({"messages": messages, "label": label}).to_string() + "\n"
         };
         of("chosen", "better") + &of("rejected", "worse")
@@ -192,13 +193,15 @@ fn a_classifier_is_trained_and_labels_texts() {
     let accuracy = summary["agreement"]["accuracy"].as_f64().unwrap();
     assert!(accuracy > 0.7, "{summary}");
     let given = rows(&out);
-    let right = given.iter().zip(["better", "worse"].iter().cycle()).filter(|(row, label)| row["label"] == **label).count();
+    let right =
+        given.iter().zip(["better", "worse"].iter().cycle()).filter(|(row, label)| row["label"] == **label).count();
     assert_eq!(right as f64 / given.len() as f64, accuracy);
     assert!(given.iter().all(|row| row["probabilities"]["worse"].as_f64().is_some()));
 
     // pairs, and texts without labels; no reward model
     score(&demo("preferences.jsonl"), &[]).assert().success().stdout(contains("mean probability"));
-    fs::write(&held, "{\"text\": \"a\"}\n{\"prompt\": \"What is tea?\"}\n{\"text\": \"b\", \"label\": \"odd\"}\n").unwrap();
+    fs::write(&held, "{\"text\": \"a\"}\n{\"prompt\": \"What is tea?\"}\n{\"text\": \"b\", \"label\": \"odd\"}\n")
+        .unwrap();
     score(&held, &[]).assert().success().stdout(contains("1 rows have a label that the model does not have"));
     let suite = text(&demo("ood.jsonl"));
     smpo(&["pairs", &text(&demo("base")), "--prompts", &suite, "--out", &text(&dir.path().join("p")), "--score"])

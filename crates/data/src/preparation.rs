@@ -34,7 +34,7 @@ impl TrainOn {
     }
 }
 
-/// What a row is read as, where it can be several things.
+/// The way to read a row that can be several things.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Reading {
     /// Something to learn answers from: a label judges the answer (KTO), unless it can only be one of several names.
@@ -47,7 +47,7 @@ pub enum Reading {
 /// Reading of rows, and changes of every record before it is rendered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Preparation {
-    /// What a row is read as.
+    /// The way to read a row that can be several things.
     pub reading: Reading,
     /// Answers that instruction examples teach.
     pub train_on: TrainOn,

@@ -41,12 +41,12 @@ pub struct Records {
     layout: Layout,
 }
 
-/// What rows are read as.
+/// Columns and reading of rows.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Layout {
     /// Names of columns.
     pub columns: Columns,
-    /// What a row is, where it can be several things.
+    /// The way to read a row that can be several things.
     pub reading: Reading,
 }
 

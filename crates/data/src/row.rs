@@ -143,15 +143,8 @@ impl RowIds {
         truncated.identical = differ && chosen.is_some() && chosen == rejected;
         // a text of one token is one all the same
         truncated.vanished &= self.labels.is_none();
-        let row = Row {
-            id: self.id,
-            prompt: self.prompt,
-            chosen,
-            rejected,
-            margin: self.margin,
-            group,
-            labels: Vec::new(),
-        };
+        let row =
+            Row { id: self.id, prompt: self.prompt, chosen, rejected, margin: self.margin, group, labels: Vec::new() };
         (row, truncated)
     }
 }

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use smpo_chat::ChatTemplate;
 use smpo_data::{
-    CheckReport, DropBad, LeftOut, OnBadRows, Preparation, Rule, Severity, Reading, TrainOn, Truncation, TruncationMode,
-    Unfinished, check, convert, count_rows, lengths, read_pairs, records,
+    CheckReport, DropBad, LeftOut, OnBadRows, Preparation, Reading, Rule, Severity, TrainOn, Truncation,
+    TruncationMode, Unfinished, check, convert, count_rows, lengths, read_pairs, records,
 };
 use smpo_tokenizer::ChatTokenizer;
 use tempfile::NamedTempFile;

@@ -402,7 +402,7 @@ fn assistant_messages_can_be_context_only() {
     }
 }
 
-/// Where labels are asked for, every row is a text or a whole conversation but pairs and groups.
+/// Every row is a text or a whole conversation where labels are asked for, but pairs and groups.
 #[test]
 fn rows_to_be_labelled_are_whole() {
     let of = |row: &str| {
@@ -415,7 +415,11 @@ fn rows_to_be_labelled_are_whole() {
         (r#"{"prompt": "q", "completion": "a", "label": true}"#, "user assistant", Some("true")),
         (r#"{"prompt": "q", "completion": "a", "label": 2.0}"#, "user assistant", Some("2")),
         (r#"{"system": "s", "prompt": "q", "label": "x"}"#, "system user", Some("x")),
-        (r#"{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}"#, "user assistant", None),
+        (
+            r#"{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}"#,
+            "user assistant",
+            None,
+        ),
         (r#"{"prompt": "q"}"#, "user", None),
     ] {
         let Record::Classified(read) = of(row) else { panic!("{row}") };

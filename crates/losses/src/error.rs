@@ -176,7 +176,7 @@ pub enum BatchError {
         pair: usize,
         /// Description of labels that fit.
         expected: String,
-        /// What was given.
+        /// Labels given.
         got: String,
     },
     /// A value of a head that is not finite.

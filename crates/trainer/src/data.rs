@@ -3,7 +3,9 @@
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use smpo_data::{Classes, Dataset, FileProgress, Preparation, Reading, RowKind, TokenCache, TokenizedFiles, Truncation};
+use smpo_data::{
+    Classes, Dataset, FileProgress, Preparation, Reading, RowKind, TokenCache, TokenizedFiles, Truncation,
+};
 use smpo_losses::{Loss, Pairing};
 use smpo_tokenizer::ChatTokenizer;
 
@@ -21,7 +23,8 @@ pub fn dataset(config: &TrainConfig, bos: Option<u32>) -> Dataset {
         files: config.dataset.clone(),
         ratios: config.dataset_ratio.clone(),
         test_size: config.test_size,
-        classes: labels.map_or_else(Classes::default, |labels| Classes { names: labels.names, several: labels.multiple }),
+        classes: labels
+            .map_or_else(Classes::default, |labels| Classes { names: labels.names, several: labels.multiple }),
         eval_files: config.eval_dataset.clone(),
         sample: config.dataset_sample,
         seed: config.seed,

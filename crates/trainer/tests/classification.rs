@@ -155,9 +155,14 @@ fn what_does_not_fit_a_classifier_is_refused() {
     write("{\"text\": \"a\", \"label\": \"yes\"}\n{\"text\": \"b\", \"label\": \"yes\"}\n");
     let error = refusal(&base, ONE);
     assert!(error.contains("expected the names of two labels or more, each once, got one"), "{error}");
-    write("{\"text\": \"a\", \"label\": \"yes\"}\n{\"text\": \"b\", \"label\": \"no\"}\n{\"text\": \"c\", \"label\": \"ja\"}\n");
+    write(
+        "{\"text\": \"a\", \"label\": \"yes\"}\n{\"text\": \"b\", \"label\": \"no\"}\n{\"text\": \"c\", \"label\": \"ja\"}\n",
+    );
     let error = refusal(&base, &format!("{ONE}\nlabels = [\"no\", \"yes\"]\n"));
-    assert!(error.contains("texts.jsonl:3") && error.contains("label \"ja\": expected one of \"no\", \"yes\""), "{error}");
+    assert!(
+        error.contains("texts.jsonl:3") && error.contains("label \"ja\": expected one of \"no\", \"yes\""),
+        "{error}"
+    );
     let error = refusal(&base, &format!("{ONE}\nnum_labels = 2\n"));
     assert!(error.contains("`loss.num_labels` is 2: expected as many labels as there are, got 3"), "{error}");
     write("{\"text\": \"a\", \"labels\": [\"x\", \"y\"]}\n{\"text\": \"b\", \"labels\": []}\n");

@@ -42,10 +42,7 @@ pub(crate) fn record(row: Map<String, Value>) -> Result<(Record, Remarks), Probl
 }
 
 /// The record a row holds; `has_labels` tells a row that is a text with labels.
-fn record_as(
-    row: Map<String, Value>,
-    has_labels: impl Fn(&Fields) -> bool,
-) -> Result<(Record, Remarks), Problem> {
+fn record_as(row: Map<String, Value>, has_labels: impl Fn(&Fields) -> bool) -> Result<(Record, Remarks), Problem> {
     let mut row = Fields::new(row);
     let mut remarks = Remarks::default();
     if REJECTED.iter().chain(CHOSEN).any(|name| row.get(name).is_some())

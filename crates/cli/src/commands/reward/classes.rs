@@ -112,11 +112,8 @@ pub fn table(labels: &[LabelShare]) -> Table {
     table.set_header(["label", "given", "mean probability"].into_iter().chain(of_rows));
     for label in labels {
         let number = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| format!("{value:.3}"));
-        let mut cells = vec![
-            label.label.clone(),
-            format!("{:.1} %", 100.0 * label.share),
-            format!("{:.3}", label.probability),
-        ];
+        let mut cells =
+            vec![label.label.clone(), format!("{:.1} %", 100.0 * label.share), format!("{:.3}", label.probability)];
         if compared {
             cells.push(label.rows.map_or_else(|| "–".to_owned(), |rows| rows.to_string()));
             cells.extend([label.precision, label.recall, label.f1].map(number));
