@@ -143,3 +143,20 @@ fn bad_rows_and_idle_options_are_named() {
     run(&["missing.jsonl"]).stderr(contains("missing.jsonl"));
     assert!(!dir.path().join("out.jsonl").exists());
 }
+
+/// `smpo data ches` and `smpo logps` run a model, which has no positions beyond its context.
+#[test]
+fn rows_longer_than_the_models_context_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (base, pairs) = (demo("base"), demo("preferences.jsonl"));
+    let (base, pairs, out) = (base.to_str().unwrap(), pairs.to_str().unwrap(), dir.path().join("out.jsonl"));
+    for arguments in [["data", "ches", pairs, "--model", base], ["logps", base, pairs, "--out", out.to_str().unwrap()]] {
+        Command::cargo_bin("smpo")
+            .unwrap()
+            .args(arguments)
+            .args(["--max-length", "4096"])
+            .assert()
+            .code(2)
+            .stderr(contains("--max-length: expected at most the model's context length of 1024 tokens, got 4096"));
+    }
+}

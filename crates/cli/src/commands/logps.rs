@@ -14,7 +14,7 @@ use smpo_trainer::{Row, RowLogps, TokenizedCompletion, row_logps, row_logps_with
 
 use crate::commands::device::DeviceArgs;
 use crate::commands::named::named;
-use crate::commands::scorer::Scorer;
+use crate::commands::scorer::{Scorer, max_length};
 use crate::commands::template_variables::TemplateVariables;
 use crate::exit::{Exit, Failure, OrFail, Outcome};
 use crate::interrupt;
@@ -99,16 +99,8 @@ pub fn run(args: LogpsArgs) -> Outcome {
         .as_deref()
         .map(|dir| on_device(&device, || reference(dir, &tokenizer, &placement)))
         .transpose()?;
-    let positions = decoder.spec().max_positions;
-    if let (Some(given), Some(positions)) = (args.max_length, positions)
-        && given > positions
-    {
-        return Err(Failure::user(format!(
-            "--max-length: expected at most the model's context length of {positions} tokens, got {given}"
-        )));
-    }
     let truncation = Truncation {
-        max_length: args.max_length.or(positions),
+        max_length: max_length(args.max_length, &decoder)?,
         max_prompt_length: args.max_prompt_length,
         bos: tokenizer.bos(),
         unfinished: args.unfinished,

@@ -41,3 +41,13 @@ impl Scorer {
         Ok(Scorer { tokenizer, decoder, device, placement })
     }
 }
+
+/// `--max-length`: tokens of a row at most, as given or the model's context length.
+pub fn max_length(given: Option<usize>, decoder: &Decoder) -> Result<Option<usize>, Failure> {
+    match (given, decoder.spec().max_positions) {
+        (Some(given), Some(positions)) if given > positions => Err(Failure::user(format!(
+            "--max-length: expected at most the model's context length of {positions} tokens, got {given}"
+        ))),
+        (given, positions) => Ok(given.or(positions)),
+    }
+}

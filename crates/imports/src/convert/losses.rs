@@ -72,6 +72,13 @@ pub fn gamma_of_ratio(t: &mut Translator<'_>, key: &'static str, value: &Value) 
 pub fn simpo_loss_type(t: &mut Translator<'_>, key: &'static str, value: &Value) {
     match value.as_str() {
         Some("sigmoid" | "simpo") => {}
+        Some("smooth_ipo") => {
+            let message = format!(
+                "`{key}: smooth_ipo` is not supported: no published code of effective_llm_alignment defines it; \
+                 --set {key}=sigmoid trains SimPO"
+            );
+            t.refuse(key, message);
+        }
         _ => {
             let message = format!("`{key}: {}` is not supported: expected \"sigmoid\"", short(value));
             t.refuse(key, message);

@@ -10,7 +10,7 @@ use smpo_results::files::write_json;
 
 use crate::commands::device::DeviceArgs;
 use crate::commands::named::named;
-use crate::commands::scorer::Scorer;
+use crate::commands::scorer::{Scorer, max_length};
 use crate::commands::template_variables::TemplateVariables;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::{self, Format, print};
@@ -99,7 +99,7 @@ pub fn run(args: &ChesArgs) -> Outcome {
     let Scorer { tokenizer, decoder, device, .. } =
         Scorer::load(&args.model, args.base.as_deref(), &args.variables, args.device, &progress)?;
     let truncation = Truncation {
-        max_length: args.max_length.or(decoder.spec().max_positions),
+        max_length: max_length(args.max_length, &decoder)?,
         max_prompt_length: args.max_prompt_length,
         bos: tokenizer.bos(),
         unfinished: args.unfinished,
