@@ -150,7 +150,8 @@ fn rows_longer_than_the_models_context_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let (base, pairs) = (demo("base"), demo("preferences.jsonl"));
     let (base, pairs, out) = (base.to_str().unwrap(), pairs.to_str().unwrap(), dir.path().join("out.jsonl"));
-    for arguments in [["data", "ches", pairs, "--model", base], ["logps", base, pairs, "--out", out.to_str().unwrap()]] {
+    for arguments in [["data", "ches", pairs, "--model", base], ["logps", base, pairs, "--out", out.to_str().unwrap()]]
+    {
         Command::cargo_bin("smpo")
             .unwrap()
             .args(arguments)
