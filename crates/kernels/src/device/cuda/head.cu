@@ -108,7 +108,6 @@ KERNEL(head_top, HeadTop, 256) {
     const float* logits = a.logits + uint64_t(blockIdx.x) * a.columns;
     float* tops = a.tops + uint64_t(blockIdx.x) * TOP_TOKENS;
     float kept = a.first > 0 && threadIdx.x < TOP_TOKENS ? tops[threadIdx.x] : -INFINITY;
-    float merged[TOP_TOKENS];
     uint32_t filled = 0;
     float last = INFINITY;
     while (filled < TOP_TOKENS) {
@@ -124,15 +123,13 @@ KERNEL(head_top, HeadTop, 256) {
         }
         // Nothing finite is left: the rest is as likely as nothing.
         uint32_t count = best == -INFINITY ? TOP_TOKENS : uint32_t(group_sum(equal, 8));
-        while (count-- > 0 && filled < TOP_TOKENS) {
-            merged[filled++] = best;
+        // The folds over the block have passed barriers: all that read the old ones have read them.
+        for (; count > 0 && filled < TOP_TOKENS; --count, ++filled) {
+            if (threadIdx.x == 0) {
+                tops[filled] = best;
+            }
         }
         last = best;
-    }
-    if (threadIdx.x == 0) {
-        for (uint32_t i = 0; i < TOP_TOKENS; ++i) {
-            tops[i] = merged[i];
-        }
     }
 }
 
