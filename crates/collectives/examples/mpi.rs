@@ -1,0 +1,37 @@
+//! Every operation between processes: `mpirun -n 4 --oversubscribe target/release/examples/mpi`. Prints `ok` on rank 0.
+
+#[cfg(feature = "mpi")]
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    use smpo_collectives::{Collective, Launched, Mpi};
+
+    let launched = Launched::from_env()?.ok_or("expected several ranks: start this with mpirun -n 2")?;
+    let mpi = Mpi::start(&launched)?;
+    let (rank, world) = (mpi.rank(), mpi.world());
+    for length in [0, 1, world - 1, 1000, (1 << 24) + 3] {
+        let of = |rank: usize, at: usize| (rank + 1) as f32 * 0.1 + (at % 977) as f32;
+        let mut values: Vec<f32> = (0..length).map(|at| of(rank, at)).collect();
+        mpi.sum(&mut values)?;
+        for (at, value) in values.iter().enumerate() {
+            let expected = (1..world).fold(of(0, at), |sum, rank| sum + of(rank, at));
+            assert_eq!(*value, expected, "rank {rank}, value {at} of {length}");
+        }
+    }
+    for round in 0..50u8 {
+        let all = mpi.gather(&vec![round; rank * 1000])?;
+        assert_eq!(all, (0..world).map(|rank| vec![round; rank * 1000]).collect::<Vec<_>>());
+        let from = usize::from(round) % world;
+        let mut bytes = if rank == from { vec![round; 3] } else { vec![] };
+        mpi.broadcast(&mut bytes, from)?;
+        assert_eq!(bytes, vec![round; 3]);
+    }
+    mpi.barrier()?;
+    if rank == 0 {
+        println!("ok");
+    }
+    Ok(())
+}
+
+#[cfg(not(feature = "mpi"))]
+fn main() {
+    eprintln!("built without the feature `mpi`");
+}

@@ -1,0 +1,155 @@
+//! Ranks that are processes, by MPI.
+
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use mpi::datatype::{Partition, PartitionMut};
+use mpi::environment::{Threading, Universe};
+use mpi::topology::SimpleCommunicator;
+use mpi::traits::{Communicator, CommunicatorCollectives, Root};
+
+use crate::{Collective, CollectiveError, Launched, add_in_order};
+
+/// Values of a sum at a time: MPI counts in 32 bits, and a part of each rank's is in memory a second time.
+const PART: usize = 1 << 24;
+/// Bytes of a message: MPI counts in 32 bits.
+const MESSAGE: usize = 1 << 30;
+
+/// A rank of MPI's world. One operation runs at a time.
+pub struct Mpi {
+    rank: usize,
+    world: usize,
+    communicator: Mutex<SimpleCommunicator>,
+    /// Ends MPI when it is dropped.
+    _universe: Universe,
+}
+
+// SAFETY: `Universe` only ends MPI when it is dropped; every call goes through the mutex, which MPI_THREAD_SERIALIZED asks for.
+unsafe impl Send for Mpi {}
+// SAFETY: as above.
+unsafe impl Sync for Mpi {}
+
+impl fmt::Debug for Mpi {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Mpi {{ rank: {}, world: {} }}", self.rank, self.world)
+    }
+}
+
+impl Mpi {
+    /// Starts MPI in a process that a launcher started.
+    ///
+    /// # Errors
+    /// When the library does not start, lets one thread alone call it, or has other ranks than the launcher says.
+    pub fn start(launched: &Launched) -> Result<Self, CollectiveError> {
+        let refuse = |message: String| CollectiveError::Start { library: "MPI", message };
+        let Some((universe, threading)) = mpi::initialize_with_threading(Threading::Serialized) else {
+            return Err(refuse("it was started before in this process".to_owned()));
+        };
+        if threading < Threading::Serialized {
+            return Err(refuse(format!("expected a library for programs of several threads, got {threading:?}")));
+        }
+        let communicator = universe.world();
+        let (rank, world) = (communicator.rank() as usize, communicator.size() as usize);
+        if (rank, world) != (launched.rank, launched.world) {
+            let Launched { launcher, rank: expected, world: of, .. } = launched;
+            let command = launcher.command();
+            return Err(refuse(format!(
+                "expected rank {expected} of {of} as {command} says, got rank {rank} of {world}; start the ranks with the \
+                 mpirun of the MPI library that this program was built with"
+            )));
+        }
+        Ok(Self { rank, world, communicator: Mutex::new(communicator), _universe: universe })
+    }
+
+    fn communicator(&self) -> MutexGuard<'_, SimpleCommunicator> {
+        self.communicator.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sums one part: every rank sums its share of it, and gives the sums to the others.
+    fn sum_part(&self, values: &mut [f32]) {
+        let communicator = self.communicator();
+        let bounds: Vec<usize> = (0..=self.world).map(|rank| values.len() * rank / self.world).collect();
+        let counts: Vec<i32> = bounds.windows(2).map(|ends| (ends[1] - ends[0]) as i32).collect();
+        let places: Vec<i32> = bounds[..self.world].iter().map(|&place| place as i32).collect();
+        let own = counts[self.rank] as usize;
+        let mut parts = vec![0.0f32; own * self.world];
+        {
+            let to_each = Partition::new(&*values, &counts[..], &places[..]);
+            let own_counts = vec![own as i32; self.world];
+            let own_places: Vec<i32> = (0..self.world).map(|rank| (rank * own) as i32).collect();
+            let mut of_each = PartitionMut::new(&mut parts[..], &own_counts[..], &own_places[..]);
+            communicator.all_to_all_varcount_into(&to_each, &mut of_each);
+        }
+        let mut sums = vec![0.0f32; own];
+        if own > 0 {
+            add_in_order(&mut sums, parts.chunks_exact(own));
+        }
+        let mut all = PartitionMut::new(values, &counts[..], &places[..]);
+        communicator.all_gather_varcount_into(&sums[..], &mut all);
+    }
+
+    fn lengths(&self, own: usize) -> Vec<usize> {
+        let mut lengths = vec![0u64; self.world];
+        self.communicator().all_gather_into(&(own as u64), &mut lengths[..]);
+        lengths.into_iter().map(|length| length as usize).collect()
+    }
+}
+
+impl Collective for Mpi {
+    fn rank(&self) -> usize {
+        self.rank
+    }
+
+    fn world(&self) -> usize {
+        self.world
+    }
+
+    fn sum(&self, values: &mut [f32]) -> Result<(), CollectiveError> {
+        let lengths = self.lengths(values.len());
+        if let Some((rank, &other)) = lengths.iter().enumerate().find(|(_, length)| **length != values.len()) {
+            return Err(CollectiveError::Lengths { own: values.len(), other, rank });
+        }
+        values.chunks_mut(PART).for_each(|part| self.sum_part(part));
+        Ok(())
+    }
+
+    fn gather(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>, CollectiveError> {
+        let lengths = self.lengths(bytes.len());
+        let longest = lengths.iter().copied().max().unwrap_or(0);
+        let mut all: Vec<Vec<u8>> = lengths.iter().map(|&length| Vec::with_capacity(length)).collect();
+        let most = (MESSAGE / self.world).max(1);
+        for start in (0..longest).step_by(most) {
+            let piece = |length: usize| length.clamp(start, start + most) - start;
+            let counts: Vec<i32> = lengths.iter().map(|&length| piece(length) as i32).collect();
+            let places: Vec<i32> = counts
+                .iter()
+                .scan(0, |place, count| {
+                    *place += count;
+                    Some(*place - count)
+                })
+                .collect();
+            let mut received = vec![0u8; counts.iter().map(|&count| count as usize).sum()];
+            let own = start.min(bytes.len())..bytes.len().min(start + most);
+            let mut pieces = PartitionMut::new(&mut received[..], &counts[..], &places[..]);
+            self.communicator().all_gather_varcount_into(&bytes[own], &mut pieces);
+            for ((part, &place), &count) in all.iter_mut().zip(&places).zip(&counts) {
+                part.extend_from_slice(&received[place as usize..(place + count) as usize]);
+            }
+        }
+        Ok(all)
+    }
+
+    fn broadcast(&self, bytes: &mut Vec<u8>, from: usize) -> Result<(), CollectiveError> {
+        let length = self.lengths(bytes.len())[from];
+        bytes.resize(length, 0);
+        let communicator = self.communicator();
+        let root = communicator.process_at_rank(from as i32);
+        bytes.chunks_mut(MESSAGE).for_each(|part| root.broadcast_into(part));
+        Ok(())
+    }
+
+    fn barrier(&self) -> Result<(), CollectiveError> {
+        self.communicator().barrier();
+        Ok(())
+    }
+}
