@@ -15,7 +15,9 @@ pub enum CollectiveError {
         rank: usize,
     },
     /// A launcher's variable is not a number that makes sense.
-    #[error("environment variable {name}: expected {expected}, got `{got}`; start the ranks with {launcher}, or unset it")]
+    #[error(
+        "environment variable {name}: expected {expected}, got `{got}`; start the ranks with {launcher}, or unset it"
+    )]
     Variable {
         /// Its name.
         name: String,

@@ -97,7 +97,8 @@ mod tests {
     use super::*;
 
     fn launched(variables: &[(&str, &str)]) -> Result<Option<Launched>, String> {
-        let find = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+        let find =
+            |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
         Launched::from_variables(find).map_err(|error| error.to_string())
     }
 
@@ -142,7 +143,9 @@ mod tests {
             error,
             "environment variable RANK: expected a rank below 4, got `4`; start the ranks with torchrun, or unset it"
         );
-        assert!(launched(&[("PMI_RANK", "0"), ("PMI_SIZE", "zero")]).unwrap_err().contains("PMI_SIZE: expected a number"));
+        assert!(
+            launched(&[("PMI_RANK", "0"), ("PMI_SIZE", "zero")]).unwrap_err().contains("PMI_SIZE: expected a number")
+        );
         assert!(launched(&[("RANK", "-1"), ("WORLD_SIZE", "2")]).unwrap_err().contains("got `-1`"));
     }
 }

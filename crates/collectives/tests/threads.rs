@@ -8,7 +8,8 @@ use smpo_collectives::{Collective, CollectiveError, Single, Threads};
 fn on_ranks<T: Send>(ranks: usize, work: impl Fn(Threads) -> T + Sync) -> Vec<T> {
     thread::scope(|scope| {
         let work = &work;
-        let started: Vec<_> = Threads::world_of(ranks).into_iter().map(|rank| scope.spawn(move || work(rank))).collect();
+        let started: Vec<_> =
+            Threads::world_of(ranks).into_iter().map(|rank| scope.spawn(move || work(rank))).collect();
         started.into_iter().map(|thread| thread.join().unwrap()).collect()
     })
 }

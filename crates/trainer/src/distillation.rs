@@ -5,13 +5,13 @@ use std::ops::Range;
 use rayon::prelude::*;
 use smpo_data::Row;
 use smpo_kernels::Gradients;
-use smpo_losses::Evaluation;
 use smpo_losses::divergence::{Distance, RowTerms, RowWeights};
 use smpo_model::{Decoder, HeadStates, PackedBatch, ScoreOptions};
 
+use crate::dealing::{PackScores, members_of};
 use crate::error::TrainError;
 use crate::packing::packs;
-use crate::scoring::{RowLogps, pack, split};
+use crate::scoring::{RowLogps, Scorer, pack, split};
 
 /// A pack under student and teacher.
 #[derive(Debug, Default)]
@@ -32,39 +32,22 @@ impl Distilled {
         self.divergence += rows.iter().map(|row| row.divergence).sum::<f64>();
         self.agreements += rows.iter().filter(|row| row.agrees).count() as u64;
     }
-
-    /// Adds another pack.
-    pub(crate) fn merge(&mut self, other: Self) {
-        self.logps.extend(other.logps);
-        self.divergence += other.divergence;
-        self.agreements += other.agreements;
-    }
-
-    /// Adds the divergences to an evaluation of their tokens, each with the weight `share`.
-    pub(crate) fn add_to(&self, evaluation: &mut Evaluation, share: f64) {
-        let tokens = self.logps.len() as u64;
-        evaluation.add_divergence(self.divergence, self.agreements, tokens, share * self.divergence);
-    }
 }
 
 /// Scores rows pack by pack.
 pub(crate) fn score_rows_of(
     pupil: &Pupil<'_>,
     rows: &[&Row],
-    max_tokens: usize,
-) -> Result<(Vec<RowLogps>, Distilled), TrainError> {
+    scorer: &Scorer<'_>,
+) -> Result<(Vec<RowLogps>, PackScores), TrainError> {
     let tokens: Vec<usize> = rows.iter().map(|row| row.packed_tokens()).collect();
-    let (mut all, mut sums) = (vec![RowLogps::default(); rows.len()], Distilled::default());
-    for members in packs(&tokens, max_tokens) {
-        let chosen: Vec<&Row> = members.iter().map(|&row| rows[row]).collect();
+    let packs = packs(&tokens, scorer.ranks.pack_bound(&tokens, scorer.max_tokens));
+    scorer.ranks.score_packs(&packs, &tokens, |members| {
+        let chosen = members_of(rows, members);
         let packed = pack(&chosen, None)?;
-        let of_pack = pupil.score(&packed)?;
-        for (row, logps) in members.into_iter().zip(split(&chosen, &packed, &of_pack.logps, &[])) {
-            all[row] = logps;
-        }
-        sums.merge(of_pack);
-    }
-    Ok((all, sums))
+        let Distilled { logps, divergence, agreements, .. } = pupil.score(&packed)?;
+        Ok(PackScores { rows: split(&chosen, &packed, &logps, &[]), divergence, agreements })
+    })
 }
 
 /// A student with its teacher, whose vocabulary begins with the student's.

@@ -232,6 +232,17 @@ pub enum TrainError {
     /// A distillation without its teacher.
     #[error("the loss compares with a teacher, and none is loaded")]
     NoTeacher,
+    /// The ranks of a run could not talk to each other.
+    #[error(transparent)]
+    Collective(#[from] smpo_collectives::CollectiveError),
+    /// Another rank of the run failed.
+    #[error("rank {rank}: {message}")]
+    OtherRank {
+        /// Its number.
+        rank: usize,
+        /// Its error.
+        message: String,
+    },
     /// A checkpoint cannot be read back.
     #[error("{}: the checkpoint is damaged: {reason}; delete this directory to resume from the one before", dir.display())]
     Checkpoint {

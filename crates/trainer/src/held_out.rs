@@ -7,7 +7,7 @@ use crate::error::TrainError;
 use crate::learner::Learner;
 use crate::mismatched::Mismatched;
 use crate::record::Figure;
-use crate::scoring::{RowLogps, StepRow, score_rows};
+use crate::scoring::{RowLogps, Scorer, StepRow};
 
 /// Rows that are never trained on.
 pub(crate) struct HeldOut {
@@ -30,7 +30,10 @@ impl HeldOut {
         let (entropy, all) = (learner.objective().needs_entropy(), self.rows.iter().collect::<Vec<_>>());
         let (logps, distilled) = match learner.distilled(&all)? {
             Some((logps, sums, weight)) => (logps, Some((sums, weight))),
-            None => (score_rows(learner.decoder(), &all, learner.max_tokens(), entropy, learner.pooling())?, None),
+            None => {
+                let scorer = Scorer { entropy, pooling: learner.pooling(), ..learner.scorer() };
+                (scorer.score(learner.decoder(), &all)?, None)
+            }
         };
         let live = learner.live_references(&all)?;
         let references = if live.is_empty() { &self.references } else { &live };
@@ -61,7 +64,9 @@ impl HeldOut {
         let mut evaluation =
             learner.objective().evaluate(&batch, &mut winsor).map_err(|source| TrainError::Batch { step, source })?;
         if let Some((sums, weight)) = &distilled {
-            sums.add_to(&mut evaluation, weight / sums.logps.len() as f64);
+            let tokens = logps.iter().flat_map(|row| &row.chosen).map(Vec::len).sum::<usize>();
+            let value = weight * sums.divergence / tokens as f64;
+            evaluation.add_divergence(sums.divergence, sums.agreements, tokens as u64, value);
         }
         let figures = evaluation.metrics().into_iter().filter(|(name, _)| *name != "target_margin");
         Ok(figures.map(|(name, value)| (format!("eval_{name}").into(), value)).collect())

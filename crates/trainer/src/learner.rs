@@ -3,20 +3,20 @@
 use candle_core::DType;
 use smpo_data::{Row, TokenizedCompletion};
 use smpo_kernels::{AdamW, Gradients, KernelError, Parameter, StepReport};
-use smpo_losses::divergence::{Distance, RowWeights};
-use smpo_losses::{
-    Batch, BatchError, Completion, Evaluation, LossState, Member, Objective, Pair, PairEvaluation, PooledRow, Totals,
-};
-use smpo_model::{Decoder, ScoreOptions, Scored, WeightDtype};
+use smpo_losses::{BatchError, Evaluation, LossState, Objective, Totals};
+use smpo_model::{Decoder, WeightDtype};
 
-use crate::distillation::{Distilled, Pupil, score_rows_of};
+use crate::dealing::PackScores;
+use crate::distillation::{Pupil, score_rows_of};
 use crate::error::TrainError;
 use crate::learner_options::LearnerOptions;
 use crate::loss_scale::LossScale;
 use crate::mismatched::{Mismatched, mismatched};
 use crate::packing::{Unit, units};
+use crate::passes::{Context, in_order};
 use crate::pooling::Pooling;
-use crate::scoring::{RowLogps, StepRow, pack, packed_tokens, row_entropy, row_logps_of, score_rows, split};
+use crate::ranks::Ranks;
+use crate::scoring::{RowLogps, Scorer, StepRow, packed_tokens};
 
 /// Outcome of a step.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,7 +46,11 @@ pub struct Learner {
     reference: Option<Decoder>,
     /// Of objectives of whole sequences.
     pooling: Option<Pooling>,
+    ranks: Ranks,
 }
+
+/// Values that ranks add at a time, at least, where small gradients go together: 64 MiB.
+const BUCKET: usize = 1 << 24;
 
 impl Learner {
     /// A model under an objective, before its first step.
@@ -84,7 +88,39 @@ impl Learner {
             options,
             reference: None,
             pooling,
+            ranks: Ranks::default(),
         })
+    }
+
+    /// Shares each step with other ranks, which have the same model, objective and options.
+    #[must_use]
+    pub fn over(mut self, ranks: Ranks) -> Self {
+        self.ranks = ranks;
+        self
+    }
+
+    /// The ranks that share each step.
+    pub(crate) fn ranks(&self) -> &Ranks {
+        &self.ranks
+    }
+
+    /// Constants of the run.
+    pub(crate) fn options(&self) -> &LearnerOptions {
+        &self.options
+    }
+
+    pub(crate) fn gradients_mut(&mut self) -> &mut Gradients {
+        &mut self.gradients
+    }
+
+    /// The model that a student learns from.
+    pub(crate) fn teacher(&self) -> Option<Decoder> {
+        self.reference.clone()
+    }
+
+    /// Forward passes over rows.
+    pub(crate) fn scorer(&self) -> Scorer<'_> {
+        Scorer::new(self.options.max_tokens, &self.ranks)
     }
 
     /// Sets the sequences that a head of labels reads.
@@ -147,7 +183,7 @@ impl Learner {
     /// Log-probs of rows under a reference that follows the policy; empty for one that stays, whose log-probs are cached.
     pub(crate) fn live_references(&self, rows: &[&Row]) -> Result<Vec<RowLogps>, TrainError> {
         match self.following_reference() {
-            Some(reference) => score_rows(reference, rows, self.options.max_tokens, None, None),
+            Some(reference) => self.scorer().score(reference, rows),
             None => Ok(Vec::new()),
         }
     }
@@ -187,31 +223,24 @@ impl Learner {
             .with_groups(grouped);
         let tokens: Vec<usize> = rows.iter().map(|row| packed_tokens(row.row, self.pooling())).collect();
         let context = Context { rows, step, totals, tokens: &tokens };
-        let mut balance = 0.0;
-        let mut whole: Option<Evaluation> = None;
-        let mut order: Vec<usize> = Vec::with_capacity(rows.len());
-        let mut packs_before = 0;
-        for unit in units(&self.objective, &tokens, self.options.micro_batch, self.options.max_tokens) {
-            let evaluation = match self.objective.distance(step, self.options.steps) {
-                Some((distance, weight)) => {
-                    self.distil(&context, &unit, packs_before, distance, weight, &mut balance)?
-                }
-                None => self.unit(&context, &unit, packs_before, &mut balance)?,
-            };
-            packs_before += unit.packs.len() as u64;
-            order.extend(unit.rows());
-            match &mut whole {
-                Some(whole) => whole.merge(evaluation),
-                None => whole = Some(evaluation),
-            }
-        }
-        let Some(mut evaluation) = whole else {
+        // Packs choose the masks of dropout, so they are then the same for any number of ranks.
+        let most = self.options.max_tokens;
+        let drops = self.decoder.lora().is_some_and(|lora| lora.dropout > 0.0);
+        let most = if drops { most } else { self.ranks.pack_bound(&tokens, most) };
+        let units = units(&self.objective, &tokens, self.options.micro_batch, most);
+        let (evaluations, balance) = self.evaluations(&context, &units)?;
+        let order: Vec<usize> = units.iter().flat_map(Unit::rows).collect();
+        let Some(mut evaluation) = evaluations.into_iter().reduce(|mut whole, unit| {
+            whole.merge(unit);
+            whole
+        }) else {
             return Err(TrainError::Batch { step: step + 1, source: BatchError::Empty });
         };
         evaluation.pairs = in_order(evaluation.pairs, &order);
         if !evaluation.value.is_finite() {
             return Err(TrainError::NotFinite { step: step + 1, what: "the loss", value: evaluation.value });
         }
+        self.sum_gradients()?;
         if let Some(embedding) = self.decoder.embedding_var().filter(|_| !self.decoder.trained_tokens().is_empty()) {
             self.gradients.keep_rows(&embedding, self.decoder.trained_tokens())?;
         }
@@ -237,174 +266,38 @@ impl Learner {
         Ok(StepOutcome { evaluation, grad_norm, loss_scale, balance })
     }
 
-    /// Forward pass, weights, backward pass of rows that are evaluated together. One pack at a time is in memory: where
-    /// there are several, all log-probs come first, and each pack is scored again for its backward pass. Load-balancing
-    /// losses are added to `balance`.
-    fn unit(
-        &mut self,
-        context: &Context<'_>,
-        unit: &Unit,
-        packs_before: u64,
-        balance: &mut f64,
-    ) -> Result<Evaluation, TrainError> {
-        let of = |pack: &[usize]| -> Vec<&Row> { pack.iter().map(|&row| context.rows[row].row).collect() };
-        let rows = unit.rows();
-        // A second handle on the same memory: the tape borrows it while the rest of the learner evaluates.
-        let decoder = self.decoder.clone();
-        if let [only] = &unit.packs[..] {
-            let packed = pack(&of(only), self.pooling())?;
-            let entropy = row_entropy(self.objective.needs_entropy());
-            let options = ScoreOptions { entropy, ..self.score_options(context.step, packs_before) };
-            let scored = decoder.score(&packed, &options)?;
-            let logps = row_logps_of(&of(only), &packed, &scored)?;
-            let evaluation = self.evaluate(context, unit, &rows, &logps)?;
-            *balance += self.weigh_balance(&scored, context.share(only));
-            scored.backward(&self.weights(&evaluation.pairs), &mut self.gradients)?;
-            return Ok(evaluation);
+    /// Adds the gradients of all ranks, parameter by parameter in their order.
+    fn sum_gradients(&mut self) -> Result<(), TrainError> {
+        if self.ranks.alone() {
+            return Ok(());
         }
-        let frozen = decoder.frozen();
-        let mut logps = Vec::with_capacity(rows.len());
-        for (number, members) in (packs_before..).zip(&unit.packs) {
-            let packed = pack(&of(members), self.pooling())?;
-            // No backward pass follows, so no inputs of blocks are kept for one.
-            let entropy = row_entropy(self.objective.needs_entropy());
-            let options = ScoreOptions {
-                checkpointing: false,
-                balance: false,
-                entropy,
-                ..self.score_options(context.step, number)
-            };
-            let scored = frozen.score(&packed, &options)?;
-            logps.extend(row_logps_of(&of(members), &packed, &scored)?);
-        }
-        let logps = in_order(logps, &unit.packs.concat());
-        let evaluation = self.evaluate(context, unit, &rows, &logps)?;
-        for (number, members) in (packs_before..).zip(&unit.packs) {
-            let packed = pack(&of(members), self.pooling())?;
-            let scored = decoder.score(&packed, &self.score_options(context.step, number))?;
-            *balance += self.weigh_balance(&scored, context.share(members));
-            let place = |row: &usize| rows.binary_search(row).ok().and_then(|place| evaluation.pairs.get(place));
-            scored.backward(&self.weights(members.iter().filter_map(place)), &mut self.gradients)?;
-        }
-        Ok(evaluation)
-    }
-
-    /// Forward and backward pass of the packs of a unit under student and teacher.
-    fn distil(
-        &mut self,
-        context: &Context<'_>,
-        unit: &Unit,
-        packs_before: u64,
-        distance: Distance,
-        weight: f64,
-        balance: &mut f64,
-    ) -> Result<Evaluation, TrainError> {
-        let Some(teacher) = self.reference.clone() else { return Err(TrainError::NoTeacher) };
-        let student = self.decoder.clone();
-        let pupil = Pupil { student: &student, teacher: &teacher, distance };
-        let share = 1.0 / context.totals.chosen_tokens as f64;
-        let scale = self.loss_scale.map_or(1.0, |scale| scale.factor());
-        let weights = RowWeights { divergence: weight * share * scale, nll: (1.0 - weight) * share * scale };
-        let (mut logps, mut sums) = (Vec::new(), Distilled::default());
-        for (number, members) in (packs_before..).zip(&unit.packs) {
-            let rows: Vec<&Row> = members.iter().map(|&row| context.rows[row].row).collect();
-            let packed = pack(&rows, None)?;
-            let options = self.score_options(context.step, number);
-            let share = context.share(members);
-            let of_pack = pupil.learn(&packed, &options, weights, self.balance_factor(share), &mut self.gradients)?;
-            *balance += share * of_pack.balance;
-            logps.extend(split(&rows, &packed, &of_pack.logps, &[]));
-            sums.merge(of_pack);
-        }
-        let logps = in_order(logps, &unit.packs.concat());
-        let mut evaluation = self.evaluate(context, unit, &unit.rows(), &logps)?;
-        sums.add_to(&mut evaluation, weight * share);
-        Ok(evaluation)
+        let own = self.gradients.present().into_iter().map(|present| f64::from(u8::from(present))).collect();
+        let all = self.ranks.exchange(Ok(own))?;
+        let present: Vec<bool> = (0..all[0].len())
+            .map(|at| all.iter().any(|rank| rank.get(at).is_some_and(|present| *present > 0.0)))
+            .collect();
+        let ranks = self.ranks.clone();
+        self.gradients.sum_with(&present, BUCKET, &mut |values| ranks.sum(values))
     }
 
     /// Scores rows under student and teacher, where the objective compares them; `None` where it does not.
-    pub(crate) fn distilled(&self, rows: &[&Row]) -> Result<Option<(Vec<RowLogps>, Distilled, f64)>, TrainError> {
+    pub(crate) fn distilled(&self, rows: &[&Row]) -> Result<Option<(Vec<RowLogps>, PackScores, f64)>, TrainError> {
         let Some((distance, weight)) = self.objective.distance(0, None) else { return Ok(None) };
         let Some(teacher) = &self.reference else { return Err(TrainError::NoTeacher) };
-        let (logps, sums) =
-            score_rows_of(&Pupil { student: &self.decoder, teacher, distance }, rows, self.max_tokens())?;
+        let (logps, sums) = score_rows_of(&Pupil { student: &self.decoder, teacher, distance }, rows, &self.scorer())?;
         Ok(Some((logps, sums, weight)))
     }
 
-    /// The objective on some of a step's rows, with their log-probs.
-    fn evaluate(
-        &mut self,
-        context: &Context<'_>,
-        unit: &Unit,
-        rows: &[usize],
-        logps: &[RowLogps],
-    ) -> Result<Evaluation, TrainError> {
-        let Context { step, totals, .. } = *context;
-        let rows: Vec<&StepRow<'_>> = rows.iter().map(|&row| &context.rows[row]).collect();
-        if self.pooling.is_some() {
-            let pooled: Vec<PooledRow<'_>> = rows.iter().zip(logps).map(|(row, values)| row.pooled(values)).collect();
-            let batch =
-                Batch { pooled: &pooled, step, steps: self.options.steps, totals: Some(totals), ..Batch::default() };
-            return self.objective.evaluate(&batch, &mut self.winsor).map_err(in_step(step + 1));
-        }
-        let mismatched = self.mismatched(&rows)?;
-        let mismatched: Vec<Completion<'_>> = mismatched.iter().map(Mismatched::completion).collect();
-        let groups: Vec<Vec<Member<'_>>> = rows.iter().zip(logps).map(|(row, logps)| row.members(logps)).collect();
-        let pairs = rows.iter().zip(logps).zip(&groups);
-        let pairs: Vec<Pair<'_>> = pairs.map(|((row, logps), group)| row.pair(logps, group)).collect();
-        let batch = Batch {
-            pairs: &pairs,
-            microbatches: &unit.microbatches,
-            step,
-            steps: self.options.steps,
-            mismatched: &mismatched,
-            totals: Some(totals),
-            ..Batch::default()
-        };
-        self.objective.evaluate(&batch, &mut self.winsor).map_err(in_step(step + 1))
-    }
-
-    /// The dropout of a pack depends on seed, step and its place in the step alone, so that a resumed run draws the same
-    /// and both passes over one pack drop the same.
-    fn score_options(&self, step: u64, pack: u64) -> ScoreOptions<'static> {
-        let seed = self.options.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add((step << 20) + pack);
-        ScoreOptions {
-            checkpointing: self.options.checkpointing,
-            dropout_seed: Some(seed),
-            balance: self.balances(),
-            ..ScoreOptions::default()
-        }
-    }
-
     /// True if the load-balancing loss is a part of the objective.
-    fn balances(&self) -> bool {
+    pub(crate) fn balances(&self) -> bool {
         self.options.balance != 0.0 && self.decoder.spec().experts.is_some()
-    }
-
-    /// Makes the load-balancing loss of a pack, a `share` of the step, a part of its backward pass; returns its share of the
-    /// step's.
-    fn weigh_balance(&self, scored: &Scored<'_>, share: f64) -> f64 {
-        scored.weigh_balance(self.balance_factor(share));
-        share * scored.balance().unwrap_or(0.0)
-    }
-
-    /// Factor of the load-balancing loss of a pack, a `share` of the step, in its backward pass.
-    fn balance_factor(&self, share: f64) -> f64 {
-        share * self.options.balance * self.loss_scale.map_or(1.0, |scale| scale.factor())
-    }
-
-    /// ∂L/∂ℓ of completions in the order of a packed batch, times the loss scale.
-    fn weights<'a>(&self, pairs: impl IntoIterator<Item = &'a PairEvaluation>) -> Vec<f32> {
-        let factor = self.loss_scale.map_or(1.0, |scale| scale.factor());
-        let all = pairs.into_iter().flat_map(PairEvaluation::weights).flatten();
-        all.map(|weight| (*weight * factor) as f32).collect()
     }
 
     /// Scores each prompt with the completion of another, where the objective needs KTO's estimate of the KL divergence.
     pub(crate) fn mismatched(&self, rows: &[&StepRow<'_>]) -> Result<Vec<Mismatched>, TrainError> {
         match &self.reference {
             Some(reference) if self.objective.needs_mismatched() => {
-                mismatched(&self.decoder, reference, rows, self.options.max_tokens)
+                mismatched(&self.decoder, reference, rows, &self.scorer())
             }
             _ => Ok(Vec::new()),
         }
@@ -417,30 +310,6 @@ impl Learner {
 }
 
 /// The error of a batch in a step, by its number from 1.
-fn in_step(step: u64) -> impl Fn(BatchError) -> TrainError {
+pub(crate) fn in_step(step: u64) -> impl Fn(BatchError) -> TrainError {
     move |source| TrainError::Batch { step, source }
-}
-
-/// The step that several units are parts of.
-struct Context<'a> {
-    rows: &'a [StepRow<'a>],
-    step: u64,
-    totals: Totals,
-    /// Tokens of each row.
-    tokens: &'a [usize],
-}
-
-impl Context<'_> {
-    /// Share of the step's tokens in some of its rows.
-    fn share(&self, rows: &[usize]) -> f64 {
-        let own: usize = rows.iter().map(|row| self.tokens[*row]).sum();
-        own as f64 / self.tokens.iter().sum::<usize>().max(1) as f64
-    }
-}
-
-/// Sorts `values` by the place that each has in `order`.
-fn in_order<T>(values: Vec<T>, order: &[usize]) -> Vec<T> {
-    let mut placed: Vec<(usize, T)> = order.iter().copied().zip(values).collect();
-    placed.sort_by_key(|(place, _)| *place);
-    placed.into_iter().map(|(_, value)| value).collect()
 }

@@ -10,7 +10,7 @@ use smpo_losses::Completion;
 use smpo_model::Decoder;
 
 use crate::error::TrainError;
-use crate::scoring::{StepRow, row_logps};
+use crate::scoring::{Scorer, StepRow};
 
 /// For each row the index of one with another prompt; `None` if all share one.
 ///
@@ -71,7 +71,7 @@ pub(crate) fn mismatched(
     policy: &Decoder,
     reference: &Decoder,
     rows: &[&StepRow<'_>],
-    max_tokens: usize,
+    scorer: &Scorer<'_>,
 ) -> Result<Vec<Mismatched>, TrainError> {
     let within: Vec<&Row> = rows.iter().map(|row| row.row).collect();
     let others: Vec<Option<&Row>> = match partners(&within) {
@@ -91,8 +91,8 @@ pub(crate) fn mismatched(
             })
         })
         .collect();
-    let policy = row_logps(policy, &crossed, max_tokens)?;
-    let reference = row_logps(reference, &crossed, max_tokens)?;
+    let each: Vec<&Row> = crossed.iter().collect();
+    let (policy, reference) = (scorer.score(policy, &each)?, scorer.score(reference, &each)?);
     let found = crossed.into_iter().zip(policy).zip(reference).filter_map(|((row, policy), reference)| {
         Some(Mismatched { completion: row.chosen?, logps: policy.chosen?, ref_logps: reference.chosen? })
     });

@@ -19,6 +19,7 @@ use smpo_tokenizer::ChatTokenizer;
 
 use crate::config::{ProbeConfig, TrainConfig};
 use crate::error::{TrainError, io};
+use crate::ranks::Ranks;
 use crate::record::Figure;
 use prompts::Prompt;
 
@@ -87,8 +88,9 @@ impl<'a> Probe<'a> {
         step: u64,
         targets: &mut Targets,
         dir: &Path,
+        ranks: &Ranks,
     ) -> Result<Vec<Figure>, TrainError> {
-        let completions = self.complete(decoder)?;
+        let completions = self.complete(decoder, ranks)?;
         if targets.0.is_empty() {
             let own = |ids: &Vec<u32>| self.terminated(ids).then(|| ids.clone());
             let target = |(prompt, ids): (&Prompt, &Vec<u32>)| prompt.gold.clone().or_else(|| own(ids));
@@ -100,28 +102,31 @@ impl<'a> Probe<'a> {
             samples.push(figures::sample(prompt, ids, text, terminated, self.config.max_new_tokens));
         }
         let values = figures::measure(&samples);
-        write(dir, step, &samples, &figures::holds(&values, "loop_rate"))?;
+        ranks.lead(|| write(dir, step, &samples, &figures::holds(&values, "loop_rate")))?;
         let mut figures = figures::figures(&values);
-        figures.extend(self.eos_logp(decoder, targets)?.map(|value| ("probe/eos_logp".into(), value)));
+        figures.extend(self.eos_logp(decoder, targets, ranks)?.map(|value| ("probe/eos_logp".into(), value)));
         Ok(figures)
     }
 
     /// Token ids of one completion per prompt, terminator included. A prompt whose logits are no distribution has an empty
     /// completion, which does not end: the loop's own checks report such a model.
-    fn complete(&self, decoder: &Decoder) -> Result<Vec<Vec<u32>>, TrainError> {
+    fn complete(&self, decoder: &Decoder, ranks: &Ranks) -> Result<Vec<Vec<u32>>, TrainError> {
         let sampler = Sampler::temperature(self.config.temperature);
         let terminators = self.tokenizer.terminator_ids();
-        let prompts = self.prompts.iter().map(|prompt| {
+        let own = self.prompts.iter().skip(ranks.rank()).step_by(ranks.world()).map(|prompt| {
             let noise = Noise::new(self.seed, &prompt.id, 0);
             let recorder = Recorder::new(sampler, noise, terminators, self.config.max_new_tokens);
             TokenPrompt { ids: prompt.ids.clone(), recorder }
         });
         let options = NativeOptions { threads: rayon::current_num_threads(), batch: BATCH };
-        let records = complete(&decoder.pack()?, prompts, options)?;
-        Ok(records
-            .into_iter()
-            .map(|record| record.map_or_else(|_| Vec::new(), |Recording { token_ids, .. }| token_ids))
-            .collect())
+        let complete = || -> Result<Vec<Vec<u32>>, TrainError> {
+            let records = complete(&decoder.pack()?, own, options)?;
+            Ok(records
+                .into_iter()
+                .map(|record| record.map_or_else(|_| Vec::new(), |Recording { token_ids, .. }| token_ids))
+                .collect())
+        };
+        ranks.merge_lists(complete())
     }
 
     fn terminated(&self, ids: &[u32]) -> bool {
@@ -129,7 +134,7 @@ impl<'a> Probe<'a> {
     }
 
     /// Mean log-prob of the terminator after each target, in nats; `None` where there is no target.
-    fn eos_logp(&self, decoder: &Decoder, targets: &Targets) -> Result<Option<f64>, TrainError> {
+    fn eos_logp(&self, decoder: &Decoder, targets: &Targets, ranks: &Ranks) -> Result<Option<f64>, TrainError> {
         let decoder = decoder.frozen();
         let forced: Vec<(&[u32], &[u32])> = self
             .prompts
@@ -137,12 +142,17 @@ impl<'a> Probe<'a> {
             .zip(&targets.0)
             .filter_map(|(prompt, target)| Some((prompt.ids.as_slice(), target.as_deref()?)))
             .collect();
-        let mut total = 0.0;
-        for sequences in forced.chunks(BATCH) {
-            let packed = PackedBatch::from_sequences(sequences.iter().copied())?;
-            let logps = decoder.log_probs(&packed)?.to_vec1::<f32>()?;
-            total += packed.completions().iter().map(|range| f64::from(logps[range.end - 1])).sum::<f64>();
-        }
+        let own: Vec<(&[u32], &[u32])> = forced.iter().skip(ranks.rank()).step_by(ranks.world()).copied().collect();
+        let score = || -> Result<Vec<f64>, TrainError> {
+            let mut total = 0.0;
+            for sequences in own.chunks(BATCH) {
+                let packed = PackedBatch::from_sequences(sequences.iter().copied())?;
+                let logps = decoder.log_probs(&packed)?.to_vec1::<f32>()?;
+                total += packed.completions().iter().map(|range| f64::from(logps[range.end - 1])).sum::<f64>();
+            }
+            Ok(vec![total])
+        };
+        let total: f64 = ranks.exchange(score())?.concat().iter().sum();
         Ok((!forced.is_empty()).then(|| total / forced.len() as f64))
     }
 }

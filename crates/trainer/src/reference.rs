@@ -15,7 +15,7 @@ use smpo_model::Decoder;
 use crate::config::TrainConfig;
 use crate::error::{TrainError, io};
 use crate::origin::Origin;
-use crate::scoring::{RowLogps, row_logps};
+use crate::scoring::{RowLogps, Scorer};
 
 /// Rows of a block: the most that an interruption loses.
 const BLOCK: usize = 256;
@@ -65,7 +65,7 @@ impl ReferenceCache {
     pub(crate) fn fill(
         &self,
         rows: &[Row],
-        max_tokens: usize,
+        scorer: &Scorer<'_>,
         reference: impl Fn() -> Result<Decoder, TrainError>,
         stop: &AtomicBool,
         watch: &mut dyn FnMut(usize),
@@ -74,11 +74,13 @@ impl ReferenceCache {
         let mut model: Option<Decoder> = None;
         for (index, block) in rows.chunks(BLOCK).enumerate() {
             let path = self.dir.join(format!("{}-{index}.safetensors", self.key));
-            if let Some(found) = read(&path, block) {
-                all.extend(found);
+            let found = read(&path, block);
+            // Every rank reads the same files, unless the file system is slow to show one.
+            if !scorer.ranks.any(found.is_none())? {
+                all.extend(found.into_iter().flatten());
                 continue;
             }
-            if stop.load(Ordering::SeqCst) {
+            if scorer.ranks.any(stop.load(Ordering::SeqCst))? {
                 return Ok(None);
             }
             watch(all.len());
@@ -86,8 +88,8 @@ impl ReferenceCache {
                 Some(model) => model,
                 None => model.insert(reference()?),
             };
-            let computed = row_logps(decoder, block, max_tokens)?;
-            write(&path, &computed)?;
+            let computed = scorer.score(decoder, &block.iter().collect::<Vec<_>>())?;
+            scorer.ranks.lead(|| write(&path, &computed))?;
             all.extend(computed);
         }
         watch(all.len());

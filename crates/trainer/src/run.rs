@@ -29,6 +29,7 @@ use crate::pooling::{Pooling, pad_token};
 use crate::preflight;
 use crate::probe::Probe;
 use crate::prompt;
+use crate::ranks::Ranks;
 use crate::reference::ReferenceCache;
 use crate::resume::{EarlierRun, Resume, Resumed};
 use crate::run_dir::{EarlierConfig, RunDir};
@@ -46,24 +47,52 @@ pub fn train(
     stop: &AtomicBool,
     watch: &mut dyn FnMut(Event<'_>),
 ) -> Result<Finish, TrainError> {
+    train_on(&Ranks::default(), config, earlier, stop, watch)
+}
+
+/// As [`train`], on one of several ranks, all of which have the same files and the same configuration. The first one
+/// writes; the events of the others are not watched.
+///
+/// # Errors
+/// As for [`train`], and [`TrainError::OtherRank`] where another rank has one.
+pub fn train_on(
+    ranks: &Ranks,
+    config: &TrainConfig,
+    earlier: EarlierRun,
+    stop: &AtomicBool,
+    watch: &mut dyn FnMut(Event<'_>),
+) -> Result<Finish, TrainError> {
+    let mut watch = |event: Event<'_>| {
+        if ranks.leads() {
+            watch(event)
+        }
+    };
+    let watch = &mut watch;
     if let Some(prompt) = &config.prompt {
+        if !ranks.alone() {
+            let message = format!("`prompt` is looked for by one process, got {}; start one", ranks.world());
+            return Err(TrainError::config(&config.output_dir.join("config.toml"), None, message));
+        }
         return prompt::train(config, prompt, earlier, stop, watch);
     }
     let dir = RunDir::new(&config.output_dir);
-    let _lock = dir.lock()?;
-    if earlier == EarlierRun::Restart {
-        dir.discard()?;
-    }
-    let config = &*labels::resolved(config)?;
+    let _lock = ranks.lead(|| {
+        let lock = dir.lock()?;
+        if earlier == EarlierRun::Restart {
+            dir.discard()?;
+        }
+        Ok(lock)
+    })?;
+    let config = &*ranks.agree(labels::resolved(config))?;
     let objective = Objective::new(config.loss.clone())?;
     let model_config = read_model_config(config)?;
-    let before = dir.earlier(config)?;
+    let before = ranks.agree(dir.earlier(config))?;
     if dir.model().is_dir() {
-        check_finished(config, &dir, before, stop)?;
+        ranks.lead(|| check_finished(config, &dir, before, stop))?;
         return Ok(Finish::Done { model: dir.model(), already: true, of_step: None, stopped: None });
     }
-    dir.sweep()?;
-    let device = config.device.open()?;
+    ranks.lead(|| dir.sweep())?;
+    let device = ranks.agree(config.device.open().map_err(TrainError::from))?;
     if let Some(message) = config.refused_on(device.kind(), model_config.spec()) {
         return Err(TrainError::config(&config.output_dir.join("config.toml"), None, message.to_owned()));
     }
@@ -71,7 +100,7 @@ pub fn train(
     if let Some(changes) = before.as_ref().and_then(|before| before.changes.describe()) {
         watch(Event::Note(&format!("other settings than before: {changes}")));
     }
-    let run = Run { config, model_config: &model_config, dir: &dir, device: &device, earlier, stop };
+    let run = Run { config, model_config: &model_config, dir: &dir, device: &device, earlier, stop, ranks };
     on_device(&device, || run.train(objective, before, watch))
 }
 
@@ -110,6 +139,7 @@ struct Run<'a> {
     device: &'a OpenDevice,
     earlier: EarlierRun,
     stop: &'a AtomicBool,
+    ranks: &'a Ranks,
 }
 
 impl Run<'_> {
@@ -119,14 +149,18 @@ impl Run<'_> {
         before: Option<EarlierConfig>,
         watch: &mut dyn FnMut(Event<'_>),
     ) -> Result<Finish, TrainError> {
-        let Self { config, dir, earlier, .. } = self;
-        let tokenizer_dir = tokenizer_dir::prepare(config, &dir.tokenizer())?;
+        let Self { config, dir, earlier, ranks, .. } = self;
+        let own = ranks.lead(|| tokenizer_dir::prepare(config, &dir.tokenizer()))?;
+        let unchanged = ranks.any(own.is_some_and(|own| own == config.model_name_or_path))?;
+        let tokenizer_dir = if unchanged { config.model_name_or_path.clone() } else { dir.tokenizer() };
         let tokenizer = tokenizer_dir::load(config, &tokenizer_dir)?;
         let resumed = checkpoint::list(&dir.checkpoints())?.pop();
         let stopped = Finish::Stopped { step: resumed.as_ref().map_or(0, |checkpoint| checkpoint.step) };
         let resumed = resumed.map(Resumed::read).transpose()?;
         let spec = self.model_config.spec();
-        let Some(mut rows) = self.rows(&tokenizer, resumed.is_some(), watch)? else { return Ok(stopped) };
+        let rows = ranks.in_turn(|| self.rows(&tokenizer, resumed.is_some(), watch))?;
+        let interrupted = ranks.any(rows.is_none())?;
+        let Some(mut rows) = rows.filter(|_| !interrupted) else { return Ok(stopped) };
         preflight::check_vocabulary(rows.train.iter().chain(&rows.held_out), spec.vocab_size)?;
         let resume = Resume { config, dir, earlier };
         let origin = resume.origin(&objective, &mut rows, resumed.as_ref(), watch)?;
@@ -135,7 +169,7 @@ impl Run<'_> {
             resume.check_length(before, &origin, rows.len())?;
         }
         let partners = preflight::partners(&objective, &rows)?;
-        preflight::check_memory(config, spec, &rows)?;
+        ranks.agree(preflight::check_memory(config, spec, &rows))?;
         let probe = Probe::load(config, &tokenizer, spec.max_positions)?;
         if let Some(teacher) = config.teacher() {
             tokenizer_dir::check_same(&tokenizer, config, &teacher)?;
@@ -148,9 +182,9 @@ impl Run<'_> {
         let total_steps = config.total_steps_since(origin.since, rows.len());
         let learner_options = LearnerOptions::of(config, spec, Some(total_steps))?;
         let checkpoint = resumed.as_ref().map(|resumed| resumed.checkpoint.clone());
-        let models = self.models(checkpoint.as_ref(), &tokenizer, watch)?;
+        let models = ranks.agree(self.models(checkpoint.as_ref(), &tokenizer, watch))?;
         self.show_new_tokens(&models.policy, &rows, watch)?;
-        let mut learner = Learner::new(models.policy.clone(), objective, learner_options)?;
+        let mut learner = Learner::new(models.policy.clone(), objective, learner_options)?.over(ranks.clone());
         learner.read_sequences(Pooling::of(config, &models.policy, &tokenizer)?);
         let done = resumed.as_ref().map(|resumed| resumed.checkpoint.step);
         let state = match resumed {
@@ -282,11 +316,10 @@ impl Run<'_> {
         if !learner.objective().needs_reference() || self.config.sync_ref_model {
             return Ok(Some(Vec::new()));
         }
-        let max_tokens = learner.max_tokens();
-        let cache = ReferenceCache::new(&self.dir.reference(), self.config, origin, rows, max_tokens);
+        let cache = ReferenceCache::new(&self.dir.reference(), self.config, origin, rows, learner.max_tokens());
         let reference = || models.reference(self.config, self.model_config, &self.placement());
         let mut scored = |done| watch(Event::Reference { done, rows: rows.len() });
-        cache.fill(rows, max_tokens, reference, self.stop, &mut scored)
+        cache.fill(rows, &learner.scorer(), reference, self.stop, &mut scored)
     }
 }
 

@@ -5,9 +5,11 @@ use smpo_kernels::RowEntropy;
 use smpo_losses::{Completion, Member, Pair, PooledRow, TokenEntropy};
 use smpo_model::{Decoder, PackedBatch, ScoreOptions, Scored};
 
+use crate::dealing::{PackScores, members_of};
 use crate::error::TrainError;
 use crate::packing::packs;
 use crate::pooling::Pooling;
+use crate::ranks::Ranks;
 
 /// A row with its log-probs under the reference model, where the objective needs them.
 #[derive(Debug, Clone, Copy)]
@@ -90,6 +92,34 @@ pub struct RowLogps {
     pub group: Vec<Vec<f64>>,
 }
 
+impl RowLogps {
+    /// Appends all numbers, each list after its length.
+    pub(crate) fn write(&self, numbers: &mut Vec<f64>) {
+        let mut list = |list: Option<&Vec<f64>>| match list {
+            None => numbers.push(-1.0),
+            Some(list) => {
+                numbers.push(list.len() as f64);
+                numbers.extend(list);
+            }
+        };
+        for side in [&self.chosen, &self.rejected, &self.chosen_entropy, &self.rejected_entropy] {
+            list(side.as_ref());
+        }
+        self.group.iter().for_each(|member| list(Some(member)));
+        list(None);
+    }
+
+    /// Reads what [`RowLogps::write`] wrote.
+    pub(crate) fn read(numbers: &mut impl Iterator<Item = f64>) -> Self {
+        let mut list = || {
+            let length = numbers.next().filter(|length| *length >= 0.0)?;
+            Some(numbers.take(length as usize).collect())
+        };
+        let (chosen, rejected, chosen_entropy, rejected_entropy) = (list(), list(), list(), list());
+        Self { chosen, rejected, chosen_entropy, rejected_entropy, group: std::iter::from_fn(list).collect() }
+    }
+}
+
 /// Log-probs of rows under a model, without a graph: for the reference of DPO and KTO, and for held-out evaluation. A
 /// forward pass has at most `max_tokens` tokens, or those of the longest row.
 ///
@@ -109,30 +139,45 @@ pub fn row_logps_with_entropy(
     max_tokens: usize,
     entropy: Option<TokenEntropy>,
 ) -> Result<Vec<RowLogps>, TrainError> {
-    score_rows(decoder, &rows.iter().collect::<Vec<_>>(), max_tokens, entropy, None)
+    let scorer = Scorer { entropy, ..Scorer::new(max_tokens, &Ranks::default()) };
+    scorer.score(decoder, &rows.iter().collect::<Vec<_>>())
 }
 
-/// As [`row_logps_with_entropy`], of rows wherever they are.
-pub(crate) fn score_rows(
-    decoder: &Decoder,
-    rows: &[&Row],
-    max_tokens: usize,
-    entropy: Option<TokenEntropy>,
-    pooling: Option<&Pooling>,
-) -> Result<Vec<RowLogps>, TrainError> {
-    let decoder = decoder.frozen();
-    let tokens: Vec<usize> = rows.iter().map(|row| packed_tokens(row, pooling)).collect();
-    let mut all = vec![RowLogps::default(); rows.len()];
-    for members in packs(&tokens, max_tokens) {
-        let chosen: Vec<&Row> = members.iter().map(|&row| rows[row]).collect();
-        let packed = pack(&chosen, pooling)?;
-        let scored =
-            decoder.score(&packed, &ScoreOptions { entropy: row_entropy(entropy), ..ScoreOptions::default() })?;
-        for (row, logps) in members.into_iter().zip(row_logps_of(&chosen, &packed, &scored)?) {
-            all[row] = logps;
-        }
+/// Forward passes over rows, dealt to ranks.
+#[derive(Debug, Clone)]
+pub(crate) struct Scorer<'a> {
+    /// Maximum tokens of a pack.
+    pub max_tokens: usize,
+    /// Entropy to take at each token.
+    pub entropy: Option<TokenEntropy>,
+    /// Sequences that a head of labels reads.
+    pub pooling: Option<&'a Pooling>,
+    /// All of them call [`Scorer::score`] with the same rows.
+    pub ranks: Ranks,
+}
+
+impl Scorer<'_> {
+    pub(crate) fn new(max_tokens: usize, ranks: &Ranks) -> Self {
+        Self { max_tokens, entropy: None, pooling: None, ranks: ranks.clone() }
     }
-    Ok(all)
+
+    /// Log-probs of rows.
+    ///
+    /// # Errors
+    /// If the model refuses a row, on this or another rank.
+    pub(crate) fn score(&self, decoder: &Decoder, rows: &[&Row]) -> Result<Vec<RowLogps>, TrainError> {
+        let decoder = decoder.frozen();
+        let options = ScoreOptions { entropy: row_entropy(self.entropy), ..ScoreOptions::default() };
+        let tokens: Vec<usize> = rows.iter().map(|row| packed_tokens(row, self.pooling)).collect();
+        let packs = packs(&tokens, self.ranks.pack_bound(&tokens, self.max_tokens));
+        let (logps, _) = self.ranks.score_packs(&packs, &tokens, |members| {
+            let chosen = members_of(rows, members);
+            let packed = pack(&chosen, self.pooling)?;
+            let rows = row_logps_of(&chosen, &packed, &decoder.score(&packed, &options)?)?;
+            Ok(PackScores { rows, ..PackScores::default() })
+        })?;
+        Ok(logps)
+    }
 }
 
 /// Tokens of a row in a pack.

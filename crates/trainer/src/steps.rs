@@ -16,6 +16,7 @@ use crate::learner::{Learner, StepOutcome};
 use crate::openmetrics::Snapshot;
 use crate::origin::Origin;
 use crate::probe::Probe;
+use crate::ranks::Ranks;
 use crate::record::{Figure, MetricsLog, StepRecord, Update};
 use crate::run_dir::RunDir;
 use crate::schedule::LearningRate;
@@ -136,24 +137,25 @@ impl Steps<'_> {
         };
         let mut batches = Batches::new(self.rows.len(), self.config);
         let done = resumed.unwrap_or(0);
-        let mut logs = Logs::open(self.config, self.dir, resumed)?;
+        let ranks = self.learner.ranks().clone();
+        let mut logs = ranks.lead(|| Logs::open(self.config, self.dir, resumed))?;
         watch(Event::Started { total_steps, done });
         if resumed.is_none() {
-            self.before(&mut logs, plan.evaluate, watch)?;
+            self.before(&ranks, logs.as_mut(), plan.evaluate, watch)?;
         }
         // Steps are numbered from 0 where they are taken (`index`), and by the steps taken in records and checkpoints.
         for index in done..total_steps {
             if self.state.early_stopping.stopped().is_some() {
                 break;
             }
-            if stop.load(Ordering::SeqCst) {
+            if ranks.any(stop.load(Ordering::SeqCst))? {
                 self.save(index, watch)?;
                 return Ok(Finish::Stopped { step: index });
             }
             let record = self.step(index, batches.rows_of(index - since), &plan, watch)?;
             self.claim()?;
             // The line first: were the checkpoint first, a run killed in between would never write the line.
-            logs.append(&record)?;
+            ranks.agree(logs.as_mut().map_or(Ok(()), |logs| logs.append(&record)))?;
             watch(Event::Step(&record));
             for alarm in self.state.alarms.observe(&self.config.alarms, &record) {
                 watch(Event::Alarm(&alarm));
@@ -215,7 +217,13 @@ impl Steps<'_> {
     }
 
     /// Measures the model before training.
-    fn before(&mut self, logs: &mut Logs, evaluate: Due, watch: &mut dyn FnMut(Event<'_>)) -> Result<(), TrainError> {
+    fn before(
+        &mut self,
+        ranks: &Ranks,
+        logs: Option<&mut Logs>,
+        evaluate: Due,
+        watch: &mut dyn FnMut(Event<'_>),
+    ) -> Result<(), TrainError> {
         let parameters = self.learner.decoder().parameter_count();
         if let Some(alarm) = self.state.alarms.before(self.config, parameters) {
             watch(Event::Alarm(&alarm));
@@ -225,7 +233,7 @@ impl Steps<'_> {
             return Ok(());
         }
         let record = StepRecord { step: 0, epoch: 0.0, metrics, update: None };
-        logs.append(&record)?;
+        ranks.agree(logs.map_or(Ok(()), |logs| logs.append(&record)))?;
         watch(Event::Step(&record));
         if self.judge(&record) {
             self.save(0, watch)?;
@@ -241,8 +249,8 @@ impl Steps<'_> {
             figures.extend(held_out.evaluate(&self.learner, step)?);
         }
         if let Some(probe) = self.probe.as_ref().filter(|probe| ends || step.is_multiple_of(probe.steps())) {
-            let decoder = self.learner.decoder();
-            figures.extend(probe.run(decoder, step, &mut self.state.probe, &self.dir.probe())?);
+            let (decoder, ranks) = (self.learner.decoder(), self.learner.ranks());
+            figures.extend(probe.run(decoder, step, &mut self.state.probe, &self.dir.probe(), ranks)?);
         }
         let name = &self.rules.best_metric;
         let judged = self.rules.keep_best || self.rules.patience.is_some();
@@ -295,7 +303,7 @@ impl Steps<'_> {
     /// Makes the run directory this run's.
     fn claim(&mut self) -> Result<(), TrainError> {
         if !self.claimed {
-            self.dir.claim(self.config, self.origin, self.rows)?;
+            self.learner.ranks().lead(|| self.dir.claim(self.config, self.origin, self.rows))?;
             self.claimed = true;
         }
         Ok(())
@@ -303,13 +311,18 @@ impl Steps<'_> {
 
     fn save(&mut self, step: u64, watch: &mut dyn FnMut(Event<'_>)) -> Result<(), TrainError> {
         self.claim()?;
-        let checkpoints = self.dir.checkpoints();
-        let path = checkpoint::save(&checkpoints, step, &self.learner, &self.state, self.origin, self.sources())?;
-        let steps: Vec<u64> = checkpoint::list(&checkpoints)?.into_iter().map(|found| found.step).collect();
-        for old in self.state.early_stopping.superseded(&self.rules, &steps, self.config.save_total_limit) {
-            checkpoint::remove(&checkpoints, old)?;
+        let path = self.learner.ranks().lead(|| {
+            let checkpoints = self.dir.checkpoints();
+            let path = checkpoint::save(&checkpoints, step, &self.learner, &self.state, self.origin, self.sources())?;
+            let steps: Vec<u64> = checkpoint::list(&checkpoints)?.into_iter().map(|found| found.step).collect();
+            for old in self.state.early_stopping.superseded(&self.rules, &steps, self.config.save_total_limit) {
+                checkpoint::remove(&checkpoints, old)?;
+            }
+            Ok(path)
+        })?;
+        if let Some(path) = path {
+            watch(Event::Saved(&path));
         }
-        watch(Event::Saved(&path));
         Ok(())
     }
 
@@ -317,18 +330,23 @@ impl Steps<'_> {
     fn finish(&self, last: u64) -> Result<Finish, TrainError> {
         let model = self.dir.model();
         let of_step = self.state.early_stopping.result(&self.rules);
+        self.learner.ranks().lead(|| self.write_model(&model, of_step, last))?;
+        Ok(Finish::Done { model, already: false, of_step, stopped: self.state.early_stopping.stopped() })
+    }
+
+    fn write_model(&self, model: &Path, of_step: Option<u64>, last: u64) -> Result<(), TrainError> {
         match (of_step, self.not_finite) {
             (Some(step), _) => {
                 let checkpoint = self.dir.checkpoints().join(format!("step-{step}"));
-                checkpoint::copy_model(&checkpoint.join("model"), &model)?;
+                checkpoint::copy_model(&checkpoint.join("model"), model)?;
             }
             (None, Some((what, value))) => return Err(TrainError::NotFinite { step: last, what, value }),
             (None, None) => {
                 self.learner.check_finite(last)?;
-                checkpoint::save_model(self.learner.decoder(), &model, self.sources())?;
+                checkpoint::save_model(self.learner.decoder(), model, self.sources())?;
             }
         }
-        Ok(Finish::Done { model, already: false, of_step, stopped: self.state.early_stopping.stopped() })
+        Ok(())
     }
 }
 

@@ -1,12 +1,13 @@
 //! `smpo train`: one training run.
 
 mod check;
+mod ranks;
 mod watch;
 
 use std::path::PathBuf;
 
 use smpo_devices::Choice;
-use smpo_trainer::{EarlierRun, Finish, ReadConfig, TrainConfig};
+use smpo_trainer::{EarlierRun, Finish, Ranks, ReadConfig, TrainConfig};
 
 use super::prompt;
 use crate::exit::{Exit, Failure, Outcome};
@@ -61,7 +62,8 @@ pub fn run(args: TrainArgs) -> Outcome {
     resolve_models(&mut config)?;
     super::set_threads(args.threads)?;
     let progress = Progress::new();
-    for note in notes {
+    let ranks = if args.check { Ranks::default() } else { ranks::start()? };
+    for note in notes.iter().filter(|_| ranks.leads()) {
         progress.say(&format!("{}: {note}", args.config.display()));
     }
     if args.check {
@@ -72,11 +74,13 @@ pub fn run(args: TrainArgs) -> Outcome {
         (false, true) => EarlierRun::ResumeOnNewData,
         (false, false) => EarlierRun::Resume,
     };
-    let finish = train(&config, earlier, "train", &progress)?;
-    if config.prompt.is_some() {
-        return prompt::print(&finish, args.format, &progress);
+    let leads = ranks.leads();
+    let finish = train(ranks, &config, earlier, &progress)?;
+    match (leads, &config.prompt) {
+        (true, Some(_)) => return prompt::print(&finish, args.format, &progress),
+        (true, None) => print(&finish, args.format, &progress)?,
+        (false, _) => {}
     }
-    print(&finish, args.format, &progress)?;
     Ok(match finish {
         Finish::Done { .. } => Exit::Success,
         Finish::Stopped { .. } => Exit::Interrupted,
@@ -93,10 +97,15 @@ fn resolve_models(config: &mut TrainConfig) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Trains under a progress bar called `name`.
-pub fn train(config: &TrainConfig, earlier: EarlierRun, name: &str, progress: &Progress) -> Result<Finish, Failure> {
-    let mut watch = Watch::new(name, config, progress);
-    let finish = smpo_trainer::train(config, earlier, interrupt::flag(), &mut |event| watch.show(event))?;
+/// Trains under a progress bar.
+fn train(ranks: Ranks, config: &TrainConfig, earlier: EarlierRun, progress: &Progress) -> Result<Finish, Failure> {
+    let mut watch = Watch::new("train", config, progress);
+    let finish = smpo_trainer::train_on(&ranks, config, earlier, interrupt::flag(), &mut |event| watch.show(event));
+    if finish.is_err() {
+        // The others may wait for this rank: it ends without taking leave, and the launcher ends them.
+        std::mem::forget(ranks);
+    }
+    let finish = finish?;
     watch.finish();
     Ok(finish)
 }

@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 
 use smpo_bench::BenchError;
 use smpo_chat::ChatError;
+use smpo_collectives::CollectiveError;
 use smpo_curation::CurationError;
 use smpo_data::{ConvertError, DatasetError, Problem, ReadError};
 use smpo_devices::DeviceError;
@@ -54,6 +55,15 @@ impl Classify for smpo_results::Error {
         match self {
             E::Io(error) => error.exit_class(),
             E::Parse { .. } | E::NewerSchema { .. } => User,
+        }
+    }
+}
+
+impl Classify for CollectiveError {
+    fn exit_class(&self) -> ExitClass {
+        match self {
+            CollectiveError::Variable { .. } => User,
+            CollectiveError::Gone(_) | CollectiveError::Lengths { .. } | CollectiveError::Start { .. } => Execution,
         }
     }
 }
@@ -283,6 +293,7 @@ impl Classify for TrainError {
             E::Data(error) => error.exit_class(),
             E::Encode(error) => error.exit_class(),
             E::Device(error) => error.exit_class(),
+            E::Collective(error) => error.exit_class(),
             E::Model(error) => error.exit_class(),
             E::Probe(CompleteError::Model(_)) => User,
             E::Config(_)
@@ -310,6 +321,7 @@ impl Classify for TrainError {
             | E::NotFinite { .. }
             | E::TooManySkipped { .. }
             | E::NoTeacher
+            | E::OtherRank { .. }
             | E::Checkpoint { .. } => Execution,
         }
     }

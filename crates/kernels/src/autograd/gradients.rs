@@ -237,12 +237,69 @@ impl Gradients {
     /// names: an expert without tokens has none.
     pub fn fill_missing(&mut self, may_lack: impl Fn(&str) -> bool) {
         for slot in &mut self.slots {
-            if !slot.filled && Engine::of(&slot.var).is_none() && may_lack(&slot.name) {
-                slot.values.clear();
-                slot.values.resize(slot.var.elem_count(), 0.0);
-                slot.filled = true;
+            if slot.on_host() && may_lack(&slot.name) {
+                slot.fill();
             }
         }
+    }
+
+    /// True for each parameter, in the order given to [`Gradients::new`], that has a gradient.
+    pub fn present(&self) -> Vec<bool> {
+        self.slots.iter().map(|slot| slot.filled).collect()
+    }
+
+    /// Replaces gradients by what `sum` makes of them, for processes that each have a part: those of `present`
+    /// parameters, in order, with zeros for one that has none here. Small ones are given together, up to `bucket` values.
+    ///
+    /// # Errors
+    ///
+    /// Those of `sum`, and [`KernelError::Candle`] of a copy from or to a device.
+    pub fn sum_with<E: From<KernelError>>(
+        &mut self,
+        present: &[bool],
+        bucket: usize,
+        sum: &mut dyn FnMut(&mut [f32]) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        let mut together: Vec<usize> = Vec::new();
+        let mut values: Vec<f32> = Vec::new();
+        for at in (0..self.slots.len()).filter(|&at| present.get(at) == Some(&true)) {
+            let slot = &mut self.slots[at];
+            let len = slot.var.elem_count();
+            if !values.is_empty() && values.len() + len > bucket {
+                self.sum_together(&mut together, &mut values, sum)?;
+            }
+            let slot = &mut self.slots[at];
+            if len >= bucket && slot.on_host() {
+                slot.fill();
+                sum(&mut slot.values)?;
+            } else {
+                slot.append_to(&mut values)?;
+                together.push(at);
+            }
+        }
+        self.sum_together(&mut together, &mut values, sum)
+    }
+
+    /// Sums the gradients of some parameters at once, and empties both lists.
+    fn sum_together<E: From<KernelError>>(
+        &mut self,
+        slots: &mut Vec<usize>,
+        values: &mut Vec<f32>,
+        sum: &mut dyn FnMut(&mut [f32]) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        if slots.is_empty() {
+            return Ok(());
+        }
+        sum(values)?;
+        let mut rest = &values[..];
+        for at in slots.drain(..) {
+            let slot = &mut self.slots[at];
+            let (own, after) = rest.split_at(slot.var.elem_count());
+            rest = after;
+            slot.replace(own)?;
+        }
+        values.clear();
+        Ok(())
     }
 
     /// Drops the gradients and keeps the memory.
@@ -269,6 +326,40 @@ impl Slot {
 
     fn device(&self) -> Option<&Tensor> {
         self.tensor.as_ref().filter(|_| self.filled)
+    }
+
+    fn on_host(&self) -> bool {
+        Engine::of(&self.var).is_none()
+    }
+
+    /// Zeros, in host memory, where there is no gradient.
+    fn fill(&mut self) {
+        if !self.filled {
+            self.values.clear();
+            self.values.resize(self.var.elem_count(), 0.0);
+            self.filled = true;
+        }
+    }
+
+    /// Appends the gradient, or as many zeros.
+    fn append_to(&self, values: &mut Vec<f32>) -> Result<()> {
+        match (self.host(), self.device()) {
+            (Some(own), _) => values.extend_from_slice(own),
+            (None, Some(own)) => values.extend(own.flatten_all()?.to_vec1::<f32>()?),
+            (None, None) => values.resize(values.len() + self.var.elem_count(), 0.0),
+        }
+        Ok(())
+    }
+
+    fn replace(&mut self, gradient: &[f32]) -> Result<()> {
+        if self.on_host() {
+            self.values.clear();
+            self.values.extend_from_slice(gradient);
+        } else {
+            self.tensor = Some(Tensor::from_slice(gradient, self.var.dims(), self.var.device())?);
+        }
+        self.filled = true;
+        Ok(())
     }
 
     fn add(&mut self, gradient: &[f32]) {

@@ -1,0 +1,157 @@
+//! The processes that share a run. Every rank calls the same methods in the same order.
+
+use std::sync::Arc;
+
+use smpo_collectives::{Collective, CollectiveError, Single};
+
+use crate::error::TrainError;
+
+/// The ranks of a run, seen from one of them.
+#[derive(Debug, Clone)]
+pub struct Ranks(Arc<dyn Collective>);
+
+impl Default for Ranks {
+    /// One process alone.
+    fn default() -> Self {
+        Self::new(Single)
+    }
+}
+
+impl Ranks {
+    /// Ranks that are joined by `collective`.
+    pub fn new(collective: impl Collective + 'static) -> Self {
+        Self(Arc::new(collective))
+    }
+
+    /// Number of ranks.
+    pub fn world(&self) -> usize {
+        self.0.world()
+    }
+
+    /// Own number, from 0.
+    pub fn rank(&self) -> usize {
+        self.0.rank()
+    }
+
+    /// True for the rank that writes files and reports.
+    pub fn leads(&self) -> bool {
+        self.rank() == 0
+    }
+
+    /// True for a run of one process.
+    pub(crate) fn alone(&self) -> bool {
+        self.world() == 1
+    }
+
+    /// The rank of each item: the largest first, each to the rank with the least (Graham's longest-processing-time rule).
+    pub(crate) fn deal(&self, sizes: &[usize]) -> Vec<usize> {
+        let mut loads = vec![0usize; self.world()];
+        let mut owners = vec![0; sizes.len()];
+        let mut largest_first: Vec<usize> = (0..sizes.len()).collect();
+        largest_first.sort_by_key(|&item| std::cmp::Reverse(sizes[item]));
+        for item in largest_first {
+            let least = (0..loads.len()).min_by_key(|&rank| loads[rank]).unwrap_or(0);
+            loads[least] += sizes[item];
+            owners[item] = least;
+        }
+        owners
+    }
+
+    /// Numbers of every rank, by rank.
+    ///
+    /// # Errors
+    /// The own error; else [`TrainError::OtherRank`] where another rank brings one.
+    pub(crate) fn exchange(&self, own: Result<Vec<f64>, TrainError>) -> Result<Vec<Vec<f64>>, TrainError> {
+        if self.alone() {
+            return own.map(|numbers| vec![numbers]);
+        }
+        let brought = match &own {
+            Ok(numbers) => [0].into_iter().chain(numbers.iter().flat_map(|number| number.to_le_bytes())).collect(),
+            Err(error) => [&[1], error.to_string().as_bytes()].concat(),
+        };
+        let all = self.0.gather(&brought)?;
+        own?;
+        let numbers = |(rank, bytes): (usize, Vec<u8>)| match bytes.split_first() {
+            Some((0, bytes)) => {
+                let number = |bytes: &[u8]| bytes.try_into().map_or(f64::NAN, f64::from_le_bytes);
+                Ok(bytes.chunks_exact(8).map(number).collect())
+            }
+            failed => {
+                let message = failed.map_or("", |(_, text)| std::str::from_utf8(text).unwrap_or_default()).to_owned();
+                Err(TrainError::OtherRank { rank, message })
+            }
+        };
+        all.into_iter().enumerate().map(numbers).collect()
+    }
+
+    /// Lists of token ids that were dealt one by one, rank after rank, in their order again.
+    ///
+    /// # Errors
+    /// As [`Ranks::exchange`].
+    pub(crate) fn merge_lists(&self, own: Result<Vec<Vec<u32>>, TrainError>) -> Result<Vec<Vec<u32>>, TrainError> {
+        if self.alone() {
+            return own;
+        }
+        let with_length = |list: Vec<u32>| [list.len() as f64].into_iter().chain(list.into_iter().map(f64::from));
+        let own = own.map(|lists| lists.into_iter().flat_map(|list| with_length(list).collect::<Vec<_>>()).collect());
+        let mut by_rank: Vec<_> = self.exchange(own)?.into_iter().map(Vec::into_iter).collect();
+        let mut all = Vec::new();
+        for rank in (0..by_rank.len()).cycle() {
+            let numbers = &mut by_rank[rank];
+            let Some(length) = numbers.next() else { break };
+            all.push(numbers.take(length as usize).map(|id| id as u32).collect());
+        }
+        Ok(all)
+    }
+
+    /// Passes an outcome on where every rank succeeded.
+    ///
+    /// # Errors
+    /// As [`Ranks::exchange`].
+    pub(crate) fn agree<T>(&self, own: Result<T, TrainError>) -> Result<T, TrainError> {
+        let mut value = None;
+        self.exchange(own.map(|own| {
+            value = Some(own);
+            Vec::new()
+        }))?;
+        value.ok_or(TrainError::Collective(CollectiveError::Gone(self.rank())))
+    }
+
+    /// True if some rank says so.
+    ///
+    /// # Errors
+    /// When another rank is gone.
+    pub(crate) fn any(&self, own: bool) -> Result<bool, TrainError> {
+        if self.alone() {
+            return Ok(own);
+        }
+        Ok(self.0.gather(&[u8::from(own)])?.concat().contains(&1))
+    }
+
+    /// Runs `work` on the first rank while the others wait; `None` on those.
+    ///
+    /// # Errors
+    /// That of `work`, on every rank.
+    pub(crate) fn lead<T>(&self, work: impl FnOnce() -> Result<T, TrainError>) -> Result<Option<T>, TrainError> {
+        self.agree(if self.leads() { work().map(Some) } else { Ok(None) })
+    }
+
+    /// Runs `work` on the first rank, then on the others: they find in caches what the first has computed.
+    ///
+    /// # Errors
+    /// Those of `work`, on every rank.
+    pub(crate) fn in_turn<T>(&self, work: impl FnOnce() -> Result<T, TrainError>) -> Result<T, TrainError> {
+        let (of_first, work) = if self.leads() { (Some(work()), None) } else { (None, Some(work)) };
+        let of_first = self.agree(of_first.transpose())?;
+        let of_others = self.agree(work.map(|work| work()).transpose())?;
+        of_first.or(of_others).ok_or(TrainError::Collective(CollectiveError::Gone(self.rank())))
+    }
+
+    /// Replaces `values`, as many on every rank, by their sums.
+    ///
+    /// # Errors
+    /// When another rank is gone.
+    pub(crate) fn sum(&self, values: &mut [f32]) -> Result<(), TrainError> {
+        Ok(self.0.sum(values)?)
+    }
+}

@@ -1,0 +1,240 @@
+//! A run over several ranks is the run of one process.
+
+mod support;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use smpo_collectives::{Collective, CollectiveError, Threads};
+use smpo_data::HoldOut;
+use smpo_fixtures::demo;
+use smpo_losses::{LossConfig, Objective, WinsorScope};
+use smpo_model::{Config, Decoder};
+use smpo_trainer::config::ProbeConfig;
+use smpo_trainer::{
+    EarlierRun, Finish, Learner, LearnerOptions, Ranks, StepRecord, StepRow, TrainConfig, TrainError, synthetic,
+    train_on,
+};
+use support::one_step::{modified, one_step_on, same};
+use support::{demo_run, loss, on_ranks, on_threads, run_on, train_on_ranks};
+use tempfile::TempDir;
+
+fn losses() -> Vec<(&'static str, LossConfig)> {
+    vec![
+        ("regular", loss("kind = \"smpo\"")),
+        ("microbatch", modified(WinsorScope::Microbatch)),
+        ("step", modified(WinsorScope::Step)),
+        ("window", modified(WinsorScope::Window(64))),
+        ("dpo", loss("kind = \"dpo\"")),
+        ("kto", loss("kind = \"kto\"")),
+        ("sft", loss("kind = \"sft\"")),
+        ("wpo", loss("kind = \"dpo\"\nuse_weighting = true")),
+        ("lmpo", loss("kind = \"lmpo\"")),
+    ]
+}
+
+#[test]
+fn a_step_is_the_same_on_any_number_of_ranks() {
+    for (name, loss) in losses() {
+        let on = |world: usize, most: usize| {
+            one_step_on(world, loss.clone(), |config| {
+                let config = config.per_device_train_batch_size(4).gradient_accumulation_steps(2);
+                config.max_tokens_per_pack(most)
+            })
+        };
+        let alone = on(1, 100_000);
+        // Uneven packs of about three rows; one pack for each rank; more ranks than rows.
+        for (world, most) in [(2, 150), (3, 150), (4, 100_000), (9, 100_000)] {
+            same(&format!("{name}, {world} ranks"), &alone, &on(world, most));
+        }
+    }
+}
+
+#[test]
+fn ranks_without_a_pack_and_dropout_change_nothing() {
+    let config = |world: usize, most: usize, dir: &TempDir| {
+        let config = demo_run(&dir.path().join(format!("{world}-{most}")), 8, loss("kind = \"smpo\""))
+            .max_steps(3)
+            .learning_rate(1e-3)
+            .use_peft(true)
+            .lora_dropout(0.3)
+            .max_tokens_per_pack(most)
+            .build()
+            .unwrap();
+        run_on(world, &config)
+    };
+    let dir = TempDir::new().unwrap();
+    for most in [150, 100_000] {
+        let alone = config(1, most, &dir);
+        for world in [2, 4] {
+            assert_alike(&alone, &config(world, most, &dir));
+        }
+    }
+}
+
+#[test]
+fn every_rank_has_the_same_weights_to_the_last_bit() {
+    let settings = demo_run(Path::new("unused"), 8, modified(WinsorScope::Step)).learning_rate(1e-3).build().unwrap();
+    let weights = on_ranks(3, |ranks| {
+        let decoder = Decoder::init(&Config::from_dir(demo("base")).unwrap(), 7).unwrap();
+        let options = LearnerOptions::of(&settings, decoder.spec(), None).unwrap();
+        let objective = Objective::new(settings.loss.clone()).unwrap();
+        let mut learner = Learner::new(decoder, objective, options).unwrap().over(ranks);
+        let rows = synthetic::pairs(7, 40, 500, |id| id % 97 == 0, 1);
+        let rows: Vec<StepRow<'_>> = rows.iter().map(|row| StepRow { row, reference: None, other: None }).collect();
+        let outcomes: Vec<_> = (0..3).map(|step| learner.step(&rows, step, 1e-3).unwrap()).collect();
+        let trained = learner.decoder().trainable();
+        let bits = |var: &candle_core::Var| var.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        (outcomes, trained.iter().flat_map(|(_, var)| bits(var)).map(f32::to_bits).collect::<Vec<u32>>())
+    });
+    assert!(weights.iter().all(|rank| *rank == weights[0]));
+}
+
+/// Figures of the two runs agree, but for speed.
+fn assert_alike(expected: &[StepRecord], got: &[StepRecord]) {
+    assert_eq!(expected.len(), got.len());
+    for (expected, got) in expected.iter().zip(got) {
+        assert_eq!(expected.step, got.step);
+        let names = |record: &StepRecord| record.metrics.iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>();
+        assert_eq!(names(expected), names(got));
+        for ((name, expected), (_, got)) in expected.metrics.iter().zip(&got.metrics) {
+            // As after a few updates in another order of additions.
+            assert!((expected - got).abs() <= 2e-5 * expected.abs().max(1.0), "{name}: {expected} and {got}");
+        }
+    }
+}
+
+fn probed(out: &Path, loss: LossConfig) -> TrainConfig {
+    let prompts = demo("ood.jsonl");
+    let probe = format!("prompts = {prompts:?}\nmax_prompts = 7\nsteps = 3\nmax_new_tokens = 12");
+    demo_run(out, 24, loss)
+        .per_device_train_batch_size(8)
+        .max_steps(6)
+        .learning_rate(1e-3)
+        .save_steps(2)
+        .test_size(HoldOut::Rows(6))
+        .probe(toml::from_str::<ProbeConfig>(&probe).unwrap())
+        .build()
+        .unwrap()
+}
+
+#[test]
+fn probe_reference_and_held_out_rows_are_dealt() {
+    let dir = TempDir::new().unwrap();
+    for kind in ["dpo", "kto"] {
+        let of = |world: usize| {
+            let config = probed(&dir.path().join(format!("{kind}-{world}")), loss(&format!("kind = \"{kind}\"")));
+            run_on(world, &config)
+        };
+        let alone = of(1);
+        assert!(alone[0].metric("probe/eos_rate").is_some() && alone[0].metric("eval_loss").is_some());
+        for world in [2, 3] {
+            assert_alike(&alone, &of(world));
+        }
+    }
+}
+
+#[test]
+fn a_run_resumes_on_another_number_of_ranks() {
+    let dir = TempDir::new().unwrap();
+    let at = |name: &str| probed(&dir.path().join(name), modified(WinsorScope::Window(64)));
+    let alone = run_on(1, &at("alone"));
+    for (name, first, then) in [("a", 4, 1), ("b", 4, 2), ("c", 1, 3), ("d", 2, 5)] {
+        let config = at(name);
+        let (finishes, mut records) = train_on_ranks(first, &config, Some(3));
+        assert!(finishes.into_iter().all(|finish| finish.unwrap() == Finish::Stopped { step: 3 }), "{name}");
+        records.extend(run_on(then, &config));
+        assert_alike(&alone, &records);
+    }
+}
+
+/// A rank that ends after some operations, as a killed process does: without a word to the others.
+#[derive(Debug)]
+struct Mortal {
+    rank: Threads,
+    left: AtomicU64,
+}
+
+impl Mortal {
+    fn live(&self) -> Result<&Threads, CollectiveError> {
+        let alive = self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        alive.map(|_| &self.rank).map_err(|_| CollectiveError::Gone(self.rank.rank()))
+    }
+}
+
+impl Collective for Mortal {
+    fn rank(&self) -> usize {
+        self.rank.rank()
+    }
+    fn world(&self) -> usize {
+        self.rank.world()
+    }
+    fn sum(&self, values: &mut [f32]) -> Result<(), CollectiveError> {
+        self.live()?.sum(values)
+    }
+    fn gather(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>, CollectiveError> {
+        self.live()?.gather(bytes)
+    }
+    fn broadcast(&self, bytes: &mut Vec<u8>, from: usize) -> Result<(), CollectiveError> {
+        self.live()?.broadcast(bytes, from)
+    }
+    fn barrier(&self) -> Result<(), CollectiveError> {
+        self.live()?.barrier()
+    }
+}
+
+#[test]
+fn a_rank_that_dies_ends_the_others_and_loses_nothing() {
+    let dir = TempDir::new().unwrap();
+    let at = |name: &str| probed(&dir.path().join(name), modified(WinsorScope::Step));
+    let alone = run_on(1, &at("alone"));
+    for (dying, operations) in [(1, 0), (1, 9), (2, 30), (0, 31), (1, 47), (2, 58)] {
+        let config = at(&format!("{dying}-{operations}"));
+        let outcomes = on_threads(3, |rank| {
+            let left = if rank.rank() == dying { operations } else { u64::MAX };
+            let ranks = Ranks::new(Mortal { rank, left: left.into() });
+            train_on(&ranks, &config, EarlierRun::Resume, &AtomicBool::new(false), &mut |_| {}).unwrap_err()
+        });
+        for error in outcomes {
+            assert!(
+                matches!(&error, TrainError::Collective(CollectiveError::Gone(rank)) if *rank == dying),
+                "{operations}: {error:?}"
+            );
+        }
+        let checkpoints = config.output_dir.join("checkpoints");
+        let saved = std::fs::read_dir(&checkpoints).map_or(0, |entries| entries.flatten().count());
+        println!("rank {dying} after {operations} operations: {saved} checkpoints");
+        assert!(!config.output_dir.join("model").exists());
+        run_on(2, &config);
+        let metrics = std::fs::read_to_string(config.output_dir.join("metrics.jsonl")).unwrap();
+        let losses: Vec<f64> = metrics
+            .lines()
+            .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["loss"].as_f64())
+            .collect();
+        let expected: Vec<f64> = alone.iter().filter_map(|record| record.metric("loss")).collect();
+        assert_eq!(losses.len(), expected.len());
+        let close = |(got, expected): (&f64, &f64)| (got - expected).abs() < 2e-5;
+        assert!(losses.iter().zip(&expected).all(close), "{losses:?} {expected:?}");
+    }
+}
+
+#[test]
+fn an_error_of_one_rank_is_told_to_all() {
+    let dir = TempDir::new().unwrap();
+    let config = |rows: usize| {
+        demo_run(&dir.path().join("run"), rows, loss("kind = \"smpo\""))
+            .max_steps(2)
+            .learning_rate(1e-3)
+            .build()
+            .unwrap()
+    };
+    let outcomes = on_ranks(2, |ranks| {
+        let mut config = config(8);
+        if ranks.rank() == 1 {
+            config.dataset = vec![dir.path().join("gone.jsonl")];
+        }
+        train_on(&ranks, &config, EarlierRun::Resume, &AtomicBool::new(false), &mut |_| {}).unwrap_err().to_string()
+    });
+    assert!(outcomes[1].contains("gone.jsonl"), "{outcomes:?}");
+    assert_eq!(outcomes[0], format!("rank 1: {}", outcomes[1]));
+}
