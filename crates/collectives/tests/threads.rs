@@ -4,7 +4,7 @@ use std::thread;
 
 use smpo_collectives::{Collective, CollectiveError, Single, Threads};
 
-/// What `work` returns on each rank.
+/// Results of `work`, rank by rank.
 fn on_ranks<T: Send>(ranks: usize, work: impl Fn(Threads) -> T + Sync) -> Vec<T> {
     thread::scope(|scope| {
         let work = &work;

@@ -27,6 +27,18 @@ pub fn write_dir_whole<E: From<FileError>>(dir: &Path, fill: impl FnOnce(&Path) 
     Ok(sync_dir(parent)?)
 }
 
+/// Removes a directory that is whole at any time under its name: it is renamed to a temporary one first, which
+/// [`remove_leftovers`] finds if the process is killed.
+///
+/// # Errors
+/// When it cannot be renamed or removed.
+pub fn remove_dir_whole(dir: &Path) -> Result<(), FileError> {
+    let doomed = temporary(&mut OsString::new(), dir, 0o777).tempdir_in(parent(dir));
+    let doomed = doomed.map_err(FileError::at(dir, "remove"))?;
+    rename(dir, &doomed.path().join("removed"))?;
+    doomed.close().map_err(FileError::at(dir, "remove"))
+}
+
 /// Moves a file or directory to a new path in the same filesystem, whose missing parent directories are created.
 ///
 /// # Errors

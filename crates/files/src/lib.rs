@@ -2,7 +2,7 @@
 //!
 //! [`write_whole`] and [`WholeFile`] write a file under a temporary name in its directory, sync it, rename it and sync
 //! the directory: after a crash or a power loss the path holds the old content or the new, never a part. An existing
-//! file keeps its permissions. [`write_dir_whole`] does the same for a directory and everything in it.
+//! file keeps its permissions. [`remove_dir_whole, write_dir_whole`] does the same for a directory and everything in it.
 //!
 //! A path that is no regular file is never replaced:
 //!
@@ -43,7 +43,7 @@ mod whole;
 
 pub use append::{append, cut_torn_line};
 pub use archive::{ArchivedFile, read_archive};
-pub use directory::{move_to, remove_leftovers, remove_leftovers_of, write_dir_whole};
+pub use directory::{move_to, remove_dir_whole, remove_leftovers, remove_leftovers_of, write_dir_whole};
 pub use error::FileError;
 pub use hash::{hex, sha256, sha256_file};
 pub use lfs::{LFS_POINTER, is_lfs_pointer, is_lfs_pointer_file, read_text};

@@ -86,10 +86,9 @@ pub(crate) fn list(checkpoints: &Path) -> Result<Vec<Checkpoint>, TrainError> {
     Ok(found)
 }
 
-/// Removes a checkpoint.
+/// Removes a checkpoint. One that is removed by halves has no longer its name.
 pub(crate) fn remove(checkpoints: &Path, step: u64) -> Result<(), TrainError> {
-    let dir = checkpoints.join(format!("step-{step}"));
-    fs::remove_dir_all(&dir).map_err(io(&dir, "remove"))
+    Ok(smpo_files::remove_dir_whole(&checkpoints.join(format!("step-{step}")))?)
 }
 
 /// Directories that a saved model refers to or copies files from.

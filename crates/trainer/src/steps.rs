@@ -314,14 +314,21 @@ impl Steps<'_> {
         let path = self.learner.ranks().lead(|| {
             let checkpoints = self.dir.checkpoints();
             let path = checkpoint::save(&checkpoints, step, &self.learner, &self.state, self.origin, self.sources())?;
-            let steps: Vec<u64> = checkpoint::list(&checkpoints)?.into_iter().map(|found| found.step).collect();
-            for old in self.state.early_stopping.superseded(&self.rules, &steps, self.config.save_total_limit) {
-                checkpoint::remove(&checkpoints, old)?;
-            }
+            self.remove_superseded()?;
             Ok(path)
         })?;
         if let Some(path) = path {
             watch(Event::Saved(&path));
+        }
+        Ok(())
+    }
+
+    /// Removes the checkpoints that later ones have replaced.
+    fn remove_superseded(&self) -> Result<(), TrainError> {
+        let checkpoints = self.dir.checkpoints();
+        let steps: Vec<u64> = checkpoint::list(&checkpoints)?.into_iter().map(|found| found.step).collect();
+        for old in self.state.early_stopping.superseded(&self.rules, &steps, self.config.save_total_limit) {
+            checkpoint::remove(&checkpoints, old)?;
         }
         Ok(())
     }
@@ -335,6 +342,8 @@ impl Steps<'_> {
     }
 
     fn write_model(&self, model: &Path, of_step: Option<u64>, last: u64) -> Result<(), TrainError> {
+        // Those that a run was about to remove when it was killed.
+        self.remove_superseded()?;
         match (of_step, self.not_finite) {
             (Some(step), _) => {
                 let checkpoint = self.dir.checkpoints().join(format!("step-{step}"));

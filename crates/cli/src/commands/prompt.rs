@@ -9,7 +9,7 @@ use smpo_losses::Loss;
 use smpo_model::{Config, ModelDir};
 use smpo_trainer::config::{PromptConfig, PromptRole};
 use smpo_trainer::prompt::Optimized;
-use smpo_trainer::{EarlierRun, Finish, Schedule, TrainConfig};
+use smpo_trainer::{EarlierRun, Finish, Ranks, Schedule, TrainConfig};
 
 use super::train;
 use crate::exit::{Exit, Failure, Outcome};
@@ -137,7 +137,7 @@ pub fn run(args: PromptArgs) -> Outcome {
     let config = args.config()?;
     let progress = Progress::new();
     let earlier = if args.restart { EarlierRun::Restart } else { EarlierRun::Resume };
-    let finish = train::train(&config, earlier, "prompt", &progress)?;
+    let finish = train::train(Ranks::default(), &config, earlier, "prompt", &progress)?;
     print(&finish, args.format, &progress)
 }
 

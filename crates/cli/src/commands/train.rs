@@ -75,7 +75,7 @@ pub fn run(args: TrainArgs) -> Outcome {
         (false, false) => EarlierRun::Resume,
     };
     let leads = ranks.leads();
-    let finish = train(ranks, &config, earlier, &progress)?;
+    let finish = train(ranks, &config, earlier, "train", &progress)?;
     match (leads, &config.prompt) {
         (true, Some(_)) => return prompt::print(&finish, args.format, &progress),
         (true, None) => print(&finish, args.format, &progress)?,
@@ -97,9 +97,15 @@ fn resolve_models(config: &mut TrainConfig) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Trains under a progress bar.
-fn train(ranks: Ranks, config: &TrainConfig, earlier: EarlierRun, progress: &Progress) -> Result<Finish, Failure> {
-    let mut watch = Watch::new("train", config, progress);
+/// Trains under a progress bar called `name`.
+pub fn train(
+    ranks: Ranks,
+    config: &TrainConfig,
+    earlier: EarlierRun,
+    name: &str,
+    progress: &Progress,
+) -> Result<Finish, Failure> {
+    let mut watch = Watch::new(name, config, progress);
     let finish = smpo_trainer::train_on(&ranks, config, earlier, interrupt::flag(), &mut |event| watch.show(event));
     if finish.is_err() {
         // The others may wait for this rank: it ends without taking leave, and the launcher ends them.

@@ -9,7 +9,8 @@ use super::Slotted;
 use crate::error::TrainError;
 use crate::packing::packs;
 use crate::pooling::Pooling;
-use crate::scoring::{RowLogps, StepRow, pack, packed_tokens, score_rows, split};
+use crate::ranks::Ranks;
+use crate::scoring::{RowLogps, Scorer, StepRow, pack, packed_tokens, split};
 
 /// A model whose weights stay, under an objective.
 pub struct FrozenModel {
@@ -48,7 +49,8 @@ impl FrozenModel {
     /// When the model or the loss refuses a row.
     pub fn measure(&self, rows: &[Row], step: u64) -> Result<Evaluation, TrainError> {
         let rows: Vec<&Row> = rows.iter().collect();
-        let logps = score_rows(&self.decoder, &rows, self.max_tokens, None, self.pooling.as_ref())?;
+        let scorer = Scorer { pooling: self.pooling.as_ref(), ..Scorer::new(self.max_tokens, &Ranks::default()) };
+        let logps = scorer.score(&self.decoder, &rows)?;
         self.evaluate(&rows, &logps, totals(&rows), step)
     }
 

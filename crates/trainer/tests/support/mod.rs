@@ -56,7 +56,7 @@ pub fn run_until(config: &TrainConfig, step: u64) {
     assert_eq!(finish.unwrap(), Finish::Stopped { step });
 }
 
-/// What `work` returns on each of several threads.
+/// Results of `work`, thread by thread.
 pub fn on_threads<T: Send>(world: usize, work: impl Fn(Threads) -> T + Sync) -> Vec<T> {
     thread::scope(|scope| {
         let work = &work;
@@ -66,7 +66,7 @@ pub fn on_threads<T: Send>(world: usize, work: impl Fn(Threads) -> T + Sync) -> 
     })
 }
 
-/// What `work` returns on each of several ranks, which are threads.
+/// Results of `work` on several ranks, which are threads.
 pub fn on_ranks<T: Send>(world: usize, work: impl Fn(Ranks) -> T + Sync) -> Vec<T> {
     on_threads(world, |rank| work(Ranks::new(rank)))
 }
