@@ -45,7 +45,6 @@ pub(crate) static ELA: Profile = Profile {
          but by the deviation, and groups without one are left out.",
         "`pad_token`, `bos_token` and `eos_token` that are absent leave the tokenizer as it is.",
         "Classifiers take their labels from the data there and here; `num_labels` must be their number.",
-        "What becomes of each published file: [effective_llm_alignment.md](effective_llm_alignment.md).",
         "Learned prompts stand where the chat template puts the system message, behind BOS; rows that are longer than \
          `max_length` with them are left out, not cut. The forbidden-token term is left out: those tokens cannot be chosen. \
          The likeness of prompts is a mean over pairs of prompts alone, the noise is drawn once an optimizer step, and what is \
