@@ -108,7 +108,12 @@ impl Chosen {
             let mut targets = if theirs { smpo_imports::targets(self.profile, name) } else { vec![name.to_owned()] };
             targets.extend(targets.clone().iter().flat_map(|key| spellings::others_of(key)).map(str::to_owned));
             keys.retain(|key, _| {
-                key == name || !smpo_imports::targets(self.profile, key).iter().any(|target| targets.contains(target))
+                let set = smpo_imports::targets(self.profile, key);
+                let overridden = |target: &String| targets.contains(target);
+                // One that sets other keys here too stays for those; the override is put over it in the end.
+                let leaves =
+                    if theirs { set.iter().any(overridden) } else { !set.is_empty() && set.iter().all(overridden) };
+                key == name || !leaves
             });
             if !theirs && own_key(name).is_none_or(|key| key == name) {
                 ours.push(given.clone());
