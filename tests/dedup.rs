@@ -150,12 +150,11 @@ fn rows_longer_than_the_models_context_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let (base, pairs) = (demo("base"), demo("preferences.jsonl"));
     let (base, pairs, out) = (base.to_str().unwrap(), pairs.to_str().unwrap(), dir.path().join("out.jsonl"));
-    for arguments in [["data", "ches", pairs, "--model", base], ["logps", base, pairs, "--out", out.to_str().unwrap()]]
-    {
+    for arguments in [["data", "ches", pairs, "--model", base].as_slice(), &["logps", base, pairs]] {
         Command::cargo_bin("smpo")
             .unwrap()
             .args(arguments)
-            .args(["--max-length", "4096"])
+            .args(["--out", out.to_str().unwrap(), "--max-length", "4096"])
             .assert()
             .code(2)
             .stderr(contains("--max-length: expected at most the model's context length of 1024 tokens, got 4096"));

@@ -38,6 +38,7 @@ pub(crate) static ELA: Profile = Profile {
     adapts: |keys| keys.is_true("use_peft"),
     finish,
     differences: &[
+        "What each published file trains here: [effective_llm_alignment.md](effective_llm_alignment.md).",
         "`lower_clip_percentile`, `upper_clip_percentile` and `min_log_prob` change no number in the library's code: absent \
          ones are off here, and those that a file has act here, with a remark.",
         "`chosen` and `rejected` are rendered after their prompt, not alone; the logged losses are those of the answers.",

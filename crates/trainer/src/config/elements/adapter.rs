@@ -82,7 +82,11 @@ impl TrainConfig {
         }
         let targets = match self.lora_target_modules.as_slice() {
             [] => vec!["all-linear".to_owned()],
-            given => given.to_vec(),
+            // As in PEFT: a module that is trained whole gets no adapter.
+            given => {
+                let whole = self.trained_beside().modules;
+                given.iter().filter(|name| !whole.contains(name)).cloned().collect()
+            }
         };
         // TRL's defaults, since the published configurations leave them out.
         self.use_peft.then(|| {

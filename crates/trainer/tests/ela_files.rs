@@ -518,6 +518,11 @@ impl Published {
         entries.filter_map(|entry| entry.split_once(": ")).find(|(name, _)| *name == key).map(|(_, value)| value)
     }
 
+    /// True if it names layers of another family than its model's, which PEFT passes over: adapters on a part of what was meant.
+    fn names_other_layers(&self) -> bool {
+        !matches!(self.family, Phi) && self.value("lora_target_modules").is_some_and(|names| names.contains("qkv_proj"))
+    }
+
     /// The same as a file of the library, with a template of its tokens.
     fn write(&self, dir: &Path) -> PathBuf {
         let keys: String = [self.shared, self.keys].map(|keys| keys.replace("; ", "\n") + "\n").concat();
@@ -606,6 +611,9 @@ fn settings(published: &Published, read: &TrainConfig, dir: &Path) -> Vec<String
         format!("dataset={:?}", vec![&rows; read.dataset.len()]),
         "max_steps=2".to_owned(),
     ]);
+    if published.names_other_layers() {
+        sets.push("lora_target_modules=[\"all-linear\", \"lm_head\"]".to_owned());
+    }
     sets
 }
 
@@ -625,20 +633,29 @@ fn line(published: &Published) -> String {
         }
     };
     let sets = settings(published, &read, dir.path());
+    if published.names_other_layers() {
+        let (_, without) = sets.split_last().unwrap();
+        let config = TrainConfig::read_as(&path, None, without).unwrap().config;
+        let error = train_recording(&config).0.unwrap_err().to_string();
+        assert!(error.contains("got `qkv_proj` (did you mean `q_proj`?)"), "{name}: {error}");
+    }
     let config = TrainConfig::read_as(&path, None, &sets).unwrap_or_else(|error| panic!("{name}: {error}")).config;
     let (finish, records) = train_recording(&config);
     let finish = finish.unwrap_or_else(|error| panic!("{name}: {error}"));
     assert!(matches!(finish, Finish::Done { already: false, .. }), "{name}");
     let losses: Vec<f64> = records.iter().filter_map(|record| record.metric("loss")).collect();
     assert!(losses.len() == 2 && losses.iter().all(|loss| loss.is_finite()), "{name}: {losses:?}");
-    let (kind, weights) = described(&config);
+    let (kind, mut weights) = described(&config);
+    if published.names_other_layers() {
+        weights.push_str(" by `--set`: the file names layers that the model lacks");
+    }
     format!("| {name} | {kind} | {weights} |\n")
 }
 
 const HEAD: &str = "# effective_llm_alignment, file by file
 
 The configuration files of VikhrModels' library, each loaded as it is and run for two steps on a tiny model of its family, with rows in its
-format, by `cargo test --release --workspace --test published`, which writes this page. `smpo train FILE.yaml --set …` gives what a file cannot know: the
+format, by `cargo test --release --workspace --test ela_files`, which writes this page. `smpo train FILE.yaml --set …` gives what a file cannot know: the
 model, the data and the steps. Adopted defaults and keys without effect: [imports.md](imports.md).
 
 | file | trains | weights |
