@@ -15,23 +15,9 @@ use smpo_trainer::{
     EarlierRun, Finish, Learner, LearnerOptions, Ranks, StepRecord, StepRow, TrainConfig, TrainError, synthetic,
     train_on,
 };
-use support::one_step::{modified, one_step_on, same};
+use support::one_step::{losses, modified, one_step_on, same};
 use support::{demo_run, loss, on_ranks, on_threads, run_on, train_on_ranks};
 use tempfile::TempDir;
-
-fn losses() -> Vec<(&'static str, LossConfig)> {
-    vec![
-        ("regular", loss("kind = \"smpo\"")),
-        ("microbatch", modified(WinsorScope::Microbatch)),
-        ("step", modified(WinsorScope::Step)),
-        ("window", modified(WinsorScope::Window(64))),
-        ("dpo", loss("kind = \"dpo\"")),
-        ("kto", loss("kind = \"kto\"")),
-        ("sft", loss("kind = \"sft\"")),
-        ("wpo", loss("kind = \"dpo\"\nuse_weighting = true")),
-        ("lmpo", loss("kind = \"lmpo\"")),
-    ]
-}
 
 #[test]
 fn a_step_is_the_same_on_any_number_of_ranks() {

@@ -2,9 +2,8 @@
 
 mod support;
 
-use smpo_losses::{Loss, WinsorScope};
-use support::loss;
-use support::one_step::{modified, one_step, same};
+use smpo_losses::WinsorScope;
+use support::one_step::{losses, modified, one_step, same};
 
 #[test]
 fn micro_batches_change_rounding_only() {
@@ -22,19 +21,7 @@ fn micro_batches_change_rounding_only() {
 
 #[test]
 fn packs_change_rounding_only() {
-    let losses = [
-        ("regular", Loss::Smpo(Default::default()).into()),
-        ("microbatch", modified(WinsorScope::Microbatch)),
-        ("step", modified(WinsorScope::Step)),
-        ("window", modified(WinsorScope::Window(64))),
-        ("dpo", loss("kind = \"dpo\"")),
-        ("kto", loss("kind = \"kto\"")),
-        ("sft", loss("kind = \"sft\"")),
-        ("eaft", loss("kind = \"sft\"\nloss_type = \"eaft\"")),
-        ("wpo", loss("kind = \"dpo\"\nuse_weighting = true")),
-        ("lmpo", loss("kind = \"lmpo\"")),
-    ];
-    for (name, loss) in &losses {
+    for (name, loss) in losses() {
         let packed = |most: usize| {
             one_step(loss.clone(), |config| {
                 let config = config.per_device_train_batch_size(4).gradient_accumulation_steps(2);

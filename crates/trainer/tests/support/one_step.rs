@@ -8,12 +8,28 @@ use smpo_model::Decoder;
 use smpo_trainer::{Schedule, TrainConfigBuilder};
 use tempfile::TempDir;
 
-use super::{demo_run, run_on};
+use super::{demo_run, loss, run_on};
 
 /// Modified SMPO with quantiles over a scope.
 pub fn modified(winsor_scope: WinsorScope) -> LossConfig {
     LossConfig::from(Loss::Smpo(Default::default()))
         .with_transforms(Transforms { winsor_scope, ..Transforms::modified() })
+}
+
+/// Objectives of single pairs, of micro-batches and of whole steps.
+pub fn losses() -> Vec<(&'static str, LossConfig)> {
+    vec![
+        ("regular", Loss::Smpo(Default::default()).into()),
+        ("microbatch", modified(WinsorScope::Microbatch)),
+        ("step", modified(WinsorScope::Step)),
+        ("window", modified(WinsorScope::Window(64))),
+        ("dpo", loss("kind = \"dpo\"")),
+        ("kto", loss("kind = \"kto\"")),
+        ("sft", loss("kind = \"sft\"")),
+        ("eaft", loss("kind = \"sft\"\nloss_type = \"eaft\"")),
+        ("wpo", loss("kind = \"dpo\"\nuse_weighting = true")),
+        ("lmpo", loss("kind = \"lmpo\"")),
+    ]
 }
 
 /// Loss and gradient of one step over 8 rows. An ε far above every gradient and a learning rate as large make AdamW's
