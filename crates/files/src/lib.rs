@@ -2,7 +2,8 @@
 //!
 //! [`write_whole`] and [`WholeFile`] write a file under a temporary name in its directory, sync it, rename it and sync
 //! the directory: after a crash or a power loss the path holds the old content or the new, never a part. An existing
-//! file keeps its permissions. [`remove_dir_whole, write_dir_whole`] does the same for a directory and everything in it.
+//! file keeps its permissions. [`write_dir_whole`] does the same for a directory and everything in it, and
+//! [`remove_dir_whole`] removes one that is never there by halves.
 //!
 //! A path that is no regular file is never replaced:
 //!
