@@ -192,7 +192,9 @@ fn killed_in(recipe: &Recipe, stage: &str, moment: f64) -> bool {
     let out = recipe.path("out");
     let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin("smpo"));
     command.current_dir(repository()).arg("run").arg(recipe.path("two.toml")).arg("--out").arg(&out);
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).process_group(0).spawn().unwrap();
+    let messages = recipe.path("killed.stderr");
+    let stderr = fs::File::create(&messages).unwrap();
+    let mut child = command.stdout(Stdio::null()).stderr(stderr).process_group(0).spawn().unwrap();
     let before = record(&out, stage).map(|record| record["pid"].clone());
     let mut began: Option<Instant> = None;
     let patience = Instant::now();
@@ -204,7 +206,8 @@ fn killed_in(recipe: &Recipe, stage: &str, moment: f64) -> bool {
         if record.is_some() && began.get_or_insert_with(Instant::now).elapsed().as_secs_f64() >= moment {
             break;
         }
-        assert!(child.try_wait().unwrap().is_none(), "{stage}: the recipe ended before it");
+        let ended = child.try_wait().unwrap();
+        assert!(ended.is_none(), "{stage}: the recipe ended before it: {}", fs::read_to_string(&messages).unwrap());
         assert!(patience.elapsed() < Duration::from_secs(120), "{stage}: does not begin");
         std::thread::sleep(Duration::from_millis(1));
     }
@@ -279,11 +282,25 @@ fn killed_at_any_moment_of_any_stage_a_recipe_gives_the_same_bytes() {
         }
     }
     recipe.run("out");
-    let killed = all_results(&recipe.path("out"));
+    assert_same(&all_results(&recipe.path("out")), &whole, &format!("killed at {kills:?}"));
+
+    // the last moment: a stage has ended, and its end is not recorded
+    for entry in fs::read_dir(recipe.path("out/stages")).unwrap() {
+        let path = entry.unwrap().path();
+        let mut record: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        record["exit"] = Value::Null;
+        fs::write(&path, record.to_string()).unwrap();
+    }
+    recipe.run("out");
+    assert_same(&all_results(&recipe.path("out")), &whole, "ends not recorded");
+}
+
+#[cfg(unix)]
+fn assert_same(results: &BTreeMap<String, Vec<u8>>, expected: &BTreeMap<String, Vec<u8>>, case: &str) {
     let names = |results: &BTreeMap<String, Vec<u8>>| results.keys().cloned().collect::<Vec<_>>();
-    assert_eq!(names(&killed), names(&whole), "killed at {kills:?}");
-    for (name, bytes) in &whole {
-        assert!(killed[name] == *bytes, "{name} differs after kills at {kills:?}");
+    assert_eq!(names(results), names(expected), "{case}");
+    for (name, bytes) in expected {
+        assert!(results[name] == *bytes, "{name} differs: {case}");
     }
 }
 

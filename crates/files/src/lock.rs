@@ -1,11 +1,17 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use crate::FileError;
 
 /// Name of the lock file in its directory.
 const LOCK_FILE: &str = ".lock";
+
+/// Time a killed process is given to release its lock: its last thread may end later than the process is seen to.
+const PATIENCE: Duration = Duration::from_secs(2);
+const POLL: Duration = Duration::from_millis(5);
 
 /// A directory taken by one holder among all processes, released when dropped or when the process ends, however it
 /// ends.
@@ -18,8 +24,8 @@ pub struct DirLock {
 }
 
 impl DirLock {
-    /// Takes the lock of `dir`, which is created if missing; `None` while another holder has it. On a filesystem without
-    /// locks the directory counts as taken.
+    /// Takes the lock of `dir`, which is created if missing; `None` if another holder has it for two seconds more. On a
+    /// filesystem without locks the directory counts as taken.
     ///
     /// # Errors
     /// When the directory or the lock file cannot be created, or locking fails for another reason.
@@ -28,8 +34,16 @@ impl DirLock {
         let path = dir.join(LOCK_FILE);
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
         let file = file.map_err(FileError::at(&path, "create"))?;
-        let held = outcome(file.try_lock()).map_err(FileError::at(&path, "lock"))?;
-        Ok(held.then_some(DirLock { _file: file }))
+        let asked = Instant::now();
+        loop {
+            if outcome(file.try_lock()).map_err(FileError::at(&path, "lock"))? {
+                return Ok(Some(DirLock { _file: file }));
+            }
+            if asked.elapsed() >= PATIENCE {
+                return Ok(None);
+            }
+            sleep(POLL);
+        }
     }
 }
 

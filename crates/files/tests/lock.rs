@@ -18,6 +18,18 @@ fn a_lock_is_released_when_dropped_and_its_file_stays() {
     assert!(DirLock::take(&run).unwrap().is_some());
 }
 
+#[test]
+fn a_lock_that_is_about_to_be_released_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = DirLock::take(dir.path()).unwrap().unwrap();
+    let release = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        drop(first);
+    });
+    assert!(DirLock::take(dir.path()).unwrap().is_some());
+    release.join().unwrap();
+}
+
 /// The race of a lock file that is unlinked on release: B has opened the file and waits, A unlinks it and releases, B
 /// locks the unlinked file, C creates and locks a new one.
 #[test]
@@ -37,7 +49,7 @@ fn threads_never_hold_it_together() {
     std::thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
-                for _ in 0..500 {
+                for _ in 0..100 {
                     if let Some(lock) = DirLock::take(dir.path()).unwrap() {
                         assert_eq!(holders.fetch_add(1, Ordering::SeqCst), 0, "two holders");
                         held.fetch_add(1, Ordering::SeqCst);

@@ -26,6 +26,13 @@ pub enum Kind {
     Board,
 }
 
+impl Kind {
+    /// True if the command writes a directory at once and refuses one that is there: there is nothing to resume.
+    pub(crate) fn refuses_its_output(self) -> bool {
+        matches!(self, Kind::Export | Kind::Merge)
+    }
+}
+
 /// One command.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stage {

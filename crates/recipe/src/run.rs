@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use smpo_files::{DirLock, FileError, move_to, remove_leftovers_of};
+use smpo_files::{DirLock, FileError, move_to, remove_dir_whole, remove_leftovers_of};
 
 use crate::key::key;
 use crate::record::{self, Record, State, is_result};
@@ -169,6 +169,10 @@ impl Run<'_> {
             if !resumes && stage.output.exists() {
                 let to = self.set_aside(stage, earlier.as_ref())?;
                 on_event(Event::SetAside { stage, to });
+            }
+            if resumes && stage.kind.refuses_its_output() && stage.output.exists() {
+                // ended, and killed before that was recorded: the same command writes the same again
+                remove_dir_whole(&stage.output)?;
             }
             if earlier.is_some() {
                 remove_leftovers_of(&stage.output)?;
