@@ -18,7 +18,7 @@ METRICS = [
 TRAINING = ["eos_logp/rejected", "clip/share_rejected", "logps/chosen", "logps/rejected"]
 COLUMNS = ["screen", "arm", "learning_rate", "sft_seed", "seed", *METRICS, *TRAINING]
 # ARM_RATE-SFT_SEED-SEED; the model before is start-SFT_SEED.
-TRAINED = re.compile(r"(?P<arm>.+)_(?P<rate>[0-9.e-]+?)-(?:(?P<sft>\d+)-)?(?P<seed>\d+)$")
+TRAINED = re.compile(r"(?P<arm>.+)_(?P<rate>[0-9.]+(?:e-[0-9]+)?)-(?:(?P<sft>\d+)-)?(?P<seed>\d+)$")
 START = re.compile(r"start(?:-(?P<sft>\d+))?$")
 
 
