@@ -70,3 +70,13 @@ SCREENED_BY_KIND = [
     "smpo-mask", "smpo-invert", "smpo-bounded", "smpo-invert-floor4", "smpo-published", "smpo-merge0.5",
     "smpo-anchor0.1", "smpo-mask-anchor0.1",
 ]
+
+# Confirmed: these, and the rival that kept the terminator in the screen against short rejected answers.
+CONFIRMED = [*SCREENED_BY_KIND, "unlikelihood-sft"]
+
+# Confirmed at a fourfold rate too, 2e-4, at which every arm has learned the preference and losses of the terminator show.
+STEEPER_RATE = 2e-4
+STEEPER = [
+    "sft", "dpo-sft", "simpo-sft", "orpo", "smpo", "smpo-mask", "smpo-invert", "smpo-published", "smpo-merge0.5",
+    "smpo-mask-anchor0.1",
+]

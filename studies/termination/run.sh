@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# The study, from the root of the repository: studies/termination/run.sh {smoke|screen|confirm} [OUT]
+# The study, from the root of the repository: studies/termination/run.sh {smoke|screen|confirm} [OUT [SEEDS]]
 # smoke: minutes. screen: about an hour on two idle cores. confirm: a night; needs frozen.json (report.py freeze).
 # Interrupted, the same command goes on.
 set -euo pipefail
 here=studies/termination
-task=${1:?smoke, screen or confirm} out=${2:-runs/termination}
+task=${1:?smoke, screen or confirm} out=${2:-runs/termination} seeds=${3:-3}
 cargo build --release --bin smpo
 cargo build --release -p smpo-synth --example world
-python3 "$here/tiny.py" "$out" "$task"
+python3 "$here/tiny.py" "$out" "$task" "$seeds"
 for recipe in "$out/$task"*.toml; do
   name=$(basename "$recipe" .toml)
   target/release/smpo run "$recipe"

@@ -1,8 +1,9 @@
 """Worlds and recipes of the tiny part of the study. run.sh runs all of it.
 
-    python3 studies/termination/tiny.py OUT {smoke|screen|confirm}     # from the root of the repository
+    python3 studies/termination/tiny.py OUT {smoke|screen|confirm} [SEEDS]     # from the root of the repository
     smpo run OUT/RECIPE.toml                                           # each of them; skips what is done
 
+SEEDS: preference seeds of the confirming runs, 1 to 3 (default 3); with more later, only the new ones are run.
 OUT gets one directory per world (generated data, suite, the shape's configuration) and the recipes.
 Needs the generator: cargo build --release -p smpo-synth --example world
 """
@@ -99,14 +100,14 @@ def recipe(out, name, folder, cells, sft_seeds, seeds):
     (out / f"{name}.toml").write_text("\n".join(lines))
 
 
-def smoke(out):
+def smoke(out, _):
     """Five arms, one seed, minutes."""
     folder = world(out, "dev-shortest", "qwen2", DEVELOPMENT, "shortest")
     cells = [(arm, 5e-4) for arm in ["sft", "smpo", "smpo-invert", "smpo-published", "smpo-mask-anchor0.1"]]
     recipe(out, "smoke", folder, cells, [1], [1])
 
 
-def screen(out):
+def screen(out, _):
     """Every arm at every rate against short rejected answers; some against others."""
     every = [(arm, rate) for arm in arms.ARMS for rate in LEARNING_RATES]
     folder = world(out, "dev-shortest", "qwen2", DEVELOPMENT, "shortest")
@@ -117,23 +118,24 @@ def screen(out):
         recipe(out, f"screen-{kind}", folder, some, [1], [1])
 
 
-def confirm(out):
-    """The arms of the second screen at their frozen rates, in worlds that no choice was made on."""
+def confirm(out, seeds):
+    """The arms to confirm at their frozen rates and some at a steeper one, in worlds that no choice was made on."""
     frozen = json.loads((Path(__file__).parent / "frozen.json").read_text())
-    cells = [(arm, frozen[arm]) for arm in arms.SCREENED_BY_KIND]
+    cells = [(arm, frozen[arm]) for arm in arms.CONFIRMED]
+    cells += [cell for arm in arms.STEEPER if (cell := (arm, arms.STEEPER_RATE)) not in cells]
     worlds = [(shape, "shortest") for shape in SHAPES] + [("qwen2", kind) for kind in ["longest", "equal", "cut"]]
     for offset, (shape, kind) in enumerate(worlds):
         folder = world(out, f"confirm-{shape}-{kind}", shape, CONFIRMATION + offset, kind)
-        recipe(out, f"confirm-{shape}-{kind}", folder, cells, [11, 12, 13, 14, 15], [21, 22, 23])
+        recipe(out, f"confirm-{shape}-{kind}", folder, cells, [11, 12, 13, 14, 15], [21, 22, 23][:seeds])
 
 
 def main():
     tasks = {"smoke": smoke, "screen": screen, "confirm": confirm}
-    if len(sys.argv) != 3 or sys.argv[2] not in tasks:
+    if len(sys.argv) not in (3, 4) or sys.argv[2] not in tasks:
         sys.exit(__doc__)
     out = Path(sys.argv[1])
     out.mkdir(parents=True, exist_ok=True)
-    tasks[sys.argv[2]](out)
+    tasks[sys.argv[2]](out, int(sys.argv[3]) if len(sys.argv) == 4 else 3)
 
 
 if __name__ == "__main__":
