@@ -1,9 +1,14 @@
 //! Compiles the kernels of `src/device/cuda`: for the emulator always, for NVIDIA GPUs with the feature `cuda`.
 
+#[path = "build/targets.rs"]
+mod targets;
+
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
+use std::thread;
 
 /// The kernels: each `.cu` file is one module, found by its name.
 const SOURCES: &str = "src/device/cuda";
@@ -16,12 +21,11 @@ const EMULATOR: &str = "src/device/emulator";
 const BY_WIDTH: &str = "attention_";
 const ATTENTION_WIDTHS: [u32; 5] = [32, 64, 96, 128, 256];
 
-/// The minimum compute capability: the first with bfloat16 on tensor cores and asynchronous copies.
-const MIN_CAPABILITY: u32 = 80;
-
 fn main() {
     println!("cargo::rerun-if-changed={SOURCES}");
     println!("cargo::rerun-if-changed={EMULATOR}");
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=build");
     let result = sources().and_then(|files| {
         emulator(&files)?;
         if env::var_os("CARGO_FEATURE_CUDA").is_some() { gpu(&files) } else { Ok(()) }
@@ -75,50 +79,81 @@ fn emulator(files: &[String]) -> Result<(), String> {
         .map_err(|error| error.to_string())
 }
 
-/// The kernels as PTX, which a driver compiles for the GPU at hand.
+/// A module: its source, its name, and nvcc's definition for it.
+struct Module<'a> {
+    source: &'a str,
+    name: String,
+    definition: Option<String>,
+}
+
+/// The kernels as machine code of several GPUs and as PTX, a file for each module.
 fn gpu(files: &[String]) -> Result<(), String> {
     for variable in ["CUDA_COMPUTE_CAP", "NVCC", "CUDA_HOME", "CUDA_PATH"] {
         println!("cargo::rerun-if-env-changed={variable}");
     }
-    let capability = env::var("CUDA_COMPUTE_CAP").unwrap_or_else(|_| MIN_CAPABILITY.to_string());
-    let number: u32 = capability
-        .trim_end_matches(['a', 'f'])
-        .parse()
-        .map_err(|_| format!("CUDA_COMPUTE_CAP: expected a number such as 90, got `{capability}`"))?;
-    if number < MIN_CAPABILITY {
-        return Err(format!("CUDA_COMPUTE_CAP: expected at least {MIN_CAPABILITY} (Ampere), got {number}"));
-    }
+    let minimum = targets::minimum(env::var("CUDA_COMPUTE_CAP").ok().as_deref())?;
     let nvcc = nvcc();
+    let known = run(Command::new(&nvcc).arg("--list-gpu-code"))?;
+    let machine_code = targets::machine_code(minimum, &known)?;
+    let generate = targets::gencode(&machine_code).ok_or("no GPU to compile for")?;
     let out = out_dir()?;
-    let modules = files.iter().flat_map(|file| match file.starts_with(BY_WIDTH) {
-        false => vec![(file, file.clone(), None)],
-        true => ATTENTION_WIDTHS
-            .map(|width| (file, format!("{file}_{width}"), Some(format!("-DATTENTION_WIDTH={width}"))))
-            .to_vec(),
-    });
-    for (file, module, definition) in modules {
-        let source = Path::new(SOURCES).join(file).with_extension("cu");
-        let ptx = out.join(module).with_extension("ptx");
-        let status = Command::new(&nvcc)
-            .args(definition)
-            .args(["--ptx", "--std=c++17", "-O3", "--fmad=true", "--generate-line-info"])
-            .arg(format!("--gpu-architecture=compute_{capability}"))
+    let modules: Vec<Module<'_>> = files
+        .iter()
+        .flat_map(|source| match source.starts_with(BY_WIDTH) {
+            false => vec![Module { source, name: source.clone(), definition: None }],
+            true => ATTENTION_WIDTHS
+                .map(|width| Module {
+                    source,
+                    name: format!("{source}_{width}"),
+                    definition: Some(format!("-DATTENTION_WIDTH={width}")),
+                })
+                .into_iter()
+                .collect(),
+        })
+        .collect();
+    let compile = |module: &Module<'_>| {
+        let mut command = Command::new(&nvcc);
+        command
+            .args(&module.definition)
+            .args(["--fatbin", "--std=c++17", "-O3", "--fmad=true", "--generate-line-info", "-Xfatbin=--compress-all"])
+            .arg(&generate)
             .arg("--output-file")
-            .arg(&ptx)
-            .arg(&source)
-            .output();
-        match status {
-            Err(error) => {
-                return Err(format!("{}: {error}; install the CUDA toolkit or set NVCC or CUDA_HOME", nvcc.display()));
-            }
-            Ok(output) if !output.status.success() => {
-                let message = String::from_utf8_lossy(&output.stderr).replace('\n', " | ");
-                return Err(format!("{} {}: {message}", nvcc.display(), source.display()));
-            }
-            Ok(_) => {}
+            .arg(out.join(&module.name).with_extension("fatbin"))
+            .arg(Path::new(SOURCES).join(module.source).with_extension("cu"));
+        run(&mut command).map(drop)
+    };
+    let jobs = env::var("NUM_JOBS").ok().and_then(|jobs| jobs.parse().ok()).unwrap_or(1);
+    let (next, failure) = (Mutex::new(modules.iter()), Mutex::new(None));
+    let take = || next.lock().ok().and_then(|mut modules| modules.next());
+    thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                while let Some(module) = take() {
+                    if let (Err(reason), Ok(mut failure)) = (compile(module), failure.lock()) {
+                        failure.get_or_insert(reason);
+                    }
+                }
+            });
         }
+    });
+    match failure.into_inner() {
+        Ok(None) => Ok(()),
+        Ok(Some(reason)) => Err(reason),
+        Err(_) => Err("a thread of the build panicked".into()),
     }
-    Ok(())
+}
+
+/// Output of a command of the CUDA toolkit.
+fn run(command: &mut Command) -> Result<String, String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = command
+        .output()
+        .map_err(|error| format!("{name}: {error}; install the CUDA toolkit or set NVCC or CUDA_HOME"))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let last = command.get_args().last().unwrap_or_default().to_string_lossy().into_owned();
+    Err(format!("{name} {last}: {}", String::from_utf8_lossy(&output.stderr).replace('\n', " | ")))
 }
 
 fn nvcc() -> PathBuf {

@@ -1,10 +1,12 @@
 //! Opening a CUDA device, one driver call after the other, so that each failure has its own error.
 
 use candle_core::cuda_backend::CudaDevice;
+use candle_core::cuda_backend::cudarc::cublas::sys as blas;
 use candle_core::cuda_backend::cudarc::driver::{DriverError, result, sys};
 use candle_core::{Device, backend::BackendDevice};
 
-use crate::{Choice, DeviceError, driver};
+use crate::support::{Versions, capability, check_capability, not_opened, version};
+use crate::{Choice, DeviceError, GpuMemory, driver};
 
 /// Compute capability that the kernels were compiled for, the minimum they run on. Unset at build time, the project's
 /// own are compiled for 8.0, the lowest that has their instructions.
@@ -25,11 +27,8 @@ pub(crate) fn open(index: usize) -> Result<(Device, String), DeviceError> {
         code => DeviceError::Driver { asked: asked.clone(), code: format!("{code:?} ({})", code as i32) },
     };
     result::init().map_err(refused)?;
-    let (driver, built) = (driver_version().map_err(refused)?, split(sys::CUDA_VERSION as i32));
-    // Minor versions of one major version are compatible (CUDA's minor version compatibility).
-    if driver.0 < built.0 {
-        return Err(DeviceError::OldDriver { asked, driver, built });
-    }
+    let (driver, built) = (driver_version().map_err(refused)?, version(sys::CUDA_VERSION as i32));
+    Versions { driver, built }.check(&asked)?;
     let count = result::device::get_count().map_err(refused)? as usize;
     if count == 0 {
         return Err(DeviceError::NoDevice { asked });
@@ -39,33 +38,26 @@ pub(crate) fn open(index: usize) -> Result<(Device, String), DeviceError> {
     }
     let device = result::device::get(index as i32).map_err(refused)?;
     let name = result::device::get_name(device).map_err(refused)?;
-    let found = capability(device).map_err(refused)?;
-    // The suffixes of `90a` and `100f` name features.
-    let needed = BUILT_FOR.trim_end_matches(['a', 'f']).parse().map(|number: u32| (number / 10, number % 10));
-    if let Ok(needed) = needed
-        && found < needed
-    {
-        return Err(DeviceError::TooOld { asked, name, found, needed });
+    let found = capability_of(device).map_err(refused)?;
+    if let Some(needed) = capability(BUILT_FOR) {
+        check_capability(&asked, &name, found, needed)?;
     }
-    let opened = CudaDevice::new(index).map_err(|error| DeviceError::Other { asked, reason: error.to_string() })?;
+    let opened = CudaDevice::new(index).map_err(|error| not_opened(asked, error.to_string()))?;
+    reduce_in_float32(&opened);
     keep_freed_memory(&opened);
     Ok((Device::Cuda(opened), name))
 }
 
 /// The newest CUDA version that the driver supports, (major, minor).
 fn driver_version() -> Result<(u32, u32), DriverError> {
-    let mut version = 0;
+    let mut number = 0;
     // SAFETY: the function writes one integer to the address given.
-    unsafe { sys::cuDriverGetVersion(&mut version) }.result()?;
-    Ok(split(version))
+    unsafe { sys::cuDriverGetVersion(&mut number) }.result()?;
+    Ok(version(number))
 }
 
-/// (major, minor) of a CUDA version number: 13020 is 13.2.
-fn split(version: i32) -> (u32, u32) {
-    (version as u32 / 1000, version as u32 % 1000 / 10)
-}
-
-fn capability(device: sys::CUdevice) -> Result<(u32, u32), DriverError> {
+/// Compute capability of a GPU, (major, minor).
+fn capability_of(device: sys::CUdevice) -> Result<(u32, u32), DriverError> {
     use sys::CUdevice_attribute_enum as Attribute;
     // SAFETY: the device comes from the driver.
     let attribute = |of| unsafe { result::device::get_attribute(device, of) }.map(|value| value as u32);
@@ -90,14 +82,34 @@ fn keep_freed_memory(device: &CudaDevice) {
     set(device, sys::CUmemPool_attribute_enum::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, threshold);
 }
 
-/// Peak of allocated memory since the last [`reset_peak`], in bytes.
-pub(crate) fn peak(device: &CudaDevice) -> Option<u64> {
-    let pool = pool(device)?;
+/// Forbids cuBLAS to add the parts of a product that it splits in the type of the result, as it may by default: every sum
+/// here is float32. A failure is ignored: products are computed, less exactly.
+fn reduce_in_float32(device: &CudaDevice) {
+    let mode = blas::cublasMath_t::CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION;
+    // SAFETY: the handle is alive as long as the device.
+    let _ = unsafe { blas::cublasSetMathMode(*device.cublas_handle().handle(), mode) };
+}
+
+/// Free and total memory. What the pool keeps of freed memory counts as free.
+pub(crate) fn memory(device: &CudaDevice) -> Option<GpuMemory> {
+    let (free, total) = device.cuda_stream().context().mem_get_info().ok()?;
+    let of = |attribute| pool(device).and_then(|pool| counter(pool, attribute)).unwrap_or(0);
+    let reserved = of(sys::CUmemPool_attribute_enum::CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT);
+    let used = of(sys::CUmemPool_attribute_enum::CU_MEMPOOL_ATTR_USED_MEM_CURRENT);
+    Some(GpuMemory { free: free as u64 + reserved.saturating_sub(used), total: total as u64 })
+}
+
+/// A 64-bit attribute of a pool.
+fn counter(pool: sys::CUmemoryPool, attribute: sys::CUmemPool_attribute_enum) -> Option<u64> {
     let mut value = 0u64;
-    let attribute = sys::CUmemPool_attribute_enum::CU_MEMPOOL_ATTR_USED_MEM_HIGH;
-    // SAFETY: this attribute is a 64-bit integer, written to the address given.
+    // SAFETY: the attributes asked for are 64-bit integers, written to the address given.
     unsafe { result::mem_pool::get_attribute(pool, attribute, (&raw mut value).cast()) }.ok()?;
     Some(value)
+}
+
+/// Peak of allocated memory since the last [`reset_peak`], in bytes.
+pub(crate) fn peak(device: &CudaDevice) -> Option<u64> {
+    counter(pool(device)?, sys::CUmemPool_attribute_enum::CU_MEMPOOL_ATTR_USED_MEM_HIGH)
 }
 
 /// Resets the peak.

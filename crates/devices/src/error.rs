@@ -1,5 +1,8 @@
 //! Errors of opening a device, each with its remedy.
 
+/// The oldest compute capability that has the instructions of the kernels, (major, minor).
+const OLDEST: (u32, u32) = (8, 0);
+
 /// The reason why a device cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DeviceError {
@@ -60,8 +63,8 @@ pub enum DeviceError {
     },
     /// The device is older than the kernels.
     #[error(
-        "{asked}: {name} has compute capability {}.{}, this program was built for {}.{} and newer; build it with \
-         CUDA_COMPUTE_CAP={}{}, or use --device cpu", found.0, found.1, needed.0, needed.1, found.0, found.1
+        "{asked}: {name} has compute capability {}.{}, this program was built for {}.{} and newer; {}use --device cpu",
+        found.0, found.1, needed.0, needed.1, older_build(*found)
     )]
     TooOld {
         /// Requested device.
@@ -73,6 +76,17 @@ pub enum DeviceError {
         /// The lowest that the program was built for.
         needed: (u32, u32),
     },
+    /// The device's memory is taken, or it is another process's alone.
+    #[error(
+        "{asked}: other processes leave no room on it: {reason}; `nvidia-smi` lists them: end them, choose another GPU with \
+         --device cuda:N, or use --device cpu"
+    )]
+    Occupied {
+        /// Requested device.
+        asked: String,
+        /// Error of candle or the driver.
+        reason: String,
+    },
     /// Any other error of opening a device.
     #[error("{asked}: cannot be opened: {reason}")]
     Other {
@@ -81,4 +95,12 @@ pub enum DeviceError {
         /// Error of candle or the driver.
         reason: String,
     },
+}
+
+/// Remedy for a GPU older than the build's kernels.
+fn older_build(found: (u32, u32)) -> String {
+    match found < OLDEST {
+        true => "no build runs on it, ".to_owned(),
+        false => format!("build it with CUDA_COMPUTE_CAP={}{}, or ", found.0, found.1),
+    }
 }

@@ -16,9 +16,11 @@ mod emulation;
 mod error;
 mod memory;
 mod open;
+#[cfg(any(feature = "cuda", test))]
+mod support;
 
 pub use choice::{Choice, ParseChoice};
 pub use emulation::on_device;
 pub use error::DeviceError;
 pub use memory::{format_bytes, peak_resident, resident};
-pub use open::{Kind, OpenDevice};
+pub use open::{GpuMemory, Kind, OpenDevice};

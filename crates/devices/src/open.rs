@@ -15,6 +15,15 @@ pub enum Kind {
     Emulated,
 }
 
+/// Memory of a GPU, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GpuMemory {
+    /// Free, to this process.
+    pub free: u64,
+    /// Of the whole card.
+    pub total: u64,
+}
+
 /// A device ready for computation.
 #[derive(Debug, Clone)]
 pub struct OpenDevice {
@@ -98,6 +107,15 @@ impl OpenDevice {
     /// Errors of those kernels.
     pub fn synchronize(&self) -> candle_core::Result<()> {
         self.device.synchronize()
+    }
+
+    /// Memory of a GPU as its driver reports it; `None` for the CPU, whose memory is the host's.
+    pub fn gpu_memory(&self) -> Option<GpuMemory> {
+        #[cfg(feature = "cuda")]
+        if let Device::Cuda(device) = &self.device {
+            return crate::cuda::memory(device);
+        }
+        None
     }
 
     /// Resets the peak of a GPU; the process's own, for the CPU, cannot be reset.

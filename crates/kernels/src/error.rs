@@ -91,14 +91,20 @@ pub enum KernelError {
         reason: String,
     },
     /// The device has not enough memory.
-    #[error("the GPU is out of memory: asked for {asked} bytes, {free} of {total} bytes are free")]
+    #[error("the GPU is out of memory{}", shortage(*asked, *memory))]
     OutOfMemory {
-        /// Bytes asked for.
-        asked: u64,
-        /// Bytes free then.
-        free: u64,
-        /// Bytes the device has.
-        total: u64,
+        /// Bytes asked for, where known.
+        asked: Option<u64>,
+        /// Bytes free then, and bytes that the device has, where known.
+        memory: Option<(u64, u64)>,
+    },
+    /// The device computes nothing any more: a fault of a kernel, of the hardware or of the driver.
+    #[error(
+        "the GPU is lost: {code}, noticed only now: the cause may be an earlier operation (CUDA_LAUNCH_BLOCKING=1 names it)"
+    )]
+    DeviceLost {
+        /// The driver's or cuBLAS' error, name and number.
+        code: String,
     },
     /// An argument that must be a constant carries a gradient.
     #[error("{op}: `{argument}` must be a constant, got a tensor that requires a gradient; detach it")]
@@ -176,7 +182,15 @@ pub enum KernelError {
     },
     /// An error of candle.
     #[error(transparent)]
-    Candle(#[from] candle_core::Error),
+    Candle(candle_core::Error),
+}
+
+/// Sizes of a shortage, as far as they are known.
+fn shortage(asked: Option<u64>, memory: Option<(u64, u64)>) -> String {
+    let asked = asked.map(|asked| format!("asked for {} MiB", asked.div_ceil(1 << 20)));
+    let memory = memory.map(|(free, total)| format!("{} of {} MiB are free", free >> 20, total >> 20));
+    let parts: Vec<String> = asked.into_iter().chain(memory).collect();
+    if parts.is_empty() { String::new() } else { format!(": {}", parts.join(", ")) }
 }
 
 impl From<KernelError> for candle_core::Error {

@@ -58,9 +58,15 @@ pub enum TrainError {
     /// The device ran out of memory.
     #[error("{0}; lower max_tokens_per_pack or max_length, or set gradient_checkpointing = true")]
     OutOfMemory(KernelError),
+    /// The device failed, and with it everything in its memory.
+    #[error(
+        "{0}; every checkpoint is intact: the same command resumes from the last one, with --device cuda:N on another GPU if \
+         this one fails again (`dmesg` has its Xid)"
+    )]
+    DeviceLost(KernelError),
     /// An error of candle.
     #[error(transparent)]
-    Tensor(#[from] candle_core::Error),
+    Tensor(candle_core::Error),
     /// The loss configuration is wrong.
     #[error(transparent)]
     Loss(#[from] smpo_losses::ConfigError),
@@ -277,15 +283,24 @@ impl From<KernelError> for TrainError {
     fn from(error: KernelError) -> Self {
         match error {
             KernelError::OutOfMemory { .. } => Self::OutOfMemory(error),
+            KernelError::DeviceLost { .. } => Self::DeviceLost(error),
+            KernelError::Candle(error) => Self::Tensor(error),
             other => Self::Kernel(other),
         }
+    }
+}
+
+impl From<candle_core::Error> for TrainError {
+    fn from(error: candle_core::Error) -> Self {
+        KernelError::from(error).into()
     }
 }
 
 impl From<ModelError> for TrainError {
     fn from(error: ModelError) -> Self {
         match error {
-            ModelError::Kernel(error @ KernelError::OutOfMemory { .. }) => Self::OutOfMemory(error),
+            ModelError::Kernel(error) => error.into(),
+            ModelError::Tensor(error) => error.into(),
             other => Self::Model(other),
         }
     }
@@ -316,10 +331,22 @@ mod tests {
 
     #[test]
     fn a_device_out_of_memory_comes_with_the_keys_that_help() {
-        let full = || KernelError::OutOfMemory { asked: 8, free: 4, total: 6 };
+        let full = || KernelError::OutOfMemory { asked: Some(8 << 20), memory: Some((4 << 20, 6 << 20)) };
         for error in [TrainError::from(full()), ModelError::from(full()).into()] {
             assert!(matches!(error, TrainError::OutOfMemory(_)), "{error:?}");
-            assert!(error.to_string().contains("lower max_tokens_per_pack or max_length"), "{error}");
+            let expected = "asked for 8 MiB, 4 of 6 MiB are free; lower max_tokens_per_pack or max_length";
+            assert!(error.to_string().contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_lost_device_comes_with_the_way_to_resume() {
+        let lost = || KernelError::DeviceLost { code: "CUDA_ERROR_LAUNCH_FAILED (719)".into() };
+        for error in [TrainError::from(lost()), ModelError::from(lost()).into()] {
+            assert!(matches!(error, TrainError::DeviceLost(_)), "{error:?}");
+            let text = error.to_string();
+            assert!(text.starts_with("the GPU is lost: CUDA_ERROR_LAUNCH_FAILED (719)"), "{text}");
+            assert!(text.contains("the same command resumes from the last one"), "{text}");
         }
     }
 }

@@ -211,6 +211,7 @@ impl Classify for DeviceError {
             | E::OldDriver { .. }
             | E::NoDevice { .. }
             | E::TooOld { .. }
+            | E::Occupied { .. }
             | E::Other { .. } => Execution,
         }
     }
@@ -313,6 +314,7 @@ impl Classify for TrainError {
             | E::Probe(_)
             | E::Kernel(_)
             | E::OutOfMemory(_)
+            | E::DeviceLost(_)
             | E::Tensor(_)
             | E::Batch { .. }
             | E::Memory(_)

@@ -1,17 +1,23 @@
 //! The engine of a GPU. Memory and stream are candle's, so its own operations keep their order with these.
 
+use super::address::{reading, writing};
+use super::fault;
 use super::launch::{Arguments, Grid, Module};
 use super::multiply::{Matrix, Product};
 use crate::error::{KernelError, Result};
-use candle_core::cuda_backend::cudarc::cublas::{result as blas, sys as blas_sys};
-use candle_core::cuda_backend::cudarc::driver::{CudaSlice, DevicePtr, DeviceRepr, DriverError, PushKernelArg};
-use candle_core::cuda_backend::cudarc::driver::{LaunchConfig, ValidAsZeroBits, sys};
-use candle_core::cuda_backend::{CudaDType, CudaStorageSlice};
+use candle_core::cuda_backend::cudarc::cublas::result::{self as blas, CublasError};
+use candle_core::cuda_backend::cudarc::cublas::sys as blas_sys;
+use candle_core::cuda_backend::cudarc::driver::result as driver;
+use candle_core::cuda_backend::cudarc::driver::{CudaFunction, CudaModule, CudaSlice, DevicePtr, DeviceRepr};
+use candle_core::cuda_backend::cudarc::driver::{DriverError, LaunchConfig, PushKernelArg, ValidAsZeroBits, sys};
+use candle_core::cuda_backend::cudarc::nvrtc::Ptx;
+use candle_core::cuda_backend::{CudaDType, CudaStorageSlice, DeviceId};
 use candle_core::{CudaDevice, CudaStorage, DType, Device, Storage};
 use half::{bf16, f16};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ffi::c_void;
-
-use super::address::{reading, writing};
+use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
 /// Shared memory that a block gets without asking.
 const PLAIN_SHARED: u32 = 48 * 1024;
@@ -58,10 +64,9 @@ impl Cuda {
         arguments: &A,
     ) -> Result<()> {
         let named = |reason: String| KernelError::Launch { kernel: format!("{}/{kernel}", module.name), reason };
-        let function = self
-            .0
-            .get_or_load_custom_func(kernel, module.name, module.ptx)
-            .map_err(|error| named(format!("{error}; a GPU of compute capability 8.0 or above is needed")))?;
+        let device = &self.0;
+        let failed = |error: DriverError| driver_error(error, None).unwrap_or_else(|| named(format!("{error:?}")));
+        let function = function(device, module, kernel).map_err(failed)?;
         if grid.shared > PLAIN_SHARED {
             let attribute = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
             function.set_attribute(attribute, grid.shared as i32).map_err(|error| {
@@ -75,10 +80,11 @@ impl Cuda {
         let config =
             LaunchConfig { grid_dim: (x, y, z), block_dim: (grid.threads, 1, 1), shared_mem_bytes: grid.shared };
         let value = Value(*arguments);
-        let mut builder = function.builder();
+        let stream = device.cuda_stream();
+        let mut builder = stream.launch_builder(&function);
         builder.arg(&value);
         // SAFETY: passed on to the caller.
-        unsafe { builder.launch(config) }.map_err(|error| named(format!("{error:?}")))?;
+        unsafe { builder.launch(config) }.map_err(failed)?;
         Ok(())
     }
 
@@ -100,6 +106,8 @@ impl Cuda {
         let pointers = (at(&left, reading(left.tensor)?.0), at(&right, reading(right.tensor)?.0));
         let result = at(&target, writing(target.tensor)?.0);
         let handle = self.0.cublas_handle();
+        // The device of this thread may be another one.
+        self.0.cuda_stream().context().bind_to_thread().map_err(|error| failed(format!("{error:?}")))?;
         // cuBLAS counts by columns, so it computes the transpose: rightᵀ… read as it lies, times left.
         // SAFETY: `Matrix` keeps each matrix inside its tensor, the extents were checked to fit, and the stream orders the
         // product with everything else that touches the three.
@@ -126,8 +134,39 @@ impl Cuda {
                 blas_sys::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
             )
         }
-        .map_err(|error| failed(format!("{error:?}")))
+        .map_err(|error| blas_error(error).unwrap_or_else(|| failed(format!("{error:?}"))))
     }
+}
+
+/// A module on a device, with those of its kernels that were launched.
+struct Loaded {
+    module: Arc<CudaModule>,
+    functions: HashMap<String, CudaFunction>,
+}
+
+/// Modules by device and name. They stay loaded, as devices stay open, until the process ends.
+static MODULES: LazyLock<RwLock<HashMap<DeviceId, HashMap<&'static str, Loaded>>>> = LazyLock::new(RwLock::default);
+
+/// A kernel of a module, which is loaded on its first use.
+fn function(device: &CudaDevice, module: Module, kernel: &str) -> std::result::Result<CudaFunction, DriverError> {
+    let found = |modules: &HashMap<DeviceId, HashMap<&'static str, Loaded>>| {
+        modules.get(&device.id())?.get(module.name)?.functions.get(kernel).cloned()
+    };
+    if let Some(function) = found(&MODULES.read().unwrap_or_else(PoisonError::into_inner)) {
+        return Ok(function);
+    }
+    let mut modules = MODULES.write().unwrap_or_else(PoisonError::into_inner);
+    let loaded = match modules.entry(device.id()).or_default().entry(module.name) {
+        Entry::Occupied(loaded) => loaded.into_mut(),
+        Entry::Vacant(place) => {
+            let image = Ptx::from_binary(module.image.to_vec());
+            let module = device.cuda_stream().context().load_module(image)?;
+            place.insert(Loaded { module, functions: HashMap::new() })
+        }
+    };
+    let function = loaded.module.load_function(kernel)?;
+    loaded.functions.insert(kernel.to_owned(), function.clone());
+    Ok(function)
 }
 
 fn typed_storage<T: DeviceRepr + ValidAsZeroBits + CudaDType>(
@@ -139,33 +178,43 @@ fn typed_storage<T: DeviceRepr + ValidAsZeroBits + CudaDType>(
     let count = len.max(1);
     // SAFETY: memory that is not zeroed is written before it is read.
     let slice = if zeroed { device.alloc_zeros::<T>(count) } else { unsafe { device.alloc::<T>(count) } };
-    let slice = slice.map_err(|error| out_of_memory(device, error, count * std::mem::size_of::<T>()))?;
+    let asked = (count * std::mem::size_of::<T>()) as u64;
+    let slice = slice.map_err(|error| gpu_error_of(&error, Some(asked)).unwrap_or(KernelError::Candle(error)))?;
     Ok(CudaStorage::wrap_cuda_slice(slice, device.clone()))
 }
 
-/// [`KernelError::OutOfMemory`] if that is what the driver reported, else the error itself.
-fn out_of_memory(device: &CudaDevice, error: candle_core::Error, asked: usize) -> KernelError {
-    if !is_out_of_memory(&error) {
-        return error.into();
-    }
-    let (free, total) = device.cuda_stream().context().mem_get_info().unwrap_or((0, 0));
-    KernelError::OutOfMemory { asked: asked as u64, free: free as u64, total: total as u64 }
+/// The GPU's error that an error of candle reports.
+pub(crate) fn gpu_error(error: &candle_core::Error) -> Option<KernelError> {
+    gpu_error_of(error, None)
 }
 
-/// True if a driver's call failed because the GPU is out of memory.
-fn is_out_of_memory(error: &candle_core::Error) -> bool {
+fn gpu_error_of(error: &candle_core::Error, asked: Option<u64>) -> Option<KernelError> {
     use candle_core::Error;
     use candle_core::cuda_backend::CudaError;
     match error {
         Error::WithBacktrace { inner, .. } | Error::Context { inner, .. } | Error::WithPath { inner, .. } => {
-            is_out_of_memory(inner)
+            gpu_error_of(inner, asked)
         }
-        Error::Cuda(inner) => matches!(
-            inner.downcast_ref::<CudaError>(),
-            Some(CudaError::Cuda(DriverError(sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY)))
-        ),
-        _ => false,
+        Error::Cuda(inner) => match inner.downcast_ref::<CudaError>()? {
+            CudaError::Cuda(error) | CudaError::Load { cuda: error, .. } => driver_error(*error, asked),
+            CudaError::Cublas(error) => blas_error(*error),
+            _ => None,
+        },
+        _ => None,
     }
+}
+
+fn driver_error(error: DriverError, asked: Option<u64>) -> Option<KernelError> {
+    fault::of_driver(error.0 as i32, &format!("{:?}", error.0), asked, memory())
+}
+
+fn blas_error(error: CublasError) -> Option<KernelError> {
+    fault::of_blas(error.0 as i32, &format!("{:?}", error.0), memory())
+}
+
+/// Free and total memory of this thread's device.
+fn memory() -> fault::MemoryInfo {
+    driver::mem_get_info().ok().map(|(free, total)| (free as u64, total as u64))
 }
 
 /// The address of a storage's first element, and the bytes of an element.
@@ -205,10 +254,10 @@ fn blas_type(dtype: DType) -> blas_sys::cudaDataType {
     }
 }
 
-/// The PTX of the module `$name`, compiled by the build script.
-macro_rules! ptx {
+/// The module `$name`, compiled by the build script.
+macro_rules! image {
     ($name:literal) => {
-        include_str!(concat!(env!("OUT_DIR"), "/", $name, ".ptx"))
+        include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".fatbin"))
     };
 }
-pub(crate) use ptx;
+pub(crate) use image;

@@ -74,6 +74,10 @@ impl Engine {
 
     /// Ids or row indices, copied from the host.
     pub(crate) fn upload(&self, values: &[u32]) -> Result<Tensor> {
+        if values.is_empty() {
+            // candle would ask the driver for no bytes, which some refuse.
+            return self.allocate(DType::U32, &[0], Role::Constant);
+        }
         Ok(Tensor::from_slice(values, values.len(), &self.device())?)
     }
 

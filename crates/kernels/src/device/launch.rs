@@ -35,14 +35,14 @@ pub(crate) use arguments;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Module {
     pub(super) name: &'static str,
-    /// Empty in a build without the feature `cuda`.
-    pub(super) ptx: &'static str,
+    /// Machine code of several GPUs and PTX; empty in a build without the feature `cuda`.
+    pub(super) image: &'static [u8],
 }
 
 /// The module of `cuda/<name>.cu`.
 macro_rules! module {
     ($name:literal) => {
-        $crate::device::launch::Module { name: $name, ptx: $crate::device::cuda_engine::ptx!($name) }
+        $crate::device::launch::Module { name: $name, image: $crate::device::cuda_engine::image!($name) }
     };
 }
 pub(crate) use module;

@@ -23,6 +23,9 @@ pub(crate) mod dropout;
 pub(crate) mod embedding;
 mod emulator;
 mod engine;
+// Its only callers are in the GPU's engine.
+#[cfg_attr(not(feature = "cuda"), allow(dead_code))]
+mod fault;
 pub(crate) mod four_bit;
 pub(crate) mod gated;
 mod grad;

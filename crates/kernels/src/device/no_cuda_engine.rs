@@ -3,7 +3,7 @@
 use super::address::unknown;
 use super::launch::{Arguments, Grid, Module};
 use super::multiply::Product;
-use crate::error::Result;
+use crate::error::{KernelError, Result};
 use candle_core::{CudaStorage, DType, Device, Storage};
 
 /// A type without values.
@@ -28,7 +28,7 @@ impl Cuda {
     ///
     /// As for [`super::engine::Engine::launch`].
     pub(super) unsafe fn launch<A: Arguments>(&self, module: Module, _: &str, _: Grid, _: &A) -> Result<()> {
-        let _ = module.ptx;
+        let _ = module.image;
         match *self {}
     }
 
@@ -42,10 +42,15 @@ pub(super) fn start(_: &CudaStorage) -> Result<(u64, usize)> {
     Err(unknown())
 }
 
-/// The PTX of a module; empty in this build.
-macro_rules! ptx {
+/// The GPU's error that an error of candle reports; there is no GPU in this build.
+pub(crate) fn gpu_error(_: &candle_core::Error) -> Option<KernelError> {
+    None
+}
+
+/// The compiled module; empty in this build.
+macro_rules! image {
     ($name:literal) => {
-        ""
+        &[]
     };
 }
-pub(crate) use ptx;
+pub(crate) use image;

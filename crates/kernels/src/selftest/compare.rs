@@ -78,7 +78,8 @@ fn run(case: &Case, inputs: &[Tensor], device: &Device, dtype: DType) -> Result<
         let mut root: Option<Tensor> = None;
         for (result, weights) in results.iter().zip(&case.weights) {
             let weights = weights.to_device(device)?.to_dtype(result.dtype())?.to_dtype(DType::F32)?;
-            let part = (result.to_dtype(DType::F32)? * weights.reshape(result.shape())?)?.sum_all()?;
+            // Of a scalar candle would send its extents, no bytes, to the device.
+            let part = (result.to_dtype(DType::F32)? * weights.reshape(result.shape())?)?.flatten_all()?.sum_all()?;
             root = Some(match root {
                 Some(root) => (root + part)?,
                 None => part,

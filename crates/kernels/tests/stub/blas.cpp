@@ -1,0 +1,128 @@
+// cuBLAS and cuRAND without a GPU: products on the host, in the order of arguments that cuBLAS documents.
+
+#include "../../src/device/cuda/platform.cuh"
+#include "state.h"
+
+#include <vector>
+
+namespace {
+
+enum Status { SUCCESS = 0, INVALID_VALUE = 7, EXECUTION_FAILED = 13, NOT_SUPPORTED = 15 };
+enum Type { F32 = 0, F16 = 2, BF16 = 14 };
+enum { NO_TRANSPOSE = 0, TRANSPOSE = 1, COMPUTE_F32 = 68, SUMS_IN_FLOAT32 = 16 };
+
+int mode = 0;
+
+size_t bytes_of(int type) { return type == F32 ? 4 : 2; }
+
+float value(const void* at, int type, size_t index) {
+    switch (type) {
+        case F32: return static_cast<const float*>(at)[index];
+        case BF16: return to_float(static_cast<const bf16*>(at)[index]);
+        default: return to_float(static_cast<const f16*>(at)[index]);
+    }
+}
+
+void set(void* at, int type, size_t index, float value) {
+    switch (type) {
+        case F32: static_cast<float*>(at)[index] = value; break;
+        case BF16: static_cast<bf16*>(at)[index] = from_float<bf16>(value); break;
+        default: static_cast<f16*>(at)[index] = from_float<f16>(value);
+    }
+}
+
+// A matrix of `rows` × `columns` as it lies, column by column, `stride` elements from one to the next.
+bool fits(const void* at, int type, int rows, int columns, int stride) {
+    return stride >= rows && stride > 0 &&
+           stub::holds(at, (size_t(columns - 1) * size_t(stride) + size_t(rows)) * bytes_of(type));
+}
+
+// Values of op(matrix), rows × columns, row by row.
+std::vector<float> read(const void* at, int type, bool transposed, int rows, int columns, int stride) {
+    std::vector<float> values(size_t(rows) * size_t(columns));
+    for (int row = 0; row < rows; ++row) {
+        for (int column = 0; column < columns; ++column) {
+            size_t index = transposed ? size_t(row) * size_t(stride) + size_t(column) : size_t(column) * size_t(stride) + size_t(row);
+            values[size_t(row) * size_t(columns) + size_t(column)] = value(at, type, index);
+        }
+    }
+    return values;
+}
+
+} // namespace
+
+extern "C" {
+
+int cublasCreate_v2(stub::Handle* handle) {
+    *handle = &mode;
+    return SUCCESS;
+}
+int cublasDestroy_v2(stub::Handle) { return SUCCESS; }
+int cublasSetStream_v2(stub::Handle, stub::Handle) { return SUCCESS; }
+int cublasSetMathMode(stub::Handle, int wanted) {
+    mode = wanted;
+    return SUCCESS;
+}
+
+// C = alpha · op(A) · op(B) + beta · C, all column by column.
+int cublasGemmEx(stub::Handle, int op_a, int op_b, int m, int n, int k, const float* alpha, const void* a, int type_a,
+                 int lda, const void* b, int type_b, int ldb, const float* beta, void* c, int type_c, int ldc,
+                 int compute, int) {
+    if (stub::refusal()) {
+        return EXECUTION_FAILED;
+    }
+    stub::record("gemm %c%c m %d n %d k %d types %d %d %d strides %d %d %d alpha %g beta %g compute %d mode %d",
+                 "NT"[op_a], "NT"[op_b], m, n, k, type_a, type_b, type_c, lda, ldb, ldc, double(*alpha), double(*beta),
+                 compute, mode);
+    if (compute != COMPUTE_F32 || mode != SUMS_IN_FLOAT32 || type_a != type_b || (type_c != type_a && type_c != F32)) {
+        return NOT_SUPPORTED;
+    }
+    bool left = op_a == TRANSPOSE, right = op_b == TRANSPOSE;
+    if (m < 0 || n < 0 || k < 0 || !fits(c, type_c, m, n, ldc) ||
+        (k > 0 && (!fits(a, type_a, left ? k : m, left ? m : k, lda) || !fits(b, type_b, right ? n : k, right ? k : n, ldb)))) {
+        return INVALID_VALUE;
+    }
+    stub::count_work();
+    std::vector<float> x = read(a, type_a, left, m, k, lda), y = read(b, type_b, !right, n, k, ldb);
+    for (int column = 0; column < n; ++column) {
+        for (int row = 0; row < m; ++row) {
+            float sum = 0;
+            for (int inner = 0; inner < k; ++inner) {
+                sum += x[size_t(row) * size_t(k) + size_t(inner)] * y[size_t(column) * size_t(k) + size_t(inner)];
+            }
+            size_t at = size_t(column) * size_t(ldc) + size_t(row);
+            // At beta = 0 C is not read: it may be unwritten.
+            set(c, type_c, at, *alpha * sum + (*beta == 0 ? 0 : *beta * value(c, type_c, at)));
+        }
+    }
+    return SUCCESS;
+}
+
+// candle's own products.
+int cublasGemmStridedBatchedEx(stub::Handle handle, int op_a, int op_b, int m, int n, int k, const float* alpha,
+                               const void* a, int type_a, int lda, long long stride_a, const void* b, int type_b,
+                               int ldb, long long stride_b, const float* beta, void* c, int type_c, int ldc,
+                               long long stride_c, int count, int compute, int algorithm) {
+    auto step = [](const void* at, int type, long long stride, int index) {
+        return static_cast<const char*>(at) + bytes_of(type) * size_t(stride) * size_t(index);
+    };
+    for (int index = 0; index < count; ++index) {
+        int status = cublasGemmEx(handle, op_a, op_b, m, n, k, alpha, step(a, type_a, stride_a, index), type_a, lda,
+                                  step(b, type_b, stride_b, index), type_b, ldb, beta,
+                                  const_cast<char*>(step(c, type_c, stride_c, index)), type_c, ldc, compute, algorithm);
+        if (status) {
+            return status;
+        }
+    }
+    return SUCCESS;
+}
+
+int curandCreateGenerator(stub::Handle* generator, int) {
+    *generator = &mode;
+    return SUCCESS;
+}
+int curandSetPseudoRandomGeneratorSeed(stub::Handle, unsigned long long) { return SUCCESS; }
+int curandSetStream(stub::Handle, stub::Handle) { return SUCCESS; }
+int curandDestroyGenerator(stub::Handle) { return SUCCESS; }
+
+} // extern "C"

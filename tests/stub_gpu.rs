@@ -1,0 +1,223 @@
+//! A program with CUDA whose driver and cuBLAS are stubs: host memory plays the GPU's, so everything but NVIDIA's own
+//! libraries runs, its calls are recorded, and its faults can be had at will.
+//!
+//! `.ci/nightly driver` builds both and sets SMPO_CUDA_PROGRAM, the program, and SMPO_STUB, the directory of the libraries.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use assert_cmd::Command;
+use predicates::prelude::*;
+use predicates::str::contains;
+use serde_json::Value;
+use smpo_fixtures::demo;
+use tempfile::TempDir;
+
+fn variable(name: &str) -> PathBuf {
+    std::env::var_os(name).unwrap_or_else(|| panic!("{name} is not set; see `.ci/nightly driver`")).into()
+}
+
+/// The program on the stub, with settings such as `("CAPABILITY", "75")`.
+fn smpo(settings: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(variable("SMPO_CUDA_PROGRAM"));
+    command.env("LD_LIBRARY_PATH", variable("SMPO_STUB"));
+    for (name, value) in settings {
+        command.env(format!("SMPO_STUB_{name}"), value);
+    }
+    command
+}
+
+/// `bench step` of the smallest shape; its report, and the stub's record.
+fn steps(dir: &Path, options: &[&str]) -> (Value, Vec<String>) {
+    let record = dir.join("record");
+    fs::remove_file(&record).ok();
+    let mut command = smpo(&[("RECORD", record.to_str().unwrap())]);
+    command.args(["bench", "step", "--device", "cuda", "--format", "json", "--shape", "tiny", "--length", "24"]);
+    command.args(["--batch-size", "2", "--steps", "2", "--warmup", "1"]).args(options);
+    let output = command.assert().success().get_output().clone();
+    let record = fs::read_to_string(&record).unwrap().lines().map(str::to_owned).collect();
+    (serde_json::from_slice(&output.stdout).unwrap(), record)
+}
+
+/// A run of the demo's model in a directory.
+struct Run {
+    dir: PathBuf,
+    config: PathBuf,
+}
+
+impl Run {
+    fn new(dir: &Path, name: &str, keys: &str) -> Self {
+        let run = Self { dir: dir.join(name), config: dir.join(format!("{name}.toml")) };
+        let text = format!(
+            "model_name_or_path = {:?}\noutput_dir = {:?}\ndataset = {:?}\ndataset_sample = 8\nmax_length = 64\n\
+             per_device_train_batch_size = 2\nmax_steps = 4\nlearning_rate = 5e-4\nsave_steps = 1\nseed = 5\n{keys}\n\
+             [loss]\nkind = \"smpo\"\n",
+            demo("base"),
+            run.dir,
+            demo("preferences.jsonl"),
+        );
+        fs::write(&run.config, text).unwrap();
+        run
+    }
+
+    fn command(&self, settings: &[(&str, &str)], device: &str) -> Command {
+        let mut command = smpo(settings);
+        command.arg("train").arg(&self.config).args(["--set", &format!("device={device}")]);
+        command
+    }
+
+    fn losses(&self) -> Vec<f64> {
+        let text = fs::read_to_string(self.dir.join("metrics.jsonl")).unwrap();
+        let loss = |line: &str| serde_json::from_str::<Value>(line).unwrap()["loss"].as_f64();
+        text.lines().filter_map(loss).collect()
+    }
+
+    fn weights(&self) -> Vec<u8> {
+        fs::read(self.dir.join("model/model.safetensors")).unwrap()
+    }
+}
+
+#[test]
+#[ignore = "needs a build with CUDA and the stub: .ci/nightly driver"]
+fn stub_gpu_passes_the_self_test() {
+    let dir = TempDir::new().unwrap();
+    let record = dir.path().join("record");
+    let mut command = smpo(&[("RECORD", record.to_str().unwrap())]);
+    command.args(["selftest", "--device", "cuda"]).assert().success();
+    let record = fs::read_to_string(record).unwrap();
+    // This project's kernels come as machine code; nothing that runs was missing or out of place.
+    assert!(record.contains("module machine code"));
+    let wrong: Vec<&str> =
+        record.lines().filter(|line| line.starts_with("missing") || line.starts_with("fault")).collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
+    let products: Vec<&str> = record.lines().filter(|line| line.starts_with("gemm")).collect();
+    // Sums of split products are float32, and float32 is not TF32.
+    assert!(!products.is_empty() && products.iter().all(|line| line.ends_with("compute 68 mode 16")));
+}
+
+#[test]
+#[ignore = "needs a build with CUDA and the stub: .ci/nightly driver"]
+fn stub_gpu_calls_are_those_that_are_meant() {
+    let dir = TempDir::new().unwrap();
+    let (report, record) = steps(dir.path(), &["--dtype", "bfloat16"]);
+    let tokens = report["packed_tokens"].as_u64().unwrap();
+    let products: BTreeSet<&str> = record.iter().filter(|line| line.starts_with("gemm")).map(String::as_str).collect();
+    let has = |call: String| {
+        assert!(products.iter().any(|product| product.starts_with(&call)), "no `{call}` among {products:#?}");
+    };
+    // Row by row x (N, I) times W (O, I) transposed is, column by column, W (I, O) transposed times x (I, N).
+    let types = "types 14 14 14";
+    for (outputs, inputs) in [(64, 64), (32, 64), (128, 64), (64, 128)] {
+        has(format!("gemm TN m {outputs} n {tokens} k {inputs} {types} strides {inputs} {inputs} {outputs} alpha 1"));
+        // dx = dy W, in the dtype of activations.
+        has(format!("gemm NN m {inputs} n {tokens} k {outputs} {types} strides {inputs} {outputs} {inputs} alpha 1"));
+        // dW = dyᵀ x, a float32 sum.
+        let sums = "types 14 14 0";
+        has(format!("gemm NT m {inputs} n {outputs} k {tokens} {sums} strides {inputs} {outputs} {inputs} alpha 1"));
+    }
+    // Activations of a pack, in two bytes a value.
+    let allocated: BTreeSet<&str> =
+        record.iter().filter(|line| line.starts_with("allocate")).map(String::as_str).collect();
+    for width in [64, 128] {
+        let call = format!("allocate {}", tokens * width * 2);
+        assert!(allocated.contains(&call[..]), "no `{call}`");
+    }
+    assert!(!allocated.contains("allocate 0"));
+    // float32 moments and master copies of the embedding's 512 rows.
+    assert!(allocated.contains(&format!("allocate {}", 512 * 64 * 4)[..]));
+}
+
+#[test]
+#[ignore = "needs a build with CUDA and the stub: .ci/nightly driver"]
+fn stub_gpu_learns_in_every_way_of_training() {
+    let dir = TempDir::new().unwrap();
+    for options in [
+        &["--dtype", "float32"][..],
+        &["--dtype", "bfloat16", "--checkpointing"],
+        &["--dtype", "float16", "--lora-r", "4"],
+        &["--dtype", "bfloat16", "--lora-r", "4", "--checkpointing"],
+        &["--dtype", "bfloat16", "--lora-r", "4", "--base", "nf4"],
+        &["--dtype", "bfloat16", "--lora-r", "4", "--max-tokens-per-pack", "40"],
+    ] {
+        let (report, record) = steps(dir.path(), options);
+        let losses: Vec<f64> = report["losses"].as_array().unwrap().iter().filter_map(Value::as_f64).collect();
+        assert!(losses.iter().all(|loss| loss.is_finite()) && losses[1] < losses[0], "{options:?}: {losses:?}");
+        assert!(!record.iter().any(|line| line.starts_with("missing") || line.starts_with("fault")), "{options:?}");
+    }
+}
+
+#[test]
+#[ignore = "needs a build with CUDA and the stub: .ci/nightly driver"]
+fn stub_gpu_trains_as_the_cpu_does() {
+    let dir = TempDir::new().unwrap();
+    let adapters = "use_peft = true\nlora_r = 4\nuse_dora = true\n";
+    for (name, keys) in [("full", ""), ("dora", adapters)] {
+        let (cpu, gpu) = (Run::new(dir.path(), &format!("{name}-cpu"), keys), Run::new(dir.path(), name, keys));
+        cpu.command(&[], "cpu").assert().success();
+        gpu.command(&[], "cuda").assert().success().stderr(contains("packs of up to"));
+        for (expected, got) in cpu.losses().iter().zip(gpu.losses()) {
+            assert!((expected - got).abs() < 1e-4, "{name}: {expected} {got}");
+        }
+        let half = Run::new(dir.path(), &format!("{name}-bf16"), &format!("bf16 = true\n{keys}"));
+        half.command(&[], "cuda").assert().success();
+        let (expected, got) = (cpu.losses()[0], half.losses()[0]);
+        assert!((expected - got).abs() < 0.01 * expected.abs(), "{name}: {expected} {got}");
+    }
+}
+
+#[test]
+#[ignore = "needs a build with CUDA and the stub: .ci/nightly driver"]
+fn stub_gpu_that_cannot_be_used_is_refused_with_the_reason() {
+    let refused = |settings: &[(&str, &str)], message: &str| {
+        let arguments = ["bench", "step", "--shape", "tiny", "--device", "cuda"];
+        smpo(settings).args(arguments).assert().code(4).stderr(contains(message));
+    };
+    refused(
+        &[("VERSION", "12080")],
+        "cuda:0: the driver supports CUDA up to 12.8, this program was built with CUDA 13",
+    );
+    refused(&[("CAPABILITY", "75")], "cuda:0: Stub GPU has compute capability 7.5, this program was built for 8.0");
+    refused(&[("DEVICES", "0")], "cuda:0: no device: the driver finds no GPU");
+    refused(&[("INIT", "999")], "cuda:0: the driver failed with CUDA_ERROR_UNKNOWN (999)");
+    refused(&[("EXCLUSIVE", "1")], "cuda:0: other processes leave no room on it");
+    refused(&[("MEBIBYTES", "64"), ("TAKEN", "64")], "cuda:0: other processes leave no room on it");
+    let second = ["bench", "step", "--shape", "tiny", "--device", "cuda:1"];
+    smpo(&[]).args(second).assert().code(2).stderr(contains("cuda:1: no such device: expected an index below 1"));
+    smpo(&[("DEVICES", "2")]).args(second).args(["--steps", "1", "--warmup", "0"]).assert().success();
+}
+
+#[test]
+#[ignore = "needs a build with CUDA and the stub: .ci/nightly driver"]
+fn stub_gpu_that_is_too_small_is_told_before_training_and_while_it_trains() {
+    let dir = TempDir::new().unwrap();
+    let small = [("MEBIBYTES", "256")];
+    let run = Run::new(dir.path(), "small", "");
+    let refusal =
+        contains("256.0 MiB of the GPU's 256.0 MiB are free").and(contains("a smaller model or a GPU with more"));
+    run.command(&small, "cuda").assert().code(4).stderr(refusal);
+    // Another process has most of it.
+    let taken = [("MEBIBYTES", "8192"), ("TAKEN", "7936")];
+    run.command(&taken, "cuda").assert().code(4).stderr(contains("256.0 MiB of the GPU's 8.0 GiB are free"));
+    let unchecked = Run::new(dir.path(), "unchecked", "memory_check = \"off\"\n");
+    let full = contains("the GPU is out of memory").and(contains("lower max_tokens_per_pack or max_length"));
+    unchecked.command(&[("MEBIBYTES", "12")], "cuda").assert().code(4).stderr(full);
+}
+
+#[test]
+#[ignore = "needs a build with CUDA and the stub: .ci/nightly driver"]
+fn stub_gpu_that_is_lost_leaves_checkpoints_to_resume_from() {
+    let dir = TempDir::new().unwrap();
+    let (whole, lost) = (Run::new(dir.path(), "whole", ""), Run::new(dir.path(), "lost", ""));
+    let record = dir.path().join("record");
+    whole.command(&[("RECORD", record.to_str().unwrap())], "cuda").assert().success();
+    let record = fs::read_to_string(record).unwrap();
+    let work = record.lines().filter(|line| line.starts_with("launch") || line.starts_with("gemm")).count();
+    // After more than half of the steps.
+    let limit = (2 * work / 3).to_string();
+    let message = contains("the GPU is lost").and(contains("the same command resumes from the last one"));
+    lost.command(&[("LOST_AFTER", &limit)], "cuda").assert().code(4).stderr(message);
+    assert!(fs::read_dir(lost.dir.join("checkpoints")).unwrap().count() > 0);
+    lost.command(&[], "cuda").assert().success();
+    assert!(lost.weights() == whole.weights(), "a resumed run ends with other weights");
+}
