@@ -27,7 +27,13 @@ pub struct TrainingShape<'a> {
     pub frozen: FrozenStorage<'a>,
     /// Storage of AdamW's moments.
     pub moments: MomentFormat,
+    /// dtype of weights and activations on a GPU; `None` on the CPU, which computes in float32 and keeps frozen matrices as
+    /// they are stored.
+    pub device: Option<WeightDtype>,
 }
+
+/// Bytes on a GPU beside those of the model: the head's tile of logits and its gradient, cuBLAS' workspace.
+const DEVICE_SCRATCH: f64 = (288 << 20) as f64;
 
 /// Storage of the matrices that are not trained.
 #[derive(Debug, Clone, Copy)]
@@ -91,24 +97,30 @@ impl FrozenStorage<'_> {
     /// All in float32.
     pub const FLOAT32: Self = Self { storage: &Storage::AsStored, stored: StoredMatrices::FLOAT32 };
 
-    /// Bytes of a frozen tensor.
-    fn bytes(&self, slot: &Slot) -> Result<f64> {
+    /// Bytes of a frozen tensor, on the CPU or on a device in its dtype.
+    fn bytes(&self, slot: &Slot, device: Option<WeightDtype>) -> Result<f64> {
         let count = slot.shape.iter().product::<usize>() as f64;
-        Ok(match slot.role {
-            Role::Bias | Role::Norm | Role::Sinks | Role::Convolution | Role::Rate | Role::Unit => 4.0 * count,
-            Role::Embedding | Role::Weight | Role::Router => match self.storage.quantises(slot)? {
-                Some(options) if !self.stored.is_mxfp4(slot) => options.bytes(count),
-                _ => self.stored.bytes(slot, count, *self.storage == Storage::Dequantised),
-            },
+        let is_matrix = matches!(slot.role, Role::Embedding | Role::Weight | Role::Router);
+        let quantised = if is_matrix { self.storage.quantises(slot)? } else { None };
+        Ok(match (quantised, device) {
+            (Some(options), _) if !self.stored.is_mxfp4(slot) => options.bytes(count),
+            (_, Some(dtype)) if !self.stays_in_four_bit(slot) => dtype.bytes() as f64 * count,
+            _ if is_matrix => self.stored.bytes(slot, count, *self.storage == Storage::Dequantised),
+            _ => 4.0 * count,
         })
     }
 
-    /// Bytes of a model's weights, none of them trained.
+    /// True for a matrix in four bits, which a device has a kernel for: it has none for other blocks.
+    fn stays_in_four_bit(&self, slot: &Slot) -> bool {
+        self.stored.packed == Packed::FourBit && slot.role == Role::Weight && *self.storage != Storage::Dequantised
+    }
+
+    /// Bytes of a model's weights, none of them trained, on the CPU or on a device in its dtype.
     ///
     /// # Errors
     /// When a module to skip is no valid pattern.
-    pub fn total(&self, spec: &DecoderSpec) -> Result<u64> {
-        let bytes = layout(spec).iter().map(|slot| self.bytes(slot)).sum::<Result<f64>>()?;
+    pub fn total(&self, spec: &DecoderSpec, device: Option<WeightDtype>) -> Result<u64> {
+        let bytes = layout(spec).iter().map(|slot| self.bytes(slot, device)).sum::<Result<f64>>()?;
         Ok(bytes as u64)
     }
 }
@@ -125,14 +137,14 @@ fn moment_bytes(format: MomentFormat, count: usize, is_embedding: bool) -> f64 {
     each * count as f64
 }
 
-/// Memory of training on the CPU, in bytes, the program's own excepted.
+/// Memory of training, in bytes, the program's own excepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryEstimate {
     /// Weights, adapters included.
     pub weights: u64,
     /// Gradients, one value per trained parameter.
     pub gradients: u64,
-    /// AdamW's moments, two values per trained parameter.
+    /// AdamW's moments, two values per trained parameter, and its float32 copy of a parameter in 16 bits.
     pub optimizer: u64,
     /// Activations saved for the backward pass, and the backward pass's own tensors at its peak.
     pub activations: u64,
@@ -188,26 +200,29 @@ impl MemoryEstimate {
                 && adapters.iter().any(|adapter| slot.name.strip_suffix(".weight") == Some(&adapter.module))
         };
         let float = WeightDtype::F32.bytes() as f64;
+        let own = shape.device.unwrap_or(WeightDtype::F32).bytes() as f64;
         let added_count: usize = added.iter().sum();
-        let (mut weights, mut trained) = (float * added_count as f64, added_count);
+        let (mut weights, mut trained) = (own * added_count as f64, added_count);
         let mut moments: f64 = added.iter().map(|count| moment_bytes(shape.moments, *count, false)).sum();
         for slot in &slots {
             if leaves_rest(slot) {
-                weights += float * count(slot) as f64;
+                weights += own * count(slot) as f64;
             } else if is_trained(slot) {
-                weights += float * count(slot) as f64;
+                weights += own * count(slot) as f64;
                 trained += count(slot);
                 moments += moment_bytes(shape.moments, count(slot), slot.role == Role::Embedding);
             } else {
-                weights += shape.frozen.bytes(slot)?;
+                weights += shape.frozen.bytes(slot, shape.device)?;
             }
         }
-        let activations = activations(spec, shape, &adapters) as f64;
+        let masters = if own < float { float * trained as f64 } else { 0.0 };
+        let scratch = if shape.device.is_some() { DEVICE_SCRATCH } else { 0.0 };
+        let activations = own * activations(spec, shape, &adapters) as f64 + scratch;
         Ok(Self {
             weights: weights as u64,
             gradients: (float * trained as f64) as u64,
-            optimizer: moments as u64,
-            activations: (float * activations) as u64,
+            optimizer: (moments + masters) as u64,
+            activations: activations as u64,
         })
     }
 
@@ -389,15 +404,43 @@ mod tests {
             checkpointing: false,
             frozen: FrozenStorage::FLOAT32,
             moments: MomentFormat::Single,
+            device: None,
         };
         let estimate = |shape| MemoryEstimate::new(&decoder.spec().clone(), &shape).unwrap();
         let all = decoder.parameter_count() as u64;
         let whole = estimate(shape);
         assert_eq!((whole.weights, whole.gradients, whole.optimizer), (4 * all, 4 * all, 8 * all));
+        // In 16 bits on a GPU: half the weights and activations, gradients and moments in float32, and a copy of what is trained.
+        let half = estimate(TrainingShape { device: Some(WeightDtype::Bf16), ..shape });
+        assert_eq!((half.weights, half.gradients, half.optimizer), (2 * all, 4 * all, 12 * all));
+        assert_eq!(half.activations, whole.activations / 2 + DEVICE_SCRATCH as u64);
+        let single = estimate(TrainingShape { device: Some(WeightDtype::F32), ..shape });
+        assert_eq!(single, MemoryEstimate { activations: whole.activations + DEVICE_SCRATCH as u64, ..whole });
         let part = estimate(TrainingShape { layers: &layers, ..shape });
         decoder.train_only(&layers).unwrap();
         let trained: usize = decoder.trainable().iter().map(|(_, v)| v.elem_count()).sum();
         assert_eq!((part.weights, part.gradients, part.optimizer), (4 * all, 4 * trained as u64, 8 * trained as u64));
+    }
+
+    #[test]
+    fn a_device_holds_frozen_matrices_in_its_dtype_or_in_four_bits() {
+        let spec = Decoder::load(case_dir("qwen3")).unwrap().spec().clone();
+        let all: u64 = layout(&spec).iter().map(|slot| slot.shape.iter().product::<usize>() as u64).sum();
+        let of = |packed, storage: &Storage, device| {
+            FrozenStorage { storage, stored: StoredMatrices { dtype: WeightDtype::Bf16, packed } }
+                .total(&spec, device)
+                .unwrap()
+        };
+        let bf16 = Some(WeightDtype::Bf16);
+        assert_eq!(of(Packed::Nothing, &Storage::AsStored, bf16), 2 * all);
+        assert_eq!(of(Packed::Nothing, &Storage::AsStored, Some(WeightDtype::F32)), 4 * all);
+        // There is no kernel for the blocks of GGUF files: a device gets their values.
+        assert_eq!(of(Packed::Blocks(0.56), &Storage::AsStored, bf16), 2 * all);
+        let four_bit = Storage::FourBit(FourBitOptions::default());
+        for (packed, storage) in [(Packed::Nothing, &four_bit), (Packed::FourBit, &Storage::AsStored)] {
+            assert!(of(packed, storage, bf16) < 3 * all / 2, "{packed:?} {storage:?}");
+        }
+        assert_eq!(of(Packed::FourBit, &Storage::Dequantised, bf16), 2 * all);
     }
 
     #[test]
@@ -424,6 +467,7 @@ mod tests {
                     stored: StoredMatrices { dtype: WeightDtype::Bf16, packed: Packed::Nothing },
                 },
                 moments: MomentFormat::EightBit,
+                device: None,
             };
             let estimate = MemoryEstimate::new(decoder.spec(), &shape).unwrap();
             let (got, expected) = (estimate.weights as f64, decoder.parameter_bytes() as f64);

@@ -8,7 +8,7 @@ use candle_core::{Tensor, Var};
 use reference::{Expected, case_dir, relative_difference, values};
 use serde_json::{Value, json};
 use smpo_kernels::{Gradients, emulate};
-use smpo_model::{Config, Decoder, Family, LoraConfig, PackedBatch, ScoreOptions};
+use smpo_model::{Config, Decoder, Family, LoraConfig, PackedBatch, Placement, ScoreOptions, WeightDtype};
 
 /// Largest difference allowed, relative to the largest expected value of the same tensor.
 const TOLERANCE: f64 = 2e-5;
@@ -83,5 +83,36 @@ fn every_family_computes_the_same_on_emulated_kernels_and_with_recomputed_blocks
                 }
             }
         }
+    }
+}
+
+#[test]
+fn a_fresh_dora_adapter_changes_nothing_in_sixteen_bits() {
+    // Rows of 1,536 weights: added in bfloat16 their squares would be a fifth short, and float16 has no square below 6e-8.
+    let config = json!({"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], "vocab_size": 64,
+        "hidden_size": 1536, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 8,
+        "num_key_value_heads": 1, "head_dim": 8, "max_position_embeddings": 64, "rms_norm_eps": 1e-6,
+        "rope_theta": 1e4, "hidden_act": "silu", "tie_word_embeddings": true, "initializer_range": 2e-4});
+    let config = Config::from_json(config).unwrap();
+    let prompt: Vec<u32> = (0..6).collect();
+    let batch = PackedBatch::from_pairs([(&prompt[..], &[7u32, 9, 11][..], &[13u32, 15][..])]).unwrap();
+    for dtype in [WeightDtype::Bf16, WeightDtype::F16] {
+        let placement = Placement { dtype, ..Placement::default() };
+        emulate(|| {
+            let log_probs =
+                |decoder: &Decoder| values(decoder.score(&batch, &ScoreOptions::default()).unwrap().log_probs());
+            let mut decoder = Decoder::init_on(&config, 3, None, &placement).unwrap();
+            let plain = log_probs(&decoder);
+            let targets = vec!["all-linear".to_owned()];
+            decoder.add_lora(&LoraConfig { r: 2, dora: true, targets, ..LoraConfig::default() }, 1).unwrap();
+            assert_eq!(log_probs(&decoder), plain, "{dtype:?}");
+            for (name, magnitude) in decoder.trainable().iter().filter(|(name, _)| name.contains("magnitude")) {
+                let norms = values(magnitude);
+                let expected = 2e-4 * if name.contains("down_proj") { 32f32 } else { 1536.0 }.sqrt();
+                let bounds = if name.contains("down_proj") { 0.4..1.8 } else { 0.9..1.1 };
+                let in_bounds = |norm: &f32| bounds.contains(&(norm / expected));
+                assert!(name.contains("o_proj") || norms.iter().all(in_bounds), "{name}: {norms:?} {expected}");
+            }
+        });
     }
 }

@@ -75,6 +75,7 @@ fn activations_are_estimated() {
                     checkpointing,
                     frozen: FrozenStorage::FLOAT32,
                     moments: MomentFormat::Single,
+                    device: None,
                 };
                 let estimate = MemoryEstimate::new(decoder.spec(), &shape).unwrap().activations as f64;
                 let ratio = estimate / measured(&decoder, &batch, checkpointing) as f64;

@@ -187,7 +187,8 @@ pub struct TrainConfig {
     #[serde(default = "defaults::one")]
     pub per_device_train_batch_size: usize,
     /// Maximum number of tokens in one forward pass, packed without padding, shared prompts counted once. When absent, as
-    /// many as take no more memory than weights, gradients and moments together, from 1,024 to 2,048 (8,192 on a GPU).
+    /// many as take no more memory than weights, gradients and moments together, from 1,024 to 2,048; on a GPU as many as
+    /// its free memory has room for, a power of two from 1,024 to 32,768.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_tokens_per_pack: Option<usize>,
     /// Micro-batches per optimizer step.

@@ -18,6 +18,7 @@ use crate::memory::{self, MemoryPlan};
 use crate::preflight;
 use crate::probe::Probe;
 use crate::prompt;
+use crate::room::Room;
 use crate::run;
 use crate::run_dir::RunDir;
 use crate::tokenizer_dir;
@@ -33,7 +34,7 @@ pub struct DryRun {
     pub steps: Option<u64>,
     /// Estimated memory: of the longest row, or of the longest that the configuration allows if the rows cannot be loaded.
     pub memory: MemoryPlan,
-    /// Memory that is free now, in bytes.
+    /// Memory that is free now on the device, in bytes.
     pub free_memory: u64,
     /// Errors that would keep the run from starting.
     pub errors: Vec<TrainError>,
@@ -78,10 +79,16 @@ pub fn dry_run(
     let tokenizer = tokenizer_dir::load(config, &tokenizer_dir)?;
     let mut errors = Vec::new();
     errors.extend(RunDir::new(&config.output_dir).earlier(config).err());
-    match config.device.open() {
-        Ok(device) => watch(Event::Device(&device)),
-        Err(error) => errors.push(error.into()),
-    }
+    let room = match config.device.open() {
+        Ok(device) => {
+            watch(Event::Device(&device));
+            Room::of(&device)
+        }
+        Err(error) => {
+            errors.push(error.into());
+            Room::host()
+        }
+    };
     let dataset = data::dataset(config, tokenizer.bos());
     let check = config.data_check != DataCheck::Off;
     let Some(mut files) = data::tokenize(&dataset, config, &tokenizer, check, stop, watch)? else { return Ok(None) };
@@ -103,12 +110,13 @@ pub fn dry_run(
         watch(Event::Data(rows));
     }
     errors.extend(rows.iter().filter_map(|rows| preflight::partners(&objective, &rows.train).err()));
-    outcome(config, &model_config, reports, rows, errors).map(Some)
+    outcome(config, &model_config, room, reports, rows, errors).map(Some)
 }
 
 fn outcome(
     config: &TrainConfig,
     model_config: &Config,
+    room: Room,
     data: Vec<CheckReport>,
     rows: Option<Rows>,
     mut errors: Vec<TrainError>,
@@ -117,12 +125,12 @@ fn outcome(
     let mut memory = None;
     if let Some(rows) = &rows {
         errors.extend(preflight::check_vocabulary(rows.train.iter().chain(&rows.held_out), spec.vocab_size).err());
-        errors.extend(preflight::check_memory(config, spec, &rows.train).err());
-        memory = memory::plan(config, spec, &rows.train)?;
+        errors.extend(preflight::check_memory(config, spec, room, &rows.train).err());
+        memory = memory::plan(config, spec, room, &rows.train)?;
     }
     let memory = match memory {
         Some(memory) => memory,
-        None => MemoryPlan::of_longest(config, spec)?,
+        None => MemoryPlan::of_longest(config, spec, room)?,
     };
     let counts = |rows: &Rows| RowCounts {
         train: rows.train.len(),
@@ -137,7 +145,7 @@ fn outcome(
         rows: rows.as_ref().map(counts),
         steps: rows.as_ref().map(|rows| config.total_steps(rows.train.len())),
         memory,
-        free_memory: memory::free_memory(),
+        free_memory: room.free(),
         errors,
     })
 }

@@ -4,22 +4,26 @@ use std::fmt;
 use std::path::Path;
 
 use smpo_data::{Row, TokenizedCompletion};
-use smpo_devices::{Choice, format_bytes};
+use smpo_devices::format_bytes;
 use smpo_kernels::MomentFormat;
 use smpo_losses::Pairing;
 use smpo_model::{
     AdapterInfo, Config, DecoderSpec, FrozenStorage, LoraConfig, MemoryEstimate, ModelError, ModelInfo, Storage,
-    StoredMatrices, TrainedBeside, TrainingShape,
+    StoredMatrices, TrainedBeside, TrainingShape, WeightDtype,
 };
-use sysinfo::System;
 
 use crate::config::{AdapterStart, MemoryCheck, Reference, TrainConfig};
+use crate::room::Room;
 
 /// Bounds of the default of `max_tokens_per_pack`: below, matrix products are too small to be efficient; above, nothing is
 /// gained (`benches/README.md`).
 const MIN_TOKENS: usize = 1024;
 const MAX_TOKENS: usize = 2048;
-const MAX_TOKENS_ON_GPU: usize = 8192;
+const MAX_TOKENS_ON_GPU: usize = 32_768;
+
+/// Share of a GPU's free memory that the estimate may fill: the rest is for what it leaves out, and for gaps between
+/// allocations.
+const GPU_SHARE: f64 = 0.9;
 
 /// Activations may always take this many bytes, however small the model.
 const MIN_ACTIVATION_BYTES: u64 = 256 << 20;
@@ -42,34 +46,46 @@ pub struct MemoryPlan {
 }
 
 impl MemoryPlan {
-    /// Plans a run whose longest row has `longest` tokens, of which `completions` are completion tokens.
+    /// Plans a run in `room` whose longest row has `longest` tokens, of which `completions` are completion tokens.
     ///
     /// # Errors
     /// When a target of the adapters or a pattern names no layer, or an adapter to start from cannot be read.
     pub fn new(
         config: &TrainConfig,
         spec: &DecoderSpec,
+        room: Room,
         longest: usize,
         completions: usize,
     ) -> Result<Self, ModelError> {
-        let (lora, layers) = (lora(config)?, layers(config));
         let step = longest.saturating_mul(config.batch_size());
-        let tokens = max_tokens(config, spec)?.min(step).max(longest);
+        let tokens = max_tokens(config, spec, room)?.min(step).max(longest);
         let completion_tokens = (tokens as f64 * completions as f64 / longest as f64).ceil() as usize;
+        Self::of_pack(config, spec, room, tokens, completion_tokens)
+    }
+
+    /// Plans a run whose largest pack has so many tokens.
+    fn of_pack(
+        config: &TrainConfig,
+        spec: &DecoderSpec,
+        room: Room,
+        tokens: usize,
+        completion_tokens: usize,
+    ) -> Result<Self, ModelError> {
+        let (lora, layers) = (lora(config)?, layers(config));
         let storage = config.storage();
         // float32 where the files cannot be read: loading reports that.
         let stored = ModelInfo::read(&config.model_name_or_path).map_or(StoredMatrices::FLOAT32, |info| info.matrices);
         let frozen = FrozenStorage { storage: &storage, stored };
         let shape = shape(config, lora.as_ref(), &layers, tokens, completion_tokens);
-        let mut estimate =
-            MemoryEstimate::new(spec, &TrainingShape { frozen, moments: config.optim.moments(), ..shape })?;
+        let (moments, device) = (config.optim.moments(), room.device_dtype(config));
+        let mut estimate = MemoryEstimate::new(spec, &TrainingShape { frozen, moments, device, ..shape })?;
         if let Some(prompt) = &config.prompt {
             estimate.learn_prompts(spec, prompt.count * prompt.length);
         }
         let kept = config.loss.loss.needs_mismatched() && (lora.is_none() || config.reference() != Reference::Start);
         let second = kept || config.sync_ref_model;
         let reference = match config.teacher() {
-            Some(teacher) => weights_of(config, &teacher)?,
+            Some(teacher) => weights_of(config, &teacher, device)?,
             None if second => estimate.weights,
             None => 0,
         };
@@ -81,7 +97,7 @@ impl MemoryPlan {
     ///
     /// # Errors
     /// As for [`MemoryPlan::new`].
-    pub fn of_longest(config: &TrainConfig, spec: &DecoderSpec) -> Result<Self, ModelError> {
+    pub fn of_longest(config: &TrainConfig, spec: &DecoderSpec, room: Room) -> Result<Self, ModelError> {
         let prompt = config.max_prompt_length.unwrap_or(config.max_length / 2).min(config.max_length);
         let sides = match config.loss.loss.pairing() {
             Pairing::SftOnly | Pairing::Unpaired(_) => 1,
@@ -90,7 +106,7 @@ impl MemoryPlan {
             Pairing::Pooled(loss) => 1 + usize::from(loss.compares_sides()),
         };
         let completions = sides * (config.max_length - prompt);
-        Self::new(config, spec, prompt + completions, read_by_head(config, sides, completions))
+        Self::new(config, spec, room, prompt + completions, read_by_head(config, sides, completions))
     }
 
     /// Total, in bytes.
@@ -117,11 +133,14 @@ impl MemoryPlan {
     }
 }
 
-/// Maximum number of tokens of a pack: as configured, or as many as take no more memory than weights, gradients and
-/// moments together.
-pub(crate) fn max_tokens(config: &TrainConfig, spec: &DecoderSpec) -> Result<usize, ModelError> {
+/// Maximum number of tokens of a pack: as configured; on a GPU as many as its free memory has room for; else as many as take
+/// no more memory than weights, gradients and moments together.
+pub(crate) fn max_tokens(config: &TrainConfig, spec: &DecoderSpec, room: Room) -> Result<usize, ModelError> {
     if let Some(given) = config.max_tokens_per_pack {
         return Ok(given);
+    }
+    if room.is_gpu() {
+        return tokens_in(config, spec, room);
     }
     // As if all were float32: packs do not depend on the storage, nor do their results.
     let (lora, layers) = (lora(config)?, layers(config));
@@ -129,16 +148,18 @@ pub(crate) fn max_tokens(config: &TrainConfig, spec: &DecoderSpec) -> Result<usi
     let estimate = MemoryEstimate::new(spec, &shape(config, lora.as_ref(), &layers, sample, sample))?;
     let constant = estimate.weights + estimate.gradients + estimate.optimizer;
     let affordable = constant.max(MIN_ACTIVATION_BYTES) as f64 / (estimate.activations as f64 / sample as f64);
-    Ok((affordable as usize).clamp(MIN_TOKENS, upper_bound(config.device)))
+    Ok((affordable as usize).clamp(MIN_TOKENS, MAX_TOKENS))
 }
 
-/// Upper bound of the default; `auto` counts as a GPU in a build for GPUs.
-fn upper_bound(device: Choice) -> usize {
-    match device {
-        Choice::Cuda(_) => MAX_TOKENS_ON_GPU,
-        Choice::Auto if cfg!(feature = "cuda") => MAX_TOKENS_ON_GPU,
-        Choice::Auto | Choice::Cpu | Choice::Emulated => MAX_TOKENS,
+/// The largest power of two of tokens whose pack fits into a GPU's memory: a little more or less memory, as between two
+/// starts of a run, makes the same packs.
+fn tokens_in(config: &TrainConfig, spec: &DecoderSpec, room: Room) -> Result<usize, ModelError> {
+    let bytes = (room.free() as f64 * GPU_SHARE) as u64;
+    let mut tokens = MAX_TOKENS_ON_GPU;
+    while tokens > MIN_TOKENS && MemoryPlan::of_pack(config, spec, room, tokens, tokens)?.total() > bytes {
+        tokens /= 2;
     }
+    Ok(tokens)
 }
 
 fn shape<'a>(
@@ -156,14 +177,15 @@ fn shape<'a>(
         checkpointing: config.gradient_checkpointing,
         frozen: FrozenStorage::FLOAT32,
         moments: MomentFormat::Single,
+        device: None,
     }
 }
 
 /// Bytes of a teacher's weights in memory.
-fn weights_of(config: &TrainConfig, dir: &Path) -> Result<u64, ModelError> {
+fn weights_of(config: &TrainConfig, dir: &Path, device: Option<WeightDtype>) -> Result<u64, ModelError> {
     let teacher = config.open_reference(dir)?;
     let (spec, info) = (Config::from_dir(teacher.weights())?, ModelInfo::read(teacher.weights())?);
-    FrozenStorage { storage: &Storage::default(), stored: info.matrices }.total(spec.spec())
+    FrozenStorage { storage: &Storage::default(), stored: info.matrices }.total(spec.spec(), device)
 }
 
 /// Patterns of the weights that are trained: alone, or beside adapters.
@@ -186,18 +208,23 @@ fn lora(config: &TrainConfig) -> Result<Option<LoraConfig>, ModelError> {
 }
 
 /// Plans a run over `rows` from the longest of them; `None` without rows.
-pub(crate) fn plan(config: &TrainConfig, spec: &DecoderSpec, rows: &[Row]) -> Result<Option<MemoryPlan>, ModelError> {
-    longest(rows).map(|row| plan_of(config, spec, row)).transpose()
+pub(crate) fn plan(
+    config: &TrainConfig,
+    spec: &DecoderSpec,
+    room: Room,
+    rows: &[Row],
+) -> Result<Option<MemoryPlan>, ModelError> {
+    longest(rows).map(|row| plan_of(config, spec, room, row)).transpose()
 }
 
 fn longest(rows: &[Row]) -> Option<&Row> {
     rows.iter().max_by_key(|row| row.packed_tokens())
 }
 
-fn plan_of(config: &TrainConfig, spec: &DecoderSpec, longest: &Row) -> Result<MemoryPlan, ModelError> {
+fn plan_of(config: &TrainConfig, spec: &DecoderSpec, room: Room, longest: &Row) -> Result<MemoryPlan, ModelError> {
     let completions = longest.completions().map(TokenizedCompletion::len).sum();
     let read = read_by_head(config, longest.completions().count(), completions);
-    MemoryPlan::new(config, spec, longest.packed_tokens(), read)
+    MemoryPlan::new(config, spec, room, longest.packed_tokens(), read)
 }
 
 /// Tokens of a row that its head reads: the last of each sequence, or all of the completions.
@@ -213,65 +240,72 @@ fn read_by_head(config: &TrainConfig, sequences: usize, completion_tokens: usize
 pub(crate) fn shortage(
     config: &TrainConfig,
     spec: &DecoderSpec,
+    room: Room,
     rows: &[Row],
 ) -> Result<Option<MemoryShortage>, ModelError> {
     match longest(rows) {
-        Some(longest) if config.memory_check != MemoryCheck::Off => shortage_of(config, spec, longest, free_memory()),
+        Some(longest) if config.memory_check != MemoryCheck::Off => shortage_of(config, spec, room, longest),
         _ => Ok(None),
     }
-}
-
-/// Bytes that this process can still allocate: those available to the system, or those left to its control group. The
-/// page cache counts as free in both: the kernel gives it up before it refuses memory.
-pub(crate) fn free_memory() -> u64 {
-    let mut system = System::new();
-    system.refresh_memory();
-    let available = system.available_memory();
-    system.cgroup_limits().map_or(available, |limits| available.min(limits.total_memory.saturating_sub(limits.rss)))
 }
 
 fn shortage_of(
     config: &TrainConfig,
     spec: &DecoderSpec,
+    room: Room,
     longest: &Row,
-    free: u64,
 ) -> Result<Option<MemoryShortage>, ModelError> {
-    let needed = plan_of(config, spec, longest)?;
-    if needed.total() <= free {
+    let needed = plan_of(config, spec, room, longest)?;
+    if needed.total() <= room.free() {
         return Ok(None);
     }
     let mut remedy = None;
-    for (text, changed) in remedies(config) {
-        let total = plan_of(&changed, spec, longest)?.total();
-        if total <= free {
+    for (text, changed) in remedies(config, room) {
+        let total = plan_of(&changed, spec, room, longest)?.total();
+        if total <= room.free() {
             remedy = Some((text, total));
             break;
         }
     }
     let row = longest.id.clone();
-    Ok(Some(MemoryShortage { needed, row, row_tokens: longest.packed_tokens(), free, remedy }))
+    Ok(Some(MemoryShortage { needed, row, row_tokens: longest.packed_tokens(), room, remedy }))
 }
 
-/// Changes that save memory, the cheapest first.
-fn remedies(config: &TrainConfig) -> Vec<(&'static str, TrainConfig)> {
-    let small = TrainConfig { max_tokens_per_pack: Some(MIN_TOKENS), ..config.clone() };
-    let recomputed = TrainConfig { gradient_checkpointing: true, ..small.clone() };
-    let mut all = vec![
-        ("max_tokens_per_pack = 1024", small),
-        ("gradient_checkpointing = true and max_tokens_per_pack = 1024", recomputed.clone()),
-    ];
-    if config.adapter().is_none() && config.unfreeze_layers_patterns.is_empty() {
-        let adapters = TrainConfig { use_peft: true, ..recomputed.clone() };
-        all.push(("use_peft = true, gradient_checkpointing = true and max_tokens_per_pack = 1024", adapters.clone()));
-        let packed = TrainConfig { load_in_4bit: true, ..adapters };
-        let change =
-            "use_peft = true, load_in_4bit = true, gradient_checkpointing = true and max_tokens_per_pack = 1024";
-        all.push((change, packed));
-    } else if config.adapter().is_some() && !config.load_in_4bit {
-        let packed = TrainConfig { load_in_4bit: true, ..recomputed };
-        all.push(("load_in_4bit = true, gradient_checkpointing = true and max_tokens_per_pack = 1024", packed));
+/// Changes that save memory, each beside those before it, the cheapest first.
+fn remedies(config: &TrainConfig, room: Room) -> Vec<(String, TrainConfig)> {
+    type Change = fn(TrainConfig) -> TrainConfig;
+    let mut steps: Vec<(&str, Change)> = Vec::new();
+    if room.is_gpu() && config.requested_dtype() == WeightDtype::F32 {
+        steps.push(("bf16 = true", |config| TrainConfig { bf16: true, ..config }));
     }
-    all
+    steps
+        .push(("max_tokens_per_pack = 1024", |config| TrainConfig { max_tokens_per_pack: Some(MIN_TOKENS), ..config }));
+    steps.push(("gradient_checkpointing = true", |config| TrainConfig { gradient_checkpointing: true, ..config }));
+    let whole = config.adapter().is_none() && config.unfreeze_layers_patterns.is_empty();
+    if whole {
+        steps.push(("use_peft = true", |config| TrainConfig { use_peft: true, ..config }));
+    }
+    if (whole || config.adapter().is_some()) && !config.load_in_4bit {
+        steps.push(("load_in_4bit = true", |config| TrainConfig { load_in_4bit: true, ..config }));
+    }
+    let mut changed = config.clone();
+    let mut names: Vec<&str> = Vec::new();
+    steps
+        .into_iter()
+        .map(|(name, change)| {
+            changed = change(changed.clone());
+            names.insert(0, name);
+            (in_words(&names), changed.clone())
+        })
+        .collect()
+}
+
+/// `a`, `a and b`, `a, b and c`.
+fn in_words(names: &[&str]) -> String {
+    match names {
+        [all @ .., last] if !all.is_empty() => format!("{} and {last}", all.join(", ")),
+        names => names.concat(),
+    }
 }
 
 /// More memory is needed than is free.
@@ -281,27 +315,28 @@ pub struct MemoryShortage {
     /// The longest row.
     row: String,
     row_tokens: usize,
-    /// Free memory, in bytes.
-    free: u64,
+    room: Room,
     /// A change that would make it fit, and the memory it would then take, in bytes.
-    remedy: Option<(&'static str, u64)>,
+    remedy: Option<(String, u64)>,
 }
 
 impl fmt::Display for MemoryShortage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "training would take about {} of memory ({}), {} are free; the longest row is {} with {} tokens; ",
+            "training would take about {} of memory ({}), {}; the longest row is {} with {} tokens; ",
             format_bytes(self.needed.total()),
             self.needed.parts(),
-            format_bytes(self.free),
+            self.room,
             self.row,
             self.row_tokens
         )?;
-        match self.remedy {
-            Some((change, total)) => write!(f, "with {change} it would take about {}", format_bytes(total))?,
-            None => f.write_str(
-                "lower max_length, or use a smaller model or a machine with more memory: no other setting is enough",
+        let larger = if self.room.is_gpu() { "GPU" } else { "machine" };
+        match &self.remedy {
+            Some((change, total)) => write!(f, "with {change} it would take about {}", format_bytes(*total))?,
+            None => write!(
+                f,
+                "lower max_length, or use a smaller model or a {larger} with more memory: no other setting is enough"
             )?,
         }
         f.write_str("; memory_check = \"off\" trains anyway")
@@ -310,6 +345,7 @@ impl fmt::Display for MemoryShortage {
 
 #[cfg(test)]
 mod tests {
+    use smpo_devices::{GpuMemory, Kind};
     use smpo_losses::Loss;
 
     use super::*;
@@ -344,16 +380,24 @@ mod tests {
         }
     }
 
+    fn host(free: u64) -> Room {
+        Room::host().with_free(free)
+    }
+
+    fn gpu(free: u64, total: u64) -> Room {
+        Room::of_gpu(Kind::Cuda(0), GpuMemory { free, total })
+    }
+
     #[test]
     fn the_cheapest_remedy_that_fits_is_named() {
         let (spec, config, row) = (spec(), config(), row(1000));
-        let found = |free| shortage_of(&config, &spec, &row, free).unwrap();
+        let found = |free| shortage_of(&config, &spec, host(free), &row).unwrap();
         assert_eq!(found(64 * GIB), None);
         let weights = 1_543_714_304u64 * 4;
         let shortage = found(4 * weights + GIB).unwrap();
         assert_eq!(shortage.needed.estimate.weights, weights);
         assert_eq!(
-            shortage.remedy.map(|(change, _)| change),
+            shortage.remedy.map(|(change, _)| change).as_deref(),
             Some("gradient_checkpointing = true and max_tokens_per_pack = 1024")
         );
         let text = found(10 * GIB).unwrap().to_string();
@@ -366,19 +410,73 @@ mod tests {
     }
 
     #[test]
+    fn a_gpu_is_asked_for_its_own_memory_in_its_own_dtype() {
+        let (spec, single, row) = (spec(), config(), row(1000));
+        let half = TrainConfig { bf16: true, ..config() };
+        let adapted = TrainConfig { use_peft: true, ..half.clone() };
+        let found = |config: &TrainConfig, room| shortage_of(config, &spec, room, &row).unwrap();
+        // However little the host has: 1.5 billion weights under adapters fit a card of 24 GiB, and all of them one of 80.
+        assert_eq!(found(&adapted, gpu(23 * GIB, 24 * GIB)), None);
+        assert_eq!(found(&half, gpu(79 * GIB, 80 * GIB)), None);
+        let text = found(&half, gpu(22 * GIB, 24 * GIB)).unwrap().to_string();
+        let expected =
+            "22.0 GiB of the GPU's 24.0 GiB are free; the longest row is pairs.jsonl:7 with 999 tokens; with";
+        assert!(text.contains(expected) && text.contains("use_peft = true"), "{text}");
+        // A card of 24 GiB that others fill is too small as well.
+        let text = found(&adapted, gpu(GIB, 24 * GIB)).unwrap().to_string();
+        assert!(text.contains("a smaller model or a GPU with more memory: no other setting is enough"), "{text}");
+        let remedy = |config: &TrainConfig, room| found(config, room).and_then(|found| found.remedy).unwrap().0;
+        let float32 = TrainConfig { use_peft: true, ..single.clone() };
+        let weights = 1_543_714_304u64;
+        assert_eq!(remedy(&float32, gpu(4 * weights, 8 * weights)), "bf16 = true");
+        let expected = "load_in_4bit = true, gradient_checkpointing = true and max_tokens_per_pack = 1024";
+        assert_eq!(remedy(&adapted, gpu(5 * weights / 2, 8 * weights)), expected);
+        assert_eq!(single.dtype(Kind::Cuda(0)), WeightDtype::F32);
+    }
+
+    #[test]
     fn packs_take_no_more_memory_than_the_rest() {
         let spec = spec();
-        let plain = max_tokens(&config(), &spec).unwrap();
+        let room = host(64 * GIB);
+        let plain = max_tokens(&config(), &spec, room).unwrap();
         assert_eq!(plain, MAX_TOKENS);
-        let gpu = TrainConfig { device: Choice::Cuda(0), ..config() };
-        assert_eq!(max_tokens(&gpu, &spec).unwrap(), MAX_TOKENS_ON_GPU);
         let given = TrainConfig { max_tokens_per_pack: Some(77), ..config() };
-        assert_eq!(max_tokens(&given, &spec).unwrap(), 77);
+        assert_eq!(max_tokens(&given, &spec, room).unwrap(), 77);
+        assert_eq!(max_tokens(&given, &spec, gpu(0, GIB)).unwrap(), 77);
         let batch = TrainConfig { per_device_train_batch_size: 64, ..config() };
-        let estimate = MemoryPlan::new(&batch, &spec, 512, 512).unwrap();
+        let estimate = MemoryPlan::new(&batch, &spec, room, 512, 512).unwrap();
         assert_eq!(estimate.tokens, plain);
         // A row that is longer is a pack of its own.
-        let long = MemoryPlan::new(&TrainConfig { max_length: 20_000, ..config() }, &spec, 20_000, 10_000).unwrap();
+        let long = TrainConfig { max_length: 20_000, ..config() };
+        let long = MemoryPlan::new(&long, &spec, room, 20_000, 10_000).unwrap();
         assert_eq!((long.tokens, long.completion_tokens), (20_000, 10_000));
+    }
+
+    #[test]
+    fn packs_of_a_gpu_are_as_large_as_its_free_memory_has_room_for() {
+        let spec = spec();
+        let adapted = TrainConfig { use_peft: true, bf16: true, ..config() };
+        let tokens = |config: &TrainConfig, free| max_tokens(config, &spec, gpu(free, 141 * GIB)).unwrap();
+        assert_eq!(tokens(&adapted, 139 * GIB), MAX_TOKENS_ON_GPU);
+        let steps: Vec<usize> = [6, 8, 12, 16, 24, 40, 80].map(|free| tokens(&adapted, free * GIB)).into();
+        assert!(steps.is_sorted() && steps[0] < 4096 && steps[6] > 8192, "{steps:?}");
+        assert!(steps.iter().all(|tokens| tokens.is_power_of_two()), "{steps:?}");
+        // The estimate of such a pack fits, that of twice as many tokens does not.
+        for free in [8 * GIB, 24 * GIB] {
+            let total = |tokens| {
+                let config = TrainConfig {
+                    max_tokens_per_pack: Some(tokens),
+                    per_device_train_batch_size: 64,
+                    ..adapted.clone()
+                };
+                MemoryPlan::new(&config, &spec, gpu(free, 141 * GIB), 512, 512).unwrap().total() as f64
+            };
+            let (tokens, bytes) = (tokens(&adapted, free), GPU_SHARE * free as f64);
+            assert!(total(tokens) <= bytes && total(2 * tokens) > bytes, "{free}: {tokens}");
+        }
+        let float32 = TrainConfig { bf16: false, ..adapted.clone() };
+        assert!(tokens(&float32, 24 * GIB) < tokens(&adapted, 24 * GIB));
+        let recomputed = TrainConfig { gradient_checkpointing: true, ..adapted.clone() };
+        assert!(tokens(&recomputed, 12 * GIB) > tokens(&adapted, 12 * GIB));
     }
 }

@@ -12,6 +12,7 @@ use smpo_model::{
 use crate::config::TrainConfig;
 use crate::error::TrainError;
 use crate::memory::MemoryPlan;
+use crate::room::Room;
 
 /// One way to train, and its memory in bytes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -62,6 +63,7 @@ pub fn usual(info: &ModelInfo, adapter: Option<&LoraConfig>, tokens: usize) -> R
                 checkpointing,
                 frozen: FrozenStorage { storage, stored: info.matrices },
                 moments: MomentFormat::Single,
+                device: None,
             };
             plans.push(plan(&info.spec, &shape)?);
         }
@@ -79,7 +81,7 @@ pub fn configured(spec: &DecoderSpec, path: &Path) -> Result<NamedPlan, TrainErr
         Some(labels) => DecoderSpec { labels: Some(labels.count()), tied: false, ..spec.clone() },
         None => spec.clone(),
     };
-    let plan = MemoryPlan::of_longest(&config, &spec)?;
+    let plan = MemoryPlan::of_longest(&config, &spec, Room::of_choice(&config))?;
     let training = training(plan.lora.as_ref(), &config.unfreeze_layers_patterns, &config.storage());
     Ok(NamedPlan::new(training, config.gradient_checkpointing, &plan))
 }

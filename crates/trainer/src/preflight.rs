@@ -8,6 +8,7 @@ use crate::config::{DataCheck, TrainConfig};
 use crate::error::TrainError;
 use crate::memory;
 use crate::mismatched;
+use crate::room::Room;
 
 /// Refuses a run whose data has errors.
 ///
@@ -54,12 +55,17 @@ pub(crate) fn partners(objective: &Objective, rows: &[Row]) -> Result<Vec<usize>
     mismatched::partners(&all).ok_or(TrainError::OnePrompt { rows: rows.len() })
 }
 
-/// Refuses a run that would not fit into the free memory.
+/// Refuses a run that would not fit into the free memory of its device.
 ///
 /// # Errors
 /// [`TrainError::Memory`], with the first change of the configuration that would make it fit.
-pub(crate) fn check_memory(config: &TrainConfig, spec: &DecoderSpec, rows: &[Row]) -> Result<(), TrainError> {
-    match memory::shortage(config, spec, rows)? {
+pub(crate) fn check_memory(
+    config: &TrainConfig,
+    spec: &DecoderSpec,
+    room: Room,
+    rows: &[Row],
+) -> Result<(), TrainError> {
+    match memory::shortage(config, spec, room, rows)? {
         Some(shortage) => Err(TrainError::Memory(Box::new(shortage))),
         None => Ok(()),
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use smpo_collectives::{Collective, CollectiveError, Single};
 
 use crate::error::TrainError;
+use crate::room::Room;
 
 /// The ranks of a run, seen from one of them.
 #[derive(Debug, Clone)]
@@ -82,6 +83,15 @@ impl Ranks {
             }
         };
         all.into_iter().enumerate().map(numbers).collect()
+    }
+
+    /// The room that every rank has: all of them cut the same packs.
+    ///
+    /// # Errors
+    /// When another rank is gone.
+    pub(crate) fn smallest(&self, own: Room) -> Result<Room, TrainError> {
+        let free = self.exchange(Ok(vec![own.free() as f64]))?.into_iter().flatten().fold(f64::INFINITY, f64::min);
+        Ok(if self.alone() { own } else { own.with_free(free as u64) })
     }
 
     /// Lists of token ids that were dealt one by one, rank after rank, in their order again.

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use safetensors::tensor::{Dtype, TensorView};
 use sha2::{Digest, Sha256};
 use smpo_data::{Row, TokenizedCompletion};
+use smpo_devices::Kind;
 use smpo_model::Decoder;
 
 use crate::config::TrainConfig;
@@ -27,8 +28,16 @@ pub(crate) struct ReferenceCache {
 }
 
 impl ReferenceCache {
-    /// Names the cache of `rows` under a configuration's reference model, with the fingerprints of `origin`.
-    pub(crate) fn new(dir: &Path, config: &TrainConfig, origin: &Origin, rows: &[Row], max_tokens: usize) -> Self {
+    /// Names the cache of `rows` under a configuration's reference model on a kind of device, with the fingerprints of
+    /// `origin`.
+    pub(crate) fn new(
+        dir: &Path,
+        config: &TrainConfig,
+        kind: Kind,
+        origin: &Origin,
+        rows: &[Row],
+        max_tokens: usize,
+    ) -> Self {
         let mut hash = Sha256::new();
         let mut add = |part: &[u8]| {
             hash.update((part.len() as u64).to_le_bytes());
@@ -38,6 +47,15 @@ impl ReferenceCache {
         // only where it is quantised, so that other blocks keep the key that earlier releases gave them
         if config.load_in_4bit {
             add(format!("{:?}", config.storage()).as_bytes());
+        }
+        // only where it is not the CPU's float32, for the same reason: another GPU of the same kind rounds alike
+        let device = match kind {
+            Kind::Cpu => None,
+            Kind::Cuda(_) => Some("cuda"),
+            Kind::Emulated => Some("emulated"),
+        };
+        if let Some(device) = device {
+            add(format!("{device} {}", config.dtype(kind).name()).as_bytes());
         }
         for model in [&origin.base, &origin.reference] {
             add(model.as_deref().unwrap_or_default().as_bytes());
@@ -132,4 +150,34 @@ fn read(path: &Path, rows: &[Row]) -> Option<Vec<RowLogps>> {
         block.push(RowLogps { chosen, rejected, group, ..RowLogps::default() });
     }
     values.next().is_none().then_some(block)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use smpo_data::Rows;
+    use smpo_losses::Loss;
+
+    use super::*;
+
+    #[test]
+    fn blocks_of_another_dtype_or_kind_of_device_are_not_found() {
+        let config = |bf16: bool, fp16: bool| {
+            let builder = TrainConfig::builder(Loss::Dpo(Default::default())).model("m").output_dir("o");
+            builder.train_files(["d"]).learning_rate(1e-5).bf16(bf16).fp16(fp16).build().unwrap()
+        };
+        let origin = Origin::of(&Rows::default());
+        let key = |config: &TrainConfig, kind| ReferenceCache::new(Path::new("r"), config, kind, &origin, &[], 64).key;
+        let (single, half, bfloat) = (config(false, false), config(false, true), config(true, false));
+        let mut keys = BTreeSet::new();
+        for kind in [Kind::Cuda(0), Kind::Emulated] {
+            keys.extend([&single, &half, &bfloat].map(|config| key(config, kind)));
+        }
+        keys.insert(key(&single, Kind::Cpu));
+        assert_eq!(keys.len(), 7, "{keys:?}");
+        // The CPU computes in float32, whatever is asked for; one card is as good as another of its kind.
+        assert_eq!(key(&bfloat, Kind::Cpu), key(&single, Kind::Cpu));
+        assert_eq!(key(&bfloat, Kind::Cuda(1)), key(&bfloat, Kind::Cuda(0)));
+    }
 }

@@ -32,6 +32,7 @@ use crate::prompt;
 use crate::ranks::Ranks;
 use crate::reference::ReferenceCache;
 use crate::resume::{EarlierRun, Resume, Resumed};
+use crate::room::Room;
 use crate::run_dir::{EarlierConfig, RunDir};
 use crate::scoring::RowLogps;
 use crate::steps::Steps;
@@ -100,7 +101,8 @@ pub fn train_on(
     if let Some(changes) = before.as_ref().and_then(|before| before.changes.describe()) {
         watch(Event::Note(&format!("other settings than before: {changes}")));
     }
-    let run = Run { config, model_config: &model_config, dir: &dir, device: &device, earlier, stop, ranks };
+    let room = ranks.smallest(Room::of(&device))?;
+    let run = Run { config, model_config: &model_config, dir: &dir, device: &device, room, earlier, stop, ranks };
     on_device(&device, || run.train(objective, before, watch))
 }
 
@@ -137,6 +139,7 @@ struct Run<'a> {
     model_config: &'a Config,
     dir: &'a RunDir,
     device: &'a OpenDevice,
+    room: Room,
     earlier: EarlierRun,
     stop: &'a AtomicBool,
     ranks: &'a Ranks,
@@ -149,7 +152,7 @@ impl Run<'_> {
         before: Option<EarlierConfig>,
         watch: &mut dyn FnMut(Event<'_>),
     ) -> Result<Finish, TrainError> {
-        let Self { config, dir, earlier, ranks, .. } = self;
+        let Self { config, dir, room, earlier, ranks, .. } = self;
         let own = ranks.lead(|| tokenizer_dir::prepare(config, &dir.tokenizer()))?;
         let unchanged = ranks.any(own.is_some_and(|own| own == config.model_name_or_path))?;
         let tokenizer_dir = if unchanged { config.model_name_or_path.clone() } else { dir.tokenizer() };
@@ -169,7 +172,7 @@ impl Run<'_> {
             resume.check_length(before, &origin, rows.len())?;
         }
         let partners = preflight::partners(&objective, &rows)?;
-        ranks.agree(preflight::check_memory(config, spec, &rows))?;
+        ranks.agree(preflight::check_memory(config, spec, room, &rows))?;
         let probe = Probe::load(config, &tokenizer, spec.max_positions)?;
         if let Some(teacher) = config.teacher() {
             tokenizer_dir::check_same(&tokenizer, config, &teacher)?;
@@ -180,7 +183,10 @@ impl Run<'_> {
         }
 
         let total_steps = config.total_steps_since(origin.since, rows.len());
-        let learner_options = LearnerOptions::of(config, spec, Some(total_steps))?;
+        let learner_options = LearnerOptions::of(config, spec, room, Some(total_steps))?;
+        if config.max_tokens_per_pack.is_none() && room.is_gpu() {
+            watch(Event::Note(&format!("packs of up to {} tokens: {room}", learner_options.max_tokens)));
+        }
         let checkpoint = resumed.as_ref().map(|resumed| resumed.checkpoint.clone());
         let models = ranks.agree(self.models(checkpoint.as_ref(), &tokenizer, watch))?;
         self.show_new_tokens(&models.policy, &rows, watch)?;
@@ -316,7 +322,14 @@ impl Run<'_> {
         if !learner.objective().needs_reference() || self.config.sync_ref_model {
             return Ok(Some(Vec::new()));
         }
-        let cache = ReferenceCache::new(&self.dir.reference(), self.config, origin, rows, learner.max_tokens());
+        let cache = ReferenceCache::new(
+            &self.dir.reference(),
+            self.config,
+            self.device.kind(),
+            origin,
+            rows,
+            learner.max_tokens(),
+        );
         let reference = || models.reference(self.config, self.model_config, &self.placement());
         let mut scored = |done| watch(Event::Reference { done, rows: rows.len() });
         cache.fill(rows, &learner.scorer(), reference, self.stop, &mut scored)

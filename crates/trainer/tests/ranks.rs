@@ -12,7 +12,7 @@ use smpo_losses::{LossConfig, Objective, WinsorScope};
 use smpo_model::{Config, Decoder};
 use smpo_trainer::config::ProbeConfig;
 use smpo_trainer::{
-    EarlierRun, Finish, Learner, LearnerOptions, Ranks, StepRecord, StepRow, TrainConfig, TrainError, synthetic,
+    EarlierRun, Finish, Learner, LearnerOptions, Ranks, Room, StepRecord, StepRow, TrainConfig, TrainError, synthetic,
     train_on,
 };
 use support::one_step::{losses, modified, one_step_on, same};
@@ -63,7 +63,7 @@ fn every_rank_has_the_same_weights_to_the_last_bit() {
     let settings = demo_run(Path::new("unused"), 8, modified(WinsorScope::Step)).learning_rate(1e-3).build().unwrap();
     let weights = on_ranks(3, |ranks| {
         let decoder = Decoder::init(&Config::from_dir(demo("base")).unwrap(), 7).unwrap();
-        let options = LearnerOptions::of(&settings, decoder.spec(), None).unwrap();
+        let options = LearnerOptions::of(&settings, decoder.spec(), Room::host(), None).unwrap();
         let objective = Objective::new(settings.loss.clone()).unwrap();
         let mut learner = Learner::new(decoder, objective, options).unwrap().over(ranks);
         let rows = synthetic::pairs(7, 40, 500, |id| id % 97 == 0, 1);

@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::linear::Product;
 use crate::matrix::Matrix;
 use crate::parameter::{Parameter, normal};
-use crate::placement::Placement;
+use crate::placement::{Placement, host_values};
 
 /// The adapter of one linear layer with `K` inputs and `O` outputs.
 #[derive(Debug, Clone)]
@@ -92,7 +92,7 @@ impl Adapter {
             _ => (0..config.r * inputs).map(|_| rng.random_range(-bound..bound)).collect(),
         };
         let magnitude = match config.dora {
-            true => Some(row_norms(&weight.dense(placement)?.detach().to_dtype(DType::F32)?)?.to_vec1()?),
+            true => Some(host_values(&row_norms(&weight.dense(placement)?.detach())?)?),
             false => None,
         };
         let values = AdapterValues { a, b: vec![0.0; outputs * config.r], magnitude };
@@ -201,10 +201,11 @@ impl Adapter {
     /// The weight with the adapter in it, (`O`, `K`).
     pub fn merged(&self, weight: &Matrix) -> Result<Tensor> {
         let sum = self.adapted(weight)?;
-        match self.magnitude_ratio(weight)? {
-            Some(ratio) => Ok(sum.broadcast_mul(&ratio.detach().unsqueeze(1)?)?),
-            None => Ok(sum),
-        }
+        let merged = match self.magnitude_ratio(weight)? {
+            Some(ratio) => sum.broadcast_mul(&ratio.detach().to_dtype(DType::F32)?.unsqueeze(1)?)?,
+            None => sum,
+        };
+        Ok(merged.to_dtype(self.b.tensor.dtype())?)
     }
 
     /// Device and dtype of its parameters, which are those of activations.
@@ -222,17 +223,21 @@ impl Adapter {
         Ok((self.b.tensor.detach() * self.scale)?)
     }
 
-    /// `W + s·B·A`, outside any graph.
+    /// `W + s·B·A` in float32, outside any graph.
     fn adapted(&self, weight: &Matrix) -> Result<Tensor> {
-        let update = self.b.tensor.detach().matmul(&self.a.tensor.detach())?;
-        Ok((weight.dense(&self.placement())?.detach() + (update * self.scale)?)?)
+        let [a, b] = [&self.a, &self.b].map(|factor| factor.tensor.detach().to_dtype(DType::F32));
+        let weight = weight.dense(&self.placement())?.detach().to_dtype(DType::F32)?;
+        Ok((weight + (b?.matmul(&a?)? * self.scale)?)?)
     }
 
     /// `m / ‖W + s·B·A‖` per output, (`O`); the norm is a constant to the gradient (DoRA, section 4.3).
     pub fn magnitude_ratio(&self, weight: &Matrix) -> Result<Option<Tensor>> {
         match &self.magnitude {
             None => Ok(None),
-            Some(magnitude) => Ok(Some((&magnitude.tensor / row_norms(&self.adapted(weight)?)?)?)),
+            Some(magnitude) => {
+                let norms = row_norms(&self.adapted(weight)?)?.to_dtype(magnitude.tensor.dtype())?;
+                Ok(Some((&magnitude.tensor / norms)?))
+            }
         }
     }
 
@@ -255,7 +260,7 @@ impl Adapter {
     }
 }
 
-/// Norm of each row, (`O`).
+/// Norm of each row, (`O`), in float32: candle would add bfloat16 in bfloat16, and squares of small float16 weights are zero.
 fn row_norms(weight: &Tensor) -> candle_core::Result<Tensor> {
-    weight.sqr()?.sum(D::Minus1)?.sqrt()
+    weight.to_dtype(DType::F32)?.sqr()?.sum(D::Minus1)?.sqrt()
 }

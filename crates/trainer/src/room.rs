@@ -1,0 +1,83 @@
+//! The memory that a run is planned into: the host's, or that of a GPU.
+
+use std::fmt;
+
+use smpo_devices::{GpuMemory, Kind, OpenDevice, format_bytes};
+use smpo_model::WeightDtype;
+use sysinfo::System;
+
+use crate::config::TrainConfig;
+
+/// A kind of device, and the memory that a run may take there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    kind: Kind,
+    /// Bytes that this process can still allocate.
+    free: u64,
+    /// Bytes of a GPU.
+    total: u64,
+}
+
+impl Room {
+    /// Memory of a device.
+    pub fn of(device: &OpenDevice) -> Self {
+        match (device.kind(), device.gpu_memory()) {
+            (kind @ Kind::Cuda(_), Some(memory)) => Self::of_gpu(kind, memory),
+            // A driver that does not say is not asked again: the run shows what fits.
+            (kind @ Kind::Cuda(_), None) => Self::of_gpu(kind, GpuMemory { free: u64::MAX, total: u64::MAX }),
+            (kind, _) => Self { kind, ..Self::host() },
+        }
+    }
+
+    /// Memory of a GPU.
+    pub(crate) fn of_gpu(kind: Kind, memory: GpuMemory) -> Self {
+        Self { kind, free: memory.free, total: memory.total }
+    }
+
+    /// Memory of this machine: bytes available to the system, or those left to the control group of this process. The page
+    /// cache counts as free in both: the kernel gives it up before it refuses memory.
+    pub fn host() -> Self {
+        let mut system = System::new();
+        system.refresh_memory();
+        let available = system.available_memory();
+        let free = system
+            .cgroup_limits()
+            .map_or(available, |limits| available.min(limits.total_memory.saturating_sub(limits.rss)));
+        Self { kind: Kind::Cpu, free, total: free }
+    }
+
+    /// Memory of the device that a configuration asks for, or of the host where it cannot be opened.
+    pub(crate) fn of_choice(config: &TrainConfig) -> Self {
+        config.device.open().map_or_else(|_| Self::host(), |device| Self::of(&device))
+    }
+
+    /// True for a GPU.
+    pub(crate) fn is_gpu(self) -> bool {
+        matches!(self.kind, Kind::Cuda(_))
+    }
+
+    /// Bytes that are free.
+    pub(crate) fn free(self) -> u64 {
+        self.free
+    }
+
+    /// The same with so many bytes free, of several ranks the fewest.
+    pub(crate) fn with_free(self, free: u64) -> Self {
+        Self { free, ..self }
+    }
+
+    /// dtype of everything on a device; `None` on the CPU.
+    pub(crate) fn device_dtype(self, config: &TrainConfig) -> Option<WeightDtype> {
+        (self.kind != Kind::Cpu).then(|| config.dtype(self.kind))
+    }
+}
+
+/// The free memory in words.
+impl fmt::Display for Room {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.is_gpu() {
+            true => write!(f, "{} of the GPU's {} are free", format_bytes(self.free), format_bytes(self.total)),
+            false => write!(f, "{} are free", format_bytes(self.free)),
+        }
+    }
+}
