@@ -1,42 +1,35 @@
 #!/usr/bin/env bash
-# Everything that a GPU machine can prove, in one command: builds, checks every kernel against the CPU, and times
-# training beside its Python peers.
+# Everything that a GPU machine can prove, in one command of at most eight minutes: self-test, whole steps of 0.5, 1.5 and 7
+# billion parameters (LoRA and QLoRA) beside their Python peers, sampling, compute-sanitizer. One JSON file, one table.
 #
-#   benches/gpu.sh                        # on a GPU machine; needs a CUDA toolkit (docs/cuda.md) and PYTHON's packages
-#   DEVICE=cpu SHAPES=tiny benches/gpu.sh # the same script on any machine
+#   SMPO=smpo benches/gpu.sh              # on a bare GPU machine, with a program built elsewhere
+#   benches/gpu.sh                        # where there are cargo and a CUDA toolkit (docs/cuda.md)
+#   DEVICE=cpu SHAPES=tiny benches/gpu.sh # the same on any machine, in small
 #
-# PYTHON: an interpreter with torch, transformers, trl, peft, datasets and, for TRL's best, liger-kernel.
-# SMPO: a built program; built here when unset. OUT: where the table goes.
+# SMPO: a built program, which may be stripped; built here when unset. PYTHON: an interpreter, 3.9 or newer. The libraries of
+# the toolkit are found in the packages nvidia-* of PYTHON (torch brings them) where the system has none; torch,
+# transformers, trl, peft, datasets and liger-kernel are used where they are. OUT: directory of gpu.json and gpu.md
+# [target/gpu]. SECONDS_LEFT: limit [480]; what does not fit is skipped and named. MODEL: model directory to sample from
+# [the demo's].
 set -euo pipefail
 cd "$(dirname "$0")/.."
-device=${DEVICE:-cuda}
+export DEVICE=${DEVICE:-cuda} SHAPES=${SHAPES:-all} OUT=${OUT:-target/gpu}
 python=${PYTHON:-python3}
-out=${OUT:-target/gpu-bench.md}
-mkdir -p "$(dirname "$out")"
-: > "$out"
+case $SHAPES in all | tiny) ;; *) echo "SHAPES: expected all or tiny, got $SHAPES" >&2; exit 2 ;; esac
 if [ -z "${SMPO:-}" ]; then
   features=()
-  case $device in cuda*) features=(--features cuda) ;; esac
+  case $DEVICE in cuda*) features=(--features cuda) ;; esac
   cargo build --release --no-default-features "${features[@]}"
   SMPO=target/release/smpo
 fi
-case $device in cuda*) nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv ;; esac
-"$SMPO" selftest --device "$device"
-
-status=0
-bench() {
-  "$python" benches/peers/gpu.py --device "$device" --smpo "$SMPO" "$@" | tee -a "$out" || status=1
-}
-case ${SHAPES:-all} in
-  tiny) bench --shape tiny --lora-r 4 --length 64 --batch-size 4 --steps 3 --warmup 1 ;;
-  all)
-    bench --shape qwen2.5-1.5b --lora-r 128 --length 2048 --batch-size 8
-    bench --shape qwen2.5-1.5b --lora-r 128 --length 2048 --batch-size 8 --checkpointing
-    bench --shape qwen2.5-1.5b --lora-r 128 --length 8192 --batch-size 2 --checkpointing
-    bench --shape qwen2.5-0.5b --length 2048 --batch-size 8
-    bench --shape qwen2.5-7b --lora-r 128 --length 2048 --batch-size 4 --checkpointing --trainers smpo
-    ;;
-  *) echo "SHAPES: expected all or tiny, got $SHAPES" >&2; exit 2 ;;
-esac
-echo "the tables are in $out"
-exit $status
+export SMPO
+# The libraries of PyPI's packages: nvidia/cu13/lib, or nvidia/<library>/lib of the packages for CUDA 12.
+packages=$("$python" - << 'FIND'
+import pathlib, sys
+roots = [pathlib.Path(path) / "nvidia" for path in sys.path if path]
+found = {library.parent for root in roots if root.is_dir() for library in root.glob("*/lib/lib*.so*")}
+print(":".join(sorted(str(path) for path in found)))
+FIND
+)
+export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$packages
+exec "$python" benches/gpu.py

@@ -21,6 +21,7 @@ const A: StepBench = StepBench {
     micro_batch_size: 8,
     steps: 1,
     warmup: 0,
+    max_tokens_per_pack: None,
     checkpointing: false,
     seed: 0,
 };

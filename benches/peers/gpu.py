@@ -192,12 +192,16 @@ def main():
                         choices=["smpo", "torch-smpo", "trl-simpo"])
     parser.add_argument("--smpo", type=pathlib.Path, default=ROOT / "target/release/smpo")
     parser.add_argument("--smpo-option", action="append", default=[], help="further option of smpo bench step")
+    parser.add_argument("--json", action="store_true", help="print the numbers of each trainer as JSON, no table")
     parser.add_argument("--verbose", action="store_true", help="show what the peers say")
     parser.add_argument("--job", type=pathlib.Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.job:
         return run_job(json.loads(args.job.read_text()))
     found = {trainer: ours(args) if trainer == "smpo" else peer(args, trainer) for trainer in args.trainers}
+    if args.json:
+        print(json.dumps(found))
+        return 1 if None in found.values() else 0
     trained = f"LoRA r {args.lora_r}" if args.lora_r else "all weights"
     mine = found.get("smpo")
     name = mine["name"] if mine else args.device

@@ -6,7 +6,9 @@ use serde::Serialize;
 use smpo_devices::{Kind, OpenDevice, on_device};
 use smpo_losses::{Loss, Objective};
 use smpo_model::{Decoder, Flops, FourBitOptions, LoraConfig, PackedBatch, Placement, Storage, WeightDtype};
-use smpo_trainer::{Learner, LearnerOptions, Row, StepRow, TokenizedCompletion, TrainConfig, TrainError, synthetic};
+use smpo_trainer::{
+    Learner, LearnerOptions, Room, Row, StepRow, TokenizedCompletion, TrainConfig, TrainError, synthetic,
+};
 
 use crate::error::BenchError;
 use crate::peak::{Arithmetic, peak_flops};
@@ -37,6 +39,8 @@ pub struct StepBench {
     pub steps: usize,
     /// Warm-up steps before the timed ones.
     pub warmup: usize,
+    /// Most tokens of a pack; `None`: as `smpo train` chooses.
+    pub max_tokens_per_pack: Option<usize>,
     /// Gradient checkpointing: blocks are recomputed in the backward pass.
     pub checkpointing: bool,
     /// Seed of weights and tokens.
@@ -117,6 +121,8 @@ pub struct StepReport {
     pub batch_size: usize,
     /// Pairs per micro-batch.
     pub micro_batch_size: usize,
+    /// Most tokens of a pack.
+    pub max_tokens_per_pack: usize,
     /// Number of parameters, adapters not counted.
     pub parameters: usize,
     /// Number of trained parameters.
@@ -157,6 +163,8 @@ impl StepBench {
     pub fn prepare(&self, device: &OpenDevice) -> Result<Prepared, BenchError> {
         self.check(device)?;
         let model_config = self.shape.config()?;
+        // Before the model takes a part of it.
+        let room = Room::of(device);
         let placement = Placement { device: device.device().clone(), dtype: self.dtype };
         let mut decoder = match self.base {
             Base::Dense => Decoder::init_on(&model_config, self.seed, None, &placement)?,
@@ -172,11 +180,11 @@ impl StepBench {
             decoder.add_lora(&lora, self.seed)?;
         }
         let config = self.train_config()?;
-        let options = LearnerOptions::of(&config, decoder.spec(), None)?;
+        let options = LearnerOptions::of(&config, decoder.spec(), room, None)?;
         let learner = Learner::new(decoder, Objective::new(config.loss.clone())?, options)?;
         let vocabulary = model_config.spec().vocab_size;
         let rows = synthetic::pairs(self.batch_size, self.length, vocabulary, |_| false, self.seed);
-        Ok(Prepared { learner, rows, learning_rate: config.learning_rate, steps: 0 })
+        Ok(Prepared { max_tokens: options.max_tokens, learner, rows, learning_rate: config.learning_rate, steps: 0 })
     }
 
     /// Runs the bench. `on_progress` is called with the number of steps done, warm-up included.
@@ -226,6 +234,7 @@ impl StepBench {
             length: self.length,
             batch_size: self.batch_size,
             micro_batch_size: self.micro_batch_size,
+            max_tokens_per_pack: prepared.max_tokens,
             parameters,
             trained_parameters,
             steps: self.steps,
@@ -256,6 +265,9 @@ impl StepBench {
         if let Some((option, _)) = counts.into_iter().find(|(_, count)| *count == 0) {
             return refuse(option, "at least 1", "0".to_owned());
         }
+        if self.max_tokens_per_pack == Some(0) {
+            return refuse("--max-tokens-per-pack", "at least 1", "0".to_owned());
+        }
         if self.lora_r == Some(0) {
             return refuse("--lora-r", "at least 1", "0".to_owned());
         }
@@ -281,6 +293,10 @@ impl StepBench {
             .per_device_train_batch_size(self.micro_batch_size)
             .gradient_checkpointing(self.checkpointing)
             .seed(self.seed);
+        let config = match self.max_tokens_per_pack {
+            Some(most) => config.max_tokens_per_pack(most),
+            None => config,
+        };
         Ok(config.build().map_err(TrainError::from)?)
     }
 
@@ -304,6 +320,8 @@ impl StepBench {
 
 /// A learner and the pairs of each of its steps.
 pub struct Prepared {
+    /// Most tokens of a pack.
+    max_tokens: usize,
     learner: Learner,
     rows: Vec<Row>,
     learning_rate: f64,
@@ -355,6 +373,7 @@ mod tests {
             micro_batch_size: 2,
             steps: 3,
             warmup: 1,
+            max_tokens_per_pack: None,
             checkpointing: false,
             seed: 0,
         }
@@ -372,6 +391,9 @@ mod tests {
         assert!(last < first, "{first} {last}: the same pairs again must be learnt");
         assert!(report.seconds.min <= report.seconds.median && report.seconds.median <= report.seconds.max);
         assert!(report.mfu.unwrap() > 0.0);
+        let small = StepBench { max_tokens_per_pack: Some(24), ..tiny() }.run(&device, &mut |_| {}).unwrap();
+        assert_eq!((small.max_tokens_per_pack, report.max_tokens_per_pack > 24), (24, true));
+        assert!((small.losses[1] - report.losses[1]).abs() < 1e-5, "packs change nothing but speed and memory");
         let adapted = StepBench { lora_r: Some(4), checkpointing: true, ..tiny() };
         let adapted = adapted.run(&device, &mut |_| {}).unwrap();
         assert!(adapted.trained_parameters < report.parameters && adapted.flops < report.flops);
@@ -388,6 +410,8 @@ mod tests {
         let alone = refusal(StepBench { base: Base::Nf4, ..tiny() });
         assert_eq!(alone, "--base: expected --lora-r beside it, got nf4");
         assert_eq!(refusal(StepBench { length: 1, ..tiny() }), "--length: expected at least 2, got 1");
+        let no_tokens = refusal(StepBench { max_tokens_per_pack: Some(0), ..tiny() });
+        assert_eq!(no_tokens, "--max-tokens-per-pack: expected at least 1, got 0");
         assert_eq!(refusal(StepBench { steps: 0, ..tiny() }), "--steps: expected at least 1, got 0");
         let refused = refusal(StepBench { dtype: WeightDtype::Bf16, ..tiny() });
         assert_eq!(refused, "--dtype: expected float32, the only dtype trained on the CPU, got bfloat16");

@@ -36,6 +36,9 @@ pub struct StepArgs {
     /// Pairs per micro-batch [default: --batch-size]
     #[arg(long, value_name = "N")]
     micro_batch_size: Option<usize>,
+    /// Most tokens of a pack, which goes through the model at once [default: as train chooses]
+    #[arg(long, value_name = "TOKENS")]
+    max_tokens_per_pack: Option<usize>,
     /// Timed steps
     #[arg(long, value_name = "N", default_value_t = 10)]
     steps: usize,
@@ -73,6 +76,7 @@ pub fn run(args: StepArgs) -> Outcome {
         length: args.length,
         batch_size: args.batch_size,
         micro_batch_size: args.micro_batch_size.unwrap_or(args.batch_size),
+        max_tokens_per_pack: args.max_tokens_per_pack,
         steps: args.steps,
         warmup: args.warmup,
         checkpointing: args.checkpointing,
