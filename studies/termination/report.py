@@ -1,6 +1,7 @@
 """Tables and figures of the study out of results/*.csv.
 
     python3 studies/termination/report.py table NAME RATE    # results/NAME.csv at one learning rate
+    python3 studies/termination/report.py kinds RATE         # arms by kind of rejected answer at one learning rate
     python3 studies/termination/report.py development    # table of the screens, rates chosen by the selection rule
     python3 studies/termination/report.py freeze         # the same rule, written to frozen.json
     python3 studies/termination/report.py confirm        # differences with intervals, and verdicts, of the confirming runs
@@ -83,6 +84,21 @@ def table(rows, chosen):
         figures = [average(group, key) for key, _, _ in SHOWN]
         shown = ["–" if value is None else f"{value:.{decimals}f}" for value, (_, _, decimals) in zip(figures, SHOWN)]
         lines.append(f"| {screen} | {arm} | {'' if rate is None else f'{rate:g}'} | " + " | ".join(shown) + " |")
+    return "\n".join(lines)
+
+
+BY_KIND = [("pref_accuracy_without_eos", 2), ("eos_logp_gold", 2), ("eos_rate", 2), ("gold_nll", 2)]
+
+
+def kinds(rows, rate):
+    """Arms that were screened with every kind of rejected answer, a column for each kind."""
+    found = cells(rows)
+    screens = ["screen", "screen-longest", "screen-equal", "screen-cut"]
+    lines = ["| arm | " + " | ".join(screens) + " |", "|---" * 5 + "|"]
+    for arm in ["start", *arms.SCREENED_BY_KIND]:
+        of = [found[screen, arm, None if arm == "start" else rate] for screen in screens]
+        shown = [" / ".join(f"{average(group, key):.{decimals}f}" for key, decimals in BY_KIND) if group else "–" for group in of]
+        lines.append(f"| {arm} | " + " | ".join(shown) + " |")
     return "\n".join(lines)
 
 
@@ -173,6 +189,8 @@ def main():
     if task == "table" and len(sys.argv) == 4:
         rows = read(sys.argv[2])
         print(table(rows, {row["arm"]: (float(sys.argv[3]), True) for row in rows}))
+    elif task == "kinds" and len(sys.argv) == 3:
+        print(kinds(read(*development), float(sys.argv[2])))
     elif task in ("development", "freeze"):
         rows = read(*development)
         chosen = choose(rows)
