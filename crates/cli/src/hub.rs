@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 
 use smpo_hub::{HubError, HubName, RepoKind, Repository, Settings, observe};
 
+/// Remark of errors on models that are not there.
+pub const HUB_NAMES: &str = "a model of the Hugging Face Hub is hf://ORG/MODEL";
+
 /// Shows downloads on standard error, a line each.
 pub fn show_downloads() {
     observe(|download| {

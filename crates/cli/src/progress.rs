@@ -87,11 +87,13 @@ impl Stage {
         }
     }
 
-    /// Moves to `done` units, with a short message (loss, tokens/s…).
+    /// Moves to `done` units, with a short message (loss, tokens/s…); the remaining time follows it.
     pub fn update(&self, done: u64, message: &str) {
+        let parts = [message, &self.remaining(done)];
+        let message = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("  ");
         if let Some(bar) = &self.bar {
             bar.set_position(done);
-            bar.set_message(self.placed(message));
+            bar.set_message(self.placed(&message));
             return;
         }
         let mut last = self.last_line.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -102,7 +104,7 @@ impl Stage {
     }
 
     /// Remaining time at the speed so far; empty before the second unit.
-    pub fn remaining(&self, done: u64) -> String {
+    fn remaining(&self, done: u64) -> String {
         let mut first = self.first.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let (since, at) = *first.get_or_insert_with(|| (Instant::now(), done));
         let total = self.total.load(Ordering::Relaxed);

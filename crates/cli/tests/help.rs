@@ -49,11 +49,21 @@ fn every_command_has_an_example_that_parses() {
 }
 
 #[test]
-fn every_command_is_in_the_readme() {
-    let readme = include_str!("../../../README.md");
+fn every_command_is_in_the_table_of_commands() {
+    let table = include_str!("../../../docs/commands.md");
     for command in Cli::command().get_subcommands() {
         let row = format!("| `smpo {}", command.get_name());
-        assert!(readme.contains(&row), "README.md: expected a row of the table of commands that starts with {row:?}");
+        assert!(table.contains(&row), "docs/commands.md: expected a row that starts with {row:?}");
+    }
+}
+
+#[test]
+fn every_output_for_programs_is_described() {
+    let table = include_str!("../../../docs/json.md");
+    for (name, command) in commands() {
+        let described = table.contains(&format!("\n| `{name}` | "));
+        let printed = command.get_arguments().any(|argument| argument.get_id() == "format");
+        assert_eq!(described, printed, "docs/json.md: {name} has --format: {printed}, a row: {described}");
     }
 }
 

@@ -111,6 +111,7 @@ impl Demo {
     /// The same for programs.
     pub fn json(&self) -> serde_json::Value {
         serde_json::json!({
+            "schema": 1,
             "table": table::rows(&self.evaluations),
             "verdicts": self.verdicts.all().into_iter().collect::<std::collections::BTreeMap<_, _>>(),
             "findings": self.findings,

@@ -2,16 +2,18 @@
 
 use std::path::Path;
 
+use smpo_report::wording::shell_word;
+
 use crate::inputs::Inputs;
 
 /// For a terminal. The commands work as they are; people put their own model and data in.
 pub fn render(out: &Path, inputs: &Inputs, page: &Path) -> String {
     let program = std::env::args().next().unwrap_or_else(|| "smpo".to_owned());
-    let program = quoted(Path::new(&program));
-    let path = |shipped: &str| quoted(&inputs.path(shipped));
+    let program = shell_word(Path::new(&program));
+    let path = |shipped: &str| shell_word(&inputs.path(shipped));
     let (config, suite) = (path("configs/demo/modified.toml"), path("evals/demo.toml"));
     let (model, data) = (path("datasets/demo/base"), path("datasets/demo/preferences.jsonl"));
-    let base = quoted(&out.join("eval/demo/start"));
+    let base = shell_word(&out.join("eval/demo/start"));
     let policy = path("evals/gates/demo.toml");
     format!(
         "Leaderboard   {}\nVerdict       {}\n\n\
@@ -22,11 +24,4 @@ pub fn render(out: &Path, inputs: &Inputs, page: &Path) -> String {
         page.display(),
         out.join("verdict.json").display(),
     )
-}
-
-/// A path for a shell.
-fn quoted(path: &Path) -> String {
-    let text = path.display().to_string();
-    let plain = |c: char| c.is_alphanumeric() || "/._-+".contains(c);
-    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }

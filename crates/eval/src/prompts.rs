@@ -24,7 +24,7 @@ use smpo_files::sha256;
 
 use crate::conversation::{REQUESTS, conversation};
 use crate::input_error::InputError;
-use crate::json_rows::{self, Row, count, given, list, text};
+use crate::json_rows::{self, Row, Rows, count, given, list, text};
 use crate::slices;
 
 /// One prompt of a suite.
@@ -95,6 +95,16 @@ pub fn read_prompts(path: &Path, strictness: Strictness<'_>) -> Result<Vec<Promp
     Ok(read_rows(path, strictness)?.into_iter().map(|located| located.prompt).collect())
 }
 
+/// The prompts of a file's bytes.
+pub(crate) fn parse_prompts(
+    path: &Path,
+    bytes: Vec<u8>,
+    strictness: Strictness<'_>,
+) -> Result<Vec<Prompt>, InputError> {
+    let rows = prompt_rows(path, json_rows::parse(path, bytes)?, strictness)?;
+    Ok(rows.into_iter().map(|located| located.prompt).collect())
+}
+
 /// A prompt with the row that it was read from.
 #[derive(Debug, Clone)]
 pub struct PromptRow {
@@ -111,10 +121,14 @@ pub struct PromptRow {
 /// # Errors
 /// As [`read_prompts`].
 pub fn read_rows(path: &Path, strictness: Strictness<'_>) -> Result<Vec<PromptRow>, InputError> {
+    prompt_rows(path, json_rows::read(path)?, strictness)
+}
+
+fn prompt_rows(path: &Path, rows: Rows, strictness: Strictness<'_>) -> Result<Vec<PromptRow>, InputError> {
     let mut prompts = Vec::new();
     let mut first_line_of_id: HashMap<String, usize> = HashMap::new();
     let mut first_line_of_prompt: HashMap<Vec<Message>, usize> = HashMap::new();
-    for (line, row) in json_rows::read(path)?.rows {
+    for (line, row) in rows.rows {
         let at = |problem: String| InputError::line(path, line, problem);
         if let (Strictness::Answered, Some(turns)) = (strictness, turns(&row).map_err(at)?) {
             for prompt in turns {

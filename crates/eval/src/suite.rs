@@ -25,7 +25,8 @@ use smpo_inference::Sampler;
 use smpo_results::SuiteInfo;
 
 use crate::input_error::InputError;
-use crate::prompts::{Prompt, Strictness, read_prompts};
+use crate::prompts::{Prompt, Strictness, parse_prompts, read_prompts};
+use crate::shipped;
 use crate::slices::{ALL, HELD_OUT};
 
 /// Prompts and sampler settings.
@@ -75,7 +76,7 @@ impl Suite {
     /// Temperature of a plain file of prompts.
     pub const DEFAULT_TEMPERATURE: f64 = 0.8;
 
-    /// Reads a suite: `.toml`, or else a plain file of prompts.
+    /// Reads a suite: `.toml`, or else a plain file of prompts; or takes a shipped one by its name, where no file has it.
     ///
     /// # Errors
     /// [`InputError`], with the line.
@@ -92,6 +93,16 @@ impl Suite {
     }
 
     fn read_as(path: &Path, plain: Strictness<'_>) -> Result<Suite, InputError> {
+        if !path.exists() && path.extension().is_none() {
+            return match shipped::suite(path) {
+                Some(shipped) => Suite::parse(path, shipped.suite, |file, strictness| {
+                    parse_prompts(file, shipped.prompts.as_bytes().to_vec(), strictness)
+                }),
+                None => {
+                    Err(InputError::whole(path, format!("no such file; the suites that ship: {}", shipped::list())))
+                }
+            };
+        }
         if path.extension().is_some_and(|extension| extension == "toml") {
             Suite::read_toml(path)
         } else {
@@ -101,8 +112,17 @@ impl Suite {
 
     fn read_toml(path: &Path) -> Result<Suite, InputError> {
         let text = std::fs::read_to_string(path).map_err(|source| InputError::Io { path: path.to_owned(), source })?;
-        let file: SuiteFile = toml::from_str(&text).map_err(|error| {
-            let line = error.span().map_or(1, |span| line_at(&text, span.start));
+        Suite::parse(path, &text, read_prompts)
+    }
+
+    /// The suite of a TOML file; `prompts` reads those that it names.
+    fn parse(
+        path: &Path,
+        text: &str,
+        prompts: impl FnOnce(&Path, Strictness<'_>) -> Result<Vec<Prompt>, InputError>,
+    ) -> Result<Suite, InputError> {
+        let file: SuiteFile = toml::from_str(text).map_err(|error| {
+            let line = error.span().map_or(1, |span| line_at(text, span.start));
             InputError::line(path, line, explain(&error))
         })?;
         let whole = |problem: String| InputError::whole(path, problem);
@@ -110,7 +130,7 @@ impl Suite {
             return Err(whole(format!("the slice name {reserved:?} is reserved; choose another")));
         }
         let dir = path.parent().unwrap_or(Path::new(""));
-        let prompts = read_prompts(&dir.join(&file.prompts), Strictness::Suite { slices: &file.slices })?;
+        let prompts = prompts(&dir.join(&file.prompts), Strictness::Suite { slices: &file.slices })?;
         if let Some(unused) = file.slices.iter().find(|slice| !prompts.iter().any(|prompt| prompt.slice == **slice)) {
             return Err(whole(format!(
                 "the slice {unused:?} is declared, but no prompt is in it; remove it or add prompts"

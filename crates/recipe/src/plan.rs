@@ -276,7 +276,9 @@ impl Planner<'_> {
         arguments.push(format!("--arm={}", model.arm));
         arguments.extend(model.seed.map(|seed| format!("--training-seed={seed}")));
         arguments.extend(options::arguments(&eval.options)?);
-        let mut inputs = vec![suite.to_owned()];
+        // A name without ending is that of a suite inside the program.
+        let of_file = suite.exists() || suite.extension().is_some();
+        let mut inputs: Vec<PathBuf> = of_file.then(|| suite.to_owned()).into_iter().collect();
         if model.stage.is_none() {
             inputs.push(model.source.clone().into());
         }

@@ -1,6 +1,7 @@
 //! Display names of the schema's identifiers.
 
 use std::borrow::Cow;
+use std::path::Path;
 
 use smpo_results::{COMMON_PROMPTS, ClaimScope, Decision, Direction, FinishReason, Requirement, Unit};
 
@@ -113,6 +114,13 @@ pub fn list(names: &[String]) -> String {
         [one] => one.clone(),
         [start @ .., last] => format!("{} and {last}", start.join(", ")),
     }
+}
+
+/// A path as one word of a shell's command.
+pub fn shell_word(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_alphanumeric() || "/._-+:".contains(c);
+    if !text.is_empty() && text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 #[cfg(test)]

@@ -21,6 +21,8 @@ pub enum AlarmKind {
     ClipShare,
     /// The loss prefers chosen on transformed log-probs, the model does not.
     NotLearned,
+    /// Completions of the probe no longer end.
+    ProbeEnds,
     /// A step's loss or gradient was not finite.
     NotFinite,
 }
@@ -52,6 +54,9 @@ pub struct Alarms {
     reward_accuracy: Windowed,
     #[serde(default)]
     logp_accuracy: Windowed,
+    /// `probe/eos_rate` of the first probe.
+    #[serde(default)]
+    first_probe: Option<f64>,
 }
 
 impl Alarms {
@@ -137,6 +142,7 @@ impl Alarms {
             ));
         }
         alarms.extend(self.not_learned(rules, step));
+        alarms.extend(self.probe_ends(rules, record));
         alarms
     }
 
@@ -155,6 +161,23 @@ impl Alarms {
         );
         let remedy = "leave loss.min_log_prob and loss.lower_clip_percentile out, or lower them";
         self.raise(AlarmKind::NotLearned, step, what, remedy)
+    }
+
+    /// Compares a probe with the first one.
+    fn probe_ends(&mut self, rules: &AlarmConfig, record: &StepRecord) -> Option<Alarm> {
+        let now = record.metric("probe/eos_rate").filter(|share| share.is_finite())?;
+        let first = *self.first_probe.get_or_insert(now);
+        if first - now <= rules.probe_fall {
+            return None;
+        }
+        let what = format!(
+            "{:.0} % of the probe's completions end, {:.0} % did at the first probe: the model unlearns to stop on prompts \
+             unlike the training data",
+            100.0 * now,
+            100.0 * first
+        );
+        let remedy = "set loss.eos_term = \"invert\", lower learning_rate, or stop at an earlier checkpoint";
+        self.raise(AlarmKind::ProbeEnds, record.step, what, remedy)
     }
 
     /// Raises the alarm of a skipped step.
@@ -235,6 +258,9 @@ mod tests {
         let eos = raised(&rules, |step| vec![("eos_logp/rejected", falls(0.0, 0.3)(step))]);
         assert_eq!(eos.iter().map(|alarm| alarm.kind).collect::<Vec<_>>(), [AlarmKind::EosOnRejected]);
         assert!(eos[0].what.contains("-4.65"), "{}", eos[0].what);
+        let probe = raised(&rules, |step| vec![("probe/eos_rate", if step < 20 { 0.9 } else { 0.65 })]);
+        assert_eq!(probe.iter().map(|alarm| alarm.kind).collect::<Vec<_>>(), [AlarmKind::ProbeEnds]);
+        assert!(probe[0].step == 20 && probe[0].what.starts_with("65 % of the probe's completions end, 90 %"));
         // Low from the start is a property of the data.
         assert_eq!(raised(&rules, |_| vec![("eos_logp/rejected", -9.0)]), []);
 

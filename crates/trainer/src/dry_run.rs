@@ -93,6 +93,7 @@ pub fn dry_run(
     let check = config.data_check != DataCheck::Off;
     let Some(mut files) = data::tokenize(&dataset, config, &tokenizer, check, stop, watch)? else { return Ok(None) };
     let reports = std::mem::take(&mut files.reports);
+    errors.extend(preflight::check_reporters(config).err());
     errors.extend(preflight::check_findings(config.data_check, config.on_bad_rows, &reports).err());
     let check_teacher = |teacher: PathBuf| tokenizer_dir::check_same(&tokenizer, config, &teacher).err();
     errors.extend(config.teacher().and_then(check_teacher));

@@ -43,6 +43,9 @@ pub enum TrainError {
     /// The model directory's tokenizer or chat template is wrong.
     #[error(transparent)]
     Encode(#[from] smpo_tokenizer::TokenizerError),
+    /// The run cannot be tracked.
+    #[error("report_to = \"mlflow\": {0}")]
+    Tracking(#[from] smpo_tracking::TrackingError),
     /// The device cannot be used.
     #[error(transparent)]
     Device(#[from] smpo_devices::DeviceError),

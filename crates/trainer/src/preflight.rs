@@ -4,11 +4,22 @@ use smpo_data::{CheckReport, OnBadRows, Row, Rule, Severity};
 use smpo_losses::Objective;
 use smpo_model::DecoderSpec;
 
-use crate::config::{DataCheck, TrainConfig};
+use crate::config::{DataCheck, Reporter, TrainConfig};
 use crate::error::TrainError;
 use crate::memory;
 use crate::mismatched;
 use crate::room::Room;
+
+/// Refuses a run whose figures are to go where the environment names nothing.
+///
+/// # Errors
+/// [`TrainError::Tracking`].
+pub(crate) fn check_reporters(config: &TrainConfig) -> Result<(), TrainError> {
+    if config.report_to.contains(&Reporter::Mlflow) {
+        smpo_tracking::Settings::from_env()?;
+    }
+    Ok(())
+}
 
 /// Refuses a run whose data has errors.
 ///

@@ -92,6 +92,7 @@ pub fn train_on(
         ranks.lead(|| check_finished(config, &dir, before, stop))?;
         return Ok(Finish::Done { model: dir.model(), already: true, of_step: None, stopped: None });
     }
+    ranks.lead(|| preflight::check_reporters(config))?;
     ranks.lead(|| dir.sweep())?;
     let device = ranks.agree(config.device.open().map_err(TrainError::from))?;
     if let Some(message) = config.refused_on(device.kind(), model_config.spec()) {

@@ -73,6 +73,14 @@ impl RunDir {
         self.0.join("tensorboard")
     }
 
+    /// The run on an MLflow server.
+    pub fn mlflow(&self) -> PathBuf {
+        self.0.join("mlflow.json")
+    }
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
     /// The last step's metrics for a scraper.
     pub fn openmetrics(&self) -> PathBuf {
         self.0.join("metrics.prom")
@@ -103,8 +111,15 @@ impl RunDir {
         for path in dirs {
             gone(&path, fs::remove_dir_all(&path))?;
         }
-        let files =
-            [self.metrics(), self.openmetrics(), self.origin(), self.prompts(), self.prompt_state(), self.config()];
+        let files = [
+            self.metrics(),
+            self.openmetrics(),
+            self.mlflow(),
+            self.origin(),
+            self.prompts(),
+            self.prompt_state(),
+            self.config(),
+        ];
         for path in files {
             gone(&path, fs::remove_file(&path))?;
         }

@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use smpo_data::{Row, TokenizedCompletion, order};
+use smpo_tracking::{Follower, Settings, Status};
 
 use crate::checkpoint::{self, LoopState, Sources};
 use crate::config::{Due, Interval, Reporter, TrainConfig};
 use crate::early_stopping::{Action, Rules};
-use crate::error::TrainError;
+use crate::error::{TrainError, io};
 use crate::event::{Event, Finish};
 use crate::held_out::HeldOut;
 use crate::learner::{Learner, StepOutcome};
@@ -50,6 +51,7 @@ struct Logs {
     metrics: MetricsLog,
     events: Option<EventFile>,
     snapshot: Option<Snapshot>,
+    mlflow: Option<Follower>,
 }
 
 impl Logs {
@@ -58,10 +60,15 @@ impl Logs {
         let reports_to = |reporter| config.report_to.contains(&reporter);
         let next = resumed.map_or(0, |step| step + 1);
         let events = reports_to(Reporter::Tensorboard).then(|| EventFile::create(&dir.tensorboard(), next));
+        let follow = || -> Result<Follower, TrainError> {
+            let follower = Follower::start(dir.path(), Settings::from_env()?, &dir.name(), next);
+            follower.map_err(io(dir.path(), "start a thread for"))
+        };
         Ok(Logs {
             metrics: MetricsLog::open(&dir.metrics(), resumed)?,
             events: events.transpose()?,
             snapshot: reports_to(Reporter::Openmetrics).then(|| Snapshot::new(dir.openmetrics(), &dir.name())),
+            mlflow: reports_to(Reporter::Mlflow).then(follow).transpose()?,
         })
     }
 
@@ -71,6 +78,21 @@ impl Logs {
             events.append(record)?;
         }
         self.snapshot.as_mut().map_or(Ok(()), |snapshot| snapshot.write(record))
+    }
+
+    /// Remarks on what is sent elsewhere.
+    fn notes(&self) -> Vec<String> {
+        self.mlflow.as_ref().map(Follower::notes).unwrap_or_default()
+    }
+
+    /// Ends what is sent elsewhere; gives the last remarks.
+    fn finish(self, outcome: &Result<Finish, TrainError>) -> Vec<String> {
+        let status = match outcome {
+            Ok(Finish::Done { .. }) => Status::Finished,
+            Ok(Finish::Stopped { .. }) => Status::Killed,
+            Err(_) => Status::Failed,
+        };
+        self.mlflow.map(|follower| follower.finish(status)).unwrap_or_default()
     }
 }
 
@@ -135,13 +157,29 @@ impl Steps<'_> {
             learning_rate: self.config.learning_rate(total_steps),
             counts_unfinished: self.rows.iter().flat_map(Row::completions).any(|side| !side.finished()),
         };
-        let mut batches = Batches::new(self.rows.len(), self.config);
-        let done = resumed.unwrap_or(0);
+        let mut logs = self.learner.ranks().clone().lead(|| Logs::open(self.config, self.dir, resumed))?;
+        watch(Event::Started { total_steps, done: resumed.unwrap_or(0) });
+        let outcome = self.take_logged(resumed, &plan, logs.as_mut(), stop, watch);
+        for note in logs.map(|logs| logs.finish(&outcome)).unwrap_or_default() {
+            watch(Event::Note(&note));
+        }
+        outcome
+    }
+
+    /// Takes the steps of a plan, each written to `logs`.
+    fn take_logged(
+        &mut self,
+        resumed: Option<u64>,
+        plan: &Plan,
+        mut logs: Option<&mut Logs>,
+        stop: &AtomicBool,
+        watch: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Finish, TrainError> {
+        let (done, total_steps, since) = (resumed.unwrap_or(0), plan.total_steps, self.origin.since);
         let ranks = self.learner.ranks().clone();
-        let mut logs = ranks.lead(|| Logs::open(self.config, self.dir, resumed))?;
-        watch(Event::Started { total_steps, done });
+        let mut batches = Batches::new(self.rows.len(), self.config);
         if resumed.is_none() {
-            self.before(&ranks, logs.as_mut(), plan.evaluate, watch)?;
+            self.before(&ranks, logs.as_deref_mut(), plan.evaluate, watch)?;
         }
         // Steps are numbered from 0 where they are taken (`index`), and by the steps taken in records and checkpoints.
         for index in done..total_steps {
@@ -152,11 +190,14 @@ impl Steps<'_> {
                 self.save(index, watch)?;
                 return Ok(Finish::Stopped { step: index });
             }
-            let record = self.step(index, batches.rows_of(index - since), &plan, watch)?;
+            let record = self.step(index, batches.rows_of(index - since), plan, watch)?;
             self.claim()?;
             // The line first: were the checkpoint first, a run killed in between would never write the line.
-            ranks.agree(logs.as_mut().map_or(Ok(()), |logs| logs.append(&record)))?;
+            ranks.agree(logs.as_deref_mut().map_or(Ok(()), |logs| logs.append(&record)))?;
             watch(Event::Step(&record));
+            for note in logs.as_deref().map(Logs::notes).unwrap_or_default() {
+                watch(Event::Note(&note));
+            }
             for alarm in self.state.alarms.observe(&self.config.alarms, &record) {
                 watch(Event::Alarm(&alarm));
             }

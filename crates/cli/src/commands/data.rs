@@ -19,6 +19,7 @@ use smpo_tokenizer::ChatTokenizer;
 use super::named::named;
 use super::template_variables::TemplateVariables;
 use crate::exit::{Exit, Failure, OrFail, Outcome};
+use crate::hub::HUB_NAMES;
 use crate::output::{self, Format};
 use crate::progress::{Progress, Stage};
 use crate::{interrupt, output::print};
@@ -236,9 +237,17 @@ fn run_convert(args: &ConvertArgs) -> Outcome {
     watch.finish();
     match args.format {
         Format::Text => print(&summary(&args.out, &converted))?,
-        Format::Json => output::print_json(&converted)?,
+        Format::Json => output::print_json(&Written { schema: 1, converted: &converted })?,
     }
     Ok(Exit::Success)
+}
+
+/// The result as JSON.
+#[derive(serde::Serialize)]
+struct Written<'a> {
+    schema: u32,
+    #[serde(flatten)]
+    converted: &'a Converted,
 }
 
 fn summary(out: &Path, converted: &Converted) -> String {
@@ -256,6 +265,9 @@ fn summary(out: &Path, converted: &Converted) -> String {
 impl ModelArgs {
     fn tokenizer(&self) -> Result<Option<ChatTokenizer>, Failure> {
         let Some(dir) = &self.model else { return Ok(None) };
+        if !dir.exists() {
+            return Err(Failure::user(format!("--model {}: no such file or directory; {HUB_NAMES}", dir.display())));
+        }
         let tokenizer = match &self.chat_template {
             None if dir.join("adapter_config.json").is_file() => {
                 let model = ModelDir::open(dir, None)?;

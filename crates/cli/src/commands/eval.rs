@@ -22,12 +22,12 @@ use crate::progress::Progress;
 
 /// Generate completions for an evaluation suite and compute metrics on them.
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  smpo eval runs/smpo/model --suite evals/ood-chat.toml --out runs/smpo/eval")]
+#[command(after_help = "Example:\n  smpo eval runs/smpo/model --suite ood-chat --out runs/smpo/eval")]
 pub struct EvalArgs {
     #[command(flatten)]
     model: EngineArgs,
-    /// Evaluation suite (TOML), or any JSONL file of prompts
-    #[arg(long, value_name = "FILE")]
+    /// Evaluation suite (TOML), any JSONL file of prompts, or the name of a shipped suite
+    #[arg(long, value_name = "FILE|NAME", help = suite_help())]
     suite: PathBuf,
     /// Output directory; an interrupted evaluation resumes when the same command is run again
     #[arg(long, value_name = "DIR")]
@@ -58,6 +58,11 @@ pub struct EvalArgs {
     /// Output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
+}
+
+fn suite_help() -> String {
+    let shipped = smpo_eval::shipped_suites().collect::<Vec<_>>().join(", ");
+    format!("Evaluation suite (TOML), any JSONL file of prompts, or a shipped suite: {shipped}")
 }
 
 /// Runs the command.

@@ -40,6 +40,14 @@ pub struct ExplainArgs {
     format: Format,
 }
 
+/// The result as JSON.
+#[derive(serde::Serialize)]
+struct Written {
+    schema: u32,
+    #[serde(flatten)]
+    report: Report,
+}
+
 /// Runs the command.
 pub fn run(args: ExplainArgs) -> Outcome {
     let mut objective = read_objective(&args.config)?;
@@ -74,7 +82,7 @@ pub fn run(args: ExplainArgs) -> Outcome {
         .map_err(|error| explanation::located(&args.logps, &stored, &error))
         .or_user_error()?;
     match args.format {
-        Format::Json => output::print_json(&Report::new(&rows, &evaluation))?,
+        Format::Json => output::print_json(&Written { schema: 1, report: Report::new(&rows, &evaluation) })?,
         Format::Text => {
             let explanation = Explanation {
                 objective: &objective,

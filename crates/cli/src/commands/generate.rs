@@ -46,7 +46,7 @@ pub fn run(mut args: GenerateArgs) -> Outcome {
             output::print(&format!("{rows} conversations: {}{failed}", path.display()))?;
         }
         Format::Json => output::print_json(&serde_json::json!({
-            "model": model, "out": path, "conversations": rows, "failed": failed,
+            "schema": 1, "model": model, "out": path, "conversations": rows, "failed": failed,
         }))?,
     }
     Ok(Exit::Success)

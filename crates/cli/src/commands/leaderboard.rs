@@ -116,5 +116,5 @@ fn outline(board: &Leaderboard, out: &Path) -> Value {
         json!({"title": board.title, "apart": board.apart, "common_prompts": board.common_prompts, "baseline": board.baseline, "entries": entries})
     };
     let boards: Vec<Value> = board.boards.iter().map(board_of).collect();
-    json!({"page": out.join("index.html"), "boards": boards})
+    json!({"schema": 1, "page": out.join("index.html"), "boards": boards})
 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use serde_json::json;
 use smpo_data::{
     Located, Problem, ReadError, Record, RowKind, Truncated, Truncation, Unfinished, encode_group, encode_pair, records,
 };
@@ -18,7 +19,7 @@ use crate::commands::scorer::{Scorer, max_length};
 use crate::commands::template_variables::TemplateVariables;
 use crate::exit::{Exit, Failure, OrFail, Outcome};
 use crate::interrupt;
-use crate::output;
+use crate::output::{self, Format};
 use crate::progress::Progress;
 
 /// Compute teacher-forced log-probs of preference pairs or groups, token by token, in nats: of what the assistant wrote,
@@ -58,6 +59,9 @@ pub struct LogpsArgs {
     variables: TemplateVariables,
     #[command(flatten)]
     device: DeviceArgs,
+    /// Output format
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
     /// CPU threads [default: all cores]
     #[arg(long)]
     threads: Option<usize>,
@@ -128,8 +132,11 @@ pub fn run(args: LogpsArgs) -> Outcome {
     }
     write_jsonl(&args.out, "row of log-probs", &lines).or_execution_error()?;
     stage.finish("done");
-    let rows = if rows.iter().all(|row| row.group.is_empty()) { "pairs" } else { "rows" };
-    output::print(&format!("{}: {} {rows}", args.out.display(), lines.len()))?;
+    let kind = if rows.iter().all(|row| row.group.is_empty()) { "pairs" } else { "rows" };
+    match args.format {
+        Format::Text => output::print(&format!("{}: {} {kind}", args.out.display(), lines.len()))?,
+        Format::Json => output::print_json(&json!({"schema": 1, "out": args.out, "rows": lines.len()}))?,
+    }
     Ok(Exit::Success)
 }
 

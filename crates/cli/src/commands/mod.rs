@@ -2,11 +2,13 @@
 //! module and add a line to the table below.
 
 mod bench;
+mod completions;
 mod convert;
 mod data;
 #[cfg(feature = "mistralrs")]
 mod demo;
 mod device;
+mod doctor;
 mod engine;
 mod eval;
 mod explain;
@@ -16,6 +18,7 @@ mod generate;
 mod import;
 mod leaderboard;
 mod logps;
+mod man;
 mod merge;
 mod model;
 mod named;
@@ -31,7 +34,9 @@ mod score;
 mod scorer;
 mod selftest;
 mod template_variables;
+mod track;
 mod train;
+mod watch;
 
 use std::path::Path;
 
@@ -62,10 +67,12 @@ macro_rules! commands {
 
 commands! {
     Bench => bench::BenchArgs,
+    Completions => completions::CompletionsArgs,
     Convert => convert::ConvertArgs,
     Data => data::DataArgs,
     #[cfg(feature = "mistralrs")]
     Demo => demo::DemoArgs,
+    Doctor => doctor::DoctorArgs,
     Eval => eval::EvalArgs,
     Explain => explain::ExplainArgs,
     Export => export::ExportArgs,
@@ -74,6 +81,7 @@ commands! {
     Import => import::ImportArgs,
     Leaderboard => leaderboard::LeaderboardArgs,
     Logps => logps::LogpsArgs,
+    Man => man::ManArgs,
     Merge => merge::MergeArgs,
     Model => model::ModelArgs,
     Pairs => pairs::PairsArgs,
@@ -83,7 +91,9 @@ commands! {
     Run => run::RunArgs,
     Score => score::ScoreArgs,
     Selftest => selftest::SelfTestArgs,
+    Track => track::TrackArgs,
     Train => train::TrainArgs,
+    Watch => watch::WatchArgs,
 }
 
 /// Threads of the global pool.

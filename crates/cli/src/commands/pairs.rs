@@ -109,6 +109,7 @@ enum Layout {
 /// Result as JSON.
 #[derive(Serialize)]
 struct Made<'a> {
+    schema: u32,
     model: &'a str,
     rows_file: &'a Path,
     #[serde(flatten)]
@@ -160,7 +161,7 @@ pub fn run(args: PairsArgs) -> Outcome {
     files::write_json(&args.basket.out.join("report.json"), "report", &report)?;
     match args.format {
         Output::Text => output::print(&text(&report, &path))?,
-        Output::Json => output::print_json(&Made { model: &model, rows_file: &path, report: &report })?,
+        Output::Json => output::print_json(&Made { schema: 1, model: &model, rows_file: &path, report: &report })?,
     }
     if report.rows == 0 {
         return Err(Failure::user(
@@ -247,7 +248,7 @@ fn ask(args: &PairsArgs, judge: &Judge, answered: &[Answered<'_>], progress: &Pr
     let stage = progress.stage("judge", 0);
     let judged = judge.judge(answered, &mut generators, &args.basket.out.join("judgements.jsonl"), &mut |state| {
         stage.resize(state.total as u64);
-        stage.update(state.done as u64, &stage.remaining(state.done as u64));
+        stage.update(state.done as u64, "");
         if interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
     let unusable = match judged.unanswered {
@@ -270,7 +271,7 @@ fn reward(
     let stage = progress.stage(&format!("reward model {}", info.source), answered.len() as u64);
     let journal = args.basket.out.join("rewards.jsonl");
     let given = rewards(model, &info.weights_sha256, basket, answered, &journal, &mut |done, _| {
-        stage.update(done as u64, &stage.remaining(done as u64));
+        stage.update(done as u64, "");
         if interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
     let Some(given) = given else { return Ok(None) };

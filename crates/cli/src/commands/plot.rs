@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
+use serde_json::json;
 use smpo_report::curves;
 
 use crate::exit::{Exit, OrFail, Outcome};
-use crate::output::print;
+use crate::output::{self, Format};
 
 /// Plot the training metrics of one or more runs over their steps, on one self-contained HTML page.
 #[derive(clap::Args)]
@@ -20,6 +21,9 @@ pub struct PlotArgs {
     /// Also write the metrics as CSV (run, step, figure, value), for pandas, MLflow or W&B
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
+    /// Output format
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
 }
 
 /// Runs the command.
@@ -27,10 +31,19 @@ pub fn run(args: PlotArgs) -> Outcome {
     let runs = curves::read(&args.runs)?;
     let page = curves::html(&runs).or_execution_error()?;
     smpo_files::write_whole(&args.out, page.as_bytes()).or_execution_error()?;
-    print(&args.out.display().to_string())?;
     if let Some(path) = &args.csv {
         smpo_files::write_whole(path, curves::csv(&runs).as_bytes()).or_execution_error()?;
-        print(&path.display().to_string())?;
+    }
+    match args.format {
+        Format::Text => {
+            let written: Vec<String> = [Some(&args.out), args.csv.as_ref()].into_iter().flatten().map(shown).collect();
+            output::print(&written.join("\n"))?;
+        }
+        Format::Json => output::print_json(&json!({"schema": 1, "page": args.out, "csv": args.csv}))?,
     }
     Ok(Exit::Success)
+}
+
+fn shown(path: &PathBuf) -> String {
+    path.display().to_string()
 }

@@ -142,7 +142,9 @@ fn result(plan: &Plan, format: Format) -> Outcome {
         Format::Json => {
             let gates: serde_json::Map<String, serde_json::Value> =
                 gates.iter().map(|(stage, exit)| (stage.name.clone(), verdict(*exit).into())).collect();
-            output::print_json(&serde_json::json!({ "out": plan.out, "stages": plan.stages.len(), "gates": gates }))?;
+            output::print_json(
+                &serde_json::json!({ "schema": 1, "out": plan.out, "stages": plan.stages.len(), "gates": gates }),
+            )?;
         }
     }
     Ok(match () {

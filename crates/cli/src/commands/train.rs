@@ -1,6 +1,7 @@
 //! `smpo train`: one training run.
 
 mod check;
+mod next;
 mod ranks;
 mod watch;
 
@@ -55,8 +56,18 @@ pub struct TrainArgs {
     threads: Option<usize>,
 }
 
+/// Endings of data files, which are easily given in place of a configuration.
+const DATA: [&str; 6] = ["jsonl", "parquet", "arrow", "csv", "gz", "zst"];
+
 /// Runs the command.
 pub fn run(args: TrainArgs) -> Outcome {
+    if args.config.extension().is_some_and(|ending| DATA.iter().any(|data| ending == *data)) {
+        return Err(Failure::user(format!(
+            "{}: expected a configuration in TOML, YAML or JSON, got a data file; a configuration names it as `dataset` \
+             (`smpo train --help` has an example, docs/configuration.md every key)",
+            args.config.display()
+        )));
+    }
     let ReadConfig { mut config, notes, .. } = TrainConfig::read_as(&args.config, args.profile.as_deref(), &args.set)?;
     config.device = args.device.unwrap_or(config.device);
     resolve_models(&mut config)?;
@@ -78,7 +89,12 @@ pub fn run(args: TrainArgs) -> Outcome {
     let finish = train(ranks, &config, earlier, "train", &progress)?;
     match (leads, &config.prompt) {
         (true, Some(_)) => return prompt::print(&finish, args.format, &progress),
-        (true, None) => print(&finish, args.format, &progress)?,
+        (true, None) => {
+            print(&finish, args.format, &progress)?;
+            if let (Finish::Done { model, .. }, Format::Text) = (&finish, args.format) {
+                progress.say(&next::steps(&config, model));
+            }
+        }
         (false, _) => {}
     }
     Ok(match finish {

@@ -22,6 +22,7 @@ use smpo_native::{CompleteError, NativeError};
 use smpo_pairs::PairsError;
 use smpo_recipe::RecipeError;
 use smpo_tokenizer::TokenizerError;
+use smpo_tracking::TrackingError;
 use smpo_trainer::TrainError;
 
 use super::ExitClass::{self, Execution, User};
@@ -296,6 +297,7 @@ impl Classify for TrainError {
             E::Device(error) => error.exit_class(),
             E::Collective(error) => error.exit_class(),
             E::Model(error) => error.exit_class(),
+            E::Tracking(error) => error.exit_class(),
             E::Probe(CompleteError::Model(_)) => User,
             E::Config(_)
             | E::Loss(_)
@@ -325,6 +327,17 @@ impl Classify for TrainError {
             | E::NoTeacher
             | E::OtherRank { .. }
             | E::Checkpoint { .. } => Execution,
+        }
+    }
+}
+
+impl Classify for TrackingError {
+    fn exit_class(&self) -> ExitClass {
+        use TrackingError as E;
+        match self {
+            E::File(error) => error.exit_class(),
+            E::Setting { .. } | E::Line { .. } | E::NoRun { .. } => User,
+            E::Unreachable { .. } | E::Refused { .. } | E::Answer { .. } | E::ArtifactStore { .. } => Execution,
         }
     }
 }

@@ -93,6 +93,12 @@ impl Failure {
     }
 }
 
+impl Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
 /// Typed errors carry their class; their messages print their sources, so no chain is walked here.
 impl<E: Classify> From<E> for Failure {
     fn from(error: E) -> Self {

@@ -45,6 +45,14 @@ pub(crate) fn read(path: &Path) -> Result<Rows, InputError> {
     let mut file = TextFile::open(path).map_err(|error| io(error.source))?;
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).map_err(io)?;
+    parse(path, bytes)
+}
+
+/// The rows of a file's bytes.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn parse(path: &Path, bytes: Vec<u8>) -> Result<Rows, InputError> {
     let sha256 = sha256(&bytes);
     let (text, damage) = match String::from_utf8(bytes) {
         Ok(text) => (text, None),

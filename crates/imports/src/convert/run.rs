@@ -76,7 +76,7 @@ pub fn reporters(t: &mut Translator<'_>, key: &'static str, value: &Value) {
         t.set(key, "report_to", ours);
     }
     if !others.is_empty() {
-        let remark = "metrics.jsonl has the metrics, report_to = \"tensorboard\" writes event files";
+        let remark = "metrics.jsonl has the metrics; report_to = \"tensorboard\" writes event files, \"mlflow\" sends them to a server";
         t.ignore(&format!("{key}: {}", others.join(", ")), remark);
     }
 }

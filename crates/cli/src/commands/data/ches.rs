@@ -108,7 +108,7 @@ pub fn run(args: &ChesArgs) -> Outcome {
     let stage = progress.stage("ches", total);
     let on_scored = |scored: u64| {
         stage.resize(total.max(scored));
-        stage.update(scored, &stage.remaining(scored));
+        stage.update(scored, "");
         if interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
     let ranking = on_device(&device, || rank(&args.files, &decoder, &tokenizer, &truncation, &on_scored))?;

@@ -12,6 +12,7 @@ use smpo_results::TerminatorSet;
 use smpo_tokenizer::ChatTokenizer;
 
 use crate::exit::{Failure, OrFail};
+use crate::hub::HUB_NAMES;
 
 /// Inference engine for a local model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -76,7 +77,7 @@ impl Local<'_> {
         if !model.exists() {
             return Err(Failure::user(format!(
                 "{}: no such file or directory; give a Hugging Face directory, a PEFT adapter directory, a .gguf file or \
-                 a server's URL",
+                 a server's URL; {HUB_NAMES}",
                 self.model
             )));
         }

@@ -66,9 +66,7 @@ impl<'a> Display<'a> {
                 if state.failed > 0 {
                     speed.push_str(&format!(", {} failed", state.failed));
                 }
-                let left = state.eta_secs.filter(|_| state.done < state.total);
-                let left = left.map(|seconds| format!(", {} left", duration(seconds))).unwrap_or_default();
-                self.update("", state.done, state.total, &format!("{speed}{left}"));
+                self.update("", state.done, state.total, &speed);
             }
             Event::Reward { done, total } => self.update(": rewards", done, total, ""),
             Event::Gold { done, total } => self.update(": gold answers", done, total, ""),
@@ -86,15 +84,5 @@ impl<'a> Display<'a> {
                 stage.finish(message);
             }
         }
-    }
-}
-
-/// `40 s`, `12 min`, `3 h 05 min`.
-fn duration(seconds: f64) -> String {
-    let minutes = (seconds / 60.0).round() as u64;
-    match minutes {
-        0 | 1 => format!("{seconds:.0} s"),
-        2..120 => format!("{minutes} min"),
-        _ => format!("{} h {:02} min", minutes / 60, minutes % 60),
     }
 }

@@ -91,7 +91,7 @@ impl<'a> Watch<'a> {
         }
         if let (Some(stage), Some(line)) = (&self.steps, of_training(record)) {
             self.last = line;
-            let parts = [self.last.clone(), stage.remaining(record.step), memory::resident()];
+            let parts = [self.last.clone(), memory::resident()];
             let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
             stage.update(record.step, &parts.join("  "));
         }

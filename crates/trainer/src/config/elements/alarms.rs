@@ -26,6 +26,8 @@ pub struct AlarmConfig {
     /// Share of pairs in which the rewards of a loss that clips prefer chosen, less the share in which the untransformed
     /// log-probs without the terminator do.
     pub accuracy_gap: f64,
+    /// Share of the probe's completions that end, less than that of the first probe by this much.
+    pub probe_fall: f64,
     /// Largest learning rate without an alarm, as a multiple of the highest published one of the method. Models below 100
     /// million parameters, for which nothing is published, are left out.
     pub learning_rate_factor: f64,
@@ -40,6 +42,7 @@ impl Default for AlarmConfig {
             eos_on_rejected: -4.6,
             clip_share: 0.5,
             accuracy_gap: 0.25,
+            probe_fall: 0.2,
             learning_rate_factor: 5.0,
         }
     }
@@ -52,12 +55,20 @@ impl TrainConfigBuilder {
 }
 
 impl AlarmConfig {
+    /// Values out of range, a message each.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Problems::default();
+        self.check(&mut problems);
+        problems.found.into_iter().map(|problem| problem.message).collect()
+    }
+
     pub(in crate::config) fn check(&self, problems: &mut Problems) {
         problems.range("window", self.window > 0, "at least 1", 0);
         problems.range("logps_fall", self.logps_fall > 0.0, "a positive number of nats", self.logps_fall);
         problems.range("eos_on_rejected", self.eos_on_rejected < 0.0, "a log-prob below 0", self.eos_on_rejected);
         problems.range("clip_share", (0.0..=1.0).contains(&self.clip_share), "from 0 to 1", self.clip_share);
         problems.range("accuracy_gap", (0.0..=1.0).contains(&self.accuracy_gap), "from 0 to 1", self.accuracy_gap);
+        problems.range("probe_fall", (0.0..=1.0).contains(&self.probe_fall), "from 0 to 1", self.probe_fall);
         let factor = self.learning_rate_factor;
         problems.range("learning_rate_factor", factor >= 1.0, "at least 1", factor);
     }

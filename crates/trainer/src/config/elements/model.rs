@@ -84,7 +84,7 @@ impl TrainConfig {
     }
 
     /// Labels of the head that is trained; `None` for a language model.
-    pub(crate) fn labels(&self) -> Option<Labels> {
+    pub fn labels(&self) -> Option<Labels> {
         match &self.loss.loss {
             Loss::Classification(keys) if keys.labels.is_empty() => {
                 // as transformers assumes until the data is read

@@ -12,6 +12,8 @@ use crate::config::builder::setters;
 pub enum Reporter {
     /// Event files in `tensorboard/`, which TensorBoard and `wandb sync` read.
     Tensorboard,
+    /// A run on an MLflow server, by the variables of its own client: `MLFLOW_TRACKING_URI`, `MLFLOW_EXPERIMENT_NAME`.
+    Mlflow,
     /// `metrics.prom`, the last step's metrics as OpenMetrics text: for Prometheus, through node_exporter's textfile
     /// collector or any web server.
     Openmetrics,
