@@ -10,7 +10,7 @@ use crate::config::builder::setters;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Reporter {
-    /// Event files in `tensorboard/`, which TensorBoard and `wandb sync` read.
+    /// Event files in `tensorboard/`, which TensorBoard reads.
     Tensorboard,
     /// A run on an MLflow server, by the variables of its own client: `MLFLOW_TRACKING_URI`, `MLFLOW_EXPERIMENT_NAME`.
     Mlflow,
