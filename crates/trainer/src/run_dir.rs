@@ -77,6 +77,10 @@ impl RunDir {
     pub fn mlflow(&self) -> PathBuf {
         self.0.join("mlflow.json")
     }
+    /// The run in Weights & Biases, which the Python package writes.
+    pub fn wandb(&self) -> PathBuf {
+        self.0.join("wandb.json")
+    }
     /// The directory.
     pub fn path(&self) -> &Path {
         &self.0
@@ -115,6 +119,7 @@ impl RunDir {
             self.metrics(),
             self.openmetrics(),
             self.mlflow(),
+            self.wandb(),
             self.origin(),
             self.prompts(),
             self.prompt_state(),

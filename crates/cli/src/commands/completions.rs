@@ -8,10 +8,11 @@ use crate::output::print;
 
 /// Print a script that completes commands and options in a shell.
 #[derive(clap::Args)]
-#[command(after_help = "Examples:
-  smpo completions bash > ~/.local/share/bash-completion/completions/smpo
-  smpo completions zsh > ~/.zfunc/_smpo
-  smpo completions fish > ~/.config/fish/completions/smpo.fish")]
+#[command(after_help = "The script goes where the shell looks: bash ~/.local/share/bash-completion/completions/smpo,
+zsh _smpo in a folder of $fpath, fish ~/.config/fish/completions/smpo.fish.
+
+Example:
+  smpo completions bash")]
 pub struct CompletionsArgs {
     /// Shell to write for
     shell: Shell,
