@@ -137,6 +137,57 @@
   }
   const worseIsHigher = (metric) => metric.better === "lower";
 
+  // ---- the address -------------------------------------------------------------------------------------------
+  // `#board-1&model=NAME&slice=ID&prompt=ID&sample=N`: the board, the chosen model and slice, and the opened completion.
+  // A link to the page shows what its sender saw.
+  const address = {
+    read() {
+      const [place, ...rest] = location.hash.slice(1).split("&");
+      return { place, fields: new URLSearchParams(rest.join("&")) };
+    },
+    of(place, fields) {
+      const given = new URLSearchParams(Object.entries(fields).filter(([, value]) => known(value) && value !== ""));
+      return `#${place}${String(given) && "&" + given}`;
+    },
+    /** Pages from disk may not be allowed to change their address. */
+    write(link) {
+      try { history.replaceState(null, "", link); } catch { /* the page works without */ }
+    },
+  };
+
+  // ---- the table as Markdown -----------------------------------------------------------------------------------
+  function markdown(table) {
+    const text = (node) => node.textContent.trim().replace(/\s+/g, " ").replace(/[\\|`*_<>[\]]/g, "\\$&");
+    const visible = (cell) => cell.getClientRects().length > 0;
+    const heads = Array.from(table.tHead.rows[0].cells).filter(visible);
+    const line = (cells) => `| ${cells.join(" | ")} |`;
+    const value = (cell) => {
+      const shown = cell.querySelector(".value");
+      if (!shown) return text(cell.querySelector(".name") || cell);
+      const interval = text(cell.querySelector(".interval"));
+      return text(shown) + (interval ? ` (${interval})` : "");
+    };
+    const rows = Array.from(table.tBodies[0].rows).filter((row) => !row.hidden);
+    return [
+      line(heads.map((head) => text(head.querySelector("button")))),
+      line(heads.map((head) => (head.classList.contains("num") ? "--:" : "---"))),
+      ...rows.map((row) => line(Array.from(row.cells).filter(visible).map(value))),
+    ].join("\n") + "\n";
+  }
+  /** Puts a text on the clipboard, also where the page has no right to it but the user's click. */
+  async function copy(text) {
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch {
+      const field = h("textarea", { class: "offscreen", readonly: true });
+      field.value = text;
+      document.body.append(field);
+      field.select();
+      document.execCommand("copy");
+      field.remove();
+    }
+  }
+
   // ---- one board -----------------------------------------------------------------------------------------------
   function Board(section, board) {
     const find = (selector) => section.querySelector(selector);
@@ -149,6 +200,13 @@
       slice: 0,
       chosen: first ? board.samples.prompts[first[0]].arms[first[1]].e : entries.length - 1,
     };
+    /** What a link to this view says; the parts of the page put in what is theirs. */
+    const view = {};
+    let settled = false;
+    function remember(fields) {
+      Object.assign(view, fields);
+      if (settled) address.write(address.of(section.id, view));
+    }
     const role = (index) => (index === state.chosen ? " chosen" : "") + (index === board.baseline ? " base" : "");
 
     function choose(index) {
@@ -157,6 +215,7 @@
         row.classList.toggle("chosen", Number(row.dataset.entry) === index);
       }
       highlight.value = String(index);
+      remember({ model: names[index] });
       for (const redraw of redraws) redraw();
     }
     const highlight = find(".highlight");
@@ -185,8 +244,27 @@
     curves(find(".hazard"), "hazard", "stop at");
     scatter();
     heat();
-    browser();
+    const openPrompt = browser();
     choose(state.chosen);
+    /** Shows what the address says of this board; what it does not know stays as it is. */
+    function restore() {
+      const { place, fields } = address.read();
+      if (place !== section.id) return;
+      settled = false;
+      const slice = find(".slice");
+      const wanted = board.slices.findIndex((known) => known.id === fields.get("slice"));
+      if (slice && wanted >= 0) {
+        slice.value = String(wanted);
+        slice.dispatchEvent(new Event("change"));
+      }
+      const model = names.indexOf(fields.get("model"));
+      if (model >= 0) choose(model);
+      if (openPrompt && fields.has("prompt")) openPrompt(fields.get("prompt"), model, Number(fields.get("sample") || 0));
+      settled = true;
+    }
+    restore();
+    settled = true;
+    addEventListener("hashchange", restore);
 
     // ---- the table
     function table() {
@@ -233,9 +311,14 @@
         status.textContent = wanted ? `${shown} of ${rows.length} models` : "";
       }
       filter.addEventListener("input", narrow);
+      find(".copy").addEventListener("click", async () => {
+        await copy(markdown(find(".models")));
+        status.textContent = "The table is on the clipboard, as Markdown.";
+      });
       if (more) more.addEventListener("change", () => find(".models").classList.toggle("all", more.checked));
       if (slice) slice.addEventListener("change", () => {
         state.slice = Number(slice.value);
+        remember({ slice: state.slice ? board.slices[state.slice].id : "" });
         for (const row of rows) {
           Array.from(row.querySelectorAll("td.num")).forEach((cell, metric) => {
             show(cell, metric, estimate(Number(row.dataset.entry), metric, state.slice));
@@ -661,7 +744,9 @@
         if (option.offsetTop < list.scrollTop) list.scrollTop = option.offsetTop;
         if (option.offsetTop + option.offsetHeight > list.scrollTop + list.clientHeight) list.scrollTop = option.offsetTop + option.offsetHeight - list.clientHeight;
         show(item);
-        if (linked) choose(item.arm.e);
+        if (!linked) return;
+        choose(item.arm.e);
+        remember({ prompt: item.prompt.id, sample: item.arm.s || "" });
       }
       /** Opens a prompt that a verdict names, in the list or not. */
       function reveal(p) {
@@ -674,6 +759,17 @@
           list.removeAttribute("aria-activedescendant");
           show({ prompt: prompts[p], arm: prompts[p].arms[0] });
         }
+        element.scrollIntoView({ block: "start" });
+      }
+      /** Opens the completion that a link names: by prompt, model and sample, or the prompt alone. */
+      function openPrompt(id, e, sample) {
+        const p = prompts.findIndex((prompt) => prompt.id === id);
+        if (p < 0) return;
+        for (const control of [model, flag, search]) control.value = "";
+        narrow();
+        const k = shown.findIndex((item) => item.p === p && item.arm.e === e && (item.arm.s || 0) === sample);
+        if (k >= 0) open(k, true);
+        else reveal(p);
         element.scrollIntoView({ block: "start" });
       }
       /** One completion per model: the opened one for its model, the same draw for the others where there is one. */
@@ -702,6 +798,7 @@
         return [
           h("div", { class: "reader-head" },
             h("code", { dir: "auto" }, prompt.id), h("span", { class: "dim" }, prompt.slice),
+            h("a", { class: "dim", href: address.of(section.id, { model: names[arm.e], prompt: prompt.id, sample: arm.s || "" }) }, "link"),
             h("span", { class: "spring" }), h("span", { class: "pager" }, h("span", { class: "dim" }, item.text === undefined ? "" : `${at + 1} of ${shown.length}`), previous, next)),
           ...prompt.messages.map(([who, pieces]) => h("div", { class: "message" }, h("div", { class: "role" }, who), prose(pieces))),
           prompt.reference ? h("details", { class: "message" }, h("summary", { class: "role" }, "reference answer"), prose(prompt.reference)) : "",
@@ -765,6 +862,7 @@
           reveal(Number(button.dataset.place));
         });
       }
+      return openPrompt;
     }
   }
 
@@ -801,7 +899,7 @@
       if (focus) all[index].focus();
     }
     all.forEach((tab, i) => {
-      tab.addEventListener("click", () => { show(i, false); history.replaceState(null, "", `#${panels[i].id}`); });
+      tab.addEventListener("click", () => { show(i, false); address.write(address.of(panels[i].id, {})); });
       tab.addEventListener("keydown", (event) => {
         const moves = { ArrowRight: i + 1, ArrowLeft: i - 1, Home: 0, End: all.length - 1 };
         if (!(event.key in moves)) return;
@@ -809,8 +907,9 @@
         show((moves[event.key] + all.length) % all.length, true);
       });
     });
-    const named = panels.findIndex((panel) => `#${panel.id}` === location.hash);
-    show(Math.max(0, named), false);
+    const named = () => panels.findIndex((panel) => panel.id === address.read().place);
+    show(Math.max(0, named()), false);
+    addEventListener("hashchange", () => { if (named() >= 0) show(named(), false); });
   }
 
   theme();

@@ -226,6 +226,41 @@ fn browser_opens_a_changed_prompt_and_prints_every_board() {
 
 #[test]
 #[ignore = "needs chromium and chromedriver"]
+fn browser_links_to_what_is_shown_and_copies_the_table() {
+    let (browser, site) = (Browser::start(), Site::new());
+    let mut board = fixture::leaderboard();
+    board.boards.push(board.boards[0].clone());
+    open(&browser, &site, &board);
+    // A completion, chosen in the second board, is what the address says.
+    browser.click("#tab-1");
+    assert_eq!(browser.run("return location.hash"), "#board-1");
+    browser.run("document.querySelectorAll('#board-1 [role=option]')[1].click()");
+    let shown = "const b = document.querySelector('#board-1'); return [b.hidden, b.querySelector('.highlight').value, \
+                 b.querySelector('.reader-head code').textContent, b.querySelector('[aria-selected=true]').id].join()";
+    let (before, address) = (browser.run(shown), browser.run("return location.hash"));
+    assert_eq!(browser.run("return document.querySelector('#board-1 .reader-head a').hash"), address);
+    browser.run("location.hash = '#board-0'");
+    browser.wait("return document.querySelector('#board-1').hidden");
+    browser.run(&format!("location.hash = {address}"));
+    browser.wait("return !document.querySelector('#board-1').hidden");
+    assert_eq!(browser.run(shown), before);
+    // A link that names nothing here changes nothing.
+    browser.run("location.hash = '#board-1&model=%ff&slice=nowhere&prompt=none'");
+    assert_eq!(browser.run(shown), before);
+    // The table is copied as it is shown: rows, columns, order.
+    browser.run("navigator.clipboard.writeText = (text) => { window.copied = text; return Promise.resolve(); }");
+    browser.keys("#board-1 .filter", "smpo");
+    browser.click("#board-1 .copy");
+    browser.wait("return document.querySelector('#board-1 .status').textContent.includes('Markdown')");
+    let copied = browser.run("return window.copied");
+    let lines: Vec<&str> = copied.as_str().unwrap().lines().collect();
+    assert_eq!(lines.len(), 4, "{lines:#?}");
+    assert!(lines[0].starts_with("| Rank | Model | EOS rate |") && lines[2].contains("| smpo-modified |"), "{lines:#?}");
+    silent(&browser);
+}
+
+#[test]
+#[ignore = "needs chromium and chromedriver"]
 fn browser_runs_nothing_hostile() {
     let (browser, site) = (Browser::start(), Site::new());
     for attack in hostile::ATTACKS {
