@@ -112,7 +112,7 @@ impl Stage {
             return String::new();
         }
         let left = since.elapsed().as_secs_f64() / (done - at) as f64 * (total - done) as f64;
-        format!("{:#} left", indicatif::HumanDuration(Duration::from_secs_f64(left)))
+        remaining(left)
     }
 
     /// Ends the stage; what remains is one line.
@@ -127,6 +127,11 @@ impl Stage {
     fn placed(&self, message: &str) -> String {
         placed(message, self.beside)
     }
+}
+
+/// A remaining time as text, such as `12m left`.
+pub fn remaining(seconds: f64) -> String {
+    format!("{:#} left", indicatif::HumanDuration(Duration::try_from_secs_f64(seconds).unwrap_or_default()))
 }
 
 /// A message beside its bar where it fits into the columns there, else on a line of its own below.

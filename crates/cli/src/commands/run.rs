@@ -1,5 +1,6 @@
 //! `smpo run`: an experiment of several stages.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
@@ -10,7 +11,7 @@ use smpo_trainer::{DryRun, ReadConfig, TrainConfig, dry_run};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::interrupt;
 use crate::output::{self, Format};
-use crate::progress::Progress;
+use crate::progress::{Progress, remaining};
 
 /// Run an experiment: arms × seeds over fine-tuning, pairs, training, merge, evaluation, gate, leaderboard.
 ///
@@ -95,11 +96,13 @@ pub fn execute(plan: &Plan, threads: usize, progress: &Progress) -> Result<Ran, 
     let program =
         std::env::current_exe().map_err(|error| Failure::execution(format!("this program's path: {error}")))?;
     let runner = Runner { program, threads, stop: interrupt::flag() };
-    let (total, mut done) = (plan.stages.len(), 0);
+    let total = plan.stages.len();
+    let (mut done, mut over) = (0, BTreeSet::new());
     let ran = smpo_recipe::run(plan, &runner, &mut |event| {
         let line = match event {
             Event::Skipped(stage) => {
                 done += 1;
+                over.insert(stage.name.clone());
                 format!("[{done}/{total}] {}: done before", stage.name)
             }
             Event::SetAside { stage, to } => {
@@ -109,7 +112,9 @@ pub fn execute(plan: &Plan, threads: usize, progress: &Progress) -> Result<Ran, 
             Event::Started { stage, again: false } => format!("{}: started", stage.name),
             Event::Finished { stage, exit, seconds } => {
                 done += 1;
-                format!("[{done}/{total}] {}: {} in {seconds:.0} s", stage.name, outcome(stage.kind, exit))
+                over.insert(stage.name.clone());
+                let left = left(plan, &over).map(|left| format!(", {left}")).unwrap_or_default();
+                format!("[{done}/{total}] {}: {} in {seconds:.0} s{left}", stage.name, outcome(stage.kind, exit))
             }
         };
         progress.say(&line);
@@ -118,6 +123,18 @@ pub fn execute(plan: &Plan, threads: usize, progress: &Progress) -> Result<Ran, 
         progress.say("stopped; the same command goes on");
     }
     Ok(ran)
+}
+
+/// Remaining time, once a training and an evaluation have ended where some are left; stages that run count whole.
+fn left(plan: &Plan, over: &BTreeSet<String>) -> Option<String> {
+    let open = plan.stages.iter().zip(plan.estimates()).filter(|(stage, _)| !over.contains(&stage.name));
+    let seconds = open.map(|(stage, seconds)| match stage.kind {
+        // Those take seconds and come last.
+        Kind::Gate | Kind::Board => Some(seconds.unwrap_or_default()),
+        _ => seconds,
+    });
+    let seconds = seconds.collect::<Option<Vec<f64>>>()?.iter().sum::<f64>() / plan.jobs as f64;
+    (seconds >= 1.0).then(|| remaining(seconds))
 }
 
 /// The results of a finished plan.

@@ -255,7 +255,10 @@ fn browser_links_to_what_is_shown_and_copies_the_table() {
     let copied = browser.run("return window.copied");
     let lines: Vec<&str> = copied.as_str().unwrap().lines().collect();
     assert_eq!(lines.len(), 4, "{lines:#?}");
-    assert!(lines[0].starts_with("| Rank | Model | EOS rate |") && lines[2].contains("| smpo-modified |"), "{lines:#?}");
+    assert!(
+        lines[0].starts_with("| Rank | Model | EOS rate |") && lines[2].contains("| smpo-modified |"),
+        "{lines:#?}"
+    );
     silent(&browser);
 }
 
