@@ -2,7 +2,7 @@
 
 use crate::error::TrackingError;
 
-/// Where runs go.
+/// Server, experiment and credentials.
 #[derive(Clone)]
 pub struct Settings {
     /// Address without credentials and without `/` at the end.
