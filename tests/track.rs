@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use smpo_fixtures::demo;
 use smpo_fixtures::http::{Answer, Seen, Server};
 
-/// What a server was told of one run.
+/// The calls of one run, as a server keeps them.
 #[derive(Default)]
 struct Told {
     runs: usize,

@@ -38,7 +38,7 @@ pub struct DoctorArgs {
 /// Version of the JSON.
 const SCHEMA: u32 = 1;
 
-/// What was found, as JSON.
+/// The findings, as JSON.
 #[derive(Serialize)]
 struct Report {
     schema: u32,
