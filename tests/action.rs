@@ -58,8 +58,8 @@ fn a_side_that_is_missing_is_an_error_of_the_user() {
     let good = answers(dir.path(), "good.jsonl", 60).display().to_string();
     for (baseline, candidate, expected) in [
         ("  \n", good.as_str(), "baseline: expected"),
-        (&good, "", "candidate: expected"),
-        (&good, "nowhere", "nowhere"),
+        (good.as_str(), "", "candidate: expected"),
+        (good.as_str(), "nowhere", "nowhere"),
     ] {
         let output = action(dir.path(), baseline, candidate);
         let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);

@@ -164,8 +164,8 @@ fn settings_are_refused_before_anything_is_read() {
     let config = run(dir.path(), 4);
     for (server, expected) in [(None, "got nothing"), (Some("file:///tmp/mlruns"), "mlflow server --backend-store-uri")]
     {
-        for check in [&[][..], &["--check"]] {
-            let output = smpo(server).arg("train").arg(&config).args(check).output().unwrap();
+        for check in [vec![], vec!["--check"]] {
+            let output = smpo(server).arg("train").arg(&config).args(&check).output().unwrap();
             let said = String::from_utf8_lossy(&output.stderr);
             assert_eq!(output.status.code(), Some(2), "{said}");
             assert!(said.contains("MLFLOW_TRACKING_URI: expected") && said.contains(expected), "{said}");

@@ -29,7 +29,9 @@ pub fn run(args: ManArgs) -> Outcome {
 /// Writes the page of a command and those of its subcommands; gives their number.
 fn write(name: &str, command: &Command, dir: &Path) -> Result<usize, Failure> {
     let mut page = Vec::new();
-    Man::new(command.clone().display_name(name)).title(name.to_uppercase()).render(&mut page).or_execution_error()?;
+    let source = format!("smpo {}", env!("CARGO_PKG_VERSION"));
+    let man = Man::new(command.clone().display_name(name)).title(name.to_uppercase()).source(source);
+    man.render(&mut page).or_execution_error()?;
     write_whole(&dir.join(format!("{name}.1")), &page).or_execution_error()?;
     let pages = command.get_subcommands().map(|sub| write(&format!("{name}-{}", sub.get_name()), sub, dir));
     Ok(1 + pages.sum::<Result<usize, Failure>>()?)
