@@ -13,8 +13,11 @@ use smpo_files::FileError;
 use crate::error::TrackingError;
 use crate::settings::{Credentials, Experiment, Settings};
 
-/// Time that a call may take; an artefact's has no limit beyond that of a stalled connection.
+/// Time that a call may take, beside that of an artefact's bytes.
 const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Bytes per second below which a connection counts as stalled.
+const SLOWEST: u64 = 50_000;
 
 /// Maximum bytes of an answer that are read.
 const LONGEST: u64 = 1 << 20;
@@ -147,7 +150,8 @@ impl Client {
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.extend(place);
         }
-        let request = self.http.request(Method::PUT, url).body(Body::sized(file, length));
+        let patience = PATIENCE + Duration::from_secs(length / SLOWEST);
+        let request = self.http.request(Method::PUT, url).timeout(patience).body(Body::sized(file, length));
         self.send(&shown, request).map(drop)
     }
 
