@@ -42,7 +42,12 @@ impl Basket {
     /// # Errors
     /// [`InputError`], with the line: no prompt, no id, an id twice, a field of another type.
     pub fn read(path: &Path, system_prompt: Option<&str>) -> Result<Basket, InputError> {
-        let mut basket = if path.extension().is_some_and(|extension| extension == "toml") {
+        let is_suite = match path.extension() {
+            Some(ending) => ending == "toml",
+            // A shipped one, by its name.
+            None => !path.exists(),
+        };
+        let mut basket = if is_suite {
             Basket::new(Suite::read(path)?, HashMap::new())
         } else {
             Basket::read_plain(path)?
