@@ -17,8 +17,8 @@ use crate::progress::Progress;
 pub struct BasketArgs {
     #[command(flatten)]
     pub model: EngineArgs,
-    /// Prompts: a suite (TOML), or any JSONL file of prompts, whose rows may bring system_prompt, follow_up_prompt,
-    /// correct_answer and response_format
+    /// Prompts: a suite (TOML, or the name of a shipped one), or any JSONL file of prompts, whose rows may bring
+    /// system_prompt, follow_up_prompt, correct_answer and response_format
     #[arg(long, value_name = "FILE")]
     pub prompts: PathBuf,
     /// Output directory; an interrupted run resumes when the same command is run again
