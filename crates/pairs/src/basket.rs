@@ -47,11 +47,8 @@ impl Basket {
             // A shipped one, by its name.
             None => !path.exists(),
         };
-        let mut basket = if is_suite {
-            Basket::new(Suite::read(path)?, HashMap::new())
-        } else {
-            Basket::read_plain(path)?
-        };
+        let mut basket =
+            if is_suite { Basket::new(Suite::read(path)?, HashMap::new()) } else { Basket::read_plain(path)? };
         if let Some(system) = system_prompt {
             for prompt in &mut basket.suite.prompts {
                 if prompt.messages.first().is_none_or(|first| first.role != "system") {

@@ -57,7 +57,7 @@ impl Room {
     }
 
     /// Bytes that are free.
-    pub(crate) fn free(self) -> u64 {
+    pub fn free(self) -> u64 {
         self.free
     }
 

@@ -10,7 +10,7 @@ use smpo_model::{ModelDir, ModelInfo, Placement, Storage, WeightDtype};
 use smpo_native::{NativeOptions, TokenPrompt, complete};
 use smpo_sampling::{Noise, Recorder, Sampler};
 use smpo_tokenizer::ChatTokenizer;
-use smpo_trainer::memory::free_memory;
+use smpo_trainer::Room;
 
 use crate::exit::{Failure, OrFail};
 use crate::progress::Progress;
@@ -60,6 +60,7 @@ pub fn training_flops(progress: &Progress) -> Result<Option<f64>, Failure> {
         micro_batch_size: 4,
         steps: 3,
         warmup: 1,
+        max_tokens_per_pack: None,
         checkpointing: false,
         seed: 0,
     };
@@ -77,7 +78,7 @@ pub fn generation(
     tokenizer: &ChatTokenizer,
     progress: &Progress,
 ) -> Result<Option<f64>, Failure> {
-    if (info.parameters as u64).saturating_mul(BYTES_LOADED) > free_memory() / 2 {
+    if (info.parameters as u64).saturating_mul(BYTES_LOADED) > Room::host().free() / 2 {
         return Ok(None);
     }
     let ids = tokenizer.encode_prompt(&[Message::user("Tell me a story.")]).or_user_error()?;
