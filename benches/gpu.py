@@ -10,18 +10,22 @@ ON_GPU = DEVICE.startswith("cuda")
 #: Name, options of both trainers, options of smpo's alone, and the peers that train the same.
 PEERS = ["torch-smpo", "trl-simpo"]
 LONG = ["--length", "2048", "--batch-size", "8", "--steps", "5", "--warmup", "2"]
+#: Random weights that all cores draw.
+BF16 = ["--base", "bfloat16"]
 BENCHES = [
-    ("1.5b-lora", ["--shape", "qwen2.5-1.5b", "--lora-r", "128", *LONG], [], PEERS),
+    ("1.5b-lora", ["--shape", "qwen2.5-1.5b", "--lora-r", "128", *LONG], BF16, PEERS),
     ("0.5b-full", ["--shape", "qwen2.5-0.5b", *LONG], [], PEERS),
     ("1.5b-qlora", ["--shape", "qwen2.5-1.5b", "--lora-r", "128", *LONG], ["--base", "nf4"], []),
-    ("1.5b-lora-checkpointing", ["--shape", "qwen2.5-1.5b", "--lora-r", "128", *LONG, "--checkpointing"], [], PEERS),
+    ("1.5b-lora-checkpointing", ["--shape", "qwen2.5-1.5b", "--lora-r", "128", *LONG, "--checkpointing"], BF16, PEERS),
     ("1.5b-lora-one-pair-a-pack", ["--shape", "qwen2.5-1.5b", "--lora-r", "128", *LONG],
-     ["--max-tokens-per-pack", "3070"], []),
-    ("7b-lora", ["--shape", "qwen2.5-7b", "--lora-r", "128", *LONG, "--checkpointing"], ["--base", "bfloat16"], []),
+     [*BF16, "--max-tokens-per-pack", "3070"], []),
+    ("7b-lora", ["--shape", "qwen2.5-7b", "--lora-r", "128", *LONG, "--checkpointing"], BF16, []),
     ("7b-qlora", ["--shape", "qwen2.5-7b", "--lora-r", "128", *LONG, "--checkpointing"], ["--base", "nf4"], []),
 ]
 SMALL = ["--shape", "tiny", "--lora-r", "4", "--length", "64", "--batch-size", "4", "--steps", "3", "--warmup", "1"]
-TINY_BENCHES = [("tiny-lora", SMALL, [], PEERS), ("tiny-qlora", SMALL, ["--base", "nf4", "--max-tokens-per-pack", "128"], [])]
+TINY_#: Random weights that all cores draw.
+BF16 = ["--base", "bfloat16"]
+BENCHES = [("tiny-lora", SMALL, [], PEERS), ("tiny-qlora", SMALL, ["--base", "nf4", "--max-tokens-per-pack", "128"], [])]
 PACKAGES = {"torch-smpo": ["torch", "transformers", "peft"], "trl-simpo": ["torch", "trl", "peft", "datasets"]}
 
 report = {"schema": 1, "device": DEVICE, "parts": [], "benches": []}

@@ -191,17 +191,47 @@ fn stub_gpu_that_cannot_be_used_is_refused_with_the_reason() {
 #[ignore = "needs a build with CUDA and the stub: .ci/nightly driver"]
 fn stub_gpu_that_is_too_small_is_told_before_training_and_while_it_trains() {
     let dir = TempDir::new().unwrap();
-    let small = [("MEBIBYTES", "256")];
     let run = Run::new(dir.path(), "small", "");
-    let refusal =
-        contains("256.0 MiB of the GPU's 256.0 MiB are free").and(contains("a smaller model or a GPU with more"));
-    run.command(&small, "cuda").assert().code(4).stderr(refusal);
+    let refused = |settings: &[(&str, &str)], free: &str, remedy: &str| {
+        run.command(settings, "cuda").assert().code(4).stderr(contains(free).and(contains(remedy)));
+    };
+    let remedy = "a smaller model or a GPU with more memory: no other setting is enough";
+    refused(&[("MEBIBYTES", "32")], "32.0 MiB of the GPU's 32.0 MiB are free", remedy);
     // Another process has most of it.
-    let taken = [("MEBIBYTES", "8192"), ("TAKEN", "7936")];
-    run.command(&taken, "cuda").assert().code(4).stderr(contains("256.0 MiB of the GPU's 8.0 GiB are free"));
+    let taken = [("MEBIBYTES", "8192"), ("TAKEN", "8152")];
+    refused(&taken, "40.0 MiB of the GPU's 8.0 GiB are free", "use_peft = true");
     let unchecked = Run::new(dir.path(), "unchecked", "memory_check = \"off\"\n");
     let full = contains("the GPU is out of memory").and(contains("lower max_tokens_per_pack or max_length"));
     unchecked.command(&[("MEBIBYTES", "12")], "cuda").assert().code(4).stderr(full);
+}
+
+#[test]
+#[ignore = "needs a build with CUDA and the stub: .ci/nightly driver"]
+fn stub_gpu_needs_about_the_memory_that_is_estimated() {
+    let dir = TempDir::new().unwrap();
+    let adapters = "use_peft = true\nlora_r = 8\n";
+    for (name, keys) in [
+        ("full", String::new()),
+        ("half", "bf16 = true\n".into()),
+        ("recomputed", "bf16 = true\ngradient_checkpointing = true\n".into()),
+        ("adapted", format!("bf16 = true\n{adapters}")),
+        ("packed", format!("bf16 = true\nload_in_4bit = true\n{adapters}")),
+    ] {
+        let run = Run::new(dir.path(), name, &keys);
+        let text = fs::read_to_string(&run.config).unwrap().replace("batch_size = 2", "batch_size = 8");
+        fs::write(&run.config, text.replace("max_steps = 4", "max_steps = 1")).unwrap();
+        let output =
+            run.command(&[], "cuda").args(["--check", "--format", "json"]).assert().success().get_output().clone();
+        let plan: Value = serde_json::from_slice(&output.stdout).unwrap();
+        // cuBLAS' workspace is not the stub's.
+        let estimate = plan["memory"]["total_bytes"].as_f64().unwrap() - f64::from(32 << 20);
+        let record = dir.path().join(format!("{name}.record"));
+        run.command(&[("RECORD", record.to_str().unwrap())], "cuda").assert().success();
+        let record = fs::read_to_string(record).unwrap();
+        let peak = record.lines().find_map(|line| line.strip_prefix("peak ")).unwrap().parse::<f64>().unwrap();
+        let ratio = estimate / peak;
+        assert!((0.9..1.8).contains(&ratio), "{name}: {estimate} estimated, {peak} used");
+    }
 }
 
 #[test]

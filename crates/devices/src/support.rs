@@ -52,6 +52,7 @@ pub(crate) fn check_capability(
 pub(crate) fn not_opened(asked: String, reason: String) -> DeviceError {
     // Of the driver, where the memory or the device itself is taken; of cuBLAS, where its workspace has no room.
     const TAKEN: [&str; 4] = ["OUT_OF_MEMORY", "DEVICE_UNAVAILABLE", "ALLOC_FAILED", "CUBLAS_STATUS_NOT_INITIALIZED"];
+    let reason = reason.lines().next().unwrap_or_default().to_owned();
     match TAKEN.iter().any(|code| reason.contains(code)) {
         true => DeviceError::Occupied { asked, reason },
         false => DeviceError::Other { asked, reason },
@@ -107,11 +108,9 @@ mod tests {
     fn a_device_that_others_have_taken_is_called_so() {
         let error = |reason: &str| not_opened("cuda:0".to_owned(), reason.to_owned()).to_string();
         for taken in ["CUDA_ERROR_OUT_OF_MEMORY", "CUDA_ERROR_DEVICE_UNAVAILABLE", "CUBLAS_STATUS_NOT_INITIALIZED"] {
-            let error = error(taken);
-            assert!(
-                error.starts_with("cuda:0: other processes leave no room on it") && error.contains("nvidia-smi"),
-                "{error}"
-            );
+            let error = error(&format!("{taken}\n   0: main"));
+            let expected = format!("cuda:0: other processes leave no room on it: {taken}; `nvidia-smi` lists them");
+            assert!(error.starts_with(&expected), "{error}");
         }
         assert_eq!(error("CUDA_ERROR_UNKNOWN"), "cuda:0: cannot be opened: CUDA_ERROR_UNKNOWN");
     }

@@ -32,8 +32,17 @@ pub struct TrainingShape<'a> {
     pub device: Option<WeightDtype>,
 }
 
-/// Bytes on a GPU beside those of the model: the head's tile of logits and its gradient, cuBLAS' workspace.
-const DEVICE_SCRATCH: f64 = (288 << 20) as f64;
+/// Bytes of cuBLAS' workspace on the largest GPUs.
+const BLAS_WORKSPACE: f64 = (32 << 20) as f64;
+
+/// Logits of a tile of the head on a GPU, at most.
+const LOGITS_OF_TILE: usize = 1 << 25;
+
+/// Bytes on a GPU beside those of the model: the head's tile of float32 logits and its gradient, and cuBLAS' workspace.
+fn device_scratch(spec: &DecoderSpec, shape: &TrainingShape<'_>) -> f64 {
+    let logits = shape.completion_tokens.saturating_mul(spec.vocab_size).min(LOGITS_OF_TILE);
+    8.0 * logits as f64 + BLAS_WORKSPACE
+}
 
 /// Storage of the matrices that are not trained.
 #[derive(Debug, Clone, Copy)]
@@ -216,7 +225,7 @@ impl MemoryEstimate {
             }
         }
         let masters = if own < float { float * trained as f64 } else { 0.0 };
-        let scratch = if shape.device.is_some() { DEVICE_SCRATCH } else { 0.0 };
+        let scratch = if shape.device.is_some() { device_scratch(spec, shape) } else { 0.0 };
         let activations = own * activations(spec, shape, &adapters) as f64 + scratch;
         Ok(Self {
             weights: weights as u64,
@@ -413,9 +422,10 @@ mod tests {
         // In 16 bits on a GPU: half the weights and activations, gradients and moments in float32, and a copy of what is trained.
         let half = estimate(TrainingShape { device: Some(WeightDtype::Bf16), ..shape });
         assert_eq!((half.weights, half.gradients, half.optimizer), (2 * all, 4 * all, 12 * all));
-        assert_eq!(half.activations, whole.activations / 2 + DEVICE_SCRATCH as u64);
+        let scratch = 8 * 4 * decoder.spec().vocab_size as u64 + (32 << 20);
+        assert_eq!(half.activations, whole.activations / 2 + scratch);
         let single = estimate(TrainingShape { device: Some(WeightDtype::F32), ..shape });
-        assert_eq!(single, MemoryEstimate { activations: whole.activations + DEVICE_SCRATCH as u64, ..whole });
+        assert_eq!(single, MemoryEstimate { activations: whole.activations + scratch, ..whole });
         let part = estimate(TrainingShape { layers: &layers, ..shape });
         decoder.train_only(&layers).unwrap();
         let trained: usize = decoder.trainable().iter().map(|(_, v)| v.elem_count()).sum();

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use candle_core::{Device, Tensor, Var};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 use smpo_kernels::is_emulating;
 
 use crate::error::{ModelError, Result, list};
@@ -127,16 +128,16 @@ impl Parameters {
         Ok(Self(parameters))
     }
 
-    /// As [`Parameters::draw`], all frozen and matrices in bfloat16 or packed; only a piece of a matrix is in float32 at a
-    /// time.
+    /// As [`Parameters::draw`] with other values, all frozen and matrices in bfloat16 or packed; only a piece of a matrix is
+    /// in float32 at a time, and all cores draw.
     pub fn draw_frozen(spec: &DecoderSpec, seed: u64, placement: &Placement, storage: &Storage) -> Result<Self> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut parameters = HashMap::new();
-        for slot in layout(spec) {
+        for (index, slot) in layout(spec).into_iter().enumerate() {
             let matrix = match std_of(&slot, spec, spec.initializer_range) {
                 Some(std) if slot.shape.len() == 2 => {
-                    let read = |_: usize, out: &mut [f32]| {
-                        out.copy_from_slice(&normal(&mut rng, out.len(), std));
+                    let read = |first: usize, out: &mut [f32]| {
+                        draw_stretches(seed, (index as u64) << 40 | first as u64, out, std);
                         Ok(())
                     };
                     let matrix = FrozenMatrix { slot: &slot, placement, dtype: WeightDtype::Bf16, read };
@@ -155,6 +156,16 @@ impl Parameters {
         }
         Ok(Self(parameters))
     }
+}
+
+/// Values from N(0, std²), each stretch from a stream of its own, of which `stream` is the first.
+fn draw_stretches(seed: u64, stream: u64, out: &mut [f32], std: f64) {
+    const STRETCH: usize = 4096;
+    out.par_chunks_mut(STRETCH).enumerate().for_each(|(index, stretch)| {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream(stream + (index * STRETCH) as u64);
+        stretch.copy_from_slice(&normal(&mut rng, stretch.len(), std));
+    });
 }
 
 /// Initial values of a tensor; `std` is the standard deviation of random ones.

@@ -48,6 +48,11 @@ long work = 0;
 thread_local stub::Handle bound = nullptr;
 char contexts[64];
 
+// Notes at the end how much memory was used at most.
+struct Peak {
+    ~Peak() { stub::record("peak %zu", most_used); }
+};
+
 struct Module {
     bool machine_code;
 };
@@ -187,7 +192,10 @@ void count_work() { ++work; }
 
 extern "C" {
 
-int cuInit(unsigned) { return int(stub::setting("INIT", SUCCESS)); }
+int cuInit(unsigned) {
+    static Peak peak;
+    return int(stub::setting("INIT", SUCCESS));
+}
 int cuDriverGetVersion(int* version) {
     *version = int(stub::setting("VERSION", 13000));
     return SUCCESS;
