@@ -137,7 +137,7 @@ impl Parameters {
             let matrix = match std_of(&slot, spec, spec.initializer_range) {
                 Some(std) if slot.shape.len() == 2 => {
                     let read = |first: usize, out: &mut [f32]| {
-                        draw_stretches(seed, (index as u64) << 40 | first as u64, out, std);
+                        draw_stretches(seed, ((index as u64) << 40) + first as u64, out, std);
                         Ok(())
                     };
                     let matrix = FrozenMatrix { slot: &slot, placement, dtype: WeightDtype::Bf16, read };
