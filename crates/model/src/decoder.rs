@@ -303,7 +303,10 @@ impl Decoder {
         // DoRA's norms of a whole weight would be computed once per part. Experts have parts of their own: their tokens.
         let dora = self.lora.as_ref().is_some_and(|lora| lora.dora);
         let whole = dora || self.spec().layers[index].routed;
-        if whole { usize::MAX } else { feed_forward_rows(self.spec().intermediate_size) }
+        match whole {
+            true => usize::MAX,
+            false => feed_forward_rows(self.spec().intermediate_size, self.placement.runs_kernels_of_a_device()),
+        }
     }
 
     /// Index of the first block with a trained parameter, 0 if the embedding is trained; the depth if none is.
@@ -578,11 +581,13 @@ impl Decoder {
     }
 }
 
-/// Number of rows in one part of a feed-forward layer of width `inner`: a few megabytes of intermediate values, enough
-/// for full speed.
-pub(crate) fn feed_forward_rows(inner: usize) -> usize {
+/// Number of rows in one part of a feed-forward layer of width `inner`: on the CPU a few megabytes of intermediate values,
+/// enough for full speed. A device has products of few rows to launch and no speed from them: there it is as many rows as
+/// fill the largest GPU.
+pub(crate) fn feed_forward_rows(inner: usize, on_device: bool) -> usize {
     const VALUES: usize = 1 << 21;
-    (VALUES / inner).max(512)
+    const DEVICE_ROWS: usize = 8192;
+    if on_device { DEVICE_ROWS } else { (VALUES / inner).max(512) }
 }
 
 /// Inputs of a forward pass besides the ids.

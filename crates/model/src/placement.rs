@@ -38,6 +38,11 @@ impl Placement {
         self.dtype == WeightDtype::F32 && matches!(self.device, Device::Cpu)
     }
 
+    /// True if operations run as kernels of a GPU, or of the emulated one.
+    pub(crate) fn runs_kernels_of_a_device(&self) -> bool {
+        !matches!(self.device, Device::Cpu) || smpo_kernels::is_emulating()
+    }
+
     /// A variable from float32 values, rounded to the dtype.
     pub(crate) fn variable(&self, values: Vec<f32>, shape: &[usize]) -> Result<Var> {
         if self.is_host() {
