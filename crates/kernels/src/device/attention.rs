@@ -75,7 +75,19 @@ arguments! {
         width: u32,
         scale: f32,
         cap: f32,
-        unused: u32,
+        shares: u32,
+    }
+}
+
+arguments! {
+    struct AttentionShares {
+        dk: Address,
+        dv: Address,
+        dk_out: Address,
+        dv_out: Address,
+        rows: u64,
+        shares: u32,
+        width: u32,
     }
 }
 
@@ -109,13 +121,13 @@ impl Shape {
         let float32 = size == 4;
         let rows = if float32 && padded == 256 { 32 } else { 64 };
         let forward = if padded == 256 { 32 } else { 64 } / if float32 { 2 } else { 1 };
-        let backward = if float32 || padded == 256 { 16 } else { 32 };
+        let backward = if padded == 256 { 16 } else { 32 } / if float32 { 2 } else { 1 };
         let row = padded * size + 16;
         Ok(Self {
             kernels,
             rows,
             forward_shared: (rows + 2 * forward) * row,
-            backward_shared: 2 * (rows + backward) * row + 2 * backward * size_of::<f32>(),
+            backward_shared: 2 * (rows + 2 * backward) * row,
         })
     }
 
@@ -246,20 +258,55 @@ impl Attention {
         Ok(dq)
     }
 
-    /// dk and dv.
-    pub(crate) fn key_grads(&self, ResultGrad { d_out, inner }: &ResultGrad) -> Result<[Tensor; 2]> {
-        let fresh = || self.engine.allocate(self.dtype(), self.inputs[1].tensor().dims(), Role::Constant);
+    /// dk and dv. A block owns a tile of keys and a share of the query heads that read them; the shares are then added.
+    pub(crate) fn key_grads(&self, result_grad: &ResultGrad) -> Result<[Tensor; 2]> {
+        let Extents { tokens, heads, kv_heads, width } = self.extents;
+        let dims = [tokens, kv_heads, width];
+        let fresh = || self.engine.allocate(self.dtype(), &dims, Role::Constant);
         let (dk, dv) = (fresh()?, fresh()?);
-        let targets = [Address::NONE, writing(&dk)?, writing(&dv)?];
-        let arguments = self.backward(d_out, inner, targets, &self.plan.keys)?;
-        // The widest heads' blocks own keys or values, not both.
-        let layers = if self.shape.kernels.padded == 256 { 2 } else { 1 };
-        let shared = self.shape.backward_shared;
-        let grid = self.shape.grid(self.plan.keys.count, self.extents.kv_heads, layers, shared)?;
-        let kernel = self.shape.kernel("attention_backward_keys", self.dtype());
-        // SAFETY: as for the gradient of the queries.
+        let shares = shares(self.plan.keys.count * (TILE / self.shape.rows) * kv_heads, heads / kv_heads.max(1));
+        if shares == 1 {
+            self.own_key_grads(result_grad, [&dk, &dv], 1)?;
+            return Ok([dk, dv]);
+        }
+        let part = || self.engine.allocate(DType::F32, &[tokens, kv_heads, shares, width], Role::Constant);
+        let parts = [&part()?, &part()?];
+        self.own_key_grads(result_grad, parts, shares)?;
+        let arguments = AttentionShares {
+            dk: reading(parts[0])?,
+            dv: reading(parts[1])?,
+            dk_out: writing(&dk)?,
+            dv_out: writing(&dv)?,
+            rows: (tokens * kv_heads) as u64,
+            shares: shares as u32,
+            width: width as u32,
+        };
+        let grid = Grid { blocks: [blocks((tokens * kv_heads).div_ceil(8))?, 2, 1], threads: 256, shared: 0 };
+        let kernel = typed("attention_add_shares", self.dtype());
+        // SAFETY: `AttentionShares` is the kernel's struct; the parts have `shares` rows of `width`, a multiple of 8, for
+        // each row of the sums, which are of the kernel's dtype.
         unsafe { self.engine.launch(self.shape.kernels.backward, &kernel, grid, &arguments)? };
         Ok([dk, dv])
+    }
+
+    /// dk and dv of each of so many shares of the heads that read a key.
+    fn own_key_grads(
+        &self,
+        ResultGrad { d_out, inner }: &ResultGrad,
+        [dk, dv]: [&Tensor; 2],
+        shares: usize,
+    ) -> Result<()> {
+        let targets = [Address::NONE, writing(dk)?, writing(dv)?];
+        let arguments =
+            AttentionBackward { shares: shares as u32, ..self.backward(d_out, inner, targets, &self.plan.keys)? };
+        // The widest heads' blocks own keys or values, not both.
+        let layers = if self.shape.kernels.padded == 256 { 2 } else { 1 };
+        let heads = self.extents.kv_heads * shares;
+        let grid = self.shape.grid(self.plan.keys.count, heads, layers, self.shape.backward_shared)?;
+        let kernel = self.shape.kernel("attention_backward_keys", self.dtype());
+        // SAFETY: as for the gradient of the queries; dk and dv have a row for each key, its head and its share, in the
+        // kernel's dtype, or of several shares in float32.
+        unsafe { self.engine.launch(self.shape.kernels.backward, &kernel, grid, &arguments) }
     }
 
     fn backward(
@@ -287,9 +334,17 @@ impl Attention {
             width: self.extents.width as u32,
             scale: self.options.scale as f32,
             cap: self.options.soft_cap.unwrap_or(0.0) as f32,
-            unused: 0,
+            shares: 1,
         })
     }
+}
+
+/// The number of parts into which a group of query heads is cut for the gradients of its key head, where `blocks` are there
+/// without: enough to fill a large GPU several times over, and no more, since each part's sums pass through memory. It
+/// depends on the shapes alone, so results do not depend on the GPU.
+fn shares(blocks: usize, group: usize) -> usize {
+    const ENOUGH: usize = 1024;
+    (1..=group).find(|parts| group.is_multiple_of(*parts) && blocks * parts >= ENOUGH).unwrap_or(group).max(1)
 }
 
 /// ∂L/∂out and its inner products with out.
@@ -298,4 +353,17 @@ pub(crate) struct ResultGrad {
     d_out: Operand,
     /// (N, Hq).
     inner: Tensor,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shares;
+
+    #[test]
+    fn a_group_is_cut_into_equal_parts_until_there_are_enough_blocks() {
+        // One pair of 3,070 tokens with two key heads for twelve; eight such pairs; no group to cut.
+        for (blocks, group, want) in [(96, 6, 6), (768, 6, 2), (400, 6, 3), (1024, 6, 1), (3, 1, 1), (0, 4, 4)] {
+            assert_eq!(shares(blocks, group), want, "{blocks} blocks, {group} heads");
+        }
+    }
 }

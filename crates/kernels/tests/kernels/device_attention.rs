@@ -134,6 +134,24 @@ fn a_query_that_sees_its_own_key_alone_gets_its_value() {
     assert!(dq.iter().chain(&dk).all(|grad| grad.to_f32().abs() < 1e-4));
 }
 
+/// As many key heads as leave several query heads to a block, whose blocks' sums are then added.
+#[test]
+fn heads_that_share_keys_in_one_block_and_in_several_agree_with_the_cpu() {
+    // Two tiles of 256 key heads are 512 blocks: twice as many, of two heads each, are enough.
+    let (n, kv_heads, group, width) = (66, 256, 4, 8);
+    let segments = Segments::new(vec![Span::new(0..3), Span::with_prefix(3..n, 0..3)]).unwrap();
+    let options = AttentionOptions::for_width(width);
+    let mut source = Source::new(8);
+    let shapes = [[n, kv_heads * group, width], [n, kv_heads, width], [n, kv_heads, width]];
+    let inputs = shapes.map(|shape| source.input(&shape, LAYOUTS[0]));
+    let weights = source.tensor(&shapes[0]);
+    let want = with_grads(&inputs, &weights, &segments, options);
+    let got = emulate(|| with_grads(&inputs, &weights, &segments, options));
+    for ((what, got), want) in ["result", "dq", "dk", "dv"].iter().zip(&got).zip(&want) {
+        assert_close(what, got, want, 1e-5);
+    }
+}
+
 #[test]
 fn no_tokens_give_no_result() {
     let x = Tensor::zeros((0, 2, 64), DType::BF16, &Device::Cpu).unwrap();

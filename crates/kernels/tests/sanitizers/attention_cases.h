@@ -81,7 +81,7 @@ template <class T, int PADDED> void attention(int width, int heads, int kv_heads
     auto q = normal<T>(rows * width), k = normal<T>(kv_rows * width), v = normal<T>(kv_rows * width);
     auto out = empty<T>(rows * width), d_out = normal<T>(rows * width);
     auto log_sums = empty<float>(rows), inner = empty<float>(rows);
-    auto dq = empty<T>(rows * width), dk = empty<T>(kv_rows * width), dv = empty<T>(kv_rows * width);
+    auto dq = empty<T>(rows * width);
 
     const std::string suffix = "_" + std::to_string(PADDED) + "_" + dtype<T>();
     const unsigned blocks = unsigned(tiles.size()) * (ATTENTION_TILE / Extents::rows), row = sizeof(T) * Extents::stride;
@@ -125,20 +125,40 @@ template <class T, int PADDED> void attention(int width, int heads, int kv_heads
     backward.dq = dq.at();
     backward.tiles = queries.tiles.at();
     backward.pairs = queries.pairs.at();
-    grid.shared = 2 * (Extents::rows + Extents::backward_step) * row + 2 * Extents::backward_step * sizeof(float);
+    grid.shared = 2 * (Extents::rows + 2 * Extents::backward_step) * row;
     launch("attention_backward_queries" + suffix, grid, backward);
     expect("attention_backward_queries", dq);
 
     backward.dq = nullptr;
-    backward.dk = dk.at();
-    backward.dv = dv.at();
     backward.tiles = keys.tiles.at();
     backward.pairs = keys.pairs.at();
-    grid.blocks[1] = kv_heads;
     grid.blocks[2] = Extents::keys_and_values_together ? 1 : 2;
-    launch("attention_backward_keys" + suffix, grid, backward);
-    expect("attention_backward_keys", dk);
-    expect("attention_backward_keys", dv);
+    auto key_grads = [&](auto& dk, auto& dv, unsigned shares) {
+        backward.dk = dk.at();
+        backward.dv = dv.at();
+        backward.shares = shares;
+        grid.blocks[1] = kv_heads * shares;
+        launch("attention_backward_keys" + suffix, grid, backward);
+        expect("attention_backward_keys", dk);
+        expect("attention_backward_keys", dv);
+    };
+    // All heads of a key in one block, and a block each, whose sums are added.
+    auto dk = empty<T>(kv_rows * width), dv = empty<T>(kv_rows * width);
+    key_grads(dk, dv, 1);
+    auto dk_parts = empty<float>(rows * width), dv_parts = empty<float>(rows * width);
+    key_grads(dk_parts, dv_parts, heads / kv_heads);
+    AttentionShares shares{};
+    shares.dk = dk_parts.at();
+    shares.dv = dv_parts.at();
+    auto dk_sum = empty<T>(kv_rows * width), dv_sum = empty<T>(kv_rows * width);
+    shares.dk_out = dk_sum.at();
+    shares.dv_out = dv_sum.at();
+    shares.rows = kv_rows;
+    shares.shares = heads / kv_heads;
+    shares.width = width;
+    launch(typed<T>("attention_add_shares"), {{unsigned(kv_rows + 7) / 8, 2, 1}, 256, 0}, shares);
+    expect("attention_add_shares", dk_sum);
+    expect("attention_add_shares", dv_sum);
 }
 
 } // namespace

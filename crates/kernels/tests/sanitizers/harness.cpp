@@ -23,7 +23,7 @@ using namespace harness;
 template <int PADDED> void attention_of(int width) {
     attention<float, PADDED>(width, 2, 1, 0, 0);
     attention<bf16, PADDED>(width, 2, 1, 0, 0);
-    attention<f16, PADDED>(width, 2, 2, 8, 50);
+    attention<f16, PADDED>(width, 4, 2, 8, 50);
 }
 
 struct Case {

@@ -31,7 +31,8 @@ struct AttentionPair {
 };
 
 __device__ __forceinline__ bool attention_sees(const AttentionPair& pair, int i, int j) {
-    return j >= pair.key_first && j < pair.key_last && j <= i + pair.causal && j >= i + pair.near;
+    // Without branches: all four are cheap.
+    return (j >= pair.key_first) & (j < pair.key_last) & (j <= i + pair.causal) & (j >= i + pair.near);
 }
 
 // True if some of `columns` keys from j may be visible to some of `rows` queries from i, each condition taken alone.
@@ -46,13 +47,14 @@ __device__ __forceinline__ bool attention_sees_all(const AttentionPair& pair, in
            j >= i + rows - 1 + pair.near;
 }
 
-// Rows a block owns and rows it reads at a time; attention.rs has the same numbers for the size of shared memory.
+// Rows a block owns and rows it reads at a time; attention.rs has the same numbers for the size of shared memory. The
+// backward pass holds two steps of rows, within the 99 KB that every GPU since Ampere has for a block.
 template <class T, int WIDTH> struct AttentionExtents {
     static constexpr bool float32 = sizeof(T) == 4;
     static constexpr int rows = float32 && WIDTH == 256 ? 32 : 64;
     static constexpr int threads = 2 * rows;
     static constexpr int forward_step = float32 ? (WIDTH == 256 ? 16 : 32) : (WIDTH == 256 ? 32 : 64);
-    static constexpr int backward_step = float32 || WIDTH == 256 ? 16 : 32;
+    static constexpr int backward_step = float32 ? (WIDTH == 256 ? 8 : 16) : (WIDTH == 256 ? 16 : 32);
     // 16 bytes more than a row keep neighbouring rows in different banks.
     static constexpr int stride = WIDTH + 16 / int(sizeof(T));
     // Sums of 2 · 256 columns do not fit a thread's registers.
@@ -76,6 +78,48 @@ template <int ROWS> struct AttentionRows {
         token = tile.first + first;
         lane = threadIdx.x % 32;
         warp_row = int(threadIdx.x / 32) * 16;
+    }
+};
+
+// The steps of a block over the tiles that its own is paired with, those without a visible pair left out: over keys if it
+// owns queries, else over queries.
+template <int ROWS, int STEP, bool OWNS_QUERIES> struct AttentionSteps {
+    const AttentionPair* pairs;
+    int index, last; // of pairs
+    int own;         // first row that the block owns
+    int at;          // first row of the step, of the pair's other tile
+
+    __device__ __forceinline__ AttentionSteps(const AttentionPair* all, const AttentionRows<ROWS>& rows)
+        : pairs(all), last(rows.tile.pairs_last), own(rows.first) {
+        rewind(rows.tile.pairs_first);
+    }
+    __device__ __forceinline__ void rewind(int first) {
+        index = first;
+        at = 0;
+        settle();
+    }
+    __device__ __forceinline__ bool more() const { return index < last; }
+    __device__ __forceinline__ void advance() {
+        at += STEP;
+        settle();
+    }
+    __device__ __forceinline__ void settle() {
+        while (index < last && !meets(pairs[index])) {
+            at += STEP;
+            if (at >= ATTENTION_TILE) {
+                at = 0;
+                ++index;
+            }
+        }
+    }
+    __device__ __forceinline__ bool meets(const AttentionPair& pair) const {
+        return OWNS_QUERIES ? attention_meets(pair, own, ROWS, at, STEP) : attention_meets(pair, at, STEP, own, ROWS);
+    }
+    // True if all of the step's pairs are visible.
+    __device__ __forceinline__ bool whole() const {
+        const AttentionPair& pair = pairs[index];
+        return OWNS_QUERIES ? attention_sees_all(pair, own, ROWS, at, STEP)
+                            : attention_sees_all(pair, at, STEP, own, ROWS);
     }
 };
 
@@ -230,8 +274,24 @@ __device__ __forceinline__ void attention_store(T* out, const float (&sums)[WIDT
     }
 }
 
-__device__ __forceinline__ float attention_capped(float score, float cap) {
-    return cap > 0 ? cap * tanhf(score / cap) : score;
+constexpr float LOG2_E = 1.44269504f;
+
+// Puts `value` in the places of pairs that are not visible. A thread's first row and column are `row` and `column`; rows are
+// queries if the block owns queries, else keys.
+template <bool OWNS_QUERIES, int TILES>
+__device__ __forceinline__ void attention_mask(float (&scores)[TILES][4], const AttentionPair& pair, int row, int column,
+                                               float value) {
+    // In registers: one read for all elements.
+    const AttentionPair bounds = pair;
+#pragma unroll
+    for (int n = 0; n < TILES; ++n) {
+#pragma unroll
+        for (int e = 0; e < 4; ++e) {
+            int i = row + 8 * (e / 2), j = column + 8 * n + e % 2;
+            bool seen = OWNS_QUERIES ? attention_sees(bounds, i, j) : attention_sees(bounds, j, i);
+            scores[n][e] = seen ? scores[n][e] : value;
+        }
+    }
 }
 
 // A kernel for each width that heads are padded to with zeros. nvcc compiles a module for one of them at a time.

@@ -1,9 +1,11 @@
 // Gradients of attention: the weights are recomputed from the saved log-sums, tile by tile; see attention.rs.
 //
-// One kernel owns queries and runs over keys, one owns keys and runs over queries and the heads that share the keys, so
-// each gradient is summed by one thread in a fixed order.
+// One kernel owns queries and runs over keys, one owns keys and runs over queries and over some of the heads that share
+// the keys. Each sum is one thread's, in a fixed order; what blocks of one key head have summed is added by a third kernel.
 
 #include "attention.cuh"
+
+#include <type_traits>
 
 struct AttentionInner {
     const void* out;
@@ -39,10 +41,10 @@ struct AttentionBackward {
     const void* k; // (tokens, kv_heads, width)
     const void* v;
     const void* d_out;     // (tokens, heads, width)
-    const float* log_sums; // (tokens, heads)
+    const float* log_sums; // (tokens, heads), in base 2
     const float* inner;
     void* dq;
-    void* dk;
+    void* dk; // (tokens, kv_heads, width), or of several shares float32, (tokens, kv_heads, shares, width)
     void* dv;
     const AttentionTile* tiles; // of queries for dq, of keys for dk and dv
     const AttentionPair* pairs;
@@ -51,20 +53,46 @@ struct AttentionBackward {
     uint32_t width;
     float scale;
     float cap; // 0: none
-    uint32_t unused;
+    uint32_t shares; // of the heads that share a key head, for dk and dv
 };
 
-// Turns q·k into the weight, and the weight's gradient into that of the score before the scale.
-__device__ __forceinline__ void attention_score_grad(float& product, float& grad, bool seen, float log_sum, float inner,
-                                                float scale, float cap) {
-    float score = attention_capped(product * scale, cap);
-    float weight = seen ? __expf(score - log_sum) : 0.0f;
-    grad = weight * (grad - inner);
+// Turns products q·k into weights, and the weights' gradients into those of the scores before the scale, up to the weight
+// as a factor. `log_sum(n, e)` and `inner(n, e)` are those of an element's query.
+template <int TILES, class LogSum, class Inner>
+__device__ __forceinline__ void attention_weights(float (&products)[TILES][4], float (&grads)[TILES][4], LogSum log_sum,
+                                                  Inner inner, float scale, float cap) {
     if (cap > 0) {
-        float share = score / cap;
-        grad *= 1.0f - share * share;
+#pragma unroll
+        for (int n = 0; n < TILES; ++n) {
+#pragma unroll
+            for (int e = 0; e < 4; ++e) {
+                float share = tanhf(products[n][e] * scale / cap);
+                products[n][e] = exp2_fast(share * (cap * LOG2_E) - log_sum(n, e));
+                grads[n][e] = (grads[n][e] - inner(n, e)) * (1.0f - share * share);
+            }
+        }
+    } else {
+        float factor = scale * LOG2_E;
+#pragma unroll
+        for (int n = 0; n < TILES; ++n) {
+#pragma unroll
+            for (int e = 0; e < 4; ++e) {
+                products[n][e] = exp2_fast(products[n][e] * factor - log_sum(n, e));
+                grads[n][e] -= inner(n, e);
+            }
+        }
     }
-    product = weight;
+}
+
+template <int TILES>
+__device__ __forceinline__ void attention_scale(float (&grads)[TILES][4], const float (&weights)[TILES][4]) {
+#pragma unroll
+    for (int n = 0; n < TILES; ++n) {
+#pragma unroll
+        for (int e = 0; e < 4; ++e) {
+            grads[n][e] *= weights[n][e];
+        }
+    }
 }
 
 // A block owns queries of one head. Grid: parts of tiles of queries, heads.
@@ -76,7 +104,7 @@ template <class T, int WIDTH> __device__ void attention_backward_queries(const A
     T* q = reinterpret_cast<T*>(bytes);
     T* d_out = q + rows * stride;
     T* k = d_out + rows * stride;
-    T* v = k + step * stride;
+    T* next = k + 2 * step * stride;
 
     const AttentionRows<rows> own(a.tiles);
     if (own.count <= 0) {
@@ -84,8 +112,20 @@ template <class T, int WIDTH> __device__ void attention_backward_queries(const A
     }
     uint32_t head = blockIdx.y, kv_head = head / (a.heads / a.kv_heads);
     const int first_row = own.first, count = own.count, lane = own.lane, warp_row = own.warp_row;
+    AttentionSteps<rows, step, true> steps(a.pairs, own);
+    // Keys, and values behind them.
+    auto load_keys = [&](T* to) {
+        const AttentionPair& pair = a.pairs[steps.index];
+        int first = pair.key_tile + steps.at, there = pair.key_count - steps.at;
+        attention_load<T, WIDTH, step>(to, a.k, first, there, a.kv_heads, kv_head, a.width);
+        attention_load<T, WIDTH, step>(to + step * stride, a.v, first, there, a.kv_heads, kv_head, a.width);
+        copy_async_commit();
+    };
     attention_load<T, WIDTH, rows>(q, a.q, own.token, count, a.heads, head, a.width);
     attention_load<T, WIDTH, rows>(d_out, a.d_out, own.token, count, a.heads, head, a.width);
+    if (steps.more()) {
+        load_keys(k);
+    }
 
     float log_sums[2], inner[2];
 #pragma unroll
@@ -98,34 +138,31 @@ template <class T, int WIDTH> __device__ void attention_backward_queries(const A
     }
     float dq[WIDTH / 8][4];
     attention_clear(dq);
-    for (int index = own.tile.pairs_first; index < own.tile.pairs_last; ++index) {
-        const AttentionPair pair = a.pairs[index];
-        for (int key = 0; key < pair.key_last; key += step) {
-            if (!attention_meets(pair, first_row, rows, key, step)) {
-                continue;
-            }
-            __syncthreads();
-            int first = pair.key_tile + key, there = pair.key_count - key;
-            attention_load<T, WIDTH, step>(k, a.k, first, there, a.kv_heads, kv_head, a.width);
-            attention_load<T, WIDTH, step>(v, a.v, first, there, a.kv_heads, kv_head, a.width);
-            copy_async_commit();
-            copy_async_wait<0>();
-            __syncthreads();
-            float weights[tiles][4], grads[tiles][4];
-            attention_scores<T, WIDTH, tiles>(weights, q + warp_row * stride, k);
-            attention_scores<T, WIDTH, tiles>(grads, d_out + warp_row * stride, v);
-            int row = first_row + warp_row + lane / 4, column = key + lane % 4 * 2;
-            bool masked = !attention_sees_all(pair, first_row, rows, key, step);
-#pragma unroll
-            for (int n = 0; n < tiles; ++n) {
-#pragma unroll
-                for (int e = 0; e < 4; ++e) {
-                    bool seen = !masked || attention_sees(pair, row + 8 * (e / 2), column + 8 * n + e % 2);
-                    attention_score_grad(weights[n][e], grads[n][e], seen, log_sums[e / 2], inner[e / 2], a.scale, a.cap);
-                }
-            }
-            attention_mix<T, WIDTH, tiles>(dq, grads, k);
+    while (steps.more()) {
+        copy_async_wait<0>();
+        __syncthreads();
+        const AttentionPair& pair = a.pairs[steps.index];
+        const int column = steps.at + lane % 4 * 2;
+        const bool masked = !steps.whole();
+        steps.advance();
+        // The next keys come while these are used.
+        if (steps.more()) {
+            load_keys(next);
         }
+        float weights[tiles][4], grads[tiles][4];
+        attention_scores<T, WIDTH, tiles>(weights, q + warp_row * stride, k);
+        attention_scores<T, WIDTH, tiles>(grads, d_out + warp_row * stride, k + step * stride);
+        attention_weights(
+            weights, grads, [&](int, int e) { return log_sums[e / 2]; }, [&](int, int e) { return inner[e / 2]; },
+            a.scale, a.cap);
+        if (masked) {
+            attention_mask<true>(weights, pair, first_row + warp_row + lane / 4, column, 0.0f);
+        }
+        attention_scale(grads, weights);
+        attention_mix<T, WIDTH, tiles>(dq, grads, k);
+        T* used = k;
+        k = next;
+        next = used;
     }
     const float scales[2] = {a.scale, a.scale};
     uint64_t row_stride = uint64_t(a.heads) * a.width;
@@ -135,7 +172,12 @@ template <class T, int WIDTH> __device__ void attention_backward_queries(const A
 
 ATTENTION_KERNELS(attention_backward_queries, AttentionBackward)
 
-// Adds the part of a step of queries to the gradients of keys, of values, or both.
+// The log-sum of a step's query and the inner product of its result lie behind its row, where banks are kept apart.
+template <class T, int WIDTH> __device__ __forceinline__ float* attention_row_sums(T* queries, int row) {
+    return reinterpret_cast<float*>(queries + row * AttentionExtents<T, WIDTH>::stride + WIDTH);
+}
+
+// Gradients of a block's keys, of its values, or both.
 template <class T, int WIDTH, bool KEYS, bool VALUES>
 __device__ __forceinline__ void attention_backward_owned_keys(const AttentionBackward& a) {
     using Extents = AttentionExtents<T, WIDTH>;
@@ -145,83 +187,120 @@ __device__ __forceinline__ void attention_backward_owned_keys(const AttentionBac
     T* k = reinterpret_cast<T*>(bytes);
     T* v = k + rows * stride;
     T* q = v + rows * stride;
-    T* d_out = q + step * stride;
-    float* log_sums = reinterpret_cast<float*>(d_out + step * stride);
-    float* inner = log_sums + step;
+    T* next = q + 2 * step * stride;
 
     const AttentionRows<rows> own(a.tiles);
     if (own.count <= 0) {
         return;
     }
-    uint32_t kv_head = blockIdx.y, group = a.heads / a.kv_heads;
+    const uint32_t kv_head = blockIdx.y / a.shares, heads = a.heads / gridDim.y;
+    uint32_t head = blockIdx.y * heads;
+    const uint32_t last_head = head + heads - 1;
     const int first_row = own.first, count = own.count, lane = own.lane, warp_row = own.warp_row;
+    AttentionSteps<rows, step, false> steps(a.pairs, own);
+    float log_sum = 0, inner = 0;
+    // Queries, and the results' gradients behind them; a thread also reads the sums of one query.
+    auto load_queries = [&](T* to) {
+        const AttentionPair& pair = a.pairs[steps.index];
+        int first = pair.query_tile + steps.at, there = pair.query_count - steps.at;
+        attention_load<T, WIDTH, step>(to, a.q, first, there, a.heads, head, a.width);
+        attention_load<T, WIDTH, step>(to + step * stride, a.d_out, first, there, a.heads, head, a.width);
+        copy_async_commit();
+        if (int(threadIdx.x) < step) {
+            bool exists = int(threadIdx.x) < there;
+            uint64_t at = uint64_t(first + threadIdx.x) * a.heads + head;
+            // Queries that do not exist get weights of 0.
+            log_sum = exists ? a.log_sums[at] : INFINITY;
+            inner = exists ? a.inner[at] : 0.0f;
+        }
+    };
+    auto keep_sums = [&](T* to) {
+        if (int(threadIdx.x) < step) {
+            float* sums = attention_row_sums<T, WIDTH>(to, threadIdx.x);
+            sums[0] = log_sum;
+            sums[1] = inner;
+        }
+    };
     attention_load<T, WIDTH, rows>(k, a.k, own.token, count, a.kv_heads, kv_head, a.width);
     attention_load<T, WIDTH, rows>(v, a.v, own.token, count, a.kv_heads, kv_head, a.width);
+    if (steps.more()) {
+        load_queries(q);
+        keep_sums(q);
+    }
 
     float dk[KEYS ? WIDTH / 8 : 1][4], dv[VALUES ? WIDTH / 8 : 1][4];
     attention_clear(dk);
     attention_clear(dv);
-    for (uint32_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
-        for (int index = own.tile.pairs_first; index < own.tile.pairs_last; ++index) {
-            const AttentionPair pair = a.pairs[index];
-            for (int query = 0; query < pair.query_count; query += step) {
-                if (!attention_meets(pair, query, step, first_row, rows)) {
-                    continue;
-                }
-                __syncthreads();
-                int first = pair.query_tile + query, there = pair.query_count - query;
-                attention_load<T, WIDTH, step>(q, a.q, first, there, a.heads, head, a.width);
-                attention_load<T, WIDTH, step>(d_out, a.d_out, first, there, a.heads, head, a.width);
-                copy_async_commit();
-                for (int i = threadIdx.x; i < step; i += Extents::threads) {
-                    uint64_t at = uint64_t(first + i) * a.heads + head;
-                    // Queries that do not exist get weights of 0.
-                    log_sums[i] = i < there ? a.log_sums[at] : INFINITY;
-                    inner[i] = i < there ? a.inner[at] : 0.0f;
-                }
-                copy_async_wait<0>();
-                __syncthreads();
-                // Transposed: rows are keys, columns are queries.
-                float weights[tiles][4], grads[tiles][4];
-                attention_scores<T, WIDTH, tiles>(weights, k + warp_row * stride, q);
-                if constexpr (KEYS) {
-                    attention_scores<T, WIDTH, tiles>(grads, v + warp_row * stride, d_out);
-                } else {
-                    attention_clear(grads);
-                }
-                int row = first_row + warp_row + lane / 4, column = lane % 4 * 2;
-                bool masked = !attention_sees_all(pair, query, step, first_row, rows);
-#pragma unroll
-                for (int n = 0; n < tiles; ++n) {
-#pragma unroll
-                    for (int e = 0; e < 4; ++e) {
-                        int i = column + 8 * n + e % 2;
-                        bool seen = !masked || attention_sees(pair, query + i, row + 8 * (e / 2));
-                        attention_score_grad(weights[n][e], grads[n][e], seen, log_sums[i], inner[i], a.scale, a.cap);
-                    }
-                }
-                if constexpr (VALUES) {
-                    attention_mix<T, WIDTH, tiles>(dv, weights, d_out);
-                }
-                if constexpr (KEYS) {
-                    attention_mix<T, WIDTH, tiles>(dk, grads, q);
-                }
-            }
+    while (steps.more()) {
+        copy_async_wait<0>();
+        __syncthreads();
+        const AttentionPair& pair = a.pairs[steps.index];
+        const int column = steps.at + lane % 4 * 2;
+        const bool masked = !steps.whole();
+        steps.advance();
+        if (!steps.more() && head < last_head) {
+            ++head;
+            steps.rewind(own.tile.pairs_first);
         }
+        // The next queries come while these are used.
+        if (steps.more()) {
+            load_queries(next);
+        }
+        // Transposed: rows are keys, columns are queries.
+        float weights[tiles][4], grads[tiles][4];
+        attention_scores<T, WIDTH, tiles>(weights, k + warp_row * stride, q);
+        if constexpr (KEYS) {
+            attention_scores<T, WIDTH, tiles>(grads, v + warp_row * stride, q + step * stride);
+        } else {
+            attention_clear(grads);
+        }
+        auto sums = [&](int n, int e) { return attention_row_sums<T, WIDTH>(q, lane % 4 * 2 + 8 * n + e % 2); };
+        attention_weights(
+            weights, grads, [&](int n, int e) { return sums(n, e)[0]; }, [&](int n, int e) { return sums(n, e)[1]; },
+            a.scale, a.cap);
+        if (masked) {
+            attention_mask<false>(weights, pair, first_row + warp_row + lane / 4, column, 0.0f);
+        }
+        if constexpr (VALUES) {
+            attention_mix<T, WIDTH, tiles>(dv, weights, q + step * stride);
+        }
+        if constexpr (KEYS) {
+            attention_scale(grads, weights);
+            attention_mix<T, WIDTH, tiles>(dk, grads, q);
+        }
+        if (steps.more()) {
+            keep_sums(next);
+        }
+        T* used = q;
+        q = next;
+        next = used;
     }
     const float one[2] = {1, 1}, scales[2] = {a.scale, a.scale};
-    uint64_t row_stride = uint64_t(a.kv_heads) * a.width;
-    uint64_t at = uint64_t(own.token + warp_row) * row_stride + kv_head * a.width;
-    if constexpr (KEYS) {
-        attention_store<T, WIDTH>(static_cast<T*>(a.dk) + at, dk, scales, count - warp_row, row_stride, a.width);
-    }
-    if constexpr (VALUES) {
-        attention_store<T, WIDTH>(static_cast<T*>(a.dv) + at, dv, one, count - warp_row, row_stride, a.width);
+    uint64_t row_stride = uint64_t(gridDim.y) * a.width;
+    uint64_t at = uint64_t(own.token + warp_row) * row_stride + blockIdx.y * a.width;
+    auto store = [&](auto* out, const auto& sums, const float (&factors)[2]) {
+        attention_store<std::remove_pointer_t<decltype(out)>, WIDTH>(out + at, sums, factors, count - warp_row, row_stride,
+                                                                      a.width);
+    };
+    if (a.shares > 1) {
+        if constexpr (KEYS) {
+            store(static_cast<float*>(a.dk), dk, scales);
+        }
+        if constexpr (VALUES) {
+            store(static_cast<float*>(a.dv), dv, one);
+        }
+    } else {
+        if constexpr (KEYS) {
+            store(static_cast<T*>(a.dk), dk, scales);
+        }
+        if constexpr (VALUES) {
+            store(static_cast<T*>(a.dv), dv, one);
+        }
     }
 }
 
-// A block owns keys and values of one head, or of wide heads one of the two. Grid: parts of tiles of keys, heads of
-// keys, 1 or 2.
+// A block owns keys and values of one head, or of wide heads one of the two, and a share of the heads that share them.
+// Grid: parts of tiles of keys, heads of keys times shares, 1 or 2.
 template <class T, int WIDTH> __device__ void attention_backward_keys(const AttentionBackward& a) {
     if constexpr (AttentionExtents<T, WIDTH>::keys_and_values_together) {
         attention_backward_owned_keys<T, WIDTH, true, true>(a);
@@ -233,3 +312,43 @@ template <class T, int WIDTH> __device__ void attention_backward_keys(const Atte
 }
 
 ATTENTION_KERNELS(attention_backward_keys, AttentionBackward)
+
+struct AttentionShares {
+    const float* dk; // (rows, shares, width)
+    const float* dv;
+    void* dk_out; // (rows, width)
+    void* dv_out;
+    uint64_t rows;
+    uint32_t shares;
+    uint32_t width;
+};
+
+// Adds the shares of dk, and where y is 1 those of dv, in order: a warp a row, four columns a thread at a time.
+template <class T> __device__ void attention_add_shares(const AttentionShares& a) {
+    uint64_t row = uint64_t(blockIdx.x) * 8 + threadIdx.x / 32;
+    if (row >= a.rows) {
+        return;
+    }
+    const float* from = (blockIdx.y == 0 ? a.dk : a.dv) + row * a.shares * a.width;
+    T* to = static_cast<T*>(blockIdx.y == 0 ? a.dk_out : a.dv_out) + row * a.width;
+    for (uint32_t i = threadIdx.x % 32 * 4; i < a.width; i += 128) {
+        float sums[4] = {0, 0, 0, 0};
+        for (uint32_t share = 0; share < a.shares; ++share) {
+            float values[4];
+            load<float, 4>(from + share * a.width + i, values);
+#pragma unroll
+            for (int e = 0; e < 4; ++e) {
+                sums[e] += values[e];
+            }
+        }
+        if constexpr (sizeof(T) == 2) {
+            uint32_t* pairs = reinterpret_cast<uint32_t*>(to + i);
+            pairs[0] = pack_two<T>(sums[0], sums[1]);
+            pairs[1] = pack_two<T>(sums[2], sums[3]);
+        } else {
+            store<T, 4>(to + i, sums);
+        }
+    }
+}
+
+KERNELS(attention_add_shares, AttentionShares, 256, attention_add_shares)

@@ -7,7 +7,7 @@ struct AttentionForward {
     const void* k; // (tokens, kv_heads, width)
     const void* v;
     void* out;       // (tokens, heads, width)
-    float* log_sums; // (tokens, heads)
+    float* log_sums; // (tokens, heads), in base 2
     const AttentionTile* tiles;  // of queries
     const AttentionPair* pairs;
     uint32_t heads;
@@ -18,30 +18,28 @@ struct AttentionForward {
     uint32_t unused;
 };
 
-// The steps of a block of queries over the keys, those without a visible pair left out.
-template <int ROWS, int STEP> struct AttentionKeySteps {
-    const AttentionPair* pairs;
-    int index, last, row, key;
-
-    __device__ __forceinline__ AttentionKeySteps(const AttentionPair* all, const AttentionRows<ROWS>& own)
-        : pairs(all), index(own.tile.pairs_first), last(own.tile.pairs_last), row(own.first), key(0) {
-        settle();
-    }
-    __device__ __forceinline__ bool more() const { return index < last; }
-    __device__ __forceinline__ void advance() {
-        key += STEP;
-        settle();
-    }
-    __device__ __forceinline__ void settle() {
-        while (index < last && !attention_meets(pairs[index], row, ROWS, key, STEP)) {
-            key += STEP;
-            if (key >= ATTENTION_TILE) {
-                key = 0;
-                ++index;
+// Turns products of queries and keys into logits in base 2: the capped score times log2 e.
+template <int TILES>
+__device__ __forceinline__ void attention_logits(float (&products)[TILES][4], float scale, float cap) {
+    if (cap > 0) {
+#pragma unroll
+        for (int n = 0; n < TILES; ++n) {
+#pragma unroll
+            for (int e = 0; e < 4; ++e) {
+                products[n][e] = cap * LOG2_E * tanhf(products[n][e] * scale / cap);
+            }
+        }
+    } else {
+        float factor = scale * LOG2_E;
+#pragma unroll
+        for (int n = 0; n < TILES; ++n) {
+#pragma unroll
+            for (int e = 0; e < 4; ++e) {
+                products[n][e] *= factor;
             }
         }
     }
-};
+}
 
 // A block owns queries of one head. Grid: parts of tiles of queries, heads.
 template <class T, int WIDTH> __device__ void attention_forward(const AttentionForward& a) {
@@ -60,11 +58,11 @@ template <class T, int WIDTH> __device__ void attention_forward(const AttentionF
     uint32_t head = blockIdx.y, kv_head = head / (a.heads / a.kv_heads);
     const int first_row = own.first, count = own.count, lane = own.lane, warp_row = own.warp_row;
 
-    AttentionKeySteps<rows, step> steps(a.pairs, own);
+    AttentionSteps<rows, step, true> steps(a.pairs, own);
     attention_load<T, WIDTH, rows>(q, a.q, own.token, count, a.heads, head, a.width);
     auto load_keys = [&](T* to, const void* from) {
         const AttentionPair& pair = a.pairs[steps.index];
-        attention_load<T, WIDTH, step>(to, from, pair.key_tile + steps.key, pair.key_count - steps.key, a.kv_heads,
+        attention_load<T, WIDTH, step>(to, from, pair.key_tile + steps.at, pair.key_count - steps.at, a.kv_heads,
                                        kv_head, a.width);
         copy_async_commit();
     };
@@ -83,17 +81,16 @@ template <class T, int WIDTH> __device__ void attention_forward(const AttentionF
         float scores[tiles][4];
         attention_scores<T, WIDTH, tiles>(scores, q + warp_row * stride, k);
 
-        const AttentionPair pair = a.pairs[steps.index];
-        int row = first_row + warp_row + lane / 4, column = steps.key + lane % 4 * 2;
-        bool masked = !attention_sees_all(pair, first_row, rows, steps.key, step);
+        attention_logits(scores, a.scale, a.cap);
+        if (!steps.whole()) {
+            int row = first_row + warp_row + lane / 4, column = steps.at + lane % 4 * 2;
+            attention_mask<true>(scores, a.pairs[steps.index], row, column, -INFINITY);
+        }
         float best[2] = {maxima[0], maxima[1]};
 #pragma unroll
         for (int n = 0; n < tiles; ++n) {
 #pragma unroll
             for (int e = 0; e < 4; ++e) {
-                float score = attention_capped(scores[n][e] * a.scale, a.cap);
-                bool seen = !masked || attention_sees(pair, row + 8 * (e / 2), column + 8 * n + e % 2);
-                scores[n][e] = seen ? score : -INFINITY;
                 best[e / 2] = fmaxf(best[e / 2], scores[n][e]);
             }
         }
@@ -104,7 +101,7 @@ template <class T, int WIDTH> __device__ void attention_forward(const AttentionF
             best[half] = fmaxf(best[half], __shfl_xor_sync(0xffffffffu, best[half], 2));
             // No visible key yet: no maximum to subtract.
             base[half] = best[half] == -INFINITY ? 0.0f : best[half];
-            float shrink = __expf(maxima[half] - base[half]);
+            float shrink = exp2_fast(maxima[half] - base[half]);
             sums[half] *= shrink;
 #pragma unroll
             for (int n = 0; n < WIDTH / 8; ++n) {
@@ -117,7 +114,7 @@ template <class T, int WIDTH> __device__ void attention_forward(const AttentionF
         for (int n = 0; n < tiles; ++n) {
 #pragma unroll
             for (int e = 0; e < 4; ++e) {
-                scores[n][e] = __expf(scores[n][e] - base[e / 2]);
+                scores[n][e] = exp2_fast(scores[n][e] - base[e / 2]);
                 sums[e / 2] += scores[n][e];
             }
         }
@@ -141,7 +138,7 @@ template <class T, int WIDTH> __device__ void attention_forward(const AttentionF
         inverse[half] = 1.0f / sums[half];
         int row = warp_row + lane / 4 + 8 * half;
         if (lane % 4 == 0 && row < count) {
-            a.log_sums[uint64_t(own.token + row) * a.heads + head] = maxima[half] + logf(sums[half]);
+            a.log_sums[uint64_t(own.token + row) * a.heads + head] = maxima[half] + log2f(sums[half]);
         }
     }
     uint64_t row_stride = uint64_t(a.heads) * a.width;

@@ -68,6 +68,13 @@ __device__ __forceinline__ void load_matrix_x4_transposed(uint32_t (&r)[4], cons
                  : "memory");
 }
 
+// 2^x by the special function unit; what is below the normal numbers is 0.
+__device__ __forceinline__ float exp2_fast(float x) {
+    float power;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x));
+    return power;
+}
+
 // Asynchronous copy of 16 bytes from global to shared memory; zeros unless `there`.
 __device__ __forceinline__ void copy_async_16(void* shared, const void* global, bool there) {
     uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(shared));

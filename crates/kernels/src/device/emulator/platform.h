@@ -102,6 +102,7 @@ inline float __shfl_sync(unsigned mask, float value, int lane, CALLER) {
 }
 
 inline float __expf(float x) { return std::exp(x); }
+inline float exp2_fast(float x) { return std::exp2(x); }
 inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 inline float __fdividef(float a, float b) { return a / b; }
 using std::exp;
