@@ -2,7 +2,7 @@
 //!
 //! Arguments are checked by candle alone.
 
-use crate::ops::AddRmsNorm;
+use crate::ops::{AddRmsNorm, LowRank};
 use crate::options::{
     AttentionOptions, Clamp, DeltaHeads, DropoutMask, NormOptions, RotaryPairs, Routing, Segments, Span,
 };
@@ -36,6 +36,11 @@ pub fn dropout(x: &Tensor, mask: DropoutMask) -> Result<Tensor> {
 /// See [`crate::weighted_sum`]; added in the dtype of `x`.
 pub fn weighted_sum(x: &Tensor, weights: &Tensor) -> Result<Tensor> {
     (x * weights)?.sum_all()
+}
+
+/// See [`crate::adapted_linear`].
+pub fn adapted_linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, update: LowRank<'_>) -> Result<Tensor> {
+    add_linear(&linear(x, weight, bias)?, update.low, update.b, update.scale)
 }
 
 /// See [`crate::add_linear`].

@@ -21,8 +21,12 @@ const LAYERS: [(&str, &[&str]); 11] = [
 ];
 
 /// Public operations that are a variant of another and share its twin.
-const VARIANTS: [&str; 3] =
-    ["linear_for_backward", "selected_log_probs_with_entropy", "selected_log_probs_with_terminators"];
+const VARIANTS: [&str; 4] = [
+    "adapted_linear_for_backward",
+    "linear_for_backward",
+    "selected_log_probs_with_entropy",
+    "selected_log_probs_with_terminators",
+];
 
 /// Operations of the CPU alone, which the self-test of a device has no case of.
 const CPU_ONLY: [&str; 8] = [

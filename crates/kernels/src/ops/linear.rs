@@ -17,7 +17,7 @@ use crate::device::{Engine, Operand, Role};
 use crate::error::{KernelError, Result};
 use candle_core::{DType, Tensor};
 
-const OP: &str = "linear";
+pub(super) const OP: &str = "linear";
 
 /// `x` (…, I), `weight` (O, I), `bias` (O), to (…, O). The weight is a tensor or packed blocks ([`Weight`]); one in 16 bits
 /// gives the same bits as its float32 copy.
@@ -58,9 +58,7 @@ pub fn linear_for_backward<'w>(x: &Tensor, weight: impl Into<Weight<'w>>, bias: 
 ///
 /// As for [`linear`]; [`KernelError::Option`] for a scale that is not finite.
 pub fn add_linear(base: &Tensor, x: &Tensor, weight: &Tensor, scale: f64) -> Result<Tensor> {
-    if !scale.is_finite() {
-        return Err(KernelError::Option { op: OP, option: "scale", expected: "finite", got: scale.to_string() });
-    }
+    check_scale(scale)?;
     let Extents { outer, .. } = check(x, weight.into(), None)?;
     same_shape(OP, "base", &output_shape(x, outer), base)?;
     match Engine::of(x) {
@@ -69,8 +67,15 @@ pub fn add_linear(base: &Tensor, x: &Tensor, weight: &Tensor, scale: f64) -> Res
     }
 }
 
+pub(super) fn check_scale(scale: f64) -> Result<()> {
+    match scale.is_finite() {
+        true => Ok(()),
+        false => Err(KernelError::Option { op: OP, option: "scale", expected: "finite", got: scale.to_string() }),
+    }
+}
+
 /// The extents of a product whose arguments fit.
-fn check(x: &Tensor, weight: Weight<'_>, bias: Option<&Tensor>) -> Result<Extents> {
+pub(super) fn check(x: &Tensor, weight: Weight<'_>, bias: Option<&Tensor>) -> Result<Extents> {
     let (count, inner) = rows(OP, "x", "(…, I)", x)?;
     let (outer, weight_inner) = weight::extents(OP, "weight", "(O, I)", weight)?;
     if inner != weight_inner {
@@ -87,27 +92,17 @@ fn check(x: &Tensor, weight: Weight<'_>, bias: Option<&Tensor>) -> Result<Extent
     Ok(Extents { count, inner, outer, scale: 1.0 })
 }
 
-fn output_shape(x: &Tensor, outer: usize) -> Vec<usize> {
+pub(super) fn output_shape(x: &Tensor, outer: usize) -> Vec<usize> {
     let mut shape = x.dims().to_vec();
     shape.pop();
     shape.push(outer);
     shape
 }
 
-fn on_cpu(x: &Tensor, weight: Weight<'_>, bias: Option<&Tensor>, computed: bool) -> Result<Tensor> {
+pub(super) fn on_cpu(x: &Tensor, weight: Weight<'_>, bias: Option<&Tensor>, computed: bool) -> Result<Tensor> {
     let factors = Factors::new(x, weight, 1.0)?;
-    let Extents { count, outer, .. } = factors.extents;
-    // Where nothing is computed, zeroed pages that are never written take no memory.
-    let mut values = vec![0.0; count * outer];
-    if computed {
-        if let Some(bias) = bias {
-            let offset = Dense::new(OP, "bias", bias)?;
-            for row in values.chunks_exact_mut(outer.max(1)) {
-                row.copy_from_slice(&offset.read());
-            }
-        }
-        factors.multiply(&mut values, bias.is_some());
-    }
+    let outer = factors.extents.outer;
+    let values = factors.values(bias, computed)?;
     let shape = output_shape(x, outer);
     let saved = factors.saved(x, weight);
     // A frozen weight is no argument of the node.
@@ -119,16 +114,21 @@ fn on_cpu(x: &Tensor, weight: Weight<'_>, bias: Option<&Tensor>, computed: bool)
     arguments.push(bias);
     record(OP, &arguments, values, &shape, move |dy, _, sink| {
         saved.backward(dy, sink, [0, 1])?;
-        sink.deliver(bias_index, |buffer| {
-            buffer.zero_unless_accumulating();
-            for row in dy.chunks_exact(outer.max(1)) {
-                add_assign(&mut buffer.values, row);
-            }
-        })
+        bias_grad(dy, sink, bias_index, outer)
     })
 }
 
-fn add_on_cpu(base: &Tensor, x: &Tensor, weight: &Tensor, scale: f32) -> Result<Tensor> {
+/// The sum of the rows of `dy` to argument `index`.
+pub(super) fn bias_grad(dy: &[f32], sink: &mut GradSink<'_>, index: usize, outer: usize) -> Result<()> {
+    sink.deliver(index, |buffer| {
+        buffer.zero_unless_accumulating();
+        for row in dy.chunks_exact(outer.max(1)) {
+            add_assign(&mut buffer.values, row);
+        }
+    })
+}
+
+pub(super) fn add_on_cpu(base: &Tensor, x: &Tensor, weight: &Tensor, scale: f32) -> Result<Tensor> {
     let factors = Factors::new(x, weight.into(), scale)?;
     let shape = output_shape(x, factors.extents.outer);
     let mut values = Dense::new(OP, "base", base)?.read().to_vec();
@@ -141,15 +141,15 @@ fn add_on_cpu(base: &Tensor, x: &Tensor, weight: &Tensor, scale: f32) -> Result<
 }
 
 /// The factors of one product and its extents.
-struct Factors {
+pub(super) struct Factors {
     x: Dense,
     weight: Table,
-    extents: Extents,
+    pub(super) extents: Extents,
 }
 
 impl Factors {
     /// Of arguments that passed [`check`].
-    fn new(x: &Tensor, weight: Weight<'_>, scale: f32) -> Result<Self> {
+    pub(super) fn new(x: &Tensor, weight: Weight<'_>, scale: f32) -> Result<Self> {
         Ok(Self {
             x: Dense::new(OP, "x", x)?,
             weight: Table::new(OP, "weight", weight)?,
@@ -157,12 +157,29 @@ impl Factors {
         })
     }
 
-    fn multiply(&self, values: &mut [f32], accumulate: bool) {
+    /// The product and the bias; zeros unless it is to be `computed`.
+    pub(super) fn values(&self, bias: Option<&Tensor>, computed: bool) -> Result<Vec<f32>> {
+        let Extents { count, outer, .. } = self.extents;
+        // Where nothing is computed, zeroed pages that are never written take no memory.
+        let mut values = vec![0.0; count * outer];
+        if computed {
+            if let Some(bias) = bias {
+                let offset = Dense::new(OP, "bias", bias)?;
+                for row in values.chunks_exact_mut(outer.max(1)) {
+                    row.copy_from_slice(&offset.read());
+                }
+            }
+            self.multiply(&mut values, bias.is_some());
+        }
+        Ok(values)
+    }
+
+    pub(super) fn multiply(&self, values: &mut [f32], accumulate: bool) {
         self.extents.forward(values, &self.x.read(), self.weight.read().elements(), accumulate);
     }
 
     /// The factors that the backward pass reads: each if the other needs a gradient.
-    fn saved(self, x: &Tensor, weight: Weight<'_>) -> Saved {
+    pub(super) fn saved(self, x: &Tensor, weight: Weight<'_>) -> Saved {
         Saved {
             x: weight.tracked().is_some().then(|| cheapest_to_save(x, self.x)),
             weight: x.track_op().then_some(self.weight),
@@ -171,7 +188,8 @@ impl Factors {
     }
 }
 
-struct Saved {
+/// A product's factors, each where the other needs a gradient.
+pub(super) struct Saved {
     x: Option<Dense>,
     weight: Option<Table>,
     extents: Extents,
@@ -179,7 +197,7 @@ struct Saved {
 
 impl Saved {
     /// Gradients of x and weight, the arguments `index` of the node.
-    fn backward(&self, dy: &[f32], sink: &mut GradSink<'_>, index: [usize; 2]) -> Result<()> {
+    pub(super) fn backward(&self, dy: &[f32], sink: &mut GradSink<'_>, index: [usize; 2]) -> Result<()> {
         let Extents { count, inner, outer, scale } = self.extents;
         if let Some(weight) = &self.weight {
             sink.deliver(index[0], |dx| {
@@ -204,10 +222,7 @@ fn on_device(engine: &Engine, x: &Tensor, weight: Weight<'_>, bias: Option<&Tens
     let (outer, _) = weight::extents(OP, "weight", "(O, I)", weight)?;
     let out = engine.allocate(x.dtype(), &output_shape(x, outer), Role::leaf_if(tracked))?;
     if computed {
-        if let Some(bias) = bias {
-            let row = Operand::new(engine, OP, "bias", bias, x.dtype())?;
-            repeat(engine, &row, &out)?;
-        }
+        fill_with_bias(engine, bias, &out)?;
         factors.multiply(&out, bias.is_some())?;
     }
     let (own, saved) = (engine.clone(), factors.saved(x, weight));
@@ -215,12 +230,28 @@ fn on_device(engine: &Engine, x: &Tensor, weight: Weight<'_>, bias: Option<&Tens
     push_on(engine, &arguments, &[&out], move |gradients, sink| {
         let dy = single(gradients, OP)?;
         backward_on_device(&saved, dy, sink, [0, 1])?;
-        let Some(bias_index) = bias_index else { return Ok(()) };
-        // Sums are float32 always; the sink adds them to a gradient of any dtype.
-        let summands = Summands { values: dy, factors: None, scales: None, width: outer };
-        sink.deliver(bias_index, DType::F32, |grad| column_sum_grad(&own, summands, grad))
+        bias_index.map_or(Ok(()), |index| bias_grad_on_device(&own, dy, sink, index, outer))
     })?;
     Ok(out)
+}
+
+/// Every row becomes the bias, if there is one.
+pub(super) fn fill_with_bias(engine: &Engine, bias: Option<&Tensor>, out: &Tensor) -> Result<()> {
+    let Some(bias) = bias else { return Ok(()) };
+    repeat(engine, &Operand::new(engine, OP, "bias", bias, out.dtype())?, out)
+}
+
+/// The sum of the rows of `dy`, (…, `width`), to argument `index`.
+pub(super) fn bias_grad_on_device(
+    engine: &Engine,
+    dy: &Tensor,
+    sink: &mut DeviceSink<'_>,
+    index: usize,
+    width: usize,
+) -> Result<()> {
+    // Sums are float32 always; the sink adds them to a gradient of any dtype.
+    let summands = Summands { values: dy, factors: None, scales: None, width };
+    sink.deliver(index, DType::F32, |grad| column_sum_grad(engine, summands, grad))
 }
 
 fn add_on_device(engine: &Engine, base: &Tensor, x: &Tensor, weight: &Tensor, scale: f32) -> Result<Tensor> {
@@ -239,7 +270,12 @@ fn add_on_device(engine: &Engine, base: &Tensor, x: &Tensor, weight: &Tensor, sc
 }
 
 /// Gradients of x and weight, the arguments `index` of the node.
-fn backward_on_device(saved: &SavedFactors, dy: &Tensor, sink: &mut DeviceSink<'_>, index: [usize; 2]) -> Result<()> {
+pub(super) fn backward_on_device(
+    saved: &SavedFactors,
+    dy: &Tensor,
+    sink: &mut DeviceSink<'_>,
+    index: [usize; 2],
+) -> Result<()> {
     sink.deliver(index[0], dy.dtype(), |grad| saved.x_grad(dy, grad))?;
     if saved.trains_weight() {
         sink.deliver(index[1], dy.dtype(), |grad| saved.weight_grad(dy, grad))?;

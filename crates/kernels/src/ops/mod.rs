@@ -4,6 +4,7 @@
 //!
 //! [`Engine`]: crate::device::Engine
 
+mod adapted_linear;
 mod add;
 mod attention;
 mod columns;
@@ -19,6 +20,7 @@ mod rotary;
 mod weight;
 mod weighted_sum;
 
+pub use adapted_linear::{LowRank, adapted_linear, adapted_linear_for_backward};
 pub use add::add;
 pub use attention::{attention, attention_with_sinks};
 pub use columns::columns;

@@ -44,6 +44,10 @@ fn gradients_are_central_differences() {
     let clamp = kernels::Clamp { alpha: 1.7, limit: 9.0 };
     check("clamped_swiglu", &vars(&[&[5, 7], &[5, 7]]), |x| kernels::clamped_swiglu(&x[0], &x[1], clamp));
     check("linear", &vars(&[&[5, 7], &[3, 7], &[3]]), |x| kernels::linear(&x[0], &x[1], Some(&x[2])));
+    check("adapted_linear", &vars(&[&[5, 7], &[3, 7], &[3], &[5, 2], &[3, 2]]), |x| {
+        let update = kernels::LowRank { low: &x[3], b: &x[4], scale: 0.7 };
+        kernels::adapted_linear(&x[0], &x[1], Some(&x[2]), update)
+    });
     check("embedding", &vars(&[&[6, 4]]), |x| kernels::embedding(&x[0], &[0, 5, 5, 2]));
     let angles = vars(&[&[5, 2], &[5, 2]]);
     for pairs in [kernels::RotaryPairs::Halves, kernels::RotaryPairs::Neighbours] {

@@ -1,6 +1,7 @@
 //! Every operation against its naive twin, in value and gradient, and the properties that only the kernels have.
 
 mod adamw;
+mod adapted_linear;
 mod attention;
 mod comparison;
 mod delta;

@@ -3,7 +3,7 @@
 use candle_core::{D, DType, Tensor};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
-use smpo_kernels::{DropoutMask, add_linear, dropout, linear, linear_for_backward};
+use smpo_kernels::{DropoutMask, LowRank, adapted_linear, adapted_linear_for_backward, add_linear, dropout, linear};
 
 use super::{LoraConfig, LoraInit, Start};
 use crate::error::Result;
@@ -150,17 +150,16 @@ impl Adapter {
     ) -> Result<Tensor> {
         let dropped = self.drop_inputs(x, dropout)?;
         let low = linear(dropped.as_ref().unwrap_or(x), &self.a.tensor, None)?;
+        let update = LowRank { low: &low, b: &self.b.tensor, scale: self.scale };
         let Some(ratio) = self.magnitude_ratio(weight)? else {
-            let base = match product {
-                Product::Computed => linear(x, weight.weight(), bias)?,
-                Product::ForBackward => linear_for_backward(x, weight.weight(), bias)?,
-            };
-            return Ok(add_linear(&base, &low, &self.b.tensor, self.scale)?);
+            return Ok(match product {
+                Product::Computed => adapted_linear(x, weight.weight(), bias, update)?,
+                Product::ForBackward => adapted_linear_for_backward(x, weight.weight(), bias, update)?,
+            });
         };
         match dropped {
             None => {
-                let base = linear(x, weight.weight(), None)?;
-                let y = add_linear(&base, &low, &self.b.tensor, self.scale)?.broadcast_mul(&ratio)?;
+                let y = adapted_linear(x, weight.weight(), None, update)?.broadcast_mul(&ratio)?;
                 match bias {
                     Some(bias) => Ok(y.broadcast_add(bias)?),
                     None => Ok(y),
