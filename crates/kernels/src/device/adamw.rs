@@ -11,12 +11,15 @@ use candle_core::{DType, Tensor};
 const MODULE: Module = module!("adamw");
 /// Values that one block squares and adds.
 const PIECE: usize = 16384;
+/// Values that one block updates.
+const UPDATED: usize = 2048;
 
 arguments! {
     struct SquareSums {
-        values: Address,
+        gradients: Address,
         parts: Address,
-        count: u64,
+        count: u32,
+        unused: u32,
     }
 }
 
@@ -30,12 +33,8 @@ arguments! {
 
 arguments! {
     struct AdamW {
-        gradient: Address,
-        first: Address,
-        second: Address,
-        master: Address,
-        parameter: Address,
-        count: u64,
+        parameters: Address,
+        count: u32,
         clip: f32,
         beta1: f32,
         one_minus_beta1: f32,
@@ -44,7 +43,6 @@ arguments! {
         second_correction: f32,
         eps: f32,
         rate: f32,
-        keep: f32,
         unused: u32,
     }
 }
@@ -97,33 +95,53 @@ impl DeviceState {
         (self.first, self.second) = (first, second);
         Ok(())
     }
+}
 
-    /// One step of `parameter` along `gradient`.
-    pub(crate) fn update(&mut self, parameter: &Tensor, gradient: &Tensor, factors: UpdateFactors) -> Result<()> {
-        let count = parameter.elem_count();
-        let arguments = AdamW {
-            gradient: reading(gradient)?,
-            first: writing(&self.first)?,
-            second: writing(&self.second)?,
-            master: self.master.as_ref().map_or(Ok(Address::NONE), writing)?,
-            parameter: writing(parameter)?,
-            count: count as u64,
-            clip: factors.clip,
-            beta1: factors.beta1,
-            one_minus_beta1: factors.one_minus_beta1,
-            beta2: factors.beta2,
-            one_minus_beta2: factors.one_minus_beta2,
-            second_correction: factors.second_correction,
-            eps: factors.eps,
-            rate: factors.rate,
-            keep: factors.keep,
-            unused: 0,
-        };
-        let kernel = typed("adamw", parameter.dtype());
-        // SAFETY: `AdamW` is the kernel's struct; all tensors have `count` elements, the parameter of its dtype, the
-        // others float32.
-        unsafe { self.engine.launch(MODULE, &kernel, Grid::of_threads(count, 256)?, &arguments) }
+/// One parameter's step.
+pub(crate) struct Update<'a> {
+    pub(crate) state: &'a DeviceState,
+    pub(crate) parameter: &'a Tensor,
+    pub(crate) gradient: &'a Tensor,
+    pub(crate) factors: UpdateFactors,
+}
+
+/// One step of every parameter: a launch for each dtype, however many parameters there are. Their factors differ in
+/// `keep` alone.
+pub(crate) fn update(updates: &[Update<'_>]) -> Result<()> {
+    for dtype in [DType::F32, DType::BF16, DType::F16] {
+        let own: Vec<&Update<'_>> = updates.iter().filter(|update| update.parameter.dtype() == dtype).collect();
+        if let Some(first) = own.first() {
+            update_of_dtype(&first.state.engine, &own, first.factors, dtype)?;
+        }
     }
+    Ok(())
+}
+
+fn update_of_dtype(engine: &Engine, updates: &[&Update<'_>], factors: UpdateFactors, dtype: DType) -> Result<()> {
+    let mut table = Table::default();
+    for Update { state, parameter, gradient, factors } in updates {
+        let master = state.master.as_ref().map_or(Ok(Address::NONE), writing)?;
+        let addresses =
+            [reading(gradient)?, writing(&state.first)?, writing(&state.second)?, master, writing(parameter)?];
+        table.push(&addresses, parameter.elem_count(), UPDATED, factors.keep.to_bits());
+    }
+    let parameters = table.upload(engine)?;
+    let arguments = AdamW {
+        parameters: reading(&parameters)?,
+        count: table.rows,
+        clip: factors.clip,
+        beta1: factors.beta1,
+        one_minus_beta1: factors.one_minus_beta1,
+        beta2: factors.beta2,
+        one_minus_beta2: factors.one_minus_beta2,
+        second_correction: factors.second_correction,
+        eps: factors.eps,
+        rate: factors.rate,
+        unused: 0,
+    };
+    // SAFETY: `AdamW` is the kernel's struct, the table's rows are its `AdamWParameter`; all tensors of a row have its
+    // number of elements, the parameter of the kernel's dtype, the others float32.
+    unsafe { engine.launch(MODULE, &typed("adamw", dtype), table.grid()?, &arguments) }
 }
 
 /// Σ x² of each of `gradients`, added on their device, in one copy to the host.
@@ -131,27 +149,61 @@ pub(crate) fn sums_of_squares(engine: &Engine, gradients: &[&Tensor]) -> Result<
     if gradients.is_empty() {
         return Ok(vec![]);
     }
+    let mut table = Table::default();
     let mut starts = vec![0u32];
     for gradient in gradients {
-        let blocks = gradient.elem_count().div_ceil(PIECE) as u32;
-        starts.push(starts.last().copied().unwrap_or(0) + blocks);
+        table.push(&[reading(gradient)?], gradient.elem_count(), PIECE, 0);
+        starts.push(table.blocks as u32);
     }
-    let count = starts.last().copied().unwrap_or(0) as usize;
-    let parts = engine.allocate(DType::F32, &[count], Role::Constant)?;
+    let grid = table.grid()?;
+    let parts = engine.allocate(DType::F32, &[table.blocks], Role::Constant)?;
     let sums = engine.allocate(DType::F64, &[gradients.len()], Role::Constant)?;
+    let values = table.upload(engine)?;
     let at = writing(&parts)?;
-    for (gradient, &first) in gradients.iter().zip(&starts) {
-        let count = gradient.elem_count();
-        let parts = Address(at.0 + 4 * u64::from(first));
-        let arguments = SquareSums { values: reading(gradient)?, parts, count: count as u64 };
-        let grid = Grid::of_elements(count, PIECE, 256)?;
-        // SAFETY: `SquareSums` is the kernel's struct; a gradient is float32 and has a part for each block.
-        unsafe { engine.launch(MODULE, "square_sums", grid, &arguments)? };
-    }
+    let arguments = SquareSums { gradients: reading(&values)?, parts: at, count: table.rows, unused: 0 };
+    // SAFETY: `SquareSums` is the kernel's struct, the table's rows are its `Values`; a gradient is float32 and has a part
+    // for each block.
+    unsafe { engine.launch(MODULE, "square_sums", grid, &arguments)? };
     let starts = engine.upload(&starts)?;
     let arguments = AddParts { parts: at, starts: reading(&starts)?, sums: writing(&sums)? };
     let grid = Grid { blocks: [gradients.len() as u32, 1, 1], threads: 32, shared: 0 };
     // SAFETY: `AddParts` is the kernel's struct; the starts lie within the parts, one more than there are sums.
     unsafe { engine.launch(MODULE, "add_parts", grid, &arguments)? };
     Ok(sums.to_vec1()?)
+}
+
+/// Tensors of many parameters for one launch: of each its addresses, the number of elements, its first block and a number
+/// of 32 bits.
+#[derive(Default)]
+struct Table {
+    words: Vec<u64>,
+    rows: u32,
+    blocks: usize,
+}
+
+impl Table {
+    /// Adds a parameter, of which a block takes `each` elements; one without elements has no row.
+    fn push(&mut self, addresses: &[Address], count: usize, each: usize, own: u32) {
+        if count == 0 {
+            return;
+        }
+        self.words.extend(addresses.iter().map(|address| address.0));
+        self.words.extend([count as u64, self.blocks as u64 | u64::from(own) << 32]);
+        self.rows += 1;
+        self.blocks += count.div_ceil(each);
+    }
+
+    fn grid(&self) -> Result<Grid> {
+        Grid::of_threads(self.blocks * 256, 256)
+    }
+
+    /// The rows in an engine's memory, whose 64-bit elements are floats: their bits alone matter.
+    fn upload(&self, engine: &Engine) -> Result<Tensor> {
+        let words: Vec<f64> = self.words.iter().map(|word| f64::from_bits(*word)).collect();
+        let len = words.len();
+        if len == 0 {
+            return engine.allocate(DType::F64, &[1], Role::Constant);
+        }
+        Ok(Tensor::from_vec(words, len, &engine.device())?)
+    }
 }

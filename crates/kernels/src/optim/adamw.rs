@@ -1,4 +1,4 @@
-//! AdamW in one pass over each parameter.
+//! AdamW in one pass over each parameter, on a device in one launch for all.
 //!
 //! Loshchilov and Hutter, arXiv 1711.05101: with bias-corrected moments m̂ and v̂ of the gradient,
 //! θ ← θ − η·(m̂ / (√v̂ + ε) + λ·θ). Gradients are clipped by their global norm without a scaled
@@ -8,8 +8,8 @@
 use super::moment::Moment;
 use crate::autograd::Gradients;
 use crate::cpu::adamw::{Update, sum_of_squares};
-use crate::device::Engine;
-use crate::device::adamw::{DeviceState, sums_of_squares};
+use crate::device::adamw::{DeviceState, Update as DeviceUpdate, sums_of_squares};
+use crate::device::{self, Engine};
 use crate::error::{KernelError, Result};
 use crate::options::{AdamWOptions, MomentFormat, UpdateFactors};
 use candle_core::{CpuStorage, InplaceOp1, Layout, Tensor, Var};
@@ -169,10 +169,12 @@ impl AdamW {
         };
         self.step += 1;
         let scale = clip_scale / gradient_scale;
+        let mut on_device = vec![];
         for (state, gradient) in self.states.iter_mut().zip(given) {
             let factors = UpdateFactors::new(self.options, self.step, learning_rate, scale, state.parameter.decay);
-            state.update(gradient, factors)?;
+            on_device.extend(state.update(gradient, factors)?);
         }
+        device::adamw::update(&on_device)?;
         Ok(StepReport { step: self.step, grad_norm, clip_scale })
     }
 
@@ -279,14 +281,17 @@ impl State {
         given.ok_or_else(|| KernelError::NoGradient { name: self.parameter.name.clone() })
     }
 
-    fn update(&mut self, gradient: Given<'_>, factors: UpdateFactors) -> Result<()> {
+    /// Updates a parameter in host memory; returns the update of one on a device, to be made with the others.
+    fn update<'a>(&'a mut self, gradient: Given<'a>, factors: UpdateFactors) -> Result<Option<DeviceUpdate<'a>>> {
         match (&mut self.moments, gradient) {
             (Stored::Host { first, second }, Given::Host(gradient)) => {
                 let (first, second) = (first.shared(), second.shared());
                 self.parameter.var.inplace_op1(&InPlace(Update { factors, gradient, first, second }))?;
-                Ok(())
+                Ok(None)
             }
-            (Stored::Device(state), Given::Device(gradient)) => state.update(&self.parameter.var, gradient, factors),
+            (Stored::Device(state), Given::Device(gradient)) => {
+                Ok(Some(DeviceUpdate { state, parameter: &self.parameter.var, gradient, factors }))
+            }
             // `State::gradient` returns the gradient on the moments' device.
             _ => Err(KernelError::NoGradient { name: self.parameter.name.clone() }),
         }

@@ -1,9 +1,9 @@
 //! The optimizer against the formula in float64.
 
 use crate::comparison::{Source, assert_close, flat};
-use candle_core::{Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var};
 use proptest::prelude::*;
-use smpo_kernels::{AdamW, AdamWOptions, KernelError, Moment, Moments, Parameter};
+use smpo_kernels::{AdamW, AdamWOptions, KernelError, Moment, Moments, Parameter, Tape, emulate, weighted_sum};
 
 /// arXiv 1711.05101, algorithm 2, as written.
 struct Naive {
@@ -206,4 +206,45 @@ fn unfit_options_are_refused() {
     let var = source.var(&[2]);
     let twice = AdamW::new(parameters(&[var.clone(), var]), base).unwrap_err();
     assert!(twice.to_string().contains("given twice"));
+}
+
+/// Values of parameters on an emulated device after two steps, each parameter in its dtype.
+fn stepped(dtypes: &[(usize, DType)], only: Option<usize>) -> Vec<Vec<f32>> {
+    let mut source = Source::new(9);
+    let vars: Vec<Var> = dtypes
+        .iter()
+        .map(|(size, dtype)| Var::from_tensor(&source.tensor(&[*size]).to_dtype(*dtype).unwrap()).unwrap())
+        .collect();
+    let chosen = |index: usize| only.is_none_or(|only| only == index);
+    let parameters = parameters(&vars).into_iter().enumerate().filter(|(index, _)| chosen(*index));
+    let options = AdamWOptions { weight_decay: 0.1, ..AdamWOptions::default() };
+    let mut adamw = AdamW::new(parameters.map(|(_, parameter)| parameter).collect(), options).unwrap();
+    for step in 0..2 {
+        let mut gradients = adamw.gradients().unwrap();
+        for (index, var) in vars.iter().enumerate().filter(|(index, _)| chosen(*index)) {
+            let direction = Source::new(100 * step + index as u64).tensor(var.dims()).to_dtype(var.dtype()).unwrap();
+            let (tape, sum) = Tape::record(|| weighted_sum(var, &direction));
+            tape.backward(&sum.unwrap(), &Tensor::new(1f32, &Device::Cpu).unwrap(), &mut gradients).unwrap();
+        }
+        adamw.step(&gradients, 0.01).unwrap();
+    }
+    vars.iter().map(|var| flat(&var.to_dtype(DType::F32).unwrap())).collect()
+}
+
+#[test]
+fn on_a_device_many_parameters_step_as_each_would_alone() {
+    // A block updates 2,048 values of one parameter.
+    let dtypes = [
+        (5, DType::F32),
+        (2049, DType::BF16),
+        (3, DType::F16),
+        (2048, DType::F32),
+        (0, DType::F32),
+        (5000, DType::BF16),
+        (1, DType::F32),
+    ];
+    let together = emulate(|| stepped(&dtypes, None));
+    for (index, values) in together.iter().enumerate() {
+        assert_eq!(*values, emulate(|| stepped(&dtypes, Some(index)))[index], "parameter {index}");
+    }
 }

@@ -1,21 +1,47 @@
-// AdamW in one pass over each parameter, and the sums of squares that clipping needs.
+// AdamW in one pass over all parameters, and the sums of squares that clipping needs.
 
 #include "elements.cuh"
 
-struct SquareSums {
+// The values of a parameter, and the first of the blocks that are its own.
+struct Values {
     const float* values;
-    float* parts; // one a block
     uint64_t count;
+    uint32_t first_block;
+    uint32_t unused;
 };
 
-// A block of 256 threads takes 16,384 values.
+// The last of `count` whose first block is not after this one. Every one has a block.
+template <class Item> __device__ __forceinline__ const Item& owner(const Item* items, uint32_t count) {
+    uint32_t low = 0;
+    while (count > 1) {
+        uint32_t half = count / 2;
+        if (items[low + half].first_block <= blockIdx.x) {
+            low += half;
+            count -= half;
+        } else {
+            count = half;
+        }
+    }
+    return items[low];
+}
+
+struct SquareSums {
+    const Values* gradients;
+    float* parts; // one a block
+    uint32_t count; // of gradients
+    uint32_t unused;
+};
+
+// A block of 256 threads takes 16,384 values of one gradient.
 KERNEL(square_sums, SquareSums, 256) {
-    uint64_t first = uint64_t(blockIdx.x) * 16384;
+    const Values& own = owner(arguments.gradients, arguments.count);
+    const float* values = own.values;
+    uint64_t count = own.count, first = uint64_t(blockIdx.x - own.first_block) * 16384 + threadIdx.x;
     float sum = 0;
     for (int step = 0; step < 64; ++step) {
-        uint64_t i = first + step * 256 + threadIdx.x;
-        if (i < arguments.count) {
-            sum += arguments.values[i] * arguments.values[i];
+        uint64_t i = first + step * 256;
+        if (i < count) {
+            sum += values[i] * values[i];
         }
     }
     sum = group_sum(sum, 8);
@@ -48,13 +74,21 @@ KERNEL(add_parts, AddParts, 32) {
     }
 }
 
-struct AdamW {
+// A parameter with its state.
+struct AdamWParameter {
     const float* gradient;
     float* first;
     float* second;
     float* master;   // null for a float32 parameter
     void* parameter;
     uint64_t count;
+    uint32_t first_block;
+    float keep; // 1 − η·λ
+};
+
+struct AdamW {
+    const AdamWParameter* parameters; // of one dtype
+    uint32_t count;
     float clip;
     float beta1;
     float one_minus_beta1;
@@ -63,27 +97,31 @@ struct AdamW {
     float second_correction; // 1 / √(1 − β₂ᵗ)
     float eps;
     float rate; // η / (1 − β₁ᵗ)
-    float keep; // 1 − η·λ
     uint32_t unused;
 };
 
+// A block takes 2,048 values of one parameter.
 template <class T> __device__ void adamw(const AdamW& a) {
-    uint64_t i = uint64_t(blockIdx.x) * 256 + threadIdx.x;
-    if (i >= a.count) {
-        return;
+    const AdamWParameter own = owner(a.parameters, a.count);
+    T* parameter = static_cast<T*>(own.parameter);
+    uint64_t start = uint64_t(blockIdx.x - own.first_block) * 2048 + threadIdx.x;
+#pragma unroll
+    for (int step = 0; step < 8; ++step) {
+        uint64_t i = start + step * 256;
+        if (i < own.count) {
+            float g = own.gradient[i] * a.clip;
+            float m = own.first[i] * a.beta1 + a.one_minus_beta1 * g;
+            float v = own.second[i] * a.beta2 + a.one_minus_beta2 * g * g;
+            own.first[i] = m;
+            own.second[i] = v;
+            float value = own.master != nullptr ? own.master[i] : to_float(parameter[i]);
+            value = value * own.keep - a.rate * m / (sqrtf(v) * a.second_correction + a.eps);
+            if (own.master != nullptr) {
+                own.master[i] = value;
+            }
+            parameter[i] = from_float<T>(value);
+        }
     }
-    float g = a.gradient[i] * a.clip;
-    float m = a.first[i] * a.beta1 + a.one_minus_beta1 * g;
-    float v = a.second[i] * a.beta2 + a.one_minus_beta2 * g * g;
-    a.first[i] = m;
-    a.second[i] = v;
-    T* parameter = static_cast<T*>(a.parameter);
-    float value = a.master != nullptr ? a.master[i] : to_float(parameter[i]);
-    value = value * a.keep - a.rate * m / (sqrtf(v) * a.second_correction + a.eps);
-    if (a.master != nullptr) {
-        a.master[i] = value;
-    }
-    parameter[i] = from_float<T>(value);
 }
 
 KERNELS(adamw, AdamW, 256, adamw)
