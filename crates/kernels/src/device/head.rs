@@ -8,6 +8,7 @@ use super::convert;
 use super::embedding::gather;
 use super::engine::{Engine, Role};
 use super::grad::DeviceGrad;
+use super::head_directions::Mixture;
 use super::launch::{Grid, Module, arguments, blocks, module, typed};
 use super::multiply::Matrix;
 use super::operand::Operand;
@@ -18,7 +19,7 @@ use candle_core::{DType, Tensor};
 use std::ops::Range;
 
 const OP: &str = "selected_log_probs";
-const MODULE: Module = module!("head");
+pub(super) const MODULE: Module = module!("head");
 
 /// Rows of a tile for each of [`HeadOptions::chunk`]: a GPU is efficient at larger products than a core.
 const ROWS_OF_CHUNK: usize = 4;
@@ -26,6 +27,8 @@ const ROWS_OF_CHUNK: usize = 4;
 const MAX_GRID_Y: usize = 65535;
 /// Logits of a tile: 128 MiB in float32.
 const TILE: usize = 1 << 25;
+/// In the emulator: small vocabularies have several tiles too.
+const EMULATED_TILE: usize = 1 << 12;
 
 arguments! {
     struct HeadStart {
@@ -56,6 +59,7 @@ arguments! {
         above: Address,
         terminator_sums: Address,
         squares: Address,
+        shrinks: Address,
         rows: u32,
         columns: u32,
         first: u32,
@@ -119,21 +123,25 @@ arguments! {
 
 /// Extents and options of one call.
 #[derive(Clone, Copy, Debug)]
-struct Extents {
+pub(super) struct Extents {
     rows: usize,
-    width: usize,
+    pub(super) width: usize,
     vocabulary: usize,
     /// 0: none.
-    cap: f32,
+    pub(super) cap: f32,
     /// Rows and vocabulary entries of a tile.
-    tile: [usize; 2],
+    pub(super) tile: [usize; 2],
 }
 
 impl Extents {
-    fn new(rows: usize, width: usize, vocabulary: usize, options: HeadOptions) -> Self {
+    fn new(engine: &Engine, [rows, width, vocabulary]: [usize; 3], options: HeadOptions) -> Self {
         let tile_rows = options.chunk.saturating_mul(ROWS_OF_CHUNK).min(rows).clamp(1, MAX_GRID_Y);
+        let logits = match engine {
+            Engine::Emulator => EMULATED_TILE,
+            Engine::Cuda(_) => TILE,
+        };
         // Whole multiples of a product's own tiles, where there is more than one.
-        let columns = (TILE / tile_rows / 128 * 128).max(128).min(vocabulary);
+        let columns = (logits / tile_rows / 128 * 128).max(128).min(vocabulary);
         let cap = options.soft_cap.map_or(0.0, |cap| cap as f32);
         Self { rows, width, vocabulary, cap, tile: [tile_rows, columns] }
     }
@@ -147,33 +155,34 @@ impl Extents {
 
 /// Inputs of one call in an engine's memory.
 pub(crate) struct Head {
-    engine: Engine,
+    pub(super) engine: Engine,
     hidden: Operand,
-    weight: Operand,
-    targets: Tensor,
-    extents: Extents,
+    pub(super) weight: Operand,
+    pub(super) targets: Tensor,
+    pub(super) extents: Extents,
 }
 
 /// Numbers of each row that the sweep over tiles updates, as kernels address them: see head.cu.
 #[derive(Clone, Copy)]
-struct RowState {
+pub(super) struct RowState {
     start: Address,
     rows: usize,
 }
 
 impl RowState {
-    /// Bars, maxima, sums, target logits, tokens above the bar, terminators' sums, sums of squares.
-    const PARTS: usize = 7;
+    /// Bars, maxima, sums, target logits, tokens above the bar, terminators' sums, sums of squares, the last tile's factors.
+    const PARTS: usize = 8;
     const BARS: usize = 0;
-    const MAXIMA: usize = 1;
-    const SUMS: usize = 2;
-    const TARGET_LOGITS: usize = 3;
+    pub(super) const MAXIMA: usize = 1;
+    pub(super) const SUMS: usize = 2;
+    pub(super) const TARGET_LOGITS: usize = 3;
     const ABOVE: usize = 4;
     const TERMINATOR_SUMS: usize = 5;
     const SQUARES: usize = 6;
+    pub(super) const SHRINKS: usize = 7;
 
     /// Address of one number of row `row`.
-    fn at(self, part: usize, row: usize) -> Address {
+    pub(super) fn at(self, part: usize, row: usize) -> Address {
         Address(self.start.0 + 4 * (part * self.rows + row) as u64)
     }
 }
@@ -200,21 +209,22 @@ impl Head {
             hidden: Operand::first(engine, OP, "hidden", hidden)?,
             weight: Operand::new(engine, OP, "head_weight", weight, hidden.dtype())?,
             targets: engine.upload(targets)?,
-            extents: Extents::new(rows, width, weight.dim(0)?, options),
+            extents: Extents::new(engine, [rows, width, weight.dim(0)?], options),
         })
     }
 
-    fn float(&self, count: usize) -> Result<Tensor> {
+    pub(super) fn float(&self, count: usize) -> Result<Tensor> {
         self.engine.allocate(DType::F32, &[count], Role::Constant)
     }
 
-    /// Writes `log_probs` and `log_sums`, (M); returns the scores of the terminators and the entropies, one a row, where
-    /// they are wanted.
+    /// Writes `log_probs` and `log_sums`, (M), and ∂log_probs/∂hidden, (M, H), where that is wanted; returns the scores of
+    /// the terminators and the entropies, one a row, where they are wanted.
     pub(crate) fn forward(
         &self,
         extras: Extras<'_>,
         log_probs: &Tensor,
         log_sums: &Tensor,
+        directions: Option<&Tensor>,
     ) -> Result<(Vec<TerminatorScore>, Vec<f32>)> {
         let (rows, Extras { terminators: ids, entropy }) = (self.extents.rows, extras);
         if rows == 0 {
@@ -228,13 +238,20 @@ impl Head {
         let [tile_rows, tile_columns] = self.extents.tile;
         let logits = self.float(tile_rows * tile_columns)?;
         let tops = self.float(if entropy == Some(RowEntropy::Top) { rows * TOP_TOKENS } else { 0 })?;
+        let mixture = directions.map(|_| Mixture::new(self, &logits)).transpose()?;
         for first in (0..rows).step_by(tile_rows) {
             let rows = first..rows.min(first + tile_rows);
             for range in self.extents.columns() {
                 self.fold_tile(&logits, rows.clone(), range.clone(), &terminators, entropy, state)?;
                 if entropy == Some(RowEntropy::Top) {
-                    self.fold_top(&logits, rows.clone(), range, &tops)?;
+                    self.fold_top(&logits, rows.clone(), range.clone(), &tops)?;
                 }
+                if let Some(mixture) = &mixture {
+                    mixture.add_tile(self, &logits, rows.clone(), range, state)?;
+                }
+            }
+            if let (Some(mixture), Some(directions)) = (&mixture, directions) {
+                mixture.finish(self, rows, state, directions)?;
             }
         }
         let terminator_log_probs = self.float(if ids.is_empty() { 0 } else { rows })?;
@@ -321,6 +338,7 @@ impl Head {
             above: state.at(RowState::ABOVE, rows.start),
             terminator_sums: state.at(RowState::TERMINATOR_SUMS, rows.start),
             squares: state.at(RowState::SQUARES, rows.start),
+            shrinks: state.at(RowState::SHRINKS, rows.start),
             rows: count as u32,
             columns: columns as u32,
             first: range.start as u32,

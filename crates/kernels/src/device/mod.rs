@@ -30,6 +30,7 @@ pub(crate) mod four_bit;
 pub(crate) mod gated;
 mod grad;
 pub(crate) mod head;
+pub(crate) mod head_directions;
 mod launch;
 pub(crate) mod linear;
 mod multiply;

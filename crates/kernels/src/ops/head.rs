@@ -6,6 +6,7 @@ use crate::checks::{check_ids, matrix};
 use crate::cpu::Dense;
 use crate::cpu::head::{Backward, Extras, Head, Inputs, Output, forward, scale_directions};
 use crate::cpu::weight::{Table, Weight};
+use crate::device::head_directions::scale_directions as scale_on_device;
 use crate::device::{self, Engine, Role};
 use crate::error::{KernelError, Result};
 use crate::options::{HeadOptions, RowEntropy, TerminatorScore};
@@ -187,13 +188,24 @@ fn on_device(
     extras: Extras<'_>,
     options: HeadOptions,
 ) -> Result<SelectedLogProbs> {
+    let frozen = head_weight.tracked().is_none();
     let head_weight = &*weight::on_device(engine, head_weight, hidden.dtype())?;
     let tracked = tracks(OP, &[hidden, head_weight])?;
     let (rows, dtype) = (targets.len(), hidden.dtype());
     let head = device::head::Head::new(engine, hidden, head_weight, targets, options)?;
     let log_probs = engine.allocate(DType::F32, &[rows], Role::leaf_if(tracked))?;
     let log_sums = engine.allocate(DType::F32, &[rows], Role::Constant)?;
-    let (terminators, entropies) = head.forward(extras, &log_probs, &log_sums)?;
+    if tracked && frozen {
+        // The forward pass leaves the backward pass all but a factor a row.
+        let directions = engine.allocate(dtype, hidden.dims(), Role::Constant)?;
+        let (terminators, entropies) = head.forward(extras, &log_probs, &log_sums, Some(&directions))?;
+        let own = engine.clone();
+        push_on(engine, &[hidden], &[&log_probs], move |gradients, sink| {
+            sink.give(0, scale_on_device(&own, &directions, single(gradients, OP)?)?)
+        })?;
+        return Ok(SelectedLogProbs { log_probs, terminators, entropies });
+    }
+    let (terminators, entropies) = head.forward(extras, &log_probs, &log_sums, None)?;
     push_on(engine, &[hidden, head_weight], &[&log_probs], move |gradients, sink| {
         let gradient = single(gradients, OP)?;
         let (d_hidden, d_weight) = (sink.open(0, dtype)?, sink.open(1, dtype)?);

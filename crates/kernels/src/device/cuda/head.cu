@@ -19,6 +19,7 @@ struct HeadFold {
     float* above;                  // tokens above the bar
     float* terminator_sums;        // of e^(logit - bar)
     float* squares;                // sums of e^(2·(logit - maximum))
+    float* shrinks;                // factors of the sums so far, by this tile's new maxima
     uint32_t rows;
     uint32_t columns;
     uint32_t first;                // the tile's first vocabulary entry
@@ -65,7 +66,9 @@ KERNEL(head_fold, HeadFold, 256) {
     }
     float old = a.maxima[row];
     float best_so_far = fmaxf(old, tile);
-    a.sums[row] = (old == -INFINITY ? 0.0f : a.sums[row] * expf(old - best_so_far)) + sum * expf(tile - best_so_far);
+    float shrink = old == -INFINITY ? 0.0f : expf(old - best_so_far);
+    a.shrinks[row] = shrink;
+    a.sums[row] = a.sums[row] * shrink + sum * expf(tile - best_so_far);
     if (a.squared) {
         a.squares[row] = (old == -INFINITY ? 0.0f : a.squares[row] * expf(2.0f * (old - best_so_far))) + squares;
     }
@@ -234,6 +237,101 @@ template <class T> __device__ void head_grads(const HeadGrads& a) {
 }
 
 KERNELS(head_grads, HeadGrads, 256, head_grads)
+
+struct HeadExponentials {
+    const float* logits;  // (tile rows, columns), not capped yet
+    const float* maxima;  // (tile rows)
+    void* exponentials;   // (tile rows, columns); may be the logits themselves
+    uint32_t columns;
+    float cap;
+};
+
+// e^(logit − maximum), times the cap's derivative. A block takes 1,024 columns of a row.
+template <class T> __device__ void head_exponentials(const HeadExponentials& a) {
+    float maximum = a.maxima[blockIdx.y];
+    const float* logits = a.logits + uint64_t(blockIdx.y) * a.columns;
+    T* exponentials = static_cast<T*>(a.exponentials) + uint64_t(blockIdx.y) * a.columns;
+#pragma unroll
+    for (int step = 0; step < 4; ++step) {
+        uint32_t i = blockIdx.x * 1024 + step * 256 + threadIdx.x;
+        if (i < a.columns) {
+            float logit = capped(logits[i], a.cap);
+            float exponential = __expf(logit - maximum);
+            if (a.cap > 0) {
+                float t = logit / a.cap;
+                exponential *= 1.0f - t * t;
+            }
+            exponentials[i] = from_float<T>(exponential);
+        }
+    }
+}
+
+KERNELS(head_exponentials, HeadExponentials, 256, head_exponentials)
+
+struct HeadShrink {
+    float* sums;          // (rows, width)
+    const float* shrinks; // (rows)
+    uint32_t width;
+    uint32_t unused;
+};
+
+// Multiplies each row by its factor, which mostly is 1: a block a row.
+KERNEL(head_shrink, HeadShrink, 256) {
+    float shrink = arguments.shrinks[blockIdx.x];
+    if (shrink == 1.0f) {
+        return;
+    }
+    float* sums = arguments.sums + uint64_t(blockIdx.x) * arguments.width;
+    for (uint32_t i = threadIdx.x; i < arguments.width; i += 256) {
+        sums[i] *= shrink;
+    }
+}
+
+struct HeadDirections {
+    const float* mixed;         // (rows, width): sums of e^(logit − maximum)·W
+    const float* sums;          // (rows)
+    const float* target_logits; // (rows), capped
+    const uint32_t* targets;    // (rows)
+    const void* weight;         // (vocabulary, width)
+    void* directions;           // (rows, width)
+    uint32_t width;
+    float cap;
+};
+
+// dℓ/dh = W_y·(the cap's derivative) − Σ p·W: a block a row.
+template <class T> __device__ void head_directions(const HeadDirections& a) {
+    uint32_t row = blockIdx.x;
+    float t = a.cap > 0 ? a.target_logits[row] / a.cap : 0.0f;
+    float slope = 1.0f - t * t, share = 1.0f / a.sums[row];
+    const T* entry = static_cast<const T*>(a.weight) + uint64_t(a.targets[row]) * a.width;
+    const float* mixed = a.mixed + uint64_t(row) * a.width;
+    T* directions = static_cast<T*>(a.directions) + uint64_t(row) * a.width;
+    for (uint32_t i = threadIdx.x; i < a.width; i += 256) {
+        directions[i] = from_float<T>(slope * to_float(entry[i]) - share * mixed[i]);
+    }
+}
+
+KERNELS(head_directions, HeadDirections, 256, head_directions)
+
+struct HeadScale {
+    const void* directions; // (rows, width)
+    const float* weights;   // (rows)
+    void* grads;            // (rows, width)
+    uint32_t width;
+    uint32_t unused;
+};
+
+// dL/dh = w·dℓ/dh: a block a row.
+template <class T> __device__ void head_scale(const HeadScale& a) {
+    float w = a.weights[blockIdx.x];
+    const T* directions = static_cast<const T*>(a.directions) + uint64_t(blockIdx.x) * a.width;
+    T* grads = static_cast<T*>(a.grads) + uint64_t(blockIdx.x) * a.width;
+    for (uint32_t i = threadIdx.x; i < a.width; i += 256) {
+        grads[i] = from_float<T>(w * to_float(directions[i]));
+    }
+}
+
+KERNELS(head_scale, HeadScale, 256, head_scale)
 
 struct Scatter {
     const float* from;    // (count, width)
