@@ -19,21 +19,22 @@ arguments! {
     struct Repeat {
         row: Address,
         out: Address,
-        count: u64,
+        rows: u64,
         width: u32,
-        unused: u32,
+        wide: u32,
     }
 }
 
 /// Every row of `out` becomes `row`.
 pub(crate) fn repeat(engine: &Engine, row: &Operand, out: &Tensor) -> Result<()> {
-    let count = out.elem_count();
     let width = row.tensor().elem_count();
-    let arguments =
-        Repeat { row: row.address()?, out: writing(out)?, count: count as u64, width: width as u32, unused: 0 };
+    let rows = out.elem_count().checked_div(width).unwrap_or(0);
+    let (row, out_at) = (row.address()?, writing(out)?);
+    let wide = Engine::wide(out.dtype(), width, &[row, out_at]);
+    let arguments = Repeat { row, out: out_at, rows: rows as u64, width: width as u32, wide };
     let kernel = typed("repeat_row", out.dtype());
-    // SAFETY: `Repeat` is the kernel's struct; `out` has `count` elements of its dtype, in rows of `width`.
-    unsafe { engine.launch(MODULE, &kernel, Grid::of_threads(count, 256)?, &arguments) }
+    // SAFETY: `Repeat` is the kernel's struct; `out` has `rows` rows of `width` of its dtype, `row` one.
+    unsafe { engine.launch(MODULE, &kernel, Grid::of_elements(rows, 8, 256)?, &arguments) }
 }
 
 /// The factors of one product, x (count, inner) and weight (outer, inner), and its extents.

@@ -23,7 +23,7 @@ arguments! {
         half: u32,
         sign: f32,
         interleaved: u32,
-        unused: u32,
+        wide: u32,
     }
 }
 
@@ -50,19 +50,24 @@ impl Rotation {
     /// `out` = `x` (N, heads, D) rotated; `sign` −1 rotates back.
     pub(crate) fn turn(&self, x: &Tensor, sign: f32, out: &Tensor) -> Result<()> {
         let (tokens, heads, width) = out.dims3()?;
-        let count = tokens * heads * (width - self.half);
+        let (x_at, cos, sin, out_at) = (reading(x)?, self.cos.address()?, self.sin.address()?, writing(out)?);
+        let starts = [x_at, cos, sin, out_at];
+        let fits = [width, self.half].map(|extent| Engine::wide(out.dtype(), extent, &starts)) == [1, 1];
+        let wide = fits && self.pairs == RotaryPairs::Halves;
+        let each = if wide { 16 / out.dtype().size_in_bytes() } else { 1 };
+        let count = tokens * heads * (width - self.half) / each;
         let arguments = Rotary {
-            x: reading(x)?,
-            cos: self.cos.address()?,
-            sin: self.sin.address()?,
-            out: writing(out)?,
+            x: x_at,
+            cos,
+            sin,
+            out: out_at,
             count: count as u64,
             heads: heads as u32,
             width: width as u32,
             half: self.half as u32,
             sign,
             interleaved: u32::from(self.pairs == RotaryPairs::Neighbours),
-            unused: 0,
+            wide: u32::from(wide),
         };
         // SAFETY: `Rotary` is the kernel's struct; x and out are (tokens, heads, width) of its dtype, the angles
         // (tokens, half), as `ops::rotary` has checked.

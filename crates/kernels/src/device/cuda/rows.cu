@@ -27,6 +27,21 @@ template <class T> __device__ void copy_columns(const Columns& a) {
 
 KERNELS(copy_columns, Columns, 256, copy_columns)
 
+// A warp copies a row.
+template <class T> __device__ __forceinline__ void copy_row(const T* from, T* to, uint32_t width, uint32_t wide) {
+    if (wide) {
+        const uint4* from_wide = reinterpret_cast<const uint4*>(from);
+        uint4* to_wide = reinterpret_cast<uint4*>(to);
+        for (uint32_t i = threadIdx.x % 32; i < width / Wide<T>::count; i += 32) {
+            to_wide[i] = from_wide[i];
+        }
+    } else {
+        for (uint32_t i = threadIdx.x % 32; i < width; i += 32) {
+            to[i] = from[i];
+        }
+    }
+}
+
 struct Gather {
     const void* table;
     const uint32_t* ids;
@@ -42,18 +57,7 @@ template <class T> __device__ void gather_rows(const Gather& a) {
         return;
     }
     const T* from = static_cast<const T*>(a.table) + uint64_t(a.ids[row]) * a.width;
-    T* to = static_cast<T*>(a.out) + row * a.width;
-    if (a.wide) {
-        const uint4* from_wide = reinterpret_cast<const uint4*>(from);
-        uint4* to_wide = reinterpret_cast<uint4*>(to);
-        for (uint32_t i = threadIdx.x % 32; i < a.width / Wide<T>::count; i += 32) {
-            to_wide[i] = from_wide[i];
-        }
-    } else {
-        for (uint32_t i = threadIdx.x % 32; i < a.width; i += 32) {
-            to[i] = from[i];
-        }
-    }
+    copy_row(from, static_cast<T*>(a.out) + row * a.width, a.width, a.wide);
 }
 
 KERNELS(gather_rows, Gather, 256, gather_rows)
@@ -91,16 +95,18 @@ KERNEL(sum_by_id_f16_f16, SumById, 128) { sum_by_id<f16, f16>(arguments); }
 struct Repeat {
     const void* row;
     void* out;
-    uint64_t count; // elements of `out`
+    uint64_t rows; // of `out`
     uint32_t width;
-    uint32_t unused;
+    uint32_t wide;
 };
 
+// A block writes 8 rows.
 template <class T> __device__ void repeat_row(const Repeat& a) {
-    uint64_t i = uint64_t(blockIdx.x) * 256 + threadIdx.x;
-    if (i < a.count) {
-        static_cast<T*>(a.out)[i] = static_cast<const T*>(a.row)[i % a.width];
+    uint64_t row = uint64_t(blockIdx.x) * 8 + threadIdx.x / 32;
+    if (row >= a.rows) {
+        return;
     }
+    copy_row(static_cast<const T*>(a.row), static_cast<T*>(a.out) + row * a.width, a.width, a.wide);
 }
 
 KERNELS(repeat_row, Repeat, 256, repeat_row)
