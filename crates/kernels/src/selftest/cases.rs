@@ -1,10 +1,11 @@
 //! The compared operations: all of them, at shapes that are even and odd, small and of several blocks.
 
+use super::large::Sizes;
 use crate::error::Result;
 use crate::{
-    AddRmsNorm, DropoutMask, FourBit, FourBitType, HeadOptions, NormOptions, RotaryPairs, RowEntropy, add, add_linear,
-    add_rms_norm, columns, dropout, embedding, geglu, linear, rms_norm, rotary, selected_log_probs,
-    selected_log_probs_with_entropy, selected_log_probs_with_terminators, swiglu, weighted_sum,
+    AddRmsNorm, DropoutMask, FourBit, FourBitType, HeadOptions, LowRank, NormOptions, RotaryPairs, RowEntropy,
+    adapted_linear, add, add_linear, add_rms_norm, columns, dropout, embedding, geglu, linear, rms_norm, rotary,
+    selected_log_probs, selected_log_probs_with_entropy, selected_log_probs_with_terminators, swiglu, weighted_sum,
 };
 use candle_core::{Device, Tensor};
 use rand::{Rng, SeedableRng};
@@ -37,7 +38,7 @@ impl Cases {
         Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
     }
 
-    fn ids(&mut self, count: usize, below: u32) -> Vec<u32> {
+    pub(super) fn ids(&mut self, count: usize, below: u32) -> Vec<u32> {
         (0..count).map(|_| self.rng.random_range(0..below)).collect()
     }
 
@@ -71,7 +72,7 @@ impl Cases {
 }
 
 /// All cases; the same each time.
-pub(super) fn all() -> Result<Vec<Case>> {
+pub(super) fn all(sizes: Sizes) -> Result<Vec<Case>> {
     let mut cases = Cases { rng: ChaCha8Rng::seed_from_u64(1), all: vec![] };
     elementwise(&mut cases)?;
     norms(&mut cases)?;
@@ -81,6 +82,8 @@ pub(super) fn all() -> Result<Vec<Case>> {
     // of their own, so that a case more above leaves these numbers as they are
     cases.rng = ChaCha8Rng::seed_from_u64(2);
     super::attention::push(&mut cases)?;
+    cases.rng = ChaCha8Rng::seed_from_u64(3);
+    super::large::push(&mut cases, sizes)?;
     Ok(cases.all)
 }
 
@@ -97,9 +100,12 @@ fn elementwise(cases: &mut Cases) -> Result<()> {
         let weights = x[0].detach().affine(0.5, 0.25)?;
         Ok(vec![weighted_sum(&x[0], &weights)?])
     })?;
-    for (heads, width, half, pairs) in
-        [(3, 24, 12, RotaryPairs::Halves), (2, 20, 7, RotaryPairs::Halves), (2, 20, 7, RotaryPairs::Neighbours)]
-    {
+    for (heads, width, half, pairs) in [
+        (3, 24, 12, RotaryPairs::Halves),
+        (3, 40, 16, RotaryPairs::Halves),
+        (2, 20, 7, RotaryPairs::Halves),
+        (2, 20, 7, RotaryPairs::Neighbours),
+    ] {
         let shape = [5, heads, width];
         let angles = [5, half];
         let options = format!("{half} pairs, {pairs:?}");
@@ -138,6 +144,10 @@ fn products(cases: &mut Cases) -> Result<()> {
         })?;
         cases.push("add_linear", &[&y, &x, &weight], [&[], &[2]], &[&y], "· 0.7", |x| {
             Ok(vec![add_linear(&x[0], &x[1], &x[2], 0.7)?])
+        })?;
+        let (low, b) = ([rows, 3], [outer, 3]);
+        cases.push("adapted_linear", &[&x, &weight, &[outer], &low, &b], [&[], &[1, 2, 4]], &[&y], "· 0.7", |x| {
+            Ok(vec![adapted_linear(&x[0], &x[1], Some(&x[2]), LowRank { low: &x[3], b: &x[4], scale: 0.7 })?])
         })?;
         // One input of several products, and gradients that are no parameter's.
         cases.push("linear", &[&x, &[inner, inner]], [&[], &[]], &[&x], "twice", |x| {
@@ -196,6 +206,13 @@ fn head(cases: &mut Cases) -> Result<()> {
             let skipped = Tensor::from_vec((0..rows).map(|row| f32::from(row % 3 != 1)).collect(), rows, &Device::Cpu)?;
             case.weights[0] = (&case.weights[0] * skipped)?;
         }
+        // With a frozen weight the gradient is computed on the way forth.
+        let targets = cases.ids(rows, vocabulary as u32);
+        let frozen = format!("{text}, frozen");
+        cases.push("head", &shapes, [&[1], &[]], &[&[rows]], &frozen, move |x| {
+            let weight = x[1].to_dtype(x[0].dtype())?;
+            Ok(vec![selected_log_probs(&x[0], &weight, &targets, options)?])
+        })?;
         let targets = cases.ids(rows, vocabulary as u32);
         let text = format!("{text}, two terminators");
         cases.push("head", &shapes, [&[], parameters], &[&[rows], &[rows], &[rows]], &text, move |x| {

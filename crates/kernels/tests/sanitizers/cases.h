@@ -56,7 +56,7 @@ inline void head() {
     auto logits = normal<float>(2 * rows * columns), at_terminators = normal<float>(rows * 2);
     auto bars = empty<float>(rows), maxima = empty<float>(rows), sums = empty<float>(rows);
     auto target_logits = empty<float>(rows), above = empty<float>(rows), squares = empty<float>(rows);
-    auto terminator_sums = empty<float>(rows), tops = empty<float>(rows * TOP_TOKENS);
+    auto terminator_sums = empty<float>(rows), tops = empty<float>(rows * TOP_TOKENS), shrinks = empty<float>(rows);
     auto targets = ids({3, 699, 700, 1399, 12}), terminators = ids({3, 950});
     HeadStart start{};
     start.terminator_logits = at_terminators.at();
@@ -83,6 +83,7 @@ inline void head() {
         fold.above = above.at();
         fold.terminator_sums = terminator_sums.at();
         fold.squares = squares.at();
+        fold.shrinks = shrinks.at();
         fold.rows = rows;
         fold.columns = columns;
         fold.first = tile * columns;
@@ -99,6 +100,7 @@ inline void head() {
         launch("head_top", {{rows, 1, 1}, 256, 0}, top);
     }
     expect("head_fold", squares);
+    expect("head_fold", shrinks);
     expect("head_top", tops);
     auto log_sums = empty<float>(rows), log_probs = empty<float>(rows), terminator_log_probs = empty<float>(rows);
     HeadFinish finish{};
@@ -142,6 +144,33 @@ template <class T> void head_backward() {
     launch(typed<T>("scatter_rows"), grid_of(rows, 8), scatter);
 }
 
+template <class T> void head_directions_of() {
+    const uint32_t rows = 3, columns = 1100, width = 300;
+    auto logits = normal<float>(rows * columns), mixed = normal<float>(rows * width), target_logits = normal<float>(rows);
+    auto maxima = filled<float>(rows, 4), sums = filled<float>(rows, 2), shrinks = filled<float>(rows, 0.5f);
+    auto weight = normal<T>(5 * width);
+    auto targets = ids({4, 0, 2});
+    auto exponentials = empty<T>(rows * columns), directions = empty<T>(rows * width), grads = empty<T>(rows * width);
+    HeadExponentials tile{logits.at(), maxima.at(), exponentials.at(), columns, 30};
+    launch(typed<T>("head_exponentials"), {{(columns + 1023) / 1024, rows, 1}, 256, 0}, tile);
+    expect("head_exponentials", exponentials);
+    launch("head_shrink", {{rows, 1, 1}, 256, 0}, HeadShrink{mixed.at(), shrinks.at(), width, 0});
+    HeadDirections last{};
+    last.mixed = mixed.at();
+    last.sums = sums.at();
+    last.target_logits = target_logits.at();
+    last.targets = targets.at();
+    last.weight = weight.at();
+    last.directions = directions.at();
+    last.width = width;
+    last.cap = 30;
+    launch(typed<T>("head_directions"), {{rows, 1, 1}, 256, 0}, last);
+    expect("head_directions", directions);
+    HeadScale scale{directions.at(), target_logits.at(), grads.at(), width, 0};
+    launch(typed<T>("head_scale"), {{rows, 1, 1}, 256, 0}, scale);
+    expect("head_scale", grads);
+}
+
 template <class T> void column_sums_of() {
     const uint32_t rows = 300, width = 70, shares = 3;
     auto values = normal<T>(rows * width), factors = normal<T>(rows * width);
@@ -178,35 +207,52 @@ template <class T> void weighted_sums() {
 }
 
 inline void squares() {
-    const size_t count = 17000;
-    auto values = normal<float>(count);
-    auto parts = empty<float>(2);
-    auto starts = ids({0, 2, 2});
+    // Gradients of two blocks and of one.
+    const size_t counts[2] = {17000, 5};
+    auto first = normal<float>(counts[0]), second = normal<float>(counts[1]);
+    Buffer<Values> gradients(2);
+    gradients[0] = {first.at(), counts[0], 0, 0};
+    gradients[1] = {second.at(), counts[1], 2, 0};
+    auto parts = empty<float>(3);
+    auto starts = ids({0, 2, 3});
     auto sums = empty<double>(2);
-    launch("square_sums", grid_of(count, 16384), SquareSums{values.at(), parts.at(), count});
+    launch("square_sums", {{3, 1, 1}, 256, 0}, SquareSums{gradients.at(), parts.at(), 2, 0});
     launch("add_parts", {{2, 1, 1}, 32, 0}, AddParts{parts.at(), starts.at(), sums.at()});
     expect("add_parts", sums);
 }
 
 template <class T> void optimizer(bool masters) {
-    const size_t count = 301;
-    auto gradient = normal<float>(count), first = normal<float>(count), master = normal<float>(count);
-    auto second = filled<float>(count, 0.5f);
-    auto parameter = normal<T>(count);
+    // Parameters of a block, of two and of a part of one.
+    const size_t counts[3] = {2048, 2100, 7};
+    std::vector<Buffer<float>> state;
+    std::vector<Buffer<T>> values;
+    Buffer<AdamWParameter> parameters(3);
+    uint32_t blocks = 0;
+    for (int i = 0; i < 3; ++i) {
+        for (int part = 0; part < 4; ++part) {
+            state.push_back(part == 2 ? filled<float>(counts[i], 0.5f) : normal<float>(counts[i]));
+        }
+        values.push_back(normal<T>(counts[i]));
+        float* own[4];
+        for (int part = 0; part < 4; ++part) {
+            own[part] = state[4 * i + part].at();
+        }
+        float* master = masters ? own[3] : nullptr;
+        parameters[i] = {own[0], own[1], own[2], master, values[i].at(), counts[i], blocks, 1};
+        blocks += uint32_t(counts[i] + 2047) / 2048;
+    }
     AdamW step{};
-    step.gradient = gradient.at();
-    step.first = first.at();
-    step.second = second.at();
-    step.master = masters ? master.at() : nullptr;
-    step.parameter = parameter.at();
-    step.count = count;
-    step.clip = step.keep = step.second_correction = 1;
+    step.parameters = parameters.at();
+    step.count = 3;
+    step.clip = step.second_correction = 1;
     step.beta1 = step.beta2 = 0.9f;
     step.one_minus_beta1 = step.one_minus_beta2 = 0.1f;
     step.eps = 1e-8f;
     step.rate = 0.01f;
-    launch(typed<T>("adamw"), grid_of(count, 256), step);
-    expect("adamw", parameter);
+    launch(typed<T>("adamw"), {{blocks, 1, 1}, 256, 0}, step);
+    for (auto& parameter : values) {
+        expect("adamw", parameter);
+    }
 }
 
 template <class T> void elements(size_t count) {
@@ -267,8 +313,8 @@ inline void conversions() {
     convert_elements<f16, f16>();
 }
 
-template <class T> void turned(uint32_t interleaved) {
-    const uint32_t tokens = 5, heads = 3, width = 20, half = 7;
+template <class T> void turned(uint32_t width, uint32_t half, uint32_t interleaved) {
+    const uint32_t tokens = 5, heads = 3;
     auto x = normal<T>(tokens * heads * width), out = empty<T>(tokens * heads * width);
     auto cos = normal<float>(tokens * half), sin = normal<float>(tokens * half);
     Rotary rotary{};
@@ -276,7 +322,8 @@ template <class T> void turned(uint32_t interleaved) {
     rotary.cos = cos.at();
     rotary.sin = sin.at();
     rotary.out = out.at();
-    rotary.count = tokens * heads * (width - half);
+    rotary.wide = !interleaved && wide<T>(width) && wide<T>(half);
+    rotary.count = tokens * heads * (width - half) / (rotary.wide ? 16 / sizeof(T) : 1);
     rotary.heads = heads;
     rotary.width = width;
     rotary.half = half;
@@ -310,9 +357,10 @@ template <class T> void rows_moved(uint32_t width) {
     Repeat repeat{};
     repeat.row = table.at();
     repeat.out = out.at();
-    repeat.count = rows * width;
+    repeat.rows = rows;
     repeat.width = width;
-    launch(typed<T>("repeat_row"), grid_of(repeat.count, 256), repeat);
+    repeat.wide = wide<T>(width);
+    launch(typed<T>("repeat_row"), grid_of(rows, 8), repeat);
     expect("repeat_row", out);
 }
 
@@ -361,13 +409,15 @@ template <class T> void four_bits(bool nested) {
 
 template <class T> void of_dtype() {
     head_backward<T>();
+    head_directions_of<T>();
     column_sums_of<T>();
     weighted_sums<T>();
     optimizer<T>(sizeof(T) == 2);
     elements<T>(2056);
     elements<T>(301);
-    turned<T>(0);
-    turned<T>(1);
+    turned<T>(20, 7, 0);
+    turned<T>(40, 16, 0);
+    turned<T>(20, 7, 1);
     rows_moved<T>(48);
     rows_moved<T>(13);
     four_bits<T>(false);
