@@ -647,3 +647,17 @@ pub(crate) fn attend_packed(
         Some(sinks) => attention_with_sinks(queries, keys, values, sinks, segments, options)?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_gets_many_rows_of_a_feed_forward_layer_at_a_time() {
+        let decoder = Decoder::load(smpo_fixtures::golden("model", "qwen2")).unwrap();
+        let inner = decoder.spec().intermediate_size;
+        assert_eq!(decoder.feed_forward_rows(0), feed_forward_rows(inner, false));
+        assert_eq!(smpo_kernels::emulate(|| decoder.feed_forward_rows(0)), 8192);
+        assert_eq!([feed_forward_rows(8960, false), feed_forward_rows(8960, true)], [512, 8192]);
+    }
+}

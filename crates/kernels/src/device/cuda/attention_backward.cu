@@ -103,8 +103,10 @@ template <class T, int WIDTH> __device__ void attention_backward_queries(const A
     DYNAMIC_SHARED(bytes);
     T* q = reinterpret_cast<T*>(bytes);
     T* d_out = q + rows * stride;
-    T* k = d_out + rows * stride;
-    T* next = k + 2 * step * stride;
+    // Keys and values of this step and of the next, in turn.
+    T* stages = d_out + rows * stride;
+    constexpr int stage = 2 * step * stride;
+    int held = 0;
 
     const AttentionRows<rows> own(a.tiles);
     if (own.count <= 0) {
@@ -124,7 +126,7 @@ template <class T, int WIDTH> __device__ void attention_backward_queries(const A
     attention_load<T, WIDTH, rows>(q, a.q, own.token, count, a.heads, head, a.width);
     attention_load<T, WIDTH, rows>(d_out, a.d_out, own.token, count, a.heads, head, a.width);
     if (steps.more()) {
-        load_keys(k);
+        load_keys(stages);
     }
 
     float log_sums[2], inner[2];
@@ -141,13 +143,14 @@ template <class T, int WIDTH> __device__ void attention_backward_queries(const A
     while (steps.more()) {
         copy_async_wait<0>();
         __syncthreads();
-        const AttentionPair& pair = a.pairs[steps.index];
-        const int column = steps.at + lane % 4 * 2;
+        const int index = steps.index, column = steps.at + lane % 4 * 2;
         const bool masked = !steps.whole();
         steps.advance();
+        const T* k = stages + held;
+        held = stage - held;
         // The next keys come while these are used.
         if (steps.more()) {
-            load_keys(next);
+            load_keys(stages + held);
         }
         float weights[tiles][4], grads[tiles][4];
         attention_scores<T, WIDTH, tiles>(weights, q + warp_row * stride, k);
@@ -156,13 +159,10 @@ template <class T, int WIDTH> __device__ void attention_backward_queries(const A
             weights, grads, [&](int, int e) { return log_sums[e / 2]; }, [&](int, int e) { return inner[e / 2]; },
             a.scale, a.cap);
         if (masked) {
-            attention_mask<true>(weights, pair, first_row + warp_row + lane / 4, column, 0.0f);
+            attention_mask<true>(weights, a.pairs[index], first_row + warp_row + lane / 4, column, 0.0f);
         }
         attention_scale(grads, weights);
         attention_mix<T, WIDTH, tiles>(dq, grads, k);
-        T* used = k;
-        k = next;
-        next = used;
     }
     const float scales[2] = {a.scale, a.scale};
     uint64_t row_stride = uint64_t(a.heads) * a.width;
@@ -186,8 +186,10 @@ __device__ __forceinline__ void attention_backward_owned_keys(const AttentionBac
     DYNAMIC_SHARED(bytes);
     T* k = reinterpret_cast<T*>(bytes);
     T* v = k + rows * stride;
-    T* q = v + rows * stride;
-    T* next = q + 2 * step * stride;
+    // Queries and gradients of this step and of the next, in turn.
+    T* stages = v + rows * stride;
+    constexpr int stage = 2 * step * stride;
+    int held = 0;
 
     const AttentionRows<rows> own(a.tiles);
     if (own.count <= 0) {
@@ -224,8 +226,8 @@ __device__ __forceinline__ void attention_backward_owned_keys(const AttentionBac
     attention_load<T, WIDTH, rows>(k, a.k, own.token, count, a.kv_heads, kv_head, a.width);
     attention_load<T, WIDTH, rows>(v, a.v, own.token, count, a.kv_heads, kv_head, a.width);
     if (steps.more()) {
-        load_queries(q);
-        keep_sums(q);
+        load_queries(stages);
+        keep_sums(stages);
     }
 
     float dk[KEYS ? WIDTH / 8 : 1][4], dv[VALUES ? WIDTH / 8 : 1][4];
@@ -234,17 +236,18 @@ __device__ __forceinline__ void attention_backward_owned_keys(const AttentionBac
     while (steps.more()) {
         copy_async_wait<0>();
         __syncthreads();
-        const AttentionPair& pair = a.pairs[steps.index];
-        const int column = steps.at + lane % 4 * 2;
+        const int index = steps.index, column = steps.at + lane % 4 * 2;
         const bool masked = !steps.whole();
         steps.advance();
         if (!steps.more() && head < last_head) {
             ++head;
             steps.rewind(own.tile.pairs_first);
         }
+        T* q = stages + held;
+        held = stage - held;
         // The next queries come while these are used.
         if (steps.more()) {
-            load_queries(next);
+            load_queries(stages + held);
         }
         // Transposed: rows are keys, columns are queries.
         float weights[tiles][4], grads[tiles][4];
@@ -259,7 +262,7 @@ __device__ __forceinline__ void attention_backward_owned_keys(const AttentionBac
             weights, grads, [&](int n, int e) { return sums(n, e)[0]; }, [&](int n, int e) { return sums(n, e)[1]; },
             a.scale, a.cap);
         if (masked) {
-            attention_mask<false>(weights, pair, first_row + warp_row + lane / 4, column, 0.0f);
+            attention_mask<false>(weights, a.pairs[index], first_row + warp_row + lane / 4, column, 0.0f);
         }
         if constexpr (VALUES) {
             attention_mix<T, WIDTH, tiles>(dv, weights, q + step * stride);
@@ -269,11 +272,8 @@ __device__ __forceinline__ void attention_backward_owned_keys(const AttentionBac
             attention_mix<T, WIDTH, tiles>(dk, grads, q);
         }
         if (steps.more()) {
-            keep_sums(next);
+            keep_sums(stages + held);
         }
-        T* used = q;
-        q = next;
-        next = used;
     }
     const float one[2] = {1, 1}, scales[2] = {a.scale, a.scale};
     uint64_t row_stride = uint64_t(gridDim.y) * a.width;
