@@ -83,6 +83,9 @@ def selftest():
     device = "emulated" if DEVICE == "cpu" else DEVICE  # the CPU itself is what others are compared with
     _, said = part("selftest", [SMPO, "selftest", "--device", device, "--format", "json"], 120 if ON_GPU else 300)
     report["selftest"] = json.loads(said) if said.strip().startswith("{") else None
+    if ON_GPU:
+        _, said = part("selftest --large", [SMPO, "selftest", "--device", device, "--large", "--format", "json"], 120)
+        report["selftest_large"] = json.loads(said) if said.strip().startswith("{") else None
 
 
 def bench(name, trainer, options, own):

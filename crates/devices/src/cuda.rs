@@ -43,6 +43,8 @@ pub(crate) fn open(index: usize) -> Result<(Device, String), DeviceError> {
         check_capability(&asked, &name, found, needed)?;
     }
     let opened = CudaDevice::new(index).map_err(|error| not_opened(asked, error.to_string()))?;
+    // SAFETY: candle and the kernels run everything on one stream, which alone orders all uses of a tensor.
+    unsafe { opened.disable_event_tracking() };
     reduce_in_float32(&opened);
     keep_freed_memory(&opened);
     Ok((Device::Cuda(opened), name))

@@ -364,7 +364,7 @@ fn activations(spec: &DecoderSpec, shape: &TrainingShape<'_>, adapters: &[Adapte
         let inputs = last * tokens * hidden + rows * hidden;
         let part = |index: usize| match spec.layers[index].routed {
             true => tokens,
-            false => crate::decoder::feed_forward_rows(inner, false).min(tokens),
+            false => crate::decoder::feed_forward_rows(inner, shape.device.is_some()).min(tokens),
         };
         let block = |index: usize| {
             // A parallel feed-forward layer's input goes beside the stream, in one tensor and in two.

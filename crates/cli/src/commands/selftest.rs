@@ -23,6 +23,9 @@ pub struct SelfTestArgs {
     /// Print every comparison instead of one line per operation; failures are always printed
     #[arg(long)]
     all: bool,
+    /// Some comparisons at the sizes of real runs: 151,936 tokens of vocabulary, 70,000 rows, 8,200 tokens; hours if emulated
+    #[arg(long)]
+    large: bool,
     /// CPU threads [default: all cores]
     #[arg(long)]
     threads: Option<usize>,
@@ -41,7 +44,7 @@ pub fn run(args: SelfTestArgs) -> Outcome {
             "--device: expected cuda, cuda:N or emulated, got cpu, the reference of the comparison",
         ));
     }
-    let report = SelfTest::run(&device)?;
+    let report = SelfTest::run(&device, args.large)?;
     match args.format {
         Format::Json => output::print_json(&report)?,
         Format::Text => output::print(&text::selftest(&report, args.all))?,

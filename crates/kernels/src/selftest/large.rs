@@ -21,7 +21,7 @@ pub(super) struct Sizes {
 impl Sizes {
     /// A vocabulary of Qwen's, more rows than a grid has along y, more tokens than any default allows.
     pub(super) const REAL: Self = Self { vocabulary: 151_936, rows: [70_000, 600], tokens: 8_200 };
-    /// The same cases, for the emulator.
+    /// The same cases in little time.
     pub(super) const REDUCED: Self = Self { vocabulary: 1_519, rows: [700, 40], tokens: 200 };
 }
 

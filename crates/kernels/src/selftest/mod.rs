@@ -6,7 +6,6 @@ mod cases;
 mod compare;
 mod large;
 
-use crate::device::is_emulating;
 use crate::error::Result;
 use candle_core::{DType, Device};
 use large::Sizes;
@@ -40,15 +39,15 @@ impl Check {
 }
 
 /// Runs every operation on `device`, forward and backward, in float32, bfloat16 and float16, and compares it with the
-/// CPU's float32. Inside [`crate::emulate`] the host's memory is such a device, and the cases with the sizes of real runs
-/// are reduced.
+/// CPU's float32. Inside [`crate::emulate`] the host's memory is such a device. With `large`, some cases have the sizes of
+/// real runs: seconds on a GPU, hours in the emulator.
 ///
 /// # Errors
 ///
 /// Those of the device and the operations; a difference is no error but a check that did not pass.
-pub fn selftest(device: &Device) -> Result<Vec<Check>> {
+pub fn selftest(device: &Device, large: bool) -> Result<Vec<Check>> {
     let mut checks = vec![];
-    let sizes = if is_emulating() { Sizes::REDUCED } else { Sizes::REAL };
+    let sizes = if large { Sizes::REAL } else { Sizes::REDUCED };
     for case in cases::all(sizes)? {
         for dtype in [DType::F32, DType::BF16, DType::F16] {
             compare::compare(&case, device, dtype, &mut checks)?;

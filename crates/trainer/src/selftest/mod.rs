@@ -25,12 +25,12 @@ pub struct SelfTest {
 }
 
 impl SelfTest {
-    /// Runs every comparison.
+    /// Runs every comparison, with `large` some at the sizes of real runs.
     ///
     /// # Errors
     /// When an operation or a step fails; a difference is no error.
-    pub fn run(device: &OpenDevice) -> Result<Self, TrainError> {
-        let mut checks = on_device(device, || smpo_kernels::selftest(device.device()))?;
+    pub fn run(device: &OpenDevice, large: bool) -> Result<Self, TrainError> {
+        let mut checks = on_device(device, || smpo_kernels::selftest(device.device(), large))?;
         checks.extend(parity::ten_steps(device)?.into_iter().map(|run| Check {
             passed: run.passed(),
             ..Check::new(
