@@ -48,6 +48,8 @@ class Code:
     frozen_head: bool = True  # whose gradient comes on the way forth
     launches_per_parameter: int = 0  # of the optimizer
     launches_of_optimizer: int = 3
+    rotary: float = 0.75  # of the bandwidth
+    biases: float = 0.75
     # Cycles of a step of attention's blocks: one block alone on a multiprocessor, `blocks` of them together, and these.
     forward: tuple = (2150, 4880, 3)
     queries: tuple = (1450, 3360, 3)
@@ -55,7 +57,7 @@ class Code:
 
 
 NOW = Code()
-FIRST_ROUND = Code(512, True, False, False, 2, 0, (2300, 5200, 3), (2100, 4000, 3), (2600, 4000, 2))
+FIRST_ROUND = Code(512, True, False, False, 2, 0, 0.4, 0.35, (2300, 5200, 3), (2100, 4000, 3), (2600, 4000, 2))
 
 
 @dataclass
@@ -109,7 +111,7 @@ class Work:
         if not computed and not self.code.copies_base:
             return
         if bias:
-            self.sweep("biases", 2 * rows * outputs, 0.35)
+            self.sweep("biases", 2 * rows * outputs, self.code.biases)
         if computed:
             self.multiply("base products", rows, outputs, inputs, accumulate=bias or not self.code.copies_base)
         if self.code.copies_base:
@@ -168,7 +170,7 @@ class Work:
         self.sweep("norms", 4 * tokens * HIDDEN, 0.8)
         for name in "qkv":
             self.linear(name, tokens)
-        self.sweep("rotary", 4 * tokens * (HIDDEN + KV) / 2, 0.4, 2)
+        self.sweep("rotary", 4 * tokens * (HIDDEN + KV) / 2, self.code.rotary, 2)
         self.attention(spans)
         if rows < tokens:
             self.sweep("rows gathered", 4 * rows * HIDDEN, 0.6, 2)
@@ -195,7 +197,7 @@ class Work:
         if rows < tokens:
             self.sweep("rows gathered", 8 * tokens * HIDDEN / 6, 0.5, 6)
         self.attention_back(spans)
-        self.sweep("rotary", 4 * tokens * (HIDDEN + KV) / 2, 0.4, 2)
+        self.sweep("rotary", 4 * tokens * (HIDDEN + KV) / 2, self.code.rotary, 2)
         for index, name in enumerate("vkq"):
             self.linear_back(name, tokens, input_grad=not is_first, accumulate=index > 0)
             self.sweep("biases", 2 * tokens * LINEARS[name][1], 0.6, 2)
@@ -328,7 +330,7 @@ def print_parts(name, result):
     for part, of in sorted(result.work.parts.items(), key=lambda item: -item[1].seconds):
         n = result.packs
         rate = f"{of.flops / of.seconds / 1e12:.0f}" if of.flops else ""
-        cells = [of.launches * n, f"{of.bytes * n / 1e9:.1f}", f"{of.flops * n / 1e12:.1f}", f"{of.seconds * n * 1e3:.1f}", rate]
+        cells = [f"{of.launches * n:,}", f"{of.bytes * n / 1e9:.1f}", f"{of.flops * n / 1e12:.1f}", f"{of.seconds * n * 1e3:.1f}", rate]
         print(f"| {part} | " + " | ".join(map(str, cells)) + " |")
 
 
@@ -344,6 +346,7 @@ def main():
         ("attention's inner loops", dict(forward=NOW.forward, queries=NOW.queries, keys=NOW.keys)),
         ("one launch for the optimizer", dict(launches_per_parameter=0, launches_of_optimizer=3)),
         ("frozen head on the way forth", dict(frozen_head=True)),
+        ("rotary and biases 16 bytes at a time", dict(rotary=NOW.rotary, biases=NOW.biases)),
     ]
     code = before
     for text, change in changes:
