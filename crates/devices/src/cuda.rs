@@ -1,19 +1,12 @@
 //! Opening a CUDA device, one driver call after the other, so that each failure has its own error.
 
-use candle_core::cuda_backend::CudaDevice;
 use candle_core::cuda_backend::cudarc::cublas::sys as blas;
 use candle_core::cuda_backend::cudarc::driver::{DriverError, result, sys};
+use candle_core::cuda_backend::{CudaDevice, kernels};
 use candle_core::{Device, backend::BackendDevice};
 
-use crate::support::{Versions, capability, check_capability, not_opened, version};
+use crate::support::{Target, Versions, not_opened, version};
 use crate::{Choice, DeviceError, GpuMemory, driver};
-
-/// Compute capability that the kernels were compiled for, the minimum they run on. Unset at build time, the project's
-/// own are compiled for 8.0, the lowest that has their instructions.
-const BUILT_FOR: &str = match option_env!("CUDA_COMPUTE_CAP") {
-    Some(capability) => capability,
-    None => "80",
-};
 
 /// The driver's error code for no device.
 const NO_DEVICE: sys::CUresult = sys::CUresult::CUDA_ERROR_NO_DEVICE;
@@ -39,8 +32,9 @@ pub(crate) fn open(index: usize) -> Result<(Device, String), DeviceError> {
     let device = result::device::get(index as i32).map_err(refused)?;
     let name = result::device::get_name(device).map_err(refused)?;
     let found = capability_of(device).map_err(refused)?;
-    if let Some(needed) = capability(BUILT_FOR) {
-        check_capability(&asked, &name, found, needed)?;
+    // candle's kernels reach no further than this project's, which come as machine code and as PTX of the same capability.
+    if let Some(target) = Target::of_ptx(kernels::AFFINE.ptx()) {
+        target.check(&asked, &name, found)?;
     }
     let opened = CudaDevice::new(index).map_err(|error| not_opened(asked, error.to_string()))?;
     // SAFETY: candle and the kernels run everything on one stream, which alone orders all uses of a tensor.

@@ -76,6 +76,21 @@ pub enum DeviceError {
         /// The lowest that the program was built for.
         needed: (u32, u32),
     },
+    /// The program was built for the features of another GPU, which newer ones need not have.
+    #[error(
+        "{asked}: {name} has compute capability {}.{}, this program was built for {}.{} alone; build it with \
+         CUDA_COMPUTE_CAP=80, which runs on all newer GPUs, or use --device cpu", found.0, found.1, built.0, built.1
+    )]
+    OtherTarget {
+        /// Requested device.
+        asked: String,
+        /// Device name.
+        name: String,
+        /// Its compute capability.
+        found: (u32, u32),
+        /// The one that the program was built for.
+        built: (u32, u32),
+    },
     /// The device's memory is taken, or it is another process's alone.
     #[error(
         "{asked}: other processes leave no room on it: {reason}; `nvidia-smi` lists them: end them, choose another GPU with \

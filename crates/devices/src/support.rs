@@ -29,23 +29,54 @@ pub(crate) fn version(number: i32) -> (u32, u32) {
     (number / 1000, number % 1000 / 10)
 }
 
-/// (major, minor) of a compute capability as `CUDA_COMPUTE_CAP` has it: `90` is 9.0, `120` is 12.0. `None` for anything
-/// else; the build script of the kernels refuses it, suffixes such as that of `90a` included.
-pub(crate) fn capability(text: &str) -> Option<(u32, u32)> {
-    text.parse().ok().map(|number: u32| (number / 10, number % 10))
+/// The GPUs that PTX runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// Compute capability, (major, minor).
+    pub capability: (u32, u32),
+    pub reach: Reach,
 }
 
-/// Refuses a GPU that is older than the kernels: those of a capability run on it and on newer ones.
-pub(crate) fn check_capability(
-    asked: &str,
-    name: &str,
-    found: (u32, u32),
-    needed: (u32, u32),
-) -> Result<(), DeviceError> {
-    if found < needed {
-        return Err(DeviceError::TooOld { asked: asked.to_owned(), name: name.to_owned(), found, needed });
+/// Other GPUs than that of a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// All newer ones.
+    Newer,
+    /// Newer ones of its major version: the suffix `f`.
+    Family,
+    /// None: the suffix `a`, which candle's build adds by itself from 9.0 on.
+    Alone,
+}
+
+impl Target {
+    /// The target that PTX names, such as `.target sm_90a`.
+    pub fn of_ptx(ptx: &str) -> Option<Self> {
+        let name = ptx.lines().find_map(|line| line.trim().strip_prefix(".target sm_"))?;
+        let name = name.split([',', ' ']).next()?;
+        let digits = name.trim_end_matches(['a', 'f']);
+        let reach = match &name[digits.len()..] {
+            "" => Reach::Newer,
+            "f" => Reach::Family,
+            _ => Reach::Alone,
+        };
+        let number: u32 = digits.parse().ok()?;
+        Some(Self { capability: (number / 10, number % 10), reach })
     }
-    Ok(())
+
+    /// Refuses a GPU on which it does not run.
+    pub fn check(self, asked: &str, name: &str, found: (u32, u32)) -> Result<(), DeviceError> {
+        let Self { capability: needed, reach } = self;
+        let (asked, name) = (asked.to_owned(), name.to_owned());
+        if found < needed {
+            return Err(DeviceError::TooOld { asked, name, found, needed });
+        }
+        let runs = match reach {
+            Reach::Newer => true,
+            Reach::Family => found.0 == needed.0,
+            Reach::Alone => found == needed,
+        };
+        if runs { Ok(()) } else { Err(DeviceError::OtherTarget { asked, name, found, built: needed }) }
+    }
 }
 
 /// The error of a device that is there and cannot be opened: taken by others, or another one.
@@ -81,26 +112,45 @@ mod tests {
 
     #[test]
     fn a_gpu_is_as_new_as_the_kernels() {
-        assert_eq!(
-            [capability("80"), capability("90"), capability("120")],
-            [Some((8, 0)), Some((9, 0)), Some((12, 0))]
-        );
-        for odd in ["90a", "100f", "9.0", "", "native"] {
-            assert_eq!(capability(odd), None, "{odd}");
+        let check = |found, target: &str| {
+            let ptx = format!("// made by nvcc\n.version 9.0\n.target {target}\n.address_size 64\n");
+            Target::of_ptx(&ptx).unwrap().check("cuda:1", "NVIDIA A100", found)
+        };
+        for (found, target) in [
+            ((8, 0), "sm_80"),
+            ((8, 9), "sm_86"),
+            ((12, 0), "sm_80, debug"),
+            ((10, 3), "sm_100"),
+            ((9, 0), "sm_90a"),
+            ((10, 3), "sm_100f"),
+            ((12, 1), "sm_120f"),
+        ] {
+            check(found, target).unwrap();
         }
-        let check = |found, needed| check_capability("cuda:1", "NVIDIA A100", found, needed);
-        for (found, needed) in [((8, 0), (8, 0)), ((8, 9), (8, 6)), ((12, 0), (9, 0)), ((10, 3), (10, 0))] {
-            check(found, needed).unwrap();
+        for (found, target) in [
+            ((7, 5), "sm_80"),
+            ((8, 9), "sm_90"),
+            ((9, 0), "sm_100"),
+            ((10, 0), "sm_90a"),
+            ((10, 3), "sm_100a"),
+            ((12, 0), "sm_100f"),
+            ((10, 0), "sm_103f"),
+        ] {
+            check(found, target).unwrap_err();
         }
-        for (found, needed) in [((7, 5), (8, 0)), ((8, 9), (9, 0)), ((9, 0), (10, 0))] {
-            check(found, needed).unwrap_err();
+        for odd in ["", ".version 9.0", ".target native", ".target sm_"] {
+            assert_eq!(Target::of_ptx(odd), None, "{odd}");
         }
-        let error = check((8, 0), (9, 0)).unwrap_err().to_string();
+        let error = check((10, 0), "sm_90a").unwrap_err().to_string();
+        let expected = "cuda:1: NVIDIA A100 has compute capability 10.0, this program was built for 9.0 alone; build it with \
+                        CUDA_COMPUTE_CAP=80, which runs on all newer GPUs";
+        assert!(error.starts_with(expected), "{error}");
+        let error = check((8, 0), "sm_90").unwrap_err().to_string();
         assert!(
             error.starts_with("cuda:1: NVIDIA A100 has compute capability 8.0, this program was built for 9.0"),
             "{error}"
         );
-        let error = check((7, 5), (8, 0)).unwrap_err().to_string();
+        let error = check((7, 5), "sm_80").unwrap_err().to_string();
         assert!(error.ends_with("and newer; no build runs on it, use --device cpu"), "{error}");
     }
 

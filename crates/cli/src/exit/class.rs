@@ -212,6 +212,7 @@ impl Classify for DeviceError {
             | E::OldDriver { .. }
             | E::NoDevice { .. }
             | E::TooOld { .. }
+            | E::OtherTarget { .. }
             | E::Occupied { .. }
             | E::Other { .. } => Execution,
         }

@@ -42,7 +42,11 @@ enum Error {
 constexpr int UNWRITTEN = 0xff, FREED = 0xfe;
 
 std::recursive_mutex lock;
-std::map<uintptr_t, size_t> allocations;
+struct Allocation {
+    size_t bytes;
+    stub::Handle context;
+};
+std::map<uintptr_t, Allocation> allocations;
 size_t used = 0, most_used = 0;
 long work = 0;
 thread_local stub::Handle bound = nullptr;
@@ -83,7 +87,7 @@ int allocate(uintptr_t* address, size_t bytes) {
     void* memory = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
     std::memset(memory, UNWRITTEN, bytes);
     *address = reinterpret_cast<uintptr_t>(memory);
-    allocations[*address] = bytes;
+    allocations[*address] = {bytes, bound};
     used += bytes;
     most_used = std::max(most_used, used);
     stub::record("allocate %zu", bytes);
@@ -96,8 +100,8 @@ int release(uintptr_t address) {
     if (found == allocations.end()) {
         return INVALID_VALUE;
     }
-    std::memset(reinterpret_cast<void*>(address), FREED, found->second);
-    used -= found->second;
+    std::memset(reinterpret_cast<void*>(address), FREED, found->second.bytes);
+    used -= found->second.bytes;
     allocations.erase(found);
     std::free(reinterpret_cast<void*>(address));
     return SUCCESS;
@@ -175,7 +179,11 @@ bool holds(const void* at, size_t bytes) {
     std::lock_guard<std::recursive_mutex> guard(lock);
     auto address = reinterpret_cast<uintptr_t>(at);
     auto found = allocations.upper_bound(address);
-    return found != allocations.begin() && address + bytes <= std::prev(found)->first + std::prev(found)->second;
+    if (found == allocations.begin()) {
+        return false;
+    }
+    auto& [start, allocation] = *std::prev(found);
+    return allocation.context == bound && address + bytes <= start + allocation.bytes;
 }
 
 int refusal() {

@@ -15,7 +15,7 @@ long setting(const char* name, long otherwise);
 // A line of the record, the file that SMPO_STUB_RECORD names.
 void record(const char* format, ...) __attribute__((format(printf, 1, 2)));
 
-// True if `bytes` from `at` on lie in one allocation of the device.
+// True if `bytes` from `at` on lie in one allocation of this thread's device.
 bool holds(const void* at, size_t bytes);
 
 // The driver's error that a call has to return before it does anything: that of a lost device, or of a thread without a
