@@ -189,7 +189,7 @@ impl Client {
         if status.is_success() {
             return Ok(answer);
         }
-        let said = |field: &str| answer[field].as_str().map(|text| shortened(text)).unwrap_or_default();
+        let said = |field: &str| answer[field].as_str().map(shortened).unwrap_or_default();
         let message = match said("message") {
             empty if empty.is_empty() => shortened(String::from_utf8_lossy(&text).trim()),
             message => message,

@@ -36,14 +36,11 @@ pub fn run(args: PlotArgs) -> Outcome {
     }
     match args.format {
         Format::Text => {
-            let written: Vec<String> = [Some(&args.out), args.csv.as_ref()].into_iter().flatten().map(shown).collect();
+            let written = [Some(&args.out), args.csv.as_ref()].into_iter().flatten();
+            let written: Vec<String> = written.map(|path| path.display().to_string()).collect();
             output::print(&written.join("\n"))?;
         }
         Format::Json => output::print_json(&json!({"schema": 1, "page": args.out, "csv": args.csv}))?,
     }
     Ok(Exit::Success)
-}
-
-fn shown(path: &PathBuf) -> String {
-    path.display().to_string()
 }
