@@ -1,5 +1,6 @@
 //! `smpo eval` as a user meets it: every kind of model, both engines, servers that behave and servers that do not.
 
+mod fleet;
 mod local;
 mod served;
 

@@ -17,12 +17,12 @@ use tokenizers::Tokenizer;
 use crate::{check_complete, demo_base, eval, manifest, metrics, samples, suite};
 
 /// Answer of the demo's model in a server's format.
-struct Replies {
-    by_question: HashMap<String, Value>,
+pub(crate) struct Replies {
+    pub(crate) by_question: HashMap<String, Value>,
 }
 
 impl Replies {
-    fn sample(dir: &Path, suite: &Path) -> Self {
+    pub(crate) fn sample(dir: &Path, suite: &Path) -> Self {
         let out = dir.join("source");
         eval(demo_base(), suite, &out).args(["--engine", "native"]).assert().success();
         let tokenizer = Tokenizer::from_file(demo_base().join("tokenizer.json")).unwrap();
@@ -44,8 +44,19 @@ impl Replies {
         Replies { by_question: samples(&out).into_iter().map(reply).collect() }
     }
 
+    /// The same texts with log-probs of another model: times `factor`, less `shift`.
+    pub(crate) fn changed(&self, factor: f64, shift: f64) -> Self {
+        let mut changed = Replies { by_question: self.by_question.clone() };
+        for reply in changed.by_question.values_mut() {
+            for token in reply["choices"][0]["logprobs"]["content"].as_array_mut().unwrap() {
+                token["logprob"] = (token["logprob"].as_f64().unwrap() * factor - shift).into();
+            }
+        }
+        changed
+    }
+
     /// The reply to a chat, or to a prompt as text; ids are refused, as mistralrs-server does.
-    fn answer(&self, body: &Value) -> (&'static str, String) {
+    pub(crate) fn answer(&self, body: &Value) -> (&'static str, String) {
         if body["prompt"].is_array() {
             return ("422 Unprocessable Entity", "prompt: invalid type: sequence, expected a string".into());
         }
@@ -92,16 +103,7 @@ fn a_server_that_is_another_model_stops_the_run_with_the_figure() {
     let dir = tempfile::tempdir().unwrap();
     let suite = suite(dir.path(), 6);
     let replies = Replies::sample(dir.path(), &suite);
-    let change = |factor: f64, shift: f64| {
-        let mut changed = Replies { by_question: replies.by_question.clone() };
-        for reply in changed.by_question.values_mut() {
-            for token in reply["choices"][0]["logprobs"]["content"].as_array_mut().unwrap() {
-                token["logprob"] = (token["logprob"].as_f64().unwrap() * factor - shift).into();
-            }
-        }
-        changed
-    };
-    let contaminated = change(1.0, 0.2);
+    let contaminated = replies.changed(1.0, 0.2);
     let server = Server::start(move |_, body| contaminated.answer(body));
     let out = dir.path().join("contaminated");
     let run = served(&server, &suite, &out).arg("--weights").arg(demo_base()).assert().code(4);
@@ -112,7 +114,7 @@ fn a_server_that_is_another_model_stops_the_run_with_the_figure() {
     command.arg("--weights").arg(demo_base()).arg("--no-fidelity-check").assert().success();
 
     // every other token is off by a little, as after rounding
-    let mut rounded = change(1.0, 0.0);
+    let mut rounded = replies.changed(1.0, 0.0);
     for reply in rounded.by_question.values_mut() {
         for token in reply["choices"][0]["logprobs"]["content"].as_array_mut().unwrap().iter_mut().step_by(2) {
             token["logprob"] = (token["logprob"].as_f64().unwrap() - 0.15).into();
@@ -125,7 +127,7 @@ fn a_server_that_is_another_model_stops_the_run_with_the_figure() {
     let mut command = served(&server, &suite, &out);
     command.arg("--weights").arg(demo_base()).args(["--fidelity-tolerance", "0.8"]).assert().success();
 
-    let decimal = change(std::f64::consts::LN_10.recip(), 0.0);
+    let decimal = replies.changed(std::f64::consts::LN_10.recip(), 0.0);
     let server = Server::start(move |_, body| decimal.answer(body));
     let out = dir.path().join("decimal");
     let mut command = served(&server, &suite, &out);

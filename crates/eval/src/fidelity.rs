@@ -22,6 +22,8 @@ use crate::suite::Suite;
 const PROMPTS: usize = 3;
 /// The longest prompts, which are re-scored as well: windows and rotary scaling show on nothing else.
 const LONGEST: usize = 2;
+/// The reference of a fidelity check, in `run.json`.
+pub(crate) const OWN: &str = "smpo's forward pass";
 /// Tokens of each: a contaminated cache shows from the first.
 const TOKENS: u32 = 48;
 
@@ -61,7 +63,8 @@ impl FidelityError {
     }
 }
 
-fn explain(fidelity: &Fidelity, tolerance: f64) -> String {
+/// The sentence on a disagreement.
+pub(crate) fn explain(fidelity: &Fidelity, tolerance: f64) -> String {
     let Fidelity { max_abs_nats, mean_abs_nats, p95_abs_nats, tokens, worst, .. } = fidelity;
     let mut text = format!(
         "the engine does not reproduce this model's log-probs: max |Δ| {max_abs_nats:.3} nats over {tokens} tokens \
@@ -78,7 +81,36 @@ fn explain(fidelity: &Fidelity, tolerance: f64) -> String {
     text
 }
 
-/// |Δ log-prob| between `engines.generators` and `engines.scorer`, if the maximum is within `tolerance` (default:
+/// The sampler of a fidelity check: one under which the reported log-probs are the model's own.
+pub(crate) fn sampler(suite: &Suite, engines: &Engines) -> Sampler {
+    if engines.sampled_log_probs { Sampler::temperature(1.0) } else { suite.sampler }
+}
+
+/// Bound on the disagreement of an engine.
+#[derive(Debug, Clone)]
+pub(crate) struct Bound {
+    /// Maximum |Δ log-prob|, in nats.
+    pub tolerance: f64,
+    /// Mean and 95th percentile are bounded too, as of noise.
+    noise: bool,
+}
+
+impl Bound {
+    /// The given tolerance, which is one for the maximum alone, or the default of a dtype.
+    pub fn of(tolerance: Option<f64>, dtype: Option<String>) -> Self {
+        Bound {
+            tolerance: tolerance.unwrap_or_else(|| default_tolerance(dtype.as_deref())),
+            noise: tolerance.is_none() && dtype.as_deref() == Some(QUANTISED),
+        }
+    }
+
+    /// True if the disagreement is within the bound.
+    pub fn holds(&self, fidelity: &Fidelity) -> bool {
+        if self.noise { fidelity.is_noise(self.tolerance) } else { fidelity.within(self.tolerance) }
+    }
+}
+
+/// |Δ log-prob| between the generators of the one worker and `engines.scorer`, if the maximum is within `tolerance` (default:
 /// [`default_tolerance`] of the engine's dtype). `None` without a scorer, or if the engine gives no log-probs that
 /// belong to token ids.
 ///
@@ -89,20 +121,15 @@ pub fn check(
     engines: &mut Engines,
     tolerance: Option<f64>,
 ) -> Result<Option<FidelityInfo>, FidelityError> {
-    let Some(scorer) = engines.scorer.as_deref_mut() else { return Ok(None) };
-    let generators = &mut engines.generators[..];
-    let dtype = generators.first().and_then(|one| one.engine().dtype);
-    // A tolerance that is given is one for the maximum alone.
-    let agrees = |fidelity: &Fidelity| match tolerance {
-        Some(tolerance) => fidelity.within(tolerance),
-        None if dtype.as_deref() == Some(QUANTISED) => fidelity.is_noise(default_tolerance(dtype.as_deref())),
-        None => fidelity.within(default_tolerance(dtype.as_deref())),
-    };
-    let tolerance = tolerance.unwrap_or_else(|| default_tolerance(dtype.as_deref()));
-    let sampler = if engines.sampled_log_probs { Sampler::temperature(1.0) } else { suite.sampler };
+    let sampler = sampler(suite, engines);
+    let (Some(scorer), [worker]) = (engines.scorer.as_deref_mut(), &mut engines.workers[..]) else { return Ok(None) };
+    let generators = &mut worker.generators[..];
+    let bound = Bound::of(tolerance, generators.first().and_then(|one| one.engine().dtype));
+    let agrees = |fidelity: &Fidelity| bound.holds(fidelity);
+    let tolerance = bound.tolerance;
     let Some(fidelity) = compare(generators, scorer, suite, sampler)? else { return Ok(None) };
     if agrees(&fidelity) {
-        return Ok(Some(info(&fidelity, "smpo's forward pass")));
+        return Ok(Some(info(&fidelity, OWN)));
     }
     let sequential = match generators {
         [first, _, ..] => compare(std::slice::from_mut(first), scorer, suite, sampler).ok().flatten(),
@@ -116,7 +143,7 @@ pub fn check(
 /// first token on which they part. `None` if there is nothing to compare.
 pub fn cross_check(suite: &Suite, engines: &mut Engines) -> Option<FidelityInfo> {
     let mut other = engines.cross_check.take()?;
-    let generator = engines.generators.first_mut()?;
+    let generator = engines.workers.first_mut()?.generators.first_mut()?;
     let mut completions = Vec::new();
     for request in requests(suite, suite.sampler, 1) {
         let (Ok(mut one), Ok(two)) = (generator.generate(&request), other.generate(&request)) else { continue };
@@ -136,7 +163,8 @@ pub fn cross_check(suite: &Suite, engines: &mut Engines) -> Option<FidelityInfo>
     compared.ok().map(|fidelity| info(&fidelity, &format!("{} {}", engine.name, engine.version)))
 }
 
-fn info(fidelity: &Fidelity, reference: &str) -> FidelityInfo {
+/// The comparison as `run.json` records it.
+pub(crate) fn info(fidelity: &Fidelity, reference: &str) -> FidelityInfo {
     FidelityInfo {
         reference: reference.to_owned(),
         completions: fidelity.completions,
@@ -164,7 +192,15 @@ fn compare(
         ControlFlow::Continue(())
     });
     let pairs = completions.iter().map(|(request, completion)| (*request, completion));
-    match check_fidelity(pairs, |messages, ids| scorer.log_probs(messages, ids)) {
+    rescore(pairs, scorer)
+}
+
+/// Re-scores completions, ids added ([`with_ids`]); `None` if none has log-probs that belong to token ids.
+pub(crate) fn rescore<'a>(
+    completions: impl IntoIterator<Item = (&'a Request, &'a Completion)>,
+    scorer: &mut dyn TeacherForced,
+) -> Result<Option<Fidelity>, InferenceError> {
+    match check_fidelity(completions, |messages, ids| scorer.log_probs(messages, ids)) {
         Ok(fidelity) => Ok(Some(fidelity)),
         Err(InferenceError::NothingToRescore { .. }) => Ok(None),
         Err(error) => Err(error),
@@ -173,7 +209,7 @@ fn compare(
 
 /// Requests for [`PROMPTS`] prompts and the [`LONGEST`]. Samples of one prompt run side by side: mistral.rs confuses sequences of equal
 /// length.
-fn requests(suite: &Suite, sampler: Sampler, generators: usize) -> Vec<Request> {
+pub(crate) fn requests(suite: &Suite, sampler: Sampler, generators: usize) -> Vec<Request> {
     let step = suite.prompts.len().div_ceil(PROMPTS).max(1);
     let mut chosen: Vec<usize> = (0..suite.prompts.len()).step_by(step).collect();
     let length = |prompt: &Prompt| prompt.messages.iter().map(|message| message.content.len()).sum::<usize>();
@@ -199,7 +235,7 @@ fn requests(suite: &Suite, sampler: Sampler, generators: usize) -> Vec<Request> 
 }
 
 /// Adds token ids to a completion of which a server reports the text of each token instead.
-fn with_ids(scorer: &dyn TeacherForced, mut completion: Completion) -> Completion {
+pub(crate) fn with_ids(scorer: &dyn TeacherForced, mut completion: Completion) -> Completion {
     if let (None, Some(pieces)) = (&completion.token_ids, &completion.pieces) {
         completion.token_ids = scorer.token_ids(pieces);
     }

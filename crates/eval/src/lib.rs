@@ -5,7 +5,7 @@
 //!
 //! - [`suite`], [`prompts`]: prompts and how to sample them, as data.
 //! - [`mod@evaluate`]: fidelity check, sampling, teacher-forced metrics, results on disk.
-//! - [`runner`]: sampling alone, streaming to disk, resumable.
+//! - [`runner`]: sampling alone, streaming to disk, resumable; on one worker or several.
 //! - [`teacher_forced`]: scores of gold answers and held-out pairs.
 //! - [`reward`]: rewards of the samples by a reward model.
 //! - [`score`]: the same metrics on completions from elsewhere.
@@ -29,12 +29,12 @@ pub mod suite;
 pub mod teacher_forced;
 pub mod weights;
 
-pub use evaluate::{Engines, EvaluateError, Event, FidelityCheck, Options, Report, Server, evaluate};
+pub use evaluate::{Engines, EvaluateError, Event, FidelityCheck, Options, Report, Server, Worker, evaluate};
 pub use fidelity::FidelityError;
 pub use input_error::InputError;
 pub use measure::{Measured, measure};
 pub use prompts::Prompt;
-pub use runner::{Progress, RunError, Sampled, sample_suite, write_results};
+pub use runner::{Incident, Progress, RunError, Sampled, Supervision, sample_on_fleet, sample_suite, write_results};
 pub use shipped::names as shipped_suites;
 pub use slices::{ALL, HELD_OUT};
 pub use smpo_inference::{Item, ScorerError, TeacherForced, TokenScores};

@@ -1,6 +1,7 @@
 //! Errors of loading a model and of completing a request.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Errors of loading a model and of generating with it.
 #[derive(Debug, thiserror::Error)]
@@ -113,6 +114,8 @@ pub enum InferenceError {
         message: String,
         /// The next request would fail as well: no server there, another kind of server, no access.
         fatal: bool,
+        /// Pause that the server requests, where it is longer than a client waits.
+        pause: Option<Duration>,
     },
     /// There are no embeddings of some texts.
     #[error("{source_name}: no embeddings: {message}")]
@@ -165,4 +168,56 @@ impl InferenceError {
     pub fn is_fatal(&self) -> bool {
         matches!(self, InferenceError::Http { fatal: true, .. })
     }
+
+    /// The cause, which decides where the request is tried next.
+    pub fn fault(&self) -> Fault {
+        match self {
+            InferenceError::Http { status: None, .. } => Fault::Engine,
+            InferenceError::Http { fatal: true, pause: None, .. } => Fault::Lasting,
+            InferenceError::Http { status: Some(400..=499), fatal: false, .. } if !self.is_transient() => {
+                Fault::Refused
+            }
+            InferenceError::InvalidRequest { .. }
+            | InferenceError::Prompt { .. }
+            | InferenceError::PromptTooLong { .. }
+            | InferenceError::Unscripted { .. } => Fault::Request,
+            _ => Fault::Engine,
+        }
+    }
+
+    /// True for a server's answer that says so much as "later".
+    fn is_transient(&self) -> bool {
+        matches!(self, InferenceError::Http { status: Some(408 | 425 | 429), .. })
+    }
+
+    /// The pause that a server requests, where it is longer than a client waits.
+    pub fn requested_pause(&self) -> Option<Duration> {
+        match self {
+            InferenceError::Http { pause, .. } => *pause,
+            _ => None,
+        }
+    }
+
+    /// The message without prompt, sample and address, for a line that names the engine.
+    pub fn reason(&self) -> String {
+        match self {
+            InferenceError::Http { status: Some(status), message, .. } => format!("it answered {status}: {message}"),
+            InferenceError::Http { status: None, message, .. } => format!("it gave no answer: {message}"),
+            InferenceError::Engine { message, .. } => message.clone(),
+            _ => self.to_string(),
+        }
+    }
+}
+
+/// Cause of a failed request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The request: it fails on every engine of the model.
+    Request,
+    /// The request, on this engine: another may have other limits.
+    Refused,
+    /// The engine, for now.
+    Engine,
+    /// The engine, for good.
+    Lasting,
 }

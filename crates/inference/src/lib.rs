@@ -1,7 +1,7 @@
 //! Text generation behind one trait, with mistral.rs inside, and the traits of teacher-forced scorers and of embeddings.
 //!
 //! A [`Generator`] returns one [`Completion`] for one [`Request`]. Independent of any engine: drawing and recording
-//! (`smpo_sampling`), several generators on one list of requests ([`generate_each`]), and the comparison of an engine's
+//! (`smpo_sampling`), several generators on one list of requests ([`generate_each`]), several servers or devices on one ([`fleet`]), and the comparison of an engine's
 //! log-probs with those of a reference forward pass ([`check_fidelity`]).
 //!
 //! | feature | adds |
@@ -17,7 +17,9 @@ mod completion;
 mod embedder;
 mod error;
 mod fidelity;
+pub mod fleet;
 mod generator;
+mod guarded;
 #[cfg(feature = "http")]
 pub mod http;
 #[cfg(feature = "mistralrs")]
@@ -32,9 +34,10 @@ mod teacher_forced;
 
 pub use completion::Completion;
 pub use embedder::{Embedder, unit};
-pub use error::InferenceError;
+pub use error::{Fault, InferenceError};
 pub use fidelity::{Disagreement, Fidelity, QUANTISED, check_fidelity, default_tolerance};
 pub use generator::{EngineInfo, Generator};
+pub use guarded::Guarded;
 pub use pool::generate_each;
 pub use prompt::EncodedPrompt;
 pub use request::Request;

@@ -7,6 +7,8 @@ use std::collections::BTreeSet;
 pub struct Served {
     /// Names of the models that answered, as the server gives them.
     pub models: BTreeSet<String>,
+    /// Versions and names of the server's build (`system_fingerprint`), where it gives any.
+    pub fingerprints: BTreeSet<String>,
     /// Sampler fields that it refused, so that its own defaults apply.
     pub own_defaults: BTreeSet<String>,
 }

@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use smpo_chat::Message;
 use smpo_fixtures::http::{Answer, Server};
+use smpo_inference::fleet::{Admission, Ending, News, Patience, Supervisor, Verdict, Worker, deal};
 use smpo_inference::{
-    FinishReason, Generator, HttpConfig, HttpGenerator, InferenceError, Request, Sampler, generate_each,
+    Completion, FinishReason, Generator, HttpConfig, HttpGenerator, InferenceError, Request, Sampler, generate_each,
 };
 use smpo_tokenizer::ChatTokenizer;
 
@@ -37,6 +38,7 @@ fn config(url: &str) -> HttpConfig {
         api_key_env: "SMPO_TEST_NO_SUCH_KEY".into(),
         timeout_secs: 5.0,
         retries: 3,
+        failure_retries: 3,
         backoff_secs: 0.01,
         max_pause_secs: 2.0,
         ..HttpConfig::default()
@@ -270,4 +272,53 @@ fn a_configuration_out_of_range_names_its_field() {
         let error = HttpGenerator::new(bad).expect_err("refused").to_string();
         assert!(error.contains(field), "{field}: {error}");
     }
+}
+
+/// Counts results.
+struct Count(usize);
+
+impl Supervisor for Count {
+    fn trial(&mut self, _: usize, _: bool) -> Admission {
+        Admission::Free(usize::MAX)
+    }
+
+    fn verdict(&mut self, _: usize, _: &[(Arc<Request>, Completion)]) -> Verdict {
+        Verdict::Admitted(usize::MAX)
+    }
+
+    fn finished(&mut self, _: usize, _: usize, result: Result<Completion, InferenceError>) -> ControlFlow<()> {
+        self.0 += usize::from(result.is_ok());
+        ControlFlow::Continue(())
+    }
+
+    fn news(&mut self, news: News) {
+        panic!("{news:?}");
+    }
+
+    fn waiting(&mut self) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+}
+
+#[test]
+fn ten_thousand_requests_go_to_four_servers_over_few_connections() {
+    const REQUESTS: usize = 10_000;
+    let servers: Vec<Server> = (0..4).map(|_| Server::start(|_, _| ok("x"))).collect();
+    let worker = |server: &Server| {
+        let connections = generator(HttpConfig { concurrency: 8, ..config(&server.url) }).instances();
+        let generators = connections.into_iter().map(|one| Box::new(one) as Box<dyn Generator>).collect();
+        Worker { name: server.url.clone(), generators }
+    };
+    let requests: Arc<[Request]> = (0..REQUESTS).map(|index| request(&index.to_string())).collect();
+    let (mut count, started) = (Count(0), Instant::now());
+    let ending = deal(servers.iter().map(worker).collect(), &requests, &Patience::default(), &mut count);
+    assert_eq!((ending, count.0), (Ending::Complete, REQUESTS));
+    let elapsed = started.elapsed();
+    eprintln!("{REQUESTS} requests in {elapsed:?}, {:.0} a second", REQUESTS as f64 / elapsed.as_secs_f64());
+    assert!(elapsed < Duration::from_secs(120), "{elapsed:?}");
+    let most: Vec<usize> = servers.iter().map(Server::max_in_flight).collect();
+    assert!(most.iter().all(|most| *most <= 8), "{most:?}");
+    let shares: Vec<usize> = servers.iter().map(|server| server.seen().len()).collect();
+    assert_eq!(shares.iter().sum::<usize>(), REQUESTS);
+    assert!(shares.iter().all(|share| *share > REQUESTS / 20), "{shares:?}");
 }

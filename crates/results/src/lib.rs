@@ -30,7 +30,7 @@ pub use leaderboard::{
 pub use logps::{LogpsError, LogpsRow, TokenLogps, parse_logps};
 pub use manifest::{
     EvaluationDir, FidelityInfo, ModelInfo, Observed, RewardModelInfo, RunManifest, ServerInfo, SuiteInfo,
-    TerminatorSet,
+    TerminatorSet, WorkerInfo,
 };
 pub use measurement::Measurement;
 pub use metric::{Direction, MetricEstimate, MetricsFile, Unit};

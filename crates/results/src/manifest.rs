@@ -104,6 +104,9 @@ pub struct Observed {
     /// The server's part in the completions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<ServerInfo>,
+    /// The servers or devices of a run that several share.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub workers: Vec<WorkerInfo>,
     /// Samples by the remark on their reported end, [`crate::Sample::finish_remark`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub finish_remarks: BTreeMap<String, usize>,
@@ -147,6 +150,30 @@ pub struct ServerInfo {
     /// Request fields that it refused, so that its own defaults applied.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub own_defaults: Vec<String>,
+}
+
+/// One of several servers or devices that share a run.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct WorkerInfo {
+    /// URL without credentials, or device; [`crate::Sample::worker`] names it.
+    pub name: String,
+    /// Samples that are from it.
+    pub samples: usize,
+    /// Names of the models that answered, as the server gives them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<String>,
+    /// Versions and names of the server's build (`system_fingerprint`), where it gives any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fingerprints: Vec<String>,
+    /// Request fields that it refused, so that its own defaults applied.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub own_defaults: Vec<String>,
+    /// Its own fidelity check, the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fidelity: Option<FidelityInfo>,
+    /// Reasons for which it was set aside, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub set_aside: Vec<String>,
 }
 
 /// A reward model.

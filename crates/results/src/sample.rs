@@ -56,6 +56,9 @@ pub struct Sample {
     /// The cap in tokens it was sampled under.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cap: Option<u32>,
+    /// Server (its URL without credentials) or device that it is from, in a run that several share.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<String>,
     /// Error message, for `finish_reason = error`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -83,6 +86,7 @@ impl Sample {
             finish_remark: None,
             tokens: None,
             cap: None,
+            worker: None,
             error: None,
         }
     }

@@ -24,6 +24,7 @@ fn sample(id: &str) -> Sample {
         finish_remark: None,
         tokens: Some(2),
         cap: Some(64),
+        worker: None,
         error: None,
     }
 }

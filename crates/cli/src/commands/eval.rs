@@ -22,7 +22,10 @@ use crate::progress::Progress;
 
 /// Generate completions for an evaluation suite and compute metrics on them.
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  smpo eval runs/smpo/model --suite ood-chat --out runs/smpo/eval")]
+#[command(
+    after_help = "Examples:\n  smpo eval runs/smpo/model --suite ood-chat --out runs/smpo/eval\n  smpo eval \
+                  http://gpu1:8000/v1 http://gpu2:8000/v1 --model m --weights runs/smpo/model --suite ood-chat --out eval"
+)]
 pub struct EvalArgs {
     #[command(flatten)]
     model: EngineArgs,
@@ -134,6 +137,13 @@ fn with_flags(error: EvaluateError, native_reads_it: bool) -> Failure {
     let hint = match &error {
         EvaluateError::Run(RunError::OtherRun { .. } | RunError::ForeignSample { .. }) => {
             "; --restart deletes what is in --out".to_owned()
+        }
+        EvaluateError::Run(RunError::NoneLeft { workers, .. })
+            if workers.iter().any(|(_, reason)| reason.starts_with("fidelity check")) =>
+        {
+            "\na server that another model answers on cannot take part; --fidelity-tolerance NATS allows for more rounding, \
+             --no-fidelity-check evaluates whatever answers"
+                .to_owned()
         }
         EvaluateError::Fidelity(FidelityError::Disagreement { .. }) if native_reads_it => {
             "; --engine native reads this model as the reference does".to_owned()

@@ -217,6 +217,9 @@ fn judge(args: &PairsArgs, scores: &Score) -> Result<Option<Judge>, Failure> {
         return Err(Failure::user("--judge has no effect without --score judge"));
     }
     let engine = EngineArgs::of(source, args.judge_model.as_deref());
+    if engine.split().len() > 1 {
+        return Err(Failure::user("--judge takes one server; the model that is sampled may have several"));
+    }
     match (engine.is_server(), &args.judge_model) {
         (true, None) => {
             return Err(Failure::user("--judge: a server's URL needs --judge-model, the model's name there"));
@@ -244,7 +247,7 @@ fn judge(args: &PairsArgs, scores: &Score) -> Result<Option<Judge>, Failure> {
 fn ask(args: &PairsArgs, judge: &Judge, answered: &[Answered<'_>], progress: &Progress) -> Result<Judged, Failure> {
     let source = args.judge.as_deref().unwrap_or_default();
     let Opened { loaded, .. } = EngineArgs::of(source, args.judge_model.as_deref()).open()?;
-    let mut generators = loaded.engines.generators;
+    let mut generators: Vec<_> = loaded.engines.workers.into_iter().flat_map(|worker| worker.generators).collect();
     let stage = progress.stage("judge", 0);
     let judged = judge.judge(answered, &mut generators, &args.basket.out.join("judgements.jsonl"), &mut |state| {
         stage.resize(state.total as u64);

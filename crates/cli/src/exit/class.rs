@@ -371,7 +371,9 @@ impl Classify for RunError {
         use RunError as E;
         match self {
             E::OtherRun { .. } | E::ForeignSample { .. } | E::Locked { .. } => User,
-            E::File(_) | E::Io { .. } | E::Failing { .. } | E::Fatal(_) | E::NoGenerator => Execution,
+            E::File(_) | E::Io { .. } | E::Failing { .. } | E::Fatal(_) | E::NoneLeft { .. } | E::NoGenerator => {
+                Execution
+            }
         }
     }
 }

@@ -1,12 +1,16 @@
 //! The engines of one model: generators, and a scorer that is independent of them.
 
+use smpo_inference::fleet::Patience;
 use smpo_inference::{Generator, RewardModel, Served, TeacherForced};
 use smpo_results::{RewardModelInfo, TerminatorSet};
 
 /// Everything that runs the model under evaluation.
 pub struct Engines {
-    /// Generators of the same model, one thread and one request in flight each.
-    pub generators: Vec<Box<dyn Generator>>,
+    /// Servers or devices with the same model. Several share a run: each is checked by itself, requests are dealt to
+    /// whoever has room, and one that fails is set aside.
+    pub workers: Vec<Worker>,
+    /// Failures and pauses of several workers.
+    pub patience: Patience,
     /// Reference forward pass for the fidelity check and the teacher-forced metrics; without it both are skipped.
     pub scorer: Option<Box<dyn TeacherForced>>,
     /// Terminators of the model, if known, for the manifest.
@@ -22,8 +26,24 @@ pub struct Engines {
     pub cross_check: Option<Box<dyn Generator>>,
     /// Model that gives each sample a reward, with its name for the manifest.
     pub reward: Option<(RewardModelInfo, Box<dyn RewardModel>)>,
-    /// A server's part in the completions so far, where the generators are connections to one.
+}
+
+/// A server or a device with the model.
+pub struct Worker {
+    /// URL without credentials, or device.
+    pub name: String,
+    /// One thread and one request in flight each.
+    pub generators: Vec<Box<dyn Generator>>,
+    /// The server's part in the completions so far, where the generators are connections to one.
     pub server: Option<Server>,
+}
+
+impl Worker {
+    /// A worker on its own account.
+    pub fn new<G: Generator + 'static>(name: impl Into<String>, generators: impl IntoIterator<Item = G>) -> Self {
+        let generators = generators.into_iter().map(|one| Box::new(one) as Box<dyn Generator>).collect();
+        Worker { name: name.into(), generators, server: None }
+    }
 }
 
 /// A server behind generators.
@@ -37,8 +57,14 @@ pub struct Server {
 impl Engines {
     /// Generators alone: neither fidelity check nor teacher-forced metrics.
     pub fn new<G: Generator + 'static>(generators: impl IntoIterator<Item = G>) -> Self {
+        Engines::of(vec![Worker::new("", generators)])
+    }
+
+    /// As [`Engines::new`], on several servers or devices.
+    pub fn of(workers: Vec<Worker>) -> Self {
         Engines {
-            generators: generators.into_iter().map(|one| Box::new(one) as Box<dyn Generator>).collect(),
+            workers,
+            patience: Patience::default(),
             scorer: None,
             terminators: None,
             template_sha256: None,
@@ -46,7 +72,6 @@ impl Engines {
             sequential_unless_checked: false,
             cross_check: None,
             reward: None,
-            server: None,
         }
     }
 

@@ -2,19 +2,21 @@
 
 mod engines;
 mod error;
+mod fleet;
 mod watch;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use smpo_results::{
     EvaluationDir, FidelityInfo, FinishReason, Measurement, MetricsFile, ModelInfo, Observed, RunManifest,
     SCHEMA_VERSION, Sample, files,
 };
 
-pub use engines::{Engines, Server};
+pub use engines::{Engines, Server, Worker};
 pub use error::EvaluateError;
 
 use self::watch::Watch;
@@ -83,6 +85,31 @@ pub enum Event {
     },
     /// The server refuses these sampler fields: its own defaults apply.
     OwnDefaults(Vec<String>),
+    /// A worker was set aside, or is back.
+    Standing {
+        /// The reason, where it was set aside.
+        set_aside: Option<String>,
+        /// Time until it is asked again; absent for good, and where it is back.
+        pause: Option<Duration>,
+    },
+    /// Servers of one run give themselves different names.
+    Disagree {
+        /// The kind of names.
+        names: &'static str,
+        /// Each server with its names.
+        servers: Vec<(String, Vec<String>)>,
+    },
+    /// Nothing has arrived for a moment.
+    Waiting,
+    /// Samples by server or device, at the end of a run that several share.
+    Shares(Vec<(String, usize)>),
+    /// An event of one of several workers.
+    Of {
+        /// Its name.
+        worker: String,
+        /// The event.
+        event: Box<Event>,
+    },
     /// Sampling.
     Sampling(Progress),
     /// Reported ends that are not simply believed, as samples by remark.
@@ -147,24 +174,12 @@ pub fn evaluate(
     let teacher_forced = |source| EvaluateError::TeacherForced { suite: suite.name.clone(), source };
     let pairs = read_held_out(suite.pairs.as_deref()).map_err(teacher_forced)?;
     let mut manifest = manifest(suite, options, &engines)?;
-    manifest.observed.fidelity = check(suite, options, &mut engines, on_event)?;
-    manifest.fidelity_max_abs_nats = manifest.observed.fidelity.as_ref().map(|fidelity| fidelity.max);
-    if options.fidelity != FidelityCheck::Skip {
-        manifest.observed.cross_check = fidelity::cross_check(suite, &mut engines);
-    }
-    for compared in [&manifest.observed.fidelity, &manifest.observed.cross_check].into_iter().flatten() {
-        let _ = on_event(Event::Compared(compared.clone()));
-    }
-
-    let stop = AtomicBool::new(false);
-    let mut watch = Watch::new(engines.server, &dir);
-    let sampled = sample_suite(suite, &dir, &manifest, engines.generators, &stop, |state| {
-        watch.tell(on_event);
-        if on_event(Event::Sampling(state)).is_break() {
-            stop.store(true, Ordering::SeqCst);
-        }
-    })?;
-    manifest.observed.server = watch.info();
+    // One server that goes on with a fleet's run is its last worker.
+    let alone = engines.workers.len() < 2 && before(&dir).workers.is_empty();
+    let sampled = match alone {
+        true => sample(suite, &dir, &mut manifest, &mut engines, options, on_event)?,
+        false => fleet::sample(suite, &dir, &mut manifest, &mut engines, options, on_event)?,
+    };
     let samples = match sampled {
         Sampled::All(samples) => samples,
         Sampled::Stopped(_) => {
@@ -209,6 +224,42 @@ pub fn evaluate(
     Ok(Some(Report { manifest, metrics: measured.metrics }))
 }
 
+/// Samples on one worker, after its fidelity check.
+fn sample(
+    suite: &Suite,
+    dir: &EvaluationDir,
+    manifest: &mut RunManifest,
+    engines: &mut Engines,
+    options: &Options,
+    on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
+) -> Result<Sampled, EvaluateError> {
+    manifest.observed.fidelity = check(suite, options, engines, on_event)?;
+    manifest.fidelity_max_abs_nats = manifest.observed.fidelity.as_ref().map(|fidelity| fidelity.max);
+    if options.fidelity != FidelityCheck::Skip {
+        manifest.observed.cross_check = fidelity::cross_check(suite, engines);
+    }
+    for compared in [&manifest.observed.fidelity, &manifest.observed.cross_check].into_iter().flatten() {
+        let _ = on_event(Event::Compared(compared.clone()));
+    }
+    let Some(worker) = engines.workers.pop() else { return Err(RunError::NoGenerator.into()) };
+    let stop = AtomicBool::new(false);
+    let mut watch = Watch::new(worker.server, before(dir).server.unwrap_or_default());
+    let sampled = sample_suite(suite, dir, manifest, worker.generators, &stop, |state| {
+        watch.tell(on_event);
+        if on_event(Event::Sampling(state)).is_break() {
+            stop.store(true, Ordering::SeqCst);
+        }
+    })?;
+    manifest.observed.server = watch.info();
+    Ok(sampled)
+}
+
+/// Observations of an earlier part of the run.
+fn before(dir: &EvaluationDir) -> Observed {
+    let before = files::read_json::<RunManifest>(&dir.manifest(), "run manifest").ok();
+    before.map(|manifest| manifest.observed).unwrap_or_default()
+}
+
 /// The fidelity check, if there can be one.
 fn check(
     suite: &Suite,
@@ -216,7 +267,7 @@ fn check(
     engines: &mut Engines,
     on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
 ) -> Result<Option<FidelityInfo>, EvaluateError> {
-    if engines.generators.is_empty() {
+    if engines.workers.first().is_none_or(|worker| worker.generators.is_empty()) {
         return Err(RunError::NoGenerator.into());
     }
     let checked = match options.fidelity {
@@ -229,8 +280,9 @@ fn check(
         }
         _ => None,
     };
-    if checked.is_none() && engines.sequential_unless_checked && engines.generators.len() > 1 {
-        engines.generators.truncate(1);
+    let concurrent = engines.workers.iter_mut().filter(|worker| worker.generators.len() > 1);
+    for worker in concurrent.filter(|_| checked.is_none() && engines.sequential_unless_checked) {
+        worker.generators.truncate(1);
         let _ = on_event(Event::Sequential);
     }
     Ok(checked)
@@ -259,9 +311,12 @@ fn remove(dir: &EvaluationDir) -> Result<(), EvaluateError> {
 
 fn manifest(suite: &Suite, options: &Options, engines: &Engines) -> Result<RunManifest, EvaluateError> {
     let mut versions = BTreeMap::from([("smpo".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]);
-    if let Some(info) = engines.generators.first().map(|one| one.engine()) {
+    let workers = &engines.workers;
+    if let Some(info) = workers.first().and_then(|worker| worker.generators.first()).map(|one| one.engine()) {
         versions.insert("engine".to_owned(), format!("{} {}", info.name, info.version).trim_end().to_owned());
-        versions.insert("device".to_owned(), info.device);
+        if workers.len() == 1 {
+            versions.insert("device".to_owned(), info.device);
+        }
         versions.extend(info.dtype.map(|dtype| ("dtype".to_owned(), dtype)));
     }
     versions.extend(options.settings.clone());

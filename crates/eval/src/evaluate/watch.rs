@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use smpo_inference::Served;
-use smpo_results::{EvaluationDir, RunManifest, ServerInfo, files};
+use smpo_results::ServerInfo;
 
 use super::{Event, Server};
 
@@ -18,10 +18,8 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Watches `server` in a run that continues what is in `dir`.
-    pub fn new(server: Option<Server>, dir: &EvaluationDir) -> Self {
-        let before = files::read_json::<RunManifest>(&dir.manifest(), "run manifest").ok();
-        let before = before.and_then(|manifest| manifest.observed.server).unwrap_or_default();
+    /// Watches `server` in a run of which parts observed `before`.
+    pub fn new(server: Option<Server>, before: ServerInfo) -> Self {
         Watch { server, before, told: BTreeSet::new() }
     }
 
@@ -41,9 +39,14 @@ impl Watch {
         }
     }
 
+    /// The server's part in this call.
+    pub fn served(&self) -> Option<Served> {
+        Some((self.server.as_ref()?.served)())
+    }
+
     /// The server's part in the whole run.
     pub fn info(&self) -> Option<ServerInfo> {
-        let Served { models, own_defaults } = (self.server.as_ref()?.served)();
+        let Served { models, own_defaults, .. } = self.served()?;
         let with = |before: &[String], now: BTreeSet<String>| {
             now.into_iter().chain(before.iter().cloned()).collect::<BTreeSet<_>>().into_iter().collect()
         };

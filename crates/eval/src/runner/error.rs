@@ -60,6 +60,19 @@ pub enum RunError {
     /// The first request failed, and so will every other.
     #[error("{0}")]
     Fatal(InferenceError),
+    /// Every worker of a fleet was set aside.
+    #[error(
+        "no server or device is left to sample with; {done} of {total} samples are kept, running again resumes{}",
+        workers.iter().map(|(worker, reason)| format!("\n  {worker}: {reason}")).collect::<String>()
+    )]
+    NoneLeft {
+        /// The workers, with the last reason for which each was set aside.
+        workers: Vec<(String, String)>,
+        /// Samples that exist.
+        done: usize,
+        /// Samples of the whole suite.
+        total: usize,
+    },
     /// No generator was given.
     #[error("no generator to sample with")]
     NoGenerator,

@@ -6,7 +6,7 @@
 //! again: finished samples are kept, failed ones retried.
 
 mod error;
-mod guarded;
+mod fleet;
 mod journal;
 mod resume;
 mod row;
@@ -18,12 +18,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use smpo_files::{DirLock, remove_leftovers};
-use smpo_inference::{Completion, Generator, InferenceError, Request, generate_each};
+use smpo_inference::{Completion, Generator, Guarded, InferenceError, Request, generate_each};
 use smpo_results::{EvaluationDir, Measurement, RunManifest, Sample, files};
 
 pub use error::RunError;
+pub use fleet::{Incident, Supervision, sample_on_fleet};
 
-use self::guarded::Guarded;
 use self::journal::Journal;
 use crate::measure::{Measured, measure};
 use crate::prompts::Prompt;
@@ -76,15 +76,10 @@ pub fn sample_suite(
     if generators.is_empty() {
         return Err(RunError::NoGenerator);
     }
-    let lock = DirLock::take(dir.path()).map_err(files::Error::from)?;
-    let Some(_lock) = lock else { return Err(RunError::Locked { dir: dir.path().to_owned() }) };
-    remove_leftovers(dir.path()).map_err(files::Error::from)?;
-    let samples = resume::resume(suite, dir, manifest)?;
-    let requests: Vec<Request> = resume::missing(suite, &samples);
-    let mut run = Run::new(suite, dir, samples)?;
+    let (_lock, mut run, requests) = begin(suite, dir, manifest)?;
     on_progress(run.progress.clone());
 
-    let mut generators: Vec<Guarded> = generators.into_iter().map(Guarded).collect();
+    let mut generators: Vec<Guarded<_>> = generators.into_iter().map(Guarded).collect();
     if !stop.load(Ordering::SeqCst) {
         generate_each(&mut generators, &requests, |index, result| {
             if run.finish(&requests[index], result).is_break() {
@@ -94,14 +89,21 @@ pub fn sample_suite(
             if stop.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
     }
-    run.outcome?;
-    if run.samples.len() < run.progress.total {
-        return Ok(Sampled::Stopped(run.progress));
-    }
-    let mut samples = run.samples;
-    resume::sort(suite, &mut samples);
-    files::write_jsonl(&dir.samples(), "sample", &samples)?;
-    Ok(Sampled::All(samples))
+    run.end(suite, dir)
+}
+
+/// Locks the directory and reads what it has; the run so far, and the requests that are missing.
+fn begin<'a>(
+    suite: &'a Suite,
+    dir: &EvaluationDir,
+    manifest: &RunManifest,
+) -> Result<(DirLock, Run<'a>, Vec<Request>), RunError> {
+    let lock = DirLock::take(dir.path()).map_err(files::Error::from)?;
+    let Some(lock) = lock else { return Err(RunError::Locked { dir: dir.path().to_owned() }) };
+    remove_leftovers(dir.path()).map_err(files::Error::from)?;
+    let samples = resume::resume(suite, dir, manifest)?;
+    let requests = resume::missing(suite, &samples);
+    Ok((lock, Run::new(suite, dir, samples)?, requests))
 }
 
 /// A run while its samples arrive.
@@ -142,11 +144,16 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Records the result of a request; breaks when the run cannot continue.
-    fn finish(&mut self, request: &Request, result: Result<Completion, InferenceError>) -> ControlFlow<()> {
+    /// Records the result of a request, of one of several workers; breaks when the file cannot be written.
+    fn record(
+        &mut self,
+        request: &Request,
+        worker: Option<&str>,
+        result: &Result<Completion, InferenceError>,
+    ) -> ControlFlow<()> {
         // Requests are made from these prompts.
         let Some(prompt) = self.prompts.get(request.prompt_id.as_str()) else { return ControlFlow::Continue(()) };
-        let sample = row::sample(prompt, request, &result);
+        let sample = row::sample(prompt, request, worker, result);
         if let Err(error) = self.journal.append(&sample) {
             self.outcome = Err(error);
             return ControlFlow::Break(());
@@ -159,14 +166,22 @@ impl<'a> Run<'a> {
         let left = (progress.total - progress.done) as f64;
         progress.eta_secs = Some(elapsed * left / (progress.done - self.resumed) as f64);
         self.samples.push(sample);
+        if let Err(error) = result {
+            progress.failed += 1;
+            progress.last_error = Some(error.to_string().into());
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Records the result of a request; breaks when the run cannot continue.
+    fn finish(&mut self, request: &Request, result: Result<Completion, InferenceError>) -> ControlFlow<()> {
+        self.record(request, None, &result)?;
         let Err(last) = result else {
             self.failures_in_a_row = 0;
             return ControlFlow::Continue(());
         };
-        progress.failed += 1;
-        progress.last_error = Some(last.to_string().into());
         self.failures_in_a_row += 1;
-        let nothing_sampled = progress.failed == progress.done - self.resumed;
+        let nothing_sampled = self.progress.failed == self.progress.done - self.resumed;
         if last.is_fatal() && nothing_sampled && self.outcome.is_ok() {
             self.outcome = Err(RunError::Fatal(last));
             return ControlFlow::Break(());
@@ -177,6 +192,18 @@ impl<'a> Run<'a> {
             return ControlFlow::Break(());
         }
         ControlFlow::Continue(())
+    }
+
+    /// The outcome: all samples in the order of the suite, on disk too, or those that exist.
+    fn end(self, suite: &Suite, dir: &EvaluationDir) -> Result<Sampled, RunError> {
+        self.outcome?;
+        if self.samples.len() < self.progress.total {
+            return Ok(Sampled::Stopped(self.progress));
+        }
+        let mut samples = self.samples;
+        resume::sort(suite, &mut samples);
+        files::write_jsonl(&dir.samples(), "sample", &samples)?;
+        Ok(Sampled::All(samples))
     }
 }
 

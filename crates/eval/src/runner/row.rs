@@ -5,8 +5,13 @@ use smpo_results::{FinishReason, SCHEMA_VERSION, Sample};
 
 use crate::prompts::Prompt;
 
-/// A completion of `prompt`, or the error in its place, as a row of `samples.jsonl`.
-pub(super) fn sample(prompt: &Prompt, request: &Request, result: &Result<Completion, InferenceError>) -> Sample {
+/// A completion of `prompt`, or the error in its place, as a row of `samples.jsonl`; `worker` is one of several.
+pub(super) fn sample(
+    prompt: &Prompt,
+    request: &Request,
+    worker: Option<&str>,
+    result: &Result<Completion, InferenceError>,
+) -> Sample {
     let completion = result.as_ref().ok();
     Sample {
         schema: SCHEMA_VERSION,
@@ -27,6 +32,7 @@ pub(super) fn sample(prompt: &Prompt, request: &Request, result: &Result<Complet
         finish_remark: completion.and_then(|completion| completion.finish_remark.clone()),
         tokens: completion.and_then(|completion| completion.tokens),
         cap: Some(completion.map_or(request.max_tokens, |completion| completion.cap)),
+        worker: worker.map(str::to_owned),
         error: result.as_ref().err().map(ToString::to_string),
     }
 }

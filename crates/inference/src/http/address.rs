@@ -37,6 +37,22 @@ impl Address {
         Some(Address { server, shown: shown(endpoint.clone()), endpoint, proxy })
     }
 
+    /// The address of a page beside the API: `http://h/v1/chat/completions` is beside `http://h/version`.
+    pub fn beside(&self, page: &str) -> Url {
+        let path = self.endpoint.path();
+        let root = ["/chat/completions", "/completions", "/embeddings"].iter().find_map(|end| path.strip_suffix(end));
+        let root = root.unwrap_or(path);
+        let versioned =
+            |part: &str| part.strip_prefix('v').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+        let root = match root.rsplit_once('/') {
+            Some((above, last)) if versioned(last) => above,
+            _ => root,
+        };
+        let mut url = self.endpoint.clone();
+        url.set_path(&format!("{root}/{page}"));
+        url
+    }
+
     /// An aside on the proxy, for a server that cannot be reached; empty without one.
     pub fn via_proxy(&self) -> String {
         let Some(proxy) = &self.proxy else { return String::new() };
@@ -97,6 +113,17 @@ mod tests {
         assert_eq!(query.endpoint.as_str(), "https://h/openai/completions?api-version=2026-01-01");
         for no_address in ["localhost:9", "ftp://localhost", "", "http://"] {
             assert!(Address::new(no_address, "completions").is_none(), "{no_address}");
+        }
+    }
+
+    #[test]
+    fn pages_are_beside_the_api() {
+        for (base, page) in [
+            ("http://h:9/v1", "http://h:9/version"),
+            ("http://h:9", "http://h:9/version"),
+            ("https://h/a/v1/?key=x", "https://h/a/version?key=x"),
+        ] {
+            assert_eq!(Address::new(base, "completions").expect(base).beside("version").as_str(), page);
         }
     }
 

@@ -28,6 +28,8 @@ pub(super) enum Unusable {
 pub(super) struct Answer {
     pub completion: Completion,
     pub model: Option<String>,
+    /// Name of the server's build or configuration, where it gives one.
+    pub fingerprint: Option<String>,
 }
 
 /// Parses a response body of `content_type`. `terminators` are the model's, empty where they are not known.
@@ -91,7 +93,8 @@ pub(super) fn answer(
         finish_remark: remark,
         ..Completion::new(spoken.text)
     };
-    Ok(Answer { completion, model: body.get("model").and_then(Value::as_str).map(str::to_owned) })
+    let named = |field: &str| body.get(field).and_then(Value::as_str).map(str::to_owned);
+    Ok(Answer { completion, model: named("model"), fingerprint: named("system_fingerprint") })
 }
 
 /// The body as an object.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
@@ -33,6 +33,8 @@ struct Shared {
     terminators: OnceLock<Vec<(u32, String)>>,
     refusals: Mutex<Refusals>,
     models: Mutex<BTreeSet<String>>,
+    fingerprints: Mutex<BTreeSet<String>>,
+    asked_version: AtomicBool,
     /// Requests that failed with log-probs and succeeded without.
     failed_on_logprobs: AtomicU32,
 }
@@ -82,6 +84,8 @@ impl HttpGenerator {
             terminators,
             refusals: Mutex::default(),
             models: Mutex::default(),
+            fingerprints: Mutex::default(),
+            asked_version: AtomicBool::new(false),
             failed_on_logprobs: AtomicU32::new(0),
         };
         Ok(HttpGenerator { shared: Arc::new(shared) })
@@ -103,9 +107,18 @@ impl HttpGenerator {
         &self.shared.connection.config.model
     }
 
+    /// True for a connection to the same address, as the same user.
+    pub fn is_same_server(&self, other: &Self) -> bool {
+        self.shared.connection.address.endpoint == other.shared.connection.address.endpoint
+    }
+
     /// The server's part in the completions so far.
     pub fn served(&self) -> Served {
-        Served { models: lock(&self.shared.models).clone(), own_defaults: lock(&self.shared.refusals).own_defaults() }
+        Served {
+            models: lock(&self.shared.models).clone(),
+            fingerprints: lock(&self.shared.fingerprints).clone(),
+            own_defaults: lock(&self.shared.refusals).own_defaults(),
+        }
     }
 
     /// As many clones as requests may be in flight ([`HttpConfig::concurrency`]), for [`crate::generate_each`].
@@ -140,6 +153,7 @@ impl Shared {
             let failure = match self.attempt(request, &input, without_logprobs) {
                 Ok(completion) => {
                     self.remember_logprobs(without_logprobs);
+                    self.look_for_version();
                     return Ok(completion);
                 }
                 Err(failure) => failure,
@@ -151,6 +165,13 @@ impl Shared {
             if !self.connection.wait(&failure, &attempts, u64::from(seed(request))) {
                 return Err(self.error(request, &failure, &attempts));
             }
+        }
+    }
+
+    /// Asks a server that answers for its version, once.
+    fn look_for_version(&self) {
+        if self.connection.config.ask_version && !self.asked_version.swap(true, Ordering::Relaxed) {
+            remember(&self.fingerprints, self.connection.version());
         }
     }
 
@@ -182,6 +203,7 @@ impl Shared {
             attempts: attempts.failed,
             message: self.connection.message(failure),
             fatal: self.connection.is_fatal(failure),
+            pause: self.connection.too_long_a_pause(failure),
         }
     }
 
@@ -199,7 +221,8 @@ impl Shared {
         let kind = kind.split(';').next().unwrap_or_default().trim();
         let unusable = match answer(&bytes, kind, config, request, terminators) {
             Ok(answer) => {
-                lock(&self.models).extend(answer.model);
+                remember(&self.models, answer.model);
+                remember(&self.fingerprints, answer.fingerprint);
                 return Ok(answer.completion);
             }
             Err(unusable) => unusable,
@@ -248,6 +271,15 @@ impl Shared {
             known.join(learned);
         }
         Some(Next::Changed)
+    }
+}
+
+/// Adds a name that a server gave itself, unless it gives endless ones.
+fn remember(names: &Mutex<BTreeSet<String>>, name: Option<String>) {
+    const NAMES: usize = 32;
+    let mut names = lock(names);
+    if names.len() < NAMES {
+        names.extend(name.filter(|name| !name.is_empty()));
     }
 }
 

@@ -21,13 +21,16 @@ pub struct HttpConfig {
     pub concurrency: usize,
     /// For one attempt, from connecting to the last byte, in seconds.
     pub timeout_secs: f64,
-    /// Attempts after the first, for transient failures: connection failures, time-outs, broken answers, 408, 425, 429
-    /// and 5xx.
+    /// Attempts after the first where the server is busy: 408, 425, 429, and whatever has `Retry-After`.
     pub retries: u32,
+    /// Attempts after the first where it fails: connection failures, time-outs, broken answers and 5xx.
+    pub failure_retries: u32,
     /// Pause before the first retry, in seconds; it doubles with every further one.
     pub backoff_secs: f64,
     /// Maximum pause, in seconds. A server that requests a longer one ends the retries.
     pub max_pause_secs: f64,
+    /// Look for the server's version on a page of its own, once it has answered.
+    pub ask_version: bool,
     /// Request log-probs. Where the server refuses them, the request is repeated without.
     pub logprobs: bool,
     /// The base of the server's log-probs; mistralrs-server 0.8.1 reports base 10.
@@ -57,8 +60,10 @@ impl Default for HttpConfig {
             concurrency: 8,
             timeout_secs: 300.0,
             retries: 6,
+            failure_retries: 6,
             backoff_secs: 0.5,
             max_pause_secs: 60.0,
+            ask_version: false,
             logprobs: true,
             logprob_base: LogprobBase::E,
             extra_body: Map::new(),

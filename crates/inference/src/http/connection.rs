@@ -15,6 +15,7 @@ use super::config::HttpConfig;
 use super::refusal::Refusal;
 use super::retry::{Gate, backoff, is_transient, retry_after};
 use super::secrets::Secrets;
+use super::version::{PAGES, of_page};
 use crate::InferenceError;
 
 /// Maximum length of a response body, in bytes.
@@ -23,6 +24,8 @@ const MAX_ANSWER: u64 = 64 << 20;
 const FIRST_ANSWER: Duration = Duration::from_secs(5);
 /// For establishing a connection.
 const CONNECT: Duration = Duration::from_secs(8);
+/// For a page that need not be there.
+const PAGE: Duration = Duration::from_secs(2);
 /// Redirects that are followed.
 const REDIRECTS: usize = 5;
 
@@ -135,6 +138,15 @@ impl Connection {
         Ok(Answered { status, headers, bytes })
     }
 
+    /// The version that a page beside the API tells, if there is one.
+    pub fn version(&self) -> Option<String> {
+        PAGES.iter().find_map(|(page, field)| {
+            let get = self.client.get(self.address.beside(page)).headers(self.secrets.headers()).timeout(PAGE);
+            let response = get.send().ok().filter(|response| response.status().is_success())?;
+            of_page(&serde_json::from_slice(&read(response).ok()?).ok()?, field)
+        })
+    }
+
     /// A response of HTTP status `status` that amounts to the error `code`.
     pub fn refused(&self, (status, code): (u16, u16), headers: &HeaderMap, bytes: &[u8]) -> Failure {
         let Refusal { mut message, .. } = Refusal::of_body(bytes);
@@ -186,9 +198,13 @@ impl Connection {
         let unreachable = failure.status.is_none();
         let late =
             unreachable && !self.answered.load(Ordering::Relaxed) && attempts.started.elapsed() + pause > FIRST_ANSWER;
-        // Gone for a whole request already: the next ones look once more each.
-        let retries =
-            if unreachable && self.down.load(Ordering::Relaxed) { config.retries.min(1) } else { config.retries };
+        let retries = match failure.status {
+            Some(408 | 425 | 429) => config.retries,
+            Some(_) if matches!(failure.next, Next::After(_)) => config.retries,
+            // Gone for a whole request already: the next ones look once more each.
+            None if self.down.load(Ordering::Relaxed) => config.failure_retries.min(1),
+            _ => config.failure_retries,
+        };
         if attempts.failed > retries && unreachable {
             self.down.store(true, Ordering::Relaxed);
         }
@@ -196,12 +212,20 @@ impl Connection {
         (attempts.failed <= retries && pause <= longest && !late).then_some(pause)
     }
 
+    /// The pause that a server requests, if no client waits for so long.
+    pub fn too_long_a_pause(&self, failure: &Failure) -> Option<Duration> {
+        let longest = Duration::from_secs_f64(self.config.max_pause_secs);
+        match failure.next {
+            Next::After(pause) => Some(pause).filter(|pause| *pause > longest),
+            _ => None,
+        }
+    }
+
     /// The message of a last failure, without secrets.
     pub fn message(&self, failure: &Failure) -> String {
-        let longest = Duration::from_secs_f64(self.config.max_pause_secs);
-        let waits = match failure.next {
-            Next::After(pause) if pause > longest => format!("; the server requests a pause of {} s", pause.as_secs()),
-            _ => String::new(),
+        let waits = match self.too_long_a_pause(failure) {
+            Some(pause) => format!("; the server requests a pause of {} s", pause.as_secs()),
+            None => String::new(),
         };
         self.secrets.redact(&failure.message) + &waits
     }

@@ -21,6 +21,7 @@ mod refusal;
 mod retry;
 mod secrets;
 mod spoken;
+mod version;
 
 pub use client::HttpGenerator;
 pub use config::{HttpConfig, LogprobBase};

@@ -30,12 +30,31 @@ impl Kind {
     }
 }
 
+/// Kind of the models that are given, all of one.
+///
+/// # Errors
+/// Several models that are not all servers.
+pub fn kind(sources: &[&str]) -> Result<Kind, Failure> {
+    if let [one] = sources {
+        return Ok(Kind::of(one));
+    }
+    match sources.iter().find(|source| Kind::of(source) != Kind::Server) {
+        None => Ok(Kind::Server),
+        Some(other) => Err(Failure::user(format!(
+            "expected one model, or several URLs (http://…) of servers of one model, got {} arguments, of which {other:?} \
+             is no URL",
+            sources.len()
+        ))),
+    }
+}
+
 /// Refuses options that would have no effect or are out of range.
 pub fn check(args: &EngineArgs, kind: Kind) -> Result<(), Failure> {
     refuse_misplaced(args, kind)?;
     refuse_out_of_range(args)?;
+    refuse_devices(&args.device)?;
     let native = args.engine.unwrap_or_default() == LocalEngine::Native;
-    let problem = match args.device {
+    let problem = match args.device.first() {
         _ if kind == Kind::Server && args.model.is_none() => "a server's URL needs --model, the model's name there",
         _ if args.template.is_some() && args.api == Api::Chat => {
             "--template is for --api completions; with --api chat the server renders conversations"
@@ -72,17 +91,35 @@ fn refuse_misplaced(args: &EngineArgs, kind: Kind) -> Result<(), Failure> {
         ("--weights", args.weights.is_some(), weights),
         ("--base", args.base.is_some(), local),
         ("--engine", args.engine.is_some(), local),
-        ("--device", args.device.is_some(), local),
+        ("--device", !args.device.is_empty(), local),
         ("--threads", args.threads.is_some(), local),
         ("--instances", args.instances.is_some(), mistral),
         ("--batch", args.batch.is_some(), batched),
     ];
     match options.iter().find(|(_, given, (fits, _))| *given && !fits) {
         Some((option, _, (_, place))) => {
-            Err(Failure::user(format!("{option} is for {place}; it has no effect on {}", args.source)))
+            Err(Failure::user(format!("{option} is for {place}; it has no effect on {}", args.split().join(", "))))
         }
         None => Ok(()),
     }
+}
+
+/// Refuses several devices that are not several GPUs.
+fn refuse_devices(devices: &[Choice]) -> Result<(), Failure> {
+    for (index, device) in devices.iter().enumerate() {
+        if devices.len() > 1 && !matches!(device, Choice::Cuda(_)) {
+            return Err(Failure::user(format!(
+                "--device: several devices are several GPUs (cuda:0,cuda:1), got {device}; the CPU is one device, whose \
+                 cores one engine shares out (--batch, --threads, --instances)"
+            )));
+        }
+        if devices[..index].contains(device) {
+            return Err(Failure::user(format!(
+                "--device: {device} is given twice; --instances N runs N engines on each"
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn refuse_out_of_range(args: &EngineArgs) -> Result<(), Failure> {

@@ -4,9 +4,11 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 use smpo_devices::Choice;
-use smpo_eval::{Engines, Server, weights};
+use smpo_eval::{Engines, Server, Worker, weights};
 use smpo_files::sha256;
 use smpo_inference::{Generator, HttpGenerator};
+#[cfg(feature = "mistralrs")]
+use smpo_inference::{MistralConfig, MistralEngine};
 use smpo_native::{NativeError, NativeGenerator, NativeModel, NativeOptions};
 use smpo_results::TerminatorSet;
 use smpo_tokenizer::ChatTokenizer;
@@ -43,9 +45,9 @@ pub struct Local<'a> {
     pub instances: Option<usize>,
     /// Sequences per batch of the native engine.
     pub batch: Option<usize>,
-    /// Device of mistral.rs.
+    /// Devices of mistral.rs; `auto` where there are none.
     #[cfg_attr(not(feature = "mistralrs"), expect(dead_code, reason = "no other engine leaves the CPU"))]
-    pub device: Choice,
+    pub devices: &'a [Choice],
     /// CPU threads per engine.
     pub threads: Option<usize>,
     /// Variables of the chat template.
@@ -94,7 +96,7 @@ impl Local<'_> {
         match engine {
             #[cfg(feature = "mistralrs")]
             LocalEngine::Auto | LocalEngine::Mistralrs if !auto || !native || self.prefers_mistral()? => {
-                let engines = self.mistral(self.instances).map_err(|failure| match &scorer {
+                let engines = self.mistral_engines().map_err(|failure| match &scorer {
                     Ok(_) if native => failure.suffixed("; --engine native reads this model"),
                     Err(error) => failure.suffixed(format!("; smpo's own reader: {error}")),
                     _ => failure,
@@ -121,10 +123,16 @@ impl Local<'_> {
         }
     }
 
+    /// The first device.
+    #[cfg(feature = "mistralrs")]
+    fn device(&self) -> Choice {
+        self.devices.first().copied().unwrap_or_default()
+    }
+
     /// True if an option or a GPU speaks for mistral.rs.
     #[cfg(feature = "mistralrs")]
     fn prefers_mistral(&self) -> Result<bool, Failure> {
-        let gpu = matches!(self.device.open()?.kind(), smpo_devices::Kind::Cuda(_));
+        let gpu = matches!(self.device().open()?.kind(), smpo_devices::Kind::Cuda(_));
         Ok(gpu || self.instances.is_some())
     }
 
@@ -133,19 +141,36 @@ impl Local<'_> {
     fn second(&self) -> Option<Box<dyn Generator>> {
         #[cfg(feature = "mistralrs")]
         if is_small(Path::new(self.model)) && !smpo_gguf::is_gguf(Path::new(self.model)) {
-            return self.mistral(Some(1)).ok().and_then(|engines| engines.generators.into_iter().next());
+            let engines = self.mistral(self.device(), Some(1)).ok()?;
+            return engines.into_iter().next().map(|engine| Box::new(engine) as Box<dyn Generator>);
         }
         None
     }
 
-    /// mistral.rs: several engines with one request in flight each.
+    /// mistral.rs on every device.
     #[cfg(feature = "mistralrs")]
-    fn mistral(&self, instances: Option<usize>) -> Result<Engines, Failure> {
+    fn mistral_engines(&self) -> Result<Engines, Failure> {
+        let mut workers = Vec::new();
+        let (mut terminators, mut hash) = (None, None);
+        let devices = if self.devices.is_empty() { &[Choice::Auto][..] } else { self.devices };
+        for device in devices {
+            let engines = self.mistral(*device, self.instances)?;
+            let tokenizer = engines.first().map(MistralEngine::tokenizer);
+            terminators = tokenizer.map(|tokenizer| tokenizer.terminators().into());
+            let variables = self.template_variables.cloned().unwrap_or_default();
+            hash = tokenizer.map(|tokenizer| template_sha256(tokenizer, &variables));
+            workers.push(Worker::new(device.to_string(), engines));
+        }
+        Ok(Engines { terminators, template_sha256: hash, ..Engines::of(workers) })
+    }
+
+    /// mistral.rs on one device: several engines with one request in flight each.
+    #[cfg(feature = "mistralrs")]
+    fn mistral(&self, device: Choice, instances: Option<usize>) -> Result<Vec<MistralEngine>, Failure> {
         use smpo_devices::Kind;
-        use smpo_inference::{MistralConfig, MistralEngine};
 
         let model = Path::new(self.model);
-        let cuda = match self.device.open()?.kind() {
+        let cuda = match device.open()?.kind() {
             Kind::Cuda(index) => Some(index),
             Kind::Cpu | Kind::Emulated => None,
         };
@@ -155,11 +180,8 @@ impl Local<'_> {
         // Copies of the weights side by side are for cores, not for one GPU.
         let instances = instances.unwrap_or_else(|| if cuda.is_some() { 1 } else { cores(model) });
         let engines = MistralEngine::load_instances(model, &config, instances)?;
-        let first = engines.first().ok_or("mistral.rs: expected at least one engine").or_execution_error()?;
-        let tokenizer = first.tokenizer();
-        let terminators = Some(tokenizer.terminators().into());
-        let template_sha256 = Some(template_sha256(tokenizer, &config.template_variables));
-        Ok(Engines { terminators, template_sha256, ..Engines::new(engines) })
+        engines.first().ok_or("mistral.rs: expected at least one engine").or_execution_error()?;
+        Ok(engines)
     }
 }
 
@@ -172,27 +194,42 @@ fn template_sha256(tokenizer: &ChatTokenizer, variables: &Map<String, Value>) ->
     }
 }
 
-/// A server, with the same model's weights as scorer if they are given. Without a fidelity check, requests are
+/// Servers of one model, with its weights as scorer if they are given. Without a fidelity check, requests to a server are
 /// concurrent only if `concurrency` is set.
-pub fn served(server: &HttpGenerator, weights: Option<&Path>, concurrency: bool) -> Result<Loaded, Failure> {
+pub fn served(servers: &[HttpGenerator], weights: Option<&Path>, concurrency: bool) -> Result<Loaded, Failure> {
     let scorer = match weights {
         Some(dir) => Ok(NativeModel::load(dir, None)?),
         None => Err("no --weights given"),
     };
     let terminators: Option<TerminatorSet> = scorer.as_ref().ok().map(|scorer| scorer.tokenizer().terminators().into());
     if let Some(TerminatorSet { ids, tokens }) = terminators.clone() {
-        server.know_terminators(ids.into_iter().zip(tokens).collect());
+        let known: Vec<(u32, String)> = ids.into_iter().zip(tokens).collect();
+        servers.iter().for_each(|server| server.know_terminators(known.clone()));
     }
-    let watched = server.clone();
+    let template = servers.first().and_then(HttpGenerator::template_source);
     let engines = Engines {
         terminators,
-        server: Some(Server { model: server.model().to_owned(), served: Box::new(move || watched.served()) }),
-        template_sha256: server.template_source().map(|source| sha256(source.as_bytes())),
+        template_sha256: template.map(|source| sha256(source.as_bytes())),
         sampled_log_probs: true,
         sequential_unless_checked: !concurrency,
-        ..Engines::new(server.instances())
+        ..Engines::of(workers(servers))
     };
     Ok(Loaded::new(engines, scorer, weights.map(weights::sha256).transpose().or_execution_error()?))
+}
+
+/// A worker for each server. Addresses that differ in user or query alone have one name, which is numbered.
+fn workers(servers: &[HttpGenerator]) -> Vec<Worker> {
+    let mut workers: Vec<Worker> = Vec::new();
+    for server in servers {
+        let name = server.engine().device;
+        let same = |worker: &&Worker| worker.name == name || worker.name.starts_with(&format!("{name} ("));
+        let number = workers.iter().filter(same).count();
+        let name = if number == 0 { name } else { format!("{name} ({})", number + 1) };
+        let watched = server.clone();
+        let served = Server { model: server.model().to_owned(), served: Box::new(move || watched.served()) };
+        workers.push(Worker { server: Some(served), ..Worker::new(name, server.instances()) });
+    }
+    workers
 }
 
 impl Loaded {

@@ -20,9 +20,9 @@ use crate::exit::Failure;
 #[derive(Debug, Default, clap::Args)]
 pub struct EngineArgs {
     /// Model: Hugging Face directory, PEFT adapter directory, .gguf file, or base URL of an OpenAI-compatible server
-    /// such as vLLM (http://localhost:8000/v1)
-    #[arg(value_name = "MODEL")]
-    pub source: String,
+    /// such as vLLM (http://localhost:8000/v1); several URLs, of servers of the same model, share the run
+    #[arg(value_name = "MODEL", required = true)]
+    pub sources: Vec<String>,
     /// Inference engine for a local model [default: the first listed]
     #[arg(long, value_enum, help_heading = "Local models")]
     engine: Option<LocalEngine>,
@@ -45,7 +45,7 @@ pub struct EngineArgs {
     /// Directory with the tokenizer and chat template for --api completions [default: --weights]
     #[arg(long, value_name = "DIR", help_heading = "Servers")]
     template: Option<PathBuf>,
-    /// Maximum concurrent requests [default: 8 if --weights allows a fidelity check, else 1]
+    /// Maximum concurrent requests, to each server [default: 8 if --weights allows a fidelity check, else 1]
     #[arg(long, value_name = "N", help_heading = "Servers")]
     concurrency: Option<usize>,
     /// Base of the server's log-probs; mistralrs-server 0.8.1 reports base 10
@@ -71,10 +71,10 @@ pub struct EngineArgs {
     /// Maximum sequences per batch of the native engine [default: 16]
     #[arg(long, value_name = "N", help_heading = "Local models")]
     batch: Option<usize>,
-    /// Device for a local model: auto (a GPU if this build and machine have one), cpu, cuda or cuda:N; the native
-    /// engine samples on the CPU [default: auto]
-    #[arg(long, value_name = "DEVICE", help_heading = "Local models")]
-    device: Option<Choice>,
+    /// Device for a local model: auto (a GPU if this build and machine have one), cpu, cuda or cuda:N; several GPUs,
+    /// cuda:0,cuda:1, share the run; the native engine samples on the CPU [default: auto]
+    #[arg(long, value_name = "DEVICE", value_delimiter = ',', help_heading = "Local models")]
+    device: Vec<Choice>,
     /// CPU threads per engine
     #[arg(long, help_heading = "Local models")]
     threads: Option<usize>,
@@ -115,7 +115,12 @@ pub struct Opened {
 impl EngineArgs {
     /// A model with default options; `model` is its name on a server.
     pub fn of(source: &str, model: Option<&str>) -> EngineArgs {
-        EngineArgs { source: source.to_owned(), model: model.map(str::to_owned), ..EngineArgs::default() }
+        EngineArgs { sources: vec![source.to_owned()], model: model.map(str::to_owned), ..EngineArgs::default() }
+    }
+
+    /// The models as given, lists of URLs split.
+    pub fn split(&self) -> Vec<&str> {
+        self.sources.iter().flat_map(|source| split(source)).collect()
     }
 
     /// Refuses options that would have no effect or are out of range, then sets the number of threads; once in a process.
@@ -123,13 +128,13 @@ impl EngineArgs {
     /// # Errors
     /// The option and where it belongs.
     pub fn prepare(&self) -> Result<(), Failure> {
-        check::check(self, Kind::of(&self.source))?;
+        check::check(self, check::kind(&self.split())?)?;
         super::set_threads(self.threads)
     }
 
     /// True for a server's URL.
     pub fn is_server(&self) -> bool {
-        Kind::of(&self.source) == Kind::Server
+        self.split().first().is_some_and(|source| Kind::of(source) == Kind::Server)
     }
 
     /// Loads a local model or connects to a server.
@@ -138,29 +143,32 @@ impl EngineArgs {
     /// The model cannot be read, or the engine does not run it.
     pub fn open(&self) -> Result<Opened, Failure> {
         if self.is_server() {
-            let server = server::connect(self)?;
-            let loaded = local::served(&server, self.weights.as_deref(), self.concurrency.is_some())?;
+            let (servers, twice) = server::connect(self)?;
+            let mut loaded = local::served(&servers, self.weights.as_deref(), self.concurrency.is_some())?;
+            loaded.warnings.extend(twice);
+            let names: Vec<String> = servers.iter().map(|server| server.engine().device).collect();
             return Ok(Opened {
-                source: server.engine().device,
+                source: names.join(", "),
                 name: self.model.clone().unwrap_or_default(),
                 loaded,
                 settings: self.settings(server::settings(self)),
             });
         }
         let template_variables = self.variables.map();
+        let source = self.sources.first().map(String::as_str).unwrap_or_default();
         let local = Local {
-            model: &self.source,
+            model: source,
             base: self.base.as_deref(),
             weights: self.weights.as_deref(),
             instances: self.instances,
             batch: self.batch,
-            device: self.device.unwrap_or_default(),
+            devices: &self.device,
             threads: self.threads,
             template_variables: Some(&template_variables),
         };
         Ok(Opened {
-            source: self.source.clone(),
-            name: file_name(Path::new(&self.source)),
+            source: source.to_owned(),
+            name: file_name(Path::new(source)),
             loaded: local.load(self.engine.unwrap_or_default())?,
             settings: self.settings(BTreeMap::new()),
         })
@@ -175,6 +183,22 @@ impl EngineArgs {
         }
         settings
     }
+}
+
+/// The URLs of a list with commas between, each with its scheme; any other text is one model.
+fn split(source: &str) -> Vec<&str> {
+    let schemes = ["http://", "https://"];
+    let mut parts = vec![];
+    let mut rest = source;
+    while schemes.iter().any(|scheme| rest.starts_with(scheme)) {
+        let comma =
+            |(at, _): &(usize, &str)| schemes.iter().any(|scheme| rest[at + 1..].trim_start().starts_with(scheme));
+        let Some((at, _)) = rest.match_indices(',').find(comma) else { break };
+        parts.push(rest[..at].trim_end());
+        rest = rest[at + 1..].trim_start();
+    }
+    parts.push(rest);
+    parts
 }
 
 fn file_name(model: &Path) -> String {

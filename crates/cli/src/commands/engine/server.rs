@@ -4,17 +4,63 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 use smpo_inference::http::LogprobBase;
-use smpo_inference::{HttpConfig, HttpGenerator};
+use smpo_inference::{Generator, HttpConfig, HttpGenerator};
 use smpo_tokenizer::ChatTokenizer;
 
 use super::{Api, Base, EngineArgs};
 use crate::exit::Failure;
 
-/// A client of the server that the options name.
-pub fn connect(args: &EngineArgs) -> Result<HttpGenerator, Failure> {
+/// Clients of the servers that the options name, each server once; and a remark on those that are given twice.
+pub fn connect(args: &EngineArgs) -> Result<(Vec<HttpGenerator>, Vec<String>), Failure> {
+    let urls = args.split();
+    let tokenizer = tokenizer(args)?;
+    let client = |url: &str, several: bool| -> Result<HttpGenerator, Failure> {
+        let config = config(args, url, several)?;
+        Ok(match &tokenizer {
+            Some(tokenizer) => HttpGenerator::completing(config, tokenizer.clone())?,
+            None => HttpGenerator::new(config)?,
+        })
+    };
+    let mut servers: Vec<HttpGenerator> = Vec::new();
+    let mut twice = Vec::new();
+    for (index, url) in urls.iter().enumerate() {
+        let place = |failure: Failure| match urls.len() {
+            1 => failure,
+            several => failure.prefixed(format_args!("URL {} of {several}: ", index + 1)),
+        };
+        let server = client(url, urls.len() > 1).map_err(place)?;
+        if servers.iter().any(|other| other.is_same_server(&server)) {
+            let name = server.engine().device;
+            twice.push(format!(
+                "{name} is given twice and counts once; --concurrency N sends it more requests at a time"
+            ));
+        } else {
+            servers.push(server);
+        }
+    }
+    if servers.len() == 1 && urls.len() > 1 {
+        servers = vec![client(urls[0], false)?];
+    }
+    Ok((servers, twice))
+}
+
+/// The tokenizer that renders prompts here, for `--api completions`.
+fn tokenizer(args: &EngineArgs) -> Result<Option<ChatTokenizer>, Failure> {
+    match args.template.as_deref().or(args.weights.as_deref()).filter(|_| args.api == Api::Completions) {
+        Some(directory) => Ok(Some(args.variables.apply(ChatTokenizer::from_model_dir(directory)?)?)),
+        None => Ok(None),
+    }
+}
+
+/// Configuration of the client of the server at `url`, one of several or the only one.
+fn config(args: &EngineArgs, url: &str, several: bool) -> Result<HttpConfig, Failure> {
     let default = HttpConfig::default();
-    let config = HttpConfig {
-        base_url: args.source.clone(),
+    // Where there are others, a sample goes to them instead of waiting.
+    let failure_retries = if several { 0 } else { default.failure_retries };
+    Ok(HttpConfig {
+        base_url: url.to_owned(),
+        failure_retries,
+        ask_version: several,
         model: args.model.clone().unwrap_or_default(),
         api_key_env: args.api_key_env.clone().unwrap_or(default.api_key_env),
         headers: args.header.clone(),
@@ -26,14 +72,7 @@ pub fn connect(args: &EngineArgs) -> Result<HttpGenerator, Failure> {
         },
         extra_body: extra_fields(args)?,
         ..HttpConfig::default()
-    };
-    match args.template.as_deref().or(args.weights.as_deref()).filter(|_| args.api == Api::Completions) {
-        Some(directory) => {
-            let tokenizer = args.variables.apply(ChatTokenizer::from_model_dir(directory)?)?;
-            Ok(HttpGenerator::completing(config, tokenizer)?)
-        }
-        None => Ok(HttpGenerator::new(config)?),
-    }
+    })
 }
 
 /// Settings of the requests, for `run.json`.

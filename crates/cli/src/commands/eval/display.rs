@@ -31,6 +31,22 @@ impl<'a> Display<'a> {
     /// Shows an event.
     pub fn show(&mut self, event: Event) {
         match event {
+            Event::Of { worker, event } => self.show_of(&worker, *event),
+            Event::Waiting => {}
+            Event::Disagree { names, servers } => {
+                let servers: Vec<String> =
+                    servers.iter().map(|(server, names)| format!("{server} {}", names.join(" and "))).collect();
+                self.say(&format!(
+                    "warning: the servers give different names of their {names}: {}; samples of different \
+                     models do not belong together",
+                    servers.join(", ")
+                ));
+            }
+            Event::Shares(shares) => {
+                let shares: Vec<String> =
+                    shares.iter().map(|(worker, samples)| format!("{worker} {samples}")).collect();
+                self.say(&format!("samples: {}", shares.join(", ")));
+            }
             Event::Unchecked => self.say("fidelity not checked: the engine reports no log-probs that match token ids"),
             Event::Compared(FidelityInfo { reference, tokens, mean, p95, max, .. }) => {
                 let differs = if max > CROSS_CHECK { "warning: " } else { "" };
@@ -68,10 +84,22 @@ impl<'a> Display<'a> {
                 }
                 self.update("", state.done, state.total, &speed);
             }
+            Event::Standing { set_aside: None, .. } => self.say("it answers again and is back"),
+            Event::Standing { set_aside: Some(reason), pause: None } => self.say(&format!("out of this run: {reason}")),
+            Event::Standing { set_aside: Some(reason), pause: Some(pause) } => {
+                let seconds = pause.as_secs_f64().ceil();
+                self.say(&format!("set aside: {reason}; it is asked again in {}", duration(seconds)));
+            }
             Event::Reward { done, total } => self.update(": rewards", done, total, ""),
             Event::Gold { done, total } => self.update(": gold answers", done, total, ""),
             Event::HeldOut { done, total } => self.update(": held-out pairs", done, total, ""),
         }
+    }
+
+    /// Shows an event of one of several servers or devices.
+    fn show_of(&mut self, worker: &str, event: Event) {
+        let mut display = Display::new(self.progress, worker);
+        display.show(event);
     }
 
     fn update(&mut self, part: &'static str, done: usize, total: usize, message: &str) {

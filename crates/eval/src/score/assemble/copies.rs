@@ -205,6 +205,7 @@ pub(super) fn sample(record: &Record, prompt_id: String, sample: u32) -> Sample 
         finish_remark: record.finish_remark.clone(),
         tokens: record.tokens,
         cap: record.cap,
+        worker: None,
         error: record.error.clone(),
     }
 }

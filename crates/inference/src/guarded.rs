@@ -2,12 +2,12 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use smpo_inference::{Completion, EngineInfo, Generator, InferenceError, Request};
+use crate::{Completion, EngineInfo, Generator, InferenceError, Request};
 
-/// A generator whose panics are failures of one sample.
-pub(super) struct Guarded(pub(super) Box<dyn Generator>);
+/// A generator whose panics are failures of one request.
+pub struct Guarded<G>(pub G);
 
-impl Generator for Guarded {
+impl<G: Generator> Generator for Guarded<G> {
     fn generate(&mut self, request: &Request) -> Result<Completion, InferenceError> {
         catch_unwind(AssertUnwindSafe(|| self.0.generate(request))).unwrap_or_else(|panic| {
             let message = panic
