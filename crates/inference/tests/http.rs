@@ -1,6 +1,7 @@
 //! The HTTP generator against a server on loopback that misbehaves on demand.
 #![cfg(feature = "http")]
 
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -272,6 +273,43 @@ fn a_configuration_out_of_range_names_its_field() {
         let error = HttpGenerator::new(bad).expect_err("refused").to_string();
         assert!(error.contains(field), "{field}: {error}");
     }
+}
+
+#[test]
+fn a_server_is_asked_for_its_version_once_if_wanted() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}/v1", listener.local_addr().expect("bound"));
+    let pages = Arc::new(Mutex::new(Vec::new()));
+    let seen = pages.clone();
+    thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let mut reader = BufReader::new(&stream);
+            let (mut first, mut length) = (String::new(), 0);
+            reader.read_line(&mut first).expect("a request");
+            for line in reader.by_ref().lines().map_while(Result::ok).take_while(|line| !line.is_empty()) {
+                let line = line.to_ascii_lowercase();
+                length = line.strip_prefix("content-length: ").map_or(length, |value| value.parse().expect("a length"));
+            }
+            std::io::copy(&mut reader.take(length), &mut std::io::sink()).expect("a body");
+            let body = match first.split(' ').nth(1) {
+                Some("/v1/chat/completions") => r#"{"choices": [{"text": "x"}], "system_fingerprint": "b7"}"#,
+                Some("/get_server_info") => r#"{"version": "0.5.3"}"#,
+                _ => "",
+            };
+            seen.lock().expect("whole").extend(first.strip_prefix("GET ").map(str::to_owned));
+            let status = if body.is_empty() { "404 Not Found" } else { "200 OK" };
+            let head = format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+            let _ = (&stream).write_all((head + body).as_bytes());
+        }
+    });
+    for (ask_version, expected) in [(false, vec!["b7"]), (true, vec!["b7", "version 0.5.3"])] {
+        let mut generator = generator(HttpConfig { ask_version, ..config(&url) });
+        for prompt in ["p", "q"] {
+            generator.generate(&request(prompt)).expect("answered");
+        }
+        assert_eq!(generator.served().fingerprints.into_iter().collect::<Vec<_>>(), expected);
+    }
+    assert_eq!(pages.lock().expect("whole").len(), 2, "/version and /get_server_info, each once");
 }
 
 /// Counts results.

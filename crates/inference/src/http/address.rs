@@ -42,10 +42,8 @@ impl Address {
         let path = self.endpoint.path();
         let root = ["/chat/completions", "/completions", "/embeddings"].iter().find_map(|end| path.strip_suffix(end));
         let root = root.unwrap_or(path);
-        let versioned =
-            |part: &str| part.strip_prefix('v').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
         let root = match root.rsplit_once('/') {
-            Some((above, last)) if versioned(last) => above,
+            Some((above, last)) if is_version(last) => above,
             _ => root,
         };
         let mut url = self.endpoint.clone();
@@ -62,16 +60,17 @@ impl Address {
 
     /// A hint for an address that does not exist; empty where its path looks like an API's.
     pub fn missing_version(&self) -> String {
-        let versioned = self.endpoint.path().split('/').any(|part| {
-            let mut characters = part.chars();
-            characters.next() == Some('v') && characters.next().is_some_and(|digit| digit.is_ascii_digit())
-        });
-        if versioned {
+        if self.endpoint.path().split('/').any(is_version) {
             String::new()
         } else {
             format!("; most servers' addresses end in a version: {}/v1", self.server)
         }
     }
+}
+
+/// True for `v1`, `v1beta`, `v3`.
+fn is_version(part: &str) -> bool {
+    part.strip_prefix('v').is_some_and(|rest| rest.starts_with(|digit: char| digit.is_ascii_digit()))
 }
 
 fn shown(mut url: Url) -> String {
