@@ -22,10 +22,8 @@ use crate::progress::Progress;
 
 /// Generate completions for an evaluation suite and compute metrics on them.
 #[derive(clap::Args)]
-#[command(
-    after_help = "Examples:\n  smpo eval runs/smpo/model --suite ood-chat --out runs/smpo/eval\n  smpo eval \
-                  http://gpu1:8000/v1 http://gpu2:8000/v1 --model m --weights runs/smpo/model --suite ood-chat --out eval"
-)]
+#[command(after_help = "Examples:\n  smpo eval runs/smpo/model --suite ood-chat --out runs/smpo/eval\n  smpo eval \
+                  http://a:8000/v1 http://b:8000/v1 --model m --weights m --suite ood-chat --out eval")]
 pub struct EvalArgs {
     #[command(flatten)]
     model: EngineArgs,
