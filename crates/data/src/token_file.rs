@@ -281,7 +281,7 @@ impl TokenFile {
         let lost = |error: io::Error| DatasetError::Tokens { file: path.to_path_buf(), source: error };
         let mut lines: Box<dyn BufRead + '_> = match &mut self.lines {
             Lines::Cached(path) => {
-                let gone = || io::Error::new(io::ErrorKind::NotFound, "the entry of the token cache is gone");
+                let gone = || io::Error::other(format!("{}: gone or no longer readable", path.display()));
                 Box::new(cache::open_entry(path).ok_or_else(gone).map_err(lost)?)
             }
             Lines::Unnamed(file) => {

@@ -74,28 +74,3 @@ fn in_proc(path: &Path) -> bool {
 pub(crate) fn parent(path: &Path) -> &Path {
     path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
-
-/// Options for a temporary neighbour of `path`: `.NAME.RANDOM.partial`, with the permissions of an ordinary file or
-/// directory, `mode` less the umask.
-pub(crate) fn temporary<'a>(
-    prefix: &'a mut std::ffi::OsString,
-    path: &Path,
-    mode: u32,
-) -> tempfile::Builder<'a, 'static> {
-    prefix.push(".");
-    prefix.push(path.file_name().unwrap_or_default());
-    prefix.push(".");
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(&*prefix).suffix(SUFFIX);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        builder.permissions(fs::Permissions::from_mode(mode));
-    }
-    #[cfg(not(unix))]
-    let _ = mode;
-    builder
-}
-
-/// Last part of a temporary name.
-pub(crate) const SUFFIX: &str = ".partial";

@@ -1,11 +1,11 @@
-use std::ffi::OsString;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::FileError;
-use crate::destination::{SUFFIX, parent, temporary};
-use crate::sync::{rename, sync_dir, sync_tree};
+use crate::destination::parent;
+use crate::staging::{self, SUFFIX};
+use crate::sync::{create_dirs, rename, sync_dir, sync_tree};
 
 /// Writes a directory whole: `fill` writes into a temporary directory beside `dir`, every file of which is synced before
 /// it is renamed to `dir`, which must be absent or empty. A symbolic link to a directory stays; what it points to is
@@ -16,15 +16,20 @@ use crate::sync::{rename, sync_dir, sync_tree};
 pub fn write_dir_whole<E: From<FileError>>(dir: &Path, fill: impl FnOnce(&Path) -> Result<(), E>) -> Result<(), E> {
     let target = resolved(dir)?;
     let parent = parent(&target);
-    fs::create_dir_all(parent).map_err(FileError::at(parent, "create the directory"))?;
-    let staging = temporary(&mut OsString::new(), &target, 0o777).tempdir_in(parent);
-    let staging = staging.map_err(FileError::at(&target, "write"))?;
-    fill(staging.path())?;
-    sync_tree(staging.path())?;
-    rename(staging.path(), &target)?;
+    create_dirs(parent)?;
+    let staging = staging::dir(&target, "write")?;
+    let path = staging.dir.path();
+    fill(path)?;
+    sync_tree(path)?;
+    rename(path, &target)?;
+    if let Err(error) = sync_dir(parent) {
+        // it would be there now, and perhaps not after a power loss: back, to be removed
+        let _ = fs::rename(&target, path);
+        return Err(error.into());
+    }
     // Renamed away: there is nothing left to clean up.
-    let _ = staging.keep();
-    Ok(sync_dir(parent)?)
+    let _ = staging.dir.keep();
+    Ok(())
 }
 
 /// Removes a directory that is whole at any time under its name: it is renamed to a temporary one first, which
@@ -33,10 +38,9 @@ pub fn write_dir_whole<E: From<FileError>>(dir: &Path, fill: impl FnOnce(&Path) 
 /// # Errors
 /// When it cannot be renamed or removed.
 pub fn remove_dir_whole(dir: &Path) -> Result<(), FileError> {
-    let doomed = temporary(&mut OsString::new(), dir, 0o777).tempdir_in(parent(dir));
-    let doomed = doomed.map_err(FileError::at(dir, "remove"))?;
-    rename(dir, &doomed.path().join("removed"))?;
-    doomed.close().map_err(FileError::at(dir, "remove"))
+    let doomed = staging::dir(dir, "remove")?;
+    rename(dir, &doomed.dir.path().join("removed"))?;
+    doomed.dir.close().map_err(FileError::at(dir, "remove"))
 }
 
 /// Moves a file or directory to a new path in the same filesystem, whose missing parent directories are created.
@@ -45,7 +49,7 @@ pub fn remove_dir_whole(dir: &Path) -> Result<(), FileError> {
 /// When a directory cannot be created or the move fails.
 pub fn move_to(from: &Path, to: &Path) -> Result<(), FileError> {
     let target = parent(to);
-    fs::create_dir_all(target).map_err(FileError::at(target, "create the directory"))?;
+    create_dirs(target)?;
     rename(from, to)?;
     sync_dir(target)?;
     sync_dir(parent(from))
@@ -99,9 +103,7 @@ fn remove_where(dir: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<(), FileErr
 /// # Errors
 /// As [`remove_leftovers`].
 pub fn remove_leftovers_of(path: &Path) -> Result<(), FileError> {
-    let mut prefix = OsString::from(".");
-    prefix.push(path.file_name().unwrap_or_default());
-    prefix.push(".");
+    let prefix = staging::prefix(path);
     let prefix = prefix.to_string_lossy();
     remove_where(parent(path), &|name| name.starts_with(&*prefix))?;
     let mut dirs = vec![path.to_path_buf()];

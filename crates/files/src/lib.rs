@@ -14,11 +14,11 @@
 //! | symbolic link to nothing | the file it points to is created; the link stays |
 //! | directory | refused |
 //!
-//! [`append()`] adds to a file instead, [`TextFile`] reads text however it is packed and
+//! [`append()`] and [`AppendFile`] add to a file instead, [`TextFile`] reads text however it is packed and
 //! encoded, and [`read_archive`] the files of a zip archive.
 //!
-//! A process that is killed may leave temporary files, `.NAME.RANDOM.partial`; nothing reads them, and
-//! [`remove_leftovers`] removes them under the directory's lock.
+//! A process that is killed may leave temporary files, `.NAME.RANDOM.partial`; nothing reads them, and the next writer of the
+//! same path removes them, as does [`remove_leftovers`] under the directory's lock.
 //!
 //! ```
 //! # let dir = tempfile::tempdir().unwrap();
@@ -30,25 +30,31 @@
 
 mod append;
 mod archive;
+mod copy;
 mod destination;
 mod directory;
 mod error;
+mod exists;
 mod hash;
 mod lfs;
 mod line;
 mod lock;
+mod staging;
 mod sync;
 mod text;
 mod utf16;
 mod whole;
 
-pub use append::{append, cut_torn_line};
+pub use append::{AppendFile, append, cut_torn_line};
 pub use archive::{ArchivedFile, read_archive};
+pub use copy::copy;
 pub use directory::{move_to, remove_dir_whole, remove_leftovers, remove_leftovers_of, write_dir_whole};
 pub use error::FileError;
+pub use exists::{exists, is_dir, is_file};
 pub use hash::{hex, sha256, sha256_file};
 pub use lfs::{LFS_POINTER, is_lfs_pointer, is_lfs_pointer_file, read_text};
 pub use line::line_at;
 pub use lock::DirLock;
+pub use sync::create_dirs;
 pub use text::TextFile;
 pub use whole::{WholeFile, write_whole};

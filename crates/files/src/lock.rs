@@ -1,10 +1,10 @@
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::FileError;
+use crate::{FileError, create_dirs};
 
 /// Name of the lock file in its directory.
 const LOCK_FILE: &str = ".lock";
@@ -30,7 +30,7 @@ impl DirLock {
     /// # Errors
     /// When the directory or the lock file cannot be created, or locking fails for another reason.
     pub fn take(dir: &Path) -> Result<Option<Self>, FileError> {
-        fs::create_dir_all(dir).map_err(FileError::at(dir, "create the directory"))?;
+        create_dirs(dir)?;
         let path = dir.join(LOCK_FILE);
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
         let file = file.map_err(FileError::at(&path, "create"))?;

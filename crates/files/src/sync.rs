@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 
 use crate::FileError;
+use crate::destination::parent;
 
 /// Syncs a file's content and metadata.
 pub(crate) fn sync_file(file: &File, path: &Path) -> Result<(), FileError> {
@@ -23,6 +24,17 @@ pub(crate) fn sync_dir(path: &Path) -> Result<(), FileError> {
         Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
         outcome => outcome.map_err(FileError::at(path, "sync")),
     }
+}
+
+/// Creates a directory and its missing parents, each synced into the one above: what is written into it later does not vanish
+/// with its name in a power loss.
+///
+/// # Errors
+/// When a directory cannot be created or synced.
+pub fn create_dirs(dir: &Path) -> Result<(), FileError> {
+    let missing: Vec<&Path> = dir.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.is_dir()).collect();
+    fs::create_dir_all(dir).map_err(FileError::at(dir, "create the directory"))?;
+    missing.into_iter().rev().try_for_each(|made| sync_dir(parent(made)))
 }
 
 /// Syncs every regular file and directory below `dir`, and `dir` last.

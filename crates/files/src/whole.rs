@@ -1,4 +1,3 @@
-use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -6,8 +5,9 @@ use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
 use crate::FileError;
-use crate::destination::{Destination, parent, temporary};
-use crate::sync::{sync_dir, sync_file, trace};
+use crate::destination::{Destination, parent};
+use crate::staging;
+use crate::sync::{create_dirs, sync_dir, sync_file, trace};
 
 /// Writes a file whole, and its missing parent directories; see the crate for paths that are no regular file.
 ///
@@ -17,7 +17,7 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let destination = Destination::of(path)?;
     if let Destination::File { path: target, .. } = &destination {
         let dir = parent(target);
-        fs::create_dir_all(dir).map_err(FileError::at(dir, "create the directory"))?;
+        create_dirs(dir)?;
     }
     let mut file = WholeFile::open(path, destination)?;
     file.write_all(bytes).map_err(FileError::at(path, "write"))?;
@@ -55,9 +55,7 @@ impl WholeFile {
         };
         let output = match destination {
             Destination::File { path: target, permissions } => {
-                let temporary = temporary(&mut OsString::new(), &target, 0o666).tempfile_in(parent(&target));
-                let temporary = temporary.map_err(FileError::at(&target, "write"))?;
-                Output::Replacing { temporary, target, permissions }
+                Output::Replacing { temporary: staging::file(&target)?, target, permissions }
             }
             Destination::Stdout => Output::Stdout(io::stdout()),
             Destination::Stderr => Output::Stderr(io::stderr()),
@@ -81,7 +79,9 @@ impl WholeFile {
                 }
                 sync_file(temporary.as_file(), &target)?;
                 trace::record("rename", &target);
-                temporary.persist(&target).map_err(|error| FileError::at(&target, "replace")(error.error))?;
+                fs::rename(temporary.path(), &target).map_err(FileError::at(&target, "replace"))?;
+                // Renamed away: there is nothing left to clean up.
+                let _ = temporary.keep();
                 sync_dir(parent(&target))
             }
             Output::Stdout(mut out) => out.flush().map_err(flushed),

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 
 use serde::Deserialize;
+use smpo_files::is_file;
 use smpo_results::{EvaluationDir, Message, read_jsonl};
 
 use crate::error::GateError;
@@ -27,7 +28,7 @@ pub(crate) fn check_same(left: &Run, right: &Run) -> Result<(), GateError> {
     }
     let read = |run: &Run| -> Result<BTreeMap<(String, String), Vec<Message>>, GateError> {
         let path = EvaluationDir::new(&run.dir).samples();
-        if !path.is_file() {
+        if !is_file(&path).map_err(smpo_results::Error::from)? {
             return Err(GateError::Unfinished { dir: run.dir.clone(), missing: "samples.jsonl" });
         }
         let prompts: Vec<Prompt> = read_jsonl(&path, "sample")?;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use smpo_files::is_file;
 use smpo_results::{Direction, EvaluationDir, Measurement, MetricsFile, RunManifest, Unit, read_json, read_jsonl};
 
 use crate::error::GateError;
@@ -29,7 +30,7 @@ impl Run {
             (paths.measurements(), "measurements.jsonl"),
             (paths.metrics(), "metrics.json"),
         ] {
-            if !path.is_file() {
+            if !is_file(&path).map_err(smpo_results::Error::from)? {
                 return Err(GateError::Unfinished { dir: dir.as_ref().to_owned(), missing });
             }
         }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
+use smpo_files::is_file;
 
 use crate::decoder::Decoder;
 use crate::error::{ModelError, Result};
@@ -33,9 +34,9 @@ impl ModelDir {
     pub fn open(dir: impl AsRef<Path>, base: Option<&Path>) -> Result<Self> {
         let dir = dir.as_ref();
         let config = dir.join(ADAPTER_CONFIG);
-        if config.is_file() {
+        if is_file(&config)? {
             let weights = match base {
-                Some(base) if is_model(base) => base.to_path_buf(),
+                Some(base) if is_model(base)? => base.to_path_buf(),
                 Some(base) => return Err(no_model(base)),
                 None => named_base(dir, &config)?,
             };
@@ -44,7 +45,7 @@ impl ModelDir {
         if is_gguf(dir) {
             return Ok(Self { weights: dir.to_path_buf(), adapter: None, tokenizer: base.map(Path::to_path_buf) });
         }
-        if !dir.join("config.json").is_file() {
+        if !is_file(&dir.join("config.json"))? {
             return Err(no_model(dir));
         }
         match base {
@@ -126,8 +127,8 @@ impl ModelDir {
 }
 
 /// True for a directory with full weights, and for a GGUF file.
-fn is_model(path: &Path) -> bool {
-    path.join("config.json").is_file() || is_gguf(path)
+fn is_model(path: &Path) -> Result<bool> {
+    Ok(is_file(&path.join("config.json"))? || is_gguf(path))
 }
 
 fn no_model(dir: &Path) -> ModelError {
@@ -148,11 +149,12 @@ fn named_base(adapter: &Path, config: &Path) -> Result<PathBuf> {
     const FIELD: &str = "base_model_name_or_path";
     let expected = "the directory of the base model; name it with --base";
     let named = fields.str(FIELD)?.filter(|name| !name.is_empty()).ok_or_else(|| fields.missing(FIELD, expected))?;
-    let candidates = [PathBuf::from(named), adapter.join(named)];
-    candidates
-        .into_iter()
-        .find(|path| is_model(path))
-        .ok_or_else(|| fields.error(FIELD, expected, format!("{named:?}, which is no model directory here")))
+    for candidate in [PathBuf::from(named), adapter.join(named)] {
+        if is_model(&candidate)? {
+            return Ok(candidate);
+        }
+    }
+    Err(fields.error(FIELD, expected, format!("{named:?}, which is no model directory here")))
 }
 
 #[cfg(test)]

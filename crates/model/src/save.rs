@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use safetensors::View;
-use smpo_files::FileError;
+use smpo_files::{FileError, is_dir, is_file};
 
 use crate::decoder::Decoder;
 use crate::error::{ModelError, Result};
@@ -116,9 +116,7 @@ pub(crate) fn write_weights<V: View>(
 
 /// Writes a directory whole; refuses one that is not empty.
 pub(crate) fn write_directory(dir: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    if let Ok(mut entries) = fs::read_dir(dir)
-        && entries.next().is_some()
-    {
+    if is_dir(dir)? && fs::read_dir(dir).map_err(FileError::at(dir, "list"))?.next().is_some() {
         return Err(ModelError::NotEmpty { path: dir.to_path_buf() });
     }
     smpo_files::write_dir_whole(dir, fill)
@@ -144,9 +142,9 @@ pub fn copy_tokenizer_files(source: &Path, target: &Path) -> Result<()> {
     }
     for name in TOKENIZER_FILES {
         let from = source.join(name);
-        if from.is_file() {
+        if is_file(&from)? {
             let to = target.join(name);
-            fs::copy(&from, &to).map_err(FileError::at(&from, "copy"))?;
+            smpo_files::copy(&from, &to)?;
         }
     }
     Ok(copy_additional_templates(source, target)?)
@@ -158,14 +156,16 @@ pub fn copy_tokenizer_files(source: &Path, target: &Path) -> Result<()> {
 /// When a file cannot be read or written.
 fn copy_additional_templates(source: &Path, target: &Path) -> std::result::Result<(), FileError> {
     let (from, to) = (source.join(TEMPLATES), target.join(TEMPLATES));
-    let Ok(entries) = fs::read_dir(&from) else { return Ok(()) };
-    for entry in entries {
+    if !is_dir(&from)? {
+        return Ok(());
+    }
+    for entry in fs::read_dir(&from).map_err(FileError::at(&from, "list"))? {
         let path = entry.map_err(FileError::at(&from, "read"))?.path();
         if let Some(name) =
             path.file_name().filter(|_| path.is_file() && path.extension().is_some_and(|end| end == "jinja"))
         {
             fs::create_dir_all(&to).map_err(FileError::at(&to, "create"))?;
-            fs::copy(&path, to.join(name)).map_err(FileError::at(&path, "copy"))?;
+            smpo_files::copy(&path, &to.join(name))?;
         }
     }
     Ok(())

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use smpo_files::{append, cut_torn_line};
+use smpo_files::{AppendFile, FileError, create_dirs, cut_torn_line};
 use smpo_results::files;
 
 use crate::PairsError;
@@ -24,6 +24,8 @@ pub(crate) struct Line {
 /// The file and what it holds.
 pub(crate) struct Journal {
     path: PathBuf,
+    /// Opened by the first line.
+    file: Option<AppendFile>,
     verdicts: HashMap<String, f64>,
 }
 
@@ -31,16 +33,27 @@ impl Journal {
     /// Reads the lines of earlier calls; half a line that a crash left at the end is removed.
     pub fn open(path: &Path) -> Result<Journal, PairsError> {
         let mut verdicts = HashMap::new();
-        if path.exists() {
+        if smpo_files::exists(path).map_err(files::Error::from)? {
             cut_torn_line(path).map_err(files::Error::from)?;
             let lines = files::read_jsonl::<Line>(path, "score")?;
             verdicts.extend(lines.into_iter().map(|line| (line.question, line.verdict)));
         }
-        Ok(Journal { path: path.to_owned(), verdicts })
+        Ok(Journal { path: path.to_owned(), file: None, verdicts })
     }
 
     pub fn verdict(&self, question: &str) -> Option<f64> {
         self.verdicts.get(question).copied()
+    }
+
+    fn write(&mut self, text: &str) -> Result<(), FileError> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            closed => {
+                create_dirs(self.path.parent().unwrap_or(&self.path))?;
+                closed.insert(AppendFile::open(&self.path)?)
+            }
+        };
+        file.append(text.as_bytes())
     }
 
     /// One write a call: a crash tears at most the last line.
@@ -51,7 +64,6 @@ impl Journal {
             text.push('\n');
             self.verdicts.insert(line.question, line.verdict);
         }
-        append(&self.path, text.as_bytes()).map_err(files::Error::from)?;
-        Ok(())
+        Ok(self.write(&text).map_err(files::Error::from)?)
     }
 }

@@ -12,7 +12,7 @@ pub(crate) struct Record {
     pub schema: u32,
     /// Hash of command, inputs and earlier stages.
     pub key: String,
-    /// The command.
+    /// The command, without the values of headers.
     pub command: Vec<String>,
     /// Its exit code; none while it runs, or if it was killed.
     pub exit: Option<i32>,
@@ -48,14 +48,32 @@ pub(crate) fn path(out: &Path, stage: &str) -> PathBuf {
 }
 
 /// The record of a stage; none if it never ran, or if its record is damaged.
-pub(crate) fn read(out: &Path, stage: &str) -> Option<Record> {
-    let text = std::fs::read_to_string(path(out, stage)).ok()?;
-    serde_json::from_str(&text).ok()
+///
+/// # Errors
+/// When the record is there and cannot be read: results without one would be set aside.
+pub(crate) fn read(out: &Path, stage: &str) -> Result<Option<Record>, FileError> {
+    let path = path(out, stage);
+    match std::fs::read(&path) {
+        Ok(text) => Ok(serde_json::from_slice(&text).ok()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(FileError::at(&path, "read")(error)),
+    }
 }
 
 pub(crate) fn write(out: &Path, stage: &str, record: &Record) -> Result<(), FileError> {
     let text = serde_json::json!(record).to_string() + "\n";
     write_whole(&path(out, stage), text.as_bytes())
+}
+
+/// Option whose value may be a key for a server.
+const SECRET: &str = "--header=";
+
+/// Its place in a record.
+const HIDDEN: &str = "--header=[hidden]";
+
+/// A command as a record shows it.
+pub(crate) fn without_secrets(command: &[String]) -> Vec<String> {
+    command.iter().map(|word| if word.starts_with(SECRET) { HIDDEN.to_owned() } else { word.clone() }).collect()
 }
 
 impl Record {
@@ -74,6 +92,6 @@ impl Record {
         let Some(pid) = self.pid.filter(|_| self.exit.is_none()) else { return false };
         let Ok(command) = std::fs::read(format!("/proc/{pid}/cmdline")) else { return false };
         let words: Vec<&[u8]> = command.split(|&byte| byte == 0).collect();
-        self.command.iter().all(|word| words.contains(&word.as_bytes()))
+        self.command.iter().filter(|word| *word != HIDDEN).all(|word| words.contains(&word.as_bytes()))
     }
 }

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use smpo_files::{DirLock, FileError, move_to, remove_dir_whole, remove_leftovers_of};
+use smpo_files::{DirLock, FileError, create_dirs, exists, move_to, remove_dir_whole, remove_leftovers_of};
 
 use crate::key::key;
 use crate::record::{self, Record, State, is_result};
@@ -76,7 +76,7 @@ pub fn states(plan: &Plan) -> Result<Vec<State>, RecipeError> {
     let keys = keys(plan)?;
     let mut states: Vec<State> = Vec::new();
     for (stage, key) in plan.stages.iter().zip(&keys) {
-        let earlier = record::read(&plan.out, &stage.name);
+        let earlier = record::read(&plan.out, &stage.name)?;
         states.push(Record::state(earlier.as_ref(), stage.kind, key));
     }
     Ok(states)
@@ -151,9 +151,9 @@ impl Run<'_> {
             if waiting || !stage.after.iter().all(|&before| self.done[before]) {
                 continue;
             }
-            let earlier = record::read(&self.plan.out, &stage.name);
+            let earlier = record::read(&self.plan.out, &stage.name)?;
             let state = Record::state(earlier.as_ref(), stage.kind, &self.keys[index]);
-            if matches!(state, State::Done { .. }) && stage.output.exists() {
+            if matches!(state, State::Done { .. }) && exists(&stage.output)? {
                 self.done[index] = true;
                 on_event(Event::Skipped(stage));
                 // a later stage in this same pass may follow it
@@ -166,11 +166,11 @@ impl Run<'_> {
                 return Err(RecipeError::StillRunning { stage: stage.name.clone(), pid });
             }
             let resumes = state == State::Begun;
-            if !resumes && stage.output.exists() {
+            if !resumes && exists(&stage.output)? {
                 let to = self.set_aside(stage, earlier.as_ref())?;
                 on_event(Event::SetAside { stage, to });
             }
-            if resumes && stage.kind.refuses_its_output() && stage.output.exists() {
+            if resumes && stage.kind.refuses_its_output() && exists(&stage.output)? {
                 // ended, and killed before that was recorded: the same command writes the same again
                 remove_dir_whole(&stage.output)?;
             }
@@ -205,12 +205,14 @@ impl Run<'_> {
         let stage = &self.plan.stages[index];
         let log = self.log(stage);
         for dir in [log.parent(), stage.output.parent()].into_iter().flatten() {
-            fs::create_dir_all(dir).map_err(FileError::at(dir, "create the directory"))?;
+            create_dirs(dir)?;
         }
         let file = File::options().create(true).append(true).open(&log).map_err(FileError::at(&log, "open"))?;
         let errors = file.try_clone().map_err(FileError::at(&log, "open"))?;
         let start =
             |source| RecipeError::Start { stage: stage.name.clone(), program: self.runner.program.clone(), source };
+        // before it starts: what a stage without a record has written would be set aside while the stage still writes
+        self.record(index, None, 0.0, None)?;
         let child = Command::new(&self.runner.program)
             .args(&stage.arguments)
             .env("RAYON_NUM_THREADS", self.runner.threads.to_string())
@@ -226,8 +228,8 @@ impl Run<'_> {
 
     fn record(&self, index: usize, exit: Option<i32>, seconds: f64, pid: Option<u32>) -> Result<(), RecipeError> {
         let stage = &self.plan.stages[index];
-        let record =
-            Record { schema: 1, key: self.keys[index].clone(), command: stage.arguments.clone(), exit, seconds, pid };
+        let command = record::without_secrets(&stage.arguments);
+        let record = Record { schema: 1, key: self.keys[index].clone(), command, exit, seconds, pid };
         Ok(record::write(&self.plan.out, &stage.name, &record)?)
     }
 
@@ -285,10 +287,15 @@ impl Run<'_> {
 
 /// Exit codes of the gates, by stage.
 impl Plan {
+    /// The record of a stage, for what is shown alone.
+    fn record(&self, stage: &Stage) -> Option<Record> {
+        record::read(&self.out, &stage.name).ok().flatten()
+    }
+
     /// The exit code of each gate that is done.
     pub fn gates(&self) -> Vec<(&Stage, i32)> {
         let gates = self.stages.iter().filter(|stage| stage.kind == Kind::Gate);
-        gates.filter_map(|stage| Some((stage, record::read(&self.out, &stage.name)?.exit?))).collect()
+        gates.filter_map(|stage| Some((stage, self.record(stage)?.exit?))).collect()
     }
 
     /// Seconds that stages of each one's kind took on average, for an estimate; `None` where none was run.
@@ -296,7 +303,7 @@ impl Plan {
         let measured: Vec<Option<f64>> = self
             .stages
             .iter()
-            .map(|stage| record::read(&self.out, &stage.name).filter(|record| record.exit.is_some()))
+            .map(|stage| self.record(stage).filter(|record| record.exit.is_some()))
             .map(|record| record.map(|record| record.seconds))
             .collect();
         let of = |stage: &Stage| {

@@ -123,7 +123,7 @@ pub(crate) fn save(
     sources: Sources<'_>,
 ) -> Result<PathBuf, TrainError> {
     let dir = checkpoints.join(format!("step-{step}"));
-    if dir.is_dir() {
+    if smpo_files::is_dir(&dir)? {
         return Ok(dir); // the same step of the same run: already whole
     }
     learner.check_finite(step)?;
@@ -163,7 +163,7 @@ pub(crate) fn copy_model(from: &Path, to: &Path) -> Result<(), TrainError> {
         for entry in fs::read_dir(from).map_err(io(from, "list"))? {
             let entry = entry.map_err(io(from, "list"))?;
             let target = staging.join(entry.file_name());
-            fs::copy(entry.path(), &target).map_err(io(&target, "write"))?;
+            smpo_files::copy(&entry.path(), &target)?;
         }
         Ok(())
     })

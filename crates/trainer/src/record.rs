@@ -1,12 +1,11 @@
 //! `metrics.jsonl`: one JSON object an optimizer step, and one of step 0 for what was measured before training.
 
 use std::borrow::Cow;
-use std::fs::{File, OpenOptions};
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
+use smpo_files::AppendFile;
 
 use crate::error::{TrainError, io};
 
@@ -67,10 +66,7 @@ impl Serialize for StepRecord {
 }
 
 /// The open file; [`MetricsLog::append`] returns once a line is written.
-pub(crate) struct MetricsLog {
-    path: PathBuf,
-    file: File,
-}
+pub(crate) struct MetricsLog(AppendFile);
 
 impl MetricsLog {
     /// Opens the log of a run that resumes from a checkpoint: lines of later steps, which an interrupted run left, are
@@ -85,14 +81,18 @@ impl MetricsLog {
             (Err(source), _) => return Err(TrainError::Io { path: path.to_owned(), action: "read", source }),
         };
         smpo_files::write_whole(path, kept.as_bytes())?;
-        let file = OpenOptions::new().append(true).open(path).map_err(io(path, "open"))?;
-        Ok(MetricsLog { path: path.to_owned(), file })
+        Ok(MetricsLog(AppendFile::open(path)?))
     }
 
     pub(crate) fn append(&mut self, record: &StepRecord) -> Result<(), TrainError> {
-        let mut line = serde_json::to_vec(record).map_err(std::io::Error::from).map_err(io(&self.path, "write"))?;
+        let mut line = serde_json::to_vec(record).map_err(std::io::Error::from).map_err(io(self.0.path(), "write"))?;
         line.push(b'\n');
-        self.file.write_all(&line).map_err(io(&self.path, "write"))
+        Ok(self.0.append(&line)?)
+    }
+
+    /// Syncs the lines, before a checkpoint says that their steps are taken.
+    pub(crate) fn sync(&self) -> Result<(), TrainError> {
+        Ok(self.0.sync()?)
     }
 }
 
@@ -106,6 +106,9 @@ fn is_at_most(line: &str, step: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::OpenOptions;
+    use std::io::Write;
+
     use super::*;
 
     fn record(step: u64) -> StepRecord {

@@ -88,7 +88,7 @@ pub fn train_on(
     let objective = Objective::new(config.loss.clone())?;
     let model_config = read_model_config(config)?;
     let before = ranks.agree(dir.earlier(config))?;
-    if dir.model().is_dir() {
+    if smpo_files::is_dir(&dir.model())? {
         ranks.lead(|| check_finished(config, &dir, before, stop))?;
         return Ok(Finish::Done { model: dir.model(), already: true, of_step: None, stopped: None });
     }

@@ -187,7 +187,7 @@ impl Steps<'_> {
                 break;
             }
             if ranks.any(stop.load(Ordering::SeqCst))? {
-                self.save(index, watch)?;
+                self.save(index, logs.as_ref(), watch)?;
                 return Ok(Finish::Stopped { step: index });
             }
             let record = self.step(index, batches.rows_of(index - since), plan, watch)?;
@@ -206,10 +206,12 @@ impl Steps<'_> {
             let due = record.step < total_steps && periodic;
             // A model that gave no finite step may be broken: it must not take the place of one that is not.
             if save || due && self.not_finite.is_none() {
-                self.save(record.step, watch)?;
+                self.save(record.step, logs.as_ref(), watch)?;
             }
         }
         self.claim()?;
+        // a finished run takes no step again, whose line may be missing
+        ranks.agree(logs.as_ref().map_or(Ok(()), |logs| logs.metrics.sync()))?;
         self.finish(total_steps)
     }
 
@@ -261,7 +263,7 @@ impl Steps<'_> {
     fn before(
         &mut self,
         ranks: &Ranks,
-        logs: Option<&mut Logs>,
+        mut logs: Option<&mut Logs>,
         evaluate: Due,
         watch: &mut dyn FnMut(Event<'_>),
     ) -> Result<(), TrainError> {
@@ -274,10 +276,10 @@ impl Steps<'_> {
             return Ok(());
         }
         let record = StepRecord { step: 0, epoch: 0.0, metrics, update: None };
-        ranks.agree(logs.map_or(Ok(()), |logs| logs.append(&record)))?;
+        ranks.agree(logs.as_deref_mut().map_or(Ok(()), |logs| logs.append(&record)))?;
         watch(Event::Step(&record));
         if self.judge(&record) {
-            self.save(0, watch)?;
+            self.save(0, logs.as_deref(), watch)?;
         }
         Ok(())
     }
@@ -350,9 +352,10 @@ impl Steps<'_> {
         Ok(())
     }
 
-    fn save(&mut self, step: u64, watch: &mut dyn FnMut(Event<'_>)) -> Result<(), TrainError> {
+    fn save(&mut self, step: u64, logs: Option<&Logs>, watch: &mut dyn FnMut(Event<'_>)) -> Result<(), TrainError> {
         self.claim()?;
         let path = self.learner.ranks().lead(|| {
+            logs.map_or(Ok(()), |logs| logs.metrics.sync())?;
             let checkpoints = self.dir.checkpoints();
             let path = checkpoint::save(&checkpoints, step, &self.learner, &self.state, self.origin, self.sources())?;
             self.remove_superseded()?;

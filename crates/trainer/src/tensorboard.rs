@@ -28,8 +28,9 @@ impl EventFile {
     /// Starts a new file in `dir`. It voids `first_step` and later steps of older files, which an interrupted run left.
     pub(crate) fn create(dir: &Path, first_step: u64) -> Result<Self, TrainError> {
         fs::create_dir_all(dir).map_err(io(dir, "create"))?;
-        // Two files of the same second get names that sort in the order of creation.
-        let name = |count: u64| format!("events.out.tfevents.{:010}.smpo.{count}", now() as u64);
+        // Two files of the same second, or of a clock that was set back, get names that sort in the order of creation.
+        let second = newest(dir)?.max(now() as u64);
+        let name = |count: u64| format!("{PREFIX}{second:010}.smpo.{count}");
         let free = (0..).map(|count| dir.join(name(count))).find(|path| !path.exists());
         let path = free.unwrap_or_else(|| dir.join(name(0)));
         let file = File::create_new(&path).map_err(io(&path, "create"))?;
@@ -60,6 +61,20 @@ impl EventFile {
     fn write(&mut self, bytes: &[u8]) -> Result<(), TrainError> {
         self.file.write_all(&framed(bytes)).map_err(io(&self.path, "write"))
     }
+}
+
+/// First part of a file's name; the second of its creation follows.
+const PREFIX: &str = "events.out.tfevents.";
+
+/// The latest second in the names of a directory's files; 0 without any.
+fn newest(dir: &Path) -> Result<u64, TrainError> {
+    let mut newest = 0;
+    for entry in fs::read_dir(dir).map_err(io(dir, "list"))? {
+        let name = entry.map_err(io(dir, "list"))?.file_name();
+        let second = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.get(..10)?.parse().ok());
+        newest = newest.max(second.unwrap_or(0));
+    }
+    Ok(newest)
 }
 
 fn now() -> f64 {
@@ -123,6 +138,15 @@ fn varint(bytes: &mut Vec<u8>, mut value: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_sort_in_the_order_of_creation_though_the_clock_is_set_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let ahead = format!("{PREFIX}{}.smpo.0", now() as u64 + 1_000_000);
+        fs::write(dir.path().join(&ahead), b"").unwrap();
+        let file = EventFile::create(dir.path(), 1).unwrap();
+        assert!(file.path.file_name().unwrap().to_str().unwrap() > ahead.as_str(), "{:?}", file.path);
+    }
 
     #[test]
     fn the_checksum_is_the_published_one() {

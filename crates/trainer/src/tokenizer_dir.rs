@@ -30,7 +30,8 @@ const MORE_FILES: [&str; 2] = ["config.json", TEMPLATE_JSON];
 pub(crate) fn prepare(config: &TrainConfig, dir: &Path) -> Result<PathBuf, TrainError> {
     let source = &config.model_name_or_path;
     let named = [("eos_token", &config.eos_token), ("bos_token", &config.bos_token), ("pad_token", &config.pad_token)];
-    let apart = source.join(TEMPLATE_JSON).is_file() && !source.join(TEMPLATE_JINJA).is_file();
+    let apart =
+        smpo_files::is_file(&source.join(TEMPLATE_JSON))? && !smpo_files::is_file(&source.join(TEMPLATE_JINJA))?;
     let added = AddedTokens::of(config)?;
     let changed = !added.is_empty() || config.chat_template.is_some() || named.iter().any(|(_, token)| token.is_some());
     // The files that a GGUF file describes are written once, for the run and its saved models.
@@ -79,8 +80,8 @@ fn copy_files(source: &Path, dir: &Path) -> Result<(), TrainError> {
     copy_tokenizer_files(source, dir)?;
     for name in MORE_FILES {
         let from = source.join(name);
-        if from.is_file() {
-            fs::copy(&from, dir.join(name)).map_err(io(&from, "copy"))?;
+        if smpo_files::is_file(&from)? {
+            smpo_files::copy(&from, &dir.join(name))?;
         }
     }
     Ok(())

@@ -1,33 +1,27 @@
 //! `samples.jsonl` while it grows: one write per sample.
 
-use std::fs::{File, OpenOptions};
-use std::io::Write;
-use std::path::PathBuf;
-
-use smpo_results::{EvaluationDir, Sample};
+use smpo_files::AppendFile;
+use smpo_results::{EvaluationDir, Sample, files};
 
 use super::RunError;
 
 /// `samples.jsonl`, open for appending.
-pub(super) struct Journal {
-    path: PathBuf,
-    file: File,
-}
+pub(super) struct Journal(AppendFile);
 
 impl Journal {
     pub(super) fn open(dir: &EvaluationDir) -> Result<Self, RunError> {
-        let path = dir.samples();
-        match OpenOptions::new().create(true).append(true).open(&path) {
-            Ok(file) => Ok(Journal { path, file }),
-            Err(source) => Err(RunError::Io { path, action: "open", source }),
-        }
+        Ok(Journal(AppendFile::open(&dir.samples()).map_err(files::Error::from)?))
     }
 
-    /// One write a line: a crash tears at most the last.
+    /// A crash tears at most the last line.
     pub(super) fn append(&mut self, sample: &Sample) -> Result<(), RunError> {
-        let io = |source| RunError::Io { path: self.path.clone(), action: "append to", source };
-        let mut line = serde_json::to_vec(sample).map_err(|error| io(error.into()))?;
+        let json = |source: serde_json::Error| RunError::Io {
+            path: self.0.path().to_owned(),
+            action: "append to",
+            source: source.into(),
+        };
+        let mut line = serde_json::to_vec(sample).map_err(json)?;
         line.push(b'\n');
-        self.file.write_all(&line).map_err(io)
+        Ok(self.0.append(&line).map_err(files::Error::from)?)
     }
 }

@@ -18,18 +18,19 @@ pub(super) fn resume(suite: &Suite, dir: &EvaluationDir, manifest: &RunManifest)
         }
         _ => {}
     }
-    if dir.manifest().exists() {
+    let there = |path: &Path| smpo_files::exists(path).map_err(files::Error::from);
+    if there(&dir.manifest())? {
         let found: RunManifest = files::read_json(&dir.manifest(), "run manifest")?;
         if let Some((field, expected, found)) = differs(manifest, &found) {
             return Err(RunError::OtherRun { dir: dir.path().to_owned(), field, expected, found });
         }
-    } else if dir.samples().exists() {
+    } else if there(&dir.samples())? {
         let problem = "samples without a run.json; choose another directory".into();
         return Err(RunError::ForeignSample { path: dir.samples(), problem });
     }
     files::write_json(&dir.manifest(), "run manifest", manifest)?;
     let path = dir.samples();
-    if !path.exists() {
+    if !there(&path)? {
         return Ok(Vec::new());
     }
     smpo_files::cut_torn_line(&path).map_err(files::Error::from)?;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use smpo_files::is_file;
 use smpo_results::{EvaluationDir, RunManifest, Sample, read_jsonl};
 
 use crate::error::GateError;
@@ -20,7 +21,7 @@ impl Entry {
         let mut samples = Vec::new();
         for run in &self.runs {
             let path = EvaluationDir::new(&run.dir).samples();
-            if !path.is_file() {
+            if !is_file(&path).map_err(smpo_results::Error::from)? {
                 return Err(GateError::Unfinished { dir: run.dir.clone(), missing: "samples.jsonl" });
             }
             samples.extend(read_jsonl::<Sample>(&path, "sample")?);

@@ -71,7 +71,7 @@ impl WeightFile {
     /// The only weight file of a directory, by its name without `.safetensors`.
     pub fn in_directory(dir: &Path, stem: &str) -> Result<Self> {
         let path = dir.join(format!("{stem}.safetensors"));
-        if path.exists() { Self::open(&path) } else { Err(no_weights(dir, stem)) }
+        if smpo_files::exists(&path)? { Self::open(&path) } else { Err(no_weights(dir, stem)) }
     }
 
     pub fn path(&self) -> &Path {

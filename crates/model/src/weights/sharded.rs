@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use safetensors::View;
 use serde::{Deserialize, Serialize};
+use smpo_files::exists;
 use smpo_kernels::PackedWeight;
 
 use super::absent::no_weights;
@@ -53,10 +54,11 @@ impl WeightFiles {
     pub fn open(dir: &Path, stem: &str) -> Result<Self> {
         let single = if is_gguf(dir) { dir.to_path_buf() } else { dir.join(format!("{stem}.safetensors")) };
         let index = dir.join(format!("{stem}{INDEX}"));
-        if !single.exists() && !index.exists() {
+        let is_single = exists(&single)?;
+        if !is_single && !exists(&index)? {
             return Err(no_weights(dir, stem));
         }
-        if single.exists() {
+        if is_single {
             let file = WeightFile::open(&single)?;
             let by_name = file.names().into_iter().map(|name| Place::of(name, 0)).collect();
             return Ok(Self::new(dir, vec![file], by_name));
