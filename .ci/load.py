@@ -22,6 +22,7 @@ SMPO, DIR = Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve()
 ROOT = Path(__file__).resolve().parent.parent
 FULL = os.environ.get("SMPO_LOAD") == "full"
 MIB = 1 << 20
+PADDING = "as long as prompts are " * 60
 failures = []
 
 
@@ -71,25 +72,25 @@ def results():
 
 
 def data():
-    """`smpo data check` of preference files of two sizes: the peak does not grow with the file."""
+    """`smpo data check` of preference files of two sizes: the peak grows by a few bytes per row, which find duplicates."""
     sizes = (1000, 5000) if FULL else (100, 500)
     rows = [json.loads(line) for line in open(ROOT / "datasets/demo/preferences.jsonl")]
-    peaks = []
+    peaks, counts = [], []
     for size in sizes:
         path, written, number = DIR / "preferences.jsonl", 0, 0
         with open(path, "w") as file:
             while written < size * MIB:
                 row = dict(rows[number % len(rows)])
-                # long answers, none of which repeats
-                row = {key: f"{number}. " + value * 12 if isinstance(value, str) else value for key, value in row.items()}
+                row["prompt"] = [{"role": "user", "content": f"Question {number}: {PADDING}"}]
                 written += file.write(json.dumps(row) + "\n")
                 number += 1
         memory, seconds = peak("data", "check", path, codes=(0, 1))
         peaks.append(memory)
+        counts.append(number)
         print(f"data check: {size} MiB, {number} rows: peak {memory:.0f} MiB, {seconds:.0f} s, {size / seconds:.0f} MiB/s")
         path.unlink()
-    growth = (peaks[1] - peaks[0]) / (sizes[1] - sizes[0])
-    expect(growth < 0.02, f"data check: {growth * 1024:.1f} KiB of memory for each MiB of file, bound 20")
+    growth = (peaks[1] - peaks[0]) * MIB / (counts[1] - counts[0])
+    expect(growth < 100, f"data check: {growth:.0f} bytes of memory for each row, bound 100")
 
 
 def usage(pid):

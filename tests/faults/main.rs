@@ -109,3 +109,16 @@ fn inputs_that_cannot_be_read() {
 fn connections_that_are_reset() {
     try_all("eval of a server", Below::Sockets, &[Kind("reset")], 4);
 }
+
+/// Two processes on one directory: one waits or is refused, or both write the same, file by file whole.
+#[test]
+fn two_processes_on_one_directory() {
+    let twice = |name| {
+        (0..3).flat_map({
+            let scenario = Scenario::new(name, Below::Outputs);
+            move |_| scenario.twice()
+        })
+    };
+    let broken: Vec<String> = scenario::names().flat_map(twice).collect();
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
