@@ -12,7 +12,7 @@ pub(crate) struct Record {
     pub schema: u32,
     /// Hash of command, inputs and earlier stages.
     pub key: String,
-    /// The command, without the values of headers.
+    /// The command, as [`without_secrets`] shows it.
     pub command: Vec<String>,
     /// Its exit code; none while it runs, or if it was killed.
     pub exit: Option<i32>,
@@ -68,12 +68,19 @@ pub(crate) fn write(out: &Path, stage: &str, record: &Record) -> Result<(), File
 /// Option whose value may be a key for a server.
 const SECRET: &str = "--header=";
 
-/// Its place in a record.
-const HIDDEN: &str = "--header=[hidden]";
-
-/// A command as a record shows it.
+/// A command as a record shows it: without the values of headers, and without user, password and query of URLs.
 pub(crate) fn without_secrets(command: &[String]) -> Vec<String> {
-    command.iter().map(|word| if word.starts_with(SECRET) { HIDDEN.to_owned() } else { word.clone() }).collect()
+    command.iter().map(|word| shown(word)).collect()
+}
+
+fn shown(word: &str) -> String {
+    if word.starts_with(SECRET) {
+        return format!("{SECRET}[hidden]");
+    }
+    let Some((scheme, rest)) = word.split_once("://") else { return word.to_owned() };
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    format!("{scheme}://{host}{}", path.split('?').next().unwrap_or_default())
 }
 
 impl Record {
@@ -91,7 +98,26 @@ impl Record {
     pub(crate) fn is_running(&self) -> bool {
         let Some(pid) = self.pid.filter(|_| self.exit.is_none()) else { return false };
         let Ok(command) = std::fs::read(format!("/proc/{pid}/cmdline")) else { return false };
-        let words: Vec<&[u8]> = command.split(|&byte| byte == 0).collect();
-        self.command.iter().filter(|word| *word != HIDDEN).all(|word| words.contains(&word.as_bytes()))
+        let words: Vec<String> =
+            command.split(|&byte| byte == 0).map(|word| shown(&String::from_utf8_lossy(word))).collect();
+        self.command.iter().all(|word| words.contains(word))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shown;
+
+    #[test]
+    fn records_have_no_secrets() {
+        for (word, expected) in [
+            ("--header=api-key: s", "--header=[hidden]"),
+            ("http://user:s@host:9/v1?token=s", "http://host:9/v1"),
+            ("http://u:s@s@host?token=s", "http://host"),
+            ("--judge=https://s@host/v1#s", "--judge=https://host/v1#s"),
+            ("--out=a@b/c?d", "--out=a@b/c?d"),
+        ] {
+            assert_eq!(shown(word), expected);
+        }
     }
 }

@@ -110,8 +110,8 @@ impl Connection {
             .user_agent(concat!("smpo/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| invalid("the HTTP client", "ready", &chain(&error)))?;
-        let secrets =
-            Secrets::read(&config).map_err(|(field, expected)| invalid(&field, expected, "other characters"))?;
+        let secrets = Secrets::read(&config, &address.endpoint)
+            .map_err(|(field, expected)| invalid(&field, expected, "other characters"))?;
         let (answered, down) = (AtomicBool::new(false), AtomicBool::new(false));
         Ok(Connection { config, address, secrets, client, gate: Gate::default(), answered, down })
     }

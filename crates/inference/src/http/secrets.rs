@@ -1,7 +1,8 @@
-//! The API key and further headers: read once, sent, and in no message.
+//! The API key, further headers and what a URL holds of the kind: read once, sent, and in no message.
 
 use std::fmt;
 
+use reqwest::Url;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 
 use super::config::HttpConfig;
@@ -15,12 +16,18 @@ pub(super) struct Secrets {
 }
 
 impl Secrets {
-    /// The key of [`HttpConfig::api_key_env`], if that is set, and [`HttpConfig::headers`].
+    /// The key of [`HttpConfig::api_key_env`], if that is set, [`HttpConfig::headers`], and user, password and query of `url`.
     ///
     /// # Errors
     /// `(field, expected)` of a value that no header may hold.
-    pub fn read(config: &HttpConfig) -> Result<Self, (String, &'static str)> {
+    pub fn read(config: &HttpConfig, url: &Url) -> Result<Self, (String, &'static str)> {
         let mut secrets = Secrets { headers: HeaderMap::new(), values: Vec::new(), key: false };
+        secrets.hide(url.username());
+        secrets.hide(url.password().unwrap_or_default());
+        for (name, value) in url.query_pairs().filter(|(name, _)| name != VERSION) {
+            secrets.hide(&value);
+            secrets.hide(url.query().and_then(|query| raw(query, &name)).unwrap_or_default());
+        }
         let key =
             std::env::var(&config.api_key_env).ok().map(|key| key.trim().to_owned()).filter(|key| !key.is_empty());
         if let Some(key) = key {
@@ -43,8 +50,12 @@ impl Secrets {
     fn add(&mut self, name: HeaderName, mut value: HeaderValue, text: String) {
         value.set_sensitive(true);
         self.headers.insert(name, value);
-        // Short values, a version for example, are no secrets, and replacing them would garble messages.
-        self.values.extend(Some(text).filter(|text| text.len() >= 6));
+        self.hide(&text);
+    }
+
+    /// Short values, a version for example, are no secrets, and replacing them would garble messages.
+    fn hide(&mut self, text: &str) {
+        self.values.extend(Some(text.to_owned()).filter(|text| text.len() >= 6));
     }
 
     /// The headers of every request.
@@ -69,6 +80,14 @@ impl Secrets {
         }
         text
     }
+}
+
+/// The parameter of a query that says a version, which is no secret.
+const VERSION: &str = "api-version";
+
+/// A parameter as a query spells it.
+fn raw<'a>(query: &'a str, name: &str) -> Option<&'a str> {
+    query.split('&').find_map(|pair| pair.split_once('=').filter(|(found, _)| *found == name)).map(|(_, value)| value)
 }
 
 impl fmt::Debug for Secrets {
