@@ -187,7 +187,7 @@ impl Steps<'_> {
                 break;
             }
             if ranks.any(stop.load(Ordering::SeqCst))? {
-                self.save(index, logs.as_ref(), watch)?;
+                self.save(index, logs.as_deref(), watch)?;
                 return Ok(Finish::Stopped { step: index });
             }
             let record = self.step(index, batches.rows_of(index - since), plan, watch)?;
@@ -206,12 +206,12 @@ impl Steps<'_> {
             let due = record.step < total_steps && periodic;
             // A model that gave no finite step may be broken: it must not take the place of one that is not.
             if save || due && self.not_finite.is_none() {
-                self.save(record.step, logs.as_ref(), watch)?;
+                self.save(record.step, logs.as_deref(), watch)?;
             }
         }
         self.claim()?;
         // a finished run takes no step again, whose line may be missing
-        ranks.agree(logs.as_ref().map_or(Ok(()), |logs| logs.metrics.sync()))?;
+        ranks.agree(logs.as_deref().map_or(Ok(()), |logs| logs.metrics.sync()))?;
         self.finish(total_steps)
     }
 
