@@ -96,14 +96,6 @@ scenarios! {
     leaderboard: "leaderboard", 2;
 }
 
-/// An input that cannot be read is an error of the machine that names it: nothing is taken for absent, and no default in its place.
-#[test]
-fn inputs_that_cannot_be_read() {
-    for name in scenario::names().filter(|name| *name != "train over earlier results") {
-        try_all(name, Below::Inputs, &[Kind("eio"), Kind("eacces"), Kind("short"), Kind("eintr")], 2);
-    }
-}
-
 /// Connections that are reset: nothing is lost, and nothing counted twice.
 #[test]
 fn connections_that_are_reset() {

@@ -22,8 +22,6 @@ pub struct Place {
 pub enum Below {
     /// Those on the command's own directories.
     Outputs,
-    /// Those on its inputs.
-    Inputs,
     /// Those on its sockets.
     Sockets,
 }
@@ -88,7 +86,6 @@ impl Place {
     fn shim<R>(&self, below: Below, work: impl FnOnce(&Shim<'_>) -> R) -> R {
         let below = match below {
             Below::Outputs => self.path("out").display().to_string(),
-            Below::Inputs => self.path("in").display().to_string(),
             Below::Sockets => "socket:".to_owned(),
         };
         work(&Shim { below, scratch: &self.path("scratch") })

@@ -2,16 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
-use smpo_files::{FileError, sha256_file};
+use smpo_files::{FileError, is_file, sha256_file};
 use smpo_gguf::GgufFile;
 
 /// SHA-256 of a model's weights: of the file if there is one, else of the names and hashes of all files, sorted by
 /// name.
 ///
 /// # Errors
-/// A file that cannot be read.
+/// A file or directory that cannot be read.
 pub fn sha256(model: &Path) -> Result<String, FileError> {
-    let files = files(model);
+    let files = listed(model)?;
     if let [file] = files.as_slice() {
         return sha256_file(file);
     }
@@ -24,12 +24,20 @@ pub fn sha256(model: &Path) -> Result<String, FileError> {
 }
 
 /// Safetensors files of a model directory, sorted by name, or all parts of a model in GGUF.
+/// None where they cannot be listed.
 pub fn files(model: &Path) -> Vec<PathBuf> {
-    if model.is_file() {
-        return GgufFile::files(model);
+    listed(model).unwrap_or_default()
+}
+
+fn listed(model: &Path) -> Result<Vec<PathBuf>, FileError> {
+    if is_file(model)? {
+        return Ok(GgufFile::files(model));
     }
-    let entries = std::fs::read_dir(model).into_iter().flatten().flatten().map(|entry| entry.path());
-    let mut files: Vec<PathBuf> = entries.filter(|path| path.extension().is_some_and(|e| e == "safetensors")).collect();
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(model).map_err(FileError::at(model, "list"))? {
+        files.push(entry.map_err(FileError::at(model, "list"))?.path());
+    }
+    files.retain(|path| path.extension().is_some_and(|end| end == "safetensors"));
     files.sort();
-    files
+    Ok(files)
 }
