@@ -72,7 +72,9 @@ impl Desk {
                 continue;
             };
             assert_eq!(results.len(), first.len(), "{words}, {threads} threads, {variant}");
-            for ((name, bytes), (_, expected)) in results.iter().zip(first) {
+            // the record of an evaluation says the size of its batches
+            let results = results.iter().zip(first).filter(|((name, _), _)| !name.ends_with("run.json"));
+            for ((name, bytes), (_, expected)) in results {
                 assert!(bytes == expected, "{words}, {threads} threads, {variant}: {} differs", name.display());
             }
         }

@@ -71,7 +71,8 @@ fn builder<R>(prefix: &OsString, mode: u32, create: impl FnOnce(&tempfile::Build
 /// Locks what was just created. False if another process took it for a leftover in between. A filesystem without locks has no
 /// such processes.
 fn is_ours(file: &File, path: &Path) -> bool {
-    !matches!(file.try_lock(), Err(TryLockError::WouldBlock)) && fs::symlink_metadata(path).is_ok()
+    let is_gone = || matches!(fs::symlink_metadata(path), Err(error) if error.kind() == io::ErrorKind::NotFound);
+    !matches!(file.try_lock(), Err(TryLockError::WouldBlock)) && !is_gone()
 }
 
 /// Removes what killed writers of a path left beside it. A leftover that cannot be removed harms nobody.
