@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 use smpo_fixtures::demo;
@@ -147,7 +147,14 @@ fn a_killed_rank_ends_the_job_and_the_run_goes_on_with_other_ranks() {
     let keys = ["num_train_epochs = 4"];
     let alone = dir.path().join("alone");
     succeeded(&Command::new(SMPO).args(arguments(&alone, loss, &keys)).output().unwrap());
-    for (ranks, dying, steps, then) in [(2, 1, 3, 4), (4, 0, 6, 1), (3, 2, 9, 2)] {
+    // Another step every day.
+    let day = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() / 86_400;
+    let random = |most: u64| 3 + (day.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33) % most;
+    let steps = random(14) as usize;
+    for (ranks, dying, steps, then, zero) in
+        [(2, 1, 3, 4, "zero_stage = 0"), (4, 0, steps, 1, "zero_stage = 1"), (3, 2, 9, 2, "zero_stage = 1")]
+    {
+        let keys = [keys[0], zero];
         let out = dir.path().join(format!("{ranks}-{dying}"));
         let mut child = mpirun(ranks, &arguments(&out, loss, &keys)).spawn().unwrap();
         after_steps(&out, steps, &mut child);
@@ -170,6 +177,186 @@ fn a_killed_rank_ends_the_job_and_the_run_goes_on_with_other_ranks() {
         println!("resumed on {then}: largest difference {most:.1e}");
         assert!(most < 1e-3, "{most}");
     }
+}
+
+/// Losses of pairs, which winsorizing composes with.
+const PAIR_LOSSES: [&str; 11] =
+    ["smpo", "dpo", "simpo", "cpo", "lmpo", "orpo", "simper", "repo", "npo", "unlikelihood", "slime"];
+const OTHER_LOSSES: [&str; 4] = ["sft", "kto", "reward", "distill"];
+const SCOPES: [&str; 4] = ["", "microbatch", "step", "window:64"];
+
+/// Largest relative difference of loss and gradient norm in the first step, whose weights are the same, and of all figures.
+fn differences(a: &[Value], b: &[Value]) -> (f64, f64) {
+    let first = |run: &[Value]| run.iter().find(|line| line["step"] == 1).unwrap().clone();
+    let (x, y) = (first(a), first(b));
+    let of =
+        |name: &str| (x[name].as_f64().unwrap() - y[name].as_f64().unwrap()).abs() / x[name].as_f64().unwrap().abs();
+    (of("loss").max(of("grad_norm")), difference(a, b))
+}
+
+#[test]
+#[ignore = "needs mpirun"]
+fn every_loss_and_scope_trains_alike_with_uneven_packs_and_with_fewer_packs_than_ranks() {
+    let dir = TempDir::new().unwrap();
+    let teacher = format!("reference_model_name_or_path = {:?}", demo("base"));
+    let pairs = PAIR_LOSSES.iter().flat_map(|kind| SCOPES.iter().map(move |scope| (*kind, *scope)));
+    println!("| loss | scope | rows a step, ranks | first step | all figures |\n|---|---|---|---|---|");
+    for (kind, scope) in pairs.chain(OTHER_LOSSES.map(|kind| (kind, ""))) {
+        let loss = match scope {
+            "" => format!("{{ kind = \"{kind}\" }}"),
+            _ => format!("{{ kind = \"{kind}\", lower_clip_percentile = 0.02, winsor_scope = \"{scope}\" }}"),
+        };
+        for (rows, ranks, tokens) in [(8, 3, 300), (2, 4, 100_000)] {
+            let batch = format!("per_device_train_batch_size = {rows}");
+            let sample = format!("dataset_sample = {}", 8 + 2 * rows);
+            let most = format!("max_tokens_per_pack = {tokens}");
+            // ZeRO in every other run: it changes nothing.
+            let zero = format!("zero_stage = {}", usize::from(rows == 8));
+            let mut keys = vec![&batch[..], &sample, &most, "save_steps = 100", "probe = null"];
+            keys.extend((kind == "distill").then_some(&teacher[..]));
+            let at = |ranks: usize| dir.path().join(format!("{kind}-{scope}-{rows}-{ranks}"));
+            succeeded(&Command::new(SMPO).args(arguments(&at(1), &loss, &keys)).output().unwrap());
+            keys.push(&zero);
+            succeeded(&mpirun(ranks, &arguments(&at(ranks), &loss, &keys)).output().unwrap());
+            let (first, all) = differences(&figures(&at(1)), &figures(&at(ranks)));
+            println!("| {kind} | {scope} | {rows}, {ranks} | {first:.1e} | {all:.1e} |");
+            assert!(first < 2e-6, "{kind} {scope} on {ranks}: {first}");
+            assert!(all < 1e-4, "{kind} {scope} on {ranks}: {all}");
+        }
+    }
+}
+
+fn bytes_of(out: &Path, file: &str) -> Vec<u8> {
+    fs::read(out.join(file)).unwrap()
+}
+
+#[test]
+#[ignore = "needs mpirun"]
+fn moments_dealt_to_ranks_give_the_same_files_and_resume_anywhere() {
+    let dir = TempDir::new().unwrap();
+    let (_, loss) = LOSSES[2];
+    let keys = |zero: &'static str| [zero, "max_grad_norm = 0", "num_train_epochs = 2"];
+    let (plain, dealt) = (keys("zero_stage = 0"), keys("zero_stage = 1"));
+    for ranks in [2, 4] {
+        let at = |name: &str| dir.path().join(format!("{name}-{ranks}"));
+        succeeded(&mpirun(ranks, &arguments(&at("plain"), loss, &plain)).output().unwrap());
+        succeeded(&mpirun(ranks, &arguments(&at("dealt"), loss, &dealt)).output().unwrap());
+        for file in ["model/model.safetensors", "checkpoints/step-8/optimizer.safetensors"] {
+            assert!(bytes_of(&at("plain"), file) == bytes_of(&at("dealt"), file), "{file} on {ranks}");
+        }
+    }
+    let alone = dir.path().join("plain-2");
+    for (ranks, first, then, second) in [(4, &dealt, 1, &plain), (2, &dealt, 3, &dealt), (1, &plain, 4, &dealt)] {
+        let out = dir.path().join(format!("{ranks}-{then}"));
+        let mut child = mpirun(ranks, &arguments(&out, loss, first)).spawn().unwrap();
+        after_steps(&out, 5, &mut child);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // The ranks end after their launcher.
+        std::thread::sleep(Duration::from_secs(2));
+        assert!(!out.join("model").exists());
+        succeeded(&mpirun(then, &arguments(&out, loss, second)).output().unwrap());
+        let most = difference(&figures(&alone), &figures(&out));
+        println!("{ranks} ranks, then {then}: largest difference {most:.1e}");
+        assert!(most < 1e-4, "{most}");
+    }
+}
+
+#[test]
+#[ignore = "needs mpirun"]
+fn a_slow_rank_changes_nothing() {
+    let dir = TempDir::new().unwrap();
+    let (_, loss) = LOSSES[3];
+    for zero in ["zero_stage = 0", "zero_stage = 1"] {
+        let at = |name: &str| dir.path().join(format!("{name}-{}", zero.len() + usize::from(zero.ends_with('1'))));
+        succeeded(&mpirun(3, &arguments(&at("even"), loss, &[zero])).output().unwrap());
+        let mut child = mpirun(3, &arguments(&at("slow"), loss, &[zero])).spawn().unwrap();
+        after_steps(&at("slow"), 1, &mut child);
+        let slow = children(child.id())[1];
+        let since = Instant::now();
+        let mut pauses = 0;
+        while child.try_wait().unwrap().is_none() {
+            signal("-STOP", slow);
+            std::thread::sleep(Duration::from_millis(150));
+            signal("-CONT", slow);
+            std::thread::sleep(Duration::from_millis(30));
+            pauses += 1;
+            assert!(since.elapsed() < Duration::from_secs(300));
+        }
+        succeeded(&child.wait_with_output().unwrap());
+        println!("{zero}: rank 1 of 3 stopped {pauses} times");
+        assert!(pauses > 2);
+        for file in ["model/model.safetensors", "metrics.jsonl"] {
+            let text = |name: &str| bytes_of(&at(name), file);
+            let same = match file {
+                "metrics.jsonl" => difference(&figures(&at("even")), &figures(&at("slow"))) == 0.0,
+                _ => text("even") == text("slow"),
+            };
+            assert!(same, "{zero}: {file}");
+        }
+    }
+}
+
+/// Two network namespaces with a link between them, as two machines; removed when dropped.
+struct Machines;
+
+impl Machines {
+    /// `None` where this process may not make any.
+    fn new() -> Option<Self> {
+        let ip = |arguments: &str| Command::new("ip").args(arguments.split(' ')).stderr(Stdio::null()).status();
+        drop(Self);
+        let made = [
+            "netns add smpo-a",
+            "netns add smpo-b",
+            "link add smpo-a netns smpo-a type veth peer name smpo-b netns smpo-b",
+        ];
+        let set = ["a", "b"].into_iter().zip(["10.83.0.1/24", "10.83.0.2/24"]).flat_map(|(name, address)| {
+            [
+                "link set lo up".to_owned(),
+                format!("addr add {address} dev smpo-{name}"),
+                format!("link set smpo-{name} up"),
+            ]
+            .map(|command| format!("-n smpo-{name} {command}"))
+        });
+        let works = |command: &str| ip(command).is_ok_and(|status| status.success());
+        (made.iter().all(|command| works(command)) && set.into_iter().all(|command| works(&command))).then_some(Self)
+    }
+}
+
+impl Drop for Machines {
+    fn drop(&mut self) {
+        for name in ["smpo-a", "smpo-b"] {
+            drop(Command::new("ip").args(["netns", "delete", name]).stderr(Stdio::null()).status());
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs mpirun, and root for network namespaces"]
+fn two_network_namespaces_train_as_two_machines() {
+    let Some(_machines) = Machines::new() else {
+        println!("not run: no network namespaces can be made here");
+        return;
+    };
+    let dir = TempDir::new().unwrap();
+    let (_, loss) = LOSSES[2];
+    let (alone, out) = (dir.path().join("alone"), dir.path().join("two"));
+    succeeded(&Command::new(SMPO).args(arguments(&alone, loss, &[])).output().unwrap());
+    // A launcher's way to another machine: here into its namespace.
+    let agent = dir.path().join("agent");
+    fs::write(&agent, "#!/bin/sh\nhost=$1; shift\nexec ip netns exec \"$host\" sh -c \"$*\"\n").unwrap();
+    Command::new("chmod").args(["+x", agent.to_str().unwrap()]).status().unwrap();
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", "smpo-a", "mpirun", "--allow-run-as-root", "--bind-to", "none", "-n", "4"]);
+    command.args(["-H", "smpo-a:2,smpo-b:2", "--mca", "plm_rsh_agent", agent.to_str().unwrap()]);
+    command.args(["--mca", "btl", "tcp,self", "--mca", "btl_tcp_if_include", "10.83.0.0/24"]);
+    command.args(["--mca", "oob_tcp_if_include", "10.83.0.0/24", "--mca", "routed", "direct"]);
+    // One name of each machine: that of its address.
+    command.args(["--mca", "orte_keep_fqdn_hostnames", "1", SMPO]).args(arguments(&out, loss, &["zero_stage = 1"]));
+    succeeded(&command.output().unwrap());
+    let most = difference(&figures(&alone), &figures(&out));
+    println!("two ranks in each of two namespaces: largest difference {most:.1e}");
+    assert!(most < 1e-4, "{most}");
 }
 
 #[test]

@@ -16,6 +16,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             assert_eq!(*value, expected, "rank {rank}, value {at} of {length}");
         }
     }
+    for shares in [vec![0, 1], vec![5, 0, 3], vec![1 << 20, 7, 0, 100]] {
+        let mut bounds = vec![0];
+        (0..world).for_each(|rank| bounds.push(bounds[rank] + shares[rank % shares.len()]));
+        let of = |rank: usize, at: usize| (rank + 1) as f32 * 0.1 + (at % 977) as f32;
+        let mut values: Vec<f32> = (0..bounds[world]).map(|at| of(rank, at)).collect();
+        mpi.reduce_scatter(&mut values, &bounds)?;
+        mpi.all_gather(&mut values, &bounds)?;
+        for (at, value) in values.iter().enumerate() {
+            let expected = (1..world).fold(of(0, at), |sum, rank| sum + of(rank, at));
+            assert_eq!(*value, expected, "rank {rank}, value {at} of {bounds:?}");
+        }
+    }
     for round in 0..50u8 {
         let all = mpi.gather(&vec![round; rank * 1000])?;
         assert_eq!(all, (0..world).map(|rank| vec![round; rank * 1000]).collect::<Vec<_>>());

@@ -28,6 +28,14 @@ pub enum CollectiveError {
         /// The launcher whose variable it is.
         launcher: &'static str,
     },
+    /// An operation failed, or took too long.
+    #[error("{operation}: {message}")]
+    Failed {
+        /// Its name in the library.
+        operation: &'static str,
+        /// The reason.
+        message: String,
+    },
     /// The library could not start, or says other numbers than the launcher.
     #[error("{library}: {message}")]
     Start {

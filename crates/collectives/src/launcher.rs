@@ -86,6 +86,8 @@ impl Launched {
         let rank = number(rank, format!("a rank below {ranks}"), &|rank| rank < ranks)?;
         let local_rank = match variable(local) {
             Some(_) => number(local, format!("a rank below {ranks}"), &|rank| rank < ranks)?,
+            // Kubernetes' PyTorchJob sets torchrun's variables for a process in a container of its own.
+            None if launcher == Launcher::Torchrun => 0,
             None => rank,
         };
         Ok((ranks > 1).then_some(Self { launcher, rank, world: ranks, local_rank }))
@@ -127,6 +129,12 @@ mod tests {
             let expected = Launched { launcher, rank: 3, world: 4, local_rank: 1 };
             assert_eq!(launched(&variables), Ok(Some(expected)), "{variables:?}");
         }
+    }
+
+    #[test]
+    fn a_process_in_a_container_of_its_own_is_the_first_there() {
+        let launched = launched(&[("RANK", "3"), ("WORLD_SIZE", "4")]).unwrap().unwrap();
+        assert_eq!((launched.rank, launched.local_rank), (3, 0));
     }
 
     #[test]

@@ -5,22 +5,30 @@
 //! | [`Single`] | one process | nothing |
 //! | [`Threads`] | threads of one process, for tests | nothing |
 //! | `Mpi` | processes on CPUs | feature `mpi` |
+//! | `Nccl` | processes with a GPU each | feature `nccl` |
 //!
-//! A sum adds in the order of ranks on every rank, so that all have the same bits whatever the library does.
+//! A sum has the same bits on every rank whatever the library does: it adds in the order of ranks. NCCL has an order of its own,
+//! which is also that of all ranks.
 
+mod device_values;
 mod error;
 mod launcher;
 #[cfg(feature = "mpi")]
 mod mpi;
+#[cfg(feature = "nccl")]
+mod nccl;
 mod single;
 mod threads;
 
 use std::fmt::Debug;
 
+pub use device_values::{DeviceOperation, DeviceType, DeviceValues};
 pub use error::CollectiveError;
 pub use launcher::{Launched, Launcher};
 #[cfg(feature = "mpi")]
 pub use mpi::Mpi;
+#[cfg(feature = "nccl")]
+pub use nccl::Nccl;
 pub use single::Single;
 pub use threads::Threads;
 
@@ -37,6 +45,34 @@ pub trait Collective: Debug + Send + Sync {
     /// # Errors
     /// When another rank is gone, or gave another number of values.
     fn sum(&self, values: &mut [f32]) -> Result<(), CollectiveError>;
+
+    /// Replaces the values of each rank, `bounds[rank]..bounds[rank + 1]`, by their sums over ranks. The others are undefined
+    /// after it. `bounds`, the same on every rank, has one more than there are ranks and ends with the number of values.
+    ///
+    /// # Errors
+    /// As for [`Collective::sum`].
+    fn reduce_scatter(&self, values: &mut [f32], bounds: &[usize]) -> Result<(), CollectiveError> {
+        debug_assert_eq!(bounds.len(), self.world() + 1);
+        self.sum(values)
+    }
+
+    /// Gives the values of each rank, `bounds[rank]..bounds[rank + 1]`, to all.
+    ///
+    /// # Errors
+    /// As for [`Collective::sum`].
+    fn all_gather(&self, values: &mut [f32], bounds: &[usize]) -> Result<(), CollectiveError> {
+        let of = |rank: usize| bounds[rank]..bounds[rank + 1];
+        let own: Vec<u8> = values[of(self.rank())].iter().flat_map(|value| value.to_ne_bytes()).collect();
+        for (rank, bytes) in self.gather(&own)?.into_iter().enumerate() {
+            let expected = of(rank).len();
+            if bytes.len() != 4 * expected {
+                return Err(CollectiveError::Lengths { own: expected, other: bytes.len() / 4, rank });
+            }
+            let numbers = bytes.chunks_exact(4).map(|b| f32::from_ne_bytes([b[0], b[1], b[2], b[3]]));
+            values[of(rank)].iter_mut().zip(numbers).for_each(|(value, number)| *value = number);
+        }
+        Ok(())
+    }
 
     /// The bytes of every rank, by rank.
     ///
@@ -55,6 +91,19 @@ pub trait Collective: Debug + Send + Sync {
     /// # Errors
     /// When another rank is gone.
     fn barrier(&self) -> Result<(), CollectiveError>;
+
+    /// Works on values in the memory of GPUs, as many of one type on every rank, once all that was started there before is done.
+    /// False without a way between GPUs; nothing has happened then, on any rank.
+    ///
+    /// # Safety
+    /// The values are in the memory of this rank's GPU, and nothing else uses them meanwhile.
+    ///
+    /// # Errors
+    /// When another rank is gone.
+    unsafe fn on_device(&self, operation: DeviceOperation, values: &[DeviceValues]) -> Result<bool, CollectiveError> {
+        let _ = (operation, values);
+        Ok(false)
+    }
 }
 
 /// Sums `parts`, one for each rank and of one length, into `sums`, in the order of ranks.

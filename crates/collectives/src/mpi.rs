@@ -67,10 +67,14 @@ impl Mpi {
 
     /// Sums one part: every rank sums its share of it, and gives the sums to the others.
     fn sum_part(&self, values: &mut [f32]) {
-        let communicator = self.communicator();
         let bounds: Vec<usize> = (0..=self.world).map(|rank| values.len() * rank / self.world).collect();
-        let counts: Vec<i32> = bounds.windows(2).map(|ends| (ends[1] - ends[0]) as i32).collect();
-        let places: Vec<i32> = bounds[..self.world].iter().map(|&place| place as i32).collect();
+        self.scatter_sums(values, &bounds);
+        self.share(values, &bounds);
+    }
+
+    /// Sums each rank's values on that rank, in the order of ranks.
+    fn scatter_sums(&self, values: &mut [f32], bounds: &[usize]) {
+        let (counts, places) = counts_and_places(bounds);
         let own = counts[self.rank] as usize;
         let mut parts = vec![0.0f32; own * self.world];
         {
@@ -78,14 +82,28 @@ impl Mpi {
             let own_counts = vec![own as i32; self.world];
             let own_places: Vec<i32> = (0..self.world).map(|rank| (rank * own) as i32).collect();
             let mut of_each = PartitionMut::new(&mut parts[..], &own_counts[..], &own_places[..]);
-            communicator.all_to_all_varcount_into(&to_each, &mut of_each);
+            self.communicator().all_to_all_varcount_into(&to_each, &mut of_each);
         }
-        let mut sums = vec![0.0f32; own];
         if own > 0 {
-            add_in_order(&mut sums, parts.chunks_exact(own));
+            add_in_order(&mut values[bounds[self.rank]..bounds[self.rank + 1]], parts.chunks_exact(own));
         }
+    }
+
+    /// Gives each rank's values to all.
+    fn share(&self, values: &mut [f32], bounds: &[usize]) {
+        let (counts, places) = counts_and_places(bounds);
+        let own = values[bounds[self.rank]..bounds[self.rank + 1]].to_vec();
         let mut all = PartitionMut::new(values, &counts[..], &places[..]);
-        communicator.all_gather_varcount_into(&sums[..], &mut all);
+        self.communicator().all_gather_varcount_into(&own[..], &mut all);
+    }
+
+    /// Refuses values that are not as many on every rank.
+    fn check_lengths(&self, own: usize) -> Result<(), CollectiveError> {
+        let lengths = self.lengths(own);
+        match lengths.iter().enumerate().find(|(_, length)| **length != own) {
+            Some((rank, &other)) => Err(CollectiveError::Lengths { own, other, rank }),
+            None => Ok(()),
+        }
     }
 
     fn lengths(&self, own: usize) -> Vec<usize> {
@@ -105,11 +123,20 @@ impl Collective for Mpi {
     }
 
     fn sum(&self, values: &mut [f32]) -> Result<(), CollectiveError> {
-        let lengths = self.lengths(values.len());
-        if let Some((rank, &other)) = lengths.iter().enumerate().find(|(_, length)| **length != values.len()) {
-            return Err(CollectiveError::Lengths { own: values.len(), other, rank });
-        }
+        self.check_lengths(values.len())?;
         values.chunks_mut(PART).for_each(|part| self.sum_part(part));
+        Ok(())
+    }
+
+    fn reduce_scatter(&self, values: &mut [f32], bounds: &[usize]) -> Result<(), CollectiveError> {
+        self.check_lengths(values.len())?;
+        self.scatter_sums(values, bounds);
+        Ok(())
+    }
+
+    fn all_gather(&self, values: &mut [f32], bounds: &[usize]) -> Result<(), CollectiveError> {
+        self.check_lengths(values.len())?;
+        self.share(values, bounds);
         Ok(())
     }
 
@@ -152,4 +179,11 @@ impl Collective for Mpi {
         self.communicator().barrier();
         Ok(())
     }
+}
+
+/// Numbers of values and first places of each rank, as MPI counts.
+fn counts_and_places(bounds: &[usize]) -> (Vec<i32>, Vec<i32>) {
+    let counts = bounds.windows(2).map(|ends| (ends[1] - ends[0]) as i32).collect();
+    let places = bounds[..bounds.len() - 1].iter().map(|&place| place as i32).collect();
+    (counts, places)
 }

@@ -64,6 +64,31 @@ fn sums_of_other_lengths_are_refused() {
 }
 
 #[test]
+fn sums_scattered_and_gathered_are_sums() {
+    for shares in [vec![0, 1], vec![5, 0, 3], vec![7]] {
+        for ranks in 1..=4 {
+            let mut bounds = vec![0];
+            (0..ranks).for_each(|rank| bounds.push(bounds[rank] + shares[rank % shares.len()]));
+            let of = |rank: usize, at: usize| (rank + 1) as f32 * 0.1 + at as f32;
+            let expected: Vec<f32> =
+                (0..bounds[ranks]).map(|at| (1..ranks).fold(of(0, at), |sum, rank| sum + of(rank, at))).collect();
+            on_ranks(ranks, |rank| {
+                let mut values: Vec<f32> = (0..bounds[ranks]).map(|at| of(rank.rank(), at)).collect();
+                rank.reduce_scatter(&mut values, &bounds).unwrap();
+                let own = bounds[rank.rank()]..bounds[rank.rank() + 1];
+                assert_eq!(values[own.clone()], expected[own.clone()]);
+                // What was undefined comes from its owner.
+                let kept = values[own.clone()].to_vec();
+                values.fill(f32::NAN);
+                values[own].copy_from_slice(&kept);
+                rank.all_gather(&mut values, &bounds).unwrap();
+                assert_eq!(values, expected);
+            });
+        }
+    }
+}
+
+#[test]
 fn one_rank_is_itself() {
     let mut values = [1.0, 2.0];
     Single.sum(&mut values).unwrap();

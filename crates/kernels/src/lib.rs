@@ -70,7 +70,7 @@ pub use ops::{
     selected_log_probs_with_entropy, selected_log_probs_with_terminators, short_convolution, sigmoid_gate, swiglu,
     weighted_sum,
 };
-pub use optim::{AdamW, Moment, Moments, MomentsView, Parameter, StepReport};
+pub use optim::{AdamW, Moment, Moments, MomentsView, Parameter, Part, StepReport};
 pub use options::{
     AdamWOptions, AttentionOptions, Balance, Clamp, DeltaHeads, DropoutMask, HeadOptions, MomentFormat, NormOptions,
     RotaryPairs, RouterOptions, Routing, RowEntropy, Segments, Span, TerminatorScore,

@@ -17,11 +17,14 @@ use crate::early_stopping::EarlyStopping;
 use crate::error::{TrainError, io};
 use crate::learner::Learner;
 use crate::loss_scale::LossScale;
-use crate::moments;
+use crate::moments::{self, ReadError};
 use crate::origin::Origin;
 use crate::probe::Targets;
 
 const SCHEMA_VERSION: u32 = 2;
+
+/// The file of the optimizer's moments.
+const MOMENTS: &str = "optimizer.safetensors";
 
 /// State of the loop beside the model: part of a checkpoint, so that a resumed run decides as an uninterrupted one.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -143,7 +146,7 @@ fn fill(
     if let Some(reference) = learner.following_reference() {
         reference.save(partial.join("reference"), &SaveOptions::default())?;
     }
-    write(&partial.join("optimizer.safetensors"), &moments::to_bytes(learner.optimizer())?)?;
+    learner.moments().write(&partial.join(MOMENTS))?;
     let state = State {
         schema: SCHEMA_VERSION,
         step,
@@ -223,8 +226,10 @@ impl Checkpoint {
         origin: &Origin,
     ) -> Result<LoopState, TrainError> {
         let damaged = |reason: String| self.damaged(reason);
-        let moments = moments::from_bytes(&self.read("optimizer.safetensors")?)
-            .map_err(|reason| damaged(format!("optimizer.safetensors: {reason}")))?;
+        let moments = moments::read(&self.dir.join(MOMENTS), learner.optimizer()).map_err(|error| match error {
+            ReadError::Damaged(reason) => damaged(format!("{MOMENTS}: {reason}")),
+            ReadError::Io(source) => io(&self.dir.join(MOMENTS), "read")(source),
+        })?;
         learner.optimizer_mut().restore(state.updates, moments).map_err(|error| damaged(error.to_string()))?;
         learner.set_winsor(state.winsor);
         // A run that resumes in float16 after another device's float32 starts with a fresh scale.

@@ -224,6 +224,10 @@ pub struct TrainConfig {
     /// an embedding are float32 always.
     #[serde(default)]
     pub optim: Optim,
+    /// DeepSpeed's stage of ZeRO for a run of several processes (docs/distributed.md): 1 lets each keep the moments, and the
+    /// float32 copies of 16-bit weights, of a part of the parameters; 0 lets each keep all.
+    #[serde(default)]
+    pub zero_stage: u8,
     /// AdamW's β1.
     #[serde(default = "defaults::beta1")]
     pub adam_beta1: f64,

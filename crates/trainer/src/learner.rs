@@ -1,6 +1,7 @@
 //! One optimizer step: log-probs forward, the loss as a pure function of them, its weights backward, AdamW.
 
 use candle_core::DType;
+use smpo_collectives::{DeviceOperation, DeviceType, DeviceValues};
 use smpo_data::{Row, TokenizedCompletion};
 use smpo_kernels::{AdamW, Gradients, KernelError, Parameter, StepReport};
 use smpo_losses::{BatchError, Evaluation, LossState, Objective, Totals};
@@ -12,11 +13,13 @@ use crate::error::TrainError;
 use crate::learner_options::LearnerOptions;
 use crate::loss_scale::LossScale;
 use crate::mismatched::{Mismatched, mismatched};
+use crate::moments::AllMoments;
 use crate::packing::{Unit, units};
 use crate::passes::{Context, in_order};
 use crate::pooling::Pooling;
 use crate::ranks::Ranks;
 use crate::scoring::{RowLogps, Scorer, StepRow, packed_tokens};
+use crate::zero::Owners;
 
 /// Outcome of a step.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,6 +50,8 @@ pub struct Learner {
     /// Of objectives of whole sequences.
     pooling: Option<Pooling>,
     ranks: Ranks,
+    /// Of the moments, where each rank keeps a part of them.
+    owners: Option<Owners>,
 }
 
 /// Values that ranks add at a time, at least, where small gradients go together: 64 MiB.
@@ -58,9 +63,22 @@ impl Learner {
     /// # Errors
     /// When a range of the optimizer is wrong, or nothing is trainable.
     pub fn new(decoder: Decoder, objective: Objective, options: LearnerOptions) -> Result<Self, TrainError> {
+        Self::on_ranks(decoder, objective, options, Ranks::default())
+    }
+
+    /// As [`Learner::new`], on one of several ranks that share each step, which have the same model, objective and options.
+    ///
+    /// # Errors
+    /// As for [`Learner::new`].
+    pub fn on_ranks(
+        decoder: Decoder,
+        objective: Objective,
+        options: LearnerOptions,
+        ranks: Ranks,
+    ) -> Result<Self, TrainError> {
         let embedding = decoder.embedding_var();
         let rows_only = decoder.embedding_var().filter(|_| !decoder.trained_tokens().is_empty());
-        let parameters = decoder
+        let parameters: Vec<Parameter> = decoder
             .trainable()
             .into_iter()
             .map(|(name, var)| {
@@ -74,7 +92,12 @@ impl Learner {
             })
             .collect();
         let loss_scale = (decoder.placement().dtype == WeightDtype::F16).then(LossScale::default);
-        let optimizer = AdamW::new(parameters, options.adamw)?;
+        let sizes = || parameters.iter().map(|parameter| parameter.var.elem_count()).collect::<Vec<_>>();
+        let owners = (options.shards_moments && !ranks.alone()).then(|| Owners::deal(&sizes(), &ranks));
+        let optimizer = match &owners {
+            Some(owners) => AdamW::of_parts(parameters, options.adamw, owners.of(ranks.rank()).to_vec())?,
+            None => AdamW::new(parameters, options.adamw)?,
+        };
         let gradients = optimizer.gradients()?;
         let pad = decoder.config().pad_token();
         let pooling = objective.config().loss.pooled().map(|_| Pooling { tail: Vec::new(), pad });
@@ -88,15 +111,9 @@ impl Learner {
             options,
             reference: None,
             pooling,
-            ranks: Ranks::default(),
+            ranks,
+            owners,
         })
-    }
-
-    /// Shares each step with other ranks, which have the same model, objective and options.
-    #[must_use]
-    pub fn over(mut self, ranks: Ranks) -> Self {
-        self.ranks = ranks;
-        self
     }
 
     /// The ranks that share each step.
@@ -247,23 +264,39 @@ impl Learner {
         self.decoder.fill_idle_experts(&mut self.gradients);
         let loss_scale = self.loss_scale.map(|scale| scale.factor());
         let factor = loss_scale.unwrap_or(1.0);
-        let grad_norm = match self.optimizer.step_scaled(&self.gradients, learning_rate, factor) {
+        let grad_norm = match self.update(learning_rate, factor) {
             Ok(StepReport { grad_norm, .. }) => {
                 if let Some(scale) = &mut self.loss_scale {
                     scale.count_finite_step();
                 }
                 grad_norm
             }
-            Err(KernelError::NonFiniteGradient { norm, .. }) => {
+            Err(TrainError::Kernel(KernelError::NonFiniteGradient { norm, .. })) => {
                 if !self.loss_scale.as_mut().is_some_and(LossScale::back_off) {
                     return Err(TrainError::NotFinite { step: step + 1, what: "the gradient norm", value: norm });
                 }
                 norm
             }
-            Err(other) => return Err(other.into()),
+            Err(other) => return Err(other),
         };
         let balance = self.balances().then_some(balance);
         Ok(StepOutcome { evaluation, grad_norm, loss_scale, balance })
+    }
+
+    /// AdamW's update, of own parts where each rank has some: the weights of the others come from those.
+    fn update(&mut self, learning_rate: f64, factor: f64) -> Result<StepReport, TrainError> {
+        let Self { optimizer, gradients, ranks, owners, .. } = self;
+        let Some(owners) = owners else { return Ok(optimizer.step_scaled(gradients, learning_rate, factor)?) };
+        let squares = ranks.total(optimizer.squares(gradients).map_err(TrainError::from))?;
+        let updated = optimizer.step_of_parts(gradients, learning_rate, factor, &squares);
+        let report = ranks.agree(updated.map_err(TrainError::from))?;
+        owners.spread(optimizer, ranks)?;
+        Ok(report)
+    }
+
+    /// The moments of all ranks.
+    pub(crate) fn moments(&self) -> AllMoments<'_> {
+        AllMoments { optimizer: &self.optimizer, owners: self.owners.as_ref(), ranks: &self.ranks }
     }
 
     /// Adds the gradients of all ranks, parameter by parameter in their order.
@@ -277,6 +310,20 @@ impl Learner {
             .map(|at| all.iter().any(|rank| rank.get(at).is_some_and(|present| *present > 0.0)))
             .collect();
         let ranks = self.ranks.clone();
+        if let Some(owners) = &self.owners {
+            return owners.reduce(&mut self.gradients, &present, &ranks);
+        }
+        let lens: Vec<usize> = self.optimizer.parameters().map(|parameter| parameter.var.elem_count()).collect();
+        let mut there = Vec::new();
+        for (parameter, len) in lens.into_iter().enumerate().filter(|(parameter, _)| present[*parameter]) {
+            let address = self.gradients.address_of(parameter, &(0..len))?;
+            let values = |address| DeviceValues { address, len, dtype: DeviceType::Float32, owner: 0 };
+            there.extend(address.map(values));
+        }
+        // SAFETY: the gradients are this learner's, and nothing works on them meanwhile.
+        if !there.is_empty() && unsafe { ranks.on_device(DeviceOperation::Sum, &there) }? {
+            return Ok(());
+        }
         self.gradients.sum_with(&present, BUCKET, &mut |values| ranks.sum(values))
     }
 

@@ -24,6 +24,8 @@ pub struct LearnerOptions {
     pub steps: Option<u64>,
     /// Coefficient of the load-balancing loss of routed experts; 0 for none.
     pub balance: f64,
+    /// Each rank keeps the moments of a part of the parameters (ZeRO stage 1).
+    pub shards_moments: bool,
     /// `None` for a reference that stays what it is.
     pub reference_sync: Option<ReferenceSync>,
 }
@@ -57,6 +59,7 @@ impl LearnerOptions {
             checkpointing: config.gradient_checkpointing,
             seed: config.seed,
             steps,
+            shards_moments: config.zero_stage > 0,
             balance: config.balance_coefficient(spec),
             reference_sync: config
                 .sync_ref_model

@@ -56,6 +56,7 @@ mod steps;
 pub mod synthetic;
 mod tensorboard;
 mod tokenizer_dir;
+mod zero;
 
 pub use alarm::{Alarm, AlarmKind};
 pub use config::{DataCheck, Init, MemoryCheck, ReadConfig, TrainConfig, TrainConfigBuilder};

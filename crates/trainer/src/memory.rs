@@ -79,6 +79,9 @@ impl MemoryPlan {
         let shape = shape(config, lora.as_ref(), &layers, tokens, completion_tokens);
         let (moments, device) = (config.optim.moments(), room.device_dtype(config));
         let mut estimate = MemoryEstimate::new(spec, &TrainingShape { frozen, moments, device, ..shape })?;
+        if config.zero_stage > 0 {
+            estimate.optimizer = estimate.optimizer.div_ceil(room.ranks() as u64);
+        }
         if let Some(prompt) = &config.prompt {
             estimate.learn_prompts(spec, prompt.count * prompt.length);
         }
@@ -278,6 +281,9 @@ fn remedies(config: &TrainConfig, room: Room) -> Vec<(String, TrainConfig)> {
     if room.is_gpu() && config.requested_dtype() == WeightDtype::F32 {
         steps.push(("bf16 = true", |config| TrainConfig { bf16: true, ..config }));
     }
+    if room.ranks() > 1 && config.zero_stage == 0 {
+        steps.push(("zero_stage = 1", |config| TrainConfig { zero_stage: 1, ..config }));
+    }
     steps
         .push(("max_tokens_per_pack = 1024", |config| TrainConfig { max_tokens_per_pack: Some(MIN_TOKENS), ..config }));
     steps.push(("gradient_checkpointing = true", |config| TrainConfig { gradient_checkpointing: true, ..config }));
@@ -432,6 +438,20 @@ mod tests {
         let expected = "load_in_4bit = true, gradient_checkpointing = true and max_tokens_per_pack = 1024";
         assert_eq!(remedy(&adapted, gpu(5 * weights / 2, 8 * weights)), expected);
         assert_eq!(single.dtype(Kind::Cuda(0)), WeightDtype::F32);
+    }
+
+    #[test]
+    fn ranks_share_the_moments_where_that_is_configured() {
+        let (spec, config, row) = (spec(), config(), row(1000));
+        let room = |free: u64| host(free).shared_by(8);
+        let alone = plan_of(&config, &spec, room(0), &row).unwrap();
+        let dealt = TrainConfig { zero_stage: 1, ..config.clone() };
+        let shared = plan_of(&dealt, &spec, room(0), &row).unwrap();
+        assert_eq!(shared.estimate.optimizer, alone.estimate.optimizer / 8);
+        assert_eq!(alone.total() - shared.total(), alone.estimate.optimizer / 8 * 7);
+        let short = shortage_of(&config, &spec, room(shared.total()), &row).unwrap().unwrap();
+        assert_eq!(short.remedy, Some(("zero_stage = 1".to_owned(), shared.total())));
+        assert_eq!(shortage_of(&dealt, &spec, room(shared.total()), &row).unwrap(), None);
     }
 
     #[test]

@@ -19,6 +19,12 @@ use crate::room::Room;
 pub struct NamedPlan {
     /// `all weights`, `LoRA r 16`, `QLoRA r 16`, or the patterns of the trained parameters.
     pub training: String,
+    /// Ranks of the run; the bytes are those of each.
+    #[serde(skip_serializing_if = "is_one")]
+    pub ranks: usize,
+    /// The ranks share the moments (`zero_stage = 1`).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub shares_moments: bool,
     /// Activations are recomputed in the backward pass.
     pub gradient_checkpointing: bool,
     /// Tokens of a pack.
@@ -39,12 +45,21 @@ pub struct NamedPlan {
     pub total_bytes: u64,
 }
 
-/// All weights, LoRA (the adapter at hand, or a rank in common use) on the weights as they are stored, and on four bits, with
+fn is_one(count: &usize) -> bool {
+    *count == 1
+}
+
+/// All weights, with the moments on each of `ranks` and shared by them; LoRA (the adapter at hand, or a rank in common use) on the weights as they are stored, and on four bits, with
 /// and without checkpointing; half of the tokens are completions.
 ///
 /// # Errors
 /// A target of the adapter names no layer.
-pub fn usual(info: &ModelInfo, adapter: Option<&LoraConfig>, tokens: usize) -> Result<Vec<NamedPlan>, ModelError> {
+pub fn usual(
+    info: &ModelInfo,
+    adapter: Option<&LoraConfig>,
+    tokens: usize,
+    ranks: usize,
+) -> Result<Vec<NamedPlan>, ModelError> {
     let four_bit = Storage::FourBit(FourBitOptions { double: true, ..FourBitOptions::default() });
     let lora = adapter.cloned().unwrap_or(LoraConfig {
         r: 16,
@@ -65,25 +80,29 @@ pub fn usual(info: &ModelInfo, adapter: Option<&LoraConfig>, tokens: usize) -> R
                 moments: MomentFormat::Single,
                 device: None,
             };
-            plans.push(plan(&info.spec, &shape)?);
+            let plan = NamedPlan { ranks, ..plan(&info.spec, &shape)? };
+            plans.extend((lora.is_none() && ranks > 1).then(|| plan.sharing_moments()));
+            plans.push(plan);
         }
     }
     Ok(plans)
 }
 
-/// The largest pack of a training configuration, with all rows as long as it allows.
+/// The largest pack of a training configuration on each of `ranks`, with all rows as long as it allows.
 ///
 /// # Errors
 /// The configuration is wrong, or names layers that the model does not have.
-pub fn configured(spec: &DecoderSpec, path: &Path) -> Result<NamedPlan, TrainError> {
+pub fn configured(spec: &DecoderSpec, path: &Path, ranks: usize) -> Result<NamedPlan, TrainError> {
     let config = TrainConfig::read(path, &[])?.config;
     let spec = match config.labels() {
         Some(labels) => DecoderSpec { labels: Some(labels.count()), tied: false, ..spec.clone() },
         None => spec.clone(),
     };
-    let plan = MemoryPlan::of_longest(&config, &spec, Room::of_choice(&config))?;
+    let room = Room::of_choice(&config).shared_by(ranks);
+    let plan = MemoryPlan::of_longest(&config, &spec, room)?;
     let training = training(plan.lora.as_ref(), &config.unfreeze_layers_patterns, &config.storage());
-    Ok(NamedPlan::new(training, config.gradient_checkpointing, &plan))
+    let plan = NamedPlan::new(training, config.gradient_checkpointing, &plan);
+    Ok(NamedPlan { ranks, shares_moments: config.zero_stage > 0 && ranks > 1, ..plan })
 }
 
 fn plan(spec: &DecoderSpec, shape: &TrainingShape<'_>) -> Result<NamedPlan, ModelError> {
@@ -105,9 +124,18 @@ fn training(lora: Option<&LoraConfig>, layers: &[String], storage: &Storage) -> 
 }
 
 impl NamedPlan {
+    /// The same where the ranks share the moments.
+    fn sharing_moments(&self) -> Self {
+        let optimizer_bytes = self.optimizer_bytes.div_ceil(self.ranks as u64);
+        let total_bytes = self.total_bytes - self.optimizer_bytes + optimizer_bytes;
+        Self { shares_moments: true, optimizer_bytes, total_bytes, ..self.clone() }
+    }
+
     fn new(training: String, gradient_checkpointing: bool, plan: &MemoryPlan) -> Self {
         Self {
             training,
+            ranks: 1,
+            shares_moments: false,
             gradient_checkpointing,
             tokens: plan.tokens,
             completion_tokens: plan.completion_tokens,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use smpo_collectives::{Collective, CollectiveError, Single};
+use smpo_collectives::{Collective, CollectiveError, DeviceOperation, DeviceValues, Single};
 
 use crate::error::TrainError;
 use crate::room::Room;
@@ -91,7 +91,7 @@ impl Ranks {
     /// When another rank is gone.
     pub(crate) fn smallest(&self, own: Room) -> Result<Room, TrainError> {
         let free = self.exchange(Ok(vec![own.free() as f64]))?.into_iter().flatten().fold(f64::INFINITY, f64::min);
-        Ok(if self.alone() { own } else { own.with_free(free as u64) })
+        Ok(if self.alone() { own } else { own.with_free(free as u64).shared_by(self.world()) })
     }
 
     /// Lists of token ids that were dealt one by one, rank after rank, in their order again.
@@ -155,6 +155,67 @@ impl Ranks {
         let of_first = self.agree(of_first.transpose())?;
         let of_others = self.agree(work.map(|work| work()).transpose())?;
         of_first.or(of_others).ok_or(TrainError::Collective(CollectiveError::Gone(self.rank())))
+    }
+
+    /// Adds numbers over all ranks, as many on each, in the order of ranks.
+    ///
+    /// # Errors
+    /// As [`Ranks::exchange`].
+    pub(crate) fn total(&self, own: Result<Vec<f64>, TrainError>) -> Result<Vec<f64>, TrainError> {
+        let all = self.exchange(own)?;
+        let sums = all.into_iter().reduce(|mut sums, numbers| {
+            sums.iter_mut().zip(numbers).for_each(|(sum, number)| *sum += number);
+            sums
+        });
+        Ok(sums.unwrap_or_default())
+    }
+
+    /// The bytes of every rank, by rank.
+    ///
+    /// # Errors
+    /// When another rank is gone.
+    pub(crate) fn gather(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>, TrainError> {
+        Ok(self.0.gather(bytes)?)
+    }
+
+    /// Replaces `bytes` by those of the first rank.
+    ///
+    /// # Errors
+    /// When another rank is gone.
+    pub(crate) fn broadcast(&self, bytes: &mut Vec<u8>) -> Result<(), TrainError> {
+        Ok(self.0.broadcast(bytes, 0)?)
+    }
+
+    /// As [`Collective::reduce_scatter`].
+    ///
+    /// # Errors
+    /// When another rank is gone.
+    pub(crate) fn reduce_scatter(&self, values: &mut [f32], bounds: &[usize]) -> Result<(), TrainError> {
+        Ok(self.0.reduce_scatter(values, bounds)?)
+    }
+
+    /// As [`Collective::all_gather`].
+    ///
+    /// # Errors
+    /// When another rank is gone.
+    pub(crate) fn all_gather(&self, values: &mut [f32], bounds: &[usize]) -> Result<(), TrainError> {
+        Ok(self.0.all_gather(values, bounds)?)
+    }
+
+    /// As [`Collective::on_device`].
+    ///
+    /// # Safety
+    /// As for [`Collective::on_device`].
+    ///
+    /// # Errors
+    /// When another rank is gone.
+    pub(crate) unsafe fn on_device(
+        &self,
+        operation: DeviceOperation,
+        values: &[DeviceValues],
+    ) -> Result<bool, TrainError> {
+        // SAFETY: the caller's promise.
+        Ok(unsafe { self.0.on_device(operation, values) }?)
     }
 
     /// Replaces `values`, as many on every rank, by their sums.

@@ -16,6 +16,8 @@ pub struct Room {
     free: u64,
     /// Bytes of a GPU.
     total: u64,
+    /// Ranks of the run.
+    ranks: usize,
 }
 
 impl Room {
@@ -31,7 +33,7 @@ impl Room {
 
     /// Memory of a GPU.
     pub(crate) fn of_gpu(kind: Kind, memory: GpuMemory) -> Self {
-        Self { kind, free: memory.free, total: memory.total }
+        Self { kind, free: memory.free, total: memory.total, ranks: 1 }
     }
 
     /// Memory of this machine: bytes available to the system, or those left to the control group of this process. The page
@@ -43,7 +45,7 @@ impl Room {
         let free = system
             .cgroup_limits()
             .map_or(available, |limits| available.min(limits.total_memory.saturating_sub(limits.rss)));
-        Self { kind: Kind::Cpu, free, total: free }
+        Self { kind: Kind::Cpu, free, total: free, ranks: 1 }
     }
 
     /// Memory of the device that a configuration asks for, or of the host where it cannot be opened.
@@ -59,6 +61,16 @@ impl Room {
     /// Bytes that are free.
     pub fn free(self) -> u64 {
         self.free
+    }
+
+    /// The same for one of several ranks, which may share what is not needed everywhere.
+    pub(crate) fn shared_by(self, ranks: usize) -> Self {
+        Self { ranks, ..self }
+    }
+
+    /// Ranks of the run.
+    pub(crate) fn ranks(self) -> usize {
+        self.ranks
     }
 
     /// The same with so many bytes free, of several ranks the fewest.

@@ -191,7 +191,8 @@ impl Run<'_> {
         let checkpoint = resumed.as_ref().map(|resumed| resumed.checkpoint.clone());
         let models = ranks.agree(self.models(checkpoint.as_ref(), &tokenizer, watch))?;
         self.show_new_tokens(&models.policy, &rows, watch)?;
-        let mut learner = Learner::new(models.policy.clone(), objective, learner_options)?.over(ranks.clone());
+        let policy = models.policy.clone();
+        let mut learner = Learner::on_ranks(policy, objective, learner_options, ranks.clone())?;
         learner.read_sequences(Pooling::of(config, &models.policy, &tokenizer)?);
         let done = resumed.as_ref().map(|resumed| resumed.checkpoint.step);
         let state = match resumed {

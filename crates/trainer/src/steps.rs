@@ -354,7 +354,7 @@ impl Steps<'_> {
 
     fn save(&mut self, step: u64, logs: Option<&Logs>, watch: &mut dyn FnMut(Event<'_>)) -> Result<(), TrainError> {
         self.claim()?;
-        let path = self.learner.ranks().lead(|| {
+        let path = self.learner.moments().lead(|| {
             logs.map_or(Ok(()), |logs| logs.metrics.sync())?;
             let checkpoints = self.dir.checkpoints();
             let path = checkpoint::save(&checkpoints, step, &self.learner, &self.state, self.origin, self.sources())?;

@@ -2,18 +2,19 @@
 
 mod support;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use smpo_collectives::{Collective, CollectiveError, Threads};
 use smpo_data::HoldOut;
+use smpo_devices::Choice;
 use smpo_fixtures::demo;
 use smpo_losses::{LossConfig, Objective, WinsorScope};
 use smpo_model::{Config, Decoder};
-use smpo_trainer::config::ProbeConfig;
+use smpo_trainer::config::{Optim, ProbeConfig};
 use smpo_trainer::{
-    EarlierRun, Finish, Learner, LearnerOptions, Ranks, Room, StepRecord, StepRow, TrainConfig, TrainError, synthetic,
-    train_on,
+    EarlierRun, Finish, Learner, LearnerOptions, Ranks, Room, StepRecord, StepRow, TrainConfig, TrainConfigBuilder,
+    TrainError, synthetic, train_on,
 };
 use support::one_step::{losses, modified, one_step_on, same};
 use support::{demo_run, loss, on_ranks, on_threads, run_on, train_on_ranks};
@@ -60,12 +61,19 @@ fn ranks_without_a_pack_and_dropout_change_nothing() {
 
 #[test]
 fn every_rank_has_the_same_weights_to_the_last_bit() {
-    let settings = demo_run(Path::new("unused"), 8, modified(WinsorScope::Step)).learning_rate(1e-3).build().unwrap();
+    for zero_stage in [0, 1] {
+        same_weights(zero_stage);
+    }
+}
+
+fn same_weights(zero_stage: u8) {
+    let settings = demo_run(Path::new("unused"), 8, modified(WinsorScope::Step)).zero_stage(zero_stage);
+    let settings = settings.learning_rate(1e-3).build().unwrap();
     let weights = on_ranks(3, |ranks| {
         let decoder = Decoder::init(&Config::from_dir(demo("base")).unwrap(), 7).unwrap();
         let options = LearnerOptions::of(&settings, decoder.spec(), Room::host(), None).unwrap();
         let objective = Objective::new(settings.loss.clone()).unwrap();
-        let mut learner = Learner::new(decoder, objective, options).unwrap().over(ranks);
+        let mut learner = Learner::on_ranks(decoder, objective, options, ranks).unwrap();
         let rows = synthetic::pairs(7, 40, 500, |id| id % 97 == 0, 1);
         let rows: Vec<StepRow<'_>> = rows.iter().map(|row| StepRow { row, reference: None, other: None }).collect();
         let outcomes: Vec<_> = (0..3).map(|step| learner.step(&rows, step, 1e-3).unwrap()).collect();
@@ -117,6 +125,64 @@ fn probe_reference_and_held_out_rows_are_dealt() {
         for world in [2, 3] {
             assert_alike(&alone, &of(world));
         }
+    }
+}
+
+/// Three steps, the last of which is saved; the checkpoint's directory.
+fn three_steps(world: usize, config: TrainConfigBuilder, out: &Path) -> PathBuf {
+    let config = config.output_dir(out).save_steps(3).learning_rate(1e-3).max_grad_norm(0.0);
+    // Stopped after its third step, so that the checkpoint stays.
+    let config = config.max_steps(4).build().unwrap();
+    let (finishes, _) = train_on_ranks(world, &config, Some(3));
+    assert!(finishes.into_iter().all(|finish| finish.unwrap() == Finish::Stopped { step: 3 }));
+    out.join("checkpoints/step-3")
+}
+
+#[test]
+fn moments_dealt_to_ranks_change_no_bit() {
+    let dir = TempDir::new().unwrap();
+    let lora = |config: TrainConfigBuilder| config.use_peft(true).lora_r(8).modules_to_save(["norm", "embed_tokens"]);
+    let emulated = |config: TrainConfigBuilder| config.device(Choice::Emulated).bf16(true);
+    type Change<'a> = &'a dyn Fn(TrainConfigBuilder) -> TrainConfigBuilder;
+    let changes: [(&str, usize, Change<'_>); 6] = [
+        ("float32", 2, &|config| config),
+        ("float32", 5, &|config| config),
+        ("8 bits", 3, &|config| config.optim(Optim::AdamW8bit)),
+        ("bfloat16", 3, &|config| config.optim(Optim::AdamWBf16)),
+        ("adapter", 3, &lora),
+        ("device", 2, &emulated),
+    ];
+    for (name, world, change) in changes {
+        let of = |zero_stage: u8| {
+            let out = dir.path().join(format!("{name}-{world}-{zero_stage}"));
+            let config = demo_run(&out, 8, loss("kind = \"smpo\"")).zero_stage(zero_stage).max_tokens_per_pack(150);
+            three_steps(world, change(config), &out)
+        };
+        let (whole, dealt) = (of(0), of(1));
+        let model = if name == "adapter" { "adapter_model.safetensors" } else { "model.safetensors" };
+        for file in ["optimizer.safetensors".to_owned(), format!("model/{model}")] {
+            let read = |from: &Path| std::fs::read(from.join(&file)).unwrap();
+            assert!(read(&whole) == read(&dealt), "{name} on {world}: {file}");
+        }
+    }
+}
+
+#[test]
+fn a_run_with_dealt_moments_resumes_with_any_number_of_ranks() {
+    let dir = TempDir::new().unwrap();
+    let at = |name: &str, zero_stage: u8| {
+        let mut config = probed(&dir.path().join(name), modified(WinsorScope::Window(64)));
+        config.zero_stage = zero_stage;
+        config
+    };
+    let alone = run_on(1, &at("alone", 0));
+    for (name, first, then) in
+        [("a", (4, 1), (1, 0)), ("b", (4, 1), (2, 1)), ("c", (1, 0), (3, 1)), ("d", (2, 1), (3, 0))]
+    {
+        let (finishes, mut records) = train_on_ranks(first.0, &at(name, first.1), Some(3));
+        assert!(finishes.into_iter().all(|finish| finish.unwrap() == Finish::Stopped { step: 3 }), "{name}");
+        records.extend(run_on(then.0, &at(name, then.1)));
+        assert_alike(&alone, &records);
     }
 }
 

@@ -23,6 +23,7 @@ enum ModelCommand {
     /// Show family, number of parameters, EOS tokens, chat template, and the memory needed to train it
     #[command(after_help = "Examples:
   smpo model info Qwen2.5-1.5B-Instruct
+  smpo model info Qwen2.5-7B-Instruct --ranks 8
   smpo model info Qwen2.5-1.5B-Instruct --config smpo.toml --format json")]
     Info(InfoArgs),
 }
@@ -41,6 +42,9 @@ pub struct InfoArgs {
     /// Tokens per pack (one forward pass) to estimate memory for
     #[arg(long, value_name = "N", default_value_t = 2048)]
     tokens: usize,
+    /// Estimate the memory of each process of a run over so many, with and without zero_stage = 1
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    ranks: usize,
     /// Output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,

@@ -73,7 +73,7 @@ pub fn run(args: TrainArgs) -> Outcome {
     resolve_models(&mut config)?;
     super::set_threads(args.threads)?;
     let progress = Progress::new();
-    let ranks = if args.check { Ranks::default() } else { ranks::start()? };
+    let ranks = if args.check { Ranks::default() } else { ranks::start(&mut config.device)? };
     for note in notes.iter().filter(|_| ranks.leads()) {
         progress.say(&format!("{}: {note}", args.config.display()));
     }

@@ -64,7 +64,10 @@ impl Classify for CollectiveError {
     fn exit_class(&self) -> ExitClass {
         match self {
             CollectiveError::Variable { .. } => User,
-            CollectiveError::Gone(_) | CollectiveError::Lengths { .. } | CollectiveError::Start { .. } => Execution,
+            CollectiveError::Gone(_)
+            | CollectiveError::Lengths { .. }
+            | CollectiveError::Failed { .. }
+            | CollectiveError::Start { .. } => Execution,
         }
     }
 }

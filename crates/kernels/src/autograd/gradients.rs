@@ -8,12 +8,13 @@
 
 use crate::cpu::simd::add_assign;
 use crate::cpu::{Dense, GradBuffer};
-use crate::device::{DeviceGrad, Engine, Role, accumulate, check_dtype, convert};
+use crate::device::{DeviceGrad, Engine, Role, accumulate, check_dtype, convert, start_of};
 use crate::error::{KernelError, Result};
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, TensorId, Var};
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 
 /// Named parameters and one float32 gradient buffer for each, allocated when first written.
 #[derive(Debug, Default)]
@@ -300,6 +301,67 @@ impl Gradients {
         }
         values.clear();
         Ok(())
+    }
+
+    /// Appends some values of the gradient of a parameter, by its place in the order given to [`Gradients::new`]; zeros where
+    /// it has none.
+    ///
+    /// # Errors
+    ///
+    /// [`KernelError::Candle`] of a copy from a device.
+    pub fn read_part(&self, parameter: usize, part: Range<usize>, values: &mut Vec<f32>) -> Result<()> {
+        let slot = &self.slots[parameter];
+        match (slot.host(), slot.device()) {
+            (Some(own), _) => values.extend_from_slice(&own[part]),
+            (None, Some(own)) => {
+                values.extend(own.flatten_all()?.narrow(0, part.start, part.len())?.to_vec1::<f32>()?);
+            }
+            (None, None) => values.resize(values.len() + part.len(), 0.0),
+        }
+        Ok(())
+    }
+
+    /// Replaces some values of the gradient of a parameter, which is zero elsewhere where it had none.
+    ///
+    /// # Errors
+    ///
+    /// [`KernelError::Candle`] of a copy to a device.
+    pub fn write_part(&mut self, parameter: usize, start: usize, values: &[f32]) -> Result<()> {
+        let slot = &mut self.slots[parameter];
+        if slot.on_host() {
+            slot.fill();
+            slot.values[start..start + values.len()].copy_from_slice(values);
+            return Ok(());
+        }
+        let device = slot.var.device();
+        let all = match slot.device() {
+            Some(all) => all.clone(),
+            None => Tensor::zeros(slot.var.dims(), DType::F32, device)?,
+        };
+        if values.is_empty() {
+            (slot.tensor, slot.filled) = (Some(all), true);
+            return Ok(());
+        }
+        all.flatten_all()?.slice_set(&Tensor::from_slice(values, values.len(), device)?, 0, start)?;
+        slot.tensor = Some(all);
+        slot.filled = true;
+        Ok(())
+    }
+
+    /// Address of some values of the gradient of a parameter, float32 in the memory of a GPU, where it is zero if it had none;
+    /// `None` in the memory of the host.
+    ///
+    /// # Errors
+    ///
+    /// [`KernelError::Candle`] when zeros cannot be made.
+    pub fn address_of(&mut self, parameter: usize, part: &Range<usize>) -> Result<Option<u64>> {
+        if !self.slots[parameter].var.device().is_cuda() {
+            return Ok(None);
+        }
+        self.write_part(parameter, 0, &[])?;
+        let slot = &self.slots[parameter];
+        let Some(all) = slot.device() else { return Ok(None) };
+        Ok(start_of(all).map(|first| first + 4 * part.start as u64))
     }
 
     /// Drops the gradients and keeps the memory.

@@ -18,6 +18,8 @@ pub(crate) struct Update<'a> {
     pub(crate) gradient: &'a [f32],
     pub(crate) first: MomentMut,
     pub(crate) second: MomentMut,
+    /// Place of the first value in the parameter.
+    pub(crate) start: usize,
 }
 
 /// The memory of a moment.
@@ -66,7 +68,8 @@ impl Update<'_> {
         // SAFETY: as above.
         unsafe {
             self.first.close(block.clone(), DynamicMap::signed(), &first_values, None);
-            self.second.close(block, DynamicMap::unsigned(), &second_values, Some(self.factors.step));
+            let random = Some((self.start + block.start, self.factors.step));
+            self.second.close(block, DynamicMap::unsigned(), &second_values, random);
         }
     }
 }
@@ -99,12 +102,13 @@ impl MomentMut {
         values
     }
 
-    /// Stores a copy that [`MomentMut::open`] made; bfloat16 is rounded at random where `step` is given.
+    /// Stores a copy that [`MomentMut::open`] made; bfloat16 is rounded at random by the place in the parameter and the step,
+    /// where these are given.
     ///
     /// # Safety
     ///
     /// As for [`MomentMut::open`].
-    unsafe fn close(self, block: Range<usize>, map: &DynamicMap, values: &[f32; BLOCK], step: Option<u32>) {
+    unsafe fn close(self, block: Range<usize>, map: &DynamicMap, values: &[f32; BLOCK], random: Option<(usize, u32)>) {
         let values = &values[..block.len()];
         match self {
             Self::Single(_) => {}
@@ -112,9 +116,9 @@ impl MomentMut {
                 // SAFETY: the caller's promise, here and below.
                 let stored = unsafe { all.slice(block.start, block.len()) };
                 for (index, (stored, value)) in stored.iter_mut().zip(values).enumerate() {
-                    *stored = match step {
+                    *stored = match random {
                         None => bf16::from_f32(*value),
-                        Some(step) => rounded_at_random(*value, (block.start + index) as u32, step),
+                        Some((start, step)) => rounded_at_random(*value, (start + index) as u32, step),
                     };
                 }
             }

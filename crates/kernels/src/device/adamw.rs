@@ -100,8 +100,8 @@ impl DeviceState {
 /// One parameter's step.
 pub(crate) struct Update<'a> {
     pub(crate) state: &'a DeviceState,
-    pub(crate) parameter: &'a Tensor,
-    pub(crate) gradient: &'a Tensor,
+    pub(crate) parameter: Tensor,
+    pub(crate) gradient: Tensor,
     pub(crate) factors: UpdateFactors,
 }
 

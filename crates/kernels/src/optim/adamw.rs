@@ -7,12 +7,13 @@
 
 use super::moment::Moment;
 use crate::autograd::Gradients;
-use crate::cpu::adamw::{Update, sum_of_squares};
+use crate::cpu::adamw::{BLOCK, Update, sum_of_squares};
 use crate::device::adamw::{DeviceState, Update as DeviceUpdate, sums_of_squares};
-use crate::device::{self, Engine};
+use crate::device::{self, Engine, start_of};
 use crate::error::{KernelError, Result};
 use crate::options::{AdamWOptions, MomentFormat, UpdateFactors};
-use candle_core::{CpuStorage, InplaceOp1, Layout, Tensor, Var};
+use candle_core::{CpuStorage, DType, InplaceOp1, Layout, Tensor, Var};
+use std::ops::Range;
 
 /// One parameter to update.
 #[derive(Clone, Debug)]
@@ -25,6 +26,25 @@ pub struct Parameter {
     pub decay: bool,
     /// True if the moments are float32 in any case, as an embedding's: most of its rows have no gradient in most steps.
     pub full_moments: bool,
+}
+
+/// A run of a parameter's values, which one of several processes updates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// The parameter's place among all.
+    pub parameter: usize,
+    /// Its values, row-major; from a multiple of [`Part::UNIT`].
+    pub values: Range<usize>,
+}
+
+impl Part {
+    /// Values of a block of 8-bit moments, which are of one part.
+    pub const UNIT: usize = BLOCK;
+
+    /// These values of a tensor of the parameter's size, flat, in the same memory.
+    pub(crate) fn of(&self, tensor: &Tensor) -> Result<Tensor> {
+        Ok(tensor.detach().flatten_all()?.narrow(0, self.values.start, self.values.len())?)
+    }
 }
 
 /// Norm and clipping of one step.
@@ -45,6 +65,8 @@ pub struct MomentsView<'a> {
     pub name: &'a str,
     /// Its dimensions.
     pub shape: &'a [usize],
+    /// The values that these are the moments of.
+    pub part: &'a Part,
     /// First moment m.
     pub first: Moment<'a>,
     /// Second moment v.
@@ -58,6 +80,8 @@ pub struct MomentsView<'a> {
 pub struct Moments {
     /// The parameter.
     pub name: String,
+    /// Place of the first value in the parameter.
+    pub start: usize,
     /// First moment m.
     pub first: Moment<'static>,
     /// Second moment v.
@@ -71,16 +95,17 @@ pub struct Moments {
 pub struct AdamW {
     options: AdamWOptions,
     step: u64,
+    parameters: Vec<Parameter>,
     states: Vec<State>,
 }
 
 #[derive(Debug)]
 struct State {
-    parameter: Parameter,
+    part: Part,
     moments: Stored,
 }
 
-/// A parameter's moments, on its device.
+/// Moments of a part, on its parameter's device.
 #[derive(Debug)]
 enum Stored {
     Host { first: Moment<'static>, second: Moment<'static> },
@@ -95,23 +120,45 @@ impl AdamW {
     /// [`KernelError::Option`] for a β outside [0, 1), an ε or a norm limit that is not positive, a negative decay, or
     /// moments of few bits on a device; otherwise as for [`Gradients::new`].
     pub fn new(parameters: Vec<Parameter>, options: AdamWOptions) -> Result<Self> {
+        let whole = |(parameter, of): (usize, &Parameter)| Part { parameter, values: 0..of.var.elem_count() };
+        let parts = parameters.iter().enumerate().map(whole).collect();
+        Self::of_parts(parameters, options, parts)
+    }
+
+    /// Zero moments for `parts` of the parameters: those that this process updates, of several that share the work.
+    ///
+    /// # Errors
+    ///
+    /// As for [`AdamW::new`]; [`KernelError::State`] for a part that no parameter has.
+    pub fn of_parts(parameters: Vec<Parameter>, options: AdamWOptions, parts: Vec<Part>) -> Result<Self> {
         options.check()?;
         // The same refusals: twice the same parameter, not float32, not in host memory.
         Gradients::new(parameters.iter().map(|parameter| (&parameter.name[..], &parameter.var)))?;
-        let states = parameters
+        let states = parts
             .into_iter()
-            .map(|parameter| {
-                let len = parameter.var.elem_count();
-                let format = if parameter.full_moments { MomentFormat::Single } else { options.moments.of(len) };
+            .map(|part| {
+                let parameter = parameters.get(part.parameter).filter(|parameter| {
+                    part.values.start.is_multiple_of(BLOCK) && part.values.end <= parameter.var.elem_count()
+                });
+                let Some(parameter) = parameter else {
+                    let reason = format!("no part of a parameter: {:?}", part.values);
+                    return Err(KernelError::State { name: part.parameter.to_string(), reason });
+                };
+                let len = part.values.len();
+                let format = if parameter.full_moments {
+                    MomentFormat::Single
+                } else {
+                    options.moments.of(parameter.var.elem_count())
+                };
                 let moments = match Engine::of(&parameter.var) {
                     Some(_) if options.moments != MomentFormat::Single => return Err(on_device_alone(options.moments)),
-                    Some(engine) => Stored::Device(DeviceState::new(engine, &parameter.var)?),
+                    Some(engine) => Stored::Device(DeviceState::new(engine, &part.of(&parameter.var)?)?),
                     None => Stored::Host { first: Moment::zeros(format, len), second: Moment::zeros(format, len) },
                 };
-                Ok(State { parameter, moments })
+                Ok(State { part, moments })
             })
             .collect::<Result<_>>()?;
-        Ok(Self { options, step: 0, states })
+        Ok(Self { options, step: 0, parameters, states })
     }
 
     /// Empty gradients for this optimizer's parameters.
@@ -120,7 +167,7 @@ impl AdamW {
     ///
     /// As for [`Gradients::new`].
     pub fn gradients(&self) -> Result<Gradients> {
-        Gradients::new(self.states.iter().map(|state| (&state.parameter.name[..], &state.parameter.var)))
+        Gradients::new(self.parameters.iter().map(|parameter| (&parameter.name[..], &parameter.var)))
     }
 
     /// Updates every parameter in place from `gradients`, at `learning_rate` η. All tensors that
@@ -147,20 +194,46 @@ impl AdamW {
         learning_rate: f64,
         gradient_scale: f64,
     ) -> Result<StepReport> {
-        let refuse =
-            |option, expected, got: f64| KernelError::Option { op: "adamw", option, expected, got: got.to_string() };
-        if !(gradient_scale.is_finite() && gradient_scale > 0.0) {
-            return Err(refuse("gradient_scale", "finite and above 0", gradient_scale));
+        check_factors(learning_rate, gradient_scale)?;
+        let squares = self.squares(gradients)?;
+        self.step_of_parts(gradients, learning_rate, gradient_scale, &squares)
+    }
+
+    /// Σ g² of each parameter, as far as its parts are of this process.
+    ///
+    /// # Errors
+    ///
+    /// [`KernelError::NoGradient`].
+    pub fn squares(&self, gradients: &Gradients) -> Result<Vec<f64>> {
+        let given = self.states.iter().map(|state| state.gradient(&self.parameters, gradients));
+        let given = given.collect::<Result<Vec<_>>>()?;
+        let mut all = vec![0.0; self.parameters.len()];
+        for (state, square) in self.states.iter().zip(squares(&given)?) {
+            all[state.part.parameter] += square;
         }
-        if !(learning_rate.is_finite() && learning_rate >= 0.0) {
-            return Err(refuse("learning_rate", "finite and not negative", learning_rate));
-        }
-        let given = self.states.iter().map(|state| state.gradient(gradients)).collect::<Result<Vec<_>>>()?;
-        let squares = squares(&given)?;
+        Ok(all)
+    }
+
+    /// As [`AdamW::step_scaled`] for the parts of this process. `squares` are those of whole parameters: the sums of what
+    /// [`AdamW::squares`] gives in each process.
+    ///
+    /// # Errors
+    ///
+    /// As for [`AdamW::step_scaled`].
+    pub fn step_of_parts(
+        &mut self,
+        gradients: &Gradients,
+        learning_rate: f64,
+        gradient_scale: f64,
+        squares: &[f64],
+    ) -> Result<StepReport> {
+        check_factors(learning_rate, gradient_scale)?;
+        let given = self.states.iter().map(|state| state.gradient(&self.parameters, gradients));
+        let given = given.collect::<Result<Vec<_>>>()?;
         let grad_norm = squares.iter().sum::<f64>().sqrt() / gradient_scale;
         if !grad_norm.is_finite() {
             let first = squares.iter().position(|square| !square.is_finite()).unwrap_or(0);
-            let name = self.states[first].parameter.name.clone();
+            let name = self.parameters[first].name.clone();
             return Err(KernelError::NonFiniteGradient { name, norm: grad_norm });
         }
         let clip_scale = match self.options.max_grad_norm {
@@ -171,8 +244,9 @@ impl AdamW {
         let scale = clip_scale / gradient_scale;
         let mut on_device = vec![];
         for (state, gradient) in self.states.iter_mut().zip(given) {
-            let factors = UpdateFactors::new(self.options, self.step, learning_rate, scale, state.parameter.decay);
-            on_device.extend(state.update(gradient, factors)?);
+            let parameter = &self.parameters[state.part.parameter];
+            let factors = UpdateFactors::new(self.options, self.step, learning_rate, scale, parameter.decay);
+            on_device.extend(state.update(parameter, gradient, factors)?);
         }
         device::adamw::update(&on_device)?;
         Ok(StepReport { step: self.step, grad_norm, clip_scale })
@@ -185,16 +259,67 @@ impl AdamW {
 
     /// The parameters, in the order given.
     pub fn parameters(&self) -> impl Iterator<Item = &Parameter> {
-        self.states.iter().map(|state| &state.parameter)
+        self.parameters.iter()
     }
 
-    /// The moments of every parameter, for saving; restored with [`AdamW::restore`].
+    /// The parts that this process updates.
+    pub fn parts(&self) -> impl Iterator<Item = &Part> {
+        self.states.iter().map(|state| &state.part)
+    }
+
+    /// Storage of the moments of a parameter, and true if there is a master copy of it.
+    pub fn storage_of(&self, parameter: usize) -> (MomentFormat, bool) {
+        let Parameter { var, full_moments, .. } = &self.parameters[parameter];
+        let format = if *full_moments { MomentFormat::Single } else { self.options.moments.of(var.elem_count()) };
+        (format, Engine::of(var).is_some() && var.dtype() != DType::F32)
+    }
+
+    /// The moments of every part, for saving; restored with [`AdamW::restore`].
     ///
     /// # Errors
     ///
     /// Of an item: [`KernelError::Candle`] when a copy of moments from a device fails.
     pub fn moments(&self) -> impl Iterator<Item = Result<MomentsView<'_>>> {
-        self.states.iter().map(State::view)
+        self.states.iter().map(|state| state.view(&self.parameters[state.part.parameter]))
+    }
+
+    /// The moments of the parts of one parameter, in the order given.
+    ///
+    /// # Errors
+    ///
+    /// As for [`AdamW::moments`].
+    pub fn moments_of(&self, parameter: usize) -> impl Iterator<Item = Result<MomentsView<'_>>> {
+        let own = self.states.iter().filter(move |state| state.part.parameter == parameter);
+        own.map(move |state| state.view(&self.parameters[parameter]))
+    }
+
+    /// Appends the values of a part in float32.
+    ///
+    /// # Errors
+    ///
+    /// [`KernelError::Candle`] when a copy from a device fails.
+    pub fn read_part(&self, part: &Part, values: &mut Vec<f32>) -> Result<()> {
+        let own = part.of(&self.parameters[part.parameter].var)?;
+        values.extend(own.to_dtype(DType::F32)?.to_vec1::<f32>()?);
+        Ok(())
+    }
+
+    /// Address of the values of a part, of the parameter's dtype, in the memory of a GPU; `None` in that of the host.
+    pub fn address_of(&self, part: &Part) -> Option<u64> {
+        let var = &self.parameters[part.parameter].var;
+        let size = var.dtype().size_in_bytes() as u64;
+        var.device().is_cuda().then(|| start_of(var)).flatten().map(|first| first + size * part.values.start as u64)
+    }
+
+    /// Replaces the values of a part: those of another process.
+    ///
+    /// # Errors
+    ///
+    /// [`KernelError::Candle`] when a copy to a device fails.
+    pub fn write_part(&self, part: &Part, values: &[f32]) -> Result<()> {
+        let var = &self.parameters[part.parameter].var;
+        let values = Tensor::from_slice(values, values.len(), var.device())?.to_dtype(var.dtype())?;
+        Ok(part.of(var)?.slice_set(&values, 0, 0)?)
     }
 
     /// Resumes from saved moments after `step` steps.
@@ -208,14 +333,14 @@ impl AdamW {
         let mut saved = std::collections::HashMap::new();
         for moment in moments {
             let name = moment.name.clone();
-            if saved.insert(name.clone(), moment).is_some() {
+            if saved.insert((name.clone(), moment.start), moment).is_some() {
                 return Err(refuse(&name, "given twice".to_owned()));
             }
         }
         for state in &self.states {
-            let name = &state.parameter.name;
-            let len = state.parameter.var.elem_count();
-            match saved.get(name) {
+            let name = &self.parameters[state.part.parameter].name;
+            let len = state.part.values.len();
+            match saved.get(&(name.clone(), state.part.values.start)) {
                 None => return Err(refuse(name, "missing".to_owned())),
                 Some(Moments { master: Some(master), .. }) if master.len() != len => {
                     let got = format!("expected a master copy of {len} elements, got {}", master.len());
@@ -236,15 +361,16 @@ impl AdamW {
         }
         if saved.len() > self.states.len() {
             let known: Vec<_> = self.parameters().map(|parameter| &parameter.name).collect();
-            let mut unknown: Vec<_> = saved.keys().filter(|name| !known.contains(name)).collect();
+            let mut unknown: Vec<_> = saved.keys().map(|(name, _)| name).filter(|name| !known.contains(name)).collect();
             unknown.sort();
             if let Some(name) = unknown.first() {
                 return Err(refuse(name, "belongs to no parameter".to_owned()));
             }
         }
         for state in &mut self.states {
-            if let Some(moments) = saved.remove(&state.parameter.name) {
-                state.restore(moments)?;
+            let parameter = &self.parameters[state.part.parameter];
+            if let Some(moments) = saved.remove(&(parameter.name.clone(), state.part.values.start)) {
+                state.restore(parameter, moments)?;
             }
         }
         self.step = step;
@@ -252,16 +378,27 @@ impl AdamW {
     }
 }
 
+fn check_factors(learning_rate: f64, gradient_scale: f64) -> Result<()> {
+    let refuse =
+        |option, expected, got: f64| Err(KernelError::Option { op: "adamw", option, expected, got: got.to_string() });
+    if !(gradient_scale.is_finite() && gradient_scale > 0.0) {
+        return refuse("gradient_scale", "finite and above 0", gradient_scale);
+    }
+    if !(learning_rate.is_finite() && learning_rate >= 0.0) {
+        return refuse("learning_rate", "finite and not negative", learning_rate);
+    }
+    Ok(())
+}
+
 fn on_device_alone(format: MomentFormat) -> KernelError {
     let expected = "float32 on a GPU or in the emulator";
     KernelError::Option { op: "adamw", option: "moments", expected, got: format.name().to_owned() }
 }
 
-/// A parameter's gradient, on its device.
-#[derive(Clone, Copy)]
+/// The gradient of a part, on its device.
 enum Given<'a> {
     Host(&'a [f32]),
-    Device(&'a Tensor),
+    Device(Tensor),
 }
 
 impl State {
@@ -272,32 +409,39 @@ impl State {
         }
     }
 
-    fn gradient<'a>(&self, gradients: &'a Gradients) -> Result<Given<'a>> {
-        let var = &self.parameter.var;
+    fn gradient<'a>(&self, parameters: &[Parameter], gradients: &'a Gradients) -> Result<Given<'a>> {
+        let Parameter { var, name, .. } = &parameters[self.part.parameter];
         let given = match &self.moments {
-            Stored::Host { .. } => gradients.get(var).map(Given::Host),
-            Stored::Device(_) => gradients.on_device(var).map(Given::Device),
+            Stored::Host { .. } => gradients.get(var).map(|all| Ok(Given::Host(&all[self.part.values.clone()]))),
+            Stored::Device(_) => gradients.on_device(var).map(|all| self.part.of(all).map(Given::Device)),
         };
-        given.ok_or_else(|| KernelError::NoGradient { name: self.parameter.name.clone() })
+        given.unwrap_or_else(|| Err(KernelError::NoGradient { name: name.clone() }))
     }
 
-    /// Updates a parameter in host memory; returns the update of one on a device, to be made with the others.
-    fn update<'a>(&'a mut self, gradient: Given<'a>, factors: UpdateFactors) -> Result<Option<DeviceUpdate<'a>>> {
+    /// Updates a part in host memory; returns the update of one on a device, to be made with the others.
+    fn update<'a>(
+        &'a mut self,
+        parameter: &Parameter,
+        gradient: Given<'_>,
+        factors: UpdateFactors,
+    ) -> Result<Option<DeviceUpdate<'a>>> {
         match (&mut self.moments, gradient) {
             (Stored::Host { first, second }, Given::Host(gradient)) => {
                 let (first, second) = (first.shared(), second.shared());
-                self.parameter.var.inplace_op1(&InPlace(Update { factors, gradient, first, second }))?;
+                let start = self.part.values.start;
+                let update = Update { factors, gradient, first, second, start };
+                self.part.of(&parameter.var)?.inplace_op1(&InPlace(update))?;
                 Ok(None)
             }
             (Stored::Device(state), Given::Device(gradient)) => {
-                Ok(Some(DeviceUpdate { state, parameter: &self.parameter.var, gradient, factors }))
+                Ok(Some(DeviceUpdate { state, parameter: self.part.of(&parameter.var)?, gradient, factors }))
             }
             // `State::gradient` returns the gradient on the moments' device.
-            _ => Err(KernelError::NoGradient { name: self.parameter.name.clone() }),
+            _ => Err(KernelError::NoGradient { name: parameter.name.clone() }),
         }
     }
 
-    fn view(&self) -> Result<MomentsView<'_>> {
+    fn view<'a>(&'a self, parameter: &'a Parameter) -> Result<MomentsView<'a>> {
         let (first, second, master) = match &self.moments {
             Stored::Host { first, second } => (first.borrowed(), second.borrowed(), None),
             Stored::Device(state) => {
@@ -307,16 +451,18 @@ impl State {
                 (moment(&state.first)?, moment(&state.second)?, master)
             }
         };
-        Ok(MomentsView { name: &self.parameter.name, shape: self.parameter.var.dims(), first, second, master })
+        let Parameter { name, var, .. } = parameter;
+        Ok(MomentsView { name, shape: var.dims(), part: &self.part, first, second, master })
     }
 
-    fn restore(&mut self, saved: Moments) -> Result<()> {
+    fn restore(&mut self, parameter: &Parameter, saved: Moments) -> Result<()> {
         match &mut self.moments {
             Stored::Host { first, second } => (*first, *second) = (saved.first, saved.second),
             Stored::Device(state) => {
                 // `AdamW::restore` checked that they are float32.
                 if let (Moment::Single(first), Moment::Single(second)) = (saved.first, saved.second) {
-                    state.restore(&self.parameter.var, first.into_owned(), second.into_owned(), saved.master)?;
+                    let own = self.part.of(&parameter.var)?;
+                    state.restore(&own, first.into_owned(), second.into_owned(), saved.master)?;
                 }
             }
         }
@@ -330,7 +476,7 @@ fn squares(given: &[Given<'_>]) -> Result<Vec<f64>> {
         .iter()
         .filter_map(|given| match given {
             Given::Host(_) => None,
-            Given::Device(gradient) => Some(*gradient),
+            Given::Device(gradient) => Some(gradient),
         })
         .collect();
     let sums = match on_device.first().and_then(|gradient| Engine::of(gradient)) {
@@ -345,7 +491,7 @@ fn squares(given: &[Given<'_>]) -> Result<Vec<f64>> {
     Ok(given.iter().map(square).collect())
 }
 
-/// One parameter's update, under candle's write lock on its storage.
+/// The update of a part, under candle's write lock on its parameter's storage.
 struct InPlace<'a>(Update<'a>);
 
 impl InplaceOp1 for InPlace<'_> {

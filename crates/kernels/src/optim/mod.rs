@@ -3,5 +3,5 @@
 mod adamw;
 mod moment;
 
-pub use adamw::{AdamW, Moments, MomentsView, Parameter, StepReport};
+pub use adamw::{AdamW, Moments, MomentsView, Parameter, Part, StepReport};
 pub use moment::Moment;

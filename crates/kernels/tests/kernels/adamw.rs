@@ -132,6 +132,7 @@ fn saved_state_goes_on_bit_equal() {
             let view = view.unwrap();
             Moments {
                 name: view.name.to_owned(),
+                start: 0,
                 first: view.first.into_owned(),
                 second: view.second.into_owned(),
                 master: None,
@@ -158,6 +159,7 @@ fn saved_state_goes_on_bit_equal() {
     let mut extra = saved.clone();
     extra.push(Moments {
         name: "q".to_owned(),
+        start: 0,
         first: Moment::Single(vec![].into()),
         second: Moment::Single(vec![].into()),
         master: None,

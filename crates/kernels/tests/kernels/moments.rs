@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use candle_core::{Device, Tensor, Var};
 use smpo_kernels::{
-    AdamW, AdamWOptions, KernelError, Moment, MomentFormat, Moments, Parameter, Tape, emulate, weighted_sum,
+    AdamW, AdamWOptions, KernelError, Moment, MomentFormat, Moments, Parameter, Part, Tape, emulate, weighted_sum,
 };
 
 use crate::comparison::Source;
@@ -103,7 +103,7 @@ fn a_restored_optimizer_goes_on_to_the_last_bit() {
                 let view = view.unwrap();
                 let (first, second) = (view.first.into_owned(), view.second.into_owned());
                 assert_eq!((first.format(), second.format()), (format, format));
-                Moments { name: view.name.into(), first, second, master: None }
+                Moments { name: view.name.into(), start: 0, first, second, master: None }
             })
             .collect();
         let mut resumed = optimizer(&half, format, false).unwrap();
@@ -116,6 +116,41 @@ fn a_restored_optimizer_goes_on_to_the_last_bit() {
         let other = if format == MomentFormat::Bf16 { MomentFormat::Single } else { MomentFormat::Bf16 };
         let error = optimizer(&var, other, false).unwrap().restore(3, saved).unwrap_err().to_string();
         assert!(error.contains("expected moments in"), "{error}");
+    }
+}
+
+#[test]
+fn parts_of_a_parameter_are_updated_as_the_whole_is() {
+    let mut source = Source::new(5);
+    let start = source.tensor(&[70, 70]);
+    let gradients: Vec<Tensor> = (0..3).map(|_| source.tensor(&[70, 70])).collect();
+    for format in [MomentFormat::Single, MomentFormat::Bf16, MomentFormat::EightBit] {
+        let expected = Var::from_tensor(&start).unwrap();
+        let mut whole = optimizer(&expected, format, false).unwrap();
+        gradients.iter().for_each(|gradient| step(&mut whole, &expected, gradient));
+        for values in [0..4864, 4864..4900] {
+            let var = Var::from_tensor(&start).unwrap();
+            let parameter = Parameter { name: "p".into(), var: var.clone(), decay: true, full_moments: false };
+            let part = Part { parameter: 0, values: values.clone() };
+            let mut own =
+                AdamW::of_parts(vec![parameter], AdamWOptions { moments: format, ..OPTIONS }, vec![part.clone()])
+                    .unwrap();
+            gradients.iter().for_each(|gradient| step(&mut own, &var, gradient));
+            let (got, expected, before) = (floats(&var), floats(&expected), floats(&start));
+            assert!(got[values.clone()] == expected[values.clone()], "{format:?}");
+            assert!((0..4900).all(|at| values.contains(&at) || got[at] == before[at]), "{format:?}");
+            let mut read = Vec::new();
+            own.read_part(&part, &mut read).unwrap();
+            assert_eq!(read, got[values.clone()]);
+            own.write_part(&part, &before[values.clone()]).unwrap();
+            assert_eq!(floats(&var), before);
+        }
+    }
+    let parameter =
+        Parameter { name: "p".into(), var: Var::from_tensor(&start).unwrap(), decay: true, full_moments: false };
+    for values in [0..4901, 70..4900] {
+        let error = AdamW::of_parts(vec![parameter.clone()], OPTIONS, vec![Part { parameter: 0, values }]).unwrap_err();
+        assert!(error.to_string().contains("no part of a parameter"), "{error}");
     }
 }
 
@@ -139,6 +174,6 @@ fn a_device_refuses_moments_of_few_bits() {
     assert_eq!(error, "adamw: expected option `moments` float32 on a GPU or in the emulator, got 8 bits");
     let mut optimizer = optimizer(&var, MomentFormat::Single, false).unwrap();
     let empty = || Moment::Single(vec![].into());
-    let moments = Moments { name: "p".into(), first: empty(), second: empty(), master: None };
+    let moments = Moments { name: "p".into(), start: 0, first: empty(), second: empty(), master: None };
     assert!(optimizer.restore(1, vec![moments]).is_err());
 }

@@ -149,6 +149,7 @@ fn defaults(loss: LossConfig) -> TrainConfig {
         warmup_ratio: None,
         weight_decay: 0.0,
         optim: Default::default(),
+        zero_stage: 0,
         adam_beta1: defaults::beta1(),
         adam_beta2: defaults::beta2(),
         adam_epsilon: defaults::epsilon(),

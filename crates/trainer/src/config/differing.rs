@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::TrainConfig;
 
 /// Keys that cannot change the trained model: where and how a run is computed, written and watched.
-const FREE: [&str; 12] = [
+const FREE: [&str; 13] = [
     "alarms",
     "data_check",
     "dequantize",
@@ -18,6 +18,7 @@ const FREE: [&str; 12] = [
     "save_total_limit",
     "token_cache",
     "on_bad_rows",
+    "zero_stage",
 ];
 
 /// Keys that act through the rows, which are compared themselves.

@@ -96,7 +96,8 @@ The same command resumes a run after its last checkpoint, bit for bit. A run is 
 the weights that it reads again (the base under adapters, the reference model); each checkpoint holds fingerprints of them.
 
 * Settings that cannot change the trained model may change: `alarms`, `data_check`, `dequantize`, `device`,
-  `max_skipped_steps`, `memory_check`, `on_bad_rows`, `output_dir`, `report_to`, `save_steps`, `save_total_limit`, `token_cache`; `eval_steps` and
+  `max_skipped_steps`, `memory_check`, `on_bad_rows`, `output_dir`, `report_to`, `save_steps`, `save_total_limit`, `token_cache`,
+  `zero_stage`; `eval_steps` and
   `per_device_eval_batch_size` where no checkpoints are compared. The run says which changed.
 * `num_train_epochs` and `max_steps` may grow while a run is unfinished; the learning rate then follows its schedule over
   the new total. Other settings are refused.

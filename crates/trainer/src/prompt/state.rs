@@ -114,6 +114,7 @@ impl State {
             variable.set(&Tensor::from_vec(take("")?, variable.shape(), &Device::Cpu)?)?;
             moments.push(Moments {
                 name: name.into(),
+                start: 0,
                 first: Moment::Single(take(FIRST)?.into()),
                 second: Moment::Single(take(SECOND)?.into()),
                 master: None,

@@ -120,14 +120,20 @@ pub fn run(args: InfoArgs) -> Outcome {
     if args.tokens == 0 {
         return Err(Failure::user("--tokens: expected at least 1, got 0"));
     }
+    if args.ranks == 0 {
+        return Err(Failure::user("--ranks: expected at least 1, got 0"));
+    }
     let dir = ModelDir::open(&args.model, args.base.as_deref())?;
     let info = ModelInfo::read(dir.weights())?;
     let adapter = dir.adapter().map(AdapterInfo::read).transpose()?;
     ModelInfo::check_values(dir.weights())?;
     dir.adapter().map(AdapterInfo::check_values).transpose()?;
     let memory = match &args.config {
-        Some(path) => vec![memory_plans::configured(&info.spec, path)?],
-        None => memory_plans::usual(&info, adapter.as_ref().map(|adapter| &adapter.config), args.tokens)?,
+        Some(path) => vec![memory_plans::configured(&info.spec, path, args.ranks)?],
+        None => {
+            let adapter = adapter.as_ref().map(|adapter| &adapter.config);
+            memory_plans::usual(&info, adapter, args.tokens, args.ranks)?
+        }
     };
     let spec = &info.spec;
     let facts = Facts {

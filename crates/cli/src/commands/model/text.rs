@@ -146,15 +146,17 @@ fn memory(plans: &[NamedPlan]) -> String {
             .into_iter()
             .chain(second.then_some(plan.reference_bytes))
             .chain([plan.total_bytes]);
-        let mut row = vec![format!("{}{checkpointing}", plan.training)];
+        let shared = if plan.shares_moments { ", zero_stage = 1" } else { "" };
+        let mut row = vec![format!("{}{shared}{checkpointing}", plan.training)];
         row.extend(bytes.map(format_bytes));
         table.add_row(row);
     }
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
+    let each = if first.ranks > 1 { format!(" on each of {} ranks", first.ranks) } else { String::new() };
     format!(
-        "\nMemory to train on the CPU, a pack of {} tokens, {} of them completions:\n{table}\n",
+        "\nMemory to train on the CPU{each}, a pack of {} tokens, {} of them completions:\n{table}\n",
         first.tokens, first.completion_tokens
     )
 }
