@@ -49,8 +49,8 @@ fn is_one(count: &usize) -> bool {
     *count == 1
 }
 
-/// All weights, with the moments on each of `ranks` and shared by them; LoRA (the adapter at hand, or a rank in common use) on the weights as they are stored, and on four bits, with
-/// and without checkpointing; half of the tokens are completions.
+/// All weights, with the moments on each of `ranks` and shared by them; LoRA (the adapter at hand, or a rank in common use) on
+/// the weights as they are stored, and on four bits. With and without checkpointing; half of the tokens are completions.
 ///
 /// # Errors
 /// A target of the adapter names no layer.
