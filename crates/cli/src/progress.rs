@@ -129,9 +129,14 @@ impl Stage {
     }
 }
 
+/// A time as text, such as `12m`.
+pub fn duration(seconds: f64) -> String {
+    format!("{:#}", indicatif::HumanDuration(Duration::try_from_secs_f64(seconds).unwrap_or_default()))
+}
+
 /// A remaining time as text, such as `12m left`.
 pub fn remaining(seconds: f64) -> String {
-    format!("{:#} left", indicatif::HumanDuration(Duration::try_from_secs_f64(seconds).unwrap_or_default()))
+    format!("{} left", duration(seconds))
 }
 
 /// A message beside its bar where it fits into the columns there, else on a line of its own below.

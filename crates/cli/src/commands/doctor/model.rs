@@ -96,7 +96,7 @@ fn chat(tokenizer: &Result<ChatTokenizer, smpo_tokenizer::TokenizerError>) -> Ve
 
 /// The ways to train that fit into free memory.
 fn training(info: &ModelInfo) -> Check {
-    let plans = match memory_plans::usual(info, None, TOKENS) {
+    let plans = match memory_plans::usual(info, None, TOKENS, 1) {
         Ok(plans) => plans,
         Err(error) => return Check::error("memory to train", error),
     };

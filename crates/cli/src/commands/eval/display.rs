@@ -3,7 +3,7 @@
 use smpo_eval::Event;
 use smpo_results::FidelityInfo;
 
-use crate::progress::{Progress, Stage};
+use crate::progress::{Progress, Stage, duration};
 
 /// Largest difference of two engines in float32, in nats, that is no reason to look closer.
 const CROSS_CHECK: f64 = 1e-2;
