@@ -32,6 +32,7 @@ fn generator(url: &str) -> HttpGenerator {
         api_key_env: "SMPO_TEST_NO_SUCH_KEY".into(),
         timeout_secs: 5.0,
         retries: 2,
+        failure_retries: 2,
         backoff_secs: 0.01,
         ..HttpConfig::default()
     };
