@@ -41,7 +41,8 @@ fn json_has_the_documented_keys_and_nothing_else() {
     assert!(output.status.success() && output.stderr.is_empty());
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let keys = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
-    assert_eq!(keys(&report), ["loss", "po_loss", "sft_chosen_loss", "sft_rejected_loss", "clip", "pairs"]);
+    let expected = ["schema", "loss", "po_loss", "sft_chosen_loss", "sft_rejected_loss", "clip", "pairs"];
+    assert_eq!(keys(&report), expected);
     // s+ = −0.75, s− = (−2.3 − 1 + 0.5)/3, γ = 0.2: Δ = −0.01667, (1.2·Δ)² = 0.0004.
     assert!((report["po_loss"].as_f64().unwrap() - 0.0004).abs() < 1e-12);
     assert_eq!(report["clip"]["bound"], -2.3);

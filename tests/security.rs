@@ -162,42 +162,60 @@ fn keys_are_in_nothing_that_is_written() {
         ("500 Internal Server Error", "crashed with"),
         ("200 OK", "garbage"),
     ];
-    for (status, what) in answers {
-        let server = Server::start(move |_, _: &Value| {
-            // everything that a server can know: the hub's token is not sent to it
-            let told: Vec<&str> = SECRETS[..4].iter().map(|(_, secret)| *secret).collect();
-            let told = told.join(" ");
-            match what {
-                "fine" => {
-                    let choice = json!({"message": {"content": "An answer."}, "finish_reason": "stop"});
-                    (status, json!({"choices": [choice], "usage": {"completion_tokens": 3}}).to_string())
-                }
-                "garbage" => (status, format!("Bearer {told} is not JSON")),
-                _ => (status, json!({"error": {"message": format!("{what} {told}")}}).to_string()),
-            }
-        });
-        let desk = Desk::new();
-        let out = tempfile::tempdir().unwrap();
-        let address = server.url.strip_prefix("http://").unwrap();
-        let url = format!("http://user:planted-in-the-password@{address}?token=planted-in-the-query");
-        let header = "x-key: planted-in-a-header";
-        let mut command = smpo();
-        command.arg("eval").arg(&url).args(["--model", "served", "--suite"]).arg(desk.path("suite.jsonl"));
-        command.arg("--out").arg(out.path().join("eval")).args(["--header", header]);
-        let said = with_secrets(&mut command).output().unwrap();
-        assert_hidden(out.path(), &said, &format!("eval, {what}"));
+    // side by side: a server that fails is asked again and again, after pauses
+    std::thread::scope(|scope| {
+        for (status, what) in answers {
+            scope.spawn(move || evaluated(status, what));
+            scope.spawn(move || of_a_recipe(status, what));
+        }
+    });
+}
 
-        // a recipe keeps records and logs of its stages
-        let recipe = format!(
-            "model = {url:?}\nout = {:?}\n[eval]\nsuites = [{:?}]\nmodel = \"served\"\nheader = {header:?}\n",
-            out.path().join("recipe"),
-            desk.path("suite.jsonl"),
-        );
-        let file = desk.path("recipe.toml");
-        fs::write(&file, recipe).unwrap();
-        let said = with_secrets(smpo().arg("run").arg(&file)).output().unwrap();
-        assert_hidden(out.path(), &said, &format!("run, {what}"));
-    }
+/// A server that repeats everything it was told, and its URL with secrets.
+fn repeating(status: &'static str, what: &'static str) -> (Server, String) {
+    let server = Server::start(move |_, _: &Value| {
+        // everything that a server can know: the hub's token is not sent to it
+        let told: Vec<&str> = SECRETS[..4].iter().map(|(_, secret)| *secret).collect();
+        let told = told.join(" ");
+        match what {
+            "fine" => {
+                let choice = json!({"message": {"content": "An answer."}, "finish_reason": "stop"});
+                (status, json!({"choices": [choice], "usage": {"completion_tokens": 3}}).to_string())
+            }
+            "garbage" => (status, format!("Bearer {told} is not JSON")),
+            _ => (status, json!({"error": {"message": format!("{what} {told}")}}).to_string()),
+        }
+    });
+    let address = server.url.strip_prefix("http://").unwrap();
+    let url = format!("http://user:planted-in-the-password@{address}?token=planted-in-the-query");
+    (server, url)
+}
+
+const HEADER: &str = "x-key: planted-in-a-header";
+
+fn evaluated(status: &'static str, what: &'static str) {
+    let ((_server, url), desk) = (repeating(status, what), Desk::new());
+    let out = tempfile::tempdir().unwrap();
+    let mut command = smpo();
+    command.arg("eval").arg(&url).args(["--model", "served", "--suite"]).arg(desk.path("suite.jsonl"));
+    command.arg("--out").arg(out.path().join("eval")).args(["--header", HEADER]);
+    let said = with_secrets(&mut command).output().unwrap();
+    assert_hidden(out.path(), &said, &format!("eval, {what}"));
+}
+
+/// Records and logs of a recipe's stages.
+fn of_a_recipe(status: &'static str, what: &'static str) {
+    let ((_server, url), desk) = (repeating(status, what), Desk::new());
+    let out = tempfile::tempdir().unwrap();
+    let recipe = format!(
+        "model = {url:?}\nout = {:?}\n[eval]\nsuites = [{:?}]\nmodel = \"served\"\nheader = {HEADER:?}\n",
+        out.path().join("recipe"),
+        desk.path("suite.jsonl"),
+    );
+    let file = desk.path("recipe.toml");
+    fs::write(&file, recipe).unwrap();
+    let said = with_secrets(smpo().arg("run").arg(&file)).output().unwrap();
+    assert_hidden(out.path(), &said, &format!("run, {what}"));
 }
 
 /// Lines of Rust with `unsafe` that are no comments, by crate.

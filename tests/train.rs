@@ -203,15 +203,17 @@ fn a_full_disk_loses_no_earlier_checkpoint_and_is_reported() {
 fn two_processes_do_not_share_a_run_directory() {
     let dir = TempDir::new().unwrap();
     let run = Run::new(dir.path(), "run", "", &format!("[loss]\n{SMPO}"));
-    let mut first = run.spawn();
-    assert!(run.wait_for(1, &mut first));
+    // this process, for longer than the lock is waited for
+    let held = smpo_files::DirLock::take(&run.dir).unwrap();
+    assert!(held.is_some());
     let second = run.command().output().unwrap();
     let said = String::from_utf8_lossy(&second.stderr);
     assert!(
         second.status.code() == Some(4) && said.contains("another process is training in this directory"),
         "{said}"
     );
-    first.wait().unwrap();
+    drop(held);
+    assert!(run.command().status().unwrap().success());
 }
 
 fn refused(keys: &str, tables: &str) -> assert_cmd::assert::Assert {

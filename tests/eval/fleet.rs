@@ -186,7 +186,8 @@ fn servers_that_refuse_connections_or_answer_rubbish_cost_nothing_but_themselves
     run.stderr(contains(format!("{}: set aside: it gave no answer", gone.url)))
         .stderr(contains(format!("{}: out of this run: it answered 200: expected a completion as JSON", rubbish.url)))
         .stderr(
-            contains(format!("{}: set aside: it answered 429: slow down", busy.url)).and(contains("asked again in 1h")),
+            contains(format!("{}: set aside: it answered 429: slow down", busy.url))
+                .and(contains("asked again in 60m")),
         )
         .stderr(contains(format!("{}: set aside: it gave no answer", mute.url)));
     let samples = samples(&out);

@@ -11,7 +11,7 @@ use smpo_fixtures::{Gguf, demo};
 use crate::shim::{Kind, Shim};
 use crate::tree::{self, Tree};
 
-/// Where a scenario's command finds what it needs.
+/// Directories, files and the server of a scenario's command.
 pub struct Place {
     dir: tempfile::TempDir,
     server: Server,
