@@ -35,7 +35,7 @@ pub use input_error::InputError;
 pub use measure::{Measured, measure};
 pub use prompts::Prompt;
 pub use runner::{Incident, Progress, RunError, Sampled, Supervision, sample_on_fleet, sample_suite, write_results};
-pub use shipped::names as shipped_suites;
+pub use shipped::{is_name as is_shipped_name, names as shipped_suites};
 pub use slices::{ALL, HELD_OUT};
 pub use smpo_inference::{Item, ScorerError, TeacherForced, TokenScores};
 pub use suite::Suite;

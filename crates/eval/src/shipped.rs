@@ -22,6 +22,11 @@ macro_rules! shipped {
 
 const SHIPPED: &[Shipped] = shipped!["ood-smoke", "ood-chat"];
 
+/// True for the name of a suite that ships, rather than a file: it has no ending, and no file has that name.
+pub fn is_name(path: &Path) -> bool {
+    path.extension().is_none() && !path.exists()
+}
+
 /// The suite of a name.
 pub(crate) fn suite(name: &Path) -> Option<&'static Shipped> {
     SHIPPED.iter().find(|shipped| name == Path::new(shipped.name))

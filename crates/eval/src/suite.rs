@@ -93,7 +93,7 @@ impl Suite {
     }
 
     fn read_as(path: &Path, plain: Strictness<'_>) -> Result<Suite, InputError> {
-        if !path.exists() && path.extension().is_none() {
+        if shipped::is_name(path) {
             return match shipped::suite(path) {
                 Some(shipped) => Suite::parse(path, shipped.suite, |file, strictness| {
                     parse_prompts(file, shipped.prompts.as_bytes().to_vec(), strictness)

@@ -14,7 +14,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 use smpo_chat::{Message, json_kind};
 use smpo_eval::prompts::{PromptRow, Strictness, read_rows};
-use smpo_eval::{InputError, Prompt, Suite};
+use smpo_eval::{InputError, Prompt, Suite, is_shipped_name};
 
 /// Prompts, how to sample them, and what else their rows hold.
 #[derive(Debug, Clone)]
@@ -42,11 +42,7 @@ impl Basket {
     /// # Errors
     /// [`InputError`], with the line: no prompt, no id, an id twice, a field of another type.
     pub fn read(path: &Path, system_prompt: Option<&str>) -> Result<Basket, InputError> {
-        let is_suite = match path.extension() {
-            Some(ending) => ending == "toml",
-            // A shipped one, by its name.
-            None => !path.exists(),
-        };
+        let is_suite = is_shipped_name(path) || path.extension().is_some_and(|ending| ending == "toml");
         let mut basket =
             if is_suite { Basket::new(Suite::read(path)?, HashMap::new()) } else { Basket::read_plain(path)? };
         if let Some(system) = system_prompt {

@@ -1,4 +1,4 @@
-//! Suggestions for mistyped names: one rule and one wording for all messages.
+//! Names in messages: suggestions for mistyped ones, and lists. One rule and one wording for all.
 
 /// The known name nearest to `given`: within an edit distance (Damerau–Levenshtein) of a third of its letters, or with a
 /// common start (Jaro–Winkler above 0.9: `qwen2_moe` for `qwen2`). Ignores case.
@@ -22,9 +22,26 @@ pub fn did_you_mean<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -
     nearest(given, known).map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default()
 }
 
+/// `a`, `a and b`, `a, b and c`; empty without names.
+pub fn list<S: AsRef<str>>(names: &[S]) -> String {
+    let join = |names: &[S]| names.iter().map(S::as_ref).collect::<Vec<_>>().join(", ");
+    match names {
+        [start @ .., last] if !start.is_empty() => format!("{} and {}", join(start), last.as_ref()),
+        names => join(names),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lists_have_their_and_before_the_last() {
+        assert_eq!(list::<&str>(&[]), "");
+        assert_eq!(list(&["a"]), "a");
+        assert_eq!(list(&["a", "b"]), "a and b");
+        assert_eq!(list(&["a".to_owned(), "b".to_owned(), "c".to_owned()]), "a, b and c");
+    }
 
     #[test]
     fn near_names_are_found_and_far_ones_are_not() {

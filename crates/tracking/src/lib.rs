@@ -19,4 +19,5 @@ pub use client::Status;
 pub use error::TrackingError;
 pub use follower::Follower;
 pub use settings::Settings;
+pub use state::FILE;
 pub use tracked::Tracked;

@@ -7,6 +7,9 @@ use smpo_files::{FileError, write_whole};
 
 use crate::error::TrackingError;
 
+/// Name of the file in a run directory.
+pub const FILE: &str = "mlflow.json";
+
 /// Version of the file.
 const SCHEMA: u32 = 1;
 
@@ -40,7 +43,7 @@ impl State {
     }
 
     pub(crate) fn path(dir: &Path) -> PathBuf {
-        dir.join("mlflow.json")
+        dir.join(FILE)
     }
 
     pub(crate) fn read(dir: &Path) -> Result<Option<Self>, TrackingError> {

@@ -301,17 +301,9 @@ fn remedies(config: &TrainConfig, room: Room) -> Vec<(String, TrainConfig)> {
         .map(|(name, change)| {
             changed = change(changed.clone());
             names.insert(0, name);
-            (in_words(&names), changed.clone())
+            (smpo_suggest::list(&names), changed.clone())
         })
         .collect()
-}
-
-/// `a`, `a and b`, `a, b and c`.
-fn in_words(names: &[&str]) -> String {
-    match names {
-        [all @ .., last] if !all.is_empty() => format!("{} and {last}", all.join(", ")),
-        names => names.concat(),
-    }
 }
 
 /// More memory is needed than is free.

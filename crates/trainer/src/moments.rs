@@ -129,13 +129,12 @@ impl AllMoments<'_> {
     fn own(&self, parameter: usize, kind: Kind) -> Result<Vec<u8>, TrainError> {
         let mut bytes = Vec::new();
         for view in self.optimizer.moments_of(parameter) {
-            let view = view?;
             match kind {
-                Kind::First => append(&mut bytes, &view.first),
-                Kind::Second => append(&mut bytes, &view.second),
-                Kind::FirstScales => append_scales(&mut bytes, &view.first),
-                Kind::SecondScales => append_scales(&mut bytes, &view.second),
-                Kind::Master => append_floats(&mut bytes, view.master.as_deref().unwrap_or_default()),
+                Kind::First => append(&mut bytes, &view.first()?),
+                Kind::Second => append(&mut bytes, &view.second()?),
+                Kind::FirstScales => append_scales(&mut bytes, &view.first()?),
+                Kind::SecondScales => append_scales(&mut bytes, &view.second()?),
+                Kind::Master => append_floats(&mut bytes, &view.master()?.unwrap_or_default()),
             }
         }
         Ok(bytes)

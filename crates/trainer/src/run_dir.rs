@@ -20,54 +20,67 @@ impl RunDir {
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         RunDir(dir.into())
     }
+
     /// The resolved configuration.
     pub fn config(&self) -> PathBuf {
         self.0.join("config.toml")
     }
+
     /// Metrics, one line per step.
     pub fn metrics(&self) -> PathBuf {
         self.0.join("metrics.jsonl")
     }
+
     /// Checkpoints, one directory each.
     pub fn checkpoints(&self) -> PathBuf {
         self.0.join("checkpoints")
     }
+
     /// The trained model; it exists once the run is finished.
     pub fn model(&self) -> PathBuf {
         self.0.join("model")
     }
+
     /// The prompts that were learned; the file exists once such a run is finished.
     pub fn prompts(&self) -> PathBuf {
         self.0.join("prompts.json")
     }
+
     /// State of a run that learns prompts.
     pub(crate) fn prompt_state(&self) -> PathBuf {
         self.0.join("prompts.safetensors")
     }
+
     /// The tokenizer, if the configuration changes the model's.
     pub fn tokenizer(&self) -> PathBuf {
         self.0.join("tokenizer")
     }
+
     /// Tokenised rows, unless `token_cache` names another directory.
     pub fn tokens(&self) -> PathBuf {
         self.0.join("tokens")
     }
+
     /// Log-probs under the reference model.
     pub fn reference(&self) -> PathBuf {
         self.0.join("reference")
     }
+
     /// Fingerprints of the data and models of the run.
     pub fn origin(&self) -> PathBuf {
         self.0.join("origin.json")
     }
+
     /// Hashes of the rows that the run was trained on.
     pub fn rows(&self) -> PathBuf {
         self.0.join("rows")
     }
+
     /// Completions of the probe, one file per probe.
     pub fn probe(&self) -> PathBuf {
         self.0.join("probe")
     }
+
     /// Event files.
     pub fn tensorboard(&self) -> PathBuf {
         self.0.join("tensorboard")
@@ -75,20 +88,24 @@ impl RunDir {
 
     /// The run on an MLflow server.
     pub fn mlflow(&self) -> PathBuf {
-        self.0.join("mlflow.json")
+        self.0.join(smpo_tracking::FILE)
     }
+
     /// The run in Weights & Biases, which the Python package writes.
     pub fn wandb(&self) -> PathBuf {
         self.0.join("wandb.json")
     }
+
     /// The directory.
     pub fn path(&self) -> &Path {
         &self.0
     }
+
     /// The last step's metrics for a scraper.
     pub fn openmetrics(&self) -> PathBuf {
         self.0.join("metrics.prom")
     }
+
     /// The directory's own name, which labels the metrics of this run.
     pub fn name(&self) -> String {
         let path = std::path::absolute(&self.0).unwrap_or_else(|_| self.0.clone());

@@ -87,7 +87,7 @@ pub fn run(args: ConvertArgs) -> Outcome {
             out.display(),
             converted.parameters,
             converted.dtype,
-            converted.from.join(" and ")
+            smpo_suggest::list(converted.from)
         ))?,
     }
     Ok(Exit::Success)

@@ -29,7 +29,7 @@ pub(super) fn sample(
 ) -> Result<Sampled, EvaluateError> {
     let earlier = before(dir).workers;
     let sampler = fidelity::sampler(suite, engines);
-    let (mut roster, mut workers) = (Vec::new(), Vec::new());
+    let (mut members, mut workers) = (Vec::new(), Vec::new());
     for Worker { mut name, generators, server } in std::mem::take(&mut engines.workers) {
         let engine = generators.first().map(|one| one.engine());
         if name.is_empty() {
@@ -40,7 +40,7 @@ pub(super) fn sample(
             FidelityCheck::Run { tolerance } => tolerance,
             FidelityCheck::Skip => None,
         };
-        roster.push(Member {
+        members.push(Member {
             info: WorkerInfo { name: name.clone(), ..WorkerInfo::default() },
             watch: Watch::new(server, ServerInfo::default()),
             connections: generators.len(),
@@ -49,22 +49,22 @@ pub(super) fn sample(
         });
         workers.push(fleet::Worker { name, generators });
     }
-    let mut office = Office {
+    let mut supervisor = Supervisor {
         suite,
         sampler,
         scorer: engines.scorer.as_deref_mut().filter(|_| options.fidelity != FidelityCheck::Skip),
         sequential: engines.sequential_unless_checked,
-        roster,
+        members,
         told: BTreeMap::new(),
         on_event,
     };
-    manifest.observed.workers = office.infos(&earlier, &[]);
-    let sampled = sample_on_fleet(suite, dir, manifest, workers, &engines.patience, &mut office);
-    office.record(dir, manifest, &earlier, &sampled)?;
+    manifest.observed.workers = supervisor.infos(&earlier, &[]);
+    let sampled = sample_on_fleet(suite, dir, manifest, workers, &engines.patience, &mut supervisor);
+    supervisor.record(dir, manifest, &earlier, &sampled)?;
     Ok(sampled?)
 }
 
-/// One worker in the books.
+/// One worker of a fleet.
 struct Member {
     info: WorkerInfo,
     watch: Watch,
@@ -77,33 +77,33 @@ struct Member {
 /// Names of one kind that a server gives itself.
 type NamesOf = fn(Served) -> Vec<String>;
 
-/// Admission and books of a fleet.
-struct Office<'a> {
+/// The workers, what is known of them, and what admits them.
+struct Supervisor<'a> {
     suite: &'a Suite,
     /// The sampler of the fidelity check.
     sampler: Sampler,
     scorer: Option<&'a mut (dyn TeacherForced + 'static)>,
     sequential: bool,
-    roster: Vec<Member>,
+    members: Vec<Member>,
     /// Names that were told as different, by kind.
     told: BTreeMap<&'static str, Vec<(String, Vec<String>)>>,
     on_event: &'a mut dyn FnMut(Event) -> ControlFlow<()>,
 }
 
-impl Office<'_> {
+impl Supervisor<'_> {
     fn tell(&mut self, worker: usize, event: Event) {
-        let worker = self.roster[worker].info.name.clone();
+        let worker = self.members[worker].info.name.clone();
         let _ = (self.on_event)(Event::Of { worker, event: Box::new(event) });
     }
 
     /// Requests in flight at most on a worker that could not be checked.
     fn unchecked(&mut self, worker: usize) -> usize {
-        let member = &mut self.roster[worker];
+        let member = &mut self.members[worker];
         if !self.sequential || member.connections < 2 {
             return member.connections;
         }
         if !std::mem::replace(&mut member.told_sequential, true)
-            && self.roster.iter().filter(|one| one.told_sequential).count() == 1
+            && self.members.iter().filter(|one| one.told_sequential).count() == 1
         {
             let _ = (self.on_event)(Event::Sequential);
         }
@@ -112,7 +112,7 @@ impl Office<'_> {
 
     /// Tells what the servers say of themselves, once it is news.
     fn look(&mut self) {
-        for member in &mut self.roster {
+        for member in &mut self.members {
             let (worker, on_event) = (&member.info.name, &mut *self.on_event);
             member.watch.tell(&mut |event| on_event(Event::Of { worker: worker.clone(), event: Box::new(event) }));
         }
@@ -121,7 +121,7 @@ impl Office<'_> {
             ("versions", |served| served.fingerprints.into_iter().collect()),
         ];
         for (names, of) in kinds {
-            let servers = self.roster.iter().filter_map(|member| {
+            let servers = self.members.iter().filter_map(|member| {
                 let names = of(member.watch.served()?);
                 (!names.is_empty()).then(|| (member.info.name.clone(), names))
             });
@@ -137,7 +137,7 @@ impl Office<'_> {
     /// The workers of the whole run: of this call and of `earlier` ones.
     fn infos(&self, earlier: &[WorkerInfo], samples: &[Sample]) -> Vec<WorkerInfo> {
         let mut infos: Vec<WorkerInfo> = self
-            .roster
+            .members
             .iter()
             .map(|member| {
                 let served = member.watch.served().unwrap_or_default();
@@ -161,7 +161,7 @@ impl Office<'_> {
         infos
     }
 
-    /// Enters the books into the manifest, and tells who did how much; a run that ended early has them on disk too.
+    /// Records the workers in the manifest, and tells who did how much; a run that ended early has them on disk too.
     fn record(
         &mut self,
         dir: &EvaluationDir,
@@ -220,9 +220,9 @@ fn continue_from(info: &mut WorkerInfo, old: &WorkerInfo) {
     info.set_aside.truncate(REASONS);
 }
 
-impl Supervision for Office<'_> {
+impl Supervision for Supervisor<'_> {
     fn trial(&mut self, worker: usize, returning: bool) -> Admission {
-        let connections = self.roster[worker].connections;
+        let connections = self.members[worker].connections;
         if self.scorer.is_some() {
             return Admission::Trial(fidelity::requests(self.suite, self.sampler, connections));
         }
@@ -248,7 +248,7 @@ impl Supervision for Office<'_> {
                 Verdict::Admitted(self.unchecked(worker))
             }
             Ok(Some(fidelity)) => {
-                let member = &mut self.roster[worker];
+                let member = &mut self.members[worker];
                 let info = fidelity::info(&fidelity, OWN);
                 member.info.fidelity = Some(info.clone());
                 if !member.bound.holds(&fidelity) {
@@ -269,7 +269,7 @@ impl Supervision for Office<'_> {
                 (self.on_event)(Event::Sampling(progress))
             }
             Incident::News(News::SetAside { worker, reason, pause, again }) => {
-                let reasons = &mut self.roster[worker].info.set_aside;
+                let reasons = &mut self.members[worker].info.set_aside;
                 let news = reasons.last() != Some(&reason) || !again;
                 if news && reasons.len() < REASONS {
                     reasons.push(reason.clone());

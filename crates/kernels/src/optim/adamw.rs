@@ -58,21 +58,69 @@ pub struct StepReport {
     pub clip_scale: f64,
 }
 
-/// A parameter's moments, for saving: borrowed, or copied from a device.
-#[derive(Clone, Debug)]
+/// The moments of a part, for saving: each is borrowed, or copied from a device when it is asked for.
+#[derive(Clone, Copy, Debug)]
 pub struct MomentsView<'a> {
+    parameter: &'a Parameter,
+    state: &'a State,
+}
+
+impl<'a> MomentsView<'a> {
     /// The parameter.
-    pub name: &'a str,
+    pub fn name(&self) -> &'a str {
+        &self.parameter.name
+    }
+
     /// Its dimensions.
-    pub shape: &'a [usize],
+    pub fn shape(&self) -> &'a [usize] {
+        self.parameter.var.dims()
+    }
+
     /// The values that these are the moments of.
-    pub part: &'a Part,
+    pub fn part(&self) -> &'a Part {
+        &self.state.part
+    }
+
     /// First moment m.
-    pub first: Moment<'a>,
+    ///
+    /// # Errors
+    ///
+    /// [`KernelError::Candle`] when a copy from a device fails.
+    pub fn first(&self) -> Result<Moment<'a>> {
+        match &self.state.moments {
+            Stored::Host { first, .. } => Ok(first.borrowed()),
+            Stored::Device(state) => Ok(Moment::Single(copied(&state.first)?.into())),
+        }
+    }
+
     /// Second moment v.
-    pub second: Moment<'a>,
+    ///
+    /// # Errors
+    ///
+    /// As for [`MomentsView::first`].
+    pub fn second(&self) -> Result<Moment<'a>> {
+        match &self.state.moments {
+            Stored::Host { second, .. } => Ok(second.borrowed()),
+            Stored::Device(state) => Ok(Moment::Single(copied(&state.second)?.into())),
+        }
+    }
+
     /// The master copy in float32 of a bfloat16 or float16 parameter.
-    pub master: Option<Vec<f32>>,
+    ///
+    /// # Errors
+    ///
+    /// As for [`MomentsView::first`].
+    pub fn master(&self) -> Result<Option<Vec<f32>>> {
+        match &self.state.moments {
+            Stored::Host { .. } => Ok(None),
+            Stored::Device(state) => state.master.as_ref().map(copied).transpose(),
+        }
+    }
+}
+
+/// The values of a tensor, in host memory.
+fn copied(tensor: &Tensor) -> Result<Vec<f32>> {
+    Ok(tensor.flatten_all()?.to_vec1()?)
 }
 
 /// A parameter's moments, to be restored.
@@ -275,22 +323,13 @@ impl AdamW {
     }
 
     /// The moments of every part, for saving; restored with [`AdamW::restore`].
-    ///
-    /// # Errors
-    ///
-    /// Of an item: [`KernelError::Candle`] when a copy of moments from a device fails.
-    pub fn moments(&self) -> impl Iterator<Item = Result<MomentsView<'_>>> {
-        self.states.iter().map(|state| state.view(&self.parameters[state.part.parameter]))
+    pub fn moments(&self) -> impl Iterator<Item = MomentsView<'_>> {
+        self.states.iter().map(|state| MomentsView { parameter: &self.parameters[state.part.parameter], state })
     }
 
     /// The moments of the parts of one parameter, in the order given.
-    ///
-    /// # Errors
-    ///
-    /// As for [`AdamW::moments`].
-    pub fn moments_of(&self, parameter: usize) -> impl Iterator<Item = Result<MomentsView<'_>>> {
-        let own = self.states.iter().filter(move |state| state.part.parameter == parameter);
-        own.map(move |state| state.view(&self.parameters[parameter]))
+    pub fn moments_of(&self, parameter: usize) -> impl Iterator<Item = MomentsView<'_>> {
+        self.moments().filter(move |view| view.part().parameter == parameter)
     }
 
     /// Appends the values of a part in float32.
@@ -439,20 +478,6 @@ impl State {
             // `State::gradient` returns the gradient on the moments' device.
             _ => Err(KernelError::NoGradient { name: parameter.name.clone() }),
         }
-    }
-
-    fn view<'a>(&'a self, parameter: &'a Parameter) -> Result<MomentsView<'a>> {
-        let (first, second, master) = match &self.moments {
-            Stored::Host { first, second } => (first.borrowed(), second.borrowed(), None),
-            Stored::Device(state) => {
-                let host = |tensor: &Tensor| tensor.flatten_all()?.to_vec1();
-                let master = state.master.as_ref().map(host).transpose()?;
-                let moment = |tensor: &Tensor| Ok::<_, KernelError>(Moment::Single(host(tensor)?.into()));
-                (moment(&state.first)?, moment(&state.second)?, master)
-            }
-        };
-        let Parameter { name, var, .. } = parameter;
-        Ok(MomentsView { name, shape: var.dims(), part: &self.part, first, second, master })
     }
 
     fn restore(&mut self, parameter: &Parameter, saved: Moments) -> Result<()> {

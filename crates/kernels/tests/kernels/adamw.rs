@@ -128,18 +128,15 @@ fn saved_state_goes_on_bit_equal() {
     let saved_values: Vec<Tensor> = vars.iter().map(|var| var.copy().unwrap().detach()).collect();
     let saved: Vec<Moments> = adamw
         .moments()
-        .map(|view| {
-            let view = view.unwrap();
-            Moments {
-                name: view.name.to_owned(),
-                start: 0,
-                first: view.first.into_owned(),
-                second: view.second.into_owned(),
-                master: None,
-            }
+        .map(|view| Moments {
+            name: view.name().to_owned(),
+            start: 0,
+            first: view.first().unwrap().into_owned(),
+            second: view.second().unwrap().into_owned(),
+            master: None,
         })
         .collect();
-    assert_eq!(adamw.moments().next().unwrap().unwrap().shape, [7, 3]);
+    assert_eq!(adamw.moments().next().unwrap().shape(), [7, 3]);
     let straight = go(&mut adamw, &directions[3..]);
     for (var, value) in vars.iter().zip(&saved_values) {
         var.set(value).unwrap();

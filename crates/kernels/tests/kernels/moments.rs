@@ -100,10 +100,9 @@ fn a_restored_optimizer_goes_on_to_the_last_bit() {
         let saved: Vec<Moments> = whole
             .moments()
             .map(|view| {
-                let view = view.unwrap();
-                let (first, second) = (view.first.into_owned(), view.second.into_owned());
+                let (first, second) = (view.first().unwrap().into_owned(), view.second().unwrap().into_owned());
                 assert_eq!((first.format(), second.format()), (format, format));
-                Moments { name: view.name.into(), start: 0, first, second, master: None }
+                Moments { name: view.name().into(), start: 0, first, second, master: None }
             })
             .collect();
         let mut resumed = optimizer(&half, format, false).unwrap();
@@ -159,8 +158,8 @@ fn small_and_marked_parameters_have_float32_moments() {
     let format = |shape: &[usize], full| {
         let var = Var::from_tensor(&Source::new(3).tensor(shape)).unwrap();
         let optimizer = optimizer(&var, MomentFormat::EightBit, full).unwrap();
-        let view = optimizer.moments().next().unwrap().unwrap();
-        view.first.format()
+        let view = optimizer.moments().next().unwrap();
+        view.first().unwrap().format()
     };
     assert_eq!(format(&[63, 65], false), MomentFormat::Single);
     assert_eq!(format(&[64, 64], false), MomentFormat::EightBit);

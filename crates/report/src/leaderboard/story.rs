@@ -55,7 +55,7 @@ fn unknown(question: &'static str, note: &str) -> Finding {
 fn holders(rows: &[(&BoardEntry, &MetricEstimate)], value: f64) -> String {
     let names: Vec<String> = rows.iter().filter(|row| row.1.value == value).map(|row| name(row.0)).collect();
     match names.len() {
-        1 | 2 => wording::list(&names),
+        1 | 2 => smpo_suggest::list(&names),
         n => format!("{n} models"),
     }
 }
@@ -142,11 +142,11 @@ fn certainty(board: &Board) -> Finding {
     let answer = match leaders.len() {
         _ if board.entries.len() == 1 => "One model, nothing to rank".to_owned(),
         0 | 1 => format!("Rank 1 is {} alone", name(first)),
-        2..=3 if alike => format!("{} share rank {}", wording::list(&names), band(first)),
+        2..=3 if alike => format!("{} share rank {}", smpo_suggest::list(&names), band(first)),
         n if alike => format!("{n} models share rank {}", band(first)),
         2..=3 => {
             let bands: Vec<String> = leaders.iter().map(|entry| band(entry)).collect();
-            format!("{} may each be first: ranks {}", wording::list(&names), bands.join(", "))
+            format!("{} may each be first: ranks {}", smpo_suggest::list(&names), bands.join(", "))
         }
         n => format!("Each of {n} models may be first"),
     };

@@ -48,11 +48,10 @@ pub(super) fn write(path: &Path, header: &Header, codebook: &Codebook, optimizer
         tensors.push((name.into(), variable.as_tensor().flatten_all()?.to_vec1()?));
     }
     for view in optimizer.moments() {
-        let view = view?;
-        for (suffix, moment) in [(FIRST, view.first), (SECOND, view.second)] {
+        for (suffix, moment) in [(FIRST, view.first()?), (SECOND, view.second()?)] {
             // parameters with full moments have no others
             if let Moment::Single(values) = moment {
-                tensors.push((format!("{}{suffix}", view.name), values.into_owned()));
+                tensors.push((format!("{}{suffix}", view.name()), values.into_owned()));
             }
         }
     }

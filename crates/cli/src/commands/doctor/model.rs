@@ -62,7 +62,7 @@ fn weights(info: &ModelInfo) -> Check {
             "{}, {} parameters, {}, {}, context {context} tokens",
             info.family.model_type(),
             thousands(info.parameters),
-            dtypes.join(" and "),
+            smpo_suggest::list(&dtypes),
             format_bytes(info.stored_bytes)
         ),
     )

@@ -35,7 +35,7 @@ impl<'a> Display<'a> {
             Event::Waiting => {}
             Event::Disagree { names, servers } => {
                 let servers: Vec<String> =
-                    servers.iter().map(|(server, names)| format!("{server} {}", names.join(" and "))).collect();
+                    servers.iter().map(|(server, names)| format!("{server} {}", smpo_suggest::list(names))).collect();
                 self.say(&format!(
                     "warning: the servers give different names of their {names}: {}; samples of different \
                      models do not belong together",

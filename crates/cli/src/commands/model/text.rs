@@ -67,7 +67,7 @@ fn weights(facts: &Facts) -> String {
     let files = if facts.shards == 1 { "1 file".into() } else { format!("{} files", facts.shards) };
     let packed = facts.four_bit_format.map(|format| format!("4 bits ({format})"));
     let dtypes: Vec<String> = packed.into_iter().chain(facts.dtypes.iter().map(ToString::to_string)).collect();
-    format!("{}, {files}, {}", dtypes.join(" and "), format_bytes(facts.stored_bytes))
+    format!("{}, {files}, {}", smpo_suggest::list(&dtypes), format_bytes(facts.stored_bytes))
 }
 
 fn blocks(facts: &Facts) -> String {
