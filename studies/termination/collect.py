@@ -1,6 +1,7 @@
 """One row of CSV per evaluated model of finished recipes.
 
     python3 studies/termination/collect.py OUT SCREEN… > studies/termination/results/NAME.csv
+    python3 studies/termination/collect.py --prompts OUT SCREEN… > …    # one row per prompt or held-out pair, the primary measures
 
 OUT/SCREEN is the output directory of a recipe that tiny.py or real.py wrote.
 """
@@ -16,7 +17,8 @@ METRICS = [
     "eos_logp_gold", "gold_nll", "pref_accuracy", "pref_accuracy_without_eos", "margin",
 ]
 TRAINING = ["eos_logp/rejected", "clip/share_rejected", "logps/chosen", "logps/rejected"]
-COLUMNS = ["screen", "arm", "learning_rate", "sft_seed", "seed", *METRICS, *TRAINING]
+MODEL = ["screen", "arm", "learning_rate", "sft_seed", "seed"]
+PRIMARY = ["eos_logp_gold", "eos_rate", "gold_nll", "pref_accuracy_without_eos"]
 # ARM_RATE-SFT_SEED-SEED; the model before is start-SFT_SEED.
 TRAINED = re.compile(r"(?P<arm>.+)_(?P<rate>[0-9.]+(?:e-[0-9]+)?)-(?:(?P<sft>\d+)-)?(?P<seed>\d+)$")
 START = re.compile(r"start(?:-(?P<sft>\d+))?$")
@@ -33,28 +35,48 @@ def last(path):
     return row
 
 
-def rows(out, screen):
+def evaluations(out, screen):
+    """Directory and model of every finished evaluation."""
     for file in sorted((out / screen).glob("eval/*/*/metrics.json")):
         name = file.parent.name
         trained, start = TRAINED.match(name), START.match(name)
         if trained:
-            row = {"arm": trained["arm"], "learning_rate": trained["rate"], "sft_seed": trained["sft"] or 1, "seed": trained["seed"]}
+            model = {"arm": trained["arm"], "learning_rate": trained["rate"], "sft_seed": trained["sft"] or 1, "seed": trained["seed"]}
         elif start:
-            row = {"arm": "start", "sft_seed": start["sft"] or 1}
+            model = {"arm": "start", "sft_seed": start["sft"] or 1}
         else:
             sys.exit(f"{file}: expected a name as in ARM_RATE-SFT_SEED-SEED, got {name}")
+        yield file.parent, {"screen": screen} | model
+
+
+def shown(numbers):
+    return {key: f"{value:.5g}" for key, value in numbers.items() if value is not None}
+
+
+def models(out, screen):
+    for folder, model in evaluations(out, screen):
         found = {}
-        for entry in json.loads(file.read_text())["metrics"]:
+        for entry in json.loads((folder / "metrics.json").read_text())["metrics"]:
             if entry["slice"] == "all" or entry["slice"] == "held_out":
                 found.setdefault(entry["metric"], entry["value"])
-        trace = last(out / screen / "train" / name / "metrics.jsonl")
-        numbers = {key: found.get(key) for key in METRICS} | {key: trace.get(key) for key in TRAINING}
-        yield {"screen": screen} | row | {key: f"{value:.5g}" for key, value in numbers.items() if value is not None}
+        trace = last(out / screen / "train" / folder.name / "metrics.jsonl")
+        yield model | shown({key: found.get(key) for key in METRICS} | {key: trace.get(key) for key in TRAINING})
+
+
+def prompts(out, screen):
+    for folder, model in evaluations(out, screen):
+        for row in map(json.loads, (folder / "measurements.jsonl").read_text().splitlines()):
+            values = {key: sum(found) / len(found) for key in PRIMARY if (found := row["values"].get(key))}
+            yield model | {"prompt": row["prompt_id"]} | shown(values)
 
 
 def main():
-    out, screens = Path(sys.argv[1]), sys.argv[2:]
-    writer = csv.DictWriter(sys.stdout, COLUMNS, lineterminator="\n")
+    by_prompt = sys.argv[1:2] == ["--prompts"]
+    if len(sys.argv) < 3 + by_prompt:
+        sys.exit(__doc__)
+    out, screens = Path(sys.argv[1 + by_prompt]), sys.argv[2 + by_prompt :]
+    rows, columns = (prompts, [*MODEL, "prompt", *PRIMARY]) if by_prompt else (models, [*MODEL, *METRICS, *TRAINING])
+    writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
     writer.writeheader()
     for screen in screens:
         writer.writerows(rows(out, screen))

@@ -1,12 +1,13 @@
-"""Worlds and recipes of the real part of the study, on preference pairs that the reader brings.
+"""World and recipes of the real part of the study (PLAN-real.md), on preference pairs that the reader brings.
 
-    python3 studies/termination/real.py OUT MODEL PAIRS.jsonl [KIND]     # KIND: shorter (default), longer, equal
-    smpo eval MODEL --engine native --batch 32 --suite OUT/development-KIND/prompts.toml --out OUT/development-KIND/before
-    python3 studies/termination/real.py OUT MODEL PAIRS.jsonl [KIND]     # again: with the model's own answers as gold
-    smpo run OUT/real-KIND.toml
+    python3 studies/termination/real.py OUT MODEL PAIRS.jsonl {development|confirm} [SEEDS] [KIND]
+    smpo eval MODEL --engine native --batch 32 --suite OUT/WORLD/prompts.toml --out OUT/WORLD/before
+    python3 studies/termination/real.py …                  # the same again: with the model's own answers as gold
+    smpo run OUT/RECIPE.toml                               # each recipe; with more SEEDS later, only new runs are made
 
-PAIRS.jsonl has rows of prompt, chosen and rejected, each a text or messages. Pairs and prompts are split into development
-and confirmation by a hash of their text. Nothing of the pairs is committed.
+SEEDS: preference seeds, 1 to 3 (default 1). KIND: rejected shorter (default), longer, or of equal length. PAIRS.jsonl has
+rows of prompt, chosen and rejected, each a text or messages. Pairs and prompts are split into development and confirmation by
+a hash of their text. Nothing of the pairs is committed.
 """
 
 import hashlib
@@ -20,11 +21,15 @@ from tiny import arm_table, suite
 PROMPTS = Path("evals/ood-chat.jsonl")
 SLICES = ["one_word", "ends_at_once", "arithmetic", "long_list", "creative", "role_play", "structured", "endless"]
 TRAIN, HELD_OUT, ASKED, CAP = 110, 50, 100, 192
-LEARNING_RATES = [5e-5, 2e-4]
-ARMS = [
-    "sft", "dpo", "dpo-sft", "simpo-sft", "slime", "simper", "smpo", "smpo-mask", "smpo-invert", "smpo-bounded", "smpo-floor4",
-    "smpo-invert-floor4", "smpo-published", "smpo-merge0.5", "smpo-anchor0.1", "smpo-mask-anchor0.1",
-]
+LEARNING_RATES = [2e-4, 5e-5]  # the steeper first: it shows most
+ARMS = {
+    "development": [
+        "sft", "dpo", "dpo-sft", "simpo-sft", "slime", "simper", "smpo", "smpo-mask", "smpo-invert", "smpo-bounded",
+        "smpo-floor4", "smpo-invert-floor4", "smpo-published", "smpo-merge0.5", "smpo-anchor0.1", "smpo-mask-anchor0.1",
+    ],
+    "confirm": ["sft", "dpo", "smpo", "smpo-mask", "smpo-invert", "smpo-published", "smpo-mask-anchor0.1"],
+}
+HALVES = {"development": "development", "confirm": "confirmation"}
 # Real answers are longer than the tiny world's: the recipe of the first look.
 SMPO = {"beta": 2.5, "target_margin": 0.5}
 
@@ -74,13 +79,30 @@ def write(path, rows):
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
+def recipe(path, out, model, folder, names, rate, seeds):
+    """Writes the recipe of all arms at one learning rate."""
+    lines = [f'model = "{model}"', f'out = "{out}"', f"seeds = {list(range(1, seeds + 1))}", "jobs = 1", ""]
+    for arm in names:
+        loss = arms.ARMS[arm]
+        loss = loss | SMPO if loss["kind"] == "smpo" else loss
+        settings = {
+            "loss": loss, "learning_rate": rate, "dataset": f"{folder}/preferences.jsonl", "dataset_sample": "null",
+            "max_length": 768, "per_device_train_batch_size": 4, "num_train_epochs": 2, "use_peft": True, "lora_r": 16,
+            "lora_alpha": 32, "lora_dropout": 0.0, "lora_target_modules": "all-linear",
+        }
+        lines += arm_table(arm, rate, settings)
+    lines += ["[eval]", f'suites = ["{folder}/suite.toml"]', 'engine = "native"', "batch = 32", ""]
+    path.write_text("\n".join(lines))
+
+
 def main():
-    if len(sys.argv) < 4:
+    if len(sys.argv) < 5 or sys.argv[4] not in ARMS:
         sys.exit(__doc__)
-    out, model, source = Path(sys.argv[1]), *sys.argv[2:4]
-    kind = sys.argv[4] if len(sys.argv) > 4 else "shorter"
-    half = "development"
-    folder = out / f"{half}-{kind}"
+    out, model, source, task = Path(sys.argv[1]), *sys.argv[2:5]
+    seeds = int(sys.argv[5]) if len(sys.argv) > 5 else 1
+    kind = sys.argv[6] if len(sys.argv) > 6 else "shorter"
+    half = HALVES[task]
+    folder = out / f"{task}-{kind}"
     folder.mkdir(parents=True, exist_ok=True)
     found = pairs(source, kind, half)
     held_out = found[:HELD_OUT]
@@ -90,19 +112,9 @@ def main():
     write(folder / "ood.jsonl", prompts(half, folder / "before" / "samples.jsonl"))
     suite(folder / "prompts.toml", folder.name, SLICES, CAP, pairs=False)
     suite(folder / "suite.toml", folder.name, SLICES, CAP)
-    lines = [f'model = "{model}"', f'out = "{out}/real-{kind}"', "seeds = [1]", "jobs = 1", ""]
-    for arm in ARMS:
-        for rate in LEARNING_RATES:
-            loss = arms.ARMS[arm]
-            loss = loss | SMPO if loss["kind"] == "smpo" else loss
-            settings = {
-                "loss": loss, "learning_rate": rate, "dataset": f"{folder}/preferences.jsonl", "dataset_sample": "null",
-                "max_length": 768, "per_device_train_batch_size": 4, "num_train_epochs": 2, "use_peft": True, "lora_r": 16,
-                "lora_alpha": 32, "lora_dropout": 0.0, "lora_target_modules": "all-linear",
-            }
-            lines += arm_table(arm, rate, settings)
-    lines += ["[eval]", f'suites = ["{folder}/suite.toml"]', 'engine = "native"', "batch = 32", ""]
-    (out / f"real-{kind}.toml").write_text("\n".join(lines))
+    for rate in LEARNING_RATES:
+        name = f"real-{task}-{kind}-{rate:g}"
+        recipe(out / f"{name}.toml", out / name, model, folder, ARMS[task], rate, seeds)
     print(f"{len(train)} pairs to train on, {len(held_out)} held out, of {len(found)} that fit")
 
 

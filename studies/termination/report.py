@@ -5,6 +5,7 @@
     python3 studies/termination/report.py development    # table of the screens, rates chosen by the selection rule
     python3 studies/termination/report.py freeze         # the same rule, written to frozen.json
     python3 studies/termination/report.py confirm        # differences with intervals, and verdicts, of the confirming runs
+    python3 studies/termination/report.py real           # the same of the real model, by seed and prompt
     python3 studies/termination/report.py figures        # docs/study/*.svg
 """
 
@@ -124,14 +125,33 @@ LEARNING = ("pref_accuracy_without_eos", 0.05)
 DRIFT = ("gold_nll", 0.10)  # lower is better
 
 
-def differences(rows, cell, baseline, key):
-    """(sft_seed, seed, difference) of every pair of runs of two (screen, arm, rate); the model before has no preference seed."""
+def by_seed(rows, cell, baseline, key):
+    """Difference of two (screen, arm, rate) with 95 % interval, drawn by SFT seed and preference seed; the model before has none of those."""
     of = lambda cell: {(row["sft_seed"], row["seed"]): row[key] for row in rows[cell]}
     other = of(baseline)
-    return [(sft, seed, value - other.get((sft, seed), other.get((sft, None)))) for (sft, seed), value in of(cell).items()]
+    pairs = [(sft, seed, value - other.get((sft, seed), other.get((sft, None)))) for (sft, seed), value in of(cell).items()]
+    return len(pairs), *stats.bootstrap(stats.clusters(pairs))
 
 
-def confirm(rows):
+def by_prompt(rows, cell, baseline, key):
+    """The same, drawn by preference seed and prompt, of rows for each prompt or held-out pair."""
+    def of(cell):
+        values = defaultdict(dict)
+        for row in rows[cell]:
+            if row[key] is not None:
+                values[row["seed"]][row["prompt"]] = row[key]
+        return values
+
+    other = of(baseline)
+    table = [
+        {prompt: value - before[prompt] for prompt, value in values.items() if prompt in before}
+        for seed, values in of(cell).items()
+        for before in [other.get(seed) or other[None]]
+    ]
+    return len(table), *stats.crossed(table)
+
+
+def claims(rows, differ):
     """One line per world, arm and rate: differences with 95 % intervals, and if the arm keeps the terminator, learns, and stays."""
     rows = cells(rows)
     order_of = lambda cell: (cell[0], cell[2], order(cell[1]))
@@ -139,7 +159,7 @@ def confirm(rows):
     cases = []
     for cell in trained:
         for key, margin in EOS_MARGINS.items():
-            estimate, drawn = stats.bootstrap(stats.clusters(differences(rows, cell, (cell[0], "start", None), key)))
+            _, estimate, drawn = differ(rows, cell, (cell[0], "start", None), key)
             cases.append((cell, key, estimate, stats.interval(drawn), stats.p_inferior(drawn, margin)))
     adjusted = stats.holm([case[-1] for case in cases])
     kept = {(cell, key): p < 0.05 for (cell, key, *_), p in zip(cases, adjusted)}
@@ -152,15 +172,15 @@ def confirm(rows):
         screen, arm, rate = cell
         # SMPO at the same rate; at the lowest it was confirmed at for an arm whose own rate is another
         baseline = min((other for other in trained if other[:2] == (screen, "smpo")), key=lambda other: (other[2] != rate, other[2]))
-        estimate, drawn = stats.bootstrap(stats.clusters(differences(rows, cell, baseline, LEARNING[0])))
+        runs, estimate, drawn = differ(rows, cell, baseline, LEARNING[0])
         low, high = stats.interval(drawn)
-        drift, drawn = stats.bootstrap(stats.clusters(differences(rows, cell, (screen, "start", None), DRIFT[0])))
+        _, drift, drawn = differ(rows, cell, (screen, "start", None), DRIFT[0])
         drift_low, drift_high = stats.interval(drawn)
-        claims = [all(kept[cell, key] for key in EOS_MARGINS), low > -LEARNING[1], drift_high < DRIFT[1]]
+        claimed = [all(kept[cell, key] for key in EOS_MARGINS), low > -LEARNING[1], drift_high < DRIFT[1]]
         lines.append(
-            f"| {screen} | {rate:g} | {arm} | {len(rows[cell])} | {shown[cell, 'eos_logp_gold']} | {shown[cell, 'eos_rate']} | "
+            f"| {screen} | {rate:g} | {arm} | {runs} | {shown[cell, 'eos_logp_gold']} | {shown[cell, 'eos_rate']} | "
             f"{estimate:+.2f} [{low:+.2f}, {high:+.2f}] | {drift:+.2f} [{drift_low:+.2f}, {drift_high:+.2f}] | "
-            + " | ".join("yes" if claim else "no" for claim in claims) + " |"
+            + " | ".join("yes" if claim else "no" for claim in claimed) + " |"
         )
     return "\n".join(lines)
 
@@ -201,7 +221,9 @@ def main():
             print(table(rows, chosen))
             print("\nNo rate reaches the accuracy:", ", ".join(arm for arm, (_, enough) in chosen.items() if not enough) or "none")
     elif task == "confirm":
-        print(confirm(read(*sorted(path.stem for path in (HERE / "results").glob("confirm*.csv")))))
+        print(claims(read(*sorted(path.stem for path in (HERE / "results").glob("confirm*.csv"))), by_seed))
+    elif task == "real":
+        print(claims(read("real-prompts"), by_prompt))
     elif task == "figures":
         rows = read(*development)
         chosen = choose(rows)

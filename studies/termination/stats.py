@@ -28,6 +28,18 @@ def bootstrap(groups):
     return mean([mean(group) for group in groups]), sorted(drawn)
 
 
+def crossed(table):
+    """As `bootstrap`, of the same prompts under every seed: draws of seeds, then of prompts. `table` has {prompt: value} of each seed."""
+    rng = random.Random(SEED)
+    prompts = sorted(set.intersection(*map(set, table)))
+    drawn = []
+    for _ in range(DRAWS):
+        seeds = rng.choices(table, k=len(table))
+        sample = rng.choices(prompts, k=len(prompts))
+        drawn.append(mean([mean([values[prompt] for prompt in sample]) for values in seeds]))
+    return mean([mean([values[prompt] for prompt in prompts]) for values in table]), sorted(drawn)
+
+
 def interval(drawn, level=0.95):
     low = int((1 - level) / 2 * len(drawn))
     return drawn[low], drawn[-low - 1]
