@@ -2,6 +2,7 @@
 
     python3 studies/termination/collect.py OUT SCREEN… > studies/termination/results/NAME.csv
     python3 studies/termination/collect.py --prompts OUT SCREEN… > …    # one row per prompt or held-out pair, the primary measures
+    python3 studies/termination/collect.py --early OUT SCREEN… > …      # one row per run: its metrics at the first fifth of training
 
 OUT/SCREEN is the output directory of a recipe that tiny.py or real.py wrote.
 """
@@ -19,6 +20,9 @@ METRICS = [
 TRAINING = ["eos_logp/rejected", "clip/share_rejected", "logps/chosen", "logps/rejected"]
 MODEL = ["screen", "arm", "learning_rate", "sft_seed", "seed"]
 PRIMARY = ["eos_logp_gold", "eos_rate", "gold_nll", "pref_accuracy_without_eos"]
+WINDOW = 10  # steps that the alarms average over
+# What a pair loss's metrics.jsonl says of terminators and answers, by step.
+WATCHED = ["eos_logp/chosen", "eos_logp/rejected", "logps/chosen", "logps/rejected"]
 # ARM_RATE-SFT_SEED-SEED; the model before is start-SFT_SEED.
 TRAINED = re.compile(r"(?P<arm>.+)_(?P<rate>[0-9.]+(?:e-[0-9]+)?)-(?:(?P<sft>\d+)-)?(?P<seed>\d+)$")
 START = re.compile(r"start(?:-(?P<sft>\d+))?$")
@@ -70,16 +74,40 @@ def prompts(out, screen):
             yield model | {"prompt": row["prompt_id"]} | shown(values)
 
 
+def early(out, screen):
+    """Means over the steps before a fifth of training, from 15 % on, and over the first 5 %; and what the alarms see of the whole run."""
+    for folder, model in evaluations(out, screen):
+        path = out / screen / "train" / folder.name / "metrics.jsonl"
+        steps = [row for line in (path.read_text().splitlines() if path.exists() else []) if "loss" in (row := json.loads(line))]
+        if not steps or any(key not in steps[0] for key in WATCHED):
+            continue
+        last = steps[-1]["step"]
+        numbers = {}
+        for part, low, high in [("first", 0.0, 0.05), ("early", 0.15, 0.2)]:
+            rows = [row for row in steps if low * last < row["step"] <= high * last]
+            numbers |= {f"{part}/{key}": sum(row[key] for row in rows) / len(rows) for key in WATCHED}
+        eos = [row["eos_logp/rejected"] for row in steps]
+        means = [sum(eos[end - WINDOW : end]) / WINDOW for end in range(WINDOW, len(eos) + 1)]
+        numbers |= {"lowest": min(means), "largest_fall": means[0] - min(means)}
+        yield model | shown(numbers)
+
+
+TASKS = {
+    "--models": (models, [*MODEL, *METRICS, *TRAINING]),
+    "--prompts": (prompts, [*MODEL, "prompt", *PRIMARY]),
+    "--early": (early, [*MODEL, *(f"{part}/{key}" for part in ("first", "early") for key in WATCHED), "lowest", "largest_fall"]),
+}
+
+
 def main():
-    by_prompt = sys.argv[1:2] == ["--prompts"]
-    if len(sys.argv) < 3 + by_prompt:
+    task, *arguments = sys.argv[1:] if sys.argv[1:2] and sys.argv[1].startswith("--") else ["--models", *sys.argv[1:]]
+    if task not in TASKS or len(arguments) < 2:
         sys.exit(__doc__)
-    out, screens = Path(sys.argv[1 + by_prompt]), sys.argv[2 + by_prompt :]
-    rows, columns = (prompts, [*MODEL, "prompt", *PRIMARY]) if by_prompt else (models, [*MODEL, *METRICS, *TRAINING])
+    rows, columns = TASKS[task]
     writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
     writer.writeheader()
-    for screen in screens:
-        writer.writerows(rows(out, screen))
+    for screen in arguments[1:]:
+        writer.writerows(rows(Path(arguments[0]), screen))
 
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@
     python3 studies/termination/report.py kinds RATE         # arms by kind of rejected answer at one learning rate
     python3 studies/termination/report.py development    # table of the screens, rates chosen by the selection rule
     python3 studies/termination/report.py freeze         # the same rule, written to frozen.json
-    python3 studies/termination/report.py confirm        # differences with intervals, and verdicts, of the confirming runs
+    python3 studies/termination/report.py confirm        # differences with intervals, and claims, of the confirming runs; then by arm
     python3 studies/termination/report.py real           # the same of the real model, by seed and prompt
+    python3 studies/termination/report.py early          # if the first fifth of training tells the end
     python3 studies/termination/report.py figures        # docs/study/*.svg
 """
 
@@ -151,37 +152,120 @@ def by_prompt(rows, cell, baseline, key):
     return len(table), *stats.crossed(table)
 
 
+SHARES = ["keeps", "learns", "stays"]
+
+
 def claims(rows, differ):
-    """One line per world, arm and rate: differences with 95 % intervals, and if the arm keeps the terminator, learns, and stays."""
+    """For each world, arm and rate: runs, differences with 95 % intervals, and if the arm keeps the terminator, learns, and stays."""
     rows = cells(rows)
-    order_of = lambda cell: (cell[0], cell[2], order(cell[1]))
-    trained = sorted((cell for cell in rows if cell[2] is not None), key=order_of)
-    cases = []
-    for cell in trained:
-        for key, margin in EOS_MARGINS.items():
-            _, estimate, drawn = differ(rows, cell, (cell[0], "start", None), key)
-            cases.append((cell, key, estimate, stats.interval(drawn), stats.p_inferior(drawn, margin)))
-    adjusted = stats.holm([case[-1] for case in cases])
-    kept = {(cell, key): p < 0.05 for (cell, key, *_), p in zip(cases, adjusted)}
-    lines = [
-        "| world | lr | arm | runs | gold EOS log p | ended | accuracy without EOS | gold NLL | keeps | learns | stays |",
-        "|---" * 11 + "|",
-    ]
-    shown = {(cell, key): f"{estimate:+.2f} [{low:+.2f}, {high:+.2f}]" for cell, key, estimate, (low, high), _ in cases}
+    trained = sorted((cell for cell in rows if cell[2] is not None), key=lambda cell: (cell[0], cell[2], order(cell[1])))
+    found, p_values = [], []
     for cell in trained:
         screen, arm, rate = cell
+        start = (screen, "start", None)
         # SMPO at the same rate; at the lowest it was confirmed at for an arm whose own rate is another
-        baseline = min((other for other in trained if other[:2] == (screen, "smpo")), key=lambda other: (other[2] != rate, other[2]))
-        runs, estimate, drawn = differ(rows, cell, baseline, LEARNING[0])
-        low, high = stats.interval(drawn)
-        _, drift, drawn = differ(rows, cell, (screen, "start", None), DRIFT[0])
-        drift_low, drift_high = stats.interval(drawn)
-        claimed = [all(kept[cell, key] for key in EOS_MARGINS), low > -LEARNING[1], drift_high < DRIFT[1]]
-        lines.append(
-            f"| {screen} | {rate:g} | {arm} | {runs} | {shown[cell, 'eos_logp_gold']} | {shown[cell, 'eos_rate']} | "
-            f"{estimate:+.2f} [{low:+.2f}, {high:+.2f}] | {drift:+.2f} [{drift_low:+.2f}, {drift_high:+.2f}] | "
-            + " | ".join("yes" if claim else "no" for claim in claimed) + " |"
-        )
+        smpo = min((other for other in trained if other[:2] == (screen, "smpo")), key=lambda other: (other[2] != rate, other[2]))
+        line = {"world": screen, "rate": rate, "arm": arm}
+        for key, baseline in [*((key, start) for key in EOS_MARGINS), (LEARNING[0], smpo), (DRIFT[0], start)]:
+            line["runs"], estimate, drawn = differ(rows, cell, baseline, key)
+            line[key] = (estimate, *stats.interval(drawn))
+            if key in EOS_MARGINS:
+                p_values.append(stats.p_inferior(drawn, EOS_MARGINS[key]))
+        line["learns"] = line[LEARNING[0]][1] > -LEARNING[1]
+        line["stays"] = line[DRIFT[0]][2] < DRIFT[1]
+        found.append(line)
+    adjusted = iter(stats.holm(p_values))
+    for line in found:
+        line["keeps"] = all([next(adjusted) < 0.05 for _ in EOS_MARGINS])
+    return found
+
+
+MEASURES = {"eos_logp_gold": "gold EOS log p", "eos_rate": "ended", LEARNING[0]: "accuracy without EOS", DRIFT[0]: "gold NLL"}
+
+
+def signed(value):
+    return f"{value:+.2f}".replace("-", "−")
+
+
+def detail(found):
+    lines = ["| world | lr | arm | runs | " + " | ".join([*MEASURES.values(), *SHARES]) + " |", "|---" * 11 + "|"]
+    for line in found:
+        numbers = [f"{signed(mean)} [{signed(low)}, {signed(high)}]" for mean, low, high in (line[key] for key in MEASURES)]
+        claimed = ["yes" if line[claim] else "no" for claim in SHARES]
+        lines.append(" | ".join([f"| {line['world']} | {line['rate']:g} | {line['arm']} | {line['runs']}", *numbers, *claimed]) + " |")
+    return "\n".join(lines)
+
+
+def summary(found):
+    """One line per arm and rate: differences averaged over worlds, and the number of worlds in which each claim holds."""
+    grouped = defaultdict(list)
+    for line in found:
+        grouped[line["rate"], line["arm"]].append(line)
+    lines = ["| lr | arm | worlds | runs | " + " | ".join([*MEASURES.values(), *SHARES]) + " |", "|---" * 11 + "|"]
+    for (rate, arm), group in sorted(grouped.items(), key=lambda item: (item[0][0], order(item[0][1]))):
+        numbers = [signed(sum(line[key][0] for line in group) / len(group)) for key in MEASURES]
+        claimed = [str(sum(line[claim] for line in group)) for claim in SHARES]
+        runs = sum(line["runs"] for line in group)
+        lines.append(" | ".join([f"| {rate:g} | {arm} | {len(group)} | {runs}", *numbers, *claimed]) + " |")
+    return "\n".join(lines)
+
+
+# What of the first fifth of a run may tell if the terminator is lost at its end: lower is worse.
+PREDICTORS = {
+    "log p of the rejected terminator": lambda row: row["early/eos_logp/rejected"],
+    "its change since the first steps": lambda row: row["early/eos_logp/rejected"] - row["first/eos_logp/rejected"],
+    "log p of the chosen terminator": lambda row: row["early/eos_logp/chosen"],
+    "change of the mean log p of rejected answers": lambda row: row["early/logps/rejected"] - row["first/logps/rejected"],
+}
+
+
+def ended(names):
+    """(screen, SFT seed) and metrics at the first fifth of every run of a pair loss, and if it lost the terminator in the end."""
+    outcomes, before = {}, {}
+    model = lambda row: tuple(row[key] for key in ("screen", "arm", "learning_rate", "sft_seed", "seed"))
+    for row in read(*names):
+        (before if row["arm"] == "start" else outcomes)[model(row) if row["arm"] != "start" else (row["screen"], row["sft_seed"])] = row
+    runs = []
+    for row in read("early"):
+        if outcome := outcomes.get(model(row)):
+            cluster = (row["screen"], row["sft_seed"])
+            change = outcome["eos_logp_gold"] - before[cluster]["eos_logp_gold"]
+            runs.append((cluster, row, change < -EOS_MARGINS["eos_logp_gold"]))
+    return runs
+
+
+def early(development, confirmation):
+    lines = ["| at 20 % of training | AUC, development | AUC, confirmation | threshold | losses found | false alarms |", "|---" * 6 + "|"]
+    for title, value in PREDICTORS.items():
+        scored = [[(cluster, value(row), lost) for cluster, row, lost in runs] for runs in (development, confirmation)]
+        aucs = [(stats.auc(runs), *stats.interval(stats.resampled(runs, stats.auc))) for runs in scored]
+        # The threshold is chosen on development runs, and judged on the others.
+        rates = lambda runs, limit: [
+            sum(score <= limit for _, score, lost in runs if lost == of) / max(1, sum(lost == of for _, _, lost in runs)) for of in (True, False)
+        ]
+        limit = max((score for _, score, _ in scored[0]), key=lambda limit: (lambda found, false: found - false)(*rates(scored[0], limit)))
+        found, false = rates(scored[1], limit)
+        shown = " | ".join(f"{auc:.2f} [{low:.2f}, {high:.2f}]" for auc, low, high in aucs)
+        lines.append(f"| {title} | {shown} | {limit:.2f} | {found:.0%} | {false:.0%} |")
+    count = lambda runs: f"{len(runs)} runs, {sum(lost for _, _, lost in runs)} lost the terminator"
+    return "\n".join([*lines, "", f"Development: {count(development)}. Confirmation: {count(confirmation)}."])
+
+
+# Rules for an alarm on the log p of the rejected terminator, averaged over the alarms' window, at any step of a run.
+RULES = {"below −4.6 and fallen by 1 nat": lambda row: row["lowest"] < -4.6 and row["largest_fall"] > 1} | {
+    f"fallen by {fall:g} nats": (lambda fall: lambda row: row["largest_fall"] > fall)(fall) for fall in (0.5, 1.0, 1.5, 2.0, 3.0)
+}
+
+
+def alarms(development, confirmation):
+    lines = ["| alarm | losses found, development | false alarms | losses found, confirmation | false alarms |", "|---" * 5 + "|"]
+    for title, rule in RULES.items():
+        shares = []
+        for runs in (development, confirmation):
+            for of in (True, False):
+                raised = [rule(row) for _, row, lost in runs if lost == of]
+                shares.append(f"{sum(raised)} of {len(raised)} ({sum(raised) / max(1, len(raised)):.0%})")
+        lines.append(f"| {title} | " + " | ".join(shares) + " |")
     return "\n".join(lines)
 
 
@@ -205,7 +289,8 @@ def order(arm):
 
 def main():
     task = sys.argv[1] if len(sys.argv) > 1 else ""
-    development = sorted(path.stem for path in (HERE / "results").glob("screen*.csv"))
+    results = lambda pattern: sorted(path.stem for path in (HERE / "results").glob(pattern))
+    development, confirmation = results("screen*.csv"), results("confirm*.csv")
     if task == "table" and len(sys.argv) == 4:
         rows = read(sys.argv[2])
         print(table(rows, {row["arm"]: (float(sys.argv[3]), True) for row in rows}))
@@ -221,9 +306,13 @@ def main():
             print(table(rows, chosen))
             print("\nNo rate reaches the accuracy:", ", ".join(arm for arm, (_, enough) in chosen.items() if not enough) or "none")
     elif task == "confirm":
-        print(claims(read(*sorted(path.stem for path in (HERE / "results").glob("confirm*.csv"))), by_seed))
+        found = claims(read(*confirmation), by_seed)
+        print(detail(found), summary(found), sep="\n\n")
     elif task == "real":
-        print(claims(read("real-prompts"), by_prompt))
+        print(detail(claims(read("real-prompts"), by_prompt)))
+    elif task == "early":
+        runs = ended(development), ended(confirmation)
+        print(early(*runs), alarms(*runs), sep="\n\n")
     elif task == "figures":
         rows = read(*development)
         chosen = choose(rows)

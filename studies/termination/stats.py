@@ -1,6 +1,7 @@
 """Hierarchical bootstrap and Holm's correction: the standard library alone."""
 
 import random
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 
 DRAWS, SEED = 10_000, 1
@@ -38,6 +39,26 @@ def crossed(table):
         sample = rng.choices(prompts, k=len(prompts))
         drawn.append(mean([mean([values[prompt] for prompt in sample]) for values in seeds]))
     return mean([mean([values[prompt] for prompt in prompts]) for values in table]), sorted(drawn)
+
+
+def auc(runs):
+    """Probability that a lost run scores lower than one that is not; `runs` are (cluster, score, lost). None without both."""
+    lost, kept = [sorted(score for _, score, of in runs if of == which) for which in (True, False)]
+    if not lost or not kept:
+        return None
+    above = sum(len(kept) - (bisect_left(kept, score) + bisect_right(kept, score)) / 2 for score in lost)
+    return above / len(lost) / len(kept)
+
+
+def resampled(runs, statistic, draws=1_000):
+    """Sorted values of a statistic over draws of whole clusters."""
+    rng = random.Random(SEED)
+    by_cluster = defaultdict(list)
+    for run in runs:
+        by_cluster[run[0]].append(run)
+    names = sorted(by_cluster)
+    drawn = [statistic([run for name in rng.choices(names, k=len(names)) for run in by_cluster[name]]) for _ in range(draws)]
+    return sorted(value for value in drawn if value is not None)
 
 
 def interval(drawn, level=0.95):

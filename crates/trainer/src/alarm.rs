@@ -118,8 +118,7 @@ impl Alarms {
             ));
         }
         if let (Some(now), Some(change)) = (self.eos.now(rules.window), self.eos.change(rules.window))
-            && now < rules.eos_on_rejected
-            && change < -1.0
+            && (change < -rules.eos_fall || rules.eos_on_rejected.is_some_and(|bound| now < bound && change < -1.0))
         {
             alarms.extend(self.raise(
                 AlarmKind::EosOnRejected,
@@ -257,7 +256,11 @@ mod tests {
 
         let eos = raised(&rules, |step| vec![("eos_logp/rejected", falls(0.0, 0.3)(step))]);
         assert_eq!(eos.iter().map(|alarm| alarm.kind).collect::<Vec<_>>(), [AlarmKind::EosOnRejected]);
-        assert!(eos[0].what.contains("-4.65"), "{}", eos[0].what);
+        // 2.1 below the first mean, −1.65.
+        assert!(eos[0].step == 17 && eos[0].what.contains("-3.75"), "{}", eos[0].what);
+        let bound = AlarmConfig { eos_fall: 99.0, eos_on_rejected: Some(-4.6), ..rules.clone() };
+        let low = raised(&bound, |step| vec![("eos_logp/rejected", falls(0.0, 0.3)(step))]);
+        assert!(low[0].what.contains("-4.65"), "{}", low[0].what);
         let probe = raised(&rules, |step| vec![("probe/eos_rate", if step < 20 { 0.9 } else { 0.65 })]);
         assert_eq!(probe.iter().map(|alarm| alarm.kind).collect::<Vec<_>>(), [AlarmKind::ProbeEnds]);
         assert!(probe[0].step == 20 && probe[0].what.starts_with("65 % of the probe's completions end, 90 %"));

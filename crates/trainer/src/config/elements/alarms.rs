@@ -18,9 +18,12 @@ pub struct AlarmConfig {
     pub window: usize,
     /// Chosen and rejected log-probs both fell by this much since the first steps, in nats per token.
     pub logps_fall: f64,
-    /// Mean log-prob of the terminator on rejected answers, in nats; −4.6 is p ≈ 0.01. It must have fallen there: a
-    /// model that starts below it warns only a nat lower.
-    pub eos_on_rejected: f64,
+    /// Mean log-prob of the terminator on rejected answers fell by this much since the first steps, in nats (docs/study.md has
+    /// what this bound finds and what it misses).
+    pub eos_fall: f64,
+    /// Mean log-prob of the terminator on rejected answers itself, in nats, once it has fallen by one; unset, its fall alone counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eos_on_rejected: Option<f64>,
     /// Share of the rejected tokens that winsorizing or the floor clips.
     pub clip_share: f64,
     /// Share of pairs in which the rewards of a loss that clips prefer chosen, less the share in which the untransformed
@@ -39,7 +42,8 @@ impl Default for AlarmConfig {
             enabled: true,
             window: 10,
             logps_fall: 0.5,
-            eos_on_rejected: -4.6,
+            eos_fall: 2.0,
+            eos_on_rejected: None,
             clip_share: 0.5,
             accuracy_gap: 0.25,
             probe_fall: 0.2,
@@ -65,7 +69,10 @@ impl AlarmConfig {
     pub(in crate::config) fn check(&self, problems: &mut Problems) {
         problems.range("window", self.window > 0, "at least 1", 0);
         problems.range("logps_fall", self.logps_fall > 0.0, "a positive number of nats", self.logps_fall);
-        problems.range("eos_on_rejected", self.eos_on_rejected < 0.0, "a log-prob below 0", self.eos_on_rejected);
+        problems.range("eos_fall", self.eos_fall > 0.0, "a positive number of nats", self.eos_fall);
+        if let Some(bound) = self.eos_on_rejected {
+            problems.range("eos_on_rejected", bound < 0.0, "a log-prob below 0", bound);
+        }
         problems.range("clip_share", (0.0..=1.0).contains(&self.clip_share), "from 0 to 1", self.clip_share);
         problems.range("accuracy_gap", (0.0..=1.0).contains(&self.accuracy_gap), "from 0 to 1", self.accuracy_gap);
         problems.range("probe_fall", (0.0..=1.0).contains(&self.probe_fall), "from 0 to 1", self.probe_fall);
