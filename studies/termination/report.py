@@ -7,11 +7,13 @@
     python3 studies/termination/report.py confirm        # differences with intervals, and claims, of the confirming runs; then by arm
     python3 studies/termination/report.py real           # the same of the real model, by seed and prompt
     python3 studies/termination/report.py early          # if the first fifth of training tells the end
+    python3 studies/termination/report.py margins        # gold EOS log p lost against the share of answers that end
     python3 studies/termination/report.py figures        # docs/study/*.svg
 """
 
 import csv
 import json
+import statistics
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -269,6 +271,30 @@ def alarms(development, confirmation):
     return "\n".join(lines)
 
 
+LOST_NATS = [(0.25, None), (0.5, 0.25), (0.75, 0.5), (1.0, 0.75), (2.0, 1.0), (None, 2.0)]
+
+
+def margins(groups):
+    """How much less often answers end, by the nats of gold EOS log p that a run lost; `groups` are rows of several kinds of runs."""
+    lines = ["| gold EOS log p lost, nats | " + " | ".join(f"{name}: runs, ended less (median), by more than 5 points" for name in groups) + " |"]
+    lines.append("|---" * (len(groups) + 1) + "|")
+    for high, low in LOST_NATS:
+        title = f"less than {high}" if low is None else f"{low} to {high}" if high else f"more than {low}"
+        cells_of = []
+        for rows in groups.values():
+            before = {(row["screen"], row["sft_seed"]): row for row in rows if row["arm"] == "start"}
+            falls = []
+            for row in rows:
+                start = before[row["screen"], row["sft_seed"]]
+                lost = start["eos_logp_gold"] - row["eos_logp_gold"]
+                if row["arm"] != "start" and (low is None or lost >= low) and (high is None or lost < high):
+                    falls.append(start["eos_rate"] - row["eos_rate"])
+            beyond = sum(fall > EOS_MARGINS["eos_rate"] for fall in falls)
+            cells_of.append(f"{len(falls)}, {100 * statistics.median(falls):.1f} points, {beyond}" if falls else "–")
+        lines.append(f"| {title} | " + " | ".join(cells_of) + " |")
+    return "\n".join(lines)
+
+
 MECHANISM = {
     "push_on_terminator": ("push on the rejected terminator, first mean push of SMPO = 1", -2.0, 3.0, range(-2, 4)),
     "gives_gradient": ("share of rejected tokens that give gradient", 0.0, 1.0, [0.0, 0.25, 0.5, 0.75, 1.0]),
@@ -313,6 +339,8 @@ def main():
     elif task == "early":
         runs = ended(development), ended(confirmation)
         print(early(*runs), alarms(*runs), sep="\n\n")
+    elif task == "margins":
+        print(margins({"development": read(*development), "confirmation": read(*confirmation)}))
     elif task == "figures":
         rows = read(*development)
         chosen = choose(rows)
