@@ -153,6 +153,52 @@ fn a_judge_grades_and_its_nonsense_is_counted() {
     assert_eq!(judge.seen().len() as u64, asked + 2 * unjudged);
 }
 
+/// A judge that grades by length.
+fn grading() -> Server {
+    Server::start(|_, body: &Value| {
+        let Some(question) = body["messages"][0]["content"].as_str() else {
+            return ("404 Not Found", "{}".to_owned()); // not asked to judge, but for its version
+        };
+        let answer = question.split("[Answer]\n").nth(1).unwrap().split("\n[End of answer]").next().unwrap();
+        let reply = format!("[[{}]]", 10 - answer.len().min(90) / 10);
+        ("200 OK", json!({"choices": [{"message": {"content": reply}, "finish_reason": "stop"}]}).to_string())
+    })
+}
+
+#[test]
+fn several_judges_share_the_questions_and_one_that_fails_is_set_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let prompts = basket(dir.path(), 4);
+    let broken = |_: usize, _: &Value| ("500 Internal Server Error", "{\"error\": \"out of memory\"}".to_owned());
+    let make = |out: &str, judges: &[&str]| {
+        let mut command = smpo("pairs", &dir.path().join(out), &prompts);
+        command.args(["--samples", "5", "--cap", "16", "--temperature", "1.2", "--score", "judge"]);
+        command.args(["--judge-model", "m"]).args(judges.iter().flat_map(|judge| ["--judge", judge]));
+        command.assert()
+    };
+    let (alone, first, second) = (grading(), grading(), grading());
+    make("alone", &[&alone.url]).success();
+    // With commas between, and one by one.
+    make("two", &[&format!("{},{}", first.url, second.url)]).success();
+    let asked = |server: &Server| server.seen().iter().filter(|seen| seen.body["messages"].is_array()).count();
+    let (a, b) = (asked(&first), asked(&second));
+    assert!(a > 0 && b > 0 && a + b == 20, "{a} and {b} of 20 questions");
+    let dead = Server::start(broken);
+    let assert = make("dead", &[&first.url, &dead.url]).success();
+    let said = String::from_utf8_lossy(&assert.get_output().stderr).into_owned();
+    assert!(said.contains(&format!("{}: set aside: ", dead.url)) && said.contains("out of memory"), "{said}");
+    let pairs = |out: &str| fs::read_to_string(dir.path().join(out).join("pairs/pairs.jsonl")).unwrap();
+    assert_eq!(pairs("alone"), pairs("two"));
+    assert_eq!(pairs("alone"), pairs("dead"));
+    let other = Server::start(broken);
+    let assert = make("none", &[&dead.url, &other.url]).code(4);
+    let said = String::from_utf8_lossy(&assert.get_output().stderr).into_owned();
+    assert!(said.contains("no judge is left; 0 of 20 judgements are kept"), "{said}");
+    let said = make("mixed", &[&first.url, "a/directory"]).code(2);
+    let said = String::from_utf8_lossy(&said.get_output().stderr).into_owned();
+    assert!(said.contains("--judge: expected one model, or several URLs"), "{said}");
+}
+
 #[test]
 fn comparisons_come_in_both_orders() {
     let dir = tempfile::tempdir().unwrap();

@@ -25,6 +25,19 @@ pub enum PairsError {
         /// The last one.
         last: InferenceError,
     },
+    /// Every judge of several was set aside.
+    #[error(
+        "no judge is left; {done} of {total} judgements are kept, running again resumes{}",
+        judges.iter().map(|(judge, reason)| format!("\n  {judge}: {reason}")).collect::<String>()
+    )]
+    NoJudgeLeft {
+        /// The judges, with the last reason for which each was set aside.
+        judges: Vec<(String, String)>,
+        /// Questions with a decision.
+        done: usize,
+        /// All questions.
+        total: usize,
+    },
     /// A reward model failed.
     #[error("the reward model on the samples of prompt {prompt:?} and those after it: {source}")]
     Reward {

@@ -1,6 +1,6 @@
 //! `smpo eval`: generate completions for a suite and compute metrics on them.
 
-mod display;
+pub mod display;
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;

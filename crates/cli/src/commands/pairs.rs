@@ -5,8 +5,9 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use smpo_inference::fleet::Worker;
 use smpo_native::LabelModel;
-use smpo_pairs::judge::{Judged, Mode, Template};
+use smpo_pairs::judge::{JudgeEvent, Judged, Judges, Mode, Template};
 use smpo_pairs::{
     Answered, Basket, Candidate, Dropped, Given, Judge, Policy, Report, Rows, Score, Selection, Spread, rewards, score,
     write_rows,
@@ -14,6 +15,7 @@ use smpo_pairs::{
 use smpo_results::{RewardModelInfo, files};
 
 use super::engine::{EngineArgs, Opened};
+use super::eval::display;
 use super::reward_model;
 use super::sampled::{BasketArgs, Sampled};
 use crate::exit::{Exit, Failure, Outcome};
@@ -38,9 +40,10 @@ pub struct PairsArgs {
     /// model) or judge, each with @WEIGHT; may be repeated, parts add up [default: rule]
     #[arg(long, value_name = "SCORE", help_heading = "Scores")]
     score: Vec<String>,
-    /// Model that judges: directory, .gguf file, or URL of an OpenAI-compatible server
+    /// Model that judges: directory, .gguf file, or URL of an OpenAI-compatible server; several URLs, with commas between, of
+    /// servers of the same model, share the questions
     #[arg(long, value_name = "MODEL", help_heading = "Scores")]
-    judge: Option<String>,
+    judge: Vec<String>,
     /// Name of the judge on its server
     #[arg(long, value_name = "NAME", help_heading = "Scores")]
     judge_model: Option<String>,
@@ -207,19 +210,18 @@ fn selection(args: &PairsArgs) -> Result<Selection, Failure> {
 
 /// The judge, if it takes part in the score.
 fn judge(args: &PairsArgs, scores: &Score) -> Result<Option<Judge>, Failure> {
-    let Some(source) = &args.judge else {
+    if args.judge.is_empty() {
         return match scores.has_judge() {
             true => Err(Failure::user("--score judge needs --judge, the model that judges")),
             false => Ok(None),
         };
-    };
+    }
     if !scores.has_judge() {
         return Err(Failure::user("--judge has no effect without --score judge"));
     }
-    let engine = EngineArgs::of(source, args.judge_model.as_deref());
-    if engine.split().len() > 1 {
-        return Err(Failure::user("--judge takes one server; the model that is sampled may have several"));
-    }
+    let engine = engine_of(args);
+    engine.check_sources().map_err(|failure| failure.prefixed("--judge: "))?;
+    let source = args.judge.join(", ");
     match (engine.is_server(), &args.judge_model) {
         (true, None) => {
             return Err(Failure::user("--judge: a server's URL needs --judge-model, the model's name there"));
@@ -240,18 +242,37 @@ fn judge(args: &PairsArgs, scores: &Score) -> Result<Option<Judge>, Failure> {
         Some(path) => Template::read(path, mode)?,
         None => Template::shipped(mode),
     };
-    let model = args.judge_model.clone().unwrap_or_else(|| source.clone());
+    let model = args.judge_model.clone().unwrap_or(source);
     Ok(Some(Judge { model, template, attempts: args.judge_attempts, max_tokens: 1024 }))
 }
 
+/// The engine of the judge.
+fn engine_of(args: &PairsArgs) -> EngineArgs {
+    EngineArgs::of(args.judge.clone(), args.judge_model.as_deref())
+}
+
 fn ask(args: &PairsArgs, judge: &Judge, answered: &[Answered<'_>], progress: &Progress) -> Result<Judged, Failure> {
-    let source = args.judge.as_deref().unwrap_or_default();
-    let Opened { loaded, .. } = EngineArgs::of(source, args.judge_model.as_deref()).open()?;
-    let mut generators: Vec<_> = loaded.engines.workers.into_iter().flat_map(|worker| worker.generators).collect();
+    let Opened { loaded, .. } = engine_of(args).open()?;
+    loaded.warnings.iter().for_each(|warning| progress.say(&format!("--judge: {warning}")));
+    let (mut workers, mut servers) = (Vec::new(), Vec::new());
+    for smpo_eval::Worker { name, generators, server } in loaded.engines.workers {
+        servers.extend(server.map(|server| (name.clone(), server)));
+        workers.push(Worker { name, generators });
+    }
+    let mut judges = Judges::new(workers, loaded.engines.patience);
     let stage = progress.stage("judge", 0);
-    let judged = judge.judge(answered, &mut generators, &args.basket.out.join("judgements.jsonl"), &mut |state| {
-        stage.resize(state.total as u64);
-        stage.update(state.done as u64, "");
+    let journal = args.basket.out.join("judgements.jsonl");
+    let judged = judge.judge(answered, &mut judges, &journal, &mut |event| {
+        match event {
+            JudgeEvent::Progress(state) => {
+                stage.resize(state.total as u64);
+                stage.update(state.done as u64, "");
+            }
+            JudgeEvent::SetAside { judge, reason, pause } => {
+                progress.say(&format!("{judge}: {}", display::set_aside(reason, pause)));
+            }
+            JudgeEvent::Back { judge } => progress.say(&format!("{judge}: {}", display::BACK)),
+        }
         if interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
     let unusable = match judged.unanswered {
@@ -259,7 +280,25 @@ fn ask(args: &PairsArgs, judge: &Judge, answered: &[Answered<'_>], progress: &Pr
         some => format!("{some} questions without a usable reply; the same command asks again"),
     };
     stage.finish(&unusable);
+    names_of(&servers).iter().for_each(|warning| progress.say(warning));
     Ok(judged)
+}
+
+/// Warnings of judges that answer under names of other models.
+fn names_of(servers: &[(String, smpo_eval::Server)]) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let mut given = Vec::new();
+    for (server, smpo_eval::Server { model, served }) in servers {
+        let served = served();
+        let others = served.other_models(model).into_iter();
+        warnings.extend(others.map(|other| format!("{server}: {}", display::other_model(model, other))));
+        given.push((server.clone(), served.models.into_iter().collect::<Vec<_>>()));
+    }
+    given.retain(|(_, models)| !models.is_empty());
+    if given.windows(2).any(|two| two[0].1 != two[1].1) {
+        warnings.push(display::disagree("judgements", "models", &given));
+    }
+    warnings
 }
 
 /// Rewards of all completions by one model; `None` when stopped.

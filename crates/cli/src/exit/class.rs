@@ -123,7 +123,7 @@ impl Classify for PairsError {
     fn exit_class(&self) -> ExitClass {
         match self {
             PairsError::Template { .. } => User,
-            PairsError::Reward { .. } => Execution,
+            PairsError::Reward { .. } | PairsError::NoJudgeLeft { .. } => Execution,
             PairsError::Judge { last, .. } => last.exit_class(),
             PairsError::Results(error) => error.exit_class(),
         }

@@ -4,25 +4,26 @@
 //! a judgement of another text, prompt or judge is never taken for it. A reply without a decision is asked for again and
 //! in the end counted; it is never guessed.
 
+mod asking;
 mod template;
 mod verdict;
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::time::Duration;
 
 use smpo_chat::Message;
 use smpo_files::sha256;
-use smpo_inference::{Generator, Request, generate_each};
+use smpo_inference::Request;
 use smpo_sampling::Sampler;
 
+pub use asking::Judges;
+use asking::Round;
 pub use template::Template;
 
-use crate::journal::{Journal, Line};
+use crate::journal::Journal;
 use crate::{Answered, PairsError};
-
-/// Failures in a row after which judging gives up.
-const MAX_FAILURES_IN_A_ROW: usize = 20;
 
 /// A judge's task.
 #[derive(Debug, Clone)]
@@ -57,6 +58,27 @@ pub struct Judging {
     pub total: usize,
 }
 
+/// Something that happens while a judge is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JudgeEvent<'a> {
+    /// A reply has come, or nothing for a moment.
+    Progress(Judging),
+    /// One of several judges gets no further questions.
+    SetAside {
+        /// Its name.
+        judge: &'a str,
+        /// The reason.
+        reason: &'a str,
+        /// Time until it is asked again; absent for good.
+        pause: Option<Duration>,
+    },
+    /// It answers again.
+    Back {
+        /// Its name.
+        judge: &'a str,
+    },
+}
+
 /// Judgements of a run.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Judged {
@@ -78,16 +100,16 @@ struct Question {
 
 impl Judge {
     /// Judges all completions that did not fail, each generator on its own thread. `journal` is the file of judgements.
-    /// When `on_progress` breaks, replies in flight are still kept.
+    /// When `on_event` breaks, replies in flight are still kept.
     ///
     /// # Errors
-    /// The journal cannot be read or written, or the judge fails over and over.
+    /// The journal cannot be read or written, the judge fails over and over, or no judge of several is left.
     pub fn judge(
         &self,
         completions: &[Answered<'_>],
-        generators: &mut [Box<dyn Generator>],
+        judges: &mut Judges,
         journal: &Path,
-        on_progress: &mut dyn FnMut(Judging) -> ControlFlow<()>,
+        on_event: &mut dyn FnMut(JudgeEvent<'_>) -> ControlFlow<()>,
     ) -> Result<Judged, PairsError> {
         let questions = self.questions(completions);
         let mut journal = Journal::open(journal)?;
@@ -98,11 +120,26 @@ impl Judge {
             if open.is_empty() || stopped {
                 break;
             }
-            stopped = self.ask(&open, attempt, questions.len(), generators, &mut journal, on_progress)?;
+            let requests = open.iter().map(|question| self.request(question, attempt)).collect();
+            let mut round = Round::new(self.template.mode(), &open, questions.len(), &mut journal, on_event);
+            judges.ask(requests, &mut round)?;
+            stopped = round.stopped;
         }
         let verdicts: Vec<Option<f64>> = questions.iter().map(|question| journal.verdict(&question.hash)).collect();
         let unanswered = verdicts.iter().filter(|verdict| verdict.is_none()).count();
         Ok(Judged { scores: self.scores(completions, &questions, &verdicts), unanswered, stopped })
+    }
+
+    fn request(&self, question: &Question, attempt: u32) -> Request {
+        Request {
+            prompt_id: question.hash.clone(),
+            sample: attempt,
+            messages: vec![Message::user(question.text.clone())],
+            sampler: if attempt == 0 { Sampler::greedy() } else { Sampler::temperature(0.7) },
+            max_tokens: self.max_tokens,
+            seed: 0,
+            extra_body: Default::default(),
+        }
     }
 
     fn questions(&self, completions: &[Answered<'_>]) -> Vec<Question> {
@@ -125,62 +162,6 @@ impl Judge {
             }
         }
         questions
-    }
-
-    /// Asks open questions once. True if the caller stopped it.
-    fn ask(
-        &self,
-        open: &[&Question],
-        attempt: u32,
-        total: usize,
-        generators: &mut [Box<dyn Generator>],
-        journal: &mut Journal,
-        on_progress: &mut dyn FnMut(Judging) -> ControlFlow<()>,
-    ) -> Result<bool, PairsError> {
-        let sampler = if attempt == 0 { Sampler::greedy() } else { Sampler::temperature(0.7) };
-        let requests: Vec<Request> = open
-            .iter()
-            .map(|question| Request {
-                prompt_id: question.hash.clone(),
-                sample: attempt,
-                messages: vec![Message::user(question.text.clone())],
-                sampler,
-                max_tokens: self.max_tokens,
-                seed: 0,
-                extra_body: Default::default(),
-            })
-            .collect();
-        let (mut failures, mut outcome, mut stopped) = (0, Ok(()), false);
-        let mut done = total - open.len();
-        generate_each(generators, &requests, |index, result| {
-            let question = open[index];
-            match result {
-                Ok(completion) => {
-                    failures = 0;
-                    let verdict = verdict::of_reply(self.template.mode(), &completion.text);
-                    if let Some(verdict) = verdict {
-                        done += 1;
-                        let line = Line { question: question.hash.clone(), verdict, reply: completion.text };
-                        if let Err(error) = journal.append([line]) {
-                            outcome = Err(error);
-                            return ControlFlow::Break(());
-                        }
-                    }
-                }
-                Err(last) => {
-                    failures += 1;
-                    let fatal = last.is_fatal() && done == total - open.len();
-                    if (fatal || failures >= MAX_FAILURES_IN_A_ROW) && outcome.is_ok() {
-                        outcome = Err(PairsError::Judge { count: failures, last });
-                        return ControlFlow::Break(());
-                    }
-                }
-            }
-            let flow = on_progress(Judging { done, total });
-            stopped |= flow.is_break();
-            flow
-        });
-        outcome.map(|()| stopped)
     }
 
     fn scores(

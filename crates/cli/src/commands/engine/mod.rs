@@ -114,13 +114,21 @@ pub struct Opened {
 
 impl EngineArgs {
     /// A model with default options; `model` is its name on a server.
-    pub fn of(source: &str, model: Option<&str>) -> EngineArgs {
-        EngineArgs { sources: vec![source.to_owned()], model: model.map(str::to_owned), ..EngineArgs::default() }
+    pub fn of(sources: Vec<String>, model: Option<&str>) -> EngineArgs {
+        EngineArgs { sources, model: model.map(str::to_owned), ..EngineArgs::default() }
     }
 
     /// The models as given, lists of URLs split.
     pub fn split(&self) -> Vec<&str> {
         self.sources.iter().flat_map(|source| split(source)).collect()
+    }
+
+    /// Refuses several models that do not share a run.
+    ///
+    /// # Errors
+    /// The models.
+    pub fn check_sources(&self) -> Result<(), Failure> {
+        check::kind(&self.split()).map(drop)
     }
 
     /// Refuses options that would have no effect or are out of range, then sets the number of threads; once in a process.

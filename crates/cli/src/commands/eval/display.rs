@@ -1,5 +1,7 @@
 //! Progress of an evaluation on standard error.
 
+use std::time::Duration;
+
 use smpo_eval::Event;
 use smpo_results::FidelityInfo;
 
@@ -7,6 +9,34 @@ use crate::progress::{Progress, Stage, duration};
 
 /// Largest difference of two engines in float32, in nats, that is no reason to look closer.
 const CROSS_CHECK: f64 = 1e-2;
+
+/// The words for a server that was set aside and is no longer.
+pub const BACK: &str = "it answers again and is back";
+
+/// The words for a server or device that gets no further requests, for a time or for good.
+pub fn set_aside(reason: &str, pause: Option<Duration>) -> String {
+    match pause {
+        None => format!("out of this run: {reason}"),
+        Some(pause) => {
+            format!("set aside: {reason}; it is asked again in {}", duration(pause.as_secs_f64().ceil()))
+        }
+    }
+}
+
+/// The words for a server that answers under another name than was asked for.
+pub fn other_model(requested: &str, answered: &str) -> String {
+    format!("warning: asked for {requested:?}, the server answers as {answered:?}")
+}
+
+/// The words for servers of one run that give different names of something of theirs.
+pub fn disagree(results: &str, names: &str, servers: &[(String, Vec<String>)]) -> String {
+    let servers: Vec<String> =
+        servers.iter().map(|(server, names)| format!("{server} {}", smpo_suggest::list(names))).collect();
+    format!(
+        "warning: the servers give different names of their {names}: {}; {results} of different models do not belong together",
+        servers.join(", ")
+    )
+}
 
 /// Bars and lines of one evaluation.
 pub struct Display<'a> {
@@ -33,15 +63,7 @@ impl<'a> Display<'a> {
         match event {
             Event::Of { worker, event } => self.show_of(&worker, *event),
             Event::Waiting => {}
-            Event::Disagree { names, servers } => {
-                let servers: Vec<String> =
-                    servers.iter().map(|(server, names)| format!("{server} {}", smpo_suggest::list(names))).collect();
-                self.say(&format!(
-                    "warning: the servers give different names of their {names}: {}; samples of different \
-                     models do not belong together",
-                    servers.join(", ")
-                ));
-            }
+            Event::Disagree { names, servers } => self.say(&disagree("samples", names, &servers)),
             Event::Shares(shares) => {
                 let shares: Vec<String> =
                     shares.iter().map(|(worker, samples)| format!("{worker} {samples}")).collect();
@@ -61,9 +83,7 @@ impl<'a> Display<'a> {
             Event::Failed { failed, total } => {
                 self.say(&format!("the engine failed on {failed} of {total} samples; the same command retries them"));
             }
-            Event::OtherModel { requested, answered } => {
-                self.say(&format!("warning: asked for {requested:?}, the server answers as {answered:?}"));
-            }
+            Event::OtherModel { requested, answered } => self.say(&other_model(&requested, &answered)),
             Event::OwnDefaults(fields) => self.say(&format!(
                 "warning: the server refuses {}; its own defaults apply to them, which run.json records",
                 fields.join(", ")
@@ -84,12 +104,8 @@ impl<'a> Display<'a> {
                 }
                 self.update("", state.done, state.total, &speed);
             }
-            Event::Standing { set_aside: None, .. } => self.say("it answers again and is back"),
-            Event::Standing { set_aside: Some(reason), pause: None } => self.say(&format!("out of this run: {reason}")),
-            Event::Standing { set_aside: Some(reason), pause: Some(pause) } => {
-                let seconds = pause.as_secs_f64().ceil();
-                self.say(&format!("set aside: {reason}; it is asked again in {}", duration(seconds)));
-            }
+            Event::Standing { set_aside: None, .. } => self.say(BACK),
+            Event::Standing { set_aside: Some(reason), pause } => self.say(&set_aside(&reason, pause)),
             Event::Reward { done, total } => self.update(": rewards", done, total, ""),
             Event::Gold { done, total } => self.update(": gold answers", done, total, ""),
             Event::HeldOut { done, total } => self.update(": held-out pairs", done, total, ""),
