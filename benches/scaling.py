@@ -4,6 +4,7 @@
     python3 benches/scaling.py             # the table of benches/README.md
     python3 benches/scaling.py --pairs 128 # pairs of a step (default 64)
     python3 benches/scaling.py --network ethernet
+    python3 benches/scaling.py --after     # as if nothing overlapped
     python3 benches/scaling.py --sharded   # as if weights were sharded too
 
 What it rests on:
@@ -17,8 +18,10 @@ What it rests on:
   400 Gb/s InfiniBand adapter, eight in a machine: https://github.com/NVIDIA/nccl-tests/issues/290 (NVIDIA's answer).
   Reductions to one rank and broadcasts have no SHARP: 80 % of NVLink 4's 450 GB/s a direction is assumed for them.
   Ethernet: one adapter of 100 Gb/s a machine at 90 %.
-* The program as it is: gradients are exchanged after the backward pass, nothing overlaps; gradients are float32; with all
-  weights `zero_stage = 1`, so gradients are reduced to owners and 16-bit weights are broadcast. Packs are dealt whole.
+* The program as it is: float32 gradients are summed in buckets of up to 2^23 values behind the backward pass of a rank's last
+  pack, taken as two thirds of the pack's time; the embedding's come at its end. With all weights `zero_stage = 1`, so gradients
+  are reduced to owners and 16-bit weights are broadcast after the update, beside nothing. Packs are dealt whole, of at most
+  eight pairs. That NCCL's kernels slow down those beside them is not in it. `--after` is the exchange after the backward pass instead.
 * Memory: 80 GB a GPU; 16-bit weights, float32 gradients, moments and master copies, 8 GB for the rest. A model that does not
   fit is shown as `-`: sharded weights are missing in the program. `--sharded` is what they would give: all of a model's state
   divided by the GPUs, each block's weights gathered in both passes over every pack, while the block before is computed.
@@ -36,7 +39,10 @@ NETWORK = {"infiniband": 8 * 47e9, "ethernet": 0.9 * 100e9 / 8}
 # A call of NCCL on one machine and on several, and two exchanges of log-probs a step with the objective between them.
 CALL, CALL_FAR, EXCHANGES = 20e-6, 60e-6, 0.7e-3
 MACHINE = 8
-BUCKETS = 64  # calls of one exchange
+BUCKET, FEWEST_BUCKETS = 2**23, 16
+SPREADS = 64  # calls that send weights
+PACK = 8  # pairs of a pack at most
+BACKWARD = 2 / 3  # of a pack's time
 
 # name: hidden, inner, blocks, heads, heads of keys, width of a head, vocabulary, tied head;
 # share of the peak with 1, 2, 4 and 8 pairs in a pack
@@ -77,17 +83,26 @@ def share(shares, pairs):
 
 
 def exchange(shape, gpus, lora, network):
-    """Seconds between backward pass and next step."""
+    """Seconds of summing gradients, the share of them that the backward pass finishes last, and seconds of all that follows."""
     if gpus == 1:
-        return 0.0
+        return 0.0, 0.0, 0.0
     parameters, _, adapters = sizes(shape)
     far = gpus > MACHINE
     ring = (gpus - 1) / gpus
-    latency = (CALL_FAR if far else CALL) * BUCKETS
     sums, others = (min(NVLINK_SUM, network), min(NVLINK_OTHER, network)) if far else (NVLINK_SUM, NVLINK_OTHER)
+    trained = adapters if lora else parameters
+    buckets = max(FEWEST_BUCKETS, trained / BUCKET)
+    latency = (CALL_FAR if far else CALL) * buckets
     if lora:
-        return 2 * ring * 4 * adapters / sums + latency + EXCHANGES
-    return ring * (4 + 2) * parameters / others + 2 * latency + EXCHANGES
+        return 2 * ring * 4 * adapters / sums + latency, 1 / buckets, EXCHANGES
+    embedding = shape[0] * shape[6] / parameters
+    spread = ring * 2 * parameters / others + (CALL_FAR if far else CALL) * SPREADS
+    return ring * 4 * parameters / others + latency, embedding, spread + EXCHANGES
+
+
+def exposed(total, last, window):
+    """Seconds of sums that a backward pass of `window` seconds does not hide."""
+    return total * last + max(0.0, total * (1 - last) - window)
 
 
 def gathers(shape, gpus, packs, network):
@@ -107,7 +122,7 @@ def fits(shape, gpus, lora, sharded):
     return 2 * parameters + 4 * trained + 12 * trained / owners + REST <= MEMORY
 
 
-def step(name, gpus, lora, pairs, network, sharded):
+def step(name, gpus, lora, pairs, network, sharded, after):
     """Seconds of a step; None where it does not fit."""
     shape, shares = MODELS[name]
     if not fits(shape, gpus, lora, sharded):
@@ -115,17 +130,22 @@ def step(name, gpus, lora, pairs, network, sharded):
     parameters, _, adapters = sizes(shape)
     most = -(-pairs // gpus)  # of the rank that has the most
     compute = most * work(shape, lora) / (PEAK * share(shares, most))
+    packs = -(-most // PACK)
     if sharded and gpus > 1:
-        compute = max(compute, gathers(shape, gpus, -(-most // 8), network))
+        compute = max(compute, gathers(shape, gpus, packs, network))
     trained = adapters if lora else parameters / gpus
     update = trained * 28 / 3e12 + 1e-3
-    return compute + update + exchange(shape, gpus, lora, network)
+    total, last, rest = exchange(shape, gpus, lora, network)
+    # Gathers and sums would share the network.
+    window = 0.0 if after or sharded else BACKWARD * compute / packs
+    return compute + update + exposed(total, last, window) + rest
 
 
 def main():
     parser = argparse.ArgumentParser(description="A model of steps on 1 to 64 H100s; see the top of the file.")
     parser.add_argument("--pairs", type=int, default=64, help="pairs of a step (default 64)")
     parser.add_argument("--network", choices=NETWORK, default="infiniband", help="between machines of eight GPUs")
+    parser.add_argument("--after", action="store_true", help="as if gradients were summed after the backward pass")
     parser.add_argument("--sharded", action="store_true", help="as if weights were sharded, which is missing")
     arguments = parser.parse_args()
     counts = [1, 2, 4, 8, 16, 32, 64]
@@ -136,7 +156,8 @@ def main():
             cells = []
             first = None
             for count in counts:
-                seconds = step(name, count, lora, arguments.pairs, NETWORK[arguments.network], arguments.sharded)
+                network = NETWORK[arguments.network]
+                seconds = step(name, count, lora, arguments.pairs, network, arguments.sharded, arguments.after)
                 if seconds is None:
                     cells.append("-")
                     continue

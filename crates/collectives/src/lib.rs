@@ -17,6 +17,7 @@ mod launcher;
 mod mpi;
 #[cfg(feature = "nccl")]
 mod nccl;
+mod running;
 mod single;
 mod threads;
 
@@ -29,6 +30,7 @@ pub use launcher::{Launched, Launcher};
 pub use mpi::Mpi;
 #[cfg(feature = "nccl")]
 pub use nccl::Nccl;
+pub use running::{Finished, Running};
 pub use single::Single;
 pub use threads::Threads;
 
@@ -54,6 +56,20 @@ pub trait Collective: Debug + Send + Sync {
     fn reduce_scatter(&self, values: &mut [f32], bounds: &[usize]) -> Result<(), CollectiveError> {
         debug_assert_eq!(bounds.len(), self.world() + 1);
         self.sum(values)
+    }
+
+    /// Starts [`Collective::sum`], or with `bounds` [`Collective::reduce_scatter`], of as many values on every rank. Sums that are
+    /// started one after the other may run at the same time, and beside other operations. Without a way to do that, it is done
+    /// on return.
+    ///
+    /// # Errors
+    /// As for [`Collective::sum`].
+    fn start_sum(&self, mut values: Vec<f32>, bounds: Option<&[usize]>) -> Result<Box<dyn Running>, CollectiveError> {
+        match bounds {
+            Some(bounds) => self.reduce_scatter(&mut values, bounds)?,
+            None => self.sum(&mut values)?,
+        }
+        Ok(Box::new(Finished(values)))
     }
 
     /// Gives the values of each rank, `bounds[rank]..bounds[rank + 1]`, to all.
@@ -103,6 +119,31 @@ pub trait Collective: Debug + Send + Sync {
     unsafe fn on_device(&self, operation: DeviceOperation, values: &[DeviceValues]) -> Result<bool, CollectiveError> {
         let _ = (operation, values);
         Ok(false)
+    }
+
+    /// Starts [`Collective::on_device`] behind what was started on the GPU so far; what is started there later does not wait for
+    /// it. [`Collective::finish_on_device`] ends it. Without a way to do that, it is done on return.
+    ///
+    /// # Safety
+    /// As for [`Collective::on_device`], until [`Collective::finish_on_device`] returns.
+    ///
+    /// # Errors
+    /// When another rank is gone.
+    unsafe fn start_on_device(
+        &self,
+        operation: DeviceOperation,
+        values: &[DeviceValues],
+    ) -> Result<bool, CollectiveError> {
+        // SAFETY: the caller's promise.
+        unsafe { self.on_device(operation, values) }
+    }
+
+    /// Waits until everything is done that [`Collective::start_on_device`] has started.
+    ///
+    /// # Errors
+    /// When another rank is gone.
+    fn finish_on_device(&self) -> Result<(), CollectiveError> {
+        Ok(())
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::env;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -41,6 +42,8 @@ fn start(work: &str, rank: usize, world: usize, dir: &Path, variables: &[(&str, 
 struct Told {
     outputs: Vec<Output>,
     logs: Vec<Vec<String>>,
+    /// With the looks at streams.
+    all: Vec<Vec<String>>,
 }
 
 impl Told {
@@ -56,8 +59,9 @@ fn on_ranks(work: &str, world: usize, variables: &[(&str, &str)]) -> Told {
     let started: Vec<Child> = (0..world).map(|rank| start(work, rank, world, dir.path(), variables)).collect();
     let outputs: Vec<Output> = started.into_iter().map(|child| child.wait_with_output().unwrap()).collect();
     let log = |rank: usize| fs::read_to_string(dir.path().join(format!("log-{rank}"))).unwrap_or_default();
-    let logs = (0..world).map(|rank| log(rank).lines().map(str::to_owned).collect()).collect();
-    Told { outputs, logs }
+    let all: Vec<Vec<String>> = (0..world).map(|rank| log(rank).lines().map(str::to_owned).collect()).collect();
+    let calls = |log: &Vec<String>| log.iter().filter(|line| *line != "cuStreamQuery").cloned().collect();
+    Told { outputs, logs: all.iter().map(calls).collect(), all }
 }
 
 fn joined() -> Result<Nccl, CollectiveError> {
@@ -111,6 +115,7 @@ fn operations_give_what_they_promise_and_are_called_as_nccl_wants() {
             let start = [
                 format!("cuDeviceGet {rank}"),
                 "cuStreamCreate 1".to_owned(),
+                "cuEventCreate 2".to_owned(),
                 "ncclGetUniqueId node-0:29501".to_owned(),
                 format!(
                     "ncclCommInitRankConfig world {world} id node-0:29501 rank {rank} blocking 0 size 24 version 21400"
@@ -175,12 +180,14 @@ fn values_on_gpus_stay_there_and_wait_for_what_was_started() {
         assert!(told.said(rank).contains("all is well"), "{}", told.said(rank));
         let log = told.logs[rank].join("\n");
         let expected = [
-            "cuCtxSynchronize",
+            "cuEventRecord of the default stream",
+            "cuStreamWaitEvent",
             "ncclGroupStart",
             "ncclReduce count 2 dtype 7 op 0 root 0 in place 1",
             "ncclReduce count 3 dtype 7 op 0 root 1 in place 1",
             "ncclGroupEnd",
-            "cuCtxSynchronize",
+            "cuEventRecord of the default stream",
+            "cuStreamWaitEvent",
             "ncclGroupStart",
             "ncclBroadcast count 2 dtype 7 root 0 in place 1",
             "ncclBroadcast count 3 dtype 7 root 1 in place 1",
@@ -188,6 +195,56 @@ fn values_on_gpus_stay_there_and_wait_for_what_was_started() {
         ];
         assert!(log.contains(&expected.join("\n")), "{log}");
         assert!(log.contains("ncclBroadcast count 4 dtype 9 root 1 in place 1"), "{log}");
+    }
+}
+
+/// Writes a line between the calls.
+fn note(line: &str) {
+    let path = Path::new(&env::var("STUB_DIR").unwrap()).join(format!("log-{}", env::var("RANK").unwrap()));
+    let mut log = fs::OpenOptions::new().append(true).open(path).unwrap();
+    writeln!(log, "{line}").unwrap();
+}
+
+#[test]
+#[ignore = "a rank of the test below"]
+fn sums_beside_other_work() {
+    let nccl = joined().unwrap();
+    let (rank, world) = (nccl.rank(), nccl.world());
+    let mut buckets: Vec<Vec<f32>> = (0..3).map(|bucket| vec![of(rank, bucket); 4]).collect();
+    for (number, bucket) in buckets.iter_mut().enumerate() {
+        note(&format!("backward through block {}", 2 - number));
+        let (address, len) = (bucket.as_mut_ptr() as u64, bucket.len());
+        let values = DeviceValues { address, len, dtype: DeviceType::Float32, owner: 0 };
+        // SAFETY: the values are alive, and used by nothing else before the end.
+        assert!(unsafe { nccl.start_on_device(DeviceOperation::Sum, &[values]) }.unwrap());
+    }
+    note("end of the backward pass");
+    nccl.finish_on_device().unwrap();
+    let expected: Vec<Vec<f32>> = sums(world, 3).into_iter().map(|sum| vec![sum; 4]).collect();
+    assert_eq!(buckets, expected);
+    println!("all is well");
+}
+
+#[test]
+fn sums_run_beside_the_backward_pass_and_are_waited_for_at_its_end() {
+    let told = on_ranks("sums_beside_other_work", 2, &[]);
+    for rank in 0..2 {
+        assert!(told.said(rank).contains("all is well"), "{}", told.said(rank));
+        let mut expected = Vec::new();
+        for block in [2, 1, 0] {
+            // Behind what the block has started, and nothing is waited for.
+            expected.extend([
+                format!("backward through block {block}"),
+                "cuEventRecord of the default stream".to_owned(),
+                "cuStreamWaitEvent".to_owned(),
+                "ncclGroupStart".to_owned(),
+                "ncclAllReduce count 4 dtype 7 op 0 root -1 in place 1".to_owned(),
+                "ncclGroupEnd".to_owned(),
+            ]);
+        }
+        expected.extend(["end of the backward pass".to_owned(), "cuStreamQuery".to_owned()]);
+        let log = told.all[rank].join("\n");
+        assert!(log.contains(&expected.join("\n")), "{log}");
     }
 }
 
@@ -260,7 +317,7 @@ fn what_does_not_start_says_why() {
     ] {
         let dir = tempfile::tempdir().unwrap();
         let output = start("one_sum_after_another", 1, 2, dir.path(), variables).wait_with_output().unwrap();
-        let told = Told { outputs: vec![output], logs: Vec::new() };
+        let told = Told { outputs: vec![output], logs: Vec::new(), all: Vec::new() };
         assert!(told.said(0).contains(said), "{}", told.said(0));
     }
 }

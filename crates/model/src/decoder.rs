@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::{Tensor, Var};
-use smpo_kernels::{AttentionOptions, Balance, HeadOptions, Segments, attention, attention_with_sinks, embedding};
+use smpo_kernels::{
+    AttentionOptions, Balance, HeadOptions, Segments, Tape, attention, attention_with_sinks, embedding,
+};
 
 use crate::angles::positional;
 use crate::batch::PackedBatch;
@@ -213,8 +215,10 @@ impl Decoder {
         let positional = self.positional(pass)?;
         let mut stream = Stream::new(embedded);
         for index in 0..self.blocks.len() {
+            Tape::mark(index);
             stream = self.run_block(index, stream, &positional, pass, attend)?;
         }
+        Tape::mark(self.depth());
         self.finish(stream)
     }
 
@@ -378,6 +382,28 @@ impl Decoder {
             .chain(self.linears().into_iter().filter_map(|l| l.adapter.as_ref()).flat_map(Adapter::parameters))
             .filter_map(|p| Some((p.name.clone(), p.var()?)))
             .collect()
+    }
+
+    /// The mark that a backward pass has reached once the gradient of each trainable parameter is whole, in the order of
+    /// [`Decoder::trainable`]: the number of its block, for final norm and head the number of blocks. The embedding's, a tied
+    /// head's too, is whole only at the end: it has none.
+    pub fn gradient_marks(&self) -> Vec<Option<usize>> {
+        let mut marks = HashMap::new();
+        let mut put = |parameter: &Parameter, mark| {
+            marks.insert(parameter.tensor.id(), mark);
+        };
+        for (index, block) in self.blocks.iter().enumerate() {
+            block.vectors().for_each(|parameter| put(parameter, index));
+            for linear in block.linears() {
+                linear.parameters().for_each(|parameter| put(parameter, index));
+            }
+        }
+        put(&self.norm, self.depth());
+        self.head.parameters().for_each(|parameter| put(parameter, self.depth()));
+        if let Some(embedding) = self.embedding.parameter() {
+            marks.remove(&embedding.tensor.id());
+        }
+        self.trainable().into_iter().map(|(_, var)| marks.get(&var.id()).copied()).collect()
     }
 
     /// Makes exactly the parameters trainable whose names `wanted` accepts. Variables obtained before are stale.

@@ -228,6 +228,7 @@ impl WayBack<'_> {
             WayBack::Checkpoints { recomputation, inputs, head_input, head } => {
                 let mut others = head.backward(root, gradient, gradients)?;
                 let gradient = gradient_of(&head_input, &mut others)?;
+                gradients.reach(recomputation.decoder.depth());
                 recomputation.back(inputs, gradient, gradients)
             }
         }
@@ -259,12 +260,14 @@ impl Recomputation<'_> {
             if index == first && !embedding {
                 // Nothing below is trained: the gradient of this input is not needed.
                 self.block(index, &input, gradient, gradients)?;
+                gradients.reach(index);
                 return Ok(());
             }
             let variable = Var::from_tensor(&input)?;
             drop(input);
             let mut others = self.block(index, &variable, gradient, gradients)?;
             gradient = gradient_of(&variable, &mut others)?;
+            gradients.reach(index);
         }
         if embedding {
             let (tape, embedded) = Tape::record(|| self.decoder.embed(self.batch.input_ids()));

@@ -1,7 +1,6 @@
 //! One optimizer step: log-probs forward, the loss as a pure function of them, its weights backward, AdamW.
 
 use candle_core::DType;
-use smpo_collectives::{DeviceOperation, DeviceType, DeviceValues};
 use smpo_data::{Row, TokenizedCompletion};
 use smpo_kernels::{AdamW, Gradients, KernelError, Parameter, StepReport};
 use smpo_losses::{BatchError, Evaluation, LossState, Objective, Totals};
@@ -10,6 +9,7 @@ use smpo_model::{Decoder, WeightDtype};
 use crate::dealing::PackScores;
 use crate::distillation::{Pupil, score_rows_of};
 use crate::error::TrainError;
+use crate::gradient_sums::GradientSums;
 use crate::learner_options::LearnerOptions;
 use crate::loss_scale::LossScale;
 use crate::mismatched::{Mismatched, mismatched};
@@ -52,10 +52,9 @@ pub struct Learner {
     ranks: Ranks,
     /// Of the moments, where each rank keeps a part of them.
     owners: Option<Owners>,
+    /// Of gradients over ranks; `None` for one process alone.
+    sums: Option<GradientSums>,
 }
-
-/// Values that ranks add at a time, at least, where small gradients go together: 64 MiB.
-const BUCKET: usize = 1 << 24;
 
 impl Learner {
     /// A model under an objective, before its first step.
@@ -92,8 +91,10 @@ impl Learner {
             })
             .collect();
         let loss_scale = (decoder.placement().dtype == WeightDtype::F16).then(LossScale::default);
-        let sizes = || parameters.iter().map(|parameter| parameter.var.elem_count()).collect::<Vec<_>>();
-        let owners = (options.shards_moments && !ranks.alone()).then(|| Owners::deal(&sizes(), &ranks));
+        let sizes: Vec<usize> = parameters.iter().map(|parameter| parameter.var.elem_count()).collect();
+        let owners = (options.shards_moments && !ranks.alone()).then(|| Owners::deal(&sizes, &ranks));
+        let sums = || GradientSums::new(&sizes, &decoder.gradient_marks(), owners.as_ref(), &ranks);
+        let sums = (!ranks.alone()).then(sums);
         let optimizer = match &owners {
             Some(owners) => AdamW::of_parts(parameters, options.adamw, owners.of(ranks.rank()).to_vec())?,
             None => AdamW::new(parameters, options.adamw)?,
@@ -113,6 +114,7 @@ impl Learner {
             pooling,
             ranks,
             owners,
+            sums,
         })
     }
 
@@ -257,7 +259,6 @@ impl Learner {
         if !evaluation.value.is_finite() {
             return Err(TrainError::NotFinite { step: step + 1, what: "the loss", value: evaluation.value });
         }
-        self.sum_gradients()?;
         if let Some(embedding) = self.decoder.embedding_var().filter(|_| !self.decoder.trained_tokens().is_empty()) {
             self.gradients.keep_rows(&embedding, self.decoder.trained_tokens())?;
         }
@@ -299,32 +300,33 @@ impl Learner {
         AllMoments { optimizer: &self.optimizer, owners: self.owners.as_ref(), ranks: &self.ranks }
     }
 
-    /// Adds the gradients of all ranks, parameter by parameter in their order.
-    fn sum_gradients(&mut self) -> Result<(), TrainError> {
-        if self.ranks.alone() {
-            return Ok(());
+    /// Begins the sums of a step's gradients over ranks; the backward pass of pack `last` is this rank's last.
+    pub(crate) fn begin_sums(&mut self, last: Option<usize>) {
+        if let Some(sums) = &self.sums {
+            sums.begin(last);
         }
-        let own = self.gradients.present().into_iter().map(|present| f64::from(u8::from(present))).collect();
-        let all = self.ranks.exchange(Ok(own))?;
-        let present: Vec<bool> = (0..all[0].len())
-            .map(|at| all.iter().any(|rank| rank.get(at).is_some_and(|present| *present > 0.0)))
-            .collect();
-        let ranks = self.ranks.clone();
-        if let Some(owners) = &self.owners {
-            return owners.reduce(&mut self.gradients, &present, &ranks);
+    }
+
+    /// Has the backward pass of pack `number`, if it is the last, start the sums of the gradients that it finishes.
+    pub(crate) fn sum_behind(&mut self, number: usize) {
+        if let Some(sums) = &self.sums {
+            sums.watch(number, &mut self.gradients);
         }
-        let lens: Vec<usize> = self.optimizer.parameters().map(|parameter| parameter.var.elem_count()).collect();
-        let mut there = Vec::new();
-        for (parameter, len) in lens.into_iter().enumerate().filter(|(parameter, _)| present[*parameter]) {
-            let address = self.gradients.address_of(parameter, &(0..len))?;
-            let values = |address| DeviceValues { address, len, dtype: DeviceType::Float32, owner: 0 };
-            there.extend(address.map(values));
+    }
+
+    /// Starts the sums that no backward pass has started.
+    pub(crate) fn start_sums(&mut self) {
+        if let Some(sums) = &self.sums {
+            sums.start_rest(&mut self.gradients);
         }
-        // SAFETY: the gradients are this learner's, and nothing works on them meanwhile.
-        if !there.is_empty() && unsafe { ranks.on_device(DeviceOperation::Sum, &there) }? {
-            return Ok(());
+    }
+
+    /// Waits until the gradients are those of all ranks.
+    pub(crate) fn finish_sums(&mut self) -> Result<(), TrainError> {
+        match &self.sums {
+            Some(sums) => sums.finish(&mut self.gradients),
+            None => Ok(()),
         }
-        self.gradients.sum_with(&present, BUCKET, &mut |values| ranks.sum(values))
     }
 
     /// Scores rows under student and teacher, where the objective compares them; `None` where it does not.

@@ -23,6 +23,7 @@ mod dry_run;
 pub mod early_stopping;
 pub mod error;
 pub mod event;
+mod gradient_sums;
 mod held_out;
 mod labels;
 pub mod learner;

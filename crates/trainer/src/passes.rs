@@ -2,7 +2,7 @@
 //!
 //! A rank runs its own packs alone. Rows that the objective evaluates together and that lie in several packs need all their
 //! log-probs before any weight is known: ranks exchange them, and each evaluates the whole. The same numbers give the same
-//! weights everywhere, so nothing else is talked about but, at the end, gradients.
+//! weights everywhere, so nothing else is talked about but gradients, which are added behind the last backward pass.
 
 use std::ops::Range;
 
@@ -58,8 +58,8 @@ fn numbered(units: &[Unit]) -> Vec<Numbered<'_>> {
 }
 
 impl Learner {
-    /// Scores the packs of a step, evaluates its units, and adds the gradients of own packs. Also returns the step's
-    /// load-balancing loss.
+    /// Scores the packs of a step, evaluates its units, and adds the gradients of all packs, of the other ranks too. Also
+    /// returns the step's load-balancing loss.
     pub(crate) fn evaluations(
         &mut self,
         context: &Context<'_>,
@@ -68,12 +68,13 @@ impl Learner {
         let packs: Vec<Vec<usize>> = units.iter().flat_map(|unit| unit.packs.clone()).collect();
         let owners = self.ranks().deal(&sizes(&packs, context.tokens));
         let rank = self.ranks().rank();
+        self.begin_sums(self.last_pack(units, &owners));
         let mut evaluations = vec![None; units.len()];
         let mut own = Shared::default();
         // The first error of this rank. The others must hear of it, so it waits for the next exchange.
         let mut failed = None;
         for (unit, evaluation) in numbered(units).iter().zip(&mut evaluations) {
-            let outcome = if unit.unit.packs.len() > 1 || self.objective().needs_whole_step() {
+            let outcome = if self.is_joint(unit.unit) {
                 let mine: Vec<usize> = unit.packs.clone().filter(|&pack| owners[pack] == rank).collect();
                 self.joint(context, unit.unit, &packs, &mine, failed.take()).map(|(found, balance)| {
                     *evaluation = Some(found);
@@ -90,7 +91,11 @@ impl Learner {
             };
             failed = outcome.err();
         }
-        let shared = self.ranks().share(failed.map_or(Ok(own), Err), &packs)?;
+        self.start_sums();
+        let shared = self.ranks().share(failed.map_or(Ok(own), Err), &packs);
+        let summed = self.finish_sums();
+        let shared = shared?;
+        summed?;
         let mut scores = vec![PackScores::default(); packs.len()];
         shared.packs.into_iter().for_each(|(pack, found)| scores[pack] = found);
         let mut all = Vec::with_capacity(units.len());
@@ -107,6 +112,19 @@ impl Learner {
         Ok((all, shared.balance))
     }
 
+    /// True if ranks exchange log-probs before a backward pass of the unit.
+    fn is_joint(&self, unit: &Unit) -> bool {
+        unit.packs.len() > 1 || self.objective().needs_whole_step()
+    }
+
+    /// The pack whose backward pass is this rank's last; `None` where an exchange comes after it: all ranks start their sums
+    /// behind the last exchange.
+    fn last_pack(&self, units: &[Unit], owners: &[usize]) -> Option<usize> {
+        let numbered = numbered(units);
+        let exchange = numbered.iter().rfind(|unit| self.is_joint(unit.unit)).map_or(0, |unit| unit.packs.start);
+        (exchange..owners.len()).rfind(|&pack| owners[pack] == self.ranks().rank())
+    }
+
     /// Both passes of a unit of one own pack, with its part of the load-balancing loss. Where the objective refuses the rows
     /// there is no backward pass and no evaluation: all ranks evaluate the unit at the end of the step, and refuse it.
     fn local(
@@ -120,6 +138,7 @@ impl Learner {
         let packed = pack(&context.rows_of(members), self.pooling())?;
         let mut state = self.winsor().clone();
         if self.objective().distance(context.step, self.options().steps).is_some() {
+            self.sum_behind(packs.start);
             let (scores, balance) = self.distil(context, members, &packed, &options)?;
             let evaluation = self.evaluate(context, unit, std::slice::from_ref(&scores), &mut state).ok();
             return Ok((scores, balance, evaluation));
@@ -133,6 +152,7 @@ impl Learner {
         let evaluation = self.evaluate(context, unit, std::slice::from_ref(&scores), &mut state).ok();
         let balance = self.weigh_balance(&scored, context.share(members));
         if let Some(evaluation) = &evaluation {
+            self.sum_behind(packs.start);
             scored.backward(&self.weights(&evaluation.pairs), self.gradients_mut())?;
         }
         Ok((scores, balance, evaluation))
@@ -193,6 +213,7 @@ impl Learner {
                 None => decoder.score(packed, &self.score_options(context.step, number))?,
             };
             balance += self.weigh_balance(&scored, context.share(&packs[number]));
+            self.sum_behind(number);
             let place = |row: &usize| rows.binary_search(row).ok().and_then(|place| evaluation.pairs.get(place));
             scored.backward(&self.weights(packs[number].iter().filter_map(place)), self.gradients_mut())?;
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use smpo_collectives::{Collective, CollectiveError, DeviceOperation, DeviceValues, Single};
+use smpo_collectives::{Collective, CollectiveError, DeviceOperation, DeviceValues, Running, Single};
 
 use crate::error::TrainError;
 use crate::room::Room;
@@ -186,12 +186,12 @@ impl Ranks {
         Ok(self.0.broadcast(bytes, 0)?)
     }
 
-    /// As [`Collective::reduce_scatter`].
+    /// As [`Collective::start_sum`].
     ///
     /// # Errors
     /// When another rank is gone.
-    pub(crate) fn reduce_scatter(&self, values: &mut [f32], bounds: &[usize]) -> Result<(), TrainError> {
-        Ok(self.0.reduce_scatter(values, bounds)?)
+    pub(crate) fn start_sum(&self, values: Vec<f32>, bounds: Option<&[usize]>) -> Result<Box<dyn Running>, TrainError> {
+        Ok(self.0.start_sum(values, bounds)?)
     }
 
     /// As [`Collective::all_gather`].
@@ -218,11 +218,27 @@ impl Ranks {
         Ok(unsafe { self.0.on_device(operation, values) }?)
     }
 
-    /// Replaces `values`, as many on every rank, by their sums.
+    /// As [`Collective::start_on_device`].
+    ///
+    /// # Safety
+    /// As for [`Collective::start_on_device`].
     ///
     /// # Errors
     /// When another rank is gone.
-    pub(crate) fn sum(&self, values: &mut [f32]) -> Result<(), TrainError> {
-        Ok(self.0.sum(values)?)
+    pub(crate) unsafe fn start_on_device(
+        &self,
+        operation: DeviceOperation,
+        values: &[DeviceValues],
+    ) -> Result<bool, TrainError> {
+        // SAFETY: the caller's promise.
+        Ok(unsafe { self.0.start_on_device(operation, values) }?)
+    }
+
+    /// As [`Collective::finish_on_device`].
+    ///
+    /// # Errors
+    /// When another rank is gone.
+    pub(crate) fn finish_on_device(&self) -> Result<(), TrainError> {
+        Ok(self.0.finish_on_device()?)
     }
 }

@@ -4,7 +4,7 @@
 
 use candle_core::DType;
 use smpo_collectives::{DeviceOperation, DeviceType, DeviceValues};
-use smpo_kernels::{AdamW, Gradients, Part};
+use smpo_kernels::{AdamW, Part};
 
 use crate::error::TrainError;
 use crate::ranks::Ranks;
@@ -49,13 +49,13 @@ impl Owners {
         self.0.len()
     }
 
-    /// All parts of some parameters in pieces, so that every round has as much of each owner.
-    fn rounds(&self, among: impl Fn(usize) -> bool) -> Vec<Round> {
+    /// All parts in pieces, so that every round has as much of each owner.
+    fn rounds(&self) -> Vec<Round> {
         let most = (BUCKET / self.world()).next_multiple_of(Part::UNIT);
         let mut rounds: Vec<Round> = Vec::new();
         for (owner, parts) in self.0.iter().enumerate() {
             let (mut round, mut filled) = (0, 0);
-            for part in parts.iter().filter(|part| among(part.parameter)) {
+            for part in parts {
                 let mut rest = part.values.clone();
                 while !rest.is_empty() {
                     if filled == most {
@@ -88,42 +88,10 @@ impl Owners {
         Ok(all)
     }
 
-    /// Sums the gradients of `present` parameters over all ranks, each part on its owner. Elsewhere they stay as they are.
-    ///
-    /// # Errors
-    /// When another rank is gone, or a copy from or to a device fails.
-    pub fn reduce(&self, gradients: &mut Gradients, present: &[bool], ranks: &Ranks) -> Result<(), TrainError> {
-        let there = self.on_device(|part| {
-            let address =
-                if present[part.parameter] { gradients.address_of(part.parameter, &part.values)? } else { None };
-            Ok(address.map(|address| (address, DeviceType::Float32)))
-        })?;
-        // SAFETY: the gradients are theirs, and nothing works on them meanwhile.
-        if !there.is_empty() && unsafe { ranks.on_device(DeviceOperation::SumOnOwner, &there) }? {
-            return Ok(());
-        }
-        let mut values = Vec::new();
-        for round in self.rounds(|parameter| present[parameter]) {
-            values.clear();
-            for part in round.iter().flatten() {
-                gradients.read_part(part.parameter, part.values.clone(), &mut values)?;
-            }
-            let bounds = bounds(&round);
-            ranks.reduce_scatter(&mut values, &bounds)?;
-            let mut sums = &values[bounds[ranks.rank()]..];
-            for part in &round[ranks.rank()] {
-                let (own, rest) = sums.split_at(part.values.len());
-                gradients.write_part(part.parameter, part.values.start, own)?;
-                sums = rest;
-            }
-        }
-        Ok(())
-    }
-
     /// Gives the weights of each part from its owner to all.
     ///
     /// # Errors
-    /// As for [`Owners::reduce`].
+    /// When another rank is gone, or a copy from or to a device fails.
     pub fn spread(&self, optimizer: &AdamW, ranks: &Ranks) -> Result<(), TrainError> {
         let dtypes: Vec<_> = optimizer.parameters().map(|parameter| device_type(parameter.var.dtype())).collect();
         let there = self.on_device(|part| Ok(optimizer.address_of(part).zip(dtypes[part.parameter])))?;
@@ -132,7 +100,7 @@ impl Owners {
             return Ok(());
         }
         let mut values = Vec::new();
-        for round in self.rounds(|_| true) {
+        for round in self.rounds() {
             values.clear();
             for (owner, parts) in round.iter().enumerate() {
                 for part in parts {
@@ -169,7 +137,7 @@ fn device_type(dtype: DType) -> Option<DeviceType> {
 }
 
 /// Bounds of the values of each owner.
-fn bounds(round: &Round) -> Vec<usize> {
+pub(crate) fn bounds(round: &[Vec<Part>]) -> Vec<usize> {
     let mut bounds = vec![0];
     for parts in round {
         let own: usize = parts.iter().map(|part| part.values.len()).sum();
@@ -214,13 +182,13 @@ mod tests {
         for world in [2, 3, 8] {
             let owners = dealt(&sizes, world);
             let mut values = [0usize; 4];
-            for round in owners.rounds(|parameter| parameter != 1) {
+            for round in owners.rounds() {
                 let bounds = bounds(&round);
                 assert!(bounds.windows(2).all(|ends| ends[1] - ends[0] <= BUCKET / world + Part::UNIT));
                 assert!(bounds[world] > 0);
                 round.iter().flatten().for_each(|part| values[part.parameter] += part.values.len());
             }
-            assert_eq!(values, [sizes[0], 0, sizes[2], sizes[3]]);
+            assert_eq!(values, sizes);
         }
     }
 }

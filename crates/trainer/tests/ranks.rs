@@ -4,13 +4,14 @@ mod support;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
-use smpo_collectives::{Collective, CollectiveError, Threads};
+use smpo_collectives::{Collective, CollectiveError, Running, Threads};
 use smpo_data::HoldOut;
 use smpo_devices::Choice;
 use smpo_fixtures::demo;
 use smpo_losses::{LossConfig, Objective, WinsorScope};
-use smpo_model::{Config, Decoder};
+use smpo_model::{Config, Decoder, LoraConfig};
 use smpo_trainer::config::{Optim, ProbeConfig};
 use smpo_trainer::{
     EarlierRun, Finish, Learner, LearnerOptions, Ranks, Room, StepRecord, StepRow, TrainConfig, TrainConfigBuilder,
@@ -289,4 +290,127 @@ fn an_error_of_one_rank_is_told_to_all() {
     });
     assert!(outcomes[1].contains("gone.jsonl"), "{outcomes:?}");
     assert_eq!(outcomes[0], format!("rank 1: {}", outcomes[1]));
+}
+
+/// A rank that notes the course of its sums, which are done only when they are waited for.
+#[derive(Debug)]
+struct Late {
+    rank: Arc<Threads>,
+    notes: Arc<Mutex<Vec<String>>>,
+    started: AtomicU64,
+}
+
+/// A sum of [`Late`].
+#[derive(Debug)]
+struct LateSum {
+    rank: Arc<Threads>,
+    notes: Arc<Mutex<Vec<String>>>,
+    number: u64,
+    values: Vec<f32>,
+    bounds: Option<Vec<usize>>,
+}
+
+impl Running for LateSum {
+    fn is_done(&mut self) -> Result<bool, CollectiveError> {
+        self.notes.lock().unwrap().push("mark".to_owned());
+        Ok(false)
+    }
+    fn finish(mut self: Box<Self>) -> Result<Vec<f32>, CollectiveError> {
+        self.notes.lock().unwrap().push(format!("end {}", self.number));
+        match &self.bounds {
+            Some(bounds) => self.rank.reduce_scatter(&mut self.values, bounds)?,
+            None => self.rank.sum(&mut self.values)?,
+        }
+        Ok(self.values)
+    }
+}
+
+impl Collective for Late {
+    fn rank(&self) -> usize {
+        self.rank.rank()
+    }
+    fn world(&self) -> usize {
+        self.rank.world()
+    }
+    fn sum(&self, _: &mut [f32]) -> Result<(), CollectiveError> {
+        unreachable!("gradients are summed beside the backward pass")
+    }
+    fn start_sum(&self, values: Vec<f32>, bounds: Option<&[usize]>) -> Result<Box<dyn Running>, CollectiveError> {
+        let number = self.started.fetch_add(1, Ordering::SeqCst);
+        self.notes.lock().unwrap().push(format!("start {number}"));
+        let (rank, notes) = (Arc::clone(&self.rank), Arc::clone(&self.notes));
+        Ok(Box::new(LateSum { rank, notes, number, values, bounds: bounds.map(<[usize]>::to_vec) }))
+    }
+    fn gather(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>, CollectiveError> {
+        self.notes.lock().unwrap().push("gather".to_owned());
+        self.rank.gather(bytes)
+    }
+    fn broadcast(&self, bytes: &mut Vec<u8>, from: usize) -> Result<(), CollectiveError> {
+        self.rank.broadcast(bytes, from)
+    }
+    fn barrier(&self) -> Result<(), CollectiveError> {
+        self.rank.barrier()
+    }
+}
+
+/// Weights after two steps on a rank.
+fn two_steps(settings: &TrainConfig, rows: usize, ranks: Ranks) -> Vec<u32> {
+    let mut decoder = Decoder::init(&Config::from_dir(demo("base")).unwrap(), 7).unwrap();
+    if settings.use_peft {
+        let targets = vec!["all-linear".to_owned()];
+        decoder.add_lora(&LoraConfig { r: 32, dropout: 0.2, targets, ..LoraConfig::default() }, 1).unwrap();
+    }
+    let options = LearnerOptions::of(settings, decoder.spec(), Room::host(), None).unwrap();
+    let objective = Objective::new(settings.loss.clone()).unwrap();
+    let mut learner = Learner::on_ranks(decoder, objective, options, ranks).unwrap();
+    let rows = synthetic::pairs(rows, 40, 500, |id| id % 97 == 0, 1);
+    let rows: Vec<StepRow<'_>> = rows.iter().map(|row| StepRow { row, reference: None, other: None }).collect();
+    (0..2).for_each(|step| drop(learner.step(&rows, step, 1e-3).unwrap()));
+    let bits = |var: &candle_core::Var| var.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    learner.decoder().trainable().iter().flat_map(|(_, var)| bits(var)).map(f32::to_bits).collect()
+}
+
+#[test]
+fn sums_start_while_the_backward_pass_runs_and_change_no_bit() {
+    let window = || modified(WinsorScope::Window(64));
+    let single = || loss("kind = \"smpo\"");
+    type Case = (&'static str, LossConfig, bool, bool, u8, usize, usize, usize);
+    // Name, loss, recomputed blocks, adapters with dropout, ZeRO, ranks, rows, tokens of a pack.
+    let cases: [Case; 7] = [
+        ("pairs", single(), false, false, 0, 3, 7, 150),
+        ("recomputed", single(), true, false, 0, 2, 7, 150),
+        ("whole step", window(), false, false, 0, 3, 7, 150),
+        ("whole step, one pack", window(), true, false, 0, 2, 4, 100_000),
+        ("moments dealt", single(), true, false, 1, 4, 7, 150),
+        ("adapters", single(), false, true, 0, 2, 7, 150),
+        ("ranks without packs", single(), false, true, 1, 4, 2, 100_000),
+    ];
+    for (name, loss, recomputed, peft, zero, world, rows, most) in cases {
+        let settings = demo_run(Path::new("unused"), 8, loss).learning_rate(1e-3).zero_stage(zero);
+        let settings = settings.max_tokens_per_pack(most);
+        let settings = settings.gradient_checkpointing(recomputed).use_peft(peft).build().unwrap();
+        let at_once = on_ranks(world, |ranks| two_steps(&settings, rows, ranks));
+        let late = on_threads(world, |rank| {
+            let notes = Arc::new(Mutex::new(Vec::new()));
+            let late = Late { rank: Arc::new(rank), notes: Arc::clone(&notes), started: 0.into() };
+            let weights = two_steps(&settings, rows, Ranks::new(late));
+            let notes = notes.lock().unwrap().clone();
+            (weights, notes)
+        });
+        let starts =
+            |notes: &[String]| notes.iter().filter(|note| note.starts_with("start")).cloned().collect::<Vec<_>>();
+        let first = starts(&late[0].1);
+        assert!(first.len() > 4, "{name}: {first:?}");
+        for (rank, (weights, notes)) in late.iter().enumerate() {
+            assert!(*weights == at_once[rank] && *weights == at_once[0], "{name}: weights of rank {rank}");
+            assert_eq!(starts(notes), first, "{name}: the order of sums is that of all ranks");
+            // A mark of the backward pass comes between the start of one sum and that of another.
+            let place = |wanted: &str| notes.iter().position(|note| note == wanted);
+            let last = notes.iter().rposition(|note| note.starts_with("start")).unwrap();
+            let overlaps = place("start 0").zip(place("mark")).is_some_and(|(start, mark)| start < mark && mark < last);
+            // Packs are not cut for ranks where adapters have dropout: two rows are one pack.
+            let has_pack = name != "ranks without packs" || rank == 0;
+            assert_eq!(overlaps, has_pack, "{name}, rank {rank}: {notes:?}");
+        }
+    }
 }

@@ -3,17 +3,23 @@
 use std::ffi::{c_int, c_void};
 use std::ptr;
 
-use super::library::{Address, Driver, NOT_READY, SUCCESS, Stream};
+use super::library::{Address, Driver, Event, NOT_READY, SUCCESS, Stream};
 use crate::CollectiveError;
 
 /// `CU_STREAM_NON_BLOCKING`: work of the default stream does not wait for this one.
 const NON_BLOCKING: u32 = 1;
+/// `CU_EVENT_DISABLE_TIMING`.
+const WITHOUT_TIME: u32 = 2;
+/// The stream that candle and the kernels run everything on: the default one.
+const COMPUTING: Stream = ptr::null_mut();
 
 /// A GPU.
 pub(super) struct Device {
     driver: Driver,
     context: *mut c_void,
     pub stream: Stream,
+    /// What was started on the GPU up to some point.
+    started: Event,
     buffer: Address,
     capacity: usize,
 }
@@ -21,9 +27,15 @@ pub(super) struct Device {
 impl Device {
     /// Opens a GPU by its number, in the context that everything in this process uses.
     pub fn open(ordinal: usize) -> Result<Self, CollectiveError> {
-        let mut device =
-            Self { driver: Driver::load()?, context: ptr::null_mut(), stream: ptr::null_mut(), buffer: 0, capacity: 0 };
-        let Self { driver, context, stream, .. } = &mut device;
+        let mut device = Self {
+            driver: Driver::load()?,
+            context: ptr::null_mut(),
+            stream: ptr::null_mut(),
+            started: ptr::null_mut(),
+            buffer: 0,
+            capacity: 0,
+        };
+        let Self { driver, context, stream, started, .. } = &mut device;
         let mut number = 0;
         // SAFETY: the pointers are to values that outlive the calls.
         let calls = unsafe {
@@ -33,6 +45,7 @@ impl Device {
                 ("cuDevicePrimaryCtxRetain", (driver.retain_primary)(context, number)),
                 ("cuCtxSetCurrent", (driver.set_current)(*context)),
                 ("cuStreamCreate", (driver.stream_create)(stream, NON_BLOCKING)),
+                ("cuEventCreate", (driver.event_create)(started, WITHOUT_TIME)),
             ]
         };
         for (name, code) in calls {
@@ -57,10 +70,12 @@ impl Device {
         self.check("cuCtxSetCurrent", unsafe { (self.driver.set_current)(self.context) })
     }
 
-    /// Waits for all that others have started on the GPU.
-    pub fn settle(&self) -> Result<(), CollectiveError> {
-        // SAFETY: the context is current.
-        self.check("cuCtxSynchronize", unsafe { (self.driver.synchronize)() })
+    /// Has the stream wait for all that was started on the GPU so far, and for nothing that comes later.
+    pub fn follow(&self) -> Result<(), CollectiveError> {
+        // SAFETY: the event and the streams are of the current context.
+        self.check("cuEventRecord", unsafe { (self.driver.event_record)(self.started, COMPUTING) })?;
+        // SAFETY: as above.
+        self.check("cuStreamWaitEvent", unsafe { (self.driver.stream_wait)(self.stream, self.started, 0) })
     }
 
     /// True once the stream has nothing left to do.

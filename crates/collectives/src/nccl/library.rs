@@ -12,6 +12,8 @@ use crate::CollectiveError;
 pub(super) type Communicator = *mut c_void;
 /// `cudaStream_t` and `CUstream`.
 pub(super) type Stream = *mut c_void;
+/// `CUevent`.
+pub(super) type Event = *mut c_void;
 /// An address in the memory of a GPU.
 pub(super) type Address = u64;
 
@@ -105,9 +107,11 @@ functions! {
         device = b"cuDeviceGet\0"(*mut c_int, c_int) -> c_int;
         retain_primary = b"cuDevicePrimaryCtxRetain\0"(*mut *mut c_void, c_int) -> c_int;
         set_current = b"cuCtxSetCurrent\0"(*mut c_void) -> c_int;
-        synchronize = b"cuCtxSynchronize\0"() -> c_int;
         stream_create = b"cuStreamCreate\0"(*mut Stream, c_uint) -> c_int;
         stream_query = b"cuStreamQuery\0"(Stream) -> c_int;
+        stream_wait = b"cuStreamWaitEvent\0"(Stream, Event, c_uint) -> c_int;
+        event_create = b"cuEventCreate\0"(*mut Event, c_uint) -> c_int;
+        event_record = b"cuEventRecord\0"(Event, Stream) -> c_int;
         allocate = b"cuMemAlloc_v2\0"(*mut Address, usize) -> c_int;
         free = b"cuMemFree_v2\0"(Address) -> c_int;
         upload = b"cuMemcpyHtoD_v2\0"(Address, *const c_void, usize) -> c_int;

@@ -136,8 +136,8 @@ impl State {
         self.wait("ncclCommInitRankConfig", false)
     }
 
-    /// Starts an operation on the stream, and waits until it is done.
-    fn run(
+    /// Starts an operation on the stream; the communicator takes it before this returns.
+    fn start(
         &mut self,
         name: &'static str,
         start: impl FnOnce(&library::Nccl, Communicator, Stream) -> c_int,
@@ -145,6 +145,16 @@ impl State {
         let communicator = self.communicator.ok_or_else(|| aborted(name))?;
         let code = start(&self.nccl, communicator, self.device.stream);
         self.accept(name, code)?;
+        self.wait(name, false)
+    }
+
+    /// Starts an operation on the stream, and waits until it is done.
+    fn run(
+        &mut self,
+        name: &'static str,
+        start: impl FnOnce(&library::Nccl, Communicator, Stream) -> c_int,
+    ) -> Result<(), CollectiveError> {
+        self.start(name, start)?;
         self.wait(name, true)
     }
 
@@ -154,7 +164,17 @@ impl State {
         name: &'static str,
         start: impl FnOnce(&library::Nccl, Communicator, Stream) -> c_int,
     ) -> Result<(), CollectiveError> {
-        self.run(name, |nccl, communicator, stream| {
+        self.start_group(name, start)?;
+        self.wait(name, true)
+    }
+
+    /// As [`State::start`] of several operations that belong together.
+    fn start_group(
+        &mut self,
+        name: &'static str,
+        start: impl FnOnce(&library::Nccl, Communicator, Stream) -> c_int,
+    ) -> Result<(), CollectiveError> {
+        self.start(name, |nccl, communicator, stream| {
             // SAFETY: a group is a matter of this thread; it ends whatever was started in it.
             let began = unsafe { (nccl.group_start)() };
             if began != SUCCESS {
@@ -340,30 +360,28 @@ impl Collective for Nccl {
     }
 
     unsafe fn on_device(&self, operation: DeviceOperation, values: &[DeviceValues]) -> Result<bool, CollectiveError> {
+        // SAFETY: the caller's promise.
+        unsafe { self.start_on_device(operation, values) }?;
+        self.finish_on_device()?;
+        Ok(true)
+    }
+
+    unsafe fn start_on_device(
+        &self,
+        operation: DeviceOperation,
+        values: &[DeviceValues],
+    ) -> Result<bool, CollectiveError> {
         let state = &mut *self.state()?;
-        state.device.settle()?;
+        state.device.follow()?;
         let name = match operation {
             DeviceOperation::Sum => "ncclAllReduce",
             DeviceOperation::SumOnOwner => "ncclReduce",
             DeviceOperation::Spread => "ncclBroadcast",
         };
-        state.run_group(name, |nccl, communicator, stream| {
-            for &DeviceValues { address, len, dtype, owner } in values {
-                let (dtype, root) = (Datatype::from(dtype), owner as c_int);
+        state.start_group(name, |nccl, communicator, stream| {
+            for &values in values {
                 // SAFETY: the caller's promise.
-                let code = unsafe {
-                    match operation {
-                        DeviceOperation::Sum => {
-                            (nccl.all_reduce)(address, address, len, dtype, SUM, communicator, stream)
-                        }
-                        DeviceOperation::SumOnOwner => {
-                            (nccl.reduce)(address, address, len, dtype, SUM, root, communicator, stream)
-                        }
-                        DeviceOperation::Spread => {
-                            (nccl.broadcast)(address, address, len, dtype, root, communicator, stream)
-                        }
-                    }
-                };
+                let code = unsafe { start(nccl, operation, values, communicator, stream) };
                 if !is_fine(code) {
                     return code;
                 }
@@ -371,6 +389,33 @@ impl Collective for Nccl {
             SUCCESS
         })?;
         Ok(true)
+    }
+
+    fn finish_on_device(&self) -> Result<(), CollectiveError> {
+        self.state()?.wait("NCCL", true)
+    }
+}
+
+/// Starts an operation on values in the memory of the GPU.
+///
+/// # Safety
+/// As for [`Collective::start_on_device`].
+unsafe fn start(
+    nccl: &library::Nccl,
+    operation: DeviceOperation,
+    values: DeviceValues,
+    communicator: Communicator,
+    stream: Stream,
+) -> c_int {
+    let DeviceValues { address, len, dtype, owner } = values;
+    let (dtype, root) = (Datatype::from(dtype), owner as c_int);
+    // SAFETY: the caller's promise.
+    unsafe {
+        match operation {
+            DeviceOperation::Sum => (nccl.all_reduce)(address, address, len, dtype, SUM, communicator, stream),
+            DeviceOperation::SumOnOwner => (nccl.reduce)(address, address, len, dtype, SUM, root, communicator, stream),
+            DeviceOperation::Spread => (nccl.broadcast)(address, address, len, dtype, root, communicator, stream),
+        }
     }
 }
 

@@ -165,9 +165,11 @@ int cuGetErrorName(int code, const char **name) { *name = code == 100 ? "CUDA_ER
 int cuDeviceGet(int *device, int ordinal) { note("cuDeviceGet %d", ordinal); *device = ordinal; return 0; }
 int cuDevicePrimaryCtxRetain(void **context, int device) { *context = malloc(1); return 0; }
 int cuCtxSetCurrent(void *context) { return context ? 0 : 201; }
-int cuCtxSynchronize(void) { note("cuCtxSynchronize"); return 0; }
+int cuEventCreate(void **event, unsigned flags) { note("cuEventCreate %u", flags); *event = malloc(1); return 0; }
+int cuEventRecord(void *event, void *stream) { note("cuEventRecord of %s", stream ? "a stream" : "the default stream"); return 0; }
+int cuStreamWaitEvent(void *stream, void *event, unsigned flags) { note("cuStreamWaitEvent"); return stream ? 0 : 400; }
 int cuStreamCreate(void **stream, unsigned flags) { note("cuStreamCreate %u", flags); *stream = malloc(1); return 0; }
-int cuStreamQuery(void *stream) { return silent || queries-- > 0 ? NOT_READY : 0; }
+int cuStreamQuery(void *stream) { note("cuStreamQuery"); return silent || queries-- > 0 ? NOT_READY : 0; }
 int cuMemAlloc_v2(uint64_t *address, size_t bytes) { *address = (uint64_t)malloc(bytes); return *address ? 0 : 2; }
 int cuMemFree_v2(uint64_t address) { free((void *)address); return 0; }
 int cuMemcpyHtoD_v2(uint64_t to, const void *from, size_t bytes) { memcpy((void *)to, from, bytes); return 0; }

@@ -14,13 +14,24 @@ use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, TensorId, Var};
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::ops::Range;
 
 /// Named parameters and one float32 gradient buffer for each, allocated when first written.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Gradients {
     slots: Vec<Slot>,
     index: HashMap<TensorId, usize>,
+    watcher: Option<Watcher>,
+}
+
+/// Told the marks that a backward pass has reached, on its thread, with the gradients so far.
+pub type Watcher = Box<dyn FnMut(usize, &mut Gradients) + Send>;
+
+impl fmt::Debug for Gradients {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gradients").field("slots", &self.slots).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug)]
@@ -244,63 +255,27 @@ impl Gradients {
         }
     }
 
-    /// True for each parameter, in the order given to [`Gradients::new`], that has a gradient.
-    pub fn present(&self) -> Vec<bool> {
-        self.slots.iter().map(|slot| slot.filled).collect()
+    /// True if a parameter has a gradient, by its place in the order given to [`Gradients::new`].
+    pub fn is_present(&self, parameter: usize) -> bool {
+        self.slots[parameter].filled
     }
 
-    /// Replaces gradients by what `sum` makes of them, for processes that each have a part: those of `present`
-    /// parameters, in order, with zeros for one that has none here. Small ones are given together, up to `bucket` values.
-    ///
-    /// # Errors
-    ///
-    /// Those of `sum`, and [`KernelError::Candle`] of a copy from or to a device.
-    pub fn sum_with<E: From<KernelError>>(
-        &mut self,
-        present: &[bool],
-        bucket: usize,
-        sum: &mut dyn FnMut(&mut [f32]) -> std::result::Result<(), E>,
-    ) -> std::result::Result<(), E> {
-        let mut together: Vec<usize> = Vec::new();
-        let mut values: Vec<f32> = Vec::new();
-        for at in (0..self.slots.len()).filter(|&at| present.get(at) == Some(&true)) {
-            let slot = &mut self.slots[at];
-            let len = slot.var.elem_count();
-            if !values.is_empty() && values.len() + len > bucket {
-                self.sum_together(&mut together, &mut values, sum)?;
-            }
-            let slot = &mut self.slots[at];
-            if len >= bucket && slot.on_host() {
-                slot.fill();
-                sum(&mut slot.values)?;
-            } else {
-                slot.append_to(&mut values)?;
-                together.push(at);
-            }
-        }
-        self.sum_together(&mut together, &mut values, sum)
+    /// Sets who is told the marks of backward passes; `None` for nobody.
+    pub fn watch(&mut self, watcher: Option<Watcher>) {
+        self.watcher = watcher;
     }
 
-    /// Sums the gradients of some parameters at once, and empties both lists.
-    fn sum_together<E: From<KernelError>>(
-        &mut self,
-        slots: &mut Vec<usize>,
-        values: &mut Vec<f32>,
-        sum: &mut dyn FnMut(&mut [f32]) -> std::result::Result<(), E>,
-    ) -> std::result::Result<(), E> {
-        if slots.is_empty() {
-            return Ok(());
+    /// Tells the watcher that a backward pass is through with all that was recorded after `mark`.
+    pub fn reach(&mut self, mark: usize) {
+        if let Some(mut watcher) = self.watcher.take() {
+            watcher(mark, self);
+            self.watcher = Some(watcher);
         }
-        sum(values)?;
-        let mut rest = &values[..];
-        for at in slots.drain(..) {
-            let slot = &mut self.slots[at];
-            let (own, after) = rest.split_at(slot.var.elem_count());
-            rest = after;
-            slot.replace(own)?;
-        }
-        values.clear();
-        Ok(())
+    }
+
+    /// Drops the gradient of a parameter, by its place in the order given to [`Gradients::new`], and keeps its memory.
+    pub fn forget(&mut self, parameter: usize) {
+        self.slots[parameter].filled = false;
     }
 
     /// Appends some values of the gradient of a parameter, by its place in the order given to [`Gradients::new`]; zeros where
@@ -401,27 +376,6 @@ impl Slot {
             self.values.resize(self.var.elem_count(), 0.0);
             self.filled = true;
         }
-    }
-
-    /// Appends the gradient, or as many zeros.
-    fn append_to(&self, values: &mut Vec<f32>) -> Result<()> {
-        match (self.host(), self.device()) {
-            (Some(own), _) => values.extend_from_slice(own),
-            (None, Some(own)) => values.extend(own.flatten_all()?.to_vec1::<f32>()?),
-            (None, None) => values.resize(values.len() + self.var.elem_count(), 0.0),
-        }
-        Ok(())
-    }
-
-    fn replace(&mut self, gradient: &[f32]) -> Result<()> {
-        if self.on_host() {
-            self.values.clear();
-            self.values.extend_from_slice(gradient);
-        } else {
-            self.tensor = Some(Tensor::from_slice(gradient, self.var.dims(), self.var.device())?);
-        }
-        self.filled = true;
-        Ok(())
     }
 
     fn add(&mut self, gradient: &[f32]) {

@@ -15,7 +15,7 @@ mod sink;
 mod tape;
 
 pub(crate) use device_sink::{DeviceSink, single};
-pub use gradients::Gradients;
+pub use gradients::{Gradients, Watcher};
 pub(crate) use graph::{record, record_with_result};
 pub(crate) use sink::{FreshGrad, GradSink, ResultGrad};
 pub use tape::{OtherGradients, Tape};

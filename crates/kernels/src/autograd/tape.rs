@@ -60,6 +60,8 @@ enum Outputs {
     Two([TensorId; 2], PairBackward),
     /// Of an operation on a device.
     Device(Engine, Vec<TensorId>, DeviceBackward),
+    /// None: a place on the way.
+    Mark(usize),
 }
 
 /// The backward pass of a node with two results, either of which may have got no gradient.
@@ -95,7 +97,21 @@ impl Tape {
         (tape, result)
     }
 
-    /// The number of operations recorded.
+    /// Marks a place of the tape that records on this thread, if one does. The backward pass tells it to the watcher of its
+    /// [`Gradients`] once it is through with all that was recorded after it.
+    pub fn mark(mark: usize) {
+        RECORDING.with_borrow_mut(|tape| {
+            if let Some(tape) = tape {
+                tape.nodes.push(Node {
+                    outputs: Outputs::Mark(mark),
+                    arguments: Vec::new(),
+                    result: leaf(vec![], &[0]),
+                });
+            }
+        });
+    }
+
+    /// The number of operations and marks recorded.
     pub fn len(&self) -> usize {
         self.nodes.len()
     }
@@ -175,6 +191,7 @@ impl Node {
                     backward(&given, &mut DeviceSink { engine: &engine, tape })?;
                 }
             }
+            Outputs::Mark(mark) => gradients.reach(mark),
         }
         Ok(())
     }

@@ -1,33 +1,55 @@
 //! Ranks that are processes, by MPI.
 
+mod sum;
+
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mpi::datatype::{Partition, PartitionMut};
 use mpi::environment::{Threading, Universe};
 use mpi::topology::SimpleCommunicator;
 use mpi::traits::{Communicator, CommunicatorCollectives, Root};
 
-use crate::{Collective, CollectiveError, Launched, add_in_order};
+use crate::{Collective, CollectiveError, Finished, Launched, Running, add_in_order};
+use sum::RunningSum;
 
 /// Values of a sum at a time: MPI counts in 32 bits, and a part of each rank's is in memory a second time.
 const PART: usize = 1 << 24;
 /// Bytes of a message: MPI counts in 32 bits.
 const MESSAGE: usize = 1 << 30;
 
-/// A rank of MPI's world. One operation runs at a time.
+/// A rank of MPI's world. One call runs at a time; sums that were started go on beside it.
 pub struct Mpi {
     rank: usize,
     world: usize,
-    communicator: Mutex<SimpleCommunicator>,
-    /// Ends MPI when it is dropped.
+    library: Arc<Library>,
+}
+
+/// MPI in this process.
+struct Library {
+    communicators: Mutex<Communicators>,
+    /// Ends MPI when it is dropped, after the communicators.
     _universe: Universe,
 }
 
+struct Communicators {
+    world: SimpleCommunicator,
+    /// Of the two halves of sums that run beside other operations: in each, all ranks start the same in one order, whenever one
+    /// of them comes to the second half of a sum.
+    scatter: SimpleCommunicator,
+    share: SimpleCommunicator,
+}
+
 // SAFETY: `Universe` only ends MPI when it is dropped; every call goes through the mutex, which MPI_THREAD_SERIALIZED asks for.
-unsafe impl Send for Mpi {}
+unsafe impl Send for Library {}
 // SAFETY: as above.
-unsafe impl Sync for Mpi {}
+unsafe impl Sync for Library {}
+
+impl Library {
+    fn lock(&self) -> MutexGuard<'_, Communicators> {
+        self.communicators.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl fmt::Debug for Mpi {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -58,18 +80,21 @@ impl Mpi {
                  mpirun of the MPI library that this program was built with"
             )));
         }
-        Ok(Self { rank, world, communicator: Mutex::new(communicator), _universe: universe })
-    }
-
-    fn communicator(&self) -> MutexGuard<'_, SimpleCommunicator> {
-        self.communicator.lock().unwrap_or_else(PoisonError::into_inner)
+        let (scatter, share) = (communicator.duplicate(), communicator.duplicate());
+        let communicators = Mutex::new(Communicators { world: communicator, scatter, share });
+        Ok(Self { rank, world, library: Arc::new(Library { communicators, _universe: universe }) })
     }
 
     /// Sums one part: every rank sums its share of it, and gives the sums to the others.
     fn sum_part(&self, values: &mut [f32]) {
-        let bounds: Vec<usize> = (0..=self.world).map(|rank| values.len() * rank / self.world).collect();
+        let bounds = self.shares(values.len());
         self.scatter_sums(values, &bounds);
         self.share(values, &bounds);
+    }
+
+    /// Bounds of a share for each rank.
+    fn shares(&self, len: usize) -> Vec<usize> {
+        (0..=self.world).map(|rank| len * rank / self.world).collect()
     }
 
     /// Sums each rank's values on that rank, in the order of ranks.
@@ -82,7 +107,7 @@ impl Mpi {
             let own_counts = vec![own as i32; self.world];
             let own_places: Vec<i32> = (0..self.world).map(|rank| (rank * own) as i32).collect();
             let mut of_each = PartitionMut::new(&mut parts[..], &own_counts[..], &own_places[..]);
-            self.communicator().all_to_all_varcount_into(&to_each, &mut of_each);
+            self.library.lock().world.all_to_all_varcount_into(&to_each, &mut of_each);
         }
         if own > 0 {
             add_in_order(&mut values[bounds[self.rank]..bounds[self.rank + 1]], parts.chunks_exact(own));
@@ -94,7 +119,7 @@ impl Mpi {
         let (counts, places) = counts_and_places(bounds);
         let own = values[bounds[self.rank]..bounds[self.rank + 1]].to_vec();
         let mut all = PartitionMut::new(values, &counts[..], &places[..]);
-        self.communicator().all_gather_varcount_into(&own[..], &mut all);
+        self.library.lock().world.all_gather_varcount_into(&own[..], &mut all);
     }
 
     /// Refuses values that are not as many on every rank.
@@ -108,7 +133,7 @@ impl Mpi {
 
     fn lengths(&self, own: usize) -> Vec<usize> {
         let mut lengths = vec![0u64; self.world];
-        self.communicator().all_gather_into(&(own as u64), &mut lengths[..]);
+        self.library.lock().world.all_gather_into(&(own as u64), &mut lengths[..]);
         lengths.into_iter().map(|length| length as usize).collect()
     }
 }
@@ -132,6 +157,21 @@ impl Collective for Mpi {
         self.check_lengths(values.len())?;
         self.scatter_sums(values, bounds);
         Ok(())
+    }
+
+    fn start_sum(&self, mut values: Vec<f32>, bounds: Option<&[usize]>) -> Result<Box<dyn Running>, CollectiveError> {
+        let most = bounds.into_iter().flat_map(|bounds| bounds.windows(2)).map(|ends| ends[1] - ends[0]).max();
+        // What one rank receives; MPI counts in 32 bits.
+        if most.map_or(values.len(), |most| most * self.world) > MESSAGE {
+            match bounds {
+                Some(bounds) => self.reduce_scatter(&mut values, bounds)?,
+                None => self.sum(&mut values)?,
+            }
+            return Ok(Box::new(Finished(values)));
+        }
+        let whole = bounds.is_none();
+        let bounds = bounds.map_or_else(|| self.shares(values.len()), <[usize]>::to_vec);
+        Ok(Box::new(RunningSum::start(Arc::clone(&self.library), self.rank, values, bounds, whole)?))
     }
 
     fn all_gather(&self, values: &mut [f32], bounds: &[usize]) -> Result<(), CollectiveError> {
@@ -158,7 +198,7 @@ impl Collective for Mpi {
             let mut received = vec![0u8; counts.iter().map(|&count| count as usize).sum()];
             let own = start.min(bytes.len())..bytes.len().min(start + most);
             let mut pieces = PartitionMut::new(&mut received[..], &counts[..], &places[..]);
-            self.communicator().all_gather_varcount_into(&bytes[own], &mut pieces);
+            self.library.lock().world.all_gather_varcount_into(&bytes[own], &mut pieces);
             for ((part, &place), &count) in all.iter_mut().zip(&places).zip(&counts) {
                 part.extend_from_slice(&received[place as usize..(place + count) as usize]);
             }
@@ -169,14 +209,14 @@ impl Collective for Mpi {
     fn broadcast(&self, bytes: &mut Vec<u8>, from: usize) -> Result<(), CollectiveError> {
         let length = self.lengths(bytes.len())[from];
         bytes.resize(length, 0);
-        let communicator = self.communicator();
-        let root = communicator.process_at_rank(from as i32);
+        let library = self.library.lock();
+        let root = library.world.process_at_rank(from as i32);
         bytes.chunks_mut(MESSAGE).for_each(|part| root.broadcast_into(part));
         Ok(())
     }
 
     fn barrier(&self) -> Result<(), CollectiveError> {
-        self.communicator().barrier();
+        self.library.lock().world.barrier();
         Ok(())
     }
 }
