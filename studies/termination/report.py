@@ -20,6 +20,7 @@ from pathlib import Path
 
 import arms
 import figures
+import later
 import stats
 
 HERE = Path(__file__).parent
@@ -99,7 +100,7 @@ def kinds(rows, rate):
     found = cells(rows)
     screens = ["screen", "screen-longest", "screen-equal", "screen-cut"]
     lines = ["| arm | " + " | ".join(screens) + " |", "|---" * 5 + "|"]
-    for arm in ["start", *arms.SCREENED_BY_KIND]:
+    for arm in ["start", *arms.SCREENED_BY_KIND, *later.LATER]:
         of = [found[screen, arm, None if arm == "start" else rate] for screen in screens]
         shown = [" / ".join(f"{average(group, key):.{decimals}f}" for key, decimals in BY_KIND) if group else "–" for group in of]
         lines.append(f"| {arm} | " + " | ".join(shown) + " |")
@@ -310,7 +311,7 @@ def mechanism(rows, key):
 
 
 def order(arm):
-    return ["start", *arms.ARMS].index(arm)
+    return ["start", *arms.ARMS, *later.LATER].index(arm)
 
 
 def main():

@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 import arms
+import later
 
 BASE = Path("datasets/demo/base")
 GENERATOR = Path("target/release/examples/world")
@@ -94,7 +95,7 @@ def recipe(out, name, folder, cells, sft_seeds, seeds):
         "",
     ]
     for arm, rate in cells:
-        settings = {"loss": arms.ARMS[arm], "learning_rate": rate, "dataset": f"{folder}/preferences.jsonl"}
+        settings = {"loss": (arms.ARMS | later.LATER)[arm], "learning_rate": rate, "dataset": f"{folder}/preferences.jsonl"}
         lines += arm_table(arm, rate, settings)
     lines += ["[eval]", f'suites = ["{folder}/suite.toml"]', ""]
     (out / f"{name}.toml").write_text("\n".join(lines))
@@ -109,10 +110,10 @@ def smoke(out, _):
 
 def screen(out, _):
     """Every arm at every rate against short rejected answers; some against others."""
-    every = [(arm, rate) for arm in arms.ARMS for rate in LEARNING_RATES]
+    every = [(arm, rate) for arm in [*arms.ARMS, *later.LATER] for rate in LEARNING_RATES]
     folder = world(out, "dev-shortest", "qwen2", DEVELOPMENT, "shortest")
     recipe(out, "screen", folder, every, [1, 2], [1])
-    some = [cell for cell in every if cell[0] in arms.SCREENED_BY_KIND]
+    some = [cell for cell in every if cell[0] in [*arms.SCREENED_BY_KIND, *later.LATER]]
     for offset, kind in enumerate(["longest", "equal", "cut"], 1):
         folder = world(out, f"dev-{kind}", "qwen2", DEVELOPMENT + offset, kind)
         recipe(out, f"screen-{kind}", folder, some, [1], [1])
@@ -123,6 +124,7 @@ def confirm(out, seeds):
     frozen = json.loads((Path(__file__).parent / "frozen.json").read_text())
     cells = [(arm, frozen[arm]) for arm in arms.CONFIRMED]
     cells += [cell for arm in arms.STEEPER if (cell := (arm, arms.STEEPER_RATE)) not in cells]
+    cells += [(arm, rate) for arm in later.CONFIRMED_LATER for rate in (5e-5, arms.STEEPER_RATE)]
     worlds = [(shape, "shortest") for shape in SHAPES] + [("qwen2", kind) for kind in ["longest", "equal", "cut"]]
     for offset, (shape, kind) in enumerate(worlds):
         folder = world(out, f"confirm-{shape}-{kind}", shape, CONFIRMATION + offset, kind)
