@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 import arms
+import later
 from tiny import arm_table, suite
 
 PROMPTS = Path("evals/ood-chat.jsonl")
@@ -27,11 +28,12 @@ ARMS = {
         "sft", "dpo", "dpo-sft", "simpo-sft", "slime", "simper", "smpo", "smpo-mask", "smpo-invert", "smpo-bounded",
         "smpo-floor4", "smpo-invert-floor4", "smpo-published", "smpo-merge0.5", "smpo-anchor0.1", "smpo-mask-anchor0.1",
     ],
-    "confirm": ["sft", "dpo", "smpo", "smpo-mask", "smpo-invert", "smpo-published", "smpo-mask-anchor0.1"],
+    "confirm": ["sft", "dpo", "smpo", "smpo-mask", "smpo-invert", "smpo-published", "smpo-mask-anchor0.1", "smpo-met-mask-anchor0.1"],
 }
 HALVES = {"development": "development", "confirm": "confirmation"}
 # Real answers are longer than the tiny world's: the recipe of the first look.
 SMPO = {"beta": 2.5, "target_margin": 0.5}
+MET = {"beta": 2.5}  # its margin is to be met, not a place on a slope
 
 
 def part(text):
@@ -83,8 +85,9 @@ def recipe(path, out, model, folder, names, rate, seeds):
     """Writes the recipe of all arms at one learning rate."""
     lines = [f'model = "{model}"', f'out = "{out}"', f"seeds = {list(range(1, seeds + 1))}", "jobs = 1", ""]
     for arm in names:
-        loss = arms.ARMS[arm]
-        loss = loss | SMPO if loss["kind"] == "smpo" else loss
+        loss = (arms.ARMS | later.LATER)[arm]
+        if loss["kind"] == "smpo":
+            loss = loss | (MET if arm in later.LATER else SMPO)
         settings = {
             "loss": loss, "learning_rate": rate, "dataset": f"{folder}/preferences.jsonl", "dataset_sample": "null",
             "max_length": 768, "per_device_train_batch_size": 4, "num_train_epochs": 2, "use_peft": True, "lora_r": 16,
