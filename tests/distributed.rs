@@ -269,8 +269,10 @@ fn every_loss_and_scope_trains_alike_with_uneven_packs_and_with_fewer_packs_than
             let (all, figure) = largest(&alone, &shared, |_| true);
             println!("| {kind} | {scope} | {rows}, {ranks} | {first:.1e} | {losses:.1e} | {all:.1e} | {figure} |");
             assert!(first < 2e-6, "{kind} {scope} on {ranks}: {first}");
-            assert!(losses < 1e-6, "{kind} {scope} on {ranks}: a loss by {losses}");
-            assert!(all < 1e-4, "{kind} {scope} on {ranks}: {figure} by {all}");
+            // −log(1 − p) has the slope p/(1 − p): near p = 1 the last digits of a float32 log-prob count many times.
+            let bound = if kind == "unlikelihood" { 5e-6 } else { 1e-6 };
+            assert!(losses < bound, "{kind} {scope} on {ranks}: a loss by {losses}");
+            assert!(all < 2e-5, "{kind} {scope} on {ranks}: {figure} by {all}");
         }
     }
 }

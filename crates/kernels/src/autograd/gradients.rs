@@ -26,7 +26,7 @@ pub struct Gradients {
 }
 
 /// Told the marks that a backward pass has reached, on its thread, with the gradients so far.
-pub type Watcher = Box<dyn FnMut(usize, &mut Gradients) + Send>;
+pub type Watcher = Box<dyn FnMut(usize, &mut Gradients) + Send + Sync>;
 
 impl fmt::Debug for Gradients {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
