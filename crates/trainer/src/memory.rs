@@ -447,6 +447,15 @@ mod tests {
     }
 
     #[test]
+    fn ranks_of_one_machine_share_its_memory_but_no_gpu() {
+        let room = host(12 * GIB).beside(4);
+        assert_eq!(room.free(), 3 * GIB);
+        assert_eq!(room.to_string(), "3.0 GiB are free for each of 4 ranks of a machine");
+        assert_eq!(host(12 * GIB).beside(1), host(12 * GIB));
+        assert_eq!(gpu(12 * GIB, 24 * GIB).beside(4), gpu(12 * GIB, 24 * GIB));
+    }
+
+    #[test]
     fn packs_take_no_more_memory_than_the_rest() {
         let spec = spec();
         let room = host(64 * GIB);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use smpo_collectives::{Collective, CollectiveError, DeviceOperation, DeviceValues, Running, Single};
+use sysinfo::System;
 
 use crate::error::TrainError;
 use crate::room::Room;
@@ -85,11 +86,15 @@ impl Ranks {
         all.into_iter().enumerate().map(numbers).collect()
     }
 
-    /// The room that every rank has: all of them cut the same packs.
+    /// The room that every rank has: all of them cut the same packs. Ranks of one machine share its memory, which all of them
+    /// have looked at before any took some.
     ///
     /// # Errors
     /// When another rank is gone.
     pub(crate) fn smallest(&self, own: Room) -> Result<Room, TrainError> {
+        let machine = System::host_name().unwrap_or_default();
+        let machines = self.gather(machine.as_bytes())?;
+        let own = own.beside(machines.iter().filter(|other| **other == machine.as_bytes()).count());
         let free = self.exchange(Ok(vec![own.free() as f64]))?.into_iter().flatten().fold(f64::INFINITY, f64::min);
         Ok(if self.alone() { own } else { own.with_free(free as u64).shared_by(self.world()) })
     }

@@ -18,6 +18,8 @@ pub struct Room {
     total: u64,
     /// Ranks of the run.
     ranks: usize,
+    /// Ranks that share this machine's memory.
+    beside: usize,
 }
 
 impl Room {
@@ -33,7 +35,7 @@ impl Room {
 
     /// Memory of a GPU.
     pub(crate) fn of_gpu(kind: Kind, memory: GpuMemory) -> Self {
-        Self { kind, free: memory.free, total: memory.total, ranks: 1 }
+        Self { kind, free: memory.free, total: memory.total, ranks: 1, beside: 1 }
     }
 
     /// Memory of this machine: bytes available to the system, or those left to the control group of this process. The page
@@ -45,7 +47,7 @@ impl Room {
         let free = system
             .cgroup_limits()
             .map_or(available, |limits| available.min(limits.total_memory.saturating_sub(limits.rss)));
-        Self { kind: Kind::Cpu, free, total: free, ranks: 1 }
+        Self { kind: Kind::Cpu, free, total: free, ranks: 1, beside: 1 }
     }
 
     /// Memory of the device that a configuration asks for, or of the host where it cannot be opened.
@@ -78,6 +80,14 @@ impl Room {
         Self { free, ..self }
     }
 
+    /// The same for one of several ranks that have looked at this machine's memory together; a GPU is of one rank.
+    pub(crate) fn beside(self, ranks: usize) -> Self {
+        match self.is_gpu() {
+            true => self,
+            false => Self { free: self.free / ranks as u64, beside: ranks, ..self },
+        }
+    }
+
     /// dtype of everything on a device; `None` on the CPU.
     pub(crate) fn device_dtype(self, config: &TrainConfig) -> Option<WeightDtype> {
         (self.kind != Kind::Cpu).then(|| config.dtype(self.kind))
@@ -89,6 +99,9 @@ impl fmt::Display for Room {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.is_gpu() {
             true => write!(f, "{} of the GPU's {} are free", format_bytes(self.free), format_bytes(self.total)),
+            false if self.beside > 1 => {
+                write!(f, "{} are free for each of {} ranks of a machine", format_bytes(self.free), self.beside)
+            }
             false => write!(f, "{} are free", format_bytes(self.free)),
         }
     }
