@@ -18,7 +18,7 @@ pub(super) struct Device {
     driver: Driver,
     context: *mut c_void,
     pub stream: Stream,
-    /// What was started on the GPU up to some point.
+    /// End of the work that was started on the GPU up to some point.
     started: Event,
     buffer: Address,
     capacity: usize,
