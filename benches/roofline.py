@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""A model, not a measurement, of one optimizer step on an H200: what the code launches, and what that should take.
+"""A model, not a measurement, of one optimizer step and of one step of sampling on an H200: what the code launches, and what
+that should take.
 
-    python benches/roofline.py            the table of benches/README.md
+    python benches/roofline.py            the tables of benches/README.md
     python benches/roofline.py --parts    and each configuration by its parts
 
 The workload is Qwen2.5-1.5B with LoRA of rank 128 on all linear layers in bfloat16, eight pairs of a prompt of 1,024 tokens and
@@ -19,7 +20,7 @@ from dataclasses import dataclass, field, replace
 MULTIPROCESSORS, CLOCK = 132, 1.75e9
 PEAK = 989.5e12  # bfloat16, dense
 REACHED = 790e12  # by cuBLAS' largest products
-BANDWIDTH = 4.3e12
+BANDWIDTH, PEAK_BANDWIDTH = 4.3e12, 4.8e12
 L2_BYTES, L2_BANDWIDTH = 50e6, 4.2e12
 GAP = 2.2e-6  # between dependent kernels of a stream
 HOST = 8.0e-6  # of the host a launch
@@ -324,6 +325,64 @@ def step(code, packs, checkpointing=False):
     return Step(work, packs, per_pack * packs + optimizer, seconds, model_flops(spans) * packs, 2 * (PROMPT + COMPLETION) * PAIRS)
 
 
+# Sampling: one token for each sequence of a batch, in bfloat16 without adapters.
+
+SPLIT = 256  # tokens of the cache in a block of attention
+GRAPH_GAP = 1.0e-6  # between kernels of a CUDA graph
+
+
+def decode(batch, context):
+    """Launches of a step at so many tokens in the cache of each sequence, as crates/model/src/decode/device.rs makes them."""
+    work = Work(NOW)
+    for _ in range(LAYERS):
+        work.sweep("norms", 8 * batch * HIDDEN, 0.8, 2)
+        for name in LINEARS:
+            inputs, outputs, bias = LINEARS[name]
+            if bias:
+                work.sweep("biases", 2 * batch * outputs, NOW.biases)
+            work.multiply("products", batch, outputs, inputs, accumulate=bias)
+        work.sweep("rotary", 4 * batch * (HIDDEN + KV) / 2, NOW.rotary, 2)
+        work.sweep("cache", 8 * batch * KV, 0.8)
+        # A multiprocessor holds six blocks with a tile of 17 kB in flight each; multiplications and reads of shared memory
+        # take about three quarters of the time that the tile takes from memory: 70 % of the bandwidth at most.
+        work.sweep("attention", 4 * batch * context * KV, 0.7)
+        splits = math.ceil(context / SPLIT)
+        work.sweep("attention", 4 * batch * HEADS * WIDTH * splits * 2, 0.7)
+        work.sweep("SwiGLU", 6 * batch * INNER, 0.8)
+    work.sweep("embedding and the rest", 4 * batch * HIDDEN, 0.7, 7)  # of them five copies to the GPU
+    work.multiply("head", batch, VOCABULARY, HIDDEN, out=4)
+    # Of the draw: logits three times from the L2 cache, and 60 integer instructions for each random number.
+    numbers = batch * VOCABULARY * 60 / (MULTIPROCESSORS * 64 * CLOCK)
+    work.sweep("draw", 4 * batch * VOCABULARY, 0.8, 2)
+    work.add("draw", numbers + 4 * batch * VOCABULARY / BANDWIDTH, 4 * batch * VOCABULARY, 0)
+    work.sweep("draw", 64 * batch, 0.1, 4)  # a row's end, settings to the GPU, tokens to the host
+    return work
+
+
+def decode_row(batch, context, graph):
+    work = decode(batch, context)
+    launches = sum(part.launches for part in work.parts.values())
+    device = sum(part.seconds for part in work.parts.values())
+    needed = 2 * (LAYERS * sum(i * o for i, o, _ in LINEARS.values()) + VOCABULARY * HIDDEN)
+    needed += 4 * batch * context * KV * LAYERS
+    bound = needed / PEAK_BANDWIDTH
+    seconds = device - launches * (GAP - GRAPH_GAP) if graph else max(device, launches * HOST)
+    return launches, bound, device, seconds
+
+
+def print_decode(parts):
+    print("\n| sampling, 1,024 tokens in the cache of each sequence | launches a step | bound, ms | GPU, ms | step, ms | of the bound | tokens/s |")
+    print("|---|---|---|---|---|---|---|")
+    for batch, graph in [(16, False), (64, False), (256, False), (64, True)]:
+        launches, bound, device, seconds = decode_row(batch, 1024, graph)
+        name = f"{batch} sequences" + (", if a CUDA graph launched it" if graph else "")
+        print(f"| {name} | {launches} | {1e3 * bound:.2f} | {1e3 * device:.2f} | {1e3 * seconds:.2f} | {100 * bound / seconds:.0f} % | {batch / seconds:,.0f} |")
+    if parts:
+        print("\n64 sequences:\n\n| part | launches | GB | ms |\n|---|---|---|---|")
+        for part, of in sorted(decode(64, 1024).parts.items(), key=lambda item: -item[1].seconds):
+            print(f"| {part} | {of.launches} | {of.bytes / 1e9:.2f} | {1e3 * of.seconds:.2f} |")
+
+
 def print_parts(name, result):
     print(f"\n{name}, of {result.packs} packs:\n")
     print("| part | launches | GB | TFLOP | ms | TFLOP/s |\n|---|---|---|---|---|---|")
@@ -360,6 +419,7 @@ def main():
         result = results[name] = step(code, packs, checkpointing)
         utilization, speed = f"{100 * result.utilization:.0f} %", f"{result.tokens / result.seconds:,.0f}"
         print(f"| {name} | {result.launches:,} | {1e3 * result.seconds:.0f} | {utilization} | {speed} |")
+    print_decode(chosen.parts)
     if chosen.parts:
         for name in ("first round", "now, one pack"):
             print_parts(name, results[name])

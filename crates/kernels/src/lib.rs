@@ -3,7 +3,7 @@
 //!
 //! candle tensors go in and come out. Shapes are written with `N` packed tokens, `M` rows of the head, `V` vocabulary,
 //! `H` width of a hidden state, `D` width of a head. Every operation has a naive twin in [`mod@naive`]; [`decode`] are
-//! the forward-only operations of sampling, on plain slices.
+//! the forward-only operations of sampling: on the CPU on plain slices, on a device with a cache in its memory.
 //!
 //! # Gradients
 //!
@@ -37,7 +37,7 @@
 //! ```text
 //! selftest    every operation of a device against the CPU
 //! naive       twins of the operations in plain candle
-//! ops         the public operations: arguments checked, dispatched, recorded     decode    sampling, row by row
+//! ops         the public operations: arguments checked, dispatched, recorded     decode    sampling
 //! optim       AdamW
 //! autograd    tape, candle's graph, gradients and the sinks that they go to
 //! device      operations as CUDA kernels on a GPU or in the emulator
@@ -72,7 +72,7 @@ pub use ops::{
 };
 pub use optim::{AdamW, Moment, Moments, MomentsView, Parameter, Part, StepReport};
 pub use options::{
-    AdamWOptions, AttentionOptions, Balance, Clamp, DeltaHeads, DropoutMask, HeadOptions, MomentFormat, NormOptions,
-    RotaryPairs, RouterOptions, Routing, RowEntropy, Segments, Span, TerminatorScore,
+    AdamWOptions, AttentionOptions, Balance, Clamp, DeltaHeads, DrawnToken, DropoutMask, HeadOptions, MomentFormat,
+    NormOptions, RotaryPairs, RouterOptions, Routing, RowEntropy, Segments, Span, TerminatorScore, TokenDraw,
 };
 pub use selftest::{Check, selftest};

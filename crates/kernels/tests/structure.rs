@@ -15,9 +15,9 @@ const LAYERS: [(&str, &[&str]); 11] = [
     ("autograd", &["error", "checks", "cpu", "device"]),
     ("optim", &["error", "options", "cpu", "device", "autograd"]),
     ("ops", &["error", "checks", "options", "cpu", "device", "autograd"]),
-    ("decode", &["error", "checks", "options", "cpu"]),
+    ("decode", &["error", "checks", "options", "cpu", "device"]),
     ("naive", &["options", "ops"]),
-    ("selftest", &["error", "options", "device", "autograd", "optim", "ops"]),
+    ("selftest", &["error", "options", "device", "autograd", "optim", "ops", "decode"]),
 ];
 
 /// Public operations that are a variant of another and share its twin.

@@ -92,7 +92,7 @@ arguments! {
 }
 
 /// Rows are copied 16 bytes at a time: a tensor that starts elsewhere is copied once.
-fn aligned(engine: &Engine, operand: Operand) -> Result<Operand> {
+pub(super) fn aligned(engine: &Engine, operand: Operand) -> Result<Operand> {
     if operand.address()?.is_aligned_to(16) {
         return Ok(operand);
     }

@@ -35,7 +35,12 @@ impl Role {
 impl Engine {
     /// The engine of a tensor's operations; `None` for those of the CPU.
     pub(crate) fn of(tensor: &Tensor) -> Option<Self> {
-        match tensor.device() {
+        Self::at(tensor.device())
+    }
+
+    /// The engine of a device; `None` for the CPU's own operations.
+    pub(crate) fn at(device: &Device) -> Option<Self> {
+        match device {
             Device::Cpu => is_emulating().then_some(Self::Emulator),
             device => Cuda::of(device).map(Self::Cuda),
         }

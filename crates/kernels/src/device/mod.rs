@@ -13,12 +13,14 @@ pub(crate) mod adamw;
 mod address;
 pub(crate) mod attention;
 mod attention_plan;
+pub(crate) mod cached_attention;
 pub(crate) mod columns;
 mod convert;
 // Without the feature `cuda` the GPU's engine is a type without values.
 #[cfg_attr(feature = "cuda", path = "cuda_engine.rs")]
 #[cfg_attr(not(feature = "cuda"), path = "no_cuda_engine.rs")]
 mod cuda_engine;
+pub(crate) mod draw;
 pub(crate) mod dropout;
 pub(crate) mod embedding;
 mod emulator;

@@ -11,11 +11,11 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sizes {
     /// V.
-    vocabulary: usize,
+    pub(super) vocabulary: usize,
     /// Rows of element-wise operations, and of the head.
     rows: [usize; 2],
     /// Tokens of attention.
-    tokens: usize,
+    pub(super) tokens: usize,
 }
 
 impl Sizes {
@@ -26,7 +26,7 @@ impl Sizes {
 }
 
 /// Padded and unpadded widths of heads.
-const WIDTHS: [usize; 5] = [64, 80, 96, 128, 256];
+pub(super) const WIDTHS: [usize; 5] = [64, 80, 96, 128, 256];
 const WIDTH: usize = 64;
 
 pub(super) fn push(cases: &mut Cases, sizes: Sizes) -> Result<()> {

@@ -4,6 +4,7 @@ mod adamw;
 mod attention;
 mod cases;
 mod compare;
+mod decode;
 mod large;
 
 use crate::error::Result;
@@ -54,5 +55,6 @@ pub fn selftest(device: &Device, large: bool) -> Result<Vec<Check>> {
         }
     }
     adamw::compare(device, &mut checks)?;
+    decode::compare(device, sizes, &mut checks)?;
     Ok(checks)
 }

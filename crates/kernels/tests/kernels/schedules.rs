@@ -3,10 +3,11 @@
 
 use crate::comparison::Source;
 use candle_core::{DType, Device, Tensor};
+use smpo_kernels::decode::{CachedSequence, DeviceCache, device_draw};
 use smpo_kernels::{
-    AdamW, AdamWOptions, AttentionOptions, EmulatedSchedule, Gradients, HeadOptions, KernelError, NormOptions,
-    Parameter, Segments, Span, Tape, attention, emulate_scheduled, rms_norm, selected_log_probs_with_terminators,
-    weighted_sum,
+    AdamW, AdamWOptions, AttentionOptions, DrawnToken, EmulatedSchedule, Gradients, HeadOptions, KernelError,
+    NormOptions, Parameter, Segments, Span, Tape, TokenDraw, attention, emulate_scheduled, rms_norm,
+    selected_log_probs_with_terminators, weighted_sum,
 };
 use std::ffi::{CStr, CString};
 use std::fs;
@@ -85,15 +86,54 @@ fn step() -> Bits {
     Ok(all)
 }
 
+/// Attention to a cache of more than one split, with more than one tile in each.
+fn cached_attention() -> Bits {
+    let mut source = Source::new(8);
+    let cache = DeviceCache::new(&Device::Cpu, DType::BF16, 1, [1, 32], 330)?;
+    let mut tensor = |shape: &[usize]| source.tensor(shape).to_dtype(DType::BF16);
+    let (keys, values, queries) = (tensor(&[330, 1, 32])?, tensor(&[330, 1, 32])?, tensor(&[1, 2, 32])?);
+    cache.write(0, &keys, &values, &cache.places(&(0..330).collect::<Vec<u32>>())?)?;
+    let mut sequences = cache.queries(vec![CachedSequence { first_row: 0, position: 329 }])?;
+    bits(&[&cache.attend(0, &queries, &mut sequences, AttentionOptions::for_width(32))?])
+}
+
+/// Draws by every filter, from more than one part of the vocabulary.
+fn draw() -> Bits {
+    let logits = Source::new(9).tensor(&[4, 2_100]);
+    let plain = TokenDraw {
+        key: [7; 8],
+        step: 1,
+        temperature: 1.0,
+        top_k: None,
+        top_p: None,
+        min_p: None,
+        terminators: &[5, 9],
+    };
+    let draws = [
+        plain,
+        TokenDraw { top_k: Some(40), ..plain },
+        TokenDraw { top_k: Some(1500), top_p: Some(0.4), ..plain },
+        TokenDraw { top_p: Some(0.7), min_p: Some(0.1), ..plain },
+    ];
+    let drawn = device_draw(&logits, None, &draws)?;
+    let bits = |drawn: DrawnToken| {
+        let sums = [drawn.log_sum, drawn.terminator_log_sum].map(|sum| (sum as f32).to_bits());
+        [drawn.token.unwrap_or(u32::MAX), drawn.logit.to_bits(), sums[0], sums[1]]
+    };
+    Ok(drawn.into_iter().flat_map(bits).collect())
+}
+
 /// A run, and the files whose barriers, commits and waits it reaches, all of them.
 type Case = (&'static str, fn() -> Bits, &'static [&'static str]);
 
-const CASES: [Case; 5] = [
+const CASES: [Case; 7] = [
     ("attention in bf16", attention_bf16, &["attention_forward.cu", "attention_backward.cu"]),
     ("attention in f32", attention_f32, &["attention_forward.cu", "attention_backward.cu"]),
     ("head", head, &["elements.cuh"]),
     ("norm", norm, &["column_sums.cu"]),
     ("step", step, &["adamw.cu", "weighted_sum.cu"]),
+    ("cached attention", cached_attention, &["cached_attention.cu"]),
+    ("draw", draw, &["draw.cu"]),
 ];
 
 const SEEDS: std::ops::Range<u64> = 0..6;

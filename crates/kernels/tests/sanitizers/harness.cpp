@@ -16,6 +16,7 @@ extern "C" void smpo_emulator_unlaunched(void (*visit)(void* context, const char
 
 #include "attention_cases.h"
 #include "cases.h"
+#include "decode_cases.h"
 
 using namespace harness;
 
@@ -42,6 +43,8 @@ const Case CASES[] = {
     {"squares", squares},
     {"conversions", conversions},
     {"sums_by_id", sums_by_id},
+    {"cached_attention", cached_attentions},
+    {"draw", draws},
     {"f32", of_dtype<float>},
     {"bf16", of_dtype<bf16>},
     {"f16", of_dtype<f16>},

@@ -59,6 +59,11 @@ __device__ __forceinline__ float warp_max(float value) {
     return value;
 }
 
+// A soft cap; 0 is none.
+__device__ __forceinline__ float capped(float logit, float cap) {
+    return cap > 0 ? cap * tanhf(logit / cap) : logit;
+}
+
 // `fold` over the `warps` neighbouring warps of a block, each of which has folded its own into `value`; the result goes
 // to all their threads. `warps` divides the block's warps, of which there are at most 32. All threads of the block call
 // it together.

@@ -4,10 +4,6 @@
 
 #include "elements.cuh"
 
-__device__ __forceinline__ float capped(float logit, float cap) {
-    return cap > 0 ? cap * tanhf(logit / cap) : logit;
-}
-
 struct HeadFold {
     const float* logits;           // (rows, columns), not capped yet
     const uint32_t* targets;       // (rows)
