@@ -12,6 +12,7 @@ use predicates::prelude::*;
 use predicates::str::contains;
 use serde_json::Value;
 use smpo_fixtures::demo;
+use smpo_results::{Sample, read_jsonl};
 use tempfile::TempDir;
 
 fn variable(name: &str) -> PathBuf {
@@ -251,4 +252,100 @@ fn stub_gpu_that_is_lost_leaves_checkpoints_to_resume_from() {
     assert!(fs::read_dir(lost.dir.join("checkpoints")).unwrap().count() > 0);
     lost.command(&[], "cuda").assert().success();
     assert!(lost.weights() == whole.weights(), "a resumed run ends with other weights");
+}
+
+/// Token ids and log-probs of an evaluation's samples, in the order of its prompts.
+fn samples(out: &Path) -> Vec<(Vec<u32>, Vec<f32>)> {
+    let samples: Vec<Sample> = read_jsonl(&out.join("samples.jsonl"), "sample").unwrap();
+    samples.into_iter().map(|sample| (sample.token_ids.unwrap(), sample.logps.unwrap())).collect()
+}
+
+/// A suite of every fortieth of the demo's prompts.
+fn suite(dir: &Path, sampler: &str) -> PathBuf {
+    let prompts = fs::read_to_string(demo("ood.jsonl")).unwrap();
+    let some: Vec<&str> = prompts.lines().step_by(40).take(9).collect();
+    fs::write(dir.join("prompts.jsonl"), some.join("\n")).unwrap();
+    let text = format!("name = \"some\"\nprompts = \"prompts.jsonl\"\ncap = 30\nseed = 4\n[sampler]\n{sampler}\n");
+    fs::write(dir.join("some.toml"), text).unwrap();
+    dir.join("some.toml")
+}
+
+fn eval(settings: &[(&str, &str)], model: &Path, suite: &Path, out: &Path, device: &str) -> Command {
+    let mut command = smpo(settings);
+    command.arg("eval").arg(model).arg("--suite").arg(suite).arg("--out").arg(out);
+    command.args(["--engine", "native", "--device", device, "--batch", "4"]);
+    command
+}
+
+#[test]
+#[ignore = "needs a build with CUDA and the stub: .ci/nightly driver"]
+fn stub_gpu_samples_as_the_cpu_does() {
+    let dir = TempDir::new().unwrap();
+    for (index, sampler) in
+        ["temperature = 0.0", "temperature = 1.0", "temperature = 1.3\ntop_k = 40\ntop_p = 0.9\nmin_p = 0.01"]
+            .into_iter()
+            .enumerate()
+    {
+        let suite = suite(dir.path(), sampler);
+        let out = |device: &str| dir.path().join(format!("{index}-{}", device.replace([':', ','], "-")));
+        let record = dir.path().join("record");
+        eval(&[], &demo("base"), &suite, &out("cpu"), "cpu").assert().success();
+        for device in ["cuda", "auto", "cuda:0,cuda:1"] {
+            let settings = [("RECORD", record.to_str().unwrap()), ("DEVICES", "2")];
+            eval(&settings, &demo("base"), &suite, &out(device), device).assert().success();
+            let record = fs::read_to_string(&record).unwrap();
+            assert!(!record.lines().any(|line| line.starts_with("missing") || line.starts_with("fault")), "{record}");
+            assert!(record.contains("cached_attention_f32"), "sampled elsewhere");
+            for (expected, got) in samples(&out("cpu")).iter().zip(samples(&out(device))) {
+                assert_eq!(got.0, expected.0, "{sampler}, {device}");
+                let largest = got.1.iter().zip(&expected.1).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                assert!(largest < 1e-4, "{sampler}, {device}: {largest}");
+            }
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs a build with CUDA and the stub: .ci/nightly driver"]
+fn stub_gpu_samples_in_the_memory_that_it_has() {
+    let dir = TempDir::new().unwrap();
+    let suite = suite(dir.path(), "temperature = 1.0");
+    let refused = |mebibytes: &str, message: &str| {
+        let out = dir.path().join("refused");
+        let settings = [("MEBIBYTES", mebibytes)];
+        eval(&settings, &demo("base"), &suite, &out, "cuda").assert().code(4).stderr(contains(message));
+    };
+    refused("1", "its weights take");
+    // Weights and no more; then a cache for some sequences at a time.
+    refused("4", "sampling takes at least");
+    let out = |name: &str| dir.path().join(name);
+    eval(&[], &demo("base"), &suite, &out("all"), "cuda").assert().success();
+    eval(&[("MEBIBYTES", "40")], &demo("base"), &suite, &out("few"), "cuda").assert().success();
+    let ids = |name: &str| samples(&out(name)).into_iter().map(|(ids, _)| ids).collect::<Vec<_>>();
+    assert_eq!(ids("few"), ids("all"));
+}
+
+#[test]
+#[ignore = "needs a build with CUDA and the stub: .ci/nightly driver"]
+fn stub_gpu_probes_as_the_cpu_does() {
+    let dir = TempDir::new().unwrap();
+    let probe = |keys: &str| {
+        let prompts = demo("ood.jsonl");
+        let table = format!("[probe]\nprompts = {prompts:?}\nsteps = 2\nmax_prompts = 6\nmax_new_tokens = 12\n");
+        (keys.to_owned(), table)
+    };
+    for (name, (keys, table)) in [("whole", probe("")), ("adapters", probe("use_peft = true\nlora_r = 4\n"))] {
+        let runs = ["cpu", "cuda"].map(|device| {
+            let run = Run::new(dir.path(), &format!("{name}-{device}"), &keys);
+            let text = fs::read_to_string(&run.config).unwrap();
+            fs::write(&run.config, text + &table).unwrap();
+            run.command(&[], device).assert().success();
+            run
+        });
+        for step in [0, 2, 4] {
+            let [cpu, gpu] =
+                runs.each_ref().map(|run| fs::read_to_string(run.dir.join(format!("probe/step-{step}.jsonl"))));
+            assert_eq!(cpu.unwrap(), gpu.unwrap(), "{name}, step {step}");
+        }
+    }
 }

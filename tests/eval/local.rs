@@ -10,6 +10,7 @@ use predicates::str::contains;
 use serde_json::Value;
 #[cfg(feature = "mistralrs")]
 use smpo_fixtures::Gguf;
+use smpo_results::Sample;
 
 use crate::{check_complete, copy, demo_base, eval, golden, manifest, samples, suite};
 
@@ -37,6 +38,34 @@ fn a_directory_through_either_engine_is_the_same_model() {
         assert_eq!(manifest(&out).terminators, manifest(&native).terminators);
         assert_eq!(manifest(&out).template_sha256, manifest(&native).template_sha256);
     }
+}
+
+#[test]
+fn an_emulated_gpu_samples_what_the_cpu_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let suite = suite(dir.path(), 5);
+    let run = |device: &str| {
+        let out = dir.path().join(device);
+        let options = ["--engine", "native", "--device", device, "--batch", "3"];
+        eval(demo_base(), &suite, &out).args(options).assert().success();
+        check_complete(&out, 5, 1e-4);
+        out
+    };
+    let (cpu, gpu) = (run("cpu"), run("emulated"));
+    assert_eq!(manifest(&gpu).template_sha256, manifest(&cpu).template_sha256);
+    for (expected, got) in samples(&cpu).iter().zip(samples(&gpu)) {
+        assert_eq!(got.token_ids, expected.token_ids);
+        let logps =
+            |sample: &Sample| sample.logps.clone().unwrap().into_iter().zip(sample.terminator_logps.clone().unwrap());
+        for (got, expected) in logps(&got).zip(logps(expected)) {
+            assert!((got.0 - expected.0).abs() < 1e-4 && (got.1 - expected.1).abs() < 1e-3, "{got:?} {expected:?}");
+        }
+    }
+    eval(demo_base(), &suite, &dir.path().join("none"))
+        .args(["--engine", "native", "--device", "emulated,cpu"])
+        .assert()
+        .code(2)
+        .stderr(contains("several devices are several GPUs"));
 }
 
 #[test]

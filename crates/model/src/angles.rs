@@ -34,14 +34,18 @@ fn angles(rope: &RopeSpec, positions: &[u32], lengths: &[usize], device: &Device
     let last = positions.iter().copied().max().unwrap_or(0) as usize;
     let mut cos = Vec::with_capacity(positions.len() * half);
     let mut sin = Vec::with_capacity(positions.len() * half);
-    if rope.depends_on_length() {
-        for (position, length) in positions.iter().zip(lengths) {
-            let frequencies = rope.frequencies(*length);
-            for (c, s) in turns(&frequencies, *position) {
-                cos.push(c);
-                sin.push(s);
-            }
+    let mut push = |frequencies: &Frequencies, position: u32| {
+        for (c, s) in turns(frequencies, position) {
+            cos.push(c);
+            sin.push(s);
         }
+    };
+    if rope.depends_on_length() {
+        positions.iter().zip(lengths).for_each(|(position, length)| push(&rope.frequencies(*length), *position));
+    } else if positions.len() <= last {
+        // A step of decoding: a table up to the last position would be longer.
+        let frequencies = rope.frequencies(last + 1);
+        positions.iter().for_each(|position| push(&frequencies, *position));
     } else {
         // Packed sequences repeat positions: the angles of each are computed once and copied.
         let frequencies = rope.frequencies(last + 1);

@@ -221,6 +221,12 @@ pub enum ModelError {
 pub type Result<T> = std::result::Result<T, ModelError>;
 
 impl ModelError {
+    /// True if a device failed or has no memory left: no fault of what was asked of it.
+    pub fn is_of_the_device(&self) -> bool {
+        use smpo_kernels::KernelError as E;
+        matches!(self, Self::Kernel(E::OutOfMemory { .. } | E::DeviceLost { .. }))
+    }
+
     /// True if the error is about the values of a model: weights or an adapter that do not mean what they seem to. No other
     /// reader knows better; of an unknown family or feature one may.
     pub fn is_about_values(&self) -> bool {
@@ -241,7 +247,8 @@ impl ModelError {
         }
     }
 
-    pub(crate) fn input(what: impl Into<String>, expected: impl Into<String>, got: impl Into<String>) -> Self {
+    /// Invalid input: a value and what would be valid.
+    pub fn input(what: impl Into<String>, expected: impl Into<String>, got: impl Into<String>) -> Self {
         Self::Input { what: what.into(), expected: expected.into(), got: got.into() }
     }
 }

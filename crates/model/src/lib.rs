@@ -47,7 +47,7 @@ mod wrapper;
 
 pub use batch::{PackedBatch, PackedBatchBuilder};
 pub use config::Config;
-pub use decode::{Feed, PackedDecoder, Scratch, Sequence};
+pub use decode::{DeviceDecoder, DeviceFeed, DeviceRoom, DeviceSequence, Feed, PackedDecoder, Scratch, Sequence};
 pub use decoder::Decoder;
 pub use embedded::ScoredEmbeddings;
 pub use error::{ModelError, Result};
@@ -65,7 +65,7 @@ pub use placement::Placement;
 pub use rope::{Frequencies, RopeScaling, RopeSpec};
 pub use save::{SaveOptions, TOKENIZER_FILES, copy_tokenizer_files, files_left_behind};
 pub use score::{ScoreOptions, Scored};
-pub use smpo_kernels::FourBitType;
+pub use smpo_kernels::{DrawnToken, FourBitType, TokenDraw};
 pub use spec::{
     Activation, Biases, BlockNorms, DecoderSpec, ExpertLayout, ExpertsSpec, FeedForward, LayerSpec, Projections,
     QkNorm, QueryGrowth,

@@ -39,7 +39,7 @@ impl Placement {
     }
 
     /// True if operations run as kernels of a GPU, or of the emulated one.
-    pub(crate) fn runs_kernels_of_a_device(&self) -> bool {
+    pub fn runs_kernels_of_a_device(&self) -> bool {
         !matches!(self.device, Device::Cpu) || smpo_kernels::is_emulating()
     }
 
@@ -63,13 +63,21 @@ pub(crate) fn host_values(tensor: &Tensor) -> candle_core::Result<Vec<f32>> {
     tensor.detach().flatten_all()?.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.to_vec1()
 }
 
+impl DecoderSpec {
+    /// The parts of the model that have no kernels for a GPU, if it has such.
+    pub fn lacks_kernels(&self) -> Option<&'static str> {
+        match (&self.experts, &self.delta, self.sinks) {
+            (Some(_), _, _) => Some("routed experts"),
+            (None, Some(_), _) => Some("gated delta nets"),
+            (None, None, true) => Some("attention sinks"),
+            (None, None, false) => None,
+        }
+    }
+}
+
 /// Refuses on a GPU what has no kernels for one.
 pub(crate) fn refuse_device(spec: &DecoderSpec, placement: &Placement) -> Result<()> {
-    let lacking = match (&spec.experts, &spec.delta) {
-        (Some(_), _) => "routed experts",
-        (None, Some(_)) => "gated delta nets",
-        (None, None) => return Ok(()),
-    };
+    let Some(lacking) = spec.lacks_kernels() else { return Ok(()) };
     if placement.is_host() && !smpo_kernels::is_emulating() {
         return Ok(());
     }

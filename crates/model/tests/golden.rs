@@ -4,8 +4,10 @@ mod reference;
 
 use candle_core::Tensor;
 use reference::{Expected, case_dir, cases, models_in, relative_difference, values};
-use smpo_kernels::{AdamW, AdamWOptions, Parameter, weighted_sum};
-use smpo_model::{Decoder, Feed, PackedBatch, PackedDecoder, Scratch, Sequence};
+use smpo_kernels::{AdamW, AdamWOptions, Parameter, emulate, weighted_sum};
+use smpo_model::{
+    Decoder, DeviceDecoder, DeviceFeed, DeviceSequence, Feed, PackedBatch, PackedDecoder, Scratch, Sequence, TokenDraw,
+};
 
 /// Largest difference allowed, relative to the largest expected value of the same tensor.
 const TOLERANCE: f64 = 1e-5;
@@ -178,6 +180,58 @@ fn greedy_continuations_equal_transformers() {
             assert!(difference < TOLERANCE, "{case}: prompt {index}: {difference:e}");
         }
     }
+}
+
+/// Greedy continuations on a device, with the log-prob of each token.
+fn greedy_on_device(decoder: &DeviceDecoder, prompts: &[&[u32]], tokens: usize) -> Vec<(Vec<u32>, Vec<f32>)> {
+    let draw =
+        TokenDraw { key: [0; 8], step: 0, temperature: 0.0, top_k: None, top_p: None, min_p: None, terminators: &[] };
+    let lengths: Vec<usize> = prompts.iter().map(|prompt| prompt.len() + tokens).collect();
+    let mut room = decoder.room(lengths.iter().sum()).unwrap();
+    let mut sequences: Vec<DeviceSequence> = lengths.iter().map(|length| room.sequence(*length).unwrap()).collect();
+    assert!(!room.fits(1), "all rows are taken");
+    let mut next: Vec<Vec<u32>> = prompts.iter().map(|prompt| prompt.to_vec()).collect();
+    let mut continuations = vec![(Vec::new(), Vec::new()); prompts.len()];
+    for _ in 0..tokens {
+        let mut feeds = Vec::new();
+        for (sequence, tokens) in sequences.iter_mut().zip(&next) {
+            feeds.push(DeviceFeed { sequence, tokens, draw });
+        }
+        let drawn = decoder.step(&room, &mut feeds).unwrap();
+        for (index, drawn) in drawn.into_iter().enumerate() {
+            let token = drawn.token.unwrap();
+            continuations[index].0.push(token);
+            continuations[index].1.push((f64::from(drawn.logit) - drawn.log_sum) as f32);
+            next[index] = vec![token];
+        }
+    }
+    sequences.drain(..).for_each(|sequence| room.release(sequence));
+    assert!(room.fits(lengths.iter().sum()));
+    continuations
+}
+
+#[test]
+fn an_emulated_device_continues_as_transformers_does() {
+    let mut ran = 0;
+    for case in cases() {
+        let (decoder, expected) = load(case);
+        let spec = decoder.spec();
+        if spec.lacks_kernels().is_some() || !spec.head_dim.is_multiple_of(8) {
+            continue;
+        }
+        ran += 1;
+        let device = emulate(|| DeviceDecoder::new(&decoder)).unwrap();
+        let prompts: Vec<&[u32]> = expected.sequences.iter().map(|s| &s.prompt[..]).collect();
+        let continuations = greedy_on_device(&device, &prompts, 8);
+        for (index, (sequence, (tokens, logps))) in expected.sequences.iter().zip(&continuations).enumerate() {
+            assert_eq!(*tokens, sequence.greedy, "{case}: prompt {index}");
+            let whole = PackedBatch::from_sequences([(&sequence.prompt[..], &sequence.greedy[..])]).unwrap();
+            let log_probs = decoder.log_probs(&whole).unwrap().to_vec1::<f32>().unwrap();
+            let difference = relative_difference(logps, &log_probs);
+            assert!(difference < TOLERANCE, "{case}: prompt {index}: {difference:e}");
+        }
+    }
+    assert!(ran >= 6, "{ran} of the families");
 }
 
 /// The logits (V) after each token that feeds of these lengths end with, for one sequence.

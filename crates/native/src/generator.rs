@@ -4,9 +4,10 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
 use smpo_inference::{Completion, EncodedPrompt, EngineInfo, Generator, InferenceError, Request};
-use smpo_model::PackedDecoder;
+use smpo_model::{DecoderSpec, DeviceDecoder, PackedDecoder};
 use smpo_tokenizer::ChatTokenizer;
 
+use crate::backend::{OnDevice, OnHost};
 use crate::options::{Layout, NativeOptions};
 use crate::queue::{Failure, Job, Queue};
 use crate::worker::{pool, work};
@@ -22,6 +23,7 @@ pub struct NativeGenerator {
 }
 
 struct Engine {
+    info: EngineInfo,
     tokenizer: Arc<ChatTokenizer>,
     position_limit: usize,
     queue: Arc<Queue>,
@@ -38,32 +40,80 @@ impl NativeGenerator {
         tokenizer: impl Into<Arc<ChatTokenizer>>,
         options: NativeOptions,
     ) -> Result<Vec<Self>, InferenceError> {
-        let layout = Layout::new(&decoder, options);
-        let position_limit = decoder.spec().max_positions.unwrap_or(usize::MAX);
-        let (decoder, queue) = (Arc::new(decoder), Arc::new(Queue::default()));
-        let mut engine = Engine { tokenizer: tokenizer.into(), position_limit, queue, workers: Vec::new() };
-        for index in 0..layout.workers {
-            let (decoder, queue) = (decoder.clone(), engine.queue.clone());
-            let failed = |error: &dyn std::fmt::Display| InferenceError::Engine {
-                prompt_id: String::new(),
-                sample: 0,
-                engine: ENGINE.into(),
-                message: format!("worker {index} could not be started: {error}"),
-            };
-            let pool = pool(layout).map_err(|error| failed(&error))?;
-            let worker = std::thread::Builder::new()
-                .name(format!("native-{index}"))
-                .spawn(move || pool.install(|| work(&decoder, &queue, layout)))
-                .map_err(|error| failed(&error))?;
-            engine.workers.push(worker);
-        }
-        Ok(vec![NativeGenerator { engine: Arc::new(engine) }; layout.workers * layout.sequences])
+        let (layout, decoder) = (Layout::new(&decoder, options), Arc::new(decoder));
+        let engine = Engine::new(decoder.spec(), tokenizer.into(), "f32", "cpu".to_owned());
+        engine.start(layout, || {
+            let decoder = decoder.clone();
+            move |queue: &Queue| work(|| OnHost::new(&decoder, layout.tokens), queue, layout.sequences)
+        })
+    }
+
+    /// As [`NativeGenerator::start`], on a device of this name that has `memory` bytes for the cache and a step's intermediate
+    /// values: there are fewer sequences side by side where it has no room for all, and a request that does not fit alone
+    /// fails.
+    ///
+    /// # Errors
+    /// [`InferenceError::Engine`] when a thread cannot be started, or the memory has no room for one sequence.
+    pub fn start_on_device(
+        decoder: DeviceDecoder,
+        tokenizer: impl Into<Arc<ChatTokenizer>>,
+        options: NativeOptions,
+        (device, memory): (String, usize),
+    ) -> Result<Vec<Self>, InferenceError> {
+        let layout = Layout::on_device(&decoder, options, memory).map_err(|needed| {
+            failed(format!("sampling takes at least {needed} bytes of the GPU's memory, {memory} are there for it"))
+        })?;
+        let decoder = Arc::new(decoder);
+        let engine = Engine::new(decoder.spec(), tokenizer.into(), decoder.dtype().name(), device);
+        engine.start(layout, || {
+            let decoder = decoder.clone();
+            let room = [layout.tokens, layout.most];
+            move |queue: &Queue| work(|| OnDevice::new(&decoder, room), queue, layout.sequences)
+        })
     }
 
     /// Tokenizer, chat template and terminators of the model.
     pub fn tokenizer(&self) -> &ChatTokenizer {
         &self.engine.tokenizer
     }
+}
+
+impl Engine {
+    fn new(spec: &DecoderSpec, tokenizer: Arc<ChatTokenizer>, dtype: &str, device: String) -> Self {
+        let info = EngineInfo {
+            name: ENGINE.into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            dtype: Some(dtype.into()),
+            device,
+        };
+        let position_limit = spec.max_positions.unwrap_or(usize::MAX);
+        Engine { info, tokenizer, position_limit, queue: Arc::default(), workers: Vec::new() }
+    }
+
+    /// Starts a thread for each worker of the layout.
+    fn start<W: FnOnce(&Queue) + Send + 'static>(
+        mut self,
+        layout: Layout,
+        worker: impl Fn() -> W,
+    ) -> Result<Vec<NativeGenerator>, InferenceError> {
+        for index in 0..layout.workers {
+            let (worker, queue) = (worker(), self.queue.clone());
+            let refused =
+                |error: &dyn std::fmt::Display| failed(format!("worker {index} could not be started: {error}"));
+            let pool = pool(layout).map_err(|error| refused(&error))?;
+            let thread = std::thread::Builder::new()
+                .name(format!("native-{index}"))
+                .spawn(move || pool.install(|| worker(&queue)))
+                .map_err(|error| refused(&error))?;
+            self.workers.push(thread);
+        }
+        Ok(vec![NativeGenerator { engine: Arc::new(self) }; layout.workers * layout.sequences])
+    }
+}
+
+/// An error before any request.
+fn failed(message: String) -> InferenceError {
+    InferenceError::Engine { prompt_id: String::new(), sample: 0, engine: ENGINE.into(), message }
 }
 
 impl Generator for NativeGenerator {
@@ -83,18 +133,13 @@ impl Generator for NativeGenerator {
         match answer.recv() {
             Ok(Ok(recording)) => prompt.completion(tokenizer, request, recording),
             Ok(Err(Failure::Logits(error))) => Err(error.into()),
-            Ok(Err(Failure::Model(message))) => Err(failed(message)),
+            Ok(Err(Failure::Model(message) | Failure::Device(message))) => Err(failed(message)),
             Err(_) => Err(failed("its worker panicked".into())),
         }
     }
 
     fn engine(&self) -> EngineInfo {
-        EngineInfo {
-            name: ENGINE.into(),
-            version: env!("CARGO_PKG_VERSION").into(),
-            dtype: Some("f32".into()),
-            device: "cpu".into(),
-        }
+        self.engine.info.clone()
     }
 }
 

@@ -4,7 +4,10 @@
 //! [`NativeGenerator::start`] returns as many generators as requests may be in flight. Behind them a few workers keep
 //! one batch each: a request joins at the next step, leaves when it ends, and a step computes the sequences in the batch
 //! (continuous batching; Yu et al., OSDI 2022). [`complete()`] runs the same batches on a list of prompts that are token
-//! ids already. Other requests do not change a completion in any bit: [`PackedDecoder`] guarantees it.
+//! ids already. On the CPU other requests do not change a completion in any bit: [`PackedDecoder`] guarantees it.
+//!
+//! On a GPU ([`NativeGenerator::start_on_device`], [`complete_on_device`]) a batch has its keys and values there, and its tokens
+//! are drawn there, with the same random numbers.
 //!
 //! Tokens are drawn and recorded by [`smpo_sampling::Recorder`], as with every local engine, so the same seed draws the
 //! same completions here and through mistral.rs, up to log-probs that round differently.
@@ -12,6 +15,7 @@
 //! [`Generator`]: smpo_inference::Generator
 //! [`PackedDecoder`]: smpo_model::PackedDecoder
 
+mod backend;
 mod batches;
 mod complete;
 mod embeddings;
@@ -23,7 +27,7 @@ mod options;
 mod queue;
 mod worker;
 
-pub use complete::{CompleteError, TokenPrompt, complete};
+pub use complete::{CompleteError, TokenPrompt, complete, complete_on_device};
 pub use error::NativeError;
 pub use generator::NativeGenerator;
 pub use label_model::LabelModel;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 use smpo_chat::Message;
 use smpo_inference::{Item, ScorerError, TeacherForced, TokenScores};
-use smpo_model::{Decoder, ModelDir, PackedBatch, Placement, ScoreOptions, Storage};
+use smpo_model::{Decoder, DeviceDecoder, ModelDir, PackedBatch, Placement, ScoreOptions, Storage};
 use smpo_tokenizer::ChatTokenizer;
 
 use crate::batches::batches;
@@ -25,8 +25,16 @@ impl NativeModel {
     /// # Errors
     /// [`NativeError`].
     pub fn load(model: &Path, base: Option<&Path>) -> Result<Self, NativeError> {
+        Self::load_on(model, base, &Placement::default())
+    }
+
+    /// As [`NativeModel::load`], to a device and dtype.
+    ///
+    /// # Errors
+    /// [`NativeError`], also when the device is out of memory.
+    pub fn load_on(model: &Path, base: Option<&Path>, placement: &Placement) -> Result<Self, NativeError> {
         let dir = ModelDir::open(model, base)?;
-        let decoder = dir.load_frozen(&Placement::default(), &Storage::default())?;
+        let decoder = dir.load_frozen(placement, &Storage::default())?;
         decoder.expect_language_model(model)?;
         let tokenizer = ChatTokenizer::of_model(dir.tokenizer(), dir.adapter())?;
         Ok(NativeModel { decoder, tokenizer: Arc::new(tokenizer) })
@@ -54,6 +62,20 @@ impl NativeModel {
     /// [`NativeError`]: the decoder cannot be packed, the tokenizer cannot be read, a thread cannot be started.
     pub fn generators(&self, options: NativeOptions) -> Result<Vec<NativeGenerator>, NativeError> {
         Ok(NativeGenerator::start(self.decoder.pack()?, self.tokenizer.clone(), options)?)
+    }
+
+    /// Generators of this model on the device that it was loaded to, by that device's name, with `memory` bytes for their cache
+    /// and a step's intermediate values.
+    ///
+    /// # Errors
+    /// [`NativeError`], also when the model has no kernels for a device, or the memory is not enough for one sequence.
+    pub fn generators_on_device(
+        &self,
+        options: NativeOptions,
+        (device, memory): (String, usize),
+    ) -> Result<Vec<NativeGenerator>, NativeError> {
+        let decoder = DeviceDecoder::new(&self.decoder)?;
+        Ok(NativeGenerator::start_on_device(decoder, self.tokenizer.clone(), options, (device, memory))?)
     }
 
     fn score_packed(&self, batch: &[(Vec<u32>, Vec<u32>)], scores: &mut Vec<TokenScores>) -> Result<(), ScorerError> {

@@ -1,6 +1,6 @@
 //! Threads and batches.
 
-use smpo_model::PackedDecoder;
+use smpo_model::{DeviceDecoder, PackedDecoder};
 
 /// Weights of at most this size stay in a CPU core's cache: each thread then sweeps over all of them for a batch of its
 /// own and waits for no other. Beyond, all threads share each sweep of one batch.
@@ -8,6 +8,10 @@ const CACHED_BYTES: usize = 16 << 20;
 
 /// Memory for the key–value caches and states of all sequences together, in bytes.
 const CACHE_BYTES: usize = 2 << 30;
+
+/// Tokens of a sequence that a device's cache is made for, where memory and the model's context allow: it is allocated before
+/// any length is known.
+const DEVICE_TOKENS: usize = 4096;
 
 /// Number of threads, and sequences per batch. Neither changes a completion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +30,7 @@ impl Default for NativeOptions {
 }
 
 /// [`NativeOptions`] applied to one decoder.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Layout {
     /// Workers, each with a batch of its own.
     pub workers: usize,
@@ -35,6 +39,8 @@ pub(crate) struct Layout {
     pub sequences: usize,
     /// Tokens of all sequences of a batch together, at their longest.
     pub tokens: usize,
+    /// The most that one sequence may have, alone.
+    pub most: usize,
 }
 
 impl Layout {
@@ -49,6 +55,24 @@ impl Layout {
             threads_per_worker: threads / workers,
             sequences,
             tokens: cache_bytes / decoder.token_bytes().max(1),
+            most: usize::MAX,
         }
+    }
+
+    /// On a device with `memory` bytes for a cache and a step's intermediate values: one batch for all.
+    ///
+    /// # Errors
+    /// The bytes that one sequence's step takes, where they are more.
+    pub fn on_device(decoder: &DeviceDecoder, options: NativeOptions, memory: usize) -> Result<Self, usize> {
+        let (wanted, token) = (options.batch.max(1), decoder.token_bytes().max(1));
+        let most = |sequences| memory.saturating_sub(decoder.step_bytes(sequences)) / token;
+        let longest = decoder.spec().max_positions.unwrap_or(DEVICE_TOKENS).min(DEVICE_TOKENS);
+        // Fewer sequences where their logits alone would fill the memory.
+        let halves = std::iter::successors(Some(wanted), |sequences| (*sequences > 1).then_some(sequences / 2));
+        let sequences = halves.into_iter().find(|sequences| most(*sequences) > 0);
+        let sequences = sequences.ok_or_else(|| decoder.step_bytes(1) + token)?;
+        let most = most(sequences);
+        let tokens = most.min(sequences * longest);
+        Ok(Layout { workers: 1, threads_per_worker: options.threads.max(1), sequences, tokens, most })
     }
 }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::mpsc::Sender;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+use smpo_model::ModelError;
 use smpo_sampling::{LogitsError, Recorder, Recording};
 
 /// One prompt to be completed.
@@ -30,6 +31,16 @@ pub(crate) enum Failure {
     /// Message of the model.
     #[error("{0}")]
     Model(String),
+    /// The device's.
+    #[error("{0}")]
+    Device(String),
+}
+
+impl From<&ModelError> for Failure {
+    fn from(error: &ModelError) -> Self {
+        let of = if error.is_of_the_device() { Self::Device } else { Self::Model };
+        of(error.to_string())
+    }
 }
 
 #[derive(Default)]

@@ -4,23 +4,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::Sender;
 
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
-use smpo_model::{Feed, ModelError, PackedDecoder, Scratch, Sequence};
-use smpo_sampling::{LogitsError, Recorder, Recording};
+use smpo_model::ModelError;
+use smpo_sampling::{LogitsError, Recording};
 
+use crate::backend::{Backend, Running};
 use crate::options::Layout;
 use crate::queue::{Failure, Job, Queue};
 
-/// A job in the batch.
-struct Running {
-    sequence: Sequence,
-    /// Tokens that the model has not seen yet: the prompt, then the token drawn last.
-    next: Vec<u32>,
-    room: usize,
-    recorder: Recorder,
-    /// The recorder's error, where it refused logits.
-    refused: Option<LogitsError>,
-    reply: Sender<Result<Recording, Failure>>,
-}
+type Reply = Sender<Result<Recording, Failure>>;
 
 /// The thread pool of one worker. A pool of one thread computes on the calling thread; the global pool would add a
 /// hand-over to every matrix product.
@@ -28,77 +19,85 @@ pub(crate) fn pool(layout: Layout) -> Result<ThreadPool, ThreadPoolBuildError> {
     ThreadPoolBuilder::new().num_threads(layout.threads_per_worker).build()
 }
 
-/// Works until the queue is closed and empty. A panic drops its batch, whose callers see their reply channel close; the
-/// next batch starts afresh.
-pub(crate) fn work(decoder: &PackedDecoder, queue: &Queue, layout: Layout) {
-    while catch_unwind(AssertUnwindSafe(|| complete_all(decoder, queue, layout))).is_err() {}
+/// Works in batches of `sequences` until the queue is closed and empty. A panic drops its batch, whose callers see their
+/// reply channel close; the next batch starts afresh.
+pub(crate) fn work<B: Backend>(start: impl Fn() -> B, queue: &Queue, sequences: usize) {
+    let batches =
+        || Batch { backend: start(), running: Vec::new(), replies: Vec::new() }.complete_all(queue, sequences);
+    while catch_unwind(AssertUnwindSafe(&batches)).is_err() {}
 }
 
-fn complete_all(decoder: &PackedDecoder, queue: &Queue, layout: Layout) {
-    let (mut running, mut scratch) = (Vec::new(), Scratch::default());
-    loop {
-        admit(decoder, queue, layout, &mut running);
-        if running.is_empty() {
-            return;
-        }
-        if let Err(error) = step(decoder, &mut running, &mut scratch) {
-            // The error names no sequence, and the caches may be half written.
-            let message = error.to_string();
-            for one in running.drain(..) {
-                // The caller may be gone.
-                let _ = one.reply.send(Err(Failure::Model(message.clone())));
+/// The jobs that run, and side by side with them where their results go.
+struct Batch<B: Backend> {
+    backend: B,
+    running: Vec<Running<B::Sequence>>,
+    replies: Vec<Reply>,
+}
+
+impl<B: Backend> Batch<B> {
+    fn complete_all(mut self, queue: &Queue, sequences: usize) {
+        loop {
+            self.admit(queue, sequences);
+            if self.running.is_empty() {
+                return;
             }
-        }
-    }
-}
-
-/// Fills the batch; blocks for a first job where it is empty.
-fn admit(decoder: &PackedDecoder, queue: &Queue, layout: Layout, running: &mut Vec<Running>) {
-    while running.len() < layout.sequences {
-        let free = layout.tokens.saturating_sub(running.iter().map(|one| one.room).sum());
-        // A job larger than the cache runs alone.
-        let alone = running.is_empty();
-        let Some(job) = queue.pop(alone, |job| alone || job.room() <= free) else { return };
-        let room = job.room();
-        let Job { prompt, recorder, reply } = job;
-        let sequence = decoder.sequence(room);
-        running.push(Running { sequence, next: prompt, room, recorder, refused: None, reply });
-    }
-}
-
-/// Draws one token for each sequence; sequences that are finished leave the batch.
-fn step(decoder: &PackedDecoder, running: &mut Vec<Running>, scratch: &mut Scratch) -> Result<(), ModelError> {
-    let mut feeds: Vec<Feed> =
-        running.iter_mut().map(|one| Feed { sequence: &mut one.sequence, tokens: &one.next }).collect();
-    let logits = decoder.advance(&mut feeds, scratch)?;
-    let mut rows = logits.chunks_exact(decoder.spec().vocab_size);
-    let finished = running.extract_if(.., |one| rows.next().is_none_or(|logits| one.draw(logits)));
-    finished.for_each(Running::reply);
-    Ok(())
-}
-
-impl Running {
-    /// Draws the next token from `logits` (V); true if the completion is finished.
-    fn draw(&mut self, logits: &[f32]) -> bool {
-        match self.recorder.step(logits) {
-            Ok(step) => {
-                self.next.clear();
-                self.next.push(step.token);
-                self.recorder.is_finished()
-            }
-            Err(error) => {
-                self.refused = Some(error);
-                true
+            if let Err(error) = self.step() {
+                // The error names no sequence, and the caches may be half written.
+                while let (Some(one), Some(reply)) = (self.running.pop(), self.replies.pop()) {
+                    self.backend.close(one.sequence);
+                    // The caller may be gone.
+                    let _ = reply.send(Err(Failure::from(&error)));
+                }
             }
         }
     }
 
-    fn reply(self) {
-        let result = match self.refused {
-            None => Ok(self.recorder.into_recording()),
+    /// Fills the batch; blocks for a first job where it is empty.
+    fn admit(&mut self, queue: &Queue, sequences: usize) {
+        while self.running.len() < sequences {
+            // A job larger than the cache runs alone.
+            let alone = self.running.is_empty();
+            let Some(job) = queue.pop(alone, |job| alone || self.backend.fits(job.room())) else { return };
+            let room = job.room();
+            let Job { prompt, recorder, reply } = job;
+            match self.backend.open(room) {
+                Ok(sequence) => {
+                    self.running.push(Running { sequence, next: prompt, recorder });
+                    self.replies.push(reply);
+                }
+                Err(error) => {
+                    // The caller may be gone.
+                    let _ = reply.send(Err(Failure::from(&error)));
+                }
+            }
+        }
+    }
+
+    /// Draws one token for each sequence; sequences that are finished leave the batch.
+    fn step(&mut self) -> Result<(), ModelError> {
+        let drawn = self.backend.step(&mut self.running)?;
+        for (index, drawn) in drawn.into_iter().enumerate().rev() {
+            let one = &mut self.running[index];
+            match drawn {
+                Ok(token) if !one.recorder.is_finished() => {
+                    one.next.clear();
+                    one.next.push(token);
+                }
+                drawn => self.finish(index, drawn.err()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a job out of the batch and sends its result.
+    fn finish(&mut self, index: usize, refused: Option<LogitsError>) {
+        let (Running { sequence, recorder, .. }, reply) = (self.running.remove(index), self.replies.remove(index));
+        self.backend.close(sequence);
+        let result = match refused {
+            None => Ok(recorder.into_recording()),
             Some(error) => Err(Failure::Logits(error)),
         };
         // The caller may be gone.
-        let _ = self.reply.send(result);
+        let _ = reply.send(result);
     }
 }

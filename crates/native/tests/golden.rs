@@ -10,8 +10,9 @@ use smpo_chat::Message;
 use smpo_inference::{
     Completion, EncodedPrompt, FinishReason, Generator, InferenceError, Request, Sampler, generate_each,
 };
-use smpo_model::Decoder;
-use smpo_native::{CompleteError, NativeGenerator, NativeOptions, TokenPrompt, complete};
+use smpo_kernels::emulate;
+use smpo_model::{Decoder, DeviceDecoder, PackedBatch, Placement, WeightDtype};
+use smpo_native::{CompleteError, NativeGenerator, NativeOptions, TokenPrompt, complete, complete_on_device};
 use smpo_sampling::{LogitsError, Noise, Recorder};
 use smpo_tokenizer::ChatTokenizer;
 
@@ -232,5 +233,103 @@ fn a_prompt_that_the_model_refuses_is_an_error() {
         let recorder = Recorder::new(Sampler::greedy(), Noise::new(0, "p", 0), tokenizer.terminator_ids(), 4);
         let refused = complete(&decoder, [TokenPrompt { ids, recorder }], NativeOptions { threads: 2, batch: 4 });
         assert!(matches!(refused, Err(CompleteError::Model(_))), "{refused:?}");
+    }
+}
+
+/// Bytes for the cache and intermediate values of an emulated device.
+const MEMORY: usize = 64 << 20;
+
+/// The cases as prompts of token ids.
+fn prompts(cases: &[Case]) -> Vec<TokenPrompt> {
+    let tokenizer = tokenizer();
+    let prompt = |case: &Case| {
+        let prompt = EncodedPrompt::new(&tokenizer, &case.request(), 512).expect("encodes");
+        TokenPrompt { recorder: prompt.recorder(&tokenizer, &case.request()), ids: prompt.ids }
+    };
+    cases.iter().map(prompt).collect()
+}
+
+#[test]
+fn an_emulated_device_draws_the_tokens_of_transformers() {
+    let golden = golden();
+    let mut adapted = decoder();
+    adapted.load_adapter(golden_dir().join("adapter")).expect("loads");
+    for (decoder, cases) in [(decoder(), golden.cases), (adapted, golden.adapted)] {
+        let device = emulate(|| DeviceDecoder::new(&decoder)).expect("has kernels");
+        let options = NativeOptions { threads: 2, batch: 5 };
+        let start = NativeGenerator::start_on_device(device, tokenizer(), options, ("emulated".into(), MEMORY));
+        let mut generators = start.expect("started");
+        assert_eq!(generators.len(), 5);
+        assert_eq!(generators[0].engine().device, "emulated");
+        let requests: Vec<Request> = cases.iter().map(Case::request).collect();
+        let completions = generate_all(&mut generators, &requests);
+        cases.iter().zip(&completions).for_each(|(case, completion)| case.check(completion));
+    }
+}
+
+#[test]
+fn a_device_with_little_memory_has_fewer_sequences_side_by_side_and_the_same_tokens() {
+    let (mut cases, decoder) = (golden().cases, decoder());
+    cases.truncate(7);
+    let device = emulate(|| DeviceDecoder::new(&decoder)).expect("has kernels");
+    let prompts = prompts(&cases);
+    let longest = prompts.iter().map(|prompt| prompt.ids.len() + prompt.recorder.cap()).max().expect("prompts");
+    let expected: Vec<Vec<u32>> = cases.iter().map(|case| case.token_ids.clone()).collect();
+    let options = NativeOptions { threads: 1, batch: 8 };
+    // Room for one of the longest alone, and for some.
+    for tokens in [longest, longest * 5 / 2] {
+        let memory = device.step_bytes(8) + tokens * device.token_bytes();
+        let records = complete_on_device(&device, memory, prompts.clone(), options).expect("completed");
+        let ids: Vec<Vec<u32>> = records.into_iter().map(|record| record.expect("finite").token_ids).collect();
+        assert_eq!(ids, expected, "{tokens} tokens");
+    }
+    let memory = device.step_bytes(8) + (longest - 1) * device.token_bytes();
+    let error = complete_on_device(&device, memory, prompts.clone(), options).expect_err("too long").to_string();
+    assert!(error.contains("the GPU's memory has room for no more keys and values"), "{error}");
+    let error = complete_on_device(&device, 1, prompts, options).expect_err("no memory");
+    assert!(matches!(error, CompleteError::Memory { memory: 1, .. }), "{error}");
+}
+
+#[test]
+fn in_16_bits_a_device_records_what_its_forward_pass_gives() {
+    let (mut cases, whole) = (golden().cases, decoder());
+    cases.truncate(7);
+    for dtype in [WeightDtype::Bf16, WeightDtype::F16] {
+        let placement = Placement { dtype, ..Placement::default() };
+        let placed = emulate(|| whole.placed(&placement)).expect("placed");
+        let device = emulate(|| DeviceDecoder::new(&placed)).expect("has kernels");
+        let options = NativeOptions { threads: 1, batch: 64 };
+        let records = complete_on_device(&device, MEMORY, prompts(&cases), options).expect("completed");
+        for (prompt, record) in prompts(&cases).iter().zip(records) {
+            let record = record.expect("finite");
+            let logps = emulate(|| {
+                let batch = PackedBatch::from_sequences([(&prompt.ids[..], &record.token_ids[..])])?;
+                placed.frozen().log_probs(&batch)
+            });
+            let logps = logps.expect("scored").to_vec1::<f32>().expect("float32");
+            for (got, expected) in record.logps.iter().zip(logps) {
+                assert!((got - expected).abs() < 0.03 * (1.0 + expected.abs()), "{dtype:?}: {got} vs {expected}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_device_refuses_what_it_cannot_run() {
+    let cpu = DeviceDecoder::new(&decoder()).expect_err("no device").to_string();
+    assert!(cpu.contains("expected a GPU, got the CPU"), "{cpu}");
+    for (family, lacking) in [("qwen3_moe", "routed experts"), ("qwen3_5", "gated delta nets")] {
+        let decoder = Decoder::load(smpo_fixtures::golden("model", family)).expect("loads");
+        let error = emulate(|| DeviceDecoder::new(&decoder)).expect_err("no kernels").to_string();
+        assert!(error.contains(lacking), "{error}");
+    }
+    // Weights that give no distribution.
+    let decoder = decoder();
+    let (_, head) = decoder.trainable().into_iter().find(|(name, _)| name == "lm_head.weight").expect("untied");
+    head.set(&head.as_tensor().affine(f64::INFINITY, 0.0).expect("a product")).expect("same shape");
+    let device = emulate(|| DeviceDecoder::new(&decoder)).expect("has kernels");
+    let options = NativeOptions { threads: 1, batch: 3 };
+    for record in complete_on_device(&device, MEMORY, prompts(&golden().cases), options).expect("ran") {
+        assert!(matches!(record, Err(LogitsError::NotFinite { step: 0, .. })), "{record:?}");
     }
 }

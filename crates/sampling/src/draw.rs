@@ -30,6 +30,14 @@ impl Noise {
         Noise(ChaCha8Rng::from_seed(key.finalize().into()))
     }
 
+    /// Key of the ChaCha8 stream, in words: step `s` is its stream number `s`, a token id's number the word of 64 bits at its
+    /// place.
+    pub fn key(&self) -> [u32; 8] {
+        let seed = self.0.get_seed();
+        let (words, _) = seed.as_chunks::<4>();
+        std::array::from_fn(|index| u32::from_le_bytes(words[index]))
+    }
+
     /// Rewinds to token id 0 of `step`.
     fn seek(&mut self, step: u64) {
         self.0.set_stream(step);

@@ -16,6 +16,6 @@ mod token_scores;
 
 pub use draw::Noise;
 pub use finish::{Evidence, Finish, FinishReason, Reported};
-pub use recorder::{LogitsError, Recorder, Recording, Step};
+pub use recorder::{Drawn, LogitsError, Recorder, Recording, Step};
 pub use sampler::{OutOfRange, Sampler};
 pub use token_scores::TokenScores;

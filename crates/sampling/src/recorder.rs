@@ -12,6 +12,23 @@ pub struct Step {
     pub terminates: bool,
 }
 
+/// A token that a device drew from its logits with the recorder's settings, and what is recorded of those logits.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Drawn {
+    /// The token id; `None` if every token is impossible.
+    pub token: Option<u32>,
+    /// Its logit.
+    pub logit: f32,
+    /// `ln Σ exp` of all logits.
+    pub log_sum: f64,
+    /// `ln Σ exp` of the terminators' logits; −∞ without one.
+    pub terminator_log_sum: f64,
+    /// The first token whose logit is NaN or +∞, and that logit.
+    pub broken: Option<(u32, f32)>,
+    /// `V`.
+    pub vocabulary: usize,
+}
+
 /// The token ids of a completion with their log-probs; the three vectors have one entry per token.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Recording {
@@ -67,10 +84,45 @@ impl Recorder {
         let normalizer = log_normalizer(logits);
         let terminating: Vec<f32> =
             self.terminators.iter().filter_map(|id| logits.get(*id as usize).copied()).collect();
+        let logp = f64::from(logits[token as usize]) - normalizer;
+        Ok(self.push(token, logp, log_normalizer(&terminating) - normalizer))
+    }
+
+    /// Records a token that a device drew: by [`Recorder::sampler`], from the stream of [`Recorder::key`] whose number is that of
+    /// the tokens so far, as [`Recorder::step`] does.
+    ///
+    /// # Errors
+    /// As [`Recorder::step`].
+    pub fn record(&mut self, drawn: Drawn) -> Result<Step, LogitsError> {
+        let step = self.recording.token_ids.len();
+        if let Some((token, value)) = drawn.broken {
+            return Err(LogitsError::NotFinite { step, token: token as usize, value });
+        }
+        let token = drawn.token.ok_or(LogitsError::NoToken { step, vocabulary: drawn.vocabulary })?;
+        let logp = f64::from(drawn.logit) - drawn.log_sum;
+        Ok(self.push(token, logp, drawn.terminator_log_sum - drawn.log_sum))
+    }
+
+    fn push(&mut self, token: u32, logp: f64, terminator_logp: f64) -> Step {
         self.recording.token_ids.push(token);
-        self.recording.logps.push((f64::from(logits[token as usize]) - normalizer) as f32);
-        self.recording.terminator_logps.push((log_normalizer(&terminating) - normalizer) as f32);
-        Ok(Step { token, terminates: self.terminators.contains(&token) })
+        self.recording.logps.push(logp as f32);
+        self.recording.terminator_logps.push(terminator_logp as f32);
+        Step { token, terminates: self.terminators.contains(&token) }
+    }
+
+    /// The sampler.
+    pub fn sampler(&self) -> &Sampler {
+        &self.sampler
+    }
+
+    /// Key of the random stream.
+    pub fn key(&self) -> [u32; 8] {
+        self.noise.key()
+    }
+
+    /// The model's full terminator set.
+    pub fn terminators(&self) -> &[u32] {
+        &self.terminators
     }
 
     /// True if the last token is a terminator or the cap is reached.

@@ -1,10 +1,13 @@
-//! Decoding with a key–value cache: logits (V) after the tokens that a sequence was fed, step by step.
+//! Decoding with a key–value cache, step by step: on the CPU by a packed copy of the model to logits (V), on a device by the
+//! model itself to a token that is drawn there.
 //!
-//! Drawing tokens from them is not part of this crate: `smpo_native` runs the batches, `smpo_sampling` draws.
+//! `smpo_native` runs the batches; `smpo_sampling` draws from the CPU's logits, and records the draws of both.
 
+mod device;
 mod low_rank;
 mod packed;
 mod step;
 
+pub use device::{DeviceDecoder, DeviceFeed, DeviceRoom, DeviceSequence};
 pub use packed::PackedDecoder;
 pub use step::{Feed, Scratch, Sequence};

@@ -62,8 +62,10 @@ pub fn check(args: &EngineArgs, kind: Kind) -> Result<(), Failure> {
         _ if args.api == Api::Completions && args.template.is_none() && args.weights.is_none() => {
             "--api completions needs --template or --weights, to render conversations"
         }
-        Some(Choice::Cuda(_)) if native => "--engine native samples on the CPU; --device cuda is for mistral.rs",
-        Some(Choice::Emulated) => "--device emulated is for `bench`, `selftest` and `train`",
+        Some(Choice::Cuda(_) | Choice::Emulated) if native && args.weights.is_some() => {
+            "--weights is compared with on the CPU; with --engine native on a GPU the model is compared with itself"
+        }
+        Some(Choice::Emulated) if !native => "--device emulated is for --engine native",
         _ => return Ok(()),
     };
     Err(Failure::user(problem))

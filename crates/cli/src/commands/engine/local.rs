@@ -23,8 +23,8 @@ pub enum LocalEngine {
     /// else mistral.rs
     #[default]
     Auto,
-    /// smpo's own decoder, CPU: directories, GGUF files and adapters of the model families it trains; several times faster
-    /// there
+    /// smpo's own decoder: directories, GGUF files and adapters of the model families it trains; on the CPU several times
+    /// faster, on GPUs in the weights' dtype
     Native,
     /// mistral.rs: Hugging Face directories, PEFT adapters, GGUF files
     #[cfg(feature = "mistralrs")]
@@ -45,8 +45,7 @@ pub struct Local<'a> {
     pub instances: Option<usize>,
     /// Sequences per batch of the native engine.
     pub batch: Option<usize>,
-    /// Devices of mistral.rs; `auto` where there are none.
-    #[cfg_attr(not(feature = "mistralrs"), expect(dead_code, reason = "no other engine leaves the CPU"))]
+    /// Devices; `auto` where there are none.
     pub devices: &'a [Choice],
     /// CPU threads per engine.
     pub threads: Option<usize>,
@@ -71,11 +70,27 @@ impl Local<'_> {
     pub fn load(&self, engine: LocalEngine) -> Result<Loaded, Failure> {
         let model = Path::new(self.model);
         let variables = self.template_variables.cloned().unwrap_or_default();
+        let native_only = engine == LocalEngine::Native || !cfg!(feature = "mistralrs");
+        if native_only && self.weights.is_none() && model.exists() {
+            let (devices, note) = self.native_devices(model)?;
+            if !devices.is_empty() {
+                return self.native_on(&devices, &variables);
+            }
+            let mut loaded = self.load_on_host(engine, &variables)?;
+            loaded.warnings.extend(note);
+            return Ok(loaded);
+        }
+        self.load_on_host(engine, &variables)
+    }
+
+    /// Loads the model for the CPU, or for mistral.rs wherever that runs it.
+    fn load_on_host(&self, engine: LocalEngine, variables: &Map<String, Value>) -> Result<Loaded, Failure> {
+        let model = Path::new(self.model);
         let scorer = match self.weights {
             Some(weights) => Ok(NativeModel::load(weights, None)?),
             None => NativeModel::load(model, self.base),
         };
-        let scorer = scorer.and_then(|scorer| scorer.with_template_variables(&variables));
+        let scorer = scorer.and_then(|scorer| scorer.with_template_variables(variables));
         if !model.exists() {
             return Err(Failure::user(format!(
                 "{}: no such file or directory; give a Hugging Face directory, a PEFT adapter directory, a .gguf file or \
@@ -104,23 +119,23 @@ impl Local<'_> {
                 Ok(Loaded { native_reads_it: native, ..Loaded::new(engines, scorer, weights_sha256) })
             }
             _ => {
-                let default = NativeOptions::default();
-                let options = NativeOptions {
-                    threads: self.threads.unwrap_or(default.threads),
-                    batch: self.batch.unwrap_or(default.batch),
-                };
                 let scorer = scorer?;
-                let generators = scorer.generators(options)?;
+                let generators = scorer.generators(self.native_options(NativeOptions::default().batch))?;
                 let tokenizer = generators.first().map(NativeGenerator::tokenizer);
                 let engines = Engines {
                     terminators: tokenizer.map(|tokenizer| tokenizer.terminators().into()),
-                    template_sha256: tokenizer.map(|tokenizer| template_sha256(tokenizer, &variables)),
+                    template_sha256: tokenizer.map(|tokenizer| template_sha256(tokenizer, variables)),
                     cross_check: if auto { self.second() } else { None },
                     ..Engines::new(generators)
                 };
                 Ok(Loaded::new(engines, Ok::<_, String>(scorer), weights_sha256))
             }
         }
+    }
+
+    pub(super) fn native_options(&self, batch: usize) -> NativeOptions {
+        let threads = self.threads.unwrap_or(NativeOptions::default().threads);
+        NativeOptions { threads, batch: self.batch.unwrap_or(batch) }
     }
 
     /// The first device.
@@ -186,7 +201,7 @@ impl Local<'_> {
 }
 
 /// Hash of a chat template, and of its variables where there are any.
-fn template_sha256(tokenizer: &ChatTokenizer, variables: &Map<String, Value>) -> String {
+pub(super) fn template_sha256(tokenizer: &ChatTokenizer, variables: &Map<String, Value>) -> String {
     let source = tokenizer.template().source();
     match variables.is_empty() {
         true => sha256(source.as_bytes()),
@@ -233,7 +248,7 @@ fn workers(servers: &[HttpGenerator]) -> Vec<Worker> {
 }
 
 impl Loaded {
-    fn new<E: std::fmt::Display>(
+    pub(super) fn new<E: std::fmt::Display>(
         engines: Engines,
         scorer: Result<NativeModel, E>,
         weights_sha256: Option<String>,

@@ -1,6 +1,7 @@
 //! Options that name a model and the engine that runs it, for every command that samples.
 
 mod check;
+mod gpu;
 mod local;
 mod server;
 
@@ -68,11 +69,11 @@ pub struct EngineArgs {
     /// else one]
     #[arg(long, value_name = "N", help_heading = "Local models")]
     instances: Option<usize>,
-    /// Maximum sequences per batch of the native engine [default: 16]
+    /// Maximum sequences per batch of the native engine [default: 16; 64 on a GPU, or as many as its memory has room for]
     #[arg(long, value_name = "N", help_heading = "Local models")]
     batch: Option<usize>,
     /// Device for a local model: auto (a GPU if this build and machine have one), cpu, cuda or cuda:N; several GPUs,
-    /// cuda:0,cuda:1, share the run; the native engine samples on the CPU [default: auto]
+    /// cuda:0,cuda:1, share the run [default: auto]
     #[arg(long, value_name = "DEVICE", value_delimiter = ',', help_heading = "Local models")]
     device: Vec<Choice>,
     /// CPU threads per engine
