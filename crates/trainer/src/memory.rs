@@ -13,17 +13,13 @@ use smpo_model::{
 };
 
 use crate::config::{AdapterStart, MemoryCheck, Reference, TrainConfig};
-use crate::room::Room;
+use crate::room::{GPU_SHARE, Room};
 
 /// Bounds of the default of `max_tokens_per_pack`: below, matrix products are too small to be efficient; above, nothing is
 /// gained (`benches/README.md`).
 const MIN_TOKENS: usize = 1024;
 const MAX_TOKENS: usize = 2048;
 const MAX_TOKENS_ON_GPU: usize = 32_768;
-
-/// Share of a GPU's free memory that the estimate may fill: the rest is for what it leaves out, and for gaps between
-/// allocations.
-const GPU_SHARE: f64 = 0.9;
 
 /// Activations may always take this many bytes, however small the model.
 const MIN_ACTIVATION_BYTES: u64 = 256 << 20;
@@ -84,6 +80,12 @@ impl MemoryPlan {
         }
         if let Some(prompt) = &config.prompt {
             estimate.learn_prompts(spec, prompt.count * prompt.length);
+        }
+        if let (Some(probe), Some(dtype)) = (&config.probe, device) {
+            // In turn with steps, one sequence at a time at least.
+            let prompt = config.max_prompt_length.unwrap_or(config.max_length / 2);
+            let sampling = spec.sampling_bytes(dtype, 1) + (prompt + probe.max_new_tokens) * spec.cached_bytes(dtype);
+            estimate.activations = estimate.activations.max(sampling as u64);
         }
         let kept = config.loss.loss.needs_mismatched() && (lora.is_none() || config.reference() != Reference::Start);
         let second = kept || config.sync_ref_model;

@@ -11,8 +11,8 @@ mod prompts;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use smpo_model::{Decoder, PackedBatch};
-use smpo_native::{NativeOptions, TokenPrompt, complete};
+use smpo_model::{Decoder, DeviceDecoder, PackedBatch};
+use smpo_native::{NativeOptions, TokenPrompt, complete, complete_on_device};
 use smpo_results::{FinishReason, Sample};
 use smpo_sampling::{Noise, Recorder, Recording, Sampler};
 use smpo_tokenizer::ChatTokenizer;
@@ -21,6 +21,7 @@ use crate::config::{ProbeConfig, TrainConfig};
 use crate::error::{TrainError, io};
 use crate::ranks::Ranks;
 use crate::record::Figure;
+use crate::room::Room;
 use prompts::Prompt;
 
 /// Prompts in one batch, of completions and of teacher-forced log-probs: bounds memory.
@@ -78,19 +79,20 @@ impl<'a> Probe<'a> {
         self.config.steps
     }
 
-    /// Probes the model after `step` steps and writes the completions to `dir`. Sets the targets at step 0.
+    /// Probes the model after `step` steps, in the memory that its device has, and writes the completions to `dir`. Sets the
+    /// targets at step 0.
     ///
     /// # Errors
     /// When the model refuses a prompt, or the file cannot be written.
     pub(crate) fn run(
         &self,
-        decoder: &Decoder,
+        (decoder, room): (&Decoder, Room),
         step: u64,
         targets: &mut Targets,
         dir: &Path,
         ranks: &Ranks,
     ) -> Result<Vec<Figure>, TrainError> {
-        let completions = self.complete(decoder, ranks)?;
+        let completions = self.complete(decoder, room, ranks)?;
         if targets.0.is_empty() {
             let own = |ids: &Vec<u32>| self.terminated(ids).then(|| ids.clone());
             let target = |(prompt, ids): (&Prompt, &Vec<u32>)| prompt.gold.clone().or_else(|| own(ids));
@@ -110,7 +112,7 @@ impl<'a> Probe<'a> {
 
     /// Token ids of one completion per prompt, terminator included. A prompt whose logits are no distribution has an empty
     /// completion, which does not end: the loop's own checks report such a model.
-    fn complete(&self, decoder: &Decoder, ranks: &Ranks) -> Result<Vec<Vec<u32>>, TrainError> {
+    fn complete(&self, decoder: &Decoder, room: Room, ranks: &Ranks) -> Result<Vec<Vec<u32>>, TrainError> {
         let sampler = Sampler::temperature(self.config.temperature);
         let terminators = self.tokenizer.terminator_ids();
         let own = self.prompts.iter().skip(ranks.rank()).step_by(ranks.world()).map(|prompt| {
@@ -120,7 +122,10 @@ impl<'a> Probe<'a> {
         });
         let options = NativeOptions { threads: rayon::current_num_threads(), batch: BATCH };
         let complete = || -> Result<Vec<Vec<u32>>, TrainError> {
-            let records = complete(&decoder.pack()?, own, options)?;
+            let records = match decoder.placement().runs_kernels_of_a_device() {
+                true => complete_on_device(&DeviceDecoder::new(decoder)?, room.for_sampling(), own, options)?,
+                false => complete(&decoder.pack()?, own, options)?,
+            };
             Ok(records
                 .into_iter()
                 .map(|record| record.map_or_else(|_| Vec::new(), |Recording { token_ids, .. }| token_ids))

@@ -8,6 +8,9 @@ use sysinfo::System;
 
 use crate::config::TrainConfig;
 
+/// Share of a GPU's free memory that a plan may fill: the rest is for what it leaves out, and for gaps between allocations.
+pub(crate) const GPU_SHARE: f64 = 0.9;
+
 /// A kind of device, and the memory that a run may take there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Room {
@@ -63,6 +66,14 @@ impl Room {
     /// Bytes that are free.
     pub fn free(self) -> u64 {
         self.free
+    }
+
+    /// Bytes for the sampling of a probe on a device.
+    pub(crate) fn for_sampling(self) -> usize {
+        // The emulated one's are the host's, which others use too.
+        const EMULATED: u64 = 2 << 30;
+        let bytes = if self.is_gpu() { (self.free as f64 * GPU_SHARE) as u64 } else { self.free.min(EMULATED) };
+        usize::try_from(bytes).unwrap_or(usize::MAX)
     }
 
     /// The same for one of several ranks, which may share what is not needed everywhere.

@@ -224,6 +224,7 @@ impl Run<'_> {
             partners,
             held_out,
             probe,
+            device: self.device,
             tokenizer_dir: &tokenizer_dir,
             origin: &origin,
             claimed: false,

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use smpo_data::{Row, TokenizedCompletion, order};
+use smpo_devices::OpenDevice;
 use smpo_tracking::{Follower, Settings, Status};
 
 use crate::checkpoint::{self, LoopState, Sources};
@@ -19,6 +20,7 @@ use crate::origin::Origin;
 use crate::probe::Probe;
 use crate::ranks::Ranks;
 use crate::record::{Figure, MetricsLog, StepRecord, Update};
+use crate::room::Room;
 use crate::run_dir::RunDir;
 use crate::schedule::LearningRate;
 use crate::scoring::{RowLogps, StepRow};
@@ -34,6 +36,7 @@ pub(crate) struct Steps<'a> {
     pub partners: Vec<usize>,
     pub held_out: Option<HeldOut>,
     pub probe: Option<Probe<'a>>,
+    pub device: &'a OpenDevice,
     pub tokenizer_dir: &'a Path,
     /// Fingerprints of rows and models.
     pub origin: &'a Origin,
@@ -293,7 +296,9 @@ impl Steps<'_> {
         }
         if let Some(probe) = self.probe.as_ref().filter(|probe| ends || step.is_multiple_of(probe.steps())) {
             let (decoder, ranks) = (self.learner.decoder(), self.learner.ranks());
-            figures.extend(probe.run(decoder, step, &mut self.state.probe, &self.dir.probe(), ranks)?);
+            // As it is now, weights and moments in place.
+            let model = (decoder, Room::of(self.device));
+            figures.extend(probe.run(model, step, &mut self.state.probe, &self.dir.probe(), ranks)?);
         }
         let name = &self.rules.best_metric;
         let judged = self.rules.keep_best || self.rules.patience.is_some();
