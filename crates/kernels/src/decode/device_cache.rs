@@ -165,7 +165,7 @@ impl DeviceCache {
 }
 
 impl CachedQueries {
-    /// What the kernels read of the sequences under a window, and the memory of their splits.
+    /// The sequences as the kernels read them under a window, and the memory of their splits.
     fn prepared(&mut self, engine: &Engine, extents: Extents, window: Option<usize>) -> Result<(&Spans, &Parts)> {
         let longest = self.sequences.iter().map(|sequence| sequence.position + 1).max().unwrap_or(0);
         let splits = longest.div_ceil(SPLIT);
