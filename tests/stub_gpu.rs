@@ -264,8 +264,12 @@ fn samples(out: &Path) -> Vec<(Vec<u32>, Vec<f32>)> {
 fn suite(dir: &Path, sampler: &str) -> PathBuf {
     let prompts = fs::read_to_string(demo("ood.jsonl")).unwrap();
     let some: Vec<&str> = prompts.lines().step_by(40).take(9).collect();
+    let slice = |line: &&str| serde_json::from_str::<Value>(line).unwrap()["slice"].as_str().unwrap().to_owned();
+    let slices: Vec<String> = some.iter().map(slice).collect::<BTreeSet<_>>().into_iter().collect();
     fs::write(dir.join("prompts.jsonl"), some.join("\n")).unwrap();
-    let text = format!("name = \"some\"\nprompts = \"prompts.jsonl\"\ncap = 30\nseed = 4\n[sampler]\n{sampler}\n");
+    let text = format!(
+        "name = \"some\"\nprompts = \"prompts.jsonl\"\nslices = {slices:?}\ncap = 30\nseed = 4\n[sampler]\n{sampler}\n"
+    );
     fs::write(dir.join("some.toml"), text).unwrap();
     dir.join("some.toml")
 }
