@@ -59,7 +59,7 @@ fn figures_of_any_trainer_raise_our_alarms() {
     let piped =
         smpo().args(["watch", "-", "--set", "window=1", "--format", "json"]).write_stdin(falling).output().unwrap();
     let alarm: Value = serde_json::from_slice(&piped.stdout).unwrap();
-    assert_eq!((alarm["kind"].as_str(), alarm["step"].as_u64()), (Some("eos_on_rejected"), Some(6)));
+    assert_eq!((alarm["kind"].as_str(), alarm["step"].as_u64()), (Some("eos_on_rejected"), Some(4)));
     let quiet = smpo().args(["watch", "-", "--set", "eos_fall=99"]).write_stdin("{\"step\": 1}\n\n").assert();
     quiet.success().stdout("");
     for (line, expected) in

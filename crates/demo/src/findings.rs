@@ -59,8 +59,7 @@ pub fn render(findings: &[Finding]) -> String {
         let mark = if finding.holds { "seen    " } else { "NOT SEEN" };
         format!("  {mark}  {}: {}", finding.expectation, finding.observed)
     });
-    // The study's confirming runs: at a tenth of the demo's learning rate the recipe learns too little, the EOS term alone does not.
-    let limits = "One tiny model at a steep learning rate; docs/study.md has other losses, rates and kinds of pairs, where the EOS term alone \
-                  may do better than all of modified SMPO.";
+    let limits = "One tiny model at a steep learning rate. Other losses, rates and kinds of pairs: docs/study.md; the objective that did best \
+                  there: configs/anchored.toml.";
     format!("What to see in it:\n{}\n{limits}\n", lines.collect::<Vec<_>>().join("\n"))
 }

@@ -129,7 +129,7 @@ impl Alarms {
                     now.exp(),
                     -change
                 ),
-                "set loss.eos_term = \"invert\", or stop at an earlier checkpoint",
+                KEEP_EOS,
             ));
         }
         if let Some(share) = self.clipped.now(rules.window).filter(|share| *share > rules.clip_share) {
@@ -175,8 +175,7 @@ impl Alarms {
             100.0 * now,
             100.0 * first
         );
-        let remedy = "set loss.eos_term = \"invert\", lower learning_rate, or stop at an earlier checkpoint";
-        self.raise(AlarmKind::ProbeEnds, record.step, what, remedy)
+        self.raise(AlarmKind::ProbeEnds, record.step, what, KEEP_EOS)
     }
 
     /// Raises the alarm of a skipped step.
@@ -223,6 +222,9 @@ fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
+/// What keeps the terminator at gentle and at steep rates (docs/study.md).
+const KEEP_EOS: &str = "set loss.eos_term = \"mask\" and loss.eos_anchor = 0.1, lower learning_rate, or stop at an earlier checkpoint";
+
 /// Published learning rates are of models with more than a billion parameters; small ones take far higher rates.
 const SMALLEST_JUDGED: usize = 100_000_000;
 
@@ -254,10 +256,10 @@ mod tests {
         let wanted = raised(&rules, |step| vec![("logps/chosen", -1.0), ("logps/rejected", falls(-1.0, 0.2)(step))]);
         assert_eq!(wanted, []);
 
-        let eos = raised(&rules, |step| vec![("eos_logp/rejected", falls(0.0, 0.3)(step))]);
+        let eos = raised(&rules, |step| vec![("eos_logp/rejected", falls(0.0, 0.4)(step))]);
         assert_eq!(eos.iter().map(|alarm| alarm.kind).collect::<Vec<_>>(), [AlarmKind::EosOnRejected]);
-        // 2.1 below the first mean, −1.65.
-        assert!(eos[0].step == 17 && eos[0].what.contains("-3.75"), "{}", eos[0].what);
+        // 1.6 below the first mean, −2.2.
+        assert!(eos[0].step == 14 && eos[0].what.contains("-3.80"), "{}", eos[0].what);
         let bound = AlarmConfig { eos_fall: 99.0, eos_on_rejected: Some(-4.6), ..rules.clone() };
         let low = raised(&bound, |step| vec![("eos_logp/rejected", falls(0.0, 0.3)(step))]);
         assert!(low[0].what.contains("-4.65"), "{}", low[0].what);

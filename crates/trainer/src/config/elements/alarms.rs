@@ -42,7 +42,7 @@ impl Default for AlarmConfig {
             enabled: true,
             window: 10,
             logps_fall: 0.5,
-            eos_fall: 2.0,
+            eos_fall: 1.5,
             eos_on_rejected: None,
             clip_share: 0.5,
             accuracy_gap: 0.25,
