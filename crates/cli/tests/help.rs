@@ -67,6 +67,62 @@ fn every_output_for_programs_is_described() {
     }
 }
 
+/// Words of a line of shell; `None` for one that is more than a command with plain words.
+#[cfg(feature = "mistralrs")]
+fn words(line: &str) -> Option<Vec<String>> {
+    let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
+    for c in line.chars() {
+        match (c, quote) {
+            (c, Some(open)) if c == open => quote = None,
+            ('\'' | '"', None) => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            (' ', None) => words.extend(word.take()),
+            ('#', None) if word.is_none() => break,
+            ('|' | '>' | '<' | ';' | '&', None) if word.is_none() => break,
+            ('$' | '`' | '…' | '(', _) => return None,
+            (c, _) => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    Some(words)
+}
+
+/// Commands of the book that no test runs parse at least.
+#[cfg(feature = "mistralrs")] // without it there is no `smpo demo`
+#[test]
+fn every_command_line_of_the_book_parses() {
+    let docs = smpo_fixtures::repository().join("docs");
+    let mut seen = 0;
+    for path in std::fs::read_dir(docs).unwrap().map(|entry| entry.unwrap().path()) {
+        if path.extension().is_none_or(|ending| ending != "md") {
+            continue;
+        }
+        for fence in smpo_fixtures::markdown::fences(&std::fs::read_to_string(&path).unwrap()) {
+            let lines = fence.text.replace("\\\n", " ");
+            let shell = matches!(fence.language.as_str(), "sh" | "console");
+            for line in lines
+                .lines()
+                .map(|line| line.trim_start_matches("$ "))
+                .filter(|line| shell && line.starts_with("smpo "))
+            {
+                let Some(words) = words(line) else { continue };
+                seen += 1;
+                if let Err(error) = Cli::try_parse_from(words) {
+                    assert!(
+                        !error.use_stderr(),
+                        "{}:{}: {line:?} does not parse:\n{error}",
+                        path.display(),
+                        fence.line
+                    );
+                }
+            }
+        }
+    }
+    assert!(seen > 40, "only {seen} command lines were read");
+}
+
 #[test]
 fn help_starts_with_a_capital_and_names_a_thing() {
     let refused = ["What", "Whether", "Where", "Which", "Why", "How", "When", "Who"];

@@ -69,6 +69,7 @@ pub fn decide(
         verdict,
         exit_code: exit_code(verdict, options.on_inconclusive),
         not_judged: not_judged(&metrics, &skipped, [&baseline, &candidate]),
+        suite: suite_name(&baseline, &candidate),
         baseline: arm_name(&baseline),
         candidate: arm_name(&candidate),
         baseline_runs: dirs(&baseline),
@@ -153,6 +154,13 @@ fn combine(primary: &[Decision]) -> Decision {
     } else {
         Decision::Inconclusive
     }
+}
+
+/// The suite's name if all runs agree on one.
+fn suite_name(baseline: &[Run], candidate: &[Run]) -> Option<String> {
+    let mut names = baseline.iter().chain(candidate).map(|run| &run.manifest.suite.name);
+    let first = names.next()?;
+    names.all(|name| name == first).then(|| first.clone())
 }
 
 /// The arm's name if the runs agree on one, else the models' names.

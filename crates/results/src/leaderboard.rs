@@ -46,6 +46,43 @@ pub struct Comparison {
 /// Slice of estimates over the prompts that all entries of a board answered. No suite has a slice of this name.
 pub const COMMON_PROMPTS: &str = "(common)";
 
+/// A setting of the training run behind an entry that is another in the run it is compared with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangedSetting {
+    /// Key, with dots for tables: `loss.eos_term`.
+    pub key: String,
+    /// Its value in the run that this one is compared with; absent where that run has no such key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub against: Option<String>,
+    /// Its own value; absent where it has no such key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+}
+
+/// SHA-256 of a part of an entry's model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartHash {
+    /// `weights`, `adapter`, `tokenizer`, `chat template`, or `data` with the file's name.
+    pub part: String,
+    /// The hash as it is recorded; of data the run's own hash over its rows.
+    pub hash: String,
+}
+
+/// Model card of an entry: its settings where they differ, and the hashes of its parts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArmCard {
+    /// The entry that `settings` are compared with: the baseline where it was trained here, else the first that was. Absent
+    /// for that entry itself, and for a model whose training run is not at hand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub against: Option<String>,
+    /// Settings that differ, by key.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub settings: Vec<ChangedSetting>,
+    /// Hashes, of the first run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hashes: Vec<PartHash>,
+}
+
 /// One model on a board.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BoardEntry {
@@ -68,6 +105,9 @@ pub struct BoardEntry {
     pub worst: Vec<WorstSample>,
     /// Manifests of the runs, one per training seed.
     pub provenance: Vec<RunManifest>,
+    /// Its model card.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub card: Option<ArmCard>,
     /// Full samples beside the page, as relative links; empty if they were left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sample_files: Vec<String>,

@@ -25,7 +25,8 @@ mod wording;
 
 pub use files::{Error, read_json, read_jsonl, write_json, write_jsonl};
 pub use leaderboard::{
-    Board, BoardEntry, BoardMetric, COMMON_PROMPTS, Comparison, CurvePoint, Leaderboard, LoopSpan, WorstSample,
+    ArmCard, Board, BoardEntry, BoardMetric, COMMON_PROMPTS, ChangedSetting, Comparison, CurvePoint, Leaderboard,
+    LoopSpan, PartHash, WorstSample,
 };
 pub use logps::{LogpsError, LogpsRow, TokenLogps, parse_logps};
 pub use manifest::{

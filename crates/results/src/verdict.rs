@@ -222,6 +222,9 @@ pub struct Verdict {
     /// Primary metrics and prompts that the decision leaves out: part of every headline.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub not_judged: Vec<NotJudged>,
+    /// Name of the suite that both arms answered; absent where their files name different ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suite: Option<String>,
     /// Name of the baseline.
     pub baseline: String,
     /// Name of the candidate.

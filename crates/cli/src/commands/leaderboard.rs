@@ -109,8 +109,7 @@ fn changed_prompts(verdicts: &[Verdict], models: usize) -> BTreeSet<(String, Str
 
 /// The leaderboard as JSON on standard output: the page, and the ranking of each board.
 fn outline(board: &Leaderboard, out: &Path) -> Value {
-    let entry =
-        |entry: &BoardEntry| json!({"name": entry.name, "rank_band": entry.rank_band, "prompts": entry.prompts});
+    let entry = |entry: &BoardEntry| json!({"name": entry.name, "rank_band": entry.rank_band, "prompts": entry.prompts, "card": entry.card});
     let board_of = |board: &Board| {
         let entries: Vec<Value> = board.entries.iter().map(entry).collect();
         json!({"title": board.title, "apart": board.apart, "common_prompts": board.common_prompts, "baseline": board.baseline, "entries": entries})

@@ -94,6 +94,7 @@ fn board(Group { mut entries, apart }: Group, options: &RankingOptions) -> Resul
             hazard: curves.hazard,
             worst,
             provenance: entry.runs.iter().map(|run| run.manifest.clone()).collect(),
+            card: None,
             sample_files: Vec::new(),
         }));
     }

@@ -8,7 +8,7 @@ use askama::Template;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
-use smpo_results::{Board, Decision, Leaderboard, Verdict};
+use smpo_results::{Board, BoardEntry, Decision, Leaderboard, Verdict};
 
 use super::changes::{self, Changes};
 use super::page_data::{self, PageData};
@@ -68,6 +68,9 @@ struct BoardView {
     columns: Vec<Column>,
     rows: Vec<TableRow>,
     slices: Vec<String>,
+    cards: Vec<CardView>,
+    /// Entry that the settings of the others are compared with.
+    cards_against: Option<String>,
     provenance: Provenance,
     more_metrics: bool,
     has_forest: bool,
@@ -75,6 +78,35 @@ struct BoardView {
     has_scatter: bool,
     has_slices: bool,
     has_samples: bool,
+}
+
+/// The model card of an entry.
+struct CardView {
+    name: String,
+    /// Key, own value, value of the entry that it is compared with.
+    settings: Vec<[String; 3]>,
+    /// Settings that the page leaves out.
+    more: usize,
+    /// Part, hash.
+    hashes: Vec<[String; 2]>,
+}
+
+/// Settings of a card that the page lists; `leaderboard.json` has all.
+const SETTINGS: usize = 24;
+
+fn cards(board: &Board) -> Vec<CardView> {
+    let value = |value: &Option<String>| value.as_deref().map_or_else(|| "–".to_owned(), |text| short_line(text, 60));
+    let view = |entry: &BoardEntry| {
+        let card = entry.card.as_ref()?;
+        let shown = card.settings.iter().take(SETTINGS);
+        Some(CardView {
+            name: short_line(&entry.name, 120),
+            settings: shown.map(|s| [short_line(&s.key, 60), value(&s.value), value(&s.against)]).collect(),
+            more: card.settings.len().saturating_sub(SETTINGS),
+            hashes: card.hashes.iter().map(|part| [short_line(&part.part, 120), short_line(&part.hash, 64)]).collect(),
+        })
+    };
+    board.entries.iter().filter_map(view).collect()
 }
 
 /// Renders `index.html`.
@@ -151,6 +183,11 @@ fn board_view(index: usize, board: &Board, data: &PageData) -> BoardView {
         has_slices: board.common_prompts.is_some()
             || slices.iter().filter(|slice| !matches!(slice.as_str(), super::ALL | super::HELD_OUT)).count() > 1,
         slices: slices.iter().map(|slice| wording::slice(slice)).collect(),
+        cards: cards(board),
+        cards_against: board
+            .entries
+            .iter()
+            .find_map(|entry| Some(short_line(entry.card.as_ref()?.against.as_ref()?, 120))),
         provenance: provenance::of(board),
         has_forest: board.entries.iter().any(|entry| !entry.comparisons.is_empty()),
         has_curves: board.entries.iter().any(|entry| entry.survival.len() > 1 || entry.hazard.len() > 1),

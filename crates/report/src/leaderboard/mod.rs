@@ -1,5 +1,6 @@
 //! Any number of models over the same prompts, as a page, as Markdown and as JSON.
 
+mod cards;
 mod changes;
 mod curve;
 pub mod excerpt;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use smpo_files::{FileError, write_whole};
 use smpo_results::{Board, Leaderboard, RunManifest};
 
-use super::{html, json, markdown};
+use super::{cards, html, json, markdown};
 use crate::Error;
 
 /// Errors of writing a leaderboard.
@@ -35,6 +35,7 @@ pub fn publish(
     let mut names = BTreeSet::new();
     for board in &mut leaderboard.boards {
         copy_samples(board, &mut samples, &mut names, out)?;
+        cards::fill(board);
     }
     for (file, text) in [
         ("leaderboard.json", json::render(leaderboard)?),

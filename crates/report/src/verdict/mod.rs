@@ -26,10 +26,11 @@ fn severity(decision: Decision) -> u8 {
     }
 }
 
-/// The verdict in one line: `candidate smpo against baseline sft: 2 of 3 primary metrics fail; not judged: EOS rate`.
+/// The verdict in one line: `candidate smpo against baseline sft on ood-chat: 2 of 3 primary metrics fail; not judged: EOS rate`.
 pub(crate) fn headline(verdict: &Verdict) -> String {
     let [baseline, candidate] = names(verdict, 80);
-    format!("candidate {candidate} against baseline {baseline}: {}", outcome(verdict))
+    let suite = verdict.suite.as_deref().map(|suite| format!(" on {}", short_line(suite, 80))).unwrap_or_default();
+    format!("candidate {candidate} against baseline {baseline}{suite}: {}", outcome(verdict))
 }
 
 /// Names of baseline and candidate, told apart.

@@ -7,6 +7,7 @@ use smpo_results::{Decision, Verdict};
 
 use super::row::Row;
 use super::{P_EXPLAINED, asides, basis, interval_heading, names, outcome, rows};
+use crate::inert::short_line;
 use crate::wording;
 
 /// Style of terminal output, chosen by the caller (colours: a terminal and no `NO_COLOR`).
@@ -28,6 +29,9 @@ pub fn render(verdict: &Verdict, style: Style) -> String {
     out.push_str(&format!("  {}\n", outcome(verdict)));
     let [baseline, candidate] = names(verdict, 160);
     out.push_str(&format!("baseline   {baseline}\ncandidate  {candidate}\n"));
+    if let Some(suite) = &verdict.suite {
+        out.push_str(&format!("suite      {}\n", short_line(suite, 160)));
+    }
     out.push_str(&format!("{}\n{}\n", basis(verdict), wording::claim(verdict.claim)));
     if !rows.is_empty() {
         out.push('\n');

@@ -374,6 +374,20 @@ fn worst(arm: usize) -> Vec<WorstSample> {
     rows
 }
 
+/// The model card of an arm, the second of which is the baseline.
+fn card(index: usize) -> ArmCard {
+    let differing = |key: &str, value: &str| ChangedSetting {
+        key: key.into(),
+        against: Some("\"sft\"".into()),
+        value: Some(value.into()),
+    };
+    ArmCard {
+        against: (index != 1).then(|| "sft".into()),
+        settings: if index == 1 { Vec::new() } else { vec![differing("loss.kind", "\"smpo\"")] },
+        hashes: vec![PartHash { part: "weights".into(), hash: sha256(ARMS[index].name.as_bytes()) }],
+    }
+}
+
 /// The whole leaderboard: one board, two verdicts.
 pub fn leaderboard() -> Leaderboard {
     let baseline = &ARMS[1];
@@ -392,6 +406,7 @@ pub fn leaderboard() -> Leaderboard {
                 hazard,
                 worst: worst(index),
                 provenance: provenance(arm),
+                card: Some(card(index)),
                 sample_files: (0..arm.seeds).map(|seed| format!("samples/{}-{seed}.jsonl", arm.name)).collect(),
             }
         })
@@ -436,6 +451,7 @@ pub fn verdict(arm: usize) -> Verdict {
         schema: SCHEMA_VERSION,
         verdict: decision,
         exit_code,
+        suite: Some("ood-mixed".into()),
         baseline: "sft".into(),
         candidate: candidate.name.into(),
         baseline_runs: vec!["runs/sft-0/eval".into()],

@@ -151,7 +151,7 @@ fn arms_have_their_roles_and_names_that_differ() {
     let huge = |last: char| format!("{}{last}", "model-".repeat(100));
     (verdict.baseline, verdict.candidate) = (huge('a'), huge('b'));
     let name = markdown::render(&verdict).lines().next().expect("a line").to_owned();
-    assert!(name.contains("-a: ") && name.contains("-b against"), "{name}");
+    assert!(name.contains("-a on ood-mixed: ") && name.contains("-b against"), "{name}");
 }
 
 #[test]
