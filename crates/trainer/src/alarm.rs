@@ -223,7 +223,8 @@ fn mean(values: &[f64]) -> f64 {
 }
 
 /// What keeps the terminator at gentle and at steep rates (docs/study.md).
-const KEEP_EOS: &str = "set loss.eos_term = \"mask\" and loss.eos_anchor = 0.1, lower learning_rate, or stop at an earlier checkpoint";
+const KEEP_EOS: &str =
+    "set loss.eos_term = \"mask\" and loss.eos_anchor = 0.1, lower learning_rate, or stop at an earlier checkpoint";
 
 /// Published learning rates are of models with more than a billion parameters; small ones take far higher rates.
 const SMALLEST_JUDGED: usize = 100_000_000;
