@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use smpo_collectives::{DeviceOperation, DeviceType, DeviceValues, Running};
+use smpo_collectives::{CollectiveError, DeviceOperation, DeviceType, DeviceValues, Running};
 use smpo_kernels::{Gradients, KernelError, Part};
 
 use crate::error::TrainError;
@@ -42,6 +42,8 @@ struct State {
     buckets: Vec<Bucket>,
     /// True if each rank gets its own sums alone.
     owned: bool,
+    /// True once all ranks are known to have as many values: sums that do not block cannot tell.
+    alike: bool,
     /// Number of the pack whose backward pass is this rank's last.
     last_pack: Option<usize>,
     /// The bucket that is started next.
@@ -104,6 +106,7 @@ impl GradientSums {
             ranks: ranks.clone(),
             buckets,
             owned: owners.is_some(),
+            alike: false,
             last_pack: None,
             next: 0,
             under_way: VecDeque::new(),
@@ -118,11 +121,16 @@ impl GradientSums {
     }
 
     /// Begins a step in which the backward pass of pack `last`, if any, is this rank's last and no exchange comes after it.
-    pub fn begin(&self, last: Option<usize>) {
+    ///
+    /// # Errors
+    /// When another rank is gone, or trains another number of values.
+    pub fn begin(&self, last: Option<usize>) -> Result<(), TrainError> {
         let state = &mut *self.state();
+        state.compare_ranks()?;
         (state.last_pack, state.next, state.on_device, state.failed) = (last, 0, false, None);
         state.under_way.clear();
         state.present.fill(false);
+        Ok(())
     }
 
     /// Has the backward pass of pack `number` start the sums, if it is the last.
@@ -168,6 +176,22 @@ impl GradientSums {
 }
 
 impl State {
+    /// Refuses ranks that train other numbers of values, once in a run.
+    fn compare_ranks(&mut self) -> Result<(), TrainError> {
+        if self.alike {
+            return Ok(());
+        }
+        let parts = self.buckets.iter().flat_map(|bucket| bucket.parts.iter().flatten());
+        let own: usize = parts.map(|part| part.values.len()).sum();
+        let all = self.ranks.exchange(Ok(vec![own as f64]))?;
+        let other = all.iter().map(|rank| rank.first().map_or(0, |values| *values as usize));
+        if let Some((rank, other)) = other.enumerate().find(|(_, other)| *other != own) {
+            return Err(CollectiveError::Lengths { own, other, rank }.into());
+        }
+        self.alike = true;
+        Ok(())
+    }
+
     fn note(&mut self, outcome: Result<(), TrainError>) {
         if let Err(error) = outcome {
             self.failed.get_or_insert(error);

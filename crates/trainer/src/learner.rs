@@ -301,10 +301,8 @@ impl Learner {
     }
 
     /// Begins the sums of a step's gradients over ranks; the backward pass of pack `last` is this rank's last.
-    pub(crate) fn begin_sums(&mut self, last: Option<usize>) {
-        if let Some(sums) = &self.sums {
-            sums.begin(last);
-        }
+    pub(crate) fn begin_sums(&mut self, last: Option<usize>) -> Result<(), TrainError> {
+        self.sums.as_ref().map_or(Ok(()), |sums| sums.begin(last))
     }
 
     /// Has the backward pass of pack `number`, if it is the last, start the sums of the gradients that it finishes.

@@ -68,7 +68,7 @@ impl Learner {
         let packs: Vec<Vec<usize>> = units.iter().flat_map(|unit| unit.packs.clone()).collect();
         let owners = self.ranks().deal(&sizes(&packs, context.tokens));
         let rank = self.ranks().rank();
-        self.begin_sums(self.last_pack(units, &owners));
+        self.begin_sums(self.last_pack(units, &owners))?;
         let mut evaluations = vec![None; units.len()];
         let mut own = Shared::default();
         // The first error of this rank. The others must hear of it, so it waits for the next exchange.

@@ -292,6 +292,24 @@ fn an_error_of_one_rank_is_told_to_all() {
     assert_eq!(outcomes[0], format!("rank 1: {}", outcomes[1]));
 }
 
+#[test]
+fn ranks_with_other_models_are_refused() {
+    let settings = demo_run(Path::new("unused"), 8, loss("kind = \"smpo\"")).learning_rate(1e-3).build().unwrap();
+    let errors = on_ranks(2, |ranks| {
+        let mut decoder = Decoder::init(&Config::from_dir(demo("base")).unwrap(), 7).unwrap();
+        if ranks.rank() == 1 {
+            decoder.train_only(&["model.layers.0.*".to_owned()]).unwrap();
+        }
+        let options = LearnerOptions::of(&settings, decoder.spec(), Room::host(), None).unwrap();
+        let objective = Objective::new(settings.loss.clone()).unwrap();
+        let mut learner = Learner::on_ranks(decoder, objective, options, ranks).unwrap();
+        let rows = synthetic::pairs(4, 40, 500, |id| id % 97 == 0, 1);
+        let rows: Vec<StepRow<'_>> = rows.iter().map(|row| StepRow { row, reference: None, other: None }).collect();
+        learner.step(&rows, 0, 1e-3).unwrap_err().to_string()
+    });
+    assert!(errors.iter().all(|error| error.contains("expected as many values of every rank")), "{errors:?}");
+}
+
 /// A rank that notes the course of its sums, which are done only when they are waited for.
 #[derive(Debug)]
 struct Late {
