@@ -222,7 +222,7 @@ fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
-/// What keeps the terminator at gentle and at steep rates (docs/study.md).
+/// Settings that keep the terminator at gentle and at steep rates (docs/study.md).
 const KEEP_EOS: &str =
     "set loss.eos_term = \"mask\" and loss.eos_anchor = 0.1, lower learning_rate, or stop at an earlier checkpoint";
 
