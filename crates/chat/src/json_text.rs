@@ -3,16 +3,20 @@
 
 use std::io::{self, Write};
 
-use minijinja::value::{Kwargs, Value as TemplateValue, ViaDeserialize};
+use minijinja::value::{Kwargs, Value as TemplateValue};
 use minijinja::{Error, ErrorKind};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::ser::{Formatter, Serializer};
 
 use crate::python_text;
 
 /// The `tojson` filter.
-pub(crate) fn tojson(value: ViaDeserialize<Value>, kwargs: Kwargs) -> Result<TemplateValue, Error> {
+pub(crate) fn tojson(value: TemplateValue, kwargs: Kwargs) -> Result<TemplateValue, Error> {
+    if python_text::is_too_deep(&value, 0) {
+        let expected = format!("tojson: expected a value nested at most {} deep", python_text::DEEPEST);
+        return Err(Error::new(ErrorKind::BadSerialization, expected));
+    }
     let indent = match kwargs.get::<Option<TemplateValue>>("indent")? {
         None => None,
         Some(given) if given.is_none() => None,
@@ -29,7 +33,7 @@ pub(crate) fn tojson(value: ViaDeserialize<Value>, kwargs: Kwargs) -> Result<Tem
     let sort_keys = kwargs.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
     kwargs.assert_all_used()?;
 
-    let mut value = value.0;
+    let mut value = Value::deserialize(&value)?;
     if sort_keys {
         value.sort_all_objects();
     }

@@ -5,17 +5,21 @@ use std::fmt::Write;
 
 use minijinja::value::{Value, ValueKind};
 
+/// The deepest nesting that is read: what lies deeper is `...`, as Python shows a list in itself.
+pub(crate) const DEEPEST: usize = 500;
+
 /// `str(value)`; an undefined value is empty.
 pub(crate) fn str_of(value: &Value) -> String {
     match value.kind() {
         ValueKind::Undefined => String::new(),
         ValueKind::String => value.as_str().unwrap_or_default().to_string(),
-        _ => repr_of(value),
+        _ => repr_of(value, 0),
     }
 }
 
-fn repr_of(value: &Value) -> String {
+fn repr_of(value: &Value, depth: usize) -> String {
     match value.kind() {
+        ValueKind::Seq | ValueKind::Map if depth > DEEPEST => "...".to_string(),
         ValueKind::Undefined => "Undefined".to_string(),
         ValueKind::None => "None".to_string(),
         ValueKind::Bool => if value.is_true() { "True" } else { "False" }.to_string(),
@@ -24,7 +28,7 @@ fn repr_of(value: &Value) -> String {
         }
         ValueKind::String => quoted(value.as_str().unwrap_or_default()),
         ValueKind::Seq => {
-            let items: Vec<_> = value.try_iter().into_iter().flatten().map(|item| repr_of(&item)).collect();
+            let items: Vec<_> = value.try_iter().into_iter().flatten().map(|item| repr_of(&item, depth + 1)).collect();
             format!("[{}]", items.join(", "))
         }
         ValueKind::Map => {
@@ -34,12 +38,25 @@ fn repr_of(value: &Value) -> String {
                 .flatten()
                 .map(|key| {
                     let item = value.get_item(&key).unwrap_or(Value::UNDEFINED);
-                    format!("{}: {}", repr_of(&key), repr_of(&item))
+                    format!("{}: {}", repr_of(&key, depth + 1), repr_of(&item, depth + 1))
                 })
                 .collect();
             format!("{{{}}}", items.join(", "))
         }
         _ => value.to_string(),
+    }
+}
+
+/// True if containers lie in each other deeper than [`DEEPEST`].
+pub(crate) fn is_too_deep(value: &Value, depth: usize) -> bool {
+    let deeper = |item: &Value| is_too_deep(item, depth + 1);
+    match value.kind() {
+        ValueKind::Seq | ValueKind::Map if depth > DEEPEST => true,
+        ValueKind::Seq => value.try_iter().into_iter().flatten().any(|item| deeper(&item)),
+        ValueKind::Map => {
+            value.try_iter().into_iter().flatten().any(|key| value.get_item(&key).is_ok_and(|item| deeper(&item)))
+        }
+        _ => false,
     }
 }
 

@@ -4,21 +4,26 @@ use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use minijinja::value::{Value as TemplateValue, ValueKind};
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, State};
+use minijinja::value::{Kwargs, StringInput, Value as TemplateValue, ValueKind};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, filters};
 use serde_json::{Map, Value};
 
+use crate::apart::{GivenUp, apart};
 use crate::files::{self, ModelFiles, json_kind, malformed};
 use crate::message::AsPassed;
 use crate::{ChatError, Conversation, Message, generation_tags, json_text, python_text};
 
 /// Instructions a template may run: a conversation of a thousand turns needs some hundred thousand, and at this
 /// bound a template that loops is refused within a second.
-const FUEL: u64 = 10_000_000;
+const FUEL: u64 = 5_000_000;
 /// Output bytes a template may write, beside sixteen times its input.
 const OUTPUT_BASE: usize = 16 << 20;
+/// Bytes of a template's text; the largest in use have some ten thousand. Expressions nest as deep as it is long.
+const LONGEST: usize = 256 << 10;
+/// The largest width or count that a filter takes.
+const WIDEST: usize = 10_000;
 /// The template in its environment.
 const PLAIN: &str = "chat_template";
 /// The same with its `{% generation %}` blocks marked in the output.
@@ -38,6 +43,8 @@ pub struct ChatTemplate {
     origin: Arc<str>,
     variables: Map<String, Value>,
     has_generation_blocks: bool,
+    /// The bound that a render passed, after which there is no other.
+    given_up: Arc<OnceLock<GivenUp>>,
 }
 
 impl ChatTemplate {
@@ -78,24 +85,31 @@ impl ChatTemplate {
     /// If it does not parse.
     pub fn from_source(source: impl Into<String>, origin: &str) -> Result<Self, ChatError> {
         let source = source.into();
-        let mut environment = python_environment();
+        let refused = |message: String| ChatError::Parse { origin: origin.to_string(), message };
+        if source.len() > LONGEST {
+            return Err(refused(format!("expected at most {LONGEST} bytes, got {}", source.len())));
+        }
         let rewritten = generation_tags::rewrite(&source);
         let has_generation_blocks = rewritten != source;
         let mut templates = vec![(PLAIN, rewritten)];
         if has_generation_blocks {
             templates.push((MARKED, generation_tags::mark(&source)));
         }
-        for (name, text) in templates {
-            environment
-                .add_template_owned(name, text)
-                .map_err(|error| ChatError::Parse { origin: origin.to_string(), message: chain(&error) })?;
-        }
+        let compiled = apart(move || {
+            let mut environment = python_environment();
+            let added = templates.into_iter().try_for_each(|(name, text)| environment.add_template_owned(name, text));
+            added.map(|()| environment).map_err(|error| chain(&error))
+        });
+        let environment = compiled
+            .map_err(|given_up| ChatError::Unbounded { origin: origin.to_string(), bound: given_up.bound() })?
+            .map_err(refused)?;
         Ok(Self {
             environment: Arc::new(environment),
             source: source.into(),
             origin: origin.into(),
             variables: Map::new(),
             has_generation_blocks,
+            given_up: Arc::default(),
         })
     }
 
@@ -208,47 +222,65 @@ impl ChatTemplate {
 
     fn run(
         &self,
-        name: &str,
+        name: &'static str,
         conversation: Conversation<'_>,
         add_generation_prompt: bool,
     ) -> Result<String, ChatError> {
+        let unbounded = |bound| Err(ChatError::Unbounded { origin: self.origin.to_string(), bound });
+        if let Some(given_up) = self.given_up.get() {
+            return unbounded(given_up.bound());
+        }
         let Conversation { messages, inputs } = conversation;
         let size = messages.iter().map(Message::size).sum::<usize>() + inputs.size();
-        let own = inputs.chat_template_kwargs.iter();
-        let mut context: BTreeMap<&str, TemplateValue> = self
-            .variables
-            .iter()
-            .chain(own)
-            .map(|(name, value)| (name.as_str(), TemplateValue::from_serialize(value)))
-            .collect();
-        let listed = |items: &[Value]| TemplateValue::from_serialize((!items.is_empty()).then_some(items));
-        context.insert(
-            "messages",
-            messages.iter().map(|message| TemplateValue::from_serialize(AsPassed(message))).collect(),
-        );
-        context.insert("tools", listed(&inputs.tools));
-        context.insert("documents", listed(&inputs.documents));
-        context.insert("add_generation_prompt", add_generation_prompt.into());
-
+        let context = self.context(conversation, add_generation_prompt);
+        let environment = Arc::clone(&self.environment);
         let limit = OUTPUT_BASE + 16 * size;
-        let mut out = BoundedText { bytes: Vec::with_capacity(size + 256), limit, full: false };
-        let result = self
-            .environment
-            .get_template(name)
-            .and_then(|template| template.render_captured_to(context, &mut out).map(drop));
-        match result {
+        let rendered = apart(move || {
+            let mut out = BoundedText { bytes: Vec::with_capacity(size + 256), limit, full: false };
+            let result = environment
+                .get_template(name)
+                .and_then(|template| template.render_captured_to(context, &mut out).map(drop));
+            result.map(|()| out.bytes).map_err(|error| (error, out.full))
+        });
+        match rendered {
             // minijinja writes only `str`, so this cannot be anything but UTF-8
-            Ok(()) => String::from_utf8(out.bytes)
+            Ok(Ok(bytes)) => String::from_utf8(bytes)
                 .map_err(|error| ChatError::Render { origin: self.origin.to_string(), message: error.to_string() }),
-            Err(error) => Err(self.explain(&error, &out)),
+            Ok(Err((_, true))) => unbounded(format!("{limit} bytes of output")),
+            Ok(Err((error, false))) => Err(self.explain(&error)),
+            Err(given_up) => {
+                let _ = self.given_up.set(given_up);
+                unbounded(given_up.bound())
+            }
         }
     }
 
-    fn explain(&self, error: &Error, out: &BoundedText) -> ChatError {
+    /// The variables of a render.
+    fn context(
+        &self,
+        Conversation { messages, inputs }: Conversation<'_>,
+        add_generation_prompt: bool,
+    ) -> BTreeMap<String, TemplateValue> {
+        let own = inputs.chat_template_kwargs.iter();
+        let mut context: BTreeMap<String, TemplateValue> = self
+            .variables
+            .iter()
+            .chain(own)
+            .map(|(name, value)| (name.clone(), TemplateValue::from_serialize(value)))
+            .collect();
+        let listed = |items: &[Value]| TemplateValue::from_serialize((!items.is_empty()).then_some(items));
+        context.insert(
+            "messages".into(),
+            messages.iter().map(|message| TemplateValue::from_serialize(AsPassed(message))).collect(),
+        );
+        context.insert("tools".into(), listed(&inputs.tools));
+        context.insert("documents".into(), listed(&inputs.documents));
+        context.insert("add_generation_prompt".into(), add_generation_prompt.into());
+        context
+    }
+
+    fn explain(&self, error: &Error) -> ChatError {
         let origin = self.origin.to_string();
-        if out.full {
-            return ChatError::Unbounded { origin, bound: format!("{} bytes of output", out.limit) };
-        }
         match error.kind() {
             ErrorKind::OutOfFuel => ChatError::Unbounded { origin, bound: format!("{FUEL} instructions") },
             _ => match refusal(error) {
@@ -315,6 +347,7 @@ fn python_environment() -> Environment<'static> {
         }
         Ok(())
     });
+    bound_widths(&mut environment);
     // Python's reads attributes, which messages do not have; minijinja's reads their items.
     environment.remove_filter("attr");
     environment.add_filter("tojson", json_text::tojson);
@@ -340,6 +373,31 @@ fn python_environment() -> Environment<'static> {
             || value.is_undefined()
     });
     environment
+}
+
+/// Filters that take memory by a number, not by what they are applied to.
+fn bound_widths(environment: &mut Environment<'static>) {
+    fn check(filter: &str, width: usize) -> Result<(), Error> {
+        let expected = format!("{filter}: expected at most {WIDEST}, got {width}");
+        if width > WIDEST { Err(Error::new(ErrorKind::InvalidOperation, expected)) } else { Ok(()) }
+    }
+    fn indent(
+        text: StringInput<'_>,
+        width: Option<usize>,
+        first: Option<bool>,
+        blank: Option<bool>,
+        kwargs: Kwargs,
+    ) -> Result<TemplateValue, Error> {
+        check("indent", width.or(kwargs.peek("width").ok()).unwrap_or_default())?;
+        filters::indent(text, width, first, blank, kwargs)
+    }
+    environment.add_filter("indent", indent);
+    environment.add_filter("batch", |state: &State<'_, '_>, value: TemplateValue, count: usize, fill| {
+        check("batch", count).and_then(|()| filters::batch(state, value, count, fill))
+    });
+    environment.add_filter("slice", |state: &State<'_, '_>, value: TemplateValue, count: usize, fill| {
+        check("slice", count).and_then(|()| filters::slice(state, value, count, fill))
+    });
 }
 
 /// The local date and time in a `strftime` format.

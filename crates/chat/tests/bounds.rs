@@ -1,0 +1,88 @@
+//! Templates that nest, grow or run on: each is refused or rendered, and none ends the process.
+
+use std::process::Command;
+
+use smpo_chat::{ChatError, ChatTemplate, Message};
+
+fn render(source: &str) -> Result<String, ChatError> {
+    ChatTemplate::from_source(source, "t.jinja")?.render(&[Message::user("a")][..], false)
+}
+
+fn repeated(head: &str, part: &str, times: usize, tail: &str) -> String {
+    format!("{head}{}{tail}", part.repeat(times))
+}
+
+#[test]
+fn expressions_as_deep_as_a_text_is_long_end_no_process() {
+    for (head, part, tail) in [
+        ("{{ ", "-", "1 }}"),
+        ("{{ ", "not ", "1 }}"),
+        ("{{ a", ".b", " }}"),
+        ("{{ a", "()", " }}"),
+        ("{{ 'a'", "|upper", " }}"),
+        ("{{ 1", "+1", " }}"),
+        ("{{ 1", " and 1", " }}"),
+        ("{{ 1", " ~ 1", " }}"),
+        ("{{ 1", " if 1 else 1", " }}"),
+        ("{% if a %}", "{% elif b %}", "{% endif %}"),
+        ("{{ ", "(", "1 }}"),
+        ("", "{% if 1 %}", ""),
+    ] {
+        let times = (200 << 10) / part.len();
+        // Parsed, rendered or refused, but over.
+        let _ = render(&repeated(head, part, times, tail));
+    }
+    let long = render(&"a".repeat(300 << 10)).unwrap_err().to_string();
+    assert_eq!(long, "t.jinja: the chat template does not parse: expected at most 262144 bytes, got 307200");
+}
+
+#[test]
+fn values_as_deep_as_the_instructions_allow_end_no_process() {
+    let nest = "{% set ns = namespace(x=[1]) %}{% for i in range(90000) %}{% set ns.x = [ns.x] %}{% endfor %}";
+    assert_eq!(render(&format!("{nest}ok")).unwrap(), "ok");
+    let shown = render(&format!("{nest}{{{{ ns.x }}}}")).unwrap();
+    assert!(shown.starts_with("[[[[") && shown.contains("[...]"), "{}", &shown[..20]);
+    let refused = render(&format!("{nest}{{{{ ns.x|tojson }}}}")).unwrap_err().to_string();
+    assert!(refused.contains("tojson: expected a value nested at most 500 deep"), "{refused}");
+    let own = "{% set ns = namespace() %}{% set ns.x = ns %}";
+    assert!(render(&format!("{own}{{{{ ns }}}}")).unwrap().contains("{'x': ...}"));
+    assert!(render(&format!("{own}{{{{ ns|tojson }}}}")).is_err());
+}
+
+#[test]
+fn no_filter_takes_memory_by_a_number() {
+    for filter in
+        ["indent(10000000000)", "indent(width=10000000000)", "batch(1000000000, 0)|list", "slice(100000000)|list"]
+    {
+        let error = render(&format!("{{{{ 'x\ny'|{filter} }}}}")).unwrap_err().to_string();
+        assert!(error.contains("expected at most 10000, got 10"), "{error}");
+    }
+    assert_eq!(render("{{ 'x\ny'|indent(2) }}{{ 'x\ny'|indent(width=1, first=true) }}").unwrap(), "x\n  y x\n y");
+    assert_eq!(
+        render("{{ [1, 2, 3]|batch(2, 0)|list }}{{ [1, 2]|slice(2)|list }}").unwrap(),
+        "[[1, 2], [3, 0]][[1], [2]]"
+    );
+}
+
+/// What is given up cannot be stopped, so a process of its own is what takes the memory.
+#[test]
+fn a_text_that_doubles_is_given_up_and_its_template_stays_refused() {
+    const CHILD: &str = "SMPO_CHAT_BOUNDS_CHILD";
+    if std::env::var_os(CHILD).is_some() {
+        let double = "{% set ns = namespace(x='0123456789abcdef') %}{% for i in range(40) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}";
+        let template = ChatTemplate::from_source(double, "t.jinja").unwrap();
+        for _ in 0..2 {
+            let error = template.render(&[Message::user("a")][..], false).unwrap_err().to_string();
+            eprintln!("{error}");
+        }
+        std::process::exit(7);
+    }
+    let name = "a_text_that_doubles_is_given_up_and_its_template_stays_refused";
+    let child =
+        Command::new(std::env::current_exe().unwrap()).args(["--exact", name, "--nocapture"]).env(CHILD, "1").output();
+    let child = child.unwrap();
+    let said = String::from_utf8_lossy(&child.stderr);
+    assert_eq!(child.status.code(), Some(7), "{said}");
+    assert_eq!(said.matches("t.jinja").count(), 2, "{said}");
+    assert!(said.contains("1024 MiB of memory") || said.contains("30 seconds"), "{said}");
+}
