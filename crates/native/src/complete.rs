@@ -34,7 +34,7 @@ pub enum CompleteError {
     #[error("sampling: {0}")]
     Device(String),
     /// A device has no memory for one sequence.
-    #[error("sampling takes at least {needed} bytes of the GPU's memory, {memory} are there for it")]
+    #[error("sampling takes at least {} of the GPU's memory, {} are there for it", mebibytes(*needed), mebibytes(*memory))]
     Memory {
         /// Bytes for one sequence.
         needed: usize,
@@ -44,6 +44,11 @@ pub enum CompleteError {
     /// A worker panicked.
     #[error("a worker panicked; its message is above")]
     Worker,
+}
+
+/// Bytes as text.
+fn mebibytes(bytes: usize) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
 /// Completes every prompt, in the batches of [`crate::NativeGenerator`], and returns the records in the order of the

@@ -8,6 +8,7 @@ use smpo_model::{DecoderSpec, DeviceDecoder, PackedDecoder};
 use smpo_tokenizer::ChatTokenizer;
 
 use crate::backend::{OnDevice, OnHost};
+use crate::complete::CompleteError;
 use crate::options::{Layout, NativeOptions};
 use crate::queue::{Failure, Job, Queue};
 use crate::worker::{pool, work};
@@ -60,9 +61,8 @@ impl NativeGenerator {
         options: NativeOptions,
         (device, memory): (String, usize),
     ) -> Result<Vec<Self>, InferenceError> {
-        let layout = Layout::on_device(&decoder, options, memory).map_err(|needed| {
-            failed(format!("sampling takes at least {needed} bytes of the GPU's memory, {memory} are there for it"))
-        })?;
+        let layout = Layout::on_device(&decoder, options, memory)
+            .map_err(|needed| failed(CompleteError::Memory { needed, memory }.to_string()))?;
         let decoder = Arc::new(decoder);
         let engine = Engine::new(decoder.spec(), tokenizer.into(), decoder.dtype().name(), device);
         engine.start(layout, || {

@@ -20,6 +20,9 @@ const SHARE: f64 = 0.8;
 /// Bytes for the sampling on an emulated GPU.
 const EMULATED: u64 = 1 << 30;
 
+const ELSEWHERE: &str = "end what else runs there (`nvidia-smi`), choose another GPU with --device cuda:N, or use \
+                         --device cpu";
+
 impl Local<'_> {
     /// The GPUs that the native engine is to use; none for the CPU, with a remark where `auto` leaves out a GPU because the
     /// model has no kernels for one.
@@ -63,7 +66,7 @@ impl Local<'_> {
         Ok(Loaded::new(engines, scorer.ok_or("no device"), weights_sha256))
     }
 
-    /// The model in a device's memory; refused where its weights do not fit.
+    /// The model in a device's memory; refused where its weights, or one sequence beside them, do not fit.
     fn load_to(&self, device: &OpenDevice) -> Result<NativeModel, Failure> {
         let model = Path::new(self.model);
         let dir = ModelDir::open(model, self.base)?;
@@ -74,8 +77,7 @@ impl Local<'_> {
         let needed = frozen.total(&info.spec, Some(dtype))?;
         if let Some(memory) = device.gpu_memory().filter(|memory| needed > memory.free) {
             return Err(Failure::execution(format!(
-                "{}: its weights take {} in {}, {} of the GPU's {} are free; end what else runs there (`nvidia-smi`), choose \
-                 another GPU with --device cuda:N, or use --device cpu",
+                "{}: its weights take {} in {}, {} of the GPU's {} are free; {ELSEWHERE}",
                 self.model,
                 format_bytes(needed),
                 dtype.name(),
@@ -84,7 +86,17 @@ impl Local<'_> {
             )));
         }
         let placement = Placement { device: device.device().clone(), dtype };
-        Ok(NativeModel::load_on(model, self.base, &placement)?)
+        let loaded = NativeModel::load_on(model, self.base, &placement)?;
+        let (needed, memory) = (info.spec.sampling_bytes(dtype, 1) + info.spec.cached_bytes(dtype), free(device));
+        match needed > memory {
+            true => Err(Failure::execution(format!(
+                "{}: sampling takes at least {} beside the weights, {} of the GPU's memory are there for it; {ELSEWHERE}",
+                self.model,
+                format_bytes(needed as u64),
+                format_bytes(memory as u64)
+            ))),
+            false => Ok(loaded),
+        }
     }
 }
 
