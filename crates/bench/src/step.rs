@@ -7,7 +7,7 @@ use smpo_devices::{Kind, OpenDevice, on_device};
 use smpo_losses::{Loss, Objective};
 use smpo_model::{Decoder, Flops, FourBitOptions, LoraConfig, PackedBatch, Placement, Storage, WeightDtype};
 use smpo_trainer::{
-    Learner, LearnerOptions, Room, Row, StepRow, TokenizedCompletion, TrainConfig, TrainError, synthetic,
+    Learner, LearnerOptions, MemoryBudget, Row, StepRow, TokenizedCompletion, TrainConfig, TrainError, synthetic,
 };
 
 use crate::error::BenchError;
@@ -164,7 +164,7 @@ impl StepBench {
         self.check(device)?;
         let model_config = self.shape.config()?;
         // Before the model takes a part of it.
-        let room = Room::of(device);
+        let budget = MemoryBudget::of(device);
         let placement = Placement { device: device.device().clone(), dtype: self.dtype };
         let mut decoder = match self.base {
             Base::Dense => Decoder::init_on(&model_config, self.seed, None, &placement)?,
@@ -180,7 +180,7 @@ impl StepBench {
             decoder.add_lora(&lora, self.seed)?;
         }
         let config = self.train_config()?;
-        let options = LearnerOptions::of(&config, decoder.spec(), room, None)?;
+        let options = LearnerOptions::of(&config, decoder.spec(), budget, None)?;
         let learner = Learner::new(decoder, Objective::new(config.loss.clone())?, options)?;
         let vocabulary = model_config.spec().vocab_size;
         let rows = synthetic::pairs(self.batch_size, self.length, vocabulary, |_| false, self.seed);

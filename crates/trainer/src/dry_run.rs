@@ -15,10 +15,10 @@ use crate::error::{TrainError, io};
 use crate::event::Event;
 use crate::labels;
 use crate::memory::{self, MemoryPlan};
+use crate::memory_budget::MemoryBudget;
 use crate::preflight;
 use crate::probe::Probe;
 use crate::prompt;
-use crate::room::Room;
 use crate::run;
 use crate::run_dir::RunDir;
 use crate::tokenizer_dir;
@@ -79,14 +79,14 @@ pub fn dry_run(
     let tokenizer = tokenizer_dir::load(config, &tokenizer_dir)?;
     let mut errors = Vec::new();
     errors.extend(RunDir::new(&config.output_dir).earlier(config).err());
-    let room = match config.device.open() {
+    let budget = match config.device.open() {
         Ok(device) => {
             watch(Event::Device(&device));
-            Room::of(&device)
+            MemoryBudget::of(&device)
         }
         Err(error) => {
             errors.push(error.into());
-            Room::host()
+            MemoryBudget::host()
         }
     };
     let dataset = data::dataset(config, tokenizer.bos());
@@ -111,13 +111,13 @@ pub fn dry_run(
         watch(Event::Data(rows));
     }
     errors.extend(rows.iter().filter_map(|rows| preflight::partners(&objective, &rows.train).err()));
-    outcome(config, &model_config, room, reports, rows, errors).map(Some)
+    outcome(config, &model_config, budget, reports, rows, errors).map(Some)
 }
 
 fn outcome(
     config: &TrainConfig,
     model_config: &Config,
-    room: Room,
+    budget: MemoryBudget,
     data: Vec<CheckReport>,
     rows: Option<Rows>,
     mut errors: Vec<TrainError>,
@@ -126,12 +126,12 @@ fn outcome(
     let mut memory = None;
     if let Some(rows) = &rows {
         errors.extend(preflight::check_vocabulary(rows.train.iter().chain(&rows.held_out), spec.vocab_size).err());
-        errors.extend(preflight::check_memory(config, spec, room, &rows.train).err());
-        memory = memory::plan(config, spec, room, &rows.train)?;
+        errors.extend(preflight::check_memory(config, spec, budget, &rows.train).err());
+        memory = memory::plan(config, spec, budget, &rows.train)?;
     }
     let memory = match memory {
         Some(memory) => memory,
-        None => MemoryPlan::of_longest(config, spec, room)?,
+        None => MemoryPlan::of_longest(config, spec, budget)?,
     };
     let counts = |rows: &Rows| RowCounts {
         train: rows.train.len(),
@@ -146,7 +146,7 @@ fn outcome(
         rows: rows.as_ref().map(counts),
         steps: rows.as_ref().map(|rows| config.total_steps(rows.train.len())),
         memory,
-        free_memory: room.free(),
+        free_memory: budget.free(),
         errors,
     })
 }

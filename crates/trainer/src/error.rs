@@ -269,7 +269,7 @@ fn remedy(action: &str, error: &io::Error) -> &'static str {
     }
     match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-            "; make room, or keep fewer checkpoints (save_total_limit): the same command resumes from the last whole one"
+            "; make budget, or keep fewer checkpoints (save_total_limit): the same command resumes from the last whole one"
         }
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
             "; make the directory writable, or choose another output_dir"

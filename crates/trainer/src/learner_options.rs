@@ -5,7 +5,7 @@ use smpo_model::{DecoderSpec, ModelError};
 
 use crate::config::TrainConfig;
 use crate::memory;
-use crate::room::Room;
+use crate::memory_budget::MemoryBudget;
 
 /// Constants of a run that every step needs.
 #[derive(Debug, Clone, Copy)]
@@ -40,11 +40,16 @@ pub struct ReferenceSync {
 }
 
 impl LearnerOptions {
-    /// The options of a configuration for a model in the memory of `room`, in a run of `steps` optimizer steps.
+    /// The options of a configuration for a model in the memory of `budget`, in a run of `steps` optimizer steps.
     ///
     /// # Errors
     /// When a target of the adapters or a pattern names no layer, or an adapter to start from cannot be read.
-    pub fn of(config: &TrainConfig, spec: &DecoderSpec, room: Room, steps: Option<u64>) -> Result<Self, ModelError> {
+    pub fn of(
+        config: &TrainConfig,
+        spec: &DecoderSpec,
+        budget: MemoryBudget,
+        steps: Option<u64>,
+    ) -> Result<Self, ModelError> {
         Ok(Self {
             adamw: AdamWOptions {
                 beta1: config.adam_beta1,
@@ -55,7 +60,7 @@ impl LearnerOptions {
                 moments: config.optim.moments(),
             },
             micro_batch: config.per_device_train_batch_size,
-            max_tokens: memory::max_tokens(config, spec, room)?,
+            max_tokens: memory::max_tokens(config, spec, budget)?,
             checkpointing: config.gradient_checkpointing,
             seed: config.seed,
             steps,

@@ -62,7 +62,7 @@ mod tests {
     use crate::config::TrainConfig;
     use crate::learner::{Learner, StepOutcome};
     use crate::learner_options::LearnerOptions;
-    use crate::room::Room;
+    use crate::memory_budget::MemoryBudget;
     use crate::scoring::StepRow;
 
     /// A small model under SMPO, with a scale although it is float32.
@@ -71,7 +71,7 @@ mod tests {
         let config = config.learning_rate(1e-2).max_length(32).max_grad_norm(0.1).build().unwrap();
         let objective = Objective::new(config.loss.clone()).unwrap();
         let decoder = Decoder::load(smpo_fixtures::golden("model", "qwen2")).unwrap();
-        let options = LearnerOptions::of(&config, decoder.spec(), Room::host(), None).unwrap();
+        let options = LearnerOptions::of(&config, decoder.spec(), MemoryBudget::host(), None).unwrap();
         let mut learner = Learner::new(decoder, objective, options).unwrap();
         assert_eq!(learner.loss_scale(), None, "float32 needs none");
         learner.set_loss_scale(scale.map(|scale| LossScale { scale, good_steps: 7 }));

@@ -13,7 +13,7 @@ use smpo_model::{
 };
 
 use crate::config::{AdapterStart, MemoryCheck, Reference, TrainConfig};
-use crate::room::{GPU_SHARE, Room};
+use crate::memory_budget::{GPU_SHARE, MemoryBudget};
 
 /// Bounds of the default of `max_tokens_per_pack`: below, matrix products are too small to be efficient; above, nothing is
 /// gained (`benches/README.md`).
@@ -42,28 +42,28 @@ pub struct MemoryPlan {
 }
 
 impl MemoryPlan {
-    /// Plans a run in `room` whose longest row has `longest` tokens, of which `completions` are completion tokens.
+    /// Plans a run in `budget` whose longest row has `longest` tokens, of which `completions` are completion tokens.
     ///
     /// # Errors
     /// When a target of the adapters or a pattern names no layer, or an adapter to start from cannot be read.
     pub fn new(
         config: &TrainConfig,
         spec: &DecoderSpec,
-        room: Room,
+        budget: MemoryBudget,
         longest: usize,
         completions: usize,
     ) -> Result<Self, ModelError> {
         let step = longest.saturating_mul(config.batch_size());
-        let tokens = max_tokens(config, spec, room)?.min(step).max(longest);
+        let tokens = max_tokens(config, spec, budget)?.min(step).max(longest);
         let completion_tokens = (tokens as f64 * completions as f64 / longest as f64).ceil() as usize;
-        Self::of_pack(config, spec, room, tokens, completion_tokens)
+        Self::of_pack(config, spec, budget, tokens, completion_tokens)
     }
 
     /// Plans a run whose largest pack has so many tokens.
     fn of_pack(
         config: &TrainConfig,
         spec: &DecoderSpec,
-        room: Room,
+        budget: MemoryBudget,
         tokens: usize,
         completion_tokens: usize,
     ) -> Result<Self, ModelError> {
@@ -73,10 +73,10 @@ impl MemoryPlan {
         let stored = ModelInfo::read(&config.model_name_or_path).map_or(StoredMatrices::FLOAT32, |info| info.matrices);
         let frozen = FrozenStorage { storage: &storage, stored };
         let shape = shape(config, lora.as_ref(), &layers, tokens, completion_tokens);
-        let (moments, device) = (config.optim.moments(), room.device_dtype(config));
+        let (moments, device) = (config.optim.moments(), budget.device_dtype(config));
         let mut estimate = MemoryEstimate::new(spec, &TrainingShape { frozen, moments, device, ..shape })?;
         if config.zero_stage > 0 {
-            estimate.optimizer = estimate.optimizer.div_ceil(room.ranks() as u64);
+            estimate.optimizer = estimate.optimizer.div_ceil(budget.ranks() as u64);
         }
         if let Some(prompt) = &config.prompt {
             estimate.learn_prompts(spec, prompt.count * prompt.length);
@@ -102,7 +102,7 @@ impl MemoryPlan {
     ///
     /// # Errors
     /// As for [`MemoryPlan::new`].
-    pub fn of_longest(config: &TrainConfig, spec: &DecoderSpec, room: Room) -> Result<Self, ModelError> {
+    pub fn of_longest(config: &TrainConfig, spec: &DecoderSpec, budget: MemoryBudget) -> Result<Self, ModelError> {
         let prompt = config.max_prompt_length.unwrap_or(config.max_length / 2).min(config.max_length);
         let sides = match config.loss.loss.pairing() {
             Pairing::SftOnly | Pairing::Unpaired(_) => 1,
@@ -111,7 +111,7 @@ impl MemoryPlan {
             Pairing::Pooled(loss) => 1 + usize::from(loss.compares_sides()),
         };
         let completions = sides * (config.max_length - prompt);
-        Self::new(config, spec, room, prompt + completions, read_by_head(config, sides, completions))
+        Self::new(config, spec, budget, prompt + completions, read_by_head(config, sides, completions))
     }
 
     /// Total, in bytes.
@@ -140,12 +140,12 @@ impl MemoryPlan {
 
 /// Maximum number of tokens of a pack: as configured; on a GPU as many as its free memory has room for; else as many as take
 /// no more memory than weights, gradients and moments together.
-pub(crate) fn max_tokens(config: &TrainConfig, spec: &DecoderSpec, room: Room) -> Result<usize, ModelError> {
+pub(crate) fn max_tokens(config: &TrainConfig, spec: &DecoderSpec, budget: MemoryBudget) -> Result<usize, ModelError> {
     if let Some(given) = config.max_tokens_per_pack {
         return Ok(given);
     }
-    if room.is_gpu() {
-        return tokens_in(config, spec, room);
+    if budget.is_gpu() {
+        return tokens_in(config, spec, budget);
     }
     // As if all were float32: packs do not depend on the storage, nor do their results.
     let (lora, layers) = (lora(config)?, layers(config));
@@ -158,10 +158,10 @@ pub(crate) fn max_tokens(config: &TrainConfig, spec: &DecoderSpec, room: Room) -
 
 /// The largest power of two of tokens whose pack fits into a GPU's memory: a little more or less memory, as between two
 /// starts of a run, makes the same packs.
-fn tokens_in(config: &TrainConfig, spec: &DecoderSpec, room: Room) -> Result<usize, ModelError> {
-    let bytes = (room.free() as f64 * GPU_SHARE) as u64;
+fn tokens_in(config: &TrainConfig, spec: &DecoderSpec, budget: MemoryBudget) -> Result<usize, ModelError> {
+    let bytes = (budget.free() as f64 * GPU_SHARE) as u64;
     let mut tokens = MAX_TOKENS_ON_GPU;
-    while tokens > MIN_TOKENS && MemoryPlan::of_pack(config, spec, room, tokens, tokens)?.total() > bytes {
+    while tokens > MIN_TOKENS && MemoryPlan::of_pack(config, spec, budget, tokens, tokens)?.total() > bytes {
         tokens /= 2;
     }
     Ok(tokens)
@@ -216,20 +216,25 @@ fn lora(config: &TrainConfig) -> Result<Option<LoraConfig>, ModelError> {
 pub(crate) fn plan(
     config: &TrainConfig,
     spec: &DecoderSpec,
-    room: Room,
+    budget: MemoryBudget,
     rows: &[Row],
 ) -> Result<Option<MemoryPlan>, ModelError> {
-    longest(rows).map(|row| plan_of(config, spec, room, row)).transpose()
+    longest(rows).map(|row| plan_of(config, spec, budget, row)).transpose()
 }
 
 fn longest(rows: &[Row]) -> Option<&Row> {
     rows.iter().max_by_key(|row| row.packed_tokens())
 }
 
-fn plan_of(config: &TrainConfig, spec: &DecoderSpec, room: Room, longest: &Row) -> Result<MemoryPlan, ModelError> {
+fn plan_of(
+    config: &TrainConfig,
+    spec: &DecoderSpec,
+    budget: MemoryBudget,
+    longest: &Row,
+) -> Result<MemoryPlan, ModelError> {
     let completions = longest.completions().map(TokenizedCompletion::len).sum();
     let read = read_by_head(config, longest.completions().count(), completions);
-    MemoryPlan::new(config, spec, room, longest.packed_tokens(), read)
+    MemoryPlan::new(config, spec, budget, longest.packed_tokens(), read)
 }
 
 /// Tokens of a row that its head reads: the last of each sequence, or all of the completions.
@@ -245,11 +250,11 @@ fn read_by_head(config: &TrainConfig, sequences: usize, completion_tokens: usize
 pub(crate) fn shortage(
     config: &TrainConfig,
     spec: &DecoderSpec,
-    room: Room,
+    budget: MemoryBudget,
     rows: &[Row],
 ) -> Result<Option<MemoryShortage>, ModelError> {
     match longest(rows) {
-        Some(longest) if config.memory_check != MemoryCheck::Off => shortage_of(config, spec, room, longest),
+        Some(longest) if config.memory_check != MemoryCheck::Off => shortage_of(config, spec, budget, longest),
         _ => Ok(None),
     }
 }
@@ -257,33 +262,33 @@ pub(crate) fn shortage(
 fn shortage_of(
     config: &TrainConfig,
     spec: &DecoderSpec,
-    room: Room,
+    budget: MemoryBudget,
     longest: &Row,
 ) -> Result<Option<MemoryShortage>, ModelError> {
-    let needed = plan_of(config, spec, room, longest)?;
-    if needed.total() <= room.free() {
+    let needed = plan_of(config, spec, budget, longest)?;
+    if needed.total() <= budget.free() {
         return Ok(None);
     }
     let mut remedy = None;
-    for (text, changed) in remedies(config, room) {
-        let total = plan_of(&changed, spec, room, longest)?.total();
-        if total <= room.free() {
+    for (text, changed) in remedies(config, budget) {
+        let total = plan_of(&changed, spec, budget, longest)?.total();
+        if total <= budget.free() {
             remedy = Some((text, total));
             break;
         }
     }
     let row = longest.id.clone();
-    Ok(Some(MemoryShortage { needed, row, row_tokens: longest.packed_tokens(), room, remedy }))
+    Ok(Some(MemoryShortage { needed, row, row_tokens: longest.packed_tokens(), budget, remedy }))
 }
 
 /// Changes that save memory, each beside those before it, the cheapest first.
-fn remedies(config: &TrainConfig, room: Room) -> Vec<(String, TrainConfig)> {
+fn remedies(config: &TrainConfig, budget: MemoryBudget) -> Vec<(String, TrainConfig)> {
     type Change = fn(TrainConfig) -> TrainConfig;
     let mut steps: Vec<(&str, Change)> = Vec::new();
-    if room.is_gpu() && config.requested_dtype() == WeightDtype::F32 {
+    if budget.is_gpu() && config.requested_dtype() == WeightDtype::F32 {
         steps.push(("bf16 = true", |config| TrainConfig { bf16: true, ..config }));
     }
-    if room.ranks() > 1 && config.zero_stage == 0 {
+    if budget.ranks() > 1 && config.zero_stage == 0 {
         steps.push(("zero_stage = 1", |config| TrainConfig { zero_stage: 1, ..config }));
     }
     steps
@@ -315,7 +320,7 @@ pub struct MemoryShortage {
     /// The longest row.
     row: String,
     row_tokens: usize,
-    room: Room,
+    budget: MemoryBudget,
     /// A change that would make it fit, and the memory it would then take, in bytes.
     remedy: Option<(String, u64)>,
 }
@@ -327,11 +332,11 @@ impl fmt::Display for MemoryShortage {
             "training would take about {} of memory ({}), {}; the longest row is {} with {} tokens; ",
             format_bytes(self.needed.total()),
             self.needed.parts(),
-            self.room,
+            self.budget,
             self.row,
             self.row_tokens
         )?;
-        let larger = if self.room.is_gpu() { "GPU" } else { "machine" };
+        let larger = if self.budget.is_gpu() { "GPU" } else { "machine" };
         match &self.remedy {
             Some((change, total)) => write!(f, "with {change} it would take about {}", format_bytes(*total))?,
             None => write!(
@@ -380,12 +385,12 @@ mod tests {
         }
     }
 
-    fn host(free: u64) -> Room {
-        Room::host().with_free(free)
+    fn host(free: u64) -> MemoryBudget {
+        MemoryBudget::host().with_free(free)
     }
 
-    fn gpu(free: u64, total: u64) -> Room {
-        Room::of_gpu(Kind::Cuda(0), GpuMemory { free, total })
+    fn gpu(free: u64, total: u64) -> MemoryBudget {
+        MemoryBudget::of_gpu(Kind::Cuda(0), GpuMemory { free, total })
     }
 
     #[test]
@@ -414,7 +419,7 @@ mod tests {
         let (spec, single, row) = (spec(), config(), row(1000));
         let half = TrainConfig { bf16: true, ..config() };
         let adapted = TrainConfig { use_peft: true, ..half.clone() };
-        let found = |config: &TrainConfig, room| shortage_of(config, &spec, room, &row).unwrap();
+        let found = |config: &TrainConfig, budget| shortage_of(config, &spec, budget, &row).unwrap();
         // However little the host has: 1.5 billion weights under adapters fit a card of 24 GiB, and all of them one of 80.
         assert_eq!(found(&adapted, gpu(23 * GIB, 24 * GIB)), None);
         assert_eq!(found(&half, gpu(79 * GIB, 80 * GIB)), None);
@@ -425,7 +430,7 @@ mod tests {
         // A card of 24 GiB that others fill is too small as well.
         let text = found(&adapted, gpu(GIB, 24 * GIB)).unwrap().to_string();
         assert!(text.contains("a smaller model or a GPU with more memory: no other setting is enough"), "{text}");
-        let remedy = |config: &TrainConfig, room| found(config, room).and_then(|found| found.remedy).unwrap().0;
+        let remedy = |config: &TrainConfig, budget| found(config, budget).and_then(|found| found.remedy).unwrap().0;
         let float32 = TrainConfig { use_peft: true, ..single.clone() };
         let weights = 1_543_714_304u64;
         assert_eq!(remedy(&float32, gpu(4 * weights, 8 * weights)), "bf16 = true");
@@ -437,22 +442,22 @@ mod tests {
     #[test]
     fn ranks_share_the_moments_where_that_is_configured() {
         let (spec, config, row) = (spec(), config(), row(1000));
-        let room = |free: u64| host(free).shared_by(8);
-        let alone = plan_of(&config, &spec, room(0), &row).unwrap();
+        let budget = |free: u64| host(free).shared_by(8);
+        let alone = plan_of(&config, &spec, budget(0), &row).unwrap();
         let dealt = TrainConfig { zero_stage: 1, ..config.clone() };
-        let shared = plan_of(&dealt, &spec, room(0), &row).unwrap();
+        let shared = plan_of(&dealt, &spec, budget(0), &row).unwrap();
         assert_eq!(shared.estimate.optimizer, alone.estimate.optimizer / 8);
         assert_eq!(alone.total() - shared.total(), alone.estimate.optimizer / 8 * 7);
-        let short = shortage_of(&config, &spec, room(shared.total()), &row).unwrap().unwrap();
+        let short = shortage_of(&config, &spec, budget(shared.total()), &row).unwrap().unwrap();
         assert_eq!(short.remedy, Some(("zero_stage = 1".to_owned(), shared.total())));
-        assert_eq!(shortage_of(&dealt, &spec, room(shared.total()), &row).unwrap(), None);
+        assert_eq!(shortage_of(&dealt, &spec, budget(shared.total()), &row).unwrap(), None);
     }
 
     #[test]
     fn ranks_of_one_machine_share_its_memory_but_no_gpu() {
-        let room = host(12 * GIB).beside(4);
-        assert_eq!(room.free(), 3 * GIB);
-        assert_eq!(room.to_string(), "3.0 GiB are free for each of 4 ranks of a machine");
+        let budget = host(12 * GIB).beside(4);
+        assert_eq!(budget.free(), 3 * GIB);
+        assert_eq!(budget.to_string(), "3.0 GiB are free for each of 4 ranks of a machine");
         assert_eq!(host(12 * GIB).beside(1), host(12 * GIB));
         assert_eq!(gpu(12 * GIB, 24 * GIB).beside(4), gpu(12 * GIB, 24 * GIB));
     }
@@ -460,18 +465,18 @@ mod tests {
     #[test]
     fn packs_take_no_more_memory_than_the_rest() {
         let spec = spec();
-        let room = host(64 * GIB);
-        let plain = max_tokens(&config(), &spec, room).unwrap();
+        let budget = host(64 * GIB);
+        let plain = max_tokens(&config(), &spec, budget).unwrap();
         assert_eq!(plain, MAX_TOKENS);
         let given = TrainConfig { max_tokens_per_pack: Some(77), ..config() };
-        assert_eq!(max_tokens(&given, &spec, room).unwrap(), 77);
+        assert_eq!(max_tokens(&given, &spec, budget).unwrap(), 77);
         assert_eq!(max_tokens(&given, &spec, gpu(0, GIB)).unwrap(), 77);
         let batch = TrainConfig { per_device_train_batch_size: 64, ..config() };
-        let estimate = MemoryPlan::new(&batch, &spec, room, 512, 512).unwrap();
+        let estimate = MemoryPlan::new(&batch, &spec, budget, 512, 512).unwrap();
         assert_eq!(estimate.tokens, plain);
         // A row that is longer is a pack of its own.
         let long = TrainConfig { max_length: 20_000, ..config() };
-        let long = MemoryPlan::new(&long, &spec, room, 20_000, 10_000).unwrap();
+        let long = MemoryPlan::new(&long, &spec, budget, 20_000, 10_000).unwrap();
         assert_eq!((long.tokens, long.completion_tokens), (20_000, 10_000));
     }
 

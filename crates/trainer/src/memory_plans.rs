@@ -12,7 +12,7 @@ use smpo_model::{
 use crate::config::TrainConfig;
 use crate::error::TrainError;
 use crate::memory::MemoryPlan;
-use crate::room::Room;
+use crate::memory_budget::MemoryBudget;
 
 /// One way to train, and its memory in bytes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -98,8 +98,8 @@ pub fn configured(spec: &DecoderSpec, path: &Path, ranks: usize) -> Result<Named
         Some(labels) => DecoderSpec { labels: Some(labels.count()), tied: false, ..spec.clone() },
         None => spec.clone(),
     };
-    let room = Room::of_choice(&config).shared_by(ranks);
-    let plan = MemoryPlan::of_longest(&config, &spec, room)?;
+    let budget = MemoryBudget::of_choice(&config).shared_by(ranks);
+    let plan = MemoryPlan::of_longest(&config, &spec, budget)?;
     let training = training(plan.lora.as_ref(), &config.unfreeze_layers_patterns, &config.storage());
     let plan = NamedPlan::new(training, config.gradient_checkpointing, &plan);
     Ok(NamedPlan { ranks, shares_moments: config.zero_stage > 0 && ranks > 1, ..plan })

@@ -7,8 +7,8 @@ use smpo_model::DecoderSpec;
 use crate::config::{DataCheck, Reporter, TrainConfig};
 use crate::error::TrainError;
 use crate::memory;
+use crate::memory_budget::MemoryBudget;
 use crate::mismatched;
-use crate::room::Room;
 
 /// Refuses a run whose figures are to go where the environment names nothing.
 ///
@@ -73,10 +73,10 @@ pub(crate) fn partners(objective: &Objective, rows: &[Row]) -> Result<Vec<usize>
 pub(crate) fn check_memory(
     config: &TrainConfig,
     spec: &DecoderSpec,
-    room: Room,
+    budget: MemoryBudget,
     rows: &[Row],
 ) -> Result<(), TrainError> {
-    match memory::shortage(config, spec, room, rows)? {
+    match memory::shortage(config, spec, budget, rows)? {
         Some(shortage) => Err(TrainError::Memory(Box::new(shortage))),
         None => Ok(()),
     }

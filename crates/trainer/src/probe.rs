@@ -19,9 +19,9 @@ use smpo_tokenizer::ChatTokenizer;
 
 use crate::config::{ProbeConfig, TrainConfig};
 use crate::error::{TrainError, io};
+use crate::memory_budget::MemoryBudget;
 use crate::ranks::Ranks;
 use crate::record::Figure;
-use crate::room::Room;
 use prompts::Prompt;
 
 /// Prompts in one batch, of completions and of teacher-forced log-probs: bounds memory.
@@ -86,13 +86,13 @@ impl<'a> Probe<'a> {
     /// When the model refuses a prompt, or the file cannot be written.
     pub(crate) fn run(
         &self,
-        (decoder, room): (&Decoder, Room),
+        (decoder, budget): (&Decoder, MemoryBudget),
         step: u64,
         targets: &mut Targets,
         dir: &Path,
         ranks: &Ranks,
     ) -> Result<Vec<Figure>, TrainError> {
-        let completions = self.complete(decoder, room, ranks)?;
+        let completions = self.complete(decoder, budget, ranks)?;
         if targets.0.is_empty() {
             let own = |ids: &Vec<u32>| self.terminated(ids).then(|| ids.clone());
             let target = |(prompt, ids): (&Prompt, &Vec<u32>)| prompt.gold.clone().or_else(|| own(ids));
@@ -112,7 +112,7 @@ impl<'a> Probe<'a> {
 
     /// Token ids of one completion per prompt, terminator included. A prompt whose logits are no distribution has an empty
     /// completion, which does not end: the loop's own checks report such a model.
-    fn complete(&self, decoder: &Decoder, room: Room, ranks: &Ranks) -> Result<Vec<Vec<u32>>, TrainError> {
+    fn complete(&self, decoder: &Decoder, budget: MemoryBudget, ranks: &Ranks) -> Result<Vec<Vec<u32>>, TrainError> {
         let sampler = Sampler::temperature(self.config.temperature);
         let terminators = self.tokenizer.terminator_ids();
         let own = self.prompts.iter().skip(ranks.rank()).step_by(ranks.world()).map(|prompt| {
@@ -123,7 +123,7 @@ impl<'a> Probe<'a> {
         let options = NativeOptions { threads: rayon::current_num_threads(), batch: BATCH };
         let complete = || -> Result<Vec<Vec<u32>>, TrainError> {
             let records = match decoder.placement().runs_kernels_of_a_device() {
-                true => complete_on_device(&DeviceDecoder::new(decoder)?, room.for_sampling(), own, options)?,
+                true => complete_on_device(&DeviceDecoder::new(decoder)?, budget.for_sampling(), own, options)?,
                 false => complete(&decoder.pack()?, own, options)?,
             };
             Ok(records

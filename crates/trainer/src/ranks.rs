@@ -6,7 +6,7 @@ use smpo_collectives::{Collective, CollectiveError, DeviceOperation, DeviceValue
 use sysinfo::System;
 
 use crate::error::TrainError;
-use crate::room::Room;
+use crate::memory_budget::MemoryBudget;
 
 /// The ranks of a run, seen from one of them.
 #[derive(Debug, Clone)]
@@ -91,7 +91,7 @@ impl Ranks {
     ///
     /// # Errors
     /// When another rank is gone.
-    pub(crate) fn smallest(&self, own: Room) -> Result<Room, TrainError> {
+    pub(crate) fn smallest(&self, own: MemoryBudget) -> Result<MemoryBudget, TrainError> {
         let machine = System::host_name().unwrap_or_default();
         let machines = self.gather(machine.as_bytes())?;
         let own = own.beside(machines.iter().filter(|other| **other == machine.as_bytes()).count());

@@ -22,6 +22,7 @@ use crate::held_out::HeldOut;
 use crate::labels;
 use crate::learner::Learner;
 use crate::learner_options::LearnerOptions;
+use crate::memory_budget::MemoryBudget;
 use crate::mismatched::from_elsewhere;
 use crate::models::Models;
 use crate::origin::Origin;
@@ -32,7 +33,6 @@ use crate::prompt;
 use crate::ranks::Ranks;
 use crate::reference::ReferenceCache;
 use crate::resume::{EarlierRun, Resume, Resumed};
-use crate::room::Room;
 use crate::run_dir::{EarlierConfig, RunDir};
 use crate::scoring::RowLogps;
 use crate::steps::Steps;
@@ -102,8 +102,8 @@ pub fn train_on(
     if let Some(changes) = before.as_ref().and_then(|before| before.changes.describe()) {
         watch(Event::Note(&format!("other settings than before: {changes}")));
     }
-    let room = ranks.smallest(Room::of(&device))?;
-    let run = Run { config, model_config: &model_config, dir: &dir, device: &device, room, earlier, stop, ranks };
+    let budget = ranks.smallest(MemoryBudget::of(&device))?;
+    let run = Run { config, model_config: &model_config, dir: &dir, device: &device, budget, earlier, stop, ranks };
     on_device(&device, || run.train(objective, before, watch))
 }
 
@@ -140,7 +140,7 @@ struct Run<'a> {
     model_config: &'a Config,
     dir: &'a RunDir,
     device: &'a OpenDevice,
-    room: Room,
+    budget: MemoryBudget,
     earlier: EarlierRun,
     stop: &'a AtomicBool,
     ranks: &'a Ranks,
@@ -153,7 +153,7 @@ impl Run<'_> {
         before: Option<EarlierConfig>,
         watch: &mut dyn FnMut(Event<'_>),
     ) -> Result<Finish, TrainError> {
-        let Self { config, dir, room, earlier, ranks, .. } = self;
+        let Self { config, dir, budget, earlier, ranks, .. } = self;
         let own = ranks.lead(|| tokenizer_dir::prepare(config, &dir.tokenizer()))?;
         let unchanged = ranks.any(own.is_some_and(|own| own == config.model_name_or_path))?;
         let tokenizer_dir = if unchanged { config.model_name_or_path.clone() } else { dir.tokenizer() };
@@ -173,7 +173,7 @@ impl Run<'_> {
             resume.check_length(before, &origin, rows.len())?;
         }
         let partners = preflight::partners(&objective, &rows)?;
-        ranks.agree(preflight::check_memory(config, spec, room, &rows))?;
+        ranks.agree(preflight::check_memory(config, spec, budget, &rows))?;
         let probe = Probe::load(config, &tokenizer, spec.max_positions)?;
         if let Some(teacher) = config.teacher() {
             tokenizer_dir::check_same(&tokenizer, config, &teacher)?;
@@ -184,9 +184,9 @@ impl Run<'_> {
         }
 
         let total_steps = config.total_steps_since(origin.since, rows.len());
-        let learner_options = LearnerOptions::of(config, spec, room, Some(total_steps))?;
-        if config.max_tokens_per_pack.is_none() && room.is_gpu() {
-            watch(Event::Note(&format!("packs of up to {} tokens: {room}", learner_options.max_tokens)));
+        let learner_options = LearnerOptions::of(config, spec, budget, Some(total_steps))?;
+        if config.max_tokens_per_pack.is_none() && budget.is_gpu() {
+            watch(Event::Note(&format!("packs of up to {} tokens: {budget}", learner_options.max_tokens)));
         }
         let checkpoint = resumed.as_ref().map(|resumed| resumed.checkpoint.clone());
         let models = ranks.agree(self.models(checkpoint.as_ref(), &tokenizer, watch))?;

@@ -15,12 +15,12 @@ use crate::error::{TrainError, io};
 use crate::event::{Event, Finish};
 use crate::held_out::HeldOut;
 use crate::learner::{Learner, StepOutcome};
+use crate::memory_budget::MemoryBudget;
 use crate::openmetrics::Snapshot;
 use crate::origin::Origin;
 use crate::probe::Probe;
 use crate::ranks::Ranks;
 use crate::record::{Figure, MetricsLog, StepRecord, Update};
-use crate::room::Room;
 use crate::run_dir::RunDir;
 use crate::schedule::LearningRate;
 use crate::scoring::{RowLogps, StepRow};
@@ -297,7 +297,7 @@ impl Steps<'_> {
         if let Some(probe) = self.probe.as_ref().filter(|probe| ends || step.is_multiple_of(probe.steps())) {
             let (decoder, ranks) = (self.learner.decoder(), self.learner.ranks());
             // As it is now, weights and moments in place.
-            let model = (decoder, Room::of(self.device));
+            let model = (decoder, MemoryBudget::of(self.device));
             figures.extend(probe.run(model, step, &mut self.state.probe, &self.dir.probe(), ranks)?);
         }
         let name = &self.rules.best_metric;

@@ -14,8 +14,8 @@ use smpo_losses::{LossConfig, Objective, WinsorScope};
 use smpo_model::{Config, Decoder, LoraConfig};
 use smpo_trainer::config::{Optim, ProbeConfig};
 use smpo_trainer::{
-    EarlierRun, Finish, Learner, LearnerOptions, Ranks, Room, StepRecord, StepRow, TrainConfig, TrainConfigBuilder,
-    TrainError, synthetic, train_on,
+    EarlierRun, Finish, Learner, LearnerOptions, MemoryBudget, Ranks, StepRecord, StepRow, TrainConfig,
+    TrainConfigBuilder, TrainError, synthetic, train_on,
 };
 use support::one_step::{losses, modified, one_step_on, same};
 use support::{demo_run, loss, on_ranks, on_threads, run_on, train_on_ranks};
@@ -72,7 +72,7 @@ fn same_weights(zero_stage: u8) {
     let settings = settings.learning_rate(1e-3).build().unwrap();
     let weights = on_ranks(3, |ranks| {
         let decoder = Decoder::init(&Config::from_dir(demo("base")).unwrap(), 7).unwrap();
-        let options = LearnerOptions::of(&settings, decoder.spec(), Room::host(), None).unwrap();
+        let options = LearnerOptions::of(&settings, decoder.spec(), MemoryBudget::host(), None).unwrap();
         let objective = Objective::new(settings.loss.clone()).unwrap();
         let mut learner = Learner::on_ranks(decoder, objective, options, ranks).unwrap();
         let rows = synthetic::pairs(7, 40, 500, |id| id % 97 == 0, 1);
@@ -300,7 +300,7 @@ fn ranks_with_other_models_are_refused() {
         if ranks.rank() == 1 {
             decoder.train_only(&["model.layers.0.*".to_owned()]).unwrap();
         }
-        let options = LearnerOptions::of(&settings, decoder.spec(), Room::host(), None).unwrap();
+        let options = LearnerOptions::of(&settings, decoder.spec(), MemoryBudget::host(), None).unwrap();
         let objective = Objective::new(settings.loss.clone()).unwrap();
         let mut learner = Learner::on_ranks(decoder, objective, options, ranks).unwrap();
         let rows = synthetic::pairs(4, 40, 500, |id| id % 97 == 0, 1);
@@ -378,7 +378,7 @@ fn two_steps(settings: &TrainConfig, rows: usize, ranks: Ranks) -> Vec<u32> {
         let targets = vec!["all-linear".to_owned()];
         decoder.add_lora(&LoraConfig { r: 32, dropout: 0.2, targets, ..LoraConfig::default() }, 1).unwrap();
     }
-    let options = LearnerOptions::of(settings, decoder.spec(), Room::host(), None).unwrap();
+    let options = LearnerOptions::of(settings, decoder.spec(), MemoryBudget::host(), None).unwrap();
     let objective = Objective::new(settings.loss.clone()).unwrap();
     let mut learner = Learner::on_ranks(decoder, objective, options, ranks).unwrap();
     let rows = synthetic::pairs(rows, 40, 500, |id| id % 97 == 0, 1);

@@ -24,11 +24,11 @@ use crate::error::TrainError;
 use crate::event::{Event, Finish};
 use crate::learner_options::LearnerOptions;
 use crate::memory::{self, MemoryPlan};
+use crate::memory_budget::MemoryBudget;
 use crate::pooling::Pooling;
 use crate::preflight;
 use crate::record::{Figure, MetricsLog, StepRecord, Update};
 use crate::resume::EarlierRun;
-use crate::room::Room;
 use crate::run::read_model_config;
 use crate::run_dir::RunDir;
 use crate::schedule::LearningRate;
@@ -68,7 +68,7 @@ pub(crate) fn train(
         return Ok(Finish::Stopped { step: 0 });
     };
     rows.remark(config, watch);
-    preflight::check_memory(config, model_config.spec(), Room::host(), &rows.train_rows())?;
+    preflight::check_memory(config, model_config.spec(), MemoryBudget::host(), &rows.train_rows())?;
     let mut run = Run::new(config, prompt, objective, &tokenizer, &rows, &dir)?;
     match run.take(stop, watch)? {
         Some(step) => Ok(Finish::Stopped { step }),
@@ -89,13 +89,13 @@ pub(crate) fn dry_run(
     let model_config = read_model(config)?;
     let scratch = tempfile::tempdir().map_err(crate::error::io(&std::env::temp_dir(), "write to"))?;
     let tokenizer = tokenizer_dir::load(config, &tokenizer_dir::prepare(config, scratch.path())?)?;
-    let (spec, room) = (model_config.spec(), Room::host());
+    let (spec, budget) = (model_config.spec(), MemoryBudget::host());
     let mut found = DryRun {
         data: Vec::new(),
         rows: None,
         steps: None,
-        memory: MemoryPlan::of_longest(config, spec, room)?,
-        free_memory: room.free(),
+        memory: MemoryPlan::of_longest(config, spec, budget)?,
+        free_memory: budget.free(),
         errors: Vec::new(),
     };
     found.errors.extend(RunDir::new(&config.output_dir).earlier(config).err());
@@ -103,8 +103,8 @@ pub(crate) fn dry_run(
         Ok(None) => return Ok(None),
         Ok(Some(rows)) => {
             rows.remark(config, watch);
-            found.errors.extend(preflight::check_memory(config, spec, room, &rows.train_rows()).err());
-            found.memory = memory::plan(config, spec, room, &rows.train_rows())?.unwrap_or(found.memory);
+            found.errors.extend(preflight::check_memory(config, spec, budget, &rows.train_rows()).err());
+            found.memory = memory::plan(config, spec, budget, &rows.train_rows())?.unwrap_or(found.memory);
             found.steps = Some(config.total_steps(rows.train.len()));
             found.rows = Some(RowCounts {
                 train: rows.train.len(),
@@ -302,7 +302,7 @@ impl<'a> Run<'a> {
             None => decoder.expect_language_model(shown)?,
         }
         let total_steps = config.total_steps(rows.train.len());
-        let options = LearnerOptions::of(config, decoder.spec(), Room::host(), Some(total_steps))?;
+        let options = LearnerOptions::of(config, decoder.spec(), MemoryBudget::host(), Some(total_steps))?;
         let pooling = config.labels().map(|_| Pooling::new(&decoder, tokenizer)).transpose()?;
         let vocabulary = decoder.spec().vocab_size;
         let model = FrozenModel::new(decoder, objective, pooling, options.max_tokens)?;

@@ -9,7 +9,7 @@ use crate::config::TrainConfig;
 use crate::error::TrainError;
 use crate::learner::Learner;
 use crate::learner_options::LearnerOptions;
-use crate::room::Room;
+use crate::memory_budget::MemoryBudget;
 use crate::scoring::StepRow;
 use crate::synthetic;
 
@@ -99,7 +99,7 @@ fn losses(device: &OpenDevice, adapters: bool) -> Result<Vec<f64>, TrainError> {
         .gradient_checkpointing(adapters)
         .build()
         .map_err(TrainError::from)?;
-    let options = LearnerOptions::of(&settings, decoder.spec(), Room::host(), None)?;
+    let options = LearnerOptions::of(&settings, decoder.spec(), MemoryBudget::host(), None)?;
     let mut learner = Learner::new(decoder, Objective::new(settings.loss.clone())?, options)?;
     let rows = synthetic::pairs(4, 48, config.spec().vocab_size, |id| id % 97 == 0, 1);
     let rows: Vec<StepRow<'_>> = rows.iter().map(|row| StepRow { row, reference: None, other: None }).collect();

@@ -2,7 +2,7 @@
 
 use smpo_devices::{Choice, DeviceError, format_bytes};
 use smpo_hub::Settings;
-use smpo_trainer::Room;
+use smpo_trainer::MemoryBudget;
 
 use super::Check;
 
@@ -36,7 +36,7 @@ fn device() -> Check {
 }
 
 fn memory() -> Check {
-    let free = Room::host().free();
+    let free = MemoryBudget::host().free();
     let found = format!("{} free", format_bytes(free));
     match free < LITTLE {
         true => Check::warning("memory", found, "enough for the demo; models of 100 million parameters take 2 GiB"),

@@ -7,7 +7,7 @@ use smpo_model::{ModelDir, ModelInfo, WeightDtype};
 use smpo_report::inert::short_line;
 use smpo_report::wording::thousands;
 use smpo_tokenizer::ChatTokenizer;
-use smpo_trainer::{Room, memory_plans};
+use smpo_trainer::{MemoryBudget, memory_plans};
 
 use super::{Check, ModelReport, speed};
 use crate::progress::Progress;
@@ -100,7 +100,7 @@ fn training(info: &ModelInfo) -> Check {
         Ok(plans) => plans,
         Err(error) => return Check::error("memory to train", error),
     };
-    let free = Choice::Auto.open().map_or_else(|_| Room::host(), |device| Room::of(&device)).free();
+    let free = Choice::Auto.open().map_or_else(|_| MemoryBudget::host(), |device| MemoryBudget::of(&device)).free();
     let checkpointed = || plans.iter().filter(|plan| plan.gradient_checkpointing);
     let list = |fits: bool| {
         let listed = checkpointed().filter(|plan| (plan.total_bytes <= free) == fits);

@@ -10,7 +10,7 @@ use smpo_model::{ModelDir, ModelInfo, Placement, Storage, WeightDtype};
 use smpo_native::{NativeOptions, TokenPrompt, complete};
 use smpo_sampling::{Noise, Recorder, Sampler};
 use smpo_tokenizer::ChatTokenizer;
-use smpo_trainer::Room;
+use smpo_trainer::MemoryBudget;
 
 use crate::exit::{Failure, OrFail};
 use crate::progress::Progress;
@@ -78,7 +78,7 @@ pub fn generation(
     tokenizer: &ChatTokenizer,
     progress: &Progress,
 ) -> Result<Option<f64>, Failure> {
-    if (info.parameters as u64).saturating_mul(BYTES_LOADED) > Room::host().free() / 2 {
+    if (info.parameters as u64).saturating_mul(BYTES_LOADED) > MemoryBudget::host().free() / 2 {
         return Ok(None);
     }
     let ids = tokenizer.encode_prompt(&[Message::user("Tell me a story.")]).or_user_error()?;

@@ -13,7 +13,7 @@ pub(crate) const GPU_SHARE: f64 = 0.9;
 
 /// A kind of device, and the memory that a run may take there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Room {
+pub struct MemoryBudget {
     kind: Kind,
     /// Bytes that this process can still allocate.
     free: u64,
@@ -25,7 +25,7 @@ pub struct Room {
     beside: usize,
 }
 
-impl Room {
+impl MemoryBudget {
     /// Memory of a device.
     pub fn of(device: &OpenDevice) -> Self {
         match (device.kind(), device.gpu_memory()) {
@@ -106,7 +106,7 @@ impl Room {
 }
 
 /// The free memory in words.
-impl fmt::Display for Room {
+impl fmt::Display for MemoryBudget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.is_gpu() {
             true => write!(f, "{} of the GPU's {} are free", format_bytes(self.free), format_bytes(self.total)),
