@@ -10,7 +10,7 @@
 //!
 //! No tokenizer is needed here: ids come from the files that list added tokens.
 
-mod apart;
+mod bounded;
 mod content;
 pub mod error;
 mod files;

@@ -10,7 +10,7 @@ use minijinja::value::{Kwargs, StringInput, Value as TemplateValue, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, filters};
 use serde_json::{Map, Value};
 
-use crate::apart::{GivenUp, apart};
+use crate::bounded::{Exceeded, run_bounded};
 use crate::files::{self, ModelFiles, json_kind, malformed};
 use crate::message::AsPassed;
 use crate::{ChatError, Conversation, Message, generation_tags, json_text, python_text};
@@ -44,7 +44,7 @@ pub struct ChatTemplate {
     variables: Map<String, Value>,
     has_generation_blocks: bool,
     /// The bound that a render passed, after which there is no other.
-    given_up: Arc<OnceLock<GivenUp>>,
+    exceeded: Arc<OnceLock<Exceeded>>,
 }
 
 impl ChatTemplate {
@@ -95,13 +95,13 @@ impl ChatTemplate {
         if has_generation_blocks {
             templates.push((MARKED, generation_tags::mark(&source)));
         }
-        let compiled = apart(move || {
+        let compiled = run_bounded(move || {
             let mut environment = python_environment();
             let added = templates.into_iter().try_for_each(|(name, text)| environment.add_template_owned(name, text));
             added.map(|()| environment).map_err(|error| chain(&error))
         });
         let environment = compiled
-            .map_err(|given_up| ChatError::Unbounded { origin: origin.to_string(), bound: given_up.bound() })?
+            .map_err(|exceeded| ChatError::Unbounded { origin: origin.to_string(), bound: exceeded.bound() })?
             .map_err(refused)?;
         Ok(Self {
             environment: Arc::new(environment),
@@ -109,7 +109,7 @@ impl ChatTemplate {
             origin: origin.into(),
             variables: Map::new(),
             has_generation_blocks,
-            given_up: Arc::default(),
+            exceeded: Arc::default(),
         })
     }
 
@@ -227,15 +227,15 @@ impl ChatTemplate {
         add_generation_prompt: bool,
     ) -> Result<String, ChatError> {
         let unbounded = |bound| Err(ChatError::Unbounded { origin: self.origin.to_string(), bound });
-        if let Some(given_up) = self.given_up.get() {
-            return unbounded(given_up.bound());
+        if let Some(exceeded) = self.exceeded.get() {
+            return unbounded(exceeded.bound());
         }
         let Conversation { messages, inputs } = conversation;
         let size = messages.iter().map(Message::size).sum::<usize>() + inputs.size();
         let context = self.context(conversation, add_generation_prompt);
         let environment = Arc::clone(&self.environment);
         let limit = OUTPUT_BASE + 16 * size;
-        let rendered = apart(move || {
+        let rendered = run_bounded(move || {
             let mut out = BoundedText { bytes: Vec::with_capacity(size + 256), limit, full: false };
             let result = environment
                 .get_template(name)
@@ -248,9 +248,9 @@ impl ChatTemplate {
                 .map_err(|error| ChatError::Render { origin: self.origin.to_string(), message: error.to_string() }),
             Ok(Err((_, true))) => unbounded(format!("{limit} bytes of output")),
             Ok(Err((error, false))) => Err(self.explain(&error)),
-            Err(given_up) => {
-                let _ = self.given_up.set(given_up);
-                unbounded(given_up.bound())
+            Err(exceeded) => {
+                let _ = self.exceeded.set(exceeded);
+                unbounded(exceeded.bound())
             }
         }
     }

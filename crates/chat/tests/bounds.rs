@@ -64,7 +64,7 @@ fn no_filter_takes_memory_by_a_number() {
     );
 }
 
-/// What is given up cannot be stopped, so a process of its own is what takes the memory.
+/// A process of its own takes the memory: a template that is given up cannot be stopped.
 #[test]
 fn a_text_that_doubles_is_given_up_and_its_template_stays_refused() {
     const CHILD: &str = "SMPO_CHAT_BOUNDS_CHILD";
