@@ -216,6 +216,26 @@ fn two_processes_do_not_share_a_run_directory() {
     assert!(run.command().status().unwrap().success());
 }
 
+/// The rest of a directory that was removed while a run ended: a checkpoint, and nothing that says of which run.
+#[test]
+fn checkpoints_of_an_unknown_run_are_not_gone_on_from() {
+    let dir = TempDir::new().unwrap();
+    let run = Run::new(dir.path(), "run", "", &format!("[loss]\n{SMPO}"));
+    let mut child = run.spawn();
+    run.wait_for(4, &mut child);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    fs::remove_file(run.dir.join("config.toml")).unwrap();
+    let again = run.command().output().unwrap();
+    let said = String::from_utf8_lossy(&again.stderr);
+    assert!(
+        again.status.code() == Some(2) && said.contains("holds checkpoints of a run, but no config.toml"),
+        "{said}"
+    );
+    assert!(run.dir.join("checkpoints").is_dir(), "nothing is removed unasked");
+    assert!(run.command().arg("--restart").status().unwrap().success());
+}
+
 fn refused(keys: &str, tables: &str) -> assert_cmd::assert::Assert {
     let dir = TempDir::new().unwrap();
     let run = Run::new(dir.path(), "run", keys, tables);

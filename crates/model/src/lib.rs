@@ -47,7 +47,7 @@ mod wrapper;
 
 pub use batch::{PackedBatch, PackedBatchBuilder};
 pub use config::Config;
-pub use decode::{DeviceDecoder, DeviceFeed, DeviceRoom, DeviceSequence, Feed, PackedDecoder, Scratch, Sequence};
+pub use decode::{DeviceDecoder, DeviceFeed, DeviceSequence, Feed, PackedDecoder, Scratch, Sequence, SequenceCache};
 pub use decoder::Decoder;
 pub use embedded::ScoredEmbeddings;
 pub use error::{ModelError, Result};

@@ -187,9 +187,9 @@ fn greedy_on_device(decoder: &DeviceDecoder, prompts: &[&[u32]], tokens: usize) 
     let draw =
         TokenDraw { key: [0; 8], step: 0, temperature: 0.0, top_k: None, top_p: None, min_p: None, terminators: &[] };
     let lengths: Vec<usize> = prompts.iter().map(|prompt| prompt.len() + tokens).collect();
-    let mut room = decoder.room(lengths.iter().sum()).unwrap();
-    let mut sequences: Vec<DeviceSequence> = lengths.iter().map(|length| room.sequence(*length).unwrap()).collect();
-    assert!(!room.fits(1), "all rows are taken");
+    let mut cache = decoder.cache(lengths.iter().sum()).unwrap();
+    let mut sequences: Vec<DeviceSequence> = lengths.iter().map(|length| cache.sequence(*length).unwrap()).collect();
+    assert!(!cache.fits(1), "all rows are taken");
     let mut next: Vec<Vec<u32>> = prompts.iter().map(|prompt| prompt.to_vec()).collect();
     let mut continuations = vec![(Vec::new(), Vec::new()); prompts.len()];
     for _ in 0..tokens {
@@ -197,7 +197,7 @@ fn greedy_on_device(decoder: &DeviceDecoder, prompts: &[&[u32]], tokens: usize) 
         for (sequence, tokens) in sequences.iter_mut().zip(&next) {
             feeds.push(DeviceFeed { sequence, tokens, draw });
         }
-        let drawn = decoder.step(&room, &mut feeds).unwrap();
+        let drawn = decoder.step(&cache, &mut feeds).unwrap();
         for (index, drawn) in drawn.into_iter().enumerate() {
             let token = drawn.token.unwrap();
             continuations[index].0.push(token);
@@ -205,8 +205,8 @@ fn greedy_on_device(decoder: &DeviceDecoder, prompts: &[&[u32]], tokens: usize) 
             next[index] = vec![token];
         }
     }
-    sequences.drain(..).for_each(|sequence| room.release(sequence));
-    assert!(room.fits(lengths.iter().sum()));
+    sequences.drain(..).for_each(|sequence| cache.release(sequence));
+    assert!(cache.fits(lengths.iter().sum()));
     continuations
 }
 

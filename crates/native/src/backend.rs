@@ -1,7 +1,7 @@
 //! Decoders with the memory of their sequences, as a worker drives them.
 
 use smpo_model::{
-    DeviceDecoder, DeviceFeed, DeviceRoom, DeviceSequence, Feed, ModelError, PackedDecoder, Scratch, Sequence,
+    DeviceDecoder, DeviceFeed, DeviceSequence, Feed, ModelError, PackedDecoder, Scratch, Sequence, SequenceCache,
     TokenDraw,
 };
 use smpo_sampling::{Drawn, LogitsError, Recorder};
@@ -79,15 +79,15 @@ impl Backend for OnHost<'_> {
 pub(crate) struct OnDevice<'a> {
     decoder: &'a DeviceDecoder,
     /// Allocated with the first sequence.
-    room: Option<DeviceRoom>,
-    /// Tokens to allocate room for, and the most that there is memory for.
+    cache: Option<SequenceCache>,
+    /// Tokens to allocate a cache for, and the most that there is memory for.
     tokens: usize,
     most: usize,
 }
 
 impl<'a> OnDevice<'a> {
     pub fn new(decoder: &'a DeviceDecoder, [tokens, most]: [usize; 2]) -> Self {
-        Self { decoder, room: None, tokens, most }
+        Self { decoder, cache: None, tokens, most }
     }
 }
 
@@ -95,7 +95,7 @@ impl Backend for OnDevice<'_> {
     type Sequence = DeviceSequence;
 
     fn fits(&self, tokens: usize) -> bool {
-        self.room.as_ref().map_or(tokens <= self.tokens, |room| room.fits(tokens))
+        self.cache.as_ref().map_or(tokens <= self.tokens, |cache| cache.fits(tokens))
     }
 
     fn open(&mut self, tokens: usize) -> Result<DeviceSequence, ModelError> {
@@ -103,31 +103,31 @@ impl Backend for OnDevice<'_> {
             let expected = format!("at most {}: the GPU's memory has room for no more keys and values", self.most);
             ModelError::input("tokens of prompt and completion", expected, tokens.to_string())
         };
-        if let Some(sequence) = self.room.as_mut().and_then(|room| room.sequence(tokens)) {
+        if let Some(sequence) = self.cache.as_mut().and_then(|cache| cache.sequence(tokens)) {
             return Ok(sequence);
         }
         if tokens > self.most {
             return Err(refused());
         }
-        // The first sequence, or one alone that is longer than the room so far.
-        self.room = None;
-        let room = self.room.insert(self.decoder.room(self.tokens.max(tokens))?);
-        room.sequence(tokens).ok_or_else(refused)
+        // The first sequence, or one alone that is longer than the cache so far.
+        self.cache = None;
+        let cache = self.cache.insert(self.decoder.cache(self.tokens.max(tokens))?);
+        cache.sequence(tokens).ok_or_else(refused)
     }
 
     fn close(&mut self, sequence: DeviceSequence) {
-        if let Some(room) = &mut self.room {
-            room.release(sequence);
+        if let Some(cache) = &mut self.cache {
+            cache.release(sequence);
         }
     }
 
     fn step(&mut self, running: &mut [Running<DeviceSequence>]) -> Result<Draws, ModelError> {
-        let Some(room) = &self.room else { return Ok(Vec::new()) };
+        let Some(cache) = &self.cache else { return Ok(Vec::new()) };
         let mut feeds: Vec<DeviceFeed<'_>> = Vec::with_capacity(running.len());
         for Running { sequence, next, recorder } in running.iter_mut() {
             feeds.push(DeviceFeed { sequence, tokens: next, draw: settings(recorder) });
         }
-        let drawn = self.decoder.step(room, &mut feeds)?;
+        let drawn = self.decoder.step(cache, &mut feeds)?;
         let record = |(one, drawn): (&mut Running<DeviceSequence>, smpo_model::DrawnToken)| {
             let drawn = Drawn {
                 token: drawn.token,

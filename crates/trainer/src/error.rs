@@ -130,6 +130,18 @@ pub enum TrainError {
         /// Keys in which the two differ.
         keys: Vec<String>,
     },
+    /// The run directory holds a run of which nothing says what it is.
+    #[error(
+        "{}: holds {what} of a run, but no config.toml that says of which; restore it, choose another output_dir, or start over with \
+         --restart",
+        dir.display()
+    )]
+    UnknownRun {
+        /// The run directory.
+        dir: PathBuf,
+        /// Checkpoints, or a model.
+        what: &'static str,
+    },
     /// The data is not that of the steps taken.
     #[error(
         "{}: the data has changed since step {step}: {}; restore it, take the new rows from step {} on with \

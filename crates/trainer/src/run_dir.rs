@@ -7,6 +7,7 @@ use smpo_files::{DirLock, remove_leftovers, write_whole};
 
 use smpo_data::Row;
 
+use crate::checkpoint;
 use crate::config::{Changes, TrainConfig};
 use crate::error::{TrainError, io};
 use crate::origin::Origin;
@@ -170,12 +171,12 @@ impl RunDir {
     /// The run that the directory holds, if any, and the keys in which `config` differs from it.
     ///
     /// # Errors
-    /// [`TrainError::OtherRun`] if they make another run of it.
+    /// [`TrainError::OtherRun`] if they make another run of it, [`TrainError::UnknownRun`] if it is not known what it holds.
     pub(crate) fn earlier(&self, config: &TrainConfig) -> Result<Option<EarlierConfig>, TrainError> {
         let path = self.config();
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return self.unclaimed().map(|()| None),
             Err(source) => return Err(TrainError::Io { path, action: "read", source }),
         };
         let earlier = TrainConfig::parse(&text, &path, &[])?;
@@ -185,6 +186,16 @@ impl RunDir {
         } else {
             Err(self.other_run(changes.refused))
         }
+    }
+
+    /// Refuses what a run without a configuration left, which a new run would go on from.
+    fn unclaimed(&self) -> Result<(), TrainError> {
+        let what = match (checkpoint::list(&self.checkpoints())?.is_empty(), smpo_files::is_dir(&self.model())?) {
+            (false, _) => "checkpoints",
+            (true, true) => "a model",
+            (true, false) => return Ok(()),
+        };
+        Err(TrainError::UnknownRun { dir: self.0.clone(), what })
     }
 
     /// The error of a configuration that makes another run.

@@ -308,6 +308,7 @@ impl Classify for TrainError {
             | E::DataCheck { .. }
             | E::NoSuchMetric { .. }
             | E::OtherRun { .. }
+            | E::UnknownRun { .. }
             | E::OtherData { .. }
             | E::FinishedOnOtherData { .. }
             | E::OtherWeights { .. }

@@ -31,13 +31,13 @@ pub struct DeviceDecoder {
 
 /// The rows of a cache in a device's memory, shared out among sequences.
 #[derive(Debug)]
-pub struct DeviceRoom {
-    cache: DeviceCache,
+pub struct SequenceCache {
+    rows: DeviceCache,
     /// Rows of each sequence, in order.
     taken: Vec<Range<usize>>,
 }
 
-/// One sequence's rows in a [`DeviceRoom`].
+/// One sequence's rows in a [`SequenceCache`].
 #[derive(Debug)]
 pub struct DeviceSequence {
     rows: Range<usize>,
@@ -108,11 +108,11 @@ impl DeviceDecoder {
     ///
     /// # Errors
     /// When the device has not as much left, or the width of a head has no kernel.
-    pub fn room(&self, tokens: usize) -> Result<DeviceRoom> {
+    pub fn cache(&self, tokens: usize) -> Result<SequenceCache> {
         let (spec, placement) = (self.spec(), self.decoder.placement());
         let heads = [spec.kv_heads, spec.head_dim];
-        let cache = || DeviceCache::new(&placement.device, placement.dtype.candle(), spec.layers.len(), heads, tokens);
-        Ok(DeviceRoom { cache: self.on_device(cache)?, taken: Vec::new() })
+        let rows = || DeviceCache::new(&placement.device, placement.dtype.candle(), spec.layers.len(), heads, tokens);
+        Ok(SequenceCache { rows: self.on_device(rows)?, taken: Vec::new() })
     }
 
     /// Feeds the tokens and draws one for each feed, in their order.
@@ -120,7 +120,7 @@ impl DeviceDecoder {
     /// # Errors
     /// When a feed has no token, or several for a sequence that is not empty, a token is not below `V`, a sequence has no
     /// room; when the device fails. What the sequences hold is then unspecified.
-    pub fn step(&self, room: &DeviceRoom, feeds: &mut [DeviceFeed<'_>]) -> Result<Vec<DrawnToken>> {
+    pub fn step(&self, cache: &SequenceCache, feeds: &mut [DeviceFeed<'_>]) -> Result<Vec<DrawnToken>> {
         self.check(feeds)?;
         // Running sequences, then prompts, as many in a pass as fit.
         let (running, prompts): (Vec<usize>, Vec<usize>) =
@@ -137,7 +137,7 @@ impl DeviceDecoder {
         }
         passes.retain(|pass| !pass.is_empty());
         let drawn = self.on_device(|| {
-            let hidden = passes.iter().map(|pass| self.run(room, feeds, pass)).collect::<Result<Vec<_>>>()?;
+            let hidden = passes.iter().map(|pass| self.run(cache, feeds, pass)).collect::<Result<Vec<_>>>()?;
             let hidden = if let [one] = &hidden[..] { one.clone() } else { Tensor::cat(&hidden, 0)? };
             let draws: Vec<TokenDraw<'_>> = passes.iter().flatten().map(|index| feeds[*index].draw).collect();
             Ok::<_, ModelError>(device_draw(&self.logits(&hidden)?, self.spec().logit_soft_cap, &draws)?)
@@ -168,7 +168,7 @@ impl DeviceDecoder {
     }
 
     /// Hidden states of the last token of each of some feeds, which are all prompts or all of one token.
-    fn run(&self, room: &DeviceRoom, feeds: &[DeviceFeed<'_>], chosen: &[usize]) -> Result<Tensor> {
+    fn run(&self, cache: &SequenceCache, feeds: &[DeviceFeed<'_>], chosen: &[usize]) -> Result<Tensor> {
         let (mut ids, mut positions, mut lengths) = (Vec::new(), Vec::new(), Vec::new());
         let (mut places, mut spans, mut last, mut queries) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for DeviceFeed { sequence, tokens, .. } in chosen.iter().map(|index| &feeds[*index]) {
@@ -178,7 +178,7 @@ impl DeviceDecoder {
             last.push(ids.len() as u32 - 1);
             positions.extend((start..start + count).map(|position| position as u32));
             places.extend((first + start..first + start + count).map(|row| row as u32));
-            // A rope that depends on length goes by the room, as on the CPU.
+            // A rope that depends on length goes by the most that the sequence may have, as on the CPU.
             lengths.resize(ids.len(), sequence.rows.len());
             queries.push(CachedSequence { first_row: first, position: start + count - 1 });
         }
@@ -195,9 +195,9 @@ impl DeviceDecoder {
         let prompts = chosen.iter().any(|index| feeds[*index].sequence.tokens == 0);
         let mut attention = CachedPass {
             spec: self.spec(),
-            cache: &room.cache,
-            places: room.cache.places(&places)?,
-            queries: room.cache.queries(queries)?,
+            cache: &cache.rows,
+            places: cache.rows.places(&places)?,
+            queries: cache.rows.queries(queries)?,
             prompts: prompts.then_some(&segments),
             layer: 0,
         };
@@ -249,10 +249,10 @@ impl CachedPass<'_> {
     }
 }
 
-impl DeviceRoom {
+impl SequenceCache {
     /// Number of tokens of all sequences together.
     pub fn tokens(&self) -> usize {
-        self.cache.tokens()
+        self.rows.tokens()
     }
 
     /// True if there are `tokens` neighbouring rows that no sequence has.
@@ -276,7 +276,7 @@ impl DeviceRoom {
     /// The first gap of so many rows: the number of sequences before it, and its first row.
     fn gap(&self, tokens: usize) -> Option<(usize, usize)> {
         let starts = std::iter::once(0).chain(self.taken.iter().map(|rows| rows.end));
-        let ends = self.taken.iter().map(|rows| rows.start).chain([self.cache.tokens()]);
+        let ends = self.taken.iter().map(|rows| rows.start).chain([self.rows.tokens()]);
         let mut gaps = starts.zip(ends).enumerate();
         gaps.find(|(_, (start, end))| end - start >= tokens.max(1)).map(|(index, (start, _))| (index, start))
     }

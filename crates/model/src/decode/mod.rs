@@ -8,6 +8,6 @@ mod low_rank;
 mod packed;
 mod step;
 
-pub use device::{DeviceDecoder, DeviceFeed, DeviceRoom, DeviceSequence};
+pub use device::{DeviceDecoder, DeviceFeed, DeviceSequence, SequenceCache};
 pub use packed::PackedDecoder;
 pub use step::{Feed, Scratch, Sequence};
