@@ -161,6 +161,11 @@ impl ChatTemplate {
         self.run(PLAIN, conversation.into(), add_generation_prompt)
     }
 
+    /// [`ChatTemplate::render`] of several conversations, each with or without the generation prompt, for less than each alone.
+    pub fn render_all(&self, conversations: &[(Conversation<'_>, bool)]) -> Vec<Result<String, ChatError>> {
+        self.run_all(PLAIN, conversations)
+    }
+
     /// The bytes of [`ChatTemplate::render`], without a generation prompt, that the template's own `{% generation %}`
     /// blocks write: the assistant's part. `None` where it has none, or changes their text afterwards.
     ///
@@ -226,31 +231,45 @@ impl ChatTemplate {
         conversation: Conversation<'_>,
         add_generation_prompt: bool,
     ) -> Result<String, ChatError> {
+        self.run_all(name, &[(conversation, add_generation_prompt)]).swap_remove(0)
+    }
+
+    /// Renders on the worker, to which a job costs more than a small text does.
+    fn run_all(&self, name: &'static str, texts: &[(Conversation<'_>, bool)]) -> Vec<Result<String, ChatError>> {
         let unbounded = |bound| Err(ChatError::Unbounded { origin: self.origin.to_string(), bound });
         if let Some(exceeded) = self.exceeded.get() {
-            return unbounded(exceeded.bound());
+            return texts.iter().map(|_| unbounded(exceeded.bound())).collect();
         }
-        let Conversation { messages, inputs } = conversation;
-        let size = messages.iter().map(Message::size).sum::<usize>() + inputs.size();
-        let context = self.context(conversation, add_generation_prompt);
-        let environment = Arc::clone(&self.environment);
-        let limit = OUTPUT_BASE + 16 * size;
-        let rendered = run_bounded(move || {
-            let mut out = BoundedText { bytes: Vec::with_capacity(size + 256), limit, full: false };
-            let result = environment
-                .get_template(name)
-                .and_then(|template| template.render_captured_to(context, &mut out).map(drop));
-            result.map(|()| out.bytes).map_err(|error| (error, out.full))
+        let sized = texts.iter().map(|(conversation, add_generation_prompt)| {
+            let Conversation { messages, inputs } = *conversation;
+            let size = messages.iter().map(Message::size).sum::<usize>() + inputs.size();
+            (self.context(*conversation, *add_generation_prompt), size)
         });
-        match rendered {
+        let jobs: Vec<(BTreeMap<String, TemplateValue>, usize)> = sized.collect();
+        let environment = Arc::clone(&self.environment);
+        let rendered = run_bounded(move || {
+            let render = |(context, size): (BTreeMap<String, TemplateValue>, usize)| {
+                let limit = OUTPUT_BASE + 16 * size;
+                let mut out = BoundedText { bytes: Vec::with_capacity(size + 256), limit, full: false };
+                let result = environment
+                    .get_template(name)
+                    .and_then(|template| template.render_captured_to(context, &mut out).map(drop));
+                result.map(|()| out.bytes).map_err(|error| (error, out.full.then_some(limit)))
+            };
+            jobs.into_iter().map(render).collect::<Vec<_>>()
+        });
+        let text = |rendered: Result<Vec<u8>, (Error, Option<usize>)>| match rendered {
             // minijinja writes only `str`, so this cannot be anything but UTF-8
-            Ok(Ok(bytes)) => String::from_utf8(bytes)
+            Ok(bytes) => String::from_utf8(bytes)
                 .map_err(|error| ChatError::Render { origin: self.origin.to_string(), message: error.to_string() }),
-            Ok(Err((_, true))) => unbounded(format!("{limit} bytes of output")),
-            Ok(Err((error, false))) => Err(self.explain(&error)),
+            Err((_, Some(limit))) => unbounded(format!("{limit} bytes of output")),
+            Err((error, None)) => Err(self.explain(&error)),
+        };
+        match rendered {
+            Ok(rendered) => rendered.into_iter().map(text).collect(),
             Err(exceeded) => {
                 let _ = self.exceeded.set(exceeded);
-                unbounded(exceeded.bound())
+                texts.iter().map(|_| unbounded(exceeded.bound())).collect()
             }
         }
     }

@@ -32,11 +32,11 @@ pub(crate) fn render(
     sides: &[&[Message]],
 ) -> Result<Rendered, TokenizerError> {
     check_roles(prompt.messages, sides)?;
-    let opened = template.render(prompt, true)?;
-    let whole = |side: &&[Message]| {
-        template.render(Conversation { messages: &[prompt.messages, side].concat(), ..prompt }, false)
-    };
-    let texts: Vec<String> = sides.iter().map(whole).collect::<Result<_, _>>()?;
+    let whole: Vec<Vec<Message>> = sides.iter().map(|side| [prompt.messages, side].concat()).collect();
+    let whole = whole.iter().map(|messages| (Conversation { messages, ..prompt }, false));
+    let mut rendered = template.render_all(&[(prompt, true)].into_iter().chain(whole).collect::<Vec<_>>()).into_iter();
+    let opened = rendered.next().unwrap_or_else(|| template.render(prompt, true))?;
+    let texts: Vec<String> = rendered.collect::<Result<_, _>>()?;
     let begun = texts.iter().filter(|text| text.starts_with(&opened)).count();
     if begun == texts.len() {
         let split = opened.len();
