@@ -8,7 +8,7 @@
 //! Many rows are spread over the current rayon pool, as everywhere in this crate.
 //!
 //! On a device a step is a forward pass of the training's own operations on tensors, but for attention: [`DeviceCache`]
-//! holds keys and values, [`device_logits`] and [`device_draw`] end the step. Attention and draw keep to the rule above;
+//! holds keys and values, [`device_logits`] and [`device_draw()`] end the step. Attention and draw keep to the rule above;
 //! cuBLAS' products may not, whose order of additions depends on the number of rows.
 
 mod cache;
