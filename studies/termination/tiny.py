@@ -102,9 +102,9 @@ def recipe(out, name, folder, cells, sft_seeds, seeds):
 
 
 def smoke(out, _):
-    """Five arms, one seed, minutes."""
+    """Six arms, one seed, minutes."""
     folder = world(out, "dev-shortest", "qwen2", DEVELOPMENT, "shortest")
-    cells = [(arm, 5e-4) for arm in ["sft", "smpo", "smpo-invert", "smpo-published", "smpo-mask-anchor0.1"]]
+    cells = [(arm, 5e-4) for arm in ["sft", "smpo", "smpo-invert", "smpo-published", "smpo-mask-anchor0.1", "smpo-met-mask-anchor0.1"]]
     recipe(out, "smoke", folder, cells, [1], [1])
 
 
