@@ -1,4 +1,4 @@
-//! A mutator that keeps JSON whole: half of the time one value of the input's document, or of one of its lines, lies.
+//! A mutator that keeps JSON whole: half of the time it replaces one value of the input's document, or of one of its lines.
 
 use serde_json::Value;
 use smpo_fixtures::{Dice, hostile_json};

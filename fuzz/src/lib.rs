@@ -1,4 +1,5 @@
-//! What all targets share: memory that is bounded by the input, files that a target rewrites, and JSON that lies.
+//! Helpers of all targets: memory that is bounded by the input, files that a target rewrites, and mutations that keep JSON
+//! whole.
 //!
 //! An input of a target that reads several files begins with one character, the file that the rest replaces.
 

@@ -34,9 +34,9 @@ pub(crate) fn render(
     check_roles(prompt.messages, sides)?;
     let whole: Vec<Vec<Message>> = sides.iter().map(|side| [prompt.messages, side].concat()).collect();
     let whole = whole.iter().map(|messages| (Conversation { messages, ..prompt }, false));
-    let mut rendered = template.render_all(&[(prompt, true)].into_iter().chain(whole).collect::<Vec<_>>()).into_iter();
-    let opened = rendered.next().unwrap_or_else(|| template.render(prompt, true))?;
-    let texts: Vec<String> = rendered.collect::<Result<_, _>>()?;
+    let all: Vec<_> = [(prompt, true)].into_iter().chain(whole).collect();
+    let mut texts: Vec<String> = template.render_all(&all).into_iter().collect::<Result<_, _>>()?;
+    let opened = texts.remove(0);
     let begun = texts.iter().filter(|text| text.starts_with(&opened)).count();
     if begun == texts.len() {
         let split = opened.len();
