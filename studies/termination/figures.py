@@ -5,7 +5,8 @@ from xml.sax.saxutils import escape
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 760, 480, 64, 52, 24, 24
 STYLE = (
     "text{font:12px system-ui,sans-serif;fill:#333}.axis{stroke:#999}.grid{stroke:#8883;stroke-dasharray:2 3}"
-    ".smpo{fill:#c2410c}.other{fill:#2563eb}.start{fill:#333}.ours{fill:#15803d}.label{font-size:10px}"
+    ".smpo{fill:#c2410c;stroke:#c2410c}.other{fill:#2563eb;stroke:#2563eb}.start{fill:#333}.ours{fill:#15803d;stroke:#15803d}"
+    ".label{font-size:10px}.link{fill:none;stroke-opacity:.45;stroke-width:1.4}"
     "@media(prefers-color-scheme:dark){text,.start{fill:#ddd}}"
 )
 
@@ -31,14 +32,19 @@ def frame(x, y, title):
     return out, place_x, place_y
 
 
-def scatter(points, x, y, title):
-    """SVG of points (x, y, label, class); `x` and `y` are (title, low, high, ticks)."""
+def scatter(points, x, y, title, links=()):
+    """SVG of points (x, y, label, class) and lines (points, class); `x` and `y` are (title, low, high, ticks)."""
     (_, x_low, x_high, _), (_, y_low, y_high, _) = x, y
     out, place_x, place_y = frame(x, y, title)
+    for ends, kind in links:
+        path = " ".join(f"{place_x(min(max(px, x_low), x_high)):.1f},{place_y(min(max(py, y_low), y_high)):.1f}" for px, py in ends)
+        out.append(f'<polyline class="link {kind}" points="{path}"/>')
     taken = []
     for px, py, label, kind in sorted(points, key=lambda point: -point[1]):
         cx, cy = place_x(min(max(px, x_low), x_high)), place_y(min(max(py, y_low), y_high))
         out.append(f'<circle class="{kind}" cx="{cx:.1f}" cy="{cy:.1f}" r="4"><title>{escape(label)}: {px:.3g}, {py:.3g}</title></circle>')
+        if not label:
+            continue
         ty = cy + 3
         while any(abs(ty - other) < 10 and abs(cx - other_x) < 90 for other_x, other in taken):
             ty += 10

@@ -112,14 +112,44 @@ def figure(rows, chosen, screen):
     points = []
     for (name, arm, rate), group in cells(rows).items():
         if name == screen and (rate is None or rate == chosen[arm][0]):
-            kind = "start" if rate is None else "ours" if "anchor" in arm else "smpo" if arm.startswith("smpo") else "other"
-            points.append((average(group, "pref_accuracy_without_eos"), average(group, "eos_logp_gold"), arm, kind))
+            points.append((average(group, "pref_accuracy_without_eos"), average(group, "eos_logp_gold"), arm, kind_of(arm)))
     lowest = min(-6.0, *(max(point[1], -12.0) for point in points))
     return figures.scatter(
         points,
         ("held-out preference accuracy, terminators left out", 0.2, 1.02, [0.2, 0.4, 0.6, 0.8, 1.0]),
         ("log p of the terminator after gold answers, nats", lowest, 0.0, range(int(lowest), 1, 2)),
         f"{screen}: learning against stopping; lowest drawn at {lowest:g}",
+    )
+
+
+def kind_of(arm):
+    return "start" if arm == "start" else "ours" if "anchor" in arm else "smpo" if arm.startswith("smpo") else "other"
+
+
+def rates_figure(rows, title):
+    """Drift against the terminator's loss, means over worlds and seeds of differences from the model before: of each arm that ran at
+    both rates a line from the lower to the higher, where its name stands."""
+    before = {(row["screen"], row["sft_seed"]): row for row in rows if row["arm"] == "start"}
+    found = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        if row["arm"] != "start":
+            start = before[row["screen"], row["sft_seed"]]
+            found[row["arm"]][row["learning_rate"]].append([row[key] - start[key] for key in ("gold_nll", "eos_logp_gold")])
+    points, links = [], []
+    for arm, rates in found.items():
+        if len(rates) > 1:
+            ends = [tuple(statistics.mean(column) for column in zip(*rates[rate])) for rate in sorted(rates)]
+            points += [(*end, arm if end is ends[-1] else "", kind_of(arm)) for end in ends]
+            links.append((ends, kind_of(arm)))
+    lowest = int(min(point[1] for point in points)) - 1
+    most = int(max(point[0] for point in points) / 0.05 + 1) * 0.05
+    step = max(0.05, round(most / 6, 2))
+    return figures.scatter(
+        points,
+        ("cross-entropy of gold answers without their terminator, nats more than before", -0.02, most * 1.15, [step * tick for tick in range(int(most / step) + 1)]),
+        ("log p of the terminator after gold answers, nats more than before", lowest, 0.3, range(lowest, 1)),
+        title,
+        links,
     )
 
 
@@ -349,6 +379,10 @@ def main():
         folder.mkdir(exist_ok=True)
         for screen in sorted({row["screen"] for row in rows}):
             (folder / f"{screen}.svg").write_text(figure(rows, chosen, screen))
+        for name, title in {"confirm": "confirming runs", "real": "SmolLM2-135M-Instruct"}.items():
+            rows = read(*results(f"{name}-*.csv" if name == "confirm" else f"{name}.csv"))
+            if rows:
+                (folder / f"{name}.svg").write_text(rates_figure(rows, f"{title}: each arm from 5e-5 to 2e-4"))
         for key in MECHANISM:
             (folder / f"mechanism-{key.replace('_', '-')}.svg").write_text(mechanism(read("mechanism"), key))
     else:
