@@ -26,7 +26,10 @@ SMALL = ["--shape", "tiny", "--lora-r", "4", "--length", "64", "--batch-size", "
 TINY_BENCHES = [("tiny-lora", SMALL, [], PEERS), ("tiny-qlora", SMALL, ["--base", "nf4", "--max-tokens-per-pack", "128"], [])]
 PACKAGES = {"torch-smpo": ["torch", "transformers", "peft"], "trl-simpo": ["torch", "trl", "peft", "datasets"]}
 
-report = {"schema": 1, "device": DEVICE, "parts": [], "benches": []}
+#: Shape, sequences, tokens of each.
+DECODES = [("tiny", 4, 40)] if TINY else [("qwen2.5-1.5b", 16, 1024), ("qwen2.5-1.5b", 64, 1024), ("qwen2.5-1.5b", 256, 1024)]
+
+report = {"schema": 1, "device": DEVICE, "parts": [], "benches": [], "decode": []}
 
 
 def left():
@@ -104,6 +107,16 @@ def bench(name, trainer, options, own):
             write()
 
 
+def decode(shape, batch, context):
+    """Steps of sampling."""
+    command = [SMPO, "bench", "decode", "--shape", shape, "--batch-size", batch, "--context", context, "--device", DEVICE,
+               "--format", "json"]
+    _, said = part(f"decode {shape} × {batch}", command, 60 if ON_GPU else 120)
+    if said.strip().startswith("{"):
+        report["decode"].append(json.loads(said))
+        write()
+
+
 def sampling():
     """Tokens a second of the native engine."""
     model = os.environ.get("MODEL", ROOT / "datasets/demo/base")
@@ -145,6 +158,12 @@ def write():
         memory = f"{row['memory'] / 1e9:.2f} GB" if row.get("memory") else "–"
         trainer = row["trainer"] + (f" ({row['note'].rstrip('; ')})" if row.get("note") else "")
         lines.append(f"| {row['bench']} | {trainer} | {row['tokens_per_s']:,.0f} | {memory} | {share} |")
+    if report["decode"]:
+        lines += ["", "| sampling | sequences | tokens of each | tokens/s | ms a step | of the measured bandwidth |", "|---|---|---|---|---|---|"]
+        for row in report["decode"]:
+            share = f"{100 * row['share']:.0f} %" if row.get("share") else "–"
+            lines.append(f"| {row['shape']} | {row['batch_size']} | {row['context']} | {row['tokens_per_s']['median']:,.0f} | "
+                         f"{1e3 * row['seconds']['median']:.2f} | {share} |")
     if "sampling" in report:
         sampled = report["sampling"]
         lines += ["", f"Sampling from {sampled['model']}, batch {sampled['batch']}: {sampled['tokens']} tokens, "
@@ -161,6 +180,8 @@ def main():
     benches = TINY_BENCHES if TINY else BENCHES
     for name, options, own, _ in benches:
         bench(name, "smpo", options, own)
+    for shape, batch, context in DECODES:
+        decode(shape, batch, context)
     sampling()
     for name, options, own, peers in benches:
         for trainer in peers:

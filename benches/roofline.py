@@ -336,13 +336,9 @@ def decode(batch, context):
     work = Work(NOW)
     for _ in range(LAYERS):
         work.sweep("norms", 8 * batch * HIDDEN, 0.8, 2)
-        for name in LINEARS:
-            inputs, outputs, bias = LINEARS[name]
-            if bias:
-                work.sweep("biases", 2 * batch * outputs, NOW.biases)
-            work.multiply("products", batch, outputs, inputs, accumulate=bias)
-        work.sweep("rotary", 4 * batch * (HIDDEN + KV) / 2, NOW.rotary, 2)
-        work.sweep("cache", 8 * batch * KV, 0.8)
+        for outputs, inputs in [(HIDDEN + 2 * KV, HIDDEN), (HIDDEN, HIDDEN), (2 * INNER, HIDDEN), (HIDDEN, INNER)]:
+            work.multiply("products", batch, outputs, inputs)
+        work.sweep("bias, rotation, cache", 4 * batch * (HIDDEN + 2 * KV), 0.5)
         # A multiprocessor holds six blocks with a tile of 17 kB in flight each; multiplications and reads of shared memory
         # take about three quarters of the time that the tile takes from memory: 70 % of the bandwidth at most.
         work.sweep("attention", 4 * batch * context * KV, 0.7)

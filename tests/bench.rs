@@ -1,4 +1,4 @@
-//! `smpo bench step`, the whole program, and devices that are not there.
+//! `smpo bench`, the whole program, and devices that are not there.
 
 use assert_cmd::Command;
 use predicates::prelude::PredicateBooleanExt;
@@ -26,6 +26,21 @@ fn a_step_is_timed_and_counted() {
     // The same by hand, for people.
     let adapted = [&TINY[..], &["--device", "cpu", "--lora-r", "2", "--checkpointing"]].concat();
     smpo(&adapted).success().stdout(contains("tokens/s").and(contains("LoRA r 2")));
+}
+
+#[test]
+fn a_step_of_sampling_is_timed_against_the_bandwidth() {
+    let options = ["bench", "decode", "--batch-size", "2", "--context", "8", "--steps", "3", "--device"];
+    let report = smpo(&[&options[..], &["cpu", "--format", "json"]].concat()).success();
+    let report: Value = serde_json::from_slice(&report.get_output().stdout).unwrap();
+    let number = |name: &str| report[name].as_f64().unwrap();
+    assert_eq!((&report["batch_size"], &report["context"], &report["steps"]), (&2.into(), &8.into(), &3.into()));
+    assert!((number("share") * number("bandwidth_bytes_per_s") - number("bytes_per_s")).abs() < 1.0);
+    smpo(&[&options[..], &["emulated"]].concat())
+        .success()
+        .stdout(contains("tokens/s").and(contains("to read a step")));
+    let why = "--batch-size: expected at least 1, got 0";
+    smpo(&["bench", "decode", "--batch-size", "0", "--device", "cpu"]).code(2).stderr(contains(why));
 }
 
 #[test]

@@ -43,6 +43,7 @@ const COMMANDS: [(&str, &str); 32] = [
     ("merge", "MODEL models/baseline --out merged"),
     ("export", "MODEL --out exported"),
     ("bench step", "--steps 1 --warmup 0"),
+    ("bench decode", "--steps 1 --warmup 0 --batch-size 2 --context 8"),
     ("selftest", "! takes half a minute"),
     // a second form of one that is above
     ("eval", "runs/dpo/model --suite suite.toml --out eval-dpo"),

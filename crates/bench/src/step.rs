@@ -14,6 +14,7 @@ use crate::error::BenchError;
 use crate::peak::{Arithmetic, peak_flops};
 use crate::rate;
 use crate::shape::Shape;
+use crate::spread::Spread;
 
 /// Version of the report's JSON.
 const SCHEMA: u32 = 1;
@@ -70,30 +71,6 @@ impl Base {
             Self::Bf16 => "bfloat16",
             Self::Nf4 => "nf4",
         }
-    }
-}
-
-/// Distribution over the timed steps.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Spread {
-    /// Median.
-    pub median: f64,
-    /// Minimum.
-    pub min: f64,
-    /// Maximum.
-    pub max: f64,
-}
-
-impl Spread {
-    /// Spread of at least one value.
-    fn of(mut values: Vec<f64>) -> Self {
-        values.sort_by(f64::total_cmp);
-        let middle = values.len() / 2;
-        let median = match values.len() % 2 {
-            1 => values[middle],
-            _ => (values[middle - 1] + values[middle]) / 2.0,
-        };
-        Self { median, min: values[0], max: values[values.len() - 1] }
     }
 }
 
@@ -415,11 +392,5 @@ mod tests {
         assert_eq!(refusal(StepBench { steps: 0, ..tiny() }), "--steps: expected at least 1, got 0");
         let refused = refusal(StepBench { dtype: WeightDtype::Bf16, ..tiny() });
         assert_eq!(refused, "--dtype: expected float32, the only dtype trained on the CPU, got bfloat16");
-    }
-
-    #[test]
-    fn a_median_lies_in_the_middle() {
-        assert_eq!(Spread::of(vec![3.0, 1.0, 2.0]), Spread { median: 2.0, min: 1.0, max: 3.0 });
-        assert_eq!(Spread::of(vec![4.0, 1.0, 2.0, 3.0]), Spread { median: 2.5, min: 1.0, max: 4.0 });
     }
 }

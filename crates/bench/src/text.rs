@@ -5,14 +5,43 @@ use smpo_devices::format_bytes;
 use smpo_report::plain_table;
 use smpo_trainer::SelfTest;
 
-use crate::step::{Spread, StepReport};
+use crate::decode::DecodeReport;
+use crate::spread::Spread;
+use crate::step::StepReport;
 
-/// A table of a bench: a row per figure.
-pub fn step(report: &StepReport) -> String {
-    let spread = |spread: &Spread, unit: &str, decimals: usize| {
-        let Spread { median, min, max } = spread;
-        format!("{median:.decimals$}{unit} ({min:.decimals$} to {max:.decimals$})")
+fn spread(spread: &Spread, decimals: usize) -> String {
+    let Spread { median, min, max } = spread;
+    format!("{median:.decimals$} ({min:.decimals$} to {max:.decimals$})")
+}
+
+/// A table of a bench of sampling: a row per figure.
+pub fn decode(report: &DecodeReport) -> String {
+    let giga = |bytes: f64| format!("{:.2} GB/s", bytes / 1e9);
+    let mut table = plain_table();
+    let mut row = |name: &str, value: String| {
+        table.add_row([name, &value]);
     };
+    row("shape", format!("{}, {} parameters", report.shape, report.parameters));
+    row("device", format!("{} ({})", report.device, report.device_name));
+    row("dtype", report.dtype.to_owned());
+    row("sequences", format!("{}, of {} tokens before the first step", report.batch_size, report.context));
+    row("steps", format!("{} after {} to warm up", report.steps, report.warmup));
+    row("tokens/s", spread(&report.tokens_per_s, 0));
+    row("seconds a step", spread(&report.seconds, 4));
+    row("seconds of prompts", format!("{:.4}", report.prompt_seconds));
+    row("to read a step", format_bytes(report.bytes));
+    row("reached", giga(report.bytes_per_s));
+    if let (Some(share), Some(bandwidth)) = (report.share, report.bandwidth_bytes_per_s) {
+        row("of the bandwidth", format!("{:.1} % of {} (measured)", 100.0 * share, giga(bandwidth)));
+    }
+    if let Some(bytes) = report.peak_memory_bytes {
+        row("peak memory", format_bytes(bytes));
+    }
+    table.to_string()
+}
+
+/// A table of a bench of training: a row per figure.
+pub fn step(report: &StepReport) -> String {
     let tera = |flops: f64| format!("{:.3} TFLOP/s", flops / 1e12);
     let trained = match report.lora_r {
         Some(r) => format!("LoRA r {r}: {} of {}", report.trained_parameters, report.parameters),
@@ -34,8 +63,8 @@ pub fn step(report: &StepReport) -> String {
     row("checkpointing", if report.checkpointing { "on" } else { "off" }.to_owned());
     row("tokens a step", format!("{}, {} with each prompt once", report.tokens, report.packed_tokens));
     row("steps", format!("{} after {} to warm up", report.steps, report.warmup));
-    row("tokens/s", spread(&report.tokens_per_s, "", 0));
-    row("seconds a step", spread(&report.seconds, "", 4));
+    row("tokens/s", spread(&report.tokens_per_s, 0));
+    row("seconds a step", spread(&report.seconds, 4));
     row("model FLOPs a step", format!("{:.3e}", report.flops as f64));
     row("reached", tera(report.flops_per_s));
     if let (Some(mfu), Some(peak), Some(from)) = (report.mfu, report.peak_flops_per_s, report.peak_from) {

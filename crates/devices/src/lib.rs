@@ -22,5 +22,5 @@ mod support;
 pub use choice::{Choice, ParseChoice};
 pub use emulation::on_device;
 pub use error::DeviceError;
-pub use memory::{format_bytes, peak_resident, resident};
+pub use memory::{format_bytes, peak_resident, resident, sampling_memory};
 pub use open::{GpuMemory, Kind, OpenDevice};

@@ -4,7 +4,7 @@
 
 use crate::ops::{AddRmsNorm, LowRank};
 use crate::options::{
-    AttentionOptions, Clamp, DeltaHeads, DropoutMask, NormOptions, RotaryPairs, Routing, Segments, Span,
+    AttentionOptions, Clamp, DeltaHeads, DropoutMask, Gate, NormOptions, RotaryPairs, Routing, Segments, Span,
 };
 use candle_core::{D, Device, Result, Tensor};
 use std::ops::Range;
@@ -121,6 +121,16 @@ pub fn clamped_swiglu(gate: &Tensor, up: &Tensor, clamp: Clamp) -> Result<Tensor
     let up = up.maximum(-limit)?.minimum(limit)?;
     let sigmoid = (gate.affine(-f64::from(clamp.alpha), 0.0)?.exp()? + 1.0)?.recip()?;
     ((gate * sigmoid)? * (up + 1.0)?)?.contiguous()
+}
+
+/// See [`crate::gated_halves`].
+pub fn gated_halves(gate_up: &Tensor, kind: Gate) -> Result<Tensor> {
+    let halves = gate_up.chunk(2, 1)?;
+    match kind {
+        Gate::Silu => swiglu(&halves[0], &halves[1]),
+        Gate::GeluTanh => geglu(&halves[0], &halves[1]),
+        Gate::Clamped(clamp) => clamped_swiglu(&halves[0], &halves[1], clamp),
+    }
 }
 
 /// See [`crate::sigmoid_gate`].

@@ -1,10 +1,12 @@
 //! One block: attention, then the gated feed-forward layer, each on the normalised residual stream.
 
 use candle_core::{D, DType, Tensor};
+use smpo_kernels::decode::StackedHeads;
 use smpo_kernels::{
-    NormOptions, RotaryPairs, Segments, add, add_rms_norm, columns, embedding, rms_norm, rotary, sigmoid_gate,
+    NormOptions, RotaryPairs, Segments, add, add_rms_norm, columns, embedding, linear, rms_norm, rotary, sigmoid_gate,
 };
 
+use crate::attention::{Attention, Heads};
 use crate::delta_net::DeltaNet;
 use crate::error::Result;
 use crate::feed_forward::{FeedForwardLayer, FeedForwardPass};
@@ -94,21 +96,18 @@ pub(crate) struct Positional {
     pub query_factors: Option<Tensor>,
 }
 
-/// Rotated queries and keys, and values: (`N`, heads, `head_dim`) each.
-pub(crate) struct Heads {
-    pub queries: Tensor,
-    pub keys: Tensor,
-    pub values: Tensor,
-    /// Attention sinks, (heads).
-    pub sinks: Option<Tensor>,
+/// What depends on the tokens' positions in one layer.
+#[derive(Clone, Copy)]
+pub(crate) struct Positions<'a> {
+    /// Rotary angles; `None` does not rotate.
+    pub angles: Option<&'a Angles>,
+    pub query_factors: Option<&'a Tensor>,
 }
 
 /// Input of a block's first half.
 pub(crate) struct AttentionInput<'a> {
     pub stream: Stream,
-    /// Rotary angles; `None` does not rotate.
-    pub angles: Option<&'a Angles>,
-    pub query_factors: Option<&'a Tensor>,
+    pub positions: Positions<'a>,
     /// Rows of the output; nothing after attention is computed for the others. `None` is all.
     pub keep: Option<&'a [u32]>,
     pub dropout: Option<Dropout>,
@@ -162,29 +161,20 @@ impl Block {
         Ok(Self { mixer, qk_norm, output, sinks, feed_forward, norms })
     }
 
-    /// The first half, on `N` rows. `attend` computes attention outputs (`N`, heads, `head_dim`) from heads.
+    /// The first half, on `N` rows.
     pub fn attention_half(
         &self,
-        spec: &DecoderSpec,
+        (spec, layer): (&DecoderSpec, &LayerSpec),
         input: AttentionInput<'_>,
-        attend: impl FnOnce(Heads) -> Result<Tensor>,
+        attention: &mut impl Attention,
     ) -> Result<Stream> {
         let keep = input.keep;
         let dropout = input.dropout;
-        let (angles, query_factors) = (input.angles, input.query_factors);
         let (mut residual, mut normed) = input.stream.normed(self.norms.before_attention.as_ref(), spec)?;
         let mut attended = match &self.mixer {
             Mixer::Delta(net) => net.forward(&normed, spec.norm_eps, dropout, input.segments)?,
             Mixer::Separate(_) | Mixer::Fused(_) => {
-                let (mut heads, gates) = self.heads(spec, &normed, angles, dropout)?;
-                if let Some(factors) = query_factors {
-                    heads.queries = heads.queries.broadcast_mul(factors)?;
-                }
-                let attended = attend(heads)?.reshape(((), spec.query_width()))?;
-                match gates {
-                    Some(gates) => sigmoid_gate(&gates, &attended)?,
-                    None => attended,
-                }
+                self.attend((spec, layer), &normed, (input.positions, dropout), attention)?
             }
         };
         if let Some(rows) = keep {
@@ -214,6 +204,47 @@ impl Block {
         let update = self.feed_forward.forward(spec, &normed, FeedForwardPass { last, ..pass })?;
         let update = finished(update, self.norms.after_feed_forward.as_ref(), spec)?;
         Ok(Stream { residual, update: Some(update), beside: None })
+    }
+
+    /// Outputs of attention, (`N`, all queries' width).
+    fn attend(
+        &self,
+        (spec, layer): (&DecoderSpec, &LayerSpec),
+        x: &Tensor,
+        (positions, dropout): (Positions<'_>, Option<Dropout>),
+        attention: &mut impl Attention,
+    ) -> Result<Tensor> {
+        if let Some(projection) = self.plain_projection(spec, positions)
+            && let Some(attention) = attention.of_stacked()
+        {
+            let product = linear(x, projection.weight.weight(), None)?;
+            let stacked = StackedHeads {
+                product: &product,
+                bias: projection.bias.as_ref().map(|bias| &bias.tensor),
+                norms: self.qk_norm.as_ref().map(|both| (both.each_ref().map(|norm| &norm.tensor), norm_options(spec))),
+                angles: positions.angles.map(|angles| ([&angles.cos, &angles.sin], angles.pairs)),
+            };
+            return Ok(attention.attend_stacked(layer, &stacked)?.reshape(((), spec.query_width()))?);
+        }
+        let (mut heads, gates) = self.heads(spec, x, positions.angles, dropout)?;
+        if let Some(factors) = positions.query_factors {
+            heads.queries = heads.queries.broadcast_mul(factors)?;
+        }
+        let attended = attention.attend(layer, heads)?.reshape(((), spec.query_width()))?;
+        match gates {
+            Some(gates) => Ok(sigmoid_gate(&gates, &attended)?),
+            None => Ok(attended),
+        }
+    }
+
+    /// The projection to queries, keys and values, if it is one and only bias, norms of single heads and rotation follow.
+    fn plain_projection(&self, spec: &DecoderSpec, positions: Positions<'_>) -> Option<&Linear> {
+        let norms = self.qk_norm.is_none() || (spec.qk_norm == QkNorm::PerHead && !spec.norm_centred);
+        let plain = norms && !spec.gated_attention && self.sinks.is_none() && positions.query_factors.is_none();
+        match &self.mixer {
+            Mixer::Fused(projection) if plain && projection.adapter.is_none() => Some(projection),
+            _ => None,
+        }
     }
 
     /// Heads, and gates of their outputs, (`N`, all queries' width), where the spec has them.
@@ -262,6 +293,16 @@ impl Block {
             sinks: self.sinks.as_ref().map(|sinks| sinks.tensor.clone()),
         };
         Ok((heads, gates))
+    }
+
+    /// Stacks the projections of one input, see [`Linear::stacked`].
+    pub fn stack_projections(&mut self) -> Result<()> {
+        if let Mixer::Separate(three) = &self.mixer
+            && let Some(one) = Linear::stacked(three.as_slice())?
+        {
+            self.mixer = Mixer::Fused(one);
+        }
+        self.feed_forward.stack_projections()
     }
 
     /// True if no parameter of the block is trained.

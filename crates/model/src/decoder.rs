@@ -5,13 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::{Tensor, Var};
-use smpo_kernels::{
-    AttentionOptions, Balance, HeadOptions, Segments, Tape, attention, attention_with_sinks, embedding,
-};
+use smpo_kernels::{Balance, HeadOptions, Segments, Tape, embedding};
 
 use crate::angles::positional;
+use crate::attention::{Attention, attend_packed};
 use crate::batch::PackedBatch;
-use crate::block::{AttentionInput, Block, Heads, Positional, Stream};
+use crate::block::{AttentionInput, Block, Positional, Positions, Stream};
 use crate::config::Config;
 use crate::error::{ModelError, Result};
 use crate::feed_forward::FeedForwardPass;
@@ -22,7 +21,7 @@ use crate::matrix::{Matrix, PackedParameter};
 use crate::parameter::{Parameter, Parameters};
 use crate::placement::Placement;
 use crate::placement::refuse_device;
-use crate::spec::{DecoderSpec, LayerSpec};
+use crate::spec::DecoderSpec;
 use crate::storage::Storage;
 use crate::wrapper::Wrapped;
 
@@ -192,17 +191,13 @@ impl Decoder {
 
     /// Hidden states of a pass over a batch.
     pub(crate) fn hidden_of(&self, batch: &PackedBatch, pass: &Pass<'_>) -> Result<Tensor> {
-        self.run(batch.input_ids(), pass, |layer, heads| attend_packed(self.spec(), layer, &heads, batch.segments()))
+        let mut attend = |layer: &_, heads| attend_packed(self.spec(), layer, &heads, batch.segments());
+        self.run(batch.input_ids(), pass, &mut attend)
     }
 
-    /// Embedding, all blocks with `attend` as their attention, and the final norm.
-    pub(crate) fn run(
-        &self,
-        ids: &[u32],
-        pass: &Pass<'_>,
-        mut attend: impl FnMut(&LayerSpec, Heads) -> Result<Tensor>,
-    ) -> Result<Tensor> {
-        self.run_embedded(self.embed(ids)?, pass, &mut attend)
+    /// Embedding, all blocks with their attention, and the final norm.
+    pub(crate) fn run(&self, ids: &[u32], pass: &Pass<'_>, attention: &mut impl Attention) -> Result<Tensor> {
+        self.run_embedded(self.embed(ids)?, pass, attention)
     }
 
     /// All blocks on embedded tokens, and the final norm.
@@ -210,13 +205,13 @@ impl Decoder {
         &self,
         embedded: Tensor,
         pass: &Pass<'_>,
-        attend: &mut impl FnMut(&LayerSpec, Heads) -> Result<Tensor>,
+        attention: &mut impl Attention,
     ) -> Result<Tensor> {
         let positional = self.positional(pass)?;
         let mut stream = Stream::new(embedded);
         for index in 0..self.blocks.len() {
             Tape::mark(index);
-            stream = self.run_block(index, stream, &positional, pass, attend)?;
+            stream = self.run_block(index, stream, &positional, pass, attention)?;
         }
         Tape::mark(self.depth());
         self.finish(stream)
@@ -229,9 +224,9 @@ impl Decoder {
         stream: Stream,
         positional: &Positional,
         pass: &Pass<'_>,
-        attend: &mut impl FnMut(&LayerSpec, Heads) -> Result<Tensor>,
+        attention: &mut impl Attention,
     ) -> Result<Stream> {
-        let stream = self.attention_half(index, stream, positional, pass, attend)?;
+        let stream = self.attention_half(index, stream, positional, pass, attention)?;
         let block = &self.blocks[index];
         if block.is_frozen() && stream.rows() > self.feed_forward_rows(index) {
             return self.feed_forward_in_parts(index, stream, pass);
@@ -245,19 +240,21 @@ impl Decoder {
         stream: Stream,
         positional: &Positional,
         pass: &Pass<'_>,
-        attend: &mut impl FnMut(&LayerSpec, Heads) -> Result<Tensor>,
+        attention: &mut impl Attention,
     ) -> Result<Stream> {
         let layer = &self.spec().layers[index];
         let keep = pass.keep.filter(|_| index + 1 == self.blocks.len());
         let input = AttentionInput {
             stream,
-            angles: layer.rope.map(|rope| &positional.angles[rope]),
-            query_factors: positional.query_factors.as_ref(),
+            positions: Positions {
+                angles: layer.rope.map(|rope| &positional.angles[rope]),
+                query_factors: positional.query_factors.as_ref(),
+            },
             keep,
             dropout: pass.dropout(),
             segments: pass.segments,
         };
-        self.blocks[index].attention_half(self.spec(), input, |heads| attend(layer, heads))
+        self.blocks[index].attention_half((self.spec(), layer), input, attention)
     }
 
     /// Runs a block up to its feed-forward layer, as [`Stream::joined`].
@@ -656,22 +653,6 @@ impl<'a> Pass<'a> {
     pub fn dropout(&self) -> Option<Dropout> {
         self.dropout_seed.map(|seed| Dropout { seed, first_row: 0 })
     }
-}
-
-/// Attention within segments.
-pub(crate) fn attend_packed(
-    spec: &DecoderSpec,
-    layer: &LayerSpec,
-    heads: &Heads,
-    segments: &Segments,
-) -> Result<Tensor> {
-    let options =
-        AttentionOptions { scale: spec.attention_scale, soft_cap: spec.attention_soft_cap, window: layer.window };
-    let Heads { queries, keys, values, sinks } = heads;
-    Ok(match sinks {
-        None => attention(queries, keys, values, segments, options)?,
-        Some(sinks) => attention_with_sinks(queries, keys, values, sinks, segments, options)?,
-    })
 }
 
 #[cfg(test)]

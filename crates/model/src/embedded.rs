@@ -3,8 +3,9 @@
 use candle_core::{Tensor, Var};
 use smpo_kernels::{Gradients, Tape};
 
+use crate::attention::attend_packed;
 use crate::batch::PackedBatch;
-use crate::decoder::{Decoder, Pass, attend_packed};
+use crate::decoder::{Decoder, Pass};
 use crate::error::{ModelError, Result};
 use crate::placement::host_values;
 use crate::score::{ScoreOptions, gradient_of};

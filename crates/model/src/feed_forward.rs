@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use candle_core::Tensor;
-use smpo_kernels::{Balance, Clamp, clamped_swiglu, columns, geglu, swiglu};
+use smpo_kernels::{Balance, Clamp, Gate, clamped_swiglu, gated_halves, geglu, swiglu};
 
 use crate::error::Result;
 use crate::experts::Experts;
@@ -58,6 +58,14 @@ impl FeedForwardLayer {
         }
     }
 
+    /// Stacks gate and up of a gated layer.
+    pub fn stack_projections(&mut self) -> Result<()> {
+        match self {
+            Self::Gated(layer) => layer.stack_projections(),
+            Self::Routed(_) => Ok(()),
+        }
+    }
+
     /// The linear layers, in the layout's order.
     pub fn linears(&self) -> Vec<&Linear> {
         match self {
@@ -74,9 +82,15 @@ impl FeedForwardLayer {
     }
 }
 
-/// α and the limit as the kernels have them.
-pub(crate) fn clamp(alpha: f64, limit: f64) -> Clamp {
-    Clamp { alpha: alpha as f32, limit: limit as f32 }
+impl Activation {
+    /// The activation as the kernels name it.
+    pub(crate) fn gate(self) -> Gate {
+        match self {
+            Self::Silu => Gate::Silu,
+            Self::GeluTanh => Gate::GeluTanh,
+            Self::ClampedSilu { alpha, limit } => Gate::Clamped(Clamp { alpha: alpha as f32, limit: limit as f32 }),
+        }
+    }
 }
 
 impl Gated {
@@ -98,23 +112,29 @@ impl Gated {
         dropout: Option<Dropout>,
         last: Product,
     ) -> Result<Tensor> {
-        let (gate, up) = match &self.gate_up {
+        let gated = match &self.gate_up {
             GateUp::Separate(two) => {
-                let [gate, up] = two.as_ref();
-                (gate.forward(x, dropout, Product::Computed)?, up.forward(x, dropout, Product::Computed)?)
+                let [gate, up] = two.each_ref().map(|layer| layer.forward(x, dropout, Product::Computed));
+                let (gate, up) = (gate?, up?);
+                match activation.gate() {
+                    Gate::Silu => swiglu(&gate, &up)?,
+                    Gate::GeluTanh => geglu(&gate, &up)?,
+                    Gate::Clamped(clamp) => clamped_swiglu(&gate, &up, clamp)?,
+                }
             }
-            GateUp::Fused(both) => {
-                let both = both.forward(x, dropout, Product::Computed)?;
-                let width = both.dim(1)? / 2;
-                (columns(&both, 0..width)?, columns(&both, width..2 * width)?)
-            }
-        };
-        let gated = match activation {
-            Activation::Silu => swiglu(&gate, &up)?,
-            Activation::GeluTanh => geglu(&gate, &up)?,
-            Activation::ClampedSilu { alpha, limit } => clamped_swiglu(&gate, &up, clamp(alpha, limit))?,
+            GateUp::Fused(both) => gated_halves(&both.forward(x, dropout, Product::Computed)?, activation.gate())?,
         };
         self.down.forward(&gated, dropout, last)
+    }
+
+    /// Stacks gate and up, see [`Linear::stacked`].
+    fn stack_projections(&mut self) -> Result<()> {
+        if let GateUp::Separate(two) = &self.gate_up
+            && let Some(one) = Linear::stacked(two.as_slice())?
+        {
+            self.gate_up = GateUp::Fused(one);
+        }
+        Ok(())
     }
 
     /// Gate and up, or both in one.

@@ -7,6 +7,7 @@
 //! Log-probabilities are in nats.
 
 mod angles;
+mod attention;
 mod batch;
 mod block;
 mod config;

@@ -40,6 +40,24 @@ impl Linear {
         })
     }
 
+    /// Layers of one input as one layer, whose outputs follow each other: a frozen copy. `None` where one has an adapter or a packed
+    /// weight, or some have a bias and others none.
+    pub fn stacked(layers: &[Self]) -> Result<Option<Self>> {
+        let weights: Option<Vec<&Parameter>> = layers.iter().map(|layer| layer.weight.parameter()).collect();
+        let biases: Vec<&Tensor> = layers.iter().filter_map(|layer| layer.bias.as_ref().map(|b| &b.tensor)).collect();
+        let alike = layers.iter().all(|layer| layer.adapter.is_none()) && [0, layers.len()].contains(&biases.len());
+        let (Some(weights), true) = (weights, alike) else { return Ok(None) };
+        let module = layers.iter().map(|layer| layer.module.as_str()).collect::<Vec<_>>().join("+");
+        let tensors: Vec<Tensor> = weights.iter().map(|weight| weight.tensor.detach()).collect();
+        let named = |tail: &str, tensor| Parameter { name: format!("{module}.{tail}"), tensor };
+        let bias = match biases.is_empty() {
+            true => None,
+            false => Some(named("bias", Tensor::cat(&biases, 0)?.detach())),
+        };
+        let weight = named("weight", Tensor::cat(&tensors, 0)?).into();
+        Ok(Some(Self { module, weight, bias, adapter: None }))
+    }
+
     /// `x` (`N`, in) to (`N`, out). `dropout` is the adapter's; `None` disables it.
     pub fn forward(&self, x: &Tensor, dropout: Option<Dropout>, product: Product) -> Result<Tensor> {
         let bias = self.bias.as_ref().map(|b| &b.tensor);

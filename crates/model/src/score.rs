@@ -8,9 +8,10 @@ use smpo_kernels::{
     selected_log_probs, selected_log_probs_with_entropy, selected_log_probs_with_terminators,
 };
 
+use crate::attention::attend_packed;
 use crate::batch::PackedBatch;
 use crate::block::{Positional, Stream};
-use crate::decoder::{Decoder, Pass, attend_packed};
+use crate::decoder::{Decoder, Pass};
 use crate::error::{ModelError, Result};
 use crate::linear::Product;
 use crate::lora::Dropout;

@@ -220,15 +220,18 @@ fn an_emulated_device_continues_as_transformers_does() {
             continue;
         }
         ran += 1;
-        let device = emulate(|| DeviceDecoder::new(&decoder)).unwrap();
-        let prompts: Vec<&[u32]> = expected.sequences.iter().map(|s| &s.prompt[..]).collect();
-        let continuations = greedy_on_device(&device, &prompts, 8);
-        for (index, (sequence, (tokens, logps))) in expected.sequences.iter().zip(&continuations).enumerate() {
-            assert_eq!(*tokens, sequence.greedy, "{case}: prompt {index}");
-            let whole = PackedBatch::from_sequences([(&sequence.prompt[..], &sequence.greedy[..])]).unwrap();
-            let log_probs = decoder.log_probs(&whole).unwrap().to_vec1::<f32>().unwrap();
-            let difference = relative_difference(logps, &log_probs);
-            assert!(difference < TOLERANCE, "{case}: prompt {index}: {difference:e}");
+        let stacked = decoder.clone().with_stacked_projections().unwrap();
+        for (device, layout) in [(&decoder, "as loaded"), (&stacked, "stacked")] {
+            let device = emulate(|| DeviceDecoder::new(device)).unwrap();
+            let prompts: Vec<&[u32]> = expected.sequences.iter().map(|s| &s.prompt[..]).collect();
+            let continuations = greedy_on_device(&device, &prompts, 8);
+            for (index, (sequence, (tokens, logps))) in expected.sequences.iter().zip(&continuations).enumerate() {
+                assert_eq!(*tokens, sequence.greedy, "{case}, {layout}: prompt {index}");
+                let whole = PackedBatch::from_sequences([(&sequence.prompt[..], &sequence.greedy[..])]).unwrap();
+                let log_probs = decoder.log_probs(&whole).unwrap().to_vec1::<f32>().unwrap();
+                let difference = relative_difference(logps, &log_probs);
+                assert!(difference < TOLERANCE, "{case}, {layout}: prompt {index}: {difference:e}");
+            }
         }
     }
     assert!(ran >= 6, "{ran} of the families");

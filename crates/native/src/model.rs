@@ -34,8 +34,11 @@ impl NativeModel {
     /// [`NativeError`], also when the device is out of memory.
     pub fn load_on(model: &Path, base: Option<&Path>, placement: &Placement) -> Result<Self, NativeError> {
         let dir = ModelDir::open(model, base)?;
-        let decoder = dir.load_frozen(placement, &Storage::default())?;
+        let mut decoder = dir.load_frozen(placement, &Storage::default())?;
         decoder.expect_language_model(model)?;
+        if placement.runs_kernels_of_a_device() {
+            decoder = decoder.with_stacked_projections()?;
+        }
         let tokenizer = ChatTokenizer::of_model(dir.tokenizer(), dir.adapter())?;
         Ok(NativeModel { decoder, tokenizer: Arc::new(tokenizer) })
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use smpo_devices::{GpuMemory, Kind, OpenDevice, format_bytes};
+use smpo_devices::{GpuMemory, Kind, OpenDevice, format_bytes, sampling_memory};
 use smpo_model::WeightDtype;
 use sysinfo::System;
 
@@ -70,10 +70,7 @@ impl MemoryBudget {
 
     /// Bytes for the sampling of a probe on a device.
     pub(crate) fn for_sampling(self) -> usize {
-        // The emulated one's are the host's, which others use too.
-        const EMULATED: u64 = 2 << 30;
-        let bytes = if self.is_gpu() { (self.free as f64 * GPU_SHARE) as u64 } else { self.free.min(EMULATED) };
-        usize::try_from(bytes).unwrap_or(usize::MAX)
+        sampling_memory(self.kind, Some(self.free))
     }
 
     /// The same for one of several ranks, which may share what is not needed everywhere.

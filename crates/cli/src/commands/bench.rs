@@ -1,14 +1,19 @@
 //! `smpo bench`: speed and memory on this machine.
 
+mod decode;
 mod step;
 
 use clap::{Args, Subcommand};
+use smpo_devices::{Kind, OpenDevice};
+use smpo_model::WeightDtype;
 
 use crate::exit::Outcome;
 
-/// Measure training speed and memory on this machine.
+/// Measure speed and memory of training and sampling on this machine.
 #[derive(Args)]
-#[command(after_help = "Example:\n  smpo bench step --shape tiny --device cpu")]
+#[command(
+    after_help = "Examples:\n  smpo bench step --shape tiny --device cpu\n  smpo bench decode --shape tiny --device cpu"
+)]
 pub struct BenchArgs {
     #[command(subcommand)]
     command: BenchCommand,
@@ -21,11 +26,25 @@ enum BenchCommand {
   smpo bench step --shape tiny --device cpu
   smpo bench step --shape qwen2.5-1.5b --lora-r 128 --dtype bfloat16 --length 2048 --batch-size 8 --device cuda")]
     Step(step::StepArgs),
+    /// Time steps of sampling of a known model shape: one token for each sequence of a batch, with random weights
+    #[command(after_help = "Examples:
+  smpo bench decode --shape 100m --batch-size 8 --context 128 --device cpu
+  smpo bench decode --shape qwen2.5-1.5b --device cuda")]
+    Decode(decode::DecodeArgs),
+}
+
+/// The dtype of weights where none is named.
+fn usual_dtype(device: &OpenDevice) -> WeightDtype {
+    match device.kind() {
+        Kind::Cuda(_) => WeightDtype::Bf16,
+        Kind::Cpu | Kind::Emulated => WeightDtype::F32,
+    }
 }
 
 /// Runs the command.
 pub fn run(args: BenchArgs) -> Outcome {
     match args.command {
         BenchCommand::Step(args) => step::run(args),
+        BenchCommand::Decode(args) => decode::run(args),
     }
 }

@@ -2,7 +2,9 @@
 
 use candle_core::{DType, Device, Tensor};
 
+use crate::checks::same_shape;
 use crate::device::cached_attention::{Parts, SPLIT, Spans, attend, write};
+use crate::device::cached_heads::StackedHeads;
 use crate::device::{Engine, Role};
 use crate::error::{KernelError, Result};
 use crate::options::{AttentionOptions, Extents};
@@ -113,9 +115,40 @@ impl DeviceCache {
         let [cached_keys, cached_values] = self.layer(layer)?;
         let expected = [&[places.0.elem_count()][..], &cached_keys.dims()[1..]].concat();
         for (argument, tensor) in [("keys", keys), ("values", values)] {
-            crate::checks::same_shape(OP, argument, &expected, tensor)?;
+            same_shape(OP, argument, &expected, tensor)?;
         }
         write(&self.engine, [keys, values], [cached_keys, cached_values], &places.0)
+    }
+
+    /// The queries (N, `heads`, D) of N tokens, out of the product of stacked projections; keys and values go to `places` of `layer`.
+    ///
+    /// # Errors
+    ///
+    /// As [`DeviceCache::write`].
+    pub fn write_stacked(&self, layer: usize, stacked: &StackedHeads<'_>, places: &CachePlaces) -> Result<Tensor> {
+        let [cached_keys, cached_values] = self.layer(layer)?;
+        let (rows, kv_heads, width) = (places.0.elem_count(), cached_keys.dim(1)?, cached_keys.dim(2)?);
+        let heads = match stacked.product.dims() {
+            &[own, all] if own == rows && all.is_multiple_of(width) && all / width > 2 * kv_heads => {
+                all / width - 2 * kv_heads
+            }
+            got => {
+                let expected = format!("[{rows}, a multiple of {width} above {}]", 2 * kv_heads * width);
+                return Err(KernelError::Shape { op: OP, argument: "product", expected, got: got.to_vec() });
+            }
+        };
+        let shaped = |argument, expected: &[usize], tensor: &Tensor| same_shape(OP, argument, expected, tensor);
+        if let Some(bias) = stacked.bias {
+            shaped("bias", &[(heads + 2 * kv_heads) * width], bias)?;
+        }
+        if let Some((norms, _)) = stacked.norms {
+            norms.iter().try_for_each(|norm| shaped("norm", &[width], norm))?;
+        }
+        if let Some(([cos, sin], _)) = stacked.angles {
+            let half = cos.dims().last().copied().unwrap_or(0).min(width / 2);
+            [("cos", cos), ("sin", sin)].iter().try_for_each(|(name, angles)| shaped(name, &[rows, half], angles))?;
+        }
+        stacked.write(&self.engine, heads, [cached_keys, cached_values], &places.0)
     }
 
     /// Attention of the queries `q` (B, `heads`, D), already rotated, in `layer`; (B, `heads`, D). A sequence's result
@@ -153,7 +186,8 @@ impl DeviceCache {
         Ok(out)
     }
 
-    fn layer(&self, layer: usize) -> Result<[&Tensor; 2]> {
+    /// Keys and values of a layer, (tokens, `kv_heads`, D) each.
+    pub(crate) fn layer(&self, layer: usize) -> Result<[&Tensor; 2]> {
         match self.layers.get(layer) {
             Some([keys, values]) => Ok([keys, values]),
             None => {

@@ -8,8 +8,9 @@
 //! Many rows are spread over the current rayon pool, as everywhere in this crate.
 //!
 //! On a device a step is a forward pass of the training's own operations on tensors, but for attention: [`DeviceCache`]
-//! holds keys and values, [`device_logits`] and [`device_draw()`] end the step. Attention and draw keep to the rule above;
-//! cuBLAS' products may not, whose order of additions depends on the number of rows.
+//! holds keys and values, [`device_logits`] and [`device_draw()`] end the step. Where a model's projections of one input are
+//! stacked, [`DeviceCache::write_stacked`] and [`gated_halves`](crate::gated_halves) take their product apart, one launch each. Attention
+//! and draw keep to the rule above; cuBLAS' products may not, whose order of additions depends on the number of rows.
 
 mod cache;
 mod delta;
@@ -18,9 +19,10 @@ mod device_draw;
 mod matrix;
 mod rowwise;
 
+pub use crate::device::cached_heads::StackedHeads;
 pub use cache::{CacheShape, KeyValueCache};
 pub use delta::{DeltaState, DeltaWeights};
 pub use device_cache::{CachePlaces, CachedQueries, CachedSequence, DeviceCache};
 pub use device_draw::{device_draw, device_logits};
 pub use matrix::PackedMatrix;
-pub use rowwise::{Gate, add, centre, gain, gate, normalise, route, sigmoid_gate, soft_cap, turn};
+pub use rowwise::{add, centre, gain, gate, normalise, route, sigmoid_gate, soft_cap, turn};

@@ -7,7 +7,7 @@ use crate::cpu::rotary::turn_in_place;
 use crate::cpu::simd::{add_assign, sigmoid, simd, tanh};
 use crate::cpu::{experts, norm};
 use crate::error::Result;
-use crate::options::{Clamp, NormOptions, RotaryPairs, RouterOptions, Routing};
+use crate::options::{Gate, NormOptions, RotaryPairs, RouterOptions, Routing};
 
 /// The factors of a norm, (H): its weight, or one more than it.
 ///
@@ -37,17 +37,6 @@ pub fn centre(x: &mut [f32], width: usize) {
 /// (R/2).
 pub fn turn(x: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32], pairs: RotaryPairs) {
     turn_in_place(x, cos, sin, head_dim, pairs);
-}
-
-/// The gate's activation.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Gate {
-    /// x·σ(x).
-    Silu,
-    /// GELU in its tanh form.
-    GeluTanh,
-    /// x·σ(α·x) within limits, of which up has one more ([`crate::clamped_swiglu`]).
-    Clamped(Clamp),
 }
 
 /// φ(gate) ∘ up, where `gate_up` (2·W) holds one after the other, to `out` (W).

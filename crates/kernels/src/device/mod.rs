@@ -14,6 +14,7 @@ mod address;
 pub(crate) mod attention;
 mod attention_plan;
 pub(crate) mod cached_attention;
+pub(crate) mod cached_heads;
 pub(crate) mod columns;
 mod convert;
 // Without the feature `cuda` the GPU's engine is a type without values.

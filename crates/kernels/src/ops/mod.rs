@@ -13,6 +13,7 @@ mod dropout;
 mod embedding;
 mod experts;
 mod gated;
+mod gated_halves;
 mod head;
 mod linear;
 mod norm;
@@ -29,6 +30,7 @@ pub use dropout::dropout;
 pub use embedding::embedding;
 pub use experts::{Routed, combine, route};
 pub use gated::{clamped_swiglu, geglu, sigmoid_gate, swiglu};
+pub use gated_halves::gated_halves;
 pub use head::{
     SelectedLogProbs, selected_log_probs, selected_log_probs_with_entropy, selected_log_probs_with_terminators,
 };

@@ -3,9 +3,10 @@
 use super::large::Sizes;
 use crate::error::Result;
 use crate::{
-    AddRmsNorm, DropoutMask, FourBit, FourBitType, HeadOptions, LowRank, NormOptions, RotaryPairs, RowEntropy,
-    adapted_linear, add, add_linear, add_rms_norm, columns, dropout, embedding, geglu, linear, rms_norm, rotary,
-    selected_log_probs, selected_log_probs_with_entropy, selected_log_probs_with_terminators, swiglu, weighted_sum,
+    AddRmsNorm, DropoutMask, FourBit, FourBitType, Gate, HeadOptions, LowRank, NormOptions, RotaryPairs, RowEntropy,
+    adapted_linear, add, add_linear, add_rms_norm, columns, dropout, embedding, gated_halves, geglu, linear, rms_norm,
+    rotary, selected_log_probs, selected_log_probs_with_entropy, selected_log_probs_with_terminators, swiglu,
+    weighted_sum,
 };
 use candle_core::{Device, Tensor};
 use rand::{Rng, SeedableRng};
@@ -92,6 +93,12 @@ fn elementwise(cases: &mut Cases) -> Result<()> {
         cases.push("add", &[shape, shape], [&[], &[1]], &[shape], "", |x| Ok(vec![add(&x[0], &x[1])?]))?;
         cases.push("swiglu", &[shape, shape], [&[], &[]], &[shape], "", |x| Ok(vec![swiglu(&x[0], &x[1])?]))?;
         cases.push("geglu", &[shape, shape], [&[], &[]], &[shape], "", |x| Ok(vec![geglu(&x[0], &x[1])?]))?;
+        if let &[rows, width] = shape {
+            let both = [rows, 2 * width];
+            cases.push("gated_halves", &[&both], [&[], &[]], &[shape], "", |x| {
+                Ok(vec![gated_halves(&x[0], Gate::Silu)?])
+            })?;
+        }
         let mask = DropoutMask { share: 0.3, seed: 5, stream: 2, first_element: 13 };
         cases.push("dropout", &[shape], [&[], &[]], &[shape], "0.3", move |x| Ok(vec![dropout(&x[0], mask)?]))?;
     }

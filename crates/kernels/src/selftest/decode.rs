@@ -35,10 +35,10 @@ pub(super) fn compare(device: &Device, sizes: Sizes, checks: &mut Vec<Check>) ->
     for (vocabulary, soft_cap) in [(7, None), (300, Some(3.0)), (4_500, None), (sizes.vocabulary, None)] {
         checks.push(draws(device, vocabulary, soft_cap, &mut rng)?);
     }
-    [DType::F32, DType::BF16, DType::F16].into_iter().try_for_each(|dtype| {
+    for dtype in [DType::F32, DType::BF16, DType::F16] {
         checks.push(logits(device, dtype, &mut rng)?);
-        Ok(())
-    })
+    }
+    super::stacked::compare(device, &mut rng, checks)
 }
 
 fn values(count: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
@@ -46,12 +46,12 @@ fn values(count: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
 }
 
 /// Values that `dtype` represents, in float32.
-fn tensor(shape: &[usize], dtype: DType, rng: &mut ChaCha8Rng) -> Result<Tensor> {
+pub(super) fn tensor(shape: &[usize], dtype: DType, rng: &mut ChaCha8Rng) -> Result<Tensor> {
     let values = Tensor::from_vec(values(shape.iter().product(), rng), shape, &Device::Cpu)?;
     Ok(values.to_dtype(dtype)?.to_dtype(DType::F32)?)
 }
 
-fn host(tensor: &Tensor) -> Result<Vec<f32>> {
+pub(super) fn host(tensor: &Tensor) -> Result<Vec<f32>> {
     Ok(tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
 }
 

@@ -6,6 +6,7 @@ mod cases;
 mod compare;
 mod decode;
 mod large;
+mod stacked;
 
 use crate::error::Result;
 use candle_core::{DType, Device};

@@ -3,7 +3,7 @@
 use crate::comparison::{Input, LAYOUTS, Source, assert_close, assert_same, flat};
 use candle_core::{Tensor, Var};
 use proptest::prelude::*;
-use smpo_kernels::{self as kernels, DropoutMask, NormOptions, naive};
+use smpo_kernels::{self as kernels, DropoutMask, Gate, NormOptions, naive};
 
 const TOLERANCE: f32 = 2e-5;
 /// Limits within the range of the inputs.
@@ -120,6 +120,21 @@ proptest! {
                 Ok(vec![naive::swiglu(&x[0], &x[1])?, naive::geglu(&x[0], &x[1])?, clamped])
             },
         );
+    }
+
+    #[test]
+    fn gated_halves_are_their_twins(seed: u64, layout in 0..3usize, n in 1..60usize, h in 1..60usize) {
+        let mut source = Source::new(seed);
+        let inputs = [source.input(&[n, 2 * h], LAYOUTS[layout])];
+        for kind in [Gate::Silu, Gate::GeluTanh, Gate::Clamped(CLAMP)] {
+            assert_same(
+                &mut source,
+                &inputs,
+                TOLERANCE,
+                |x| Ok(vec![kernels::gated_halves(&x[0], kind)?]),
+                |x| Ok(vec![naive::gated_halves(&x[0], kind)?]),
+            );
+        }
     }
 
     #[test]

@@ -4,11 +4,14 @@ use std::ops::Range;
 use std::path::Path;
 
 use candle_core::Tensor;
-use smpo_kernels::decode::{CachePlaces, CachedQueries, CachedSequence, DeviceCache, device_draw, device_logits};
-use smpo_kernels::{AttentionOptions, DrawnToken, Segments, Span, TokenDraw, Weight};
+use smpo_kernels::decode::{
+    CachePlaces, CachedQueries, CachedSequence, DeviceCache, StackedHeads, device_draw, device_logits,
+};
+use smpo_kernels::{DrawnToken, Segments, Span, TokenDraw, Weight};
 
-use crate::block::Heads;
-use crate::decoder::{Decoder, Pass, attend_packed};
+use crate::attention::{Attention, Heads, StackedAttention, attend_packed, attention_options};
+use crate::block::Block;
+use crate::decoder::{Decoder, Pass};
 use crate::error::{ModelError, Result};
 use crate::placement::refuse_device;
 use crate::spec::{DecoderSpec, LayerSpec};
@@ -66,6 +69,20 @@ impl DecoderSpec {
         let row = 6 * self.hidden_size + 3 * (self.query_width() + self.kv_width()) + 4 * self.intermediate_size;
         let tokens = PROMPT_TOKENS.min(self.max_positions.unwrap_or(PROMPT_TOKENS));
         (tokens + sequences) * row * dtype.bytes() + sequences * self.vocab_size * size_of::<f32>()
+    }
+}
+
+impl Decoder {
+    /// The model frozen, for sampling on a device: queries, keys and values as one product, gate and up as another, where they
+    /// are tensors without adapters. One block's weights at a time are there twice.
+    ///
+    /// # Errors
+    /// When memory is exhausted.
+    pub fn with_stacked_projections(self) -> Result<Self> {
+        let mut decoder = self.frozen();
+        drop(self);
+        decoder.blocks.iter_mut().try_for_each(Block::stack_projections)?;
+        Ok(decoder)
     }
 }
 
@@ -201,7 +218,7 @@ impl DeviceDecoder {
             prompts: prompts.then_some(&segments),
             layer: 0,
         };
-        self.decoder.run(&ids, &pass, |layer, heads| attention.attend(layer, &heads))
+        self.decoder.run(&ids, &pass, &mut attention)
     }
 
     /// The head's float32 logits, before the soft cap.
@@ -233,19 +250,34 @@ struct CachedPass<'a> {
 }
 
 impl CachedPass<'_> {
-    fn attend(&mut self, layer: &LayerSpec, heads: &Heads) -> Result<Tensor> {
-        let index = self.layer;
+    /// The index of the next layer.
+    fn next(&mut self) -> usize {
         self.layer += 1;
+        self.layer - 1
+    }
+}
+
+impl Attention for CachedPass<'_> {
+    fn attend(&mut self, layer: &LayerSpec, heads: Heads) -> Result<Tensor> {
+        let index = self.next();
         self.cache.write(index, &heads.keys, &heads.values, &self.places)?;
         if let Some(segments) = self.prompts {
-            return attend_packed(self.spec, layer, heads, segments);
+            return attend_packed(self.spec, layer, &heads, segments);
         }
-        let options = AttentionOptions {
-            scale: self.spec.attention_scale,
-            soft_cap: self.spec.attention_soft_cap,
-            window: layer.window,
-        };
-        Ok(self.cache.attend(index, &heads.queries, &mut self.queries, options)?)
+        Ok(self.cache.attend(index, &heads.queries, &mut self.queries, attention_options(self.spec, layer))?)
+    }
+
+    fn of_stacked(&mut self) -> Option<&mut dyn StackedAttention> {
+        // Prompts need their keys and values beside the cache too.
+        if self.prompts.is_none() { Some(self) } else { None }
+    }
+}
+
+impl StackedAttention for CachedPass<'_> {
+    fn attend_stacked(&mut self, layer: &LayerSpec, stacked: &StackedHeads<'_>) -> Result<Tensor> {
+        let index = self.next();
+        let queries = self.cache.write_stacked(index, stacked, &self.places)?;
+        Ok(self.cache.attend(index, &queries, &mut self.queries, attention_options(self.spec, layer))?)
     }
 }
 

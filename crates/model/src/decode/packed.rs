@@ -2,20 +2,20 @@
 
 use std::path::Path;
 
-use smpo_kernels::decode::{CacheShape, DeltaWeights, Gate, PackedMatrix, gain};
-use smpo_kernels::{RouterOptions, Weight};
+use smpo_kernels::decode::{CacheShape, DeltaWeights, PackedMatrix, gain};
+use smpo_kernels::{Gate, RouterOptions, Weight};
 
 use crate::block::{Block, norm_options};
 use crate::decode::low_rank::LowRank;
 use crate::decoder::Decoder;
 use crate::delta_net::{self, DeltaNet};
 use crate::error::Result;
-use crate::feed_forward::{FeedForwardLayer, Gated, clamp};
+use crate::feed_forward::{FeedForwardLayer, Gated};
 use crate::linear::Linear;
 use crate::matrix::Matrix;
 use crate::parameter::Parameter;
 use crate::placement::{Placement, host_values};
-use crate::spec::{Activation, BlockNorms, DecoderSpec, LayerSpec};
+use crate::spec::{BlockNorms, DecoderSpec, LayerSpec};
 
 /// A [`Decoder`] packed for decoding: matrices copied to another layout, with the adapters of float32 ones merged in. It
 /// takes about as much memory as the decoder again, in float32 for blocks of a GGUF file without an adapter; blocks of
@@ -156,11 +156,7 @@ impl PackedBlock {
             qkv: Projection::stack(&block.heads_linears())?,
             delta: block.delta().map(|net| PackedDelta::new(spec, net)).transpose()?,
             output: Projection::stack(&[block.output()])?,
-            gate: match spec.activation {
-                Activation::Silu => Gate::Silu,
-                Activation::GeluTanh => Gate::GeluTanh,
-                Activation::ClampedSilu { alpha, limit } => Gate::Clamped(clamp(alpha, limit)),
-            },
+            gate: spec.activation.gate(),
             feed_forward: PackedFeedForward::new(block.feed_forward())?,
         })
     }

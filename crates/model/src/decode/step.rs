@@ -2,9 +2,9 @@
 
 use rayon::prelude::*;
 use smpo_kernels::decode::{
-    DeltaState, Gate, KeyValueCache, add, centre, gate, normalise, route, sigmoid_gate, soft_cap, turn,
+    DeltaState, KeyValueCache, add, centre, gate, normalise, route, sigmoid_gate, soft_cap, turn,
 };
-use smpo_kernels::embedding;
+use smpo_kernels::{Gate, embedding};
 
 use super::packed::{PackedBlock, PackedDecoder, PackedDelta, PackedFeedForward, PackedGated, Projection};
 use crate::angles::turns;

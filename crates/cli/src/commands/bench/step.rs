@@ -1,9 +1,9 @@
 //! `smpo bench step`: whole optimizer steps, timed.
 
 use smpo_bench::{Base, Shape, StepBench, text};
-use smpo_devices::Kind;
 use smpo_model::WeightDtype;
 
+use super::usual_dtype;
 use crate::commands::device::DeviceArgs;
 use crate::commands::{named, set_threads};
 use crate::exit::{Exit, Outcome};
@@ -64,14 +64,10 @@ pub fn run(args: StepArgs) -> Outcome {
     set_threads(args.threads)?;
     let progress = Progress::new();
     let device = args.device.open(&progress)?;
-    let usual = match device.kind() {
-        Kind::Cuda(_) => WeightDtype::Bf16,
-        Kind::Cpu | Kind::Emulated => WeightDtype::F32,
-    };
     let bench = StepBench {
         shape: args.shape,
         lora_r: args.lora_r,
-        dtype: args.dtype.unwrap_or(usual),
+        dtype: args.dtype.unwrap_or(usual_dtype(&device)),
         base: args.base,
         length: args.length,
         batch_size: args.batch_size,

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::{Map, Value};
-use smpo_devices::{Choice, Kind, OpenDevice, format_bytes, on_device};
+use smpo_devices::{Choice, Kind, OpenDevice, format_bytes, on_device, sampling_memory};
 use smpo_eval::{Engines, Worker, weights};
 use smpo_model::{FrozenStorage, ModelDir, ModelInfo, Placement, Storage, WeightDtype};
 use smpo_native::{NativeGenerator, NativeModel};
@@ -13,12 +13,6 @@ use crate::exit::{Failure, OrFail};
 
 /// Sequences a batch on a GPU, whose memory is read once for all of them.
 const BATCH: usize = 64;
-
-/// Share of the free memory for the cache and a step; the rest is for passes of the scorer.
-const SHARE: f64 = 0.8;
-
-/// Bytes for the sampling on an emulated GPU.
-const EMULATED: u64 = 1 << 30;
 
 const ELSEWHERE: &str = "end what else runs there (`nvidia-smi`), choose another GPU with --device cuda:N, or use \
                          --device cpu";
@@ -102,11 +96,5 @@ impl Local<'_> {
 
 /// Bytes for the cache and a step's intermediate values, beside the weights that are there already.
 fn free(device: &OpenDevice) -> usize {
-    let bytes = match (device.gpu_memory(), device.kind()) {
-        (Some(memory), _) => (memory.free as f64 * SHARE) as u64,
-        (None, Kind::Emulated) => EMULATED,
-        // A driver that does not say: what does not fit is refused when it is allocated.
-        (None, _) => u64::MAX,
-    };
-    usize::try_from(bytes).unwrap_or(usize::MAX)
+    sampling_memory(device.kind(), device.gpu_memory().map(|memory| memory.free))
 }

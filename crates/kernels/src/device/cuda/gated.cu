@@ -10,7 +10,7 @@ struct Gated {
     void* out_up;     // backward only
     uint64_t count;
     uint32_t wide;
-    uint32_t unused;
+    uint32_t halves;  // gate and up are halves of rows twice as long as this; 0: tensors of their own. Forward only
 };
 
 struct Silu {
@@ -37,8 +37,9 @@ template <class T, int N, class Activation, bool BACKWARD> __device__ void gated
         return;
     }
     float gate[N], up[N];
-    load<T, N>(static_cast<const T*>(a.gate) + i, gate);
-    load<T, N>(static_cast<const T*>(a.up) + i, up);
+    uint64_t at = a.halves == 0 ? i : i + i / a.halves * a.halves;
+    load<T, N>(static_cast<const T*>(a.gate) + at, gate);
+    load<T, N>(static_cast<const T*>(a.up) + at, up);
     if constexpr (BACKWARD) {
         float dy[N];
         load<T, N>(static_cast<const T*>(a.dy) + i, dy);
