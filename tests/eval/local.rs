@@ -175,16 +175,29 @@ fn a_gguf_file_is_checked_against_the_directory_it_was_made_from() {
     check_complete(&out, 6, 1e-3);
     assert_eq!(manifest(&out).model.name, "tiny");
 
-    // Another model's weights: the check says so, by how much, and nothing is measured.
+    // Another model's weights: the check says so, by how much, and nothing is measured. The native engine samples the file,
+    // too, not what it is compared with.
     let other = dir.path().join("other");
     copy(&golden("qwen2"), &other);
     scale_norm(&other.join("model.safetensors"), 1.5);
-    let wrong = dir.path().join("wrong");
-    gguf(&other, &wrong)
-        .assert()
-        .code(4)
-        .stderr(contains("nats").and(contains("does not reproduce this model's log-probs")));
-    assert!(!wrong.join("metrics.json").exists());
+    for engine in ["native", "mistralrs"] {
+        let wrong = dir.path().join(format!("wrong-{engine}"));
+        gguf(&other, &wrong)
+            .args(["--engine", engine])
+            .assert()
+            .code(4)
+            .stderr(contains("nats").and(contains("does not reproduce this model's log-probs")));
+        assert!(!wrong.join("metrics.json").exists());
+    }
+    let (compared, unchecked) = (dir.path().join("compared"), dir.path().join("unchecked"));
+    gguf(&golden("qwen2"), &compared).args(["--engine", "native"]).assert().success();
+    gguf(&other, &unchecked).args(["--engine", "native", "--no-fidelity-check"]).assert().success();
+    let texts = |out: &Path| {
+        let mut texts: Vec<_> = samples(out).into_iter().map(|one| (one.prompt_id, one.completion)).collect();
+        texts.sort();
+        texts
+    };
+    assert_eq!(texts(&compared), texts(&unchecked));
 
     // Without them the file's own weights are read, by the native engine too.
     for engine in ["native", "mistralrs"] {

@@ -29,7 +29,10 @@ pub mod suite;
 pub mod teacher_forced;
 pub mod weights;
 
-pub use evaluate::{Engines, EvaluateError, Event, FidelityCheck, Options, Report, Server, Worker, evaluate};
+pub use evaluate::{
+    Disagreement, Engines, EvaluateError, Event, FidelityCheck, Options, Report, Server, Worker, disagreements,
+    evaluate,
+};
 pub use fidelity::FidelityError;
 pub use input_error::InputError;
 pub use measure::{Measured, measure};

@@ -154,7 +154,7 @@ fn with_flags(error: EvaluateError, native_reads_it: bool) -> Failure {
             let likely = match error.quantised_tolerance() {
                 _ if error.is_decimal() => "its log-probs look decimal: try --logprob-base ten, or ".to_owned(),
                 Some(nats) => format!(
-                    "it looks like the rounding of quantised weights: if the server's are, --fidelity-tolerance {nats} \
+                    "it looks like the rounding of quantised weights: if the sampled model's are, --fidelity-tolerance {nats} \
                      allows for it, or "
                 ),
                 None => String::new(),

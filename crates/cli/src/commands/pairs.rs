@@ -280,24 +280,21 @@ fn ask(args: &PairsArgs, judge: &Judge, answered: &[Answered<'_>], progress: &Pr
         some => format!("{some} questions without a usable reply; the same command asks again"),
     };
     stage.finish(&unusable);
-    names_of(&servers).iter().for_each(|warning| progress.say(warning));
+    other_names(&servers).iter().for_each(|warning| progress.say(warning));
     Ok(judged)
 }
 
-/// Warnings of judges that answer under names of other models.
-fn names_of(servers: &[(String, smpo_eval::Server)]) -> Vec<String> {
+/// Warnings of judges that answer as other models, or differ from each other.
+fn other_names(servers: &[(String, smpo_eval::Server)]) -> Vec<String> {
     let mut warnings = Vec::new();
-    let mut given = Vec::new();
+    let mut all = Vec::new();
     for (server, smpo_eval::Server { model, served }) in servers {
         let served = served();
         let others = served.other_models(model).into_iter();
         warnings.extend(others.map(|other| format!("{server}: {}", display::other_model(model, other))));
-        given.push((server.clone(), served.models.into_iter().collect::<Vec<_>>()));
+        all.push((server.clone(), served));
     }
-    given.retain(|(_, models)| !models.is_empty());
-    if given.windows(2).any(|two| two[0].1 != two[1].1) {
-        warnings.push(display::disagree("judgements", "models", &given));
-    }
+    warnings.extend(smpo_eval::disagreements(&all).iter().map(|found| display::disagree("judgements", found)));
     warnings
 }
 

@@ -5,9 +5,10 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use smpo_inference::fleet::{self, Admission, News, Verdict};
-use smpo_inference::{Completion, Request, Sampler, Served, TeacherForced};
+use smpo_inference::{Completion, Request, Sampler, TeacherForced};
 use smpo_results::{EvaluationDir, FidelityInfo, RunManifest, Sample, ServerInfo, WorkerInfo, files};
 
+use super::disagreement::{Disagreement, disagreements};
 use super::engines::Worker;
 use super::watch::Watch;
 use super::{Engines, EvaluateError, Event, FidelityCheck, Options, before};
@@ -74,9 +75,6 @@ struct Member {
     told_sequential: bool,
 }
 
-/// Names of one kind that a server gives itself.
-type NamesOf = fn(Served) -> Vec<String>;
-
 /// The workers, what is known of them, and what admits them.
 struct Supervisor<'a> {
     suite: &'a Suite,
@@ -86,7 +84,7 @@ struct Supervisor<'a> {
     sequential: bool,
     members: Vec<Member>,
     /// Names that were told as different, by kind.
-    told: BTreeMap<&'static str, Vec<(String, Vec<String>)>>,
+    told: BTreeMap<&'static str, Disagreement>,
     on_event: &'a mut dyn FnMut(Event) -> ControlFlow<()>,
 }
 
@@ -116,20 +114,11 @@ impl Supervisor<'_> {
             let (worker, on_event) = (&member.info.name, &mut *self.on_event);
             member.watch.tell(&mut |event| on_event(Event::Of { worker: worker.clone(), event: Box::new(event) }));
         }
-        let kinds: [(_, NamesOf); 2] = [
-            ("models", |served| served.models.into_iter().collect()),
-            ("versions", |served| served.fingerprints.into_iter().collect()),
-        ];
-        for (names, of) in kinds {
-            let servers = self.members.iter().filter_map(|member| {
-                let names = of(member.watch.served()?);
-                (!names.is_empty()).then(|| (member.info.name.clone(), names))
-            });
-            let servers: Vec<(String, Vec<String>)> = servers.collect();
-            let differ = servers.windows(2).any(|two| two[0].1 != two[1].1);
-            if differ && self.told.get(names) != Some(&servers) {
-                let _ = (self.on_event)(Event::Disagree { names, servers: servers.clone() });
-                self.told.insert(names, servers);
+        let served = self.members.iter().filter_map(|member| Some((member.info.name.clone(), member.watch.served()?)));
+        for found in disagreements(&served.collect::<Vec<_>>()) {
+            if self.told.get(found.names) != Some(&found) {
+                let _ = (self.on_event)(Event::Disagree(found.clone()));
+                self.told.insert(found.names, found);
             }
         }
     }

@@ -1,5 +1,6 @@
 //! One model on one suite: fidelity check, sampling, teacher-forced metrics, results on disk.
 
+mod disagreement;
 mod engines;
 mod error;
 mod fleet;
@@ -16,6 +17,7 @@ use smpo_results::{
     SCHEMA_VERSION, Sample, files,
 };
 
+pub use disagreement::{Disagreement, disagreements};
 pub use engines::{Engines, Server, Worker};
 pub use error::EvaluateError;
 
@@ -93,12 +95,7 @@ pub enum Event {
         pause: Option<Duration>,
     },
     /// Servers of one run give themselves different names.
-    Disagree {
-        /// The kind of names.
-        names: &'static str,
-        /// Each server with its names.
-        servers: Vec<(String, Vec<String>)>,
-    },
+    Disagree(Disagreement),
     /// Nothing has arrived for a moment.
     Waiting,
     /// Samples by server or device, at the end of a run that several share.

@@ -113,6 +113,7 @@ impl Local<'_> {
             LocalEngine::Auto | LocalEngine::Mistralrs if !auto || !native || self.prefers_mistral()? => {
                 let engines = self.mistral_engines().map_err(|failure| match &scorer {
                     Ok(_) if native => failure.suffixed("; --engine native reads this model"),
+                    Err(error) if failure.to_string().contains(&error.to_string()) => failure,
                     Err(error) => failure.suffixed(format!("; smpo's own reader: {error}")),
                     _ => failure,
                 })?;
@@ -120,7 +121,14 @@ impl Local<'_> {
             }
             _ => {
                 let scorer = scorer?;
-                let generators = scorer.generators(self.native_options(NativeOptions::default().batch))?;
+                // What is named is sampled; `weights` is only compared with.
+                let named =
+                    self.weights.map(|_| NativeModel::load(model, self.base)?.with_template_variables(variables));
+                let named = named.transpose()?;
+                let generators = named
+                    .as_ref()
+                    .unwrap_or(&scorer)
+                    .generators(self.native_options(NativeOptions::default().batch))?;
                 let tokenizer = generators.first().map(NativeGenerator::tokenizer);
                 let engines = Engines {
                     terminators: tokenizer.map(|tokenizer| tokenizer.terminators().into()),

@@ -32,7 +32,7 @@ pub struct EngineArgs {
     #[arg(long, value_name = "DIR", help_heading = "Local models")]
     base: Option<PathBuf>,
     /// The same model as a Hugging Face directory or GGUF file, for a server: enables the fidelity check and the
-    /// teacher-forced metrics. For a GGUF file, the model to compare with in place of itself
+    /// teacher-forced metrics. For a GGUF file, which is sampled as it is: the model for both in place of itself
     #[arg(long, value_name = "DIR")]
     weights: Option<PathBuf>,
     #[command(flatten)]

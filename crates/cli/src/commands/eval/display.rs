@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use smpo_eval::Event;
+use smpo_eval::{Disagreement, Event};
 use smpo_results::FidelityInfo;
 
 use crate::progress::{Progress, Stage, duration};
@@ -29,7 +29,7 @@ pub fn other_model(requested: &str, answered: &str) -> String {
 }
 
 /// The words for servers of one run that give different names of something of theirs.
-pub fn disagree(results: &str, names: &str, servers: &[(String, Vec<String>)]) -> String {
+pub fn disagree(results: &str, Disagreement { names, servers }: &Disagreement) -> String {
     let servers: Vec<String> =
         servers.iter().map(|(server, names)| format!("{server} {}", smpo_suggest::list(names))).collect();
     format!(
@@ -63,7 +63,7 @@ impl<'a> Display<'a> {
         match event {
             Event::Of { worker, event } => self.show_of(&worker, *event),
             Event::Waiting => {}
-            Event::Disagree { names, servers } => self.say(&disagree("samples", names, &servers)),
+            Event::Disagree(found) => self.say(&disagree("samples", &found)),
             Event::Shares(shares) => {
                 let shares: Vec<String> =
                     shares.iter().map(|(worker, samples)| format!("{worker} {samples}")).collect();
