@@ -113,7 +113,8 @@ pub enum Problem {
     /// A row of unknown shape.
     #[error(
         "expected a preference pair (`chosen` and `rejected`), a conversation (`messages`), `prompt` and `completion`, or a \
-         group (`prompt`, `completions`, `rewards`), got {keys:?}{}", hint(.nearest)
+         group (`prompt`, `completions`, `rewards`), got {keys:?}{}; `dataset_columns` names columns that are called otherwise",
+        hint(.nearest)
     )]
     UnknownShape {
         /// The fields the row has.

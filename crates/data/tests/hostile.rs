@@ -141,7 +141,7 @@ const BAD_ROWS: &[(&str, &str)] = &[
     (r#"{"prompt": "p", "rejected": "r"}"#, "expected `chosen`, got only [\"prompt\", \"rejected\"]"),
     (r#"{"prompt": "p", "chosen": null, "rejected": "r"}"#, "expected `chosen`"),
     (r#"{"prompt": "p", "choosen": "c", "rejected": "r"}"#, "did you mean `chosen` for `choosen`?"),
-    (r#"{"prompt": "p"}"#, "expected `completion`"),
+    (r#"{"prompt": "p"}"#, "`prompt` and `completion`, or a group"),
     (r#"{"text": "t"}"#, "expected a preference pair"),
     (r#"{"mesages": []}"#, "did you mean `messages` for `mesages`?"),
     ("[1, 2]", "expected a JSON object, got a number"),
@@ -218,7 +218,7 @@ fn rows_after_a_bad_one_are_read() {
 fn reading_everything_stops_at_the_first_bad_row_and_names_it() {
     let bad = file(format!("{PAIR}\n\n{{\"prompt\": \"p\"}}\n").as_bytes());
     let error = read_pairs(bad.path()).unwrap_err().to_string();
-    assert!(error.contains(&format!("{}:3: expected `completion`", bad.path().display())), "{error}");
+    assert!(error.contains(&format!("{}:3: expected a preference pair", bad.path().display())), "{error}");
     let sft = file(br#"{"prompt": "p", "completion": "c"}"#);
     let error = read_pairs(sft.path()).unwrap_err().to_string();
     assert!(

@@ -1,6 +1,6 @@
 //! Errors of the gate. All are usage errors: of the request, the policy or the runs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use smpo_stats::StatsError;
 
@@ -133,7 +133,7 @@ pub enum GateError {
         got: f64,
     },
     /// Not an evaluation directory, or one that was interrupted.
-    #[error("{}: not a finished evaluation: {missing} is missing; run `smpo eval` or `smpo score` again", dir.display())]
+    #[error("{}: not a finished evaluation: {}", dir.display(), instead(dir, missing))]
     Unfinished {
         /// The directory.
         dir: PathBuf,
@@ -176,4 +176,18 @@ pub enum GateError {
         /// The problem.
         source: StatsError,
     },
+}
+
+/// Remedy for a directory that is no finished evaluation, by what is in it.
+fn instead(dir: &Path, missing: &str) -> String {
+    let evaluate = |model: &Path| format!("`smpo eval {} --suite ood-smoke --out DIR` makes one", model.display());
+    if !dir.exists() {
+        "there is no such directory; give one that `smpo eval` or `smpo score` wrote".to_owned()
+    } else if dir.join("metrics.jsonl").is_file() && dir.join("config.toml").is_file() {
+        format!("it is a training run; {}", evaluate(&dir.join("model")))
+    } else if ["config.json", "adapter_config.json"].iter().any(|name| dir.join(name).is_file()) {
+        format!("it is a model; {}", evaluate(dir))
+    } else {
+        format!("{missing} is missing; run `smpo eval` or `smpo score` again")
+    }
 }

@@ -41,7 +41,21 @@ fn damage_is_named_with_its_line() {
 
     std::fs::remove_file(&path).unwrap();
     assert!(refusal(&dir).contains("not a finished evaluation: measurements.jsonl is missing"), "{}", refusal(&dir));
-    assert!(refusal(&root.path().join("nowhere")).contains("run.json is missing"));
+    assert!(refusal(&root.path().join("nowhere")).contains("there is no such directory"));
+
+    // What people give instead: a training run, a model.
+    let model = root.path().join("run/model");
+    std::fs::create_dir_all(&model).unwrap();
+    write_whole(&model.join("config.json"), b"{}").unwrap();
+    assert!(
+        refusal(&model).contains(&format!("it is a model; `smpo eval {} ", model.display())),
+        "{}",
+        refusal(&model)
+    );
+    let run = root.path().join("run");
+    write_whole(&run.join("config.toml"), b"").unwrap();
+    write_whole(&run.join("metrics.jsonl"), b"").unwrap();
+    assert!(refusal(&run).contains(&format!("a training run; `smpo eval {} ", model.display())), "{}", refusal(&run));
 }
 
 #[test]

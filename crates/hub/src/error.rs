@@ -23,7 +23,7 @@ pub enum HubError {
         problem: String,
     },
     /// Nothing of it is in the cache.
-    #[error("{name}: HF_HUB_OFFLINE is set, and {path} holds no copy; expected one, download it first", path = path.display())]
+    #[error("{name}: HF_HUB_OFFLINE is set, and {path} holds no copy; unset it to download one, or copy that folder from where there is one", path = path.display())]
     NotCached {
         /// The name.
         name: String,

@@ -132,7 +132,9 @@ fn is_model(path: &Path) -> Result<bool> {
 }
 
 fn no_model(dir: &Path) -> ModelError {
+    let trained = ["config.json", "adapter_config.json"].iter().any(|name| dir.join("model").join(name).is_file());
     let got = match (dir.is_dir(), dir.exists()) {
+        (true, _) if trained => "a training run; its model is the directory `model` in it",
         (true, _) => "a directory without config.json and adapter_config.json",
         (false, true) => "a file",
         (false, false) => "nothing of that name",
@@ -204,6 +206,10 @@ mod tests {
         );
         let parent = golden("");
         assert!(refusal(&parent, None).contains("got a directory without config.json and adapter_config.json"));
+        let run = tempfile::tempdir().unwrap();
+        std::fs::create_dir(run.path().join("model")).unwrap();
+        std::fs::write(run.path().join("model/config.json"), "{}").unwrap();
+        assert!(refusal(run.path(), None).contains("got a training run; its model is the directory `model` in it"));
         assert!(refusal(&golden("peft-lora"), Some(&absent)).contains("absent: expected a model directory"));
         assert!(refusal(&golden("qwen2"), Some(&golden("qwen3"))).starts_with("base model: expected an adapter"));
     }

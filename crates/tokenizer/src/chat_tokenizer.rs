@@ -79,7 +79,13 @@ impl ChatTokenizer {
     /// When a file is missing or malformed, the template leaves out plain text, or nothing names a terminator.
     pub fn from_model_dir(model: impl AsRef<Path>) -> Result<Self, TokenizerError> {
         let tokenizer = Home::of(model.as_ref())?;
-        let template = tokenizer.template()?;
+        let template = match (tokenizer.template(), other_tokenizer(&tokenizer.tokenizer())) {
+            // Where neither is there, a template alone would not help.
+            (Err(TokenizerError::Chat(ChatError::NoTemplate { .. })), Some(problem)) => {
+                return Err(TokenizerError::Unusable { path: tokenizer.tokenizer(), problem });
+            }
+            (template, _) => template?,
+        };
         Self::load(Arc::new(Files { tokenizer, settings: None }), template)
     }
 
@@ -271,8 +277,8 @@ fn other_tokenizer(path: &Path) -> Option<String> {
         () if there("vocab.json") && there("merges.txt") => {
             format!("there is none, but vocab.json and merges.txt; {SAVE}")
         }
-        () => "there is none; copy it from the model that this one was trained from, or save the tokenizer beside the \
-               weights"
+        () => "there is none; copy it, with the chat template, from the model that this one was trained from, or save the \
+               tokenizer beside the weights"
             .to_owned(),
     })
 }

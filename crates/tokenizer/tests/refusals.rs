@@ -53,9 +53,12 @@ fn a_model_directory_without_what_is_needed_says_so() {
     let load = |dir: &Path| ChatTokenizer::from_model_dir(dir).unwrap_err().to_string();
     assert!(load(Path::new("/nowhere")).contains("expected a model directory"));
     let dir = tempfile::tempdir().unwrap();
+    assert!(load(dir.path()).contains("no tokenizer: there is none; copy it, with the chat template, from the model"));
+    std::fs::write(dir.path().join("tokenizer.json"), "{}").unwrap();
     assert!(load(dir.path()).contains("no chat template"));
+    std::fs::remove_file(dir.path().join("tokenizer.json")).unwrap();
     std::fs::write(dir.path().join("chat_template.jinja"), "{{ messages[-1].content }}").unwrap();
-    assert!(load(dir.path()).contains("no tokenizer: there is none; copy it from the model"));
+    assert!(load(dir.path()).contains("no tokenizer: there is none; copy it"));
     for (name, told) in [
         ("merges.txt", "there is none; copy it"),
         ("vocab.json", "but vocab.json and merges.txt; make tokenizer.json with transformers"),

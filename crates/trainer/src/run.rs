@@ -339,15 +339,22 @@ impl Run<'_> {
     }
 }
 
+/// Name on the Hub that a path may have been meant as.
+fn hub_name(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let is_name = text.split('/').count() == 2 && !text.starts_with(['/', '.', '~']) && !text.ends_with('/');
+    if is_name { text.into_owned() } else { "ORG/MODEL".to_owned() }
+}
+
 /// The model's configuration with room for added tokens, before anything is written for it.
 pub(crate) fn read_model_config(config: &TrainConfig) -> Result<Config, TrainError> {
     let source = &config.model_name_or_path;
     let refuse = |origin: &Path, message: String| Err(TrainError::config(origin, None, message));
     if !source.is_dir() && !is_gguf(source) {
         let message = format!(
-            "`model_name_or_path` is {}: expected a model directory or a GGUF file, got neither; a model of the Hugging Face Hub is \
-             `hf://ORG/MODEL`",
-            source.display()
+            "`model_name_or_path`: expected a model directory or a GGUF file, got neither; a model of the Hugging Face Hub is \
+             `hf://{}`",
+            hub_name(source)
         );
         return refuse(source, message);
     }
@@ -358,16 +365,15 @@ pub(crate) fn read_model_config(config: &TrainConfig) -> Result<Config, TrainErr
     }
     let model = Config::from_dir(source)?;
     if let Some(key) = config.refused_without_experts(model.spec()) {
-        let message = format!("`{key}` is for models with routed experts, which {} is not", source.display());
-        return refuse(&config.output_dir.join("config.toml"), message);
+        let message = format!("`{key}` is for models with routed experts, which this one is not");
+        return refuse(source, message);
     }
     if let Some(positions) = model.spec().max_positions.filter(|positions| config.max_length > *positions) {
         let message = format!(
-            "`max_length` is {}, but {} has {positions} positions; set max_length = {positions} or less",
-            config.max_length,
-            source.display()
+            "`max_length` is {}, but this model has {positions} positions; set max_length = {positions} or less",
+            config.max_length
         );
-        return refuse(&config.output_dir.join("config.toml"), message);
+        return refuse(source, message);
     }
     let Some(labels) = config.labels() else {
         if let Some(labels) = model.labels() {

@@ -8,7 +8,7 @@ use super::context::{Part, conversation, prompt, system};
 use super::fields::Fields;
 use super::finish::flag;
 use super::pair::{agreed, split_answer, with_system, without_answer};
-use super::{Remarks, check_completion, check_prompt, missing, unknown_layout, wrong_type};
+use super::{Remarks, check_completion, check_prompt, unknown_layout, wrong_type};
 use crate::read_error::Problem;
 use crate::record::{Example, Record, UnpairedExample};
 
@@ -23,7 +23,7 @@ pub(super) fn single(row: &mut Fields, inputs: TemplateInputs, remarks: &mut Rem
     let is_conversation = explicit.is_none() && completion.is_none();
     let (mut prompt, mut completion) = match (explicit, conversation, completion) {
         (None, None, _) => return Err(unknown_layout(row)),
-        (Some(_), None, None) => return Err(missing(row, "completion")),
+        (Some(_), None, None) => return Err(unknown_layout(row)),
         (Some(prompt), None, Some(completion)) => (prompt, completion),
         (None, Some(conversation), Some(completion)) => (without_answer(conversation, [&completion])?, completion),
         (Some(prompt), Some(conversation), Some(completion)) => {

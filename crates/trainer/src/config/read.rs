@@ -188,7 +188,9 @@ fn readable<T: DeserializeOwned>(
         let place = Key::new(name, key);
         if !read.contains_key(key) {
             if !problems.unread.contains(&place) {
-                let message = format!("missing key {place}");
+                let hint =
+                    if key == "loss" { "; a table `[loss]` has it as `kind`, such as \"smpo\" or \"dpo\"" } else { "" };
+                let message = format!("missing key {place}{hint}");
                 problems.push_unread(place, message);
             }
             read.insert(key.clone(), value.clone());
