@@ -36,8 +36,16 @@ struct Page<'a> {
     style: &'a str,
     script: &'a str,
     verdicts: Vec<VerdictView>,
+    further: Option<Further>,
     boards: Vec<BoardView>,
     data: String,
+}
+
+/// Verdicts that the page folds together, so that the ranking stays near its top.
+struct Further {
+    /// Verdicts before them.
+    after: usize,
+    summary: String,
 }
 
 struct VerdictView {
@@ -118,13 +126,39 @@ pub fn render(leaderboard: &Leaderboard) -> Result<String, Error> {
     page(leaderboard, &data)
 }
 
+/// Verdicts that stand open, where there are more than [`MANY_VERDICTS`].
+const OPEN_VERDICTS: usize = 4;
+
+/// Verdicts that a page shows side by side.
+const MANY_VERDICTS: usize = 6;
+
+/// The verdicts as they are given; many of them by decision, failures first, all but the first folded.
+fn arranged(verdicts: &[Verdict]) -> (Vec<&Verdict>, Option<Further>) {
+    const FIRST: [Decision; 3] = [Decision::Fail, Decision::Inconclusive, Decision::Pass];
+    if verdicts.len() <= MANY_VERDICTS {
+        return (verdicts.iter().collect(), None);
+    }
+    let sorted: Vec<&Verdict> =
+        FIRST.iter().flat_map(|decision| verdicts.iter().filter(move |one| one.verdict == *decision)).collect();
+    let folded = &sorted[OPEN_VERDICTS..];
+    let count = |decision: &Decision| {
+        let some = folded.iter().filter(|one| one.verdict == *decision).count();
+        (some > 0).then(|| format!("{some} {}", wording::decision(*decision)))
+    };
+    let counts: Vec<String> = FIRST.iter().filter_map(count).collect();
+    let summary = format!("{} more verdicts: {}", folded.len(), counts.join(", "));
+    (sorted, Some(Further { after: OPEN_VERDICTS, summary }))
+}
+
 fn page(leaderboard: &Leaderboard, data: &PageData) -> Result<String, Error> {
+    let (verdicts, further) = arranged(&leaderboard.verdicts);
     let page = Page {
         title: short_line(&leaderboard.title, 120),
         policy: policy(),
         style: STYLE,
         script: SCRIPT,
-        verdicts: leaderboard.verdicts.iter().map(|verdict| verdict_view(verdict, data)).collect(),
+        verdicts: verdicts.into_iter().map(|verdict| verdict_view(verdict, data)).collect(),
+        further,
         boards: leaderboard.boards.iter().enumerate().map(|(index, board)| board_view(index, board, data)).collect(),
         data: script::json("the page's data", data)?,
     };

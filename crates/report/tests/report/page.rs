@@ -19,6 +19,25 @@ fn the_page_of_five_arms() {
 }
 
 #[test]
+fn many_verdicts_are_folded_and_failures_come_first() {
+    let mut board = fixture::leaderboard();
+    let few = html::render(&board).expect("renders");
+    assert!(!few.contains("class=\"further\""));
+    let [passed, failed] = [fixture::verdict(0), fixture::verdict(4)].map(|one| (one.verdict, one));
+    assert_ne!(passed.0, failed.0, "one of each");
+    board.verdicts = vec![passed.1; 20];
+    board.verdicts.push(failed.1);
+    let page = html::render(&board).expect("renders");
+    let (open, folded) = page.split_once("<details class=\"further\">").expect("folded");
+    let cards = |text: &str| text.matches("<details class=\"verdict ").count();
+    assert_eq!((cards(open), cards(folded)), (4, 17));
+    let word = |text: &str| text.split_once("<details class=\"verdict ").expect("a card").1[..4].to_owned();
+    assert_eq!((word(open), word(folded)), ("fail".to_owned(), "pass".to_owned()));
+    assert!(folded.contains("<summary>17 more verdicts: 17 pass</summary>"));
+    assert_eq!(page.matches("<details").count(), page.matches("</details>").count());
+}
+
+#[test]
 fn the_same_input_gives_the_same_bytes() {
     let one = html::render(&fixture::leaderboard()).expect("renders");
     assert_eq!(one, html::render(&fixture::leaderboard()).expect("renders"));
