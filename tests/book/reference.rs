@@ -31,16 +31,16 @@ fn the_page_of_metrics_is_current() {
         "# Metrics\n\n{NOTE}\n**Primary** metrics rank and gate, the others explain. Values are means over prompts with 95 % intervals. *Of* says \
          what a value is a function of: one completion, one among all of its run, a whole run (such metrics cannot gate), or log-probs of gold \
          answers and held-out pairs under the model (or a reward model). Exact rules of loops and broken text: \
-         [evaluation.md](evaluation.md#what-the-metrics-of-degeneration-count).\n\n| id | name | of | unit | better | | definition | source |\n\
-         |---|---|---|---|---|---|---|---|\n"
+         [evaluation.md](evaluation.md#what-the-metrics-of-degeneration-count).\n\n| id | of | unit | better | definition (source) |\n\
+         |---|---|---|---|---|\n"
     );
     for metric in smpo_metrics::all() {
         let MetricInfo { id, name, unit, better, primary, description, reference, .. } = metric.info;
-        let primary = if *primary { "primary" } else { "" };
+        let primary = if *primary { ", primary" } else { "" };
         let (unit, better, of) = (word(unit), word(better), kind(metric));
         let description = description.replace('|', r"\|");
-        let _ =
-            writeln!(page, "| `{id}` | {name} | {of} | {unit} | {better} | {primary} | {description} | {reference} |");
+        let definition = format!("**{name}**{primary}: {description} ({reference})");
+        let _ = writeln!(page, "| `{id}` | {of} | {unit} | {better} | {definition} |");
     }
     current("docs/metrics.md", &page);
 }

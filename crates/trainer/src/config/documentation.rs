@@ -185,6 +185,7 @@ impl Page {
             let is_listed = |one: &&Value| one["type"] != "null" && one["$ref"] != SCHEDULE;
             let mut kinds: Vec<String> = several.into_iter().filter(is_listed).map(|one| self.kind(one)).collect();
             kinds.dedup();
+            shorten_lists_of_tables(&mut kinds);
             let separator = if kinds.iter().all(|kind| kind.starts_with('`')) { ", " } else { " or " };
             return kinds.join(separator);
         }
@@ -218,6 +219,16 @@ impl Page {
             }
         }
         text.replace('|', "\\|")
+    }
+}
+
+/// Spares a table's keys where a list of the same tables is an alternative to one.
+fn shorten_lists_of_tables(kinds: &mut [String]) {
+    let tables: Vec<String> = kinds.iter().filter(|kind| kind.starts_with("`{")).cloned().collect();
+    for kind in kinds {
+        if kind.strip_prefix("list of ").is_some_and(|of| tables.iter().any(|table| table == of)) {
+            "list of such tables".clone_into(kind);
+        }
     }
 }
 
