@@ -113,7 +113,8 @@ pub enum Problem {
     /// A row of unknown shape.
     #[error(
         "expected a preference pair (`chosen` and `rejected`), a conversation (`messages`), `prompt` and `completion`, or a \
-         group (`prompt`, `completions`, `rewards`), got {keys:?}{}; `dataset_columns` names columns that are called otherwise",
+         group (`prompt`, `completions`, `rewards`), got {keys:?}{}; `dataset_columns` names columns \
+         that are called otherwise, and with them all others of the conversation: {{ prompt = …, chosen = …, rejected = … }}",
         hint(.nearest)
     )]
     UnknownShape {
