@@ -64,12 +64,8 @@ pub trait Collective: Debug + Send + Sync {
     ///
     /// # Errors
     /// As for [`Collective::sum`].
-    fn start_sum(&self, mut values: Vec<f32>, bounds: Option<&[usize]>) -> Result<Box<dyn Running>, CollectiveError> {
-        match bounds {
-            Some(bounds) => self.reduce_scatter(&mut values, bounds)?,
-            None => self.sum(&mut values)?,
-        }
-        Ok(Box::new(Finished(values)))
+    fn start_sum(&self, values: Vec<f32>, bounds: Option<&[usize]>) -> Result<Box<dyn Running>, CollectiveError> {
+        sum_at_once(self, values, bounds)
     }
 
     /// Gives the values of each rank, `bounds[rank]..bounds[rank + 1]`, to all.
@@ -145,6 +141,19 @@ pub trait Collective: Debug + Send + Sync {
     fn finish_on_device(&self) -> Result<(), CollectiveError> {
         Ok(())
     }
+}
+
+/// [`Collective::start_sum`], done on return.
+fn sum_at_once(
+    ranks: &(impl Collective + ?Sized),
+    mut values: Vec<f32>,
+    bounds: Option<&[usize]>,
+) -> Result<Box<dyn Running>, CollectiveError> {
+    match bounds {
+        Some(bounds) => ranks.reduce_scatter(&mut values, bounds)?,
+        None => ranks.sum(&mut values)?,
+    }
+    Ok(Box::new(Finished(values)))
 }
 
 /// Sums `parts`, one for each rank and of one length, into `sums`, in the order of ranks.

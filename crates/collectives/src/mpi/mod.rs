@@ -10,7 +10,7 @@ use mpi::environment::{Threading, Universe};
 use mpi::topology::SimpleCommunicator;
 use mpi::traits::{Communicator, CommunicatorCollectives, Root};
 
-use crate::{Collective, CollectiveError, Finished, Launched, Running, add_in_order};
+use crate::{Collective, CollectiveError, Launched, Running, add_in_order, sum_at_once};
 use sum::RunningSum;
 
 /// Values of a sum at a time: MPI counts in 32 bits, and a part of each rank's is in memory a second time.
@@ -159,15 +159,11 @@ impl Collective for Mpi {
         Ok(())
     }
 
-    fn start_sum(&self, mut values: Vec<f32>, bounds: Option<&[usize]>) -> Result<Box<dyn Running>, CollectiveError> {
+    fn start_sum(&self, values: Vec<f32>, bounds: Option<&[usize]>) -> Result<Box<dyn Running>, CollectiveError> {
         let most = bounds.into_iter().flat_map(|bounds| bounds.windows(2)).map(|ends| ends[1] - ends[0]).max();
         // What one rank receives; MPI counts in 32 bits.
         if most.map_or(values.len(), |most| most * self.world) > MESSAGE {
-            match bounds {
-                Some(bounds) => self.reduce_scatter(&mut values, bounds)?,
-                None => self.sum(&mut values)?,
-            }
-            return Ok(Box::new(Finished(values)));
+            return sum_at_once(self, values, bounds);
         }
         let whole = bounds.is_none();
         let bounds = bounds.map_or_else(|| self.shares(values.len()), <[usize]>::to_vec);
