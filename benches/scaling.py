@@ -5,7 +5,7 @@
     python3 benches/scaling.py --pairs 128 # pairs of a step (default 64)
     python3 benches/scaling.py --network ethernet
     python3 benches/scaling.py --after     # as if nothing overlapped
-    python3 benches/scaling.py --sharded   # as if weights were sharded too
+    python3 benches/scaling.py --sharded   # with sharded weights whose gathers are hidden
 
 What it rests on:
 
@@ -23,7 +23,7 @@ What it rests on:
   are reduced to owners and 16-bit weights are broadcast after the update, beside nothing. Packs are dealt whole, of at most
   eight pairs. That NCCL's kernels slow down those beside them is not in it. `--after` is the exchange after the backward pass instead.
 * Memory: 80 GB a GPU; 16-bit weights, float32 gradients, moments and master copies, 8 GB for the rest. A model that does not
-  fit is shown as `-`: sharded weights are missing in the program. `--sharded` is what they would give: all of a model's state
+  fit is shown as `-`: `zero_stage = 3` is not modelled as it is. `--sharded` is what it could give: all of a model's state
   divided by the GPUs, each block's weights gathered in both passes over every pack, while the block before is computed.
 """
 
@@ -146,7 +146,7 @@ def main():
     parser.add_argument("--pairs", type=int, default=64, help="pairs of a step (default 64)")
     parser.add_argument("--network", choices=NETWORK, default="infiniband", help="between machines of eight GPUs")
     parser.add_argument("--after", action="store_true", help="as if gradients were summed after the backward pass")
-    parser.add_argument("--sharded", action="store_true", help="as if weights were sharded, which is missing")
+    parser.add_argument("--sharded", action="store_true", help="with sharded weights whose gathers are hidden, which the program does not do yet")
     arguments = parser.parse_args()
     counts = [1, 2, 4, 8, 16, 32, 64]
     print("| model | " + " | ".join(f"{count} GPU" for count in counts) + " |")

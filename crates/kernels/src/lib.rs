@@ -59,7 +59,7 @@ mod optim;
 mod options;
 mod selftest;
 
-pub use autograd::{Gradients, OtherGradients, Tape, Watcher};
+pub use autograd::{Gradients, OtherGradients, Tape, Watcher, absent, drop_values, replace_values};
 pub use cpu::weight::{Blocks, FourBit, FourBitType, NestedScales, PackedWeight, Scales, Weight};
 pub use device::{EmulatedSchedule, emulate, emulate_scheduled, is_emulating};
 pub use error::{KernelError, Result};

@@ -1,11 +1,12 @@
 //! The decoder: embedding, blocks, final norm, head.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::{Tensor, Var};
-use smpo_kernels::{Balance, HeadOptions, Segments, Tape, embedding};
+use smpo_kernels::{Balance, Gradients, HeadOptions, Segments, Tape, embedding};
 
 use crate::angles::positional;
 use crate::attention::{Attention, attend_packed};
@@ -21,8 +22,10 @@ use crate::matrix::{Matrix, PackedParameter};
 use crate::parameter::{Parameter, Parameters};
 use crate::placement::Placement;
 use crate::placement::refuse_device;
+use crate::shards::{Peers, Shards};
 use crate::spec::DecoderSpec;
 use crate::storage::Storage;
+use crate::weights::WeightFiles;
 use crate::wrapper::Wrapped;
 
 /// A language model with trainable parameters. Weights are float32 in host memory unless placed elsewhere.
@@ -41,6 +44,8 @@ pub struct Decoder {
     pub(crate) trained_tokens: Vec<u32>,
     /// Weights of the multimodal model whose text half this is.
     pub(crate) wrapped: Option<Arc<Wrapped>>,
+    /// Blocks whose weights are in parts in several processes.
+    pub(crate) shards: Option<Arc<Shards>>,
     placement: Placement,
 }
 
@@ -58,14 +63,7 @@ impl Decoder {
     /// # Errors
     /// As [`Decoder::load`], and when the device is out of memory.
     pub fn load_on(dir: impl AsRef<Path>, placement: &Placement) -> Result<Self> {
-        let dir = dir.as_ref();
-        let config = Config::from_dir(dir)?;
-        refuse_device(config.spec(), placement)?;
-        let (files, names) = config.open_weights(dir)?;
-        let parameters = Parameters::load(config.spec(), &files, placement)?;
-        let mut decoder = Self::build(config, parameters, placement)?;
-        decoder.wrapped = names.map(|names| Arc::new(Wrapped { names, files }));
-        Ok(decoder)
+        Self::load_with(dir.as_ref(), placement, |spec, files| Ok((Parameters::load(spec, files, placement)?, None)))
     }
 
     /// As [`Decoder::load_on`], with every parameter frozen and the matrices in a storage of few bits. What is to be
@@ -74,13 +72,48 @@ impl Decoder {
     /// # Errors
     /// As [`Decoder::load_on`], and when a module to skip is no valid pattern.
     pub fn load_frozen(dir: impl AsRef<Path>, placement: &Placement, storage: &Storage) -> Result<Self> {
-        let dir = dir.as_ref();
+        Self::load_with(dir.as_ref(), placement, |spec, files| {
+            Ok((Parameters::load_frozen(spec, files, placement, storage)?, None))
+        })
+    }
+
+    /// As [`Decoder::load_frozen`], but of every block only the part that this process keeps of `peers`, all of which do so: a
+    /// block is gathered when it is used. What is made trainable afterwards is whole in each process.
+    ///
+    /// # Errors
+    /// As [`Decoder::load_on`], and for weights in packed blocks.
+    pub fn load_frozen_parts(dir: impl AsRef<Path>, placement: &Placement, peers: Arc<dyn Peers>) -> Result<Self> {
+        Self::load_in_parts(dir.as_ref(), placement, false, peers)
+    }
+
+    /// As [`Decoder::load_frozen_parts`], with every parameter trainable: gradients of blocks are in parts too.
+    ///
+    /// # Errors
+    /// As [`Decoder::load_frozen_parts`].
+    pub fn load_parts(dir: impl AsRef<Path>, placement: &Placement, peers: Arc<dyn Peers>) -> Result<Self> {
+        Self::load_in_parts(dir.as_ref(), placement, true, peers)
+    }
+
+    fn load_in_parts(dir: &Path, placement: &Placement, trained: bool, peers: Arc<dyn Peers>) -> Result<Self> {
+        Self::load_with(dir, placement, |spec, files| {
+            let place = [peers.rank(), peers.world()];
+            let (parameters, blocks) = Parameters::load_parts(spec, files, placement, trained, place)?;
+            Ok((parameters, Some(Shards::new(blocks, peers))))
+        })
+    }
+
+    fn load_with(
+        dir: &Path,
+        placement: &Placement,
+        load: impl FnOnce(&DecoderSpec, &WeightFiles) -> Result<(Parameters, Option<Arc<Shards>>)>,
+    ) -> Result<Self> {
         let config = Config::from_dir(dir)?;
         refuse_device(config.spec(), placement)?;
         let (files, names) = config.open_weights(dir)?;
-        let parameters = Parameters::load_frozen(config.spec(), &files, placement, storage)?;
+        let (parameters, shards) = load(config.spec(), &files)?;
         let mut decoder = Self::build(config, parameters, placement)?;
         decoder.wrapped = names.map(|names| Arc::new(Wrapped { names, files }));
+        decoder.shards = shards;
         Ok(decoder)
     }
 
@@ -131,8 +164,8 @@ impl Decoder {
             false => Linear::take(&mut parameters, if spec.labels.is_some() { SCORE } else { HEAD })?,
         };
         let norm = parameters.take(FINAL_NORM)?;
-        let (lora, trained_tokens, wrapped, placement) = (None, Vec::new(), None, placement.clone());
-        Ok(Self { embedding, blocks, norm, head, config, lora, trained_tokens, wrapped, placement })
+        let (lora, trained_tokens, wrapped, shards, placement) = (None, Vec::new(), None, None, placement.clone());
+        Ok(Self { embedding, blocks, norm, head, config, lora, trained_tokens, wrapped, shards, placement })
     }
 
     /// Configuration of the model.
@@ -154,9 +187,10 @@ impl Decoder {
     /// A copy on another device or in another dtype, with variables of its own for this one's variables.
     ///
     /// # Errors
-    /// When memory is exhausted.
+    /// When memory is exhausted, or blocks are in parts in several processes.
     pub fn placed(&self, placement: &Placement) -> Result<Self> {
         refuse_device(self.spec(), placement)?;
+        self.expect_whole("model to copy")?;
         let mut copy = self.clone();
         copy.placement = placement.clone();
         let mut result = Ok(());
@@ -226,6 +260,7 @@ impl Decoder {
         pass: &Pass<'_>,
         attention: &mut impl Attention,
     ) -> Result<Stream> {
+        self.fetch(index)?;
         let stream = self.attention_half(index, stream, positional, pass, attention)?;
         let block = &self.blocks[index];
         if block.is_frozen() && stream.rows() > self.feed_forward_rows(index) {
@@ -345,6 +380,77 @@ impl Decoder {
     /// Tensors that depend on the positions of a pass.
     pub(crate) fn positional(&self, pass: &Pass<'_>) -> Result<Positional> {
         positional(self.spec(), pass.positions, pass.lengths, &self.placement())
+    }
+
+    /// Brings the weights of a block into memory.
+    pub(crate) fn fetch(&self, block: usize) -> Result<()> {
+        self.shards.as_ref().map_or(Ok(()), |shards| shards.fetch(block))
+    }
+
+    /// The range of a trained parameter's values that each process keeps, and those of this one, flat; `None` for one that is
+    /// whole in memory.
+    pub fn trained_part(&self, parameter: &Tensor) -> Option<(Vec<Range<usize>>, Tensor)> {
+        self.shards.as_ref()?.trained_part(parameter)
+    }
+
+    /// Moves the gradients of the trained parts that this process keeps to `gradients`.
+    pub fn take_gradients(&self, gradients: &mut Gradients) {
+        if let Some(shards) = &self.shards {
+            shards.take_gradients(gradients);
+        }
+    }
+
+    /// Forgets the block that was gathered last, since its parts have new values.
+    ///
+    /// # Errors
+    /// When a device has no memory left.
+    pub fn forget_block(&self) -> Result<()> {
+        self.shards.as_ref().map_or(Ok(()), |shards| shards.forget())
+    }
+
+    /// Adds the gradient of a block to that of all processes, where it is trained in parts.
+    pub(crate) fn reduce(&self, block: usize, gradients: &mut Gradients) -> Result<()> {
+        self.shards.as_ref().map_or(Ok(()), |shards| shards.reduce(block, gradients))
+    }
+
+    /// Brings the weights of the block into memory that has a tensor or module of that name, if one is in parts.
+    ///
+    /// # Errors
+    /// When another process is gone.
+    pub fn fetch_of(&self, name: &str) -> Result<()> {
+        let Some(shards) = &self.shards else { return Ok(()) };
+        shards.block_of(name).map_or(Ok(()), |block| shards.fetch(block))
+    }
+
+    /// The block of a parameter, if it is in parts.
+    pub(crate) fn block_of(&self, parameter: &Parameter) -> Option<(Arc<Shards>, usize)> {
+        let shards = self.shards.as_ref()?;
+        Some((Arc::clone(shards), shards.block_of(&parameter.name)?))
+    }
+
+    /// Takes the parameters that `wanted` accepts out of those in parts: whole in this process, by themselves.
+    pub(crate) fn make_whole(&mut self, wanted: impl Fn(&str) -> bool) -> Result<()> {
+        let Some(shards) = self.shards.clone() else { return Ok(()) };
+        let mut result = Ok(());
+        self.visit_mut(|parameter| {
+            let block = shards.block_of(&parameter.name).filter(|_| result.is_ok() && wanted(&parameter.name));
+            let Some(block) = block else { return };
+            match shards.fetch(block).and_then(|()| Ok(parameter.tensor.copy()?)) {
+                Ok(copy) => parameter.tensor = copy.detach(),
+                Err(error) => result = Err(error),
+            }
+        });
+        result
+    }
+
+    /// Refuses a model whose blocks are in parts in several processes.
+    pub(crate) fn expect_whole(&self, what: &str) -> Result<()> {
+        match self.shards {
+            Some(_) => {
+                Err(ModelError::input(what, "one that is whole in one process", "one in parts (zero_stage = 3)"))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Number of blocks.

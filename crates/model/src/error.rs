@@ -208,6 +208,10 @@ pub enum ModelError {
         got: String,
     },
 
+    /// A part of the weights did not come from another process.
+    #[error("weights in parts: {0}")]
+    Peers(crate::shards::PeerError),
+
     /// Error of a fused operation.
     #[error(transparent)]
     Kernel(#[from] smpo_kernels::KernelError),

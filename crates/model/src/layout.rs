@@ -74,6 +74,11 @@ pub(crate) fn block_prefix(index: usize) -> String {
     format!("model.layers.{index}")
 }
 
+/// The block of a name, if it is of one.
+pub(crate) fn block_of(name: &str) -> Option<usize> {
+    name.strip_prefix("model.layers.")?.split('.').next()?.parse().ok()
+}
+
 /// True for the module of a head, of either kind.
 pub(crate) fn is_head(module: &str) -> bool {
     [HEAD, SCORE].contains(&module)

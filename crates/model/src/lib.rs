@@ -39,6 +39,7 @@ mod rope;
 mod save;
 mod score;
 mod score_head;
+mod shards;
 mod spec;
 mod stacked;
 mod storage;
@@ -66,6 +67,7 @@ pub use placement::Placement;
 pub use rope::{Frequencies, RopeScaling, RopeSpec};
 pub use save::{SaveOptions, TOKENIZER_FILES, copy_tokenizer_files, files_left_behind};
 pub use score::{ScoreOptions, Scored};
+pub use shards::{OwnParts, PeerError, Peers};
 pub use smpo_kernels::{DrawnToken, FourBitType, TokenDraw};
 pub use spec::{
     Activation, Biases, BlockNorms, DecoderSpec, ExpertLayout, ExpertsSpec, FeedForward, LayerSpec, Projections,

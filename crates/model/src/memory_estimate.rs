@@ -1,9 +1,11 @@
 //! Estimate of the memory that training takes.
 
+use std::collections::BTreeMap;
+
 use smpo_kernels::MomentFormat;
 
 use crate::error::Result;
-use crate::layout::{DELTA_INPUTS, EXPERTS, HEAD, Role, Slot, is_head, layout};
+use crate::layout::{DELTA_INPUTS, EXPERTS, HEAD, Role, Slot, block_of, is_head, layout};
 use crate::lora::{LoraConfig, chosen_modules};
 use crate::spec::{DecoderSpec, FeedForward, QkNorm};
 use crate::storage::{FourBitOptions, Storage};
@@ -30,6 +32,34 @@ pub struct TrainingShape<'a> {
     /// dtype of weights and activations on a GPU; `None` on the CPU, which computes in float32 and keeps frozen matrices as
     /// they are stored.
     pub device: Option<WeightDtype>,
+    /// Processes that the weights of blocks, and their gradients, lie in parts in; 1 for whole ones.
+    pub processes: usize,
+}
+
+/// Copies of the largest block's weights while a block is used: itself, and its parts as they came from the processes.
+const GATHERED: f64 = 2.0;
+/// Copies of its gradient while it is summed: itself, as it is sent, and what comes from the others.
+const REDUCED: f64 = 3.0;
+
+/// Bytes of blocks that lie in parts, by block.
+#[derive(Default)]
+struct InParts(BTreeMap<usize, f64>);
+
+impl InParts {
+    fn add(&mut self, slot: &Slot, bytes: f64) {
+        if let Some(block) = block_of(&slot.name) {
+            *self.0.entry(block).or_default() += bytes;
+        }
+    }
+
+    /// Bytes of other processes, less so many copies of the largest block.
+    fn saved(&self, processes: usize, copies: f64) -> f64 {
+        if processes == 1 {
+            return 0.0;
+        }
+        let others = (processes - 1) as f64 / processes as f64;
+        self.0.values().sum::<f64>() * others - copies * self.0.values().copied().fold(0.0, f64::max)
+    }
 }
 
 /// Bytes of cuBLAS' workspace on the largest GPUs.
@@ -124,13 +154,19 @@ impl FrozenStorage<'_> {
         self.stored.packed == Packed::FourBit && slot.role == Role::Weight && *self.storage != Storage::Dequantised
     }
 
-    /// Bytes of a model's weights, none of them trained, on the CPU or on a device in its dtype.
+    /// Bytes of a model's weights, none of them trained, on the CPU or on a device in its dtype, with its blocks in parts in so
+    /// many processes.
     ///
     /// # Errors
     /// When a module to skip is no valid pattern.
-    pub fn total(&self, spec: &DecoderSpec, device: Option<WeightDtype>) -> Result<u64> {
-        let bytes = layout(spec).iter().map(|slot| self.bytes(slot, device)).sum::<Result<f64>>()?;
-        Ok(bytes as u64)
+    pub fn total(&self, spec: &DecoderSpec, device: Option<WeightDtype>, processes: usize) -> Result<u64> {
+        let (mut all, mut in_parts) = (0.0, InParts::default());
+        for slot in &layout(spec) {
+            let bytes = self.bytes(slot, device)?;
+            all += bytes;
+            in_parts.add(slot, bytes);
+        }
+        Ok((all - in_parts.saved(processes, GATHERED)) as u64)
     }
 }
 
@@ -213,23 +249,34 @@ impl MemoryEstimate {
         let added_count: usize = added.iter().sum();
         let (mut weights, mut trained) = (own * added_count as f64, added_count);
         let mut moments: f64 = added.iter().map(|count| moment_bytes(shape.moments, *count, false)).sum();
+        let (mut in_parts, mut gradients_in_parts) = (InParts::default(), InParts::default());
         for slot in &slots {
             if leaves_rest(slot) {
                 weights += own * count(slot) as f64;
             } else if is_trained(slot) {
-                weights += own * count(slot) as f64;
+                let bytes = own * count(slot) as f64;
+                weights += bytes;
                 trained += count(slot);
                 moments += moment_bytes(shape.moments, count(slot), slot.role == Role::Embedding);
+                // What is trained beside frozen weights is whole in every process.
+                if named.is_none() {
+                    in_parts.add(slot, bytes);
+                    gradients_in_parts.add(slot, float * count(slot) as f64);
+                }
             } else {
-                weights += shape.frozen.bytes(slot, shape.device)?;
+                let bytes = shape.frozen.bytes(slot, shape.device)?;
+                weights += bytes;
+                in_parts.add(slot, bytes);
             }
         }
+        weights -= in_parts.saved(shape.processes, GATHERED);
+        let gradients = float * trained as f64 - gradients_in_parts.saved(shape.processes, REDUCED);
         let masters = if own < float { float * trained as f64 } else { 0.0 };
         let scratch = if shape.device.is_some() { device_scratch(spec, shape) } else { 0.0 };
         let activations = own * activations(spec, shape, &adapters) as f64 + scratch;
         Ok(Self {
             weights: weights as u64,
-            gradients: (float * trained as f64) as u64,
+            gradients: gradients as u64,
             optimizer: (moments + masters) as u64,
             activations: activations as u64,
         })
@@ -414,6 +461,7 @@ mod tests {
             frozen: FrozenStorage::FLOAT32,
             moments: MomentFormat::Single,
             device: None,
+            processes: 1,
         };
         let estimate = |shape| MemoryEstimate::new(&decoder.spec().clone(), &shape).unwrap();
         let all = decoder.parameter_count() as u64;
@@ -438,7 +486,7 @@ mod tests {
         let all: u64 = layout(&spec).iter().map(|slot| slot.shape.iter().product::<usize>() as u64).sum();
         let of = |packed, storage: &Storage, device| {
             FrozenStorage { storage, stored: StoredMatrices { dtype: WeightDtype::Bf16, packed } }
-                .total(&spec, device)
+                .total(&spec, device, 1)
                 .unwrap()
         };
         let bf16 = Some(WeightDtype::Bf16);
@@ -478,6 +526,7 @@ mod tests {
                 },
                 moments: MomentFormat::EightBit,
                 device: None,
+                processes: 1,
             };
             let estimate = MemoryEstimate::new(decoder.spec(), &shape).unwrap();
             let (got, expected) = (estimate.weights as f64, decoder.parameter_bytes() as f64);

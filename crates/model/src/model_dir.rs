@@ -1,6 +1,7 @@
 //! A model on disk: a directory of weights, a GGUF file, or a PEFT adapter on one of them.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 use smpo_files::is_file;
@@ -12,6 +13,7 @@ use crate::gguf::is_gguf;
 use crate::lora::ADAPTER_CONFIG;
 use crate::placement::Placement;
 use crate::save::TOKENIZER_FILES;
+use crate::shards::Peers;
 use crate::storage::Storage;
 use crate::weights;
 
@@ -104,12 +106,15 @@ impl ModelDir {
     /// # Errors
     /// As [`Decoder::load_frozen`] and [`Decoder::load_adapter`].
     pub fn load_frozen(&self, placement: &Placement, storage: &Storage) -> Result<Decoder> {
-        let mut decoder = Decoder::load_frozen(&self.weights, placement, storage)?;
-        if let Some(adapter) = &self.adapter {
-            decoder.label_as_adapter(adapter)?;
-            decoder.load_adapter(adapter)?;
-        }
-        Ok(decoder.frozen())
+        Ok(self.adapted(Decoder::load_frozen(&self.weights, placement, storage)?)?.frozen())
+    }
+
+    /// As [`ModelDir::load_frozen`], with the weights of blocks in parts.
+    ///
+    /// # Errors
+    /// As [`Decoder::load_frozen_parts`] and [`Decoder::load_adapter`].
+    pub fn load_frozen_parts(&self, placement: &Placement, peers: Arc<dyn Peers>) -> Result<Decoder> {
+        Ok(self.adapted(Decoder::load_frozen_parts(&self.weights, placement, peers)?)?.frozen())
     }
 
     /// As [`ModelDir::load`], to a device and dtype.
@@ -117,7 +122,10 @@ impl ModelDir {
     /// # Errors
     /// As [`Decoder::load_on`] and [`Decoder::load_adapter`].
     pub fn load_on(&self, placement: &Placement) -> Result<Decoder> {
-        let mut decoder = Decoder::load_on(&self.weights, placement)?;
+        self.adapted(Decoder::load_on(&self.weights, placement)?)
+    }
+
+    fn adapted(&self, mut decoder: Decoder) -> Result<Decoder> {
         if let Some(adapter) = &self.adapter {
             decoder.label_as_adapter(adapter)?;
             decoder.load_adapter(adapter)?;

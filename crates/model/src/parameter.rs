@@ -1,18 +1,20 @@
 //! Named tensors, trainable or frozen, initialized or loaded.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use candle_core::{Device, Tensor, Var};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
-use smpo_kernels::is_emulating;
+use smpo_kernels::{absent, is_emulating};
 
 use crate::error::{ModelError, Result, list};
 use crate::layout::{EMBEDDING, HEAD, Role, Slot, layout};
 use crate::lora::Fingerprint;
 use crate::matrix::{Matrix, PackedParameter};
 use crate::placement::Placement;
+use crate::shards::{Piece, cut};
 use crate::spec::DecoderSpec;
 use crate::storage::{FrozenMatrix, Storage};
 use crate::weights::{WeightDtype, WeightFiles};
@@ -83,10 +85,7 @@ impl Parameters {
 
     /// Reads all from a model directory, after checking that it has exactly these; all are trainable.
     pub fn load(spec: &DecoderSpec, files: &WeightFiles, placement: &Placement) -> Result<Self> {
-        Self::read(spec, files, |slot| {
-            let values = files.read(&slot.name, &slot.shape)?;
-            Ok(Parameter::trainable(slot.name.clone(), values, &slot.shape, placement)?.into())
-        })
+        Self::read(spec, files, |slot| trained(slot, files, placement))
     }
 
     /// As [`Parameters::load`], all frozen.
@@ -96,16 +95,37 @@ impl Parameters {
         placement: &Placement,
         storage: &Storage,
     ) -> Result<Self> {
-        Self::read(spec, files, |slot| match slot.role {
-            Role::Embedding | Role::Weight | Role::Router => frozen_matrix(slot, files, placement, storage),
-            Role::Bias | Role::Norm | Role::Sinks | Role::Convolution | Role::Rate | Role::Unit => {
-                let values = Tensor::from_vec(files.read(&slot.name, &slot.shape)?, &slot.shape[..], &Device::Cpu)?;
-                Ok(Parameter { name: slot.name.clone(), tensor: placement.place(&values)? }.into())
-            }
-        })
+        Self::read(spec, files, |slot| frozen(slot, files, placement, storage))
     }
 
-    fn read(spec: &DecoderSpec, files: &WeightFiles, read: impl Fn(&Slot) -> Result<Matrix>) -> Result<Self> {
+    /// As [`Parameters::load`] or [`Parameters::load_frozen`], but of every block only the part that process `rank` of
+    /// `world` keeps, block by block beside the parameters, whose values are not in memory.
+    pub fn load_parts(
+        spec: &DecoderSpec,
+        files: &WeightFiles,
+        placement: &Placement,
+        trained: bool,
+        [rank, world]: [usize; 2],
+    ) -> Result<(Self, Vec<Vec<Piece>>)> {
+        let slots = layout(spec);
+        let parts = cut(&slots, rank, world);
+        let mut blocks: Vec<Vec<Piece>> = spec.layers.iter().map(|_| Vec::new()).collect();
+        let parameters = Self::read(spec, files, |slot| {
+            let Some((block, part)) = parts.get(&*slot.name) else {
+                return match trained {
+                    true => self::trained(slot, files, placement),
+                    false => frozen(slot, files, placement, &Storage::default()),
+                };
+            };
+            let own = part_of(slot, part, files, placement, trained)?;
+            let (name, tensor) = (slot.name.clone(), absent(&slot.shape, &own, trained)?);
+            blocks[*block].push(Piece { name: name.clone(), tensor: tensor.clone(), own });
+            Ok(Parameter { name, tensor }.into())
+        })?;
+        Ok((parameters, blocks))
+    }
+
+    fn read(spec: &DecoderSpec, files: &WeightFiles, mut read: impl FnMut(&Slot) -> Result<Matrix>) -> Result<Self> {
         let slots = layout(spec);
         check_names(spec, &slots, files)?;
         check_tied_head(spec, files)?;
@@ -195,6 +215,49 @@ fn constant(slot: &Slot, spec: &DecoderSpec) -> f32 {
         Role::Norm | Role::Unit => 1.0,
         _ => 0.0,
     }
+}
+
+/// A trainable parameter of a model directory.
+fn trained(slot: &Slot, files: &WeightFiles, placement: &Placement) -> Result<Matrix> {
+    let values = files.read(&slot.name, &slot.shape)?;
+    Ok(Parameter::trainable(slot.name.clone(), values, &slot.shape, placement)?.into())
+}
+
+/// A frozen parameter of a model directory.
+fn frozen(slot: &Slot, files: &WeightFiles, placement: &Placement, storage: &Storage) -> Result<Matrix> {
+    match slot.role {
+        Role::Embedding | Role::Weight | Role::Router => frozen_matrix(slot, files, placement, storage),
+        Role::Bias | Role::Norm | Role::Sinks | Role::Convolution | Role::Rate | Role::Unit => {
+            let values = Tensor::from_vec(files.read(&slot.name, &slot.shape)?, &slot.shape[..], &Device::Cpu)?;
+            Ok(Parameter { name: slot.name.clone(), tensor: placement.place(&values)? }.into())
+        }
+    }
+}
+
+/// A part of a parameter of a model directory, flat: nothing else of it is read.
+fn part_of(
+    slot: &Slot,
+    part: &Range<usize>,
+    files: &WeightFiles,
+    placement: &Placement,
+    trained: bool,
+) -> Result<Tensor> {
+    if files.is_packed(&slot.name) {
+        let got = format!("packed blocks in `{}`; give the model they were made from", slot.name);
+        return Err(ModelError::input("weights in parts (zero_stage = 3)", "float32, bfloat16 or float16", got));
+    }
+    files.expect(&slot.name, &slot.shape)?;
+    let dtype = match slot.role {
+        Role::Weight | Role::Router if !trained => files.exact_dtype(&slot.name)?,
+        _ => WeightDtype::F32,
+    };
+    let read = |first: usize, out: &mut [f32]| {
+        let first = part.start + first;
+        out.copy_from_slice(&files.read_part(&slot.name, first..first + out.len())?);
+        Ok(())
+    };
+    let flat = Slot { shape: vec![part.len()], ..slot.clone() };
+    Ok(FrozenMatrix { slot: &flat, placement, dtype, read }.into_stored()?.tensor)
 }
 
 /// A frozen matrix of a model directory.

@@ -10,6 +10,7 @@ use crate::decoder::Decoder;
 use crate::error::{ModelError, Result};
 use crate::gguf::is_gguf;
 use crate::lora::LABELS_FILE;
+use crate::parameter::Parameter;
 use crate::weights::{OutputTensor, ShardIndex, StoredTensor, WeightDtype, stack_experts, write_tensors};
 
 /// Options of saving a model.
@@ -65,7 +66,10 @@ impl Decoder {
         write_directory(dir.as_ref(), |staging| {
             let dtype = options.dtype;
             let renamed = |name: &str| self.wrapped.as_ref().map_or_else(|| name.to_owned(), |w| w.names.wrapped(name));
-            let own = self.base_parameters().map(|p| Ok((renamed(&p.name), StoredTensor::new(&p.tensor, dtype)?)));
+            let stored = |p: &Parameter| -> Result<_> {
+                Ok((renamed(&p.name), StoredTensor::new(&p.tensor, dtype)?.gathered(self.block_of(p))))
+            };
+            let own = self.base_parameters().map(stored);
             let packed =
                 self.packed().map(|packed| Ok((renamed(&packed.name), StoredTensor::packed(&packed.weight, dtype))));
             let own = own.chain(packed).collect::<Result<Vec<_>>>()?;

@@ -94,6 +94,10 @@ impl Decoder {
             None => embedding(&hidden, batch.rows()),
         };
         if !options.checkpointing {
+            if self.first_trained_block() < self.depth() {
+                // A backward pass would read the weights of blocks that are gone by then.
+                self.expect_whole("model to train without recomputing blocks")?;
+            }
             let (tape, result) = Tape::record(|| head(self, kept(self.hidden_of(batch, &counted)?)?));
             let result = result?;
             seal(balance.as_ref());
@@ -261,6 +265,7 @@ impl Recomputation<'_> {
             if index == first && !embedding {
                 // Nothing below is trained: the gradient of this input is not needed.
                 self.block(index, &input, gradient, gradients)?;
+                self.decoder.reduce(index, gradients)?;
                 gradients.reach(index);
                 return Ok(());
             }
@@ -268,6 +273,7 @@ impl Recomputation<'_> {
             drop(input);
             let mut others = self.block(index, &variable, gradient, gradients)?;
             gradient = gradient_of(&variable, &mut others)?;
+            self.decoder.reduce(index, gradients)?;
             gradients.reach(index);
         }
         if embedding {
@@ -286,6 +292,7 @@ impl Recomputation<'_> {
         gradients: &mut Gradients,
     ) -> Result<OtherGradients> {
         let (decoder, segments) = (self.decoder, self.batch.segments());
+        decoder.fetch(index)?;
         let (tape, attended) =
             Tape::record(|| decoder.run_attention(index, input, &self.positional, &self.pass, segments));
         let attended = attended?;

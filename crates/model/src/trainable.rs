@@ -58,6 +58,7 @@ impl Decoder {
             NamedParameters::new("unfreeze_layers_patterns", patterns, &names, self.head_is_tied())?
         };
         self.unpack(|name| named.contain(name))?;
+        self.make_whole(|name| named.contain(name))?;
         self.set_trainable(|name| named.contain(name))
     }
 }

@@ -76,6 +76,7 @@ fn activations_are_estimated() {
                     frozen: FrozenStorage::FLOAT32,
                     moments: MomentFormat::Single,
                     device: None,
+                    processes: 1,
                 };
                 let estimate = MemoryEstimate::new(decoder.spec(), &shape).unwrap().activations as f64;
                 let ratio = estimate / measured(&decoder, &batch, checkpointing) as f64;

@@ -125,7 +125,7 @@ fn frozen_experts_stay_in_mxfp4_and_compute_the_same() {
     assert_eq!(info.stored_bytes as usize, packed + 2 * (info.parameters - count));
     ModelInfo::check_values(&dir).unwrap();
     for storage in [Storage::AsStored, Storage::Dequantised] {
-        let estimated = FrozenStorage { storage: &storage, stored: info.matrices }.total(&info.spec, None).unwrap();
+        let estimated = FrozenStorage { storage: &storage, stored: info.matrices }.total(&info.spec, None, 1).unwrap();
         assert_eq!(estimated as usize, frozen(&dir, &storage).parameter_bytes(), "{storage:?}");
     }
 

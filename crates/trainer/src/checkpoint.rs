@@ -191,7 +191,7 @@ impl Checkpoint {
     pub(crate) fn unreadable(&self, error: ModelError) -> TrainError {
         match &error {
             ModelError::Io(io) if io.source.kind() != ErrorKind::NotFound => error.into(),
-            ModelError::Tensor(_) | ModelError::Kernel(_) => error.into(),
+            ModelError::Tensor(_) | ModelError::Kernel(_) | ModelError::Peers(_) => error.into(),
             // The base is another one, the checkpoint is whole.
             ModelError::OtherBase { .. } => error.into(),
             _ => self.damaged(error),

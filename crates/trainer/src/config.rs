@@ -225,7 +225,8 @@ pub struct TrainConfig {
     #[serde(default)]
     pub optim: Optim,
     /// DeepSpeed's stage of ZeRO for a run of several processes (docs/distributed.md): 1 lets each keep the moments, and the
-    /// float32 copies of 16-bit weights, of a part of the parameters; 0 lets each keep all.
+    /// float32 copies of 16-bit weights, of a part of the parameters; 3 also the weights and gradients of the model's blocks,
+    /// each of which is gathered while it is used; 0 lets each keep all.
     #[serde(default)]
     pub zero_stage: u8,
     /// AdamW's β1.

@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
+use smpo_collectives::CollectiveError;
 use smpo_kernels::KernelError;
 use smpo_model::ModelError;
 
@@ -255,7 +256,7 @@ pub enum TrainError {
     NoTeacher,
     /// The ranks of a run could not talk to each other.
     #[error(transparent)]
-    Collective(#[from] smpo_collectives::CollectiveError),
+    Collective(#[from] CollectiveError),
     /// Another rank of the run failed.
     #[error("rank {rank}: {message}")]
     OtherRank {
@@ -316,6 +317,10 @@ impl From<ModelError> for TrainError {
         match error {
             ModelError::Kernel(error) => error.into(),
             ModelError::Tensor(error) => error.into(),
+            ModelError::Peers(error) => match error.downcast::<CollectiveError>() {
+                Ok(error) => Self::Collective(*error),
+                Err(other) => Self::Model(ModelError::Peers(other)),
+            },
             other => Self::Model(other),
         }
     }

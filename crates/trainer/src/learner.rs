@@ -2,7 +2,7 @@
 
 use candle_core::DType;
 use smpo_data::{Row, TokenizedCompletion};
-use smpo_kernels::{AdamW, Gradients, KernelError, Parameter, StepReport};
+use smpo_kernels::{AdamW, Gradients, KernelError, Parameter, Part, StepReport};
 use smpo_losses::{BatchError, Evaluation, LossState, Objective, Totals};
 use smpo_model::{Decoder, WeightDtype};
 
@@ -52,6 +52,8 @@ pub struct Learner {
     ranks: Ranks,
     /// Of the moments, where each rank keeps a part of them.
     owners: Option<Owners>,
+    /// Of those whose weights are whole on every rank: what their owner has updated goes to all.
+    spread: Option<Owners>,
     /// Of gradients over ranks; `None` for one process alone.
     sums: Option<GradientSums>,
 }
@@ -91,12 +93,21 @@ impl Learner {
             })
             .collect();
         let loss_scale = (decoder.placement().dtype == WeightDtype::F16).then(LossScale::default);
-        let sizes: Vec<usize> = parameters.iter().map(|parameter| parameter.var.elem_count()).collect();
-        let owners = (options.shards_moments && !ranks.alone()).then(|| Owners::deal(&sizes, &ranks));
-        let sums = || GradientSums::new(&sizes, &decoder.gradient_marks(), owners.as_ref(), &ranks);
+        let in_parts: Vec<_> = parameters.iter().map(|parameter| decoder.trained_part(&parameter.var)).collect();
+        let whole = parameters.iter().zip(&in_parts);
+        let sizes: Vec<usize> =
+            whole.map(|(parameter, part)| if part.is_some() { 0 } else { parameter.var.elem_count() }).collect();
+        let spread = (options.shards_moments && !ranks.alone()).then(|| Owners::deal(&sizes, &ranks));
+        let sums = || GradientSums::new(&sizes, &decoder.gradient_marks(), spread.as_ref(), &ranks);
         let sums = (!ranks.alone()).then(sums);
+        let ranges = in_parts.iter().map(|part| part.as_ref().map_or(&[][..], |(ranges, _)| &ranges[..]));
+        let owners = spread.as_ref().map(|spread| spread.with(ranges));
         let optimizer = match &owners {
-            Some(owners) => AdamW::of_parts(parameters, options.adamw, owners.of(ranks.rank()).to_vec())?,
+            Some(owners) => {
+                let apart = |part: &Part| in_parts[part.parameter].as_ref().map(|(_, values)| values.clone());
+                let own = owners.of(ranks.rank()).iter().map(|part| (part.clone(), apart(part)));
+                AdamW::of_parts(parameters, options.adamw, own.collect())?
+            }
             None => AdamW::new(parameters, options.adamw)?,
         };
         let gradients = optimizer.gradients()?;
@@ -114,6 +125,7 @@ impl Learner {
             pooling,
             ranks,
             owners,
+            spread,
             sums,
         })
     }
@@ -219,7 +231,8 @@ impl Learner {
 
     /// Refuses a model that has a trained weight which is not finite: such a model must not replace one that is.
     pub(crate) fn check_finite(&self, step: u64) -> Result<(), TrainError> {
-        for (_, var) in self.decoder.trainable() {
+        for (name, var) in self.decoder.trainable() {
+            self.decoder.fetch_of(&name)?;
             // NaN and infinity both make the sum of absolute values not finite; so does an overflow, which is as bad.
             let sum = var.to_dtype(DType::F32)?.abs()?.sum_all()?.to_scalar::<f32>()?;
             if !sum.is_finite() {
@@ -235,6 +248,8 @@ impl Learner {
     /// When the model or the loss refuses a row, or loss or gradient is not finite; nothing is updated then. A gradient
     /// that is not finite because the loss scale was too large is no error: the step is skipped and the scale halved.
     pub fn step(&mut self, rows: &[StepRow<'_>], step: u64, learning_rate: f64) -> Result<StepOutcome, TrainError> {
+        // Also those that a step has left which failed.
+        self.decoder.take_gradients(&mut self.gradients);
         self.gradients.clear();
         let length = |side: &Option<TokenizedCompletion>| side.as_ref().map(TokenizedCompletion::len);
         let grouped = rows.iter().flat_map(|row| &row.row.group).map(|scored| scored.completion.len());
@@ -262,6 +277,7 @@ impl Learner {
         if let Some(embedding) = self.decoder.embedding_var().filter(|_| !self.decoder.trained_tokens().is_empty()) {
             self.gradients.keep_rows(&embedding, self.decoder.trained_tokens())?;
         }
+        self.decoder.take_gradients(&mut self.gradients);
         self.decoder.fill_idle_experts(&mut self.gradients);
         let loss_scale = self.loss_scale.map(|scale| scale.factor());
         let factor = loss_scale.unwrap_or(1.0);
@@ -286,12 +302,13 @@ impl Learner {
 
     /// AdamW's update, of own parts where each rank has some: the weights of the others come from those.
     fn update(&mut self, learning_rate: f64, factor: f64) -> Result<StepReport, TrainError> {
-        let Self { optimizer, gradients, ranks, owners, .. } = self;
-        let Some(owners) = owners else { return Ok(optimizer.step_scaled(gradients, learning_rate, factor)?) };
+        let Self { decoder, optimizer, gradients, ranks, spread, .. } = self;
+        let Some(spread) = spread else { return Ok(optimizer.step_scaled(gradients, learning_rate, factor)?) };
         let squares = ranks.total(optimizer.squares(gradients).map_err(TrainError::from))?;
         let updated = optimizer.step_of_parts(gradients, learning_rate, factor, &squares);
         let report = ranks.agree(updated.map_err(TrainError::from))?;
-        owners.spread(optimizer, ranks)?;
+        spread.spread(optimizer, ranks)?;
+        decoder.forget_block()?;
         Ok(report)
     }
 

@@ -53,6 +53,7 @@ pub mod run_dir;
 pub mod schedule;
 mod scoring;
 pub mod selftest;
+mod serving;
 mod steps;
 pub mod synthetic;
 mod tensorboard;

@@ -74,7 +74,8 @@ impl MemoryPlan {
         let frozen = FrozenStorage { storage: &storage, stored };
         let shape = shape(config, lora.as_ref(), &layers, tokens, completion_tokens);
         let (moments, device) = (config.optim.moments(), budget.device_dtype(config));
-        let mut estimate = MemoryEstimate::new(spec, &TrainingShape { frozen, moments, device, ..shape })?;
+        let processes = if config.zero_stage == 3 { budget.ranks() } else { 1 };
+        let mut estimate = MemoryEstimate::new(spec, &TrainingShape { frozen, moments, device, processes, ..shape })?;
         if config.zero_stage > 0 {
             estimate.optimizer = estimate.optimizer.div_ceil(budget.ranks() as u64);
         }
@@ -90,7 +91,7 @@ impl MemoryPlan {
         let kept = config.loss.loss.needs_mismatched() && (lora.is_none() || config.reference() != Reference::Start);
         let second = kept || config.sync_ref_model;
         let reference = match config.teacher() {
-            Some(teacher) => weights_of(config, &teacher, device)?,
+            Some(teacher) => weights_of(config, &teacher, device, processes)?,
             None if second => estimate.weights,
             None => 0,
         };
@@ -183,14 +184,20 @@ fn shape<'a>(
         frozen: FrozenStorage::FLOAT32,
         moments: MomentFormat::Single,
         device: None,
+        processes: 1,
     }
 }
 
 /// Bytes of a teacher's weights in memory.
-fn weights_of(config: &TrainConfig, dir: &Path, device: Option<WeightDtype>) -> Result<u64, ModelError> {
+fn weights_of(
+    config: &TrainConfig,
+    dir: &Path,
+    device: Option<WeightDtype>,
+    processes: usize,
+) -> Result<u64, ModelError> {
     let teacher = config.open_reference(dir)?;
     let (spec, info) = (Config::from_dir(teacher.weights())?, ModelInfo::read(teacher.weights())?);
-    FrozenStorage { storage: &Storage::default(), stored: info.matrices }.total(spec.spec(), device)
+    FrozenStorage { storage: &Storage::default(), stored: info.matrices }.total(spec.spec(), device, processes)
 }
 
 /// Patterns of the weights that are trained: alone, or beside adapters.
@@ -281,36 +288,58 @@ fn shortage_of(
     Ok(Some(MemoryShortage { needed, row, row_tokens: longest.packed_tokens(), budget, remedy }))
 }
 
-/// Changes that save memory, each beside those before it, the cheapest first.
+type Change = (&'static str, fn(TrainConfig) -> TrainConfig);
+
+/// Changes that save memory, each beside those before it, the cheapest first; then such with weights in parts.
 fn remedies(config: &TrainConfig, budget: MemoryBudget) -> Vec<(String, TrainConfig)> {
-    type Change = fn(TrainConfig) -> TrainConfig;
-    let mut steps: Vec<(&str, Change)> = Vec::new();
-    if budget.is_gpu() && config.requested_dtype() == WeightDtype::F32 {
-        steps.push(("bf16 = true", |config| TrainConfig { bf16: true, ..config }));
-    }
-    if budget.ranks() > 1 && config.zero_stage == 0 {
-        steps.push(("zero_stage = 1", |config| TrainConfig { zero_stage: 1, ..config }));
-    }
-    steps
-        .push(("max_tokens_per_pack = 1024", |config| TrainConfig { max_tokens_per_pack: Some(MIN_TOKENS), ..config }));
-    steps.push(("gradient_checkpointing = true", |config| TrainConfig { gradient_checkpointing: true, ..config }));
     let whole = config.adapter().is_none() && config.unfreeze_layers_patterns.is_empty();
-    if whole {
-        steps.push(("use_peft = true", |config| TrainConfig { use_peft: true, ..config }));
+    let half: Change = ("bf16 = true", |config| TrainConfig { bf16: true, ..config });
+    let dealt: Change = ("zero_stage = 1", |config| TrainConfig { zero_stage: 1, ..config });
+    let in_parts: Change = ("zero_stage = 3", |config| TrainConfig { zero_stage: 3, ..config });
+    let small: Change =
+        ("max_tokens_per_pack = 1024", |config| TrainConfig { max_tokens_per_pack: Some(MIN_TOKENS), ..config });
+    let recomputed: Change =
+        ("gradient_checkpointing = true", |config| TrainConfig { gradient_checkpointing: true, ..config });
+    let adapted: Change = ("use_peft = true", |config| TrainConfig { use_peft: true, ..config });
+    let packed: Change = ("load_in_4bit = true", |config| TrainConfig { load_in_4bit: true, ..config });
+
+    let halves = budget.is_gpu() && config.requested_dtype() == WeightDtype::F32;
+    let packs = (whole || config.adapter().is_some()) && !config.load_in_4bit;
+    let several = budget.ranks() > 1;
+    let given = |change: Change, given: bool| given.then_some(change);
+    let first = [
+        given(half, halves),
+        given(dealt, several && config.zero_stage == 0),
+        Some(small),
+        Some(recomputed),
+        given(adapted, whole),
+        given(packed, packs),
+    ];
+    let parts = several && config.zero_stage < 3;
+    let second = [
+        given(half, halves),
+        given(recomputed, !config.gradient_checkpointing),
+        Some(in_parts),
+        Some(small),
+        given(adapted, whole),
+    ];
+    let mut all = one_by_one(config, first);
+    if parts {
+        all.extend(one_by_one(config, second).into_iter().filter(|(_, changed)| changed.validate().is_ok()));
     }
-    if (whole || config.adapter().is_some()) && !config.load_in_4bit {
-        steps.push(("load_in_4bit = true", |config| TrainConfig { load_in_4bit: true, ..config }));
-    }
+    all
+}
+
+/// The configuration after the first change, after the first two, and so on.
+fn one_by_one<const N: usize>(config: &TrainConfig, changes: [Option<Change>; N]) -> Vec<(String, TrainConfig)> {
     let mut changed = config.clone();
     let mut names: Vec<&str> = Vec::new();
-    steps
-        .into_iter()
-        .map(|(name, change)| {
-            changed = change(changed.clone());
-            names.insert(0, name);
-            (smpo_suggest::list(&names), changed.clone())
-        })
-        .collect()
+    let each = changes.into_iter().flatten().map(|(name, change)| {
+        changed = change(changed.clone());
+        names.insert(0, name);
+        (smpo_suggest::list(&names), changed.clone())
+    });
+    each.collect()
 }
 
 /// More memory is needed than is free.
@@ -451,6 +480,25 @@ mod tests {
         let short = shortage_of(&config, &spec, budget(shared.total()), &row).unwrap().unwrap();
         assert_eq!(short.remedy, Some(("zero_stage = 1".to_owned(), shared.total())));
         assert_eq!(shortage_of(&dealt, &spec, budget(shared.total()), &row).unwrap(), None);
+    }
+
+    #[test]
+    fn ranks_keep_parts_of_blocks_where_that_is_configured() {
+        let (spec, row) = (spec(), row(1000));
+        let config = TrainConfig { gradient_checkpointing: true, ..config() };
+        let of = |ranks: usize, zero_stage: u8| {
+            let config = TrainConfig { zero_stage, ..config.clone() };
+            plan_of(&config, &spec, host(0).shared_by(ranks), &row).unwrap().estimate
+        };
+        let (whole, parts) = (of(8, 1), of(8, 3));
+        assert_eq!((whole.optimizer, whole.activations), (parts.optimizer, parts.activations));
+        let embedding = 4 * (spec.vocab_size * spec.hidden_size) as u64;
+        let block = (whole.weights - embedding) / spec.layers.len() as u64;
+        let expected = embedding + (whole.weights - embedding) / 8;
+        for (got, copies) in [(parts.weights, 2), (parts.gradients, 3)] {
+            assert!(got.abs_diff(expected + copies * block) < block / 100, "{got}: {expected}, {copies} of {block}");
+        }
+        assert_eq!(of(1, 3), of(1, 0));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::Serialize;
 use smpo_kernels::MomentFormat;
 use smpo_model::{
-    DecoderSpec, FourBitOptions, FrozenStorage, LoraConfig, MemoryEstimate, ModelError, ModelInfo, Storage,
+    DecoderSpec, FourBitOptions, FrozenStorage, LoraConfig, MemoryEstimate, ModelError, ModelInfo, Packed, Storage,
     TrainingShape,
 };
 
@@ -22,9 +22,9 @@ pub struct NamedPlan {
     /// Ranks of the run; the bytes are those of each.
     #[serde(skip_serializing_if = "is_one")]
     pub ranks: usize,
-    /// The ranks share the moments (`zero_stage = 1`).
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub shares_moments: bool,
+    /// `zero_stage`: 1 where the ranks share the moments, 3 where weights and gradients of blocks are in parts on them too.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub zero_stage: u8,
     /// Activations are recomputed in the backward pass.
     pub gradient_checkpointing: bool,
     /// Tokens of a pack.
@@ -45,11 +45,15 @@ pub struct NamedPlan {
     pub total_bytes: u64,
 }
 
+fn is_zero(stage: &u8) -> bool {
+    *stage == 0
+}
+
 fn is_one(count: &usize) -> bool {
     *count == 1
 }
 
-/// All weights, with the moments on each of `ranks` and shared by them; LoRA (the adapter at hand, or a rank in common use) on
+/// All weights, with the moments on each of `ranks`, shared by them, and with the weights in parts on them; LoRA (the adapter at hand, or a rank in common use) on
 /// the weights as they are stored, and on four bits. With and without checkpointing; half of the tokens are completions.
 ///
 /// # Errors
@@ -70,19 +74,26 @@ pub fn usual(
     let mut plans = Vec::new();
     for (lora, storage) in [(None, &Storage::AsStored), (Some(&lora), &Storage::AsStored), (Some(&lora), &four_bit)] {
         for checkpointing in [false, true] {
-            let shape = TrainingShape {
-                tokens,
-                completion_tokens: tokens.div_ceil(2),
-                lora,
-                layers: &[],
-                checkpointing,
-                frozen: FrozenStorage { storage, stored: info.matrices },
-                moments: MomentFormat::Single,
-                device: None,
+            let of = |zero_stage: u8| {
+                let shape = TrainingShape {
+                    tokens,
+                    completion_tokens: tokens.div_ceil(2),
+                    lora,
+                    layers: &[],
+                    checkpointing,
+                    frozen: FrozenStorage { storage, stored: info.matrices },
+                    moments: MomentFormat::Single,
+                    device: None,
+                    processes: if zero_stage == 3 { ranks } else { 1 },
+                };
+                plan(&info.spec, &shape, zero_stage, ranks)
             };
-            let plan = NamedPlan { ranks, ..plan(&info.spec, &shape)? };
-            plans.extend((lora.is_none() && ranks > 1).then(|| plan.sharing_moments()));
-            plans.push(plan);
+            let several = |stage: u8, of_use: bool| (ranks > 1 && of_use).then_some(stage);
+            let in_parts =
+                several(3, checkpointing && *storage == Storage::AsStored && info.matrices.packed == Packed::Nothing);
+            for stage in [in_parts, several(1, lora.is_none()), Some(0)].into_iter().flatten() {
+                plans.push(of(stage)?);
+            }
         }
     }
     Ok(plans)
@@ -102,16 +113,19 @@ pub fn configured(spec: &DecoderSpec, path: &Path, ranks: usize) -> Result<Named
     let plan = MemoryPlan::of_longest(&config, &spec, budget)?;
     let training = training(plan.lora.as_ref(), &config.unfreeze_layers_patterns, &config.storage());
     let plan = NamedPlan::new(training, config.gradient_checkpointing, &plan);
-    Ok(NamedPlan { ranks, shares_moments: config.zero_stage > 0 && ranks > 1, ..plan })
+    Ok(NamedPlan { ranks, zero_stage: if ranks > 1 { config.zero_stage } else { 0 }, ..plan })
 }
 
-fn plan(spec: &DecoderSpec, shape: &TrainingShape<'_>) -> Result<NamedPlan, ModelError> {
-    let estimate = MemoryEstimate::new(spec, shape)?;
+fn plan(spec: &DecoderSpec, shape: &TrainingShape<'_>, zero_stage: u8, ranks: usize) -> Result<NamedPlan, ModelError> {
+    let mut estimate = MemoryEstimate::new(spec, shape)?;
+    if zero_stage > 0 {
+        estimate.optimizer = estimate.optimizer.div_ceil(ranks as u64);
+    }
     let TrainingShape { tokens, completion_tokens, .. } = *shape;
     let plan =
         MemoryPlan { tokens, completion_tokens, lora: shape.lora.cloned(), estimate, reference: 0, teaches: false };
     let training = training(shape.lora, shape.layers, shape.frozen.storage);
-    Ok(NamedPlan::new(training, shape.checkpointing, &plan))
+    Ok(NamedPlan { ranks, zero_stage, ..NamedPlan::new(training, shape.checkpointing, &plan) })
 }
 
 fn training(lora: Option<&LoraConfig>, layers: &[String], storage: &Storage) -> String {
@@ -124,18 +138,11 @@ fn training(lora: Option<&LoraConfig>, layers: &[String], storage: &Storage) -> 
 }
 
 impl NamedPlan {
-    /// The same where the ranks share the moments.
-    fn sharing_moments(&self) -> Self {
-        let optimizer_bytes = self.optimizer_bytes.div_ceil(self.ranks as u64);
-        let total_bytes = self.total_bytes - self.optimizer_bytes + optimizer_bytes;
-        Self { shares_moments: true, optimizer_bytes, total_bytes, ..self.clone() }
-    }
-
     fn new(training: String, gradient_checkpointing: bool, plan: &MemoryPlan) -> Self {
         Self {
             training,
             ranks: 1,
-            shares_moments: false,
+            zero_stage: 0,
             gradient_checkpointing,
             tokens: plan.tokens,
             completion_tokens: plan.completion_tokens,

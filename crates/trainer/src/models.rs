@@ -1,11 +1,40 @@
 //! The models of a run: the policy, from its initial weights or a checkpoint, and the reference.
 
-use smpo_model::{Config, Decoder, Placement, Storage, TrainedBeside};
+use std::path::Path;
+use std::sync::Arc;
+
+use smpo_model::{Config, Decoder, ModelError, Peers, Placement, Storage, TrainedBeside};
 
 use crate::added_tokens::AddedTokens;
 use crate::checkpoint::Checkpoint;
 use crate::config::{AdapterStart, Init, Reference, TrainConfig};
 use crate::error::TrainError;
+
+/// The place of a run's models.
+pub(crate) struct Home {
+    /// Device and dtype.
+    pub placement: Placement,
+    /// Ranks among which the weights of blocks are shared out.
+    pub peers: Option<Arc<dyn Peers>>,
+}
+
+impl Home {
+    /// A model whose weights are all trained.
+    fn load(&self, dir: &Path) -> Result<Decoder, ModelError> {
+        match &self.peers {
+            Some(peers) => Decoder::load_parts(dir, &self.placement, Arc::clone(peers)),
+            None => Decoder::load_on(dir, &self.placement),
+        }
+    }
+
+    /// A model whose weights are frozen.
+    fn load_frozen(&self, dir: &Path, storage: &Storage) -> Result<Decoder, ModelError> {
+        match &self.peers {
+            Some(peers) => Decoder::load_frozen_parts(dir, &self.placement, Arc::clone(peers)),
+            None => Decoder::load_frozen(dir, &self.placement, storage),
+        }
+    }
+}
 
 /// The models of a run.
 pub(crate) struct Models {
@@ -21,17 +50,20 @@ impl Models {
         config: &TrainConfig,
         model_config: &Config,
         resumed: Option<&Checkpoint>,
-        placement: &Placement,
+        home: &Home,
     ) -> Result<Self, TrainError> {
         let Some(adapter) = config.adapter() else {
+            let all = config.unfreeze_layers_patterns.is_empty();
             let mut policy = match resumed {
                 Some(checkpoint) => {
-                    Decoder::load_on(checkpoint.model(), placement).map_err(|error| checkpoint.unreadable(error))?
+                    // Parts of what is trained alone have gradients that are summed.
+                    let loaded = match all || home.peers.is_none() {
+                        true => home.load(&checkpoint.model()),
+                        false => home.load_frozen(&checkpoint.model(), &Storage::default()),
+                    };
+                    loaded.map_err(|error| checkpoint.unreadable(error))?
                 }
-                None if config.unfreeze_layers_patterns.is_empty() => {
-                    initial(config, model_config, placement, Use::Trained)?
-                }
-                None => initial(config, model_config, placement, Use::Frozen)?,
+                None => initial(config, model_config, home, if all { Use::Trained } else { Use::Frozen })?,
             };
             if !config.unfreeze_layers_patterns.is_empty() {
                 policy.train_only(&config.unfreeze_layers_patterns)?;
@@ -41,7 +73,7 @@ impl Models {
             }
             return Ok(Models { policy, base: None });
         };
-        let base = initial(config, model_config, placement, Use::Frozen)?;
+        let base = initial(config, model_config, home, Use::Frozen)?;
         let mut policy = base.clone();
         match (resumed, adapter) {
             (Some(checkpoint), _) => {
@@ -69,13 +101,12 @@ impl Models {
         config: &TrainConfig,
         model_config: &Config,
         resumed: Option<&Checkpoint>,
-        placement: &Placement,
+        home: &Home,
     ) -> Result<Decoder, TrainError> {
         let mut reference = match resumed {
-            Some(checkpoint) => {
-                Decoder::load_on(checkpoint.reference(), placement).map_err(|error| checkpoint.unreadable(error))?
-            }
-            None => self.reference(config, model_config, placement)?,
+            Some(checkpoint) => Decoder::load_on(checkpoint.reference(), &home.placement)
+                .map_err(|error| checkpoint.unreadable(error))?,
+            None => self.reference(config, model_config, home)?,
         };
         // all its weights move, so an adapter of it becomes part of them
         if reference.lora().is_some() {
@@ -91,10 +122,14 @@ impl Models {
         &self,
         config: &TrainConfig,
         model_config: &Config,
-        placement: &Placement,
+        home: &Home,
     ) -> Result<Decoder, TrainError> {
         if let Reference::Model(dir) = config.reference() {
-            let reference = config.open_reference(&dir)?.load_frozen(placement, &Storage::default())?;
+            let reference = config.open_reference(&dir)?;
+            let reference = match &home.peers {
+                Some(peers) => reference.load_frozen_parts(&home.placement, Arc::clone(peers))?,
+                None => reference.load_frozen(&home.placement, &Storage::default())?,
+            };
             let (expected, got) = (model_config.spec().vocab_size, reference.spec().vocab_size);
             if got < expected {
                 return Err(TrainError::ReferenceVocabulary { model: dir, expected, got });
@@ -108,7 +143,7 @@ impl Models {
                 Ok(reference.frozen())
             }
             (Some(base), _) => Ok(base.clone()),
-            (None, _) => Ok(initial(config, model_config, placement, Use::Frozen)?.frozen()),
+            (None, _) => Ok(initial(config, model_config, home, Use::Frozen)?.frozen()),
         }
     }
 }
@@ -123,18 +158,11 @@ enum Use {
 }
 
 /// The model at step 0, without adapters.
-fn initial(
-    config: &TrainConfig,
-    model_config: &Config,
-    placement: &Placement,
-    weights: Use,
-) -> Result<Decoder, TrainError> {
+fn initial(config: &TrainConfig, model_config: &Config, home: &Home, weights: Use) -> Result<Decoder, TrainError> {
     let mut model = match (config.init, weights) {
-        (Init::Pretrained, Use::Trained) => Decoder::load_on(&config.model_name_or_path, placement)?,
-        (Init::Pretrained, Use::Frozen) => {
-            Decoder::load_frozen(&config.model_name_or_path, placement, &config.storage())?
-        }
-        (Init::Random, _) => Decoder::init_on(model_config, config.seed, config.embedding_std, placement)?,
+        (Init::Pretrained, Use::Trained) => home.load(&config.model_name_or_path)?,
+        (Init::Pretrained, Use::Frozen) => home.load_frozen(&config.model_name_or_path, &config.storage())?,
+        (Init::Random, _) => Decoder::init_on(model_config, config.seed, config.embedding_std, &home.placement)?,
     };
     if let Some(labels) = config.labels() {
         model.label_sequences(&labels, config.seed)?;

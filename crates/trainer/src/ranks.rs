@@ -3,14 +3,20 @@
 use std::sync::Arc;
 
 use smpo_collectives::{Collective, CollectiveError, DeviceOperation, DeviceValues, Running, Single};
+use smpo_model::Peers;
 use sysinfo::System;
 
 use crate::error::TrainError;
 use crate::memory_budget::MemoryBudget;
+use crate::serving::Serving;
 
 /// The ranks of a run, seen from one of them.
 #[derive(Debug, Clone)]
-pub struct Ranks(Arc<dyn Collective>);
+pub struct Ranks {
+    collective: Arc<dyn Collective>,
+    /// The same, where models may be in parts on the ranks.
+    serving: Option<Arc<Serving>>,
+}
 
 impl Default for Ranks {
     /// One process alone.
@@ -22,17 +28,31 @@ impl Default for Ranks {
 impl Ranks {
     /// Ranks that are joined by `collective`.
     pub fn new(collective: impl Collective + 'static) -> Self {
-        Self(Arc::new(collective))
+        Self { collective: Arc::new(collective), serving: None }
+    }
+
+    /// The same ranks, whose models may be in parts if there are several ranks and the stage of ZeRO is 3.
+    pub(crate) fn at_stage(&self, zero_stage: u8) -> Self {
+        if self.alone() || zero_stage < 3 {
+            return self.clone();
+        }
+        let serving = Arc::new(Serving::new(Arc::clone(&self.collective)));
+        Self { collective: Arc::clone(&serving) as Arc<dyn Collective>, serving: Some(serving) }
+    }
+
+    /// The ranks as keepers of models in parts; `None` where models are whole.
+    pub(crate) fn peers(&self) -> Option<Arc<dyn Peers>> {
+        self.serving.clone().map(|serving| serving as Arc<dyn Peers>)
     }
 
     /// Number of ranks.
     pub fn world(&self) -> usize {
-        self.0.world()
+        self.collective.world()
     }
 
     /// Own number, from 0.
     pub fn rank(&self) -> usize {
-        self.0.rank()
+        self.collective.rank()
     }
 
     /// True for the rank that writes files and reports.
@@ -71,7 +91,7 @@ impl Ranks {
             Ok(numbers) => [0].into_iter().chain(numbers.iter().flat_map(|number| number.to_le_bytes())).collect(),
             Err(error) => [&[1], error.to_string().as_bytes()].concat(),
         };
-        let all = self.0.gather(&brought)?;
+        let all = self.collective.gather(&brought)?;
         own?;
         let numbers = |(rank, bytes): (usize, Vec<u8>)| match bytes.split_first() {
             Some((0, bytes)) => {
@@ -140,7 +160,7 @@ impl Ranks {
         if self.alone() {
             return Ok(own);
         }
-        Ok(self.0.gather(&[u8::from(own)])?.concat().contains(&1))
+        Ok(self.collective.gather(&[u8::from(own)])?.concat().contains(&1))
     }
 
     /// Runs `work` on the first rank while the others wait; `None` on those.
@@ -180,7 +200,7 @@ impl Ranks {
     /// # Errors
     /// When another rank is gone.
     pub(crate) fn gather(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>, TrainError> {
-        Ok(self.0.gather(bytes)?)
+        Ok(self.collective.gather(bytes)?)
     }
 
     /// Replaces `bytes` by those of the first rank.
@@ -188,7 +208,7 @@ impl Ranks {
     /// # Errors
     /// When another rank is gone.
     pub(crate) fn broadcast(&self, bytes: &mut Vec<u8>) -> Result<(), TrainError> {
-        Ok(self.0.broadcast(bytes, 0)?)
+        Ok(self.collective.broadcast(bytes, 0)?)
     }
 
     /// As [`Collective::start_sum`].
@@ -196,7 +216,7 @@ impl Ranks {
     /// # Errors
     /// When another rank is gone.
     pub(crate) fn start_sum(&self, values: Vec<f32>, bounds: Option<&[usize]>) -> Result<Box<dyn Running>, TrainError> {
-        Ok(self.0.start_sum(values, bounds)?)
+        Ok(self.collective.start_sum(values, bounds)?)
     }
 
     /// As [`Collective::all_gather`].
@@ -204,7 +224,7 @@ impl Ranks {
     /// # Errors
     /// When another rank is gone.
     pub(crate) fn all_gather(&self, values: &mut [f32], bounds: &[usize]) -> Result<(), TrainError> {
-        Ok(self.0.all_gather(values, bounds)?)
+        Ok(self.collective.all_gather(values, bounds)?)
     }
 
     /// As [`Collective::on_device`].
@@ -220,7 +240,7 @@ impl Ranks {
         values: &[DeviceValues],
     ) -> Result<bool, TrainError> {
         // SAFETY: the caller's promise.
-        Ok(unsafe { self.0.on_device(operation, values) }?)
+        Ok(unsafe { self.collective.on_device(operation, values) }?)
     }
 
     /// As [`Collective::start_on_device`].
@@ -236,7 +256,7 @@ impl Ranks {
         values: &[DeviceValues],
     ) -> Result<bool, TrainError> {
         // SAFETY: the caller's promise.
-        Ok(unsafe { self.0.start_on_device(operation, values) }?)
+        Ok(unsafe { self.collective.start_on_device(operation, values) }?)
     }
 
     /// As [`Collective::finish_on_device`].
@@ -244,6 +264,6 @@ impl Ranks {
     /// # Errors
     /// When another rank is gone.
     pub(crate) fn finish_on_device(&self) -> Result<(), TrainError> {
-        Ok(self.0.finish_on_device()?)
+        Ok(self.collective.finish_on_device()?)
     }
 }

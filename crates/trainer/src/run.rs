@@ -24,7 +24,7 @@ use crate::learner::Learner;
 use crate::learner_options::LearnerOptions;
 use crate::memory_budget::MemoryBudget;
 use crate::mismatched::from_elsewhere;
-use crate::models::Models;
+use crate::models::{Home, Models};
 use crate::origin::Origin;
 use crate::pooling::{Pooling, pad_token};
 use crate::preflight;
@@ -76,6 +76,7 @@ pub fn train_on(
         }
         return prompt::train(config, prompt, earlier, stop, watch);
     }
+    let ranks = &ranks.at_stage(config.zero_stage);
     let dir = RunDir::new(&config.output_dir);
     let _lock = ranks.lead(|| {
         let lock = dir.lock()?;
@@ -204,11 +205,10 @@ impl Run<'_> {
             return Ok(stopped);
         };
         if config.sync_ref_model {
-            let reference =
-                models.following_reference(config, self.model_config, checkpoint.as_ref(), &self.placement())?;
+            let reference = models.following_reference(config, self.model_config, checkpoint.as_ref(), &self.home())?;
             learner.keep_reference(reference);
         } else if learner.objective().needs_mismatched() || config.loss.loss.distance().is_some() {
-            learner.keep_reference(models.reference(config, self.model_config, &self.placement())?);
+            learner.keep_reference(models.reference(config, self.model_config, &self.home())?);
         }
         let held_out = (!held_out.is_empty()).then(|| HeldOut {
             others: if partners.is_empty() { Vec::new() } else { from_elsewhere(&held_out, &rows) },
@@ -264,7 +264,7 @@ impl Run<'_> {
         tokenizer: &ChatTokenizer,
         watch: &mut dyn FnMut(Event<'_>),
     ) -> Result<Models, TrainError> {
-        let mut models = Models::load(self.config, self.model_config, resumed, &self.placement())?;
+        let mut models = Models::load(self.config, self.model_config, resumed, &self.home())?;
         if let Some(pad) = self.config.labels().and_then(|_| pad_token(&models.policy, tokenizer)) {
             models.policy.set_pad_token(pad);
             if tokenizer.is_terminator(pad) {
@@ -308,8 +308,10 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn placement(self) -> Placement {
-        Placement { device: self.device.device().clone(), dtype: self.config.dtype(self.device.kind()) }
+    fn home(self) -> Home {
+        let placement =
+            Placement { device: self.device.device().clone(), dtype: self.config.dtype(self.device.kind()) };
+        Home { placement, peers: self.ranks.peers() }
     }
 
     /// Log-probs of rows under the reference model, where the objective needs them and the model stays what it is; `None`
@@ -333,7 +335,7 @@ impl Run<'_> {
             rows,
             learner.max_tokens(),
         );
-        let reference = || models.reference(self.config, self.model_config, &self.placement());
+        let reference = || models.reference(self.config, self.model_config, &self.home());
         let mut scored = |done| watch(Event::Reference { done, rows: rows.len() });
         cache.fill(rows, &learner.scorer(), reference, self.stop, &mut scored)
     }

@@ -2,6 +2,8 @@
 //! weights, of some parameters alone. Gradients are summed where their parameter's moments are, and the new weights go from
 //! there to all.
 
+use std::ops::Range;
+
 use candle_core::DType;
 use smpo_collectives::{DeviceOperation, DeviceType, DeviceValues};
 use smpo_kernels::{AdamW, Part};
@@ -36,6 +38,18 @@ impl Owners {
         for (part, owner) in parts.into_iter().zip(owners) {
             of_ranks[owner].push(part);
         }
+        Self(of_ranks)
+    }
+
+    /// These and parts of other parameters: for each parameter the range of each rank, or no range where it is not one of them.
+    pub fn with<'a>(&self, parameters: impl Iterator<Item = &'a [Range<usize>]>) -> Self {
+        let mut of_ranks = self.0.clone();
+        for (parameter, ranges) in parameters.enumerate() {
+            for (parts, values) in of_ranks.iter_mut().zip(ranges).filter(|(_, values)| !values.is_empty()) {
+                parts.push(Part { parameter, values: values.clone() });
+            }
+        }
+        of_ranks.iter_mut().for_each(|parts| parts.sort_by_key(|part| (part.parameter, part.values.start)));
         Self(of_ranks)
     }
 

@@ -42,7 +42,7 @@ pub struct InfoArgs {
     /// Tokens per pack (one forward pass) to estimate memory for
     #[arg(long, value_name = "N", default_value_t = 2048)]
     tokens: usize,
-    /// Estimate the memory of each process of a run over so many, with and without zero_stage = 1
+    /// Estimate the memory of each process of a run over so many, at each zero_stage
     #[arg(long, value_name = "N", default_value_t = 1)]
     ranks: usize,
     /// Output format

@@ -228,7 +228,7 @@ impl Classify for ModelError {
         match self {
             E::Io(error) => error.exit_class(),
             E::Gguf(error) => error.exit_class(),
-            E::Kernel(_) | E::Tensor(_) => Execution,
+            E::Kernel(_) | E::Tensor(_) | E::Peers(_) => Execution,
             E::Json { .. }
             | E::Field { .. }
             | E::UnknownFamily { .. }

@@ -22,6 +22,8 @@ use std::ops::Range;
 pub struct Gradients {
     slots: Vec<Slot>,
     index: HashMap<TensorId, usize>,
+    /// Of parameters whose gradient is in parts in several processes, the own part.
+    parts: HashMap<TensorId, Vec<f32>>,
     watcher: Option<Watcher>,
 }
 
@@ -249,7 +251,7 @@ impl Gradients {
     /// names: an expert without tokens has none.
     pub fn fill_missing(&mut self, may_lack: impl Fn(&str) -> bool) {
         for slot in &mut self.slots {
-            if slot.on_host() && may_lack(&slot.name) {
+            if slot.on_host() && !self.parts.contains_key(&slot.var.id()) && may_lack(&slot.name) {
                 slot.fill();
             }
         }
@@ -339,8 +341,35 @@ impl Gradients {
         Ok(start_of(all).map(|first| first + 4 * part.start as u64))
     }
 
+    /// Appends the gradient of a parameter, zeros where it has none, and frees its memory.
+    ///
+    /// # Errors
+    ///
+    /// [`KernelError::Candle`] of a copy from a device.
+    pub fn take_values(&mut self, parameter: &Tensor, values: &mut Vec<f32>) -> Result<()> {
+        let count = parameter.elem_count();
+        let Some(&slot) = self.index.get(&parameter.id()) else {
+            values.resize(values.len() + count, 0.0);
+            return Ok(());
+        };
+        self.read_part(slot, 0..count, values)?;
+        self.slots[slot].release();
+        Ok(())
+    }
+
+    /// Sets the part of a parameter's gradient that this process has of several.
+    pub fn set_part(&mut self, parameter: &Tensor, values: Vec<f32>) {
+        self.parts.insert(parameter.id(), values);
+    }
+
+    /// What [`Gradients::set_part`] set since the gradients were cleared.
+    pub(crate) fn part_of(&self, parameter: &Tensor) -> Option<&[f32]> {
+        self.parts.get(&parameter.id()).map(Vec::as_slice)
+    }
+
     /// Drops the gradients and keeps the memory.
     pub fn clear(&mut self) {
+        self.parts.clear();
         for slot in &mut self.slots {
             slot.filled = false;
         }
@@ -348,10 +377,9 @@ impl Gradients {
 
     /// Drops the gradients and frees the memory.
     pub fn release(&mut self) {
+        self.parts.clear();
         for slot in &mut self.slots {
-            slot.filled = false;
-            slot.values = vec![];
-            slot.tensor = None;
+            slot.release();
         }
     }
 }
@@ -376,6 +404,12 @@ impl Slot {
             self.values.resize(self.var.elem_count(), 0.0);
             self.filled = true;
         }
+    }
+
+    fn release(&mut self) {
+        self.filled = false;
+        self.values = vec![];
+        self.tensor = None;
     }
 
     fn add(&mut self, gradient: &[f32]) {

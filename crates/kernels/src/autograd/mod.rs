@@ -5,6 +5,7 @@
 //! the operation's arguments to a sink ([`GradSink`], on a device [`DeviceSink`]), which adds them to [`Gradients`] or
 //! passes them on.
 
+mod absent;
 mod argument;
 mod candle;
 mod device_sink;
@@ -14,6 +15,7 @@ mod pending;
 mod sink;
 mod tape;
 
+pub use absent::{absent, drop_values, replace_values};
 pub(crate) use device_sink::{DeviceSink, single};
 pub use gradients::{Gradients, Watcher};
 pub(crate) use graph::{record, record_with_result};

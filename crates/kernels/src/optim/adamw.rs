@@ -150,6 +150,8 @@ pub struct AdamW {
 #[derive(Debug)]
 struct State {
     part: Part,
+    /// The values of the part, flat: in the parameter's memory, or apart from it.
+    values: Tensor,
     moments: Stored,
 }
 
@@ -168,23 +170,28 @@ impl AdamW {
     /// [`KernelError::Option`] for a β outside [0, 1), an ε or a norm limit that is not positive, a negative decay, or
     /// moments of few bits on a device; otherwise as for [`Gradients::new`].
     pub fn new(parameters: Vec<Parameter>, options: AdamWOptions) -> Result<Self> {
-        let whole = |(parameter, of): (usize, &Parameter)| Part { parameter, values: 0..of.var.elem_count() };
+        let whole = |(parameter, of): (usize, &Parameter)| (Part { parameter, values: 0..of.var.elem_count() }, None);
         let parts = parameters.iter().enumerate().map(whole).collect();
         Self::of_parts(parameters, options, parts)
     }
 
-    /// Zero moments for `parts` of the parameters: those that this process updates, of several that share the work.
+    /// Zero moments for `parts` of the parameters: those that this process updates, of several that share the work. Each comes
+    /// with its values, flat, where they lie apart from a parameter that is not in memory whole.
     ///
     /// # Errors
     ///
     /// As for [`AdamW::new`]; [`KernelError::State`] for a part that no parameter has.
-    pub fn of_parts(parameters: Vec<Parameter>, options: AdamWOptions, parts: Vec<Part>) -> Result<Self> {
+    pub fn of_parts(
+        parameters: Vec<Parameter>,
+        options: AdamWOptions,
+        parts: Vec<(Part, Option<Tensor>)>,
+    ) -> Result<Self> {
         options.check()?;
         // The same refusals: twice the same parameter, not float32, not in host memory.
         Gradients::new(parameters.iter().map(|parameter| (&parameter.name[..], &parameter.var)))?;
         let states = parts
             .into_iter()
-            .map(|part| {
+            .map(|(part, apart)| {
                 let parameter = parameters.get(part.parameter).filter(|parameter| {
                     part.values.start.is_multiple_of(BLOCK) && part.values.end <= parameter.var.elem_count()
                 });
@@ -198,12 +205,13 @@ impl AdamW {
                 } else {
                     options.moments.of(parameter.var.elem_count())
                 };
+                let values = apart.map_or_else(|| part.of(&parameter.var), Ok)?;
                 let moments = match Engine::of(&parameter.var) {
                     Some(_) if options.moments != MomentFormat::Single => return Err(on_device_alone(options.moments)),
-                    Some(engine) => Stored::Device(DeviceState::new(engine, &part.of(&parameter.var)?)?),
+                    Some(engine) => Stored::Device(DeviceState::new(engine, &values)?),
                     None => Stored::Host { first: Moment::zeros(format, len), second: Moment::zeros(format, len) },
                 };
-                Ok(State { part, moments })
+                Ok(State { part, values, moments })
             })
             .collect::<Result<_>>()?;
         Ok(Self { options, step: 0, parameters, states })
@@ -409,7 +417,7 @@ impl AdamW {
         for state in &mut self.states {
             let parameter = &self.parameters[state.part.parameter];
             if let Some(moments) = saved.remove(&(parameter.name.clone(), state.part.values.start)) {
-                state.restore(parameter, moments)?;
+                state.restore(moments)?;
             }
         }
         self.step = step;
@@ -450,6 +458,12 @@ impl State {
 
     fn gradient<'a>(&self, parameters: &[Parameter], gradients: &'a Gradients) -> Result<Given<'a>> {
         let Parameter { var, name, .. } = &parameters[self.part.parameter];
+        if let Some(part) = gradients.part_of(var) {
+            return match &self.moments {
+                Stored::Host { .. } => Ok(Given::Host(part)),
+                Stored::Device(_) => Ok(Given::Device(Tensor::from_slice(part, part.len(), var.device())?)),
+            };
+        }
         let given = match &self.moments {
             Stored::Host { .. } => gradients.get(var).map(|all| Ok(Given::Host(&all[self.part.values.clone()]))),
             Stored::Device(_) => gradients.on_device(var).map(|all| self.part.of(all).map(Given::Device)),
@@ -469,25 +483,24 @@ impl State {
                 let (first, second) = (first.shared(), second.shared());
                 let start = self.part.values.start;
                 let update = Update { factors, gradient, first, second, start };
-                self.part.of(&parameter.var)?.inplace_op1(&InPlace(update))?;
+                self.values.inplace_op1(&InPlace(update))?;
                 Ok(None)
             }
             (Stored::Device(state), Given::Device(gradient)) => {
-                Ok(Some(DeviceUpdate { state, parameter: self.part.of(&parameter.var)?, gradient, factors }))
+                Ok(Some(DeviceUpdate { state, parameter: self.values.clone(), gradient, factors }))
             }
             // `State::gradient` returns the gradient on the moments' device.
             _ => Err(KernelError::NoGradient { name: parameter.name.clone() }),
         }
     }
 
-    fn restore(&mut self, parameter: &Parameter, saved: Moments) -> Result<()> {
+    fn restore(&mut self, saved: Moments) -> Result<()> {
         match &mut self.moments {
             Stored::Host { first, second } => (*first, *second) = (saved.first, saved.second),
             Stored::Device(state) => {
                 // `AdamW::restore` checked that they are float32.
                 if let (Moment::Single(first), Moment::Single(second)) = (saved.first, saved.second) {
-                    let own = self.part.of(&parameter.var)?;
-                    state.restore(&own, first.into_owned(), second.into_owned(), saved.master)?;
+                    state.restore(&self.values, first.into_owned(), second.into_owned(), saved.master)?;
                 }
             }
         }

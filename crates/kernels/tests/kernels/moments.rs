@@ -131,9 +131,12 @@ fn parts_of_a_parameter_are_updated_as_the_whole_is() {
             let var = Var::from_tensor(&start).unwrap();
             let parameter = Parameter { name: "p".into(), var: var.clone(), decay: true, full_moments: false };
             let part = Part { parameter: 0, values: values.clone() };
-            let mut own =
-                AdamW::of_parts(vec![parameter], AdamWOptions { moments: format, ..OPTIONS }, vec![part.clone()])
-                    .unwrap();
+            let mut own = AdamW::of_parts(
+                vec![parameter],
+                AdamWOptions { moments: format, ..OPTIONS },
+                vec![(part.clone(), None)],
+            )
+            .unwrap();
             gradients.iter().for_each(|gradient| step(&mut own, &var, gradient));
             let (got, expected, before) = (floats(&var), floats(&expected), floats(&start));
             assert!(got[values.clone()] == expected[values.clone()], "{format:?}");
@@ -148,7 +151,8 @@ fn parts_of_a_parameter_are_updated_as_the_whole_is() {
     let parameter =
         Parameter { name: "p".into(), var: Var::from_tensor(&start).unwrap(), decay: true, full_moments: false };
     for values in [0..4901, 70..4900] {
-        let error = AdamW::of_parts(vec![parameter.clone()], OPTIONS, vec![Part { parameter: 0, values }]).unwrap_err();
+        let error =
+            AdamW::of_parts(vec![parameter.clone()], OPTIONS, vec![(Part { parameter: 0, values }, None)]).unwrap_err();
         assert!(error.to_string().contains("no part of a parameter"), "{error}");
     }
 }

@@ -94,6 +94,7 @@ impl Decoder {
             return self.placed(&Placement::default())?.pack();
         }
         self.expect_language_model(Path::new("model"))?;
+        self.expect_whole("model to sample from")?;
         let spec = self.spec().clone();
         let blocks = self.blocks.iter().zip(&spec.layers);
         Ok(PackedDecoder {

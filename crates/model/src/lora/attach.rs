@@ -38,8 +38,16 @@ impl Decoder {
         self.set_trainable(|_| false)?;
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let placement = &self.placement();
+        if start.is_some() {
+            self.expect_whole("base of adapters that start as a part of it")?;
+        }
+        let shards = self.shards.clone().filter(|_| config.dora);
         let mut linears = self.linears_mut();
         for (index, config) in adapted.into_iter().zip(&layers) {
+            if let Some((shards, block)) = shards.as_ref().and_then(|s| Some((s, s.block_of(&linears[index].module)?)))
+            {
+                shards.fetch(block)?;
+            }
             let (linear, options) = (&mut *linears[index], AdapterOptions { config, placement, stream: index as u64 });
             match start {
                 Some(start) => take_out(linear, start, options)?,
@@ -72,6 +80,7 @@ impl Decoder {
     /// # Errors
     /// When a tensor cannot be created.
     pub fn merge_lora(&mut self) -> Result<()> {
+        self.expect_whole("model to merge")?;
         // An adapted tied head is no longer the embedding.
         if self.head_is_tied() && self.head.adapter.is_some() {
             self.untie_head()?;

@@ -94,6 +94,7 @@ impl Decoder {
             return Err(ModelError::input(WHAT, "modules without adapters", got));
         }
         self.unpack(|name| names.contains(name))?;
+        self.make_whole(|name| names.contains(name))?;
         let placement = self.placement();
         let mut result = Ok(());
         self.visit_mut(|parameter| {

@@ -29,6 +29,9 @@ impl Decoder {
     /// Makes biases trainable beside the adapters.
     pub(super) fn train_biases(&mut self, biases: TrainedBiases) -> Result<()> {
         let placement = self.placement();
+        if !matches!(biases, TrainedBiases::None) {
+            self.make_whole(|name| name.ends_with(".bias"))?;
+        }
         for linear in self.linears_mut() {
             let trained = match biases {
                 TrainedBiases::None => false,

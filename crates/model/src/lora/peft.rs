@@ -73,6 +73,7 @@ impl Decoder {
                 let Some(adapter) = &linear.adapter else { continue };
                 // What is left of a base after an adapter's start is none to be known by.
                 if adapter.start.is_none() {
+                    self.fetch_of(&linear.module)?;
                     bases.add(&linear.module, &linear.weight)?;
                 }
                 if fused.iter().any(|one| one.modules.contains(&linear.module)) {
@@ -217,6 +218,9 @@ impl Decoder {
         file: &AdapterFile,
         bases: &BaseFingerprints,
     ) -> Result<(Vec<(usize, ReadAdapter)>, ReadBeside)> {
+        if stored.start.is_some() {
+            self.expect_whole("base of adapters that start as a part of it")?;
+        }
         let mut unread: BTreeSet<String> = file.names().collect();
         let mut adapters = Vec::new();
         let (linears, placement) = (self.linears(), self.placement());
@@ -225,6 +229,9 @@ impl Decoder {
             // PEFT keeps a copy of the head's own weight beside its adapter; it must be this model's.
             let (outputs, inputs) = linear.weight.shape()?;
             let base = format!("{PREFIX}{}.base_layer.weight", linear.module);
+            if [&a, &base].into_iter().any(|name| unread.contains(name)) {
+                self.fetch_of(&linear.module)?;
+            }
             let copy_differs = unread.remove(&base)
                 && file.read(&base, &[outputs, inputs])? != host_values(&*linear.weight.dense(&placement)?)?;
             let parts = [&a, &b].map(|name| unread.remove(name));

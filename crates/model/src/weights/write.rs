@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use candle_core::Tensor;
 use safetensors::{Dtype, View};
@@ -13,12 +14,15 @@ use super::file::data_bytes;
 use super::{CopiedTensor, OutputValues, Stacked, WeightDtype};
 use crate::error::{ModelError, Result};
 use crate::placement::host_values;
+use crate::shards::Shards;
 
 /// A tensor to be written in some dtype; converted while it is written.
 pub(crate) struct StoredTensor {
     shape: Vec<usize>,
     values: Values,
     dtype: WeightDtype,
+    /// The block that has it, in parts in several processes.
+    block: Option<(Arc<Shards>, usize)>,
 }
 
 enum Values {
@@ -29,13 +33,18 @@ enum Values {
 impl StoredTensor {
     pub fn new(tensor: &Tensor, dtype: WeightDtype) -> Result<Self> {
         let values = Values::Tensor(tensor.detach().flatten_all()?);
-        Ok(Self { shape: tensor.dims().to_vec(), values, dtype })
+        Ok(Self { shape: tensor.dims().to_vec(), values, dtype, block: None })
+    }
+
+    /// A tensor of a block that is gathered when the tensor is written.
+    pub fn gathered(self, block: Option<(Arc<Shards>, usize)>) -> Self {
+        Self { block, ..self }
     }
 
     /// Packed blocks, to be written dequantised.
     pub fn packed(weight: &PackedWeight, dtype: WeightDtype) -> Self {
         let (rows, columns) = weight.shape();
-        Self { shape: vec![rows, columns], values: Values::Packed(weight.clone()), dtype }
+        Self { shape: vec![rows, columns], values: Values::Packed(weight.clone()), dtype, block: None }
     }
 }
 
@@ -45,6 +54,9 @@ impl OutputValues for StoredTensor {
     }
 
     fn values(&self) -> Vec<f32> {
+        if self.block.as_ref().is_some_and(|(shards, block)| shards.fetch(*block).is_err()) {
+            return Vec::new();
+        }
         match &self.values {
             Values::Tensor(tensor) => host_values(tensor).unwrap_or_default(),
             Values::Packed(packed) => packed.dequantise(),

@@ -132,6 +132,7 @@ impl TrainConfig {
         self.check_adapter(problems);
         self.check_experts(problems);
         self.check_quantisation(problems);
+        self.check_sharding(problems);
         problems.within("loss", |problems| check_loss(&self.loss, problems));
         problems.within("alarms", |problems| self.alarms.check(problems));
         if let Some(probe) = &self.probe {

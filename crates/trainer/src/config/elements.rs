@@ -16,4 +16,5 @@ pub(super) mod prompt;
 pub(super) mod quantisation;
 pub(super) mod reporting;
 pub(super) mod schedule;
+mod sharding;
 pub(super) mod tokenizer;

@@ -68,7 +68,7 @@ impl Local<'_> {
         // The emulator's scorer is the CPU, which computes in float32.
         let dtype = if device.kind() == Kind::Emulated { WeightDtype::F32 } else { info.matrices.dtype };
         let frozen = FrozenStorage { storage: &Storage::default(), stored: info.matrices };
-        let needed = frozen.total(&info.spec, Some(dtype))?;
+        let needed = frozen.total(&info.spec, Some(dtype), 1)?;
         if let Some(memory) = device.gpu_memory().filter(|memory| needed > memory.free) {
             return Err(Failure::execution(format!(
                 "{}: its weights take {} in {}, {} of the GPU's {} are free; {ELSEWHERE}",

@@ -146,7 +146,7 @@ fn memory(plans: &[NamedPlan]) -> String {
             .into_iter()
             .chain(second.then_some(plan.reference_bytes))
             .chain([plan.total_bytes]);
-        let shared = if plan.shares_moments { ", zero_stage = 1" } else { "" };
+        let shared = if plan.zero_stage > 0 { format!(", zero_stage = {}", plan.zero_stage) } else { String::new() };
         let mut row = vec![format!("{}{shared}{checkpointing}", plan.training)];
         row.extend(bytes.map(format_bytes));
         table.add_row(row);

@@ -50,7 +50,7 @@ impl InitLoraWeights {
     }
 
     /// True if the base is kept without a part of it.
-    fn changes_base(self) -> bool {
+    pub(in crate::config) fn changes_base(self) -> bool {
         self != Self::Gaussian
     }
 }

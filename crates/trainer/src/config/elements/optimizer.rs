@@ -87,7 +87,7 @@ impl TrainConfig {
         for (name, beta) in [("adam_beta1", self.adam_beta1), ("adam_beta2", self.adam_beta2)] {
             problems.range(name, (0.0..1.0).contains(&beta), "from 0 up to but not 1", beta);
         }
-        problems.range("zero_stage", self.zero_stage <= 1, "0 or 1", self.zero_stage);
+        problems.range("zero_stage", [0, 1, 3].contains(&self.zero_stage), "0, 1 or 3", self.zero_stage);
         problems.range("adam_epsilon", is_positive(self.adam_epsilon), "a positive number", self.adam_epsilon);
         problems.range("max_grad_norm", is_non_negative(self.max_grad_norm), "0 (off) or more", self.max_grad_norm);
     }
