@@ -30,9 +30,15 @@ pub(crate) struct ModelFiles {
 
 impl ModelFiles {
     pub fn read(dir: &Path) -> Result<Self, ChatError> {
-        if !dir.is_dir() {
-            let source = std::io::Error::new(ErrorKind::NotFound, "expected a model directory");
-            return Err(ChatError::Read { path: dir.to_path_buf(), source });
+        let refused = |source| Err(ChatError::Read { path: dir.to_path_buf(), source });
+        let none = || std::io::Error::new(ErrorKind::NotFound, "expected a model directory");
+        match std::fs::metadata(dir) {
+            Ok(found) if found.is_dir() => {}
+            Ok(_) => return refused(none()),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                return refused(none());
+            }
+            Err(error) => return refused(error),
         }
         let tokenizer_config = object(&dir.join("tokenizer_config.json"))?;
         Ok(Self {

@@ -6,6 +6,8 @@
 
 use std::ops::Range;
 
+use crate::tags::pieces;
+
 /// Marks around the text of a block: noncharacters of Unicode, which are for internal use.
 const MARKS: [char; 2] = ['\u{fdd0}', '\u{fdd1}'];
 
@@ -67,67 +69,14 @@ pub(crate) fn unmark(marked: &str) -> Option<(String, Vec<Range<usize>>)> {
 
 fn replace(source: &str, open: &dyn Fn(&str) -> String, close: &dyn Fn(&str) -> String) -> String {
     let mut out = String::with_capacity(source.len());
-    let mut rest = source;
-    let mut raw = false;
-    while let Some(at) = rest.find('{') {
-        let (before, tail) = rest.split_at(at);
-        out.push_str(before);
-        let length = match tail.as_bytes().get(1) {
-            Some(b'#') if !raw => tail.find("#}").map_or(tail.len(), |end| end + 2),
-            Some(b'{') if !raw => closing(tail, "}}"),
-            Some(b'%') => closing(tail, "%}"),
-            _ => 1,
-        };
-        let (token, after) = tail.split_at(length);
-        match tag_name(token) {
-            Some("endraw") => {
-                raw = false;
-                out.push_str(token);
-            }
-            // inside a raw block what looks like a tag is text, and may hold an unbalanced quote
-            _ if raw => {
-                out.push('{');
-                rest = &tail[1..];
-                continue;
-            }
-            Some("raw") => {
-                raw = true;
-                out.push_str(token);
-            }
-            Some("generation") => out.push_str(&open(token)),
-            Some("endgeneration") => out.push_str(&close(token)),
-            _ => out.push_str(token),
+    for piece in pieces(source) {
+        match (piece.tag_name(), piece.text()) {
+            (Some("generation"), tag) => out.push_str(&open(tag)),
+            (Some("endgeneration"), tag) => out.push_str(&close(tag)),
+            (_, text) => out.push_str(text),
         }
-        rest = after;
     }
-    out.push_str(rest);
     out
-}
-
-/// The length of a tag up to and with its closing mark, strings stepped over; all of it when it never closes.
-fn closing(tag: &str, mark: &str) -> usize {
-    let bytes = tag.as_bytes();
-    let mut at = 2;
-    let mut quote = None;
-    while at < bytes.len() {
-        match (quote, bytes[at]) {
-            (Some(_), b'\\') => at += 1,
-            (Some(open), byte) if byte == open => quote = None,
-            (None, byte @ (b'\'' | b'"')) => quote = Some(byte),
-            (None, _) if bytes[at..].starts_with(mark.as_bytes()) => return at + mark.len(),
-            _ => {}
-        }
-        at += 1;
-    }
-    tag.len()
-}
-
-/// The first word of a `{% … %}` tag.
-fn tag_name(token: &str) -> Option<&str> {
-    let inner = token.strip_prefix("{%")?;
-    let inner = inner.trim_start_matches(['-', '+']).trim_start();
-    let end = inner.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(inner.len());
-    Some(&inner[..end])
 }
 
 #[cfg(test)]

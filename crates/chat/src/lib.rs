@@ -17,7 +17,9 @@ mod files;
 mod generation_tags;
 mod json_text;
 mod message;
+mod namespaces;
 mod python_text;
+mod tags;
 mod template;
 mod terminators;
 

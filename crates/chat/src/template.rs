@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use crate::bounded::{Exceeded, run_bounded};
 use crate::files::{self, ModelFiles, json_kind, malformed};
 use crate::message::AsPassed;
-use crate::{ChatError, Conversation, Message, generation_tags, json_text, python_text};
+use crate::{ChatError, Conversation, Message, generation_tags, json_text, namespaces, python_text};
 
 /// Instructions a template may run: a conversation of a thousand turns needs some hundred thousand, and at this
 /// bound a template that loops is refused within a second.
@@ -89,11 +89,12 @@ impl ChatTemplate {
         if source.len() > LONGEST {
             return Err(refused(format!("expected at most {LONGEST} bytes, got {}", source.len())));
         }
-        let rewritten = generation_tags::rewrite(&source);
-        let has_generation_blocks = rewritten != source;
+        let guarded = namespaces::guard(&source);
+        let rewritten = generation_tags::rewrite(&guarded);
+        let has_generation_blocks = rewritten != guarded;
         let mut templates = vec![(PLAIN, rewritten)];
         if has_generation_blocks {
-            templates.push((MARKED, generation_tags::mark(&source)));
+            templates.push((MARKED, generation_tags::mark(&guarded)));
         }
         let compiled = run_bounded(move || {
             let mut environment = python_environment();
@@ -367,6 +368,7 @@ fn python_environment() -> Environment<'static> {
         Ok(())
     });
     bound_widths(&mut environment);
+    namespaces::add_check(&mut environment);
     // Python's reads attributes, which messages do not have; minijinja's reads their items.
     environment.remove_filter("attr");
     environment.add_filter("tojson", json_text::tojson);

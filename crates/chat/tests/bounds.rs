@@ -44,9 +44,28 @@ fn values_as_deep_as_the_instructions_allow_end_no_process() {
     assert!(shown.starts_with("[[[[") && shown.contains("[...]"), "{}", &shown[..20]);
     let refused = render(&format!("{nest}{{{{ ns.x|tojson }}}}")).unwrap_err().to_string();
     assert!(refused.contains("tojson: expected a value nested at most 500 deep"), "{refused}");
-    let own = "{% set ns = namespace() %}{% set ns.x = ns %}";
-    assert!(render(&format!("{own}{{{{ ns }}}}")).unwrap().contains("{'x': ...}"));
-    assert!(render(&format!("{own}{{{{ ns|tojson }}}}")).is_err());
+}
+
+#[test]
+fn a_namespace_in_itself_is_refused() {
+    let made = "{% set ns = namespace(a=1) %}{% set other = namespace() %}";
+    for own in [
+        "{% set ns.x = ns %}",
+        "{% set ns.x = [1, {'a': (ns,)}] %}",
+        "{% set other.x = ns %}{% set ns.x = other %}",
+        "{% set list = [ns] %}{% set ns.x = list %}",
+        "{% macro put(m, v) %}{% set m.x = v %}{% endmacro %}{{ put(ns, ns) }}",
+        "{% for n in [ns] %}{% set n.x = n %}{% endfor %}",
+        "{% with n = ns %}{% set n.x = n %}{% endwith %}",
+        "{% set ns.x, other.x = other, ns %}",
+    ] {
+        for printed in ["{{ ns ~ '' }}", "{{ ns }}", "{{ ns|tojson }}", "{{ [ns]|join }}", "{{ ns == other }}"] {
+            let error = render(&format!("{made}{own}{printed}")).unwrap_err().to_string();
+            assert!(error.contains("a namespace is put into a namespace"), "{own}{printed}: {error}");
+        }
+    }
+    let fine = "{% macro put(m, v) %}{% set m.x = v %}{% endmacro %}{{ put(ns, [1]) }}{{ ns.x ~ ns.a }}";
+    assert_eq!(render(&format!("{made}{fine}")).unwrap(), "[1]1");
 }
 
 #[test]
