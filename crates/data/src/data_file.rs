@@ -64,7 +64,7 @@ impl DataFile {
         let Opened { file, tokenized, parsed, write_error } = opened;
         let Reader { tally, mut contents, .. } = reader;
         contents.keep_one_kind(path);
-        let report = tally.map(|tally| tally.report(path));
+        let report = tally.map(|tally| tally.report(path)).transpose()?;
         Ok(Some((Self { tokens: file, contents, parsed, tokenized, write_error }, report)))
     }
 

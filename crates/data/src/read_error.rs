@@ -39,6 +39,7 @@ impl ReadError {
         !matches!(
             self.problem,
             Problem::Io(_)
+                | Problem::NotKept(_)
                 | Problem::Parquet { .. }
                 | Problem::NotRows { .. }
                 | Problem::NoFiles { .. }
@@ -53,6 +54,9 @@ pub enum Problem {
     /// I/O error, or a packed stream that is damaged or ends early.
     #[error("cannot read: {0}")]
     Io(#[source] std::io::Error),
+    /// Hashes of rows that a check cannot keep in a temporary file.
+    #[error("cannot keep the hashes of rows in a temporary file: {0}")]
+    NotKept(#[source] std::io::Error),
     /// A directory or a pattern without data files.
     #[error("expected data files ({expected}, also with .gz or .zst), found none")]
     NoFiles {

@@ -14,12 +14,7 @@ use crate::sync::{create_dirs, sync_dir, sync_file, trace};
 /// # Errors
 /// When a directory or the file cannot be written; the path then holds what it held before.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    let destination = Destination::of(path)?;
-    if let Destination::File { path: target, .. } = &destination {
-        let dir = parent(target);
-        create_dirs(dir)?;
-    }
-    let mut file = WholeFile::open(path, destination)?;
+    let mut file = WholeFile::create_with_dirs(path)?;
     file.write_all(bytes).map_err(FileError::at(path, "write"))?;
     file.commit()
 }
@@ -47,6 +42,18 @@ impl WholeFile {
     /// When the path cannot be written.
     pub fn create(path: &Path) -> Result<Self, FileError> {
         WholeFile::open(path, Destination::of(path)?)
+    }
+
+    /// [`WholeFile::create`], and the missing parent directories of a regular file.
+    ///
+    /// # Errors
+    /// When a directory or the path cannot be written.
+    pub fn create_with_dirs(path: &Path) -> Result<Self, FileError> {
+        let destination = Destination::of(path)?;
+        if let Destination::File { path: target, .. } = &destination {
+            create_dirs(parent(target))?;
+        }
+        WholeFile::open(path, destination)
     }
 
     fn open(path: &Path, destination: Destination) -> Result<Self, FileError> {

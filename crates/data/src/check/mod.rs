@@ -2,7 +2,9 @@
 //! before hours are spent on it.
 
 mod inspection;
+mod repeats;
 mod rule;
+mod sorter;
 mod tally;
 mod unread;
 
@@ -103,7 +105,8 @@ impl CheckReport {
 /// called with the rows checked so far; no report follows a break.
 ///
 /// # Errors
-/// When the file cannot be opened; everything after that is a finding.
+/// When the file cannot be opened, or a temporary file for the hashes of many rows cannot be written; everything else is a
+/// finding.
 pub fn check(
     path: impl AsRef<Path>,
     tokenizer: Option<&ChatTokenizer>,
@@ -117,7 +120,7 @@ pub fn check(
     loop {
         let chunk: Vec<_> = rows.by_ref().take(CHUNK).collect();
         if chunk.is_empty() {
-            return Ok(Some(tally.report(path)));
+            return tally.report(path).map(Some);
         }
         let inspected: Vec<_> = chunk.into_par_iter().map(|row| Inspected::new(row, tokenizer, preparation)).collect();
         for inspected in inspected {

@@ -1,23 +1,23 @@
 //! Findings counted over a file.
 
-use std::collections::hash_map;
 use std::collections::{BTreeMap, HashMap};
-use std::hash::BuildHasher;
+use std::io;
 use std::path::Path;
 
 use serde::Serialize;
 use smpo_tokenizer::ChatTokenizer;
 
 use crate::Truncation;
+use crate::check::repeats::Repeats;
 use crate::check::rule::model_findings;
 use crate::check::unread::{UnreadKeys, list_unread};
 use crate::check::{CheckReport, Finding, Inspection, Rule};
-use crate::read_error::ReadError;
+use crate::read_error::{Location, Problem, ReadError};
 use crate::record::RecordKind;
 use crate::tokenized_record::Entry;
 
 /// Rows that a report names for each rule.
-const SHOWN: usize = 5;
+pub(super) const SHOWN: usize = 5;
 
 /// Different problems of unreadable rows that are counted; bounds memory.
 const PROBLEMS: usize = 1000;
@@ -39,7 +39,7 @@ struct Broken {
     of_model: bool,
 }
 
-/// Findings per rule, and hashes of the rows so far.
+/// Findings per rule, and what finds repeated rows.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     broken: BTreeMap<Rule, Broken>,
@@ -51,10 +51,9 @@ pub(crate) struct Tally {
     labelled: u64,
     examples: u64,
     classified: u64,
-    /// Content hash → line of the first row with that content. Hashes, not texts, so that a row costs some bytes.
-    contents: HashMap<u64, u64>,
-    /// Hash of an id → content hash and line of the first row that has it.
-    ids: HashMap<u64, (u64, u64)>,
+    repeats: Repeats,
+    /// The reason why hashes of rows could not be kept.
+    not_kept: Option<io::Error>,
     chosen_length: usize,
     rejected_length: usize,
     unread: UnreadKeys,
@@ -136,40 +135,24 @@ impl Tally {
             self.add(Rule::UnreadKeys, line, String::new());
         }
         self.unread.add(&inspection.unread, line);
-        self.repetition(line, inspection);
+        if self.not_kept.is_none() {
+            self.not_kept = self.repeats.add(line, inspection).err();
+        }
     }
 
-    /// Compares a record with those before it.
-    fn repetition(&mut self, line: u64, inspection: &Inspection) {
-        let Inspection { id, content, swapped, .. } = inspection;
-        match self.contents.get(content) {
-            Some(earlier) => {
-                let detail = format!("as line {earlier}");
-                self.add(Rule::DuplicateRow, line, detail);
-            }
-            None => {
-                if let Some(earlier) = swapped.and_then(|swapped| self.contents.get(&swapped)) {
-                    let detail = format!("against line {earlier}");
-                    self.add(Rule::Contradiction, line, detail);
-                }
-                self.contents.insert(*content, line);
+    /// Adds what rows repeat of each other.
+    fn add_repeated(&mut self) -> io::Result<()> {
+        if let Some(error) = self.not_kept.take() {
+            return Err(error);
+        }
+        for (rule, repeated) in std::mem::take(&mut self.repeats).find()? {
+            if repeated.count > 0 {
+                let broken = self.broken.entry(rule).or_default();
+                broken.count += repeated.count;
+                broken.first.extend(repeated.first());
             }
         }
-        if *id == format!("{content:016x}") {
-            return;
-        }
-        match self.ids.entry(self.ids.hasher().hash_one(id.as_str())) {
-            hash_map::Entry::Occupied(known) => {
-                let (said, earlier) = *known.get();
-                if said != *content {
-                    let detail = format!("{id:?}, as line {earlier}");
-                    self.add(Rule::DuplicateId, line, detail);
-                }
-            }
-            hash_map::Entry::Vacant(new) => {
-                new.insert((*content, line));
-            }
-        }
+        Ok(())
     }
 
     /// Puts the first row with the commonest problem before the other unreadable ones.
@@ -189,7 +172,14 @@ impl Tally {
     }
 
     /// The findings, the gravest first.
-    pub fn report(mut self, path: &Path) -> CheckReport {
+    ///
+    /// # Errors
+    /// When the temporary file that hashes of many rows go to cannot be written or read.
+    pub fn report(mut self, path: &Path) -> Result<CheckReport, ReadError> {
+        self.add_repeated().map_err(|error| ReadError {
+            location: Location { path: std::env::temp_dir().into(), line: 0 },
+            problem: Problem::NotKept(error),
+        })?;
         let kinds = [
             (self.pairs, "pairs"),
             (self.groups, "groups"),
@@ -238,7 +228,7 @@ impl Tally {
                 }
             })
             .collect();
-        CheckReport {
+        Ok(CheckReport {
             file: path.display().to_string(),
             rows,
             pairs: self.pairs,
@@ -248,6 +238,6 @@ impl Tally {
             classified: self.classified,
             findings,
             unread,
-        }
+        })
     }
 }
