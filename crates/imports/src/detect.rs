@@ -101,7 +101,7 @@ fn of_name(profile: &'static Profile, source: &Source<'_>) -> Option<(&'static M
 fn ambiguous(profile: &Profile, source: &Source<'_>) -> Problem {
     let known: Vec<&str> =
         profile.methods.iter().filter(|method| method.kind.is_some()).map(|method| method.name).collect();
-    let likely = source.keys.keys().find_map(|key| {
+    let likely = source.keys.keys().take(spelled::HINTS).find_map(|key| {
         let near = smpo_suggest::nearest(key, spelled::every())?;
         (near != key && !spelled::every().any(|known| known == key)).then(|| format!("; `{key}` may be `{near}`"))
     });

@@ -233,7 +233,7 @@ impl<'a> Translator<'a> {
         if let Some(other) = of {
             return self.ignore(name, &format!("a setting of {}, and this is {}", other.title, self.method.title));
         }
-        let message = crate::spelled::unknown(name, self.profile);
+        let message = crate::spelled::unknown(name, self.profile, self.problems.len() < crate::spelled::HINTS);
         self.refuse(name, message);
     }
 

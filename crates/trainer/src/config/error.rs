@@ -23,6 +23,9 @@ pub struct ConfigProblem {
 
 impl std::error::Error for ConfigErrors {}
 
+/// Errors that a message lists.
+const SHOWN: usize = 50;
+
 /// One error on one line; several below a line that counts them.
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -31,10 +34,13 @@ impl fmt::Display for ConfigErrors {
             return write!(f, "{}: {}", place(&origin, only.line), only.message);
         }
         write!(f, "{origin}: {} errors", self.problems.len())?;
-        for problem in &self.problems {
+        for problem in self.problems.iter().take(SHOWN) {
             write!(f, "\n  {}: {}", place(&origin, problem.line), problem.message)?;
         }
-        Ok(())
+        match self.problems.len().saturating_sub(SHOWN) {
+            0 => Ok(()),
+            more => write!(f, "\n  and {more} more"),
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The file that a configuration comes from: keys to line numbers, problems to errors.
 
+use std::cell::OnceCell;
+use std::collections::HashMap;
 use std::path::Path;
 
 use super::check::{Key, Problem, Problems};
@@ -13,6 +15,7 @@ pub(super) struct ConfigFile<'a> {
     pub path: &'a Path,
     /// Names of keys in another trainer's file.
     pub spellings: Vec<Spelling>,
+    lines: OnceCell<KeyLines<'a>>,
 }
 
 /// A key of another trainer's file, and the one of this project that it set.
@@ -24,7 +27,7 @@ pub(super) struct Spelling {
 
 impl<'a> ConfigFile<'a> {
     pub(super) fn new(text: &'a str, path: &'a Path) -> Self {
-        Self { text, path, spellings: Vec::new() }
+        Self { text, path, spellings: Vec::new(), lines: OnceCell::new() }
     }
 
     /// The text as TOML.
@@ -78,37 +81,68 @@ impl<'a> ConfigFile<'a> {
     /// 1-based line that assigns a key: inside its table, else anywhere (a published file has the loss's keys at the
     /// top), else the line that opens its table.
     pub(super) fn line_of_key(&self, key: &Key) -> Option<usize> {
-        let mut table = None;
-        let mut anywhere = None;
-        for (number, line) in (1..).zip(self.text.lines()) {
-            let opened = opened_table(line);
-            if opened.is_some() {
-                table = opened;
-            } else if closes_mapping(line) {
-                table = None;
-            }
-            if assigns(line, &key.name) {
-                if table == key.table {
-                    return Some(number);
-                }
-                anywhere = anywhere.or(Some(number));
-            }
-        }
-        let opens =
-            |name: &str| self.text.lines().position(|line| opened_table(line) == Some(name) || assigns(line, name));
-        anywhere.or_else(|| opens(key.table?).map(|index| index + 1))
+        self.lines.get_or_init(|| KeyLines::of(self.text)).line_of(key)
     }
 }
 
-/// True for `key = …` (TOML), `key: …` (YAML) and `"key": …` (JSON), also under the key's other name.
-fn assigns(line: &str, key: &str) -> bool {
-    let line = line.trim_start();
-    let assigns = |key: &str| {
-        let quoted = format!("\"{key}\"");
-        line.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with(['=', ':']))
-            || line.split(&quoted).skip(1).any(|rest| rest.trim_start().starts_with(':'))
-    };
-    assigns(key) || ALIASES.iter().any(|(alias, name)| *name == key && assigns(alias))
+/// The lines that assign keys and open tables, found once: a file may have thousands of keys that are not known.
+struct KeyLines<'a> {
+    /// Key as it is written → lines that assign it, ascending, each with its table.
+    assigned: HashMap<&'a str, Vec<(usize, Option<&'a str>)>>,
+    /// Table → the first line that opens it.
+    opened: HashMap<&'a str, usize>,
+}
+
+impl<'a> KeyLines<'a> {
+    fn of(text: &'a str) -> Self {
+        let (mut assigned, mut opened) = (HashMap::<_, Vec<_>>::new(), HashMap::new());
+        let mut table = None;
+        for (number, line) in (1..).zip(text.lines()) {
+            if let Some(name) = opened_table(line) {
+                table = Some(name);
+                opened.entry(name).or_insert(number);
+            } else if closes_mapping(line) {
+                table = None;
+            }
+            for key in assigned_keys(line) {
+                let lines = assigned.entry(key).or_default();
+                if lines.last() != Some(&(number, table)) {
+                    lines.push((number, table));
+                }
+            }
+        }
+        Self { assigned, opened }
+    }
+
+    /// Lines that assign a key, also under its other names.
+    fn assigning(&self, key: &str) -> impl Iterator<Item = &(usize, Option<&'a str>)> {
+        let aliases = ALIASES.iter().filter(move |(_, name)| *name == key).map(|(alias, _)| *alias);
+        std::iter::once(key.to_owned())
+            .chain(aliases.map(str::to_owned))
+            .filter_map(move |name| self.assigned.get(name.as_str()))
+            .flatten()
+    }
+
+    fn line_of(&self, key: &Key) -> Option<usize> {
+        let within = self.assigning(&key.name).filter(|(_, table)| *table == key.table).map(|(line, _)| *line).min();
+        let anywhere = || self.assigning(&key.name).map(|(line, _)| *line).min();
+        let opens = |table: &str| {
+            let assigned = self.assigning(table).map(|(line, _)| *line);
+            assigned.chain(self.opened.get(table).copied()).min()
+        };
+        within.or_else(anywhere).or_else(|| opens(key.table?))
+    }
+}
+
+/// Keys that a line may assign: `key = …` (TOML), `key: …` (YAML) and `"key": …` (JSON).
+fn assigned_keys(line: &str) -> impl Iterator<Item = &str> {
+    let start = line.trim_start();
+    let plain = start.find(['=', ':']).map(|end| start[..end].trim_end());
+    let quoted = line.match_indices(':').filter_map(move |(colon, _)| {
+        let before = line[..colon].trim_end().strip_suffix('"')?;
+        Some(&before[before.rfind('"')? + 1..])
+    });
+    plain.into_iter().chain(quoted)
 }
 
 /// Name of the table that a line opens: `[probe]` in TOML, `probe:` alone on an unindented line in YAML.

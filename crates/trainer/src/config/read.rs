@@ -149,6 +149,9 @@ fn placeholders() -> Table {
     table
 }
 
+/// Unknown keys that are compared with all known ones: a file of other content may have thousands.
+const HINTS: usize = 200;
+
 /// Reads each key of a table by itself beside `placeholders`; returns the table without the keys that could not be read,
 /// and with placeholders for the required ones among them.
 fn readable<T: DeserializeOwned>(
@@ -161,7 +164,8 @@ fn readable<T: DeserializeOwned>(
     let mut read = Table::new();
     for (key, value) in table {
         if !known.contains(&key.as_str()) {
-            let hint = smpo_suggest::did_you_mean(&key, known.iter().copied());
+            let likely = || smpo_suggest::did_you_mean(&key, known.iter().copied());
+            let hint = if problems.found.len() < HINTS { likely() } else { String::new() };
             let place = name.map_or(String::new(), |name| format!(" in [{name}]"));
             let message = format!("unknown key `{key}`{place}{hint}");
             problems.push_unread(Key::new(name, key), message);
@@ -397,6 +401,18 @@ kind = "smpo"
         assert_eq!(error, "run.toml: --set learning_rate=-1: `learning_rate` must be a positive number, got -1");
         let error = parse(MINIMAL, &["warmup_ratio=0.1", "warmup_steps=3"]).unwrap_err();
         assert!(error.contains("exclude each other"), "{error}");
+    }
+
+    /// A line is looked for once for all keys, not once for each.
+    #[test]
+    fn a_file_of_unknown_keys_is_refused_in_seconds_and_in_a_page() {
+        let text: String = (1..=30_000).map(|number| format!("key_{number} = 1\n")).collect();
+        let begun = std::time::Instant::now();
+        let error = parse(&text, &[]).unwrap_err();
+        assert!(begun.elapsed().as_secs() < 30, "{:?}", begun.elapsed());
+        assert!(error.starts_with("run.toml: 300"), "{}", &error[..80]);
+        assert!(error.contains("\n  run.toml:2: ") && !error.contains("\n  run.toml:60: "), "{error}");
+        assert!(error.lines().count() == 52 && error.lines().last().unwrap().contains("more"), "{error}");
     }
 
     #[test]
