@@ -244,8 +244,61 @@ def texts():
             put("metrics", f"{number}-{choice}", choice + text)
 
 
+def models():
+    home = ROOT / "crates/model/tests/golden"
+    for config in sorted(home.glob("**/config.json")):
+        name = str(config.parent.relative_to(home)).replace("/", "-")
+        put("weights", f"{name}-0", b"0" + config.read_bytes())
+        weights = config.with_name("model.safetensors")
+        if weights.is_file() and weights.stat().st_size < 32768:
+            put("weights", f"{name}-1", b"1" + weights.read_bytes())
+    for config in sorted(home.glob("peft-*/adapter_config.json")):
+        put("adapter", f"{config.parent.name}-0", b"0" + config.read_bytes())
+        weights = config.with_name("adapter_model.safetensors")
+        if weights.stat().st_size < 32768:
+            put("adapter", f"{config.parent.name}-1", b"1" + weights.read_bytes())
+
+
+def train_configs():
+    endings = {".toml": 0, ".yaml": 1, ".yml": 1, ".json": 2}
+    profiles = 5
+    # The last code names no profile: the file's own keys tell it.
+    for path in sorted([*(ROOT / "configs").glob("**/*"), *(ROOT / "crates/trainer/tests/golden/imports").glob("**/*")]):
+        if path.suffix in endings and path.stat().st_size < 32768:
+            name = str(path.relative_to(ROOT)).replace("/", "-")
+            put("train_config", name, bytes([48 + 3 * profiles + endings[path.suffix]]) + path.read_bytes())
+    documents = [
+        {"beta": 0.1, "loss_type": "sigmoid", "model_name_or_path": "m", "dataset_name": "d", "output_dir": "o", "learning_rate": 1e-5, "bf16": True},
+        {"stage": "dpo", "pref_loss": "simpo", "pref_beta": 2.0, "model_name_or_path": "m", "dataset": "d", "output_dir": "o", "finetuning_type": "lora", "lora_target": "all"},
+        {"model_name_or_path": "m", "train_datasets_path": "d", "loss_type": "smpo", "margin": 1.0, "output_dir": "o", "generate_eval_examples": False, "max_length": 100},
+        {"base_model": "m", "rl": "dpo", "datasets": [{"path": "d", "type": "chatml.intel"}], "sequence_len": 128, "micro_batch_size": 1},
+    ]
+    for number, document in enumerate(documents):
+        for profile in range(profiles + 1):
+            put("train_config", f"{number}-{profile}", bytes([48 + 3 * profile + 2]) + json.dumps(document).encode())
+        put("train_config", f"{number}-yaml", bytes([48 + 3 * profiles + 1]) + "".join(f"{key}: {json.dumps(value)}\n" for key, value in document.items()).encode())
+
+
+def answers():
+    token = {"token": "a", "logprob": -0.5, "bytes": [97], "top_logprobs": [{"token": "b", "logprob": -1.0, "bytes": None}]}
+    message = {"role": "assistant", "content": "a", "reasoning_content": "r", "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": "{}"}}]}
+    usage = {"prompt_tokens": 3, "completion_tokens": 2, "completion_tokens_details": {"reasoning_tokens": 1}}
+    chat = {"id": "x", "object": "chat.completion", "model": "served", "system_fingerprint": "fp", "usage": usage,
+            "choices": [{"index": 0, "finish_reason": "stop", "stop_reason": 1, "message": message, "logprobs": {"content": [token, token]}}]}
+    prompt = {"model": "served", "usage": usage, "choices": [{"text": "a<|im_end|>", "finish_reason": "length", "token_ids": [2, 1],
+              "logprobs": {"tokens": ["a", "<|im_end|>"], "token_logprobs": [-0.5, -1.0], "top_logprobs": [{"a": -0.5}, None], "text_offset": [0, 1]}}]}
+    vectors = {"object": "list", "model": "e", "data": [{"index": 1, "embedding": [0.5, -1.0]}, {"index": 0, "embedding": [1.0, 0.0]}]}
+    refusal = {"error": {"message": "Unrecognized request argument supplied: min_p, top_k", "type": "invalid_request_error", "param": "min_p", "code": 400}}
+    for status in range(6):
+        for kind, document in enumerate([chat, prompt, vectors]):
+            put("answers", f"{status}-{kind}", bytes([48 + 3 * status + kind]) + json.dumps(document if status == 0 else refusal).encode())
+    put("answers", "pydantic", bytes([48 + 3 * 2]) + json.dumps({"detail": [{"loc": ["body", "top_k"], "msg": "extra fields not permitted", "type": "value_error.extra"}]}).encode())
+    put("answers", "text", bytes([48]) + b"<html>busy</html>")
+    put("answers", "in-success", bytes([48]) + json.dumps({"error": "no logprobs here", "choices": []}).encode())
+
+
 if __name__ == "__main__":
-    for make in [gguf_files, tokenizer_files, chat_templates, rows, completions, suites, runs, texts]:
+    for make in [models, train_configs, answers, gguf_files, tokenizer_files, chat_templates, rows, completions, suites, runs, texts]:
         make()
     for target in sorted(CORPUS.iterdir()):
         print(target.name, sum(1 for _ in target.iterdir()))

@@ -36,7 +36,7 @@ fn evaluated(name: &str) -> Files {
     let files = Files::new();
     let completions = files.write("completions.jsonl", COMPLETIONS.as_bytes());
     let file = CompletionFile::read(&completions, None).expect("completions");
-    let models = assemble(&[file], None, Some(name)).expect("a model").models;
+    let models = assemble(vec![file], None, Some(name)).expect("a model").models;
     write(&EvaluationDir::new(files.dir()), &models[0]).expect("room");
     files
 }

@@ -16,7 +16,7 @@ target!(data, {
     let path = FILES.write(if choice % 2 == 0 { "model.jsonl" } else { "model.eval" }, bytes);
     let given = InputFormat::ALL.get(usize::from(choice / 2)).copied();
     if let Ok(file) = CompletionFile::read(&path, given)
-        && let Ok(assembled) = assemble(&[file], None, None)
+        && let Ok(assembled) = assemble(vec![file], None, None)
     {
         for model in &assembled.models {
             measure(&model.samples, Vec::new());
