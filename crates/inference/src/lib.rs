@@ -14,6 +14,7 @@
 //! filter; lengths are tokens. Shapes: `V` is the vocabulary.
 
 mod completion;
+mod dealt;
 mod embedder;
 mod error;
 mod fidelity;
@@ -30,6 +31,7 @@ mod request;
 mod reward;
 mod scripted;
 mod served;
+mod sync;
 mod teacher_forced;
 
 pub use completion::Completion;

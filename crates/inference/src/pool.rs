@@ -1,10 +1,8 @@
 //! Several generators on one list of requests.
 
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
-use std::thread;
 
+use crate::dealt::deal;
 use crate::{Completion, Generator, InferenceError, Request};
 
 /// Completes every request, each generator on its own thread. `deliver` is called with the request's index and its
@@ -15,35 +13,16 @@ use crate::{Completion, Generator, InferenceError, Request};
 pub fn generate_each<G: Generator>(
     generators: &mut [G],
     requests: &[Request],
-    mut deliver: impl FnMut(usize, Result<Completion, InferenceError>) -> ControlFlow<()>,
+    deliver: impl FnMut(usize, Result<Completion, InferenceError>) -> ControlFlow<()>,
 ) {
-    let next = AtomicUsize::new(0);
-    thread::scope(|scope| {
-        let (sender, results) = mpsc::channel();
-        for generator in generators {
-            let (sender, next) = (sender.clone(), &next);
-            scope.spawn(move || {
-                loop {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(request) = requests.get(index) else { break };
-                    if sender.send((index, generator.generate(request))).is_err() {
-                        break;
-                    }
-                }
-            });
-        }
-        drop(sender);
-        for (index, result) in results {
-            if deliver(index, result).is_break() {
-                // Past the end for every thread; what has started still arrives.
-                next.store(requests.len(), Ordering::Relaxed);
-            }
-        }
-    });
+    deal(generators, requests.len(), |generator, index| generator.generate(&requests[index]), deliver);
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
+
     use super::*;
     use crate::{EngineInfo, Sampler, Scripted};
     use smpo_chat::Message;

@@ -7,8 +7,9 @@ use smpo_model::{DeviceDecoder, PackedDecoder};
 use smpo_sampling::{LogitsError, Recorder, Recording};
 
 use crate::backend::{Backend, OnDevice, OnHost};
+use crate::job::{Failure, Job};
 use crate::options::{Layout, NativeOptions};
-use crate::queue::{Failure, Job, Queue};
+use crate::queue::Queue;
 use crate::worker::{pool, work};
 
 /// A prompt as token ids.
@@ -86,7 +87,7 @@ pub fn complete_on_device(
 
 /// Prompts in a queue, and where their results come out.
 struct Jobs {
-    queue: Queue,
+    queue: Queue<Job>,
     rooms: Vec<usize>,
     answers: Vec<mpsc::Receiver<Result<Recording, Failure>>>,
 }

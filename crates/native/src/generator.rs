@@ -9,8 +9,9 @@ use smpo_tokenizer::ChatTokenizer;
 
 use crate::backend::{OnDevice, OnHost};
 use crate::complete::CompleteError;
+use crate::job::{Failure, Job};
 use crate::options::{Layout, NativeOptions};
-use crate::queue::{Failure, Job, Queue};
+use crate::queue::Queue;
 use crate::worker::{pool, work};
 
 const ENGINE: &str = "native";
@@ -27,7 +28,7 @@ struct Engine {
     info: EngineInfo,
     tokenizer: Arc<ChatTokenizer>,
     position_limit: usize,
-    queue: Arc<Queue>,
+    queue: Arc<Queue<Job>>,
     workers: Vec<JoinHandle<()>>,
 }
 
@@ -45,7 +46,7 @@ impl NativeGenerator {
         let engine = Engine::new(decoder.spec(), tokenizer.into(), "f32", "cpu".to_owned());
         engine.start(layout, || {
             let decoder = decoder.clone();
-            move |queue: &Queue| work(|| OnHost::new(&decoder, layout.tokens), queue, layout.sequences)
+            move |queue: &Queue<Job>| work(|| OnHost::new(&decoder, layout.tokens), queue, layout.sequences)
         })
     }
 
@@ -68,7 +69,7 @@ impl NativeGenerator {
         engine.start(layout, || {
             let decoder = decoder.clone();
             let room = [layout.tokens, layout.most];
-            move |queue: &Queue| work(|| OnDevice::new(&decoder, room), queue, layout.sequences)
+            move |queue: &Queue<Job>| work(|| OnDevice::new(&decoder, room), queue, layout.sequences)
         })
     }
 
@@ -91,7 +92,7 @@ impl Engine {
     }
 
     /// Starts a thread for each worker of the layout.
-    fn start<W: FnOnce(&Queue) + Send + 'static>(
+    fn start<W: FnOnce(&Queue<Job>) + Send + 'static>(
         mut self,
         layout: Layout,
         worker: impl Fn() -> W,

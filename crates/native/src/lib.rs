@@ -21,10 +21,12 @@ mod complete;
 mod embeddings;
 mod error;
 mod generator;
+mod job;
 mod label_model;
 mod model;
 mod options;
 mod queue;
+mod sync;
 mod worker;
 
 pub use complete::{CompleteError, TokenPrompt, complete, complete_on_device};

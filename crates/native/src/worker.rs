@@ -8,8 +8,9 @@ use smpo_model::ModelError;
 use smpo_sampling::{LogitsError, Recording};
 
 use crate::backend::{Backend, Running};
+use crate::job::{Failure, Job};
 use crate::options::Layout;
-use crate::queue::{Failure, Job, Queue};
+use crate::queue::Queue;
 
 type Reply = Sender<Result<Recording, Failure>>;
 
@@ -21,7 +22,7 @@ pub(crate) fn pool(layout: Layout) -> Result<ThreadPool, ThreadPoolBuildError> {
 
 /// Works in batches of `sequences` until the queue is closed and empty. A panic drops its batch, whose callers see their
 /// reply channel close; the next batch starts afresh.
-pub(crate) fn work<B: Backend>(start: impl Fn() -> B, queue: &Queue, sequences: usize) {
+pub(crate) fn work<B: Backend>(start: impl Fn() -> B, queue: &Queue<Job>, sequences: usize) {
     let batches =
         || Batch { backend: start(), running: Vec::new(), replies: Vec::new() }.complete_all(queue, sequences);
     while catch_unwind(AssertUnwindSafe(&batches)).is_err() {}
@@ -35,7 +36,7 @@ struct Batch<B: Backend> {
 }
 
 impl<B: Backend> Batch<B> {
-    fn complete_all(mut self, queue: &Queue, sequences: usize) {
+    fn complete_all(mut self, queue: &Queue<Job>, sequences: usize) {
         loop {
             self.admit(queue, sequences);
             if self.running.is_empty() {
@@ -53,7 +54,7 @@ impl<B: Backend> Batch<B> {
     }
 
     /// Fills the batch; blocks for a first job where it is empty.
-    fn admit(&mut self, queue: &Queue, sequences: usize) {
+    fn admit(&mut self, queue: &Queue<Job>, sequences: usize) {
         while self.running.len() < sequences {
             // A job larger than the cache runs alone.
             let alone = self.running.is_empty();
