@@ -96,6 +96,15 @@ scenarios! {
     leaderboard: "leaderboard", 2;
 }
 
+/// Models, data and runs that are there and cannot be read.
+#[test]
+fn inputs_that_cannot_be_read() {
+    // A board does without those files of models that it cannot read (`report/leaderboard/cards.rs`).
+    for name in scenario::names().filter(|name| *name != "leaderboard") {
+        try_all(name, Below::Inputs, &[Kind("eio"), Kind("eacces")], 2);
+    }
+}
+
 /// Connections that are reset: nothing is lost, and nothing counted twice.
 #[test]
 fn connections_that_are_reset() {

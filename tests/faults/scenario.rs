@@ -22,6 +22,8 @@ pub struct Place {
 pub enum Below {
     /// Those on the command's own directories.
     Outputs,
+    /// Those on the files that it reads.
+    Inputs,
     /// Those on its sockets.
     Sockets,
 }
@@ -86,6 +88,7 @@ impl Place {
     fn shim<R>(&self, below: Below, work: impl FnOnce(&Shim<'_>) -> R) -> R {
         let below = match below {
             Below::Outputs => self.path("out").display().to_string(),
+            Below::Inputs => self.path("in").display().to_string(),
             Below::Sockets => "socket:".to_owned(),
         };
         work(&Shim { below, scratch: &self.path("scratch") })

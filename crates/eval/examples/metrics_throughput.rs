@@ -12,7 +12,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let times: usize = arguments.next().ok_or("usage: metrics_throughput TIMES FILE...")?.parse()?;
     let files = arguments.map(|path| CompletionFile::read(Path::new(&path), None)).collect::<Result<Vec<_>, _>>()?;
-    let models = assemble(&files, None, None)?.models;
+    let models = assemble(files, None, None)?.models;
     let one = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
     let (mut completions, mut bytes, mut spent) = (0, 0, Duration::ZERO);
     for model in &models {

@@ -6,15 +6,20 @@ use rayon::prelude::*;
 use smpo_metrics::estimate::{self, Estimate};
 use smpo_metrics::metric::CorpusFn;
 use smpo_metrics::{Corpus, Metric, MetricInfo, Scratch, all, among_metrics, measure_sample, sample_metrics};
-use smpo_results::{FinishReason, Measurement, MetricEstimate, MetricsFile, SCHEMA_VERSION, Sample, Unit};
+use smpo_results::{
+    FinishReason, Measurement, Measurements, MetricEstimate, MetricsFile, SCHEMA_VERSION, Sample, Unit,
+};
 
 use crate::slices::{ALL, HELD_OUT};
+
+/// Samples that are measured at a time, side by side.
+const BATCH: usize = 4096;
 
 /// Measurements and estimates of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Measured {
     /// One row per prompt, in the order of the samples, then one per held-out pair.
-    pub measurements: Vec<Measurement>,
+    pub measurements: Measurements,
     /// Estimates: slice `all` first, then each slice in the order it appears.
     pub metrics: MetricsFile,
 }
@@ -23,47 +28,72 @@ pub struct Measured {
 /// [`crate::teacher_forced::measure_gold`], which join the row of their prompt, and of
 /// [`crate::teacher_forced::measure_pairs`], which stand alone.
 pub fn measure(samples: &[Sample], teacher_forced: Vec<Measurement>) -> Measured {
-    let values: Vec<_> =
-        samples.par_iter().map_init(Scratch::default, |scratch, s| measure_sample(s, scratch)).collect();
     let among: Vec<_> = among_metrics().map(|(metric, measure)| (metric.info.id, measure(samples))).collect();
-    let mut measurements = Vec::new();
-    let mut row_of: HashMap<String, usize> = HashMap::new();
+    let mut measurements = Measurements::default();
     let mut start = 0;
-    for prompt in samples.chunk_by(|a, b| a.prompt_id == b.prompt_id) {
-        let range = start..start + prompt.len();
-        let rows = &values[range.clone()];
-        start += prompt.len();
-        let mut by_metric: BTreeMap<String, Vec<f64>> = BTreeMap::new();
-        let alone = sample_metrics().enumerate();
-        let alone = alone.map(|(index, metric)| (metric.info.id, rows.iter().filter_map(|row| row[index]).collect()));
-        let beside = among.iter().map(|(id, values)| (*id, values[range.clone()].iter().copied().flatten().collect()));
-        let values = alone.chain(beside).filter(|(_, of_prompt): &(&str, Vec<f64>)| !of_prompt.is_empty());
-        by_metric.extend(values.map(|(id, of_prompt)| (id.to_owned(), of_prompt)));
-        row_of.insert(prompt[0].prompt_id.clone(), measurements.len());
-        measurements.push(Measurement {
-            schema: SCHEMA_VERSION,
-            prompt_id: prompt[0].prompt_id.clone(),
-            slice: prompt[0].slice.clone(),
-            values: by_metric,
-        });
-    }
-    for row in teacher_forced {
-        match row_of.get(&row.prompt_id).filter(|_| row.slice != HELD_OUT) {
-            Some(&index) => measurements[index].values.extend(row.values),
-            None => measurements.push(row),
+    while start < samples.len() {
+        let end = end_of_prompt(samples, (start + BATCH).min(samples.len()));
+        let batch = &samples[start..end];
+        let values: Vec<_> =
+            batch.par_iter().map_init(Scratch::default, |scratch, s| measure_sample(s, scratch)).collect();
+        let mut place = 0;
+        for prompt in batch.chunk_by(|a, b| a.prompt_id == b.prompt_id) {
+            let rows = &values[place..place + prompt.len()];
+            let beside = |values: &Vec<Option<f64>>| -> Vec<f64> {
+                let of_prompt = &values[start + place..start + place + prompt.len()];
+                of_prompt.iter().copied().flatten().collect()
+            };
+            let alone = sample_metrics().enumerate();
+            let alone = alone.map(|(index, of)| (of.info.id, rows.iter().filter_map(|row| row[index]).collect()));
+            let beside = among.iter().map(|(id, values)| (*id, beside(values)));
+            let values = alone.chain(beside).filter(|(_, of_prompt): &(&str, Vec<f64>)| !of_prompt.is_empty());
+            measurements.push(&Measurement {
+                schema: SCHEMA_VERSION,
+                prompt_id: prompt[0].prompt_id.clone(),
+                slice: prompt[0].slice.clone(),
+                values: values.map(|(id, of_prompt)| (id.to_owned(), of_prompt)).collect(),
+            });
+            place += prompt.len();
         }
+        start = end;
     }
+    join(&mut measurements, teacher_forced);
     let metrics = MetricsFile { schema: SCHEMA_VERSION, metrics: estimates(samples, &measurements) };
     Measured { measurements, metrics }
 }
 
-fn estimates(samples: &[Sample], measurements: &[Measurement]) -> Vec<MetricEstimate> {
-    let mut slices: Vec<&str> = vec![ALL];
-    for row in measurements {
-        if !slices.contains(&row.slice.as_str()) {
-            slices.push(&row.slice);
+/// The end of the prompt that the sample before `end` is of.
+fn end_of_prompt(samples: &[Sample], end: usize) -> usize {
+    let last = &samples[end - 1].prompt_id;
+    end + samples[end..].iter().take_while(|sample| sample.prompt_id == *last).count()
+}
+
+/// Adds teacher-forced values to the rows of their prompts, and rows for those that have none.
+fn join(measurements: &mut Measurements, teacher_forced: Vec<Measurement>) {
+    if teacher_forced.is_empty() {
+        return;
+    }
+    let row_of: HashMap<String, usize> =
+        (0..measurements.len()).map(|row| (measurements.key(row).1.to_owned(), row)).collect();
+    let mut joined: BTreeMap<String, BTreeMap<usize, Vec<f64>>> = BTreeMap::new();
+    let mut alone = Vec::new();
+    for row in teacher_forced {
+        match row_of.get(&row.prompt_id).filter(|_| row.slice != HELD_OUT) {
+            Some(&index) => row.values.into_iter().for_each(|(metric, values)| {
+                joined.entry(metric).or_default().insert(index, values);
+            }),
+            None => alone.push(row),
         }
     }
+    for (metric, values) in joined {
+        measurements.set(&metric, values.into_iter().collect());
+    }
+    alone.iter().for_each(|row| measurements.push(row));
+}
+
+fn estimates(samples: &[Sample], measurements: &Measurements) -> Vec<MetricEstimate> {
+    let mut slices: Vec<&str> = vec![ALL];
+    slices.extend(measurements.slices().filter(|slice| *slice != ALL));
     let whole = Corpus::new(samples.iter().filter(|sample| sample.finish_reason != FinishReason::Error));
     // Computed by metric, one pass over the rows each; written by slice.
     let by_metric: Vec<Vec<Option<MetricEstimate>>> = all()
@@ -97,24 +127,18 @@ fn of_corpus(metric: &Metric, estimate: CorpusFn, whole: &Corpus<'_>, slices: &[
     slices.iter().map(over).collect()
 }
 
-/// A metric of each prompt, over all of them and over each slice.
-fn of_prompts(info: &MetricInfo, measurements: &[Measurement], slices: &[&str]) -> Vec<Option<Estimate>> {
-    let mut values: Vec<Vec<f64>> = vec![Vec::new(); slices.len()];
-    for row in measurements {
-        if let Some(mean) = prompt_mean(row, info) {
-            values[0].push(mean);
-            if let Some(slice) = slices.iter().skip(1).position(|slice| *slice == row.slice) {
-                values[slice + 1].push(mean);
-            }
+/// A metric of each prompt, over all of them and over each slice. The unit is the prompt: its samples are averaged first
+/// (Miller 2024, arXiv 2411.00640).
+fn of_prompts(info: &MetricInfo, measurements: &Measurements, slices: &[&str]) -> Vec<Option<Estimate>> {
+    let mut means: Vec<Vec<f64>> = vec![Vec::new(); slices.len()];
+    for (row, values) in measurements.column(info.id).into_iter().flat_map(|column| column.rows()) {
+        let mean = values.iter().sum::<f64>() / values.len() as f64;
+        means[0].push(mean);
+        if let Some(slice) = slices.iter().skip(1).position(|slice| *slice == measurements.key(row).0) {
+            means[slice + 1].push(mean);
         }
     }
-    values.iter().map(|prompts| estimate::of_prompts(info, prompts)).collect()
-}
-
-/// The unit is the prompt: its samples are averaged first (Miller 2024, arXiv 2411.00640).
-fn prompt_mean(row: &Measurement, info: &MetricInfo) -> Option<f64> {
-    let values = row.values.get(info.id).filter(|values| !values.is_empty())?;
-    Some(values.iter().sum::<f64>() / values.len() as f64)
+    means.iter().map(|prompts| estimate::of_prompts(info, prompts)).collect()
 }
 
 /// A jackknife's interval does not know of a share's ends; it is cut there.

@@ -200,7 +200,7 @@ impl Suite {
 }
 
 /// SHA-256 over every field of the prompts that affects a measurement, in order.
-pub fn hash_prompts(prompts: &[Prompt]) -> String {
+pub fn hash_prompts<'a>(prompts: impl IntoIterator<Item = &'a Prompt>) -> String {
     let mut text = String::new();
     for prompt in prompts {
         let mut line = serde_json::json!([

@@ -29,7 +29,7 @@ impl Files {
         let files = names.iter().map(|name| CompletionFile::read(&self.path(name), None));
         let files = files.collect::<Result<Vec<_>, _>>()?;
         let suite = suite.map(|suite| Suite::read_answered(&self.path(suite))).transpose()?;
-        assemble(&files, suite.as_ref(), name)
+        assemble(files, suite.as_ref(), name)
     }
 
     fn manifest(&self, model: &ModelCompletions) -> RunManifest {
@@ -296,7 +296,7 @@ fn another_encoding_is_refused_and_damage_is_told() {
     let path = files.path("m.jsonl");
     let read = |bytes: &[u8]| {
         fs::write(&path, bytes).unwrap();
-        CompletionFile::read(&path, None).and_then(|file| assemble(&[file], None, None))
+        CompletionFile::read(&path, None).and_then(|file| assemble(vec![file], None, None))
     };
     let error =
         read(b"{\"prompt\": \"p\", \"completion\": \"M\xfcller, na\xefve, caf\xe9\"}\n").unwrap_err().to_string();

@@ -302,7 +302,7 @@ fn read(layout: &Layout, dir: &Path, bytes: &[u8]) -> Vec<Sample> {
     std::fs::write(&path, bytes).unwrap();
     let file = CompletionFile::read(&path, None).unwrap();
     assert_eq!(file.format, layout.format, "{}", layout.name);
-    let assembled = assemble(&[file], None, None).unwrap();
+    let assembled = assemble(vec![file], None, None).unwrap();
     let [model] = assembled.models.as_slice() else { panic!("{}: {} models", layout.name, assembled.models.len()) };
     assert!(assembled.notes.is_empty(), "{}: {:?}", layout.name, assembled.notes);
     assert!(model.name == "m" || layout.tells == PROMPTS, "{}: {}", layout.name, model.name);
@@ -369,7 +369,7 @@ proptest! {
         let path = dir.path().join("m.jsonl");
         std::fs::write(&path, &bytes).unwrap();
         if let Ok(file) = CompletionFile::read(&path, None) {
-            let _ = assemble(&[file], None, None);
+            let _ = assemble(vec![file], None, None);
         }
     }
 }

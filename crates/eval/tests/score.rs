@@ -30,7 +30,7 @@ impl Files {
 
 /// The models of files without a suite or a name.
 fn assembled(files: &[CompletionFile]) -> Vec<ModelCompletions> {
-    assemble(files, None, None).expect("assembles").models
+    assemble(files.to_vec(), None, None).expect("assembles").models
 }
 
 fn one(name: &str, text: &str) -> (InputFormat, ModelCompletions) {
@@ -43,7 +43,7 @@ fn one(name: &str, text: &str) -> (InputFormat, ModelCompletions) {
 
 fn error(name: &str, text: &str) -> String {
     let files = Files::new(&[(name, text)]);
-    let result = CompletionFile::read(&files.path(name), None).and_then(|file| assemble(&[file], None, None));
+    let result = CompletionFile::read(&files.path(name), None).and_then(|file| assemble(vec![file], None, None));
     result.expect_err("wrong").to_string()
 }
 
@@ -134,7 +134,7 @@ fn an_end_at_the_cap_of_a_batchs_request_is_the_caps() {
         });
         let files = Files::new(&[("input.jsonl", &input.join("\n")), ("output.jsonl", &output.join("\n"))]);
         let suite = Suite::read_answered(&files.path("input.jsonl")).expect(name);
-        let models = assemble(&[files.read("output.jsonl")], Some(&suite), None).expect("assembles").models;
+        let models = assemble(vec![files.read("output.jsonl")], Some(&suite), None).expect("assembles").models;
         let ends: Vec<_> = models[0].samples.iter().map(|s| (s.finish_reason, s.cap)).collect();
         use FinishReason::{Eos, Length};
         assert_eq!(ends, [(Length, Some(64)), (Eos, Some(64)), (Length, Some(64))], "{name}");
@@ -346,7 +346,7 @@ fn models_scored_together_are_held_to_the_same_prompts() {
         "m.jsonl",
         r#"{"question_id": 2, "model_id": "m", "choices": [{"index": 0, "turns": ["da"]}]}"#,
     )]);
-    let models = assemble(&[answers.read("m.jsonl")], Some(&suite), None).expect("assembles").models;
+    let models = assemble(vec![answers.read("m.jsonl")], Some(&suite), None).expect("assembles").models;
     let found: Vec<_> = models[0]
         .samples
         .iter()
@@ -357,7 +357,7 @@ fn models_scored_together_are_held_to_the_same_prompts() {
         "m.jsonl",
         r#"{"question_id": 9, "model_id": "m", "choices": [{"index": 0, "turns": ["da"]}]}"#,
     )]);
-    let error = assemble(&[stray.read("m.jsonl")], Some(&suite), None).expect_err("unknown prompt").to_string();
+    let error = assemble(vec![stray.read("m.jsonl")], Some(&suite), None).expect_err("unknown prompt").to_string();
     assert!(error.contains("m.jsonl:1: the prompt \"9\" is not among the 2 prompts"), "{error}");
 }
 

@@ -1,6 +1,6 @@
 //! A policy's rules on the runs of both arms.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use smpo_results::{Direction, SkippedRule, Unit};
 use smpo_stats::bootstrap;
@@ -8,10 +8,11 @@ use smpo_stats::bootstrap;
 use crate::contrast::Shape;
 use crate::draft::{Draft, Scale};
 use crate::error::GateError;
-use crate::pairing::{Paired, PromptKey};
+use crate::pairing::Paired;
 use crate::pass_k;
 use crate::policy::{IfMissing, Policy, Require, Role, Rule};
 use crate::run::Run;
+use crate::shared::Prompts;
 
 /// A rule on its data.
 pub(crate) enum Case<'a> {
@@ -36,11 +37,10 @@ pub(crate) fn check_names(policy: &Policy, baseline: &[Run], candidate: &[Run]) 
     let runs = || baseline.iter().chain(candidate);
     let mut measured: Vec<String> = Vec::new();
     for run in runs() {
-        for metric in
-            run.metrics.metrics.iter().map(|m| &m.metric).chain(run.measurements.iter().flat_map(|m| m.values.keys()))
-        {
-            if !measured.contains(metric) {
-                measured.push(metric.clone());
+        let declared = run.metrics.metrics.iter().map(|metric| metric.metric.as_str());
+        for metric in declared.chain(run.measurements.metrics()) {
+            if !measured.iter().any(|known| known == metric) {
+                measured.push(metric.to_owned());
             }
         }
     }
@@ -87,20 +87,35 @@ fn scale(rule: &Rule, policy: &Policy, baseline: &[Run], candidate: &[Run]) -> R
     Ok(Scale { unit, better })
 }
 
-/// Pairs a rule's data.
-pub(crate) fn prepare<'a>(
-    rule: &'a Rule,
-    policy: &'a Policy,
+/// The runs of both arms with their prompts.
+pub(crate) struct Arms<'a> {
     baseline: &'a [Run],
     candidate: &'a [Run],
-) -> Result<Case<'a>, GateError> {
-    let scale = scale(rule, policy, baseline, candidate)?;
+    prompts: &'a Prompts<'a>,
+    /// By run and row, of the baseline first: true where there is a value of a completion.
+    answered: Vec<Vec<bool>>,
+}
+
+impl<'a> Arms<'a> {
+    /// `prompts` are those of the baseline's runs, then the candidate's.
+    pub fn new(baseline: &'a [Run], candidate: &'a [Run], prompts: &'a Prompts<'a>) -> Arms<'a> {
+        let answered = |run: &Run| run.answered(|_| true);
+        let answered = baseline.iter().chain(candidate).map(answered).collect();
+        Arms { baseline, candidate, prompts, answered }
+    }
+}
+
+/// Pairs a rule's data.
+pub(crate) fn prepare<'a>(rule: &'a Rule, policy: &'a Policy, arms: &'a Arms<'a>) -> Result<Case<'a>, GateError> {
+    let scale = scale(rule, policy, arms.baseline, arms.candidate)?;
     let absolute = matches!(rule.require, Require::AtLeast(_) | Require::AtMost(_));
-    let most = baseline.iter().chain(candidate).map(|run| pass_k::most_samples(run, rule.source())).max();
-    let baseline = if absolute { &[] } else { pass_k::carriers(rule, baseline) };
-    let candidate = pass_k::carriers(rule, candidate);
-    let paired = Paired::new(&rule.metric, &rule.slice, baseline, candidate);
-    let asked = asked(rule, baseline, candidate).max(paired.total);
+    let most = arms.baseline.iter().chain(arms.candidate).map(|run| pass_k::most_samples(run, rule.source())).max();
+    let baseline = if absolute { &[] } else { pass_k::carriers(rule, arms.baseline) };
+    let candidate = pass_k::carriers(rule, arms.candidate);
+    let places = |start: usize, runs: &[Run]| (start..start + runs.len()).collect::<Vec<usize>>();
+    let (before, after) = (places(0, baseline), places(arms.baseline.len(), candidate));
+    let paired = Paired::new(&rule.metric, &rule.slice, arms.prompts, &before, &after);
+    let asked = asked(rule, arms, &[before, after].concat()).max(paired.total);
     let n = paired.n();
     let on_slice = if rule.slice == "all" { String::new() } else { format!(" on slice `{}`", rule.slice) };
     if paired.total == 0 {
@@ -141,16 +156,11 @@ pub(crate) fn prepare<'a>(
 
 /// Prompts of the rule's slice that some run answered: those with any value of a completion. A metric that is not of
 /// completions has its own prompts, which this does not count.
-fn asked(rule: &Rule, baseline: &[Run], candidate: &[Run]) -> usize {
-    let metrics: BTreeSet<&str> = smpo_metrics::sample_metrics().map(|metric| metric.info.id).collect();
-    if !metrics.contains(rule.source()) {
+fn asked(rule: &Rule, arms: &Arms, runs: &[usize]) -> usize {
+    if !smpo_metrics::sample_metrics().any(|metric| metric.info.id == rule.source()) {
         return 0;
     }
-    let rows = baseline.iter().chain(candidate).flat_map(|run| &run.measurements);
-    let answered = rows
-        .filter(|row| rule.slice == "all" || row.slice == rule.slice)
-        .filter(|row| row.values.keys().any(|metric| metrics.contains(metric.as_str())));
-    answered.map(|row| (&row.slice, &row.prompt_id)).collect::<BTreeSet<_>>().len()
+    arms.prompts.count(&rule.slice, runs, |run, row| arms.answered[run][row])
 }
 
 /// The reason for which no run has a value of the rule's metric; `most` is the largest number of answers to a prompt.
@@ -190,7 +200,7 @@ struct Column<'a> {
 
 /// Bootstraps all columns over the same prompts with the same draws: `result[case]`, empty for a case without column.
 pub(crate) fn bootstrap_together(cases: &[Case], policy: &Policy, seed: u64) -> Result<Vec<Vec<f64>>, GateError> {
-    let mut groups: BTreeMap<&[PromptKey], Vec<Column>> = BTreeMap::new();
+    let mut groups: BTreeMap<&[usize], Vec<Column>> = BTreeMap::new();
     for (case, found) in cases.iter().enumerate() {
         if let Case::Testable { rule, paired, shape, .. } = found
             && let Some(values) = shape.column()

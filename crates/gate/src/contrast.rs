@@ -4,7 +4,7 @@ use smpo_results::PairCounts;
 use smpo_stats::binary::{PairedTable, mcnemar, tango, tango_z};
 use smpo_stats::bootstrap::{Reach, acceleration, bca};
 use smpo_stats::distribution::{normal_cdf, student_cdf};
-use smpo_stats::hierarchical::{self, Arm, Estimate, Options, Seeds};
+use smpo_stats::hierarchical::{self, Estimate, Options, Seeds};
 use smpo_stats::permutation::{SignFlip, sign_flip};
 use smpo_stats::proportion::wilson;
 use smpo_stats::{Interval, StatsError, equivalence};
@@ -74,8 +74,8 @@ pub(crate) struct Evidence {
 pub(crate) enum Shape {
     /// One 0/1 sample per prompt and arm, one run per arm.
     Binary(PairedTable),
-    /// One run per arm: prompt means.
-    Prompts { baseline: Vec<f64>, candidate: Vec<f64>, differences: Vec<f64> },
+    /// One run per arm: means over prompts, and each prompt's difference.
+    Prompts { baseline: f64, candidate: f64, differences: Vec<f64> },
     /// Several training seeds in some arm.
     Seeds,
     /// One arm, one run, one 0/1 sample per prompt.
@@ -89,29 +89,30 @@ pub(crate) enum Shape {
 impl Shape {
     pub fn of(paired: &Paired) -> Shape {
         let one_run = paired.baseline.len() <= 1 && paired.candidate.len() == 1;
-        let binary = |run: &Vec<&[f64]>| run.iter().all(|v| matches!(v, [x] if *x == 0.0 || *x == 1.0));
-        let means = |run: &Vec<&[f64]>| run.iter().map(|values| average(values)).collect::<Vec<f64>>();
+        let binary = |run| paired.samples(run).all(|v| matches!(v, [x] if *x == 0.0 || *x == 1.0));
         match (paired.baseline.first(), one_run) {
             (None, false) => Shape::OneSeeds,
             (Some(_), false) => Shape::Seeds,
             (None, true) => {
                 let run = &paired.candidate[0];
                 if binary(run) {
-                    let ones = run.iter().filter(|values| values[0] == 1.0).count() as u64;
-                    Shape::OneBinary { ones, n: run.len() as u64 }
+                    let ones = paired.samples(run).filter(|values| values[0] == 1.0).count() as u64;
+                    Shape::OneBinary { ones, n: paired.n() as u64 }
                 } else {
-                    Shape::OnePrompts(means(run))
+                    Shape::OnePrompts(paired.samples(run).map(average).collect())
                 }
             }
             (Some(first), true) => {
                 let second = &paired.candidate[0];
+                let both = || paired.samples(first).zip(paired.samples(second));
                 if binary(first) && binary(second) {
-                    let pairs = first.iter().zip(second).map(|(a, b)| (a[0] == 1.0, b[0] == 1.0));
-                    Shape::Binary(PairedTable::from_pairs(pairs))
+                    Shape::Binary(PairedTable::from_pairs(both().map(|(a, b)| (a[0] == 1.0, b[0] == 1.0))))
                 } else {
-                    let (baseline, candidate) = (means(first), means(second));
-                    let differences = candidate.iter().zip(&baseline).map(|(c, b)| c - b).collect();
-                    Shape::Prompts { baseline, candidate, differences }
+                    Shape::Prompts {
+                        baseline: average(&paired.samples(first).map(average).collect::<Vec<_>>()),
+                        candidate: average(&paired.samples(second).map(average).collect::<Vec<_>>()),
+                        differences: both().map(|(b, c)| average(c) - average(b)).collect(),
+                    }
                 }
             }
         }
@@ -138,8 +139,8 @@ pub(crate) fn analyse(
         Shape::Binary(table) => binary(table, settings),
         Shape::Prompts { baseline, candidate, differences } => {
             let evidence = Evidence {
-                baseline: Some(average(baseline)),
-                candidate: average(candidate),
+                baseline: Some(*baseline),
+                candidate: *candidate,
                 ..mean_over_prompts(differences, replicates, settings, Bounded::Difference)?
             };
             if !settings.tests {
@@ -300,9 +301,9 @@ fn t_tails(distance: f64, standard_error: f64, df: f64) -> (f64, f64) {
 }
 
 fn several_seeds(paired: &Paired, settings: Settings) -> Result<Evidence, StatsError> {
-    let (baseline, candidate) = (Arm { runs: paired.baseline.clone() }, Arm { runs: paired.candidate.clone() });
+    let (baseline, candidate) = (paired.arm(&paired.baseline), paired.arm(&paired.candidate));
     let found = hierarchical::compare(&baseline, &candidate, settings.seeds, options(settings))?;
-    let (before, after) = (prompt_means(&paired.baseline), prompt_means(&paired.candidate));
+    let (before, after) = (prompt_means(&baseline.runs), prompt_means(&candidate.runs));
     let differences: Vec<f64> = after.iter().zip(&before).map(|(c, b)| c - b).collect();
     let differing = differences.iter().filter(|d| **d != 0.0).count();
     let mut interval = found.interval;
@@ -314,8 +315,9 @@ fn several_seeds(paired: &Paired, settings: Settings) -> Result<Evidence, StatsE
 }
 
 fn one_arm_seeds(paired: &Paired, settings: Settings) -> Result<Evidence, StatsError> {
-    let found = hierarchical::mean(&Arm { runs: paired.candidate.clone() }, options(settings))?;
-    let means = prompt_means(&paired.candidate);
+    let candidate = paired.arm(&paired.candidate);
+    let found = hierarchical::mean(&candidate, options(settings))?;
+    let means = prompt_means(&candidate.runs);
     let n = means.len() as f64;
     let differing = means.iter().filter(|v| **v != means[0]).count();
     let mut interval = found.interval;

@@ -4,7 +4,7 @@ use smpo_results::{ClaimScope, Decision, MetricVerdict, SCHEMA_VERSION, SkippedR
 use smpo_stats::hierarchical::Seeds;
 use smpo_stats::multiplicity;
 
-use crate::case::{Case, bootstrap_together, check_names, prepare};
+use crate::case::{Arms, Case, bootstrap_together, check_names, prepare};
 use crate::contrast::{Settings, analyse};
 use crate::draft::Draft;
 use crate::error::GateError;
@@ -13,6 +13,7 @@ use crate::headline::not_judged;
 use crate::pairing::{check_comparable, seeds_of, training_seed};
 use crate::policy::{Policy, Require};
 use crate::run::Run;
+use crate::shared::Prompts;
 use crate::{flips, notes, pass_k};
 
 /// Prompts of all rules together that a verdict lists as changed, each way.
@@ -51,8 +52,9 @@ pub fn decide(
     check_names(policy, &baseline, &candidate)?;
     let pass_k_notes = pass_k::derive(policy, &mut baseline, &mut candidate);
 
-    let cases: Vec<Case> =
-        policy.rules.iter().map(|rule| prepare(rule, policy, &baseline, &candidate)).collect::<Result<_, _>>()?;
+    let prompts = Prompts::of(baseline.iter().chain(&candidate));
+    let arms = Arms::new(&baseline, &candidate, &prompts);
+    let cases: Vec<Case> = policy.rules.iter().map(|rule| prepare(rule, policy, &arms)).collect::<Result<_, _>>()?;
     let (drafts, skipped) = test(cases, policy, seeds, options.seed)?;
     let metrics = adjust(drafts);
     let primary: Vec<Decision> = metrics.iter().filter(|m| m.primary).map(|m| m.verdict).collect();

@@ -30,6 +30,7 @@ mod prompts;
 pub mod ranking;
 mod require;
 mod run;
+mod shared;
 
 pub use decide::{DecideOptions, decide};
 pub use error::GateError;

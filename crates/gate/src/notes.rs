@@ -58,9 +58,9 @@ fn sample_counts(scored: &[(&str, &Run)]) -> Vec<String> {
     let mut usual: Vec<usize> = Vec::new();
     for (arm, run) in scored {
         let mut by_count: BTreeMap<usize, Vec<&str>> = BTreeMap::new();
-        for row in &run.measurements {
-            let count = row.values.values().map(Vec::len).max().unwrap_or(0);
-            by_count.entry(count).or_default().push(&row.prompt_id);
+        for row in 0..run.measurements.len() {
+            let count = run.measurements.columns().map(|(_, column)| column.row(row).len()).max().unwrap_or(0);
+            by_count.entry(count).or_default().push(run.measurements.key(row).1);
         }
         let Some((&most, _)) = by_count.iter().max_by_key(|(_, prompts)| prompts.len()) else { continue };
         usual.push(most);

@@ -1,48 +1,42 @@
 //! Comparability of runs, and pairing by the prompts they share.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashSet};
 
-use smpo_stats::hierarchical::Seeds;
+use smpo_stats::hierarchical::{Arm, Seeds};
 
 use crate::error::GateError;
 use crate::prompts;
 use crate::run::Run;
-
-/// A prompt's identity within a suite: slice and id.
-pub(crate) type PromptKey<'a> = (&'a str, &'a str);
+use crate::shared::{PromptKey, Prompts, Values};
 
 /// The values of one metric on the prompts that every run has.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Paired<'a> {
-    /// The shared prompts, ascending.
-    pub prompts: Vec<PromptKey<'a>>,
-    /// Sample values, `[run][prompt]`; no run for an absolute bound.
-    pub baseline: Vec<Vec<&'a [f64]>>,
-    /// Sample values, `[run][prompt]`.
-    pub candidate: Vec<Vec<&'a [f64]>>,
+    all: &'a Prompts<'a>,
+    /// The shared prompts, ascending, as places in all prompts.
+    pub prompts: Vec<usize>,
+    /// The metric by run; no run for an absolute bound.
+    pub baseline: Vec<Values<'a>>,
+    /// The metric by run.
+    pub candidate: Vec<Values<'a>>,
     /// Prompts that some run has a value for.
     pub total: usize,
 }
 
 impl<'a> Paired<'a> {
-    /// Pairs by prompt. `baseline` may be empty.
-    pub fn new(metric: &'a str, slice: &'a str, baseline: &'a [Run], candidate: &'a [Run]) -> Paired<'a> {
-        let tables: Vec<BTreeMap<PromptKey, &[f64]>> = baseline
-            .iter()
-            .chain(candidate)
-            .map(|run| {
-                run.rows(metric, slice)
-                    .map(|(row, values)| ((row.slice.as_str(), row.prompt_id.as_str()), values))
-                    .collect()
-            })
-            .collect();
-        let union: BTreeSet<PromptKey> = tables.iter().flat_map(|table| table.keys().copied()).collect();
-        let prompts: Vec<PromptKey> =
-            union.iter().copied().filter(|key| tables.iter().all(|table| table.contains_key(key))).collect();
-        let mut runs: Vec<Vec<&[f64]>> =
-            tables.iter().map(|table| prompts.iter().map(|key| table[key]).collect()).collect();
-        let candidate_runs = runs.split_off(baseline.len());
-        Paired { prompts, baseline: runs, candidate: candidate_runs, total: union.len() }
+    /// Pairs runs, by their places among those of `all`, on a slice (`all`: every prompt). `baseline` may be empty.
+    pub fn new(metric: &str, slice: &str, all: &'a Prompts<'a>, baseline: &[usize], candidate: &[usize]) -> Paired<'a> {
+        let values = |runs: &[usize]| runs.iter().map(|&run| all.values(run, metric)).collect::<Vec<_>>();
+        let (baseline, candidate) = (values(baseline), values(candidate));
+        let (mut prompts, mut total) = (Vec::new(), 0);
+        for prompt in (0..all.len()).filter(|&prompt| slice == "all" || all.key(prompt).0 == slice) {
+            let with = baseline.iter().chain(&candidate).filter(|run| !run.of(prompt).is_empty()).count();
+            total += usize::from(with > 0);
+            if with == baseline.len() + candidate.len() {
+                prompts.push(prompt);
+            }
+        }
+        Paired { all, prompts, baseline, candidate, total }
     }
 
     /// Number of shared prompts.
@@ -53,6 +47,21 @@ impl<'a> Paired<'a> {
     /// Share of prompts that some run lacks.
     pub fn unpaired(&self) -> f64 {
         if self.total == 0 { 0.0 } else { 1.0 - self.n() as f64 / self.total as f64 }
+    }
+
+    /// Slice and id of a shared prompt.
+    pub fn key(&self, prompt: usize) -> PromptKey<'a> {
+        self.all.key(prompt)
+    }
+
+    /// A run's samples of each shared prompt.
+    pub fn samples<'s>(&'s self, run: &'s Values<'a>) -> impl Iterator<Item = &'a [f64]> + 's {
+        self.prompts.iter().map(move |&prompt| run.of(prompt))
+    }
+
+    /// Runs with their samples of each shared prompt.
+    pub fn arm(&self, runs: &[Values<'a>]) -> Arm<'a> {
+        Arm { runs: runs.iter().map(|run| self.samples(run).collect()).collect() }
     }
 }
 
@@ -66,6 +75,7 @@ pub(crate) fn check_comparable(baseline: &[Run], candidate: &[Run]) -> Result<()
         check_distinct(runs)?;
     }
     let first = &baseline[0];
+    let ids: HashSet<&str> = (0..first.measurements.len()).map(|row| first.measurements.key(row).1).collect();
     for other in baseline.iter().chain(candidate).skip(1) {
         if let Some((field, left, right)) = first.manifest.incomparable(&other.manifest) {
             return Err(GateError::Incomparable {
@@ -77,8 +87,7 @@ pub(crate) fn check_comparable(baseline: &[Run], candidate: &[Run]) -> Result<()
             });
         }
         prompts::check_same(first, other)?;
-        let ids: BTreeSet<&str> = first.measurements.iter().map(|row| row.prompt_id.as_str()).collect();
-        if !other.measurements.iter().any(|row| ids.contains(row.prompt_id.as_str())) {
+        if !(0..other.measurements.len()).any(|row| ids.contains(other.measurements.key(row).1)) {
             return Err(GateError::NoOverlap { left: first.dir.clone(), right: other.dir.clone() });
         }
     }

@@ -1,12 +1,11 @@
 //! pass^k of a rule, derived from the samples of its metric before anything is paired.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use smpo_metrics::{estimate, pass_k};
-use smpo_results::{Direction, MetricEstimate, Unit};
+use smpo_results::{Column, Direction, MetricEstimate, Unit};
 
 use crate::policy::{Policy, Rule};
 use crate::run::Run;
+use crate::shared::Prompts;
 
 /// Gives every prompt its value of each pass^k that the policy asks for. A run that has k samples to a prompt is measured by
 /// itself; where some run has fewer, the samples of an arm's training seeds are taken together, into its first run.
@@ -38,7 +37,7 @@ pub(crate) fn measure<'a>(rules: &[Rule], runs: impl Iterator<Item = &'a mut Run
             if most_samples(run, rule.source()) >= k && !run.has(&rule.metric) {
                 of_run(run, rule, k);
                 let prompts: Vec<f64> =
-                    run.rows(&rule.metric, "all").filter_map(|(_, values)| values.first().copied()).collect();
+                    run.rows(&rule.metric).filter_map(|(_, values)| values.first().copied()).collect();
                 run.metrics.metrics.extend(estimate::share(&prompts).map(|found| MetricEstimate {
                     metric: rule.metric.clone(),
                     slice: "all".to_owned(),
@@ -67,33 +66,29 @@ pub(crate) fn carriers<'a>(rule: &Rule, runs: &'a [Run]) -> &'a [Run] {
 
 /// Most samples of a prompt.
 pub(crate) fn most_samples(run: &Run, metric: &str) -> usize {
-    run.rows(metric, "all").map(|(_, values)| values.len()).max().unwrap_or(0)
+    run.rows(metric).map(|(_, values)| values.len()).max().unwrap_or(0)
 }
 
 fn of_run(run: &mut Run, rule: &Rule, k: usize) {
     let Some(info) = smpo_metrics::find(rule.source()) else { return };
-    for row in &mut run.measurements {
-        let value = row.values.get(rule.source()).and_then(|values| pass_k::estimate(info, values, k));
-        row.values.extend(value.map(|value| (rule.metric.clone(), vec![value])));
-    }
+    let value = |(row, values): (usize, &[f64])| Some((row, [pass_k::estimate(info, values, k)?]));
+    let column: Column = run.rows(rule.source()).filter_map(value).collect();
+    run.measurements.set(&rule.metric, column);
 }
 
 /// Prompts that every run has, all their samples together.
 fn pooled(runs: &mut [Run], rule: &Rule, k: usize) {
     let Some(info) = smpo_metrics::find(rule.source()) else { return };
-    let mut samples: BTreeMap<(String, String), (BTreeSet<usize>, Vec<f64>)> = BTreeMap::new();
-    for (index, run) in runs.iter().enumerate() {
-        for (row, values) in run.rows(rule.source(), "all") {
-            let of_prompt = samples.entry((row.slice.clone(), row.prompt_id.clone())).or_default();
-            of_prompt.0.insert(index);
-            of_prompt.1.extend(values);
-        }
+    let all = Prompts::of(runs.iter());
+    let of_runs: Vec<_> = (0..runs.len()).map(|run| all.values(run, rule.source())).collect();
+    let mut pooled: Vec<(usize, [f64; 1])> = Vec::new();
+    for prompt in (0..all.len()).filter(|&prompt| of_runs.iter().all(|run| !run.of(prompt).is_empty())) {
+        let samples: Vec<f64> = of_runs.iter().flat_map(|run| run.of(prompt)).copied().collect();
+        let row = all.row(0, prompt);
+        pooled.extend(row.zip(pass_k::estimate(info, &samples, k).map(|value| [value])));
     }
-    let all = runs.len();
-    let Some(first) = runs.first_mut() else { return };
-    for row in &mut first.measurements {
-        let Some((seen, values)) = samples.get(&(row.slice.clone(), row.prompt_id.clone())) else { continue };
-        let value = pass_k::estimate(info, values, k).filter(|_| seen.len() == all);
-        row.values.extend(value.map(|value| (rule.metric.clone(), vec![value])));
+    pooled.sort_unstable_by_key(|(row, _)| *row);
+    if let Some(first) = runs.first_mut() {
+        first.measurements.set(&rule.metric, pooled.into_iter().collect());
     }
 }

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::io::{BufRead, BufReader};
 
 use serde::Deserialize;
 use smpo_files::is_file;
-use smpo_results::{EvaluationDir, Message, read_jsonl};
+use smpo_results::{EvaluationDir, Message, for_each_jsonl};
 
 use crate::error::GateError;
 use crate::run::Run;
@@ -20,23 +21,46 @@ struct Prompt {
     messages: Vec<Message>,
 }
 
+/// 128 bits in place of a text, under keys of this process's own: nobody can make two texts that share them.
+#[derive(Default)]
+pub(crate) struct Digests([RandomState; 2]);
+
+/// A text's bits.
+pub(crate) type Digest = [u64; 2];
+
+impl Digests {
+    /// Bits of anything that can be compared.
+    pub fn of(&self, value: impl Hash) -> Digest {
+        [self.0[0].hash_one(&value), self.0[1].hash_one(&value)]
+    }
+
+    /// Bits of a prompt; none where it is not known.
+    pub fn of_messages(&self, messages: &[Message]) -> Option<Digest> {
+        (!messages.is_empty()).then(|| self.of(messages))
+    }
+}
+
 /// Refuses runs in which one id names two prompts. Runs of one suite hash have the same ones; a prompt whose text one of
 /// the runs does not know is taken for the same.
 pub(crate) fn check_same(left: &Run, right: &Run) -> Result<(), GateError> {
     if left.manifest.suite.sha256 == right.manifest.suite.sha256 {
         return Ok(());
     }
-    let read = |run: &Run| -> Result<BTreeMap<(String, String), Vec<Message>>, GateError> {
+    let digests = Digests::default();
+    let read = |run: &Run| -> Result<BTreeMap<(String, String), Option<Digest>>, GateError> {
         let path = EvaluationDir::new(&run.dir).samples();
         if !is_file(&path).map_err(smpo_results::Error::from)? {
             return Err(GateError::Unfinished { dir: run.dir.clone(), missing: "samples.jsonl" });
         }
-        let prompts: Vec<Prompt> = read_jsonl(&path, "sample")?;
-        Ok(prompts.into_iter().map(|p| ((p.slice, p.prompt_id), p.messages)).collect())
+        let mut prompts = BTreeMap::new();
+        for_each_jsonl(&path, "sample", |prompt: Prompt| {
+            prompts.insert((prompt.slice, prompt.prompt_id), digests.of_messages(&prompt.messages));
+        })?;
+        Ok(prompts)
     };
     let (ours, theirs) = (read(left)?, read(right)?);
-    for (key, messages) in &ours {
-        if theirs.get(key).is_some_and(|other| differ(messages, other)) {
+    for (key, prompt) in &ours {
+        if theirs.get(key).is_some_and(|other| differ(*prompt, *other)) {
             return Err(GateError::DifferentPrompt {
                 left: left.dir.clone(),
                 right: right.dir.clone(),
@@ -47,9 +71,9 @@ pub(crate) fn check_same(left: &Run, right: &Run) -> Result<(), GateError> {
     Ok(())
 }
 
-/// True for two texts that are known and not the same.
-pub(crate) fn differ(left: &[Message], right: &[Message]) -> bool {
-    !left.is_empty() && !right.is_empty() && left != right
+/// True for two prompts that are known and not the same.
+pub(crate) fn differ(left: Option<Digest>, right: Option<Digest>) -> bool {
+    matches!((left, right), (Some(left), Some(right)) if left != right)
 }
 
 /// True if some answer of the run comes with its prompt. A file that cannot be read is no reason for a warning.

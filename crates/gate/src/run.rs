@@ -1,10 +1,10 @@
 //! One evaluation directory, read and checked.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use smpo_files::is_file;
-use smpo_results::{Direction, EvaluationDir, Measurement, MetricsFile, RunManifest, Unit, read_json, read_jsonl};
+use smpo_metrics::Metric;
+use smpo_results::{Direction, EvaluationDir, Measurements, MetricsFile, RunManifest, Unit, read_json};
 
 use crate::error::GateError;
 
@@ -18,7 +18,7 @@ pub struct Run {
     /// `metrics.json`
     pub metrics: MetricsFile,
     /// `measurements.jsonl`
-    pub measurements: Vec<Measurement>,
+    pub measurements: Measurements,
 }
 
 impl Run {
@@ -38,34 +38,35 @@ impl Run {
             dir: dir.as_ref().to_owned(),
             manifest: read_json(&paths.manifest(), "run manifest")?,
             metrics: read_json(&paths.metrics(), "metrics file")?,
-            measurements: read_jsonl(&paths.measurements(), "measurement")?,
+            measurements: Measurements::read(&paths.measurements())?,
         };
         run.check(&paths.measurements())?;
         Ok(run)
     }
 
+    /// Refuses a prompt that is there twice and a value that is no number; the first of them.
     fn check(&self, path: &Path) -> Result<(), GateError> {
-        let mut seen = BTreeSet::new();
-        for row in &self.measurements {
-            if !seen.insert((&row.slice, &row.prompt_id)) {
-                return Err(GateError::DuplicatePrompt {
-                    path: path.to_owned(),
-                    prompt_id: row.prompt_id.clone(),
-                    slice: row.slice.clone(),
-                });
+        let rows = &self.measurements;
+        let sorted = rows.sorted();
+        let repeated = sorted.windows(2).filter(|pair| rows.key(pair[0]) == rows.key(pair[1])).map(|pair| pair[1]);
+        let repeated = repeated.min();
+        let not_finite = |(metric, column): (&str, &smpo_results::Column)| {
+            let found = column.rows().find_map(|(row, values)| Some((row, values.iter().find(|v| !v.is_finite())?)));
+            found.map(|(row, &got)| (row, metric.to_owned(), got))
+        };
+        let not_finite = rows.columns().filter_map(not_finite).min_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+        match (repeated, not_finite) {
+            (Some(row), other) if other.as_ref().is_none_or(|(number, ..)| row <= *number) => {
+                let (slice, prompt_id) = rows.key(row);
+                let (path, prompt_id, slice) = (path.to_owned(), prompt_id.to_owned(), slice.to_owned());
+                Err(GateError::DuplicatePrompt { path, prompt_id, slice })
             }
-            for (metric, values) in &row.values {
-                if let Some(&got) = values.iter().find(|value| !value.is_finite()) {
-                    return Err(GateError::NotFinite {
-                        path: path.to_owned(),
-                        prompt_id: row.prompt_id.clone(),
-                        metric: metric.clone(),
-                        got,
-                    });
-                }
+            (_, Some((row, metric, got))) => {
+                let prompt_id = rows.key(row).1.to_owned();
+                Err(GateError::NotFinite { path: path.to_owned(), prompt_id, metric, got })
             }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Display name of the model.
@@ -78,27 +79,27 @@ impl Run {
         self.metrics.metrics.iter().find(|m| m.metric == metric).map(|m| (m.unit, m.better))
     }
 
-    /// Rows of a slice that carry the metric; `all` is every row that does.
-    pub fn rows<'a>(&'a self, metric: &'a str, slice: &'a str) -> impl Iterator<Item = (&'a Measurement, &'a [f64])> {
-        self.measurements
-            .iter()
-            .filter(move |row| slice == "all" || row.slice == slice)
-            .filter_map(move |row| row.values.get(metric).filter(|v| !v.is_empty()).map(|v| (row, v.as_slice())))
+    /// Rows that carry the metric, with its values.
+    pub fn rows(&self, metric: &str) -> impl Iterator<Item = (usize, &[f64])> {
+        self.measurements.column(metric).into_iter().flat_map(|column| column.rows())
     }
 
     /// True if any prompt has a value of this metric.
     pub fn has(&self, metric: &str) -> bool {
-        self.rows(metric, "all").next().is_some()
+        self.rows(metric).next().is_some()
+    }
+
+    /// By row: true where some metric of completions for which `counts` has a value.
+    pub(crate) fn answered(&self, counts: impl Fn(&Metric) -> bool) -> Vec<bool> {
+        let mut answered = vec![false; self.measurements.len()];
+        for metric in smpo_metrics::sample_metrics().filter(|metric| counts(metric)) {
+            self.rows(metric.info.id).for_each(|(row, _)| answered[row] = true);
+        }
+        answered
     }
 
     /// The slices, in order of first appearance.
     pub fn slices(&self) -> Vec<&str> {
-        let mut slices = Vec::new();
-        for row in &self.measurements {
-            if !slices.contains(&row.slice.as_str()) {
-                slices.push(row.slice.as_str());
-            }
-        }
-        slices
+        self.measurements.slices().collect()
     }
 }

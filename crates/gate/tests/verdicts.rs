@@ -4,7 +4,7 @@ mod runs;
 
 use runs::{Build, ones_first, run};
 use smpo_gate::{DecideOptions, GateError, OnInconclusive, Policy, Run, decide};
-use smpo_results::{ClaimScope, Decision, Verdict};
+use smpo_results::{ClaimScope, Decision, Measurement, Verdict};
 
 fn policy(rules: &str) -> Policy {
     Policy::parse("test.toml", &format!("name = \"test\"\nmin_n = 20\nresamples = 2000\n{rules}")).unwrap()
@@ -390,7 +390,8 @@ fn unequal_runs_are_refused_by_field_and_value() {
     let error = decide(&policy, vec![], vec![make("b")], DecideOptions::default()).unwrap_err();
     assert_eq!(error.to_string(), "the baseline arm has no evaluation directory");
     let mut stranger = make("b");
-    stranger.measurements.iter_mut().for_each(|row| row.prompt_id.push('x'));
+    let renamed = |row: Measurement| Measurement { prompt_id: format!("{}x", row.prompt_id), ..row };
+    stranger.measurements = stranger.measurements.rows().map(renamed).collect();
     let error = decide(&policy, vec![make("a")], vec![stranger], DecideOptions::default()).unwrap_err();
     assert!(error.to_string().contains("no prompt in common"), "{error}");
 }

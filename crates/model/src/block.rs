@@ -96,7 +96,7 @@ pub(crate) struct Positional {
     pub query_factors: Option<Tensor>,
 }
 
-/// What depends on the tokens' positions in one layer.
+/// Tensors of one layer that depend on the tokens' positions.
 #[derive(Clone, Copy)]
 pub(crate) struct Positions<'a> {
     /// Rotary angles; `None` does not rotate.

@@ -1,14 +1,17 @@
 //! JSON and JSON lines of this schema: read with the line in the error, written whole.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use smpo_files::{FileError, write_whole};
+use smpo_files::{FileError, WholeFile, write_whole};
 
 use crate::SCHEMA_VERSION;
+
+/// Bytes of lines that are written at a time.
+const PART: usize = 1 << 16;
 
 /// An error of reading or writing a file of this schema.
 #[derive(Debug, thiserror::Error)]
@@ -74,23 +77,49 @@ pub fn read_json<T: DeserializeOwned>(path: &Path, what: &'static str) -> Result
 /// # Errors
 /// When the file cannot be read, a line is not such a document, or has a newer schema.
 pub fn read_jsonl<T: DeserializeOwned>(path: &Path, what: &'static str) -> Result<Vec<T>, Error> {
-    let file = fs::File::open(path).map_err(FileError::at(path, "open"))?;
     let mut rows = Vec::new();
-    for (index, line) in BufReader::new(file).lines().enumerate() {
-        let line = line.map_err(FileError::at(path, "read"))?;
-        if line.trim().is_empty() {
-            continue;
-        }
-        check_schema(path, index + 1, &line)?;
-        let row = serde_json::from_str(&line).map_err(|source| Error::Parse {
-            path: path.to_owned(),
-            line: index + 1,
-            what,
-            source,
-        })?;
-        rows.push(row);
-    }
+    for_each_jsonl(path, what, |row| rows.push(row))?;
     Ok(rows)
+}
+
+/// [`read_jsonl`] of a file whose rows are not kept.
+///
+/// # Errors
+/// As [`read_jsonl`].
+pub fn for_each_jsonl<T: DeserializeOwned>(
+    path: &Path,
+    what: &'static str,
+    mut take: impl FnMut(T),
+) -> Result<(), Error> {
+    for line in lines(path)? {
+        let (number, text) = line?;
+        take(parse_line(path, number, what, &text)?);
+    }
+    Ok(())
+}
+
+/// The lines of a file that are not blank, each with its number.
+///
+/// # Errors
+/// When the file cannot be opened; each line, when it cannot be read.
+pub fn lines(path: &Path) -> Result<impl Iterator<Item = Result<(usize, String), Error>>, Error> {
+    let file = fs::File::open(path).map_err(FileError::at(path, "open"))?;
+    let lines = BufReader::new(file).lines().enumerate();
+    let read = move |(index, line): (usize, std::io::Result<String>)| match line {
+        Ok(text) if text.trim().is_empty() => None,
+        Ok(text) => Some(Ok((index + 1, text))),
+        Err(error) => Some(Err(FileError::at(path, "read")(error).into())),
+    };
+    Ok(lines.filter_map(read))
+}
+
+/// One line of a file.
+///
+/// # Errors
+/// As [`read_jsonl`].
+pub fn parse_line<T: DeserializeOwned>(path: &Path, line: usize, what: &'static str, text: &str) -> Result<T, Error> {
+    check_schema(path, line, text)?;
+    serde_json::from_str(text).map_err(|source| Error::Parse { path: path.to_owned(), line, what, source })
 }
 
 fn to_json<T: Serialize>(path: &Path, what: &'static str, value: &T, pretty: bool) -> Result<String, Error> {
@@ -113,10 +142,28 @@ pub fn write_json<T: Serialize>(path: &Path, what: &'static str, value: &T) -> R
 /// # Errors
 /// When the file cannot be written.
 pub fn write_jsonl<T: Serialize>(path: &Path, what: &'static str, rows: &[T]) -> Result<(), Error> {
-    let mut text = String::new();
+    write_each_jsonl(path, what, rows.iter())
+}
+
+/// [`write_jsonl`] of rows that are made one by one.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write_each_jsonl<T: Serialize>(
+    path: &Path,
+    what: &'static str,
+    rows: impl Iterator<Item = T>,
+) -> Result<(), Error> {
+    let mut file = WholeFile::create_with_dirs(path)?;
+    let mut text = String::with_capacity(PART);
     for row in rows {
-        text.push_str(&to_json(path, what, row, false)?);
+        text.push_str(&to_json(path, what, &row, false)?);
         text.push('\n');
+        if text.len() >= PART {
+            file.write_all(text.as_bytes()).map_err(FileError::at(path, "write"))?;
+            text.clear();
+        }
     }
-    Ok(write_whole(path, text.as_bytes())?)
+    file.write_all(text.as_bytes()).map_err(FileError::at(path, "write"))?;
+    Ok(file.commit()?)
 }

@@ -17,13 +17,14 @@ pub mod leaderboard;
 pub mod logps;
 pub mod manifest;
 pub mod measurement;
+mod measurements;
 pub mod metric;
 
 pub mod sample;
 pub mod verdict;
 mod wording;
 
-pub use files::{Error, read_json, read_jsonl, write_json, write_jsonl};
+pub use files::{Error, for_each_jsonl, read_json, read_jsonl, write_json, write_jsonl};
 pub use leaderboard::{
     ArmCard, Board, BoardEntry, BoardMetric, COMMON_PROMPTS, ChangedSetting, Comparison, CurvePoint, Leaderboard,
     LoopSpan, PartHash, WorstSample,
@@ -34,6 +35,7 @@ pub use manifest::{
     TerminatorSet, WorkerInfo,
 };
 pub use measurement::Measurement;
+pub use measurements::{Column, Measurements};
 pub use metric::{Direction, MetricEstimate, MetricsFile, Unit};
 pub use sample::{FinishReason, Message, Sample};
 pub use smpo_sampling::Sampler;

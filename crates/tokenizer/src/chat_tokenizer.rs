@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use smpo_chat::{ChatError, ChatTemplate, Terminators};
+use smpo_files::{FileError, exists, is_file};
 use tokenizers::{PostProcessorWrapper, Tokenizer};
 
 use crate::TokenizerError;
@@ -79,7 +80,7 @@ impl ChatTokenizer {
     /// When a file is missing or malformed, the template leaves out plain text, or nothing names a terminator.
     pub fn from_model_dir(model: impl AsRef<Path>) -> Result<Self, TokenizerError> {
         let tokenizer = Home::of(model.as_ref())?;
-        let template = match (tokenizer.template(), other_tokenizer(&tokenizer.tokenizer())) {
+        let template = match (tokenizer.template(), other_tokenizer(&tokenizer.tokenizer())?) {
             // Where neither is there, a template alone would not help.
             (Err(TokenizerError::Chat(ChatError::NoTemplate { .. })), Some(problem)) => {
                 return Err(TokenizerError::Unusable { path: tokenizer.tokenizer(), problem });
@@ -115,12 +116,13 @@ impl ChatTokenizer {
     pub fn of_model(weights: &Path, adapter: Option<&Path>) -> Result<Self, TokenizerError> {
         let Some(adapter) = adapter else { return Self::from_model_dir(weights) };
         let own = Home::of(adapter)?;
-        let has_tokenizer = own.tokenizer().is_file();
+        let has_tokenizer = is_file(&own.tokenizer())?;
         let (files, template) = match own.template() {
             Ok(template) if has_tokenizer => (Files { tokenizer: own, settings: None }, template),
             Ok(template) => {
                 // a template alone says nothing of terminators
-                let says = SETTINGS.iter().any(|name| own.dir().join(name).is_file());
+                let there = SETTINGS.iter().map(|name| is_file(&own.dir().join(name)));
+                let says = there.collect::<Result<Vec<_>, _>>()?.contains(&true);
                 (Files { tokenizer: Home::of(weights)?, settings: Some(own).filter(|_| says) }, template)
             }
             Err(TokenizerError::Chat(ChatError::NoTemplate { .. })) => {
@@ -247,10 +249,11 @@ fn read(home: &Home) -> Result<(Tokenizer, Around), TokenizerError> {
     if smpo_files::is_lfs_pointer_file(path) {
         return Err(TokenizerError::Unusable { path: path.to_path_buf(), problem: smpo_files::LFS_POINTER.into() });
     }
-    if let Some(problem) = other_tokenizer(path) {
+    if let Some(problem) = other_tokenizer(path)? {
         return Err(TokenizerError::Unusable { path: path.to_path_buf(), problem });
     }
-    let mut tokenizer = Tokenizer::from_file(path).map_err(|error| wrong(error.to_string()))?;
+    let bytes = std::fs::read(path).map_err(FileError::at(path, "read"))?;
+    let mut tokenizer = Tokenizer::from_bytes(bytes).map_err(|error| wrong(error.to_string()))?;
     // a tokenizer.json may carry the padding and truncation of whoever saved it
     tokenizer.with_padding(None);
     tokenizer.with_truncation(None).map_err(|error| wrong(error.to_string()))?;
@@ -261,13 +264,13 @@ fn read(home: &Home) -> Result<(Tokenizer, Around), TokenizerError> {
 }
 
 /// The way out where there is no `tokenizer.json`, by what lies in its place.
-fn other_tokenizer(path: &Path) -> Option<String> {
+fn other_tokenizer(path: &Path) -> Result<Option<String>, FileError> {
     const SAVE: &str = "make tokenizer.json with transformers: AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)";
-    if path.exists() {
-        return None;
+    if exists(path)? {
+        return Ok(None);
     }
     let there = |name: &str| path.with_file_name(name).is_file();
-    Some(match () {
+    Ok(Some(match () {
         () if there("tokenizer.model") => format!("there is none, but a SentencePiece tokenizer.model; {SAVE}"),
         () if there("tekken.json") => {
             "there is none, but Mistral's tekken.json; take tokenizer.json from the model's repository in Hugging Face \
@@ -280,5 +283,5 @@ fn other_tokenizer(path: &Path) -> Option<String> {
         () => "there is none; copy it, with the chat template, from the model that this one was trained from, or save the \
                tokenizer beside the weights"
             .to_owned(),
-    })
+    }))
 }

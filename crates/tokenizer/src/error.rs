@@ -13,6 +13,9 @@ pub enum TokenizerError {
     /// A GGUF file is damaged, or describes no tokenizer that is read.
     #[error(transparent)]
     Gguf(#[from] smpo_gguf::GgufError),
+    /// A file that is there cannot be read.
+    #[error(transparent)]
+    File(#[from] smpo_files::FileError),
     /// `tokenizer.json` is missing or malformed.
     #[error(
         "{}: cannot load the tokenizer: {message}; expected a tokenizer.json that tokenizers 0.22 reads: save the \

@@ -6,9 +6,10 @@ use std::sync::atomic::AtomicBool;
 
 use smpo_data::{Row, Rows};
 use smpo_devices::{OpenDevice, on_device};
+use smpo_files::{is_dir, is_file};
 use smpo_losses::Objective;
 use smpo_model::gguf::is_gguf;
-use smpo_model::{Config, Decoder, Placement};
+use smpo_model::{Config, Decoder, ModelError, Placement};
 use smpo_tokenizer::ChatTokenizer;
 
 use crate::added_tokens::AddedTokens;
@@ -352,7 +353,7 @@ fn hub_name(path: &Path) -> String {
 pub(crate) fn read_model_config(config: &TrainConfig) -> Result<Config, TrainError> {
     let source = &config.model_name_or_path;
     let refuse = |origin: &Path, message: String| Err(TrainError::config(origin, None, message));
-    if !source.is_dir() && !is_gguf(source) {
+    if !is_gguf(source) && !is_dir(source).map_err(ModelError::from)? {
         let message = format!(
             "`model_name_or_path`: expected a model directory or a GGUF file, got neither; a model of the Hugging Face Hub is \
              `hf://{}`",
@@ -360,7 +361,8 @@ pub(crate) fn read_model_config(config: &TrainConfig) -> Result<Config, TrainErr
         );
         return refuse(source, message);
     }
-    if source.join("adapter_config.json").is_file() && !source.join("config.json").is_file() {
+    let there = |name: &str| is_file(&source.join(name)).map_err(ModelError::from);
+    if there("adapter_config.json")? && !there("config.json")? {
         let message = "`model_name_or_path` is an adapter: expected the model it adapts; give the adapter as \
                        `adapter_name_or_path` beside it";
         return refuse(source, message.to_owned());

@@ -21,7 +21,7 @@ const REDUCE: usize = 1;
 #[derive(Debug)]
 pub(crate) struct Serving {
     inner: Arc<dyn Collective>,
-    /// What this rank keeps of models, in the order in which all ranks load them.
+    /// This rank's parts of models, in the order in which all ranks load them.
     models: Mutex<Vec<Weak<OwnParts>>>,
 }
 
@@ -66,7 +66,7 @@ impl Serving {
         Ok(&*self.inner)
     }
 
-    /// What this rank keeps of a model.
+    /// This rank's part of a model.
     fn parts(&self, model: usize) -> Result<Arc<OwnParts>, CollectiveError> {
         let models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
         let own = models.get(model).and_then(Weak::upgrade);
@@ -78,7 +78,7 @@ fn failed(message: String) -> CollectiveError {
     CollectiveError::Failed { operation: "parts of a block", message }
 }
 
-/// What [`Serving::round`] wrote.
+/// The values that [`Serving::round`] wrote.
 fn read(bytes: &[u8]) -> Option<Wanted> {
     let mut numbers = bytes.chunks_exact(8).map(|bytes| bytes.try_into().map_or(usize::MAX, usize::from_le_bytes));
     Some([numbers.next()?, numbers.next()?, numbers.next()?])

@@ -33,7 +33,8 @@ fn four_ranks_with_weights_in_parts_take_little_more_memory_than_one() {
     larger(dir.path());
     let peak = |name: &str, world: usize, zero_stage: u8, adapters: bool| {
         let out = dir.path().join(name);
-        let config = demo_run(&out, 4, loss("kind = \"smpo\"")).model(dir.path().join("model")).max_steps(1);
+        let config =
+            demo_run(&out, 4, loss("kind = \"smpo\"")).model(dir.path().join("model")).max_steps(1).learning_rate(1e-4);
         let config: TrainConfigBuilder = config.gradient_checkpointing(true).zero_stage(zero_stage).use_peft(adapters);
         let config = config.build().unwrap();
         let (bytes, _) = ALLOCATOR.peak(|| run_on(world, &config));

@@ -12,13 +12,14 @@ use smpo_data::{
     CheckReport, Converted, DropBad, LeftOut, Preparation, Purpose, TrainOn, Truncation, TruncationMode, Unfinished,
     check, convert, count_rows, lengths, list_unread, source_files,
 };
+use smpo_files::{FileError, exists, is_file};
 use smpo_model::ModelDir;
 use smpo_report::data::{findings, histograms};
 use smpo_tokenizer::ChatTokenizer;
 
 use super::named::named;
 use super::template_variables::TemplateVariables;
-use crate::exit::{Exit, Failure, OrFail, Outcome};
+use crate::exit::{Exit, Failure, Outcome};
 use crate::hub::HUB_NAMES;
 use crate::output::{self, Format};
 use crate::progress::{Progress, Stage};
@@ -265,23 +266,21 @@ fn summary(out: &Path, converted: &Converted) -> String {
 impl ModelArgs {
     fn tokenizer(&self) -> Result<Option<ChatTokenizer>, Failure> {
         let Some(dir) = &self.model else { return Ok(None) };
-        if !dir.exists() {
+        if !exists(dir)? {
             return Err(Failure::user(format!("--model {}: no such file or directory; {HUB_NAMES}", dir.display())));
         }
         let tokenizer = match &self.chat_template {
-            None if dir.join("adapter_config.json").is_file() => {
+            None if is_file(&dir.join("adapter_config.json"))? => {
                 let model = ModelDir::open(dir, None)?;
                 ChatTokenizer::of_model(model.tokenizer(), model.adapter())
             }
             None => ChatTokenizer::from_model_dir(dir),
             Some(path) => {
-                let text = std::fs::read_to_string(path)
-                    .map_err(|error| format!("{}: cannot read: {error}", path.display()))
-                    .or_user_error()?;
+                let text = std::fs::read_to_string(path).map_err(FileError::at(path, "read"))?;
                 ChatTokenizer::with_template_text(dir, &text, &path.display().to_string())
             }
         };
-        let tokenizer = tokenizer.and_then(|tokenizer| self.variables.apply(tokenizer)).or_user_error()?;
+        let tokenizer = tokenizer.and_then(|tokenizer| self.variables.apply(tokenizer))?;
         for end in tokenizer.terminators().ordinary() {
             Progress::new().say(&format!("warning: {end}"));
         }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use smpo_files::FileError;
 use smpo_gguf::{companion, is_gguf};
 use smpo_losses::batch::ROUNDING_ABOVE_ZERO;
 use smpo_losses::explain::{Report, Row, explain, summarize};
@@ -104,8 +105,7 @@ pub fn run(args: ExplainArgs) -> Outcome {
 }
 
 fn read(path: &Path) -> Result<String, Failure> {
-    let named = |error| format!("{}: cannot read: {error}", path.display());
-    fs::read_to_string(path).map_err(named).or_user_error()
+    Ok(fs::read_to_string(path).map_err(FileError::at(path, "read"))?)
 }
 
 fn read_tokenizer(path: &Path) -> Result<Tokenizer, Failure> {

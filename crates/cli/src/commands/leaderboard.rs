@@ -54,8 +54,7 @@ const COMPLETION_BYTES: usize = 12_000;
 pub fn run(args: LeaderboardArgs) -> Outcome {
     super::set_threads(args.threads)?;
     let policy = Policy::load(&args.policy)?;
-    let verdicts =
-        args.verdict.iter().map(|path| read_json(path, "verdict")).collect::<Result<_, _>>().or_user_error()?;
+    let verdicts = args.verdict.iter().map(|path| read_json(path, "verdict")).collect::<Result<_, _>>()?;
     let board = write(&args, &policy, verdicts)?;
     match args.format {
         Format::Text => {

@@ -224,7 +224,7 @@ fn line(row: &Row, policy: RowLogps, reference: RowLogps, entropy: Option<TokenE
 /// Loads the reference; its vocabulary must be the model's.
 fn reference(dir: &Path, tokenizer: &ChatTokenizer, placement: &Placement) -> Result<Decoder, Failure> {
     let model = ModelDir::open(dir, None)?;
-    let other = ChatTokenizer::of_model(model.tokenizer(), model.adapter()).or_user_error()?;
+    let other = ChatTokenizer::of_model(model.tokenizer(), model.adapter())?;
     if other.tokenizer().get_vocab(true) != tokenizer.tokenizer().get_vocab(true) {
         return Err(Failure::user(format!(
             "{}: expected a reference with the same vocabulary as the model, got another one",

@@ -63,7 +63,7 @@ pub fn run(args: ScoreArgs) -> Outcome {
     let stdin = |path: &PathBuf| if path == Path::new("-") { "/dev/stdin".into() } else { path.clone() };
     let files = args.files.iter().map(|path| CompletionFile::read(&stdin(path), args.input_format));
     let files = files.collect::<Result<Vec<_>, _>>()?;
-    let Assembled { models, notes } = assemble(&files, suite.as_ref(), args.name.as_deref())?;
+    let Assembled { models, notes } = assemble(files, suite.as_ref(), args.name.as_deref())?;
     let directories = directories(&args.out, &models).or_user_error()?;
     let progress = Progress::new();
     notes.iter().for_each(|note| progress.say(note));

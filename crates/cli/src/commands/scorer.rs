@@ -8,7 +8,7 @@ use smpo_tokenizer::ChatTokenizer;
 
 use super::device::DeviceArgs;
 use super::template_variables::TemplateVariables;
-use crate::exit::{Failure, OrFail};
+use crate::exit::Failure;
 use crate::progress::Progress;
 
 /// A loaded model.
@@ -33,8 +33,8 @@ impl Scorer {
         progress: &Progress,
     ) -> Result<Self, Failure> {
         let model = ModelDir::open(model, base)?;
-        let tokenizer = ChatTokenizer::of_model(model.tokenizer(), model.adapter()).or_user_error()?;
-        let tokenizer = variables.apply(tokenizer).or_user_error()?;
+        let tokenizer = ChatTokenizer::of_model(model.tokenizer(), model.adapter())?;
+        let tokenizer = variables.apply(tokenizer)?;
         let device = device.open(progress)?;
         let placement = Placement { device: device.device().clone(), ..Placement::default() };
         let decoder = on_device(&device, || model.load_frozen(&placement, &Storage::default()))?;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde_json::{Map, Value};
+use smpo_files::FileError;
 use smpo_trainer::alarm::{Alarm, AlarmKind, Alarms};
 use smpo_trainer::config::AlarmConfig;
 use smpo_trainer::{Figure, StepRecord};
@@ -54,8 +55,7 @@ pub fn run(args: WatchArgs) -> Outcome {
     let rules = rules(&args.set)?;
     let stdin = args.figures == Path::new("-");
     let path = if stdin { Path::new("/dev/stdin") } else { &args.figures };
-    let file = std::fs::File::open(path).map_err(|source| format!("{}: cannot read: {source}", path.display()));
-    let mut reader = BufReader::new(file.or_user_error()?);
+    let mut reader = BufReader::new(std::fs::File::open(path).map_err(FileError::at(path, "read"))?);
     let (mut alarms, mut raised) = (Alarms::default(), false);
     for number in 1.. {
         let mut line = Vec::new();

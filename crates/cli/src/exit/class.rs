@@ -91,6 +91,7 @@ impl Classify for ReadError {
     fn exit_class(&self) -> ExitClass {
         match &self.problem {
             Problem::Io(source) => source.exit_class(),
+            Problem::NotKept(_) => Execution,
             Problem::Parquet { .. }
             | Problem::NotUtf8 { .. }
             | Problem::TooLong { .. }
@@ -181,6 +182,7 @@ impl Classify for TokenizerError {
         match self {
             E::Chat(error) => error.exit_class(),
             E::Gguf(error) => error.exit_class(),
+            E::File(error) => error.exit_class(),
             E::Load { .. }
             | E::Unusable { .. }
             | E::Tokenizer(_)

@@ -36,16 +36,75 @@ pub(crate) struct Rows {
     pub damage: Option<String>,
 }
 
-/// Reads a file; blank lines are skipped, an empty file is an error.
+/// The text of a file of rows.
+pub(crate) struct Source<'a> {
+    path: &'a Path,
+    text: String,
+    pub sha256: String,
+    pub damage: Option<String>,
+}
+
+impl<'a> Source<'a> {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// [`InputError`]: it cannot be read, or is in another encoding.
+    pub fn read(path: &'a Path) -> Result<Self, InputError> {
+        let io = |source| InputError::Io { path: path.to_owned(), source };
+        let mut file = TextFile::open(path).map_err(|error| io(error.source))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(io)?;
+        Self::of_bytes(path, bytes)
+    }
+
+    fn of_bytes(path: &'a Path, bytes: Vec<u8>) -> Result<Self, InputError> {
+        let sha256 = sha256(&bytes);
+        let (text, damage) = match String::from_utf8(bytes) {
+            Ok(text) => (text, None),
+            Err(error) => encoding::replace_damage(error.as_bytes())
+                .map_err(|foreign| InputError::line(path, foreign.line, foreign.to_string()))?,
+        };
+        Ok(Source { path, text, sha256, damage })
+    }
+
+    /// The rows, one by one, of a file with one object a line; `None` of another.
+    pub fn lines(&self) -> Option<impl Iterator<Item = Result<(usize, Row), InputError>>> {
+        let first = self.text.split('\n').find(|line| !line.trim().is_empty())?;
+        let is_object = first.trim_start().starts_with('{') && lenient::parse(first).is_ok();
+        let numbered = self.text.split('\n').enumerate().filter(|(_, line)| !line.trim().is_empty());
+        let row = move |(index, line): (usize, &str)| match lenient::parse(line) {
+            Ok(value) => object(self.path, index + 1, value),
+            Err(error) => Err(not_json(self.path, index + 1, &error)),
+        };
+        is_object.then(|| numbered.map(row))
+    }
+
+    /// All rows; blank lines are skipped, an empty file is an error.
+    ///
+    /// # Errors
+    /// [`InputError`] at the first line that is no JSON object.
+    pub fn rows(self) -> Result<Rows, InputError> {
+        let Source { path, text, sha256, damage } = self;
+        let start = text.trim_start();
+        let rows = match start.chars().next() {
+            None => Vec::new(),
+            Some('[') => array(path, &text)?,
+            Some('{' | '"') => lines(path, &text)?,
+            Some(_) => return Err(no_json(path, &text)),
+        };
+        if rows.is_empty() {
+            return Err(InputError::whole(path, "expected JSON objects, got an empty file"));
+        }
+        Ok(Rows { rows, sha256, damage })
+    }
+}
+
+/// The rows of a file.
 ///
 /// # Errors
-/// [`InputError`] at the first line that is no JSON object.
+/// As [`Source::rows`].
 pub(crate) fn read(path: &Path) -> Result<Rows, InputError> {
-    let io = |source| InputError::Io { path: path.to_owned(), source };
-    let mut file = TextFile::open(path).map_err(|error| io(error.source))?;
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).map_err(io)?;
-    parse(path, bytes)
+    Source::read(path)?.rows()
 }
 
 /// The rows of a file's bytes.
@@ -53,23 +112,7 @@ pub(crate) fn read(path: &Path) -> Result<Rows, InputError> {
 /// # Errors
 /// As [`read`].
 pub(crate) fn parse(path: &Path, bytes: Vec<u8>) -> Result<Rows, InputError> {
-    let sha256 = sha256(&bytes);
-    let (text, damage) = match String::from_utf8(bytes) {
-        Ok(text) => (text, None),
-        Err(error) => encoding::replace_damage(error.as_bytes())
-            .map_err(|foreign| InputError::line(path, foreign.line, foreign.to_string()))?,
-    };
-    let start = text.trim_start();
-    let rows = match start.chars().next() {
-        None => Vec::new(),
-        Some('[') => array(path, &text)?,
-        Some('{' | '"') => lines(path, &text)?,
-        Some(_) => return Err(no_json(path, &text)),
-    };
-    if rows.is_empty() {
-        return Err(InputError::whole(path, "expected JSON objects, got an empty file"));
-    }
-    Ok(Rows { rows, sha256, damage })
+    Source::of_bytes(path, bytes)?.rows()
 }
 
 /// One JSON value, as leniently as rows are read.

@@ -219,7 +219,7 @@ pub fn write_results(
 ) -> Result<Measured, files::Error> {
     let measured = measure(samples, teacher_forced);
     files::write_json(&dir.manifest(), "run manifest", manifest)?;
-    files::write_jsonl(&dir.measurements(), "measurement", &measured.measurements)?;
+    files::write_each_jsonl(&dir.measurements(), "measurement", measured.measurements.rows())?;
     files::write_json(&dir.metrics(), "metrics file", &measured.metrics)?;
     Ok(measured)
 }

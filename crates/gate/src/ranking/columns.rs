@@ -1,10 +1,12 @@
 //! The primary metrics of all entries on a common list of prompts, so that any two can be paired at once.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use smpo_results::{BoardMetric, Direction};
 
 use super::entries::Entry;
+use crate::run::Run;
+use crate::shared::PromptKey;
 
 /// The values that ranking compares.
 pub(super) struct Columns {
@@ -46,32 +48,35 @@ impl MetricColumns {
 }
 
 impl Columns {
-    pub fn new(entries: &[Entry], primary: &[&BoardMetric]) -> Columns {
-        let mut places: BTreeMap<(&str, &str), usize> = BTreeMap::new();
-        for row in entries.iter().flat_map(|entry| &entry.runs).flat_map(|run| &run.measurements) {
-            let next = places.len();
-            places.entry((&row.slice, &row.prompt_id)).or_insert(next);
-        }
+    pub fn new<'e>(entries: &'e [Entry], primary: &[&BoardMetric]) -> Columns {
+        let mut places: HashMap<PromptKey, usize> = HashMap::new();
+        let mut place_of = |run: &'e Run| -> Vec<usize> {
+            let mut place = |row| {
+                let next = places.len();
+                *places.entry(run.measurements.key(row)).or_insert(next)
+            };
+            (0..run.measurements.len()).map(&mut place).collect()
+        };
+        let of_entry = |entry: &'e Entry| entry.runs.iter().map(&mut place_of).collect();
+        let place_of: Vec<Vec<Vec<usize>>> = entries.iter().map(of_entry).collect();
+        let prompts = places.len();
         let metrics = primary
             .iter()
             .map(|metric| {
                 let mut binary = true;
-                let columns = entries
-                    .iter()
-                    .map(|entry| {
-                        binary &= entry.runs.len() == 1;
-                        let column = |run: &crate::run::Run| {
-                            let mut column = vec![f64::NAN; places.len()];
-                            for (row, values) in run.rows(&metric.id, "all") {
-                                binary &= matches!(values, [v] if *v == 0.0 || *v == 1.0);
-                                let mean = values.iter().sum::<f64>() / values.len() as f64;
-                                column[places[&(row.slice.as_str(), row.prompt_id.as_str())]] = mean;
-                            }
-                            column
-                        };
-                        entry.runs.iter().map(column).collect()
-                    })
-                    .collect();
+                let mut columns = Vec::with_capacity(entries.len());
+                for (entry, place_of) in entries.iter().zip(&place_of) {
+                    binary &= entry.runs.len() == 1;
+                    let column = |(run, place_of): (&Run, &Vec<usize>)| {
+                        let mut column = vec![f64::NAN; prompts];
+                        for (row, values) in run.rows(&metric.id) {
+                            binary &= matches!(values, [v] if *v == 0.0 || *v == 1.0);
+                            column[place_of[row]] = values.iter().sum::<f64>() / values.len() as f64;
+                        }
+                        column
+                    };
+                    columns.push(entry.runs.iter().zip(place_of).map(column).collect());
+                }
                 let sign = if metric.better == Direction::Lower { -1.0 } else { 1.0 };
                 MetricColumns { sign, entries: columns, binary }
             })

@@ -8,8 +8,8 @@ use smpo_results::{COMMON_PROMPTS, MetricEstimate};
 use super::entries::Entry;
 use super::{RankingOptions, estimates};
 use crate::error::GateError;
-use crate::pairing::PromptKey;
 use crate::run::Run;
+use crate::shared::{PromptKey, Prompts};
 
 /// The prompts that each entry answered, and those that all did.
 pub(super) struct Answered<'a> {
@@ -40,10 +40,9 @@ fn of_entry(entry: &Entry) -> BTreeSet<PromptKey<'_>> {
 
 /// Prompts with a value of some metric of completions that did not fail.
 fn answers(run: &Run) -> BTreeSet<PromptKey<'_>> {
-    let of_answers =
-        |id: &str| smpo_metrics::sample_metrics().any(|metric| !metric.of_failures && metric.info.id == id);
-    let rows = run.measurements.iter().filter(|row| row.values.keys().any(|id| of_answers(id)));
-    rows.map(|row| (row.slice.as_str(), row.prompt_id.as_str())).collect()
+    let answered = run.answered(|metric| !metric.of_failures);
+    let rows = answered.into_iter().enumerate().filter(|(_, answered)| *answered);
+    rows.map(|(row, _)| run.measurements.key(row)).collect()
 }
 
 /// An entry's estimates over these prompts, of every metric that has values per prompt.
@@ -54,13 +53,14 @@ pub(super) fn estimates(
 ) -> Result<Vec<MetricEstimate>, GateError> {
     let narrowed =
         Entry { name: entry.name.clone(), runs: entry.runs.iter().map(|run| narrow(run, prompts)).collect() };
+    let own = Prompts::of(&narrowed.runs);
     let whole = entry.runs[0].metrics.metrics.iter().filter(|estimate| estimate.slice == "all");
     let per_prompt = whole.filter(|estimate| narrowed.runs.iter().all(|run| run.has(&estimate.metric)));
     let mut found = Vec::new();
     for whole in per_prompt {
         let estimate = match narrowed.runs.as_slice() {
             [run] => of_run(run, whole),
-            _ => estimates::pooled(&narrowed, whole, options)?,
+            _ => estimates::pooled(&narrowed, &own, whole, options)?,
         };
         found.extend(estimate.map(|estimate| MetricEstimate { slice: COMMON_PROMPTS.to_owned(), ..estimate }));
     }
@@ -68,12 +68,13 @@ pub(super) fn estimates(
 }
 
 fn narrow(run: &Run, prompts: &BTreeSet<PromptKey>) -> Run {
-    let kept = |row: &&smpo_results::Measurement| prompts.contains(&(row.slice.as_str(), row.prompt_id.as_str()));
+    let measurements = &run.measurements;
+    let kept = (0..measurements.len()).filter(|&row| prompts.contains(&measurements.key(row)));
     Run {
         dir: run.dir.clone(),
         manifest: run.manifest.clone(),
         metrics: run.metrics.clone(),
-        measurements: run.measurements.iter().filter(kept).cloned().collect(),
+        measurements: kept.map(|row| measurements.row(row)).collect(),
     }
 }
 
@@ -82,7 +83,7 @@ fn of_run(run: &Run, whole: &MetricEstimate) -> Option<MetricEstimate> {
         .map(|(info, _)| info)
         .or_else(|| smpo_metrics::find(&whole.metric))?;
     let means: Vec<f64> =
-        run.rows(&whole.metric, "all").map(|(_, values)| values.iter().sum::<f64>() / values.len() as f64).collect();
+        run.rows(&whole.metric).map(|(_, values)| values.iter().sum::<f64>() / values.len() as f64).collect();
     let found = estimate::of_prompts(info, &means)?;
     let (ci_low, ci_high) = (found.interval.low, found.interval.high);
     Some(MetricEstimate { value: found.value, ci_low, ci_high, n: found.n, ..whole.clone() })

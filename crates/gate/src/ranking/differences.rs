@@ -9,6 +9,7 @@ use crate::contrast::{Settings, Shape, analyse};
 use crate::error::GateError;
 use crate::pairing::{Paired, seeds_of};
 use crate::policy::{Policy, Require};
+use crate::shared::Prompts;
 
 /// `result[entry]`, empty for the baseline. Metrics without two shared prompts are left out.
 pub(super) fn to_baseline(
@@ -34,9 +35,12 @@ fn compare(
     metrics: &[BoardMetric],
     options: &RankingOptions,
 ) -> Result<Vec<Comparison>, GateError> {
+    let prompts = Prompts::of(baseline.runs.iter().chain(&entry.runs));
+    let (before, after): (Vec<usize>, Vec<usize>) =
+        (0..baseline.runs.len() + entry.runs.len()).partition(|&run| run < baseline.runs.len());
     let cases: Vec<(&BoardMetric, Paired, Shape)> = metrics
         .iter()
-        .map(|metric| (metric, Paired::new(&metric.id, "all", &baseline.runs, &entry.runs)))
+        .map(|metric| (metric, Paired::new(&metric.id, "all", &prompts, &before, &after)))
         .filter(|(_, paired)| paired.n() >= 2)
         .map(|(metric, paired)| {
             let shape = Shape::of(&paired);

@@ -2,32 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use smpo_files::is_file;
-use smpo_results::{EvaluationDir, RunManifest, Sample, read_jsonl};
+use smpo_results::RunManifest;
 
 use crate::error::GateError;
 use crate::pairing::training_seed;
 use crate::run::Run;
+use crate::shared::Prompts;
 
 /// One row of a board: a checkpoint, or an arm over several training seeds.
 pub(super) struct Entry {
     pub name: String,
     pub runs: Vec<Run>,
-}
-
-impl Entry {
-    /// All completions, run by run. Token ids and log-probs are dropped: a board shows text.
-    pub fn samples(&self) -> Result<Vec<Sample>, GateError> {
-        let mut samples = Vec::new();
-        for run in &self.runs {
-            let path = EvaluationDir::new(&run.dir).samples();
-            if !is_file(&path).map_err(smpo_results::Error::from)? {
-                return Err(GateError::Unfinished { dir: run.dir.clone(), missing: "samples.jsonl" });
-            }
-            samples.extend(read_jsonl::<Sample>(&path, "sample")?);
-        }
-        Ok(samples)
-    }
 }
 
 /// Entries that can be compared, and the reason for which they are apart from those of the first board.
@@ -91,11 +76,9 @@ fn apart(first: &Run, run: &Run) -> Option<String> {
 
 /// True if most prompts are in common: scored answers to a suite are seldom complete.
 fn mostly_shared(a: &Run, b: &Run) -> bool {
-    let prompts = |run: &Run| -> BTreeSet<(String, String)> {
-        run.measurements.iter().map(|row| (row.slice.clone(), row.prompt_id.clone())).collect()
-    };
-    let (a, b) = (prompts(a), prompts(b));
-    2 * a.intersection(&b).count() > a.len().max(b.len())
+    let prompts = Prompts::of([a, b]);
+    let both = (0..prompts.len()).filter(|&prompt| (0..2).all(|run| prompts.row(run, prompt).is_some()));
+    2 * both.count() > a.measurements.len().max(b.measurements.len())
 }
 
 /// True for another training seed of the same arm of the same experiment.

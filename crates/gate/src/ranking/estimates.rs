@@ -2,32 +2,36 @@
 
 use smpo_results::{MetricEstimate, Unit};
 use smpo_stats::distribution::student_quantile;
-use smpo_stats::hierarchical::{self, Arm, Options};
+use smpo_stats::hierarchical::{self, Options};
 
 use super::entries::Entry;
 use super::{CONFIDENCE, RankingOptions};
 use crate::error::GateError;
 use crate::pairing::Paired;
+use crate::shared::Prompts;
 
 pub(super) fn of(entry: &Entry, options: &RankingOptions) -> Result<Vec<MetricEstimate>, GateError> {
     let first = &entry.runs[0].metrics.metrics;
     if entry.runs.len() == 1 {
         return Ok(first.clone());
     }
-    first.iter().filter_map(|estimate| pooled(entry, estimate, options).transpose()).collect()
+    let prompts = Prompts::of(&entry.runs);
+    first.iter().filter_map(|estimate| pooled(entry, &prompts, estimate, options).transpose()).collect()
 }
 
-/// Over the training seeds; `None` if some run lacks the metric.
+/// Over the training seeds, whose `prompts` these are; `None` if some run lacks the metric.
 pub(super) fn pooled(
     entry: &Entry,
+    prompts: &Prompts,
     estimate: &MetricEstimate,
     options: &RankingOptions,
 ) -> Result<Option<MetricEstimate>, GateError> {
-    let paired = Paired::new(&estimate.metric, &estimate.slice, &[], &entry.runs);
+    let runs: Vec<usize> = (0..entry.runs.len()).collect();
+    let paired = Paired::new(&estimate.metric, &estimate.slice, prompts, &[], &runs);
     let mut estimate = estimate.clone();
     if paired.n() >= 2 {
         let settings = Options { confidence: CONFIDENCE, resamples: options.resamples.max(100), seed: options.seed };
-        let found = hierarchical::mean(&Arm { runs: paired.candidate.clone() }, settings)
+        let found = hierarchical::mean(&paired.arm(&paired.candidate), settings)
             .map_err(|source| GateError::Stats { metric: estimate.metric.clone(), source })?;
         (estimate.value, estimate.ci_low, estimate.ci_high) = (found.value, found.interval.low, found.interval.high);
         estimate.n = paired.n();

@@ -4,23 +4,23 @@
 mod bands;
 mod columns;
 mod common;
+mod completions;
 mod curves;
 mod differences;
 mod entries;
 mod estimates;
 mod worst;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use smpo_results::{Board, BoardEntry, BoardMetric, Direction, Message, Sample, Sampler};
+use smpo_results::{Board, BoardEntry, BoardMetric, Direction, Sampler};
 
 use crate::error::GateError;
-use crate::pairing::PromptKey;
 use crate::pass_k;
 use crate::policy::Policy;
-use crate::prompts;
 use crate::run::Run;
 use columns::Columns;
+use completions::Completions;
 use entries::{Entry, Group};
 
 /// Confidence of every interval on a board.
@@ -72,14 +72,13 @@ fn board(Group { mut entries, apart }: Group, options: &RankingOptions) -> Resul
 
     let baseline = options.baseline.and_then(|name| entries.iter().position(|entry| entry.name == name)).unwrap_or(0);
     let comparisons = differences::to_baseline(&entries, baseline, &metrics, options)?;
-    let completions = entries.iter().map(Entry::samples).collect::<Result<Vec<_>, _>>()?;
-    check_prompts(&entries, &completions)?;
-    let worst = worst::choose(&entries, &completions, options);
+    let Completions { lifetimes, flaws } = completions::read(&entries)?;
+    let worst = completions::worst(&entries, &flaws.wanted(options))?;
     let answered = common::answered(&entries);
 
     let mut rows: Vec<Option<BoardEntry>> = Vec::with_capacity(entries.len());
     for ((index, entry), (comparisons, worst)) in entries.iter().enumerate().zip(comparisons.into_iter().zip(worst)) {
-        let curves = curves::of(&completions[index]);
+        let curves = curves::of(&lifetimes[index]);
         let mut metrics = estimates::of(entry, options)?;
         if let Some(prompts) = &answered.common {
             metrics.extend(common::estimates(entry, prompts, options)?);
@@ -106,23 +105,6 @@ fn board(Group { mut entries, apart }: Group, options: &RankingOptions) -> Resul
         metrics,
         entries: ranking.order.iter().filter_map(|index| rows[*index].take()).collect(),
     })
-}
-
-/// Refuses entries whose prompts differ under one id: two tasks, whose answers would be paired.
-fn check_prompts(entries: &[Entry], completions: &[Vec<Sample>]) -> Result<(), GateError> {
-    let mut known: BTreeMap<PromptKey, (&Entry, &[Message])> = BTreeMap::new();
-    for (entry, samples) in entries.iter().zip(completions) {
-        for sample in samples.iter().filter(|sample| !sample.messages.is_empty()) {
-            let key = (sample.slice.as_str(), sample.prompt_id.as_str());
-            let (other, messages) = *known.entry(key).or_insert((entry, &sample.messages));
-            if prompts::differ(messages, &sample.messages) {
-                let dir = |entry: &Entry| entry.runs[0].dir.clone();
-                let (left, right) = (dir(other), dir(entry));
-                return Err(GateError::DifferentPrompt { left, right, prompt_id: sample.prompt_id.clone() });
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Every metric that some run declares, primary ones first, otherwise in the order of the files.

@@ -40,7 +40,7 @@ pub fn run(name: &str) -> Run {
         dir: PathBuf::from(name),
         manifest: manifest(name),
         metrics: MetricsFile { schema: SCHEMA_VERSION, metrics: Vec::new() },
-        measurements: Vec::new(),
+        measurements: Default::default(),
     }
 }
 
@@ -60,10 +60,11 @@ impl Build for Run {
 
     /// Gives prompt 0, 1, 2… several values each. Odd prompts are of slice `odd`, even ones of `even`.
     fn with_samples(mut self, metric: &str, values: impl IntoIterator<Item = Vec<f64>>) -> Run {
+        let mut rows: Vec<Measurement> = self.measurements.rows().collect();
         for (index, values) in values.into_iter().enumerate() {
-            while self.measurements.len() <= index {
-                let number = self.measurements.len();
-                self.measurements.push(Measurement {
+            while rows.len() <= index {
+                let number = rows.len();
+                rows.push(Measurement {
                     schema: SCHEMA_VERSION,
                     prompt_id: format!("p{number:05}"),
                     slice: if number % 2 == 1 { "odd".into() } else { "even".into() },
@@ -71,9 +72,10 @@ impl Build for Run {
                 });
             }
             if !values.is_empty() {
-                self.measurements[index].values.insert(metric.into(), values);
+                rows[index].values.insert(metric.into(), values);
             }
         }
+        self.measurements = rows.into_iter().collect();
         if self.has(metric) { self.declare(metric) } else { self }
     }
 
@@ -105,7 +107,8 @@ impl Build for Run {
     fn write(&self, root: &Path) -> PathBuf {
         let dir = root.join(&self.dir);
         write_json(&dir.join("run.json"), "run manifest", &self.manifest).unwrap();
-        write_jsonl(&dir.join("measurements.jsonl"), "measurement", &self.measurements).unwrap();
+        write_jsonl(&dir.join("measurements.jsonl"), "measurement", &self.measurements.rows().collect::<Vec<_>>())
+            .unwrap();
         write_json(&dir.join("metrics.json"), "metrics file", &self.metrics).unwrap();
         dir
     }

@@ -1,6 +1,6 @@
 //! EOS hazard: the probability that a running completion ends at the next token.
 
-use smpo_results::{CurvePoint, Direction, Sample, Unit};
+use smpo_results::{CurvePoint, Direction, Unit};
 
 use super::length::Lifetime;
 use super::{Corpus, Metric, MetricInfo};
@@ -38,9 +38,8 @@ fn estimate(corpus: &Corpus<'_>) -> Option<Estimate> {
 
 /// The hazard in bins of `width` tokens: ends in the bin / tokens that running completions spent in it. `t` is the
 /// end of the bin. Bins that no completion reached are left out.
-pub fn curve<'a>(samples: impl IntoIterator<Item = &'a Sample>, width: u32) -> Vec<CurvePoint> {
+pub fn curve(lifetimes: &[Lifetime], width: u32) -> Vec<CurvePoint> {
     let width = width.max(1);
-    let lifetimes: Vec<Lifetime> = samples.into_iter().filter_map(Lifetime::of).collect();
     let Some(longest) = lifetimes.iter().map(|lifetime| lifetime.tokens).max() else { return Vec::new() };
     let bins = longest.div_ceil(width) as usize;
     let mut ends = vec![0usize; bins];
@@ -50,7 +49,7 @@ pub fn curve<'a>(samples: impl IntoIterator<Item = &'a Sample>, width: u32) -> V
     // Completions that reach past a bin spend all of it there; those that end inside, a part.
     let mut exposure = vec![0u64; bins];
     let mut through = vec![0i64; bins + 1];
-    for Lifetime { tokens, .. } in lifetimes {
+    for &Lifetime { tokens, .. } in lifetimes {
         let full = (tokens / width) as usize;
         through[0] += 1;
         through[full] -= 1;
@@ -76,6 +75,11 @@ mod tests {
     use super::super::length::lived;
     use super::*;
     use smpo_results::FinishReason::{Eos, Length, Unknown};
+    use smpo_results::Sample;
+
+    fn lifetimes(samples: &[Sample]) -> Vec<Lifetime> {
+        samples.iter().filter_map(Lifetime::of).collect()
+    }
 
     #[test]
     fn ends_per_token() {
@@ -88,16 +92,16 @@ mod tests {
     #[test]
     fn one_token_bins_are_the_discrete_hazard() {
         let samples = [lived(1, Eos), lived(2, Eos), lived(2, Length), lived(3, Eos)];
-        let points: Vec<_> = curve(&samples, 1).iter().map(|point| (point.t, point.y)).collect();
+        let points: Vec<_> = curve(&lifetimes(&samples), 1).iter().map(|point| (point.t, point.y)).collect();
         assert_eq!(points, [(1.0, 0.25), (2.0, 1.0 / 3.0), (3.0, 1.0)]);
     }
 
     #[test]
     fn wide_bins_divide_by_the_tokens_spent_in_them() {
         let samples = [lived(2, Eos), lived(6, Eos), lived(8, Length)];
-        let points: Vec<_> = curve(&samples, 4).iter().map(|point| (point.t, point.y)).collect();
+        let points: Vec<_> = curve(&lifetimes(&samples), 4).iter().map(|point| (point.t, point.y)).collect();
         assert_eq!(points, [(4.0, 1.0 / 10.0), (8.0, 1.0 / 6.0)]);
         assert!(curve(&[], 4).is_empty());
-        assert!(curve(&[lived(0, Eos)], 4).is_empty());
+        assert!(curve(&lifetimes(&[lived(0, Eos)]), 4).is_empty());
     }
 }

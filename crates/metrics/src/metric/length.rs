@@ -62,14 +62,14 @@ fn tokens(view: &View<'_>, _: &mut Scratch) -> Option<f64> {
 /// Area under the survival curve up to the longest observation.
 fn restricted_mean(corpus: &Corpus<'_>) -> Option<Estimate> {
     jackknife(&corpus.samples, |samples| {
-        let curve = kaplan_meier(samples.iter().copied())?;
+        let curve = kaplan_meier(samples.iter().filter_map(|sample| Lifetime::of(sample)))?;
         Some(curve.restricted_mean(curve.last).mean)
     })
 }
 
 /// Length of a completion in tokens, observed or censored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Lifetime {
+pub struct Lifetime {
     /// Tokens, terminator included.
     pub tokens: u32,
     /// True if the completion ended in a terminator; false if it was cut (censored).
@@ -84,18 +84,19 @@ impl Lifetime {
         match sample.finish_reason {
             FinishReason::Eos => Some(Lifetime { tokens, ended: true }),
             // A stop string cut it: censored there, like at a cap.
-            FinishReason::Length | FinishReason::Stop | FinishReason::Repetition => Some(Lifetime { tokens, ended: false }),
+            FinishReason::Length | FinishReason::Stop | FinishReason::Repetition => {
+                Some(Lifetime { tokens, ended: false })
+            }
             FinishReason::Unknown | FinishReason::Error => None,
         }
     }
 }
 
 /// The Kaplan–Meier curve: the share of completions still running after `t` tokens, one step per length at which any
-/// ended. Samples with unknown finish or length are left out; `None` if none is left.
-pub fn kaplan_meier<'a>(samples: impl IntoIterator<Item = &'a Sample>) -> Option<Curve> {
-    let lifetimes = samples.into_iter().filter_map(Lifetime::of);
-    let observations: Vec<Observation> =
-        lifetimes.map(|lifetime| Observation { time: f64::from(lifetime.tokens), ended: lifetime.ended }).collect();
+/// ended; `None` of none.
+pub fn kaplan_meier(lifetimes: impl IntoIterator<Item = Lifetime>) -> Option<Curve> {
+    let observed = |lifetime: Lifetime| Observation { time: f64::from(lifetime.tokens), ended: lifetime.ended };
+    let observations: Vec<Observation> = lifetimes.into_iter().map(observed).collect();
     smpo_stats::survival::kaplan_meier(&observations).ok() // its only errors: no observation, or one that is not finite
 }
 
@@ -117,7 +118,7 @@ mod tests {
     #[test]
     fn kaplan_meier_of_a_small_set() {
         let samples = [lived(2, Eos), lived(3, Cap), lived(4, Eos), lived(4, Eos), lived(5, Cap), lived(7, Eos)];
-        let curve = super::kaplan_meier(&samples).expect("lifetimes").steps;
+        let curve = super::kaplan_meier(samples.iter().filter_map(Lifetime::of)).expect("lifetimes").steps;
         let expected = [(2.0, 5.0 / 6.0), (4.0, 5.0 / 6.0 * 0.5), (7.0, 0.0)];
         assert_eq!(curve.len(), 3);
         for (step, (t, y)) in curve.iter().zip(expected) {

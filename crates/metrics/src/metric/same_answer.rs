@@ -8,8 +8,6 @@
 //! letters ("yes", "4", "positive") is counted only if at least [`SHORT_SHARE`] of at least [`SHORT_PROMPTS`] prompts got
 //! it, more than a suite that asks for such answers would give to one of them.
 
-use std::collections::{HashMap, HashSet};
-
 use smpo_results::{Direction, FinishReason, Sample, Unit};
 
 use super::{Metric, MetricInfo};
@@ -88,21 +86,23 @@ fn is_right(sample: &Sample, given: Answer) -> bool {
 
 /// The answer that most different prompts got, of those that count; the first in order of the samples on a tie.
 fn commonest(samples: &[Sample], answers: &[Option<Answer>]) -> Option<u64> {
-    let mut prompts = HashSet::new();
-    let mut given: HashMap<u64, (Answer, HashSet<u64>)> = HashMap::new();
-    for (sample, answer) in samples.iter().zip(answers) {
-        let Some(answer) = *answer else { continue };
-        let prompt = prompt_of(sample);
-        prompts.insert(prompt);
-        given.entry(answer.hash).or_insert_with(|| (answer, HashSet::new())).1.insert(prompt);
-    }
+    let given = samples.iter().zip(answers).filter_map(|(sample, answer)| Some(((*answer)?.hash, prompt_of(sample))));
+    let mut given: Vec<(u64, u64)> = given.collect();
+    given.sort_unstable();
+    given.dedup();
+    // Answers to several prompts with the number of these; no other counts.
+    let several = given.chunk_by(|a, b| a.0 == b.0).filter(|same| same.len() >= 2);
+    let several: Vec<(u64, usize)> = several.map(|same| (same[0].0, same.len())).collect();
+    let prompts_of = |hash: u64| several.binary_search_by_key(&hash, |(hash, _)| *hash).map_or(0, |at| several[at].1);
+    given.sort_unstable_by_key(|(_, prompt)| *prompt);
+    let prompts = given.chunk_by(|a, b| a.1 == b.1).count();
     let counts = |answer: &Answer, prompts_of_it: usize| {
-        let enough = prompts.len() >= SHORT_PROMPTS && prompts_of_it as f64 >= SHORT_SHARE * prompts.len() as f64;
+        let enough = prompts >= SHORT_PROMPTS && prompts_of_it as f64 >= SHORT_SHARE * prompts as f64;
         prompts_of_it >= 2 && (!answer.short || enough)
     };
     let mut best: Option<(u64, usize)> = None;
     for answer in answers.iter().flatten() {
-        let number = given.get(&answer.hash).map_or(0, |(_, prompts)| prompts.len());
+        let number = prompts_of(answer.hash);
         if counts(answer, number) && best.is_none_or(|(_, most)| number > most) {
             best = Some((answer.hash, number));
         }
@@ -135,8 +135,19 @@ mod tests {
     #[test]
     fn one_sentence_for_everything_is_a_collapse_and_different_ones_are_not() {
         assert_eq!(rate(&run(&["I am sorry, I cannot help with that."; 12])), 1.0);
-        assert_eq!(rate(&run(&["I am sorry, I cannot help.", "i am sorry - I cannot HELP!", "The capital of France is Paris.", "Bread needs an hour."])), 0.5);
-        assert_eq!(rate(&run(&["The first of the answers.", "The second of the answers.", "A third one, longer."])), 0.0);
+        assert_eq!(
+            rate(&run(&[
+                "I am sorry, I cannot help.",
+                "i am sorry - I cannot HELP!",
+                "The capital of France is Paris.",
+                "Bread needs an hour."
+            ])),
+            0.5
+        );
+        assert_eq!(
+            rate(&run(&["The first of the answers.", "The second of the answers.", "A third one, longer."])),
+            0.0
+        );
         assert_eq!(rate(&run(&[""; 12])), 1.0);
         assert_eq!(rate(&run(&["…"; 12])), 1.0);
         assert_eq!(rate(&[]).to_string(), "NaN");
@@ -176,13 +187,16 @@ mod tests {
         assert_eq!(rate(&of(["a", "a", "a", "a"])), 0.0);
         assert_eq!(rate(&of(["a", "a", "b", "b"])), 1.0);
         // One prompt under two ids.
-        let twice = of(["a", "b", "c", "d"]).into_iter().map(|sample| Sample { messages: vec![smpo_results::Message::user("Capital?")], ..sample });
+        let twice = of(["a", "b", "c", "d"])
+            .into_iter()
+            .map(|sample| Sample { messages: vec![smpo_results::Message::user("Capital?")], ..sample });
         assert_eq!(rate(&twice.collect::<Vec<_>>()), 0.0);
     }
 
     #[test]
     fn failed_samples_have_no_value_and_reasoning_is_left_out() {
-        let mut samples = run(&["<think>one</think>I cannot help you there.", "<think>two</think>I cannot help you there.", "x"]);
+        let mut samples =
+            run(&["<think>one</think>I cannot help you there.", "<think>two</think>I cannot help you there.", "x"]);
         samples[2].finish_reason = FinishReason::Error;
         assert_eq!(measure(&samples), [Some(1.0), Some(1.0), None]);
     }

@@ -71,7 +71,7 @@ impl Decoder {
 /// When the file is unreadable.
 pub fn labels_of_adapter(adapter: &Path) -> Result<Option<Labels>> {
     let path = adapter.join(LABELS_FILE);
-    if !path.is_file() {
+    if !smpo_files::is_file(&path)? {
         return Ok(None);
     }
     let object = read(&path)?;

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use smpo_files::{FileError, is_dir};
+
 use crate::error::ModelError;
 
 /// Stem of an adapter's weights.
@@ -14,8 +16,10 @@ pub(super) fn no_weights(dir: &Path, stem: &str) -> ModelError {
         ADAPTER => "adapter_model.safetensors",
         _ => "model.safetensors, or model.safetensors.index.json with its shards",
     };
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    let mut names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    let mut names = match names(dir) {
+        Ok(names) => names,
+        Err(error) => return error.into(),
+    };
     names.sort();
     let found = |fits: &dyn Fn(&str) -> bool| names.iter().find(|name| fits(name));
     let torch = |name: &str| {
@@ -23,7 +27,7 @@ pub(super) fn no_weights(dir: &Path, stem: &str) -> ModelError {
         weights
             && !["optimizer.", "scheduler.", "rng_state", "training_args."].iter().any(|other| name.starts_with(other))
     };
-    let got = if !dir.is_dir() {
+    let got = if names.is_empty() && !dir.is_dir() {
         "no such directory".to_owned()
     } else if let Some(file) = found(&|name| name.ends_with(".gguf")) {
         format!("`{file}`; give that file itself in place of its directory")
@@ -39,6 +43,17 @@ pub(super) fn no_weights(dir: &Path, stem: &str) -> ModelError {
         "no file of weights".to_owned()
     };
     ModelError::NoWeights { path: dir.to_path_buf(), expected, got }
+}
+
+/// Names of the files in a directory; none where there is no such directory.
+fn names(dir: &Path) -> Result<Vec<String>, FileError> {
+    if !is_dir(dir)? {
+        return Ok(Vec::new());
+    }
+    let name =
+        |entry: std::io::Result<fs::DirEntry>| entry.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let names = fs::read_dir(dir).and_then(|entries| entries.map(name).collect());
+    names.map_err(FileError::at(dir, "list"))
 }
 
 /// The command that makes a safetensors file of PyTorch's.

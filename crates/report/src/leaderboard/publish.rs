@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use smpo_files::{FileError, write_whole};
+use smpo_files::{FileError, copy_whole, write_whole};
 use smpo_results::{Board, Leaderboard, RunManifest};
 
 use super::{cards, html, json, markdown};
@@ -59,8 +59,7 @@ fn copy_samples(
             let source = samples.iter_mut().find(|source| source.is_some_and(|(of, _)| of == manifest));
             let Some((_, path)) = source.and_then(Option::take) else { continue };
             let link = format!("samples/{}.jsonl", file_name(manifest, names));
-            let bytes = std::fs::read(path).map_err(FileError::at(path, "read"))?;
-            write_whole(&out.join(&link), &bytes)?;
+            copy_whole(path, &out.join(&link))?;
             entry.sample_files.push(link);
         }
     }

@@ -81,7 +81,7 @@ pub fn generation(
     if (info.parameters as u64).saturating_mul(BYTES_LOADED) > MemoryBudget::host().free() / 2 {
         return Ok(None);
     }
-    let ids = tokenizer.encode_prompt(&[Message::user("Tell me a story.")]).or_user_error()?;
+    let ids = tokenizer.encode_prompt(&[Message::user("Tell me a story.")])?;
     let decoder = dir.load_frozen(&Placement::default(), &Storage::default())?.pack().or_execution_error()?;
     let stage = progress.stage("speed of completions", MEASURED.as_secs());
     let options = NativeOptions { threads: rayon::current_num_threads(), batch: BATCH };

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 use smpo_devices::Choice;
 use smpo_eval::{Engines, Server, Worker, weights};
-use smpo_files::sha256;
+use smpo_files::{exists, sha256};
 use smpo_inference::{Generator, HttpGenerator};
 #[cfg(feature = "mistralrs")]
 use smpo_inference::{MistralConfig, MistralEngine};
@@ -71,7 +71,7 @@ impl Local<'_> {
         let model = Path::new(self.model);
         let variables = self.template_variables.cloned().unwrap_or_default();
         let native_only = engine == LocalEngine::Native || !cfg!(feature = "mistralrs");
-        if native_only && self.weights.is_none() && model.exists() {
+        if native_only && self.weights.is_none() && exists(model)? {
             let (devices, note) = self.native_devices(model)?;
             if !devices.is_empty() {
                 return self.native_on(&devices, &variables);
@@ -91,7 +91,7 @@ impl Local<'_> {
             None => NativeModel::load(model, self.base),
         };
         let scorer = scorer.and_then(|scorer| scorer.with_template_variables(variables));
-        if !model.exists() {
+        if !exists(model)? {
             return Err(Failure::user(format!(
                 "{}: no such file or directory; give a Hugging Face directory, a PEFT adapter directory, a .gguf file or \
                  a server's URL; {HUB_NAMES}",

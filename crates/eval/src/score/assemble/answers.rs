@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::CompletionFile;
 use crate::input_error::InputError;
@@ -10,14 +11,14 @@ use crate::score::names;
 use crate::score::record::Record;
 
 /// A completion with the id of its prompt and its place.
-pub(super) struct Answer<'a> {
-    pub path: &'a Path,
+pub(super) struct Answer {
+    pub path: Arc<Path>,
     pub line: usize,
     pub id: String,
-    pub record: &'a Record,
+    pub record: Record,
 }
 
-impl Answer<'_> {
+impl Answer {
     /// `path:line`.
     pub fn place(&self) -> String {
         format!("{}:{}", self.path.display(), self.line)
@@ -25,39 +26,42 @@ impl Answer<'_> {
 }
 
 /// A model with its completions in the order of the files.
-pub(super) struct Answers<'a> {
+pub(super) struct Answers {
     pub name: String,
     pub sources: Vec<PathBuf>,
     pub format: &'static str,
-    pub answers: Vec<Answer<'a>>,
+    pub answers: Vec<Answer>,
 }
 
 /// The completions of each model.
-pub(super) fn by_model<'a>(
-    files: &[&'a CompletionFile],
+pub(super) fn by_model(
+    files: Vec<CompletionFile>,
     name: Option<&str>,
     notes: &mut Vec<String>,
-) -> Result<Vec<Answers<'a>>, InputError> {
-    let all_named = named(files.iter().copied());
+) -> Result<Vec<Answers>, InputError> {
+    let all_named: Vec<String> = named(files.iter()).into_iter().map(str::to_owned).collect();
     if let (Some(name), [_, _, ..]) = (name, all_named.as_slice()) {
         let problem =
             format!("--name {name:?}: the files hold several models ({}); score them apart", all_named.join(", "));
         return Err(InputError::whole(&files[0].path, problem));
     }
-    let mut models: Vec<Answers<'a>> = Vec::new();
+    let mut models: Vec<Answers> = Vec::new();
     let mut index_of: HashMap<String, usize> = HashMap::new();
-    for file in files {
-        let nameless = match name {
-            Some(name) => Nameless::Model(name.to_owned()),
-            None => nameless(file, &all_named, files)?,
-        };
+    let paths: Vec<PathBuf> = files.iter().map(|file| file.path.clone()).collect();
+    let of_nameless = |file: &CompletionFile| match name {
+        Some(name) => Ok(Nameless::Model(name.to_owned())),
+        None => nameless(file, &all_named, &paths),
+    };
+    let all_nameless: Vec<Nameless> = files.iter().map(of_nameless).collect::<Result<_, _>>()?;
+    for (file, nameless) in files.into_iter().zip(all_nameless) {
+        let path: Arc<Path> = file.path.as_path().into();
         let mut left_out = 0;
-        for (line, record) in &file.records {
+        for (line, record) in file.records {
             let model = match (&record.model, name, &nameless) {
                 (_, Some(name), _) => name.to_owned(),
                 (Some(model), None, _) => model.clone(),
                 (None, None, Nameless::Model(model)) => model.clone(),
-                (None, None, Nameless::Failures) if !record.is_failed() => file_name(file, files),
+                (None, None, Nameless::Failures) if !record.is_failed() => file_name(&path, &paths),
                 (None, None, Nameless::Failures) => {
                     left_out += 1;
                     continue;
@@ -72,7 +76,7 @@ pub(super) fn by_model<'a>(
             if !model.sources.contains(&file.path) {
                 model.sources.push(file.path.clone());
             }
-            model.answers.push(Answer { path: &file.path, line: *line, id: id(record, *line), record });
+            model.answers.push(Answer { path: path.clone(), line, id: id(&record, line), record });
         }
         if left_out > 0 {
             notes.push(format!(
@@ -92,13 +96,13 @@ enum Nameless {
     Failures,
 }
 
-fn nameless(file: &CompletionFile, all_named: &[&str], files: &[&CompletionFile]) -> Result<Nameless, InputError> {
+fn nameless(file: &CompletionFile, all_named: &[String], paths: &[PathBuf]) -> Result<Nameless, InputError> {
     let all_failed = file.records.iter().all(|(_, record)| record.is_failed());
     Ok(match (named(std::iter::once(file)).as_slice(), all_named) {
         ([only], _) => Nameless::Model((*only).to_owned()),
         ([_, _, ..], _) => Nameless::Failures,
         // the file of errors beside the output of a batch
-        ([], [only]) if all_failed => Nameless::Model((*only).to_owned()),
+        ([], [only]) if all_failed => Nameless::Model(only.clone()),
         ([], [_, _, ..]) if all_failed => {
             let problem = format!(
                 "all requests in it failed, and none names its model; the other files hold several ({}): give it together \
@@ -107,7 +111,7 @@ fn nameless(file: &CompletionFile, all_named: &[&str], files: &[&CompletionFile]
             );
             return Err(InputError::whole(&file.path, problem));
         }
-        ([], _) => Nameless::Model(file_name(file, files)),
+        ([], _) => Nameless::Model(file_name(&file.path, paths)),
     })
 }
 
@@ -122,8 +126,8 @@ fn named<'a>(files: impl Iterator<Item = &'a CompletionFile>) -> Vec<&'a str> {
     named
 }
 
-fn file_name(file: &CompletionFile, files: &[&CompletionFile]) -> String {
-    names::of_file(&file.path, files.iter().map(|file| file.path.as_path()))
+fn file_name(path: &Path, paths: &[PathBuf]) -> String {
+    names::of_file(path, paths.iter().map(PathBuf::as_path))
 }
 
 fn id(record: &Record, line: usize) -> String {

@@ -27,13 +27,13 @@ impl Findings {
         finding.0 += 1;
     }
 
-    fn copy(&mut self, copy: &Answer<'_>, first: &Answer<'_>) {
+    fn copy(&mut self, copy: &Answer, first: &Answer) {
         Self::add(&mut self.copies, || {
             format!("{}: the answer to {:?} is already at {}; it counts once", copy.place(), copy.id, first.place())
         });
     }
 
-    fn retry(&mut self, failed: &Answer<'_>, answered: &Answer<'_>) {
+    fn retry(&mut self, failed: &Answer, answered: &Answer) {
         Self::add(&mut self.retries, || {
             format!(
                 "{}: this request failed and was answered at {}; the answer counts",
@@ -53,34 +53,33 @@ impl Findings {
 ///
 /// # Errors
 /// Two different answers under one sample number.
-pub(super) fn numbered(model: Answers<'_>, notes: &mut Vec<String>) -> Result<Model, InputError> {
+pub(super) fn numbered(model: Answers, notes: &mut Vec<String>) -> Result<Model, InputError> {
     let mut findings = Findings::default();
-    let mut prompts: Vec<Vec<&Answer<'_>>> = Vec::new();
-    let mut index_of: HashMap<&str, usize> = HashMap::new();
-    for answer in &model.answers {
-        let index = *index_of.entry(&answer.id).or_insert_with(|| {
-            prompts.push(Vec::new());
-            prompts.len() - 1
-        });
-        prompts[index].push(answer);
+    let mut prompts: Vec<Vec<Answer>> = Vec::new();
+    let mut index_of: HashMap<String, usize> = HashMap::new();
+    for answer in model.answers {
+        match index_of.get(&answer.id) {
+            Some(&index) => prompts[index].push(answer),
+            None => {
+                index_of.insert(answer.id.clone(), prompts.len());
+                prompts.push(vec![answer]);
+            }
+        }
     }
+    drop(index_of);
     let usual = usual_count(&prompts);
-    let mut completions = Vec::with_capacity(model.answers.len());
+    let mut completions = Vec::new();
     for answers in prompts {
         let kept = match answers.iter().all(|answer| answer.record.sample.is_none()) {
             true => unnumbered(answers, usual, &mut findings),
             false => by_number(answers, &model.name, &mut findings)?,
         };
         let mut next = 0;
-        for answer in kept {
-            let number = answer.record.sample.unwrap_or(next);
+        for Answer { path, line, id, record } in kept {
+            let number = record.sample.unwrap_or(next);
             next = next.max(number.saturating_add(1));
-            completions.push(Placed {
-                path: answer.path.to_owned(),
-                line: answer.line,
-                has_slice: answer.record.slice.is_some(),
-                sample: sample(answer.record, answer.id.clone(), number),
-            });
+            let has_slice = record.slice.is_some();
+            completions.push(Placed { path, line, has_slice, sample: sample(record, id, number) });
         }
     }
     notes.extend(findings.notes());
@@ -88,7 +87,7 @@ pub(super) fn numbered(model: Answers<'_>, notes: &mut Vec<String>) -> Result<Mo
 }
 
 /// The commonest number of answers to a prompt; of several, the least.
-fn usual_count(prompts: &[Vec<&Answer<'_>>]) -> usize {
+fn usual_count(prompts: &[Vec<Answer>]) -> usize {
     let mut prompts_with: HashMap<usize, usize> = HashMap::new();
     for answers in prompts {
         *prompts_with.entry(answers.len()).or_default() += 1;
@@ -101,23 +100,23 @@ fn usual_count(prompts: &[Vec<&Answer<'_>>]) -> usize {
 
 /// The samples of a prompt whose rows have no numbers. Several are samples; more than the other prompts have are a row
 /// that was written again, where they are equal or one failed.
-fn unnumbered<'r, 'a>(answers: Vec<&'r Answer<'a>>, usual: usize, findings: &mut Findings) -> Vec<&'r Answer<'a>> {
-    let mut kept: Vec<&Answer<'_>> = Vec::new();
+fn unnumbered(answers: Vec<Answer>, usual: usize, findings: &mut Findings) -> Vec<Answer> {
+    let mut kept: Vec<Answer> = Vec::new();
     let mut spare = answers.len().saturating_sub(usual);
     for answer in answers {
         if spare > 0 {
-            if let Some(first) = kept.iter().find(|first| first.record.is_copy_of(answer.record)) {
-                findings.copy(answer, first);
+            if let Some(first) = kept.iter().find(|first| first.record.is_copy_of(&answer.record)) {
+                findings.copy(&answer, first);
                 spare -= 1;
                 continue;
             }
             if let Some(failed) = kept.iter().position(|kept| kept.record.is_failed() != answer.record.is_failed()) {
-                let (failed, answered) = if answer.record.is_failed() {
-                    (answer, kept[failed])
+                if answer.record.is_failed() {
+                    findings.retry(&answer, &kept[failed]);
                 } else {
-                    (std::mem::replace(&mut kept[failed], answer), answer)
-                };
-                findings.retry(failed, answered);
+                    let failure = std::mem::replace(&mut kept[failed], answer);
+                    findings.retry(&failure, &kept[failed]);
+                }
                 spare -= 1;
                 continue;
             }
@@ -126,7 +125,7 @@ fn unnumbered<'r, 'a>(answers: Vec<&'r Answer<'a>>, usual: usize, findings: &mut
     }
     if kept.len() > usual {
         Findings::add(&mut findings.uneven, || {
-            let (first, second) = (kept[0], kept[1]);
+            let (first, second) = (&kept[0], &kept[1]);
             format!(
                 "{}: the prompt {:?} has {} different answers, also at {}, where most prompts have {usual}: they are \
                  averaged",
@@ -141,12 +140,8 @@ fn unnumbered<'r, 'a>(answers: Vec<&'r Answer<'a>>, usual: usize, findings: &mut
 }
 
 /// The samples of a prompt whose rows have numbers.
-fn by_number<'r, 'a>(
-    answers: Vec<&'r Answer<'a>>,
-    model: &str,
-    findings: &mut Findings,
-) -> Result<Vec<&'r Answer<'a>>, InputError> {
-    let mut kept: Vec<&Answer<'_>> = Vec::new();
+fn by_number(answers: Vec<Answer>, model: &str, findings: &mut Findings) -> Result<Vec<Answer>, InputError> {
+    let mut kept: Vec<Answer> = Vec::new();
     let mut place_of: HashMap<u32, usize> = HashMap::new();
     for answer in answers {
         let Some(number) = answer.record.sample else {
@@ -161,15 +156,15 @@ fn by_number<'r, 'a>(
             }
             Entry::Occupied(place) => *place.get(),
         };
-        let first = kept[place];
+        let first = &kept[place];
         match (first.record.is_failed(), answer.record.is_failed()) {
-            _ if first.record.is_copy_of(answer.record) => findings.copy(answer, first),
-            (true, true) => findings.copy(answer, first),
+            _ if first.record.is_copy_of(&answer.record) => findings.copy(&answer, first),
+            (true, true) => findings.copy(&answer, first),
             (true, false) => {
-                kept[place] = answer;
-                findings.retry(first, answer);
+                let failure = std::mem::replace(&mut kept[place], answer);
+                findings.retry(&failure, &kept[place]);
             }
-            (false, true) => findings.retry(answer, first),
+            (false, true) => findings.retry(&answer, first),
             (false, false) => {
                 let problem = format!(
                     "sample {number} of prompt {:?} by {model:?} is already at {}, with another answer; if these are \
@@ -177,7 +172,7 @@ fn by_number<'r, 'a>(
                     answer.id,
                     first.place()
                 );
-                return Err(InputError::line(answer.path, answer.line, problem));
+                return Err(InputError::line(&answer.path, answer.line, problem));
             }
         }
     }
@@ -185,27 +180,27 @@ fn by_number<'r, 'a>(
 }
 
 /// A record as a sample.
-pub(super) fn sample(record: &Record, prompt_id: String, sample: u32) -> Sample {
+pub(super) fn sample(record: Record, prompt_id: String, sample: u32) -> Sample {
     Sample {
         schema: SCHEMA_VERSION,
         prompt_id,
-        slice: record.slice.clone().unwrap_or_else(|| slices::PLAIN.into()),
+        slice: record.slice.unwrap_or_else(|| slices::PLAIN.into()),
         sample,
-        messages: record.messages.clone(),
-        reference: record.reference.clone(),
+        messages: record.messages,
+        reference: record.reference,
         closed: record.closed,
-        language: record.language.clone(),
-        reasoning: record.reasoning.clone(),
-        completion: record.completion.clone(),
-        token_ids: record.token_ids.clone(),
-        logps: record.logps.clone(),
-        terminator_logps: record.terminator_logps.clone(),
+        language: record.language,
+        reasoning: record.reasoning,
+        completion: record.completion,
+        token_ids: record.token_ids,
+        logps: record.logps,
+        terminator_logps: record.terminator_logps,
         unknown_ids: record.unknown_ids,
         finish_reason: record.finish_reason,
-        finish_remark: record.finish_remark.clone(),
+        finish_remark: record.finish_remark,
         tokens: record.tokens,
         cap: record.cap,
         worker: None,
-        error: record.error.clone(),
+        error: record.error,
     }
 }

@@ -6,12 +6,12 @@ use super::CompletionFile;
 use crate::input_error::InputError;
 
 /// The files with completions, each content once.
-pub(super) fn wanted<'a>(
-    files: &'a [CompletionFile],
+pub(super) fn wanted(
+    files: Vec<CompletionFile>,
     name: Option<&str>,
     notes: &mut Vec<String>,
-) -> Result<Vec<&'a CompletionFile>, InputError> {
-    let mut wanted: Vec<&CompletionFile> = Vec::new();
+) -> Result<Vec<CompletionFile>, InputError> {
+    let mut wanted: Vec<CompletionFile> = Vec::new();
     let mut skipped = None;
     for file in files {
         let path = file.path.display();
@@ -20,17 +20,17 @@ pub(super) fn wanted<'a>(
         }
         if let Some(reason) = &file.skipped {
             notes.push(format!("{path}: skipped: {reason}"));
-            skipped.get_or_insert((file, reason));
+            skipped.get_or_insert_with(|| InputError::whole(&file.path, reason.clone()));
             continue;
         }
-        if let Some(first) = wanted.iter().find(|first| is_same(first, file, name)) {
+        if let Some(first) = wanted.iter().find(|first| is_same(first, &file, name)) {
             notes.push(format!("{path}: the same as {}; it counts once", first.path.display()));
             continue;
         }
         wanted.push(file);
     }
     match (wanted.is_empty(), skipped) {
-        (true, Some((file, reason))) => Err(InputError::whole(&file.path, reason.clone())),
+        (true, Some(error)) => Err(error),
         _ => Ok(wanted),
     }
 }

@@ -14,7 +14,7 @@ use crate::suite::Suite;
 const DIGITS: usize = 8;
 
 /// The only answer to a question of several turns is that to the first one.
-pub(super) fn of_suite(models: &mut [Answers<'_>], suite: &Suite) {
+pub(super) fn of_suite(models: &mut [Answers], suite: &Suite) {
     let questions: HashSet<&str> =
         suite.prompts.iter().filter_map(|p| Some(p.turn.as_ref()?.question.as_str())).collect();
     for answer in models.iter_mut().flat_map(|model| &mut model.answers) {
@@ -36,7 +36,7 @@ struct Meaning {
 ///
 /// Two models may write one prompt differently, bare and in their templates: between models, a prompt that contains the
 /// other is the same.
-pub(super) fn tell_apart(models: &mut [Answers<'_>], notes: &mut Vec<String>) {
+pub(super) fn tell_apart(models: &mut [Answers], notes: &mut Vec<String>) {
     let mut meanings: HashMap<String, Vec<Meaning>> = HashMap::new();
     let mut meaning_of: Vec<Vec<Option<usize>>> = Vec::new();
     for (model, answers) in models.iter().enumerate() {

@@ -7,7 +7,8 @@ mod identity;
 mod prompts;
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use smpo_results::{Sample, SuiteInfo};
 
@@ -51,10 +52,14 @@ pub struct Assembled {
 /// # Errors
 /// Two different completions as one sample; a completion of a prompt that the suite does not have; no completion at all;
 /// rows that nothing tells the model of.
-pub fn assemble(files: &[CompletionFile], suite: Option<&Suite>, name: Option<&str>) -> Result<Assembled, InputError> {
+pub fn assemble(
+    files: Vec<CompletionFile>,
+    suite: Option<&Suite>,
+    name: Option<&str>,
+) -> Result<Assembled, InputError> {
     let mut notes = Vec::new();
     let files = files::wanted(files, name, &mut notes)?;
-    let mut answers = answers::by_model(&files, name, &mut notes)?;
+    let mut answers = answers::by_model(files, name, &mut notes)?;
     match suite {
         Some(suite) => identity::of_suite(&mut answers, suite),
         None => identity::tell_apart(&mut answers, &mut notes),
@@ -66,17 +71,21 @@ pub fn assemble(files: &[CompletionFile], suite: Option<&Suite>, name: Option<&s
     let mut assembled: Vec<Option<ModelCompletions>> = models.iter().map(|_| None).collect();
     match suite {
         Some(suite) => {
-            for (place, model) in assembled.iter_mut().zip(&models) {
-                check_known(model, &suite.prompts)?;
+            for (place, model) in assembled.iter_mut().zip(models) {
+                check_known(&model, &suite.prompts)?;
                 *place = Some(scored_on(model, &suite.prompts, suite.name.clone()));
             }
         }
         None => {
-            for peers in groups_sharing_prompts(&models) {
-                let prompts = all_prompts(peers.iter().map(|&index| &models[index]));
+            let groups = groups_sharing_prompts(&models);
+            let mut models: Vec<Option<Model>> = models.into_iter().map(Some).collect();
+            for peers in groups {
+                let prompts = all_prompts(peers.iter().filter_map(|&index| models[index].as_ref()));
                 for index in peers {
-                    let name = models[index].format.to_owned();
-                    assembled[index] = Some(scored_on(&models[index], &prompts, name));
+                    assembled[index] = models[index].take().map(|model| {
+                        let name = model.format.to_owned();
+                        scored_on(model, &prompts, name)
+                    });
                 }
             }
         }
@@ -86,7 +95,7 @@ pub fn assemble(files: &[CompletionFile], suite: Option<&Suite>, name: Option<&s
 
 /// A numbered completion and its place in a file.
 struct Placed {
-    path: PathBuf,
+    path: Arc<Path>,
     line: usize,
     /// The file named its slice.
     has_slice: bool,

@@ -69,21 +69,24 @@ pub(super) fn all_prompts<'a>(models: impl Iterator<Item = &'a Model>) -> Vec<Pr
 }
 
 /// The model's samples in the order of the prompts, with the fields of the prompts; a failed sample where one is missing.
-pub(super) fn scored_on(model: &Model, prompts: &[Prompt], suite: String) -> ModelCompletions {
-    let mut by_prompt: HashMap<&str, Vec<&Sample>> = HashMap::new();
-    for placed in &model.completions {
-        by_prompt.entry(&placed.sample.prompt_id).or_default().push(&placed.sample);
+pub(super) fn scored_on(model: Model, prompts: &[Prompt], suite: String) -> ModelCompletions {
+    let answer_to = answers_to_turns(&model, prompts);
+    let mut by_prompt: HashMap<String, Vec<Sample>> = HashMap::new();
+    for Placed { sample, .. } in model.completions {
+        match by_prompt.get_mut(&sample.prompt_id) {
+            Some(of_prompt) => of_prompt.push(sample),
+            None => drop(by_prompt.insert(sample.prompt_id.clone(), vec![sample])),
+        }
     }
-    let answer_to = answers_to_turns(model, prompts);
     let mut samples = Vec::new();
     for prompt in prompts {
         let mut of_prompt = by_prompt.remove(prompt.id.as_str()).unwrap_or_default();
         of_prompt.sort_by_key(|sample| sample.sample);
         let missing = of_prompt.is_empty().then(|| {
             let missing = Record::failed("no completion of this prompt in the file");
-            sample(&missing, prompt.id.clone(), 0)
+            sample(missing, prompt.id.clone(), 0)
         });
-        for sample in of_prompt.into_iter().cloned().chain(missing) {
+        for sample in of_prompt.into_iter().chain(missing) {
             let sample = within_cap(sample, prompt.cap);
             samples.push(Sample {
                 slice: prompt.slice.clone(),
@@ -95,10 +98,11 @@ pub(super) fn scored_on(model: &Model, prompts: &[Prompt], suite: String) -> Mod
             });
         }
     }
-    let mut sorted = prompts.to_vec();
+    samples.shrink_to_fit();
+    let mut sorted: Vec<&Prompt> = prompts.iter().collect();
     sorted.sort_by(|a, b| a.id.cmp(&b.id));
-    let info = SuiteInfo { name: suite, sha256: hash_prompts(&sorted), prompts: prompts.len(), pairs_sha256: None };
-    ModelCompletions { name: model.name.clone(), sources: model.sources.clone(), suite: info, samples }
+    let info = SuiteInfo { name: suite, sha256: hash_prompts(sorted), prompts: prompts.len(), pairs_sha256: None };
+    ModelCompletions { name: model.name, sources: model.sources, suite: info, samples }
 }
 
 /// The sample under the cap of its request, where its own file has none: an end at the cap is the cap's.
@@ -113,26 +117,26 @@ fn within_cap(sample: Sample, requested: Option<u32>) -> Sample {
 }
 
 /// Completions by prompt and sample.
-type AnswersToTurns<'a> = HashMap<(&'a str, u32), &'a str>;
+type AnswersToTurns = HashMap<(String, u32), String>;
 
 /// The model's answers to questions of several turns.
-fn answers_to_turns<'a>(model: &'a Model, prompts: &[Prompt]) -> AnswersToTurns<'a> {
+fn answers_to_turns(model: &Model, prompts: &[Prompt]) -> AnswersToTurns {
     if prompts.iter().all(|prompt| prompt.turn.is_none()) {
         return HashMap::new();
     }
     let answers = model.completions.iter().map(|placed| &placed.sample);
-    answers.map(|sample| ((sample.prompt_id.as_str(), sample.sample), sample.completion.as_str())).collect()
+    answers.map(|sample| ((sample.prompt_id.clone(), sample.sample), sample.completion.clone())).collect()
 }
 
 /// The messages before a completion; of a later turn, with the model's own answers to the earlier ones.
-fn conversation(prompt: &Prompt, sample: u32, answer_to: &AnswersToTurns<'_>) -> Vec<Message> {
+fn conversation(prompt: &Prompt, sample: u32, answer_to: &AnswersToTurns) -> Vec<Message> {
     let Some(turn) = &prompt.turn else { return prompt.messages.clone() };
     let mut messages = Vec::new();
     for (index, asked) in prompt.messages.iter().enumerate() {
         messages.push(asked.clone());
         if index + 1 < turn.number {
             let earlier = Turn::prompt_id(&turn.question, index + 1);
-            let answer = answer_to.get(&(earlier.as_str(), sample)).copied().unwrap_or_default();
+            let answer = answer_to.get(&(earlier, sample)).map_or("", String::as_str);
             messages.push(Message::assistant(answer));
         }
     }

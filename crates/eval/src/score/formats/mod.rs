@@ -128,8 +128,25 @@ impl InputFormat {
         ENVELOPES.iter().find_map(enveloped).ok_or_else(|| unknown(document))
     }
 
-    fn of_row(row: &Row) -> Option<Self> {
+    /// The format of a file with such a row.
+    pub(super) fn of_row(row: &Row) -> Option<Self> {
         TABLE.iter().find(|entry| (entry.fits)(row)).map(|entry| entry.format)
+    }
+
+    /// The completions of some rows; `None` where the format takes all rows of a file together.
+    pub(super) fn read_rows(
+        self,
+        path: &Path,
+        rows: &[(usize, Row)],
+    ) -> Result<Option<Vec<(usize, Record)>>, InputError> {
+        match self.entry().reader {
+            Reader::Row(records) => each(path, rows, records).map(Some).map_err(|error| self.remarked(error)),
+            Reader::File(_) => Ok(None),
+        }
+    }
+
+    fn remarked(self, error: InputError) -> InputError {
+        error.with_remark(&format!(" (read as {})", self.id()))
     }
 
     pub(super) fn read(self, path: &Path, rows: &[(usize, Row)]) -> Result<Read, InputError> {
@@ -137,7 +154,7 @@ impl InputFormat {
             Reader::Row(records) => Ok(Read::Records(each(path, rows, records)?)),
             Reader::File(read) => read(path, rows),
         }
-        .map_err(|error| error.with_remark(&format!(" (read as {})", self.id())))
+        .map_err(|error| self.remarked(error))
     }
 }
 
