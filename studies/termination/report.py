@@ -6,6 +6,7 @@
     python3 studies/termination/report.py freeze         # the same rule, written to frozen.json
     python3 studies/termination/report.py confirm        # differences with intervals, and claims, of the confirming runs; then by arm
     python3 studies/termination/report.py real           # the same of the real model, by seed and prompt
+    python3 studies/termination/report.py held-out       # log-probs of the real model's held-out pairs, differences from the model before
     python3 studies/termination/report.py early          # if the first fifth of training tells the end
     python3 studies/termination/report.py margins        # gold EOS log p lost against the share of answers that end
     python3 studies/termination/report.py figures        # docs/study/*.svg
@@ -243,6 +244,31 @@ def summary(found):
     return "\n".join(lines)
 
 
+HELD_OUT = {
+    "accuracy": "accuracy", "accuracy_without_eos": "without EOS", "eos_logp_chosen": "EOS log p, chosen",
+    "eos_logp_rejected": "EOS log p, rejected", "chosen_nll": "NLL of chosen without EOS",
+}
+
+
+def held_out(rows):
+    """Means over held-out pairs, and differences from the model before with 95 % intervals over pairs."""
+    models = defaultdict(dict)
+    for row in rows:
+        models[row["arm"], row["learning_rate"], row["seed"]][str(row["pair"])] = row
+    before = next(pairs for (arm, _, _), pairs in models.items() if arm == "start")
+    lines = ["| arm | lr | pairs | " + " | ".join(HELD_OUT.values()) + " |", "|---" * (len(HELD_OUT) + 3) + "|"]
+    for (arm, rate, _), pairs in models.items():
+        shown = []
+        for key in HELD_OUT:
+            mean = f"{average(list(pairs.values()), key):.2f}".replace("-", "−")
+            if arm != "start":
+                low, high = stats.interval(stats.crossed([{pair: row[key] - before[pair][key] for pair, row in pairs.items()}])[1])
+                mean += f" [{signed(low)}, {signed(high)}]"
+            shown.append(mean)
+        lines.append(f"| {arm} | {'' if rate is None else f'{rate:g}'} | {len(pairs)} | " + " | ".join(shown) + " |")
+    return "\n".join(lines)
+
+
 # What of the first fifth of a run may tell if the terminator is lost at its end: lower is worse.
 PREDICTORS = {
     "log p of the rejected terminator": lambda row: row["early/eos_logp/rejected"],
@@ -367,6 +393,8 @@ def main():
         print(detail(found), summary(found), sep="\n\n")
     elif task == "real":
         print(detail(claims(read("real-prompts"), by_prompt)))
+    elif task == "held-out":
+        print(held_out(read("real-held-out")))
     elif task == "early":
         runs = ended(development), ended(confirmation)
         print(early(*runs), alarms(*runs), sep="\n\n")
