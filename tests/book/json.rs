@@ -12,7 +12,7 @@ use smpo_fixtures::repository;
 use crate::world::World;
 
 /// Commands by their row, with arguments. Behind `!` stands the reason for which one is not run here.
-const COMMANDS: [(&str, &str); 32] = [
+const COMMANDS: [(&str, &str); 33] = [
     ("demo", "! takes minutes"),
     ("run", "recipe.toml"),
     ("run --dry-run", "recipe.toml"),

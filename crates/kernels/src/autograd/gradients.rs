@@ -362,7 +362,7 @@ impl Gradients {
         self.parts.insert(parameter.id(), values);
     }
 
-    /// What [`Gradients::set_part`] set since the gradients were cleared.
+    /// The parts that [`Gradients::set_part`] set since the gradients were cleared.
     pub(crate) fn part_of(&self, parameter: &Tensor) -> Option<&[f32]> {
         self.parts.get(&parameter.id()).map(Vec::as_slice)
     }
