@@ -15,7 +15,7 @@ const OP: &str = "gated_halves";
 ///
 /// # Errors
 ///
-/// As for [`columns`], [`swiglu`] and [`clamped_swiglu`]; [`KernelError::Shape`] for an odd number of columns.
+/// As for [`columns()`], [`swiglu`] and [`clamped_swiglu`]; [`KernelError::Shape`] for an odd number of columns.
 pub fn gated_halves(gate_up: &Tensor, kind: Gate) -> Result<Tensor> {
     let (rows, both) = matrix(OP, "gate_up", "(N, 2·W)", gate_up)?;
     if !both.is_multiple_of(2) {
