@@ -9,7 +9,7 @@ mod dealt;
 #[path = "../../../crates/native/src/queue.rs"]
 mod queue;
 
-/// What `crate::sync` is in both crates.
+/// The names of `crate::sync` in both crates.
 mod sync {
     pub(crate) use std::sync::PoisonError;
 

@@ -19,7 +19,7 @@ pub(super) struct Flaw {
     pub badness: f64,
 }
 
-/// How bad the flawed completions of a board are.
+/// Badness of the flawed completions of a board.
 #[derive(Default)]
 pub(super) struct Flaws {
     /// Prompts of flawed completions, in the order of appearance.
