@@ -97,6 +97,18 @@ impl Plan {
         planner.all().map_err(|problem| RecipeError::Whole { path: recipe.path.clone(), problem })?;
         Ok(planner.plan)
     }
+
+    /// Indices of all stages: those with most stages before them first, else in the plan's order.
+    pub fn deepest_first(&self) -> Vec<usize> {
+        let mut depths = Vec::with_capacity(self.stages.len());
+        for stage in &self.stages {
+            let depth: usize = stage.after.iter().map(|&before| depths[before] + 1).max().unwrap_or(0);
+            depths.push(depth);
+        }
+        let mut order: Vec<usize> = (0..self.stages.len()).collect();
+        order.sort_by_key(|&index| std::cmp::Reverse(depths[index]));
+        order
+    }
 }
 
 struct Planner<'a> {

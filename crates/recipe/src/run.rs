@@ -143,43 +143,66 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Starts or skips every stage whose earlier stages are done, as many as may run side by side.
+    /// Starts or skips every stage whose earlier stages are done, as many as may run side by side: first those with most stages
+    /// before them, so that a model is evaluated before the next one is trained.
     fn start_ready(&mut self, on_event: &mut dyn FnMut(Event<'_>)) -> Result<(), RecipeError> {
+        self.skip_done(on_event)?;
+        for index in self.plan.deepest_first() {
+            if self.flight.len() >= self.plan.jobs {
+                break;
+            }
+            if self.is_ready(index) {
+                self.begin(index, on_event)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Not begun here, and all earlier stages are done.
+    fn is_ready(&self, index: usize) -> bool {
+        let begun = self.done[index] || self.flight.iter().any(|flight| flight.stage == index);
+        !begun && self.plan.stages[index].after.iter().all(|&before| self.done[before])
+    }
+
+    /// Passes over ready stages that an earlier call has done.
+    fn skip_done(&mut self, on_event: &mut dyn FnMut(Event<'_>)) -> Result<(), RecipeError> {
         for index in 0..self.plan.stages.len() {
-            let stage = &self.plan.stages[index];
-            let waiting = self.done[index] || self.flight.iter().any(|flight| flight.stage == index);
-            if waiting || !stage.after.iter().all(|&before| self.done[before]) {
+            if !self.is_ready(index) {
                 continue;
             }
+            let stage = &self.plan.stages[index];
             let earlier = record::read(&self.plan.out, &stage.name)?;
             let state = Record::state(earlier.as_ref(), stage.kind, &self.keys[index]);
             if matches!(state, State::Done { .. }) && exists(&stage.output)? {
+                // a later stage in this same pass may follow it
                 self.done[index] = true;
                 on_event(Event::Skipped(stage));
-                // a later stage in this same pass may follow it
-                continue;
             }
-            if self.flight.len() >= self.plan.jobs {
-                continue;
-            }
-            if let Some(pid) = earlier.as_ref().filter(|earlier| earlier.is_running()).and_then(|earlier| earlier.pid) {
-                return Err(RecipeError::StillRunning { stage: stage.name.clone(), pid });
-            }
-            let resumes = state == State::Begun;
-            if !resumes && exists(&stage.output)? {
-                let to = self.set_aside(stage, earlier.as_ref())?;
-                on_event(Event::SetAside { stage, to });
-            }
-            if resumes && stage.kind.refuses_its_output() && exists(&stage.output)? {
-                // ended, and killed before that was recorded: the same command writes the same again
-                remove_dir_whole(&stage.output)?;
-            }
-            if earlier.is_some() {
-                remove_leftovers_of(&stage.output)?;
-            }
-            self.start(index)?;
-            on_event(Event::Started { stage, again: resumes });
         }
+        Ok(())
+    }
+
+    fn begin(&mut self, index: usize, on_event: &mut dyn FnMut(Event<'_>)) -> Result<(), RecipeError> {
+        let stage = &self.plan.stages[index];
+        let earlier = record::read(&self.plan.out, &stage.name)?;
+        let state = Record::state(earlier.as_ref(), stage.kind, &self.keys[index]);
+        if let Some(pid) = earlier.as_ref().filter(|earlier| earlier.is_running()).and_then(|earlier| earlier.pid) {
+            return Err(RecipeError::StillRunning { stage: stage.name.clone(), pid });
+        }
+        let resumes = state == State::Begun;
+        if !resumes && exists(&stage.output)? {
+            let to = self.set_aside(stage, earlier.as_ref())?;
+            on_event(Event::SetAside { stage, to });
+        }
+        if resumes && stage.kind.refuses_its_output() && exists(&stage.output)? {
+            // ended, and killed before that was recorded: the same command writes the same again
+            remove_dir_whole(&stage.output)?;
+        }
+        if earlier.is_some() {
+            remove_leftovers_of(&stage.output)?;
+        }
+        self.start(index)?;
+        on_event(Event::Started { stage, again: resumes });
         Ok(())
     }
 

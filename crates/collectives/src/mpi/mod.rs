@@ -1,8 +1,10 @@
 //! Ranks that are processes, by MPI.
 
+mod rounds;
 mod sum;
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mpi::datatype::{Partition, PartitionMut};
@@ -11,9 +13,10 @@ use mpi::topology::SimpleCommunicator;
 use mpi::traits::{Communicator, CommunicatorCollectives, Root};
 
 use crate::{Collective, CollectiveError, Launched, Running, add_in_order, sum_at_once};
+use rounds::{counts_and_places, rounds};
 use sum::RunningSum;
 
-/// Values of a sum at a time: MPI counts in 32 bits, and a part of each rank's is in memory a second time.
+/// Values that all ranks together send at a time: MPI counts in 32 bits, and these are in memory a second time.
 const PART: usize = 1 << 24;
 /// Bytes of a message: MPI counts in 32 bits.
 const MESSAGE: usize = 1 << 30;
@@ -99,27 +102,38 @@ impl Mpi {
 
     /// Sums each rank's values on that rank, in the order of ranks.
     fn scatter_sums(&self, values: &mut [f32], bounds: &[usize]) {
-        let (counts, places) = counts_and_places(bounds);
-        let own = counts[self.rank] as usize;
-        let mut parts = vec![0.0f32; own * self.world];
-        {
-            let to_each = Partition::new(&*values, &counts[..], &places[..]);
-            let own_counts = vec![own as i32; self.world];
-            let own_places: Vec<i32> = (0..self.world).map(|rank| (rank * own) as i32).collect();
-            let mut of_each = PartitionMut::new(&mut parts[..], &own_counts[..], &own_places[..]);
-            self.library.lock().world.all_to_all_varcount_into(&to_each, &mut of_each);
-        }
-        if own > 0 {
-            add_in_order(&mut values[bounds[self.rank]..bounds[self.rank + 1]], parts.chunks_exact(own));
+        for round in rounds(bounds, PART / self.world) {
+            let pieces: Vec<f32> = round.iter().flat_map(|range| &values[range.clone()]).copied().collect();
+            let own = round[self.rank].clone();
+            let mut parts = vec![0.0f32; own.len() * self.world];
+            {
+                let (counts, places) = counts_and_places(round.iter().map(Range::len));
+                let (own_counts, own_places) = counts_and_places(std::iter::repeat_n(own.len(), self.world));
+                let to_each = Partition::new(&pieces[..], &counts[..], &places[..]);
+                let mut of_each = PartitionMut::new(&mut parts[..], &own_counts[..], &own_places[..]);
+                self.library.lock().world.all_to_all_varcount_into(&to_each, &mut of_each);
+            }
+            if !own.is_empty() {
+                add_in_order(&mut values[own.clone()], parts.chunks_exact(own.len()));
+            }
         }
     }
 
     /// Gives each rank's values to all.
     fn share(&self, values: &mut [f32], bounds: &[usize]) {
-        let (counts, places) = counts_and_places(bounds);
-        let own = values[bounds[self.rank]..bounds[self.rank + 1]].to_vec();
-        let mut all = PartitionMut::new(values, &counts[..], &places[..]);
-        self.library.lock().world.all_gather_varcount_into(&own[..], &mut all);
+        for round in rounds(bounds, PART / self.world) {
+            let (counts, places) = counts_and_places(round.iter().map(Range::len));
+            let mut pieces = vec![0.0f32; round.iter().map(Range::len).sum()];
+            let own = &values[round[self.rank].clone()];
+            let mut of_each = PartitionMut::new(&mut pieces[..], &counts[..], &places[..]);
+            self.library.lock().world.all_gather_varcount_into(own, &mut of_each);
+            let mut rest = &pieces[..];
+            for range in round {
+                let (piece, others) = rest.split_at(range.len());
+                values[range].copy_from_slice(piece);
+                rest = others;
+            }
+        }
     }
 
     /// Refuses values that are not as many on every rank.
@@ -183,14 +197,7 @@ impl Collective for Mpi {
         let most = (MESSAGE / self.world).max(1);
         for start in (0..longest).step_by(most) {
             let piece = |length: usize| length.clamp(start, start + most) - start;
-            let counts: Vec<i32> = lengths.iter().map(|&length| piece(length) as i32).collect();
-            let places: Vec<i32> = counts
-                .iter()
-                .scan(0, |place, count| {
-                    *place += count;
-                    Some(*place - count)
-                })
-                .collect();
+            let (counts, places) = counts_and_places(lengths.iter().map(|&length| piece(length)));
             let mut received = vec![0u8; counts.iter().map(|&count| count as usize).sum()];
             let own = start.min(bytes.len())..bytes.len().min(start + most);
             let mut pieces = PartitionMut::new(&mut received[..], &counts[..], &places[..]);
@@ -215,11 +222,4 @@ impl Collective for Mpi {
         self.library.lock().world.barrier();
         Ok(())
     }
-}
-
-/// Numbers of values and first places of each rank, as MPI counts.
-fn counts_and_places(bounds: &[usize]) -> (Vec<i32>, Vec<i32>) {
-    let counts = bounds.windows(2).map(|ends| (ends[1] - ends[0]) as i32).collect();
-    let places = bounds[..bounds.len() - 1].iter().map(|&place| place as i32).collect();
-    (counts, places)
 }

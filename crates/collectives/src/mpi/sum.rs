@@ -5,6 +5,7 @@
 
 use std::ffi::{c_int, c_void};
 use std::fmt;
+use std::iter::repeat_n;
 use std::mem;
 use std::sync::Arc;
 
@@ -12,7 +13,8 @@ use mpi::datatype::Equivalence;
 use mpi::ffi;
 use mpi::raw::AsRaw;
 
-use super::{Library, counts_and_places};
+use super::Library;
+use super::rounds::counts_and_places;
 use crate::{CollectiveError, Running, add_in_order};
 
 pub(super) struct RunningSum {
@@ -63,17 +65,11 @@ impl RunningSum {
         whole: bool,
     ) -> Result<Self, CollectiveError> {
         let world = bounds.len() - 1;
-        let (counts, places) = counts_and_places(&bounds);
-        let own = counts[rank];
-        let buffers = Buffers {
-            received: vec![0.0; own as usize * world],
-            own_counts: vec![own; world],
-            own_places: (0..world).map(|rank| rank as c_int * own).collect(),
-            values,
-            bounds,
-            counts,
-            places,
-        };
+        let own = bounds[rank + 1] - bounds[rank];
+        let (counts, places) = counts_and_places(bounds.windows(2).map(|ends| ends[1] - ends[0]));
+        let (own_counts, own_places) = counts_and_places(repeat_n(own, world));
+        let received = vec![0.0; own * world];
+        let buffers = Buffers { values, bounds, counts, places, received, own_counts, own_places };
         // SAFETY: the constant is the library's.
         let request = unsafe { ffi::RSMPI_REQUEST_NULL };
         let mut sum = Self { library, rank, buffers, whole, half: Half::Scatter, request };
