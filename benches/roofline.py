@@ -55,6 +55,9 @@ class Code:
     forward: tuple = (2150, 4880, 3)
     queries: tuple = (1450, 3360, 3)
     keys: tuple = (1900, 3370, 2)
+    # Not built:
+    stacks_a: bool = False  # one product for the A of queries, keys and values, one for those of gate and up
+    adds_biases: bool = False  # as the product's epilogue, not before it
 
 
 NOW = Code()
@@ -106,27 +109,48 @@ class Work:
 
     # Linear layers.
 
-    def linear(self, name, rows, computed=True):
+    def linears(self, names, rows):
+        """Layers with the same input."""
+        if self.code.stacks_a:
+            self.multiply("adapters", rows, len(names) * RANK, LINEARS[names[0]][0])
+        for name in names:
+            self.linear(name, rows, a=not self.code.stacks_a)
+
+    def linear(self, name, rows, computed=True, a=True):
         inputs, outputs, bias = LINEARS[name]
-        self.multiply("adapters", rows, RANK, inputs)
+        if a:
+            self.multiply("adapters", rows, RANK, inputs)
         if not computed and not self.code.copies_base:
             return
-        if bias:
+        filled = bias and not self.code.adds_biases
+        if filled:
             self.sweep("biases", 2 * rows * outputs, self.code.biases)
         if computed:
-            self.multiply("base products", rows, outputs, inputs, accumulate=bias or not self.code.copies_base)
+            self.multiply("base products", rows, outputs, inputs, accumulate=filled or not self.code.copies_base)
         if self.code.copies_base:
             self.sweep("copies of the base", 4 * rows * outputs, 0.5)
         self.multiply("adapters", rows, outputs, RANK, accumulate=bias or self.code.copies_base)
 
-    def linear_back(self, name, rows, input_grad=True, accumulate=False):
-        inputs, outputs, bias = LINEARS[name]
+    def linears_back(self, names, rows, input_grad=True, accumulate=False):
+        """Layers with the same input, whose gradient is the sum of theirs."""
+        for index, name in enumerate(names):
+            self.linear_back(name, rows, input_grad, accumulate or index > 0, a=not self.code.stacks_a)
+        if self.code.stacks_a:
+            self.a_back(rows, LINEARS[names[0]][0], len(names) * RANK, input_grad)
+
+    def linear_back(self, name, rows, input_grad=True, accumulate=False, a=True):
+        inputs, outputs, _ = LINEARS[name]
         self.multiply("adapters", rows, RANK, outputs)
         self.multiply("adapters", outputs, RANK, rows, out=4, accumulate=True)
         if input_grad:
             self.multiply("base products", rows, inputs, outputs, accumulate=accumulate)
-            self.multiply("adapters", rows, inputs, RANK, accumulate=True)
-        self.multiply("adapters", RANK, inputs, rows, out=4, accumulate=True)
+        if a:
+            self.a_back(rows, inputs, RANK, input_grad)
+
+    def a_back(self, rows, inputs, ranks, input_grad):
+        if input_grad:
+            self.multiply("adapters", rows, inputs, ranks, accumulate=True)
+        self.multiply("adapters", ranks, inputs, rows, out=4, accumulate=True)
 
     # Attention.
 
@@ -155,8 +179,7 @@ class Work:
             if in_parts:
                 self.sweep("sums of parts", 6 * part * HIDDEN, 0.8)
             self.sweep("norms", (4 if in_parts else 8) * part * HIDDEN, 0.8)
-            self.linear("gate", part)
-            self.linear("up", part)
+            self.linears(["gate", "up"], part)
             self.sweep("SwiGLU", 6 * part * INNER, 0.8)
             self.linear("down", part, computed)
         if in_parts:
@@ -169,8 +192,7 @@ class Work:
     def mixer(self, spans, rows):
         tokens = spans.tokens
         self.sweep("norms", 4 * tokens * HIDDEN, 0.8)
-        for name in "qkv":
-            self.linear(name, tokens)
+        self.linears("qkv", tokens)
         self.sweep("rotary", 4 * tokens * (HIDDEN + KV) / 2, self.code.rotary, 2)
         self.attention(spans)
         if rows < tokens:
@@ -191,16 +213,15 @@ class Work:
                 self.feed_forward(part, computed=False)
             self.linear_back("down", part)
             self.sweep("SwiGLU", 10 * part * INNER, 0.8)
-            self.linear_back("up", part)
-            self.linear_back("gate", part, accumulate=True)
+            self.linears_back(["up", "gate"], part)
             self.sweep("norms", 10 * part * HIDDEN, 0.8)
         self.linear_back("o", rows)
         if rows < tokens:
             self.sweep("rows gathered", 8 * tokens * HIDDEN / 6, 0.5, 6)
         self.attention_back(spans)
         self.sweep("rotary", 4 * tokens * (HIDDEN + KV) / 2, self.code.rotary, 2)
-        for index, name in enumerate("vkq"):
-            self.linear_back(name, tokens, input_grad=not is_first, accumulate=index > 0)
+        self.linears_back("vkq", tokens, input_grad=not is_first)
+        for name in "vkq":
             self.sweep("biases", 2 * tokens * LINEARS[name][1], 0.6, 2)
         if not is_first:
             self.sweep("norms", 10 * tokens * HIDDEN, 0.8)
@@ -407,7 +428,10 @@ def main():
     for text, change in changes:
         code = replace(code, **change)
         rows.append((f"+ {text}", code, 8, False))
-    rows += [("now, four packs", NOW, 4, False), ("now, one pack", NOW, 1, False), ("first round, one pack", before, 1, False)]
+    rows += [("now, four packs", NOW, 4, False), ("now, one pack", NOW, 1, False)]
+    rows += [("not built: one pack, A products stacked", replace(NOW, stacks_a=True), 1, False)]
+    rows += [("not built: one pack, biases as epilogues", replace(NOW, adds_biases=True), 1, False)]
+    rows += [("first round, one pack", before, 1, False)]
     rows += [("first round, recomputed blocks, four packs", before, 4, True), ("now, recomputed blocks, four packs", NOW, 4, True)]
     print("| code, eight packs unless said otherwise | launches a step | ms | MFU | tokens/s |\n|---|---|---|---|---|")
     results = {}

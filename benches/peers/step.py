@@ -6,10 +6,11 @@
     python benches/peers/step.py --workload B --trainers smpo torch-smpo
     python benches/peers/step.py --workload D --trainers smpo
     python benches/peers/step.py --pairs pairs.jsonl  # real pairs instead of made ones
+    python benches/peers/step.py --trainers smpo smpo-ranks   # one process against ranks of `mpirun` (a build with the feature `mpi`)
 
 Tokens are counted as a padding-free trainer without shared prompts feeds them: prompt and completion, the prompt once a
 side. Each trainer runs `--rounds` times, in turn; the first two steps of a run are left out; figures are medians over
-steps, and ratios are of medians. Memory is the peak resident set of the whole process.
+steps, and ratios are of medians. Memory is the peak resident set of the whole process, of ranks that of the largest.
 """
 import argparse, json, os, pathlib, statistics, subprocess, sys, tempfile
 
@@ -23,6 +24,8 @@ LOSSES = {
     "smpo-simpo": 'kind = "simpo"\nbeta = 2.0\ngamma = 1.0',
     "smpo-dpo": 'kind = "dpo"\nbeta = 0.1',
 }
+RANKS = "smpo-ranks"  # as "smpo", on `--ranks` processes that share the threads
+LOSSES[RANKS] = LOSSES["smpo"]
 
 
 def run(command, **more):
@@ -45,6 +48,9 @@ def ours(trainer, workload, args, pairs, model, work):
     lines += args.set
     config.write_text("\n".join(lines) + f"\n[loss]\n{LOSSES[trainer]}\n")
     command = [args.smpo, "train", config, "--restart", "--threads", str(args.threads)]
+    if trainer == RANKS:
+        command[-1] = str(max(args.threads // args.ranks, 1))
+        command = ["mpirun", "--allow-run-as-root", "--oversubscribe", "--bind-to", "none", "-n", str(args.ranks), *command]
     memory = run(command, stdout=subprocess.DEVNULL)
     steps = [json.loads(line) for line in open(work / "run" / "metrics.jsonl")]
     return [step["tokens_per_s"] for step in steps][2:], memory
@@ -85,6 +91,7 @@ def main():
                         choices=[*LOSSES, "torch-smpo", "trl-simpo", "trl-dpo"])
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--ranks", type=int, default=2, help="processes of smpo-ranks")
     parser.add_argument("--smpo", type=pathlib.Path, default=ROOT / "target/release/smpo")
     parser.add_argument("--pairs", type=pathlib.Path, help="preference pairs instead of made ones")
     parser.add_argument("--set", action="append", default=[], help="a line for the configuration of ours")
@@ -119,6 +126,9 @@ def main():
         low, median, high = statistics.quantiles(rates[trainer], n=4) if len(rates[trainer]) > 1 else rates[trainer] * 3
         median = statistics.median(rates[trainer])
         print(f"{trainer:<16}{median:>10.0f}{f'{low:.0f}–{high:.0f}':>16}{memory[trainer]:>9.0f}{memory[trainer] - weights:>14.0f}")
+    if {"smpo", RANKS} <= set(args.trainers):
+        share = statistics.median(rates[RANKS]) / statistics.median(rates["smpo"])
+        print(f"{args.ranks} ranks / one process: {share:.2f}× the speed")
     for trainer in (t for t in args.trainers if t in LOSSES):
         for other in (t for t in args.trainers if t not in LOSSES):
             speed = statistics.median(rates[trainer]) / statistics.median(rates[other])

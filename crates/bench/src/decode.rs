@@ -93,7 +93,8 @@ impl DecodeBench {
         let config = self.shape.config()?;
         let placement = Placement { device: device.device().clone(), dtype: self.dtype };
         let decoder = Decoder::init_frozen(&config, self.seed, &placement, &Storage::default())?;
-        let (parameters, bytes) = (decoder.parameter_count(), self.bytes(&decoder));
+        let parameters = decoder.parameter_count();
+        let bytes = self.bytes(&decoder, parameters);
         let mut random = ChaCha8Rng::seed_from_u64(self.seed);
         let vocabulary = config.spec().vocab_size as u32;
         let prompt = self.context - self.warmup;
@@ -143,10 +144,10 @@ impl DecodeBench {
 
     /// Bytes that a step has to read: every weight once, but of an embedding that is not the head too a row for each sequence; and
     /// keys and values.
-    fn bytes(&self, decoder: &Decoder) -> u64 {
+    fn bytes(&self, decoder: &Decoder, parameters: usize) -> u64 {
         let spec = decoder.spec();
         let embedding = if spec.tied { 0 } else { spec.vocab_size * spec.hidden_size };
-        let weights = (decoder.parameter_count() - embedding) * self.dtype.bytes();
+        let weights = (parameters - embedding) * self.dtype.bytes();
         let cached = spec.cached_bytes(self.dtype) * self.batch_size;
         (weights + cached * (2 * self.context + self.steps + 1) / 2) as u64
     }

@@ -76,8 +76,8 @@ impl Turn {
 pub enum Strictness<'a> {
     /// The prompts of a suite: an id and a declared slice each, no unknown field, no prompt twice.
     Suite {
-        /// The declared slices.
-        slices: &'a [String],
+        /// The declared slices; without them a prompt may have any or none.
+        slices: Option<&'a [String]>,
     },
     /// Anything that has prompts.
     Plain,
@@ -207,8 +207,12 @@ fn parse(row: &Row, strictness: Strictness<'_>) -> Result<Prompt, String> {
         None if strict => return Err("expected an `id`, got none".into()),
         None => prompt_hash(&messages),
     };
-    let slice = match (text(row, "slice")?, strictness) {
-        (Some(slice), Strictness::Suite { slices }) if !slices.contains(&slice) => {
+    let slice = text(row, "slice")?;
+    if let Some(problem) = slice.as_deref().and_then(slices::reserved) {
+        return Err(problem);
+    }
+    let slice = match (slice, strictness) {
+        (Some(slice), Strictness::Suite { slices: Some(slices) }) if !slices.contains(&slice) => {
             let hint = smpo_suggest::did_you_mean(&slice, slices.iter().map(String::as_str));
             return Err(format!(
                 "the slice {slice:?} is not declared in the suite{hint} (declared: {})",
@@ -216,8 +220,8 @@ fn parse(row: &Row, strictness: Strictness<'_>) -> Result<Prompt, String> {
             ));
         }
         (Some(slice), _) => slice,
-        (None, Strictness::Suite { .. }) => return Err("expected a `slice`, got none".into()),
-        (None, Strictness::Plain | Strictness::Answered) => slices::PLAIN.into(),
+        (None, Strictness::Suite { slices: Some(_) }) => return Err("expected a `slice`, got none".into()),
+        (None, _) => slices::PLAIN.into(),
     };
     let correct = if strict { None } else { text(row, "correct_answer")? };
     let closed = match row.get("closed") {

@@ -3,7 +3,7 @@
 //! ```toml
 //! name = "ood-chat"
 //! prompts = "ood-chat.jsonl"     # beside this file
-//! slices = ["arithmetic", "poem"] # every slice that the prompts use, no other
+//! slices = ["arithmetic", "poem"] # optional: every slice that the prompts use, no other
 //! cap = 512                       # tokens, terminator included
 //! samples_per_prompt = 1
 //! seed = 17
@@ -27,7 +27,7 @@ use smpo_results::SuiteInfo;
 use crate::input_error::InputError;
 use crate::prompts::{Prompt, Strictness, parse_prompts, read_prompts};
 use crate::shipped;
-use crate::slices::{ALL, HELD_OUT};
+use crate::slices::reserved;
 
 /// Prompts and sampler settings.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,7 +54,7 @@ pub struct Suite {
 struct SuiteFile {
     name: String,
     prompts: PathBuf,
-    slices: Vec<String>,
+    slices: Option<Vec<String>>,
     cap: u32,
     #[serde(default = "one")]
     samples_per_prompt: u32,
@@ -126,12 +126,13 @@ impl Suite {
             InputError::line(path, line, explain(&error))
         })?;
         let whole = |problem: String| InputError::whole(path, problem);
-        if let Some(reserved) = file.slices.iter().find(|slice| [ALL, HELD_OUT].contains(&slice.as_str())) {
-            return Err(whole(format!("the slice name {reserved:?} is reserved; choose another")));
+        let mut declared = file.slices.iter().flatten();
+        if let Some(problem) = declared.clone().find_map(|slice| reserved(slice)) {
+            return Err(whole(problem));
         }
         let dir = path.parent().unwrap_or(Path::new(""));
-        let prompts = prompts(&dir.join(&file.prompts), Strictness::Suite { slices: &file.slices })?;
-        if let Some(unused) = file.slices.iter().find(|slice| !prompts.iter().any(|prompt| prompt.slice == **slice)) {
+        let prompts = prompts(&dir.join(&file.prompts), Strictness::Suite { slices: file.slices.as_deref() })?;
+        if let Some(unused) = declared.find(|slice| !prompts.iter().any(|prompt| prompt.slice == **slice)) {
             return Err(whole(format!(
                 "the slice {unused:?} is declared, but no prompt is in it; remove it or add prompts"
             )));

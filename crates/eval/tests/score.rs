@@ -385,6 +385,7 @@ fn wrong_files_are_explained_with_the_line() {
         ("{\"choices\": [{\"turns\": [\"x\"]}]}", "expected a `question_id`"),
         ("{\"custom_id\": \"a\", \"response\": {\"body\": {}}}", "expected a response with `choices`"),
         ("{\"doc_id\": 1, \"resps\": 3}", "`resps`: expected a list, got a number"),
+        ("{\"id\": \"a\", \"slice\": \"all\", \"completion\": \"c\"}", "m.jsonl:1: the slice name \"all\" is reserved"),
     ] {
         let error = error("m.jsonl", text);
         assert!(error.contains(words), "{error}\nexpected {words}");

@@ -56,6 +56,18 @@ fn a_suite_is_read_whole() {
 }
 
 #[test]
+fn slices_need_not_be_declared() {
+    let suite = SUITE.replace("slices = [\"math\", \"poem\"]\n", "");
+    let prompts = PROMPTS.replace("\"slice\": \"poem\", ", "");
+    let files =
+        Files::new(&[("s.toml", &suite), ("p.jsonl", &prompts), ("all.jsonl", &PROMPTS.replace("math", "all"))]);
+    let suite = Suite::read(&files.path("s.toml")).expect("valid");
+    assert_eq!(suite.prompts.iter().map(|prompt| &prompt.slice[..]).collect::<Vec<_>>(), ["math", "prompts"]);
+    let error = files.error("all.jsonl");
+    assert!(error.contains("all.jsonl:1: ") && error.contains("\"all\" is reserved"), "{error}");
+}
+
+#[test]
 fn wrong_suites_are_explained_with_the_line() {
     for (suite, prompts, place, words) in [
         (SUITE.replace("cap", "cpa"), PROMPTS.to_owned(), "s.toml:4:", "did you mean `cap`?"),

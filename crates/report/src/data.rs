@@ -11,22 +11,20 @@ const PLAIN_WIDTH: u16 = 120;
 /// The findings of a data check: a table, at most `width` columns wide, and a summary line.
 pub fn findings(report: &CheckReport, width: Option<u16>) -> String {
     let kinds = [
-        (report.pairs, "pairs"),
-        (report.groups, "groups"),
-        (report.labelled, "labelled completions"),
-        (report.examples, "examples"),
-        (report.classified, "texts with labels"),
+        (report.pairs, "pair", "pairs"),
+        (report.groups, "group", "groups"),
+        (report.labelled, "labelled completion", "labelled completions"),
+        (report.examples, "example", "examples"),
+        (report.classified, "text with labels", "texts with labels"),
     ];
-    let kinds: Vec<String> =
-        kinds.iter().filter(|(count, _)| *count > 0).map(|(count, name)| format!("{count} {name}")).collect();
+    let counted = |(count, one, many): (u64, &str, &str)| format!("{count} {}", if count == 1 { one } else { many });
+    let kinds: Vec<String> = kinds.into_iter().filter(|(count, ..)| *count > 0).map(counted).collect();
     let held = if kinds.is_empty() { "nothing readable".to_string() } else { kinds.join(", ") };
     let summary = format!(
-        "{}: {} rows ({held}); {} errors, {} warnings, {} notes",
+        "{}: {} ({held}); {}",
         report.file,
-        report.rows,
-        report.count(Severity::Error),
-        report.count(Severity::Warning),
-        report.count(Severity::Note)
+        counted((report.rows, "row", "rows")),
+        [Severity::Error, Severity::Warning, Severity::Note].map(|severity| report.counted(severity)).join(", ")
     );
     if report.findings.is_empty() {
         return summary;

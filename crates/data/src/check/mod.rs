@@ -83,6 +83,12 @@ impl CheckReport {
         self.findings.iter().filter(|finding| finding.severity == severity).count()
     }
 
+    /// Number and name of a severity's findings: `1 error`, `3 warnings`.
+    pub fn counted(&self, severity: Severity) -> String {
+        let count = self.count(severity);
+        format!("{count} {}{}", severity.name(), if count == 1 { "" } else { "s" })
+    }
+
     /// True if training on this file should be refused.
     pub fn has_errors(&self) -> bool {
         self.count(Severity::Error) > 0

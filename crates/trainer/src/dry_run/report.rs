@@ -85,8 +85,8 @@ impl DryRun {
     }
 }
 
-/// File, rows and number of findings.
+/// File, rows, and numbers of kinds of errors and warnings.
 fn counts(report: &CheckReport) -> String {
-    let (errors, warnings) = (report.count(Severity::Error), report.count(Severity::Warning));
-    format!("{}: {} rows, {errors} kinds of errors, {warnings} of warnings", report.file, report.rows)
+    let [errors, warnings] = [Severity::Error, Severity::Warning].map(|severity| report.counted(severity));
+    format!("{}: {} rows, {errors}, {warnings}", report.file, report.rows)
 }

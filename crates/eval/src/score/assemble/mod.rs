@@ -15,6 +15,7 @@ use smpo_results::{Sample, SuiteInfo};
 use super::CompletionFile;
 use crate::input_error::InputError;
 use crate::prompts::Prompt;
+use crate::slices::reserved;
 use crate::suite::Suite;
 use copies::numbered;
 use prompts::{all_prompts, groups_sharing_prompts, scored_on};
@@ -50,8 +51,8 @@ pub struct Assembled {
 /// models scored together can be compared, and missing completions count as failures.
 ///
 /// # Errors
-/// Two different completions as one sample; a completion of a prompt that the suite does not have; no completion at all;
-/// rows that nothing tells the model of.
+/// Two different completions as one sample; a completion of a prompt that the suite does not have; a slice of a reserved name;
+/// no completion at all; rows that nothing tells the model of.
 pub fn assemble(
     files: Vec<CompletionFile>,
     suite: Option<&Suite>,
@@ -66,7 +67,9 @@ pub fn assemble(
     }
     let mut models = Vec::with_capacity(answers.len());
     for answers in answers {
-        models.push(numbered(answers, &mut notes)?);
+        let model = numbered(answers, &mut notes)?;
+        check_slices(&model)?;
+        models.push(model);
     }
     let mut assembled: Vec<Option<ModelCompletions>> = models.iter().map(|_| None).collect();
     match suite {
@@ -108,6 +111,11 @@ struct Model {
     sources: Vec<PathBuf>,
     format: &'static str,
     completions: Vec<Placed>,
+}
+
+fn check_slices(model: &Model) -> Result<(), InputError> {
+    let placed = model.completions.iter().find_map(|placed| Some((placed, reserved(&placed.sample.slice)?)));
+    placed.map_or(Ok(()), |(placed, problem)| Err(InputError::line(&placed.path, placed.line, problem)))
 }
 
 fn check_known(model: &Model, prompts: &[Prompt]) -> Result<(), InputError> {
