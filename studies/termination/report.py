@@ -25,6 +25,7 @@ import later
 import stats
 
 HERE = Path(__file__).parent
+NAMES = {"screen", "arm", "prompt", "pair"}  # which may look like numbers
 LEARNED = 0.80  # preference accuracy without EOS that the selection rule asks for
 
 
@@ -33,7 +34,7 @@ def read(*names):
     for name in names:
         with open(HERE / "results" / f"{name}.csv") as file:
             for row in csv.DictReader(file):
-                rows.append({key: number(value) for key, value in row.items()})
+                rows.append({key: value if key in NAMES else number(value) for key, value in row.items()})
     return rows
 
 
@@ -254,7 +255,7 @@ def held_out(rows):
     """Means over held-out pairs, and differences from the model before with 95 % intervals over pairs."""
     models = defaultdict(dict)
     for row in rows:
-        models[row["arm"], row["learning_rate"], row["seed"]][str(row["pair"])] = row
+        models[row["arm"], row["learning_rate"], row["seed"]][row["pair"]] = row
     before = next(pairs for (arm, _, _), pairs in models.items() if arm == "start")
     lines = ["| arm | lr | pairs | " + " | ".join(HELD_OUT.values()) + " |", "|---" * (len(HELD_OUT) + 3) + "|"]
     for (arm, rate, _), pairs in models.items():

@@ -98,15 +98,10 @@ impl Plan {
         Ok(planner.plan)
     }
 
-    /// Indices of all stages: those with most stages before them first, else in the plan's order.
-    pub fn deepest_first(&self) -> Vec<usize> {
-        let mut depths = Vec::with_capacity(self.stages.len());
-        for stage in &self.stages {
-            let depth: usize = stage.after.iter().map(|&before| depths[before] + 1).max().unwrap_or(0);
-            depths.push(depth);
-        }
+    /// Indices of all stages: those of later kinds first, else in the plan's order.
+    pub fn later_kinds_first(&self) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.stages.len()).collect();
-        order.sort_by_key(|&index| std::cmp::Reverse(depths[index]));
+        order.sort_by_key(|&index| std::cmp::Reverse(self.stages[index].kind));
         order
     }
 }

@@ -143,11 +143,11 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Starts or skips every stage whose earlier stages are done, as many as may run side by side: first those with most stages
-    /// before them, so that a model is evaluated before the next one is trained.
+    /// Starts or skips every stage whose earlier stages are done, as many as may run side by side: those of later kinds first, so
+    /// that a model is evaluated before the next one is trained.
     fn start_ready(&mut self, on_event: &mut dyn FnMut(Event<'_>)) -> Result<(), RecipeError> {
         self.skip_done(on_event)?;
-        for index in self.plan.deepest_first() {
+        for index in self.plan.later_kinds_first() {
             if self.flight.len() >= self.plan.jobs {
                 break;
             }

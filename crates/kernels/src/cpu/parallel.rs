@@ -5,8 +5,8 @@
 
 use rayon::prelude::*;
 
-/// Element operations below which a second thread costs more than it saves.
-const INLINE_WORK: usize = 1 << 15;
+/// Element operations below which a second thread costs more than it saves; few under Miri, which is to see threads share memory.
+const INLINE_WORK: usize = if cfg!(miri) { 1 << 8 } else { 1 << 15 };
 
 fn inline(work: usize) -> bool {
     work < INLINE_WORK || rayon::current_num_threads() == 1

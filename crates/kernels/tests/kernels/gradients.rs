@@ -102,13 +102,29 @@ struct Batch {
     weights: Tensor,
 }
 
-fn batch(source: &mut Source) -> Batch {
+fn batch(source: &mut Source, tokens: usize) -> Batch {
     Batch {
-        ids: source.ids(TOKENS, VOCABULARY),
-        targets: source.ids(TOKENS, VOCABULARY),
-        cos: source.tensor(&[TOKENS, 2]),
-        sin: source.tensor(&[TOKENS, 2]),
-        weights: source.tensor(&[TOKENS]),
+        ids: source.ids(tokens, VOCABULARY),
+        targets: source.ids(tokens, VOCABULARY),
+        cos: source.tensor(&[tokens, 2]),
+        sin: source.tensor(&[tokens, 2]),
+        weights: source.tensor(&[tokens]),
+    }
+}
+
+/// Forth and back through every kernel once, few enough operations for Miri (`.ci/nightly miri`), with and without threads.
+#[test]
+fn a_small_pass_meets_every_kernel() {
+    let mut source = Source::new(5);
+    let model = Model::new(&mut source);
+    let Batch { ids, targets, cos, sin, weights } = batch(&mut source, 5);
+    let mut gradients = model.gradients();
+    let (tape, y) = Tape::record(|| model.fused(&ids, &targets, &cos, &sin));
+    tape.backward(&y, &weights, &mut gradients).unwrap();
+    assert!(flat(&y).iter().all(|value| value.is_finite()));
+    for (name, gradient) in gradients.iter() {
+        let gradient = gradient.unwrap_or_else(|| panic!("{name}: the tape is cut"));
+        assert!(gradient.iter().all(|value| value.is_finite()) && gradient.iter().any(|value| *value != 0.0), "{name}");
     }
 }
 
@@ -118,7 +134,7 @@ fn batch(source: &mut Source) -> Batch {
 fn no_kernel_cuts_the_graph() {
     let mut source = Source::new(1);
     let model = Model::new(&mut source);
-    let Batch { ids, targets, cos, sin, weights } = batch(&mut source);
+    let Batch { ids, targets, cos, sin, weights } = batch(&mut source, TOKENS);
     let fused = model.fused(&ids, &targets, &cos, &sin);
     let naive = model.naive(&ids, &targets, &cos, &sin);
     assert_close("values", &flat(&fused), &flat(&naive), 2e-5);
@@ -153,7 +169,7 @@ fn no_kernel_cuts_the_graph() {
 fn gradients_add_up_over_micro_batches() {
     let mut source = Source::new(2);
     let model = Model::new(&mut source);
-    let batches: Vec<Batch> = (0..3).map(|_| batch(&mut source)).collect();
+    let batches: Vec<Batch> = (0..3).map(|_| batch(&mut source, TOKENS)).collect();
     let root = |b: &Batch| kernels::weighted_sum(&model.fused(&b.ids, &b.targets, &b.cos, &b.sin), &b.weights).unwrap();
     let together = batches.iter().map(root).reduce(|a, b| (a + b).unwrap()).unwrap();
     let want = together.backward().unwrap();

@@ -162,17 +162,17 @@ fn show_findings(name: &str, reports: &[CheckReport], progress: &Progress) {
             let unread = list_unread(&report.unread);
             progress.say(&format!("{name}: {}: keys that nothing reads, with their rows: {unread}", report.file));
         }
-        let warnings = report.count(Severity::Warning);
         if report.has_errors() {
             progress.say(&smpo_report::data::findings(report, output::width()));
-        } else if warnings > 0 {
+        } else if report.count(Severity::Warning) > 0 {
             let rules: Vec<&str> = report
                 .findings
                 .iter()
                 .filter(|finding| finding.severity == Severity::Warning)
                 .map(|finding| finding.rule.id())
                 .collect();
-            progress.say(&format!("{name}: {}: {warnings} warnings ({})", report.file, rules.join(", ")));
+            let warnings = report.counted(Severity::Warning);
+            progress.say(&format!("{name}: {}: {warnings} ({})", report.file, rules.join(", ")));
         }
     }
 }
