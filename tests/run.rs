@@ -216,8 +216,10 @@ fn killed_in(recipe: &Recipe, stage: &str, moment: f64) -> bool {
         std::thread::sleep(Duration::from_millis(1));
     }
     let group = format!("-{}", child.id());
-    assert!(std::process::Command::new("kill").args(["-KILL", "--", &group]).status().unwrap().success());
-    child.wait().unwrap();
+    let killed =
+        std::process::Command::new("kill").args(["-KILL", "--", &group]).stderr(Stdio::null()).status().unwrap();
+    // a recipe that has ended by itself is not there to be killed
+    assert!(child.wait().unwrap().code().is_some() || killed.success());
     wait_for_stages(&out);
     record(&out, stage).is_some_and(|record| record["exit"].is_null())
 }

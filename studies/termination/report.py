@@ -6,6 +6,7 @@
     python3 studies/termination/report.py freeze         # the same rule, written to frozen.json
     python3 studies/termination/report.py confirm        # differences with intervals, and claims, of the confirming runs; then by arm
     python3 studies/termination/report.py real           # the same of the real model, by seed and prompt
+    python3 studies/termination/report.py gold           # the same without intervals, by where the gold answers are from
     python3 studies/termination/report.py held-out       # log-probs of the real model's held-out pairs, differences from the model before
     python3 studies/termination/report.py early          # if the first fifth of training tells the end
     python3 studies/termination/report.py margins        # gold EOS log p lost against the share of answers that end
@@ -245,6 +246,30 @@ def summary(found):
     return "\n".join(lines)
 
 
+# Slices whose gold answers are the suite's, bare words and numbers; the others' are the model's own.
+BARE = ("one_word", "ends_at_once", "arithmetic")
+
+
+def gold(rows):
+    """Mean differences of the real model's arms from the model before, over prompts with bare gold answers and over the others."""
+    models = defaultdict(dict)
+    for row in rows:
+        models[row["arm"], row["learning_rate"], row["seed"]][row["prompt"]] = row
+    before = next(prompts for (arm, _, _), prompts in models.items() if arm == "start")
+    keys = ["eos_logp_gold", "eos_rate", DRIFT[0]]
+    lines = ["| lr | arm | " + " | ".join(f"{MEASURES[key]}, {kind}" for kind in ("bare", "its own") for key in keys) + " |", "|---" * 8 + "|"]
+    for (arm, rate, _), prompts in sorted(models.items(), key=lambda item: (item[0][1] or 0, order(item[0][0]))):
+        if arm == "start":
+            continue
+        shown = []
+        for bare in (True, False):
+            for key in keys:
+                both = [(row[key], before[prompt][key]) for prompt, row in prompts.items() if prompt.startswith(BARE) == bare]
+                shown.append(signed(statistics.mean(now - then for now, then in both if None not in (now, then))))
+        lines.append(f"| {rate:g} | {arm} | " + " | ".join(shown) + " |")
+    return "\n".join(lines)
+
+
 HELD_OUT = {
     "accuracy": "accuracy", "accuracy_without_eos": "without EOS", "eos_logp_chosen": "EOS log p, chosen",
     "eos_logp_rejected": "EOS log p, rejected", "chosen_nll": "NLL of chosen without EOS",
@@ -394,6 +419,8 @@ def main():
         print(detail(found), summary(found), sep="\n\n")
     elif task == "real":
         print(detail(claims(read("real-prompts"), by_prompt)))
+    elif task == "gold":
+        print(gold(read("real-prompts")))
     elif task == "held-out":
         print(held_out(read("real-held-out")))
     elif task == "early":
@@ -410,7 +437,7 @@ def main():
             (folder / f"{screen}.svg").write_text(figure(rows, chosen, screen))
         for name, title in {"confirm": "confirming runs", "real": "SmolLM2-135M-Instruct"}.items():
             rows = read(*results(f"{name}-*.csv" if name == "confirm" else f"{name}.csv"))
-            if rows:
+            if len({row["learning_rate"] for row in rows} - {None}) > 1:
                 (folder / f"{name}.svg").write_text(rates_figure(rows, f"{title}: each arm from 5e-5 to 2e-4"))
         for key in MECHANISM:
             (folder / f"mechanism-{key.replace('_', '-')}.svg").write_text(mechanism(read("mechanism"), key))
