@@ -246,7 +246,7 @@ def summary(found):
     return "\n".join(lines)
 
 
-# Slices whose gold answers are the suite's, bare words and numbers; the others' are the model's own.
+# Slices whose gold answers are the suite's, words, numbers and short phrases; the others' are the model's own.
 BARE = ("one_word", "ends_at_once", "arithmetic")
 
 

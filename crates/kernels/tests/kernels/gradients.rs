@@ -112,9 +112,9 @@ fn batch(source: &mut Source, tokens: usize) -> Batch {
     }
 }
 
-/// Forth and back through every kernel once, few enough operations for Miri (`.ci/nightly miri`), with and without threads.
+/// Forward and backward through the model above once: few enough operations for Miri (`.ci/nightly miri`).
 #[test]
-fn a_small_pass_meets_every_kernel() {
+fn a_small_pass_gives_every_gradient() {
     let mut source = Source::new(5);
     let model = Model::new(&mut source);
     let Batch { ids, targets, cos, sin, weights } = batch(&mut source, 5);
