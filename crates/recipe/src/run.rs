@@ -146,6 +146,9 @@ impl Run<'_> {
     /// Starts or skips every stage whose earlier stages are done, as many as may run side by side: those of later kinds first, so
     /// that a model is evaluated before the next one is trained.
     fn start_ready(&mut self, on_event: &mut dyn FnMut(Event<'_>)) -> Result<(), RecipeError> {
+        if self.flight.len() >= self.plan.jobs {
+            return Ok(());
+        }
         self.skip_done(on_event)?;
         for index in self.plan.later_kinds_first() {
             if self.flight.len() >= self.plan.jobs {
