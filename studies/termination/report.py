@@ -5,6 +5,7 @@
     python3 studies/termination/report.py development    # table of the screens, rates chosen by the selection rule
     python3 studies/termination/report.py freeze         # the same rule, written to frozen.json
     python3 studies/termination/report.py confirm        # differences with intervals, and claims, of the confirming runs; then by arm
+    python3 studies/termination/report.py matched        # the confirming runs at equal preference accuracy
     python3 studies/termination/report.py real           # the same of the real model, by seed and prompt
     python3 studies/termination/report.py gold           # the same without intervals, by where the gold answers are from
     python3 studies/termination/report.py held-out       # log-probs of the real model's held-out pairs, differences from the model before
@@ -23,6 +24,7 @@ from pathlib import Path
 import arms
 import figures
 import later
+import matched
 import stats
 
 HERE = Path(__file__).parent
@@ -153,6 +155,26 @@ def rates_figure(rows, title):
         ("log p of the terminator after gold answers, nats more than before", lowest, 0.3, range(lowest, 1)),
         title,
         links,
+    )
+
+
+# Arms of the figure of curves: what is common, what is published, what is ours.
+CURVES = [
+    "sft", "dpo", "dpo-sft", "simpo-sft", "orpo", "kto", "smpo", "smpo-mask", "smpo-invert", "smpo-published", "smpo-mask-anchor0.1",
+    "smpo-met-mask-anchor0.1", "unlikelihood-sft",
+]
+
+
+def curves_figure(rows):
+    """The terminator against the margin: of each arm a line from the model before over its three learning rates, its name at the steepest."""
+    found = {arm: points for arm, points in matched.curves(rows, "margin", "eos_logp_gold").items() if arm in CURVES}
+    points = [(*point, arm if point is line[-1] else "", kind_of(arm)) for arm, line in found.items() for point in line]
+    return figures.scatter(
+        points,
+        ("held-out margin, nats per token", -0.2, 7.5, range(0, 8)),
+        ("log p of the terminator after gold answers, nats", -6.5, 0.0, range(-6, 1)),
+        "screen: from the model before over 5e-5, 2e-4 and 5e-4",
+        [(line, kind_of(arm)) for arm, line in found.items()],
     )
 
 
@@ -417,6 +439,8 @@ def main():
     elif task == "confirm":
         found = claims(read(*confirmation), by_seed)
         print(detail(found), summary(found), sep="\n\n")
+    elif task == "matched":
+        print(matched.table(read(*confirmation), order, signed))
     elif task == "real":
         print(detail(claims(read("real-prompts"), by_prompt)))
     elif task == "gold":
@@ -435,6 +459,7 @@ def main():
         folder.mkdir(exist_ok=True)
         for screen in sorted({row["screen"] for row in rows}):
             (folder / f"{screen}.svg").write_text(figure(rows, chosen, screen))
+        (folder / "curves.svg").write_text(curves_figure(read("screen")))
         for name, title in {"confirm": "confirming runs", "real": "SmolLM2-135M-Instruct"}.items():
             rows = read(*results(f"{name}-*.csv" if name == "confirm" else f"{name}.csv"))
             if len({row["learning_rate"] for row in rows} - {None}) > 1:
