@@ -258,6 +258,17 @@ fn errors_have_the_line_and_the_name_of_the_file() {
     );
     assert!(refused.contains("run.yaml:6: `neftune_noise_alpha: 5` is not supported"), "{refused}");
     assert!(read(&format!("{TRL}loss_type: sigmoid\nload_in_8bit: true\n"), &["load_in_8bit=false"]).is_ok());
+    let refused =
+        error("adafactor: true\nresume_from_checkpoint: out/checkpoint-500\nmodel_init_kwargs: {subfolder: x}\n", &[]);
+    for line in [
+        "run.yaml:5: `adafactor: true` is not supported: AdamW",
+        "run.yaml:6: `resume_from_checkpoint: out/checkpoint-500` is not supported: a run goes on by itself",
+        "run.yaml:7: `model_init_kwargs`: `subfolder` is not supported",
+    ] {
+        assert!(refused.contains(line), "{refused}");
+    }
+    let harmless = "adafactor: false\nresume_from_checkpoint: true\nmodel_init_kwargs: {torch_dtype: bfloat16, device_map: auto}\n";
+    assert!(read(&format!("{TRL}loss_type: sigmoid\n{harmless}"), &[]).is_ok());
     let range = error("beta: -1\n", &[]);
     assert!(range.starts_with("run.yaml:5: loss `dpo`: `beta` must be"), "{range}");
     let length = read(&format!("{TRL}max_seq_length: 1\n"), &[]).unwrap_err();

@@ -76,7 +76,8 @@ pub fn reporters(t: &mut Translator<'_>, key: &'static str, value: &Value) {
         t.set(key, "report_to", ours);
     }
     if !others.is_empty() {
-        let remark = "metrics.jsonl has the metrics; report_to = \"tensorboard\" writes event files, \"mlflow\" sends them to a server";
+        let remark = "metrics.jsonl has the metrics: `python -m smpo.wandb` and `--set report_to=mlflow` send them to a server, \"tensorboard\" \
+                      writes event files";
         t.ignore(&format!("{key}: {}", others.join(", ")), remark);
     }
 }

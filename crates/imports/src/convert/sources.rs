@@ -19,6 +19,37 @@ pub fn reference(t: &mut Translator<'_>, key: &'static str, value: &Value) {
     t.set(key, "reference_model_name_or_path", model_source(name, None));
 }
 
+/// Arguments of the function that loads a model: those that change no weight have no effect.
+pub fn loading(t: &mut Translator<'_>, key: &'static str, value: &Value) {
+    const HARMLESS: [&str; 12] = [
+        "attn_implementation",
+        "cache_dir",
+        "device_map",
+        "dtype",
+        "force_download",
+        "local_files_only",
+        "low_cpu_mem_usage",
+        "token",
+        "torch_dtype",
+        "trust_remote_code",
+        "use_cache",
+        "use_safetensors",
+    ];
+    match value {
+        Value::Object(arguments) => match arguments.keys().find(|name| !HARMLESS.contains(&name.as_str())) {
+            None => t.ignore(key, "how a model is read changes nothing here"),
+            Some(name) => t.refuse(
+                key,
+                format!(
+                    "`{key}`: `{name}` is not supported: it may load other weights; remove it (a revision of the Hub is \
+                     `model_revision`)"
+                ),
+            ),
+        },
+        other => t.expected(key, "arguments by name", other),
+    }
+}
+
 fn model_source(name: &str, revision: Option<&str>) -> String {
     if !is_of_hub(name) {
         return name.to_owned();

@@ -2,7 +2,7 @@
 
 use crate::convert::{run, sources};
 use crate::profile::Literal::{Text, Truth, Whole};
-use crate::profile::{Default, Group, converted, default, refused, sets};
+use crate::profile::{Default, Group, converted, default, part_of, refused, sets};
 
 const ONLY_HERE: &str = "remove it";
 
@@ -39,8 +39,10 @@ pub(crate) const KEYS: &[Group] = &[
     Group::Keys(&[
         sets("activation_checkpointing", "gradient_checkpointing"),
         converted("model_name_or_path", "model_name_or_path", sources::model),
+        part_of("model_revision", "model_name_or_path"),
+        converted("model_init_kwargs", "", sources::loading),
         converted("max_steps", "max_steps", run::max_steps),
-        converted("optim", "", run::optimizer),
+        converted("optim", "optim", run::optimizer),
         converted("eval_strategy", "eval_strategy", run::evaluation),
         converted("evaluation_strategy", "eval_strategy", run::evaluation),
         converted("report_to", "report_to", run::reporters),
@@ -48,17 +50,23 @@ pub(crate) const KEYS: &[Group] = &[
         converted("fp16", "fp16", run::precision),
         converted("use_cpu", "device", run::cpu),
         converted("no_cuda", "device", run::cpu),
+        refused("adafactor", &["false"], "AdamW is the only optimizer here; remove it"),
         refused("optim_args", &[], "AdamW has `adam_beta1`, `adam_beta2` and `adam_epsilon` here; remove it"),
         refused("optim_target_modules", &[], ONLY_HERE),
         refused("neftune_noise_alpha", &["0"], "embeddings get no noise here; remove it"),
         refused("label_smoothing_factor", &["0"], "cross-entropy has no label smoothing here; remove it"),
         refused("dataloader_drop_last", &["false"], "the last step of an epoch is smaller here; remove it"),
+        refused(
+            "resume_from_checkpoint",
+            &["true", "false"],
+            "a run goes on by itself where its `output_dir` left off; checkpoints of other trainers have no state that is read: give \
+             the model in one as `model_name_or_path`",
+        ),
         refused("average_tokens_across_devices", &["true"], "a step is averaged over its tokens here; remove it"),
     ]),
     Group::Nothing(&[
         "accelerator_config",
         "activation_checkpointing_kwargs",
-        "adafactor",
         "attn_implementation",
         "auto_find_batch_size",
         "batch_eval_metrics",
@@ -122,8 +130,6 @@ pub(crate) const KEYS: &[Group] = &[
         "logging_nan_inf_filter",
         "logging_steps",
         "logging_strategy",
-        "model_init_kwargs",
-        "model_revision",
         "overwrite_output_dir",
         "parallelism_config",
         "past_index",
@@ -133,7 +139,6 @@ pub(crate) const KEYS: &[Group] = &[
         "ray_scope",
         "remove_unused_columns",
         "restore_callback_states_from_checkpoint",
-        "resume_from_checkpoint",
         "run_name",
         "save_on_each_node",
         "save_only_model",

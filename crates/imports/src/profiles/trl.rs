@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::{model_config, transformers};
-use crate::convert::{adapters, losses, mixture, templates};
+use crate::convert::{adapters, losses, mixture, sources, templates};
 use crate::profile::Literal::{Real, Text, Truth, Whole};
 use crate::profile::{
     Default, Group, Key, Keys, Method, Profile, Told, converted, default, nothing, part_of, refused, same, sets,
@@ -63,7 +63,8 @@ pub(crate) static TRL: Profile = Profile {
         "ORPO: TRL's cross-entropy is over prompt and answer, here it is over the answer, as in the paper.",
         "CPO, SimPO with `cpo_alpha` and `loss_type: sft`: the cross-entropy is the token mean of a micro-batch there, of the \
          optimizer step here; without accumulation they are equal.",
-        "Warm-up begins at 1/(n + 1) of the peak here and at 0 there; the order of rows is another one; held-out rows are \
+        "Warm-up begins at 1/(n + 1) of the peak here and at 0 there; the order of rows is another one, whatever `group_by_length` and `data_seed` \
+         say; held-out rows are \
          drawn by another generator.",
         "Routed experts: without `router_aux_loss_coef` the coefficient of the model's config.json counts there; here only where \
          that has `output_router_logits` too.",
@@ -110,10 +111,14 @@ const REFERENCE: Group = Group::Nothing(&[
     "precompute_ref_batch_size",
     "precompute_ref_log_probs",
     "ref_adapter_name",
-    "ref_model_init_kwargs",
     "use_logits_to_keep",
 ]);
-const SYNC: &[Key] = &[same("sync_ref_model"), same("ref_model_mixup_alpha"), same("ref_model_sync_steps")];
+const SYNC: &[Key] = &[
+    same("sync_ref_model"),
+    same("ref_model_mixup_alpha"),
+    same("ref_model_sync_steps"),
+    converted("ref_model_init_kwargs", "", sources::loading),
+];
 const BETA: Key = sets("beta", "loss.beta");
 
 const METHOD: Method =
