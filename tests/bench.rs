@@ -39,7 +39,7 @@ fn a_step_of_sampling_is_timed_against_the_bandwidth() {
     smpo(&[&options[..], &["emulated"]].concat())
         .success()
         .stdout(contains("tokens/s").and(contains("to read a step")));
-    let why = "--batch-size: expected at least 1, got 0";
+    let why = "'--batch-size <N>': 0 is not in 1..=65536";
     smpo(&["bench", "decode", "--batch-size", "0", "--device", "cpu"]).code(2).stderr(contains(why));
 }
 
@@ -55,7 +55,7 @@ fn wrong_options_are_refused() {
     };
     refused(&["--device", "gpu"], "expected auto, cpu, cuda, cuda:N or emulated, got `gpu`");
     refused(&["--device", "cpu", "--dtype", "float16"], "--dtype: expected float32");
-    refused(&["--lora-r", "0"], "--lora-r: expected at least 1, got 0");
+    refused(&["--lora-r", "0"], "'--lora-r <RANK>': 0 is not in 1..=8192");
 }
 
 #[cfg(not(feature = "cuda"))]

@@ -61,7 +61,7 @@ fn text_names_tokens_and_lists_a_pair() {
         .args(["--tokenizer", tokenizer, "--pair", "a"])
         .assert()
         .success()
-        .stdout(contains("smpo: 1 pairs, 2 chosen and 3 rejected tokens, target margin 0.35"))
+        .stdout(contains("smpo: 1 pair, 2 chosen and 3 rejected tokens, target margin 0.35"))
         .stdout(contains("Tokens that carry most of the gradient"))
         .stdout(contains("a: rejected (■ terminator)"))
         .stdout(contains("' 2 ■"));

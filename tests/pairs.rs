@@ -68,7 +68,7 @@ fn pairs_are_made_resumed_and_trained_on() {
         command.args(["--samples", "6", "--cap", "24", "--temperature", "1.2"]).args(more);
         command.assert().success()
     };
-    make(&[]).stdout(contains("rows of")).stdout(contains("48 samples, 0 failed"));
+    make(&[]).stdout(contains("rows from")).stdout(contains("48 samples, 0 failed"));
     let out = dir.path().join("pairs");
     let pairs = rows(&out.join("pairs.jsonl"));
     assert!(!pairs.is_empty());

@@ -78,7 +78,7 @@ fn prompts_of_a_language_model_are_worth_what_logps_gives() {
     // a finished run is shown again
     run("one", &["--format", "json"]).assert().success().stdout(contains("\"loss_without\""));
     run("one", &[]).assert().success().stdout(contains("already finished"));
-    run("one", &["--dissimilarity", "0.5"]).assert().code(2).stderr(contains("another configuration (prompt differ)"));
+    run("one", &["--dissimilarity", "0.5"]).assert().code(2).stderr(contains("another configuration (prompt differs)"));
 
     // on rows that are known the loss is the mean of what `smpo logps` gives of the text
     let apart = pairs(100, 6);
@@ -250,7 +250,8 @@ fn wrong_options_and_models_are_named() {
     refused(&["--temperature", "0"]).stderr(contains("`prompt.temperature` must be a positive number, got 0"));
     refused(&["--noise", "-0.5"]).stderr(contains("`prompt.noise` must be from -0.2 to 0.2, got -0.5"));
     refused(&["--forbid", "99999999"]).stderr(contains("expected ids below"));
-    refused(&["--test-size", "8"]).stderr(contains("held-out rows: expected fewer than the 8 rows there are, got 8"));
+    refused(&["--test-size", "8"])
+        .stderr(contains("`test_size`: expected fewer held-out rows than the 8 of the data, got 8"));
     refused(&["--test-size", "-1"]).stderr(contains("--test-size: expected a share below 1 or a whole number of rows"));
     smpo(dir, &["prompt", "optimize", "absent", "pairs.jsonl", "--out", "out"])
         .assert()

@@ -202,7 +202,7 @@ fn a_classifier_is_trained_and_labels_texts() {
     score(&demo("preferences.jsonl"), &[]).assert().success().stdout(contains("mean probability"));
     fs::write(&held, "{\"text\": \"a\"}\n{\"prompt\": \"What is tea?\"}\n{\"text\": \"b\", \"label\": \"odd\"}\n")
         .unwrap();
-    score(&held, &[]).assert().success().stdout(contains("1 rows have a label that the model does not have"));
+    score(&held, &[]).assert().success().stdout(contains("1 row has a label that the model does not have"));
     let suite = text(&demo("ood.jsonl"));
     smpo(&["pairs", &text(&demo("base")), "--prompts", &suite, "--out", &text(&dir.path().join("p")), "--score"])
         .arg(format!("rm:{model}"))

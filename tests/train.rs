@@ -252,7 +252,7 @@ fn bad_configurations_exit_with_2_and_say_where() {
         ("eval_step = 3", "run.toml:12: unknown key `eval_step` (did you mean `eval_steps`?)"),
         ("load_best_model_at_end = true", "needs `test_size` or `eval_dataset`"),
         ("test_size = 1.5", "`test_size` must be a share from 0 up to but not 1, or a whole number of rows, got 1.5"),
-        ("test_size = 1200", "expected fewer than the 1200 rows"),
+        ("test_size = 1200", "`test_size`: expected fewer held-out rows than the 1200 of the data"),
         ("lr_scheduler_type = \"cosin\"", "unknown variant `cosin`"),
         ("report_to = \"wandb\"", "unknown variant `wandb`"),
         ("adapter_name_or_path = \"nowhere\"", "nowhere"),

@@ -132,9 +132,10 @@ fn blocks_that_do_not_run_are_listed() {
     current("tests/book/untested.txt", &(text + &listed));
 }
 
-/// The tutorial with its real model, in a directory of its own: transcript and times to standard output.
+/// The tutorial with its real model, in an empty directory and HOME: transcript and times to standard output.
 ///
-/// `SMPO_TUTORIAL_MODEL` is a directory with the GGUF file that the tutorial names.
+/// `SMPO_TUTORIAL_MODEL` is a directory with the GGUF file that the tutorial names, `SMPO_TUTORIAL_PROGRAM` one with an `smpo` to take in
+/// place of the one that was built with this test: that of an installed wheel.
 #[test]
 #[ignore = "needs SmolLM2-135M-Instruct, ten minutes"]
 fn the_tutorial_with_its_real_model() {
@@ -150,10 +151,15 @@ fn the_tutorial_with_its_real_model() {
         let quoted = block.text.replace('\'', r"'\''");
         let _ = write!(script, "SECONDS=0; echo '$ {quoted}'\n{}\necho \"[$SECONDS s]\"\n", block.text);
     }
-    let program = cargo_bin("smpo");
-    let path = format!("{}:{}", program.parent().unwrap().display(), std::env::var("PATH").unwrap_or_default());
-    let status = Command::new("bash").args(["-c", &script]).current_dir(dir.path()).env("PATH", path).status().unwrap();
-    assert!(status.success());
+    let program = match std::env::var("SMPO_TUTORIAL_PROGRAM") {
+        Ok(installed) => installed.into(),
+        Err(_) => cargo_bin("smpo").parent().unwrap().to_owned(),
+    };
+    let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap_or_default());
+    let home = tempfile::tempdir().unwrap();
+    let mut bash = Command::new("bash");
+    bash.args(["-c", &script]).current_dir(dir.path()).env("PATH", path).env("HOME", home.path());
+    assert!(bash.status().unwrap().success());
 }
 
 #[test]

@@ -59,7 +59,8 @@ pub fn step(report: &StepReport) -> String {
     if report.lora_r.is_some() {
         row("base", report.base.to_owned());
     }
-    row("pack", format!("at most {} tokens", report.max_tokens_per_pack));
+    let plural = if report.max_tokens_per_pack == 1 { "" } else { "s" };
+    row("pack", format!("at most {} token{plural}", report.max_tokens_per_pack));
     row("checkpointing", if report.checkpointing { "on" } else { "off" }.to_owned());
     row("tokens a step", format!("{}, {} with each prompt once", report.tokens, report.packed_tokens));
     row("steps", format!("{} after {} to warm up", report.steps, report.warmup));

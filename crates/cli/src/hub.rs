@@ -12,7 +12,7 @@ pub const HUB_NAMES: &str = "a model of the Hugging Face Hub is hf://ORG/MODEL";
 pub fn show_downloads() {
     observe(|download| {
         if download.done == 0 && download.total > 0 {
-            eprintln!("downloading {} ({:.1} MB)", download.file, download.total as f64 / 1e6);
+            crate::output::note(&format!("downloading {} ({:.1} MB)", download.file, download.total as f64 / 1e6));
         }
     });
 }

@@ -14,7 +14,7 @@ fn install() {
             if STOP.swap(true, Ordering::SeqCst) {
                 std::process::exit(130);
             }
-            eprintln!("\nstopping after the current step; press Ctrl-C again to stop at once");
+            crate::output::note("\nstopping after the current step; press Ctrl-C again to stop at once");
         });
     });
 }

@@ -2,12 +2,14 @@
 //!
 //! This is the only place that prints or exits. Each command is a file in [`commands`].
 
+mod arguments;
 mod commands;
 mod exit;
 mod hub;
 mod interrupt;
 mod memory;
 mod output;
+mod outputs;
 mod progress;
 #[cfg(test)]
 #[path = "../tests/help.rs"]
@@ -31,7 +33,7 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return exit::Failure::from(error).report(),
     };
-    let cli = Cli::parse_from(arguments);
+    let cli: Cli = arguments::parse(arguments);
     match cli.command.run() {
         Ok(exit) => exit.into(),
         Err(failure) => failure.report(),

@@ -1,4 +1,4 @@
-//! Results on standard output; a reader that closes the pipe early is no error.
+//! Results on standard output, where a reader that closes the pipe early is no error, and notes on standard error.
 
 use std::io::{ErrorKind, IsTerminal, Write};
 
@@ -22,9 +22,16 @@ pub enum Format {
 pub fn print(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     match writeln!(out, "{}", text.trim_end_matches('\n')).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).or_execution_error(),
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::execution(format!("standard output: cannot write: {error}")))
+        }
         _ => Ok(()),
     }
+}
+
+/// Writes a line to standard error. A log that cannot be written stops no work.
+pub fn note(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
 /// Prints a value as indented JSON.

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
+use crate::output::note;
+
 /// Progress display of a command.
 pub struct Progress {
     bars: Option<MultiProgress>,
@@ -50,7 +52,7 @@ impl Progress {
             Some(bars) => {
                 let _ = bars.println(line);
             }
-            None => eprintln!("{line}"),
+            None => note(line),
         }
     }
 
@@ -99,7 +101,7 @@ impl Stage {
         let mut last = self.last_line.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if last.elapsed() >= PLAIN_INTERVAL {
             *last = Instant::now();
-            eprintln!("{}: {done}/{} {message}", self.name, self.total.load(Ordering::Relaxed));
+            note(&format!("{}: {done}/{} {message}", self.name, self.total.load(Ordering::Relaxed)));
         }
     }
 
@@ -120,7 +122,7 @@ impl Stage {
         let message = if message.is_empty() { "done" } else { message };
         match &self.bar {
             Some(bar) => bar.finish_with_message(self.placed(message)),
-            None => eprintln!("{}: {message}", self.name),
+            None => note(&format!("{}: {message}", self.name)),
         }
     }
 

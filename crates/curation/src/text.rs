@@ -43,16 +43,16 @@ pub enum RowKind {
 }
 
 impl RowKind {
-    /// Plural, for reports.
-    pub fn plural(self) -> &'static str {
+    /// Singular, for reports.
+    pub fn name(self) -> &'static str {
         match self {
-            Self::Pair => "preference pairs",
-            Self::Labelled => "labelled completions",
-            Self::Example => "instruction examples",
-            Self::Group => "groups",
-            Self::Classified => "texts with labels",
-            Self::Prompt => "prompts",
-            Self::Object => "rows",
+            Self::Pair => "preference pair",
+            Self::Labelled => "labelled completion",
+            Self::Example => "instruction example",
+            Self::Group => "group",
+            Self::Classified => "labelled text",
+            Self::Prompt => "prompt",
+            Self::Object => "row",
         }
     }
 }

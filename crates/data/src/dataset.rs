@@ -309,7 +309,7 @@ pub(crate) fn no_rows(files: &[PathBuf], kind: RowKind, bad: &BadRows, degenerat
     let got = match bad.first.first() {
         None if degenerate.any() => format!("none ({degenerate})"),
         None => "none".to_string(),
-        Some(first) => format!("{} bad rows and no other ({bad}): {first}", bad.count),
+        Some(first) => format!("{} and no other ({bad}): {first}", smpo_suggest::counted(bad.count, "bad row")),
     };
     DatasetError::NoRows { file, expected: kind.expected(), got }
 }

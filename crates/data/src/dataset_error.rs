@@ -38,7 +38,7 @@ pub enum DatasetError {
     },
     /// Nothing is left to train on.
     #[error(
-        "{file}: no row to train on: expected at least one {expected}, got {got}", file = file.display()
+        "{file}: no row to train on: expected {expected}, got {got}", file = file.display()
     )]
     NoRows {
         /// The first file.

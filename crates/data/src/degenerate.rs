@@ -43,6 +43,7 @@ impl DegenerateGroups {
 impl fmt::Display for DegenerateGroups {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { small, tied } = self;
-        write!(f, "{} groups left out: {small} with {SMALL}, {tied} with {TIED}", small + tied)
+        let groups = smpo_suggest::counted(small + tied, "group");
+        write!(f, "{groups} left out: {small} with {SMALL}, {tied} with {TIED}")
     }
 }

@@ -27,7 +27,8 @@ fn choose(files: &[String], path: &str, purpose: Purpose) -> Result<Vec<PathBuf>
     let data: Vec<PathBuf> = files.iter().map(PathBuf::from).filter(|file| is_data(file)).collect();
     if data.is_empty() {
         let other = "the revision `@refs/convert/parquet` of many data sets has them as Parquet";
-        return Err(format!("expected data files, found none among {} files; {other}", files.len()));
+        let files = smpo_suggest::counted(files.len(), "file");
+        return Err(format!("expected data files, found none among {files}; {other}"));
     }
     let chosen: Vec<PathBuf> = match glob::Pattern::new(path) {
         _ if path.is_empty() => of_purpose(Path::new(""), data.clone(), purpose),

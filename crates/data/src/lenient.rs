@@ -12,7 +12,7 @@ const NON_FINITE: [&str; 3] = ["-Infinity", "Infinity", "NaN"];
 const KEY: &str = "\u{0}not finite";
 
 /// The text with an object in place of every number that is not finite; `None` where there is none.
-pub(crate) fn with_non_finite(text: &str) -> Option<String> {
+pub fn with_non_finite(text: &str) -> Option<String> {
     let mut out = String::new();
     let (mut rest, mut in_string, mut escaped, mut copied) = (0, false, false, 0);
     let bytes = text.as_bytes();
@@ -54,7 +54,7 @@ pub(crate) fn is_object(value: &Value) -> bool {
 }
 
 /// The number that an object stands for.
-fn non_finite(value: &Value) -> Option<&str> {
+pub fn non_finite(value: &Value) -> Option<&str> {
     value.as_object().filter(|map| map.len() == 1)?.get(KEY)?.as_str()
 }
 

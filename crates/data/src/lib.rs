@@ -55,6 +55,7 @@ pub use drawn::{DrawnRecords, encode_record};
 pub use json_lines::JsonLines;
 pub use json_rows::{JsonRow, JsonRows, json_rows};
 pub use lengths::{Bin, LengthReport, Lengths, lengths};
+pub use lenient::{non_finite, with_non_finite};
 pub use mixture::{HoldOut, MixtureError};
 pub use order::order;
 pub use preparation::{Preparation, Reading, TrainOn};

@@ -58,7 +58,7 @@ pub(crate) struct Split {
 #[derive(Debug, thiserror::Error, PartialEq)]
 pub enum MixtureError {
     /// Nothing would be left to train on.
-    #[error("held-out rows: expected fewer than the {rows} rows there are, got {held_out}")]
+    #[error("`test_size`: expected fewer held-out rows than the {rows} of the data, got {held_out}")]
     NothingLeft {
         /// Rows there are.
         rows: usize,
@@ -66,7 +66,7 @@ pub enum MixtureError {
         held_out: usize,
     },
     /// More rows asked for than there are.
-    #[error("dataset sample: expected at most the {rows} rows there are, got {wanted}")]
+    #[error("`dataset_sample`: expected at most {}, all of the data, got {wanted}", smpo_suggest::counted(*rows, "row"))]
     Sample {
         /// Rows there are.
         rows: usize,
@@ -84,7 +84,7 @@ pub enum MixtureError {
         got: f64,
     },
     /// One ratio per file is needed.
-    #[error("dataset ratios: expected one per data set ({files}), got {ratios}")]
+    #[error("`dataset_ratio`: expected one per data set ({files}), got {ratios}")]
     Count {
         /// Data sets.
         files: usize,
@@ -102,7 +102,7 @@ pub(crate) fn split(rows: usize, held_out: HoldOut, seed: u64) -> Result<Split, 
         HoldOut::Rows(count) => count,
         HoldOut::Share(share) if (0.0..1.0).contains(&share) => (rows as f64 * share).ceil() as usize,
         HoldOut::Share(got) => {
-            return Err(MixtureError::Share { what: "held-out share", expected: "at least 0 and below 1", got });
+            return Err(MixtureError::Share { what: "`test_size`", expected: "at least 0 and below 1", got });
         }
     };
     if count > 0 && count >= rows {
@@ -138,7 +138,7 @@ pub(crate) fn mix(files: &[usize], ratios: &[f64], seed: u64) -> Result<Vec<RowO
     for (file, (&rows, &ratio)) in files.iter().zip(ratios).enumerate() {
         if !(ratio.is_finite() && ratio >= 0.0) {
             return Err(MixtureError::Share {
-                what: "dataset ratio",
+                what: "`dataset_ratio`",
                 expected: "a finite number of at least 0",
                 got: ratio,
             });

@@ -287,12 +287,13 @@ fn finite((record, remarks): (Record, Remarks)) -> Result<(Record, Remarks), Pro
 
 pub(crate) fn not_json(text: &str, error: &serde_json::Error) -> Problem {
     let begins = text.trim_start();
+    let message = smpo_suggest::of_one_line(&error.to_string());
     if begins.starts_with(['{', '[']) {
-        return Problem::NotJson { message: error.to_string() };
+        return Problem::NotJson { message };
     }
     let begin: String = begins.chars().take(BEGINNING).collect();
     Problem::NotJson {
-        message: format!("{error}; the row begins with {begin:?}, not with `{{`: CSV and plain text are not read"),
+        message: format!("{message}; the row begins with {begin:?}, not with `{{`: CSV and plain text are not read"),
     }
 }
 

@@ -214,7 +214,7 @@ impl TokenizedRecord {
             RecordKind::Pair | RecordKind::Labelled | RecordKind::Example => sides.row(String::new()),
         };
         let (_, cut) = row.cut(tokenizer, truncation);
-        let tokens = |tokens: usize| format!("{tokens} tokens cut");
+        let tokens = |tokens: usize| format!("{} cut", smpo_suggest::counted(tokens, "token"));
         let broken = [
             (Rule::NothingLeft, cut.vanished, String::new()),
             (Rule::IdenticalWhenCut, cut.identical && !cut.vanished, tokens(cut.completion)),

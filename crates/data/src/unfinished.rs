@@ -4,6 +4,7 @@ use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use smpo_suggest::counted;
 
 /// Treatment of a completion that did not end.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -60,14 +61,15 @@ impl fmt::Display for UnfinishedCompletions {
         let of_groups = grouped + dropped_completions;
         let mut parts = Vec::new();
         if of_groups == 0 || chosen + rejected + dropped_rows > 0 {
+            let rows = counted(*dropped_rows, "row");
             parts.push(format!(
-                "{chosen} chosen and {rejected} rejected completions did not end, {dropped_rows} rows left out for one"
+                "{chosen} chosen and {rejected} rejected completions did not end, {rows} left out for one"
             ));
         }
         if of_groups > 0 {
-            parts.push(format!(
-                "{grouped} completions of groups did not end, {dropped_completions} others left out for it"
-            ));
+            let of_groups = counted(*grouped, "completion");
+            let others = counted(*dropped_completions, "other");
+            parts.push(format!("{of_groups} of groups did not end, {others} left out for it"));
         }
         f.write_str(&parts.join("; "))
     }

@@ -149,7 +149,7 @@ fn length_bias_and_mixed_kinds_are_told() {
     rows.push(r#"{"prompt": "p", "completion": "c"}"#.into());
     let report = run(&rows, None, &Truncation::default());
     assert_eq!(report.findings[0].rule, Rule::MixedKinds);
-    assert_eq!(report.findings[0].first[0].detail, "2 pairs, 1 examples");
+    assert_eq!(report.findings[0].first[0].detail, "2 pairs, 1 example");
     let report = run(&[], None, &Truncation::default());
     assert_eq!(report.findings[0].rule, Rule::NoRows);
 }

@@ -294,9 +294,9 @@ fn what_cannot_be_selected_is_refused() {
     let run = dataset(vec![pairs(dir.path(), "a", 5)]);
     let refuse = |dataset: Dataset| rows(&dataset).unwrap_err().to_string();
     let error = refuse(Dataset { test_size: Some(HoldOut::Rows(5)), ..run.clone() });
-    assert!(error.contains("a: held-out rows: expected fewer than the 5 rows"), "{error}");
+    assert!(error.contains("a: `test_size`: expected fewer held-out rows than the 5 of the data"), "{error}");
     let error = refuse(Dataset { sample: Some(6), ..run.clone() });
-    assert!(error.contains("dataset sample: expected at most the 5 rows there are, got 6"), "{error}");
+    assert!(error.contains("`dataset_sample`: expected at most 5 rows, all of the data, got 6"), "{error}");
     let error = refuse(Dataset { ratios: vec![1.0, 1.0], ..run });
     assert!(error.contains("expected one per data set (1), got 2"), "{error}");
 }

@@ -54,12 +54,13 @@ impl FidelityError {
         (ratio / std::f64::consts::LN_10 - 1.0).abs() < 0.01
     }
 
-    /// The tolerance of quantised weights, if the disagreement looks like their rounding: a server does not say that its
-    /// weights are quantised.
+    /// The tolerance of quantised weights, if the disagreement is beyond that of a dtype and looks like their rounding: a
+    /// server does not say that its weights are quantised.
     pub fn quantised_tolerance(&self) -> Option<f64> {
         let FidelityError::Disagreement { fidelity, sequential: None, .. } = self else { return None };
         let tolerance = default_tolerance(Some(QUANTISED));
-        fidelity.is_noise(tolerance).then_some(tolerance)
+        let beyond_rounding = fidelity.max_abs_nats > default_tolerance(None);
+        (beyond_rounding && fidelity.is_noise(tolerance)).then_some(tolerance)
     }
 }
 
@@ -67,8 +68,12 @@ impl FidelityError {
 pub(crate) fn explain(fidelity: &Fidelity, tolerance: f64) -> String {
     let Fidelity { max_abs_nats, mean_abs_nats, p95_abs_nats, tokens, worst, .. } = fidelity;
     let mut text = format!(
-        "the engine does not reproduce this model's log-probs: max |Δ| {max_abs_nats:.3} nats over {tokens} tokens \
-         (tolerance {tolerance}; mean {mean_abs_nats:.3}, 95th percentile {p95_abs_nats:.3})"
+        "the engine does not reproduce this model's log-probs: max |Δ| {} nats over {} (tolerance {tolerance}; mean {}, \
+         95th percentile {})",
+        nats(*max_abs_nats, tolerance),
+        smpo_suggest::counted(tokens, "token"),
+        nats(*mean_abs_nats, 0.0),
+        nats(*p95_abs_nats, 0.0)
     );
     if let Some(worst) = worst {
         // Writing to a string does not fail.
@@ -79,6 +84,17 @@ pub(crate) fn explain(fidelity: &Fidelity, tolerance: f64) -> String {
         );
     }
     text
+}
+
+/// A number of nats, with the digits that show it above `bound` where it is.
+fn nats(value: f64, bound: f64) -> String {
+    let short = format!("{value:.3}");
+    let shows = |text: &str| text.parse::<f64>().is_ok_and(|shown| shown > bound);
+    if value <= bound || shows(&short) {
+        return short;
+    }
+    let scientific = format!("{value:.1e}");
+    if shows(&scientific) { scientific } else { value.to_string() }
 }
 
 /// The sampler of a fidelity check: one under which the reported log-probs are the model's own.

@@ -141,7 +141,10 @@ fn prompt_rows(path: &Path, rows: Rows, strictness: Strictness<'_>) -> Result<Ve
         }
         let prompt = parse(&row, strictness).map_err(at)?;
         if let Some(first) = first_line_of_id.insert(prompt.id.clone(), line) {
-            return Err(at(taken(&prompt.id, first)));
+            return Err(at(match id(&row, false).map_err(at)? {
+                Some(_) => taken(&prompt.id, first),
+                None => format!("the same prompt as line {first}; give both an `id`"),
+            }));
         }
         if matches!(strictness, Strictness::Suite { .. })
             && let Some(first) = first_line_of_prompt.insert(prompt.messages.clone(), line)

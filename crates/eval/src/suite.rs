@@ -64,6 +64,9 @@ struct SuiteFile {
     sampler: Sampler,
 }
 
+/// Largest number of samples of a prompt: all of them are in memory.
+const MOST_SAMPLES: u32 = 10_000;
+
 const FIELDS: [&str; 8] = ["name", "prompts", "slices", "cap", "samples_per_prompt", "seed", "pairs", "sampler"];
 
 fn one() -> u32 {
@@ -179,8 +182,8 @@ impl Suite {
         if self.cap == 0 {
             return problem("cap", "at least 1 token", &self.cap);
         }
-        if self.samples_per_prompt == 0 {
-            return problem("samples_per_prompt", "at least 1", &self.samples_per_prompt);
+        if !(1..=MOST_SAMPLES).contains(&self.samples_per_prompt) {
+            return problem("samples_per_prompt", &format!("1 to {MOST_SAMPLES}"), &self.samples_per_prompt);
         }
         self.sampler.check().map_err(|error| error.to_string())
     }
@@ -224,7 +227,7 @@ pub fn hash_prompts<'a>(prompts: impl IntoIterator<Item = &'a Prompt>) -> String
 
 /// The parser's message, with "did you mean" for an unknown field.
 fn explain(error: &toml::de::Error) -> String {
-    let message = error.message().trim().to_owned();
+    let message = smpo_suggest::expected_and_got(error.message().trim());
     let unknown = message.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next());
     let known = FIELDS.into_iter().chain(["temperature", "top_k", "top_p", "min_p"]);
     let hint = unknown.map(|field| smpo_suggest::did_you_mean(field, known)).unwrap_or_default();

@@ -302,7 +302,7 @@ fn another_encoding_is_refused_and_damage_is_told() {
         read(b"{\"prompt\": \"p\", \"completion\": \"M\xfcller, na\xefve, caf\xe9\"}\n").unwrap_err().to_string();
     assert!(error.contains("m.jsonl:1: expected UTF-8") && error.contains("iconv"), "{error}");
     let damaged = read(b"{\"prompt\": \"p\", \"completion\": \"cut \xf0\x9f\x98\"}\n").unwrap();
-    assert!(damaged.notes[0].contains("no UTF-8, the first on line 1"), "{:?}", damaged.notes);
+    assert!(damaged.notes[0].contains("no UTF-8, on line 1"), "{:?}", damaged.notes);
     let table = read(b"prompt,completion\nq,a\n").unwrap_err().to_string();
     assert!(table.contains("text that begins with \"prompt,completion\""), "{table}");
 }

@@ -157,7 +157,7 @@ fn any_file_of_prompts_is_a_suite() {
     assert_eq!(Suite::read(&numbered.path("p.jsonl")).expect("valid").prompts[0].id, "81");
     for (text, words) in [
         ("{\"question_id\": 81, \"turns\": [\"hi\", \"and?\"]}", "expected one turn, got 2"),
-        ("{\"prompt\": \"hi\"}\n{\"prompt\": \"hi\"}", "already taken by line 1"),
+        ("{\"prompt\": \"hi\"}\n{\"prompt\": \"hi\"}", "the same prompt as line 1; give both an `id`"),
         ("{\"text\": \"hi\"}", "expected `messages`, `prompt`, `instruction`, `question` or `turns`"),
         ("{\"prompt\": 7}", "`prompt`: expected a conversation, got a number"),
         ("{\"messages\": []}", "at least one message"),

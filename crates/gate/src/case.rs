@@ -146,7 +146,8 @@ pub(crate) fn prepare<'a>(rule: &'a Rule, policy: &'a Policy, arms: &'a Arms<'a>
             100.0 * rule.max_unpaired
         ))
     } else if n < rule.min_n {
-        Some(format!("there are only {n} prompts{on_slice}, and the policy asks for at least {}", rule.min_n))
+        let prompts = smpo_suggest::counted(n, "prompt");
+        Some(format!("only {prompts}{on_slice}, and the policy asks for at least {}", rule.min_n))
     } else {
         None
     };

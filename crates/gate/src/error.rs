@@ -23,7 +23,7 @@ pub enum GateError {
     /// A value of the policy is out of range.
     #[error("{origin}: {what}: expected {expected}, got {got}")]
     PolicyValue {
-        /// File or name of the policy.
+        /// File or name of the policy, with the line of a key outside of its rules.
         origin: String,
         /// The field, with its metric and slice.
         what: String,

@@ -1,6 +1,7 @@
 //! Caveats of a comparison, one line each.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use smpo_stats::hierarchical::Seeds;
 
@@ -12,7 +13,7 @@ const NAMED: usize = 3;
 
 /// Caveats of comparing these arms.
 pub(crate) fn of(baseline: &[Run], candidate: &[Run], seeds: Seeds) -> Vec<String> {
-    let mut notes = Vec::new();
+    let mut notes: Vec<String> = on_both_sides(baseline, candidate).into_iter().collect();
     let (b, c) = (baseline.len(), candidate.len());
     if b > 1 && c > 1 {
         let how = match seeds {
@@ -32,6 +33,14 @@ pub(crate) fn of(baseline: &[Run], candidate: &[Run], seeds: Seeds) -> Vec<Strin
     notes.extend(unknown_prompts(&scored));
     notes.extend(sample_counts(&scored));
     notes
+}
+
+/// A warning of an evaluation that is compared with itself.
+fn on_both_sides(baseline: &[Run], candidate: &[Run]) -> Option<String> {
+    let place = |run: &Run| run.dir.canonicalize().unwrap_or_else(|_| run.dir.clone());
+    let baseline: Vec<PathBuf> = baseline.iter().map(place).collect();
+    let shared = candidate.iter().find(|run| baseline.contains(&place(run)))?;
+    Some(format!("{} is on both sides: an evaluation compared with itself shows nothing", shared.dir.display()))
 }
 
 fn arms<'a>(baseline: &'a [Run], candidate: &'a [Run]) -> impl Iterator<Item = (&'static str, &'a Run)> {

@@ -194,7 +194,7 @@ impl Policy {
     pub fn parse(origin: &str, text: &str) -> Result<Policy, GateError> {
         let file: File = toml::from_str(text).map_err(|error| syntax(origin, text, &error))?;
         let invalid = |Invalid { what, expected, got }: Invalid| GateError::PolicyValue {
-            origin: origin.to_owned(),
+            origin: line_of(text, &what).map_or_else(|| origin.to_owned(), |line| format!("{origin}:{line}")),
             what,
             expected: expected.to_owned(),
             got,
@@ -326,16 +326,16 @@ impl FileRule {
     }
 }
 
+/// The line of a key outside of all tables, from 1.
+fn line_of(text: &str, key: &str) -> Option<usize> {
+    let mut lines = text.lines().take_while(|line| !line.trim_start().starts_with('['));
+    let is_its =
+        |line: &str| line.trim_start().strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('='));
+    lines.position(is_its).map(|index| index + 1)
+}
+
 /// The parser's message, with the line and the nearest valid name.
 fn syntax(origin: &str, text: &str, error: &toml::de::Error) -> GateError {
     let line = error.span().map_or(1, |span| line_at(text, span.start));
-    let mut message = error.message().to_owned();
-    // serde lists the valid names in backticks after the offending one
-    let mut quoted = message.split('`').skip(1).step_by(2);
-    if message.starts_with("unknown ")
-        && let Some(name) = quoted.next()
-    {
-        message.push_str(&smpo_suggest::did_you_mean(name, quoted));
-    }
-    GateError::PolicySyntax { origin: origin.to_owned(), line, message }
+    GateError::PolicySyntax { origin: origin.to_owned(), line, message: smpo_suggest::in_words(error.message()) }
 }

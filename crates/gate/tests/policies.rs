@@ -85,8 +85,8 @@ fn a_misspelt_field_is_met_with_its_line_and_the_right_name() {
 #[test]
 fn values_out_of_range_are_named() {
     for (text, expected) in [
-        (format!("name = \"x\"\nalpha = 0.7\n{RULE}"), "my.toml: alpha: expected above 0 and below 0.5, got 0.7"),
-        (format!("name = \"x\"\nresamples = 10\n{RULE}"), "my.toml: resamples: expected 1000 to 1000000, got 10"),
+        (format!("name = \"x\"\nalpha = 0.7\n{RULE}"), "my.toml:2: alpha: expected above 0 and below 0.5, got 0.7"),
+        (format!("name = \"x\"\nresamples = 10\n{RULE}"), "my.toml:2: resamples: expected 1000 to 1000000, got 10"),
         (
             format!("name = \"x\"\n{RULE}min_n = 1\n"),
             "my.toml: min_n of `eos_rate` on slice `all`: expected at least 2, got 1",

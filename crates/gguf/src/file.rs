@@ -1,7 +1,7 @@
 //! A model in GGUF: one file or several parts of one.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -14,13 +14,28 @@ use crate::{GgmlType, Metadata, split};
 const PIECE: usize = 1 << 20;
 
 /// True for a file that is GGUF by its ending or its first bytes (Ollama's blobs have no ending).
-pub fn is_gguf(path: &Path) -> bool {
-    let by_content = || {
-        let mut magic = [0; 4];
-        File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && &magic == b"GGUF"
-    };
-    let by_name = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gguf"));
-    path.is_file() && (by_name || by_content())
+///
+/// # Errors
+/// When it cannot be told: the path cannot be looked at, or the file cannot be read.
+pub fn is_gguf(path: &Path) -> Result<bool> {
+    use ErrorKind::{InvalidFilename, InvalidInput, NotADirectory, NotFound};
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_file() => {}
+        Ok(_) => return Ok(false),
+        Err(error) if matches!(error.kind(), NotFound | NotADirectory | InvalidInput | InvalidFilename) => {
+            return Ok(false);
+        }
+        Err(error) => return Err(GgufError::io(path, "look at")(error)),
+    }
+    if path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gguf")) {
+        return Ok(true);
+    }
+    let mut magic = [0; 4];
+    match File::open(path).and_then(|mut file| file.read_exact(&mut magic)) {
+        Ok(()) => Ok(&magic == b"GGUF"),
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(GgufError::io(path, "read")(error)),
+    }
 }
 
 /// A model in GGUF. Its header is in memory; tensors are read from the file.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use smpo_fixtures::{CountingAllocator, Gguf};
-use smpo_gguf::{GgufFile, companions};
+use smpo_gguf::{GgufFile, companions, is_gguf};
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator::new();
@@ -32,6 +32,31 @@ fn written(bytes: &[u8], dir: &Path) -> std::path::PathBuf {
     let path = dir.join("m.gguf");
     fs::write(&path, bytes).unwrap();
     path
+}
+
+#[test]
+fn a_gguf_file_is_known_by_its_name_or_its_first_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let known = |name: &str, bytes: &[u8]| {
+        fs::write(dir.path().join(name), bytes).unwrap();
+        is_gguf(&dir.path().join(name)).unwrap()
+    };
+    assert!(known("m.gguf", b"") && known("m.GGUF", b"any") && known("sha256-1", b"GGUF\x03\0"));
+    assert!(!known("short", b"GGU") && !known("other", b"GGML\x03\0"));
+    fs::create_dir(dir.path().join("dir.gguf")).unwrap();
+    for absent in ["dir.gguf", "none.gguf", "m.gguf/below", &"n".repeat(300)] {
+        assert!(!is_gguf(&dir.path().join(absent)).unwrap(), "{absent}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_path_that_cannot_be_looked_at_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("m.gguf");
+    std::os::unix::fs::symlink(&path, &path).unwrap();
+    let error = is_gguf(&path).unwrap_err().to_string();
+    assert!(error.starts_with(&format!("{}: cannot look at: ", path.display())), "{error}");
 }
 
 fn refusal(file: &Gguf) -> String {

@@ -16,7 +16,7 @@ use crate::wrapper::{TextNames, WRAPPERS, WrapperKind};
 
 /// The fields of a model's configuration, and the file that they are of: `config.json`, or a GGUF file.
 pub(crate) fn read_json(model: &Path) -> Result<(PathBuf, Value)> {
-    if is_gguf(model) {
+    if is_gguf(model)? {
         return Ok((model.to_path_buf(), config_json(&GgufFile::open(model)?)?));
     }
     let path = model.join("config.json");

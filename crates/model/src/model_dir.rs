@@ -44,7 +44,7 @@ impl ModelDir {
             };
             return Ok(Self { weights, adapter: Some(dir.to_path_buf()), tokenizer: None });
         }
-        if is_gguf(dir) {
+        if is_gguf(dir)? {
             return Ok(Self { weights: dir.to_path_buf(), adapter: None, tokenizer: base.map(Path::to_path_buf) });
         }
         if !is_file(&dir.join("config.json"))? {
@@ -136,7 +136,7 @@ impl ModelDir {
 
 /// True for a directory with full weights, and for a GGUF file.
 fn is_model(path: &Path) -> Result<bool> {
-    Ok(is_file(&path.join("config.json"))? || is_gguf(path))
+    Ok(is_file(&path.join("config.json"))? || is_gguf(path)?)
 }
 
 fn no_model(dir: &Path) -> ModelError {

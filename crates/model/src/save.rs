@@ -138,7 +138,7 @@ pub(crate) fn write_json(path: &Path, value: &serde_json::Value) -> Result<()> {
 /// # Errors
 /// When a file cannot be read or written, or a GGUF file describes no tokenizer that is read.
 pub fn copy_tokenizer_files(source: &Path, target: &Path) -> Result<()> {
-    if is_gguf(source) {
+    if is_gguf(source)? {
         return match smpo_gguf::tokenizer_home(source)? {
             None => Ok(smpo_gguf::write_companions(source, target)?),
             Some(beside) => copy_tokenizer_files(&beside, target),

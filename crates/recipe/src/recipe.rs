@@ -124,7 +124,7 @@ impl Recipe {
         let text = std::fs::read_to_string(path).map_err(FileError::at(path, "read"))?;
         let mut recipe: Recipe = toml::from_str(&text).map_err(|error| {
             let line = error.span().map_or(1, |span| line_at(&text, span.start));
-            let message = error.message().trim();
+            let message = smpo_suggest::expected_and_got(error.message().trim());
             let unknown = message.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next());
             let hint = unknown.map(|field| smpo_suggest::did_you_mean(field, KEYS)).unwrap_or_default();
             RecipeError::Line { path: path.to_owned(), line, problem: format!("{message}{hint}") }

@@ -62,10 +62,12 @@ fn offenders(finding: &Finding) -> String {
         finding.first.iter().filter_map(|sample| sample.line).map(|line| line.to_string()).collect();
     let more = if finding.count as usize > finding.first.len() { ", …" } else { "" };
     let detail = finding.first.first().map_or("", |sample| sample.detail.as_str());
-    match (lines.is_empty(), detail.is_empty()) {
-        (true, _) => detail.to_string(),
-        (false, true) => format!("{}{more}", lines.join(", ")),
-        (false, false) => format!("{}{more}: {detail}", lines.join(", ")),
+    let alike = more.is_empty() && finding.first.iter().all(|sample| sample.detail == detail);
+    match lines.as_slice() {
+        [] => detail.to_string(),
+        lines if detail.is_empty() => format!("{}{more}", lines.join(", ")),
+        lines if alike => format!("{}: {detail}", lines.join(", ")),
+        [first, ..] => format!("{}{more}; line {first}: {detail}", lines.join(", ")),
     }
 }
 
@@ -78,7 +80,7 @@ fn capitalised(text: &str) -> String {
 pub fn histograms(report: &LengthReport) -> String {
     let skipped = match report.skipped {
         0 => String::new(),
-        skipped => format!("; {skipped} rows skipped (see `smpo data check`)"),
+        skipped => format!("; {} skipped (see `smpo data check`)", smpo_suggest::counted(skipped, "row")),
     };
     let mut table = plain_table();
     table.set_header(["part", "total", "mean", "min", "p50", "p90", "p95", "p99", "max"]);
@@ -92,7 +94,8 @@ pub fn histograms(report: &LengthReport) -> String {
         column.set_cell_alignment(CellAlignment::Right);
     }
     let bars: Vec<String> = report.parts.iter().map(|part| histogram(part, report.unit)).collect();
-    format!("{}: {} rows, lengths in {}{skipped}\n{table}\n{}", report.file, report.rows, report.unit, bars.join("\n"))
+    let rows = smpo_suggest::counted(report.rows, "row");
+    format!("{}: {rows}, lengths in {}{skipped}\n{table}\n{}", report.file, report.unit, bars.join("\n"))
 }
 
 fn histogram(part: &Lengths, unit: &str) -> String {

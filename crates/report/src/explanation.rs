@@ -98,8 +98,9 @@ impl Explanation<'_> {
         let count = |side| tokens().filter(|(of, ..)| *of == side).map(|(_, _, weights)| weights.len()).sum::<usize>();
         let (chosen, rejected) = (count(Side::Chosen), count(Side::Rejected));
         let kind = self.objective.config().loss.kind();
-        let rows = if self.rows.iter().any(|row| !row.group.is_empty()) { "groups" } else { "pairs" };
-        let _ = write!(out, "{kind}: {} {rows}, {chosen} chosen and {rejected} rejected tokens", self.rows.len());
+        let one = if self.rows.iter().any(|row| !row.group.is_empty()) { "group" } else { "pair" };
+        let rows = smpo_suggest::counted(self.rows.len(), one);
+        let _ = write!(out, "{kind}: {rows}, {chosen} chosen and {rejected} rejected tokens");
         if let Some(margin) = self.evaluation.statistics.target_margin {
             let _ = write!(out, ", target margin {margin}");
         }

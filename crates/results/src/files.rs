@@ -20,7 +20,7 @@ pub enum Error {
     #[error(transparent)]
     Io(#[from] FileError),
     /// Not the JSON this schema expects.
-    #[error("{}:{line}: not a valid {what}: {source}", path.display())]
+    #[error("{}:{line}: not a valid {what}: {}", path.display(), smpo_suggest::of_one_line(&source.to_string()))]
     Parse {
         /// File.
         path: PathBuf,

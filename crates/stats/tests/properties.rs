@@ -1,7 +1,7 @@
 //! Properties for any input: no panic, intervals around estimates, symmetry, bytes without threads.
 
 use proptest::prelude::*;
-use smpo_stats::binary::{PairedTable, mcnemar, newcombe, tango};
+use smpo_stats::binary::{PairedTable, mcnemar, newcombe, tango, tango_z};
 use smpo_stats::hierarchical::{self, Arm, Options, Seeds};
 use smpo_stats::proportion::{clopper_pearson, wilson};
 use smpo_stats::survival::{Observation, kaplan_meier};
@@ -21,7 +21,24 @@ fn table() -> impl Strategy<Value = PairedTable> {
     )
 }
 
+#[test]
+fn the_score_statistic_at_the_edges_of_its_range() {
+    // no discordant pair and no difference; then differences that no table has, and one that this table has
+    assert_eq!(tango_z(0.0, 0.0, 10.0, 0.0), 0.0);
+    assert_eq!(tango_z(1.0, 2.0, 10.0, 1.0), f64::NEG_INFINITY);
+    assert_eq!(tango_z(2.0, 1.0, 10.0, -1.0), f64::INFINITY);
+    assert_eq!(tango_z(0.0, 10.0, 10.0, 1.0), 0.0);
+}
+
 proptest! {
+    #[test]
+    fn pairs_are_counted_by_their_kind(table in table()) {
+        let kinds = [(true, true), (true, false), (false, true), (false, false)];
+        let counts = [table.both, table.only_first, table.only_second, table.neither];
+        let pairs = kinds.into_iter().zip(counts).flat_map(|(pair, count)| std::iter::repeat_n(pair, count as usize));
+        prop_assert_eq!(PairedTable::from_pairs(pairs), table);
+    }
+
     #[test]
     fn swapping_the_arms_mirrors_everything(table in table(), confidence in 0.5..0.999) {
         let swapped = PairedTable { only_first: table.only_second, only_second: table.only_first, ..table };

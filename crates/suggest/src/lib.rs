@@ -1,7 +1,8 @@
-//! Names in messages: suggestions for mistyped ones, and lists. One rule and one wording for all.
+//! Names and numbers in messages: suggestions for mistyped names, lists, counts, wrong values. One rule and one wording
+//! for all.
 
-/// The known name nearest to `given`: within an edit distance (Damerau–Levenshtein) of a third of its letters, or with a
-/// common start (Jaro–Winkler above 0.9: `qwen2_moe` for `qwen2`). Ignores case.
+/// The known name nearest to `given`: within an edit distance (Damerau–Levenshtein) of a quarter of its letters, or of
+/// one where there are three, or with a common start (Jaro–Winkler above 0.9: `qwen2_moe` for `qwen2`). Ignores case.
 pub fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let given = given.to_lowercase();
     let like = |known: &str| {
@@ -9,7 +10,8 @@ pub fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Opt
         let edits = strsim::damerau_levenshtein(&given, &known);
         let letters = known.chars().count().max(given.chars().count());
         let similarity = strsim::jaro_winkler(&given, &known);
-        (edits <= letters / 3 || similarity > 0.9).then_some((edits, similarity))
+        let allowed = (letters / 4).max(usize::from(letters >= 3));
+        (edits <= allowed || similarity > 0.9).then_some((edits, similarity))
     };
     let near = known.into_iter().filter_map(|known| Some((like(known)?, known)));
     // Fewest edits; among equals the most similar start.
@@ -20,6 +22,63 @@ pub fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Opt
 /// ` (did you mean X?)`, the end of a message or of a part of it; empty when no name is near.
 pub fn did_you_mean<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     nearest(given, known).map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default()
+}
+
+/// A count with its noun, plural by adding `s`: `1 row`, `2 rows`.
+pub fn counted(n: impl std::fmt::Display, noun: &str) -> String {
+    let n = n.to_string();
+    let plural = if n == "1" { "" } else { "s" };
+    format!("{n} {noun}{plural}")
+}
+
+/// serde's words for a value of the wrong type, as `expected …, got …`; another message as it is, with the name that an
+/// unknown variant was meant to be.
+pub fn expected_and_got(message: &str) -> String {
+    let wrong = ["invalid type: ", "invalid value: "].iter().find_map(|start| message.strip_prefix(start));
+    if let Some((got, expected)) = wrong.and_then(|rest| rest.rsplit_once(", expected ")) {
+        let expected = match expected {
+            "usize" | "u64" | "u32" | "u16" | "u8" => "a whole number of 0 or more",
+            "isize" | "i64" | "i32" => "a whole number",
+            "f64" | "f32" => "a number",
+            "path string" => "a path",
+            "a sequence" => "a list",
+            other if other.starts_with("enum ") => "a name",
+            other if other.starts_with("struct ") => "a table",
+            other => other,
+        };
+        let got = match got {
+            "sequence" => "a list",
+            "map" => "a table",
+            other => other,
+        };
+        return format!("expected {expected}, got {got}");
+    }
+    // unknown variant `a`, expected one of `b`, `c`
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    match quoted.next().filter(|_| message.starts_with("unknown variant")) {
+        Some(given) => format!("{message}{}", did_you_mean(given, quoted)),
+        None => message.to_owned(),
+    }
+}
+
+/// [`expected_and_got`], with the name that an unknown field was meant to be.
+pub fn in_words(message: &str) -> String {
+    // unknown field `a`, expected one of `b`, `c`
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    match quoted.next().filter(|_| message.starts_with("unknown field")) {
+        Some(given) => format!("{message}{}", did_you_mean(given, quoted)),
+        None => expected_and_got(message),
+    }
+}
+
+/// The message of a JSON parser on one line of a file: of its place, which counts within that line, the column alone.
+pub fn of_one_line(message: &str) -> String {
+    let (what, place) = message.rsplit_once(" at line ").unwrap_or((message, ""));
+    let column = place.rsplit_once(" column ").map_or_else(String::new, |(_, column)| format!(" (column {column})"));
+    let words = expected_and_got(what);
+    // JSON's word for it.
+    let is_table = what.starts_with("invalid type: map") || what.contains(", expected struct ");
+    if is_table { words.replacen("a table", "an object", 1) + &column } else { words + &column }
 }
 
 /// `a`, `a and b`, `a, b and c`; empty without names.
@@ -44,6 +103,35 @@ mod tests {
     }
 
     #[test]
+    fn counts_have_their_noun() {
+        assert_eq!([0, 1, 2].map(|n| counted(n, "row")), ["0 rows", "1 row", "2 rows"]);
+    }
+
+    #[test]
+    fn values_of_the_wrong_type_are_told_without_types() {
+        assert_eq!(expected_and_got("invalid type: string \"x\", expected f64"), "expected a number, got string \"x\"");
+        assert_eq!(
+            expected_and_got("invalid value: integer `-1`, expected usize"),
+            "expected a whole number of 0 or more, got integer `-1`"
+        );
+        assert_eq!(expected_and_got("invalid type: sequence, expected struct Suite"), "expected a table, got a list");
+        assert_eq!(
+            expected_and_got("unknown variant `a_nme`, expected `a_name`"),
+            "unknown variant `a_nme`, expected `a_name` (did you mean `a_name`?)"
+        );
+        assert_eq!(expected_and_got("missing field `x`"), "missing field `x`");
+        assert_eq!(
+            in_words("unknown field `windo`, expected one of `window`, `steps`"),
+            "unknown field `windo`, expected one of `window`, `steps` (did you mean `window`?)"
+        );
+        assert_eq!(of_one_line("missing field `x` at line 1 column 9"), "missing field `x` (column 9)");
+        assert_eq!(
+            of_one_line("invalid type: null, expected struct Sample at line 1 column 4"),
+            "expected an object, got null (column 4)"
+        );
+    }
+
+    #[test]
     fn near_names_are_found_and_far_ones_are_not() {
         let known = ["cap", "sampler", "samples_per_prompt", "qwen2", "min_log_prob", "metric"];
         for (given, expected) in [
@@ -55,11 +143,13 @@ mod tests {
             ("metrics", Some("metric")),
             ("xyz", None),
             ("temperature", None),
+            ("map", Some("cap")),
             ("", None),
         ] {
             assert_eq!(nearest(given, known), expected, "{given}");
         }
         assert_eq!(nearest("a", []), None);
+        assert_eq!(nearest("closed", ["chosen"]), None);
     }
 
     #[test]

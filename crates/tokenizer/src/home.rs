@@ -24,7 +24,7 @@ impl Home {
     /// When a GGUF file is damaged, describes no tokenizer that is read, or no files can be written.
     pub fn of(model: &Path) -> Result<Self, TokenizerError> {
         let home = |dir: &Path, temporary| Self { model: model.to_path_buf(), dir: dir.to_path_buf(), temporary };
-        if !smpo_gguf::is_gguf(model) {
+        if !smpo_gguf::is_gguf(model)? {
             return Ok(home(model, None));
         }
         if let Some(beside) = smpo_gguf::tokenizer_home(model)? {

@@ -107,7 +107,7 @@ impl AddedTokens {
 
 /// The `tokenizer.json` of a model, also of one that a GGUF file describes.
 fn of_model(model: &Path) -> Result<Map<String, Value>, TrainError> {
-    if !is_gguf(model) {
+    if !is_gguf(model).map_err(ModelError::from)? {
         return read(&model.join(TOKENIZER));
     }
     let text = companion(model, TOKENIZER).map_err(ModelError::from)?;

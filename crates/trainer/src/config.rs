@@ -65,7 +65,7 @@ use one_or_many::{OneOrMany, one_or_many};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrainConfig {
-    /// Model directory in Hugging Face format; for `smpo train` also `hf://ORG/MODEL[@REVISION]`.
+    /// Model directory in Hugging Face format, GGUF file, or `hf://ORG/MODEL[@REVISION]`.
     #[serde(alias = "model")]
     pub model_name_or_path: PathBuf,
     /// Reference model of DPO, KTO and GPO: a model directory, or a PEFT adapter. When absent, the model that the run starts from,

@@ -9,6 +9,7 @@ use smpo_data::{CheckReport, DegenerateGroups, Rows, TruncatedRows, UnfinishedCo
 use smpo_losses::Objective;
 use smpo_model::Config;
 
+use crate::checkpoint;
 use crate::config::{DataCheck, TrainConfig};
 use crate::data;
 use crate::error::{TrainError, io};
@@ -16,11 +17,13 @@ use crate::event::Event;
 use crate::labels;
 use crate::memory::{self, MemoryPlan};
 use crate::memory_budget::MemoryBudget;
+use crate::origin::Origin;
 use crate::preflight;
 use crate::probe::Probe;
 use crate::prompt;
+use crate::resume::{EarlierRun, Resume, Resumed};
 use crate::run;
-use crate::run_dir::RunDir;
+use crate::run_dir::{EarlierConfig, RunDir};
 use crate::tokenizer_dir;
 
 /// Findings of a dry run.
@@ -57,19 +60,20 @@ pub struct RowCounts {
     pub dropped: u64,
 }
 
-/// Checks a run as [`train`](crate::train) would before its first step. Tokenised rows are kept for the run, nothing else
-/// is written. `None` if `stop` became true.
+/// Checks a run as [`train`](crate::train) would before its first step, one that goes on included. Tokenised rows are kept
+/// for the run, nothing else is written. `None` if `stop` became true.
 ///
 /// # Errors
 /// Errors that leave nothing to check: of the configuration, the model directory or its tokenizer. All others are in
 /// [`DryRun::errors`].
 pub fn dry_run(
     config: &TrainConfig,
+    earlier: EarlierRun,
     stop: &AtomicBool,
     watch: &mut dyn FnMut(Event<'_>),
 ) -> Result<Option<DryRun>, TrainError> {
     if let Some(prompt) = &config.prompt {
-        return prompt::dry_run(config, prompt, stop, watch);
+        return prompt::dry_run(config, prompt, earlier, stop, watch);
     }
     let config = &*labels::resolved(config)?;
     let objective = Objective::new(config.loss.clone())?;
@@ -78,7 +82,14 @@ pub fn dry_run(
     let tokenizer_dir = tokenizer_dir::prepare(config, scratch.path())?;
     let tokenizer = tokenizer_dir::load(config, &tokenizer_dir)?;
     let mut errors = Vec::new();
-    errors.extend(RunDir::new(&config.output_dir).earlier(config).err());
+    let dir = RunDir::new(&config.output_dir);
+    let before = match earlier {
+        EarlierRun::Restart => None,
+        EarlierRun::Resume | EarlierRun::ResumeOnNewData => dir.earlier(config).unwrap_or_else(|error| {
+            errors.push(error);
+            None
+        }),
+    };
     let budget = match config.device.open() {
         Ok(device) => {
             watch(Event::Device(&device));
@@ -109,9 +120,37 @@ pub fn dry_run(
     };
     if let Some(rows) = &rows {
         watch(Event::Data(rows));
+        if earlier != EarlierRun::Restart && errors.is_empty() {
+            errors.extend(goes_on(config, &dir, earlier, before, rows, stop).err());
+        }
     }
     errors.extend(rows.iter().filter_map(|rows| preflight::partners(&objective, &rows.train).err()));
     outcome(config, &model_config, budget, reports, rows, errors).map(Some)
+}
+
+/// Checks that a run which has begun, or is finished, goes on with these rows and this configuration.
+fn goes_on(
+    config: &TrainConfig,
+    dir: &RunDir,
+    earlier: EarlierRun,
+    before: Option<EarlierConfig>,
+    rows: &Rows,
+    stop: &AtomicBool,
+) -> Result<(), TrainError> {
+    if smpo_files::is_dir(&dir.model())? {
+        return run::check_finished(config, dir, before, stop);
+    }
+    let Some(checkpoint) = checkpoint::list(&dir.checkpoints())?.pop() else { return Ok(()) };
+    let step = checkpoint.step;
+    let Some(origin) = Resumed::read(checkpoint)?.state.origin else { return Ok(()) };
+    let changes = origin.changed_rows(&Origin::of(rows));
+    if !changes.is_empty() && earlier == EarlierRun::Resume {
+        return Err(TrainError::OtherData { dir: config.output_dir.clone(), step, changes });
+    }
+    match before {
+        Some(before) => Resume { config, dir, earlier }.check_length(&before, &origin, rows.train.len()),
+        None => Ok(()),
+    }
 }
 
 fn outcome(

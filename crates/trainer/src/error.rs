@@ -121,9 +121,10 @@ pub enum TrainError {
     },
     /// The run directory holds another run.
     #[error(
-        "{}: holds a run with another configuration ({} differ); choose another output_dir, or start over with --restart",
+        "{}: holds a run with another configuration ({} {}); choose another output_dir, or start over with --restart",
         dir.display(),
-        keys.join(", ")
+        keys.join(", "),
+        differ(keys)
     )]
     OtherRun {
         /// The run directory.
@@ -215,7 +216,7 @@ pub enum TrainError {
     },
     /// Loss, gradient, log-prob or weight is not finite.
     #[error(
-        "step {step}: {what} is {value}; lower learning_rate, or look at the data of this step; the last checkpoint is intact"
+        "step {step}: {what} is {value}; lower learning_rate, or look at the data of this step; checkpoints, if any, are intact"
     )]
     NotFinite {
         /// Optimizer step, from 1.
@@ -228,7 +229,7 @@ pub enum TrainError {
     /// More steps than allowed were skipped because something was not finite.
     #[error(
         "step {step}: {what} is {value}, and {} skipped before it (max_skipped_steps = {allowed}); lower learning_rate, \
-         or look at the data of these steps; the last checkpoint is intact", counted(*allowed)
+         or look at the data of these steps; checkpoints, if any, are intact", counted(*allowed)
     )]
     TooManySkipped {
         /// Optimizer step, from 1.
@@ -289,6 +290,10 @@ fn remedy(action: &str, error: &io::Error) -> &'static str {
         }
         _ => "",
     }
+}
+
+fn differ(keys: &[String]) -> &'static str {
+    if keys.len() == 1 { "differs" } else { "differ" }
 }
 
 fn counted(steps: u64) -> String {

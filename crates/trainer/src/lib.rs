@@ -46,6 +46,7 @@ pub mod prompt;
 mod ranks;
 pub mod record;
 mod reference;
+mod restart;
 mod resume;
 mod retention;
 pub mod run;

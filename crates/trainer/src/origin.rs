@@ -55,8 +55,8 @@ struct FileOrigin {
 impl FileOrigin {
     fn counts(&self) -> String {
         match self.held_out {
-            0 => format!("{} rows", self.train),
-            held_out => format!("{} rows and {held_out} held out", self.train),
+            0 => smpo_suggest::counted(self.train, "row"),
+            held_out => format!("{} and {held_out} held out", smpo_suggest::counted(self.train, "row")),
         }
     }
 }

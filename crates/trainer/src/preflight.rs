@@ -93,6 +93,10 @@ fn gravest(report: &CheckReport) -> Option<String> {
         let here = first.map_or("", |sample| sample.detail.as_str());
         return Some(format!("{}{line}: {here}; no row can be read, of {}", report.file, report.rows));
     }
-    let times = if finding.count == 1 { "once".to_owned() } else { format!("{} times", finding.count) };
-    Some(format!("{}{line}: {here}{} ({times}): {}", report.file, finding.what, finding.remedy))
+    let times = match (finding.share, finding.count) {
+        (None, _) => String::new(),
+        (_, 1) => " (once)".to_owned(),
+        (_, n) => format!(" ({n} times)"),
+    };
+    Some(format!("{}{line}: {here}{}{times}: {}", report.file, finding.what, finding.remedy))
 }

@@ -33,6 +33,7 @@ use crate::probe::Probe;
 use crate::prompt;
 use crate::ranks::Ranks;
 use crate::reference::ReferenceCache;
+use crate::restart::restart;
 use crate::resume::{EarlierRun, Resume, Resumed};
 use crate::run_dir::{EarlierConfig, RunDir};
 use crate::scoring::RowLogps;
@@ -82,7 +83,7 @@ pub fn train_on(
     let _lock = ranks.lead(|| {
         let lock = dir.lock()?;
         if earlier == EarlierRun::Restart {
-            dir.discard()?;
+            restart(config, &dir, ranks.alone(), stop)?;
         }
         Ok(lock)
     })?;
@@ -110,7 +111,7 @@ pub fn train_on(
 }
 
 /// Refuses to call a run finished that was to have more steps or other data.
-fn check_finished(
+pub(crate) fn check_finished(
     config: &TrainConfig,
     dir: &RunDir,
     before: Option<EarlierConfig>,
@@ -353,7 +354,7 @@ fn hub_name(path: &Path) -> String {
 pub(crate) fn read_model_config(config: &TrainConfig) -> Result<Config, TrainError> {
     let source = &config.model_name_or_path;
     let refuse = |origin: &Path, message: String| Err(TrainError::config(origin, None, message));
-    if !is_gguf(source) && !is_dir(source).map_err(ModelError::from)? {
+    if !is_gguf(source).map_err(ModelError::from)? && !is_dir(source).map_err(ModelError::from)? {
         let message = format!(
             "`model_name_or_path`: expected a model directory or a GGUF file, got neither; a model of the Hugging Face Hub is \
              `hf://{}`",

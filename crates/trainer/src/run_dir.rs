@@ -118,9 +118,8 @@ impl RunDir {
         DirLock::take(&self.0)?.ok_or_else(|| TrainError::Busy { dir: self.0.clone() })
     }
 
-    /// Removes the files of an earlier run; others in the directory stay.
-    pub(crate) fn discard(&self) -> Result<(), TrainError> {
-        // Tokens stay: their names are hashes of their origin.
+    /// Directories and files of a run. Tokens are not among them: their names are hashes of their origin.
+    fn own(&self) -> ([PathBuf; 7], [PathBuf; 8]) {
         let dirs = [
             self.checkpoints(),
             self.model(),
@@ -130,9 +129,6 @@ impl RunDir {
             self.probe(),
             self.tensorboard(),
         ];
-        for path in dirs {
-            gone(&path, fs::remove_dir_all(&path))?;
-        }
         let files = [
             self.metrics(),
             self.openmetrics(),
@@ -143,6 +139,21 @@ impl RunDir {
             self.prompt_state(),
             self.config(),
         ];
+        (dirs, files)
+    }
+
+    /// The paths that [`RunDir::discard`] removes.
+    pub(crate) fn discarded(&self) -> Vec<PathBuf> {
+        let (dirs, files) = self.own();
+        dirs.into_iter().chain(files).collect()
+    }
+
+    /// Removes the files of an earlier run; others in the directory stay.
+    pub(crate) fn discard(&self) -> Result<(), TrainError> {
+        let (dirs, files) = self.own();
+        for path in dirs {
+            gone(&path, fs::remove_dir_all(&path))?;
+        }
         for path in files {
             gone(&path, fs::remove_file(&path))?;
         }

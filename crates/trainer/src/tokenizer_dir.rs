@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 use smpo_chat::ChatTemplate;
 use smpo_model::gguf::is_gguf;
-use smpo_model::{TOKENIZER_FILES, copy_tokenizer_files};
+use smpo_model::{ModelError, TOKENIZER_FILES, copy_tokenizer_files};
 use smpo_tokenizer::ChatTokenizer;
 
 use crate::added_tokens::AddedTokens;
@@ -35,7 +35,7 @@ pub(crate) fn prepare(config: &TrainConfig, dir: &Path) -> Result<PathBuf, Train
     let added = AddedTokens::of(config)?;
     let changed = !added.is_empty() || config.chat_template.is_some() || named.iter().any(|(_, token)| token.is_some());
     // The files that a GGUF file describes are written once, for the run and its saved models.
-    if !changed && !apart && !is_gguf(source) {
+    if !changed && !apart && !is_gguf(source).map_err(ModelError::from)? {
         return Ok(source.clone());
     }
     copy_files(source, dir)?;

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::AtomicBool;
 
 use smpo_fixtures::demo;
-use smpo_trainer::{Schedule, StepRecord, TrainConfig, TrainConfigBuilder, dry_run};
+use smpo_trainer::{EarlierRun, Schedule, StepRecord, TrainConfig, TrainConfigBuilder, dry_run};
 use support::{demo_run, loss, run, run_until};
 use tempfile::TempDir;
 
@@ -159,6 +159,6 @@ fn a_teacher_must_be_there_and_have_the_same_tokens() {
     let expected = "expected the tokenizer of the model that is trained, got another one";
     let error = support::train_recording(&config).0.unwrap_err().to_string();
     assert!(error.contains(expected), "{error}");
-    let checked = dry_run(&config, &AtomicBool::new(false), &mut |_| {}).unwrap().unwrap();
+    let checked = dry_run(&config, EarlierRun::Resume, &AtomicBool::new(false), &mut |_| {}).unwrap().unwrap();
     assert!(checked.errors.iter().any(|error| error.to_string().contains(expected)), "{:?}", checked.errors);
 }

@@ -164,7 +164,7 @@ fn rows_of_another_kind_and_groups_that_all_say_nothing_are_refused() {
     };
     let group = json!({"prompt": "q", "completions": ["yes", "no"], "rewards": [1, 1]}).to_string();
     let error = refused("tied", &group, GPO);
-    assert!(error.contains("1 groups left out: 0 with fewer than two completions, 1 with one reward"), "{error}");
+    assert!(error.contains("1 group left out: 0 with fewer than two completions, 1 with one reward"), "{error}");
     let error = refused("sft", r#"{"prompt": "q", "completion": "a"}"#, GPO);
     assert!(error.contains("expected a group of scored completions (`prompt`, `completions`, `rewards`)"), "{error}");
     let error = refused("smpo", &group, "kind = \"smpo\"");

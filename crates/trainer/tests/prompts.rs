@@ -173,7 +173,7 @@ fn a_resumed_run_gives_the_same_bytes() {
     assert!(matches!(train_recording(&of("resumed")).0.unwrap(), Finish::Done { already: true, .. }));
     let longer = prompt_run(&dir.path().join("resumed")).max_steps(9).save_steps(3).build().unwrap();
     let error = train_recording(&longer).0.unwrap_err().to_string();
-    assert!(error.contains("holds a run with another configuration (max_steps differ)"), "{error}");
+    assert!(error.contains("holds a run with another configuration (max_steps differs)"), "{error}");
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn other_rows_and_damaged_states_are_refused() {
     run_until(&config, 2);
     let error = || train_recording(&config).0.unwrap_err().to_string();
     write(21);
-    assert!(error().contains("holds a run with another configuration (the rows or the model differ)"), "{}", error());
+    assert!(error().contains("holds a run with another configuration (rows or model differs)"), "{}", error());
     write(20);
     fs::write(out.join("prompts.safetensors"), b"garbage").unwrap();
     assert!(error().contains("prompts.safetensors: the checkpoint is damaged"), "{}", error());

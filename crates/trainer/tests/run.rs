@@ -208,7 +208,7 @@ fn what_cannot_work_is_refused_and_loses_nothing() {
     let long = refuse(config(&dir.path().join("long"), REGULAR).max_length(4096));
     assert!(long.contains("1024 positions"), "{long}");
     let many = refuse(config(&dir.path().join("many"), REGULAR).dataset_sample(99_999));
-    assert!(many.contains("at most the 1200 rows"), "{many}");
+    assert!(many.contains("at most 1200 rows"), "{many}");
 
     let broken = dir.path().join("broken.jsonl");
     std::fs::write(&broken, "{\"prompt\": \"a\", \"chosen\": \"b\", \"rejected\": \"c\"}\n{\"prompt\": \"a\", \"cho")

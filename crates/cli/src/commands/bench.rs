@@ -7,7 +7,14 @@ use clap::{Args, Subcommand};
 use smpo_devices::{Kind, OpenDevice};
 use smpo_model::WeightDtype;
 
-use crate::exit::Outcome;
+use crate::exit::{Failure, Outcome};
+
+/// Bounds of numbers that take memory.
+const MOST_SEQUENCES: u64 = 1 << 16;
+const MOST_TOKENS: u64 = 1 << 20;
+const MOST_TOKENS_OF_A_BATCH: usize = 1 << 24;
+const MOST_RANK: u64 = 1 << 13;
+const MOST_STEPS: u64 = 1_000_000;
 
 /// Measure speed and memory of training and sampling on this machine.
 #[derive(Args)]
@@ -39,6 +46,16 @@ fn usual_dtype(device: &OpenDevice) -> WeightDtype {
         Kind::Cuda(_) => WeightDtype::Bf16,
         Kind::Cpu | Kind::Emulated => WeightDtype::F32,
     }
+}
+
+/// Refuses more tokens than a bench is for: `length` is the option of those of a sequence.
+fn refuse_larger(sequences: usize, tokens: usize, length: &str) -> Result<(), Failure> {
+    let all = sequences * tokens;
+    if all <= MOST_TOKENS_OF_A_BATCH {
+        return Ok(());
+    }
+    let expected = format!("expected at most {MOST_TOKENS_OF_A_BATCH} tokens in a batch");
+    Err(Failure::user(format!("--batch-size {sequences}, {length} {tokens}: {expected}, got {all}")))
 }
 
 /// Runs the command.

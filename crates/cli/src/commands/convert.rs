@@ -56,7 +56,7 @@ pub fn run(args: ConvertArgs) -> Outcome {
             "--max-shard-size: expected a number of gigabytes above zero, got {max_shard_size}"
         )));
     }
-    if !is_gguf(model) {
+    if !is_gguf(model)? {
         let got = if model.is_dir() {
             "a directory"
         } else if model.exists() {

@@ -252,7 +252,7 @@ struct Written<'a> {
 }
 
 fn summary(out: &Path, converted: &Converted) -> String {
-    let mut summary = format!("{}: {} rows", out.display(), converted.written);
+    let mut summary = format!("{}: {}", out.display(), smpo_suggest::counted(converted.written, "row"));
     if converted.dropped > 0 {
         let rules: Vec<_> = converted.by_rule.iter().map(|(rule, count)| format!("{rule} {count}")).collect();
         summary.push_str(&format!(", {} left out ({})", converted.dropped, rules.join(", ")));

@@ -10,7 +10,7 @@ use crate::exit::{Exit, Failure, Outcome};
 use crate::output::{self, Format};
 use crate::progress::Progress;
 
-/// Run the whole pipeline on shipped data: train, evaluate, gate, leaderboard; a few minutes on a CPU.
+/// Run the whole pipeline on shipped data: train, evaluate, gate, leaderboard; a minute on two cores.
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  smpo demo --out smpo-demo --seeds 3")]
 pub struct DemoArgs {

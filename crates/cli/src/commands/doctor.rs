@@ -22,7 +22,7 @@ Examples:
   smpo doctor hf://HuggingFaceTB/SmolLM2-135M-Instruct
   smpo doctor MODEL_DIR --no-speed --format json")]
 pub struct DoctorArgs {
-    /// Model directory in Hugging Face format, GGUF file, or PEFT adapter directory
+    /// Model directory in Hugging Face format or hf://ORG/NAME, GGUF file, or PEFT adapter directory
     model: Option<PathBuf>,
     /// Leave out the measurements of speed, which take about ten seconds
     #[arg(long)]

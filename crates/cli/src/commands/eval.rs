@@ -36,7 +36,7 @@ pub struct EvalArgs {
     /// Delete existing results in --out and start over
     #[arg(long)]
     restart: bool,
-    /// Model name in reports [default: its file name, or --model]
+    /// Model name in reports [default: that of its file, directory or training run, or --model]
     #[arg(long)]
     name: Option<String>,
     /// Experiment arm of this checkpoint, recorded in run.json; runs of one arm are pooled by gate and leaderboard
@@ -66,12 +66,23 @@ fn suite_help() -> String {
     format!("Evaluation suite (TOML), any JSONL file of prompts, or a shipped suite: {shipped}")
 }
 
+impl EvalArgs {
+    /// The suite as it is sampled.
+    ///
+    /// # Errors
+    /// It cannot be read, or an option is out of range.
+    pub fn read_suite(&self) -> Result<Suite, Failure> {
+        let mut suite = Suite::read(&self.suite)?;
+        self.sampling.apply(&mut suite)?;
+        Ok(suite)
+    }
+}
+
 /// Runs the command.
 pub fn run(args: EvalArgs) -> Outcome {
     args.model.prepare()?;
     refuse_out_of_range(&args)?;
-    let mut suite = Suite::read(&args.suite)?;
-    args.sampling.apply(&mut suite, &args.suite)?;
+    let suite = args.read_suite()?;
     let progress = Progress::new();
     let reward = args.reward_model.as_deref().map(|dir| reward_model::open("--reward-model", dir)).transpose()?;
     let Opened { source, name, mut loaded, settings } = args.model.open()?;

@@ -110,7 +110,7 @@ fn read(path: &Path) -> Result<String, Failure> {
 
 fn read_tokenizer(path: &Path) -> Result<Tokenizer, Failure> {
     let file = if path.is_dir() { path.join("tokenizer.json") } else { path.to_owned() };
-    let read = match is_gguf(path) {
+    let read = match is_gguf(path)? {
         true => Tokenizer::from_bytes(companion(path, "tokenizer.json")?.unwrap_or_default()),
         false => Tokenizer::from_file(&file),
     };

@@ -9,6 +9,7 @@ use smpo_results::{ExitCode, Verdict, write_json};
 
 use crate::exit::{Exit, Failure, OrFail, Outcome};
 use crate::output::{self, Format};
+use crate::outputs;
 
 /// Test a candidate model for regressions against a baseline: exit 0 pass, 1 fail, 3 inconclusive.
 #[derive(clap::Args)]
@@ -59,10 +60,24 @@ enum Inconclusive {
     Fail,
 }
 
+impl GateArgs {
+    /// The policy.
+    ///
+    /// # Errors
+    /// No policy of this name, or one that is wrong.
+    pub fn load_policy(&self) -> Result<Policy, GateError> {
+        Policy::load(&self.policy)
+    }
+}
+
 /// Runs the command.
 pub fn run(args: GateArgs) -> Outcome {
     super::set_threads(args.threads)?;
-    let policy = Policy::load(&args.policy)?;
+    let runs = args.baseline.iter().chain(&args.candidate);
+    let reports =
+        [("--out", args.out.as_deref()), ("--markdown", args.markdown.as_deref()), ("--junit", args.junit.as_deref())];
+    outputs::check(runs, &reports)?;
+    let policy = args.load_policy()?;
     let load = |dirs: &[PathBuf]| dirs.iter().map(Run::load).collect::<Result<Vec<Run>, GateError>>();
     let on_inconclusive = match args.inconclusive {
         None => OnInconclusive::Report,

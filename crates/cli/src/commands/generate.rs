@@ -39,11 +39,12 @@ pub fn run(mut args: GenerateArgs) -> Outcome {
     match args.format {
         Format::Text => {
             let failed = if failed > 0 {
-                format!("; {failed} prompts failed, the same command retries them")
+                format!("; {} failed, the same command retries what failed", smpo_suggest::counted(failed, "prompt"))
             } else {
                 String::new()
             };
-            output::print(&format!("{rows} conversations: {}{failed}", path.display()))?;
+            let conversations = smpo_suggest::counted(rows, "conversation");
+            output::print(&format!("{conversations}: {}{failed}", path.display()))?;
         }
         Format::Json => output::print_json(&serde_json::json!({
             "schema": 1, "model": model, "out": path, "conversations": rows, "failed": failed,

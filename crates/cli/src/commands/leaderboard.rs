@@ -83,8 +83,24 @@ fn write(args: &LeaderboardArgs, policy: &Policy, verdicts: Vec<Verdict>) -> Res
     let boards = boards(runs, &options)?;
     let title = args.title.clone();
     let mut board = Leaderboard { schema: SCHEMA_VERSION, title, boards, verdicts };
+    note_absent_baselines(&mut board, &args.dirs);
     publish(&mut board, &samples, &args.out).or_execution_error()?;
     Ok(board)
+}
+
+/// Notes a verdict whose baseline is not among the board's models, in the verdict and on standard error.
+fn note_absent_baselines(board: &mut Leaderboard, dirs: &[PathBuf]) {
+    let names: BTreeSet<&str> =
+        board.boards.iter().flat_map(|board| &board.entries).map(|entry| entry.name.as_str()).collect();
+    for verdict in &mut board.verdicts {
+        let given = |run: &String| dirs.iter().any(|dir| dir == Path::new(run));
+        if names.contains(verdict.baseline.as_str()) || verdict.baseline_runs.iter().any(given) {
+            continue;
+        }
+        let note = format!("the baseline of this verdict, {}, is not on the board", verdict.baseline);
+        output::note(&format!("{} against {}: {note}", verdict.candidate, verdict.baseline));
+        verdict.notes.push(note);
+    }
 }
 
 /// Prompts that the verdicts' primary metrics found changed, fewer where many models answer each: the page shows their

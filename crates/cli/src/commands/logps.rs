@@ -20,6 +20,7 @@ use crate::commands::template_variables::TemplateVariables;
 use crate::exit::{Exit, Failure, OrFail, Outcome};
 use crate::interrupt;
 use crate::output::{self, Format};
+use crate::outputs;
 use crate::progress::Progress;
 
 /// Compute teacher-forced log-probs of preference pairs or groups, token by token, in nats: of what the assistant wrote,
@@ -94,6 +95,7 @@ const MAX_TOKENS: usize = 4096;
 /// Runs the command.
 pub fn run(args: LogpsArgs) -> Outcome {
     super::set_threads(args.threads)?;
+    outputs::check([&args.pairs, &args.model].into_iter().chain(&args.reference), &[("--out", Some(&args.out))])?;
     let progress = Progress::new();
     let Scorer { tokenizer, decoder, device, placement } =
         Scorer::load(&args.model, args.base.as_deref(), &args.variables, args.device, &progress)?;
@@ -111,6 +113,9 @@ pub fn run(args: LogpsArgs) -> Outcome {
         ..Truncation::default()
     };
     let rows = encode(&args.pairs, &tokenizer, &truncation, &progress)?;
+    if rows.is_empty() {
+        return Err(Failure::user(format!("{}: expected at least one row to score, got none", args.pairs.display())));
+    }
     let stage = progress.stage("logps", rows.len() as u64);
     let mut lines = Vec::with_capacity(rows.len());
     let entropy = args.entropy.map(TokenEntropy::from);
@@ -170,12 +175,12 @@ fn encode(
     }
     let total = rows.len();
     if cut > 0 {
-        progress.say(&format!("{cut} rows were truncated"));
+        progress.say(&format!("{} truncated", smpo_suggest::counted(cut, "row")));
     }
     if unfinished > 0 {
         let policy = truncation.unfinished.name();
         progress.say(&format!(
-            "{unfinished} rows have a completion that did not end (--unfinished {policy}); {total} are scored"
+            "rows with a completion that did not end (--unfinished {policy}): {unfinished}; rows scored: {total}"
         ));
     }
     Ok(rows)

@@ -164,7 +164,7 @@ fn method(args: &MergeArgs) -> Result<MergeMethod, Failure> {
 
 /// Warns about models with another tokenizer: embedding rows of equal index may belong to different tokens.
 fn warn_of_other_tokenizers(models: &[PathBuf], progress: &Progress) {
-    let tokenizer = |model: &Path| match is_gguf(model) {
+    let tokenizer = |model: &Path| match is_gguf(model).ok()? {
         true => companion(model, "tokenizer.json").ok().flatten(),
         false => fs::read(model.join("tokenizer.json")).ok(),
     };

@@ -102,10 +102,16 @@ fn threads() -> usize {
     rayon::current_num_threads()
 }
 
+/// Largest value of `--threads`.
+const MOST_THREADS: usize = 1024;
+
 /// Sets the size of the global thread pool; called once, before anything computes.
 fn set_threads(threads: Option<usize>) -> Result<(), Failure> {
     match threads {
         Some(0) => Err(Failure::user("--threads: expected at least 1, got 0")),
+        Some(threads) if threads > MOST_THREADS => {
+            Err(Failure::user(format!("--threads: expected at most {MOST_THREADS}, got {threads}")))
+        }
         Some(threads) => rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().or_execution_error(),
         None => Ok(()),
     }

@@ -1,6 +1,6 @@
-//! Values of libraries as arguments, by their names.
+//! Values of arguments: those of libraries by their names, and numbers within bounds.
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
 use smpo_model::WeightDtype;
 
 /// Parses one of `all` by its name.
@@ -10,6 +10,11 @@ where
 {
     let find = move |text: String| all.into_iter().find(|one| name(*one) == text).ok_or("no such value");
     PossibleValuesParser::new(all.map(name)).try_map(find)
+}
+
+/// Parses a number from 1 to `most`.
+pub fn up_to(most: u64) -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=most)
 }
 
 /// Parses a dtype.

@@ -13,6 +13,7 @@ use smpo_pairs::{
     write_rows,
 };
 use smpo_results::{RewardModelInfo, files};
+use smpo_suggest::counted;
 
 use super::engine::{EngineArgs, Opened};
 use super::eval::display;
@@ -159,17 +160,24 @@ pub fn run(args: PairsArgs) -> Outcome {
         Layout::Canonical => smpo_pairs::Format::Canonical,
         Layout::Ela => smpo_pairs::Format::Ela,
     };
-    write_rows(&path, &rows, layout, &model, if scorer.is_empty() { "rule" } else { &scorer })?;
     let report = Report::new(&candidates, &rows, &dropped, judged.unanswered);
+    // Rows of an earlier call with other options stay where this one has none.
+    if report.rows > 0 {
+        write_rows(&path, &rows, layout, &model, if scorer.is_empty() { "rule" } else { &scorer })?;
+    }
     files::write_json(&args.basket.out.join("report.json"), "report", &report)?;
     match args.format {
         Output::Text => output::print(&text(&report, &path))?,
         Output::Json => output::print_json(&Made { schema: 1, model: &model, rows_file: &path, report: &report })?,
     }
     if report.rows == 0 {
-        return Err(Failure::user(
-            "no prompt gave a row; sample more per prompt (--samples), or change --score and --min-gap",
-        ));
+        let kept = match smpo_files::exists(&path)? {
+            true => format!("; {} stays as it was", path.display()),
+            false => String::new(),
+        };
+        return Err(Failure::user(format!(
+            "no prompt gave a row{kept}; sample more per prompt (--samples), or change --score and --min-gap"
+        )));
     }
     Ok(Exit::Success)
 }
@@ -213,7 +221,10 @@ fn judge(args: &PairsArgs, scores: &Score) -> Result<Option<Judge>, Failure> {
     if args.judge.is_empty() {
         return match scores.has_judge() {
             true => Err(Failure::user("--score judge needs --judge, the model that judges")),
-            false => Ok(None),
+            false => match &args.judge_model {
+                Some(_) => Err(Failure::user("--judge-model has no effect without --judge")),
+                None => Ok(None),
+            },
         };
     }
     if !scores.has_judge() {
@@ -362,10 +373,11 @@ fn file_name(args: &PairsArgs) -> String {
 
 fn text(report: &Report, path: &Path) -> String {
     let Report { prompts, samples, failed, unscored, kept, rows, .. } = report;
-    let mut lines = vec![format!("{rows} rows of {kept} of {prompts} prompts: {}", path.display())];
-    lines.push(format!("{samples} samples, {failed} failed, {unscored} without a score"));
+    let (written, asked) = (counted(rows, "row"), counted(prompts, "prompt"));
+    let mut lines = vec![format!("{written} from {kept} of {asked}: {}", path.display())];
+    lines.push(format!("{}, {failed} failed, {unscored} without a score", counted(samples, "sample")));
     for (reason, count) in &report.dropped {
-        lines.push(format!("{count} prompts left out: {}", reason.describe()));
+        lines.push(format!("{} left out: {}", counted(count, "prompt"), reason.describe()));
     }
     let show = |spread: &Option<Spread>, digits: usize| match spread {
         Some(Spread { mean, percentiles: [_, low, _, median, _, high, _], .. }) => {

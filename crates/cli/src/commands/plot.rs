@@ -7,6 +7,7 @@ use smpo_report::curves;
 
 use crate::exit::{Exit, OrFail, Outcome};
 use crate::output::{self, Format};
+use crate::outputs;
 
 /// Plot the training metrics of one or more runs over their steps, on one self-contained HTML page.
 #[derive(clap::Args)]
@@ -28,6 +29,7 @@ pub struct PlotArgs {
 
 /// Runs the command.
 pub fn run(args: PlotArgs) -> Outcome {
+    outputs::check(&args.runs, &[("--out", Some(&args.out)), ("--csv", args.csv.as_deref())])?;
     let runs = curves::read(&args.runs)?;
     let page = curves::html(&runs).or_execution_error()?;
     smpo_files::write_whole(&args.out, page.as_bytes()).or_execution_error()?;

@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 use serde::Serialize;
 use smpo_recipe::{Event, Facts, Kind, Outcome as Ran, Plan, Recipe, RecipeError, Runner, State};
-use smpo_trainer::{DryRun, ReadConfig, TrainConfig, dry_run};
+use smpo_trainer::{DryRun, EarlierRun, ReadConfig, TrainConfig, dry_run};
 
+use super::Command;
+use super::engine::is_url;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::interrupt;
 use crate::output::{self, Format};
@@ -193,20 +195,37 @@ fn facts(config: &Path, settings: &[String]) -> Result<Facts, String> {
     Ok(Facts { adapter: config.use_peft || config.adapter_name_or_path.is_some(), inputs })
 }
 
-/// Refuses a stage whose options its command does not have, before anything runs.
+/// Refuses a model that is not there, and a stage whose options, suite or policy are wrong, before anything runs.
 fn check(recipe: &Recipe, plan: &Plan) -> Result<(), Failure> {
+    if !recipe.model.starts_with("hf://") && !is_url(&recipe.model) && !smpo_files::exists(Path::new(&recipe.model))? {
+        let expected = "expected a model directory, a GGUF file or hf://ORG/NAME";
+        return Err(Failure::user(format!("{}: `model`: {expected}, got {:?}", recipe.path.display(), recipe.model)));
+    }
     for stage in &plan.stages {
         let words = std::iter::once("smpo").chain(stage.arguments.iter().map(String::as_str));
-        if let Err(error) = crate::Cli::try_parse_from(words) {
-            let text = error.render().to_string();
-            let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("Usage:"));
-            let problem = lines.take_while(|line| !line.starts_with("For more")).collect::<Vec<_>>().join("; ");
-            let problem = problem.trim_start_matches("error: ").to_owned();
+        if let Some(problem) = problem(words) {
             let (path, stage) = (recipe.path.clone(), stage.name.clone());
             return Err(RecipeError::Stage { path, stage, problem }.into());
         }
     }
     Ok(())
+}
+
+/// The fault of a stage's command, as far as it can be told before earlier ones have run.
+fn problem<'a>(words: impl Iterator<Item = &'a str>) -> Option<String> {
+    match crate::Cli::try_parse_from(words) {
+        Ok(cli) => match &cli.command {
+            Command::Eval(eval) => eval.read_suite().err().map(|failure| failure.to_string()),
+            Command::Gate(gate) => gate.load_policy().err().map(|error| error.to_string()),
+            _ => None,
+        },
+        Err(error) => {
+            let text = error.render().to_string();
+            let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("Usage:"));
+            let problem = lines.take_while(|line| !line.starts_with("For more")).collect::<Vec<_>>().join("; ");
+            Some(problem.trim_start_matches("error: ").to_owned())
+        }
+    }
 }
 
 /// Prints the plan.
@@ -273,7 +292,7 @@ fn estimate(recipe: &Recipe, arguments: &[String], tokens: &Path) -> Option<(Opt
         .collect();
     let ReadConfig { mut config, .. } = TrainConfig::read(Path::new(config), &settings).ok()?;
     config.token_cache.get_or_insert_with(|| tokens.to_owned());
-    let found: DryRun = dry_run(&config, interrupt::flag(), &mut |_| ()).ok()??;
+    let found: DryRun = dry_run(&config, EarlierRun::Resume, interrupt::flag(), &mut |_| ()).ok()??;
     let json = found.json(&config);
     Some((json["steps"].as_u64(), json["memory"]["total_bytes"].as_u64()))
 }

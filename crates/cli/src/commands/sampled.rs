@@ -57,7 +57,7 @@ impl BasketArgs {
         self.model.prepare()?;
         let mut basket = Basket::read(&self.prompts, self.system_prompt.as_deref())?;
         basket.suite.samples_per_prompt = samples(basket.suite.samples_per_prompt);
-        self.sampling.apply(&mut basket.suite, &self.prompts)?;
+        self.sampling.apply(&mut basket.suite)?;
         // held-out pairs say nothing about completions
         basket.suite.pairs = None;
         if let Some(prompt) = basket.first_with_response_format().filter(|_| !self.model.is_server()) {

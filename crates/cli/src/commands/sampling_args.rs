@@ -1,7 +1,5 @@
 //! Options that replace a suite's sampling settings.
 
-use std::path::Path;
-
 use smpo_eval::Suite;
 
 use crate::exit::Failure;
@@ -34,11 +32,11 @@ pub struct SamplingArgs {
 }
 
 impl SamplingArgs {
-    /// Replaces what is given in a suite that was read from `file`.
+    /// Replaces what is given in a suite that was checked.
     ///
     /// # Errors
     /// A value out of range.
-    pub fn apply(&self, suite: &mut Suite, file: &Path) -> Result<(), Failure> {
+    pub fn apply(&self, suite: &mut Suite) -> Result<(), Failure> {
         suite.cap = self.cap.unwrap_or(suite.cap);
         suite.samples_per_prompt = self.samples.unwrap_or(suite.samples_per_prompt);
         suite.seed = self.seed.unwrap_or(suite.seed);
@@ -46,6 +44,16 @@ impl SamplingArgs {
         suite.sampler.top_k = self.top_k.or(suite.sampler.top_k);
         suite.sampler.top_p = self.top_p.or(suite.sampler.top_p);
         suite.sampler.min_p = self.min_p.or(suite.sampler.min_p);
-        suite.check().map_err(|problem| Failure::user(format!("{}: {problem}", file.display())))
+        suite.check().map_err(|problem| Failure::user(of_option(&problem)))
     }
+}
+
+/// A problem of a suite's field as one of the option that gave it.
+fn of_option(problem: &str) -> String {
+    let (field, problem) = problem.split_once(": ").unwrap_or(("", problem));
+    let option = match field.strip_prefix("sampler.").unwrap_or(field) {
+        "samples_per_prompt" => "samples".to_owned(),
+        field => field.replace('_', "-"),
+    };
+    format!("--{option}: {problem}")
 }

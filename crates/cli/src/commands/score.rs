@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use smpo_eval::Suite;
-use smpo_eval::score::{Assembled, CompletionFile, InputFormat, assemble, directories, write};
+use smpo_eval::score::{Assembled, CompletionFile, InputFormat, KIND, ModelCompletions, assemble, directories, write};
+use smpo_files::DirLock;
 use smpo_report::estimates;
-use smpo_results::{EvaluationDir, FinishReason, MetricsFile, Observed, manifest};
+use smpo_results::{EvaluationDir, FinishReason, MetricsFile, Observed, RunManifest, files, manifest};
 
-use crate::exit::{Exit, OrFail, Outcome};
+use crate::exit::{Exit, Failure, OrFail, Outcome};
 use crate::output::{self, Format};
 use crate::progress::Progress;
 
@@ -67,6 +68,8 @@ pub fn run(args: ScoreArgs) -> Outcome {
     let directories = directories(&args.out, &models).or_user_error()?;
     let progress = Progress::new();
     notes.iter().for_each(|note| progress.say(note));
+    let claim = |(model, dir): (&ModelCompletions, &PathBuf)| claim(&EvaluationDir::new(dir), model);
+    let _locks = models.iter().zip(&directories).map(claim).collect::<Result<Vec<_>, _>>()?;
     let mut scored = Vec::new();
     for (model, dir) in models.iter().zip(directories) {
         let failed = model.samples.iter().filter(|sample| sample.finish_reason == FinishReason::Error).count();
@@ -88,6 +91,25 @@ pub fn run(args: ScoreArgs) -> Outcome {
         Format::Json => output::print_json(&scored)?,
     }
     Ok(Exit::Success)
+}
+
+/// Locks the directory of a model's results. Samples that were taken there, and the model's own files, are not replaced.
+fn claim(dir: &EvaluationDir, model: &ModelCompletions) -> Result<DirLock, Failure> {
+    let refuse = |problem: &str| Failure::user(format!("{}: {problem}", dir.path().display()));
+    let lock = DirLock::take(dir.path())?;
+    let lock =
+        lock.ok_or_else(|| refuse("another smpo writes into this directory; wait for it or choose another --out"))?;
+    if smpo_files::exists(&dir.manifest())? {
+        let before: RunManifest = files::read_json(&dir.manifest(), "run manifest")?;
+        if before.kind != KIND {
+            return Err(refuse("it holds an evaluation with samples of its own; choose another --out"));
+        }
+    }
+    let own = dir.samples().canonicalize().ok();
+    match model.sources.iter().any(|source| own.is_some() && source.canonicalize().ok() == own) {
+        true => Err(refuse("its own samples are an input; choose another --out")),
+        false => Ok(lock),
+    }
 }
 
 /// Remarks on what could not be judged, because the files do not tell it.

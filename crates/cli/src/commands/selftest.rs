@@ -1,7 +1,7 @@
 //! `smpo selftest`: the results of a device against those of the CPU.
 
 use smpo_bench::text;
-use smpo_devices::Kind;
+use smpo_devices::{Choice, Kind};
 use smpo_trainer::SelfTest;
 
 use crate::commands::device::DeviceArgs;
@@ -18,8 +18,9 @@ use crate::progress::Progress;
 Example:\n  smpo selftest --device cuda"
 )]
 pub struct SelfTestArgs {
-    #[command(flatten)]
-    device: DeviceArgs,
+    /// Device: cuda, cuda:N, or emulated (the GPU's kernels on the CPU) [default: a GPU]
+    #[arg(long, value_name = "DEVICE", default_value_t, hide_default_value = true)]
+    device: Choice,
     /// Print every comparison instead of one line per operation; failures are always printed
     #[arg(long)]
     all: bool,
@@ -38,11 +39,13 @@ pub struct SelfTestArgs {
 pub fn run(args: SelfTestArgs) -> Outcome {
     set_threads(args.threads)?;
     let progress = Progress::new();
-    let device = args.device.open(&progress)?;
+    let device = DeviceArgs { device: args.device }.open(&progress)?;
     if device.kind() == Kind::Cpu {
-        return Err(Failure::user(
-            "--device: expected cuda, cuda:N or emulated, got cpu, the reference of the comparison",
-        ));
+        let problem = match args.device {
+            Choice::Auto => "no GPU to compare with the CPU: give --device emulated to run its kernels without one",
+            _ => "--device: expected cuda, cuda:N or emulated, got cpu, the reference of the comparison",
+        };
+        return Err(Failure::user(problem));
     }
     let report = SelfTest::run(&device, args.large)?;
     match args.format {

@@ -5,10 +5,10 @@ mod next;
 mod ranks;
 mod watch;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use smpo_devices::Choice;
-use smpo_trainer::{EarlierRun, Finish, Ranks, ReadConfig, TrainConfig};
+use smpo_trainer::{EarlierRun, Finish, Ranks, ReadConfig, RunDir, TrainConfig};
 
 use super::prompt;
 use crate::exit::{Exit, Failure, Outcome};
@@ -70,6 +70,7 @@ pub fn run(args: TrainArgs) -> Outcome {
     }
     let ReadConfig { mut config, notes, .. } = TrainConfig::read_as(&args.config, args.profile.as_deref(), &args.set)?;
     config.device = args.device.unwrap_or(config.device);
+    keep_config(&args.config, &config)?;
     resolve_models(&mut config)?;
     super::set_threads(args.threads)?;
     let progress = Progress::new();
@@ -101,6 +102,19 @@ pub fn run(args: TrainArgs) -> Outcome {
         Finish::Done { .. } => Exit::Success,
         Finish::Stopped { .. } => Exit::Interrupted,
     })
+}
+
+/// Refuses a file of the user's that the run's own record would replace.
+fn keep_config(file: &Path, config: &TrainConfig) -> Result<(), Failure> {
+    let dir = RunDir::new(&config.output_dir);
+    let same = matches!((file.canonicalize(), dir.config().canonicalize()), (Ok(file), Ok(record)) if file == record);
+    if !same || dir.origin().exists() || dir.metrics().exists() {
+        return Ok(());
+    }
+    Err(Failure::user(format!(
+        "{}: the run writes its whole configuration to that file; rename yours, or choose another output_dir",
+        file.display()
+    )))
 }
 
 /// Puts directories in place of names of the Hugging Face Hub. The run records them, so that it keeps to one commit.

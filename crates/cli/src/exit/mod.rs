@@ -85,7 +85,7 @@ impl Failure {
 
     /// Prints the message and gives the exit code.
     pub fn report(self) -> ExitCode {
-        eprintln!("error: {}", self.message);
+        crate::output::note(&format!("error: {}", self.message));
         ExitCode::from(match self.class {
             ExitClass::User => 2,
             ExitClass::Execution => 4,

@@ -54,6 +54,8 @@ pub(crate) struct Tally {
     repeats: Repeats,
     /// The reason why hashes of rows could not be kept.
     not_kept: Option<io::Error>,
+    /// Lengths are in tokens, not characters.
+    in_tokens: bool,
     chosen_length: usize,
     rejected_length: usize,
     unread: UnreadKeys,
@@ -62,7 +64,7 @@ pub(crate) struct Tally {
 impl Tally {
     /// A tally that begins with the findings in the model directory.
     pub fn of_model(tokenizer: Option<&ChatTokenizer>) -> Self {
-        let mut tally = Self::default();
+        let mut tally = Self { in_tokens: tokenizer.is_some(), ..Self::default() };
         if let Some(tokenizer) = tokenizer {
             model_findings(tokenizer, &mut tally);
         }
@@ -181,14 +183,14 @@ impl Tally {
             problem: Problem::NotKept(error),
         })?;
         let kinds = [
-            (self.pairs, "pairs"),
-            (self.groups, "groups"),
-            (self.labelled, "labelled completions"),
-            (self.examples, "examples"),
-            (self.classified, "texts with labels"),
+            (self.pairs, "pair"),
+            (self.groups, "group"),
+            (self.labelled, "labelled completion"),
+            (self.examples, "example"),
+            (self.classified, "labelled text"),
         ];
-        let found: Vec<String> =
-            kinds.iter().filter(|(count, _)| *count > 0).map(|(count, name)| format!("{count} {name}")).collect();
+        let some = |(count, name): (u64, &str)| (count > 0).then(|| smpo_suggest::counted(count, name));
+        let found: Vec<String> = kinds.into_iter().filter_map(some).collect();
         match found.len() {
             0 if self.unreadable == 0 => self.add(Rule::NoRows, 0, String::new()),
             0 | 1 => {}
@@ -199,7 +201,9 @@ impl Tally {
             (self.chosen_length.min(self.rejected_length), self.chosen_length.max(self.rejected_length));
         if longer * 2 > shorter * 3 {
             let mean = |total: usize| total as f64 / self.pairs.max(1) as f64;
-            let detail = format!("mean {:.0} against {:.0}", mean(self.chosen_length), mean(self.rejected_length));
+            let unit = if self.in_tokens { "tokens" } else { "characters" };
+            let [chosen, rejected] = [self.chosen_length, self.rejected_length].map(mean);
+            let detail = format!("mean {chosen:.0} {unit} chosen, {rejected:.0} rejected");
             self.add(Rule::LengthBias, 0, detail);
         }
         let rows = self.rows();

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use smpo_files::DirLock;
 use smpo_results::{
     EvaluationDir, FidelityInfo, FinishReason, Measurement, MetricsFile, ModelInfo, Observed, RunManifest,
     SCHEMA_VERSION, Sample, files,
@@ -166,6 +167,9 @@ pub fn evaluate(
 ) -> Result<Option<Report>, EvaluateError> {
     let dir = EvaluationDir::new(&options.out);
     if options.restart {
+        // Nothing of a run in progress is removed. The lock is taken anew for sampling.
+        let lock = DirLock::take(dir.path()).map_err(|error| RunError::from(files::Error::from(error)))?;
+        let _lock = lock.ok_or_else(|| RunError::Locked { dir: dir.path().to_owned() })?;
         remove(&dir)?;
     }
     let teacher_forced = |source| EvaluateError::TeacherForced { suite: suite.name.clone(), source };

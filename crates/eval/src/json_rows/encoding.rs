@@ -56,10 +56,13 @@ pub(super) fn replace_damage(bytes: &[u8]) -> Result<(String, Option<String>), F
     if strays >= FEW && values.len() > 1 && strays >= 10 * (cut + characters) {
         return Err(ForeignEncoding { line, byte, strays });
     }
+    let (broken, place, count) = match strays + cut {
+        1 => ("1 sequence of bytes is".to_owned(), "", "it counts"),
+        several => (format!("{several} sequences of bytes are"), "the first ", "they count"),
+    };
     let remark = format!(
-        "{} sequences of bytes are no UTF-8, the first on line {line}: they count as broken text; if the file is in another \
-         encoding, convert it first",
-        strays + cut
+        "{broken} no UTF-8, {place}on line {line}: {count} as broken text; if the file is in another encoding, convert it \
+         first"
     );
     Ok((text, Some(remark)))
 }

@@ -62,20 +62,19 @@ fn differs(wanted: &RunManifest, found: &RunManifest) -> Option<(&'static str, S
     if let Some(difference) = wanted.incomparable(found) {
         return Some(difference);
     }
-    let show = |value: &dyn std::fmt::Debug| format!("{value:?}");
     // Servers and devices of a fleet come and go; each that has a check passes its own.
     let fleet = [wanted, found].iter().any(|run| !run.observed.workers.is_empty());
-    let source = |run: &RunManifest| Some(run.model.source.clone()).filter(|_| !fleet);
+    let source = |run: &RunManifest| if fleet { String::new() } else { run.model.source.clone() };
+    let weights = |run: &RunManifest| run.model.weights_sha256.clone().unwrap_or_else(|| "unknown".to_owned());
     let versions = |run: &RunManifest| {
-        let mut versions = run.versions.clone();
-        versions.retain(|name, _| !(fleet && name == "device"));
-        versions
+        let of_all = run.versions.iter().filter(|(name, _)| !(fleet && name.as_str() == "device"));
+        of_all.map(|(name, version)| format!("{name} {version}")).collect::<Vec<_>>().join(", ")
     };
     let fields = [
-        ("model.source", show(&source(wanted)), show(&source(found))),
-        ("model.weights_sha256", show(&wanted.model.weights_sha256), show(&found.model.weights_sha256)),
-        ("seed", show(&wanted.seed), show(&found.seed)),
-        ("versions", show(&versions(wanted)), show(&versions(found))),
+        ("model.source", source(wanted), source(found)),
+        ("model.weights_sha256", weights(wanted), weights(found)),
+        ("seed", wanted.seed.to_string(), found.seed.to_string()),
+        ("versions", versions(wanted), versions(found)),
     ];
     fields.into_iter().find(|(_, wanted, found)| wanted != found)
 }

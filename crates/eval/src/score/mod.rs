@@ -25,6 +25,9 @@ use crate::evaluate::remarks;
 use crate::measure::Measured;
 use crate::runner::write_results;
 
+/// `kind` of the manifests of scored completions.
+pub const KIND: &str = "score";
+
 /// Computes metrics on one model's completions and writes an evaluation directory.
 ///
 /// # Errors
@@ -35,7 +38,7 @@ pub fn write(dir: &EvaluationDir, model: &ModelCompletions) -> Result<(RunManife
     let untold = untold(&model.samples);
     let manifest = RunManifest {
         schema: SCHEMA_VERSION,
-        kind: "score".into(),
+        kind: KIND.into(),
         model: ModelInfo {
             source: model.sources.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", "),
             name: model.name.clone(),

@@ -47,7 +47,7 @@ impl Checkpoint {
     /// Opens a directory, an adapter or a GGUF file. `base` names the model below an adapter where `adapter_config.json` does not name a
     /// directory, and the directory of a tokenizer that is taken in place of a GGUF file's own.
     pub fn open(path: &Path, base: Option<&Path>) -> Result<Self, InferenceError> {
-        if smpo_gguf::is_gguf(path) {
+        if smpo_gguf::is_gguf(path)? {
             let file = GgufFile::open(path)?;
             return Ok(Checkpoint::Gguf {
                 file: path.to_path_buf(),

@@ -177,7 +177,7 @@ impl DeviceDecoder {
             }
             let length = sequence.tokens + tokens.len();
             if length > sequence.rows.len() {
-                let expected = format!("at most {} tokens", sequence.rows.len());
+                let expected = format!("at most {}", smpo_suggest::counted(sequence.rows.len(), "token"));
                 return Err(ModelError::input("sequence", expected, length.to_string()));
             }
         }

@@ -166,7 +166,7 @@ impl PackedDecoder {
             }
             let length = feed.sequence.tokens + feed.tokens.len();
             if length > feed.sequence.room {
-                let expected = format!("at most {} tokens", feed.sequence.room);
+                let expected = format!("at most {}", smpo_suggest::counted(feed.sequence.room, "token"));
                 return Err(ModelError::input("sequence", expected, length.to_string()));
             }
         }

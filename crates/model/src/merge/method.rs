@@ -51,7 +51,10 @@ impl MergeMethod {
             }
             Self::Linear { weights } => {
                 let sum: f64 = weights.iter().sum();
-                if !finite(weights) || sum.abs() < 1e-12 {
+                if !finite(weights) {
+                    return Err(ModelError::input("merge weights", "finite numbers", format!("{weights:?}")));
+                }
+                if sum.abs() < 1e-12 {
                     return Err(ModelError::input("merge weights", "a sum that is not zero", format!("{weights:?}")));
                 }
                 Ok(weights.iter().map(|w| w / sum).collect())

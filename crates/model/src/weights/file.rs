@@ -61,7 +61,7 @@ fn other_kind(start: &[u8]) -> Option<&'static str> {
 impl WeightFile {
     /// Opens a safetensors file, or a model in GGUF.
     pub fn open(path: &Path) -> Result<Self> {
-        let tensors = match is_gguf(path) {
+        let tensors = match is_gguf(path)? {
             true => Tensors::Gguf(GgufWeights::open(path)?),
             false => Tensors::Safetensors(SafetensorsFile::open(path)?),
         };

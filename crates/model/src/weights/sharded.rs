@@ -52,7 +52,7 @@ struct Index {
 impl WeightFiles {
     /// Opens `<stem>.safetensors`, or the shards of `<stem>.safetensors.index.json`; in place of a directory a GGUF file.
     pub fn open(dir: &Path, stem: &str) -> Result<Self> {
-        let single = if is_gguf(dir) { dir.to_path_buf() } else { dir.join(format!("{stem}.safetensors")) };
+        let single = if is_gguf(dir)? { dir.to_path_buf() } else { dir.join(format!("{stem}.safetensors")) };
         let index = dir.join(format!("{stem}{INDEX}"));
         let is_single = exists(&single)?;
         if !is_single && !exists(&index)? {

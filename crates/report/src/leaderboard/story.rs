@@ -51,6 +51,11 @@ fn unknown(question: &'static str, note: &str) -> Finding {
     }
 }
 
+/// The finding of a value that is 0 in every model.
+fn none(question: &'static str, note: &str) -> Finding {
+    Finding { answer: "No model".to_owned(), ..unknown(question, note) }
+}
+
 /// The entries with this value, by name; their number where they are more than two.
 fn holders(rows: &[(&BoardEntry, &MetricEstimate)], value: f64) -> String {
     let names: Vec<String> = rows.iter().filter(|row| row.1.value == value).map(|row| name(row.0)).collect();
@@ -90,9 +95,11 @@ fn ends(rows: &[(&BoardEntry, &MetricEstimate)]) -> Option<[f64; 2]> {
 fn stops(board: &Board) -> Finding {
     const QUESTION: &str = "Ends most answers";
     let rows = by_value(board, "eos_rate");
-    let found = ends(&rows).and_then(|[low, high]| {
-        extremes(QUESTION, &rows, [high, low], "of completions end by themselves before the cap")
-    });
+    let found = match ends(&rows) {
+        Some([_, 0.0]) => Some(none(QUESTION, "no completion of any model ends by itself before the cap")),
+        Some([low, high]) => extremes(QUESTION, &rows, [high, low], "of completions end by themselves before the cap"),
+        None => None,
+    };
     let untold = untold_ends(board);
     match (found, untold) {
         (Some(found), None) => found,
@@ -109,25 +116,21 @@ fn untold_ends(board: &Board) -> Option<String> {
     };
     let silent: Vec<(&BoardEntry, usize)> =
         board.entries.iter().map(|entry| (entry, of(entry))).filter(|(_, count)| *count > 0).collect();
-    let answers = wording::thousands(silent.iter().map(|(_, count)| count).sum());
+    let answers = wording::count(silent.iter().map(|(_, count)| count).sum(), "answer");
     let whose = match silent.as_slice() {
         [] => return None,
         [(one, _)] => name(one),
         several if several.len() == board.entries.len() => "all models".to_owned(),
         several => format!("{} models", several.len()),
     };
-    Some(format!("EOS unknown for {answers} answers of {whose}: not judged"))
+    Some(format!("EOS unknown for {answers} of {whose}: not judged"))
 }
 
 fn loops(board: &Board) -> Finding {
     const QUESTION: &str = "Loops most";
     let rows = by_value(board, "loop_rate");
     match ends(&rows) {
-        Some([_, 0.0]) => Finding {
-            answer: "Nobody".to_owned(),
-            note: "no completion of any model ends in a cycle".to_owned(),
-            ..extremes(QUESTION, &rows, [0.0, 0.0], "").unwrap_or_else(|| unknown(QUESTION, ""))
-        },
+        Some([_, 0.0]) => none(QUESTION, "no completion of any model ends in a cycle"),
         Some([low, high]) => extremes(QUESTION, &rows, [high, low], "of completions end in a cycle")
             .unwrap_or_else(|| unknown(QUESTION, "")),
         None => unknown(QUESTION, "loops were not measured"),
@@ -166,8 +169,9 @@ fn differing(board: &Board) -> Option<String> {
         let apart = compared.iter().filter(|c| c.ci_low > 0.0 || c.ci_high < 0.0).count();
         let unadjusted = if compared.len() > 1 { " (each at 95 %, not adjusted for their number)" } else { "" };
         (!compared.is_empty()).then(|| {
+            let differ = if compared.len() == 1 { "differs" } else { "differ" };
             format!(
-                "{apart} of {} differ from {} in {}{unadjusted}",
+                "{apart} of {} {differ} from {} in {}{unadjusted}",
                 wording::count(compared.len(), "model"),
                 short_line(baseline, 60),
                 wording::metric(metric).to_lowercase()

@@ -96,7 +96,9 @@ impl Row {
             n: wording::thousands(metric.n),
             decision: metric.verdict,
             reason: short_line(&line(&metric.reason), 600),
-            power: power.map(|share| format!("power {:.0} % if the arms are equal", share * 100.0)).unwrap_or_default(),
+            power: power
+                .map(|share| format!("these have power {:.0} % if the arms are equal", share * 100.0))
+                .unwrap_or_default(),
         }
     }
 

@@ -203,5 +203,11 @@ pub(super) fn keys(text: &str, path: &Path, file: &ConfigFile<'_>) -> Result<Map
 fn in_own_words(message: &str) -> String {
     let message =
         message.strip_prefix("error: line ").and_then(|rest| rest.split_once(": ")).map_or(message, |(_, rest)| rest);
+    if message.contains("budget breached") {
+        return "the document is too deep or too large".to_owned();
+    }
+    if message.contains("recursive references") {
+        return "anchors that contain themselves are not read".to_owned();
+    }
     message.split(", set DuplicateKeyPolicy").next().unwrap_or(message).to_owned()
 }

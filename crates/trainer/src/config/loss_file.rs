@@ -6,6 +6,7 @@ use smpo_losses::{LossConfig, Objective};
 
 use super::TrainConfig;
 use super::file::ConfigFile;
+use super::read::of_key;
 use crate::error::TrainError;
 
 /// Reads a TOML file with a `[loss]` table. A file with more than that must be a valid training configuration.
@@ -28,7 +29,7 @@ fn parse_loss(loss: toml::Value) -> Result<Objective, String> {
     if !loss.is_table() {
         return Err(format!("`loss`: expected a table, got {loss}"));
     }
-    let config: LossConfig = loss.try_into().map_err(|error: toml::de::Error| error.message().to_owned())?;
+    let config: LossConfig = loss.try_into().map_err(|error: toml::de::Error| of_key(error.message()))?;
     Objective::new(config).map_err(|error| error.to_string())
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
+use smpo_suggest::expected_and_got;
 use toml::{Table, Value};
 
 use super::builder::REQUIRED;
@@ -269,33 +270,6 @@ pub(super) fn of_key(message: &str) -> String {
     }
 }
 
-/// serde's words for a value of the wrong type, in the order of every other error here.
-fn expected_and_got(message: &str) -> String {
-    let wrong = ["invalid type: ", "invalid value: "].iter().find_map(|start| message.strip_prefix(start));
-    if let Some((got, expected)) = wrong.and_then(|rest| rest.rsplit_once(", expected ")) {
-        let expected = match expected {
-            "usize" | "u64" => "a whole number of 0 or more",
-            "f64" => "a number",
-            "path string" => "a path",
-            other if other.starts_with("enum ") => "a name",
-            other if other.starts_with("struct ") => "a table",
-            other => other,
-        };
-        let got = match got {
-            "sequence" => "a list",
-            "map" => "a table",
-            other => other,
-        };
-        return format!("expected {expected}, got {got}");
-    }
-    // unknown variant `a`, expected one of `b`, `c`
-    let mut quoted = message.split('`').skip(1).step_by(2);
-    match quoted.next().filter(|_| message.starts_with("unknown variant")) {
-        Some(given) => format!("{message}{}", smpo_suggest::did_you_mean(given, quoted)),
-        None => message.to_owned(),
-    }
-}
-
 /// Applies `a.b=value`: the value as TOML where it parses, as a string otherwise.
 pub(super) fn set(table: &mut Table, assignment: &str, problems: &mut Problems) {
     let given: Vec<&str> =
@@ -312,6 +286,12 @@ pub(super) fn set(table: &mut Table, assignment: &str, problems: &mut Problems) 
 fn assign(table: &mut Table, assignment: &str, given: &[&str]) -> Result<(), String> {
     let (key, value) = assignment.split_once('=').ok_or("expected key=value")?;
     let value = value.trim();
+    if value.is_empty() {
+        return Err("expected a value after `=`; null takes the key out".to_owned());
+    }
+    if value.bytes().all(|byte| byte.is_ascii_digit()) && value.parse::<i64>().is_err() {
+        return Err(format!("expected a whole number of at most {}", i64::MAX));
+    }
     let parsed = format!("value = {value}").parse::<Table>().ok().and_then(|mut parsed| parsed.remove("value"));
     let value = parsed.unwrap_or_else(|| Value::String(value.to_owned()));
     let mut path: Vec<&str> = key.trim().split('.').collect();

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use smpo_data::{CheckReport, Severity};
 use smpo_devices::format_bytes;
+use smpo_suggest::counted;
 
 use super::DryRun;
 use crate::config::TrainConfig;
@@ -35,7 +36,7 @@ impl DryRun {
             }
         }
         if let Some(steps) = self.steps {
-            lines.push(format!("steps   {steps} of {} rows", config.batch_size()));
+            lines.push(format!("steps   {steps}, of {} each", counted(config.batch_size(), "row")));
         }
         let (total, free) = (format_bytes(self.memory.total()), format_bytes(self.free_memory));
         lines.push(format!("memory  about {total} ({}), {free} free", self.memory.parts()));
@@ -88,5 +89,5 @@ impl DryRun {
 /// File, rows, and numbers of kinds of errors and warnings.
 fn counts(report: &CheckReport) -> String {
     let [errors, warnings] = [Severity::Error, Severity::Warning].map(|severity| report.counted(severity));
-    format!("{}: {} rows, {errors}, {warnings}", report.file, report.rows)
+    format!("{}: {}, {errors}, {warnings}", report.file, counted(report.rows, "row"))
 }

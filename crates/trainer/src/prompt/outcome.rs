@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use smpo_files::write_whole;
+use smpo_suggest::counted;
 
 use crate::config::PromptConfig;
 use crate::error::{TrainError, io};
@@ -79,11 +80,15 @@ impl Optimized {
     /// The losses and the prompts, a line each.
     pub fn text(&self) -> String {
         let (count, rows, measured) = (self.prompts.len(), self.rows, self.measured_rows);
-        let which = if self.held_out { "others" } else { "of them" };
+        let which = match (self.held_out, measured) {
+            (true, 1) => "other",
+            (true, _) => "others",
+            (false, _) => "of them",
+        };
         let of = if self.loss == "reward" { "pairs" } else { "the answers, in nats a token" };
         let accuracy = |share: Option<f64>| share.map_or_else(String::new, |share| format!(", accuracy {share:.3}"));
         let mut lines = vec![
-            format!("{count} {} learned on {rows} rows, measured on {measured} {which}", plural(count)),
+            format!("{} learned on {}, measured on {measured} {which}", counted(count, "prompt"), counted(rows, "row")),
             format!("loss of {of}:"),
             format!("  {:.4}  as the rows are{}", self.loss_without, accuracy(self.accuracy_without)),
         ];
@@ -94,8 +99,4 @@ impl Optimized {
         }
         lines.join("\n")
     }
-}
-
-fn plural(count: usize) -> &'static str {
-    if count == 1 { "prompt" } else { "prompts" }
 }

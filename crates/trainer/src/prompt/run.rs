@@ -28,6 +28,7 @@ use crate::memory_budget::MemoryBudget;
 use crate::pooling::Pooling;
 use crate::preflight;
 use crate::record::{Figure, MetricsLog, StepRecord, Update};
+use crate::restart::restart;
 use crate::resume::EarlierRun;
 use crate::run::read_model_config;
 use crate::run_dir::RunDir;
@@ -52,7 +53,7 @@ pub(crate) fn train(
     }
     let _lock = dir.lock()?;
     if earlier == EarlierRun::Restart {
-        dir.discard()?;
+        restart(config, &dir, true, stop)?;
     }
     let before = dir.earlier(config)?;
     let done = |already| Finish::Done { model: dir.prompts(), already, of_step: None, stopped: None };
@@ -83,6 +84,7 @@ pub(crate) fn train(
 pub(crate) fn dry_run(
     config: &TrainConfig,
     prompt: &PromptConfig,
+    earlier: EarlierRun,
     stop: &AtomicBool,
     watch: &mut dyn FnMut(Event<'_>),
 ) -> Result<Option<DryRun>, TrainError> {
@@ -98,7 +100,9 @@ pub(crate) fn dry_run(
         free_memory: budget.free(),
         errors: Vec::new(),
     };
-    found.errors.extend(RunDir::new(&config.output_dir).earlier(config).err());
+    if earlier != EarlierRun::Restart {
+        found.errors.extend(RunDir::new(&config.output_dir).earlier(config).err());
+    }
     match Rows::load(config, prompt, &tokenizer, &model_config, stop) {
         Ok(None) => return Ok(None),
         Ok(Some(rows)) => {
@@ -236,7 +240,7 @@ impl Rows {
             true => format!("{} held out to measure prompts on", self.measured.len()),
             false => "the same to measure prompts on: test_size or eval_dataset holds others out".to_owned(),
         };
-        watch(Event::Note(&format!("{} rows to learn on, {measured}", self.train.len())));
+        watch(Event::Note(&format!("{} to learn on, {measured}", smpo_suggest::counted(self.train.len(), "row"))));
         if self.too_long > 0 {
             let most = config.max_length;
             watch(Event::Note(&format!(
@@ -347,7 +351,7 @@ impl<'a> Run<'a> {
         let resumed = state::read(&path)?;
         if let Some(state) = &resumed {
             if state.header.task != self.task {
-                return Err(self.dir.other_run(vec!["the rows or the model".to_owned()]));
+                return Err(self.dir.other_run(vec!["rows or model".to_owned()]));
             }
             state.restore(&self.codebook, &mut self.optimizer)?;
             self.found = state.header.found.clone();

@@ -3,7 +3,7 @@
 use smpo_bench::{DecodeBench, Shape, text};
 use smpo_model::WeightDtype;
 
-use super::usual_dtype;
+use super::{MOST_SEQUENCES, MOST_STEPS, MOST_TOKENS, usual_dtype};
 use crate::commands::device::DeviceArgs;
 use crate::commands::{named, set_threads};
 use crate::exit::{Exit, Outcome};
@@ -22,13 +22,13 @@ pub struct DecodeArgs {
     #[arg(long, value_parser = named::dtype())]
     dtype: Option<WeightDtype>,
     /// Sequences that are sampled side by side
-    #[arg(long, value_name = "N", default_value_t = 64)]
+    #[arg(long, value_name = "N", value_parser = named::up_to(MOST_SEQUENCES), default_value_t = 64)]
     batch_size: usize,
     /// Tokens of each sequence before the first timed step
-    #[arg(long, value_name = "TOKENS", default_value_t = 1024)]
+    #[arg(long, value_name = "TOKENS", value_parser = named::up_to(MOST_TOKENS), default_value_t = 1024)]
     context: usize,
     /// Timed steps
-    #[arg(long, value_name = "N", default_value_t = 20)]
+    #[arg(long, value_name = "N", value_parser = named::up_to(MOST_STEPS), default_value_t = 20)]
     steps: usize,
     /// Warm-up steps, not timed
     #[arg(long, value_name = "N", default_value_t = 3)]
@@ -47,6 +47,7 @@ pub struct DecodeArgs {
 /// Runs the command.
 pub fn run(args: DecodeArgs) -> Outcome {
     set_threads(args.threads)?;
+    super::refuse_larger(args.batch_size, args.context, "--context")?;
     let progress = Progress::new();
     let device = args.device.open(&progress)?;
     let bench = DecodeBench {

@@ -3,7 +3,7 @@
 use smpo_bench::{Base, Shape, StepBench, text};
 use smpo_model::WeightDtype;
 
-use super::usual_dtype;
+use super::{MOST_RANK, MOST_SEQUENCES, MOST_STEPS, MOST_TOKENS, usual_dtype};
 use crate::commands::device::DeviceArgs;
 use crate::commands::{named, set_threads};
 use crate::exit::{Exit, Outcome};
@@ -22,16 +22,16 @@ pub struct StepArgs {
     #[arg(long, value_parser = named::dtype())]
     dtype: Option<WeightDtype>,
     /// LoRA rank, on every linear layer [default: full fine-tuning]
-    #[arg(long, value_name = "RANK")]
+    #[arg(long, value_name = "RANK", value_parser = named::up_to(MOST_RANK))]
     lora_r: Option<usize>,
     /// Storage of the weights under adapters: dense (the dtype), bfloat16, or nf4 with double quantisation
     #[arg(long, value_parser = named::named(Base::ALL, Base::name), default_value = Base::default().name())]
     base: Base,
     /// Tokens of each side (chosen, rejected) of a pair, prompt included
-    #[arg(long, value_name = "TOKENS", default_value_t = 512)]
+    #[arg(long, value_name = "TOKENS", value_parser = named::up_to(MOST_TOKENS), default_value_t = 512)]
     length: usize,
     /// Pairs per optimizer step
-    #[arg(long, value_name = "N", default_value_t = 8)]
+    #[arg(long, value_name = "N", value_parser = named::up_to(MOST_SEQUENCES), default_value_t = 8)]
     batch_size: usize,
     /// Pairs per micro-batch [default: --batch-size]
     #[arg(long, value_name = "N")]
@@ -40,7 +40,7 @@ pub struct StepArgs {
     #[arg(long, value_name = "TOKENS")]
     max_tokens_per_pack: Option<usize>,
     /// Timed steps
-    #[arg(long, value_name = "N", default_value_t = 10)]
+    #[arg(long, value_name = "N", value_parser = named::up_to(MOST_STEPS), default_value_t = 10)]
     steps: usize,
     /// Warm-up steps, not timed
     #[arg(long, value_name = "N", default_value_t = 3)]
@@ -62,6 +62,7 @@ pub struct StepArgs {
 /// Runs the command.
 pub fn run(args: StepArgs) -> Outcome {
     set_threads(args.threads)?;
+    super::refuse_larger(args.batch_size, args.length, "--length")?;
     let progress = Progress::new();
     let device = args.device.open(&progress)?;
     let bench = StepBench {

@@ -7,6 +7,7 @@ use smpo_curation::ches::{ChesReport, Quantile, Variant, rank};
 use smpo_data::{Truncation, Unfinished, count_rows};
 use smpo_devices::on_device;
 use smpo_results::files::write_json;
+use smpo_suggest::counted;
 
 use crate::commands::device::DeviceArgs;
 use crate::commands::named::named;
@@ -14,6 +15,7 @@ use crate::commands::scorer::{Scorer, max_length};
 use crate::commands::template_variables::TemplateVariables;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::{self, Format, print};
+use crate::outputs;
 use crate::progress::Progress;
 use crate::{commands, interrupt};
 
@@ -91,6 +93,8 @@ pub fn run(args: &ChesArgs) -> Outcome {
     if !(0.0..1.0).contains(&args.drop) {
         return Err(Failure::user(format!("--drop: expected a share of at least 0 and below 1, got {}", args.drop)));
     }
+    let inputs = args.files.iter().chain([&args.model]);
+    outputs::check(inputs, &[("--out", args.out.as_deref()), ("--report", args.report.as_deref())])?;
     let mut total = 0;
     for file in &args.files {
         total += count_rows(file)?;
@@ -131,11 +135,16 @@ pub fn run(args: &ChesArgs) -> Outcome {
 fn text(args: &ChesArgs, report: &ChesReport) -> String {
     let ChesReport { pairs, truncated, kept, left_out, highest, .. } = report;
     let mut lines = vec![match &args.out {
-        Some(out) => format!("{}: {kept} of {pairs} pairs, {left_out} with the highest scores left out", out.display()),
-        None => format!("{pairs} pairs"),
+        Some(out) => format!(
+            "{}: {kept} of {}, {left_out} with the highest scores left out",
+            out.display(),
+            counted(pairs, "pair")
+        ),
+        None => counted(pairs, "pair"),
     }];
     if *truncated > 0 {
-        lines.push(format!("{truncated} pairs were cut to length"));
+        let were = if *truncated == 1 { "was" } else { "were" };
+        lines.push(format!("{} {were} cut to length", counted(truncated, "pair")));
     }
     lines.push(format!("{:<16} {}", "quantile", shares(&report.ches)));
     for (name, quantiles) in [("ches", &report.ches), ("ches_normalized", &report.ches_normalized)] {

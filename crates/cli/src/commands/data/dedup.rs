@@ -8,9 +8,12 @@ use smpo_data::count_rows;
 use smpo_inference::{Embedder, HttpConfig, HttpEmbedder};
 use smpo_native::NativeModel;
 use smpo_results::files::write_json;
+use smpo_suggest::counted;
 
+use crate::commands::engine::is_url;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::{self, Format, print};
+use crate::outputs;
 use crate::progress::Progress;
 use crate::{commands, interrupt};
 
@@ -149,8 +152,7 @@ impl DedupArgs {
     /// The source of embeddings.
     fn embedder(&self) -> Result<Option<Box<dyn Embedder>>, Failure> {
         let Some(model) = &self.model else { return Ok(None) };
-        let is_server = model.starts_with("http://") || model.starts_with("https://");
-        match (is_server, &self.model_name) {
+        match (is_url(model), &self.model_name) {
             (true, Some(name)) => {
                 let config = HttpConfig { base_url: model.clone(), model: name.clone(), ..HttpConfig::default() };
                 Ok(Some(Box::new(HttpEmbedder::new(config)?)))
@@ -166,10 +168,22 @@ impl DedupArgs {
 pub fn run(args: &DedupArgs) -> Outcome {
     commands::set_threads(args.threads)?;
     let options = args.options()?;
+    let inputs = args.files.iter().chain(&args.against);
+    outputs::check(inputs, &[("--out", args.out.as_deref()), ("--report", args.report.as_deref())])?;
     let progress = Progress::new();
     let mut total = 0;
-    for file in args.files.iter().chain(args.against.iter().filter(|file| !is_suite(file))) {
+    for file in &args.files {
         total += count_rows(file)?;
+    }
+    for file in args.against.iter().filter(|file| !is_suite(file)) {
+        let rows = count_rows(file)?;
+        if rows == 0 {
+            return Err(Failure::user(format!(
+                "--against {}: expected rows to compare with, got none",
+                file.display()
+            )));
+        }
+        total += rows;
     }
     let stage = progress.stage("compare", 0);
     let observer = |state: smpo_curation::Progress| {
@@ -208,9 +222,9 @@ fn is_suite(path: &Path) -> bool {
 
 fn text(args: &DedupArgs, report: &Report) -> String {
     let settings = &report.settings;
-    let kinds: Vec<String> = report.kinds.iter().map(|(kind, count)| format!("{count} {}", kind.plural())).collect();
-    let files = if report.files == 1 { "1 file".to_owned() } else { format!("{} files", report.files) };
-    let mut lines = vec![format!("{} of {files}, compared by {}", kinds.join(", "), settings.by)];
+    let kinds: Vec<String> = report.kinds.iter().map(|(kind, count)| counted(count, kind.name())).collect();
+    let held = if kinds.is_empty() { "no rows".to_owned() } else { kinds.join(", ") };
+    let mut lines = vec![format!("{held} of {}, compared by {}", counted(report.files, "file"), settings.by)];
     let kept = match &args.out {
         Some(out) => format!("{} kept in {}", report.kept, out.display()),
         None => format!("{} would stay", report.kept),
@@ -233,14 +247,13 @@ fn text(args: &DedupArgs, report: &Report) -> String {
         lines.push(format!("near: cosine of embeddings of at least {threshold}"));
     }
     if !args.against.is_empty() {
-        lines.push(format!("compared with {} rows of --against", report.references));
+        lines.push(format!("compared with {} of --against", counted(report.references, "row")));
     }
     if report.empty > 0 {
-        lines.push(format!("{} rows have no text to compare and stay", report.empty));
+        lines.push(format!("{} without text to compare: kept", counted(report.empty, "row")));
     }
     if !report.clusters.is_empty() {
-        let count = report.clusters.len();
-        lines.push(format!("{count} cluster{}: {}", if count == 1 { "" } else { "s" }, sizes(&report.clusters)));
+        lines.push(format!("{}: {}", counted(report.clusters.len(), "cluster"), sizes(&report.clusters)));
         lines.extend(report.clusters.iter().take(SHOWN).map(cluster));
         if report.clusters.len() > SHOWN && args.report.is_none() {
             lines.push("all clusters: --report FILE".into());

@@ -21,24 +21,32 @@ pub enum Kind {
 
 impl Kind {
     /// Kind of the MODEL argument.
-    pub fn of(source: &str) -> Self {
-        match source.starts_with("http://") || source.starts_with("https://") {
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn of(source: &str) -> Result<Self, Failure> {
+        Ok(match is_url(source) {
             true => Kind::Server,
-            false if is_gguf(Path::new(source)) => Kind::Gguf,
+            false if is_gguf(Path::new(source))? => Kind::Gguf,
             false => Kind::Directory,
-        }
+        })
     }
+}
+
+/// True for the URL of a server.
+pub fn is_url(source: &str) -> bool {
+    source.starts_with("http://") || source.starts_with("https://")
 }
 
 /// Kind of the models that are given, all of one.
 ///
 /// # Errors
-/// Several models that are not all servers.
+/// Several models that are not all servers; a file that cannot be read.
 pub fn kind(sources: &[&str]) -> Result<Kind, Failure> {
     if let [one] = sources {
-        return Ok(Kind::of(one));
+        return Kind::of(one);
     }
-    match sources.iter().find(|source| Kind::of(source) != Kind::Server) {
+    match sources.iter().find(|source| !is_url(source)) {
         None => Ok(Kind::Server),
         Some(other) => Err(Failure::user(format!(
             "expected one model, or several URLs (http://…) of servers of one model, got {} arguments, of which {other:?} \
@@ -53,6 +61,9 @@ pub fn check(args: &EngineArgs, kind: Kind) -> Result<(), Failure> {
     refuse_misplaced(args, kind)?;
     refuse_out_of_range(args)?;
     refuse_devices(&args.device)?;
+    if let Some(name) = args.api_key_env.as_ref().filter(|name| std::env::var_os(name).is_none()) {
+        return Err(Failure::user(format!("--api-key-env {name}: there is no variable of this name")));
+    }
     let native = args.engine.unwrap_or_default() == LocalEngine::Native;
     let problem = match args.device.first() {
         _ if kind == Kind::Server && args.model.is_none() => "a server's URL needs --model, the model's name there",
@@ -66,9 +77,20 @@ pub fn check(args: &EngineArgs, kind: Kind) -> Result<(), Failure> {
             "--weights is compared with on the CPU; with --engine native on a GPU the model is compared with itself"
         }
         Some(Choice::Emulated) if !native => "--device emulated is for --engine native",
+        _ if args.base.is_some() && kind == Kind::Directory && !is_adapter(args) => {
+            "--base is for a PEFT adapter, or for a GGUF file; a whole model has no base"
+        }
         _ => return Ok(()),
     };
     Err(Failure::user(problem))
+}
+
+/// True for a directory with an adapter, and for one that is not there.
+fn is_adapter(args: &EngineArgs) -> bool {
+    args.split().first().is_some_and(|dir| {
+        let dir = Path::new(dir);
+        dir.join("adapter_config.json").exists() || !dir.join("config.json").exists()
+    })
 }
 
 /// Refuses options of another kind of model or engine.
@@ -125,14 +147,13 @@ fn refuse_devices(devices: &[Choice]) -> Result<(), Failure> {
 }
 
 fn refuse_out_of_range(args: &EngineArgs) -> Result<(), Failure> {
-    for (option, number) in [
-        ("--instances", args.instances),
-        ("--batch", args.batch),
-        ("--threads", args.threads),
-        ("--concurrency", args.concurrency),
-    ] {
-        if number == Some(0) {
-            return Err(Failure::user(format!("{option}: expected at least 1, got 0")));
+    // beyond these there is no memory for what a number asks for
+    for (option, number, most) in
+        [("--instances", args.instances, 256), ("--batch", args.batch, 4096), ("--concurrency", args.concurrency, 4096)]
+    {
+        if number.is_some_and(|number| !(1..=most).contains(&number)) {
+            let got = number.unwrap_or_default();
+            return Err(Failure::user(format!("{option}: expected 1 to {most}, got {got}")));
         }
     }
     Ok(())

@@ -163,7 +163,7 @@ impl Local<'_> {
     /// GGUF files, whose activations it rounds to 8 bits, and where it does not load the model.
     fn second(&self) -> Option<Box<dyn Generator>> {
         #[cfg(feature = "mistralrs")]
-        if is_small(Path::new(self.model)) && !smpo_gguf::is_gguf(Path::new(self.model)) {
+        if is_small(Path::new(self.model)) && matches!(smpo_gguf::is_gguf(Path::new(self.model)), Ok(false)) {
             let engines = self.mistral(self.device(), Some(1)).ok()?;
             return engines.into_iter().next().map(|engine| Box::new(engine) as Box<dyn Generator>);
         }

@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use smpo_devices::Choice;
 use smpo_inference::Generator;
+use smpo_trainer::RunDir;
 
-use self::check::Kind;
+pub use self::check::is_url;
 pub use self::local::{Loaded, Local, LocalEngine};
 use super::template_variables::TemplateVariables;
 use crate::exit::Failure;
@@ -20,8 +21,9 @@ use crate::exit::Failure;
 /// The model and how to run it.
 #[derive(Debug, Default, clap::Args)]
 pub struct EngineArgs {
-    /// Model: Hugging Face directory, PEFT adapter directory, .gguf file, or base URL of an OpenAI-compatible server
-    /// such as vLLM (http://localhost:8000/v1); several URLs, of servers of the same model, share the run
+    /// Model: Hugging Face directory or hf://ORG/NAME, PEFT adapter directory, .gguf file, or base URL of an
+    /// OpenAI-compatible server such as vLLM (http://localhost:8000/v1); several URLs, of servers of the same model,
+    /// share the run
     #[arg(value_name = "MODEL", required = true)]
     pub sources: Vec<String>,
     /// Inference engine for a local model [default: the first listed]
@@ -143,7 +145,7 @@ impl EngineArgs {
 
     /// True for a server's URL.
     pub fn is_server(&self) -> bool {
-        self.split().first().is_some_and(|source| Kind::of(source) == Kind::Server)
+        self.split().first().is_some_and(|source| is_url(source))
     }
 
     /// Loads a local model or connects to a server.
@@ -177,7 +179,7 @@ impl EngineArgs {
         };
         Ok(Opened {
             source: source.to_owned(),
-            name: file_name(Path::new(source)),
+            name: name_of(Path::new(source)),
             loaded: local.load(self.engine.unwrap_or_default())?,
             settings: self.settings(BTreeMap::new()),
         })
@@ -210,8 +212,11 @@ fn split(source: &str) -> Vec<&str> {
     parts
 }
 
-fn file_name(model: &Path) -> String {
+/// The name of a model in reports: its file's or directory's, and for `model` of a training run the run's.
+fn name_of(model: &Path) -> String {
     let full = model.canonicalize().unwrap_or_else(|_| model.to_owned());
+    let run = full.parent().map(RunDir::new).filter(|run| run.model() == full && run.config().is_file());
+    let full = run.map_or(full, |run| run.path().to_owned());
     full.file_stem()
         .filter(|_| full.is_file())
         .or(full.file_name())

@@ -74,10 +74,13 @@ impl Agreement {
         if let (Some(accuracy), Some(macro_f1), Some(micro_f1)) = (self.accuracy, self.macro_f1, self.micro_f1) {
             let share = 100.0 * accuracy;
             let micro = if self.counts.multiple { format!(", micro F1 {micro_f1:.3}") } else { String::new() };
-            lines.push(format!("right in {share:.1} % of {} rows with labels, macro F1 {macro_f1:.3}{micro}", self.n));
+            let rows = if self.n == 1 { "row" } else { "rows" };
+            lines
+                .push(format!("right in {share:.1} % of {} {rows} with labels, macro F1 {macro_f1:.3}{micro}", self.n));
         }
         if self.unknown > 0 {
-            lines.push(format!("{} rows have a label that the model does not have", self.unknown));
+            let have = if self.unknown == 1 { "row has" } else { "rows have" };
+            lines.push(format!("{} {have} a label that the model does not have", self.unknown));
         }
         lines
     }

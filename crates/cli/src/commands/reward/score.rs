@@ -14,6 +14,7 @@ use crate::commands::reward_model;
 use crate::exit::{Exit, Failure, OrFail, Outcome};
 use crate::interrupt;
 use crate::output::{self, Format};
+use crate::outputs;
 use crate::progress::Progress;
 
 /// Rows handed to the model at once.
@@ -24,6 +25,7 @@ const TEXT: &str = "text";
 
 pub fn run(args: &ScoreArgs) -> Outcome {
     crate::commands::set_threads(args.threads)?;
+    outputs::check([&args.input, &args.model], &[("--out", args.out.as_deref())])?;
     let model = LabelModel::load(&args.model, args.base.as_deref())?;
     let progress = Progress::new();
     let stage = progress.stage("score", 100);
@@ -49,7 +51,7 @@ pub fn run(args: &ScoreArgs) -> Outcome {
         rows.extend(score(&model, &batch)?);
         stage.update((100.0 * records.share()) as u64, &format!("{} rows", rows.len()));
     }
-    stage.finish(&format!("{} rows", rows.len()));
+    stage.finish(&smpo_suggest::counted(rows.len(), "row"));
     if rows.is_empty() {
         return Err(Failure::user(format!("{}: expected at least one row, got none", args.input.display())));
     }

@@ -100,7 +100,8 @@ impl Summary {
         lines.extend(self.agreement.iter().flat_map(Agreement::lines));
         if let Some(pairs) = &self.pairs {
             let share = 100.0 * pairs.accuracy;
-            lines.push(format!("chosen has the larger reward in {share:.1} % of {} pairs", pairs.n));
+            let scored = smpo_suggest::counted(pairs.n, "pair");
+            lines.push(format!("chosen has the larger reward in {share:.1} % of {scored}"));
         }
         if self.too_long > 0 {
             let what = if is_classifier { "texts without labels" } else { "answers without a reward" };

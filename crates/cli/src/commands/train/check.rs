@@ -1,6 +1,6 @@
 //! `smpo train --check`: a run up to its first step.
 
-use smpo_trainer::{DryRun, TrainConfig, dry_run};
+use smpo_trainer::{DryRun, EarlierRun, TrainConfig, dry_run};
 
 use super::watch::Watch;
 use crate::exit::{Classify, Exit, ExitClass, Failure, Outcome};
@@ -11,7 +11,7 @@ use crate::progress::Progress;
 /// Checks the run and prints what was found; fails with all errors.
 pub fn run(config: &TrainConfig, format: Format, progress: &Progress) -> Outcome {
     let mut watch = Watch::new("check", config, progress);
-    let Some(found) = dry_run(config, interrupt::flag(), &mut |event| watch.show(event))? else {
+    let Some(found) = dry_run(config, EarlierRun::Resume, interrupt::flag(), &mut |event| watch.show(event))? else {
         return Ok(Exit::Interrupted);
     };
     match format {

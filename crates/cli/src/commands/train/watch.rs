@@ -182,12 +182,15 @@ fn show_rows(name: &str, config: &TrainConfig, rows: &Rows, progress: &Progress)
     let truncated = rows.truncated;
     let total = rows.train.len() + rows.held_out.len();
     if !rows.held_out.is_empty() {
-        progress.say(&format!("{name}: {} rows to train on, {} held out", rows.train.len(), rows.held_out.len()));
+        let train = smpo_suggest::counted(rows.train.len(), "row");
+        progress.say(&format!("{name}: {train} to train on, {} held out", rows.held_out.len()));
     }
     if truncated.prompts + truncated.completions > 0 {
         progress.say(&format!(
-            "{name}: of {total} rows, {} lost prompt tokens to max_prompt_length and {} completion tokens to max_length",
-            truncated.prompts, truncated.completions
+            "{name}: of {}, {} lost prompt tokens to max_prompt_length and {} completion tokens to max_length",
+            smpo_suggest::counted(total, "row"),
+            truncated.prompts,
+            truncated.completions
         ));
     }
     if rows.unfinished.any() {
@@ -201,7 +204,8 @@ fn show_rows(name: &str, config: &TrainConfig, rows: &Rows, progress: &Progress)
         progress.say(&format!("{name}: {}", rows.degenerate));
     }
     if rows.bad.count > 0 {
-        progress.say(&format!("{name}: {} bad rows dropped (on_bad_rows): {}", rows.bad.count, rows.bad));
+        let dropped = smpo_suggest::counted(rows.bad.count, "bad row");
+        progress.say(&format!("{name}: {dropped} dropped (on_bad_rows): {}", rows.bad));
         for bad in &rows.bad.first {
             progress.say(&format!("  {bad}"));
         }

@@ -80,9 +80,10 @@ pub(super) fn by_model(
         }
         if left_out > 0 {
             notes.push(format!(
-                "{}: {left_out} failed rows name no model, and the file holds several: they are left out; a prompt that \
-                 another model answered counts as missing where it has no answer",
-                file.path.display()
+                "{}: {} without a model's name, and the file holds several models: left out; a prompt that another model \
+                 answered counts as missing where it has no answer",
+                file.path.display(),
+                smpo_suggest::counted(left_out, "failed row")
             ));
         }
     }

@@ -11,8 +11,8 @@ pub(super) fn fits(row: &Row) -> bool {
 }
 
 pub(super) fn records(row: &Row) -> Result<Vec<Record>, String> {
-    let sample: Sample =
-        serde_json::from_value(Value::Object(row.clone())).map_err(|error| format!("not a valid sample: {error}"))?;
+    let sample: Sample = serde_json::from_value(Value::Object(row.clone()))
+        .map_err(|error| format!("not a valid sample: {}", smpo_suggest::expected_and_got(&error.to_string())))?;
     if sample.schema > SCHEMA_VERSION {
         let found = sample.schema;
         return Err(format!(

@@ -1,0 +1,48 @@
+//! A run started over: what an earlier run left is removed once the new one is known to start.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use crate::config::TrainConfig;
+use crate::dry_run::dry_run;
+use crate::error::TrainError;
+use crate::resume::EarlierRun;
+use crate::run_dir::RunDir;
+
+/// Checks that a run can start over, then removes what an earlier one left in its directory. `alone` is false on several ranks, whose
+/// memory is not that of one process.
+///
+/// # Errors
+/// The first thing that would keep the run from starting; an input that would be removed. Nothing is removed then.
+pub(crate) fn restart(config: &TrainConfig, dir: &RunDir, alone: bool, stop: &AtomicBool) -> Result<(), TrainError> {
+    keep_inputs(config, dir)?;
+    let Some(found) = dry_run(config, EarlierRun::Restart, stop, &mut |_| {})? else { return Ok(()) };
+    let counts = |error: &TrainError| alone || !matches!(error, TrainError::Memory(_));
+    match found.errors.into_iter().find(counts) {
+        Some(error) => Err(error),
+        None => dir.discard(),
+    }
+}
+
+/// Refuses a model or data file that an earlier run in the directory made.
+fn keep_inputs(config: &TrainConfig, dir: &RunDir) -> Result<(), TrainError> {
+    let models = [&config.adapter_name_or_path, &config.reference_model_name_or_path].into_iter().flatten();
+    let models = std::iter::once(&config.model_name_or_path).chain(models);
+    let data = config.dataset.iter().chain(&config.eval_dataset).chain(config.probe.iter().map(|probe| &probe.prompts));
+    let own: Vec<PathBuf> = dir.discarded().into_iter().map(|path| place(&path)).collect();
+    match models.chain(data).find(|input| own.iter().any(|own| place(input).starts_with(own))) {
+        None => Ok(()),
+        Some(input) => {
+            let message = format!(
+                "starting over removes {}, which this run reads; copy it elsewhere, or choose another output_dir",
+                input.display()
+            );
+            Err(TrainError::config(&dir.config(), None, message))
+        }
+    }
+}
+
+/// A path without links, as far as it exists.
+fn place(path: &Path) -> PathBuf {
+    path.canonicalize().or_else(|_| std::path::absolute(path)).unwrap_or_else(|_| path.to_owned())
+}
