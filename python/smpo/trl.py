@@ -186,7 +186,9 @@ class SmpoCallback(TrainerCallback):
     def _raised(self) -> list[dict[str, Any]]:
         """Every alarm on the figures so far."""
         bounds = [f"--set={key}={value}" for key, value in self.bounds.items()]
-        said = run(["watch", self.metrics, "--format", "json", *bounds], done=(0, 1)).stdout
+        # From standard input: a file without any figure that is watched would be an error.
+        figures = self.metrics.read_text(encoding="utf-8")
+        said = run(["watch", "-", "--format", "json", *bounds], done=(0, 1), stdin=figures).stdout
         return [json.loads(line) for line in said.splitlines()]
 
     @staticmethod

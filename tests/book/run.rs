@@ -137,7 +137,7 @@ fn blocks_that_do_not_run_are_listed() {
 /// `SMPO_TUTORIAL_MODEL` is a directory with the GGUF file that the tutorial names, `SMPO_TUTORIAL_PROGRAM` one with an `smpo` to take in
 /// place of the one that was built with this test: that of an installed wheel.
 #[test]
-#[ignore = "needs SmolLM2-135M-Instruct, ten minutes"]
+#[ignore = "needs SmolLM2-135M-Instruct, 20 minutes of CPU time"]
 fn the_tutorial_with_its_real_model() {
     let model =
         std::env::var("SMPO_TUTORIAL_MODEL").expect("SMPO_TUTORIAL_MODEL: a directory with the tutorial's GGUF file");

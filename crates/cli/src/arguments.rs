@@ -7,7 +7,7 @@ use clap::error::ErrorKind;
 
 /// Messages of the standard library's parsers of numbers, with what this program says.
 const NUMBERS: [(&str, &str); 6] = [
-    ("invalid digit found in string", "expected a whole number"),
+    ("invalid digit found in string", "expected a whole number of 0 or more"),
     ("cannot parse integer from empty string", "expected a whole number"),
     ("number too large to fit in target type", "the number is too large"),
     ("number too small to fit in target type", "the number is too small"),

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use crate::exit::Failure;
 
 /// Files by which evaluations, training runs and models are read again.
-const OWN: [&str; 12] = [
+const OWN: [&str; 14] = [
+    "adapter_config.json",
     "chat_template.jinja",
     "config.json",
     "config.toml",
@@ -13,6 +14,7 @@ const OWN: [&str; 12] = [
     "measurements.jsonl",
     "metrics.json",
     "metrics.jsonl",
+    "model.safetensors.index.json",
     "origin.json",
     "run.json",
     "samples.jsonl",
@@ -73,7 +75,9 @@ fn is_own(path: &Path) -> bool {
 
 /// True for devices, pipes and terminals, which are written through.
 fn is_stream(path: &Path) -> bool {
-    path.starts_with("/dev") || path.metadata().is_ok_and(|found| !found.is_file() && !found.is_dir())
+    // `/dev/stdout` may lead to a file; `/dev/shm` holds files.
+    path.starts_with("/dev") && !path.starts_with("/dev/shm")
+        || path.metadata().is_ok_and(|found| !found.is_file() && !found.is_dir())
 }
 
 #[cfg(test)]

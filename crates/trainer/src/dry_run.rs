@@ -7,10 +7,10 @@ use std::sync::atomic::AtomicBool;
 
 use smpo_data::{CheckReport, DegenerateGroups, Rows, TruncatedRows, UnfinishedCompletions};
 use smpo_losses::Objective;
-use smpo_model::Config;
+use smpo_model::{Config, ModelInfo};
 
 use crate::checkpoint;
-use crate::config::{DataCheck, TrainConfig};
+use crate::config::{DataCheck, Init, TrainConfig};
 use crate::data;
 use crate::error::{TrainError, io};
 use crate::event::Event;
@@ -93,6 +93,8 @@ pub fn dry_run(
     let budget = match config.device.open() {
         Ok(device) => {
             watch(Event::Device(&device));
+            let refused = config.refused_on(device.kind(), model_config.spec());
+            errors.extend(refused.map(|reason| TrainError::config(&dir.config(), None, reason.to_owned())));
             MemoryBudget::of(&device)
         }
         Err(error) => {
@@ -100,6 +102,11 @@ pub fn dry_run(
             MemoryBudget::host()
         }
     };
+    if config.init == Init::Pretrained {
+        errors.extend(ModelInfo::read(&config.model_name_or_path).err().map(TrainError::from));
+    }
+    let reference = config.reference_dir().and_then(|dir| config.open_reference(&dir).err());
+    errors.extend(reference.map(TrainError::from));
     let dataset = data::dataset(config, tokenizer.bos());
     let check = config.data_check != DataCheck::Off;
     let Some(mut files) = data::tokenize(&dataset, config, &tokenizer, check, stop, watch)? else { return Ok(None) };
@@ -121,7 +128,7 @@ pub fn dry_run(
     if let Some(rows) = &rows {
         watch(Event::Data(rows));
         if earlier != EarlierRun::Restart && errors.is_empty() {
-            errors.extend(goes_on(config, &dir, earlier, before, rows, stop).err());
+            errors.extend(goes_on(config, &dir, earlier, before, rows).err());
         }
     }
     errors.extend(rows.iter().filter_map(|rows| preflight::partners(&objective, &rows.train).err()));
@@ -135,10 +142,13 @@ fn goes_on(
     earlier: EarlierRun,
     before: Option<EarlierConfig>,
     rows: &Rows,
-    stop: &AtomicBool,
 ) -> Result<(), TrainError> {
     if smpo_files::is_dir(&dir.model())? {
-        return run::check_finished(config, dir, before, stop);
+        run::check_length(dir, before)?;
+        let Some(origin) = Origin::read(&dir.origin())? else { return Ok(()) };
+        let changes = origin.changed_rows(&Origin::of(rows));
+        let dir = config.output_dir.clone();
+        return if changes.is_empty() { Ok(()) } else { Err(TrainError::FinishedOnOtherData { dir, changes }) };
     }
     let Some(checkpoint) = checkpoint::list(&dir.checkpoints())?.pop() else { return Ok(()) };
     let step = checkpoint.step;

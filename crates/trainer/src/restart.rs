@@ -10,17 +10,17 @@ use crate::resume::EarlierRun;
 use crate::run_dir::RunDir;
 
 /// Checks that a run can start over, then removes what an earlier one left in its directory. `alone` is false on several ranks, whose
-/// memory is not that of one process.
+/// memory is not that of one process. False if `stop` became true before.
 ///
 /// # Errors
 /// The first thing that would keep the run from starting; an input that would be removed. Nothing is removed then.
-pub(crate) fn restart(config: &TrainConfig, dir: &RunDir, alone: bool, stop: &AtomicBool) -> Result<(), TrainError> {
+pub(crate) fn restart(config: &TrainConfig, dir: &RunDir, alone: bool, stop: &AtomicBool) -> Result<bool, TrainError> {
     keep_inputs(config, dir)?;
-    let Some(found) = dry_run(config, EarlierRun::Restart, stop, &mut |_| {})? else { return Ok(()) };
+    let Some(found) = dry_run(config, EarlierRun::Restart, stop, &mut |_| {})? else { return Ok(false) };
     let counts = |error: &TrainError| alone || !matches!(error, TrainError::Memory(_));
     match found.errors.into_iter().find(counts) {
         Some(error) => Err(error),
-        None => dir.discard(),
+        None => dir.discard().map(|()| true),
     }
 }
 

@@ -80,13 +80,17 @@ pub fn train_on(
     }
     let ranks = &ranks.at_stage(config.zero_stage);
     let dir = RunDir::new(&config.output_dir);
+    let mut begun = true;
     let _lock = ranks.lead(|| {
         let lock = dir.lock()?;
         if earlier == EarlierRun::Restart {
-            restart(config, &dir, ranks.alone(), stop)?;
+            begun = restart(config, &dir, ranks.alone(), stop)?;
         }
         Ok(lock)
     })?;
+    if ranks.any(!begun)? {
+        return Ok(Finish::Stopped { step: 0 });
+    }
     let config = &*ranks.agree(labels::resolved(config))?;
     let objective = Objective::new(config.loss.clone())?;
     let model_config = read_model_config(config)?;
@@ -111,17 +115,13 @@ pub fn train_on(
 }
 
 /// Refuses to call a run finished that was to have more steps or other data.
-pub(crate) fn check_finished(
+fn check_finished(
     config: &TrainConfig,
     dir: &RunDir,
     before: Option<EarlierConfig>,
     stop: &AtomicBool,
 ) -> Result<(), TrainError> {
-    if let Some(before) = before
-        && !before.changes.lengths.is_empty()
-    {
-        return Err(dir.other_run(before.changes.lengths));
-    }
+    check_length(dir, before)?;
     let Some(origin) = Origin::read(&dir.origin())? else { return Ok(()) };
     // Data that is gone since is no reason to refuse a finished run.
     let rows = || -> Result<Option<Rows>, TrainError> {
@@ -134,6 +134,14 @@ pub(crate) fn check_finished(
     let changes = origin.changed_rows(&Origin::of(&rows));
     let dir = config.output_dir.clone();
     if changes.is_empty() { Ok(()) } else { Err(TrainError::FinishedOnOtherData { dir, changes }) }
+}
+
+/// Refuses to call a run finished that was to have more or fewer steps.
+pub(crate) fn check_length(dir: &RunDir, before: Option<EarlierConfig>) -> Result<(), TrainError> {
+    match before.map(|before| before.changes.lengths).filter(|lengths| !lengths.is_empty()) {
+        Some(lengths) => Err(dir.other_run(lengths)),
+        None => Ok(()),
+    }
 }
 
 /// A run in a directory of its own.

@@ -288,6 +288,16 @@ impl ModelArgs {
     }
 }
 
+/// The files of data arguments, which may be directories or patterns, and the arguments themselves.
+fn expanded<'a>(files: impl IntoIterator<Item = &'a PathBuf>) -> Result<Vec<PathBuf>, Failure> {
+    let mut all = Vec::new();
+    for file in files {
+        all.extend(source_files(file, Purpose::Train)?);
+        all.push(file.clone());
+    }
+    Ok(all)
+}
+
 /// Progress over the rows of one file, and Ctrl-C.
 struct Watch {
     progress: Progress,

@@ -115,7 +115,8 @@ enum Layout {
 struct Made<'a> {
     schema: u32,
     model: &'a str,
-    rows_file: &'a Path,
+    /// None where no row was made.
+    rows_file: Option<&'a Path>,
     #[serde(flatten)]
     report: &'a Report,
 }
@@ -162,13 +163,14 @@ pub fn run(args: PairsArgs) -> Outcome {
     };
     let report = Report::new(&candidates, &rows, &dropped, judged.unanswered);
     // Rows of an earlier call with other options stay where this one has none.
-    if report.rows > 0 {
+    let made = (report.rows > 0).then_some(path.as_path());
+    if made.is_some() {
         write_rows(&path, &rows, layout, &model, if scorer.is_empty() { "rule" } else { &scorer })?;
     }
     files::write_json(&args.basket.out.join("report.json"), "report", &report)?;
     match args.format {
-        Output::Text => output::print(&text(&report, &path))?,
-        Output::Json => output::print_json(&Made { schema: 1, model: &model, rows_file: &path, report: &report })?,
+        Output::Text => output::print(&text(&report, made))?,
+        Output::Json => output::print_json(&Made { schema: 1, model: &model, rows_file: made, report: &report })?,
     }
     if report.rows == 0 {
         let kept = match smpo_files::exists(&path)? {
@@ -371,10 +373,11 @@ fn file_name(args: &PairsArgs) -> String {
     }
 }
 
-fn text(report: &Report, path: &Path) -> String {
+fn text(report: &Report, made: Option<&Path>) -> String {
     let Report { prompts, samples, failed, unscored, kept, rows, .. } = report;
     let (written, asked) = (counted(rows, "row"), counted(prompts, "prompt"));
-    let mut lines = vec![format!("{written} from {kept} of {asked}: {}", path.display())];
+    let place = made.map(|path| format!(": {}", path.display())).unwrap_or_default();
+    let mut lines = vec![format!("{written} from {kept} of {asked}{place}")];
     lines.push(format!("{}, {failed} failed, {unscored} without a score", counted(samples, "sample")));
     for (reason, count) in &report.dropped {
         lines.push(format!("{} left out: {}", counted(count, "prompt"), reason.describe()));

@@ -70,7 +70,7 @@ pub fn run(args: TrainArgs) -> Outcome {
     }
     let ReadConfig { mut config, notes, .. } = TrainConfig::read_as(&args.config, args.profile.as_deref(), &args.set)?;
     config.device = args.device.unwrap_or(config.device);
-    keep_config(&args.config, &config)?;
+    keep_config(&args.config, &config, args.restart && !args.check)?;
     resolve_models(&mut config)?;
     super::set_threads(args.threads)?;
     let progress = Progress::new();
@@ -105,16 +105,16 @@ pub fn run(args: TrainArgs) -> Outcome {
 }
 
 /// Refuses a file of the user's that the run's own record would replace.
-fn keep_config(file: &Path, config: &TrainConfig) -> Result<(), Failure> {
+fn keep_config(file: &Path, config: &TrainConfig, restart: bool) -> Result<(), Failure> {
     let dir = RunDir::new(&config.output_dir);
     let same = matches!((file.canonicalize(), dir.config().canonicalize()), (Ok(file), Ok(record)) if file == record);
-    if !same || dir.origin().exists() || dir.metrics().exists() {
-        return Ok(());
-    }
-    Err(Failure::user(format!(
-        "{}: the run writes its whole configuration to that file; rename yours, or choose another output_dir",
-        file.display()
-    )))
+    let problem = match dir.origin().exists() || dir.metrics().exists() {
+        _ if !same => return Ok(()),
+        true if !restart => return Ok(()),
+        true => "starting over removes that file before the run writes it again; copy it elsewhere",
+        false => "the run writes its whole configuration to that file; rename yours",
+    };
+    Err(Failure::user(format!("{}: {problem}, or choose another output_dir", file.display())))
 }
 
 /// Puts directories in place of names of the Hugging Face Hub. The run records them, so that it keeps to one commit.

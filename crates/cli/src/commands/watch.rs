@@ -88,6 +88,9 @@ pub fn run(args: WatchArgs) -> Outcome {
         watched |= FIGURES.iter().any(|name| record.metric(name).is_some());
         let what = not_finite.map(|name| format!("`{name}` is not finite"));
         let broken = what.and_then(|what| alarms.not_finite(&rules, record.step, &what));
+        // Another trainer may not skip such a step.
+        let remedy = "lower learning_rate, or look at the data of this step";
+        let broken = broken.map(|alarm| Alarm { remedy, ..alarm });
         for alarm in alarms.observe(&rules, &record).into_iter().chain(broken) {
             raised = true;
             show(&alarm, args.format)?;
@@ -153,7 +156,9 @@ impl Step {
         let value = value.map_err(|error| format!("{expected}: {}", smpo_suggest::of_one_line(&error.to_string())))?;
         let Value::Object(fields) = value else { return Err(format!("{expected}, got {}", json_kind(&value))) };
         let step = fields.get("step").and_then(Value::as_f64).filter(|step| *step >= 0.0 && step.fract() == 0.0);
-        let step = step.ok_or_else(|| format!("{expected}, got {}", fields.get("step").unwrap_or(&Value::Null)))?;
+        let got = fields.get("step").unwrap_or(&Value::Null);
+        let got = || non_finite(got).map_or_else(|| got.to_string(), str::to_owned);
+        let step = step.ok_or_else(|| format!("{expected}, got {}", got()))?;
         let not_finite = fields.iter().find(|(_, value)| non_finite(value).is_some()).map(|(name, _)| name.clone());
         let figure = |(name, value): (String, Value)| Some((name.into(), value.as_f64()?)) as Option<Figure>;
         let metrics = fields.into_iter().filter_map(figure).collect();

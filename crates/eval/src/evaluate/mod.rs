@@ -166,15 +166,15 @@ pub fn evaluate(
     on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
 ) -> Result<Option<Report>, EvaluateError> {
     let dir = EvaluationDir::new(&options.out);
+    let teacher_forced = |source| EvaluateError::TeacherForced { suite: suite.name.clone(), source };
+    let pairs = read_held_out(suite.pairs.as_deref()).map_err(teacher_forced)?;
+    let mut manifest = manifest(suite, options, &engines)?;
     if options.restart {
         // Nothing of a run in progress is removed. The lock is taken anew for sampling.
         let lock = DirLock::take(dir.path()).map_err(|error| RunError::from(files::Error::from(error)))?;
         let _lock = lock.ok_or_else(|| RunError::Locked { dir: dir.path().to_owned() })?;
         remove(&dir)?;
     }
-    let teacher_forced = |source| EvaluateError::TeacherForced { suite: suite.name.clone(), source };
-    let pairs = read_held_out(suite.pairs.as_deref()).map_err(teacher_forced)?;
-    let mut manifest = manifest(suite, options, &engines)?;
     // One server that goes on with a fleet's run is its last worker.
     let alone = engines.workers.len() < 2 && before(&dir).workers.is_empty();
     let sampled = match alone {

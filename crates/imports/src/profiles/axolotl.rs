@@ -107,6 +107,7 @@ const ADAPTERS: &[Key] = &[
     sets("peft_trainable_token_indices", "trainable_token_indices").of_adapters(),
     refused("lora_target_parameters", &[], "adapters are on layers here: name them in `lora_target_modules`")
         .of_adapters(),
+    super::transformers::RESUMED,
     refused("loraplus_lr_ratio", &[], "A and B have one learning rate here; remove it").of_adapters(),
     refused("peft_layers_to_transform", &[], "`lora_target_modules` takes patterns such as model.layers.3.*")
         .of_adapters(),
@@ -255,7 +256,6 @@ const NOTHING: &[&str] = &[
     "ray_num_workers",
     "remove_unused_columns",
     "resize_token_embeddings_to_32x",
-    "resume_from_checkpoint",
     "sample_packing_bin_size",
     "sample_packing_eff_est",
     "sample_packing_group_size",

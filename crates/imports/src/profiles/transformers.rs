@@ -2,9 +2,17 @@
 
 use crate::convert::{run, sources};
 use crate::profile::Literal::{Text, Truth, Whole};
-use crate::profile::{Default, Group, converted, default, part_of, refused, sets};
+use crate::profile::{Default, Group, Key, converted, default, part_of, refused, sets};
 
 const ONLY_HERE: &str = "remove it";
+
+/// The checkpoint of another run.
+pub(crate) const RESUMED: Key = refused(
+    "resume_from_checkpoint",
+    &["true", "false"],
+    "a run goes on by itself where its `output_dir` left off; checkpoints of other trainers have no state that is read: give \
+     the model in one as `model_name_or_path`",
+);
 
 /// The keys.
 pub(crate) const KEYS: &[Group] = &[
@@ -56,12 +64,7 @@ pub(crate) const KEYS: &[Group] = &[
         refused("neftune_noise_alpha", &["0"], "embeddings get no noise here; remove it"),
         refused("label_smoothing_factor", &["0"], "cross-entropy has no label smoothing here; remove it"),
         refused("dataloader_drop_last", &["false"], "the last step of an epoch is smaller here; remove it"),
-        refused(
-            "resume_from_checkpoint",
-            &["true", "false"],
-            "a run goes on by itself where its `output_dir` left off; checkpoints of other trainers have no state that is read: give \
-             the model in one as `model_name_or_path`",
-        ),
+        RESUMED,
         refused("average_tokens_across_devices", &["true"], "a step is averaged over its tokens here; remove it"),
     ]),
     Group::Nothing(&[

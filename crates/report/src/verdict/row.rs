@@ -97,7 +97,7 @@ impl Row {
             decision: metric.verdict,
             reason: short_line(&line(&metric.reason), 600),
             power: power
-                .map(|share| format!("these have power {:.0} % if the arms are equal", share * 100.0))
+                .map(|share| format!("power {:.0} % with these prompts if the arms are equal", share * 100.0))
                 .unwrap_or_default(),
         }
     }

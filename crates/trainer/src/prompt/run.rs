@@ -52,8 +52,8 @@ pub(crate) fn train(
         return Err(TrainError::config(&dir.config(), None, message.to_owned()));
     }
     let _lock = dir.lock()?;
-    if earlier == EarlierRun::Restart {
-        restart(config, &dir, true, stop)?;
+    if earlier == EarlierRun::Restart && !restart(config, &dir, true, stop)? {
+        return Ok(Finish::Stopped { step: 0 });
     }
     let before = dir.earlier(config)?;
     let done = |already| Finish::Done { model: dir.prompts(), already, of_step: None, stopped: None };

@@ -93,8 +93,11 @@ pub fn run(args: &ChesArgs) -> Outcome {
     if !(0.0..1.0).contains(&args.drop) {
         return Err(Failure::user(format!("--drop: expected a share of at least 0 and below 1, got {}", args.drop)));
     }
-    let inputs = args.files.iter().chain([&args.model]);
-    outputs::check(inputs, &[("--out", args.out.as_deref()), ("--report", args.report.as_deref())])?;
+    let inputs = super::expanded(&args.files)?;
+    outputs::check(
+        inputs.iter().chain([&args.model]),
+        &[("--out", args.out.as_deref()), ("--report", args.report.as_deref())],
+    )?;
     let mut total = 0;
     for file in &args.files {
         total += count_rows(file)?;

@@ -168,8 +168,8 @@ impl DedupArgs {
 pub fn run(args: &DedupArgs) -> Outcome {
     commands::set_threads(args.threads)?;
     let options = args.options()?;
-    let inputs = args.files.iter().chain(&args.against);
-    outputs::check(inputs, &[("--out", args.out.as_deref()), ("--report", args.report.as_deref())])?;
+    let inputs = super::expanded(args.files.iter().chain(args.against.iter().filter(|file| !is_suite(file))))?;
+    outputs::check(&inputs, &[("--out", args.out.as_deref()), ("--report", args.report.as_deref())])?;
     let progress = Progress::new();
     let mut total = 0;
     for file in &args.files {
@@ -177,7 +177,8 @@ pub fn run(args: &DedupArgs) -> Outcome {
     }
     for file in args.against.iter().filter(|file| !is_suite(file)) {
         let rows = count_rows(file)?;
-        if rows == 0 {
+        // Rows of a pipe are not counted beforehand.
+        if rows == 0 && (file.is_file() || file.is_dir()) {
             return Err(Failure::user(format!(
                 "--against {}: expected rows to compare with, got none",
                 file.display()

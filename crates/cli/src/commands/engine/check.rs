@@ -62,7 +62,10 @@ pub fn check(args: &EngineArgs, kind: Kind) -> Result<(), Failure> {
     refuse_out_of_range(args)?;
     refuse_devices(&args.device)?;
     if let Some(name) = args.api_key_env.as_ref().filter(|name| std::env::var_os(name).is_none()) {
-        return Err(Failure::user(format!("--api-key-env {name}: there is no variable of this name")));
+        // It may be the key itself.
+        let is_name = name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_');
+        let shown = if is_name { name.as_str() } else { "" };
+        return Err(Failure::user(format!("--api-key-env {shown}: expected the name of a variable that is set")));
     }
     let native = args.engine.unwrap_or_default() == LocalEngine::Native;
     let problem = match args.device.first() {
