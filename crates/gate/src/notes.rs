@@ -37,9 +37,8 @@ pub(crate) fn of(baseline: &[Run], candidate: &[Run], seeds: Seeds) -> Vec<Strin
 
 /// A warning of an evaluation that is compared with itself.
 fn on_both_sides(baseline: &[Run], candidate: &[Run]) -> Option<String> {
-    let place = |run: &Run| run.dir.canonicalize().unwrap_or_else(|_| run.dir.clone());
-    let baseline: Vec<PathBuf> = baseline.iter().map(place).collect();
-    let shared = candidate.iter().find(|run| baseline.contains(&place(run)))?;
+    let baseline: Vec<PathBuf> = baseline.iter().map(Run::place).collect();
+    let shared = candidate.iter().find(|run| baseline.contains(&run.place()))?;
     Some(format!("{} is on both sides: an evaluation compared with itself shows nothing", shared.dir.display()))
 }
 

@@ -98,8 +98,7 @@ fn check_distinct(runs: &[Run]) -> Result<(), GateError> {
     for (index, left) in runs.iter().enumerate() {
         for right in &runs[..index] {
             let (a, b) = (&left.manifest.model, &right.manifest.model);
-            let place = |run: &Run| std::fs::canonicalize(&run.dir).unwrap_or_else(|_| run.dir.clone());
-            let why = if place(left) == place(right) {
+            let why = if left.place() == right.place() {
                 "the same directory"
             } else if a.weights_sha256.is_some() && a.weights_sha256 == b.weights_sha256 {
                 "the same weights_sha256"

@@ -44,6 +44,11 @@ impl Run {
         Ok(run)
     }
 
+    /// The directory without links, by which two names of one are equal.
+    pub(crate) fn place(&self) -> PathBuf {
+        self.dir.canonicalize().unwrap_or_else(|_| self.dir.clone())
+    }
+
     /// Refuses a prompt that is there twice and a value that is no number; the first of them.
     fn check(&self, path: &Path) -> Result<(), GateError> {
         let rows = &self.measurements;
