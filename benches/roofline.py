@@ -352,20 +352,37 @@ SPLIT = 256  # tokens of the cache in a block of attention
 GRAPH_GAP = 1.0e-6  # between kernels of a CUDA graph
 
 
-def decode(batch, context):
+@dataclass(frozen=True)
+class Decoding:
+    """What a step of sampling could have beside what it has."""
+
+    graph: bool = False  # of CUDA, which launches it
+    own_products: bool = False  # of few rows: the bandwidth's share of large copies; norms, SwiGLU and residuals within them
+    attention: float = 0.7  # of the bandwidth
+
+
+def decode(batch, context, how=Decoding()):
     """Launches of a step at so many tokens in the cache of each sequence, as crates/model/src/decode/device.rs makes them."""
     work = Work(NOW)
     for _ in range(LAYERS):
-        work.sweep("norms", 8 * batch * HIDDEN, 0.8, 2)
+        if not how.own_products:
+            work.sweep("norms", 8 * batch * HIDDEN, 0.8, 2)
         for outputs, inputs in [(HIDDEN + 2 * KV, HIDDEN), (HIDDEN, HIDDEN), (2 * INNER, HIDDEN), (HIDDEN, INNER)]:
-            work.multiply("products", batch, outputs, inputs)
+            if how.own_products:
+                size = 2 * (batch * (inputs + outputs) + inputs * outputs)
+                work.add("products", size / (0.85 * BANDWIDTH) + 1.0e-6, size, 2 * batch * inputs * outputs)
+            else:
+                work.multiply("products", batch, outputs, inputs)
         work.sweep("bias, rotation, cache", 4 * batch * (HIDDEN + 2 * KV), 0.5)
         # A multiprocessor holds six blocks with a tile of 17 kB in flight each; multiplications and reads of shared memory
         # take about three quarters of the time that the tile takes from memory: 70 % of the bandwidth at most.
-        work.sweep("attention", 4 * batch * context * KV, 0.7)
+        work.sweep("attention", 4 * batch * context * KV, how.attention)
+        # The last block of a head joins its splits: a launch less, the same traffic, mostly of the L2 cache.
         splits = math.ceil(context / SPLIT)
-        work.sweep("attention", 4 * batch * HEADS * WIDTH * splits * 2, 0.7)
-        work.sweep("SwiGLU", 6 * batch * INNER, 0.8)
+        joined = 4 * batch * HEADS * WIDTH * splits * 2
+        work.add("attention", joined / (1.4 * BANDWIDTH * 0.7) + 1.0e-6, joined, launches=0)
+        if not how.own_products:
+            work.sweep("SwiGLU", 6 * batch * INNER, 0.8)
     work.sweep("embedding and the rest", 4 * batch * HIDDEN, 0.7, 7)  # of them five copies to the GPU
     work.multiply("head", batch, VOCABULARY, HIDDEN, out=4)
     # Of the draw: logits three times from the L2 cache, and 60 integer instructions for each random number.
@@ -376,24 +393,33 @@ def decode(batch, context):
     return work
 
 
-def decode_row(batch, context, graph):
-    work = decode(batch, context)
+def decode_row(batch, context, how):
+    work = decode(batch, context, how)
     launches = sum(part.launches for part in work.parts.values())
     device = sum(part.seconds for part in work.parts.values())
     needed = 2 * (LAYERS * sum(i * o for i, o, _ in LINEARS.values()) + VOCABULARY * HIDDEN)
     needed += 4 * batch * context * KV * LAYERS
     bound = needed / PEAK_BANDWIDTH
-    seconds = device - launches * (GAP - GRAPH_GAP) if graph else max(device, launches * HOST)
-    return launches, bound, device, seconds
+    if how.graph:
+        device -= launches * (GAP - GRAPH_GAP)
+    return launches, bound, device, device if how.graph else max(device, launches * HOST)
 
 
 def print_decode(parts):
     print("\n| sampling, 1,024 tokens in the cache of each sequence | launches a step | bound, ms | GPU, ms | step, ms | of the bound | tokens/s |")
     print("|---|---|---|---|---|---|---|")
-    for batch, graph in [(16, False), (64, False), (256, False), (64, True)]:
-        launches, bound, device, seconds = decode_row(batch, 1024, graph)
-        name = f"{batch} sequences" + (", if a CUDA graph launched it" if graph else "")
-        print(f"| {name} | {launches} | {1e3 * bound:.2f} | {1e3 * device:.2f} | {1e3 * seconds:.2f} | {100 * bound / seconds:.0f} % | {batch / seconds:,.0f} |")
+    rows = [("", batch, Decoding()) for batch in (16, 64, 256)]
+    rows += [
+        (", not built: by a CUDA graph", 64, Decoding(graph=True)),
+        (", not built: products of its own", 64, Decoding(own_products=True)),
+        (", not built: both", 64, Decoding(graph=True, own_products=True)),
+        (", not built: both, attention at 85 % of the bandwidth", 64, Decoding(True, True, 0.85)),
+    ]
+    for name, batch, how in rows:
+        launches, bound, device, seconds = decode_row(batch, 1024, how)
+        cells = [f"{batch} sequences{name}", launches, f"{1e3 * bound:.2f}", f"{1e3 * device:.2f}", f"{1e3 * seconds:.2f}"]
+        cells += [f"{100 * bound / seconds:.0f} %", f"{batch / seconds:,.0f}"]
+        print("| " + " | ".join(map(str, cells)) + " |")
     if parts:
         print("\n64 sequences:\n\n| part | launches | GB | ms |\n|---|---|---|---|")
         for part, of in sorted(decode(64, 1024).parts.items(), key=lambda item: -item[1].seconds):

@@ -38,6 +38,8 @@ arguments! {
         spans: Address,
         parts: Address,
         weights: Address,
+        finished: Address,
+        out: Address,
         heads: u32,
         kv_heads: u32,
         width: u32,
@@ -45,19 +47,6 @@ arguments! {
         each: u32,
         scale: f32,
         cap: f32,
-        unused: u32,
-    }
-}
-
-arguments! {
-    struct CachedJoin {
-        parts: Address,
-        weights: Address,
-        spans: Address,
-        out: Address,
-        heads: u32,
-        width: u32,
-        splits: u32,
         unused: u32,
     }
 }
@@ -102,14 +91,30 @@ pub(crate) struct Spans {
 pub(crate) struct Parts {
     sums: Tensor,
     weights: Tensor,
+    /// Zeros between two launches.
+    finished: Tensor,
 }
 
 impl Parts {
     pub(crate) fn new(engine: &Engine, extents: Extents, splits: usize) -> Result<Self> {
-        let Extents { tokens, heads, width, .. } = extents;
+        let Extents { tokens, heads, kv_heads, width } = extents;
         let float = |shape: &[usize]| engine.allocate(DType::F32, shape, Role::Constant);
-        Ok(Self { sums: float(&[tokens, heads, splits, width])?, weights: float(&[tokens, heads, splits, 2])? })
+        Ok(Self {
+            sums: float(&[tokens, heads, splits, width])?,
+            weights: float(&[tokens, heads, splits, 2])?,
+            finished: engine.zeros(DType::U32, &[tokens, blocks_of_heads(heads, kv_heads)])?,
+        })
     }
+}
+
+/// Query heads of a block.
+fn heads_of_block(heads: usize, kv_heads: usize) -> usize {
+    (heads / kv_heads).min(HEADS)
+}
+
+/// Blocks that a split of a sequence has.
+fn blocks_of_heads(heads: usize, kv_heads: usize) -> usize {
+    kv_heads * (heads / kv_heads).div_ceil(heads_of_block(heads, kv_heads))
 }
 
 /// Attention of `q` (B, Hq, D) to a cache's keys and values, (tokens, Hkv, D); to `out` (B, Hq, D).
@@ -125,8 +130,7 @@ pub(crate) fn attend(
     let queries = Operand::new(engine, OP, "q", q, dtype)?;
     let (sequences, heads, width) = q.dims3()?;
     let kv_heads = keys.dim(1)?;
-    let each = (heads / kv_heads).min(HEADS);
-    let layers = kv_heads * (heads / kv_heads).div_ceil(each);
+    let (each, layers) = (heads_of_block(heads, kv_heads), blocks_of_heads(heads, kv_heads));
     let arguments = CachedAttention {
         q: queries.address()?,
         keys: reading(keys)?,
@@ -134,6 +138,8 @@ pub(crate) fn attend(
         spans: reading(&spans.rows)?,
         parts: writing(&parts.sums)?,
         weights: writing(&parts.weights)?,
+        finished: writing(&parts.finished)?,
+        out: writing(out)?,
         heads: heads as u32,
         kv_heads: kv_heads as u32,
         width: width as u32,
@@ -149,22 +155,9 @@ pub(crate) fn attend(
         threads: 128,
         shared: shared as u32,
     };
-    // SAFETY: `CachedAttention` is the kernel's struct; q is (sequences, heads, width), the cache's rows (kv_heads, width) of
-    // its dtype, the parts are of this shape, and the caller has checked that the spans lie in the cache.
-    unsafe { engine.launch(MODULE, &typed("cached_attention", dtype), grid, &arguments)? };
-    let arguments = CachedJoin {
-        parts: reading(&parts.sums)?,
-        weights: reading(&parts.weights)?,
-        spans: reading(&spans.rows)?,
-        out: writing(out)?,
-        heads: heads as u32,
-        width: width as u32,
-        splits: spans.splits as u32,
-        unused: 0,
-    };
-    let grid = Grid { blocks: [blocks(sequences * heads)?, 1, 1], threads: 128, shared: 0 };
-    // SAFETY: `CachedJoin` is the kernel's struct; the parts are those written above, out is (sequences, heads, width).
-    unsafe { engine.launch(MODULE, &typed("cached_join", dtype), grid, &arguments) }
+    // SAFETY: `CachedAttention` is the kernel's struct; q and out are (sequences, heads, width), the cache's rows (kv_heads, width) of
+    // their dtype, the parts are of this shape, and the caller has checked that the spans lie in the cache.
+    unsafe { engine.launch(MODULE, &typed("cached_attention", dtype), grid, &arguments) }
 }
 
 /// An extent along y or z of a grid.

@@ -5,7 +5,7 @@
 //!
 //! Tensors are float32, bfloat16 or float16; sums, softmax and norms are computed in float32 for every dtype. Gradients
 //! of activations have the activations' dtype, those of the parameters of a [`crate::Gradients`] are float32. No
-//! operation uses atomic additions: on one device, results are bit-equal from run to run.
+//! operation adds values atomically: on one device, results are bit-equal from run to run.
 //!
 //! All of it stands on an [`Engine`] with four methods: allocate, copy, launch, multiply.
 

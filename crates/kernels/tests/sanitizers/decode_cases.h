@@ -38,6 +38,7 @@ template <class T> void cached(uint32_t heads, uint32_t kv_heads, uint32_t width
     attend.spans = seen.at();
     attend.parts = parts.at();
     attend.weights = weights.at();
+    attend.out = out.at();
     attend.heads = heads;
     attend.kv_heads = kv_heads;
     attend.width = width;
@@ -45,12 +46,15 @@ template <class T> void cached(uint32_t heads, uint32_t kv_heads, uint32_t width
     attend.each = heads / kv_heads < CACHE_HEADS ? heads / kv_heads : CACHE_HEADS;
     attend.scale = 0.2f;
     attend.cap = cap;
-    uint32_t groups = (heads / kv_heads + attend.each - 1) / attend.each;
+    uint32_t layers = kv_heads * ((heads / kv_heads + attend.each - 1) / attend.each);
+    auto finished = filled<uint32_t>(sequences * layers, 0);
+    attend.finished = finished.at();
     unsigned shared = CACHE_TILE * (width * sizeof(T) + 16) + 4 * attend.each * (width + CACHE_SPLIT);
-    launch(typed<T>("cached_attention"), {{splits, kv_heads * groups, sequences}, CACHE_THREADS, shared}, attend);
-    CachedJoin join{parts.at(), weights.at(), seen.at(), out.at(), heads, width, splits, 0};
-    launch(typed<T>("cached_join"), {{sequences * heads, 1, 1}, 128, 0}, join);
-    expect("cached_join", out);
+    // Two layers of a model, which share the memory of their parts.
+    for (int layer = 0; layer < 2; ++layer) {
+        launch(typed<T>("cached_attention"), {{splits, layers, sequences}, CACHE_THREADS, shared}, attend);
+        expect("cached_attention", out);
+    }
 }
 
 inline void cached_attentions() {

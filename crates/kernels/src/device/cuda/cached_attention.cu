@@ -2,9 +2,10 @@
 //
 // A sequence's rows lie side by side in the cache. They are cut into splits by their positions alone, so that a result does
 // not depend on the other sequences: a block computes one split for the query heads that share a key head, or for some of
-// them; a second kernel joins the splits by their log-sum-exp, in order.
+// them. The last block of these heads to finish joins the splits by their log-sum-exp, in order, whichever block it is.
 
 #include "elements.cuh"
+#include "last_block.cuh"
 
 constexpr uint32_t CACHE_SPLIT = 256; // tokens of a split
 constexpr uint32_t CACHE_TILE = 64;   // of those in shared memory at once
@@ -45,6 +46,8 @@ struct CachedAttention {
     const uint32_t* spans; // (sequences, 3): first row in the cache, first and one past the last position that is seen
     float* parts;          // (sequences, heads, splits, width), not divided by their sums
     float* weights;        // (sequences, heads, splits, 2): the largest score, the sum of e^(score - largest)
+    uint32_t* finished;    // (sequences, blocks of heads): blocks that have written their parts; 0 before and after
+    void* out;             // (sequences, heads, width)
     uint32_t heads;
     uint32_t kv_heads;
     uint32_t width;  // of a head: a multiple of 8, up to 256
@@ -120,6 +123,29 @@ __device__ __forceinline__ void weigh_split(uint32_t heads, float* scores, float
             weights[uint64_t(head) * weights_stride] = largest;
             weights[uint64_t(head) * weights_stride + 1] = sum;
         }
+    }
+}
+
+// Results of `heads` heads from their splits, `first` to `last` - 1.
+template <class T>
+__device__ __forceinline__ void join_splits(const CachedAttention& a, uint64_t first_head, uint32_t heads, uint32_t first,
+                                            uint32_t last) {
+    for (uint32_t i = threadIdx.x; i < heads * a.width; i += CACHE_THREADS) {
+        uint64_t head = first_head + i / a.width, part = head * a.splits;
+        const float* weights = a.weights + part * 2;
+        float largest = -INFINITY, sum = 0, total = 0;
+        // Unrolled, these loops would cost the registers that the sums above need.
+#pragma unroll 1
+        for (uint32_t split = first; split < last; ++split) {
+            largest = fmaxf(largest, weights[2 * split]);
+        }
+#pragma unroll 1
+        for (uint32_t split = first; split < last; ++split) {
+            float weight = __expf(weights[2 * split] - largest);
+            sum += weight * a.parts[(part + split) * a.width + i % a.width];
+            total += weight * weights[2 * split + 1];
+        }
+        static_cast<T*>(a.out)[head * a.width + i % a.width] = from_float<T>(sum / total);
     }
 }
 
@@ -200,40 +226,10 @@ template <class T> __device__ void cached_attention(const CachedAttention& a) {
             }
         }
     }
+    uint32_t first = span[1] / CACHE_SPLIT, last = (span[2] + CACHE_SPLIT - 1) / CACHE_SPLIT;
+    if (comes_last(a.finished + uint64_t(blockIdx.z) * gridDim.y + blockIdx.y, last - first)) {
+        join_splits<T>(a, first_head, heads, first, last);
+    }
 }
 
 KERNELS(cached_attention, CachedAttention, CACHE_THREADS, cached_attention)
-
-struct CachedJoin {
-    const float* parts;
-    const float* weights;
-    const uint32_t* spans;
-    void* out; // (sequences, heads, width)
-    uint32_t heads;
-    uint32_t width;
-    uint32_t splits;
-    uint32_t unused;
-};
-
-// A block for each head of each sequence.
-template <class T> __device__ void cached_join(const CachedJoin& a) {
-    const uint32_t* span = a.spans + 3 * (blockIdx.x / a.heads);
-    uint32_t first = span[1] / CACHE_SPLIT, last = (span[2] + CACHE_SPLIT - 1) / CACHE_SPLIT;
-    uint64_t part = uint64_t(blockIdx.x) * a.splits;
-    const float* weights = a.weights + part * 2;
-    float largest = -INFINITY;
-    for (uint32_t i = first; i < last; ++i) {
-        largest = fmaxf(largest, weights[2 * i]);
-    }
-    for (uint32_t d = threadIdx.x; d < a.width; d += 128) {
-        float sum = 0, total = 0;
-        for (uint32_t i = first; i < last; ++i) {
-            float weight = __expf(weights[2 * i] - largest);
-            sum += weight * a.parts[(part + i) * a.width + d];
-            total += weight * weights[2 * i + 1];
-        }
-        static_cast<T*>(a.out)[uint64_t(blockIdx.x) * a.width + d] = from_float<T>(sum / total);
-    }
-}
-
-KERNELS(cached_join, CachedJoin, 128, cached_join)

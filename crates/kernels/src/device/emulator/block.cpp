@@ -231,6 +231,8 @@ void Block::begin(unsigned count) {
         prepare(own.context, own.stack.get(), run_thread);
         own.operation = Operation::Start;
         own.barriers = own.warp_barriers = 0;
+        own.fenced = false;
+        own.added = nullptr;
         own.fiber = order::create();
         own.copies.begin(marks.back()->copies[i]);
         fibers.push_back(own.fiber);

@@ -40,6 +40,8 @@ struct Thread {
     Copies copies;
     order::Fiber fiber = nullptr;
     unsigned barriers = 0, warp_barriers = 0; // passed
+    bool fenced = false;                      // since its start
+    void* added = nullptr;                    // the word that it last added to
 };
 
 // Values exchanged between the lanes of a warp: two sets in turn, so that one wait an exchange is enough.

@@ -40,6 +40,29 @@ void block_barrier(Site site) {
     }
 }
 
+// Two fences order what is before the first one and what is after the second one if the first thread adds to a word after it,
+// and the second thread, later, before it. The blocks of a launch may run on several threads of the operating system.
+void fence(Site site) {
+    if (current->omits(site)) {
+        return;
+    }
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    Thread& own = current->thread();
+    own.fenced = true;
+    if (own.added != nullptr) {
+        order::acquire(*static_cast<char*>(own.added));
+    }
+}
+
+uint32_t add_atomically(uint32_t* word, uint32_t value) {
+    Thread& own = current->thread();
+    if (own.fenced) {
+        order::release(*reinterpret_cast<char*>(word));
+    }
+    own.added = word;
+    return __atomic_fetch_add(word, value, __ATOMIC_RELAXED);
+}
+
 unsigned char* dynamic_shared() { return current->shared.dynamic(); }
 
 void* declared_shared(const void* declaration, size_t bytes) { return current->array(declaration, bytes); }

@@ -36,6 +36,12 @@ struct Site {
 void block_barrier(Site site);
 void warp_barrier(unsigned mask, Site site);
 
+// Orders the thread's accesses before it, for all threads of the grid, before those after it.
+void fence(Site site);
+
+// Adds to a word that blocks share, without an order to any other access but by fences; the word before.
+uint32_t add_atomically(uint32_t* word, uint32_t value);
+
 // Exchanges one word a thread within a warp.
 uint32_t exchange(unsigned mask, uint32_t value, unsigned from_lane, Site site);
 
@@ -80,6 +86,8 @@ struct Registration {
 
 inline void __syncthreads(CALLER) { emulator::block_barrier(CALLER_SITE); }
 inline void __syncwarp(unsigned mask = 0xffffffffu, CALLER) { emulator::warp_barrier(mask, CALLER_SITE); }
+inline void __threadfence(CALLER) { emulator::fence(CALLER_SITE); }
+inline uint32_t atomicAdd(uint32_t* word, uint32_t value) { return emulator::add_atomically(word, value); }
 
 inline uint32_t bits_of(float value) {
     uint32_t bits;
