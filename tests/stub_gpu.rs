@@ -31,9 +31,14 @@ fn smpo(settings: &[(&str, &str)]) -> Command {
 
 /// `bench step` of the smallest shape; its report, and the stub's record.
 fn steps(dir: &Path, options: &[&str]) -> (Value, Vec<String>) {
+    steps_with(dir, &[], options)
+}
+
+/// The same with settings of the stub.
+fn steps_with(dir: &Path, settings: &[(&str, &str)], options: &[&str]) -> (Value, Vec<String>) {
     let record = dir.join("record");
     fs::remove_file(&record).ok();
-    let mut command = smpo(&[("RECORD", record.to_str().unwrap())]);
+    let mut command = smpo(&[&[("RECORD", record.to_str().unwrap())][..], settings].concat());
     command.args(["bench", "step", "--device", "cuda", "--format", "json", "--shape", "tiny", "--length", "24"]);
     command.args(["--batch-size", "2", "--steps", "2", "--warmup", "1"]).args(options);
     let output = command.assert().success().get_output().clone();
@@ -103,14 +108,17 @@ fn stub_gpu_calls_are_those_that_are_meant() {
     let dir = TempDir::new().unwrap();
     let (report, record) = steps(dir.path(), &["--dtype", "bfloat16"]);
     let tokens = report["packed_tokens"].as_u64().unwrap();
-    let products: BTreeSet<&str> = record.iter().filter(|line| line.starts_with("gemm")).map(String::as_str).collect();
+    let product = |line: &&String| line.starts_with("gemm") || line.starts_with("lt");
+    let products: BTreeSet<&str> = record.iter().filter(product).map(String::as_str).collect();
     let has = |call: String| {
         assert!(products.iter().any(|product| product.starts_with(&call)), "no `{call}` among {products:#?}");
     };
     // Row by row x (N, I) times W (O, I) transposed is, column by column, W (I, O) transposed times x (I, N).
     let types = "types 14 14 14";
     for (outputs, inputs) in [(64, 64), (32, 64), (128, 64), (64, 128)] {
-        has(format!("gemm TN m {outputs} n {tokens} k {inputs} {types} strides {inputs} {inputs} {outputs} alpha 1"));
+        // Keys and values have biases.
+        let call = if outputs == 32 { "lt" } else { "gemm" };
+        has(format!("{call} TN m {outputs} n {tokens} k {inputs} {types} strides {inputs} {inputs} {outputs} alpha 1"));
         // dx = dy W, in the dtype of activations.
         has(format!("gemm NN m {inputs} n {tokens} k {outputs} {types} strides {inputs} {outputs} {inputs} alpha 1"));
         // dW = dyᵀ x, a float32 sum.
@@ -127,6 +135,54 @@ fn stub_gpu_calls_are_those_that_are_meant() {
     assert!(!allocated.contains("allocate 0"));
     // float32 moments and master copies of the embedding's 512 rows.
     assert!(allocated.contains(&format!("allocate {}", 512 * 64 * 4)[..]));
+}
+
+#[test]
+#[ignore = "needs a build with CUDA and the stub: .ci/nightly driver"]
+fn stub_gpu_adds_biases_as_epilogues_or_where_there_is_none_before_the_product() {
+    let dir = TempDir::new().unwrap();
+    let options = ["--dtype", "bfloat16", "--lora-r", "4"];
+    let (report, record) = steps(dir.path(), &options);
+    let tokens = report["packed_tokens"].as_u64().unwrap();
+    let epilogues =
+        |record: &[String]| record.iter().filter(|line| line.starts_with("lt")).cloned().collect::<Vec<_>>();
+    let filled = |record: &[String]| record.iter().filter(|line| line.contains("launch repeat_row")).count();
+    // The update of each adapter, of whose stacked products 4 of 12 columns are read, with the layer's bias.
+    let found = epilogues(&record);
+    for outputs in [64, 32] {
+        let call = format!("lt TN m {outputs} n {tokens} k 4 types 14 14 14 strides 4 12 {outputs} alpha");
+        assert!(found.iter().any(|line| line.starts_with(&call)), "no `{call}` among {found:#?}");
+    }
+    assert!(found.iter().all(|line| line.ends_with("beta 0 bias compute 68 workspace 4194304")), "{found:#?}");
+    // Queries, keys and values of two layers, in three steps.
+    assert_eq!((found.len(), filled(&record)), (18, 0));
+    let (without, record) = steps_with(dir.path(), &[("LT", "0")], &options);
+    assert_eq!((epilogues(&record).len(), filled(&record)), (0, 18));
+    assert_eq!(without["losses"].as_array().unwrap().len(), report["losses"].as_array().unwrap().len());
+    let losses = |report: &Value| -> Vec<f64> {
+        report["losses"].as_array().unwrap().iter().filter_map(Value::as_f64).collect()
+    };
+    for (one, other) in losses(&report).iter().zip(losses(&without)) {
+        assert!((one - other).abs() < 1e-3, "{one} {other}");
+    }
+}
+
+#[test]
+#[ignore = "needs a build with CUDA and the stub: .ci/nightly driver"]
+fn stub_gpu_multiplies_by_the_stacked_a_of_adapters_with_one_input() {
+    let dir = TempDir::new().unwrap();
+    let (report, record) = steps(dir.path(), &["--dtype", "bfloat16", "--lora-r", "4"]);
+    let tokens = report["packed_tokens"].as_u64().unwrap();
+    let has = |call: String| assert!(record.iter().any(|line| line.starts_with(&call)), "no `{call}`");
+    // Of queries, keys and values, and of gate and up: x Aᵀ, dA and dx.
+    for ranks in [12, 8] {
+        has(format!("gemm TN m {ranks} n {tokens} k 64 types 14 14 14 strides 64 64 {ranks} alpha 1 beta 0"));
+        has(format!("gemm NT m 64 n {ranks} k {tokens} types 14 14 0 strides 64 {ranks} 64 alpha 1 beta 0"));
+        has(format!("gemm NN m 64 n {tokens} k {ranks} types 14 14 14 strides 64 {ranks} 64 alpha 1 beta 1"));
+    }
+    // A layer's own columns of them: dy B to some, and dB from some.
+    has(format!("gemm NN m 4 n {tokens} k 128 types 14 14 14 strides 4 128 8"));
+    has(format!("gemm NT m 4 n 128 k {tokens} types 14 14 0 strides 8 128 4"));
 }
 
 #[test]
@@ -244,7 +300,8 @@ fn stub_gpu_that_is_lost_leaves_checkpoints_to_resume_from() {
     let record = dir.path().join("record");
     whole.command(&[("RECORD", record.to_str().unwrap())], "cuda").assert().success();
     let record = fs::read_to_string(record).unwrap();
-    let work = record.lines().filter(|line| line.starts_with("launch") || line.starts_with("gemm")).count();
+    let work = record.lines().filter(|line| ["launch", "gemm", "lt"].iter().any(|kind| line.starts_with(kind)));
+    let work = work.count();
     // After more than half of the steps.
     let limit = (2 * work / 3).to_string();
     let message = contains("the GPU is lost").and(contains("the same command resumes from the last one"));

@@ -64,11 +64,11 @@ pub use cpu::weight::{Blocks, FourBit, FourBitType, NestedScales, PackedWeight, 
 pub use device::{EmulatedSchedule, emulate, emulate_scheduled, is_emulating};
 pub use error::{KernelError, Result};
 pub use ops::{
-    AddRmsNorm, LowRank, Routed, SelectedLogProbs, adapted_linear, adapted_linear_for_backward, add, add_linear,
-    add_rms_norm, attention, attention_with_sinks, clamped_swiglu, columns, combine, dropout, embedding,
-    gated_delta_rule, gated_halves, geglu, linear, linear_for_backward, log_decay, rms_norm, rotary, route,
-    selected_log_probs, selected_log_probs_with_entropy, selected_log_probs_with_terminators, short_convolution,
-    sigmoid_gate, swiglu, weighted_sum,
+    AdaptedLayer, AddRmsNorm, LowRank, Routed, SelectedLogProbs, adapted_linear, adapted_linear_for_backward,
+    adapted_linears, add, add_linear, add_rms_norm, attention, attention_with_sinks, clamped_swiglu, columns, combine,
+    dropout, embedding, gated_delta_rule, gated_halves, geglu, linear, linear_for_backward, log_decay, rms_norm,
+    rotary, route, selected_log_probs, selected_log_probs_with_entropy, selected_log_probs_with_terminators,
+    short_convolution, sigmoid_gate, swiglu, weighted_sum,
 };
 pub use optim::{AdamW, Moment, Moments, MomentsView, Parameter, Part, StepReport};
 pub use options::{

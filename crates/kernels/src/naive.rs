@@ -43,6 +43,11 @@ pub fn adapted_linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, update
     add_linear(&linear(x, weight, bias)?, update.low, update.b, update.scale)
 }
 
+/// See [`crate::adapted_linears`]: layers of weight, A and B, without biases.
+pub fn adapted_linears(x: &Tensor, layers: &[[&Tensor; 3]], scale: f64) -> Result<Vec<Tensor>> {
+    layers.iter().map(|[weight, a, b]| add_linear(&linear(x, weight, None)?, &linear(x, a, None)?, b, scale)).collect()
+}
+
 /// See [`crate::add_linear`].
 pub fn add_linear(base: &Tensor, x: &Tensor, weight: &Tensor, scale: f64) -> Result<Tensor> {
     base + (linear(x, weight, None)? * scale)?

@@ -255,8 +255,7 @@ impl Block {
         angles: Option<&Angles>,
         dropout: Option<Dropout>,
     ) -> Result<(Heads, Option<Tensor>)> {
-        let projected = self.heads_linears().into_iter().map(|linear| linear.forward(x, dropout, Product::Computed));
-        let projected = projected.collect::<Result<Vec<_>>>()?;
+        let projected = Linear::forward_all(&self.heads_linears(), x, dropout)?;
         let (q, kv) = (spec.query_rows(), spec.kv_width());
         let (mut queries, mut keys, values) = match &projected[..] {
             [queries, keys, values] => (queries.clone(), keys.clone(), values.clone()),

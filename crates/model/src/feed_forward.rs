@@ -114,12 +114,12 @@ impl Gated {
     ) -> Result<Tensor> {
         let gated = match &self.gate_up {
             GateUp::Separate(two) => {
-                let [gate, up] = two.each_ref().map(|layer| layer.forward(x, dropout, Product::Computed));
-                let (gate, up) = (gate?, up?);
+                let both = Linear::forward_all(&two.each_ref(), x, dropout)?;
+                let (gate, up) = (&both[0], &both[1]);
                 match activation.gate() {
-                    Gate::Silu => swiglu(&gate, &up)?,
-                    Gate::GeluTanh => geglu(&gate, &up)?,
-                    Gate::Clamped(clamp) => clamped_swiglu(&gate, &up, clamp)?,
+                    Gate::Silu => swiglu(gate, up)?,
+                    Gate::GeluTanh => geglu(gate, up)?,
+                    Gate::Clamped(clamp) => clamped_swiglu(gate, up, clamp)?,
                 }
             }
             GateUp::Fused(both) => gated_halves(&both.forward(x, dropout, Product::Computed)?, activation.gate())?,

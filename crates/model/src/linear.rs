@@ -1,7 +1,7 @@
 //! A linear layer of the decoder, with or without an adapter.
 
 use candle_core::Tensor;
-use smpo_kernels::{linear, linear_for_backward};
+use smpo_kernels::{AdaptedLayer, adapted_linears, linear, linear_for_backward};
 
 use crate::error::Result;
 use crate::lora::{Adapter, Dropout};
@@ -66,6 +66,26 @@ impl Linear {
             (None, Product::ForBackward) => Ok(linear_for_backward(x, self.weight.weight(), bias)?),
             (Some(adapter), _) => adapter.forward(x, &self.weight, bias, dropout, product),
         }
+    }
+
+    /// Layers of one input `x` (`N`, in), to (`N`, out) each: as one operation where all have plain adapters, else layer by layer.
+    pub fn forward_all(layers: &[&Self], x: &Tensor, dropout: Option<Dropout>) -> Result<Vec<Tensor>> {
+        match layers.iter().map(|layer| layer.adapted(dropout)).collect::<Option<Vec<_>>>() {
+            Some(adapted) if adapted.len() > 1 => Ok(adapted_linears(x, &adapted)?),
+            _ => layers.iter().map(|layer| layer.forward(x, dropout, Product::Computed)).collect(),
+        }
+    }
+
+    /// The layer and its adapter; `None` unless it has one that reads the input as it is and has no magnitudes.
+    fn adapted(&self, dropout: Option<Dropout>) -> Option<AdaptedLayer<'_>> {
+        let adapter = self.adapter.as_ref().filter(|adapter| adapter.is_plain(dropout))?;
+        Some(AdaptedLayer {
+            weight: self.weight.weight(),
+            bias: self.bias.as_ref().map(|bias| &bias.tensor),
+            a: &adapter.a.tensor,
+            b: &adapter.b.tensor,
+            scale: adapter.scale(),
+        })
     }
 
     /// Weight and bias; no packed weight.

@@ -62,13 +62,13 @@ impl InParts {
     }
 }
 
-/// Bytes of cuBLAS' workspace on the largest GPUs.
-const BLAS_WORKSPACE: f64 = (32 << 20) as f64;
+/// Bytes of cuBLAS' workspace on the largest GPUs, and of cuBLASLt's.
+const BLAS_WORKSPACE: f64 = ((32 << 20) + (4 << 20)) as f64;
 
 /// Logits of a tile of the head on a GPU, at most.
 const LOGITS_OF_TILE: usize = 1 << 25;
 
-/// Bytes on a GPU beside those of the model: the head's tile of float32 logits and its gradient, and cuBLAS' workspace.
+/// Bytes on a GPU beside those of the model: the head's tile of float32 logits and its gradient, and cuBLAS' workspaces.
 fn device_scratch(spec: &DecoderSpec, shape: &TrainingShape<'_>) -> f64 {
     let logits = shape.completion_tokens.saturating_mul(spec.vocab_size).min(LOGITS_OF_TILE);
     8.0 * logits as f64 + BLAS_WORKSPACE
@@ -470,7 +470,7 @@ mod tests {
         // In 16 bits on a GPU: half the weights and activations, gradients and moments in float32, and a copy of what is trained.
         let half = estimate(TrainingShape { device: Some(WeightDtype::Bf16), ..shape });
         assert_eq!((half.weights, half.gradients, half.optimizer), (2 * all, 4 * all, 12 * all));
-        let scratch = 8 * 4 * decoder.spec().vocab_size as u64 + (32 << 20);
+        let scratch = 8 * 4 * decoder.spec().vocab_size as u64 + (36 << 20);
         assert_eq!(half.activations, whole.activations / 2 + scratch);
         let single = estimate(TrainingShape { device: Some(WeightDtype::F32), ..shape });
         assert_eq!(single, MemoryEstimate { activations: whole.activations + scratch, ..whole });

@@ -39,6 +39,11 @@ impl Cuda {
         Device::Cuda(self.0.clone())
     }
 
+    /// candle's handle.
+    pub(super) fn candle(&self) -> &CudaDevice {
+        &self.0
+    }
+
     /// Memory for `len` elements.
     pub(super) fn storage(&self, dtype: DType, len: usize, zeroed: bool) -> Result<Storage> {
         let device = &self.0;
@@ -122,14 +127,14 @@ impl Cuda {
                 std::ptr::from_ref(&alpha).cast(),
                 pointers.1,
                 blas_type(right.tensor.dtype()),
-                int(right.columns.max(1))?,
+                int(right.stride.max(1))?,
                 pointers.0,
                 blas_type(left.tensor.dtype()),
-                int(left.columns.max(1))?,
+                int(left.stride.max(1))?,
                 std::ptr::from_ref(&beta).cast(),
                 result,
                 blas_type(target.tensor.dtype()),
-                int(target.columns)?,
+                int(target.stride)?,
                 blas_sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
                 blas_sys::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
             )
@@ -176,11 +181,22 @@ fn typed_storage<T: DeviceRepr + ValidAsZeroBits + CudaDType>(
 ) -> Result<CudaStorage> {
     // A GPU allocates no empty memory.
     let count = len.max(1);
-    // SAFETY: memory that is not zeroed is written before it is read.
-    let slice = if zeroed { device.alloc_zeros::<T>(count) } else { unsafe { device.alloc::<T>(count) } };
-    let asked = (count * std::mem::size_of::<T>()) as u64;
-    let slice = slice.map_err(|error| gpu_error_of(&error, Some(asked)).unwrap_or(KernelError::Candle(error)))?;
+    let slice = match zeroed {
+        true => device.alloc_zeros::<T>(count).map_err(|error| not_allocated::<T>(error, count))?,
+        false => uninitialised(device, count)?,
+    };
     Ok(CudaStorage::wrap_cuda_slice(slice, device.clone()))
+}
+
+/// Memory for `count` elements, at least one, which is written before it is read.
+pub(super) fn uninitialised<T: DeviceRepr>(device: &CudaDevice, count: usize) -> Result<CudaSlice<T>> {
+    // SAFETY: the caller's promise.
+    unsafe { device.alloc::<T>(count) }.map_err(|error| not_allocated::<T>(error, count))
+}
+
+fn not_allocated<T>(error: candle_core::Error, count: usize) -> KernelError {
+    let asked = (count * std::mem::size_of::<T>()) as u64;
+    gpu_error_of(&error, Some(asked)).unwrap_or(KernelError::Candle(error))
 }
 
 /// The GPU's error that an error of candle reports.
@@ -209,7 +225,12 @@ fn driver_error(error: DriverError, asked: Option<u64>) -> Option<KernelError> {
 }
 
 fn blas_error(error: CublasError) -> Option<KernelError> {
-    fault::of_blas(error.0 as i32, &format!("{:?}", error.0), memory())
+    blas_fault(error.0 as i32, &format!("{:?}", error.0))
+}
+
+/// The GPU's error that a status of cuBLAS or cuBLASLt reports.
+pub(super) fn blas_fault(status: i32, name: &str) -> Option<KernelError> {
+    fault::of_blas(status, name, memory())
 }
 
 /// Free and total memory of this thread's device.

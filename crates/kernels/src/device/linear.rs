@@ -90,6 +90,15 @@ impl Factors {
         self.engine.multiply(target, x, Matrix::new(&weight, outer, inner).t(), scale, accumulate)
     }
 
+    /// `out` = `scale` · x · weightᵀ, and the bias, if there is one, added to every row.
+    pub(crate) fn multiply_with_bias(&self, out: &Tensor, bias: Option<&Operand>) -> Result<()> {
+        let Some(bias) = bias else { return self.multiply(out, false) };
+        let Extents { count, inner, outer, scale } = self.extents;
+        let weight = self.weight.operand(&self.engine)?;
+        let (x, weight) = (Matrix::new(self.x.tensor(), count, inner), Matrix::new(&weight, outer, inner));
+        self.engine.multiply_with_bias(out, x, weight.t(), scale, bias)
+    }
+
     /// The factors that the backward pass reads: each if the other needs a gradient.
     pub(crate) fn saved(self, x: &Tensor, weight: Weight<'_>) -> SavedFactors {
         let Self { engine, x: x_kept, weight: weight_kept, extents } = self;

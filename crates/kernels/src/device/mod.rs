@@ -7,7 +7,7 @@
 //! of activations have the activations' dtype, those of the parameters of a [`crate::Gradients`] are float32. No
 //! operation adds values atomically: on one device, results are bit-equal from run to run.
 //!
-//! All of it stands on an [`Engine`] with four methods: allocate, copy, launch, multiply.
+//! All of it stands on an [`Engine`] with four methods: allocate, copy, launch, multiply, the last also with a bias.
 
 pub(crate) mod adamw;
 mod address;
@@ -17,6 +17,8 @@ pub(crate) mod cached_attention;
 pub(crate) mod cached_heads;
 pub(crate) mod columns;
 mod convert;
+#[cfg(feature = "cuda")]
+mod cuda_bias;
 // Without the feature `cuda` the GPU's engine is a type without values.
 #[cfg_attr(feature = "cuda", path = "cuda_engine.rs")]
 #[cfg_attr(not(feature = "cuda"), path = "no_cuda_engine.rs")]
@@ -36,6 +38,7 @@ pub(crate) mod head;
 pub(crate) mod head_directions;
 mod launch;
 pub(crate) mod linear;
+pub(crate) mod low_rank;
 mod multiply;
 pub(crate) mod norm;
 mod operand;

@@ -2,11 +2,13 @@
 
 use super::address::{reading, writing};
 use super::engine::Engine;
+use super::linear::repeat;
+use super::operand::Operand;
 use crate::cpu::matmul::{self, Target, View, threads};
 use crate::error::Result;
 use candle_core::{DType, Tensor};
 use half::{bf16, f16};
-use std::borrow::Cow;
+use std::ops::Range;
 
 /// A row-major matrix in a contiguous tensor, or its transpose.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +19,8 @@ pub(crate) struct Matrix<'a> {
     /// Of the memory, not of the transpose.
     pub(super) rows: usize,
     pub(super) columns: usize,
+    /// Elements from a row of the memory to the next: the leading dimension.
+    pub(super) stride: usize,
     pub(super) transposed: bool,
 }
 
@@ -29,7 +33,13 @@ impl<'a> Matrix<'a> {
     /// `rows` × `columns` elements from row `first` on.
     pub(crate) fn from_row(tensor: &'a Tensor, first: usize, rows: usize, columns: usize) -> Self {
         assert!((first + rows) * columns <= tensor.elem_count(), "a matrix reaches past its tensor");
-        Self { tensor, start: first * columns, rows, columns, transposed: false }
+        Self { tensor, start: first * columns, rows, columns, stride: columns, transposed: false }
+    }
+
+    /// Some of the columns, where they lie.
+    pub(crate) fn columns(self, columns: Range<usize>) -> Self {
+        assert!(!self.transposed && columns.start <= columns.end && columns.end <= self.columns, "no such columns");
+        Self { start: self.start + columns.start, columns: columns.len(), ..self }
     }
 
     /// The transpose, without moving anything.
@@ -40,6 +50,11 @@ impl<'a> Matrix<'a> {
     /// Rows and columns as the product sees them.
     pub(super) fn extents(&self) -> (usize, usize) {
         if self.transposed { (self.columns, self.rows) } else { (self.rows, self.columns) }
+    }
+
+    /// Index past the last element, from the first one's.
+    fn reach(&self) -> usize {
+        if self.rows == 0 || self.columns == 0 { 0 } else { (self.rows - 1) * self.stride + self.columns }
     }
 }
 
@@ -76,13 +91,33 @@ impl Engine {
             Self::Cuda(cuda) => cuda.multiply(product),
         }
     }
+
+    /// `out` = `scale` · `left` · `right`, the row `bias` added to each of its rows: as the product's epilogue where the GPU's library
+    /// has one for these matrices, else to rows that are filled with it first.
+    pub(crate) fn multiply_with_bias(
+        &self,
+        out: &Tensor,
+        left: Matrix<'_>,
+        right: Matrix<'_>,
+        scale: f32,
+        bias: &Operand,
+    ) -> Result<()> {
+        let target = Matrix::new(out, left.extents().0, right.extents().1);
+        if let Self::Cuda(cuda) = self
+            && cuda.multiply_with_bias(Product { target, left, right, scale, accumulate: false }, bias)?
+        {
+            return Ok(());
+        }
+        repeat(self, bias, out)?;
+        self.multiply(target, left, right, scale, true)
+    }
 }
 
 fn multiply_on_host(product: Product<'_>) -> Result<()> {
     let Product { target, left, right, scale, accumulate } = product;
     let (left_values, right_values) = (floats(left)?, floats(right)?);
     let (rows, columns) = target.extents();
-    let mut values = if accumulate { floats(target)?.into_owned() } else { vec![0.0; rows * columns] };
+    let mut values = if accumulate { floats(target)? } else { vec![0.0; rows * columns] };
     let view = |matrix: &Matrix<'_>, values| {
         let view = View::new(values, matrix.rows, matrix.columns);
         if matrix.transposed { view.t() } else { view }
@@ -91,14 +126,13 @@ fn multiply_on_host(product: Product<'_>) -> Result<()> {
     let product = Target::new(&mut values, rows, columns).accumulate(accumulate);
     matmul::multiply(product, left, right, scale, threads());
     let start = writing(target.tensor)?.0;
-    let len = values.len();
-    // SAFETY: the matrix lies in the tensor (`Matrix::from_row`), its dtype is the one matched, and nobody
+    // SAFETY: the matrix lies in the tensor (`Matrix::from_row`, `Matrix::columns`), its dtype is the one matched, and nobody
     // else writes a tensor that an operation writes.
     unsafe {
         match target.tensor.dtype() {
-            DType::F32 => slice::<f32>(start, target.start, len).copy_from_slice(&values),
-            DType::BF16 => round(slice(start, target.start, len), &values, bf16::from_f32),
-            _ => round(slice(start, target.start, len), &values, f16::from_f32),
+            DType::F32 => write(&target, slice(start, &target), &values, |value: f32| value),
+            DType::BF16 => write(&target, slice(start, &target), &values, bf16::from_f32),
+            _ => write(&target, slice(start, &target), &values, f16::from_f32),
         }
     }
     Ok(())
@@ -106,27 +140,34 @@ fn multiply_on_host(product: Product<'_>) -> Result<()> {
 
 /// # Safety
 ///
-/// `len` elements of `T` from element `first` after `start` on are valid and not used elsewhere.
-unsafe fn slice<'a, T>(start: u64, first: usize, len: usize) -> &'a mut [T] {
+/// The elements that `matrix` reaches, of `T`s from `start` on, are valid and not used elsewhere.
+unsafe fn slice<'a, T>(start: u64, matrix: &Matrix<'_>) -> &'a mut [T] {
     // SAFETY: passed on to the caller.
-    unsafe { std::slice::from_raw_parts_mut((start as *mut T).add(first), len) }
+    unsafe { std::slice::from_raw_parts_mut((start as *mut T).add(matrix.start), matrix.reach()) }
 }
 
-fn round<T>(to: &mut [T], from: &[f32], convert: impl Fn(f32) -> T) {
-    for (to, &from) in to.iter_mut().zip(from) {
-        *to = convert(from);
+/// Rounds `values`, row by row, to the elements that `matrix` reaches.
+fn write<T>(matrix: &Matrix<'_>, to: &mut [T], values: &[f32], convert: impl Fn(f32) -> T) {
+    for (to, from) in to.chunks_mut(matrix.stride.max(1)).zip(values.chunks_exact(matrix.columns.max(1))) {
+        for (to, &from) in to.iter_mut().zip(from) {
+            *to = convert(from);
+        }
     }
 }
 
-fn floats(matrix: Matrix<'_>) -> Result<Cow<'_, [f32]>> {
+/// The elements that `matrix` reaches, its rows side by side.
+fn read<T: Copy>(matrix: &Matrix<'_>, from: &[T], convert: impl Fn(T) -> f32) -> Vec<f32> {
+    from.chunks(matrix.stride.max(1)).flat_map(|row| &row[..matrix.columns]).map(|&value| convert(value)).collect()
+}
+
+fn floats(matrix: Matrix<'_>) -> Result<Vec<f32>> {
     let start = reading(matrix.tensor)?.0;
-    let len = matrix.rows * matrix.columns;
     // SAFETY: as in `multiply_on_host`, for reading; the slices end before anything writes.
     unsafe {
         Ok(match matrix.tensor.dtype() {
-            DType::F32 => Cow::Borrowed(&*slice::<f32>(start, matrix.start, len)),
-            DType::BF16 => Cow::Owned(slice::<bf16>(start, matrix.start, len).iter().map(|x| x.to_f32()).collect()),
-            _ => Cow::Owned(slice::<f16>(start, matrix.start, len).iter().map(|x| x.to_f32()).collect()),
+            DType::F32 => read(&matrix, slice(start, &matrix), |value: f32| value),
+            DType::BF16 => read(&matrix, slice(start, &matrix), bf16::to_f32),
+            _ => read(&matrix, slice(start, &matrix), f16::to_f32),
         })
     }
 }

@@ -3,6 +3,7 @@
 use super::address::unknown;
 use super::launch::{Arguments, Grid, Module};
 use super::multiply::Product;
+use super::operand::Operand;
 use crate::error::{KernelError, Result};
 use candle_core::{CudaStorage, DType, Device, Storage};
 
@@ -33,6 +34,10 @@ impl Cuda {
     }
 
     pub(super) fn multiply(&self, _: Product<'_>) -> Result<()> {
+        match *self {}
+    }
+
+    pub(super) fn multiply_with_bias(&self, _: Product<'_>, _: &Operand) -> Result<bool> {
         match *self {}
     }
 }

@@ -1,8 +1,8 @@
 //! A linear layer with a low-rank adapter (Hu et al. 2021, arXiv 2106.09685) as one operation.
 
 use super::linear::{
-    Factors, OP, add_on_cpu, backward_on_device, bias_grad, bias_grad_on_device, check, check_scale, fill_with_bias,
-    on_cpu, output_shape,
+    Factors, OP, add_on_cpu, backward_on_device, bias_grad, bias_grad_on_device, bias_row, check, check_scale, on_cpu,
+    output_shape,
 };
 use crate::autograd::{is_recording, push_on, record, single, tracks};
 use crate::checks::same_shape;
@@ -128,9 +128,8 @@ fn adapted_on_device(
     let (outer, _) = b.dims2()?;
     let out = engine.allocate(x.dtype(), &output_shape(x, outer), Role::leaf_if(tracked))?;
     if computed {
-        fill_with_bias(engine, bias, &out)?;
-        // The small summand is rounded to the dtype, not the large one.
-        second.multiply(&out, bias.is_some())?;
+        // The small summands are rounded to the dtype, not the large one.
+        second.multiply_with_bias(&out, bias_row(engine, bias, &out)?.as_ref())?;
         factors.multiply(&out, true)?;
     }
     let (own, saved, second) = (engine.clone(), factors.saved(x, weight), second.saved(low, b.into()));

@@ -11,7 +11,7 @@ use crate::cpu::matmul::{Target, View, multiply, threads};
 use crate::cpu::product::Extents;
 use crate::cpu::simd::add_assign;
 use crate::cpu::weight::{Table, Weight};
-use crate::device::linear::{Factors as DeviceFactors, SavedFactors, repeat};
+use crate::device::linear::{Factors as DeviceFactors, SavedFactors};
 use crate::device::sums::{Summands, column_sum_grad};
 use crate::device::{Engine, Operand, Role};
 use crate::error::{KernelError, Result};
@@ -222,8 +222,7 @@ fn on_device(engine: &Engine, x: &Tensor, weight: Weight<'_>, bias: Option<&Tens
     let (outer, _) = weight::extents(OP, "weight", "(O, I)", weight)?;
     let out = engine.allocate(x.dtype(), &output_shape(x, outer), Role::leaf_if(tracked))?;
     if computed {
-        fill_with_bias(engine, bias, &out)?;
-        factors.multiply(&out, bias.is_some())?;
+        factors.multiply_with_bias(&out, bias_row(engine, bias, &out)?.as_ref())?;
     }
     let (own, saved) = (engine.clone(), factors.saved(x, weight));
     let bias_index = bias.map(|_| arguments.len() - 1);
@@ -235,10 +234,9 @@ fn on_device(engine: &Engine, x: &Tensor, weight: Weight<'_>, bias: Option<&Tens
     Ok(out)
 }
 
-/// Every row becomes the bias, if there is one.
-pub(super) fn fill_with_bias(engine: &Engine, bias: Option<&Tensor>, out: &Tensor) -> Result<()> {
-    let Some(bias) = bias else { return Ok(()) };
-    repeat(engine, &Operand::new(engine, OP, "bias", bias, out.dtype())?, out)
+/// The bias of a result of `out`'s dtype.
+pub(super) fn bias_row(engine: &Engine, bias: Option<&Tensor>, out: &Tensor) -> Result<Option<Operand>> {
+    bias.map(|bias| Operand::new(engine, OP, "bias", bias, out.dtype())).transpose()
 }
 
 /// The sum of the rows of `dy`, (…, `width`), to argument `index`.

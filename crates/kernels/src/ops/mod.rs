@@ -5,6 +5,7 @@
 //! [`Engine`]: crate::device::Engine
 
 mod adapted_linear;
+mod adapted_linears;
 mod add;
 mod attention;
 mod columns;
@@ -22,6 +23,7 @@ mod weight;
 mod weighted_sum;
 
 pub use adapted_linear::{LowRank, adapted_linear, adapted_linear_for_backward};
+pub use adapted_linears::{AdaptedLayer, adapted_linears};
 pub use add::add;
 pub use attention::{attention, attention_with_sinks};
 pub use columns::columns;

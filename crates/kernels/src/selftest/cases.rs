@@ -3,10 +3,10 @@
 use super::large::Sizes;
 use crate::error::Result;
 use crate::{
-    AddRmsNorm, DropoutMask, FourBit, FourBitType, Gate, HeadOptions, LowRank, NormOptions, RotaryPairs, RowEntropy,
-    adapted_linear, add, add_linear, add_rms_norm, columns, dropout, embedding, gated_halves, geglu, linear, rms_norm,
-    rotary, selected_log_probs, selected_log_probs_with_entropy, selected_log_probs_with_terminators, swiglu,
-    weighted_sum,
+    AdaptedLayer, AddRmsNorm, DropoutMask, FourBit, FourBitType, Gate, HeadOptions, LowRank, NormOptions, RotaryPairs,
+    RowEntropy, adapted_linear, adapted_linears, add, add_linear, add_rms_norm, columns, dropout, embedding,
+    gated_halves, geglu, linear, rms_norm, rotary, selected_log_probs, selected_log_probs_with_entropy,
+    selected_log_probs_with_terminators, swiglu, weighted_sum,
 };
 use candle_core::{Device, Tensor};
 use rand::{Rng, SeedableRng};
@@ -155,6 +155,16 @@ fn products(cases: &mut Cases) -> Result<()> {
         let (low, b) = ([rows, 3], [outer, 3]);
         cases.push("adapted_linear", &[&x, &weight, &[outer], &low, &b], [&[], &[1, 2, 4]], &[&y], "· 0.7", |x| {
             Ok(vec![adapted_linear(&x[0], &x[1], Some(&x[2]), LowRank { low: &x[3], b: &x[4], scale: 0.7 })?])
+        })?;
+        // Adapters of two ranks; a layer with a bias and one that is frozen.
+        let (a, second, second_a) = ([3, inner], [4, inner], [5, inner]);
+        let shapes: [&[usize]; 8] = [&x, &weight, &[outer], &a, &b, &second, &second_a, &[4, 5]];
+        let (trained, results): (_, [&[usize]; 2]) = ([1, 2, 3, 4, 6, 7], [&y, &[rows, 4]]);
+        cases.push("adapted_linears", &shapes, [&[], &trained], &results, "· 0.7, · 2", |x| {
+            let first = AdaptedLayer { weight: (&x[1]).into(), bias: Some(&x[2]), a: &x[3], b: &x[4], scale: 0.7 };
+            let frozen = x[5].detach();
+            let second = AdaptedLayer { weight: (&frozen).into(), bias: None, a: &x[6], b: &x[7], scale: 2.0 };
+            adapted_linears(&x[0], &[first, second])
         })?;
         // One input of several products, and gradients that are no parameter's.
         cases.push("linear", &[&x, &[inner, inner]], [&[], &[]], &[&x], "twice", |x| {

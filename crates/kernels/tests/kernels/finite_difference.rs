@@ -48,6 +48,17 @@ fn gradients_are_central_differences() {
         let update = kernels::LowRank { low: &x[3], b: &x[4], scale: 0.7 };
         kernels::adapted_linear(&x[0], &x[1], Some(&x[2]), update)
     });
+    check("adapted_linears", &vars(&[&[5, 7], &[3, 7], &[2, 7], &[3, 2], &[3, 7], &[1, 7], &[3, 1]]), |x| {
+        let layer = |first: usize, scale| kernels::AdaptedLayer {
+            weight: (&x[first]).into(),
+            bias: None,
+            a: &x[first + 1],
+            b: &x[first + 2],
+            scale,
+        };
+        let both = kernels::adapted_linears(&x[0], &[layer(1, 0.7), layer(4, 1.3)])?;
+        Ok((&both[0] * &both[1])?)
+    });
     check("embedding", &vars(&[&[6, 4]]), |x| kernels::embedding(&x[0], &[0, 5, 5, 2]));
     let angles = vars(&[&[5, 2], &[5, 2]]);
     for pairs in [kernels::RotaryPairs::Halves, kernels::RotaryPairs::Neighbours] {

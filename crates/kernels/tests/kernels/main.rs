@@ -2,6 +2,7 @@
 
 mod adamw;
 mod adapted_linear;
+mod adapted_linears;
 mod attention;
 mod comparison;
 mod delta;

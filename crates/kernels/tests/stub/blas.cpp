@@ -1,53 +1,14 @@
 // cuBLAS and cuRAND without a GPU: products on the host, in the order of arguments that cuBLAS documents.
 
-#include "../../src/device/cuda/platform.cuh"
-#include "state.h"
-
-#include <vector>
+#include "matrices.h"
 
 namespace {
 
-enum Status { SUCCESS = 0, INVALID_VALUE = 7, EXECUTION_FAILED = 13, NOT_SUPPORTED = 15 };
-enum Type { F32 = 0, F16 = 2, BF16 = 14 };
-enum { NO_TRANSPOSE = 0, TRANSPOSE = 1, COMPUTE_F32 = 68, SUMS_IN_FLOAT32 = 16 };
+using namespace stub;
+
+constexpr int SUMS_IN_FLOAT32 = 16;
 
 int mode = 0;
-
-size_t bytes_of(int type) { return type == F32 ? 4 : 2; }
-
-float value(const void* at, int type, size_t index) {
-    switch (type) {
-        case F32: return static_cast<const float*>(at)[index];
-        case BF16: return to_float(static_cast<const bf16*>(at)[index]);
-        default: return to_float(static_cast<const f16*>(at)[index]);
-    }
-}
-
-void set(void* at, int type, size_t index, float value) {
-    switch (type) {
-        case F32: static_cast<float*>(at)[index] = value; break;
-        case BF16: static_cast<bf16*>(at)[index] = from_float<bf16>(value); break;
-        default: static_cast<f16*>(at)[index] = from_float<f16>(value);
-    }
-}
-
-// A matrix of `rows` × `columns` as it lies, column by column, `stride` elements from one to the next.
-bool fits(const void* at, int type, int rows, int columns, int stride) {
-    return stride >= rows && stride > 0 &&
-           stub::holds(at, (size_t(columns - 1) * size_t(stride) + size_t(rows)) * bytes_of(type));
-}
-
-// Values of op(matrix), rows × columns, row by row.
-std::vector<float> read(const void* at, int type, bool transposed, int rows, int columns, int stride) {
-    std::vector<float> values(size_t(rows) * size_t(columns));
-    for (int row = 0; row < rows; ++row) {
-        for (int column = 0; column < columns; ++column) {
-            size_t index = transposed ? size_t(row) * size_t(stride) + size_t(column) : size_t(column) * size_t(stride) + size_t(row);
-            values[size_t(row) * size_t(columns) + size_t(column)] = value(at, type, index);
-        }
-    }
-    return values;
-}
 
 } // namespace
 
@@ -86,10 +47,7 @@ int cublasGemmEx(stub::Handle, int op_a, int op_b, int m, int n, int k, const fl
     std::vector<float> x = read(a, type_a, left, m, k, lda), y = read(b, type_b, !right, n, k, ldb);
     for (int column = 0; column < n; ++column) {
         for (int row = 0; row < m; ++row) {
-            float sum = 0;
-            for (int inner = 0; inner < k; ++inner) {
-                sum += x[size_t(row) * size_t(k) + size_t(inner)] * y[size_t(column) * size_t(k) + size_t(inner)];
-            }
+            float sum = product(x, y, row, column, k);
             size_t at = size_t(column) * size_t(ldc) + size_t(row);
             // At beta = 0 C is not read: it may be unwritten.
             set(c, type_c, at, *alpha * sum + (*beta == 0 ? 0 : *beta * value(c, type_c, at)));

@@ -139,6 +139,11 @@ impl Adapter {
         self.dropout = dropout;
     }
 
+    /// True without magnitudes and, in this pass, without dropout.
+    pub fn is_plain(&self, dropout: Option<Dropout>) -> bool {
+        self.magnitude.is_none() && (dropout.is_none() || self.dropout == 0.0)
+    }
+
     /// `x` (`N`, `K`) to (`N`, `O`).
     pub fn forward(
         &self,
