@@ -8,8 +8,11 @@ use crate::json_kind;
 /// newer vLLM; Ollama; Arena-Hard.
 const REASONING: [&str; 4] = ["reasoning_content", "reasoning", "thinking", "thought"];
 
-/// Fields of an object in the place of a text.
-const TEXT: [&str; 5] = ["text", "content", "value", "answer", "generated_text"];
+/// Fields of an object in the place of a text, by rising preference; Gemini's `parts` are those of a content.
+const TEXT: [&str; 6] = ["parts", "text", "content", "value", "answer", "generated_text"];
+
+/// Other fields of a message that say what the model wrote.
+const WRITTEN: [&str; 5] = ["type", "reasoning_details", "tool_calls", "function_call", "refusal"];
 
 /// Text that a model wrote, reasoning apart.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,6 +24,12 @@ pub struct Content {
 }
 
 impl Content {
+    /// True for an object with any field of a message or of a part of one.
+    pub fn is_message(fields: &Map<String, Value>) -> bool {
+        let known = TEXT.iter().chain(&REASONING).chain(&WRITTEN);
+        known.into_iter().any(|name| fields.contains_key(*name))
+    }
+
     /// A whole message, choice or turn: its content under any usual name, reasoning fields, tool calls, a refusal.
     ///
     /// # Errors
@@ -110,7 +119,7 @@ impl Content {
             self.call(call);
         } else if matches!(kind, "tool_use" | "function_call" | "tool_call" | "custom_tool_call") {
             self.call(part);
-        } else if let Some(text) = ["text", "refusal", "content"].iter().find_map(|name| part.get(*name)) {
+        } else if let Some(text) = ["text", "refusal", "content", "value"].iter().find_map(|name| part.get(*name)) {
             let text = text.get("value").unwrap_or(text);
             let inner = Content::of_value(text)?;
             let thought = part.get("thought") == Some(&Value::Bool(true));

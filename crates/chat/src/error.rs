@@ -1,6 +1,6 @@
 //! Errors between a model directory and a rendered conversation.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -24,12 +24,9 @@ pub enum ChatError {
         got: String,
     },
     /// The directory has no chat template.
-    #[error(
-        "{}: no chat template: expected chat_template.jinja, chat_template.json or `chat_template` in \
-         tokenizer_config.json; put a chat_template.jinja beside config.json, or use a chat model", dir.display()
-    )]
+    #[error("{}: no chat template: {}", dir.display(), way_out(dir))]
     NoTemplate {
-        /// The model directory.
+        /// The model directory, or a GGUF file.
         dir: PathBuf,
     },
     /// The template is not valid Jinja.
@@ -64,4 +61,31 @@ pub enum ChatError {
         /// The exceeded bound.
         bound: String,
     },
+}
+
+/// Places of a template, and what to do where none has one.
+fn way_out(model: &Path) -> &'static str {
+    match model.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gguf")) {
+        true => {
+            "expected `tokenizer.chat_template` in the file; give one: `--chat-template FILE` for `smpo data`, `--base DIR`, \
+             a directory with the original model's tokenizer and chat template, for `smpo eval` and `smpo logps`, \
+             `chat_template` in the configuration of a training run"
+        }
+        false => {
+            "expected chat_template.jinja, chat_template.json or `chat_template` in tokenizer_config.json; put a \
+             chat_template.jinja beside config.json, or use a chat model"
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_not_told_to_have_another_beside_it() {
+        let told = |model: &str| ChatError::NoTemplate { dir: model.into() }.to_string();
+        assert!(told("m.gguf").starts_with("m.gguf: no chat template: expected `tokenizer.chat_template` in the file"));
+        assert!(told("m").contains("put a chat_template.jinja beside config.json"));
+    }
 }

@@ -84,7 +84,7 @@ impl ChatTemplate {
     /// # Errors
     /// If it does not parse.
     pub fn from_source(source: impl Into<String>, origin: &str) -> Result<Self, ChatError> {
-        let source = source.into();
+        let source = with_line_feeds(source.into());
         let refused = |message: String| ChatError::Parse { origin: origin.to_string(), message };
         if source.len() > LONGEST {
             return Err(refused(format!("expected at most {LONGEST} bytes, got {}", source.len())));
@@ -121,7 +121,7 @@ impl ChatTemplate {
         self
     }
 
-    /// The template's text as in the model directory, for hashes and records.
+    /// The template's text as in the model directory, lines ended by line feeds, for hashes and records.
     pub fn source(&self) -> &str {
         &self.source
     }
@@ -308,6 +308,14 @@ impl ChatTemplate {
                 None => ChatError::Render { origin, message: chain(error) },
             },
         }
+    }
+}
+
+/// A template with line feeds at the ends of lines, as Jinja reads every template.
+fn with_line_feeds(source: String) -> String {
+    match source.contains('\r') {
+        true => source.replace("\r\n", "\n").replace('\r', "\n"),
+        false => source,
     }
 }
 

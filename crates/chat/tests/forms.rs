@@ -32,6 +32,23 @@ fn a_template_is_a_text_or_the_default_of_named_ones() {
     assert!(rendered(&json!(true)).unwrap_err().contains("as a string or named templates, got a boolean"));
 }
 
+/// As Jinja reads them, in texts of the template too.
+#[test]
+fn ends_of_lines_are_line_feeds_however_a_template_was_saved() {
+    let template = |end: &str| {
+        let source =
+            ["{% for m in messages %}", "{{ m.role + '", "' }}: {{ m.content }}", "{% endfor %}", "end", ""].join(end);
+        let template = ChatTemplate::from_source(source, "t.jinja").unwrap();
+        (template.render(&[Message::user("a\r\nb")][..], false).unwrap(), template.source().to_string())
+    };
+    let (text, source) = template("\n");
+    assert_eq!(text, "user\n: a\r\nb\nend");
+    for end in ["\r\n", "\r"] {
+        assert_eq!(template(end), (text.clone(), source.clone()), "{end:?}");
+    }
+    assert_eq!(rendered(&json!("a\r\nb\r")).as_deref(), Ok("a\nb"));
+}
+
 #[test]
 fn only_a_template_for_parts_drops_text() {
     let drops = |source: &str| ChatTemplate::from_source(source, "t.jinja").unwrap().drops_text();

@@ -12,6 +12,9 @@ use crate::read_error::{Location, Problem, ReadError};
 /// Maximum bytes of a row: far above any conversation, below what would exhaust a machine.
 const MAX_ROW: usize = 1 << 30;
 
+/// UTF-8's, as some editors and `utf-8-sig` write it at the start of a file.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// Raw rows with the line each begins on.
 pub(crate) struct RawRows {
     input: TextFile,
@@ -148,6 +151,10 @@ impl RawRows {
             }
             if self.row.last() == Some(&b'\r') {
                 self.row.pop();
+            }
+            // `cat` of files that begin with one
+            if self.row.starts_with(BYTE_ORDER_MARK) {
+                self.row.drain(..BYTE_ORDER_MARK.len());
             }
             if !self.row.trim_ascii().is_empty() {
                 if self.row.trim_ascii() == b"{" {
@@ -288,6 +295,12 @@ mod tests {
     #[test]
     fn lines_keep_their_numbers_over_blank_ones_and_crlf() {
         assert_eq!(rows(b"\xef\xbb\xbf\n{\"a\":1}\r\n\n  \n{\"b\":2}", 100), ["2 {\"a\":1}", "5 {\"b\":2}"]);
+    }
+
+    #[test]
+    fn files_that_were_put_together_keep_no_byte_order_marks() {
+        let text = b"\xef\xbb\xbf{\"a\":1}\n\xef\xbb\xbf{\"b\":2}\n\xef\xbb\xbf\n{\"c\":3}";
+        assert_eq!(rows(text, 100), ["1 {\"a\":1}", "2 {\"b\":2}", "4 {\"c\":3}"]);
     }
 
     #[test]

@@ -127,6 +127,14 @@ pub enum Problem {
         /// A field that is nearly one of those.
         nearest: Option<String>,
     },
+    /// Rows below another key.
+    #[error(
+        "expected a row, got an object with the rows in it; take them out, one a line: `jq -c '{path}' FILE > rows.jsonl`"
+    )]
+    Wrapped {
+        /// Where they are, as a path of `jq`.
+        path: String,
+    },
     /// A field of the wrong type.
     #[error("`{field}`: expected {expected}, got {got}")]
     WrongType {

@@ -191,8 +191,11 @@ enum Opened {
 
 /// Formats that are refused by their first bytes, with their names.
 const FOREIGN: [(&[u8], &str); 5] = [
-    (b"ARROW1", "an Arrow file; save it as Parquet"),
-    (b"\xff\xff\xff\xff", "an Arrow stream; save it as Parquet"),
+    (b"ARROW1", "an Arrow file; save it as Parquet or JSON lines: `ds.to_parquet(FILE)`, `ds.to_json(FILE)`"),
+    (
+        b"\xff\xff\xff\xff",
+        "an Arrow stream; save it as Parquet or JSON lines: `ds.to_parquet(FILE)`, `ds.to_json(FILE)`",
+    ),
     (b"BZh", "a bzip2 file; unpack it, or pack it with gzip or zstd"),
     (b"\xfd7zXZ", "an xz file; unpack it, or pack it with gzip or zstd"),
     (b"SQLite", "a database; export its rows as JSON lines"),

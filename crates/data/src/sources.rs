@@ -17,6 +17,10 @@ const HELD_OUT: [&str; 8] = ["test", "testing", "validation", "valid", "val", "d
 /// Words in a path of rows to train on.
 const TRAIN: [&str; 2] = ["train", "training"];
 
+/// A directory of the `datasets` library, with the way out.
+const SAVED_TO_DISK: &str = "Arrow files, as `save_to_disk` of the `datasets` library writes them; save the rows as Parquet \
+                             or JSON lines: `ds = load_from_disk(DIR)`, for each split `ds.to_parquet(FILE)` or `ds.to_json(FILE)`";
+
 /// Use of the rows of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
@@ -44,8 +48,10 @@ pub fn source_files(source: impl AsRef<Path>, purpose: Purpose) -> Result<Vec<Pa
     }
     let files = match source.metadata() {
         Ok(metadata) if metadata.is_dir() => {
-            let mut found = Vec::new();
-            walk(source, &mut found).map_err(|error| fail(Problem::Io(error)))?;
+            let found = walk(source, &is_data).map_err(|error| fail(Problem::Io(error)))?;
+            if found.is_empty() && !walk(source, &is_arrow).map_err(|error| fail(Problem::Io(error)))?.is_empty() {
+                return Err(fail(Problem::NotRows { got: SAVED_TO_DISK.to_string() }));
+            }
             of_purpose(source, found, purpose)
         }
         Ok(_) => return Ok(vec![source.to_path_buf()]),
@@ -61,8 +67,9 @@ pub fn source_files(source: impl AsRef<Path>, purpose: Purpose) -> Result<Vec<Pa
     Ok(files)
 }
 
-/// Adds the data files under a directory, hidden ones apart.
-fn walk(dir: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
+/// The files under a directory that are wanted, hidden ones apart.
+fn walk(dir: &Path, is_wanted: &dyn Fn(&Path) -> bool) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
     let mut entries: Vec<_> = std::fs::read_dir(dir)?.collect::<io::Result<_>>()?;
     entries.sort_by_key(std::fs::DirEntry::file_name);
     for entry in entries {
@@ -72,12 +79,17 @@ fn walk(dir: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
         }
         // a link to a directory may lead back
         if entry.file_type()?.is_dir() {
-            walk(&path, found)?;
-        } else if is_data(&path) && path.is_file() {
+            found.extend(walk(&path, is_wanted)?);
+        } else if is_wanted(&path) && path.is_file() {
             found.push(path);
         }
     }
-    Ok(())
+    Ok(found)
+}
+
+/// True for a file of a data set as the `datasets` library keeps it.
+fn is_arrow(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending == "arrow")
 }
 
 /// True for a file whose name says that it holds rows.

@@ -143,8 +143,9 @@ impl TokenizedRecord {
             Ok(sequence) => Ok(Sides::of_sequence(sequence)),
             Err(error) => Err(error.to_string()),
         };
-        if let Err(error) = &sides {
-            inspection.add(Rule::NotRenderable, error.clone());
+        match &sides {
+            Ok(_) => inspection.prompt_dropped(record, tokenizer),
+            Err(error) => inspection.add(Rule::NotRenderable, error.clone()),
         }
         let labels = row.names().map(|names| Labels { names: names.to_vec(), several: row.labels.is_some() });
         Self { inspection, label: None, rewards: Vec::new(), margin: None, labels, sides, apart: None }

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
+use serde_json::json;
 use smpo_chat::ChatTemplate;
 use smpo_data::{
     CheckReport, DropBad, LeftOut, OnBadRows, Preparation, Reading, Rule, Severity, TrainOn, Truncation,
@@ -150,6 +151,7 @@ fn length_bias_and_mixed_kinds_are_told() {
     let report = run(&rows, None, &Truncation::default());
     assert_eq!(report.findings[0].rule, Rule::MixedKinds);
     assert_eq!(report.findings[0].first[0].detail, "2 pairs, 1 example");
+    assert_eq!(report.findings[0].first[0].line, Some(3), "the first of another kind than most");
     let report = run(&[], None, &Truncation::default());
     assert_eq!(report.findings[0].rule, Rule::NoRows);
 }
@@ -200,6 +202,114 @@ fn what_a_template_does_to_answers_is_found() {
     assert!(!kept.contains_key("answer_dropped") && !kept.contains_key("identical_sides"), "{kept:?}");
     let opened = check(&clean(), &template("{{ m.content }}", "<think>\n"));
     assert!(opened.contains_key("generation_prompt"), "{opened:?}");
+}
+
+/// A template of ChatML's turns, each with `turn` for its text.
+fn chatml(before: &str, turn: &str) -> ChatTokenizer {
+    let source = format!(
+        "{before}{{% for m in messages %}}{turn}{{% endfor %}}\
+         {{% if add_generation_prompt %}}<|im_start|>assistant\n{{% endif %}}"
+    );
+    let template = ChatTemplate::from_source(source, "test.jinja").unwrap();
+    ChatTokenizer::with_template(golden("chatml"), template).unwrap()
+}
+
+/// The detail of a rule for each row that breaks it.
+fn details(rows: &[serde_json::Value], tokenizer: &ChatTokenizer, rule: Rule) -> Vec<(u64, String)> {
+    let rows: Vec<String> = rows.iter().map(ToString::to_string).collect();
+    let file = file(&rows.join("\n"));
+    let report = check(file.path(), Some(tokenizer), &FULL, &Preparation::default(), &go_on).unwrap().unwrap();
+    let found = report.findings.into_iter().filter(|finding| finding.rule == rule).flat_map(|finding| finding.first);
+    found.map(|sample| (sample.line.unwrap(), sample.detail)).collect()
+}
+
+#[test]
+fn what_a_template_leaves_out_of_prompts_is_found() {
+    let call = json!([{"type": "function", "function": {"name": "get_weather", "arguments": {"city": "Oslo"}}}]);
+    let user = json!({"role": "user", "content": "is it warm?"});
+    let rows = [
+        json!({"prompt": [user], "tools": [{"type": "function", "function": {"name": "get_weather"}}], "completion": "I look."}),
+        json!({"prompt": [user], "documents": [{"text": "cows eat grass"}], "completion": "I look."}),
+        json!({
+            "prompt": [user, {"role": "assistant", "content": "get_weather", "tool_calls": call}, {"role": "tool", "content": "{\"t\": \"21\"}"}],
+            "completion": "warm"
+        }),
+        json!({"prompt": [{"role": "system", "content": "s"}, user], "completion": "warm"}),
+        json!({"prompt": [user, {"role": "assistant", "content": "<think>it was cold</think>no"}, user], "completion": "warm"}),
+        json!({"prompt": "is it warm?", "completion": "warm"}),
+    ];
+    let plain = "<|im_start|>{{ m.role }}\n{{ m.content.split('</think>')[-1] }}<|im_end|>\n";
+    let dropped =
+        |lines: &[(u64, &str)]| lines.iter().map(|(line, part)| (*line, part.to_string())).collect::<Vec<_>>();
+    let found = details(&rows, &chatml("", plain), Rule::PromptDropped);
+    assert_eq!(found, dropped(&[(1, "tools"), (2, "documents"), (3, "tool calls")]), "earlier thoughts may go");
+    let whole = "<|im_start|>{{ m.role }}\n{% if m.role == 'tool' %}{{ m.content | tojson }}{% else %}{{ m.content }}{% endif %}\
+                 {{ (m.tool_calls or '') | tojson }}<|im_end|>\n";
+    let lists = "{{ tools | tojson if tools }}{{ documents | tojson if documents }}";
+    let found = details(&rows, &chatml(lists, whole), Rule::PromptDropped);
+    assert!(found.is_empty(), "{found:?}");
+    let talk = format!("{{% if m.role != 'system' %}}{plain}{{% endif %}}");
+    assert_eq!(details(&rows[3..], &chatml("", &talk), Rule::PromptDropped), dropped(&[(1, "system \"s\"")]));
+    let last =
+        format!("{{% if loop.last or loop.revindex0 == 1 and messages[-1].role == 'assistant' %}}{plain}{{% endif %}}");
+    let earlier = json!({"prompt": [{"role": "user", "content": "who?"}, {"role": "assistant", "content": "I"}, user], "completion": "warm"});
+    let found = details(&[earlier], &chatml("", &last), Rule::PromptDropped);
+    assert_eq!(found, dropped(&[(1, "user \"who?\"")]));
+}
+
+/// The name of a call and the words of a thought may stand in the text of the answer.
+#[test]
+fn dropped_calls_and_thoughts_are_found_beside_texts_that_say_the_same() {
+    let call = |arguments: serde_json::Value| json!([{"type": "function", "function": {"name": "get_weather", "arguments": arguments}}]);
+    let row = |field: &str, value: serde_json::Value| json!({"prompt": "q", "completion": [{"role": "assistant", "content": "I call get_weather, four.", field: value}]});
+    let rows = [
+        row("tool_calls", call(json!({"city": "Oslo"}))),
+        row("tool_calls", call(json!("{\"city\": \"Oslo\"}"))),
+        row("tool_calls", call(json!({}))),
+        row("reasoning_content", json!("four")),
+    ];
+    let text = "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n";
+    let found = details(&rows, &chatml("", text), Rule::AnswerDropped);
+    let parts: Vec<_> = found.iter().map(|(line, part)| (*line, part.as_str())).collect();
+    let calls = "completion: tool calls";
+    assert_eq!(parts, [(1, calls), (2, calls), (3, calls), (4, "completion: reasoning")]);
+    let names = "<|im_start|>{{ m.role }}\n{{ m.content }}{{ m.reasoning_content }}{% for c in m.tool_calls or [] %}\
+                 {{ c.function.name }}{% endfor %}<|im_end|>\n";
+    let found = details(&rows, &chatml("", names), Rule::AnswerDropped);
+    assert_eq!(found.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [1, 2], "the arguments are not there");
+    let whole = "<|im_start|>{{ m.role }}\n{{ m.content }}{{ m.reasoning_content }}{{ m.tool_calls }}<|im_end|>\n";
+    let found = details(&rows, &chatml("", whole), Rule::AnswerDropped);
+    assert!(found.is_empty(), "{found:?}");
+}
+
+#[test]
+fn an_empty_answer_inside_a_conversation_is_an_error() {
+    let talk = |first: serde_json::Value| {
+        let (user, last) = (json!({"role": "user", "content": "q"}), json!({"role": "assistant", "content": "b"}));
+        json!({"messages": [user, first, user, last]}).to_string()
+    };
+    let rows = [
+        talk(json!({"role": "assistant", "content": " "})),
+        talk(json!({"role": "assistant", "content": "", "train": false})),
+        talk(json!({"role": "assistant", "content": null, "tool_calls": [{"function": {"name": "f"}}]})),
+    ];
+    let report = run(&rows, None, &FULL);
+    assert_eq!(found(&report), BTreeMap::from([("empty_completion", vec![1])]));
+    assert_eq!(report.findings[0].first[0].detail, "completion: message 1 of 3");
+}
+
+#[test]
+fn marks_of_other_templates_and_scores_against_a_pair_are_told() {
+    let rows = [
+        pair("a", "The answer is 4.</s>", "I am fine."),
+        pair("b", "It is 4.<|im_end|>", "I am fine."),
+        r#"{"prompt": "c", "chosen": "It is 5.", "rejected": "It is 6.", "score_chosen": 2, "score_rejected": 3.5}"#
+            .into(),
+    ];
+    let of = |model| found(&run(&rows, model, &FULL));
+    let (text, tokens) = (of(None), of(Some("chatml")));
+    assert_eq!((&text["foreign_markup"], &tokens["foreign_markup"]), (&vec![1, 2], &vec![1]));
+    assert_eq!(text["reversed_scores"], [3]);
 }
 
 #[test]

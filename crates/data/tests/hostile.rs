@@ -139,7 +139,11 @@ fn ids_are_the_rows_own_or_hashes_of_the_content() {
 /// Bad rows, each with a part of the message.
 const BAD_ROWS: &[(&str, &str)] = &[
     (r#"{"prompt": "p", "rejected": "r"}"#, "expected `chosen`, got only [\"prompt\", \"rejected\"]"),
-    (r#"{"prompt": "p", "chosen": null, "rejected": "r"}"#, "expected `chosen`"),
+    (r#"{"prompt": "p", "chosen": null, "rejected": "r"}"#, "`chosen` is null; give it a value"),
+    (r#"{"prompt": "p", "chosen": "c", "rejected_response": null}"#, "`rejected_response` is null"),
+    (r#"{"prompt": "p", "completion": null, "label": true}"#, "`completion` is null"),
+    (r#"{"prompt": null, "completion": "c"}"#, "`prompt` is null"),
+    (r#"{"prompt": null, "chosen": "c", "rejected": "r"}"#, "`prompt` is null"),
     (r#"{"prompt": "p", "choosen": "c", "rejected": "r"}"#, "did you mean `chosen` for `choosen`?"),
     (r#"{"prompt": "p"}"#, "`prompt` and `completion`, or a group"),
     (r#"{"text": "t"}"#, "expected a preference pair"),
@@ -190,8 +194,30 @@ const BAD_ROWS: &[(&str, &str)] = &[
     ("{\"prompt\": \"\0\"}", "invalid JSON"),
     (
         r#"{"chosen": [{"role": "user", "content": "p"}, {"role": "assistant", "content": "c"}], "rejected": [{"role": "user", "content": "other"}, {"role": "assistant", "content": "r"}]}"#,
-        "begin with the same prompt",
+        "`chosen` (user \"p\") contradicts `rejected` (user \"other\"); both sides of a pair begin with the same prompt",
     ),
+    (
+        r#"{"chosen": [{"role": "user", "content": "What do cows eat in winter, when no grass is there? a"}, {"role": "assistant", "content": "c"}], "rejected": [{"role": "user", "content": "What do cows eat in winter, when no grass is there? b"}, {"role": "assistant", "content": "r"}]}"#,
+        "(user \"… no grass is there? a\") contradicts `rejected` (user \"… no grass is there? b\")",
+    ),
+    (
+        r#"{"conversations": [{"from": "human", "value": "q"}, {"from": "Agent", "value": "a"}]}"#,
+        "got user, Agent; `dataset_columns.roles` says which role a speaker such as \"Agent\" is",
+    ),
+    (
+        r#"{"prompt": "q", "chosen": "[{'role': 'assistant', 'content': 'a'}]", "rejected": "b"}"#,
+        "`chosen`: expected a text, messages or their JSON, got messages as Python prints them",
+    ),
+    (
+        r#"{"messages": "[{'role': 'user', 'content': \"q\"}\n {'role': 'assistant', 'content': 'a'}]"}"#,
+        "`ast.literal_eval`",
+    ),
+    (r#"{"messages": "q"}"#, "`messages`: expected a list of messages, or its JSON, got a string"),
+    (
+        r#"{"prompt": ["p", "q"], "chosen": ["c", "d"], "rejected": ["r", "s"]}"#,
+        "got an object of columns; write the table row by row",
+    ),
+    (r#"{"prompt": {"0": "p"}, "completion": {"0": "c"}}"#, "got an object of columns"),
 ];
 
 #[test]

@@ -59,6 +59,10 @@ const LAYOUTS: &[(&str, &str)] = &[
         "ms-swift, conversations",
         r#"{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "rejected_messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "b"}]}"#,
     ),
+    (
+        "messages as JSON text",
+        r#"{"prompt": "q", "chosen": "[{\"role\": \"assistant\", \"content\": \"a\"}]", "rejected": "[{\"role\": \"assistant\", \"content\": \"b\"}]"}"#,
+    ),
     ("ms-swift, query", r#"{"query": "q", "response": "a", "rejected_response": "b", "history": [["p", "o"]]}"#),
     (
         "reasoning in columns",
@@ -400,6 +404,31 @@ fn assistant_messages_can_be_context_only() {
         assert_eq!((completion[0].scored, completion[2].scored), (false, true));
         assert!(remarks.unread.is_empty());
     }
+}
+
+#[test]
+fn json_is_messages_only_where_it_is_nothing_else() {
+    let text = |json: &str| {
+        one(&json!({"prompt": "q", "completion": json}).to_string()).0.completions()[0].1[0].content.clone()
+    };
+    for json in [
+        r#"[{"from": "Oslo", "value": 3}]"#,
+        r#"{"role": "admin", "content": "x"}"#,
+        "[]",
+        "[1, 2]",
+        "{'a': 1}",
+        "array",
+    ] {
+        assert_eq!(text(json), json);
+    }
+    assert_eq!(text(r#"{"role": "assistant", "content": "a"}"#), "a");
+    let whole = json!([{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]).to_string();
+    let expected = one(r#"{"prompt": "q", "completion": "a"}"#);
+    assert_eq!(one(&json!({"messages": whole}).to_string()), expected);
+    assert_eq!(
+        one(&json!({"prompt": "[{\"role\": \"user\", \"content\": \"q\"}]", "completion": "a"}).to_string()),
+        expected
+    );
 }
 
 /// Every row is a text or a whole conversation where labels are asked for, but pairs and groups.

@@ -65,7 +65,7 @@ fn sources_without_rows_say_what_is_expected() {
     assert!(message(dir.path().join("*.jsonl")).contains("found none"));
     assert!(message("org/name".into()).contains("`hf://datasets/org/name`"));
     for (bytes, expected) in [
-        (&b"ARROW1\0\0"[..], "got an Arrow file; save it as Parquet"),
+        (&b"ARROW1\0\0"[..], "got an Arrow file; save it as Parquet or JSON lines: `ds.to_parquet(FILE)`"),
         (b"BZh91AY", "got a bzip2 file"),
         (b"\xfd7zXZ\0", "got an xz file"),
     ] {
@@ -73,6 +73,11 @@ fn sources_without_rows_say_what_is_expected() {
         std::fs::write(&path, bytes).unwrap();
         assert!(message(path).contains(expected));
     }
+    let saved = dir.path().join("saved/train");
+    std::fs::create_dir_all(&saved).unwrap();
+    std::fs::write(saved.join("data-00000-of-00001.arrow"), b"\xff\xff\xff\xff").unwrap();
+    let told = message(dir.path().join("saved"));
+    assert!(told.contains("got Arrow files, as `save_to_disk`") && told.contains("`ds.to_parquet(FILE)`"), "{told}");
     let pretty = dir.path().join("pretty.json");
     std::fs::write(&pretty, "{\n \"prompt\": \"p\"\n}\n").unwrap();
     let error = records(pretty).unwrap().next().unwrap().unwrap_err().to_string();

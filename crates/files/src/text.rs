@@ -22,6 +22,9 @@ pub(crate) const UNBOUNDED: u64 = 256 << 20;
 /// Unpacked bytes of one packed byte at most. Answers that all loop reach about 100; gzip itself ends at 1,032.
 pub(crate) const MAX_RATIO: u64 = 500;
 
+/// Mark of a tar archive, and its place.
+const TAR_MARK: (usize, &[u8]) = (257, b"ustar");
+
 /// The text of a file as UTF-8 bytes without a byte order mark, unpacked while it is read.
 ///
 /// Packing and encoding are told by the first bytes, not by the name. Bytes that are no UTF-8 come through as they are;
@@ -53,7 +56,7 @@ impl TextFile {
     /// The text of an open file.
     ///
     /// # Errors
-    /// When its first bytes cannot be read, it is packed as a zip archive, or a Git LFS pointer.
+    /// When its first bytes cannot be read, it is a zip or tar archive, or a Git LFS pointer.
     pub fn new(file: File) -> io::Result<Self> {
         let bytes = file.metadata()?.len();
         let read = Arc::new(AtomicU64::new(0));
@@ -131,9 +134,12 @@ impl Packing {
 
 /// The text of unpacked bytes, as UTF-8 without a byte order mark.
 fn decoded(input: impl Read + Send + 'static) -> io::Result<Box<dyn BufRead + Send>> {
-    let (start, mut input) = peek(input, 4)?;
+    let (start, mut input) = peek(input, TAR_MARK.0 + TAR_MARK.1.len())?;
+    if start.get(TAR_MARK.0..).is_some_and(|rest| rest == TAR_MARK.1) {
+        return Err(invalid("a tar archive; unpack it first (`tar xf`), and give its files or their directory".into()));
+    }
     let (mark, order) = match start[..] {
-        [0xff, 0xfe, 0, 0] | [0, 0, 0xfe, 0xff] => {
+        [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => {
             return Err(invalid("UTF-32 text; write it as UTF-8, for instance with `iconv -f UTF-32 -t UTF-8`".into()));
         }
         [0xff, 0xfe, ..] => (2, Some(ByteOrder::Little)),

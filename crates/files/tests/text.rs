@@ -79,6 +79,7 @@ fn damage_and_foreign_packings_are_named() {
         (gzip(&noise)[..2000].to_vec(), "the gzip stream is damaged or ends early"),
         (zstd(&noise)[..2000].to_vec(), "the zstd stream is damaged or ends early"),
         (b"PK\x03\x04zip".to_vec(), "a zip archive"),
+        (gzip(&[&[b'a'; 257][..], b"ustar\0more"].concat()), "a tar archive; unpack it first"),
         (b"\xff\xfe\0\0a\0\0\0".to_vec(), "UTF-32"),
     ] {
         let error = read(&bytes).unwrap_err();

@@ -5,7 +5,7 @@ use serde_json::Value;
 use smpo_chat::Message;
 use smpo_tokenizer::{ChatTokenizer, PromptCompletions};
 
-use crate::check::Rule;
+use crate::check::{Rule, dropped, markup};
 use crate::degenerate::degenerate;
 use crate::record::{Record, RecordKind, content_hash};
 use crate::shape::Remarks;
@@ -53,6 +53,10 @@ impl Inspection {
             }
             if messages.iter().all(says_nothing) {
                 inspection.add(Rule::EmptyCompletion, *name);
+            } else if let Some(at) =
+                messages.iter().position(|message| dropped::is_scored(message) && says_nothing(message))
+            {
+                inspection.add(Rule::EmptyCompletion, format!("{name}: message {} of {}", at + 1, messages.len()));
             }
         }
         if let (RecordKind::Pair, [(_, chosen), (_, rejected)]) = (record.kind(), &sides[..])
@@ -76,7 +80,7 @@ impl Inspection {
 
     /// Adds what the reader of the record remarked.
     pub fn remark(&mut self, remarks: Remarks) {
-        let Remarks { unread, media, unclear_end } = remarks;
+        let Remarks { unread, media, unclear_end, reversed_scores } = remarks;
         self.unread = unread;
         if !media.is_empty() {
             self.add(Rule::MediaUnread, media.join(", "));
@@ -84,12 +88,26 @@ impl Inspection {
         if !unclear_end.is_empty() {
             self.add(Rule::UnclearEnd, unclear_end.join(", "));
         }
+        if let Some(scores) = reversed_scores {
+            self.add(Rule::ReversedScores, scores);
+        }
     }
 
     /// Adds a broken rule, unless the record breaks it already.
     pub fn add(&mut self, rule: Rule, detail: impl Into<String>) {
         if !self.broken.iter().any(|(known, _)| *known == rule) {
             self.broken.push((rule, detail.into()));
+        }
+    }
+
+    /// Checks answers for marks of turns other than the tokenizer's own.
+    pub fn foreign_markup(&mut self, record: &Record, is_own: impl Fn(&str) -> bool) {
+        for (name, messages) in record.completions() {
+            let scored = messages.iter().filter(|message| dropped::is_scored(message));
+            let mut marks = scored.filter_map(|message| markup::mark_in(&message.content));
+            if let Some(mark) = marks.find(|mark| !is_own(mark)) {
+                self.add(Rule::ForeignMarkup, format!("{name}: {mark:?}"));
+            }
         }
     }
 
@@ -103,6 +121,7 @@ impl Inspection {
                 self.add(Rule::TerminatorInData, format!("{name} ends in {token}"));
             }
         }
+        self.foreign_markup(record, |mark| tokenizer.special_token_in(mark).is_some());
         if let Some(token) = plain(record).and_then(|text| tokenizer.special_token_in(text.trim_end())) {
             self.add(Rule::SpecialTokenInText, format!("{token} in a text"));
         }
@@ -131,7 +150,8 @@ impl Inspection {
                 self.add(Rule::BosInCompletion, *name);
             }
         }
-        self.rendered(record, encoded);
+        self.rendered(record, tokenizer, encoded);
+        self.prompt_dropped(record, tokenizer);
         if !encoded.is_prompt_whole
             && let Ok(opened) = tokenizer.encode_prompt(record.conversation())
             && opened.len() > prompt.len()
@@ -144,12 +164,19 @@ impl Inspection {
 }
 
 impl Inspection {
+    /// Checks what the chat template makes of the prompt.
+    pub fn prompt_dropped(&mut self, record: &Record, tokenizer: &ChatTokenizer) {
+        let dropped = dropped::of_prompt(record.conversation(), tokenizer.template());
+        if !dropped.is_empty() {
+            self.add(Rule::PromptDropped, dropped.join(", "));
+        }
+    }
+
     /// Checks what the chat template made of the answers.
-    fn rendered(&mut self, record: &Record, encoded: &PromptCompletions) {
+    fn rendered(&mut self, record: &Record, tokenizer: &ChatTokenizer, encoded: &PromptCompletions) {
         for ((name, messages), text) in record.completions().iter().zip(&encoded.texts) {
-            let scored = messages.iter().filter(|message| message.role == "assistant" && message.scored);
-            if let Some(part) = scored.flat_map(parts).find(|part| !says(text, part)) {
-                self.add(Rule::AnswerDropped, format!("{name}: {:?}", excerpt(part)));
+            if let Some(part) = dropped::of_answers(record.conversation(), messages, text, tokenizer.template()) {
+                self.add(Rule::AnswerDropped, format!("{name}: {part}"));
             }
         }
         if !encoded.unopened.trim().is_empty() {
@@ -164,38 +191,6 @@ impl Inspection {
             self.add(Rule::IdenticalSides, "as the chat template renders them");
         }
     }
-}
-
-/// Longest excerpt of a text in a detail, in characters.
-const EXCERPT: usize = 40;
-
-fn excerpt(text: &str) -> String {
-    text.trim().chars().take(EXCERPT).collect()
-}
-
-/// The parts of an answer that its rendering must hold: text and reasoning, between the marks of reasoning in the text, and
-/// the names of called functions.
-fn parts(message: &Message) -> Vec<&str> {
-    let calls = message.fields.get("tool_calls").and_then(Value::as_array).into_iter().flatten();
-    let names = calls.filter_map(|call| call.get("function").unwrap_or(call).get("name").and_then(Value::as_str));
-    let content = message.content.as_str();
-    // most answers have no mark: one look for its first byte is cheaper than two searches
-    let marked = content.as_bytes().contains(&b'<');
-    let unmarked = (!marked).then_some(content);
-    let between = marked.then_some(content).into_iter().flat_map(|content| content.split("<think>"));
-    let said = unmarked.into_iter().chain(between.flat_map(|part| part.split("</think>")));
-    said.chain(message.reasoning()).chain(names).filter(|part| !part.trim().is_empty()).collect()
-}
-
-/// True if a rendering holds a text, white space aside.
-fn says(rendered: &str, part: &str) -> bool {
-    let part = part.trim();
-    // an answer of one turn is all that was rendered; a search for a long text costs more than the comparison
-    if rendered.trim_start().starts_with(part) || rendered.contains(part) {
-        return true;
-    }
-    let without_space = |text: &str| text.split_whitespace().collect::<String>();
-    without_space(rendered).contains(&without_space(part))
 }
 
 /// Prompt and completions, message by message.

@@ -1,7 +1,9 @@
 //! The data check: errors in a data file, or in a model directory, that would train a model on the wrong thing, found
 //! before hours are spent on it.
 
+mod dropped;
 mod inspection;
+mod markup;
 mod repeats;
 mod rule;
 mod sorter;
@@ -164,6 +166,7 @@ impl Inspected {
             (Ok(row), Some(tokenizer)) => Self::Tokens(Box::new(Entry::new(row, tokenizer, preparation))),
             (Ok(Located { location, record, remarks }), None) => {
                 let mut inspection = Inspection::of_text(&record);
+                inspection.foreign_markup(&record, |_| false);
                 inspection.remark(remarks);
                 Self::Text { line: location.line, inspection, lengths: characters(&record) }
             }

@@ -90,7 +90,8 @@ rules! {
         "match the roles to the template, or give another `chat_template`";
     /// A completion without words.
     EmptyCompletion, "empty_completion", Error,
-        "completions without any text: the model learns to answer nothing", "drop these rows";
+        "completions, or answers inside them, without any text: the model learns to answer nothing",
+        "drop these rows, or mark an answer that is context only with `\"train\": false`";
     /// Both sides say the same.
     IdenticalSides, "identical_sides", Error,
         "chosen and rejected are the same text: no preference, only noise", "drop these rows";
@@ -115,6 +116,12 @@ rules! {
     BosInCompletion, "bos_in_completion", Error,
         "completions that contain the BOS token: the text was rendered before, or the template repeats it",
         "store plain text, not rendered text; check the chat template";
+    /// The template leaves out part of a prompt.
+    PromptDropped, "prompt_dropped", Warning,
+        "prompts of which the chat template leaves out a part (a system message, earlier turns, tools, documents, tool \
+         calls): the model learns to answer without it",
+        "give a `chat_template` that writes it, put system messages before the question \
+         (`model_support_system_role = false`), or take that part out of the rows";
     /// A terminator already at the end of the text.
     TerminatorInData, "terminator_in_data", Warning,
         "completions whose text already ends in a terminator (the second one is left out)",
@@ -141,6 +148,9 @@ rules! {
     /// The same pair with its sides swapped.
     Contradiction, "contradiction", Warning,
         "pairs whose sides an earlier pair has the other way round", "decide which is right, and drop the other";
+    /// The scores of a pair say the reverse.
+    ReversedScores, "reversed_scores", Warning,
+        "pairs whose chosen side has the lower score of the two", "swap the sides, or drop these rows";
     /// Rows that share an id.
     DuplicateId, "duplicate_id", Warning,
         "rows with the id of an earlier, different row", "give every row its own id";
@@ -170,6 +180,10 @@ rules! {
     UnclearEnd, "unclear_end", Note,
         "answers with a finish reason that does not say if they were cut: they count as finished",
         "give `finished: false` where an answer was cut";
+    /// Marks of another template's turns.
+    ForeignMarkup, "foreign_markup", Note,
+        "answers that spell out marks of turns, which are learned as text where the model has no such special token",
+        "store plain text; the chat template writes the marks of turns";
     /// Keys that nothing reads.
     UnreadKeys, "unread_keys", Note,
         "columns and message keys that nothing reads",

@@ -51,6 +51,8 @@ pub(crate) struct Tally {
     labelled: u64,
     examples: u64,
     classified: u64,
+    /// The first line of each kind.
+    begun: Vec<(RecordKind, u64)>,
     repeats: Repeats,
     /// The reason why hashes of rows could not be kept.
     not_kept: Option<io::Error>,
@@ -126,6 +128,9 @@ impl Tally {
             RecordKind::Example => self.examples += 1,
             RecordKind::Classified => self.classified += 1,
         }
+        if self.begun.iter().all(|(kind, _)| *kind != inspection.kind) {
+            self.begun.push((inspection.kind, line));
+        }
         if let (RecordKind::Pair, [chosen, rejected]) = (inspection.kind, lengths) {
             self.chosen_length += chosen;
             self.rejected_length += rejected;
@@ -183,18 +188,21 @@ impl Tally {
             problem: Problem::NotKept(error),
         })?;
         let kinds = [
-            (self.pairs, "pair"),
-            (self.groups, "group"),
-            (self.labelled, "labelled completion"),
-            (self.examples, "example"),
-            (self.classified, "labelled text"),
+            (RecordKind::Classified, self.classified, "labelled text"),
+            (RecordKind::Example, self.examples, "example"),
+            (RecordKind::Labelled, self.labelled, "labelled completion"),
+            (RecordKind::Group, self.groups, "group"),
+            (RecordKind::Pair, self.pairs, "pair"),
         ];
-        let some = |(count, name): (u64, &str)| (count > 0).then(|| smpo_suggest::counted(count, name));
-        let found: Vec<String> = kinds.into_iter().filter_map(some).collect();
+        // of equally many the last, as where one kind is kept
+        let most = kinds.iter().max_by_key(|(_, count, _)| *count).map(|(kind, ..)| *kind);
+        let other = self.begun.iter().filter(|(kind, _)| Some(*kind) != most).map(|(_, line)| *line).min();
+        let some = |(_, count, name): (RecordKind, u64, &str)| (count > 0).then(|| smpo_suggest::counted(count, name));
+        let found: Vec<String> = kinds.into_iter().rev().filter_map(some).collect();
         match found.len() {
             0 if self.unreadable == 0 => self.add(Rule::NoRows, 0, String::new()),
             0 | 1 => {}
-            _ => self.add(Rule::MixedKinds, 0, found.join(", ")),
+            _ => self.add(Rule::MixedKinds, other.unwrap_or(0), found.join(", ")),
         }
         self.commonest_first();
         let (shorter, longer) =

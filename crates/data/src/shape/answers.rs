@@ -7,6 +7,7 @@ use super::columns::{ABOUT_IT, About, COMPLETION, REASONING};
 use super::fields::Fields;
 use super::finish::ended;
 use super::message::{message, messages};
+use super::spelt::unquoted;
 use super::transcript::transcript;
 use super::{Remarks, wrong_type};
 use crate::lenient::is_object;
@@ -42,8 +43,10 @@ pub(super) fn answer(
     Ok(answer)
 }
 
-/// Reads an answer without columns about it: one text, a transcript, one message, messages, or a response of OpenAI's API.
+/// Reads an answer without columns about it: one text, a transcript, one message, messages, the JSON of either, or a
+/// response of OpenAI's API.
 pub(super) fn bare_answer((field, value): (&'static str, Value), remarks: &mut Remarks) -> Result<Answer, Problem> {
+    let value = unquoted(value, field)?;
     let is_string = value.is_string();
     let messages = match value {
         Value::String(text) => transcript(&text).unwrap_or_else(|| vec![Message::assistant(text)]),

@@ -10,7 +10,7 @@ use super::fields::Fields;
 use super::finish::flag;
 use super::inputs::inputs;
 use super::pair::{agreed, with_system};
-use super::{Remarks, wrong_type};
+use super::{Remarks, missing, wrong_type};
 use crate::lenient;
 use crate::read_error::Problem;
 use crate::record::{ClassifiedText, Record};
@@ -33,7 +33,12 @@ pub(super) fn is_classified(row: &Fields) -> bool {
         None => false,
         Some(label) if label.is_array() => true,
         // beside an answer of its own a text is a judgement misspelt
-        Some(label) => !has(COMPLETION) && (is_text(label) || has(&[TEXT]) || has(PROMPT) && !has(CONVERSATION)),
+        Some(label) => {
+            // an answer that is null was to be judged
+            let is_judged = flag(label).is_some() && COMPLETION.iter().any(|name| row.is_null(name));
+            let is_prompt = has(PROMPT) && !has(CONVERSATION) && !is_judged;
+            !has(COMPLETION) && (is_text(label) || has(&[TEXT]) || is_prompt)
+        }
     }
 }
 
@@ -66,7 +71,7 @@ fn whole(row: &mut Fields, remarks: &mut Remarks) -> Result<Vec<Message>, Proble
         (prompt, conversation) => prompt.or(conversation),
     };
     let Some(Part { messages, .. }) = known.filter(|part| !part.messages.is_empty()) else {
-        return Err(Problem::Missing { field: TEXT, keys: super::keys(row), nearest: super::nearest(row, &[TEXT]) });
+        return Err(missing(row, TEXT));
     };
     let mut messages = match system(row)? {
         Some(system) => with_system(system, messages)?,

@@ -17,6 +17,13 @@ pub(super) const REJECTED_ALONE: &[&str] = &["rejected_response", "rejected_mess
 pub(super) const COMPLETIONS: &str = "completions";
 /// The rewards of several answers.
 pub(super) const REWARDS: &[&str] = &["rewards", "scores"];
+/// The scores of both sides of a pair, as data sets have them that were scored.
+pub(super) const SCORES: [[&str; 2]; 4] = [
+    ["score_chosen", "score_rejected"],
+    ["chosen_score", "rejected_score"],
+    ["chosen_rating", "rejected_rating"],
+    ["chosen-rating", "rejected-rating"],
+];
 /// The system message.
 pub(super) const SYSTEM: &[&str] = &["system", "system_prompt"];
 /// Desirable or not (KTO).

@@ -8,6 +8,7 @@ use super::fields::{Fields, is_silent};
 use super::finish::of_generated;
 use super::join::same_text;
 use super::message::{message as one_message, messages};
+use super::spelt::unquoted;
 use super::transcript::transcript;
 use super::{Remarks, wrong_type};
 use crate::lenient::is_object;
@@ -20,10 +21,11 @@ pub(super) struct Part {
     pub messages: Vec<Message>,
 }
 
-/// Takes the prompt: messages, a transcript, or one text, with `history` before it and `input` or `context` after it.
+/// Takes the prompt: messages or their JSON, a transcript, or one text, with `history` before it and `input` or `context`
+/// after it.
 pub(super) fn prompt(row: &mut Fields, remarks: &mut Remarks) -> Result<Option<Part>, Problem> {
     let Some((field, value)) = question(row) else { return Ok(None) };
-    let messages = match value {
+    let messages = match unquoted(value, field)? {
         Value::String(text) => match transcript(&text) {
             Some(messages) => messages,
             None => {

@@ -15,23 +15,31 @@ struct Entry {
     name: String,
     /// `None` once it is taken.
     value: Option<Value>,
+    /// True if it came as null.
+    is_null: bool,
     /// The object that the key came from, where that is not the row itself.
     parent: Option<&'static str>,
 }
 
+impl Entry {
+    fn new(name: String, value: Value, parent: Option<&'static str>) -> Self {
+        Self { name, is_null: value.is_null(), value: Some(value), parent }
+    }
+}
+
 impl Fields {
     pub fn new(map: Map<String, Value>) -> Self {
-        let entry = |(name, value)| Entry { name, value: Some(value), parent: None };
-        Self { entries: map.into_iter().map(entry).collect() }
+        Self { entries: map.into_iter().map(|(name, value)| Entry::new(name, value, None)).collect() }
     }
 
     /// Adds the keys of an object that is the value of `parent`.
     pub fn unfold(&mut self, parent: &'static str, map: Map<String, Value>) {
-        self.entries.extend(map.into_iter().map(|(name, value)| Entry {
-            name,
-            value: Some(value),
-            parent: Some(parent),
-        }));
+        self.entries.extend(map.into_iter().map(|(name, value)| Entry::new(name, value, Some(parent))));
+    }
+
+    /// True for a key that is there, taken or not, and null.
+    pub fn is_null(&self, name: &str) -> bool {
+        self.entries.iter().any(|entry| entry.name == name && entry.is_null)
     }
 
     /// Takes a key; `None` where it is absent or null, and then it counts as read.

@@ -66,6 +66,25 @@ pub(super) fn contradiction(one: &str, messages: &[Message], other: &str, others
     }
 }
 
+/// Two sides of a pair whose prompts part at a message.
+pub(super) fn parting((one, message): (&str, &Message), (other, another): (&str, &Message)) -> Problem {
+    let texts = [message.content.trim(), another.content.trim()];
+    let shared = texts[0].chars().zip(texts[1].chars()).take_while(|(a, b)| a == b).count();
+    // the words before it show where it is
+    let skipped = if shared < QUOTED { 0 } else { shared - QUOTED / 2 };
+    let [message, another] = [(message, texts[0]), (another, texts[1])].map(|(message, text)| {
+        let part: String = text.chars().skip(skipped).take(QUOTED).collect();
+        let before = if skipped > 0 { "…" } else { "" };
+        let more = if text.chars().count() > skipped + QUOTED { "…" } else { "" };
+        format!("{} {:?}", message.role, format!("{before}{part}{more}"))
+    });
+    Problem::Contradiction {
+        one: format!("`{one}` ({message})"),
+        other: format!("`{other}` ({another})"),
+        remedy: "both sides of a pair begin with the same prompt: correct one, or leave the row out",
+    }
+}
+
 fn beginning(messages: &[Message]) -> String {
     let Some(first) = messages.first() else { return "no message".to_string() };
     let text = first.content.trim();

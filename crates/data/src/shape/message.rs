@@ -10,6 +10,7 @@ use super::fields::{Fields, is_silent};
 use super::finish::{ended, flag};
 use super::media::{PARTS, refuse_media};
 use super::speakers::{Speaker, speaker};
+use super::spelt::unquoted;
 use super::{Remarks, wrong_type};
 use crate::read_error::Problem;
 
@@ -43,10 +44,12 @@ impl Place<'_> {
     }
 }
 
-/// A list of messages.
+/// A list of messages, or its JSON.
 pub(super) fn messages(value: Value, field: &str, remarks: &mut Remarks) -> Result<Vec<Message>, Problem> {
-    let Value::Array(items) = value else {
-        return Err(wrong_type(field.into(), "a string or a list of messages", &value));
+    let items = match unquoted(value, field)? {
+        Value::Array(items) => items,
+        text @ Value::String(_) => return Err(wrong_type(field.into(), "a list of messages, or its JSON", &text)),
+        other => return Err(wrong_type(field.into(), "a string or a list of messages", &other)),
     };
     let mut messages: Vec<Message> = Vec::with_capacity(items.len());
     for (at, item) in items.into_iter().enumerate() {

@@ -18,16 +18,21 @@ mod pair;
 mod remarks;
 mod single;
 mod speakers;
+mod spelt;
+mod table;
 mod transcript;
+mod wrapped;
 
 use serde_json::{Map, Value};
 use smpo_chat::Message;
 
 use self::answers::{Answer, answer};
 use self::columns::{
-    ABOUT_CHOSEN, ABOUT_REJECTED, CARRIERS, CHOSEN, COMPLETION, CONVERSATION, ID, PROMPT, REJECTED, REJECTED_ALONE,
+    ABOUT_CHOSEN, ABOUT_REJECTED, CARRIERS, CHOSEN, COMPLETION, COMPLETIONS, CONVERSATION, ID, PROMPT, REJECTED,
+    REJECTED_ALONE, REWARDS,
 };
 use self::fields::Fields;
+use self::speakers::speaker;
 use crate::lenient;
 use crate::read_error::Problem;
 use crate::record::Record;
@@ -45,6 +50,9 @@ pub(crate) fn record(row: Map<String, Value>) -> Result<(Record, Remarks), Probl
 fn record_as(row: Map<String, Value>, has_labels: impl Fn(&Fields) -> bool) -> Result<(Record, Remarks), Problem> {
     let mut row = Fields::new(row);
     let mut remarks = Remarks::default();
+    if table::is_table(&row) {
+        return Err(Problem::NotRows { got: table::COLUMNS.to_string() });
+    }
     if REJECTED.iter().chain(CHOSEN).any(|name| row.get(name).is_some())
         && let Some(Value::Object(request)) = row.take_if("input", Value::is_object)
     {
@@ -134,15 +142,20 @@ fn check_completion(answer: &Answer) -> Result<(), Problem> {
     }
 }
 
+/// The roles of messages, with a word for those that are names of other speakers.
 fn roles(messages: &[Message]) -> String {
     if messages.is_empty() {
         return "no message".to_string();
     }
+    let other = messages.iter().map(|message| message.role.as_str()).find(|role| speaker(role).is_none());
+    let remedy = other.map_or_else(String::new, |name| {
+        format!("; `dataset_columns.roles` says which role a speaker such as {name:?} is")
+    });
     let mut names: Vec<_> = messages.iter().take(8).map(|message| message.role.as_str()).collect();
     if messages.len() > names.len() {
         names.push("…");
     }
-    names.join(", ")
+    format!("{}{remedy}", names.join(", "))
 }
 
 fn keys(row: &Fields) -> Vec<String> {
@@ -158,12 +171,28 @@ fn nearest(row: &Fields, wanted: &[&str]) -> Option<String> {
 }
 
 fn missing(row: &Fields, field: &'static str) -> Problem {
+    let known = [CHOSEN, REJECTED, PROMPT, REWARDS].into_iter().find(|names| names.contains(&field));
+    if let Some(problem) = null(row, known.unwrap_or(&[field])) {
+        return problem;
+    }
     Problem::Missing { field, keys: keys(row), nearest: nearest(row, &[field]) }
 }
 
 fn unknown_layout(row: &Fields) -> Problem {
+    if let Some(path) = wrapped::path(row) {
+        return Problem::Wrapped { path };
+    }
+    if let Some(problem) = null(row, &[CHOSEN, REJECTED, COMPLETION, &[COMPLETIONS], CONVERSATION, PROMPT].concat()) {
+        return problem;
+    }
     let wanted = [&["chosen", "rejected", "completion"], CONVERSATION, PROMPT].concat();
     Problem::UnknownShape { keys: keys(row), nearest: nearest(row, &wanted) }
+}
+
+/// The problem of the first of several columns that is null.
+fn null(row: &Fields, names: &[&str]) -> Option<Problem> {
+    let field = names.iter().find(|name| row.is_null(name))?.to_string();
+    Some(Problem::Unsupported { field, got: "null".to_string(), remedy: "give it a value, or leave the row out" })
 }
 
 fn wrong_type(field: String, expected: &'static str, got: &Value) -> Problem {

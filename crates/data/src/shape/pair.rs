@@ -4,12 +4,12 @@ use serde_json::Value;
 use smpo_chat::{Message, TemplateInputs};
 
 use super::answers::{Answer, answer};
-use super::columns::{ABOUT_CHOSEN, ABOUT_REJECTED, COMPLETION, LABEL};
+use super::columns::{ABOUT_CHOSEN, ABOUT_REJECTED, COMPLETION, LABEL, PROMPT, SCORES};
 use super::context::{Part, conversation, prompt, system};
 use super::fields::Fields;
 use super::finish::flag;
-use super::join::{contradiction, holds, join, same, turns};
-use super::{Remarks, check_completion, check_prompt, missing, roles};
+use super::join::{contradiction, holds, join, parting, same, turns};
+use super::{Remarks, check_completion, check_prompt, missing, null, roles};
 use crate::read_error::Problem;
 use crate::record::{PreferencePair, Record};
 
@@ -73,6 +73,12 @@ fn after(
     {
         alone(if chosen.is_whole() { &mut chosen } else { &mut rejected }, known)?;
     }
+    if known.is_none()
+        && chosen.is_text
+        && let Some(problem) = null(row, PROMPT)
+    {
+        return Err(problem);
+    }
     let mut prompt = match known {
         Some(known) if !chosen.is_whole() => known.messages,
         known => {
@@ -91,6 +97,7 @@ fn after(
     for name in LABEL {
         row.take_if(name, |label| flag(label) == Some(true));
     }
+    remarks.reversed_scores = reversed_scores(row);
     let margin = match row.take_if("margin", Value::is_number) {
         Some(Value::Number(margin)) => Some(margin),
         _ => None,
@@ -100,6 +107,15 @@ fn after(
     check_completion(&rejected)?;
     let (chosen, rejected) = (chosen.messages, rejected.messages);
     Ok(Record::Pair(PreferencePair { id: String::new(), prompt, inputs, chosen, rejected, margin }))
+}
+
+/// Columns with a score of each side, where the chosen one has the lower. They stay unread.
+fn reversed_scores(row: &Fields) -> Option<String> {
+    let lower = |[chosen, rejected]: [&str; 2]| {
+        let [a, b] = [row.get(chosen)?, row.get(rejected)?];
+        (a.as_f64()? < b.as_f64()?).then(|| format!("{chosen} {a}, {rejected} {b}"))
+    };
+    SCORES.into_iter().find_map(lower)
 }
 
 /// Two columns of one conversation as one.
@@ -192,8 +208,16 @@ fn common_beginning(chosen: &mut Answer, rejected: &mut Answer) -> Result<Vec<Me
     }
     let (a, b) = (&chosen.messages, &rejected.messages);
     let shared = a.iter().zip(b).take_while(|(a, b)| a == b).count();
+    let is_asked = |message: &Message| message.role != "assistant";
+    if let (Some(one), Some(other)) = (a.get(shared), b.get(shared))
+        && one.role == other.role
+        && is_asked(one)
+        && a[..shared].iter().all(is_asked)
+    {
+        return Err(parting((chosen.field, one), (rejected.field, other)));
+    }
     // a prompt ends before an assistant message: two equal conversations still part before their last turn
-    let begins = |at: usize| a[at - 1].role != "assistant" && at < a.len() && at < b.len();
+    let begins = |at: usize| is_asked(&a[at - 1]) && at < a.len() && at < b.len();
     let Some(at) = (1..=shared).rev().find(|&at| begins(at)) else {
         return Err(Problem::Roles {
             field: chosen.field,

@@ -9,6 +9,8 @@ pub struct Remarks {
     pub media: Vec<String>,
     /// Reasons for an answer's end that do not say if it was cut, such as `finish_reason "abort"`.
     pub unclear_end: Vec<String>,
+    /// Scores of a pair by which its rejected side is the better one, such as `score_chosen 3, score_rejected 8`.
+    pub reversed_scores: Option<String>,
 }
 
 impl Remarks {
