@@ -1,6 +1,6 @@
 //! A policy's rules on the runs of both arms.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use smpo_results::{Direction, SkippedRule, Unit};
 use smpo_stats::bootstrap;
@@ -32,7 +32,7 @@ pub(crate) enum Case<'a> {
     },
 }
 
-/// Refuses a policy with an unknown metric, or one that has no value per prompt.
+/// Refuses a policy with an unknown metric or one that has no value per prompt, or with a misspelt slice.
 pub(crate) fn check_names(policy: &Policy, baseline: &[Run], candidate: &[Run]) -> Result<(), GateError> {
     let runs = || baseline.iter().chain(candidate);
     let mut measured: Vec<String> = Vec::new();
@@ -60,7 +60,27 @@ pub(crate) fn check_names(policy: &Policy, baseline: &[Run], candidate: &[Run]) 
             return Err(GateError::NotPerPrompt { origin: policy.origin.clone(), metric: metric.to_owned() });
         }
     }
+    let slices = slices(baseline, candidate);
+    for rule in policy.rules.iter().filter(|rule| rule.slice != "all" && !slices.contains(rule.slice.as_str())) {
+        if let Some(meant) = misspelt(&rule.slice, &slices, policy) {
+            let (origin, slice) = (policy.origin.clone(), rule.slice.clone());
+            return Err(GateError::MisspeltSlice { origin, slice, meant: meant.to_owned() });
+        }
+    }
     Ok(())
+}
+
+/// The slice of the runs that a policy means by a name that no run has. A policy may well name slices that some runs lack: one
+/// that another rule names, or that differs in its number alone, is not meant.
+fn misspelt<'a>(name: &str, slices: &BTreeSet<&'a str>, policy: &Policy) -> Option<&'a str> {
+    let free = slices.iter().copied().filter(|slice| policy.rules.iter().all(|rule| rule.slice != *slice));
+    let without_number = |name: &str| name.trim_end_matches(|c: char| c.is_ascii_digit()).to_owned();
+    smpo_suggest::nearest(name, free).filter(|near| without_number(near) != without_number(name))
+}
+
+/// Slices of all runs.
+fn slices<'a>(baseline: &'a [Run], candidate: &'a [Run]) -> BTreeSet<&'a str> {
+    baseline.iter().chain(candidate).flat_map(Run::slices).collect()
 }
 
 /// Unit and direction of a rule's metric: as a run declares them, else as the catalogue does.
@@ -180,16 +200,13 @@ fn absence(rule: &Rule, most: usize) -> String {
     }
 }
 
-/// The nearest slice and all slices, for a slice that no run has.
+/// All slices, for a slice that no run has.
 fn slice_hint(rule: &Rule, baseline: &[Run], candidate: &[Run]) -> String {
-    let mut slices: Vec<&str> = baseline.iter().chain(candidate).flat_map(Run::slices).collect();
-    slices.sort_unstable();
-    slices.dedup();
-    if rule.slice == "all" || slices.contains(&rule.slice.as_str()) {
+    let slices = slices(baseline, candidate);
+    if rule.slice == "all" || slices.contains(rule.slice.as_str()) {
         return String::new();
     }
-    let suggestion = smpo_suggest::did_you_mean(&rule.slice, slices.iter().copied());
-    format!("{suggestion}; slices of these runs: {}", slices.join(", "))
+    format!("; slices of these runs: {}", slices.into_iter().collect::<Vec<_>>().join(", "))
 }
 
 /// One value per prompt, with the index of its case.

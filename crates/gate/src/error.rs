@@ -54,6 +54,16 @@ pub enum GateError {
         /// Metrics of the runs.
         measured: Vec<String>,
     },
+    /// The policy names a slice that no run has, and nearly one that they have.
+    #[error("{origin}: no run has the slice `{slice}`; did you mean `{meant}`?")]
+    MisspeltSlice {
+        /// File or name of the policy.
+        origin: String,
+        /// The name.
+        slice: String,
+        /// The slice of that name but for a letter or two.
+        meant: String,
+    },
     /// The metric is a property of all completions together.
     #[error(
         "{origin}: `{metric}` is measured over a whole run, not prompt by prompt, so two runs cannot be paired on it; \
@@ -103,12 +113,23 @@ pub enum GateError {
         prompt_id: String,
     },
     /// No prompt was answered by both arms.
-    #[error("{} and {} cannot be compared: they have no prompt in common", left.display(), right.display())]
+    #[error(
+        "{} and {} cannot be compared: they have no prompt in common, by their ids ({}); {}", left.display(),
+        right.display(), ids.join(" and "),
+        match same_text {
+            true => "the texts of prompts are the same: give both files the same ids, or score them with one `--prompts`",
+            false => "evaluate both on the same prompts",
+        }
+    )]
     NoOverlap {
         /// One run.
         left: PathBuf,
         /// The other.
         right: PathBuf,
+        /// An id of each that has one.
+        ids: Vec<String>,
+        /// True if both have prompts of the same text.
+        same_text: bool,
     },
     /// A prompt occurs twice in `measurements.jsonl`.
     #[error("{}: prompt `{prompt_id}` of slice `{slice}` occurs twice; evaluate again", path.display())]
@@ -120,15 +141,17 @@ pub enum GateError {
         /// Its slice.
         slice: String,
     },
-    /// A value that is not a number.
-    #[error("{}: `{metric}` of prompt `{prompt_id}`: expected a finite number, got {got}", path.display())]
-    NotFinite {
+    /// A value that the metric cannot have.
+    #[error("{}: `{metric}` of prompt `{prompt_id}`: expected {expected}, got {got}", path.display())]
+    Impossible {
         /// The file.
         path: PathBuf,
         /// The prompt.
         prompt_id: String,
         /// The metric.
         metric: String,
+        /// What it may have.
+        expected: &'static str,
         /// The value.
         got: f64,
     },

@@ -26,7 +26,7 @@ pub(crate) fn of(baseline: &[Run], candidate: &[Run], seeds: Seeds) -> Vec<Strin
             "{b} baseline and {c} candidate checkpoints: the arm with one stands only for that checkpoint"
         ));
     }
-    let scored: Vec<(&str, &Run)> = arms(baseline, candidate).filter(|(_, run)| run.manifest.kind == "score").collect();
+    let scored: Vec<(&str, &Run)> = arms(baseline, candidate).filter(|(_, run)| run.manifest.is_scored()).collect();
     if !scored.is_empty() {
         notes.push("completions that others generated: sampler, cap and terminators are not known to agree".into());
     }

@@ -88,7 +88,10 @@ pub(crate) fn check_comparable(baseline: &[Run], candidate: &[Run]) -> Result<()
         }
         prompts::check_same(first, other)?;
         if !(0..other.measurements.len()).any(|row| ids.contains(other.measurements.key(row).1)) {
-            return Err(GateError::NoOverlap { left: first.dir.clone(), right: other.dir.clone() });
+            let first_id = |run: &Run| (!run.measurements.is_empty()).then(|| run.measurements.key(0).1.to_owned());
+            let ids = [first, other].into_iter().filter_map(first_id).collect();
+            let same_text = prompts::share_a_text(first, other);
+            return Err(GateError::NoOverlap { left: first.dir.clone(), right: other.dir.clone(), ids, same_text });
         }
     }
     Ok(())

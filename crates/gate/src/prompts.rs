@@ -1,6 +1,6 @@
 //! The prompts of scored files: the same id must name the same text, and ids without texts deserve a warning.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::io::{BufRead, BufReader};
@@ -47,18 +47,7 @@ pub(crate) fn check_same(left: &Run, right: &Run) -> Result<(), GateError> {
         return Ok(());
     }
     let digests = Digests::default();
-    let read = |run: &Run| -> Result<BTreeMap<(String, String), Option<Digest>>, GateError> {
-        let path = EvaluationDir::new(&run.dir).samples();
-        if !is_file(&path).map_err(smpo_results::Error::from)? {
-            return Err(GateError::Unfinished { dir: run.dir.clone(), missing: "samples.jsonl" });
-        }
-        let mut prompts = BTreeMap::new();
-        for_each_jsonl(&path, "sample", |prompt: Prompt| {
-            prompts.insert((prompt.slice, prompt.prompt_id), digests.of_messages(&prompt.messages));
-        })?;
-        Ok(prompts)
-    };
-    let (ours, theirs) = (read(left)?, read(right)?);
+    let (ours, theirs) = (by_id(left, &digests)?, by_id(right, &digests)?);
     for (key, prompt) in &ours {
         if theirs.get(key).is_some_and(|other| differ(*prompt, *other)) {
             return Err(GateError::DifferentPrompt {
@@ -69,6 +58,27 @@ pub(crate) fn check_same(left: &Run, right: &Run) -> Result<(), GateError> {
         }
     }
     Ok(())
+}
+
+/// True if two runs have a prompt of the same text, whatever its id; false where their texts cannot be read.
+pub(crate) fn share_a_text(left: &Run, right: &Run) -> bool {
+    let digests = Digests::default();
+    let texts = |run: &Run| by_id(run, &digests).into_iter().flat_map(BTreeMap::into_values).flatten();
+    let ours: HashSet<Digest> = texts(left).collect();
+    texts(right).any(|text| ours.contains(&text))
+}
+
+/// Digests of the texts of a run's prompts by slice and id.
+fn by_id(run: &Run, digests: &Digests) -> Result<BTreeMap<(String, String), Option<Digest>>, GateError> {
+    let path = EvaluationDir::new(&run.dir).samples();
+    if !is_file(&path).map_err(smpo_results::Error::from)? {
+        return Err(GateError::Unfinished { dir: run.dir.clone(), missing: "samples.jsonl" });
+    }
+    let mut prompts = BTreeMap::new();
+    for_each_jsonl(&path, "sample", |prompt: Prompt| {
+        prompts.insert((prompt.slice, prompt.prompt_id), digests.of_messages(&prompt.messages));
+    })?;
+    Ok(prompts)
 }
 
 /// True for two prompts that are known and not the same.

@@ -21,6 +21,29 @@ pub struct Run {
     pub measurements: Measurements,
 }
 
+/// Values that a metric may have.
+#[derive(Clone, Copy)]
+enum Expected {
+    Number,
+    Share,
+}
+
+impl Expected {
+    fn holds(self, value: f64) -> bool {
+        match self {
+            Expected::Number => value.is_finite(),
+            Expected::Share => (0.0..=1.0).contains(&value),
+        }
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            Expected::Number => "a finite number",
+            Expected::Share => "a share from 0 to 1",
+        }
+    }
+}
+
 impl Run {
     /// Reads a finished evaluation.
     pub fn load(dir: impl AsRef<Path>) -> Result<Run, GateError> {
@@ -46,29 +69,36 @@ impl Run {
 
     /// The directory without links, by which two names of one are equal.
     pub(crate) fn place(&self) -> PathBuf {
-        self.dir.canonicalize().unwrap_or_else(|_| self.dir.clone())
+        smpo_files::resolved(&self.dir)
     }
 
-    /// Refuses a prompt that is there twice and a value that is no number; the first of them.
+    /// Refuses a prompt that is there twice and a value that is no number, or no share where the metric is one; the first of
+    /// them.
     fn check(&self, path: &Path) -> Result<(), GateError> {
         let rows = &self.measurements;
         let sorted = rows.sorted();
         let repeated = sorted.windows(2).filter(|pair| rows.key(pair[0]) == rows.key(pair[1])).map(|pair| pair[1]);
         let repeated = repeated.min();
-        let not_finite = |(metric, column): (&str, &smpo_results::Column)| {
-            let found = column.rows().find_map(|(row, values)| Some((row, values.iter().find(|v| !v.is_finite())?)));
-            found.map(|(row, &got)| (row, metric.to_owned(), got))
+        let impossible = |(metric, column): (&str, &smpo_results::Column)| {
+            let unit = self.declared(metric).map(|(unit, _)| unit);
+            let expected = match unit.or_else(|| smpo_metrics::find(metric).map(|info| info.unit)) {
+                Some(Unit::Share) => Expected::Share,
+                _ => Expected::Number,
+            };
+            let found =
+                column.rows().find_map(|(row, values)| Some((row, values.iter().find(|v| !expected.holds(**v))?)));
+            found.map(|(row, &got)| (row, metric.to_owned(), expected, got))
         };
-        let not_finite = rows.columns().filter_map(not_finite).min_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
-        match (repeated, not_finite) {
+        let impossible = rows.columns().filter_map(impossible).min_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+        match (repeated, impossible) {
             (Some(row), other) if other.as_ref().is_none_or(|(number, ..)| row <= *number) => {
                 let (slice, prompt_id) = rows.key(row);
                 let (path, prompt_id, slice) = (path.to_owned(), prompt_id.to_owned(), slice.to_owned());
                 Err(GateError::DuplicatePrompt { path, prompt_id, slice })
             }
-            (_, Some((row, metric, got))) => {
+            (_, Some((row, metric, expected, got))) => {
                 let prompt_id = rows.key(row).1.to_owned();
-                Err(GateError::NotFinite { path: path.to_owned(), prompt_id, metric, got })
+                Err(GateError::Impossible { path: path.to_owned(), prompt_id, metric, expected: expected.words(), got })
             }
             _ => Ok(()),
         }

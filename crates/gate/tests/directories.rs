@@ -39,6 +39,9 @@ fn damage_is_named_with_its_line() {
     write_whole(&path, format!("{whole}{line}\n").as_bytes()).unwrap();
     assert!(matches!(Run::load(&dir), Err(GateError::DuplicatePrompt { .. })), "{}", refusal(&dir));
 
+    write_whole(&path, whole.replacen("1.0", "2.0", 1).as_bytes()).unwrap();
+    assert!(refusal(&dir).ends_with("expected a share from 0 to 1, got 2"), "{}", refusal(&dir));
+
     std::fs::remove_file(&path).unwrap();
     assert!(refusal(&dir).contains("not a finished evaluation: measurements.jsonl is missing"), "{}", refusal(&dir));
     assert!(refusal(&root.path().join("nowhere")).contains("there is no such directory"));

@@ -194,12 +194,29 @@ fn slices_are_judged_apart() {
 
 #[test]
 fn an_empty_slice_is_inconclusive_and_names_the_slices() {
-    let policy = policy("[[metric]]\nid = \"eos_rate\"\nslice = \"evn\"\nrequire = { non_inferior = 0.05 }\n");
+    let on = |slice: &str| {
+        policy(&format!("[[metric]]\nid = \"eos_rate\"\nslice = \"{slice}\"\nrequire = {{ non_inferior = 0.05 }}\n"))
+    };
     let make = |name| run(name).with("eos_rate", ones_first(400, 400));
-    let verdict = verdict(&policy, make("a"), make("b"));
+    let verdict = verdict(&on("prime"), make("a"), make("b"));
     assert_eq!((verdict.verdict, verdict.metrics[0].n), (Decision::Inconclusive, 0));
     let reason = &verdict.metrics[0].reason;
-    assert!(reason.contains("did you mean `even`") && reason.contains("even, odd"), "{reason}");
+    assert!(reason.contains("even, odd"), "{reason}");
+}
+
+#[test]
+fn a_misspelt_slice_is_refused_even_if_it_may_be_missing() {
+    let rule = |slice: &str| {
+        format!(
+            "[[metric]]\nid = \"eos_rate\"\nslice = \"{slice}\"\nrequire = {{ non_inferior = 0.05 }}\nif_missing = \"skip\"\n"
+        )
+    };
+    let make = |name| vec![run(name).with("eos_rate", ones_first(400, 400))];
+    let refused = |text: &str| decide(&policy(text), make("a"), make("b"), DecideOptions::default()).err();
+    let error = refused(&format!("{}{}", rule("odd"), rule("evn"))).unwrap().to_string();
+    assert_eq!(error, "test.toml: no run has the slice `evn`; did you mean `even`?");
+    // Named beside the slice that is like it: another one, which these runs lack.
+    assert!(refused(&format!("{}{}", rule("even"), rule("evn"))).is_none());
 }
 
 #[test]

@@ -36,7 +36,13 @@ pub fn counted(n: impl std::fmt::Display, noun: &str) -> String {
 pub fn expected_and_got(message: &str) -> String {
     let wrong = ["invalid type: ", "invalid value: "].iter().find_map(|start| message.strip_prefix(start));
     if let Some((got, expected)) = wrong.and_then(|rest| rest.rsplit_once(", expected ")) {
+        let too_large =
+            got.strip_prefix("integer `").is_some_and(|digits| digits.starts_with(|c: char| c.is_ascii_digit()));
         let expected = match expected {
+            "u32" if too_large => "a whole number of at most 4294967295",
+            "u16" if too_large => "a whole number of at most 65535",
+            "u8" if too_large => "a whole number of at most 255",
+            "newtype variant" => "a table with one key",
             "usize" | "u64" | "u32" | "u16" | "u8" => "a whole number of 0 or more",
             "isize" | "i64" | "i32" => "a whole number",
             "f64" | "f32" => "a number",
@@ -49,9 +55,14 @@ pub fn expected_and_got(message: &str) -> String {
         let got = match got {
             "sequence" => "a list",
             "map" => "a table",
+            "unit variant" => "a name alone",
             other => other,
         };
         return format!("expected {expected}, got {got}");
+    }
+    // a table in the place of a choice: `{ non_inferior = 0.02, superior = 0.1 }`
+    if let Some(found) = message.strip_prefix("wanted exactly 1 element, ") {
+        return format!("expected one key, got {}", if found.starts_with("more") { "several" } else { "none" });
     }
     // unknown variant `a`, expected one of `b`, `c`
     let mut quoted = message.split('`').skip(1).step_by(2);
@@ -114,7 +125,16 @@ mod tests {
             expected_and_got("invalid value: integer `-1`, expected usize"),
             "expected a whole number of 0 or more, got integer `-1`"
         );
+        assert_eq!(
+            expected_and_got("invalid value: integer `5000000000`, expected u32"),
+            "expected a whole number of at most 4294967295, got integer `5000000000`"
+        );
         assert_eq!(expected_and_got("invalid type: sequence, expected struct Suite"), "expected a table, got a list");
+        assert_eq!(
+            expected_and_got("invalid type: unit variant, expected newtype variant"),
+            "expected a table with one key, got a name alone"
+        );
+        assert_eq!(expected_and_got("wanted exactly 1 element, more than 1 element"), "expected one key, got several");
         assert_eq!(
             expected_and_got("unknown variant `a_nme`, expected `a_name`"),
             "unknown variant `a_nme`, expected `a_name` (did you mean `a_name`?)"

@@ -48,11 +48,11 @@ pub(super) fn group(runs: Vec<Run>) -> Result<Vec<Group>, GateError> {
 /// different families differ in template and terminators and may still share a board.
 fn apart(first: &Run, run: &Run) -> Option<String> {
     let (a, b) = (&first.manifest, &run.manifest);
-    let scored = a.kind == "score" && b.kind == "score";
+    let scored = a.is_scored() && b.is_scored();
     let (x, y) = (run.name(), first.name());
     if a.kind != b.kind {
-        let made = |kind: &str| if kind == "score" { "made elsewhere and scored here" } else { "sampled here" };
-        return Some(format!("the answers of {x} were {}, those of {y} {}", made(&b.kind), made(&a.kind)));
+        let made = |run: &RunManifest| if run.is_scored() { "made elsewhere and scored here" } else { "sampled here" };
+        return Some(format!("the answers of {x} were {}, those of {y} {}", made(b), made(a)));
     }
     if a.sampler != b.sampler || a.cap != b.cap {
         let drawn = |manifest: &RunManifest| {
