@@ -24,7 +24,7 @@ FULL = os.environ.get("SMPO_LOAD") == "full"
 MIB = 1 << 20
 PADDING = "as long as prompts are " * 60
 # KiB of memory for each prompt with three samples; of two runs where a command takes two.
-BOUNDS = {"score": 6, "gate": 2, "leaderboard": 2}
+BOUNDS = {"score": 1.5, "gate": 1.8, "leaderboard": 1.8}
 failures = []
 
 
@@ -71,6 +71,8 @@ def results():
         slope = (large - small) * MIB / (prompts - prompts // 2)
         print(f"{command}: {prompts} prompts x 3: peak {large:.0f} MiB, {slope / 1024:.1f} KiB a prompt, {seconds:.0f} s")
         expect(slope < BOUNDS[command] * 1024, f"{command}: {slope / 1024:.1f} KiB a prompt, bound {BOUNDS[command]}")
+        if FULL:
+            expect(large < 2048, f"{command}: {large:.0f} MiB for {prompts} prompts, bound 2 GiB")
 
 
 def data():

@@ -83,8 +83,8 @@ target!(data, {
     let mut other = sample.clone();
     other.sample = 1;
     let samples = [sample, other];
-    for (_, measure) in among_metrics() {
-        assert_eq!(measure(&samples).len(), samples.len());
+    for (_, among) in among_metrics() {
+        assert_eq!(among.measure(&samples).len(), samples.len());
     }
     let corpus = Corpus::new(&samples);
     for estimate in all().iter().filter_map(|metric| metric.corpus?(&corpus)) {

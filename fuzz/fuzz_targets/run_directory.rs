@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::sync::LazyLock;
 
-use smpo_eval::score::{CompletionFile, assemble, write};
+use smpo_eval::score::{CompletionFile, Store, assemble, write};
 use smpo_fuzz::{Files, target};
 use smpo_gate::ranking::{RankingOptions, boards};
 use smpo_gate::{DecideOptions, Policy, Run, decide};
@@ -35,8 +35,9 @@ static POLICY: LazyLock<Policy> = LazyLock::new(|| {
 fn evaluated(name: &str) -> Files {
     let files = Files::new();
     let completions = files.write("completions.jsonl", COMPLETIONS.as_bytes());
-    let file = CompletionFile::read(&completions, None).expect("completions");
-    let models = assemble(vec![file], None, Some(name)).expect("a model").models;
+    let mut store = Store::beside(files.dir());
+    let file = CompletionFile::read(&completions, None, &mut store).expect("completions");
+    let models = assemble(vec![file], None, Some(name), store).expect("a model").models;
     write(&EvaluationDir::new(files.dir()), &models[0]).expect("room");
     files
 }

@@ -88,6 +88,7 @@ scenarios! {
     eval: "eval", 1;
     pairs: "pairs", 1;
     score: "score", 2;
+    score_of_more_than_memory_holds: "score of more than memory holds", 2;
     gate: "gate", 2;
     eval_of_a_server: "eval of a server", 1;
     merge: "merge", 2;

@@ -50,6 +50,9 @@ impl Place {
         tree::copy(&demo("base"), &place.path("in/base"));
         fs::write(place.path("in/pairs.jsonl"), lines("preferences.jsonl", 12)).unwrap();
         fs::write(place.path("in/suite.jsonl"), lines("ood.jsonl", 2)).unwrap();
+        let long = |id: usize| json!({"id": id, "prompt": format!("{id}?"), "completion": format!("{id} and ").repeat(800)});
+        let rows: String = (0..24).map(|id| format!("{}\n", long(id))).collect();
+        fs::write(place.path("in/long.jsonl"), rows).unwrap();
         let config = format!(
             "model_name_or_path = {:?}\noutput_dir = {:?}\ndataset = {:?}\nmax_length = 96\nper_device_train_batch_size = 2\n\
              max_steps = 4\nsave_steps = 2\nlearning_rate = 1e-4\nreport_to = [\"tensorboard\"]\n[loss]\nkind = \"simpo\"\n",
@@ -114,7 +117,7 @@ const OTHER: &str =
     "eval @in/base --suite @in/suite.jsonl --out @in/other --engine native --samples 2 --cap 8 --seed 3 --name other";
 
 /// Every scenario by its name.
-const SCENARIOS: [Line; 11] = [
+const SCENARIOS: [Line; 12] = [
     ("train", &[], &[], "train @in/train.toml --threads 1"),
     (
         "train over earlier results",
@@ -136,6 +139,12 @@ const SCENARIOS: [Line; 11] = [
         &[EVAL, OTHER],
         &["score @in/other/samples.jsonl --out @out/score"],
         "score @in/eval/samples.jsonl --out @out/score",
+    ),
+    (
+        "score of more than memory holds",
+        &[EVAL, OTHER],
+        &["score @in/other/samples.jsonl --out @out/score"],
+        "score @in/long.jsonl --out @out/score",
     ),
     (
         "gate",

@@ -251,7 +251,7 @@ impl Search<'_> {
         let hashes = |row: u32| is_first[row as usize].then(|| &index.bands[row as usize * bands..][..bands]);
         let buckets = Buckets::new(0..index.len() as u32, bands, hashes);
         let mut shared = buckets.rows().peekable();
-        let mut stored = StoredShingles::new()?;
+        let mut stored = StoredShingles::new();
         let by = &self.options.by;
         let done = shared.peek().is_none()
             || self.each_chunk(|first, chunk, _| {

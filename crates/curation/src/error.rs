@@ -51,8 +51,8 @@ pub enum CurationError {
     #[error(transparent)]
     Write(#[from] FileError),
     /// The temporary file of shingles failed.
-    #[error("temporary file of shingles: {0}; TMPDIR names another directory for it")]
-    Temporary(#[source] std::io::Error),
+    #[error("{0}; TMPDIR names another directory for it")]
+    Temporary(#[source] FileError),
 }
 
 impl CurationError {

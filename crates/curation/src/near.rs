@@ -1,8 +1,8 @@
 //! Search for the row that a row nearly repeats, among those that stand for others.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
+
+use smpo_files::{Span, Spool};
 
 use crate::CurationError;
 use crate::buckets::Buckets;
@@ -78,33 +78,28 @@ impl Near for ByShingles {
 
 /// Shingles of rows in a temporary file, which the system removes.
 pub(crate) struct StoredShingles {
-    file: BufWriter<File>,
-    end: u64,
-    /// Place and number of the shingles of each row.
-    spans: HashMap<u32, (u64, u32)>,
+    spool: Spool,
+    /// Place of the shingles of each row that has any.
+    spans: HashMap<u32, Span>,
 }
 
 impl StoredShingles {
-    pub fn new() -> Result<Self, CurationError> {
-        let file = BufWriter::new(tempfile::tempfile().map_err(CurationError::Temporary)?);
-        Ok(StoredShingles { file, end: 0, spans: HashMap::new() })
+    pub fn new() -> Self {
+        StoredShingles { spool: Spool::in_dir(std::env::temp_dir()), spans: HashMap::new() }
     }
 
     /// Stores the shingles of a row.
     pub fn push(&mut self, row: u32, shingles: &[u32]) -> Result<(), CurationError> {
         let bytes: Vec<u8> = shingles.iter().flat_map(|shingle| shingle.to_le_bytes()).collect();
-        self.file.write_all(&bytes).map_err(CurationError::Temporary)?;
-        self.spans.insert(row, (self.end, shingles.len() as u32));
-        self.end += bytes.len() as u64;
+        if !bytes.is_empty() {
+            self.spans.insert(row, self.spool.push(&bytes).map_err(CurationError::Temporary)?);
+        }
         Ok(())
     }
 
-    fn read(&mut self, row: u32) -> Result<Vec<u32>, CurationError> {
-        let Some(&(start, count)) = self.spans.get(&row) else { return Ok(Vec::new()) };
-        let mut bytes = vec![0; 4 * count as usize];
-        // seeking writes what is buffered
-        self.file.seek(SeekFrom::Start(start)).map_err(CurationError::Temporary)?;
-        self.file.get_mut().read_exact(&mut bytes).map_err(CurationError::Temporary)?;
+    fn read(&self, row: u32) -> Result<Vec<u32>, CurationError> {
+        let Some(&span) = self.spans.get(&row) else { return Ok(Vec::new()) };
+        let bytes = self.spool.read(span).map_err(CurationError::Temporary)?;
         Ok(bytes.as_chunks::<4>().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect())
     }
 }

@@ -6,7 +6,7 @@ use smpo_chat::{Content, Message, json_kind};
 use crate::json_rows::{Row, first, given};
 
 /// Names of a prompt or a conversation, the more particular first.
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 13] = [
     "messages",
     "conversations",
     "conversation",
@@ -14,6 +14,9 @@ const NAMES: [&str; 11] = [
     "instruction",
     "question",
     "query",
+    // Ragas, lighteval
+    "user_input",
+    "full_prompt",
     // Gemini
     "contents",
     // the Responses API; also the only prompt of many plain files
@@ -28,8 +31,8 @@ const STRICT_NAMES: [&str; 2] = ["messages", "prompt"];
 /// Names of the system message beside a prompt; the Responses API, Gemini.
 const SYSTEM: [&str; 5] = ["system", "system_prompt", "instructions", "system_instruction", "systemInstruction"];
 
-/// Requests inside of the rows of a batch input: OpenAI, Anthropic, Gemini.
-pub(crate) const REQUESTS: [&str; 3] = ["body", "params", "request"];
+/// Requests inside of the rows of a batch input: OpenAI, Anthropic, Gemini, Bedrock.
+pub(crate) const REQUESTS: [&str; 4] = ["body", "params", "request", "modelInput"];
 
 /// Other programs' names of two roles.
 const ROLES: [(&str, &str); 8] = [

@@ -1,19 +1,24 @@
 //! From samples to `measurements.jsonl` and `metrics.json`.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
 
 use rayon::prelude::*;
 use smpo_metrics::estimate::{self, Estimate};
 use smpo_metrics::metric::CorpusFn;
-use smpo_metrics::{Corpus, Metric, MetricInfo, Scratch, all, among_metrics, measure_sample, sample_metrics};
+use smpo_metrics::metric::same_answer::Answer;
+use smpo_metrics::{
+    Completion, Corpus, Metric, MetricInfo, Scratch, all, among_metrics, measure_sample, sample_metrics,
+};
 use smpo_results::{
     FinishReason, Measurement, Measurements, MetricEstimate, MetricsFile, SCHEMA_VERSION, Sample, Unit,
 };
 
 use crate::slices::{ALL, HELD_OUT};
 
-/// Samples that are measured at a time, side by side.
-const BATCH: usize = 4096;
+/// Prompts that are measured at a time, side by side.
+const BATCH: usize = 1024;
 
 /// Measurements and estimates of a run.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,48 +29,111 @@ pub struct Measured {
     pub metrics: MetricsFile,
 }
 
+/// Samples of a run by prompt, wherever they are.
+pub trait Samples: Sync {
+    /// Error of reading them.
+    type Error: Send;
+
+    /// Number of prompts.
+    fn prompts(&self) -> usize;
+
+    /// The samples of one prompt, at least one.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    fn of_prompt(&self, prompt: usize) -> Result<Cow<'_, [Sample]>, Self::Error>;
+}
+
+/// Samples in memory.
+struct Held<'a>(Vec<&'a [Sample]>);
+
+impl Samples for Held<'_> {
+    type Error = Infallible;
+
+    fn prompts(&self) -> usize {
+        self.0.len()
+    }
+
+    fn of_prompt(&self, prompt: usize) -> Result<Cow<'_, [Sample]>, Infallible> {
+        Ok(Cow::Borrowed(self.0[prompt]))
+    }
+}
+
 /// Measures completions. `samples` come grouped by prompt; `teacher_forced` are rows of
 /// [`crate::teacher_forced::measure_gold`], which join the row of their prompt, and of
 /// [`crate::teacher_forced::measure_pairs`], which stand alone.
 pub fn measure(samples: &[Sample], teacher_forced: Vec<Measurement>) -> Measured {
-    let among: Vec<_> = among_metrics().map(|(metric, measure)| (metric.info.id, measure(samples))).collect();
-    let mut measurements = Measurements::default();
-    let mut start = 0;
-    while start < samples.len() {
-        let end = end_of_prompt(samples, (start + BATCH).min(samples.len()));
-        let batch = &samples[start..end];
-        let values: Vec<_> =
-            batch.par_iter().map_init(Scratch::default, |scratch, s| measure_sample(s, scratch)).collect();
-        let mut place = 0;
-        for prompt in batch.chunk_by(|a, b| a.prompt_id == b.prompt_id) {
-            let rows = &values[place..place + prompt.len()];
-            let beside = |values: &Vec<Option<f64>>| -> Vec<f64> {
-                let of_prompt = &values[start + place..start + place + prompt.len()];
-                of_prompt.iter().copied().flatten().collect()
-            };
-            let alone = sample_metrics().enumerate();
-            let alone = alone.map(|(index, of)| (of.info.id, rows.iter().filter_map(|row| row[index]).collect()));
-            let beside = among.iter().map(|(id, values)| (*id, beside(values)));
-            let values = alone.chain(beside).filter(|(_, of_prompt): &(&str, Vec<f64>)| !of_prompt.is_empty());
-            measurements.push(&Measurement {
-                schema: SCHEMA_VERSION,
-                prompt_id: prompt[0].prompt_id.clone(),
-                slice: prompt[0].slice.clone(),
-                values: values.map(|(id, of_prompt)| (id.to_owned(), of_prompt)).collect(),
-            });
-            place += prompt.len();
-        }
-        start = end;
-    }
-    join(&mut measurements, teacher_forced);
-    let metrics = MetricsFile { schema: SCHEMA_VERSION, metrics: estimates(samples, &measurements) };
-    Measured { measurements, metrics }
+    let held = Held(samples.chunk_by(|a, b| a.prompt_id == b.prompt_id).collect());
+    let Ok(measured) = measure_each(&held, teacher_forced);
+    measured
 }
 
-/// The end of the prompt that the sample before `end` is of.
-fn end_of_prompt(samples: &[Sample], end: usize) -> usize {
-    let last = &samples[end - 1].prompt_id;
-    end + samples[end..].iter().take_while(|sample| sample.prompt_id == *last).count()
+/// [`measure`] of samples that are not all in memory: they are read by prompt, once, and a few a second time.
+///
+/// # Errors
+/// Those of reading a sample.
+pub fn measure_each<S: Samples>(samples: &S, teacher_forced: Vec<Measurement>) -> Result<Measured, S::Error> {
+    let mut measurements = Measurements::default();
+    let mut completions = Vec::new();
+    let mut compared: Vec<Vec<Option<Answer>>> = among_metrics().map(|_| Vec::new()).collect();
+    // End of each prompt's samples.
+    let mut ends: Vec<usize> = Vec::new();
+    for start in (0..samples.prompts()).step_by(BATCH) {
+        let batch = start..samples.prompts().min(start + BATCH);
+        let read = |scratch: &mut Scratch, prompt| Ok(of_prompt(&samples.of_prompt(prompt)?, prompt, scratch));
+        let rows = batch.into_par_iter().map_init(Scratch::default, read).collect::<Result<Vec<Row>, _>>()?;
+        for row in rows {
+            measurements.push(&row.measurement);
+            completions.extend(row.completions);
+            compared.iter_mut().zip(row.compared).for_each(|(all, of_prompt)| all.extend(of_prompt));
+            ends.push(ends.last().copied().unwrap_or(0) + row.samples);
+        }
+    }
+    for ((metric, among), parts) in among_metrics().zip(compared) {
+        let values = (among.compare)(&parts);
+        let starts = std::iter::once(0).chain(ends.iter().copied());
+        let by_prompt = starts.zip(&ends).map(|(start, &end)| values[start..end].iter().copied().flatten().collect());
+        let mut rows = by_prompt.enumerate().filter(|(_, values): &(usize, Vec<f64>)| !values.is_empty()).peekable();
+        if rows.peek().is_some() {
+            measurements.set(metric.info.id, rows.collect());
+        }
+    }
+    let corpus = Corpus::read(completions, |prompt, index| {
+        let of_prompt = samples.of_prompt(prompt as usize)?;
+        let mut sound = of_prompt.iter().filter(|sample| sample.finish_reason != FinishReason::Error);
+        Ok(sound.nth(index).map(|sample| sample.completion.clone()).unwrap_or_default())
+    })?;
+    join(&mut measurements, teacher_forced);
+    let metrics = MetricsFile { schema: SCHEMA_VERSION, metrics: estimates(&corpus, &measurements) };
+    Ok(Measured { measurements, metrics })
+}
+
+/// One prompt's samples, measured.
+struct Row {
+    measurement: Measurement,
+    samples: usize,
+    completions: Vec<Completion>,
+    /// By metric of [`among_metrics`].
+    compared: Vec<Vec<Option<Answer>>>,
+}
+
+fn of_prompt(samples: &[Sample], prompt: usize, scratch: &mut Scratch) -> Row {
+    let measured: Vec<_> = samples.iter().map(|sample| measure_sample(sample, scratch)).collect();
+    let by_metric = sample_metrics().enumerate().map(|(index, metric)| {
+        let values: Vec<f64> = measured.iter().filter_map(|of_sample| of_sample[index]).collect();
+        (metric.info.id.to_owned(), values)
+    });
+    Row {
+        measurement: Measurement {
+            schema: SCHEMA_VERSION,
+            prompt_id: samples[0].prompt_id.clone(),
+            slice: samples[0].slice.clone(),
+            values: by_metric.filter(|(_, values)| !values.is_empty()).collect(),
+        },
+        samples: samples.len(),
+        completions: samples.iter().filter_map(|sample| Completion::of(sample, prompt as u32)).collect(),
+        compared: among_metrics().map(|(_, among)| samples.iter().map(among.part).collect()).collect(),
+    }
 }
 
 /// Adds teacher-forced values to the rows of their prompts, and rows for those that have none.
@@ -91,17 +159,16 @@ fn join(measurements: &mut Measurements, teacher_forced: Vec<Measurement>) {
     alone.iter().for_each(|row| measurements.push(row));
 }
 
-fn estimates(samples: &[Sample], measurements: &Measurements) -> Vec<MetricEstimate> {
+fn estimates(whole: &Corpus, measurements: &Measurements) -> Vec<MetricEstimate> {
     let mut slices: Vec<&str> = vec![ALL];
     slices.extend(measurements.slices().filter(|slice| *slice != ALL));
-    let whole = Corpus::new(samples.iter().filter(|sample| sample.finish_reason != FinishReason::Error));
     // Computed by metric, one pass over the rows each; written by slice.
     let by_metric: Vec<Vec<Option<MetricEstimate>>> = all()
         .into_par_iter()
         .map(|metric| {
             let info = metric.info;
             let estimates = match metric.corpus {
-                Some(estimate) => of_corpus(metric, estimate, &whole, &slices),
+                Some(estimate) => of_corpus(metric, estimate, whole, measurements, &slices),
                 None => of_prompts(info, measurements, &slices),
             };
             let named = slices.iter().zip(estimates);
@@ -116,12 +183,16 @@ fn estimates(samples: &[Sample], measurements: &Measurements) -> Vec<MetricEstim
 }
 
 /// A metric of a whole run, over each slice that it is estimated over.
-fn of_corpus(metric: &Metric, estimate: CorpusFn, whole: &Corpus<'_>, slices: &[&str]) -> Vec<Option<Estimate>> {
+fn of_corpus(
+    metric: &Metric,
+    estimate: CorpusFn,
+    whole: &Corpus,
+    measurements: &Measurements,
+    slices: &[&str],
+) -> Vec<Option<Estimate>> {
     let over = |slice: &&str| match *slice {
         ALL => estimate(whole),
-        slice if metric.by_slice => {
-            estimate(&Corpus::new(whole.samples.iter().copied().filter(|sample| sample.slice == slice)))
-        }
+        slice if metric.by_slice => estimate(&whole.part(|prompt| measurements.key(prompt as usize).0 == slice)),
         _ => None,
     };
     slices.iter().map(over).collect()

@@ -18,17 +18,18 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use smpo_chat::{Content, Message, json_kind};
 use smpo_files::sha256;
 
 use crate::conversation::{REQUESTS, conversation};
 use crate::input_error::InputError;
-use crate::json_rows::{self, Row, Rows, count, given, list, text};
+use crate::json_rows::{self, Layout, Row, count, given, list, text};
 use crate::slices;
 
 /// One prompt of a suite.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Prompt {
     /// Unique in its suite.
     pub id: String,
@@ -51,7 +52,7 @@ pub struct Prompt {
 }
 
 /// A later prompt of a conversation whose answers each model gives itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Turn {
     /// Id of the question.
     pub question: String,
@@ -92,7 +93,7 @@ const FIELDS: [&str; 7] = ["id", "slice", "messages", "prompt", "reference", "la
 /// # Errors
 /// [`InputError`], with the line: not JSON, no prompt, an id twice, an undeclared slice, no prompt at all.
 pub fn read_prompts(path: &Path, strictness: Strictness<'_>) -> Result<Vec<Prompt>, InputError> {
-    Ok(read_rows(path, strictness)?.into_iter().map(|located| located.prompt).collect())
+    prompts(path, json_rows::open(path)?, strictness)
 }
 
 /// The prompts of a file's bytes.
@@ -101,8 +102,16 @@ pub(crate) fn parse_prompts(
     bytes: Vec<u8>,
     strictness: Strictness<'_>,
 ) -> Result<Vec<Prompt>, InputError> {
-    let rows = prompt_rows(path, json_rows::parse(path, bytes)?, strictness)?;
-    Ok(rows.into_iter().map(|located| located.prompt).collect())
+    prompts(path, json_rows::of_bytes(path, bytes)?, strictness)
+}
+
+fn prompts(path: &Path, layout: Layout<'_>, strictness: Strictness<'_>) -> Result<Vec<Prompt>, InputError> {
+    let (mut reader, mut prompts) = (Reader::new(path, strictness), Vec::new());
+    json_rows::each(layout, |line, row| {
+        prompts.extend(reader.prompts(line, &row)?);
+        Ok(())
+    })?;
+    Ok(prompts)
 }
 
 /// A prompt with the row that it was read from.
@@ -121,39 +130,53 @@ pub struct PromptRow {
 /// # Errors
 /// As [`read_prompts`].
 pub fn read_rows(path: &Path, strictness: Strictness<'_>) -> Result<Vec<PromptRow>, InputError> {
-    prompt_rows(path, json_rows::read(path)?, strictness)
+    let (mut reader, mut rows) = (Reader::new(path, strictness), Vec::new());
+    json_rows::each(json_rows::open(path)?, |line, row| {
+        let prompts = reader.prompts(line, &row)?;
+        rows.extend(prompts.into_iter().map(|prompt| PromptRow { line, prompt, row: row.clone() }));
+        Ok(())
+    })?;
+    Ok(rows)
 }
 
-fn prompt_rows(path: &Path, rows: Rows, strictness: Strictness<'_>) -> Result<Vec<PromptRow>, InputError> {
-    let mut prompts = Vec::new();
-    let mut first_line_of_id: HashMap<String, usize> = HashMap::new();
-    let mut first_line_of_prompt: HashMap<Vec<Message>, usize> = HashMap::new();
-    for (line, row) in rows.rows {
-        let at = |problem: String| InputError::line(path, line, problem);
-        if let (Strictness::Answered, Some(turns)) = (strictness, turns(&row).map_err(at)?) {
-            for prompt in turns {
-                if let Some(first) = first_line_of_id.insert(prompt.id.clone(), line) {
+/// A file of prompts while it is read.
+struct Reader<'a> {
+    path: &'a Path,
+    strictness: Strictness<'a>,
+    first_line_of_id: HashMap<String, usize>,
+    first_line_of_prompt: HashMap<Vec<Message>, usize>,
+}
+
+impl<'a> Reader<'a> {
+    fn new(path: &'a Path, strictness: Strictness<'a>) -> Self {
+        Reader { path, strictness, first_line_of_id: HashMap::new(), first_line_of_prompt: HashMap::new() }
+    }
+
+    /// The prompts of a row: one, or those of a question of several turns.
+    fn prompts(&mut self, line: usize, row: &Row) -> Result<Vec<Prompt>, InputError> {
+        let at = |problem: String| InputError::line(self.path, line, problem);
+        if let (Strictness::Answered, Some(turns)) = (self.strictness, turns(row).map_err(at)?) {
+            for prompt in &turns {
+                if let Some(first) = self.first_line_of_id.insert(prompt.id.clone(), line) {
                     return Err(at(taken(&prompt.id, first)));
                 }
-                prompts.push(PromptRow { line, prompt, row: row.clone() });
             }
-            continue;
+            return Ok(turns);
         }
-        let prompt = parse(&row, strictness).map_err(at)?;
-        if let Some(first) = first_line_of_id.insert(prompt.id.clone(), line) {
-            return Err(at(match id(&row, false).map_err(at)? {
+        let prompt = parse(row, self.strictness).map_err(at)?;
+        if let Some(first) = self.first_line_of_id.insert(prompt.id.clone(), line) {
+            return Err(at(match id(row, false).map_err(at)? {
                 Some(_) => taken(&prompt.id, first),
                 None => format!("the same prompt as line {first}; give both an `id`"),
             }));
         }
-        if matches!(strictness, Strictness::Suite { .. })
-            && let Some(first) = first_line_of_prompt.insert(prompt.messages.clone(), line)
+        if matches!(self.strictness, Strictness::Suite { .. })
+            && let Some(first) = self.first_line_of_prompt.insert(prompt.messages.clone(), line)
         {
             return Err(at(format!("the same prompt as line {first}; it would count twice")));
         }
-        prompts.push(PromptRow { line, prompt, row });
+        Ok(vec![prompt])
     }
-    Ok(prompts)
 }
 
 /// The prompt of one row of a plain file.
@@ -260,7 +283,8 @@ fn requested_cap(row: &Row) -> Option<u32> {
 }
 
 /// Names of a row's id, the more particular first: a row of a batch has an `id` of its own besides.
-const IDS: [&str; 9] = ["custom_id", "prompt_id", "question_id", "uid", "id", "task_id", "sample_id", "uuid", "key"];
+const IDS: [&str; 10] =
+    ["custom_id", "prompt_id", "question_id", "uid", "id", "task_id", "sample_id", "uuid", "key", "recordId"];
 
 /// The row's own id: a string, or the digits of an integer.
 pub(crate) fn id(row: &Row, strict: bool) -> Result<Option<String>, String> {

@@ -16,11 +16,10 @@
 //! A plain file of prompts (see [`crate::prompts`]) is a suite too, with the defaults of [`Suite::DEFAULT_CAP`] and
 //! temperature 0.8.
 
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use smpo_files::{line_at, sha256, sha256_file};
+use smpo_files::{Sha256Sum, line_at, sha256_file};
 use smpo_inference::Sampler;
 use smpo_results::SuiteInfo;
 
@@ -205,8 +204,17 @@ impl Suite {
 
 /// SHA-256 over every field of the prompts that affects a measurement, in order.
 pub fn hash_prompts<'a>(prompts: impl IntoIterator<Item = &'a Prompt>) -> String {
-    let mut text = String::new();
-    for prompt in prompts {
+    let mut hash = PromptHash::default();
+    prompts.into_iter().for_each(|prompt| hash.add(prompt));
+    hash.hex()
+}
+
+/// [`hash_prompts`] of prompts that come one by one.
+#[derive(Debug, Default)]
+pub(crate) struct PromptHash(Sha256Sum);
+
+impl PromptHash {
+    pub fn add(&mut self, prompt: &Prompt) {
         let mut line = serde_json::json!([
             prompt.id,
             prompt.slice,
@@ -219,10 +227,12 @@ pub fn hash_prompts<'a>(prompts: impl IntoIterator<Item = &'a Prompt>) -> String
         if let (Some(fields), false) = (line.as_array_mut(), prompt.extra_body.is_empty()) {
             fields.push(prompt.extra_body.clone().into());
         }
-        // Writing to a string does not fail.
-        let _ = writeln!(text, "{line}");
+        self.0.add(format!("{line}\n").as_bytes());
     }
-    sha256(text.as_bytes())
+
+    pub fn hex(self) -> String {
+        self.0.hex()
+    }
 }
 
 /// The parser's message, with "did you mean" for an unknown field.

@@ -4,9 +4,9 @@ use std::fs;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use smpo_eval::score::{Assembled, CompletionFile, ModelCompletions, assemble, write};
+use smpo_eval::score::{Assembled, CompletionFile, ModelCompletions, Store, assemble, write};
 use smpo_eval::{InputError, Suite};
-use smpo_results::{EvaluationDir, FinishReason, Message, RunManifest};
+use smpo_results::{EvaluationDir, FinishReason, Message, RunManifest, Sample};
 
 struct Files(tempfile::TempDir);
 
@@ -26,10 +26,11 @@ impl Files {
     }
 
     fn assemble(&self, names: &[&str], suite: Option<&str>, name: Option<&str>) -> Result<Assembled, InputError> {
-        let files = names.iter().map(|name| CompletionFile::read(&self.path(name), None));
+        let mut store = Store::beside(self.0.path());
+        let files = names.iter().map(|name| CompletionFile::read(&self.path(name), None, &mut store));
         let files = files.collect::<Result<Vec<_>, _>>()?;
         let suite = suite.map(|suite| Suite::read_answered(&self.path(suite))).transpose()?;
-        assemble(files, suite.as_ref(), name)
+        assemble(files, suite.as_ref(), name, store)
     }
 
     fn manifest(&self, model: &ModelCompletions) -> RunManifest {
@@ -41,12 +42,19 @@ fn names(assembled: &Assembled) -> Vec<&str> {
     assembled.models.iter().map(|model| model.name.as_str()).collect()
 }
 
-fn ids(model: &ModelCompletions) -> Vec<&str> {
-    model.samples.iter().map(|sample| sample.prompt_id.as_str()).collect()
+fn samples(model: &ModelCompletions) -> Vec<Sample> {
+    model.samples().collect::<Result<_, _>>().unwrap()
 }
 
+fn ids(model: &ModelCompletions) -> Vec<String> {
+    samples(model).into_iter().map(|sample| sample.prompt_id).collect()
+}
+
+/// Samples that failed, as they are and as they are counted.
 fn failures(model: &ModelCompletions) -> usize {
-    model.samples.iter().filter(|sample| sample.finish_reason == FinishReason::Error).count()
+    let failed = samples(model).iter().filter(|sample| sample.finish_reason == FinishReason::Error).count();
+    assert_eq!(model.failed(), failed);
+    failed
 }
 
 /// A row of a batch's output; `None` failed.
@@ -76,7 +84,7 @@ fn failed_requests_belong_to_the_files_only_model() {
     let files = Files::new(&[("out.jsonl", output), ("errors.jsonl", errors), ("other.jsonl", other)]);
     let alone = files.assemble(&["out.jsonl"], None, None).unwrap();
     assert_eq!((names(&alone), failures(&alone.models[0])), (vec!["tiny"], 3));
-    assert_eq!(alone.models[0].samples[0].error.as_deref(), Some("rate limited"));
+    assert_eq!(samples(&alone.models[0])[0].error.as_deref(), Some("rate limited"));
     // A request that both files list failed once.
     let both = files.assemble(&["out.jsonl", "errors.jsonl"], None, None).unwrap();
     assert_eq!((names(&both), failures(&both.models[0]), both.models[0].suite.prompts), (vec!["tiny"], 4, 10));
@@ -112,7 +120,7 @@ fn a_row_written_again_counts_once_and_samples_count_each() {
     ] {
         let assembled = files.assemble(&[name], None, None).unwrap();
         let model = &assembled.models[0];
-        assert_eq!((model.samples.len(), failures(model)), (samples, 0), "{name}");
+        assert_eq!((model.count(), failures(model)), (samples, 0), "{name}");
         assert_eq!(files.manifest(model).samples_per_prompt, each, "{name}");
         match note {
             Some(note) => assert!(assembled.notes[0].contains(note), "{:?}", assembled.notes),
@@ -126,11 +134,11 @@ fn a_file_given_twice_counts_once_and_two_equal_arms_are_two() {
     let rows: Vec<Value> = (0..4).map(|id| plain(id, "a")).collect();
     let files = Files::new(&[("a.jsonl", rows.clone()), ("b.jsonl", rows)]);
     let twice = files.assemble(&["a.jsonl", "a.jsonl"], None, None).unwrap();
-    assert_eq!((twice.models[0].samples.len(), twice.models.len()), (4, 1));
+    assert_eq!((twice.models[0].count(), twice.models.len()), (4, 1));
     assert!(twice.notes[0].contains("the same as"), "{:?}", twice.notes);
     assert_eq!(names(&files.assemble(&["a.jsonl", "b.jsonl"], None, None).unwrap()), ["a", "b"]);
     let copies = files.assemble(&["a.jsonl", "b.jsonl"], None, Some("m")).unwrap();
-    assert_eq!((names(&copies), copies.models[0].samples.len()), (vec!["m"], 4));
+    assert_eq!((names(&copies), copies.models[0].count()), (vec!["m"], 4));
 }
 
 #[test]
@@ -146,7 +154,7 @@ fn a_name_joins_shards_and_no_two_models() {
         ("two/answers.jsonl", shard(0..2)),
     ]);
     let joined = files.assemble(&["shard-0.jsonl", "shard-1.jsonl"], None, Some("m")).unwrap();
-    assert_eq!((names(&joined), joined.models[0].samples.len(), failures(&joined.models[0])), (vec!["m"], 9, 0));
+    assert_eq!((names(&joined), joined.models[0].count(), failures(&joined.models[0])), (vec!["m"], 9, 0));
     assert_eq!(names(&files.assemble(&["x.jsonl"], None, Some("m")).unwrap()), ["m"]);
     let error = files.assemble(&["x.jsonl", "y.jsonl"], None, Some("m")).unwrap_err().to_string();
     assert!(error.contains("the files hold several models (x, y)"), "{error}");
@@ -173,7 +181,7 @@ fn an_id_of_two_prompts_is_told_apart_by_their_texts() {
         ("templated.jsonl", templated.collect()),
     ]);
     let one = files.assemble(&["sums.jsonl", "dates.jsonl"], None, None).unwrap();
-    assert_eq!((one.models[0].samples.len(), one.models[0].suite.prompts), (6, 6));
+    assert_eq!((one.models[0].count(), one.models[0].suite.prompts), (6, 6));
     assert!(one.notes[0].contains("the id \"0\" stands for different prompts"), "{:?}", one.notes);
     let two = files.assemble(&["sums.jsonl", "other.jsonl"], None, None).unwrap();
     assert_eq!((two.models[0].suite.prompts, two.models[1].suite.prompts), (3, 3));
@@ -189,9 +197,9 @@ fn an_alpaca_input_is_part_of_the_prompt() {
     let row = |input: &str| json!({"instruction": "Summarise", "input": input, "output": "short", "generator": "m"});
     let files = Files::new(&[("m.jsonl", vec![row("text A"), row("text B"), row("")])]);
     let model = files.assemble(&["m.jsonl"], None, None).unwrap().models.remove(0);
-    assert_eq!((model.suite.prompts, model.samples.len()), (3, 3));
-    assert_eq!(model.samples[0].messages, [Message::user("Summarise\n\ntext A")]);
-    assert_eq!(model.samples[2].messages, [Message::user("Summarise")]);
+    assert_eq!((model.suite.prompts, model.count()), (3, 3));
+    assert_eq!(samples(&model)[0].messages, [Message::user("Summarise\n\ntext A")]);
+    assert_eq!(samples(&model)[2].messages, [Message::user("Summarise")]);
 }
 
 #[test]
@@ -214,8 +222,9 @@ fn a_second_turn_follows_the_models_own_first_answer() {
     for (model, first) in assembled.models.iter().zip(["long a", "long b"]) {
         assert_eq!(ids(model), ["81/turn_1", "81/turn_2", "82"]);
         let turns = [Message::user("Write."), Message::assistant(first), Message::user("Shorter.")];
-        assert_eq!((&model.samples[0].messages[..], &model.samples[1].messages[..]), (&turns[..1], &turns[..]));
-        let references = model.samples.iter().map(|sample| sample.reference.as_deref());
+        let samples = samples(model);
+        assert_eq!((&samples[0].messages[..], &samples[1].messages[..]), (&turns[..1], &turns[..]));
+        let references = samples.iter().map(|sample| sample.reference.as_deref());
         assert_eq!(references.collect::<Vec<_>>(), [Some("r1"), Some("r2"), Some("4")]);
         assert_eq!(failures(model), 0);
     }
@@ -255,7 +264,8 @@ fn an_answer_of_reasoning_alone_is_kept_and_a_null_is_a_failure() {
     ];
     let files = Files::new(&[("m.jsonl", rows)]);
     let model = files.assemble(&["m.jsonl"], None, None).unwrap().models.remove(0);
-    let found = model.samples.iter().map(|s| (s.finish_reason, s.reasoning.as_deref(), s.error.as_deref()));
+    let samples = samples(&model);
+    let found = samples.iter().map(|s| (s.finish_reason, s.reasoning.as_deref(), s.error.as_deref()));
     assert_eq!(
         found.collect::<Vec<_>>(),
         [
@@ -296,7 +306,8 @@ fn another_encoding_is_refused_and_damage_is_told() {
     let path = files.path("m.jsonl");
     let read = |bytes: &[u8]| {
         fs::write(&path, bytes).unwrap();
-        CompletionFile::read(&path, None).and_then(|file| assemble(vec![file], None, None))
+        let mut store = Store::beside(&path);
+        CompletionFile::read(&path, None, &mut store).and_then(|file| assemble(vec![file], None, None, store))
     };
     let error =
         read(b"{\"prompt\": \"p\", \"completion\": \"M\xfcller, na\xefve, caf\xe9\"}\n").unwrap_err().to_string();

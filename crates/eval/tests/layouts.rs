@@ -5,7 +5,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use smpo_eval::score::{CompletionFile, InputFormat, assemble};
+use smpo_eval::score::{CompletionFile, InputFormat, Store, assemble};
 use smpo_results::{FinishReason, Sample};
 
 /// An answer as its model gave it.
@@ -300,13 +300,14 @@ fn read(layout: &Layout, dir: &Path, bytes: &[u8]) -> Vec<Sample> {
     let path = dir.join(layout.file);
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(&path, bytes).unwrap();
-    let file = CompletionFile::read(&path, None).unwrap();
+    let mut store = Store::beside(dir);
+    let file = CompletionFile::read(&path, None, &mut store).unwrap();
     assert_eq!(file.format, layout.format, "{}", layout.name);
-    let assembled = assemble(vec![file], None, None).unwrap();
+    let assembled = assemble(vec![file], None, None, store).unwrap();
     let [model] = assembled.models.as_slice() else { panic!("{}: {} models", layout.name, assembled.models.len()) };
     assert!(assembled.notes.is_empty(), "{}: {:?}", layout.name, assembled.notes);
     assert!(model.name == "m" || layout.tells == PROMPTS, "{}: {}", layout.name, model.name);
-    model.samples.clone()
+    model.samples().collect::<Result<_, _>>().unwrap()
 }
 
 fn check(layout: &Layout, answers: &[Answer], samples: &[Sample]) {
@@ -368,8 +369,9 @@ proptest! {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("m.jsonl");
         std::fs::write(&path, &bytes).unwrap();
-        if let Ok(file) = CompletionFile::read(&path, None) {
-            let _ = assemble(vec![file], None, None);
+        let mut store = Store::beside(dir.path());
+        if let Ok(file) = CompletionFile::read(&path, None, &mut store) {
+            let _ = assemble(vec![file], None, None, store);
         }
     }
 }

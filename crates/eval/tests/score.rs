@@ -1,14 +1,19 @@
 //! Completions of others: every format read back, and what is said about what cannot be.
 
+use std::cell::RefCell;
 use std::fs;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
-use smpo_eval::Suite;
-use smpo_eval::score::{CompletionFile, InputFormat, ModelCompletions, assemble, write};
+use smpo_eval::score::{CompletionFile, InputFormat, ModelCompletions, Store, assemble, write};
+use smpo_eval::{InputError, Suite};
 use smpo_fixtures::{Packing, zip};
 use smpo_results::{EvaluationDir, FinishReason, Message, RunManifest, Sample, read_json, read_jsonl};
 
-struct Files(tempfile::TempDir);
+struct Files {
+    dir: tempfile::TempDir,
+    store: RefCell<Store>,
+}
 
 impl Files {
     fn new(files: &[(&str, &str)]) -> Self {
@@ -18,33 +23,63 @@ impl Files {
             fs::create_dir_all(path.parent().expect("a parent")).expect("writable");
             fs::write(path, text).expect("writable");
         }
-        Files(dir)
+        let store = RefCell::new(Store::beside(dir.path()));
+        Files { dir, store }
     }
     fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
+        self.dir.path().join(name)
+    }
+    fn try_read(&self, name: &str) -> Result<CompletionFile, InputError> {
+        CompletionFile::read(&self.path(name), None, &mut self.store.borrow_mut())
     }
     fn read(&self, name: &str) -> CompletionFile {
-        CompletionFile::read(&self.path(name), None).expect(name)
+        self.try_read(name).expect(name)
+    }
+    /// The models of all files that were read so far.
+    fn assemble(&self, files: Vec<CompletionFile>, suite: Option<&Suite>) -> Result<Vec<Model>, InputError> {
+        let models = assemble(files, suite, None, self.store.replace(Store::beside(self.dir.path())))?.models;
+        Ok(models.into_iter().map(Model::of).collect())
+    }
+    /// The models of files without a suite.
+    fn assembled(&self, files: &[CompletionFile]) -> Vec<Model> {
+        self.assemble(files.to_vec(), None).expect("assembles")
     }
 }
 
-/// The models of files without a suite or a name.
-fn assembled(files: &[CompletionFile]) -> Vec<ModelCompletions> {
-    assemble(files.to_vec(), None, None).expect("assembles").models
+/// A model with its samples.
+struct Model {
+    completions: ModelCompletions,
+    samples: Vec<Sample>,
 }
 
-fn one(name: &str, text: &str) -> (InputFormat, ModelCompletions) {
+impl Model {
+    fn of(completions: ModelCompletions) -> Self {
+        let samples: Vec<Sample> = completions.samples().collect::<Result<_, _>>().expect("readable");
+        assert_eq!(samples.len(), completions.count());
+        Model { completions, samples }
+    }
+}
+
+impl Deref for Model {
+    type Target = ModelCompletions;
+
+    fn deref(&self) -> &ModelCompletions {
+        &self.completions
+    }
+}
+
+fn one(name: &str, text: &str) -> (InputFormat, Model) {
     let files = Files::new(&[(name, text)]);
     let file = files.read(name);
-    let mut models = assembled(std::slice::from_ref(&file));
+    let mut models = files.assembled(std::slice::from_ref(&file));
     assert_eq!(models.len(), 1, "{text}");
     (file.format, models.remove(0))
 }
 
 fn error(name: &str, text: &str) -> String {
     let files = Files::new(&[(name, text)]);
-    let result = CompletionFile::read(&files.path(name), None).and_then(|file| assemble(vec![file], None, None));
-    result.expect_err("wrong").to_string()
+    let result = files.try_read(name).and_then(|file| files.assemble(vec![file], None));
+    result.err().expect("wrong").to_string()
 }
 
 #[test]
@@ -134,7 +169,7 @@ fn an_end_at_the_cap_of_a_batchs_request_is_the_caps() {
         });
         let files = Files::new(&[("input.jsonl", &input.join("\n")), ("output.jsonl", &output.join("\n"))]);
         let suite = Suite::read_answered(&files.path("input.jsonl")).expect(name);
-        let models = assemble(vec![files.read("output.jsonl")], Some(&suite), None).expect("assembles").models;
+        let models = files.assemble(vec![files.read("output.jsonl")], Some(&suite)).expect("assembles");
         let ends: Vec<_> = models[0].samples.iter().map(|s| (s.finish_reason, s.cap)).collect();
         use FinishReason::{Eos, Length};
         assert_eq!(ends, [(Length, Some(64)), (Eos, Some(64)), (Length, Some(64))], "{name}");
@@ -167,12 +202,12 @@ fn an_archived_log_of_inspect_is_its_document() {
     let begun = [&[("_journal/start.json", header.as_str())], &samples[..]].concat();
     for (entries, packing) in [(&whole, Packing::Deflate), (&whole, Packing::Zstd), (&begun, Packing::Stored)] {
         fs::write(files.path("log.eval"), zip(entries, packing)).expect("writable");
-        let model = assembled(&[files.read("log.eval")]).remove(0);
+        let model = files.assembled(&[files.read("log.eval")]).remove(0);
         assert_eq!((&model.name, &model.samples), (&expected.name, &expected.samples));
     }
     let refused = |entries: &[(&str, &str)]| {
         fs::write(files.path("other.zip"), zip(entries, Packing::Deflate)).expect("writable");
-        CompletionFile::read(&files.path("other.zip"), None).expect_err("refused").to_string()
+        files.try_read("other.zip").expect_err("refused").to_string()
     };
     assert!(refused(&[("a.json", "{}")]).contains("no log of inspect"));
     let damaged = refused(&[("header.json", &header), ("samples/1_epoch_1.json", "{\"id\": 1,")]);
@@ -208,7 +243,7 @@ fn openai_batches() {
     let files = Files::new(&[("m.jsonl", &text)]);
     let file = files.read("m.jsonl");
     assert_eq!(file.format, InputFormat::Batch);
-    let models = assembled(&[file]);
+    let models = files.assembled(&[file]);
     let model = &models[0];
     use FinishReason::{Eos, Error, Length, Stop, Unknown};
     let found: Vec<_> = model.samples.iter().map(|s| (s.prompt_id.as_str(), s.finish_reason, s.tokens)).collect();
@@ -277,8 +312,7 @@ fn bytes_that_are_no_text_are_damage_not_an_error() {
     let files = Files::new(&[]);
     let path = files.path("m.jsonl");
     fs::write(&path, b"{\"prompt\": \"p\", \"completion\": \"a\xff\xfeb\"}").expect("writable");
-    let file = CompletionFile::read(&path, None).expect("reads");
-    let models = assembled(&[file]);
+    let models = files.assembled(&[files.read("m.jsonl")]);
     let dir = EvaluationDir::new(files.path("out"));
     let (_, measured) = write(&dir, &models[0]).expect("writes");
     assert_eq!(measured.metrics.get("broken_rate", "all").map(|m| m.value), Some(1.0));
@@ -290,12 +324,12 @@ fn our_own_samples_come_back_as_they_went() {
         "a.jsonl",
         "{\"id\": \"x\", \"prompt\": \"p\", \"completion\": \"c c\", \"finish_reason\": \"stop\", \"tokens\": 3, \"max_tokens\": 8, \"reference\": \"c\", \"closed\": true}",
     )]);
-    let models = assembled(&[files.read("a.jsonl")]);
+    let models = files.assembled(&[files.read("a.jsonl")]);
     let dir = EvaluationDir::new(files.path("run"));
     let (manifest, measured) = write(&dir, &models[0]).expect("writes");
-    let again = CompletionFile::read(&dir.samples(), None).expect("reads");
+    let again = files.read("run/samples.jsonl");
     assert_eq!(again.format, InputFormat::Smpo);
-    let second = assembled(&[again]);
+    let second = files.assembled(&[again]);
     assert_eq!((second[0].name.as_str(), &second[0].samples), ("run", &models[0].samples));
     assert_eq!(second[0].suite.sha256, models[0].suite.sha256);
     assert_eq!(read_json::<RunManifest>(&dir.manifest(), "run manifest").expect("valid"), manifest);
@@ -308,7 +342,7 @@ fn our_own_samples_come_back_as_they_went() {
 #[test]
 fn what_the_format_cannot_say_is_absent() {
     let files = Files::new(&[("a.json", r#"[{"instruction": "p", "output": "a b c d e", "generator": "m"}]"#)]);
-    let models = assembled(&[files.read("a.json")]);
+    let models = files.assembled(&[files.read("a.json")]);
     let (_, measured) = write(&EvaluationDir::new(files.path("out")), &models[0]).expect("writes");
     for absent in ["eos_rate", "p_cap", "length", "eos_hazard", "exact_match", "eos_logp_gold"] {
         assert!(measured.metrics.get(absent, "all").is_none(), "{absent}");
@@ -330,7 +364,7 @@ fn models_scored_together_are_held_to_the_same_prompts() {
         ("c.jsonl", &row("elsewhere", "c")),
     ]);
     let read: Vec<_> = ["a.jsonl", "b.jsonl", "c.jsonl"].map(|name| files.read(name)).into();
-    let models = assembled(&read);
+    let models = files.assembled(&read);
     assert_eq!(models.iter().map(|model| model.name.as_str()).collect::<Vec<_>>(), ["a", "b", "c"]);
     assert_eq!(models[0].suite, models[1].suite);
     assert_eq!((models[0].suite.prompts, models[2].suite.prompts), (3, 1));
@@ -346,7 +380,7 @@ fn models_scored_together_are_held_to_the_same_prompts() {
         "m.jsonl",
         r#"{"question_id": 2, "model_id": "m", "choices": [{"index": 0, "turns": ["da"]}]}"#,
     )]);
-    let models = assemble(vec![answers.read("m.jsonl")], Some(&suite), None).expect("assembles").models;
+    let models = answers.assemble(vec![answers.read("m.jsonl")], Some(&suite)).expect("assembles");
     let found: Vec<_> = models[0]
         .samples
         .iter()
@@ -357,7 +391,7 @@ fn models_scored_together_are_held_to_the_same_prompts() {
         "m.jsonl",
         r#"{"question_id": 9, "model_id": "m", "choices": [{"index": 0, "turns": ["da"]}]}"#,
     )]);
-    let error = assemble(vec![stray.read("m.jsonl")], Some(&suite), None).expect_err("unknown prompt").to_string();
+    let error = stray.assemble(vec![stray.read("m.jsonl")], Some(&suite)).err().expect("unknown prompt").to_string();
     assert!(error.contains("m.jsonl:1: the prompt \"9\" is not among the 2 prompts"), "{error}");
 }
 
@@ -391,7 +425,8 @@ fn wrong_files_are_explained_with_the_line() {
         assert!(error.contains(words), "{error}\nexpected {words}");
     }
     assert!(
-        CompletionFile::read(Path::new("/nowhere.jsonl"), None)
+        Files::new(&[])
+            .try_read("nowhere.jsonl")
             .expect_err("absent")
             .to_string()
             .contains("cannot read")
@@ -410,4 +445,48 @@ fn the_documentation_lists_every_format() {
     let expected: Vec<String> =
         InputFormat::ALL.iter().map(|format| format!("| `{}` | {} |", format.id(), format.files())).collect();
     assert_eq!(listed, expected, "docs/scoring.md (left) differs from the table of formats (right)");
+}
+
+#[test]
+fn a_row_without_any_answer_is_a_failed_sample() {
+    for text in [
+        r#"{"custom_id": "q", "response": {"status_code": "200", "body": {"choices": []}}}"#,
+        r#"{"custom_id": "q", "response": {"status_code": 200, "body": {"choices": null}}}"#,
+        r#"{"model": "m", "candidates": [], "promptFeedback": {"blockReason": "SAFETY"}}"#,
+        r#"{"question_id": 1, "model_id": "m", "choices": [{"index": 0, "turns": []}]}"#,
+        r#"{"doc_id": 0, "doc": {}, "resps": [[]], "arguments": [["p", {}]]}"#,
+        r#"{"doc_id": 0, "doc": {}, "resps": [[null]], "arguments": [["p", {}]]}"#,
+        r#"{"request_states": [{"instance": {"id": "1", "input": {"text": "p"}}, "result": {"success": true, "completions": []}}]}"#,
+        r#"{"evalId": "e", "results": {"results": [{"prompt": {"raw": "p"}, "provider": {"id": "m"}, "response": {"output": null}}]}}"#,
+    ] {
+        let (_, model) = one("m.jsonl", text);
+        assert_eq!(model.samples.len(), 1, "{text}");
+        assert_eq!(model.samples[0].finish_reason, FinishReason::Error, "{text}");
+    }
+}
+
+#[test]
+fn a_response_in_a_row_of_its_own_is_read_with_the_rows_prompt() {
+    for (text, model) in [
+        (
+            r#"{"status": "", "request": {"contents": [{"role": "user", "parts": [{"text": "p"}]}]}, "response": {"candidates": [{"content": {"role": "model", "parts": [{"text": "c"}]}, "finishReason": "STOP"}], "modelVersion": "g"}}"#,
+            "g",
+        ),
+        (
+            r#"{"recordId": "R0", "modelInput": {"messages": [{"role": "user", "content": "p"}]}, "modelOutput": {"model": "c", "role": "assistant", "content": [{"type": "text", "text": "c"}], "stop_reason": "end_turn"}}"#,
+            "c",
+        ),
+        (r#"{"prompt": "p", "content": "c", "stop_type": "eos", "tokens_predicted": 2, "model": "l"}"#, "l"),
+        (
+            r#"{"model": "t", "prompt": [{"role": "user", "content": "p"}], "choices": [{"message": {"role": "assistant", "content": "c"}, "finish_reason": "stop"}]}"#,
+            "t",
+        ),
+    ] {
+        let (_, found) = one("file.jsonl", text);
+        let sample = &found.samples[0];
+        assert_eq!((found.name.as_str(), sample.completion.as_str()), (model, "c"), "{text}");
+        assert_eq!((&*sample.messages, sample.finish_reason), (&[Message::user("p")][..], FinishReason::Eos), "{text}");
+    }
+    let unknown = r#"{"prompt": "p", "response": {"status": 200, "payload": "c"}}"#;
+    assert!(error("m.jsonl", unknown).contains("got an object with status, payload"), "{}", error("m.jsonl", unknown));
 }

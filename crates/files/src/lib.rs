@@ -15,7 +15,7 @@
 //! | directory | refused |
 //!
 //! [`append()`] and [`AppendFile`] add to a file instead, [`TextFile`] reads text however it is packed and
-//! encoded, and [`read_archive`] the files of a zip archive.
+//! encoded, and [`read_archive`] the files of a zip archive. A [`Spool`] keeps on disk what memory should not hold.
 //!
 //! A process that is killed may leave temporary files, `.NAME.RANDOM.partial`; nothing reads them, and the next writer of the
 //! same path removes them, as does [`remove_leftovers`] under the directory's lock.
@@ -39,6 +39,8 @@ mod hash;
 mod lfs;
 mod line;
 mod lock;
+mod resolved;
+mod spool;
 mod staging;
 mod sync;
 mod text;
@@ -51,10 +53,12 @@ pub use copy::{copy, copy_whole};
 pub use directory::{move_to, remove_dir_whole, remove_leftovers, remove_leftovers_of, write_dir_whole};
 pub use error::FileError;
 pub use exists::{exists, is_dir, is_file};
-pub use hash::{hex, sha256, sha256_file};
+pub use hash::{Sha256Sum, hex, sha256, sha256_file};
 pub use lfs::{LFS_POINTER, is_lfs_pointer, is_lfs_pointer_file, read_text};
 pub use line::line_at;
 pub use lock::DirLock;
+pub use resolved::resolved;
+pub use spool::{Span, Spool};
 pub use sync::create_dirs;
 pub use text::TextFile;
 pub use whole::{WholeFile, write_whole};

@@ -3,12 +3,14 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use smpo_results::{Sample, Unit};
+use smpo_results::Unit;
 use smpo_stats::Interval;
 use smpo_stats::distribution::{normal_critical, student_quantile};
 use smpo_stats::proportion::wilson;
 
 use crate::MetricInfo;
+use crate::corpus::Completion;
+use crate::metric::length::Lifetime;
 
 /// Confidence of every interval of this crate.
 pub const CONFIDENCE: f64 = 0.95;
@@ -70,13 +72,16 @@ fn share_of(prompts: &[f64], reduced: f64) -> Option<Estimate> {
     Some(Estimate { value, interval, n })
 }
 
-/// A statistic of a whole run with the interval of the delete-a-group jackknife over prompts: samples of one prompt
-/// stay together. Samples come grouped by prompt.
-pub fn jackknife(samples: &[&Sample], statistic: impl FnMut(&[&Sample]) -> Option<f64>) -> Option<Estimate> {
-    let prompts: Vec<&[&Sample]> = samples.chunk_by(|a, b| a.prompt_id == b.prompt_id).collect();
-    let mut statistic = statistic;
+/// A statistic of the lengths of a whole run with the interval of the delete-a-group jackknife over prompts: completions
+/// of one prompt stay together. They come grouped by prompt.
+pub fn jackknife(
+    completions: &[Completion],
+    mut statistic: impl FnMut(&[Lifetime]) -> Option<f64>,
+) -> Option<Estimate> {
+    let prompts: Vec<&[Completion]> = completions.chunk_by(|a, b| a.prompt == b.prompt).collect();
     delete_a_group(&prompts, |prompts| {
-        statistic(&prompts.iter().copied().copied().flatten().copied().collect::<Vec<_>>())
+        let lifetimes = prompts.iter().flat_map(|prompt| prompt.iter()).filter_map(|completion| completion.lifetime);
+        statistic(&lifetimes.collect::<Vec<_>>())
     })
 }
 

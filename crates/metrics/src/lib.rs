@@ -15,7 +15,7 @@ pub mod periodic;
 pub mod sample;
 pub mod text;
 
-pub use corpus::Corpus;
+pub use corpus::{Completion, Corpus};
 pub use info::MetricInfo;
 pub use metric::{Metric, all, find, similar};
 pub use sample::{Scratch, View, among_metrics, measure_sample, sample_metrics};

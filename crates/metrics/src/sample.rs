@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use smpo_results::{FinishReason, Sample};
 
-use crate::metric::{AmongFn, Metric, all, broken_rate, runaway_rate, seq_rep, zlib_ratio};
+use crate::metric::{Among, Metric, all, broken_rate, runaway_rate, seq_rep, zlib_ratio};
 use crate::text::visible;
 use crate::text::words::hash_words;
 
@@ -44,7 +44,7 @@ pub fn sample_metrics() -> impl Iterator<Item = &'static Metric> {
 }
 
 /// The metrics that have a value per sample that depends on the other samples.
-pub fn among_metrics() -> impl Iterator<Item = (&'static Metric, AmongFn)> {
+pub fn among_metrics() -> impl Iterator<Item = (&'static Metric, Among)> {
     all().iter().copied().filter_map(|metric| Some((metric, metric.among?)))
 }
 

@@ -142,22 +142,22 @@ pub fn write_json<T: Serialize>(path: &Path, what: &'static str, value: &T) -> R
 /// # Errors
 /// When the file cannot be written.
 pub fn write_jsonl<T: Serialize>(path: &Path, what: &'static str, rows: &[T]) -> Result<(), Error> {
-    write_each_jsonl(path, what, rows.iter())
+    write_each_jsonl(path, what, rows.iter().map(Ok))
 }
 
 /// [`write_jsonl`] of rows that are made one by one.
 ///
 /// # Errors
-/// When the file cannot be written.
+/// When the file cannot be written; the error of a row. The path then holds what it held before.
 pub fn write_each_jsonl<T: Serialize>(
     path: &Path,
     what: &'static str,
-    rows: impl Iterator<Item = T>,
+    rows: impl Iterator<Item = Result<T, Error>>,
 ) -> Result<(), Error> {
     let mut file = WholeFile::create_with_dirs(path)?;
     let mut text = String::with_capacity(PART);
     for row in rows {
-        text.push_str(&to_json(path, what, &row, false)?);
+        text.push_str(&to_json(path, what, &row?, false)?);
         text.push('\n');
         if text.len() >= PART {
             file.write_all(text.as_bytes()).map_err(FileError::at(path, "write"))?;

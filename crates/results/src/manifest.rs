@@ -65,7 +65,7 @@ impl From<&Terminators> for TerminatorSet {
 pub struct RunManifest {
     /// [`crate::SCHEMA_VERSION`] of the writer.
     pub schema: u32,
-    /// `eval` (sampled here) or `score` (completions of another generator).
+    /// [`RunManifest::SAMPLED`] or [`RunManifest::SCORED`].
     pub kind: String,
     /// The model.
     pub model: ModelInfo,
@@ -203,6 +203,17 @@ pub struct FidelityInfo {
 }
 
 impl RunManifest {
+    /// `kind` of an evaluation whose answers were sampled here.
+    pub const SAMPLED: &str = "eval";
+    /// `kind` of an evaluation of completions that another generator made.
+    pub const SCORED: &str = "score";
+
+    /// True for completions that another generator made.
+    #[must_use]
+    pub fn is_scored(&self) -> bool {
+        self.kind == Self::SCORED
+    }
+
     /// The first field in which two runs differ that must agree before they may be compared, with both
     /// values; `None` if they are comparable. The model, its arm and the training seed may differ, the
     /// sampling seed too. Two scored files may hold different prompts (answers of other generators are
@@ -212,7 +223,7 @@ impl RunManifest {
         fn show<T: Serialize>(value: &T) -> String {
             serde_json::to_string(value).unwrap_or_else(|error| error.to_string())
         }
-        let scored = self.kind == "score" && other.kind == "score";
+        let scored = self.is_scored() && other.is_scored();
         // Question numbers are unique within a benchmark at best.
         if let [Some(own), Some(others)] = [self, other].map(|run| run.observed.benchmark.as_deref())
             && own != others

@@ -323,7 +323,7 @@ fn manifest(suite: &Suite, options: &Options, engines: &Engines) -> Result<RunMa
     versions.extend(options.settings.clone());
     Ok(RunManifest {
         schema: SCHEMA_VERSION,
-        kind: "eval".into(),
+        kind: RunManifest::SAMPLED.into(),
         model: options.model.clone(),
         suite: suite.info()?,
         sampler: Some(suite.sampler),

@@ -27,49 +27,84 @@ impl fmt::Display for ForeignEncoding {
     }
 }
 
-/// The text with U+FFFD in place of what is no UTF-8, and a remark on it.
+/// The bytes of a file that are no UTF-8.
 ///
 /// UTF-8 that was damaged, or cut inside of a character, has characters beyond ASCII left, or sequences that begin well.
 /// Text in a one-byte encoding has bytes of several values that stand alone, and hardly any character by chance.
-pub(super) fn replace_damage(bytes: &[u8]) -> Result<(String, Option<String>), ForeignEncoding> {
-    let mut text = String::with_capacity(bytes.len());
-    let (mut strays, mut cut, mut characters) = (0, 0, 0);
-    let mut values = HashSet::new();
-    let mut first = None;
-    for chunk in bytes.utf8_chunks() {
-        characters += chunk.valid().chars().filter(|c| !c.is_ascii()).count();
-        text.push_str(chunk.valid());
-        match chunk.invalid() {
-            [] => continue,
-            [byte] => {
-                strays += 1;
-                values.insert(*byte);
+#[derive(Debug, Default)]
+pub(super) struct Damage {
+    strays: usize,
+    cut: usize,
+    /// Characters beyond ASCII.
+    characters: usize,
+    values: HashSet<u8>,
+    /// Line and byte of the first.
+    first: Option<(usize, u8)>,
+}
+
+impl Damage {
+    /// The text of a line, with U+FFFD in place of what is no UTF-8.
+    pub fn replace(&mut self, line: usize, bytes: Vec<u8>) -> String {
+        let bytes = match String::from_utf8(bytes) {
+            Ok(text) => {
+                self.count(&text);
+                return text;
             }
-            _ => cut += 1,
+            Err(error) => error.into_bytes(),
+        };
+        let mut text = String::with_capacity(bytes.len());
+        for chunk in bytes.utf8_chunks() {
+            self.count(chunk.valid());
+            text.push_str(chunk.valid());
+            match chunk.invalid() {
+                [] => continue,
+                [byte] => {
+                    self.strays += 1;
+                    self.values.insert(*byte);
+                }
+                _ => self.cut += 1,
+            }
+            self.first.get_or_insert((line, chunk.invalid()[0]));
+            text.push(char::REPLACEMENT_CHARACTER);
         }
-        let line = || text.bytes().filter(|byte| *byte == b'\n').count() + 1;
-        let (line, byte) = *first.get_or_insert_with(|| (line(), chunk.invalid()[0]));
-        first = Some((line, byte));
-        text.push(char::REPLACEMENT_CHARACTER);
+        text
     }
-    let Some((line, byte)) = first else { return Ok((text, None)) };
-    if strays >= FEW && values.len() > 1 && strays >= 10 * (cut + characters) {
-        return Err(ForeignEncoding { line, byte, strays });
+
+    fn count(&mut self, text: &str) {
+        if !text.is_ascii() {
+            self.characters += text.chars().filter(|c| !c.is_ascii()).count();
+        }
     }
-    let (broken, place, count) = match strays + cut {
-        1 => ("1 sequence of bytes is".to_owned(), "", "it counts"),
-        several => (format!("{several} sequences of bytes are"), "the first ", "they count"),
-    };
-    let remark = format!(
-        "{broken} no UTF-8, {place}on line {line}: {count} as broken text; if the file is in another encoding, convert it \
-         first"
-    );
-    Ok((text, Some(remark)))
+
+    /// A remark on a file's damage, if there is any.
+    pub fn remark(self) -> Result<Option<String>, ForeignEncoding> {
+        let Damage { strays, cut, characters, values, first } = self;
+        let Some((line, byte)) = first else { return Ok(None) };
+        if strays >= FEW && values.len() > 1 && strays >= 10 * (cut + characters) {
+            return Err(ForeignEncoding { line, byte, strays });
+        }
+        let (broken, place, count) = match strays + cut {
+            1 => ("1 sequence of bytes is".to_owned(), "", "it counts"),
+            several => (format!("{several} sequences of bytes are"), "the first ", "they count"),
+        };
+        Ok(Some(format!(
+            "{broken} no UTF-8, {place}on line {line}: {count} as broken text; if the file is in another encoding, \
+             convert it first"
+        )))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The text of a file, and whether it is one.
+    fn replace_damage(bytes: &[u8]) -> Result<(String, Option<String>), ForeignEncoding> {
+        let mut damage = Damage::default();
+        let lines = bytes.split_inclusive(|byte| *byte == b'\n').zip(1..);
+        let text = lines.map(|(bytes, line)| damage.replace(line, bytes.to_vec())).collect();
+        Ok((text, damage.remark()?))
+    }
 
     #[test]
     fn damage_is_replaced_and_another_encoding_refused() {

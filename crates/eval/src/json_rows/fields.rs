@@ -19,10 +19,11 @@ pub(crate) fn text(row: &Row, field: &str) -> Result<Option<String>, String> {
     }
 }
 
-/// A count; some programs write it as `9.0`.
+/// A count; some programs write it as `9.0` or `"9"`.
 pub(crate) fn count(row: &Row, field: &str) -> Result<Option<u32>, String> {
     let Some(value) = given(row, field) else { return Ok(None) };
-    let whole = value.as_f64().filter(|number| number.fract() == 0.0 && (0.0..=u32::MAX.into()).contains(number));
+    let number = value.as_f64().or_else(|| value.as_str()?.trim().parse().ok());
+    let whole = number.filter(|number| number.fract() == 0.0 && (0.0..=u32::MAX.into()).contains(number));
     match whole {
         Some(count) => Ok(Some(count as u32)),
         None => Err(format!("`{field}`: expected an integer from 0 to {}, got {value}", u32::MAX)),

@@ -7,13 +7,16 @@
 mod encoding;
 mod fields;
 mod lenient;
+mod lines;
 
-use std::io::Read;
+use std::io::Cursor;
 use std::path::Path;
 
 use serde_json::{Map, Value};
 use smpo_chat::json_kind;
-use smpo_files::{TextFile, sha256};
+use smpo_files::TextFile;
+
+use self::lines::Lines;
 
 pub(crate) use fields::{count, error_text, first, given, list, text};
 
@@ -36,83 +39,121 @@ pub(crate) struct Rows {
     pub damage: Option<String>,
 }
 
-/// The text of a file of rows.
-pub(crate) struct Source<'a> {
-    path: &'a Path,
-    text: String,
-    pub sha256: String,
-    pub damage: Option<String>,
+/// A file of rows as it can be read.
+pub(crate) enum Layout<'a> {
+    /// One object a line: row by row.
+    Lines(RowLines<'a>),
+    /// Anything else: all rows at once.
+    Whole(Rows),
 }
 
-impl<'a> Source<'a> {
-    /// Reads a file.
-    ///
-    /// # Errors
-    /// [`InputError`]: it cannot be read, or is in another encoding.
-    pub fn read(path: &'a Path) -> Result<Self, InputError> {
-        let io = |source| InputError::Io { path: path.to_owned(), source };
-        let mut file = TextFile::open(path).map_err(|error| io(error.source))?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).map_err(io)?;
-        Self::of_bytes(path, bytes)
-    }
+/// Opens a file; of one that has not one object a line, reads it.
+///
+/// # Errors
+/// [`InputError`]: it cannot be read, is in another encoding or is no JSON.
+pub(crate) fn open(path: &Path) -> Result<Layout<'_>, InputError> {
+    let file = TextFile::open(path).map_err(|error| InputError::Io { path: path.to_owned(), source: error.source })?;
+    layout(Lines::new(path, Box::new(file)))
+}
 
-    fn of_bytes(path: &'a Path, bytes: Vec<u8>) -> Result<Self, InputError> {
-        let sha256 = sha256(&bytes);
-        let (text, damage) = match String::from_utf8(bytes) {
-            Ok(text) => (text, None),
-            Err(error) => encoding::replace_damage(error.as_bytes())
-                .map_err(|foreign| InputError::line(path, foreign.line, foreign.to_string()))?,
-        };
-        Ok(Source { path, text, sha256, damage })
-    }
+/// [`open`] of a file's bytes.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn of_bytes(path: &Path, bytes: Vec<u8>) -> Result<Layout<'_>, InputError> {
+    layout(Lines::new(path, Box::new(Cursor::new(bytes))))
+}
 
-    /// The rows, one by one, of a file with one object a line; `None` of another.
-    pub fn lines(&self) -> Option<impl Iterator<Item = Result<(usize, Row), InputError>>> {
-        let first = self.text.split('\n').find(|line| !line.trim().is_empty())?;
-        let is_object = first.trim_start().starts_with('{') && lenient::parse(first).is_ok();
-        let numbered = self.text.split('\n').enumerate().filter(|(_, line)| !line.trim().is_empty());
-        let row = move |(index, line): (usize, &str)| match lenient::parse(line) {
-            Ok(value) => object(self.path, index + 1, value),
-            Err(error) => Err(not_json(self.path, index + 1, &error)),
-        };
-        is_object.then(|| numbered.map(row))
-    }
-
-    /// All rows; blank lines are skipped, an empty file is an error.
-    ///
-    /// # Errors
-    /// [`InputError`] at the first line that is no JSON object.
-    pub fn rows(self) -> Result<Rows, InputError> {
-        let Source { path, text, sha256, damage } = self;
-        let start = text.trim_start();
-        let rows = match start.chars().next() {
-            None => Vec::new(),
-            Some('[') => array(path, &text)?,
-            Some('{' | '"') => lines(path, &text)?,
-            Some(_) => return Err(no_json(path, &text)),
-        };
-        if rows.is_empty() {
-            return Err(InputError::whole(path, "expected JSON objects, got an empty file"));
+fn layout(mut lines: Lines<'_>) -> Result<Layout<'_>, InputError> {
+    let mut text = String::new();
+    while let Some((number, line)) = lines.next()? {
+        if line.trim_start().starts_with('{')
+            && let Ok(first) = lenient::parse(&line)
+        {
+            return Ok(Layout::Lines(RowLines { lines, first: Some((number, first)) }));
         }
-        Ok(Rows { rows, sha256, damage })
+        let is_blank = line.trim().is_empty();
+        text = if text.is_empty() { line } else { text + &line };
+        if !is_blank {
+            break;
+        }
+    }
+    while let Some((_, line)) = lines.next()? {
+        text.push_str(&line);
+    }
+    let path = lines.path;
+    let (sha256, damage) = lines.finish()?;
+    Ok(Layout::Whole(Rows { rows: rows(path, &text)?, sha256, damage }))
+}
+
+/// The rows of a file with one object a line.
+pub(crate) struct RowLines<'a> {
+    lines: Lines<'a>,
+    first: Option<(usize, Value)>,
+}
+
+impl RowLines<'_> {
+    /// The next row with its line.
+    ///
+    /// # Errors
+    /// [`InputError`]: the file cannot be read, or the line is no JSON object.
+    pub fn next(&mut self) -> Result<Option<(usize, Row)>, InputError> {
+        let path = self.lines.path;
+        if let Some((number, first)) = self.first.take() {
+            return object(path, number, first).map(Some);
+        }
+        while let Some((number, line)) = self.lines.next()? {
+            if !line.trim().is_empty() {
+                let line = line.strip_suffix('\n').unwrap_or(&line);
+                let value = lenient::parse(line).map_err(|error| not_json(path, number, &error))?;
+                return object(path, number, value).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads what is left: SHA-256 of the whole text, and the remark on its damage. Its errors come before those of any
+    /// row.
+    ///
+    /// # Errors
+    /// [`InputError`]: the file cannot be read, or is in another encoding.
+    pub fn finish(self) -> Result<(String, Option<String>), InputError> {
+        self.lines.finish()
     }
 }
 
-/// The rows of a file.
-///
-/// # Errors
-/// As [`Source::rows`].
-pub(crate) fn read(path: &Path) -> Result<Rows, InputError> {
-    Source::read(path)?.rows()
+/// All rows of a text; blank lines are skipped, an empty one is an error.
+fn rows(path: &Path, text: &str) -> Result<Vec<(usize, Row)>, InputError> {
+    let rows = match text.trim_start().chars().next() {
+        None => Vec::new(),
+        Some('[') => array(path, text)?,
+        Some('{' | '"') => json_lines(path, text)?,
+        Some(_) => return Err(no_json(path, text)),
+    };
+    if rows.is_empty() {
+        return Err(InputError::whole(path, "expected JSON objects, got an empty file"));
+    }
+    Ok(rows)
 }
 
-/// The rows of a file's bytes.
+/// Calls `take` with each row and its line.
 ///
 /// # Errors
-/// As [`read`].
-pub(crate) fn parse(path: &Path, bytes: Vec<u8>) -> Result<Rows, InputError> {
-    Source::of_bytes(path, bytes)?.rows()
+/// Those of the file, those of `take`.
+pub(crate) fn each(
+    layout: Layout<'_>,
+    mut take: impl FnMut(usize, Row) -> Result<(), InputError>,
+) -> Result<(), InputError> {
+    let mut lines = match layout {
+        Layout::Whole(rows) => return rows.rows.into_iter().try_for_each(|(line, row)| take(line, row)),
+        Layout::Lines(lines) => lines,
+    };
+    let taken = std::iter::from_fn(|| lines.next().transpose()).try_for_each(|row| {
+        let (line, row) = row?;
+        take(line, row)
+    });
+    lines.finish()?;
+    taken
 }
 
 /// One JSON value, as leniently as rows are read.
@@ -123,7 +164,7 @@ pub(crate) fn value(bytes: &[u8]) -> Result<Value, String> {
     lenient::parse(&String::from_utf8_lossy(bytes)).map_err(|error| format!("expected JSON: {error}"))
 }
 
-fn lines(path: &Path, text: &str) -> Result<Vec<(usize, Row)>, InputError> {
+fn json_lines(path: &Path, text: &str) -> Result<Vec<(usize, Row)>, InputError> {
     let mut rows = Vec::new();
     for (index, line) in text.split('\n').enumerate() {
         if line.trim().is_empty() {

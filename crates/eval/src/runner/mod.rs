@@ -218,8 +218,17 @@ pub fn write_results(
     teacher_forced: Vec<Measurement>,
 ) -> Result<Measured, files::Error> {
     let measured = measure(samples, teacher_forced);
-    files::write_json(&dir.manifest(), "run manifest", manifest)?;
-    files::write_each_jsonl(&dir.measurements(), "measurement", measured.measurements.rows())?;
-    files::write_json(&dir.metrics(), "metrics file", &measured.metrics)?;
+    write_measured(dir, manifest, &measured)?;
     Ok(measured)
+}
+
+/// Writes `run.json`, `measurements.jsonl` and, last, `metrics.json`.
+pub(crate) fn write_measured(
+    dir: &EvaluationDir,
+    manifest: &RunManifest,
+    measured: &Measured,
+) -> Result<(), files::Error> {
+    files::write_json(&dir.manifest(), "run manifest", manifest)?;
+    files::write_each_jsonl(&dir.measurements(), "measurement", measured.measurements.rows().map(Ok))?;
+    files::write_json(&dir.metrics(), "metrics file", &measured.metrics)
 }

@@ -1,23 +1,23 @@
 //! One file of completions.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use super::answer::Answer;
 use super::formats::{self, InputFormat, Read};
 use super::record::Record;
+use super::store::Store;
 use crate::input_error::InputError;
-use crate::json_rows::Source;
+use crate::json_rows::{self, Layout, Row, RowLines, Rows};
 
-/// The reason why a file is skipped that has rows without completions.
-const NO_COMPLETION: &str = "no completion in it";
-
-/// A file of completions.
-#[derive(Debug, Clone, PartialEq)]
+/// A file of completions, which are in a store.
+#[derive(Debug, Clone)]
 pub struct CompletionFile {
     pub(super) path: PathBuf,
     /// The format, given or detected.
     pub format: InputFormat,
-    /// Each with its line.
-    pub(super) records: Vec<(usize, Record)>,
+    pub(super) answers: Vec<Answer>,
     /// SHA-256 of the text.
     pub(super) sha256: String,
     /// The reason why a file of the format has no completions.
@@ -27,49 +27,87 @@ pub struct CompletionFile {
 }
 
 impl CompletionFile {
-    /// Reads a file, detecting its format by content unless one is given.
+    /// Reads a file into a store, detecting its format by content unless one is given. Of one with one row a line, in a
+    /// format whose rows are read one by one, no row stays in memory.
     ///
     /// # Errors
     /// [`InputError`], with the line.
-    pub fn read(path: &Path, format: Option<InputFormat>) -> Result<Self, InputError> {
-        let rows = match formats::of_archive(path)? {
-            Some(rows) => rows,
-            None => {
-                let source = Source::read(path)?;
-                if let Some(file) = Self::by_line(path, &source, format)? {
-                    return Ok(file);
-                }
-                source.rows()?
+    pub fn read(path: &Path, format: Option<InputFormat>, store: &mut Store) -> Result<Self, InputError> {
+        let mut reader = Reader { path: path.into(), format, texts: HashSet::new(), answers: Vec::new(), store };
+        let layout = match formats::of_archive(path)? {
+            Some(rows) => Layout::Whole(rows),
+            None => json_rows::open(path)?,
+        };
+        let Rows { rows, sha256, damage } = match layout {
+            Layout::Whole(rows) => rows,
+            Layout::Lines(mut lines) => {
+                let unread = reader.by_line(&mut lines);
+                let (sha256, damage) = lines.finish()?;
+                Rows { rows: unread?, sha256, damage }
             }
         };
-        let first = rows.rows[0].0;
-        let (format, read) = match format {
-            Some(format) => (format, rows.rows),
-            None => InputFormat::detect(rows.rows).map_err(|problem| InputError::line(path, first, problem))?,
-        };
-        let (records, skipped) = match format.read(path, &read)? {
-            Read::Records(records) if records.is_empty() => (records, Some(NO_COMPLETION.to_owned())),
-            Read::Records(records) => (records, None),
-            Read::Skipped(reason) => (Vec::new(), Some(reason)),
-        };
-        Ok(CompletionFile { path: path.to_owned(), format, records, sha256: rows.sha256, skipped, damage: rows.damage })
+        let (format, skipped) = reader.together(rows)?;
+        let skipped = skipped.or_else(|| reader.answers.is_empty().then(|| "no completion in it".to_owned()));
+        Ok(CompletionFile { path: path.to_owned(), format, answers: reader.answers, sha256, skipped, damage })
+    }
+}
+
+/// A file while it is read.
+struct Reader<'a> {
+    path: Arc<Path>,
+    format: Option<InputFormat>,
+    /// Ids and names of models: each once in memory.
+    texts: HashSet<Arc<str>>,
+    answers: Vec<Answer>,
+    store: &'a mut Store,
+}
+
+impl Reader<'_> {
+    /// Reads rows one by one, and gives back those that cannot be: before the format is known, and of a format that takes
+    /// all rows of a file together.
+    fn by_line(&mut self, lines: &mut RowLines<'_>) -> Result<Vec<(usize, Row)>, InputError> {
+        let mut unread = Vec::new();
+        while let Some((line, row)) = lines.next()? {
+            self.format = self.format.or_else(|| InputFormat::of_row(&row));
+            unread.push((line, row));
+            let Some(format) = self.format else { continue };
+            if let Some(records) = format.read_rows(&self.path, &unread)? {
+                self.store(records)?;
+                unread.clear();
+            }
+        }
+        Ok(unread)
     }
 
-    /// A file with one row a line, of a format whose rows are read one by one: no row stays in memory. `None` of another.
-    fn by_line(path: &Path, source: &Source<'_>, format: Option<InputFormat>) -> Result<Option<Self>, InputError> {
-        let Some(lines) = source.lines() else { return Ok(None) };
-        let (mut format, mut unread, mut records) = (format, Vec::new(), Vec::new());
-        for row in lines {
-            unread.push(row?);
-            format = format.or_else(|| InputFormat::of_row(&unread.last()?.1));
-            let Some(known) = format else { continue };
-            let Some(found) = known.read_rows(path, &unread)? else { return Ok(None) };
-            records.extend(found);
-            unread.clear();
+    /// Reads the rows that were not read one by one; the format, and the reason why there are no completions.
+    fn together(&mut self, rows: Vec<(usize, Row)>) -> Result<(InputFormat, Option<String>), InputError> {
+        let (format, rows) = match (self.format, rows.first()) {
+            (Some(format), None) => return Ok((format, None)),
+            (Some(format), _) => (format, rows),
+            (None, first) => {
+                let first = first.map_or(1, |(line, _)| *line);
+                InputFormat::detect(rows).map_err(|problem| InputError::line(&self.path, first, problem))?
+            }
+        };
+        match format.read(&self.path, &rows)? {
+            Read::Records(records) => self.store(records).map(|()| (format, None)),
+            Read::Skipped(reason) => Ok((format, Some(reason))),
         }
-        let Some(format) = format else { return Ok(None) };
-        let skipped = records.is_empty().then(|| NO_COMPLETION.to_owned());
-        let (sha256, damage) = (source.sha256.clone(), source.damage.clone());
-        Ok(Some(CompletionFile { path: path.to_owned(), format, records, sha256, skipped, damage }))
+    }
+
+    fn store(&mut self, records: Vec<(usize, Record)>) -> Result<(), InputError> {
+        let texts = &mut self.texts;
+        let mut intern = |text: &str| match texts.get(text) {
+            Some(known) => known.clone(),
+            None => {
+                let text: Arc<str> = text.into();
+                texts.insert(text.clone());
+                text
+            }
+        };
+        for (line, record) in records {
+            self.answers.push(Answer::new(&self.path, line, record, &mut intern, self.store)?);
+        }
+        Ok(())
     }
 }

@@ -3,12 +3,15 @@
 //! The formats are one table, [`InputFormat`]; `docs/scoring.md` lists it. Fields that a format lacks are unknown,
 //! never guessed: without a finish reason there is no `eos_rate`, and `run.json` says so.
 
+mod answer;
 mod assemble;
+mod completions;
 mod directories;
 mod file;
 mod formats;
 mod names;
 mod record;
+mod store;
 
 use std::collections::BTreeMap;
 
@@ -16,14 +19,15 @@ use smpo_results::{
     EvaluationDir, FinishReason, ModelInfo, Observed, RunManifest, SCHEMA_VERSION, Sample, files, manifest,
 };
 
-pub use assemble::{Assembled, ModelCompletions, assemble};
+pub use assemble::{Assembled, assemble};
+pub use completions::ModelCompletions;
 pub use directories::directories;
 pub use file::CompletionFile;
 pub use formats::InputFormat;
+pub use store::Store;
 
-use crate::evaluate::remarks;
-use crate::measure::Measured;
-use crate::runner::write_results;
+use crate::measure::{Measured, measure_each};
+use crate::runner::write_measured;
 
 /// `kind` of the manifests of scored completions.
 pub const KIND: &str = "score";
@@ -31,11 +35,12 @@ pub const KIND: &str = "score";
 /// Computes metrics on one model's completions and writes an evaluation directory.
 ///
 /// # Errors
-/// [`files::Error`]: a file cannot be written.
+/// [`files::Error`]: a file cannot be written, or a completion not be read back.
 pub fn write(dir: &EvaluationDir, model: &ModelCompletions) -> Result<(RunManifest, Measured), files::Error> {
-    let caps: Vec<Option<u32>> = model.samples.iter().filter(|sample| sample.error.is_none()).map(|s| s.cap).collect();
-    let cap = caps.first().copied().flatten().filter(|&cap| caps.iter().all(|&other| other == Some(cap)));
-    let untold = untold(&model.samples);
+    let mut facts = Facts::default();
+    let samples = model.samples().inspect(|sample| sample.iter().for_each(|sample| facts.add(sample)));
+    files::write_each_jsonl(&dir.samples(), "sample", samples)?;
+    let measured = measure_each(model, Vec::new())?;
     let manifest = RunManifest {
         schema: SCHEMA_VERSION,
         kind: KIND.into(),
@@ -48,44 +53,64 @@ pub fn write(dir: &EvaluationDir, model: &ModelCompletions) -> Result<(RunManife
         },
         suite: model.suite.clone(),
         sampler: None,
-        cap,
-        samples_per_prompt: usual_samples(&model.samples),
+        cap: facts.cap.flatten(),
+        samples_per_prompt: usual_samples(model.counts()),
         terminators: None,
         template_sha256: None,
         seed: 0,
         versions: [("smpo".to_owned(), env!("CARGO_PKG_VERSION").to_owned())].into(),
         fidelity_max_abs_nats: None,
         observed: Observed {
-            finish_remarks: remarks(&model.samples),
-            benchmark: names::benchmark(&model.sources).filter(|_| untold.contains_key(manifest::PROMPT)),
-            untold,
+            finish_remarks: facts.remarks,
+            benchmark: names::benchmark(&model.sources).filter(|_| facts.untold.contains_key(manifest::PROMPT)),
+            untold: facts.untold,
             ..Observed::default()
         },
     };
-    files::write_jsonl::<Sample>(&dir.samples(), "sample", &model.samples)?;
-    let measured = write_results(dir, &manifest, &model.samples, Vec::new())?;
+    write_measured(dir, &manifest, &measured)?;
     Ok((manifest, measured))
 }
 
 /// The commonest number of samples of a prompt: one prompt more or less often does not make another kind of run.
-fn usual_samples(samples: &[Sample]) -> u32 {
+fn usual_samples(counts: impl Iterator<Item = usize>) -> u32 {
     let mut prompts_with: BTreeMap<usize, usize> = BTreeMap::new();
-    for prompt in samples.chunk_by(|a, b| a.prompt_id == b.prompt_id) {
-        *prompts_with.entry(prompt.len()).or_default() += 1;
+    for count in counts {
+        *prompts_with.entry(count).or_default() += 1;
     }
     let usual = prompts_with.into_iter().max_by_key(|(count, prompts)| (*prompts, std::cmp::Reverse(*count)));
     usual.and_then(|(count, _)| u32::try_from(count).ok()).unwrap_or(1)
 }
 
-/// Completions that lack a fact because their file does not tell it, by fact.
-fn untold(samples: &[Sample]) -> BTreeMap<String, usize> {
-    type Lacks = fn(&Sample) -> bool;
-    let facts: [(&str, Lacks); 3] = [
-        (manifest::FINISH_REASON, |sample| sample.finish_reason.ended().is_none()),
-        (manifest::TOKENS, |sample| sample.tokens.is_none()),
-        (manifest::PROMPT, |sample| sample.messages.is_empty()),
-    ];
-    let completed = || samples.iter().filter(|sample| sample.finish_reason != FinishReason::Error);
-    let counts = facts.map(|(fact, lacks)| (fact.to_owned(), completed().filter(|sample| lacks(sample)).count()));
-    counts.into_iter().filter(|(_, count)| *count > 0).collect()
+/// Facts about all completions of a model.
+#[derive(Default)]
+struct Facts {
+    /// The cap of all that did not fail, if they have one; the outer `None` is of no completion.
+    cap: Option<Option<u32>>,
+    /// Completions by the remark on their end.
+    remarks: BTreeMap<String, usize>,
+    /// Completions that lack a fact because their file does not tell it, by fact.
+    untold: BTreeMap<String, usize>,
+}
+
+impl Facts {
+    fn add(&mut self, sample: &Sample) {
+        if let Some(remark) = &sample.finish_remark {
+            *self.remarks.entry(remark.clone()).or_default() += 1;
+        }
+        if sample.error.is_none() {
+            self.cap = Some(self.cap.unwrap_or(sample.cap).filter(|cap| sample.cap == Some(*cap)));
+        }
+        if sample.finish_reason == FinishReason::Error {
+            return;
+        }
+        for (fact, lacks) in [
+            (manifest::FINISH_REASON, sample.finish_reason.ended().is_none()),
+            (manifest::TOKENS, sample.tokens.is_none()),
+            (manifest::PROMPT, sample.messages.is_empty()),
+        ] {
+            if lacks {
+                *self.untold.entry(fact.to_owned()).or_default() += 1;
+            }
+        }
+    }
 }

@@ -71,10 +71,4 @@ impl Record {
         }
         Record { finish_reason: finish.reason, finish_remark: finish.remark, ..self }
     }
-
-    /// True if two records of one prompt and sample hold the same.
-    pub fn is_copy_of(&self, other: &Record) -> bool {
-        (&self.completion, &self.reasoning, self.finish_reason, &self.messages)
-            == (&other.completion, &other.reasoning, other.finish_reason, &other.messages)
-    }
 }

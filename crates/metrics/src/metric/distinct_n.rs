@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 
-use smpo_results::{Direction, FinishReason, Sample, Unit};
+use smpo_results::{Direction, Unit};
 
 use super::{Corpus, CorpusFn, Metric, MetricInfo};
+use crate::corpus::{Completion, spread};
 use crate::estimate::{Estimate, GROUPS, from_left_out};
 use crate::text::ngrams::{AsIs, ngrams};
-use crate::text::words::hash_first_words;
 
 /// Completions looked at, spread evenly over the run: a fixed number bounds the cost and makes runs alike.
 pub const MAX_COMPLETIONS: usize = 200;
@@ -51,33 +51,33 @@ const fn of_run(info: &'static MetricInfo, corpus: CorpusFn) -> Metric {
 }
 
 /// |distinct n-grams| / |n-grams| over completions.
-fn estimate<const N: usize>(corpus: &Corpus<'_>) -> Option<Estimate> {
-        let texts = corpus.first_words();
-        // The groups of completions that have an n-gram: one, or several.
-        let mut owner: HashMap<u64, Owner, BuildHasherDefault<AsIs>> =
-            HashMap::with_capacity_and_hasher(texts.len() * MAX_WORDS, BuildHasherDefault::default());
-        let mut all_of_group = vec![0usize; GROUPS.min(texts.len())];
-        for (index, words) in texts.iter().enumerate() {
-            let group = index % all_of_group.len();
-            for hash in ngrams(words, N) {
-                all_of_group[group] += 1;
-                let owner = owner.entry(hash).or_insert(Owner::One(group));
-                if !matches!(owner, Owner::One(one) if *one == group) {
-                    *owner = Owner::Several;
-                }
+fn estimate<const N: usize>(corpus: &Corpus) -> Option<Estimate> {
+    let texts = &corpus.spread;
+    // The groups of completions that have an n-gram: one, or several.
+    let mut owner: HashMap<u64, Owner, BuildHasherDefault<AsIs>> =
+        HashMap::with_capacity_and_hasher(texts.len() * MAX_WORDS, BuildHasherDefault::default());
+    let mut all_of_group = vec![0usize; GROUPS.min(texts.len())];
+    for (index, words) in texts.iter().enumerate() {
+        let group = index % all_of_group.len();
+        for hash in ngrams(words, N) {
+            all_of_group[group] += 1;
+            let owner = owner.entry(hash).or_insert(Owner::One(group));
+            if !matches!(owner, Owner::One(one) if *one == group) {
+                *owner = Owner::Several;
             }
         }
-        let all: usize = all_of_group.iter().sum();
-        let mut own = vec![0usize; all_of_group.len()];
-        for owner in owner.values() {
-            if let Owner::One(group) = owner {
-                own[*group] += 1;
-            }
+    }
+    let all: usize = all_of_group.iter().sum();
+    let mut own = vec![0usize; all_of_group.len()];
+    for owner in owner.values() {
+        if let Owner::One(group) = owner {
+            own[*group] += 1;
         }
-        let value = (all > 0).then(|| owner.len() as f64 / all as f64)?;
-        let left_out = all_of_group.iter().zip(&own).filter(|(of_group, _)| all > **of_group);
-        let left_out = left_out.map(|(of_group, own)| (owner.len() - own) as f64 / (all - of_group) as f64);
-        Some(from_left_out(value, &left_out.collect::<Vec<_>>(), texts.len()))
+    }
+    let value = (all > 0).then(|| owner.len() as f64 / all as f64)?;
+    let left_out = all_of_group.iter().zip(&own).filter(|(of_group, _)| all > **of_group);
+    let left_out = left_out.map(|(of_group, own)| (owner.len() - own) as f64 / (all - of_group) as f64);
+    Some(from_left_out(value, &left_out.collect::<Vec<_>>(), texts.len()))
 }
 
 /// Groups of completions that have an n-gram.
@@ -86,28 +86,15 @@ enum Owner {
     Several,
 }
 
-/// The first [`MAX_WORDS`] words of at most [`MAX_COMPLETIONS`] completions, hashed.
-pub(crate) fn first_words(samples: &[&Sample]) -> Vec<Vec<u64>> {
-    let texts = spread(samples, MAX_COMPLETIONS);
-    let hashed = texts.iter().map(|sample| {
-        let mut words = Vec::with_capacity(MAX_WORDS);
-        hash_first_words(&sample.completion, MAX_WORDS, &mut words);
-        words
-    });
-    hashed.collect()
-}
-
-/// At most `limit` samples that did not fail, evenly spread over the run.
-pub(super) fn spread<'a>(samples: &[&'a Sample], limit: usize) -> Vec<&'a Sample> {
-    let sound: Vec<&Sample> =
-        samples.iter().copied().filter(|sample| sample.finish_reason != FinishReason::Error).collect();
-    let take = sound.len().min(limit);
-    (0..take).map(|index| sound[index * sound.len() / take]).collect()
+/// Places of the completions that are looked at.
+pub(crate) fn places(completions: &[Completion]) -> Vec<usize> {
+    spread(completions.len(), MAX_COMPLETIONS).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use smpo_results::Sample;
 
     fn distinct<const N: usize>(texts: &[&str]) -> Option<f64> {
         let samples: Vec<Sample> = texts.iter().map(|text| crate::sample::sample(text)).collect();
@@ -141,11 +128,9 @@ mod tests {
 
     #[test]
     fn only_so_much_text_is_read_evenly_spread() {
-        let texts: Vec<String> = (0..1000).map(|i| format!("w{i}")).collect();
-        let samples: Vec<Sample> = texts.iter().map(|text| crate::sample::sample(text)).collect();
-        let all: Vec<&Sample> = samples.iter().collect();
-        let chosen = spread(&all, 200);
-        assert_eq!((chosen.len(), chosen[0].completion.as_str(), chosen[199].completion.as_str()), (200, "w0", "w995"));
+        let texts: Vec<String> = (0..1000).map(|i| format!("w{}", if i % 5 == 0 { i } else { 0 })).collect();
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        assert_eq!(distinct::<1>(&texts), Some(1.0));
         // One endless completion counts its first words only.
         let endless = "one two ".repeat(100_000);
         assert_eq!(distinct::<1>(&[&endless]), Some(2.0 / 128.0));

@@ -26,10 +26,9 @@ pub static INFO: MetricInfo = MetricInfo {
 pub static METRICS: &[Metric] = &[Metric::of_corpus(&INFO, estimate)];
 
 /// Ends / tokens at risk.
-fn estimate(corpus: &Corpus<'_>) -> Option<Estimate> {
-    jackknife(&corpus.samples, |samples| {
-        let lifetimes = samples.iter().filter_map(|sample| Lifetime::of(sample));
-        let (ends, tokens) = lifetimes.fold((0u64, 0u64), |(ends, tokens), lifetime| {
+fn estimate(corpus: &Corpus) -> Option<Estimate> {
+    jackknife(&corpus.completions, |lifetimes| {
+        let (ends, tokens) = lifetimes.iter().fold((0u64, 0u64), |(ends, tokens), lifetime| {
             (ends + u64::from(lifetime.ended), tokens + u64::from(lifetime.tokens))
         });
         (tokens > 0).then(|| ends as f64 / tokens as f64)

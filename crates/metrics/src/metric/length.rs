@@ -60,9 +60,9 @@ fn tokens(view: &View<'_>, _: &mut Scratch) -> Option<f64> {
 }
 
 /// Area under the survival curve up to the longest observation.
-fn restricted_mean(corpus: &Corpus<'_>) -> Option<Estimate> {
-    jackknife(&corpus.samples, |samples| {
-        let curve = kaplan_meier(samples.iter().filter_map(|sample| Lifetime::of(sample)))?;
+fn restricted_mean(corpus: &Corpus) -> Option<Estimate> {
+    jackknife(&corpus.completions, |lifetimes| {
+        let curve = kaplan_meier(lifetimes.iter().copied())?;
         Some(curve.restricted_mean(curve.last).mean)
     })
 }

@@ -60,11 +60,24 @@ catalogue! {
 /// Value of one completion; `None` if the metric does not apply.
 pub type SampleFn = fn(&View<'_>, &mut Scratch) -> Option<f64>;
 
-/// Values of all completions of a run, in their order; `None` where the metric does not apply.
-pub type AmongFn = fn(&[Sample]) -> Vec<Option<f64>>;
+/// A metric that compares the completions of a run, in two steps: none needs their texts together.
+#[derive(Debug, Clone, Copy)]
+pub struct Among {
+    /// The part of a completion that is compared; `None` where the metric does not apply.
+    pub part: fn(&Sample) -> Option<same_answer::Answer>,
+    /// Values of all completions of a run, in their order.
+    pub compare: fn(&[Option<same_answer::Answer>]) -> Vec<Option<f64>>,
+}
+
+impl Among {
+    /// Values of completions that are all there.
+    pub fn measure(&self, samples: &[Sample]) -> Vec<Option<f64>> {
+        (self.compare)(&samples.iter().map(self.part).collect::<Vec<_>>())
+    }
+}
 
 /// Value of a corpus with its 95 % interval; `None` if the metric does not apply.
-pub type CorpusFn = fn(&Corpus<'_>) -> Option<Estimate>;
+pub type CorpusFn = fn(&Corpus) -> Option<Estimate>;
 
 /// A metric of the catalogue: its declaration and how it is computed. A metric without a function is computed from
 /// teacher-forced log-probs ([`eos_gold`], [`preference`]), or by a reward model ([`reward`]).
@@ -75,7 +88,7 @@ pub struct Metric {
     /// Value of one completion.
     pub sample: Option<SampleFn>,
     /// Value of each completion, given all of its run.
-    pub among: Option<AmongFn>,
+    pub among: Option<Among>,
     /// Estimate over a run; `None`: the mean over prompts of the sample values.
     pub corpus: Option<CorpusFn>,
     /// True if slices have estimates too; false for corpus metrics that cost too much per slice.
@@ -91,7 +104,7 @@ impl Metric {
     }
 
     /// A metric of one completion beside all others of its run.
-    pub const fn among(info: &'static MetricInfo, among: AmongFn) -> Metric {
+    pub const fn among(info: &'static MetricInfo, among: Among) -> Metric {
         Metric { among: Some(among), ..Metric::teacher_forced(info) }
     }
 

@@ -10,7 +10,7 @@
 
 use smpo_results::{Direction, FinishReason, Sample, Unit};
 
-use super::{Metric, MetricInfo};
+use super::{Among, Metric, MetricInfo};
 use crate::sample::share;
 use crate::text::ngrams::mix;
 use crate::text::visible::{answer, is_visible};
@@ -41,32 +41,38 @@ pub static INFO: MetricInfo = MetricInfo {
 };
 
 /// The entry of the catalogue.
-pub static METRICS: &[Metric] = &[Metric::among(&INFO, measure)];
+pub static METRICS: &[Metric] = &[Metric::among(&INFO, Among { part, compare })];
 
-/// A normalised answer.
-#[derive(Clone, Copy)]
-struct Answer {
-    hash: u64,
+/// An answer as it is compared.
+#[derive(Debug, Clone, Copy)]
+pub struct Answer {
+    text: u64,
+    prompt: u64,
     short: bool,
+    right: bool,
 }
 
-/// 1 for each sample whose answer is the commonest one.
-fn measure(samples: &[Sample]) -> Vec<Option<f64>> {
-    let answers: Vec<Option<Answer>> = samples.iter().map(of_sample).collect();
-    let commonest = commonest(samples, &answers);
-    let value = |(sample, given): (&Sample, &Option<Answer>)| {
-        let given = (*given)?;
-        Some(share(commonest == Some(given.hash) && !is_right(sample, given)))
-    };
-    samples.iter().zip(&answers).map(value).collect()
+/// The answer of a sample; `None` where the engine failed.
+fn part(sample: &Sample) -> Option<Answer> {
+    if sample.finish_reason == FinishReason::Error {
+        return None;
+    }
+    let (text, short) = normalised(answer(&sample.completion));
+    let gold = sample.reference.as_deref().filter(|gold| is_visible(gold));
+    let right = gold.is_some_and(|gold| normalised(gold).0 == text);
+    Some(Answer { text, prompt: prompt_of(sample), short, right })
 }
 
-fn of_sample(sample: &Sample) -> Option<Answer> {
-    (sample.finish_reason != FinishReason::Error).then(|| normalised(answer(&sample.completion)))
+/// 1 for each answer that is the commonest one.
+fn compare(answers: &[Option<Answer>]) -> Vec<Option<f64>> {
+    let commonest = commonest(answers);
+    let value = |answer: &Answer| share(commonest == Some(answer.text) && !answer.right);
+    answers.iter().map(|answer| answer.as_ref().map(value)).collect()
 }
 
-/// Letters and digits in lower case; the visible characters of an answer that has neither.
-fn normalised(text: &str) -> Answer {
+/// A hash of the letters and digits in lower case, or of the visible characters of an answer that has neither; and true
+/// for a short one.
+fn normalised(text: &str) -> (u64, bool) {
     let mut letters = 0;
     let mut hash = 0;
     for c in text.chars().filter(|c| c.is_alphanumeric()).take(LETTERS).flat_map(char::to_lowercase) {
@@ -76,18 +82,12 @@ fn normalised(text: &str) -> Answer {
     if letters == 0 && is_visible(text) {
         hash = text.chars().filter(|c| !c.is_whitespace()).take(LETTERS).fold(1, |hash, c| mix(hash, u64::from(c)));
     }
-    Answer { hash, short: letters <= SHORT && is_visible(text) }
-}
-
-fn is_right(sample: &Sample, given: Answer) -> bool {
-    let gold = sample.reference.as_deref().filter(|gold| is_visible(gold));
-    gold.is_some_and(|gold| normalised(gold).hash == given.hash)
+    (hash, letters <= SHORT && is_visible(text))
 }
 
 /// The answer that most different prompts got, of those that count; the first in order of the samples on a tie.
-fn commonest(samples: &[Sample], answers: &[Option<Answer>]) -> Option<u64> {
-    let given = samples.iter().zip(answers).filter_map(|(sample, answer)| Some(((*answer)?.hash, prompt_of(sample))));
-    let mut given: Vec<(u64, u64)> = given.collect();
+fn commonest(answers: &[Option<Answer>]) -> Option<u64> {
+    let mut given: Vec<(u64, u64)> = answers.iter().flatten().map(|answer| (answer.text, answer.prompt)).collect();
     given.sort_unstable();
     given.dedup();
     // Answers to several prompts with the number of these; no other counts.
@@ -102,9 +102,9 @@ fn commonest(samples: &[Sample], answers: &[Option<Answer>]) -> Option<u64> {
     };
     let mut best: Option<(u64, usize)> = None;
     for answer in answers.iter().flatten() {
-        let number = prompts_of(answer.hash);
+        let number = prompts_of(answer.text);
         if counts(answer, number) && best.is_none_or(|(_, most)| number > most) {
-            best = Some((answer.hash, number));
+            best = Some((answer.text, number));
         }
     }
     best.map(|(hash, _)| hash)
@@ -125,6 +125,10 @@ mod tests {
 
     fn run(answers: &[&str]) -> Vec<Sample> {
         answers.iter().enumerate().map(|(index, text)| Sample::new(format!("p{index}"), *text)).collect()
+    }
+
+    fn measure(samples: &[Sample]) -> Vec<Option<f64>> {
+        Among { part, compare }.measure(samples)
     }
 
     fn rate(samples: &[Sample]) -> f64 {

@@ -8,13 +8,12 @@
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 
-use smpo_results::{Direction, Sample, Unit};
+use smpo_results::{Direction, Unit};
 
-use super::distinct_n::spread;
 use super::{Corpus, Metric, MetricInfo};
+use crate::corpus::{Completion, spread};
 use crate::estimate::{Estimate, mean};
 use crate::text::ngrams::{AsIs, ngrams};
-use crate::text::words::hash_first_words;
 
 /// Completions compared with each other, spread evenly over the run. Self-BLEU rises with their number, so runs of
 /// fewer completions have lower values; a fixed number bounds the cost too.
@@ -44,24 +43,17 @@ pub static INFO: MetricInfo = MetricInfo {
 pub static METRICS: &[Metric] = &[Metric { by_slice: false, ..Metric::of_corpus(&INFO, estimate) }];
 
 /// Mean BLEU-4 against the rest.
-fn estimate(corpus: &Corpus<'_>) -> Option<Estimate> {
-        let texts: Vec<Vec<u64>> = first_of_each_prompt(&corpus.samples)
-            .iter()
-            .map(|sample| {
-                let mut words = Vec::new();
-                hash_first_words(&sample.completion, MAX_WORDS, &mut words);
-                words
-            })
-            .filter(|words| !words.is_empty())
-            .collect();
-        mean(&self_bleu(&texts))
+fn estimate(corpus: &Corpus) -> Option<Estimate> {
+    let texts: Vec<Vec<u64>> = corpus.of_prompts.iter().filter(|words| !words.is_empty()).cloned().collect();
+    mean(&self_bleu(&texts))
 }
 
-/// The first sample of each prompt: samples of one prompt are expected to be alike.
-fn first_of_each_prompt<'a>(samples: &[&'a Sample]) -> Vec<&'a Sample> {
-    let mut firsts: Vec<&Sample> = samples.to_vec();
-    firsts.dedup_by(|a, b| a.prompt_id == b.prompt_id);
-    spread(&firsts, MAX_COMPLETIONS)
+/// Places of the completions that are compared, the first one of its prompt each: those of one prompt are expected to be
+/// alike.
+pub(crate) fn places(completions: &[Completion]) -> Vec<usize> {
+    let is_first = |&place: &usize| place == 0 || completions[place - 1].prompt != completions[place].prompt;
+    let firsts: Vec<usize> = (0..completions.len()).filter(is_first).collect();
+    spread(firsts.len(), MAX_COMPLETIONS).map(|index| firsts[index]).collect()
 }
 
 /// The two largest counts of one n-gram in any text, and the index of the text with the largest.
@@ -140,6 +132,7 @@ fn brevity(len: usize, lengths: &[usize]) -> f64 {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use smpo_results::Sample;
 
     /// The definition: every text against every other, clipped counts by brute force.
     fn by_definition(texts: &[Vec<u64>]) -> f64 {

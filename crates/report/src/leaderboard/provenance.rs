@@ -49,7 +49,7 @@ fn facts(run: &RunManifest) -> Vec<Fact> {
         fact("Samples per prompt", run.samples_per_prompt.to_string()),
         fact(
             "Completions",
-            if run.kind == "score" { "generated elsewhere, scored here" } else { "sampled and measured here" },
+            if run.is_scored() { "generated elsewhere, scored here" } else { "sampled and measured here" },
         ),
     ];
     if let Some(pairs) = &run.suite.pairs_sha256 {
@@ -117,7 +117,7 @@ pub(crate) fn of(board: &Board) -> Provenance {
             training_seed: run.model.training_seed.map(|seed| seed.to_string()).unwrap_or_default(),
             weights: run.model.weights_sha256.as_deref().map(|hash| short_line(hash, 64)).unwrap_or_default(),
             // completions from elsewhere have no known seed
-            seed: if run.kind == "score" { String::new() } else { run.seed.to_string() },
+            seed: if run.is_scored() { String::new() } else { run.seed.to_string() },
             fidelity: run.fidelity_max_abs_nats.map(|nats| format!("{nats:.1e} nats")).unwrap_or_default(),
             own: facts.iter().filter(|fact| !is_shared(fact)).cloned().collect(),
             samples: samples.and_then(|link| relative_link(link)),

@@ -6,24 +6,8 @@ use std::sync::Arc;
 
 use super::CompletionFile;
 use crate::input_error::InputError;
-use crate::prompts::prompt_hash;
+use crate::score::answer::Answer;
 use crate::score::names;
-use crate::score::record::Record;
-
-/// A completion with the id of its prompt and its place.
-pub(super) struct Answer {
-    pub path: Arc<Path>,
-    pub line: usize,
-    pub id: String,
-    pub record: Record,
-}
-
-impl Answer {
-    /// `path:line`.
-    pub fn place(&self) -> String {
-        format!("{}:{}", self.path.display(), self.line)
-    }
-}
 
 /// A model with its completions in the order of the files.
 pub(super) struct Answers {
@@ -46,37 +30,37 @@ pub(super) fn by_model(
         return Err(InputError::whole(&files[0].path, problem));
     }
     let mut models: Vec<Answers> = Vec::new();
-    let mut index_of: HashMap<String, usize> = HashMap::new();
+    let mut index_of: HashMap<Arc<str>, usize> = HashMap::new();
     let paths: Vec<PathBuf> = files.iter().map(|file| file.path.clone()).collect();
     let of_nameless = |file: &CompletionFile| match name {
-        Some(name) => Ok(Nameless::Model(name.to_owned())),
+        Some(name) => Ok(Nameless::Model(name.into())),
         None => nameless(file, &all_named, &paths),
     };
     let all_nameless: Vec<Nameless> = files.iter().map(of_nameless).collect::<Result<_, _>>()?;
+    let given: Option<Arc<str>> = name.map(Into::into);
     for (file, nameless) in files.into_iter().zip(all_nameless) {
-        let path: Arc<Path> = file.path.as_path().into();
         let mut left_out = 0;
-        for (line, record) in file.records {
-            let model = match (&record.model, name, &nameless) {
-                (_, Some(name), _) => name.to_owned(),
+        for answer in file.answers {
+            let model = match (&answer.model, &given, &nameless) {
+                (_, Some(name), _) => name.clone(),
                 (Some(model), None, _) => model.clone(),
                 (None, None, Nameless::Model(model)) => model.clone(),
-                (None, None, Nameless::Failures) if !record.is_failed() => file_name(&path, &paths),
+                (None, None, Nameless::Failures) if !answer.failed => file_name(&file.path, &paths).into(),
                 (None, None, Nameless::Failures) => {
                     left_out += 1;
                     continue;
                 }
             };
-            let index = *index_of.entry(model.clone()).or_insert_with(|| {
+            let index = *index_of.entry(model).or_insert_with_key(|model| {
                 let format = file.format.id();
-                models.push(Answers { name: model, sources: Vec::new(), format, answers: Vec::new() });
+                models.push(Answers { name: model.to_string(), sources: Vec::new(), format, answers: Vec::new() });
                 models.len() - 1
             });
             let model = &mut models[index];
             if !model.sources.contains(&file.path) {
                 model.sources.push(file.path.clone());
             }
-            model.answers.push(Answer { path: path.clone(), line, id: id(&record, line), record });
+            model.answers.push(answer);
         }
         if left_out > 0 {
             notes.push(format!(
@@ -92,18 +76,18 @@ pub(super) fn by_model(
 
 /// The model of rows that name none.
 enum Nameless {
-    Model(String),
+    Model(Arc<str>),
     /// Of a file of several models: failures are nobody's.
     Failures,
 }
 
 fn nameless(file: &CompletionFile, all_named: &[String], paths: &[PathBuf]) -> Result<Nameless, InputError> {
-    let all_failed = file.records.iter().all(|(_, record)| record.is_failed());
+    let all_failed = file.answers.iter().all(|answer| answer.failed);
     Ok(match (named(std::iter::once(file)).as_slice(), all_named) {
-        ([only], _) => Nameless::Model((*only).to_owned()),
+        ([only], _) => Nameless::Model((*only).into()),
         ([_, _, ..], _) => Nameless::Failures,
         // the file of errors beside the output of a batch
-        ([], [only]) if all_failed => Nameless::Model(only.clone()),
+        ([], [only]) if all_failed => Nameless::Model(only.as_str().into()),
         ([], [_, _, ..]) if all_failed => {
             let problem = format!(
                 "all requests in it failed, and none names its model; the other files hold several ({}): give it together \
@@ -112,14 +96,14 @@ fn nameless(file: &CompletionFile, all_named: &[String], paths: &[PathBuf]) -> R
             );
             return Err(InputError::whole(&file.path, problem));
         }
-        ([], _) => Nameless::Model(file_name(&file.path, paths)),
+        ([], _) => Nameless::Model(file_name(&file.path, paths).into()),
     })
 }
 
 /// The models that files name, in order.
 fn named<'a>(files: impl Iterator<Item = &'a CompletionFile>) -> Vec<&'a str> {
     let mut named: Vec<&str> = Vec::new();
-    for model in files.flat_map(|file| &file.records).filter_map(|(_, record)| record.model.as_deref()) {
+    for model in files.flat_map(|file| &file.answers).filter_map(|answer| answer.model.as_deref()) {
         if named.last() != Some(&model) && !named.contains(&model) {
             named.push(model);
         }
@@ -129,12 +113,4 @@ fn named<'a>(files: impl Iterator<Item = &'a CompletionFile>) -> Vec<&'a str> {
 
 fn file_name(path: &Path, paths: &[PathBuf]) -> String {
     names::of_file(path, paths.iter().map(PathBuf::as_path))
-}
-
-fn id(record: &Record, line: usize) -> String {
-    match &record.id {
-        Some(id) => id.clone(),
-        None if record.messages.is_empty() => format!("line_{line}"),
-        None => prompt_hash(&record.messages),
-    }
 }

@@ -2,14 +2,13 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::sync::Arc;
 
-use smpo_results::{SCHEMA_VERSION, Sample};
-
-use super::answers::{Answer, Answers};
-use super::{Model, Placed, and_more};
+use super::and_more;
+use super::answers::Answers;
 use crate::input_error::InputError;
-use crate::score::record::Record;
-use crate::slices;
+use crate::score::answer::Answer;
+use crate::score::store::Store;
 
 /// Findings about one model's answers, each with its first example.
 #[derive(Default)]
@@ -49,48 +48,51 @@ impl Findings {
     }
 }
 
-/// Numbers the answers of each prompt; copies, and failures that a retry made good, are left out and noted.
+/// Numbers the answers of each prompt, and puts those of a prompt beside each other, prompts in the order of their first
+/// answers; copies, and failures that a retry made good, are left out and noted.
 ///
 /// # Errors
 /// Two different answers under one sample number.
-pub(super) fn numbered(model: Answers, notes: &mut Vec<String>) -> Result<Model, InputError> {
+pub(super) fn numbered(model: &mut Answers, store: &Store, notes: &mut Vec<String>) -> Result<(), InputError> {
     let mut findings = Findings::default();
-    let mut prompts: Vec<Vec<Answer>> = Vec::new();
-    let mut index_of: HashMap<String, usize> = HashMap::new();
-    for answer in model.answers {
-        match index_of.get(&answer.id) {
-            Some(&index) => prompts[index].push(answer),
-            None => {
-                index_of.insert(answer.id.clone(), prompts.len());
-                prompts.push(vec![answer]);
-            }
-        }
-    }
-    drop(index_of);
-    let usual = usual_count(&prompts);
-    let mut completions = Vec::new();
-    for answers in prompts {
-        let kept = match answers.iter().all(|answer| answer.record.sample.is_none()) {
-            true => unnumbered(answers, usual, &mut findings),
-            false => by_number(answers, &model.name, &mut findings)?,
+    let mut answers = std::mem::take(&mut model.answers);
+    sort_by_prompt(&mut answers);
+    let usual = usual_count(&answers);
+    let mut left = answers.into_iter().peekable();
+    while let Some(first) = left.next() {
+        let id = first.id.clone();
+        let mut of_prompt = vec![first];
+        of_prompt.extend(std::iter::from_fn(|| left.next_if(|next| next.id == id)));
+        let kept = match of_prompt.iter().all(|answer| answer.sample.is_none()) {
+            true => unnumbered(of_prompt, usual, store, &mut findings)?,
+            false => by_number(of_prompt, &model.name, store, &mut findings)?,
         };
         let mut next = 0;
-        for Answer { path, line, id, record } in kept {
-            let number = record.sample.unwrap_or(next);
+        for answer in kept {
+            let number = answer.sample.unwrap_or(next);
             next = next.max(number.saturating_add(1));
-            let has_slice = record.slice.is_some();
-            completions.push(Placed { path, line, has_slice, sample: sample(record, id, number) });
+            model.answers.push(Answer { sample: Some(number), ..answer });
         }
     }
     notes.extend(findings.notes());
-    Ok(Model { name: model.name, sources: model.sources, format: model.format, completions })
+    Ok(())
+}
+
+/// Sorts answers by the first appearance of their prompt, those of one prompt in their order.
+fn sort_by_prompt(answers: &mut [Answer]) {
+    let mut number_of: HashMap<Arc<str>, usize> = HashMap::new();
+    for answer in answers.iter() {
+        let next = number_of.len();
+        number_of.entry(answer.id.clone()).or_insert(next);
+    }
+    answers.sort_by_cached_key(|answer| number_of[&answer.id]);
 }
 
 /// The commonest number of answers to a prompt; of several, the least.
-fn usual_count(prompts: &[Vec<Answer>]) -> usize {
+fn usual_count(answers: &[Answer]) -> usize {
     let mut prompts_with: HashMap<usize, usize> = HashMap::new();
-    for answers in prompts {
-        *prompts_with.entry(answers.len()).or_default() += 1;
+    for prompt in answers.chunk_by(|a, b| a.id == b.id) {
+        *prompts_with.entry(prompt.len()).or_default() += 1;
     }
     prompts_with
         .into_iter()
@@ -100,18 +102,23 @@ fn usual_count(prompts: &[Vec<Answer>]) -> usize {
 
 /// The samples of a prompt whose rows have no numbers. Several are samples; more than the other prompts have are a row
 /// that was written again, where they are equal or one failed.
-fn unnumbered(answers: Vec<Answer>, usual: usize, findings: &mut Findings) -> Vec<Answer> {
+fn unnumbered(
+    answers: Vec<Answer>,
+    usual: usize,
+    store: &Store,
+    findings: &mut Findings,
+) -> Result<Vec<Answer>, InputError> {
     let mut kept: Vec<Answer> = Vec::new();
     let mut spare = answers.len().saturating_sub(usual);
     for answer in answers {
         if spare > 0 {
-            if let Some(first) = kept.iter().find(|first| first.record.is_copy_of(&answer.record)) {
+            if let Some(first) = copied(&kept, &answer, store)? {
                 findings.copy(&answer, first);
                 spare -= 1;
                 continue;
             }
-            if let Some(failed) = kept.iter().position(|kept| kept.record.is_failed() != answer.record.is_failed()) {
-                if answer.record.is_failed() {
+            if let Some(failed) = kept.iter().position(|kept| kept.failed != answer.failed) {
+                if answer.failed {
                     findings.retry(&answer, &kept[failed]);
                 } else {
                     let failure = std::mem::replace(&mut kept[failed], answer);
@@ -136,15 +143,30 @@ fn unnumbered(answers: Vec<Answer>, usual: usize, findings: &mut Findings) -> Ve
             )
         });
     }
-    kept
+    Ok(kept)
+}
+
+/// The first of some answers that another is a copy of.
+fn copied<'a>(kept: &'a [Answer], answer: &Answer, store: &Store) -> Result<Option<&'a Answer>, InputError> {
+    for first in kept {
+        if first.is_copy_of(answer, store)? {
+            return Ok(Some(first));
+        }
+    }
+    Ok(None)
 }
 
 /// The samples of a prompt whose rows have numbers.
-fn by_number(answers: Vec<Answer>, model: &str, findings: &mut Findings) -> Result<Vec<Answer>, InputError> {
+fn by_number(
+    answers: Vec<Answer>,
+    model: &str,
+    store: &Store,
+    findings: &mut Findings,
+) -> Result<Vec<Answer>, InputError> {
     let mut kept: Vec<Answer> = Vec::new();
     let mut place_of: HashMap<u32, usize> = HashMap::new();
     for answer in answers {
-        let Some(number) = answer.record.sample else {
+        let Some(number) = answer.sample else {
             kept.push(answer);
             continue;
         };
@@ -157,8 +179,8 @@ fn by_number(answers: Vec<Answer>, model: &str, findings: &mut Findings) -> Resu
             Entry::Occupied(place) => *place.get(),
         };
         let first = &kept[place];
-        match (first.record.is_failed(), answer.record.is_failed()) {
-            _ if first.record.is_copy_of(&answer.record) => findings.copy(&answer, first),
+        match (first.failed, answer.failed) {
+            _ if first.is_copy_of(&answer, store)? => findings.copy(&answer, first),
             (true, true) => findings.copy(&answer, first),
             (true, false) => {
                 let failure = std::mem::replace(&mut kept[place], answer);
@@ -177,30 +199,4 @@ fn by_number(answers: Vec<Answer>, model: &str, findings: &mut Findings) -> Resu
         }
     }
     Ok(kept)
-}
-
-/// A record as a sample.
-pub(super) fn sample(record: Record, prompt_id: String, sample: u32) -> Sample {
-    Sample {
-        schema: SCHEMA_VERSION,
-        prompt_id,
-        slice: record.slice.unwrap_or_else(|| slices::PLAIN.into()),
-        sample,
-        messages: record.messages,
-        reference: record.reference,
-        closed: record.closed,
-        language: record.language,
-        reasoning: record.reasoning,
-        completion: record.completion,
-        token_ids: record.token_ids,
-        logps: record.logps,
-        terminator_logps: record.terminator_logps,
-        unknown_ids: record.unknown_ids,
-        finish_reason: record.finish_reason,
-        finish_remark: record.finish_remark,
-        tokens: record.tokens,
-        cap: record.cap,
-        worker: None,
-        error: record.error,
-    }
 }

@@ -38,7 +38,7 @@ pub(super) fn wanted(
 /// True for one file under two names, and for two files of one content whose models are the same.
 fn is_same(a: &CompletionFile, b: &CompletionFile, name: Option<&str>) -> bool {
     let same_path = || matches!((canonical(&a.path), canonical(&b.path)), (Some(a), Some(b)) if a == b);
-    let named = |file: &CompletionFile| name.is_some() || file.records.iter().all(|(_, record)| record.model.is_some());
+    let named = |file: &CompletionFile| name.is_some() || file.answers.iter().all(|answer| answer.model.is_some());
     a.sha256 == b.sha256 && (same_path() || named(a) && named(b))
 }
 

@@ -1,13 +1,16 @@
 //! Ids that mean one prompt each.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use smpo_files::sha256;
-use smpo_results::Message;
+use smpo_results::{Error, Sample};
 
 use super::and_more;
 use super::answers::Answers;
 use crate::prompts::Turn;
+use crate::score::answer::{Answer, asked};
+use crate::score::store::Store;
 use crate::suite::Suite;
 
 /// Characters of a hash in an id.
@@ -18,65 +21,94 @@ pub(super) fn of_suite(models: &mut [Answers], suite: &Suite) {
     let questions: HashSet<&str> =
         suite.prompts.iter().filter_map(|p| Some(p.turn.as_ref()?.question.as_str())).collect();
     for answer in models.iter_mut().flat_map(|model| &mut model.answers) {
-        if questions.contains(answer.id.as_str()) {
-            answer.id = Turn::prompt_id(&answer.id, 1);
+        if questions.contains(&*answer.id) {
+            answer.id = Turn::prompt_id(&answer.id, 1).into();
         }
     }
 }
 
-/// A prompt that goes by an id, and the model that it was seen with first.
-struct Meaning {
-    text: String,
+/// A prompt that goes by an id: the answer that it was seen with first, and that answer's model.
+struct Meaning<'a> {
+    answer: &'a Answer,
     model: usize,
-    place: String,
+}
+
+impl Meaning<'_> {
+    fn text(&self, store: &Store) -> Result<String, Error> {
+        let sample: Sample = store.get(self.answer.stored)?;
+        Ok(asked(&sample.messages).unwrap_or_default())
+    }
+
+    /// Two models may write one prompt differently, bare and in their templates: between models, a prompt that contains the
+    /// other is the same.
+    fn is_of(&self, other: &Meaning<'_>, store: &Store) -> Result<bool, Error> {
+        if self.answer.asked == other.answer.asked || self.model == other.model {
+            return Ok(self.answer.asked == other.answer.asked);
+        }
+        let (own, others) = (self.text(store)?, other.text(store)?);
+        Ok(own.contains(&others) || others.contains(&own))
+    }
+}
+
+/// The first of the meanings that is that of another answer.
+fn position(known: &[Meaning<'_>], new: &Meaning<'_>, store: &Store) -> Result<Option<usize>, Error> {
+    for (index, meaning) in known.iter().enumerate() {
+        if meaning.is_of(new, store)? {
+            return Ok(Some(index));
+        }
+    }
+    Ok(None)
 }
 
 /// Question numbers are unique within a task at best: an id under which the files hold several prompts is told apart by
 /// their texts.
-///
-/// Two models may write one prompt differently, bare and in their templates: between models, a prompt that contains the
-/// other is the same.
-pub(super) fn tell_apart(models: &mut [Answers], notes: &mut Vec<String>) {
-    let mut meanings: HashMap<String, Vec<Meaning>> = HashMap::new();
-    let mut meaning_of: Vec<Vec<Option<usize>>> = Vec::new();
+pub(super) fn tell_apart(models: &mut [Answers], store: &Store, notes: &mut Vec<String>) -> Result<(), Error> {
+    let mut meanings: HashMap<&str, Vec<Meaning<'_>>> = HashMap::new();
+    let mut meaning_of: Vec<Vec<Option<u32>>> = Vec::new();
     for (model, answers) in models.iter().enumerate() {
         let mut of_model = Vec::with_capacity(answers.answers.len());
         for answer in &answers.answers {
-            let own_id = answer.record.id.is_some();
-            of_model.push(own_id.then(|| asked(&answer.record.messages)).flatten().map(|text| {
-                let known = meanings.entry(answer.id.clone()).or_default();
-                let same = |known: &Meaning| {
-                    known.text == text
-                        || known.model != model && (known.text.contains(&text) || text.contains(&known.text))
-                };
-                known.iter().position(same).unwrap_or_else(|| {
-                    known.push(Meaning { text, model, place: answer.place() });
+            if answer.asked.is_none() {
+                of_model.push(None);
+                continue;
+            }
+            let known = meanings.entry(&answer.id).or_insert_with(|| Vec::with_capacity(1));
+            let new = Meaning { answer, model };
+            let place = match position(known, &new, store)? {
+                Some(place) => place,
+                None => {
+                    known.push(new);
                     known.len() - 1
-                })
-            }));
+                }
+            };
+            of_model.push(Some(place as u32));
         }
         meaning_of.push(of_model);
     }
-    let mut ambiguous: Vec<_> = meanings.iter().filter(|(_, known)| known.len() > 1).collect();
-    ambiguous.sort_by(|a, b| a.1[0].place.cmp(&b.1[0].place));
+    let mut ambiguous: Vec<_> = meanings.into_iter().filter(|(_, known)| known.len() > 1).collect();
+    ambiguous.sort_by_cached_key(|(id, known)| (known[0].answer.place(), *id));
     if let Some((id, known)) = ambiguous.first() {
         let example = format!(
             "the id {id:?} stands for different prompts ({}, {}): they are told apart by their texts",
-            known[0].place, known[1].place
+            known[0].answer.place(),
+            known[1].answer.place()
         );
         notes.push(and_more(&example, ambiguous.len()));
     }
+    let mut ids_of: HashMap<Arc<str>, Vec<Arc<str>>> = HashMap::new();
+    for (id, known) in ambiguous {
+        let named = known.iter().map(|meaning| {
+            let text = meaning.text(store)?;
+            Ok(format!("{id}#{}", &sha256(text.as_bytes())[..DIGITS]).into())
+        });
+        ids_of.insert(known[0].answer.id.clone(), named.collect::<Result<_, Error>>()?);
+    }
     for (answers, meanings_of) in models.iter_mut().zip(meaning_of) {
         for (answer, meaning) in answers.answers.iter_mut().zip(meanings_of) {
-            if let (Some(meaning), Some(known)) = (meaning, meanings.get(&answer.id).filter(|known| known.len() > 1)) {
-                answer.id = format!("{}#{}", answer.id, &sha256(known[meaning].text.as_bytes())[..DIGITS]);
+            if let (Some(meaning), Some(ids)) = (meaning, ids_of.get(&answer.id)) {
+                answer.id = ids[meaning as usize].clone();
             }
         }
     }
-}
-
-/// The last message, white space aside.
-fn asked(messages: &[Message]) -> Option<String> {
-    let words: Vec<&str> = messages.last()?.content.split_whitespace().collect();
-    Some(words.join(" ")).filter(|text| !text.is_empty())
+    Ok(())
 }

@@ -7,34 +7,23 @@ mod identity;
 mod prompts;
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use smpo_results::{Sample, SuiteInfo};
+use smpo_results::Sample;
 
-use super::CompletionFile;
+use super::completions::ModelCompletions;
+use super::file::CompletionFile;
+use super::store::Store;
 use crate::input_error::InputError;
-use crate::prompts::Prompt;
 use crate::slices::reserved;
 use crate::suite::Suite;
+use answers::Answers;
 use copies::numbered;
-use prompts::{all_prompts, groups_sharing_prompts, scored_on};
-
-/// One model's completions.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ModelCompletions {
-    /// Model name in its files, or the file's name.
-    pub name: String,
-    /// Its files.
-    pub sources: Vec<PathBuf>,
-    /// Prompts that it was scored on.
-    pub suite: SuiteInfo,
-    /// Grouped by prompt; a prompt without a completion has a failed sample.
-    pub samples: Vec<Sample>,
-}
+pub(super) use prompts::Prompts;
+use prompts::groups_sharing_prompts;
 
 /// The models of some files.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Assembled {
     /// In the order of their first completions.
     pub models: Vec<ModelCompletions>,
@@ -42,7 +31,7 @@ pub struct Assembled {
     pub notes: Vec<String>,
 }
 
-/// Sorts completions by model.
+/// Sorts completions by model. All files were read into the store.
 ///
 /// Rows that name no model are of the file's only one, else of `name`, else of a model called after the file. A row
 /// without an id has its prompt's hash for one, or its line where there is no prompt; rows of one id without sample
@@ -52,80 +41,68 @@ pub struct Assembled {
 ///
 /// # Errors
 /// Two different completions as one sample; a completion of a prompt that the suite does not have; a slice of a reserved name;
-/// no completion at all; rows that nothing tells the model of.
+/// no completion at all; rows that nothing tells the model of; a store that cannot be read or written.
 pub fn assemble(
     files: Vec<CompletionFile>,
     suite: Option<&Suite>,
     name: Option<&str>,
+    mut store: Store,
 ) -> Result<Assembled, InputError> {
     let mut notes = Vec::new();
     let files = files::wanted(files, name, &mut notes)?;
-    let mut answers = answers::by_model(files, name, &mut notes)?;
+    let mut models = answers::by_model(files, name, &mut notes)?;
     match suite {
-        Some(suite) => identity::of_suite(&mut answers, suite),
-        None => identity::tell_apart(&mut answers, &mut notes),
+        Some(suite) => identity::of_suite(&mut models, suite),
+        None => identity::tell_apart(&mut models, &store, &mut notes)?,
     }
-    let mut models = Vec::with_capacity(answers.len());
-    for answers in answers {
-        let model = numbered(answers, &mut notes)?;
-        check_slices(&model)?;
-        models.push(model);
+    for model in &mut models {
+        numbered(model, &store, &mut notes)?;
+        check_slices(model, &store)?;
     }
-    let mut assembled: Vec<Option<ModelCompletions>> = models.iter().map(|_| None).collect();
-    match suite {
-        Some(suite) => {
-            for (place, model) in assembled.iter_mut().zip(models) {
-                check_known(&model, &suite.prompts)?;
-                *place = Some(scored_on(model, &suite.prompts, suite.name.clone()));
-            }
-        }
-        None => {
-            let groups = groups_sharing_prompts(&models);
-            let mut models: Vec<Option<Model>> = models.into_iter().map(Some).collect();
-            for peers in groups {
-                let prompts = all_prompts(peers.iter().filter_map(|&index| models[index].as_ref()));
-                for index in peers {
-                    assembled[index] = models[index].take().map(|model| {
-                        let name = model.format.to_owned();
-                        scored_on(model, &prompts, name)
-                    });
-                }
-            }
-        }
+    let prompts = prompts_of(&models, suite, &mut store)?;
+    let store = Arc::new(store);
+    let models = models.into_iter().zip(prompts).map(|(model, prompts)| {
+        let Answers { name, sources, format, answers } = model;
+        let suite = suite.map_or_else(|| format.to_owned(), |suite| suite.name.clone());
+        ModelCompletions::new((name, sources), &answers, prompts, suite, store.clone())
+    });
+    Ok(Assembled { models: models.collect(), notes })
+}
+
+/// The prompts that each model is scored on.
+fn prompts_of(
+    models: &[Answers],
+    suite: Option<&Suite>,
+    store: &mut Store,
+) -> Result<Vec<Arc<Prompts>>, InputError> {
+    if let Some(suite) = suite {
+        check_known(models, suite)?;
+        let prompts = Arc::new(Prompts::given(&suite.prompts, store)?);
+        return Ok(vec![prompts; models.len()]);
     }
-    Ok(Assembled { models: assembled.into_iter().flatten().collect(), notes })
+    let mut prompts_of = vec![None; models.len()];
+    for peers in groups_sharing_prompts(models) {
+        let prompts = Arc::new(Prompts::found(peers.iter().map(|&index| &models[index]), store)?);
+        peers.iter().for_each(|&index| prompts_of[index] = Some(prompts.clone()));
+    }
+    Ok(prompts_of.into_iter().flatten().collect())
 }
 
-/// A numbered completion and its place in a file.
-struct Placed {
-    path: Arc<Path>,
-    line: usize,
-    /// The file named its slice.
-    has_slice: bool,
-    sample: Sample,
+fn check_slices(model: &Answers, store: &Store) -> Result<(), InputError> {
+    let Some(answer) = model.answers.iter().find(|answer| answer.reserved) else { return Ok(()) };
+    let sample: Sample = store.get(answer.stored)?;
+    let problem = reserved(&sample.slice);
+    problem.map_or(Ok(()), |problem| Err(InputError::line(&answer.path, answer.line, problem)))
 }
 
-/// A model with its numbered completions.
-struct Model {
-    name: String,
-    sources: Vec<PathBuf>,
-    format: &'static str,
-    completions: Vec<Placed>,
-}
-
-fn check_slices(model: &Model) -> Result<(), InputError> {
-    let placed = model.completions.iter().find_map(|placed| Some((placed, reserved(&placed.sample.slice)?)));
-    placed.map_or(Ok(()), |(placed, problem)| Err(InputError::line(&placed.path, placed.line, problem)))
-}
-
-fn check_known(model: &Model, prompts: &[Prompt]) -> Result<(), InputError> {
-    let known: HashSet<&str> = prompts.iter().map(|prompt| prompt.id.as_str()).collect();
-    for placed in &model.completions {
-        let id = placed.sample.prompt_id.as_str();
-        if !known.contains(id) {
-            let hint = smpo_suggest::did_you_mean(id, known.iter().copied());
-            let problem = format!("the prompt {id:?} is not among the {} prompts given{hint}", prompts.len());
-            return Err(InputError::line(&placed.path, placed.line, problem));
+fn check_known(models: &[Answers], suite: &Suite) -> Result<(), InputError> {
+    let known: HashSet<&str> = suite.prompts.iter().map(|prompt| prompt.id.as_str()).collect();
+    for answer in models.iter().flat_map(|model| &model.answers) {
+        if !known.contains(&*answer.id) {
+            let hint = smpo_suggest::did_you_mean(&answer.id, known.iter().copied());
+            let problem =
+                format!("the prompt {:?} is not among the {} prompts given{hint}", answer.id, suite.prompts.len());
+            return Err(InputError::line(&answer.path, answer.line, problem));
         }
     }
     Ok(())

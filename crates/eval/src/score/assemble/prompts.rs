@@ -1,23 +1,137 @@
-//! The prompts that models are scored on, and the samples over them.
+//! The prompts that models are scored on.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use smpo_results::{FinishReason, Message, Sample, SuiteInfo};
+use smpo_files::Span;
+use smpo_results::{Error, Sample};
 
-use super::copies::sample;
-use super::{Model, ModelCompletions, Placed};
-use crate::prompts::{Prompt, Turn};
-use crate::score::record::Record;
+use super::answers::Answers;
+use crate::prompts::Prompt;
+use crate::score::answer::Answer;
+use crate::score::store::Store;
 use crate::slices;
-use crate::suite::hash_prompts;
+use crate::suite::PromptHash;
+
+/// Prompts in a store, in their order.
+#[derive(Debug)]
+pub(in crate::score) struct Prompts {
+    /// Each with its id.
+    pub stored: Vec<(Arc<str>, Span)>,
+    /// SHA-256 over all, in the order of their ids: files may hold them in any.
+    pub sha256: String,
+    /// True if one is a turn of a question.
+    pub turns: bool,
+}
+
+impl Prompts {
+    /// Given prompts.
+    pub fn given(prompts: &[Prompt], store: &mut Store) -> Result<Self, Error> {
+        let stored = prompts.iter().map(|prompt| Ok((prompt.id.as_str().into(), store.put(prompt)?)));
+        Self::new(stored.collect::<Result<_, Error>>()?, store)
+    }
+
+    /// Every prompt that any of the models has, in the order of first appearance; fields that one file lacks are taken from
+    /// another.
+    pub fn found<'a>(models: impl Iterator<Item = &'a Answers>, store: &mut Store) -> Result<Self, Error> {
+        let mut found: Vec<Found> = Vec::new();
+        let mut index_of: HashMap<Arc<str>, usize> = HashMap::new();
+        for answer in models.flat_map(|model| &model.answers) {
+            let index = *index_of.entry(answer.id.clone()).or_insert_with(|| {
+                found.push(Found::new(answer.id.clone()));
+                found.len() - 1
+            });
+            found[index].add(answer);
+        }
+        drop(index_of);
+        let stored = found.into_iter().map(|found| {
+            let prompt = found.prompt(store)?;
+            Ok((found.id, store.put(&prompt)?))
+        });
+        Self::new(stored.collect::<Result<_, Error>>()?, store)
+    }
+
+    fn new(stored: Vec<(Arc<str>, Span)>, store: &Store) -> Result<Self, Error> {
+        let mut sorted: Vec<&(Arc<str>, Span)> = stored.iter().collect();
+        sorted.sort_by(|a, b| a.0.cmp(&b.0));
+        let (mut hash, mut turns) = (PromptHash::default(), false);
+        for (_, span) in sorted {
+            let prompt: Prompt = store.get(*span)?;
+            turns |= prompt.turn.is_some();
+            hash.add(&prompt);
+        }
+        Ok(Prompts { stored, sha256: hash.hex(), turns })
+    }
+}
+
+/// A prompt, and the first answers that tell its fields.
+struct Found {
+    id: Arc<str>,
+    slice: Option<Span>,
+    messages: Option<Span>,
+    reference: Option<Span>,
+    language: Option<Span>,
+    closed: bool,
+}
+
+impl Found {
+    fn new(id: Arc<str>) -> Self {
+        Found { id, slice: None, messages: None, reference: None, language: None, closed: false }
+    }
+
+    fn add(&mut self, answer: &Answer) {
+        let has = answer.has;
+        let fields = [
+            (&mut self.slice, has.slice),
+            (&mut self.messages, has.messages),
+            (&mut self.reference, has.reference),
+            (&mut self.language, has.language),
+        ];
+        for (field, _) in fields.into_iter().filter(|(field, has)| field.is_none() && *has) {
+            *field = Some(answer.stored);
+        }
+        self.closed |= has.closed;
+    }
+
+    fn prompt(&self, store: &Store) -> Result<Prompt, Error> {
+        let mut told = Told { store, last: None };
+        Ok(Prompt {
+            id: self.id.to_string(),
+            slice: told.by(self.slice)?.map_or_else(|| slices::PLAIN.into(), |sample| sample.slice.clone()),
+            messages: told.by(self.messages)?.map(|sample| sample.messages.clone()).unwrap_or_default(),
+            reference: told.by(self.reference)?.and_then(|sample| sample.reference.clone()),
+            language: told.by(self.language)?.and_then(|sample| sample.language.clone()),
+            closed: self.closed,
+            extra_body: Default::default(),
+            cap: None,
+            turn: None,
+        })
+    }
+}
+
+/// The answers that tell the fields of a prompt: mostly one tells all, which is read once.
+struct Told<'a> {
+    store: &'a Store,
+    last: Option<(Span, Sample)>,
+}
+
+impl Told<'_> {
+    fn by(&mut self, field: Option<Span>) -> Result<Option<&Sample>, Error> {
+        let Some(span) = field else { return Ok(None) };
+        if self.last.as_ref().is_none_or(|(known, _)| *known != span) {
+            self.last = Some((span, self.store.get(span)?));
+        }
+        Ok(self.last.as_ref().map(|(_, sample)| sample))
+    }
+}
 
 /// Indices of models, those that share a prompt together.
-pub(super) fn groups_sharing_prompts(models: &[Model]) -> Vec<Vec<usize>> {
+pub(super) fn groups_sharing_prompts(models: &[Answers]) -> Vec<Vec<usize>> {
     let mut group: Vec<usize> = (0..models.len()).collect();
     let mut first_with: HashMap<&str, usize> = HashMap::new();
     for (index, model) in models.iter().enumerate() {
-        for placed in &model.completions {
-            let other = *first_with.entry(&placed.sample.prompt_id).or_insert(index);
+        for answer in &model.answers {
+            let other = *first_with.entry(&answer.id).or_insert(index);
             let (from, to) = (group[index], group[other]);
             if from != to {
                 group.iter_mut().filter(|group| **group == from).for_each(|group| *group = to);
@@ -30,115 +144,4 @@ pub(super) fn groups_sharing_prompts(models: &[Model]) -> Vec<Vec<usize>> {
     }
     groups.retain(|group| !group.is_empty());
     groups
-}
-
-/// Every prompt that any of the models has, in the order of first appearance; fields that one file lacks are taken from
-/// another.
-pub(super) fn all_prompts<'a>(models: impl Iterator<Item = &'a Model>) -> Vec<Prompt> {
-    let mut prompts: Vec<(Prompt, bool)> = Vec::new();
-    let mut index_of: HashMap<&str, usize> = HashMap::new();
-    for Placed { has_slice, sample, .. } in models.flat_map(|model| &model.completions) {
-        let index = *index_of.entry(&sample.prompt_id).or_insert_with(|| {
-            let prompt = Prompt {
-                id: sample.prompt_id.clone(),
-                slice: slices::PLAIN.into(),
-                messages: Vec::new(),
-                reference: None,
-                language: None,
-                closed: false,
-                extra_body: Default::default(),
-                cap: None,
-                turn: None,
-            };
-            prompts.push((prompt, false));
-            prompts.len() - 1
-        });
-        let (prompt, sliced) = &mut prompts[index];
-        if *has_slice && !*sliced {
-            prompt.slice.clone_from(&sample.slice);
-            *sliced = true;
-        }
-        if prompt.messages.is_empty() {
-            prompt.messages.clone_from(&sample.messages);
-        }
-        prompt.reference = prompt.reference.take().or_else(|| sample.reference.clone());
-        prompt.language = prompt.language.take().or_else(|| sample.language.clone());
-        prompt.closed |= sample.closed;
-    }
-    prompts.into_iter().map(|(prompt, _)| prompt).collect()
-}
-
-/// The model's samples in the order of the prompts, with the fields of the prompts; a failed sample where one is missing.
-pub(super) fn scored_on(model: Model, prompts: &[Prompt], suite: String) -> ModelCompletions {
-    let answer_to = answers_to_turns(&model, prompts);
-    let mut by_prompt: HashMap<String, Vec<Sample>> = HashMap::new();
-    for Placed { sample, .. } in model.completions {
-        match by_prompt.get_mut(&sample.prompt_id) {
-            Some(of_prompt) => of_prompt.push(sample),
-            None => drop(by_prompt.insert(sample.prompt_id.clone(), vec![sample])),
-        }
-    }
-    let mut samples = Vec::new();
-    for prompt in prompts {
-        let mut of_prompt = by_prompt.remove(prompt.id.as_str()).unwrap_or_default();
-        of_prompt.sort_by_key(|sample| sample.sample);
-        let missing = of_prompt.is_empty().then(|| {
-            let missing = Record::failed("no completion of this prompt in the file");
-            sample(missing, prompt.id.clone(), 0)
-        });
-        for sample in of_prompt.into_iter().chain(missing) {
-            let sample = within_cap(sample, prompt.cap);
-            samples.push(Sample {
-                slice: prompt.slice.clone(),
-                messages: conversation(prompt, sample.sample, &answer_to),
-                reference: prompt.reference.clone(),
-                language: prompt.language.clone(),
-                closed: prompt.closed,
-                ..sample
-            });
-        }
-    }
-    samples.shrink_to_fit();
-    let mut sorted: Vec<&Prompt> = prompts.iter().collect();
-    sorted.sort_by(|a, b| a.id.cmp(&b.id));
-    let info = SuiteInfo { name: suite, sha256: hash_prompts(sorted), prompts: prompts.len(), pairs_sha256: None };
-    ModelCompletions { name: model.name, sources: model.sources, suite: info, samples }
-}
-
-/// The sample under the cap of its request, where its own file has none: an end at the cap is the cap's.
-fn within_cap(sample: Sample, requested: Option<u32>) -> Sample {
-    let (None, Some(cap)) = (sample.cap, requested) else { return sample };
-    let sample = Sample { cap: requested, ..sample };
-    if sample.finish_reason == FinishReason::Eos && sample.tokens.is_some_and(|tokens| tokens >= cap) {
-        let finish_remark = Some("an end at the cap of the request, counted as cut".to_owned());
-        return Sample { finish_reason: FinishReason::Length, finish_remark, ..sample };
-    }
-    sample
-}
-
-/// Completions by prompt and sample.
-type AnswersToTurns = HashMap<(String, u32), String>;
-
-/// The model's answers to questions of several turns.
-fn answers_to_turns(model: &Model, prompts: &[Prompt]) -> AnswersToTurns {
-    if prompts.iter().all(|prompt| prompt.turn.is_none()) {
-        return HashMap::new();
-    }
-    let answers = model.completions.iter().map(|placed| &placed.sample);
-    answers.map(|sample| ((sample.prompt_id.clone(), sample.sample), sample.completion.clone())).collect()
-}
-
-/// The messages before a completion; of a later turn, with the model's own answers to the earlier ones.
-fn conversation(prompt: &Prompt, sample: u32, answer_to: &AnswersToTurns) -> Vec<Message> {
-    let Some(turn) = &prompt.turn else { return prompt.messages.clone() };
-    let mut messages = Vec::new();
-    for (index, asked) in prompt.messages.iter().enumerate() {
-        messages.push(asked.clone());
-        if index + 1 < turn.number {
-            let earlier = Turn::prompt_id(&turn.question, index + 1);
-            let answer = answer_to.get(&(earlier, sample)).map_or("", String::as_str);
-            messages.push(Message::assistant(answer));
-        }
-    }
-    messages
 }

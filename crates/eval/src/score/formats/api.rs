@@ -1,9 +1,11 @@
-//! Bodies of API responses: chat completions, completions, the Responses API, Anthropic messages, Gemini, Ollama.
+//! Bodies of API responses: chat completions, completions, the Responses API, Anthropic messages, Gemini, Ollama, llama.cpp's
+//! own.
 
 use serde_json::Value;
 use smpo_chat::Content;
 
-use crate::json_rows::{Row, count, error_text, given, list, text};
+use crate::conversation::conversation;
+use crate::json_rows::{Row, count, error_text, first, given, list, text};
 use crate::score::record::Record;
 
 /// True if an object is the body of a response of any of the APIs.
@@ -14,13 +16,17 @@ pub(super) fn fits(body: &Row) -> bool {
         || is_list("candidates")
         || is_list("output") && body.contains_key("status")
         || is_list("content") && body.contains_key("stop_reason")
+        || body.contains_key("content") && body.contains_key("tokens_predicted")
         || body.contains_key("done") && (body.contains_key("message") || body.contains_key("response"))
 }
 
-/// The completions of a body: one, or a sample for each choice.
+/// The completions of a body: one, or a sample for each choice; a failed one where it has none.
 pub(super) fn records(body: &Row) -> Result<Vec<Record>, String> {
-    if let Some(error) = error_text(body, "error") {
-        return Ok(vec![Record { model: model(body)?, sample: Some(0), ..Record::failed(error) }]);
+    let error = error_text(body, "error").or_else(|| without_choices(body));
+    // only some programs repeat the prompt
+    let messages = conversation(body, false).ok().flatten().unwrap_or_default();
+    if let Some(error) = error {
+        return Ok(vec![Record { model: model(body)?, sample: Some(0), messages, ..Record::failed(error) }]);
     }
     let records = if let Some(choices) = list(body, "choices")? {
         choices.iter().map(|choice| self::choice(choice, "message")).collect::<Result<Vec<_>, _>>()?
@@ -33,6 +39,7 @@ pub(super) fn records(body: &Row) -> Result<Vec<Record>, String> {
     let place = |(position, record): (usize, Record)| -> Result<Record, String> {
         Ok(Record {
             model: model(body)?,
+            messages: messages.clone(),
             sample: record.sample.or(u32::try_from(position).ok()),
             // the usage counts the tokens of all choices together
             tokens: record.tokens.or(tokens.filter(|_| !several)),
@@ -40,6 +47,14 @@ pub(super) fn records(body: &Row) -> Result<Vec<Record>, String> {
         })
     };
     records.into_iter().enumerate().map(place).collect()
+}
+
+/// The reason for which a body has no completion: its list of them is empty, or null.
+fn without_choices(body: &Row) -> Option<String> {
+    let is_empty = |value: &Value| value.is_null() || value.as_array().is_some_and(Vec::is_empty);
+    let name = ["choices", "candidates"].into_iter().find(|name| body.get(*name).is_some_and(is_empty))?;
+    let blocked = body.get("promptFeedback").and_then(|feedback| feedback.get("blockReason")?.as_str());
+    Some(blocked.map_or_else(|| format!("`{name}` is empty"), |reason| format!("blocked: {reason}")))
 }
 
 /// One of several completions, in `message` or `content`, or as a text of its own.
@@ -69,11 +84,11 @@ fn single(body: &Row) -> Result<Record, String> {
 }
 
 fn model(body: &Row) -> Result<Option<String>, String> {
-    crate::json_rows::first(body, &["model", "modelVersion"], text)
+    first(body, &["model", "modelVersion"], text)
 }
 
 fn tokens(body: &Row) -> Result<Option<u32>, String> {
-    if let Some(count) = count(body, "eval_count")? {
+    if let Some(count) = first(body, &["eval_count", "tokens_predicted"], count)? {
         return Ok(Some(count));
     }
     for (usage, names) in [
@@ -81,7 +96,7 @@ fn tokens(body: &Row) -> Result<Option<u32>, String> {
         ("usageMetadata", ["candidatesTokenCount", "candidates_token_count"]),
     ] {
         if let Some(Value::Object(usage)) = body.get(usage) {
-            return crate::json_rows::first(usage, &names, count);
+            return first(usage, &names, count);
         }
     }
     Ok(None)

@@ -20,11 +20,23 @@ pub(super) fn records(row: &Row) -> Result<Vec<Record>, String> {
     let question = prompts::id(row, false)?.ok_or("expected a `question_id`, got none")?;
     let model = first(row, &["model_id", "model"], text)?;
     let choices = list(row, "choices")?.ok_or("expected a list in `choices`, got none")?;
+    let failed = |sample, error: &str| Record {
+        model: model.clone(),
+        id: Some(question.clone()),
+        sample,
+        ..Record::failed(error)
+    };
     let mut records = Vec::new();
+    if choices.is_empty() {
+        records.push(failed(Some(0), "`choices` is empty"));
+    }
     for (position, choice) in choices.iter().enumerate() {
         let Value::Object(choice) = choice else { return Err("`choices`: expected objects".into()) };
         let turns = list(choice, "turns")?.ok_or("`choices`: expected a list in `turns`, got none")?;
         let sample = count(choice, "index")?.or(u32::try_from(position).ok());
+        if turns.is_empty() {
+            records.push(failed(sample, "`turns` is empty"));
+        }
         for (index, turn) in turns.iter().enumerate() {
             let content = Content::of_value(turn).map_err(|problem| format!("`turns`: {problem}"))?;
             let record = if content.text == super::FAILED {

@@ -45,6 +45,9 @@ fn completions(state: &Row) -> Result<Vec<Record>, String> {
         return Ok(vec![common.fail(error_text(result, "error").unwrap_or_else(|| "not a success".into()))]);
     }
     let completions = list(result, "completions")?.unwrap_or_default();
+    if completions.is_empty() {
+        return Ok(vec![common.fail("`completions` is empty")]);
+    }
     let record = |completion: &Value| {
         let completion = completion.as_object().ok_or("`completions`: expected objects")?;
         let tokens = given(completion, "tokens").and_then(Value::as_array).filter(|tokens| !tokens.is_empty());

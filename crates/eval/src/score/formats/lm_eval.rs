@@ -36,11 +36,11 @@ pub(super) fn read(path: &Path, rows: &[(usize, Row)]) -> Result<Read, InputErro
     Ok(Read::Records(records))
 }
 
-/// The responses of a generation task are texts; those of others are pairs or numbers, or belong to several requests.
+/// The responses of a generation task are texts; those of others are pairs or numbers.
 fn is_likelihood(row: &Row) -> bool {
     let Some(Value::Array(requests)) = row.get("resps") else { return false };
     let first = requests.first().and_then(|repeats| repeats.get(0));
-    requests.len() > 1 || first.is_some_and(|first| first.is_array() || first.is_number())
+    first.is_some_and(|first| first.is_array() || first.is_number())
 }
 
 fn records(row: &Row, path: &Path) -> Result<Vec<Record>, String> {
@@ -57,9 +57,13 @@ fn records(row: &Row, path: &Path) -> Result<Vec<Record>, String> {
     let (messages, cap) = prompt(row);
     let model = path.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
     let mut records = Vec::new();
+    let none = [Value::Null];
+    let repeats = if repeats.is_empty() { &none } else { &repeats[..] };
     for (sample, response) in repeats.iter().enumerate() {
-        let Value::String(completion) = response else {
-            return Err(format!("`resps`: expected strings, got {}", json_kind(response)));
+        let answer = match response {
+            Value::String(completion) => Record::new(completion),
+            Value::Null => Record::failed("no response"),
+            other => return Err(format!("`resps`: expected strings, got {}", json_kind(other))),
         };
         records.push(Record {
             model: model.clone(),
@@ -72,7 +76,7 @@ fn records(row: &Row, path: &Path) -> Result<Vec<Record>, String> {
                 _ => None,
             },
             cap,
-            ..Record::new(completion)
+            ..answer
         });
     }
     Ok(records)

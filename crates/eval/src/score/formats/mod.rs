@@ -93,9 +93,9 @@ formats! {
     Promptfoo, "promptfoo", promptfoo, Reader::Row(promptfoo::records), "promptfoo's `results.json`";
     Helm, "helm", helm, Reader::Row(helm::records), "HELM's `scenario_state.json`";
     OpenAiEvals, "openai_evals", openai_evals, Reader::File(openai_evals::read), "logs of openai/evals";
-    Api, "api", api, Reader::Row(api::records), "bodies of API responses, one a line: OpenAI, Anthropic, Gemini, Ollama";
+    Api, "api", api, Reader::Row(api::records), "bodies of API responses, one a line: OpenAI, Anthropic, Gemini, Ollama, llama.cpp";
     AlpacaEval, "alpaca_eval", alpaca_eval, Reader::Row(alpaca_eval::records), "AlpacaEval `model_outputs.json`";
-    Plain, "plain", plain, Reader::Row(plain::records), "a prompt and a completion under any usual name, or conversations that end with the assistant (TRL, ShareGPT, flexeval)";
+    Plain, "plain", plain, Reader::Row(plain::records), "a prompt and a completion under any usual name (Ragas, DeepEval, lighteval, LLaMA-Factory), a response of an API in a field (batches of Vertex and Bedrock), or conversations that end with the assistant (TRL, ShareGPT, flexeval)";
 }
 
 impl InputFormat {

@@ -5,12 +5,13 @@ use serde_json::Value;
 use smpo_chat::{Content, json_kind};
 use smpo_results::FinishReason;
 
+use super::api;
 use crate::conversation::{conversation, is_assistant, written};
 use crate::json_rows::{Row, count, error_text, first, given, text};
 use crate::prompts;
 use crate::score::record::Record;
 
-const COMPLETION: [&str; 17] = [
+const COMPLETION: [&str; 20] = [
     "completion",
     "output",
     "response",
@@ -21,6 +22,10 @@ const COMPLETION: [&str; 17] = [
     "model_output",
     "model_response",
     "lm_output",
+    // LLaMA-Factory, DeepEval, Bedrock
+    "predict",
+    "actual_output",
+    "modelOutput",
     // several samples
     "completions",
     "outputs",
@@ -57,6 +62,11 @@ fn answer(row: &Row) -> Option<&Row> {
 pub(super) fn records(row: &Row) -> Result<Vec<Record>, String> {
     let mut messages = conversation(row, false)?.unwrap_or_default();
     let error = error_text(row, "error");
+    let body = field(row).and_then(|name| row[name].as_object()).filter(|body| error.is_none() && api::fits(body));
+    if let Some(body) = body {
+        let common = Record { messages, ..common(row)? };
+        return Ok(api::records(body)?.into_iter().map(|answer| of_response(answer, common.clone())).collect());
+    }
     let completions = match field(row) {
         Some(name) => completions(row, name)?,
         None if error.is_some() => Vec::new(),
@@ -89,6 +99,23 @@ pub(super) fn records(row: &Row) -> Result<Vec<Record>, String> {
         records.push(Record { sample, ..record });
     }
     Ok(records)
+}
+
+/// A completion out of the body of an API's response, with what its row tells.
+fn of_response(answer: Record, row: Record) -> Record {
+    Record {
+        model: answer.model.or(row.model),
+        sample: answer.sample.or(row.sample),
+        messages: if row.messages.is_empty() { answer.messages } else { row.messages },
+        tokens: answer.tokens.or(row.tokens),
+        id: row.id,
+        slice: row.slice,
+        reference: row.reference,
+        closed: row.closed,
+        language: row.language,
+        cap: row.cap,
+        ..answer
+    }
 }
 
 /// The fields that all samples of a row share.
@@ -155,11 +182,19 @@ fn completions<'a>(row: &'a Row, name: &str) -> Result<Vec<Completion<'a>>, Stri
 }
 
 fn completion<'a>(name: &str, value: &'a Value) -> Result<Completion<'a>, String> {
-    let content = (!value.is_null()).then(|| Content::of_value(value)).transpose();
-    let content = content.map_err(|_| {
-        let got = json_kind(value);
-        format!("`{name}`: expected a text, a list of texts, or messages of the assistant, got {got}")
-    })?;
+    // a choice as an API has it
+    let message = value.get("message").filter(|message| message.is_object()).unwrap_or(value);
+    let expected =
+        |got: &str| format!("`{name}`: expected a text, a list of texts, or messages of the assistant, got {got}");
+    if let Some(fields) = message.as_object().filter(|fields| !Content::is_message(fields)) {
+        let names: Vec<&str> = fields.keys().map(String::as_str).take(8).collect();
+        return Err(expected(&match names.as_slice() {
+            [] => "an empty object".to_owned(),
+            names => format!("an object with {}", names.join(", ")),
+        }));
+    }
+    let content = (!message.is_null()).then(|| Content::of_value(message)).transpose();
+    let content = content.map_err(|_| expected(json_kind(message)))?;
     Ok(Completion { content, fields: value.as_object() })
 }
 

@@ -36,15 +36,17 @@ fn record(result: &Row) -> Result<Record, String> {
     let record = match (error, response) {
         (Some(error), _) => Record::failed(error),
         (None, None) => Record::failed("no response"),
-        (None, Some(response)) => {
-            let output = given(response, "output").unwrap_or(&Value::Null);
-            // an output that promptfoo parsed as JSON
-            let content = Content::of_value(output)
-                .ok()
-                .filter(|content| !output.is_object() || !content.text.is_empty())
-                .unwrap_or_else(|| Content { text: output.to_string(), reasoning: None });
-            Record::written(content).finished(response)
-        }
+        (None, Some(response)) => match given(response, "output") {
+            None => Record::failed("no output"),
+            Some(output) => {
+                // an output that promptfoo parsed as JSON
+                let content = Content::of_value(output)
+                    .ok()
+                    .filter(|content| !output.is_object() || !content.text.is_empty())
+                    .unwrap_or_else(|| Content { text: output.to_string(), reasoning: None });
+                Record::written(content).finished(response)
+            }
+        },
     };
     let provider = given(result, "provider");
     let model = match provider {
