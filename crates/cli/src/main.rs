@@ -11,6 +11,7 @@ mod memory;
 mod output;
 mod outputs;
 mod progress;
+mod streams;
 #[cfg(test)]
 #[path = "../tests/help.rs"]
 mod tests;

@@ -1,12 +1,14 @@
 //! Results on standard output, where a reader that closes the pipe early is no error, and notes on standard error.
 
 use std::io::{ErrorKind, IsTerminal, Write};
+use std::path::Path;
 
 use serde::Serialize;
 pub use smpo_report::plain_table as table;
 use smpo_report::verdict::text;
 
 use crate::exit::{Failure, OrFail};
+use crate::streams::is_output;
 
 /// Format of a command's result on standard output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -37,6 +39,23 @@ pub fn note(line: &str) {
 /// Prints a value as indented JSON.
 pub fn print_json<T: Serialize>(value: &T) -> Result<(), Failure> {
     print(&serde_json::to_string_pretty(value).or_execution_error()?)
+}
+
+/// Prints the result of a command that writes rows to `out`: to standard error where the rows go to standard output.
+pub fn summary(
+    out: Option<&Path>,
+    format: Format,
+    text: impl FnOnce() -> String,
+    value: &impl Serialize,
+) -> Result<(), Failure> {
+    let result = match format {
+        Format::Text => text(),
+        Format::Json => serde_json::to_string_pretty(value).or_execution_error()?,
+    };
+    match out.is_some_and(is_output) {
+        true => Ok(note(&result)),
+        false => print(&result),
+    }
 }
 
 /// True if standard output may have colours: a terminal, and `NO_COLOR` unset or empty (no-color.org).

@@ -1,6 +1,8 @@
-//! Output files: none may replace an input or another output.
+//! Output files: none may replace an input or another output, or be a directory.
 
 use std::path::{Path, PathBuf};
+
+use smpo_files::resolved;
 
 use crate::exit::Failure;
 
@@ -22,8 +24,8 @@ const OWN: [&str; 14] = [
     "tokenizer_config.json",
 ];
 
-/// Refuses outputs, each with its option, that would replace an input, a file by which an input directory is read, or each
-/// other.
+/// Refuses outputs, each with its option, that are directories or would replace an input, a file by which an input directory is
+/// read, or each other.
 ///
 /// # Errors
 /// The option and its file.
@@ -31,18 +33,21 @@ pub fn check<'a>(
     inputs: impl IntoIterator<Item = &'a PathBuf>,
     outputs: &[(&'static str, Option<&Path>)],
 ) -> Result<(), Failure> {
-    let inputs: Vec<PathBuf> = inputs.into_iter().map(|input| place(input)).collect();
+    let inputs: Vec<PathBuf> = inputs.into_iter().map(|input| resolved(input)).collect();
     let mut taken: Vec<(&str, PathBuf)> = Vec::new();
     for (option, output) in outputs.iter().filter_map(|(option, output)| Some((*option, (*output)?))) {
         if is_stream(output) {
             continue;
         }
-        let place = place(output);
+        let place = resolved(output);
         let refuse = |reason: String| {
             Err(Failure::user(format!("{option} {}: {reason}; choose another file", output.display())))
         };
         if inputs.contains(&place) {
             return refuse("it is an input".to_owned());
+        }
+        if place.is_dir() {
+            return refuse("it is a directory".to_owned());
         }
         if let Some((other, _)) = taken.iter().find(|(_, other)| *other == place) {
             return refuse(format!("{other} is written there"));
@@ -53,18 +58,6 @@ pub fn check<'a>(
         taken.push((option, place));
     }
     Ok(())
-}
-
-/// The place that a path leads to: links are followed as far as it exists.
-fn place(path: &Path) -> PathBuf {
-    if let Ok(found) = path.canonicalize() {
-        return found;
-    }
-    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    match (absolute.parent().and_then(|dir| dir.canonicalize().ok()), absolute.file_name()) {
-        (Some(dir), Some(name)) => dir.join(name),
-        _ => absolute,
-    }
 }
 
 /// True for an existing file by which a directory is read again.
@@ -91,6 +84,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         fs::create_dir(at("run")).unwrap();
+        fs::create_dir(at("directory")).unwrap();
         for name in ["pairs.jsonl", "run/metrics.jsonl", "run/model.safetensors", "run/verdict.json"] {
             fs::write(at(name), "{}").unwrap();
         }
@@ -102,6 +96,7 @@ mod tests {
         };
         assert!(problem(&[("--out", "pairs.jsonl")]).unwrap().contains("it is an input"));
         assert!(problem(&[("--out", "run/../pairs.jsonl")]).unwrap().contains("it is an input"));
+        assert!(problem(&[("--out", "directory")]).unwrap().contains("it is a directory"));
         assert!(problem(&[("--out", "new"), ("--csv", "new")]).unwrap().contains("--out is written there"));
         for own in ["run/metrics.jsonl", "run/model.safetensors"] {
             assert!(problem(&[("--out", own)]).unwrap().contains("is read by it"));

@@ -23,7 +23,7 @@ use crate::exit::{Exit, Failure, Outcome};
 use crate::hub::HUB_NAMES;
 use crate::output::{self, Format};
 use crate::progress::{Progress, Stage};
-use crate::{interrupt, output::print};
+use crate::{interrupt, output::print, streams};
 
 /// Check, measure, convert and clean training data.
 #[derive(Args)]
@@ -60,8 +60,8 @@ enum DataCommand {
 
 #[derive(Args)]
 struct CheckArgs {
-    /// Data file, directory or pattern: JSONL or JSON (gzip and zstd too), or Parquet
-    #[arg(required = true, value_name = "FILE")]
+    /// Data file, directory or pattern: JSONL or JSON (gzip and zstd too), or Parquet; - is standard input
+    #[arg(required = true, value_name = "FILE", value_parser = streams::input())]
     files: Vec<PathBuf>,
     #[command(flatten)]
     model: ModelArgs,
@@ -73,8 +73,8 @@ struct CheckArgs {
 
 #[derive(Args)]
 struct StatsArgs {
-    /// Data file, directory or pattern: JSONL or JSON (gzip and zstd too), or Parquet
-    #[arg(required = true, value_name = "FILE")]
+    /// Data file, directory or pattern: JSONL or JSON (gzip and zstd too), or Parquet; - is standard input
+    #[arg(required = true, value_name = "FILE", value_parser = streams::input())]
     files: Vec<PathBuf>,
     #[command(flatten)]
     model: ModelArgs,
@@ -84,11 +84,11 @@ struct StatsArgs {
 
 #[derive(Args)]
 struct ConvertArgs {
-    /// Data file, directory or pattern: JSONL or JSON (gzip and zstd too), or Parquet
-    #[arg(value_name = "FILE")]
+    /// Data file, directory or pattern: JSONL or JSON (gzip and zstd too), or Parquet; - is standard input
+    #[arg(value_name = "FILE", value_parser = streams::input())]
     file: PathBuf,
-    /// JSONL file to write; gzipped if the name ends in .gz
-    #[arg(long, value_name = "FILE")]
+    /// JSONL file to write; gzipped if the name ends in .gz; - is standard output
+    #[arg(long, value_name = "FILE", value_parser = streams::output())]
     out: PathBuf,
     /// Drop rows that `smpo data check` calls an error, listing each, instead of stopping at the first unreadable one;
     /// without --model only their text is checked
@@ -236,10 +236,8 @@ fn run_convert(args: &ConvertArgs) -> Outcome {
     let converted = convert(&args.file, &args.out, drop_bad, &mut left_out, &|rows| watch.rows(rows));
     let Some(converted) = converted? else { return Ok(Exit::Interrupted) };
     watch.finish();
-    match args.format {
-        Format::Text => print(&summary(&args.out, &converted))?,
-        Format::Json => output::print_json(&Written { schema: 1, converted: &converted })?,
-    }
+    let written = Written { schema: 1, converted: &converted };
+    output::summary(Some(&args.out), args.format, || summary(&args.out, &converted), &written)?;
     Ok(Exit::Success)
 }
 

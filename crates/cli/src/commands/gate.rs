@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use smpo_files::{append, write_whole};
+use smpo_files::{append, resolved, write_whole};
 use smpo_gate::{DecideOptions, GateError, OnInconclusive, Policy, Run, decide};
 use smpo_report::verdict::{junit, markdown, text};
 use smpo_results::{ExitCode, Verdict, write_json};
@@ -119,11 +119,7 @@ fn write_reports(args: &GateArgs, verdict: &Verdict) -> Result<(), Failure> {
 
 /// True for the job summary of GitHub Actions and those that follow it, which every step adds to.
 fn is_step_summary(path: &Path) -> bool {
-    let same = |summary: PathBuf| match (path.canonicalize(), summary.canonicalize()) {
-        (Ok(path), Ok(summary)) => path == summary,
-        _ => path == summary,
-    };
-    std::env::var_os("GITHUB_STEP_SUMMARY").is_some_and(|summary| same(summary.into()))
+    std::env::var_os("GITHUB_STEP_SUMMARY").is_some_and(|summary| resolved(path) == resolved(summary.as_ref()))
 }
 
 fn write_text(path: &Path, text: &str) -> Result<(), Failure> {

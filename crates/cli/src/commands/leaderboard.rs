@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
+use smpo_files::resolved;
 use smpo_gate::ranking::{RankingOptions, boards};
 use smpo_gate::{Policy, Run};
 use smpo_report::leaderboard::{publish, text};
@@ -93,7 +94,7 @@ fn note_absent_baselines(board: &mut Leaderboard, dirs: &[PathBuf]) {
     let names: BTreeSet<&str> =
         board.boards.iter().flat_map(|board| &board.entries).map(|entry| entry.name.as_str()).collect();
     for verdict in &mut board.verdicts {
-        let given = |run: &String| dirs.iter().any(|dir| dir == Path::new(run));
+        let given = |run: &String| dirs.iter().any(|dir| resolved(dir) == resolved(run.as_ref()));
         if names.contains(verdict.baseline.as_str()) || verdict.baseline_runs.iter().any(given) {
             continue;
         }

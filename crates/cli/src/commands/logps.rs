@@ -11,7 +11,7 @@ use smpo_losses::TokenEntropy;
 use smpo_model::{Decoder, ModelDir, Placement, Storage};
 use smpo_results::{LogpsRow, TokenLogps, write_jsonl};
 use smpo_tokenizer::ChatTokenizer;
-use smpo_trainer::{Row, RowLogps, TokenizedCompletion, row_logps, row_logps_with_entropy};
+use smpo_trainer::{Row, RowLogps, TokenizedCompletion, check_vocabulary, row_logps, row_logps_with_entropy};
 
 use crate::commands::device::DeviceArgs;
 use crate::commands::named::named;
@@ -22,6 +22,7 @@ use crate::interrupt;
 use crate::output::{self, Format};
 use crate::outputs;
 use crate::progress::Progress;
+use crate::streams;
 
 /// Compute teacher-forced log-probs of preference pairs or groups, token by token, in nats: of what the assistant wrote,
 /// with the terminators of finished turns.
@@ -32,10 +33,11 @@ use crate::progress::Progress;
 pub struct LogpsArgs {
     /// Model directory in Hugging Face format, GGUF file, or PEFT adapter directory
     model: PathBuf,
-    /// Preference pairs, or groups of scored completions, in any format that `smpo train` reads
+    /// Preference pairs, or groups of scored completions, in any format that `smpo train` reads; - is standard input
+    #[arg(value_parser = streams::input())]
     pairs: PathBuf,
-    /// JSONL file to write, one pair or group per line
-    #[arg(long, value_name = "FILE")]
+    /// JSONL file to write, one pair or group per line; - is standard output
+    #[arg(long, value_name = "FILE", value_parser = streams::output())]
     out: PathBuf,
     /// Reference model or adapter; its log-probs are written as `ref_logps`
     #[arg(long, value_name = "DIR")]
@@ -116,6 +118,10 @@ pub fn run(args: LogpsArgs) -> Outcome {
     if rows.is_empty() {
         return Err(Failure::user(format!("{}: expected at least one row to score, got none", args.pairs.display())));
     }
+    for model in [Some(&decoder), reference.as_ref()].into_iter().flatten() {
+        check_vocabulary(rows.iter(), model.spec().vocab_size)
+            .map_err(|error| Failure::user(format!("{}: {error}", args.pairs.display())))?;
+    }
     let stage = progress.stage("logps", rows.len() as u64);
     let mut lines = Vec::with_capacity(rows.len());
     let entropy = args.entropy.map(TokenEntropy::from);
@@ -138,10 +144,8 @@ pub fn run(args: LogpsArgs) -> Outcome {
     write_jsonl(&args.out, "row of log-probs", &lines).or_execution_error()?;
     stage.finish("done");
     let kind = if rows.iter().all(|row| row.group.is_empty()) { "pairs" } else { "rows" };
-    match args.format {
-        Format::Text => output::print(&format!("{}: {} {kind}", args.out.display(), lines.len()))?,
-        Format::Json => output::print_json(&json!({"schema": 1, "out": args.out, "rows": lines.len()}))?,
-    }
+    let text = || format!("{}: {} {kind}", args.out.display(), lines.len());
+    output::summary(Some(&args.out), args.format, text, &json!({"schema": 1, "out": args.out, "rows": lines.len()}))?;
     Ok(Exit::Success)
 }
 

@@ -11,6 +11,7 @@ use clap::{Args, Subcommand};
 
 use crate::exit::Outcome;
 use crate::output::Format;
+use crate::streams;
 
 /// Score conversations with a reward model or a classifier; `smpo train` with kind = "reward" or "classification" makes one.
 #[derive(Args)]
@@ -34,10 +35,12 @@ enum RewardCommand {
 pub struct ScoreArgs {
     /// Directory of a reward model or classifier (…ForSequenceClassification of transformers), or of a PEFT adapter of one
     model: PathBuf,
-    /// Rows of training data (docs/data.md): preference pairs, conversations, texts with labels, samples of `smpo eval`
+    /// Rows of training data (docs/data.md): preference pairs, conversations, texts with labels, samples of `smpo eval`; - is
+    /// standard input
+    #[arg(value_parser = streams::input())]
     input: PathBuf,
-    /// Write the rewards, one row a line
-    #[arg(long, value_name = "FILE")]
+    /// Write the rewards, one row a line; - is standard output
+    #[arg(long, value_name = "FILE", value_parser = streams::output())]
     out: Option<PathBuf>,
     /// Base model of the adapter, if adapter_config.json does not name a directory
     #[arg(long, value_name = "DIR")]

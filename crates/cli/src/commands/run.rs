@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use clap::Parser;
 use serde::Serialize;
 use smpo_recipe::{Event, Facts, Kind, Outcome as Ran, Plan, Recipe, RecipeError, Runner, State};
 use smpo_trainer::{DryRun, EarlierRun, ReadConfig, TrainConfig, dry_run};
 
 use super::Command;
 use super::engine::is_url;
+use crate::arguments;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::interrupt;
 use crate::output::{self, Format};
@@ -213,7 +213,7 @@ fn check(recipe: &Recipe, plan: &Plan) -> Result<(), Failure> {
 
 /// The fault of a stage's command, as far as it can be told before earlier ones have run.
 fn problem<'a>(words: impl Iterator<Item = &'a str>) -> Option<String> {
-    match crate::Cli::try_parse_from(words) {
+    match arguments::try_parse::<crate::Cli>(words) {
         Ok(cli) => match &cli.command {
             Command::Eval(eval) => eval.read_suite().err().map(|failure| failure.to_string()),
             Command::Gate(gate) => gate.load_policy().err().map(|error| error.to_string()),

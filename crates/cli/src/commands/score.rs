@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use smpo_eval::Suite;
-use smpo_eval::score::{Assembled, CompletionFile, InputFormat, KIND, ModelCompletions, assemble, directories, write};
+use smpo_eval::score::{
+    Assembled, CompletionFile, InputFormat, KIND, ModelCompletions, Store, assemble, directories, write,
+};
 use smpo_files::DirLock;
 use smpo_report::estimates;
-use smpo_results::{EvaluationDir, FinishReason, MetricsFile, Observed, RunManifest, files, manifest};
+use smpo_results::{EvaluationDir, MetricsFile, Observed, RunManifest, files, manifest};
 
 use crate::exit::{Exit, Failure, OrFail, Outcome};
 use crate::output::{self, Format};
@@ -62,9 +64,11 @@ pub fn run(args: ScoreArgs) -> Outcome {
     super::set_threads(args.threads)?;
     let suite = args.prompts.as_deref().map(Suite::read_answered).transpose()?;
     let stdin = |path: &PathBuf| if path == Path::new("-") { "/dev/stdin".into() } else { path.clone() };
-    let files = args.files.iter().map(|path| CompletionFile::read(&stdin(path), args.input_format));
+    let mut store = Store::beside(&args.out);
+    let files = args.files.iter().map(|path| CompletionFile::read(&stdin(path), args.input_format, &mut store));
     let files = files.collect::<Result<Vec<_>, _>>()?;
-    let Assembled { models, notes } = assemble(files, suite.as_ref(), args.name.as_deref())?;
+    let Assembled { models, notes } = assemble(files, suite.as_ref(), args.name.as_deref(), store)?;
+    drop(suite);
     let directories = directories(&args.out, &models).or_user_error()?;
     let progress = Progress::new();
     notes.iter().for_each(|note| progress.say(note));
@@ -72,16 +76,15 @@ pub fn run(args: ScoreArgs) -> Outcome {
     let _locks = models.iter().zip(&directories).map(claim).collect::<Result<Vec<_>, _>>()?;
     let mut scored = Vec::new();
     for (model, dir) in models.iter().zip(directories) {
-        let failed = model.samples.iter().filter(|sample| sample.finish_reason == FinishReason::Error).count();
+        let (failed, count) = (model.failed(), model.count());
         if failed > 0 {
             progress.say(&format!(
-                "{}: {failed} of {} completions are missing or failed; they count in error_rate alone",
-                model.name,
-                model.samples.len()
+                "{}: {failed} of {count} completions are missing or failed; they count in error_rate alone",
+                model.name
             ));
         }
         let (manifest, measured) = write(&EvaluationDir::new(&dir), model).or_execution_error()?;
-        for line in unjudged(&manifest.observed, model.samples.len() - failed) {
+        for line in unjudged(&manifest.observed, count - failed) {
             progress.say(&format!("{}: {line}", model.name));
         }
         scored.push(Scored { model: model.name.clone(), out: dir, metrics: measured.metrics });
@@ -120,7 +123,8 @@ fn unjudged(observed: &Observed, completions: usize) -> Vec<String> {
     }
     if let Some(count) = observed.untold.get(manifest::PROMPT) {
         lines.push(format!(
-            "{count} completions have no prompt: models pair by id alone, and foreign scripts are not judged"
+            "{} without a prompt: models pair by id alone, and foreign scripts are not judged",
+            smpo_suggest::counted(count, "completion")
         ));
     }
     let remarks = observed.finish_remarks.iter().map(|(remark, count)| format!("{remark} ({count})"));

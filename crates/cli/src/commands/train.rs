@@ -8,6 +8,7 @@ mod watch;
 use std::path::{Path, PathBuf};
 
 use smpo_devices::Choice;
+use smpo_files::resolved;
 use smpo_trainer::{EarlierRun, Finish, Ranks, ReadConfig, RunDir, TrainConfig};
 
 use super::prompt;
@@ -107,7 +108,7 @@ pub fn run(args: TrainArgs) -> Outcome {
 /// Refuses a file of the user's that the run's own record would replace.
 fn keep_config(file: &Path, config: &TrainConfig, restart: bool) -> Result<(), Failure> {
     let dir = RunDir::new(&config.output_dir);
-    let same = matches!((file.canonicalize(), dir.config().canonicalize()), (Ok(file), Ok(record)) if file == record);
+    let same = resolved(file) == resolved(&dir.config());
     let problem = match dir.origin().exists() || dir.metrics().exists() {
         _ if !same => return Ok(()),
         true if !restart => return Ok(()),

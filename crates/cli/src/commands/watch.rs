@@ -14,6 +14,7 @@ use smpo_trainer::{Figure, RunDir, StepRecord};
 
 use crate::exit::{Exit, Failure, OrFail, Outcome};
 use crate::output::{self, Format};
+use crate::streams;
 
 /// Raise the alarms of `smpo train` on the figures of any trainer, a JSON object a step.
 #[derive(clap::Args)]
@@ -26,7 +27,7 @@ Examples:
   smpo watch - --set window=3 --format json")]
 pub struct WatchArgs {
     /// Metrics, one JSON object with `step` a line, or a run directory; - is standard input, which is read as it comes
-    #[arg(value_name = "FILE")]
+    #[arg(value_name = "FILE", value_parser = streams::input())]
     figures: PathBuf,
     /// Bound of an alarm, as in `[alarms]` of a configuration; repeatable: `--set window=3 --set logps_fall=1`
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -49,28 +50,15 @@ struct Line<'a> {
 /// Version of the JSON.
 const SCHEMA: u32 = 1;
 
-/// Figures that alarms are raised on.
-const FIGURES: [&str; 7] = [
-    "logps/chosen",
-    "logps/rejected",
-    "eos_logp/rejected",
-    "clip/share_rejected",
-    "rewards/accuracies",
-    "logps/accuracies_without_eos",
-    "probe/eos_rate",
-];
-
 /// Maximum bytes of a line: a step has some dozens of figures.
 const LONGEST: u64 = 1 << 20;
 
 /// Runs the command.
 pub fn run(args: WatchArgs) -> Outcome {
     let rules = rules(&args.set)?;
-    let stdin = args.figures == Path::new("-");
-    let path = match stdin {
-        true => PathBuf::from("/dev/stdin"),
-        false if args.figures.is_dir() => RunDir::new(&args.figures).metrics(),
-        false => args.figures.clone(),
+    let path = match args.figures.is_dir() {
+        true => RunDir::new(&args.figures).metrics(),
+        false => args.figures,
     };
     let mut reader = BufReader::new(std::fs::File::open(&path).map_err(FileError::at(&path, "read"))?);
     let (mut alarms, mut raised, mut watched) = (Alarms::default(), false, false);
@@ -85,7 +73,7 @@ pub fn run(args: WatchArgs) -> Outcome {
         }
         let step = Step::read(&line).map_err(|problem| format!("{}:{number}: {problem}", path.display()));
         let Step { record, not_finite } = step.or_user_error()?;
-        watched |= FIGURES.iter().any(|name| record.metric(name).is_some());
+        watched |= Alarms::FIGURES.iter().any(|name| record.metric(name).is_some());
         let what = not_finite.map(|name| format!("`{name}` is not finite"));
         let broken = what.and_then(|what| alarms.not_finite(&rules, record.step, &what));
         // Another trainer may not skip such a step.
@@ -99,14 +87,14 @@ pub fn run(args: WatchArgs) -> Outcome {
     match raised {
         true => Ok(Exit::Fail),
         false if watched => Ok(Exit::Success),
-        false => nothing_watched(&path, stdin),
+        false => nothing_watched(&path),
     }
 }
 
 /// Of a file without any figure that is watched: an error; of standard input, which may have ended early, a note.
-fn nothing_watched(path: &Path, stdin: bool) -> Outcome {
-    let problem = format!("{}: no line has a figure that is watched: {}", path.display(), FIGURES.join(", "));
-    match stdin {
+fn nothing_watched(path: &Path) -> Outcome {
+    let problem = format!("{}: no line has a figure that is watched: {}", path.display(), Alarms::FIGURES.join(", "));
+    match streams::is_input(path) {
         true => output::note(&problem),
         false => return Err(Failure::user(problem)),
     }

@@ -102,6 +102,7 @@ impl Classify for ReadError {
             | Problem::NotAnObject { .. }
             | Problem::Missing { .. }
             | Problem::UnknownShape { .. }
+            | Problem::Wrapped { .. }
             | Problem::WrongType { .. }
             | Problem::Roles { .. }
             | Problem::Contradiction { .. }
@@ -433,13 +434,14 @@ impl Classify for GateError {
             | GateError::PolicyValue { .. }
             | GateError::UnknownPolicy { .. }
             | GateError::UnknownMetric { .. }
+            | GateError::MisspeltSlice { .. }
             | GateError::NotPerPrompt { .. }
             | GateError::NoDirection { .. }
             | GateError::Incomparable { .. }
             | GateError::DifferentPrompt { .. }
             | GateError::NoOverlap { .. }
             | GateError::DuplicatePrompt { .. }
-            | GateError::NotFinite { .. }
+            | GateError::Impossible { .. }
             | GateError::Unfinished { .. }
             | GateError::SameCheckpoint { .. }
             | GateError::EmptyArm { .. }

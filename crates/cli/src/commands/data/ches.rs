@@ -14,10 +14,10 @@ use crate::commands::named::named;
 use crate::commands::scorer::{Scorer, max_length};
 use crate::commands::template_variables::TemplateVariables;
 use crate::exit::{Exit, Failure, Outcome};
-use crate::output::{self, Format, print};
+use crate::output::{self, Format};
 use crate::outputs;
 use crate::progress::Progress;
-use crate::{commands, interrupt};
+use crate::{commands, interrupt, streams};
 
 #[derive(clap::Args)]
 pub struct ChesArgs {
@@ -30,8 +30,9 @@ pub struct ChesArgs {
     /// Base model, if the adapter does not name a directory
     #[arg(long, value_name = "DIR")]
     base: Option<PathBuf>,
-    /// JSONL file to write: the rows with `ches` and `ches_normalized` in further columns; gzipped if the name ends in .gz
-    #[arg(long, value_name = "FILE", required_unless_present = "dry_run")]
+    /// JSONL file to write: the rows with `ches` and `ches_normalized` in further columns; gzipped if the name ends in .gz;
+    /// - is standard output
+    #[arg(long, value_name = "FILE", required_unless_present = "dry_run", value_parser = streams::output())]
     out: Option<PathBuf>,
     /// Report without writing rows
     #[arg(long, conflicts_with_all = ["out", "drop"])]
@@ -128,10 +129,7 @@ pub fn run(args: &ChesArgs) -> Outcome {
     if let Some(path) = &args.report {
         write_json(path, "report", &report)?;
     }
-    match args.format {
-        Format::Text => print(&text(args, &report))?,
-        Format::Json => output::print_json(&report)?,
-    }
+    output::summary(args.out.as_deref(), args.format, || text(args, &report), &report)?;
     Ok(Exit::Success)
 }
 

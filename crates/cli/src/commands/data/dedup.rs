@@ -12,10 +12,10 @@ use smpo_suggest::counted;
 
 use crate::commands::engine::is_url;
 use crate::exit::{Exit, Failure, Outcome};
-use crate::output::{self, Format, print};
+use crate::output::{self, Format};
 use crate::outputs;
 use crate::progress::Progress;
-use crate::{commands, interrupt};
+use crate::{commands, interrupt, streams};
 
 /// Largest clusters that are shown.
 const SHOWN: usize = 5;
@@ -25,8 +25,8 @@ pub struct DedupArgs {
     /// Data files, directories or patterns: preference pairs, examples, labelled completions, groups, prompts
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// JSONL file to write: the rows that stay, as they are; gzipped if the name ends in .gz
-    #[arg(long, value_name = "FILE", required_unless_present = "dry_run")]
+    /// JSONL file to write: the rows that stay, as they are; gzipped if the name ends in .gz; - is standard output
+    #[arg(long, value_name = "FILE", required_unless_present = "dry_run", value_parser = streams::output())]
     out: Option<PathBuf>,
     /// Report without writing rows: exit 1 if some would be left out
     #[arg(long, conflicts_with = "out")]
@@ -210,10 +210,7 @@ pub fn run(args: &DedupArgs) -> Outcome {
     if let Some(path) = &args.report {
         write_json(path, "report", &report)?;
     }
-    match args.format {
-        Format::Text => print(&text(args, &report))?,
-        Format::Json => output::print_json(&report)?,
-    }
+    output::summary(args.out.as_deref(), args.format, || text(args, &report), &report)?;
     Ok(if args.dry_run && report.left_out > 0 { Exit::Fail } else { Exit::Success })
 }
 

@@ -214,7 +214,7 @@ fn split(source: &str) -> Vec<&str> {
 
 /// The name of a model in reports: its file's or directory's, and for `model` of a training run the run's.
 fn name_of(model: &Path) -> String {
-    let full = model.canonicalize().unwrap_or_else(|_| model.to_owned());
+    let full = smpo_files::resolved(model);
     let run = full.parent().map(RunDir::new).filter(|run| run.model() == full && run.config().is_file());
     let full = run.map_or(full, |run| run.path().to_owned());
     full.file_stem()

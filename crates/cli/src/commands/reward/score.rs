@@ -13,7 +13,7 @@ use super::summary::Summary;
 use crate::commands::reward_model;
 use crate::exit::{Exit, Failure, OrFail, Outcome};
 use crate::interrupt;
-use crate::output::{self, Format};
+use crate::output;
 use crate::outputs;
 use crate::progress::Progress;
 
@@ -60,10 +60,7 @@ pub fn run(args: &ScoreArgs) -> Outcome {
         write_whole(out, text.as_bytes()).or_execution_error()?;
     }
     let summary = Summary::of(&args.model, model.labels(), &rows);
-    match args.format {
-        Format::Text => output::print(&summary.text(args.out.as_deref()))?,
-        Format::Json => output::print_json(&summary)?,
-    }
+    output::summary(args.out.as_deref(), args.format, || summary.text(args.out.as_deref()), &summary)?;
     match summary.scored {
         0 => Err(reward_model::all_too_long(&args.model, rows.len())),
         _ => Ok(Exit::Success),
