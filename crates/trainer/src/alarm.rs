@@ -40,6 +40,9 @@ pub struct Alarm {
     pub remedy: &'static str,
 }
 
+/// Share of the probe's completions that ended.
+const PROBE: &str = "probe/eos_rate";
+
 /// Averages of metrics, and the alarms raised so far. Part of a checkpoint.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -54,12 +57,23 @@ pub struct Alarms {
     reward_accuracy: Windowed,
     #[serde(default)]
     logp_accuracy: Windowed,
-    /// `probe/eos_rate` of the first probe.
+    /// [`PROBE`] of the first probe.
     #[serde(default)]
     first_probe: Option<f64>,
 }
 
 impl Alarms {
+    /// Figures that alarms are raised on.
+    pub const FIGURES: [&str; 7] = [
+        "logps/chosen",
+        "logps/rejected",
+        "eos_logp/rejected",
+        "clip/share_rejected",
+        "rewards/accuracies",
+        "logps/accuracies_without_eos",
+        PROBE,
+    ];
+
     /// Checks the learning rate before the first step.
     pub fn before(&mut self, config: &TrainConfig, parameters: usize) -> Option<Alarm> {
         let rules = &config.alarms;
@@ -88,14 +102,16 @@ impl Alarms {
         if !rules.enabled {
             return Vec::new();
         }
-        for (series, name) in [
-            (&mut self.chosen, "logps/chosen"),
-            (&mut self.rejected, "logps/rejected"),
-            (&mut self.eos, "eos_logp/rejected"),
-            (&mut self.clipped, "clip/share_rejected"),
-            (&mut self.reward_accuracy, "rewards/accuracies"),
-            (&mut self.logp_accuracy, "logps/accuracies_without_eos"),
-        ] {
+        // in the order of their names
+        let series = [
+            &mut self.chosen,
+            &mut self.rejected,
+            &mut self.eos,
+            &mut self.clipped,
+            &mut self.reward_accuracy,
+            &mut self.logp_accuracy,
+        ];
+        for (series, name) in series.into_iter().zip(Alarms::FIGURES) {
             if let Some(value) = record.metric(name).filter(|value| value.is_finite()) {
                 series.push(value, rules.window);
             }
@@ -164,7 +180,7 @@ impl Alarms {
 
     /// Compares a probe with the first one.
     fn probe_ends(&mut self, rules: &AlarmConfig, record: &StepRecord) -> Option<Alarm> {
-        let now = record.metric("probe/eos_rate").filter(|share| share.is_finite())?;
+        let now = record.metric(PROBE).filter(|share| share.is_finite())?;
         let first = *self.first_probe.get_or_insert(now);
         if first - now <= rules.probe_fall {
             return None;

@@ -1,7 +1,9 @@
 //! A run started over: what an earlier run left is removed once the new one is known to start.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
+
+use smpo_files::resolved;
 
 use crate::config::TrainConfig;
 use crate::dry_run::dry_run;
@@ -29,8 +31,8 @@ fn keep_inputs(config: &TrainConfig, dir: &RunDir) -> Result<(), TrainError> {
     let models = [&config.adapter_name_or_path, &config.reference_model_name_or_path].into_iter().flatten();
     let models = std::iter::once(&config.model_name_or_path).chain(models);
     let data = config.dataset.iter().chain(&config.eval_dataset).chain(config.probe.iter().map(|probe| &probe.prompts));
-    let own: Vec<PathBuf> = dir.discarded().into_iter().map(|path| place(&path)).collect();
-    match models.chain(data).find(|input| own.iter().any(|own| place(input).starts_with(own))) {
+    let own: Vec<PathBuf> = dir.discarded().into_iter().map(|path| resolved(&path)).collect();
+    match models.chain(data).find(|input| own.iter().any(|own| resolved(input).starts_with(own))) {
         None => Ok(()),
         Some(input) => {
             let message = format!(
@@ -40,9 +42,4 @@ fn keep_inputs(config: &TrainConfig, dir: &RunDir) -> Result<(), TrainError> {
             Err(TrainError::config(&dir.config(), None, message))
         }
     }
-}
-
-/// A path without links, as far as it exists.
-fn place(path: &Path) -> PathBuf {
-    path.canonicalize().or_else(|_| std::path::absolute(path)).unwrap_or_else(|_| path.to_owned())
 }
