@@ -90,3 +90,56 @@ impl Truncation {
         self.max_length.map_or(usize::MAX, |max| max.saturating_sub(prompt))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prompt_is_cut_at_the_end_that_is_not_kept_and_never_to_nothing() {
+        use TruncationMode::{KeepEnd, KeepStart};
+        for (prompt, max, keep, left) in [
+            (&[1, 2, 3, 4][..], Some(4), KeepEnd, &[1, 2, 3, 4][..]),
+            (&[1, 2, 3, 4], None, KeepEnd, &[1, 2, 3, 4]),
+            (&[1, 2, 3, 4], Some(3), KeepEnd, &[2, 3, 4]),
+            (&[1, 2, 3, 4], Some(3), KeepStart, &[1, 2, 3]),
+            (&[1, 2, 3, 4], Some(0), KeepEnd, &[4]),
+            (&[1, 2, 3, 4], Some(0), KeepStart, &[1]),
+            // 9 is BOS: it stays where it begins the prompt, and something after it
+            (&[9, 2, 3, 4], Some(3), KeepEnd, &[9, 3, 4]),
+            (&[9, 2, 3, 4], Some(3), KeepStart, &[9, 2, 3]),
+            (&[9, 2, 3, 4], Some(1), KeepEnd, &[9, 4]),
+            (&[2, 9, 3, 4], Some(2), KeepEnd, &[3, 4]),
+            (&[9], Some(1), KeepEnd, &[9]),
+            (&[], Some(1), KeepEnd, &[]),
+        ] {
+            let bounds = Truncation { max_prompt_length: max, keep, bos: Some(9), ..Truncation::default() };
+            let mut cut = prompt.to_vec();
+            let lost = bounds.cut_prompt(&mut cut);
+            assert_eq!((&cut[..], lost), (left, prompt.len() - left.len()), "{prompt:?} {max:?} {keep:?}");
+        }
+        let mut without_bos = vec![9, 2];
+        Truncation { max_prompt_length: Some(1), ..Truncation::default() }.cut_prompt(&mut without_bos);
+        assert_eq!(without_bos, [2]);
+        Truncation::default().cut_prompt(&mut Vec::new());
+    }
+
+    #[test]
+    fn the_prompt_leaves_what_is_left() {
+        let room = |max_length, prompt| Truncation { max_length, ..Truncation::default() }.room(prompt);
+        assert_eq!([room(Some(8), 5), room(Some(8), 8), room(Some(8), 9), room(None, 9)], [3, 0, 0, usize::MAX]);
+    }
+
+    #[test]
+    fn any_token_that_is_cut_counts() {
+        let cut = |prompt, completion| Truncated { prompt, completion, ..Truncated::default() }.any();
+        assert_eq!([cut(0, 0), cut(1, 0), cut(0, 1), cut(1, 1)], [false, true, true, true]);
+    }
+
+    #[test]
+    fn modes_are_named_as_configurations_write_them() {
+        for mode in TruncationMode::ALL {
+            assert_eq!(serde_json::to_value(mode).unwrap(), mode.name());
+        }
+    }
+}

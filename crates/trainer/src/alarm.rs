@@ -323,4 +323,77 @@ mod tests {
         assert_eq!(alarm(2e-5, true, 1_500_000_000), None);
         assert_eq!(alarm(2e-5, false, 649_000), None);
     }
+
+    /// Steps at which a metric that changes by `by` a step, from `from` on, raises an alarm.
+    fn steps(rules: &AlarmConfig, name: &'static str, from: f64, by: f64) -> Vec<u64> {
+        raised(rules, |step| vec![(name, from + by * step as f64)]).iter().map(|alarm| alarm.step).collect()
+    }
+
+    /// Eighths and quarters are exact: the means of the last ten steps and of the first are 10 steps apart at step 20.
+    #[test]
+    fn a_bound_that_is_met_is_not_passed() {
+        let rules = || AlarmConfig { window: 10, ..AlarmConfig::default() };
+        let eos = AlarmConfig { eos_fall: 1.0, eos_on_rejected: None, ..rules() };
+        assert_eq!(steps(&eos, "eos_logp/rejected", 0.0, -0.125), [19], "1.0 below at step 18");
+        let low = AlarmConfig { eos_fall: 99.0, eos_on_rejected: Some(-4.5), ..rules() };
+        assert_eq!(
+            steps(&low, "eos_logp/rejected", -8.0, -0.125),
+            [19],
+            "low from the start, and 1.0 lower at step 18"
+        );
+        let bound = AlarmConfig { eos_fall: 99.0, eos_on_rejected: Some(-5.875), ..rules() };
+        assert_eq!(steps(&bound, "eos_logp/rejected", -2.0, -0.25), [21], "the mean is the bound at step 20");
+        assert_eq!(steps(&AlarmConfig { clip_share: 0.5, ..rules() }, "clip/share_rejected", 0.5, 0.0), [0; 0]);
+        assert_eq!(steps(&AlarmConfig { probe_fall: 0.25, ..rules() }, "probe/eos_rate", 1.0, -0.125), [4]);
+
+        let fall = AlarmConfig { logps_fall: 0.625, ..rules() };
+        let together =
+            |step: u64| vec![("logps/chosen", -0.0625 * step as f64), ("logps/rejected", -0.25 * step as f64)];
+        let alarms = raised(&fall, together);
+        assert_eq!(alarms.iter().map(|alarm| alarm.step).collect::<Vec<_>>(), [20]);
+        assert!(
+            alarms[0].what.contains("by 0.62 and 2.50 nats per token since the first 10 steps"),
+            "{}",
+            alarms[0].what
+        );
+
+        let gap = |bound: f64| {
+            let rules = AlarmConfig { accuracy_gap: bound, ..rules() };
+            let accuracies =
+                [("rewards/accuracies", 0.75), ("logps/accuracies_without_eos", 0.5), ("clip/share_rejected", 0.1)];
+            raised(&rules, |_| accuracies.to_vec()).len()
+        };
+        assert_eq!((gap(0.25), gap(0.125)), (0, 1));
+    }
+
+    #[test]
+    fn messages_tell_the_measured_numbers() {
+        let rules = AlarmConfig { window: 10, eos_fall: 1.0, clip_share: 0.5, ..AlarmConfig::default() };
+        let eos = raised(&rules, |step| vec![("eos_logp/rejected", -0.125 * step as f64)]);
+        assert!(eos[0].what.contains("is -1.81 (p = 1.6e-1), 1.12 nats below"), "{}", eos[0].what);
+        let clipped = raised(&rules, |_| vec![("clip/share_rejected", 0.7)]);
+        assert!(clipped[0].what.starts_with("70 % of the rejected tokens"), "{}", clipped[0].what);
+    }
+
+    #[test]
+    fn a_step_that_is_not_finite_is_told_once_and_not_at_all_without_alarms() {
+        let mut alarms = Alarms::default();
+        let off = AlarmConfig { enabled: false, ..AlarmConfig::default() };
+        assert_eq!(alarms.not_finite(&off, 3, "the loss is NaN"), None);
+        let told = alarms.not_finite(&AlarmConfig::default(), 4, "the loss is NaN").unwrap();
+        assert_eq!((told.kind, told.step, told.what.as_str()), (AlarmKind::NotFinite, 4, "the loss is NaN"));
+        assert_eq!(alarms.not_finite(&AlarmConfig::default(), 5, "the loss is NaN"), None);
+    }
+
+    #[test]
+    fn a_learning_rate_at_the_bound_is_let_pass() {
+        let judged = |factor: f64, enabled: bool, parameters: usize| {
+            let builder = TrainConfig::builder(smpo_losses::Loss::Dpo(Default::default())).model("m").output_dir("o");
+            let mut config = builder.train_files(["d"]).learning_rate(2e-6).use_peft(false).build().unwrap();
+            config.alarms = AlarmConfig { learning_rate_factor: factor, enabled, ..AlarmConfig::default() };
+            Alarms::default().before(&config, parameters).is_some()
+        };
+        assert_eq!((judged(2.0, true, 100_000_000), judged(1.5, true, 100_000_000)), (false, true));
+        assert_eq!((judged(1.5, true, 99_999_999), judged(1.5, false, 100_000_000)), (false, false));
+    }
 }

@@ -229,4 +229,55 @@ mod tests {
         assert_eq!(state.observe(&stop, &record(5, "probe/eos_rate", 0.5)).len(), 2);
         assert_eq!(state.result(&stop), None);
     }
+
+    #[test]
+    fn one_checkpoint_serves_the_best_evaluation_and_the_last_good_probe() {
+        let rules = Rules { eos_drop: Some((0.25, OnDrop::KeepLastGood)), ..rules() };
+        let mut state = EarlyStopping::default();
+        let mut see = |step, loss, rate| {
+            let metrics = vec![("eval_loss".into(), loss), ("probe/eos_rate".into(), rate)];
+            state.observe(&rules, &StepRecord { step, epoch: 0.0, metrics, update: None })
+        };
+        assert_eq!(see(1, 1.0, 1.0), [Action::Save]);
+        assert_eq!(see(2, 1.5, 0.875), [Action::Save], "within the bound");
+        assert_eq!(see(3, 0.5, 0.75), [Action::Save], "a fall by the bound is not past it");
+        assert!(matches!(
+            see(4, 0.25, 0.625)[..],
+            [Action::Save, Action::Stop(StopReason::EosRate { last_good: 3, .. })]
+        ));
+        assert_eq!(state.superseded(&rules, &[1, 2, 3, 4], 0), [1, 2]);
+        assert_eq!(state.superseded(&Rules { keep_best: false, ..rules.clone() }, &[1, 2, 3, 4], 0), [1, 2, 4]);
+        assert_eq!(state.superseded(&Rules { eos_drop: None, ..rules }, &[1, 2, 3, 4], 1), [1, 2, 3]);
+    }
+
+    #[test]
+    fn an_improvement_by_the_threshold_alone_is_none() {
+        let rules = Rules { threshold: 0.25, ..rules() };
+        let mut state = EarlyStopping::default();
+        let mut see = |step, value| state.observe(&rules, &record(step, "eval_loss", value));
+        assert_eq!((see(0, 1.0), see(1, 0.75), see(2, 0.5)), (vec![Action::Save], vec![], vec![Action::Save]));
+        assert_eq!((see(3, 0.5), see(4, 0.26).len()), (vec![], 2), "patience is counted from the best one");
+    }
+
+    #[test]
+    fn evaluations_on_other_rows_are_a_new_start() {
+        let (rules, mut state) = (rules(), EarlyStopping::default());
+        for (step, value) in [(0, 0.5), (1, 0.75)] {
+            state.observe(&rules, &record(step, "eval_loss", value));
+        }
+        state.compare_anew();
+        assert_eq!((state.best_step(), state.stopped()), (None, None));
+        let seen = [(2, 0.875), (3, 0.9)].map(|(step, value)| state.observe(&rules, &record(step, "eval_loss", value)));
+        assert_eq!(seen, [vec![Action::Save], vec![]]);
+        assert_eq!(state.best_step(), Some(2));
+    }
+
+    #[test]
+    fn the_reason_is_told_with_its_numbers() {
+        let improvement = StopReason::EarlyStopping { best_step: 7, best: 0.5, patience: 2 };
+        assert_eq!(improvement.to_string(), "no improvement in 2 evaluations on 0.5000 at step 7");
+        let ends = StopReason::EosRate { rate: 0.625, start: 0.95, last_good: 3 };
+        let told = "the probe's EOS rate is 62.5 %, it was 95.0 % before training; the last step within the bound is 3";
+        assert_eq!(ends.to_string(), told);
+    }
 }
