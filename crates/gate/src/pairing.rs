@@ -122,7 +122,7 @@ pub(crate) fn seeds_of(baseline: &[Run], candidate: &[Run]) -> Seeds {
         (set.len() == runs.len()).then_some(set)
     };
     match (seeds(baseline), seeds(candidate)) {
-        (Some(a), Some(b)) if a == b && a.len() > 1 => Seeds::Paired,
+        (Some(a), Some(b)) if a == b => Seeds::Paired,
         _ => Seeds::Independent,
     }
 }

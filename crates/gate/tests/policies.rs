@@ -87,6 +87,15 @@ fn values_out_of_range_are_named() {
     for (text, expected) in [
         (format!("name = \"x\"\nalpha = 0.7\n{RULE}"), "my.toml:2: alpha: expected above 0 and below 0.5, got 0.7"),
         (format!("name = \"x\"\nresamples = 10\n{RULE}"), "my.toml:2: resamples: expected 1000 to 1000000, got 10"),
+        (format!("name = \"x\"\nalpha = 0.5\n{RULE}"), "my.toml:2: alpha: expected above 0 and below 0.5, got 0.5"),
+        (format!("name = \"x\"\nalpha = 0.0\n{RULE}"), "my.toml:2: alpha: expected above 0 and below 0.5, got 0"),
+        (format!("name = \"x\"\npower = 0.5\n{RULE}"), "my.toml:2: power: expected above 0.5 and below 1, got 0.5"),
+        (format!("name = \"x\"\npower = 1.0\n{RULE}"), "my.toml:2: power: expected above 0.5 and below 1, got 1"),
+        (format!("name = \"x\"\nresamples = 999\n{RULE}"), "my.toml:2: resamples: expected 1000 to 1000000, got 999"),
+        (
+            format!("name = \"x\"\n{RULE}max_unpaired = 1.5\n"),
+            "my.toml: max_unpaired of `eos_rate` on slice `all`: expected a share from 0 to 1, got 1.5",
+        ),
         (
             format!("name = \"x\"\n{RULE}min_n = 1\n"),
             "my.toml: min_n of `eos_rate` on slice `all`: expected at least 2, got 1",
@@ -115,6 +124,8 @@ fn values_out_of_range_are_named() {
     ] {
         assert_eq!(refusal(&text), expected);
     }
+    let taken = format!("name = \"x\"\nresamples = 1000\n{RULE}min_n = 2\nmax_unpaired = 1.0\npass_k = 2\n");
+    assert!(Policy::parse("my.toml", &taken).is_ok());
     assert!(refusal("name = \"x\"\nmetric = []\n").contains("at least one rule"));
     assert!(refusal("name = ").starts_with("my.toml:1: "));
     assert!(refusal("").contains("missing field"));

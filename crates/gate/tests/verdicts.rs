@@ -526,3 +526,106 @@ fn changed_prompts_are_listed_both_ways() {
     let worse = &verdict.metrics[0].flips.as_ref().expect("some").worse;
     assert_eq!(worse.iter().map(|flip| flip.candidate).collect::<Vec<_>>(), [0.5, 0.5]);
 }
+
+/// The end of each requirement's sentence, by decision, on 400 prompts.
+#[test]
+fn every_requirement_has_its_sentence_for_every_decision() {
+    use Decision::{Fail, Inconclusive, Pass};
+    let arm = |name: &str, metric: &str, ones: usize| run(name).with(metric, ones_first(ones, 400));
+    for (metric, require, [before, after], decision, sentence) in [
+        ("eos_rate", "non_inferior = 0", [380, 340], Fail, ", and nothing worse is allowed"),
+        ("eos_rate", "non_inferior = 0", [340, 380], Pass, ": worse by less than the 0 points allowed"),
+        (
+            "eos_rate",
+            "non_inferior = 0",
+            [380, 380],
+            Inconclusive,
+            ": neither a regression nor its absence beyond 0 points",
+        ),
+        ("eos_rate", "non_inferior = 0.05", [380, 340], Fail, ", more than the 5 points allowed"),
+        ("eos_rate", "superior = 0", [380, 340], Fail, ", not better"),
+        ("eos_rate", "superior = 0", [340, 380], Pass, ": better"),
+        ("eos_rate", "superior = 0", [380, 381], Inconclusive, ": neither better nor worse is shown"),
+        ("eos_rate", "superior = 0.02", [380, 340], Fail, ", less than the 2 points better that are required"),
+        ("eos_rate", "superior = 0.02", [340, 380], Pass, ": better by more than 2 points"),
+        (
+            "eos_rate",
+            "superior = 0.02",
+            [372, 380],
+            Inconclusive,
+            ": neither better by 2 points nor its contrary is shown",
+        ),
+        ("eos_rate", "equivalent = 0.05", [380, 340], Fail, ", more than 5 points away"),
+        ("eos_rate", "equivalent = 0.05", [380, 384], Pass, ": within 5 points either way"),
+        (
+            "eos_rate",
+            "equivalent = 0.05",
+            [380, 362],
+            Inconclusive,
+            ": neither within 5 points either way nor beyond is shown",
+        ),
+        ("eos_rate", "at_least = 0.9", [0, 320], Fail, ", less than the 90 % required"),
+        ("eos_rate", "at_least = 0.9", [0, 390], Pass, ", at least the 90 % required"),
+        ("eos_rate", "at_least = 0.9", [0, 360], Inconclusive, ": neither 90 % and more nor less is shown"),
+        ("loop_rate", "at_most = 0.1", [0, 80], Fail, ", more than the 10 % allowed"),
+        ("loop_rate", "at_most = 0.1", [0, 10], Pass, ", at most the 10 % allowed"),
+        ("loop_rate", "at_most = 0.1", [0, 40], Inconclusive, ": neither 10 % and less nor more is shown"),
+    ] {
+        let policy = policy(&format!("[[metric]]\nid = \"{metric}\"\nrequire = {{ {require} }}\n"));
+        let verdict = verdict(&policy, arm("a", metric, before), arm("b", metric, after));
+        let reason = &verdict.metrics[0].reason;
+        assert_eq!(verdict.verdict, decision, "{require} {before} {after}: {reason}");
+        let told = reason.split_once("points)").or(reason.split_once("%)")).unwrap().1;
+        let whole = decision == Inconclusive && told.starts_with(sentence) || told == sentence;
+        assert!(whole, "{require} {before} {after}: {told}");
+    }
+}
+
+#[test]
+fn a_sentence_says_how_far_a_metric_moved_and_how_sure_that_is() {
+    let policy = |rule: &str| {
+        let text = format!("name = \"t\"\nalpha = 0.0125\nresamples = 1000\n[[metric]]\nid = {rule}\n");
+        Policy::parse("test.toml", &text).unwrap()
+    };
+    let reason = |rule: &str, a: Run, b: Run| verdict(&policy(rule), a, b).metrics.remove(0).reason;
+    let rate = |name, ones| run(name).with("eos_rate", ones_first(ones, 400));
+    let eos = "\"eos_rate\"\nrequire = { non_inferior = 0.05 }";
+    assert!(
+        reason(eos, rate("a", 380), rate("b", 380))
+            .starts_with("EOS rate did not move on any prompt (97.5 % interval -")
+    );
+    assert!(reason(eos, rate("a", 380), rate("b", 390)).starts_with("EOS rate rose by 2.50 points (97.5 %"));
+    assert!(reason(eos, rate("a", 390), rate("b", 380)).starts_with("EOS rate fell by 2.50 points (97.5 %"));
+    let odd = reason(&format!("{eos}\nslice = \"odd\""), rate("a", 380), rate("b", 380));
+    assert!(odd.starts_with("EOS rate on odd did not move"), "{odd}");
+    let nats = |name, more: f64| run(name).with("eos_logp_gold", (0..400).map(|i| more - f64::from(i % 7)));
+    let gold = "\"eos_logp_gold\"\nrequire = { non_inferior = 0.5 }";
+    assert!(reason(gold, nats("a", 0.0), nats("b", 1e-4)).contains("did not move (97.5 %"), "too little to be told");
+    assert!(reason(gold, nats("a", 0.0), nats("b", 0.25)).contains("rose by 0.250 nats"));
+
+    // Five prompts fall by half: the signs show it, the score interval does not.
+    let halves = |name: &str, bad: usize| {
+        run(name).with_samples("eos_rate", (0..100).map(|i| vec![1.0, f64::from(u8::from(i >= bad))]))
+    };
+    let hedged = verdict(&self::eos("{ non_inferior = 0 }"), halves("a", 0), halves("b", 5)).metrics.remove(0);
+    assert_eq!(hedged.verdict, Decision::Fail);
+    assert!(
+        hedged.reason.ends_with("(the test of a difference is exact here, the interval is wider: few prompts moved)")
+    );
+}
+
+#[test]
+fn answers_that_are_repeated_are_named_up_to_three() {
+    let scored = |name: &str, twice: usize| {
+        let mut made = run(name).with_samples("eos_rate", (0..300).map(|i| vec![1.0; if i < twice { 2 } else { 1 }]));
+        made.manifest.kind = "score".into();
+        made
+    };
+    let notes = |before, after| verdict(&eos("{ non_inferior = 0.02 }"), scored("a", before), scored("b", after)).notes;
+    let found = notes(0, 5).into_iter().find(|note| note.contains("averaged")).expect("a note");
+    assert!(found.starts_with("the candidate answers `p00000`, `p00001`, `p00002` and 2 more 2 times"), "{found}");
+    let found = notes(3, 0).into_iter().find(|note| note.contains("averaged")).expect("a note");
+    assert!(found.starts_with("the baseline answers `p00000`, `p00001`, `p00002` 2 times, other prompts 1"), "{found}");
+    let apart = "the arms have different numbers of answers to a prompt, which are averaged first";
+    assert!(notes(0, 300).iter().any(|note| note == apart) && notes(300, 300).iter().all(|note| note != apart));
+}
