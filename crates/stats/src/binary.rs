@@ -78,12 +78,8 @@ pub fn mcnemar(table: &PairedTable) -> McNemar {
 /// standard normal (Tango 1998, Stat Med 17:891; constrained estimate in closed form). Counts may be
 /// fractional, see [`tango`].
 pub fn tango_z(only_first: f64, only_second: f64, n: f64, difference: f64) -> f64 {
-    let (b, c, delta) = (only_second, only_first, difference);
-    let numerator = b - c - n * delta;
-    // q maximises the likelihood of the discordant cells under the constraint; it estimates P(first only).
-    let (qa, qb, qc) = (2.0 * n, -b - c + (2.0 * n - b + c) * delta, -c * delta * (1.0 - delta));
-    let q = ((qb * qb - 4.0 * qa * qc).max(0.0).sqrt() - qb) / (2.0 * qa);
-    let variance = n * (2.0 * q + delta * (1.0 - delta));
+    let numerator = only_second - only_first - n * difference;
+    let variance = tango_variance(only_first, only_second, n, difference);
     if variance > 0.0 {
         numerator / variance.sqrt()
     } else if numerator == 0.0 {
@@ -91,6 +87,15 @@ pub fn tango_z(only_first: f64, only_second: f64, n: f64, difference: f64) -> f6
     } else {
         numerator.signum() * f64::INFINITY
     }
+}
+
+/// Variance of (second only − first only) if the difference of the shares is `difference`.
+pub(crate) fn tango_variance(only_first: f64, only_second: f64, n: f64, difference: f64) -> f64 {
+    let (b, c, delta) = (only_second, only_first, difference);
+    // q maximises the likelihood of the discordant cells under the constraint; it estimates P(first only).
+    let (qa, qb, qc) = (2.0 * n, -b - c + (2.0 * n - b + c) * delta, -c * delta * (1.0 - delta));
+    let q = ((qb * qb - 4.0 * qa * qc).max(0.0).sqrt() - qb) / (2.0 * qa);
+    n * (2.0 * q + delta * (1.0 - delta))
 }
 
 /// Tango's score interval for (share of the second arm − share of the first): asymptotically right, and
@@ -120,11 +125,8 @@ pub fn tango(only_first: f64, only_second: f64, n: f64, confidence: f64) -> Resu
     let estimate = ((only_second - only_first) / n).clamp(-1.0, 1.0);
     // The statistic falls in the difference: above +z left of the lower end, below −z right of the upper end.
     let bisect = |mut inside: f64, mut outside: f64| {
-        for _ in 0..200 {
+        for _ in 0..64 {
             let middle = 0.5 * (inside + outside);
-            if middle == inside || middle == outside {
-                break;
-            }
             if tango_z(only_first, only_second, n, middle).abs() <= z {
                 inside = middle;
             } else {
@@ -145,7 +147,7 @@ pub fn newcombe(table: &PairedTable, confidence: f64) -> Result<Interval, StatsE
     let (p1, p2) = ((a + b) / n, (a + c) / n);
     let margins = (a + b) * (c + d) * (a + c) * (b + d);
     let cross = a * d - b * c;
-    let corrected = if cross > n / 2.0 { cross - n / 2.0 } else { cross.min(0.0) };
+    let corrected = (cross - n / 2.0).max(cross.min(0.0));
     let phi = if margins > 0.0 { corrected / margins.sqrt() } else { 0.0 };
     let add = |u: f64, v: f64| (u * u - 2.0 * phi * u * v + v * v).max(0.0).sqrt();
     let difference = p2 - p1;

@@ -9,13 +9,7 @@ pub fn normal_cdf(z: f64) -> f64 {
 
 /// Φ⁻¹(p). `p` ≤ 0 gives −∞ and `p` ≥ 1 gives +∞.
 pub fn normal_quantile(p: f64) -> f64 {
-    if p <= 0.0 {
-        f64::NEG_INFINITY
-    } else if p >= 1.0 {
-        f64::INFINITY
-    } else {
-        Normal::standard().inverse_cdf(p)
-    }
+    Normal::standard().inverse_cdf(p.clamp(0.0, 1.0))
 }
 
 /// Two-sided critical value: z with P(|Z| ≤ z) = confidence.
@@ -31,7 +25,7 @@ pub fn student_cdf(t: f64, df: f64) -> f64 {
     }
 }
 
-/// Student's t quantile, 0 < p < 1. Refined by Newton steps from a bracket: accurate to about 1e-12 even
+/// Student's t quantile, 0 < p < 1, by bisection on its distribution function: accurate to about 1e-12 even
 /// for one degree of freedom.
 pub fn student_quantile(p: f64, df: f64) -> f64 {
     if p == 0.5 {
@@ -45,11 +39,8 @@ pub fn student_quantile(p: f64, df: f64) -> f64 {
         low = high;
         high *= 2.0;
     }
-    for _ in 0..200 {
+    for _ in 0..60 {
         let middle = 0.5 * (low + high);
-        if middle <= low || middle >= high {
-            break;
-        }
         if student_cdf(middle, df) < p {
             low = middle;
         } else {
@@ -61,18 +52,12 @@ pub fn student_quantile(p: f64, df: f64) -> f64 {
 
 /// P(X ≤ k) for X ~ Binomial(n, ½), the reference of McNemar's test. `n` = 0 gives 1.
 pub(crate) fn fair_binomial_cdf(k: u64, n: u64) -> f64 {
-    if k >= n {
-        return 1.0;
-    }
     Binomial::new(0.5, n).map_or(1.0, |distribution| distribution.cdf(k))
 }
 
 /// P(X = k) for X ~ Binomial(n, ½).
 pub(crate) fn fair_binomial_pmf(k: u64, n: u64) -> f64 {
     use statrs::distribution::Discrete;
-    if n == 0 {
-        return if k == 0 { 1.0 } else { 0.0 };
-    }
     Binomial::new(0.5, n).map_or(0.0, |distribution| distribution.pmf(k))
 }
 
@@ -80,11 +65,8 @@ pub(crate) fn fair_binomial_pmf(k: u64, n: u64) -> f64 {
 pub(crate) fn beta_quantile(p: f64, a: f64, b: f64) -> f64 {
     let Ok(distribution) = Beta::new(a, b) else { return f64::NAN };
     let (mut low, mut high) = (0.0, 1.0);
-    for _ in 0..200 {
+    for _ in 0..100 {
         let middle = 0.5 * (low + high);
-        if middle <= low || middle >= high {
-            break;
-        }
         if distribution.cdf(middle) < p {
             low = middle;
         } else {

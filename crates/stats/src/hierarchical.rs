@@ -140,7 +140,7 @@ fn analyse(arms: &[(f64, &Arm)], n: usize, seeds: Seeds, options: Options) -> Re
     } else {
         // No spread at all: the resolution of the resampling is as far as a p value may go.
         let least = 1.0 / (options.resamples as f64 + 1.0);
-        let tail = |beyond: bool| if value == 0.0 || !beyond { 1.0 } else { least };
+        let tail = |beyond: bool| if beyond { least } else { 1.0 };
         (tail(value < 0.0), tail(value > 0.0))
     };
     let two_sided = (2.0 * less.min(greater)).min(1.0);

@@ -4,7 +4,7 @@
 //! discordance).
 
 use crate::StatsError;
-use crate::binary::tango_z;
+use crate::binary::{tango_variance, tango_z};
 use crate::distribution::{normal_cdf, normal_quantile};
 use crate::error::check_share;
 
@@ -47,7 +47,7 @@ pub fn mcnemar_power(p_first_only: f64, p_second_only: f64, n: usize, alpha: f64
     check_level("alpha", alpha)?;
     let spread = (discordant - difference * difference).sqrt();
     let lead = (n as f64).sqrt() * difference - normal_quantile(1.0 - alpha) * discordant.sqrt();
-    Ok(if spread > 0.0 { normal_cdf(lead / spread) } else { f64::from(u8::from(lead >= 0.0)) })
+    Ok(if spread > 0.0 { normal_cdf(lead / spread) } else { f64::from(u8::from(lead > 0.0)) })
 }
 
 /// Smallest difference of shares that McNemar's test finds on `n` prompts with this power, when a share `discordant` of
@@ -150,18 +150,12 @@ pub fn tango_power(
         return Ok(f64::from(u8::from(shown(0, 0))));
     }
     if discordant * prompts > SUM_UP_TO {
-        // At the truth the score has mean `centre` and variance `spread`², both over its variance at the margin.
+        // The observed difference has this error at the truth; the score divides by its error on the margin.
         let difference = p_second_only - p_first_only;
-        let at_margin = -margin;
-        let (b, c) = (p_first_only, p_second_only);
-        let centre = tango_z(b * prompts, c * prompts, prompts, at_margin);
-        let null_error = (difference - at_margin) / centre;
         let error = ((discordant - difference * difference) / prompts).sqrt();
-        return Ok(if error > 0.0 && centre != 0.0 {
-            normal_cdf(((difference - at_margin) - z * null_error) / error)
-        } else {
-            f64::from(u8::from(centre > z))
-        });
+        let on_margin = tango_variance(p_first_only * prompts, p_second_only * prompts, prompts, -margin).sqrt();
+        let lead = difference + margin - z * on_margin / prompts;
+        return Ok(if error > 0.0 { normal_cdf(lead / error) } else { f64::from(u8::from(lead > 0.0)) });
     }
     let mut power = 0.0;
     let mut weight_d = Tally::new(n as u64, discordant);
@@ -220,7 +214,7 @@ pub fn tango_n(
     Ok(Some(high))
 }
 
-/// Binomial probabilities of 0, 1, 2… in turn.
+/// Binomial probabilities of 0, 1, 2… n in turn.
 struct Tally {
     n: u64,
     k: u64,
@@ -231,13 +225,7 @@ struct Tally {
 
 impl Tally {
     fn new(n: u64, p: f64) -> Tally {
-        let certain = if p <= 0.0 {
-            Some(0)
-        } else if p >= 1.0 {
-            Some(n)
-        } else {
-            None
-        };
+        let certain = (p >= 1.0).then_some(n);
         Tally { n, k: 0, ln_p: n as f64 * (-p).ln_1p(), ln_odds: p.ln() - (-p).ln_1p(), certain }
     }
 
@@ -248,9 +236,7 @@ impl Tally {
         if let Some(value) = self.certain {
             return f64::from(u8::from(k == value));
         }
-        if k < self.n {
-            self.ln_p += ((self.n - k) as f64 / (k + 1) as f64).ln() + self.ln_odds;
-        }
+        self.ln_p += ((self.n - k) as f64 / (k + 1) as f64).ln() + self.ln_odds;
         ln_p.exp()
     }
 }

@@ -72,10 +72,8 @@ pub fn kaplan_meier(observations: &[Observation]) -> Result<Curve, StatsError> {
         if ended > 0 {
             let running = at_risk - ended;
             survival *= running as f64 / at_risk as f64;
-            // At survival 0 the sum diverges while the error is 0.
-            if running > 0 {
-                greenwood += ended as f64 / (at_risk as f64 * running as f64);
-            }
+            greenwood += ended as f64 / (at_risk as f64 * running as f64);
+            // At survival 0, which is the last step, the sum diverges while the error is 0.
             let standard_error = if running > 0 { survival * f64::sqrt(greenwood) } else { 0.0 };
             let hazard = ended as f64 / at_risk as f64;
             steps.push(Step { time, at_risk, ended, survival, standard_error, hazard });
@@ -116,8 +114,8 @@ impl Curve {
         let Some(step) = self.steps.iter().take_while(|s| s.time <= time).last() else {
             return Ok(Interval { low: 1.0, high: 1.0 });
         };
-        if step.survival <= 0.0 || step.survival >= 1.0 {
-            return Ok(Interval { low: step.survival, high: step.survival });
+        if step.survival <= 0.0 {
+            return Ok(Interval { low: 0.0, high: 0.0 });
         }
         let log = step.survival.ln();
         let reach = normal_critical(confidence) * step.standard_error / (step.survival * log.abs());
