@@ -289,3 +289,142 @@ fn completions_of_wanted_prompts_are_kept_whatever_their_flaws() {
     let kept: Vec<&str> = board.entries[0].worst.iter().map(|w| w.sample.prompt_id.as_str()).collect();
     assert_eq!(kept, ["p00007"]);
 }
+
+/// A run on disk with these values, one a prompt; its completions say nothing.
+fn of_values(root: &Path, name: &str, metric: &str, values: &[f64]) -> Run {
+    let dir = run(name).with(metric, values.iter().copied()).write(root);
+    let samples: Vec<Sample> = (0..values.len()).map(|i| sample(i, "fine", FinishReason::Eos, Some(9))).collect();
+    write_jsonl(&dir.join("samples.jsonl"), "sample", &samples).unwrap();
+    Run::load(dir).unwrap()
+}
+
+fn bands(board: &Board) -> Vec<(&str, (usize, usize))> {
+    board.entries.iter().map(|entry| (entry.name.as_str(), entry.rank_band)).collect()
+}
+
+/// Five differences of mean m and standard error 1/√2: t = √2·m, and 2.776 is the critical value. Equal ones leave the signs.
+#[test]
+fn continuous_metrics_are_ranked_by_students_paired_test() {
+    let pair = |differences: &[f64]| {
+        let root = tempfile::tempdir().unwrap();
+        let before: Vec<f64> = (0..differences.len()).map(|i| i as f64 - 40.0).collect();
+        let after: Vec<f64> = before.iter().zip(differences).map(|(b, d)| b + d).collect();
+        let runs =
+            [("a", before), ("b", after)].map(|(name, values)| of_values(root.path(), name, "eos_logp_gold", &values));
+        let board = one_board(runs.into(), &options());
+        (board.entries[0].name.clone(), board.entries[0].rank_band)
+    };
+    let around = |mean: f64| [-2.0, -1.0, 0.0, 1.0, 2.0].map(|d| mean + d);
+    assert_eq!(pair(&around(1.95)), ("b".into(), (1, 2)));
+    assert_eq!(pair(&around(1.97)), ("b".into(), (1, 1)));
+    assert_eq!(pair(&around(-1.97)), ("a".into(), (1, 1)));
+    assert_eq!((pair(&[0.5; 5]).1, pair(&[0.5; 6]).1, pair(&[0.0; 9]).1), ((1, 2), (1, 1), (1, 2)));
+    assert_eq!((pair(&[9.0]).1, pair(&[9.0, 9.1]).1), ((1, 2), (1, 1)), "one prompt is no test");
+}
+
+#[test]
+fn rows_of_one_band_are_in_the_order_of_their_mean_places() {
+    let root = tempfile::tempdir().unwrap();
+    // by EOS rate b, c, then a and d; by loops c, d, then a and b: places 2.5 + 2.5, 0 + 2.5, 1 + 0, 2.5 + 1
+    let runs = [("a", 8, 3), ("b", 10, 3), ("c", 9, 1), ("d", 8, 2)].map(|(name, ends, loops)| {
+        let dir = run(name)
+            .with("eos_rate", ones_first(ends, 10))
+            .with("loop_rate", ones_first(loops, 10))
+            .write(root.path());
+        let samples: Vec<Sample> = (0..10).map(|i| sample(i, "fine", FinishReason::Eos, Some(9))).collect();
+        write_jsonl(&dir.join("samples.jsonl"), "sample", &samples).unwrap();
+        Run::load(dir).unwrap()
+    });
+    assert_eq!(bands(&one_board(runs.into(), &options())), ["c", "b", "d", "a"].map(|name| (name, (1, 4))));
+}
+
+#[test]
+fn a_metric_without_values_ranks_last_and_ties_nobody() {
+    let root = tempfile::tempdir().unwrap();
+    let runs = [("none", 0), ("some", 4), ("other", 4)].map(|(name, n)| {
+        let mut run = of_values(root.path(), name, "eos_logp_gold", &vec![-3.0; n]);
+        run.measurements = of_values(root.path(), &format!("{name}-all"), "length", &[9.0; 4]).measurements;
+        run.measurements.set("eos_logp_gold", (0..n).map(|row| (row, [-3.0])).collect());
+        run
+    });
+    assert_eq!(bands(&one_board(runs.into(), &options())), ["some", "other", "none"].map(|name| (name, (1, 3))));
+}
+
+#[test]
+fn long_curves_are_thinned_and_keep_their_end() {
+    let root = tempfile::tempdir().unwrap();
+    let curve = |ends: u32, step: u32| {
+        let name = format!("{ends}-{step}");
+        let dir = run(&name).with("eos_rate", ones_first(ends as usize, ends as usize + 1)).write(root.path());
+        let mut samples: Vec<Sample> =
+            (0..ends).map(|i| sample(i as usize, "fine", FinishReason::Eos, Some(step * (i + 1)))).collect();
+        samples.push(sample(ends as usize, "cut", FinishReason::Length, Some(step * ends + 7)));
+        write_jsonl(&dir.join("samples.jsonl"), "sample", &samples).unwrap();
+        one_board(vec![Run::load(dir).unwrap()], &options()).entries.remove(0)
+    };
+    for (ends, step, points) in [(160, 1, 162), (161, 1, 161), (400, 2, 161)] {
+        let entry = curve(ends, step);
+        let (first, last) = (entry.survival[0], *entry.survival.last().unwrap());
+        assert_eq!((entry.survival.len(), first.t, first.y), (points, 0.0, 1.0), "{ends} {step}");
+        assert_eq!(last.t, f64::from(step * ends + 7));
+        assert!((last.y - 1.0 / f64::from(ends + 1)).abs() < 1e-12, "{last:?}");
+        assert!(entry.survival.windows(2).all(|pair| pair[0].t < pair[1].t && pair[0].y >= pair[1].y));
+        // 48 bins at most, of whole tokens
+        let width = (f64::from(step * ends + 7) / 48.0).ceil();
+        assert_eq!(entry.hazard[0].t, width);
+    }
+}
+
+#[test]
+fn scored_files_share_a_board_if_more_than_half_of_their_prompts_do() {
+    let root = tempfile::tempdir().unwrap();
+    let scored = |name: &str, from: usize| {
+        let mut run = written(root.path(), name, 100, 100);
+        run.manifest.kind = "score".into();
+        run.manifest.suite.sha256 = name.into();
+        run.manifest.model.name = "model".into();
+        let mut rows: Vec<_> = run.measurements.rows().collect();
+        rows.iter_mut().enumerate().for_each(|(i, row)| row.prompt_id = format!("p{:05}", i + from));
+        run.measurements = rows.into_iter().collect();
+        run
+    };
+    let found = |from: usize| {
+        let found = boards(vec![scored("a", 0), scored(&format!("b{from}"), from)], &options()).unwrap();
+        found.iter().map(|board| (board.entries.len(), board.apart.clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(found(48), [(2, None)]);
+    let apart = "model and model have half of their prompts or fewer in common".to_owned();
+    assert_eq!(found(50), [(1, None), (1, Some(apart))]);
+    let same = one_board(["x", "y", "z"].map(|name| scored(name, 0)).into(), &options());
+    assert_eq!(bands(&same).iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["model", "model (2)", "model (3)"]);
+}
+
+#[test]
+fn a_figure_of_whole_runs_is_averaged_over_seeds_with_students_interval() {
+    let root = tempfile::tempdir().unwrap();
+    let runs = (0..3).map(|seed| {
+        let mut run = written(root.path(), &format!("arm-{seed}"), 300, 300).declare("distinct_2").declare("length");
+        run.manifest.model.arm = Some("arm".into());
+        run.manifest.model.training_seed = Some(seed);
+        for estimate in &mut run.metrics.metrics {
+            match estimate.metric.as_str() {
+                "distinct_2" => estimate.value = 0.2 * (seed + 1) as f64,
+                "length" => estimate.value = 20.0 * (seed + 1) as f64,
+                _ => {}
+            }
+        }
+        run
+    });
+    let board = one_board(runs.collect(), &options());
+    let found = |metric: &str| {
+        let found = board.entries[0].metrics.iter().find(|m| m.metric == metric).unwrap();
+        [found.value, found.ci_low, found.ci_high]
+    };
+    // 4.302653 · 0.2 / √3 either way
+    let expected = [("distinct_2", [0.4, 0.0, 0.896_827]), ("length", [40.0, -9.682_75, 89.682_75])];
+    for (metric, numbers) in expected {
+        for (got, expected) in found(metric).into_iter().zip(numbers) {
+            assert!((got - expected).abs() < 1e-4, "{metric}: {got} {expected}");
+        }
+    }
+}
