@@ -58,7 +58,7 @@ pub(crate) fn run_bounded<T: Send + 'static>(job: impl FnOnce() -> T + Send + 's
         // No room for a thread.
         job();
     }
-    let ended = wait(&result);
+    let ended = wait(&result, LOOK, resident);
     if ended.is_err() {
         WORKER.set(None);
     }
@@ -79,10 +79,10 @@ fn submit(worker: &mut Option<Sender<Job>>, job: Job) -> Option<Job> {
     }
 }
 
-fn wait<T>(result: &Receiver<T>) -> Result<T, Exceeded> {
+fn wait<T>(result: &Receiver<T>, look_after: Duration, mut resident: impl FnMut() -> u64) -> Result<T, Exceeded> {
     let mut before = None;
     for look in 1..=LOOKS {
-        match result.recv_timeout(LOOK) {
+        match result.recv_timeout(look_after) {
             Ok(result) => return Ok(result),
             Err(RecvTimeoutError::Disconnected) => return Err(Exceeded::Panicked),
             Err(RecvTimeoutError::Timeout) if look >= PATIENCE => {
@@ -114,5 +114,30 @@ mod tests {
         let panics = || -> u8 { panic!("on purpose") };
         assert_eq!(run_bounded(panics), Err(Exceeded::Panicked));
         assert_eq!(run_bounded(|| 8), Ok(8), "a thread that panicked is replaced");
+    }
+
+    #[test]
+    fn bounds_are_told_in_their_units() {
+        let told = [Exceeded::Slow, Exceeded::Large, Exceeded::Panicked].map(Exceeded::bound);
+        assert_eq!(told, ["30 seconds", "1024 MiB of memory", "what its engine can bear"]);
+    }
+
+    #[test]
+    fn a_job_is_given_up_after_thirty_seconds_or_once_the_process_grew_by_a_gibibyte() {
+        for (grown, expected, looks) in [(GROWTH, Exceeded::Slow, 141), (GROWTH + 1, Exceeded::Large, 2)] {
+            let (_running, result) = mpsc::sync_channel::<u8>(1);
+            let mut seen = 0;
+            let memory = || {
+                seen += 1;
+                if seen == 1 { 7 } else { 7 + grown }
+            };
+            assert_eq!(wait(&result, Duration::from_micros(1), memory), Err(expected));
+            assert_eq!(seen, looks, "memory counts from the tenth look on");
+        }
+    }
+
+    #[test]
+    fn the_size_of_a_process_is_counted_in_bytes() {
+        assert!((1 << 20..1 << 40).contains(&resident()));
     }
 }

@@ -103,6 +103,7 @@ mod tests {
         for text in [
             "{# {% generation %} #}x",
             "{{ '{% generation %}' }}",
+            r"{{ 'a\' }}{% generation %}' }}",
             "{% if x == \"%}{% generation %}\" %}y{% endif %}",
             "{% raw %}{% generation %}'{% endraw %}",
             "{% set generation = 1 %}{{ generation }}",
@@ -118,5 +119,12 @@ mod tests {
     #[test]
     fn after_a_raw_block_tags_count_again() {
         assert_eq!(rewrite("{% raw %}'{{{% endraw %}{% generation %}"), "{% raw %}'{{{% endraw %}{% with %}");
+    }
+
+    #[test]
+    fn what_is_before_a_tag_ends_where_it_closes() {
+        for before in ["{# {{#}", r"{{ 'a\\' }}", "{{}}", "{##}", "{% set a = '%}' %}", "{{ \"'\" }}", "é{é"] {
+            assert_eq!(rewrite(&format!("{before}{{% generation %}}")), format!("{before}{{% with %}}"));
+        }
     }
 }

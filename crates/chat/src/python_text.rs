@@ -19,7 +19,7 @@ pub(crate) fn str_of(value: &Value) -> String {
 
 fn repr_of(value: &Value, depth: usize) -> String {
     match value.kind() {
-        ValueKind::Seq | ValueKind::Map if depth > DEEPEST => "...".to_string(),
+        ValueKind::Seq | ValueKind::Map if depth >= DEEPEST => "...".to_string(),
         ValueKind::Undefined => "Undefined".to_string(),
         ValueKind::None => "None".to_string(),
         ValueKind::Bool => if value.is_true() { "True" } else { "False" }.to_string(),
@@ -51,7 +51,7 @@ fn repr_of(value: &Value, depth: usize) -> String {
 pub(crate) fn is_too_deep(value: &Value, depth: usize) -> bool {
     let deeper = |item: &Value| is_too_deep(item, depth + 1);
     match value.kind() {
-        ValueKind::Seq | ValueKind::Map if depth > DEEPEST => true,
+        ValueKind::Seq | ValueKind::Map if depth >= DEEPEST => true,
         ValueKind::Seq => value.try_iter().into_iter().flatten().any(|item| deeper(&item)),
         ValueKind::Map => {
             value.try_iter().into_iter().flatten().any(|key| value.get_item(&key).is_ok_and(|item| deeper(&item)))
@@ -113,7 +113,7 @@ fn quoted(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{float, str_of};
+    use super::{float, is_space, str_of};
     use minijinja::Value;
 
     #[test]
@@ -127,6 +127,11 @@ mod tests {
             (0.0001, "0.0001"),
             (-2.5e300, "-2.5e+300"),
             (-0.0, "-0.0"),
+            (f64::NAN, "nan"),
+            (f64::INFINITY, "inf"),
+            (f64::NEG_INFINITY, "-inf"),
+            (1e-5, "1e-05"),
+            (2.5e100, "2.5e+100"),
         ] {
             assert_eq!(float(x), expected);
         }
@@ -136,5 +141,17 @@ mod tests {
     fn containers_read_as_in_python() {
         let value = Value::from_serialize(serde_json::json!({"a": [1, 2.0, true, null, "it's", "q\"'\n"]}));
         assert_eq!(str_of(&value), r#"{'a': [1, 2.0, True, None, "it's", 'q"\'\n']}"#);
+    }
+
+    #[test]
+    fn characters_without_a_glyph_are_escaped_in_containers() {
+        let value = Value::from_serialize(["\u{0} \u{1f}\u{7f}~\t\r\\é"]);
+        assert_eq!(str_of(&value), r"['\x00 \x1f\x7f~\t\r\\é']");
+    }
+
+    #[test]
+    fn what_python_strips_is_space() {
+        let stripped = ['\u{1c}', '\u{1f}', '\u{85}', '\u{a0}', '\n'];
+        assert!(stripped.into_iter().all(is_space) && ['\u{1b}', '!', '\u{200b}'].into_iter().all(|c| !is_space(c)));
     }
 }

@@ -70,7 +70,7 @@ fn opened(text: &str, raw: bool) -> Piece<'_> {
 fn closing(tag: &str, mark: &str) -> usize {
     let inside = &tag[mark.len()..];
     let found = unquoted(inside).find(|&(at, _)| inside.as_bytes()[at..].starts_with(mark.as_bytes()));
-    found.map_or(tag.len(), |(at, _)| at + 2 * mark.len())
+    found.map_or(tag.len(), |(at, _)| mark.len() + at + mark.len())
 }
 
 /// The bytes of code that are outside of strings, with their places.

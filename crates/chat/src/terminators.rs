@@ -4,6 +4,7 @@
 //! `eos_token`, the list `eos_token_id` of generation_config.json, the one of config.json, and the text that the chat
 //! template writes after an assistant's message. A turn that ends in any of them has ended.
 
+use std::cmp::Reverse;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -207,7 +208,7 @@ impl Terminators {
             .into_iter()
             .filter(|token| !token.is_empty())
             .filter_map(|token| text.find(token).map(|start| start..start + token.len()))
-            .min_by_key(|range| (range.start, usize::MAX - range.end))
+            .min_by_key(|range| (range.start, Reverse(range.end)))
     }
 }
 
@@ -222,7 +223,7 @@ fn turn_end<'a>(template: &ChatTemplate, added: &'a [AddedToken]) -> Option<&'a 
             .flat_map(|token| text.match_indices(&token.content).map(|(at, _)| (at, token)).collect::<Vec<_>>())
             .collect()
     };
-    let longest = |(at, token): &(usize, &AddedToken)| (*at, usize::MAX - token.content.len());
+    let longest = |(at, token): &(usize, &AddedToken)| (*at, Reverse(token.content.len()));
     let closing = template.turn_closing().unwrap_or_default();
     let suffix = template.turn_suffix()?;
     [true, false].into_iter().find_map(|special| {

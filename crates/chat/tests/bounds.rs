@@ -2,7 +2,8 @@
 
 use std::process::Command;
 
-use smpo_chat::{ChatError, ChatTemplate, Message};
+use serde_json::json;
+use smpo_chat::{ChatError, ChatTemplate, Conversation, Message, TemplateInputs};
 
 fn render(source: &str) -> Result<String, ChatError> {
     ChatTemplate::from_source(source, "t.jinja")?.render(&[Message::user("a")][..], false)
@@ -34,6 +35,7 @@ fn expressions_as_deep_as_a_text_is_long_end_no_process() {
     }
     let long = render(&"a".repeat(300 << 10)).unwrap_err().to_string();
     assert_eq!(long, "t.jinja: the chat template does not parse: expected at most 262144 bytes, got 307200");
+    assert!(render(&"a".repeat(256 << 10)).is_ok());
 }
 
 #[test]
@@ -44,6 +46,52 @@ fn values_as_deep_as_the_instructions_allow_end_no_process() {
     assert!(shown.starts_with("[[[[") && shown.contains("[...]"), "{}", &shown[..20]);
     let refused = render(&format!("{nest}{{{{ ns.x|tojson }}}}")).unwrap_err().to_string();
     assert!(refused.contains("tojson: expected a value nested at most 500 deep"), "{refused}");
+}
+
+#[test]
+fn five_hundred_containers_in_each_other_are_shown_and_one_more_is_not() {
+    let nested = |innermost: &str, around: &str, times: usize, filter: &str| {
+        let loops = format!("{{% for i in range({times}) %}}{{% set ns.x = {around} %}}{{% endfor %}}");
+        render(&format!("{{% set ns = namespace(x={innermost}) %}}{loops}{{{{ ns.x | {filter} }}}}"))
+    };
+    let lists = |depth: usize, filter: &str| nested("[]", "[ns.x]", depth - 1, filter);
+    let brackets = |depth: usize, within: &str| format!("{}{within}{}", "[".repeat(depth), "]".repeat(depth));
+    for filter in ["string", "tojson"] {
+        assert_eq!(lists(500, filter).unwrap(), brackets(500, ""));
+    }
+    assert_eq!(lists(501, "string").unwrap(), brackets(500, "..."));
+    assert!(lists(501, "tojson").is_err());
+    assert!(nested("{}", "{'a': ns.x}", 499, "tojson").is_ok() && nested("{}", "{'a': ns.x}", 500, "tojson").is_err());
+    assert!(nested("{}", "{'a': ns.x}", 500, "string").unwrap().contains("{'a': ...}"));
+}
+
+#[test]
+fn a_template_may_write_sixteen_times_what_it_is_given_and_16_mib() {
+    let given = "x".repeat(1 << 20);
+    let render = |source: &str| {
+        let template = ChatTemplate::from_source(source, "t.jinja").unwrap();
+        template.render(&[Message::user(given.as_str())][..], false).map(|text| text.len())
+    };
+    let full = "{% for i in range(32) %}{{ messages[0].content }}{% endfor %}";
+    assert_eq!(render(full).unwrap(), 32 << 20);
+    let error = render(&format!("{full}x")).unwrap_err().to_string();
+    assert!(error.contains("33554432 bytes of output"), "{error}");
+}
+
+#[test]
+fn all_texts_that_a_template_is_given_count() {
+    let message = Message::user("12345").with_field("tool", json!([true, "ab", { "key": null }])); // 5 + 4 + 8 + 2 + 3 + 8
+    let kwargs = json!({ "on": "yes" }); // 2 + 3
+    let inputs = TemplateInputs {
+        tools: vec![json!("t")],
+        documents: vec![json!({ "d": "doc" })],
+        chat_template_kwargs: kwargs.as_object().unwrap().clone(),
+    };
+    let template =
+        ChatTemplate::from_source("{% for i in range(90000) %}{{ 'x' * 999 }}{% endfor %}", "t.jinja").unwrap();
+    let error = template.render(Conversation { messages: &[message], inputs: &inputs }, false).unwrap_err().to_string();
+    let limit = (16 << 20) + 16 * (30 + 5 + 1 + 4);
+    assert!(error.contains(&format!("{limit} bytes of output")), "{error}");
 }
 
 #[test]
@@ -75,6 +123,9 @@ fn no_filter_takes_memory_by_a_number() {
     {
         let error = render(&format!("{{{{ 'x\ny'|{filter} }}}}")).unwrap_err().to_string();
         assert!(error.contains("expected at most 10000, got 10"), "{error}");
+    }
+    for filter in ["indent(10000)", "batch(10000)|list", "slice(10000)|list"] {
+        assert!(render(&format!("{{{{ 'x'|{filter} }}}}")).is_ok(), "{filter}");
     }
     assert_eq!(render("{{ 'x\ny'|indent(2) }}{{ 'x\ny'|indent(width=1, first=true) }}").unwrap(), "x\n  y x\n y");
     assert_eq!(

@@ -50,6 +50,52 @@ fn ends_of_lines_are_line_feeds_however_a_template_was_saved() {
 }
 
 #[test]
+fn a_directory_or_file_that_is_no_models_is_told_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let told = |path: &std::path::Path| ChatTemplate::from_model_dir(path).unwrap_err().to_string();
+    let config = dir.path().join("tokenizer_config.json");
+    std::fs::write(&config, "{}").unwrap();
+    for absent in [&config, &config.join("below"), &dir.path().join("absent")] {
+        assert!(told(absent).contains("expected a model directory"), "{}", told(absent));
+    }
+    assert!(!told(&dir.path().join("x".repeat(300))).contains("expected a model directory"), "another fault");
+    assert!(told(dir.path()).contains("no chat template"), "{}", told(dir.path()));
+    for (bytes, problem) in [
+        (&b"version https://git-lfs.github.com/spec/v1"[..], "a Git LFS pointer"),
+        (b"{}\xff", "a byte that is not UTF-8 at offset 2"),
+        (b"[]", "expected a JSON object, got a list"),
+        (b"{", "expected a JSON object, got EOF"),
+    ] {
+        std::fs::write(&config, bytes).unwrap();
+        assert!(told(dir.path()).contains(problem), "{}", told(dir.path()));
+    }
+    std::fs::remove_file(&config).unwrap();
+    std::fs::create_dir(&config).unwrap();
+    assert!(!told(dir.path()).contains("no chat template"), "a file that cannot be read is not an absent one");
+}
+
+#[test]
+fn json_is_laid_out_as_pythons() {
+    let dumps = |keywords: &str| {
+        let source =
+            format!("{{{{ {{'b': [1, {{'c': none}}], 'a': 'é😀', 'e': [], 'f': {{}}}}|tojson({keywords}) }}}}");
+        ChatTemplate::from_source(source, "t.jinja").unwrap().render(&[Message::user("a")][..], false).unwrap()
+    };
+    for (keywords, text) in [
+        ("", r#"{"b": [1, {"c": null}], "a": "é😀", "e": [], "f": {}}"#),
+        ("sort_keys=true", r#"{"a": "é😀", "b": [1, {"c": null}], "e": [], "f": {}}"#),
+        ("separators=(',', ':')", r#"{"b":[1,{"c":null}],"a":"é😀","e":[],"f":{}}"#),
+        ("ensure_ascii=true", r#"{"b": [1, {"c": null}], "a": "\u00e9\ud83d\ude00", "e": [], "f": {}}"#),
+        (
+            "indent='.'",
+            "{\n.\"b\": [\n..1,\n..{\n...\"c\": null\n..}\n.],\n.\"a\": \"é😀\",\n.\"e\": [],\n.\"f\": {}\n}",
+        ),
+    ] {
+        assert_eq!(dumps(keywords), text, "{keywords}");
+    }
+}
+
+#[test]
 fn only_a_template_for_parts_drops_text() {
     let drops = |source: &str| ChatTemplate::from_source(source, "t.jinja").unwrap().drops_text();
     assert!(drops(

@@ -83,3 +83,43 @@ fn an_ordinary_word_of_a_stale_config_ends_nothing_where_another_file_names_the_
         assert_eq!(told, ordinary, "{generation:?} {config}");
     }
 }
+
+/// A directory whose tokenizer has these added tokens, all special, from id 0 on.
+fn with_tokens(tokens: &[&str], files: &[(&str, serde_json::Value)]) -> Terminators {
+    let dir = tempfile::tempdir().unwrap();
+    let added = tokens.iter().enumerate();
+    let added: Vec<_> =
+        added.map(|(id, content)| serde_json::json!({"id": id, "content": content, "special": true})).collect();
+    fs::write(dir.path().join("tokenizer.json"), serde_json::json!({"added_tokens": added}).to_string()).unwrap();
+    for (name, text) in files {
+        fs::write(dir.path().join(name), text.as_str().map_or_else(|| text.to_string(), str::to_owned)).unwrap();
+    }
+    Terminators::from_model_dir(dir.path()).unwrap()
+}
+
+#[test]
+fn of_tokens_that_end_at_one_place_the_longest_ends_the_turn() {
+    for tokens in [["<a>", "x<a>"], ["x<a>", "<a>"]] {
+        let found = with_tokens(&tokens, &[("chat_template.jinja", serde_json::json!(template(" x<a>", "")))]);
+        assert_eq!(found.primary().unwrap().token.as_deref(), Some("x<a>"));
+        // and of those that begin at one place, in a text and where only the conversation's end is marked
+        let both = |tokens| with_tokens(tokens, &[("chat_template.jinja", serde_json::json!(template("", "<a>x")))]);
+        assert_eq!(both(&["<a>", "<a>x"]).primary().unwrap().token.as_deref(), Some("<a>x"));
+    }
+    let ids = serde_json::json!({"eos_token_id": [0, 1]});
+    assert_eq!(with_tokens(&["<a>", "<a>x"], &[("config.json", ids)]).find("..<a>x"), Some(2..6));
+}
+
+#[test]
+fn ids_that_no_table_explains_stay_apart() {
+    let ids = serde_json::json!({"eos_token_id": [5, 6, null, 5]});
+    let mut found =
+        with_tokens(&[], &[("config.json", ids), ("tokenizer_config.json", serde_json::json!({"eos_token": "<e>"}))]);
+    assert_eq!((found.ids(), found.tokens()), (vec![5, 6], vec!["<e>"]));
+    assert!(found.ordinary().is_empty() && found.contains(6) && !found.contains(7) && !found.is_empty());
+    // the vocabulary joins the text with its id, and knows nothing of the other
+    let unknown = found.resolve(|token| (token == "<e>").then_some(5), |id| (id == 5).then(|| "<e>".to_owned()));
+    assert_eq!((found.ids(), found.tokens()), (vec![5], vec!["<e>"]));
+    assert_eq!(found.entries()[0].sources, [TerminatorSource::Tokenizer, TerminatorSource::Config]);
+    assert_eq!(unknown.iter().map(|entry| entry.id).collect::<Vec<_>>(), [Some(6)]);
+}
