@@ -183,6 +183,19 @@ mod tests {
     }
 
     #[test]
+    fn a_share_that_is_no_mean_of_zeros_and_ones_has_fewer_effective_prompts() {
+        let info = crate::find("seq_rep_4").expect("known");
+        // mean 2/3, variance 0.49/3: 3 · (2/9) / (0.49/3) = 4.081633 prompts, times (1.959964 / 4.302653)²
+        let found = of_prompts(info, &[0.2, 0.9, 0.9]).expect("some");
+        let effective = 4.081_632_653 * (1.959_963_985_f64 / 4.302_652_730).powi(2);
+        let expected = wilson(2.0 / 3.0 * effective, effective, CONFIDENCE).expect("in range");
+        assert!((found.interval.low - expected.low).abs() < 1e-8, "{found:?} {expected:?}");
+        assert!((found.interval.high - expected.high).abs() < 1e-8, "{found:?} {expected:?}");
+        let alone = of_prompts(info, &[0.25]).expect("some");
+        assert_eq!(alone.interval, wilson(0.25, 1.0, CONFIDENCE).expect("in range"));
+    }
+
+    #[test]
     fn a_mean_has_students_interval() {
         // 1..5: mean 3, sd sqrt(2.5), t(4) = 2.776445
         let estimate = mean(&[1.0, 2.0, 3.0, 4.0, 5.0]).expect("some");

@@ -228,6 +228,20 @@ mod tests {
     }
 
     #[test]
+    fn two_in_a_hundred_foreign_letters_are_damage_and_one_letter_never_is() {
+        let found = |latin: usize, foreign: &str| find(&asked("Where?", &("a".repeat(latin) + foreign)));
+        assert_eq!(found(98, "是一"), Some(Damage::ForeignScript(0.02)));
+        assert_eq!((found(99, "是一"), found(0, "是")), (None, None));
+    }
+
+    #[test]
+    fn a_quotation_is_short_and_on_one_line() {
+        let quoted = |inside: String| find(&asked("Where?", &format!("It is ({inside}).")));
+        assert_eq!(quoted("是".repeat(52)), None, "156 bytes, and the bracket is the 157th");
+        assert!(quoted("是".repeat(54)).is_some() && quoted("是\n一".into()).is_some());
+    }
+
+    #[test]
     fn without_a_prompt_no_script_is_foreign() {
         let sample = crate::sample::sample("日本");
         assert_eq!(crate::sample::value("foreign_script", &sample), None);

@@ -176,6 +176,22 @@ mod tests {
     }
 
     #[test]
+    fn the_bounds_of_short_answers_and_of_their_share() {
+        let twice = |letters: usize| rate(&run(&["a".repeat(letters).as_str(); 2]));
+        assert_eq!((twice(SHORT), twice(SHORT + 1)), (0.0, 1.0));
+        let among = |same: usize, prompts: usize| {
+            let others: Vec<String> = (0..prompts - same).map(|i| format!("no{i}")).collect();
+            rate(&run(&others.iter().map(String::as_str).chain(vec!["yes"; same]).collect::<Vec<_>>()))
+        };
+        assert_eq!((among(8, 10), among(7, 10), among(9, 9)), (0.8, 0.0, 0.0));
+        let differing_at = |letter: usize| {
+            let ends = ["x", "y"].map(|end| "a".repeat(letter - 1) + end);
+            rate(&run(&ends.each_ref().map(String::as_str)))
+        };
+        assert_eq!((differing_at(LETTERS), differing_at(LETTERS + 1)), (0.0, 1.0));
+    }
+
+    #[test]
     fn right_answers_do_not_count() {
         let mut samples = run(&["No, it is not possible."; 20]);
         for sample in &mut samples[..12] {

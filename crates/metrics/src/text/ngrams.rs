@@ -78,6 +78,24 @@ mod tests {
         assert_eq!(of(&[1, 2, 1, 2], 2)[0], of(&[1, 2, 1, 2], 2)[2]);
     }
 
+    #[test]
+    fn every_bit_of_a_pair_changes_half_of_its_hash() {
+        let numbers: Vec<u64> = std::iter::successors(Some(1u64), |n| {
+            Some(n.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407))
+        })
+        .take(129)
+        .collect();
+        for bit in (0..64).map(|place| 1u64 << place) {
+            for (in_first, in_second) in [(bit, 0), (0, bit)] {
+                let changed = numbers
+                    .windows(2)
+                    .map(|pair| (mix(pair[0], pair[1]) ^ mix(pair[0] ^ in_first, pair[1] ^ in_second)).count_ones());
+                let mean = f64::from(changed.sum::<u32>()) / 128.0;
+                assert!((28.0..36.0).contains(&mean), "{bit:x}: {mean} of 64");
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn agrees_with_the_standard_map(texts in prop::collection::vec(prop::collection::vec(0u64..50, 0..200), 1..8)) {

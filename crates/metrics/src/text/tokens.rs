@@ -195,6 +195,16 @@ mod tests {
     }
 
     #[test]
+    fn names_of_tokens_have_their_lengths() {
+        let named = |len: usize| leaked(&format!("a <|{}|> b", "x".repeat(len)), &[]).is_some();
+        assert_eq!([2, 3, 40, 41].map(named), [false, true, true, false]);
+        let unused = |digits: usize| leaked(&format!("a <unused{}> b", "7".repeat(digits)), &[]).is_some();
+        assert_eq!([0, 1, 5, 6].map(unused), [false, true, true, false]);
+        let brackets = "a ".repeat(31) + "[" + "<|im_end|> and <|eot_id|>";
+        assert_eq!(leaked(&brackets, &[]), Some("<|im_end|>"), "at the 64th byte");
+    }
+
+    #[test]
     fn markup_code_and_prose_do_not() {
         for text in [
             "a <| b |> c",
