@@ -55,6 +55,13 @@ mod tests {
     }
 
     #[test]
+    fn an_exponent_at_the_bound_has_no_derivative() {
+        let bound = MAX_EXPONENT.exp();
+        assert_eq!([79.0, 80.0, 81.0].map(|x| bounded_exp(x).1 > 0.0), [true, false, false]);
+        assert_eq!((bounded_exp(80.0).0, bounded_exp(99.0).0), (bound, bound));
+    }
+
+    #[test]
     fn log1mexp_keeps_its_digits_at_both_ends() {
         // 1 − e^x ≈ −x − x²/2 near zero, where the naive form has nothing left.
         let x = -1e-10_f64;

@@ -150,3 +150,59 @@ fn complaints_say_what_where_and_what_instead() {
         assert!(got.contains(expected), "{text}\n  expected {expected}\n  got      {got}");
     }
 }
+
+/// Numbers at the ends of their ranges: `(` and `)` are ends that are refused, `[` and `]` ends that are taken.
+#[test]
+fn numbers_at_the_ends_of_their_ranges() {
+    let ranges = [
+        ("smpo", "beta margin_delta", "(0"),
+        ("smpo", "target_margin initial_margin", "[0"),
+        ("smpo", "chosen_sft_ratio", "[0 1]"),
+        ("simpo", "beta eos_penalty_cap", "(0"),
+        ("simpo", "gamma sft_weight eos_anchor", "[0"),
+        ("simpo", "lower_clip_percentile upper_clip_percentile", "(0 1)"),
+        ("simpo", "min_log_prob", "0]"),
+        ("cpo", "beta", "(0"),
+        ("cpo", "cpo_alpha", "[0"),
+        ("cpo", "label_smoothing", "[0 0.5)"),
+        ("kto", "beta", "(0"),
+        ("kto", "desirable_weight undesirable_weight", "[0"),
+        ("lmpo", "beta", "(0"),
+        ("lmpo", "gamma margin_weight", "[0"),
+        ("npo", "beta", "(0"),
+        ("npo", "sft_weight", "[0"),
+        ("orpo", "lambda", "(0"),
+        ("repo", "gamma", "[0"),
+        ("reward", "center_rewards_coefficient", "[0"),
+        ("sft", "eaft_alpha", "[0"),
+        ("slime", "hard_margin steepness", "(0"),
+        ("slime", "soft_margin chosen_weight floor_weight floor_threshold", "[0"),
+        ("slime", "floor_power", "[1"),
+        ("unlikelihood", "rank_alpha", "(0"),
+        ("unlikelihood", "sft_weight", "[0"),
+        ("dpo", "beta f_alpha_divergence_coef discopop_tau gate_alpha", "(0"),
+        ("dpo", "rpo_alpha dpop_lambda", "[0"),
+        ("dpo", "shift_lambda balance", "(0 1]"),
+        ("dpo", "bdpo_lambda", "(0 1)"),
+        ("dpo", "gate_tau ld_alpha", "[0 1]"),
+        ("dpo", "label_smoothing", "[0 0.5)"),
+        ("distill", "temperature", "(0"),
+        ("distill", "alpha", "[0 1]"),
+        ("gpo", "advantage_clip", "(0"),
+        ("gpo", "kl_beta", "[0"),
+    ];
+    let ends = ranges.iter().flat_map(|(kind, fields, range)| {
+        let ends = range.split(' ').map(move |end| (*kind, *fields, end));
+        ends.flat_map(|(kind, fields, end)| fields.split(' ').map(move |field| (kind, field, end)))
+    });
+    for (kind, field, end) in ends {
+        let number: f64 = end.trim_matches(['(', '[', ')', ']']).parse().unwrap();
+        let beyond = if end.starts_with(['(', '[']) { number - 0.25 } else { number + 0.25 };
+        for (given, taken) in [(number, end.contains(['[', ']'])), (beyond, false)] {
+            let text = format!("kind = \"{kind}\"\n{field} = {given:?}");
+            let told = parse(&text).and_then(|config| Objective::new(config).map(drop).map_err(|e| e.to_string()));
+            let refused = told.is_err_and(|told| told.contains(&format!("`{field}` must be")));
+            assert_eq!(refused, !taken, "{text}");
+        }
+    }
+}

@@ -232,6 +232,16 @@ mod tests {
     }
 
     #[test]
+    fn a_pair_on_its_margin_is_left_alone() {
+        let config = SmpoConfig { beta: 2.0, target_margin: 0.5, ..SmpoConfig::default() };
+        for loss_type in [SmpoLossType::SmoothLowerBound, SmpoLossType::SmoothDoubleBound, SmpoLossType::Hinge] {
+            let score = |policy| Score { policy, reference: 0.0, tokens: 1 };
+            let terms = SmpoConfig { loss_type, ..config.clone() }.pair(score(-1.0), score(-1.5));
+            assert_eq!((terms.value, terms.d_chosen, terms.d_rejected), (0.0, 0.0, 0.0), "{loss_type:?}");
+        }
+    }
+
+    #[test]
     fn the_margin_rises_from_one_hundredth_to_the_target() {
         let config = SmpoConfig { target_margin: 0.41, ..SmpoConfig::default() };
         assert_eq!(config.margin_at(0, 101), 0.01);
